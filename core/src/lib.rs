@@ -1,1 +1,41 @@
-//! liverank-core
+//! What liverank decides, as plain functions from data to data.
+//!
+//! Nothing here knows a clock, an environment, a source of randomness, a thread or a socket: time and seeds are
+//! arguments. That makes every rule of the system testable by itself, and lets the embedded and the real stores
+//! share one definition of what an event *means*.
+//!
+//! | module | decides |
+//! |---|---|
+//! | [`ids`] | which identifiers are acceptable |
+//! | [`event`] | what an interaction is, and which field of a wrong one is wrong |
+//! | [`score`] | what an interaction is worth |
+//! | [`trending`] | how worth decays |
+//! | [`counting`] | what a batch of the log does to the counts and comments (exactly once) |
+//! | [`comment`] | what a comment is, its identity and where it stands |
+//! | [`ranking`] | the order of videos, and the change from one list to the next |
+//! | [`placement`] | which reader serves a video |
+//!
+//! Invariants held here and tested here:
+//! 1. Counts are integers, so no order of events changes a sum ([`score`]).
+//! 2. Applying a batch twice is impossible: a batch names the offset it expects to start from ([`counting`]).
+//! 3. A video's comments are numbered 1, 2, 3, … without a hole or a repeat ([`counting`]).
+//! 4. Every list is totally ordered: score descending, then id in descending byte order ([`ranking`]).
+//! 5. A snapshot with all later deltas applied is the list itself ([`ranking`]).
+
+pub mod comment;
+pub mod counting;
+pub mod event;
+pub mod ids;
+pub mod invalid;
+pub mod placement;
+pub mod ranking;
+pub mod score;
+pub mod trending;
+
+pub use comment::{Comment, Numbering, Position};
+pub use event::{Interaction, Kind};
+pub use ids::{CommentId, EventId, ReaderId, UserId, VideoId};
+pub use invalid::Invalid;
+
+/// Milliseconds since the Unix epoch.
+pub type Millis = i64;

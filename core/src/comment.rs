@@ -1,0 +1,187 @@
+//! Comments: their text, their identity, and where each stands among its video's.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::{CommentId, Invalid, Millis, UserId, VideoId};
+
+/// The longest comment accepted, in characters.
+pub const MAX_COMMENT_CHARS: usize = 4096;
+
+/// Checks a comment's text: 1 to 4,096 characters. `field` names it in the error.
+pub fn check_text(field: &'static str, text: &str) -> Result<(), Invalid> {
+    let chars = text.chars().count();
+    if chars == 0 || chars > MAX_COMMENT_CHARS {
+        return Err(Invalid::new(field, format!("must be 1 to {MAX_COMMENT_CHARS} characters, is {chars}")));
+    }
+    Ok(())
+}
+
+/// One comment as the archive keeps it and as viewers receive it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Comment {
+    /// Its identity.
+    pub id: CommentId,
+    /// Who wrote it.
+    #[serde(rename = "userid")]
+    pub user_id: UserId,
+    /// Under which video.
+    #[serde(rename = "videoid")]
+    pub video_id: VideoId,
+    /// What it says.
+    #[serde(rename = "comment")]
+    pub text: String,
+    /// When it was posted, in milliseconds since the Unix epoch.
+    pub timestamp: Millis,
+    /// Its number among the video's comments, from 1.
+    pub seq: u64,
+}
+
+/// The identity of a comment that carries an idempotency key: the same user, video and key always make the same id.
+pub fn derived_id(user: &UserId, video: &VideoId, key: &str) -> CommentId {
+    let mut hash = Sha256::new();
+    for part in [user.as_str(), video.as_str(), key] {
+        // Lengths keep ("ab", "c") and ("a", "bc") apart.
+        hash.update((part.len() as u64).to_be_bytes());
+        hash.update(part.as_bytes());
+    }
+    CommentId::parse(&hex(&hash.finalize()[..16])).expect("hexadecimal digits make an identifier")
+}
+
+/// The identity of a comment without an idempotency key, from 128 random bits.
+pub fn random_id(bits: u128) -> CommentId {
+    CommentId::parse(&hex(&bits.to_be_bytes())).expect("hexadecimal digits make an identifier")
+}
+
+/// Bytes as lower-case hexadecimal digits.
+pub fn hex(bytes: &[u8]) -> String {
+    use fmt::Write;
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        write!(text, "{byte:02x}").expect("writing to a string cannot fail");
+        text
+    })
+}
+
+/// Which count of comments a `seq` belongs to. It is minted with the archive and replaced when comments are numbered
+/// anew; moving a video between readers never changes it. 1 to 16 characters of `a-z0-9`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Numbering(String);
+
+impl Numbering {
+    /// A fresh numbering from random bits.
+    pub fn from_bits(bits: u64) -> Self {
+        Self(hex(&bits.to_be_bytes()[..6]))
+    }
+
+    /// Reads a numbering.
+    pub fn parse(text: &str) -> Result<Self, Invalid> {
+        let fits = (1..=16).contains(&text.len())
+            && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
+        if fits {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(Invalid::new("numbering", "must be 1 to 16 of a-z0-9"))
+        }
+    }
+
+    /// The numbering as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for Numbering {
+    type Error = Invalid;
+    fn try_from(text: String) -> Result<Self, Invalid> {
+        Self::parse(&text)
+    }
+}
+
+impl From<Numbering> for String {
+    fn from(numbering: Numbering) -> Self {
+        numbering.0
+    }
+}
+
+impl fmt::Display for Numbering {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Where a viewer stands: the `id` of a server-sent event, `numbering-seq`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Position {
+    /// Which count.
+    pub numbering: Numbering,
+    /// The last comment seen; 0 before the first.
+    pub seq: u64,
+}
+
+impl Position {
+    /// Reads `numbering-seq`, the form that [`fmt::Display`] writes.
+    pub fn parse(text: &str) -> Result<Self, Invalid> {
+        let wrong = || Invalid::new("last_event_id", "must be the id of an event of this stream");
+        let (numbering, seq) = text.rsplit_once('-').ok_or_else(wrong)?;
+        if seq.is_empty() || seq.len() > 19 || !seq.bytes().all(|byte| byte.is_ascii_digit()) {
+            return Err(wrong());
+        }
+        let numbering = Numbering::parse(numbering).map_err(|_| wrong())?;
+        Ok(Self { numbering, seq: seq.parse().map_err(|_| wrong())? })
+    }
+}
+
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.numbering, self.seq)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn derived(user: &str, video: &str, key: &str) -> CommentId {
+        derived_id(&UserId::parse(user).unwrap(), &VideoId::parse(video).unwrap(), key)
+    }
+
+    #[test]
+    fn an_id_is_derived_from_all_three_and_their_borders() {
+        assert_eq!(derived("u", "v", "k"), derived("u", "v", "k"));
+        for other in
+            [derived("u", "v", "l"), derived("u", "w", "k"), derived("x", "v", "k"), derived("uv", "k", "k")]
+        {
+            assert_ne!(derived("u", "v", "k"), other);
+        }
+        assert_ne!(derived("ab", "c", "d"), derived("a", "bc", "d"));
+    }
+
+    #[test]
+    fn text_is_measured_in_characters() {
+        assert!(check_text("comment", &"é".repeat(4096)).is_ok());
+        assert_eq!(check_text("comment", &"é".repeat(4097)).unwrap_err().field, "comment");
+        assert!(check_text("comment", "").is_err());
+    }
+
+    #[test]
+    fn bad_positions_are_refused() {
+        for bad in
+            ["", "-", "abc", "abc-", "-5", "ABC-5", "abc-+5", "abc--5", "abc-99999999999999999999", "a b-1"]
+        {
+            assert!(Position::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn positions_survive_the_wire(bits in any::<u64>(), seq in 0u64..u64::MAX / 2) {
+            let position = Position { numbering: Numbering::from_bits(bits), seq };
+            prop_assert_eq!(Position::parse(&position.to_string()).unwrap(), position);
+        }
+    }
+}

@@ -1,0 +1,312 @@
+//! What a batch of the log does: counts, owners, scores and numbered comments, each event exactly once.
+//!
+//! The archive keeps, in one transaction, the next offset of every partition and all that was counted up to it. A
+//! batch names the offsets it starts from; an archive that stands elsewhere refuses it. So this module need not
+//! remember what was applied: it only says what a batch does to the state it is given.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use crate::comment::Comment;
+use crate::score::{Counters, Weights, worth};
+use crate::trending::{log2_sum, log2_worth};
+use crate::{EventId, Interaction, Millis, UserId, VideoId};
+
+/// A repeat of an `event_id` is recognised for this long, in the log's time.
+pub const REPEAT_WINDOW_MS: Millis = 24 * 3600 * 1000;
+
+/// One readable record of the log.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LogRecord {
+    /// Its partition.
+    pub partition: u32,
+    /// Its offset in the partition.
+    pub offset: u64,
+    /// When the log took it, by the log's clock.
+    pub broker_time: Millis,
+    /// What it says.
+    pub event: Interaction,
+}
+
+/// The stretch of one partition that a batch covers: offsets `from` (inclusive) to `next` (exclusive).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Span {
+    /// The partition.
+    pub partition: u32,
+    /// The offset the archive must stand at for the batch to apply.
+    pub from: u64,
+    /// The offset it stands at afterwards.
+    pub next: u64,
+}
+
+/// A stretch of the log that is applied as one: all of it or nothing.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Batch {
+    /// The partitions covered, each once. A span may be longer than its records: what could not be read has gone to
+    /// the dead letters and is stepped over.
+    pub spans: Vec<Span>,
+    /// The readable records, in log order within each partition.
+    pub records: Vec<LogRecord>,
+}
+
+impl Batch {
+    /// The videos whose state [`apply`] wants to be given.
+    pub fn videos(&self) -> HashSet<&VideoId> {
+        self.records.iter().map(|record| &record.event.video_id).collect()
+    }
+
+    /// The identities whose earlier sighting [`apply`] wants to be given.
+    pub fn identities(&self) -> HashSet<String> {
+        self.records.iter().filter_map(|record| identity(&record.event)).collect()
+    }
+}
+
+/// Under which name an event's repeats are recognised: the comment's identity, else the one that the client gave.
+/// Two name spaces, so that neither can shadow the other.
+pub fn identity(event: &Interaction) -> Option<String> {
+    match (&event.comment, &event.event_id) {
+        (Some(comment), _) => Some(format!("c:{}", comment.comment_id)),
+        (None, Some(id)) => Some(format!("e:{}", EventId::as_str(id))),
+        (None, None) => None,
+    }
+}
+
+/// What is known of a video.
+#[derive(Debug, Clone, PartialEq)]
+pub struct VideoState {
+    /// Which video.
+    pub video_id: VideoId,
+    /// Its owner: the first `owner_id` given, else the user of its first interaction.
+    pub owner: UserId,
+    /// Whether the owner was given as such, and thus is final.
+    pub owner_given: bool,
+    /// How often each thing happened.
+    pub counters: Counters,
+    /// The number of its last comment; 0 before the first.
+    pub last_seq: u64,
+    /// The decayed score as a logarithm ([`crate::trending`]); negative infinity before the first event of weight.
+    pub trending: f64,
+}
+
+impl VideoState {
+    /// A video's state before its first event, which `event` is.
+    fn first(event: &Interaction) -> Self {
+        Self {
+            video_id: event.video_id.clone(),
+            owner: event.owner_id.clone().unwrap_or_else(|| event.user_id.clone()),
+            owner_given: event.owner_id.is_some(),
+            counters: Counters::default(),
+            last_seq: 0,
+            trending: f64::NEG_INFINITY,
+        }
+    }
+}
+
+/// How events count: fixed for a generation of the scores.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rules {
+    /// What each kind is worth.
+    pub weights: Weights,
+    /// The half-life of the trending board, in milliseconds.
+    pub half_life_ms: u64,
+}
+
+impl Default for Rules {
+    fn default() -> Self {
+        Self { weights: Weights::default(), half_life_ms: 360 * 60 * 1000 }
+    }
+}
+
+/// A comment with the place in the log that it came from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NumberedComment {
+    /// The comment.
+    pub comment: Comment,
+    /// The partition it came from.
+    pub partition: u32,
+    /// Its offset there.
+    pub offset: u64,
+}
+
+/// What a batch does.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Effects {
+    /// The new state of every video that changed, by id.
+    pub videos: Vec<VideoState>,
+    /// The new comments, in the order of their numbers within each video.
+    pub comments: Vec<NumberedComment>,
+    /// The identities to remember, with the log's time of each.
+    pub identities: Vec<(String, Millis)>,
+    /// Events that counted.
+    pub counted: u64,
+    /// Events that were repeats of counted ones.
+    pub repeated: u64,
+}
+
+/// Applies `records` to the `known` videos. `sightings` are the identities among [`Batch::identities`] that the
+/// archive remembers, with the log's time of their first sighting.
+pub fn apply(
+    records: &[LogRecord],
+    known: impl IntoIterator<Item = VideoState>,
+    sightings: impl IntoIterator<Item = (String, Millis)>,
+    rules: &Rules,
+) -> Effects {
+    let mut videos: HashMap<VideoId, VideoState> =
+        known.into_iter().map(|state| (state.video_id.clone(), state)).collect();
+    let mut sightings: HashMap<String, Millis> = sightings.into_iter().collect();
+    let mut changed: BTreeMap<VideoId, ()> = BTreeMap::new();
+    let mut effects = Effects::default();
+    for record in records {
+        let event = &record.event;
+        if let Some(identity) = identity(event) {
+            if sightings.get(&identity).is_some_and(|first| record.broker_time - first < REPEAT_WINDOW_MS) {
+                effects.repeated += 1;
+                continue;
+            }
+            sightings.insert(identity.clone(), record.broker_time);
+            effects.identities.push((identity, record.broker_time));
+        }
+        let video = videos.entry(event.video_id.clone()).or_insert_with(|| VideoState::first(event));
+        count(video, record, rules);
+        if let Some(body) = &event.comment {
+            video.last_seq += 1;
+            let comment = Comment {
+                id: body.comment_id.clone(),
+                user_id: event.user_id.clone(),
+                video_id: event.video_id.clone(),
+                text: body.text.clone(),
+                timestamp: event.timestamp,
+                seq: video.last_seq,
+            };
+            let (partition, offset) = (record.partition, record.offset);
+            effects.comments.push(NumberedComment { comment, partition, offset });
+        }
+        changed.insert(event.video_id.clone(), ());
+        effects.counted += 1;
+    }
+    effects.videos = changed.into_keys().filter_map(|id| videos.remove(&id)).collect();
+    effects
+}
+
+fn count(video: &mut VideoState, record: &LogRecord, rules: &Rules) {
+    let event = &record.event;
+    if let (false, Some(owner)) = (video.owner_given, &event.owner_id) {
+        video.owner = owner.clone();
+        video.owner_given = true;
+    }
+    video.counters.add(event, &rules.weights);
+    let worth = worth(event, &rules.weights);
+    if let Some(log2) = log2_worth(worth, event.timestamp, record.broker_time, rules.half_life_ms) {
+        video.trending = log2_sum(video.trending, log2);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn record(offset: u64, value: &Value) -> LogRecord {
+        let broker_time = 1_700_000_000_000 + offset as Millis;
+        LogRecord {
+            partition: 0,
+            offset,
+            broker_time,
+            event: Interaction::parse(value, broker_time).unwrap(),
+        }
+    }
+
+    fn comment(offset: u64, video: &str, id: &str) -> LogRecord {
+        let value =
+            json!({"video_id": video, "user_id": "u", "type": "comment", "comment_id": id, "comment": "hi"});
+        record(offset, &value)
+    }
+
+    fn none() -> Vec<(String, Millis)> {
+        Vec::new()
+    }
+
+    #[test]
+    fn a_repeat_counts_once_within_the_window_and_again_after_it() {
+        let view = json!({"video_id": "v", "user_id": "u", "type": "view", "event_id": "e"});
+        let mut late = record(2, &view);
+        late.broker_time += REPEAT_WINDOW_MS;
+        let records = [record(0, &view), record(1, &view), late];
+        let effects = apply(&records, [], none(), &Rules::default());
+        assert_eq!((effects.counted, effects.repeated), (2, 1));
+        assert_eq!(effects.videos[0].counters.views, 2);
+        let seen = [("e:e".to_owned(), records[0].broker_time)];
+        assert_eq!(apply(&records[..2], [], seen, &Rules::default()).counted, 0);
+    }
+
+    #[test]
+    fn comments_are_numbered_from_where_the_video_stands() {
+        let first = apply(&[comment(0, "v", "a"), comment(1, "w", "b")], [], none(), &Rules::default());
+        assert_eq!(first.comments.iter().map(|c| c.comment.seq).collect::<Vec<_>>(), [1, 1]);
+        let again = [comment(2, "v", "c"), comment(3, "v", "c"), comment(4, "v", "d")];
+        let second = apply(&again, first.videos, none(), &Rules::default());
+        assert_eq!(second.comments.iter().map(|c| c.comment.seq).collect::<Vec<_>>(), [2, 3]);
+        assert_eq!((second.videos.len(), second.videos[0].counters.comments), (1, 3));
+    }
+
+    #[test]
+    fn the_first_body_of_a_comment_wins() {
+        let mut other = comment(1, "v", "a");
+        other.event.comment.as_mut().unwrap().text = "later".into();
+        let effects = apply(&[comment(0, "v", "a"), other], [], none(), &Rules::default());
+        assert_eq!(effects.comments.len(), 1);
+        assert_eq!(effects.comments[0].comment.text, "hi");
+    }
+
+    #[test]
+    fn the_owner_is_the_first_given_else_the_first_user() {
+        let by = |user: &str, owner: Option<&str>| json!({"video_id": "v", "user_id": user, "type": "view", "owner_id": owner});
+        let run = |values: &[Value]| {
+            let records: Vec<_> =
+                values.iter().enumerate().map(|(at, value)| record(at as u64, value)).collect();
+            apply(&records, [], none(), &Rules::default()).videos[0].owner.to_string()
+        };
+        assert_eq!(run(&[by("a", None), by("b", None)]), "a");
+        assert_eq!(run(&[by("a", None), by("b", Some("o"))]), "o");
+        assert_eq!(run(&[by("a", Some("o")), by("b", Some("p"))]), "o");
+    }
+
+    #[test]
+    fn an_event_and_a_comment_of_the_same_name_do_not_shadow_each_other() {
+        let view = json!({"video_id": "v", "user_id": "u", "type": "view", "event_id": "x"});
+        let effects = apply(&[record(0, &view), comment(1, "v", "x")], [], none(), &Rules::default());
+        assert_eq!(effects.counted, 2);
+    }
+
+    proptest! {
+        /// However a log is cut into batches, the result is the same.
+        #[test]
+        fn the_cut_does_not_matter(
+            events in proptest::collection::vec((0..3usize, 0..5usize, proptest::option::of(0..6u8)), 1..40),
+            cut in any::<prop::sample::Index>(),
+        ) {
+            let records: Vec<_> = events.iter().enumerate().map(|(at, (video, kind, id))| {
+                let kind = crate::Kind::ALL[*kind].name();
+                let mut value = json!({"video_id": format!("v{video}"), "user_id": "u", "type": kind,
+                    "watch_time": 1.5, "event_id": id.map(|id| format!("e{id}"))});
+                if kind == "comment" {
+                    value["comment_id"] = json!(format!("c{}", id.unwrap_or(at as u8 + 10)));
+                    value["comment"] = json!("text");
+                }
+                record(at as u64, &value)
+            }).collect();
+            let rules = Rules::default();
+            let whole = apply(&records, [], none(), &rules);
+            let (head, tail) = records.split_at(cut.index(records.len()));
+            let first = apply(head, [], none(), &rules);
+            let second = apply(tail, first.videos.clone(), first.identities.clone(), &rules);
+            let mut merged: BTreeMap<_, _> = first.videos.into_iter().map(|v| (v.video_id.clone(), v)).collect();
+            merged.extend(second.videos.into_iter().map(|v| (v.video_id.clone(), v)));
+            prop_assert_eq!(merged.into_values().collect::<Vec<_>>(), whole.videos);
+            let comments: Vec<_> = first.comments.into_iter().chain(second.comments).collect();
+            prop_assert_eq!(comments, whole.comments);
+            prop_assert_eq!(first.counted + second.counted, whole.counted);
+        }
+    }
+}

@@ -1,0 +1,311 @@
+//! Interactions: what a viewer did with a video, as clients post it and as the log keeps it.
+//!
+//! Clients and foreign producers write the same JSON. [`Interaction::parse`] is the only reader of it, so that a
+//! field refused at the front door and a poison message in the log are told in the same words.
+
+use jiff::Timestamp;
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use crate::comment::check_text;
+use crate::{CommentId, EventId, Invalid, Millis, UserId, VideoId};
+
+/// The longest watch time accepted in one event: a day, in seconds.
+pub const MAX_WATCH_SECONDS: f64 = 86_400.0;
+
+/// What the viewer did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Kind {
+    /// Opened the video.
+    View,
+    /// Liked it.
+    Like,
+    /// Commented on it.
+    Comment,
+    /// Shared it.
+    Share,
+    /// Watched it for a time.
+    WatchTime,
+}
+
+impl Kind {
+    /// Every kind, in the order of the documentation.
+    pub const ALL: [Self; 5] = [Self::View, Self::Like, Self::Comment, Self::Share, Self::WatchTime];
+
+    /// The name on the wire.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::View => "view",
+            Self::Like => "like",
+            Self::Comment => "comment",
+            Self::Share => "share",
+            Self::WatchTime => "watch_time",
+        }
+    }
+
+    fn parse(text: &str) -> Result<Self, Invalid> {
+        Self::ALL
+            .into_iter()
+            .find(|kind| kind.name() == text)
+            .ok_or_else(|| Invalid::new("type", "must be view, like, comment, share or watch_time"))
+    }
+}
+
+/// The text of a comment inside the interaction that carries it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CommentBody {
+    /// Its identity.
+    pub comment_id: CommentId,
+    /// Its text.
+    pub text: String,
+}
+
+/// One thing that one viewer did with one video.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Interaction {
+    /// Which video.
+    pub video_id: VideoId,
+    /// Who.
+    pub user_id: UserId,
+    /// What.
+    pub kind: Kind,
+    /// For [`Kind::WatchTime`], how long, in milliseconds; 0 for every other kind.
+    pub watch_ms: u64,
+    /// When, by the sender's clock (or the gateway's, where the sender gave none).
+    pub timestamp: Millis,
+    /// The identity the client chose for this event, if any.
+    pub event_id: Option<EventId>,
+    /// The video's owner as the sender knows it.
+    pub owner_id: Option<UserId>,
+    /// Present on comments that came through the comment service; a foreign event of type `comment` has none and
+    /// is only counted.
+    pub comment: Option<CommentBody>,
+}
+
+impl Interaction {
+    /// Reads an interaction from JSON text; `now` stands in for an absent timestamp.
+    pub fn from_json(json: &[u8], now: Millis) -> Result<Self, Invalid> {
+        let value: Value = serde_json::from_slice(json)
+            .map_err(|error| Invalid::new("body", format!("is not JSON: {error}")))?;
+        Self::parse(&value, now)
+    }
+
+    /// Reads an interaction from a JSON object; `now` stands in for an absent timestamp. Unknown members are
+    /// ignored, as they are by the seed's services; a null member counts as absent.
+    pub fn parse(value: &Value, now: Millis) -> Result<Self, Invalid> {
+        let Value::Object(object) = value else {
+            return Err(Invalid::new("body", "must be a JSON object"));
+        };
+        let kind = Kind::parse(required_text(object, "type")?)?;
+        let comment = match optional_text(object, "comment_id")? {
+            Some(_) if kind != Kind::Comment => {
+                return Err(Invalid::new("comment_id", "goes with type comment only"));
+            }
+            Some(id) => {
+                let text = required_text(object, "comment")?;
+                check_text("comment", text)?;
+                Some(CommentBody { comment_id: CommentId::parse(id)?, text: text.to_owned() })
+            }
+            None => None,
+        };
+        Ok(Self {
+            video_id: VideoId::parse(required_text(object, "video_id")?)?,
+            user_id: UserId::parse(required_text(object, "user_id")?)?,
+            kind,
+            watch_ms: watch_ms(object)?.filter(|_| kind == Kind::WatchTime).unwrap_or(0),
+            timestamp: timestamp(object)?.unwrap_or(now),
+            event_id: optional_text(object, "event_id")?.map(EventId::parse).transpose()?,
+            owner_id: optional_text(object, "owner_id")?
+                .map(|id| UserId::parse_field("owner_id", id))
+                .transpose()?,
+            comment,
+        })
+    }
+
+    /// The JSON that goes into the log.
+    pub fn to_json(&self) -> Vec<u8> {
+        #[derive(Serialize)]
+        struct Wire<'a> {
+            video_id: &'a VideoId,
+            user_id: &'a UserId,
+            r#type: &'static str,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            watch_time: Option<f64>,
+            timestamp: f64,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            event_id: Option<&'a EventId>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            owner_id: Option<&'a UserId>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            comment_id: Option<&'a CommentId>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            comment: Option<&'a str>,
+        }
+        let wire = Wire {
+            video_id: &self.video_id,
+            user_id: &self.user_id,
+            r#type: self.kind.name(),
+            watch_time: (self.kind == Kind::WatchTime).then_some(self.watch_ms as f64 / 1000.0),
+            timestamp: self.timestamp as f64 / 1000.0,
+            event_id: self.event_id.as_ref(),
+            owner_id: self.owner_id.as_ref(),
+            comment_id: self.comment.as_ref().map(|comment| &comment.comment_id),
+            comment: self.comment.as_ref().map(|comment| comment.text.as_str()),
+        };
+        serde_json::to_vec(&wire).expect("strings and finite numbers always serialise")
+    }
+}
+
+/// The text member `field` of `object`.
+pub fn required_text<'a>(object: &'a Map<String, Value>, field: &'static str) -> Result<&'a str, Invalid> {
+    optional_text(object, field)?.ok_or_else(|| Invalid::missing(field))
+}
+
+/// The text member `field` of `object`, or `None` where it is absent or null.
+pub fn optional_text<'a>(
+    object: &'a Map<String, Value>,
+    field: &'static str,
+) -> Result<Option<&'a str>, Invalid> {
+    match object.get(field) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(text)) => Ok(Some(text)),
+        Some(_) => Err(Invalid::new(field, "must be a string")),
+    }
+}
+
+fn watch_ms(object: &Map<String, Value>) -> Result<Option<u64>, Invalid> {
+    let seconds = match object.get("watch_time") {
+        None | Some(Value::Null) => return Ok(None),
+        Some(value) => {
+            value.as_f64().ok_or_else(|| Invalid::new("watch_time", "must be a number of seconds"))?
+        }
+    };
+    if !seconds.is_finite() || !(0.0..=MAX_WATCH_SECONDS).contains(&seconds) {
+        return Err(Invalid::new("watch_time", "must be 0 to 86400 seconds"));
+    }
+    Ok(Some((seconds * 1000.0).round() as u64))
+}
+
+/// Unix seconds (integer or fractional) or RFC 3339, in the years 1970 to 9999.
+fn timestamp(object: &Map<String, Value>) -> Result<Option<Millis>, Invalid> {
+    let wrong = || Invalid::new("timestamp", "must be Unix seconds or an RFC 3339 time, from 1970 to 9999");
+    let millis = match object.get("timestamp") {
+        None | Some(Value::Null) => return Ok(None),
+        Some(Value::Number(seconds)) => (seconds.as_f64().ok_or_else(wrong)? * 1000.0).round() as Millis,
+        Some(Value::String(text)) => text.parse::<Timestamp>().map_err(|_| wrong())?.as_millisecond(),
+        Some(_) => return Err(wrong()),
+    };
+    const YEAR_10000: Millis = 253_402_300_800_000;
+    if (0..YEAR_10000).contains(&millis) { Ok(Some(millis)) } else { Err(wrong()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    const NOW: Millis = 1_700_000_000_123;
+
+    fn field_of(value: &Value) -> &'static str {
+        Interaction::parse(value, NOW).unwrap_err().field
+    }
+
+    #[test]
+    fn the_seed_s_event_is_read_as_it_is() {
+        let seed = br#"{"video_id":"v1","user_id":"u1","type":"watch_time","watch_time":3.5,"timestamp":1700000000}"#;
+        let event = Interaction::from_json(seed, NOW).unwrap();
+        assert_eq!((event.kind, event.watch_ms, event.timestamp), (Kind::WatchTime, 3500, 1_700_000_000_000));
+    }
+
+    #[test]
+    fn every_wrong_field_is_named() {
+        let good = json!({"video_id": "v", "user_id": "u", "type": "view"});
+        assert!(Interaction::parse(&good, NOW).is_ok());
+        let cases = [
+            ("video_id", json!(null)),
+            ("video_id", json!(7)),
+            ("video_id", json!("")),
+            ("user_id", json!(["u"])),
+            ("type", json!("dislike")),
+            ("type", json!(1)),
+            ("watch_time", json!("3")),
+            ("watch_time", json!(-0.001)),
+            ("watch_time", json!(86_400.5)),
+            ("timestamp", json!("yesterday")),
+            ("timestamp", json!(-1)),
+            ("timestamp", json!(true)),
+            ("timestamp", json!(1e300)),
+            ("event_id", json!("x".repeat(257))),
+            ("owner_id", json!("")),
+            ("comment_id", json!("c")),
+        ];
+        for (field, value) in cases {
+            let mut bad = good.clone();
+            bad[field] = value.clone();
+            assert_eq!(field_of(&bad), field, "{value}");
+        }
+        assert_eq!(field_of(&json!([])), "body");
+        assert_eq!(Interaction::from_json(b"{", NOW).unwrap_err().field, "body");
+        assert_eq!(Interaction::from_json(br#"{"watch_time":NaN}"#, NOW).unwrap_err().field, "body");
+    }
+
+    #[test]
+    fn time_is_read_in_three_ways_and_defaults_to_now() {
+        let at = |time: Value| {
+            let value = json!({"video_id": "v", "user_id": "u", "type": "view", "timestamp": time});
+            Interaction::parse(&value, NOW).unwrap().timestamp
+        };
+        assert_eq!(at(json!(1_700_000_000)), 1_700_000_000_000);
+        assert_eq!(at(json!(1_700_000_000.25)), 1_700_000_000_250);
+        assert_eq!(at(json!("2023-11-14T22:13:20.5Z")), 1_700_000_000_500);
+        assert_eq!(at(json!("2023-11-14T23:13:20+01:00")), 1_700_000_000_000);
+        assert_eq!(at(Value::Null), NOW);
+    }
+
+    #[test]
+    fn a_comment_keeps_its_text_and_a_foreign_one_is_only_counted() {
+        let value =
+            json!({"video_id": "v", "user_id": "u", "type": "comment", "comment_id": "c", "comment": "hé"});
+        assert_eq!(Interaction::parse(&value, NOW).unwrap().comment.unwrap().text, "hé");
+        let foreign = json!({"video_id": "v", "user_id": "u", "type": "comment", "comment": 5});
+        assert_eq!(Interaction::parse(&foreign, NOW).unwrap().comment, None);
+        let empty =
+            json!({"video_id": "v", "user_id": "u", "type": "comment", "comment_id": "c", "comment": ""});
+        assert_eq!(field_of(&empty), "comment");
+    }
+
+    prop_compose! {
+        fn interaction()(
+            video in "[a-z]{1,8}", user in "\\PC{1,8}", kind in 0..5usize, watch_ms in 0u64..=86_400_000,
+            timestamp in 0i64..253_402_300_800_000, event in proptest::option::of("[a-z]{1,4}"),
+            owner in proptest::option::of("[a-z]{1,4}"), text in "\\PC{1,40}",
+        ) -> Interaction {
+            let kind = Kind::ALL[kind];
+            Interaction {
+                video_id: VideoId::parse(&video).unwrap(),
+                user_id: UserId::parse(&user).unwrap(),
+                kind,
+                watch_ms: if kind == Kind::WatchTime { watch_ms } else { 0 },
+                timestamp,
+                event_id: event.map(|id| EventId::parse(&id).unwrap()),
+                owner_id: owner.map(|id| UserId::parse(&id).unwrap()),
+                comment: (kind == Kind::Comment)
+                    .then(|| CommentBody { comment_id: CommentId::parse("c").unwrap(), text }),
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read_back(event in interaction()) {
+            prop_assert_eq!(Interaction::from_json(&event.to_json(), NOW).unwrap(), event);
+        }
+
+        #[test]
+        fn no_bytes_make_the_reader_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = Interaction::from_json(&bytes, NOW);
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! Which reader serves a video.
+//!
+//! One reader a video, the least loaded one that takes viewers: enough until videos grow hot. Splitting hot videos and
+//! moving viewers between readers builds on the same data.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{ReaderId, VideoId};
+
+/// Which readers serve a video, under which epoch.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Assignment {
+    /// The video.
+    pub video_id: VideoId,
+    /// Its readers, at least one.
+    pub readers: Vec<ReaderId>,
+    /// Grows with every change of any assignment and never goes back: of two assignments of a video the one with the
+    /// greater epoch is in force.
+    pub epoch: u64,
+}
+
+/// What placing looks at in a reader.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReaderLoad {
+    /// The reader.
+    pub id: ReaderId,
+    /// Viewers connected now.
+    pub viewers: u64,
+    /// Videos assigned now.
+    pub videos: u64,
+    /// Viewers it can hold; at least 1.
+    pub capacity: u64,
+    /// Whether it takes new videos: alive, and not draining.
+    pub open: bool,
+}
+
+/// The reader for a video that has none: the open one with the least part of its capacity in use, then the fewest
+/// videos, then the lowest id; full ones only where all are full. `None` where none is open.
+pub fn place(readers: &[ReaderLoad]) -> Option<&ReaderId> {
+    let usage = |reader: &ReaderLoad| (reader.viewers.saturating_mul(1_000_000)) / reader.capacity.max(1);
+    readers
+        .iter()
+        .filter(|reader| reader.open)
+        .min_by(|a, b| (usage(a), a.videos, &a.id).cmp(&(usage(b), b.videos, &b.id)))
+        .map(|reader| &reader.id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reader(id: &str, viewers: u64, videos: u64, capacity: u64, open: bool) -> ReaderLoad {
+        ReaderLoad { id: ReaderId::parse(id).unwrap(), viewers, videos, capacity, open }
+    }
+
+    fn placed(readers: &[ReaderLoad]) -> Option<&str> {
+        place(readers).map(ReaderId::as_str)
+    }
+
+    #[test]
+    fn the_emptiest_by_capacity_then_videos_then_name() {
+        assert_eq!(placed(&[reader("a", 50, 0, 100, true), reader("b", 60, 0, 200, true)]), Some("b"));
+        assert_eq!(placed(&[reader("a", 0, 2, 100, true), reader("b", 0, 1, 100, true)]), Some("b"));
+        assert_eq!(placed(&[reader("b", 0, 1, 100, true), reader("a", 0, 1, 100, true)]), Some("a"));
+    }
+
+    #[test]
+    fn closed_readers_take_nothing() {
+        assert_eq!(placed(&[reader("a", 0, 0, 100, false), reader("b", 99, 9, 100, true)]), Some("b"));
+        assert_eq!(placed(&[reader("a", 0, 0, 100, false)]), None);
+        assert_eq!(placed(&[]), None);
+    }
+}

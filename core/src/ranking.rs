@@ -1,0 +1,246 @@
+//! The order of videos, kept up to date as scores change, and the difference between two lists.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{UserId, VideoId};
+
+/// A score in the order that lists are in. Never NaN.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Score(f64);
+
+impl Score {
+    /// A score; NaN, which no store returns, counts as the lowest.
+    pub const fn new(score: f64) -> Self {
+        Self(if score.is_nan() { f64::NEG_INFINITY } else { score })
+    }
+
+    /// The number.
+    pub const fn get(self) -> f64 {
+        self.0
+    }
+}
+
+impl Eq for Score {}
+
+impl PartialOrd for Score {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Score {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        // -0.0 and 0.0 are the same score, as they are to Redis.
+        (self.0 + 0.0).total_cmp(&(other.0 + 0.0))
+    }
+}
+
+/// One line of a ranked list.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Ranked {
+    /// The video.
+    pub video_id: VideoId,
+    /// Its score on the board, in points.
+    pub score: f64,
+    /// Its owner.
+    pub user_id: UserId,
+}
+
+impl Ranked {
+    /// What the list is ordered by, ascending: lists run from the greatest to the least.
+    fn key(&self) -> (Score, VideoId) {
+        (Score::new(self.score), self.video_id.clone())
+    }
+}
+
+/// A board in memory: every video, in order, and each owner's videos in the same order.
+///
+/// Setting a score costs `O(log n)`, a top list of `k` costs `O(k)`.
+#[derive(Debug, Clone, Default)]
+pub struct Ranking {
+    order: BTreeSet<(Score, VideoId)>,
+    entries: HashMap<VideoId, (Score, UserId)>,
+    owners: HashMap<UserId, BTreeSet<(Score, VideoId)>>,
+}
+
+impl Ranking {
+    /// The number of videos.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Puts a video where its score says. Returns whether anything changed.
+    pub fn set(&mut self, line: &Ranked) -> bool {
+        let key = line.key();
+        if let Some((score, owner)) = self.entries.get(&line.video_id) {
+            if *score == key.0 && *owner == line.user_id {
+                return false;
+            }
+            let old = (*score, line.video_id.clone());
+            let owner = owner.clone();
+            self.order.remove(&old);
+            self.forget_owned(&owner, &old);
+        }
+        self.entries.insert(line.video_id.clone(), (key.0, line.user_id.clone()));
+        self.owners.entry(line.user_id.clone()).or_default().insert(key.clone());
+        self.order.insert(key);
+        true
+    }
+
+    fn forget_owned(&mut self, owner: &UserId, key: &(Score, VideoId)) {
+        if let Some(owned) = self.owners.get_mut(owner) {
+            owned.remove(key);
+            if owned.is_empty() {
+                self.owners.remove(owner);
+            }
+        }
+    }
+
+    /// The best `limit` videos (`None`: all), best first.
+    pub fn top(&self, limit: Option<usize>) -> Vec<Ranked> {
+        self.lines(self.order.iter().rev().take(limit.unwrap_or(usize::MAX)))
+    }
+
+    /// An owner's videos, best first.
+    pub fn of_owner(&self, owner: &UserId, limit: Option<usize>) -> Vec<Ranked> {
+        self.owners
+            .get(owner)
+            .map(|owned| self.lines(owned.iter().rev().take(limit.unwrap_or(usize::MAX))))
+            .unwrap_or_default()
+    }
+
+    fn lines<'a>(&'a self, keys: impl Iterator<Item = &'a (Score, VideoId)>) -> Vec<Ranked> {
+        keys.map(|(score, id)| Ranked {
+            video_id: id.clone(),
+            score: score.get(),
+            user_id: self.entries[id].1.clone(),
+        })
+        .collect()
+    }
+}
+
+/// The change from one ranked list to the next, for whoever holds the first: remove, then set, then sort.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Delta {
+    /// Videos no longer in the list.
+    pub remove: Vec<VideoId>,
+    /// Videos that are new in it, or whose line changed.
+    pub set: Vec<Ranked>,
+}
+
+impl Delta {
+    /// What turns `before` into `after`.
+    pub fn between(before: &[Ranked], after: &[Ranked]) -> Self {
+        let old: HashMap<&VideoId, &Ranked> = before.iter().map(|line| (&line.video_id, line)).collect();
+        let kept: std::collections::HashSet<&VideoId> = after.iter().map(|line| &line.video_id).collect();
+        Self {
+            remove: before
+                .iter()
+                .map(|line| &line.video_id)
+                .filter(|id| !kept.contains(id))
+                .cloned()
+                .collect(),
+            set: after.iter().filter(|line| old.get(&line.video_id) != Some(line)).cloned().collect(),
+        }
+    }
+
+    /// Whether the lists are the same.
+    pub fn is_empty(&self) -> bool {
+        self.remove.is_empty() && self.set.is_empty()
+    }
+
+    /// The list after this change, from the one before it.
+    pub fn applied_to(&self, before: &[Ranked]) -> Vec<Ranked> {
+        let mut lines: BTreeMap<&VideoId, &Ranked> =
+            before.iter().map(|line| (&line.video_id, line)).collect();
+        for id in &self.remove {
+            lines.remove(id);
+        }
+        lines.extend(self.set.iter().map(|line| (&line.video_id, line)));
+        let mut list: Vec<Ranked> = lines.into_values().cloned().collect();
+        list.sort_by_cached_key(|line| std::cmp::Reverse(line.key()));
+        list
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn line(id: &str, score: f64, owner: &str) -> Ranked {
+        Ranked { video_id: VideoId::parse(id).unwrap(), score, user_id: UserId::parse(owner).unwrap() }
+    }
+
+    fn ids(list: &[Ranked]) -> Vec<&str> {
+        list.iter().map(|line| line.video_id.as_str()).collect()
+    }
+
+    #[test]
+    fn ties_stand_in_descending_byte_order() {
+        let mut ranking = Ranking::default();
+        for id in ["a", "B", "ä", "b"] {
+            ranking.set(&line(id, 1.0, "o"));
+        }
+        ranking.set(&line("c", 0.5, "o"));
+        assert_eq!(ids(&ranking.top(None)), ["ä", "b", "a", "B", "c"]);
+        assert_eq!(ids(&ranking.top(Some(2))), ["ä", "b"]);
+    }
+
+    #[test]
+    fn an_owner_s_list_follows_scores_and_owners() {
+        let mut ranking = Ranking::default();
+        ranking.set(&line("a", 1.0, "o"));
+        ranking.set(&line("b", 2.0, "o"));
+        ranking.set(&line("a", 3.0, "o"));
+        let owner = UserId::parse("o").unwrap();
+        assert_eq!(ids(&ranking.of_owner(&owner, None)), ["a", "b"]);
+        ranking.set(&line("a", 3.0, "p"));
+        assert_eq!(ids(&ranking.of_owner(&owner, None)), ["b"]);
+        assert!(!ranking.set(&line("a", 3.0, "p")));
+    }
+
+    proptest! {
+        #[test]
+        fn the_order_is_that_of_a_sort(updates in proptest::collection::vec((0..30u8, -3i8..3), 0..200)) {
+            let mut ranking = Ranking::default();
+            let mut model = BTreeMap::new();
+            for (id, score) in updates {
+                let line = line(&format!("v{id}"), f64::from(score), "o");
+                ranking.set(&line);
+                model.insert(line.video_id.clone(), line);
+            }
+            let mut sorted: Vec<_> = model.into_values().collect();
+            sorted.sort_by(|a, b| {
+                b.score.total_cmp(&a.score).then_with(|| b.video_id.as_str().as_bytes().cmp(a.video_id.as_str().as_bytes()))
+            });
+            prop_assert_eq!(ranking.top(None), sorted);
+        }
+
+        #[test]
+        fn deltas_rebuild_the_list(
+            steps in proptest::collection::vec(proptest::collection::vec((0..12u8, 0..4u8), 0..6), 1..20), k in 1..8usize,
+        ) {
+            let mut ranking = Ranking::default();
+            let mut held = ranking.top(Some(k));
+            let mut previous = held.clone();
+            for step in steps {
+                for (id, score) in step {
+                    ranking.set(&line(&format!("v{id}"), f64::from(score), "o"));
+                }
+                let list = ranking.top(Some(k));
+                held = Delta::between(&previous, &list).applied_to(&held);
+                prop_assert_eq!(&held, &list);
+                previous = list;
+            }
+        }
+    }
+}

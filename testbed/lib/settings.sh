@@ -1,0 +1,65 @@
+# shellcheck shell=bash
+# shellcheck disable=SC2034  # used by the other files
+# Ports and sizes. LIVERANK_TESTBED_<NAME> wins, then what this testbed was last started with, then the default:
+# so `stop` and `env` need no repetition of the variables that `up` was given.
+
+declare -A DEFAULTS=(
+  [KAFKA_PORT]=19092
+  [KAFKA_CONTROLLER_PORT]=19093
+  [MONGODB_PORT]=27117
+  [MONGODS]=1
+  [REDIS_PORT]=16379
+)
+declare -A PART_SETTINGS=(
+  [kafka]="KAFKA_PORT KAFKA_CONTROLLER_PORT"
+  [mongodb]="MONGODB_PORT MONGODS"
+  [redis]="REDIS_PORT"
+)
+# Order matters to `up` only in that the slowest starts first.
+PARTS=(kafka mongodb redis)
+
+declare -A RECORDED=() SETTING=()
+
+settings_load() {
+  local name value variable file
+  for file in "$RUN"/*.settings; do
+    [[ -e $file ]] || continue
+    while IFS='=' read -r name value; do
+      RECORDED[$name]=$value
+    done <"$file"
+  done
+  for name in "${!DEFAULTS[@]}"; do
+    variable=LIVERANK_TESTBED_$name
+    value=${!variable:-${RECORDED[$name]:-${DEFAULTS[$name]}}}
+    if [[ ! $value =~ ^[1-9][0-9]{0,4}$ ]] || ((value > 65535)); then
+      die "$variable is not a number from 1 to 65535: $value"
+    fi
+    SETTING[$name]=$value
+  done
+  # The controller follows the broker's port unless it was given one.
+  if [[ -z ${LIVERANK_TESTBED_KAFKA_CONTROLLER_PORT:-} && -n ${LIVERANK_TESTBED_KAFKA_PORT:-} ]]; then
+    SETTING[KAFKA_CONTROLLER_PORT]=$((SETTING[KAFKA_PORT] + 1))
+  fi
+  ((SETTING[MONGODS] <= 7)) || die "LIVERANK_TESTBED_MONGODS: a replica set has at most 7 voting members"
+}
+
+# settings_changed PART: prints "NAME is OLD, not NEW" for the first setting that is no longer what it was.
+settings_changed() {
+  local name
+  for name in ${PART_SETTINGS[$1]}; do
+    if [[ -n ${RECORDED[$name]:-} && ${RECORDED[$name]} != "${SETTING[$name]}" ]]; then
+      printf '%s is %s, not %s\n' "$name" "${RECORDED[$name]}" "${SETTING[$name]}"
+      return
+    fi
+  done
+}
+
+settings_record() {
+  local name
+  for name in ${PART_SETTINGS[$1]}; do
+    printf '%s=%s\n' "$name" "${SETTING[$name]}"
+    RECORDED[$name]=${SETTING[$name]}
+  done >"$RUN/$1.settings"
+}
+
+settings_load

@@ -1,1 +1,45 @@
-//! liverank-adapters
+//! The system's edges: one folder a port, each with the trait and its promise, the real implementation, the embedded
+//! one, and one conformance suite that both must pass.
+//!
+//! | port | real | embedded | what it holds |
+//! |---|---|---|---|
+//! | [`event_log`] | Kafka | redb file | the log: the one source of truth |
+//! | [`archive`] | MongoDB | redb file | counts, comments and the offsets they stand at, atomically |
+//! | [`ranking_store`] | Redis | memory | the boards: a projection of the archive |
+//! | [`comment_bus`] | Redis | memory | comments on their way to readers, and the last ones of each video |
+//! | [`assignment_store`] | Redis | memory | which reader serves which video, and the readers' heartbeats |
+//!
+//! Each embedded implementation is a separate store with its own transaction, so that the windows between the real
+//! ones exist in it too. The memory ones come back empty after a restart, as a Redis may, and are repaired the same
+//! way.
+
+pub mod archive;
+pub mod assignment_store;
+pub mod comment_bus;
+pub mod error;
+pub mod event_log;
+pub mod ranking_store;
+
+use std::sync::Arc;
+
+pub use archive::Archive;
+pub use assignment_store::AssignmentStore;
+pub use comment_bus::CommentBus;
+pub use error::StoreError;
+pub use event_log::EventLog;
+pub use ranking_store::RankingStore;
+
+/// All that a service may be given. Cheap to clone; every clone speaks to the same stores.
+#[derive(Clone)]
+pub struct Backends {
+    /// The log.
+    pub log: Arc<dyn EventLog>,
+    /// Counts and comments.
+    pub archive: Arc<dyn Archive>,
+    /// The boards.
+    pub ranking: Arc<dyn RankingStore>,
+    /// Comments on their way.
+    pub comments: Arc<dyn CommentBus>,
+    /// Who serves what.
+    pub assignments: Arc<dyn AssignmentStore>,
+}

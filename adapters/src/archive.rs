@@ -1,0 +1,119 @@
+//! The archive: counts, owners and comments, and the offsets of the log that they stand at, changed together.
+//!
+//! Promises of every implementation, checked by [`conformance`]:
+//! 1. [`Archive::commit`] applies a batch wholly and durably or not at all, by [`liverank_core::counting::apply`], and
+//!    only if the archive stands at the batch's `from` offset in each of its partitions.
+//! 2. What was read by a commit cannot have changed when it takes effect: two writers of one video serialise.
+//! 3. Comments of a video are numbered 1, 2, 3, … without a hole or a repeat.
+//! 4. An `event_id` or comment identity repeated within 24 h of the log's time counts once, across partitions.
+
+use async_trait::async_trait;
+use liverank_core::comment::{Comment, Numbering};
+use liverank_core::counting::{Batch, Effects, NumberedComment, Rules, VideoState};
+use liverank_core::{CommentId, Millis, UserId, VideoId};
+
+use crate::StoreError;
+
+pub mod conformance;
+pub mod embedded;
+pub mod mongodb;
+
+/// What is fixed for an archive's life, or until a rebuild.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Meta {
+    /// Which count of comments its numbers belong to.
+    pub numbering: Numbering,
+    /// Which generation of scores it holds: a projection of another generation is void.
+    pub generation: u64,
+    /// How events count in this generation. Not necessarily what the configuration asks for.
+    pub rules: Rules,
+}
+
+/// What a commit did.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Committed {
+    /// Videos, comments and counts as they are now.
+    pub effects: Effects,
+}
+
+/// Why a batch was not applied. Nothing of it was.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum CommitError {
+    /// The archive stands elsewhere in this partition: another consumer owns it now, or this one lost its answer. Ask
+    /// for the offsets again and go on from there.
+    #[error("partition {partition} stands at offset {actual}, not at {expected}")]
+    Fenced {
+        /// The partition.
+        partition: u32,
+        /// Where the batch wanted to start.
+        expected: u64,
+        /// Where the archive stands.
+        actual: u64,
+    },
+    /// The store failed. Unknown whether the batch was applied: ask for the offsets again.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Which comments of a video to read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Page {
+    /// Those numbered less than this (`u64::MAX`: the newest), newest first.
+    Before(u64),
+    /// Those numbered more than this, oldest first.
+    After(u64),
+}
+
+/// The archive.
+#[async_trait]
+pub trait Archive: Send + Sync {
+    /// Connects, creates what is absent (`wanted` become the rules of a new archive), and answers what is in force.
+    /// May be called again, by several processes at once.
+    async fn open(&self, wanted: &Rules) -> Result<Meta, StoreError>;
+
+    /// What is in force, or `None` where no consumer has opened this archive yet.
+    async fn meta(&self) -> Result<Option<Meta>, StoreError>;
+
+    /// The offset to go on from, for each of the partitions, in their order: 0 where nothing was applied yet.
+    async fn offsets(&self, partitions: &[u32]) -> Result<Vec<u64>, StoreError>;
+
+    /// Applies a batch. Retries conflicts with other writers by itself, within a bound.
+    async fn commit(&self, batch: &Batch) -> Result<Committed, CommitError>;
+
+    /// One video.
+    async fn video(&self, id: &VideoId) -> Result<Option<VideoState>, StoreError>;
+
+    /// Up to `limit` videos with ids after `after`, in ascending byte order: for walking through all of them.
+    async fn videos_after(
+        &self,
+        after: Option<&VideoId>,
+        limit: usize,
+    ) -> Result<Vec<VideoState>, StoreError>;
+
+    /// Up to `limit` comments of a video.
+    async fn comments(&self, video: &VideoId, page: Page, limit: usize) -> Result<Vec<Comment>, StoreError>;
+
+    /// The newest comment of this identity, if it is archived.
+    async fn comment(&self, video: &VideoId, id: &CommentId) -> Result<Option<Comment>, StoreError>;
+
+    /// Up to `limit` comments that came from `partition` at `offset` or later, in log order: for publishing again what
+    /// may not have been.
+    async fn comments_from(
+        &self,
+        partition: u32,
+        offset: u64,
+        limit: usize,
+    ) -> Result<Vec<NumberedComment>, StoreError>;
+
+    /// The number of the last comment of each video, in their order; 0 where there is none.
+    async fn heads(&self, videos: &[VideoId]) -> Result<Vec<u64>, StoreError>;
+
+    /// The owners of these videos, in their order.
+    async fn owners(&self, videos: &[VideoId]) -> Result<Vec<Option<UserId>>, StoreError>;
+
+    /// Forgets identities first seen before `watermark` of the log's time. Bounded work a call; answers how many went.
+    async fn forget_before(&self, watermark: Millis) -> Result<u64, StoreError>;
+
+    /// How many comments are stored, roughly.
+    async fn comment_count(&self) -> Result<u64, StoreError>;
+}

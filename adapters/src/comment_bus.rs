@@ -1,0 +1,82 @@
+//! Comments on their way from the consumer to the readers, and the last ones of each video for who comes late.
+//!
+//! Promises of every implementation, checked by [`conformance`]:
+//! 1. A published comment reaches every subscription to its video that exists at that time, at most a few times, in the
+//!    order published; a subscription that may have missed something hears [`Delivery::Reset`].
+//! 2. The last comments of a video are kept ([`KEEP_COMMENTS`]), for at least a while ([`KEEP_SECONDS`]); publishing one again changes
+//!    nothing.
+//! 3. It may lose everything at any time: the archive is what counts, and readers compare heads.
+
+use async_trait::async_trait;
+use liverank_core::VideoId;
+use liverank_core::comment::{Comment, Numbering};
+use tokio::sync::mpsc;
+
+use crate::StoreError;
+
+pub mod conformance;
+pub mod embedded;
+pub mod redis;
+
+/// How many comments of a video are kept, at least: what a reconnecting viewer may ask for at most.
+pub const KEEP_COMMENTS: usize = 1000;
+/// How long a video's last comments are kept after the newest one: longer than a viewer stays away, short enough that
+/// videos nobody talks about any more cost no memory.
+pub const KEEP_SECONDS: u64 = 3600;
+
+/// What a subscriber hears.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Delivery {
+    /// A comment of a video subscribed to.
+    Comment {
+        /// Which count its `seq` belongs to.
+        numbering: Numbering,
+        /// The comment.
+        comment: Comment,
+    },
+    /// Comments of any video subscribed to may have been missed: compare heads.
+    Reset,
+}
+
+/// Where a video's comments stand.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Head {
+    /// Which count.
+    pub numbering: Numbering,
+    /// The number of the last comment.
+    pub seq: u64,
+}
+
+/// One reader's subscription to any number of videos. Dropping it ends them all.
+#[async_trait]
+pub trait Subscription: Send + Sync {
+    /// Hears of a video's comments from now on: those published after this has answered.
+    async fn subscribe(&self, video: &VideoId) -> Result<(), StoreError>;
+
+    /// Hears of them no longer.
+    async fn unsubscribe(&self, video: &VideoId) -> Result<(), StoreError>;
+}
+
+/// The way of the comments.
+#[async_trait]
+pub trait CommentBus: Send + Sync {
+    /// Publishes comments, in the order given, and keeps them among the last ones. At least once.
+    async fn publish(&self, numbering: &Numbering, comments: &[Comment]) -> Result<(), StoreError>;
+
+    /// A new subscription, and where its deliveries arrive. The channel is bounded; one who reads too slowly gets
+    /// [`Delivery::Reset`]. Reconnects and resubscribes by itself.
+    async fn connect(&self) -> Result<(Box<dyn Subscription>, mpsc::Receiver<Delivery>), StoreError>;
+
+    /// The kept comments of a video with numbers after `after`, oldest first, at most `limit`; `None` where the first
+    /// of them (`after + 1`) is not kept (any more), or kept ones are of another numbering.
+    async fn recent(
+        &self,
+        numbering: &Numbering,
+        video: &VideoId,
+        after: u64,
+        limit: usize,
+    ) -> Result<Option<Vec<Comment>>, StoreError>;
+
+    /// The last kept comment of each video, in their order; `None` where none is kept.
+    async fn heads(&self, videos: &[VideoId]) -> Result<Vec<Option<Head>>, StoreError>;
+}

@@ -1,0 +1,147 @@
+//! The boards: a projection of the archive that can be thrown away and made again.
+//!
+//! Promises of every implementation, checked by [`conformance`]:
+//! 1. [`RankingStore::project`] is one atomic step. It takes effect only in its own generation and only where no
+//!    earlier batch is missing; replays and zombies change nothing, for scores are absolute and only move up within a
+//!    generation.
+//! 2. Whoever subscribed hears of every change once, in the order of versions `v+1, v+2, …`; a hole in the versions
+//!    means that something was missed and a fresh [`RankingStore::snapshot`] is due.
+//! 3. Lists are in the order of [`liverank_core::ranking`].
+
+use async_trait::async_trait;
+use liverank_core::counting::Span;
+use liverank_core::ranking::Ranked;
+use liverank_core::{UserId, VideoId};
+use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc;
+
+use crate::StoreError;
+
+pub mod conformance;
+pub mod embedded;
+pub mod redis;
+
+/// The two boards.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Board {
+    /// By score.
+    Global,
+    /// By decayed score; its numbers are logarithms ([`liverank_core::trending`]).
+    Trending,
+}
+
+/// One video as the boards hold it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct BoardEntry {
+    /// The video.
+    #[serde(rename = "v")]
+    pub video_id: VideoId,
+    /// Its owner.
+    #[serde(rename = "u")]
+    pub owner: UserId,
+    /// Its score, in points.
+    #[serde(rename = "s")]
+    pub score: f64,
+    /// Its decayed score as a logarithm; `None` before its first event of weight.
+    #[serde(rename = "t", default, skip_serializing_if = "Option::is_none")]
+    pub trending: Option<f64>,
+}
+
+/// What one batch changed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Projection {
+    /// The generation the scores belong to.
+    pub generation: u64,
+    /// The stretch of the log that the batch covered.
+    pub spans: Vec<Span>,
+    /// The videos it changed, as they are now.
+    pub entries: Vec<BoardEntry>,
+}
+
+/// What became of a projection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Projected {
+    /// It is in, or was already.
+    Applied,
+    /// The store is empty, older than the batch's start, or of an earlier generation: nothing was written, it has to be
+    /// repaired from the archive.
+    Behind,
+    /// The store is of a later generation: whoever sent this must look at the archive again.
+    Superseded,
+}
+
+/// Where the projection stands.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// Its generation; `None` where the store is empty.
+    pub generation: Option<u64>,
+    /// The next offset of each partition it knows, ascending by partition.
+    pub offsets: Vec<(u32, u64)>,
+}
+
+/// Where a page of a board goes on: after this video, as it stood then.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Cursor {
+    /// Its score on the board.
+    pub score: f64,
+    /// The video.
+    pub video_id: VideoId,
+}
+
+/// A change of the boards, as subscribers hear it.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Change {
+    /// These videos stand so now.
+    Changed {
+        /// One more than the version before.
+        version: u64,
+        /// The videos.
+        entries: Vec<BoardEntry>,
+    },
+    /// Changes may have been missed (a lost connection, an overflow, a repair, a new generation): take a snapshot.
+    Reset,
+}
+
+/// All of both boards at a version.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Snapshot {
+    /// Changes of later versions apply to it; 0 for an empty store.
+    pub version: u64,
+    /// Every video, in no particular order.
+    pub entries: Vec<BoardEntry>,
+}
+
+/// The boards.
+#[async_trait]
+pub trait RankingStore: Send + Sync {
+    /// Puts a batch's result on the boards, notes its offsets and tells the subscribers.
+    async fn project(&self, projection: &Projection) -> Result<Projected, StoreError>;
+
+    /// Where the projection stands.
+    async fn standing(&self) -> Result<Standing, StoreError>;
+
+    /// Writes entries of a repair: scores move up only, unless the generation is new to the store, which then is
+    /// emptied first. Ordinary projections go on meanwhile.
+    async fn restore(&self, generation: u64, entries: &[BoardEntry]) -> Result<(), StoreError>;
+
+    /// Ends a repair: notes that everything before these offsets is on the boards, and tells subscribers to take a
+    /// snapshot. Offsets only move up within a generation.
+    async fn restored(&self, generation: u64, offsets: &[(u32, u64)]) -> Result<(), StoreError>;
+
+    /// Up to `limit` videos of a board after `after`, best first. Goes on at the right place also when the cursor's
+    /// video has moved or gone.
+    async fn page(
+        &self,
+        board: Board,
+        after: Option<&Cursor>,
+        limit: usize,
+    ) -> Result<Vec<Ranked>, StoreError>;
+
+    /// Everything.
+    async fn snapshot(&self) -> Result<Snapshot, StoreError>;
+
+    /// Changes from now on. The channel's bound is the implementation's; one who reads too slowly gets
+    /// [`Change::Reset`]. The first item is always [`Change::Reset`]. Reconnects by itself while the receiver lives.
+    async fn changes(&self) -> Result<mpsc::Receiver<Change>, StoreError>;
+}

@@ -1,0 +1,115 @@
+/** Whether the server is there: what the head of the page and its banner say, in words and for screen readers. */
+
+/** One stream alone may be renewed in passing; only when it stays away this long, in ms, is it worth a word. */
+const PASSING_MS = 2_000;
+/** How long the good news stays, in ms. */
+const BACK_SHOWN_MS = 6_000;
+
+const WORDS = { live: 'Live', connecting: 'Connecting', lost: 'Server lost', partly: 'Partly lost' };
+
+export class StateView {
+  #channels = new Map();
+  #said = 'connecting';
+  #lostAt = 0;
+  #passing = null;
+  #ticking = null;
+  #hiding = null;
+  #parts;
+
+  constructor({ onRetry }) {
+    const part = (id) => document.getElementById(id);
+    this.#parts = {
+      pill: part('state-pill'),
+      word: part('state-word'),
+      banner: part('banner'),
+      what: part('banner-what'),
+      when: part('banner-when'),
+      announcer: part('state-announcer'),
+    };
+    part('retry-now').addEventListener('click', onRetry);
+  }
+
+  /** Takes the state of one stream (`ranking`, `comments`) as liverank.js reports it, or null when there is none now. */
+  set(channel, state) {
+    const before = this.#channels.get(channel);
+    const away = state !== null && state.state !== 'live' && (state.state === 'waiting' || before?.away === true);
+    if (state === null) this.#channels.delete(channel);
+    else this.#channels.set(channel, { ...state, away });
+    this.#judge();
+  }
+
+  /** Whether nothing reaches us: then there is no point in asking for more. */
+  get lost() {
+    return this.#said === 'lost';
+  }
+
+  #judge() {
+    const channels = [...this.#channels.values()];
+    const away = channels.filter((channel) => channel.away);
+    const partly = away.length > 0 && away.length < channels.length;
+    if (partly) this.#passing ??= setTimeout(() => this.#say('partly'), PASSING_MS);
+    else {
+      clearTimeout(this.#passing);
+      this.#passing = null;
+    }
+    if (away.length > 0 && !partly) this.#say('lost');
+    else if (channels.every((channel) => channel.state === 'live')) this.#say('live');
+  }
+
+  #say(word) {
+    const before = this.#said;
+    this.#said = word;
+    const { pill, word: text } = this.#parts;
+    pill.dataset.state = word === 'partly' ? 'lost' : word;
+    text.textContent = WORDS[word];
+    if (word === 'lost' || word === 'partly') this.#showTrouble(before);
+    else if (word === 'live') this.#showBack(before);
+  }
+
+  #showTrouble(before) {
+    const { banner, what, announcer } = this.#parts;
+    const first = before !== this.#said;
+    if (before !== 'lost' && before !== 'partly') this.#lostAt = Date.now();
+    clearTimeout(this.#hiding);
+    banner.dataset.state = 'lost';
+    banner.hidden = false;
+    if (first) what.textContent = this.#sentence();
+    this.#tick();
+    clearInterval(this.#ticking);
+    this.#ticking = setInterval(() => this.#tick(), 250);
+    if (first) announcer.textContent = `${what.textContent} ${this.#when()}`;
+  }
+
+  #sentence() {
+    if (this.#said === 'lost') return 'The connection to the server is lost.';
+    const [name] = [...this.#channels].find(([, channel]) => channel.away) ?? ['ranking'];
+    return name === 'ranking' ? 'The ranking stands still: its stream is lost.' : 'The comments stand still: their stream is lost.';
+  }
+
+  #tick() {
+    const text = this.#when();
+    if (this.#parts.when.textContent !== text) this.#parts.when.textContent = text;
+  }
+
+  #when() {
+    const away = [...this.#channels.values()].filter((channel) => channel.away);
+    if (away.some((channel) => channel.state === 'connecting')) return 'Trying now…';
+    const next = Math.min(...away.map((channel) => channel.retryAt ?? Infinity));
+    const seconds = Math.ceil((next - Date.now()) / 1000);
+    return seconds >= 1 && seconds < 3600 ? `Next try in ${seconds} s.` : 'Trying again in a moment.';
+  }
+
+  #showBack(before) {
+    clearInterval(this.#ticking);
+    if (before !== 'lost' && before !== 'partly') return;
+    const { banner, what, when, announcer } = this.#parts;
+    const seconds = Math.max(1, Math.round((Date.now() - this.#lostAt) / 1000));
+    banner.dataset.state = 'back';
+    what.textContent = 'The server is back.';
+    when.textContent = `It was away for ${seconds} s; what you missed is here.`;
+    announcer.textContent = `${what.textContent} ${when.textContent}`;
+    this.#hiding = setTimeout(() => {
+      banner.hidden = true;
+    }, BACK_SHOWN_MS);
+  }
+}

@@ -1,0 +1,253 @@
+/** The console page: ties the ranking, the open video, its comments, the readers and the state of the connection together. */
+
+import { Liverank } from './liverank.js';
+import { CommentsView } from './console-comments.js';
+import { RankingView } from './console-ranking.js';
+import { ReadersView } from './console-readers.js';
+import { StateView } from './console-state.js';
+import { sendSample } from './console-sample.js';
+
+const SHOWN = 50;
+/** The open video's figures are read again at most this often, in ms. */
+const FIGURES_MS = 500;
+/** … and at least this often, in ms, for its viewers. */
+const POLL_MS = 2_000;
+/** How long a page may be hidden before it gives its comment stream back (a browser has six connections an origin), in ms. */
+const HIDDEN_MS = 60_000;
+/** A screen is narrow when the rooms stand below each other. */
+const narrow = matchMedia('(max-width: 699px)');
+
+const numbers = new Intl.NumberFormat('en', { maximumFractionDigits: 1 });
+const part = (id) => document.getElementById(id);
+const liverank = new Liverank();
+
+let open = null;
+let board = 'global';
+let stream = null;
+let videos = [];
+
+// ------------------------------------------------------------------------------------------------------- the user
+
+const nameField = part('user-name');
+nameField.value = remembered();
+nameField.addEventListener('change', () => {
+  nameField.value = nameField.value.trim() || remembered();
+  try {
+    localStorage.setItem('liverank.name', nameField.value);
+  } catch {
+    // A browser that keeps nothing still shows everything.
+  }
+});
+
+function remembered() {
+  const guest = `guest-${Math.random().toString(36).slice(2, 6)}`;
+  try {
+    const name = localStorage.getItem('liverank.name') || guest;
+    localStorage.setItem('liverank.name', name);
+    return name;
+  } catch {
+    return guest;
+  }
+}
+
+// ---------------------------------------------------------------------------------------------- connection, rooms
+
+const state = new StateView({
+  onRetry: () => {
+    stream?.retryNow();
+    comments.retryNow();
+  },
+});
+const comments = new CommentsView(liverank, {
+  user: () => nameField.value.trim() || remembered(),
+  onState: (now) => {
+    state.set('comments', now);
+    if (now?.state === 'live') stream?.retryNow();
+  },
+});
+const ranking = new RankingView(part('ranking-list'), {
+  onOpen: (id) => {
+    openVideo(id);
+    if (narrow.matches) part('video-panel').scrollIntoView({ block: 'start' });
+  },
+});
+new ReadersView(liverank, { paused: () => document.hidden || state.lost });
+
+addEventListener('online', () => {
+  stream?.retryNow();
+  comments.retryNow();
+});
+let hiding = null;
+document.addEventListener('visibilitychange', () => {
+  clearTimeout(hiding);
+  if (document.hidden) hiding = setTimeout(() => comments.suspend(), HIDDEN_MS);
+  else comments.resume();
+});
+
+// -------------------------------------------------------------------------------------------------------- ranking
+
+function follow() {
+  stream?.close();
+  const mine = liverank.ranking({
+    board: board === 'global' ? undefined : board,
+    limit: SHOWN,
+    onList: (list) => showRanking(list.slice(0, SHOWN)),
+    onState: (now) => {
+      if (mine !== stream) return;
+      state.set('ranking', now);
+      // Whoever notices first that the server is back tells the other.
+      if (now.state === 'live') comments.retryNow();
+    },
+  });
+  stream = mine;
+}
+
+function showRanking(list) {
+  const score = (from) => from.find((video) => video.video_id === open)?.score;
+  const changed = score(list) !== score(videos);
+  videos = list;
+  ranking.show(list);
+  part('ranking-loading').hidden = true;
+  part('ranking-empty').hidden = list.length > 0;
+  part('sample-again').hidden = list.length === 0;
+  showAllButton();
+  if (open === null && list.length > 0) openVideo(list[0].video_id);
+  if (changed) figures.refresh();
+}
+
+function showAllButton() {
+  part('show-all').hidden = videos.length <= 10 || part('ranking-list').classList.contains('all');
+}
+
+part('show-all').addEventListener('click', () => {
+  part('ranking-list').classList.add('all');
+  showAllButton();
+  part('ranking-list').children[10]?.firstElementChild.focus();
+});
+for (const choice of document.querySelectorAll('input[name="board"]')) {
+  choice.addEventListener('change', () => {
+    board = choice.value;
+    ranking.clear();
+    follow();
+  });
+}
+
+// ------------------------------------------------------------------------------------------------- the open video
+
+/** The figures of the open video: read when its score moves and while somebody looks, never two reads at a time. */
+const figures = {
+  timer: null,
+  reading: false,
+  readAt: -Infinity,
+  async read() {
+    const video = open;
+    this.reading = true;
+    const found = await liverank.video(video).catch((error) => (error.status === 404 ? {} : null));
+    this.reading = false;
+    this.readAt = performance.now();
+    if (video !== open) return this.refresh();
+    if (found) this.show(found);
+    // Viewers come and go without moving the score; a video outside the list is asked about when something happens to it.
+    if (!this.timer && videos.some((other) => other.video_id === open)) this.later(POLL_MS);
+    return undefined;
+  },
+  /** Reads soon: at once, or when the last read is long enough ago. */
+  refresh() {
+    if (open !== null && !this.reading) this.later(Math.max(0, this.readAt + FIGURES_MS - performance.now()));
+  },
+  later(ms) {
+    clearTimeout(this.timer);
+    this.timer = setTimeout(() => {
+      this.timer = null;
+      if (document.hidden || state.lost) this.later(POLL_MS);
+      else this.read();
+    }, ms);
+  },
+  show(video) {
+    for (const cell of document.querySelectorAll('[data-figure]')) {
+      const value = video[cell.dataset.figure] ?? 0;
+      cell.textContent = cell.dataset.figure === 'watch_time_total' ? duration(value) : numbers.format(value);
+    }
+  },
+};
+
+function duration(seconds) {
+  if (seconds < 120) return `${numbers.format(seconds)} s`;
+  return seconds < 7_200 ? `${numbers.format(seconds / 60)} min` : `${numbers.format(seconds / 3_600)} h`;
+}
+
+function openVideo(id) {
+  part('video-id').value = id;
+  if (id === open) return;
+  open = id;
+  ranking.select(id);
+  comments.open(id);
+  for (const cell of document.querySelectorAll('[data-figure]')) cell.textContent = '–';
+  note('');
+  figures.readAt = -Infinity;
+  figures.refresh();
+  document.title = `${id} · liverank`;
+  history.replaceState(null, '', `#${encodeURIComponent(id)}`);
+}
+
+part('open-form').addEventListener('submit', (event) => {
+  event.preventDefault();
+  const id = part('video-id').value.trim();
+  if (id !== '') openVideo(id);
+});
+addEventListener('hashchange', openFromAddress);
+
+function openFromAddress() {
+  try {
+    const id = decodeURIComponent(location.hash.slice(1));
+    if (id !== '') openVideo(id);
+  } catch {
+    // A hand-written address that is no valid escape opens nothing.
+  }
+}
+
+// --------------------------------------------------------------------------------------------------- interactions
+
+const DONE = { view: 'View', like: 'Like', share: 'Share', watch_time: 'Watch time' };
+
+for (const button of document.querySelectorAll('[data-send]')) {
+  button.addEventListener('click', () => send(button.dataset.send));
+}
+
+async function send(type) {
+  const field = part('video-id');
+  const id = field.value.trim();
+  const seconds = part('watch-seconds');
+  if (!field.reportValidity() || (type === 'watch_time' && !seconds.reportValidity())) return;
+  if (id === '') return;
+  openVideo(id);
+  const event = { video_id: id, user_id: nameField.value.trim() || remembered(), type };
+  if (type === 'watch_time') event.watch_time = Number(seconds.value);
+  const began = performance.now();
+  try {
+    await liverank.interact(event, { onRetry: () => note(`${DONE[type]} waits for the server…`) });
+    note(`${DONE[type]} for ${id} is in the log, after ${Math.round(performance.now() - began)} ms.`);
+    figures.refresh();
+  } catch (error) {
+    note(`${DONE[type]} was not taken: ${error.message}`, true);
+  }
+}
+
+function note(text, bad = false) {
+  part('send-note').textContent = text;
+  part('send-note').classList.toggle('bad', bad);
+}
+
+for (const id of ['sample', 'sample-again']) {
+  part(id).addEventListener('click', async (event) => {
+    const button = event.currentTarget;
+    if (button.ariaDisabled === 'true') return;
+    button.ariaDisabled = 'true';
+    const { sent, failed } = await sendSample(liverank);
+    button.ariaDisabled = 'false';
+    note(failed ? `Sample traffic stopped after ${sent}: ${failed.message}` : `${sent} sample interactions are in the log.`, Boolean(failed));
+  });
+}
+
+openFromAddress();
+follow();

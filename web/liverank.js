@@ -382,6 +382,7 @@ function sleep(ms, signal) {
       signal?.removeEventListener('abort', abort);
       resolve();
     }, ms);
+    if (signal?.aborted) abort();
     signal?.addEventListener('abort', abort, { once: true });
   });
 }

@@ -1,0 +1,297 @@
+import assert from 'node:assert/strict';
+import { createServer } from 'node:http';
+import { afterEach, test } from 'node:test';
+import { Liverank } from '../liverank.js';
+
+const cleanups = [];
+afterEach(() => Promise.all(cleanups.splice(0).map((cleanup) => cleanup())));
+
+/** A server on a free port; `handle(request, response, body)` answers. Returns its origin. */
+async function serve(handle) {
+  const server = createServer(async (request, response) => {
+    let body = '';
+    for await (const part of request) body += part;
+    await handle(request, response, body && JSON.parse(body));
+  });
+  await new Promise((resolve) => server.listen(0, '127.0.0.1', resolve));
+  cleanups.push(() => {
+    server.closeAllConnections();
+    return new Promise((resolve) => server.close(resolve));
+  });
+  return `http://127.0.0.1:${server.address().port}`;
+}
+
+function answer(response, status, body, headers = {}) {
+  response.writeHead(status, { 'content-type': 'application/json', ...headers });
+  response.end(JSON.stringify(body));
+}
+
+/** Resolves when `holds()` does; fails after ten seconds. */
+async function until(holds, what) {
+  const deadline = Date.now() + 10_000;
+  while (!holds()) {
+    assert.ok(Date.now() < deadline, `in vain: ${what}`);
+    await new Promise((resolve) => setTimeout(resolve, 5));
+  }
+}
+
+/** Pauses are cut to almost nothing; a pause of nothing at all would hide a missing one. */
+const quick = () => 0.01;
+const comment = (seq) => `id: n1-${seq}\ndata: ${JSON.stringify({ id: `c${seq}`, comment: `number ${seq}`, seq })}\n\n`;
+const greeting = (seq) => `retry: 20\nid: n1-${seq}\ndata: {"type":"connected","instance":"reader-1"}\n\n`;
+
+/** Writes these pieces of a stream and ends it, unless `open`. */
+function stream(response, pieces, { open = false } = {}) {
+  response.writeHead(200, { 'content-type': 'text/event-stream' });
+  for (const piece of pieces) response.write(piece);
+  if (!open) response.end();
+}
+
+test('a post is repeated under one key until it is acknowledged, and waits as long as it is told to', async () => {
+  const keys = [];
+  const times = [];
+  const baseUrl = await serve((request, response, body) => {
+    keys.push(body.idempotency_key);
+    times.push(Date.now());
+    if (keys.length === 1) return request.socket.destroy();
+    if (keys.length === 2) return answer(response, 503, { title: 'the log is away' }, { 'retry-after': '1' });
+    return answer(response, 201, { success: true, comment: { id: 'c1', comment: body.comment } });
+  });
+  const retries = [];
+  const liverank = new Liverank({ baseUrl: `${baseUrl}/`, random: quick });
+  const stored = await liverank.postComment({ userid: 'u', videoid: 'v', comment: 'hello' }, { onRetry: (why) => retries.push(why.error.status) });
+  assert.deepEqual(stored, { id: 'c1', comment: 'hello' });
+  assert.deepEqual(retries, [0, 503]);
+  assert.equal(new Set(keys).size, 1);
+  assert.match(keys[0], /^[0-9a-f]{32}$/);
+  assert.ok(times[2] - times[1] >= 990, `came again after ${times[2] - times[1]} ms`);
+});
+
+test('a post that is refused is not repeated, and says why', async () => {
+  let requests = 0;
+  const baseUrl = await serve((request, response) => {
+    requests += 1;
+    answer(response, 400, { title: 'Bad Request', detail: 'type: unknown' });
+  });
+  const liverank = new Liverank({ baseUrl, random: quick });
+  await assert.rejects(liverank.interact({ video_id: 'v', user_id: 'u', type: 'stare' }), (error) => {
+    assert.equal(error.status, 400);
+    assert.equal(error.problem.detail, 'type: unknown');
+    return /type: unknown/.test(error.message);
+  });
+  assert.equal(requests, 1);
+});
+
+test('a post gives up when its time is over or its caller says so', async () => {
+  const baseUrl = await serve((request, response) => answer(response, 503, { title: 'away' }, { 'retry-after': '30' }));
+  const liverank = new Liverank({ baseUrl, random: quick });
+  const event = { video_id: 'v', user_id: 'u', type: 'view' };
+  await assert.rejects(liverank.interact(event, { timeoutMs: 50 }), { status: 503 });
+  const abort = new AbortController();
+  await assert.rejects(liverank.interact(event, { signal: abort.signal, onRetry: () => abort.abort() }), /given up/);
+});
+
+test('an interaction keeps the id that its caller gave it, and ids are escaped in paths', async () => {
+  const seen = [];
+  const baseUrl = await serve((request, response, body) => {
+    seen.push(body?.event_id ?? request.url);
+    answer(response, 200, { comments: [], next: null });
+  });
+  const liverank = new Liverank({ baseUrl });
+  await liverank.interact({ video_id: 'v', user_id: 'u', type: 'view', event_id: 'mine' });
+  await liverank.history('a/b?c d', { before: 7, limit: 2 });
+  await liverank.history('plain');
+  assert.deepEqual(seen, ['mine', '/comments/a%2Fb%3Fc%20d?before=7&limit=2', '/comments/plain']);
+});
+
+test('a comment stream resumes where it stopped, whatever ends it', async () => {
+  const asked = [];
+  const baseUrl = await serve((request, response) => {
+    asked.push(new URL(request.url, 'http://x').searchParams.get('last_event_id'));
+    if (asked.length === 1) return stream(response, [greeting(3), comment(4), comment(5)]);
+    if (asked.length === 2) return answer(response, 503, {}, { 'retry-after': '0' });
+    // The server repeats one, as it may: the client drops it.
+    return stream(response, [greeting(7), comment(5), comment(6), comment(7)], { open: true });
+  });
+  const heard = [];
+  const states = [];
+  const liverank = new Liverank({ baseUrl, random: quick });
+  const comments = liverank.comments('v', {
+    userid: 'u',
+    onComment: (one) => heard.push(one.seq),
+    onGap: (gap) => heard.push(gap),
+    onState: ({ state }) => states.push(state),
+  });
+  await until(() => heard.length >= 4, 'four comments');
+  assert.deepEqual(heard, [4, 5, 6, 7]);
+  assert.deepEqual(asked, [null, 'n1-5', 'n1-5']);
+  assert.equal(comments.lastEventId, 'n1-7');
+  comments.close();
+  assert.deepEqual(states, ['connecting', 'live', 'waiting', 'connecting', 'waiting', 'connecting', 'live', 'closed']);
+});
+
+test('a gap is reported and moved over', async () => {
+  const baseUrl = await serve((request, response) =>
+    stream(response, [greeting(50), 'event: gap\nid: n1-40\ndata: {"from":3,"to":40}\n\n', comment(41)], { open: true }),
+  );
+  const heard = [];
+  const liverank = new Liverank({ baseUrl, random: quick });
+  const comments = liverank.comments('v', {
+    userid: 'u',
+    lastEventId: 'n1-2',
+    onComment: (one) => heard.push(one.seq),
+    onGap: (gap) => heard.push(gap),
+  });
+  cleanups.push(() => comments.close());
+  await until(() => heard.length === 2, 'a gap and a comment');
+  assert.deepEqual(heard, [{ from: 3, to: 40 }, 41]);
+});
+
+test('in direct mode every end leads back to the manager, and a video nobody serves is registered', async () => {
+  const seen = [];
+  const reader = await serve((request, response) => {
+    seen.push(`connect ${new URL(request.url, 'http://x').searchParams.get('last_event_id')}`);
+    if (seen.length < 4) return stream(response, [greeting(0), comment(1)]);
+    return stream(response, [greeting(2), comment(2)], { open: true });
+  });
+  const baseUrl = await serve((request, response, body) => {
+    seen.push(body ? `register ${body.videoid}` : request.url);
+    if (request.url === '/resolve/v' && seen.length === 1) return answer(response, 404, { error: 'not registered', videoid: 'v' });
+    return answer(response, 200, { videoid: 'v', readerUrl: reader });
+  });
+  const heard = [];
+  const liverank = new Liverank({ baseUrl, random: quick });
+  const comments = liverank.comments('v', { userid: 'u', direct: true, onComment: (one) => heard.push(one.seq) });
+  cleanups.push(() => comments.close());
+  await until(() => heard.length === 2, 'two comments');
+  assert.deepEqual(heard, [1, 2]);
+  assert.deepEqual(seen, ['/resolve/v', 'register v', 'connect null', '/resolve/v', 'connect n1-1']);
+});
+
+test('the pause that a stream asks for is kept', async () => {
+  const times = [];
+  const baseUrl = await serve((request, response) => {
+    times.push(Date.now());
+    stream(response, [greeting(0).replace('retry: 20', 'retry: 400')], { open: times.length > 1 });
+  });
+  const comments = new Liverank({ baseUrl, random: () => 0 }).comments('v', { userid: 'u' });
+  cleanups.push(() => comments.close());
+  await until(() => times.length === 2, 'a second connection');
+  assert.ok(times[1] - times[0] >= 390, `came again after ${times[1] - times[0]} ms`);
+});
+
+test('a closed stream stays closed', async () => {
+  let connections = 0;
+  const baseUrl = await serve((request, response) => {
+    connections += 1;
+    response.on('close', () => (connections -= 1));
+    stream(response, [greeting(0)], { open: true });
+  });
+  const states = [];
+  const comments = new Liverank({ baseUrl, random: quick }).comments('v', { userid: 'u', onState: ({ state }) => states.push(state) });
+  await until(() => states.includes('live'), 'a connection');
+  comments.close();
+  comments.retryNow();
+  await until(() => connections === 0, 'the end of the connection');
+  assert.deepEqual(states, ['connecting', 'live', 'closed']);
+});
+
+/** What the client needs of a browser's EventSource and WebSocket, driven by the test. */
+class FakeSource extends EventTarget {
+  static CLOSED = 2;
+  static all = [];
+  readyState = 0;
+
+  constructor(url) {
+    super();
+    this.url = url;
+    FakeSource.all.push(this);
+  }
+
+  say(type, lastEventId, data) {
+    this.dispatchEvent(Object.assign(new Event(type), { lastEventId, data: JSON.stringify(data) }));
+  }
+
+  fail(readyState) {
+    this.readyState = readyState;
+    this.dispatchEvent(new Event('error'));
+  }
+
+  close() {
+    this.readyState = 2;
+  }
+}
+
+class FakeSocket {
+  static all = [];
+
+  constructor(url) {
+    this.url = url;
+    FakeSocket.all.push(this);
+  }
+
+  say(message) {
+    this.onmessage({ data: JSON.stringify(message) });
+  }
+
+  close() {
+    this.closed = true;
+  }
+}
+
+test('an EventSource is left to reconnect by itself, and replaced where it gave up', async () => {
+  FakeSource.all = [];
+  const liverank = new Liverank({ baseUrl: 'http://front', EventSource: FakeSource, random: quick });
+  const heard = [];
+  const states = [];
+  const comments = liverank.comments('v 1', { userid: 'u', onComment: (one) => heard.push(one.seq), onState: ({ state }) => states.push(state) });
+  await until(() => FakeSource.all.length === 1, 'a source');
+  const [first] = FakeSource.all;
+  assert.equal(first.url, 'http://front/connect?userid=u&videoid=v+1');
+  first.say('message', 'n1-0', { type: 'connected' });
+  first.say('message', 'n1-1', { id: 'c1', seq: 1 });
+  first.fail(0);
+  first.say('message', 'n1-1', { type: 'connected' });
+  assert.equal(FakeSource.all.length, 1);
+  first.fail(2);
+  await until(() => FakeSource.all.length === 2, 'another source');
+  assert.equal(FakeSource.all[1].url, 'http://front/connect?userid=u&videoid=v+1&last_event_id=n1-1');
+  first.say('message', 'n1-2', { id: 'c2', seq: 2 });
+  assert.deepEqual(heard, [1], 'the old source is not listened to any more');
+  comments.close();
+  assert.deepEqual(states, ['connecting', 'live', 'waiting', 'live', 'waiting', 'connecting', 'closed']);
+});
+
+test('a ranking follows deltas, and asks for a snapshot when one does not fit', async () => {
+  FakeSocket.all = [];
+  const lists = [];
+  const liverank = new Liverank({ baseUrl: 'http://front', WebSocket: FakeSocket, random: quick });
+  const ranking = liverank.ranking({ limit: 2, board: 'trending', onList: (list) => lists.push(list.map((video) => video.video_id).join()) });
+  await until(() => FakeSocket.all.length === 1, 'a socket');
+  const [first] = FakeSocket.all;
+  assert.equal(first.url, 'ws://front/ws/videos?board=trending&limit=2&mode=delta');
+  first.say({ type: 'snapshot', version: 1, videos: [{ video_id: 'a', score: 2, user_id: 'u' }] });
+  first.say({ type: 'delta', base: 1, version: 2, remove: [], set: [{ video_id: 'b', score: 3, user_id: 'u' }] });
+  first.say({ type: 'delta', base: 3, version: 4, remove: ['a'], set: [] });
+  assert.ok(first.closed);
+  await until(() => FakeSocket.all.length === 2, 'another socket');
+  FakeSocket.all[1].say({ type: 'snapshot', version: 4, videos: [{ video_id: 'b', score: 3, user_id: 'u' }] });
+  ranking.close();
+  assert.deepEqual(lists, ['a', 'b,a', 'b']);
+});
+
+test('lists come as they are, and something unreadable ends the connection, not the client', async () => {
+  FakeSocket.all = [];
+  const lists = [];
+  const liverank = new Liverank({ baseUrl: 'https://front', WebSocket: FakeSocket, random: quick });
+  const ranking = liverank.userRanking('ana/1', { onList: (list) => lists.push(list) });
+  await until(() => FakeSocket.all.length === 1, 'a socket');
+  assert.equal(FakeSocket.all[0].url, 'wss://front/ws/user/ana%2F1');
+  FakeSocket.all[0].say([{ video_id: 'a', score: 1 }]);
+  FakeSocket.all[0].onmessage({ data: '<html>' });
+  assert.equal(ranking.state, 'waiting');
+  await until(() => FakeSocket.all.length === 2, 'another socket');
+  FakeSocket.all[1].say([]);
+  ranking.close();
+  assert.deepEqual(lists, [[{ video_id: 'a', score: 1 }], []]);
+});

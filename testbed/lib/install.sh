@@ -85,9 +85,12 @@ kafka_install() {
   in_cache "$KAFKA_FOLDER" kafka_fetch
 }
 
+# Maven sends escape sequences even when it has nothing to say; its words are wanted only when it fails.
 kafka_fetch() {
-  mvn --batch-mode --quiet -Dstyle.color=never --file "$TESTBED_HOME/kafka/pom.xml" "-Dmaven.repo.local=$CACHE/maven" \
-    dependency:copy-dependencies -DincludeScope=runtime "-DoutputDirectory=$1" >&2
+  local words
+  words=$(mvn --batch-mode --quiet -Dstyle.color=never --file "$TESTBED_HOME/kafka/pom.xml" \
+    "-Dmaven.repo.local=$CACHE/maven" dependency:copy-dependencies -DincludeScope=runtime "-DoutputDirectory=$1" 2>&1) ||
+    die "maven could not copy what kafka/pom.xml names: $words"
 }
 
 # --- MongoDB

@@ -23,24 +23,33 @@ part_of() {
   die "no such part: $1 (there are: ${PARTS[*]}, and single instances as \`status\` names them)"
 }
 
-# instances_of NAME: all of a part, or the one instance that was named.
+# instances_of NAME: all of a part, or the one instance that was named. Members that only have a folder belong to their
+# part too: whatever the variables say now, `stop` and `wipe` leave none of them behind.
 instances_of() {
-  if contains "$1" "${PARTS[@]}"; then
-    call "$1" instances
-  else
+  local folder
+  if ! contains "$1" "${PARTS[@]}"; then
     printf '%s\n' "$1"
+    return
   fi
+  {
+    call "$1" instances
+    for folder in "$RUN/$1"-[0-9]*/; do
+      [[ ! -d $folder ]] || basename "$folder"
+    done
+  } | sort -u
 }
 
 refuse_changed_settings() {
   local part=$1 instance change
+  local -a data
   change=$(settings_changed "$part")
   [[ -n $change ]] || return 0
-  for instance in $(call "$part" instances); do
+  for instance in $(instances_of "$part"); do
     ! is_running "$instance" || die "$part runs already and its $change: stop it first, or use another LIVERANK_TESTBED_DIR"
   done
   # A replica set's members have their ports in their data.
-  if [[ $part == mongodb && -d $RUN/mongodb-1/data ]]; then
+  data=("$RUN"/mongodb-*/data)
+  if [[ $part == mongodb && -d ${data[0]} ]]; then
     die "the data of mongodb was made when $change: \`wipe mongodb\` first, or use another LIVERANK_TESTBED_DIR"
   fi
 }
@@ -141,17 +150,11 @@ on_restart() {
 }
 
 on_wipe() {
-  local part=$1 instance all
+  local instance
   on_stop "$@"
   for instance in "${@:2}"; do
     rm -rf "${RUN:?}/$instance"
   done
-  mapfile -t all < <(call "$part" instances)
-  # With the last data of a part goes what it was started with.
-  for instance in "${all[@]}"; do
-    [[ ! -d $RUN/$instance ]] || return 0
-  done
-  rm -f "$RUN/$part.settings"
 }
 
 status() {

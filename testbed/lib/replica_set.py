@@ -9,6 +9,8 @@ NOT_YET = 75
 ALREADY_INITIALIZED = 23
 # One look must be short: the caller looks again, and between looks sees whether the processes still live.
 TIMEOUT_MS = 3000
+# How long the others wait for a lost primary before they elect one: 10 s by default, which every fault would cost.
+ELECTION_TIMEOUT_MS = 4000
 
 
 def member(host, port):
@@ -21,8 +23,10 @@ def member(host, port):
 def initiate(name, host, ports):
     """Starts the set with all its members; another one doing the same at once is as good."""
     members = [{"_id": index, "host": f"{host}:{port}"} for index, port in enumerate(ports)]
+    settings = {"electionTimeoutMillis": ELECTION_TIMEOUT_MS}
+    config = {"_id": name, "members": members, "settings": settings}
     try:
-        member(host, ports[0]).admin.command("replSetInitiate", {"_id": name, "members": members})
+        member(host, ports[0]).admin.command("replSetInitiate", config)
     except OperationFailure as error:
         if error.code != ALREADY_INITIALIZED:
             raise

@@ -176,7 +176,8 @@ function duration(seconds) {
   return seconds < 7_200 ? `${numbers.format(seconds / 60)} min` : `${numbers.format(seconds / 3_600)} h`;
 }
 
-function openVideo(id) {
+/** Opens a video; `now` unless something is about to happen to it that its figures should wait for. */
+function openVideo(id, { now = true } = {}) {
   part('video-id').value = id;
   if (id === open) return;
   open = id;
@@ -184,8 +185,8 @@ function openVideo(id) {
   comments.open(id);
   for (const cell of document.querySelectorAll('[data-figure]')) cell.textContent = '–';
   note('');
-  figures.readAt = -Infinity;
-  figures.refresh();
+  figures.readAt = now ? -Infinity : performance.now();
+  if (now) figures.refresh();
   document.title = `${id} · liverank`;
   history.replaceState(null, '', `#${encodeURIComponent(id)}`);
 }
@@ -220,7 +221,7 @@ async function send(type) {
   const seconds = part('watch-seconds');
   if (!field.reportValidity() || (type === 'watch_time' && !seconds.reportValidity())) return;
   if (id === '') return;
-  openVideo(id);
+  openVideo(id, { now: false });
   const event = { video_id: id, user_id: nameField.value.trim() || remembered(), type };
   if (type === 'watch_time') event.watch_time = Number(seconds.value);
   const began = performance.now();

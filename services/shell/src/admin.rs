@@ -1,0 +1,37 @@
+//! The admin port of every process: `/livez`, `/readyz`, `/metrics`.
+
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use tokio::net::TcpListener;
+
+use crate::{Shell, problem, server};
+
+/// Serves the admin port until well after the drain began, so that the drain itself can be watched.
+pub async fn run(listener: TcpListener, shell: Shell) -> anyhow::Result<()> {
+    server::serve_until_dropped(listener, router(shell)).await
+}
+
+/// The admin endpoints.
+pub fn router(shell: Shell) -> Router {
+    Router::new()
+        // Answering at all is what living means: a blocked runtime does not get here.
+        .route("/livez", get(|| async { "ok\n" }))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(metrics))
+        .fallback(problem::no_such_path)
+        .with_state(shell)
+}
+
+async fn readyz(State(shell): State<Shell>) -> Response {
+    let (ready, report) = shell.health.report();
+    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, Json(report)).into_response()
+}
+
+async fn metrics(State(shell): State<Shell>) -> Response {
+    let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    ([(header::CONTENT_TYPE, content_type)], shell.metrics.encode()).into_response()
+}

@@ -1,0 +1,264 @@
+//! Configuration in layers: flags over `LIVERANK_*` over a YAML file over defaults, all under the same names, and a
+//! wrong key or value in any of them refused by name.
+//!
+//! The YAML file (`--config`, `LIVERANK_CONFIG`) holds what the flags hold, with or without nesting: `kafka: …` and
+//! `trending: {half-life: …}` set `--kafka` and `--trending-half-life`. One file may serve every role: a key that only
+//! another role has is passed over, one that no role has is an error.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use clap::{Arg, Command, Parser};
+use serde_yaml::Value;
+
+/// The prefix of our environment variables.
+const PREFIX: &str = "LIVERANK_";
+/// The variable, and the flag, that name the file.
+const FILE_VARIABLE: &str = "LIVERANK_CONFIG";
+const FILE_FLAG: &str = "--config";
+
+/// Why a configuration is refused.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// A flag, or the value of any layer, as clap tells it.
+    #[error(transparent)]
+    Value(#[from] clap::Error),
+    /// The file cannot be read.
+    #[error("the configuration file {}: {reason}", path.display())]
+    File {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// A key of the file that nothing is called.
+    #[error("the configuration file {}: unknown key `{key}`{}", path.display(), hint(meant))]
+    Key {
+        /// Which file.
+        path: PathBuf,
+        /// The key as written, nesting joined with `.`.
+        key: String,
+        /// The nearest that exists.
+        meant: Option<String>,
+    },
+    /// A `LIVERANK_*` variable that nothing is called.
+    #[error("the environment variable {name} is not one of liverank's{}", hint(meant))]
+    Variable {
+        /// Its name.
+        name: String,
+        /// The nearest that exists.
+        meant: Option<String>,
+    },
+}
+
+fn hint(meant: &Option<String>) -> String {
+    meant.as_ref().map(|meant| format!(": did you mean {meant}?")).unwrap_or_default()
+}
+
+/// Reads the command line `args` (with the program's name first), the environment and the file into `P`.
+pub fn parse<P: Parser>(args: &[OsString], environment: &BTreeMap<String, String>) -> Result<P, ConfigError> {
+    let mut command = P::command();
+    command.build();
+    check_variables(&command, environment)?;
+    if let Some(path) = file_named(args, environment) {
+        let keys = read_file(&path)?;
+        command = with_defaults(command, &path, args, keys)?;
+    }
+    let matches = command.try_get_matches_from(args)?;
+    Ok(P::from_arg_matches(&matches)?)
+}
+
+fn check_variables(command: &Command, environment: &BTreeMap<String, String>) -> Result<(), ConfigError> {
+    let known: Vec<String> = all_args(command)
+        .filter_map(|arg| arg.get_env().map(|name| name.to_string_lossy().into_owned()))
+        .chain([FILE_VARIABLE.to_owned()])
+        .collect();
+    // Variables for tests and for Kubernetes' service links are not ours to judge.
+    let foreign = |name: &str| {
+        name.starts_with("LIVERANK_TEST")
+            || ["_SERVICE_HOST", "_SERVICE_PORT", "_PORT"].iter().any(|end| name.ends_with(end))
+            || name.contains("_SERVICE_PORT_")
+            || name.contains("_PORT_")
+    };
+    match environment.keys().find(|name| name.starts_with(PREFIX) && !known.contains(name) && !foreign(name))
+    {
+        None => Ok(()),
+        Some(name) => {
+            Err(ConfigError::Variable { name: name.clone(), meant: nearest(name, known.iter()).cloned() })
+        }
+    }
+}
+
+fn all_args(command: &Command) -> impl Iterator<Item = &Arg> {
+    let subcommands = command.get_subcommands().flat_map(Command::get_arguments);
+    command.get_arguments().chain(subcommands)
+}
+
+fn file_named(args: &[OsString], environment: &BTreeMap<String, String>) -> Option<PathBuf> {
+    let mut args = args.iter();
+    while let Some(arg) = args.next() {
+        if arg == FILE_FLAG {
+            return args.next().map(PathBuf::from);
+        }
+        if let Some(path) = arg.to_str().and_then(|arg| arg.strip_prefix("--config=")) {
+            return Some(path.into());
+        }
+    }
+    environment.get(FILE_VARIABLE).filter(|path| !path.is_empty()).map(PathBuf::from)
+}
+
+/// The file's leaves by their keys, nesting joined with `.`.
+fn read_file(path: &Path) -> Result<BTreeMap<String, String>, ConfigError> {
+    let file_error = |reason: String| ConfigError::File { path: path.to_owned(), reason };
+    let text = std::fs::read_to_string(path).map_err(|error| file_error(error.to_string()))?;
+    let value: Value = serde_yaml::from_str(&text).map_err(|error| file_error(error.to_string()))?;
+    let mut keys = BTreeMap::new();
+    flatten(&value, String::new(), &mut keys).map_err(file_error)?;
+    Ok(keys)
+}
+
+fn flatten(value: &Value, key: String, keys: &mut BTreeMap<String, String>) -> Result<(), String> {
+    let leaf = match value {
+        Value::Null => return Ok(()),
+        Value::Mapping(mapping) => {
+            for (name, value) in mapping {
+                let name = name.as_str().ok_or_else(|| format!("a key below `{key}` is not a string"))?;
+                let key = if key.is_empty() { name.to_owned() } else { format!("{key}.{name}") };
+                flatten(value, key, keys)?;
+            }
+            return Ok(());
+        }
+        Value::Sequence(items) => {
+            let items: Option<Vec<String>> = items.iter().map(scalar).collect();
+            items.ok_or_else(|| format!("`{key}` must be a list of plain values"))?.join(",")
+        }
+        value => scalar(value).ok_or_else(|| format!("`{key}` must be a plain value"))?,
+    };
+    if key.is_empty() {
+        return Err("must be a mapping of keys to values".into());
+    }
+    keys.insert(key, leaf);
+    Ok(())
+}
+
+fn scalar(value: &Value) -> Option<String> {
+    match value {
+        Value::Bool(value) => Some(value.to_string()),
+        Value::Number(value) => Some(value.to_string()),
+        Value::String(value) => Some(value.clone()),
+        _ => None,
+    }
+}
+
+fn with_defaults(
+    mut command: Command,
+    path: &Path,
+    args: &[OsString],
+    keys: BTreeMap<String, String>,
+) -> Result<Command, ConfigError> {
+    let chosen = args
+        .iter()
+        .skip(1)
+        .filter_map(|arg| arg.to_str())
+        .find_map(|arg| command.find_subcommand(arg).map(|found| found.get_name().to_owned()));
+    for (key, value) in keys {
+        let long = key.replace(['.', '_'], "-");
+        let has_long = |arg: &&Arg| arg.get_long() == Some(&long);
+        let Some(found) = all_args(&command).find(has_long).map(|arg| arg.get_id().clone()) else {
+            let known: Vec<&str> = all_args(&command).filter_map(Arg::get_long).collect();
+            let meant = nearest(&long, known.iter()).map(ToString::to_string);
+            return Err(ConfigError::Key { path: path.to_owned(), key, meant });
+        };
+        let set = |arg: Arg| arg.required(false).default_value(value.clone());
+        if command.get_arguments().any(|arg| arg.get_id() == &found) {
+            command = command.mut_arg(&found, set);
+        } else if let Some(name) = &chosen {
+            command = command.mut_subcommand(name, |role| {
+                let has = role.get_arguments().any(|arg| arg.get_id() == &found);
+                if has { role.mut_arg(&found, set) } else { role }
+            });
+        }
+    }
+    Ok(command)
+}
+
+fn nearest<'a, T: AsRef<str>>(name: &str, known: impl Iterator<Item = &'a T>) -> Option<&'a T> {
+    known
+        .map(|candidate| (strsim::damerau_levenshtein(name, candidate.as_ref()), candidate))
+        .filter(|(distance, _)| *distance <= name.len() / 3)
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, candidate)| candidate)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Parser, Debug)]
+    #[command(name = "test")]
+    enum Cli {
+        Gateway {
+            #[arg(long, env = "LIVERANK_KAFKA")]
+            kafka: Option<String>,
+            #[arg(long, env = "LIVERANK_LISTEN", default_value = "0.0.0.0:8080")]
+            listen: std::net::SocketAddr,
+        },
+        Reader {
+            #[arg(long)]
+            ring_size: Option<u32>,
+        },
+    }
+
+    fn parsed(args: &[&str], env: &[(&str, &str)], file: Option<&str>) -> Result<Cli, String> {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("liverank.yaml");
+        let mut args: Vec<OsString> = ["test"].iter().chain(args).map(OsString::from).collect();
+        if let Some(file) = file {
+            std::fs::write(&path, file).unwrap();
+        }
+        let mut env: BTreeMap<String, String> = env.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect();
+        if file.is_some() {
+            env.insert(FILE_VARIABLE.into(), path.to_string_lossy().into_owned());
+        }
+        args.retain(|arg| !arg.is_empty());
+        parse(&args, &env).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn the_file_is_below_the_flags() {
+        let file = "kafka: from-file\nlisten: 127.0.0.1:1\n";
+        let Cli::Gateway { kafka, listen } =
+            parsed(&["gateway", "--listen", "127.0.0.1:2"], &[], Some(file)).unwrap()
+        else {
+            panic!("another role")
+        };
+        assert_eq!((kafka.as_deref(), listen.port()), (Some("from-file"), 2));
+    }
+
+    #[test]
+    fn a_key_of_another_role_is_passed_over_and_nesting_joins() {
+        assert!(parsed(&["gateway"], &[], Some("ring: {size: 5}\n")).is_ok());
+        let Cli::Reader { ring_size } = parsed(&["reader"], &[], Some("ring: {size: 5}\n")).unwrap() else {
+            panic!("another role")
+        };
+        assert_eq!(ring_size, Some(5));
+    }
+
+    #[test]
+    fn wrong_keys_and_values_are_named() {
+        let error = parsed(&["gateway"], &[], Some("kafak: x\n")).unwrap_err();
+        assert!(error.contains("`kafak`") && error.contains("did you mean kafka?"), "{error}");
+        let error = parsed(&["gateway"], &[], Some("listen: nowhere\n")).unwrap_err();
+        assert!(error.contains("--listen") && error.contains("nowhere"), "{error}");
+        let error = parsed(&["gateway"], &[("LIVERANK_KAFAK", "x")], None).unwrap_err();
+        assert!(error.contains("LIVERANK_KAFAK") && error.contains("LIVERANK_KAFKA?"), "{error}");
+        let error = parsed(&["gateway"], &[], Some("- 1\n")).unwrap_err();
+        assert!(error.contains("liverank.yaml"), "{error}");
+    }
+
+    #[test]
+    fn service_links_of_kubernetes_are_passed_over() {
+        assert!(parsed(&["gateway"], &[("LIVERANK_GATEWAY_PORT_8080_TCP", "x")], None).is_ok());
+    }
+}

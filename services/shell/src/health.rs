@@ -1,0 +1,103 @@
+//! What a process knows of itself and of the parts it depends on.
+//!
+//! Ready means: this process can answer. A dependency that is away is shown, and does not make it unready, for
+//! somebody must be left to answer 503, to resolve and to serve history.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use serde::Serialize;
+
+/// Shared by all parts of a process.
+#[derive(Clone, Default)]
+pub struct Health(Arc<Mutex<State>>);
+
+#[derive(Default)]
+struct State {
+    /// What has yet to happen before the first answer; emptied by [`Health::started`].
+    starting: BTreeMap<&'static str, ()>,
+    draining: bool,
+    parts: BTreeMap<&'static str, Option<String>>,
+}
+
+/// What `/readyz` says.
+#[derive(Debug, Serialize)]
+pub struct Report {
+    /// `ready`, `starting` or `draining`.
+    pub status: &'static str,
+    /// What it is still waiting for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub waiting_for: Vec<&'static str>,
+    /// Each part it depends on: `ok`, or what is wrong.
+    pub dependencies: BTreeMap<&'static str, String>,
+}
+
+impl Health {
+    /// Not ready before [`Health::started`] is called for the same `part`.
+    pub fn starting(&self, part: &'static str) {
+        self.state().starting.insert(part, ());
+    }
+
+    /// `part` has started.
+    pub fn started(&self, part: &'static str) {
+        self.state().starting.remove(part);
+    }
+
+    /// The process is on its way out.
+    pub fn draining(&self) {
+        self.state().draining = true;
+    }
+
+    /// Notes how a dependency is. Logs the transitions, and only those.
+    pub fn dependency(&self, part: &'static str, state: Result<(), String>) {
+        let problem = state.err();
+        let before = self.state().parts.insert(part, problem.clone());
+        match (before, problem) {
+            (None | Some(None), Some(reason)) => {
+                tracing::warn!(dependency = part, reason, "{part} is away: {reason}");
+            }
+            (Some(Some(_)), None) => tracing::info!(dependency = part, "{part} is back"),
+            _ => {}
+        }
+    }
+
+    /// Whether this process can answer, and how its dependencies are.
+    pub fn report(&self) -> (bool, Report) {
+        let state = self.state();
+        let status = match (state.draining, state.starting.is_empty()) {
+            (true, _) => "draining",
+            (false, false) => "starting",
+            (false, true) => "ready",
+        };
+        let dependencies = state
+            .parts
+            .iter()
+            .map(|(part, problem)| (*part, problem.clone().unwrap_or_else(|| "ok".into())))
+            .collect();
+        let waiting_for = state.starting.keys().copied().collect();
+        (status == "ready", Report { status, waiting_for, dependencies })
+    }
+
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dependency_that_is_away_shows_and_does_not_unready() {
+        let health = Health::default();
+        health.starting("ranking");
+        assert!(!health.report().0);
+        health.started("ranking");
+        health.dependency("redis", Err("refused".into()));
+        let (ready, report) = health.report();
+        assert!(ready);
+        assert_eq!(report.dependencies["redis"], "refused");
+        health.draining();
+        assert_eq!(health.report().1.status, "draining");
+    }
+}

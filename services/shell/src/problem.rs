@@ -1,0 +1,110 @@
+//! Errors over HTTP: problem details (RFC 9457), and for the comments seed's endpoints also its `error` member.
+
+use std::time::Duration;
+
+use axum::Json;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use liverank_core::Invalid;
+use serde_json::{Map, Value, json};
+
+/// An error as a client sees it.
+#[derive(Debug, Clone)]
+pub struct Problem {
+    status: StatusCode,
+    detail: String,
+    field: Option<&'static str>,
+    retry_after: Option<u64>,
+    extra: Map<String, Value>,
+}
+
+/// How long clients are asked to stay away from a store that is away: long enough not to hammer it, short enough that a
+/// restart is hardly noticed.
+pub const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+impl Problem {
+    /// An error with what went wrong, in words for the one who sent the request.
+    pub fn new(status: StatusCode, detail: impl Into<String>) -> Self {
+        Self { status, detail: detail.into(), field: None, retry_after: None, extra: Map::new() }
+    }
+
+    /// 503: a part is away; try again after [`RETRY_AFTER`].
+    pub fn unavailable(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, detail).retry_after(RETRY_AFTER)
+    }
+
+    /// 404.
+    pub fn not_found(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, detail)
+    }
+
+    /// Asks to stay away for a time, in whole seconds, at least one.
+    #[must_use]
+    pub fn retry_after(mut self, time: Duration) -> Self {
+        self.retry_after = Some(time.as_secs().max(1));
+        self
+    }
+
+    /// Adds a member to the body.
+    #[must_use]
+    pub fn with(mut self, member: &str, value: impl Into<Value>) -> Self {
+        self.extra.insert(member.to_owned(), value.into());
+        self
+    }
+
+    /// The status it is sent with.
+    pub const fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// What went wrong.
+    pub fn detail(&self) -> &str {
+        &self.detail
+    }
+
+    /// The body: problem details, with `error` for clients of the seeds.
+    pub fn body(&self) -> Value {
+        let mut body = json!({
+            "type": "about:blank",
+            "title": self.status.canonical_reason().unwrap_or("Error"),
+            "status": self.status.as_u16(),
+            "detail": self.detail,
+            "error": self.detail,
+        });
+        if let Some(field) = self.field {
+            body["field"] = field.into();
+        }
+        for (member, value) in &self.extra {
+            body[member] = value.clone();
+        }
+        body
+    }
+}
+
+impl From<Invalid> for Problem {
+    fn from(invalid: Invalid) -> Self {
+        Self { field: Some(invalid.field), ..Self::new(StatusCode::BAD_REQUEST, invalid.to_string()) }
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let mut response = (self.status, Json(self.body())).into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if let Some(seconds) = self.retry_after {
+            headers.insert(header::RETRY_AFTER, seconds.into());
+        }
+        response
+    }
+}
+
+/// For routers: 404 for a path that nobody serves.
+pub async fn no_such_path() -> Problem {
+    Problem::not_found("there is nothing at this path; /openapi.json lists what there is")
+}
+
+/// For routers: 405 for a method that a path does not take.
+pub async fn no_such_method() -> Problem {
+    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "this path does not take this method; see /openapi.json")
+}

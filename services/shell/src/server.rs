@@ -1,0 +1,147 @@
+//! The HTTP/1 server of every port: an accept loop over hyper with the limits that `axum::serve` does not set.
+//!
+//! - at most [`MAX_CONNECTIONS`] at once (or what the file limit allows): past it the kernel's backlog waits;
+//! - a request's head within [`HEADER_TIMEOUT`], an idle kept-alive connection no longer than that;
+//! - a peer that takes nothing for [`PEER_TIMEOUT`] is gone;
+//! - on shutdown: no new connections, answers in flight finish, then at the deadline the rest is dropped.
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use axum::Router;
+use axum::body::Body;
+use axum::extract::ConnectInfo;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use socket2::SockRef;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tower_service::Service;
+
+use crate::{Shell, problem};
+
+/// Connections of one port, where the process's file limit allows them.
+pub const MAX_CONNECTIONS: usize = 100_000;
+/// Files that are not connections: stores, listeners, the runtime's own.
+const OTHER_FILES: u64 = 256;
+/// How long a request's head may take: several times what the worst mobile network needs.
+pub const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a peer may leave data of ours unacknowledged, or its window shut, before the kernel closes.
+pub const PEER_TIMEOUT: Duration = Duration::from_secs(30);
+/// After a failed accept (out of files), how long to wait: enough for something to close.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Listens, with an error that names the address and the reason.
+pub async fn bind(address: SocketAddr, what: &str) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.map_err(|error| match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            anyhow::anyhow!("{what} cannot listen on {address}: the port is in use by another process")
+        }
+        _ => anyhow::anyhow!("{what} cannot listen on {address}: {error}"),
+    })
+}
+
+/// Raises the soft limit of open files to the hard one, as servers do, and answers it.
+pub fn raise_file_limit() -> u64 {
+    rlimit::increase_nofile_limit(u64::MAX).unwrap_or(1024)
+}
+
+/// Serves until the shell's shutdown, then drains for at most its drain time.
+pub async fn serve(listener: TcpListener, router: Router, shell: &Shell) -> anyhow::Result<()> {
+    let connections = TaskTracker::new();
+    let limit = connection_limit();
+    loop {
+        let permit = tokio::select! {
+            () = shell.shutdown.cancelled() => break,
+            permit = Arc::clone(&limit).acquire_owned() => permit.context("the limit is never closed")?,
+        };
+        let accepted = tokio::select! {
+            () = shell.shutdown.cancelled() => break,
+            accepted = listener.accept() => accepted,
+        };
+        let Some((stream, peer)) = usable(accepted).await else { continue };
+        let connection = connection(stream, peer, router.clone(), shell.shutdown.clone());
+        connections.spawn(async move {
+            connection.await;
+            drop(permit);
+        });
+    }
+    drop(listener);
+    connections.close();
+    tokio::select! {
+        () = connections.wait() => {}
+        () = tokio::time::sleep(shell.drain) => tracing::warn!("connections were left at the drain's deadline"),
+    }
+    Ok(())
+}
+
+/// Serves until the future is dropped: for the admin port, which outlives the drain.
+pub async fn serve_until_dropped(listener: TcpListener, router: Router) -> anyhow::Result<()> {
+    let limit = Arc::new(Semaphore::new(64)); // Probes and scrapers; nobody else has business there.
+    loop {
+        let permit = Arc::clone(&limit).acquire_owned().await.context("the limit is never closed")?;
+        let Some((stream, peer)) = usable(listener.accept().await).await else { continue };
+        let connection = connection(stream, peer, router.clone(), CancellationToken::new());
+        tokio::spawn(async move {
+            connection.await;
+            drop(permit);
+        });
+    }
+}
+
+fn connection_limit() -> Arc<Semaphore> {
+    let files = rlimit::Resource::NOFILE.get_soft().unwrap_or(1024);
+    let limit = files.saturating_sub(OTHER_FILES).clamp(64, MAX_CONNECTIONS as u64);
+    Arc::new(Semaphore::new(limit as usize))
+}
+
+async fn usable(accepted: io::Result<(TcpStream, SocketAddr)>) -> Option<(TcpStream, SocketAddr)> {
+    match accepted {
+        Ok((stream, peer)) => {
+            // Small events must not wait for more of them; a failure here means the peer is gone already.
+            let _ = stream.set_nodelay(true);
+            let _ = SockRef::from(&stream).set_tcp_user_timeout(Some(PEER_TIMEOUT));
+            Some((stream, peer))
+        }
+        Err(_) => {
+            tokio::time::sleep(ACCEPT_PAUSE).await;
+            None
+        }
+    }
+}
+
+/// Serves one connection until it ends, or until its answer in flight is out after `shutdown`.
+async fn connection(stream: TcpStream, peer: SocketAddr, router: Router, shutdown: CancellationToken) {
+    let service = service_fn(move |request: hyper::Request<Incoming>| {
+        let mut request = request.map(Body::new);
+        request.extensions_mut().insert(ConnectInfo(peer));
+        router.clone().call(request)
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT)
+        // The default of 400 KiB a connection is for large uploads; ours are small.
+        .max_buf_size(64 * 1024)
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades();
+    let mut connection = pin!(connection);
+    // What ends a connection early is the peer's doing; a line for each would be a line a request.
+    tokio::select! {
+        _ = connection.as_mut() => return,
+        () = shutdown.cancelled() => connection.as_mut().graceful_shutdown(),
+    }
+    let _ = connection.await;
+}
+
+/// The router with what every port has: problems for unknown paths and methods.
+pub fn with_fallbacks(router: Router) -> Router {
+    router.fallback(problem::no_such_path).method_not_allowed_fallback(problem::no_such_method)
+}

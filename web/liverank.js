@@ -309,7 +309,11 @@ export class Liverank {
       };
       socket.onclose = () => link.lost(new LiverankError('the connection was closed'));
       socket.onerror = () => {};
-      return () => socket.close();
+      return () => {
+        // Closing one that is not open yet makes a browser complain in its console, as if something had failed.
+        if (socket.readyState === 0) socket.onopen = () => socket.close();
+        else socket.close();
+      };
     };
     return new Reconnecting({ open, onState, random: this.#random });
   }

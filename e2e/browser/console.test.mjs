@@ -151,6 +151,14 @@ test('buttons send interactions, and the ranking moves', async () => {
   assert.equal(await first.locator('.owner').textContent(), 'by ben');
   await page.locator('[data-figure="watch_time_total"]', { hasText: '12 s' }).waitFor();
   await page.locator('[data-figure="shares"]', { hasText: '40' }).waitFor();
+  // In haste and back, too: a connection that is given up before it is open is no failure.
+  await page.evaluate(async () => {
+    const boards = document.querySelectorAll('input[name="board"]');
+    for (let i = 0; i < 10; i += 1) {
+      boards[(i + 1) % 2].click();
+      await new Promise(requestAnimationFrame);
+    }
+  });
   await page.getByRole('radio', { name: 'Trending' }).check();
   await until(page, () => document.querySelectorAll('#ranking-list .row').length >= 8);
 });
@@ -184,6 +192,21 @@ test('a comment that is posted is seen, in this tab and in another', async () =>
   const later = await openPage(context, 'two-tabs');
   await commentsAre(later, both);
   assert.equal(await later.getByLabel('Your name').inputValue(), 'Ana');
+});
+
+test('a long history is shown from its end, and older pages on request', async () => {
+  const expected = [];
+  for (let i = 1; i <= 120; i += 1) {
+    await post('/comment', { userid: 'ana', videoid: 'talkative', comment: `number ${i}` });
+    expected.unshift(`number ${i}`);
+  }
+  const page = await openPage(await newContext(), 'talkative');
+  await commentsAre(page, expected.slice(0, 50));
+  await page.getByRole('button', { name: 'Older comments' }).click();
+  await commentsAre(page, expected.slice(0, 100));
+  await page.getByRole('button', { name: 'Older comments' }).click();
+  await commentsAre(page, expected);
+  await page.getByRole('button', { name: 'Older comments' }).waitFor({ state: 'hidden' });
 });
 
 test('a server that is lost is missed, and nothing is when it is back', async () => {

@@ -5,6 +5,7 @@
 
 pub mod admin;
 pub mod body;
+pub mod comment_json;
 pub mod config;
 pub mod cors;
 pub mod health;

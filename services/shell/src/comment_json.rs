@@ -1,0 +1,87 @@
+//! A comment as clients see it, in the one place that decides it: the answer of `POST /comment`, the items of
+//! `GET /comments/{videoid}`, and the data of a server-sent event.
+//!
+//! The names are the comments seed's; the time is what its `Date` wrote: RFC 3339 with milliseconds and `Z`.
+
+use jiff::{Timestamp, fmt::temporal::DateTimePrinter};
+use liverank_core::{Comment, Millis};
+use serde::Serialize;
+
+/// A comment's JSON. Members keep this order on the wire.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct CommentJson<'a> {
+    id: &'a str,
+    userid: &'a str,
+    videoid: &'a str,
+    comment: &'a str,
+    timestamp: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    seq: Option<u64>,
+}
+
+/// A comment with its number among the video's: what history and streams carry.
+pub fn numbered(comment: &Comment) -> CommentJson<'_> {
+    CommentJson { seq: Some(comment.seq), ..unnumbered(comment) }
+}
+
+/// A comment without its number, which is not known yet when a post is answered: the comments seed's shape.
+pub fn unnumbered(comment: &Comment) -> CommentJson<'_> {
+    CommentJson {
+        id: comment.id.as_str(),
+        userid: comment.user_id.as_str(),
+        videoid: comment.video_id.as_str(),
+        comment: &comment.text,
+        timestamp: time(comment.timestamp),
+        seq: None,
+    }
+}
+
+/// [`numbered`] as JSON text: the data of a server-sent event, on one line.
+pub fn event_data(comment: &Comment) -> String {
+    serde_json::to_string(&numbered(comment)).expect("strings and numbers always serialise")
+}
+
+/// A time as clients read it: `2026-11-22T10:00:00.123Z`. Times that no calendar holds are shown as the epoch.
+pub fn time(millis: Millis) -> String {
+    const PRINTER: DateTimePrinter = DateTimePrinter::new().precision(Some(3));
+    PRINTER.timestamp_to_string(&Timestamp::from_millisecond(millis).unwrap_or(Timestamp::UNIX_EPOCH))
+}
+
+#[cfg(test)]
+mod tests {
+    use liverank_core::{CommentId, UserId, VideoId};
+
+    use super::*;
+
+    fn comment(timestamp: Millis) -> Comment {
+        Comment {
+            id: CommentId::parse("c1").unwrap(),
+            user_id: UserId::parse("ana").unwrap(),
+            video_id: VideoId::parse("cat").unwrap(),
+            text: "two\nlines \"quoted\"".into(),
+            timestamp,
+            seq: 7,
+        }
+    }
+
+    #[test]
+    fn an_event_is_one_line_in_the_seed_s_names() {
+        assert_eq!(
+            event_data(&comment(1_700_000_000_120)),
+            r#"{"id":"c1","userid":"ana","videoid":"cat","comment":"two\nlines \"quoted\"","timestamp":"2023-11-14T22:13:20.120Z","seq":7}"#
+        );
+    }
+
+    #[test]
+    fn an_answer_to_a_post_has_no_number() {
+        let value = serde_json::to_value(unnumbered(&comment(0))).unwrap();
+        assert!(value.get("seq").is_none());
+        assert_eq!(value["timestamp"], "1970-01-01T00:00:00.000Z");
+    }
+
+    #[test]
+    fn no_time_is_too_far() {
+        assert_eq!(time(Millis::MAX), "1970-01-01T00:00:00.000Z");
+        assert_eq!(time(253_402_300_799_000), "9999-12-31T23:59:59.000Z");
+    }
+}

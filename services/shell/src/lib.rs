@@ -10,6 +10,7 @@ pub mod config;
 pub mod cors;
 pub mod health;
 pub mod metrics;
+pub mod params;
 pub mod peer;
 pub mod problem;
 pub mod report;

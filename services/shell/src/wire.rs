@@ -1,4 +1,4 @@
-//! What our own processes say to each other over HTTP. Public formats stand in the OpenAPI document; so do these.
+//! What our own processes say to each other over HTTP. Public formats stand in the `OpenAPI` document; so do these.
 
 use liverank_core::{ReaderId, VideoId};
 use serde::{Deserialize, Serialize};
@@ -87,6 +87,9 @@ pub struct ReaderState {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct CommentReport {
+    /// Which comment service, where there are several; ours always say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub instance_id: Option<String>,
     /// Comments accepted since its start.
     pub total_comments: u64,
     /// Of each video, the busiest only.
@@ -115,6 +118,9 @@ pub struct ReaderReport {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ManagerReport {
+    /// Which manager, where there are several; ours always say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub instance_id: Option<String>,
     /// `ReaderApiManager`.
     pub service: String,
     /// Videos assigned.

@@ -4,7 +4,7 @@
 //! batch names the offsets it starts from; an archive that stands elsewhere refuses it. So this module need not
 //! remember what was applied: it only says what a batch does to the state it is given.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use crate::comment::Comment;
 use crate::score::{Counters, Weights, worth};
@@ -153,7 +153,7 @@ pub fn apply(
     let mut videos: HashMap<VideoId, VideoState> =
         known.into_iter().map(|state| (state.video_id.clone(), state)).collect();
     let mut sightings: HashMap<String, Millis> = sightings.into_iter().collect();
-    let mut changed: BTreeMap<VideoId, ()> = BTreeMap::new();
+    let mut changed: BTreeSet<VideoId> = BTreeSet::new();
     let mut effects = Effects::default();
     for record in records {
         let event = &record.event;
@@ -180,10 +180,10 @@ pub fn apply(
             let (partition, offset) = (record.partition, record.offset);
             effects.comments.push(NumberedComment { comment, partition, offset });
         }
-        changed.insert(event.video_id.clone(), ());
+        changed.insert(event.video_id.clone());
         effects.counted += 1;
     }
-    effects.videos = changed.into_keys().filter_map(|id| videos.remove(&id)).collect();
+    effects.videos = changed.into_iter().filter_map(|id| videos.remove(&id)).collect();
     effects
 }
 
@@ -202,6 +202,8 @@ fn count(video: &mut VideoState, record: &LogRecord, rules: &Rules) {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use proptest::prelude::*;
     use serde_json::{Value, json};
 

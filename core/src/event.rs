@@ -186,6 +186,9 @@ fn watch_ms(object: &Map<String, Value>) -> Result<Option<u64>, Invalid> {
     Ok(Some((seconds * 1000.0).round() as u64))
 }
 
+/// Where the years of four digits end.
+const YEAR_10000: Millis = 253_402_300_800_000;
+
 /// Unix seconds (integer or fractional) or RFC 3339, in the years 1970 to 9999.
 fn timestamp(object: &Map<String, Value>) -> Result<Option<Millis>, Invalid> {
     let wrong = || Invalid::new("timestamp", "must be Unix seconds or an RFC 3339 time, from 1970 to 9999");
@@ -195,7 +198,6 @@ fn timestamp(object: &Map<String, Value>) -> Result<Option<Millis>, Invalid> {
         Some(Value::String(text)) => text.parse::<Timestamp>().map_err(|_| wrong())?.as_millisecond(),
         Some(_) => return Err(wrong()),
     };
-    const YEAR_10000: Millis = 253_402_300_800_000;
     if (0..YEAR_10000).contains(&millis) { Ok(Some(millis)) } else { Err(wrong()) }
 }
 

@@ -108,6 +108,11 @@ impl Ranking {
         self.lines(self.order.iter().rev().take(limit.unwrap_or(usize::MAX)))
     }
 
+    /// The best `limit` videos after the place where `video` stands, or would stand, with `score`.
+    pub fn after(&self, score: f64, video: &VideoId, limit: usize) -> Vec<Ranked> {
+        self.lines(self.order.range(..(Score::new(score), video.clone())).rev().take(limit))
+    }
+
     /// An owner's videos, best first.
     pub fn of_owner(&self, owner: &UserId, limit: Option<usize>) -> Vec<Ranked> {
         self.owners
@@ -206,6 +211,19 @@ mod tests {
         ranking.set(&line("a", 3.0, "p"));
         assert_eq!(ids(&ranking.of_owner(&owner, None)), ["b"]);
         assert!(!ranking.set(&line("a", 3.0, "p")));
+    }
+
+    #[test]
+    fn a_list_goes_on_after_a_place_that_need_not_be_taken() {
+        let mut ranking = Ranking::default();
+        for (id, score) in [("a", 1.0), ("c", 1.0), ("d", 2.0), ("e", 0.0)] {
+            ranking.set(&line(id, score, "o"));
+        }
+        let after = |score, id| ranking.after(score, &VideoId::parse(id).unwrap(), 2);
+        assert_eq!(ids(&after(2.0, "d")), ["c", "a"]);
+        assert_eq!(ids(&after(1.0, "b")), ["a", "e"]);
+        assert_eq!(ids(&after(-0.0, "f")), ["e"]);
+        assert!(after(0.0, "e").is_empty());
     }
 
     proptest! {

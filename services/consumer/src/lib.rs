@@ -1,1 +1,144 @@
-//! liverank-consumer
+//! The consumer: reads the log, counts and numbers in the archive, publishes comments, projects the boards.
+//!
+//! Two tasks. The *counter* ([`counter`]) turns what the log has into batches and commits each, with the offsets it
+//! covers, in one transaction of the archive: that is where an event counts, once. The *projector* ([`projector`])
+//! follows behind: it publishes the batch's comments, then puts the new scores on the boards together with the offsets
+//! they stand at. Those offsets are how a projection that is behind (a killed consumer, an empty Redis) is noticed; it
+//! is then made good from the archive, comments first, so that an offset on the boards means that everything before
+//! it was published.
+//!
+//! Nothing here is remembered between processes: after a kill the next owner of the partitions asks the archive where
+//! it stands.
+
+pub mod counter;
+pub mod metrics;
+pub mod pace;
+pub mod projector;
+
+use std::time::Duration;
+
+use clap::Args;
+use liverank_adapters::Backends;
+use liverank_adapters::archive::Meta;
+use liverank_core::counting::Rules;
+use liverank_core::score::{Weights, parse_weight};
+use liverank_shell::Shell;
+
+use crate::metrics::ConsumerMetrics;
+use crate::pace::Pace;
+
+/// How a consumer counts.
+#[derive(Debug, Clone, Args)]
+pub struct Config {
+    /// Most events in one transaction. More are faster per event and slower for each other.
+    #[arg(long, env = "LIVERANK_BATCH", default_value_t = 5000, value_parser = clap::value_parser!(u32).range(1..=50_000))]
+    pub batch: u32,
+    /// Score of a view, 0 to 1000, three decimal places. All weights are those of a new archive: another archive keeps
+    /// its own until its scores are rebuilt.
+    #[arg(long, env = "LIVERANK_WEIGHT_VIEW", default_value = "1", value_parser = weight)]
+    pub weight_view: i64,
+    /// Score of a like.
+    #[arg(long, env = "LIVERANK_WEIGHT_LIKE", default_value = "2", value_parser = weight)]
+    pub weight_like: i64,
+    /// Score of a comment.
+    #[arg(long, env = "LIVERANK_WEIGHT_COMMENT", default_value = "2", value_parser = weight)]
+    pub weight_comment: i64,
+    /// Score of a share.
+    #[arg(long, env = "LIVERANK_WEIGHT_SHARE", default_value = "3", value_parser = weight)]
+    pub weight_share: i64,
+    /// Score of a watch shorter than the threshold.
+    #[arg(long, env = "LIVERANK_WEIGHT_WATCH_SHORT", default_value = "1", value_parser = weight)]
+    pub weight_watch_short: i64,
+    /// Score of a watch of the threshold or longer.
+    #[arg(long, env = "LIVERANK_WEIGHT_WATCH_LONG", default_value = "2", value_parser = weight)]
+    pub weight_watch_long: i64,
+    /// Where a long watch begins, in milliseconds.
+    #[arg(long, env = "LIVERANK_WATCH_THRESHOLD_MS", default_value_t = 2000, value_parser = clap::value_parser!(u64).range(0..=86_400_000))]
+    pub watch_threshold_ms: u64,
+    /// Half-life of the trending board, in minutes.
+    #[arg(long, env = "LIVERANK_TRENDING_HALF_LIFE_MINUTES", default_value_t = 360, value_parser = clap::value_parser!(u64).range(1..=525_600))]
+    pub trending_half_life_minutes: u64,
+}
+
+fn weight(text: &str) -> Result<i64, String> {
+    let points = text.parse::<f64>().map_err(|_| "must be a number from 0 to 1000".to_owned())?;
+    parse_weight("weight", points).map_err(|invalid| invalid.reason)
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        let rules = Rules::default();
+        Self {
+            batch: 5000,
+            weight_view: rules.weights.view,
+            weight_like: rules.weights.like,
+            weight_comment: rules.weights.comment,
+            weight_share: rules.weights.share,
+            weight_watch_short: rules.weights.watch_short,
+            weight_watch_long: rules.weights.watch_long,
+            watch_threshold_ms: rules.weights.watch_threshold_ms,
+            trending_half_life_minutes: rules.half_life_ms / 60_000,
+        }
+    }
+}
+
+impl Config {
+    /// The rules asked for.
+    pub const fn rules(&self) -> Rules {
+        Rules {
+            weights: Weights {
+                view: self.weight_view,
+                like: self.weight_like,
+                comment: self.weight_comment,
+                share: self.weight_share,
+                watch_short: self.weight_watch_short,
+                watch_long: self.weight_watch_long,
+                watch_threshold_ms: self.watch_threshold_ms,
+            },
+            half_life_ms: self.trending_half_life_minutes * 60_000,
+        }
+    }
+}
+
+/// Counts until shutdown; what was read is then finished, and the partitions are given up.
+///
+/// An error that trying again cannot mend (an offset that the log no longer has, a store of another version) ends it.
+pub async fn run(config: Config, backends: Backends, shell: Shell) -> anyhow::Result<()> {
+    shell.health.starting("archive");
+    shell.health.starting("log");
+    let metrics = ConsumerMetrics::new(&shell.metrics);
+    let Some(meta) = open(&config, &backends, &shell).await? else { return Ok(()) };
+    let (projector, feed) = projector::start(&backends, &meta, &shell, metrics.clone());
+    let counted = counter::run(&config, &backends, &shell, feed, &metrics).await;
+    // The feed is dropped by now: the projector finishes what it was given, within the drain.
+    match tokio::time::timeout(shell.drain.max(Duration::from_secs(1)), projector).await {
+        Ok(joined) => joined?,
+        Err(_) => tracing::warn!(
+            "the boards were left behind at the drain's deadline; the next consumer mends them"
+        ),
+    }
+    counted
+}
+
+/// Opens the archive and the log, however long they are away; `None` where shutdown came first.
+async fn open(config: &Config, backends: &Backends, shell: &Shell) -> anyhow::Result<Option<Meta>> {
+    let wanted = config.rules();
+    let Some(meta) =
+        pace::until_done(shell, "opening the archive", || backends.archive.open(&wanted)).await?
+    else {
+        return Ok(None);
+    };
+    shell.health.started("archive");
+    if meta.rules != wanted {
+        tracing::warn!(
+            in_force = ?meta.rules, configured = ?wanted,
+            "the archive counts by other weights than configured; they come into force when its scores are rebuilt"
+        );
+    }
+    let opened = pace::until_done(shell, "opening the log", || backends.log.open()).await?;
+    shell.health.started("log");
+    Ok(opened.map(|()| meta))
+}
+
+/// Waits between tries of a store that is away: at once is a storm, a minute is an outage of its own.
+pub const RETRY: Pace = Pace { first: Duration::from_millis(50), most: Duration::from_secs(2) };

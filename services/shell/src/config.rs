@@ -33,7 +33,7 @@ pub enum ConfigError {
         reason: String,
     },
     /// A key of the file that nothing is called.
-    #[error("the configuration file {}: unknown key `{key}`{}", path.display(), hint(meant))]
+    #[error("the configuration file {}: unknown key `{key}`{}", path.display(), hint(meant.as_ref()))]
     Key {
         /// Which file.
         path: PathBuf,
@@ -43,7 +43,7 @@ pub enum ConfigError {
         meant: Option<String>,
     },
     /// A `LIVERANK_*` variable that nothing is called.
-    #[error("the environment variable {name} is not one of liverank's{}", hint(meant))]
+    #[error("the environment variable {name} is not one of liverank's{}", hint(meant.as_ref()))]
     Variable {
         /// Its name.
         name: String,
@@ -52,8 +52,8 @@ pub enum ConfigError {
     },
 }
 
-fn hint(meant: &Option<String>) -> String {
-    meant.as_ref().map(|meant| format!(": did you mean {meant}?")).unwrap_or_default()
+fn hint(meant: Option<&String>) -> String {
+    meant.map(|meant| format!(": did you mean {meant}?")).unwrap_or_default()
 }
 
 /// Reads the command line `args` (with the program's name first), the environment and the file into `P`.

@@ -3,7 +3,7 @@
 //! Ready means: this process can answer. A dependency that is away is shown, and does not make it unready, for
 //! somebody must be left to answer 503, to resolve and to serve history.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::Serialize;
@@ -15,7 +15,7 @@ pub struct Health(Arc<Mutex<State>>);
 #[derive(Default)]
 struct State {
     /// What has yet to happen before the first answer; emptied by [`Health::started`].
-    starting: BTreeMap<&'static str, ()>,
+    starting: BTreeSet<&'static str>,
     draining: bool,
     parts: BTreeMap<&'static str, Option<String>>,
 }
@@ -35,7 +35,7 @@ pub struct Report {
 impl Health {
     /// Not ready before [`Health::started`] is called for the same `part`.
     pub fn starting(&self, part: &'static str) {
-        self.state().starting.insert(part, ());
+        self.state().starting.insert(part);
     }
 
     /// `part` has started.
@@ -74,7 +74,7 @@ impl Health {
             .iter()
             .map(|(part, problem)| (*part, problem.clone().unwrap_or_else(|| "ok".into())))
             .collect();
-        let waiting_for = state.starting.keys().copied().collect();
+        let waiting_for = state.starting.iter().copied().collect();
         (status == "ready", Report { status, waiting_for, dependencies })
     }
 

@@ -1,4 +1,4 @@
-//! Metrics: a registry a process, filled by its parts, written out in the OpenMetrics text format.
+//! Metrics: a registry a process, filled by its parts, written out in the `OpenMetrics` text format.
 
 use std::sync::{Arc, Mutex, PoisonError};
 

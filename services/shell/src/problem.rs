@@ -104,7 +104,17 @@ pub async fn no_such_path() -> Problem {
     Problem::not_found("there is nothing at this path; /openapi.json lists what there is")
 }
 
-/// For routers: 405 for a method that a path does not take.
-pub async fn no_such_method() -> Problem {
-    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "this path does not take this method; see /openapi.json")
+/// For routers: gives the bare 405 that axum answers its body, and keeps its `Allow` header, which a method fallback
+/// of axum would leave out.
+pub async fn no_such_method(response: Response) -> Response {
+    let bare = !response.headers().contains_key(header::CONTENT_TYPE);
+    if response.status() != StatusCode::METHOD_NOT_ALLOWED || !bare {
+        return response;
+    }
+    let detail = "this path does not take this method; see /openapi.json";
+    let mut problem = Problem::new(StatusCode::METHOD_NOT_ALLOWED, detail).into_response();
+    if let Some(allow) = response.headers().get(header::ALLOW) {
+        problem.headers_mut().insert(header::ALLOW, allow.clone());
+    }
+    problem
 }

@@ -104,18 +104,14 @@ fn connection_limit() -> Arc<Semaphore> {
 }
 
 async fn usable(accepted: io::Result<(TcpStream, SocketAddr)>) -> Option<(TcpStream, SocketAddr)> {
-    match accepted {
-        Ok((stream, peer)) => {
-            // Small events must not wait for more of them; a failure here means the peer is gone already.
-            let _ = stream.set_nodelay(true);
-            let _ = SockRef::from(&stream).set_tcp_user_timeout(Some(PEER_TIMEOUT));
-            Some((stream, peer))
-        }
-        Err(_) => {
-            tokio::time::sleep(ACCEPT_PAUSE).await;
-            None
-        }
-    }
+    let Ok((stream, peer)) = accepted else {
+        tokio::time::sleep(ACCEPT_PAUSE).await;
+        return None;
+    };
+    // Small events must not wait for more of them; a failure here means the peer is gone already.
+    let _ = stream.set_nodelay(true);
+    let _ = SockRef::from(&stream).set_tcp_user_timeout(Some(PEER_TIMEOUT));
+    Some((stream, peer))
 }
 
 /// Serves one connection until it ends, or until its answer in flight is out after `shutdown`.
@@ -143,5 +139,5 @@ async fn connection(stream: TcpStream, peer: SocketAddr, router: Router, shutdow
 
 /// The router with what every port has: problems for unknown paths and methods.
 pub fn with_fallbacks(router: Router) -> Router {
-    router.fallback(problem::no_such_path).method_not_allowed_fallback(problem::no_such_method)
+    router.fallback(problem::no_such_path).layer(axum::middleware::map_response(problem::no_such_method))
 }

@@ -1,0 +1,71 @@
+//! What a consumer measures of itself.
+
+use liverank_shell::Metrics;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+
+/// Cheap to clone; all clones count together.
+#[derive(Clone)]
+pub struct ConsumerMetrics {
+    /// Events that counted.
+    pub counted: Counter,
+    /// Events that were repeats.
+    pub repeated: Counter,
+    /// Records that could not be read and went to the dead letters.
+    pub poison: Counter,
+    /// Batches that were refused because another consumer was further.
+    pub fenced: Counter,
+    /// Seconds of each commit.
+    pub commit_seconds: Histogram,
+    /// Events of each batch.
+    pub batch_events: Histogram,
+    /// Seconds from the commit to the boards, per batch.
+    pub project_seconds: Histogram,
+    /// Repairs of the boards from the archive.
+    pub repairs: Counter,
+    /// Partitions owned.
+    pub partitions: Gauge,
+    /// Batches waiting for the projector.
+    pub waiting: Gauge,
+}
+
+impl ConsumerMetrics {
+    /// Registers them.
+    pub fn new(metrics: &Metrics) -> Self {
+        let seconds = || Histogram::new(exponential_buckets(0.001, 2.0, 14));
+        let all = Self {
+            counted: Counter::default(),
+            repeated: Counter::default(),
+            poison: Counter::default(),
+            fenced: Counter::default(),
+            commit_seconds: seconds(),
+            batch_events: Histogram::new(exponential_buckets(1.0, 4.0, 9)),
+            project_seconds: seconds(),
+            repairs: Counter::default(),
+            partitions: Gauge::default(),
+            waiting: Gauge::default(),
+        };
+        metrics.register("consumer", |registry| {
+            registry.register("events_counted", "Events that counted", all.counted.clone());
+            registry.register(
+                "events_repeated",
+                "Events that were repeats of counted ones",
+                all.repeated.clone(),
+            );
+            registry.register("events_poison", "Records that went to the dead letters", all.poison.clone());
+            registry.register(
+                "batches_fenced",
+                "Batches refused: another consumer was further",
+                all.fenced.clone(),
+            );
+            registry.register("commit_seconds", "Time of a commit", all.commit_seconds.clone());
+            registry.register("batch_events", "Events in a batch", all.batch_events.clone());
+            registry.register("project_seconds", "Time from commit to boards", all.project_seconds.clone());
+            registry.register("repairs", "Repairs of the boards from the archive", all.repairs.clone());
+            registry.register("partitions", "Partitions owned", all.partitions.clone());
+            registry.register("batches_waiting", "Batches waiting for the projector", all.waiting.clone());
+        });
+        all
+    }
+}

@@ -1,0 +1,75 @@
+//! Trying again: paced, with jitter, until it works, cannot work, or the process is asked to end.
+
+use std::time::Duration;
+
+use liverank_adapters::StoreError;
+use liverank_shell::Shell;
+
+use crate::RETRY;
+
+/// Waits that double from `first` to `most`.
+#[derive(Debug, Clone, Copy)]
+pub struct Pace {
+    /// Before the second try.
+    pub first: Duration,
+    /// Between tries at most.
+    pub most: Duration,
+}
+
+impl Pace {
+    /// The wait after `failures` failures in a row, without jitter.
+    pub fn wait(&self, failures: u32) -> Duration {
+        self.first.saturating_mul(1 << failures.min(16)).min(self.most)
+    }
+
+    /// Waits after `failures` failures in a row, half of it by chance, or less where shutdown comes. Answers whether
+    /// to go on.
+    pub async fn pause(&self, failures: u32, shell: &Shell) -> bool {
+        let wait = self.wait(failures).mul_f64(rand::random_range(0.5..=1.0));
+        tokio::select! {
+            () = shell.shutdown.cancelled() => false,
+            () = tokio::time::sleep(wait) => true,
+        }
+    }
+}
+
+/// Does `attempt` until it is done. `None` where shutdown came first; an error where trying again is of no use. How the
+/// store is shows in the process's health.
+pub async fn until_done<T, F: Future<Output = Result<T, StoreError>>>(
+    shell: &Shell,
+    what: &'static str,
+    mut attempt: impl FnMut() -> F,
+) -> anyhow::Result<Option<T>> {
+    let mut away = None;
+    for failures in 0.. {
+        match attempt().await {
+            Ok(done) => {
+                if let Some(part) = away {
+                    shell.health.dependency(part, Ok(()));
+                }
+                return Ok(Some(done));
+            }
+            Err(error) if error.is_transient() => {
+                away = Some(error.part());
+                shell.health.dependency(error.part(), Err(error.to_string()));
+            }
+            Err(error) => return Err(anyhow::Error::new(error).context(what)),
+        }
+        if !RETRY.pause(failures, shell).await {
+            return Ok(None);
+        }
+    }
+    Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_double_up_to_the_bound() {
+        let waits: Vec<u128> = (0..8).map(|failures| RETRY.wait(failures).as_millis()).collect();
+        assert_eq!(waits, [50, 100, 200, 400, 800, 1600, 2000, 2000]);
+        assert_eq!(RETRY.wait(u32::MAX), RETRY.most);
+    }
+}

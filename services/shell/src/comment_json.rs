@@ -41,10 +41,11 @@ pub fn event_data(comment: &Comment) -> String {
     serde_json::to_string(&numbered(comment)).expect("strings and numbers always serialise")
 }
 
-/// A time as clients read it: `2026-11-22T10:00:00.123Z`. Times that no calendar holds are shown as the epoch.
+/// A time as clients read it: `2026-11-22T10:00:00.123Z`. Times outside the calendar are shown as its first or last.
 pub fn time(millis: Millis) -> String {
     const PRINTER: DateTimePrinter = DateTimePrinter::new().precision(Some(3));
-    PRINTER.timestamp_to_string(&Timestamp::from_millisecond(millis).unwrap_or(Timestamp::UNIX_EPOCH))
+    let outside = || if millis < 0 { Timestamp::MIN } else { Timestamp::MAX };
+    PRINTER.timestamp_to_string(&Timestamp::from_millisecond(millis).unwrap_or_else(|_| outside()))
 }
 
 #[cfg(test)]
@@ -81,7 +82,8 @@ mod tests {
 
     #[test]
     fn no_time_is_too_far() {
-        assert_eq!(time(Millis::MAX), "1970-01-01T00:00:00.000Z");
-        assert_eq!(time(253_402_300_799_000), "9999-12-31T23:59:59.000Z");
+        assert_eq!(time(253_402_200_000_000), "9999-12-30T20:00:00.000Z");
+        assert_eq!(time(Millis::MAX), "9999-12-30T22:00:00.999Z");
+        assert_eq!(time(Millis::MIN), "-009999-01-02T01:59:59.000Z");
     }
 }

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use clap::{Arg, Command, Parser};
+use clap::{Arg, Command, FromArgMatches};
 use serde_yaml::Value;
 
 /// The prefix of our environment variables.
@@ -56,9 +56,13 @@ fn hint(meant: Option<&String>) -> String {
     meant.map(|meant| format!(": did you mean {meant}?")).unwrap_or_default()
 }
 
-/// Reads the command line `args` (with the program's name first), the environment and the file into `P`.
-pub fn parse<P: Parser>(args: &[OsString], environment: &BTreeMap<String, String>) -> Result<P, ConfigError> {
-    let mut command = P::command();
+/// Reads the command line `args` (with the program's name first), the environment and the file into what `command`
+/// describes.
+pub fn parse<P: FromArgMatches>(
+    mut command: Command,
+    args: &[OsString],
+    environment: &BTreeMap<String, String>,
+) -> Result<P, ConfigError> {
     command.build();
     check_variables(&command, environment)?;
     if let Some(path) = file_named(args, environment) {
@@ -193,6 +197,8 @@ fn nearest<'a, T: AsRef<str>>(name: &str, known: impl Iterator<Item = &'a T>) ->
 
 #[cfg(test)]
 mod tests {
+    use clap::{CommandFactory, Parser};
+
     use super::*;
 
     #[derive(Parser, Debug)]
@@ -222,7 +228,7 @@ mod tests {
             env.insert(FILE_VARIABLE.into(), path.to_string_lossy().into_owned());
         }
         args.retain(|arg| !arg.is_empty());
-        parse(&args, &env).map_err(|error| error.to_string())
+        parse(Cli::command(), &args, &env).map_err(|error| error.to_string())
     }
 
     #[test]

@@ -138,6 +138,6 @@ async fn connection(stream: TcpStream, peer: SocketAddr, router: Router, shutdow
 }
 
 /// The router with what every port has: problems for unknown paths and methods.
-pub fn with_fallbacks(router: Router) -> Router {
+pub fn with_fallbacks<S: Clone + Send + Sync + 'static>(router: Router<S>) -> Router<S> {
     router.fallback(problem::no_such_path).layer(axum::middleware::map_response(problem::no_such_method))
 }

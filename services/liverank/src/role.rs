@@ -1,0 +1,38 @@
+//! One service as a process of its own.
+
+use anyhow::Context;
+use clap::Args;
+use liverank_adapters::Backends;
+use liverank_shell::{Shell, admin, server};
+use tokio::net::TcpListener;
+
+use crate::cli::Role;
+
+/// Runs a service until it is asked to end and has drained.
+pub fn run<C: Args, F: Future<Output = anyhow::Result<()>>>(
+    name: &'static str,
+    role: Role<C>,
+    service: impl FnOnce(C, Backends, TcpListener, Shell) -> F,
+) -> anyhow::Result<std::process::ExitCode> {
+    let Role { listen, config, stores, process } = role;
+    process.run(|shell| async {
+        // Both before anything else: a port in use is told at once, and before a store is touched.
+        let address = listen.unwrap_or(([127, 0, 0, 1], 0).into());
+        let listener = server::bind(address, name).await?;
+        let admin_listener = server::bind(process.admin_listen, &format!("{name}'s admin port")).await?;
+        let backends = stores.real(name).await?;
+        tracing::info!(service = name, listen = %address, admin = %process.admin_listen, "started");
+        let health = shell.health.clone();
+        let draining = shell.shutdown.clone();
+        let serving = async {
+            tokio::select! {
+                served = service(config, backends, listener, shell.clone()) => served,
+                served = admin::run(admin_listener, shell.clone()) => served,
+                () = async { draining.cancelled().await; health.draining(); std::future::pending().await } => Ok(()),
+            }
+        };
+        serving.await.with_context(|| name.to_owned())?;
+        tracing::info!(service = name, "drained");
+        Ok(())
+    })
+}

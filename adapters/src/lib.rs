@@ -15,10 +15,12 @@
 
 pub mod archive;
 pub mod assignment_store;
+pub mod clock;
 pub mod comment_bus;
 pub mod error;
 pub mod event_log;
 pub mod ranking_store;
+mod redb_file;
 
 use std::sync::Arc;
 

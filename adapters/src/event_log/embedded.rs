@@ -1,1 +1,190 @@
-//! ...
+//! The log in one file of this machine, for one process.
+//!
+//! Appends go through a bounded queue to one committer thread, which writes what is waiting in one transaction and
+//! answers once it is on the disk: under load, many appends share an fsync. Readers see a record only after that.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
+use std::thread::JoinHandle;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use redb::{Database, DatabaseError};
+use tokio::sync::{Semaphore, oneshot, watch};
+
+use self::committer::{Committer, Entry, Request};
+use self::consumer::Member;
+use self::group::Group;
+use super::{AppendError, DeadLetter, EventLog, LogConsumer, PARTITIONS, Place};
+use crate::StoreError;
+use crate::clock::Clock;
+use crate::redb_file::{Opener, RedbFile};
+
+mod committer;
+mod consumer;
+mod group;
+mod records;
+
+/// The file's name in the data directory.
+pub const FILE: &str = "log.redb";
+/// The largest record taken, key and value together, in bytes: as Kafka's default.
+pub const MAX_RECORD_BYTES: usize = 1 << 20;
+/// Appends waiting to be written. A commit takes milliseconds and all that wait go into one: a queue this long means
+/// that the disk stands still, and then more of it would only be forgotten together.
+const MAX_WAITING: usize = 16_384;
+/// Bytes waiting to be written or being written.
+const MAX_WAITING_BYTES: usize = 64 << 20;
+/// What a waiting append costs besides its key and value.
+const REQUEST_BYTES: usize = 256;
+
+const PART: &str = "event log";
+
+/// The log in one file.
+pub struct EmbeddedLog {
+    shared: Arc<Shared>,
+    /// `None` only while dropping.
+    queue: Option<SyncSender<Request>>,
+    committer: Option<JoinHandle<()>>,
+    budget: Arc<Semaphore>,
+    /// The partition of the next record without a key.
+    turn: AtomicU32,
+}
+
+/// What the committer, the consumers and the log itself share.
+struct Shared {
+    file: RedbFile,
+    group: Group,
+    signal: watch::Sender<Signal>,
+}
+
+/// What consumers wait for.
+#[derive(Debug, Clone, Copy, Default)]
+struct Signal {
+    /// The offset after the last durable record of each partition.
+    ends: [u64; PARTITIONS as usize],
+    /// Grows whenever partitions change hands.
+    handovers: u64,
+}
+
+impl Shared {
+    fn hand_over(&self) {
+        self.signal.send_modify(|signal| signal.handovers += 1);
+    }
+}
+
+impl EmbeddedLog {
+    /// Opens the log in `dir`; creates both where they are absent. `clock` dates the records.
+    ///
+    /// Fails where the file is in use by another process, cannot be written, is damaged or of another format, and says
+    /// which.
+    pub fn open(dir: &Path, clock: Clock) -> Result<Self, StoreError> {
+        Self::start(RedbFile::open(records::PURPOSE, dir, FILE)?, clock)
+    }
+
+    /// Opens a log on whatever `open` gives, which is asked again after every failure; `name` stands for it in errors.
+    /// For tests that put something in the place of the disk.
+    pub fn open_with(
+        name: &str,
+        open: impl Fn() -> Result<Database, DatabaseError> + Send + Sync + 'static,
+        clock: Clock,
+    ) -> Result<Self, StoreError> {
+        let open: Opener = Box::new(move |_| Ok(open()?));
+        Self::start(RedbFile::open_with(records::PURPOSE, name.to_owned(), open)?, clock)
+    }
+
+    fn start(file: RedbFile, clock: Clock) -> Result<Self, StoreError> {
+        let shared = Arc::new(Shared { file, group: Group::default(), signal: watch::Sender::default() });
+        let mut committer = Committer::new(Arc::clone(&shared), clock)?;
+        let (queue, waiting) = sync_channel(MAX_WAITING);
+        let thread = std::thread::Builder::new()
+            .name("log-committer".to_owned())
+            .spawn(move || committer.run(&waiting))
+            .map_err(|error| StoreError::unavailable(PART, format!("cannot start its thread: {error}")))?;
+        let budget = Arc::new(Semaphore::new(MAX_WAITING_BYTES));
+        Ok(Self { shared, queue: Some(queue), committer: Some(thread), budget, turn: AtomicU32::new(0) })
+    }
+
+    /// Up to `limit` dead letters, oldest first, from the one numbered `from` on (0: the first).
+    pub async fn dead_letters(&self, from: u64, limit: usize) -> Result<Vec<DeadLetter>, StoreError> {
+        let shared = Arc::clone(&self.shared);
+        off_thread(move || shared.file.with(|database, _| records::read_letters(database, from, limit))).await
+    }
+
+    fn partition(&self, key: &[u8]) -> u32 {
+        if key.is_empty() {
+            return self.turn.fetch_add(1, Ordering::Relaxed) % PARTITIONS;
+        }
+        records::partition_of(key)
+    }
+
+    async fn enqueue(&self, entry: Entry) -> Result<Place, StoreError> {
+        let unavailable = |reason: &str| StoreError::unavailable(PART, reason);
+        let cost = (entry.bytes() + REQUEST_BYTES) as u32;
+        let permit = Arc::clone(&self.budget)
+            .try_acquire_many_owned(cost)
+            .map_err(|_| unavailable("too many bytes wait to be written"))?;
+        let (answer, answered) = oneshot::channel();
+        let queue = self.queue.as_ref().ok_or_else(|| unavailable("is being closed"))?;
+        queue.try_send(Request { entry, answer, _permit: permit }).map_err(|error| match error {
+            TrySendError::Full(_) => unavailable("too many appends wait to be written"),
+            TrySendError::Disconnected(_) => unavailable("its committer is gone"),
+        })?;
+        answered.await.map_err(|_| unavailable("its committer is gone"))?
+    }
+}
+
+/// Runs blocking work where it may block.
+async fn off_thread<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
+) -> Result<T, StoreError> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|error| Err(StoreError::unavailable(PART, format!("its reader ended: {error}"))))
+}
+
+impl Drop for EmbeddedLog {
+    /// Writes what waits, then lets go of the file (unless a consumer still holds it).
+    fn drop(&mut self) {
+        drop(self.queue.take());
+        if let Some(thread) = self.committer.take() {
+            // It catches panics by itself; one that got through was told by the panic's own message.
+            let _ended = thread.join();
+        }
+    }
+}
+
+#[async_trait]
+impl EventLog for EmbeddedLog {
+    async fn open(&self) -> Result<(), StoreError> {
+        self.health()
+    }
+
+    /// A record without a key (an empty one) goes to the next partition in turn.
+    async fn append(&self, key: &[u8], value: Vec<u8>) -> Result<Place, AppendError> {
+        let bytes = key.len() + value.len();
+        if bytes > MAX_RECORD_BYTES {
+            return Err(AppendError::TooLarge { bytes });
+        }
+        let partition = self.partition(key);
+        let key = (!key.is_empty()).then(|| Bytes::copy_from_slice(key));
+        Ok(self.enqueue(Entry::Record { partition, key, value: value.into() }).await?)
+    }
+
+    async fn bury(&self, letter: &DeadLetter) -> Result<(), StoreError> {
+        self.enqueue(Entry::Letter(records::truncated(letter))).await?;
+        Ok(())
+    }
+
+    async fn consume(&self) -> Result<Box<dyn LogConsumer>, StoreError> {
+        Ok(Box::new(Member::join(Arc::clone(&self.shared))))
+    }
+
+    async fn end_offsets(&self) -> Result<Vec<u64>, StoreError> {
+        Ok(self.shared.signal.borrow().ends.to_vec())
+    }
+
+    fn health(&self) -> Result<(), StoreError> {
+        self.shared.file.health()
+    }
+}

@@ -1,0 +1,168 @@
+//! The one thread that writes the log.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+
+use bytes::Bytes;
+use redb::Database;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+
+use super::super::{DeadLetter, Place};
+use super::Shared;
+use super::records::{Heads, LETTERS, RECORDS, encode, encode_letter};
+use crate::StoreError;
+use crate::clock::Clock;
+use crate::redb_file::{Failure, RETRY_PACE, begin_durable};
+
+/// Appends written in one transaction: beyond this, sharing the fsync saves nothing, and the first would wait for the
+/// last.
+const MAX_GROUP: usize = 4096;
+/// Bytes written in one transaction, likewise.
+const MAX_GROUP_BYTES: usize = 8 << 20;
+
+/// What is to be written.
+pub enum Entry {
+    Record { partition: u32, key: Option<Bytes>, value: Bytes },
+    Letter(DeadLetter),
+}
+
+impl Entry {
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::Record { key, value, .. } => key.as_ref().map_or(0, Bytes::len) + value.len(),
+            Self::Letter(letter) => {
+                letter.record.key.as_ref().map_or(0, Bytes::len)
+                    + letter.record.value.len()
+                    + letter.reason.len()
+            }
+        }
+    }
+}
+
+/// An append that waits.
+pub struct Request {
+    pub entry: Entry,
+    /// Told once it is durable, or failed; whoever asked may be gone by then.
+    pub answer: oneshot::Sender<Result<Place, StoreError>>,
+    /// Its part of the bytes that may wait.
+    pub _permit: OwnedSemaphorePermit,
+}
+
+pub struct Committer {
+    shared: Arc<Shared>,
+    clock: Clock,
+    heads: Heads,
+    /// Of which opening of the file the heads are.
+    generation: u64,
+}
+
+impl Committer {
+    pub fn new(shared: Arc<Shared>, clock: Clock) -> Result<Self, StoreError> {
+        let mut committer = Self { shared, clock, heads: Heads::default(), generation: 0 };
+        committer.look()?;
+        Ok(committer)
+    }
+
+    /// Writes until nobody can append any more.
+    pub fn run(&mut self, waiting: &Receiver<Request>) {
+        loop {
+            // While the file is broken, somebody has to try it again even when nobody appends.
+            let first = if self.shared.file.health().is_ok() {
+                waiting.recv().map_err(|_| RecvTimeoutError::Disconnected)
+            } else {
+                waiting.recv_timeout(RETRY_PACE)
+            };
+            match first {
+                Ok(first) => self.write(gather(first, waiting)),
+                // The failure stands in the file's health; the transitions are logged there.
+                Err(RecvTimeoutError::Timeout) => drop(self.look()),
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+        }
+    }
+
+    /// Reads where the log stands, if the file was opened again since.
+    fn look(&mut self) -> Result<(), StoreError> {
+        let shared = Arc::clone(&self.shared);
+        shared.file.with(|database, generation| self.catch_up(database, generation))
+    }
+
+    fn catch_up(&mut self, database: &Database, generation: u64) -> Result<(), Failure> {
+        if generation != self.generation {
+            // A commit that failed may be in the file all the same.
+            self.heads = Heads::load(database)?;
+            self.generation = generation;
+            self.publish();
+        }
+        Ok(())
+    }
+
+    fn publish(&self) {
+        self.shared.signal.send_modify(|signal| signal.ends = self.heads.next);
+    }
+
+    fn write(&mut self, group: Vec<Request>) {
+        let shared = Arc::clone(&self.shared);
+        let result = shared.file.with(|database, generation| {
+            self.catch_up(database, generation)?;
+            self.commit(database, &group)
+        });
+        match result {
+            Ok(places) => {
+                self.publish();
+                for (request, place) in group.into_iter().zip(places) {
+                    let _gone = request.answer.send(Ok(place));
+                }
+            }
+            Err(error) => {
+                for request in group {
+                    let _gone = request.answer.send(Err(error.clone()));
+                }
+            }
+        }
+    }
+
+    fn commit(&mut self, database: &Database, group: &[Request]) -> Result<Vec<Place>, Failure> {
+        let mut heads = self.heads.clone();
+        let mut places = Vec::with_capacity(group.len());
+        let now = (self.clock)();
+        let transaction = begin_durable(database)?;
+        {
+            let mut records = transaction.open_table(RECORDS)?;
+            let mut letters = transaction.open_table(LETTERS)?;
+            for request in group {
+                match &request.entry {
+                    Entry::Record { partition, key, value } => {
+                        let at = *partition as usize;
+                        let (partition, offset) = (*partition, heads.next[at]);
+                        heads.time[at] = heads.time[at].max(now);
+                        heads.next[at] += 1;
+                        let bytes = encode(heads.time[at], key.as_deref(), value);
+                        records.insert((partition, offset), bytes.as_slice())?;
+                        places.push(Place { partition, offset });
+                    }
+                    Entry::Letter(letter) => {
+                        letters.insert(heads.letter, encode_letter(letter).as_slice())?;
+                        places.push(Place { partition: letter.record.partition, offset: heads.letter });
+                        heads.letter += 1;
+                    }
+                }
+            }
+        }
+        transaction.commit()?;
+        self.heads = heads;
+        Ok(places)
+    }
+}
+
+/// What waits already, up to a bound: nobody waits for others to come.
+fn gather(first: Request, waiting: &Receiver<Request>) -> Vec<Request> {
+    let mut bytes = first.entry.bytes();
+    let mut group = vec![first];
+    while group.len() < MAX_GROUP && bytes < MAX_GROUP_BYTES {
+        let Ok(next) = waiting.try_recv() else { break };
+        bytes += next.entry.bytes();
+        group.push(next);
+    }
+    group
+}

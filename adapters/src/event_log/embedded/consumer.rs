@@ -1,0 +1,122 @@
+//! A member of the consumer group.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout_at};
+
+use super::super::{LogConsumer, Polled, RawRecord};
+use super::records::{Stretch, read};
+use super::{PART, Shared, Signal, off_thread};
+use crate::StoreError;
+
+/// A member; leaves when it is dropped.
+pub struct Member {
+    shared: Arc<Shared>,
+    id: u64,
+    /// The next offset of each partition that is held and was started.
+    positions: BTreeMap<u32, u64>,
+    signal: watch::Receiver<Signal>,
+    /// The partition whose turn it is to be read first, so that a long one does not starve the others.
+    turn: u32,
+}
+
+impl Member {
+    pub fn join(shared: Arc<Shared>) -> Self {
+        let signal = shared.signal.subscribe();
+        let id = shared.group.join();
+        shared.hand_over();
+        Self { shared, id, positions: BTreeMap::new(), signal, turn: 0 }
+    }
+
+    /// What may have been revoked or assigned since.
+    fn changes(&mut self) -> Option<Polled> {
+        let gone = self.shared.group.let_go(self.id);
+        if !gone.is_empty() {
+            self.positions.retain(|partition, _| !gone.contains(partition));
+            self.shared.hand_over();
+            return Some(Polled::Revoked(gone));
+        }
+        let taken = self.shared.group.take(self.id);
+        (!taken.is_empty()).then_some(Polled::Assigned(taken))
+    }
+
+    /// What can be read, the partition whose turn it is first.
+    fn at_hand(&self, signal: &Signal) -> Vec<Stretch> {
+        let later = self.positions.range(self.turn..);
+        let earlier = self.positions.range(..self.turn);
+        later
+            .chain(earlier)
+            .map(|(partition, from)| Stretch {
+                partition: *partition,
+                from: *from,
+                end: signal.ends[*partition as usize],
+            })
+            .filter(|stretch| stretch.from < stretch.end)
+            .collect()
+    }
+
+    fn advance(&mut self, records: &[RawRecord]) {
+        for record in records {
+            self.positions.insert(record.partition, record.offset + 1);
+        }
+        self.turn = records.last().map_or(0, |record| record.partition + 1);
+    }
+}
+
+#[async_trait]
+impl LogConsumer for Member {
+    /// May be dropped at any time: positions move only when the records are returned.
+    async fn poll(&mut self, max_records: usize, max_wait: Duration) -> Result<Polled, StoreError> {
+        let deadline = Instant::now() + max_wait;
+        loop {
+            let signal = *self.signal.borrow_and_update();
+            if let Some(change) = self.changes() {
+                return Ok(change);
+            }
+            let stretches = self.at_hand(&signal);
+            if !stretches.is_empty() {
+                let shared = Arc::clone(&self.shared);
+                let limit = max_records.max(1);
+                let reading = move || shared.file.with(|database, _| read(database, &stretches, limit));
+                let records = off_thread(reading).await?;
+                self.advance(&records);
+                return Ok(Polled::Records(records));
+            }
+            if timeout_at(deadline, self.signal.changed()).await.is_err() {
+                return Ok(Polled::Idle);
+            }
+        }
+    }
+
+    async fn start(&mut self, offsets: &[(u32, u64)]) -> Result<(), StoreError> {
+        let ends = self.signal.borrow().ends;
+        let owned = offsets.iter().filter(|(partition, _)| self.shared.group.holds(self.id, *partition));
+        let owned: Vec<(u32, u64)> = owned.copied().collect();
+        for (partition, offset) in &owned {
+            let end = ends[*partition as usize];
+            if *offset > end {
+                let reason = format!(
+                    "partition {partition} ends at offset {end}, and reading was to go on at {offset}: this log is not \
+                     the one that was read before; put it back, or begin anew with an empty archive too"
+                );
+                return Err(StoreError::unusable(PART, reason));
+            }
+        }
+        self.positions.extend(owned);
+        Ok(())
+    }
+
+    /// Nobody but this process could ask how far the group is, and it knows.
+    async fn report(&mut self, _offsets: &[(u32, u64)]) {}
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        self.shared.group.leave(self.id);
+        self.shared.hand_over();
+    }
+}

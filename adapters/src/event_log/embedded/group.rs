@@ -1,0 +1,163 @@
+//! Who reads which partition.
+//!
+//! Each partition has a holder, who reads it, and a target, who should. A holder lets go when it next polls; a target
+//! takes what nobody holds. So a partition never has two readers, and no member waits for another one's answer.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use super::super::PARTITIONS;
+
+/// The members and their partitions.
+#[derive(Default)]
+pub struct Group(Mutex<Table>);
+
+#[derive(Default)]
+struct Table {
+    /// Members in the order of their joining.
+    members: Vec<u64>,
+    next_member: u64,
+    holder: BTreeMap<u32, u64>,
+    target: BTreeMap<u32, u64>,
+}
+
+impl Group {
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A new member, and a new plan.
+    pub fn join(&self) -> u64 {
+        let mut table = self.table();
+        let member = table.next_member;
+        table.next_member += 1;
+        table.members.push(member);
+        table.plan();
+        member
+    }
+
+    /// The member lets go of everything.
+    pub fn leave(&self, member: u64) {
+        let mut table = self.table();
+        table.members.retain(|other| *other != member);
+        table.holder.retain(|_, holder| *holder != member);
+        table.plan();
+    }
+
+    /// What the member holds and should no longer: it holds it no longer.
+    pub fn let_go(&self, member: u64) -> Vec<u32> {
+        let mut table = self.table();
+        let Table { holder, target, .. } = &mut *table;
+        let gone = |at: &u32, holder: &u64| *holder == member && target.get(at) != Some(&member);
+        let partitions: Vec<u32> = holder.iter().filter(|(at, by)| gone(at, by)).map(|(at, _)| *at).collect();
+        holder.retain(|at, _| !partitions.contains(at));
+        partitions
+    }
+
+    /// What the member should hold and nobody does: it holds it from now on.
+    pub fn take(&self, member: u64) -> Vec<u32> {
+        let mut table = self.table();
+        let Table { holder, target, .. } = &mut *table;
+        let free = |at: &u32, target: &u64| *target == member && !holder.contains_key(at);
+        let partitions: Vec<u32> = target.iter().filter(|(at, by)| free(at, by)).map(|(at, _)| *at).collect();
+        holder.extend(partitions.iter().map(|at| (*at, member)));
+        partitions
+    }
+
+    /// Whether the member holds the partition.
+    pub fn holds(&self, member: u64, partition: u32) -> bool {
+        self.table().holder.get(&partition) == Some(&member)
+    }
+}
+
+impl Table {
+    /// Shares the partitions evenly and moves as few as possible.
+    fn plan(&mut self) {
+        let old = std::mem::take(&mut self.target);
+        let Some(members) = std::num::NonZeroUsize::new(self.members.len()) else { return };
+        let (share, extra) = (PARTITIONS as usize / members, PARTITIONS as usize % members);
+        let mut held: BTreeMap<u64, Vec<u32>> =
+            self.members.iter().map(|member| (*member, Vec::new())).collect();
+        for (partition, member) in old {
+            if let Some(partitions) = held.get_mut(&member) {
+                partitions.push(partition);
+            }
+        }
+        // Those who have most keep one more, where it does not come out even.
+        let mut order = self.members.clone();
+        order.sort_by_key(|member| std::cmp::Reverse(held[member].len()));
+        let quota = |rank: usize| share + usize::from(rank < extra);
+        for (rank, member) in order.iter().enumerate() {
+            let kept = held[member].iter().take(quota(rank));
+            self.target.extend(kept.map(|partition| (*partition, *member)));
+        }
+        let mut orphans: Vec<u32> = (0..PARTITIONS).filter(|at| !self.target.contains_key(at)).collect();
+        for (rank, member) in order.iter().enumerate() {
+            let missing = quota(rank) - held[member].len().min(quota(rank));
+            let given = orphans.split_off(orphans.len().saturating_sub(missing));
+            self.target.extend(given.into_iter().map(|partition| (partition, *member)));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Lets everybody poll until nothing moves; answers how many partitions changed hands.
+    fn settle(group: &Group, members: &[u64]) -> usize {
+        let mut moved = 0;
+        for _ in 0..3 {
+            for member in members {
+                group.let_go(*member);
+                moved += group.take(*member).len();
+            }
+        }
+        moved
+    }
+
+    fn sizes(group: &Group, members: &[u64]) -> Vec<usize> {
+        let held = |member: &u64| (0..PARTITIONS).filter(|at| group.holds(*member, *at)).count();
+        members.iter().map(held).collect()
+    }
+
+    #[test]
+    fn shares_are_even_and_moves_are_few() {
+        let group = Group::default();
+        let mut members = vec![group.join()];
+        assert_eq!(settle(&group, &members), 12);
+        for (count, moved) in [(2, 6), (3, 4), (4, 3), (5, 2)] {
+            members.push(group.join());
+            assert_eq!(settle(&group, &members), moved, "the {count}th joins");
+        }
+        let mut even = sizes(&group, &members);
+        even.sort_unstable();
+        assert_eq!(even, [2, 2, 2, 3, 3]);
+        let left = members.remove(2);
+        let freed = sizes(&group, &[left])[0];
+        group.leave(left);
+        assert_eq!(settle(&group, &members), freed, "only what was freed moves");
+        assert_eq!(sizes(&group, &members), [3, 3, 3, 3]);
+    }
+
+    #[test]
+    fn a_partition_has_one_holder_even_while_it_moves() {
+        let group = Group::default();
+        let first = group.join();
+        group.take(first);
+        let second = group.join();
+        assert_eq!(group.take(second), Vec::<u32>::new(), "the first has not let go yet");
+        assert_eq!(group.let_go(first).len(), 6);
+        assert_eq!(group.take(second).len(), 6);
+        assert_eq!(sizes(&group, &[first, second]), [6, 6]);
+    }
+
+    #[test]
+    fn more_members_than_partitions_leave_some_idle() {
+        let group = Group::default();
+        let members: Vec<u64> = (0..15).map(|_| group.join()).collect();
+        settle(&group, &members);
+        let sizes = sizes(&group, &members);
+        assert_eq!((sizes.iter().sum::<usize>(), sizes.iter().max()), (12, Some(&1)));
+    }
+}

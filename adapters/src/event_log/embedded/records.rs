@@ -1,0 +1,227 @@
+//! How the log lies in its file.
+//!
+//! A record is: version (1 byte), the log's time (8, little endian), length of the key (4; all ones: no key), key, value.
+//! A dead letter is: partition (4), offset (8), length of the reason (4), reason, record.
+
+use bytes::Bytes;
+use liverank_core::Millis;
+use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
+
+use super::super::{DeadLetter, PARTITIONS, RawRecord};
+use super::{MAX_RECORD_BYTES, PART};
+use crate::redb_file::{Failure, Purpose};
+
+/// Records by partition and offset.
+pub const RECORDS: TableDefinition<(u32, u64), &[u8]> = TableDefinition::new("records");
+/// Dead letters by number, from 0.
+pub const LETTERS: TableDefinition<u64, &[u8]> = TableDefinition::new("dead_letters");
+
+pub const PURPOSE: Purpose = Purpose { part: PART, version: 1, tables };
+
+/// The version of a single record; older ones must stay readable while newer ones are appended.
+const RECORD_VERSION: u8 = 1;
+const NO_KEY: u32 = u32::MAX;
+/// Bytes read at once, whatever the number of records: a consumer's memory is bounded by it.
+const MAX_READ_BYTES: usize = 16 << 20;
+
+fn tables(transaction: &WriteTransaction) -> Result<(), Failure> {
+    transaction.open_table(RECORDS)?;
+    transaction.open_table(LETTERS)?;
+    Ok(())
+}
+
+/// The partition of a key: FNV-1a, folded. It must stay the same for as long as there are logs, for a key's order
+/// hangs on it.
+pub fn partition_of(key: &[u8]) -> u32 {
+    let hash = key.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    ((hash ^ (hash >> 32)) % u64::from(PARTITIONS)) as u32
+}
+
+pub fn encode(time: Millis, key: Option<&[u8]>, value: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(13 + key.map_or(0, <[u8]>::len) + value.len());
+    bytes.push(RECORD_VERSION);
+    bytes.extend_from_slice(&time.to_le_bytes());
+    bytes.extend_from_slice(&key.map_or(NO_KEY, |key| key.len() as u32).to_le_bytes());
+    bytes.extend_from_slice(key.unwrap_or_default());
+    bytes.extend_from_slice(value);
+    bytes
+}
+
+/// A record's time, key and value; `None` where it is not one.
+fn decode(bytes: &[u8]) -> Option<(Millis, Option<&[u8]>, &[u8])> {
+    let (version, rest) = bytes.split_first()?;
+    let (time, rest) = rest.split_first_chunk()?;
+    let (length, rest) = rest.split_first_chunk()?;
+    if *version != RECORD_VERSION {
+        return None;
+    }
+    let length = u32::from_le_bytes(*length);
+    let key_bytes = if length == NO_KEY { 0 } else { length as usize };
+    let (key, value) = rest.split_at_checked(key_bytes)?;
+    Some((Millis::from_le_bytes(*time), (length != NO_KEY).then_some(key), value))
+}
+
+fn record(partition: u32, offset: u64, bytes: &[u8]) -> Result<RawRecord, Failure> {
+    let (broker_time, key, value) = decode(bytes).ok_or_else(|| {
+        Failure::Damaged(format!("offset {offset} of partition {partition} is not a record"))
+    })?;
+    let (key, value) = (key.map(Bytes::copy_from_slice), Bytes::copy_from_slice(value));
+    Ok(RawRecord { partition, offset, broker_time, key, value })
+}
+
+/// A stretch of a partition: from an offset up to, but without, an end.
+#[derive(Debug, Clone, Copy)]
+pub struct Stretch {
+    pub partition: u32,
+    pub from: u64,
+    pub end: u64,
+}
+
+/// Up to `limit` records of these stretches, in their order. All of them are there, for they were durable when the
+/// stretches were made: one that is not is an error.
+pub fn read(database: &Database, stretches: &[Stretch], limit: usize) -> Result<Vec<RawRecord>, Failure> {
+    let table = database.begin_read()?.open_table(RECORDS)?;
+    let mut records = Vec::new();
+    let mut bytes = 0;
+    for Stretch { partition, from, end } in stretches.iter().copied() {
+        let mut expected = from;
+        for entry in table.range((partition, from)..(partition, end))? {
+            if records.len() >= limit || bytes >= MAX_READ_BYTES {
+                return Ok(records);
+            }
+            let (key, value) = entry?;
+            let offset = key.value().1;
+            if offset != expected {
+                return Err(missing(partition, expected));
+            }
+            expected += 1;
+            bytes += value.value().len();
+            records.push(record(partition, offset, value.value())?);
+        }
+        if expected != end && records.len() < limit {
+            return Err(missing(partition, expected));
+        }
+    }
+    Ok(records)
+}
+
+fn missing(partition: u32, offset: u64) -> Failure {
+    Failure::Damaged(format!("offset {offset} of partition {partition} is not there any more"))
+}
+
+/// Where the log stands.
+#[derive(Debug, Clone, Default)]
+pub struct Heads {
+    /// The next offset of each partition.
+    pub next: [u64; PARTITIONS as usize],
+    /// The time of the last record of each partition.
+    pub time: [Millis; PARTITIONS as usize],
+    /// The number of the next dead letter.
+    pub letter: u64,
+}
+
+impl Heads {
+    pub fn load(database: &Database) -> Result<Self, Failure> {
+        let transaction = database.begin_read()?;
+        let table = transaction.open_table(RECORDS)?;
+        let mut heads = Self::default();
+        for partition in 0..PARTITIONS {
+            if let Some(entry) = table.range((partition, 0)..=(partition, u64::MAX))?.next_back() {
+                let (key, value) = entry?;
+                let offset = key.value().1;
+                heads.next[partition as usize] = offset + 1;
+                heads.time[partition as usize] = record(partition, offset, value.value())?.broker_time;
+            }
+        }
+        heads.letter = transaction.open_table(LETTERS)?.last()?.map_or(0, |(key, _)| key.value() + 1);
+        Ok(heads)
+    }
+}
+
+/// The letter as it is kept: value, then reason, cut so that it stays below the log's limit.
+pub fn truncated(letter: &DeadLetter) -> DeadLetter {
+    const MAX_REASON_BYTES: usize = 4096;
+    let mut letter = letter.clone();
+    letter.reason.truncate(letter.reason.floor_char_boundary(MAX_REASON_BYTES));
+    // Broken up so far that it fits: a key is at most as long as a record.
+    let key = letter.record.key.take().map(|key| key.slice(..key.len().min(MAX_RECORD_BYTES / 2)));
+    let room = MAX_RECORD_BYTES - letter.reason.len() - key.as_ref().map_or(0, Bytes::len);
+    letter.record.value.truncate(room);
+    letter.record.key = key;
+    letter
+}
+
+pub fn encode_letter(letter: &DeadLetter) -> Vec<u8> {
+    let record = &letter.record;
+    let mut bytes = Vec::with_capacity(64 + letter.reason.len() + record.value.len());
+    bytes.extend_from_slice(&record.partition.to_le_bytes());
+    bytes.extend_from_slice(&record.offset.to_le_bytes());
+    bytes.extend_from_slice(&(letter.reason.len() as u32).to_le_bytes());
+    bytes.extend_from_slice(letter.reason.as_bytes());
+    bytes.extend_from_slice(&encode(record.broker_time, record.key.as_deref(), &record.value));
+    bytes
+}
+
+fn decode_letter(bytes: &[u8]) -> Option<DeadLetter> {
+    let (partition, rest) = bytes.split_first_chunk()?;
+    let (offset, rest) = rest.split_first_chunk()?;
+    let (length, rest) = rest.split_first_chunk()?;
+    let (reason, rest) = rest.split_at_checked(u32::from_le_bytes(*length) as usize)?;
+    let record = record(u32::from_le_bytes(*partition), u64::from_le_bytes(*offset), rest).ok()?;
+    Some(DeadLetter { record, reason: std::str::from_utf8(reason).ok()?.to_owned() })
+}
+
+pub fn read_letters(database: &Database, from: u64, limit: usize) -> Result<Vec<DeadLetter>, Failure> {
+    let table = database.begin_read()?.open_table(LETTERS)?;
+    let letters = table.range(from..)?.take(limit).map(|entry| {
+        let (number, bytes) = entry?;
+        decode_letter(bytes.value())
+            .ok_or_else(|| Failure::Damaged(format!("dead letter {} is not one", number.value())))
+    });
+    letters.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_survive_their_encoding() {
+        for key in [None, Some(&b""[..]), Some(b"key")] {
+            for value in [&b""[..], b"value", &[0xFF; 300]] {
+                let bytes = encode(-5, key, value);
+                assert_eq!(decode(&bytes), Some((-5, key, value)));
+            }
+        }
+        let mut cut = encode(1, Some(b"key"), b"");
+        cut.pop();
+        assert_eq!(decode(&cut), None, "a cut record is not one");
+        assert_eq!(decode(&[2; 40]), None, "a record of another version is not one");
+    }
+
+    #[test]
+    fn keys_stay_in_the_partitions_that_they_always_had() {
+        let partitions: Vec<u32> =
+            ["a", "v1", "video-7", "日本"].iter().map(|key| partition_of(key.as_bytes())).collect();
+        assert_eq!(partitions, KNOWN, "logs that exist were written with these");
+    }
+
+    const KNOWN: [u32; 4] = [4, 7, 1, 4];
+
+    #[test]
+    fn letters_are_cut_to_the_limit_and_read_back() {
+        let record = RawRecord {
+            partition: 3,
+            offset: 9,
+            broker_time: 77,
+            key: Some(Bytes::from(vec![b'k'; 3 << 20])),
+            value: Bytes::from(vec![b'v'; 3 << 20]),
+        };
+        let letter = truncated(&DeadLetter { record, reason: "ü".repeat(5000) });
+        let bytes = encode_letter(&letter);
+        assert!(bytes.len() <= MAX_RECORD_BYTES + 64, "{}", bytes.len());
+        assert_eq!(decode_letter(&bytes), Some(letter));
+    }
+}

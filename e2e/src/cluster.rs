@@ -1,0 +1,163 @@
+//! Several of each service, on the real Kafka, Redis and MongoDB.
+
+use std::time::Duration;
+
+use crate::process::Process;
+use crate::{free_port, wait};
+
+/// The stores' addresses, from the testbed. Panics where it is not up: these tests are never skipped.
+pub struct Stores {
+    /// Bootstrap servers.
+    pub kafka: String,
+    /// URL.
+    pub redis: String,
+    /// URI.
+    pub mongodb: String,
+}
+
+impl Stores {
+    /// Those of the environment.
+    pub fn from_environment() -> Self {
+        let named = |name: &str| {
+            std::env::var(name).unwrap_or_else(|_| {
+                panic!("{name} is not set: testbed/testbed up && eval \"$(testbed/testbed env)\"")
+            })
+        };
+        Self {
+            kafka: named("LIVERANK_TEST_KAFKA"),
+            redis: named("LIVERANK_TEST_REDIS"),
+            mongodb: named("LIVERANK_TEST_MONGODB"),
+        }
+    }
+}
+
+/// A whole system with a prefix of its own: two of everything but statistics, and three readers.
+pub struct Cluster {
+    directory: tempfile::TempDir,
+    common: Vec<String>,
+    /// All processes, by name: `gateway-1`, `consumer-2`, …
+    pub processes: Vec<Process>,
+    /// The front doors.
+    pub gateways: Vec<String>,
+    /// The managers.
+    pub managers: Vec<String>,
+    /// The comment services.
+    pub comments: Vec<String>,
+    /// The readers.
+    pub readers: Vec<String>,
+    /// The statistics service.
+    pub statistics: String,
+    /// In front of every name in the stores.
+    pub prefix: String,
+}
+
+fn urls(count: usize) -> Vec<String> {
+    (0..count).map(|_| format!("http://127.0.0.1:{}", free_port())).collect()
+}
+
+fn address(url: &str) -> String {
+    url.trim_start_matches("http://").to_owned()
+}
+
+impl Cluster {
+    /// Starts it and waits until a gateway answers with what the stores hold.
+    pub async fn start(stores: &Stores) -> Self {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let prefix = format!("t{}-{}-", std::process::id(), free_port());
+        let common = [
+            ("--kafka", &stores.kafka),
+            ("--redis", &stores.redis),
+            ("--mongodb", &stores.mongodb),
+            ("--prefix", &prefix),
+        ];
+        let common = common.iter().flat_map(|(flag, value)| [(*flag).to_owned(), (*value).clone()]).collect();
+        let mut cluster = Self {
+            directory,
+            common,
+            processes: Vec::new(),
+            gateways: urls(2),
+            managers: urls(2),
+            comments: urls(2),
+            readers: urls(3),
+            statistics: urls(1).remove(0),
+            prefix,
+        };
+        cluster.start_all();
+        cluster.ready().await;
+        cluster
+    }
+
+    fn start_all(&mut self) {
+        let websockets = urls(2);
+        let statistics = self.statistics.clone();
+        let managers = self.managers.join(",");
+        let both = ["--manager-url", &managers, "--statistics-url", &statistics];
+        self.spawn("statistics-1", "statistics", Some(&statistics), &[]);
+        for (at, url) in self.managers.clone().iter().enumerate() {
+            self.spawn(&format!("manager-{}", at + 1), "manager", Some(url), &both[2..]);
+        }
+        for (at, url) in self.readers.clone().iter().enumerate() {
+            let name = format!("reader-{}", at + 1);
+            let own = ["--reader-id", &name, "--public-url", url, "--internal-url", url];
+            self.spawn(&name, "reader", Some(url), &[&own[..], &both].concat());
+        }
+        for (at, url) in self.comments.clone().iter().enumerate() {
+            self.spawn(&format!("comment-{}", at + 1), "comment", Some(url), &both);
+        }
+        for (at, url) in websockets.iter().enumerate() {
+            self.spawn(&format!("websocket-{}", at + 1), "websocket", Some(url), &[]);
+        }
+        for at in 1..=2 {
+            self.spawn(&format!("consumer-{at}"), "consumer", None, &[]);
+        }
+        let (comments, websockets) = (self.comments.join(","), websockets.join(","));
+        let front = ["--comment-url", &comments, "--websocket-url", &websockets];
+        for (at, url) in self.gateways.clone().iter().enumerate() {
+            self.spawn(&format!("gateway-{}", at + 1), "gateway", Some(url), &[&both[..], &front].concat());
+        }
+    }
+
+    fn spawn(&mut self, name: &str, role: &str, url: Option<&str>, more: &[&str]) {
+        let admin = format!("127.0.0.1:{}", free_port());
+        let mut args = vec![role.to_owned(), "--admin-listen".into(), admin];
+        if let Some(url) = url {
+            args.extend(["--listen".into(), address(url)]);
+        }
+        args.extend(more.iter().map(|arg| (*arg).to_owned()));
+        args.extend(self.common.iter().cloned());
+        let process = Process::start(name, &args, self.directory.path());
+        self.processes.push(process);
+    }
+
+    async fn ready(&self) {
+        for url in &self.gateways {
+            wait::json(&format!("{url}/videos"), Duration::from_secs(60)).await;
+        }
+        wait::until("three readers", Duration::from_secs(30), || async {
+            let load = reqwest::get(format!("{}/load", self.managers[0])).await.ok()?;
+            let load: serde_json::Value = load.json().await.ok()?;
+            (load["readers"].as_array()?.len() == 3).then_some(())
+        })
+        .await;
+    }
+
+    /// The process of this name.
+    pub fn process(&mut self, name: &str) -> &mut Process {
+        self.processes.iter_mut().find(|process| process.name() == name).expect("a process of this name")
+    }
+
+    /// Runs `liverank load` against the front doors with these flags, while `during` goes on; its verdict and report.
+    pub async fn load(&self, flags: &[&str]) -> tokio::process::Child {
+        let mut command = tokio::process::Command::new(crate::binary());
+        let report = self.directory.path().join("load.json");
+        command.args(["load", "--target", &self.gateways.join(",")]).args(flags).arg("--json").arg(report);
+        command.kill_on_drop(true).stdin(std::process::Stdio::null());
+        command.spawn().expect("starting the load")
+    }
+
+    /// What the last load wrote.
+    pub fn load_report(&self) -> serde_json::Value {
+        let text = std::fs::read(self.directory.path().join("load.json")).expect("the load's report");
+        serde_json::from_slice(&text).expect("a report in JSON")
+    }
+}

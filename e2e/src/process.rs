@@ -1,0 +1,112 @@
+//! One process of the binary.
+
+use std::fs::File;
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+/// A running `liverank`. Killed when dropped.
+pub struct Process {
+    name: String,
+    child: Child,
+    log: PathBuf,
+    args: Vec<String>,
+}
+
+impl Process {
+    /// Starts `liverank args…`; what it prints goes into `directory/name.log`.
+    pub fn start(name: &str, args: &[String], directory: &std::path::Path) -> Self {
+        let log = directory.join(format!("{name}.log"));
+        let child = spawn(args, &log);
+        Self { name: name.to_owned(), child, log, args: args.to_vec() }
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// SIGKILL, and waits until it is gone. Panics where it had ended by itself before.
+    pub fn kill(&mut self) {
+        assert_eq!(
+            self.child.try_wait().expect("waiting for a child"),
+            None,
+            "{} had ended: {}",
+            self.name,
+            self.log()
+        );
+        self.child.kill().expect("killing a child");
+        self.child.wait().expect("waiting for a child");
+    }
+
+    /// Starts it again with the same arguments.
+    pub fn restart(&mut self) {
+        self.child = spawn(&self.args, &self.log);
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: libc::c_int) {
+        let id = libc::pid_t::try_from(self.child.id()).expect("process ids are small");
+        // SAFETY: kill(2) takes two integers and touches no memory; the child is ours and not reaped yet.
+        #[allow(unsafe_code)]
+        let sent = unsafe { libc::kill(id, signal) };
+        assert_eq!(sent, 0, "signalling {}", self.name);
+    }
+
+    /// Waits for its end.
+    pub fn wait(&mut self, within: Duration) -> ExitStatus {
+        let deadline = Instant::now() + within;
+        loop {
+            if let Some(status) = self.child.try_wait().expect("waiting for a child") {
+                return status;
+            }
+            assert!(Instant::now() < deadline, "{} did not end within {within:?}: {}", self.name, self.log());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Whether it runs.
+    pub fn runs(&mut self) -> bool {
+        self.child.try_wait().expect("waiting for a child").is_none()
+    }
+
+    /// What it printed so far.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// Its resident memory, in KiB.
+    pub fn resident_kib(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap_or_default();
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap_or_default();
+        line.split_whitespace().nth(1).and_then(|kib| kib.parse().ok()).unwrap_or(0)
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            let log = self.log();
+            let from = log.len().saturating_sub(3000);
+            let tail = log.get(from..).unwrap_or(&log);
+            eprintln!("---- the end of {}'s log\n{tail}", self.name);
+        }
+    }
+}
+
+fn spawn(args: &[String], log: &std::path::Path) -> Child {
+    let file = File::options().create(true).append(true).open(log).expect("opening a log file");
+    let copy = file.try_clone().expect("duplicating a handle");
+    let mut command = Command::new(crate::binary());
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("LIVERANK_")) {
+        command.env_remove(name);
+    }
+    command.args(args).stdin(Stdio::null()).stdout(copy).stderr(file).spawn().expect("starting the binary")
+}

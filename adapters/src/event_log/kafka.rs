@@ -1,1 +1,117 @@
-//! ...
+//! The log on Apache Kafka.
+//!
+//! | module | does |
+//! |---|---|
+//! | [`config`] | what a user says, and what the client library is told |
+//! | `topics` | creates and checks the topics |
+//! | `producer` | appends, bounded in number and in time |
+//! | `breaker` | refuses appends at once while the brokers are away, and finds out when they are back |
+//! | `consumer` | one member of the group: its thread, and what it hands over |
+//! | `inbox` | what that thread has read and not handed over yet |
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use rdkafka::error::KafkaError;
+use rdkafka::types::RDKafkaErrorCode;
+
+use super::{AppendError, DeadLetter, EventLog, LogConsumer, Place};
+use crate::StoreError;
+
+mod breaker;
+mod config;
+mod consumer;
+mod inbox;
+mod producer;
+mod topics;
+
+pub use config::{KafkaConfig, SaslMechanism};
+use consumer::KafkaConsumer;
+use producer::Producer;
+
+/// How errors and logs name this store.
+const PART: &str = "kafka";
+/// How long one question to the brokers (metadata, watermarks) may take. Beyond it they are as good as away: an
+/// operator who waits for an answer would rather read an error.
+const ASK_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The log on Apache Kafka 2.4 or newer. Connects by itself and again by itself.
+pub struct KafkaLog {
+    config: KafkaConfig,
+    producer: Arc<Producer>,
+}
+
+impl KafkaLog {
+    /// A log that connects in the background: brokers that are away are no error here. A configuration that cannot
+    /// work (an unreadable CA file, say) is.
+    pub fn new(config: KafkaConfig) -> Result<Self, StoreError> {
+        let producer = Producer::start(&config)?;
+        Ok(Self { config, producer })
+    }
+}
+
+#[async_trait]
+impl EventLog for KafkaLog {
+    async fn open(&self) -> Result<(), StoreError> {
+        let limit = topics::prepare(&self.config).await?;
+        self.producer.fit(limit).await
+    }
+
+    async fn append(&self, key: &[u8], value: Vec<u8>) -> Result<Place, AppendError> {
+        self.producer.append(key, &value).await
+    }
+
+    async fn bury(&self, letter: &DeadLetter) -> Result<(), StoreError> {
+        self.producer.bury(letter).await
+    }
+
+    async fn consume(&self) -> Result<Box<dyn LogConsumer>, StoreError> {
+        Ok(Box::new(KafkaConsumer::join(&self.config)?))
+    }
+
+    async fn end_offsets(&self) -> Result<Vec<u64>, StoreError> {
+        self.producer.end_offsets().await
+    }
+
+    fn health(&self) -> Result<(), StoreError> {
+        self.producer.health()
+    }
+}
+
+/// What a caller can do about an error of the client library: most are the network's and pass.
+fn store_error(doing: &str, error: &KafkaError) -> StoreError {
+    use RDKafkaErrorCode::{
+        Authentication, GroupAuthorizationFailed, InvalidTopic, SSL, SaslAuthenticationFailed,
+        TopicAuthorizationFailed, UnsupportedSASLMechanism,
+    };
+    // A configuration error quotes the value, which may be a password.
+    if let KafkaError::ClientConfig(_, what, key, _) = error {
+        return StoreError::unusable(PART, format!("{doing}: setting {key}: {what}"));
+    }
+    let reason = format!("{doing}: {error}");
+    match error {
+        KafkaError::ClientCreation(_) => StoreError::unusable(PART, reason),
+        _ => match error.rdkafka_error_code() {
+            Some(
+                Authentication
+                | GroupAuthorizationFailed
+                | InvalidTopic
+                | SSL
+                | SaslAuthenticationFailed
+                | TopicAuthorizationFailed
+                | UnsupportedSASLMechanism,
+            ) => StoreError::unusable(PART, reason),
+            _ => StoreError::unavailable(PART, reason),
+        },
+    }
+}
+
+/// Runs a blocking call of the client library beside the runtime.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
+) -> Result<T, StoreError> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .unwrap_or_else(|error| Err(StoreError::unavailable(PART, format!("the call was given up: {error}"))))
+}

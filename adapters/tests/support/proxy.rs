@@ -57,7 +57,12 @@ impl Drop for Proxy {
     }
 }
 
-async fn serve(listener: TcpListener, ports: Ports, rewrite: Option<Rewrite>, mut mode: watch::Receiver<Mode>) {
+async fn serve(
+    listener: TcpListener,
+    ports: Ports,
+    rewrite: Option<Rewrite>,
+    mut mode: watch::Receiver<Mode>,
+) {
     let mut listener = Some(listener);
     loop {
         if *mode.borrow_and_update() == Mode::Cut {

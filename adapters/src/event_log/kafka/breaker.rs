@@ -1,0 +1,236 @@
+//! Refuses appends at once while the brokers are away, instead of letting them pile up and time out one by one.
+//!
+//! ```text
+//! closed ── all brokers down ──▶ suspect ── a probe fails ──▶ open ── a probe succeeds ──▶ closed
+//!    └────── appends time out and none is delivered ────────────▲
+//! ```
+//!
+//! *Suspect* lets appends pass: the library also calls all brokers down when a broker closes the only connection for
+//! having been idle, and whoever comes first after a calm night must not be refused for that.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::PART;
+use crate::StoreError;
+
+/// How long the first probe may take. Connecting to a broker that is there takes milliseconds.
+const SUSPECT_TIMEOUT: Duration = Duration::from_millis(500);
+/// How long each further probe may take.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
+/// The pause between probes: recovery is noticed within it, and a broker that comes back sees five questions a second
+/// from each process at most.
+const PROBE_PAUSE: Duration = Duration::from_millis(200);
+
+/// What the breaker wants done next.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Duty {
+    /// Ask the brokers for metadata, within this time, and tell [`Breaker::probed`].
+    Probe(Duration),
+    /// Replace the producer, which has broken for good, and tell [`Breaker::probed`] if that failed.
+    Renew,
+    /// Nobody needs the breaker any more.
+    End,
+}
+
+#[derive(Default)]
+struct State {
+    suspect: bool,
+    open: Option<String>,
+    renew: bool,
+    ended: bool,
+    /// When the next probe may go out.
+    not_before: Option<Instant>,
+}
+
+/// Shared by those who append, the library's callbacks, and the thread that probes.
+pub(super) struct Breaker {
+    /// Mirrors `state.open`: an append looks here and takes no lock.
+    open: AtomicBool,
+    /// When something was last delivered, in milliseconds after `epoch`.
+    delivered: AtomicU64,
+    epoch: Instant,
+    /// Without any delivery for this long, a delivery that timed out opens the breaker.
+    patience: Duration,
+    state: Mutex<State>,
+    duty: Condvar,
+}
+
+impl Breaker {
+    pub(super) fn new(patience: Duration) -> Self {
+        Self {
+            open: AtomicBool::new(false),
+            delivered: AtomicU64::new(0),
+            epoch: Instant::now(),
+            patience,
+            state: Mutex::default(),
+            duty: Condvar::new(),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether an append may be tried.
+    pub(super) fn check(&self) -> Result<(), StoreError> {
+        if !self.open.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        match &self.lock().open {
+            Some(reason) => Err(StoreError::unavailable(PART, reason)),
+            None => Ok(()),
+        }
+    }
+
+    /// Something was delivered.
+    pub(super) fn delivered(&self) {
+        self.delivered.store(self.epoch.elapsed().as_millis() as u64, Ordering::Relaxed);
+    }
+
+    /// A delivery timed out. One partition's trouble is not everybody's: opens only if nothing at all is delivered.
+    pub(super) fn timed_out(&self, reason: &str) {
+        let last = Duration::from_millis(self.delivered.load(Ordering::Relaxed));
+        if self.epoch.elapsed().saturating_sub(last) >= self.patience {
+            self.trip(&mut self.lock(), reason);
+        }
+    }
+
+    /// The library has no connection left.
+    pub(super) fn all_down(&self, reason: &str) {
+        let mut state = self.lock();
+        if state.open.is_none() && !state.suspect {
+            tracing::debug!(reason, "no connection to any broker: probing");
+            state.suspect = true;
+            self.duty.notify_all();
+        }
+    }
+
+    /// The producer can never deliver again.
+    pub(super) fn fatal(&self, reason: &str) {
+        let mut state = self.lock();
+        state.renew = true;
+        self.trip(&mut state, reason);
+    }
+
+    fn trip(&self, state: &mut State, reason: &str) {
+        if state.open.is_none() {
+            tracing::warn!(part = PART, reason, "the log is away: appends are refused");
+            state.open = Some(reason.to_owned());
+            self.open.store(true, Ordering::Release);
+        }
+        self.duty.notify_all();
+    }
+
+    /// Nobody needs the breaker any more: [`Duty::End`].
+    pub(super) fn end(&self) {
+        self.lock().ended = true;
+        self.duty.notify_all();
+    }
+
+    /// Waits until there is something to do.
+    pub(super) fn next_duty(&self) -> Duty {
+        let mut state = self.lock();
+        loop {
+            let now = Instant::now();
+            if state.ended {
+                return Duty::End;
+            }
+            match state.not_before.filter(|at| *at > now) {
+                Some(at) => {
+                    state = self.duty.wait_timeout(state, at - now).unwrap_or_else(PoisonError::into_inner).0;
+                }
+                None if state.renew => {
+                    state.renew = false;
+                    return Duty::Renew;
+                }
+                None if state.open.is_some() => return Duty::Probe(PROBE_TIMEOUT),
+                None if state.suspect => return Duty::Probe(SUSPECT_TIMEOUT),
+                None => state = self.duty.wait(state).unwrap_or_else(PoisonError::into_inner),
+            }
+        }
+    }
+
+    /// What became of a probe.
+    pub(super) fn probed(&self, outcome: Result<(), String>) {
+        let mut state = self.lock();
+        state.not_before = Some(Instant::now() + PROBE_PAUSE);
+        match outcome {
+            Ok(()) => {
+                state.suspect = false;
+                // A producer broken for good delivers nothing, whatever the brokers say.
+                if !state.renew && state.open.take().is_some() {
+                    tracing::info!(part = PART, "the log is back");
+                    self.delivered();
+                    self.open.store(false, Ordering::Release);
+                }
+            }
+            Err(reason) => self.trip(&mut state, &reason),
+        }
+    }
+
+    /// The producer could not be replaced: try again after the pause.
+    pub(super) fn not_renewed(&self) {
+        let mut state = self.lock();
+        state.renew = true;
+        state.not_before = Some(Instant::now() + PROBE_PAUSE);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lost_connection_is_only_a_suspicion() {
+        let breaker = Breaker::new(Duration::from_secs(5));
+        breaker.all_down("1/1 brokers are down");
+        assert!(breaker.check().is_ok());
+        assert_eq!(breaker.next_duty(), Duty::Probe(SUSPECT_TIMEOUT));
+        breaker.probed(Ok(()));
+        assert!(breaker.check().is_ok());
+    }
+
+    #[test]
+    fn a_failed_probe_opens_and_a_good_one_closes() {
+        let breaker = Breaker::new(Duration::from_secs(5));
+        breaker.all_down("1/1 brokers are down");
+        breaker.probed(Err("timed out".to_owned()));
+        let error = breaker.check().unwrap_err();
+        assert!(error.is_transient() && error.to_string().contains("timed out"), "{error}");
+        let begun = Instant::now();
+        assert_eq!(breaker.next_duty(), Duty::Probe(PROBE_TIMEOUT));
+        assert!(begun.elapsed() >= PROBE_PAUSE / 2, "probes are paced");
+        breaker.probed(Ok(()));
+        assert!(breaker.check().is_ok());
+    }
+
+    #[test]
+    fn a_timeout_opens_only_when_nothing_is_delivered() {
+        let breaker = Breaker::new(Duration::from_millis(50));
+        std::thread::sleep(Duration::from_millis(60));
+        breaker.delivered();
+        breaker.timed_out("one partition has no leader");
+        assert!(breaker.check().is_ok());
+        std::thread::sleep(Duration::from_millis(60));
+        breaker.timed_out("no partition has");
+        assert!(breaker.check().is_err());
+    }
+
+    #[test]
+    fn a_broken_producer_is_renewed_before_anything_closes() {
+        let breaker = Breaker::new(Duration::from_secs(5));
+        breaker.fatal("fenced");
+        breaker.probed(Ok(()));
+        assert!(breaker.check().is_err(), "brokers that answer do not mend a producer");
+        assert_eq!(breaker.next_duty(), Duty::Renew);
+        breaker.not_renewed();
+        assert_eq!(breaker.next_duty(), Duty::Renew);
+        assert_eq!(breaker.next_duty(), Duty::Probe(PROBE_TIMEOUT));
+        breaker.probed(Ok(()));
+        assert!(breaker.check().is_ok());
+        breaker.end();
+        assert_eq!(breaker.next_duty(), Duty::End);
+    }
+}

@@ -1,0 +1,325 @@
+//! One member of the consumer group.
+//!
+//! A thread of its own polls the client library; [`Inbox`] is between it and its owner. The library's callbacks run
+//! inside that thread's polls, so that nothing is read between a revocation and its telling.
+//!
+//! The group's protocol never waits for us: an assignment is acknowledged at once with nothing to read, and the
+//! partitions are handed to the library (`incremental_assign`, which may come at any later time) when
+//! [`LogConsumer::start`] says from which offset. Otherwise an archive that is away would keep the whole group from
+//! rebalancing, and a library that starts at a committed offset would read from the wrong one.
+
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use rdkafka::ClientConfig;
+use rdkafka::client::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext};
+use rdkafka::error::KafkaError;
+use rdkafka::message::{BorrowedMessage, Message};
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use rdkafka::types::{RDKafkaErrorCode, RDKafkaRespErr};
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use super::super::{LogConsumer, Polled, RawRecord};
+use super::config::{KafkaConfig, trace_library};
+use super::inbox::{Command, Inbox};
+use super::{ASK_TIMEOUT, PART, store_error};
+use crate::StoreError;
+
+/// How long the thread waits for records before it looks for commands: what a start may wait, and forty wake-ups a
+/// second at most when nothing comes.
+const THREAD_POLL: Duration = Duration::from_millis(25);
+/// How long dropping a member waits for it to have left. Its partitions move at once then, not when its session ends.
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(2);
+/// Before a member that broke for good joins again.
+const REJOIN_PAUSE: Duration = Duration::from_secs(1);
+/// A seek is a message to the library's own threads.
+const SEEK_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A member, as its owner sees it.
+pub(super) struct KafkaConsumer {
+    inbox: Arc<Inbox>,
+    /// Closes when the thread has left the group.
+    gone: mpsc::Receiver<()>,
+}
+
+impl KafkaConsumer {
+    /// Joins in the background.
+    pub(super) fn join(config: &KafkaConfig) -> Result<Self, StoreError> {
+        let inbox = Arc::new(Inbox::default());
+        let (tell, gone) = mpsc::channel();
+        let reader =
+            Reader { settings: settings(config), topic: config.topic.clone(), inbox: Arc::clone(&inbox) };
+        // The first one here, so that a configuration that cannot work is told to whoever joins.
+        let member = reader.member()?;
+        std::thread::Builder::new()
+            .name("kafka-consumer".to_owned())
+            .spawn(move || {
+                reader.run(member);
+                drop(tell);
+            })
+            .map_err(|error| StoreError::unavailable(PART, format!("starting a thread: {error}")))?;
+        Ok(Self { inbox, gone })
+    }
+}
+
+#[async_trait]
+impl LogConsumer for KafkaConsumer {
+    async fn poll(&mut self, max_records: usize, max_wait: Duration) -> Result<Polled, StoreError> {
+        let deadline = Instant::now() + max_wait;
+        loop {
+            if let Some(polled) = self.inbox.take(max_records)? {
+                return Ok(polled);
+            }
+            if tokio::time::timeout_at(deadline, self.inbox.arrival()).await.is_err() {
+                return Ok(self.inbox.take(max_records)?.unwrap_or(Polled::Idle));
+            }
+        }
+    }
+
+    async fn start(&mut self, offsets: &[(u32, u64)]) -> Result<(), StoreError> {
+        let (tell, told) = oneshot::channel();
+        self.inbox.command(Command::Start(offsets.to_vec(), tell));
+        told.await.unwrap_or_else(|_| Err(StoreError::unavailable(PART, "the consumer has ended")))
+    }
+
+    async fn report(&mut self, offsets: &[(u32, u64)]) {
+        self.inbox.command(Command::Report(offsets.to_vec()));
+    }
+}
+
+impl Drop for KafkaConsumer {
+    fn drop(&mut self) {
+        self.inbox.leave();
+        // A process may end right after: then it would be missed only when its session ends.
+        let _ = self.gone.recv_timeout(LEAVE_TIMEOUT);
+    }
+}
+
+type Member = BaseConsumer<Turns>;
+
+/// The thread's side.
+struct Reader {
+    settings: ClientConfig,
+    topic: String,
+    inbox: Arc<Inbox>,
+}
+
+impl Reader {
+    fn member(&self) -> Result<Member, StoreError> {
+        let turns = Turns { inbox: Arc::clone(&self.inbox), topic: self.topic.clone() };
+        let member: Member = self
+            .settings
+            .create_with_context(turns)
+            .map_err(|error| store_error("creating the consumer", &error))?;
+        member.subscribe(&[&self.topic]).map_err(|error| store_error("joining the group", &error))?;
+        Ok(member)
+    }
+
+    /// Reads until the owner is gone; joins anew when the member breaks for good.
+    fn run(&self, mut member: Member) {
+        while let Err(error) = self.read(&member) {
+            tracing::warn!(part = PART, %error, "the consumer broke; joining anew");
+            self.inbox.stumble(error);
+            drop(member);
+            self.inbox.all_revoked();
+            member = loop {
+                if self.inbox.left() {
+                    return;
+                }
+                std::thread::sleep(REJOIN_PAUSE);
+                match self.member() {
+                    Ok(member) => break member,
+                    Err(error) => self.inbox.stumble(error),
+                }
+            };
+        }
+    }
+
+    /// Reads until the owner is gone, or until the member has broken for good.
+    fn read(&self, member: &Member) -> Result<(), StoreError> {
+        while !self.inbox.left() {
+            while let Some(command) = self.inbox.next_command() {
+                self.obey(member, command);
+            }
+            // Without room the library is not polled: a member that takes nothing for `max.poll.interval.ms` is to
+            // lose its partitions to one that does.
+            if !self.inbox.has_room(THREAD_POLL) {
+                continue;
+            }
+            match member.poll(THREAD_POLL) {
+                None => {}
+                Some(Ok(message)) => self.inbox.push(record(&message)),
+                Some(Err(KafkaError::MessageConsumptionFatal(code))) => {
+                    return Err(store_error("reading", &KafkaError::MessageConsumptionFatal(code)));
+                }
+                Some(Err(error)) => self.trouble(member, &error),
+            }
+        }
+        Ok(())
+    }
+
+    fn obey(&self, member: &Member, command: Command) {
+        match command {
+            Command::Start(offsets, tell) => {
+                // Whoever asked may have given up; the offsets are the ones to read from all the same.
+                let _ = tell.send(self.start(member, offsets));
+            }
+            Command::Report(offsets) => {
+                if let Err(error) =
+                    self.list(&offsets).and_then(|list| member.commit(&list, CommitMode::Async))
+                {
+                    tracing::debug!(part = PART, %error, "the group's progress was not reported");
+                }
+            }
+        }
+    }
+
+    fn start(&self, member: &Member, offsets: Vec<(u32, u64)>) -> Result<(), StoreError> {
+        let failed = |error: KafkaError| store_error("starting to read", &error);
+        let (fresh, again) = self.inbox.starting(offsets);
+        if !fresh.is_empty() {
+            member.incremental_assign(&self.list(&fresh).map_err(failed)?).map_err(failed)?;
+        }
+        if !again.is_empty() {
+            let list = self.list(&again).map_err(failed)?;
+            let sought = member.seek_partitions(list.clone(), SEEK_TIMEOUT).map_err(failed)?;
+            // A partition whose reading has ended with an error, or not begun yet, cannot seek: assigned anew, it can.
+            if sought.elements().iter().any(|partition| partition.error().is_err()) {
+                member.incremental_unassign(&list).map_err(failed)?;
+                member.incremental_assign(&list).map_err(failed)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn list(&self, offsets: &[(u32, u64)]) -> Result<TopicPartitionList, KafkaError> {
+        let mut list = TopicPartitionList::with_capacity(offsets.len());
+        for (partition, offset) in offsets {
+            list.add_partition_offset(&self.topic, *partition as i32, Offset::Offset(*offset as i64))?;
+        }
+        Ok(list)
+    }
+
+    fn trouble(&self, member: &Member, error: &KafkaError) {
+        match error.rdkafka_error_code() {
+            Some(RDKafkaErrorCode::AutoOffsetReset) => {
+                let (partition, error) = self.vanished(member);
+                self.inbox.break_off(partition, error);
+            }
+            // The next poll joins again; the partitions lost come as a revocation.
+            Some(RDKafkaErrorCode::PollExceeded) => {
+                tracing::warn!(part = PART, "records were not taken for too long: left the group for now");
+            }
+            _ => self.inbox.stumble(store_error("reading", error)),
+        }
+    }
+
+    /// Which offset the log no longer has: the error does not tell.
+    fn vanished(&self, member: &Member) -> (Option<u32>, StoreError) {
+        for (partition, next) in self.inbox.reading() {
+            let Ok((low, high)) = member.fetch_watermarks(&self.topic, partition as i32, ASK_TIMEOUT) else {
+                break;
+            };
+            if (next as i64) < low || next as i64 > high {
+                let what = format!(
+                    "topic {} partition {partition}: offset {next} is to be read next, and the log holds {low} to \
+                     {high}: its records expired before they were counted, or the topic was created anew. Going on \
+                     elsewhere would miscount: restore the topic, or rebuild the archive from what is there",
+                    self.topic
+                );
+                return (Some(partition), StoreError::unusable(PART, what));
+            }
+        }
+        let what = format!("topic {}: an offset that is to be read next is not in the log", self.topic);
+        (None, StoreError::unusable(PART, what))
+    }
+}
+
+fn record(message: &BorrowedMessage<'_>) -> RawRecord {
+    let (key, value) = (message.key(), message.payload().unwrap_or_default());
+    // One allocation for both.
+    let both = Bytes::from([key.unwrap_or_default(), value].concat());
+    let border = key.map_or(0, <[u8]>::len);
+    RawRecord {
+        partition: message.partition() as u32,
+        offset: message.offset() as u64,
+        // Absent from message formats of before Kafka 0.10 only.
+        broker_time: message.timestamp().to_millis().unwrap_or_default(),
+        key: key.map(|_| both.slice(..border)),
+        value: both.slice(border..),
+    }
+}
+
+fn settings(config: &KafkaConfig) -> ClientConfig {
+    let mut settings = config.client();
+    settings
+        .set("group.id", &config.group)
+        .set("partition.assignment.strategy", "cooperative-sticky")
+        // The archive's offsets count; the group's are for those who watch the lag.
+        .set("enable.auto.commit", "false")
+        .set("enable.auto.offset.store", "false")
+        .set("auto.offset.reset", "error")
+        .set("isolation.level", "read_committed")
+        // A killed member's partitions move after this. The least that brokers allow by default, and far more than
+        // any pause of a process without a garbage collector.
+        .set("session.timeout.ms", "6000")
+        // Rebalances are noticed with heartbeats: two rounds of them move a partition.
+        .set("heartbeat.interval.ms", "1000")
+        .set("max.poll.interval.ms", "60000")
+        // One batch of the largest that the inbox takes, ready in the library beside the one in the inbox.
+        .set("queued.min.messages", "20000")
+        .set("queued.max.messages.kbytes", "32768")
+        .set("fetch.max.bytes", "16777216")
+        .set("max.partition.fetch.bytes", "1048576")
+        // With the bounds above reached, look again soon: the default waits a second, in which a batch has long gone.
+        .set("fetch.queue.backoff.ms", "20");
+    settings
+}
+
+/// The library's callbacks.
+struct Turns {
+    inbox: Arc<Inbox>,
+    topic: String,
+}
+
+impl ClientContext for Turns {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
+        trace_library(level, facility, line);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!(target: "librdkafka", %error, "{reason}");
+    }
+}
+
+impl ConsumerContext for Turns {
+    fn rebalance(&self, member: &Member, what: RDKafkaRespErr, list: &mut TopicPartitionList) {
+        let partitions: Vec<u32> =
+            list.elements_for_topic(&self.topic).iter().map(|at| at.partition() as u32).collect();
+        let answered = if what == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
+            let answered = member.incremental_assign(&TopicPartitionList::new());
+            self.inbox.assigned(partitions);
+            answered
+        } else {
+            let mut read = TopicPartitionList::new();
+            for partition in self.inbox.revoked(partitions) {
+                read.add_partition(&self.topic, partition as i32);
+            }
+            member.incremental_unassign(&read)
+        };
+        if let Err(error) = answered {
+            tracing::error!(part = PART, %error, "the group's change of partitions was not taken");
+        }
+    }
+
+    fn commit_callback(&self, result: rdkafka::error::KafkaResult<()>, _: &TopicPartitionList) {
+        if let Err(error) = result {
+            tracing::debug!(part = PART, %error, "the group's progress was not reported");
+        }
+    }
+}

@@ -1,0 +1,295 @@
+//! What a member's thread has read and learnt, and its owner has not asked for yet. Bounded; no I/O.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{Notify, oneshot};
+
+use super::super::{Polled, RawRecord};
+use crate::StoreError;
+
+/// Records held ready: what the largest batches take, so that one is ready when the one before is done.
+const MAX_RECORDS: usize = 20_000;
+/// Their bytes: records may be large.
+const MAX_BYTES: usize = 32 << 20;
+
+/// An offset of each of some partitions.
+pub(super) type Offsets = Vec<(u32, u64)>;
+
+/// What the owner wants of the thread.
+pub(super) enum Command {
+    /// Read these partitions from these offsets.
+    Start(Offsets, oneshot::Sender<Result<(), StoreError>>),
+    /// Tell the log how far the group is.
+    Report(Offsets),
+}
+
+#[derive(Default)]
+struct State {
+    /// Assignments and revocations, in their order.
+    turns: VecDeque<Polled>,
+    owned: HashSet<u32>,
+    /// The next offset expected of each partition that is being read.
+    reading: HashMap<u32, u64>,
+    records: VecDeque<RawRecord>,
+    bytes: usize,
+    /// A partition cannot be read any further: told at each poll until it is started elsewhere.
+    broken: Option<(Option<u32>, StoreError)>,
+    /// Something went wrong that may pass: told once.
+    stumble: Option<StoreError>,
+    commands: VecDeque<Command>,
+    left: bool,
+}
+
+/// Shared by a member's owner and its thread.
+#[derive(Default)]
+pub(super) struct Inbox {
+    state: Mutex<State>,
+    /// Wakes the owner.
+    arrived: Notify,
+    /// Wakes a thread that waits for room.
+    room: Condvar,
+}
+
+impl Inbox {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    // The owner's side.
+
+    /// Waits for something to have arrived since the last [`Self::take`].
+    pub(super) async fn arrival(&self) {
+        self.arrived.notified().await;
+    }
+
+    /// The next thing to tell, if there is any.
+    pub(super) fn take(&self, max_records: usize) -> Result<Option<Polled>, StoreError> {
+        let mut state = self.lock();
+        if let Some(turn) = state.turns.pop_front() {
+            return Ok(Some(turn));
+        }
+        if let Some(error) = state.stumble.take() {
+            return Err(error);
+        }
+        if !state.records.is_empty() {
+            let count = state.records.len().min(max_records.max(1));
+            let records: Vec<_> = state.records.drain(..count).collect();
+            state.bytes -= records.iter().map(size).sum::<usize>();
+            self.room.notify_all();
+            return Ok(Some(Polled::Records(records)));
+        }
+        // After the records that were read before it broke.
+        state.broken.as_ref().map_or(Ok(None), |(_, error)| Err(error.clone()))
+    }
+
+    /// Asks the thread for something.
+    pub(super) fn command(&self, command: Command) {
+        self.lock().commands.push_back(command);
+        self.room.notify_all();
+    }
+
+    /// Tells the thread to leave the group.
+    pub(super) fn leave(&self) {
+        self.lock().left = true;
+        self.room.notify_all();
+    }
+
+    // The thread's side.
+
+    /// Whether the owner is gone.
+    pub(super) fn left(&self) -> bool {
+        self.lock().left
+    }
+
+    pub(super) fn next_command(&self) -> Option<Command> {
+        self.lock().commands.pop_front()
+    }
+
+    /// Whether another record may be read; waits for that, or for a command, at most `patience`.
+    pub(super) fn has_room(&self, patience: Duration) -> bool {
+        let full = |state: &State| state.records.len() >= MAX_RECORDS || state.bytes >= MAX_BYTES;
+        let mut state = self.lock();
+        if full(&state) && state.commands.is_empty() && !state.left {
+            state = self.room.wait_timeout(state, patience).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        !full(&state)
+    }
+
+    /// Takes in a record, unless nobody reads its partition from there.
+    pub(super) fn push(&self, record: RawRecord) {
+        let mut state = self.lock();
+        match state.reading.get_mut(&record.partition) {
+            Some(next) if *next <= record.offset => *next = record.offset + 1,
+            _ => return,
+        }
+        state.bytes += size(&record);
+        state.records.push_back(record);
+        drop(state);
+        self.arrived.notify_one();
+    }
+
+    /// The group gave us these.
+    pub(super) fn assigned(&self, partitions: Vec<u32>) {
+        if !partitions.is_empty() {
+            let mut state = self.lock();
+            state.owned.extend(&partitions);
+            state.turns.push_back(Polled::Assigned(partitions));
+            drop(state);
+            self.arrived.notify_one();
+        }
+    }
+
+    /// The group took these away. Answers which of them were being read.
+    pub(super) fn revoked(&self, mut partitions: Vec<u32>) -> Vec<u32> {
+        let mut state = self.lock();
+        partitions.retain(|partition| state.owned.remove(partition));
+        state.forget_records(&partitions);
+        let read = partitions.iter().copied().filter(|at| state.reading.remove(at).is_some()).collect();
+        if !partitions.is_empty() {
+            state.turns.push_back(Polled::Revoked(partitions));
+            drop(state);
+            self.arrived.notify_one();
+        }
+        read
+    }
+
+    /// The group is gone with all that it gave.
+    pub(super) fn all_revoked(&self) {
+        let owned = self.lock().owned.iter().copied().collect();
+        self.revoked(owned);
+    }
+
+    /// Reading starts over at these offsets. Answers those which are owned: the ones that were not being read yet,
+    /// and the ones that were.
+    pub(super) fn starting(&self, mut offsets: Offsets) -> (Offsets, Offsets) {
+        let mut state = self.lock();
+        offsets.retain(|(partition, _)| state.owned.contains(partition));
+        let partitions: Vec<_> = offsets.iter().map(|(partition, _)| *partition).collect();
+        state.forget_records(&partitions);
+        offsets
+            .into_iter()
+            .partition(|(partition, offset)| state.reading.insert(*partition, *offset).is_none())
+    }
+
+    /// Where each partition that is being read stands.
+    pub(super) fn reading(&self) -> Offsets {
+        self.lock().reading.iter().map(|(partition, next)| (*partition, *next)).collect()
+    }
+
+    /// A partition (unknown: `None`) cannot be read any further.
+    pub(super) fn break_off(&self, partition: Option<u32>, error: StoreError) {
+        self.lock().broken = Some((partition, error));
+        self.arrived.notify_one();
+    }
+
+    /// Something went wrong that may pass.
+    pub(super) fn stumble(&self, error: StoreError) {
+        self.lock().stumble = Some(error);
+        self.arrived.notify_one();
+    }
+}
+
+impl State {
+    fn forget_records(&mut self, partitions: &[u32]) {
+        self.records.retain(|record| !partitions.contains(&record.partition));
+        self.bytes = self.records.iter().map(size).sum();
+        if self.broken.as_ref().is_some_and(|(at, _)| at.is_none_or(|at| partitions.contains(&at))) {
+            self.broken = None;
+        }
+    }
+}
+
+fn size(record: &RawRecord) -> usize {
+    size_of::<RawRecord>() + record.key.as_ref().map_or(0, bytes::Bytes::len) + record.value.len()
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    fn record(partition: u32, offset: u64) -> RawRecord {
+        RawRecord { partition, offset, broker_time: 1, key: None, value: Bytes::from_static(b"v") }
+    }
+
+    fn offsets(polled: Option<Polled>) -> Vec<(u32, u64)> {
+        match polled {
+            Some(Polled::Records(records)) => records.iter().map(|at| (at.partition, at.offset)).collect(),
+            other => panic!("{other:?} instead of records"),
+        }
+    }
+
+    fn reading(partitions: &[u32]) -> Inbox {
+        let inbox = Inbox::default();
+        inbox.assigned(partitions.to_vec());
+        assert_eq!(inbox.take(1).unwrap(), Some(Polled::Assigned(partitions.to_vec())));
+        inbox.starting(partitions.iter().map(|at| (*at, 0)).collect());
+        inbox
+    }
+
+    #[test]
+    fn what_is_revoked_is_dropped_before_it_is_told() {
+        let inbox = reading(&[1, 2]);
+        for at in [record(1, 0), record(2, 0), record(1, 1)] {
+            inbox.push(at);
+        }
+        assert_eq!(inbox.revoked(vec![1, 7]), [1]);
+        inbox.push(record(1, 2));
+        assert_eq!(inbox.take(10).unwrap(), Some(Polled::Revoked(vec![1])));
+        assert_eq!(offsets(inbox.take(10).unwrap()), [(2, 0)]);
+        assert_eq!(inbox.take(10).unwrap(), None);
+        assert_eq!(inbox.lock().bytes, 0);
+    }
+
+    #[test]
+    fn a_start_drops_what_was_read_before_it() {
+        let inbox = reading(&[1, 2]);
+        for at in 0..5 {
+            inbox.push(record(1, at));
+        }
+        assert_eq!(inbox.starting(vec![(1, 3), (9, 0)]), (vec![], vec![(1, 3)]));
+        inbox.push(record(1, 2));
+        inbox.push(record(1, 3));
+        assert_eq!(offsets(inbox.take(10).unwrap()), [(1, 3)]);
+    }
+
+    #[test]
+    fn nothing_unstarted_is_taken_in() {
+        let inbox = Inbox::default();
+        inbox.assigned(vec![1]);
+        inbox.push(record(1, 0));
+        inbox.take(1).unwrap();
+        assert_eq!(inbox.take(1).unwrap(), None);
+        assert_eq!(inbox.starting(vec![(1, 0)]), (vec![(1, 0)], vec![]));
+    }
+
+    #[test]
+    fn what_broke_is_told_after_the_records_and_until_it_is_started_elsewhere() {
+        let inbox = reading(&[1]);
+        inbox.push(record(1, 0));
+        inbox.break_off(Some(1), StoreError::unusable("kafka", "gone"));
+        assert_eq!(offsets(inbox.take(10).unwrap()), [(1, 0)]);
+        assert!(inbox.take(10).is_err() && inbox.take(10).is_err());
+        inbox.starting(vec![(1, 5)]);
+        assert_eq!(inbox.take(10).unwrap(), None);
+    }
+
+    #[test]
+    fn it_is_bounded_in_number_and_in_bytes() {
+        let inbox = reading(&[1]);
+        for at in 0..MAX_RECORDS as u64 {
+            assert!(inbox.has_room(Duration::ZERO));
+            inbox.push(record(1, at));
+        }
+        assert!(!inbox.has_room(Duration::ZERO));
+        assert_eq!(offsets(inbox.take(1).unwrap()), [(1, 0)]);
+        assert!(inbox.has_room(Duration::ZERO));
+        let inbox = reading(&[1]);
+        let large = RawRecord { value: vec![0; MAX_BYTES].into(), ..record(1, 0) };
+        inbox.push(large);
+        assert!(!inbox.has_room(Duration::ZERO));
+    }
+}

@@ -1,0 +1,320 @@
+//! Appends: idempotent, acknowledged by all in-sync replicas, bounded in number, in bytes and in time.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, PoisonError, RwLock, Weak};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use rdkafka::ClientConfig;
+use rdkafka::client::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::error::KafkaError;
+use rdkafka::message::{DeliveryResult, Header, Message, OwnedHeaders};
+use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer};
+use rdkafka::types::RDKafkaErrorCode;
+use tokio::sync::oneshot;
+
+use super::super::{AppendError, DeadLetter, Place};
+use super::breaker::{Breaker, Duty};
+use super::config::{KafkaConfig, trace_library};
+use super::{ASK_TIMEOUT, PART, blocking, store_error};
+use crate::StoreError;
+
+/// An append that is not acknowledged within this has failed, as far as its caller is told. Long enough for a
+/// broker's restart on a fast disk or the election of a leader, short enough for someone who waits for an answer.
+const DELIVERY_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long appends wait for company before a batch is sent. They answer this much later when calm, and share a
+/// request when busy: under load a batch fills while the one before is on its way.
+const LINGER_MS: u32 = 2;
+/// Appends that may be in flight at once: a hundred thousand a second at 200 ms each. One more fails at once.
+const MAX_IN_FLIGHT: u32 = 20_000;
+/// Their bytes, in KiB: what a process may hold for a log that is slow.
+const MAX_IN_FLIGHT_KIB: u32 = 64 * 1024;
+/// The largest record that we append, in bytes, where the topic takes as much. An interaction has a tenth of it.
+const MAX_RECORD: usize = 1_000_000;
+/// What a batch of one record has in bytes beside the record, with a margin.
+const BATCH_OVERHEAD: usize = 512;
+/// What is reserved in a dead letter for its headers; its reason is cut to half of that.
+const LETTER_HEADERS: usize = 2048;
+
+/// Before asking again for a partition without a leader.
+const LEADER_PAUSE: Duration = Duration::from_millis(50);
+
+type Sender = ThreadedProducer<Deliveries>;
+type Outcome = Result<Place, KafkaError>;
+
+/// The producer in use, its replacement when it breaks, and the breaker.
+pub(super) struct Producer {
+    config: KafkaConfig,
+    dead_letters: String,
+    breaker: Arc<Breaker>,
+    current: RwLock<Arc<Sender>>,
+    /// The largest record that the producer in use takes.
+    limit: AtomicUsize,
+}
+
+impl Producer {
+    /// A producer that connects in the background.
+    pub(super) fn start(config: &KafkaConfig) -> Result<Arc<Self>, StoreError> {
+        let breaker = Arc::new(Breaker::new(DELIVERY_TIMEOUT));
+        let producer = Arc::new(Self {
+            current: RwLock::new(Arc::new(sender(config, MAX_RECORD, &breaker)?)),
+            config: config.clone(),
+            dead_letters: config.dead_letters(),
+            breaker: Arc::clone(&breaker),
+            limit: AtomicUsize::new(MAX_RECORD),
+        });
+        let watched = Arc::downgrade(&producer);
+        std::thread::Builder::new()
+            .name("kafka-probe".to_owned())
+            .spawn(move || watch(&watched, &breaker))
+            .map_err(|error| StoreError::unavailable(PART, format!("starting a thread: {error}")))?;
+        Ok(producer)
+    }
+
+    /// Adapts to the largest batch that the topic takes, in bytes: a batch beyond it would be refused as a whole,
+    /// however small its records are.
+    pub(super) async fn fit(self: &Arc<Self>, topic_limit: usize) -> Result<(), StoreError> {
+        let limit = topic_limit.saturating_sub(BATCH_OVERHEAD).clamp(LETTER_HEADERS, MAX_RECORD);
+        if limit == self.limit.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let this = Arc::clone(self);
+        blocking(move || {
+            this.limit.store(limit, Ordering::Relaxed);
+            this.renew()
+        })
+        .await
+    }
+
+    fn renew(&self) -> Result<(), StoreError> {
+        let fresh = Arc::new(sender(&self.config, self.limit.load(Ordering::Relaxed), &self.breaker)?);
+        let old =
+            std::mem::replace(&mut *self.current.write().unwrap_or_else(PoisonError::into_inner), fresh);
+        // Ends what is in flight in the old one with an error each.
+        drop(old);
+        Ok(())
+    }
+
+    fn current(&self) -> Arc<Sender> {
+        Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(super) fn health(&self) -> Result<(), StoreError> {
+        self.breaker.check()
+    }
+
+    pub(super) async fn append(&self, key: &[u8], value: &[u8]) -> Result<Place, AppendError> {
+        self.send(&self.config.topic, Some(key), value, None).await
+    }
+
+    pub(super) async fn bury(&self, letter: &DeadLetter) -> Result<(), StoreError> {
+        let record = &letter.record;
+        let room = self.limit.load(Ordering::Relaxed).saturating_sub(LETTER_HEADERS);
+        let key = record.key.as_ref().map(|key| &key[..key.len().min(room / 2)]);
+        let value = &record.value[..record.value.len().min(room - key.map_or(0, <[u8]>::len))];
+        let reason = &letter.reason[..letter.reason.floor_char_boundary(LETTER_HEADERS / 2)];
+        let mut headers = OwnedHeaders::new_with_capacity(5);
+        for (name, text) in [
+            ("reason", reason),
+            ("partition", &record.partition.to_string()),
+            ("offset", &record.offset.to_string()),
+            ("broker_time", &record.broker_time.to_string()),
+        ] {
+            headers = headers.insert(Header { key: name, value: Some(text) });
+        }
+        if value.len() < record.value.len() || key.map(<[u8]>::len) < record.key.as_ref().map(Bytes::len) {
+            let whole = record.value.len().to_string();
+            headers = headers.insert(Header { key: "truncated_from", value: Some(&whole) });
+        }
+        match self.send(&self.dead_letters, key, value, Some(headers)).await {
+            Ok(_) => Ok(()),
+            Err(AppendError::Unavailable(error)) => Err(error),
+            // Cut to what the log's topic takes: the one of the dead letters takes less.
+            Err(error @ AppendError::TooLarge { .. }) => Err(StoreError::unusable(
+                PART,
+                format!("{}: {error}: raise its max.message.bytes to that of the log", self.dead_letters),
+            )),
+        }
+    }
+
+    async fn send(
+        &self,
+        topic: &str,
+        key: Option<&[u8]>,
+        value: &[u8],
+        headers: Option<OwnedHeaders>,
+    ) -> Result<Place, AppendError> {
+        self.breaker.check()?;
+        let bytes = key.map_or(0, <[u8]>::len) + value.len();
+        let (tell, told) = oneshot::channel();
+        let mut record = BaseRecord::with_opaque_to(topic, Box::new(tell)).payload(value);
+        record.key = key;
+        record.headers = headers;
+        // The lock is held for the hand-over only, which never waits.
+        let sent = self.current.read().unwrap_or_else(PoisonError::into_inner).send(record);
+        let outcome = match sent {
+            Ok(()) => told.await.unwrap_or(Err(KafkaError::Canceled)),
+            Err((error, _)) => {
+                self.breaker.note(&error);
+                Err(error)
+            }
+        };
+        outcome.map_err(|error| match error.rdkafka_error_code() {
+            Some(RDKafkaErrorCode::MessageSizeTooLarge) => AppendError::TooLarge { bytes },
+            _ => AppendError::Unavailable(store_error("appending", &error)),
+        })
+    }
+
+    /// The end of each partition.
+    pub(super) async fn end_offsets(&self) -> Result<Vec<u64>, StoreError> {
+        self.breaker.check()?;
+        let (sender, topic) = (self.current(), self.config.topic.clone());
+        blocking(move || {
+            let metadata = sender
+                .client()
+                .fetch_metadata(Some(&topic), ASK_TIMEOUT)
+                .map_err(|error| store_error("reading the topic's metadata", &error))?;
+            let partitions = metadata.topics().first().map_or(0, |topic| topic.partitions().len());
+            if partitions == 0 {
+                return Err(StoreError::unavailable(PART, format!("topic {topic} is not there")));
+            }
+            let deadline = Instant::now() + ASK_TIMEOUT;
+            (0..partitions).map(|partition| end_offset(&sender, &topic, partition, deadline)).collect()
+        })
+        .await
+    }
+
+    /// Whether some partition can be written to now.
+    fn probe(&self, timeout: Duration) -> Result<(), String> {
+        let topic = &self.config.topic;
+        let metadata = self.current().client().fetch_metadata(Some(topic), timeout);
+        let metadata = metadata.map_err(|error| error.to_string())?;
+        let found = metadata.topics().first().ok_or_else(|| format!("topic {topic} is not there"))?;
+        if let Some(error) = found.error() {
+            return Err(format!("topic {topic}: {}", RDKafkaErrorCode::from(error)));
+        }
+        if found.partitions().iter().any(|partition| partition.leader() >= 0) {
+            Ok(())
+        } else {
+            Err(format!("no partition of topic {topic} has a leader"))
+        }
+    }
+}
+
+impl Drop for Producer {
+    fn drop(&mut self) {
+        self.breaker.end();
+    }
+}
+
+/// The end of one partition. The brokers need a moment to agree on the leader of a new one, or after an election.
+fn end_offset(sender: &Sender, topic: &str, partition: usize, deadline: Instant) -> Result<u64, StoreError> {
+    loop {
+        let error = match sender.client().fetch_watermarks(topic, partition as i32, ASK_TIMEOUT) {
+            Ok((_, end)) => return Ok(end.max(0) as u64),
+            Err(error) => error,
+        };
+        let settling = matches!(
+            error.rdkafka_error_code(),
+            Some(RDKafkaErrorCode::NotLeaderForPartition | RDKafkaErrorCode::LeaderNotAvailable)
+        );
+        if !settling || Instant::now() >= deadline {
+            return Err(store_error(&format!("reading the end of partition {partition}"), &error));
+        }
+        std::thread::sleep(LEADER_PAUSE);
+    }
+}
+
+/// What the probing thread does until its producer is gone.
+fn watch(watched: &Weak<Producer>, breaker: &Breaker) {
+    loop {
+        let duty = breaker.next_duty();
+        let Some(producer) = watched.upgrade() else { return };
+        match duty {
+            Duty::End => return,
+            Duty::Probe(timeout) => breaker.probed(producer.probe(timeout)),
+            Duty::Renew => match producer.renew() {
+                Ok(()) => tracing::info!(part = PART, "the producer was replaced"),
+                Err(error) => {
+                    tracing::debug!(part = PART, %error, "the producer could not be replaced");
+                    breaker.not_renewed();
+                }
+            },
+        }
+    }
+}
+
+fn sender(config: &KafkaConfig, limit: usize, breaker: &Arc<Breaker>) -> Result<Sender, StoreError> {
+    settings(config, limit)
+        .create_with_context(Deliveries { breaker: Arc::clone(breaker) })
+        .map_err(|error| store_error("creating the producer", &error))
+}
+
+fn settings(config: &KafkaConfig, limit: usize) -> ClientConfig {
+    let mut settings = config.client();
+    settings
+        .set("enable.idempotence", "true")
+        .set("acks", "all")
+        // As Java's producers do it, so that records of a key stay together whoever wrote them.
+        .set("partitioner", "murmur2_random")
+        .set("linger.ms", LINGER_MS.to_string())
+        // JSON of the same few members shrinks to a third. LZ4 costs the least of those that do, here and in every
+        // consumer, and every client library reads it without a further C library.
+        .set("compression.type", "lz4")
+        .set("message.timeout.ms", DELIVERY_TIMEOUT.as_millis().to_string())
+        // Shorter than the delivery's: a request that got stuck leaves time for one more try.
+        .set("request.timeout.ms", "2000")
+        .set("retry.backoff.ms", "50")
+        .set("queue.buffering.max.messages", MAX_IN_FLIGHT.to_string())
+        .set("queue.buffering.max.kbytes", MAX_IN_FLIGHT_KIB.to_string())
+        .set("message.max.bytes", limit.to_string())
+        .set("batch.size", limit.to_string());
+    settings
+}
+
+/// Passes on what became of each append, and tells the breaker.
+struct Deliveries {
+    breaker: Arc<Breaker>,
+}
+
+impl Breaker {
+    fn note(&self, error: &KafkaError) {
+        match error.rdkafka_error_code() {
+            Some(RDKafkaErrorCode::Fatal) => self.fatal(&error.to_string()),
+            Some(RDKafkaErrorCode::MessageTimedOut) => self.timed_out(&error.to_string()),
+            Some(RDKafkaErrorCode::AllBrokersDown) => self.all_down(&error.to_string()),
+            _ => {}
+        }
+    }
+}
+
+impl ClientContext for Deliveries {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
+        trace_library(level, facility, line);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!(target: "librdkafka", %error, "{reason}");
+        self.breaker.note(&error);
+    }
+}
+
+impl ProducerContext for Deliveries {
+    type DeliveryOpaque = Box<oneshot::Sender<Outcome>>;
+
+    fn delivery(&self, delivered: &DeliveryResult<'_>, tell: Self::DeliveryOpaque) {
+        let outcome = match delivered {
+            Ok(message) => {
+                self.breaker.delivered();
+                Ok(Place { partition: message.partition() as u32, offset: message.offset() as u64 })
+            }
+            Err((error, _)) => {
+                self.breaker.note(error);
+                Err(error.clone())
+            }
+        };
+        // Whoever asked may be gone; the record is in the log all the same.
+        let _ = tell.send(outcome);
+    }
+}

@@ -1,0 +1,176 @@
+//! Creates the topics where they are absent and checks what is there.
+
+use std::time::{Duration, Instant};
+
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
+use rdkafka::types::RDKafkaErrorCode;
+
+use super::super::PARTITIONS;
+use super::config::{KafkaConfig, Quiet};
+use super::{ASK_TIMEOUT, PART, blocking, store_error};
+use crate::StoreError;
+
+/// How long `open` waits for the brokers, and then for the new topics' leaders.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Between two looks at whether a new topic has its leaders.
+const LOOK_PAUSE: Duration = Duration::from_millis(50);
+/// Kafka's default for `max.message.bytes`.
+const DEFAULT_LIMIT: usize = 1_048_588;
+/// The copies of each partition, where there are as many brokers: one may be down for maintenance and another fail.
+const REPLICAS: usize = 3;
+
+/// Creates both topics where they are absent. Answers the largest batch that the log's topic takes, in bytes.
+pub(super) async fn prepare(config: &KafkaConfig) -> Result<usize, StoreError> {
+    let settings = config.client();
+    let admin = blocking(move || {
+        settings
+            .create_with_context::<_, AdminClient<Quiet>>(Quiet)
+            .map_err(|error| store_error("creating the admin client", &error))
+    })
+    .await?;
+    let admin = std::sync::Arc::new(admin);
+    let (log, letters) = (config.topic.clone(), config.dead_letters());
+    let topics = [log.as_str(), letters.as_str()];
+    let found = look(&admin, &topics).await?;
+    if found.absent.is_empty() {
+        tracing::debug!(part = PART, topic = log, "the topics are there");
+    } else {
+        create(&admin, &found).await?;
+    }
+    await_leaders(&admin, &topics).await?;
+    let limit = check(&admin, &log).await;
+    // Its thread is joined where that holds nobody up.
+    blocking(move || {
+        drop(admin);
+        Ok(())
+    })
+    .await?;
+    limit
+}
+
+/// What the cluster's metadata say.
+struct Found {
+    brokers: usize,
+    absent: Vec<String>,
+    /// Topics with a partition that has no leader.
+    leaderless: Vec<String>,
+}
+
+async fn look(admin: &std::sync::Arc<AdminClient<Quiet>>, topics: &[&str]) -> Result<Found, StoreError> {
+    let names: Vec<String> = topics.iter().map(|&topic| topic.to_owned()).collect();
+    let admin = std::sync::Arc::clone(admin);
+    blocking(move || {
+        let mut found = Found { brokers: 0, absent: Vec::new(), leaderless: Vec::new() };
+        for name in names {
+            let metadata = admin
+                .inner()
+                .fetch_metadata(Some(&name), CONNECT_TIMEOUT)
+                .map_err(|error| store_error("asking the brokers for metadata", &error))?;
+            found.brokers = metadata.brokers().len();
+            let Some(topic) = metadata.topics().first() else {
+                found.absent.push(name);
+                continue;
+            };
+            match topic.error().map(RDKafkaErrorCode::from) {
+                Some(RDKafkaErrorCode::UnknownTopicOrPartition) => found.absent.push(name),
+                Some(RDKafkaErrorCode::LeaderNotAvailable) => found.leaderless.push(name),
+                Some(code) => {
+                    return Err(store_error(
+                        &format!("topic {name}"),
+                        &rdkafka::error::KafkaError::MetadataFetch(code),
+                    ));
+                }
+                None if topic.partitions().is_empty() => found.absent.push(name),
+                None if topic.partitions().iter().any(|partition| partition.leader() < 0) => {
+                    found.leaderless.push(name);
+                }
+                None => {}
+            }
+        }
+        Ok(found)
+    })
+    .await
+}
+
+async fn create(admin: &AdminClient<Quiet>, found: &Found) -> Result<(), StoreError> {
+    let replicas = found.brokers.clamp(1, REPLICAS);
+    let in_sync = if replicas == REPLICAS { "2" } else { "1" };
+    let topics: Vec<NewTopic<'_>> = found
+        .absent
+        .iter()
+        .map(|name| {
+            NewTopic::new(name, PARTITIONS as i32, TopicReplication::Fixed(replicas as i32))
+                // The log's own clock tells a repeat from a new event, whoever wrote it with whatever clock.
+                .set("message.timestamp.type", "LogAppendTime")
+                .set("min.insync.replicas", in_sync)
+        })
+        .collect();
+    let options = AdminOptions::new().request_timeout(Some(ASK_TIMEOUT)).operation_timeout(Some(ASK_TIMEOUT));
+    let created = admin
+        .create_topics(&topics, &options)
+        .await
+        .map_err(|error| store_error("creating the topics", &error))?;
+    for topic in created {
+        match topic {
+            Ok(name) => tracing::info!(part = PART, topic = name, replicas, "created the topic"),
+            // Another process was faster.
+            Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
+            Err((name, code)) => {
+                return Err(store_error(
+                    &format!("creating topic {name}"),
+                    &rdkafka::error::KafkaError::AdminOp(code),
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn await_leaders(
+    admin: &std::sync::Arc<AdminClient<Quiet>>,
+    topics: &[&str],
+) -> Result<(), StoreError> {
+    let deadline = Instant::now() + CONNECT_TIMEOUT;
+    loop {
+        let found = look(admin, topics).await?;
+        let waiting: Vec<String> = found.absent.into_iter().chain(found.leaderless).collect();
+        if waiting.is_empty() {
+            return Ok(());
+        }
+        if Instant::now() >= deadline {
+            return Err(StoreError::unavailable(
+                PART,
+                format!("partitions without a leader in topic {}", waiting.join(", ")),
+            ));
+        }
+        tokio::time::sleep(LOOK_PAUSE).await;
+    }
+}
+
+/// Warns of what is not as we would have created it; answers the largest batch that the topic takes.
+async fn check(admin: &AdminClient<Quiet>, topic: &str) -> Result<usize, StoreError> {
+    let options = AdminOptions::new().request_timeout(Some(ASK_TIMEOUT));
+    let described = admin
+        .describe_configs(&[ResourceSpecifier::Topic(topic)], &options)
+        .await
+        .map_err(|error| store_error("reading the topic's configuration", &error))?;
+    let Some(Ok(resource)) = described.into_iter().next() else {
+        // Reading it takes a permission of its own, which is not needed for anything else.
+        tracing::warn!(
+            part = PART,
+            topic,
+            "the topic's configuration may not be read: taking it for the default"
+        );
+        return Ok(DEFAULT_LIMIT);
+    };
+    let value = |name: &str| resource.get(name).and_then(|entry| entry.value.as_deref());
+    if value("message.timestamp.type") != Some("LogAppendTime") {
+        tracing::warn!(
+            part = PART,
+            topic,
+            "the topic keeps its producers' times (message.timestamp.type is not LogAppendTime): their clocks decide \
+             for how long a repeated event_id is recognised"
+        );
+    }
+    Ok(value("max.message.bytes").and_then(|bytes| bytes.parse().ok()).unwrap_or(DEFAULT_LIMIT))
+}

@@ -1,0 +1,430 @@
+//! The log on a real Kafka. `testbed/testbed up` starts one; `testbed/testbed env` says where it is.
+#![allow(clippy::unwrap_used, reason = "a test's panic is its answer")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::{Duration, Instant, SystemTime};
+
+use futures::future::join_all;
+use liverank_adapters::EventLog;
+use liverank_adapters::event_log::kafka::{KafkaConfig, KafkaLog};
+use liverank_adapters::event_log::{
+    AppendError, DeadLetter, LogConsumer, PARTITIONS, Polled, RawRecord, conformance,
+};
+use proxy::{Mode, Ports, Proxy};
+use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::message::{BorrowedMessage, Headers, Message};
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+
+#[path = "support/proxy.rs"]
+mod proxy;
+
+const DEADLINE: Duration = Duration::from_mins(1);
+
+fn brokers() -> String {
+    std::env::var("LIVERANK_TEST_KAFKA")
+        .expect("LIVERANK_TEST_KAFKA is not set; start the real parts: testbed/testbed up")
+}
+
+/// A topic and group that nobody else has.
+fn fresh() -> KafkaConfig {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_micros();
+    let name = format!("test-{now}-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+    let mut config = KafkaConfig::new(brokers());
+    config.topic.clone_from(&name);
+    config.group = name;
+    config
+}
+
+async fn opened(config: &KafkaConfig) -> Arc<KafkaLog> {
+    let log = KafkaLog::new(config.clone()).unwrap();
+    log.open().await.unwrap();
+    Arc::new(log)
+}
+
+fn admin() -> AdminClient<DefaultClientContext> {
+    ClientConfig::new().set("bootstrap.servers", brokers()).create().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn it_keeps_the_promises_of_a_log() {
+    conformance::suite(|| async {
+        let log: Arc<dyn EventLog> = Arc::new(KafkaLog::new(fresh()).unwrap());
+        log
+    })
+    .await;
+}
+
+/// Reads a whole topic without a group.
+fn read_all<T>(topic: &str, count: usize, each: impl Fn(&BorrowedMessage<'_>) -> T) -> Vec<T> {
+    let consumer: BaseConsumer =
+        ClientConfig::new().set("bootstrap.servers", brokers()).set("group.id", topic).create().unwrap();
+    let mut list = TopicPartitionList::new();
+    for partition in 0..PARTITIONS as i32 {
+        list.add_partition_offset(topic, partition, Offset::Beginning).unwrap();
+    }
+    consumer.assign(&list).unwrap();
+    let begun = Instant::now();
+    let mut read = Vec::new();
+    while read.len() < count {
+        assert!(begun.elapsed() < DEADLINE, "only {} of {count} in {topic}", read.len());
+        if let Some(Ok(message)) = consumer.poll(Duration::from_millis(100)) {
+            read.push(each(&message));
+        }
+    }
+    read
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn topics_are_created_as_they_have_to_be() {
+    let config = fresh();
+    // Several processes at once, as it happens when a system starts.
+    join_all((0..4).map(|_| opened(&config))).await;
+    let dead_letters = config.dead_letters();
+    let topics = [ResourceSpecifier::Topic(&config.topic), ResourceSpecifier::Topic(&dead_letters)];
+    let described = admin().describe_configs(&topics, &AdminOptions::new()).await.unwrap();
+    for topic in described {
+        let topic = topic.unwrap();
+        let value = |name: &str| topic.get(name).unwrap().value.clone().unwrap();
+        assert_eq!(value("message.timestamp.type"), "LogAppendTime", "{:?}", topic.specifier);
+        assert_eq!(value("min.insync.replicas"), "1", "{:?}", topic.specifier);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_topic_that_is_there_is_taken_as_it_is() {
+    let config = fresh();
+    let topic = NewTopic::new(&config.topic, 3, TopicReplication::Fixed(1)).set("max.message.bytes", "50000");
+    admin().create_topics([&topic], &AdminOptions::new()).await.unwrap();
+    let log = opened(&config).await;
+    assert_eq!(log.end_offsets().await.unwrap(), [0, 0, 0]);
+    // Many small ones at once: a batch beyond the topic's limit would be refused as a whole.
+    let small = join_all((0..200).map(|at| log.append(b"k", vec![at; 2000]))).await;
+    assert!(small.iter().all(Result::is_ok), "{small:?}");
+    let large = log.append(b"k", vec![b'x'; 60_000]).await;
+    assert!(matches!(large, Err(AppendError::TooLarge { bytes: 60_001 })), "{large:?}");
+}
+
+/// The hash of Kafka's Java clients (murmur2), by its published definition.
+fn java_partition(key: &[u8], partitions: u32) -> u32 {
+    const M: u32 = 0x5bd1_e995;
+    let mix = |k: u32| (k.wrapping_mul(M) ^ (k.wrapping_mul(M) >> 24)).wrapping_mul(M);
+    let mut hash: u32 = 0x9747_b28c ^ key.len() as u32;
+    let mut words = key.chunks_exact(4);
+    for word in &mut words {
+        hash = hash.wrapping_mul(M) ^ mix(u32::from_le_bytes(word.try_into().unwrap()));
+    }
+    let rest = words.remainder();
+    if !rest.is_empty() {
+        let word = rest.iter().rev().fold(0u32, |word, byte| word << 8 | u32::from(*byte));
+        hash = (hash ^ word).wrapping_mul(M);
+    }
+    hash = (hash ^ (hash >> 13)).wrapping_mul(M);
+    ((hash ^ (hash >> 15)) & 0x7fff_ffff) % partitions
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn keys_land_where_java_s_clients_put_them() {
+    // From the tests of Kafka's own `Utils.murmur2`: "21" → -973932308, "foobar" → -790332482.
+    for (key, hash) in [("21", -973_932_308_i32), ("foobar", -790_332_482)] {
+        let positive = hash.cast_unsigned() & 0x7fff_ffff;
+        assert_eq!(java_partition(key.as_bytes(), 1_000_000_007), positive % 1_000_000_007, "{key}");
+    }
+    let log = opened(&fresh()).await;
+    for key in ["a", "ab", "abc", "abcd", "video-12345", "日本", "ü", "a much longer key than the others are"]
+    {
+        let place = log.append(key.as_bytes(), b"x".to_vec()).await.unwrap();
+        assert_eq!(place.partition, java_partition(key.as_bytes(), PARTITIONS), "{key}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn dead_letters_say_where_they_come_from() {
+    let config = fresh();
+    let log = opened(&config).await;
+    let letter = |value: Vec<u8>, key: Vec<u8>| DeadLetter {
+        record: RawRecord {
+            partition: 7,
+            offset: 4711,
+            broker_time: 1_700_000_000_000,
+            key: Some(key.into()),
+            value: value.into(),
+        },
+        reason: "type: must be view, like, comment, share or watch_time".to_owned(),
+    };
+    log.bury(&letter(b"{}".to_vec(), b"k".to_vec())).await.unwrap();
+    log.bury(&letter(vec![b'x'; 2 << 20], vec![b'k'; 2 << 20])).await.unwrap();
+    let mut read = read_all(&config.dead_letters(), 2, |message| {
+        let headers: BTreeMap<String, String> = message
+            .headers()
+            .unwrap()
+            .iter()
+            .map(|header| (header.key.to_owned(), String::from_utf8(header.value.unwrap().to_vec()).unwrap()))
+            .collect();
+        (message.payload().unwrap().len(), headers)
+    });
+    read.sort();
+    let (small, large) = (&read[0], &read[1]);
+    assert_eq!(small.0, 2);
+    assert_eq!((small.1["partition"].as_str(), small.1["offset"].as_str()), ("7", "4711"));
+    assert!(small.1["reason"].starts_with("type: must be") && !small.1.contains_key("truncated_from"));
+    assert_eq!(large.1["truncated_from"], (2 << 20).to_string());
+    assert!((400_000..1_000_000).contains(&large.0), "cut to what fits: {}", large.0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn records_of_others_are_read_as_they_are() {
+    let config = fresh();
+    let log = opened(&config).await;
+    let producer: rdkafka::producer::FutureProducer = ClientConfig::new()
+        .set("bootstrap.servers", brokers())
+        .set("compression.type", "zstd")
+        .create()
+        .unwrap();
+    let keyless =
+        rdkafka::producer::FutureRecord::<(), str>::to(&config.topic).payload("no key").partition(4);
+    producer.send(keyless, DEADLINE).await.unwrap();
+    let tombstone = rdkafka::producer::FutureRecord::<str, ()>::to(&config.topic).key("k").partition(4);
+    producer.send(tombstone, DEADLINE).await.unwrap();
+    let mut member = Follower::join(&*log).await;
+    member.follow_until(2).await;
+    let records = &member.records;
+    assert_eq!((records[0].key.as_deref(), &records[0].value[..]), (None, &b"no key"[..]));
+    assert_eq!((records[1].key.as_deref(), &records[1].value[..]), (Some(&b"k"[..]), &b""[..]));
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_millis() as i64;
+    assert!(records.iter().all(|record| (now - record.broker_time).abs() < 60_000), "the broker's time");
+}
+
+/// A member that starts what it is assigned where `archive` stands, and moves the archive on.
+struct Follower {
+    consumer: Box<dyn LogConsumer>,
+    archive: Arc<std::sync::Mutex<BTreeMap<u32, u64>>>,
+    owned: BTreeSet<u32>,
+    records: Vec<RawRecord>,
+}
+
+impl Follower {
+    async fn join(log: &dyn EventLog) -> Self {
+        Self::of(log, Arc::default()).await
+    }
+
+    async fn of(log: &dyn EventLog, archive: Arc<std::sync::Mutex<BTreeMap<u32, u64>>>) -> Self {
+        Self { consumer: log.consume().await.unwrap(), archive, owned: BTreeSet::new(), records: Vec::new() }
+    }
+
+    async fn step(&mut self) {
+        match self.consumer.poll(500, Duration::from_millis(20)).await.unwrap() {
+            Polled::Assigned(partitions) => {
+                let offsets: Vec<_> = {
+                    let archive = self.archive.lock().unwrap();
+                    partitions.iter().map(|at| (*at, archive.get(at).copied().unwrap_or(0))).collect()
+                };
+                self.owned.extend(partitions);
+                self.consumer.start(&offsets).await.unwrap();
+            }
+            Polled::Revoked(partitions) => self.owned.retain(|at| !partitions.contains(at)),
+            Polled::Records(records) => {
+                let mut archive = self.archive.lock().unwrap();
+                for record in records {
+                    let next = archive.entry(record.partition).or_insert(0);
+                    // The archive fences: what another member has counted meanwhile is not counted again.
+                    if *next == record.offset {
+                        *next += 1;
+                        self.records.push(record);
+                    } else {
+                        assert!(
+                            *next > record.offset,
+                            "offset {} was skipped to, from {next}",
+                            record.offset
+                        );
+                    }
+                }
+            }
+            Polled::Idle => {}
+        }
+    }
+
+    async fn follow_until(&mut self, count: usize) {
+        let begun = Instant::now();
+        while self.records.len() < count {
+            assert!(begun.elapsed() < DEADLINE, "only {} of {count}", self.records.len());
+            self.step().await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn members_come_and_go_under_load_and_nothing_is_lost() {
+    let log = opened(&fresh()).await;
+    let stop = Arc::new(AtomicBool::new(false));
+    let writing = tokio::spawn({
+        let (log, stop) = (Arc::clone(&log), Arc::clone(&stop));
+        async move {
+            let mut written = Vec::new();
+            while !stop.load(Ordering::Relaxed) {
+                let batch =
+                    (0..50).map(|at| {
+                        let value = format!("{}", written.len() + at);
+                        let log = &log;
+                        async move {
+                            (log.append(value.as_bytes(), value.clone().into_bytes()).await.unwrap(), value)
+                        }
+                    });
+                let batch = join_all(batch).await;
+                written.extend(batch);
+            }
+            written
+        }
+    });
+    let archive: Arc<std::sync::Mutex<BTreeMap<u32, u64>>> = Arc::default();
+    let mut first = Follower::of(&*log, Arc::clone(&archive)).await;
+    first.follow_until(500).await;
+    let mut moved = Vec::new();
+    for _ in 0..2 {
+        let mut second = Follower::of(&*log, Arc::clone(&archive)).await;
+        let begun = Instant::now();
+        while second.records.len() < 500 || first.owned.len() != 6 {
+            assert!(begun.elapsed() < DEADLINE, "the second gets its share: {:?}", second.owned);
+            first.step().await;
+            second.step().await;
+        }
+        moved.append(&mut second.records);
+        drop(second);
+        let begun = Instant::now();
+        while first.owned.len() != PARTITIONS as usize {
+            assert!(begun.elapsed() < DEADLINE, "the first takes over: {:?}", first.owned);
+            first.step().await;
+        }
+    }
+    stop.store(true, Ordering::Relaxed);
+    let written = writing.await.unwrap();
+    first.follow_until(written.len() - moved.len()).await;
+    let read: BTreeMap<_, _> =
+        first.records.iter().chain(&moved).map(|at| ((at.partition, at.offset), at.value.to_vec())).collect();
+    let written: BTreeMap<_, _> =
+        written.into_iter().map(|(at, value)| ((at.partition, at.offset), value.into_bytes())).collect();
+    assert_eq!(first.records.len() + moved.len(), read.len(), "nothing twice");
+    assert!(read == written, "all that was acknowledged: {} of {}", read.len(), written.len());
+}
+
+/// Brokers name themselves in their answers: there, too, the proxy takes their place.
+fn rewrite_port(frame: &mut [u8], ports: Ports) {
+    let host = b"127.0.0.1";
+    let store = u32::from(ports.store).to_be_bytes();
+    let length = host.len() + store.len();
+    for at in 0..frame.len().saturating_sub(length - 1) {
+        if frame[at..].starts_with(host) && frame[at + host.len()..].starts_with(&store) {
+            frame[at + host.len()..at + length].copy_from_slice(&u32::from(ports.proxy).to_be_bytes());
+        }
+    }
+}
+
+async fn through_a_proxy() -> (Proxy, KafkaConfig) {
+    let port = brokers().rsplit_once(':').unwrap().1.parse().unwrap();
+    let proxy = Proxy::before(port, Some(rewrite_port)).await;
+    let mut config = fresh();
+    config.brokers = format!("127.0.0.1:{}", proxy.ports.proxy);
+    (proxy, config)
+}
+
+async fn until(what: &str, mut come_true: impl AsyncFnMut() -> bool) -> Duration {
+    let begun = Instant::now();
+    while !come_true().await {
+        assert!(begun.elapsed() < DEADLINE, "{what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    begun.elapsed()
+}
+
+async fn away_and_back(mode: Mode) {
+    let (proxy, config) = through_a_proxy().await;
+    let log = opened(&config).await;
+    log.append(b"k", b"before".to_vec()).await.unwrap();
+
+    proxy.set(mode);
+    // Appends go on, as they would: the first ones may wait, and then they fail at once.
+    let opened = until("the breaker opens", async || {
+        let slow = tokio::time::timeout(Duration::from_millis(50), log.append(b"k", b"lost?".to_vec())).await;
+        assert!(!matches!(slow, Ok(Ok(_))), "acknowledged without a broker");
+        log.health().is_err()
+    })
+    .await;
+    assert!(opened < Duration::from_secs(8), "{mode:?}: open after {opened:?}");
+    for _ in 0..1000 {
+        let begun = Instant::now();
+        let refused = log.append(b"k", b"refused".to_vec()).await;
+        assert!(
+            matches!(&refused, Err(AppendError::Unavailable(error)) if error.is_transient()),
+            "{refused:?}"
+        );
+        assert!(begun.elapsed() < Duration::from_millis(100), "refused after {:?}", begun.elapsed());
+    }
+
+    proxy.set(Mode::Open);
+    let recovered = until("the breaker closes by itself", async || log.health().is_ok()).await;
+    assert!(recovered < Duration::from_secs(15), "{mode:?}: back after {recovered:?}");
+    let place = log.append(b"k", b"after".to_vec()).await.unwrap();
+    let mut member = Follower::join(&*log).await;
+    member.follow_until(place.offset as usize + 1).await;
+    let values: Vec<_> = member.records.iter().map(|record| &record.value[..]).collect();
+    assert_eq!((values[0], values[values.len() - 1]), (&b"before"[..], &b"after"[..]));
+    assert!(!values.contains(&&b"refused"[..]), "what was refused at once was never sent");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dead_broker_is_refused_at_once_and_comes_back() {
+    away_and_back(Mode::Cut).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_silent_broker_is_refused_at_once_and_comes_back() {
+    away_and_back(Mode::Stalled).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_survives_its_broker() {
+    let (proxy, config) = through_a_proxy().await;
+    let log = opened(&config).await;
+    let mut member = Follower::join(&*log).await;
+    log.append(b"k", b"before".to_vec()).await.unwrap();
+    member.follow_until(1).await;
+    proxy.set(Mode::Cut);
+    let told = until("polls tell that the broker is away", async || {
+        match member.consumer.poll(10, Duration::from_millis(50)).await {
+            Err(error) => {
+                assert!(error.is_transient(), "{error}");
+                true
+            }
+            Ok(_) => false,
+        }
+    })
+    .await;
+    assert!(told < Duration::from_secs(10), "{told:?}");
+    proxy.set(Mode::Open);
+    until("the log is back", async || log.append(b"k", b"after".to_vec()).await.is_ok()).await;
+    until("reading goes on", async || match member.consumer.poll(10, Duration::from_millis(50)).await {
+        Ok(Polled::Records(records)) => records[0].value == "after",
+        Ok(Polled::Assigned(partitions)) => {
+            let offsets: Vec<_> = partitions.into_iter().map(|at| (at, 1)).collect();
+            member.consumer.start(&offsets).await.unwrap();
+            false
+        }
+        _ => false,
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_open_without_a_broker_says_so() {
+    let mut config = fresh();
+    config.brokers = "127.0.0.1:1".to_owned();
+    let begun = Instant::now();
+    let error = KafkaLog::new(config).unwrap().open().await.unwrap_err();
+    assert!(error.is_transient() && error.part() == "kafka", "{error}");
+    assert!(begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());
+}

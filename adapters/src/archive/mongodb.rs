@@ -1,1 +1,275 @@
-//! ...
+//! The archive on MongoDB 6.0 or newer, as a replica set.
+//!
+//! | collection | a document is | found by |
+//! |---|---|---|
+//! | `videos` | a video's counts, as clients read them, and what counting goes on from | `video_id` |
+//! | `comments` | a comment and the place in the log it came from | `video_id, seq`; `comment_id`; `partition, offset` |
+//! | `offsets` | how far a partition is counted | `_id` |
+//! | `seen` | an identity and when the log first had it | `_id`; `time` |
+//! | `meta` | what is fixed for the archive's life | `_id` |
+//!
+//! | module | does |
+//! |---|---|
+//! | [`config`] | what a user says, and what the driver is told |
+//! | `documents` | the documents, and the core's types made from them |
+//! | `opening` | checks the server, creates what is absent |
+//! | `commit` | the transaction |
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::hash::Hash;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures::TryStreamExt;
+use liverank_core::counting::{Batch, NumberedComment, Rules, VideoState};
+use liverank_core::{Comment, CommentId, Millis, UserId, VideoId};
+use mongodb::bson::{Bson, Document, doc};
+use mongodb::error::{Error, ErrorKind};
+use mongodb::{Client, Collection, Database};
+use serde::de::DeserializeOwned;
+
+use super::{Archive, CommitError, Committed, Meta, Page};
+use crate::StoreError;
+
+mod commit;
+mod config;
+mod documents;
+mod opening;
+
+pub use config::MongoConfig;
+use documents::{CommentDoc, HeadDoc, IdDoc, MetaDoc, OffsetDoc, OwnerDoc, SeenDoc, VideoDoc};
+
+/// How errors and logs name this store.
+const PART: &str = "mongodb";
+/// How long a question may take: the driver looks for a server for a part of it, and may ask twice.
+const READ_TIMEOUT: Duration = Duration::from_secs(8);
+/// How long opening may take: on an archive that is there already but lacks an index, the server builds it.
+const OPEN_TIMEOUT: Duration = Duration::from_mins(1);
+/// Identities forgotten a call: some 2 MiB of command at most, some ten milliseconds of work.
+const FORGET_AT_ONCE: i64 = 5_000;
+/// More than any limit asks for: whole answers in one go, up to the server's 16 MiB.
+const WHOLE: u32 = 100_000;
+
+/// The archive on MongoDB. Connects by itself and again by itself.
+#[derive(Debug, Clone)]
+pub struct MongoArchive {
+    client: Client,
+    db: Database,
+}
+
+impl MongoArchive {
+    /// An archive that connects in the background: a server that is away is no error here. A configuration that
+    /// cannot work is.
+    pub async fn new(config: MongoConfig) -> Result<Self, StoreError> {
+        let options = within(READ_TIMEOUT, "reading the address", config.options()).await?;
+        let client = Client::with_options(options).map_err(|error| store_error("configuring", &error))?;
+        let db = client.database(&config.database);
+        Ok(Self { client, db })
+    }
+
+    fn videos(&self) -> Collection<VideoDoc> {
+        self.db.collection("videos")
+    }
+
+    fn comments_in<T: Send + Sync>(&self) -> Collection<T> {
+        self.db.collection("comments")
+    }
+
+    fn seen(&self) -> Collection<SeenDoc> {
+        self.db.collection("seen")
+    }
+
+    fn meta_in(&self) -> Collection<MetaDoc> {
+        self.db.collection("meta")
+    }
+
+    /// All that a filter finds, up to `limit`.
+    async fn find<T: DeserializeOwned + Send + Sync + Unpin>(
+        &self,
+        collection: &str,
+        filter: Document,
+        sort: Document,
+        limit: usize,
+    ) -> Result<Vec<T>, StoreError> {
+        // MongoDB takes a limit of 0 for none.
+        if limit == 0 {
+            return Ok(Vec::new());
+        }
+        within(READ_TIMEOUT, "reading", async {
+            let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+            let collection = self.db.collection::<T>(collection);
+            collection.find(filter).sort(sort).limit(limit).batch_size(WHOLE).await?.try_collect().await
+        })
+        .await
+    }
+
+    /// Looks up `ids` among the values of `field`; answers in their order.
+    async fn find_each<T, K, V>(
+        &self,
+        collection: &str,
+        field: &str,
+        ids: &[K],
+        split: impl Fn(T) -> (K, V),
+    ) -> Result<Vec<Option<V>>, StoreError>
+    where
+        T: DeserializeOwned + Send + Sync + Unpin,
+        K: Hash + Eq + Clone + Into<Bson>,
+        V: Clone,
+    {
+        let filter = doc! { field: { "$in": ids.iter().cloned().map(Into::into).collect::<Vec<Bson>>() } };
+        let found = self.find(collection, filter, doc! {}, ids.len()).await?;
+        let found: HashMap<K, V> = found.into_iter().map(split).collect();
+        Ok(ids.iter().map(|id| found.get(id).cloned()).collect())
+    }
+}
+
+#[async_trait]
+impl Archive for MongoArchive {
+    async fn open(&self, wanted: &Rules) -> Result<Meta, StoreError> {
+        opening::open(self, wanted).await
+    }
+
+    async fn meta(&self) -> Result<Option<Meta>, StoreError> {
+        let found = within(READ_TIMEOUT, "reading the meta document", async {
+            self.meta_in().find_one(doc! { "_id": MetaDoc::ID }).await
+        });
+        found.await?.map(MetaDoc::into_meta).transpose()
+    }
+
+    async fn offsets(&self, partitions: &[u32]) -> Result<Vec<u64>, StoreError> {
+        let ids: Vec<i64> = partitions.iter().map(|partition| i64::from(*partition)).collect();
+        let found =
+            self.find_each("offsets", "_id", &ids, |found: OffsetDoc| (found.partition, found.next)).await?;
+        Ok(found.into_iter().map(|next| next.unwrap_or(0) as u64).collect())
+    }
+
+    async fn commit(&self, batch: &Batch) -> Result<Committed, CommitError> {
+        commit::commit(self, batch).await
+    }
+
+    async fn video(&self, id: &VideoId) -> Result<Option<VideoState>, StoreError> {
+        let found = self.find("videos", doc! { "video_id": id.as_str() }, doc! {}, 1).await?;
+        found.into_iter().next().map(VideoDoc::into_state).transpose()
+    }
+
+    async fn videos_after(
+        &self,
+        after: Option<&VideoId>,
+        limit: usize,
+    ) -> Result<Vec<VideoState>, StoreError> {
+        let filter = after.map_or_else(Document::new, |id| doc! { "video_id": { "$gt": id.as_str() } });
+        let found = self.find("videos", filter, doc! { "video_id": 1 }, limit).await?;
+        found.into_iter().map(VideoDoc::into_state).collect()
+    }
+
+    async fn comments(&self, video: &VideoId, page: Page, limit: usize) -> Result<Vec<Comment>, StoreError> {
+        let bound = |seq: u64| i64::try_from(seq).unwrap_or(i64::MAX);
+        let (range, order) = match page {
+            Page::Before(seq) => (doc! { "$lt": bound(seq) }, -1),
+            Page::After(seq) => (doc! { "$gt": bound(seq) }, 1),
+        };
+        let filter = doc! { "video_id": video.as_str(), "seq": range };
+        let found = self.find("comments", filter, doc! { "seq": order }, limit).await?;
+        found.into_iter().map(|found: CommentDoc| Ok(found.into_numbered()?.comment)).collect()
+    }
+
+    async fn comment(&self, video: &VideoId, id: &CommentId) -> Result<Option<Comment>, StoreError> {
+        let filter = doc! { "comment_id": id.as_str(), "video_id": video.as_str() };
+        let found = self.find("comments", filter, doc! { "seq": -1 }, 1).await?;
+        found.into_iter().next().map(|found: CommentDoc| Ok(found.into_numbered()?.comment)).transpose()
+    }
+
+    async fn comments_from(
+        &self,
+        partition: u32,
+        offset: u64,
+        limit: usize,
+    ) -> Result<Vec<NumberedComment>, StoreError> {
+        let filter = doc! { "partition": i64::from(partition), "offset": { "$gte": offset as i64 } };
+        let found = self.find("comments", filter, doc! { "offset": 1 }, limit).await?;
+        found.into_iter().map(CommentDoc::into_numbered).collect()
+    }
+
+    async fn heads(&self, videos: &[VideoId]) -> Result<Vec<u64>, StoreError> {
+        let ids: Vec<&str> = videos.iter().map(VideoId::as_str).collect();
+        let found = self.find_in_videos(&ids, |found: HeadDoc| (found.video_id, found.last_seq)).await?;
+        Ok(found.into_iter().map(|seq| seq.unwrap_or(0) as u64).collect())
+    }
+
+    async fn owners(&self, videos: &[VideoId]) -> Result<Vec<Option<UserId>>, StoreError> {
+        let ids: Vec<&str> = videos.iter().map(VideoId::as_str).collect();
+        let found = self.find_in_videos(&ids, |found: OwnerDoc| (found.video_id, found.user_id)).await?;
+        found.into_iter().map(|owner| owner.map(|id| documents::user(&id)).transpose()).collect()
+    }
+
+    async fn forget_before(&self, watermark: Millis) -> Result<u64, StoreError> {
+        let old = doc! { "time": { "$lt": watermark } };
+        let ids: Vec<IdDoc> =
+            self.find("seen", old.clone(), doc! { "time": 1 }, FORGET_AT_ONCE as usize).await?;
+        if ids.is_empty() {
+            return Ok(0);
+        }
+        let ids: Vec<String> = ids.into_iter().map(|found| found.id).collect();
+        // Its time again: what was seen anew since it was found stays.
+        let filter = doc! { "_id": { "$in": ids }, "time": { "$lt": watermark } };
+        let gone =
+            within(READ_TIMEOUT, "forgetting identities", async { self.seen().delete_many(filter).await });
+        Ok(gone.await?.deleted_count)
+    }
+
+    async fn comment_count(&self) -> Result<u64, StoreError> {
+        within(READ_TIMEOUT, "counting comments", async {
+            self.comments_in::<CommentDoc>().estimated_document_count().await
+        })
+        .await
+    }
+}
+
+impl MongoArchive {
+    async fn find_in_videos<T, V>(
+        &self,
+        ids: &[&str],
+        split: impl Fn(T) -> (String, V),
+    ) -> Result<Vec<Option<V>>, StoreError>
+    where
+        T: DeserializeOwned + Send + Sync + Unpin,
+        V: Clone,
+    {
+        let ids: Vec<String> = ids.iter().map(|&id| id.to_owned()).collect();
+        self.find_each("videos", "video_id", &ids, split).await
+    }
+}
+
+/// Bounds a conversation with the server: the driver itself waits for an answer for ever.
+async fn within<T>(
+    time: Duration,
+    doing: &str,
+    talk: impl Future<Output = Result<T, Error>>,
+) -> Result<T, StoreError> {
+    match tokio::time::timeout(time, talk).await {
+        Ok(result) => result.map_err(|error| store_error(doing, &error)),
+        Err(_) => Err(StoreError::unavailable(PART, format!("{doing}: no answer within {time:?}"))),
+    }
+}
+
+/// What a caller can do about an error of the driver: most are the network's or the replica set's and pass.
+fn store_error(doing: &str, error: &Error) -> StoreError {
+    /// `Unauthorized`, `AuthenticationFailed`, `IllegalOperation` (no transactions here), `UserNotFound`,
+    /// `CommandNotFound`, `DocumentValidationFailure`.
+    const FINAL_CODES: [i32; 6] = [13, 18, 20, 11, 59, 121];
+    let reason = format!("{doing}: {error}");
+    match &*error.kind {
+        ErrorKind::Command(command) if FINAL_CODES.contains(&command.code) => {
+            StoreError::unusable(PART, reason)
+        }
+        ErrorKind::Authentication { .. }
+        | ErrorKind::InvalidArgument { .. }
+        | ErrorKind::InvalidTlsConfig { .. }
+        | ErrorKind::BsonDeserialization(_)
+        | ErrorKind::BsonSerialization(_)
+        | ErrorKind::SessionsNotSupported
+        | ErrorKind::IncompatibleServer { .. } => StoreError::unusable(PART, reason),
+        _ => StoreError::unavailable(PART, reason),
+    }
+}

@@ -1,0 +1,136 @@
+//! How long appends and commits take on the real parts: `cargo run --release --example measure_log_and_archive`, with
+//! the environment that `testbed/testbed env` prints. Figures go to the standard output.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use futures::future::join_all;
+use liverank_adapters::archive::mongodb::{MongoArchive, MongoConfig};
+use liverank_adapters::event_log::Polled;
+use liverank_adapters::event_log::kafka::{KafkaConfig, KafkaLog};
+use liverank_adapters::{Archive, EventLog};
+use liverank_core::Interaction;
+use liverank_core::counting::{Batch, LogRecord, Rules, Span};
+use serde_json::json;
+
+const RUN: Duration = Duration::from_secs(5);
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    tokio::runtime::Runtime::new()?.block_on(async {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.as_millis();
+        log(&format!("measure-{now}")).await?;
+        archive(&format!("measure-{now}")).await
+    })
+}
+
+fn percentile(sorted: &[Duration], share: f64) -> Duration {
+    sorted[((sorted.len() - 1) as f64 * share) as usize]
+}
+
+async fn log(name: &str) -> Result<(), Box<dyn std::error::Error>> {
+    let mut config = KafkaConfig::new(std::env::var("LIVERANK_TEST_KAFKA")?);
+    config.topic = name.to_owned();
+    config.group = name.to_owned();
+    let log = Arc::new(KafkaLog::new(config)?);
+    log.open().await?;
+    for appenders in [1, 64, 1024] {
+        let end = Instant::now() + RUN;
+        let tasks = (0..appenders).map(|at| {
+            let log = Arc::clone(&log);
+            tokio::spawn(async move {
+                let mut took = Vec::new();
+                while Instant::now() < end {
+                    let video = format!("video-{}", (at * 31 + took.len()) % 300);
+                    let value = json!({"video_id": video, "user_id": format!("user-{at}"), "type": "watch_time",
+                        "watch_time": 2.5, "timestamp": 1_700_000_000, "event_id": format!("{at}-{}", took.len())});
+                    let begun = Instant::now();
+                    let appended = log.append(video.as_bytes(), value.to_string().into_bytes()).await;
+                    appended.map_err(|error| error.to_string())?;
+                    took.push(begun.elapsed());
+                }
+                Ok::<_, String>(took)
+            })
+        });
+        let mut took = Vec::new();
+        for task in join_all(tasks).await {
+            took.extend(task??);
+        }
+        took.sort();
+        println!(
+            "append, {appenders} at once: p50 {:?} p99 {:?} max {:?}, {:.0}/s",
+            percentile(&took, 0.5),
+            percentile(&took, 0.99),
+            percentile(&took, 1.0),
+            took.len() as f64 / RUN.as_secs_f64()
+        );
+    }
+    read(&log).await
+}
+
+async fn read(log: &KafkaLog) -> Result<(), Box<dyn std::error::Error>> {
+    let begun = Instant::now();
+    let total: u64 = log.end_offsets().await?.iter().sum();
+    println!("end offsets: {:?}", begun.elapsed());
+    let begun = Instant::now();
+    let mut consumer = log.consume().await?;
+    let (mut first, mut seen) = (None, 0);
+    while seen < total {
+        match consumer.poll(20_000, Duration::from_millis(200)).await? {
+            Polled::Assigned(partitions) => {
+                let offsets: Vec<_> = partitions.into_iter().map(|at| (at, 0)).collect();
+                println!("assigned after {:?}", begun.elapsed());
+                consumer.start(&offsets).await?;
+                first = Some(Instant::now());
+            }
+            Polled::Records(records) => seen += records.len() as u64,
+            Polled::Revoked(_) | Polled::Idle => {}
+        }
+    }
+    let took = first.map_or(Duration::ZERO, |first| first.elapsed());
+    println!("read {seen} records in {took:?}: {:.0}/s", seen as f64 / took.as_secs_f64());
+    Ok(())
+}
+
+async fn archive(name: &str) -> Result<(), Box<dyn std::error::Error>> {
+    let mut config = MongoConfig::new(std::env::var("LIVERANK_TEST_MONGODB")?);
+    config.database = name.to_owned();
+    let archive = MongoArchive::new(config).await?;
+    archive.open(&Rules::default()).await?;
+    let mut next = 0;
+    for (events, videos, share) in
+        [(1, 1, 0), (1000, 65, 0), (5000, 162, 0), (20_000, 292, 0), (5000, 162, 10)]
+    {
+        let mut took = Vec::new();
+        for _ in 0..20 {
+            let records = (0..events).map(|at| -> Result<LogRecord, liverank_core::Invalid> {
+                let offset = next + at;
+                let comment = share > 0 && at % share == 0;
+                let mut value = json!({"video_id": format!("video-{}", at % videos), "user_id": "user",
+                    "type": if comment { "comment" } else { "like" }});
+                if comment {
+                    value["comment_id"] = json!(format!("c{offset}"));
+                    value["comment"] = json!("a comment of some length, as they are");
+                } else if share > 0 {
+                    value["event_id"] = json!(format!("e{offset}"));
+                }
+                let event = Interaction::parse(&value, 1_700_000_000_000)?;
+                Ok(LogRecord { partition: 0, offset, broker_time: 1_700_000_000_000, event })
+            });
+            let records = records.collect::<Result<Vec<_>, _>>()?;
+            let batch =
+                Batch { spans: vec![Span { partition: 0, from: next, next: next + events }], records };
+            let begun = Instant::now();
+            archive.commit(&batch).await?;
+            took.push(begun.elapsed());
+            next += events;
+        }
+        took.sort();
+        let kind = if share > 0 { ", all with an identity, a tenth comments" } else { "" };
+        println!(
+            "commit {events} events over {videos} videos{kind}: p50 {:?} p90 {:?}",
+            percentile(&took, 0.5),
+            percentile(&took, 0.9)
+        );
+    }
+    Ok(())
+}

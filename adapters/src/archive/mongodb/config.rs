@@ -1,0 +1,103 @@
+//! What a user says about MongoDB, and what the driver is told.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use mongodb::error::Error;
+use mongodb::options::{Acknowledgment, ClientOptions, ReadConcern, Tls, TlsOptions, WriteConcern};
+
+/// How long the driver looks for a primary. An election takes a second or two; without a server it is how long each
+/// call takes to fail.
+const SELECTION_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long a connection may take to come about.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// Connections a process opens at most: commits take one a consumer, the rest is for readers of history.
+const CONNECTIONS: u32 = 32;
+
+/// Where the server is.
+#[derive(Clone, PartialEq, Eq)]
+pub struct MongoConfig {
+    /// A connection string (`mongodb://…` or `mongodb+srv://…`); credentials and TLS are part of it.
+    pub uri: String,
+    /// The database.
+    pub database: String,
+    /// The CA's certificate (PEM), where TLS is spoken and the system's are not to be trusted. Implies TLS.
+    pub ca_file: Option<PathBuf>,
+}
+
+impl MongoConfig {
+    /// The usual database.
+    pub fn new(uri: impl Into<String>) -> Self {
+        Self { uri: uri.into(), database: "video_db".to_owned(), ca_file: None }
+    }
+
+    /// What the driver is told.
+    pub(super) async fn options(&self) -> Result<ClientOptions, Error> {
+        let mut options = ClientOptions::parse(&self.uri).await?;
+        options.app_name.get_or_insert_with(|| "liverank".to_owned());
+        options.server_selection_timeout.get_or_insert(SELECTION_TIMEOUT);
+        options.connect_timeout.get_or_insert(CONNECT_TIMEOUT);
+        options.max_pool_size.get_or_insert(CONNECTIONS);
+        // What was answered once must not be undone by an election.
+        options.read_concern = Some(ReadConcern::majority());
+        options.write_concern = Some(durable());
+        if let Some(file) = &self.ca_file {
+            let mut tls = match options.tls.take() {
+                Some(Tls::Enabled(tls)) => tls,
+                _ => TlsOptions::default(),
+            };
+            tls.ca_file_path = Some(file.clone());
+            options.tls = Some(Tls::Enabled(tls));
+        }
+        Ok(options)
+    }
+}
+
+/// On disk on a majority of the members.
+pub(super) fn durable() -> WriteConcern {
+    WriteConcern::builder().w(Acknowledgment::Majority).journal(true).build()
+}
+
+impl fmt::Debug for MongoConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Between `//` and `@` stands the password.
+        let shown = match (self.uri.split_once("//"), self.uri.rsplit_once('@')) {
+            (Some((scheme, _)), Some((_, hosts))) => format!("{scheme}//…@{hosts}"),
+            _ => self.uri.clone(),
+        };
+        f.debug_struct("MongoConfig")
+            .field("uri", &shown)
+            .field("database", &self.database)
+            .field("ca_file", &self.ca_file)
+            .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_password_is_never_printed() {
+        let config = MongoConfig::new("mongodb://user:hunter2@a:1,b:2/?replicaSet=rs0");
+        let printed = format!("{config:?}");
+        assert!(!printed.contains("hunter2") && printed.contains("a:1,b:2"), "{printed}");
+        let plain = format!("{:?}", MongoConfig::new("mongodb://a:1/?replicaSet=rs0"));
+        assert!(plain.contains("mongodb://a:1/?replicaSet=rs0"), "{plain}");
+    }
+
+    #[tokio::test]
+    async fn a_ca_file_turns_tls_on_and_keeps_the_rest() {
+        let mut config = MongoConfig::new("mongodb://a:1/?serverSelectionTimeoutMS=100");
+        let options = config.options().await.unwrap();
+        assert!(!matches!(options.tls, Some(Tls::Enabled(_))));
+        assert_eq!(options.server_selection_timeout, Some(Duration::from_millis(100)), "the address decides");
+        assert_eq!(options.connect_timeout, Some(CONNECT_TIMEOUT));
+        config.ca_file = Some("/etc/ca.pem".into());
+        match config.options().await.unwrap().tls {
+            Some(Tls::Enabled(tls)) => assert_eq!(tls.ca_file_path, Some("/etc/ca.pem".into())),
+            other => panic!("{other:?}"),
+        }
+    }
+}

@@ -1,0 +1,290 @@
+//! The documents, and the core's types made from them.
+//!
+//! What clients of the database read (`score`, `watch_time_total`, …) are doubles, made anew at each write; what
+//! counting goes on from are integers, so that no sum is ever rounded.
+
+use liverank_core::comment::Numbering;
+use liverank_core::counting::{NumberedComment, Rules, VideoState};
+use liverank_core::score::{Counters, Weights, points};
+use liverank_core::{Comment, CommentId, Invalid, Millis, UserId, VideoId};
+use mongodb::bson::{Document, doc};
+use serde::{Deserialize, Serialize};
+
+use super::super::Meta;
+use super::PART;
+use crate::StoreError;
+
+/// The version of all that is written here. Another one is refused.
+pub(super) const FORMAT: i64 = 1;
+
+/// A video, as far as it is read.
+#[derive(Debug, Deserialize)]
+pub(super) struct VideoDoc {
+    video_id: String,
+    user_id: String,
+    owner_given: bool,
+    views: i64,
+    likes: i64,
+    comments: i64,
+    shares: i64,
+    watch_ms: i64,
+    watch_short: i64,
+    watch_long: i64,
+    last_seq: i64,
+    /// Absent before the first event of weight: JSON and many a client know no negative infinity.
+    trending: Option<f64>,
+}
+
+impl VideoDoc {
+    pub(super) fn into_state(self) -> Result<VideoState, StoreError> {
+        Ok(VideoState {
+            video_id: VideoId::parse(&self.video_id).map_err(|error| damaged("videos", &error))?,
+            owner: user(&self.user_id)?,
+            owner_given: self.owner_given,
+            counters: Counters {
+                views: self.views,
+                likes: self.likes,
+                comments: self.comments,
+                shares: self.shares,
+                watch_ms: self.watch_ms,
+                watch_short: self.watch_short,
+                watch_long: self.watch_long,
+            },
+            last_seq: self.last_seq as u64,
+            trending: self.trending.unwrap_or(f64::NEG_INFINITY),
+        })
+    }
+}
+
+/// The statement of an `update` command that makes a video what `state` says.
+pub(super) fn video_update(state: &VideoState, weights: &Weights) -> Document {
+    let counters = &state.counters;
+    doc! {
+        "q": { "video_id": state.video_id.as_str() },
+        "u": { "$set": {
+            "user_id": state.owner.as_str(),
+            "owner_given": state.owner_given,
+            "score": points(counters.score(weights)),
+            "views": counters.views,
+            "likes": counters.likes,
+            "comments": counters.comments,
+            "shares": counters.shares,
+            "watch_time_total": counters.watch_ms as f64 / 1000.0,
+            "watch_time_score": points(counters.watch_score(weights)),
+            "watch_ms": counters.watch_ms,
+            "watch_short": counters.watch_short,
+            "watch_long": counters.watch_long,
+            "last_seq": state.last_seq as i64,
+            "trending": state.trending.is_finite().then_some(state.trending),
+        } },
+        "upsert": true,
+    }
+}
+
+/// The part of a video that tells its head.
+#[derive(Debug, Deserialize)]
+pub(super) struct HeadDoc {
+    pub video_id: String,
+    pub last_seq: i64,
+}
+
+/// The part of a video that tells its owner.
+#[derive(Debug, Deserialize)]
+pub(super) struct OwnerDoc {
+    pub video_id: String,
+    pub user_id: String,
+}
+
+/// A comment.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct CommentDoc {
+    video_id: String,
+    seq: i64,
+    comment_id: String,
+    user_id: String,
+    comment: String,
+    /// Milliseconds since the Unix epoch.
+    timestamp: Millis,
+    partition: i64,
+    offset: i64,
+}
+
+impl CommentDoc {
+    pub(super) fn of(numbered: &NumberedComment) -> Self {
+        let comment = &numbered.comment;
+        Self {
+            video_id: comment.video_id.to_string(),
+            seq: comment.seq as i64,
+            comment_id: comment.id.to_string(),
+            user_id: comment.user_id.to_string(),
+            comment: comment.text.clone(),
+            timestamp: comment.timestamp,
+            partition: i64::from(numbered.partition),
+            offset: numbered.offset as i64,
+        }
+    }
+
+    pub(super) fn into_numbered(self) -> Result<NumberedComment, StoreError> {
+        let damaged = |error: Invalid| damaged("comments", &error);
+        let comment = Comment {
+            id: CommentId::parse(&self.comment_id).map_err(damaged)?,
+            user_id: UserId::parse(&self.user_id).map_err(damaged)?,
+            video_id: VideoId::parse(&self.video_id).map_err(damaged)?,
+            text: self.comment,
+            timestamp: self.timestamp,
+            seq: self.seq as u64,
+        };
+        Ok(NumberedComment { comment, partition: self.partition as u32, offset: self.offset as u64 })
+    }
+}
+
+/// How far a partition is counted.
+#[derive(Debug, Deserialize)]
+pub(super) struct OffsetDoc {
+    #[serde(rename = "_id")]
+    pub partition: i64,
+    pub next: i64,
+}
+
+/// An identity and when the log first had it.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct SeenDoc {
+    #[serde(rename = "_id")]
+    pub identity: String,
+    pub time: Millis,
+}
+
+/// Any document whose key is text.
+#[derive(Debug, Deserialize)]
+pub(super) struct IdDoc {
+    #[serde(rename = "_id")]
+    pub id: String,
+}
+
+/// What is fixed for the archive's life, or until a rebuild.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct MetaDoc {
+    #[serde(rename = "_id")]
+    id: String,
+    format: i64,
+    numbering: String,
+    generation: i64,
+    weights: WeightsDoc,
+    half_life_ms: i64,
+}
+
+/// The weights in thousandths of a point: integers, as they are counted with.
+#[derive(Debug, Serialize, Deserialize)]
+struct WeightsDoc {
+    view: i64,
+    like: i64,
+    comment: i64,
+    share: i64,
+    watch_short: i64,
+    watch_long: i64,
+    watch_threshold_ms: i64,
+}
+
+impl MetaDoc {
+    pub(super) const ID: &str = "archive";
+
+    pub(super) fn fresh(numbering: &Numbering, rules: &Rules) -> Self {
+        let weights = &rules.weights;
+        Self {
+            id: Self::ID.to_owned(),
+            format: FORMAT,
+            numbering: numbering.as_str().to_owned(),
+            generation: 1,
+            weights: WeightsDoc {
+                view: weights.view,
+                like: weights.like,
+                comment: weights.comment,
+                share: weights.share,
+                watch_short: weights.watch_short,
+                watch_long: weights.watch_long,
+                watch_threshold_ms: weights.watch_threshold_ms as i64,
+            },
+            half_life_ms: rules.half_life_ms as i64,
+        }
+    }
+
+    pub(super) fn into_meta(self) -> Result<Meta, StoreError> {
+        if self.format != FORMAT {
+            let what = format!(
+                "the archive has format {}, and this release reads format {FORMAT}: run a release that reads it, or \
+                 give liverank another database",
+                self.format
+            );
+            return Err(StoreError::unusable(PART, what));
+        }
+        let weights = self.weights;
+        Ok(Meta {
+            numbering: Numbering::parse(&self.numbering).map_err(|error| damaged("meta", &error))?,
+            generation: self.generation as u64,
+            rules: Rules {
+                weights: Weights {
+                    view: weights.view,
+                    like: weights.like,
+                    comment: weights.comment,
+                    share: weights.share,
+                    watch_short: weights.watch_short,
+                    watch_long: weights.watch_long,
+                    watch_threshold_ms: weights.watch_threshold_ms as u64,
+                },
+                half_life_ms: self.half_life_ms as u64,
+            },
+        })
+    }
+}
+
+/// An owner as stored.
+pub(super) fn user(id: &str) -> Result<UserId, StoreError> {
+    UserId::parse(id).map_err(|error| damaged("videos", &error))
+}
+
+/// Somebody else has written here what we never would.
+fn damaged(collection: &str, error: &Invalid) -> StoreError {
+    StoreError::unusable(PART, format!("collection {collection} has a document that is not ours: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use liverank_core::counting::Rules;
+
+    use super::*;
+
+    fn state(trending: f64) -> VideoState {
+        VideoState {
+            video_id: VideoId::parse("v").unwrap(),
+            owner: UserId::parse("o").unwrap(),
+            owner_given: true,
+            // Beyond what a double holds exactly: 2^53 + 1.
+            counters: Counters { views: (1 << 53) + 1, watch_ms: (1 << 53) + 1, ..Counters::default() },
+            last_seq: (1 << 53) + 1,
+            trending,
+        }
+    }
+
+    #[test]
+    fn what_counting_goes_on_from_survives_exactly() {
+        for trending in [f64::NEG_INFINITY, 81_234.567_890_123_45, f64::MIN_POSITIVE] {
+            let state = state(trending);
+            let mut stored = video_update(&state, &Weights::default());
+            let mut stored = stored.get_document_mut("u").unwrap().get_document_mut("$set").unwrap().clone();
+            stored.insert("video_id", "v");
+            let read: VideoDoc = mongodb::bson::from_document(stored).unwrap();
+            assert_eq!(read.into_state().unwrap(), state);
+        }
+    }
+
+    #[test]
+    fn another_format_is_refused() {
+        let rules = Rules::default();
+        let numbering = Numbering::from_bits(7);
+        let meta = MetaDoc::fresh(&numbering, &rules).into_meta().unwrap();
+        assert_eq!((meta.numbering, meta.generation, meta.rules), (numbering.clone(), 1, rules));
+        let newer = MetaDoc { format: FORMAT + 1, ..MetaDoc::fresh(&numbering, &rules) };
+        let error = newer.into_meta().unwrap_err();
+        assert!(!error.is_transient() && error.to_string().contains("format 2"), "{error}");
+    }
+}

@@ -1,0 +1,126 @@
+//! Checks that the server can do what is needed, and creates what is absent. Any number of processes may do so at
+//! once: every step leaves alone what is there.
+
+use std::time::Duration;
+
+use liverank_core::comment::Numbering;
+use liverank_core::counting::Rules;
+use mongodb::IndexModel;
+use mongodb::bson::{self, Document, doc};
+use mongodb::error::{Error, ErrorKind};
+use mongodb::options::IndexOptions;
+
+use super::super::{Archive, Meta};
+use super::documents::{CommentDoc, MetaDoc};
+use super::{MongoArchive, OPEN_TIMEOUT, PART, within};
+use crate::StoreError;
+
+/// Between two looks for what another process wrote.
+const SETTLE_PAUSE: Duration = Duration::from_millis(20);
+/// The wire protocol of MongoDB 6.0.
+const OLDEST_WIRE: i32 = 17;
+
+pub(super) async fn open(archive: &MongoArchive, wanted: &Rules) -> Result<Meta, StoreError> {
+    let hello = within(OPEN_TIMEOUT, "connecting", async {
+        archive.client.database("admin").run_command(doc! { "hello": 1 }).await
+    });
+    suits(&hello.await?)?;
+    within(OPEN_TIMEOUT, "creating collections and indexes", create(archive)).await?;
+    let fresh = MetaDoc::fresh(&Numbering::from_bits(rand::random()), wanted);
+    within(OPEN_TIMEOUT, "creating the meta document", settle(archive, &fresh)).await?;
+    archive
+        .meta()
+        .await?
+        .ok_or_else(|| StoreError::unavailable(PART, "the meta document was removed while it was created"))
+}
+
+/// Whether a server that says this of itself can hold the archive.
+fn suits(hello: &Document) -> Result<(), StoreError> {
+    let sharded = hello.get_str("msg").is_ok_and(|message| message == "isdbgrid");
+    if !sharded && !hello.contains_key("setName") {
+        let what = "this is a standalone server, and the archive needs transactions, which take a replica set (of one \
+                    member, if need be): start mongod with --replSet and run rs.initiate() once";
+        return Err(StoreError::unusable(PART, what));
+    }
+    if hello.get_i32("maxWireVersion").is_ok_and(|version| version < OLDEST_WIRE) {
+        return Err(StoreError::unusable(PART, "this server is older than MongoDB 6.0"));
+    }
+    Ok(())
+}
+
+async fn create(archive: &MongoArchive) -> Result<(), Error> {
+    // Beforehand, so that no transaction has to: two that create the same collection would conflict.
+    for name in ["videos", "comments", "offsets", "seen", "meta"] {
+        match archive.db.create_collection(name).await {
+            Err(error) if code(&error) == Some(NAMESPACE_EXISTS) => {}
+            other => other?,
+        }
+    }
+    let index = |keys: Document| IndexModel::builder().keys(keys).build();
+    let unique = |keys: Document| {
+        IndexModel::builder().keys(keys).options(IndexOptions::builder().unique(true).build()).build()
+    };
+    archive.videos().create_index(unique(doc! { "video_id": 1 })).await?;
+    archive
+        .comments_in::<CommentDoc>()
+        .create_indexes([
+            unique(doc! { "video_id": 1, "seq": 1 }),
+            index(doc! { "comment_id": 1 }),
+            index(doc! { "partition": 1, "offset": 1 }),
+        ])
+        .await?;
+    archive.seen().create_index(index(doc! { "time": 1 })).await?;
+    Ok(())
+}
+
+/// The first one to open decides.
+async fn settle(archive: &MongoArchive, fresh: &MetaDoc) -> Result<(), Error> {
+    let meta = archive.db.collection::<Document>("meta");
+    let key = doc! { "_id": MetaDoc::ID };
+    if meta.find_one(key.clone()).await?.is_some() {
+        return Ok(());
+    }
+    let mut first = bson::to_document(fresh)?;
+    first.remove("_id");
+    match meta.update_one(key.clone(), doc! { "$setOnInsert": first }).upsert(true).await {
+        // Another process was faster.
+        Err(error) if code(&error) == Some(DUPLICATE_KEY) => {}
+        other => {
+            other?;
+        }
+    }
+    // What another process wrote shows once it is on a majority.
+    while meta.find_one(key.clone()).await?.is_none() {
+        tokio::time::sleep(SETTLE_PAUSE).await;
+    }
+    Ok(())
+}
+
+/// The server's numbers of errors.
+const NAMESPACE_EXISTS: i32 = 48;
+pub(super) const DUPLICATE_KEY: i32 = 11000;
+
+/// The server's number of a command's error.
+pub(super) fn code(error: &Error) -> Option<i32> {
+    match &*error.kind {
+        ErrorKind::Command(command) => Some(command.code),
+        ErrorKind::Write(mongodb::error::WriteFailure::WriteError(write)) => Some(write.code),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_standalone_server_is_refused_in_clear_words() {
+        let standalone = doc! { "isWritablePrimary": true, "maxWireVersion": 17 };
+        let error = suits(&standalone).unwrap_err();
+        assert!(!error.is_transient() && error.to_string().contains("replica set"), "{error}");
+        let old = doc! { "setName": "rs0", "maxWireVersion": 13 };
+        assert!(suits(&old).unwrap_err().to_string().contains("6.0"));
+        suits(&doc! { "setName": "rs0", "maxWireVersion": 17 }).unwrap();
+        suits(&doc! { "msg": "isdbgrid", "maxWireVersion": 21 }).unwrap();
+    }
+}

@@ -1,0 +1,275 @@
+//! The archive on a real MongoDB. `testbed/testbed up` starts one; `testbed/testbed env` says where it is.
+#![allow(clippy::unwrap_used, reason = "a test's panic is its answer")]
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant, SystemTime};
+
+use futures::future::join_all;
+use liverank_adapters::Archive;
+use liverank_adapters::archive::mongodb::{MongoArchive, MongoConfig};
+use liverank_adapters::archive::{CommitError, Page, conformance};
+use liverank_core::counting::{Batch, LogRecord, Rules, Span};
+use liverank_core::{Interaction, UserId, VideoId};
+use mongodb::Client;
+use mongodb::bson::{Bson, Document, doc};
+use proxy::{Mode, Proxy};
+use serde_json::json;
+
+#[path = "support/proxy.rs"]
+mod proxy;
+
+const DEADLINE: Duration = Duration::from_mins(1);
+
+fn uri() -> String {
+    std::env::var("LIVERANK_TEST_MONGODB")
+        .expect("LIVERANK_TEST_MONGODB is not set; start the real parts: testbed/testbed up")
+}
+
+/// A database that nobody else has.
+fn fresh() -> MongoConfig {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_micros();
+    let mut config = MongoConfig::new(uri());
+    config.database = format!("test-{now}-{}", COUNT.fetch_add(1, Ordering::Relaxed));
+    config
+}
+
+async fn opened(config: &MongoConfig) -> MongoArchive {
+    let archive = MongoArchive::new(config.clone()).await.unwrap();
+    archive.open(&Rules::default()).await.unwrap();
+    archive
+}
+
+async fn documents(config: &MongoConfig, collection: &str) -> Vec<Document> {
+    use futures::TryStreamExt;
+    let client = Client::with_uri_str(uri()).await.unwrap();
+    let found = client.database(&config.database).collection(collection).find(doc! {}).await.unwrap();
+    found.try_collect().await.unwrap()
+}
+
+fn record(partition: u32, offset: u64, value: &serde_json::Value) -> LogRecord {
+    let broker_time = 1_700_000_000_000 + offset as i64;
+    LogRecord { partition, offset, broker_time, event: Interaction::parse(value, broker_time).unwrap() }
+}
+
+/// A batch of one partition, which has stood at `from`.
+fn batch(partition: u32, from: u64, values: &[serde_json::Value]) -> Batch {
+    let records: Vec<_> =
+        values.iter().zip(from..).map(|(value, offset)| record(partition, offset, value)).collect();
+    Batch { spans: vec![Span { partition, from, next: from + values.len() as u64 }], records }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn it_keeps_the_promises_of_an_archive() {
+    conformance::suite(|| async {
+        let archive: Arc<dyn Archive> = Arc::new(MongoArchive::new(fresh()).await.unwrap());
+        archive
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clients_of_the_database_find_the_fields_they_know() {
+    let config = fresh();
+    let archive = opened(&config).await;
+    let event = |kind: &str, extra: serde_json::Value| {
+        let mut value = json!({"video_id": "v", "user_id": "u", "type": kind});
+        value.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
+        value
+    };
+    let values = [
+        event("view", json!({})),
+        event("like", json!({})),
+        event("comment", json!({"comment_id": "c", "comment": "hi", "timestamp": 1_700_000_000})),
+        event("share", json!({})),
+        event("watch_time", json!({"watch_time": 0.125})),
+        event("watch_time", json!({"watch_time": 2.0, "owner_id": "o", "event_id": "e"})),
+    ];
+    archive.commit(&batch(3, 0, &values)).await.unwrap();
+    let mut videos = documents(&config, "videos").await;
+    let video = videos.pop().unwrap();
+    assert!(videos.is_empty());
+    let expected = [
+        ("video_id", Bson::from("v")),
+        ("user_id", "o".into()),
+        ("score", 11.0.into()),
+        ("views", 1_i64.into()),
+        ("likes", 1_i64.into()),
+        ("comments", 1_i64.into()),
+        ("shares", 1_i64.into()),
+        ("watch_time_total", 2.125.into()),
+        ("watch_time_score", 3.0.into()),
+        ("watch_short", 1_i64.into()),
+        ("watch_long", 1_i64.into()),
+        ("last_seq", 1_i64.into()),
+    ];
+    for (name, value) in expected {
+        assert_eq!(video.get(name), Some(&value), "{name} in {video}");
+    }
+    let comment = documents(&config, "comments").await.pop().unwrap();
+    let fields = ["video_id", "user_id", "comment_id", "comment"].map(|name| comment.get_str(name).unwrap());
+    assert_eq!(fields, ["v", "u", "c", "hi"]);
+    assert_eq!(comment.get_i64("timestamp"), Ok(1_700_000_000_000));
+    let seen = documents(&config, "seen").await;
+    assert_eq!(seen.iter().map(|seen| seen.get_str("_id").unwrap()).max(), Some("e:e"));
+    assert_eq!(documents(&config, "offsets").await, [doc! { "_id": 3_i64, "next": 6_i64 }]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_may_open_at_once_and_one_decides() {
+    let config = fresh();
+    let opened = join_all((1..=6).map(|at| {
+        let config = config.clone();
+        async move {
+            let archive = MongoArchive::new(config).await.unwrap();
+            archive.open(&Rules { half_life_ms: at, ..Rules::default() }).await
+        }
+    }));
+    let opened = opened.await;
+    let first = opened[0].clone().unwrap();
+    for meta in opened {
+        assert_eq!(meta.unwrap(), first);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_format_and_an_archive_that_is_gone_are_refused() {
+    let config = fresh();
+    let archive = opened(&config).await;
+    let client = Client::with_uri_str(uri()).await.unwrap();
+    let meta = client.database(&config.database).collection::<Document>("meta");
+    let view = batch(0, 0, &[json!({"video_id": "v", "user_id": "u", "type": "view"})]);
+    meta.update_one(doc! {}, doc! { "$set": { "format": 2_i64 } }).await.unwrap();
+    let errors = [archive.open(&Rules::default()).await.unwrap_err(), archive.meta().await.unwrap_err()];
+    for error in errors {
+        assert!(!error.is_transient() && error.to_string().contains("format 2"), "{error}");
+    }
+    let refused = archive.commit(&view).await;
+    assert!(matches!(&refused, Err(CommitError::Store(error)) if !error.is_transient()), "{refused:?}");
+    client.database(&config.database).drop().await.unwrap();
+    let refused = archive.commit(&view).await;
+    assert!(matches!(&refused, Err(CommitError::Store(error)) if !error.is_transient()), "{refused:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_batch_beyond_one_command_is_one_transaction() {
+    const COUNT: u64 = 6_000;
+    let archive = opened(&fresh()).await;
+    // More statements than go into one command, and more bytes: 18 MiB of comments.
+    let values: Vec<_> = (0..COUNT)
+        .map(|at| {
+            json!({"video_id": format!("v{at}"), "user_id": "u", "type": "comment",
+                "comment_id": format!("c{at}"), "comment": "x".repeat(3000)})
+        })
+        .collect();
+    let large = batch(0, 0, &values);
+    let committed = archive.commit(&large).await.unwrap();
+    assert_eq!((committed.effects.counted, committed.effects.videos.len() as u64), (COUNT, COUNT));
+    assert_eq!(archive.offsets(&[0]).await.unwrap(), [COUNT]);
+    assert_eq!(archive.comment_count().await.unwrap(), COUNT);
+    // The same identities on another partition: all are known.
+    let again = archive.commit(&batch(1, 0, &values)).await.unwrap();
+    assert_eq!((again.effects.counted, again.effects.repeated), (0, COUNT));
+    let ids: Vec<_> =
+        values.iter().map(|value| VideoId::parse(value["video_id"].as_str().unwrap()).unwrap()).collect();
+    assert!(archive.heads(&ids).await.unwrap().iter().all(|head| *head == 1));
+}
+
+/// A client that only knows the way through the proxy.
+async fn through_a_proxy() -> (Proxy, MongoArchive) {
+    let uri = uri();
+    let port = uri.rsplit_once(':').unwrap().1.split('/').next().unwrap().parse().unwrap();
+    let proxy = Proxy::before(port, None).await;
+    let mut config = fresh();
+    // Members name themselves in their answers; a direct connection does not follow that.
+    config.uri = format!("mongodb://127.0.0.1:{}/?directConnection=true", proxy.ports.proxy);
+    let archive = opened(&config).await;
+    (proxy, archive)
+}
+
+async fn away_and_back(mode: Mode) {
+    let (proxy, archive) = through_a_proxy().await;
+    let view = |from: u64| batch(0, from, &[json!({"video_id": "v", "user_id": "u", "type": "view"})]);
+    archive.commit(&view(0)).await.unwrap();
+    proxy.set(mode);
+    let begun = Instant::now();
+    let refused = archive.commit(&view(1)).await;
+    assert!(matches!(&refused, Err(CommitError::Store(error)) if error.is_transient()), "{refused:?}");
+    let commit_took = begun.elapsed();
+    let begun = Instant::now();
+    let video = VideoId::parse("v").unwrap();
+    for error in [
+        archive.video(&video).await.unwrap_err(),
+        archive.comments(&video, Page::After(0), 10).await.unwrap_err(),
+        archive.offsets(&[0]).await.unwrap_err(),
+    ] {
+        assert!(error.is_transient() && error.part() == "mongodb", "{error}");
+    }
+    let reads_took = begun.elapsed() / 3;
+    assert!(commit_took < Duration::from_secs(12), "{mode:?}: a commit failed after {commit_took:?}");
+    assert!(reads_took < Duration::from_secs(9), "{mode:?}: a read failed after {reads_took:?}");
+    proxy.set(Mode::Open);
+    let begun = Instant::now();
+    let stands = loop {
+        match archive.offsets(&[0]).await {
+            Ok(stands) => break stands[0],
+            Err(error) => assert!(begun.elapsed() < DEADLINE, "it is back: {error}"),
+        }
+    };
+    // Unknown whether the batch was applied; the archive knows.
+    assert!((1..=2).contains(&stands), "{stands}");
+    archive.commit(&view(stands)).await.unwrap();
+    let held = archive.video(&video).await.unwrap().unwrap();
+    assert_eq!(held.counters.views, stands as i64 + 1);
+    println!("{mode:?}: commit failed after {commit_took:?}, reads after {reads_took:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dead_server_is_told_soon_and_comes_back() {
+    away_and_back(Mode::Cut).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_silent_server_is_told_soon_and_comes_back() {
+    away_and_back(Mode::Stalled).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_open_without_a_server_says_so() {
+    let mut config = fresh();
+    config.uri = "mongodb://127.0.0.1:1/?replicaSet=rs0".to_owned();
+    let begun = Instant::now();
+    let archive = MongoArchive::new(config).await.expect("a server that is away is no wrong configuration");
+    let error = archive.open(&Rules::default()).await.unwrap_err();
+    assert!(error.is_transient() && error.part() == "mongodb", "{error}");
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+    let mut config = fresh();
+    config.uri = "mongodb://127.0.0.1:1/?noSuchOption=1&tls=maybe".to_owned();
+    let error = MongoArchive::new(config).await.unwrap_err();
+    assert!(!error.is_transient(), "{error}");
+}
+
+/// Transactions that meet on a video, each with a batch of its own, from processes of their own.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn several_processes_count_one_video() {
+    let config = fresh();
+    let archives = join_all((0..3).map(|_| opened(&config))).await;
+    let owner = UserId::parse("u").unwrap();
+    join_all(archives.iter().zip(0..).map(|(archive, partition)| async move {
+        for at in 0..20 {
+            let values = [
+                json!({"video_id": "hot", "user_id": "u", "type": "like"}),
+                json!({"video_id": "hot", "user_id": "u", "type": "comment", "comment": "hi",
+                    "comment_id": format!("{partition}-{at}")}),
+            ];
+            archive.commit(&batch(partition, at * 2, &values)).await.unwrap();
+        }
+    }))
+    .await;
+    let hot = VideoId::parse("hot").unwrap();
+    let held = archives[0].video(&hot).await.unwrap().unwrap();
+    assert_eq!((held.counters.likes, held.last_seq, held.owner), (60, 60, owner));
+    let comments = archives[1].comments(&hot, Page::After(0), 100).await.unwrap();
+    assert_eq!(comments.iter().map(|comment| comment.seq).collect::<Vec<_>>(), (1..=60).collect::<Vec<_>>());
+}

@@ -18,6 +18,15 @@ pub mod conformance;
 pub mod embedded;
 pub mod redis;
 
+/// Changes kept for a subscriber who is slow: as many videos as change hands when a reader fails.
+pub const CHANGE_QUEUE: usize = 1024;
+/// The greatest epoch: what every part (JSON and Lua among them) holds exactly. A hundred years at a million a second.
+pub const MAX_EPOCH: u64 = (1 << 53) - 1;
+
+fn epoch_too_high(part: &'static str, seen: u64) -> StoreError {
+    StoreError::unusable(part, format!("epoch {seen} was seen, above any that can have been minted"))
+}
+
 /// A reader as it last reported itself. Whether it is alive is told by `beat` changing, on the observer's own clock.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReaderRecord {
@@ -55,7 +64,7 @@ pub struct State {
 /// What became of a compare-and-set.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Swapped {
-    /// Done; this is in force now.
+    /// Done; this is in force now (after [`AssignmentStore::remove`]: was in force).
     Stored(Assignment),
     /// Somebody else was first; this is in force (`None`: it has been removed).
     Conflict(Option<Assignment>),
@@ -89,7 +98,8 @@ pub trait AssignmentStore: Send + Sync {
     async fn load(&self) -> Result<State, StoreError>;
 
     /// Gives `video` to `readers` if its assignment still has epoch `expected` (`None`: has none). The new epoch is
-    /// greater than all before it and than `seen`, the highest epoch that the caller or any reader knows.
+    /// greater than all before it and than `seen`, the highest epoch that the caller or any reader knows; a `seen` of
+    /// [`MAX_EPOCH`] or more cannot be true and is refused as [`StoreError::Unusable`].
     async fn assign(
         &self,
         video: &VideoId,

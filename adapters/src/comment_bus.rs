@@ -24,6 +24,10 @@ pub const KEEP_COMMENTS: usize = 1000;
 /// videos nobody talks about any more cost no memory.
 pub const KEEP_SECONDS: u64 = 3600;
 
+/// Deliveries kept for a subscriber who is slow: a burst over all its videos, and in the worst case (the longest comments
+/// in four-byte characters) 64 MiB.
+pub const DELIVERY_QUEUE: usize = 4096;
+
 /// What a subscriber hears.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Delivery {
@@ -53,7 +57,7 @@ pub trait Subscription: Send + Sync {
     /// Hears of a video's comments from now on: those published after this has answered.
     async fn subscribe(&self, video: &VideoId) -> Result<(), StoreError>;
 
-    /// Hears of them no longer.
+    /// Hears of them no longer; what was published before may still be on its way.
     async fn unsubscribe(&self, video: &VideoId) -> Result<(), StoreError>;
 }
 
@@ -68,7 +72,8 @@ pub trait CommentBus: Send + Sync {
     async fn connect(&self) -> Result<(Box<dyn Subscription>, mpsc::Receiver<Delivery>), StoreError>;
 
     /// The kept comments of a video with numbers after `after`, oldest first, at most `limit`; `None` where the first
-    /// of them (`after + 1`) is not kept (any more), or kept ones are of another numbering.
+    /// of them (`after + 1`) is not kept (any more), or kept ones are of another numbering. Where `after` is the last one
+    /// of this numbering that is kept, there is nothing after it: `Some` of none.
     async fn recent(
         &self,
         numbering: &Numbering,

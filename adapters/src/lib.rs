@@ -19,8 +19,10 @@ pub mod clock;
 pub mod comment_bus;
 pub mod error;
 pub mod event_log;
+mod outlet;
 pub mod ranking_store;
 mod redb_file;
+pub mod redis_link;
 
 use std::sync::Arc;
 

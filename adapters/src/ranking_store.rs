@@ -21,6 +21,9 @@ pub mod conformance;
 pub mod embedded;
 pub mod redis;
 
+/// Changes kept for a subscriber who is slow: seconds' worth at the pace of batches, and little memory where each is small.
+pub const CHANGE_QUEUE: usize = 256;
+
 /// The two boards.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -122,11 +125,12 @@ pub trait RankingStore: Send + Sync {
     async fn standing(&self) -> Result<Standing, StoreError>;
 
     /// Writes entries of a repair: scores move up only, unless the generation is new to the store, which then is
-    /// emptied first. Ordinary projections go on meanwhile.
+    /// emptied first. Of an earlier generation they are ignored. Ordinary projections go on meanwhile. After any error
+    /// of this or [`RankingStore::restored`] the repair has to begin again, with the first entry. One repair at a time.
     async fn restore(&self, generation: u64, entries: &[BoardEntry]) -> Result<(), StoreError>;
 
     /// Ends a repair: notes that everything before these offsets is on the boards, and tells subscribers to take a
-    /// snapshot. Offsets only move up within a generation.
+    /// snapshot. Offsets only move up within a generation; of an earlier generation they are ignored.
     async fn restored(&self, generation: u64, offsets: &[(u32, u64)]) -> Result<(), StoreError>;
 
     /// Up to `limit` videos of a board after `after`, best first. Goes on at the right place also when the cursor's
@@ -138,7 +142,8 @@ pub trait RankingStore: Send + Sync {
         limit: usize,
     ) -> Result<Vec<Ranked>, StoreError>;
 
-    /// Everything.
+    /// Everything. Entries may be newer than the version, never older: applying the changes after it, which are absolute,
+    /// leads to the same.
     async fn snapshot(&self) -> Result<Snapshot, StoreError>;
 
     /// Changes from now on. The channel's bound is the implementation's; one who reads too slowly gets

@@ -1,1 +1,222 @@
-//! ...
+//! Comments on their way, in memory: empty after a start, as a Redis may be.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use liverank_core::VideoId;
+use liverank_core::comment::{Comment, Numbering};
+use tokio::sync::mpsc;
+
+use super::{CommentBus, DELIVERY_QUEUE, Delivery, Head, KEEP_COMMENTS, KEEP_SECONDS, Subscription};
+use crate::StoreError;
+use crate::outlet::Outlet;
+
+/// How often videos that nobody talks about any more are looked for: the memory they may hold meanwhile is small.
+const SWEEP: Duration = Duration::from_secs(60);
+
+/// The way of the comments, in memory.
+#[derive(Default)]
+pub struct EmbeddedBus {
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Default)]
+struct State {
+    kept: HashMap<VideoId, Kept>,
+    /// Subscriptions by video, and within it by their number.
+    subscribers: HashMap<VideoId, HashMap<u64, Arc<Outlet<Delivery>>>>,
+    subscriptions: u64,
+    swept: Option<Instant>,
+}
+
+/// The last comments of a video, without a hole.
+struct Kept {
+    numbering: Numbering,
+    comments: VecDeque<Comment>,
+    newest: Instant,
+}
+
+impl Kept {
+    fn first(&self) -> u64 {
+        self.comments.front().map_or(0, |comment| comment.seq)
+    }
+
+    fn last(&self) -> u64 {
+        self.comments.back().map_or(0, |comment| comment.seq)
+    }
+
+    /// Keeps a comment; whether it has to be told to subscribers.
+    fn keep(&mut self, numbering: &Numbering, comment: &Comment, now: Instant) -> bool {
+        if self.numbering != *numbering {
+            self.numbering = numbering.clone();
+            self.comments.clear();
+        }
+        if !self.comments.is_empty() && comment.seq <= self.last() {
+            // What is kept was told when it came; older ones were told long ago, or come late.
+            return comment.seq < self.first();
+        }
+        if comment.seq != self.last() + 1 {
+            // An earlier one is missing: who asks for that goes to the archive.
+            self.comments.clear();
+        }
+        self.comments.push_back(comment.clone());
+        if self.comments.len() > KEEP_COMMENTS {
+            self.comments.pop_front();
+        }
+        self.newest = now;
+        true
+    }
+}
+
+impl State {
+    fn publish(&mut self, numbering: &Numbering, comment: &Comment, now: Instant) {
+        let kept = self.kept.entry(comment.video_id.clone()).or_insert_with(|| Kept {
+            numbering: numbering.clone(),
+            comments: VecDeque::new(),
+            newest: now,
+        });
+        if kept.keep(numbering, comment, now)
+            && let Some(subscribers) = self.subscribers.get(&comment.video_id)
+        {
+            for subscriber in subscribers.values() {
+                subscriber
+                    .offer(Delivery::Comment { numbering: numbering.clone(), comment: comment.clone() });
+            }
+        }
+    }
+
+    /// Forgets the comments of videos whose newest one is old.
+    fn sweep(&mut self, now: Instant) {
+        let due = self.swept.is_none_or(|swept| now.duration_since(swept) >= SWEEP);
+        if due {
+            let keep = Duration::from_secs(KEEP_SECONDS);
+            self.kept.retain(|_, kept| now.duration_since(kept.newest) < keep);
+            self.swept = Some(now);
+        }
+    }
+
+    fn leave(&mut self, video: &VideoId, number: u64) {
+        if let Some(subscribers) = self.subscribers.get_mut(video) {
+            subscribers.remove(&number);
+            if subscribers.is_empty() {
+                self.subscribers.remove(video);
+            }
+        }
+    }
+}
+
+fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl EmbeddedBus {
+    /// A way on which nothing is yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+}
+
+#[async_trait]
+impl CommentBus for EmbeddedBus {
+    async fn publish(&self, numbering: &Numbering, comments: &[Comment]) -> Result<(), StoreError> {
+        let now = Instant::now();
+        let mut state = lock(&self.state);
+        state.sweep(now);
+        for comment in comments {
+            state.publish(numbering, comment, now);
+        }
+        Ok(())
+    }
+
+    async fn connect(&self) -> Result<(Box<dyn Subscription>, mpsc::Receiver<Delivery>), StoreError> {
+        let (outlet, receiver) = Outlet::open(DELIVERY_QUEUE, Delivery::Reset);
+        let mut state = lock(&self.state);
+        state.subscriptions += 1;
+        let number = state.subscriptions;
+        Ok((Box::new(EmbeddedSubscription { state: Arc::clone(&self.state), number, outlet }), receiver))
+    }
+
+    async fn recent(
+        &self,
+        numbering: &Numbering,
+        video: &VideoId,
+        after: u64,
+        limit: usize,
+    ) -> Result<Option<Vec<Comment>>, StoreError> {
+        let state = lock(&self.state);
+        let Some(kept) = state.kept.get(video).filter(|kept| kept.numbering == *numbering) else {
+            return Ok(None);
+        };
+        let (first, last) = (kept.first(), kept.last());
+        if after.saturating_add(1) < first || after > last {
+            return Ok(None);
+        }
+        let skipped = (after + 1 - first) as usize;
+        Ok(Some(kept.comments.iter().skip(skipped).take(limit).cloned().collect()))
+    }
+
+    async fn heads(&self, videos: &[VideoId]) -> Result<Vec<Option<Head>>, StoreError> {
+        let state = lock(&self.state);
+        let head = |kept: &Kept| Head { numbering: kept.numbering.clone(), seq: kept.last() };
+        Ok(videos.iter().map(|video| state.kept.get(video).map(head)).collect())
+    }
+}
+
+struct EmbeddedSubscription {
+    state: Arc<Mutex<State>>,
+    number: u64,
+    outlet: Arc<Outlet<Delivery>>,
+}
+
+#[async_trait]
+impl Subscription for EmbeddedSubscription {
+    async fn subscribe(&self, video: &VideoId) -> Result<(), StoreError> {
+        let mut state = lock(&self.state);
+        let subscribers = state.subscribers.entry(video.clone()).or_default();
+        subscribers.insert(self.number, Arc::clone(&self.outlet));
+        Ok(())
+    }
+
+    async fn unsubscribe(&self, video: &VideoId) -> Result<(), StoreError> {
+        lock(&self.state).leave(video, self.number);
+        Ok(())
+    }
+}
+
+impl Drop for EmbeddedSubscription {
+    fn drop(&mut self) {
+        let mut state = lock(&self.state);
+        state.subscribers.retain(|_, subscribers| {
+            subscribers.remove(&self.number);
+            !subscribers.is_empty()
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn keeps_what_every_comment_bus_promises() {
+        super::super::conformance::suite(|| async { Arc::new(EmbeddedBus::new()) as Arc<dyn CommentBus> })
+            .await;
+    }
+
+    #[test]
+    fn videos_nobody_talks_about_any_more_are_forgotten() {
+        let comment: Comment = serde_json::from_str(
+            r#"{"id":"c","userid":"u","videoid":"v","comment":"hi","timestamp":5,"seq":1}"#,
+        )
+        .unwrap();
+        let (mut state, start) = (State::default(), Instant::now());
+        state.sweep(start);
+        state.publish(&Numbering::from_bits(1), &comment, start);
+        state.sweep(start + Duration::from_secs(KEEP_SECONDS - 1));
+        assert_eq!(state.kept.len(), 1);
+        state.sweep(start + Duration::from_secs(KEEP_SECONDS) + SWEEP);
+        assert!(state.kept.is_empty());
+    }
+}

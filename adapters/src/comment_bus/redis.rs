@@ -1,1 +1,240 @@
-//! ...
+//! Comments on Redis: a channel a video to tell of them, a stream a video to keep the last ones.
+//!
+//! | key | type | holds |
+//! |---|---|---|
+//! | `comments:<video>` | stream | entry `<seq>-0`: `n` the numbering, `c` the comment as JSON |
+//! | `video:<video>` | channel | the same JSON |
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use liverank_core::VideoId;
+use liverank_core::comment::{Comment, Numbering};
+use redis::{Pipeline, cmd};
+use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc;
+
+use super::{CommentBus, DELIVERY_QUEUE, Delivery, Head, KEEP_COMMENTS, KEEP_SECONDS, Subscription};
+use crate::StoreError;
+use crate::outlet::Outlet;
+use crate::redis_link::{Listener, PART, RedisLink};
+
+/// Comments published in one round trip, so that a large batch stays well within the response timeout.
+const PUBLISH_CHUNK: usize = 1000;
+/// Heads asked for in one round trip.
+const HEADS_CHUNK: usize = 500;
+/// The format of what is stored and published.
+const FORMAT: u32 = 1;
+
+const PUBLISH: &str = include_str!("redis/publish.lua");
+
+/// The way of the comments over Redis.
+pub struct RedisBus {
+    link: Arc<RedisLink>,
+    /// The digest by which Redis knows [`PUBLISH`].
+    digest: String,
+}
+
+impl RedisBus {
+    /// The way of the comments over the Redis of `link`.
+    pub fn new(link: Arc<RedisLink>) -> Self {
+        Self { link, digest: redis::Script::new(PUBLISH).get_hash().to_owned() }
+    }
+
+    async fn publish_chunk(&self, numbering: &Numbering, comments: &[Comment]) -> Result<(), StoreError> {
+        let mut order: Vec<&VideoId> = Vec::new();
+        let mut videos: HashMap<&VideoId, Vec<&Comment>> = HashMap::new();
+        for comment in comments {
+            let of_video = videos.entry(&comment.video_id).or_default();
+            if of_video.is_empty() {
+                order.push(&comment.video_id);
+            }
+            of_video.push(comment);
+        }
+        let mut pipeline = Pipeline::new();
+        // The script goes along each time: it is small beside a batch, and a restarted Redis needs no second try.
+        pipeline.cmd("SCRIPT").arg("LOAD").arg(PUBLISH).ignore();
+        for video in order {
+            pipeline.cmd("EVALSHA").arg(&self.digest).arg(1);
+            pipeline.arg(self.link.keys().comment_stream(video)).arg(self.link.keys().video_channel(video));
+            pipeline.arg(numbering.as_str()).arg(KEEP_COMMENTS).arg(KEEP_SECONDS);
+            for comment in &videos[video] {
+                pipeline.arg(comment.seq).arg(Wire { format: FORMAT, numbering, comment: *comment }.encode());
+            }
+            pipeline.ignore();
+        }
+        self.link.pipeline(&pipeline).await
+    }
+}
+
+/// A comment as it is kept and published: what clients see, and which count its number belongs to.
+#[derive(Serialize, Deserialize)]
+struct Wire<N, C> {
+    format: u32,
+    numbering: N,
+    #[serde(flatten)]
+    comment: C,
+}
+
+impl Wire<&Numbering, &Comment> {
+    fn encode(&self) -> Vec<u8> {
+        serde_json::to_vec(self).expect("strings and whole numbers always serialise")
+    }
+}
+
+fn decode(payload: &[u8]) -> Option<(Numbering, Comment)> {
+    let wire: Wire<Numbering, Comment> = serde_json::from_slice(payload).ok()?;
+    (wire.format == FORMAT).then_some((wire.numbering, wire.comment))
+}
+
+fn delivery(payload: &[u8]) -> Option<Delivery> {
+    decode(payload).map(|(numbering, comment)| Delivery::Comment { numbering, comment })
+}
+
+/// An entry of a stream as Redis answers it: its id, and its fields and values in turn.
+type Entry = (String, Vec<Vec<u8>>);
+
+fn head((id, fields): &Entry) -> Result<Head, StoreError> {
+    let foreign = || StoreError::unusable(PART, format!("a stream of comments holds a foreign entry {id}"));
+    let seq = id.strip_suffix("-0").and_then(|seq| seq.parse().ok()).ok_or_else(foreign)?;
+    let numbering = fields.get(1).and_then(|text| std::str::from_utf8(text).ok()).ok_or_else(foreign)?;
+    Ok(Head { numbering: Numbering::parse(numbering).map_err(|_| foreign())?, seq })
+}
+
+/// The comments of these entries if they are those after `after` of `numbering`, with no hole.
+fn unbroken(
+    entries: &[Entry],
+    numbering: &Numbering,
+    after: u64,
+) -> Result<Option<Vec<Comment>>, StoreError> {
+    let mut comments = Vec::with_capacity(entries.len());
+    for (entry, seq) in entries.iter().zip(after + 1..) {
+        let head = head(entry)?;
+        // What another release wrote in another way is as good as not kept.
+        let comment = entry.1.get(3).and_then(|payload| decode(payload));
+        match comment {
+            Some((_, comment)) if head.seq == seq && head.numbering == *numbering => comments.push(comment),
+            _ => return Ok(None),
+        }
+    }
+    Ok(Some(comments))
+}
+
+#[async_trait]
+impl CommentBus for RedisBus {
+    async fn publish(&self, numbering: &Numbering, comments: &[Comment]) -> Result<(), StoreError> {
+        for chunk in comments.chunks(PUBLISH_CHUNK) {
+            self.publish_chunk(numbering, chunk).await?;
+        }
+        Ok(())
+    }
+
+    async fn connect(&self) -> Result<(Box<dyn Subscription>, mpsc::Receiver<Delivery>), StoreError> {
+        let (outlet, receiver) = Outlet::open(DELIVERY_QUEUE, Delivery::Reset);
+        let listener = self.link.listen(outlet, delivery);
+        Ok((Box::new(RedisSubscription { link: Arc::clone(&self.link), listener }), receiver))
+    }
+
+    async fn recent(
+        &self,
+        numbering: &Numbering,
+        video: &VideoId,
+        after: u64,
+        limit: usize,
+    ) -> Result<Option<Vec<Comment>>, StoreError> {
+        let stream = self.link.keys().comment_stream(video);
+        let mut pipeline = Pipeline::new();
+        pipeline.cmd("XREVRANGE").arg(&stream).arg("+").arg("-").arg("COUNT").arg(1);
+        let from = format!("{}-0", after.saturating_add(1));
+        pipeline.cmd("XRANGE").arg(&stream).arg(from).arg("+").arg("COUNT").arg(limit.max(1));
+        let (newest, mut entries): (Vec<Entry>, Vec<Entry>) = self.link.pipeline(&pipeline).await?;
+        if entries.is_empty() {
+            let head = newest.first().map(head).transpose()?;
+            let up_to_date = head.is_some_and(|head| head.numbering == *numbering && head.seq == after);
+            return Ok(up_to_date.then(Vec::new));
+        }
+        entries.truncate(limit);
+        unbroken(&entries, numbering, after)
+    }
+
+    async fn heads(&self, videos: &[VideoId]) -> Result<Vec<Option<Head>>, StoreError> {
+        let mut heads = Vec::with_capacity(videos.len());
+        for chunk in videos.chunks(HEADS_CHUNK) {
+            let mut pipeline = Pipeline::new();
+            for video in chunk {
+                let stream = self.link.keys().comment_stream(video);
+                pipeline
+                    .add_command(cmd("XREVRANGE").arg(stream).arg("+").arg("-").arg("COUNT").arg(1).clone());
+            }
+            let newest: Vec<Vec<Entry>> = self.link.pipeline(&pipeline).await?;
+            for entries in newest {
+                heads.push(entries.first().map(head).transpose()?);
+            }
+        }
+        Ok(heads)
+    }
+}
+
+struct RedisSubscription {
+    link: Arc<RedisLink>,
+    listener: Listener,
+}
+
+#[async_trait]
+impl Subscription for RedisSubscription {
+    async fn subscribe(&self, video: &VideoId) -> Result<(), StoreError> {
+        self.listener.subscribe(self.link.keys().video_channel(video)).await
+    }
+
+    async fn unsubscribe(&self, video: &VideoId) -> Result<(), StoreError> {
+        self.listener.unsubscribe(self.link.keys().video_channel(video)).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn numbering() -> Numbering {
+        Numbering::parse("abc").unwrap()
+    }
+
+    fn comment(seq: u64) -> Comment {
+        let json = format!(
+            r#"{{"id":"c{seq}","userid":"u","videoid":"v","comment":"h\u00e9","timestamp":5,"seq":{seq}}}"#
+        );
+        serde_json::from_str(&json).unwrap()
+    }
+
+    fn entry(seq: u64, numbering: &Numbering) -> Entry {
+        let payload = Wire { format: FORMAT, numbering, comment: &comment(seq) }.encode();
+        let fields = [b"n".to_vec(), numbering.as_str().into(), b"c".to_vec(), payload];
+        (format!("{seq}-0"), fields.into())
+    }
+
+    #[test]
+    fn what_is_published_is_what_clients_know_and_its_count() {
+        let payload = Wire { format: FORMAT, numbering: &numbering(), comment: &comment(7) }.encode();
+        let json: serde_json::Value = serde_json::from_slice(&payload).unwrap();
+        assert_eq!(
+            (&json["numbering"], &json["videoid"], &json["seq"]),
+            (&"abc".into(), &"v".into(), &7.into())
+        );
+        assert_eq!(decode(&payload), Some((numbering(), comment(7))));
+        let other = String::from_utf8(payload).unwrap().replace("\"format\":1", "\"format\":2");
+        assert_eq!(decode(other.as_bytes()), None);
+        assert_eq!(decode(b"{}"), None);
+    }
+
+    #[test]
+    fn a_hole_or_another_count_is_as_good_as_nothing() {
+        let entries = |seqs: &[u64]| seqs.iter().map(|seq| entry(*seq, &numbering())).collect::<Vec<_>>();
+        let read = |seqs: &[u64], after| unbroken(&entries(seqs), &numbering(), after).unwrap();
+        assert_eq!(read(&[4, 5], 3), Some(vec![comment(4), comment(5)]));
+        assert_eq!(read(&[4, 6], 3), None);
+        assert_eq!(read(&[5], 3), None);
+        assert_eq!(unbroken(&entries(&[4]), &Numbering::parse("xyz").unwrap(), 3).unwrap(), None);
+        assert!(head(&("7-1".to_owned(), vec![])).is_err());
+    }
+}

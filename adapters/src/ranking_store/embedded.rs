@@ -1,1 +1,198 @@
-//! ...
+//! The boards in memory: empty after a start, as a Redis may be, and repaired the same way.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use liverank_core::VideoId;
+use liverank_core::ranking::{Ranked, Ranking};
+use tokio::sync::mpsc;
+
+use super::{
+    Board, BoardEntry, CHANGE_QUEUE, Change, Cursor, Projected, Projection, RankingStore, Snapshot, Standing,
+};
+use crate::StoreError;
+use crate::outlet::Outlet;
+
+/// The boards in memory.
+#[derive(Default)]
+pub struct EmbeddedRanking {
+    boards: Mutex<Boards>,
+}
+
+#[derive(Default)]
+struct Boards {
+    generation: Option<u64>,
+    version: u64,
+    offsets: BTreeMap<u32, u64>,
+    entries: HashMap<VideoId, BoardEntry>,
+    global: Ranking,
+    trending: Ranking,
+    subscribers: Vec<Arc<Outlet<Change>>>,
+}
+
+impl Boards {
+    /// Puts entries on the boards where they are higher; answers the ones that changed anything, as they stand now.
+    fn raise(&mut self, entries: &[BoardEntry]) -> Vec<BoardEntry> {
+        entries.iter().filter_map(|entry| self.raise_one(entry)).collect()
+    }
+
+    fn raise_one(&mut self, entry: &BoardEntry) -> Option<BoardEntry> {
+        let mut now = entry.clone();
+        now.trending = now.trending.filter(|trending| trending.is_finite());
+        let was = self.entries.get(&entry.video_id);
+        if let Some(was) = was {
+            if now.score < was.score {
+                // An older batch than the one that stands there: its owner is older too.
+                now.score = was.score;
+                now.owner = was.owner.clone();
+            }
+            now.trending = match (now.trending, was.trending) {
+                (Some(now), Some(was)) => Some(now.max(was)),
+                (now, was) => now.or(was),
+            };
+        }
+        if was == Some(&now) {
+            return None;
+        }
+        let line = |score| Ranked { video_id: now.video_id.clone(), score, user_id: now.owner.clone() };
+        self.global.set(&line(now.score));
+        if let Some(trending) = now.trending {
+            self.trending.set(&line(trending));
+        }
+        self.entries.insert(now.video_id.clone(), now.clone());
+        Some(now)
+    }
+
+    /// Begins `generation` if it is new here; whether it is in force.
+    fn begin(&mut self, generation: u64) -> bool {
+        if self.generation < Some(generation) {
+            let subscribers = std::mem::take(&mut self.subscribers);
+            let version = self.version + 1;
+            *self = Self { generation: Some(generation), version, subscribers, ..Self::default() };
+            self.tell(None);
+        }
+        self.generation == Some(generation)
+    }
+
+    /// Tells subscribers of a change, or of a loss.
+    fn tell(&mut self, change: Option<&Change>) {
+        self.subscribers.retain(|subscriber| !subscriber.is_closed());
+        for subscriber in &self.subscribers {
+            subscriber.offer(change.unwrap_or(&Change::Reset).clone());
+        }
+    }
+}
+
+impl EmbeddedRanking {
+    /// Empty boards.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    fn boards(&self) -> MutexGuard<'_, Boards> {
+        self.boards.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[async_trait]
+impl RankingStore for EmbeddedRanking {
+    async fn project(&self, projection: &Projection) -> Result<Projected, StoreError> {
+        let mut boards = self.boards();
+        match boards.generation {
+            None => return Ok(Projected::Behind),
+            Some(generation) if generation < projection.generation => return Ok(Projected::Behind),
+            Some(generation) if generation > projection.generation => return Ok(Projected::Superseded),
+            Some(_) => {}
+        }
+        let stands = |partition| boards.offsets.get(&partition).copied().unwrap_or(0);
+        if projection.spans.iter().any(|span| stands(span.partition) < span.from) {
+            return Ok(Projected::Behind);
+        }
+        let replay = projection.spans.iter().all(|span| stands(span.partition) >= span.next);
+        if replay && !projection.spans.is_empty() {
+            return Ok(Projected::Applied);
+        }
+        let changed = boards.raise(&projection.entries);
+        for span in &projection.spans {
+            let offset = boards.offsets.entry(span.partition).or_default();
+            *offset = span.next.max(*offset);
+        }
+        if !changed.is_empty() {
+            boards.version += 1;
+            let change = Change::Changed { version: boards.version, entries: changed };
+            boards.tell(Some(&change));
+        }
+        Ok(Projected::Applied)
+    }
+
+    async fn standing(&self) -> Result<Standing, StoreError> {
+        let boards = self.boards();
+        let offsets = boards.offsets.iter().map(|(partition, offset)| (*partition, *offset)).collect();
+        Ok(Standing { generation: boards.generation, offsets })
+    }
+
+    async fn restore(&self, generation: u64, entries: &[BoardEntry]) -> Result<(), StoreError> {
+        let mut boards = self.boards();
+        if boards.begin(generation) && !boards.raise(entries).is_empty() {
+            boards.version += 1;
+        }
+        Ok(())
+    }
+
+    async fn restored(&self, generation: u64, offsets: &[(u32, u64)]) -> Result<(), StoreError> {
+        let mut boards = self.boards();
+        if boards.begin(generation) {
+            for (partition, next) in offsets {
+                let offset = boards.offsets.entry(*partition).or_default();
+                *offset = (*next).max(*offset);
+            }
+            boards.tell(None);
+        }
+        Ok(())
+    }
+
+    async fn page(
+        &self,
+        board: Board,
+        after: Option<&Cursor>,
+        limit: usize,
+    ) -> Result<Vec<Ranked>, StoreError> {
+        let boards = self.boards();
+        let ranking = match board {
+            Board::Global => &boards.global,
+            Board::Trending => &boards.trending,
+        };
+        Ok(match after {
+            None => ranking.top(Some(limit)),
+            Some(cursor) => ranking.after(cursor.score, &cursor.video_id, limit),
+        })
+    }
+
+    async fn snapshot(&self) -> Result<Snapshot, StoreError> {
+        let boards = self.boards();
+        Ok(Snapshot { version: boards.version, entries: boards.entries.values().cloned().collect() })
+    }
+
+    async fn changes(&self) -> Result<mpsc::Receiver<Change>, StoreError> {
+        let (outlet, receiver) = Outlet::open(CHANGE_QUEUE, Change::Reset);
+        let mut boards = self.boards();
+        outlet.offer(Change::Reset);
+        boards.subscribers.retain(|subscriber| !subscriber.is_closed());
+        boards.subscribers.push(outlet);
+        Ok(receiver)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn keeps_what_every_ranking_store_promises() {
+        super::super::conformance::suite(|| async {
+            Arc::new(EmbeddedRanking::new()) as Arc<dyn RankingStore>
+        })
+        .await;
+    }
+}

@@ -1,1 +1,391 @@
-//! ...
+//! The boards on Redis: two sorted sets, a hash of owners and a hash that says where they stand.
+//!
+//! | key | type | holds |
+//! |---|---|---|
+//! | `global_ranking` | sorted set | video → score in points, as in MongoDB |
+//! | `trending` | sorted set | video → log2 of the decayed score |
+//! | `ranking:owners` | hash | video → owner |
+//! | `ranking:projection` | hash | `format`, `generation`, `version`, `offset:<partition>` |
+//! | `ranking:steps:<random>` | string | the steps of a write too large for one script |
+//! | `ranking:changes` | channel | changes, as JSON |
+//!
+//! A write larger than [`STEP`] entries takes several scripts, so that none holds up Redis for long. Its offsets come
+//! with the last one, and only where all steps before it are in this very store: entries are absolute, so that a
+//! write that ends half-way has done a part of what its repetition does.
+
+use std::collections::HashMap;
+use std::sync::{Arc, LazyLock};
+
+use async_trait::async_trait;
+use liverank_core::ranking::{Ranked, Score};
+use liverank_core::{Invalid, UserId, VideoId};
+use redis::{Script, ScriptInvocation, cmd};
+use serde::Deserialize;
+use tokio::sync::{Mutex, mpsc};
+
+use super::{
+    Board, BoardEntry, CHANGE_QUEUE, Change, Cursor, Projected, Projection, RankingStore, Snapshot, Standing,
+};
+use crate::StoreError;
+use crate::outlet::Outlet;
+use crate::redis_link::{PART, RedisLink};
+
+/// Entries a script writes or reads at most: about 5 ms of Redis's one thread.
+const STEP: usize = 1000;
+/// How often a snapshot begins again when the boards are emptied under it.
+const SNAPSHOT_ATTEMPTS: usize = 3;
+/// The format of what is stored and published.
+const FORMAT: u32 = 1;
+
+const ENTRIES: &str = include_str!("redis/entries.lua");
+const BEGIN: &str = include_str!("redis/begin.lua");
+static PROJECT: LazyLock<Script> = LazyLock::new(|| script(&[ENTRIES, include_str!("redis/project.lua")]));
+static RESTORE: LazyLock<Script> =
+    LazyLock::new(|| script(&[ENTRIES, BEGIN, include_str!("redis/restore.lua")]));
+static RESTORED: LazyLock<Script> =
+    LazyLock::new(|| script(&[ENTRIES, BEGIN, include_str!("redis/restored.lua")]));
+static PAGE: LazyLock<Script> = LazyLock::new(|| script(&[include_str!("redis/page.lua")]));
+static READ: LazyLock<Script> = LazyLock::new(|| script(&[include_str!("redis/read.lua")]));
+
+fn script(parts: &[&str]) -> Script {
+    Script::new(&parts.concat())
+}
+
+/// The boards on Redis.
+pub struct RedisRanking {
+    link: Arc<RedisLink>,
+    /// The repair that this process is at: one at a time.
+    repair: Mutex<Repair>,
+}
+
+/// A repair under way: Redis counts its steps too, and a Redis that lost some of them is noticed.
+struct Repair {
+    token: u64,
+    generation: u64,
+    steps: u64,
+}
+
+impl Repair {
+    fn new(generation: u64) -> Self {
+        Self { token: rand::random(), generation, steps: 0 }
+    }
+}
+
+/// What the scripts answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    Applied,
+    Behind,
+    Superseded,
+    /// Steps taken before are missing.
+    Lost,
+}
+
+impl Outcome {
+    fn read(answer: &str) -> Result<Self, StoreError> {
+        match answer {
+            "applied" => Ok(Self::Applied),
+            "behind" => Ok(Self::Behind),
+            "superseded" => Ok(Self::Superseded),
+            "lost" => Ok(Self::Lost),
+            other => Err(StoreError::unusable(PART, format!("unexpected answer of a script: {other}"))),
+        }
+    }
+}
+
+fn lost() -> StoreError {
+    StoreError::unavailable(PART, "it lost a part of what was being written: begin again")
+}
+
+impl RedisRanking {
+    /// The boards on the Redis of `link`.
+    pub fn new(link: Arc<RedisLink>) -> Self {
+        Self { link, repair: Mutex::new(Repair::new(0)) }
+    }
+
+    fn key(&self, name: &str) -> String {
+        self.link.keys().shared("boards", name)
+    }
+
+    fn channel(&self) -> String {
+        self.key("ranking:changes")
+    }
+
+    /// A call of `script` with the boards as its keys, and where its steps are counted.
+    fn call<'a>(&self, script: &'a Script, token: u64) -> ScriptInvocation<'a> {
+        let mut call = script.prepare_invoke();
+        for name in ["ranking:projection", "global_ranking", "trending", "ranking:owners"] {
+            call.key(self.key(name));
+        }
+        call.key(self.key(&format!("ranking:steps:{token:016x}")));
+        call
+    }
+
+    async fn outcome(&self, call: &ScriptInvocation<'_>) -> Result<Outcome, StoreError> {
+        Outcome::read(&self.link.script::<String>(call).await?)
+    }
+
+    /// Reads the stretch of the boards that begins at rank `first`: generation, version and entries.
+    async fn stretch(&self, first: usize) -> Result<(String, u64, Vec<BoardEntry>), StoreError> {
+        let mut call = self.call(&READ, 0);
+        call.arg(first).arg(STEP);
+        let answer: Vec<String> = self.link.script(&call).await?;
+        let [generation, version, entries @ ..] = answer.as_slice() else {
+            return Err(StoreError::unusable(PART, "a script answered less than it should"));
+        };
+        let entries = entries
+            .as_chunks::<4>()
+            .0
+            .iter()
+            .map(|[video, owner, score, trending]| {
+                let trending = if trending.is_empty() { None } else { Some(number(trending)?) };
+                Ok(BoardEntry {
+                    video_id: video_id(video)?,
+                    owner: owner_of(video, owner)?,
+                    score: number(score)?,
+                    trending,
+                })
+            })
+            .collect::<Result<Vec<_>, StoreError>>()?;
+        Ok((generation.clone(), whole(version)?, entries))
+    }
+
+    /// Everything, or `None` where the boards were emptied meanwhile.
+    async fn try_snapshot(&self) -> Result<Option<Snapshot>, StoreError> {
+        let (generation, version, mut stretch) = self.stretch(0).await?;
+        let mut entries: HashMap<VideoId, BoardEntry> = HashMap::new();
+        let mut first = 0;
+        loop {
+            let read = stretch.len();
+            // Who is overtaken while we read falls into the next stretch too: the later reading holds.
+            entries.extend(stretch.into_iter().map(|entry| (entry.video_id.clone(), entry)));
+            if read < STEP {
+                return Ok(Some(Snapshot { version, entries: entries.into_values().collect() }));
+            }
+            first += read;
+            let next = self.stretch(first).await?;
+            if next.0 != generation || next.1 < version {
+                return Ok(None);
+            }
+            stretch = next.2;
+        }
+    }
+}
+
+fn write_entries(call: &mut ScriptInvocation<'_>, entries: &[BoardEntry]) {
+    for entry in entries {
+        call.arg(entry.video_id.as_str()).arg(entry.owner.as_str()).arg(entry.score);
+        match entry.trending.filter(|trending| trending.is_finite()) {
+            Some(trending) => call.arg(trending),
+            None => call.arg(""),
+        };
+    }
+}
+
+fn damaged(what: impl std::fmt::Display) -> StoreError {
+    StoreError::unusable(PART, format!("the boards hold {what}: remove them, they are made again"))
+}
+
+fn video_id(text: &str) -> Result<VideoId, StoreError> {
+    VideoId::parse(text).map_err(|error: Invalid| damaged(format!("a wrong id ({error})")))
+}
+
+fn owner_of(video: &str, text: &str) -> Result<UserId, StoreError> {
+    UserId::parse(text).map_err(|error: Invalid| damaged(format!("no owner of {video:?} ({error})")))
+}
+
+fn number(text: &str) -> Result<f64, StoreError> {
+    text.parse().map_err(|_| damaged(format!("{text:?} for a score")))
+}
+
+fn whole(text: &str) -> Result<u64, StoreError> {
+    text.parse().map_err(|_| damaged(format!("{text:?} for a whole number")))
+}
+
+/// A published change. Scores are texts, for JSON readers differ in how they round numbers of 17 digits.
+#[derive(Deserialize)]
+struct Told {
+    format: u32,
+    #[serde(default)]
+    version: u64,
+    #[serde(default)]
+    entries: Vec<(VideoId, UserId, String, String)>,
+    #[serde(default)]
+    reset: bool,
+}
+
+fn decode(payload: &[u8]) -> Option<Change> {
+    let told: Told = serde_json::from_slice(payload).ok()?;
+    if told.format != FORMAT {
+        return None;
+    }
+    if told.reset {
+        return Some(Change::Reset);
+    }
+    let entries = told
+        .entries
+        .into_iter()
+        .map(|(video_id, owner, score, trending)| {
+            let trending = if trending.is_empty() { None } else { Some(trending.parse().ok()?) };
+            Some(BoardEntry { video_id, owner, score: score.parse().ok()?, trending })
+        })
+        .collect::<Option<Vec<_>>>()?;
+    Some(Change::Changed { version: told.version, entries })
+}
+
+#[async_trait]
+impl RankingStore for RedisRanking {
+    async fn project(&self, projection: &Projection) -> Result<Projected, StoreError> {
+        let steps = projection.entries.len().div_ceil(STEP).max(1);
+        let token = rand::random();
+        for step in 1..=steps {
+            let mut call = self.call(&PROJECT, token);
+            call.arg(self.channel()).arg(projection.generation).arg(step).arg(steps);
+            call.arg(projection.spans.len());
+            for span in &projection.spans {
+                call.arg(span.partition).arg(span.from).arg(span.next);
+            }
+            let from = (step - 1) * STEP;
+            let to = projection.entries.len().min(step * STEP);
+            write_entries(&mut call, &projection.entries[from..to]);
+            match self.outcome(&call).await? {
+                Outcome::Applied => {}
+                Outcome::Behind => return Ok(Projected::Behind),
+                Outcome::Superseded => return Ok(Projected::Superseded),
+                Outcome::Lost => return Err(lost()),
+            }
+        }
+        Ok(Projected::Applied)
+    }
+
+    async fn standing(&self) -> Result<Standing, StoreError> {
+        let fields: HashMap<String, String> =
+            self.link.query(cmd("HGETALL").arg(self.key("ranking:projection"))).await?;
+        if let Some(format) = fields.get("format").filter(|format| **format != FORMAT.to_string()) {
+            let reason = format!("the boards are of format {format}, this release knows {FORMAT}");
+            return Err(StoreError::unusable(PART, reason));
+        }
+        let generation = fields.get("generation").map(|text| whole(text)).transpose()?;
+        let mut offsets = Vec::new();
+        for (field, value) in &fields {
+            if let Some(partition) = field.strip_prefix("offset:") {
+                let partition = partition.parse().map_err(|_| damaged(format!("the field {field:?}")))?;
+                offsets.push((partition, whole(value)?));
+            }
+        }
+        offsets.sort_unstable();
+        Ok(Standing { generation, offsets })
+    }
+
+    async fn restore(&self, generation: u64, entries: &[BoardEntry]) -> Result<(), StoreError> {
+        let mut repair = self.repair.lock().await;
+        if repair.generation != generation {
+            *repair = Repair::new(generation);
+        }
+        let mut rest = entries;
+        // A repair of nothing begins the generation all the same.
+        loop {
+            let (now, later) = rest.split_at(rest.len().min(STEP));
+            let mut call = self.call(&RESTORE, repair.token);
+            call.arg(self.channel()).arg(generation).arg(repair.steps);
+            write_entries(&mut call, now);
+            match self.outcome(&call).await? {
+                Outcome::Applied => repair.steps += 1,
+                Outcome::Superseded | Outcome::Behind => return Ok(()),
+                Outcome::Lost => {
+                    *repair = Repair::new(generation);
+                    return Err(lost());
+                }
+            }
+            rest = later;
+            if rest.is_empty() {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn restored(&self, generation: u64, offsets: &[(u32, u64)]) -> Result<(), StoreError> {
+        let mut repair = self.repair.lock().await;
+        if repair.generation != generation {
+            *repair = Repair::new(generation);
+        }
+        let mut call = self.call(&RESTORED, repair.token);
+        call.arg(self.channel()).arg(generation).arg(repair.steps);
+        for (partition, offset) in offsets {
+            call.arg(*partition).arg(*offset);
+        }
+        let outcome = self.outcome(&call).await?;
+        *repair = Repair::new(generation);
+        if outcome == Outcome::Lost { Err(lost()) } else { Ok(()) }
+    }
+
+    async fn page(
+        &self,
+        board: Board,
+        after: Option<&Cursor>,
+        limit: usize,
+    ) -> Result<Vec<Ranked>, StoreError> {
+        let name = match board {
+            Board::Global => "global_ranking",
+            Board::Trending => "trending",
+        };
+        let mut page: Vec<Ranked> = Vec::new();
+        let mut cursor = after.cloned();
+        while page.len() < limit {
+            let wanted = (limit - page.len()).min(STEP);
+            let mut call = PAGE.key(self.key(name));
+            call.key(self.key("ranking:owners")).arg(wanted);
+            if let Some(cursor) = &cursor {
+                call.arg(Score::new(cursor.score).get()).arg(cursor.video_id.as_str());
+            }
+            let answer: Vec<String> = self.link.script(&call).await?;
+            for [video, score, owner] in answer.as_chunks::<3>().0 {
+                let (user_id, score) = (owner_of(video, owner)?, number(score)?);
+                page.push(Ranked { video_id: video_id(video)?, score, user_id });
+            }
+            if answer.len() < 3 * wanted {
+                break;
+            }
+            cursor = page.last().map(|line| Cursor { score: line.score, video_id: line.video_id.clone() });
+        }
+        Ok(page)
+    }
+
+    /// Reads in stretches, so as not to hold up Redis, from the best to the last: a video can only move towards the
+    /// stretches already read by changing, and changes after the answered version are told to subscribers. So an
+    /// entry may be newer than the version, never older.
+    async fn snapshot(&self) -> Result<Snapshot, StoreError> {
+        for _ in 0..SNAPSHOT_ATTEMPTS {
+            if let Some(snapshot) = self.try_snapshot().await? {
+                return Ok(snapshot);
+            }
+        }
+        Err(StoreError::unavailable(PART, "the boards are being emptied again and again"))
+    }
+
+    async fn changes(&self) -> Result<mpsc::Receiver<Change>, StoreError> {
+        let (outlet, receiver) = Outlet::open(CHANGE_QUEUE, Change::Reset);
+        self.link.listen_to(self.channel(), outlet, decode);
+        Ok(receiver)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_is_read_to_the_last_digit_and_anything_else_is_not() {
+        let payload = br#"{"format":1,"version":7,"entries":[["v\/1","u","12.345000000000001","0.1"],["w","u","1e+20",""]]}"#;
+        let Some(Change::Changed { version: 7, entries }) = decode(payload) else { panic!("is a change") };
+        assert_eq!(
+            (entries[0].score.to_bits(), entries[0].trending),
+            (12.345_000_000_000_001_f64.to_bits(), Some(0.1))
+        );
+        assert_eq!((entries[1].score, entries[1].trending), (1e20, None));
+        assert_eq!(decode(br#"{"format":1,"reset":true}"#), Some(Change::Reset));
+        for other in [&b"{}"[..], b"", b"null", br#"{"format":2,"reset":true}"#] {
+            assert_eq!(decode(other), None);
+        }
+    }
+}

@@ -1,0 +1,34 @@
+-- Keeps a video's comments and tells its subscribers. KEYS[1] stream of its last comments: n numbering, c comment
+-- ARGV: channel, numbering, how many to keep, for how many seconds, then number and comment of each, ascending
+-- The stream never has a hole: where an earlier comment is missing it begins anew, and who asks for that goes to the archive.
+local function number(entry)
+  return tonumber(string.match(entry[1], '^%d+'))
+end
+
+local first, last
+local newest = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)[1]
+if newest and newest[2][2] == ARGV[2] then
+  first = number(redis.call('XRANGE', KEYS[1], '-', '+', 'COUNT', 1)[1])
+  last = number(newest)
+elseif newest then
+  redis.call('UNLINK', KEYS[1])
+end
+
+local kept = false
+for at = 5, #ARGV, 2 do
+  local seq = tonumber(ARGV[at])
+  if not last or seq > last then
+    if not last or seq > last + 1 then
+      redis.call('UNLINK', KEYS[1])
+      first = seq
+    end
+    redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[3], ARGV[at] .. '-0', 'n', ARGV[2], 'c', ARGV[at + 1])
+    redis.call('PUBLISH', ARGV[1], ARGV[at + 1])
+    last, kept = seq, true
+  elseif seq < first then
+    -- Older than what is kept: published long ago, or coming late.
+    redis.call('PUBLISH', ARGV[1], ARGV[at + 1])
+  end
+  -- What is kept was published together with its keeping: nothing is left to do.
+end
+if kept then redis.call('EXPIRE', KEYS[1], ARGV[4]) end

@@ -1,0 +1,38 @@
+-- A step of a projection. KEYS[5] counts the steps of this one, if it takes several.
+-- ARGV: channel, generation, this step (from 1), steps, spans, then partition, from, next of each, then the entries
+local stored = redis.call('HGET', KEYS[1], 'generation')
+if not stored or tonumber(stored) < tonumber(ARGV[2]) then return 'behind' end
+if tonumber(stored) > tonumber(ARGV[2]) then return 'superseded' end
+
+local step, steps = tonumber(ARGV[3]), tonumber(ARGV[4])
+-- Only if all steps before this one are in this very store may the last one move the offsets.
+if step > 1 and redis.call('GET', KEYS[5]) ~= text(step - 1) then return 'lost' end
+
+local spans = tonumber(ARGV[5])
+local entries = 6 + 3 * spans
+local offsets, news = {}, spans == 0
+for at = 6, entries - 1, 3 do
+  local field = 'offset:' .. ARGV[at]
+  local stands = tonumber(redis.call('HGET', KEYS[1], field) or '0')
+  if stands < tonumber(ARGV[at + 1]) then return 'behind' end
+  if stands < tonumber(ARGV[at + 2]) then
+    news = true
+    offsets[#offsets + 1] = field
+    offsets[#offsets + 1] = ARGV[at + 2]
+  end
+end
+if not news then return 'applied' end
+
+local changed = raise(entries)
+if step == steps then
+  if #offsets > 0 then redis.call('HSET', KEYS[1], unpack(offsets)) end
+  if steps > 1 then redis.call('DEL', KEYS[5]) end
+else
+  redis.call('SET', KEYS[5], text(step), 'EX', 60)
+end
+if #changed > 0 then
+  local version = redis.call('HINCRBY', KEYS[1], 'version', 1)
+  redis.call('PUBLISH', ARGV[1],
+    '{"format":1,"version":' .. text(version) .. ',"entries":[' .. table.concat(changed, ',') .. ']}')
+end
+return 'applied'

@@ -1,0 +1,91 @@
+//! The names of keys and channels.
+//!
+//! On a Redis Cluster a script may only touch keys of one slot, which the part of a key in braces (its hash tag)
+//! decides: keys that change together share a tag, and each video's have its own.
+
+use liverank_core::VideoId;
+use liverank_core::comment::hex;
+
+/// The names of keys and channels, for one prefix.
+#[derive(Debug, Clone)]
+pub(crate) struct Keys {
+    prefix: String,
+    cluster: bool,
+}
+
+impl Keys {
+    /// Names that begin with `prefix`; tagged for a cluster.
+    pub(crate) fn new(prefix: String, cluster: bool) -> Self {
+        Self { prefix, cluster }
+    }
+
+    /// The key or channel `name` of the `group` of keys that change together.
+    pub(crate) fn shared(&self, group: &str, name: &str) -> String {
+        if self.cluster {
+            format!("{}{{{group}}}:{name}", self.prefix)
+        } else {
+            format!("{}{name}", self.prefix)
+        }
+    }
+
+    /// The channel of a video's comments: `video:` and its id; on a cluster the id is its hash tag.
+    pub(crate) fn video_channel(&self, video: &VideoId) -> String {
+        format!("{}video:{}", self.prefix, self.tagged(video))
+    }
+
+    /// The stream of a video's last comments, on a cluster in its channel's slot.
+    pub(crate) fn comment_stream(&self, video: &VideoId) -> String {
+        format!("{}comments:{}", self.prefix, self.tagged(video))
+    }
+
+    fn tagged(&self, video: &VideoId) -> String {
+        let id = video.as_str();
+        if !self.cluster {
+            id.to_owned()
+        } else if id.contains('}') {
+            // A tag ends at its first closing brace: the id's own would split its keys over slots.
+            format!("{{{}}}:{id}", hex(id.as_bytes()))
+        } else {
+            format!("{{{id}}}")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn video(id: &str) -> VideoId {
+        VideoId::parse(id).unwrap()
+    }
+
+    /// What Redis Cluster hashes of a key.
+    fn tag(key: &str) -> &str {
+        let Some(open) = key.find('{') else { return key };
+        match key[open + 1..].find('}') {
+            Some(0) | None => key,
+            Some(length) => &key[open + 1..open + 1 + length],
+        }
+    }
+
+    #[test]
+    fn alone_the_names_are_those_of_the_design() {
+        let keys = Keys::new("p:".to_owned(), false);
+        assert_eq!(keys.shared("boards", "global_ranking"), "p:global_ranking");
+        assert_eq!(keys.video_channel(&video("a b}{")), "p:video:a b}{");
+        assert_eq!(keys.comment_stream(&video("v")), "p:comments:v");
+    }
+
+    #[test]
+    fn on_a_cluster_what_changes_together_shares_a_tag() {
+        let keys = Keys::new(String::new(), true);
+        assert_eq!(tag(&keys.shared("boards", "trending")), tag(&keys.shared("boards", "ranking:changes")));
+        for id in ["v", "7d", "a}b", "}", "{}", "{", "}{", "{x}y"] {
+            let (channel, stream) = (keys.video_channel(&video(id)), keys.comment_stream(&video(id)));
+            assert_eq!(tag(&channel), tag(&stream), "{id}");
+            assert!(!tag(&channel).starts_with("video"), "{id}");
+        }
+        assert_eq!(keys.video_channel(&video("v")), "video:{v}");
+        assert_ne!(keys.video_channel(&video("a}b")), keys.video_channel(&video("a}c")));
+    }
+}

@@ -1,0 +1,235 @@
+//! A subscription to channels of Redis on a connection of its own: reconnects, subscribes again, and says so.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use redis::{PushInfo, RedisError, Value};
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use super::{Live, PART, RedisLink, backoff};
+use crate::StoreError;
+use crate::outlet::Outlet;
+
+/// Channels named in one command: each waits for this many confirmations, well within the response timeout.
+const CHUNK: usize = 500;
+/// Requests of callers waiting for the connection; more callers wait for their turn.
+const REQUESTS: usize = 1024;
+/// An idle subscription says nothing by itself: a ping this often notices a Redis that has stopped.
+const PING: Duration = Duration::from_secs(5);
+/// How long a caller waits for a confirmation: bridges a reconnect, and no more.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
+
+enum Wish {
+    Subscribe,
+    Unsubscribe,
+}
+
+struct Request {
+    wish: Wish,
+    channel: String,
+    answer: oneshot::Sender<Result<(), StoreError>>,
+}
+
+/// Changes which channels are heard. Dropping it ends the subscription.
+pub(crate) struct Listener {
+    requests: mpsc::Sender<Request>,
+    _stop: DropGuard,
+}
+
+impl Listener {
+    /// Hears what is published to `channel` after this has answered.
+    pub(crate) async fn subscribe(&self, channel: String) -> Result<(), StoreError> {
+        self.ask(Wish::Subscribe, channel).await
+    }
+
+    /// No longer hears what is published to `channel`.
+    pub(crate) async fn unsubscribe(&self, channel: String) -> Result<(), StoreError> {
+        self.ask(Wish::Unsubscribe, channel).await
+    }
+
+    async fn ask(&self, wish: Wish, channel: String) -> Result<(), StoreError> {
+        let (answer, answered) = oneshot::channel();
+        let asked = async {
+            let gone = || StoreError::unavailable(PART, "the subscription has ended");
+            self.requests.send(Request { wish, channel, answer }).await.map_err(|_| gone())?;
+            answered.await.unwrap_or_else(|_| Err(gone()))
+        };
+        tokio::time::timeout(ANSWER_TIMEOUT, asked).await.unwrap_or_else(|_| {
+            let reason = format!("subscription not confirmed within {} ms", ANSWER_TIMEOUT.as_millis());
+            Err(StoreError::unavailable(PART, reason))
+        })
+    }
+}
+
+impl RedisLink {
+    /// Hears channels into `outlet` as its owner asks for them, until the listener or the outlet's receiver is dropped.
+    /// What `decode` does not understand counts as lost.
+    pub(crate) fn listen<T: Clone + Send + 'static>(
+        self: &Arc<Self>,
+        outlet: Arc<Outlet<T>>,
+        decode: fn(&[u8]) -> Option<T>,
+    ) -> Listener {
+        let (requests, received) = mpsc::channel(REQUESTS);
+        let stop = CancellationToken::new();
+        let pump =
+            Pump { link: Arc::clone(self), outlet, decode, wanted: BTreeSet::new(), requests: received };
+        tokio::spawn(pump.run(stop.clone()));
+        Listener { requests, _stop: stop.drop_guard() }
+    }
+
+    /// Hears one channel into `outlet` until its receiver is dropped. The outlet is told of a loss whenever the
+    /// subscription begins, the first time included.
+    pub(crate) fn listen_to<T: Clone + Send + 'static>(
+        self: &Arc<Self>,
+        channel: String,
+        outlet: Arc<Outlet<T>>,
+        decode: fn(&[u8]) -> Option<T>,
+    ) {
+        let (_, requests) = mpsc::channel(1);
+        let wanted = BTreeSet::from([channel]);
+        let pump = Pump { link: Arc::clone(self), outlet, decode, wanted, requests };
+        tokio::spawn(pump.run(CancellationToken::new()));
+    }
+}
+
+struct Pump<T> {
+    link: Arc<RedisLink>,
+    outlet: Arc<Outlet<T>>,
+    decode: fn(&[u8]) -> Option<T>,
+    wanted: BTreeSet<String>,
+    requests: mpsc::Receiver<Request>,
+}
+
+impl<T: Clone + Send + 'static> Pump<T> {
+    async fn run(mut self, stop: CancellationToken) {
+        let outlet = Arc::clone(&self.outlet);
+        let mut failures = 0;
+        loop {
+            let error = tokio::select! {
+                () = stop.cancelled() => return,
+                () = outlet.closed() => return,
+                error = self.serve(&mut failures) => error,
+            };
+            failures += 1;
+            if failures == 1 {
+                tracing::warn!(%error, channels = self.wanted.len(), "subscription to redis lost");
+            }
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = outlet.closed() => return,
+                () = tokio::time::sleep(backoff(failures)) => {}
+            }
+        }
+    }
+
+    /// Serves one connection to its end.
+    async fn serve(&mut self, failures: &mut u32) -> RedisError {
+        let (outlet, decode) = (Arc::clone(&self.outlet), self.decode);
+        let hear = move |push: &PushInfo| match payload(push).and_then(decode) {
+            Some(item) => outlet.offer(item),
+            None => outlet.lose(),
+        };
+        let mut live = match self.link.open(hear).await {
+            Ok(live) => live,
+            Err(error) => return error,
+        };
+        if let Err(error) = self.resume(&mut live).await {
+            return error;
+        }
+        if std::mem::take(failures) > 0 {
+            tracing::info!(channels = self.wanted.len(), "subscription to redis stands again");
+        }
+        self.attend(&mut live).await
+    }
+
+    /// Subscribes to everything wanted, and only then tells of the loss: whoever looks again misses nothing after.
+    async fn resume(&mut self, live: &mut Live) -> Result<(), RedisError> {
+        let wanted: Vec<&String> = self.wanted.iter().collect();
+        for chunk in wanted.chunks(CHUNK) {
+            live.connection.subscribe(chunk).await?;
+        }
+        if !wanted.is_empty() {
+            self.outlet.lose();
+        }
+        Ok(())
+    }
+
+    async fn attend(&mut self, live: &mut Live) -> RedisError {
+        let mut ping = tokio::time::interval(PING);
+        ping.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let ended = live.ended.clone();
+        loop {
+            let result = tokio::select! {
+                () = ended.cancelled() => {
+                    let reset = std::io::ErrorKind::ConnectionReset;
+                    return std::io::Error::new(reset, "the connection was closed").into();
+                }
+                Some(first) = self.requests.recv() => self.fulfil(first, live).await,
+                _ = ping.tick() => redis::cmd("PING").exec_async(&mut live.connection).await,
+            };
+            if let Err(error) = result {
+                return error;
+            }
+        }
+    }
+
+    /// Fulfils a request together with those waiting behind it that wish the same, in one round trip.
+    async fn fulfil(&mut self, first: Request, live: &mut Live) -> Result<(), RedisError> {
+        let mut next = Some(first);
+        while let Some(request) = next.take() {
+            let wish = request.wish;
+            let mut same = vec![(request.channel, request.answer)];
+            while same.len() < CHUNK
+                && let Ok(request) = self.requests.try_recv()
+            {
+                if std::mem::discriminant(&request.wish) != std::mem::discriminant(&wish) {
+                    next = Some(request);
+                    break;
+                }
+                same.push((request.channel, request.answer));
+            }
+            self.fulfil_same(&wish, same, live).await?;
+        }
+        Ok(())
+    }
+
+    async fn fulfil_same(
+        &mut self,
+        wish: &Wish,
+        mut same: Vec<(String, oneshot::Sender<Result<(), StoreError>>)>,
+        live: &mut Live,
+    ) -> Result<(), RedisError> {
+        let result = match wish {
+            Wish::Subscribe => {
+                // Whoever waits no longer was told that it failed.
+                same.retain(|(_, answer)| !answer.is_closed());
+                let channels: BTreeSet<&String> = same.iter().map(|(channel, _)| channel).collect();
+                let channels: Vec<&String> = channels.into_iter().collect();
+                if channels.is_empty() { Ok(()) } else { live.connection.subscribe(&channels).await }
+            }
+            Wish::Unsubscribe => {
+                let channels: BTreeSet<&String> = same.iter().map(|(channel, _)| channel).collect();
+                for channel in &channels {
+                    self.wanted.remove(*channel);
+                }
+                live.connection.unsubscribe(&channels.into_iter().collect::<Vec<_>>()).await
+            }
+        };
+        for (channel, answer) in same {
+            let told = answer.send(result.as_ref().map_err(super::store_error).copied());
+            if matches!(wish, Wish::Subscribe) && told.is_ok() && result.is_ok() {
+                self.wanted.insert(channel);
+            }
+        }
+        result
+    }
+}
+
+fn payload(push: &PushInfo) -> Option<&[u8]> {
+    match push.data.as_slice() {
+        [Value::BulkString(_), Value::BulkString(payload)] => Some(payload),
+        _ => None,
+    }
+}

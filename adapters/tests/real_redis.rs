@@ -1,0 +1,308 @@
+//! The stores on a real Redis: the conformance suites, and what only a real one can do: lose connections and data.
+
+// Helpers of tests are tests: they panic with what went wrong.
+#![allow(clippy::unwrap_used)]
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use liverank_adapters::assignment_store::{self, AssignmentStore, Swapped, redis::RedisAssignments};
+use liverank_adapters::comment_bus::{
+    self, CommentBus, Delivery, Head, KEEP_COMMENTS, KEEP_SECONDS, redis::RedisBus,
+};
+use liverank_adapters::ranking_store::{
+    self, BoardEntry, Change, Projected, Projection, RankingStore, Standing, redis::RedisRanking,
+};
+use liverank_adapters::redis_link::{RedisConfig, RedisLink};
+use liverank_core::comment::{Comment, Numbering};
+use liverank_core::counting::Span;
+use liverank_core::{ReaderId, UserId, VideoId};
+use redis::aio::MultiplexedConnection;
+use redis::{FromRedisValue, cmd};
+use tokio::sync::mpsc;
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn url() -> String {
+    std::env::var("LIVERANK_TEST_REDIS")
+        .expect("start the real parts: testbed/testbed up, and eval \"$(testbed/testbed env)\"")
+}
+
+/// A link with a prefix of its own; `db` separates the tests that lose data and connections from all others.
+fn link(db: u8) -> Arc<RedisLink> {
+    let url = format!("{}/{db}", url().trim_end_matches('/'));
+    let prefix = format!("test-{:016x}:", rand::random::<u64>());
+    RedisLink::new(RedisConfig { url, cluster: false, prefix, ca_file: None }).unwrap()
+}
+
+/// A link to an empty database of its own. Channels are shared by all databases: it takes a prefix to separate those.
+async fn alone(db: u8, prefix: &str) -> (Arc<RedisLink>, Admin) {
+    let url = format!("{}/{db}", url().trim_end_matches('/'));
+    let mut admin = Admin::new(db).await;
+    admin.flush().await;
+    let link = RedisLink::new(RedisConfig { url, cluster: false, prefix: prefix.to_owned(), ca_file: None });
+    (link.unwrap(), admin)
+}
+
+/// Redis as an operator sees it.
+struct Admin {
+    connection: MultiplexedConnection,
+    db: u8,
+}
+
+impl Admin {
+    async fn new(db: u8) -> Self {
+        let client = redis::Client::open(format!("{}/{db}", url().trim_end_matches('/'))).unwrap();
+        Self { connection: client.get_multiplexed_async_connection().await.unwrap(), db }
+    }
+
+    async fn ask<T: FromRedisValue>(&mut self, words: &[&str]) -> T {
+        cmd(words[0]).arg(&words[1..]).query_async(&mut self.connection).await.unwrap()
+    }
+
+    async fn flush(&mut self) {
+        self.ask::<()>(&["FLUSHDB"]).await;
+    }
+
+    /// Closes the other connections to this database that pass; answers how many.
+    async fn kill(&mut self, passes: fn(&str) -> bool) -> usize {
+        let own: u64 = self.ask(&["CLIENT", "ID"]).await;
+        let clients: String = self.ask(&["CLIENT", "LIST"]).await;
+        let mut killed = 0;
+        for client in clients.lines() {
+            let field = |name: &str| client.split(' ').find_map(|field| field.strip_prefix(name)).unwrap();
+            if field("db=") == self.db.to_string() && field("id=") != own.to_string() && passes(field("sub="))
+            {
+                let gone: usize = self.ask(&["CLIENT", "KILL", "ID", field("id=")]).await;
+                killed += gone;
+            }
+        }
+        killed
+    }
+}
+
+async fn next<T>(receiver: &mut mpsc::Receiver<T>) -> T {
+    tokio::time::timeout(PATIENCE, receiver.recv()).await.expect("arrives in time").expect("goes on")
+}
+
+fn video(id: &str) -> VideoId {
+    VideoId::parse(id).unwrap()
+}
+
+fn entry(id: &str, score: f64) -> BoardEntry {
+    let owner = UserId::parse("owner").unwrap();
+    BoardEntry { video_id: video(id), owner, score, trending: Some(score) }
+}
+
+fn batch(from: u64, next: u64, entries: Vec<BoardEntry>) -> Projection {
+    Projection { generation: 1, spans: vec![Span { partition: 0, from, next }], entries }
+}
+
+fn numbering() -> Numbering {
+    Numbering::parse("n1").unwrap()
+}
+
+fn comment(id: &str, seq: u64) -> Comment {
+    let json = serde_json::json!({"id": format!("c{seq}"), "userid": "u", "videoid": id, "comment": "hé",
+        "timestamp": 1_800_000_000_000_i64, "seq": seq});
+    serde_json::from_value(json).unwrap()
+}
+
+fn comments(id: &str, seqs: impl IntoIterator<Item = u64>) -> Vec<Comment> {
+    seqs.into_iter().map(|seq| comment(id, seq)).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn keeps_what_every_ranking_store_promises() {
+    let fresh = || async { Arc::new(RedisRanking::new(link(0))) as Arc<dyn RankingStore> };
+    ranking_store::conformance::suite(fresh).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn keeps_what_every_comment_bus_promises() {
+    let fresh = || async { Arc::new(RedisBus::new(link(0))) as Arc<dyn CommentBus> };
+    comment_bus::conformance::suite(fresh).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn keeps_what_every_assignment_store_promises() {
+    let fresh = || async { Arc::new(RedisAssignments::new(link(0))) as Arc<dyn AssignmentStore> };
+    assignment_store::conformance::suite(fresh).await;
+}
+
+#[tokio::test]
+async fn others_find_what_the_design_says() {
+    let (link, mut redis) = alone(11, "").await;
+    let store = RedisRanking::new(Arc::clone(&link));
+    store.restored(1, &[]).await.unwrap();
+    store.project(&batch(0, 1, vec![entry("a", 0.1 + 0.2), entry("b", 1e15)])).await.unwrap();
+    let board: Vec<(String, f64)> =
+        redis.ask(&["ZREVRANGE", "global_ranking", "0", "-1", "WITHSCORES"]).await;
+    assert_eq!(board, [("b".to_owned(), 1e15), ("a".to_owned(), 0.1 + 0.2)]);
+
+    let client = redis::Client::open(url()).unwrap();
+    let (mut sink, mut stream) = client.get_async_pubsub().await.unwrap().split();
+    sink.subscribe("video:v").await.unwrap();
+    RedisBus::new(link).publish(&numbering(), &comments("v", 1..=1)).await.unwrap();
+    let told = tokio::time::timeout(PATIENCE, futures::StreamExt::next(&mut stream)).await.unwrap().unwrap();
+    let json: serde_json::Value = serde_json::from_slice(told.get_payload_bytes()).unwrap();
+    assert_eq!((&json["videoid"], &json["comment"], &json["seq"]), (&"v".into(), &"hé".into(), &1.into()));
+}
+
+#[tokio::test]
+async fn streams_are_bounded_in_length_and_time() {
+    let (link, mut redis) = alone(12, "t12:").await;
+    let bus = RedisBus::new(link);
+    bus.publish(&numbering(), &comments("v", 1..=5 * KEEP_COMMENTS as u64)).await.unwrap();
+    let length: usize = redis.ask(&["XLEN", "t12:comments:v"]).await;
+    assert!((KEEP_COMMENTS..2 * KEEP_COMMENTS).contains(&length), "{length}");
+    let left: u64 = redis.ask(&["TTL", "t12:comments:v"]).await;
+    assert!(left <= KEEP_SECONDS && left > KEEP_SECONDS - 60, "{left}");
+    // A hole that somebody made is not hidden either.
+    redis.ask::<u64>(&["XDEL", "t12:comments:v", "4998-0"]).await;
+    assert_eq!(bus.recent(&numbering(), &video("v"), 4996, 100).await.unwrap(), None);
+    let rest = bus.recent(&numbering(), &video("v"), 4998, 100).await.unwrap();
+    assert_eq!(rest, Some(comments("v", 4999..=5000)));
+}
+
+#[tokio::test]
+async fn a_lost_subscription_is_told_and_taken_up_again() {
+    let (link, mut redis) = alone(13, "t13:").await;
+    let (ranking, bus) = (RedisRanking::new(Arc::clone(&link)), RedisBus::new(Arc::clone(&link)));
+    let assignments = RedisAssignments::new(link);
+    ranking.restored(1, &[]).await.unwrap();
+    let mut changes = ranking.changes().await.unwrap();
+    assert_eq!(next(&mut changes).await, Change::Reset);
+    let mut assigned = assignments.changes().await.unwrap();
+    assert_eq!(next(&mut assigned).await, assignment_store::Change::Reset);
+    let (subscription, mut deliveries) = bus.connect().await.unwrap();
+    for at in 0..1200 {
+        subscription.subscribe(&video(&format!("v{at}"))).await.unwrap();
+    }
+    for round in 0..3_u32 {
+        assert_eq!(redis.kill(|subscribed| subscribed != "0").await, 3, "three subscriptions");
+        assert_eq!(next(&mut changes).await, Change::Reset);
+        assert_eq!(next(&mut assigned).await, assignment_store::Change::Reset);
+        assert_eq!(next(&mut deliveries).await, Delivery::Reset);
+        // From there on everything is heard again, on every channel.
+        let from = u64::from(round);
+        ranking.project(&batch(from, from + 1, vec![entry("v", f64::from(round + 1))])).await.unwrap();
+        assert!(matches!(next(&mut changes).await, Change::Changed { .. }));
+        let reader = ReaderId::parse("r").unwrap();
+        assignments.assign(&video(&format!("v{round}")), None, &[reader], 0).await.unwrap();
+        assert!(matches!(next(&mut assigned).await, assignment_store::Change::Assigned { .. }));
+        for at in [0, 499, 500, 1199] {
+            let comment = comment(&format!("v{at}"), from + 1);
+            bus.publish(&numbering(), std::slice::from_ref(&comment)).await.unwrap();
+            let heard = Delivery::Comment { numbering: numbering(), comment };
+            assert_eq!(next(&mut deliveries).await, heard);
+        }
+        subscription.subscribe(&video(&format!("late {round}"))).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_lost_connection_is_replaced() {
+    let (link, mut redis) = alone(14, "t14:").await;
+    let store = RedisRanking::new(link);
+    store.restored(1, &[]).await.unwrap();
+    for round in 0..5_u64 {
+        assert_eq!(redis.kill(|_| true).await, 1, "one connection");
+        // What was on its way may fail; within a moment all is well.
+        let started = Instant::now();
+        let projection = batch(round, round + 1, vec![entry("v", round as f64)]);
+        loop {
+            match store.project(&projection).await {
+                Ok(projected) => break assert_eq!(projected, Projected::Applied),
+                Err(error) => assert!(error.is_transient() && started.elapsed() < PATIENCE, "{error}"),
+            }
+        }
+        assert!(started.elapsed() < Duration::from_secs(2), "took {:?}", started.elapsed());
+    }
+    assert_eq!(store.standing().await.unwrap().offsets, [(0, 5)]);
+}
+
+#[tokio::test]
+async fn a_redis_that_comes_back_empty_is_noticed() {
+    let (link, mut redis) = alone(15, "t15:").await;
+    let (ranking, bus) = (RedisRanking::new(Arc::clone(&link)), RedisBus::new(Arc::clone(&link)));
+    ranking.restored(1, &[]).await.unwrap();
+    ranking.project(&batch(0, 1, vec![entry("v", 1.0)])).await.unwrap();
+    let version = ranking.snapshot().await.unwrap().version;
+    let mut changes = ranking.changes().await.unwrap();
+    assert_eq!(next(&mut changes).await, Change::Reset);
+    bus.publish(&numbering(), &comments("v", 1..=3)).await.unwrap();
+
+    redis.flush().await;
+    assert_eq!(ranking.standing().await.unwrap(), Standing::default());
+    assert_eq!(ranking.project(&batch(1, 2, vec![entry("v", 2.0)])).await.unwrap(), Projected::Behind);
+    let keys: u64 = redis.ask(&["DBSIZE"]).await;
+    assert_eq!((keys, ranking.snapshot().await.unwrap().version), (0, 0), "nothing was written");
+    assert_eq!(bus.heads(&[video("v")]).await.unwrap(), [None]);
+    bus.publish(&numbering(), &comments("v", 4..=4)).await.unwrap();
+    assert_eq!(bus.heads(&[video("v")]).await.unwrap(), [Some(Head { numbering: numbering(), seq: 4 })]);
+    assert_eq!(bus.recent(&numbering(), &video("v"), 2, 10).await.unwrap(), None);
+
+    ranking.restore(1, &[entry("v", 2.0)]).await.unwrap();
+    ranking.restored(1, &[(0, 2)]).await.unwrap();
+    assert_eq!(next(&mut changes).await, Change::Reset, "the new beginning");
+    assert_eq!(next(&mut changes).await, Change::Reset, "the end of the repair");
+    assert!(
+        ranking.snapshot().await.unwrap().version > version + 1,
+        "nobody takes its versions for the old ones"
+    );
+    assert_eq!(ranking.project(&batch(2, 3, vec![entry("v", 3.0)])).await.unwrap(), Projected::Applied);
+}
+
+#[tokio::test]
+async fn a_repair_whose_beginning_was_lost_does_not_count() {
+    let (link, mut redis) = alone(10, "t10:").await;
+    let store = RedisRanking::new(link);
+    let entries = [entry("a", 1.0), entry("b", 2.0)];
+    store.restore(1, &entries[..1]).await.unwrap();
+    redis.flush().await;
+    let error = store.restore(1, &entries[1..]).await.unwrap_err();
+    assert!(error.is_transient() && error.to_string().contains("begin again"), "{error}");
+    assert_eq!(store.standing().await.unwrap(), Standing::default());
+    // From the beginning it goes well; and a loss just before its end is noticed too.
+    store.restore(1, &entries).await.unwrap();
+    redis.flush().await;
+    assert!(store.restored(1, &[(0, 9)]).await.is_err_and(|error| error.is_transient()));
+    assert_eq!(store.standing().await.unwrap(), Standing::default());
+    store.restore(1, &entries).await.unwrap();
+    store.restored(1, &[(0, 9)]).await.unwrap();
+    assert_eq!(store.standing().await.unwrap(), Standing { generation: Some(1), offsets: vec![(0, 9)] });
+    assert_eq!(store.snapshot().await.unwrap().entries.len(), 2);
+}
+
+#[tokio::test]
+async fn epochs_survive_a_redis_that_comes_back_empty() {
+    let (link, mut redis) = alone(9, "t9:").await;
+    let store = RedisAssignments::new(link);
+    let readers = [ReaderId::parse("r").unwrap()];
+    let Swapped::Stored(old) = store.assign(&video("v"), None, &readers, 40).await.unwrap() else {
+        panic!("nobody else is here")
+    };
+    let before = store.load().await.unwrap().version;
+    redis.flush().await;
+    let after = store.load().await.unwrap();
+    assert!(after.assignments.is_empty() && after.version > before + 1, "{before} and {}", after.version);
+    // The readers still hold the old epoch and say so.
+    let Swapped::Stored(new) = store.assign(&video("v"), None, &readers, old.epoch).await.unwrap() else {
+        panic!("nobody else is here")
+    };
+    assert!(new.epoch > old.epoch);
+}
+
+#[tokio::test]
+async fn what_another_program_wrote_is_not_taken_for_ours() {
+    let (link, mut redis) = alone(8, "t8:").await;
+    redis.ask::<()>(&["SET", "t8:global_ranking", "text"]).await;
+    let error =
+        RedisRanking::new(Arc::clone(&link)).page(ranking_store::Board::Global, None, 5).await.unwrap_err();
+    assert!(!error.is_transient(), "{error}");
+    redis.ask::<u64>(&["HSET", "t8:ranking:projection", "format", "2", "generation", "1"]).await;
+    assert!(RedisRanking::new(Arc::clone(&link)).standing().await.is_err_and(|error| !error.is_transient()));
+    redis.ask::<u64>(&["HSET", "t8:assignments", "v", r#"{"format":2,"epoch":1,"readers":[]}"#]).await;
+    assert!(RedisAssignments::new(link).load().await.is_err_and(|error| !error.is_transient()));
+}

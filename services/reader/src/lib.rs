@@ -1,1 +1,236 @@
-//! liverank-reader
+//! The reader: holds viewers' streams and fans comments out to them.
+//!
+//! ```text
+//! bus ─ dispatch ─┐                                    ┌─ stream (an HTTP body) ─ viewer
+//!                 ├─> hub ─> room: ring, watchers  <───┼─ stream               ─ viewer
+//! heads ─ repair ─┘   (one a watched video)            └─ stream               ─ viewer
+//! ```
+//!
+//! Comments are *pushed* into a video's [`ring`]: from the bus as they come, and by repair when comparing heads shows
+//! that some did not come. Viewers *pull* from it: each is a cursor into the ring and a waker, whoever writes to its
+//! socket. [`pace`] decides when what is new is shown, so that writes are joined when it is hot. Around that:
+//! [`placement`] (who serves which video), [`heartbeat`] (telling the managers) and [`drain`] (leaving).
+
+pub mod channels;
+pub mod dispatch;
+pub mod drain;
+pub mod heads;
+pub mod heartbeat;
+pub mod http;
+pub mod hub;
+pub mod metrics;
+pub mod pace;
+pub mod placement;
+mod repair;
+pub mod ring;
+pub mod room;
+pub mod sse;
+pub mod stream;
+pub mod watchers;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use anyhow::Context;
+use liverank_adapters::Backends;
+use liverank_core::ReaderId;
+use liverank_shell::peer::{Peers, Replicas};
+use liverank_shell::wire::ReaderReport;
+use liverank_shell::{Shell, report, server};
+use reqwest::Url;
+use tokio::net::TcpListener;
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use hub::{Hub, Settings};
+use metrics::Metrics;
+use placement::Placement;
+
+/// Channels named in a report.
+const TOPICS_REPORTED: usize = 1000;
+
+/// What is configured of a reader.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Config {
+    /// Name of this reader, unique and stable over its restarts [default: the host's name and the port]
+    #[arg(long, env = "LIVERANK_READER_ID")]
+    pub reader_id: Option<ReaderId>,
+    /// Where viewers reach this reader [default: http://localhost and the port]
+    #[arg(long, env = "LIVERANK_PUBLIC_URL")]
+    pub public_url: Option<Url>,
+    /// Where gateways and managers reach this reader [default: the public URL]
+    #[arg(long, env = "LIVERANK_INTERNAL_URL")]
+    pub internal_url: Option<Url>,
+    /// The managers' replicas, separated by commas; without any, this reader serves every video it is asked for
+    #[arg(long, env = "LIVERANK_MANAGER_URL", value_delimiter = ',')]
+    pub manager_url: Vec<Url>,
+    /// The statistics services to report to, separated by commas
+    #[arg(long, env = "LIVERANK_STATISTICS_URL", value_delimiter = ',')]
+    pub statistics_url: Vec<Url>,
+    /// Viewers this reader takes; more are answered 503
+    #[arg(long, env = "LIVERANK_CAPACITY", default_value_t = 20_000, value_parser = clap::value_parser!(u64).range(1..))]
+    pub capacity: u64,
+    /// Comments of each watched video kept in memory: what a viewer who comes back may have missed, at most
+    #[arg(long, env = "LIVERANK_RING_LENGTH", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub ring_length: u32,
+    /// Seconds after which an idle viewer is sent a heartbeat
+    #[arg(long, env = "LIVERANK_VIEWER_HEARTBEAT", default_value_t = 15, value_parser = clap::value_parser!(u64).range(1..=300))]
+    pub viewer_heartbeat: u64,
+    /// Seconds that a video without viewers stays subscribed
+    #[arg(long, env = "LIVERANK_LINGER", default_value_t = 10, value_parser = clap::value_parser!(u64).range(0..=3600))]
+    pub linger: u64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            reader_id: None,
+            public_url: None,
+            internal_url: None,
+            manager_url: Vec::new(),
+            statistics_url: Vec::new(),
+            capacity: 20_000,
+            ring_length: 1000,
+            viewer_heartbeat: 15,
+            linger: 10,
+        }
+    }
+}
+
+/// A running reader.
+pub struct Reader {
+    /// Its rooms.
+    pub hub: Arc<Hub>,
+    /// Who serves what.
+    pub placement: Placement,
+    public_url: String,
+    internal_url: String,
+    has_managers: bool,
+    draining: AtomicBool,
+    /// Asks for a heartbeat at once.
+    beat_now: Notify,
+    /// Heartbeats sent.
+    beaten: watch::Sender<u64>,
+}
+
+impl Reader {
+    fn new(config: &Config, backends: &Backends, port: u16, shell: &Shell) -> anyhow::Result<Arc<Self>> {
+        let id = match &config.reader_id {
+            Some(id) => id.clone(),
+            None => named_after_host(port)?,
+        };
+        let settings = Settings {
+            id: id.clone(),
+            capacity: config.capacity,
+            ring_length: config.ring_length as usize,
+            linger: Duration::from_secs(config.linger),
+            idle: Duration::from_secs(config.viewer_heartbeat),
+        };
+        let metrics = Metrics::registered(shell);
+        let (archive, bus) = (Arc::clone(&backends.archive), Arc::clone(&backends.comments));
+        let base = |url: &Url| url.as_str().trim_end_matches('/').to_owned();
+        let public_url = config.public_url.as_ref().map_or_else(|| format!("http://localhost:{port}"), base);
+        Ok(Arc::new(Self {
+            hub: Hub::new(settings, archive, bus, metrics, shell.health.clone()),
+            placement: Placement::new(id, managers(config), shell.health.clone()),
+            internal_url: config.internal_url.as_ref().map_or_else(|| public_url.clone(), base),
+            public_url,
+            has_managers: !config.manager_url.is_empty(),
+            draining: AtomicBool::new(false),
+            beat_now: Notify::new(),
+            beaten: watch::Sender::new(0),
+        }))
+    }
+
+    /// Whether it takes no new viewers.
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
+    /// Takes no new viewers from now on, and tells the managers.
+    fn leave(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+        self.hub.health.draining();
+        self.placement.forget();
+        self.beat_now.notify_one();
+    }
+
+    /// Tells the managers how it is now, for at most `limit`.
+    async fn told(&self, limit: Duration) {
+        let mut beaten = self.beaten.subscribe();
+        self.beat_now.notify_one();
+        let _ = tokio::time::timeout(limit, beaten.changed()).await;
+    }
+
+    /// Up to `limit` of the channels it listens to, those with most viewers first.
+    fn topics(&self, limit: usize) -> Vec<String> {
+        let mut audience = self.hub.audience();
+        audience.sort_by(|(a, fewer), (b, more)| more.cmp(fewer).then_with(|| a.cmp(b)));
+        audience.into_iter().take(limit).map(|(video, _)| format!("video:{video}")).collect()
+    }
+
+    fn report(&self) -> ReaderReport {
+        ReaderReport {
+            instance_id: self.hub.settings.id.to_string(),
+            active_connections: self.hub.viewers(),
+            subscribed_topics: self.topics(TOPICS_REPORTED),
+            messages_sent: self.hub.metrics.messages.get(),
+        }
+    }
+}
+
+fn managers(config: &Config) -> Option<Replicas> {
+    Replicas::new(Peers::default(), config.manager_url.clone())
+}
+
+fn named_after_host(port: u16) -> anyhow::Result<ReaderId> {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let host = if host.trim().is_empty() { "reader" } else { host.trim() };
+    ReaderId::parse(&format!("{host}-{port}")).context("the host's name makes no reader id: set --reader-id")
+}
+
+/// Serves viewers on `listener` until the shell's shutdown, then drains.
+pub async fn run(
+    config: Config,
+    backends: Backends,
+    listener: TcpListener,
+    shell: Shell,
+) -> anyhow::Result<()> {
+    let port = listener.local_addr().context("the listening socket has no address")?.port();
+    let reader = Reader::new(&config, &backends, port, &shell)?;
+    let served = CancellationToken::new();
+    let mut tasks = background(&reader, &config, &shell);
+    let drain = tokio::spawn(drain::run(Arc::clone(&reader), shell.clone(), served.clone()));
+    // The port stays open while the reader empties itself: who comes meanwhile is told where to go.
+    let server_shell = Shell { shutdown: served, drain: shell.drain / 4, ..shell.clone() };
+    let result = tokio::select! {
+        result = server::serve(listener, http::router(reader), &server_shell) => result,
+        Some(ended) = tasks.join_next() => Err(anyhow::anyhow!("a part of the reader ended: {ended:?}")),
+    };
+    drain.abort();
+    result
+}
+
+/// What runs beside the server until it ends.
+fn background(reader: &Arc<Reader>, config: &Config, shell: &Shell) -> JoinSet<()> {
+    let mut tasks = JoinSet::new();
+    let hub = &reader.hub;
+    tasks.spawn(dispatch::run(Arc::clone(hub)));
+    tasks.spawn(heads::run(Arc::clone(hub)));
+    tasks.spawn(channels::run(Arc::clone(hub)));
+    tasks.spawn(Arc::clone(hub).keep_alive());
+    if let Some(managers) = managers(config) {
+        tasks.spawn(heartbeat::run(Arc::clone(reader), managers));
+    }
+    let (reporting, shell) = (Arc::clone(reader), shell.clone());
+    let statistics = Replicas::new(Peers::default(), config.statistics_url.clone());
+    tasks.spawn(async move {
+        let report = || reporting.report();
+        report::send(statistics, "reader-api-statistics", shell, report).await;
+        // Reporting ends with the shutdown; the reader has yet to drain.
+        std::future::pending::<()>().await;
+    });
+    tasks
+}

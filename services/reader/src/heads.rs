@@ -1,0 +1,158 @@
+//! Comparing heads: how a reader learns of comments that the bus did not bring.
+//!
+//! Every second, and at once when the bus says that something may have been missed, the heads of all watched videos are
+//! asked of the bus; those it does not keep (or all, where it is away) and a rotating part of the others are asked of
+//! the archive, which is what counts, so that an emptied or outdated bus is noticed too.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use liverank_adapters::StoreError;
+use liverank_core::VideoId;
+
+use crate::hub::{Hub, STORE_TIMEOUT};
+use crate::room::Room;
+
+/// How often heads are compared.
+const EVERY: Duration = Duration::from_secs(1);
+/// The least time between two comparisons, however often somebody asks for one.
+const AT_LEAST: Duration = Duration::from_millis(100);
+/// Videos asked for at once: an answer stays in the tens of kilobytes.
+const CHUNK: usize = 500;
+/// Each video's head is asked of the archive at least once in so many comparisons.
+const ROTATION: usize = 10;
+/// The archive's numbering is looked at once in so many comparisons.
+const META_EVERY: usize = 5;
+
+/// Compares heads for ever.
+pub async fn run(hub: Arc<Hub>) {
+    for round in 0_usize.. {
+        compare(&hub, round).await;
+        tokio::time::sleep(AT_LEAST).await;
+        let _ = tokio::time::timeout(EVERY - AT_LEAST, hub.compare.notified()).await;
+    }
+}
+
+async fn compare(hub: &Arc<Hub>, round: usize) {
+    if round.is_multiple_of(META_EVERY) || hub.numbering().is_none() || hub.doubt.load(Ordering::Relaxed) {
+        hub.read_numbering().await;
+    }
+    let rooms = hub.rooms();
+    for chunk in rooms.chunks(CHUNK) {
+        let unsure = ask_bus(hub, chunk, round).await;
+        if !unsure.is_empty() {
+            hub.ask_archive(&unsure).await;
+        }
+    }
+}
+
+/// Compares with the bus's heads; answers the rooms that the archive must be asked about.
+async fn ask_bus(hub: &Arc<Hub>, rooms: &[Arc<Room>], round: usize) -> Vec<Arc<Room>> {
+    let videos: Vec<VideoId> = rooms.iter().map(|room| room.video.clone()).collect();
+    let Some(heads) = hub.bus_heads(&videos).await else { return rooms.to_vec() };
+    let numbering = hub.numbering();
+    let due = round % ROTATION;
+    let mut unsure = Vec::new();
+    for (at, (room, head)) in rooms.iter().zip(heads).enumerate() {
+        match head {
+            Some(head) if numbering.as_ref().is_none_or(|numbering| *numbering == head.numbering) => {
+                let numbering = hub.adopt_numbering(&head.numbering);
+                if numbering == head.numbering {
+                    hub.note_head(room, &numbering, head.seq);
+                }
+                if at % ROTATION == due || !hub.is_subscribed(room) {
+                    unsure.push(Arc::clone(room));
+                }
+            }
+            _ => unsure.push(Arc::clone(room)),
+        }
+    }
+    unsure
+}
+
+impl Hub {
+    /// Asks the archive which numbering is in force.
+    pub(crate) async fn read_numbering(&self) {
+        match within(self.archive.meta()).await {
+            Ok(Some(meta)) => {
+                self.doubt.store(false, Ordering::Relaxed);
+                self.set_numbering(&meta.numbering);
+            }
+            // No consumer has opened it yet; then there is no comment either.
+            Ok(None) => {
+                self.rooms().iter().filter(|room| room.head().is_none()).for_each(|room| room.note_blank())
+            }
+            Err(error) => self.note_archive::<()>(&Err(error)),
+        }
+    }
+
+    /// The heads that the bus keeps; `None` where it is away.
+    async fn bus_heads(
+        &self,
+        videos: &[VideoId],
+    ) -> Option<Vec<Option<liverank_adapters::comment_bus::Head>>> {
+        match within(self.bus.heads(videos)).await {
+            Ok(heads) => Some(heads),
+            Err(error) => {
+                self.health.dependency("comment bus", Err(error.to_string()));
+                None
+            }
+        }
+    }
+
+    /// Compares with the archive's heads.
+    async fn ask_archive(self: &Arc<Self>, rooms: &[Arc<Room>]) {
+        // Without a numbering there is no archive yet, or it was away a moment ago.
+        let Some(numbering) = self.numbering() else { return };
+        let videos: Vec<VideoId> = rooms.iter().map(|room| room.video.clone()).collect();
+        let heads = within(self.archive.heads(&videos)).await;
+        self.note_archive(&heads);
+        for (room, seq) in rooms.iter().zip(heads.into_iter().flatten()) {
+            self.note_head(room, &numbering, seq);
+        }
+    }
+
+    /// Learns where a room's comments stand, from whoever answers.
+    pub(crate) async fn read_head(self: &Arc<Self>, room: &Arc<Room>) {
+        if self.numbering().is_none() {
+            self.read_numbering().await;
+        }
+        let unsure = ask_bus(self, std::slice::from_ref(room), 0).await;
+        // An outdated head of the bus's does no harm here, and the archive may be away.
+        if room.head().is_none() {
+            self.ask_archive(&unsure).await;
+        }
+    }
+
+    /// The archive's head of a room, where a viewer claims to have seen more than this reader knows of.
+    pub(crate) async fn confirm_head(self: &Arc<Self>, room: &Arc<Room>) -> bool {
+        let heads = within(self.archive.heads(std::slice::from_ref(&room.video))).await;
+        self.note_archive(&heads);
+        let (Ok(heads), Some(numbering)) = (heads, self.numbering()) else { return false };
+        heads.into_iter().for_each(|seq| self.note_head(room, &numbering, seq));
+        true
+    }
+
+    fn note_head(self: &Arc<Self>, room: &Arc<Room>, numbering: &liverank_core::Numbering, seq: u64) {
+        let before = room.head();
+        room.note_head(numbering, seq);
+        if before.is_some_and(|before| before.numbering != *numbering) {
+            room.watchers.wake_all();
+        }
+        if room.hole().is_some() {
+            self.repair(room);
+        }
+    }
+
+    pub(crate) fn note_archive<T>(&self, answer: &Result<T, StoreError>) {
+        self.health.dependency("archive", answer.as_ref().map(drop).map_err(ToString::to_string));
+    }
+}
+
+/// The store's answer, unless it takes too long.
+pub(crate) async fn within<T>(answer: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+    tokio::time::timeout(STORE_TIMEOUT, answer)
+        .await
+        .unwrap_or_else(|_| Err(StoreError::unavailable("store", "no answer in time")))
+}

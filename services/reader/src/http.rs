@@ -1,0 +1,170 @@
+//! A reader's public port: streams and health.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{OriginalUri, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use liverank_core::comment::Position;
+use liverank_core::{Invalid, UserId, VideoId};
+use liverank_shell::body::JsonObject;
+use liverank_shell::params::Params;
+use liverank_shell::{Problem, cors, server};
+use serde_json::{Map, Value, json};
+
+use crate::Reader;
+use crate::hub::Seat;
+use crate::metrics::Outcome;
+use crate::placement::Verdict;
+use crate::ring::Cursor;
+use crate::sse::{self, Form};
+use crate::stream::ViewerStream;
+
+/// Viewers come back after this long, in ms, each after its own time: a crowd that was sent away does not come back as
+/// one.
+const RETRY_MS: std::ops::RangeInclusive<u64> = 1000..=3000;
+/// How long a full or leaving reader asks to be left alone.
+const FULL_RETRY: Duration = Duration::from_secs(2);
+/// Channels named in `/health`.
+const TOPICS_SHOWN: usize = 100;
+
+/// The public endpoints.
+pub fn router(reader: Arc<Reader>) -> Router {
+    let router =
+        Router::new().route("/connect", get(connect_get).post(connect_post)).route("/health", get(health));
+    server::with_fallbacks(router).layer(axum::middleware::from_fn(cors::allow_any_origin)).with_state(reader)
+}
+
+/// Who wants to watch what, and where it stands.
+struct Viewer {
+    user: UserId,
+    video: VideoId,
+    last_event_id: Option<String>,
+    form: Form,
+}
+
+async fn connect_get(
+    State(reader): State<Arc<Reader>>,
+    OriginalUri(uri): OriginalUri,
+    headers: HeaderMap,
+    query: Params,
+) -> Result<Response, Problem> {
+    let field = |name: &'static str| query.get(name).ok_or_else(|| Invalid::new(name, "is missing"));
+    let viewer = Viewer {
+        user: UserId::parse_field("userid", field("userid")?)?,
+        video: VideoId::parse_field("videoid", field("videoid")?)?,
+        // The header is what the browser saw last; the query is what the page's script knew when it opened the stream.
+        last_event_id: last_event_id(&headers).or_else(|| query.get("last_event_id").map(str::to_owned)),
+        form: Form::Resuming,
+    };
+    connect(&reader, viewer, &uri).await
+}
+
+async fn connect_post(
+    State(reader): State<Arc<Reader>>,
+    OriginalUri(uri): OriginalUri,
+    headers: HeaderMap,
+    JsonObject(body): JsonObject,
+) -> Result<Response, Problem> {
+    let viewer = Viewer {
+        user: UserId::parse_field("userid", text(&body, "userid")?)?,
+        video: VideoId::parse_field("videoid", text(&body, "videoid")?)?,
+        last_event_id: last_event_id(&headers),
+        form: Form::Plain,
+    };
+    connect(&reader, viewer, &uri).await
+}
+
+fn last_event_id(headers: &HeaderMap) -> Option<String> {
+    let value = headers.get("last-event-id")?;
+    Some(String::from_utf8_lossy(value.as_bytes()).into_owned())
+}
+
+fn text<'a>(body: &'a Map<String, Value>, field: &'static str) -> Result<&'a str, Invalid> {
+    match body.get(field) {
+        None | Some(Value::Null) => Err(Invalid::new(field, "is missing")),
+        Some(Value::String(text)) => Ok(text),
+        Some(_) => Err(Invalid::new(field, "must be a string")),
+    }
+}
+
+async fn connect(reader: &Arc<Reader>, viewer: Viewer, uri: &Uri) -> Result<Response, Problem> {
+    match reader.placement.verdict(&viewer.video, reader.is_draining()).await {
+        Verdict::Here => {}
+        Verdict::Elsewhere(url) => {
+            reader.hub.metrics.answered(Outcome::Redirected);
+            return Ok(redirect(&url, uri));
+        }
+        Verdict::Nowhere => return Err(refused(reader, "this reader is leaving; resolve the video again")),
+    }
+    let Some(seat) = reader.hub.enter(&viewer.video) else {
+        return Err(refused(reader, "this reader is full"));
+    };
+    let (cursor, at) = stand(&seat, viewer.last_event_id.as_deref()).await;
+    reader.hub.metrics.answered(Outcome::Stream);
+    let greeting = sse::connected(
+        &viewer.user,
+        &viewer.video,
+        reader.hub.settings.id.as_str(),
+        rand::random_range(RETRY_MS),
+        at.as_ref(),
+    );
+    Ok(stream(ViewerStream::new(seat, cursor, viewer.form, greeting)))
+}
+
+/// Where a viewer begins, and the position it is told it stands at. Fetches what it missed into the room's ring.
+async fn stand(seat: &Seat, last_event_id: Option<&str>) -> (Cursor, Option<Position>) {
+    let (hub, room) = (seat.hub(), &seat.room);
+    hub.open(room).await;
+    let cursor = match last_event_id.filter(|id| !id.is_empty()).map(Position::parse) {
+        None => room.now(),
+        Some(Err(_)) => Cursor::Lost,
+        Some(Ok(position)) if hub.reach_back(room, &position).await => Cursor::Resume(position),
+        Some(Ok(_)) => Cursor::Lost,
+    };
+    let at = room.position(&cursor);
+    (cursor, at)
+}
+
+fn refused(reader: &Reader, why: &str) -> Problem {
+    reader.hub.metrics.answered(Outcome::Refused);
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, why).retry_after(FULL_RETRY)
+}
+
+fn redirect(url: &str, uri: &Uri) -> Response {
+    let path = uri.path_and_query().map_or("/connect", |path| path.as_str());
+    let Ok(location) = HeaderValue::try_from(format!("{}{path}", url.trim_end_matches('/'))) else {
+        return Problem::unavailable("the video's reader has an address that cannot be named")
+            .into_response();
+    };
+    let mut response = StatusCode::TEMPORARY_REDIRECT.into_response();
+    response.headers_mut().insert(header::LOCATION, location);
+    // Where a video is served changes at any time.
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+fn stream(stream: ViewerStream) -> Response {
+    let mut response = Body::new(stream).into_response();
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    // Proxies that follow nginx's custom pass each event on at once.
+    headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
+    response
+}
+
+async fn health(State(reader): State<Arc<Reader>>) -> axum::Json<Value> {
+    axum::Json(json!({
+        "status": if reader.is_draining() { "draining" } else { "healthy" },
+        "service": "reader",
+        "instanceId": reader.hub.settings.id,
+        "activeConnections": reader.hub.viewers(),
+        "subscribedTopics": reader.topics(TOPICS_SHOWN),
+        "messagesSent": reader.hub.metrics.messages.get(),
+    }))
+}

@@ -1,0 +1,323 @@
+//! All rooms of a reader, and the stores they live on.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use liverank_adapters::comment_bus::Subscription;
+use liverank_adapters::{Archive, CommentBus};
+use liverank_core::comment::Numbering;
+use liverank_core::{Comment, ReaderId, VideoId};
+use liverank_shell::Health;
+use tokio::sync::{Notify, Semaphore};
+
+use crate::metrics::Metrics;
+use crate::pace::Pace;
+use crate::ring::Pushed;
+use crate::room::{self, Lot, Room, Show};
+use crate::watchers::Key;
+
+/// How long a viewer may be kept waiting for its video's channel and head: then it is served with what is known, and
+/// the comparing of heads makes up for the rest.
+const OPEN_WITHIN: Duration = Duration::from_secs(2);
+/// How long a store may take to answer: what takes longer is as good as away, for viewers wait for it.
+pub const STORE_TIMEOUT: Duration = Duration::from_secs(2);
+/// Fetches from the stores at once: enough to repair thousands of rooms a second, few enough to leave the stores to
+/// those who write.
+const FETCHES: usize = 32;
+
+/// What is configured of a hub.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// This reader.
+    pub id: ReaderId,
+    /// Viewers it takes.
+    pub capacity: u64,
+    /// Comments a viewer who comes back may have missed.
+    pub ring_length: usize,
+    /// How long an empty room stays subscribed.
+    pub linger: Duration,
+    /// How long nothing may be sent to a viewer.
+    pub idle: Duration,
+}
+
+/// See the module.
+pub struct Hub {
+    /// What is configured.
+    pub settings: Settings,
+    /// What is counted.
+    pub metrics: Metrics,
+    /// Where dependencies are noted.
+    pub health: Health,
+    pub(crate) archive: Arc<dyn Archive>,
+    pub(crate) bus: Arc<dyn CommentBus>,
+    /// Wakes the comparing of heads.
+    pub(crate) compare: Notify,
+    /// Wakes the subscribing of rooms.
+    pub(crate) channels: Notify,
+    /// Bounds what is asked of the stores at once.
+    pub(crate) fetches: Semaphore,
+    /// Whether something contradicts what is known of the numbering.
+    pub(crate) doubt: AtomicBool,
+    connection: Mutex<Connection>,
+    rooms: Mutex<HashMap<VideoId, Arc<Room>>>,
+    numbering: Mutex<Option<Numbering>>,
+    pace: Mutex<Pace>,
+    viewers: AtomicU64,
+}
+
+/// The bus connection in force: rooms know by its number whether they are subscribed on it.
+#[derive(Default)]
+struct Connection {
+    number: u64,
+    subscription: Option<Arc<dyn Subscription>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A viewer in its room; leaves when dropped.
+pub struct Seat {
+    hub: Arc<Hub>,
+    /// The room.
+    pub room: Arc<Room>,
+    /// Its place among the watchers.
+    pub key: Key,
+    /// Its number and its lot.
+    pub lot: Lot,
+}
+
+impl Seat {
+    /// The hub.
+    pub const fn hub(&self) -> &Arc<Hub> {
+        &self.hub
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.room.watchers.leave(&self.key);
+        self.room.leave(Instant::now());
+        self.hub.viewers.fetch_sub(1, Ordering::Relaxed);
+        self.hub.metrics.viewers.dec();
+    }
+}
+
+impl Hub {
+    /// A hub without rooms.
+    pub fn new(
+        settings: Settings,
+        archive: Arc<dyn Archive>,
+        bus: Arc<dyn CommentBus>,
+        metrics: Metrics,
+        health: Health,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            settings,
+            metrics,
+            health,
+            archive,
+            bus,
+            compare: Notify::new(),
+            channels: Notify::new(),
+            fetches: Semaphore::new(FETCHES),
+            doubt: AtomicBool::new(true),
+            connection: Mutex::default(),
+            rooms: Mutex::default(),
+            numbering: Mutex::default(),
+            pace: Mutex::new(Pace::new(Instant::now())),
+            viewers: AtomicU64::new(0),
+        })
+    }
+
+    /// Viewers in all rooms.
+    pub fn viewers(&self) -> u64 {
+        self.viewers.load(Ordering::Relaxed)
+    }
+
+    /// Every room.
+    pub fn rooms(&self) -> Vec<Arc<Room>> {
+        lock(&self.rooms).values().map(Arc::clone).collect()
+    }
+
+    /// The room of a video, if it has one.
+    pub fn room(&self, video: &VideoId) -> Option<Arc<Room>> {
+        lock(&self.rooms).get(video).map(Arc::clone)
+    }
+
+    /// Viewers of each video that has any.
+    pub fn audience(&self) -> Vec<(VideoId, u64)> {
+        let rooms = lock(&self.rooms);
+        let counts = rooms.values().map(|room| (room.video.clone(), room.viewers()));
+        counts.filter(|(_, viewers)| *viewers > 0).collect()
+    }
+
+    /// Which count comments are numbered by, as far as is known.
+    pub fn numbering(&self) -> Option<Numbering> {
+        lock(&self.numbering).clone()
+    }
+
+    /// Notes what the archive says of the numbering, which is what counts.
+    pub(crate) fn set_numbering(&self, numbering: &Numbering) {
+        let before = lock(&self.numbering).replace(numbering.clone());
+        if before.as_ref().is_some_and(|before| before != numbering) {
+            tracing::warn!(%numbering, "comments have been numbered anew: every viewer is told of a gap");
+        }
+    }
+
+    /// Takes a numbering that the bus names where none is known; answers the one in force.
+    pub(crate) fn adopt_numbering(&self, numbering: &Numbering) -> Numbering {
+        lock(&self.numbering).get_or_insert_with(|| numbering.clone()).clone()
+    }
+
+    /// Lets a viewer into a video's room; `None` where the reader is full.
+    pub fn enter(self: &Arc<Self>, video: &VideoId) -> Option<Seat> {
+        let before = self.viewers.fetch_add(1, Ordering::Relaxed);
+        if before >= self.settings.capacity {
+            self.viewers.fetch_sub(1, Ordering::Relaxed);
+            return None;
+        }
+        self.metrics.viewers.inc();
+        let (room, number) = {
+            let mut rooms = lock(&self.rooms);
+            let fresh = || Arc::new(Room::new(video.clone(), self.settings.ring_length, Instant::now()));
+            let room = Arc::clone(rooms.entry(video.clone()).or_insert_with(fresh));
+            self.metrics.rooms.set(rooms.len() as i64);
+            // Under the lock, so that the room is not closed in between.
+            let number = room.enter();
+            (room, number)
+        };
+        let lot = Lot { number, ticket: rand::random() };
+        let key = room.watchers.enter(lot.ticket);
+        Some(Seat { hub: Arc::clone(self), room, key, lot })
+    }
+
+    /// Sees to it that the room hears of comments and knows where they stand, as far as the stores allow in a short
+    /// time. The order matters: what comes after the head was read is then sure to be heard.
+    pub async fn open(self: &Arc<Self>, room: &Arc<Room>) {
+        if self.is_subscribed(room) && room.head().is_some() {
+            return;
+        }
+        let opened = async {
+            self.subscribe(room).await;
+            if room.head().is_none() {
+                self.read_head(room).await;
+            }
+        };
+        // What is not done by then is done by the next comparing of heads.
+        let _ = tokio::time::timeout(OPEN_WITHIN, opened).await;
+    }
+
+    /// Whether the room is subscribed on the bus connection in force.
+    pub(crate) fn is_subscribed(&self, room: &Room) -> bool {
+        let number = lock(&self.connection).number;
+        number != 0 && room.subscribed_on.load(Ordering::Acquire) == number
+    }
+
+    fn connected(&self) -> (u64, Option<Arc<dyn Subscription>>) {
+        let connection = lock(&self.connection);
+        (connection.number, connection.subscription.clone())
+    }
+
+    /// Replaces the bus connection: rooms are no longer subscribed.
+    pub(crate) fn set_connection(&self, subscription: Option<Arc<dyn Subscription>>) {
+        let mut connection = lock(&self.connection);
+        connection.number += 1;
+        connection.subscription = subscription;
+    }
+
+    /// Subscribes the room's channel if it is not.
+    pub(crate) async fn subscribe(self: &Arc<Self>, room: &Arc<Room>) {
+        let _one_at_a_time = room.opening.lock().await;
+        if self.is_subscribed(room) {
+            return;
+        }
+        let (number, Some(subscription)) = self.connected() else { return };
+        match tokio::time::timeout(STORE_TIMEOUT, subscription.subscribe(&room.video)).await {
+            Ok(Ok(())) => {
+                room.subscribed_on.store(number, Ordering::Release);
+                self.health.dependency("comment bus", Ok(()));
+            }
+            Ok(Err(error)) => self.health.dependency("comment bus", Err(error.to_string())),
+            Err(_) => self.health.dependency("comment bus", Err("subscribing takes too long".into())),
+        }
+    }
+
+    /// Takes a comment that the bus brought. The caller shows the room afterwards.
+    pub(crate) fn push(self: &Arc<Self>, room: &Arc<Room>, numbering: &Numbering, comment: &Comment) -> u64 {
+        if self.adopt_numbering(numbering) != *numbering {
+            // A late word of an old count, or the first of a new one: the archive knows.
+            if !self.doubt.swap(true, Ordering::Relaxed) {
+                self.compare.notify_one();
+            }
+            return 0;
+        }
+        let Some(pushed) = room.push(numbering, comment) else { return 0 };
+        room::count(&self.metrics, pushed);
+        match pushed {
+            Pushed::Appended(count) => return count,
+            Pushed::Early | Pushed::Refused => self.repair(room),
+            Pushed::Repeat => {}
+        }
+        0
+    }
+
+    /// Shows viewers what is new in a room, now or when the pace allows. `events` is how much came.
+    pub(crate) fn show(self: &Arc<Self>, room: &Arc<Room>, events: u64) {
+        let now = Instant::now();
+        let viewers = room.viewers();
+        let show = room.show(now, |counted| lock(&self.pace).offer(now, events, viewers, counted));
+        match show {
+            Show::Nothing => {}
+            Show::Now => room.watchers.wake_all(),
+            Show::At(due) => {
+                let room = Arc::clone(room);
+                // One a room at a time, for as long as a gap.
+                tokio::spawn(async move {
+                    tokio::time::sleep_until(due.into()).await;
+                    if room.show_due(Instant::now()) == Show::Now {
+                        room.watchers.wake_all();
+                    }
+                });
+            }
+        }
+    }
+
+    /// Sends idle viewers their heartbeats, for ever.
+    pub async fn keep_alive(self: Arc<Self>) {
+        /// Coarse: heartbeats are tens of seconds apart.
+        const TICK: Duration = Duration::from_secs(1);
+        let mut ticks = tokio::time::interval(TICK);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            let now = Instant::now();
+            for room in self.rooms() {
+                room.rest(now, self.settings.idle);
+            }
+        }
+    }
+
+    /// Unsubscribes an empty room and forgets it, unless somebody enters meanwhile.
+    pub(crate) async fn close(&self, room: &Arc<Room>) {
+        let _one_at_a_time = room.opening.lock().await;
+        if room.viewers() > 0 {
+            return;
+        }
+        if self.is_subscribed(room) {
+            // First, so that who enters from here on subscribes again, after us.
+            room.subscribed_on.store(0, Ordering::Release);
+            if let (_, Some(subscription)) = self.connected() {
+                // Where it fails, its comments are dropped for want of a room until the connection is replaced.
+                let _ = tokio::time::timeout(STORE_TIMEOUT, subscription.unsubscribe(&room.video)).await;
+            }
+        }
+        let mut rooms = lock(&self.rooms);
+        if room.viewers() == 0 {
+            rooms.remove(&room.video);
+            self.metrics.rooms.set(rooms.len() as i64);
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! When to write: at once while it is calm, joined while it is hot.
+//!
+//! A write to a socket costs the same for one event as for ten. So while a reader has fewer deliveries (events times
+//! viewers) a second to make than it can write one by one, each event goes out at once; above that, a room's events
+//! wait until its last write is a gap ago, the gap being chosen so that all rooms together stay within the budget.
+//! The first event after a calm never waits.
+
+use std::time::{Duration, Instant};
+
+/// Writes a second that a reader makes without strain, with most of a core left for taking connections.
+pub const WRITES_PER_SECOND: u64 = 25_000;
+/// Below this, waiting would join next to nothing.
+const SHORTEST_GAP: Duration = Duration::from_millis(10);
+/// Above this, people notice.
+const LONGEST_GAP: Duration = Duration::from_millis(250);
+/// How long is looked back to tell calm from hot.
+const WINDOW: Duration = Duration::from_millis(250);
+const WINDOWS_PER_SECOND: u64 = 4;
+
+/// What a room remembers of the last window it was counted in.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counted(u64);
+
+/// Measures a reader's load.
+#[derive(Debug)]
+pub struct Pace {
+    window: u64,
+    began: Instant,
+    /// Deliveries in this window.
+    offered: u64,
+    /// Viewers of the rooms that had any in this window: what one flush of each of them writes to.
+    reached: u64,
+    /// What the window before asked for.
+    gap: Duration,
+}
+
+impl Pace {
+    /// Calm, from `now` on.
+    pub const fn new(now: Instant) -> Self {
+        Self { window: 1, began: now, offered: 0, reached: 0, gap: Duration::ZERO }
+    }
+
+    /// Notes `events` for a room of `viewers`, and answers how long after the room's last write the next may be.
+    pub fn offer(&mut self, now: Instant, events: u64, viewers: u64, counted: &mut Counted) -> Duration {
+        let age = now.saturating_duration_since(self.began);
+        if age >= WINDOW {
+            self.gap = if age < 2 * WINDOW { gap(self.offered, self.reached) } else { Duration::ZERO };
+            self.window += 1;
+            (self.began, self.offered, self.reached) = (now, 0, 0);
+        }
+        if counted.0 != self.window {
+            counted.0 = self.window;
+            self.reached += viewers;
+        }
+        self.offered += events * viewers;
+        // A burst is noticed while it lasts, not a window later.
+        self.gap.max(gap(self.offered, self.reached))
+    }
+}
+
+fn gap(offered: u64, reached: u64) -> Duration {
+    if offered * WINDOWS_PER_SECOND <= WRITES_PER_SECOND {
+        return Duration::ZERO;
+    }
+    Duration::from_millis(reached * 1000 / WRITES_PER_SECOND).clamp(SHORTEST_GAP, LONGEST_GAP)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The gap after `seconds` of `per_second` events to one room of `viewers`.
+    fn gap_at(per_second: u64, viewers: u64, seconds: u64) -> Duration {
+        let start = Instant::now();
+        let (mut pace, mut counted) = (Pace::new(start), Counted::default());
+        let mut gap = Duration::ZERO;
+        for event in 0..per_second * seconds {
+            let now = start + Duration::from_micros(event * 1_000_000 / per_second);
+            gap = pace.offer(now, 1, viewers, &mut counted);
+        }
+        gap
+    }
+
+    #[test]
+    fn calm_is_at_once() {
+        assert_eq!(gap_at(10, 2_000, 3), Duration::ZERO);
+        assert_eq!(gap_at(200, 100, 3), Duration::ZERO);
+    }
+
+    #[test]
+    fn hot_waits_so_that_writes_stay_within_the_budget() {
+        assert_eq!(gap_at(50, 2_000, 3), Duration::from_millis(80));
+        assert_eq!(gap_at(50, 100_000, 3), LONGEST_GAP);
+        assert_eq!(gap_at(10_000, 10, 3), SHORTEST_GAP);
+    }
+
+    #[test]
+    fn many_small_rooms_are_hot_together() {
+        let start = Instant::now();
+        let mut pace = Pace::new(start);
+        let mut rooms = vec![Counted::default(); 100];
+        let mut last = Duration::ZERO;
+        for tick in 0..100 {
+            for room in &mut rooms {
+                last = pace.offer(start + Duration::from_millis(tick * 10), 1, 20, room);
+            }
+        }
+        assert_eq!(last, Duration::from_millis(80));
+    }
+
+    #[test]
+    fn a_burst_is_noticed_within_its_window_and_forgotten_after_a_calm() {
+        let start = Instant::now();
+        let (mut pace, mut counted) = (Pace::new(start), Counted::default());
+        for _ in 0..20 {
+            pace.offer(start, 1, 5_000, &mut counted);
+        }
+        assert_eq!(pace.offer(start, 1, 5_000, &mut counted), Duration::from_millis(200));
+        let later = start + Duration::from_secs(1);
+        assert_eq!(pace.offer(later, 1, 5_000, &mut counted), Duration::ZERO);
+    }
+}

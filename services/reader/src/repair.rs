@@ -1,0 +1,190 @@
+//! Fetching what the bus did not bring: holes in a ring, and what viewers missed who come back.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use liverank_adapters::StoreError;
+use liverank_adapters::archive::Page;
+use liverank_core::VideoId;
+use liverank_core::comment::{Comment, Numbering, Position};
+
+use crate::heads::within;
+use crate::hub::Hub;
+use crate::metrics::{From, Source};
+use crate::ring::{Hole, Pushed};
+use crate::room::{self, Room};
+
+/// How long a hole is left to close by itself: comments on their way arrive in a few milliseconds.
+const GRACE: Duration = Duration::from_millis(50);
+/// The pause after a fetch that brought nothing; twice, thrice … as long after further ones, up to a second.
+const RETRY: Duration = Duration::from_millis(250);
+const MOST_RETRIES: u32 = 4;
+/// How long those who are here wait for a hole to be filled: then they are told of a gap, for what waits behind it has
+/// waited long enough.
+const HOLE_WITHIN: Duration = Duration::from_secs(5);
+/// How long one who comes back waits for what it missed: then it is told of a gap.
+const REACH_WITHIN: Duration = Duration::from_secs(3);
+/// Comments fetched at once: some hundred kilobytes.
+const PAGE: u64 = 500;
+/// What is fetched for one who comes back begins at a multiple of this, so that the next ones find it.
+const ROUND: u64 = 50;
+
+impl Hub {
+    /// Up to `limit` comments of a video after a number, in order and without a hole, and who had them. The bus is
+    /// asked first, for the archive is shared with those who write.
+    async fn fetch(
+        &self,
+        numbering: &Numbering,
+        video: &VideoId,
+        hole: Hole,
+    ) -> Result<(Vec<Comment>, From), StoreError> {
+        let limit = (hole.upto - hole.after).min(PAGE) as usize;
+        let _permit = self.fetches.acquire().await;
+        match within(self.bus.recent(numbering, video, hole.after, limit)).await {
+            Ok(Some(comments)) if !comments.is_empty() => {
+                return Ok((without_holes(comments, hole.after), From::Bus));
+            }
+            Ok(_) => {}
+            Err(error) => self.health.dependency("comment bus", Err(error.to_string())),
+        }
+        let comments = within(self.archive.comments(video, Page::After(hole.after), limit)).await;
+        self.note_archive(&comments);
+        Ok((without_holes(comments?, hole.after), From::Archive))
+    }
+
+    /// Sees to it that the room's holes are filled, soon. One task a room at most.
+    pub(crate) fn repair(self: &Arc<Self>, room: &Arc<Room>) {
+        if room.repairing.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let (hub, room) = (Arc::clone(self), Arc::clone(room));
+        tokio::spawn(async move {
+            loop {
+                hub.fill_holes(&room).await;
+                room.repairing.store(false, Ordering::Release);
+                // Unless one appeared in between, and nobody else took it on.
+                if room.hole().is_none() || room.repairing.swap(true, Ordering::AcqRel) {
+                    return;
+                }
+            }
+        });
+    }
+
+    async fn fill_holes(self: &Arc<Self>, room: &Arc<Room>) {
+        tokio::time::sleep(GRACE).await;
+        let mut deadline = Instant::now() + HOLE_WITHIN;
+        let mut tries = 0;
+        while let Some((numbering, hole)) = room.hole() {
+            let filled = match self.fetch(&numbering, &room.video, hole).await {
+                Ok((comments, from)) => self.fill(room, &numbering, &comments, from),
+                Err(_) => 0,
+            };
+            if filled > 0 {
+                self.show(room, filled);
+                (deadline, tries) = (Instant::now() + HOLE_WITHIN, 0);
+                continue;
+            }
+            if Instant::now() >= deadline {
+                let lost = room.give_up();
+                self.metrics.given_up.inc_by(lost);
+                self.show(room, 1);
+                return;
+            }
+            tries = (tries + 1).min(MOST_RETRIES);
+            tokio::time::sleep(RETRY * tries).await;
+        }
+    }
+
+    fn fill(&self, room: &Room, numbering: &Numbering, comments: &[Comment], from: From) -> u64 {
+        let mut filled = 0;
+        for comment in comments {
+            match room.push(numbering, comment) {
+                Some(Pushed::Appended(count)) => {
+                    filled += count;
+                    self.metrics.filled.get_or_create(&Source { source: from }).inc();
+                }
+                // What came by itself meanwhile is no repeat of the bus's.
+                Some(Pushed::Repeat) | None => {}
+                Some(pushed) => room::count(&self.metrics, pushed),
+            }
+        }
+        filled
+    }
+
+    /// Sees to it that the ring holds what a viewer who stands at `position` missed, as far back as rings reach, and
+    /// counts where that was found. `false`: the position is not one of this video's.
+    pub(crate) async fn reach_back(self: &Arc<Self>, room: &Arc<Room>, position: &Position) -> bool {
+        if self.is_ahead(room, position).await {
+            return false;
+        }
+        let found = tokio::time::timeout(REACH_WITHIN, self.reached(room, position)).await;
+        self.metrics.resumed(found.unwrap_or(From::Gap));
+        true
+    }
+
+    /// Whether somebody claims to have seen what does not exist. Where that cannot be told it is believed: the ids of
+    /// all readers are the same, and another may have been ahead of this one.
+    async fn is_ahead(self: &Arc<Self>, room: &Arc<Room>, position: &Position) -> bool {
+        let knows = |room: &Room| {
+            room.known()
+                .is_none_or(|known| known.numbering != position.numbering || known.seq >= position.seq)
+        };
+        !knows(room) && self.confirm_head(room).await && !knows(room)
+    }
+
+    async fn reached(self: &Arc<Self>, room: &Arc<Room>, position: &Position) -> From {
+        let mut source = From::Ring;
+        if room.lacks(position).is_none() {
+            return source;
+        }
+        // The others wait, and then find it in the ring.
+        let _one_at_a_time = room.reaching.lock().await;
+        while let Some(lack) = room.lacks(position) {
+            let hole = Hole { after: lack.after - lack.after % ROUND, ..lack };
+            match self.fetch_all(&position.numbering, &room.video, hole).await {
+                Ok((comments, from)) => {
+                    room.restore(&position.numbering, &comments);
+                    source = from;
+                    if room.lacks(position).is_some_and(|still| still.after <= lack.after) {
+                        return From::Gap;
+                    }
+                }
+                Err(_) => tokio::time::sleep(RETRY).await,
+            }
+        }
+        source
+    }
+
+    /// All of a hole, which is at most as long as a ring.
+    async fn fetch_all(
+        &self,
+        numbering: &Numbering,
+        video: &VideoId,
+        hole: Hole,
+    ) -> Result<(Vec<Comment>, From), StoreError> {
+        let (mut all, mut source) = (Vec::new(), From::Bus);
+        let mut rest = hole;
+        while rest.after < rest.upto {
+            let (comments, from) = self.fetch(numbering, video, rest).await?;
+            let Some(last) = comments.last() else { break };
+            rest.after = last.seq;
+            if from == From::Archive {
+                source = from;
+            }
+            all.extend(comments);
+        }
+        Ok((all, source))
+    }
+}
+
+/// The comments that follow `after` one by one.
+fn without_holes(comments: Vec<Comment>, after: u64) -> Vec<Comment> {
+    let numbers = after + 1..;
+    comments
+        .into_iter()
+        .zip(numbers)
+        .take_while(|(comment, seq)| comment.seq == *seq)
+        .map(|(comment, _)| comment)
+        .collect()
+}

@@ -1,0 +1,369 @@
+//! The last comments of one video, encoded once and shared by all who watch it, and where each viewer stands in them.
+//!
+//! Pure: no clock, no socket, no lock. A viewer is a [`Cursor`]; whatever writes to its socket asks [`Ring::take`] what
+//! comes next and gets a shared slice. Promises, tested below for any order, repeat and loss of what is pushed:
+//! 1. A cursor is given each number once and in order; what it cannot be given is named by a gap, so that events and
+//!    gaps together cover every number between where it began and where it is.
+//! 2. Memory is bounded by the capacity, whatever viewers do.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use bytes::{Bytes, BytesMut};
+use liverank_core::comment::{Numbering, Position};
+
+/// The ring holds this part more than a resuming viewer may ask for, so that one who asked for all of it has time to
+/// take it before the oldest are pushed out.
+const SLACK_SHARE: usize = 4;
+/// Slices that were joined and may be wanted again by others who stand at the same number.
+const JOINED_KEPT: usize = 4;
+/// The longest slice handed out at once: large enough that joining pays, small enough that a slow viewer's buffer is.
+pub const MAX_SLICE_BYTES: usize = 32 * 1024;
+
+/// Where a viewer stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Cursor {
+    /// Came before it was known where the comments stand: is given all that come from there on.
+    New,
+    /// Has seen everything up to a position that the ring has yet to judge.
+    Resume(Position),
+    /// Claims to have been here, and cannot say where: is told of a gap and then given what comes.
+    Lost,
+    /// Has seen everything up to a number.
+    At {
+        /// In which of the ring's turns.
+        turn: u32,
+        /// Up to and including this number.
+        seen: u64,
+    },
+}
+
+/// What a viewer is to be sent next.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Taken {
+    /// Nothing for now.
+    Nothing,
+    /// Whole events, shared with everyone who stands at the same number.
+    Events {
+        /// Encoded, one after the other.
+        bytes: Bytes,
+        /// How many.
+        count: u64,
+    },
+    /// It misses the numbers `from` to `to`, and stands at `to` now.
+    Gap {
+        /// Which count.
+        numbering: Numbering,
+        /// The first number missed; 0 where that is unknown.
+        from: u64,
+        /// The last number missed.
+        to: u64,
+    },
+}
+
+/// What became of a comment that was pushed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pushed {
+    /// It continued the ring, with this many (itself and those that had come early).
+    Appended(u64),
+    /// It was there already.
+    Repeat,
+    /// It waits for those before it.
+    Early,
+    /// Too many wait already: it will come again with the hole's filling.
+    Refused,
+}
+
+/// Numbers that are known to exist and are not here: those after `after` up to `upto`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Hole {
+    /// The last number before them.
+    pub after: u64,
+    /// The last of them.
+    pub upto: u64,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Ring {
+    /// How far back a resuming viewer may ask.
+    reach: usize,
+    numbering: Option<Numbering>,
+    /// Grows when comments are numbered anew; 0 while it is unknown where they stand.
+    turn: u32,
+    /// Where this turn began.
+    origin: u64,
+    /// The events numbered `head - len + 1 ..= head`; `None` was given up.
+    events: VecDeque<Option<Bytes>>,
+    head: u64,
+    /// Viewers are given what is up to here: what is behind it waits to be joined with more.
+    visible: u64,
+    /// The highest number known to exist.
+    known: u64,
+    early: BTreeMap<u64, Bytes>,
+    joined: VecDeque<Joined>,
+}
+
+#[derive(Debug)]
+struct Joined {
+    seen: u64,
+    visible: u64,
+    bytes: Bytes,
+    count: u64,
+}
+
+impl Ring {
+    /// A ring that serves viewers who missed up to `reach` comments. It holds nothing before [`Ring::anchor`].
+    pub fn new(reach: usize) -> Self {
+        Self {
+            reach: reach.max(1),
+            numbering: None,
+            turn: 0,
+            origin: 0,
+            events: VecDeque::new(),
+            head: 0,
+            visible: 0,
+            known: 0,
+            early: BTreeMap::new(),
+            joined: VecDeque::new(),
+        }
+    }
+
+    /// Begins a turn: comments of `numbering` stand at `head`. Viewers of the turn before are told of a gap.
+    pub fn anchor(&mut self, numbering: Numbering, head: u64) {
+        self.numbering = Some(numbering);
+        self.turn += 1;
+        (self.origin, self.head, self.visible, self.known) = (head, head, head, head);
+        self.events.clear();
+        self.early.clear();
+        self.joined.clear();
+    }
+
+    /// Which count it holds; `None` before [`Ring::anchor`].
+    pub const fn numbering(&self) -> Option<&Numbering> {
+        self.numbering.as_ref()
+    }
+
+    /// The last number held.
+    pub const fn head(&self) -> u64 {
+        self.head
+    }
+
+    /// The highest number known to exist.
+    pub const fn known(&self) -> u64 {
+        self.known
+    }
+
+    /// The first number held; one past the head where none is.
+    fn floor(&self) -> u64 {
+        self.head + 1 - self.events.len() as u64
+    }
+
+    const fn capacity(&self) -> usize {
+        self.reach + self.reach / SLACK_SHARE + 1
+    }
+
+    /// Takes a comment's event, in whatever order they come. Nobody is given it before [`Ring::reveal`].
+    pub fn push(&mut self, seq: u64, event: Bytes) -> Pushed {
+        self.known = self.known.max(seq);
+        if seq <= self.head || self.early.contains_key(&seq) {
+            return Pushed::Repeat;
+        }
+        if seq > self.head + 1 {
+            // A hole is filled from the stores long before as many arrive; what is beyond is fetched with it.
+            if self.early.len() >= self.reach {
+                return Pushed::Refused;
+            }
+            self.early.insert(seq, event);
+            return Pushed::Early;
+        }
+        self.append(Some(event));
+        Pushed::Appended(1 + self.append_early())
+    }
+
+    fn append(&mut self, event: Option<Bytes>) {
+        self.events.push_back(event);
+        self.head += 1;
+        if self.events.len() > self.capacity() {
+            self.events.pop_front();
+        }
+    }
+
+    fn append_early(&mut self) -> u64 {
+        let before = self.head;
+        while let Some(event) = self.early.remove(&(self.head + 1)) {
+            self.append(Some(event));
+        }
+        self.head - before
+    }
+
+    /// Notes that comments up to `seq` exist.
+    pub fn note_head(&mut self, seq: u64) {
+        self.known = self.known.max(seq);
+    }
+
+    /// What is known to exist and is not here, the lowest stretch of it.
+    pub fn hole(&self) -> Option<Hole> {
+        let upto = self.early.first_key_value().map_or(self.known, |(first, _)| first - 1);
+        (upto > self.head).then_some(Hole { after: self.head, upto })
+    }
+
+    /// Stops waiting for the lowest hole: what waits behind it is let through, and viewers are told of a gap. Where
+    /// nothing waits behind it, the hole is merely forgotten until somebody names it again. Answers how many numbers
+    /// viewers will be told they miss.
+    pub fn give_up(&mut self) -> u64 {
+        let Some(hole) = self.hole() else { return 0 };
+        if self.early.is_empty() {
+            self.known = self.head;
+            return 0;
+        }
+        let lost = hole.upto - hole.after;
+        if lost as usize >= self.capacity() {
+            self.events.clear();
+            self.head = hole.upto;
+        } else {
+            (0..lost).for_each(|_| self.append(None));
+        }
+        self.append_early();
+        lost
+    }
+
+    /// Lets viewers have all that is held. Answers whether there is anything they did not have before.
+    pub const fn reveal(&mut self) -> bool {
+        let news = self.visible < self.head;
+        self.visible = self.head;
+        news
+    }
+
+    /// Where a viewer begins that wants what comes from now on.
+    pub const fn now(&self) -> Cursor {
+        match self.numbering {
+            Some(_) => Cursor::At { turn: self.turn, seen: self.head },
+            None => Cursor::New,
+        }
+    }
+
+    /// The position that a viewer at `cursor` stands at, or will be told it stands at; `None` while that is unknown.
+    pub fn position(&self, cursor: &Cursor) -> Option<Position> {
+        let numbering = self.numbering.clone()?;
+        let seq = match cursor {
+            Cursor::New => self.origin,
+            Cursor::Resume(position) if position.numbering == numbering => position.seq,
+            Cursor::At { turn, seen } if *turn == self.turn => *seen,
+            Cursor::Resume(_) | Cursor::Lost | Cursor::At { .. } => self.head,
+        };
+        Some(Position { numbering, seq })
+    }
+
+    /// What has to be fetched so that a viewer who has seen everything up to `seen` misses no more than it must.
+    pub fn lacks(&self, seen: u64) -> Option<Hole> {
+        let after = seen.max(self.head.saturating_sub(self.reach as u64));
+        if after >= self.head {
+            return None;
+        }
+        let floor = self.floor();
+        let first = after.max(floor - 1) + 1;
+        let given_up = (first..=self.head).rev().find(|seq| self.event(*seq).is_none());
+        let upto = given_up.unwrap_or(floor - 1);
+        (upto > after).then_some(Hole { after, upto })
+    }
+
+    /// Puts back comments from before the ring's first, or ones that were given up. In ascending order, without holes.
+    pub fn restore(&mut self, events: Vec<(u64, Bytes)>) {
+        for (seq, event) in events.into_iter().rev() {
+            let floor = self.floor();
+            if (floor..=self.head).contains(&seq) {
+                let slot = &mut self.events[(seq - floor) as usize];
+                if slot.is_none() {
+                    *slot = Some(event);
+                }
+            } else if seq + 1 == floor && seq > 0 && self.events.len() < self.capacity() {
+                self.events.push_front(Some(event));
+            }
+        }
+        self.joined.clear();
+    }
+
+    fn event(&self, seq: u64) -> Option<&Bytes> {
+        self.events.get(seq.checked_sub(self.floor())? as usize)?.as_ref()
+    }
+
+    /// What a viewer is to be sent next; moves its cursor past it.
+    pub fn take(&mut self, cursor: &mut Cursor) -> Taken {
+        let Some(numbering) = &self.numbering else { return Taken::Nothing };
+        let lost = match cursor {
+            Cursor::At { turn, .. } if *turn == self.turn => None,
+            Cursor::Resume(position) if position.numbering == *numbering => {
+                *cursor = Cursor::At { turn: self.turn, seen: position.seq };
+                None
+            }
+            Cursor::New => {
+                *cursor = Cursor::At { turn: self.turn, seen: self.origin };
+                None
+            }
+            Cursor::Lost | Cursor::Resume(_) => Some(self.head),
+            // All that came since the new count was known is still to be had.
+            Cursor::At { .. } => Some(self.origin),
+        };
+        if let Some(to) = lost {
+            *cursor = Cursor::At { turn: self.turn, seen: to };
+            return Taken::Gap { numbering: numbering.clone(), from: 0, to };
+        }
+        let Cursor::At { seen, .. } = cursor else { return Taken::Nothing };
+        if *seen >= self.visible {
+            return Taken::Nothing;
+        }
+        let missed = self.missed_after(*seen);
+        if missed > *seen {
+            let gap = Taken::Gap { numbering: numbering.clone(), from: *seen + 1, to: missed };
+            *seen = missed;
+            return gap;
+        }
+        let (bytes, count) = self.slice(*seen);
+        *seen += count;
+        Taken::Events { bytes, count }
+    }
+
+    /// The last number of the stretch that follows `seen` and is not held.
+    fn missed_after(&self, seen: u64) -> u64 {
+        let mut missed = seen.max(self.floor() - 1);
+        while missed < self.visible && self.event(missed + 1).is_none() {
+            missed += 1;
+        }
+        missed
+    }
+
+    /// The events after `seen`, of which the first is held, joined; and how many they are.
+    fn slice(&mut self, seen: u64) -> (Bytes, u64) {
+        let known = |joined: &&Joined| joined.seen == seen && joined.visible == self.visible;
+        if let Some(joined) = self.joined.iter().find(known) {
+            return (joined.bytes.clone(), joined.count);
+        }
+        let mut size = 0;
+        let fits = |event: &&Bytes| {
+            size += event.len();
+            size == event.len() || size <= MAX_SLICE_BYTES
+        };
+        let events: Vec<&Bytes> =
+            (seen + 1..=self.visible).map_while(|seq| self.event(seq)).take_while(fits).collect();
+        let count = events.len() as u64;
+        if let [event] = events[..] {
+            return (event.clone(), 1);
+        }
+        let mut bytes = BytesMut::with_capacity(events.iter().map(|event| event.len()).sum());
+        events.iter().for_each(|event| bytes.extend_from_slice(event));
+        let bytes = bytes.freeze();
+        if self.joined.len() == JOINED_KEPT {
+            self.joined.pop_front();
+        }
+        self.joined.push_back(Joined { seen, visible: self.visible, bytes: bytes.clone(), count });
+        (bytes, count)
+    }
+
+    /// Lets go of what only speeds up a busy time.
+    pub fn rest(&mut self) {
+        self.joined = VecDeque::new();
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,313 @@
+use proptest::prelude::*;
+
+use super::*;
+
+fn numbering(text: &str) -> Numbering {
+    Numbering::parse(text).unwrap()
+}
+
+fn event(seq: u64) -> Bytes {
+    Bytes::from(format!("{seq};"))
+}
+
+fn anchored(reach: usize, head: u64) -> Ring {
+    let mut ring = Ring::new(reach);
+    ring.anchor(numbering("n"), head);
+    ring
+}
+
+fn pushed(ring: &mut Ring, seqs: impl IntoIterator<Item = u64>) {
+    for seq in seqs {
+        ring.push(seq, event(seq));
+    }
+    ring.reveal();
+}
+
+fn resumed(seq: u64) -> Cursor {
+    Cursor::Resume(Position { numbering: numbering("n"), seq })
+}
+
+/// All that a viewer is sent: numbers, and gaps as negative ones (`-from`, `-to`).
+fn drained(ring: &mut Ring, cursor: &mut Cursor) -> Vec<i64> {
+    let mut seen = Vec::new();
+    loop {
+        match ring.take(cursor) {
+            Taken::Nothing => return seen,
+            Taken::Gap { from, to, .. } => seen.extend([-(from as i64), -(to as i64)]),
+            Taken::Events { bytes, count } => {
+                let text = String::from_utf8(bytes.to_vec()).unwrap();
+                let numbers: Vec<i64> = text.split_terminator(';').map(|n| n.parse().unwrap()).collect();
+                assert_eq!(numbers.len() as u64, count);
+                seen.extend(numbers);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_new_viewer_sees_what_comes_after_it() {
+    let mut ring = anchored(10, 5);
+    pushed(&mut ring, [6]);
+    let mut cursor = ring.now();
+    assert_eq!(ring.position(&cursor).unwrap().to_string(), "n-6");
+    assert_eq!(ring.take(&mut cursor), Taken::Nothing);
+    pushed(&mut ring, [7, 8]);
+    assert_eq!(drained(&mut ring, &mut cursor), [7, 8]);
+}
+
+#[test]
+fn nothing_is_given_before_it_is_revealed_and_then_joined_once_for_all() {
+    let mut ring = anchored(10, 0);
+    let (mut one, mut other) = (ring.now(), ring.now());
+    ring.push(1, event(1));
+    ring.push(2, event(2));
+    assert_eq!(ring.take(&mut one), Taken::Nothing);
+    assert!(ring.reveal());
+    let (Taken::Events { bytes: a, .. }, Taken::Events { bytes: b, .. }) =
+        (ring.take(&mut one), ring.take(&mut other))
+    else {
+        panic!("both are given events")
+    };
+    assert_eq!(a.as_ptr(), b.as_ptr());
+    assert!(!ring.reveal());
+}
+
+#[test]
+fn one_event_alone_is_not_copied() {
+    let mut ring = anchored(10, 0);
+    let mut cursor = ring.now();
+    let event = event(1);
+    ring.push(1, event.clone());
+    ring.reveal();
+    assert!(
+        matches!(ring.take(&mut cursor), Taken::Events { bytes, .. } if bytes.as_ptr() == event.as_ptr())
+    );
+}
+
+#[test]
+fn a_slice_is_bounded_and_always_holds_one_event() {
+    let mut ring = anchored(10, 0);
+    let mut cursor = ring.now();
+    for seq in 1..=3 {
+        ring.push(seq, Bytes::from(vec![b'x'; MAX_SLICE_BYTES / 2 + 1]));
+    }
+    ring.push(4, Bytes::from(vec![b'x'; MAX_SLICE_BYTES * 2]));
+    ring.reveal();
+    for _ in 1..=4 {
+        assert!(matches!(ring.take(&mut cursor), Taken::Events { count: 1, .. }));
+    }
+    assert_eq!(ring.take(&mut cursor), Taken::Nothing);
+}
+
+#[test]
+fn early_ones_wait_and_a_hole_is_named() {
+    let mut ring = anchored(10, 0);
+    let mut cursor = ring.now();
+    pushed(&mut ring, [1, 3, 4, 7]);
+    assert_eq!(drained(&mut ring, &mut cursor), [1]);
+    assert_eq!(ring.hole(), Some(Hole { after: 1, upto: 2 }));
+    assert_eq!(ring.push(2, event(2)), Pushed::Appended(3));
+    assert_eq!(ring.hole(), Some(Hole { after: 4, upto: 6 }));
+    ring.note_head(9);
+    assert_eq!(ring.hole(), Some(Hole { after: 4, upto: 6 }));
+    assert_eq!(ring.push(3, event(3)), Pushed::Repeat);
+    assert_eq!(ring.push(7, event(7)), Pushed::Repeat);
+}
+
+#[test]
+fn what_is_given_up_is_a_gap_until_it_is_restored() {
+    let mut ring = anchored(10, 0);
+    let mut cursor = ring.now();
+    pushed(&mut ring, [1, 4]);
+    assert_eq!(ring.give_up(), 2);
+    ring.reveal();
+    assert_eq!(drained(&mut ring, &mut cursor), [1, -2, -3, 4]);
+    assert_eq!(ring.lacks(0), Some(Hole { after: 0, upto: 3 }));
+    ring.restore((1..=3).map(|seq| (seq, event(seq))).collect());
+    assert_eq!(ring.lacks(0), None);
+    assert_eq!(drained(&mut ring, &mut resumed(0)), [1, 2, 3, 4]);
+}
+
+#[test]
+fn a_hole_that_nothing_waits_behind_is_only_forgotten() {
+    let mut ring = anchored(10, 3);
+    ring.note_head(5);
+    assert_eq!(ring.give_up(), 0);
+    assert_eq!((ring.hole(), ring.head()), (None, 3));
+}
+
+#[test]
+fn a_hole_larger_than_the_ring_is_one_gap() {
+    let mut ring = anchored(4, 0);
+    let mut cursor = ring.now();
+    pushed(&mut ring, [1, 1000]);
+    assert_eq!(ring.give_up(), 998);
+    ring.reveal();
+    assert_eq!(drained(&mut ring, &mut cursor), [-1, -999, 1000]);
+}
+
+#[test]
+fn a_slow_viewer_is_moved_forward() {
+    let mut ring = anchored(4, 0);
+    let mut cursor = ring.now();
+    pushed(&mut ring, 1..=20);
+    assert_eq!(drained(&mut ring, &mut cursor), [-1, -14, 15, 16, 17, 18, 19, 20]);
+}
+
+#[test]
+fn who_missed_more_than_the_reach_gets_a_gap_and_the_last_ones() {
+    let mut ring = anchored(4, 20);
+    assert_eq!(ring.lacks(3), Some(Hole { after: 16, upto: 20 }));
+    ring.restore((17..=20).map(|seq| (seq, event(seq))).collect());
+    assert_eq!(drained(&mut ring, &mut resumed(3)), [-4, -16, 17, 18, 19, 20]);
+    assert_eq!(ring.lacks(16), None);
+    assert_eq!(ring.lacks(20), None);
+    assert_eq!(ring.lacks(99), None);
+}
+
+#[test]
+fn who_asked_for_all_the_reach_still_gets_it_when_more_come_meanwhile() {
+    let mut ring = anchored(8, 20);
+    ring.restore((13..=20).map(|seq| (seq, event(seq))).collect());
+    pushed(&mut ring, [21, 22]);
+    assert_eq!(drained(&mut ring, &mut resumed(12)), (13..=22).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_viewer_ahead_of_the_ring_is_not_given_anything_twice() {
+    let mut ring = anchored(10, 5);
+    let mut cursor = resumed(7);
+    assert_eq!(drained(&mut ring, &mut cursor), [] as [i64; 0]);
+    pushed(&mut ring, 6..=8);
+    assert_eq!(drained(&mut ring, &mut cursor), [8]);
+}
+
+#[test]
+fn a_bad_position_and_another_count_are_gaps_to_the_head() {
+    let mut ring = anchored(10, 5);
+    for mut cursor in [Cursor::Lost, Cursor::Resume(Position { numbering: numbering("other"), seq: 3 })] {
+        assert_eq!(ring.position(&cursor).unwrap().to_string(), "n-5");
+        assert_eq!(drained(&mut ring, &mut cursor), [0, -5]);
+    }
+}
+
+#[test]
+fn when_comments_are_numbered_anew_everybody_hears_of_a_gap_to_the_new_head() {
+    let mut ring = anchored(10, 5);
+    let mut cursor = ring.now();
+    ring.anchor(numbering("m"), 2);
+    pushed(&mut ring, [3]);
+    assert!(
+        matches!(ring.take(&mut cursor), Taken::Gap { numbering, from: 0, to: 2 } if numbering.as_str() == "m")
+    );
+    assert_eq!(drained(&mut ring, &mut cursor), [3]);
+}
+
+#[test]
+fn who_came_before_the_head_was_known_sees_all_from_there() {
+    let mut ring = Ring::new(10);
+    let (mut new, mut back) = (ring.now(), resumed(3));
+    assert_eq!(ring.take(&mut new), Taken::Nothing);
+    assert_eq!(ring.position(&new), None);
+    ring.anchor(numbering("n"), 4);
+    pushed(&mut ring, [5, 6]);
+    assert_eq!(drained(&mut ring, &mut new), [5, 6]);
+    assert_eq!(drained(&mut ring, &mut back), [-4, -4, 5, 6]);
+}
+
+/// What may happen to a ring.
+#[derive(Debug, Clone)]
+enum Step {
+    Push(u64),
+    NoteHead(u64),
+    Fill,
+    GiveUp,
+    Reveal,
+    Take(usize),
+    Resume(u64),
+    Rest,
+}
+
+fn steps(last: u64, give_up: bool) -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        8 => (1..=last).prop_map(Step::Push),
+        1 => (1..=last).prop_map(Step::NoteHead),
+        2 => Just(Step::Fill),
+        1 => Just(if give_up { Step::GiveUp } else { Step::Fill }),
+        3 => Just(Step::Reveal),
+        6 => (0usize..3).prop_map(Step::Take),
+        1 => (0..=last).prop_map(Step::Resume),
+        1 => Just(Step::Rest),
+    ];
+    proptest::collection::vec(step, 0..200)
+}
+
+fn fill(ring: &mut Ring) {
+    while let Some(hole) = ring.hole() {
+        (hole.after + 1..=hole.upto).for_each(|seq| drop(ring.push(seq, event(seq))));
+    }
+}
+
+/// Runs the steps with three viewers, fills what is left, and answers for each where it began and what it was sent.
+fn run(reach: usize, steps: &[Step], last: u64) -> (u64, Vec<(u64, Vec<i64>)>) {
+    let mut ring = anchored(reach, 0);
+    let mut viewers: Vec<(Cursor, u64, Vec<i64>)> = vec![(ring.now(), 0, Vec::new()); 3];
+    for step in steps {
+        match step {
+            Step::Push(seq) => drop(ring.push(*seq, event(*seq))),
+            Step::NoteHead(seq) => ring.note_head(*seq),
+            Step::Fill => fill(&mut ring),
+            Step::GiveUp => drop(ring.give_up()),
+            Step::Reveal => drop(ring.reveal()),
+            Step::Take(at) => {
+                let (cursor, _, seen) = &mut viewers[*at];
+                seen.extend(drained(&mut ring, cursor));
+            }
+            Step::Resume(seq) => {
+                let seq = (*seq).min(ring.head());
+                if let Some(hole) = ring.lacks(seq) {
+                    ring.restore((hole.after + 1..=hole.upto).map(|seq| (seq, event(seq))).collect());
+                }
+                viewers.push((resumed(seq), seq, Vec::new()));
+            }
+            Step::Rest => ring.rest(),
+        }
+        assert!(ring.events.len() <= ring.capacity() && ring.early.len() <= reach);
+    }
+    ring.note_head(last);
+    fill(&mut ring);
+    ring.reveal();
+    let sent = viewers.into_iter().map(|(mut cursor, began, mut seen)| {
+        seen.extend(drained(&mut ring, &mut cursor));
+        (began, seen)
+    });
+    (ring.head(), sent.collect())
+}
+
+proptest! {
+    #[test]
+    fn any_order_repeats_and_losses_give_each_once_in_order(steps in steps(40, false)) {
+        let (head, viewers) = run(100, &steps, 40);
+        prop_assert_eq!(head, 40);
+        for (began, seen) in viewers {
+            prop_assert_eq!(seen, (began as i64 + 1..=40).collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn events_and_gaps_cover_every_number_once_however_small_the_ring(
+        steps in steps(60, true), reach in 1usize..12,
+    ) {
+        let (head, viewers) = run(reach, &steps, 60);
+        for (began, seen) in viewers {
+            let mut at = began as i64;
+            let mut items = seen.into_iter();
+            while let Some(item) = items.next() {
+                prop_assert_eq!(item.abs(), at + 1);
+                at = if item < 0 { -items.next().unwrap() } else { item };
+                prop_assert!(at >= item.abs());
+            }
+            prop_assert_eq!(at, head as i64);
+        }
+    }
+}

@@ -1,0 +1,325 @@
+//! One watched video: its ring, who watches, and when what is new is shown to them.
+
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use liverank_core::VideoId;
+use liverank_core::comment::{Comment, Numbering, Position};
+
+use crate::metrics::Metrics;
+use crate::pace::Counted;
+use crate::ring::{Cursor, Hole, Pushed, Ring, Taken};
+use crate::sse;
+use crate::watchers::Watchers;
+
+/// See the module.
+pub struct Room {
+    /// The video.
+    pub video: VideoId,
+    /// Whom to wake.
+    pub watchers: Watchers,
+    /// One at a time subscribes, reads the head and unsubscribes.
+    pub opening: tokio::sync::Mutex<()>,
+    /// One at a time fetches what viewers who come back have missed: the others then find it in the ring.
+    pub reaching: tokio::sync::Mutex<()>,
+    /// The bus connection that the video's channel is subscribed on; 0: none.
+    pub subscribed_on: AtomicU64,
+    /// Whether somebody is filling holes.
+    pub repairing: AtomicBool,
+    /// Grows with every heartbeat that idle viewers are due.
+    pub heartbeats: AtomicU32,
+    viewers: AtomicU64,
+    state: Mutex<State>,
+}
+
+struct State {
+    ring: Ring,
+    /// Whether the archive was found empty before the ring stood anywhere: then every comment that comes is new.
+    blank: bool,
+    shown_at: Instant,
+    /// Whether somebody will show what is new when its time comes.
+    showing: bool,
+    counted: Counted,
+    entered: u64,
+    emptied_at: Instant,
+    closing: Option<Closing>,
+}
+
+/// Viewers' streams end, a few at a time.
+#[derive(Debug, Clone, Copy)]
+struct Closing {
+    /// Those that came before this one.
+    before: u64,
+    /// Those with lower tickets.
+    below: u32,
+}
+
+/// What a viewer does next.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Sends this.
+    Send(Taken),
+    /// Ends.
+    End,
+    /// Waits.
+    Wait,
+}
+
+/// When what is new is to be shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Show {
+    /// There is nothing new, or somebody has it in hand.
+    Nothing,
+    /// It has been shown: wake the watchers.
+    Now,
+    /// Not before this time: whoever is told this sees to it.
+    At(Instant),
+}
+
+/// A viewer's number in its room and its lot when streams end a few at a time.
+#[derive(Debug, Clone, Copy)]
+pub struct Lot {
+    /// The how manieth viewer of the room it is.
+    pub number: u64,
+    /// Random.
+    pub ticket: u16,
+}
+
+impl Room {
+    /// A room that nobody is in and that stands nowhere yet.
+    pub fn new(video: VideoId, ring_length: usize, now: Instant) -> Self {
+        Self {
+            video,
+            watchers: Watchers::default(),
+            opening: tokio::sync::Mutex::default(),
+            reaching: tokio::sync::Mutex::default(),
+            subscribed_on: AtomicU64::new(0),
+            repairing: AtomicBool::new(false),
+            heartbeats: AtomicU32::new(0),
+            viewers: AtomicU64::new(0),
+            state: Mutex::new(State {
+                ring: Ring::new(ring_length),
+                blank: false,
+                shown_at: now,
+                showing: false,
+                counted: Counted::default(),
+                entered: 0,
+                emptied_at: now,
+                closing: None,
+            }),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Viewers in the room.
+    pub fn viewers(&self) -> u64 {
+        self.viewers.load(Ordering::Relaxed)
+    }
+
+    /// Lets a viewer in; answers its number. Callers hold the lock of the rooms, so that a room is not closed under it.
+    pub fn enter(&self) -> u64 {
+        self.viewers.fetch_add(1, Ordering::Relaxed);
+        let mut state = self.state();
+        state.entered += 1;
+        state.entered
+    }
+
+    /// Lets a viewer out.
+    pub fn leave(&self, now: Instant) {
+        if self.viewers.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.state().emptied_at = now;
+        }
+    }
+
+    /// How long nobody has been in the room; `None` while somebody is.
+    pub fn empty_for(&self, now: Instant) -> Option<Duration> {
+        (self.viewers() == 0).then(|| now.saturating_duration_since(self.state().emptied_at))
+    }
+
+    /// Which count the ring holds, and its head.
+    pub fn head(&self) -> Option<Position> {
+        let state = self.state();
+        let numbering = state.ring.numbering()?.clone();
+        Some(Position { numbering, seq: state.ring.head() })
+    }
+
+    /// Which count the ring holds, and the highest number known to exist.
+    pub fn known(&self) -> Option<Position> {
+        let state = self.state();
+        let numbering = state.ring.numbering()?.clone();
+        Some(Position { numbering, seq: state.ring.known() })
+    }
+
+    /// Notes that no archive exists yet.
+    pub fn note_blank(&self) {
+        self.state().blank = true;
+    }
+
+    /// Notes that the video's comments of this count go up to `seq`. A new count begins a new turn of the ring there.
+    pub fn note_head(&self, numbering: &Numbering, seq: u64) {
+        let mut state = self.state();
+        if state.ring.numbering() != Some(numbering) {
+            let origin = if state.blank { 0 } else { seq };
+            state.blank = false;
+            state.ring.anchor(numbering.clone(), origin);
+        }
+        state.ring.note_head(seq);
+    }
+
+    /// Takes a comment. Answers what became of it, or `None` where it belongs to another count than the ring's.
+    pub fn push(&self, numbering: &Numbering, comment: &Comment) -> Option<Pushed> {
+        let event = sse::comment(numbering, comment);
+        let mut state = self.state();
+        match state.ring.numbering() {
+            None => {
+                let origin = if state.blank { 0 } else { comment.seq.saturating_sub(1) };
+                state.blank = false;
+                state.ring.anchor(numbering.clone(), origin);
+            }
+            Some(ours) if ours != numbering => return None,
+            Some(_) => {}
+        }
+        Some(state.ring.push(comment.seq, event))
+    }
+
+    /// Shows viewers what is new, or says when that may be: `gap` after the last time, as `pace` says for what came.
+    pub fn show(&self, now: Instant, pace: impl FnOnce(&mut Counted) -> Duration) -> Show {
+        let mut state = self.state();
+        let gap = pace(&mut state.counted);
+        if state.showing {
+            return Show::Nothing;
+        }
+        let due = state.shown_at + gap;
+        if due <= now {
+            return state.shown(now);
+        }
+        state.showing = true;
+        Show::At(due)
+    }
+
+    /// Shows what is new, the time that [`Show::At`] told having come.
+    pub fn show_due(&self, now: Instant) -> Show {
+        let mut state = self.state();
+        state.showing = false;
+        state.shown(now)
+    }
+
+    /// What a viewer is to be sent next.
+    pub fn next(&self, cursor: &mut Cursor, lot: Lot) -> Next {
+        let mut state = self.state();
+        match state.ring.take(cursor) {
+            Taken::Nothing => {}
+            taken => return Next::Send(taken),
+        }
+        match state.closing {
+            Some(closing) if lot.number <= closing.before && u32::from(lot.ticket) < closing.below => {
+                Next::End
+            }
+            _ => Next::Wait,
+        }
+    }
+
+    /// Where a viewer begins that wants what comes from now on.
+    pub fn now(&self) -> Cursor {
+        self.state().ring.now()
+    }
+
+    /// The position of a viewer at `cursor`, if that is known yet.
+    pub fn position(&self, cursor: &Cursor) -> Option<Position> {
+        self.state().ring.position(cursor)
+    }
+
+    /// What is missing of what is known to exist.
+    pub fn hole(&self) -> Option<(Numbering, Hole)> {
+        let state = self.state();
+        Some((state.ring.numbering()?.clone(), state.ring.hole()?))
+    }
+
+    /// Stops waiting for what is missing. Answers how many comments viewers will not get.
+    pub fn give_up(&self) -> u64 {
+        self.state().ring.give_up()
+    }
+
+    /// What the ring lacks for a viewer that comes back to `position`; `None` also where that is of another count.
+    pub fn lacks(&self, position: &Position) -> Option<Hole> {
+        let state = self.state();
+        (state.ring.numbering() == Some(&position.numbering))
+            .then(|| state.ring.lacks(position.seq))
+            .flatten()
+    }
+
+    /// Puts earlier comments back into the ring.
+    pub fn restore(&self, numbering: &Numbering, comments: &[Comment]) {
+        let events: Vec<(u64, Bytes)> =
+            comments.iter().map(|comment| (comment.seq, sse::comment(numbering, comment))).collect();
+        let mut state = self.state();
+        if state.ring.numbering() == Some(numbering) {
+            state.ring.restore(events);
+        }
+    }
+
+    /// What is due once in a while: idle viewers get a heartbeat where nothing was shown for `idle`.
+    pub fn rest(&self, now: Instant, idle: Duration) {
+        {
+            let mut state = self.state();
+            state.ring.rest();
+            if now.saturating_duration_since(state.shown_at) < idle {
+                return;
+            }
+            // Counts as shown: the next heartbeat is due an idle time later.
+            state.shown_at = now;
+        }
+        self.heartbeats.fetch_add(1, Ordering::Relaxed);
+        self.watchers.wake_all();
+    }
+
+    /// Ends the streams of those who are here now, spread evenly over `span`, in an order that is a lottery. Those who
+    /// come meanwhile stay. `false`: that was already under way.
+    pub async fn close(self: Arc<Self>, span: Duration) -> bool {
+        /// Often enough that no step is a crowd, seldom enough to cost nothing.
+        const STEP: Duration = Duration::from_millis(50);
+        const ALL: u32 = 1 + u16::MAX as u32;
+        {
+            let mut state = self.state();
+            if state.closing.is_some_and(|closing| closing.below < ALL) {
+                return false;
+            }
+            state.closing = Some(Closing { before: state.entered, below: 0 });
+        }
+        let steps = (span.as_millis() / STEP.as_millis()).max(1) as u32;
+        for step in 1..=steps {
+            let (from, below) =
+                (ALL / steps * (step - 1), if step == steps { ALL } else { ALL / steps * step });
+            if let Some(closing) = &mut self.state().closing {
+                closing.below = below;
+            }
+            self.watchers.wake_where(|ticket| (from..below).contains(&u32::from(ticket)));
+            tokio::time::sleep(STEP).await;
+        }
+        true
+    }
+}
+
+impl State {
+    fn shown(&mut self, now: Instant) -> Show {
+        if !self.ring.reveal() {
+            return Show::Nothing;
+        }
+        self.shown_at = now;
+        Show::Now
+    }
+}
+
+/// Counts what became of pushed comments.
+pub fn count(metrics: &Metrics, pushed: Pushed) {
+    match pushed {
+        Pushed::Appended(_) => {}
+        Pushed::Repeat => drop(metrics.repeats.inc()),
+        Pushed::Early | Pushed::Refused => drop(metrics.early.inc()),
+    }
+}

@@ -1,0 +1,83 @@
+//! The bytes of a stream of server-sent events, each encoded once.
+
+use std::fmt::Write;
+
+use bytes::Bytes;
+use liverank_core::comment::{Comment, Numbering, Position};
+use liverank_core::{UserId, VideoId};
+use liverank_shell::comment_json;
+use serde_json::json;
+
+/// What an idle viewer is sent, so that it and everything between us knows that the stream lives.
+pub const HEARTBEAT: Bytes = Bytes::from_static(b":\n\n");
+
+/// What a client can do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// Resumes by the last id (`GET`).
+    Resuming,
+    /// Counts every data line as a comment and cannot resume, as the comments seed's client (`POST`).
+    Plain,
+}
+
+/// One comment as an event.
+pub fn comment(numbering: &Numbering, comment: &Comment) -> Bytes {
+    format!("id: {numbering}-{}\ndata: {}\n\n", comment.seq, comment_json::event_data(comment)).into()
+}
+
+/// The first event of a stream: who is connected where, how long to wait before coming back, in ms, and where the
+/// viewer stands, if that is known.
+pub fn connected(
+    user: &UserId,
+    video: &VideoId,
+    instance: &str,
+    retry_ms: u64,
+    at: Option<&Position>,
+) -> Bytes {
+    let mut text = format!("retry: {retry_ms}\n");
+    if let Some(at) = at {
+        writeln!(text, "id: {at}").expect("writing to a string cannot fail");
+    }
+    let data = json!({ "type": "connected", "userid": user, "videoid": video, "instance": instance });
+    write!(text, "data: {data}\n\n").expect("writing to a string cannot fail");
+    text.into()
+}
+
+/// Tells a viewer that it misses the numbers `from` to `to`.
+pub fn gap(form: Form, numbering: &Numbering, from: u64, to: u64) -> Bytes {
+    match form {
+        Form::Resuming => {
+            format!("event: gap\nid: {numbering}-{to}\ndata: {{\"from\":{from},\"to\":{to}}}\n\n").into()
+        }
+        Form::Plain => format!(": gap from={from} to={to}\n\n").into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn numbering() -> Numbering {
+        Numbering::parse("n1").unwrap()
+    }
+
+    #[test]
+    fn a_greeting_is_one_event_with_retry_and_id() {
+        let (user, video) = (UserId::parse("a\"b").unwrap(), VideoId::parse("v").unwrap());
+        let at = Position { numbering: numbering(), seq: 4 };
+        let text = String::from_utf8(connected(&user, &video, "r1", 1500, Some(&at)).to_vec()).unwrap();
+        let lines: Vec<&str> = text.split('\n').collect();
+        assert_eq!(lines[..2], ["retry: 1500", "id: n1-4"]);
+        let data: serde_json::Value = serde_json::from_str(lines[2].strip_prefix("data: ").unwrap()).unwrap();
+        assert_eq!(data, json!({ "type": "connected", "userid": "a\"b", "videoid": "v", "instance": "r1" }));
+        assert_eq!(lines[3..], ["", ""]);
+    }
+
+    #[test]
+    fn a_gap_is_an_event_or_for_who_counts_data_lines_a_comment_line() {
+        let resuming = gap(Form::Resuming, &numbering(), 3, 9);
+        assert_eq!(resuming, "event: gap\nid: n1-9\ndata: {\"from\":3,\"to\":9}\n\n");
+        let plain = gap(Form::Plain, &numbering(), 3, 9);
+        assert_eq!(plain, ": gap from=3 to=9\n\n");
+    }
+}

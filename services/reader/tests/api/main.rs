@@ -1,0 +1,8 @@
+//! The reader over real sockets, on embedded stores.
+
+mod crowd;
+mod faults;
+mod moves;
+mod resume;
+mod streams;
+mod world;

@@ -1,0 +1,497 @@
+//! What the tests stand on: embedded stores, a bus that misbehaves when told to, a manager, readers, and viewers who
+//! read over real sockets.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use axum::extract::State;
+use axum::routing::post;
+use axum::{Json, Router};
+use liverank_adapters::assignment_store::ReaderRecord;
+use liverank_adapters::comment_bus::embedded::EmbeddedBus;
+use liverank_adapters::comment_bus::{Delivery, Head, Subscription};
+use liverank_adapters::{Archive, Backends, CommentBus, StoreError};
+use liverank_core::comment::{Comment, Numbering};
+use liverank_core::counting::{Batch, LogRecord, Rules, Span};
+use liverank_core::event::{CommentBody, Interaction, Kind};
+use liverank_core::{CommentId, ReaderId, UserId, VideoId};
+use liverank_reader::Config;
+use liverank_shell::Shell;
+use liverank_shell::wire::{HeartbeatAnswer, Moved, Route, RouteReader};
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+/// How long anything may take before a test gives up.
+pub const DEADLINE: Duration = Duration::from_secs(20);
+
+pub fn video(id: &str) -> VideoId {
+    VideoId::parse(id).unwrap()
+}
+
+/// Polls until `holds`, or fails naming `what`.
+pub async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let deadline = Instant::now() + DEADLINE;
+    while !holds().await {
+        assert!(Instant::now() < deadline, "{what} did not happen in time");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// The embedded bus, which can be away or emptied, deliver what was not published, and tells how many channels are
+/// listened to.
+#[derive(Default)]
+pub struct TestBus {
+    inner: Mutex<Arc<EmbeddedBus>>,
+    listeners: Mutex<Vec<mpsc::Sender<Delivery>>>,
+    pub away: AtomicBool,
+    pub subscribed: Arc<AtomicU64>,
+}
+
+impl TestBus {
+    fn inner(&self) -> Arc<EmbeddedBus> {
+        Arc::clone(&self.inner.lock().unwrap())
+    }
+
+    /// Comes back without anything, subscriptions neither, and says nothing of it.
+    pub fn empty(&self) {
+        *self.inner.lock().unwrap() = Arc::default();
+    }
+
+    /// Delivers a comment to all listeners, keeping nothing.
+    pub async fn deliver(&self, numbering: &Numbering, comment: &Comment) {
+        let listeners = self.listeners.lock().unwrap().clone();
+        for listener in listeners {
+            let delivery = Delivery::Comment { numbering: numbering.clone(), comment: comment.clone() };
+            listener.send(delivery).await.unwrap();
+        }
+    }
+
+    fn answer<T>(&self, answer: Result<T, StoreError>) -> Result<T, StoreError> {
+        if self.away.load(Ordering::Relaxed) {
+            return Err(StoreError::unavailable("bus", "told to be away"));
+        }
+        answer
+    }
+}
+
+struct Counted(Box<dyn Subscription>, Arc<AtomicU64>);
+
+#[async_trait]
+impl Subscription for Counted {
+    async fn subscribe(&self, video: &VideoId) -> Result<(), StoreError> {
+        self.0.subscribe(video).await?;
+        self.1.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    async fn unsubscribe(&self, video: &VideoId) -> Result<(), StoreError> {
+        self.0.unsubscribe(video).await?;
+        self.1.fetch_sub(1, Ordering::Relaxed);
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl CommentBus for TestBus {
+    async fn publish(&self, numbering: &Numbering, comments: &[Comment]) -> Result<(), StoreError> {
+        self.inner().publish(numbering, comments).await
+    }
+
+    async fn connect(&self) -> Result<(Box<dyn Subscription>, mpsc::Receiver<Delivery>), StoreError> {
+        let (subscription, mut deliveries) = self.answer(self.inner().connect().await)?;
+        let (sender, receiver) = mpsc::channel(1024);
+        self.listeners.lock().unwrap().push(sender.clone());
+        tokio::spawn(async move {
+            while let Some(delivery) = deliveries.recv().await {
+                if sender.send(delivery).await.is_err() {
+                    return;
+                }
+            }
+        });
+        Ok((Box::new(Counted(subscription, Arc::clone(&self.subscribed))), receiver))
+    }
+
+    async fn recent(
+        &self,
+        numbering: &Numbering,
+        video: &VideoId,
+        after: u64,
+        limit: usize,
+    ) -> Result<Option<Vec<Comment>>, StoreError> {
+        self.answer(self.inner().recent(numbering, video, after, limit).await)
+    }
+
+    async fn heads(&self, videos: &[VideoId]) -> Result<Vec<Option<Head>>, StoreError> {
+        self.answer(self.inner().heads(videos).await)
+    }
+}
+
+/// The stores, and the consumer's part: numbering what is posted and publishing it.
+pub struct World {
+    pub backends: Backends,
+    pub bus: Arc<TestBus>,
+    pub archive: Arc<dyn Archive>,
+    pub numbering: Numbering,
+    offset: tokio::sync::Mutex<u64>,
+    _directory: tempfile::TempDir,
+}
+
+impl World {
+    pub async fn new() -> Self {
+        let mut world = Self::unopened();
+        world.open().await;
+        world
+    }
+
+    /// A world that no consumer has been in yet.
+    pub fn unopened() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let embedded = Backends::embedded(directory.path()).unwrap();
+        let bus = Arc::new(TestBus::default());
+        let archive = Arc::clone(&embedded.archive);
+        let backends = Backends { comments: Arc::clone(&bus) as Arc<dyn CommentBus>, ..embedded };
+        Self {
+            backends,
+            bus,
+            archive,
+            numbering: Numbering::parse("none").unwrap(),
+            offset: tokio::sync::Mutex::default(),
+            _directory: directory,
+        }
+    }
+
+    /// The first consumer comes.
+    pub async fn open(&mut self) {
+        self.numbering = self.archive.open(&Rules::default()).await.unwrap().numbering;
+    }
+
+    /// Archives `count` comments, in one batch, and answers them without publishing them.
+    pub async fn archived(&self, id: &str, count: u64) -> Vec<Comment> {
+        let mut offset = self.offset.lock().await;
+        let record = |offset| LogRecord {
+            partition: 0,
+            offset,
+            broker_time: 1_700_000_000_000,
+            event: Interaction {
+                video_id: video(id),
+                user_id: UserId::parse("poster").unwrap(),
+                kind: Kind::Comment,
+                watch_ms: 0,
+                timestamp: 1_700_000_000_000,
+                event_id: None,
+                owner_id: None,
+                comment: Some(CommentBody {
+                    comment_id: CommentId::parse(&format!("c{offset}")).unwrap(),
+                    text: format!("comment {offset}"),
+                }),
+            },
+        };
+        let next = *offset + count;
+        let spans = vec![Span { partition: 0, from: *offset, next }];
+        let batch = Batch { spans, records: (*offset..next).map(record).collect() };
+        let committed = self.archive.commit(&batch).await.unwrap();
+        *offset = next;
+        committed.effects.comments.into_iter().map(|numbered| numbered.comment).collect()
+    }
+
+    pub async fn publish(&self, comments: &[Comment]) {
+        self.bus.publish(&self.numbering, comments).await.unwrap();
+    }
+
+    /// Archives and publishes `count` comments.
+    pub async fn post(&self, id: &str, count: u64) -> Vec<Comment> {
+        let comments = self.archived(id, count).await;
+        self.publish(&comments).await;
+        comments
+    }
+}
+
+/// A manager that answers what the test says.
+#[derive(Default)]
+pub struct Manager {
+    pub routes: Mutex<HashMap<VideoId, Route>>,
+    pub heartbeats: Mutex<VecDeque<ReaderRecord>>,
+    pub moved: Mutex<Vec<Moved>>,
+}
+
+impl Manager {
+    pub async fn start() -> (Arc<Self>, String) {
+        let manager = Arc::<Self>::default();
+        let router = Router::new()
+            .route("/route", post(route))
+            .route("/heartbeat", post(heartbeat))
+            .with_state(Arc::clone(&manager));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        (manager, url)
+    }
+
+    pub fn assign(&self, id: &str, epoch: u64, readers: &[(&str, &str)]) {
+        let reader = |(id, url): &(&str, &str)| RouteReader {
+            id: ReaderId::parse(id).unwrap(),
+            public_url: (*url).into(),
+            internal_url: (*url).into(),
+        };
+        let route = Route { videoid: video(id), epoch, readers: readers.iter().map(reader).collect() };
+        self.routes.lock().unwrap().insert(video(id), route);
+    }
+
+    pub fn last_heartbeat(&self) -> Option<ReaderRecord> {
+        self.heartbeats.lock().unwrap().back().cloned()
+    }
+}
+
+async fn route(
+    State(manager): State<Arc<Manager>>,
+    Json(body): Json<Value>,
+) -> Result<Json<Route>, axum::http::StatusCode> {
+    let id = video(body["videoid"].as_str().unwrap());
+    let routes = manager.routes.lock().unwrap();
+    routes.get(&id).cloned().map(Json).ok_or(axum::http::StatusCode::SERVICE_UNAVAILABLE)
+}
+
+async fn heartbeat(
+    State(manager): State<Arc<Manager>>,
+    Json(record): Json<ReaderRecord>,
+) -> Json<HeartbeatAnswer> {
+    let mut moved = manager.moved.lock().unwrap().clone();
+    moved.retain(|moved| record.videos.iter().any(|(id, _)| *id == moved.videoid));
+    let mut heartbeats = manager.heartbeats.lock().unwrap();
+    heartbeats.push_back(record);
+    if heartbeats.len() > 100 {
+        heartbeats.pop_front();
+    }
+    Json(HeartbeatAnswer { moved })
+}
+
+/// A running reader.
+pub struct Running {
+    pub url: String,
+    pub address: String,
+    pub shell: Shell,
+    task: JoinHandle<anyhow::Result<()>>,
+}
+
+impl Running {
+    pub async fn start(world: &World, config: Config) -> Self {
+        Self::with_drain(world, config, Duration::from_secs(4)).await
+    }
+
+    pub async fn with_drain(world: &World, config: Config, drain: Duration) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let shell = Shell::new(drain);
+        let task =
+            tokio::spawn(liverank_reader::run(config, world.backends.clone(), listener, shell.clone()));
+        Self { url: format!("http://{address}"), address, shell, task }
+    }
+
+    /// Asks it to end and waits until it has.
+    pub async fn drained(self) {
+        self.shell.shutdown.cancel();
+        tokio::time::timeout(DEADLINE, self.task).await.expect("drains in time").unwrap().unwrap();
+    }
+
+    pub async fn health(&self) -> Value {
+        reqwest::get(format!("{}/health", self.url)).await.unwrap().json().await.unwrap()
+    }
+
+    /// The value of a metric without labels, or of all its labels together.
+    pub fn metric(&self, name: &str) -> u64 {
+        let text = self.shell.metrics.encode();
+        let lines = text.lines().filter(|line| {
+            line.strip_prefix("liverank_reader_")
+                .and_then(|line| line.strip_prefix(name))
+                .is_some_and(|rest| rest.starts_with([' ', '{']))
+        });
+        lines.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap() as u64).sum()
+    }
+}
+
+pub fn config(id: &str) -> Config {
+    Config { reader_id: Some(ReaderId::parse(id).unwrap()), ..Config::default() }
+}
+
+pub fn config_with(id: &str, manager: &str) -> Config {
+    Config { manager_url: vec![manager.parse().unwrap()], ..config(id) }
+}
+
+/// One event of a stream.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Event {
+    pub id: Option<String>,
+    pub kind: Option<String>,
+    pub retry: Option<u64>,
+    pub data: String,
+}
+
+impl Event {
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.data).unwrap()
+    }
+}
+
+/// A viewer who reads a stream over its own socket.
+pub struct Viewer {
+    socket: TcpStream,
+    pub head: String,
+    text: String,
+    raw: Vec<u8>,
+    /// What stood in comment lines.
+    pub remarks: Vec<String>,
+    pub ended: bool,
+    /// The id of the last event.
+    pub last_id: String,
+}
+
+impl Viewer {
+    pub async fn get(address: &str, video: &str, last_event_id: Option<&str>) -> Self {
+        let header = last_event_id.map(|id| format!("Last-Event-ID: {id}\r\n")).unwrap_or_default();
+        Self::ask(
+            address,
+            &format!("GET /connect?userid=u&videoid={video} HTTP/1.1\r\nHost: t\r\n{header}\r\n"),
+        )
+        .await
+    }
+
+    pub async fn post(address: &str, video: &str) -> Self {
+        let body = json!({ "userid": "u", "videoid": video }).to_string();
+        let length = body.len();
+        Self::ask(
+            address,
+            &format!("POST /connect HTTP/1.1\r\nHost: t\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"),
+        )
+        .await
+    }
+
+    pub async fn ask(address: &str, request: &str) -> Self {
+        let mut socket = TcpStream::connect(address).await.unwrap();
+        socket.write_all(request.as_bytes()).await.unwrap();
+        Self::from(socket).await
+    }
+
+    /// Of a connection on which a stream has been asked for.
+    pub async fn from(socket: TcpStream) -> Self {
+        let mut viewer = Self {
+            socket,
+            head: String::new(),
+            text: String::new(),
+            raw: Vec::new(),
+            remarks: Vec::new(),
+            ended: false,
+            last_id: String::new(),
+        };
+        while !viewer.take_head() {
+            assert!(viewer.read().await, "the connection ended before an answer");
+        }
+        viewer
+    }
+
+    pub fn status(&self) -> u16 {
+        self.head.split(' ').nth(1).unwrap().parse().unwrap()
+    }
+
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.head.lines().find_map(|line| {
+            let (key, value) = line.split_once(':')?;
+            key.eq_ignore_ascii_case(name).then(|| value.trim())
+        })
+    }
+
+    fn take_head(&mut self) -> bool {
+        let Some(end) = self.raw.windows(4).position(|window| window == b"\r\n\r\n") else { return false };
+        self.head = String::from_utf8(self.raw.drain(..end + 4).collect()).unwrap();
+        true
+    }
+
+    /// Reads more; `false` at the end of the connection.
+    async fn read(&mut self) -> bool {
+        let read = self.socket.read_buf(&mut self.raw);
+        tokio::time::timeout(DEADLINE, read).await.expect("something comes in time").unwrap_or(0) > 0
+    }
+
+    /// Moves whole chunks of the transfer coding into the text.
+    fn take_chunks(&mut self) {
+        while let Some(line) = self.raw.windows(2).position(|window| window == b"\r\n") {
+            let size = usize::from_str_radix(std::str::from_utf8(&self.raw[..line]).unwrap(), 16).unwrap();
+            if self.raw.len() < line + 2 + size + 2 {
+                return;
+            }
+            self.ended |= size == 0;
+            self.text.push_str(std::str::from_utf8(&self.raw[line + 2..line + 2 + size]).unwrap());
+            self.raw.drain(..line + 2 + size + 2);
+        }
+    }
+
+    fn take_event(&mut self) -> Option<Event> {
+        let (event, _) = self.text.split_once("\n\n")?;
+        let mut parsed = Event::default();
+        for line in event.lines() {
+            match line.split_once(": ").unwrap_or((line, "")) {
+                ("id", id) => parsed.id = Some(id.into()),
+                ("event", kind) => parsed.kind = Some(kind.into()),
+                ("retry", retry) => parsed.retry = Some(retry.parse().unwrap()),
+                ("data", data) => parsed.data = data.into(),
+                _ => self.remarks.push(line.into()),
+            }
+        }
+        let length = event.len() + 2;
+        self.text.drain(..length);
+        if let Some(id) = &parsed.id {
+            self.last_id.clone_from(id);
+        }
+        Some(parsed)
+    }
+
+    /// The next event; `None` at the end of the stream. Heartbeats and other remarks are noted and passed over.
+    pub async fn next(&mut self) -> Option<Event> {
+        loop {
+            while let Some(event) = self.take_event() {
+                if event != Event::default() {
+                    return Some(event);
+                }
+            }
+            if self.ended || !self.read().await {
+                self.ended = true;
+                return None;
+            }
+            self.take_chunks();
+        }
+    }
+
+    /// The numbers of the next `count` comments, each checked against its id.
+    pub async fn comments(&mut self, count: u64) -> Vec<u64> {
+        let mut seqs = Vec::new();
+        for _ in 0..count {
+            let event = self.next().await.expect("a comment, not the end");
+            assert_eq!(event.kind, None, "a comment, not {event:?}");
+            let seq = event.json()["seq"].as_u64().unwrap();
+            assert!(event.id.unwrap().ends_with(&format!("-{seq}")));
+            seqs.push(seq);
+        }
+        seqs
+    }
+
+    /// The greeting, which must come first.
+    pub async fn greeted(&mut self) -> Event {
+        let greeting = self.next().await.expect("a greeting");
+        assert_eq!(greeting.json()["type"], "connected");
+        greeting
+    }
+
+    /// Reads whatever is left until the stream ends.
+    pub async fn rest(&mut self) -> Vec<Event> {
+        let mut events = Vec::new();
+        while let Some(event) = self.next().await {
+            events.push(event);
+        }
+        events
+    }
+}

@@ -1,1 +1,173 @@
-//! liverank-comment
+//! The comment service: takes comments into the log, and answers history from the archive.
+//!
+//! | module | does |
+//! |---|---|
+//! | `post` | takes a comment: into the log and nowhere else, answered once it is durable there |
+//! | `history` | answers the comments of a video |
+//! | `statistics` | passes `GET /statistics` on |
+//! | `registrar` | has the manager register videos that were commented on |
+//! | `tally` | counts, for the statistics service |
+//!
+//! It keeps nothing: any number of them may run side by side, and killing one costs its open requests only.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use anyhow::Context;
+use axum::middleware::from_fn;
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use liverank_adapters::{Archive, Backends, EventLog};
+use liverank_core::comment::hex;
+use liverank_core::{Comment, CommentId};
+use liverank_shell::peer::{Peers, Replicas};
+use liverank_shell::{Shell, cors, report, server};
+use reqwest::Url;
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio::time::{MissedTickBehavior, interval};
+
+mod archive;
+mod history;
+mod metrics;
+mod post;
+mod recent;
+mod registrar;
+mod statistics;
+mod tally;
+
+use archive::PatientArchive;
+use metrics::CommentMetrics;
+use recent::Recent;
+use registrar::Registrar;
+use tally::Tally;
+
+/// Comments with an idempotency key that are remembered here, for repeats that come before the archive has them: at
+/// most 16 KiB each.
+const REMEMBERED: usize = 1_000;
+/// How long they are: consumers are seconds behind at most, or `known` finds the archive away anyway.
+const REMEMBER: Duration = Duration::from_secs(60);
+/// How often dependencies are looked at, for `/readyz` to be right where no request asks.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// How the comment service is set up.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Config {
+    /// Addresses of the managers, comma-separated.
+    #[arg(
+        long,
+        env = "LIVERANK_MANAGER_URL",
+        value_delimiter = ',',
+        value_name = "URL",
+        default_value = "http://127.0.0.1:6000"
+    )]
+    pub manager_url: Vec<Url>,
+    /// Addresses of the statistics service, comma-separated.
+    #[arg(
+        long,
+        env = "LIVERANK_STATISTICS_URL",
+        value_delimiter = ',',
+        value_name = "URL",
+        default_value = "http://127.0.0.1:5000"
+    )]
+    pub statistics_url: Vec<Url>,
+}
+
+/// Shared by all requests.
+struct CommentService {
+    log: Arc<dyn EventLog>,
+    archive: PatientArchive,
+    statistics: Option<Replicas>,
+    registrar: Registrar,
+    acknowledged: Mutex<Recent<CommentId, Comment>>,
+    tally: Mutex<Tally>,
+    metrics: CommentMetrics,
+}
+
+impl CommentService {
+    fn acknowledged(&self) -> MutexGuard<'_, Recent<CommentId, Comment>> {
+        self.acknowledged.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tally(&self) -> MutexGuard<'_, Tally> {
+        self.tally.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Serves until the shell's shutdown.
+pub async fn run(config: Config, backends: Backends, listener: TcpListener, shell: Shell) -> anyhow::Result<()> {
+    serve(config, backends.log, backends.archive, listener, shell).await
+}
+
+/// [`run`], with all that it needs of the backends.
+pub async fn serve(
+    config: Config,
+    log: Arc<dyn EventLog>,
+    archive: Arc<dyn Archive>,
+    listener: TcpListener,
+    shell: Shell,
+) -> anyhow::Result<()> {
+    let peers = Peers::default();
+    let metrics = CommentMetrics::new(&shell.metrics);
+    let managers = Replicas::new(peers.clone(), config.manager_url);
+    let service = Arc::new(CommentService {
+        log: Arc::clone(&log),
+        archive: PatientArchive::new(archive, shell.health.clone()),
+        statistics: Replicas::new(peers, config.statistics_url),
+        registrar: Registrar::start(managers, &shell, metrics.clone()),
+        acknowledged: Mutex::new(Recent::new(REMEMBERED, REMEMBER)),
+        tally: Mutex::default(),
+        metrics,
+    });
+    let reporting = tokio::spawn(report_counts(Arc::clone(&service), shell.clone()));
+    let looking = tokio::spawn(look_after_stores(Arc::clone(&service), shell.clone()));
+    let served = tokio::select! {
+        served = server::serve(listener, router(service), &shell) => served,
+        Err(unusable) = open(log, &shell) => Err(unusable),
+    };
+    reporting.abort();
+    looking.abort();
+    served
+}
+
+/// Opens the log, however long it is away; posts are answered 503 until then. An error where nothing but somebody's
+/// hand can help; does not end otherwise.
+async fn open(log: Arc<dyn EventLog>, shell: &Shell) -> anyhow::Result<()> {
+    while let Err(error) = log.open().await {
+        if !error.is_transient() {
+            return Err(error).context("opening the log");
+        }
+        shell.health.dependency("log", Err(error.to_string()));
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+    std::future::pending().await
+}
+
+async fn report_counts(service: Arc<CommentService>, shell: Shell) {
+    let instance = format!("comment-{}", hex(&rand::random::<[u8; 4]>()));
+    let statistics = service.statistics.clone();
+    report::send(statistics, "comment-api-statistics", shell, || service.tally().report(&instance)).await;
+}
+
+async fn look_after_stores(service: Arc<CommentService>, shell: Shell) {
+    let mut ticks = interval(LOOK_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        shell.health.dependency("log", service.log.health().map_err(|error| error.to_string()));
+        service.archive.look(LOOK_EVERY).await;
+    }
+}
+
+fn router(service: Arc<CommentService>) -> Router {
+    let router = Router::new()
+        .route("/comment", post(post::comment))
+        .route("/comments/{videoid}", get(history::comments))
+        .route("/statistics", get(statistics::statistics))
+        .route("/health", get(health));
+    server::with_fallbacks(router).with_state(service).layer(from_fn(cors::allow_any_origin))
+}
+
+async fn health() -> Json<Value> {
+    Json(json!({"status": "healthy", "service": "comment"}))
+}

@@ -1,1 +1,190 @@
-//! liverank-statistics
+//! The statistics service: what every part reports, in one answer of the comments seed's shape.
+//!
+//! | module | does |
+//! |---|---|
+//! | [`reports`] | reads what is reported |
+//! | [`roster`] | keeps the last report of each, within bounds |
+//! | [`board`] | merges them into the answer |
+//!
+//! It holds nothing that matters: after a restart, the next round of reports fills it again. Of several statistics
+//! services each shows what was reported to it.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::middleware::from_fn;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use liverank_adapters::{Archive, Backends};
+use liverank_core::Invalid;
+use liverank_shell::params::Params;
+use liverank_shell::{Problem, Shell, body, comment_json, cors, now_ms, server};
+use serde_json::{Map, Value, json};
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio::time::{MissedTickBehavior, interval, timeout};
+
+pub mod board;
+pub mod reports;
+pub mod roster;
+
+use board::{Board, LISTED, StoredComments};
+
+/// The largest report: a thousand videos with ids of the greatest length, twice, fit.
+const MAX_REPORT_BYTES: usize = 2 * 1024 * 1024;
+/// Reports read at once: with the size above, what slow senders can make this process hold.
+const REPORTS_AT_ONCE: usize = 128;
+/// How often the archive is asked for its count, as often as the services report.
+const COUNT_EVERY: Duration = Duration::from_secs(2);
+/// How long counting may take before it is given up until the next time.
+const COUNT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How the statistics service is set up: there is nothing to set.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct Config {}
+
+/// Shared by all requests.
+struct Statistics {
+    board: Mutex<Board>,
+    stored: Mutex<StoredComments>,
+    reading: Semaphore,
+}
+
+impl Statistics {
+    fn board(&self) -> MutexGuard<'_, Board> {
+        self.board.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn stored(&self) -> MutexGuard<'_, StoredComments> {
+        self.stored.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Serves until the shell's shutdown.
+pub async fn run(_: Config, backends: Backends, listener: TcpListener, shell: Shell) -> anyhow::Result<()> {
+    serve(backends.archive, listener, shell).await
+}
+
+/// [`run`], with all that it needs of the backends.
+pub async fn serve(archive: Arc<dyn Archive>, listener: TcpListener, shell: Shell) -> anyhow::Result<()> {
+    let statistics = Arc::new(Statistics {
+        board: Mutex::default(),
+        stored: Mutex::default(),
+        reading: Semaphore::new(REPORTS_AT_ONCE),
+    });
+    let housekeeping = tokio::spawn(keep_house(Arc::clone(&statistics), archive, shell.clone()));
+    let served = server::serve(listener, router(statistics), &shell).await;
+    housekeeping.abort();
+    served
+}
+
+/// Asks the archive for its count, and lets go of reports that are too old, also while nobody asks for them.
+async fn keep_house(statistics: Arc<Statistics>, archive: Arc<dyn Archive>, shell: Shell) {
+    let mut ticks = interval(COUNT_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        statistics.board().expire(Instant::now());
+        let counted = match timeout(COUNT_TIMEOUT, archive.comment_count()).await {
+            Ok(Ok(count)) => {
+                statistics.stored().total_comments = Some(count);
+                Ok(())
+            }
+            Ok(Err(error)) => Err(error.to_string()),
+            Err(_) => Err(format!("did not count its comments within {} s", COUNT_TIMEOUT.as_secs())),
+        };
+        shell.health.dependency("archive", counted);
+    }
+}
+
+fn router(statistics: Arc<Statistics>) -> Router {
+    let router = Router::new()
+        .route("/statistics", get(summary))
+        .route("/comment-api-statistics", post(comment_service))
+        .route("/reader-api-statistics", post(reader))
+        .route("/reader-api-manager-statistics", post(manager))
+        .route("/client-statistics", post(client))
+        .route("/health", get(health));
+    server::with_fallbacks(router).with_state(statistics).layer(from_fn(cors::allow_any_origin))
+}
+
+async fn health() -> Json<Value> {
+    Json(json!({"status": "healthy", "service": "statistics"}))
+}
+
+async fn summary(State(statistics): State<Arc<Statistics>>, params: Params) -> Result<Response, Problem> {
+    let listed = if params.flag("full")? { usize::MAX } else { LISTED };
+    let stored = *statistics.stored();
+    let mut board = statistics.board();
+    board.expire(Instant::now());
+    let json = serde_json::to_vec(&board.summary(listed, stored, comment_json::time(now_ms())))
+        .expect("strings and numbers always serialise");
+    drop(board);
+    Ok(([(header::CONTENT_TYPE, "application/json")], json).into_response())
+}
+
+async fn comment_service(
+    State(statistics): State<Arc<Statistics>>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Json<Value>, Problem> {
+    let (report, bytes) = read(&statistics, &headers, body, reports::Comments::parse).await?;
+    statistics.board().comments(Instant::now(), report, bytes);
+    Ok(taken())
+}
+
+async fn reader(
+    State(statistics): State<Arc<Statistics>>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Json<Value>, Problem> {
+    let (report, bytes) = read(&statistics, &headers, body, reports::Reader::parse).await?;
+    statistics.board().reader(Instant::now(), report, bytes);
+    Ok(taken())
+}
+
+async fn manager(
+    State(statistics): State<Arc<Statistics>>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Json<Value>, Problem> {
+    let (report, bytes) = read(&statistics, &headers, body, reports::Manager::parse).await?;
+    statistics.board().manager(Instant::now(), report, bytes);
+    Ok(taken())
+}
+
+async fn client(
+    State(statistics): State<Arc<Statistics>>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Json<Value>, Problem> {
+    let (report, bytes) = read(&statistics, &headers, body, reports::Client::parse).await?;
+    statistics.board().client(Instant::now(), report, bytes);
+    Ok(taken())
+}
+
+fn taken() -> Json<Value> {
+    Json(json!({"success": true}))
+}
+
+async fn read<T>(
+    statistics: &Statistics,
+    headers: &HeaderMap,
+    sent: Body,
+    parse: impl Fn(&Map<String, Value>) -> Result<T, Invalid>,
+) -> Result<(T, usize), Problem> {
+    body::expect_json(headers)?;
+    let Ok(_permit) = statistics.reading.try_acquire() else {
+        let detail = "too many reports are being read: try again";
+        return Err(Problem::new(StatusCode::TOO_MANY_REQUESTS, detail).retry_after(Duration::from_secs(1)));
+    };
+    let bytes = body::read(sent, MAX_REPORT_BYTES).await?;
+    match body::parse(&bytes)? {
+        Value::Object(object) => Ok((parse(&object)?, bytes.len())),
+        _ => Err(Invalid::new("body", "must be a JSON object").into()),
+    }
+}

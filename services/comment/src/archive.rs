@@ -1,0 +1,69 @@
+//! The archive as requests use it: within a time, and left alone for a while once it did not answer.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use liverank_adapters::{Archive, StoreError};
+use liverank_shell::Health;
+use tokio::time::timeout;
+
+/// How long it is left alone after it did not answer: posts are not slowed down by it more than once in that time.
+const LEFT_ALONE: Duration = Duration::from_secs(1);
+const PART: &str = "archive";
+
+/// An archive that does not hold anybody up.
+pub(crate) struct PatientArchive {
+    archive: Arc<dyn Archive>,
+    health: Health,
+    born: Instant,
+    /// Milliseconds since `born` until which it is left alone; 0 while it answers.
+    away_until: AtomicU64,
+}
+
+impl PatientArchive {
+    pub(crate) fn new(archive: Arc<dyn Archive>, health: Health) -> Self {
+        Self { archive, health, born: Instant::now(), away_until: AtomicU64::new(0) }
+    }
+
+    /// What `question` finds out within `patience`; nothing is asked while the archive is left alone.
+    pub(crate) async fn ask<T, F>(
+        &self,
+        patience: Duration,
+        question: impl FnOnce(Arc<dyn Archive>) -> F,
+    ) -> Result<T, StoreError>
+    where
+        F: Future<Output = Result<T, StoreError>>,
+    {
+        if self.now() < self.away_until.load(Relaxed) {
+            return Err(StoreError::unavailable(PART, "did not answer a moment ago"));
+        }
+        let slow = || StoreError::unavailable(PART, format!("did not answer within {patience:?}"));
+        let answer = timeout(patience, question(Arc::clone(&self.archive))).await;
+        let answer = answer.unwrap_or_else(|_| Err(slow()));
+        match &answer {
+            Ok(_) => {
+                if self.away_until.load(Relaxed) != 0 && self.away_until.swap(0, Relaxed) != 0 {
+                    self.health.dependency(PART, Ok(()));
+                }
+            }
+            Err(error) => {
+                let until = self.now() + LEFT_ALONE.as_millis() as u64;
+                self.away_until.store(until, Relaxed);
+                self.health.dependency(PART, Err(error.to_string()));
+            }
+        }
+        answer
+    }
+
+    /// Finds out whether an archive that was away is back.
+    pub(crate) async fn look(&self, patience: Duration) {
+        if self.away_until.load(Relaxed) != 0 {
+            let _ = self.ask(patience, |archive| async move { archive.meta().await }).await;
+        }
+    }
+
+    fn now(&self) -> u64 {
+        self.born.elapsed().as_millis() as u64
+    }
+}

@@ -1,0 +1,178 @@
+//! `POST /comment`: one comment into the log, acknowledged once the log has it durably.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use liverank_adapters::event_log::AppendError;
+use liverank_core::comment::{check_text, derived_id, random_id};
+use liverank_core::event::{CommentBody, optional_text, required_text};
+use liverank_core::{Comment, CommentId, Interaction, Invalid, Kind, Millis, UserId, VideoId, ids};
+use liverank_shell::body::JsonObject;
+use liverank_shell::{Problem, comment_json, now_ms};
+use serde_json::{Map, Value, json};
+use tokio::time::timeout;
+
+use crate::CommentService;
+
+/// How long the log may take in all. Its adapter gives up before; this holds whatever it does.
+const APPEND_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long the archive may take to tell whether a comment is there already: answering matters more, for the archive
+/// takes a repeated identity only once in any case.
+const LOOK_UP_TIMEOUT: Duration = Duration::from_millis(300);
+/// How long an idempotency key holds, as the archive keeps identities.
+const KEY_HOLDS_MS: Millis = 24 * 60 * 60 * 1000;
+
+/// What a client wants to say.
+#[derive(Debug, PartialEq, Eq)]
+struct Draft {
+    user: UserId,
+    video: VideoId,
+    text: String,
+    key: Option<String>,
+}
+
+impl Draft {
+    fn parse(body: &Map<String, Value>) -> Result<Self, Invalid> {
+        let user = UserId::parse_field("userid", required_text(body, "userid")?)?;
+        let video = VideoId::parse_field("videoid", required_text(body, "videoid")?)?;
+        let text = required_text(body, "comment")?;
+        check_text("comment", text)?;
+        let key = optional_text(body, "idempotency_key")?;
+        if let Some(key) = key {
+            ids::check("idempotency_key", key)?;
+        }
+        Ok(Self { user, video, text: text.to_owned(), key: key.map(str::to_owned) })
+    }
+
+    fn into_comment(self, id: CommentId, now: Millis) -> Comment {
+        // The consumer numbers it; nobody is shown this one.
+        Comment { id, user_id: self.user, video_id: self.video, text: self.text, timestamp: now, seq: 0 }
+    }
+}
+
+/// `POST /comment`.
+pub(crate) async fn comment(
+    State(service): State<Arc<CommentService>>,
+    JsonObject(body): JsonObject,
+) -> Result<(StatusCode, Json<Value>), Problem> {
+    let draft = Draft::parse(&body)?;
+    let id = match &draft.key {
+        None => random_id(rand::random()),
+        Some(key) => {
+            let id = derived_id(&draft.user, &draft.video, key);
+            if let Some(first) = service.known(&draft.video, &id).await {
+                service.metrics.repeated.inc();
+                return Ok(created(&first));
+            }
+            id
+        }
+    };
+    let keyed = draft.key.is_some();
+    let comment = draft.into_comment(id, now_ms());
+    service.append(&comment).await?;
+    service.took(&comment, keyed);
+    Ok(created(&comment))
+}
+
+fn created(comment: &Comment) -> (StatusCode, Json<Value>) {
+    let body = json!({"success": true, "comment": comment_json::unnumbered(comment)});
+    (StatusCode::CREATED, Json(body))
+}
+
+impl CommentService {
+    /// The comment that an earlier post with the same key made, as far as that can be told in a short time.
+    async fn known(&self, video: &VideoId, id: &CommentId) -> Option<Comment> {
+        let now = Instant::now();
+        if let Some(comment) = self.acknowledged().get(now, id) {
+            return Some(comment.clone());
+        }
+        let archived = self.archive.ask(LOOK_UP_TIMEOUT, |archive| async move {
+            archive.comment(video, id).await
+        });
+        archived.await.ok().flatten().filter(|comment| now_ms() - comment.timestamp < KEY_HOLDS_MS)
+    }
+
+    /// Answers once the log has the comment durably.
+    async fn append(&self, comment: &Comment) -> Result<(), Problem> {
+        let event = Interaction {
+            video_id: comment.video_id.clone(),
+            user_id: comment.user_id.clone(),
+            kind: Kind::Comment,
+            watch_ms: 0,
+            timestamp: comment.timestamp,
+            event_id: None,
+            owner_id: None,
+            comment: Some(CommentBody { comment_id: comment.id.clone(), text: comment.text.clone() }),
+        };
+        let started = Instant::now();
+        let append = self.log.append(comment.video_id.as_str().as_bytes(), event.to_json());
+        match timeout(APPEND_TIMEOUT, append).await {
+            Ok(Ok(_)) => {
+                self.metrics.append_seconds.observe(started.elapsed().as_secs_f64());
+                Ok(())
+            }
+            Ok(Err(too_large @ AppendError::TooLarge { .. })) => {
+                Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, too_large.to_string()))
+            }
+            Ok(Err(AppendError::Unavailable(_))) | Err(_) => {
+                self.metrics.unavailable.inc();
+                Err(Problem::unavailable("the log is away: not acknowledged, try again"))
+            }
+        }
+    }
+
+    /// What follows an acknowledgement, off its path.
+    fn took(&self, comment: &Comment, keyed: bool) {
+        self.metrics.acknowledged.inc();
+        self.tally().count(&comment.video_id);
+        if keyed {
+            self.acknowledged().insert(Instant::now(), comment.id.clone(), comment.clone());
+        }
+        self.registrar.offer(&comment.video_id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn draft(value: Value) -> Result<Draft, Invalid> {
+        match value {
+            Value::Object(object) => Draft::parse(&object),
+            other => panic!("not an object: {other}"),
+        }
+    }
+
+    #[test]
+    fn every_wrong_field_is_named() {
+        let good = json!({"userid": "u", "videoid": "v", "comment": "c"});
+        assert!(draft(good.clone()).is_ok());
+        let cases = [
+            ("userid", json!(null)),
+            ("userid", json!("u".repeat(257))),
+            ("videoid", json!(5)),
+            ("videoid", json!("a\nb")),
+            ("comment", json!("")),
+            ("comment", json!("c".repeat(4097))),
+            ("comment", json!(["c"])),
+            ("idempotency_key", json!("")),
+            ("idempotency_key", json!(1)),
+            ("idempotency_key", json!("k".repeat(257))),
+            ("idempotency_key", json!("k\u{7}")),
+        ];
+        for (field, value) in cases {
+            let mut bad = good.clone();
+            bad[field] = value.clone();
+            assert_eq!(draft(bad).unwrap_err().field, field, "{value}");
+        }
+    }
+
+    #[test]
+    fn a_null_key_is_none() {
+        let read = draft(json!({"userid": "u", "videoid": "v", "comment": "c", "idempotency_key": null}));
+        assert_eq!(read.unwrap().key, None);
+    }
+}

@@ -1,0 +1,86 @@
+//! What happened lately: a small memory, bounded in number and in age.
+
+use std::collections::{HashMap, VecDeque};
+use std::hash::Hash;
+use std::time::{Duration, Instant};
+
+/// Keeps at most a number of entries, each for at most a time; the oldest go first.
+#[derive(Debug)]
+pub struct Recent<K, V> {
+    most: usize,
+    keep: Duration,
+    entries: HashMap<K, (u64, Instant, V)>,
+    /// Keys by age; one that was removed or replaced since is told by its turn and passed over.
+    order: VecDeque<(u64, K)>,
+    turn: u64,
+}
+
+impl<K: Eq + Hash + Clone, V> Recent<K, V> {
+    /// An empty one.
+    pub fn new(most: usize, keep: Duration) -> Self {
+        Self { most, keep, entries: HashMap::new(), order: VecDeque::new(), turn: 0 }
+    }
+
+    /// What is remembered under `key`.
+    pub fn get(&self, now: Instant, key: &K) -> Option<&V> {
+        let (_, since, value) = self.entries.get(key)?;
+        (now.saturating_duration_since(*since) < self.keep).then_some(value)
+    }
+
+    /// Remembers `value` under `key` from now on.
+    pub fn insert(&mut self, now: Instant, key: K, value: V) {
+        self.turn += 1;
+        self.entries.insert(key.clone(), (self.turn, now, value));
+        self.order.push_back((self.turn, key));
+        while self.order.len() > self.most {
+            let Some((turn, key)) = self.order.pop_front() else { break };
+            if self.entries.get(&key).is_some_and(|(current, ..)| *current == turn) {
+                self.entries.remove(&key);
+            }
+        }
+    }
+
+    /// Forgets `key`.
+    pub fn remove(&mut self, key: &K) {
+        self.entries.remove(key);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEEP: Duration = Duration::from_secs(60);
+
+    #[test]
+    fn what_is_old_is_forgotten() {
+        let (mut recent, now) = (Recent::new(10, KEEP), Instant::now());
+        recent.insert(now, "a", 1);
+        assert_eq!(recent.get(now + KEEP / 2, &"a"), Some(&1));
+        assert_eq!(recent.get(now + KEEP, &"a"), None);
+        recent.insert(now + KEEP, "a", 2);
+        assert_eq!(recent.get(now + KEEP, &"a"), Some(&2));
+        recent.remove(&"a");
+        assert_eq!(recent.get(now + KEEP, &"a"), None);
+    }
+
+    #[test]
+    fn it_never_grows_past_its_bound() {
+        let (mut recent, now) = (Recent::new(3, KEEP), Instant::now());
+        for key in 0..100 {
+            recent.insert(now, key % 7, key);
+            assert!(recent.entries.len() <= 3 && recent.order.len() <= 3);
+        }
+        // The last three: 97, 98, 99 under 6, 0, 1.
+        assert_eq!([6, 0, 1].map(|key| recent.get(now, &key).copied()), [Some(97), Some(98), Some(99)]);
+    }
+
+    #[test]
+    fn a_key_that_was_replaced_outlives_its_first_turn() {
+        let (mut recent, now) = (Recent::new(2, KEEP), Instant::now());
+        for key in ["a", "a", "b"] {
+            recent.insert(now, key, key);
+        }
+        assert!(recent.get(now, &"a").is_some() && recent.get(now, &"b").is_some());
+    }
+}

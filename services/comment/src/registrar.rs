@@ -1,0 +1,91 @@
+//! Registers videos that were commented on with the manager, off the path of the answers.
+//!
+//! It is a help and no duty: a reader registers what it is asked for too. So what finds the queue full is dropped.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use liverank_core::VideoId;
+use liverank_shell::peer::{PeerError, Replicas};
+use liverank_shell::Shell;
+use serde_json::json;
+use tokio::sync::mpsc::{self, error::TrySendError};
+
+use crate::metrics::CommentMetrics;
+use crate::recent::Recent;
+
+/// Videos waiting to be registered: what a manager takes in a second or two.
+const WAITING: usize = 1_024;
+/// Videos remembered as registered: the working set of one comment service, at 100 bytes or so each.
+const REMEMBERED: usize = 20_000;
+/// How long a registration is taken for granted: the manager forgets unwatched videos after an hour.
+const REMEMBER: Duration = Duration::from_secs(300);
+/// After a manager that did not answer: long enough not to hammer it, as its other clients wait too.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// The way to the manager. Cheap to clone.
+#[derive(Clone)]
+pub struct Registrar {
+    queue: mpsc::Sender<VideoId>,
+    recent: Arc<Mutex<Recent<VideoId, ()>>>,
+    metrics: CommentMetrics,
+}
+
+impl Registrar {
+    /// A registrar that asks `managers` until shutdown. Where there are none it does nothing.
+    pub fn start(managers: Option<Replicas>, shell: &Shell, metrics: CommentMetrics) -> Self {
+        let (queue, waiting) = mpsc::channel(WAITING);
+        let recent = Arc::new(Mutex::new(Recent::new(REMEMBERED, REMEMBER)));
+        let registrar = Self { queue, recent, metrics };
+        if let Some(managers) = managers {
+            tokio::spawn(work(waiting, managers, registrar.clone(), shell.clone()));
+        }
+        registrar
+    }
+
+    /// Has `video` registered soon, unless it was lately. Never waits.
+    pub fn offer(&self, video: &VideoId) {
+        let now = Instant::now();
+        let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        if recent.get(now, video).is_some() {
+            return;
+        }
+        match self.queue.try_send(video.clone()) {
+            Ok(()) => recent.insert(now, video.clone(), ()),
+            Err(TrySendError::Full(_)) => {
+                self.metrics.registrations_dropped.inc();
+            }
+            // Without managers there is nobody to register with.
+            Err(TrySendError::Closed(_)) => {}
+        }
+    }
+
+    fn forget(&self, video: &VideoId) {
+        self.recent.lock().unwrap_or_else(PoisonError::into_inner).remove(video);
+    }
+}
+
+async fn work(mut waiting: mpsc::Receiver<VideoId>, managers: Replicas, registrar: Registrar, shell: Shell) {
+    loop {
+        let video = tokio::select! {
+            () = shell.shutdown.cancelled() => return,
+            video = waiting.recv() => video,
+        };
+        let Some(video) = video else { return };
+        let registered = managers.post::<serde_json::Value>(&["register"], &json!({"videoid": video})).await;
+        let manager = match registered {
+            Ok(_) => Ok(()),
+            // It understood: asking again would not help.
+            Err(PeerError::Refused { .. }) => Ok(()),
+            Err(PeerError::Unavailable(reason)) => {
+                registrar.forget(&video);
+                Err(reason)
+            }
+        };
+        let away = manager.is_err();
+        shell.health.dependency("manager", manager);
+        if away {
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+}

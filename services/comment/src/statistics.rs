@@ -1,0 +1,38 @@
+//! `GET /statistics`, as the comments seed's comment service has it: passed on to the statistics service.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{Uri, header};
+use axum::response::{IntoResponse, Response};
+use liverank_shell::Problem;
+use liverank_shell::peer::{self, ANSWER_TIMEOUT};
+
+use crate::CommentService;
+
+/// `GET /statistics`.
+pub(crate) async fn statistics(State(service): State<Arc<CommentService>>, uri: Uri) -> Result<Response, Problem> {
+    let away = || Problem::unavailable("the statistics service is away: try again");
+    let replicas = service.statistics.as_ref().ok_or_else(away)?;
+    for _ in replicas.urls() {
+        let base = replicas.preferred().clone();
+        let mut url = peer::join(&base, &["statistics"]);
+        url.set_query(uri.query());
+        match replicas.peers().client().get(url).timeout(ANSWER_TIMEOUT).send().await {
+            Ok(answer) if !answer.status().is_server_error() => return Ok(passed_on(answer)),
+            _ => replicas.avoid(&base),
+        }
+    }
+    Err(away())
+}
+
+fn passed_on(answer: reqwest::Response) -> Response {
+    let status = answer.status();
+    let content_type = answer.headers().get(header::CONTENT_TYPE).cloned();
+    let mut response = (status, Body::from_stream(answer.bytes_stream())).into_response();
+    if let Some(content_type) = content_type {
+        response.headers_mut().insert(header::CONTENT_TYPE, content_type);
+    }
+    response
+}

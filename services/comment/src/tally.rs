@@ -1,0 +1,76 @@
+//! What this process took since its start, for the statistics service: the busiest videos only.
+
+use std::collections::{BTreeMap, HashMap};
+
+use liverank_core::VideoId;
+use liverank_shell::wire::CommentReport;
+
+/// Videos reported.
+const REPORTED: usize = 1_000;
+/// Videos counted, so that one that grows busy has the time to show: past it, all but the busiest are forgotten.
+const COUNTED: usize = 4 * REPORTED;
+
+/// Counts comments by video.
+#[derive(Debug, Default)]
+pub struct Tally {
+    total: u64,
+    by_video: HashMap<VideoId, u64>,
+}
+
+impl Tally {
+    /// Counts one.
+    pub fn count(&mut self, video: &VideoId) {
+        self.total += 1;
+        *self.by_video.entry(video.clone()).or_default() += 1;
+        if self.by_video.len() > COUNTED {
+            self.by_video = busiest(&self.by_video).into_iter().map(|(video, n)| (video.clone(), n)).collect();
+        }
+    }
+
+    /// What is reported of it.
+    pub fn report(&self, instance: &str) -> CommentReport {
+        let busiest = busiest(&self.by_video);
+        let names = || busiest.iter().map(|(video, _)| video.as_str().to_owned());
+        CommentReport {
+            instance_id: Some(instance.to_owned()),
+            total_comments: self.total,
+            comments_by_video: names().zip(busiest.iter().map(|(_, count)| *count)).collect(),
+            active_topics: names().collect(),
+            // Readers know who listens; a comment service does not.
+            topic_subscribers: BTreeMap::new(),
+        }
+    }
+}
+
+fn busiest(by_video: &HashMap<VideoId, u64>) -> Vec<(&VideoId, u64)> {
+    let mut videos: Vec<_> = by_video.iter().map(|(video, count)| (video, *count)).collect();
+    videos.sort_by(|(a, busy), (b, busier)| busier.cmp(busy).then(a.cmp(b)));
+    videos.truncate(REPORTED);
+    videos
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn video(number: usize) -> VideoId {
+        VideoId::parse(&format!("v{number:05}")).unwrap()
+    }
+
+    #[test]
+    fn the_busiest_are_reported_and_all_are_counted() {
+        let mut tally = Tally::default();
+        for _ in 0..3 {
+            tally.count(&video(77_777));
+        }
+        for number in 0..10_000 {
+            tally.count(&video(number));
+            assert!(tally.by_video.len() <= COUNTED);
+        }
+        let report = tally.report("one");
+        assert_eq!(report.total_comments, 10_003);
+        assert_eq!(report.comments_by_video.len(), REPORTED);
+        assert_eq!(report.comments_by_video["v77777"], 3);
+        assert_eq!(report.active_topics[0], "v77777");
+    }
+}

@@ -1,0 +1,72 @@
+//! Keeps what this manager knows up to date: assignments by the store's changes, readers by polling their heartbeats.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use liverank_adapters::assignment_store::Change;
+use tokio::sync::mpsc;
+use tokio::time::{MissedTickBehavior, interval, sleep};
+
+use crate::Manager;
+use crate::view::Applied;
+
+/// How often the readers' heartbeats are looked at: twice a beat.
+pub const POLL_EVERY: Duration = Duration::from_millis(500);
+/// How often all assignments are compared by their version, should a change ever have been missed without a sign.
+const RELOAD_EVERY: Duration = Duration::from_secs(30);
+/// How long to wait before asking a store again that did not answer.
+const RETRY: Duration = Duration::from_millis(500);
+
+/// Follows the assignments. Never returns.
+pub async fn assignments(manager: Arc<Manager>) {
+    loop {
+        match manager.ask(manager.store.changes()).await {
+            Ok(changes) => follow(&manager, changes).await,
+            Err(_) => sleep(RETRY).await,
+        }
+    }
+}
+
+/// Follows until the subscription ends.
+async fn follow(manager: &Manager, mut changes: mpsc::Receiver<Change>) {
+    let mut reload = interval(RELOAD_EVERY);
+    reload.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        let applied = tokio::select! {
+            change = changes.recv() => match change {
+                Some(change) => manager.cluster().view.apply(Instant::now(), change),
+                None => return,
+            },
+            _ = reload.tick() => Applied::Reload,
+        };
+        match applied {
+            Applied::Done => manager.changed.notify_waiters(),
+            Applied::Reload if load(manager).await => {}
+            // Asked again soon, and not at the next change only.
+            Applied::Reload => reload.reset_after(RETRY),
+        }
+    }
+}
+
+/// Loads all assignments. Answers whether that worked.
+async fn load(manager: &Manager) -> bool {
+    let Ok(state) = manager.ask(manager.store.load()).await else { return false };
+    manager.metrics.loads.inc();
+    manager.cluster().view.load(Instant::now(), state);
+    manager.changed.notify_waiters();
+    true
+}
+
+/// Follows the readers. Never returns.
+pub async fn readers(manager: Arc<Manager>) {
+    let mut ticks = interval(POLL_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        // From before the question, so that a process that stands still in between does not take the answer for new.
+        let asked = Instant::now();
+        if let Ok(records) = manager.ask(manager.store.readers()).await {
+            manager.cluster().observe(asked, records);
+        }
+    }
+}

@@ -1,0 +1,323 @@
+use super::*;
+
+const TICK: Duration = Duration::from_millis(500);
+
+fn id(name: &str) -> ReaderId {
+    ReaderId::parse(name).unwrap()
+}
+
+fn record(name: &str, beat: u64) -> ReaderRecord {
+    ReaderRecord {
+        id: id(name),
+        public_url: format!("http://{name}"),
+        internal_url: format!("http://{name}"),
+        beat,
+        capacity: 100,
+        viewers: 0,
+        draining: false,
+        highest_epoch: 0,
+        videos: Vec::new(),
+        messages_sent: 0,
+    }
+}
+
+/// A manager that polls twice a second a store into which readers beat once a second.
+struct World {
+    watch: Watch,
+    now: Instant,
+    readers: Vec<(&'static str, u64)>,
+    dead: BTreeSet<&'static str>,
+    draining: BTreeSet<&'static str>,
+    ticks: u64,
+}
+
+impl World {
+    fn new(names: &[&'static str]) -> Self {
+        let mut world = Self {
+            watch: Watch::default(),
+            now: Instant::now(),
+            readers: names.iter().map(|name| (*name, 0)).collect(),
+            dead: BTreeSet::new(),
+            draining: BTreeSet::new(),
+            ticks: 0,
+        };
+        world.run(Duration::from_secs(10));
+        world
+    }
+
+    /// Lets time pass without a poll.
+    fn blind(&mut self, time: Duration) {
+        self.now += time;
+    }
+
+    fn run(&mut self, time: Duration) {
+        for _ in 0..time.as_millis() / TICK.as_millis() {
+            self.now += TICK;
+            self.ticks += 1;
+            for (name, beat) in &mut self.readers {
+                if self.ticks.is_multiple_of(2) && !self.dead.contains(name) {
+                    *beat += 1;
+                }
+            }
+            self.poll();
+        }
+    }
+
+    fn poll(&mut self) {
+        let draining = &self.draining;
+        let records = self.readers.iter().map(|(name, beat)| ReaderRecord {
+            draining: draining.contains(name),
+            ..record(name, *beat)
+        });
+        self.watch.observe(self.now, records.collect());
+    }
+
+    /// Probes whoever is due: the dead do not answer.
+    fn probe(&mut self) -> Vec<String> {
+        let due: Vec<(ReaderId, u64)> = self
+            .watch
+            .to_probe(self.now)
+            .into_iter()
+            .map(|sighting| (sighting.record.id.clone(), sighting.record.beat))
+            .collect();
+        for (reader, beat) in &due {
+            self.watch.probed(self.now, reader, *beat, !self.dead.contains(reader.as_str()));
+        }
+        due.into_iter().map(|(reader, _)| reader.to_string()).collect()
+    }
+
+    fn standing(&self, name: &str) -> Standing {
+        self.watch.standing(&id(name)).unwrap()
+    }
+
+    fn leaving(&self) -> Vec<String> {
+        self.verdict().leaving.iter().map(ToString::to_string).collect()
+    }
+
+    fn verdict(&self) -> Verdict {
+        self.watch.verdict(self.now, |_| true)
+    }
+
+    fn open(&self) -> Vec<&str> {
+        self.watch.open().map(|sighting| sighting.record.id.as_str()).collect()
+    }
+}
+
+#[test]
+fn a_silent_reader_is_suspect_and_gone_only_when_it_does_not_answer_either() {
+    let mut world = World::new(&["a", "b", "c"]);
+    world.dead.insert("a");
+    world.run(Duration::from_millis(2_500));
+    assert_eq!(world.standing("a"), Standing::Alive);
+    assert!(world.probe().is_empty());
+    world.run(Duration::from_secs(1));
+    assert_eq!(world.standing("a"), Standing::Suspect);
+    assert_eq!(world.open(), ["b", "c"]);
+    assert_eq!(world.leaving(), [""; 0]);
+    assert_eq!(world.probe(), ["a"]);
+    assert_eq!(world.standing("a"), Standing::Gone);
+    assert_eq!(world.leaving(), ["a"]);
+}
+
+#[test]
+fn a_reader_that_answers_the_probe_keeps_its_videos() {
+    let mut world = World::new(&["a", "b", "c"]);
+    world.readers.remove(0); // It still lives, but its heartbeats reach no manager.
+    world.run(Duration::from_secs(30));
+    for _ in 0..10 {
+        world.run(Duration::from_secs(1));
+        assert_eq!(world.probe(), ["a"]);
+        assert_eq!(world.standing("a"), Standing::Suspect);
+        assert_eq!(world.leaving(), [""; 0]);
+    }
+}
+
+#[test]
+fn a_probe_is_not_repeated_at_once() {
+    let mut world = World::new(&["a", "b", "c"]);
+    world.dead.insert("a");
+    world.run(Duration::from_secs(4));
+    assert_eq!(world.probe(), ["a"]);
+    assert!(world.probe().is_empty());
+    world.run(TICK);
+    assert!(world.probe().is_empty());
+    world.run(TICK);
+    assert_eq!(world.probe(), ["a"]);
+}
+
+#[test]
+fn one_that_beats_again_is_alive_and_an_old_probe_does_not_count() {
+    let mut world = World::new(&["a", "b", "c"]);
+    world.dead.insert("a");
+    world.run(Duration::from_secs(4));
+    let beat = world.watch.get(&id("a")).unwrap().record.beat;
+    world.dead.clear();
+    world.run(Duration::from_secs(1));
+    world.watch.probed(world.now, &id("a"), beat, false);
+    assert_eq!(world.standing("a"), Standing::Alive);
+    world.dead.insert("a");
+    world.run(Duration::from_secs(4));
+    assert_eq!(world.standing("a"), Standing::Suspect);
+}
+
+#[test]
+fn a_heartbeat_heard_directly_is_life_even_when_the_store_keeps_the_old_one() {
+    let mut world = World::new(&["a", "b", "c"]);
+    world.dead.insert("a");
+    for beat in 1_000..1_020 {
+        world.run(TICK);
+        world.watch.heard(world.now, record("a", beat));
+    }
+    assert_eq!(world.standing("a"), Standing::Alive);
+    assert_eq!(world.watch.get(&id("a")).unwrap().record.beat, 1_019);
+}
+
+#[test]
+fn a_stale_view_moves_nothing() {
+    let mut world = World::new(&["a", "b", "c"]);
+    world.dead.insert("a");
+    world.run(Duration::from_secs(4));
+    world.probe();
+    assert_eq!(world.leaving(), ["a"]);
+    world.blind(STALE_AFTER + Duration::from_millis(1));
+    assert_eq!(world.verdict(), Verdict { leaving: BTreeSet::new(), hold: Some(Hold::Stale) });
+    assert!(world.watch.to_forget(world.now).is_empty());
+}
+
+#[test]
+fn time_in_which_nobody_looked_is_nobody_s_silence() {
+    let mut world = World::new(&["a", "b", "c"]);
+    // The store is away for a minute, and comes back with the beats from before it went.
+    world.blind(Duration::from_secs(60));
+    world.poll();
+    for reader in ["a", "b", "c"] {
+        assert_eq!(world.standing(reader), Standing::Alive);
+    }
+    assert!(world.probe().is_empty());
+    assert!(!world.watch.is_settled(world.now));
+    // One did not come back.
+    world.dead.insert("a");
+    world.run(Duration::from_secs(4));
+    assert_eq!(world.standing("a"), Standing::Suspect);
+    assert_eq!(world.probe(), ["a"]);
+}
+
+#[test]
+fn a_probe_from_before_the_blindness_does_not_count_after_it() {
+    let mut world = World::new(&["a", "b", "c"]);
+    world.dead.insert("a");
+    world.run(Duration::from_secs(4));
+    world.probe();
+    world.blind(Duration::from_secs(10));
+    world.poll();
+    assert_eq!(world.standing("a"), Standing::Suspect);
+    assert_eq!(world.leaving(), [""; 0]);
+}
+
+#[test]
+fn when_more_than_a_third_seem_gone_nothing_is_moved() {
+    let mut world = World::new(&["a", "b", "c", "d", "e"]);
+    world.dead.extend(["a", "b"]);
+    world.run(Duration::from_secs(4));
+    world.probe();
+    let verdict = world.verdict();
+    assert!(verdict.leaving.is_empty());
+    assert_eq!(verdict.hold, Some(Hold::TooMany { missing: 2, readers: 5 }));
+    // One of them comes back: what is left is one, which always may be acted on.
+    world.dead.remove("b");
+    world.run(Duration::from_secs(2));
+    world.probe();
+    assert_eq!(world.leaving(), ["a"]);
+}
+
+#[test]
+fn a_third_may_go() {
+    let mut world = World::new(&["a", "b", "c", "d", "e", "f"]);
+    world.dead.extend(["a", "b"]);
+    world.run(Duration::from_secs(4));
+    world.probe();
+    assert_eq!(world.leaving(), ["a", "b"]);
+}
+
+#[test]
+fn those_that_are_about_to_be_suspect_count_as_missing() {
+    let mut world = World::new(&["a", "b", "c"]);
+    world.dead.insert("a");
+    world.run(Duration::from_secs(1));
+    world.dead.extend(["b", "c"]);
+    while world.probe().is_empty() {
+        world.run(TICK);
+    }
+    assert_eq!((world.standing("a"), world.standing("b")), (Standing::Gone, Standing::Alive));
+    assert_eq!(world.leaving(), [""; 0]);
+}
+
+#[test]
+fn a_reader_that_was_dealt_with_does_not_keep_the_next_from_it() {
+    let mut world = World::new(&["a", "b", "c"]);
+    world.dead.insert("a");
+    world.run(Duration::from_secs(4));
+    world.probe();
+    world.dead.insert("b");
+    world.run(Duration::from_secs(4));
+    world.probe();
+    assert_eq!(world.leaving(), [""; 0], "while a still has videos, two of three are gone");
+    let verdict = world.watch.verdict(world.now, |reader| reader.as_str() != "a");
+    assert!(verdict.leaving.contains(&id("b")) && verdict.hold.is_none());
+}
+
+#[test]
+fn a_draining_reader_gives_its_videos_away_and_its_end_is_no_surprise() {
+    let mut world = World::new(&["a", "b", "c"]);
+    world.draining.insert("a");
+    world.run(Duration::from_secs(1));
+    assert_eq!(world.standing("a"), Standing::Draining);
+    assert_eq!((world.leaving(), world.open()), (vec!["a".to_owned()], vec!["b", "c"]));
+    world.dead.insert("a");
+    world.run(Duration::from_secs(4));
+    world.dead.insert("b");
+    world.run(Duration::from_secs(4));
+    world.probe();
+    assert_eq!(world.leaving(), ["a", "b"], "only b's end is one");
+}
+
+#[test]
+fn the_long_gone_are_forgotten_and_the_silent_are_not() {
+    let mut world = World::new(&["a", "b", "c"]);
+    world.dead.insert("a");
+    world.run(FORGET_AFTER);
+    world.probe();
+    assert!(world.watch.to_forget(world.now).is_empty());
+    world.run(Duration::from_secs(2));
+    assert!(!world.watch.is_settled(world.now - FORGET_AFTER * 2));
+    let beat = world.readers[0].1;
+    assert_eq!(world.watch.to_forget(world.now), [(id("a"), beat)]);
+    world.watch.forget(&id("a"));
+    world.watch.forget(&id("b"));
+    assert_eq!(world.watch.all().count(), 2);
+}
+
+#[test]
+fn readers_found_at_the_start_take_videos_only_where_no_other_is_seen_alive() {
+    let mut watch = Watch::default();
+    let start = Instant::now();
+    watch.observe(start, vec![record("dead", 7), record("live", 1)]);
+    assert_eq!(watch.open().count(), 2);
+    watch.observe(start + TICK, vec![record("dead", 7), record("live", 2)]);
+    assert_eq!(watch.open().map(|sighting| sighting.record.id.as_str()).collect::<Vec<_>>(), ["live"]);
+    watch.observe(start + 2 * TICK, vec![record("dead", 7), record("live", 2), record("new", 9)]);
+    assert_eq!(watch.open().count(), 2, "one that was not there before was written just now");
+}
+
+#[test]
+fn settling_takes_a_while_without_a_break() {
+    let mut world = World::new(&["a"]);
+    assert!(world.watch.is_settled(world.now));
+    world.blind(STALE_AFTER * 2);
+    assert!(!world.watch.is_settled(world.now));
+    world.poll();
+    world.run(SETTLED_AFTER - TICK);
+    assert!(!world.watch.is_settled(world.now));
+    world.run(TICK);
+    assert!(world.watch.is_settled(world.now));
+}

@@ -1,0 +1,162 @@
+//! The manager itself: what it knows, and how it changes what is in force.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use liverank_adapters::assignment_store::{AssignmentStore, Swapped};
+use liverank_adapters::StoreError;
+use liverank_core::VideoId;
+use liverank_core::placement::Assignment;
+use liverank_shell::{Problem, Shell};
+use tokio::sync::Notify;
+use tokio::time::timeout;
+
+use crate::cluster::{Cluster, Decision};
+use crate::metrics::ManagerMetrics;
+
+/// What the store is called among the dependencies.
+const PART: &str = "assignments";
+/// How long the store may take: a request waits for it, and its client for the request.
+pub const STORE_TIMEOUT: Duration = Duration::from_secs(2);
+/// Tries of a compare-and-set: every one that fails means that another manager has just succeeded.
+const TRIES: usize = 8;
+
+/// Shared by all requests and tasks.
+pub struct Manager {
+    /// What the managers share.
+    pub store: Arc<dyn AssignmentStore>,
+    cluster: Mutex<Cluster>,
+    /// Wakes those who wait for an assignment to become known.
+    pub changed: Notify,
+    /// Wakes the sweep: a reader said that it is leaving.
+    pub sweep_now: Notify,
+    /// What is counted.
+    pub metrics: ManagerMetrics,
+    shell: Shell,
+}
+
+/// What became of a video that was to have a reader.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ensured {
+    /// What is in force.
+    pub assignment: Assignment,
+    /// Whether it was given a reader just now.
+    pub is_new: bool,
+}
+
+/// Why a video has no reader.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Unplaced {
+    /// None takes videos now.
+    #[error("no reader takes viewers now: try again")]
+    NoReader,
+    /// As many videos are assigned as may be.
+    #[error("as many videos are assigned as may be: try again")]
+    Full,
+    /// Who has it, if anyone, is not known while the store is away.
+    #[error("{0}: try again")]
+    Away(StoreError),
+    /// Other managers were faster, again and again.
+    #[error("the video's assignment keeps changing: try again")]
+    Contended,
+}
+
+impl From<Unplaced> for Problem {
+    fn from(unplaced: Unplaced) -> Self {
+        Self::unavailable(unplaced.to_string())
+    }
+}
+
+impl Manager {
+    /// A manager that knows nothing yet.
+    pub fn new(store: Arc<dyn AssignmentStore>, shell: &Shell) -> Arc<Self> {
+        Arc::new(Self {
+            store,
+            cluster: Mutex::default(),
+            changed: Notify::new(),
+            sweep_now: Notify::new(),
+            metrics: ManagerMetrics::new(&shell.metrics),
+            shell: shell.clone(),
+        })
+    }
+
+    /// What it knows. Never held across an await.
+    pub fn cluster(&self) -> MutexGuard<'_, Cluster> {
+        self.cluster.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What the store answers within [`STORE_TIMEOUT`]; how it is shows in the process's health.
+    pub async fn ask<T>(&self, question: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+        let slow = || StoreError::unavailable(PART, format!("no answer within {} s", STORE_TIMEOUT.as_secs()));
+        let answer = timeout(STORE_TIMEOUT, question).await.unwrap_or_else(|_| Err(slow()));
+        let state = answer.as_ref().map(drop).map_err(ToString::to_string);
+        self.shell.health.dependency(PART, state);
+        answer
+    }
+
+    /// Makes sure that `video` has a reader fit to be used, by compare-and-set against the other managers. While the
+    /// store is away, what is known stays in force.
+    pub async fn ensure(&self, video: &VideoId) -> Result<Ensured, Unplaced> {
+        for _ in 0..TRIES {
+            let (decision, seen) = {
+                let cluster = self.cluster();
+                (cluster.decide(Instant::now(), video), cluster.highest_epoch())
+            };
+            let (expected, readers) = match decision {
+                Decision::Serve(assignment) => return Ok(Ensured { assignment, is_new: false }),
+                Decision::NoReader => return Err(Unplaced::NoReader),
+                Decision::Full => return Err(Unplaced::Full),
+                Decision::Assign { expected, readers } => (expected, readers),
+            };
+            match self.ask(self.store.assign(video, expected, &readers, seen)).await {
+                Ok(Swapped::Stored(assignment)) => {
+                    self.stored(&assignment, expected);
+                    return Ok(Ensured { assignment, is_new: expected.is_none() });
+                }
+                Ok(Swapped::Conflict(current)) => self.learn(video, current),
+                Err(error) => {
+                    let known = self.cluster().view.get(video).cloned();
+                    return known
+                        .map(|assignment| Ensured { assignment, is_new: false })
+                        .ok_or(Unplaced::Away(error));
+                }
+            }
+        }
+        Err(Unplaced::Contended)
+    }
+
+    fn stored(&self, assignment: &Assignment, expected: Option<u64>) {
+        let now = Instant::now();
+        let counter = if expected.is_some() { &self.metrics.moved } else { &self.metrics.placed };
+        counter.inc();
+        let mut cluster = self.cluster();
+        cluster.view.put(now, assignment.clone());
+        for reader in &assignment.readers {
+            cluster.promises.give(now, reader);
+        }
+        drop(cluster);
+        self.changed.notify_waiters();
+    }
+
+    /// Takes over what the store says is in force.
+    fn learn(&self, video: &VideoId, current: Option<Assignment>) {
+        let mut cluster = self.cluster();
+        match current {
+            Some(assignment) => cluster.view.put(Instant::now(), assignment),
+            None => cluster.view.remove(video),
+        }
+    }
+
+    /// Lets go of an assignment that is not in use, if it is still the same.
+    pub async fn let_go(&self, video: &VideoId, epoch: u64) {
+        match self.ask(self.store.remove(video, epoch)).await {
+            Ok(Swapped::Stored(_)) => {
+                self.metrics.removed.inc();
+                self.learn(video, None);
+            }
+            Ok(Swapped::Conflict(current)) => self.learn(video, current),
+            // The next sweep finds it again.
+            Err(_) => {}
+        }
+    }
+}

@@ -1,0 +1,51 @@
+//! What a manager measures of itself.
+
+use liverank_shell::Metrics;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
+
+/// Cheap to clone; all clones count together.
+#[derive(Clone, Default)]
+pub struct ManagerMetrics {
+    /// Registrations answered.
+    pub registrations: Counter,
+    /// Videos given to a reader because they had none.
+    pub placed: Counter,
+    /// Videos given to another reader because theirs left or died.
+    pub moved: Counter,
+    /// Assignments of unwatched videos that were let go.
+    pub removed: Counter,
+    /// Heartbeats heard.
+    pub heartbeats: Counter,
+    /// Loads of all assignments.
+    pub loads: Counter,
+    /// Videos assigned.
+    pub videos: Gauge,
+    /// Readers that take viewers.
+    pub readers_open: Gauge,
+    /// Readers that are suspect or gone.
+    pub readers_silent: Gauge,
+    /// 1 while nothing is moved because the view is stale or too many readers seem gone.
+    pub held: Gauge,
+}
+
+impl ManagerMetrics {
+    /// Registers them.
+    pub fn new(metrics: &Metrics) -> Self {
+        let all = Self::default();
+        metrics.register("manager", |registry| {
+            let m = all.clone();
+            registry.register("registrations", "Registrations answered", m.registrations);
+            registry.register("videos_placed", "Videos given to a reader", m.placed);
+            registry.register("videos_moved", "Videos given to another reader", m.moved);
+            registry.register("videos_removed", "Unwatched videos let go", m.removed);
+            registry.register("heartbeats", "Heartbeats heard", m.heartbeats);
+            registry.register("loads", "Loads of all assignments", m.loads);
+            registry.register("videos", "Videos assigned", m.videos);
+            registry.register("readers_open", "Readers that take viewers", m.readers_open);
+            registry.register("readers_silent", "Readers that are suspect or gone", m.readers_silent);
+            registry.register("held", "1 while moves are held back", m.held);
+        });
+        all
+    }
+}

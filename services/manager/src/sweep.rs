@@ -1,0 +1,177 @@
+//! What a manager does by itself: probes readers that fell silent, has others take over what they served, gives watched
+//! videos that the store has lost back to their readers, and lets go of what nobody watches.
+//!
+//! Every manager does this, and none waits for another: what they do is decided from the same reports and takes effect
+//! by compare-and-set, so doing it twice does it once.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures::StreamExt;
+use futures::stream;
+use liverank_core::{ReaderId, VideoId};
+use liverank_shell::peer::{Peers, join};
+use reqwest::Url;
+use serde_json::Value;
+use tokio::time::{MissedTickBehavior, interval};
+
+use crate::Manager;
+use crate::liveness::{Hold, Standing};
+use crate::metrics::ManagerMetrics;
+
+/// How often it looks: a fraction of the time in which a reader is to be replaced.
+const EVERY: Duration = Duration::from_millis(250);
+/// How long a silent reader may take to answer a probe: it is next door, and it has been silent for seconds.
+const PROBE_TIMEOUT: Duration = Duration::from_millis(500);
+/// Probes at once.
+const PROBES: usize = 16;
+/// Videos moved in one sweep: with the pause between sweeps, 30,000 are moved within 8 s, and the store is left room.
+const MOVES: usize = 1_000;
+/// Compare-and-sets at once.
+const AT_ONCE: usize = 16;
+/// Sweeps between two looks for videos that the store has lost: 2 s.
+const ADOPT_EACH: u64 = 8;
+/// Sweeps between two looks for videos that nobody watches: 10 s.
+const LET_GO_EACH: u64 = 40;
+/// How long a video may be unwatched and not registered again before its assignment is let go.
+const IDLE: Duration = Duration::from_secs(3600);
+/// The same when there are so many of them that most must be of no use.
+const IDLE_WHEN_CROWDED: Duration = Duration::from_secs(60);
+/// From how many on that is.
+const CROWDED: usize = crate::cluster::MAX_ASSIGNMENTS / 2;
+/// Assignments let go at one look: 2,000 in 10 s keeps up with 200 new videos a second.
+const LET_GO: usize = 2_000;
+/// The same when crowded.
+const LET_GO_WHEN_CROWDED: usize = 10 * LET_GO;
+
+/// Sweeps. Never returns.
+pub async fn run(manager: Arc<Manager>) {
+    let peers = Peers::default();
+    let mut ticks = interval(EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut held = None;
+    for sweep in 0u64.. {
+        tokio::select! {
+            _ = ticks.tick() => {}
+            () = manager.sweep_now.notified() => {}
+        }
+        probe(&manager, &peers).await;
+        note_hold(&manager, &mut held);
+        relocate(&manager, sweep.is_multiple_of(ADOPT_EACH)).await;
+        if sweep.is_multiple_of(LET_GO_EACH) {
+            let_go(&manager).await;
+        }
+        forget(&manager).await;
+        measure(&manager.metrics, &manager);
+    }
+}
+
+/// Asks the readers that fell silent directly.
+async fn probe(manager: &Manager, peers: &Peers) {
+    let sent = Instant::now();
+    let due: Vec<(ReaderId, u64, String)> = manager
+        .cluster()
+        .watch
+        .to_probe(sent)
+        .into_iter()
+        .map(|sighting| &sighting.record)
+        .map(|record| (record.id.clone(), record.beat, record.internal_url.clone()))
+        .collect();
+    let probes = due.into_iter().map(|(reader, beat, url)| async move {
+        let answered = answers(peers, &reader, &url).await;
+        (reader, beat, answered)
+    });
+    let mut probes = stream::iter(probes).buffer_unordered(PROBES);
+    while let Some((reader, beat, answered)) = probes.next().await {
+        let mut cluster = manager.cluster();
+        let before = cluster.watch.standing(&reader);
+        cluster.watch.probed(sent, &reader, beat, answered);
+        let after = cluster.watch.standing(&reader);
+        drop(cluster);
+        if before != after && after == Some(Standing::Gone) {
+            tracing::warn!(%reader, "a reader is gone: it is silent and does not answer");
+        }
+    }
+}
+
+/// Whether the reader itself answers at its address; another one that took the address over does not count.
+async fn answers(peers: &Peers, reader: &ReaderId, url: &str) -> bool {
+    let Ok(base) = url.parse::<Url>() else { return false };
+    let request = peers.client().get(join(&base, &["health"])).timeout(PROBE_TIMEOUT);
+    let Ok(answer) = request.send().await else { return false };
+    let Ok(health) = answer.json::<Value>().await else { return false };
+    health.get("instanceId").and_then(Value::as_str).is_none_or(|instance| instance == reader.as_str())
+}
+
+/// Tells of a hold when it begins and when it ends.
+fn note_hold(manager: &Manager, held: &mut Option<Hold>) {
+    let hold = manager.cluster().judge(Instant::now());
+    manager.metrics.held.set(i64::from(hold.is_some()));
+    match (held.is_some(), hold) {
+        (false, Some(hold)) => tracing::warn!(?hold, "nothing is moved for now"),
+        (true, None) => tracing::info!("videos are moved again"),
+        _ => {}
+    }
+    *held = hold;
+}
+
+/// Has others take over what leaving readers serve, and gives lost videos back. Each decision is made anew just before
+/// it takes effect, so that a view which grew stale meanwhile stops it.
+async fn relocate(manager: &Manager, adopt: bool) {
+    let (moving, lost) = {
+        let (cluster, now) = (manager.cluster(), Instant::now());
+        let moving = cluster.to_move(now, MOVES);
+        let lost = if adopt { cluster.to_adopt(now, MOVES - moving.len()) } else { Vec::new() };
+        (moving, lost)
+    };
+    if moving.is_empty() && lost.is_empty() {
+        return;
+    }
+    let (moves, adoptions) = (moving.len(), lost.len());
+    ensure_all(manager, moving.into_iter().chain(lost).collect()).await;
+    tracing::info!(moves, adoptions, "gave videos to other readers");
+}
+
+async fn ensure_all(manager: &Manager, videos: Vec<VideoId>) {
+    stream::iter(videos)
+        .for_each_concurrent(AT_ONCE, |video| async move {
+            // What did not work is found again by the next sweep.
+            let _ = manager.ensure(&video).await;
+        })
+        .await;
+}
+
+async fn let_go(manager: &Manager) {
+    let unused = {
+        let mut cluster = manager.cluster();
+        let (idle, most) = if cluster.view.len() >= CROWDED {
+            (IDLE_WHEN_CROWDED, LET_GO_WHEN_CROWDED)
+        } else {
+            (IDLE, LET_GO)
+        };
+        cluster.to_remove(Instant::now(), idle, most)
+    };
+    stream::iter(unused)
+        .for_each_concurrent(AT_ONCE, |(video, epoch)| async move { manager.let_go(&video, epoch).await })
+        .await;
+}
+
+async fn forget(manager: &Manager) {
+    let long_gone = manager.cluster().watch.to_forget(Instant::now());
+    for (reader, beat) in long_gone {
+        if manager.ask(manager.store.forget_reader(&reader, beat)).await.is_ok() {
+            manager.cluster().watch.forget(&reader);
+            tracing::info!(%reader, "a reader that has long been gone is forgotten");
+        }
+    }
+}
+
+fn measure(metrics: &ManagerMetrics, manager: &Manager) {
+    let cluster = manager.cluster();
+    let silent = cluster.watch.all().filter(|sighting| {
+        matches!(cluster.watch.standing_of(sighting), Standing::Suspect | Standing::Gone)
+    });
+    metrics.videos.set(cluster.view.len() as i64);
+    metrics.readers_silent.set(silent.count() as i64);
+    metrics.readers_open.set(cluster.watch.open().count() as i64);
+}

@@ -1,0 +1,245 @@
+//! The assignments as this manager knows them: all of them, kept up by the store's changes.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use liverank_adapters::assignment_store::{Change, State};
+use liverank_core::placement::Assignment;
+use liverank_core::{ReaderId, VideoId};
+
+/// What became of a change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Applied {
+    /// It is in.
+    Done,
+    /// Changes are missing in between, or may be: everything has to be loaded again.
+    Reload,
+}
+
+/// All assignments.
+#[derive(Debug, Default)]
+pub struct View {
+    /// What it stands at; `None` before the first load.
+    version: Option<u64>,
+    assignments: HashMap<VideoId, Entry>,
+    /// How many videos each reader has.
+    videos: HashMap<ReaderId, u64>,
+    highest_epoch: u64,
+}
+
+#[derive(Debug)]
+struct Entry {
+    assignment: Assignment,
+    /// When it was last registered or watched, as far as this manager knows.
+    used: Instant,
+}
+
+impl View {
+    /// Whether it was ever loaded: before that, a video it does not have may have a reader all the same.
+    pub const fn is_loaded(&self) -> bool {
+        self.version.is_some()
+    }
+
+    /// Takes over what the store holds; what is known of the videos' use is kept.
+    pub fn load(&mut self, now: Instant, state: State) {
+        if self.version == Some(state.version) {
+            return;
+        }
+        let mut old = std::mem::take(&mut self.assignments);
+        self.videos.clear();
+        self.version = Some(state.version);
+        for assignment in state.assignments {
+            let used = old.remove(&assignment.video_id).map_or(now, |entry| entry.used);
+            self.put_used(used, assignment);
+        }
+    }
+
+    /// Takes over a change.
+    pub fn apply(&mut self, now: Instant, change: Change) -> Applied {
+        let (Change::Assigned { version, .. } | Change::Removed { version, .. }) = &change else {
+            return Applied::Reload;
+        };
+        match self.version {
+            // The load was later than the change.
+            Some(current) if *version <= current => return Applied::Done,
+            Some(current) if *version == current + 1 => self.version = Some(*version),
+            _ => return Applied::Reload,
+        }
+        match change {
+            Change::Assigned { assignment, .. } => {
+                // This manager's own writes are here before the news of them.
+                if self.get(&assignment.video_id).is_none_or(|known| known.epoch < assignment.epoch) {
+                    self.put(now, assignment);
+                }
+            }
+            Change::Removed { video_id, .. } => self.remove(&video_id),
+            Change::Reset => {}
+        }
+        Applied::Done
+    }
+
+    /// Takes over an assignment that the store answered.
+    pub fn put(&mut self, now: Instant, assignment: Assignment) {
+        self.put_used(now, assignment);
+    }
+
+    fn put_used(&mut self, used: Instant, assignment: Assignment) {
+        self.remove(&assignment.video_id);
+        for reader in &assignment.readers {
+            *self.videos.entry(reader.clone()).or_default() += 1;
+        }
+        self.highest_epoch = self.highest_epoch.max(assignment.epoch);
+        self.assignments.insert(assignment.video_id.clone(), Entry { assignment, used });
+    }
+
+    /// Takes a video out.
+    pub fn remove(&mut self, video: &VideoId) {
+        let Some(entry) = self.assignments.remove(video) else { return };
+        for reader in &entry.assignment.readers {
+            if let Some(count) = self.videos.get_mut(reader) {
+                *count -= 1;
+                if *count == 0 {
+                    self.videos.remove(reader);
+                }
+            }
+        }
+    }
+
+    /// A video's assignment.
+    pub fn get(&self, video: &VideoId) -> Option<&Assignment> {
+        self.assignments.get(video).map(|entry| &entry.assignment)
+    }
+
+    /// Notes that a video is in use.
+    pub fn touch(&mut self, now: Instant, video: &VideoId) {
+        if let Some(entry) = self.assignments.get_mut(video) {
+            entry.used = now;
+        }
+    }
+
+    /// Videos not in use for `idle`, the longest unused first, at most `most` of them.
+    pub fn unused(&self, now: Instant, idle: Duration, most: usize) -> Vec<(VideoId, u64)> {
+        let mut unused: Vec<&Entry> = self
+            .assignments
+            .values()
+            .filter(|entry| now.saturating_duration_since(entry.used) >= idle)
+            .collect();
+        unused.sort_by_key(|entry| entry.used);
+        unused.truncate(most);
+        unused.iter().map(|entry| (entry.assignment.video_id.clone(), entry.assignment.epoch)).collect()
+    }
+
+    /// Every assignment.
+    pub fn all(&self) -> impl Iterator<Item = &Assignment> {
+        self.assignments.values().map(|entry| &entry.assignment)
+    }
+
+    /// How many videos are assigned.
+    pub fn len(&self) -> usize {
+        self.assignments.len()
+    }
+
+    /// Whether none is.
+    pub fn is_empty(&self) -> bool {
+        self.assignments.is_empty()
+    }
+
+    /// How many videos a reader has.
+    pub fn videos_of(&self, reader: &ReaderId) -> u64 {
+        self.videos.get(reader).copied().unwrap_or(0)
+    }
+
+    /// Readers that have videos.
+    pub fn readers(&self) -> impl Iterator<Item = &ReaderId> {
+        self.videos.keys()
+    }
+
+    /// The highest epoch ever seen here.
+    pub const fn highest_epoch(&self) -> u64 {
+        self.highest_epoch
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn video(name: &str) -> VideoId {
+        VideoId::parse(name).unwrap()
+    }
+
+    fn assignment(name: &str, reader: &str, epoch: u64) -> Assignment {
+        Assignment { video_id: video(name), readers: vec![ReaderId::parse(reader).unwrap()], epoch }
+    }
+
+    fn assigned(version: u64, name: &str, reader: &str, epoch: u64) -> Change {
+        Change::Assigned { version, assignment: assignment(name, reader, epoch) }
+    }
+
+    fn loaded(version: u64, assignments: Vec<Assignment>) -> View {
+        let mut view = View::default();
+        view.load(Instant::now(), State { version, assignments });
+        view
+    }
+
+    fn videos_of(view: &View, reader: &str) -> u64 {
+        view.videos_of(&ReaderId::parse(reader).unwrap())
+    }
+
+    #[test]
+    fn changes_follow_the_load() {
+        let (mut view, now) = (loaded(5, vec![assignment("v", "a", 3)]), Instant::now());
+        assert_eq!(view.apply(now, assigned(4, "v", "old", 2)), Applied::Done);
+        assert_eq!(view.get(&video("v")).unwrap().epoch, 3);
+        assert_eq!(view.apply(now, assigned(6, "v", "b", 4)), Applied::Done);
+        assert_eq!((videos_of(&view, "a"), videos_of(&view, "b")), (0, 1));
+        let removed = Change::Removed { version: 7, video_id: video("v") };
+        assert_eq!(view.apply(now, removed), Applied::Done);
+        assert!(view.is_empty());
+        assert_eq!(view.readers().count(), 0);
+    }
+
+    #[test]
+    fn holes_and_resets_ask_for_a_load() {
+        let (mut view, now) = (loaded(5, vec![]), Instant::now());
+        assert_eq!(view.apply(now, assigned(7, "v", "a", 1)), Applied::Reload);
+        assert!(view.is_empty());
+        assert_eq!(view.apply(now, Change::Reset), Applied::Reload);
+        assert_eq!(View::default().apply(now, assigned(1, "v", "a", 1)), Applied::Reload);
+    }
+
+    #[test]
+    fn old_news_of_others_does_not_undo_an_own_write() {
+        let (mut view, now) = (loaded(5, vec![]), Instant::now());
+        view.put(now, assignment("v", "mine", 9));
+        assert_eq!(view.apply(now, assigned(6, "v", "before", 8)), Applied::Done);
+        assert_eq!(view.get(&video("v")).unwrap().epoch, 9);
+    }
+
+    #[test]
+    fn a_store_that_came_back_empty_is_believed() {
+        let mut view = loaded(5, vec![assignment("v", "a", 3)]);
+        view.load(Instant::now(), State::default());
+        assert!(view.is_loaded() && view.is_empty());
+        assert_eq!(view.highest_epoch(), 3);
+    }
+
+    #[test]
+    fn the_longest_unused_come_first_and_a_load_does_not_make_them_new() {
+        let hour = Duration::from_secs(3600);
+        let mut view = View::default();
+        let start = Instant::now();
+        let all = || ["a", "b", "c"].map(|name| assignment(name, "r", 1)).to_vec();
+        view.load(start, State { version: 1, assignments: all() });
+        view.touch(start + Duration::from_secs(2), &video("a"));
+        view.touch(start + Duration::from_secs(1), &video("b"));
+        view.touch(start + hour, &video("c"));
+        let now = start + hour + Duration::from_secs(60);
+        view.load(now, State { version: 2, assignments: all() });
+        let unused = |most| {
+            view.unused(now, hour, most).into_iter().map(|(video, _)| video.to_string()).collect::<Vec<_>>()
+        };
+        assert_eq!(unused(10), ["b", "a"]);
+        assert_eq!(unused(1), ["b"]);
+    }
+}

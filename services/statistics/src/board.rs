@@ -1,0 +1,388 @@
+//! Everything that was reported, merged into the one answer of `GET /statistics`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+
+use crate::reports::{Client, Comments, Manager, Reader};
+use crate::roster::{Bounds, Roster};
+
+/// Items of each list in the answer, unless all are asked for: a page's worth.
+pub const LISTED: usize = 100;
+
+/// Bytes of reports of one kind: several times what a large system's honest ones take.
+const KEPT_BYTES: usize = 32 * 1024 * 1024;
+/// Ours report every 2 s: seven lost in a row, or it is gone.
+const SERVICE_SILENCE: Duration = Duration::from_secs(15);
+/// The seed's clients report every 5 to 10 s.
+const CLIENT_SILENCE: Duration = Duration::from_secs(60);
+
+const fn services(reporters: usize) -> Bounds {
+    Bounds { reporters, bytes: KEPT_BYTES, silence: SERVICE_SILENCE }
+}
+
+/// The last reports of everyone.
+#[derive(Debug)]
+pub struct Board {
+    comments: Roster<Comments>,
+    readers: Roster<Reader>,
+    managers: Roster<Manager>,
+    clients: Roster<Client>,
+    /// How many readers listen to each topic, kept up with the reports so that an answer need not count.
+    topics: BTreeMap<String, usize>,
+}
+
+impl Default for Board {
+    fn default() -> Self {
+        Self {
+            comments: Roster::new(services(100)),
+            readers: Roster::new(services(1_000)),
+            managers: Roster::new(services(100)),
+            clients: Roster::new(Bounds {
+                reporters: 10_000,
+                bytes: KEPT_BYTES,
+                silence: CLIENT_SILENCE,
+            }),
+            topics: BTreeMap::new(),
+        }
+    }
+}
+
+impl Board {
+    /// Keeps what a comment service reported in `bytes`.
+    pub fn comments(&mut self, now: Instant, report: Comments, bytes: usize) {
+        self.comments.put(now, report.instance.clone(), report, bytes);
+    }
+
+    /// Keeps what a manager reported.
+    pub fn manager(&mut self, now: Instant, report: Manager, bytes: usize) {
+        self.managers.put(now, report.instance.clone(), report, bytes);
+    }
+
+    /// Keeps what a client reported.
+    pub fn client(&mut self, now: Instant, report: Client, bytes: usize) {
+        self.clients.put(now, report.client_id.clone(), report, bytes);
+    }
+
+    /// Keeps what a reader reported.
+    pub fn reader(&mut self, now: Instant, report: Reader, bytes: usize) {
+        for topic in &report.subscribed_topics {
+            *self.topics.entry(topic.clone()).or_default() += 1;
+        }
+        let gone = self.readers.put(now, report.instance_id.clone(), report, bytes);
+        self.forget_topics(&gone);
+    }
+
+    /// Leaves out those not heard of for too long.
+    pub fn expire(&mut self, now: Instant) {
+        self.comments.expire(now);
+        self.managers.expire(now);
+        self.clients.expire(now);
+        let gone = self.readers.expire(now);
+        self.forget_topics(&gone);
+    }
+
+    fn forget_topics(&mut self, gone: &[Reader]) {
+        for topic in gone.iter().flat_map(|reader| &reader.subscribed_topics) {
+            if let Some(readers) = self.topics.get_mut(topic) {
+                *readers -= 1;
+                if *readers == 0 {
+                    self.topics.remove(topic);
+                }
+            }
+        }
+    }
+
+    /// The answer, with at most `listed` items in each of its lists.
+    pub fn summary(&self, listed: usize, stored: StoredComments, timestamp: String) -> Summary<'_> {
+        Summary {
+            comment_api: self.comment_api(listed),
+            reader_apis: ReaderApis {
+                total_readers: self.readers.len(),
+                total_active_connections: sum(self.readers.iter().map(|reader| reader.active_connections)),
+                total_messages_sent: sum(self.readers.iter().map(|reader| reader.messages_sent)),
+                all_subscribed_topics: self.topics.keys().take(listed).map(String::as_str).collect(),
+                readers: self.readers.iter().take(listed).map(|reader| shown_reader(reader, listed)).collect(),
+            },
+            reader_api_manager: self.reader_api_manager(listed),
+            clients: Clients {
+                total_clients: self.clients.len(),
+                total_comments_generated: sum(self.clients.iter().map(|client| client.comments_generated)),
+                total_comments_consumed: sum(self.clients.iter().map(|client| client.comments_consumed)),
+                clients: self.clients.iter().take(listed).map(|client| shown_client(client, listed)).collect(),
+            },
+            stored_comments: stored,
+            timestamp,
+        }
+    }
+
+    /// Each comment service counts what came through it: counts add up.
+    fn comment_api(&self, listed: usize) -> Comments {
+        let mut merged = Comments::default();
+        let mut by_video = BTreeMap::<&str, u64>::new();
+        let mut topics = BTreeSet::<&str>::new();
+        for report in self.comments.iter() {
+            merged.total_comments = merged.total_comments.saturating_add(report.total_comments);
+            for (video, count) in &report.comments_by_video {
+                let sum = by_video.entry(video).or_default();
+                *sum = sum.saturating_add(*count);
+            }
+            topics.extend(report.active_topics.iter().map(String::as_str));
+            for (topic, readers) in report.topic_subscribers.iter().take(listed) {
+                // Each sees the same readers: what they saw does not add up.
+                let most = merged.topic_subscribers.entry(topic.clone()).or_default();
+                *most = (*most).max(*readers);
+            }
+        }
+        merged.comments_by_video = busiest(by_video, listed);
+        merged.active_topics = topics.into_iter().take(listed).map(str::to_owned).collect();
+        cut(&mut merged.topic_subscribers, listed);
+        merged
+    }
+
+    /// All managers see the same assignments; only the registrations are each one's own.
+    fn reader_api_manager(&self, listed: usize) -> Manager {
+        let mut merged = Manager { service: Manager::SERVICE.into(), ..Manager::default() };
+        let mut readers = BTreeSet::<&str>::new();
+        for report in self.managers.iter() {
+            merged.service.clone_from(&report.service);
+            merged.registered_videos = merged.registered_videos.max(report.registered_videos);
+            merged.registration_count = merged.registration_count.saturating_add(report.registration_count);
+            readers.extend(report.available_reader_apis.iter().map(String::as_str));
+            let mappings = report.video_mappings.iter().take(listed);
+            merged.video_mappings.extend(mappings.map(|(video, reader)| (video.clone(), reader.clone())));
+        }
+        merged.available_reader_apis = readers.into_iter().take(listed).map(str::to_owned).collect();
+        cut(&mut merged.video_mappings, listed);
+        merged
+    }
+}
+
+fn sum(counts: impl Iterator<Item = u64>) -> u64 {
+    // Anyone may report any count; a sum past the end of numbers is shown as that end.
+    counts.fold(0, u64::saturating_add)
+}
+
+fn busiest(counts: BTreeMap<&str, u64>, listed: usize) -> BTreeMap<String, u64> {
+    let mut counts: Vec<(&str, u64)> = counts.into_iter().collect();
+    counts.sort_by(|(a, busy), (b, busier)| busier.cmp(busy).then(a.cmp(b)));
+    counts.truncate(listed);
+    counts.into_iter().map(|(video, count)| (video.to_owned(), count)).collect()
+}
+
+fn cut<T>(map: &mut BTreeMap<String, T>, listed: usize) {
+    while map.len() > listed {
+        map.pop_last();
+    }
+}
+
+fn shown_reader(reader: &Reader, listed: usize) -> ShownReader<'_> {
+    ShownReader {
+        instance_id: &reader.instance_id,
+        active_connections: reader.active_connections,
+        subscribed_topics: first(&reader.subscribed_topics, listed),
+        messages_sent: reader.messages_sent,
+    }
+}
+
+fn shown_client(client: &Client, listed: usize) -> ShownClient<'_> {
+    ShownClient {
+        client_id: &client.client_id,
+        user_id: client.user_id.as_deref(),
+        video_id: client.video_id.as_deref(),
+        comments_generated: client.comments_generated,
+        comments_consumed: client.comments_consumed,
+        subscribed_topics: first(&client.subscribed_topics, listed),
+        connected_reader: client.connected_reader.as_deref(),
+    }
+}
+
+fn first(items: &[String], listed: usize) -> &[String] {
+    &items[..items.len().min(listed)]
+}
+
+/// The comments seed's answer.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Summary<'a> {
+    comment_api: Comments,
+    reader_apis: ReaderApis<'a>,
+    reader_api_manager: Manager,
+    clients: Clients<'a>,
+    stored_comments: StoredComments,
+    timestamp: String,
+}
+
+/// How many comments the archive holds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StoredComments {
+    /// As last heard of the archive; null before it was heard of at all.
+    pub total_comments: Option<u64>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ReaderApis<'a> {
+    total_readers: usize,
+    total_active_connections: u64,
+    total_messages_sent: u64,
+    all_subscribed_topics: Vec<&'a str>,
+    readers: Vec<ShownReader<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ShownReader<'a> {
+    instance_id: &'a str,
+    active_connections: u64,
+    subscribed_topics: &'a [String],
+    messages_sent: u64,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Clients<'a> {
+    total_clients: usize,
+    total_comments_generated: u64,
+    total_comments_consumed: u64,
+    clients: Vec<ShownClient<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ShownClient<'a> {
+    client_id: &'a str,
+    user_id: Option<&'a str>,
+    video_id: Option<&'a str>,
+    comments_generated: u64,
+    comments_consumed: u64,
+    subscribed_topics: &'a [String],
+    connected_reader: Option<&'a str>,
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn shown(board: &Board, listed: usize) -> Value {
+        serde_json::to_value(board.summary(listed, StoredComments::default(), "now".into())).unwrap()
+    }
+
+    fn reader(id: &str, connections: u64, topics: &[&str]) -> Reader {
+        Reader {
+            instance_id: id.into(),
+            active_connections: connections,
+            subscribed_topics: topics.iter().map(ToString::to_string).collect(),
+            messages_sent: 10,
+        }
+    }
+
+    fn comments(instance: &str, by_video: &[(&str, u64)]) -> Comments {
+        Comments {
+            instance: instance.into(),
+            total_comments: by_video.iter().map(|(_, count)| count).sum(),
+            comments_by_video: by_video.iter().map(|(video, count)| ((*video).into(), *count)).collect(),
+            active_topics: by_video.iter().map(|(video, _)| (*video).into()).collect(),
+            ..Comments::default()
+        }
+    }
+
+    #[test]
+    fn nobody_has_the_whole_shape_too() {
+        let empty = json!({
+            "commentApi": {"totalComments": 0, "commentsByVideo": {}, "activeTopics": [], "topicSubscribers": {}},
+            "readerApis": {"totalReaders": 0, "totalActiveConnections": 0, "totalMessagesSent": 0,
+                           "allSubscribedTopics": [], "readers": []},
+            "readerApiManager": {"service": "ReaderApiManager", "registeredVideos": 0, "availableReaderApis": [],
+                                 "registrationCount": 0, "videoMappings": {}},
+            "clients": {"totalClients": 0, "totalCommentsGenerated": 0, "totalCommentsConsumed": 0, "clients": []},
+            "storedComments": {"totalComments": null},
+            "timestamp": "now",
+        });
+        assert_eq!(shown(&Board::default(), LISTED), empty);
+    }
+
+    #[test]
+    fn readers_add_up_and_share_their_topics() {
+        let (mut board, now) = (Board::default(), Instant::now());
+        board.reader(now, reader("r1", 3, &["video:a", "video:b"]), 1);
+        board.reader(now, reader("r2", 4, &["video:b", "video:c"]), 1);
+        board.reader(now, reader("r1", 5, &["video:b"]), 1);
+        let readers = shown(&board, LISTED)["readerApis"].take();
+        assert_eq!(readers["totalReaders"], 2);
+        assert_eq!(readers["totalActiveConnections"], 9);
+        assert_eq!(readers["totalMessagesSent"], 20);
+        assert_eq!(readers["allSubscribedTopics"], json!(["video:b", "video:c"]));
+        assert_eq!(readers["readers"][0]["activeConnections"], 5);
+    }
+
+    #[test]
+    fn a_reader_that_falls_silent_leaves_sums_and_topics() {
+        let (mut board, now) = (Board::default(), Instant::now());
+        board.reader(now, reader("r1", 3, &["video:a"]), 1);
+        board.expire(now + SERVICE_SILENCE);
+        let readers = shown(&board, LISTED)["readerApis"].take();
+        assert_eq!(readers["totalActiveConnections"], 0);
+        assert_eq!(readers["allSubscribedTopics"], json!([]));
+    }
+
+    #[test]
+    fn clients_are_kept_longer_than_services() {
+        let (mut board, now) = (Board::default(), Instant::now());
+        board.client(now, Client { client_id: "c".into(), comments_consumed: 2, ..Client::default() }, 1);
+        board.expire(now + SERVICE_SILENCE);
+        assert_eq!(shown(&board, LISTED)["clients"]["totalCommentsConsumed"], 2);
+        board.expire(now + CLIENT_SILENCE);
+        assert_eq!(shown(&board, LISTED)["clients"]["totalClients"], 0);
+    }
+
+    #[test]
+    fn comment_services_add_up_and_the_busiest_videos_are_shown() {
+        let (mut board, now) = (Board::default(), Instant::now());
+        board.comments(now, comments("one", &[("a", 1), ("b", 2), ("c", 9)]), 1);
+        board.comments(now, comments("two", &[("a", 4)]), 1);
+        board.comments(now, comments("", &[("d", 1)]), 1);
+        let all = shown(&board, LISTED)["commentApi"].take();
+        assert_eq!(all["totalComments"], 17);
+        assert_eq!(all["commentsByVideo"], json!({"a": 5, "b": 2, "c": 9, "d": 1}));
+        assert_eq!(shown(&board, 2)["commentApi"]["commentsByVideo"], json!({"a": 5, "c": 9}));
+    }
+
+    #[test]
+    fn managers_agree_on_videos_and_add_up_registrations() {
+        let (mut board, now) = (Board::default(), Instant::now());
+        for (instance, videos) in [("one", 5), ("two", 6)] {
+            let report = Manager {
+                instance: instance.into(),
+                service: "ReaderApiManager".into(),
+                registered_videos: videos,
+                available_reader_apis: vec!["http://r1".into()],
+                registration_count: 10,
+                video_mappings: [("v".into(), "http://r1".into())].into(),
+            };
+            board.manager(now, report, 1);
+        }
+        let manager = shown(&board, LISTED)["readerApiManager"].take();
+        assert_eq!(manager["registeredVideos"], 6);
+        assert_eq!(manager["registrationCount"], 20);
+        assert_eq!(manager["availableReaderApis"], json!(["http://r1"]));
+    }
+
+    #[test]
+    fn lists_are_bounded_and_totals_are_not() {
+        let (mut board, now) = (Board::default(), Instant::now());
+        for number in 0..150 {
+            board.reader(now, reader(&format!("r{number}"), 1, &[&format!("video:{number}")]), 1);
+        }
+        let readers = shown(&board, LISTED)["readerApis"].take();
+        assert_eq!(readers["totalReaders"], 150);
+        assert_eq!(readers["readers"].as_array().unwrap().len(), LISTED);
+        assert_eq!(readers["allSubscribedTopics"].as_array().unwrap().len(), LISTED);
+        let full = shown(&board, usize::MAX)["readerApis"].take();
+        assert_eq!(full["readers"].as_array().unwrap().len(), 150);
+    }
+}

@@ -1,0 +1,267 @@
+//! What the parts of the system and the seed's clients report, read leniently: what is absent or null counts as
+//! nothing, unknown members are left out, and only a member of the wrong type is refused, by name.
+
+use std::collections::BTreeMap;
+
+use liverank_core::Invalid;
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+/// The longest name (of an instance, a video, a topic) that is kept, in bytes: an id of 256 with a prefix fits.
+const MAX_NAME_BYTES: usize = 512;
+
+/// What a comment service reports.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Comments {
+    /// Which one; the seed's, which says nothing of it, is the one without a name.
+    #[serde(skip)]
+    pub instance: String,
+    /// Comments accepted since its start.
+    pub total_comments: u64,
+    /// Of each video.
+    pub comments_by_video: BTreeMap<String, u64>,
+    /// Videos commented on.
+    pub active_topics: Vec<String>,
+    /// Readers listening to each topic.
+    pub topic_subscribers: BTreeMap<String, u64>,
+}
+
+/// What a reader reports.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Reader {
+    /// Which one.
+    pub instance_id: String,
+    /// Viewers connected.
+    pub active_connections: u64,
+    /// The channels it listens to.
+    pub subscribed_topics: Vec<String>,
+    /// Comments written to viewers since its start.
+    pub messages_sent: u64,
+}
+
+/// What a manager reports.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Manager {
+    /// Which one; the seed's is the one without a name.
+    #[serde(skip)]
+    pub instance: String,
+    /// What it calls itself.
+    pub service: String,
+    /// Videos assigned.
+    pub registered_videos: u64,
+    /// Readers that take viewers.
+    pub available_reader_apis: Vec<String>,
+    /// Registrations answered since its start.
+    pub registration_count: u64,
+    /// Video to reader.
+    pub video_mappings: BTreeMap<String, String>,
+}
+
+/// What a client reports.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Client {
+    /// Which one.
+    pub client_id: String,
+    /// As whom it watches.
+    pub user_id: Option<String>,
+    /// What it watches.
+    pub video_id: Option<String>,
+    /// Comments it posted.
+    pub comments_generated: u64,
+    /// Comments it received.
+    pub comments_consumed: u64,
+    /// The topics it follows.
+    pub subscribed_topics: Vec<String>,
+    /// The reader it is connected to.
+    pub connected_reader: Option<String>,
+}
+
+impl Comments {
+    /// Reads a report.
+    pub fn parse(body: &Map<String, Value>) -> Result<Self, Invalid> {
+        Ok(Self {
+            instance: name(body, "instanceId")?.unwrap_or_default(),
+            total_comments: count(body, "totalComments")?,
+            comments_by_video: counts(body, "commentsByVideo")?,
+            active_topics: names(body, "activeTopics")?,
+            topic_subscribers: counts(body, "topicSubscribers")?,
+        })
+    }
+}
+
+impl Reader {
+    /// Reads a report. Without a name, readers could not be told apart.
+    pub fn parse(body: &Map<String, Value>) -> Result<Self, Invalid> {
+        Ok(Self {
+            instance_id: required_name(body, "instanceId")?,
+            active_connections: count(body, "activeConnections")?,
+            subscribed_topics: names(body, "subscribedTopics")?,
+            messages_sent: count(body, "messagesSent")?,
+        })
+    }
+}
+
+impl Manager {
+    /// What the seed's manager calls itself.
+    pub const SERVICE: &'static str = "ReaderApiManager";
+
+    /// Reads a report.
+    pub fn parse(body: &Map<String, Value>) -> Result<Self, Invalid> {
+        Ok(Self {
+            instance: name(body, "instanceId")?.unwrap_or_default(),
+            service: name(body, "service")?.unwrap_or_else(|| Self::SERVICE.into()),
+            registered_videos: count(body, "registeredVideos")?,
+            available_reader_apis: names(body, "availableReaderApis")?,
+            registration_count: count(body, "registrationCount")?,
+            video_mappings: mapping(body, "videoMappings", text)?,
+        })
+    }
+}
+
+impl Client {
+    /// Reads a report. Without a name, clients could not be told apart.
+    pub fn parse(body: &Map<String, Value>) -> Result<Self, Invalid> {
+        Ok(Self {
+            client_id: required_name(body, "clientId")?,
+            user_id: name(body, "userId")?,
+            video_id: name(body, "videoId")?,
+            comments_generated: count(body, "commentsGenerated")?,
+            comments_consumed: count(body, "commentsConsumed")?,
+            subscribed_topics: names(body, "subscribedTopics")?,
+            connected_reader: name(body, "connectedReader")?,
+        })
+    }
+}
+
+fn present<'a>(body: &'a Map<String, Value>, field: &'static str) -> Option<&'a Value> {
+    body.get(field).filter(|value| !value.is_null())
+}
+
+/// Names may be numbers: scripts call their clients 1, 2, 3.
+fn text(value: &Value, field: &'static str) -> Result<String, Invalid> {
+    let text = match value {
+        Value::String(text) => text.clone(),
+        Value::Number(number) => number.to_string(),
+        _ => return Err(Invalid::new(field, "must be a string")),
+    };
+    if text.len() > MAX_NAME_BYTES {
+        return Err(Invalid::new(field, format!("must be at most {MAX_NAME_BYTES} bytes")));
+    }
+    Ok(text)
+}
+
+/// A count may be written as a fraction (`3.0`), as JavaScript's arithmetic may leave it.
+fn whole(value: &Value, field: &'static str) -> Result<u64, Invalid> {
+    const LARGEST_EXACT: f64 = 9_007_199_254_740_991.0;
+    value
+        .as_u64()
+        .or_else(|| {
+            let number = value.as_f64()?;
+            let is_count = number.fract() == 0.0 && (0.0..=LARGEST_EXACT).contains(&number);
+            is_count.then_some(number as u64)
+        })
+        .ok_or_else(|| Invalid::new(field, "must be a count: a whole number, 0 or more"))
+}
+
+fn name(body: &Map<String, Value>, field: &'static str) -> Result<Option<String>, Invalid> {
+    present(body, field).map(|value| text(value, field)).transpose()
+}
+
+fn required_name(body: &Map<String, Value>, field: &'static str) -> Result<String, Invalid> {
+    match name(body, field)? {
+        Some(name) if !name.is_empty() => Ok(name),
+        _ => Err(Invalid::missing(field)),
+    }
+}
+
+fn count(body: &Map<String, Value>, field: &'static str) -> Result<u64, Invalid> {
+    present(body, field).map_or(Ok(0), |value| whole(value, field))
+}
+
+fn names(body: &Map<String, Value>, field: &'static str) -> Result<Vec<String>, Invalid> {
+    match present(body, field) {
+        None => Ok(Vec::new()),
+        Some(Value::Array(items)) => items.iter().map(|item| text(item, field)).collect(),
+        Some(_) => Err(Invalid::new(field, "must be an array of strings")),
+    }
+}
+
+fn counts(body: &Map<String, Value>, field: &'static str) -> Result<BTreeMap<String, u64>, Invalid> {
+    mapping(body, field, whole)
+}
+
+fn mapping<T>(
+    body: &Map<String, Value>,
+    field: &'static str,
+    read: impl Fn(&Value, &'static str) -> Result<T, Invalid>,
+) -> Result<BTreeMap<String, T>, Invalid> {
+    match present(body, field) {
+        None => Ok(BTreeMap::new()),
+        Some(Value::Object(members)) => {
+            members.iter().map(|(name, value)| Ok((name.clone(), read(value, field)?))).collect()
+        }
+        Some(_) => Err(Invalid::new(field, "must be an object")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn object(value: Value) -> Map<String, Value> {
+        match value {
+            Value::Object(object) => object,
+            other => panic!("not an object: {other}"),
+        }
+    }
+
+    #[test]
+    fn what_the_seed_s_client_reports_is_read() {
+        let report = Client::parse(&object(json!({
+            "clientId": "client-1", "userId": "u", "videoId": "v", "commentsGenerated": 3, "commentsConsumed": 7.0,
+            "subscribedTopics": ["video:v"], "connectedReader": null, "somethingNew": {"deep": []},
+        })))
+        .unwrap();
+        assert_eq!((report.comments_generated, report.comments_consumed), (3, 7));
+        assert_eq!(report.connected_reader, None);
+        assert!(serde_json::to_value(&report).unwrap().get("somethingNew").is_none());
+    }
+
+    #[test]
+    fn little_is_required() {
+        assert_eq!(Comments::parse(&Map::new()).unwrap(), Comments::default());
+        assert_eq!(Manager::parse(&Map::new()).unwrap().service, "ReaderApiManager");
+        assert_eq!(Reader::parse(&Map::new()).unwrap_err().field, "instanceId");
+        assert_eq!(Client::parse(&object(json!({"clientId": ""}))).unwrap_err().field, "clientId");
+        assert_eq!(Client::parse(&object(json!({"clientId": 7}))).unwrap().client_id, "7");
+    }
+
+    #[test]
+    fn a_wrong_type_is_refused_by_the_member_s_name() {
+        let cases = [
+            ("totalComments", json!("3")),
+            ("totalComments", json!(-1)),
+            ("totalComments", json!(1.5)),
+            ("totalComments", json!(1e300)),
+            ("commentsByVideo", json!([])),
+            ("commentsByVideo", json!({"v": "many"})),
+            ("activeTopics", json!({})),
+            ("activeTopics", json!([[]])),
+            ("topicSubscribers", json!(3)),
+            ("instanceId", json!(true)),
+            ("instanceId", json!("x".repeat(513))),
+        ];
+        for (field, value) in cases {
+            let refused = Comments::parse(&object(json!({ field: value }))).unwrap_err();
+            assert_eq!(refused.field, field, "{value}");
+        }
+        let refused = Manager::parse(&object(json!({"videoMappings": {"v": []}}))).unwrap_err();
+        assert_eq!(refused.field, "videoMappings");
+    }
+}

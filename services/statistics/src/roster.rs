@@ -1,0 +1,150 @@
+//! The last report of each of many reporters, bounded in number, in size and in age.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+/// How much a roster keeps.
+#[derive(Debug, Clone, Copy)]
+pub struct Bounds {
+    /// Reporters; past it the one heard of longest ago goes.
+    pub reporters: usize,
+    /// Bytes of their reports, as they were sent; past it likewise.
+    pub bytes: usize,
+    /// How long a reporter that says nothing more is kept.
+    pub silence: Duration,
+}
+
+/// The last report of each reporter, by its name.
+#[derive(Debug)]
+pub struct Roster<T> {
+    bounds: Bounds,
+    reports: BTreeMap<String, Entry<T>>,
+    /// Reporters from the one heard of longest ago to the latest.
+    order: BTreeMap<u64, String>,
+    turn: u64,
+    bytes: usize,
+}
+
+#[derive(Debug)]
+struct Entry<T> {
+    report: T,
+    bytes: usize,
+    turn: u64,
+    heard: Instant,
+}
+
+impl<T> Roster<T> {
+    /// An empty one.
+    pub const fn new(bounds: Bounds) -> Self {
+        Self { bounds, reports: BTreeMap::new(), order: BTreeMap::new(), turn: 0, bytes: 0 }
+    }
+
+    /// Keeps a report of `bytes`, in place of the reporter's last one, and answers those that had to go for it.
+    pub fn put(&mut self, now: Instant, name: String, report: T, bytes: usize) -> Vec<T> {
+        let mut gone: Vec<T> = self.remove(&name).into_iter().collect();
+        self.turn += 1;
+        self.order.insert(self.turn, name.clone());
+        self.reports.insert(name, Entry { report, bytes, turn: self.turn, heard: now });
+        self.bytes += bytes;
+        while self.reports.len() > 1
+            && (self.reports.len() > self.bounds.reporters || self.bytes > self.bounds.bytes)
+        {
+            gone.extend(self.remove_oldest());
+        }
+        gone
+    }
+
+    /// Takes away the reports of those not heard of for too long.
+    pub fn expire(&mut self, now: Instant) -> Vec<T> {
+        let mut gone = Vec::new();
+        while let Some(name) = self.order.values().next() {
+            let silent = now.saturating_duration_since(self.reports[name].heard);
+            if silent < self.bounds.silence {
+                break;
+            }
+            gone.extend(self.remove_oldest());
+        }
+        gone
+    }
+
+    /// The reports, in the order of their reporters' names.
+    pub fn iter(&self) -> impl Iterator<Item = &T> {
+        self.reports.values().map(|entry| &entry.report)
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.reports.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.reports.is_empty()
+    }
+
+    fn remove_oldest(&mut self) -> Option<T> {
+        let name = self.order.values().next()?.clone();
+        self.remove(&name)
+    }
+
+    fn remove(&mut self, name: &str) -> Option<T> {
+        let entry = self.reports.remove(name)?;
+        self.order.remove(&entry.turn);
+        self.bytes -= entry.bytes;
+        Some(entry.report)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BOUNDS: Bounds = Bounds { reporters: 3, bytes: 100, silence: Duration::from_secs(15) };
+
+    fn names(roster: &Roster<&'static str>) -> Vec<&'static str> {
+        roster.iter().copied().collect()
+    }
+
+    #[test]
+    fn the_last_report_counts() {
+        let (mut roster, now) = (Roster::new(BOUNDS), Instant::now());
+        assert!(roster.put(now, "a".into(), "first", 1).is_empty());
+        assert_eq!(roster.put(now, "a".into(), "second", 1), ["first"]);
+        assert_eq!(names(&roster), ["second"]);
+        assert_eq!(roster.bytes, 1);
+    }
+
+    #[test]
+    fn past_the_number_the_one_heard_of_longest_ago_goes() {
+        let (mut roster, now) = (Roster::new(BOUNDS), Instant::now());
+        for name in ["a", "b", "c", "a"] {
+            roster.put(now, name.into(), name, 1);
+        }
+        assert_eq!(roster.put(now, "d".into(), "d", 1), ["b"]);
+        assert_eq!(names(&roster), ["a", "c", "d"]);
+    }
+
+    #[test]
+    fn past_the_size_likewise_and_the_newest_always_stays() {
+        let (mut roster, now) = (Roster::new(BOUNDS), Instant::now());
+        roster.put(now, "a".into(), "a", 50);
+        roster.put(now, "b".into(), "b", 50);
+        assert_eq!(roster.put(now, "c".into(), "c", 1), ["a"]);
+        assert_eq!(roster.put(now, "d".into(), "d", 1_000), ["b", "c"]);
+        assert_eq!((names(&roster), roster.bytes), (vec!["d"], 1_000));
+    }
+
+    #[test]
+    fn the_silent_leave_and_the_others_stay() {
+        let (mut roster, start) = (Roster::new(BOUNDS), Instant::now());
+        let after = |seconds| start + Duration::from_secs(seconds);
+        roster.put(start, "a".into(), "a", 1);
+        roster.put(start, "b".into(), "b", 1);
+        roster.put(after(10), "a".into(), "a", 1);
+        assert!(roster.expire(after(14)).is_empty());
+        assert_eq!(roster.expire(after(15)), ["b"]);
+        assert_eq!(names(&roster), ["a"]);
+        assert_eq!(roster.expire(after(25)), ["a"]);
+        assert!(roster.is_empty() && roster.order.is_empty() && roster.bytes == 0);
+    }
+}

@@ -1,1 +1,167 @@
-//! ...
+//! The archive in one file of this machine, for one process.
+//!
+//! A batch is read, decided by the core and written in one transaction, which is answered once it is on the disk.
+//! There is one writer at a time, so what a batch read cannot have changed when it is written.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use liverank_core::counting::{Batch, NumberedComment, Rules, VideoState};
+use liverank_core::{Comment, CommentId, Millis, UserId, VideoId};
+use redb::{Database, DatabaseError};
+use tokio::sync::Mutex;
+
+use super::{Archive, CommitError, Committed, Meta, Page};
+use crate::StoreError;
+use crate::redb_file::{Failure, Opener, RedbFile};
+
+mod reading;
+mod tables;
+mod writing;
+
+/// The file's name in the data directory.
+pub const FILE: &str = "archive.redb";
+/// Identities forgotten in one call: a few milliseconds of the writer's time, as a batch takes.
+const FORGET_AT_ONCE: usize = 1000;
+
+const PART: &str = "archive";
+
+/// The archive in one file.
+pub struct EmbeddedArchive {
+    file: Arc<RedbFile>,
+    /// Writers wait here and not in threads.
+    writer: Arc<Mutex<()>>,
+}
+
+impl EmbeddedArchive {
+    /// Opens the archive in `dir`; creates both where they are absent.
+    ///
+    /// Fails where the file is in use by another process, cannot be written, is damaged or of another format, and says
+    /// which.
+    pub fn open(dir: &Path) -> Result<Self, StoreError> {
+        Ok(Self::on(RedbFile::open(tables::PURPOSE, dir, FILE)?))
+    }
+
+    /// Opens an archive on whatever `open` gives, which is asked again after every failure; `name` stands for it in
+    /// errors. For tests that put something in the place of the disk.
+    pub fn open_with(
+        name: &str,
+        open: impl Fn() -> Result<Database, DatabaseError> + Send + Sync + 'static,
+    ) -> Result<Self, StoreError> {
+        let open: Opener = Box::new(move |_| Ok(open()?));
+        Ok(Self::on(RedbFile::open_with(tables::PURPOSE, name.to_owned(), open)?))
+    }
+
+    fn on(file: RedbFile) -> Self {
+        Self { file: Arc::new(file), writer: Arc::default() }
+    }
+
+    async fn read<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Database) -> Result<T, Failure> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let file = Arc::clone(&self.file);
+        off_thread(move || file.with(|database, _| work(database))).await
+    }
+
+    async fn write<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Database) -> Result<T, Failure> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        // Held to the end of the work, also when nobody waits for it any more.
+        let turn = Arc::clone(&self.writer).lock_owned().await;
+        let file = Arc::clone(&self.file);
+        off_thread(move || {
+            let _turn = turn;
+            file.with(|database, _| work(database))
+        })
+        .await
+    }
+}
+
+/// Runs blocking work where it may block.
+async fn off_thread<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
+) -> Result<T, StoreError> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|error| Err(StoreError::unavailable(PART, format!("its thread ended: {error}"))))
+}
+
+#[async_trait]
+impl Archive for EmbeddedArchive {
+    async fn open(&self, wanted: &Rules) -> Result<Meta, StoreError> {
+        if let Some(meta) = self.meta().await? {
+            return Ok(meta);
+        }
+        let (wanted, bits) = (*wanted, rand::random());
+        self.write(move |database| writing::found(database, &wanted, bits)).await
+    }
+
+    async fn meta(&self) -> Result<Option<Meta>, StoreError> {
+        self.read(reading::meta).await
+    }
+
+    async fn offsets(&self, partitions: &[u32]) -> Result<Vec<u64>, StoreError> {
+        let partitions = partitions.to_vec();
+        self.read(move |database| reading::offsets(database, &partitions)).await
+    }
+
+    async fn commit(&self, batch: &Batch) -> Result<Committed, CommitError> {
+        let batch = batch.clone();
+        self.write(move |database| writing::commit(database, &batch)).await?
+    }
+
+    async fn video(&self, id: &VideoId) -> Result<Option<VideoState>, StoreError> {
+        let ids = vec![id.clone()];
+        Ok(self.read(move |database| reading::videos(database, &ids)).await?.pop().flatten())
+    }
+
+    async fn videos_after(
+        &self,
+        after: Option<&VideoId>,
+        limit: usize,
+    ) -> Result<Vec<VideoState>, StoreError> {
+        let after = after.cloned();
+        self.read(move |database| reading::videos_after(database, after.as_ref(), limit)).await
+    }
+
+    async fn comments(&self, video: &VideoId, page: Page, limit: usize) -> Result<Vec<Comment>, StoreError> {
+        let video = video.clone();
+        self.read(move |database| reading::comments(database, &video, page, limit)).await
+    }
+
+    async fn comment(&self, video: &VideoId, id: &CommentId) -> Result<Option<Comment>, StoreError> {
+        let (video, id) = (video.clone(), id.clone());
+        self.read(move |database| reading::comment(database, &video, &id)).await
+    }
+
+    async fn comments_from(
+        &self,
+        partition: u32,
+        offset: u64,
+        limit: usize,
+    ) -> Result<Vec<NumberedComment>, StoreError> {
+        self.read(move |database| reading::comments_from(database, partition, offset, limit)).await
+    }
+
+    async fn heads(&self, videos: &[VideoId]) -> Result<Vec<u64>, StoreError> {
+        let videos = videos.to_vec();
+        let states = self.read(move |database| reading::videos(database, &videos)).await?;
+        Ok(states.into_iter().map(|state| state.map_or(0, |state| state.last_seq)).collect())
+    }
+
+    async fn owners(&self, videos: &[VideoId]) -> Result<Vec<Option<UserId>>, StoreError> {
+        let videos = videos.to_vec();
+        let states = self.read(move |database| reading::videos(database, &videos)).await?;
+        Ok(states.into_iter().map(|state| state.map(|state| state.owner)).collect())
+    }
+
+    async fn forget_before(&self, watermark: Millis) -> Result<u64, StoreError> {
+        self.write(move |database| writing::forget(database, watermark, FORGET_AT_ONCE)).await
+    }
+
+    async fn comment_count(&self) -> Result<u64, StoreError> {
+        self.read(reading::comment_count).await
+    }
+}

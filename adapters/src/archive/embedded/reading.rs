@@ -1,0 +1,116 @@
+//! What is read, each from one snapshot.
+
+use std::ops::Bound;
+
+use liverank_core::counting::{NumberedComment, VideoState};
+use liverank_core::{Comment, CommentId, VideoId};
+use redb::{Database, ReadableDatabase, ReadableTable};
+
+use super::super::{Meta, Page};
+use super::tables::{
+    self, COMMENTS, COUNT, META, NAMES, OFFSETS, PLACES, VIDEOS, decode_comment, decode_video,
+};
+use crate::redb_file::Failure;
+
+pub fn meta(database: &Database) -> Result<Option<Meta>, Failure> {
+    tables::meta(&database.begin_read()?.open_table(META)?)
+}
+
+pub fn offsets(database: &Database, partitions: &[u32]) -> Result<Vec<u64>, Failure> {
+    let table = database.begin_read()?.open_table(OFFSETS)?;
+    partitions.iter().map(|partition| Ok(table.get(partition)?.map_or(0, |offset| offset.value()))).collect()
+}
+
+pub fn videos(database: &Database, ids: &[VideoId]) -> Result<Vec<Option<VideoState>>, Failure> {
+    let table = database.begin_read()?.open_table(VIDEOS)?;
+    let state = |id: &VideoId| match table.get(id.as_str())? {
+        Some(bytes) => decode_video(id.as_str(), bytes.value()).map(Some),
+        None => Ok(None),
+    };
+    ids.iter().map(state).collect()
+}
+
+pub fn videos_after(
+    database: &Database,
+    after: Option<&VideoId>,
+    limit: usize,
+) -> Result<Vec<VideoState>, Failure> {
+    let table = database.begin_read()?.open_table(VIDEOS)?;
+    let from = after.map_or(Bound::Unbounded, |id| Bound::Excluded(id.as_str()));
+    let states = table.range::<&str>((from, Bound::Unbounded))?.take(limit).map(|entry| {
+        let (id, bytes) = entry?;
+        decode_video(id.value(), bytes.value())
+    });
+    states.collect()
+}
+
+pub fn comments(
+    database: &Database,
+    video: &VideoId,
+    page: Page,
+    limit: usize,
+) -> Result<Vec<Comment>, Failure> {
+    let table = database.begin_read()?.open_table(COMMENTS)?;
+    let id = video.as_str();
+    match page {
+        Page::Before(seq) => {
+            let range = table.range((id, 0)..(id, seq))?;
+            range.rev().take(limit).map(|entry| decoded(&entry?)).collect()
+        }
+        Page::After(seq) => {
+            let bounds = (Bound::Excluded((id, seq)), Bound::Included((id, u64::MAX)));
+            // An exclusive bound at the very end would be above the inclusive one.
+            if seq == u64::MAX {
+                return Ok(Vec::new());
+            }
+            let range = table.range::<(&str, u64)>(bounds)?;
+            range.take(limit).map(|entry| decoded(&entry?)).collect()
+        }
+    }
+}
+
+type CommentEntry<'a> = (redb::AccessGuard<'a, (&'static str, u64)>, redb::AccessGuard<'a, &'static [u8]>);
+
+fn decoded((key, bytes): &CommentEntry) -> Result<Comment, Failure> {
+    let (video, seq) = key.value();
+    decode_comment(video, seq, bytes.value())
+}
+
+/// The comment that another table points to.
+fn pointed_to(
+    table: &impl ReadableTable<(&'static str, u64), &'static [u8]>,
+    video: &str,
+    seq: u64,
+) -> Result<Comment, Failure> {
+    let missing = || Failure::Damaged(format!("comment {seq} of {video:?} is not there"));
+    let bytes = table.get((video, seq))?.ok_or_else(missing)?;
+    decode_comment(video, seq, bytes.value())
+}
+
+pub fn comment(database: &Database, video: &VideoId, id: &CommentId) -> Result<Option<Comment>, Failure> {
+    let transaction = database.begin_read()?;
+    let seq = transaction.open_table(NAMES)?.get((video.as_str(), id.as_str()))?.map(|seq| seq.value());
+    let table = transaction.open_table(COMMENTS)?;
+    seq.map(|seq| pointed_to(&table, video.as_str(), seq)).transpose()
+}
+
+pub fn comments_from(
+    database: &Database,
+    partition: u32,
+    offset: u64,
+    limit: usize,
+) -> Result<Vec<NumberedComment>, Failure> {
+    let transaction = database.begin_read()?;
+    let table = transaction.open_table(COMMENTS)?;
+    let places = transaction.open_table(PLACES)?;
+    let comments = places.range((partition, offset)..=(partition, u64::MAX))?.take(limit).map(|entry| {
+        let (place, target) = entry?;
+        let ((partition, offset), (video, seq)) = (place.value(), target.value());
+        Ok(NumberedComment { comment: pointed_to(&table, video, seq)?, partition, offset })
+    });
+    comments.collect()
+}
+
+pub fn comment_count(database: &Database) -> Result<u64, Failure> {
+    Ok(database.begin_read()?.open_table(COUNT)?.get(())?.map_or(0, |count| count.value()))
+}

@@ -1,0 +1,152 @@
+//! What is written, each in one transaction.
+
+use std::collections::HashSet;
+
+use liverank_core::comment::Numbering;
+use liverank_core::counting::{Batch, Effects, NumberedComment, Rules, VideoState, apply};
+use liverank_core::{Millis, VideoId};
+use redb::{Database, ReadableTable, WriteTransaction};
+
+use super::super::{CommitError, Committed, Meta};
+use super::tables::{
+    self, COMMENTS, COUNT, IDENTITIES, META, NAMES, OFFSETS, PLACES, SIGHTINGS, VIDEOS, decode_video,
+    encode_comment, encode_meta, encode_video,
+};
+use crate::redb_file::{Failure, begin_durable};
+
+/// Fixes what is fixed, unless it is already; `bits` make the numbering.
+pub fn found(database: &Database, wanted: &Rules, bits: u64) -> Result<Meta, Failure> {
+    let transaction = begin_durable(database)?;
+    let meta = {
+        let mut table = transaction.open_table(META)?;
+        let found = tables::meta(&table)?;
+        if let Some(meta) = found {
+            return Ok(meta);
+        }
+        let meta = Meta { numbering: Numbering::from_bits(bits), generation: 1, rules: *wanted };
+        table.insert((), encode_meta(&meta).as_str())?;
+        meta
+    };
+    transaction.commit()?;
+    Ok(meta)
+}
+
+/// Applies a batch if the archive stands where it begins. Every early return leaves everything as it was.
+pub fn commit(database: &Database, batch: &Batch) -> Result<Result<Committed, CommitError>, Failure> {
+    if batch.spans.is_empty() && batch.records.is_empty() {
+        return Ok(Ok(Committed { effects: Effects::default() }));
+    }
+    let transaction = begin_durable(database)?;
+    if let Some(fence) = advance(&transaction, batch)? {
+        return Ok(Err(fence));
+    }
+    let meta = tables::meta(&transaction.open_table(META)?)?
+        .ok_or_else(|| Failure::Damaged("a batch comes before the archive was opened".to_owned()))?;
+    let videos = known_videos(&transaction, &batch.videos())?;
+    let sightings = known_sightings(&transaction, &batch.identities())?;
+    let effects = apply(&batch.records, videos, sightings, &meta.rules);
+    put_videos(&transaction, &effects.videos)?;
+    put_identities(&transaction, &effects.identities)?;
+    put_comments(&transaction, &effects.comments)?;
+    transaction.commit()?;
+    Ok(Ok(Committed { effects }))
+}
+
+/// Moves the offsets, or says which of them stands elsewhere.
+fn advance(transaction: &WriteTransaction, batch: &Batch) -> Result<Option<CommitError>, Failure> {
+    let mut table = transaction.open_table(OFFSETS)?;
+    for span in &batch.spans {
+        let actual = table.insert(span.partition, span.next)?.map_or(0, |offset| offset.value());
+        if actual != span.from {
+            let (partition, expected) = (span.partition, span.from);
+            return Ok(Some(CommitError::Fenced { partition, expected, actual }));
+        }
+    }
+    Ok(None)
+}
+
+fn known_videos(transaction: &WriteTransaction, ids: &HashSet<&VideoId>) -> Result<Vec<VideoState>, Failure> {
+    let table = transaction.open_table(VIDEOS)?;
+    let known = ids.iter().filter_map(|id| {
+        let bytes = table.get(id.as_str()).transpose()?;
+        Some(bytes.map_err(Failure::from).and_then(|bytes| decode_video(id.as_str(), bytes.value())))
+    });
+    known.collect()
+}
+
+fn known_sightings(
+    transaction: &WriteTransaction,
+    identities: &HashSet<String>,
+) -> Result<Vec<(String, Millis)>, Failure> {
+    let table = transaction.open_table(IDENTITIES)?;
+    let known = identities.iter().filter_map(|identity| {
+        let time = table.get(identity.as_str()).transpose()?;
+        Some(time.map(|time| (identity.clone(), time.value())).map_err(Failure::from))
+    });
+    known.collect()
+}
+
+fn put_videos(transaction: &WriteTransaction, videos: &[VideoState]) -> Result<(), Failure> {
+    let mut table = transaction.open_table(VIDEOS)?;
+    for state in videos {
+        table.insert(state.video_id.as_str(), encode_video(state).as_slice())?;
+    }
+    Ok(())
+}
+
+fn put_identities(transaction: &WriteTransaction, identities: &[(String, Millis)]) -> Result<(), Failure> {
+    let mut times = transaction.open_table(IDENTITIES)?;
+    let mut sightings = transaction.open_table(SIGHTINGS)?;
+    for (identity, time) in identities {
+        let before = times.insert(identity.as_str(), time)?.map(|before| before.value());
+        if let Some(before) = before {
+            sightings.remove((before, identity.as_str()))?;
+        }
+        sightings.insert((*time, identity.as_str()), ())?;
+    }
+    Ok(())
+}
+
+fn put_comments(transaction: &WriteTransaction, comments: &[NumberedComment]) -> Result<(), Failure> {
+    if comments.is_empty() {
+        return Ok(());
+    }
+    let mut table = transaction.open_table(COMMENTS)?;
+    let mut places = transaction.open_table(PLACES)?;
+    let mut names = transaction.open_table(NAMES)?;
+    for NumberedComment { comment, partition, offset } in comments {
+        let (video, seq) = (comment.video_id.as_str(), comment.seq);
+        table.insert((video, seq), encode_comment(comment).as_slice())?;
+        places.insert((*partition, *offset), (video, seq))?;
+        names.insert((video, comment.id.as_str()), seq)?;
+    }
+    let mut count = transaction.open_table(COUNT)?;
+    let before = count.get(())?.map_or(0, |count| count.value());
+    count.insert((), before + comments.len() as u64)?;
+    Ok(())
+}
+
+/// Forgets up to `limit` of the identities first seen before `watermark`, the oldest first.
+pub fn forget(database: &Database, watermark: Millis, limit: usize) -> Result<u64, Failure> {
+    let transaction = begin_durable(database)?;
+    let mut forgotten = 0;
+    {
+        let mut times = transaction.open_table(IDENTITIES)?;
+        let mut sightings = transaction.open_table(SIGHTINGS)?;
+        while forgotten < limit {
+            let oldest = sightings.first()?.map(|(key, _)| {
+                let (time, identity) = key.value();
+                (time, identity.to_owned())
+            });
+            let Some((time, identity)) = oldest.filter(|(time, _)| *time < watermark) else { break };
+            sightings.remove((time, identity.as_str()))?;
+            times.remove(identity.as_str())?;
+            forgotten += 1;
+        }
+    }
+    if forgotten == 0 {
+        return Ok(0);
+    }
+    transaction.commit()?;
+    Ok(forgotten as u64)
+}

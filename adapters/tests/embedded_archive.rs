@@ -1,0 +1,162 @@
+//! The embedded archive: what every archive promises, and what only a file can do wrong.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use liverank_adapters::archive::embedded::{EmbeddedArchive, FILE};
+use liverank_adapters::archive::{Archive, CommitError, Page, conformance};
+use liverank_core::counting::{Batch, LogRecord, Rules, Span};
+use liverank_core::{Interaction, VideoId};
+use redb::{Database, TableDefinition};
+use serde_json::json;
+use tempfile::TempDir;
+
+#[path = "support/medium.rs"]
+#[allow(dead_code, reason = "each test file uses its part of it")]
+mod medium;
+
+use medium::Medium;
+
+const BEGIN: i64 = 1_700_000_000_000;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_keeps_what_every_archive_promises() {
+    let dirs = Mutex::new(Vec::new());
+    conformance::suite(async || {
+        let dir = TempDir::new().unwrap();
+        let archive: Arc<dyn Archive> = Arc::new(EmbeddedArchive::open(dir.path()).unwrap());
+        dirs.lock().unwrap().push(dir);
+        archive
+    })
+    .await;
+}
+
+/// A comment at this offset of partition 0.
+fn batch(offset: u64) -> Batch {
+    let value = json!({"video_id": "v", "user_id": "u", "type": "comment", "comment_id": format!("c{offset}"),
+        "comment": format!("number {offset}")});
+    let event = Interaction::parse(&value, BEGIN).unwrap();
+    let record = LogRecord { partition: 0, offset, broker_time: BEGIN + offset as i64, event };
+    Batch { spans: vec![Span { partition: 0, from: offset, next: offset + 1 }], records: vec![record] }
+}
+
+fn video() -> VideoId {
+    VideoId::parse("v").unwrap()
+}
+
+fn refusal(dir: &Path) -> String {
+    let error = EmbeddedArchive::open(dir).err().expect("it cannot be opened");
+    assert!(!error.is_transient(), "{error}");
+    error.to_string()
+}
+
+#[tokio::test]
+async fn what_was_committed_is_there_after_reopening() {
+    let dir = TempDir::new().unwrap();
+    let archive = EmbeddedArchive::open(dir.path()).unwrap();
+    let meta = archive.open(&Rules::default()).await.unwrap();
+    for offset in 0..20 {
+        archive.commit(&batch(offset)).await.unwrap();
+    }
+    let state = archive.video(&video()).await.unwrap();
+    let comments = archive.comments(&video(), Page::After(0), 100).await.unwrap();
+    assert_eq!(comments.len(), 20);
+    drop(archive);
+    let archive = EmbeddedArchive::open(dir.path()).unwrap();
+    assert_eq!(archive.meta().await.unwrap(), Some(meta));
+    assert_eq!(archive.video(&video()).await.unwrap(), state);
+    assert_eq!(archive.comments(&video(), Page::After(0), 100).await.unwrap(), comments);
+    assert_eq!(archive.offsets(&[0]).await.unwrap(), [20]);
+    let next = archive.commit(&batch(20)).await.unwrap();
+    assert_eq!(next.effects.comments[0].comment.seq, 21);
+}
+
+#[tokio::test]
+async fn what_cannot_be_an_archive_is_refused_by_name() {
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join(FILE);
+    let archive = EmbeddedArchive::open(dir.path()).unwrap();
+    let in_use = refusal(dir.path());
+    assert!(in_use.contains("in use by another process") && in_use.contains(FILE), "{in_use}");
+    drop(archive);
+
+    let database = Database::create(&path).unwrap();
+    let transaction = database.begin_write().unwrap();
+    transaction
+        .open_table(TableDefinition::<&str, u64>::new("format"))
+        .unwrap()
+        .insert("version", 9)
+        .unwrap();
+    transaction.commit().unwrap();
+    drop(database);
+    let newer = refusal(dir.path());
+    assert!(newer.contains("format 9") && newer.contains(FILE), "{newer}");
+
+    std::fs::write(&path, vec![0x5A; 100_000]).unwrap();
+    let foreign = refusal(dir.path());
+    assert!(foreign.contains("is damaged") && foreign.contains(FILE), "{foreign}");
+    let nowhere = refusal(&path);
+    assert!(nowhere.contains("not a directory") && nowhere.contains(FILE), "{nowhere}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_is_survived() {
+    let medium = Medium::default();
+    let disk = medium.clone();
+    let archive = EmbeddedArchive::open_with("disk/archive.redb", move || disk.database()).unwrap();
+    archive.open(&Rules::default()).await.unwrap();
+    archive.commit(&batch(0)).await.unwrap();
+    medium.fill();
+    let error = archive.commit(&batch(1)).await.unwrap_err();
+    assert!(matches!(&error, CommitError::Store(error) if error.is_transient()), "{error:?}");
+    assert!(error.to_string().contains("disk/archive.redb cannot be written: the disk is full"), "{error}");
+    assert!(archive.offsets(&[0]).await.is_err(), "what is closed cannot be read either");
+    medium.empty();
+    let begun = Instant::now();
+    let offset = loop {
+        match archive.offsets(&[0]).await {
+            Ok(offsets) => break offsets[0],
+            Err(error) => assert!(begun.elapsed() < Duration::from_secs(20), "{error}"),
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
+    for offset in offset..5 {
+        archive.commit(&batch(offset)).await.unwrap();
+    }
+    let seqs: Vec<u64> = archive
+        .comments(&video(), Page::After(0), 10)
+        .await
+        .unwrap()
+        .iter()
+        .map(|comment| comment.seq)
+        .collect();
+    assert_eq!(seqs, [1, 2, 3, 4, 5], "nothing twice, nothing missing");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_whose_caller_went_away_is_whole_or_absent() {
+    let dir = TempDir::new().unwrap();
+    let archive = EmbeddedArchive::open(dir.path()).unwrap();
+    archive.open(&Rules::default()).await.unwrap();
+    for round in 0..200 {
+        let from = archive.offsets(&[0]).await.unwrap()[0];
+        let batch = batch(from);
+        drop(tokio::time::timeout(Duration::from_micros(round * 20), archive.commit(&batch)).await);
+    }
+    // Writers queue up: when this one is through, all before it are.
+    let from = loop {
+        let from = archive.offsets(&[0]).await.unwrap()[0];
+        match archive.commit(&batch(from)).await {
+            Ok(_) => break from,
+            Err(CommitError::Fenced { .. }) => {}
+            Err(error) => panic!("{error}"),
+        }
+    };
+    assert_eq!(
+        archive.video(&video()).await.unwrap().unwrap().last_seq,
+        from + 1,
+        "counts and offsets agree"
+    );
+    assert_eq!(archive.comments(&video(), Page::After(0), 1000).await.unwrap().len() as u64, from + 1);
+}

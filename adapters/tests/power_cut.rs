@@ -1,0 +1,268 @@
+//! What was acknowledged survives a power cut, at whatever moment it comes.
+//!
+//! The disk under test forgets what was not synced, or keeps a random part of it. It fails after a random number of
+//! writes, so that cuts fall before, into and after every step of a commit. That these checks can fail is checked too:
+//! on a disk that only pretends to sync, they must find the loss.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use liverank_adapters::archive::embedded::EmbeddedArchive;
+use liverank_adapters::archive::{Archive, CommitError, Page};
+use liverank_adapters::clock;
+use liverank_adapters::event_log::embedded::EmbeddedLog;
+use liverank_adapters::event_log::{EventLog, PARTITIONS, Polled};
+use liverank_core::counting::{Batch, LogRecord, Rules, Span, apply};
+use liverank_core::{Comment, Interaction};
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use serde_json::json;
+
+#[path = "support/medium.rs"]
+#[allow(dead_code, reason = "each test file uses its part of it")]
+mod medium;
+
+use medium::Medium;
+
+/// Disks, each with its own dice.
+const SEEDS: u64 = 40;
+/// Power cuts of each disk.
+const CUTS: usize = 4;
+
+/// The disk after a cut: every other time, a part of what was not synced survives.
+fn cut(medium: &Medium, dice: &mut StdRng) -> Medium {
+    let survivors = dice.random::<bool>().then(|| dice.random());
+    medium.cut(survivors)
+}
+
+type Acknowledged = BTreeMap<(u32, u64), String>;
+
+/// Appends from many tasks until the power fails; adds what was acknowledged.
+async fn append_until_dark(
+    medium: &Medium,
+    life: usize,
+    acknowledged: &Arc<Mutex<Acknowledged>>,
+) -> Result<(), String> {
+    let disk = medium.clone();
+    // The power may fail while the log is being opened.
+    let Ok(log) = EmbeddedLog::open_with("disk", move || disk.database(), clock::system()) else {
+        return Ok(());
+    };
+    let log = Arc::new(log);
+    let tasks: Vec<_> = (0..16)
+        .map(|task| {
+            let (log, acknowledged) = (Arc::clone(&log), Arc::clone(acknowledged));
+            tokio::spawn(async move {
+                for at in 0.. {
+                    let value = format!("{life}/{task}/{at}");
+                    let Ok(place) =
+                        log.append(format!("key {task}").as_bytes(), value.clone().into_bytes()).await
+                    else {
+                        return Ok(());
+                    };
+                    let at = (place.partition, place.offset);
+                    if let Some(before) = acknowledged.lock().unwrap().insert(at, value.clone()) {
+                        return Err(format!("{at:?} was acknowledged for {before}, and again for {value}"));
+                    }
+                }
+                Ok(())
+            })
+        })
+        .collect();
+    for task in tasks {
+        task.await.unwrap()?;
+    }
+    Ok(())
+}
+
+/// Everything in the log, by place.
+async fn read_all(medium: &Medium) -> Result<Acknowledged, String> {
+    let disk = medium.clone();
+    let log = EmbeddedLog::open_with("disk", move || disk.database(), clock::system())
+        .map_err(|error| format!("does not open after a cut: {error}"))?;
+    let count = log.end_offsets().await.unwrap().iter().sum::<u64>() as usize;
+    let mut consumer = log.consume().await.unwrap();
+    let mut held = Acknowledged::new();
+    while held.len() < count {
+        match consumer.poll(1000, Duration::from_secs(20)).await.map_err(|error| error.to_string())? {
+            Polled::Assigned(_) => {
+                consumer.start(&(0..PARTITIONS).map(|at| (at, 0)).collect::<Vec<_>>()).await.unwrap();
+            }
+            Polled::Records(records) => held.extend(records.into_iter().map(|record| {
+                let value = String::from_utf8(record.value.to_vec()).unwrap();
+                ((record.partition, record.offset), value)
+            })),
+            other => return Err(format!("{other:?} after {} of {count}", held.len())),
+        }
+    }
+    Ok(held)
+}
+
+/// Appends and cuts, and compares; answers how many appends were acknowledged.
+async fn log_through_cuts(mut medium: Medium, seed: u64) -> Result<usize, String> {
+    let mut dice = StdRng::seed_from_u64(seed);
+    let acknowledged = Arc::new(Mutex::new(Acknowledged::new()));
+    for life in 0..CUTS {
+        medium.power_for(dice.random_range(1..400));
+        append_until_dark(&medium, life, &acknowledged).await?;
+        medium = cut(&medium, &mut dice);
+        let held = read_all(&medium).await?;
+        for (place, value) in acknowledged.lock().unwrap().iter() {
+            if held.get(place) != Some(value) {
+                return Err(format!("{value} was acknowledged at {place:?}, there is {:?}", held.get(place)));
+            }
+        }
+        let mut places = HashMap::new();
+        for (place, value) in &held {
+            if let Some(other) = places.insert(value, place) {
+                return Err(format!("{value} is at {other:?} and at {place:?}"));
+            }
+        }
+        // Reading was the life of another log, which closed its file in good order.
+        medium = medium.cut(None);
+    }
+    Ok(acknowledged.lock().unwrap().len())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_acknowledged_append_survives() {
+    let mut acknowledged = 0;
+    for seed in 0..SEEDS {
+        acknowledged +=
+            log_through_cuts(Medium::default(), seed).await.unwrap_or_else(|loss| panic!("{seed}: {loss}"));
+    }
+    assert!(acknowledged > 1000, "cuts that leave no time for appends prove nothing: {acknowledged}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_on_a_disk_that_does_not_sync_is_found_out() {
+    for seed in 0..SEEDS {
+        match log_through_cuts(Medium::lying(), seed).await {
+            Err(loss) if loss.contains("acknowledged") => return,
+            _ => {}
+        }
+    }
+    panic!("acknowledged appends were lost, and nobody noticed");
+}
+
+/// The batch that begins at this offset: as long as it can be told from the offset alone, so that any part of it
+/// missing shows.
+fn batch(from: u64) -> Batch {
+    let mut dice = StdRng::seed_from_u64(from);
+    let next = from + dice.random_range(1..30);
+    let records = (from..next).map(|offset| {
+        let video = format!("v{}", dice.random_range(0..5));
+        let value = if dice.random() {
+            json!({"video_id": video, "user_id": "u", "type": "comment", "comment_id": format!("c{offset}"),
+                "comment": format!("number {offset}")})
+        } else {
+            json!({"video_id": video, "user_id": "u", "type": "like", "event_id": format!("e{offset}")})
+        };
+        let broker_time = 1_700_000_000_000 + offset as i64;
+        LogRecord {
+            partition: 0,
+            offset,
+            broker_time,
+            event: Interaction::parse(&value, broker_time).unwrap(),
+        }
+    });
+    let records = records.collect();
+    Batch { spans: vec![Span { partition: 0, from, next }], records }
+}
+
+/// Commits until the power fails; answers where the last acknowledged batch ended.
+async fn commit_until_dark(medium: &Medium, mut acknowledged: u64) -> Result<u64, String> {
+    let disk = medium.clone();
+    let Ok(archive) = EmbeddedArchive::open_with("disk", move || disk.database()) else {
+        return Ok(acknowledged);
+    };
+    if archive.open(&Rules::default()).await.is_err() {
+        return Ok(acknowledged);
+    }
+    let Ok(offsets) = archive.offsets(&[0]).await else { return Ok(acknowledged) };
+    let mut next = offsets[0];
+    loop {
+        let batch = batch(next);
+        match archive.commit(&batch).await {
+            Ok(_) => {
+                next = batch.spans[0].next;
+                acknowledged = next;
+            }
+            Err(CommitError::Store(_)) => return Ok(acknowledged),
+            Err(fenced) => return Err(fenced.to_string()),
+        }
+    }
+}
+
+/// Checks that the archive holds whole batches only, among them all that were acknowledged.
+async fn check_archive(medium: &Medium, acknowledged: u64) -> Result<(), String> {
+    let disk = medium.clone();
+    let archive = EmbeddedArchive::open_with("disk", move || disk.database())
+        .map_err(|error| format!("does not open after a cut: {error}"))?;
+    let held = archive.offsets(&[0]).await.map_err(|error| error.to_string())?[0];
+    if held < acknowledged {
+        return Err(format!("acknowledged up to {acknowledged}, held up to {held}"));
+    }
+    let mut records = Vec::new();
+    while (records.len() as u64) < held {
+        records.extend(batch(records.len() as u64).records);
+    }
+    if records.len() as u64 != held {
+        return Err(format!("held up to {held}, which is inside of a batch"));
+    }
+    let expected = apply(&records, [], [], &Rules::default());
+    let videos = archive.videos_after(None, 100).await.map_err(|error| error.to_string())?;
+    if videos != expected.videos {
+        return Err(format!("at {held}, there is {videos:?}, not {:?}", expected.videos));
+    }
+    for state in &videos {
+        let comments = archive.comments(&state.video_id, Page::After(0), 100_000).await.unwrap();
+        let wanted: Vec<Comment> = (expected.comments.iter().map(|one| one.comment.clone()))
+            .filter(|comment| comment.video_id == state.video_id)
+            .collect();
+        if comments != wanted {
+            return Err(format!("at {held}, the comments of {} are not those of the log", state.video_id));
+        }
+    }
+    let placed = archive.comments_from(0, 0, 100_000).await.map_err(|error| error.to_string())?;
+    if placed != expected.comments {
+        return Err(format!("at {held}, the places of the comments are not those of the log"));
+    }
+    Ok(())
+}
+
+async fn archive_through_cuts(mut medium: Medium, seed: u64) -> Result<u64, String> {
+    let mut dice = StdRng::seed_from_u64(seed);
+    let mut acknowledged = 0;
+    for _ in 0..CUTS {
+        medium.power_for(dice.random_range(1..800));
+        acknowledged = commit_until_dark(&medium, acknowledged).await?;
+        medium = cut(&medium, &mut dice);
+        check_archive(&medium, acknowledged).await?;
+        medium = medium.cut(None);
+    }
+    Ok(acknowledged)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_acknowledged_batch_survives_whole() {
+    let mut acknowledged = 0;
+    for seed in 0..SEEDS {
+        acknowledged += archive_through_cuts(Medium::default(), seed)
+            .await
+            .unwrap_or_else(|loss| panic!("{seed}: {loss}"));
+    }
+    assert!(acknowledged > 1000, "cuts that leave no time for batches prove nothing: {acknowledged}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_archive_on_a_disk_that_does_not_sync_is_found_out() {
+    for seed in 0..SEEDS {
+        match archive_through_cuts(Medium::lying(), seed).await {
+            Err(loss) if loss.contains("acknowledged") => return,
+            _ => {}
+        }
+    }
+    panic!("acknowledged batches were lost, and nobody noticed");
+}

@@ -1,1 +1,171 @@
-//! liverank-gateway
+//! The gateway: the front door of the system, one origin for everything that a browser or a client needs.
+//!
+//! | module | does |
+//! |---|---|
+//! | [`router`] | says which path is answered by what; reads as the API |
+//! | `interact`, `batch` | take interactions into the log |
+//! | `videos` | answers ranked lists and single videos |
+//! | `front_door` | carries a viewer's comment stream, following the video from reader to reader |
+//! | `proxy`, `upgrade` | pass everything else on to the service that answers it |
+//! | `page` | the console page |
+//! | [`openapi`] | the document of all HTTP endpoints |
+//!
+//! It keeps nothing: any number of gateways may run side by side, and killing one costs its open requests only.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use liverank_adapters::Backends;
+use liverank_shell::peer::Peers;
+use liverank_shell::{Shell, server};
+use reqwest::Url;
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+
+mod batch;
+mod dependency;
+mod front_door;
+mod interact;
+mod metrics;
+pub mod openapi;
+mod page;
+mod proxy;
+pub mod router;
+mod streams;
+mod upgrade;
+mod upstream;
+mod videos;
+
+use dependency::{Dependency, Peer};
+use front_door::RouteCache;
+use metrics::GatewayMetrics;
+use streams::Streams;
+
+/// How the gateway is set up.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Config {
+    /// Addresses of the managers, comma-separated.
+    #[arg(
+        long,
+        env = "LIVERANK_MANAGER_URL",
+        value_delimiter = ',',
+        value_name = "URL",
+        default_value = "http://127.0.0.1:6000"
+    )]
+    pub manager_url: Vec<Url>,
+    /// Addresses of the comment services, comma-separated.
+    #[arg(
+        long,
+        env = "LIVERANK_COMMENT_URL",
+        value_delimiter = ',',
+        value_name = "URL",
+        default_value = "http://127.0.0.1:3000"
+    )]
+    pub comment_url: Vec<Url>,
+    /// Addresses of the WebSocket services, comma-separated.
+    #[arg(
+        long,
+        env = "LIVERANK_WEBSOCKET_URL",
+        value_delimiter = ',',
+        value_name = "URL",
+        default_value = "http://127.0.0.1:8081"
+    )]
+    pub websocket_url: Vec<Url>,
+    /// Addresses of the statistics service, comma-separated.
+    #[arg(
+        long,
+        env = "LIVERANK_STATISTICS_URL",
+        value_delimiter = ',',
+        value_name = "URL",
+        default_value = "http://127.0.0.1:5000"
+    )]
+    pub statistics_url: Vec<Url>,
+    /// Requests being answered at once; one more gets 429. The log takes four times as many.
+    #[arg(long, env = "LIVERANK_GATEWAY_MAX_IN_FLIGHT", value_name = "N", default_value_t = 4096,
+          value_parser = bound)]
+    pub gateway_max_in_flight: u32,
+    /// Batches (`POST /interactions`) being taken at once, up to 1,000 interactions and 1 MiB each; one more gets 429.
+    #[arg(long, env = "LIVERANK_GATEWAY_MAX_BATCHES", value_name = "N", default_value_t = 8, value_parser = bound)]
+    pub gateway_max_batches: u32,
+    /// Open comment streams and WebSocket connections, where the limit of open files allows them.
+    #[arg(long, env = "LIVERANK_GATEWAY_MAX_STREAMS", value_name = "N", default_value_t = 50_000,
+          value_parser = bound)]
+    pub gateway_max_streams: u32,
+    /// Seconds that a viewer is kept waiting for a reader before being asked to come back.
+    #[arg(long, env = "LIVERANK_GATEWAY_PATIENCE", value_name = "SECONDS", default_value_t = 20,
+          value_parser = clap::value_parser!(u16).range(1..=300))]
+    pub gateway_patience: u16,
+}
+
+fn bound(text: &str) -> Result<u32, String> {
+    match text.parse() {
+        Ok(bound @ 1..=1_000_000) => Ok(bound),
+        _ => Err("must be a whole number from 1 to 1000000".into()),
+    }
+}
+
+/// What every request of this gateway shares.
+pub(crate) struct Gateway {
+    pub(crate) backends: Backends,
+    /// Dependencies of requests, as last seen.
+    pub(crate) log: Dependency,
+    pub(crate) ranking: Dependency,
+    pub(crate) archive: Dependency,
+    pub(crate) manager: Peer,
+    pub(crate) comment: Peer,
+    pub(crate) websocket: Peer,
+    pub(crate) statistics: Peer,
+    pub(crate) client: upstream::Client,
+    /// Requests being answered.
+    pub(crate) in_flight: Semaphore,
+    /// Batches being read and taken.
+    pub(crate) batches: Semaphore,
+    pub(crate) streams: Streams,
+    pub(crate) routes: RouteCache,
+    pub(crate) rules: videos::RulesCache,
+    pub(crate) patience: Duration,
+    pub(crate) metrics: GatewayMetrics,
+}
+
+impl Gateway {
+    fn new(config: Config, backends: Backends, shell: &Shell) -> Arc<Self> {
+        let peers = Peers::default();
+        let peer = |name, urls| Peer::new(name, &peers, urls, shell.health.clone());
+        let store = || Dependency::new(shell.health.clone());
+        let metrics = shell.metrics.register("gateway", GatewayMetrics::registered);
+        Arc::new(Self {
+            backends,
+            log: store(),
+            ranking: store(),
+            archive: store(),
+            manager: peer("manager", config.manager_url),
+            comment: peer("comment", config.comment_url),
+            websocket: peer("websocket", config.websocket_url),
+            statistics: peer("statistics", config.statistics_url),
+            client: upstream::client(),
+            in_flight: Semaphore::new(config.gateway_max_in_flight as usize),
+            batches: Semaphore::new(config.gateway_max_batches as usize),
+            streams: Streams::new(config.gateway_max_streams as usize, shell, metrics.streams.clone()),
+            routes: RouteCache::default(),
+            rules: videos::RulesCache::default(),
+            patience: Duration::from_secs(config.gateway_patience.into()),
+            metrics,
+        })
+    }
+}
+
+/// Serves until the shell's shutdown; streams then end in jittered order, and this returns when all is drained or the
+/// drain time is over.
+pub async fn run(
+    config: Config,
+    backends: Backends,
+    listener: TcpListener,
+    shell: Shell,
+) -> anyhow::Result<()> {
+    let gateway = Gateway::new(config, backends, &shell);
+    let watching = tokio::spawn(dependency::watch(Arc::clone(&gateway)));
+    let serving = server::serve(listener, router::router(&gateway), &shell);
+    let (served, ()) = tokio::join!(serving, gateway.streams.drained());
+    watching.abort();
+    served
+}

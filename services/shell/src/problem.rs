@@ -6,7 +6,7 @@ use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use liverank_core::Invalid;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 /// An error as a client sees it.
 #[derive(Debug, Clone)]
@@ -15,7 +15,7 @@ pub struct Problem {
     detail: String,
     field: Option<&'static str>,
     retry_after: Option<u64>,
-    extra: Map<String, Value>,
+    extra: Vec<(String, Value)>,
 }
 
 /// How long clients are asked to stay away from a store that is away: long enough not to hammer it, short enough that a
@@ -25,7 +25,7 @@ pub const RETRY_AFTER: Duration = Duration::from_secs(1);
 impl Problem {
     /// An error with what went wrong, in words for the one who sent the request.
     pub fn new(status: StatusCode, detail: impl Into<String>) -> Self {
-        Self { status, detail: detail.into(), field: None, retry_after: None, extra: Map::new() }
+        Self { status, detail: detail.into(), field: None, retry_after: None, extra: Vec::new() }
     }
 
     /// 503: a part is away; try again after [`RETRY_AFTER`].
@@ -48,7 +48,7 @@ impl Problem {
     /// Adds a member to the body.
     #[must_use]
     pub fn with(mut self, member: &str, value: impl Into<Value>) -> Self {
-        self.extra.insert(member.to_owned(), value.into());
+        self.extra.push((member.to_owned(), value.into()));
         self
     }
 

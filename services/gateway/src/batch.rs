@@ -1,0 +1,159 @@
+//! `POST /interactions`: many interactions in one request, each with a status of its own, in order.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use futures::{StreamExt, stream};
+use liverank_core::Invalid;
+use liverank_shell::{Problem, body};
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::Gateway;
+use crate::interact::{append, read, too_many};
+use crate::metrics::Fate;
+
+/// The most interactions of one request: all of them are in flight in the log at once.
+const MAX_ITEMS: usize = 1000;
+/// The largest request: a thousand interactions of a usual size, several times over.
+const MAX_BYTES: usize = 1024 * 1024;
+
+/// How the items are written, in the request and in the answer.
+#[derive(Clone, Copy)]
+enum Format {
+    /// A JSON array.
+    Array,
+    /// A JSON object a line.
+    Lines,
+}
+
+/// What became of one item.
+#[derive(Debug, Serialize)]
+struct Outcome {
+    status: u16,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    event_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    field: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+}
+
+/// `POST /interactions`.
+pub(crate) async fn many(State(gateway): State<Arc<Gateway>>, request: Request) -> Result<Response, Problem> {
+    let (parts, body) = request.into_parts();
+    let format = format(&parts.headers)?;
+    // Before the body is read: large bodies on slow connections are what could fill the memory.
+    let Ok(_permit) = gateway.batches.try_acquire() else { return Err(too_many()) };
+    let items = items(format, &body::read(body, MAX_BYTES).await?)?;
+    let outcomes: Vec<Outcome> =
+        stream::iter(items).map(|item| take(&gateway, item)).buffered(MAX_ITEMS).collect().await;
+    Ok(answer(format, &outcomes))
+}
+
+fn format(headers: &HeaderMap) -> Result<Format, Problem> {
+    match body::media_type(headers).as_deref() {
+        None | Some("application/json") => Ok(Format::Array),
+        Some("application/x-ndjson") => Ok(Format::Lines),
+        Some(other) => Err(Problem::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            format!(
+                "content type {other:?} is not taken here: send application/json or application/x-ndjson"
+            ),
+        )),
+    }
+}
+
+/// The items, each of them JSON or not.
+fn items(format: Format, text: &[u8]) -> Result<Vec<Result<Value, Invalid>>, Problem> {
+    let items: Vec<Result<Value, Invalid>> = match format {
+        Format::Array => match body::parse(text)? {
+            Value::Array(items) => items.into_iter().map(Ok).collect(),
+            _ => return Err(Invalid::new("body", "must be a JSON array").into()),
+        },
+        Format::Lines => text
+            .split(|byte| *byte == b'\n')
+            .map(<[u8]>::trim_ascii)
+            .filter(|line| !line.is_empty())
+            .take(MAX_ITEMS + 1)
+            .map(|line| {
+                serde_json::from_slice(line)
+                    .map_err(|error| Invalid::new("body", format!("is not JSON: {error}")))
+            })
+            .collect(),
+    };
+    if items.len() > MAX_ITEMS {
+        let detail = format!("more than {MAX_ITEMS} interactions: send them in several requests");
+        return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail));
+    }
+    Ok(items)
+}
+
+async fn take(gateway: &Gateway, item: Result<Value, Invalid>) -> Outcome {
+    let failed = |status: StatusCode, field, error: String| Outcome {
+        status: status.as_u16(),
+        event_id: None,
+        field,
+        error: Some(error),
+    };
+    match item.and_then(read) {
+        Err(invalid) => {
+            gateway.metrics.interaction(Fate::Invalid);
+            failed(StatusCode::BAD_REQUEST, Some(invalid.field), invalid.to_string())
+        }
+        Ok(event) => match append(gateway, &event).await {
+            Ok(event_id) => {
+                let status = StatusCode::ACCEPTED.as_u16();
+                Outcome { status, event_id: Some(event_id), field: None, error: None }
+            }
+            Err(problem) => failed(problem.status(), None, problem.detail().to_owned()),
+        },
+    }
+}
+
+fn answer(format: Format, outcomes: &[Outcome]) -> Response {
+    match format {
+        Format::Array => Json(outcomes).into_response(),
+        Format::Lines => {
+            let mut text = Vec::with_capacity(outcomes.len() * 64);
+            for outcome in outcomes {
+                serde_json::to_writer(&mut text, outcome).expect("writing to memory cannot fail");
+                text.push(b'\n');
+            }
+            ([(header::CONTENT_TYPE, "application/x-ndjson")], text).into_response()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_may_be_empty_and_one_that_is_not_json_is_one_bad_item() {
+        let found = items(Format::Lines, b"{\"a\":1}\r\n\n nope\n[]").unwrap();
+        assert_eq!(found.len(), 3);
+        assert_eq!(found[1].as_ref().unwrap_err().field, "body");
+        assert!(items(Format::Lines, b"").unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_thousand_are_taken_and_one_more_is_not() {
+        let lines = |count: usize| "{}\n".repeat(count);
+        assert_eq!(items(Format::Lines, lines(MAX_ITEMS).as_bytes()).unwrap().len(), MAX_ITEMS);
+        let refused = items(Format::Lines, lines(MAX_ITEMS + 1).as_bytes()).unwrap_err();
+        assert_eq!(refused.status(), StatusCode::PAYLOAD_TOO_LARGE);
+        let array = format!("[{}]", vec!["{}"; MAX_ITEMS + 1].join(","));
+        let refused = items(Format::Array, array.as_bytes()).unwrap_err();
+        assert_eq!(refused.status(), StatusCode::PAYLOAD_TOO_LARGE);
+    }
+
+    #[test]
+    fn an_array_it_has_to_be() {
+        assert_eq!(items(Format::Array, b"{}").unwrap_err().status(), StatusCode::BAD_REQUEST);
+        assert_eq!(items(Format::Array, b"[").unwrap_err().status(), StatusCode::BAD_REQUEST);
+    }
+}

@@ -1,0 +1,123 @@
+//! What the gateway depends on, as its requests find it: noted on change only, so that the hot path touches one atomic.
+
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use liverank_adapters::StoreError;
+use liverank_shell::peer::{PeerError, Peers, Replicas};
+use liverank_shell::{Health, Problem};
+use reqwest::Url;
+
+use crate::Gateway;
+
+/// How often something that was away is asked again, for `/readyz` to be right where no request asks.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// A store or a service that requests need.
+pub(crate) struct Dependency {
+    health: Health,
+    /// What it calls itself; stores say so in their first error.
+    name: OnceLock<&'static str>,
+    away: AtomicBool,
+}
+
+impl Dependency {
+    /// One whose name shows with its first error.
+    pub(crate) fn new(health: Health) -> Self {
+        Self { health, name: OnceLock::new(), away: AtomicBool::new(false) }
+    }
+
+    /// Notes that it answered.
+    pub(crate) fn answered(&self) {
+        if self.away.load(Relaxed)
+            && self.away.swap(false, Relaxed)
+            && let Some(name) = self.name.get()
+        {
+            self.health.dependency(name, Ok(()));
+        }
+    }
+
+    /// Notes that it is away.
+    pub(crate) fn failed(&self, name: &'static str, reason: impl Into<String>) {
+        let name = self.name.get_or_init(|| name);
+        if !self.away.swap(true, Relaxed) {
+            self.health.dependency(name, Err(reason.into()));
+        }
+    }
+
+    /// Notes what a store answered, and makes its failure a 503.
+    pub(crate) fn noted<T>(&self, result: Result<T, StoreError>) -> Result<T, Problem> {
+        result.inspect(|_| self.answered()).map_err(|error| {
+            self.failed(error.part(), error.to_string());
+            Problem::unavailable(format!("{} is away: try again", error.part()))
+        })
+    }
+
+    fn is_away(&self) -> bool {
+        self.away.load(Relaxed)
+    }
+}
+
+/// One of our services, in any number of replicas.
+pub(crate) struct Peer {
+    pub(crate) name: &'static str,
+    pub(crate) replicas: Option<Replicas>,
+    pub(crate) dependency: Dependency,
+}
+
+impl Peer {
+    pub(crate) fn new(name: &'static str, peers: &Peers, urls: Vec<Url>, health: Health) -> Self {
+        let replicas = Replicas::new(peers.clone(), urls);
+        Self { name, replicas, dependency: Dependency::new(health) }
+    }
+
+    /// Its replicas, the one that answered last first.
+    pub(crate) fn in_order(&self) -> impl Iterator<Item = &Url> {
+        let urls = self.replicas.as_ref().map_or(&[][..], Replicas::urls);
+        let preferred = self.replicas.as_ref().map(Replicas::preferred);
+        let start = urls.iter().position(|url| Some(url) == preferred).unwrap_or(0);
+        urls[start..].iter().chain(&urls[..start])
+    }
+
+    /// Notes that a replica did not answer: the next request asks another one first.
+    pub(crate) fn avoid(&self, url: &Url) {
+        if let Some(replicas) = &self.replicas {
+            replicas.avoid(url);
+        }
+    }
+
+    /// The 503 for the time while no replica answers.
+    pub(crate) fn away(&self, reason: impl Into<String>) -> Problem {
+        self.dependency.failed(self.name, reason);
+        Problem::unavailable(format!("the {} service is away: try again", self.name))
+    }
+
+    async fn look(&self) {
+        let Some(replicas) = self.replicas.as_ref().filter(|_| self.dependency.is_away()) else { return };
+        match replicas.get::<serde_json::Value>(&["health"]).await {
+            Ok(_) | Err(PeerError::Refused { .. }) => self.dependency.answered(),
+            Err(PeerError::Unavailable(_)) => {}
+        }
+    }
+}
+
+/// Looks after what is away until it is back, and after the log's own opinion of itself. Never returns.
+pub(crate) async fn watch(gateway: Arc<Gateway>) {
+    let mut ticks = tokio::time::interval(LOOK_EVERY);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let backends = &gateway.backends;
+    loop {
+        ticks.tick().await;
+        let _ = gateway.log.noted(backends.log.health());
+        if gateway.ranking.is_away() {
+            let _ = gateway.ranking.noted(backends.ranking.standing().await);
+        }
+        if gateway.archive.is_away() {
+            let _ = gateway.archive.noted(backends.archive.meta().await);
+        }
+        for peer in [&gateway.manager, &gateway.comment, &gateway.websocket, &gateway.statistics] {
+            peer.look().await;
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! Which reader serves a video, as the managers said a moment ago.
+//!
+//! When a reader dies, all its viewers ask at once: those of one video share one question.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use liverank_core::VideoId;
+use liverank_shell::peer::PeerError;
+use liverank_shell::wire::Route;
+use serde_json::json;
+use tokio::sync::OnceCell;
+
+use crate::dependency::Peer;
+
+/// How long an answer is used for others: a crowd that arrives together shares it; a move is noticed through the old
+/// reader's 307 within this time at most.
+const KEEP: Duration = Duration::from_secs(1);
+/// How long a failure is: a manager that is away is asked a few times a second a video, not once a viewer.
+const KEEP_FAILURE: Duration = Duration::from_millis(250);
+/// Answers kept: videos whose viewers come within one second. Past it viewers ask for themselves.
+const MAX_KEPT: usize = 10_000;
+
+/// A question, and its answer once there is one.
+#[derive(Clone)]
+struct Asked {
+    at: Instant,
+    answer: Arc<OnceCell<Option<Arc<Route>>>>,
+}
+
+impl Asked {
+    fn now() -> Self {
+        Self { at: Instant::now(), answer: Arc::default() }
+    }
+
+    fn is_fresh(&self) -> bool {
+        let keep = if matches!(self.answer.get(), Some(None)) { KEEP_FAILURE } else { KEEP };
+        self.at.elapsed() < keep
+    }
+}
+
+/// The answers of the last second.
+#[derive(Default)]
+pub(crate) struct RouteCache(Mutex<HashMap<VideoId, Asked>>);
+
+impl RouteCache {
+    /// Where `video` is served, as asked at `since` or later; `None` where no manager knows a reader for it.
+    pub(super) async fn find(
+        &self,
+        managers: &Peer,
+        video: &VideoId,
+        since: Option<Instant>,
+    ) -> Option<Arc<Route>> {
+        let asked = self.asked(video, since);
+        asked.answer.get_or_init(|| ask(managers, video)).await.clone()
+    }
+
+    fn asked(&self, video: &VideoId, since: Option<Instant>) -> Asked {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(asked) = kept.get(video)
+            && asked.is_fresh()
+            && since.is_none_or(|since| asked.at >= since)
+        {
+            return asked.clone();
+        }
+        let asked = Asked::now();
+        if kept.len() >= MAX_KEPT {
+            kept.retain(|_, asked| asked.is_fresh());
+        }
+        if kept.len() < MAX_KEPT {
+            kept.insert(video.clone(), asked.clone());
+        }
+        asked
+    }
+}
+
+async fn ask(managers: &Peer, video: &VideoId) -> Option<Arc<Route>> {
+    let replicas = managers.replicas.as_ref()?;
+    match replicas.post::<Route>(&["route"], &json!({ "videoid": video })).await {
+        Ok(route) => {
+            managers.dependency.answered();
+            (!route.readers.is_empty()).then(|| Arc::new(route))
+        }
+        // A manager that answers and knows no reader is not away; both are tried again.
+        Err(PeerError::Refused { .. }) => None,
+        Err(PeerError::Unavailable(reason)) => {
+            managers.dependency.failed(managers.name, reason);
+            None
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn video(id: &str) -> VideoId {
+        VideoId::parse(id).unwrap()
+    }
+
+    #[test]
+    fn a_question_is_shared_until_somebody_knows_better() {
+        let cache = RouteCache::default();
+        let first = cache.asked(&video("v"), None);
+        let same = cache.asked(&video("v"), None);
+        assert!(Arc::ptr_eq(&first.answer, &same.answer));
+        let later = cache.asked(&video("v"), Some(Instant::now()));
+        assert!(!Arc::ptr_eq(&first.answer, &later.answer));
+        let also_later = cache.asked(&video("v"), Some(later.at));
+        assert!(Arc::ptr_eq(&later.answer, &also_later.answer));
+    }
+
+    #[test]
+    fn no_more_are_kept_than_fit() {
+        let cache = RouteCache::default();
+        for n in 0..MAX_KEPT + 10 {
+            cache.asked(&video(&n.to_string()), None);
+        }
+        assert!(cache.0.lock().unwrap().len() <= MAX_KEPT);
+    }
+}

@@ -1,0 +1,84 @@
+//! The console page, built into the binary.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{MethodRouter, get};
+
+const HTML: &str = "text/html; charset=utf-8";
+const SCRIPT: &str = "text/javascript; charset=utf-8";
+const STYLE: &str = "text/css; charset=utf-8";
+const IMAGE: &str = "image/svg+xml";
+
+macro_rules! asset {
+    ($path:literal, $file:literal, $content_type:expr) => {
+        Asset {
+            path: $path,
+            content_type: $content_type,
+            content: include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../web/", $file)),
+        }
+    };
+}
+
+/// One file of the page.
+pub(crate) struct Asset {
+    /// Where it is served.
+    pub(crate) path: &'static str,
+    content_type: &'static str,
+    content: &'static [u8],
+}
+
+/// The page's files.
+pub(crate) static ASSETS: [Asset; 11] = [
+    asset!("/", "index.html", HTML),
+    asset!("/console.js", "console.js", SCRIPT),
+    asset!("/console-comments.js", "console-comments.js", SCRIPT),
+    asset!("/console-ranking.js", "console-ranking.js", SCRIPT),
+    asset!("/console-readers.js", "console-readers.js", SCRIPT),
+    asset!("/console-sample.js", "console-sample.js", SCRIPT),
+    asset!("/console-state.js", "console-state.js", SCRIPT),
+    asset!("/liverank.js", "liverank.js", SCRIPT),
+    asset!("/liverank-protocol.js", "liverank-protocol.js", SCRIPT),
+    asset!("/console.css", "console.css", STYLE),
+    asset!("/favicon.svg", "favicon.svg", IMAGE),
+];
+
+/// What the page may load and talk to: its own origin, and nothing inline.
+const POLICY: &str = "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
+
+impl Asset {
+    /// Serves it.
+    pub(crate) fn route<S: Clone + Send + Sync + 'static>(&'static self) -> MethodRouter<S> {
+        let mut hash = DefaultHasher::new();
+        self.content.hash(&mut hash);
+        let tag = HeaderValue::from_str(&format!("\"{:016x}\"", hash.finish()))
+            .expect("hexadecimal digits make a header value");
+        get(move |headers: HeaderMap| std::future::ready(self.answer(&tag, &headers)))
+    }
+
+    fn answer(&'static self, tag: &HeaderValue, request: &HeaderMap) -> Response {
+        let mut response = if has(request, tag) {
+            StatusCode::NOT_MODIFIED.into_response()
+        } else {
+            ([(header::CONTENT_TYPE, self.content_type)], self.content).into_response()
+        };
+        let headers = response.headers_mut();
+        headers.insert(header::ETAG, tag.clone());
+        // A new release shows at the next load, and costs a 304 until then.
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+        headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
+        headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+        response
+    }
+}
+
+/// Whether the client has this version already.
+fn has(request: &HeaderMap, tag: &HeaderValue) -> bool {
+    let tag = tag.as_bytes();
+    request.get_all(header::IF_NONE_MATCH).iter().any(|given| {
+        let mut candidates = given.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
+        candidates.any(|given| given == b"*" || given.strip_prefix(b"W/").unwrap_or(given) == tag)
+    })
+}

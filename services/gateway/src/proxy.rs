@@ -1,0 +1,118 @@
+//! Everything that another service answers, passed on, so that one origin is enough for a browser.
+//!
+//! A request's body is read whole first (it is small), so that a slow client keeps none of our connections busy and a
+//! replica that cannot be reached costs nothing but the next attempt. Answers are streamed.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::request::Parts;
+use axum::http::{Method, header};
+use axum::response::Response;
+use bytes::Bytes;
+use futures::TryStreamExt;
+use http_body_util::{BodyDataStream, Full};
+use hyper::body::{Body as _, Incoming};
+use liverank_shell::Problem;
+use liverank_shell::body::{MAX_BODY_BYTES, read};
+use liverank_shell::peer::root_cause;
+
+use crate::Gateway;
+use crate::dependency::Peer;
+use crate::interact::too_many;
+use crate::upstream::{strip_hop, target};
+
+/// How long a service may take to begin its answer: longer than its own wait for the log.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long it may pause within an answer.
+const PAUSE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// To the comment service.
+pub(crate) async fn to_comment(
+    State(gateway): State<Arc<Gateway>>,
+    request: Request,
+) -> Result<Response, Problem> {
+    pass(&gateway, &gateway.comment, request).await
+}
+
+/// To a manager.
+pub(crate) async fn to_manager(
+    State(gateway): State<Arc<Gateway>>,
+    request: Request,
+) -> Result<Response, Problem> {
+    pass(&gateway, &gateway.manager, request).await
+}
+
+/// To the statistics service.
+pub(crate) async fn to_statistics(
+    State(gateway): State<Arc<Gateway>>,
+    request: Request,
+) -> Result<Response, Problem> {
+    pass(&gateway, &gateway.statistics, request).await
+}
+
+async fn pass(gateway: &Gateway, peer: &Peer, request: Request) -> Result<Response, Problem> {
+    let (mut parts, body) = request.into_parts();
+    let body = if body.is_end_stream() { Bytes::new() } else { read(body, MAX_BODY_BYTES).await? };
+    strip_hop(&mut parts.headers);
+    // Set anew for the connection that the request goes on by.
+    parts.headers.remove(header::HOST);
+    parts.headers.remove(header::CONTENT_LENGTH);
+    parts.headers.remove(header::EXPECT);
+    let Ok(_permit) = gateway.in_flight.try_acquire() else { return Err(too_many()) };
+    send(gateway, peer, &parts, &body).await.map(relay)
+}
+
+/// Sends to the replicas in turn until one answers, a second time only what may be sent twice: what did not get through,
+/// or does nothing.
+pub(crate) async fn send(
+    gateway: &Gateway,
+    peer: &Peer,
+    parts: &Parts,
+    body: &Bytes,
+) -> Result<http::Response<Incoming>, Problem> {
+    let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
+    let harmless = matches!(parts.method, Method::GET | Method::HEAD);
+    let mut reason = String::from("no replica is configured");
+    for url in peer.in_order() {
+        let Ok(uri) = target(url, path) else { continue };
+        let mut request = http::Request::new(Full::new(body.clone()));
+        *request.method_mut() = parts.method.clone();
+        *request.uri_mut() = uri;
+        *request.headers_mut() = parts.headers.clone();
+        let sent = tokio::time::timeout(ANSWER_TIMEOUT, gateway.client.request(request)).await;
+        let unsent = match sent {
+            Ok(Ok(response)) => {
+                peer.dependency.answered();
+                return Ok(response);
+            }
+            Ok(Err(error)) => {
+                reason = root_cause(&error);
+                error.is_connect()
+            }
+            Err(_) => {
+                reason = format!("no answer within {} s", ANSWER_TIMEOUT.as_secs());
+                false
+            }
+        };
+        peer.avoid(url);
+        if !unsent && !harmless {
+            break;
+        }
+    }
+    Err(peer.away(reason))
+}
+
+/// A service's answer as ours.
+pub(crate) fn relay(response: http::Response<Incoming>) -> Response {
+    let (mut parts, body) = response.into_parts();
+    strip_hop(&mut parts.headers);
+    let stream = futures::stream::try_unfold(BodyDataStream::new(body), |mut body| async move {
+        let next = tokio::time::timeout(PAUSE_TIMEOUT, body.try_next()).await;
+        let next = next.map_err(std::io::Error::from)?.map_err(std::io::Error::other)?;
+        Ok::<_, std::io::Error>(next.map(|bytes| (bytes, body)))
+    });
+    Response::from_parts(parts, Body::from_stream(stream))
+}

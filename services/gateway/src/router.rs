@@ -1,0 +1,58 @@
+//! The API: which path is answered by what.
+
+use std::sync::Arc;
+
+use axum::middleware::from_fn;
+use axum::routing::{MethodRouter, get, post};
+use axum::{Json, Router};
+use liverank_shell::{cors, server};
+use serde_json::{Value, json};
+
+use crate::page::ASSETS;
+use crate::proxy::{to_comment, to_manager, to_statistics};
+use crate::upgrade::to_websocket;
+use crate::{Gateway, batch, front_door, interact, openapi, videos};
+
+type Routes = Vec<(&'static str, MethodRouter<Arc<Gateway>>)>;
+
+/// Every path and what answers it.
+fn routes() -> Routes {
+    let mut routes: Routes = vec![
+        ("/interact", post(interact::one)),
+        ("/interactions", post(batch::many)),
+        ("/videos", get(videos::list)),
+        ("/videos/{video_id}", get(videos::one)),
+        ("/ws/videos", get(to_websocket)),
+        ("/ws/user/{user_id}", get(to_websocket)),
+        ("/comment", post(to_comment)),
+        ("/comments/{videoid}", get(to_comment)),
+        ("/connect", get(front_door::by_get).post(front_door::by_post)),
+        ("/register", post(to_manager)),
+        ("/resolve/{videoid}", get(to_manager)),
+        ("/statistics", get(to_statistics)),
+        ("/comment-api-statistics", post(to_statistics)),
+        ("/reader-api-statistics", post(to_statistics)),
+        ("/reader-api-manager-statistics", post(to_statistics)),
+        ("/client-statistics", post(to_statistics)),
+        ("/health", get(health)),
+        ("/openapi.json", get(openapi::serve)),
+    ];
+    routes.extend(ASSETS.iter().map(|asset| (asset.path, asset.route())));
+    routes
+}
+
+/// The paths, as the `OpenAPI` document writes them.
+pub fn paths() -> impl Iterator<Item = &'static str> {
+    routes().into_iter().map(|(path, _)| path)
+}
+
+/// The gateway's API.
+pub(crate) fn router(gateway: &Arc<Gateway>) -> Router {
+    let router =
+        routes().into_iter().fold(Router::new(), |router, (path, answer)| router.route(path, answer));
+    server::with_fallbacks(router.with_state(Arc::clone(gateway))).layer(from_fn(cors::allow_any_origin))
+}
+
+async fn health() -> Json<Value> {
+    Json(json!({ "status": "healthy", "service": "gateway" }))
+}

@@ -1,0 +1,90 @@
+//! Every WebSocket, passed through: the handshake goes to a replica, and from there on bytes are copied both ways.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper_util::rt::TokioIo;
+use liverank_shell::Problem;
+
+use crate::Gateway;
+use crate::proxy::{relay, send};
+use crate::streams::Stay;
+use crate::upstream::strip_hop;
+
+/// How long both ends may take to hand over their connection after the 101.
+const HANDOVER_TIMEOUT: Duration = Duration::from_secs(5);
+/// Buffers of one connection: clients say almost nothing, lists come in large frames.
+const TO_SERVICE_BYTES: usize = 1024;
+const TO_CLIENT_BYTES: usize = 16 * 1024;
+
+/// `GET /ws/videos` and `GET /ws/user/{user_id}`.
+pub(crate) async fn to_websocket(
+    State(gateway): State<Arc<Gateway>>,
+    mut request: Request,
+) -> Result<Response, Problem> {
+    if !wants_websocket(&request) {
+        return Ok(upgrade_required());
+    }
+    let Some(stay) = gateway.streams.enter() else {
+        return Err(Problem::unavailable("there is no room for another WebSocket here: try again"));
+    };
+    let client = hyper::upgrade::on(&mut request);
+    let (mut parts, _) = request.into_parts();
+    strip_hop(&mut parts.headers);
+    parts.headers.remove(header::HOST);
+    ask_for_websocket(&mut parts.headers);
+    let mut response = send(&gateway, &gateway.websocket, &parts, &Bytes::new()).await?;
+    if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        return Ok(relay(response));
+    }
+    let service = hyper::upgrade::on(&mut response);
+    gateway.streams.detached.spawn(tunnel(client, service, stay));
+    let (mut parts, _) = response.into_parts();
+    strip_hop(&mut parts.headers);
+    ask_for_websocket(&mut parts.headers);
+    Ok(Response::from_parts(parts, Body::empty()))
+}
+
+fn wants_websocket(request: &Request) -> bool {
+    let upgrade = request.headers().get(header::UPGRADE);
+    request.method() == Method::GET
+        && upgrade.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"))
+}
+
+fn upgrade_required() -> Response {
+    let detail = "this is a WebSocket: connect with the handshake of RFC 6455";
+    let mut response = Problem::new(StatusCode::UPGRADE_REQUIRED, detail).into_response();
+    ask_for_websocket(response.headers_mut());
+    response
+}
+
+/// The two headers of a handshake that belong to one hop.
+fn ask_for_websocket(headers: &mut HeaderMap) {
+    headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+    headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+}
+
+/// Copies until either end closes, or until it is this connection's turn to leave.
+async fn tunnel(client: OnUpgrade, service: OnUpgrade, mut stay: Stay) {
+    let both = async { tokio::try_join!(client, service) };
+    let Ok(Ok((client, service))) = tokio::time::timeout(HANDOVER_TIMEOUT, both).await else { return };
+    let io = |upgraded: Upgraded| TokioIo::new(upgraded);
+    let (mut client, mut service) = (io(client), io(service));
+    let copied = tokio::io::copy_bidirectional_with_sizes(
+        &mut client,
+        &mut service,
+        TO_SERVICE_BYTES,
+        TO_CLIENT_BYTES,
+    );
+    // Either way both ends close: whoever still wants lists connects again, elsewhere.
+    tokio::select! {
+        _ = copied => {}
+        () = stay.leave.as_mut() => {}
+    }
+}

@@ -1,0 +1,94 @@
+//! Requests passed on to our services byte for byte: a plain HTTP/1 client that rewrites neither path nor query.
+
+use std::time::Duration;
+
+use axum::http::{HeaderMap, HeaderName, Uri, header};
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use liverank_shell::peer::CONNECT_TIMEOUT;
+use reqwest::Url;
+
+/// The client: connections are kept and shared.
+pub(crate) type Client = hyper_util::client::legacy::Client<HttpConnector, Full<Bytes>>;
+
+/// Kept a little less long than our servers keep an idle connection, so that none dies in our hands.
+const IDLE: Duration = Duration::from_secs(8);
+/// A peer that vanished without a word is noticed on silent streams, too.
+const KEEPALIVE: Duration = Duration::from_secs(10);
+
+pub(crate) fn client() -> Client {
+    let mut connector = HttpConnector::new();
+    connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
+    connector.set_nodelay(true);
+    connector.set_keepalive(Some(KEEPALIVE));
+    hyper_util::client::legacy::Client::builder(TokioExecutor::new())
+        .pool_idle_timeout(IDLE)
+        .pool_timer(TokioTimer::new())
+        .build(connector)
+}
+
+/// `base` followed by a request's path and query exactly as they came (`Url` would resolve a video called `..`).
+pub(crate) fn target(base: &Url, path_and_query: &str) -> Result<Uri, http::Error> {
+    let host = base.host_str().unwrap_or_default();
+    let authority = base.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
+    let prefix = base.path().trim_end_matches('/');
+    Uri::builder()
+        .scheme(base.scheme())
+        .authority(authority)
+        .path_and_query(format!("{prefix}{path_and_query}"))
+        .build()
+}
+
+/// Headers that belong to one hop only, besides those that `Connection` names.
+const HOP_BY_HOP: [&str; 8] = [
+    "connection",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
+
+/// Takes away what belongs to the hop that the message came by.
+pub(crate) fn strip_hop(headers: &mut HeaderMap) {
+    let named: Vec<HeaderName> = headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .filter_map(|name| name.trim().parse().ok())
+        .collect();
+    for name in HOP_BY_HOP.into_iter().chain(named.iter().map(HeaderName::as_str)) {
+        headers.remove(name);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_go_on_as_they_came() {
+        let to = |base: &str, path: &str| target(&base.parse().unwrap(), path).unwrap().to_string();
+        assert_eq!(to("http://m:6000", "/resolve/%2e%2e"), "http://m:6000/resolve/%2e%2e");
+        assert_eq!(to("http://m:6000/", "/a?b=c%20d"), "http://m:6000/a?b=c%20d");
+        assert_eq!(to("http://[::1]:6000/in/", "/a"), "http://[::1]:6000/in/a");
+        assert_eq!(to("http://m", "/a"), "http://m/a");
+    }
+
+    #[test]
+    fn what_belongs_to_one_hop_stays_there() {
+        let mut headers = HeaderMap::new();
+        for (name, value) in
+            [("connection", "close, X-Hop"), ("x-hop", "1"), ("keep-alive", "5"), ("content-type", "a/b")]
+        {
+            headers.insert(HeaderName::from_static(name), value.parse().unwrap());
+        }
+        strip_hop(&mut headers);
+        assert_eq!(headers.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["content-type"]);
+    }
+}

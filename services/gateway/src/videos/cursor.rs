@@ -1,0 +1,87 @@
+//! Where a page goes on, as text that fits into a URL: the score's bits and the video's bytes in hexadecimal digits.
+//!
+//! A cursor only says where in a list to go on, so any text of the right form is a place, if not one that a page ever
+//! ended at: it cannot do more harm than to start a page somewhere else.
+
+use liverank_adapters::ranking_store::Cursor;
+use liverank_core::comment::hex;
+use liverank_core::ids::MAX_ID_BYTES;
+use liverank_core::ranking::{Ranked, Score};
+use liverank_core::{Invalid, VideoId};
+
+/// Bytes of the score.
+const SCORE_BYTES: usize = 8;
+
+/// The cursor of the page after the one that ends with `last`.
+pub(super) fn after(last: &Ranked) -> String {
+    let mut bytes = Vec::with_capacity(SCORE_BYTES + last.video_id.as_str().len());
+    bytes.extend_from_slice(&last.score.to_bits().to_be_bytes());
+    bytes.extend_from_slice(last.video_id.as_str().as_bytes());
+    hex(&bytes)
+}
+
+/// Reads a cursor.
+pub(super) fn read(text: &str) -> Result<Cursor, Invalid> {
+    let wrong = || Invalid::new("cursor", "must be the `next` of an earlier page");
+    let bytes = unhex(text).ok_or_else(wrong)?;
+    let (score, id) = bytes.split_first_chunk::<SCORE_BYTES>().ok_or_else(wrong)?;
+    if id.is_empty() || id.len() > MAX_ID_BYTES {
+        return Err(wrong());
+    }
+    let score = Score::new(f64::from_bits(u64::from_be_bytes(*score))).get();
+    Ok(Cursor { score, video_id: VideoId::parse(&readable(id)).map_err(|_| wrong())? })
+}
+
+/// The id itself, for whatever we ever wrote; for anything else, something of the same length or shorter.
+fn readable(id: &[u8]) -> String {
+    let text = String::from_utf8_lossy(id);
+    let mut text = text.replace(|c: char| c.is_control(), "?");
+    text.truncate(text.floor_char_boundary(MAX_ID_BYTES));
+    text
+}
+
+fn unhex(text: &str) -> Option<Vec<u8>> {
+    let digit = |byte: u8| match byte {
+        b'0'..=b'9' => Some(byte - b'0'),
+        b'a'..=b'f' => Some(byte - b'a' + 10),
+        _ => None,
+    };
+    let (pairs, rest) = text.as_bytes().as_chunks::<2>();
+    if !rest.is_empty() {
+        return None;
+    }
+    pairs.iter().map(|[high, low]| Some(digit(*high)? << 4 | digit(*low)?)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use liverank_core::UserId;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_cursor_says_where_its_page_ended(score: f64, id in "\\PC{1,64}") {
+            let Ok(video_id) = VideoId::parse(&id) else { return Ok(()) };
+            let last = Ranked { video_id, score, user_id: UserId::parse("o").unwrap() };
+            let cursor = read(&after(&last)).unwrap();
+            prop_assert_eq!(cursor.video_id, last.video_id);
+            prop_assert_eq!(Score::new(cursor.score), Score::new(score));
+        }
+
+        #[test]
+        fn any_text_of_the_form_is_a_place(bytes in proptest::collection::vec(any::<u8>(), 9..=264)) {
+            prop_assert!(read(&hex(&bytes)).is_ok());
+        }
+    }
+
+    #[test]
+    fn anything_else_is_refused_by_name() {
+        let long = "61".repeat(8 + 257);
+        for bad in ["", "a", "zz", "3FF0000000000000aa", "3ff0000000000000", "3ff0000000000000a", &long, "ü"]
+        {
+            assert_eq!(read(bad).unwrap_err().field, "cursor", "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,52 @@
+//! The document of the API against the API.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::Value;
+
+use crate::support::System;
+
+type Methods = BTreeMap<String, BTreeSet<String>>;
+
+/// The paths that the document says are at the gateway, with their methods.
+fn documented(document: &Value) -> Methods {
+    let here = |item: &&Value| {
+        item.get("servers").is_none_or(|servers| servers[0]["url"] == document["servers"][0]["url"])
+    };
+    document["paths"]
+        .as_object()
+        .unwrap()
+        .iter()
+        .filter(|(_, item)| here(item))
+        .map(|(path, item)| {
+            let methods = ["get", "post", "put", "delete", "patch"];
+            let methods = methods.iter().filter(|method| item.get(**method).is_some());
+            (path.clone(), methods.map(|method| method.to_uppercase()).collect())
+        })
+        .collect()
+}
+
+#[tokio::test]
+async fn every_route_is_in_the_document_and_the_other_way_round() {
+    let system = System::start(&[]).await;
+    let documented = documented(&system.json("/openapi.json").await);
+    let mut served = Methods::new();
+    for path in liverank_gateway::router::paths() {
+        let example = path.replace(['{', '}'], "x");
+        let refused = system.http.request(reqwest::Method::TRACE, system.at(&example)).send().await.unwrap();
+        assert_eq!(refused.status(), 405, "{path}");
+        let allow = refused.headers()["allow"].to_str().unwrap().to_owned();
+        let methods = allow.split(',').filter(|method| *method != "HEAD").map(ToOwned::to_owned);
+        served.insert(path.to_owned(), methods.collect());
+    }
+    assert_eq!(served, documented);
+}
+
+#[tokio::test]
+async fn the_gateway_is_healthy() {
+    let system = System::start(&[]).await;
+    assert_eq!(
+        system.json("/health").await,
+        serde_json::json!({ "status": "healthy", "service": "gateway" })
+    );
+}

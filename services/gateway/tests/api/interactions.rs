@@ -1,0 +1,159 @@
+//! Interactions on their way into the log.
+
+use serde_json::{Value, json};
+
+use crate::support::{System, eventually, problem};
+
+#[tokio::test]
+async fn an_interaction_is_acknowledged_once_the_log_has_it() {
+    let system = System::start(&[]).await;
+    let sent = json!({ "video_id": "cat", "user_id": "ana", "type": "watch_time", "watch_time": 2.5,
+        "timestamp": 1_760_000_000, "event_id": "e-1", "owner_id": "ben" });
+    let response = system.post("/interact", sent.to_string()).await;
+    assert_eq!(response.status(), 202);
+    assert_eq!(response.json::<Value>().await.unwrap(), json!({ "event_id": "e-1" }));
+    let appended = system.log.appended();
+    assert_eq!(appended.len(), 1);
+    assert_eq!(appended[0].0, "cat");
+    assert_eq!(appended[0].1["watch_time"], 2.5);
+    assert_eq!(appended[0].1["event_id"], "e-1");
+    system.end().await;
+}
+
+#[tokio::test]
+async fn nothing_is_acknowledged_before_the_log_has_it() {
+    let system = System::start(&[]).await;
+    let held = system.log.hold();
+    let posted = system.post("/interact", r#"{"video_id":"cat","user_id":"ana","type":"view"}"#);
+    tokio::pin!(posted);
+    let early = tokio::time::timeout(std::time::Duration::from_millis(200), posted.as_mut()).await;
+    assert!(early.is_err(), "answered before the log did");
+    drop(held);
+    assert_eq!(posted.await.status(), 202);
+}
+
+#[tokio::test]
+async fn an_event_id_of_ours_is_answered_and_not_stored() {
+    let system = System::start(&[]).await;
+    let before = liverank_shell::now_ms();
+    let mut minted = std::collections::BTreeSet::new();
+    for _ in 0..2 {
+        let response = system.post("/interact", r#"{"video_id":"cat","user_id":"ana","type":"view"}"#).await;
+        let answer: Value = response.json().await.unwrap();
+        minted.insert(answer["event_id"].as_str().unwrap().to_owned());
+    }
+    assert_eq!(minted.len(), 2);
+    for (_, event) in system.log.appended() {
+        assert_eq!(event.get("event_id"), None);
+        assert!(event["timestamp"].as_f64().unwrap() * 1000.0 >= before as f64 - 1.0);
+    }
+}
+
+#[tokio::test]
+async fn nobody_writes_a_comment_past_the_comment_service() {
+    let system = System::start(&[]).await;
+    let forged =
+        json!({ "video_id": "cat", "user_id": "ana", "type": "comment", "comment_id": "c", "comment": "x" });
+    assert_eq!(system.post("/interact", forged.to_string()).await.status(), 202);
+    let (_, event) = system.log.appended().remove(0);
+    assert_eq!((event.get("comment_id"), event.get("comment")), (None, None));
+}
+
+#[tokio::test]
+async fn while_the_log_is_away_nothing_is_acknowledged_and_readiness_shows_it() {
+    let system = System::start(&[]).await;
+    system.log.break_down(true);
+    let event = r#"{"video_id":"cat","user_id":"ana","type":"view"}"#;
+    problem(system.post("/interact", event).await, 503).await;
+    let batch = system.post("/interactions", format!("[{event},{{}}]")).await;
+    assert_eq!(batch.status(), 200);
+    let statuses: Value = batch.json().await.unwrap();
+    assert_eq!((&statuses[0]["status"], &statuses[1]["status"]), (&json!(503), &json!(400)));
+    assert!(system.log.appended().is_empty());
+    let (ready, report) = system.shell.health.report();
+    assert!(ready, "somebody must be left to answer 503");
+    assert!(report.dependencies["kafka"].contains("refused"));
+    system.log.break_down(false);
+    eventually("the log's return shows without a request", async || {
+        system.shell.health.report().1.dependencies["kafka"] == "ok"
+    })
+    .await;
+    assert_eq!(system.post("/interact", event).await.status(), 202);
+}
+
+#[tokio::test]
+async fn what_is_one_too_many_is_turned_away_at_once() {
+    let system = System::start(&["--gateway-max-in-flight", "1", "--gateway-max-batches", "1"]).await;
+    let held = system.log.hold();
+    let event = r#"{"video_id":"cat","user_id":"ana","type":"view"}"#;
+    let waiting = async {
+        tokio::join!(system.post("/interact", event), system.post("/interactions", format!("[{event}]")))
+    };
+    let turned_away = async {
+        for path in ["/interact", "/interactions"] {
+            let body = if path == "/interact" { event.to_owned() } else { format!("[{event}]") };
+            // The others may not have arrived yet; then this one waits at the gate instead, and is given up.
+            eventually("a 429", async || {
+                let again = system.post(path, body.clone());
+                let answer = tokio::time::timeout(std::time::Duration::from_millis(100), again).await;
+                match answer {
+                    Ok(response) => {
+                        problem(response, 429).await;
+                        true
+                    }
+                    Err(_) => false,
+                }
+            })
+            .await;
+        }
+        drop(held);
+    };
+    let ((one, many), ()) = tokio::join!(waiting, turned_away);
+    assert_eq!((one.status().as_u16(), many.status().as_u16()), (202, 200));
+}
+
+#[tokio::test]
+async fn a_batch_is_answered_item_by_item_in_order() {
+    let system = System::start(&[]).await;
+    let items = json!([
+        { "video_id": "cat", "user_id": "ana", "type": "view", "event_id": "e-1" },
+        { "video_id": "cat", "user_id": "ana", "type": "blink" },
+        "nonsense",
+        { "video_id": "dog", "user_id": "ana", "type": "like", "event_id": "e-2" },
+    ]);
+    let response = system.post("/interactions", items.to_string()).await;
+    assert_eq!(response.status(), 200);
+    let answer: Value = response.json().await.unwrap();
+    assert_eq!(answer[0], json!({ "status": 202, "event_id": "e-1" }));
+    assert_eq!((&answer[1]["status"], &answer[1]["field"]), (&json!(400), &json!("type")));
+    assert!(answer[1]["error"].is_string());
+    assert_eq!(answer[2]["field"], "body");
+    assert_eq!(answer[3], json!({ "status": 202, "event_id": "e-2" }));
+    assert_eq!(system.log.appended().len(), 2);
+}
+
+#[tokio::test]
+async fn lines_are_answered_in_lines() {
+    let system = System::start(&[]).await;
+    let lines = "{\"video_id\":\"cat\",\"user_id\":\"ana\",\"type\":\"view\",\"event_id\":\"e\"}\n\nnope\n";
+    let request = system.http.post(system.at("/interactions")).header("content-type", "application/x-ndjson");
+    let response = request.body(lines).send().await.unwrap();
+    assert_eq!(response.status(), 200);
+    assert_eq!(response.headers()["content-type"], "application/x-ndjson");
+    let text = response.text().await.unwrap();
+    let answer: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(answer.len(), 2);
+    assert_eq!(answer[0], json!({ "status": 202, "event_id": "e" }));
+    assert_eq!(answer[1]["status"], 400);
+}
+
+#[tokio::test]
+async fn a_thousand_are_in_flight_at_once() {
+    let system = System::start(&[]).await;
+    let items: Vec<Value> = (0..1000)
+        .map(|n| json!({ "video_id": format!("v{}", n % 7), "user_id": "u", "type": "view" }))
+        .collect();
+    let answer: Value = system.post("/interactions", json!(items).to_string()).await.json().await.unwrap();
+    assert!(answer.as_array().unwrap().iter().all(|item| item["status"] == 202));
+    assert_eq!(system.log.appended().len(), 1000);
+}

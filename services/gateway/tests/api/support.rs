@@ -1,0 +1,216 @@
+//! A gateway on a port of its own, and what stands behind it.
+
+use std::future::IntoFuture;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use axum::Router;
+use clap::Parser;
+use liverank_adapters::archive::embedded::EmbeddedArchive;
+use liverank_adapters::assignment_store::embedded::EmbeddedAssignments;
+use liverank_adapters::clock;
+use liverank_adapters::comment_bus::embedded::EmbeddedBus;
+use liverank_adapters::event_log::embedded::EmbeddedLog;
+use liverank_adapters::event_log::{AppendError, DeadLetter, LogConsumer, Place};
+use liverank_adapters::ranking_store::embedded::EmbeddedRanking;
+use liverank_adapters::{Backends, EventLog, StoreError};
+use liverank_gateway::Config;
+use liverank_shell::Shell;
+use reqwest::{Client, Url};
+use serde_json::Value;
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
+
+/// How long anything may take that happens at once when all is well.
+pub const SOON: Duration = Duration::from_secs(20);
+
+#[derive(Parser)]
+struct Cli {
+    #[command(flatten)]
+    config: Config,
+}
+
+/// A running gateway.
+pub struct System {
+    pub url: Url,
+    pub http: Client,
+    pub shell: Shell,
+    pub backends: Backends,
+    pub log: Arc<SpyLog>,
+    running: JoinHandle<anyhow::Result<()>>,
+    _dir: tempfile::TempDir,
+}
+
+impl System {
+    /// A gateway with these flags; services that are not named are away.
+    pub async fn start(flags: &[&str]) -> Self {
+        let nowhere = nowhere();
+        let mut args = vec!["gateway".to_owned()];
+        for service in ["manager", "comment", "websocket", "statistics"] {
+            let flag = format!("--{service}-url");
+            if !flags.contains(&flag.as_str()) {
+                args.extend([flag, nowhere.clone()]);
+            }
+        }
+        args.extend(flags.iter().map(ToString::to_string));
+        let config = Cli::parse_from(args).config;
+        let dir = tempfile::tempdir().unwrap();
+        let (backends, log) = backends(dir.path());
+        backends.log.open().await.unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
+        let shell = Shell::new(Duration::from_secs(3));
+        let running = tokio::spawn(liverank_gateway::run(config, backends.clone(), listener, shell.clone()));
+        let http = Client::builder().redirect(reqwest::redirect::Policy::none()).no_proxy().build().unwrap();
+        Self { url, http, shell, backends, log, running, _dir: dir }
+    }
+
+    /// The address of a path.
+    pub fn at(&self, path: &str) -> String {
+        format!("{}{path}", self.url.as_str().trim_end_matches('/'))
+    }
+
+    pub async fn get(&self, path: &str) -> reqwest::Response {
+        self.http.get(self.at(path)).send().await.unwrap()
+    }
+
+    /// Posts JSON as the ranking seed's clients do: without further headers.
+    pub async fn post(&self, path: &str, body: impl Into<reqwest::Body>) -> reqwest::Response {
+        self.http.post(self.at(path)).body(body).send().await.unwrap()
+    }
+
+    pub async fn json(&self, path: &str) -> Value {
+        let response = self.get(path).await;
+        assert_eq!(response.status(), 200, "{path}");
+        response.json().await.unwrap()
+    }
+
+    /// Asks the gateway to end and waits until it has.
+    pub async fn end(self) {
+        self.shell.shutdown.cancel();
+        tokio::time::timeout(SOON, self.running).await.expect("drains in time").unwrap().unwrap();
+    }
+}
+
+fn backends(dir: &std::path::Path) -> (Backends, Arc<SpyLog>) {
+    let clock = clock::system();
+    let log = Arc::new(SpyLog::new(EmbeddedLog::open(dir, clock).unwrap()));
+    let backends = Backends {
+        log: Arc::clone(&log) as Arc<dyn EventLog>,
+        archive: Arc::new(EmbeddedArchive::open(dir).unwrap()),
+        ranking: Arc::new(EmbeddedRanking::new()),
+        comments: Arc::new(EmbeddedBus::new()),
+        assignments: Arc::new(EmbeddedAssignments::new()),
+    };
+    (backends, log)
+}
+
+/// The embedded log, looked at, and broken or held up at will.
+pub struct SpyLog {
+    inner: EmbeddedLog,
+    appended: Mutex<Vec<(String, Value)>>,
+    broken: AtomicBool,
+    gate: Semaphore,
+}
+
+impl SpyLog {
+    fn new(inner: EmbeddedLog) -> Self {
+        let gate = Semaphore::new(Semaphore::MAX_PERMITS);
+        Self { inner, appended: Mutex::default(), broken: AtomicBool::new(false), gate }
+    }
+
+    /// Keys and values that the log acknowledged.
+    pub fn appended(&self) -> Vec<(String, Value)> {
+        self.appended.lock().unwrap().clone()
+    }
+
+    pub fn break_down(&self, broken: bool) {
+        self.broken.store(broken, SeqCst);
+    }
+
+    /// From now on appends wait until what this answers is dropped.
+    pub fn hold(&self) -> tokio::sync::SemaphorePermit<'_> {
+        let all = u32::try_from(Semaphore::MAX_PERMITS).unwrap_or(u32::MAX);
+        self.gate.forget_permits(Semaphore::MAX_PERMITS - all as usize);
+        self.gate.try_acquire_many(all).unwrap()
+    }
+}
+
+#[async_trait]
+impl EventLog for SpyLog {
+    async fn open(&self) -> Result<(), StoreError> {
+        self.inner.open().await
+    }
+
+    async fn append(&self, key: &[u8], value: Vec<u8>) -> Result<Place, AppendError> {
+        let _pass = self.gate.acquire().await.unwrap();
+        if self.broken.load(SeqCst) {
+            return Err(StoreError::unavailable("kafka", "connection refused").into());
+        }
+        let place = self.inner.append(key, value.clone()).await?;
+        let key = String::from_utf8(key.to_vec()).unwrap();
+        self.appended.lock().unwrap().push((key, serde_json::from_slice(&value).unwrap()));
+        Ok(place)
+    }
+
+    async fn bury(&self, letter: &DeadLetter) -> Result<(), StoreError> {
+        self.inner.bury(letter).await
+    }
+
+    async fn consume(&self) -> Result<Box<dyn LogConsumer>, StoreError> {
+        self.inner.consume().await
+    }
+
+    async fn end_offsets(&self) -> Result<Vec<u64>, StoreError> {
+        self.inner.end_offsets().await
+    }
+
+    fn health(&self) -> Result<(), StoreError> {
+        if self.broken.load(SeqCst) {
+            return Err(StoreError::unavailable("kafka", "connection refused"));
+        }
+        self.inner.health()
+    }
+}
+
+/// A service of a few routes; its address.
+pub async fn serve(router: Router) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(axum::serve(listener, router).into_future());
+    url
+}
+
+/// An address that refuses connections.
+pub fn nowhere() -> String {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    format!("http://{}", listener.local_addr().unwrap())
+}
+
+/// Waits until `what` answers true.
+pub async fn eventually(what: &str, mut check: impl AsyncFnMut() -> bool) {
+    let deadline = tokio::time::Instant::now() + SOON;
+    while !check().await {
+        assert!(tokio::time::Instant::now() < deadline, "not in time: {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// Checks that this is an error as section 5 of the design has it, and answers its body.
+pub async fn problem(response: reqwest::Response, status: u16) -> Value {
+    assert_eq!(response.status().as_u16(), status, "{}", response.url());
+    let headers = response.headers();
+    assert_eq!(headers["content-type"], "application/problem+json");
+    assert_eq!(headers["access-control-allow-origin"], "*");
+    if matches!(status, 429 | 503) {
+        assert!(headers["retry-after"].to_str().unwrap().parse::<u64>().unwrap() >= 1);
+    }
+    let body: Value = response.json().await.unwrap();
+    assert_eq!(body["status"], status);
+    assert_eq!(body["error"], body["detail"]);
+    assert!(!body["detail"].as_str().unwrap().is_empty());
+    body
+}

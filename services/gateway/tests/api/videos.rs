@@ -1,0 +1,112 @@
+//! Ranked lists and single videos.
+
+use axum::Json;
+use axum::extract::Path;
+use axum::routing::get;
+use liverank_adapters::ranking_store::{BoardEntry, Projection};
+use liverank_core::counting::{Batch, LogRecord, Rules, Span};
+use liverank_core::{Interaction, UserId, VideoId};
+use serde_json::{Value, json};
+
+use crate::support::{System, problem, serve};
+
+async fn rank(system: &System, videos: &[(&str, f64, f64)]) {
+    let entries = videos.iter().map(|(id, score, trending)| BoardEntry {
+        video_id: VideoId::parse(id).unwrap(),
+        owner: UserId::parse("ana").unwrap(),
+        score: *score,
+        trending: Some(*trending),
+    });
+    // The boards are empty, so a repair of their first generation is what fills them.
+    let entries: Vec<BoardEntry> = entries.collect();
+    system.backends.ranking.restore(1, &entries).await.unwrap();
+    system.backends.ranking.restored(1, &[(0, 1)]).await.unwrap();
+    let nothing = Projection { generation: 1, spans: vec![], entries: vec![] };
+    system.backends.ranking.project(&nothing).await.unwrap();
+}
+
+fn ids(page: &Value) -> Vec<&str> {
+    page["videos"].as_array().unwrap().iter().map(|line| line["video_id"].as_str().unwrap()).collect()
+}
+
+#[tokio::test]
+async fn a_list_comes_in_pages_best_first() {
+    let system = System::start(&[]).await;
+    rank(&system, &[("a", 1.0, 9.0), ("b", 3.0, 7.0), ("ü/?&", 1.0, 8.0), ("d", 2.5, -1.5)]).await;
+    let first = system.json("/videos?limit=2").await;
+    assert_eq!(first["videos"][0], json!({ "video_id": "b", "score": 3.0, "user_id": "ana" }));
+    assert_eq!(ids(&first), ["b", "d"]);
+    let cursor = first["next"].as_str().unwrap();
+    assert!(cursor.bytes().all(|byte| byte.is_ascii_alphanumeric()), "{cursor} fits into a URL as it is");
+    let second = system.json(&format!("/videos?limit=2&cursor={cursor}")).await;
+    assert_eq!(ids(&second), ["ü/?&", "a"]);
+    let cursor = second["next"].as_str().unwrap();
+    let third = system.json(&format!("/videos?limit=2&cursor={cursor}")).await;
+    assert_eq!((ids(&third), &third["next"]), (vec![], &Value::Null));
+    assert_eq!(system.json("/videos").await["next"], Value::Null);
+}
+
+#[tokio::test]
+async fn the_trending_board_has_its_own_order() {
+    let system = System::start(&[]).await;
+    rank(&system, &[("a", 1.0, 9.0), ("b", 3.0, 7.25)]).await;
+    let page = system.json("/videos?board=trending").await;
+    assert_eq!(ids(&page), ["a", "b"]);
+    assert_eq!(page["videos"][1]["score"], 7.25);
+}
+
+/// Counts events as the consumer does.
+async fn count(system: &System, events: &[Value]) {
+    system.backends.archive.open(&Rules::default()).await.unwrap();
+    let record = |(offset, event): (usize, &Value)| LogRecord {
+        partition: 0,
+        offset: offset as u64,
+        broker_time: 1_760_000_000_000,
+        event: Interaction::parse(event, 1_760_000_000_000).unwrap(),
+    };
+    let batch = Batch {
+        spans: vec![Span { partition: 0, from: 0, next: events.len() as u64 }],
+        records: events.iter().enumerate().map(record).collect(),
+    };
+    system.backends.archive.commit(&batch).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_video_has_its_counts_and_its_viewers() {
+    let manager = axum::Router::new().route(
+        "/viewers/{id}",
+        get(|Path(id): Path<String>| async move { Json(json!({ "videoid": id, "viewers": 12 })) }),
+    );
+    let system = System::start(&["--manager-url", &serve(manager).await]).await;
+    let event = |kind: &str, seconds: f64| json!({ "video_id": "a b/c", "user_id": "ana", "type": kind, "watch_time": seconds, "owner_id": "ben" });
+    let events = [
+        event("view", 0.0),
+        event("like", 0.0),
+        event("comment", 0.0),
+        event("share", 0.0),
+        event("watch_time", 1.25),
+        event("watch_time", 10.0),
+    ];
+    count(&system, &events).await;
+    assert_eq!(
+        system.json("/videos/a%20b%2Fc").await,
+        json!({ "video_id": "a b/c", "user_id": "ben", "score": 11.0, "views": 1, "likes": 1, "comments": 1, "shares": 1,
+            "watch_time_total": 11.25, "watch_time_score": 3.0, "watch_short": 1, "watch_long": 1, "viewers": 12 })
+    );
+}
+
+#[tokio::test]
+async fn without_a_manager_the_viewers_are_unknown_and_the_rest_is_not() {
+    let system = System::start(&[]).await;
+    count(&system, &[json!({ "video_id": "cat", "user_id": "ana", "type": "view" })]).await;
+    let video = system.json("/videos/cat").await;
+    assert_eq!((&video["views"], &video["viewers"]), (&json!(1), &Value::Null));
+}
+
+#[tokio::test]
+async fn a_video_that_nothing_happened_to_is_not_found() {
+    let system = System::start(&[]).await;
+    problem(system.get("/videos/cat").await, 404).await;
+    count(&system, &[json!({ "video_id": "cat", "user_id": "ana", "type": "view" })]).await;
+    problem(system.get("/videos/dog").await, 404).await;
+}

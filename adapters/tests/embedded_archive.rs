@@ -1,4 +1,5 @@
 //! The embedded archive: what every archive promises, and what only a file can do wrong.
+#![allow(clippy::unwrap_used, reason = "a test: the panic is its answer")]
 
 use std::path::Path;
 use std::sync::{Arc, Mutex};

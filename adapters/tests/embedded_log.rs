@@ -1,4 +1,5 @@
 //! The embedded log: what every log promises, and what only a file can do wrong.
+#![allow(clippy::unwrap_used, reason = "a test: the panic is its answer")]
 
 use std::path::Path;
 use std::sync::atomic::{AtomicI64, Ordering};

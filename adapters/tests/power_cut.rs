@@ -3,6 +3,7 @@
 //! The disk under test forgets what was not synced, or keeps a random part of it. It fails after a random number of
 //! writes, so that cuts fall before, into and after every step of a commit. That these checks can fail is checked too:
 //! on a disk that only pretends to sync, they must find the loss.
+#![allow(clippy::unwrap_used, reason = "a test: the panic is its answer")]
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};

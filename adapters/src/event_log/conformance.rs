@@ -18,7 +18,7 @@ use member::Member;
 mod member;
 
 /// How long anything may take to come true.
-const DEADLINE: Duration = Duration::from_secs(60);
+const DEADLINE: Duration = Duration::from_mins(1);
 /// A wait that a check lets pass on purpose, to see that nothing comes.
 const QUIET: Duration = Duration::from_millis(700);
 

@@ -49,8 +49,7 @@ impl Failure {
 pub(super) fn explain(part: &'static str, name: &str, failure: &Failure) -> StoreError {
     match failure {
         Failure::Io(error) => io_error(part, name, error),
-        Failure::Panicked(text) => damaged(part, name, text),
-        Failure::Damaged(text) => damaged(part, name, text),
+        Failure::Panicked(text) | Failure::Damaged(text) => damaged(part, name, text),
         Failure::Format { found, known } => StoreError::unusable(
             part,
             format!(

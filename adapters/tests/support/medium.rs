@@ -27,6 +27,7 @@ struct Disk {
 }
 
 #[derive(Debug, Default)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a switch of its own")]
 struct State {
     /// What survives a cut.
     durable: Vec<u8>,

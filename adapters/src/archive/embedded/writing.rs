@@ -79,7 +79,10 @@ fn known_sightings(
     identities: &HashSet<String>,
 ) -> Result<Vec<(String, Millis)>, Failure> {
     let table = transaction.open_table(IDENTITIES)?;
-    let known = identities.iter().filter_map(|identity| {
+    // In the order of the table: neighbours share pages, random ones do not.
+    let mut identities: Vec<&String> = identities.iter().collect();
+    identities.sort_unstable();
+    let known = identities.into_iter().filter_map(|identity| {
         let time = table.get(identity.as_str()).transpose()?;
         Some(time.map(|time| (identity.clone(), time.value())).map_err(Failure::from))
     });
@@ -97,6 +100,9 @@ fn put_videos(transaction: &WriteTransaction, videos: &[VideoState]) -> Result<(
 fn put_identities(transaction: &WriteTransaction, identities: &[(String, Millis)]) -> Result<(), Failure> {
     let mut times = transaction.open_table(IDENTITIES)?;
     let mut sightings = transaction.open_table(SIGHTINGS)?;
+    // In the order of the table, as above. One identity may come twice, a day apart: the later one stays the later.
+    let mut identities: Vec<&(String, Millis)> = identities.iter().collect();
+    identities.sort_by(|a, b| a.0.cmp(&b.0));
     for (identity, time) in identities {
         let before = times.insert(identity.as_str(), time)?.map(|before| before.value());
         if let Some(before) = before {

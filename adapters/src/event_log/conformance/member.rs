@@ -106,7 +106,7 @@ impl Member {
     pub async fn start_at(&mut self, partition: u32, offset: u64) {
         self.positions.insert(partition, offset);
         self.consumer.start(&[(partition, offset)]).await.expect("starting where the log has records");
-        self.started = self.owned.clone();
+        self.started.clone_from(&self.owned);
     }
 
     /// Starts one partition where the log has nothing: the start itself or a poll after it must say so for good.

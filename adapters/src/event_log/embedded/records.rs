@@ -49,8 +49,11 @@ pub fn encode(time: Millis, key: Option<&[u8]>, value: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// A record's time, key and value; `None` where it is not one.
-fn decode(bytes: &[u8]) -> Option<(Millis, Option<&[u8]>, &[u8])> {
+/// A record's time, key and value.
+type Parts<'a> = (Millis, Option<&'a [u8]>, &'a [u8]);
+
+/// A record's parts; `None` where it is not one.
+fn decode(bytes: &[u8]) -> Option<Parts<'_>> {
     let (version, rest) = bytes.split_first()?;
     let (time, rest) = rest.split_first_chunk()?;
     let (length, rest) = rest.split_first_chunk()?;
@@ -145,7 +148,7 @@ pub fn truncated(letter: &DeadLetter) -> DeadLetter {
     const MAX_REASON_BYTES: usize = 4096;
     let mut letter = letter.clone();
     letter.reason.truncate(letter.reason.floor_char_boundary(MAX_REASON_BYTES));
-    // Broken up so far that it fits: a key is at most as long as a record.
+    // Half of the room at most for the key, so that some of the value is always there.
     let key = letter.record.key.take().map(|key| key.slice(..key.len().min(MAX_RECORD_BYTES / 2)));
     let room = MAX_RECORD_BYTES - letter.reason.len() - key.as_ref().map_or(0, Bytes::len);
     letter.record.value.truncate(room);

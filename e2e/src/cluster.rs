@@ -131,7 +131,7 @@ impl Cluster {
 
     async fn ready(&self) {
         for url in &self.gateways {
-            wait::json(&format!("{url}/videos"), Duration::from_secs(60)).await;
+            wait::json(&format!("{url}/videos"), Duration::from_mins(1)).await;
         }
         wait::until("three readers", Duration::from_secs(30), || async {
             let load = reqwest::get(format!("{}/load", self.managers[0])).await.ok()?;
@@ -147,7 +147,7 @@ impl Cluster {
     }
 
     /// Runs `liverank load` against the front doors with these flags, while `during` goes on; its verdict and report.
-    pub async fn load(&self, flags: &[&str]) -> tokio::process::Child {
+    pub fn load(&self, flags: &[&str]) -> tokio::process::Child {
         let mut command = tokio::process::Command::new(crate::binary());
         let report = self.directory.path().join("load.json");
         command.args(["load", "--target", &self.gateways.join(",")]).args(flags).arg("--json").arg(report);

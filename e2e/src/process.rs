@@ -5,6 +5,9 @@ use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+pub use rustix::process::Signal;
+use rustix::process::{Pid, kill_process};
+
 /// A running `liverank`. Killed when dropped.
 pub struct Process {
     name: String,
@@ -50,12 +53,9 @@ impl Process {
     }
 
     /// Sends a signal.
-    pub fn signal(&self, signal: libc::c_int) {
-        let id = libc::pid_t::try_from(self.child.id()).expect("process ids are small");
-        // SAFETY: kill(2) takes two integers and touches no memory; the child is ours and not reaped yet.
-        #[allow(unsafe_code)]
-        let sent = unsafe { libc::kill(id, signal) };
-        assert_eq!(sent, 0, "signalling {}", self.name);
+    pub fn signal(&self, signal: Signal) {
+        let id = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).expect("a process id");
+        kill_process(id, signal).unwrap_or_else(|error| panic!("signalling {}: {error}", self.name));
     }
 
     /// Waits for its end.

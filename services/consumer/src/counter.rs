@@ -43,6 +43,7 @@ pub async fn run(
         newest: 0,
         forgotten_at: Instant::now(),
         failures: 0,
+        away: None,
     };
     while !shell.shutdown.is_cancelled() {
         counter.step(config.batch as usize).await?;
@@ -63,6 +64,8 @@ struct Counter<'a> {
     forgotten_at: Instant,
     /// Failures in a row, for the pace of trying again.
     failures: u32,
+    /// The store that failed last and has not worked since.
+    away: Option<&'static str>,
 }
 
 impl Counter<'_> {
@@ -117,8 +120,7 @@ impl Counter<'_> {
         let started = Instant::now();
         match self.backends.archive.commit(&batch).await {
             Ok(committed) => {
-                self.failures = 0;
-                self.shell.health.dependency("archive", Ok(()));
+                self.worked();
                 let effects = committed.effects;
                 self.metrics.commit_seconds.observe(started.elapsed().as_secs_f64());
                 self.metrics.batch_events.observe(batch.records.len() as f64);
@@ -162,10 +164,18 @@ impl Counter<'_> {
         if !error.is_transient() {
             return Err(error.into());
         }
+        self.away = Some(error.part());
         self.shell.health.dependency(error.part(), Err(error.to_string()));
         RETRY.pause(self.failures, self.shell).await;
         self.failures = self.failures.saturating_add(1);
         Ok(())
+    }
+
+    fn worked(&mut self) {
+        self.failures = 0;
+        if let Some(part) = self.away.take() {
+            self.shell.health.dependency(part, Ok(()));
+        }
     }
 
     async fn forget_old(&mut self) {

@@ -95,6 +95,7 @@ pub fn start(
         owned: owned_seen,
         missed: Arc::clone(&missed),
         away: Arc::clone(&away),
+        away_part: None,
         seen: BTreeMap::new(),
     };
     (tokio::spawn(projector.run()), Feed { batches, owned, missed, away, metrics })
@@ -109,6 +110,7 @@ struct Projector {
     owned: watch::Receiver<Vec<u32>>,
     missed: Arc<AtomicBool>,
     away: Arc<AtomicBool>,
+    away_part: Option<&'static str>,
     /// Where the archive stood at the last look.
     seen: BTreeMap<u32, u64>,
 }
@@ -157,8 +159,7 @@ impl Projector {
                 },
                 Err(error) => error,
             };
-            self.shell.health.dependency(error.part(), Err(error.to_string()));
-            self.away.store(true, Relaxed);
+            self.is_away(&error);
             if !RETRY.pause(failures, &self.shell).await {
                 return; // Whoever consumes next finds the boards behind.
             }
@@ -176,9 +177,17 @@ impl Projector {
         self.backends.ranking.project(projection).await
     }
 
-    fn back(&self) {
+    fn is_away(&mut self, error: &StoreError) {
+        self.away.store(true, Relaxed);
+        self.away_part = Some(error.part());
+        self.shell.health.dependency(error.part(), Err(error.to_string()));
+    }
+
+    fn back(&mut self) {
         self.away.store(false, Relaxed);
-        self.shell.health.dependency("redis", Ok(()));
+        if let Some(part) = self.away_part.take() {
+            self.shell.health.dependency(part, Ok(()));
+        }
     }
 
     fn superseded(&self) {
@@ -193,9 +202,9 @@ impl Projector {
             Ok(false) => self.back(),
             Ok(true) => match self.repair().await {
                 Ok(()) => self.back(),
-                Err(error) => self.shell.health.dependency(error.part(), Err(error.to_string())),
+                Err(error) => self.is_away(&error),
             },
-            Err(error) => self.shell.health.dependency(error.part(), Err(error.to_string())),
+            Err(error) => self.is_away(&error),
         }
     }
 

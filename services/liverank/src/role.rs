@@ -15,13 +15,14 @@ pub fn run<C: Args, F: Future<Output = anyhow::Result<()>>>(
     service: impl FnOnce(C, Backends, TcpListener, Shell) -> F,
 ) -> anyhow::Result<std::process::ExitCode> {
     let Role { listen, config, stores, process } = role;
-    process.run(|shell| async {
+    let admin_listen = process.admin_listen;
+    process.run(move |shell| async move {
         // Both before anything else: a port in use is told at once, and before a store is touched.
         let address = listen.unwrap_or(([127, 0, 0, 1], 0).into());
         let listener = server::bind(address, name).await?;
-        let admin_listener = server::bind(process.admin_listen, &format!("{name}'s admin port")).await?;
+        let admin_listener = server::bind(admin_listen, &format!("{name}'s admin port")).await?;
         let backends = stores.real(name).await?;
-        tracing::info!(service = name, listen = %address, admin = %process.admin_listen, "started");
+        tracing::info!(service = name, listen = %address, admin = %admin_listen, "started");
         let health = shell.health.clone();
         let draining = shell.shutdown.clone();
         let serving = async {

@@ -202,10 +202,10 @@ fn welcome(listeners: &Listeners, storage: &str) -> anyhow::Result<String> {
   API          http://{front}/openapi.json
 
   try
-    curl -X POST http://{front}/interact -d '{{"video_id":"cats","user_id":"ann","type":"like"}}'
+    curl http://{front}/interact --json '{{"video_id":"cats","user_id":"ann","type":"like"}}'
     curl http://{front}/videos
     curl -N 'http://{front}/connect?userid=ann&videoid=cats'     (and in another terminal)
-    curl -X POST http://{front}/comment -d '{{"userid":"ben","videoid":"cats","comment":"Hello!"}}'
+    curl http://{front}/comment --json '{{"userid":"ben","videoid":"cats","comment":"Hello!"}}'
 
   Ctrl-C drains and ends.
 "#,

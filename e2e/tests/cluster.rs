@@ -1,0 +1,98 @@
+//! Several of each process on the real Kafka, Redis and MongoDB, one of each killed under load.
+
+use std::time::Duration;
+
+use liverank_e2e::cluster::{Cluster, Stores};
+use liverank_e2e::wait;
+
+/// Every role that there is, one instance of each; the statistics service is there once.
+const VICTIMS: [&str; 7] =
+    ["gateway-1", "consumer-1", "comment-1", "reader-1", "manager-1", "websocket-1", "statistics-1"];
+
+async fn finished(mut load: tokio::process::Child, cluster: &Cluster) -> serde_json::Value {
+    let status = tokio::time::timeout(Duration::from_mins(4), load.wait())
+        .await
+        .expect("the load ends")
+        .expect("waiting for the load");
+    let report = cluster.load_report();
+    assert!(status.success(), "{report:#}");
+    report
+}
+
+#[tokio::test]
+async fn one_of_each_killed_under_load_and_nothing_is_missing_or_repeated() {
+    let mut cluster = Cluster::start(&Stores::from_environment()).await;
+    let load = cluster.load(&[
+        "--videos",
+        "20",
+        "--viewers",
+        "200",
+        "--ws",
+        "4",
+        "--interactions",
+        "200",
+        "--comments",
+        "30",
+        "--duration",
+        "60",
+        "--seed",
+        "7",
+        "--rest-timeout",
+        "60",
+    ]);
+    for victim in VICTIMS {
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        cluster.process(victim).kill();
+        // Long enough for the others to have taken over without it.
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        cluster.process(victim).restart();
+    }
+    let report = finished(load, &cluster).await;
+    assert_eq!(report["unacknowledged"], 0, "{report:#}");
+    for process in &mut cluster.processes {
+        assert!(process.runs(), "{} died by itself:\n{}", process.name(), process.log());
+    }
+}
+
+#[tokio::test]
+async fn every_process_drains_on_sigterm() {
+    use liverank_e2e::process::Signal;
+    let mut cluster = Cluster::start(&Stores::from_environment()).await;
+    for process in &cluster.processes {
+        process.signal(Signal::TERM);
+    }
+    for process in &mut cluster.processes {
+        let status = process.wait(Duration::from_secs(40));
+        assert_eq!(status.code(), Some(0), "{}:\n{}", process.name(), process.log());
+    }
+}
+
+#[tokio::test]
+async fn a_dead_reader_s_video_is_served_by_another_within_seconds() {
+    let mut cluster = Cluster::start(&Stores::from_environment()).await;
+    let client = reqwest::Client::new();
+    let manager = cluster.managers[0].clone();
+    let registered: serde_json::Value = client
+        .post(format!("{manager}/register"))
+        .json(&serde_json::json!({"videoid": "v"}))
+        .send()
+        .await
+        .unwrap()
+        .json()
+        .await
+        .unwrap();
+    let first = registered["readerUrl"].as_str().unwrap().to_owned();
+    let at = cluster.readers.iter().position(|url| *url == first).unwrap();
+    cluster.process(&format!("reader-{}", at + 1)).kill();
+    wait::until("the video at another reader, at both managers", Duration::from_secs(10), || async {
+        for manager in &cluster.managers {
+            let resolved: serde_json::Value =
+                client.get(format!("{manager}/resolve/v")).send().await.ok()?.json().await.ok()?;
+            if resolved["readerUrl"].as_str()? == first {
+                return None;
+            }
+        }
+        Some(())
+    })
+    .await;
+}

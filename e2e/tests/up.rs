@@ -1,0 +1,163 @@
+//! `liverank up` as a user has it: one command, one screen, plain errors, an orderly end.
+
+use std::time::Duration;
+
+use liverank_e2e::process::{Process, Signal};
+use liverank_e2e::{free_port, wait};
+use serde_json::json;
+
+const START: Duration = Duration::from_secs(20);
+
+struct Up {
+    process: Process,
+    front: String,
+    args: Vec<String>,
+    directory: tempfile::TempDir,
+}
+
+fn arguments(data: &std::path::Path) -> (Vec<String>, String) {
+    let address = || format!("127.0.0.1:{}", free_port());
+    let front = address();
+    let mut args = vec!["up".to_owned(), "--data-dir".into(), data.display().to_string()];
+    args.extend(["--gateway-listen".into(), front.clone()]);
+    for service in ["websocket", "comment", "manager", "statistics", "admin"] {
+        args.extend([format!("--{service}-listen"), address()]);
+    }
+    args.extend(["--reader-listen".into(), [address(), address(), address()].join(",")]);
+    (args, format!("http://{front}"))
+}
+
+impl Up {
+    async fn start() -> Self {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let (args, front) = arguments(&directory.path().join("data"));
+        let process = Process::start("up", &args, directory.path());
+        wait::json(&format!("{front}/videos"), START).await;
+        Self { process, front, args, directory }
+    }
+
+    async fn post(&self, path: &str, body: serde_json::Value) -> reqwest::Response {
+        reqwest::Client::new()
+            .post(format!("{}{path}", self.front))
+            .json(&body)
+            .send()
+            .await
+            .expect("an answer")
+    }
+
+    async fn views(&self, video: &str) -> Option<i64> {
+        let response = reqwest::get(format!("{}/videos/{video}", self.front)).await.ok()?;
+        response.json::<serde_json::Value>().await.ok()?["views"].as_i64()
+    }
+}
+
+/// A process that must fail to start: its exit code and what it said.
+fn refused(args: &[String], directory: &std::path::Path) -> String {
+    let mut process = Process::start("refused", args, directory);
+    let status = process.wait(START);
+    assert_eq!(status.code(), Some(1), "{}", process.log());
+    process.log()
+}
+
+#[tokio::test]
+async fn an_event_in_a_ranking_out_and_control_c_ends_it_with_0() {
+    let mut up = Up::start().await;
+    let answer = up.post("/interact", json!({"video_id": "cats", "user_id": "ann", "type": "like"})).await;
+    assert_eq!(answer.status(), 202);
+    wait::until("the like on the board", START, || async {
+        let list: serde_json::Value =
+            reqwest::get(format!("{}/videos", up.front)).await.ok()?.json().await.ok()?;
+        (list["videos"][0]["score"] == json!(2.0)).then_some(())
+    })
+    .await;
+    let screen = up.process.log();
+    for part in
+        ["page", "gateway", "websocket", "comment", "readers", "manager", "statistics", "curl", &up.front]
+    {
+        assert!(
+            screen.contains(part.trim_start_matches("http://")),
+            "{part} is not on the screen:\n{screen}"
+        );
+    }
+    up.process.signal(Signal::INT);
+    assert_eq!(up.process.wait(Duration::from_secs(30)).code(), Some(0), "{}", up.process.log());
+}
+
+#[tokio::test]
+async fn what_was_acknowledged_survives_a_kill_and_counts_once() {
+    let mut up = Up::start().await;
+    for round in 0..3 {
+        for event in 0..20 {
+            let id = format!("{round}-{event}");
+            let body = json!({"video_id": "v", "user_id": "u", "type": "view", "event_id": id});
+            assert_eq!(up.post("/interact", body.clone()).await.status(), 202);
+        }
+        up.process.kill();
+        up.process.restart();
+        wait::json(&format!("{}/videos", up.front), START).await;
+        // A client that lost the answer sends again.
+        let again =
+            json!({"video_id": "v", "user_id": "u", "type": "view", "event_id": format!("{round}-19")});
+        assert_eq!(up.post("/interact", again).await.status(), 202);
+        assert_eq!(
+            up.post("/interact", json!({"video_id": format!("end-{round}"), "user_id": "u", "type": "view"}))
+                .await
+                .status(),
+            202
+        );
+        let expected = (round + 1) * 20;
+        wait::until("every view counted once", START, || async {
+            up.views(&format!("end-{round}")).await?;
+            (up.views("v").await? == expected).then_some(())
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn a_port_in_use_is_named() {
+    let up = Up::start().await;
+    let other = up.directory.path().join("other");
+    let mut args = up.args.clone();
+    args[2] = other.display().to_string();
+    let said = refused(&args, up.directory.path());
+    let port = up.front.rsplit(':').next().unwrap();
+    assert!(said.contains("in use") && said.contains("liverank:"), "{said}");
+    assert!(said.contains(port) || said.contains("reader"), "{said}");
+    assert!(!other.exists(), "no store is touched before the ports are there");
+}
+
+#[tokio::test]
+async fn a_locked_data_directory_is_named() {
+    let up = Up::start().await;
+    let data = up.directory.path().join("data");
+    let (args, _) = arguments(&data);
+    let said = refused(&args, up.directory.path());
+    assert!(said.contains(&data.display().to_string()) && said.contains("another process"), "{said}");
+}
+
+#[tokio::test]
+async fn an_unusable_data_directory_is_named() {
+    let directory = tempfile::tempdir().unwrap();
+    // Root may write anywhere; nobody may make a directory below a file.
+    let file = directory.path().join("file");
+    std::fs::write(&file, "").unwrap();
+    let (args, _) = arguments(&file.join("data"));
+    let said = refused(&args, directory.path());
+    assert!(said.contains(&file.display().to_string()), "{said}");
+}
+
+#[tokio::test]
+async fn wrong_settings_are_refused_by_name() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = directory.path().join("liverank.yaml");
+    std::fs::write(&config, "kafak: localhost:9092\n").unwrap();
+    let args = |list: &[&str]| list.iter().map(|arg| (*arg).to_owned()).collect::<Vec<_>>();
+    let said = refused(&args(&["gateway", "--config", &config.display().to_string()]), directory.path());
+    assert!(said.contains("kafak") && said.contains("did you mean kafka?"), "{said}");
+    let said = refused(&args(&["gateway"]), directory.path());
+    assert!(said.contains("--kafka") && said.contains("--redis") && said.contains("--mongodb"), "{said}");
+    let mut process = Process::start("usage", &args(&["reader", "--capacity", "many"]), directory.path());
+    assert_eq!(process.wait(START).code(), Some(2));
+    assert!(process.log().contains("--capacity") && process.log().contains("many"), "{}", process.log());
+}

@@ -1,0 +1,107 @@
+//! Both boards in memory, at a version of the ranking.
+
+use liverank_adapters::ranking_store::{Board, BoardEntry, Snapshot};
+use liverank_core::UserId;
+use liverank_core::ranking::{Ranked, Ranking};
+
+/// Both boards.
+#[derive(Debug, Default)]
+pub(crate) struct Boards {
+    version: u64,
+    global: Ranking,
+    trending: Ranking,
+}
+
+/// What became of a change.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Applied {
+    /// It is in.
+    Yes,
+    /// It was in already.
+    Old,
+    /// Changes before it are missing: only a snapshot helps.
+    Hole,
+}
+
+impl Boards {
+    /// The boards of a snapshot.
+    pub(crate) fn of(snapshot: &Snapshot) -> Self {
+        let mut boards = Self { version: snapshot.version, ..Self::default() };
+        snapshot.entries.iter().for_each(|entry| boards.set(entry));
+        boards
+    }
+
+    /// Applies what changed to reach `version`.
+    pub(crate) fn apply(&mut self, version: u64, entries: &[BoardEntry]) -> Applied {
+        if version <= self.version {
+            return Applied::Old;
+        }
+        if version != self.version + 1 {
+            return Applied::Hole;
+        }
+        self.version = version;
+        entries.iter().for_each(|entry| self.set(entry));
+        Applied::Yes
+    }
+
+    fn set(&mut self, entry: &BoardEntry) {
+        let line = |score| Ranked { video_id: entry.video_id.clone(), score, user_id: entry.owner.clone() };
+        self.global.set(&line(entry.score));
+        if let Some(trending) = entry.trending {
+            self.trending.set(&line(trending));
+        }
+    }
+
+    /// The number of videos.
+    pub(crate) fn len(&self) -> usize {
+        self.global.len()
+    }
+
+    /// The best of a board.
+    pub(crate) fn top(&self, board: Board, limit: Option<usize>) -> Vec<Ranked> {
+        match board {
+            Board::Global => self.global.top(limit),
+            Board::Trending => self.trending.top(limit),
+        }
+    }
+
+    /// An owner's videos by score.
+    pub(crate) fn of_owner(&self, owner: &UserId, limit: Option<usize>) -> Vec<Ranked> {
+        self.global.of_owner(owner, limit)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use liverank_core::VideoId;
+
+    use super::*;
+
+    fn entry(id: &str, score: f64, trending: Option<f64>) -> BoardEntry {
+        let (video_id, owner) = (VideoId::parse(id).unwrap(), UserId::parse("o").unwrap());
+        BoardEntry { video_id, owner, score, trending }
+    }
+
+    fn ids(list: &[Ranked]) -> Vec<&str> {
+        list.iter().map(|line| line.video_id.as_str()).collect()
+    }
+
+    #[test]
+    fn changes_apply_in_turn_and_a_hole_is_seen() {
+        let mut boards = Boards::of(&Snapshot { version: 7, entries: vec![entry("a", 1.0, None)] });
+        assert_eq!(boards.apply(7, &[entry("a", 9.0, None)]), Applied::Old);
+        assert_eq!(boards.apply(8, &[entry("b", 2.0, None)]), Applied::Yes);
+        assert_eq!(boards.apply(10, &[entry("c", 3.0, None)]), Applied::Hole);
+        assert_eq!(ids(&boards.top(Board::Global, None)), ["b", "a"]);
+        assert_eq!(boards.apply(9, &[]), Applied::Yes);
+        assert_eq!(boards.len(), 2);
+    }
+
+    #[test]
+    fn a_video_trends_from_its_first_event_of_weight_on() {
+        let entries = vec![entry("a", 9.0, Some(1.0)), entry("b", 1.0, Some(2.0)), entry("c", 0.0, None)];
+        let boards = Boards::of(&Snapshot { version: 1, entries });
+        assert_eq!(ids(&boards.top(Board::Trending, None)), ["b", "a"]);
+        assert_eq!(ids(&boards.of_owner(&UserId::parse("o").unwrap(), Some(2))), ["a", "b"]);
+    }
+}

@@ -1,0 +1,168 @@
+//! One client: frames out as its list changes, pings, and an end for those who are gone, silent or stuck.
+
+use std::io;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::sync::mpsc;
+
+use crate::Limits;
+use crate::frame::{self, ReadError, Reader, Said, status};
+use crate::lists::Feed;
+use crate::metrics::WebsocketMetrics;
+use crate::streams::Stay;
+
+/// Pings of a client waiting for their answer: more at once than anybody sends; the rest stay unanswered.
+const PINGS_WAITING: usize = 4;
+/// For the closing handshake: it is a courtesy.
+const GOODBYE: Duration = Duration::from_secs(1);
+
+/// Why a connection ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum End {
+    /// The client left, with this status.
+    Left(u16),
+    /// The connection broke.
+    Gone,
+    /// The client broke the protocol; the status says how.
+    Wrong(u16),
+    /// The client answered no ping.
+    Silent,
+    /// The client takes no data, or too slowly.
+    Stuck,
+    /// This process is on its way out.
+    Restart,
+}
+
+/// Serves a client until either end leaves.
+pub(crate) async fn run<S: AsyncRead + AsyncWrite>(
+    socket: S,
+    mut feed: Feed,
+    mut stay: Stay,
+    limits: Limits,
+    metrics: &WebsocketMetrics,
+) -> End {
+    let (mut read, write) = tokio::io::split(socket);
+    let heard = Mutex::new(Instant::now());
+    let (pings, mut asked) = mpsc::channel(PINGS_WAITING);
+    let mut writer = Writer { to: write, limits, within_frame: false };
+    let end = tokio::select! {
+        end = listen(&mut read, &heard, &pings) => end,
+        end = talk(&mut writer, &mut feed, &mut asked, &heard, &mut stay, metrics) => end,
+    };
+    let _ = tokio::time::timeout(GOODBYE, goodbye(end, &mut writer, &mut read)).await;
+    end
+}
+
+/// Reads what the client says until it leaves.
+async fn listen<R: AsyncRead + Unpin>(
+    from: &mut R,
+    heard: &Mutex<Instant>,
+    pings: &mpsc::Sender<Bytes>,
+) -> End {
+    let mut reader = Reader::new(from);
+    loop {
+        match reader.next().await {
+            Ok(Said::Something) => {}
+            Ok(Said::Ping(payload)) => {
+                let _ = pings.try_send(payload);
+            }
+            Ok(Said::Close(status)) => return End::Left(status),
+            Err(ReadError::Wrong(status)) => return End::Wrong(status),
+            Err(ReadError::Gone(_)) => return End::Gone,
+        }
+        *heard.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    }
+}
+
+/// Sends what there is to send until it is time to end.
+async fn talk<W: AsyncWrite + Unpin>(
+    writer: &mut Writer<W>,
+    feed: &mut Feed,
+    asked: &mut mpsc::Receiver<Bytes>,
+    heard: &Mutex<Instant>,
+    stay: &mut Stay,
+    metrics: &WebsocketMetrics,
+) -> End {
+    let limits = writer.limits;
+    // Of those who came together, not all are pinged together.
+    let first = tokio::time::Instant::now() + limits.ping.mul_f64(rand::random_range(0.5..=1.0));
+    let mut pings = tokio::time::interval_at(first, limits.ping);
+    pings.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        let frame = tokio::select! {
+            biased;
+            () = stay.leave.as_mut() => return End::Restart,
+            Some(payload) = asked.recv() => frame::pong(&payload),
+            next = feed.next() => {
+                let Some(frame) = next else { return End::Restart };
+                metrics.messages.inc();
+                frame
+            }
+            _ = pings.tick() => {
+                let silent = heard.lock().unwrap_or_else(PoisonError::into_inner).elapsed();
+                if silent > limits.silence {
+                    return End::Silent;
+                }
+                frame::ping()
+            }
+        };
+        match writer.write(&frame).await {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => return End::Stuck,
+            Err(_) => return End::Gone,
+        }
+    }
+}
+
+/// The closing handshake, where the client can still understand it.
+async fn goodbye<W: AsyncWrite + Unpin, R: AsyncRead + Unpin>(
+    end: End,
+    writer: &mut Writer<W>,
+    read: &mut R,
+) {
+    let status = match end {
+        End::Gone | End::Stuck | End::Silent => return,
+        End::Left(status) | End::Wrong(status) => status,
+        End::Restart => status::RESTART,
+    };
+    if writer.within_frame || writer.write(&frame::close(status)).await.is_err() {
+        return;
+    }
+    let _ = writer.to.shutdown().await;
+    // Closing with unread bytes would reset the connection, and the client might never see the close frame.
+    let mut bytes = [0; 256];
+    while matches!(read.read(&mut bytes).await, Ok(count) if count > 0) {}
+}
+
+/// Writes whole frames, straight from the memory that all connections share.
+struct Writer<W> {
+    to: W,
+    limits: Limits,
+    /// A frame is half out: nothing else can be said.
+    within_frame: bool,
+}
+
+impl<W: AsyncWrite + Unpin> Writer<W> {
+    /// `TimedOut` where the client takes nothing, or too little.
+    async fn write(&mut self, frame: &Bytes) -> io::Result<()> {
+        self.within_frame = true;
+        let mut rest = &frame[..];
+        let all = async {
+            while !rest.is_empty() {
+                let count = tokio::time::timeout(self.limits.stall, self.to.write(rest)).await??;
+                if count == 0 {
+                    return Err(io::ErrorKind::WriteZero.into());
+                }
+                rest = &rest[count..];
+            }
+            tokio::time::timeout(self.limits.stall, self.to.flush()).await?
+        };
+        tokio::time::timeout(self.limits.message, all).await??;
+        self.within_frame = false;
+        Ok(())
+    }
+}

@@ -1,0 +1,267 @@
+//! WebSocket frames (RFC 6455): written once for all connections, and read just far enough to know what a client wants.
+
+use std::io::Cursor;
+
+use bytes::Bytes;
+use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio_tungstenite::tungstenite::protocol::frame::FrameHeader;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::{Control, Data, OpCode};
+
+/// The longest header of a frame without a mask, as servers send them.
+const HEADER_ROOM: usize = 10;
+/// What a control frame may carry.
+const CONTROL_BYTES: usize = 125;
+/// What a client may say in one message: nothing it says has a meaning here.
+const MESSAGE_BYTES: u64 = 4096;
+
+/// A close frame's status.
+pub(crate) mod status {
+    /// The client asked for it.
+    pub(crate) const NORMAL: u16 = 1000;
+    /// The client broke the protocol.
+    pub(crate) const PROTOCOL: u16 = 1002;
+    /// The client said too much.
+    pub(crate) const TOO_BIG: u16 = 1009;
+    /// The service restarts: connect again, in a while.
+    pub(crate) const RESTART: u16 = 1012;
+}
+
+/// A whole text message in one frame, its payload written by `write`.
+pub(crate) fn text(write: impl FnOnce(&mut Vec<u8>)) -> Bytes {
+    framed(OpCode::Data(Data::Text), write)
+}
+
+/// A ping without words.
+pub(crate) fn ping() -> Bytes {
+    framed(OpCode::Control(Control::Ping), |_| ())
+}
+
+/// The answer to a ping.
+pub(crate) fn pong(payload: &[u8]) -> Bytes {
+    framed(OpCode::Control(Control::Pong), |frame| frame.extend_from_slice(payload))
+}
+
+/// The last frame.
+pub(crate) fn close(status: u16) -> Bytes {
+    framed(OpCode::Control(Control::Close), |frame| frame.extend_from_slice(&status.to_be_bytes()))
+}
+
+fn framed(opcode: OpCode, write: impl FnOnce(&mut Vec<u8>)) -> Bytes {
+    // The header's length depends on the payload's: room for the longest, and the payload need not be moved.
+    let mut frame = vec![0; HEADER_ROOM];
+    write(&mut frame);
+    let header = FrameHeader { is_final: true, opcode, ..FrameHeader::default() };
+    let length = (frame.len() - HEADER_ROOM) as u64;
+    let start = HEADER_ROOM - header.len(length);
+    header.format(length, &mut &mut frame[start..HEADER_ROOM]).expect("the header was measured");
+    Bytes::from(frame).slice(start..)
+}
+
+/// What a client says that matters.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Said {
+    /// Something without a meaning here, or a pong: it lives.
+    Something,
+    /// It wants this back.
+    Ping(Bytes),
+    /// It leaves, with this status or [`status::NORMAL`].
+    Close(u16),
+}
+
+/// Why nothing more can be read.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ReadError {
+    /// The connection is gone.
+    #[error(transparent)]
+    Gone(#[from] std::io::Error),
+    /// What came is no WebSocket frame of a client; the status says why.
+    #[error("the client broke the protocol: {0}")]
+    Wrong(u16),
+}
+
+/// Reads a client's frames. Holds a few bytes only, whatever a client sends.
+pub(crate) struct Reader<R> {
+    from: R,
+    /// Bytes of the message under way; `None` between messages.
+    message: Option<u64>,
+}
+
+impl<R: AsyncRead + Unpin> Reader<R> {
+    pub(crate) const fn new(from: R) -> Self {
+        Self { from, message: None }
+    }
+
+    /// The next frame. Not to be called again after an error or an unfinished call.
+    pub(crate) async fn next(&mut self) -> Result<Said, ReadError> {
+        let (header, length) = self.header().await?;
+        let mask = header.mask.ok_or(ReadError::Wrong(status::PROTOCOL))?;
+        if header.rsv1 || header.rsv2 || header.rsv3 {
+            return Err(ReadError::Wrong(status::PROTOCOL));
+        }
+        match header.opcode {
+            OpCode::Control(control) => {
+                if !header.is_final || length > CONTROL_BYTES as u64 {
+                    return Err(ReadError::Wrong(status::PROTOCOL));
+                }
+                let mut payload = [0; CONTROL_BYTES];
+                let payload = &mut payload[..length as usize];
+                self.from.read_exact(payload).await?;
+                payload.iter_mut().zip(mask.iter().cycle()).for_each(|(byte, mask)| *byte ^= mask);
+                control_said(control, payload)
+            }
+            OpCode::Data(data) => {
+                self.follow(data, header.is_final, length)?;
+                self.skip(length).await?;
+                Ok(Said::Something)
+            }
+        }
+    }
+
+    async fn header(&mut self) -> Result<(FrameHeader, u64), ReadError> {
+        let mut bytes = [0; HEADER_ROOM + 4];
+        self.from.read_exact(&mut bytes[..2]).await?;
+        let extended = match bytes[1] & 0x7f {
+            126 => 2,
+            127 => 8,
+            _ => 0,
+        };
+        let masked = if bytes[1] & 0x80 == 0 { 0 } else { 4 };
+        let length = 2 + extended + masked;
+        self.from.read_exact(&mut bytes[2..length]).await?;
+        match FrameHeader::parse(&mut Cursor::new(&bytes[..length])) {
+            Ok(Some(parsed)) => Ok(parsed),
+            _ => Err(ReadError::Wrong(status::PROTOCOL)),
+        }
+    }
+
+    /// Keeps account of a message that may come in pieces.
+    fn follow(&mut self, data: Data, is_final: bool, length: u64) -> Result<(), ReadError> {
+        let before = match (data, self.message) {
+            (Data::Continue, Some(before)) => before,
+            (Data::Text | Data::Binary, None) => 0,
+            _ => return Err(ReadError::Wrong(status::PROTOCOL)),
+        };
+        let total = before.saturating_add(length);
+        if total > MESSAGE_BYTES {
+            return Err(ReadError::Wrong(status::TOO_BIG));
+        }
+        self.message = (!is_final).then_some(total);
+        Ok(())
+    }
+
+    async fn skip(&mut self, mut length: u64) -> Result<(), ReadError> {
+        let mut bytes = [0; 256];
+        while length > 0 {
+            let some = length.min(bytes.len() as u64) as usize;
+            self.from.read_exact(&mut bytes[..some]).await?;
+            length -= some as u64;
+        }
+        Ok(())
+    }
+}
+
+fn control_said(control: Control, payload: &[u8]) -> Result<Said, ReadError> {
+    match control {
+        Control::Ping => Ok(Said::Ping(Bytes::copy_from_slice(payload))),
+        Control::Close => match payload {
+            [] => Ok(Said::Close(status::NORMAL)),
+            [high, low, ..] => Ok(Said::Close(u16::from_be_bytes([*high, *low]))),
+            [_] => Err(ReadError::Wrong(status::PROTOCOL)),
+        },
+        Control::Pong | Control::Reserved(_) => Ok(Said::Something),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A client's frame, masked.
+    fn client(first: u8, payload: &[u8]) -> Vec<u8> {
+        let mask = [1, 2, 3, 4];
+        let mut frame = vec![first];
+        if payload.len() < 126 {
+            frame.push(0x80 | payload.len() as u8);
+        } else {
+            frame.push(0x80 | 126);
+            frame.extend_from_slice(&(payload.len() as u16).to_be_bytes());
+        }
+        frame.extend_from_slice(&mask);
+        frame.extend(payload.iter().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask));
+        frame
+    }
+
+    async fn read(bytes: &[u8]) -> Vec<Result<Said, u16>> {
+        let mut reader = Reader::new(bytes);
+        let mut said = Vec::new();
+        loop {
+            match reader.next().await {
+                Ok(one) => said.push(Ok(one)),
+                Err(ReadError::Wrong(status)) => said.push(Err(status)),
+                Err(ReadError::Gone(_)) => return said,
+            }
+            if said.last().is_some_and(Result::is_err) {
+                return said;
+            }
+        }
+    }
+
+    #[test]
+    fn headers_are_as_long_as_they_need_to_be() {
+        let of = |length: usize| text(|frame| frame.extend(std::iter::repeat_n(b'x', length)));
+        assert_eq!(of(2)[..], *b"\x81\x02xx");
+        assert_eq!(of(125)[..2], [0x81, 125]);
+        assert_eq!(of(126)[..5], [0x81, 126, 0, 126, b'x']);
+        assert_eq!(of(65_535)[..4], [0x81, 126, 255, 255]);
+        assert_eq!(of(65_536)[..11], [0x81, 127, 0, 0, 0, 0, 0, 1, 0, 0, b'x']);
+        assert_eq!(of(65_536).len(), 65_546);
+        assert_eq!(close(status::RESTART)[..], [0x88, 2, 3, 244]);
+        assert_eq!(ping()[..], [0x89, 0]);
+        assert_eq!(pong(b"a")[..], [0x8a, 1, b'a']);
+    }
+
+    #[tokio::test]
+    async fn clients_may_talk_in_pieces_ping_in_between_and_leave() {
+        let bytes = [
+            client(0x01, b"he"),
+            client(0x89, b"there?"),
+            client(0x80, b"llo"),
+            client(0x82, &[7; 300]),
+            client(0x8a, b""),
+            client(0x88, &[3, 232, b'b', b'y', b'e']),
+        ]
+        .concat();
+        let expected = [
+            Said::Something,
+            Said::Ping(Bytes::from_static(b"there?")),
+            Said::Something,
+            Said::Something,
+            Said::Something,
+            Said::Close(1000),
+        ];
+        assert_eq!(read(&bytes).await, expected.map(Ok));
+    }
+
+    #[tokio::test]
+    async fn what_breaks_the_protocol_is_told_apart() {
+        let unmasked = b"\x81\x01x".to_vec();
+        let huge = [&[0x81, 0xff][..], &u64::MAX.to_be_bytes()[..], &[0; 4][..]].concat();
+        let cases = [
+            (unmasked, status::PROTOCOL),
+            (huge, status::TOO_BIG),
+            (client(0x81, &[b'x'; 4097]), status::TOO_BIG),
+            ([client(0x01, &[b'x'; 4000]), client(0x80, &[b'x'; 97])].concat(), status::TOO_BIG),
+            (client(0x80, b"nothing to continue"), status::PROTOCOL),
+            ([client(0x01, b"a"), client(0x81, b"b")].concat(), status::PROTOCOL),
+            (client(0xc1, b"rsv1"), status::PROTOCOL),
+            (client(0x83, b"reserved"), status::PROTOCOL),
+            (client(0x8b, b"reserved"), status::PROTOCOL),
+            (client(0x09, b"a ping in pieces"), status::PROTOCOL),
+            (client(0x89, &[0; 126]), status::PROTOCOL),
+            (client(0x88, &[3]), status::PROTOCOL),
+        ];
+        for (bytes, status) in cases {
+            assert_eq!(read(&bytes).await.last(), Some(&Err(status)), "{:x?}", &bytes[..2]);
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! What the WebSocket service counts.
+
+use liverank_shell::Metrics;
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+
+use crate::connection::End;
+
+/// Why a connection ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
+enum Reason {
+    Left,
+    Gone,
+    Wrong,
+    Silent,
+    Stuck,
+    Restart,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReasonLabel {
+    reason: Reason,
+}
+
+/// Cheap to clone; all clones count together.
+#[derive(Clone, Default)]
+pub(crate) struct WebsocketMetrics {
+    /// Clients connected.
+    pub(crate) connections: Gauge,
+    /// Lists and deltas sent.
+    pub(crate) messages: Counter,
+    /// Lists and deltas encoded.
+    pub(crate) encodes: Counter,
+    /// Snapshots of the ranking taken.
+    pub(crate) snapshots: Counter,
+    /// Different lists watched.
+    pub(crate) lists: Gauge,
+    ended: Family<ReasonLabel, Counter>,
+}
+
+impl WebsocketMetrics {
+    pub(crate) fn new(metrics: &Metrics) -> Self {
+        let all = Self::default();
+        metrics.register("websocket", |registry| {
+            registry.register("connections", "Clients connected", all.connections.clone());
+            registry.register("messages", "Lists and deltas sent", all.messages.clone());
+            registry.register("encodes", "Lists and deltas encoded", all.encodes.clone());
+            registry.register("snapshots", "Snapshots of the ranking taken", all.snapshots.clone());
+            registry.register("lists", "Different lists watched", all.lists.clone());
+            registry.register("ended", "Connections ended, by why", all.ended.clone());
+        });
+        all
+    }
+
+    pub(crate) fn ended(&self, end: End) {
+        let reason = match end {
+            End::Left(_) => Reason::Left,
+            End::Gone => Reason::Gone,
+            End::Wrong(_) => Reason::Wrong,
+            End::Silent => Reason::Silent,
+            End::Stuck => Reason::Stuck,
+            End::Restart => Reason::Restart,
+        };
+        self.ended.get_or_create(&ReasonLabel { reason }).inc();
+    }
+}

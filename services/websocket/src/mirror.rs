@@ -1,0 +1,158 @@
+//! The ranking as this process knows it: a snapshot, and every change since.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use liverank_adapters::ranking_store::Change;
+use liverank_adapters::{RankingStore, StoreError};
+use liverank_core::UserId;
+use liverank_shell::Shell;
+use tokio::sync::mpsc;
+
+use crate::boards::{Applied, Boards};
+use crate::lists::Lists;
+use crate::metrics::WebsocketMetrics;
+use crate::pace::Pace;
+
+/// Snapshots read everything: whatever goes wrong, not more often than this.
+const SNAPSHOT_INTERVAL: Duration = Duration::from_millis(250);
+/// Waits between tries of a store that is away: they double from the first to the second.
+const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
+/// Changes taken at once: lists are told once of all of them.
+const AT_ONCE: usize = 64;
+
+/// Both boards, and whether they have been read at all.
+#[derive(Default)]
+pub(crate) struct Mirror {
+    boards: RwLock<Boards>,
+    loaded: AtomicBool,
+}
+
+impl Mirror {
+    /// The boards as they are. Hold it shortly.
+    pub(crate) fn boards(&self) -> RwLockReadGuard<'_, Boards> {
+        self.boards.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn boards_mut(&self) -> RwLockWriteGuard<'_, Boards> {
+        self.boards.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The number of videos.
+    pub(crate) fn len(&self) -> usize {
+        self.boards().len()
+    }
+
+    /// Whether a first snapshot is in: before it nothing is known, which is not the same as an empty list.
+    pub(crate) fn is_loaded(&self) -> bool {
+        self.loaded.load(Ordering::Acquire)
+    }
+}
+
+/// Follows the ranking until dropped. Ends by itself where trying again is of no use.
+pub(crate) async fn follow(
+    mirror: &Arc<Mirror>,
+    lists: &Lists,
+    ranking: &dyn RankingStore,
+    shell: &Shell,
+    metrics: &WebsocketMetrics,
+) -> anyhow::Result<()> {
+    let mut follower =
+        Follower { mirror, lists, ranking, shell, metrics, pace: Pace::new(SNAPSHOT_INTERVAL) };
+    let mut failures = 0;
+    loop {
+        match ranking.changes().await {
+            Ok(mut changes) => {
+                failures = 0;
+                follower.hear(&mut changes).await?;
+                // The channel ends only with its store; should one end it otherwise, this is no busy loop.
+                tokio::time::sleep(RETRY.0).await;
+            }
+            Err(error) => follower.away(&error, &mut failures).await?,
+        }
+    }
+}
+
+struct Follower<'a> {
+    mirror: &'a Arc<Mirror>,
+    lists: &'a Lists,
+    ranking: &'a dyn RankingStore,
+    shell: &'a Shell,
+    metrics: &'a WebsocketMetrics,
+    pace: Pace,
+}
+
+impl Follower<'_> {
+    async fn hear(&mut self, changes: &mut mpsc::Receiver<Change>) -> anyhow::Result<()> {
+        let mut some = Vec::with_capacity(AT_ONCE);
+        while changes.recv_many(&mut some, AT_ONCE).await > 0 {
+            if self.apply(&some) {
+                self.snapshot().await?;
+            }
+            some.clear();
+        }
+        Ok(())
+    }
+
+    /// Applies changes in turn; answers whether a snapshot is due instead.
+    fn apply(&self, changes: &[Change]) -> bool {
+        let mut owners: Vec<&UserId> = Vec::new();
+        let mut lost = false;
+        let mut boards = self.mirror.boards_mut();
+        for change in changes {
+            let Change::Changed { version, entries } = change else {
+                lost = true;
+                break;
+            };
+            match boards.apply(*version, entries) {
+                // A video's owner is set once: the list of another one cannot have changed.
+                Applied::Yes => owners.extend(entries.iter().map(|entry| &entry.owner)),
+                Applied::Old => {}
+                Applied::Hole => {
+                    lost = true;
+                    break;
+                }
+            }
+        }
+        drop(boards);
+        self.lists.poke(owners.into_iter());
+        lost
+    }
+
+    /// Reads everything anew, however long the store is away.
+    async fn snapshot(&mut self) -> anyhow::Result<()> {
+        self.pace.rest().await;
+        let mut failures = 0;
+        let snapshot = loop {
+            self.pace.happened(Instant::now());
+            match self.ranking.snapshot().await {
+                Ok(snapshot) => break snapshot,
+                Err(error) => self.away(&error, &mut failures).await?,
+            }
+        };
+        self.metrics.snapshots.inc();
+        let boards = tokio::task::spawn_blocking(move || Boards::of(&snapshot));
+        let boards = boards.await.context("building the boards")?;
+        let old = std::mem::replace(&mut *self.mirror.boards_mut(), boards);
+        tokio::task::spawn_blocking(move || drop(old)); // A million entries take a while.
+        self.mirror.loaded.store(true, Ordering::Release);
+        self.shell.health.started("ranking");
+        self.shell.health.dependency("ranking", Ok(()));
+        self.lists.poke_all();
+        Ok(())
+    }
+
+    /// Notes that the store is away and waits; an error where waiting is of no use.
+    async fn away(&self, error: &StoreError, failures: &mut u32) -> anyhow::Result<()> {
+        if !error.is_transient() {
+            return Err(anyhow::Error::new(error.clone()).context("following the ranking"));
+        }
+        self.shell.health.dependency("ranking", Err(error.to_string()));
+        let most = RETRY.0.saturating_mul(1 << (*failures).min(16)).min(RETRY.1);
+        *failures = failures.saturating_add(1);
+        tokio::time::sleep(most.mul_f64(rand::random_range(0.5..=1.0))).await;
+        Ok(())
+    }
+}

@@ -1,0 +1,146 @@
+//! The service's paths, and what a client may ask for.
+
+use std::sync::Arc;
+
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, Request, State};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use hyper_util::rt::TokioIo;
+use liverank_adapters::ranking_store::Board;
+use liverank_core::{Invalid, UserId};
+use liverank_shell::params::Params;
+use liverank_shell::{Problem, server};
+use serde_json::{Value, json};
+
+use crate::lists::Key;
+use crate::published::Shape;
+use crate::{Service, connection, handshake};
+
+/// The list where no `limit` is given.
+const DEFAULT_LIMIT: usize = 1000;
+/// The largest number for `limit`; beyond it, `all` is meant.
+const MAX_LIMIT: u64 = 1_000_000;
+
+/// Every path of the service.
+pub(crate) fn new(service: Arc<Service>) -> Router {
+    let router = Router::new()
+        .route("/ws/videos", get(videos))
+        .route("/ws/user/{user_id}", get(user))
+        .route("/health", get(health))
+        .with_state(service);
+    server::with_fallbacks(router)
+}
+
+async fn health(State(service): State<Arc<Service>>) -> Json<Value> {
+    Json(json!({
+        "status": "healthy",
+        "service": "websocket",
+        "connections": service.metrics.connections.get(),
+        "videos": service.mirror.len(),
+    }))
+}
+
+/// `GET /ws/videos?board=&limit=&mode=`.
+async fn videos(State(service): State<Arc<Service>>, params: Params, request: Request) -> Response {
+    match board_key(&params) {
+        Ok(key) => open(&service, key, request),
+        Err(invalid) => Problem::from(invalid).into_response(),
+    }
+}
+
+/// `GET /ws/user/{user_id}?limit=`.
+async fn user(
+    State(service): State<Arc<Service>>,
+    path: Result<Path<String>, PathRejection>,
+    params: Params,
+    request: Request,
+) -> Response {
+    match owner_key(path, &params) {
+        Ok(key) => open(&service, key, request),
+        Err(invalid) => Problem::from(invalid).into_response(),
+    }
+}
+
+fn board_key(params: &Params) -> Result<Key, Invalid> {
+    let board = match params.get("board") {
+        None | Some("global") => Board::Global,
+        Some("trending") => Board::Trending,
+        Some(_) => return Err(Invalid::new("board", "must be global or trending")),
+    };
+    let shape = match params.get("mode") {
+        None | Some("list") => Shape::List,
+        Some("delta") => Shape::Delta,
+        Some(_) => return Err(Invalid::new("mode", "must be list or delta")),
+    };
+    Ok(Key::Board(board, limit(params)?, shape))
+}
+
+fn owner_key(path: Result<Path<String>, PathRejection>, params: &Params) -> Result<Key, Invalid> {
+    let Path(text) = path.map_err(|_| Invalid::new("user_id", "must be UTF-8"))?;
+    Ok(Key::Owner(UserId::parse(&text)?, limit(params)?))
+}
+
+fn limit(params: &Params) -> Result<Option<usize>, Invalid> {
+    if params.get("limit") == Some("all") {
+        return Ok(None);
+    }
+    match params.number("limit", 1..=MAX_LIMIT) {
+        Ok(number) => Ok(Some(number.map_or(DEFAULT_LIMIT, |number| number as usize))),
+        Err(_) => Err(Invalid::new("limit", format!("must be all, or a whole number from 1 to {MAX_LIMIT}"))),
+    }
+}
+
+/// Takes the handshake and serves the list from there on.
+fn open(service: &Arc<Service>, key: Key, request: Request) -> Response {
+    let (upgrade, response) = match handshake::accept(request) {
+        Ok(accepted) => accepted,
+        Err(refused) => return refused,
+    };
+    if !service.mirror.is_loaded() {
+        return Problem::unavailable("the ranking has not been read yet: try again").into_response();
+    }
+    let Some(stay) = service.streams.enter() else {
+        return Problem::unavailable("there is no room for another WebSocket here: try again")
+            .into_response();
+    };
+    let Some(feed) = service.lists.watch(key) else {
+        return Problem::unavailable("too many different lists are watched here: ask for a usual limit")
+            .into_response();
+    };
+    let service_of = Arc::clone(service);
+    service.streams.tasks.spawn(async move {
+        let Ok(upgraded) = upgrade.await else { return };
+        let end =
+            connection::run(TokioIo::new(upgraded), feed, stay, service_of.limits, &service_of.metrics).await;
+        service_of.metrics.ended(end);
+    });
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(query: &str) -> Result<Key, &'static str> {
+        let params = Params::of(&format!("/ws/videos?{query}").parse().unwrap());
+        board_key(&params).map_err(|invalid| invalid.field)
+    }
+
+    #[test]
+    fn what_is_left_out_has_a_default() {
+        assert_eq!(key(""), Ok(Key::Board(Board::Global, Some(1000), Shape::List)));
+        let all = key("limit=all&board=trending&mode=delta");
+        assert_eq!(all, Ok(Key::Board(Board::Trending, None, Shape::Delta)));
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        for bad in ["limit=0", "limit=", "limit=ALL", "limit=1000001", "limit=-1"] {
+            assert_eq!(key(bad), Err("limit"), "{bad}");
+        }
+        assert_eq!(key("board=best"), Err("board"));
+        assert_eq!(key("mode="), Err("mode"));
+    }
+}

@@ -1,0 +1,413 @@
+//! The WebSocket service over real sockets, on the embedded ranking.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use liverank_adapters::RankingStore;
+use liverank_adapters::ranking_store::embedded::EmbeddedRanking;
+use liverank_adapters::ranking_store::{Board, BoardEntry, Change, Projection};
+use liverank_core::ranking::{Delta, Ranked};
+use liverank_core::{UserId, VideoId};
+use liverank_shell::Shell;
+use liverank_websocket::{Config, Limits};
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+
+mod support {
+    pub mod client;
+    pub mod lossy;
+}
+
+use support::client::Client;
+use support::lossy::Lossy;
+
+/// Longer than anything here takes; shorter than a test run that hangs.
+const DEADLINE: Duration = Duration::from_secs(20);
+
+/// A running service.
+struct Service {
+    address: SocketAddr,
+    ranking: Arc<dyn RankingStore>,
+    shell: Shell,
+    task: tokio::task::JoinHandle<anyhow::Result<()>>,
+}
+
+impl Service {
+    async fn start() -> Self {
+        let embedded = Arc::new(EmbeddedRanking::new());
+        embedded.restore(1, &[]).await.unwrap();
+        Self::with(embedded, Config::default()).await
+    }
+
+    async fn with(ranking: Arc<dyn RankingStore>, config: Config) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let shell = Shell::new(Duration::from_secs(2));
+        // As the service itself does, which may not have begun to run when this waits for it.
+        shell.health.starting("ranking");
+        let serving = liverank_websocket::serve(config, Arc::clone(&ranking), listener, shell.clone());
+        let task = tokio::spawn(serving);
+        let service = Self { address, ranking, shell, task };
+        service.eventually("the ranking is read", |service| service.shell.health.report().0).await;
+        service
+    }
+
+    async fn connect(&self, path: &str) -> Client {
+        Client::connect(self.address, path).await
+    }
+
+    async fn change(&self, entries: &[BoardEntry]) {
+        let projection = Projection { generation: 1, spans: vec![], entries: entries.to_vec() };
+        self.ranking.project(&projection).await.unwrap();
+    }
+
+    async fn eventually(&self, what: &str, done: impl Fn(&Self) -> bool) {
+        let since = Instant::now();
+        while !done(self) {
+            assert!(since.elapsed() < DEADLINE, "not within {DEADLINE:?}: {what}");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// The value of one of the service's metrics.
+    fn metric(&self, name: &str) -> i64 {
+        let text = self.shell.metrics.encode();
+        let line = text.lines().find_map(|line| line.strip_prefix(&format!("liverank_websocket_{name} ")));
+        line.unwrap_or_else(|| panic!("no metric {name} in {text}")).parse().unwrap()
+    }
+}
+
+fn entry(id: &str, score: f64, owner: &str) -> BoardEntry {
+    let (video_id, owner) = (VideoId::parse(id).unwrap(), UserId::parse(owner).unwrap());
+    BoardEntry { video_id, owner, score, trending: None }
+}
+
+fn line(id: &str, score: f64, owner: &str) -> Value {
+    json!({"video_id": id, "score": score, "user_id": owner})
+}
+
+#[tokio::test]
+async fn a_list_comes_on_connect_even_when_it_is_empty_and_again_with_every_change() {
+    let service = Service::start().await;
+    let mut client = service.connect("/ws/videos").await;
+    assert_eq!(client.next().await, json!([]));
+    service.change(&[entry("a", 2.0, "ana"), entry("b", 5.0, "bob")]).await;
+    assert_eq!(client.next().await, json!([line("b", 5.0, "bob"), line("a", 2.0, "ana")]));
+    service.change(&[entry("a", 6.0, "ana")]).await;
+    assert_eq!(client.next().await, json!([line("a", 6.0, "ana"), line("b", 5.0, "bob")]));
+    let mut late = service.connect("/ws/videos").await;
+    assert_eq!(late.next().await, json!([line("a", 6.0, "ana"), line("b", 5.0, "bob")]));
+}
+
+#[tokio::test]
+async fn ties_stand_in_descending_byte_order_and_a_limit_cuts_the_end_off() {
+    let service = Service::start().await;
+    service.change(&["a", "B", "ä", "b"].map(|id| entry(id, 1.0, "o"))).await;
+    service.change(&[entry("c", 0.0, "o")]).await;
+    let mut all = service.connect("/ws/videos?limit=all").await;
+    assert_eq!(all.ids_until(5).await, ["ä", "b", "a", "B", "c"]);
+    let mut two = service.connect("/ws/videos?limit=2").await;
+    assert_eq!(two.ids_until(2).await, ["ä", "b"]);
+}
+
+#[tokio::test]
+async fn without_a_limit_it_is_a_thousand_and_all_is_all() {
+    let service = Service::start().await;
+    let entries: Vec<_> = (0..6000).map(|n| entry(&format!("v{n}"), f64::from(n), "o")).collect();
+    service.change(&entries).await;
+    assert_eq!(service.connect("/ws/videos").await.ids_until(1000).await.len(), 1000);
+    let all = service.connect("/ws/videos?limit=all").await.ids_until(6000).await;
+    assert_eq!((all[0].as_str(), all[5999].as_str()), ("v5999", "v0"));
+}
+
+#[tokio::test]
+async fn the_trending_board_has_an_order_of_its_own() {
+    let service = Service::start().await;
+    let trending =
+        |id: &str, score, trending| BoardEntry { trending: Some(trending), ..entry(id, score, "o") };
+    service.change(&[trending("old", 9.0, 1.5), trending("new", 1.0, 2.5), entry("never", 3.0, "o")]).await;
+    let mut client = service.connect("/ws/videos?board=trending").await;
+    assert_eq!(client.ids_until(2).await, ["new", "old"]);
+    assert_eq!(client.last[0]["score"], json!(2.5));
+}
+
+#[tokio::test]
+async fn an_owner_sees_own_videos_only_and_hears_of_nothing_else() {
+    let service = Service::start().await;
+    let mut ana = service.connect("/ws/user/ana").await;
+    assert_eq!(ana.next().await, json!([]));
+    service.change(&[entry("b", 5.0, "bob")]).await;
+    service.change(&[entry("a", 2.0, "ana"), entry("c", 3.0, "ana")]).await;
+    assert_eq!(ana.next().await, json!([{"video_id": "c", "score": 3.0}, {"video_id": "a", "score": 2.0}]));
+    let mut one = service.connect("/ws/user/ana?limit=1").await;
+    assert_eq!(one.next().await, json!([{"video_id": "c", "score": 3.0}]));
+    let mut odd = service.connect("/ws/user/%C3%BC%20b").await;
+    assert_eq!(odd.next().await, json!([]));
+}
+
+/// A client's copy of a list in delta mode.
+#[derive(Default)]
+struct Copy {
+    version: u64,
+    lines: Vec<Ranked>,
+    snapshots: u32,
+}
+
+impl Copy {
+    fn take(&mut self, message: &Value) {
+        let version = message["version"].as_u64().unwrap();
+        if message["type"] == "snapshot" {
+            self.lines = serde_json::from_value(message["videos"].clone()).unwrap();
+            self.snapshots += 1;
+        } else {
+            assert_eq!(message["type"], "delta");
+            assert_eq!(message["base"], json!(self.version), "a delta for another version");
+            let delta: Delta = serde_json::from_value(message.clone()).unwrap();
+            self.lines = delta.applied_to(&self.lines);
+        }
+        self.version = version;
+    }
+}
+
+#[tokio::test]
+async fn deltas_rebuild_the_list_exactly() {
+    let service = Service::start().await;
+    let mut client = service.connect("/ws/videos?mode=delta&limit=5").await;
+    let mut copy = Copy::default();
+    copy.take(&client.next().await);
+    for round in 0..12u32 {
+        let id = |n: u32| format!("v{}", (round * 7 + n * 3) % 11);
+        let entries = [0, 1, 2].map(|n| entry(&id(n), f64::from(round * 2 + n % 2), "o"));
+        service.change(&entries).await;
+        let expected = service.ranking.page(Board::Global, None, 5).await.unwrap();
+        while copy.lines != expected {
+            copy.take(&client.next().await);
+        }
+    }
+    assert_eq!(copy.snapshots, 1, "changes come as deltas");
+}
+
+#[tokio::test]
+async fn a_burst_is_sent_ten_times_a_second_and_its_end_is_exact() {
+    let service = Service::start().await;
+    let mut client = service.connect("/ws/videos").await;
+    client.next().await;
+    let start = Instant::now();
+    for n in 1..=100u32 {
+        service.change(&[entry("a", f64::from(n), "o")]).await;
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let mut messages = 0;
+    while client.next().await != json!([line("a", 100.0, "o")]) {
+        messages += 1;
+    }
+    let bound = start.elapsed().as_millis() / 100 + 2;
+    assert!(messages < bound, "{messages} messages and the last one, of at most {bound}");
+}
+
+#[tokio::test]
+async fn the_first_change_after_a_calm_goes_out_at_once() {
+    let service = Service::start().await;
+    let mut client = service.connect("/ws/videos").await;
+    client.next().await;
+    let mut fastest = Duration::MAX;
+    // Many tries: on a busy machine some take long for reasons of its own; a service that waits is never fast.
+    for n in 1..=8u32 {
+        tokio::time::sleep(Duration::from_millis(150)).await;
+        let start = Instant::now();
+        service.change(&[entry("a", f64::from(n), "o")]).await;
+        client.next().await;
+        fastest = fastest.min(start.elapsed());
+    }
+    assert!(fastest < Duration::from_millis(50), "{fastest:?}");
+}
+
+#[tokio::test]
+async fn each_list_is_encoded_once_for_all_who_watch_it() {
+    let service = Service::start().await;
+    let mut clients = Vec::new();
+    for _ in 0..20 {
+        let mut client = service.connect("/ws/videos").await;
+        client.next().await;
+        clients.push(client);
+    }
+    assert_eq!((service.metric("encodes_total"), service.metric("lists")), (1, 1));
+    service.change(&[entry("a", 1.0, "o")]).await;
+    for client in &mut clients {
+        assert_eq!(client.next().await, json!([line("a", 1.0, "o")]));
+    }
+    assert_eq!((service.metric("encodes_total"), service.metric("messages_total")), (2, 40));
+    drop(clients);
+    service.eventually("nobody watches", |service| service.metric("lists") == 0).await;
+    service.change(&[entry("a", 2.0, "o")]).await;
+    let mut again = service.connect("/ws/videos").await;
+    assert_eq!(again.ids_until(1).await, ["a"]);
+}
+
+#[tokio::test]
+async fn a_slow_client_skips_to_the_latest_and_a_snapshot_mends_its_deltas() {
+    let service = Service::start().await;
+    let entries = |round: u32| -> Vec<BoardEntry> {
+        let owner = "owner".repeat(40);
+        (0..2000).map(|n| entry(&format!("video-{n}"), f64::from(round), &owner)).collect()
+    };
+    service.change(&entries(0)).await;
+    let mut slow = service.connect("/ws/videos?mode=delta&limit=all").await;
+    let mut quick = service.connect("/ws/videos?mode=delta&limit=all").await;
+    let (mut copy, mut quick_copy) = (Copy::default(), Copy::default());
+    // In all more than the sockets' buffers hold.
+    for round in 1..=25 {
+        service.change(&entries(round)).await;
+        while quick_copy.lines.first().is_none_or(|line| line.score < f64::from(round)) {
+            quick_copy.take(&quick.next().await);
+        }
+    }
+    let mut messages = 0;
+    while copy.lines != quick_copy.lines {
+        copy.take(&slow.next().await);
+        messages += 1;
+    }
+    assert!(messages < 25, "{messages} messages: none was skipped");
+    assert!(copy.snapshots >= 2, "who skipped versions needs a snapshot");
+}
+
+#[tokio::test]
+async fn who_never_reads_and_who_never_answers_are_dropped() {
+    let ms = Duration::from_millis;
+    let limits = Limits { ping: ms(50), silence: ms(300), stall: ms(300), message: ms(600) };
+    let ranking = Arc::new(EmbeddedRanking::new());
+    // More than the sockets' buffers hold.
+    let owner = "somebody".repeat(30);
+    let long: Vec<_> = (0..50_000).map(|n| entry(&format!("video-{n}"), 1.0, &owner)).collect();
+    ranking.restore(1, &long).await.unwrap();
+    let service = Service::with(ranking, Config { limits, ..Config::default() }).await;
+    // Its pings are never answered, for a client answers while it reads; its socket does not take the whole list.
+    let never_reads = service.connect("/ws/videos?limit=all").await;
+    let never_answers = service.connect("/ws/videos?limit=1").await;
+    let mut lives = service.connect("/ws/videos?limit=2").await;
+    lives.next().await;
+    let listening = tokio::spawn(async move { lives.closed().await });
+    service.eventually("both are gone", |service| service.metric("connections") == 1).await;
+    let ended = service.shell.metrics.encode();
+    for reason in ["Stuck", "Silent"] {
+        assert!(ended.contains(&format!("ended_total{{reason=\"{reason}\"}} 1")), "{reason}: {ended}");
+    }
+    assert!(!listening.is_finished(), "who answers pings stays");
+    listening.abort();
+    drop((never_reads, never_answers));
+}
+
+#[tokio::test]
+async fn clients_are_told_of_a_restart_within_the_drain() {
+    let service = Service::start().await;
+    let mut clients = Vec::new();
+    for _ in 0..10 {
+        clients.push(service.connect("/ws/videos").await);
+    }
+    let start = Instant::now();
+    service.shell.shutdown.cancel();
+    for client in &mut clients {
+        assert_eq!(client.closed().await, Some(1012));
+    }
+    service.task.await.unwrap().unwrap();
+    assert!(start.elapsed() < Duration::from_secs(6));
+}
+
+#[tokio::test]
+async fn a_client_may_ping_talk_nonsense_and_leave_properly() {
+    let service = Service::start().await;
+    let mut client = service.connect("/ws/videos").await;
+    client.say("what is this?").await;
+    assert_eq!(client.ping(b"there?").await, b"there?");
+    assert_eq!(client.leave().await, Some(1000));
+    let mut loud = service.connect("/ws/videos").await;
+    loud.say(&"x".repeat(5000)).await;
+    assert_eq!(loud.closed().await, Some(1009));
+    service.eventually("both are gone", |service| service.metric("connections") == 0).await;
+}
+
+#[tokio::test]
+async fn a_hole_in_the_versions_is_mended_by_a_snapshot() {
+    let embedded = Arc::new(EmbeddedRanking::new());
+    embedded.restore(1, &[]).await.unwrap();
+    let lossy = Arc::new(Lossy::new(
+        embedded,
+        |change| matches!(change, Change::Changed { entries, .. } if entries[0].video_id.as_str() == "lost"),
+    ));
+    let service = Service::with(lossy, Config::default()).await;
+    let mut client = service.connect("/ws/videos").await;
+    client.next().await;
+    let before = service.metric("snapshots_total");
+    service.change(&[entry("lost", 2.0, "o")]).await;
+    service.change(&[entry("heard", 1.0, "o")]).await;
+    assert_eq!(client.ids_until(2).await, ["lost", "heard"]);
+    assert!(service.metric("snapshots_total") > before);
+}
+
+#[tokio::test]
+async fn a_repaired_ranking_replaces_the_list() {
+    let service = Service::start().await;
+    service.change(&[entry("a", 9.0, "o")]).await;
+    let mut client = service.connect("/ws/videos").await;
+    assert_eq!(client.ids_until(1).await, ["a"]);
+    service.ranking.restore(2, &[entry("b", 1.0, "o")]).await.unwrap();
+    service.ranking.restored(2, &[]).await.unwrap();
+    while client.next().await != json!([line("b", 1.0, "o")]) {}
+}
+
+#[tokio::test]
+async fn what_is_wrong_is_refused_before_the_upgrade() {
+    let service = Service::start().await;
+    for (path, field) in [
+        ("/ws/videos?limit=0", "limit"),
+        ("/ws/videos?limit=many", "limit"),
+        ("/ws/videos?board=worst", "board"),
+        ("/ws/videos?mode=both", "mode"),
+        ("/ws/user/a?limit=-1", "limit"),
+        ("/ws/user/%00", "user_id"),
+        ("/ws/user/%ff", "user_id"),
+    ] {
+        let (status, body) = Client::refused(service.address, path).await;
+        assert_eq!((status, &body["field"]), (400, &json!(field)), "{path}");
+    }
+    let (status, _) = Client::refused(service.address, "/ws/else").await;
+    assert_eq!(status, 404);
+}
+
+#[tokio::test]
+async fn without_a_handshake_it_is_426_and_health_is_healthy() {
+    let service = Service::start().await;
+    let url = |path: &str| format!("http://{}{path}", service.address);
+    let answer = reqwest::get(url("/ws/videos")).await.unwrap();
+    assert_eq!(
+        (answer.status().as_u16(), &answer.headers()["upgrade"]),
+        (426, &"websocket".parse().unwrap())
+    );
+    assert_eq!(answer.headers()["content-type"], "application/problem+json");
+    let health: Value =
+        serde_json::from_str(&reqwest::get(url("/health")).await.unwrap().text().await.unwrap()).unwrap();
+    assert_eq!((&health["status"], &health["service"]), (&json!("healthy"), &json!("websocket")));
+    let posted = reqwest::Client::new().post(url("/ws/videos")).send().await.unwrap();
+    assert_eq!(posted.status(), 405);
+}
+
+#[tokio::test]
+async fn there_is_room_for_as_many_as_configured_and_lists_are_bounded() {
+    let ranking = Arc::new(EmbeddedRanking::new());
+    let service = Service::with(ranking, Config { max_websockets: 2, ..Config::default() }).await;
+    let _first = service.connect("/ws/videos").await;
+    let second = service.connect("/ws/videos").await;
+    assert_eq!(Client::refused(service.address, "/ws/videos").await.0, 503);
+    drop(second);
+    service.eventually("there is room", |service| service.metric("connections") == 1).await;
+    let _third = service.connect("/ws/videos").await;
+
+    let service = Service::start().await;
+    let mut clients = Vec::new();
+    for limit in 1..=256 {
+        clients.push(service.connect(&format!("/ws/videos?limit={limit}")).await);
+    }
+    assert_eq!(Client::refused(service.address, "/ws/videos?limit=257").await.0, 503);
+    let _shared = service.connect("/ws/videos?limit=256").await;
+}

@@ -1,0 +1,67 @@
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use liverank_adapters::ranking_store::{
+    Board, BoardEntry, CHANGE_QUEUE, Change, Cursor, Projected, Projection, Snapshot, Standing,
+};
+use liverank_adapters::{RankingStore, StoreError};
+use liverank_core::ranking::Ranked;
+use tokio::sync::mpsc;
+
+/// A ranking whose subscribers miss some changes, as a publish may get lost.
+pub struct Lossy {
+    inner: Arc<dyn RankingStore>,
+    loses: fn(&Change) -> bool,
+}
+
+impl Lossy {
+    pub fn new(inner: Arc<dyn RankingStore>, loses: fn(&Change) -> bool) -> Self {
+        Self { inner, loses }
+    }
+}
+
+#[async_trait]
+impl RankingStore for Lossy {
+    async fn project(&self, projection: &Projection) -> Result<Projected, StoreError> {
+        self.inner.project(projection).await
+    }
+
+    async fn standing(&self) -> Result<Standing, StoreError> {
+        self.inner.standing().await
+    }
+
+    async fn restore(&self, generation: u64, entries: &[BoardEntry]) -> Result<(), StoreError> {
+        self.inner.restore(generation, entries).await
+    }
+
+    async fn restored(&self, generation: u64, offsets: &[(u32, u64)]) -> Result<(), StoreError> {
+        self.inner.restored(generation, offsets).await
+    }
+
+    async fn page(
+        &self,
+        board: Board,
+        after: Option<&Cursor>,
+        limit: usize,
+    ) -> Result<Vec<Ranked>, StoreError> {
+        self.inner.page(board, after, limit).await
+    }
+
+    async fn snapshot(&self) -> Result<Snapshot, StoreError> {
+        self.inner.snapshot().await
+    }
+
+    async fn changes(&self) -> Result<mpsc::Receiver<Change>, StoreError> {
+        let mut all = self.inner.changes().await?;
+        let (sender, receiver) = mpsc::channel(CHANGE_QUEUE);
+        let loses = self.loses;
+        tokio::spawn(async move {
+            while let Some(change) = all.recv().await {
+                if !loses(&change) && sender.send(change).await.is_err() {
+                    return;
+                }
+            }
+        });
+        Ok(receiver)
+    }
+}

@@ -97,6 +97,9 @@ pub struct Config {
     pub gateway_patience: u16,
 }
 
+/// Requests to the statistics service passed on at once, up to 2 MiB each: they are few, and none is missed.
+const MAX_REPORTS: usize = 16;
+
 fn bound(text: &str) -> Result<u32, String> {
     match text.parse() {
         Ok(bound @ 1..=1_000_000) => Ok(bound),
@@ -120,6 +123,8 @@ pub(crate) struct Gateway {
     pub(crate) in_flight: Semaphore,
     /// Batches being read and taken.
     pub(crate) batches: Semaphore,
+    /// Reports and questions to the statistics service being passed on.
+    pub(crate) reports: Semaphore,
     pub(crate) streams: Streams,
     pub(crate) routes: RouteCache,
     pub(crate) rules: videos::RulesCache,
@@ -145,6 +150,7 @@ impl Gateway {
             client: upstream::client(),
             in_flight: Semaphore::new(config.gateway_max_in_flight as usize),
             batches: Semaphore::new(config.gateway_max_batches as usize),
+            reports: Semaphore::new(MAX_REPORTS),
             streams: Streams::new(config.gateway_max_streams as usize, shell, metrics.streams.clone()),
             routes: RouteCache::default(),
             rules: videos::RulesCache::default(),

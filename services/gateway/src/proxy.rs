@@ -26,6 +26,8 @@ use crate::upstream::{strip_hop, target};
 
 /// How long a service may take to begin its answer: longer than its own wait for the log.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+/// The largest report, as the statistics service takes it.
+const MAX_REPORT_BYTES: usize = 2 * 1024 * 1024;
 /// How long it may pause within an answer.
 const PAUSE_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -34,7 +36,7 @@ pub(crate) async fn to_comment(
     State(gateway): State<Arc<Gateway>>,
     request: Request,
 ) -> Result<Response, Problem> {
-    pass(&gateway, &gateway.comment, request).await
+    pass(&gateway, &gateway.comment, request, MAX_BODY_BYTES).await
 }
 
 /// To a manager.
@@ -42,7 +44,7 @@ pub(crate) async fn to_manager(
     State(gateway): State<Arc<Gateway>>,
     request: Request,
 ) -> Result<Response, Problem> {
-    pass(&gateway, &gateway.manager, request).await
+    pass(&gateway, &gateway.manager, request, MAX_BODY_BYTES).await
 }
 
 /// To the statistics service.
@@ -50,12 +52,19 @@ pub(crate) async fn to_statistics(
     State(gateway): State<Arc<Gateway>>,
     request: Request,
 ) -> Result<Response, Problem> {
-    pass(&gateway, &gateway.statistics, request).await
+    // Before the body is read: these are large enough to fill the memory with.
+    let Ok(_permit) = gateway.reports.try_acquire() else { return Err(too_many()) };
+    pass(&gateway, &gateway.statistics, request, MAX_REPORT_BYTES).await
 }
 
-async fn pass(gateway: &Gateway, peer: &Peer, request: Request) -> Result<Response, Problem> {
+async fn pass(
+    gateway: &Gateway,
+    peer: &Peer,
+    request: Request,
+    max_bytes: usize,
+) -> Result<Response, Problem> {
     let (mut parts, body) = request.into_parts();
-    let body = if body.is_end_stream() { Bytes::new() } else { read(body, MAX_BODY_BYTES).await? };
+    let body = if body.is_end_stream() { Bytes::new() } else { read(body, max_bytes).await? };
     strip_hop(&mut parts.headers);
     // Set anew for the connection that the request goes on by.
     parts.headers.remove(header::HOST);

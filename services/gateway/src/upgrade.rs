@@ -41,7 +41,7 @@ pub(crate) async fn to_websocket(
     ask_for_websocket(&mut parts.headers);
     let mut response = send(&gateway, &gateway.websocket, &parts, &Bytes::new()).await?;
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
-        return Ok(relay(response));
+        return Ok(refused(relay(response)));
     }
     let service = hyper::upgrade::on(&mut response);
     gateway.streams.detached.spawn(tunnel(client, service, stay));
@@ -55,6 +55,14 @@ fn wants_websocket(request: &Request) -> bool {
     let upgrade = request.headers().get(header::UPGRADE);
     request.method() == Method::GET
         && upgrade.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"))
+}
+
+/// A refusal of the service's, with what it says of this hop, if anything.
+fn refused(mut response: Response) -> Response {
+    if response.status() == StatusCode::UPGRADE_REQUIRED {
+        ask_for_websocket(response.headers_mut());
+    }
+    response
 }
 
 fn upgrade_required() -> Response {

@@ -29,9 +29,8 @@ pub(crate) async fn comments(
     let limit = params.number("limit", 1..=MAX_LIMIT)?.unwrap_or(DEFAULT_LIMIT) as usize;
     let page = Page::Before(params.number("before", 1..=MAX_SEQ)?.unwrap_or(u64::MAX));
     let video = &video;
-    let asked = service.archive.ask(PATIENCE, |archive| async move {
-        archive.comments(video, page, limit).await
-    });
+    let asked =
+        service.archive.ask(PATIENCE, |archive| async move { archive.comments(video, page, limit).await });
     let comments = asked.await.map_err(|_| Problem::unavailable("the archive is away: try again"))?;
     Ok(Json(answer(&comments, limit)))
 }

@@ -95,7 +95,12 @@ impl CommentService {
 }
 
 /// Serves until the shell's shutdown.
-pub async fn run(config: Config, backends: Backends, listener: TcpListener, shell: Shell) -> anyhow::Result<()> {
+pub async fn run(
+    config: Config,
+    backends: Backends,
+    listener: TcpListener,
+    shell: Shell,
+) -> anyhow::Result<()> {
     serve(config, backends.log, backends.archive, listener, shell).await
 }
 

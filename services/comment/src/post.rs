@@ -89,9 +89,8 @@ impl CommentService {
         if let Some(comment) = self.acknowledged().get(now, id) {
             return Some(comment.clone());
         }
-        let archived = self.archive.ask(LOOK_UP_TIMEOUT, |archive| async move {
-            archive.comment(video, id).await
-        });
+        let archived =
+            self.archive.ask(LOOK_UP_TIMEOUT, |archive| async move { archive.comment(video, id).await });
         archived.await.ok().flatten().filter(|comment| now_ms() - comment.timestamp < KEY_HOLDS_MS)
     }
 

@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use liverank_core::VideoId;
-use liverank_shell::peer::{PeerError, Replicas};
 use liverank_shell::Shell;
+use liverank_shell::peer::{PeerError, Replicas};
 use serde_json::json;
 use tokio::sync::mpsc::{self, error::TrySendError};
 

@@ -12,7 +12,10 @@ use liverank_shell::peer::{self, ANSWER_TIMEOUT};
 use crate::CommentService;
 
 /// `GET /statistics`.
-pub(crate) async fn statistics(State(service): State<Arc<CommentService>>, uri: Uri) -> Result<Response, Problem> {
+pub(crate) async fn statistics(
+    State(service): State<Arc<CommentService>>,
+    uri: Uri,
+) -> Result<Response, Problem> {
     let away = || Problem::unavailable("the statistics service is away: try again");
     let replicas = service.statistics.as_ref().ok_or_else(away)?;
     for _ in replicas.urls() {

@@ -23,7 +23,8 @@ impl Tally {
         self.total += 1;
         *self.by_video.entry(video.clone()).or_default() += 1;
         if self.by_video.len() > COUNTED {
-            self.by_video = busiest(&self.by_video).into_iter().map(|(video, n)| (video.clone(), n)).collect();
+            self.by_video =
+                busiest(&self.by_video).into_iter().map(|(video, n)| (video.clone(), n)).collect();
         }
     }
 

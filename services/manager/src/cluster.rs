@@ -127,7 +127,12 @@ impl Cluster {
             })
             .collect();
         let watched_at = self.audiences.get(video).map(|audience| &audience.most.1);
-        loads.iter().map(|load| &load.id).find(|id| Some(*id) == watched_at).or_else(|| place(&loads)).cloned()
+        loads
+            .iter()
+            .map(|load| &load.id)
+            .find(|id| Some(*id) == watched_at)
+            .or_else(|| place(&loads))
+            .cloned()
     }
 
     /// The highest epoch that anybody has seen: the next one must be greater.
@@ -140,7 +145,8 @@ impl Cluster {
 
     /// Watched or unwatched videos that have to move, the most watched first, at most `most` of them.
     pub fn to_move(&self, now: Instant, most: usize) -> Vec<VideoId> {
-        if !self.view.readers().any(|reader| self.is_leaving(now, reader)) || self.watch.open().next().is_none()
+        if !self.view.readers().any(|reader| self.is_leaving(now, reader))
+            || self.watch.open().next().is_none()
         {
             return Vec::new();
         }

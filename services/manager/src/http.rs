@@ -67,8 +67,9 @@ async fn resolve(
         if !manager.cluster().view.is_loaded() {
             return Err(Problem::unavailable("the assignments are not known yet: try again"));
         }
-        return Err(Problem::not_found("no reader serves this video: register it")
-            .with("videoid", video.as_str()));
+        return Err(
+            Problem::not_found("no reader serves this video: register it").with("videoid", video.as_str())
+        );
     };
     let reader = best(&manager, &assignment)?;
     Ok(Json(json!({"videoid": video, "readerUrl": reader.public_url})))
@@ -151,7 +152,8 @@ fn read_record(json: &[u8]) -> Result<ReaderRecord, Problem> {
 
 async fn health(State(manager): State<Arc<Manager>>) -> Json<Value> {
     let cluster = manager.cluster();
-    let readers: Vec<&str> = cluster.watch.open().map(|sighting| sighting.record.public_url.as_str()).collect();
+    let readers: Vec<&str> =
+        cluster.watch.open().map(|sighting| sighting.record.public_url.as_str()).collect();
     Json(json!({
         "status": "healthy",
         "service": "manager",

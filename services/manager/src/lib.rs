@@ -56,7 +56,12 @@ pub struct Config {
 }
 
 /// Serves until the shell's shutdown.
-pub async fn run(config: Config, backends: Backends, listener: TcpListener, shell: Shell) -> anyhow::Result<()> {
+pub async fn run(
+    config: Config,
+    backends: Backends,
+    listener: TcpListener,
+    shell: Shell,
+) -> anyhow::Result<()> {
     serve(config, backends.assignments, listener, shell).await
 }
 

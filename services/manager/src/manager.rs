@@ -3,8 +3,8 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use liverank_adapters::assignment_store::{AssignmentStore, Swapped};
 use liverank_adapters::StoreError;
+use liverank_adapters::assignment_store::{AssignmentStore, Swapped};
 use liverank_core::VideoId;
 use liverank_core::placement::Assignment;
 use liverank_shell::{Problem, Shell};
@@ -86,8 +86,12 @@ impl Manager {
     }
 
     /// What the store answers within [`STORE_TIMEOUT`]; how it is shows in the process's health.
-    pub async fn ask<T>(&self, question: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
-        let slow = || StoreError::unavailable(PART, format!("no answer within {} s", STORE_TIMEOUT.as_secs()));
+    pub async fn ask<T>(
+        &self,
+        question: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        let slow =
+            || StoreError::unavailable(PART, format!("no answer within {} s", STORE_TIMEOUT.as_secs()));
         let answer = timeout(STORE_TIMEOUT, question).await.unwrap_or_else(|_| Err(slow()));
         let state = answer.as_ref().map(drop).map_err(ToString::to_string);
         self.shell.health.dependency(PART, state);

@@ -168,9 +168,10 @@ async fn forget(manager: &Manager) {
 
 fn measure(metrics: &ManagerMetrics, manager: &Manager) {
     let cluster = manager.cluster();
-    let silent = cluster.watch.all().filter(|sighting| {
-        matches!(cluster.watch.standing_of(sighting), Standing::Suspect | Standing::Gone)
-    });
+    let silent = cluster
+        .watch
+        .all()
+        .filter(|sighting| matches!(cluster.watch.standing_of(sighting), Standing::Suspect | Standing::Gone));
     metrics.videos.set(cluster.view.len() as i64);
     metrics.readers_silent.set(silent.count() as i64);
     metrics.readers_open.set(cluster.watch.open().count() as i64);

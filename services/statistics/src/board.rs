@@ -39,11 +39,7 @@ impl Default for Board {
             comments: Roster::new(services(100)),
             readers: Roster::new(services(1_000)),
             managers: Roster::new(services(100)),
-            clients: Roster::new(Bounds {
-                reporters: 10_000,
-                bytes: KEPT_BYTES,
-                silence: CLIENT_SILENCE,
-            }),
+            clients: Roster::new(Bounds { reporters: 10_000, bytes: KEPT_BYTES, silence: CLIENT_SILENCE }),
             topics: BTreeMap::new(),
         }
     }
@@ -103,14 +99,24 @@ impl Board {
                 total_active_connections: sum(self.readers.iter().map(|reader| reader.active_connections)),
                 total_messages_sent: sum(self.readers.iter().map(|reader| reader.messages_sent)),
                 all_subscribed_topics: self.topics.keys().take(listed).map(String::as_str).collect(),
-                readers: self.readers.iter().take(listed).map(|reader| shown_reader(reader, listed)).collect(),
+                readers: self
+                    .readers
+                    .iter()
+                    .take(listed)
+                    .map(|reader| shown_reader(reader, listed))
+                    .collect(),
             },
             reader_api_manager: self.reader_api_manager(listed),
             clients: Clients {
                 total_clients: self.clients.len(),
                 total_comments_generated: sum(self.clients.iter().map(|client| client.comments_generated)),
                 total_comments_consumed: sum(self.clients.iter().map(|client| client.comments_consumed)),
-                clients: self.clients.iter().take(listed).map(|client| shown_client(client, listed)).collect(),
+                clients: self
+                    .clients
+                    .iter()
+                    .take(listed)
+                    .map(|client| shown_client(client, listed))
+                    .collect(),
             },
             stored_comments: stored,
             timestamp,

@@ -79,8 +79,7 @@ fn a_burst_of_registrations_spreads() {
 #[test]
 fn a_video_that_lost_its_assignment_goes_where_its_viewers_are() {
     let now = Instant::now();
-    let records =
-        vec![record("a", 500, &[("v", 300)]), record("b", 1, &[("v", 1)]), record("c", 0, &[])];
+    let records = vec![record("a", 500, &[("v", 300)]), record("b", 1, &[("v", 1)]), record("c", 0, &[])];
     let cluster = cluster(now, records, vec![]);
     assert_eq!(cluster.decide(now, &video("v")), assign(None, "a"));
     assert_eq!(cluster.to_adopt(now, 10), [video("v")]);

@@ -1,0 +1,317 @@
+//! A comment service on embedded stores that can be taken away, with a manager and a statistics service that write down
+//! what they are sent.
+
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use axum::extract::State;
+use axum::http::{StatusCode, Uri};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use liverank_adapters::archive::embedded::EmbeddedArchive;
+use liverank_adapters::archive::{CommitError, Committed, Meta, Page};
+use liverank_adapters::event_log::embedded::EmbeddedLog;
+use liverank_adapters::event_log::{AppendError, DeadLetter, LogConsumer, Place, Polled, RawRecord};
+use liverank_adapters::{Archive, EventLog, StoreError, clock};
+use liverank_comment::Config;
+use liverank_core::counting::{Batch, LogRecord, NumberedComment, Rules, Span, VideoState};
+use liverank_core::{Comment, CommentId, Interaction, Millis, UserId, VideoId};
+use liverank_shell::Shell;
+use reqwest::{Client, Response, Url};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+
+/// How long anything may take to come true.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Waits until `holds`.
+pub async fn until(what: &str, holds: impl AsyncFn() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !holds().await {
+        assert!(Instant::now() < deadline, "did not come true: {what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+pub struct Service {
+    base: String,
+    pub client: Client,
+    pub log: Arc<LogWithSwitch>,
+    pub archive: Arc<ArchiveWithSwitch>,
+    pub manager_away: Arc<AtomicBool>,
+    neighbours: Neighbours,
+    neighbour_url: Url,
+    shell: Shell,
+    _directory: TempDir,
+}
+
+impl Service {
+    pub async fn start() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let log = Arc::new(LogWithSwitch {
+            inner: EmbeddedLog::open(directory.path(), clock::system()).unwrap(),
+            away: AtomicBool::new(false),
+        });
+        let archive = Arc::new(ArchiveWithSwitch {
+            inner: EmbeddedArchive::open(directory.path()).unwrap(),
+            away: AtomicBool::new(false),
+        });
+        archive.open(&Rules::default()).await.unwrap();
+        let neighbours = Neighbours::default();
+        let neighbour_url = neighbours.start().await;
+        let mut service = Self {
+            base: String::new(),
+            client: Client::new(),
+            log,
+            archive,
+            manager_away: Arc::clone(&neighbours.manager_away),
+            neighbours,
+            neighbour_url,
+            shell: Shell::new(Duration::from_secs(1)),
+            _directory: directory,
+        };
+        service.restart().await;
+        service
+    }
+
+    /// Starts a comment service that remembers nothing, on the same stores.
+    pub async fn restart(&mut self) {
+        self.shell.shutdown.cancel();
+        self.shell = Shell::new(Duration::from_secs(1));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        self.base = format!("http://{}", listener.local_addr().unwrap());
+        let config = Config {
+            manager_url: vec![self.neighbour_url.clone()],
+            statistics_url: vec![self.neighbour_url.clone()],
+        };
+        let (log, archive) = (Arc::clone(&self.log), Arc::clone(&self.archive));
+        tokio::spawn(liverank_comment::serve(config, log, archive, listener, self.shell.clone()));
+    }
+
+    pub fn url(&self, path: &str) -> String {
+        format!("{}{path}", self.base)
+    }
+
+    pub async fn send(&self, body: &Value) -> Response {
+        self.client.post(self.url("/comment")).json(body).send().await.unwrap()
+    }
+
+    pub async fn post(&self, body: &Value) -> (StatusCode, Value) {
+        let answer = self.send(body).await;
+        (answer.status(), answer.json().await.unwrap())
+    }
+
+    pub async fn get(&self, path: &str) -> Response {
+        self.client.get(self.url(path)).send().await.unwrap()
+    }
+
+    /// Videos that the manager was asked to register, in order.
+    pub fn registered(&self) -> Vec<String> {
+        self.neighbours.registered.lock().unwrap().clone()
+    }
+
+    /// What was reported to the statistics service.
+    pub fn reports(&self) -> Vec<Value> {
+        self.neighbours.reports.lock().unwrap().clone()
+    }
+
+    pub async fn log_length(&self) -> u64 {
+        self.log.end_offsets().await.unwrap().into_iter().sum()
+    }
+
+    /// The log's records, of which there must be `count`.
+    pub async fn records(&self, count: usize) -> Vec<RawRecord> {
+        let mut consumer = self.log.consume().await.unwrap();
+        let mut records = Vec::new();
+        let deadline = Instant::now() + PATIENCE;
+        while records.len() < count {
+            assert!(Instant::now() < deadline, "the log has {} records of {count}", records.len());
+            match consumer.poll(100, Duration::from_millis(100)).await.unwrap() {
+                Polled::Assigned(partitions) => {
+                    let starts: Vec<(u32, u64)> = partitions.into_iter().map(|p| (p, 0)).collect();
+                    consumer.start(&starts).await.unwrap();
+                }
+                Polled::Records(more) => records.extend(more),
+                Polled::Revoked(_) | Polled::Idle => {}
+            }
+        }
+        assert_eq!(self.log_length().await, count as u64);
+        records
+    }
+
+    /// Does what the consumer does: moves all that the log has into the archive.
+    pub async fn archive_all(&self) {
+        let ends = self.log.end_offsets().await.unwrap();
+        let count = ends.iter().sum::<u64>() as usize;
+        let spans = (0u32..).zip(ends).filter(|(_, end)| *end > 0);
+        let spans = spans.map(|(partition, next)| Span { partition, from: 0, next }).collect();
+        let records = self.records(count).await.into_iter().map(|raw| LogRecord {
+            partition: raw.partition,
+            offset: raw.offset,
+            broker_time: raw.broker_time,
+            event: Interaction::from_json(&raw.value, raw.broker_time).unwrap(),
+        });
+        self.archive.commit(&Batch { spans, records: records.collect() }).await.unwrap();
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        self.shell.shutdown.cancel();
+    }
+}
+
+/// The manager and the statistics service, behind one address.
+#[derive(Clone, Default)]
+struct Neighbours {
+    registered: Arc<Mutex<Vec<String>>>,
+    reports: Arc<Mutex<Vec<Value>>>,
+    manager_away: Arc<AtomicBool>,
+}
+
+impl Neighbours {
+    async fn start(&self) -> Url {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
+        let router = Router::new()
+            .route("/register", post(register))
+            .route("/comment-api-statistics", post(report))
+            .route("/statistics", get(statistics))
+            .with_state(self.clone());
+        tokio::spawn(liverank_shell::server::serve_until_dropped(listener, router));
+        url
+    }
+}
+
+async fn register(
+    State(neighbours): State<Neighbours>,
+    Json(body): Json<Value>,
+) -> (StatusCode, Json<Value>) {
+    let video = body["videoid"].as_str().unwrap().to_owned();
+    neighbours.registered.lock().unwrap().push(video);
+    if neighbours.manager_away.load(Relaxed) {
+        return (StatusCode::SERVICE_UNAVAILABLE, Json(json!({"error": "away"})));
+    }
+    (StatusCode::OK, Json(json!({"action": "registered"})))
+}
+
+async fn report(State(neighbours): State<Neighbours>, Json(body): Json<Value>) -> Json<Value> {
+    neighbours.reports.lock().unwrap().push(body);
+    Json(json!({"success": true}))
+}
+
+async fn statistics(uri: Uri) -> Json<Value> {
+    Json(json!({"query": uri.query()}))
+}
+
+fn gone(part: &'static str) -> StoreError {
+    StoreError::unavailable(part, "switched off by the test")
+}
+
+/// A log that can be taken away.
+pub struct LogWithSwitch {
+    inner: EmbeddedLog,
+    pub away: AtomicBool,
+}
+
+impl LogWithSwitch {
+    fn here(&self) -> Result<(), StoreError> {
+        if self.away.load(Relaxed) { Err(gone("log")) } else { Ok(()) }
+    }
+}
+
+#[async_trait]
+impl EventLog for LogWithSwitch {
+    async fn open(&self) -> Result<(), StoreError> {
+        self.here()?;
+        self.inner.open().await
+    }
+    async fn append(&self, key: &[u8], value: Vec<u8>) -> Result<Place, AppendError> {
+        self.here()?;
+        self.inner.append(key, value).await
+    }
+    async fn bury(&self, letter: &DeadLetter) -> Result<(), StoreError> {
+        self.inner.bury(letter).await
+    }
+    async fn consume(&self) -> Result<Box<dyn LogConsumer>, StoreError> {
+        self.inner.consume().await
+    }
+    async fn end_offsets(&self) -> Result<Vec<u64>, StoreError> {
+        self.inner.end_offsets().await
+    }
+    fn health(&self) -> Result<(), StoreError> {
+        self.here()
+    }
+}
+
+/// An archive that can be taken away: it then does not answer at all, as one behind a broken network.
+pub struct ArchiveWithSwitch {
+    inner: EmbeddedArchive,
+    pub away: AtomicBool,
+}
+
+impl ArchiveWithSwitch {
+    async fn here(&self) {
+        if self.away.load(Relaxed) {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+#[async_trait]
+impl Archive for ArchiveWithSwitch {
+    async fn open(&self, wanted: &Rules) -> Result<Meta, StoreError> {
+        self.inner.open(wanted).await
+    }
+    async fn meta(&self) -> Result<Option<Meta>, StoreError> {
+        self.here().await;
+        self.inner.meta().await
+    }
+    async fn offsets(&self, partitions: &[u32]) -> Result<Vec<u64>, StoreError> {
+        self.inner.offsets(partitions).await
+    }
+    async fn commit(&self, batch: &Batch) -> Result<Committed, CommitError> {
+        self.inner.commit(batch).await
+    }
+    async fn video(&self, id: &VideoId) -> Result<Option<VideoState>, StoreError> {
+        self.inner.video(id).await
+    }
+    async fn videos_after(
+        &self,
+        after: Option<&VideoId>,
+        limit: usize,
+    ) -> Result<Vec<VideoState>, StoreError> {
+        self.inner.videos_after(after, limit).await
+    }
+    async fn comments(&self, video: &VideoId, page: Page, limit: usize) -> Result<Vec<Comment>, StoreError> {
+        self.here().await;
+        self.inner.comments(video, page, limit).await
+    }
+    async fn comment(&self, video: &VideoId, id: &CommentId) -> Result<Option<Comment>, StoreError> {
+        self.here().await;
+        self.inner.comment(video, id).await
+    }
+    async fn comments_from(
+        &self,
+        partition: u32,
+        offset: u64,
+        limit: usize,
+    ) -> Result<Vec<NumberedComment>, StoreError> {
+        self.inner.comments_from(partition, offset, limit).await
+    }
+    async fn heads(&self, videos: &[VideoId]) -> Result<Vec<u64>, StoreError> {
+        self.inner.heads(videos).await
+    }
+    async fn owners(&self, videos: &[VideoId]) -> Result<Vec<Option<UserId>>, StoreError> {
+        self.inner.owners(videos).await
+    }
+    async fn forget_before(&self, watermark: Millis) -> Result<u64, StoreError> {
+        self.inner.forget_before(watermark).await
+    }
+    async fn comment_count(&self) -> Result<u64, StoreError> {
+        self.inner.comment_count().await
+    }
+}

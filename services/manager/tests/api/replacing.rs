@@ -1,0 +1,240 @@
+//! What managers do by themselves: agree, replace readers, and keep their hands off what they cannot see.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+use crate::support::{Manager, Reader, StoreWithSwitch, until, video};
+use futures::future::join_all;
+use liverank_adapters::AssignmentStore;
+use serde_json::{Value, json};
+
+#[tokio::test]
+async fn two_managers_on_one_store_agree() {
+    let store = StoreWithSwitch::new();
+    let (one, two) = (Manager::start(&store).await, Manager::start(&store).await);
+    let readers = [Reader::start("reader-1", &[&one]).await, Reader::start("reader-2", &[&two]).await];
+    one.knows(readers.len()).await;
+    two.knows(readers.len()).await;
+    let names: Vec<String> = (0..50).map(|number| format!("v{number}")).collect();
+    let (one, two) = (&one, &two);
+    let at_once = names.iter().map(|name| async move {
+        let ((url, action), (other_url, other_action)) = tokio::join!(one.register(name), two.register(name));
+        assert_eq!(url, other_url, "{name}");
+        let mut actions = [action, other_action];
+        actions.sort();
+        assert_eq!(actions, ["existing", "registered"], "{name}");
+        url
+    });
+    let urls = join_all(at_once).await;
+    for (name, url) in names.iter().zip(&urls) {
+        assert_eq!(one.resolve(name).await.as_ref(), Some(url));
+        assert_eq!(two.resolve(name).await.as_ref(), Some(url));
+    }
+    assert_eq!(store.assigned.load(Relaxed), 50);
+}
+
+#[tokio::test]
+async fn what_one_manager_registers_the_other_resolves_at_once() {
+    let store = StoreWithSwitch::new();
+    let (one, two) = (Manager::start(&store).await, Manager::start(&store).await);
+    let reader = Reader::start("reader-1", &[&one]).await;
+    one.knows(1).await;
+    two.knows(1).await;
+    until("the other is loaded", async || two.get("/resolve/nobody").await.status() == 404).await;
+    for number in 0..50 {
+        let name = format!("v{number}");
+        one.register(&name).await;
+        assert_eq!(two.resolve(&name).await.as_ref(), Some(&reader.url), "{name}");
+    }
+}
+
+/// Where each of `count` videos is.
+async fn places(manager: &Manager, count: usize) -> BTreeMap<String, String> {
+    let mut places = BTreeMap::new();
+    for number in 0..count {
+        let name = format!("v{number}");
+        let url = manager.resolve(&name).await.unwrap();
+        places.insert(name, url);
+    }
+    places
+}
+
+async fn three_readers(managers: &[&Manager]) -> [Reader; 3] {
+    let readers = [
+        Reader::start("reader-1", managers).await,
+        Reader::start("reader-2", managers).await,
+        Reader::start("reader-3", managers).await,
+    ];
+    managers[0].knows(3).await;
+    readers
+}
+
+#[tokio::test]
+async fn a_killed_reader_s_videos_move_within_seconds_and_no_other_does() {
+    let store = StoreWithSwitch::new();
+    let (one, two) = (Manager::start(&store).await, Manager::start(&store).await);
+    let mut readers = three_readers(&[&one, &two]).await;
+    for number in 0..30 {
+        one.register(&format!("v{number}")).await;
+    }
+    let before = places(&one, 30).await;
+    let dead = readers[1].url.clone();
+    readers[1].kill().await;
+    let killed = Instant::now();
+    until("its videos are elsewhere", async || {
+        places(&one, 30).await.values().all(|url| *url != dead)
+            && places(&two, 30).await.values().all(|url| *url != dead)
+    })
+    .await;
+    let took = killed.elapsed();
+    assert!(took >= Duration::from_millis(2_500), "a reader was given up after {took:?}");
+    assert!(took < Duration::from_secs(10), "a reader was replaced after {took:?}");
+    let after = places(&two, 30).await;
+    for (name, url) in &before {
+        assert!(*url == dead || after[name] == *url, "{name} moved without need");
+    }
+    assert_eq!(one.state_of(&readers[1].id).await.as_deref(), Some("gone"));
+    assert_eq!(store.assigned.load(Relaxed), 30 + before.values().filter(|url| **url == dead).count() as u64);
+}
+
+#[tokio::test]
+async fn a_second_reader_that_dies_later_is_replaced_too() {
+    let store = StoreWithSwitch::new();
+    let manager = Manager::start(&store).await;
+    let mut readers = three_readers(&[&manager]).await;
+    for number in 0..9 {
+        manager.register(&format!("v{number}")).await;
+    }
+    for victim in 0..2 {
+        let dead = readers[victim].url.clone();
+        readers[victim].kill().await;
+        until("its videos are elsewhere", async || {
+            places(&manager, 9).await.values().all(|url| *url != dead)
+        })
+        .await;
+    }
+    let last = readers[2].url.clone();
+    assert!(places(&manager, 9).await.values().all(|url| *url == last));
+}
+
+#[tokio::test]
+async fn a_reader_that_is_cut_off_from_managers_but_answers_keeps_its_videos() {
+    let store = StoreWithSwitch::new();
+    let manager = Manager::start(&store).await;
+    let readers = three_readers(&[&manager]).await;
+    for number in 0..9 {
+        manager.register(&format!("v{number}")).await;
+    }
+    let before = places(&manager, 9).await;
+    readers[0].connected.store(false, Relaxed);
+    until("it is suspect", async || manager.state_of("reader-1").await.as_deref() == Some("suspect")).await;
+    for number in 9..18 {
+        assert_ne!(manager.register(&format!("v{number}")).await.0, readers[0].url, "it takes no new videos");
+    }
+    let suspect_since = store.assigned.load(Relaxed);
+    until("it was probed a few times", async || {
+        let load: Value = manager.get("/load").await.json().await.unwrap();
+        load["readers"][0]["silent_ms"].as_u64().unwrap() > 7_000
+    })
+    .await;
+    assert_eq!(manager.state_of("reader-1").await.as_deref(), Some("suspect"));
+    assert_eq!(places(&manager, 9).await, before);
+    assert_eq!(store.assigned.load(Relaxed), suspect_since);
+}
+
+#[tokio::test]
+async fn a_stale_manager_moves_nothing() {
+    let store = StoreWithSwitch::new();
+    let manager = Manager::start(&store).await;
+    let mut readers = three_readers(&[&manager]).await;
+    for number in 0..9 {
+        manager.register(&format!("v{number}")).await;
+    }
+    let before = places(&manager, 9).await;
+    store.blind.store(true, Relaxed);
+    readers[0].kill().await;
+    // Twice as long as it takes to replace a reader: polls are half a second apart.
+    until("it looked in vain for long enough", async || store.vain_polls.load(Relaxed) >= 20).await;
+    assert_eq!(places(&manager, 9).await, before);
+    assert_eq!(store.assigned.load(Relaxed), 9);
+    // Once it sees again, it does its work, but not before it has seen the silence itself.
+    store.blind.store(false, Relaxed);
+    let dead = readers[0].url.clone();
+    let took = until("the dead reader's videos move", async || {
+        places(&manager, 9).await.values().all(|url| *url != dead)
+    })
+    .await;
+    assert!(took >= Duration::from_secs(1), "moved after {took:?} of seeing again");
+}
+
+#[tokio::test]
+async fn when_most_readers_seem_gone_nothing_is_moved() {
+    let store = StoreWithSwitch::new();
+    let manager = Manager::start(&store).await;
+    let mut readers = three_readers(&[&manager]).await;
+    for number in 0..9 {
+        manager.register(&format!("v{number}")).await;
+    }
+    let before = places(&manager, 9).await;
+    readers[0].kill().await;
+    readers[1].kill().await;
+    until("both are gone", async || {
+        manager.state_of("reader-1").await.as_deref() == Some("gone")
+            && manager.state_of("reader-2").await.as_deref() == Some("gone")
+    })
+    .await;
+    until("they have been gone for a while", async || {
+        let load: Value = manager.get("/load").await.json().await.unwrap();
+        load["readers"][0]["silent_ms"].as_u64().unwrap() > 6_000
+    })
+    .await;
+    assert_eq!(places(&manager, 9).await, before);
+    assert_eq!(store.assigned.load(Relaxed), 9);
+}
+
+#[tokio::test]
+async fn a_draining_reader_hears_where_its_viewers_go() {
+    let store = StoreWithSwitch::new();
+    let manager = Manager::start(&store).await;
+    let one = Reader::start("reader-1", &[&manager]).await;
+    manager.knows(1).await;
+    manager.register("v").await;
+    one.watch("v", 5);
+    let two = Reader::start("reader-2", &[&manager]).await;
+    manager.knows(2).await;
+    one.drain();
+    until("it heard", async || !one.moved().is_empty()).await;
+    let moved = one.moved();
+    assert_eq!((&moved[0].videoid, &moved[0].reader_url), (&video("v"), &two.url));
+    assert_eq!(manager.resolve("v").await, Some(two.url.clone()));
+    assert_eq!(manager.state_of("reader-1").await.as_deref(), Some("draining"));
+    let (_, route) = manager.post("/route", &json!({"videoid": "v"})).await;
+    assert_eq!(route["epoch"], moved[0].epoch);
+}
+
+#[tokio::test]
+async fn watched_videos_that_the_store_lost_are_given_back_to_their_readers() {
+    let store = StoreWithSwitch::new();
+    let manager = Manager::start(&store).await;
+    let readers = three_readers(&[&manager]).await;
+    let mut home = BTreeMap::new();
+    for number in 0..9 {
+        let name = format!("v{number}");
+        let url = manager.register(&name).await.0;
+        readers.iter().find(|reader| reader.url == url).unwrap().watch(&name, 2);
+        home.insert(name, url);
+    }
+    until("the viewers are known", async || {
+        let viewers: Value = manager.get("/viewers/v8").await.json().await.unwrap();
+        viewers["viewers"] == 2
+    })
+    .await;
+    let epochs = store.load().await.unwrap().assignments.into_iter().map(|assignment| assignment.epoch);
+    let highest = epochs.max().unwrap();
+    store.lose_everything();
+    until("all are assigned again", async || store.load().await.unwrap().assignments.len() == 9).await;
+    assert_eq!(places(&manager, 9).await, home);
+    let lowest = store.load().await.unwrap().assignments.into_iter().map(|assignment| assignment.epoch).min();
+    assert!(lowest.unwrap() > highest, "an epoch went back");
+}

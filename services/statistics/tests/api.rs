@@ -1,0 +1,168 @@
+//! The statistics service over a real socket, with an embedded archive.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use liverank_adapters::Archive;
+use liverank_adapters::archive::embedded::EmbeddedArchive;
+use liverank_shell::Shell;
+use reqwest::{Client, StatusCode};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+
+struct Service {
+    url: String,
+    client: Client,
+    shell: Shell,
+    _directory: TempDir,
+}
+
+impl Service {
+    async fn start() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let archive: Arc<dyn Archive> = Arc::new(EmbeddedArchive::open(directory.path()).unwrap());
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let shell = Shell::new(Duration::from_secs(1));
+        tokio::spawn(liverank_statistics::serve(archive, listener, shell.clone()));
+        Self { url, client: Client::new(), shell, _directory: directory }
+    }
+
+    async fn post(&self, path: &str, body: &Value) -> (StatusCode, Value) {
+        let answer = self.client.post(format!("{}/{path}", self.url)).json(body).send().await.unwrap();
+        (answer.status(), answer.json().await.unwrap())
+    }
+
+    async fn statistics(&self, query: &str) -> Value {
+        let answer = self.client.get(format!("{}/statistics{query}", self.url)).send().await.unwrap();
+        assert_eq!(answer.status(), StatusCode::OK);
+        answer.json().await.unwrap()
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        self.shell.shutdown.cancel();
+    }
+}
+
+#[tokio::test]
+async fn everything_that_the_seed_s_parts_report_shows_in_one_answer() {
+    let service = Service::start().await;
+    let reports = [
+        (
+            "comment-api-statistics",
+            json!({"totalComments": 3, "commentsByVideo": {"v": 3}, "activeTopics": ["video:v"],
+                   "topicSubscribers": {"video:v": 1}}),
+        ),
+        (
+            "reader-api-statistics",
+            json!({"instanceId": "reader-1", "activeConnections": 4, "subscribedTopics": ["video:v"],
+                   "messagesSent": 12}),
+        ),
+        (
+            "reader-api-manager-statistics",
+            json!({"service": "ReaderApiManager", "registeredVideos": 1, "availableReaderApis": ["http://r:4001"],
+                   "registrationCount": 5, "videoMappings": {"v": "http://r:4001"}}),
+        ),
+        (
+            "client-statistics",
+            json!({"clientId": "client-1", "userId": "u", "videoId": "v", "commentsGenerated": 2,
+                   "commentsConsumed": 9, "subscribedTopics": ["v"], "connectedReader": "http://r:4001"}),
+        ),
+    ];
+    for (path, report) in &reports {
+        assert_eq!(service.post(path, report).await, (StatusCode::OK, json!({"success": true})), "{path}");
+    }
+    let mut statistics = service.statistics("").await;
+    assert_eq!(statistics["commentApi"], reports[0].1);
+    assert_eq!(
+        statistics["readerApis"],
+        json!({"totalReaders": 1, "totalActiveConnections": 4, "totalMessagesSent": 12,
+               "allSubscribedTopics": ["video:v"], "readers": [reports[1].1]})
+    );
+    assert_eq!(statistics["readerApiManager"], reports[2].1);
+    assert_eq!(
+        statistics["clients"],
+        json!({"totalClients": 1, "totalCommentsGenerated": 2, "totalCommentsConsumed": 9,
+               "clients": [reports[3].1]})
+    );
+    let timestamp = statistics["timestamp"].take();
+    assert!(timestamp.as_str().unwrap().ends_with('Z'), "{timestamp}");
+}
+
+#[tokio::test]
+async fn stored_comments_are_the_archive_s_count() {
+    let service = Service::start().await;
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while service.statistics("").await["storedComments"] != json!({"totalComments": 0}) {
+        assert!(Instant::now() < deadline, "the archive's count did not show");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test]
+async fn lists_are_bounded_unless_all_is_asked_for() {
+    let service = Service::start().await;
+    for number in 0..120 {
+        let report = json!({"clientId": format!("client-{number}")});
+        assert_eq!(service.post("client-statistics", &report).await.0, StatusCode::OK);
+    }
+    let clients = |statistics: Value| statistics["clients"]["clients"].as_array().unwrap().len();
+    assert_eq!(clients(service.statistics("").await), 100);
+    assert_eq!(clients(service.statistics("?full=false").await), 100);
+    assert_eq!(clients(service.statistics("?full=true").await), 120);
+}
+
+#[tokio::test]
+async fn wrong_members_are_refused_by_name() {
+    let service = Service::start().await;
+    let cases = [
+        ("comment-api-statistics", json!({"totalComments": "three"}), "totalComments"),
+        ("comment-api-statistics", json!({"commentsByVideo": ["v"]}), "commentsByVideo"),
+        ("reader-api-statistics", json!({}), "instanceId"),
+        ("reader-api-statistics", json!({"instanceId": "r", "messagesSent": -1}), "messagesSent"),
+        ("reader-api-manager-statistics", json!({"videoMappings": {"v": 1.5e300, "w": []}}), "videoMappings"),
+        ("client-statistics", json!({"clientId": ["c"]}), "clientId"),
+        ("client-statistics", json!([]), "body"),
+    ];
+    for (path, body, field) in cases {
+        let (status, problem) = service.post(path, &body).await;
+        assert_eq!((status, &problem["field"]), (StatusCode::BAD_REQUEST, &json!(field)), "{path} {body}");
+        assert!(problem["error"].as_str().unwrap().contains(field), "{problem}");
+    }
+    let answer = service.client.get(format!("{}/statistics?full=maybe", service.url)).send().await.unwrap();
+    assert_eq!(answer.status(), StatusCode::BAD_REQUEST);
+    assert_eq!(answer.json::<Value>().await.unwrap()["field"], "full");
+}
+
+#[tokio::test]
+async fn what_is_no_report_is_refused_as_it_is_everywhere() {
+    let service = Service::start().await;
+    let url = format!("{}/client-statistics", service.url);
+    let send = |content_type: &'static str, body: Vec<u8>| {
+        service.client.post(&url).header("content-type", content_type).body(body).send()
+    };
+    let wrong_json = send("application/json", b"{\"clientId\":".to_vec()).await.unwrap();
+    assert_eq!(wrong_json.status(), StatusCode::BAD_REQUEST);
+    let wrong_type = send("text/plain", b"{}".to_vec()).await.unwrap();
+    assert_eq!(wrong_type.status(), StatusCode::UNSUPPORTED_MEDIA_TYPE);
+    assert_eq!(wrong_type.headers()["content-type"], "application/problem+json");
+    let too_large = send("application/json", vec![b' '; 2 * 1024 * 1024 + 1]).await.unwrap();
+    assert_eq!(too_large.status(), StatusCode::PAYLOAD_TOO_LARGE);
+    let without_type = service.client.post(&url).body("{\"clientId\":\"c\"}").send().await.unwrap();
+    assert_eq!(without_type.status(), StatusCode::OK);
+}
+
+#[tokio::test]
+async fn unknown_paths_methods_and_health() {
+    let service = Service::start().await;
+    let get = |path: &str| service.client.get(format!("{}{path}", service.url)).send();
+    let health: Value = get("/health").await.unwrap().json().await.unwrap();
+    assert_eq!((&health["status"], &health["service"]), (&json!("healthy"), &json!("statistics")));
+    assert_eq!(get("/nothing").await.unwrap().status(), StatusCode::NOT_FOUND);
+    let wrong_method = get("/client-statistics").await.unwrap();
+    assert_eq!(wrong_method.status(), StatusCode::METHOD_NOT_ALLOWED);
+    assert_eq!(wrong_method.headers()["access-control-allow-origin"], "*");
+}

@@ -80,7 +80,9 @@ fn check_variables(command: &Command, environment: &BTreeMap<String, String>) ->
         .collect();
     // Variables for tests and for Kubernetes' service links are not ours to judge.
     let foreign = |name: &str| {
+        // `LIVERANK_BIN` and `LIVERANK_CACHE` are for our tests, as everything that begins with `LIVERANK_TEST`.
         name.starts_with("LIVERANK_TEST")
+            || ["LIVERANK_BIN", "LIVERANK_CACHE"].contains(&name)
             || ["_SERVICE_HOST", "_SERVICE_PORT", "_PORT"].iter().any(|end| name.ends_with(end))
             || name.contains("_SERVICE_PORT_")
             || name.contains("_PORT_")

@@ -1,0 +1,175 @@
+//! What all posters, viewers and lists of a run write down together.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use hdrhistogram::Histogram;
+
+use crate::oracle::{Comments, Fault, Tally, Wrong};
+use crate::plan::{Action, Event};
+
+/// Faults kept in words; all are counted.
+const WORDS: usize = 20;
+/// Latencies from 1 µs to ten minutes, to three digits.
+const LATENCY_US: (u64, u64) = (1, 600_000_000);
+/// Viewers write their latencies down in as many places, so that they need not wait for each other.
+const SHARDS: usize = 8;
+
+/// A histogram of latencies in µs that many may write.
+pub struct Latencies(Vec<Mutex<Histogram<u64>>>);
+
+impl Default for Latencies {
+    fn default() -> Self {
+        let one = || {
+            Histogram::new_with_bounds(LATENCY_US.0, LATENCY_US.1, 3)
+                .expect("the bounds are fit for a histogram")
+        };
+        Self((0..SHARDS).map(|_| Mutex::new(one())).collect())
+    }
+}
+
+impl Latencies {
+    /// Notes one; `who` spreads the writers.
+    pub fn note(&self, who: usize, latency_us: u64) {
+        locked(&self.0[who % SHARDS]).saturating_record(latency_us);
+    }
+
+    /// All of them.
+    pub fn sum(&self) -> Histogram<u64> {
+        let mut sum = locked(&self.0[0]).clone();
+        for shard in &self.0[1..] {
+            sum.add(&*locked(shard)).expect("all shards have the same bounds");
+        }
+        sum
+    }
+}
+
+/// Numbers of a run, of events and not of requests unless they say so.
+#[derive(Debug, Default)]
+pub struct Counts {
+    /// Posted at least once.
+    pub sent: AtomicU64,
+    /// Acknowledged.
+    pub acknowledged: AtomicU64,
+    /// Requests beyond the first of an event.
+    pub retried: AtomicU64,
+    /// Given up without an answer.
+    pub unacknowledged: AtomicU64,
+    /// Refused for good: a bug of this program or of the system.
+    pub refused: AtomicU64,
+    /// Comments given to viewers.
+    pub delivered: AtomicU64,
+    /// Viewers connected now.
+    pub connected: AtomicU64,
+    /// Streams that were lost and opened again.
+    pub reconnects: AtomicU64,
+    /// Lists that came over WebSockets.
+    pub lists: AtomicU64,
+    /// WebSockets that were lost and opened again.
+    pub ws_reconnects: AtomicU64,
+}
+
+/// Everything written down.
+pub struct Record {
+    start: Instant,
+    /// Numbers.
+    pub counts: Counts,
+    /// Comments.
+    pub comments: Comments,
+    tallies: Mutex<Vec<Tally>>,
+    faults: Mutex<Faults>,
+    /// From the first post of an event to its acknowledgement.
+    pub ack: Latencies,
+    /// From the first post of a comment to a viewer.
+    pub delivery: Latencies,
+    /// From the post of an interaction to a list with its score.
+    pub ws: Latencies,
+}
+
+#[derive(Default)]
+struct Faults {
+    counts: [u64; 5],
+    words: Vec<String>,
+}
+
+impl Record {
+    /// For a run of so many videos (the probe's included) and comments.
+    pub fn new(videos: usize, comments: usize) -> Self {
+        Self {
+            start: Instant::now(),
+            counts: Counts::default(),
+            comments: Comments::new(comments),
+            tallies: Mutex::new(vec![Tally::default(); videos]),
+            faults: Mutex::default(),
+            ack: Latencies::default(),
+            delivery: Latencies::default(),
+            ws: Latencies::default(),
+        }
+    }
+
+    /// Now, in µs since the start; never 0.
+    pub fn now_us(&self) -> u64 {
+        self.start.elapsed().as_micros() as u64 + 1
+    }
+
+    /// An event goes out for the first time.
+    pub fn sent(&self, event: &Event) -> u64 {
+        let now = self.now_us();
+        self.counts.sent.fetch_add(1, Relaxed);
+        if event.action == Action::Comment {
+            self.comments.posted(event.number, event.video, now);
+        }
+        now
+    }
+
+    /// It was acknowledged.
+    pub fn acknowledged(&self, event: &Event, sent_us: u64) {
+        self.ack.note(event.number, self.now_us() - sent_us);
+        self.counts.acknowledged.fetch_add(1, Relaxed);
+        locked(&self.tallies)[event.video].acknowledge(event);
+        if event.action == Action::Comment {
+            self.comments.acknowledged(event.number);
+        }
+    }
+
+    /// It was given up.
+    pub fn given_up(&self, event: &Event) {
+        self.counts.unacknowledged.fetch_add(1, Relaxed);
+        locked(&self.tallies)[event.video].leave_open(event);
+    }
+
+    /// What a video's counts must be.
+    pub fn tally(&self, video: usize) -> Tally {
+        locked(&self.tallies)[video]
+    }
+
+    /// Something is wrong.
+    pub fn fault(&self, fault: Fault) {
+        let mut faults = locked(&self.faults);
+        faults.counts[fault.wrong as usize] += fault.count;
+        if faults.words.len() < WORDS {
+            faults.words.push(fault.what);
+        }
+    }
+
+    /// How many events are wrong in this way.
+    pub fn wrong(&self, wrong: Wrong) -> u64 {
+        locked(&self.faults).counts[wrong as usize]
+    }
+
+    /// The first faults in words.
+    pub fn words(&self) -> Vec<String> {
+        locked(&self.faults).words.clone()
+    }
+
+    /// Time since the start.
+    pub fn elapsed(&self) -> Duration {
+        self.start.elapsed()
+    }
+}
+
+/// A lock that outlives a panic of its holder: numbers stay numbers.
+pub fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

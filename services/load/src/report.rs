@@ -1,0 +1,215 @@
+//! The outcome of a run, as text and as JSON.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use hdrhistogram::Histogram;
+use serde::Serialize;
+
+use crate::oracle::Wrong;
+use crate::record::Record;
+
+/// A distribution of times in milliseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Times {
+    /// How many.
+    pub count: u64,
+    /// Half took no longer.
+    pub p50_ms: f64,
+    /// Of a hundred, 99 took no longer.
+    pub p99_ms: f64,
+    /// The longest.
+    pub max_ms: f64,
+}
+
+impl Times {
+    fn of(histogram: &Histogram<u64>) -> Self {
+        let ms = |us: u64| us as f64 / 1000.0;
+        Self {
+            count: histogram.len(),
+            p50_ms: ms(histogram.value_at_quantile(0.5)),
+            p99_ms: ms(histogram.value_at_quantile(0.99)),
+            max_ms: ms(histogram.max()),
+        }
+    }
+}
+
+/// How big a run was.
+#[derive(Debug, Clone, Serialize)]
+pub struct Size {
+    /// What all its names begin with.
+    pub run: String,
+    /// Videos, without the probe's.
+    pub videos: usize,
+    /// Viewers.
+    pub viewers: usize,
+    /// Those that did not read.
+    pub slow_viewers: usize,
+    /// WebSocket clients.
+    pub ws: usize,
+    /// Posting took so long.
+    pub seconds: f64,
+}
+
+/// The outcome of a run.
+#[derive(Debug, Clone, Serialize)]
+pub struct Report {
+    /// How big it was.
+    pub size: Size,
+    /// Nothing acknowledged is missing, repeated or out of order, and all is as it should be.
+    pub good: bool,
+    /// Everything was equal before the time was up.
+    pub at_rest: bool,
+    /// Events posted.
+    pub sent: u64,
+    /// Events acknowledged.
+    pub acknowledged: u64,
+    /// Requests beyond the first of an event.
+    pub retried: u64,
+    /// Events given up: they may count or not.
+    pub unacknowledged: u64,
+    /// Events refused for good.
+    pub refused: u64,
+    /// Comments given to viewers.
+    pub delivered: u64,
+    /// Comments that slow viewers were told they missed.
+    pub skipped: u64,
+    /// Acknowledged and not there, over counts, histories, lists and viewers.
+    pub missing: u64,
+    /// There more than once.
+    pub repeated: u64,
+    /// There after what came later.
+    pub out_of_order: u64,
+    /// Left out by the system's own word, for viewers who were not slow.
+    pub gaps: u64,
+    /// Not what it should be.
+    pub different: u64,
+    /// Streams lost and opened again.
+    pub reconnects: u64,
+    /// WebSockets lost and opened again.
+    pub ws_reconnects: u64,
+    /// Lists and deltas that came.
+    pub lists: u64,
+    /// From a post to its acknowledgement, retries included.
+    pub ack: Times,
+    /// From a comment's post to a viewer.
+    pub delivery: Times,
+    /// From an interaction's post to a list that shows it.
+    pub ws: Times,
+    /// The first faults in words.
+    pub faults: Vec<String>,
+}
+
+impl Report {
+    /// What a record says.
+    pub fn of(record: &Record, size: Size, skipped: u64, at_rest: bool) -> Self {
+        let number = |number: &AtomicU64| number.load(Relaxed);
+        let counts = &record.counts;
+        let [missing, repeated, out_of_order, gaps, different] =
+            [Wrong::Missing, Wrong::Repeated, Wrong::OutOfOrder, Wrong::Gap, Wrong::Different]
+                .map(|wrong| record.wrong(wrong));
+        Self {
+            size,
+            good: at_rest && missing + repeated + out_of_order + gaps + different == 0,
+            at_rest,
+            sent: number(&counts.sent),
+            acknowledged: number(&counts.acknowledged),
+            retried: number(&counts.retried),
+            unacknowledged: number(&counts.unacknowledged),
+            refused: number(&counts.refused),
+            delivered: number(&counts.delivered),
+            skipped,
+            missing,
+            repeated,
+            out_of_order,
+            gaps,
+            different,
+            reconnects: number(&counts.reconnects),
+            ws_reconnects: number(&counts.ws_reconnects),
+            lists: number(&counts.lists),
+            ack: Times::of(&record.ack.sum()),
+            delivery: Times::of(&record.delivery.sum()),
+            ws: Times::of(&record.ws.sum()),
+            faults: record.words(),
+        }
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let size = &self.size;
+        writeln!(
+            f,
+            "{}: {} videos, {} viewers ({} slow), {} WebSockets, {:.1} s of posting",
+            size.run, size.videos, size.viewers, size.slow_viewers, size.ws, size.seconds
+        )?;
+        let numbers = [
+            ("sent", self.sent),
+            ("acknowledged", self.acknowledged),
+            ("retried", self.retried),
+            ("unacknowledged", self.unacknowledged),
+            ("refused", self.refused),
+            ("delivered", self.delivered),
+            ("skipped", self.skipped),
+            ("missing", self.missing),
+            ("repeated", self.repeated),
+            ("out of order", self.out_of_order),
+            ("gaps", self.gaps),
+            ("different", self.different),
+            ("reconnects", self.reconnects),
+            ("ws reconnects", self.ws_reconnects),
+            ("ws lists", self.lists),
+        ];
+        for (name, number) in numbers {
+            writeln!(f, "  {name:<16}{number:>12}")?;
+        }
+        writeln!(f, "  {:<16}{:>12}{:>12}{:>12}{:>12}", "latency (ms)", "p50", "p99", "max", "count")?;
+        for (name, times) in [("ack", &self.ack), ("delivery", &self.delivery), ("ws list", &self.ws)] {
+            let Times { count, p50_ms, p99_ms, max_ms } = times;
+            writeln!(f, "  {name:<16}{p50_ms:>12.1}{p99_ms:>12.1}{max_ms:>12.1}{count:>12}")?;
+        }
+        for fault in &self.faults {
+            writeln!(f, "  ! {fault}")?;
+        }
+        let verdict = match (self.good, self.at_rest) {
+            (true, _) => "good: nothing acknowledged is missing, repeated or out of order",
+            (false, true) => "BAD",
+            (false, false) => "BAD: the system did not come to rest with all that was acknowledged",
+        };
+        write!(f, "  {verdict}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::oracle::Fault;
+
+    fn report(record: &Record, at_rest: bool) -> Report {
+        let size = Size { run: "r".into(), videos: 1, viewers: 1, slow_viewers: 0, ws: 1, seconds: 1.0 };
+        Report::of(record, size, 0, at_rest)
+    }
+
+    #[test]
+    fn any_fault_makes_it_bad_and_so_does_unrest() {
+        assert!(report(&Record::new(1, 0), true).good);
+        assert!(!report(&Record::new(1, 0), false).good);
+        for wrong in [Wrong::Missing, Wrong::Repeated, Wrong::OutOfOrder, Wrong::Gap, Wrong::Different] {
+            let record = Record::new(1, 0);
+            record.fault(Fault::new(wrong, 3, "that"));
+            let report = report(&record, true);
+            assert!(!report.good, "{wrong:?}");
+            let text = report.to_string();
+            assert!(text.contains("! that") && text.ends_with("BAD"), "{text}");
+        }
+    }
+
+    #[test]
+    fn times_are_in_milliseconds() {
+        let record = Record::new(1, 0);
+        (1..=100).for_each(|n| record.ack.note(n, n as u64 * 1000));
+        let times = report(&record, true).ack;
+        assert_eq!(times.count, 100);
+        assert!((times.p50_ms - 50.0).abs() < 0.1 && (times.max_ms - 100.0).abs() < 0.1, "{times:?}");
+    }
+}

@@ -1,0 +1,278 @@
+//! A stream of server-sent events over HTTP/1.1, from bytes to events: no I/O, and no more memory than an event.
+
+/// The longest line of a head, chunk size or event: a comment of 4,096 characters, escaped, several times over.
+const MAX_LINE: usize = 64 * 1024;
+
+/// What came is no such stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Garbled(pub &'static str);
+
+/// One event, or a comment line.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Event {
+    /// Its type; empty for a message.
+    pub event: String,
+    /// The last id so far, where this event sets one.
+    pub id: Option<String>,
+    /// Its data.
+    pub data: String,
+    /// How long to wait before coming back, in ms.
+    pub retry: Option<u64>,
+    /// The text of a comment line, which is an event by itself here: our readers tell POST clients of gaps in them.
+    pub remark: Option<String>,
+}
+
+/// How a body is cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Body {
+    /// Not known before the head is in.
+    Head,
+    /// Between chunks: a size comes.
+    Size,
+    /// Within a chunk, of which so much is left.
+    Chunk(u64),
+    /// After a chunk's data: an empty line.
+    ChunkEnd,
+    /// Up to the end of the connection.
+    Plain,
+    /// The last chunk came.
+    Over,
+}
+
+/// A response with its stream.
+#[derive(Debug)]
+pub struct Stream {
+    body: Body,
+    chunked: bool,
+    status: u16,
+    /// A line of the head, a size, or an event under way.
+    line: Vec<u8>,
+    event_line: Vec<u8>,
+    event: Event,
+    has_data: bool,
+    /// The header that says where else to go.
+    pub location: Option<String>,
+}
+
+impl Default for Stream {
+    fn default() -> Self {
+        Self {
+            body: Body::Head,
+            chunked: false,
+            status: 0,
+            line: Vec::new(),
+            event_line: Vec::new(),
+            event: Event::default(),
+            has_data: false,
+            location: None,
+        }
+    }
+}
+
+impl Stream {
+    /// The response's status; `None` before its head is in.
+    pub fn status(&self) -> Option<u16> {
+        (self.body != Body::Head).then_some(self.status)
+    }
+
+    /// Whether the response ended in order.
+    pub fn is_over(&self) -> bool {
+        self.body == Body::Over
+    }
+
+    /// Takes what came, and gives each whole event to `each`.
+    pub fn feed(&mut self, mut bytes: &[u8], each: &mut impl FnMut(Event)) -> Result<(), Garbled> {
+        while !bytes.is_empty() {
+            match self.body {
+                Body::Head | Body::Size | Body::ChunkEnd => {
+                    let Some(rest) = take_line(&mut self.line, bytes)? else { return Ok(()) };
+                    bytes = rest;
+                    let line = std::mem::take(&mut self.line);
+                    self.frame_line(&String::from_utf8_lossy(&line))?;
+                }
+                Body::Chunk(left) => {
+                    let some = left.min(bytes.len() as u64) as usize;
+                    self.events(&bytes[..some], each)?;
+                    bytes = &bytes[some..];
+                    let left = left - some as u64;
+                    self.body = if left == 0 { Body::ChunkEnd } else { Body::Chunk(left) };
+                }
+                Body::Plain => {
+                    self.events(bytes, each)?;
+                    return Ok(());
+                }
+                Body::Over => return Ok(()),
+            }
+        }
+        Ok(())
+    }
+
+    /// A line of the head, or between chunks.
+    fn frame_line(&mut self, line: &str) -> Result<(), Garbled> {
+        match self.body {
+            Body::Head => self.head_line(line),
+            Body::Size => {
+                let size = line.split(';').next().unwrap_or_default().trim();
+                let size = u64::from_str_radix(size, 16).map_err(|_| Garbled("a chunk without a size"))?;
+                self.body = if size == 0 { Body::Over } else { Body::Chunk(size) };
+                Ok(())
+            }
+            _ if line.is_empty() => {
+                self.body = Body::Size;
+                Ok(())
+            }
+            _ => Err(Garbled("a chunk longer than its size")),
+        }
+    }
+
+    fn head_line(&mut self, line: &str) -> Result<(), Garbled> {
+        if self.status == 0 {
+            let status = line.strip_prefix("HTTP/1.").and_then(|rest| rest.get(2..5));
+            self.status = status.and_then(|text| text.parse().ok()).ok_or(Garbled("no HTTP/1 response"))?;
+        } else if line.is_empty() {
+            self.body = if self.chunked { Body::Size } else { Body::Plain };
+        } else if let Some((name, value)) = line.split_once(':') {
+            if name.eq_ignore_ascii_case("transfer-encoding") {
+                self.chunked = value.trim().eq_ignore_ascii_case("chunked");
+            } else if name.eq_ignore_ascii_case("location") {
+                self.location = Some(value.trim().to_owned());
+            }
+        }
+        Ok(())
+    }
+
+    fn events(&mut self, mut bytes: &[u8], each: &mut impl FnMut(Event)) -> Result<(), Garbled> {
+        while let Some(rest) = take_line(&mut self.event_line, bytes)? {
+            bytes = rest;
+            let line = std::mem::take(&mut self.event_line);
+            self.event_line_done(&String::from_utf8_lossy(&line), each);
+        }
+        Ok(())
+    }
+
+    fn event_line_done(&mut self, line: &str, each: &mut impl FnMut(Event)) {
+        if line.is_empty() {
+            let event = std::mem::take(&mut self.event);
+            // Without data there is no event; an id or a waiting time alone still counts.
+            if std::mem::take(&mut self.has_data) || event.id.is_some() || event.retry.is_some() {
+                each(event);
+            }
+            return;
+        }
+        let (field, value) = line.split_once(':').unwrap_or((line, ""));
+        let value = value.strip_prefix(' ').unwrap_or(value);
+        match field {
+            "" => each(Event { remark: Some(value.to_owned()), ..Event::default() }),
+            "data" => {
+                if std::mem::replace(&mut self.has_data, true) {
+                    self.event.data.push('\n');
+                }
+                self.event.data.push_str(value);
+            }
+            "id" => self.event.id = Some(value.to_owned()),
+            "event" => value.clone_into(&mut self.event.event),
+            "retry" => self.event.retry = value.parse().ok(),
+            _ => {}
+        }
+    }
+}
+
+/// Adds to `line` up to its end; answers what comes after it, or `None` where the line is not whole yet. The line is
+/// then without its end.
+fn take_line<'a>(line: &mut Vec<u8>, bytes: &'a [u8]) -> Result<Option<&'a [u8]>, Garbled> {
+    let Some(end) = bytes.iter().position(|byte| *byte == b'\n') else {
+        line.extend_from_slice(bytes);
+        return if line.len() > MAX_LINE { Err(Garbled("a line without an end")) } else { Ok(None) };
+    };
+    line.extend_from_slice(&bytes[..end]);
+    if line.last() == Some(&b'\r') {
+        line.pop();
+    }
+    Ok(Some(&bytes[end + 1..]))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const HEAD: &str =
+        "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
+    const EVENTS: &str = "retry: 1500\nid: n-0\ndata: {\"type\":\"connected\"}\n\n:\n\nid: n-1\ndata: {\"a\":\ndata: \"ü\"}\n\nevent: gap\nid: n-9\ndata: {}\n\n: gap from=3 to=9\n\n";
+
+    fn chunked(cuts: usize) -> Vec<u8> {
+        let mut bytes = HEAD.as_bytes().to_vec();
+        for chunk in EVENTS.as_bytes().chunks(cuts) {
+            bytes.extend_from_slice(format!("{:x}\r\n", chunk.len()).as_bytes());
+            bytes.extend_from_slice(chunk);
+            bytes.extend_from_slice(b"\r\n");
+        }
+        bytes.extend_from_slice(b"0\r\n\r\n");
+        bytes
+    }
+
+    fn read(bytes: &[u8], pieces: usize) -> (Stream, Vec<Event>) {
+        let (mut stream, mut events) = (Stream::default(), Vec::new());
+        for piece in bytes.chunks(pieces) {
+            stream.feed(piece, &mut |event| events.push(event)).unwrap();
+        }
+        (stream, events)
+    }
+
+    fn expected() -> Vec<Event> {
+        let id = |id: &str| Some(id.to_owned());
+        let remark = |text: &str| Event { remark: Some(text.into()), ..Event::default() };
+        vec![
+            Event {
+                id: id("n-0"),
+                data: "{\"type\":\"connected\"}".into(),
+                retry: Some(1500),
+                ..Event::default()
+            },
+            remark(""),
+            Event { id: id("n-1"), data: "{\"a\":\n\"ü\"}".into(), ..Event::default() },
+            Event { event: "gap".into(), id: id("n-9"), data: "{}".into(), ..Event::default() },
+            remark("gap from=3 to=9"),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn no_cut_changes_what_is_read(cuts in 1usize..200, pieces in 1usize..300) {
+            let (stream, events) = read(&chunked(cuts), pieces);
+            prop_assert_eq!(events, expected());
+            prop_assert_eq!((stream.status(), stream.is_over()), (Some(200), true));
+        }
+
+        #[test]
+        fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let mut stream = Stream::default();
+            let _ = stream.feed(HEAD.as_bytes(), &mut |_| ());
+            let _ = stream.feed(&bytes, &mut |_| ());
+        }
+    }
+
+    #[test]
+    fn a_plain_body_goes_to_the_end_of_the_connection() {
+        let bytes = [b"HTTP/1.1 200 OK\r\n\r\n", EVENTS.as_bytes()].concat();
+        let (stream, events) = read(&bytes, 7);
+        assert_eq!(events, expected());
+        assert!(!stream.is_over());
+    }
+
+    #[test]
+    fn a_redirect_says_where_to() {
+        let (stream, _) = read(b"HTTP/1.1 307 Temporary Redirect\r\nLocation: http://r2/connect\r\n\r\n", 5);
+        assert_eq!((stream.status(), stream.location.as_deref()), (Some(307), Some("http://r2/connect")));
+    }
+
+    #[test]
+    fn garbage_is_noticed() {
+        let feed = |bytes: &[u8]| Stream::default().feed(bytes, &mut |_| ());
+        assert!(feed(b"SSH-2.0\r\n").is_err());
+        assert!(feed(&[HEAD.as_bytes(), b"zz\r\n"].concat()).is_err());
+        assert!(feed(&[HEAD.as_bytes(), b"1\r\nabc\r\n"].concat()).is_err());
+        assert!(feed(&[b'x'; MAX_LINE + 1]).is_err());
+    }
+}

@@ -1,0 +1,132 @@
+//! The addresses that load goes to: in turn, around those that just failed.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use reqwest::Url;
+
+/// How long an address that failed is left alone, where there are others.
+const AVOID: Duration = Duration::from_secs(1);
+
+/// One address.
+#[derive(Debug)]
+pub struct Target {
+    base: Url,
+    /// When it may be used again, in ms since the start.
+    avoided_until: AtomicU64,
+}
+
+impl Target {
+    /// A path at this address, percent-encoded as it stands.
+    pub fn url(&self, path: &str) -> Url {
+        at(&self.base, path)
+    }
+
+    /// The address without a path.
+    pub const fn base(&self) -> &Url {
+        &self.base
+    }
+}
+
+/// `path` below a base address.
+pub fn at(base: &Url, path: &str) -> Url {
+    let mut url = base.clone();
+    let (path, query) = path.split_once('?').map_or((path, None), |(path, query)| (path, Some(query)));
+    url.set_path(&format!("{}{path}", base.path().trim_end_matches('/')));
+    url.set_query(query);
+    url
+}
+
+/// Some addresses, at least one. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Targets {
+    all: Arc<[Arc<Target>]>,
+    turn: Arc<AtomicUsize>,
+    start: Instant,
+}
+
+impl Targets {
+    /// These addresses.
+    pub fn new(urls: &[Url]) -> Self {
+        let target = |url: &Url| Arc::new(Target { base: url.clone(), avoided_until: AtomicU64::new(0) });
+        Self { all: urls.iter().map(target).collect(), turn: Arc::default(), start: Instant::now() }
+    }
+
+    /// The next one in turn that did not fail a moment ago, or else the next one.
+    pub fn next(&self) -> Arc<Target> {
+        let turn = self.turn.fetch_add(1, Relaxed);
+        let now = self.now_ms();
+        let in_turn = (0..self.all.len()).map(|n| &self.all[(turn + n) % self.all.len()]);
+        let usable = in_turn.clone().find(|target| target.avoided_until.load(Relaxed) <= now);
+        Arc::clone(usable.unwrap_or(&self.all[turn % self.all.len()]))
+    }
+
+    /// It failed: others first, for a moment.
+    pub fn avoid(&self, target: &Target) {
+        target.avoided_until.store(self.now_ms() + AVOID.as_millis() as u64, Relaxed);
+    }
+
+    fn now_ms(&self) -> u64 {
+        self.start.elapsed().as_millis() as u64
+    }
+}
+
+/// Viewers of one source address: the kernel has some 28,000 ports for each.
+const PER_SOURCE: usize = 20_000;
+
+/// Connects to the host of `url` as the `nth` of many. Where that is this machine, many come from several addresses.
+pub async fn connect(url: &Url, nth: usize, buffer: Option<u32>) -> std::io::Result<tokio::net::TcpStream> {
+    let host = url.host_str().unwrap_or("localhost").trim_matches(['[', ']']);
+    let mut last = None;
+    for address in tokio::net::lookup_host((host, url.port_or_known_default().unwrap_or(80))).await? {
+        let socket = match address {
+            SocketAddr::V4(_) => tokio::net::TcpSocket::new_v4()?,
+            SocketAddr::V6(_) => tokio::net::TcpSocket::new_v6()?,
+        };
+        if let Some(bytes) = buffer {
+            socket.set_recv_buffer_size(bytes)?;
+        }
+        let source = 1 + (nth / PER_SOURCE) as u8;
+        if address.is_ipv4() && address.ip().is_loopback() && source > 1 {
+            socket.bind(SocketAddr::from(([127, 0, 0, source], 0)))?;
+        }
+        match socket.connect(address).await {
+            Ok(stream) => {
+                stream.set_nodelay(true)?;
+                return Ok(stream);
+            }
+            Err(error) => last = Some(error),
+        }
+    }
+    Err(last.unwrap_or_else(|| std::io::ErrorKind::NotFound.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn targets(urls: &[&str]) -> Targets {
+        Targets::new(&urls.iter().map(|url| url.parse().unwrap()).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn they_take_turns_and_one_that_failed_is_left_alone() {
+        let targets = targets(&["http://a", "http://b"]);
+        let hosts = |count| -> Vec<String> {
+            (0..count).map(|_| targets.next().base().host_str().unwrap().to_owned()).collect()
+        };
+        assert_eq!(hosts(4), ["a", "b", "a", "b"]);
+        targets.avoid(&targets.all[0]);
+        assert_eq!(hosts(3), ["b", "b", "b"]);
+        targets.avoid(&targets.all[1]);
+        assert_eq!(hosts(2).len(), 2, "with none left, any will do");
+    }
+
+    #[test]
+    fn paths_are_below_the_base() {
+        let base: Url = "http://h:1/sub/".parse().unwrap();
+        assert_eq!(at(&base, "/videos?limit=2").as_str(), "http://h:1/sub/videos?limit=2");
+    }
+}

@@ -1,0 +1,344 @@
+//! After the posting: waits until the system has come to rest, and compares everything with what was acknowledged.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use futures::{StreamExt, stream};
+use liverank_core::score::Counters;
+use reqwest::Client;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use tokio::time::Instant;
+
+use crate::oracle::{Fault, Wrong};
+use crate::plan::{Plan, comment_number};
+use crate::record::{Record, locked};
+use crate::targets::Targets;
+use crate::viewer::Viewer;
+use crate::ws::{Line, Watchers, in_order};
+
+/// Between looks at what is not right yet.
+const POLL: Duration = Duration::from_millis(200);
+/// Questions in flight.
+const AT_ONCE: usize = 16;
+/// The largest page of history and ranking.
+const PAGE: usize = 1000;
+/// How long a server may take.
+const ANSWER: Duration = Duration::from_secs(10);
+
+/// `GET /videos/{video_id}`.
+#[derive(Debug, Deserialize)]
+struct Video {
+    user_id: String,
+    score: f64,
+    views: i64,
+    likes: i64,
+    comments: i64,
+    shares: i64,
+    /// In seconds.
+    watch_time_total: f64,
+    watch_short: i64,
+    watch_long: i64,
+}
+
+impl Video {
+    fn counters(&self) -> Counters {
+        Counters {
+            views: self.views,
+            likes: self.likes,
+            comments: self.comments,
+            shares: self.shares,
+            watch_ms: (self.watch_time_total * 1000.0).round() as i64,
+            watch_short: self.watch_short,
+            watch_long: self.watch_long,
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct History {
+    comments: Vec<HistoryComment>,
+    next: Option<u64>,
+}
+
+#[derive(Deserialize)]
+struct HistoryComment {
+    seq: u64,
+    comment: String,
+}
+
+#[derive(Deserialize)]
+struct RankingPage {
+    videos: Vec<Line>,
+    next: Option<String>,
+}
+
+/// Compares.
+pub struct Verifier {
+    /// For all questions.
+    pub client: Client,
+    /// The front doors.
+    pub targets: Targets,
+    /// What was to happen.
+    pub plan: Plan,
+    /// What did.
+    pub record: Arc<Record>,
+    /// All viewers.
+    pub viewers: Vec<Arc<Viewer>>,
+    /// The last list; none where nobody watched.
+    pub watchers: Option<Arc<Watchers>>,
+}
+
+impl Verifier {
+    /// Looks until all is right, or until `patience` is at its end; then what is not right is a fault. Answers whether
+    /// the system came to rest in time.
+    pub async fn settle(&self, patience: Duration) -> bool {
+        let deadline = Instant::now() + patience;
+        let (scores, counted) = self.counts(deadline).await;
+        let (heads, remembered) = self.histories(deadline).await;
+        let seen = self.viewers_have_all(&heads, deadline).await;
+        let expected = self.expected_list(&scores);
+        let ranked = self.ranking(&expected, deadline).await;
+        let listed = self.last_list(&expected, deadline).await;
+        counted && remembered && seen && ranked && listed
+    }
+
+    /// Every video's counts. Answers the scores.
+    async fn counts(&self, deadline: Instant) -> (BTreeMap<usize, f64>, bool) {
+        let mut scores = BTreeMap::new();
+        let mut pending: Vec<usize> = (0..=self.plan.videos()).collect();
+        loop {
+            let looked: Vec<_> = stream::iter(pending)
+                .map(|video| self.count(video))
+                .buffer_unordered(AT_ONCE)
+                .collect()
+                .await;
+            let mut wrong = Vec::new();
+            for (video, score, faults) in looked {
+                scores.extend(score.map(|score| (video, score)));
+                if !faults.is_empty() {
+                    wrong.push((video, faults));
+                }
+            }
+            if wrong.is_empty() || Instant::now() >= deadline {
+                let right = wrong.is_empty();
+                wrong.into_iter().flat_map(|(_, faults)| faults).for_each(|fault| self.record.fault(fault));
+                return (scores, right);
+            }
+            pending = wrong.into_iter().map(|(video, _)| video).collect();
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
+    async fn count(&self, video: usize) -> (usize, Option<f64>, Vec<Fault>) {
+        let id = self.plan.video(video);
+        let found = match self.get::<Video>(&format!("/videos/{id}")).await {
+            Ok(found) => found,
+            Err(error) => {
+                let what = format!("{id} cannot be read: {error:#}");
+                return (video, None, vec![Fault::new(Wrong::Missing, 1, what)]);
+            }
+        };
+        let mut faults = self.record.tally(video).check(&id, &found.counters(), found.score);
+        if found.user_id != self.plan.owner(video) {
+            let what = format!("{id} belongs to {} instead of {}", found.user_id, self.plan.owner(video));
+            faults.push(Fault::new(Wrong::Different, 1, what));
+        }
+        (video, Some(found.score), faults)
+    }
+
+    /// Every video's comments. Answers how many each has.
+    async fn histories(&self, deadline: Instant) -> (BTreeMap<usize, u64>, bool) {
+        let mut heads = BTreeMap::new();
+        let mut pending: Vec<usize> = (0..self.plan.videos()).collect();
+        loop {
+            let looked: Vec<_> = stream::iter(pending)
+                .map(|video| self.history(video))
+                .buffer_unordered(AT_ONCE)
+                .collect()
+                .await;
+            let mut wrong = Vec::new();
+            for (video, head, faults) in looked {
+                heads.insert(video, head);
+                if !faults.is_empty() {
+                    wrong.push((video, faults));
+                }
+            }
+            if wrong.is_empty() || Instant::now() >= deadline {
+                let right = wrong.is_empty();
+                wrong.into_iter().flat_map(|(_, faults)| faults).for_each(|fault| self.record.fault(fault));
+                return (heads, right);
+            }
+            pending = wrong.into_iter().map(|(video, _)| video).collect();
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
+    async fn history(&self, video: usize) -> (usize, u64, Vec<Fault>) {
+        match self.walk(video).await {
+            Ok(history) => {
+                let faults = self.record.comments.check_history(video, &history);
+                (video, history.last().map_or(0, |(seq, _)| *seq), faults)
+            }
+            Err(error) => {
+                let what = format!("the comments of video {video} cannot be read: {error:#}");
+                (video, 0, vec![Fault::new(Wrong::Missing, 1, what)])
+            }
+        }
+    }
+
+    /// A video's comments by ascending seq, read newest first as clients do.
+    async fn walk(&self, video: usize) -> anyhow::Result<Vec<(u64, Option<usize>)>> {
+        let mut all = Vec::new();
+        let mut before = None;
+        loop {
+            let from = before.map(|seq| format!("&before={seq}")).unwrap_or_default();
+            let path = format!("/comments/{}?limit={PAGE}{from}", self.plan.video(video));
+            let page = self.get::<History>(&path).await?;
+            all.extend(page.comments.iter().map(|comment| (comment.seq, comment_number(&comment.comment))));
+            match page.next {
+                Some(next) if before.is_none_or(|before| next < before) => before = Some(next),
+                Some(next) => anyhow::bail!("the history goes on at {next} after {before:?}"),
+                None => break,
+            }
+        }
+        all.reverse();
+        Ok(all)
+    }
+
+    async fn viewers_have_all(&self, heads: &BTreeMap<usize, u64>, deadline: Instant) -> bool {
+        let head = |viewer: &Viewer| heads.get(&viewer.video).copied().unwrap_or(0);
+        loop {
+            let all = self.viewers.iter().all(|viewer| locked(&viewer.log).has_all(head(viewer)));
+            if all || Instant::now() >= deadline {
+                for viewer in &self.viewers {
+                    let faults = locked(&viewer.log).check(head(viewer));
+                    faults.into_iter().for_each(|fault| self.record.fault(fault));
+                }
+                return all;
+            }
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
+    fn expected_list(&self, scores: &BTreeMap<usize, f64>) -> BTreeMap<String, (f64, String)> {
+        let line =
+            |(video, score): (&usize, &f64)| (self.plan.video(*video), (*score, self.plan.owner(*video)));
+        scores.iter().map(line).collect()
+    }
+
+    async fn ranking(&self, expected: &BTreeMap<String, (f64, String)>, deadline: Instant) -> bool {
+        loop {
+            let faults = match self.walk_ranking().await {
+                Ok(lines) => compare("the ranking", &lines, expected),
+                Err(error) => {
+                    vec![Fault::new(Wrong::Missing, 1, format!("the ranking cannot be read: {error:#}"))]
+                }
+            };
+            if let Some(right) = self.done(faults, deadline).await {
+                return right;
+            }
+        }
+    }
+
+    async fn last_list(&self, expected: &BTreeMap<String, (f64, String)>, deadline: Instant) -> bool {
+        let Some(watchers) = &self.watchers else { return true };
+        loop {
+            let faults = compare("the last WebSocket list", &watchers.last_list(), expected);
+            if let Some(right) = self.done(faults, deadline).await {
+                return right;
+            }
+        }
+    }
+
+    /// `None`: look again. Otherwise whether it is right; what is not is noted.
+    async fn done(&self, faults: Vec<Fault>, deadline: Instant) -> Option<bool> {
+        if faults.is_empty() {
+            return Some(true);
+        }
+        if Instant::now() >= deadline {
+            faults.into_iter().for_each(|fault| self.record.fault(fault));
+            return Some(false);
+        }
+        tokio::time::sleep(POLL).await;
+        None
+    }
+
+    /// This run's lines of the whole ranking, in its order.
+    async fn walk_ranking(&self) -> anyhow::Result<Vec<Line>> {
+        let prefix = format!("{}-v", self.plan.prefix());
+        let mut ours = Vec::new();
+        let mut cursor = String::new();
+        loop {
+            let from = if cursor.is_empty() { String::new() } else { format!("&cursor={cursor}") };
+            let page = self.get::<RankingPage>(&format!("/videos?limit={PAGE}{from}")).await?;
+            ours.extend(page.videos.into_iter().filter(|line| line.video_id.starts_with(&prefix)));
+            match page.next {
+                Some(next) if next != cursor => cursor = next,
+                Some(next) => anyhow::bail!("the ranking goes on at {next} again"),
+                None => return Ok(ours),
+            }
+        }
+    }
+
+    async fn get<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
+        let target = self.targets.next();
+        let answer = self.client.get(target.url(path)).timeout(ANSWER).send().await;
+        let answer = answer.inspect_err(|_| self.targets.avoid(&target))?;
+        let status = answer.status();
+        let body = answer.bytes().await?;
+        anyhow::ensure!(status.is_success(), "{status} {}", String::from_utf8_lossy(&body));
+        serde_json::from_slice(&body).with_context(|| format!("the answer to {path}"))
+    }
+}
+
+/// Compares a list with what it must be: the same videos, scores and owners, in order.
+fn compare(name: &str, lines: &[Line], expected: &BTreeMap<String, (f64, String)>) -> Vec<Fault> {
+    let mut faults = Vec::new();
+    if !in_order(lines) {
+        faults.push(Fault::new(Wrong::OutOfOrder, 1, format!("{name} is not in order")));
+    }
+    let mut missing = expected.clone();
+    for line in lines {
+        match missing.remove(&line.video_id) {
+            Some((score, owner)) if (score - line.score).abs() < 1e-6 && owner == line.user_id => {}
+            Some((score, owner)) => {
+                let what = format!("{name} has {line:?} instead of {score} of {owner}");
+                faults.push(Fault::new(Wrong::Different, 1, what));
+            }
+            None => {
+                let what = format!("{name} has {} and should not, or not again", line.video_id);
+                faults.push(Fault::new(Wrong::Repeated, 1, what));
+            }
+        }
+    }
+    faults.extend(missing.keys().map(|id| Fault::new(Wrong::Missing, 1, format!("{name} lacks {id}"))));
+    faults
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wrongs(lines: &[(&str, f64)]) -> Vec<Wrong> {
+        let expected = [("a", 3.0), ("b", 2.0), ("c", 2.0)];
+        let expected = expected.map(|(id, score)| (id.to_owned(), (score, "o".to_owned()))).into();
+        let lines: Vec<Line> = lines
+            .iter()
+            .map(|(id, score)| Line { video_id: (*id).into(), score: *score, user_id: "o".into() })
+            .collect();
+        compare("it", &lines, &expected).into_iter().map(|fault| fault.wrong).collect()
+    }
+
+    #[test]
+    fn lists_must_be_equal() {
+        assert_eq!(wrongs(&[("a", 3.0), ("c", 2.0), ("b", 2.0)]), []);
+        assert_eq!(wrongs(&[("a", 3.0), ("c", 2.0)]), [Wrong::Missing]);
+        assert_eq!(wrongs(&[("a", 3.0), ("b", 2.0), ("c", 2.0)]), [Wrong::OutOfOrder]);
+        assert_eq!(wrongs(&[("a", 4.0), ("c", 2.0), ("b", 2.0)]), [Wrong::Different]);
+        assert_eq!(wrongs(&[("a", 3.0), ("c", 2.0), ("b", 2.0), ("d", 1.0)]), [Wrong::Repeated]);
+        assert_eq!(wrongs(&[]), [Wrong::Missing; 3]);
+    }
+}

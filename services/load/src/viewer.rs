@@ -1,0 +1,307 @@
+//! Viewers: each holds one stream of comments, resumes it whenever it is lost, and writes down what it was given.
+
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use liverank_core::Position;
+use reqwest::{Client, Url};
+use serde::Deserialize;
+use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio_util::sync::CancellationToken;
+
+use crate::oracle::{Fault, ViewerLog, Wrong};
+use crate::plan::comment_number;
+use crate::record::{Record, locked};
+use crate::sse::{Event, Stream};
+use crate::targets::{Targets, at, connect};
+
+/// How long a server may take to accept and to answer.
+const ANSWER: Duration = Duration::from_secs(10);
+/// A stream says something every 15 s; after three times that it is dead.
+const SILENCE: Duration = Duration::from_secs(45);
+/// Waits before coming back: from the first to the second; what the server asks for lies between as well.
+const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(3));
+/// What a viewer reads at once: comments are short, and there are thousands of viewers.
+const READ_BYTES: usize = 2048;
+/// The window of a slow viewer, so that it is soon full.
+const SLOW_WINDOW: u32 = 4096;
+
+/// Where viewers connect.
+pub enum Way {
+    /// To a front door, which finds the reader.
+    FrontDoor(Targets),
+    /// As the comments seed's client: ask a manager, then connect to the reader itself.
+    Direct(Client, Targets),
+}
+
+/// What all viewers share.
+pub struct Audience {
+    /// Where they connect.
+    pub way: Way,
+    /// Where they write down.
+    pub record: Arc<Record>,
+    /// Nothing was posted yet: who connects now stands at the beginning.
+    pub quiet: AtomicBool,
+    /// Posting is over: slow viewers read again.
+    pub resting: CancellationToken,
+    /// The run is over.
+    pub over: CancellationToken,
+}
+
+/// One viewer.
+pub struct Viewer {
+    /// Which one of all.
+    pub nth: usize,
+    /// Its user id.
+    pub user: String,
+    /// The video, as the plan counts, and its id.
+    pub video: usize,
+    /// The video's id.
+    pub video_id: String,
+    /// Does not read while others post.
+    pub slow: bool,
+    /// What it was given.
+    pub log: Mutex<ViewerLog>,
+    /// Waits the server asked for, in ms.
+    retry_ms: AtomicU64,
+}
+
+/// A comment, or the greeting, as it comes.
+#[derive(Deserialize)]
+struct Data {
+    r#type: Option<String>,
+    comment: Option<String>,
+    seq: Option<u64>,
+}
+
+/// What a `gap` says.
+#[derive(Deserialize)]
+struct GapData {
+    from: u64,
+    to: u64,
+}
+
+#[derive(Deserialize)]
+struct Registered {
+    #[serde(rename = "readerUrl")]
+    reader_url: String,
+}
+
+impl Viewer {
+    /// A viewer who has not connected yet.
+    pub fn new(nth: usize, prefix: &str, video: usize, video_id: String, slow: bool) -> Arc<Self> {
+        let user = format!("{prefix}-w{nth}");
+        let log = Mutex::new(ViewerLog::new(format!("viewer {nth} of {video_id}"), slow));
+        Arc::new(Self { nth, user, video, video_id, slow, log, retry_ms: AtomicU64::new(0) })
+    }
+
+    /// Watches until the run is over.
+    pub async fn watch(self: Arc<Self>, audience: Arc<Audience>) {
+        let mut last_id: Option<String> = None;
+        let mut times = 0u64;
+        loop {
+            let mut session =
+                Session { viewer: &self, audience: &audience, last_id: &mut last_id, greeted: false };
+            tokio::select! {
+                // Whatever ended it, it begins again.
+                _ = session.run() => {}
+                () = audience.over.cancelled() => return,
+            }
+            let greeted = session.greeted;
+            drop(session);
+            if greeted {
+                times += 1;
+                audience.record.counts.reconnects.fetch_add(1, Relaxed);
+            }
+            // The first time soon, for nothing shows yet that more is wrong.
+            let asked = Duration::from_millis(self.retry_ms.load(Relaxed)).clamp(RETRY.0, RETRY.1);
+            let wait = if greeted && times == 1 { RETRY.0 } else { asked };
+            tokio::select! {
+                () = tokio::time::sleep(wait.mul_f64(rand::random_range(0.5..=1.5))) => {}
+                () = audience.over.cancelled() => return,
+            }
+        }
+    }
+}
+
+/// One connection of a viewer.
+struct Session<'a> {
+    viewer: &'a Viewer,
+    audience: &'a Audience,
+    last_id: &'a mut Option<String>,
+    greeted: bool,
+}
+
+impl Drop for Session<'_> {
+    fn drop(&mut self) {
+        if self.greeted {
+            self.audience.record.counts.connected.fetch_sub(1, Relaxed);
+        }
+    }
+}
+
+impl Session<'_> {
+    async fn run(&mut self) -> anyhow::Result<()> {
+        let mut socket = tokio::time::timeout(ANSWER, self.open()).await??;
+        let mut stream = Stream::default();
+        let mut bytes = [0; READ_BYTES];
+        let mut events = Vec::new();
+        loop {
+            let count = tokio::time::timeout(SILENCE, socket.read(&mut bytes)).await??;
+            anyhow::ensure!(count > 0, "the stream ended");
+            let fed = stream.feed(&bytes[..count], &mut |event| events.push(event));
+            if let Some(status) = stream.status() {
+                anyhow::ensure!(status == 200, "status {status}");
+            }
+            events.drain(..).for_each(|event| self.take(&event));
+            anyhow::ensure!(fed.is_ok() && !stream.is_over(), "the stream ended");
+            if self.viewer.slow && self.greeted {
+                self.audience.resting.cancelled().await;
+            }
+        }
+    }
+
+    async fn open(&self) -> anyhow::Result<TcpStream> {
+        let viewer = self.viewer;
+        let resume = self.last_id.as_ref().map(|id| format!("Last-Event-ID: {id}\r\n")).unwrap_or_default();
+        let window = viewer.slow.then_some(SLOW_WINDOW);
+        let (base, request) = match &self.audience.way {
+            Way::FrontDoor(targets) => {
+                let target = targets.next();
+                let query = format!("/connect?userid={}&videoid={}", viewer.user, viewer.video_id);
+                let url = target.url(&query);
+                let head = head("GET", &url, &resume);
+                match connect(&url, viewer.nth, window).await {
+                    Ok(socket) => return write(socket, format!("{head}\r\n")).await,
+                    Err(error) => {
+                        targets.avoid(&target);
+                        return Err(error.into());
+                    }
+                }
+            }
+            Way::Direct(client, managers) => {
+                let manager = managers.next();
+                let asked = client.post(manager.url("/register")).json(&json!({"videoid": viewer.video_id}));
+                let answer = asked.send().await.and_then(reqwest::Response::error_for_status);
+                let answer = answer.inspect_err(|_| managers.avoid(&manager))?;
+                let url = at(&answer.json::<Registered>().await?.reader_url.parse()?, "/connect");
+                let body = json!({"userid": viewer.user, "videoid": viewer.video_id}).to_string();
+                let lengths = format!("Content-Type: application/json\r\nContent-Length: {}\r\n", body.len());
+                let head = head("POST", &url, &format!("{resume}{lengths}"));
+                (url, format!("{head}\r\n{body}"))
+            }
+        };
+        write(connect(&base, viewer.nth, window).await?, request).await
+    }
+
+    fn take(&mut self, event: &Event) {
+        if let Some(retry) = event.retry {
+            self.viewer.retry_ms.store(retry, Relaxed);
+        }
+        if let Some(remark) = &event.remark {
+            if let Some((from, to)) = gap_in(remark) {
+                self.gap(from, to);
+            }
+            return;
+        }
+        if event.event == "gap" {
+            match serde_json::from_str::<GapData>(&event.data) {
+                Ok(gap) => self.gap(gap.from, gap.to),
+                Err(_) => self.different(format!("a gap that cannot be read: {}", event.data)),
+            }
+        } else if !event.data.is_empty() {
+            self.message(event);
+        }
+        if event.id.is_some() {
+            self.last_id.clone_from(&event.id);
+        }
+    }
+
+    fn message(&mut self, event: &Event) {
+        let Ok(data) = serde_json::from_str::<Data>(&event.data) else {
+            return self.different(format!("data that cannot be read: {}", event.data));
+        };
+        let at = event.id.as_deref().and_then(|id| Position::parse(id).ok());
+        if data.r#type.as_deref() == Some("connected") {
+            let fresh = self.audience.quiet.load(Relaxed);
+            locked(&self.viewer.log).connected(at.as_ref(), fresh);
+            if !std::mem::replace(&mut self.greeted, true) {
+                self.audience.record.counts.connected.fetch_add(1, Relaxed);
+            }
+            return;
+        }
+        match at.filter(|at| data.seq == Some(at.seq)) {
+            Some(at) => self.comment(&at, data.comment.as_deref().unwrap_or_default()),
+            None => {
+                self.different(format!("a comment whose id {:?} is not its place: {}", event.id, event.data))
+            }
+        }
+    }
+
+    fn comment(&self, at: &Position, text: &str) {
+        let record = &self.audience.record;
+        record.counts.delivered.fetch_add(1, Relaxed);
+        match record.comments.shows(comment_number(text), self.viewer.video, at.seq) {
+            // How long a slow viewer waited is its own doing.
+            Ok(posted_us) if !self.viewer.slow => {
+                record.delivery.note(self.viewer.nth, record.now_us().saturating_sub(posted_us));
+            }
+            Ok(_) => {}
+            Err(fault) => record.fault(fault),
+        }
+        let fault = locked(&self.viewer.log).comment(at);
+        fault.into_iter().for_each(|fault| record.fault(fault));
+    }
+
+    fn gap(&self, from: u64, to: u64) {
+        let fault = locked(&self.viewer.log).gap(from, to);
+        fault.into_iter().for_each(|fault| self.audience.record.fault(fault));
+    }
+
+    fn different(&self, what: String) {
+        let what = format!("viewer {} was given {what}", self.viewer.nth);
+        self.audience.record.fault(Fault::new(Wrong::Different, 1, what));
+    }
+}
+
+fn head(method: &str, url: &Url, headers: &str) -> String {
+    let path = url.query().map_or_else(|| url.path().to_owned(), |query| format!("{}?{query}", url.path()));
+    let host = url.host_str().unwrap_or("localhost");
+    let host = url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
+    format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\nAccept: text/event-stream\r\n{headers}")
+}
+
+async fn write(mut socket: TcpStream, request: String) -> anyhow::Result<TcpStream> {
+    socket.write_all(request.as_bytes()).await?;
+    Ok(socket)
+}
+
+/// `gap from=3 to=9`
+fn gap_in(remark: &str) -> Option<(u64, u64)> {
+    let (from, to) = remark.strip_prefix("gap from=")?.split_once(" to=")?;
+    Some((from.parse().ok()?, to.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gap_for_clients_that_post_is_a_remark() {
+        assert_eq!(gap_in("gap from=3 to=9"), Some((3, 9)));
+        assert_eq!(gap_in(""), None);
+        assert_eq!(gap_in("gap from=x to=9"), None);
+    }
+
+    #[test]
+    fn a_request_names_its_host_and_path() {
+        let url: Url = "http://h:8080/connect?userid=a&videoid=b".parse().unwrap();
+        let head = head("GET", &url, "Last-Event-ID: n-1\r\n");
+        assert!(head.starts_with("GET /connect?userid=a&videoid=b HTTP/1.1\r\nHost: h:8080\r\n"), "{head}");
+        assert!(head.ends_with("Last-Event-ID: n-1\r\n"));
+    }
+}

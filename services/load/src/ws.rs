@@ -1,0 +1,286 @@
+//! WebSocket clients: all count what they are sent, the first ones check it, and one keeps the whole list for the end.
+
+use std::collections::HashMap;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use futures::StreamExt;
+use reqwest::Url;
+use serde::Deserialize;
+use tokio::sync::watch;
+use tokio_tungstenite::connect_async_with_config;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
+use tokio_util::sync::CancellationToken;
+
+use crate::oracle::{Fault, Wrong};
+use crate::plan::Plan;
+use crate::poster::Poster;
+use crate::record::{Record, locked};
+use crate::targets::Targets;
+
+/// How long a server may take to accept.
+const ANSWER: Duration = Duration::from_secs(10);
+/// A server pings every 20 s; after three times that it is dead.
+const SILENCE: Duration = Duration::from_secs(60);
+/// Before connecting again.
+const RETRY: Duration = Duration::from_millis(500);
+/// Clients that check their lists: all get the same ones, and parsing them for thousands would be the load's load.
+const CHECKING: usize = 4;
+/// Lists are read in pieces of this; there are thousands of clients.
+const READ_BYTES: usize = 16 * 1024;
+/// Between probes: each finds another phase of the list's pace.
+const PROBE_EVERY: Duration = Duration::from_millis(330);
+/// A probe that shows up later than this is not waited for.
+const PROBE_PATIENCE: Duration = Duration::from_secs(10);
+
+/// A line of a list.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub struct Line {
+    /// The video.
+    pub video_id: String,
+    /// Its score.
+    pub score: f64,
+    /// Its owner.
+    pub user_id: String,
+}
+
+/// A message in delta mode.
+#[derive(Debug, Deserialize)]
+#[serde(tag = "type", rename_all = "lowercase")]
+enum Update {
+    Snapshot { version: u64, videos: Vec<Line> },
+    Delta { base: u64, version: u64, remove: Vec<String>, set: Vec<Line> },
+}
+
+/// A list kept by deltas: the videos of this run.
+#[derive(Debug, Default)]
+struct Kept {
+    version: Option<u64>,
+    lines: HashMap<String, Line>,
+}
+
+impl Kept {
+    fn take(&mut self, update: Update, prefix: &str) -> Option<Fault> {
+        let ours = |line: &Line| line.video_id.starts_with(prefix);
+        let keep = |line: Line| (line.video_id.clone(), line);
+        match update {
+            Update::Snapshot { version, videos } => {
+                self.version = Some(version);
+                self.lines = videos.into_iter().filter(ours).map(keep).collect();
+                None
+            }
+            Update::Delta { base, version, remove, set } => {
+                let held = self.version.replace(version);
+                remove.iter().for_each(|video| drop(self.lines.remove(video)));
+                self.lines.extend(set.into_iter().filter(ours).map(keep));
+                (held != Some(base)).then(|| {
+                    let what = format!("a delta from version {base} came to who holds {held:?}");
+                    Fault::new(Wrong::Different, 1, what)
+                })
+            }
+        }
+    }
+}
+
+/// Best first; equal ones in descending byte order of the id.
+pub fn in_order(lines: &[Line]) -> bool {
+    lines.windows(2).all(|pair| {
+        let (a, b) = (&pair[0], &pair[1]);
+        a.score > b.score
+            || (a.score.total_cmp(&b.score).is_eq() && a.video_id.as_bytes() > b.video_id.as_bytes())
+    })
+}
+
+/// What all clients share.
+pub struct Watchers {
+    targets: Targets,
+    record: Arc<Record>,
+    prefix: String,
+    probe_id: String,
+    kept: Mutex<Kept>,
+    /// The probe's score, as last seen.
+    probe: watch::Sender<f64>,
+}
+
+impl Watchers {
+    /// Clients of the front doors in `targets`.
+    pub fn new(targets: Targets, record: Arc<Record>, plan: &Plan) -> Arc<Self> {
+        Arc::new(Self {
+            targets,
+            record,
+            prefix: format!("{}-v", plan.prefix()),
+            probe_id: plan.video(plan.probe()),
+            kept: Mutex::default(),
+            probe: watch::Sender::new(0.0),
+        })
+    }
+
+    /// The last list: this run's videos, best first.
+    pub fn last_list(&self) -> Vec<Line> {
+        let mut lines: Vec<Line> = locked(&self.kept).lines.values().cloned().collect();
+        lines.sort_by(|a, b| {
+            b.score.total_cmp(&a.score).then_with(|| b.video_id.as_bytes().cmp(a.video_id.as_bytes()))
+        });
+        lines
+    }
+
+    /// Waits until the probe's video shows on a list with at least this score.
+    pub async fn sees(&self, score: f64, patience: Duration) -> bool {
+        let mut seen = self.probe.subscribe();
+        tokio::time::timeout(patience, seen.wait_for(|seen| *seen >= score)).await.is_ok()
+    }
+
+    /// Watches as the `nth` client until the run is over: the first one keeps the whole list by deltas, the others take
+    /// turns between lists and deltas of the top.
+    pub async fn watch(self: Arc<Self>, nth: usize, over: CancellationToken) {
+        let path = match nth {
+            0 => "/ws/videos?mode=delta&limit=all",
+            nth if nth % 2 == 1 => "/ws/videos",
+            _ => "/ws/videos?mode=delta",
+        };
+        for time in 0.. {
+            if time > 0 {
+                self.record.counts.ws_reconnects.fetch_add(1, Relaxed);
+            }
+            tokio::select! {
+                _ = self.session(nth, path) => {}
+                () = over.cancelled() => return,
+            }
+            tokio::select! {
+                () = tokio::time::sleep(RETRY.mul_f64(rand::random_range(0.5..=1.5))) => {}
+                () = over.cancelled() => return,
+            }
+        }
+    }
+
+    async fn session(&self, nth: usize, path: &str) -> anyhow::Result<()> {
+        let target = self.targets.next();
+        let config = WebSocketConfig::default().read_buffer_size(READ_BYTES).write_buffer_size(0);
+        let url = websocket_url(&target.url(path));
+        let connecting = connect_async_with_config(url, Some(config), true);
+        let connected = tokio::time::timeout(ANSWER, connecting).await;
+        let (mut socket, _) =
+            connected.map_err(anyhow::Error::from).and_then(|done| Ok(done?)).inspect_err(|_| {
+                self.targets.avoid(&target);
+            })?;
+        loop {
+            let message = tokio::time::timeout(SILENCE, socket.next()).await?;
+            match message.ok_or_else(|| anyhow::anyhow!("the connection ended"))?? {
+                Message::Text(text) => {
+                    self.record.counts.lists.fetch_add(1, Relaxed);
+                    if nth < CHECKING {
+                        self.check(nth, &text);
+                    }
+                }
+                Message::Close(_) => return Ok(()),
+                _ => {}
+            }
+        }
+    }
+
+    fn check(&self, nth: usize, text: &str) {
+        let fault = if nth == 0 {
+            match serde_json::from_str::<Update>(text) {
+                Ok(update) => self.keep(update),
+                Err(error) => Some(unreadable(&error)),
+            }
+        } else if nth % 2 == 1 {
+            match serde_json::from_str::<Vec<Line>>(text) {
+                Ok(lines) if in_order(&lines) => None,
+                Ok(_) => Some(Fault::new(Wrong::OutOfOrder, 1, "a ranked list is not in order")),
+                Err(error) => Some(unreadable(&error)),
+            }
+        } else {
+            serde_json::from_str::<Update>(text).err().as_ref().map(unreadable)
+        };
+        fault.into_iter().for_each(|fault| self.record.fault(fault));
+    }
+
+    fn keep(&self, update: Update) -> Option<Fault> {
+        let (fault, score) = {
+            let mut kept = locked(&self.kept);
+            let fault = kept.take(update, &self.prefix);
+            (fault, kept.lines.get(&self.probe_id).map(|line| line.score))
+        };
+        if let Some(score) = score {
+            self.probe.send_if_modified(|seen| std::mem::replace(seen, score) < score);
+        }
+        fault
+    }
+}
+
+fn unreadable(error: &serde_json::Error) -> Fault {
+    Fault::new(Wrong::Different, 1, format!("a list that cannot be read: {error}"))
+}
+
+fn websocket_url(url: &Url) -> String {
+    let text = url.as_str();
+    text.strip_prefix("http").map_or_else(|| text.to_owned(), |rest| format!("ws{rest}"))
+}
+
+/// Views the probe's video again and again, and takes the time until a list shows it.
+pub async fn probe(
+    poster: &Poster,
+    plan: &Plan,
+    watchers: &Watchers,
+    record: &Record,
+    stop: &CancellationToken,
+) {
+    for number in 0.. {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(PROBE_EVERY.mul_f64(rand::random_range(0.7..=1.3))) => {}
+        }
+        let posted_us = record.now_us();
+        let event = plan.probing(number);
+        // One view opened the video; each one since then is a point more.
+        let score = number as f64 + 2.0;
+        let seen = async {
+            if watchers.sees(score, PROBE_PATIENCE).await {
+                record.ws.note(0, record.now_us() - posted_us);
+            }
+        };
+        let (acknowledged, ()) = tokio::join!(poster.post(&event), seen);
+        if !acknowledged {
+            return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(id: &str, score: f64) -> Line {
+        Line { video_id: id.into(), score, user_id: "o".into() }
+    }
+
+    fn update(text: &str) -> Update {
+        serde_json::from_str(text).unwrap()
+    }
+
+    #[test]
+    fn order_is_by_score_and_then_by_id_downwards() {
+        assert!(in_order(&[line("a", 2.0), line("c", 1.0), line("b", 1.0)]));
+        assert!(!in_order(&[line("a", 1.0), line("b", 2.0)]));
+        assert!(!in_order(&[line("b", 1.0), line("c", 1.0)]));
+        assert!(!in_order(&[line("b", 1.0), line("b", 1.0)]), "a video is there once");
+        assert!(in_order(&[]));
+    }
+
+    #[test]
+    fn deltas_are_kept_and_a_skipped_version_is_caught() {
+        let mut kept = Kept::default();
+        let snapshot = r#"{"type":"snapshot","version":3,"videos":[
+            {"video_id":"p-1","score":2.0,"user_id":"o"},{"video_id":"other","score":1.0,"user_id":"o"}]}"#;
+        assert!(kept.take(update(snapshot), "p-").is_none());
+        assert_eq!(kept.lines.len(), 1);
+        let delta = r#"{"type":"delta","base":3,"version":4,"remove":["p-1"],"set":[{"video_id":"p-2","score":5.0,"user_id":"o"}]}"#;
+        assert!(kept.take(update(delta), "p-").is_none());
+        assert_eq!(kept.lines.keys().collect::<Vec<_>>(), ["p-2"]);
+        let skipped = r#"{"type":"delta","base":6,"version":7,"remove":[],"set":[]}"#;
+        assert_eq!(kept.take(update(skipped), "p-").unwrap().wrong, Wrong::Different);
+    }
+}

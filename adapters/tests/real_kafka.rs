@@ -200,6 +200,51 @@ async fn records_of_others_are_read_as_they_are() {
     assert!(records.iter().all(|record| (now - record.broker_time).abs() < 60_000), "the broker's time");
 }
 
+/// What was to be read next has vanished: expired, or with the topic that held it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_vanished_offset_is_told_by_its_name() {
+    let config = fresh();
+    let log = opened(&config).await;
+    let mut places = Vec::new();
+    for at in 0..10 {
+        places.push(log.append(b"k", vec![at]).await.unwrap());
+    }
+    let partition = places[0].partition;
+    let mut list = TopicPartitionList::new();
+    list.add_partition_offset(&config.topic, partition as i32, Offset::Offset(6)).unwrap();
+    admin().delete_records(&list, &AdminOptions::new()).await.unwrap();
+    let mut consumer = log.consume().await.unwrap();
+    let begun = Instant::now();
+    let mut told = 0;
+    let mut last = String::new();
+    while told < 3 {
+        assert!(begun.elapsed() < DEADLINE, "offset 2 was skipped silently");
+        match consumer.poll(10, Duration::from_millis(50)).await {
+            Ok(Polled::Assigned(partitions)) => {
+                let offsets: Vec<_> =
+                    partitions.into_iter().map(|at| (at, if at == partition { 2 } else { 0 })).collect();
+                consumer.start(&offsets).await.unwrap();
+            }
+            Ok(Polled::Idle) => {}
+            Ok(other) => panic!("read instead of refused: {other:?}"),
+            Err(error) => {
+                assert!(!error.is_transient(), "{error}");
+                last = error.to_string();
+                told += 1;
+            }
+        }
+    }
+    let expected = format!("partition {partition}: offset 2 is to be read next, and the log holds 6 to 10");
+    assert!(last.contains(&expected), "{last}");
+    // Once somebody has decided where to go on, it does.
+    consumer.start(&[(partition, 6)]).await.unwrap();
+    let records = match consumer.poll(10, DEADLINE).await {
+        Ok(Polled::Records(records)) => records,
+        other => panic!("{other:?} instead of records"),
+    };
+    assert_eq!(records[0].offset, 6);
+}
+
 /// A member that starts what it is assigned where `archive` stands, and moves the archive on.
 struct Follower {
     consumer: Box<dyn LogConsumer>,

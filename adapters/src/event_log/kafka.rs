@@ -54,7 +54,7 @@ impl KafkaLog {
 #[async_trait]
 impl EventLog for KafkaLog {
     async fn open(&self) -> Result<(), StoreError> {
-        let limit = topics::prepare(&self.config).await?;
+        let limit = topics::prepare(&self.config).await.map_err(|error| self.producer.explain(error))?;
         self.producer.fit(limit).await
     }
 

@@ -29,6 +29,8 @@ use crate::StoreError;
 const COMMIT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long the server may take to make one commit durable.
 const MAX_COMMIT: Duration = Duration::from_secs(5);
+/// How long an attempt that is over may hold up the next one.
+const ABORT_TIMEOUT: Duration = Duration::from_millis(500);
 /// The longest pause before a conflicting transaction runs again; the first is a fraction of it. A transaction takes
 /// some ten milliseconds, and the other one has to come to its end.
 const MAX_PAUSE: Duration = Duration::from_millis(160);
@@ -88,21 +90,19 @@ pub(super) async fn commit(archive: &MongoArchive, batch: &Batch) -> Result<Comm
 }
 
 async fn until_it_takes(archive: &MongoArchive, batch: &Batch) -> Result<Committed, CommitError> {
-    let mut session =
-        archive.client.start_session().await.map_err(|error| store_error("starting a session", &error))?;
     let mut pause = MAX_PAUSE / 32;
     loop {
+        // One each: a session whose transaction was given up half-way is of no further use. They are pooled.
+        let session = archive.client.start_session().await;
+        let mut session = session.map_err(|error| store_error("starting a session", &error))?;
         match attempt(archive, &mut session, batch).await {
             Ok(effects) => return Ok(Committed { effects }),
-            Err(stop) => {
-                // What the server has aborted already needs no more of it.
-                let _ = session.abort_transaction().await;
-                match stop {
-                    Stop::Never(error) => return Err(error),
-                    Stop::Again(error) => {
-                        tracing::debug!(part = PART, %error, ?pause, "the batch conflicts; again");
-                    }
-                }
+            // The dropped session aborts behind the caller's back: without a server that takes long.
+            Err(Stop::Never(error)) => return Err(error),
+            Err(Stop::Again(error)) => {
+                tracing::debug!(part = PART, %error, ?pause, "the batch conflicts; again");
+                // Now, so that the next attempt does not meet this one. An abort that fails changes nothing.
+                let _ = tokio::time::timeout(ABORT_TIMEOUT, session.abort_transaction()).await;
             }
         }
         // Jittered, or two that met once would meet again.

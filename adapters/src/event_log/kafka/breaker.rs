@@ -40,6 +40,8 @@ struct State {
     open: Option<String>,
     renew: bool,
     ended: bool,
+    /// What the library last said of a connection.
+    heard: Option<StoreError>,
     /// When the next probe may go out.
     not_before: Option<Instant>,
 }
@@ -78,9 +80,17 @@ impl Breaker {
         if !self.open.load(Ordering::Acquire) {
             return Ok(());
         }
-        match &self.lock().open {
-            Some(reason) => Err(StoreError::unavailable(PART, reason)),
-            None => Ok(()),
+        let state = self.lock();
+        match (&state.open, &state.heard) {
+            (None, _) => Ok(()),
+            (Some(reason), None) => Err(StoreError::unavailable(PART, reason)),
+            (
+                Some(reason),
+                Some(
+                    StoreError::Unavailable { reason: heard, .. }
+                    | StoreError::Unusable { reason: heard, .. },
+                ),
+            ) => Err(StoreError::unavailable(PART, format!("{reason} ({heard})"))),
         }
     }
 
@@ -95,6 +105,16 @@ impl Breaker {
         if self.epoch.elapsed().saturating_sub(last) >= self.patience {
             self.trip(&mut self.lock(), reason);
         }
+    }
+
+    /// The library says why a connection failed.
+    pub(super) fn hear(&self, error: StoreError) {
+        self.lock().heard = Some(error);
+    }
+
+    /// What the library last said of a connection since there was one that worked.
+    pub(super) fn heard(&self) -> Option<StoreError> {
+        self.lock().heard.clone()
     }
 
     /// The library has no connection left.
@@ -159,6 +179,7 @@ impl Breaker {
         match outcome {
             Ok(()) => {
                 state.suspect = false;
+                state.heard = None;
                 // A producer broken for good delivers nothing, whatever the brokers say.
                 if !state.renew && state.open.take().is_some() {
                     tracing::info!(part = PART, "the log is back");

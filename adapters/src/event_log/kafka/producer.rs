@@ -100,6 +100,15 @@ impl Producer {
         Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// Why the brokers could not be reached, where the library has said so meanwhile: a question that was not answered
+    /// fails with no more than that.
+    pub(super) fn explain(&self, error: StoreError) -> StoreError {
+        match self.breaker.heard() {
+            Some(heard) if error.is_transient() => heard,
+            _ => error,
+        }
+    }
+
     pub(super) fn health(&self) -> Result<(), StoreError> {
         self.breaker.check()
     }
@@ -296,6 +305,9 @@ impl ClientContext for Deliveries {
 
     fn error(&self, error: KafkaError, reason: &str) {
         tracing::debug!(target: "librdkafka", %error, "{reason}");
+        if error.rdkafka_error_code() != Some(RDKafkaErrorCode::AllBrokersDown) {
+            self.breaker.hear(store_error(reason, &error));
+        }
         self.breaker.note(&error);
     }
 }
@@ -316,5 +328,37 @@ impl ProducerContext for Deliveries {
         };
         // Whoever asked may be gone; the record is in the log all the same.
         let _ = tell.send(outcome);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rdkafka::mocking::MockCluster;
+    use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
+
+    use super::*;
+
+    /// The library's own pretended cluster, for an error that a real one does not make on demand.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_producer_that_broke_for_good_is_replaced() {
+        let cluster = MockCluster::new(1).unwrap();
+        cluster.create_topic("log", 1, 1).unwrap();
+        let refused = [RDKafkaRespErr::RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED];
+        cluster.request_errors(RDKafkaApiKey::InitProducerId, &refused);
+        let mut config = KafkaConfig::new(cluster.bootstrap_servers());
+        config.topic = "log".to_owned();
+        let producer = Producer::start(&config).unwrap();
+        let broken = Arc::downgrade(&producer.current());
+        let begun = Instant::now();
+        let mut refusals = 0;
+        while let Err(error) = producer.append(b"k", b"v").await {
+            assert!(matches!(&error, AppendError::Unavailable(error) if error.is_transient()), "{error}");
+            assert!(begun.elapsed() < Duration::from_secs(20), "still {error} after {refusals} appends");
+            refusals += 1;
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        assert!(refusals > 0, "the first producer was to break");
+        assert!(broken.upgrade().is_none(), "the broken producer is gone");
+        assert!(producer.health().is_ok());
     }
 }

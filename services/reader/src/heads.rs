@@ -14,10 +14,10 @@ use liverank_core::VideoId;
 use crate::hub::{Hub, STORE_TIMEOUT};
 use crate::room::Room;
 
-/// How often heads are compared.
-const EVERY: Duration = Duration::from_secs(1);
 /// The least time between two comparisons, however often somebody asks for one.
 const AT_LEAST: Duration = Duration::from_millis(100);
+/// How much longer it is where nobody asks: together a second.
+const AT_MOST: Duration = Duration::from_millis(900);
 /// Videos asked for at once: an answer stays in the tens of kilobytes.
 const CHUNK: usize = 500;
 /// Each video's head is asked of the archive at least once in so many comparisons.
@@ -30,7 +30,7 @@ pub async fn run(hub: Arc<Hub>) {
     for round in 0_usize.. {
         compare(&hub, round).await;
         tokio::time::sleep(AT_LEAST).await;
-        let _ = tokio::time::timeout(EVERY - AT_LEAST, hub.compare.notified()).await;
+        let _ = tokio::time::timeout(AT_MOST, hub.compare.notified()).await;
     }
 }
 
@@ -81,7 +81,9 @@ impl Hub {
             }
             // No consumer has opened it yet; then there is no comment either.
             Ok(None) => {
-                self.rooms().iter().filter(|room| room.head().is_none()).for_each(|room| room.note_blank())
+                for room in self.rooms().iter().filter(|room| room.head().is_none()) {
+                    room.note_blank();
+                }
             }
             Err(error) => self.note_archive::<()>(&Err(error)),
         }
@@ -130,7 +132,9 @@ impl Hub {
         let heads = within(self.archive.heads(std::slice::from_ref(&room.video))).await;
         self.note_archive(&heads);
         let (Ok(heads), Some(numbering)) = (heads, self.numbering()) else { return false };
-        heads.into_iter().for_each(|seq| self.note_head(room, &numbering, seq));
+        for seq in heads {
+            self.note_head(room, &numbering, seq);
+        }
         true
     }
 

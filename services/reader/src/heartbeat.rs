@@ -68,7 +68,9 @@ async fn tell(managers: &Replicas, record: &ReaderRecord) -> Result<HeartbeatAns
 
 /// Sends the viewers of a moved video away, unless they are on their way already.
 fn follow(reader: &Reader, moved: &Moved) {
-    reader.placement.moved(moved);
+    if !reader.placement.moved(moved) {
+        return;
+    }
     let Some(room) = reader.hub.room(&moved.videoid).filter(|room| room.viewers() > 0) else { return };
     let epoch = moved.epoch;
     tokio::spawn(async move {

@@ -122,9 +122,8 @@ async fn stand(seat: &Seat, last_event_id: Option<&str>) -> (Cursor, Option<Posi
     hub.open(room).await;
     let cursor = match last_event_id.filter(|id| !id.is_empty()).map(Position::parse) {
         None => room.now(),
-        Some(Err(_)) => Cursor::Lost,
-        Some(Ok(position)) if hub.reach_back(room, &position).await => Cursor::Resume(position),
-        Some(Ok(_)) => Cursor::Lost,
+        Some(Ok(position)) if hub.reach_back(room, &position).await => room.resume(position),
+        Some(_) => Cursor::Lost,
     };
     let at = room.position(&cursor);
     (cursor, at)

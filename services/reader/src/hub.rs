@@ -197,11 +197,16 @@ impl Hub {
     /// Sees to it that the room hears of comments and knows where they stand, as far as the stores allow in a short
     /// time. The order matters: what comes after the head was read is then sure to be heard.
     pub async fn open(self: &Arc<Self>, room: &Arc<Room>) {
-        if self.is_subscribed(room) && room.head().is_some() {
+        if room.head().is_some() {
+            if !self.is_subscribed(room) {
+                // The bus is away, or the room was about to be closed: comparing heads brings what is missed meanwhile.
+                self.channels.notify_one();
+            }
             return;
         }
         let opened = async {
             self.subscribe(room).await;
+            // Another one may have read it meanwhile.
             if room.head().is_none() {
                 self.read_head(room).await;
             }

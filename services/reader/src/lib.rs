@@ -57,7 +57,7 @@ pub struct Config {
     /// Name of this reader, unique and stable over its restarts [default: the host's name and the port]
     #[arg(long, env = "LIVERANK_READER_ID")]
     pub reader_id: Option<ReaderId>,
-    /// Where viewers reach this reader [default: http://localhost and the port]
+    /// Where viewers reach this reader [default: the port of localhost]
     #[arg(long, env = "LIVERANK_PUBLIC_URL")]
     pub public_url: Option<Url>,
     /// Where gateways and managers reach this reader [default: the public URL]

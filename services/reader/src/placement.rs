@@ -146,15 +146,15 @@ impl Placement {
         self.highest_epoch.fetch_max(route.epoch, Ordering::Relaxed);
     }
 
-    /// Notes that a video has moved away.
-    pub fn moved(&self, moved: &Moved) {
+    /// Notes that a video has moved away. `false`: that is the word of somebody who has not heard of a later move.
+    pub fn moved(&self, moved: &Moved) -> bool {
+        self.highest_epoch.fetch_max(moved.epoch, Ordering::Relaxed);
         self.entry(&moved.videoid).note(Known {
             epoch: moved.epoch,
             here: false,
             elsewhere: Some(moved.reader_url.clone()).filter(|url| !url.is_empty()),
             at: Instant::now(),
-        });
-        self.highest_epoch.fetch_max(moved.epoch, Ordering::Relaxed);
+        })
     }
 
     /// Forgets what is known, because this reader is about to leave and will be left out of every route.
@@ -180,13 +180,14 @@ impl Entry {
     }
 
     /// An older epoch than the one known is the word of somebody who has not heard yet: it changes nothing, and is
-    /// asked again before long.
-    fn note(&self, news: Known) {
+    /// asked again before long. Answers whether it was news.
+    fn note(&self, news: Known) -> bool {
         let mut known = lock(&self.known);
-        match &mut *known {
-            Some(old) if old.epoch > news.epoch && old.at.elapsed() < STALE => {}
-            _ => *known = Some(news),
+        if known.as_ref().is_some_and(|old| old.epoch > news.epoch && old.at.elapsed() < STALE) {
+            return false;
         }
+        *known = Some(news);
+        true
     }
 }
 
@@ -232,10 +233,12 @@ mod tests {
     fn an_older_epoch_changes_nothing() {
         let placement = placement();
         let moved = Moved { videoid: video(), epoch: 7, reader_url: "http://other".into() };
-        placement.moved(&moved);
+        assert!(placement.moved(&moved));
         placement.learn(&placement.entry(&video()), &route(6, &["me"]));
         assert_eq!(verdict(&placement, false), Some(Verdict::Elsewhere("http://other".into())));
         placement.learn(&placement.entry(&video()), &route(8, &["me"]));
+        assert_eq!(verdict(&placement, false), Some(Verdict::Here));
+        assert!(!placement.moved(&moved));
         assert_eq!(verdict(&placement, false), Some(Verdict::Here));
     }
 

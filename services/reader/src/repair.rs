@@ -118,6 +118,10 @@ impl Hub {
         if self.is_ahead(room, position).await {
             return false;
         }
+        if room.head().is_some_and(|head| head.numbering != position.numbering) {
+            self.metrics.resumed(From::Gap);
+            return true;
+        }
         let found = tokio::time::timeout(REACH_WITHIN, self.reached(room, position)).await;
         self.metrics.resumed(found.unwrap_or(From::Gap));
         true
@@ -141,7 +145,9 @@ impl Hub {
         // The others wait, and then find it in the ring.
         let _one_at_a_time = room.reaching.lock().await;
         while let Some(lack) = room.lacks(position) {
-            let hole = Hole { after: lack.after - lack.after % ROUND, ..lack };
+            let reach =
+                room.head().map_or(0, |head| head.seq).saturating_sub(self.settings.ring_length as u64);
+            let hole = Hole { after: (lack.after - lack.after % ROUND).max(reach).min(lack.after), ..lack };
             match self.fetch_all(&position.numbering, &room.video, hole).await {
                 Ok((comments, from)) => {
                     room.restore(&position.numbering, &comments);

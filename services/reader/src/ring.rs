@@ -26,6 +26,15 @@ pub enum Cursor {
     New,
     /// Has seen everything up to a position that the ring has yet to judge.
     Resume(Position),
+    /// Is to be told of a gap first.
+    Missing {
+        /// In which of the ring's turns.
+        turn: u32,
+        /// The first number it misses.
+        from: u64,
+        /// The last one.
+        to: u64,
+    },
     /// Claims to have been here, and cannot say where: is told of a gap and then given what comes.
     Lost,
     /// Has seen everything up to a number.
@@ -242,6 +251,20 @@ impl Ring {
         }
     }
 
+    /// Where a viewer begins that comes back. It is given no more than promised, though the ring may hold more: what a
+    /// viewer gets does not depend on luck.
+    pub fn resume(&self, position: Position) -> Cursor {
+        if self.numbering.as_ref() != Some(&position.numbering) {
+            return Cursor::Resume(position);
+        }
+        let reach = self.head.saturating_sub(self.reach as u64);
+        if position.seq < reach {
+            Cursor::Missing { turn: self.turn, from: position.seq + 1, to: reach }
+        } else {
+            Cursor::At { turn: self.turn, seen: position.seq }
+        }
+    }
+
     /// The position that a viewer at `cursor` stands at, or will be told it stands at; `None` while that is unknown.
     pub fn position(&self, cursor: &Cursor) -> Option<Position> {
         let numbering = self.numbering.clone()?;
@@ -249,7 +272,8 @@ impl Ring {
             Cursor::New => self.origin,
             Cursor::Resume(position) if position.numbering == numbering => position.seq,
             Cursor::At { turn, seen } if *turn == self.turn => *seen,
-            Cursor::Resume(_) | Cursor::Lost | Cursor::At { .. } => self.head,
+            Cursor::Missing { turn, from, .. } if *turn == self.turn => from - 1,
+            Cursor::Resume(_) | Cursor::Lost | Cursor::At { .. } | Cursor::Missing { .. } => self.head,
         };
         Some(Position { numbering, seq })
     }
@@ -289,24 +313,8 @@ impl Ring {
 
     /// What a viewer is to be sent next; moves its cursor past it.
     pub fn take(&mut self, cursor: &mut Cursor) -> Taken {
-        let Some(numbering) = &self.numbering else { return Taken::Nothing };
-        let lost = match cursor {
-            Cursor::At { turn, .. } if *turn == self.turn => None,
-            Cursor::Resume(position) if position.numbering == *numbering => {
-                *cursor = Cursor::At { turn: self.turn, seen: position.seq };
-                None
-            }
-            Cursor::New => {
-                *cursor = Cursor::At { turn: self.turn, seen: self.origin };
-                None
-            }
-            Cursor::Lost | Cursor::Resume(_) => Some(self.head),
-            // All that came since the new count was known is still to be had.
-            Cursor::At { .. } => Some(self.origin),
-        };
-        if let Some(to) = lost {
-            *cursor = Cursor::At { turn: self.turn, seen: to };
-            return Taken::Gap { numbering: numbering.clone(), from: 0, to };
+        if let Some(gap) = self.settle(cursor) {
+            return gap;
         }
         let Cursor::At { seen, .. } = cursor else { return Taken::Nothing };
         if *seen >= self.visible {
@@ -314,13 +322,33 @@ impl Ring {
         }
         let missed = self.missed_after(*seen);
         if missed > *seen {
-            let gap = Taken::Gap { numbering: numbering.clone(), from: *seen + 1, to: missed };
+            let gap = self.gap(*seen + 1, missed);
             *seen = missed;
-            return gap;
+            return gap.unwrap_or(Taken::Nothing);
         }
         let (bytes, count) = self.slice(*seen);
         *seen += count;
         Taken::Events { bytes, count }
+    }
+
+    /// Gives a cursor its place in this turn, where there is one, and answers the gap that its viewer is to be told of.
+    fn settle(&self, cursor: &mut Cursor) -> Option<Taken> {
+        let numbering = self.numbering.as_ref()?;
+        let (seen, gap) = match cursor {
+            Cursor::At { turn, .. } if *turn == self.turn => return None,
+            Cursor::New => (self.origin, None),
+            Cursor::Resume(position) if position.numbering == *numbering => (position.seq, None),
+            Cursor::Missing { turn, from, to } if *turn == self.turn => (*to, self.gap(*from, *to)),
+            Cursor::Lost | Cursor::Resume(_) => (self.head, self.gap(0, self.head)),
+            // All that came since the new count was known is still to be had.
+            Cursor::At { .. } | Cursor::Missing { .. } => (self.origin, self.gap(0, self.origin)),
+        };
+        *cursor = Cursor::At { turn: self.turn, seen };
+        gap
+    }
+
+    fn gap(&self, from: u64, to: u64) -> Option<Taken> {
+        Some(Taken::Gap { numbering: self.numbering.clone()?, from, to })
     }
 
     /// The last number of the stretch that follows `seen` and is not held.
@@ -350,7 +378,9 @@ impl Ring {
             return (event.clone(), 1);
         }
         let mut bytes = BytesMut::with_capacity(events.iter().map(|event| event.len()).sum());
-        events.iter().for_each(|event| bytes.extend_from_slice(event));
+        for event in events {
+            bytes.extend_from_slice(event);
+        }
         let bytes = bytes.freeze();
         if self.joined.len() == JOINED_KEPT {
             self.joined.pop_front();

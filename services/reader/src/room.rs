@@ -229,6 +229,11 @@ impl Room {
         self.state().ring.now()
     }
 
+    /// Where a viewer begins that comes back.
+    pub fn resume(&self, position: Position) -> Cursor {
+        self.state().ring.resume(position)
+    }
+
     /// The position of a viewer at `cursor`, if that is known yet.
     pub fn position(&self, cursor: &Cursor) -> Option<Position> {
         self.state().ring.position(cursor)

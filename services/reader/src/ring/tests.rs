@@ -23,8 +23,8 @@ fn pushed(ring: &mut Ring, seqs: impl IntoIterator<Item = u64>) {
     ring.reveal();
 }
 
-fn resumed(seq: u64) -> Cursor {
-    Cursor::Resume(Position { numbering: numbering("n"), seq })
+fn position(seq: u64) -> Position {
+    Position { numbering: numbering("n"), seq }
 }
 
 /// All that a viewer is sent: numbers, and gaps as negative ones (`-from`, `-to`).
@@ -125,7 +125,8 @@ fn what_is_given_up_is_a_gap_until_it_is_restored() {
     assert_eq!(ring.lacks(0), Some(Hole { after: 0, upto: 3 }));
     ring.restore((1..=3).map(|seq| (seq, event(seq))).collect());
     assert_eq!(ring.lacks(0), None);
-    assert_eq!(drained(&mut ring, &mut resumed(0)), [1, 2, 3, 4]);
+    let mut back = ring.resume(position(0));
+    assert_eq!(drained(&mut ring, &mut back), [1, 2, 3, 4]);
 }
 
 #[test]
@@ -159,9 +160,12 @@ fn who_missed_more_than_the_reach_gets_a_gap_and_the_last_ones() {
     let mut ring = anchored(4, 20);
     assert_eq!(ring.lacks(3), Some(Hole { after: 16, upto: 20 }));
     ring.restore((17..=20).map(|seq| (seq, event(seq))).collect());
-    assert_eq!(drained(&mut ring, &mut resumed(3)), [-4, -16, 17, 18, 19, 20]);
-    assert_eq!(ring.lacks(16), None);
-    assert_eq!(ring.lacks(20), None);
+    let mut back = ring.resume(position(3));
+    assert_eq!(ring.position(&back), Some(position(3)));
+    pushed(&mut ring, [21]);
+    assert_eq!(drained(&mut ring, &mut back), [-4, -16, 17, 18, 19, 20, 21]);
+    assert_eq!(ring.lacks(17), None);
+    assert_eq!(ring.lacks(21), None);
     assert_eq!(ring.lacks(99), None);
 }
 
@@ -169,14 +173,15 @@ fn who_missed_more_than_the_reach_gets_a_gap_and_the_last_ones() {
 fn who_asked_for_all_the_reach_still_gets_it_when_more_come_meanwhile() {
     let mut ring = anchored(8, 20);
     ring.restore((13..=20).map(|seq| (seq, event(seq))).collect());
+    let mut back = ring.resume(position(12));
     pushed(&mut ring, [21, 22]);
-    assert_eq!(drained(&mut ring, &mut resumed(12)), (13..=22).collect::<Vec<_>>());
+    assert_eq!(drained(&mut ring, &mut back), (13..=22).collect::<Vec<_>>());
 }
 
 #[test]
 fn a_viewer_ahead_of_the_ring_is_not_given_anything_twice() {
     let mut ring = anchored(10, 5);
-    let mut cursor = resumed(7);
+    let mut cursor = ring.resume(position(7));
     assert_eq!(drained(&mut ring, &mut cursor), [] as [i64; 0]);
     pushed(&mut ring, 6..=8);
     assert_eq!(drained(&mut ring, &mut cursor), [8]);
@@ -185,7 +190,7 @@ fn a_viewer_ahead_of_the_ring_is_not_given_anything_twice() {
 #[test]
 fn a_bad_position_and_another_count_are_gaps_to_the_head() {
     let mut ring = anchored(10, 5);
-    for mut cursor in [Cursor::Lost, Cursor::Resume(Position { numbering: numbering("other"), seq: 3 })] {
+    for mut cursor in [Cursor::Lost, ring.resume(Position { numbering: numbering("other"), seq: 3 })] {
         assert_eq!(ring.position(&cursor).unwrap().to_string(), "n-5");
         assert_eq!(drained(&mut ring, &mut cursor), [0, -5]);
     }
@@ -206,7 +211,7 @@ fn when_comments_are_numbered_anew_everybody_hears_of_a_gap_to_the_new_head() {
 #[test]
 fn who_came_before_the_head_was_known_sees_all_from_there() {
     let mut ring = Ring::new(10);
-    let (mut new, mut back) = (ring.now(), resumed(3));
+    let (mut new, mut back) = (ring.now(), ring.resume(position(3)));
     assert_eq!(ring.take(&mut new), Taken::Nothing);
     assert_eq!(ring.position(&new), None);
     ring.anchor(numbering("n"), 4);
@@ -244,7 +249,9 @@ fn steps(last: u64, give_up: bool) -> impl Strategy<Value = Vec<Step>> {
 
 fn fill(ring: &mut Ring) {
     while let Some(hole) = ring.hole() {
-        (hole.after + 1..=hole.upto).for_each(|seq| drop(ring.push(seq, event(seq))));
+        for seq in hole.after + 1..=hole.upto {
+            ring.push(seq, event(seq));
+        }
     }
 }
 
@@ -254,11 +261,17 @@ fn run(reach: usize, steps: &[Step], last: u64) -> (u64, Vec<(u64, Vec<i64>)>) {
     let mut viewers: Vec<(Cursor, u64, Vec<i64>)> = vec![(ring.now(), 0, Vec::new()); 3];
     for step in steps {
         match step {
-            Step::Push(seq) => drop(ring.push(*seq, event(*seq))),
+            Step::Push(seq) => {
+                ring.push(*seq, event(*seq));
+            }
             Step::NoteHead(seq) => ring.note_head(*seq),
             Step::Fill => fill(&mut ring),
-            Step::GiveUp => drop(ring.give_up()),
-            Step::Reveal => drop(ring.reveal()),
+            Step::GiveUp => {
+                ring.give_up();
+            }
+            Step::Reveal => {
+                ring.reveal();
+            }
             Step::Take(at) => {
                 let (cursor, _, seen) = &mut viewers[*at];
                 seen.extend(drained(&mut ring, cursor));
@@ -268,7 +281,7 @@ fn run(reach: usize, steps: &[Step], last: u64) -> (u64, Vec<(u64, Vec<i64>)>) {
                 if let Some(hole) = ring.lacks(seq) {
                     ring.restore((hole.after + 1..=hole.upto).map(|seq| (seq, event(seq))).collect());
                 }
-                viewers.push((resumed(seq), seq, Vec::new()));
+                viewers.push((ring.resume(position(seq)), seq, Vec::new()));
             }
             Step::Rest => ring.rest(),
         }
@@ -281,7 +294,8 @@ fn run(reach: usize, steps: &[Step], last: u64) -> (u64, Vec<(u64, Vec<i64>)>) {
         seen.extend(drained(&mut ring, &mut cursor));
         (began, seen)
     });
-    (ring.head(), sent.collect())
+    let sent = sent.collect();
+    (ring.head(), sent)
 }
 
 proptest! {

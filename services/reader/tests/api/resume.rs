@@ -58,12 +58,15 @@ async fn a_thousand_are_given_in_full_and_what_is_beyond_is_a_gap() {
     assert_eq!(back.comments(1000).await, (501..=1500).collect::<Vec<_>>());
 
     let older = format!("{}-20", world.numbering);
+    // 1,003 are in the ring by now; that changes nothing.
+    world.post("v", 3).await;
+    assert_eq!(back.comments(3).await, [1501, 1502, 1503]);
     let mut back = Viewer::get(&reader.address, "v", Some(&older)).await;
     assert_eq!(back.greeted().await.id, Some(older));
     let event = back.next().await.unwrap();
-    assert_eq!(gap(&event), (21, 500));
-    assert_eq!(event.id, Some(format!("{}-500", world.numbering)));
-    assert_eq!(back.comments(1000).await, (501..=1500).collect::<Vec<_>>());
+    assert_eq!(gap(&event), (21, 503));
+    assert_eq!(event.id, Some(format!("{}-503", world.numbering)));
+    assert_eq!(back.comments(1000).await, (504..=1503).collect::<Vec<_>>());
 }
 
 #[tokio::test]

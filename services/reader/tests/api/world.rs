@@ -10,10 +10,14 @@ use async_trait::async_trait;
 use axum::extract::State;
 use axum::routing::post;
 use axum::{Json, Router};
+use liverank_adapters::archive::embedded::EmbeddedArchive;
 use liverank_adapters::assignment_store::ReaderRecord;
+use liverank_adapters::assignment_store::embedded::EmbeddedAssignments;
 use liverank_adapters::comment_bus::embedded::EmbeddedBus;
 use liverank_adapters::comment_bus::{Delivery, Head, Subscription};
-use liverank_adapters::{Archive, Backends, CommentBus, StoreError};
+use liverank_adapters::event_log::embedded::EmbeddedLog;
+use liverank_adapters::ranking_store::embedded::EmbeddedRanking;
+use liverank_adapters::{Archive, Backends, CommentBus, StoreError, clock};
 use liverank_core::comment::{Comment, Numbering};
 use liverank_core::counting::{Batch, LogRecord, Rules, Span};
 use liverank_core::event::{CommentBody, Interaction, Kind};
@@ -152,10 +156,15 @@ impl World {
     /// A world that no consumer has been in yet.
     pub fn unopened() -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let embedded = Backends::embedded(directory.path()).unwrap();
         let bus = Arc::new(TestBus::default());
-        let archive = Arc::clone(&embedded.archive);
-        let backends = Backends { comments: Arc::clone(&bus) as Arc<dyn CommentBus>, ..embedded };
+        let archive: Arc<dyn Archive> = Arc::new(EmbeddedArchive::open(directory.path()).unwrap());
+        let backends = Backends {
+            log: Arc::new(EmbeddedLog::open(directory.path(), clock::system()).unwrap()),
+            archive: Arc::clone(&archive),
+            ranking: Arc::new(EmbeddedRanking::new()),
+            comments: Arc::clone(&bus) as Arc<dyn CommentBus>,
+            assignments: Arc::new(EmbeddedAssignments::new()),
+        };
         Self {
             backends,
             bus,

@@ -287,16 +287,30 @@ async fn a_queue_that_is_full_says_so_at_once() {
     let refused = until("64 MiB wait", waiting).await;
     assert!(refused.to_string().contains("too many bytes wait"), "{refused}");
     medium.stall(false);
-    let mut written = 0;
     for append in appends {
         match append.await.unwrap() {
-            Ok(_) => written += 1,
-            Err(AppendError::Unavailable(_)) => {}
+            Ok(_) | Err(AppendError::Unavailable(_)) => {}
             Err(error) => panic!("{error}"),
         }
     }
-    assert!(written > 0, "what had waited was written");
     log.append(b"k", b"after".to_vec()).await.expect("there is room again");
+    let written = log.end_offsets().await.unwrap().iter().sum::<u64>();
+    assert!(written >= 127, "64 MiB of half a MiB each had waited and are written, not {written}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_that_stands_still_does_not_hold_its_callers() {
+    let medium = Medium::default();
+    let disk = medium.clone();
+    let log = EmbeddedLog::open_with("disk", move || disk.database(), clock::system()).unwrap();
+    medium.stall(true);
+    let begun = Instant::now();
+    let error = log.append(b"k", b"slow".to_vec()).await.unwrap_err();
+    assert!(error.to_string().contains("too long"), "{error}");
+    assert!(begun.elapsed() < Duration::from_secs(20), "answered after {:?}", begun.elapsed());
+    medium.stall(false);
+    let place = log.append(b"k", b"after".to_vec()).await.expect("it goes on where it stood");
+    assert_eq!(place.offset, 1, "what was slow is in the log all the same");
 }
 
 #[tokio::test(flavor = "multi_thread")]

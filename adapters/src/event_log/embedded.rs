@@ -8,11 +8,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use redb::{Database, DatabaseError};
 use tokio::sync::{Semaphore, oneshot, watch};
+use tokio::time::timeout;
 
 use self::committer::{Committer, Entry, Request};
 use self::consumer::Member;
@@ -36,6 +38,9 @@ pub const MAX_RECORD_BYTES: usize = 1 << 20;
 const MAX_WAITING: usize = 16_384;
 /// Bytes waiting to be written or being written.
 const MAX_WAITING_BYTES: usize = 64 << 20;
+/// How long an append waits for the disk: one that stands still must not hold its callers, who have their own callers
+/// to answer. As long as a Kafka append waits. The record may be written all the same.
+const APPEND_DEADLINE: Duration = Duration::from_secs(5);
 /// What a waiting append costs besides its key and value.
 const REQUEST_BYTES: usize = 256;
 
@@ -131,7 +136,10 @@ impl EmbeddedLog {
             TrySendError::Full(_) => unavailable("too many appends wait to be written"),
             TrySendError::Disconnected(_) => unavailable("its committer is gone"),
         })?;
-        answered.await.map_err(|_| unavailable("its committer is gone"))?
+        match timeout(APPEND_DEADLINE, answered).await {
+            Ok(answer) => answer.map_err(|_| unavailable("its committer is gone"))?,
+            Err(_) => Err(unavailable("the disk takes too long to write")),
+        }
     }
 }
 

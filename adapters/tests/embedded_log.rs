@@ -270,7 +270,7 @@ async fn a_queue_that_is_full_says_so_at_once() {
     let disk = medium.clone();
     let log = EmbeddedLog::open_with("disk", move || disk.database(), clock::system()).unwrap();
     let log = Arc::new(log);
-    medium.stall(true);
+    let stall = medium.stall();
     let appends: Vec<_> = (0..100)
         .map(|_| {
             let log = Arc::clone(&log);
@@ -286,7 +286,7 @@ async fn a_queue_that_is_full_says_so_at_once() {
     };
     let refused = until("64 MiB wait", waiting).await;
     assert!(refused.to_string().contains("too many bytes wait"), "{refused}");
-    medium.stall(false);
+    drop(stall);
     for append in appends {
         match append.await.unwrap() {
             Ok(_) | Err(AppendError::Unavailable(_)) => {}
@@ -303,12 +303,12 @@ async fn a_disk_that_stands_still_does_not_hold_its_callers() {
     let medium = Medium::default();
     let disk = medium.clone();
     let log = EmbeddedLog::open_with("disk", move || disk.database(), clock::system()).unwrap();
-    medium.stall(true);
+    let stall = medium.stall();
     let begun = Instant::now();
     let error = log.append(b"k", b"slow".to_vec()).await.unwrap_err();
     assert!(error.to_string().contains("too long"), "{error}");
     assert!(begun.elapsed() < Duration::from_secs(20), "answered after {:?}", begun.elapsed());
-    medium.stall(false);
+    drop(stall);
     let place = log.append(b"k", b"after".to_vec()).await.expect("it goes on where it stood");
     assert_eq!(place.offset, 1, "what was slow is in the log all the same");
 }
@@ -321,14 +321,14 @@ async fn readers_do_not_see_what_is_not_yet_durable() {
     let mut consumer = log.consume().await.unwrap();
     poll(&mut *consumer).await;
     consumer.start(&(0..PARTITIONS).map(|at| (at, 0)).collect::<Vec<_>>()).await.unwrap();
-    medium.stall(true);
+    let stall = medium.stall();
     let writer = Arc::clone(&log);
     let append = tokio::spawn(async move { writer.append(b"k", b"v".to_vec()).await });
     until("the fsync has begun", async || medium.stalled().then_some(())).await;
     assert_eq!(consumer.poll(10, Duration::from_millis(200)).await.unwrap(), Polled::Idle);
     assert_eq!(log.end_offsets().await.unwrap().iter().sum::<u64>(), 0);
     assert!(!append.is_finished(), "an append is not acknowledged before its fsync");
-    medium.stall(false);
+    drop(stall);
     append.await.unwrap().unwrap();
     assert!(matches!(poll(&mut *consumer).await, Polled::Records(_)));
 }

@@ -43,6 +43,7 @@ where
     comments::the_newest_of_an_identity_is_answered(&*archive().await).await;
     identities::a_repeat_counts_once(&*archive().await).await;
     identities::forgetting_is_by_the_log_s_time(&*archive().await).await;
+    identities::forgetting_spares_what_was_seen_anew(&*archive().await).await;
     writers::writers_of_one_video_serialise(&*archive().await).await;
     writers::of_two_writers_of_a_partition_one_wins(&*archive().await).await;
 }

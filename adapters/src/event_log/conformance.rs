@@ -299,8 +299,9 @@ async fn members_share_and_take_over(log: &dyn EventLog) {
     let begun = Instant::now();
     while first.owned.len() != 6 || second.owned.len() != 6 {
         assert!(begun.elapsed() < DEADLINE, "two share evenly: {:?} and {:?}", first.owned, second.owned);
-        first.step(Duration::from_millis(20)).await;
+        // The new one first: what the other one still holds must not be given to it.
         second.step(Duration::from_millis(20)).await;
+        first.step(Duration::from_millis(20)).await;
     }
     assert!(first.owned.is_disjoint(&second.owned), "{:?} and {:?} overlap", first.owned, second.owned);
 

@@ -139,9 +139,10 @@ impl Medium {
         self.set(|state| state.full = false);
     }
 
-    /// Makes every sync wait, or no longer.
-    pub fn stall(&self, stall: bool) {
-        self.set(|state| state.stalling = stall);
+    /// Makes every sync wait for as long as the answer lives; also where the test fails meanwhile.
+    pub fn stall(&self) -> Stall {
+        self.set(|state| state.stalling = true);
+        Stall(self.clone())
     }
 
     /// Whether a sync waits.
@@ -170,6 +171,15 @@ impl Medium {
         state.life += 1;
         state.power_left = None;
         Self { disk: Arc::clone(&self.disk), life: state.life }
+    }
+}
+
+/// Lets syncs go on when it is dropped.
+pub struct Stall(Medium);
+
+impl Drop for Stall {
+    fn drop(&mut self) {
+        self.0.set(|state| state.stalling = false);
     }
 }
 

@@ -51,3 +51,15 @@ pub async fn forgetting_is_by_the_log_s_time(archive: &dyn Archive) {
     assert_eq!(views(archive).await, before + 1, "what was forgotten counts again, once");
     assert_eq!(archive.forget_before(watermark).await.unwrap(), 0, "it was seen anew since");
 }
+
+pub async fn forgetting_spares_what_was_seen_anew(archive: &dyn Archive) {
+    let mut log = Log::new();
+    archive.commit(&log.on_one([named("v", "e"), comment("v", "c", "text")])).await.unwrap();
+    log.pass(REPEAT_WINDOW_MS);
+    let watermark = log.now();
+    let again = [named("v", "e"), comment("v", "c", "a day later")];
+    archive.commit(&log.on_one(again.clone())).await.unwrap();
+    archive.forget_before(watermark).await.unwrap();
+    let effects = archive.commit(&log.on_one(again)).await.unwrap().effects;
+    assert_eq!((effects.counted, effects.repeated), (0, 2), "the later sighting is remembered");
+}

@@ -155,7 +155,7 @@ async fn another_format_and_an_archive_that_is_gone_are_refused() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_batch_beyond_one_command_is_one_transaction() {
     const COUNT: u64 = 6_000;
-    const MANY: u64 = 20_000;
+    const MANY: u64 = 25_000;
     let archive = opened(&fresh()).await;
     // More statements than go into one command, and more bytes: 18 MiB of comments.
     let values: Vec<_> = (0..COUNT)
@@ -175,7 +175,7 @@ async fn a_batch_beyond_one_command_is_one_transaction() {
     let ids: Vec<_> =
         values.iter().map(|value| VideoId::parse(value["video_id"].as_str().unwrap()).unwrap()).collect();
     assert!(archive.heads(&ids).await.unwrap().iter().all(|head| *head == 1));
-    // Videos with ids of the greatest length: one command with all of their updates would have 18 MiB.
+    // Videos with ids of the greatest length: one command with all of their updates would have 20 MiB.
     let long = |prefix: &str, at: u64| format!("{prefix}{at:0>255}");
     let values: Vec<_> = (0..MANY)
         .map(|at| json!({"video_id": long("v", at), "user_id": long("u", at), "type": "like"}))

@@ -29,7 +29,7 @@ use crate::StoreError;
 const COMMIT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long the server may take to make one commit durable.
 const MAX_COMMIT: Duration = Duration::from_secs(5);
-/// How long an attempt that is over may hold up the next one.
+/// How long ending an attempt may hold up the next one, or the answer: without a server it would take seconds.
 const ABORT_TIMEOUT: Duration = Duration::from_millis(500);
 /// The longest pause before a conflicting transaction runs again; the first is a fraction of it. A transaction takes
 /// some ten milliseconds, and the other one has to come to its end.
@@ -95,15 +95,16 @@ async fn until_it_takes(archive: &MongoArchive, batch: &Batch) -> Result<Committ
         // One each: a session whose transaction was given up half-way is of no further use. They are pooled.
         let session = archive.client.start_session().await;
         let mut session = session.map_err(|error| store_error("starting a session", &error))?;
-        match attempt(archive, &mut session, batch).await {
+        let stop = match attempt(archive, &mut session, batch).await {
             Ok(effects) => return Ok(Committed { effects }),
-            // The dropped session aborts behind the caller's back: without a server that takes long.
-            Err(Stop::Never(error)) => return Err(error),
-            Err(Stop::Again(error)) => {
-                tracing::debug!(part = PART, %error, ?pause, "the batch conflicts; again");
-                // Now, so that the next attempt does not meet this one. An abort that fails changes nothing.
-                let _ = tokio::time::timeout(ABORT_TIMEOUT, session.abort_transaction()).await;
-            }
+            Err(stop) => stop,
+        };
+        // Now, so that the next attempt does not meet this one. An abort that fails changes nothing: the server gives
+        // the transaction up by itself.
+        let _ = tokio::time::timeout(ABORT_TIMEOUT, session.abort_transaction()).await;
+        match stop {
+            Stop::Never(error) => return Err(error),
+            Stop::Again(error) => tracing::debug!(part = PART, %error, ?pause, "the batch conflicts; again"),
         }
         // Jittered, or two that met once would meet again.
         tokio::time::sleep(pause.mul_f64(rand::random_range(0.5..1.5))).await;

@@ -28,9 +28,9 @@ pub(crate) use listener::Listener;
 /// What errors name as the part that failed.
 pub(crate) const PART: &str = "redis";
 
-/// The slowest of our scripts takes about 10 ms: who has not answered after this long is away or stuck, and whoever
-/// waits for us has a deadline too.
-const RESPONSE_TIMEOUT: Duration = Duration::from_secs(2);
+/// The slowest of our scripts takes about 10 ms, but a busy disk may hold up a Redis that appends every second for 2 s,
+/// by its design: only who has not answered after this long is away or stuck.
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(5);
 /// For TCP, TLS and the greeting of one attempt.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a caller waits for a connection: bridges a restart or a dropped connection, and no more.
@@ -260,13 +260,14 @@ pub(crate) fn backoff(failures: u32) -> Duration {
 
 /// Whether somebody has to look: other credentials, rights, or a Redis before version 6.
 fn is_permanent(error: &RedisError) -> bool {
-    matches!(
+    let kind = matches!(
         error.kind(),
         ErrorKind::AuthenticationFailed
             | ErrorKind::InvalidClientConfig
             | ErrorKind::RESP3NotSupported
             | ErrorKind::Server(ServerErrorKind::NoPerm)
-    )
+    );
+    kind || matches!(error.code(), Some("WRONGPASS" | "NOAUTH"))
 }
 
 fn store_error(error: &RedisError) -> StoreError {

@@ -217,7 +217,6 @@ async fn a_lost_connection_is_replaced() {
                 Err(error) => assert!(error.is_transient() && started.elapsed() < PATIENCE, "{error}"),
             }
         }
-        assert!(started.elapsed() < Duration::from_secs(2), "took {:?}", started.elapsed());
     }
     assert_eq!(store.standing().await.unwrap().offsets, [(0, 5)]);
 }
@@ -257,7 +256,7 @@ async fn a_redis_that_comes_back_empty_is_noticed() {
 #[tokio::test]
 async fn a_repair_whose_beginning_was_lost_does_not_count() {
     let (link, mut redis) = alone(10, "t10:").await;
-    let store = RedisRanking::new(link);
+    let store = RedisRanking::new(Arc::clone(&link));
     let entries = [entry("a", 1.0), entry("b", 2.0)];
     store.restore(1, &entries[..1]).await.unwrap();
     redis.flush().await;
@@ -269,6 +268,11 @@ async fn a_repair_whose_beginning_was_lost_does_not_count() {
     redis.flush().await;
     assert!(store.restored(1, &[(0, 9)]).await.is_err_and(|error| error.is_transient()));
     assert_eq!(store.standing().await.unwrap(), Standing::default());
+    // And also where another process began a repair meanwhile.
+    store.restore(1, &entries[..1]).await.unwrap();
+    redis.flush().await;
+    RedisRanking::new(link).restore(1, &entries[1..]).await.unwrap();
+    assert!(store.restore(1, &entries[1..]).await.is_err_and(|error| error.is_transient()));
     store.restore(1, &entries).await.unwrap();
     store.restored(1, &[(0, 9)]).await.unwrap();
     assert_eq!(store.standing().await.unwrap(), Standing { generation: Some(1), offsets: vec![(0, 9)] });
@@ -305,4 +309,43 @@ async fn what_another_program_wrote_is_not_taken_for_ours() {
     assert!(RedisRanking::new(Arc::clone(&link)).standing().await.is_err_and(|error| !error.is_transient()));
     redis.ask::<u64>(&["HSET", "t8:assignments", "v", r#"{"format":2,"epoch":1,"readers":[]}"#]).await;
     assert!(RedisAssignments::new(link).load().await.is_err_and(|error| !error.is_transient()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_large_batch_whose_beginning_was_lost_does_not_count() {
+    const ENTRIES: usize = 20_000;
+    let (link, mut redis) = alone(7, "t7:").await;
+    let entries: Vec<_> = (0..ENTRIES).map(|at| entry(&format!("v{at}"), 1.0)).collect();
+    let projection = Arc::new(batch(0, 1, entries));
+    // As if the boards had been lost and begun again between two steps; which of them it hits is chance.
+    let lose = "redis.call('FLUSHDB') return redis.call('HSET', 't7:ranking:projection', 'generation', '1')";
+    for _ in 0..20 {
+        redis.flush().await;
+        let store = Arc::new(RedisRanking::new(Arc::clone(&link)));
+        store.restored(1, &[]).await.unwrap();
+        let (projecting, projection) = (Arc::clone(&store), Arc::clone(&projection));
+        let projected = tokio::spawn(async move { projecting.project(&projection).await });
+        while redis.ask::<usize>(&["ZCARD", "t7:global_ranking"]).await == 0 {}
+        redis.ask::<usize>(&["EVAL", lose, "0"]).await;
+        match projected.await.unwrap() {
+            Err(error) => {
+                assert!(error.is_transient(), "{error}");
+                let standing = store.standing().await.unwrap();
+                return assert_eq!(standing, Standing { generation: Some(1), offsets: vec![] });
+            }
+            // The loss came after its end.
+            Ok(_) => {
+                assert!(store.standing().await.unwrap().offsets.is_empty(), "a part counts for the whole")
+            }
+        }
+    }
+    panic!("a batch of 20 steps was over before the first of them was seen, 20 times");
+}
+
+#[tokio::test]
+async fn wrong_credentials_are_told_at_once() {
+    let url = url().replace("redis://", "redis://nobody:hunter2@");
+    let link = RedisLink::new(RedisConfig { url, cluster: false, prefix: String::new(), ca_file: None });
+    let error = RedisRanking::new(link.unwrap()).standing().await.unwrap_err();
+    assert!(!error.is_transient() && !error.to_string().contains("hunter2"), "{error}");
 }

@@ -30,7 +30,7 @@ use crate::StoreError;
 use crate::outlet::Outlet;
 use crate::redis_link::{PART, RedisLink};
 
-/// Entries a script writes or reads at most: about 5 ms of Redis's one thread.
+/// Entries a script writes or reads at most: about 10 ms of Redis's one thread, which others wait for meanwhile.
 const STEP: usize = 1000;
 /// How often a snapshot begins again when the boards are emptied under it.
 const SNAPSHOT_ATTEMPTS: usize = 3;

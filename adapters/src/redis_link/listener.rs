@@ -18,8 +18,8 @@ const CHUNK: usize = 500;
 const REQUESTS: usize = 1024;
 /// An idle subscription says nothing by itself: a ping this often notices a Redis that has stopped.
 const PING: Duration = Duration::from_secs(5);
-/// How long a caller waits for a confirmation: bridges a reconnect, and no more.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long a caller waits for a confirmation: as for any answer, and a moment for a reconnect.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(6);
 
 enum Wish {
     Subscribe,

@@ -216,7 +216,7 @@ async fn a_vanished_offset_is_told_by_its_name() {
     let mut consumer = log.consume().await.unwrap();
     let begun = Instant::now();
     let mut told = 0;
-    let mut last = String::new();
+    let mut answer = String::new();
     while told < 3 {
         assert!(begun.elapsed() < DEADLINE, "offset 2 was skipped silently");
         match consumer.poll(10, Duration::from_millis(50)).await {
@@ -229,13 +229,13 @@ async fn a_vanished_offset_is_told_by_its_name() {
             Ok(other) => panic!("read instead of refused: {other:?}"),
             Err(error) => {
                 assert!(!error.is_transient(), "{error}");
-                last = error.to_string();
+                answer = error.to_string();
                 told += 1;
             }
         }
     }
     let expected = format!("partition {partition}: offset 2 is to be read next, and the log holds 6 to 10");
-    assert!(last.contains(&expected), "{last}");
+    assert!(answer.contains(&expected), "{answer}");
     // Once somebody has decided where to go on, it does.
     consumer.start(&[(partition, 6)]).await.unwrap();
     let records = match consumer.poll(10, DEADLINE).await {

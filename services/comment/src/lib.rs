@@ -46,7 +46,7 @@ use tally::Tally;
 /// most 16 KiB each.
 const REMEMBERED: usize = 1_000;
 /// How long they are: consumers are seconds behind at most, or `known` finds the archive away anyway.
-const REMEMBER: Duration = Duration::from_secs(60);
+const REMEMBER: Duration = Duration::from_mins(1);
 /// How often dependencies are looked at, for `/readyz` to be right where no request asks.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 

@@ -50,7 +50,7 @@ impl<K: Eq + Hash + Clone, V> Recent<K, V> {
 mod tests {
     use super::*;
 
-    const KEEP: Duration = Duration::from_secs(60);
+    const KEEP: Duration = Duration::from_mins(1);
 
     #[test]
     fn what_is_old_is_forgotten() {

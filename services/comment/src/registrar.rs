@@ -19,7 +19,7 @@ const WAITING: usize = 1_024;
 /// Videos remembered as registered: the working set of one comment service, at 100 bytes or so each.
 const REMEMBERED: usize = 20_000;
 /// How long a registration is taken for granted: the manager forgets unwatched videos after an hour.
-const REMEMBER: Duration = Duration::from_secs(300);
+const REMEMBER: Duration = Duration::from_mins(5);
 /// After a manager that did not answer: long enough not to hammer it, as its other clients wait too.
 const PAUSE: Duration = Duration::from_millis(500);
 
@@ -74,13 +74,12 @@ async fn work(mut waiting: mpsc::Receiver<VideoId>, managers: Replicas, registra
         let Some(video) = video else { return };
         let registered = managers.post::<serde_json::Value>(&["register"], &json!({"videoid": video})).await;
         let manager = match registered {
-            Ok(_) => Ok(()),
-            // It understood: asking again would not help.
-            Err(PeerError::Refused { .. }) => Ok(()),
             Err(PeerError::Unavailable(reason)) => {
                 registrar.forget(&video);
                 Err(reason)
             }
+            // Also where it understood and refused: asking again would not help.
+            Ok(_) | Err(PeerError::Refused { .. }) => Ok(()),
         };
         let away = manager.is_err();
         shell.health.dependency("manager", manager);

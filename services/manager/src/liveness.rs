@@ -26,7 +26,7 @@ pub const STALE_AFTER: Duration = Duration::from_millis(1_500);
 /// How often a suspect is probed.
 pub const PROBE_EVERY: Duration = Duration::from_secs(1);
 /// How long a gone reader is remembered, for people to see.
-pub const FORGET_AFTER: Duration = Duration::from_secs(60);
+pub const FORGET_AFTER: Duration = Duration::from_mins(1);
 /// How long a manager must have looked without a break before it takes a reader it never saw for one that is no more:
 /// several heartbeats.
 pub const SETTLED_AFTER: Duration = Duration::from_secs(5);
@@ -124,32 +124,27 @@ impl Watch {
 
     fn observe_one(&mut self, asked: Instant, record: ReaderRecord, first: bool) {
         let beat = record.beat;
-        match self.readers.get_mut(&record.id) {
-            Some(known) => {
-                // What the store holds unchanged may be older than what the reader told this manager itself, and what
-                // it told may be what the store holds now: neither is news.
-                let changed = known.polled_beat.replace(beat) != Some(beat);
-                if changed && known.record.beat != beat {
-                    known.saw(asked, record);
-                }
-            }
-            None => {
-                let sighting =
-                    Sighting { record, polled_beat: Some(beat), changed: asked, proven: !first, probe: None };
-                self.readers.insert(sighting.record.id.clone(), sighting);
-            }
+        let Some(known) = self.readers.get_mut(&record.id) else {
+            let sighting =
+                Sighting { record, polled_beat: Some(beat), changed: asked, proven: !first, probe: None };
+            self.readers.insert(sighting.record.id.clone(), sighting);
+            return;
+        };
+        // What the store holds unchanged may be older than what the reader told this manager itself, and what it told
+        // may be what the store holds now: neither is news.
+        let changed = known.polled_beat.replace(beat) != Some(beat);
+        if changed && known.record.beat != beat {
+            known.saw(asked, record);
         }
     }
 
     /// Notes a heartbeat that came to this manager itself.
     pub fn heard(&mut self, now: Instant, record: ReaderRecord) {
-        match self.readers.get_mut(&record.id) {
-            Some(known) => known.saw(now, record),
-            None => {
-                let sighting =
-                    Sighting { record, polled_beat: None, changed: now, proven: true, probe: None };
-                self.readers.insert(sighting.record.id.clone(), sighting);
-            }
+        if let Some(known) = self.readers.get_mut(&record.id) {
+            known.saw(now, record);
+        } else {
+            let sighting = Sighting { record, polled_beat: None, changed: now, proven: true, probe: None };
+            self.readers.insert(sighting.record.id.clone(), sighting);
         }
     }
 

@@ -34,9 +34,9 @@ const ADOPT_EACH: u64 = 8;
 /// Sweeps between two looks for videos that nobody watches: 10 s.
 const LET_GO_EACH: u64 = 40;
 /// How long a video may be unwatched and not registered again before its assignment is let go.
-const IDLE: Duration = Duration::from_secs(3600);
+const IDLE: Duration = Duration::from_hours(1);
 /// The same when there are so many of them that most must be of no use.
-const IDLE_WHEN_CROWDED: Duration = Duration::from_secs(60);
+const IDLE_WHEN_CROWDED: Duration = Duration::from_mins(1);
 /// From how many on that is.
 const CROWDED: usize = crate::cluster::MAX_ASSIGNMENTS / 2;
 /// Assignments let go at one look: 2,000 in 10 s keeps up with 200 new videos a second.
@@ -105,14 +105,14 @@ async fn answers(peers: &Peers, reader: &ReaderId, url: &str) -> bool {
 
 /// Tells of a hold when it begins and when it ends.
 fn note_hold(manager: &Manager, held: &mut Option<Hold>) {
-    let hold = manager.cluster().judge(Instant::now());
-    manager.metrics.held.set(i64::from(hold.is_some()));
-    match (held.is_some(), hold) {
-        (false, Some(hold)) => tracing::warn!(?hold, "nothing is moved for now"),
+    let reason = manager.cluster().judge(Instant::now());
+    manager.metrics.held.set(i64::from(reason.is_some()));
+    match (held.is_some(), reason) {
+        (false, Some(reason)) => tracing::warn!(?reason, "nothing is moved for now"),
         (true, None) => tracing::info!("videos are moved again"),
         _ => {}
     }
-    *held = hold;
+    *held = reason;
 }
 
 /// Has others take over what leaving readers serve, and gives lost videos back. Each decision is made anew just before

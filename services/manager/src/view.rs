@@ -226,7 +226,7 @@ mod tests {
 
     #[test]
     fn the_longest_unused_come_first_and_a_load_does_not_make_them_new() {
-        let hour = Duration::from_secs(3600);
+        let hour = Duration::from_hours(1);
         let mut view = View::default();
         let start = Instant::now();
         let all = || ["a", "b", "c"].map(|name| assignment(name, "r", 1)).to_vec();
@@ -234,7 +234,7 @@ mod tests {
         view.touch(start + Duration::from_secs(2), &video("a"));
         view.touch(start + Duration::from_secs(1), &video("b"));
         view.touch(start + hour, &video("c"));
-        let now = start + hour + Duration::from_secs(60);
+        let now = start + hour + Duration::from_mins(1);
         view.load(now, State { version: 2, assignments: all() });
         let unused = |most| {
             view.unused(now, hour, most).into_iter().map(|(video, _)| video.to_string()).collect::<Vec<_>>()

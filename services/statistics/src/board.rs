@@ -16,7 +16,7 @@ const KEPT_BYTES: usize = 32 * 1024 * 1024;
 /// Ours report every 2 s: seven lost in a row, or it is gone.
 const SERVICE_SILENCE: Duration = Duration::from_secs(15);
 /// The seed's clients report every 5 to 10 s.
-const CLIENT_SILENCE: Duration = Duration::from_secs(60);
+const CLIENT_SILENCE: Duration = Duration::from_mins(1);
 
 const fn services(reporters: usize) -> Bounds {
     Bounds { reporters, bytes: KEPT_BYTES, silence: SERVICE_SILENCE }
@@ -107,7 +107,7 @@ impl Board {
                     .collect(),
             },
             reader_api_manager: self.reader_api_manager(listed),
-            clients: Clients {
+            clients: ClientList {
                 total_clients: self.clients.len(),
                 total_comments_generated: sum(self.clients.iter().map(|client| client.comments_generated)),
                 total_comments_consumed: sum(self.clients.iter().map(|client| client.comments_consumed)),
@@ -215,7 +215,7 @@ pub struct Summary<'a> {
     comment_api: Comments,
     reader_apis: ReaderApis<'a>,
     reader_api_manager: Manager,
-    clients: Clients<'a>,
+    clients: ClientList<'a>,
     stored_comments: StoredComments,
     timestamp: String,
 }
@@ -249,7 +249,7 @@ struct ShownReader<'a> {
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Clients<'a> {
+struct ClientList<'a> {
     total_clients: usize,
     total_comments_generated: u64,
     total_comments_consumed: u64,

@@ -1,5 +1,7 @@
 //! The statistics service over a real socket, with an embedded archive.
 
+#![allow(clippy::unwrap_used, reason = "what a test cannot go on without ends it, in its helpers too")]
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 

@@ -1,5 +1,7 @@
 //! The comment service over a real socket, with an embedded log and archive.
 
+#![allow(clippy::unwrap_used, reason = "what a test cannot go on without ends it, in its helpers too")]
+
 mod support;
 
 use std::sync::atomic::Ordering::Relaxed;
@@ -214,7 +216,7 @@ async fn what_is_no_comment_is_refused_as_it_is_everywhere() {
     assert_eq!(status("application/json", b"{").await, StatusCode::BAD_REQUEST);
     assert_eq!(status("application/json", b"").await, StatusCode::BAD_REQUEST);
     assert_eq!(status("application/json", b"\xff\xfe").await, StatusCode::BAD_REQUEST);
-    assert_eq!(status("application/json", &[b' '; 64 * 1024 + 1]).await, StatusCode::PAYLOAD_TOO_LARGE);
+    assert_eq!(status("application/json", &vec![b' '; 64 * 1024 + 1]).await, StatusCode::PAYLOAD_TOO_LARGE);
     assert_eq!(status("text/html", b"{}").await, StatusCode::UNSUPPORTED_MEDIA_TYPE);
     assert_eq!(service.get("/comment").await.status(), StatusCode::METHOD_NOT_ALLOWED);
     assert_eq!(service.get("/nothing").await.status(), StatusCode::NOT_FOUND);

@@ -188,7 +188,7 @@ fn a_stale_view_moves_nothing() {
 fn time_in_which_nobody_looked_is_nobody_s_silence() {
     let mut world = World::new(&["a", "b", "c"]);
     // The store is away for a minute, and comes back with the beats from before it went.
-    world.blind(Duration::from_secs(60));
+    world.blind(Duration::from_mins(1));
     world.poll();
     for reader in ["a", "b", "c"] {
         assert_eq!(world.standing(reader), Standing::Alive);
@@ -285,7 +285,7 @@ fn a_draining_reader_gives_its_videos_away_and_its_end_is_no_surprise() {
 fn the_long_gone_are_forgotten_and_the_silent_are_not() {
     let mut world = World::new(&["a", "b", "c"]);
     world.dead.insert("a");
-    world.run(FORGET_AFTER - TICK);
+    world.run(FORGET_AFTER.saturating_sub(TICK));
     world.probe();
     assert!(world.watch.to_forget(world.now).is_empty());
     world.run(Duration::from_secs(2));
@@ -315,7 +315,7 @@ fn settling_takes_a_while_without_a_break() {
     world.blind(STALE_AFTER * 2);
     assert!(!world.watch.is_settled(world.now));
     world.poll();
-    world.run(SETTLED_AFTER - TICK);
+    world.run(SETTLED_AFTER.saturating_sub(TICK));
     assert!(!world.watch.is_settled(world.now));
     world.run(TICK);
     assert!(world.watch.is_settled(world.now));

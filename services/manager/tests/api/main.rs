@@ -1,5 +1,7 @@
 //! Managers over real sockets, on an embedded store, with readers that beat, answer probes and can be killed.
 
+#![allow(clippy::unwrap_used, reason = "what a test cannot go on without ends it, in its helpers too")]
+
 mod endpoints;
 mod replacing;
 mod support;

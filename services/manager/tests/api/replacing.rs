@@ -106,9 +106,9 @@ async fn a_second_reader_that_dies_later_is_replaced_too() {
     for number in 0..9 {
         manager.register(&format!("v{number}")).await;
     }
-    for victim in 0..2 {
-        let dead = readers[victim].url.clone();
-        readers[victim].kill().await;
+    for victim in &mut readers[..2] {
+        let dead = victim.url.clone();
+        victim.kill().await;
         until("its videos are elsewhere", async || {
             places(&manager, 9).await.values().all(|url| *url != dead)
         })

@@ -5,6 +5,7 @@ use axum::extract::Request;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version, header};
 use axum::response::{IntoResponse, Response};
 use hyper::upgrade::OnUpgrade;
+use liverank_core::Invalid;
 use liverank_shell::Problem;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
@@ -21,8 +22,7 @@ pub(crate) fn accept(mut request: Request) -> Result<(OnUpgrade, Response), Resp
         return Err(upgrade_required());
     }
     let Some(key) = headers.get(header::SEC_WEBSOCKET_KEY).map(derived) else {
-        let missing = Problem::new(StatusCode::BAD_REQUEST, "the header Sec-WebSocket-Key is missing");
-        return Err(missing.into_response());
+        return Err(Problem::from(Invalid::missing("Sec-WebSocket-Key")).into_response());
     };
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;

@@ -48,7 +48,7 @@ use viewer::{Audience, Viewer, Way};
 use ws::Watchers;
 
 /// For the system to answer at all, and for all viewers to be connected.
-const SET_UP: Duration = Duration::from_secs(60);
+const SET_UP: Duration = Duration::from_mins(1);
 /// Viewers that connect within one millisecond, at most: a crowd, not a wall.
 const ARRIVALS_PER_MS: usize = 2;
 /// Posts at once while videos are opened.
@@ -157,7 +157,7 @@ pub async fn measure(args: &Args, shutdown: CancellationToken) -> anyhow::Result
     run.audience.quiet.store(false, Relaxed);
     let start = run.record.elapsed();
     run.post(args, &shutdown).await;
-    let seconds = (run.record.elapsed() - start).as_secs_f64();
+    let seconds = run.record.elapsed().saturating_sub(start).as_secs_f64();
     run.progress.set_message("waiting for the last acknowledgements");
     run.poster.finish(args.rest_timeout).await;
     run.audience.resting.cancel();
@@ -251,7 +251,7 @@ impl Run {
         }
     }
 
-    /// Connects viewers and WebSockets, and waits until they are, in some bounds.
+    /// Connects viewers and `WebSockets`, and waits until they are, in some bounds.
     async fn connect(&self, tasks: &TaskTracker, shutdown: &CancellationToken) {
         self.progress.set_message("connecting");
         for nth in 0..self.ws {

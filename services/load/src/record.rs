@@ -64,9 +64,9 @@ pub struct Counts {
     pub connected: AtomicU64,
     /// Streams that were lost and opened again.
     pub reconnects: AtomicU64,
-    /// Lists that came over WebSockets.
+    /// Lists that came over `WebSockets`.
     pub lists: AtomicU64,
-    /// WebSockets that were lost and opened again.
+    /// `WebSockets` that were lost and opened again.
     pub ws_reconnects: AtomicU64,
 }
 

@@ -86,7 +86,7 @@ pub struct Report {
     pub different: u64,
     /// Streams lost and opened again.
     pub reconnects: u64,
-    /// WebSockets lost and opened again.
+    /// `WebSockets` lost and opened again.
     pub ws_reconnects: u64,
     /// Lists and deltas that came.
     pub lists: u64,
@@ -174,7 +174,7 @@ impl fmt::Display for Report {
         let verdict = match (self.good, self.at_rest) {
             (true, _) => "good: nothing acknowledged is missing, repeated or out of order",
             (false, true) => "BAD",
-            (false, false) => "BAD: the system did not come to rest with all that was acknowledged",
+            (false, false) => "BAD: when the time was up, not everything was equal to what was acknowledged",
         };
         write!(f, "  {verdict}")
     }

@@ -273,6 +273,6 @@ mod tests {
         assert!(feed(b"SSH-2.0\r\n").is_err());
         assert!(feed(&[HEAD.as_bytes(), b"zz\r\n"].concat()).is_err());
         assert!(feed(&[HEAD.as_bytes(), b"1\r\nabc\r\n"].concat()).is_err());
-        assert!(feed(&[b'x'; MAX_LINE + 1]).is_err());
+        assert!(feed(&vec![b'x'; MAX_LINE + 1]).is_err());
     }
 }

@@ -124,7 +124,7 @@ impl Verifier {
             }
             if wrong.is_empty() || Instant::now() >= deadline {
                 let right = wrong.is_empty();
-                wrong.into_iter().flat_map(|(_, faults)| faults).for_each(|fault| self.record.fault(fault));
+                self.note(wrong.into_iter().flat_map(|(_, faults)| faults));
                 return (scores, right);
             }
             pending = wrong.into_iter().map(|(video, _)| video).collect();
@@ -168,7 +168,7 @@ impl Verifier {
             }
             if wrong.is_empty() || Instant::now() >= deadline {
                 let right = wrong.is_empty();
-                wrong.into_iter().flat_map(|(_, faults)| faults).for_each(|fault| self.record.fault(fault));
+                self.note(wrong.into_iter().flat_map(|(_, faults)| faults));
                 return (heads, right);
             }
             pending = wrong.into_iter().map(|(video, _)| video).collect();
@@ -215,7 +215,7 @@ impl Verifier {
             if all || Instant::now() >= deadline {
                 for viewer in &self.viewers {
                     let faults = locked(&viewer.log).check(head(viewer));
-                    faults.into_iter().for_each(|fault| self.record.fault(fault));
+                    self.note(faults);
                 }
                 return all;
             }
@@ -253,13 +253,19 @@ impl Verifier {
         }
     }
 
+    fn note(&self, faults: impl IntoIterator<Item = Fault>) {
+        for fault in faults {
+            self.record.fault(fault);
+        }
+    }
+
     /// `None`: look again. Otherwise whether it is right; what is not is noted.
     async fn done(&self, faults: Vec<Fault>, deadline: Instant) -> Option<bool> {
         if faults.is_empty() {
             return Some(true);
         }
         if Instant::now() >= deadline {
-            faults.into_iter().for_each(|fault| self.record.fault(fault));
+            self.note(faults);
             return Some(false);
         }
         tokio::time::sleep(POLL).await;

@@ -211,7 +211,7 @@ impl Session<'_> {
         if event.event == "gap" {
             match serde_json::from_str::<GapData>(&event.data) {
                 Ok(gap) => self.gap(gap.from, gap.to),
-                Err(_) => self.different(format!("a gap that cannot be read: {}", event.data)),
+                Err(_) => self.different(&format!("a gap that cannot be read: {}", event.data)),
             }
         } else if !event.data.is_empty() {
             self.message(event);
@@ -223,7 +223,7 @@ impl Session<'_> {
 
     fn message(&mut self, event: &Event) {
         let Ok(data) = serde_json::from_str::<Data>(&event.data) else {
-            return self.different(format!("data that cannot be read: {}", event.data));
+            return self.different(&format!("data that cannot be read: {}", event.data));
         };
         let at = event.id.as_deref().and_then(|id| Position::parse(id).ok());
         if data.r#type.as_deref() == Some("connected") {
@@ -237,7 +237,10 @@ impl Session<'_> {
         match at.filter(|at| data.seq == Some(at.seq)) {
             Some(at) => self.comment(&at, data.comment.as_deref().unwrap_or_default()),
             None => {
-                self.different(format!("a comment whose id {:?} is not its place: {}", event.id, event.data))
+                self.different(&format!(
+                    "a comment whose id {:?} is not its place: {}",
+                    event.id, event.data
+                ));
             }
         }
     }
@@ -254,15 +257,19 @@ impl Session<'_> {
             Err(fault) => record.fault(fault),
         }
         let fault = locked(&self.viewer.log).comment(at);
-        fault.into_iter().for_each(|fault| record.fault(fault));
+        if let Some(fault) = fault {
+            record.fault(fault);
+        }
     }
 
     fn gap(&self, from: u64, to: u64) {
         let fault = locked(&self.viewer.log).gap(from, to);
-        fault.into_iter().for_each(|fault| self.audience.record.fault(fault));
+        if let Some(fault) = fault {
+            self.audience.record.fault(fault);
+        }
     }
 
-    fn different(&self, what: String) {
+    fn different(&self, what: &str) {
         let what = format!("viewer {} was given {what}", self.viewer.nth);
         self.audience.record.fault(Fault::new(Wrong::Different, 1, what));
     }

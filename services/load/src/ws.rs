@@ -23,7 +23,7 @@ use crate::targets::Targets;
 /// How long a server may take to accept.
 const ANSWER: Duration = Duration::from_secs(10);
 /// A server pings every 20 s; after three times that it is dead.
-const SILENCE: Duration = Duration::from_secs(60);
+const SILENCE: Duration = Duration::from_mins(1);
 /// Before connecting again.
 const RETRY: Duration = Duration::from_millis(500);
 /// Clients that check their lists: all get the same ones, and parsing them for thousands would be the load's load.
@@ -73,7 +73,9 @@ impl Kept {
             }
             Update::Delta { base, version, remove, set } => {
                 let held = self.version.replace(version);
-                remove.iter().for_each(|video| drop(self.lines.remove(video)));
+                for video in &remove {
+                    self.lines.remove(video);
+                }
                 self.lines.extend(set.into_iter().filter(ours).map(keep));
                 (held != Some(base)).then(|| {
                     let what = format!("a delta from version {base} came to who holds {held:?}");
@@ -195,7 +197,9 @@ impl Watchers {
         } else {
             serde_json::from_str::<Update>(text).err().as_ref().map(unreadable)
         };
-        fault.into_iter().for_each(|fault| self.record.fault(fault));
+        if let Some(fault) = fault {
+            self.record.fault(fault);
+        }
     }
 
     fn keep(&self, update: Update) -> Option<Fault> {

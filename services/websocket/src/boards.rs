@@ -27,7 +27,9 @@ impl Boards {
     /// The boards of a snapshot.
     pub(crate) fn of(snapshot: &Snapshot) -> Self {
         let mut boards = Self { version: snapshot.version, ..Self::default() };
-        snapshot.entries.iter().for_each(|entry| boards.set(entry));
+        for entry in &snapshot.entries {
+            boards.set(entry);
+        }
         boards
     }
 
@@ -40,7 +42,9 @@ impl Boards {
             return Applied::Hole;
         }
         self.version = version;
-        entries.iter().for_each(|entry| self.set(entry));
+        for entry in entries {
+            self.set(entry);
+        }
         Applied::Yes
     }
 

@@ -183,7 +183,7 @@ mod tests {
         if payload.len() < 126 {
             frame.push(0x80 | payload.len() as u8);
         } else {
-            frame.push(0x80 | 126);
+            frame.push(0xfe);
             frame.extend_from_slice(&(payload.len() as u16).to_be_bytes());
         }
         frame.extend_from_slice(&mask);

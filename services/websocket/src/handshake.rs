@@ -13,16 +13,16 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 const VERSION: HeaderValue = HeaderValue::from_static("13");
 
 /// Checks the handshake; answers the connection to come and the response that makes it come.
-pub(crate) fn accept(mut request: Request) -> Result<(OnUpgrade, Response), Response> {
+pub(crate) fn accept(mut request: Request) -> Result<(OnUpgrade, Response), Box<Response>> {
     let headers = request.headers();
     let asks = request.version() == Version::HTTP_11
         && mentions(headers, &header::CONNECTION, "upgrade")
         && mentions(headers, &header::UPGRADE, "websocket");
     if !asks || headers.get(header::SEC_WEBSOCKET_VERSION) != Some(&VERSION) {
-        return Err(upgrade_required());
+        return Err(Box::new(upgrade_required()));
     }
     let Some(key) = headers.get(header::SEC_WEBSOCKET_KEY).map(derived) else {
-        return Err(Problem::from(Invalid::missing("Sec-WebSocket-Key")).into_response());
+        return Err(Box::new(Problem::from(Invalid::missing("Sec-WebSocket-Key")).into_response()));
     };
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;

@@ -39,7 +39,7 @@ use streams::Streams;
 /// How the WebSocket service is set up.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Config {
-    /// Most WebSockets open at once; fewer where the limit of open files says so.
+    /// Most `WebSockets` open at once; fewer where the limit of open files says so.
     #[arg(long, env = "LIVERANK_MAX_WEBSOCKETS", default_value_t = 50_000)]
     pub max_websockets: usize,
     /// How long clients may take.
@@ -74,7 +74,7 @@ impl Default for Limits {
             silence: Duration::from_secs(65),
             stall: Duration::from_secs(20),
             // A list of 6 MB at 1 Mbit/s.
-            message: Duration::from_secs(60),
+            message: Duration::from_mins(1),
         }
     }
 }

@@ -96,7 +96,7 @@ fn limit(params: &Params) -> Result<Option<usize>, Invalid> {
 fn open(service: &Arc<Service>, key: Key, request: Request) -> Response {
     let (upgrade, response) = match handshake::accept(request) {
         Ok(accepted) => accepted,
-        Err(refused) => return refused,
+        Err(refused) => return *refused,
     };
     if !service.mirror.is_loaded() {
         return Problem::unavailable("the ranking has not been read yet: try again").into_response();

@@ -15,7 +15,7 @@ const LEAVE_WITHIN: f64 = 0.7;
 /// Where gateway and this service are one process, a client takes three files; one more for everything else.
 const FILES_PER_CLIENT: u64 = 4;
 
-/// All WebSockets of the process.
+/// All `WebSockets` of the process.
 pub(crate) struct Streams {
     room: Arc<Semaphore>,
     shutdown: CancellationToken,

@@ -1,4 +1,5 @@
 //! The WebSocket service over real sockets, on the embedded ranking.
+#![allow(clippy::unwrap_used, reason = "helpers of tests, too, are meant to fail where something is missing")]
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -39,6 +39,8 @@ pub async fn run(
         shell,
         feed,
         metrics,
+        most: config.batch as usize,
+        batch: config.batch as usize,
         owned: BTreeMap::new(),
         newest: 0,
         forgotten_at: Instant::now(),
@@ -46,7 +48,7 @@ pub async fn run(
         away: None,
     };
     while !shell.shutdown.is_cancelled() {
-        counter.step(config.batch as usize).await?;
+        counter.step().await?;
     }
     Ok(())
 }
@@ -57,6 +59,11 @@ struct Counter<'a> {
     shell: &'a Shell,
     feed: Feed,
     metrics: &'a ConsumerMetrics,
+    /// Events of a batch at most, as configured.
+    most: usize,
+    /// Events of the next batch at most: halved when the archive fails, for it may be the batch's size that it cannot
+    /// take, and doubled again when it works.
+    batch: usize,
     /// The next offset of each partition that is ours.
     owned: BTreeMap<u32, u64>,
     /// The newest time of the log seen.
@@ -69,8 +76,8 @@ struct Counter<'a> {
 }
 
 impl Counter<'_> {
-    async fn step(&mut self, batch: usize) -> anyhow::Result<()> {
-        match self.log.poll(batch, IDLE).await {
+    async fn step(&mut self) -> anyhow::Result<()> {
+        match self.log.poll(self.batch, IDLE).await {
             Ok(Polled::Idle) => self.forget_old().await,
             Ok(Polled::Assigned(partitions)) => self.take_up(&partitions).await?,
             Ok(Polled::Revoked(partitions)) => {
@@ -147,6 +154,7 @@ impl Counter<'_> {
             }
             Err(CommitError::Store(error)) => {
                 self.failed(error).await?;
+                self.batch = (self.batch / 2).max(1);
                 // The batch may be in: the archive's offsets tell, and the boards' offsets tell the projector.
                 self.feed.missed();
                 self.look_again(&batch).await
@@ -173,6 +181,7 @@ impl Counter<'_> {
 
     fn worked(&mut self) {
         self.failures = 0;
+        self.batch = (self.batch * 2).min(self.most);
         if let Some(part) = self.away.take() {
             self.shell.health.dependency(part, Ok(()));
         }

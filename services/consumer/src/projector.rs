@@ -263,7 +263,7 @@ impl Projector {
             videos,
             comments,
             ms,
-            "the boards were behind and have been repaired from the archive"
+            "the boards were empty or behind, and have been filled from the archive"
         );
         Ok(())
     }

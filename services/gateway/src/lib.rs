@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use liverank_adapters::Backends;
 use liverank_shell::peer::Peers;
+use liverank_shell::streams::Streams;
 use liverank_shell::{Shell, server};
 use reqwest::Url;
 use tokio::net::TcpListener;
@@ -31,7 +32,6 @@ pub mod openapi;
 mod page;
 mod proxy;
 pub mod router;
-mod streams;
 mod upgrade;
 mod upstream;
 mod videos;
@@ -39,7 +39,6 @@ mod videos;
 use dependency::{Dependency, Peer};
 use front_door::RouteCache;
 use metrics::GatewayMetrics;
-use streams::Streams;
 
 /// How the gateway is set up.
 #[derive(Debug, Clone, clap::Args)]

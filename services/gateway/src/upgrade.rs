@@ -14,8 +14,8 @@ use liverank_shell::Problem;
 
 use crate::Gateway;
 use crate::proxy::{relay, send};
-use crate::streams::Stay;
 use crate::upstream::strip_hop;
+use liverank_shell::streams::Stay;
 
 /// How long both ends may take to hand over their connection after the 101.
 const HANDOVER_TIMEOUT: Duration = Duration::from_secs(5);
@@ -44,7 +44,7 @@ pub(crate) async fn to_websocket(
         return Ok(refused(relay(response)));
     }
     let service = hyper::upgrade::on(&mut response);
-    gateway.streams.detached.spawn(tunnel(client, service, stay));
+    gateway.streams.tasks.spawn(tunnel(client, service, stay));
     let (mut parts, _) = response.into_parts();
     strip_hop(&mut parts.headers);
     ask_for_websocket(&mut parts.headers);

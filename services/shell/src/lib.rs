@@ -16,6 +16,7 @@ pub mod problem;
 pub mod report;
 pub mod server;
 pub mod shutdown;
+pub mod streams;
 pub mod telemetry;
 pub mod wire;
 

@@ -13,7 +13,7 @@ use crate::Limits;
 use crate::frame::{self, ReadError, Reader, Said, status};
 use crate::lists::Feed;
 use crate::metrics::WebsocketMetrics;
-use crate::streams::Stay;
+use liverank_shell::streams::Stay;
 
 /// Pings of a client waiting for their answer: more at once than anybody sends; the rest stay unanswered.
 const PINGS_WAITING: usize = 4;

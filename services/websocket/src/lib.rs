@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use liverank_adapters::{Backends, RankingStore};
+use liverank_shell::streams::Streams;
 use liverank_shell::{Shell, server};
 use tokio::net::TcpListener;
 
@@ -29,12 +30,10 @@ mod mirror;
 mod pace;
 mod published;
 mod router;
-mod streams;
 
 use lists::Lists;
 use metrics::WebsocketMetrics;
 use mirror::Mirror;
-use streams::Streams;
 
 /// How the WebSocket service is set up.
 #[derive(Debug, Clone, clap::Args)]

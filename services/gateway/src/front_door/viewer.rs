@@ -14,7 +14,7 @@ use super::scan::{Scanner, Sort, first, last_id, sort};
 use super::{Watch, come_back};
 use crate::Gateway;
 use crate::metrics::Cause;
-use crate::streams::Stay;
+use liverank_shell::streams::Stay;
 
 /// A reader says something at least every 15 s: one that was silent for three times as long is gone.
 const SILENCE: Duration = Duration::from_secs(45);

@@ -1,14 +1,16 @@
-//! Connections that stay open: how many there may be, and how they leave when the process ends.
+//! Connections that stay open (comment streams, `WebSockets`): how many there may be, and how they leave when the
+//! process ends.
 
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use liverank_shell::{Shell, server};
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+
+use crate::{Shell, server};
 
 /// The part of the drain time over which streams leave; the rest is for their last bytes.
 const LEAVE_WITHIN: f64 = 0.7;
@@ -17,30 +19,30 @@ const LEAVE_WITHIN: f64 = 0.7;
 const FILES_PER_STREAM: u64 = 4;
 
 /// All streams of the process.
-pub(crate) struct Streams {
+pub struct Streams {
     room: Arc<Semaphore>,
     shutdown: CancellationToken,
     drain: Duration,
     /// Streams that live outside of their HTTP connection (`WebSockets`).
-    pub(crate) detached: TaskTracker,
+    pub tasks: TaskTracker,
     open: Gauge,
 }
 
 impl Streams {
     /// Room for `limit` streams, or fewer where the limit of open files says so.
-    pub(crate) fn new(limit: usize, shell: &Shell, open: Gauge) -> Self {
+    pub fn new(limit: usize, shell: &Shell, open: Gauge) -> Self {
         let by_files = (server::raise_file_limit() / FILES_PER_STREAM).max(16) as usize;
         Self {
             room: Arc::new(Semaphore::new(limit.min(by_files))),
             shutdown: shell.shutdown.clone(),
             drain: shell.drain,
-            detached: TaskTracker::new(),
+            tasks: TaskTracker::new(),
             open,
         }
     }
 
     /// Makes room for one more, or `None` where there is none or the process is on its way out.
-    pub(crate) fn enter(&self) -> Option<Stay> {
+    pub fn enter(&self) -> Option<Stay> {
         if self.shutdown.is_cancelled() {
             return None;
         }
@@ -56,18 +58,18 @@ impl Streams {
         Some(Stay { leave, open: self.open.clone(), _room: room })
     }
 
-    /// Waits for the shutdown, and then for the detached streams, at most as long as the drain.
-    pub(crate) async fn drained(&self) {
+    /// Waits for the shutdown, and then for the tasks, at most as long as the drain.
+    pub async fn drained(&self) {
         self.shutdown.cancelled().await;
-        self.detached.close();
-        let _ = tokio::time::timeout(self.drain, self.detached.wait()).await;
+        self.tasks.close();
+        let _ = tokio::time::timeout(self.drain, self.tasks.wait()).await;
     }
 }
 
 /// One stream's place among the others; dropping it frees it.
-pub(crate) struct Stay {
+pub struct Stay {
     /// Completes when it is this stream's turn to leave.
-    pub(crate) leave: Pin<Box<dyn Future<Output = ()> + Send>>,
+    pub leave: Pin<Box<dyn Future<Output = ()> + Send>>,
     open: Gauge,
     _room: OwnedSemaphorePermit,
 }

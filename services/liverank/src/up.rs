@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context;
-use clap::{Args, Command, FromArgMatches};
+use clap::{Args, Command};
 use liverank_adapters::Backends;
 use liverank_shell::{Shell, admin, server};
 use tokio::net::TcpListener;

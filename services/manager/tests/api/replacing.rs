@@ -37,6 +37,7 @@ async fn two_managers_on_one_store_agree() {
 #[tokio::test]
 async fn what_one_manager_registers_the_other_resolves_at_once() {
     let store = StoreWithSwitch::new();
+    store.slow_news.store(true, Relaxed);
     let (one, two) = (Manager::start(&store).await, Manager::start(&store).await);
     let reader = Reader::start("reader-1", &[&one]).await;
     one.knows(1).await;

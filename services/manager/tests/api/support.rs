@@ -24,6 +24,9 @@ use tokio::task::JoinSet;
 /// How long anything may take to come true.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
+/// How long news take where they are slow: less than a resolve waits for them.
+const NEWS_TAKE: Duration = Duration::from_millis(20);
+
 /// Waits until `holds`, and answers how long that took.
 pub async fn until(what: &str, holds: impl AsyncFn() -> bool) -> Duration {
     let start = Instant::now();
@@ -212,6 +215,8 @@ pub struct StoreWithSwitch {
     pub away: AtomicBool,
     /// Only the readers' heartbeats cannot be read.
     pub blind: AtomicBool,
+    /// News of changes takes [`NEWS_TAKE`], as over a network.
+    pub slow_news: AtomicBool,
     /// Polls that found it blind or away.
     pub vain_polls: AtomicU64,
     /// Compare-and-sets that took effect.
@@ -271,6 +276,19 @@ impl AssignmentStore for StoreWithSwitch {
         self.inner()?.forget_reader(reader, beat).await
     }
     async fn changes(&self) -> Result<mpsc::Receiver<Change>, StoreError> {
-        self.inner()?.changes().await
+        let mut changes = self.inner()?.changes().await?;
+        if !self.slow_news.load(Relaxed) {
+            return Ok(changes);
+        }
+        let (sender, late) = mpsc::channel(16);
+        tokio::spawn(async move {
+            while let Some(change) = changes.recv().await {
+                tokio::time::sleep(NEWS_TAKE).await;
+                if sender.send(change).await.is_err() {
+                    return;
+                }
+            }
+        });
+        Ok(late)
     }
 }

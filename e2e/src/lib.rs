@@ -4,6 +4,8 @@
 
 pub mod cluster;
 pub mod process;
+pub mod raw;
+pub mod up;
 pub mod wait;
 
 use std::path::PathBuf;

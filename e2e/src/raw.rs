@@ -1,0 +1,134 @@
+//! Requests byte by byte, as no proper client would send them.
+
+use std::io;
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpSocket, TcpStream};
+
+/// Longer than any time limit of the servers: who gets neither an answer nor an end within it was forgotten.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// The receive buffer of connections that are to stall soon.
+const SMALL_BUFFER: u32 = 4096;
+
+/// What a server answered.
+#[derive(Debug)]
+pub struct Answer {
+    /// The status; 0 where the connection ended without one.
+    pub status: u16,
+    /// The status line and the header lines.
+    pub head: String,
+    /// What came after them, as far as it was read.
+    pub body: Vec<u8>,
+}
+
+impl Answer {
+    /// A header's value.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let mut lines = self.head.lines().skip(1).filter_map(|line| line.split_once(':'));
+        lines.find(|(found, _)| found.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim())
+    }
+
+    /// The body as JSON; null where it is none.
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or(Value::Null)
+    }
+
+    fn content_length(&self) -> Option<usize> {
+        self.header("content-length")?.parse().ok()
+    }
+
+    fn read(head: &[u8], body: &[u8]) -> Self {
+        let head = String::from_utf8_lossy(head).into_owned();
+        let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);
+        Self { status, head, body: body.to_vec() }
+    }
+}
+
+/// Sends `request` as it is and reads the answer, at the same time: a server need not read what it refuses.
+pub async fn exchange(address: &str, request: &[u8]) -> io::Result<Answer> {
+    let mut stream = TcpStream::connect(address).await?;
+    send_and_read(&mut stream, request).await
+}
+
+/// The same on a connection that is there.
+pub async fn send_and_read(stream: &mut TcpStream, request: &[u8]) -> io::Result<Answer> {
+    let (mut read, mut write) = stream.split();
+    let sending = async {
+        // A server that has answered and closed takes no more: its answer is what counts.
+        let _ = write.write_all(request).await;
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        answer = answer(&mut read) => answer,
+        () = sending => unreachable!("it never ends"),
+    }
+}
+
+/// Reads the next answer: its body by its length, or to the end; of a chunked one, what came with the head.
+pub async fn answer<R: AsyncReadExt + Unpin>(from: &mut R) -> io::Result<Answer> {
+    tokio::time::timeout(PATIENCE, read_answer(from)).await?
+}
+
+async fn read_answer<R: AsyncReadExt + Unpin>(from: &mut R) -> io::Result<Answer> {
+    let mut bytes = Vec::new();
+    loop {
+        if let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") {
+            let found = Answer::read(&bytes[..end], &bytes[end + 4..]);
+            let missing = found.content_length().map(|length| length.saturating_sub(found.body.len()));
+            let chunked = found.header("transfer-encoding").is_some();
+            if missing == Some(0) || (missing.is_none() && (chunked || found.status == 101)) {
+                return Ok(found);
+            }
+        }
+        match from.read_buf(&mut bytes).await {
+            Ok(0) if bytes.is_empty() => return Ok(Answer::read(b"", b"")),
+            Ok(0) => {
+                let end = bytes.windows(4).position(|four| four == b"\r\n\r\n").unwrap_or(bytes.len());
+                return Ok(Answer::read(&bytes[..end], bytes.get(end + 4..).unwrap_or_default()));
+            }
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset && bytes.is_empty() => {
+                return Ok(Answer::read(b"", b""));
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// A connection that holds little of what it does not read.
+pub async fn small(address: &str) -> io::Result<TcpStream> {
+    let socket = TcpSocket::new_v4()?;
+    socket.set_recv_buffer_size(SMALL_BUFFER)?;
+    socket.connect(address.parse().map_err(io::Error::other)?).await
+}
+
+/// A whole request with a body and its length. `headers` are lines without their ends.
+pub fn request(method: &str, path: &str, headers: &[&str], body: &[u8]) -> Vec<u8> {
+    let mut bytes = head(method, path, headers, body.len());
+    bytes.extend_from_slice(body);
+    bytes
+}
+
+/// The head of a request whose body is said to be `length` bytes long.
+pub fn head(method: &str, path: &str, headers: &[&str], length: usize) -> Vec<u8> {
+    let mut text = format!("{method} {path} HTTP/1.1\r\nHost: liverank\r\nConnection: close\r\n");
+    for header in headers {
+        text.push_str(header);
+        text.push_str("\r\n");
+    }
+    let sized = length > 0 || method == "POST";
+    let end = if sized { format!("Content-Length: {length}\r\n\r\n") } else { "\r\n".to_owned() };
+    text.push_str(&end);
+    text.into_bytes()
+}
+
+/// The request that makes a WebSocket of its connection.
+pub fn handshake(path: &str) -> Vec<u8> {
+    format!(
+        "GET {path} HTTP/1.1\r\nHost: liverank\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    )
+    .into_bytes()
+}

@@ -1,0 +1,115 @@
+//! `liverank up` with every port of its own known.
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::process::Process;
+use crate::{free_port, wait};
+
+/// How long a debug build on a busy machine may take to start.
+const START: Duration = Duration::from_secs(30);
+
+/// A public port of the system.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Door {
+    /// The front door.
+    Gateway,
+    /// Ranked lists.
+    Websocket,
+    /// Comments.
+    Comment,
+    /// The first reader.
+    Reader,
+    /// Placement.
+    Manager,
+    /// Statistics.
+    Statistics,
+}
+
+impl Door {
+    /// All of them.
+    pub const ALL: [Self; 6] =
+        [Self::Gateway, Self::Websocket, Self::Comment, Self::Reader, Self::Manager, Self::Statistics];
+}
+
+/// The whole system in one process, on embedded stores in a directory of its own.
+pub struct Up {
+    /// The process.
+    pub process: Process,
+    addresses: Vec<String>,
+    client: reqwest::Client,
+    _directory: tempfile::TempDir,
+}
+
+impl Up {
+    /// Starts it and waits until it answers and every reader is known.
+    pub async fn start() -> Self {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let address = || format!("127.0.0.1:{}", free_port());
+        let addresses: Vec<String> = Door::ALL.iter().map(|_| address()).collect();
+        let data = directory.path().join("data").display().to_string();
+        let mut args = ["up", "--data-dir", &data, "--admin-listen", &address()].map(str::to_owned).to_vec();
+        let names = ["gateway", "websocket", "comment", "reader", "manager", "statistics"];
+        for (name, address) in names.iter().zip(&addresses) {
+            args.extend([format!("--{name}-listen"), address.clone()]);
+        }
+        let process = Process::start("up", &args, directory.path());
+        let up = Self { process, addresses, client: reqwest::Client::new(), _directory: directory };
+        wait::json(&format!("{}/videos", up.url(Door::Gateway)), START).await;
+        let registered = || async {
+            up.post("/register", &json!({"videoid": "calm"})).await.1["readerUrl"].as_str().map(str::len)
+        };
+        wait::until("a reader for a video", START, registered).await;
+        up
+    }
+
+    /// `host:port` of a door.
+    pub fn address(&self, door: Door) -> &str {
+        &self.addresses[door as usize]
+    }
+
+    /// The address of a door as a URL.
+    pub fn url(&self, door: Door) -> String {
+        format!("http://{}", self.address(door))
+    }
+
+    /// Posts JSON at the front door; the status and the answer.
+    pub async fn post(&self, path: &str, body: &Value) -> (u16, Value) {
+        let sent = self.client.post(format!("{}{path}", self.url(Door::Gateway))).json(body).send().await;
+        let response = sent.unwrap_or_else(|error| panic!("POST {path}: {error}; {}", self.process.log()));
+        let status = response.status().as_u16();
+        (status, response.json().await.unwrap_or(Value::Null))
+    }
+
+    /// The JSON at a door's path; null where there is none.
+    pub async fn get(&self, door: Door, path: &str) -> Value {
+        let Ok(response) = self.client.get(format!("{}{path}", self.url(door))).send().await else {
+            return Value::Null;
+        };
+        response.json().await.unwrap_or(Value::Null)
+    }
+
+    /// Likes the video `calm`, and waits until the ranking shows it: how long that took.
+    pub async fn round_trip(&self) -> Duration {
+        let score = || async {
+            let list = self.get(Door::Gateway, "/videos?limit=1000").await;
+            let found = list["videos"].as_array()?.iter().find(|video| video["video_id"] == "calm")?.clone();
+            found["score"].as_f64()
+        };
+        let before = score().await.unwrap_or(0.0);
+        let started = Instant::now();
+        let like = json!({"video_id": "calm", "user_id": "ann", "type": "like"});
+        assert_eq!(self.post("/interact", &like).await.0, 202);
+        wait::until("the like in the ranking", Duration::from_secs(20), || async {
+            score().await.filter(|now| *now > before)
+        })
+        .await;
+        started.elapsed()
+    }
+
+    /// Lines that it has printed.
+    pub fn log_lines(&self) -> usize {
+        self.process.log().lines().count()
+    }
+}

@@ -1,0 +1,100 @@
+//! One bad request and what has to come back.
+
+use liverank_e2e::raw::{self, Answer, request};
+use liverank_e2e::up::{Door, Up};
+
+/// A byte longer than an identifier may be.
+pub const LONG: usize = 257;
+
+/// One request and its answer.
+#[derive(Clone)]
+pub struct Case {
+    /// Where it goes.
+    pub door: Door,
+    what: String,
+    /// The bytes.
+    pub request: Vec<u8>,
+    status: u16,
+    field: Option<&'static str>,
+    allow: Option<&'static str>,
+    /// The answer is the HTTP library's own, or that to a HEAD: without a body.
+    bare: bool,
+}
+
+/// A JSON body in a POST.
+pub fn json_case(door: Door, path: &str, body: &[u8], status: u16, field: Option<&'static str>) -> Case {
+    let shown = String::from_utf8_lossy(&body[..body.len().min(60)]).into_owned();
+    let bytes = request("POST", path, &["Content-Type: application/json"], body);
+    Case::new(door, &format!("POST {path} {shown}"), bytes, status, field)
+}
+
+/// A GET without anything.
+pub fn get_case(door: Door, path: &str, status: u16, field: Option<&'static str>) -> Case {
+    let shown: String = path.chars().take(60).collect();
+    Case::new(door, &format!("GET {shown}"), request("GET", path, &[], b""), status, field)
+}
+
+impl Case {
+    /// A request with the status and the field that its answer must have.
+    pub fn new(door: Door, what: &str, request: Vec<u8>, status: u16, field: Option<&'static str>) -> Self {
+        let bare = request.starts_with(b"HEAD ");
+        Self { door, what: what.to_owned(), request, status, field, allow: None, bare }
+    }
+
+    /// The answer names this field.
+    pub fn with_field(self, field: &'static str) -> Self {
+        Self { field: Some(field), ..self }
+    }
+
+    /// The answer has this `Allow` header.
+    pub fn allowing(self, allow: &'static str) -> Self {
+        Self { allow: Some(allow), ..self }
+    }
+
+    /// The answer has no body.
+    pub fn bare(self) -> Self {
+        Self { bare: true, ..self }
+    }
+
+    /// Whether it is good enough to be stored.
+    pub fn is_stored(&self) -> bool {
+        self.status < 300 && self.request.starts_with(b"POST ") && !self.request.starts_with(b"POST /connect")
+    }
+
+    /// What is wrong with the answer that it gets, if anything.
+    pub async fn wrong(&self, up: &Up) -> Option<String> {
+        let found = match raw::exchange(up.address(self.door), &self.request).await {
+            Ok(answer) => self.compare(&answer),
+            Err(error) => Some(error.to_string()),
+        };
+        found.map(|found| format!("{:?}: {}: {found}", self.door, self.what))
+    }
+
+    fn compare(&self, answer: &Answer) -> Option<String> {
+        if answer.status != self.status {
+            return Some(format!(
+                "{} and not {}: {}",
+                answer.status,
+                self.status,
+                String::from_utf8_lossy(&answer.body)
+            ));
+        }
+        if self.allow.is_some() && answer.header("allow") != self.allow {
+            return Some(format!("allows {:?}", answer.header("allow")));
+        }
+        if self.status < 400 || self.bare {
+            return None;
+        }
+        if answer.header("content-type") != Some("application/problem+json") {
+            return Some(format!("content type {:?}", answer.header("content-type")));
+        }
+        let problem = answer.json();
+        let told = problem["type"].is_string()
+            && problem["title"].is_string()
+            && problem["status"] == self.status
+            && problem["detail"].as_str().is_some_and(|detail| !detail.is_empty() && detail.len() < 1000)
+            && problem["error"] == problem["detail"];
+        let named = problem["field"].as_str() == self.field;
+        (!told || !named).then(|| format!("field {:?} expected: {problem}", self.field))
+    }
+}

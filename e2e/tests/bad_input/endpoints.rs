@@ -1,0 +1,346 @@
+//! Every endpoint that takes a body, and what is wrong with a body in general and member by member.
+
+use liverank_e2e::raw::{head, request};
+use liverank_e2e::up::Door;
+use liverank_e2e::up::Door::{Comment, Gateway, Manager, Reader, Statistics};
+
+use crate::case::{Case, LONG, json_case};
+
+/// What may be wrong with a member.
+#[derive(Clone, Copy)]
+pub enum Member {
+    /// An identifier; where it is absent the request is wrong.
+    Id,
+    /// An identifier that may be absent.
+    OptionalId,
+    /// A comment's text.
+    Text,
+    /// The kind of an interaction.
+    Kind,
+    /// Seconds watched.
+    WatchTime,
+    /// When.
+    Time,
+    /// A name in a report; it may be a number.
+    Name,
+    /// A count in a report.
+    Count,
+    /// Names in a report.
+    Names,
+}
+
+impl Member {
+    /// Values that are wrong, as they are written.
+    fn wrong(self) -> Vec<String> {
+        let long = |unit: &str, count: usize| format!("\"{}\"", unit.repeat(count));
+        let mut wrong: Vec<String> = match self {
+            Self::Id | Self::OptionalId => {
+                let texts = [
+                    r#""""#,
+                    r#""a\u0000b""#,
+                    r#""a\nb""#,
+                    r#""\u007f""#,
+                    r#""\u0085""#,
+                    "7",
+                    "true",
+                    "[]",
+                    "{}",
+                    "1.5",
+                ];
+                texts.map(str::to_owned).into_iter().chain([long("v", LONG), long("ü", 129)]).collect()
+            }
+            Self::Text => vec![
+                r#""""#.into(),
+                "7".into(),
+                r#"["x"]"#.into(),
+                "{}".into(),
+                long("x", 4097),
+                long("ü", 4097),
+            ],
+            Self::Kind => {
+                [r#""dislike""#, r#""VIEW""#, r#""""#, "5", "[]", r#""view ""#].map(str::to_owned).to_vec()
+            }
+            Self::WatchTime => {
+                let wrong =
+                    [r#""NaN""#, "-1", "-0.001", "86400.001", "1e308", "-1e308", r#""5""#, "[]", "true"];
+                wrong.map(str::to_owned).to_vec()
+            }
+            Self::Time => {
+                let wrong = [
+                    r#""yesterday""#,
+                    "-1",
+                    "1e300",
+                    "253402300800",
+                    "[]",
+                    "true",
+                    r#""2025-13-01T00:00:00Z""#,
+                ];
+                wrong.map(str::to_owned).to_vec()
+            }
+            Self::Name => vec!["true".into(), "[]".into(), "{}".into(), r#""""#.into(), long("n", 513)],
+            Self::Count => ["-1", "1.5", r#""many""#, "[]", "1e300"].map(str::to_owned).to_vec(),
+            Self::Names => vec!["{}".into(), "7".into(), "[true]".into(), format!("[{}]", long("n", 513))],
+        };
+        if matches!(self, Self::Id | Self::Text | Self::Kind) {
+            wrong.push("null".into());
+        }
+        wrong
+    }
+}
+
+/// An endpoint that takes a JSON object.
+pub struct Endpoint {
+    /// Who answers it.
+    pub doors: &'static [Door],
+    /// Where.
+    pub path: &'static str,
+    /// What makes a good request.
+    pub good: &'static [(&'static str, &'static str)],
+    /// What answers a good request.
+    pub status: u16,
+    /// Its members.
+    pub members: &'static [(&'static str, Member)],
+    /// Bytes that are taken.
+    pub limit: usize,
+    /// What a 405 allows.
+    pub allow: &'static str,
+}
+
+const KIB: usize = 1024;
+
+/// All of them.
+pub const ENDPOINTS: [Endpoint; 6] = [
+    Endpoint {
+        doors: &[Gateway],
+        path: "/interact",
+        good: &[("video_id", r#""v""#), ("user_id", r#""u""#), ("type", r#""view""#)],
+        status: 202,
+        members: &[
+            ("video_id", Member::Id),
+            ("user_id", Member::Id),
+            ("type", Member::Kind),
+            ("watch_time", Member::WatchTime),
+            ("timestamp", Member::Time),
+            ("event_id", Member::OptionalId),
+            ("owner_id", Member::OptionalId),
+        ],
+        limit: 64 * KIB,
+        allow: "POST",
+    },
+    Endpoint {
+        doors: &[Comment, Gateway],
+        path: "/comment",
+        good: &[("userid", r#""u""#), ("videoid", r#""v""#), ("comment", r#""hello""#)],
+        status: 201,
+        members: &[
+            ("userid", Member::Id),
+            ("videoid", Member::Id),
+            ("comment", Member::Text),
+            ("idempotency_key", Member::OptionalId),
+        ],
+        limit: 64 * KIB,
+        allow: "POST",
+    },
+    Endpoint {
+        doors: &[Manager, Gateway],
+        path: "/register",
+        good: &[("videoid", r#""v""#)],
+        status: 200,
+        members: &[("videoid", Member::Id)],
+        limit: 64 * KIB,
+        allow: "POST",
+    },
+    Endpoint {
+        doors: &[Manager],
+        path: "/route",
+        good: &[("videoid", r#""v""#)],
+        status: 200,
+        members: &[("videoid", Member::Id)],
+        limit: 64 * KIB,
+        allow: "POST",
+    },
+    Endpoint {
+        doors: &[Reader, Gateway],
+        path: "/connect",
+        good: &[("userid", r#""u""#), ("videoid", r#""v""#)],
+        status: 200,
+        members: &[("userid", Member::Id), ("videoid", Member::Id)],
+        limit: 64 * KIB,
+        allow: "GET,HEAD,POST",
+    },
+    Endpoint {
+        doors: &[Statistics, Gateway],
+        path: "/client-statistics",
+        good: &[("clientId", r#""c""#)],
+        status: 200,
+        members: &[
+            ("clientId", Member::Name),
+            ("commentsGenerated", Member::Count),
+            ("commentsConsumed", Member::Count),
+            ("subscribedTopics", Member::Names),
+        ],
+        limit: 2 * KIB * KIB,
+        allow: "POST",
+    },
+];
+
+/// Every case of every endpoint.
+pub fn cases() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for endpoint in &ENDPOINTS {
+        for door in endpoint.doors {
+            members(endpoint, *door, &mut cases);
+            bodies(endpoint, *door, &mut cases);
+            content_types(endpoint, *door, &mut cases);
+            sizes(endpoint, *door, &mut cases);
+            methods(endpoint, *door, &mut cases);
+        }
+    }
+    cases
+}
+
+impl Endpoint {
+    /// A good body, with one member written otherwise, or left out.
+    fn body(&self, other: Option<(&str, Option<&str>)>) -> String {
+        let kept = self.good.iter().filter(|(name, _)| other.is_none_or(|(changed, _)| changed != *name));
+        let mut members: Vec<String> = kept.map(|(name, value)| format!("\"{name}\":{value}")).collect();
+        if let Some((name, Some(value))) = other {
+            members.push(format!("\"{name}\":{value}"));
+        }
+        format!("{{{}}}", members.join(","))
+    }
+}
+
+fn members(endpoint: &Endpoint, door: Door, cases: &mut Vec<Case>) {
+    for (name, member) in endpoint.members {
+        for value in member.wrong() {
+            let body = endpoint.body(Some((name, Some(&value))));
+            cases.push(json_case(door, endpoint.path, body.as_bytes(), 400, Some(name)));
+        }
+    }
+    for (name, _) in endpoint.good {
+        let body = endpoint.body(Some((name, None)));
+        cases.push(json_case(door, endpoint.path, body.as_bytes(), 400, Some(name)));
+    }
+    // Of a repeated member the last counts.
+    let (name, good) = endpoint.good[0];
+    let first = endpoint.body(None).replacen('{', &format!("{{\"{name}\":true,"), 1);
+    cases.push(json_case(door, endpoint.path, first.as_bytes(), endpoint.status, None));
+    let last = format!("{{\"{name}\":{good},{}", &endpoint.body(Some((name, Some("true"))))[1..]);
+    cases.push(json_case(door, endpoint.path, last.as_bytes(), 400, Some(name)));
+    // What nobody asked for is passed over, and null is nothing.
+    let more = endpoint.body(Some(("unheard_of", Some(r#"{"a":[1,null]}"#))));
+    cases.push(json_case(door, endpoint.path, more.as_bytes(), endpoint.status, None));
+}
+
+fn bodies(endpoint: &Endpoint, door: Door, cases: &mut Vec<Case>) {
+    let deep = format!("{{\"x\":{}{}}}", "[".repeat(5000), "]".repeat(5000));
+    let good = endpoint.body(None);
+    let mut invalid_utf8 = good.clone().into_bytes();
+    let quote = invalid_utf8.len() - 2;
+    invalid_utf8.insert(quote, 0xff);
+    let surrogate = good.replacen('{', "{\"x\":\"\\ud800\",", 1);
+    let texts: [&[u8]; 20] = [
+        b"",
+        b" ",
+        b"{",
+        b"[]",
+        b"null",
+        b"7",
+        b"\"x\"",
+        b"{'a':1}",
+        b"{\"a\":NaN}",
+        b"{\"a\":Infinity}",
+        b"{\"a\":1e999}",
+        b"{\"a\":01}",
+        b"{\"a\":1,}",
+        b"\0\0\0\0",
+        b"\x1f\x8b\x08\0\0\0\0\0",
+        &invalid_utf8,
+        surrogate.as_bytes(),
+        deep.as_bytes(),
+        &[&b"\xef\xbb\xbf"[..], good.as_bytes()].concat(),
+        &[good.as_bytes(), b"x"].concat(),
+    ];
+    for text in texts {
+        cases.push(json_case(door, endpoint.path, text, 400, Some("body")));
+    }
+}
+
+fn content_types(endpoint: &Endpoint, door: Door, cases: &mut Vec<Case>) {
+    let body = endpoint.body(None);
+    let types = [
+        ("application/x-www-form-urlencoded", 415),
+        ("text/plain", 415),
+        ("multipart/form-data; boundary=x", 415),
+        ("application/problem+json", 415),
+        ("application/jsonx", 415),
+        ("\u{fc}\u{fc}", 415),
+        ("Application/JSON ; charset=utf-8", endpoint.status),
+        ("", endpoint.status),
+    ];
+    for (content_type, status) in types {
+        let header = format!("Content-Type: {content_type}");
+        let bytes = request("POST", endpoint.path, &[&header], body.as_bytes());
+        cases.push(Case::new(
+            door,
+            &format!("POST {} as {content_type:?}", endpoint.path),
+            bytes,
+            status,
+            None,
+        ));
+    }
+    let bytes = request("POST", endpoint.path, &[], body.as_bytes());
+    cases.push(Case::new(door, &format!("POST {} as nothing", endpoint.path), bytes, endpoint.status, None));
+}
+
+fn sizes(endpoint: &Endpoint, door: Door, cases: &mut Vec<Case>) {
+    let json = "Content-Type: application/json";
+    let mut large = endpoint.body(None).into_bytes();
+    large.resize(endpoint.limit, b' ');
+    let case = |what: &str, bytes, status| {
+        Case::new(door, &format!("POST {} {what}", endpoint.path), bytes, status, None)
+    };
+    cases.push(case(
+        "as large as it may be",
+        request("POST", endpoint.path, &[json], &large),
+        endpoint.status,
+    ));
+    large.push(b' ');
+    cases.push(case("a byte too large", request("POST", endpoint.path, &[json], &large), 413));
+    let text = format!("{:x}\r\n", large.len());
+    let mut chunked = chunked_head(endpoint.path);
+    chunked.extend([text.as_bytes(), &large, b"\r\n0\r\n\r\n"].concat());
+    cases.push(case("a byte too large, in one chunk", chunked, 413));
+    let good = endpoint.body(None);
+    let (start, rest) = good.split_at(5);
+    let mut pieces = chunked_head(endpoint.path);
+    pieces.extend(format!("5;x=y\r\n{start}\r\n{:X}\r\n{rest}\r\n0\r\n\r\n", rest.len()).into_bytes());
+    cases.push(case("in chunks", pieces, endpoint.status));
+    let mut broken = chunked_head(endpoint.path);
+    broken.extend(b"zz\r\n{}\r\n0\r\n\r\n");
+    cases.push(case("in chunks of no size", broken, 400).with_field("body"));
+    // Cut off by its own length: the rest is no second request, for the connection ends with the first.
+    let mut short = head("POST", endpoint.path, &[json], good.len() - 1);
+    short.extend_from_slice(good.as_bytes());
+    cases.push(case("with more than its length", short, 400).with_field("body"));
+}
+
+fn chunked_head(path: &str) -> Vec<u8> {
+    format!(
+        "POST {path} HTTP/1.1\r\nHost: liverank\r\nConnection: close\r\nContent-Type: application/json\r\n\
+         Transfer-Encoding: chunked\r\n\r\n"
+    )
+    .into_bytes()
+}
+
+fn methods(endpoint: &Endpoint, door: Door, cases: &mut Vec<Case>) {
+    for method in ["GET", "HEAD", "PUT", "DELETE", "PATCH", "TRACE", "BREW"] {
+        if endpoint.allow.split(',').any(|allowed| allowed == method) {
+            continue;
+        }
+        let bytes = request(method, endpoint.path, &[], b"");
+        let case = Case::new(door, &format!("{method} {}", endpoint.path), bytes, 405, None);
+        cases.push(case.allowing(endpoint.allow));
+    }
+}

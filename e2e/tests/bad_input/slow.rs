@@ -1,0 +1,136 @@
+//! Requests that take their time, or never end.
+
+use std::io;
+use std::time::{Duration, Instant};
+
+use futures::future::join_all;
+use liverank_e2e::raw::{self, Answer};
+use liverank_e2e::up::Door::{Comment, Gateway, Manager, Reader, Statistics};
+use liverank_e2e::up::{Door, Up};
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+
+use crate::unmoved;
+
+/// When heads and bodies that take longer than 10 s are ended; a busy machine may add to it.
+const ENDED: std::ops::Range<Duration> = Duration::from_secs(9)..Duration::from_secs(16);
+
+/// Sends `start` and then a byte a second for as long as the server stays; what it answers, and when.
+async fn drip(address: &str, start: &[u8], byte: Option<u8>) -> io::Result<(Answer, Duration)> {
+    let stream = TcpStream::connect(address).await?;
+    let started = Instant::now();
+    let (mut read, mut write) = stream.into_split();
+    write.write_all(start).await?;
+    let dripping = async {
+        loop {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            if let Some(byte) = byte {
+                let _ = write.write_all(&[byte]).await;
+            }
+        }
+    };
+    tokio::select! {
+        answer = raw::answer(&mut read) => Ok((answer?, started.elapsed())),
+        () = dripping => unreachable!("it never ends"),
+    }
+}
+
+/// A connection that never sends a whole head: closed in time, without a word or with a 408.
+async fn head_never_ends(up: &Up, door: Door, start: &[u8], byte: Option<u8>) {
+    let what = String::from_utf8_lossy(start);
+    let (answer, took) =
+        drip(up.address(door), start, byte).await.unwrap_or_else(|error| panic!("{door:?} {what}: {error}"));
+    assert!(matches!(answer.status, 0 | 408), "{door:?} {what}: {answer:?}");
+    assert!(ENDED.contains(&took), "{door:?} {what}: after {took:?}");
+}
+
+/// A request whose body never comes whole: 408.
+async fn body_never_ends(up: &Up, door: Door, path: &str, byte: Option<u8>) {
+    let mut start = raw::head("POST", path, &["Content-Type: application/json"], 50);
+    start.push(b'{');
+    let (answer, took) =
+        drip(up.address(door), &start, byte).await.unwrap_or_else(|error| panic!("{door:?} {path}: {error}"));
+    assert_eq!(answer.status, 408, "{door:?} {path}: {answer:?}");
+    assert_eq!(answer.header("content-type"), Some("application/problem+json"), "{door:?} {path}");
+    assert_eq!(answer.json()["status"], 408, "{door:?} {path}");
+    assert!(ENDED.contains(&took), "{door:?} {path}: after {took:?}");
+}
+
+#[tokio::test]
+async fn half_open_and_slow_requests_are_ended_in_time() {
+    let mut up = Up::start().await;
+    up.round_trip().await;
+    let lines = up.log_lines();
+    let heads = Door::ALL.iter().flat_map(|door| {
+        let starts: [(&[u8], Option<u8>); 5] = [
+            (b"", None),
+            (b"GET /hea", None),
+            (b"POST /interact HTTP/1.1\r\nHost: liverank\r\n", None),
+            (b"GET /health HTTP/1.1\r\nX: ", Some(b'y')),
+            (b"", Some(b'G')),
+        ];
+        starts.map(|(start, byte)| head_never_ends(&up, *door, start, byte))
+    });
+    let bodies = [
+        (Gateway, "/interact"),
+        (Gateway, "/interactions"),
+        (Gateway, "/comment"),
+        (Gateway, "/register"),
+        (Gateway, "/connect"),
+        (Gateway, "/client-statistics"),
+        (Comment, "/comment"),
+        (Reader, "/connect"),
+        (Manager, "/register"),
+        (Manager, "/heartbeat"),
+        (Statistics, "/reader-api-statistics"),
+    ];
+    let bodies = bodies
+        .iter()
+        .flat_map(|(door, path)| [None, Some(b' ')].map(|byte| body_never_ends(&up, *door, path, byte)));
+    let meanwhile = async {
+        for _ in 0..5 {
+            let took = up.round_trip().await;
+            assert!(took < crate::QUICK, "a like took {took:?} among slow requests");
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    };
+    tokio::join!(join_all(heads), join_all(bodies), meanwhile);
+    unmoved(&mut up, lines).await;
+}
+
+/// Who asks and hangs up, whole or half: the server is neither kept waiting nor told a story about it.
+#[tokio::test]
+async fn half_closed_and_reset_connections_cost_nothing() {
+    let mut up = Up::start().await;
+    up.round_trip().await;
+    let lines = up.log_lines();
+    let body = br#"{"video_id":"v","user_id":"u","type":"view"}"#;
+    for _ in 0..50 {
+        // Less than was announced, and no more to come.
+        let mut stream = TcpStream::connect(up.address(Gateway)).await.unwrap();
+        stream.write_all(&raw::head("POST", "/interact", &[], body.len() + 10)).await.unwrap();
+        stream.write_all(body).await.unwrap();
+        stream.shutdown().await.unwrap();
+        let answer = raw::answer(&mut stream).await.unwrap();
+        assert!(matches!(answer.status, 0 | 400), "an event that never came whole: {answer:?}");
+        // In the middle of everything, with a reset.
+        for door in Door::ALL {
+            let mut stream = TcpStream::connect(up.address(door)).await.unwrap();
+            stream.write_all(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\nGET /he").await.unwrap();
+            stream.set_zero_linger().unwrap();
+        }
+    }
+    // The connection is of use until the client has closed it: a request after a bad one is a request.
+    let mut stream = TcpStream::connect(up.address(Gateway)).await.unwrap();
+    for status in [400, 202, 415, 202] {
+        let kind = if status == 415 { "text/plain" } else { "application/json" };
+        let body: &[u8] = if status == 400 { b"{" } else { body };
+        let head = format!(
+            "POST /interact HTTP/1.1\r\nHost: x\r\nContent-Type: {kind}\r\nContent-Length: {}\r\n\r\n",
+            body.len()
+        );
+        let answer = raw::send_and_read(&mut stream, &[head.as_bytes(), body].concat()).await.unwrap();
+        assert_eq!(answer.status, status, "{answer:?}");
+    }
+    unmoved(&mut up, lines).await;
+}

@@ -1,0 +1,151 @@
+//! All of it at once and for long: memory stays where it is.
+//!
+//! What a process holds after its start says little: allocators, caches and pools fill up first. So the same abuse goes on
+//! twice, and it is the second time that may not cost anything. Requests that are good enough to be stored are left out:
+//! the stores' caches grow with what they store, up to their own limits, and that says nothing about bad input.
+
+use std::time::{Duration, Instant};
+
+use futures::future::join_all;
+use liverank_e2e::raw;
+use liverank_e2e::up::Door::{Gateway, Reader, Websocket};
+use liverank_e2e::up::{Door, Up};
+use serde_json::json;
+use tokio::io::AsyncWriteExt;
+
+use crate::case::Case;
+use crate::{QUICK, unmoved};
+
+/// Clients that send one bad request after the other.
+const SENDERS: usize = 8;
+/// Connections that are opened and left half-open, a round.
+const HALF_OPEN: usize = 20;
+/// A sender's pause after each request: together they send as fast as is of use, and leave the machine to the server.
+const PACE: Duration = Duration::from_millis(10);
+/// Seconds of the second time; `LIVERANK_TEST_ABUSE_SECONDS` says otherwise.
+const SECONDS: u64 = 40;
+/// The first time is as long as the second, but no longer than this.
+const WARM_UP: Duration = Duration::from_mins(2);
+
+/// What a phase came to.
+#[derive(Debug, Default)]
+struct Tally {
+    requests: usize,
+    slowest: Duration,
+}
+
+async fn sender(up: &Up, cases: &[Case], first: usize, end: Instant) -> usize {
+    let mut sent = 0;
+    for case in cases.iter().cycle().skip(first) {
+        if Instant::now() > end {
+            break;
+        }
+        if let Some(wrong) = case.wrong(up).await {
+            panic!("after {sent} requests: {wrong}");
+        }
+        sent += 1;
+        tokio::time::sleep(PACE).await;
+    }
+    sent
+}
+
+/// Connections that are left in the middle of a head, of a body, and of nothing; half of them hang up with a reset.
+async fn half_open(up: &Up, end: Instant) {
+    while Instant::now() < end {
+        let mut kept = Vec::new();
+        for number in 0..HALF_OPEN {
+            let Ok(mut stream) = raw::small(up.address(Door::ALL[number % Door::ALL.len()])).await else {
+                continue;
+            };
+            let text: &[u8] = match number % 3 {
+                0 => b"",
+                1 => b"GET /health HTTP/1.1\r\nHo",
+                _ => b"POST /comment HTTP/1.1\r\nContent-Length: 60000\r\n\r\n{\"userid\":\"",
+            };
+            let _ = stream.write_all(text).await;
+            if number % 2 == 0 {
+                let _ = stream.set_zero_linger();
+            }
+            kept.push(stream);
+        }
+        tokio::time::sleep(Duration::from_millis(700)).await;
+    }
+}
+
+/// Streams that are opened, not read, and left.
+async fn deaf(up: &Up, end: Instant) {
+    let watch = raw::request("GET", "/connect?userid=deaf&videoid=v", &[], b"");
+    let list = raw::handshake("/ws/videos?mode=delta");
+    while Instant::now() < end {
+        let mut kept = Vec::new();
+        for (door, request) in [(Gateway, &watch), (Reader, &watch), (Gateway, &list), (Websocket, &list)] {
+            for _ in 0..5 {
+                let Ok(mut stream) = raw::small(up.address(door)).await else { continue };
+                let _ = stream.write_all(request).await;
+                kept.push(stream);
+            }
+        }
+        tokio::time::sleep(Duration::from_secs(3)).await;
+    }
+}
+
+/// Somebody who means well; how long the slowest like took.
+async fn well_meaning(up: &Up, end: Instant) -> Duration {
+    let mut slowest = Duration::ZERO;
+    while Instant::now() < end {
+        slowest = slowest.max(up.round_trip().await);
+        let comment = json!({"userid": "ann", "videoid": "v", "comment": "hello"});
+        assert_eq!(up.post("/comment", &comment).await.0, 201);
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    }
+    slowest
+}
+
+async fn abuse(up: &Up, cases: &[Case], time: Duration) -> Tally {
+    let end = Instant::now() + time;
+    let senders =
+        (0..SENDERS).map(|sender_number| sender(up, cases, sender_number * cases.len() / SENDERS, end));
+    let (sent, slowest, (), ()) =
+        tokio::join!(join_all(senders), well_meaning(up, end), half_open(up, end), deaf(up, end));
+    Tally { requests: sent.iter().sum(), slowest }
+}
+
+/// Resident memory once everybody is gone: the least of some seconds, longer than any request may last.
+async fn settled(up: &Up) -> u64 {
+    let mut least = u64::MAX;
+    for _ in 0..24 {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        least = least.min(up.process.resident_kib());
+    }
+    least
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn memory_stays_where_it_is_under_continuous_abuse() {
+    let seconds = std::env::var("LIVERANK_TEST_ABUSE_SECONDS")
+        .map_or(SECONDS, |text| text.parse().expect("LIVERANK_TEST_ABUSE_SECONDS is a number"));
+    let time = Duration::from_secs(seconds);
+    let mut up = Up::start().await;
+    up.round_trip().await;
+    let lines = up.log_lines();
+    let cases: Vec<Case> = crate::cases().into_iter().filter(|case| !case.is_stored()).collect();
+    let fresh = up.process.resident_kib();
+    let first = abuse(&up, &cases, time.min(WARM_UP)).await;
+    let before = settled(&up).await;
+    let second = abuse(&up, &cases, time).await;
+    let after = settled(&up).await;
+    eprintln!(
+        "resident: {fresh} KiB fresh, {before} KiB after {} bad requests, {after} KiB after {} more in \
+         {seconds} s; the slowest like took {:?}",
+        first.requests,
+        second.requests,
+        first.slowest.max(second.slowest)
+    );
+    assert!(second.requests > 100, "{second:?}");
+    assert!(second.slowest < QUICK, "{second:?}");
+    assert!(
+        after <= before + before / 10,
+        "{before} KiB before and {after} KiB after {seconds} s of bad input"
+    );
+    unmoved(&mut up, lines).await;
+}

@@ -7,8 +7,9 @@
 
 use std::time::{Duration, Instant};
 
-/// Writes a second that a reader makes without strain, with most of a core left for taking connections.
-pub const WRITES_PER_SECOND: u64 = 25_000;
+/// Writes a second that a reader makes without strain: some half of a core, measured with `examples/fan_out.rs`. The
+/// rest is for taking connections, and for what writes cost on slower machines.
+pub const WRITES_PER_SECOND: u64 = 50_000;
 /// Below this, waiting would join next to nothing.
 const SHORTEST_GAP: Duration = Duration::from_millis(10);
 /// Above this, people notice.
@@ -89,7 +90,7 @@ mod tests {
 
     #[test]
     fn hot_waits_so_that_writes_stay_within_the_budget() {
-        assert_eq!(gap_at(50, 2_000, 3), Duration::from_millis(80));
+        assert_eq!(gap_at(50, 2_000, 3), Duration::from_millis(40));
         assert_eq!(gap_at(50, 100_000, 3), LONGEST_GAP);
         assert_eq!(gap_at(10_000, 10, 3), SHORTEST_GAP);
     }
@@ -105,7 +106,7 @@ mod tests {
                 last = pace.offer(start + Duration::from_millis(tick * 10), 1, 20, room);
             }
         }
-        assert_eq!(last, Duration::from_millis(80));
+        assert_eq!(last, Duration::from_millis(40));
     }
 
     #[test]
@@ -115,7 +116,7 @@ mod tests {
         for _ in 0..20 {
             pace.offer(start, 1, 5_000, &mut counted);
         }
-        assert_eq!(pace.offer(start, 1, 5_000, &mut counted), Duration::from_millis(200));
+        assert_eq!(pace.offer(start, 1, 5_000, &mut counted), Duration::from_millis(100));
         let later = start + Duration::from_secs(1);
         assert_eq!(pace.offer(later, 1, 5_000, &mut counted), Duration::ZERO);
     }

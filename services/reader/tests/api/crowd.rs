@@ -69,9 +69,11 @@ async fn five_thousand_in_one_room_each_get_everything_once() {
         viewers.push(viewer);
     }
     assert_eq!(reader.health().await["activeConnections"], VIEWERS);
+    let comments = world.archived("v", COMMENTS).await;
     let posting = async {
-        for _ in 0..COMMENTS {
-            world.post("v", 1).await;
+        for comment in &comments {
+            world.publish(std::slice::from_ref(comment)).await;
+            tokio::task::yield_now().await;
         }
     };
     let reading = futures::future::join_all(viewers.iter_mut().map(|viewer| viewer.comments(COMMENTS)));

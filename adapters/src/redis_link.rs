@@ -163,15 +163,13 @@ impl RedisLink {
         if let Some(live) = self.live() {
             return Ok(live);
         }
-        match tokio::time::timeout(PATIENCE, self.reconnected()).await {
-            Ok(result) => result.map_err(|error| self.failed(&error)),
-            Err(_) => {
-                let last = self.last_failure.lock().unwrap_or_else(PoisonError::into_inner).clone();
-                let reason = format!("no connection within {} ms: {last}", PATIENCE.as_millis());
-                let error = std::io::Error::new(std::io::ErrorKind::TimedOut, reason);
-                Err(self.failed(&error.into()))
-            }
+        if let Ok(result) = tokio::time::timeout(PATIENCE, self.reconnected()).await {
+            return result.map_err(|error| self.failed(&error));
         }
+        let last = self.last_failure.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let reason = format!("no connection within {} ms: {last}", PATIENCE.as_millis());
+        let error = std::io::Error::new(std::io::ErrorKind::TimedOut, reason);
+        Err(self.failed(&error.into()))
     }
 
     fn live(&self) -> Option<Live> {

@@ -335,7 +335,7 @@ async fn a_large_batch_whose_beginning_was_lost_does_not_count() {
             }
             // The loss came after its end.
             Ok(_) => {
-                assert!(store.standing().await.unwrap().offsets.is_empty(), "a part counts for the whole")
+                assert!(store.standing().await.unwrap().offsets.is_empty(), "a part counts for the whole");
             }
         }
     }

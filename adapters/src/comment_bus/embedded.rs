@@ -14,7 +14,7 @@ use crate::StoreError;
 use crate::outlet::Outlet;
 
 /// How often videos that nobody talks about any more are looked for: the memory they may hold meanwhile is small.
-const SWEEP: Duration = Duration::from_secs(60);
+const SWEEP: Duration = Duration::from_mins(1);
 
 /// The way of the comments, in memory.
 #[derive(Default)]

@@ -89,7 +89,7 @@ async fn changed(changes: &mut mpsc::Receiver<Change>) -> (u64, Vec<BoardEntry>)
     }
 }
 
-fn sorted(snapshot: Snapshot) -> Vec<BoardEntry> {
+fn sorted(snapshot: &Snapshot) -> Vec<BoardEntry> {
     let entries: BTreeMap<_, _> =
         snapshot.entries.iter().map(|entry| (entry.video_id.clone(), entry.clone())).collect();
     assert_eq!(entries.len(), snapshot.entries.len(), "no video twice");
@@ -97,7 +97,7 @@ fn sorted(snapshot: Snapshot) -> Vec<BoardEntry> {
 }
 
 async fn all(store: &Store) -> Vec<BoardEntry> {
-    sorted(store.snapshot().await.unwrap())
+    sorted(&store.snapshot().await.unwrap())
 }
 
 async fn lines(store: &Store, board: Board) -> Vec<(String, f64, String)> {
@@ -404,6 +404,6 @@ async fn a_mirror_follows_two_writers(store: Store) {
             }
         }
     }
-    assert_eq!(mirror.into_values().collect::<Vec<_>>(), sorted(end));
+    assert_eq!(mirror.into_values().collect::<Vec<_>>(), sorted(&end));
     assert_eq!(store.standing().await.unwrap().offsets, [(0, BATCHES), (1, BATCHES)]);
 }

@@ -380,7 +380,7 @@ mod tests {
         let Some(Change::Changed { version: 7, entries }) = decode(payload) else { panic!("is a change") };
         assert_eq!(
             (entries[0].score.to_bits(), entries[0].trending),
-            (12.345_000_000_000_001_f64.to_bits(), Some(0.1))
+            ("12.345000000000001".parse::<f64>().unwrap().to_bits(), Some(0.1))
         );
         assert_eq!((entries[1].score, entries[1].trending), (1e20, None));
         assert_eq!(decode(br#"{"format":1,"reset":true}"#), Some(Change::Reset));

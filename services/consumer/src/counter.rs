@@ -18,7 +18,7 @@ use crate::{Config, RETRY};
 /// How long to wait for records before looking at the shutdown again; a record ends the wait at once.
 const IDLE: Duration = Duration::from_millis(250);
 /// How often identities that are too old to matter are forgotten.
-const FORGET_EVERY: Duration = Duration::from_secs(60);
+const FORGET_EVERY: Duration = Duration::from_mins(1);
 /// Identities are kept twice as long as repeats are recognised, so that a partition may lag a whole window behind.
 const KEEP_IDENTITIES_MS: Millis = 2 * REPEAT_WINDOW_MS;
 

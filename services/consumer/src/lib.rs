@@ -111,11 +111,10 @@ pub async fn run(config: Config, backends: Backends, shell: Shell) -> anyhow::Re
     let (projector, feed) = projector::start(&backends, &meta, &shell, metrics.clone());
     let counted = counter::run(&config, &backends, &shell, feed, &metrics).await;
     // The feed is dropped by now: the projector finishes what it was given, within the drain.
-    match tokio::time::timeout(shell.drain.max(Duration::from_secs(1)), projector).await {
-        Ok(joined) => joined?,
-        Err(_) => tracing::warn!(
-            "the boards were left behind at the drain's deadline; the next consumer mends them"
-        ),
+    if let Ok(joined) = tokio::time::timeout(shell.drain.max(Duration::from_secs(1)), projector).await {
+        joined?;
+    } else {
+        tracing::warn!("the boards were left behind at the drain's deadline; the next consumer mends them");
     }
     counted
 }

@@ -132,7 +132,11 @@ fn start(up: &Up, listeners: Listeners, backends: &Backends, shell: &Shell) -> a
     for (at, listener) in listeners.readers.into_iter().enumerate() {
         let (name, address) = (format!("reader-{}", at + 1), url(&listener)?);
         let own = ["--reader-id", &name, "--public-url", &address, "--internal-url", &address];
-        spawn!("reader", liverank_reader::run(settings(&[&own[..], &both].concat())?, b(), listener, s()));
+        let own_shell = Shell { metrics: shell.metrics.scoped(&name), ..s() };
+        spawn!(
+            "reader",
+            liverank_reader::run(settings(&[&own[..], &both].concat())?, b(), listener, own_shell)
+        );
     }
     spawn!("comment", liverank_comment::run(settings(&both)?, b(), listeners.comment, s()));
     spawn!("websocket", liverank_websocket::run(settings(&[])?, b(), listeners.websocket, s()));

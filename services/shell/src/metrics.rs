@@ -6,25 +6,41 @@ use prometheus_client::registry::Registry;
 
 /// The process's metrics. Labels must be bounded: kinds, roles and codes, never ids.
 #[derive(Clone)]
-pub struct Metrics(Arc<Mutex<Registry>>);
+pub struct Metrics {
+    registry: Arc<Mutex<Registry>>,
+    /// Put before a part's name, where a process has several of the same part.
+    scope: Option<String>,
+}
 
 impl Default for Metrics {
     fn default() -> Self {
-        Self(Arc::new(Mutex::new(Registry::with_prefix("liverank"))))
+        Self { registry: Arc::new(Mutex::new(Registry::with_prefix("liverank"))), scope: None }
     }
 }
 
 impl Metrics {
+    /// The same metrics for one of several equal parts of a process, under `liverank_<scope>_<part>_…`: a family of
+    /// metrics must not appear twice.
+    #[must_use]
+    pub fn scoped(&self, scope: &str) -> Self {
+        Self { registry: Arc::clone(&self.registry), scope: Some(scope.replace('-', "_")) }
+    }
+
     /// Adds a part's metrics under `liverank_<part>_…`.
     pub fn register<T>(&self, part: &'static str, register: impl FnOnce(&mut Registry) -> T) -> T {
-        let mut registry = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        register(registry.sub_registry_with_prefix(part))
+        let mut registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
+        match &self.scope {
+            Some(scope) => {
+                register(registry.sub_registry_with_prefix(scope.as_str()).sub_registry_with_prefix(part))
+            }
+            None => register(registry.sub_registry_with_prefix(part)),
+        }
     }
 
     /// All metrics as text.
     pub fn encode(&self) -> String {
         let mut text = String::new();
-        let registry = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
         prometheus_client::encoding::text::encode(&mut text, &registry)
             .expect("writing to a string cannot fail");
         text

@@ -1,5 +1,7 @@
 //! The gateway over real sockets, with embedded stores and small fake services behind it.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests: a failure there is a failed test")]
+
 mod bad_input;
 mod document;
 mod front_door;

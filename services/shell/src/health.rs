@@ -51,8 +51,13 @@ impl Health {
     /// Notes how a dependency is. Logs the transitions, and only those.
     pub fn dependency(&self, part: &'static str, state: Result<(), String>) {
         let problem = state.err();
-        let before = self.state().parts.insert(part, problem.clone());
+        let (before, draining) = {
+            let mut state = self.state();
+            (state.parts.insert(part, problem.clone()), state.draining)
+        };
         match (before, problem) {
+            // Peers that leave together with us are no news.
+            _ if draining => {}
             (None | Some(None), Some(reason)) => {
                 tracing::warn!(dependency = part, reason, "{part} is away: {reason}");
             }

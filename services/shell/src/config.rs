@@ -63,7 +63,6 @@ pub fn parse<P: FromArgMatches>(
     args: &[OsString],
     environment: &BTreeMap<String, String>,
 ) -> Result<P, ConfigError> {
-    command.build();
     check_variables(&command, environment)?;
     if let Some(path) = file_named(args, environment) {
         let keys = read_file(&path)?;

@@ -1,10 +1,11 @@
-//! The admin port of every process: `/livez`, `/readyz`, `/metrics`.
+//! The admin port of every process: `/livez`, `/readyz`, `/metrics`, and `/health` for those with no other port.
 
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
+use serde_json::json;
 use tokio::net::TcpListener;
 
 use crate::{Shell, problem, server};
@@ -19,6 +20,7 @@ pub fn router(shell: Shell) -> Router {
     Router::new()
         // Answering at all is what living means: a blocked runtime does not get here.
         .route("/livez", get(|| async { "ok\n" }))
+        .route("/health", get(|| async { Json(json!({ "status": "healthy" })) }))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
         .fallback(problem::no_such_path)

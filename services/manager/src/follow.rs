@@ -39,11 +39,9 @@ async fn follow(manager: &Manager, mut changes: mpsc::Receiver<Change>) {
             },
             _ = reload.tick() => Applied::Reload,
         };
-        match applied {
-            Applied::Done => manager.changed.notify_waiters(),
-            Applied::Reload if load(manager).await => {}
+        if applied == Applied::Reload && !load(manager).await {
             // Asked again soon, and not at the next change only.
-            Applied::Reload => reload.reset_after(RETRY),
+            reload.reset_after(RETRY);
         }
     }
 }
@@ -53,7 +51,6 @@ async fn load(manager: &Manager) -> bool {
     let Ok(state) = manager.ask(manager.store.load()).await else { return false };
     manager.metrics.loads.inc();
     manager.cluster().view.load(Instant::now(), state);
-    manager.changed.notify_waiters();
     true
 }
 

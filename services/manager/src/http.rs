@@ -25,8 +25,8 @@ use crate::Manager;
 
 /// The largest heartbeat: 30,000 watched videos with ids of usual length.
 const MAX_HEARTBEAT_BYTES: usize = 8 * 1024 * 1024;
-/// How long a resolve waits for a video that is not known: another manager may have registered it just now.
-const NEWS_WITHIN: Duration = Duration::from_millis(100);
+/// How long the store may take for a video that is not known here: what is known is the answer then.
+const LOOK_UP_WITHIN: Duration = Duration::from_millis(500);
 /// The longest address of a reader.
 const MAX_URL_BYTES: usize = 2_048;
 
@@ -59,8 +59,10 @@ async fn resolve(
     State(manager): State<Arc<Manager>>,
     PathVideo(video): PathVideo,
 ) -> Result<Json<Value>, Problem> {
-    let known = match find(&manager, &video) {
-        None => timeout(NEWS_WITHIN, wait_for(&manager, &video)).await.ok(),
+    let known = manager.cluster().view.get(&video).cloned();
+    let known = match known {
+        // Another manager may have registered it just now.
+        None => timeout(LOOK_UP_WITHIN, manager.look_up(&video)).await.unwrap_or_default(),
         known => known,
     };
     let Some(assignment) = known else {
@@ -73,21 +75,6 @@ async fn resolve(
     };
     let reader = best(&manager, &assignment)?;
     Ok(Json(json!({"videoid": video, "readerUrl": reader.public_url})))
-}
-
-fn find(manager: &Manager, video: &VideoId) -> Option<Assignment> {
-    manager.cluster().view.get(video).cloned()
-}
-
-async fn wait_for(manager: &Manager, video: &VideoId) -> Assignment {
-    loop {
-        // Listens before it looks, so that nothing is missed in between.
-        let changed = manager.changed.notified();
-        if let Some(assignment) = find(manager, video) {
-            return assignment;
-        }
-        changed.await;
-    }
 }
 
 fn best(manager: &Manager, assignment: &Assignment) -> Result<RouteReader, Problem> {

@@ -26,8 +26,6 @@ pub struct Manager {
     /// What the managers share.
     pub store: Arc<dyn AssignmentStore>,
     cluster: Mutex<Cluster>,
-    /// Wakes those who wait for an assignment to become known.
-    pub changed: Notify,
     /// Wakes the sweep: a reader said that it is leaving.
     pub sweep_now: Notify,
     /// What is counted.
@@ -73,7 +71,6 @@ impl Manager {
         Arc::new(Self {
             store,
             cluster: Mutex::default(),
-            changed: Notify::new(),
             sweep_now: Notify::new(),
             metrics: ManagerMetrics::new(&shell.metrics),
             shell: shell.clone(),
@@ -138,8 +135,17 @@ impl Manager {
         for reader in &assignment.readers {
             cluster.promises.give(now, reader);
         }
-        drop(cluster);
-        self.changed.notify_waiters();
+    }
+
+    /// What the store says of a video, for one whose news have not come yet.
+    pub async fn look_up(&self, video: &VideoId) -> Option<Assignment> {
+        // No assignment has this epoch: a removal that expects it changes nothing and answers what is in force.
+        const NEVER: u64 = 0;
+        let Ok(Swapped::Conflict(current)) = self.ask(self.store.remove(video, NEVER)).await else {
+            return None;
+        };
+        self.learn(video, current.clone());
+        current
     }
 
     /// Takes over what the store says is in force.

@@ -18,6 +18,8 @@ use crate::pace::Pace;
 
 /// Snapshots read everything: whatever goes wrong, not more often than this.
 const SNAPSHOT_INTERVAL: Duration = Duration::from_millis(250);
+/// Silence after which the store is asked whether it is there: soon enough for whoever looks why a list stands still.
+const QUIET: Duration = Duration::from_secs(3);
 /// Waits between tries of a store that is away: they double from the first to the second.
 const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
 /// Changes taken at once: lists are told once of all of them.
@@ -87,13 +89,25 @@ struct Follower<'a> {
 impl Follower<'_> {
     async fn hear(&mut self, changes: &mut mpsc::Receiver<Change>) -> anyhow::Result<()> {
         let mut some = Vec::with_capacity(AT_ONCE);
-        while changes.recv_many(&mut some, AT_ONCE).await > 0 {
+        loop {
+            tokio::select! {
+                heard = changes.recv_many(&mut some, AT_ONCE) => if heard == 0 { return Ok(()) },
+                () = tokio::time::sleep(QUIET) => {
+                    self.probe().await;
+                    continue;
+                }
+            }
             if self.apply(&some) {
                 self.snapshot().await?;
             }
             some.clear();
         }
-        Ok(())
+    }
+
+    /// Tells silence because nothing happens from silence because the store is away, for whoever asks how we are.
+    async fn probe(&self) {
+        let standing = self.ranking.standing().await;
+        self.shell.health.dependency("ranking", standing.map(drop).map_err(|error| error.to_string()));
     }
 
     /// Applies changes in turn; answers whether a snapshot is due instead.

@@ -117,8 +117,10 @@ async fn archive(name: &str) -> Result<(), Box<dyn std::error::Error>> {
                 Ok(LogRecord { partition: 0, offset, broker_time: 1_700_000_000_000, event })
             });
             let records = records.collect::<Result<Vec<_>, _>>()?;
-            let batch =
-                Batch { spans: vec![Span { partition: 0, from: next, next: next + events }], records };
+            let batch = Batch {
+                spans: vec![Span { partition: 0, from: next, next: next + events, last: None }],
+                records,
+            };
             let begun = Instant::now();
             archive.commit(&batch).await?;
             took.push(begun.elapsed());

@@ -5,11 +5,13 @@
 //!    only if the archive stands at the batch's `from` offset in each of its partitions.
 //! 2. What was read by a commit cannot have changed when it takes effect: two writers of one video serialise.
 //! 3. Comments of a video are numbered 1, 2, 3, … without a hole or a repeat.
-//! 4. An `event_id` or comment identity repeated within 24 h of the log's time counts once, across partitions.
+//! 4. Who takes a partition up ends what its former owner has under way there, soon, and the former owner commits to
+//!    it no more, not even where the offset fits.
+//! 5. An `event_id` or comment identity repeated within 24 h of the log's time counts once, across partitions.
 
 use async_trait::async_trait;
 use liverank_core::comment::{Comment, Numbering};
-use liverank_core::counting::{Batch, Effects, NumberedComment, Rules, VideoState};
+use liverank_core::counting::{Batch, Effects, Mark, NumberedComment, Rules, VideoState};
 use liverank_core::{CommentId, Millis, UserId, VideoId};
 
 use crate::StoreError;
@@ -29,18 +31,29 @@ pub struct Meta {
     pub rules: Rules,
 }
 
+/// Where the archive stands in a partition.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Position {
+    /// The offset to go on from: 0 where nothing was applied yet.
+    pub next: u64,
+    /// The mark of the record at offset `next - 1`, by which the log is known again. `None` where the batch gave none.
+    pub last: Option<Mark>,
+}
+
 /// What a commit did.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Committed {
     /// Videos, comments and counts as they are now.
     pub effects: Effects,
+    /// What was in force when it took effect: the rules that counted, and the generation and numbering of the effects.
+    pub meta: Meta,
 }
 
 /// Why a batch was not applied. Nothing of it was.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum CommitError {
-    /// The archive stands elsewhere in this partition: another consumer owns it now, or this one lost its answer. Ask
-    /// for the offsets again and go on from there.
+    /// The archive stands elsewhere in this partition: another consumer was here, or this one lost its answer. Take it
+    /// up again, if it still is this consumer's, and go on from there.
     #[error("partition {partition} stands at offset {actual}, not at {expected}")]
     Fenced {
         /// The partition.
@@ -49,6 +62,13 @@ pub enum CommitError {
         expected: u64,
         /// Where the archive stands.
         actual: u64,
+    },
+    /// Another consumer took this partition up since. Ask the log whose it is before taking it up again, or two would
+    /// go on taking it from each other.
+    #[error("partition {partition} was taken up by another consumer")]
+    TakenOver {
+        /// The partition.
+        partition: u32,
     },
     /// The store failed. Unknown whether the batch was applied: ask for the offsets again.
     #[error(transparent)]
@@ -74,8 +94,13 @@ pub trait Archive: Send + Sync {
     /// What is in force, or `None` where no consumer has opened this archive yet.
     async fn meta(&self) -> Result<Option<Meta>, StoreError>;
 
-    /// The offset to go on from, for each of the partitions, in their order: 0 where nothing was applied yet.
-    async fn offsets(&self, partitions: &[u32]) -> Result<Vec<u64>, StoreError>;
+    /// Makes this archive (this value, in this process) the only one that may commit to these partitions, ends what
+    /// their former owner has under way, and answers where to go on, in their order. A partition that nobody took up
+    /// yet is open to all.
+    async fn take_up(&self, partitions: &[u32]) -> Result<Vec<Position>, StoreError>;
+
+    /// Where each of the partitions stands, in their order.
+    async fn offsets(&self, partitions: &[u32]) -> Result<Vec<Position>, StoreError>;
 
     /// Applies a batch. Retries conflicts with other writers by itself, within a bound.
     async fn commit(&self, batch: &Batch) -> Result<Committed, CommitError>;

@@ -39,7 +39,10 @@ fn batch(offset: u64) -> Batch {
         "comment": format!("number {offset}")});
     let event = Interaction::parse(&value, BEGIN).unwrap();
     let record = LogRecord { partition: 0, offset, broker_time: BEGIN + offset as i64, event };
-    Batch { spans: vec![Span { partition: 0, from: offset, next: offset + 1 }], records: vec![record] }
+    Batch {
+        spans: vec![Span { partition: 0, from: offset, next: offset + 1, last: None }],
+        records: vec![record],
+    }
 }
 
 fn video() -> VideoId {
@@ -68,7 +71,7 @@ async fn what_was_committed_is_there_after_reopening() {
     assert_eq!(archive.meta().await.unwrap(), Some(meta));
     assert_eq!(archive.video(&video()).await.unwrap(), state);
     assert_eq!(archive.comments(&video(), Page::After(0), 100).await.unwrap(), comments);
-    assert_eq!(archive.offsets(&[0]).await.unwrap(), [20]);
+    assert_eq!(archive.offsets(&[0]).await.unwrap()[0].next, 20);
     let next = archive.commit(&batch(20)).await.unwrap();
     assert_eq!(next.effects.comments[0].comment.seq, 21);
 }
@@ -117,7 +120,7 @@ async fn a_full_disk_is_survived() {
     let begun = Instant::now();
     let offset = loop {
         match archive.offsets(&[0]).await {
-            Ok(offsets) => break offsets[0],
+            Ok(offsets) => break offsets[0].next,
             Err(error) => assert!(begun.elapsed() < Duration::from_secs(20), "{error}"),
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
@@ -141,13 +144,13 @@ async fn a_commit_whose_caller_went_away_is_whole_or_absent() {
     let archive = EmbeddedArchive::open(dir.path()).unwrap();
     archive.open(&Rules::default()).await.unwrap();
     for round in 0..200 {
-        let from = archive.offsets(&[0]).await.unwrap()[0];
+        let from = archive.offsets(&[0]).await.unwrap()[0].next;
         let batch = batch(from);
         drop(tokio::time::timeout(Duration::from_micros(round * 20), archive.commit(&batch)).await);
     }
     // Writers queue up: when this one is through, all before it are.
     let from = loop {
-        let from = archive.offsets(&[0]).await.unwrap()[0];
+        let from = archive.offsets(&[0]).await.unwrap()[0].next;
         match archive.commit(&batch(from)).await {
             Ok(_) => break from,
             Err(CommitError::Fenced { .. }) => {}

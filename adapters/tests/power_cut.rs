@@ -174,7 +174,7 @@ fn batch(from: u64) -> Batch {
         }
     });
     let records = records.collect();
-    Batch { spans: vec![Span { partition: 0, from, next }], records }
+    Batch { spans: vec![Span { partition: 0, from, next, last: None }], records }
 }
 
 /// Commits until the power fails; answers where the last acknowledged batch ended.
@@ -187,7 +187,7 @@ async fn commit_until_dark(medium: &Medium, mut acknowledged: u64) -> Result<u64
         return Ok(acknowledged);
     }
     let Ok(offsets) = archive.offsets(&[0]).await else { return Ok(acknowledged) };
-    let mut next = offsets[0];
+    let mut next = offsets[0].next;
     for _ in 0..MOST {
         let batch = batch(next);
         match archive.commit(&batch).await {
@@ -209,7 +209,7 @@ async fn check_archive(medium: &Medium, acknowledged: u64) -> Result<(), String>
     let disk = medium.clone();
     let archive = EmbeddedArchive::open_with("disk", move || disk.database())
         .map_err(|error| format!("does not open after a cut: {error}"))?;
-    let held = archive.offsets(&[0]).await.map_err(|error| error.to_string())?[0];
+    let held = archive.offsets(&[0]).await.map_err(|error| error.to_string())?[0].next;
     if held < acknowledged {
         return Err(format!("acknowledged up to {acknowledged}, held up to {held}"));
     }

@@ -95,7 +95,7 @@ fn entry(id: &str, score: f64) -> BoardEntry {
 }
 
 fn batch(from: u64, next: u64, entries: Vec<BoardEntry>) -> Projection {
-    Projection { generation: 1, spans: vec![Span { partition: 0, from, next }], entries }
+    Projection { generation: 1, spans: vec![Span { partition: 0, from, next, last: None }], entries }
 }
 
 fn numbering() -> Numbering {
@@ -277,6 +277,76 @@ async fn a_repair_whose_beginning_was_lost_does_not_count() {
     store.restored(1, &[(0, 9)]).await.unwrap();
     assert_eq!(store.standing().await.unwrap(), Standing { generation: Some(1), offsets: vec![(0, 9)] });
     assert_eq!(store.snapshot().await.unwrap().entries.len(), 2);
+}
+
+/// Boards of generation 1, and two processes that fill generation 2.
+async fn two_fillers(db: u8, prefix: &str) -> (RedisRanking, RedisRanking, Admin) {
+    let (link, redis) = alone(db, prefix).await;
+    let (first, second) = (RedisRanking::new(Arc::clone(&link)), RedisRanking::new(link));
+    first.restored(1, &[]).await.unwrap();
+    first.project(&batch(0, 1, vec![entry("old", 9.0)])).await.unwrap();
+    (first, second, redis)
+}
+
+#[tokio::test]
+async fn two_who_fill_a_generation_do_each_other_no_harm() {
+    let (first, second, mut redis) = two_fillers(6, "t6:").await;
+    first.restore(2, &[entry("a", 1.0), entry("b", 2.0)]).await.unwrap();
+    second.restore(2, &[entry("a", 1.5)]).await.unwrap();
+    first.restore(2, &[entry("c", 3.0)]).await.unwrap();
+    assert_eq!(first.restored(2, &[(0, 1), (1, 7)]).await.unwrap(), Projected::Applied);
+    let told = |store: Vec<BoardEntry>| {
+        let mut told: Vec<_> =
+            store.into_iter().map(|entry| (entry.video_id.to_string(), entry.score)).collect();
+        told.sort_by(|a, b| a.0.cmp(&b.0));
+        told
+    };
+    let line = |id: &str, score: f64| (id.to_owned(), score);
+    let snapshot = first.snapshot().await.unwrap();
+    assert_eq!(told(snapshot.entries), [line("a", 1.5), line("b", 2.0), line("c", 3.0)]);
+    // The slower one goes on where it was, now in place, and knows other offsets.
+    assert_eq!(second.restore(2, &[entry("b", 2.0), entry("c", 4.0)]).await.unwrap(), Projected::Applied);
+    assert_eq!(second.restored(2, &[(1, 5), (2, 3)]).await.unwrap(), Projected::Applied);
+    let snapshot = second.snapshot().await.unwrap();
+    assert_eq!(told(snapshot.entries), [line("a", 1.5), line("b", 2.0), line("c", 4.0)]);
+    let standing = second.standing().await.unwrap();
+    assert_eq!(standing, Standing { generation: Some(2), offsets: vec![(0, 1), (1, 7), (2, 3)] });
+    let mut keys: Vec<String> = redis.ask(&["KEYS", "*"]).await;
+    keys.sort();
+    assert_eq!(keys, ["t6:global_ranking", "t6:ranking:owners", "t6:ranking:projection", "t6:trending"]);
+    for key in keys {
+        assert_eq!(redis.ask::<i64>(&["TTL", &key]).await, -1, "{key} in force does not expire");
+    }
+}
+
+#[tokio::test]
+async fn what_a_filler_leaves_behind_expires_and_is_not_taken_for_whole() {
+    let (first, second, mut redis) = two_fillers(5, "t5:").await;
+    first.restore(2, &[entry("a", 1.0)]).await.unwrap();
+    let mut left: Vec<String> = redis.ask(&["KEYS", "t5:ranking:next*"]).await;
+    left.extend(redis.ask::<Vec<String>>(&["KEYS", "t5:ranking:steps:*"]).await);
+    assert_eq!(left.len(), 5, "{left:?}");
+    for key in &left {
+        let seconds: i64 = redis.ask(&["TTL", key]).await;
+        assert!((1..=600).contains(&seconds), "{key} expires in {seconds} s");
+    }
+    // As if it had expired, as a whole or in part, while its filler slept: and another one has begun anew meanwhile.
+    for gone in [&left[..4], &["t5:ranking:next:global".to_owned()], &["t5:ranking:next:owners".to_owned()]] {
+        first.restore(2, &[entry("a", 1.0)]).await.unwrap();
+        let words: Vec<&str> = ["DEL"].into_iter().chain(gone.iter().map(String::as_str)).collect();
+        redis.ask::<u64>(&words).await;
+        let error = first.restored(2, &[(0, 1)]).await.unwrap_err();
+        assert!(error.is_transient() && error.to_string().contains("begin again"), "{error}");
+        first.restore(2, &[entry("a", 1.0)]).await.unwrap();
+        redis.ask::<u64>(&words).await;
+        second.restore(2, &[entry("b", 1.0)]).await.unwrap();
+        assert!(first.restore(2, &[entry("c", 1.0)]).await.is_err_and(|error| error.is_transient()));
+        assert_eq!(first.standing().await.unwrap().generation, Some(1));
+        assert_eq!(first.snapshot().await.unwrap().entries, [entry("old", 9.0)]);
+    }
+    first.restore(2, &[entry("a", 1.0), entry("b", 1.0)]).await.unwrap();
+    first.restored(2, &[(0, 1)]).await.unwrap();
+    assert_eq!(first.snapshot().await.unwrap().entries.len(), 2);
 }
 
 #[tokio::test]

@@ -6,6 +6,8 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
+use sha2::{Digest, Sha256};
+
 use crate::comment::Comment;
 use crate::score::{Counters, Weights, worth};
 use crate::trending::{log2_sum, log2_worth};
@@ -27,6 +29,25 @@ pub struct LogRecord {
     pub event: Interaction,
 }
 
+/// What a record is besides its place. The same place with another mark is another log: its topic was deleted and made
+/// anew, or lost its end and was written again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Mark {
+    /// When the log took the record, by the log's clock.
+    pub broker_time: Millis,
+    /// The first eight bytes of the SHA-256 of its value.
+    pub digest: u64,
+}
+
+impl Mark {
+    /// The mark of a record with this value.
+    pub fn of(broker_time: Millis, value: &[u8]) -> Self {
+        let hash = Sha256::digest(value);
+        let (first, _) = hash.split_first_chunk().expect("a SHA-256 has 32 bytes");
+        Self { broker_time, digest: u64::from_be_bytes(*first) }
+    }
+}
+
 /// The stretch of one partition that a batch covers: offsets `from` (inclusive) to `next` (exclusive).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Span {
@@ -36,6 +57,8 @@ pub struct Span {
     pub from: u64,
     /// The offset it stands at afterwards.
     pub next: u64,
+    /// The mark of the record at offset `next - 1`; `None` where none was read there.
+    pub last: Option<Mark>,
 }
 
 /// A stretch of the log that is applied as one: all of it or nothing.

@@ -12,7 +12,7 @@ use liverank_core::{Comment, CommentId, Millis, UserId, VideoId};
 use redb::{Database, DatabaseError};
 use tokio::sync::Mutex;
 
-use super::{Archive, CommitError, Committed, Meta, Page};
+use super::{Archive, CommitError, Committed, Meta, Page, Position};
 use crate::StoreError;
 use crate::redb_file::{Failure, Opener, RedbFile};
 
@@ -30,6 +30,8 @@ const PART: &str = "archive";
 /// The archive in one file.
 pub struct EmbeddedArchive {
     file: Arc<RedbFile>,
+    /// Who this one is among those that took partitions up.
+    me: u64,
     /// Writers wait here and not in threads.
     writer: Arc<Mutex<()>>,
 }
@@ -54,7 +56,7 @@ impl EmbeddedArchive {
     }
 
     fn on(file: RedbFile) -> Self {
-        Self { file: Arc::new(file), writer: Arc::default() }
+        Self { file: Arc::new(file), me: rand::random(), writer: Arc::default() }
     }
 
     async fn read<T: Send + 'static>(
@@ -102,14 +104,19 @@ impl Archive for EmbeddedArchive {
         self.read(reading::meta).await
     }
 
-    async fn offsets(&self, partitions: &[u32]) -> Result<Vec<u64>, StoreError> {
+    async fn take_up(&self, partitions: &[u32]) -> Result<Vec<Position>, StoreError> {
+        let (partitions, me) = (partitions.to_vec(), self.me);
+        self.write(move |database| writing::take_up(database, &partitions, me)).await
+    }
+
+    async fn offsets(&self, partitions: &[u32]) -> Result<Vec<Position>, StoreError> {
         let partitions = partitions.to_vec();
         self.read(move |database| reading::offsets(database, &partitions)).await
     }
 
     async fn commit(&self, batch: &Batch) -> Result<Committed, CommitError> {
-        let batch = batch.clone();
-        self.write(move |database| writing::commit(database, &batch)).await?
+        let (batch, me) = (batch.clone(), self.me);
+        self.write(move |database| writing::commit(database, &batch, me)).await?
     }
 
     async fn video(&self, id: &VideoId) -> Result<Option<VideoState>, StoreError> {

@@ -29,7 +29,7 @@ use mongodb::error::{Error, ErrorKind};
 use mongodb::{Client, Collection, Database};
 use serde::de::DeserializeOwned;
 
-use super::{Archive, CommitError, Committed, Meta, Page};
+use super::{Archive, CommitError, Committed, Meta, Page, Position};
 use crate::StoreError;
 
 mod commit;
@@ -137,11 +137,15 @@ impl Archive for MongoArchive {
         found.await?.map(MetaDoc::into_meta).transpose()
     }
 
-    async fn offsets(&self, partitions: &[u32]) -> Result<Vec<u64>, StoreError> {
+    async fn take_up(&self, partitions: &[u32]) -> Result<Vec<Position>, StoreError> {
+        self.offsets(partitions).await
+    }
+
+    async fn offsets(&self, partitions: &[u32]) -> Result<Vec<Position>, StoreError> {
         let ids: Vec<i64> = partitions.iter().map(|partition| i64::from(*partition)).collect();
-        let found =
-            self.find_each("offsets", "_id", &ids, |found: OffsetDoc| (found.partition, found.next)).await?;
-        Ok(found.into_iter().map(|next| next.unwrap_or(0) as u64).collect())
+        let split = |found: OffsetDoc| (found.partition, found.position());
+        let found = self.find_each("offsets", "_id", &ids, split).await?;
+        Ok(found.into_iter().map(Option::unwrap_or_default).collect())
     }
 
     async fn commit(&self, batch: &Batch) -> Result<Committed, CommitError> {

@@ -36,6 +36,8 @@ where
     scores_only_move_up(fresh().await).await;
     a_missing_batch_is_noticed(fresh().await).await;
     a_new_generation_replaces_the_old(fresh().await).await;
+    a_generation_that_nobody_completes_leaves_no_trace(fresh().await).await;
+    an_empty_generation_is_one(fresh().await).await;
     a_repair_moves_up_only(fresh().await).await;
     versions_have_no_hole(fresh().await).await;
     large_batches_arrive_to_the_last_digit(fresh().await).await;
@@ -58,11 +60,15 @@ fn owned(id: &str, score: f64, owner: &str, trending: f64) -> BoardEntry {
 }
 
 fn batch(generation: u64, from: u64, next: u64, entries: Vec<BoardEntry>) -> Projection {
-    Projection { generation, spans: vec![Span { partition: 0, from, next }], entries }
+    Projection { generation, spans: vec![Span { partition: 0, from, next, last: None }], entries }
 }
 
 async fn apply(store: &Store, from: u64, next: u64, entries: Vec<BoardEntry>) {
-    let projected = store.project(&batch(1, from, next, entries)).await.unwrap();
+    apply_of(1, store, from, next, entries).await;
+}
+
+async fn apply_of(generation: u64, store: &Store, from: u64, next: u64, entries: Vec<BoardEntry>) {
+    let projected = store.project(&batch(generation, from, next, entries)).await.unwrap();
     assert_eq!(projected, Projected::Applied);
 }
 
@@ -117,7 +123,10 @@ async fn an_empty_store_says_so(store: Store) {
 async fn a_projection_is_on_both_boards(store: Store) {
     let store = begun(store).await;
     assert_eq!(store.standing().await.unwrap(), Standing { generation: Some(1), offsets: vec![] });
-    let spans = vec![Span { partition: 12, from: 0, next: 3 }, Span { partition: 2, from: 0, next: 5 }];
+    let spans = vec![
+        Span { partition: 12, from: 0, next: 3, last: None },
+        Span { partition: 2, from: 0, next: 5, last: None },
+    ];
     let entries = vec![owned("a", 2.5, "x", 9.0), owned("b", 3.0, "y", 8.0), entry("zero", 0.0)];
     let projection = Projection { generation: 1, spans, entries: entries.clone() };
     assert_eq!(store.project(&projection).await.unwrap(), Projected::Applied);
@@ -155,7 +164,7 @@ async fn scores_only_move_up(store: Store) {
     // Another partition's consumer read `a` before the batch above and comes later.
     let late = Projection {
         generation: 1,
-        spans: vec![Span { partition: 1, from: 0, next: 1 }],
+        spans: vec![Span { partition: 1, from: 0, next: 1, last: None }],
         entries: vec![owned("a", 4.0, "first", 4.0), owned("b", 6.0, "o", 4.0), entry("c", 1.0)],
     };
     assert_eq!(store.project(&late).await.unwrap(), Projected::Applied);
@@ -180,7 +189,7 @@ async fn a_missing_batch_is_noticed(store: Store) {
     apply(&store, 0, 10, vec![entry("a", 1.0)]).await;
     behind(batch(1, 11, 12, vec![entry("a", 2.0)])).await;
     let mut two = batch(1, 10, 12, vec![entry("a", 2.0)]);
-    two.spans.push(Span { partition: 1, from: 7, next: 8 });
+    two.spans.push(Span { partition: 1, from: 7, next: 8, last: None });
     behind(two).await;
     // Also where the batch is a large one.
     behind(batch(1, 11, 12, (0..3000).map(|at| entry(&format!("v{at}"), 1.0)).collect())).await;
@@ -190,25 +199,65 @@ async fn a_missing_batch_is_noticed(store: Store) {
 async fn a_new_generation_replaces_the_old(store: Store) {
     let store = begun(store).await;
     apply(&store, 0, 10, vec![owned("a", 9.0, "x", 9.0), owned("gone", 1.0, "x", 1.0)]).await;
-    let old = store.snapshot().await.unwrap().version;
     let mut changes = subscribed(&store).await;
-    store.restore(2, &[owned("a", 3.0, "y", 3.0)]).await.unwrap();
-    assert_eq!(next(&mut changes).await, Change::Reset);
-    assert_eq!(store.standing().await.unwrap(), Standing { generation: Some(2), offsets: vec![] });
+    let gathered = store.restore(2, &[owned("a", 3.0, "y", 3.0)]).await.unwrap();
+    assert_eq!(gathered, Projected::Applied);
+    // The old one is served, and goes on, until the new one is complete.
+    assert_eq!(all(&store).await, [owned("a", 9.0, "x", 9.0), owned("gone", 1.0, "x", 1.0)]);
+    apply(&store, 10, 11, vec![owned("a", 10.0, "x", 10.0)]).await;
+    assert_eq!(changed(&mut changes).await.1, [owned("a", 10.0, "x", 10.0)], "nobody was told of anything else");
+    let early = batch(2, 11, 12, vec![owned("a", 4.0, "y", 4.0)]);
+    assert_eq!(store.project(&early).await.unwrap(), Projected::Behind);
     store.restore(2, &[owned("b", 1.0, "y", 1.0)]).await.unwrap();
-    store.restored(2, &[(0, 10)]).await.unwrap();
+    assert_eq!(store.standing().await.unwrap(), Standing { generation: Some(1), offsets: vec![(0, 11)] });
+    assert_eq!(lines(&store, Board::Global).await[0].1.to_bits(), 10.0_f64.to_bits());
+    let old = store.snapshot().await.unwrap().version;
+    assert_eq!(store.restored(2, &[(0, 10)]).await.unwrap(), Projected::Applied);
     assert_eq!(next(&mut changes).await, Change::Reset);
     let stands = vec![owned("a", 3.0, "y", 3.0), owned("b", 1.0, "y", 1.0)];
     assert_eq!(all(&store).await, stands);
     assert_eq!(lines(&store, Board::Trending).await.len(), 2);
-    assert!(store.snapshot().await.unwrap().version > old, "versions go on");
+    assert_eq!(store.standing().await.unwrap(), Standing { generation: Some(2), offsets: vec![(0, 10)] });
+    let version = store.snapshot().await.unwrap().version;
+    assert!(version > old, "versions go on");
     // Whoever still is of the old one is told, and changes nothing.
     let late = batch(1, 10, 11, vec![owned("a", 10.0, "x", 10.0)]);
     assert_eq!(store.project(&late).await.unwrap(), Projected::Superseded);
-    store.restore(1, &[entry("late", 1.0)]).await.unwrap();
-    store.restored(1, &[(0, 99)]).await.unwrap();
+    assert_eq!(store.restore(1, &[entry("late", 1.0)]).await.unwrap(), Projected::Superseded);
+    assert_eq!(store.restored(1, &[(0, 99)]).await.unwrap(), Projected::Superseded);
     assert_eq!(all(&store).await, stands);
     assert_eq!(store.standing().await.unwrap(), Standing { generation: Some(2), offsets: vec![(0, 10)] });
+    assert_eq!(store.project(&early).await.unwrap(), Projected::Behind, "from 11, where the boards stand at 10");
+    assert_eq!(store.project(&batch(2, 10, 12, early.entries)).await.unwrap(), Projected::Applied);
+    assert_eq!(changed(&mut changes).await, (version + 1, vec![owned("a", 4.0, "y", 4.0)]), "one Reset, no hole");
+}
+
+async fn a_generation_that_nobody_completes_leaves_no_trace(store: Store) {
+    let store = begun(store).await;
+    apply(&store, 0, 10, vec![owned("a", 9.0, "x", 9.0)]).await;
+    store.restore(2, &[owned("a", 70.0, "y", 70.0), owned("b", 70.0, "y", 70.0)]).await.unwrap();
+    // A later one is begun: what comes of the first one is late.
+    store.restore(3, &[entry("a", 5.0)]).await.unwrap();
+    assert_eq!(store.restore(2, &[entry("c", 1.0)]).await.unwrap(), Projected::Superseded);
+    assert_eq!(store.restored(2, &[(0, 99)]).await.unwrap(), Projected::Superseded);
+    assert_eq!(all(&store).await, [owned("a", 9.0, "x", 9.0)]);
+    store.restore(3, &[entry("d", 2.0)]).await.unwrap_or(Projected::Behind);
+    // Whatever became of the repair that was interrupted: from its first entry on it goes well.
+    assert_eq!(store.restore(3, &[entry("a", 5.0), entry("d", 2.0)]).await.unwrap(), Projected::Applied);
+    assert_eq!(store.restored(3, &[(0, 10)]).await.unwrap(), Projected::Applied);
+    assert_eq!(all(&store).await, [entry("a", 5.0), entry("d", 2.0)]);
+    assert!(lines(&store, Board::Trending).await.is_empty(), "nothing of the generations before");
+    apply_of(3, &store, 10, 11, vec![owned("a", 6.0, "o", 1.0)]).await;
+}
+
+async fn an_empty_generation_is_one(store: Store) {
+    let store = begun(store).await;
+    apply(&store, 0, 10, vec![owned("a", 9.0, "x", 9.0)]).await;
+    store.restore(2, &[]).await.unwrap();
+    assert_eq!(all(&store).await.len(), 1);
+    store.restored(2, &[(0, 3)]).await.unwrap();
+    assert!(all(&store).await.is_empty() && lines(&store, Board::Trending).await.is_empty());
+    assert_eq!(store.standing().await.unwrap(), Standing { generation: Some(2), offsets: vec![(0, 3)] });
 }
 
 async fn a_repair_moves_up_only(store: Store) {
@@ -375,7 +424,7 @@ async fn a_mirror_follows_two_writers(store: Store) {
                 // Both move the shared videos, with numbers that the other's may be above.
                 let own = entry(&format!("own {partition} {}", at % 5), at as f64);
                 let shared = owned(&format!("shared {}", at % 3), at as f64, "o", at as f64 / 3.0);
-                let spans = vec![Span { partition, from: at, next: at + 1 }];
+                let spans = vec![Span { partition, from: at, next: at + 1, last: None }];
                 let projection = Projection { generation: 1, spans, entries: vec![own, shared] };
                 assert_eq!(store.project(&projection).await.unwrap(), Projected::Applied);
             }

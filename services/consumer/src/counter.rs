@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use liverank_adapters::archive::CommitError;
 use liverank_adapters::event_log::{DeadLetter, LogConsumer, Polled, RawRecord};
 use liverank_adapters::{Backends, StoreError};
-use liverank_core::counting::{Batch, LogRecord, REPEAT_WINDOW_MS, Span};
+use liverank_core::counting::{Batch, LogRecord, Mark, REPEAT_WINDOW_MS, Span};
 use liverank_core::{Interaction, Millis};
 use liverank_shell::Shell;
 
@@ -96,11 +96,10 @@ impl Counter<'_> {
     /// Goes on where the archive stands, whatever the log thinks of this group's progress.
     async fn take_up(&mut self, partitions: &[u32]) -> anyhow::Result<()> {
         let archive = &self.backends.archive;
-        let Some(offsets) = until_done(self.shell, "reading offsets", || archive.offsets(partitions)).await?
-        else {
-            return Ok(());
-        };
-        let starts: Vec<(u32, u64)> = partitions.iter().copied().zip(offsets).collect();
+        let taken = until_done(self.shell, "taking partitions up", || archive.take_up(partitions)).await?;
+        let Some(positions) = taken else { return Ok(()) };
+        let next = positions.iter().map(|position| position.next);
+        let starts: Vec<(u32, u64)> = partitions.iter().copied().zip(next).collect();
         match self.log.start(&starts).await {
             Ok(()) => self.owned.extend(starts),
             Err(error) => self.failed(error).await?,
@@ -150,6 +149,11 @@ impl Counter<'_> {
                     actual,
                     "another consumer was here: going on where the archive stands"
                 );
+                self.look_again(&batch).await
+            }
+            Err(CommitError::TakenOver { partition }) => {
+                self.metrics.fenced.inc();
+                tracing::warn!(partition, "another consumer took this partition up");
                 self.look_again(&batch).await
             }
             Err(CommitError::Store(error)) => {
@@ -208,9 +212,14 @@ fn batch_of(records: Vec<RawRecord>, owned: &BTreeMap<u32, u64>) -> Option<(Batc
         if record.offset < from {
             continue;
         }
-        let span =
-            spans.entry(record.partition).or_insert(Span { partition: record.partition, from, next: from });
+        let span = spans.entry(record.partition).or_insert(Span {
+            partition: record.partition,
+            from,
+            next: from,
+            last: None,
+        });
         span.next = record.offset + 1;
+        span.last = Some(Mark::of(record.broker_time, &record.value));
         match Interaction::from_json(&record.value, record.broker_time) {
             Ok(event) => batch.records.push(LogRecord {
                 partition: record.partition,
@@ -240,10 +249,15 @@ mod tests {
     fn a_batch_starts_where_we_stand_and_steps_over_holes_and_poison() {
         let owned = BTreeMap::from([(0, 5), (1, 0)]);
         let records = vec![raw(0, 7, VIEW), raw(1, 0, "{"), raw(0, 9, VIEW), raw(1, 1, "{}")];
+        let mark = Mark::of(1_700_000_000_000, VIEW.as_bytes());
+        let mark_of_poison = Mark::of(1_700_000_000_000, b"{}");
         let (batch, poison) = batch_of(records, &owned).unwrap();
         assert_eq!(
             batch.spans,
-            [Span { partition: 0, from: 5, next: 10 }, Span { partition: 1, from: 0, next: 2 }]
+            [
+                Span { partition: 0, from: 5, next: 10, last: Some(mark) },
+                Span { partition: 1, from: 0, next: 2, last: Some(mark_of_poison) }
+            ]
         );
         assert_eq!(batch.records.len(), 2);
         assert_eq!(poison.len(), 2);

@@ -214,7 +214,8 @@ impl Projector {
         }
         let owned = self.owned.borrow().clone();
         let offsets = self.backends.archive.offsets(&owned).await?;
-        let now: BTreeMap<u32, u64> = owned.into_iter().zip(offsets).collect();
+        let now: BTreeMap<u32, u64> =
+            owned.into_iter().zip(offsets.iter().map(|position| position.next)).collect();
         // A batch may be committed and not yet in the queue: only what was there at the last look counts as missing.
         let before = std::mem::replace(&mut self.seen, now.clone());
         let expected = if new_partitions { now } else { before };
@@ -255,7 +256,8 @@ impl Projector {
         }
         // Where the store came back empty nobody knows what was published: readers find out by comparing heads.
         let videos = self.restore_boards().await?;
-        let offsets: Vec<(u32, u64)> = owned.into_iter().zip(offsets).collect();
+        let offsets: Vec<(u32, u64)> =
+            owned.into_iter().zip(offsets.iter().map(|position| position.next)).collect();
         self.backends.ranking.restored(self.meta.generation, &offsets).await?;
         self.metrics.repairs.inc();
         let ms = started.elapsed().as_millis() as u64;

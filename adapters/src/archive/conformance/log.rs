@@ -20,6 +20,12 @@ pub fn user(id: &str) -> UserId {
     UserId::parse(id).unwrap()
 }
 
+/// Where the partitions stand, as numbers.
+pub async fn offsets(archive: &dyn Archive, partitions: &[u32]) -> Vec<u64> {
+    let positions = archive.offsets(partitions).await.unwrap();
+    positions.into_iter().map(|position| position.next).collect()
+}
+
 /// Somebody views a video.
 pub fn view(id: &str) -> Interaction {
     Interaction {
@@ -80,7 +86,7 @@ impl Log {
             let next = self.next.entry(partition).or_default();
             match batch.spans.iter_mut().find(|span| span.partition == partition) {
                 Some(span) => span.next = *next + 1,
-                None => batch.spans.push(Span { partition, from: *next, next: *next + 1 }),
+                None => batch.spans.push(Span { partition, from: *next, next: *next + 1, last: None }),
             }
             let broker_time = BEGIN + self.elapsed;
             batch.records.push(LogRecord { partition, offset: *next, broker_time, event });
@@ -98,7 +104,7 @@ impl Log {
     /// A stretch of records that nobody can read.
     pub fn unreadable(&mut self, partition: u32, count: u64) -> Batch {
         let next = self.next.entry(partition).or_default();
-        let span = Span { partition, from: *next, next: *next + count };
+        let span = Span { partition, from: *next, next: *next + count, last: None };
         *next = span.next;
         Batch { spans: vec![span], records: Vec::new() }
     }

@@ -6,7 +6,7 @@ use liverank_core::counting::{NumberedComment, VideoState};
 use liverank_core::{Comment, CommentId, VideoId};
 use redb::{Database, ReadableDatabase, ReadableTable};
 
-use super::super::{Meta, Page};
+use super::super::{Meta, Page, Position};
 use super::tables::{
     self, COMMENTS, COUNT, META, NAMES, OFFSETS, PLACES, VIDEOS, decode_comment, decode_video,
 };
@@ -16,9 +16,8 @@ pub fn meta(database: &Database) -> Result<Option<Meta>, Failure> {
     tables::meta(&database.begin_read()?.open_table(META)?)
 }
 
-pub fn offsets(database: &Database, partitions: &[u32]) -> Result<Vec<u64>, Failure> {
-    let table = database.begin_read()?.open_table(OFFSETS)?;
-    partitions.iter().map(|partition| Ok(table.get(partition)?.map_or(0, |offset| offset.value()))).collect()
+pub fn offsets(database: &Database, partitions: &[u32]) -> Result<Vec<Position>, Failure> {
+    tables::positions(&database.begin_read()?.open_table(OFFSETS)?, partitions)
 }
 
 pub fn videos(database: &Database, ids: &[VideoId]) -> Result<Vec<Option<VideoState>>, Failure> {

@@ -1,20 +1,22 @@
 //! How the archive lies in its file.
 
 use liverank_core::comment::Numbering;
-use liverank_core::counting::{Rules, VideoState};
+use liverank_core::counting::{Mark, Rules, VideoState};
 use liverank_core::score::{Counters, Weights};
 use liverank_core::{Comment, Millis, UserId, VideoId};
 use redb::{ReadableTable, TableDefinition, WriteTransaction};
 use serde::{Deserialize, Serialize};
 
-use super::super::Meta;
+use super::super::{Meta, Position};
 use super::PART;
 use crate::redb_file::{Failure, Purpose};
 
 /// What is fixed, as JSON, under the one key.
 pub const META: TableDefinition<(), &str> = TableDefinition::new("meta");
-/// The next offset by partition.
-pub const OFFSETS: TableDefinition<u32, u64> = TableDefinition::new("offsets");
+/// By partition: the next offset, and time and digest of the record before it.
+pub const OFFSETS: TableDefinition<u32, (u64, Option<(Millis, u64)>)> = TableDefinition::new("offsets");
+/// Who took a partition up.
+pub const OWNERS: TableDefinition<u32, u64> = TableDefinition::new("owners");
 /// States by video.
 pub const VIDEOS: TableDefinition<&str, &[u8]> = TableDefinition::new("videos");
 /// The log's time of the first sighting by identity.
@@ -35,6 +37,7 @@ pub const PURPOSE: Purpose = Purpose { part: PART, version: 1, tables };
 fn tables(transaction: &WriteTransaction) -> Result<(), Failure> {
     transaction.open_table(META)?;
     transaction.open_table(OFFSETS)?;
+    transaction.open_table(OWNERS)?;
     transaction.open_table(VIDEOS)?;
     transaction.open_table(IDENTITIES)?;
     transaction.open_table(SIGHTINGS)?;
@@ -43,6 +46,20 @@ fn tables(transaction: &WriteTransaction) -> Result<(), Failure> {
     transaction.open_table(NAMES)?;
     transaction.open_table(COUNT)?;
     Ok(())
+}
+
+/// Where the partitions stand.
+pub fn positions(
+    table: &impl ReadableTable<u32, (u64, Option<(Millis, u64)>)>,
+    partitions: &[u32],
+) -> Result<Vec<Position>, Failure> {
+    let stored = partitions.iter().map(|partition| table.get(partition));
+    stored.map(|found| Ok(found?.map_or_else(Position::default, |found| position(found.value())))).collect()
+}
+
+/// A position as stored.
+pub fn position((next, last): (u64, Option<(Millis, u64)>)) -> Position {
+    Position { next, last: last.map(|(broker_time, digest)| Mark { broker_time, digest }) }
 }
 
 fn damaged(what: &str, error: &serde_json::Error) -> Failure {

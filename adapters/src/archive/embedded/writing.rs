@@ -7,9 +7,9 @@ use liverank_core::counting::{Batch, Effects, NumberedComment, Rules, VideoState
 use liverank_core::{Millis, VideoId};
 use redb::{Database, ReadableTable, WriteTransaction};
 
-use super::super::{CommitError, Committed, Meta};
+use super::super::{CommitError, Committed, Meta, Position};
 use super::tables::{
-    self, COMMENTS, COUNT, IDENTITIES, META, NAMES, OFFSETS, PLACES, SIGHTINGS, VIDEOS, decode_video,
+    self, COMMENTS, COUNT, IDENTITIES, META, NAMES, OFFSETS, OWNERS, PLACES, SIGHTINGS, VIDEOS, decode_video,
     encode_comment, encode_meta, encode_video,
 };
 use crate::redb_file::{Failure, begin_durable};
@@ -32,16 +32,20 @@ pub fn found(database: &Database, wanted: &Rules, bits: u64) -> Result<Meta, Fai
 }
 
 /// Applies a batch if the archive stands where it begins. Every early return leaves everything as it was.
-pub fn commit(database: &Database, batch: &Batch) -> Result<Result<Committed, CommitError>, Failure> {
-    if batch.spans.is_empty() && batch.records.is_empty() {
-        return Ok(Ok(Committed { effects: Effects::default() }));
-    }
+pub fn commit(
+    database: &Database,
+    batch: &Batch,
+    me: u64,
+) -> Result<Result<Committed, CommitError>, Failure> {
     let transaction = begin_durable(database)?;
-    if let Some(fence) = advance(&transaction, batch)? {
-        return Ok(Err(fence));
-    }
     let meta = tables::meta(&transaction.open_table(META)?)?
         .ok_or_else(|| Failure::Damaged("a batch comes before the archive was opened".to_owned()))?;
+    if batch.spans.is_empty() && batch.records.is_empty() {
+        return Ok(Ok(Committed { effects: Effects::default(), meta }));
+    }
+    if let Some(fence) = advance(&transaction, batch, me)? {
+        return Ok(Err(fence));
+    }
     let videos = known_videos(&transaction, &batch.videos())?;
     let sightings = known_sightings(&transaction, &batch.identities())?;
     let effects = apply(&batch.records, videos, sightings, &meta.rules);
@@ -49,17 +53,42 @@ pub fn commit(database: &Database, batch: &Batch) -> Result<Result<Committed, Co
     put_identities(&transaction, &effects.identities)?;
     put_comments(&transaction, &effects.comments)?;
     transaction.commit()?;
-    Ok(Ok(Committed { effects }))
+    Ok(Ok(Committed { effects, meta }))
 }
 
-/// Moves the offsets, or says which of them stands elsewhere.
-fn advance(transaction: &WriteTransaction, batch: &Batch) -> Result<Option<CommitError>, Failure> {
+/// Makes `me` the owner of the partitions, and says where they stand.
+pub fn take_up(database: &Database, partitions: &[u32], me: u64) -> Result<Vec<Position>, Failure> {
+    let transaction = begin_durable(database)?;
+    let positions = {
+        let mut owners = transaction.open_table(OWNERS)?;
+        for partition in partitions {
+            owners.insert(partition, me)?;
+        }
+        tables::positions(&transaction.open_table(OFFSETS)?, partitions)?
+    };
+    transaction.commit()?;
+    Ok(positions)
+}
+
+/// Moves the offsets, or says why not: another one owns the partition, or it stands elsewhere.
+fn advance(transaction: &WriteTransaction, batch: &Batch, me: u64) -> Result<Option<CommitError>, Failure> {
     let mut table = transaction.open_table(OFFSETS)?;
+    let owners = transaction.open_table(OWNERS)?;
     for span in &batch.spans {
-        let actual = table.insert(span.partition, span.next)?.map_or(0, |offset| offset.value());
+        let partition = span.partition;
+        if owners.get(partition)?.is_some_and(|owner| owner.value() != me) {
+            return Ok(Some(CommitError::TakenOver { partition }));
+        }
+        let last = span.last.map(|mark| (mark.broker_time, mark.digest));
+        let before = table.insert(partition, (span.next, last))?.map(|before| before.value());
+        let Position { next: actual, last } = before.map_or_else(Position::default, tables::position);
+        if span.next == span.from && span.last.is_none() {
+            // Nothing was read: the mark of what was read before stays.
+            let last = last.map(|mark| (mark.broker_time, mark.digest));
+            table.insert(partition, (span.next, last))?;
+        }
         if actual != span.from {
-            let (partition, expected) = (span.partition, span.from);
-            return Ok(Some(CommitError::Fenced { partition, expected, actual }));
+            return Ok(Some(CommitError::Fenced { partition, expected: span.from, actual }));
         }
     }
     Ok(None)

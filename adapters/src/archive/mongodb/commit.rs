@@ -17,9 +17,9 @@ use mongodb::options::{ReadConcern, TransactionOptions};
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
-use super::super::{CommitError, Committed};
+use super::super::{Archive, CommitError, Committed, Meta};
 use super::config::durable;
-use super::documents::{CommentDoc, MetaDoc, SeenDoc, VideoDoc, video_update};
+use super::documents::{CommentDoc, MetaDoc, SeenDoc, VideoDoc, mark_document, video_update};
 use super::opening::{DUPLICATE_KEY, code};
 use super::{MongoArchive, PART, WHOLE, store_error};
 use crate::StoreError;
@@ -78,7 +78,8 @@ fn is_duplicate(error: &Error) -> bool {
 
 pub(super) async fn commit(archive: &MongoArchive, batch: &Batch) -> Result<Committed, CommitError> {
     if batch.spans.is_empty() && batch.records.is_empty() {
-        return Ok(Committed { effects: Effects::default() });
+        let meta = archive.meta().await?.ok_or_else(never_opened)?;
+        return Ok(Committed { effects: Effects::default(), meta });
     }
     let deadline = Instant::now() + COMMIT_TIMEOUT;
     let committed = tokio::time::timeout_at(deadline, until_it_takes(archive, batch)).await;
@@ -96,7 +97,7 @@ async fn until_it_takes(archive: &MongoArchive, batch: &Batch) -> Result<Committ
         let session = archive.client.start_session().await;
         let mut session = session.map_err(|error| store_error("starting a session", &error))?;
         let stop = match attempt(archive, &mut session, batch).await {
-            Ok(effects) => return Ok(Committed { effects }),
+            Ok(committed) => return Ok(committed),
             Err(stop) => stop,
         };
         // Now, so that the next attempt does not meet this one. An abort that fails changes nothing: the server gives
@@ -116,7 +117,7 @@ async fn attempt(
     archive: &MongoArchive,
     session: &mut ClientSession,
     batch: &Batch,
-) -> Result<Effects, Stop> {
+) -> Result<Committed, Stop> {
     let options = TransactionOptions::builder()
         .read_concern(ReadConcern::snapshot())
         .write_concern(durable())
@@ -124,18 +125,22 @@ async fn attempt(
         .build();
     session.start_transaction().with_options(options).await?;
     let mut transaction = Transaction { archive, session };
-    let rules = transaction.rules().await?;
+    let meta = transaction.meta().await?;
     let new_offsets = transaction.fence(&batch.spans).await?;
     let sightings = transaction.sightings(batch).await?;
     let videos = transaction.videos(batch).await?;
     let known: HashSet<String> = sightings.iter().map(|seen| seen.identity.clone()).collect();
     let sightings = sightings.into_iter().map(|seen| (seen.identity, seen.time));
-    let effects = apply(&batch.records, videos, sightings, &rules);
+    let effects = apply(&batch.records, videos, sightings, &meta.rules);
     transaction.advance(&batch.spans, &new_offsets).await?;
-    transaction.write(&effects, &rules).await?;
+    transaction.write(&effects, &meta.rules).await?;
     transaction.remember(&effects.identities, &known).await?;
     transaction.commit().await?;
-    Ok(effects)
+    Ok(Committed { effects, meta })
+}
+
+fn never_opened() -> StoreError {
+    StoreError::unusable(PART, "the archive is not there: it was never opened, or its database was dropped")
 }
 
 struct Transaction<'a> {
@@ -168,16 +173,10 @@ impl Transaction<'_> {
         Ok(all)
     }
 
-    /// How events count now: read with each batch, for a rebuild may change it.
-    async fn rules(&mut self) -> Result<Rules, Stop> {
+    /// What is in force now: read with each batch, for a rebuild may change it.
+    async fn meta(&mut self) -> Result<Meta, Stop> {
         let found: Vec<MetaDoc> = self.find("meta", doc! { "_id": MetaDoc::ID }).await?;
-        let meta = found.into_iter().next().ok_or_else(|| {
-            StoreError::unusable(
-                PART,
-                "the archive is not there: it was never opened, or its database was dropped",
-            )
-        })?;
-        Ok(meta.into_meta()?.rules)
+        Ok(found.into_iter().next().ok_or_else(never_opened)?.into_meta()?)
     }
 
     /// Refuses a batch that does not follow on. Answers the partitions that have no offset yet.
@@ -216,7 +215,11 @@ impl Transaction<'_> {
         let moved = spans.iter().filter(|span| span.next != span.from || absent.contains(&span.partition));
         let statements = moved.map(|span| {
             let id = i64::from(span.partition);
-            let next = doc! { "$set": { "next": span.next as i64 } };
+            let mut next = doc! { "next": span.next as i64 };
+            if span.next != span.from {
+                next.insert("last", span.last.map(mark_document));
+            }
+            let next = doc! { "$set": next };
             if absent.contains(&span.partition) {
                 doc! { "q": { "_id": id }, "u": next, "upsert": true }
             } else {

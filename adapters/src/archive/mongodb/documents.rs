@@ -4,13 +4,13 @@
 //! counting goes on from are integers, so that no sum is ever rounded.
 
 use liverank_core::comment::Numbering;
-use liverank_core::counting::{NumberedComment, Rules, VideoState};
+use liverank_core::counting::{Mark, NumberedComment, Rules, VideoState};
 use liverank_core::score::{Counters, Weights, points};
 use liverank_core::{Comment, CommentId, Invalid, Millis, UserId, VideoId};
 use mongodb::bson::{Document, doc};
 use serde::{Deserialize, Serialize};
 
-use super::super::Meta;
+use super::super::{Meta, Position};
 use super::PART;
 use crate::StoreError;
 
@@ -144,6 +144,34 @@ pub(super) struct OffsetDoc {
     #[serde(rename = "_id")]
     pub partition: i64,
     pub next: i64,
+    /// What the record before `next` was.
+    last: Option<MarkDoc>,
+}
+
+impl OffsetDoc {
+    pub(super) fn position(&self) -> Position {
+        let last = self.last.as_ref().map(MarkDoc::mark);
+        Position { next: self.next as u64, last }
+    }
+}
+
+/// What a record is besides its place.
+#[derive(Debug, Deserialize)]
+struct MarkDoc {
+    broker_time: Millis,
+    /// The bits of the unsigned number: BSON has none.
+    digest: i64,
+}
+
+impl MarkDoc {
+    fn mark(&self) -> Mark {
+        Mark { broker_time: self.broker_time, digest: self.digest as u64 }
+    }
+}
+
+/// A mark as stored.
+pub(super) fn mark_document(mark: Mark) -> Document {
+    doc! { "broker_time": mark.broker_time, "digest": mark.digest as i64 }
 }
 
 /// An identity and when the log first had it.

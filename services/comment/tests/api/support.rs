@@ -11,7 +11,7 @@ use axum::http::{StatusCode, Uri};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use liverank_adapters::archive::embedded::EmbeddedArchive;
-use liverank_adapters::archive::{CommitError, Committed, Meta, Page};
+use liverank_adapters::archive::{CommitError, Committed, Meta, Page, Position};
 use liverank_adapters::event_log::embedded::EmbeddedLog;
 use liverank_adapters::event_log::{AppendError, DeadLetter, LogConsumer, Place, Polled, RawRecord};
 use liverank_adapters::{Archive, EventLog, StoreError, clock};
@@ -147,7 +147,7 @@ impl Service {
         let ends = self.log.end_offsets().await.unwrap();
         let count = ends.iter().sum::<u64>() as usize;
         let spans = (0u32..).zip(ends).filter(|(_, end)| *end > 0);
-        let spans = spans.map(|(partition, next)| Span { partition, from: 0, next }).collect();
+        let spans = spans.map(|(partition, next)| Span { partition, from: 0, next, last: None }).collect();
         let records = self.records(count).await.into_iter().map(|raw| LogRecord {
             partition: raw.partition,
             offset: raw.offset,
@@ -270,7 +270,10 @@ impl Archive for ArchiveWithSwitch {
         self.here().await;
         self.inner.meta().await
     }
-    async fn offsets(&self, partitions: &[u32]) -> Result<Vec<u64>, StoreError> {
+    async fn take_up(&self, partitions: &[u32]) -> Result<Vec<Position>, StoreError> {
+        self.inner.take_up(partitions).await
+    }
+    async fn offsets(&self, partitions: &[u32]) -> Result<Vec<Position>, StoreError> {
         self.inner.offsets(partitions).await
     }
     async fn commit(&self, batch: &Batch) -> Result<Committed, CommitError> {

@@ -65,7 +65,7 @@ async fn count(system: &System, events: &[Value]) {
         event: Interaction::parse(event, 1_760_000_000_000).unwrap(),
     };
     let batch = Batch {
-        spans: vec![Span { partition: 0, from: 0, next: events.len() as u64 }],
+        spans: vec![Span { partition: 0, from: 0, next: events.len() as u64, last: None }],
         records: events.iter().enumerate().map(record).collect(),
     };
     system.backends.archive.commit(&batch).await.unwrap();

@@ -202,7 +202,7 @@ impl World {
             },
         };
         let next = *offset + count;
-        let spans = vec![Span { partition: 0, from: *offset, next }];
+        let spans = vec![Span { partition: 0, from: *offset, next, last: None }];
         let batch = Batch { spans, records: (*offset..next).map(record).collect() };
         let committed = self.archive.commit(&batch).await.unwrap();
         *offset = next;

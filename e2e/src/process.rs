@@ -14,14 +14,25 @@ pub struct Process {
     child: Child,
     log: PathBuf,
     args: Vec<String>,
+    environment: Vec<(String, String)>,
 }
 
 impl Process {
     /// Starts `liverank args…`; what it prints goes into `directory/name.log`.
     pub fn start(name: &str, args: &[String], directory: &std::path::Path) -> Self {
+        Self::start_in(name, args, directory, &[])
+    }
+
+    /// The same, with these variables in its environment.
+    pub fn start_in(
+        name: &str,
+        args: &[String],
+        directory: &std::path::Path,
+        environment: &[(String, String)],
+    ) -> Self {
         let log = directory.join(format!("{name}.log"));
-        let child = spawn(args, &log);
-        Self { name: name.to_owned(), child, log, args: args.to_vec() }
+        let child = spawn(args, &log, environment);
+        Self { name: name.to_owned(), child, log, args: args.to_vec(), environment: environment.to_vec() }
     }
 
     /// Its name.
@@ -49,7 +60,7 @@ impl Process {
 
     /// Starts it again with the same arguments.
     pub fn restart(&mut self) {
-        self.child = spawn(&self.args, &self.log);
+        self.child = spawn(&self.args, &self.log, &self.environment);
     }
 
     /// Sends a signal.
@@ -73,6 +84,11 @@ impl Process {
     /// Whether it runs.
     pub fn runs(&mut self) -> bool {
         self.child.try_wait().expect("waiting for a child").is_none()
+    }
+
+    /// Where what it prints goes.
+    pub fn log_file(&self) -> &std::path::Path {
+        &self.log
     }
 
     /// What it printed so far.
@@ -106,12 +122,13 @@ impl Drop for Process {
     }
 }
 
-fn spawn(args: &[String], log: &std::path::Path) -> Child {
+fn spawn(args: &[String], log: &std::path::Path, environment: &[(String, String)]) -> Child {
     let file = File::options().create(true).append(true).open(log).expect("opening a log file");
     let copy = file.try_clone().expect("duplicating a handle");
     let mut command = Command::new(crate::binary());
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("LIVERANK_")) {
         command.env_remove(name);
     }
+    command.envs(environment.iter().cloned());
     command.args(args).stdin(Stdio::null()).stdout(copy).stderr(file).spawn().expect("starting the binary")
 }

@@ -3,7 +3,7 @@
 # Debian's packages lives in $CACHE, each part in a folder named by the content of the file that pins its version; a
 # folder appears by one rename, so it is either whole or not there.
 
-INSTALL_DEFAULT=(kafka mongodb redis chromium node-tools schemathesis cargo-deny)
+INSTALL_DEFAULT=(kafka mongodb redis faketime chromium node-tools schemathesis cargo-deny)
 INSTALL_ALL=("${INSTALL_DEFAULT[@]}" docker)
 
 NODE_FOLDER=$CACHE/node-tools-$(content_id "$TESTBED_HOME/node/package-lock.json")
@@ -132,6 +132,21 @@ redis_install() {
   debian_disable_service redis-server
 }
 
+# --- libfaketime
+
+# Multi-arch folders are named by the machine; Debian has one of them.
+faketime_path() {
+  local file
+  for file in /usr/lib/*/faketime/libfaketimeMT.so.1; do
+    [[ -e $file ]] && printf '%s\n' "$file" && return 0
+  done
+  return 1
+}
+
+faketime_installed() { faketime_path >/dev/null; }
+
+faketime_install() { debian_install faketime; }
+
 # --- Chromium
 
 chromium_path() {
@@ -213,6 +228,7 @@ docker_install() {
 
 # Where the tools that are installed can be found.
 installed_env() {
+  ! faketime_installed || echo "export LIVERANK_TEST_FAKETIME=$(faketime_path)"
   ! chromium_installed || echo "export LIVERANK_TEST_CHROMIUM=$(chromium_path)"
   ! node_tools_installed || echo "export LIVERANK_TEST_NODE_MODULES=$NODE_FOLDER/node_modules"
   ! schemathesis_installed || echo "export LIVERANK_TEST_SCHEMATHESIS=$SCHEMATHESIS_FOLDER/bin/schemathesis"

@@ -24,7 +24,8 @@ kafka_java() {
 
 kafka_configure() {
   sed -e "s|@HOST@|$HOST|g" -e "s|@PORT@|${SETTING[KAFKA_PORT]}|g" \
-    -e "s|@CONTROLLER_PORT@|${SETTING[KAFKA_CONTROLLER_PORT]}|g" -e "s|@DATA@|$RUN/kafka/data|g" \
+    -e "s|@CONTROLLER_PORT@|${SETTING[KAFKA_CONTROLLER_PORT]}|g" \
+    -e "s|@ADVERTISED_PORT@|${SETTING[KAFKA_ADVERTISED_PORT]}|g" -e "s|@DATA@|$RUN/kafka/data|g" \
     "$TESTBED_HOME/kafka/server.properties" >"$RUN/kafka/server.properties"
 }
 

@@ -28,13 +28,15 @@ mongodb_launch() {
 # Ready: every member that runs is primary or secondary. Without a majority there cannot be a primary; then an answer
 # from each that runs is all there is to wait for (`start mongodb-2` after all were killed).
 mongodb_ready() {
-  local instance all='' running=''
+  local instance all='' running='' advertised=''
   for instance in $(mongodb_instances); do
     all+=" $(mongodb_ports "$instance")"
+    advertised+=" $((SETTING[MONGODB_ADVERTISED_PORT] + ${instance#mongodb-} - 1))"
     ! is_running "$instance" || running+=" $(mongodb_ports "$instance")"
   done
   [[ -n $running ]] || return 1
-  PYTHONPATH=$MONGODB_FOLDER/client timeout 20 python3 "$TESTBED_HOME/lib/replica_set.py" "$MONGODB_SET" "$HOST" "$all" "$running"
+  PYTHONPATH=$MONGODB_FOLDER/client timeout 20 python3 "$TESTBED_HOME/lib/replica_set.py" \
+    "$MONGODB_SET" "$HOST" "$all" "$running" "$advertised"
 }
 
 mongodb_env() {

@@ -20,9 +20,10 @@ def member(host, port):
     )
 
 
-def initiate(name, host, ports):
-    """Starts the set with all its members; another one doing the same at once is as good."""
-    members = [{"_id": index, "host": f"{host}:{port}"} for index, port in enumerate(ports)]
+def initiate(name, host, ports, advertised):
+    """Starts the set with all its members, by the ports that they and clients are to find each other at; another one
+    doing the same at once is as good."""
+    members = [{"_id": index, "host": f"{host}:{port}"} for index, port in enumerate(advertised)]
     settings = {"electionTimeoutMillis": ELECTION_TIMEOUT_MS}
     config = {"_id": name, "members": members, "settings": settings}
     try:
@@ -32,11 +33,11 @@ def initiate(name, host, ports):
             raise
 
 
-def ready(name, host, ports, running):
+def ready(name, host, ports, running, advertised):
     """Whether every running member has its place in the set, and one of them takes writes if a majority runs."""
     states = [member(host, port).admin.command("hello") for port in running]
     if running == ports and not any("setName" in state for state in states):
-        initiate(name, host, ports)
+        initiate(name, host, ports, advertised)
         return False
     if 2 * len(running) <= len(ports):
         return True
@@ -45,11 +46,10 @@ def ready(name, host, ports, running):
 
 
 def main():
-    name, host, ports, running = sys.argv[1:]
-    ports = [int(port) for port in ports.split()]
-    running = [int(port) for port in running.split()]
+    name, host, *lists = sys.argv[1:]
+    ports, running, advertised = ([int(port) for port in ports.split()] for ports in lists)
     try:
-        sys.exit(0 if ready(name, host, ports, running) else NOT_YET)
+        sys.exit(0 if ready(name, host, ports, running, advertised) else NOT_YET)
     except PyMongoError:
         # Not listening yet, or between two states: the caller's deadline decides how long that may last.
         sys.exit(NOT_YET)

@@ -6,13 +6,15 @@
 declare -A DEFAULTS=(
   [KAFKA_PORT]=19092
   [KAFKA_CONTROLLER_PORT]=19093
+  [KAFKA_ADVERTISED_PORT]=19092
   [MONGODB_PORT]=27117
+  [MONGODB_ADVERTISED_PORT]=27117
   [MONGODS]=1
   [REDIS_PORT]=16379
 )
 declare -A PART_SETTINGS=(
-  [kafka]="KAFKA_PORT KAFKA_CONTROLLER_PORT"
-  [mongodb]="MONGODB_PORT MONGODS"
+  [kafka]="KAFKA_PORT KAFKA_CONTROLLER_PORT KAFKA_ADVERTISED_PORT"
+  [mongodb]="MONGODB_PORT MONGODB_ADVERTISED_PORT MONGODS"
   [redis]="REDIS_PORT"
 )
 # Order matters to `up` only in that the slowest starts first.
@@ -36,10 +38,17 @@ settings_load() {
     fi
     SETTING[$name]=$value
   done
-  # The controller follows the broker's port unless it was given one.
+  # What follows a part's port unless it was given one: the controller's, and the ports clients are told of.
   if [[ -z ${LIVERANK_TESTBED_KAFKA_CONTROLLER_PORT:-} && -n ${LIVERANK_TESTBED_KAFKA_PORT:-} ]]; then
     SETTING[KAFKA_CONTROLLER_PORT]=$((SETTING[KAFKA_PORT] + 1))
   fi
+  for name in KAFKA MONGODB; do
+    variable=LIVERANK_TESTBED_${name}_ADVERTISED_PORT
+    : "${RECORDED[${name}_ADVERTISED_PORT]:=${RECORDED[${name}_PORT]:-}}"
+    if [[ -z ${!variable:-} && ${RECORDED[${name}_ADVERTISED_PORT]:-} == "${RECORDED[${name}_PORT]:-}" ]]; then
+      SETTING[${name}_ADVERTISED_PORT]=${SETTING[${name}_PORT]}
+    fi
+  done
   ((SETTING[MONGODS] <= 7)) || die "LIVERANK_TESTBED_MONGODS: a replica set has at most 7 voting members"
 }
 

@@ -1,0 +1,193 @@
+//! A disk that is full: `liverank up` on embedded stores in a small file system of their own.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use liverank_e2e::free_port;
+use liverank_e2e::process::Process;
+use liverank_load::plan::{Event, Plan};
+use liverank_load::poster::Poster;
+use liverank_load::record::Record;
+use liverank_load::targets::Targets;
+use liverank_load::verify::Verifier;
+use reqwest::Client;
+use tokio::sync::Mutex;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use crate::schedule::Fault;
+
+/// The file system's size: the stores of a long run, and some.
+const SIZE: &str = "256m";
+/// Videos.
+const VIDEOS: usize = 4;
+/// Comments and interactions posted while the disk is full, a second: enough for the stores to want to grow.
+const A_SECOND: u64 = 60;
+/// Comments in all, at most: what the oracle has room for.
+const COMMENTS: usize = 200_000;
+/// How long the process may take to start, to notice that the disk is full, and to acknowledge all once it is not.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// Four interactions, a comment, and so on.
+fn source(plan: &Plan) -> impl Iterator<Item = Event> + Send + use<> {
+    // The rate only says how many there are in all.
+    let second = Duration::from_secs(1);
+    let mut interactions = plan.interactions(4.0 * COMMENTS as f64, second);
+    plan.comments(COMMENTS as f64, second).flat_map(move |comment| {
+        let mut some: Vec<Event> = interactions.by_ref().take(4).collect();
+        some.push(comment);
+        some
+    })
+}
+
+/// The process, its disk, and the oracle of what it acknowledged.
+pub struct Disk {
+    mount: PathBuf,
+    door: String,
+    process: Mutex<Process>,
+    plan: Plan,
+    record: Arc<Record>,
+    poster: Arc<Poster>,
+    targets: Targets,
+    client: Client,
+    source: Mutex<Box<dyn Iterator<Item = Event> + Send>>,
+}
+
+impl Disk {
+    /// Mounts the file system in `directory` and starts the process.
+    pub async fn start(directory: &Path, seed: u64) -> anyhow::Result<Self> {
+        let mount = directory.join("disk");
+        std::fs::create_dir_all(&mount)?;
+        let mounted = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", &format!("size={SIZE}"), "liverank-faults"])
+            .arg(&mount)
+            .status()?;
+        ensure!(mounted.success(), "a file system of {SIZE} cannot be mounted: disk-full needs root");
+        let address = || format!("127.0.0.1:{}", free_port());
+        let door = address();
+        let data = mount.join("data").display().to_string();
+        let mut args: Vec<String> =
+            ["up", "--data-dir", &data, "--gateway-listen", &door].map(str::to_owned).into();
+        for name in ["websocket", "comment", "reader", "manager", "statistics"] {
+            args.extend([format!("--{name}-listen"), address()]);
+        }
+        args.extend(["--admin-listen".to_owned(), address()]);
+        let plan = Plan::new("disk".to_owned(), VIDEOS, 0.5, seed);
+        let record = Arc::new(Record::new(VIDEOS + 1, COMMENTS));
+        let client = Client::builder().no_proxy().build()?;
+        let targets = Targets::new(&[format!("http://{door}").parse()?]);
+        let disk = Self {
+            mount,
+            door,
+            process: Mutex::new(Process::start("up", &args, directory)),
+            poster: Poster::new(client.clone(), targets.clone(), plan.clone(), Arc::clone(&record)),
+            source: Mutex::new(Box::new(source(&plan))),
+            plan,
+            record,
+            targets,
+            client,
+        };
+        for event in disk.plan.opening() {
+            let posted = tokio::time::timeout(PATIENCE, disk.poster.post(&event)).await;
+            ensure!(posted == Ok(true), "{} does not take {}", disk.door, event.id);
+        }
+        Ok(disk)
+    }
+
+    fn filler(&self) -> PathBuf {
+        self.mount.join("filler")
+    }
+
+    /// Takes all the room there is.
+    fn take_room(&self) -> anyhow::Result<()> {
+        let mut file = std::fs::File::create(self.filler())?;
+        let block = vec![0u8; 64 * 1024];
+        let mut size = block.len();
+        while size > 0 {
+            match file.write(&block[..size]) {
+                Ok(_) => {}
+                Err(error) if error.kind() == std::io::ErrorKind::StorageFull => size /= 2,
+                Err(error) => return Err(error).context("filling the disk"),
+            }
+        }
+        Ok(())
+    }
+
+    /// Fills the disk under load, makes room again, and compares what was acknowledged with what counts.
+    pub async fn fill(&self, fault: &Fault) -> anyhow::Result<String> {
+        let killed = fault.draw & 1 == 0;
+        let mut posts = JoinSet::new();
+        self.take_room()?;
+        let bitten = self.post_until_refused(&mut posts, fault.lasts).await;
+        let alive = self.process.lock().await.runs();
+        if killed && alive {
+            self.process.lock().await.kill();
+        }
+        std::fs::remove_file(self.filler())?;
+        if killed || !alive {
+            self.process.lock().await.restart();
+        }
+        bitten?;
+        let acknowledged = async { while posts.join_next().await.is_some() {} };
+        let all = tokio::time::timeout(PATIENCE, acknowledged).await;
+        ensure!(all.is_ok(), "{} events are not acknowledged {PATIENCE:?} after there is room", posts.len());
+        ensure!(alive, "it ended by itself on a full disk");
+        self.compare().await?;
+        Ok(if killed { "killed while it was full" } else { "went on by itself" }.to_owned())
+    }
+
+    /// Posts until the disk has been full for `lasts` after the first post that was not acknowledged at once.
+    async fn post_until_refused(&self, posts: &mut JoinSet<bool>, lasts: Duration) -> anyhow::Result<()> {
+        let refused = || self.record.counts.retried.load(Relaxed);
+        let before = refused();
+        let mut since = None;
+        let deadline = Instant::now() + PATIENCE;
+        while since.is_none_or(|since: Instant| since.elapsed() < lasts) {
+            self.post_one(posts).await;
+            if since.is_none() && refused() > before {
+                since = Some(Instant::now());
+            }
+            ensure!(since.is_some() || Instant::now() < deadline, "a full disk was never noticed");
+            tokio::time::sleep(Duration::from_millis(1000 / A_SECOND)).await;
+        }
+        Ok(())
+    }
+
+    async fn post_one(&self, posts: &mut JoinSet<bool>) {
+        let event = self.source.lock().await.next();
+        let Some(event) = event else { return };
+        let poster = Arc::clone(&self.poster);
+        posts.spawn(async move { poster.post(&event).await });
+    }
+
+    /// Compares all that was acknowledged with what counts.
+    pub async fn compare(&self) -> anyhow::Result<()> {
+        let verifier = Verifier {
+            client: self.client.clone(),
+            targets: self.targets.clone(),
+            plan: self.plan.clone(),
+            record: Arc::clone(&self.record),
+            viewers: Vec::new(),
+            watchers: None,
+        };
+        let rested = verifier.settle(PATIENCE).await;
+        ensure!(rested && self.record.words().is_empty(), "{}", self.record.words().join("\n"));
+        Ok(())
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let process = self.process.get_mut();
+        if process.runs() {
+            process.kill();
+        }
+        // Nobody is left to be told.
+        let _ = Command::new("umount").arg(&self.mount).status();
+    }
+}

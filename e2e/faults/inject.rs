@@ -1,0 +1,243 @@
+//! Carries a fault out: lets it happen, lets it last, and mends it.
+
+use std::time::Duration;
+
+use anyhow::Context;
+use bson::doc;
+use liverank_e2e::process::Signal;
+use rustix::process::Signal as PartSignal;
+use tokio::time::sleep;
+
+use crate::clock::JUMPS;
+use crate::disk::Disk;
+use crate::parts::Parts;
+use crate::proxy::{Network, Proxy};
+use crate::schedule::{Fault, Kind, On};
+use crate::system::System;
+use crate::traffic::Traffic;
+
+/// How long a replica set may be without a primary.
+const ELECTION: Duration = Duration::from_mins(1);
+/// How long secondaries stand still before their primary is killed: long enough for writes that only it has, shorter
+/// than what the set takes for a failure.
+const UNREPLICATED: Duration = Duration::from_millis(1_200);
+/// A network's delays for every 16 KiB, in ms: another room, another continent, a bad line.
+const DELAYS_MS: [u64; 3] = [20, 120, 400];
+
+/// What faults are carried out on.
+pub struct Bench<'a> {
+    /// The real parts.
+    pub parts: &'a Parts,
+    /// Our processes.
+    pub system: &'a System,
+    /// The load.
+    pub traffic: &'a Traffic,
+    /// The process on embedded stores, where disk faults are to happen.
+    pub disk: Option<&'a Disk>,
+}
+
+/// Takes one of `from`, as the fault's draw says.
+fn pick<T>(from: &[T], draw: u64) -> &T {
+    &from[(draw % from.len() as u64) as usize]
+}
+
+impl Bench<'_> {
+    /// Carries it out. Answers what was done, in words.
+    pub async fn carry_out(&self, fault: &Fault) -> anyhow::Result<String> {
+        // A record that could not be recognised if it went twice does not go while Kafka is disturbed.
+        let calm = if fault.kind.on() == On::Kafka { Some(self.traffic.calm.write().await) } else { None };
+        let done = match fault.kind {
+            Kind::StopConsumer => self.stop_consumer(fault).await,
+            Kind::Rebalance => self.rebalance(fault).await,
+            Kind::KafkaRestart => self.restart_part("kafka", fault).await,
+            Kind::RedisRestart => self.restart_part("redis", fault).await,
+            Kind::RedisEmpty => self.redis_empty(fault).await,
+            Kind::RedisOld => self.redis_old(fault).await,
+            Kind::MongodbKill => self.mongodb_kill(fault).await,
+            Kind::MongodbStepDown => self.step_down(fault).await,
+            Kind::CutKafka | Kind::CutRedis | Kind::CutMongodb => self.cut(fault).await,
+            Kind::SlowKafka | Kind::SlowRedis | Kind::SlowMongodb => self.slow(fault).await,
+            Kind::DiskFull => match self.disk {
+                Some(disk) => disk.fill(fault).await,
+                None => anyhow::bail!("there is no disk to fill"),
+            },
+            Kind::ClockJump => self.clock_jump(fault).await,
+            Kind::KillGateway
+            | Kind::KillConsumer
+            | Kind::KillWebsocket
+            | Kind::KillComment
+            | Kind::KillReader
+            | Kind::KillManager
+            | Kind::KillStatistics => self.kill(fault).await,
+        };
+        drop(calm);
+        done.with_context(|| fault.kind.name())
+    }
+
+    fn victim(&self, fault: &Fault) -> String {
+        let On::Role(role) = fault.kind.on() else { return String::new() };
+        pick(&self.system.of_role(role), fault.draw).clone()
+    }
+
+    async fn kill(&self, fault: &Fault) -> anyhow::Result<String> {
+        let victim = self.victim(fault);
+        self.system.kill(&victim).await?;
+        sleep(fault.lasts).await;
+        self.system.restart(&victim).await?;
+        Ok(victim)
+    }
+
+    async fn stop_consumer(&self, fault: &Fault) -> anyhow::Result<String> {
+        let victim = self.victim(fault);
+        self.system.signal(&victim, Signal::STOP).await?;
+        sleep(fault.lasts).await;
+        self.system.signal(&victim, Signal::CONT).await?;
+        Ok(victim)
+    }
+
+    async fn rebalance(&self, fault: &Fault) -> anyhow::Result<String> {
+        let orderly = fault.draw & 2 == 0;
+        if fault.draw & 1 == 0 {
+            let extra = self.system.another_consumer()?;
+            sleep(fault.lasts).await;
+            extra.leave(orderly).await?;
+            let how = if orderly { "orderly" } else { "killed" };
+            return Ok(format!("another one joins and leaves ({how})"));
+        }
+        let victim = self.victim(fault);
+        self.system.stop(&victim).await?;
+        sleep(fault.lasts).await;
+        self.system.restart(&victim).await?;
+        Ok(format!("{victim} leaves and joins"))
+    }
+
+    async fn restart_part(&self, part: &str, fault: &Fault) -> anyhow::Result<String> {
+        self.parts.testbed(&["kill", part]).await?;
+        sleep(fault.lasts).await;
+        self.parts.testbed(&["start", part]).await?;
+        Ok(format!("killed for {:?}", fault.lasts))
+    }
+
+    async fn redis_empty(&self, fault: &Fault) -> anyhow::Result<String> {
+        self.parts.testbed(&["kill", "redis"]).await?;
+        sleep(fault.lasts).await;
+        self.parts.testbed(&["wipe", "redis"]).await?;
+        self.parts.testbed(&["start", "redis"]).await?;
+        Ok(format!("killed for {:?}, back without data", fault.lasts))
+    }
+
+    async fn redis_old(&self, fault: &Fault) -> anyhow::Result<String> {
+        // Half of the time the copy is from moments ago, under load; else from when the round began, at rest.
+        if fault.draw & 1 == 0 {
+            self.parts.copy_redis().await?;
+            sleep(Duration::from_secs(1)).await;
+        }
+        self.parts.testbed(&["kill", "redis"]).await?;
+        sleep(fault.lasts).await;
+        self.parts.restore_redis().await?;
+        self.parts.testbed(&["start", "redis"]).await?;
+        let age = if fault.draw & 1 == 0 { "1 s ago" } else { "the round's beginning" };
+        Ok(format!("killed for {:?}, back as of {age}", fault.lasts))
+    }
+
+    async fn mongodb_kill(&self, fault: &Fault) -> anyhow::Result<String> {
+        let (primary, _) = self.parts.set.writable(ELECTION).await?;
+        let members = self.parts.set.len();
+        let name = |nth: usize| format!("mongodb-{}", nth + 1);
+        let others: Vec<usize> = (0..members).filter(|nth| *nth != primary).collect();
+        let (victim, words) = match fault.draw % 3 {
+            0 => (*pick(&others, fault.draw / 3), "a secondary"),
+            1 => (primary, "the primary"),
+            _ => (primary, "the primary, with writes that only it has"),
+        };
+        if fault.draw % 3 == 2 {
+            for nth in &others {
+                self.parts.signal(&name(*nth), PartSignal::STOP)?;
+            }
+            sleep(UNREPLICATED).await;
+        }
+        let killed = self.parts.testbed(&["kill", &name(victim)]).await;
+        if fault.draw % 3 == 2 {
+            for nth in &others {
+                self.parts.signal(&name(*nth), PartSignal::CONT)?;
+            }
+        }
+        killed?;
+        sleep(fault.lasts).await;
+        // Without a primary by then, the one that was would be elected again and roll nothing back.
+        self.parts.set.writable(ELECTION).await?;
+        self.parts.testbed(&["start", &name(victim)]).await?;
+        Ok(format!("{words}, {}, for {:?}", name(victim), fault.lasts))
+    }
+
+    async fn step_down(&self, fault: &Fault) -> anyhow::Result<String> {
+        let (primary, mut member) = self.parts.set.writable(ELECTION).await?;
+        // Not for long: it may be elected again soon. By force in half of the cases: then nobody has to have caught up.
+        let force = fault.draw & 1 == 0;
+        let catch_up = if force { 0 } else { 4 };
+        let order = doc! { "replSetStepDown": 5, "secondaryCatchUpPeriodSecs": catch_up, "force": force };
+        member.command("admin", order).await?;
+        sleep(fault.lasts).await;
+        let (now, _) = self.parts.set.writable(ELECTION).await?;
+        let how = if force { "by force" } else { "in order" };
+        Ok(format!("{how}: from mongodb-{} to mongodb-{}", primary + 1, now + 1))
+    }
+
+    /// The proxies between our processes and what the fault is about.
+    async fn ways(&self, fault: &Fault) -> (Vec<&Proxy>, &'static str) {
+        match fault.kind.on() {
+            On::Kafka => (vec![&*self.parts.kafka_net], "all"),
+            On::Redis => (vec![&*self.parts.redis_net], "all"),
+            _ => match (fault.draw >> 8 & 1, self.parts.set.primary().await) {
+                (0, Some(primary)) => (vec![&*self.parts.mongodb_net[primary]], "the primary"),
+                _ => (self.parts.mongodb_net.iter().map(|proxy| &**proxy).collect(), "all"),
+            },
+        }
+    }
+
+    async fn network(&self, fault: &Fault, network: Network) -> String {
+        let (ways, which) = self.ways(fault).await;
+        for way in &ways {
+            way.set(network);
+        }
+        sleep(fault.lasts).await;
+        for way in &ways {
+            way.set(Network::Open);
+        }
+        format!("{network:?}, {which}, for {:?}", fault.lasts)
+    }
+
+    async fn cut(&self, fault: &Fault) -> anyhow::Result<String> {
+        let network = if fault.draw & 1 == 0 { Network::Reset } else { Network::Silent };
+        Ok(self.network(fault, network).await)
+    }
+
+    async fn slow(&self, fault: &Fault) -> anyhow::Result<String> {
+        let delay = Duration::from_millis(*pick(&DELAYS_MS, fault.draw));
+        Ok(self.network(fault, Network::Slow(delay)).await)
+    }
+
+    async fn clock_jump(&self, fault: &Fault) -> anyhow::Result<String> {
+        let seconds = *pick(&JUMPS, fault.draw);
+        let names = self.system.names();
+        let (victims, which) = match (fault.draw >> 8) % 3 {
+            0 => (names, "all".to_owned()),
+            1 => {
+                let victim = pick(&names, fault.draw >> 16).clone();
+                (vec![victim.clone()], victim)
+            }
+            _ => {
+                let role = *pick(&["consumer", "manager", "reader", "gateway"], fault.draw >> 16);
+                (self.system.of_role(role), format!("every {role}"))
+            }
+        };
+        for victim in &victims {
+            self.system.clock(victim, seconds)?;
+        }
+        sleep(fault.lasts).await;
+        for victim in &victims {
+            self.system.clock(victim, 0)?;
+        }
+        Ok(format!("{seconds:+} s and back, {which}, for {:?}", fault.lasts))
+    }
+}

@@ -1,0 +1,200 @@
+//! The whole system on real parts, under a steady load, while everything dies that can: and every event counts exactly
+//! once.
+//!
+//! | module | does |
+//! |---|---|
+//! | [`schedule`] | which faults come when, from the seed (pure) |
+//! | [`parts`] | Kafka, Redis and three mongods of our own |
+//! | [`proxy`] | the network between them and our processes |
+//! | [`system`] | several of each of our processes |
+//! | [`clock`] | their clocks |
+//! | [`traffic`] | the load, and the viewers |
+//! | [`inject`] | carries faults out |
+//! | [`disk`] | the full disk, under a process of its own |
+//! | [`rest`] | waits for rest, and compares |
+//! | [`mongo`], [`redis`], [`kafka`] | look into the stores with other eyes than the system's |
+//! | [`report`] | says how it went |
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, ensure};
+use clap::Parser;
+use tokio::signal::unix::{SignalKind, signal};
+
+mod clock;
+mod disk;
+mod inject;
+mod kafka;
+mod mongo;
+mod parts;
+mod proxy;
+mod redis;
+mod report;
+mod rest;
+mod schedule;
+mod system;
+mod traffic;
+
+use disk::Disk;
+use inject::Bench;
+use kafka::Topic;
+use parts::Parts;
+use report::Story;
+use rest::Examiner;
+use schedule::{Fault, Kind, Schedule};
+use system::System;
+use traffic::{Load, Traffic};
+
+/// Partitions of the log.
+const PARTITIONS: usize = 12;
+/// How long posts may take to be acknowledged, and the system to come to rest, after the last fault of a round.
+const PATIENCE: Duration = Duration::from_mins(2);
+/// How long lists may take to follow the boards.
+const LISTS: Duration = Duration::from_secs(15);
+/// The load goes on for so long between the last fault of a round and its end, so that rest is not all that heals.
+const AFTER: Duration = Duration::from_millis(500);
+
+/// Faults, under load, on real parts.
+#[derive(Debug, Parser)]
+struct Args {
+    /// Which faults come when depends on it alone.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// So many faults.
+    #[arg(long, default_value_t = 230)]
+    faults: usize,
+    /// Of these kinds.
+    #[arg(long, value_delimiter = ',', value_enum)]
+    kinds: Vec<Kind>,
+    /// No new round after so many seconds.
+    #[arg(long)]
+    seconds: Option<u64>,
+    /// Faults a round; after each the system comes to rest and everything is compared.
+    #[arg(long, default_value_t = 6, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    round: u32,
+    /// Where logs and data go; removed in the end where all was right and this was not given.
+    #[arg(long)]
+    directory: Option<PathBuf>,
+    /// Writes the numbers to this file as JSON.
+    #[arg(long)]
+    json: Option<PathBuf>,
+    #[command(flatten)]
+    load: Load,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let args = Args::parse();
+    let story = Story::new(args.seed);
+    let kept = args.directory.is_some();
+    let directory = args
+        .directory
+        .clone()
+        .unwrap_or_else(|| std::env::temp_dir().join(format!("liverank-faults-{}", std::process::id())));
+    let kinds = if args.kinds.is_empty() { Kind::all().to_vec() } else { args.kinds.clone() };
+    story.say(&format!("seed {}; logs in {}", args.seed, directory.display()));
+    let run = run(&args, &kinds, &directory, &story);
+    let outcome = tokio::select! {
+        outcome = run => outcome,
+        () = asked_to_end() => Err(anyhow::anyhow!("asked to end")),
+    };
+    let right = outcome.is_ok();
+    if let Err(error) = &outcome {
+        story.wrong(story.rounds() + 1, &[format!("{error:#}")]);
+    }
+    let numbers = story.end(outcome.unwrap_or_default(), right);
+    let written = args.json.as_ref().map(|file| std::fs::write(file, format!("{numbers:#}\n")));
+    if let Some(Err(error)) = written {
+        story.say(&format!("the numbers cannot be written: {error}"));
+    }
+    if right && !kept {
+        // What cannot be removed does no harm there.
+        let _ = std::fs::remove_dir_all(&directory);
+    } else {
+        story.say(&format!("logs are in {}", directory.display()));
+    }
+    story.say(&format!("{} passed, {} failed", story.rounds(), u32::from(!right)));
+    if right { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+async fn asked_to_end() {
+    let (Ok(mut interrupt), Ok(mut terminate)) =
+        (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+    else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+}
+
+/// Runs the schedule. Answers how many events were sent.
+async fn run(args: &Args, kinds: &[Kind], directory: &Path, story: &Story) -> anyhow::Result<u64> {
+    ensure!(!kinds.is_empty(), "no kinds of faults");
+    std::fs::create_dir_all(directory)?;
+    story.say(&format!("the binary is {}", liverank_e2e::binary().display()));
+    let prefix = "f-";
+    let parts = Parts::start(directory.join("parts")).await.context("starting the parts")?;
+    story.say("Kafka, Redis and MongoDB are up");
+    let system = System::start(&parts, prefix, directory).await.context("starting the system")?;
+    let topic = Topic::open(parts.kafka_port(), &format!("{prefix}video_interactions"), PARTITIONS).await?;
+    let traffic = Arc::new(Traffic::new("v", &system.gateways, &system.managers, &args.load, args.seed)?);
+    traffic.begin(PATIENCE).await?;
+    traffic.generate(&args.load, Some(topic.clone()));
+    let disk =
+        if kinds.contains(&Kind::DiskFull) { Some(Disk::start(directory, args.seed).await?) } else { None };
+    story.say("the system is up, and its viewers are connected");
+    let bench = Bench { parts: &parts, system: &system, traffic: &traffic, disk: disk.as_ref() };
+    let examiner = Examiner { parts: &parts, system: &system, traffic: &traffic, topic: &topic, prefix };
+    let mut schedule = Schedule::new(args.seed, kinds, args.round as usize);
+    let began = Instant::now();
+    for round in 1.. {
+        let left = args.faults.saturating_sub(story.faults() as usize);
+        let late = args.seconds.is_some_and(|seconds| began.elapsed().as_secs() >= seconds);
+        if left == 0 || late {
+            break;
+        }
+        one_round(round, schedule.round(left), &bench, &examiner, story).await?;
+    }
+    if let Some(disk) = &disk {
+        disk.compare().await.context("the embedded stores")?;
+    }
+    Ok(traffic.record.counts.sent.load(Relaxed))
+}
+
+/// Lets a round of faults happen, and compares everything when all is at rest.
+async fn one_round(
+    round: usize,
+    groups: Vec<Vec<Fault>>,
+    bench: &Bench<'_>,
+    examiner: &Examiner<'_>,
+    story: &Story,
+) -> anyhow::Result<()> {
+    bench.parts.copy_redis().await?;
+    bench.traffic.on();
+    for group in &groups {
+        let faults = group.iter().map(|fault| async move {
+            tokio::time::sleep(fault.after).await;
+            let began = Instant::now();
+            let words = bench.carry_out(fault).await?;
+            story.fault(fault.kind, began, &words);
+            anyhow::Ok(())
+        });
+        futures::future::try_join_all(faults).await?;
+    }
+    tokio::time::sleep(AFTER).await;
+    let began = Instant::now();
+    bench.traffic.off(PATIENCE).await?;
+    examiner.rest(PATIENCE).await?;
+    let rest = began.elapsed();
+    let different = examiner.compare(LISTS).await?;
+    bench.system.check().await?;
+    ensure!(different.is_empty(), "{}", different.join("\n"));
+    story.right(round, rest, bench.traffic.record.counts.sent.load(Relaxed));
+    Ok(())
+}

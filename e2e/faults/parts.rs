@@ -1,0 +1,186 @@
+//! Kafka, Redis and three mongods of our own, through the testbed's script, with proxies before them.
+
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use liverank_e2e::free_port;
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::process::Command;
+
+use crate::mongo::ReplicaSet;
+use crate::proxy::Proxy;
+
+/// Members of the replica set: with three a majority goes on without one, and what one alone has is rolled back.
+const MEMBERS: u16 = 3;
+/// How drivers introduce themselves; the members of the set introduce themselves otherwise.
+const DRIVER: &[u8] = b"mongo-rust-driver";
+/// Longer than the script's own patience.
+const SCRIPT: Duration = Duration::from_mins(3);
+
+/// The real parts. Stopped when dropped.
+pub struct Parts {
+    directory: PathBuf,
+    environment: Vec<(String, String)>,
+    kafka: u16,
+    redis: u16,
+    /// The members' real ports.
+    pub set: ReplicaSet,
+    /// What lies between our processes and Kafka.
+    pub kafka_net: Arc<Proxy>,
+    /// What lies between our processes and Redis.
+    pub redis_net: Arc<Proxy>,
+    /// What lies between our processes and each member.
+    pub mongodb_net: Vec<Arc<Proxy>>,
+    /// The library that makes clocks jump.
+    pub faketime: String,
+}
+
+fn script() -> &'static str {
+    concat!(env!("CARGO_MANIFEST_DIR"), "/../testbed/testbed")
+}
+
+/// So many free ports in a row.
+fn ports_in_a_row(count: u16) -> u16 {
+    loop {
+        let first = free_port();
+        if (1..count).all(|nth| free_port() == first + nth) {
+            return first;
+        }
+    }
+}
+
+impl Parts {
+    /// Starts them, with their data in `directory`.
+    pub async fn start(directory: PathBuf) -> anyhow::Result<Self> {
+        let (kafka, redis, mongodb) = (ports_in_a_row(2), free_port(), ports_in_a_row(MEMBERS));
+        let (kafka_net, redis_net, mongodb_net) = (free_port(), free_port(), ports_in_a_row(MEMBERS));
+        let settings = [
+            ("KAFKA_PORT", kafka),
+            ("KAFKA_CONTROLLER_PORT", kafka + 1),
+            ("KAFKA_ADVERTISED_PORT", kafka_net),
+            ("MONGODB_PORT", mongodb),
+            ("MONGODB_ADVERTISED_PORT", mongodb_net),
+            ("MONGODS", MEMBERS),
+            ("REDIS_PORT", redis),
+        ];
+        let setting = |(name, value): (&str, u16)| (format!("LIVERANK_TESTBED_{name}"), value.to_string());
+        let mut environment: Vec<_> = settings.into_iter().map(setting).collect();
+        environment.push(("LIVERANK_TESTBED_DIR".into(), directory.display().to_string()));
+        let mut proxies = Vec::new();
+        for nth in 0..MEMBERS {
+            proxies.push(Proxy::start(mongodb_net + nth, mongodb + nth, DRIVER).await?);
+        }
+        let mut parts = Self {
+            directory,
+            environment,
+            kafka,
+            redis,
+            set: ReplicaSet::new((mongodb..mongodb + MEMBERS).collect()),
+            kafka_net: Proxy::start(kafka_net, kafka, b"").await?,
+            redis_net: Proxy::start(redis_net, redis, b"").await?,
+            mongodb_net: proxies,
+            faketime: String::new(),
+        };
+        parts.testbed(&["install", "kafka", "mongodb", "redis", "faketime"]).await?;
+        parts.testbed(&["up"]).await?;
+        parts.faketime = parts.library().await?;
+        Ok(parts)
+    }
+
+    async fn library(&self) -> anyhow::Result<String> {
+        let said = self.testbed(&["env"]).await?;
+        let line = said.lines().find_map(|line| line.strip_prefix("export LIVERANK_TEST_FAKETIME="));
+        Ok(line.context("the testbed does not say where libfaketime is")?.to_owned())
+    }
+
+    /// Runs the testbed's script.
+    pub async fn testbed(&self, words: &[&str]) -> anyhow::Result<String> {
+        let mut command = Command::new(script());
+        command.args(words).envs(self.environment.iter().cloned());
+        command.stdin(Stdio::null()).kill_on_drop(true);
+        let done =
+            tokio::time::timeout(SCRIPT, command.output()).await.context("the testbed takes too long")??;
+        let said = String::from_utf8_lossy(&done.stdout).into_owned();
+        ensure!(
+            done.status.success(),
+            "testbed {}: {said}{}",
+            words.join(" "),
+            String::from_utf8_lossy(&done.stderr)
+        );
+        Ok(said)
+    }
+
+    /// Kafka's real port.
+    pub const fn kafka_port(&self) -> u16 {
+        self.kafka
+    }
+
+    /// Redis's real port.
+    pub const fn redis_port(&self) -> u16 {
+        self.redis
+    }
+
+    /// How our processes are told of the stores.
+    pub fn flags(&self) -> Vec<String> {
+        let local = |proxy: &Arc<Proxy>| format!("127.0.0.1:{}", proxy.port());
+        let members: Vec<String> = self.mongodb_net.iter().map(local).collect();
+        vec![
+            "--kafka".into(),
+            local(&self.kafka_net),
+            "--redis".into(),
+            format!("redis://{}", local(&self.redis_net)),
+            "--mongodb".into(),
+            format!("mongodb://{}/?replicaSet=rs0", members.join(",")),
+        ]
+    }
+
+    /// Sends a signal to a part's process.
+    pub fn signal(&self, instance: &str, signal: Signal) -> anyhow::Result<()> {
+        let file = self.directory.join(instance).join("pid");
+        let text = std::fs::read_to_string(&file).with_context(|| file.display().to_string())?;
+        let pid = text.split(' ').next().and_then(|pid| pid.parse().ok()).and_then(Pid::from_raw);
+        Ok(kill_process(pid.context("a process id")?, signal)?)
+    }
+
+    fn redis_data(&self) -> PathBuf {
+        self.directory.join("redis/data")
+    }
+
+    fn redis_copy(&self) -> PathBuf {
+        self.directory.join("redis-copy")
+    }
+
+    /// Copies what Redis has on its disk, as it would be after a power cut just now.
+    pub async fn copy_redis(&self) -> anyhow::Result<()> {
+        self.signal("redis", Signal::STOP)?;
+        let copied = self.replace(self.redis_data(), self.redis_copy()).await;
+        self.signal("redis", Signal::CONT)?;
+        copied
+    }
+
+    /// Puts that copy in the place of what Redis has now; it must not run.
+    pub async fn restore_redis(&self) -> anyhow::Result<()> {
+        self.replace(self.redis_copy(), self.redis_data()).await
+    }
+
+    async fn replace(&self, from: PathBuf, to: PathBuf) -> anyhow::Result<()> {
+        if to.exists() {
+            tokio::fs::remove_dir_all(&to).await?;
+        }
+        let copied = Command::new("cp").arg("-a").args([&from, &to]).status().await?;
+        ensure!(copied.success(), "{} cannot be copied", from.display());
+        Ok(())
+    }
+}
+
+impl Drop for Parts {
+    fn drop(&mut self) {
+        let mut command = std::process::Command::new(script());
+        command.arg("down").envs(self.environment.iter().cloned());
+        // Nobody is left to be told.
+        let _ = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
+    }
+}

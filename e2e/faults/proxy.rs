@@ -1,0 +1,149 @@
+//! The network between our processes and a store: a proxy that can be cut, silenced and slowed.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+
+/// Bytes carried at once; with a delay for each it is the bandwidth, too.
+const CHUNK: usize = 16 * 1024;
+/// How long a store that is up may take to accept.
+const CONNECT: Duration = Duration::from_secs(5);
+
+/// What the network does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Network {
+    /// Carries everything.
+    Open,
+    /// Connections are reset, new ones as well.
+    Reset,
+    /// Nothing arrives, nobody is told. What was under way arrives when it is over, as TCP has it.
+    Silent,
+    /// Every 16 KiB take so long, each way.
+    Slow(Duration),
+}
+
+/// One store's proxy.
+pub struct Proxy {
+    network: watch::Sender<Network>,
+    port: u16,
+}
+
+impl Proxy {
+    /// Listens on `port` and carries to `to`. Only connections whose first bytes contain `ours` are ever disturbed:
+    /// the members of a replica set talk to each other through the same ports.
+    pub async fn start(port: u16, to: u16, ours: &'static [u8]) -> anyhow::Result<Arc<Self>> {
+        let listener = TcpListener::bind(("127.0.0.1", port)).await?;
+        let proxy = Arc::new(Self { network: watch::Sender::new(Network::Open), port });
+        let accepting = Arc::clone(&proxy);
+        tokio::spawn(async move {
+            loop {
+                let Ok((client, _)) = listener.accept().await else {
+                    // Out of descriptors: others must end first.
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                    continue;
+                };
+                let network = accepting.network.subscribe();
+                tokio::spawn(async move {
+                    // Its end is what both sides see; there is nobody else to tell.
+                    let _ = carry(client, to, ours, network).await;
+                });
+            }
+        });
+        Ok(proxy)
+    }
+
+    /// From now on the network does this.
+    pub fn set(&self, network: Network) {
+        self.network.send_replace(network);
+    }
+
+    /// Where it listens.
+    pub const fn port(&self) -> u16 {
+        self.port
+    }
+}
+
+async fn carry(
+    mut client: TcpStream,
+    to: u16,
+    ours: &'static [u8],
+    network: watch::Receiver<Network>,
+) -> std::io::Result<()> {
+    client.set_nodelay(true)?;
+    let mut first = vec![0; CHUNK];
+    let count = client.read(&mut first).await?;
+    first.truncate(count);
+    let is_ours = ours.is_empty() || first.windows(ours.len()).any(|window| window == ours);
+    if !is_ours {
+        let mut store = TcpStream::connect(("127.0.0.1", to)).await?;
+        store.set_nodelay(true)?;
+        store.write_all(&first).await?;
+        tokio::io::copy_bidirectional(&mut client, &mut store).await?;
+        return Ok(());
+    }
+    let mut gate = network.clone();
+    if !passes(&mut gate).await {
+        return reset(&client);
+    }
+    let store = tokio::time::timeout(CONNECT, TcpStream::connect(("127.0.0.1", to))).await??;
+    store.set_nodelay(true)?;
+    let (from_client, to_client) = client.into_split();
+    let (from_store, mut to_store) = store.into_split();
+    to_store.write_all(&first).await?;
+    let cut = tokio::select! {
+        cut = pump(from_client, &mut to_store, network.clone()) => cut?,
+        cut = async {
+            let mut to_client = to_client;
+            let cut = pump(from_store, &mut to_client, network).await;
+            if matches!(cut, Ok(true)) {
+                reset(to_client.as_ref())?;
+            }
+            cut
+        } => cut?,
+    };
+    if cut { reset(to_store.as_ref()) } else { Ok(()) }
+}
+
+/// Carries one way until an end; answers whether it was cut.
+async fn pump(
+    mut from: OwnedReadHalf,
+    to: &mut OwnedWriteHalf,
+    mut network: watch::Receiver<Network>,
+) -> std::io::Result<bool> {
+    let mut bytes = vec![0; CHUNK];
+    loop {
+        let count = tokio::select! {
+            count = from.read(&mut bytes) => count?,
+            _ = network.wait_for(|network| *network == Network::Reset) => return Ok(true),
+        };
+        if count == 0 {
+            return Ok(false);
+        }
+        if !passes(&mut network).await {
+            return Ok(true);
+        }
+        to.write_all(&bytes[..count]).await?;
+    }
+}
+
+/// Waits as long as the network makes one wait; answers false where it is cut.
+async fn passes(network: &mut watch::Receiver<Network>) -> bool {
+    let slow = match *network.borrow_and_update() {
+        Network::Slow(delay) => Some(delay),
+        _ => None,
+    };
+    if let Some(delay) = slow {
+        tokio::time::sleep(delay).await;
+    }
+    let now = network.wait_for(|network| *network != Network::Silent).await;
+    now.is_ok_and(|now| *now != Network::Reset)
+}
+
+/// Ends it with a reset instead of an orderly end.
+fn reset(stream: &TcpStream) -> std::io::Result<()> {
+    stream.set_zero_linger()
+}

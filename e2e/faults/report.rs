@@ -1,0 +1,110 @@
+//! What happened, line by line, and in numbers at the end.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use liverank_load::record::locked;
+use serde_json::{Value, json};
+
+use crate::schedule::Kind;
+
+/// Faults of the round under way, kept to be told where something differs.
+#[derive(Default)]
+struct Told {
+    round: Vec<String>,
+    counts: BTreeMap<Kind, u32>,
+    rests: Vec<f64>,
+}
+
+/// The story of a run.
+pub struct Story {
+    seed: u64,
+    start: Instant,
+    told: Mutex<Told>,
+}
+
+fn clock(elapsed: Duration) -> String {
+    let seconds = elapsed.as_secs();
+    format!("{:02}:{:02}.{}", seconds / 60, seconds % 60, elapsed.subsec_millis() / 100)
+}
+
+impl Story {
+    /// Begins now.
+    pub fn new(seed: u64) -> Self {
+        Self { seed, start: Instant::now(), told: Mutex::default() }
+    }
+
+    /// Says something.
+    #[expect(clippy::print_stdout, reason = "it is what the program is for")]
+    pub fn say(&self, words: &str) {
+        println!("[{}] {words}", clock(self.start.elapsed()));
+    }
+
+    /// A fault is over.
+    pub fn fault(&self, kind: Kind, began: Instant, words: &str) {
+        let at = clock(began.duration_since(self.start));
+        let line =
+            format!("{at} {}: {words} (over after {:.1} s)", kind.name(), began.elapsed().as_secs_f64());
+        self.say(&line);
+        let mut told = locked(&self.told);
+        told.round.push(line);
+        *told.counts.entry(kind).or_default() += 1;
+    }
+
+    /// A round is over, and all is right.
+    pub fn right(&self, round: usize, rest: Duration, sent: u64) {
+        self.say(&format!(
+            "round {round}: at rest after {:.1} s; {sent} events sent = counted",
+            rest.as_secs_f64()
+        ));
+        let mut told = locked(&self.told);
+        told.round.clear();
+        told.rests.push(rest.as_secs_f64());
+    }
+
+    /// A round is over, and something is wrong.
+    pub fn wrong(&self, round: usize, what: &[String]) {
+        self.say(&format!("WRONG: seed {}, round {round}", self.seed));
+        for line in &locked(&self.told).round {
+            self.say(&format!("  fault: {line}"));
+        }
+        for line in what {
+            self.say(&format!("  {line}"));
+        }
+    }
+
+    /// Faults so far.
+    pub fn faults(&self) -> u32 {
+        locked(&self.told).counts.values().sum()
+    }
+
+    /// Rounds that were right.
+    pub fn rounds(&self) -> usize {
+        locked(&self.told).rests.len()
+    }
+
+    /// Says all in numbers, and answers it as JSON.
+    pub fn end(&self, sent: u64, right: bool) -> Value {
+        let seconds = self.start.elapsed().as_secs_f64();
+        let told = locked(&self.told);
+        let faults: u32 = told.counts.values().sum();
+        let longest = told.rests.iter().copied().fold(0.0, f64::max);
+        for (kind, count) in &told.counts {
+            self.say(&format!("{:18} {count}", kind.name()));
+        }
+        let average = seconds / f64::from(faults.max(1));
+        self.say(&format!(
+            "seed {}: {faults} faults in {seconds:.0} s ({average:.1} s each), {} rounds at rest (the longest after \
+             {longest:.1} s), {sent} events",
+            self.seed,
+            told.rests.len()
+        ));
+        let counts: BTreeMap<String, u32> =
+            told.counts.iter().map(|(kind, count)| (kind.name(), *count)).collect();
+        json!({
+            "seed": self.seed, "right": right, "faults": faults, "kinds": counts, "rounds": told.rests.len(),
+            "seconds": seconds, "longest_rest_seconds": longest, "events": sent,
+        })
+    }
+}

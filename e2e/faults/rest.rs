@@ -1,0 +1,289 @@
+//! Waits until the system has come to rest, and compares everything with what was sent.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use bson::{Document, doc};
+use liverank_core::score::Counters;
+use liverank_load::plan::comment_number;
+use liverank_load::record::locked;
+use liverank_load::ws::{Line, in_order};
+use tokio::time::Instant;
+
+use crate::kafka::Topic;
+use crate::mongo::Member;
+use crate::parts::Parts;
+use crate::redis::Redis;
+use crate::system::System;
+use crate::traffic::Traffic;
+
+/// Between looks.
+const POLL: Duration = Duration::from_millis(100);
+/// How long the replica set may be without a primary.
+const ELECTION: Duration = Duration::from_mins(1);
+
+/// The system, the stores under it, and what is known of its load.
+pub struct Examiner<'a> {
+    /// The real parts.
+    pub parts: &'a Parts,
+    /// Our processes.
+    pub system: &'a System,
+    /// The load.
+    pub traffic: &'a Traffic,
+    /// The log.
+    pub topic: &'a Topic,
+    /// Before all names in the stores.
+    pub prefix: &'a str,
+}
+
+/// A video in MongoDB.
+struct Video {
+    owner: String,
+    score: f64,
+    counters: Counters,
+    head: u64,
+}
+
+fn whole(document: &Document, field: &str) -> anyhow::Result<i64> {
+    let value = document.get(field).with_context(|| format!("no {field} in {document}"))?;
+    let whole = value.as_i64().or_else(|| value.as_i32().map(i64::from));
+    whole.with_context(|| format!("{field} is {value}"))
+}
+
+impl Examiner<'_> {
+    fn database(&self) -> String {
+        format!("{}video_db", self.prefix)
+    }
+
+    async fn archive(&self) -> anyhow::Result<Member> {
+        Ok(self.parts.set.writable(ELECTION).await?.1)
+    }
+
+    async fn redis(&self) -> anyhow::Result<Redis> {
+        Redis::connect(self.parts.redis_port()).await
+    }
+
+    /// Waits until everything sent has gone through everything: the archive stands at the log's ends, the boards where
+    /// the archive stands, and every viewer at its video's head.
+    pub async fn rest(&self, patience: Duration) -> anyhow::Result<()> {
+        let deadline = Instant::now() + patience;
+        loop {
+            let looked = tokio::time::timeout_at(deadline, self.at_rest()).await;
+            match looked {
+                Ok(Ok(())) => return Ok(()),
+                Ok(Err(error)) if Instant::now() >= deadline => {
+                    return Err(error.context(format!("not at rest after {patience:?}")));
+                }
+                Err(_) => anyhow::bail!("not at rest after {patience:?}: the stores do not answer"),
+                Ok(Err(_)) => tokio::time::sleep(POLL).await,
+            }
+        }
+    }
+
+    async fn at_rest(&self) -> anyhow::Result<()> {
+        let ends = self.topic.ends().await.context("the log's ends")?;
+        let mut archive = self.archive().await?;
+        let found = archive.find(&self.database(), "offsets", doc! {}, doc! {}, doc! {}).await?;
+        let mut counted = BTreeMap::new();
+        for document in &found {
+            counted.insert(whole(document, "_id")?, whole(document, "next")?);
+        }
+        let boards = self.redis().await?.hash(&format!("{}ranking:projection", self.prefix)).await?;
+        for (partition, end) in ends.iter().enumerate() {
+            let archived = counted.get(&(partition as i64)).copied().unwrap_or(0);
+            ensure!(archived == *end, "partition {partition}: the log ends at {end}, counted is {archived}");
+            let projected = boards.get(&format!("offset:{partition}")).map_or("0", String::as_str);
+            ensure!(
+                projected == archived.to_string(),
+                "partition {partition}: counted is {archived}, the boards stand at {projected}"
+            );
+        }
+        for (id, video) in self.videos(&mut archive).await? {
+            for viewer in self.traffic.viewers.iter().filter(|viewer| viewer.video_id == id) {
+                let log = locked(&viewer.log);
+                ensure!(
+                    log.has_all(video.head),
+                    "{id} has {} comments; {}",
+                    video.head,
+                    log.check(video.head).first().map_or("", |fault| &fault.what)
+                );
+            }
+        }
+        Ok(())
+    }
+
+    async fn videos(&self, archive: &mut Member) -> anyhow::Result<BTreeMap<String, Video>> {
+        let mut videos = BTreeMap::new();
+        for found in archive.find(&self.database(), "videos", doc! {}, doc! {}, doc! {}).await? {
+            let counters = Counters {
+                views: whole(&found, "views")?,
+                likes: whole(&found, "likes")?,
+                comments: whole(&found, "comments")?,
+                shares: whole(&found, "shares")?,
+                watch_ms: (found.get_f64("watch_time_total")? * 1000.0).round() as i64,
+                watch_short: whole(&found, "watch_short")?,
+                watch_long: whole(&found, "watch_long")?,
+            };
+            let video = Video {
+                owner: found.get_str("user_id")?.to_owned(),
+                score: found.get_f64("score")?,
+                counters,
+                head: whole(&found, "last_seq")? as u64,
+            };
+            videos.insert(found.get_str("video_id")?.to_owned(), video);
+        }
+        Ok(videos)
+    }
+
+    /// Compares all there is with what was sent. Answers what differs, in words.
+    pub async fn compare(&self, patience: Duration) -> anyhow::Result<Vec<String>> {
+        let mut archive = self.archive().await?;
+        let videos = self.videos(&mut archive).await?;
+        let mut different = self.counts(&videos);
+        different.extend(self.boards(&videos).await?);
+        different.extend(self.comments(&mut archive, &videos).await?);
+        different.extend(self.lists(&videos, patience).await);
+        // What viewers were given twice, out of order or in another place was noted when it was given.
+        different.extend(self.traffic.record.words());
+        Ok(different)
+    }
+
+    fn ours(&self) -> impl Iterator<Item = (usize, String)> {
+        (0..=self.traffic.plan.videos()).map(|video| (video, self.traffic.plan.video(video)))
+    }
+
+    /// Every video and every type in MongoDB.
+    fn counts(&self, videos: &BTreeMap<String, Video>) -> Vec<String> {
+        let mut different = Vec::new();
+        for (nth, id) in self.ours() {
+            let Some(video) = videos.get(&id) else {
+                different.push(format!("MongoDB: {id} is missing"));
+                continue;
+            };
+            let tally = self.traffic.record.tally(nth);
+            let faults = tally.check(&id, &video.counters, video.score);
+            different.extend(faults.into_iter().map(|fault| format!("MongoDB: {}", fault.what)));
+            let owner = self.traffic.plan.owner(nth);
+            if video.owner != owner {
+                different.push(format!("MongoDB: {id} belongs to {} instead of {owner}", video.owner));
+            }
+        }
+        let known: Vec<String> = self.ours().map(|(_, id)| id).collect();
+        let strange = videos.keys().filter(|id| !known.contains(id));
+        different.extend(strange.map(|id| format!("MongoDB: nobody sent anything for {id}")));
+        different
+    }
+
+    /// Every video's score on the board in Redis.
+    async fn boards(&self, videos: &BTreeMap<String, Video>) -> anyhow::Result<Vec<String>> {
+        let board = self.redis().await?.sorted_set(&format!("{}global_ranking", self.prefix)).await?;
+        let mut different = Vec::new();
+        for (id, video) in videos {
+            match board.get(id) {
+                Some(score) if (score - video.score).abs() < 1e-6 => {}
+                found => different
+                    .push(format!("Redis: {id} has a score of {found:?}, and {} in MongoDB", video.score)),
+            }
+        }
+        let strange = board.keys().filter(|id| !videos.contains_key(*id));
+        different.extend(strange.map(|id| format!("Redis: {id} is not in MongoDB")));
+        Ok(different)
+    }
+
+    /// Every video's comments: 1, 2, …, each as it was posted, as many as the video says, and viewers up to the last.
+    async fn comments(
+        &self,
+        archive: &mut Member,
+        videos: &BTreeMap<String, Video>,
+    ) -> anyhow::Result<Vec<String>> {
+        let fields = doc! { "_id": 0, "seq": 1, "comment": 1 };
+        let mut different = Vec::new();
+        for (nth, id) in self.ours() {
+            let filter = doc! { "video_id": &id };
+            let sort = doc! { "seq": 1 };
+            let found = archive.find(&self.database(), "comments", filter, fields.clone(), sort).await?;
+            let mut history = Vec::new();
+            for comment in &found {
+                let number = comment_number(comment.get_str("comment")?);
+                history.push((whole(comment, "seq")? as u64, number));
+            }
+            let faults = self.traffic.record.comments.check_history(nth, &history);
+            different.extend(faults.into_iter().map(|fault| format!("MongoDB, {id}: {}", fault.what)));
+            let head = videos.get(&id).map_or(0, |video| video.head);
+            if head != history.len() as u64 {
+                different.push(format!("MongoDB: {id} says {head} comments, and has {}", history.len()));
+            }
+            for viewer in self.traffic.viewers.iter().filter(|viewer| viewer.video == nth) {
+                let faults = locked(&viewer.log).check(head);
+                different.extend(faults.into_iter().map(|fault| fault.what));
+            }
+        }
+        Ok(different)
+    }
+
+    /// What every gateway answers, and what the WebSocket client was given last: they may follow a moment later.
+    async fn lists(&self, videos: &BTreeMap<String, Video>, patience: Duration) -> Vec<String> {
+        let expected: BTreeMap<&str, (f64, &str)> =
+            videos.iter().map(|(id, video)| (id.as_str(), (video.score, video.owner.as_str()))).collect();
+        let deadline = Instant::now() + patience;
+        loop {
+            let mut different = compare("the WebSocket list", &self.traffic.watchers.last_list(), &expected);
+            for gateway in &self.system.gateways {
+                match ranking(gateway).await {
+                    Ok(lines) => different.extend(compare(gateway, &lines, &expected)),
+                    Err(error) => different.push(format!("{gateway} does not answer: {error:#}")),
+                }
+            }
+            if different.is_empty() || Instant::now() >= deadline {
+                return different;
+            }
+            tokio::time::sleep(POLL).await;
+        }
+    }
+}
+
+async fn ranking(gateway: &str) -> anyhow::Result<Vec<Line>> {
+    let answer = reqwest::get(format!("{gateway}/videos?limit=1000")).await?.error_for_status()?;
+    let mut body: serde_json::Value = answer.json().await?;
+    Ok(serde_json::from_value(body["videos"].take())?)
+}
+
+fn compare(name: &str, lines: &[Line], expected: &BTreeMap<&str, (f64, &str)>) -> Vec<String> {
+    let mut different = Vec::new();
+    if !in_order(lines) {
+        different.push(format!("{name} is not in order"));
+    }
+    let mut missing = expected.clone();
+    for line in lines {
+        match missing.remove(line.video_id.as_str()) {
+            Some((score, owner)) if (score - line.score).abs() < 1e-6 && owner == line.user_id => {}
+            due => different.push(format!("{name} has {line:?} instead of {due:?}")),
+        }
+    }
+    different.extend(missing.keys().map(|id| format!("{name} lacks {id}")));
+    different
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_must_be_equal() {
+        let expected = [("a", (3.0, "o")), ("b", (2.0, "o"))].into();
+        let count = |lines: &[(&str, f64)]| {
+            let line = |(id, score): &(&str, f64)| Line {
+                video_id: (*id).into(),
+                score: *score,
+                user_id: "o".into(),
+            };
+            compare("it", &lines.iter().map(line).collect::<Vec<_>>(), &expected).len()
+        };
+        assert_eq!(count(&[("a", 3.0), ("b", 2.0)]), 0);
+        assert_eq!(count(&[("b", 2.0), ("a", 3.0)]), 1);
+        assert_eq!(count(&[("a", 3.0)]), 1);
+        assert_eq!(count(&[("a", 4.0), ("b", 2.0)]), 1);
+        assert_eq!(count(&[("a", 3.0), ("b", 2.0), ("c", 1.0)]), 1);
+    }
+}

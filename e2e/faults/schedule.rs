@@ -1,0 +1,235 @@
+//! Which faults come when: all of it from the seed.
+
+use std::time::Duration;
+
+use rand::rngs::StdRng;
+use rand::seq::SliceRandom;
+use rand::{RngExt, SeedableRng};
+
+/// One in so many faults begins while the one before it is still there.
+const OVERLAP: u32 = 4;
+/// How long after its predecessor an overlapping fault begins, at most.
+const OVERLAP_MS: u64 = 1500;
+
+/// What happens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, clap::ValueEnum)]
+pub enum Kind {
+    /// SIGKILL of a gateway.
+    KillGateway,
+    /// SIGKILL of a consumer.
+    KillConsumer,
+    /// SIGKILL of a websocket server.
+    KillWebsocket,
+    /// SIGKILL of a comment service.
+    KillComment,
+    /// SIGKILL of a reader.
+    KillReader,
+    /// SIGKILL of a manager.
+    KillManager,
+    /// SIGKILL of the statistics service.
+    KillStatistics,
+    /// SIGSTOP of a consumer past its session timeout, then SIGCONT: a zombie.
+    StopConsumer,
+    /// A consumer more, or less, under load.
+    Rebalance,
+    /// SIGKILL of Kafka, and a start on its data.
+    KafkaRestart,
+    /// SIGKILL of Redis, and a start on its data.
+    RedisRestart,
+    /// SIGKILL of Redis, and a start without any.
+    RedisEmpty,
+    /// SIGKILL of Redis, and a start on what it held some time ago.
+    RedisOld,
+    /// SIGKILL of a member of the replica set, and a start on its data.
+    MongodbKill,
+    /// The primary steps down.
+    MongodbStepDown,
+    /// No way to Kafka.
+    CutKafka,
+    /// No way to Redis.
+    CutRedis,
+    /// No way to MongoDB, or to its primary.
+    CutMongodb,
+    /// A slow way to Kafka.
+    SlowKafka,
+    /// A slow way to Redis.
+    SlowRedis,
+    /// A slow way to MongoDB.
+    SlowMongodb,
+    /// No room under the embedded store.
+    DiskFull,
+    /// The clocks of our processes jump.
+    ClockJump,
+}
+
+/// What a fault works on: two of the same do not overlap, for one would mend the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum On {
+    /// A role's processes, by the role's name.
+    Role(&'static str),
+    /// Kafka, or the way to it.
+    Kafka,
+    /// Redis, or the way to it.
+    Redis,
+    /// MongoDB, or the way to it.
+    Mongodb,
+    /// The separate process on embedded stores.
+    Disk,
+    /// Clocks.
+    Clock,
+}
+
+impl Kind {
+    /// All of them.
+    pub fn all() -> &'static [Self] {
+        clap::ValueEnum::value_variants()
+    }
+
+    /// As on the command line.
+    pub fn name(self) -> String {
+        let value = clap::ValueEnum::to_possible_value(&self).expect("no kind is hidden");
+        value.get_name().to_owned()
+    }
+
+    /// What it works on.
+    pub const fn on(self) -> On {
+        match self {
+            Self::KillGateway => On::Role("gateway"),
+            Self::KillConsumer | Self::StopConsumer | Self::Rebalance => On::Role("consumer"),
+            Self::KillWebsocket => On::Role("websocket"),
+            Self::KillComment => On::Role("comment"),
+            Self::KillReader => On::Role("reader"),
+            Self::KillManager => On::Role("manager"),
+            Self::KillStatistics => On::Role("statistics"),
+            Self::KafkaRestart | Self::CutKafka | Self::SlowKafka => On::Kafka,
+            Self::RedisRestart | Self::RedisEmpty | Self::RedisOld | Self::CutRedis | Self::SlowRedis => {
+                On::Redis
+            }
+            Self::MongodbKill | Self::MongodbStepDown | Self::CutMongodb | Self::SlowMongodb => On::Mongodb,
+            Self::DiskFull => On::Disk,
+            Self::ClockJump => On::Clock,
+        }
+    }
+
+    /// How long it lasts: from and to, in ms.
+    const fn lasts_ms(self) -> (u64, u64) {
+        match self {
+            // The session timeout is 6 s.
+            Self::StopConsumer => (7_000, 10_000),
+            Self::Rebalance => (2_000, 4_000),
+            Self::CutKafka | Self::CutRedis | Self::CutMongodb => (500, 6_000),
+            Self::SlowKafka | Self::SlowRedis | Self::SlowMongodb => (2_000, 5_000),
+            Self::DiskFull | Self::ClockJump => (1_000, 4_000),
+            _ => (0, 2_000),
+        }
+    }
+}
+
+/// A fault to come.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault {
+    /// What happens.
+    pub kind: Kind,
+    /// After the beginning of its group.
+    pub after: Duration,
+    /// How long it lasts.
+    pub lasts: Duration,
+    /// Where there is more than one way, or more than one victim, this says which.
+    pub draw: u64,
+}
+
+/// Draws rounds of faults without an end.
+pub struct Schedule {
+    random: StdRng,
+    kinds: Vec<Kind>,
+    deck: Vec<Kind>,
+    a_round: usize,
+}
+
+impl Schedule {
+    /// The schedule of this seed, of these kinds, with so many faults a round.
+    pub fn new(seed: u64, kinds: &[Kind], a_round: usize) -> Self {
+        Self { random: StdRng::seed_from_u64(seed), kinds: kinds.to_vec(), deck: Vec::new(), a_round }
+    }
+
+    /// The next round, of at most `most` faults: groups, one after the other. The faults of a group overlap.
+    pub fn round(&mut self, most: usize) -> Vec<Vec<Fault>> {
+        let mut groups: Vec<Vec<Fault>> = Vec::new();
+        for _ in 0..self.a_round.min(most) {
+            let fault = self.fault();
+            let overlaps = self.random.random_range(0..OVERLAP) == 0;
+            match groups.last_mut() {
+                Some(group) if overlaps && group.iter().all(|other| other.kind.on() != fault.kind.on()) => {
+                    group.push(fault);
+                }
+                _ => groups.push(vec![Fault { after: Duration::ZERO, ..fault }]),
+            }
+        }
+        groups
+    }
+
+    fn fault(&mut self) -> Fault {
+        // Every kind once before any comes again: so each is there as often as the others.
+        if self.deck.is_empty() {
+            self.deck.clone_from(&self.kinds);
+            self.deck.shuffle(&mut self.random);
+        }
+        let kind = self.deck.pop().expect("there are kinds, and the deck was filled");
+        let (from, to) = kind.lasts_ms();
+        Fault {
+            kind,
+            after: Duration::from_millis(self.random.random_range(0..OVERLAP_MS)),
+            lasts: Duration::from_millis(self.random.random_range(from..=to)),
+            draw: self.random.random(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::*;
+
+    fn rounds(seed: u64, count: usize) -> Vec<Vec<Vec<Fault>>> {
+        let mut schedule = Schedule::new(seed, Kind::all(), 6);
+        (0..count).map(|_| schedule.round(usize::MAX)).collect()
+    }
+
+    #[test]
+    fn a_seed_makes_the_same_schedule_and_another_one_another() {
+        assert_eq!(rounds(3, 20), rounds(3, 20));
+        assert_ne!(rounds(3, 20), rounds(4, 20));
+    }
+
+    #[test]
+    fn each_kind_comes_as_often_as_the_others() {
+        let mut counts: HashMap<Kind, u32> = HashMap::new();
+        let mut schedule = Schedule::new(9, Kind::all(), 1);
+        for _ in 0..10 * Kind::all().len() {
+            *counts.entry(schedule.round(1)[0][0].kind).or_default() += 1;
+        }
+        assert!(Kind::all().iter().all(|kind| counts[kind] == 10), "{counts:?}");
+    }
+
+    #[test]
+    fn some_overlap_and_never_on_the_same_part() {
+        let groups: Vec<Vec<Fault>> = rounds(5, 50).into_iter().flatten().collect();
+        assert!(groups.iter().any(|group| group.len() > 1));
+        assert!(groups.iter().any(|group| group.len() == 1));
+        for group in groups {
+            let mut on: Vec<On> = group.iter().map(|fault| fault.kind.on()).collect();
+            let all = on.len();
+            on.dedup();
+            assert_eq!(on.len(), all);
+            assert_eq!(group[0].after, Duration::ZERO);
+        }
+    }
+
+    #[test]
+    fn a_round_is_no_longer_than_asked_for() {
+        let mut schedule = Schedule::new(1, &[Kind::KillReader], 6);
+        assert_eq!(schedule.round(4).iter().map(Vec::len).sum::<usize>(), 4);
+        assert_eq!(schedule.round(40).iter().map(Vec::len).sum::<usize>(), 6);
+    }
+}

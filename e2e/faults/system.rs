@@ -1,0 +1,271 @@
+//! Several of each of our processes, whose instances can be killed, stopped and put into another time.
+
+use std::collections::BTreeMap;
+use std::io::{Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, bail, ensure};
+use liverank_e2e::free_port;
+use liverank_e2e::process::{Process, Signal};
+use reqwest::Client;
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+
+use crate::clock::{self, Clock};
+use crate::parts::Parts;
+
+/// How many of each there are.
+const ROLES: [(&str, usize); 7] = [
+    ("statistics", 1),
+    ("manager", 2),
+    ("reader", 3),
+    ("comment", 2),
+    ("websocket", 2),
+    ("consumer", 2),
+    ("gateway", 2),
+];
+/// How long a process may take to say that it is ready, with all it needs there or soon there again.
+const READY: Duration = Duration::from_mins(1);
+/// How long it may take to drain.
+const DRAIN: Duration = Duration::from_secs(45);
+/// A log that is larger is cut down to its last part of a quarter of this.
+const LOG_BYTES: u64 = 8 << 20;
+
+/// One process, and where it says how it is.
+struct Member {
+    process: Mutex<Process>,
+    admin: String,
+    clock: Clock,
+}
+
+/// All processes.
+pub struct System {
+    members: BTreeMap<String, Member>,
+    directory: PathBuf,
+    client: Client,
+    library: String,
+    common: Vec<String>,
+    /// The front doors.
+    pub gateways: Vec<String>,
+    /// The managers.
+    pub managers: Vec<String>,
+}
+
+fn urls(count: usize) -> Vec<String> {
+    (0..count).map(|_| format!("http://127.0.0.1:{}", free_port())).collect()
+}
+
+impl System {
+    /// Starts them on these parts, with `prefix` before all names, and waits until they are ready.
+    pub async fn start(parts: &Parts, prefix: &str, directory: &Path) -> anyhow::Result<Self> {
+        let mut common = parts.flags();
+        common.extend(["--prefix".to_owned(), prefix.to_owned()]);
+        let urls: BTreeMap<&str, Vec<String>> = ROLES.map(|(role, count)| (role, urls(count))).into();
+        let mut system = Self {
+            members: BTreeMap::new(),
+            directory: directory.to_owned(),
+            client: Client::builder().timeout(Duration::from_secs(3)).no_proxy().build()?,
+            library: parts.faketime.clone(),
+            common,
+            gateways: urls["gateway"].clone(),
+            managers: urls["manager"].clone(),
+        };
+        for (role, count) in ROLES {
+            for nth in 0..count {
+                let flags = flags_of(role, nth, &urls);
+                system.add(&format!("{role}-{}", nth + 1), role, flags)?;
+            }
+        }
+        for name in system.names() {
+            system.ready(&name).await?;
+        }
+        Ok(system)
+    }
+
+    fn add(&mut self, name: &str, role: &str, flags: Vec<String>) -> anyhow::Result<()> {
+        let admin = format!("127.0.0.1:{}", free_port());
+        let mut args = vec![role.to_owned(), "--admin-listen".into(), admin.clone()];
+        args.extend(flags);
+        args.extend(self.common.iter().cloned());
+        let clock = Clock::new(&self.directory, name, &self.library)?;
+        let process = Process::start_in(name, &args, &self.directory, &clock.environment());
+        let member = Member { process: Mutex::new(process), admin, clock };
+        self.members.insert(name.to_owned(), member);
+        Ok(())
+    }
+
+    /// The names of all processes.
+    pub fn names(&self) -> Vec<String> {
+        self.members.keys().cloned().collect()
+    }
+
+    /// The names of one role's processes.
+    pub fn of_role(&self, role: &str) -> Vec<String> {
+        let of_role = |name: &&String| name.rsplit_once('-').is_some_and(|(of, _)| of == role);
+        self.members.keys().filter(of_role).cloned().collect()
+    }
+
+    fn member(&self, name: &str) -> &Member {
+        &self.members[name]
+    }
+
+    /// Waits until it says that it is ready.
+    pub async fn ready(&self, name: &str) -> anyhow::Result<()> {
+        let member = self.member(name);
+        let url = format!("http://{}/readyz", member.admin);
+        let deadline = Instant::now() + READY;
+        loop {
+            let answer = self.client.get(&url).send().await;
+            if answer.is_ok_and(|answer| answer.status().is_success()) {
+                return Ok(());
+            }
+            ensure!(member.process.lock().await.runs(), "{name} ended by itself");
+            ensure!(Instant::now() < deadline, "{name} is not ready after {READY:?}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// SIGKILL.
+    pub async fn kill(&self, name: &str) -> anyhow::Result<()> {
+        let mut process = self.member(name).process.lock().await;
+        ensure!(process.runs(), "{name} had ended by itself");
+        process.kill();
+        clock::sweep(process.id());
+        Ok(())
+    }
+
+    /// SIGTERM, and waits for the end.
+    pub async fn stop(&self, name: &str) -> anyhow::Result<()> {
+        let mut process = self.member(name).process.lock().await;
+        ensure!(process.runs(), "{name} had ended by itself");
+        process.signal(Signal::TERM);
+        let deadline = Instant::now() + DRAIN;
+        while process.runs() {
+            ensure!(Instant::now() < deadline, "{name} does not end within {DRAIN:?}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        clock::sweep(process.id());
+        Ok(())
+    }
+
+    /// Starts it again, and waits until it is ready.
+    pub async fn restart(&self, name: &str) -> anyhow::Result<()> {
+        self.member(name).process.lock().await.restart();
+        self.ready(name).await
+    }
+
+    /// Sends a signal.
+    pub async fn signal(&self, name: &str, signal: Signal) -> anyhow::Result<()> {
+        let mut process = self.member(name).process.lock().await;
+        ensure!(process.runs(), "{name} had ended by itself");
+        process.signal(signal);
+        Ok(())
+    }
+
+    /// Puts a process's clock off by so many seconds.
+    pub fn clock(&self, name: &str, seconds: i64) -> anyhow::Result<()> {
+        self.member(name).clock.set(seconds)
+    }
+
+    /// One more consumer, not ready yet, and its log.
+    pub fn another_consumer(&self) -> anyhow::Result<Extra> {
+        let admin = format!("127.0.0.1:{}", free_port());
+        let mut args = vec!["consumer".to_owned(), "--admin-listen".into(), admin];
+        args.extend(self.common.iter().cloned());
+        let clock = Clock::new(&self.directory, "consumer-extra", &self.library)?;
+        let process = Process::start_in("consumer-extra", &args, &self.directory, &clock.environment());
+        Ok(Extra(process))
+    }
+
+    /// Whether all run; and cuts down logs that have grown too long.
+    pub async fn check(&self) -> anyhow::Result<()> {
+        for (name, member) in &self.members {
+            let mut process = member.process.lock().await;
+            if !process.runs() {
+                let log = process.log();
+                let from = log.len().saturating_sub(2000);
+                bail!("{name} ended by itself: …{}", log.get(from..).unwrap_or(&log));
+            }
+            shorten(process.log_file()).with_context(|| format!("the log of {name}"))?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for System {
+    fn drop(&mut self) {
+        for member in self.members.values_mut() {
+            let process = member.process.get_mut();
+            if process.runs() {
+                process.kill();
+            }
+            clock::sweep(process.id());
+        }
+    }
+}
+
+/// A consumer that is there for a while.
+pub struct Extra(Process);
+
+impl Extra {
+    /// Ends it, by SIGTERM or by SIGKILL.
+    pub async fn leave(mut self, orderly: bool) -> anyhow::Result<()> {
+        ensure!(self.0.runs(), "the additional consumer had ended by itself: {}", self.0.log());
+        if orderly {
+            self.0.signal(Signal::TERM);
+            let deadline = Instant::now() + DRAIN;
+            while self.0.runs() {
+                ensure!(Instant::now() < deadline, "the additional consumer does not end within {DRAIN:?}");
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        } else {
+            self.0.kill();
+        }
+        clock::sweep(self.0.id());
+        Ok(())
+    }
+}
+
+fn flags_of(role: &str, nth: usize, urls: &BTreeMap<&str, Vec<String>>) -> Vec<String> {
+    let all = |role: &str| urls[role].join(",");
+    let mut flags = Vec::new();
+    let mut flag = |name: &str, value: String| flags.extend([format!("--{name}"), value]);
+    if role != "consumer" {
+        flag("listen", urls[role][nth].trim_start_matches("http://").to_owned());
+    }
+    if ["manager", "reader", "comment", "gateway"].contains(&role) {
+        flag("statistics-url", all("statistics"));
+    }
+    if ["reader", "comment", "gateway"].contains(&role) {
+        flag("manager-url", all("manager"));
+    }
+    match role {
+        "reader" => {
+            flag("reader-id", format!("reader-{}", nth + 1));
+            flag("public-url", urls[role][nth].clone());
+            flag("internal-url", urls[role][nth].clone());
+        }
+        "gateway" => {
+            flag("comment-url", all("comment"));
+            flag("websocket-url", all("websocket"));
+        }
+        _ => {}
+    }
+    flags
+}
+
+/// Keeps the end of a log that has grown too long. Its process appends, so it goes on at the new end.
+fn shorten(log: &Path) -> anyhow::Result<()> {
+    let mut file = std::fs::File::options().read(true).write(true).open(log)?;
+    let length = file.metadata()?.len();
+    if length <= LOG_BYTES {
+        return Ok(());
+    }
+    let mut tail = Vec::new();
+    file.seek(SeekFrom::Start(length - LOG_BYTES / 4))?;
+    file.read_to_end(&mut tail)?;
+    std::fs::write(log.with_extension("log.old"), tail)?;
+    file.set_len(0)?;
+    Ok(())
+}

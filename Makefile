@@ -4,7 +4,11 @@ SHELL := /bin/bash
 CARGO ?= cargo
 BIN := target/release/liverank
 
-.PHONY: up build check fmt clippy deny unit test testbed-up testbed-down clean
+# How long `make soak` goes on, and what it draws its faults from.
+SOAK_HOURS ?= 4
+SOAK_SEED ?= $(shell date +%s)
+
+.PHONY: up build check fmt clippy deny unit test soak mutants clean
 
 up: build ## build everything and run it in one process on embedded storage
 	@exec $(BIN) up --data-dir data
@@ -30,6 +34,14 @@ unit:
 
 test: ## every suite, on the real parts
 	@testbed/test-all
+
+soak: build ## faults of every kind under load, for SOAK_HOURS; everything sent must count, exactly once
+	@mkdir -p .testbed
+	@$(CARGO) run --release --locked --quiet --package liverank-e2e --bin faults -- \
+	  --seed $(SOAK_SEED) --faults 1000000 --seconds $$(awk "BEGIN { print int($(SOAK_HOURS) * 3600) }") --json .testbed/soak.json
+
+mutants: ## breaks what the guarantee stands on, each in a copy, and expects a test to notice
+	@mutants/run
 
 clean:
 	@testbed/testbed down

@@ -5,7 +5,6 @@ use std::time::Duration;
 use anyhow::Context;
 use bson::doc;
 use liverank_e2e::process::Signal;
-use rustix::process::Signal as PartSignal;
 use tokio::time::sleep;
 
 use crate::clock::JUMPS;
@@ -18,9 +17,9 @@ use crate::traffic::Traffic;
 
 /// How long a replica set may be without a primary.
 const ELECTION: Duration = Duration::from_mins(1);
-/// How long secondaries stand still before their primary is killed: long enough for writes that only it has, shorter
+/// How long secondaries cannot reach their primary before it is killed: long enough for writes that only it has, shorter
 /// than what the set takes for a failure.
-const UNREPLICATED: Duration = Duration::from_millis(1_200);
+const UNREPLICATED: Duration = Duration::from_millis(1_500);
 /// A network's delays for every 16 KiB, in ms: another room, another continent, a bad line.
 const DELAYS_MS: [u64; 3] = [20, 120, 400];
 
@@ -150,17 +149,15 @@ impl Bench<'_> {
             1 => (primary, "the primary"),
             _ => (primary, "the primary, with writes that only it has"),
         };
-        if fault.draw % 3 == 2 {
-            for nth in &others {
-                self.parts.signal(&name(*nth), PartSignal::STOP)?;
-            }
+        let alone = fault.draw % 3 == 2;
+        if alone {
+            // The others cannot fetch what it writes.
+            self.parts.mongodb_net[primary].set_others(Network::Reset);
             sleep(UNREPLICATED).await;
         }
         let killed = self.parts.testbed(&["kill", &name(victim)]).await;
-        if fault.draw % 3 == 2 {
-            for nth in &others {
-                self.parts.signal(&name(*nth), PartSignal::CONT)?;
-            }
+        if alone {
+            self.parts.mongodb_net[primary].set_others(Network::Open);
         }
         killed?;
         sleep(fault.lasts).await;

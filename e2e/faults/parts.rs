@@ -69,6 +69,8 @@ impl Parts {
         let setting = |(name, value): (&str, u16)| (format!("LIVERANK_TESTBED_{name}"), value.to_string());
         let mut environment: Vec<_> = settings.into_iter().map(setting).collect();
         environment.push(("LIVERANK_TESTBED_DIR".into(), directory.display().to_string()));
+        // It is started again and again, and does little: the quick compiler is all it needs.
+        environment.push(("JDK_JAVA_OPTIONS".into(), "-XX:TieredStopAtLevel=1".into()));
         let mut proxies = Vec::new();
         for nth in 0..MEMBERS {
             proxies.push(Proxy::start(mongodb_net + nth, mongodb + nth, DRIVER).await?);

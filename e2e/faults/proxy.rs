@@ -28,16 +28,18 @@ pub enum Network {
 
 /// One store's proxy.
 pub struct Proxy {
-    network: watch::Sender<Network>,
+    ours: watch::Sender<Network>,
+    others: watch::Sender<Network>,
     port: u16,
 }
 
 impl Proxy {
-    /// Listens on `port` and carries to `to`. Only connections whose first bytes contain `ours` are ever disturbed:
-    /// the members of a replica set talk to each other through the same ports.
+    /// Listens on `port` and carries to `to`. Connections whose first bytes contain `ours` are our processes'; the
+    /// members of a replica set talk to each other through the same ports, and are disturbed by themselves.
     pub async fn start(port: u16, to: u16, ours: &'static [u8]) -> anyhow::Result<Arc<Self>> {
         let listener = TcpListener::bind(("127.0.0.1", port)).await?;
-        let proxy = Arc::new(Self { network: watch::Sender::new(Network::Open), port });
+        let open = || watch::Sender::new(Network::Open);
+        let proxy = Arc::new(Self { ours: open(), others: open(), port });
         let accepting = Arc::clone(&proxy);
         tokio::spawn(async move {
             loop {
@@ -46,45 +48,48 @@ impl Proxy {
                     tokio::time::sleep(Duration::from_millis(50)).await;
                     continue;
                 };
-                let network = accepting.network.subscribe();
+                let proxy = Arc::clone(&accepting);
                 tokio::spawn(async move {
                     // Its end is what both sides see; there is nobody else to tell.
-                    let _ = carry(client, to, ours, network).await;
+                    let _ = proxy.carry(client, to, ours).await;
                 });
             }
         });
         Ok(proxy)
     }
 
-    /// From now on the network does this.
+    /// From now on the network does this to our processes.
     pub fn set(&self, network: Network) {
-        self.network.send_replace(network);
+        self.ours.send_replace(network);
+    }
+
+    /// From now on the network does this to everybody else.
+    pub fn set_others(&self, network: Network) {
+        self.others.send_replace(network);
     }
 
     /// Where it listens.
     pub const fn port(&self) -> u16 {
         self.port
     }
+
+    async fn carry(&self, mut client: TcpStream, to: u16, ours: &'static [u8]) -> std::io::Result<()> {
+        client.set_nodelay(true)?;
+        let mut first = vec![0; CHUNK];
+        let count = client.read(&mut first).await?;
+        first.truncate(count);
+        let is_ours = ours.is_empty() || first.windows(ours.len()).any(|window| window == ours);
+        let network = if is_ours { self.ours.subscribe() } else { self.others.subscribe() };
+        carry(client, to, &first, network).await
+    }
 }
 
 async fn carry(
-    mut client: TcpStream,
+    client: TcpStream,
     to: u16,
-    ours: &'static [u8],
+    first: &[u8],
     network: watch::Receiver<Network>,
 ) -> std::io::Result<()> {
-    client.set_nodelay(true)?;
-    let mut first = vec![0; CHUNK];
-    let count = client.read(&mut first).await?;
-    first.truncate(count);
-    let is_ours = ours.is_empty() || first.windows(ours.len()).any(|window| window == ours);
-    if !is_ours {
-        let mut store = TcpStream::connect(("127.0.0.1", to)).await?;
-        store.set_nodelay(true)?;
-        store.write_all(&first).await?;
-        tokio::io::copy_bidirectional(&mut client, &mut store).await?;
-        return Ok(());
-    }
     let mut gate = network.clone();
     if !passes(&mut gate).await {
         return reset(&client);
@@ -93,7 +98,7 @@ async fn carry(
     store.set_nodelay(true)?;
     let (from_client, to_client) = client.into_split();
     let (from_store, mut to_store) = store.into_split();
-    to_store.write_all(&first).await?;
+    to_store.write_all(first).await?;
     let cut = tokio::select! {
         cut = pump(from_client, &mut to_store, network.clone()) => cut?,
         cut = async {

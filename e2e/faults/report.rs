@@ -15,6 +15,7 @@ struct Told {
     round: Vec<String>,
     counts: BTreeMap<Kind, u32>,
     rests: Vec<f64>,
+    events: u64,
 }
 
 /// The story of a run.
@@ -61,6 +62,7 @@ impl Story {
         let mut told = locked(&self.told);
         told.round.clear();
         told.rests.push(rest.as_secs_f64());
+        told.events = sent;
     }
 
     /// A round is over, and something is wrong.
@@ -74,6 +76,12 @@ impl Story {
         }
     }
 
+    /// The last line, in the form that `testbed/test-all` adds up.
+    #[expect(clippy::print_stdout, reason = "it is what the program is for")]
+    pub fn tally(&self, right: bool) {
+        println!("{} passed, {} failed", self.rounds(), u32::from(!right));
+    }
+
     /// Faults so far.
     pub fn faults(&self) -> u32 {
         locked(&self.told).counts.values().sum()
@@ -85,7 +93,7 @@ impl Story {
     }
 
     /// Says all in numbers, and answers it as JSON.
-    pub fn end(&self, sent: u64, right: bool) -> Value {
+    pub fn end(&self, right: bool) -> Value {
         let seconds = self.start.elapsed().as_secs_f64();
         let told = locked(&self.told);
         let faults: u32 = told.counts.values().sum();
@@ -96,15 +104,16 @@ impl Story {
         let average = seconds / f64::from(faults.max(1));
         self.say(&format!(
             "seed {}: {faults} faults in {seconds:.0} s ({average:.1} s each), {} rounds at rest (the longest after \
-             {longest:.1} s), {sent} events",
+             {longest:.1} s), {} events",
             self.seed,
-            told.rests.len()
+            told.rests.len(),
+            told.events
         ));
         let counts: BTreeMap<String, u32> =
             told.counts.iter().map(|(kind, count)| (kind.name(), *count)).collect();
         json!({
             "seed": self.seed, "right": right, "faults": faults, "kinds": counts, "rounds": told.rests.len(),
-            "seconds": seconds, "longest_rest_seconds": longest, "events": sent,
+            "seconds": seconds, "longest_rest_seconds": longest, "events": told.events,
         })
     }
 }

@@ -1,0 +1,106 @@
+//! A comment is published after it is stored, never before: whoever is told of it may ask the archive for it.
+#![allow(clippy::unwrap_used, reason = "a test: the panic is its answer")]
+
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use liverank_adapters::archive::embedded::EmbeddedArchive;
+use liverank_adapters::assignment_store::embedded::EmbeddedAssignments;
+use liverank_adapters::comment_bus::embedded::EmbeddedBus;
+use liverank_adapters::comment_bus::{Delivery, Head, Subscription};
+use liverank_adapters::event_log::embedded::EmbeddedLog;
+use liverank_adapters::ranking_store::embedded::EmbeddedRanking;
+use liverank_adapters::{Archive, Backends, CommentBus, EventLog, StoreError, clock};
+use liverank_consumer::Config;
+use liverank_core::VideoId;
+use liverank_core::comment::{Comment, Numbering};
+use liverank_shell::Shell;
+use serde_json::json;
+use tokio::sync::mpsc;
+
+/// Comments of the test.
+const COMMENTS: usize = 200;
+/// How long they may take.
+const DEADLINE: Duration = Duration::from_secs(30);
+
+/// A bus that looks into the archive whenever something is published.
+struct Witness {
+    bus: EmbeddedBus,
+    archive: Arc<EmbeddedArchive>,
+    published: Mutex<Vec<u64>>,
+    too_early: Mutex<Vec<u64>>,
+}
+
+#[async_trait]
+impl CommentBus for Witness {
+    async fn publish(&self, numbering: &Numbering, comments: &[Comment]) -> Result<(), StoreError> {
+        for comment in comments {
+            let head = self.archive.heads(std::slice::from_ref(&comment.video_id)).await?[0];
+            if head < comment.seq {
+                self.too_early.lock().unwrap().push(comment.seq);
+            }
+            self.published.lock().unwrap().push(comment.seq);
+        }
+        self.bus.publish(numbering, comments).await
+    }
+
+    async fn connect(&self) -> Result<(Box<dyn Subscription>, mpsc::Receiver<Delivery>), StoreError> {
+        self.bus.connect().await
+    }
+
+    async fn recent(
+        &self,
+        numbering: &Numbering,
+        video: &VideoId,
+        after: u64,
+        limit: usize,
+    ) -> Result<Option<Vec<Comment>>, StoreError> {
+        self.bus.recent(numbering, video, after, limit).await
+    }
+
+    async fn heads(&self, videos: &[VideoId]) -> Result<Vec<Option<Head>>, StoreError> {
+        self.bus.heads(videos).await
+    }
+}
+
+async fn append(log: &EmbeddedLog, nth: usize) {
+    let event = json!({
+        "video_id": "v", "user_id": "u", "type": "comment", "comment_id": format!("c{nth}"), "comment": "hello",
+    });
+    log.append(b"v", event.to_string().into_bytes()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_comment_is_published_after_it_is_stored() {
+    let directory = tempfile::tempdir().unwrap();
+    let archive = Arc::new(EmbeddedArchive::open(directory.path()).unwrap());
+    let log = Arc::new(EmbeddedLog::open(directory.path(), clock::system()).unwrap());
+    let witness = Arc::new(Witness {
+        bus: EmbeddedBus::new(),
+        archive: Arc::clone(&archive),
+        published: Mutex::default(),
+        too_early: Mutex::default(),
+    });
+    let backends = Backends {
+        log: Arc::clone(&log) as _,
+        archive,
+        ranking: Arc::new(EmbeddedRanking::new()),
+        comments: Arc::clone(&witness) as _,
+        assignments: Arc::new(EmbeddedAssignments::new()),
+    };
+    let shell = Shell::new(Duration::from_secs(1));
+    let consumer = tokio::spawn(liverank_consumer::run(Config::default(), backends, shell.clone()));
+    for nth in 0..COMMENTS {
+        append(&log, nth).await;
+    }
+    let deadline = Instant::now() + DEADLINE;
+    while witness.published.lock().unwrap().iter().max() != Some(&(COMMENTS as u64)) {
+        assert!(Instant::now() < deadline, "not all were published: {:?}", witness.published.lock().unwrap());
+        assert!(!consumer.is_finished(), "the consumer ended");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    shell.shutdown.cancel();
+    consumer.await.unwrap().unwrap();
+    assert_eq!(*witness.too_early.lock().unwrap(), [0_u64; 0], "published before they were stored");
+}

@@ -19,6 +19,10 @@ use crate::StoreError;
 pub mod conformance;
 pub mod embedded;
 pub mod mongodb;
+mod numbering;
+mod rebuild;
+
+pub use rebuild::{CommentTally, Cut, Finished, Progress, Rebuild, RebuildError, Replay, StoredVideo};
 
 /// What is fixed for an archive's life, or until a rebuild.
 #[derive(Debug, Clone, PartialEq)]
@@ -138,6 +142,9 @@ pub trait Archive: Send + Sync {
 
     /// Forgets identities first seen before `watermark` of the log's time. Bounded work a call; answers how many went.
     async fn forget_before(&self, watermark: Millis) -> Result<u64, StoreError>;
+
+    /// What this archive can do besides serving.
+    fn rebuilding(&self) -> &dyn Rebuild;
 
     /// How many comments are stored, roughly.
     async fn comment_count(&self) -> Result<u64, StoreError>;

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use liverank_adapters::archive::embedded::{EmbeddedArchive, FILE};
-use liverank_adapters::archive::{Archive, CommitError, Page, conformance};
+use liverank_adapters::archive::{Archive, CommitError, Finished, Page, conformance};
 use liverank_core::counting::{Batch, LogRecord, Rules, Span};
 use liverank_core::{Interaction, VideoId};
 use redb::{Database, TableDefinition};
@@ -102,6 +102,53 @@ async fn what_cannot_be_an_archive_is_refused_by_name() {
     assert!(foreign.contains("is damaged") && foreign.contains(FILE), "{foreign}");
     let nowhere = refusal(&path);
     assert!(nowhere.contains("not a directory") && nowhere.contains(FILE), "{nowhere}");
+}
+
+#[tokio::test]
+async fn only_who_took_a_partition_up_commits_to_it() {
+    let dir = TempDir::new().unwrap();
+    let archive = EmbeddedArchive::open(dir.path()).unwrap();
+    archive.open(&Rules::default()).await.unwrap();
+    archive.take_up(&[0]).await.unwrap();
+    archive.commit(&batch(0)).await.unwrap();
+    drop(archive);
+    let archive = EmbeddedArchive::open(dir.path()).unwrap();
+    let refused = archive.commit(&batch(1)).await;
+    assert!(matches!(refused, Err(CommitError::TakenOver { partition: 0 })), "{refused:?}");
+    assert_eq!(archive.take_up(&[0]).await.unwrap()[0].next, 1);
+    archive.commit(&batch(1)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_replay_starts_from_a_copy_in_another_directory() {
+    let (old, dir) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let copy = EmbeddedArchive::open(old.path()).unwrap();
+    copy.open(&Rules::default()).await.unwrap();
+    let archive = EmbeddedArchive::open(dir.path()).unwrap();
+    archive.open(&Rules::default()).await.unwrap();
+    for offset in 0..5 {
+        if offset < 3 {
+            copy.commit(&batch(offset)).await.unwrap();
+        }
+        archive.commit(&batch(offset)).await.unwrap();
+    }
+    drop(copy);
+    let before = archive.rebuilding().cut(None).await.unwrap();
+    let path = old.path().to_str().unwrap();
+    let replay = archive.rebuilding().replay(&Rules::default(), Some(path), &|_, _| {}).await.unwrap();
+    assert_eq!(replay.archive().offsets(&[0]).await.unwrap()[0].next, 3);
+    for offset in 3..5 {
+        replay.archive().commit(&batch(offset)).await.unwrap();
+    }
+    let done = replay.finish(&|_, _| {}).await.unwrap();
+    assert!(matches!(&done, Finished::Done { renumbered: false, .. }), "{done:?}");
+    let after = archive.rebuilding().cut(None).await.unwrap();
+    assert_eq!(
+        (after.videos, after.comments, after.positions),
+        (before.videos, before.comments, before.positions)
+    );
+    let nowhere = archive.rebuilding().replay(&Rules::default(), Some("/nowhere"), &|_, _| {}).await;
+    assert!(nowhere.err().expect("there is none").to_string().contains("/nowhere"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

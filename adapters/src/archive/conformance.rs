@@ -13,6 +13,7 @@ mod comments;
 mod counting;
 mod identities;
 mod log;
+mod rebuilds;
 mod writers;
 
 /// Runs every check, each on an archive of its own: `fresh` gives a new, empty one that has not been opened.
@@ -46,6 +47,14 @@ where
     identities::forgetting_spares_what_was_seen_anew(&*archive().await).await;
     writers::writers_of_one_video_serialise(&*archive().await).await;
     writers::of_two_writers_of_a_partition_one_wins(&*archive().await).await;
+    rebuilds::the_last_record_is_known_again(&*archive().await).await;
+    rebuilds::a_generation_is_bumped(&*archive().await).await;
+    rebuilds::scores_change_and_counts_stay(&*archive().await).await;
+    rebuilds::commits_race_with_rescores(&*archive().await).await;
+    rebuilds::a_replay_gives_the_same_archive(&*archive().await).await;
+    rebuilds::a_replay_that_numbers_otherwise_says_so(&*archive().await).await;
+    rebuilds::a_replay_may_be_given_up(&*archive().await).await;
+    rebuilds::identities_are_looked_up(&*archive().await).await;
 }
 
 async fn what_is_fixed_is_fixed_once(archive: &dyn Archive) {

@@ -12,13 +12,16 @@ use liverank_core::{Comment, CommentId, Millis, UserId, VideoId};
 use redb::{Database, DatabaseError};
 use tokio::sync::Mutex;
 
-use super::{Archive, CommitError, Committed, Meta, Page, Position};
+use super::{Archive, CommitError, Committed, Meta, Page, Position, Rebuild};
 use crate::StoreError;
 use crate::redb_file::{Failure, Opener, RedbFile};
 
 mod reading;
+mod rebuilding;
 mod tables;
 mod writing;
+
+use tables::Tables;
 
 /// The file's name in the data directory.
 pub const FILE: &str = "archive.redb";
@@ -32,6 +35,7 @@ pub struct EmbeddedArchive {
     file: Arc<RedbFile>,
     /// Who this one is among those that took partitions up.
     me: u64,
+    tables: &'static Tables,
     /// Writers wait here and not in threads.
     writer: Arc<Mutex<()>>,
 }
@@ -56,27 +60,32 @@ impl EmbeddedArchive {
     }
 
     fn on(file: RedbFile) -> Self {
-        Self { file: Arc::new(file), me: rand::random(), writer: Arc::default() }
+        Self { file: Arc::new(file), me: rand::random(), tables: &tables::LIVE, writer: Arc::default() }
+    }
+
+    /// The same file, as another owner, or with other tables.
+    fn with(&self, me: u64, tables: &'static Tables) -> Self {
+        Self { file: Arc::clone(&self.file), me, tables, writer: Arc::clone(&self.writer) }
     }
 
     async fn read<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&Database) -> Result<T, Failure> + Send + 'static,
+        work: impl FnOnce(&Database, &Tables) -> Result<T, Failure> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let file = Arc::clone(&self.file);
-        off_thread(move || file.with(|database, _| work(database))).await
+        let (file, tables) = (Arc::clone(&self.file), self.tables);
+        off_thread(move || file.with(|database, _| work(database, tables))).await
     }
 
     async fn write<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&Database) -> Result<T, Failure> + Send + 'static,
+        work: impl FnOnce(&Database, &Tables) -> Result<T, Failure> + Send + 'static,
     ) -> Result<T, StoreError> {
         // Held to the end of the work, also when nobody waits for it any more.
         let turn = Arc::clone(&self.writer).lock_owned().await;
-        let file = Arc::clone(&self.file);
+        let (file, tables) = (Arc::clone(&self.file), self.tables);
         off_thread(move || {
             let _turn = turn;
-            file.with(|database, _| work(database))
+            file.with(|database, _| work(database, tables))
         })
         .await
     }
@@ -97,31 +106,31 @@ impl Archive for EmbeddedArchive {
             return Ok(meta);
         }
         let (wanted, bits) = (*wanted, rand::random());
-        self.write(move |database| writing::found(database, &wanted, bits)).await
+        self.write(move |database, tables| writing::found(database, tables, &wanted, bits)).await
     }
 
     async fn meta(&self) -> Result<Option<Meta>, StoreError> {
-        self.read(reading::meta).await
+        self.read(|database, tables| reading::meta(database, tables)).await
     }
 
     async fn take_up(&self, partitions: &[u32]) -> Result<Vec<Position>, StoreError> {
         let (partitions, me) = (partitions.to_vec(), self.me);
-        self.write(move |database| writing::take_up(database, &partitions, me)).await
+        self.write(move |database, tables| writing::take_up(database, tables, &partitions, me)).await
     }
 
     async fn offsets(&self, partitions: &[u32]) -> Result<Vec<Position>, StoreError> {
         let partitions = partitions.to_vec();
-        self.read(move |database| reading::offsets(database, &partitions)).await
+        self.read(move |database, tables| reading::offsets(database, tables, &partitions)).await
     }
 
     async fn commit(&self, batch: &Batch) -> Result<Committed, CommitError> {
         let (batch, me) = (batch.clone(), self.me);
-        self.write(move |database| writing::commit(database, &batch, me)).await?
+        self.write(move |database, tables| writing::commit(database, tables, &batch, me)).await?
     }
 
     async fn video(&self, id: &VideoId) -> Result<Option<VideoState>, StoreError> {
         let ids = vec![id.clone()];
-        Ok(self.read(move |database| reading::videos(database, &ids)).await?.pop().flatten())
+        Ok(self.read(move |database, tables| reading::videos(database, tables, &ids)).await?.pop().flatten())
     }
 
     async fn videos_after(
@@ -130,17 +139,18 @@ impl Archive for EmbeddedArchive {
         limit: usize,
     ) -> Result<Vec<VideoState>, StoreError> {
         let after = after.cloned();
-        self.read(move |database| reading::videos_after(database, after.as_ref(), limit)).await
+        self.read(move |database, tables| reading::videos_after(database, tables, after.as_ref(), limit))
+            .await
     }
 
     async fn comments(&self, video: &VideoId, page: Page, limit: usize) -> Result<Vec<Comment>, StoreError> {
         let video = video.clone();
-        self.read(move |database| reading::comments(database, &video, page, limit)).await
+        self.read(move |database, tables| reading::comments(database, tables, &video, page, limit)).await
     }
 
     async fn comment(&self, video: &VideoId, id: &CommentId) -> Result<Option<Comment>, StoreError> {
         let (video, id) = (video.clone(), id.clone());
-        self.read(move |database| reading::comment(database, &video, &id)).await
+        self.read(move |database, tables| reading::comment(database, tables, &video, &id)).await
     }
 
     async fn comments_from(
@@ -149,26 +159,31 @@ impl Archive for EmbeddedArchive {
         offset: u64,
         limit: usize,
     ) -> Result<Vec<NumberedComment>, StoreError> {
-        self.read(move |database| reading::comments_from(database, partition, offset, limit)).await
+        self.read(move |database, tables| reading::comments_from(database, tables, partition, offset, limit))
+            .await
     }
 
     async fn heads(&self, videos: &[VideoId]) -> Result<Vec<u64>, StoreError> {
         let videos = videos.to_vec();
-        let states = self.read(move |database| reading::videos(database, &videos)).await?;
+        let states = self.read(move |database, tables| reading::videos(database, tables, &videos)).await?;
         Ok(states.into_iter().map(|state| state.map_or(0, |state| state.last_seq)).collect())
     }
 
     async fn owners(&self, videos: &[VideoId]) -> Result<Vec<Option<UserId>>, StoreError> {
         let videos = videos.to_vec();
-        let states = self.read(move |database| reading::videos(database, &videos)).await?;
+        let states = self.read(move |database, tables| reading::videos(database, tables, &videos)).await?;
         Ok(states.into_iter().map(|state| state.map(|state| state.owner)).collect())
     }
 
     async fn forget_before(&self, watermark: Millis) -> Result<u64, StoreError> {
-        self.write(move |database| writing::forget(database, watermark, FORGET_AT_ONCE)).await
+        self.write(move |database, tables| writing::forget(database, tables, watermark, FORGET_AT_ONCE)).await
+    }
+
+    fn rebuilding(&self) -> &dyn Rebuild {
+        self
     }
 
     async fn comment_count(&self) -> Result<u64, StoreError> {
-        self.read(reading::comment_count).await
+        self.read(|database, tables| reading::comment_count(database, tables)).await
     }
 }

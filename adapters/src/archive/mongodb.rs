@@ -4,20 +4,28 @@
 //! |---|---|---|
 //! | `videos` | a video's counts, as clients read them, and what counting goes on from | `video_id` |
 //! | `comments` | a comment and the place in the log it came from | `video_id, seq`; `comment_id`; `partition, offset` |
-//! | `offsets` | how far a partition is counted | `_id` |
-//! | `seen` | an identity and when the log first had it | `_id`; `time` |
-//! | `meta` | what is fixed for the archive's life | `_id` |
+//! | `offsets` | how far a partition is counted, and whose it is | `_id` |
+//! | `seen` | an identity, as a digest, and when the log first had it | `_id`; `time` |
+//! | `meta` | what is fixed for the archive's life, or until a rebuild, and the rebuild under way | `_id` |
+//! | `…_next_…` | what a rebuild is about to put in another collection's place | |
 //!
 //! | module | does |
 //! |---|---|
 //! | [`config`] | what a user says, and what the driver is told |
 //! | `documents` | the documents, and the core's types made from them |
 //! | `opening` | checks the server, creates what is absent |
-//! | `commit` | the transaction |
+//! | `transaction` | what all transactions have in common |
+//! | `commit` | the transaction of a batch |
+//! | `ownership` | whose a partition is, and the end of what its former owner left open |
+//! | `barrier` | changes of what is in force that no commit overlaps |
+//! | `rebuilding`, `replay` | scoring anew, counting anew |
+//! | `swapping` | putting new collections in the place of old ones |
+//! | `cut` | all of it as of one moment |
 
 use std::collections::HashMap;
 use std::future::Future;
 use std::hash::Hash;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -28,17 +36,26 @@ use mongodb::bson::{Bson, Document, doc};
 use mongodb::error::{Error, ErrorKind};
 use mongodb::{Client, Collection, Database};
 use serde::de::DeserializeOwned;
+use tokio::sync::Mutex;
 
-use super::{Archive, CommitError, Committed, Meta, Page, Position};
+use super::{Archive, CommitError, Committed, Meta, Page, Position, Rebuild};
 use crate::StoreError;
 
+mod barrier;
 mod commit;
 mod config;
+mod cut;
 mod documents;
 mod opening;
+mod ownership;
+mod rebuilding;
+mod replay;
+mod swapping;
+mod transaction;
 
 pub use config::MongoConfig;
-use documents::{CommentDoc, HeadDoc, IdDoc, MetaDoc, OffsetDoc, OwnerDoc, SeenDoc, VideoDoc};
+use documents::{CommentDoc, HeadDoc, IdDoc, MetaDoc, OffsetDoc, OwnerDoc, VideoDoc};
+use ownership::Owner;
 
 /// How errors and logs name this store.
 const PART: &str = "mongodb";
@@ -56,6 +73,9 @@ const WHOLE: u32 = 100_000;
 pub struct MongoArchive {
     client: Client,
     db: Database,
+    /// What the names of its collections end in: nothing, but for one that is to replace another.
+    suffix: String,
+    owner: Arc<Mutex<Owner>>,
 }
 
 impl MongoArchive {
@@ -65,23 +85,37 @@ impl MongoArchive {
         let options = within(READ_TIMEOUT, "reading the address", config.options()).await?;
         let client = Client::with_options(options).map_err(|error| store_error("configuring", &error))?;
         let db = client.database(&config.database);
-        Ok(Self { client, db })
+        Ok(Self { client, db, suffix: String::new(), owner: Arc::default() })
     }
 
-    fn videos(&self) -> Collection<VideoDoc> {
-        self.db.collection("videos")
+    /// An archive of the same servers: in another database, or in collections of which the names end so.
+    fn beside(&self, database: &str, suffix: String) -> Self {
+        let (client, db) = (self.client.clone(), self.client.database(database));
+        Self { client, db, suffix, owner: Arc::default() }
     }
 
-    fn comments_in<T: Send + Sync>(&self) -> Collection<T> {
-        self.db.collection("comments")
+    /// What a collection is called.
+    fn name(&self, collection: &str) -> String {
+        format!("{collection}{}", self.suffix)
     }
 
-    fn seen(&self) -> Collection<SeenDoc> {
-        self.db.collection("seen")
+    fn collection<T: Send + Sync>(&self, name: &str) -> Collection<T> {
+        self.db.collection(&self.name(name))
     }
 
-    fn meta_in(&self) -> Collection<MetaDoc> {
-        self.db.collection("meta")
+    async fn meta_doc(&self) -> Result<Option<MetaDoc>, StoreError> {
+        within(READ_TIMEOUT, "reading the meta document", async {
+            self.collection::<MetaDoc>("meta").find_one(doc! { "_id": MetaDoc::ID }).await
+        })
+        .await
+    }
+
+    /// Where each of the partitions stands, in their order.
+    async fn positions(&self, partitions: &[u32]) -> Result<Vec<Position>, StoreError> {
+        let ids: Vec<i64> = partitions.iter().map(|partition| i64::from(*partition)).collect();
+        let split = |found: OffsetDoc| (found.partition, found.position());
+        let found = self.find_each("offsets", "_id", &ids, split).await?;
+        Ok(found.into_iter().map(Option::unwrap_or_default).collect())
     }
 
     /// All that a filter finds, up to `limit`.
@@ -98,7 +132,7 @@ impl MongoArchive {
         }
         within(READ_TIMEOUT, "reading", async {
             let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-            let collection = self.db.collection::<T>(collection);
+            let collection = self.collection::<T>(collection);
             collection.find(filter).sort(sort).limit(limit).batch_size(WHOLE).await?.try_collect().await
         })
         .await
@@ -131,21 +165,15 @@ impl Archive for MongoArchive {
     }
 
     async fn meta(&self) -> Result<Option<Meta>, StoreError> {
-        let found = within(READ_TIMEOUT, "reading the meta document", async {
-            self.meta_in().find_one(doc! { "_id": MetaDoc::ID }).await
-        });
-        found.await?.map(MetaDoc::into_meta).transpose()
+        self.meta_doc().await?.map(MetaDoc::into_meta).transpose()
     }
 
     async fn take_up(&self, partitions: &[u32]) -> Result<Vec<Position>, StoreError> {
-        self.offsets(partitions).await
+        ownership::take_up(self, partitions).await
     }
 
     async fn offsets(&self, partitions: &[u32]) -> Result<Vec<Position>, StoreError> {
-        let ids: Vec<i64> = partitions.iter().map(|partition| i64::from(*partition)).collect();
-        let split = |found: OffsetDoc| (found.partition, found.position());
-        let found = self.find_each("offsets", "_id", &ids, split).await?;
-        Ok(found.into_iter().map(Option::unwrap_or_default).collect())
+        self.positions(partitions).await
     }
 
     async fn commit(&self, batch: &Batch) -> Result<Committed, CommitError> {
@@ -214,17 +242,22 @@ impl Archive for MongoArchive {
         if ids.is_empty() {
             return Ok(0);
         }
-        let ids: Vec<String> = ids.into_iter().map(|found| found.id).collect();
+        let ids: Vec<Bson> = ids.into_iter().map(|found| found.id).collect();
         // Its time again: what was seen anew since it was found stays.
         let filter = doc! { "_id": { "$in": ids }, "time": { "$lt": watermark } };
-        let gone =
-            within(READ_TIMEOUT, "forgetting identities", async { self.seen().delete_many(filter).await });
+        let gone = within(READ_TIMEOUT, "forgetting identities", async {
+            self.collection::<IdDoc>("seen").delete_many(filter).await
+        });
         Ok(gone.await?.deleted_count)
+    }
+
+    fn rebuilding(&self) -> &dyn Rebuild {
+        self
     }
 
     async fn comment_count(&self) -> Result<u64, StoreError> {
         within(READ_TIMEOUT, "counting comments", async {
-            self.comments_in::<CommentDoc>().estimated_document_count().await
+            self.collection::<CommentDoc>("comments").estimated_document_count().await
         })
         .await
     }

@@ -7,21 +7,23 @@ use liverank_core::{Comment, CommentId, VideoId};
 use redb::{Database, ReadableDatabase, ReadableTable};
 
 use super::super::{Meta, Page, Position};
-use super::tables::{
-    self, COMMENTS, COUNT, META, NAMES, OFFSETS, PLACES, VIDEOS, decode_comment, decode_video,
-};
+use super::tables::{Tables, decode_comment, decode_video, meta as meta_in, positions};
 use crate::redb_file::Failure;
 
-pub fn meta(database: &Database) -> Result<Option<Meta>, Failure> {
-    tables::meta(&database.begin_read()?.open_table(META)?)
+pub fn meta(database: &Database, tables: &Tables) -> Result<Option<Meta>, Failure> {
+    meta_in(&database.begin_read()?.open_table(tables.meta)?)
 }
 
-pub fn offsets(database: &Database, partitions: &[u32]) -> Result<Vec<Position>, Failure> {
-    tables::positions(&database.begin_read()?.open_table(OFFSETS)?, partitions)
+pub fn offsets(database: &Database, tables: &Tables, partitions: &[u32]) -> Result<Vec<Position>, Failure> {
+    positions(&database.begin_read()?.open_table(tables.offsets)?, partitions)
 }
 
-pub fn videos(database: &Database, ids: &[VideoId]) -> Result<Vec<Option<VideoState>>, Failure> {
-    let table = database.begin_read()?.open_table(VIDEOS)?;
+pub fn videos(
+    database: &Database,
+    tables: &Tables,
+    ids: &[VideoId],
+) -> Result<Vec<Option<VideoState>>, Failure> {
+    let table = database.begin_read()?.open_table(tables.videos)?;
     let state = |id: &VideoId| match table.get(id.as_str())? {
         Some(bytes) => decode_video(id.as_str(), bytes.value()).map(Some),
         None => Ok(None),
@@ -31,10 +33,11 @@ pub fn videos(database: &Database, ids: &[VideoId]) -> Result<Vec<Option<VideoSt
 
 pub fn videos_after(
     database: &Database,
+    tables: &Tables,
     after: Option<&VideoId>,
     limit: usize,
 ) -> Result<Vec<VideoState>, Failure> {
-    let table = database.begin_read()?.open_table(VIDEOS)?;
+    let table = database.begin_read()?.open_table(tables.videos)?;
     let from = after.map_or(Bound::Unbounded, |id| Bound::Excluded(id.as_str()));
     let states = table.range::<&str>((from, Bound::Unbounded))?.take(limit).map(|entry| {
         let (id, bytes) = entry?;
@@ -45,11 +48,12 @@ pub fn videos_after(
 
 pub fn comments(
     database: &Database,
+    tables: &Tables,
     video: &VideoId,
     page: Page,
     limit: usize,
 ) -> Result<Vec<Comment>, Failure> {
-    let table = database.begin_read()?.open_table(COMMENTS)?;
+    let table = database.begin_read()?.open_table(tables.comments)?;
     let id = video.as_str();
     match page {
         Page::Before(seq) => {
@@ -86,22 +90,29 @@ fn pointed_to(
     decode_comment(video, seq, bytes.value())
 }
 
-pub fn comment(database: &Database, video: &VideoId, id: &CommentId) -> Result<Option<Comment>, Failure> {
+pub fn comment(
+    database: &Database,
+    tables: &Tables,
+    video: &VideoId,
+    id: &CommentId,
+) -> Result<Option<Comment>, Failure> {
     let transaction = database.begin_read()?;
-    let seq = transaction.open_table(NAMES)?.get((video.as_str(), id.as_str()))?.map(|seq| seq.value());
-    let table = transaction.open_table(COMMENTS)?;
+    let seq =
+        transaction.open_table(tables.names)?.get((video.as_str(), id.as_str()))?.map(|seq| seq.value());
+    let table = transaction.open_table(tables.comments)?;
     seq.map(|seq| pointed_to(&table, video.as_str(), seq)).transpose()
 }
 
 pub fn comments_from(
     database: &Database,
+    tables: &Tables,
     partition: u32,
     offset: u64,
     limit: usize,
 ) -> Result<Vec<NumberedComment>, Failure> {
     let transaction = database.begin_read()?;
-    let table = transaction.open_table(COMMENTS)?;
-    let places = transaction.open_table(PLACES)?;
+    let table = transaction.open_table(tables.comments)?;
+    let places = transaction.open_table(tables.places)?;
     let comments = places.range((partition, offset)..=(partition, u64::MAX))?.take(limit).map(|entry| {
         let (place, target) = entry?;
         let ((partition, offset), (video, seq)) = (place.value(), target.value());
@@ -110,6 +121,6 @@ pub fn comments_from(
     comments.collect()
 }
 
-pub fn comment_count(database: &Database) -> Result<u64, Failure> {
-    Ok(database.begin_read()?.open_table(COUNT)?.get(())?.map_or(0, |count| count.value()))
+pub fn comment_count(database: &Database, tables: &Tables) -> Result<u64, Failure> {
+    Ok(database.begin_read()?.open_table(tables.count)?.get(())?.map_or(0, |count| count.value()))
 }

@@ -11,46 +11,114 @@ use super::super::{Meta, Position};
 use super::PART;
 use crate::redb_file::{Failure, Purpose};
 
-/// What is fixed, as JSON, under the one key.
-pub const META: TableDefinition<(), &str> = TableDefinition::new("meta");
-/// By partition: the next offset, and time and digest of the record before it.
-pub const OFFSETS: TableDefinition<u32, (u64, Option<(Millis, u64)>)> = TableDefinition::new("offsets");
-/// Who took a partition up.
-pub const OWNERS: TableDefinition<u32, u64> = TableDefinition::new("owners");
-/// States by video.
-pub const VIDEOS: TableDefinition<&str, &[u8]> = TableDefinition::new("videos");
-/// The log's time of the first sighting by identity.
-pub const IDENTITIES: TableDefinition<&str, Millis> = TableDefinition::new("identities");
-/// The same the other way round, for forgetting the oldest.
-pub const SIGHTINGS: TableDefinition<(Millis, &str), ()> = TableDefinition::new("sightings");
-/// Comments by video and number.
-pub const COMMENTS: TableDefinition<(&str, u64), &[u8]> = TableDefinition::new("comments");
-/// Video and number by partition and offset.
-pub const PLACES: TableDefinition<(u32, u64), (&str, u64)> = TableDefinition::new("comment_places");
-/// The number of the newest comment by video and comment id.
-pub const NAMES: TableDefinition<(&str, &str), u64> = TableDefinition::new("comment_names");
-/// How many comments there are, under the one key.
-pub const COUNT: TableDefinition<(), u64> = TableDefinition::new("comment_count");
+/// Where a partition stands, as stored: the next offset, and time and digest of the record before it.
+pub type Offset = (u64, Option<(Millis, u64)>);
 
-pub const PURPOSE: Purpose = Purpose { part: PART, version: 1, tables };
+/// The tables of an archive.
+pub struct Tables {
+    /// What is fixed, as JSON, under the one key.
+    pub meta: TableDefinition<'static, (), &'static str>,
+    /// Where each partition stands.
+    pub offsets: TableDefinition<'static, u32, Offset>,
+    /// Who took a partition up.
+    pub owners: TableDefinition<'static, u32, u64>,
+    /// States by video.
+    pub videos: TableDefinition<'static, &'static str, &'static [u8]>,
+    /// The log's time of the first sighting by identity.
+    pub identities: TableDefinition<'static, &'static str, Millis>,
+    /// The same the other way round, for forgetting the oldest.
+    pub sightings: TableDefinition<'static, (Millis, &'static str), ()>,
+    /// Comments by video and number.
+    pub comments: TableDefinition<'static, (&'static str, u64), &'static [u8]>,
+    /// Video and number by partition and offset.
+    pub places: TableDefinition<'static, (u32, u64), (&'static str, u64)>,
+    /// The number of the newest comment by video and comment id.
+    pub names: TableDefinition<'static, (&'static str, &'static str), u64>,
+    /// How many comments there are, under the one key.
+    pub count: TableDefinition<'static, (), u64>,
+}
 
-fn tables(transaction: &WriteTransaction) -> Result<(), Failure> {
-    transaction.open_table(META)?;
-    transaction.open_table(OFFSETS)?;
-    transaction.open_table(OWNERS)?;
-    transaction.open_table(VIDEOS)?;
-    transaction.open_table(IDENTITIES)?;
-    transaction.open_table(SIGHTINGS)?;
-    transaction.open_table(COMMENTS)?;
-    transaction.open_table(PLACES)?;
-    transaction.open_table(NAMES)?;
-    transaction.open_table(COUNT)?;
-    Ok(())
+/// The archive that serves.
+pub static LIVE: Tables = Tables {
+    meta: TableDefinition::new("meta"),
+    offsets: TableDefinition::new("offsets"),
+    owners: TableDefinition::new("owners"),
+    videos: TableDefinition::new("videos"),
+    identities: TableDefinition::new("identities"),
+    sightings: TableDefinition::new("sightings"),
+    comments: TableDefinition::new("comments"),
+    places: TableDefinition::new("comment_places"),
+    names: TableDefinition::new("comment_names"),
+    count: TableDefinition::new("comment_count"),
+};
+
+/// The archive that a replay counts into.
+pub static NEXT: Tables = Tables {
+    meta: TableDefinition::new("next_meta"),
+    offsets: TableDefinition::new("next_offsets"),
+    owners: TableDefinition::new("next_owners"),
+    videos: TableDefinition::new("next_videos"),
+    identities: TableDefinition::new("next_identities"),
+    sightings: TableDefinition::new("next_sightings"),
+    comments: TableDefinition::new("next_comments"),
+    places: TableDefinition::new("next_comment_places"),
+    names: TableDefinition::new("next_comment_names"),
+    count: TableDefinition::new("next_comment_count"),
+};
+
+pub const PURPOSE: Purpose =
+    Purpose { part: PART, version: 1, tables: |transaction| LIVE.create(transaction) };
+
+impl Tables {
+    /// Creates what is absent.
+    pub fn create(&self, transaction: &WriteTransaction) -> Result<(), Failure> {
+        transaction.open_table(self.meta)?;
+        transaction.open_table(self.offsets)?;
+        transaction.open_table(self.owners)?;
+        transaction.open_table(self.videos)?;
+        transaction.open_table(self.identities)?;
+        transaction.open_table(self.sightings)?;
+        transaction.open_table(self.comments)?;
+        transaction.open_table(self.places)?;
+        transaction.open_table(self.names)?;
+        transaction.open_table(self.count)?;
+        Ok(())
+    }
+
+    /// Drops all of them.
+    pub fn delete(&self, transaction: &WriteTransaction) -> Result<(), Failure> {
+        transaction.delete_table(self.meta)?;
+        transaction.delete_table(self.offsets)?;
+        transaction.delete_table(self.owners)?;
+        transaction.delete_table(self.videos)?;
+        transaction.delete_table(self.identities)?;
+        transaction.delete_table(self.sightings)?;
+        transaction.delete_table(self.comments)?;
+        transaction.delete_table(self.places)?;
+        transaction.delete_table(self.names)?;
+        transaction.delete_table(self.count)?;
+        Ok(())
+    }
+
+    /// Puts these in the place of `others`, which are not there.
+    pub fn rename(&self, transaction: &WriteTransaction, others: &Self) -> Result<(), Failure> {
+        transaction.rename_table(self.meta, others.meta)?;
+        transaction.rename_table(self.offsets, others.offsets)?;
+        transaction.rename_table(self.owners, others.owners)?;
+        transaction.rename_table(self.videos, others.videos)?;
+        transaction.rename_table(self.identities, others.identities)?;
+        transaction.rename_table(self.sightings, others.sightings)?;
+        transaction.rename_table(self.comments, others.comments)?;
+        transaction.rename_table(self.places, others.places)?;
+        transaction.rename_table(self.names, others.names)?;
+        transaction.rename_table(self.count, others.count)?;
+        Ok(())
+    }
 }
 
 /// Where the partitions stand.
 pub fn positions(
-    table: &impl ReadableTable<u32, (u64, Option<(Millis, u64)>)>,
+    table: &impl ReadableTable<u32, Offset>,
     partitions: &[u32],
 ) -> Result<Vec<Position>, Failure> {
     let stored = partitions.iter().map(|partition| table.get(partition));
@@ -58,7 +126,7 @@ pub fn positions(
 }
 
 /// A position as stored.
-pub fn position((next, last): (u64, Option<(Millis, u64)>)) -> Position {
+pub fn position((next, last): Offset) -> Position {
     Position { next, last: last.map(|(broker_time, digest)| Mark { broker_time, digest }) }
 }
 

@@ -9,17 +9,16 @@ use redb::{Database, ReadableTable, WriteTransaction};
 
 use super::super::{CommitError, Committed, Meta, Position};
 use super::tables::{
-    self, COMMENTS, COUNT, IDENTITIES, META, NAMES, OFFSETS, OWNERS, PLACES, SIGHTINGS, VIDEOS, decode_video,
-    encode_comment, encode_meta, encode_video,
+    Tables, decode_video, encode_comment, encode_meta, encode_video, meta as meta_in, position, positions,
 };
 use crate::redb_file::{Failure, begin_durable};
 
 /// Fixes what is fixed, unless it is already; `bits` make the numbering.
-pub fn found(database: &Database, wanted: &Rules, bits: u64) -> Result<Meta, Failure> {
+pub fn found(database: &Database, tables: &Tables, wanted: &Rules, bits: u64) -> Result<Meta, Failure> {
     let transaction = begin_durable(database)?;
     let meta = {
-        let mut table = transaction.open_table(META)?;
-        let found = tables::meta(&table)?;
+        let mut table = transaction.open_table(tables.meta)?;
+        let found = meta_in(&table)?;
         if let Some(meta) = found {
             return Ok(meta);
         }
@@ -34,59 +33,67 @@ pub fn found(database: &Database, wanted: &Rules, bits: u64) -> Result<Meta, Fai
 /// Applies a batch if the archive stands where it begins. Every early return leaves everything as it was.
 pub fn commit(
     database: &Database,
+    tables: &Tables,
     batch: &Batch,
     me: u64,
 ) -> Result<Result<Committed, CommitError>, Failure> {
     let transaction = begin_durable(database)?;
-    let meta = tables::meta(&transaction.open_table(META)?)?
+    let meta = meta_in(&transaction.open_table(tables.meta)?)?
         .ok_or_else(|| Failure::Damaged("a batch comes before the archive was opened".to_owned()))?;
     if batch.spans.is_empty() && batch.records.is_empty() {
         return Ok(Ok(Committed { effects: Effects::default(), meta }));
     }
-    if let Some(fence) = advance(&transaction, batch, me)? {
+    if let Some(fence) = advance(&transaction, tables, batch, me)? {
         return Ok(Err(fence));
     }
-    let videos = known_videos(&transaction, &batch.videos())?;
-    let sightings = known_sightings(&transaction, &batch.identities())?;
+    let videos = known_videos(&transaction, tables, &batch.videos())?;
+    let sightings = known_sightings(&transaction, tables, &batch.identities())?;
     let effects = apply(&batch.records, videos, sightings, &meta.rules);
-    put_videos(&transaction, &effects.videos)?;
-    put_identities(&transaction, &effects.identities)?;
-    put_comments(&transaction, &effects.comments)?;
+    put_videos(&transaction, tables, &effects.videos)?;
+    put_identities(&transaction, tables, &effects.identities)?;
+    put_comments(&transaction, tables, &effects.comments)?;
     transaction.commit()?;
     Ok(Ok(Committed { effects, meta }))
 }
 
 /// Makes `me` the owner of the partitions, and says where they stand.
-pub fn take_up(database: &Database, partitions: &[u32], me: u64) -> Result<Vec<Position>, Failure> {
+pub fn take_up(
+    database: &Database,
+    tables: &Tables,
+    partitions: &[u32],
+    me: u64,
+) -> Result<Vec<Position>, Failure> {
     let transaction = begin_durable(database)?;
     let positions = {
-        let mut owners = transaction.open_table(OWNERS)?;
+        let mut owners = transaction.open_table(tables.owners)?;
         for partition in partitions {
             owners.insert(partition, me)?;
         }
-        tables::positions(&transaction.open_table(OFFSETS)?, partitions)?
+        positions(&transaction.open_table(tables.offsets)?, partitions)?
     };
     transaction.commit()?;
     Ok(positions)
 }
 
 /// Moves the offsets, or says why not: another one owns the partition, or it stands elsewhere.
-fn advance(transaction: &WriteTransaction, batch: &Batch, me: u64) -> Result<Option<CommitError>, Failure> {
-    let mut table = transaction.open_table(OFFSETS)?;
-    let owners = transaction.open_table(OWNERS)?;
+fn advance(
+    transaction: &WriteTransaction,
+    tables: &Tables,
+    batch: &Batch,
+    me: u64,
+) -> Result<Option<CommitError>, Failure> {
+    let mut table = transaction.open_table(tables.offsets)?;
+    let owners = transaction.open_table(tables.owners)?;
     for span in &batch.spans {
         let partition = span.partition;
         if owners.get(partition)?.is_some_and(|owner| owner.value() != me) {
             return Ok(Some(CommitError::TakenOver { partition }));
         }
-        let last = span.last.map(|mark| (mark.broker_time, mark.digest));
-        let before = table.insert(partition, (span.next, last))?.map(|before| before.value());
-        let Position { next: actual, last } = before.map_or_else(Position::default, tables::position);
-        if span.next == span.from && span.last.is_none() {
-            // Nothing was read: the mark of what was read before stays.
-            let last = last.map(|mark| (mark.broker_time, mark.digest));
-            table.insert(partition, (span.next, last))?;
-        }
+        let before = table.get(partition)?.map(|before| before.value());
+        let Position { next: actual, last } = before.map_or_else(Position::default, position);
+        // Where nothing was read, what was read before it stays the last.
+        let last = if span.next == span.from { last } else { span.last };
+        table.insert(partition, (span.next, last.map(|mark| (mark.broker_time, mark.digest))))?;
         if actual != span.from {
             return Ok(Some(CommitError::Fenced { partition, expected: span.from, actual }));
         }
@@ -94,8 +101,12 @@ fn advance(transaction: &WriteTransaction, batch: &Batch, me: u64) -> Result<Opt
     Ok(None)
 }
 
-fn known_videos(transaction: &WriteTransaction, ids: &HashSet<&VideoId>) -> Result<Vec<VideoState>, Failure> {
-    let table = transaction.open_table(VIDEOS)?;
+fn known_videos(
+    transaction: &WriteTransaction,
+    tables: &Tables,
+    ids: &HashSet<&VideoId>,
+) -> Result<Vec<VideoState>, Failure> {
+    let table = transaction.open_table(tables.videos)?;
     let known = ids.iter().filter_map(|id| {
         let bytes = table.get(id.as_str()).transpose()?;
         Some(bytes.map_err(Failure::from).and_then(|bytes| decode_video(id.as_str(), bytes.value())))
@@ -105,9 +116,10 @@ fn known_videos(transaction: &WriteTransaction, ids: &HashSet<&VideoId>) -> Resu
 
 fn known_sightings(
     transaction: &WriteTransaction,
+    tables: &Tables,
     identities: &HashSet<String>,
 ) -> Result<Vec<(String, Millis)>, Failure> {
-    let table = transaction.open_table(IDENTITIES)?;
+    let table = transaction.open_table(tables.identities)?;
     // In the order of the table: neighbours share pages, random ones do not.
     let mut identities: Vec<&String> = identities.iter().collect();
     identities.sort_unstable();
@@ -118,17 +130,21 @@ fn known_sightings(
     known.collect()
 }
 
-fn put_videos(transaction: &WriteTransaction, videos: &[VideoState]) -> Result<(), Failure> {
-    let mut table = transaction.open_table(VIDEOS)?;
+fn put_videos(transaction: &WriteTransaction, tables: &Tables, videos: &[VideoState]) -> Result<(), Failure> {
+    let mut table = transaction.open_table(tables.videos)?;
     for state in videos {
         table.insert(state.video_id.as_str(), encode_video(state).as_slice())?;
     }
     Ok(())
 }
 
-fn put_identities(transaction: &WriteTransaction, identities: &[(String, Millis)]) -> Result<(), Failure> {
-    let mut times = transaction.open_table(IDENTITIES)?;
-    let mut sightings = transaction.open_table(SIGHTINGS)?;
+fn put_identities(
+    transaction: &WriteTransaction,
+    tables: &Tables,
+    identities: &[(String, Millis)],
+) -> Result<(), Failure> {
+    let mut times = transaction.open_table(tables.identities)?;
+    let mut sightings = transaction.open_table(tables.sightings)?;
     // In the order of the table, as above. One identity may come twice, a day apart: the later one stays the later.
     let mut identities: Vec<&(String, Millis)> = identities.iter().collect();
     identities.sort_by(|a, b| a.0.cmp(&b.0));
@@ -142,32 +158,36 @@ fn put_identities(transaction: &WriteTransaction, identities: &[(String, Millis)
     Ok(())
 }
 
-fn put_comments(transaction: &WriteTransaction, comments: &[NumberedComment]) -> Result<(), Failure> {
+fn put_comments(
+    transaction: &WriteTransaction,
+    tables: &Tables,
+    comments: &[NumberedComment],
+) -> Result<(), Failure> {
     if comments.is_empty() {
         return Ok(());
     }
-    let mut table = transaction.open_table(COMMENTS)?;
-    let mut places = transaction.open_table(PLACES)?;
-    let mut names = transaction.open_table(NAMES)?;
+    let mut table = transaction.open_table(tables.comments)?;
+    let mut places = transaction.open_table(tables.places)?;
+    let mut names = transaction.open_table(tables.names)?;
     for NumberedComment { comment, partition, offset } in comments {
         let (video, seq) = (comment.video_id.as_str(), comment.seq);
         table.insert((video, seq), encode_comment(comment).as_slice())?;
         places.insert((*partition, *offset), (video, seq))?;
         names.insert((video, comment.id.as_str()), seq)?;
     }
-    let mut count = transaction.open_table(COUNT)?;
+    let mut count = transaction.open_table(tables.count)?;
     let before = count.get(())?.map_or(0, |count| count.value());
     count.insert((), before + comments.len() as u64)?;
     Ok(())
 }
 
 /// Forgets up to `limit` of the identities first seen before `watermark`, the oldest first.
-pub fn forget(database: &Database, watermark: Millis, limit: usize) -> Result<u64, Failure> {
+pub fn forget(database: &Database, tables: &Tables, watermark: Millis, limit: usize) -> Result<u64, Failure> {
     let transaction = begin_durable(database)?;
     let mut forgotten = 0;
     {
-        let mut times = transaction.open_table(IDENTITIES)?;
-        let mut sightings = transaction.open_table(SIGHTINGS)?;
+        let mut times = transaction.open_table(tables.identities)?;
+        let mut sightings = transaction.open_table(tables.sightings)?;
         while forgotten < limit {
             let oldest = sightings.first()?.map(|(key, _)| {
                 let (time, identity) = key.value();

@@ -7,11 +7,13 @@ use liverank_core::comment::Numbering;
 use liverank_core::counting::{Mark, NumberedComment, Rules, VideoState};
 use liverank_core::score::{Counters, Weights, points};
 use liverank_core::{Comment, CommentId, Invalid, Millis, UserId, VideoId};
-use mongodb::bson::{Document, doc};
+use mongodb::bson::spec::BinarySubtype;
+use mongodb::bson::{self, Binary, Bson, Document, doc};
 use serde::{Deserialize, Serialize};
 
 use super::super::{Meta, Position};
 use super::PART;
+use super::transaction::Stop;
 use crate::StoreError;
 
 /// The version of all that is written here. Another one is refused.
@@ -31,6 +33,7 @@ pub(super) struct VideoDoc {
     watch_short: i64,
     watch_long: i64,
     last_seq: i64,
+    pub(super) score: f64,
     /// Absent before the first event of weight: JSON and many a client know no negative infinity.
     trending: Option<f64>,
 }
@@ -146,6 +149,8 @@ pub(super) struct OffsetDoc {
     pub next: i64,
     /// What the record before `next` was.
     last: Option<MarkDoc>,
+    /// The session of the archive that took it up.
+    pub session: Option<Bson>,
 }
 
 impl OffsetDoc {
@@ -156,7 +161,7 @@ impl OffsetDoc {
 }
 
 /// What a record is besides its place.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Clone, Copy, Deserialize)]
 struct MarkDoc {
     broker_time: Millis,
     /// The bits of the unsigned number: BSON has none.
@@ -174,23 +179,113 @@ pub(super) fn mark_document(mark: Mark) -> Document {
     doc! { "broker_time": mark.broker_time, "digest": mark.digest as i64 }
 }
 
-/// An identity and when the log first had it.
+/// An identity, as its digest, and when the log first had it.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct SeenDoc {
     #[serde(rename = "_id")]
-    pub identity: String,
+    id: Binary,
     pub time: Millis,
 }
 
-/// Any document whose key is text.
+impl SeenDoc {
+    pub(super) fn of(digest: &[u8; 16], time: Millis) -> Self {
+        Self { id: digest_binary(digest), time }
+    }
+
+    /// `None` for a document that is not ours.
+    pub(super) fn digest(&self) -> Option<[u8; 16]> {
+        self.id.bytes.as_slice().try_into().ok()
+    }
+}
+
+fn digest_binary(digest: &[u8; 16]) -> Binary {
+    Binary { subtype: BinarySubtype::Generic, bytes: digest.to_vec() }
+}
+
+/// A digest as stored.
+pub(super) fn digest_bson(digest: &[u8; 16]) -> Bson {
+    Bson::Binary(digest_binary(digest))
+}
+
+/// Any document.
 #[derive(Debug, Deserialize)]
 pub(super) struct IdDoc {
     #[serde(rename = "_id")]
-    pub id: String,
+    pub id: Bson,
 }
 
+/// Consumers are asked to wait.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct WayDoc {
+    /// Which request it is.
+    pub token: String,
+    /// For how long at most, from when a consumer first sees it.
+    pub ms: i64,
+}
+
+/// What a rebuild is about.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct RebuildDoc {
+    /// Part of the names of its collections: no two rebuilds share one.
+    pub token: String,
+    pub generation: i64,
+    numbering: String,
+    weights: WeightsDoc,
+    half_life_ms: i64,
+    pub phase: String,
+    /// The collections that it replaces.
+    pub collections: Vec<String>,
+}
+
+impl RebuildDoc {
+    /// Commits write what was and what will be.
+    pub(super) const FILLING: &str = "filling";
+    /// The new collections are whole; nothing is committed until they are in place.
+    pub(super) const SWAPPING: &str = "swapping";
+
+    pub(super) fn new(token: &str, meta: &Meta, phase: &str, collections: &[&str]) -> Self {
+        Self {
+            token: token.to_owned(),
+            generation: meta.generation as i64,
+            numbering: meta.numbering.as_str().to_owned(),
+            weights: WeightsDoc::of(&meta.rules.weights),
+            half_life_ms: meta.rules.half_life_ms as i64,
+            phase: phase.to_owned(),
+            collections: collections.iter().map(|&name| name.to_owned()).collect(),
+        }
+    }
+
+    /// What of the meta document changes in the end.
+    pub(super) fn outcome(&self) -> Result<Document, StoreError> {
+        let weights = bson::to_bson(&self.weights).map_err(|error| StoreError::unusable(PART, error))?;
+        Ok(doc! {
+            "generation": self.generation,
+            "numbering": &self.numbering,
+            "weights": weights,
+            "half_life_ms": self.half_life_ms,
+        })
+    }
+
+    /// The collection that will take the place of `collection`.
+    pub(super) fn source(&self, collection: &str) -> String {
+        format!("{collection}{}", suffix(&self.token))
+    }
+
+    pub(super) fn rules(&self) -> Rules {
+        Rules { weights: self.weights.weights(), half_life_ms: self.half_life_ms as u64 }
+    }
+}
+
+/// What the names of a rebuild's collections end in.
+pub(super) fn suffix(token: &str) -> String {
+    format!("{NEXT}{token}")
+}
+
+/// Between a collection's name and the token of the rebuild that fills it.
+pub(super) const NEXT: &str = "_next_";
+
 /// What is fixed for the archive's life, or until a rebuild.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct MetaDoc {
     #[serde(rename = "_id")]
     id: String,
@@ -199,10 +294,14 @@ pub(super) struct MetaDoc {
     generation: i64,
     weights: WeightsDoc,
     half_life_ms: i64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rebuild: Option<RebuildDoc>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub make_way: Option<WayDoc>,
 }
 
 /// The weights in thousandths of a point: integers, as they are counted with.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 struct WeightsDoc {
     view: i64,
     like: i64,
@@ -213,26 +312,61 @@ struct WeightsDoc {
     watch_threshold_ms: i64,
 }
 
+impl WeightsDoc {
+    const fn of(weights: &Weights) -> Self {
+        Self {
+            view: weights.view,
+            like: weights.like,
+            comment: weights.comment,
+            share: weights.share,
+            watch_short: weights.watch_short,
+            watch_long: weights.watch_long,
+            watch_threshold_ms: weights.watch_threshold_ms as i64,
+        }
+    }
+
+    const fn weights(&self) -> Weights {
+        Weights {
+            view: self.view,
+            like: self.like,
+            comment: self.comment,
+            share: self.share,
+            watch_short: self.watch_short,
+            watch_long: self.watch_long,
+            watch_threshold_ms: self.watch_threshold_ms as u64,
+        }
+    }
+}
+
 impl MetaDoc {
     pub(super) const ID: &str = "archive";
 
-    pub(super) fn fresh(numbering: &Numbering, rules: &Rules) -> Self {
-        let weights = &rules.weights;
+    pub(super) fn of(meta: &Meta) -> Self {
         Self {
             id: Self::ID.to_owned(),
             format: FORMAT,
-            numbering: numbering.as_str().to_owned(),
-            generation: 1,
-            weights: WeightsDoc {
-                view: weights.view,
-                like: weights.like,
-                comment: weights.comment,
-                share: weights.share,
-                watch_short: weights.watch_short,
-                watch_long: weights.watch_long,
-                watch_threshold_ms: weights.watch_threshold_ms as i64,
-            },
-            half_life_ms: rules.half_life_ms as i64,
+            numbering: meta.numbering.as_str().to_owned(),
+            generation: meta.generation as i64,
+            weights: WeightsDoc::of(&meta.rules.weights),
+            half_life_ms: meta.rules.half_life_ms as i64,
+            rebuild: None,
+            make_way: None,
+        }
+    }
+
+    pub(super) fn fresh(numbering: &Numbering, rules: &Rules) -> Self {
+        Self::of(&Meta { numbering: numbering.clone(), generation: 1, rules: *rules })
+    }
+
+    pub(super) fn is_swapping(&self) -> bool {
+        self.rebuild.as_ref().is_some_and(|rebuild| rebuild.phase == RebuildDoc::SWAPPING)
+    }
+
+    /// The rebuild that is being filled, if any; one that is about to be put in place is for the caller to finish.
+    pub(super) fn rebuilding(&self) -> Result<Option<RebuildDoc>, Stop> {
+        match &self.rebuild {
+            Some(rebuild) if self.is_swapping() => Err(Stop::Swap(Box::new(rebuild.clone()))),
+            other => Ok(other.clone()),
         }
     }
 
@@ -245,22 +379,10 @@ impl MetaDoc {
             );
             return Err(StoreError::unusable(PART, what));
         }
-        let weights = self.weights;
         Ok(Meta {
             numbering: Numbering::parse(&self.numbering).map_err(|error| damaged("meta", &error))?,
             generation: self.generation as u64,
-            rules: Rules {
-                weights: Weights {
-                    view: weights.view,
-                    like: weights.like,
-                    comment: weights.comment,
-                    share: weights.share,
-                    watch_short: weights.watch_short,
-                    watch_long: weights.watch_long,
-                    watch_threshold_ms: weights.watch_threshold_ms as u64,
-                },
-                half_life_ms: self.half_life_ms as u64,
-            },
+            rules: Rules { weights: self.weights.weights(), half_life_ms: self.half_life_ms as u64 },
         })
     }
 }
@@ -271,7 +393,7 @@ pub(super) fn user(id: &str) -> Result<UserId, StoreError> {
 }
 
 /// Somebody else has written here what we never would.
-fn damaged(collection: &str, error: &Invalid) -> StoreError {
+pub(super) fn damaged(collection: &str, error: &Invalid) -> StoreError {
     StoreError::unusable(PART, format!("collection {collection} has a document that is not ours: {error}"))
 }
 

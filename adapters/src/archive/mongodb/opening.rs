@@ -11,7 +11,7 @@ use mongodb::error::{Error, ErrorKind};
 use mongodb::options::IndexOptions;
 
 use super::super::{Archive, Meta};
-use super::documents::{CommentDoc, MetaDoc};
+use super::documents::{CommentDoc, MetaDoc, VideoDoc};
 use super::{MongoArchive, OPEN_TIMEOUT, PART, within};
 use crate::StoreError;
 
@@ -48,10 +48,10 @@ fn suits(hello: &Document) -> Result<(), StoreError> {
     Ok(())
 }
 
-async fn create(archive: &MongoArchive) -> Result<(), Error> {
+pub(super) async fn create(archive: &MongoArchive) -> Result<(), Error> {
     // Beforehand, so that no transaction has to: two that create the same collection would conflict.
     for name in ["videos", "comments", "offsets", "seen", "meta"] {
-        match archive.db.create_collection(name).await {
+        match archive.db.create_collection(archive.name(name)).await {
             Err(error) if code(&error) == Some(NAMESPACE_EXISTS) => {}
             other => other?,
         }
@@ -60,22 +60,22 @@ async fn create(archive: &MongoArchive) -> Result<(), Error> {
     let unique = |keys: Document| {
         IndexModel::builder().keys(keys).options(IndexOptions::builder().unique(true).build()).build()
     };
-    archive.videos().create_index(unique(doc! { "video_id": 1 })).await?;
+    archive.collection::<VideoDoc>("videos").create_index(unique(doc! { "video_id": 1 })).await?;
     archive
-        .comments_in::<CommentDoc>()
+        .collection::<CommentDoc>("comments")
         .create_indexes([
             unique(doc! { "video_id": 1, "seq": 1 }),
             index(doc! { "comment_id": 1 }),
             index(doc! { "partition": 1, "offset": 1 }),
         ])
         .await?;
-    archive.seen().create_index(index(doc! { "time": 1 })).await?;
+    archive.collection::<Document>("seen").create_index(index(doc! { "time": 1 })).await?;
     Ok(())
 }
 
 /// The first one to open decides.
-async fn settle(archive: &MongoArchive, fresh: &MetaDoc) -> Result<(), Error> {
-    let meta = archive.db.collection::<Document>("meta");
+pub(super) async fn settle(archive: &MongoArchive, fresh: &MetaDoc) -> Result<(), Error> {
+    let meta = archive.collection::<Document>("meta");
     let key = doc! { "_id": MetaDoc::ID };
     if meta.find_one(key.clone()).await?.is_some() {
         return Ok(());

@@ -11,9 +11,11 @@ use axum::http::{StatusCode, Uri};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use liverank_adapters::archive::embedded::EmbeddedArchive;
-use liverank_adapters::archive::{CommitError, Committed, Meta, Page, Position};
+use liverank_adapters::archive::{CommitError, Committed, Meta, Page, Position, Rebuild};
 use liverank_adapters::event_log::embedded::EmbeddedLog;
-use liverank_adapters::event_log::{AppendError, DeadLetter, LogConsumer, Place, Polled, RawRecord};
+use liverank_adapters::event_log::{
+    AppendError, DeadLetter, LetterReader, LogConsumer, LogReader, Place, Polled, RawRecord, Start, Stretch,
+};
 use liverank_adapters::{Archive, EventLog, StoreError, clock};
 use liverank_comment::Config;
 use liverank_core::counting::{Batch, LogRecord, NumberedComment, Rules, Span, VideoState};
@@ -242,6 +244,15 @@ impl EventLog for LogWithSwitch {
     async fn end_offsets(&self) -> Result<Vec<u64>, StoreError> {
         self.inner.end_offsets().await
     }
+    async fn beginnings(&self) -> Result<Vec<u64>, StoreError> {
+        self.inner.beginnings().await
+    }
+    async fn read(&self, stretches: &[Stretch]) -> Result<Box<dyn LogReader>, StoreError> {
+        self.inner.read(stretches).await
+    }
+    async fn dead_letters(&self, only: Option<Place>) -> Result<Box<dyn LetterReader>, StoreError> {
+        self.inner.dead_letters(only).await
+    }
     fn health(&self) -> Result<(), StoreError> {
         self.here()
     }
@@ -272,6 +283,9 @@ impl Archive for ArchiveWithSwitch {
     }
     async fn take_up(&self, partitions: &[u32]) -> Result<Vec<Position>, StoreError> {
         self.inner.take_up(partitions).await
+    }
+    fn rebuilding(&self) -> &dyn Rebuild {
+        self.inner.rebuilding()
     }
     async fn offsets(&self, partitions: &[u32]) -> Result<Vec<Position>, StoreError> {
         self.inner.offsets(partitions).await

@@ -1,0 +1,337 @@
+//! Rebuilds, each change of what is in force in one transaction.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use async_trait::async_trait;
+use liverank_core::comment::Numbering;
+use liverank_core::counting::{Rules, VideoState};
+use liverank_core::score::points;
+use liverank_core::{Millis, VideoId};
+use redb::{
+    Database, Key, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition, Value, WriteTransaction,
+};
+use tokio::sync::Mutex;
+
+use super::super::{
+    Archive, CommentTally, Cut, Finished, Meta, Position, Progress, Rebuild, RebuildError, Replay,
+    StoredVideo, numbering,
+};
+use super::tables::{LIVE, NEXT, Offset, Tables, decode_video, encode_meta, encode_video, meta, position};
+use super::{EmbeddedArchive, FILE, PART};
+use crate::StoreError;
+use crate::redb_file::{Failure, begin_durable};
+
+#[async_trait]
+impl Rebuild for EmbeddedArchive {
+    async fn bump_generation(&self) -> Result<Meta, StoreError> {
+        self.write(|database, tables| {
+            change_meta(database, tables, |_, before| {
+                Ok(Meta { generation: before.generation + 1, ..before.clone() })
+            })
+        })
+        .await
+    }
+
+    async fn rescore(&self, rules: &Rules, progress: Progress<'_>) -> Result<Meta, RebuildError> {
+        let before = self.meta().await?.ok_or_else(never_opened)?;
+        let (threshold, wanted) = (before.rules.weights.watch_threshold_ms, rules.weights.watch_threshold_ms);
+        if threshold != wanted {
+            return Err(RebuildError::Refused(format!(
+                "the watch threshold is {threshold} ms in the archive and {wanted} ms now: how many watches are of \
+                 either kind cannot be had from counts; `rebuild mongodb` counts anew from the log"
+            )));
+        }
+        let rules = *rules;
+        let after = self
+            .write(move |database, tables| {
+                change_meta(database, tables, |transaction, before| {
+                    // Scores are not stored here: they follow from counts and rules.
+                    if before.rules.half_life_ms != rules.half_life_ms {
+                        forget_trending(transaction, tables)?;
+                    }
+                    Ok(Meta { generation: before.generation + 1, rules, ..before.clone() })
+                })
+            })
+            .await?;
+        progress(1, 1);
+        Ok(after)
+    }
+
+    async fn replay(
+        &self,
+        rules: &Rules,
+        from: Option<&str>,
+        progress: Progress<'_>,
+    ) -> Result<Box<dyn Replay>, RebuildError> {
+        let source = match from {
+            Some(path) => Some(Source::open(path, rules).await?),
+            None => None,
+        };
+        let rules = *rules;
+        self.write(move |database, tables| {
+            let transaction = begin_durable(database)?;
+            let before = meta(&transaction.open_table(tables.meta)?)?.ok_or_else(not_opened)?;
+            NEXT.delete(&transaction)?;
+            NEXT.create(&transaction)?;
+            let next = Meta { generation: before.generation + 1, rules, ..before };
+            transaction.open_table(NEXT.meta)?.insert((), encode_meta(&next).as_str())?;
+            if let Some(source) = source {
+                source.copy(&transaction)?;
+                if source.meta.rules.half_life_ms != rules.half_life_ms {
+                    forget_trending(&transaction, &NEXT)?;
+                }
+            }
+            transaction.commit()?;
+            Ok(())
+        })
+        .await?;
+        progress(1, 1);
+        let (live, next) = (self.with(self.me, self.tables), self.with(rand::random(), &NEXT));
+        Ok(Box::new(EmbeddedReplay { live, next, checked: Mutex::default() }))
+    }
+
+    async fn cut(&self, of: Option<&str>) -> Result<Cut, StoreError> {
+        match of {
+            Some(path) => opened(path)?.read(cut).await,
+            None => self.read(cut).await,
+        }
+    }
+
+    async fn sightings(
+        &self,
+        of: Option<&str>,
+        identities: &[String],
+    ) -> Result<Vec<(String, Millis)>, StoreError> {
+        let identities = identities.to_vec();
+        let look = move |database: &Database, tables: &Tables| {
+            let table = database.begin_read()?.open_table(tables.identities)?;
+            let found = identities.into_iter().filter_map(|identity| {
+                let time = table.get(identity.as_str()).transpose()?;
+                Some(time.map(|time| (identity, time.value())).map_err(Failure::from))
+            });
+            found.collect()
+        };
+        match of {
+            Some(path) => opened(path)?.read(look).await,
+            None => self.read(look).await,
+        }
+    }
+}
+
+/// Another archive, which nobody writes to.
+struct Source {
+    transaction: ReadTransaction,
+    meta: Meta,
+    /// What is read is this one's, as long as it lives.
+    _archive: EmbeddedArchive,
+}
+
+fn opened(directory: &str) -> Result<EmbeddedArchive, StoreError> {
+    let directory = Path::new(directory);
+    let file: PathBuf = directory.join(FILE);
+    if !file.is_file() {
+        return Err(StoreError::unusable(
+            PART,
+            format!("there is no archive: {} is not there", file.display()),
+        ));
+    }
+    EmbeddedArchive::open(directory)
+}
+
+impl Source {
+    async fn open(directory: &str, rules: &Rules) -> Result<Self, RebuildError> {
+        let archive = opened(directory)?;
+        let meta = archive.meta().await?.ok_or_else(never_opened)?;
+        let (threshold, wanted) = (meta.rules.weights.watch_threshold_ms, rules.weights.watch_threshold_ms);
+        if threshold != wanted {
+            return Err(RebuildError::Refused(format!(
+                "the archive in {directory} was counted with a watch threshold of {threshold} ms, not {wanted} ms: start \
+                 from the log"
+            )));
+        }
+        let transaction = archive.read(|database, _| Ok(database.begin_read()?)).await?;
+        Ok(Self { transaction, meta, _archive: archive })
+    }
+
+    fn copy(&self, to: &WriteTransaction) -> Result<(), Failure> {
+        let from = &self.transaction;
+        copy_table(from, LIVE.offsets, to, NEXT.offsets)?;
+        copy_table(from, LIVE.videos, to, NEXT.videos)?;
+        copy_table(from, LIVE.identities, to, NEXT.identities)?;
+        copy_table(from, LIVE.sightings, to, NEXT.sightings)?;
+        copy_table(from, LIVE.comments, to, NEXT.comments)?;
+        copy_table(from, LIVE.places, to, NEXT.places)?;
+        copy_table(from, LIVE.names, to, NEXT.names)?;
+        copy_table(from, LIVE.count, to, NEXT.count)
+    }
+}
+
+fn copy_table<K: Key + 'static, V: Value + 'static>(
+    from: &ReadTransaction,
+    source: TableDefinition<K, V>,
+    to: &WriteTransaction,
+    target: TableDefinition<K, V>,
+) -> Result<(), Failure> {
+    let mut target = to.open_table(target)?;
+    for entry in from.open_table(source)?.iter()? {
+        let (key, value) = entry?;
+        target.insert(key.value(), value.value())?;
+    }
+    Ok(())
+}
+
+fn not_opened() -> Failure {
+    Failure::Damaged("it was never opened as an archive".to_owned())
+}
+
+fn never_opened() -> StoreError {
+    StoreError::unusable(PART, "the archive was never opened")
+}
+
+fn change_meta(
+    database: &Database,
+    tables: &Tables,
+    change: impl FnOnce(&WriteTransaction, &Meta) -> Result<Meta, Failure>,
+) -> Result<Meta, Failure> {
+    let transaction = begin_durable(database)?;
+    let before = meta(&transaction.open_table(tables.meta)?)?.ok_or_else(not_opened)?;
+    let after = change(&transaction, &before)?;
+    transaction.open_table(tables.meta)?.insert((), encode_meta(&after).as_str())?;
+    transaction.commit()?;
+    Ok(after)
+}
+
+/// Trending by another half-life cannot be had from what is stored: it starts anew.
+fn forget_trending(transaction: &WriteTransaction, tables: &Tables) -> Result<(), Failure> {
+    let mut table = transaction.open_table(tables.videos)?;
+    let states: Vec<VideoState> = states(&table)?;
+    for state in states {
+        let state = VideoState { trending: f64::NEG_INFINITY, ..state };
+        table.insert(state.video_id.as_str(), encode_video(&state).as_slice())?;
+    }
+    Ok(())
+}
+
+fn states(table: &impl ReadableTable<&'static str, &'static [u8]>) -> Result<Vec<VideoState>, Failure> {
+    let decoded = table.iter()?.map(|entry| {
+        let (id, bytes) = entry?;
+        decode_video(id.value(), bytes.value())
+    });
+    decoded.collect()
+}
+
+fn cut(database: &Database, tables: &Tables) -> Result<Cut, Failure> {
+    let transaction = database.begin_read()?;
+    let meta = meta(&transaction.open_table(tables.meta)?)?.ok_or_else(not_opened)?;
+    let positions = stands(&transaction.open_table(tables.offsets)?)?;
+    let scored = |state: VideoState| {
+        let score = points(state.counters.score(&meta.rules.weights));
+        StoredVideo { state, score }
+    };
+    let videos = states(&transaction.open_table(tables.videos)?)?.into_iter().map(scored).collect();
+    let mut comments: Vec<CommentTally> = Vec::new();
+    for entry in transaction.open_table(tables.comments)?.iter()? {
+        let (key, _) = entry?;
+        let (id, seq) = key.value();
+        match comments.last_mut() {
+            Some(tally) if tally.video_id.as_str() == id => {
+                tally.count += 1;
+                tally.last = seq;
+            }
+            _ => {
+                let video_id = VideoId::parse(id).map_err(|error| Failure::Damaged(error.to_string()))?;
+                comments.push(CommentTally { video_id, count: 1, last: seq });
+            }
+        }
+    }
+    Ok(Cut { meta, positions, videos, comments })
+}
+
+/// A replay under way, in tables beside those that serve.
+struct EmbeddedReplay {
+    live: EmbeddedArchive,
+    next: EmbeddedArchive,
+    checked: Mutex<numbering::Checked>,
+}
+
+#[async_trait]
+impl Replay for EmbeddedReplay {
+    fn archive(&self) -> &dyn Archive {
+        &self.next
+    }
+
+    async fn finish(&self, progress: Progress<'_>) -> Result<Finished, StoreError> {
+        loop {
+            let live = self.live.read(places).await?;
+            let next: HashMap<u32, u64> = self.next.read(places).await?.into_iter().collect();
+            let stand = |partition| next.get(&partition).copied().unwrap_or(0);
+            let behind: Vec<(u32, u64)> =
+                live.iter().copied().filter(|(partition, offset)| stand(*partition) < *offset).collect();
+            if !behind.is_empty() {
+                return Ok(Finished::Behind(behind));
+            }
+            let mut checked = self.checked.lock().await;
+            checked.go_on(&self.live, &self.next, &live, progress).await?;
+            let renumbered = checked.differ();
+            drop(checked);
+            let minted = renumbered.then(|| Numbering::from_bits(rand::random()));
+            let swapped =
+                self.live.write(move |database, tables| swap(database, tables, &live, minted.as_ref()));
+            if let Some(meta) = swapped.await? {
+                return Ok(Finished::Done { meta, renumbered });
+            }
+        }
+    }
+
+    async fn abandon(&self) -> Result<(), StoreError> {
+        self.next
+            .write(|database, tables| {
+                let transaction = begin_durable(database)?;
+                tables.delete(&transaction)?;
+                transaction.commit()?;
+                Ok(())
+            })
+            .await
+    }
+}
+
+fn places(database: &Database, tables: &Tables) -> Result<Vec<(u32, u64)>, Failure> {
+    let found = stands(&database.begin_read()?.open_table(tables.offsets)?)?;
+    Ok(found.into_iter().map(|(partition, position)| (partition, position.next)).collect())
+}
+
+/// Where all partitions stand that there are.
+fn stands(table: &impl ReadableTable<u32, Offset>) -> Result<Vec<(u32, Position)>, Failure> {
+    let found = table.iter()?.map(|entry| {
+        let (partition, found) = entry?;
+        Ok((partition.value(), position(found.value())))
+    });
+    found.collect()
+}
+
+/// Puts the next archive in place, unless the live one has moved on from `checked`.
+fn swap(
+    database: &Database,
+    tables: &Tables,
+    checked: &[(u32, u64)],
+    minted: Option<&Numbering>,
+) -> Result<Option<Meta>, Failure> {
+    let transaction = begin_durable(database)?;
+    let live = stands(&transaction.open_table(tables.offsets)?)?;
+    if !live.iter().map(|(partition, position)| (*partition, position.next)).eq(checked.iter().copied()) {
+        return Ok(None);
+    }
+    let before = meta(&transaction.open_table(tables.meta)?)?.ok_or_else(not_opened)?;
+    let counted = meta(&transaction.open_table(NEXT.meta)?)?.ok_or_else(not_opened)?;
+    let numbering = minted.cloned().unwrap_or(before.numbering);
+    let after = Meta { numbering, generation: before.generation + 1, rules: counted.rules };
+    transaction.open_table(NEXT.meta)?.insert((), encode_meta(&after).as_str())?;
+    // Partitions stay with those who have them.
+    transaction.delete_table(NEXT.owners)?;
+    transaction.rename_table(tables.owners, NEXT.owners)?;
+    tables.delete(&transaction)?;
+    NEXT.rename(&transaction, tables)?;
+    transaction.commit()?;
+    Ok(Some(after))
+}

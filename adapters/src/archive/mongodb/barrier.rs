@@ -1,0 +1,129 @@
+//! Changes of the meta document that no commit overlaps.
+//!
+//! A barrier is a transaction that changes the meta document and touches the offsets of every partition. Each commit
+//! reads the one and writes some of the others (and the first one of a partition, which no barrier could know, writes
+//! the meta document as well), so of a commit and a barrier that overlap one meets a conflict and runs again.
+//!
+//! Consumers that commit without a pause would leave a barrier no gap. So it first asks them to make way.
+
+use std::time::Duration;
+
+use mongodb::bson::{Document, doc};
+use tokio::time::Instant;
+
+use super::documents::{MetaDoc, OffsetDoc};
+use super::ownership;
+use super::transaction::{Stop, Transaction, abort};
+use super::{MongoArchive, PART, READ_TIMEOUT, store_error, within};
+use crate::StoreError;
+use crate::archive::CommitError;
+
+/// For how long a barrier asks consumers to wait: many times what it takes.
+const WAY: Duration = Duration::from_secs(3);
+/// How long a barrier may take in all.
+const TIMEOUT: Duration = Duration::from_secs(20);
+/// After this time of conflicts nobody is in the way who means to go on: what is open is ended.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// Between two attempts: about what a commit takes.
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// What a barrier does.
+pub(super) struct Change {
+    /// The update of the meta document.
+    pub meta: Document,
+    /// Statements on other collections, to take effect with it.
+    pub others: Vec<(String, Vec<Document>)>,
+}
+
+/// Says, from the meta document and the offsets of all partitions, what to change: `None` for nothing.
+pub(super) type Decide<'a> =
+    &'a (dyn Fn(&MetaDoc, &[OffsetDoc]) -> Result<Option<Change>, StoreError> + Sync);
+
+/// Asks consumers to make way for so long, and answers by which token.
+pub(super) async fn ask_for_way(archive: &MongoArchive, time: Duration) -> Result<String, StoreError> {
+    let token = format!("{:016x}", rand::random::<u64>());
+    let way = doc! { "token": &token, "ms": time.as_millis() as i64 };
+    let asked = archive.collection::<Document>("meta");
+    let asked = asked.update_one(doc! { "_id": MetaDoc::ID }, doc! { "$set": { "make_way": way } });
+    within(READ_TIMEOUT, "asking consumers to make way", async { asked.await }).await?;
+    Ok(token)
+}
+
+/// Lets consumers go on.
+pub(super) async fn give_way_back(archive: &MongoArchive, token: &str) -> Result<(), StoreError> {
+    let meta = archive.collection::<Document>("meta");
+    let mine = doc! { "_id": MetaDoc::ID, "make_way.token": token };
+    let done = meta.update_one(mine, doc! { "$unset": { "make_way": "" } });
+    within(READ_TIMEOUT, "letting consumers go on", async { done.await }).await.map(drop)
+}
+
+/// Changes the meta document as `decide` says, and answers whether it said so.
+pub(super) async fn pass(archive: &MongoArchive, decide: Decide<'_>) -> Result<bool, StoreError> {
+    let token = ask_for_way(archive, WAY).await?;
+    let passed = through(archive, decide).await;
+    if !matches!(passed, Ok(true)) {
+        // Best effort: they go on by themselves soon.
+        let _ = give_way_back(archive, &token).await;
+    }
+    passed
+}
+
+/// As [`pass`], where consumers have been asked to make way already.
+pub(super) async fn through(archive: &MongoArchive, decide: Decide<'_>) -> Result<bool, StoreError> {
+    let begun = Instant::now();
+    let mut patience = PATIENCE;
+    while begun.elapsed() < TIMEOUT {
+        let session = archive.client.start_session().await;
+        let mut session = session.map_err(|error| store_error("starting a session", &error))?;
+        let left = TIMEOUT.saturating_sub(begun.elapsed());
+        let attempt = tokio::time::timeout(left, attempt(archive, &mut session, decide)).await;
+        match attempt {
+            Ok(Ok(changed)) => return Ok(changed),
+            Ok(Err(Stop::Never(CommitError::Store(error)))) => {
+                abort(&mut session).await;
+                return Err(error);
+            }
+            Ok(Err(_)) => {
+                abort(&mut session).await;
+            }
+            Err(_) => break,
+        }
+        if begun.elapsed() > patience {
+            patience += PATIENCE;
+            let ended = async {
+                let sessions = ownership::sessions(archive, doc! {}).await?;
+                ownership::kill(archive, sessions).await
+            };
+            within(READ_TIMEOUT, "ending what holds the offsets", ended).await?;
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+    Err(StoreError::unavailable(PART, format!("no gap between commits within {TIMEOUT:?}")))
+}
+
+async fn attempt(
+    archive: &MongoArchive,
+    session: &mut mongodb::ClientSession,
+    decide: Decide<'_>,
+) -> Result<bool, Stop> {
+    let mut transaction = Transaction::begin(archive, session).await?;
+    let meta = transaction.meta().await?;
+    let offsets: Vec<OffsetDoc> = transaction.find("offsets", doc! {}).await?;
+    let Some(mut change) = decide(&meta, &offsets)? else {
+        abort(transaction.session).await;
+        return Ok(false);
+    };
+    let unset = change.meta.entry("$unset".to_owned()).or_insert(doc! {}.into());
+    if let Some(unset) = unset.as_document_mut() {
+        unset.insert("make_way", "");
+    }
+    transaction.update("meta", vec![doc! { "q": { "_id": MetaDoc::ID }, "u": change.meta }]).await?;
+    let touch =
+        |found: &OffsetDoc| doc! { "q": { "_id": found.partition }, "u": { "$inc": { "barrier": 1_i64 } } };
+    transaction.update("offsets", offsets.iter().map(touch).collect()).await?;
+    for (collection, statements) in change.others {
+        transaction.update(&collection, statements).await?;
+    }
+    transaction.commit().await?;
+    Ok(true)
+}

@@ -1,0 +1,100 @@
+//! All of an archive as of one moment: every read is of the same snapshot of the server's.
+
+use std::collections::HashMap;
+
+use futures::TryStreamExt;
+use liverank_core::counting::identity_digest;
+use liverank_core::{Millis, VideoId};
+use mongodb::bson::{Document, doc};
+use mongodb::error::Error;
+use mongodb::{ClientSession, SessionCursor};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use super::super::{CommentTally, Cut, StoredVideo};
+use super::documents::{MetaDoc, OffsetDoc, SeenDoc, VideoDoc, damaged, digest_bson};
+use super::transaction::never_opened;
+use super::{MongoArchive, store_error};
+use crate::StoreError;
+
+/// Documents of one answer of the server's.
+const BATCH: u32 = 10_000;
+
+#[derive(Debug, Deserialize)]
+struct TallyDoc {
+    #[serde(rename = "_id")]
+    video_id: String,
+    count: i64,
+    last: i64,
+}
+
+/// Reads the archive. Takes as long as it takes, up to the five minutes that a server keeps a snapshot.
+pub(super) async fn cut(archive: &MongoArchive) -> Result<Cut, StoreError> {
+    let wrong = |error: Error| store_error("reading a snapshot", &error);
+    let mut session = archive.client.start_session().snapshot(true).await.map_err(wrong)?;
+    let meta = archive.collection::<MetaDoc>("meta");
+    let meta = meta
+        .find_one(doc! { "_id": MetaDoc::ID })
+        .session(&mut session)
+        .await
+        .map_err(wrong)?
+        .ok_or_else(never_opened)?
+        .into_meta()?;
+    let offsets: Vec<OffsetDoc> = all(archive, &mut session, "offsets", "_id").await.map_err(wrong)?;
+    let videos: Vec<VideoDoc> = all(archive, &mut session, "videos", "video_id").await.map_err(wrong)?;
+    let tallies = tallies(archive, &mut session).await.map_err(wrong)?;
+    let videos = videos.into_iter().map(|video| {
+        let score = video.score;
+        Ok(StoredVideo { state: video.into_state()?, score })
+    });
+    let comments = tallies.into_iter().map(|tally| {
+        let video_id = VideoId::parse(&tally.video_id).map_err(|error| damaged("comments", &error))?;
+        Ok(CommentTally { video_id, count: tally.count as u64, last: tally.last as u64 })
+    });
+    Ok(Cut {
+        meta,
+        positions: offsets.iter().map(|found| (found.partition as u32, found.position())).collect(),
+        videos: videos.collect::<Result<_, StoreError>>()?,
+        comments: comments.collect::<Result<_, StoreError>>()?,
+    })
+}
+
+async fn all<T: DeserializeOwned + Send + Sync + Unpin>(
+    archive: &MongoArchive,
+    session: &mut ClientSession,
+    collection: &str,
+    key: &str,
+) -> Result<Vec<T>, Error> {
+    let collection = archive.collection::<T>(collection);
+    let found = collection.find(doc! {}).sort(doc! { key: 1 }).batch_size(BATCH);
+    let mut found: SessionCursor<T> = found.session(&mut *session).await?;
+    found.stream(session).try_collect().await
+}
+
+async fn tallies(archive: &MongoArchive, session: &mut ClientSession) -> Result<Vec<TallyDoc>, Error> {
+    // Along the unique index of (video_id, seq), which has all that is asked for.
+    let stages = [
+        doc! { "$sort": { "video_id": 1, "seq": 1 } },
+        doc! { "$group": { "_id": "$video_id", "count": { "$sum": 1_i64 }, "last": { "$max": "$seq" } } },
+        doc! { "$sort": { "_id": 1 } },
+    ];
+    let comments = archive.collection::<Document>("comments");
+    let grouped = comments.aggregate(stages).allow_disk_use(true).batch_size(BATCH).with_type::<TallyDoc>();
+    let mut grouped = grouped.session(&mut *session).await?;
+    grouped.stream(session).try_collect().await
+}
+
+/// Which identities the archive remembers.
+pub(super) async fn sightings(
+    archive: &MongoArchive,
+    identities: &[String],
+) -> Result<Vec<(String, Millis)>, StoreError> {
+    let mut names: HashMap<[u8; 16], &String> =
+        identities.iter().map(|identity| (identity_digest(identity), identity)).collect();
+    let ids: Vec<_> = names.keys().map(digest_bson).collect();
+    let filter = doc! { "_id": { "$in": ids } };
+    let found: Vec<SeenDoc> = archive.find("seen", filter, doc! {}, names.len()).await?;
+    let named =
+        found.into_iter().filter_map(|seen| Some((names.remove(&seen.digest()?)?.clone(), seen.time)));
+    Ok(named.collect())
+}

@@ -1,0 +1,155 @@
+//! Whose a partition is: the transactions of an archive run in one session, whose id stands beside the offsets of the
+//! partitions that it took up.
+//!
+//! So whoever takes a partition up can end what a stopped process left open there, which would otherwise hold the videos
+//! that it wrote for a minute (`transactionLifetimeLimitSeconds`); and that process, should it wake up, finds another's
+//! id there and does nothing, even where the offset still fits.
+
+use std::time::{Duration, Instant};
+
+use mongodb::ClientSession;
+use mongodb::bson::{Bson, Document, doc};
+use mongodb::error::Error;
+
+use super::super::Position;
+use super::documents::{OffsetDoc, WayDoc};
+use super::opening::{DUPLICATE_KEY, code};
+use super::{MongoArchive, PART, store_error, within};
+use crate::StoreError;
+
+/// How long one attempt to note an owner may wait for a transaction that holds the offset; then its session is killed
+/// again, for it may have begun another.
+const NOTE_WAIT: Duration = Duration::from_millis(300);
+/// How long taking partitions up may take in all.
+const TAKE_UP_TIMEOUT: Duration = Duration::from_secs(8);
+/// The server's number of an operation that ran out of time.
+const OUT_OF_TIME: i32 = 50;
+
+/// What an archive's commits, one at a time, go on from.
+#[derive(Debug, Default)]
+pub(super) struct Owner {
+    /// Absent while a commit has it, and after one that left it in doubt.
+    session: Option<ClientSession>,
+    /// The id that stands beside the partitions taken up.
+    noted: Option<Bson>,
+    /// Whom we make way for, and since when.
+    way: Option<(String, Instant)>,
+}
+
+/// A session's id, as others name it.
+pub(super) fn id_of(session: &ClientSession) -> Bson {
+    session.id().get("id").cloned().unwrap_or(Bson::Null)
+}
+
+impl Owner {
+    /// The session to run a transaction in. Where it is a new one, the partitions are told before it is used.
+    pub(super) async fn session(&mut self, archive: &MongoArchive) -> Result<ClientSession, StoreError> {
+        if let Some(session) = self.session.take() {
+            return Ok(session);
+        }
+        let session = archive.client.start_session().await;
+        let session = session.map_err(|error| store_error("starting a session", &error))?;
+        let id = id_of(&session);
+        if let Some(before) = self.noted.clone().filter(|before| *before != id) {
+            let renamed = async {
+                kill(archive, [before.clone()]).await?;
+                let offsets = archive.collection::<Document>("offsets");
+                let change = doc! { "$set": { "session": id.clone() } };
+                offsets.update_many(doc! { "session": before }, change).await
+            };
+            within(TAKE_UP_TIMEOUT, "replacing a session", renamed).await?;
+            self.noted = Some(id);
+        }
+        Ok(session)
+    }
+
+    /// Keeps a session that is fit for another transaction.
+    pub(super) fn keep(&mut self, session: ClientSession) {
+        self.session = Some(session);
+    }
+
+    /// Whether to hold back for `way`: for as long as it asks, and not for ever, for who asked may have died.
+    pub(super) fn makes_way(&mut self, way: &WayDoc) -> bool {
+        let since = match &self.way {
+            Some((token, since)) if *token == way.token => *since,
+            _ => Instant::now(),
+        };
+        self.way = Some((way.token.clone(), since));
+        since.elapsed() < Duration::from_millis(way.ms.max(0) as u64)
+    }
+}
+
+/// Makes `archive` the owner of the partitions.
+pub(super) async fn take_up(archive: &MongoArchive, partitions: &[u32]) -> Result<Vec<Position>, StoreError> {
+    if partitions.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut owner = archive.owner.lock().await;
+    let session = owner.session(archive).await?;
+    let id = id_of(&session);
+    owner.keep(session);
+    // Before the partitions are told: a session that is replaced meanwhile must be replaced there, too.
+    owner.noted = Some(id.clone());
+    let taken = async {
+        while !note(archive, partitions, &id).await? {}
+        Ok(())
+    };
+    within(TAKE_UP_TIMEOUT, "taking partitions up", taken).await?;
+    archive.positions(partitions).await
+}
+
+/// Notes the owner, having killed the former ones. Answers false where one of them holds an offset nevertheless: it
+/// began again in between.
+async fn note(archive: &MongoArchive, partitions: &[u32], id: &Bson) -> Result<bool, Error> {
+    let ids: Vec<i64> = partitions.iter().map(|partition| i64::from(*partition)).collect();
+    let mine = doc! { "_id": { "$in": &ids }, "session": { "$ne": id } };
+    kill(archive, sessions(archive, mine).await?).await?;
+    let statements: Vec<Document> = ids
+        .iter()
+        .map(|partition| {
+            let change = doc! { "$set": { "session": id }, "$setOnInsert": { "next": 0_i64, "last": null } };
+            doc! { "q": { "_id": partition }, "u": change, "upsert": true }
+        })
+        .collect();
+    let command = doc! {
+        "update": archive.name("offsets"), "updates": statements, "maxTimeMS": NOTE_WAIT.as_millis() as i64,
+        "writeConcern": { "w": "majority", "j": true },
+    };
+    let reply = match archive.db.run_command(command).await {
+        Err(error) if matches!(code(&error), Some(OUT_OF_TIME | DUPLICATE_KEY)) => return Ok(false),
+        reply => reply?,
+    };
+    match reply.get_array("writeErrors") {
+        Ok(errors) => {
+            tracing::debug!(part = PART, ?errors, "a former owner holds an offset; again");
+            Ok(false)
+        }
+        Err(_) => Ok(true),
+    }
+}
+
+/// The sessions noted beside offsets.
+pub(super) async fn sessions(archive: &MongoArchive, filter: Document) -> Result<Vec<Bson>, Error> {
+    use futures::TryStreamExt;
+    let found = archive.collection::<OffsetDoc>("offsets").find(filter).await?;
+    let found: Vec<OffsetDoc> = found.try_collect().await?;
+    let mut sessions: Vec<Bson> = Vec::new();
+    for session in found.into_iter().filter_map(|found| found.session) {
+        if !sessions.contains(&session) {
+            sessions.push(session);
+        }
+    }
+    Ok(sessions)
+}
+
+/// Ends what these sessions have under way. They can begin anew.
+pub(super) async fn kill(
+    archive: &MongoArchive,
+    sessions: impl IntoIterator<Item = Bson>,
+) -> Result<(), Error> {
+    let named: Vec<Document> = sessions.into_iter().map(|id| doc! { "id": id }).collect();
+    if named.is_empty() {
+        return Ok(());
+    }
+    archive.client.database("admin").run_command(doc! { "killSessions": named }).await.map(drop)
+}

@@ -1,0 +1,230 @@
+//! Starting a generation, and scoring anew while consumers go on committing.
+//!
+//! A rescore fills a copy of `videos` page by page; from the barrier before the first page on, commits write both. A
+//! state is absolute, so the later of two writes of a video is right, and two that overlap conflict.
+
+use async_trait::async_trait;
+use liverank_core::Millis;
+use liverank_core::counting::Rules;
+use mongodb::bson::{Document, doc};
+use mongodb::{ClientSession, IndexModel, options::IndexOptions};
+
+use super::super::{CommitError, Cut, Meta, Progress, Rebuild, RebuildError, Replay};
+use super::barrier::{self, Change};
+use super::documents::{MetaDoc, RebuildDoc, VideoDoc, video_update};
+use super::transaction::{Stop, Transaction, abort, never_opened};
+use super::{
+    MongoArchive, OPEN_TIMEOUT, PART, READ_TIMEOUT, WHOLE, cut, replay, store_error, swapping, within,
+};
+use crate::StoreError;
+
+/// Videos of one transaction of a rescore: some ten milliseconds, as a commit takes, for the two may have to wait for
+/// each other.
+const PAGE: i64 = 500;
+/// Between two attempts at a page that met a commit.
+const PAUSE: std::time::Duration = std::time::Duration::from_millis(5);
+/// How long a page may take, conflicts included.
+const PAGE_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(20);
+
+#[async_trait]
+impl Rebuild for MongoArchive {
+    async fn bump_generation(&self) -> Result<Meta, StoreError> {
+        swapping::finish_any(self).await?;
+        let bump = |meta: &MetaDoc, _: &[_]| {
+            let mut more = doc! { "generation": 1_i64 };
+            // A rescore under way goes on, towards a generation after this one.
+            if meta.is_swapping() {
+                return Ok(None);
+            }
+            if meta.rebuild.is_some() {
+                more.insert("rebuild.generation", 1_i64);
+            }
+            Ok(Some(Change { meta: doc! { "$inc": more }, others: Vec::new() }))
+        };
+        while !barrier::pass(self, &bump).await? {
+            swapping::finish_any(self).await?;
+        }
+        Ok(self.meta_doc().await?.ok_or_else(never_opened)?.into_meta()?)
+    }
+
+    async fn rescore(&self, rules: &Rules, progress: Progress<'_>) -> Result<Meta, RebuildError> {
+        swapping::finish_any(self).await?;
+        let meta = self.meta_doc().await?.ok_or_else(never_opened)?.into_meta()?;
+        if meta.rules.weights.watch_threshold_ms != rules.weights.watch_threshold_ms {
+            return Err(RebuildError::Refused(format!(
+                "the watch threshold is {} ms in the archive and {} ms now: how many watches are of either kind cannot \
+                 be had from counts; `rebuild mongodb` counts anew from the log",
+                meta.rules.weights.watch_threshold_ms, rules.weights.watch_threshold_ms
+            )));
+        }
+        let rebuild = self.begin_filling(rules).await?;
+        let filled = self.fill(&rebuild.token, rules, progress).await;
+        if let Err(error) = filled {
+            // What is half filled costs every commit; whoever comes next begins anew.
+            let _ = self.stop_filling(&rebuild.token).await;
+            return Err(error.into());
+        }
+        self.begin_swapping(&rebuild.token).await?;
+        swapping::finish_any(self).await?;
+        Ok(self.meta_doc().await?.ok_or_else(never_opened)?.into_meta()?)
+    }
+
+    async fn replay(
+        &self,
+        rules: &Rules,
+        from: Option<&str>,
+        progress: Progress<'_>,
+    ) -> Result<Box<dyn Replay>, RebuildError> {
+        replay::begin(self, rules, from, progress).await
+    }
+
+    async fn cut(&self, of: Option<&str>) -> Result<Cut, StoreError> {
+        match of {
+            Some(database) => cut::cut(&self.beside(database, String::new())).await,
+            None => cut::cut(self).await,
+        }
+    }
+
+    async fn sightings(
+        &self,
+        of: Option<&str>,
+        identities: &[String],
+    ) -> Result<Vec<(String, Millis)>, StoreError> {
+        match of {
+            Some(database) => cut::sightings(&self.beside(database, String::new()), identities).await,
+            None => cut::sightings(self, identities).await,
+        }
+    }
+}
+
+/// Another rebuild has begun since, and this one is void.
+fn overtaken() -> StoreError {
+    StoreError::unusable(PART, "another rebuild has begun meanwhile, and this one has given way to it")
+}
+
+impl MongoArchive {
+    /// An empty collection to fill, and a barrier from which on commits write it as well.
+    async fn begin_filling(&self, rules: &Rules) -> Result<RebuildDoc, StoreError> {
+        let found = self.meta_doc().await?.ok_or_else(never_opened)?.into_meta()?;
+        let next = |meta: &Meta| Meta { generation: meta.generation + 1, rules: *rules, ..meta.clone() };
+        let token = swapping::token(found.generation + 1);
+        let rebuild = RebuildDoc::new(&token, &next(&found), RebuildDoc::FILLING, &["videos"]);
+        let name = rebuild.source("videos");
+        within(OPEN_TIMEOUT, "making room for a rebuild", async {
+            swapping::clear(self, None).await?;
+            self.db.create_collection(&name).await?;
+            let unique = IndexOptions::builder().unique(true).build();
+            let index = IndexModel::builder().keys(doc! { "video_id": 1 }).options(unique).build();
+            self.db.collection::<Document>(&name).create_index(index).await
+        })
+        .await?;
+        let begin = |meta: &MetaDoc, _: &[_]| {
+            if meta.is_swapping() {
+                return Ok(None);
+            }
+            let meta = meta.clone().into_meta()?;
+            let rebuild = RebuildDoc::new(&token, &next(&meta), RebuildDoc::FILLING, &["videos"]);
+            let change = doc! { "$set": { "rebuild": swapping::stored(&rebuild)? } };
+            Ok(Some(Change { meta: change, others: Vec::new() }))
+        };
+        if !barrier::pass(self, &begin).await? {
+            return Err(overtaken());
+        }
+        within(READ_TIMEOUT, "dropping what an earlier rebuild left", swapping::clear(self, None)).await?;
+        Ok(rebuild)
+    }
+
+    async fn fill(&self, token: &str, rules: &Rules, progress: Progress<'_>) -> Result<(), StoreError> {
+        let of = within(READ_TIMEOUT, "counting videos", async {
+            self.collection::<Document>("videos").estimated_document_count().await
+        })
+        .await?;
+        let (mut after, mut done) = (None, 0);
+        loop {
+            let page = tokio::time::timeout(PAGE_TIMEOUT, self.page(token, rules, after.as_deref())).await;
+            let late = |_| StoreError::unavailable(PART, format!("a page took more than {PAGE_TIMEOUT:?}"));
+            let (count, last) = page.map_err(late)??;
+            done += count;
+            progress(done, of.max(done));
+            match last {
+                Some(last) => after = Some(last),
+                None => return Ok(()),
+            }
+        }
+    }
+
+    /// Scores the next page; answers how many videos it had, and the last one unless that was all.
+    async fn page(
+        &self,
+        token: &str,
+        rules: &Rules,
+        after: Option<&str>,
+    ) -> Result<(u64, Option<String>), StoreError> {
+        loop {
+            let session = self.client.start_session().await;
+            let mut session = session.map_err(|error| store_error("starting a session", &error))?;
+            match self.try_page(&mut session, token, rules, after).await {
+                Ok(done) => return Ok(done),
+                Err(stop) => {
+                    abort(&mut session).await;
+                    match stop {
+                        Stop::Never(CommitError::Store(error)) => return Err(error),
+                        Stop::Swap(_) => return Err(overtaken()),
+                        _ => tokio::time::sleep(PAUSE).await,
+                    }
+                }
+            }
+        }
+    }
+
+    async fn try_page(
+        &self,
+        session: &mut ClientSession,
+        token: &str,
+        rules: &Rules,
+        after: Option<&str>,
+    ) -> Result<(u64, Option<String>), Stop> {
+        let mut transaction = Transaction::begin(self, session).await?;
+        let meta = transaction.meta().await?;
+        let rebuild = meta.rebuilding()?.filter(|rebuild| rebuild.token == token).ok_or_else(overtaken)?;
+        let now = meta.into_meta()?.rules;
+        let filter = after.map_or_else(Document::new, |id| doc! { "video_id": { "$gt": id } });
+        let videos = self.collection::<VideoDoc>("videos");
+        let find = videos.find(filter).sort(doc! { "video_id": 1 }).limit(PAGE).batch_size(WHOLE);
+        let mut found = find.session(&mut *transaction.session).await?;
+        let mut statements = Vec::new();
+        let mut last = None;
+        while let Some(video) = found.next(&mut *transaction.session).await.transpose()? {
+            let state = swapping::carried_over(video.into_state()?, &now, rules);
+            last = Some(state.video_id.as_str().to_owned());
+            statements.push(video_update(&state, &rules.weights));
+        }
+        let count = statements.len();
+        if count == 0 {
+            abort(transaction.session).await;
+            return Ok((0, None));
+        }
+        transaction.update(&rebuild.source("videos"), statements).await?;
+        transaction.commit().await?;
+        Ok((count as u64, last.filter(|_| count == PAGE as usize)))
+    }
+
+    async fn begin_swapping(&self, token: &str) -> Result<(), StoreError> {
+        let begin = |meta: &MetaDoc, _: &[_]| {
+            let ours = meta.rebuild.as_ref().is_some_and(|rebuild| rebuild.token == token);
+            let change = doc! { "$set": { "rebuild.phase": RebuildDoc::SWAPPING } };
+            Ok((ours && !meta.is_swapping()).then(|| Change { meta: change, others: Vec::new() }))
+        };
+        if barrier::pass(self, &begin).await? { Ok(()) } else { Err(overtaken()) }
+    }
+
+    async fn stop_filling(&self, token: &str) -> Result<(), StoreError> {
+        let stop = |meta: &MetaDoc, _: &[_]| {
+            let ours = meta.rebuild.as_ref().is_some_and(|rebuild| rebuild.token == token);
+            let change = doc! { "$unset": { "rebuild": "" } };
+            Ok((ours && !meta.is_swapping()).then(|| Change { meta: change, others: Vec::new() }))
+        };
+        barrier::pass(self, &stop).await?;
+        within(READ_TIMEOUT, "dropping what was filled", swapping::clear(self, None)).await
+    }
+}

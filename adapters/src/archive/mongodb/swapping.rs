@@ -1,0 +1,100 @@
+//! Putting new collections in the place of old ones.
+//!
+//! Once the meta document says `swapping`, nothing is committed until it no longer says so: whoever meets that finishes
+//! it. Each step may be taken by several at once and any number of times, because the names of the new collections
+//! never come again.
+
+use std::time::Duration;
+
+use liverank_core::counting::{Rules, VideoState};
+use mongodb::bson::doc;
+use mongodb::bson::{self, Document};
+use mongodb::error::Error;
+
+use super::documents::{MetaDoc, NEXT, RebuildDoc, suffix};
+use super::opening::code;
+use super::{MongoArchive, PART, ownership, within};
+use crate::StoreError;
+
+/// How long a swap may take: a rename waits for whoever reads the collection, and frees what it replaces.
+const TIMEOUT: Duration = Duration::from_secs(20);
+/// The server's number of a collection that is not there.
+const NAMESPACE_NOT_FOUND: i32 = 26;
+
+/// What a video carries over into a generation with other rules: trending only under the same half-life.
+pub(super) fn carried_over(mut state: VideoState, now: &Rules, next: &Rules) -> VideoState {
+    if now.half_life_ms != next.half_life_ms {
+        state.trending = f64::NEG_INFINITY;
+    }
+    state
+}
+
+/// Finishes a swap.
+pub(super) async fn finish(archive: &MongoArchive, rebuild: &RebuildDoc) -> Result<(), StoreError> {
+    let outcome = rebuild.outcome()?;
+    within(TIMEOUT, "putting what was rebuilt in place", async {
+        // A stopped process may have read the old collections in a transaction that is still open, and a rename would
+        // wait for it.
+        ownership::kill(archive, ownership::sessions(archive, doc! {}).await?).await?;
+        for collection in &rebuild.collections {
+            rename(archive, &rebuild.source(collection), collection).await?;
+        }
+        let ours = doc! {
+            "_id": MetaDoc::ID, "rebuild.token": &rebuild.token, "rebuild.phase": RebuildDoc::SWAPPING,
+        };
+        let change = doc! { "$set": outcome, "$unset": { "rebuild": "", "make_way": "" } };
+        let done = archive.collection::<Document>("meta").update_one(ours, change).await?;
+        if done.modified_count > 0 {
+            tracing::info!(part = PART, generation = rebuild.generation, "a new generation is in place");
+        }
+        clear(archive, None).await
+    })
+    .await
+}
+
+/// Finishes a swap that somebody left.
+pub(super) async fn finish_any(archive: &MongoArchive) -> Result<(), StoreError> {
+    match archive.meta_doc().await? {
+        Some(MetaDoc { rebuild: Some(rebuild), .. }) if rebuild.phase == RebuildDoc::SWAPPING => {
+            finish(archive, &rebuild).await
+        }
+        _ => Ok(()),
+    }
+}
+
+async fn rename(archive: &MongoArchive, from: &str, to: &str) -> Result<(), Error> {
+    let database = archive.db.name();
+    let command = doc! {
+        "renameCollection": format!("{database}.{from}"), "to": format!("{database}.{to}"), "dropTarget": true,
+        "writeConcern": { "w": "majority" },
+    };
+    match archive.client.database("admin").run_command(command).await {
+        // Somebody else was faster.
+        Err(error) if code(&error) == Some(NAMESPACE_NOT_FOUND) => Ok(()),
+        other => other.map(drop),
+    }
+}
+
+/// Drops what rebuilds left behind, but for the one in the meta document and the one to be `spared`.
+pub(super) async fn clear(archive: &MongoArchive, spared: Option<&str>) -> Result<(), Error> {
+    let meta: Option<MetaDoc> = archive.collection("meta").find_one(doc! { "_id": MetaDoc::ID }).await?;
+    let current = meta.and_then(|meta| meta.rebuild).map(|rebuild| rebuild.token);
+    let in_use: Vec<String> = current.as_deref().into_iter().chain(spared).map(suffix).collect();
+    let left = doc! { "name": { "$regex": format!("^[a-z]+{NEXT}[0-9]+-[0-9a-f]+$") } };
+    for name in archive.db.list_collection_names().filter(left).await? {
+        if !in_use.iter().any(|suffix| name.ends_with(suffix)) {
+            archive.db.collection::<Document>(&name).drop().await?;
+        }
+    }
+    Ok(())
+}
+
+/// A name for a rebuild that nobody else has.
+pub(super) fn token(generation: u64) -> String {
+    format!("{generation}-{:016x}", rand::random::<u64>())
+}
+
+/// A rebuild as the meta document holds it.
+pub(super) fn stored(rebuild: &RebuildDoc) -> Result<bson::Bson, StoreError> {
+    bson::to_bson(rebuild).map_err(|error| StoreError::unusable(PART, error))
+}

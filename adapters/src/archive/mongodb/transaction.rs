@@ -1,0 +1,199 @@
+//! A transaction of the server's: its reads are of one snapshot, its writes take effect together or not at all.
+
+use std::time::Duration;
+
+use futures::TryStreamExt;
+use mongodb::ClientSession;
+use mongodb::bson::{Bson, Document, doc};
+use mongodb::error::{Error, ErrorKind, TRANSIENT_TRANSACTION_ERROR, UNKNOWN_TRANSACTION_COMMIT_RESULT};
+use mongodb::options::{ReadConcern, TransactionOptions};
+use serde::de::DeserializeOwned;
+
+use super::super::CommitError;
+use super::config::durable;
+use super::documents::{MetaDoc, RebuildDoc};
+use super::opening::{DUPLICATE_KEY, code};
+use super::{MongoArchive, PART, WHOLE, store_error};
+use crate::StoreError;
+
+/// How long the server may take to make one commit durable.
+const MAX_COMMIT: Duration = Duration::from_secs(5);
+/// How long ending an attempt may hold up the next one, or the answer: without a server it would take seconds.
+const ABORT_TIMEOUT: Duration = Duration::from_millis(500);
+/// Before the server is asked again whether a commit took effect.
+const ASK_AGAIN: Duration = Duration::from_millis(20);
+/// The server's number of a write conflict.
+const WRITE_CONFLICT: i32 = 112;
+/// The server's number of an operation that somebody killed: whoever took our partitions up, or made way for a rebuild.
+const INTERRUPTED: i32 = 11601;
+/// Statements or ids in one command: at a kilobyte and a half each at most, half of the server's 16 MiB.
+const CHUNK: usize = 5_000;
+
+/// Why an attempt ended.
+pub(super) enum Stop {
+    /// Nothing of it took effect, and it may if tried again.
+    Again(Error),
+    /// A rebuild asks for a moment without commits.
+    MakeWay,
+    /// A rebuild is about to put its collections in place, and whoever meets that helps.
+    Swap(Box<RebuildDoc>),
+    /// It is not to be applied.
+    Never(CommitError),
+}
+
+impl From<Error> for Stop {
+    fn from(error: Error) -> Self {
+        let passing = matches!(code(&error), Some(WRITE_CONFLICT | DUPLICATE_KEY | INTERRUPTED));
+        // Without a server there is nothing to try again for the moment.
+        let gone = matches!(&*error.kind, ErrorKind::ServerSelection { .. });
+        let conflict = passing || is_duplicate(&error) || error.contains_label(TRANSIENT_TRANSACTION_ERROR);
+        if conflict && !gone {
+            Self::Again(error)
+        } else {
+            Self::Never(store_error("committing", &error).into())
+        }
+    }
+}
+
+impl From<StoreError> for Stop {
+    fn from(error: StoreError) -> Self {
+        Self::Never(error.into())
+    }
+}
+
+impl Stop {
+    /// Whether the session is fit for another transaction: the server itself said how this one ended. Where it is
+    /// not known to have ended, it may still hold what it wrote.
+    pub(super) fn leaves_session_clean(&self) -> bool {
+        match self {
+            Self::Again(error) => code(error).is_some_and(|code| code != INTERRUPTED),
+            Self::MakeWay | Self::Swap(_) => true,
+            Self::Never(error) => !matches!(error, CommitError::Store(_)),
+        }
+    }
+}
+
+fn is_duplicate(error: &Error) -> bool {
+    match &*error.kind {
+        ErrorKind::InsertMany(failed) => failed
+            .write_errors
+            .as_ref()
+            .is_some_and(|errors| errors.iter().any(|error| error.code == DUPLICATE_KEY)),
+        _ => false,
+    }
+}
+
+/// An archive that nobody ever opened.
+pub(super) fn never_opened() -> StoreError {
+    StoreError::unusable(PART, "the archive is not there: it was never opened, or its database was dropped")
+}
+
+/// A transaction under way. One that is not committed must be aborted.
+pub(super) struct Transaction<'a> {
+    pub archive: &'a MongoArchive,
+    pub session: &'a mut ClientSession,
+}
+
+impl<'a> Transaction<'a> {
+    pub(super) async fn begin(
+        archive: &'a MongoArchive,
+        session: &'a mut ClientSession,
+    ) -> Result<Self, Error> {
+        let options = TransactionOptions::builder()
+            .read_concern(ReadConcern::snapshot())
+            .write_concern(durable())
+            .max_commit_time(MAX_COMMIT)
+            .build();
+        session.start_transaction().with_options(options).await?;
+        Ok(Self { archive, session })
+    }
+
+    pub(super) async fn find<T: DeserializeOwned + Send + Sync + Unpin>(
+        &mut self,
+        collection: &str,
+        filter: Document,
+    ) -> Result<Vec<T>, Error> {
+        let collection = self.archive.collection::<T>(collection);
+        let mut found = collection.find(filter).batch_size(WHOLE).session(&mut *self.session).await?;
+        found.stream(self.session).try_collect().await
+    }
+
+    /// All documents whose `field` is one of `ids`.
+    pub(super) async fn find_each<T: DeserializeOwned + Send + Sync + Unpin>(
+        &mut self,
+        collection: &str,
+        field: &str,
+        ids: Vec<Bson>,
+    ) -> Result<Vec<T>, Error> {
+        let mut all = Vec::new();
+        for ids in ids.chunks(CHUNK) {
+            all.extend(self.find(collection, doc! { field: { "$in": ids } }).await?);
+        }
+        Ok(all)
+    }
+
+    /// What is in force now: read with each batch, for a rebuild may change it.
+    pub(super) async fn meta(&mut self) -> Result<MetaDoc, Stop> {
+        let found: Vec<MetaDoc> = self.find("meta", doc! { "_id": MetaDoc::ID }).await?;
+        Ok(found.into_iter().next().ok_or_else(never_opened)?)
+    }
+
+    /// Runs `update` commands; every statement must find or make its document.
+    pub(super) async fn update(&mut self, collection: &str, statements: Vec<Document>) -> Result<(), Stop> {
+        let mut statements = statements.into_iter().map(Bson::from).peekable();
+        while statements.peek().is_some() {
+            let chunk: Vec<Bson> = statements.by_ref().take(CHUNK).collect();
+            let count = chunk.len();
+            let name = self.archive.name(collection);
+            let command = doc! { "update": name, "updates": chunk, "ordered": true };
+            let reply = self.archive.db.run_command(command).session(&mut *self.session).await?;
+            check_update(collection, count, &reply)?;
+        }
+        Ok(())
+    }
+
+    pub(super) async fn commit(&mut self) -> Result<(), Stop> {
+        loop {
+            match self.session.commit_transaction().await {
+                // Asked again, the server says whether it took; the bound is the caller's.
+                Err(error) if error.contains_label(UNKNOWN_TRANSACTION_COMMIT_RESULT) => {
+                    tracing::debug!(part = PART, %error, "unknown whether it was committed; asking again");
+                    tokio::time::sleep(ASK_AGAIN).await;
+                }
+                other => return Ok(other?),
+            }
+        }
+    }
+}
+
+/// Ends a transaction now, so that the next attempt does not meet this one. An abort that fails changes nothing: the
+/// server gives the transaction up by itself. Answers whether it ended in time.
+pub(super) async fn abort(session: &mut ClientSession) -> bool {
+    matches!(tokio::time::timeout(ABORT_TIMEOUT, session.abort_transaction()).await, Ok(Ok(())))
+}
+
+/// The command's own reply tells of statements that failed, while the command as such is fine.
+fn check_update(collection: &str, count: usize, reply: &Document) -> Result<(), Stop> {
+    if let Ok(errors) = reply.get_array("writeErrors") {
+        let codes: Vec<i32> = errors
+            .iter()
+            .filter_map(Bson::as_document)
+            .filter_map(|error| error.get_i32("code").ok())
+            .collect();
+        let conflict = codes.iter().all(|code| matches!(*code, WRITE_CONFLICT | DUPLICATE_KEY));
+        let what = format!("updating {collection}: {errors:?}");
+        return Err(if conflict {
+            Stop::Again(Error::custom(what))
+        } else {
+            Stop::Never(StoreError::unavailable(PART, what).into())
+        });
+    }
+    let touched = reply.get_i32("n").unwrap_or_default();
+    if touched as usize == count {
+        Ok(())
+    } else {
+        // Within a snapshot this cannot be: what was read is there.
+        let what = format!("updating {collection}: {touched} of {count} statements took effect");
+        Err(Stop::Never(StoreError::unavailable(PART, what).into()))
+    }
+}

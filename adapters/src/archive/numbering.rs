@@ -1,0 +1,65 @@
+//! Whether two counts of one log number its comments alike.
+//!
+//! A comment is known by its place in the log. Where each one that the first archive holds is in the second at the same
+//! place, with the same identity, number and video, a reader's position means the same in both.
+
+use std::collections::BTreeMap;
+
+use liverank_core::counting::NumberedComment;
+
+use super::{Archive, Progress};
+use crate::StoreError;
+
+/// Comments compared at once.
+const PAGE: usize = 2_000;
+
+/// How far the comparison is.
+#[derive(Debug, Default)]
+pub(super) struct Checked {
+    /// The next offset to compare, by partition.
+    next: BTreeMap<u32, u64>,
+    done: u64,
+    differ: bool,
+}
+
+impl Checked {
+    /// Whether a difference was found.
+    pub(super) const fn differ(&self) -> bool {
+        self.differ
+    }
+
+    /// Compares further, up to these offsets (exclusive), to which both archives must have counted.
+    pub(super) async fn go_on(
+        &mut self,
+        live: &dyn Archive,
+        next: &dyn Archive,
+        to: &[(u32, u64)],
+        progress: Progress<'_>,
+    ) -> Result<(), StoreError> {
+        let of = live.comment_count().await?;
+        for &(partition, end) in to {
+            let mut from = self.next.get(&partition).copied().unwrap_or(0);
+            while !self.differ && from < end {
+                let ours = live.comments_from(partition, from, PAGE).await?;
+                let ours: Vec<_> = ours.into_iter().filter(|comment| comment.offset < end).collect();
+                let Some(last) = ours.last().map(|comment| comment.offset) else { break };
+                let theirs = next.comments_from(partition, from, PAGE).await?;
+                self.differ = !alike(&ours, &theirs);
+                self.done += ours.len() as u64;
+                progress(self.done, of.max(self.done));
+                from = last + 1;
+            }
+            self.next.insert(partition, end.max(from));
+        }
+        Ok(())
+    }
+}
+
+/// Whether `theirs` starts with the very comments that `ours` are, in the same order.
+fn alike(ours: &[NumberedComment], theirs: &[NumberedComment]) -> bool {
+    let key = |numbered: &NumberedComment| {
+        let comment = &numbered.comment;
+        (numbered.offset, comment.seq, comment.id.clone(), comment.video_id.clone())
+    };
+    ours.len() <= theirs.len() && ours.iter().zip(theirs).all(|(ours, theirs)| key(ours) == key(theirs))
+}

@@ -1,0 +1,122 @@
+//! What an archive can do besides serving: start a generation, score anew, be counted anew from the log, and be looked
+//! at as of one moment.
+//!
+//! Promises of every implementation, checked by [`super::conformance`], while consumers go on committing:
+//! 1. A commit lies wholly before or wholly after a change of [`Meta`]: it counts by one set of rules, and says which.
+//! 2. A rebuild that died leaves an archive that serves; whoever comes next finishes it or begins it anew.
+//! 3. Nothing of what was committed is lost by a rebuild, and nothing counts twice.
+
+use async_trait::async_trait;
+use liverank_core::counting::{Rules, VideoState};
+use liverank_core::{Millis, VideoId};
+
+use super::{Archive, Meta, Position};
+use crate::StoreError;
+
+/// Told how much is done, and of how much (an estimate, and possibly less than what is done in the end).
+pub type Progress<'a> = &'a (dyn Fn(u64, u64) + Send + Sync);
+
+/// Why a rebuild did not happen. What was in force still is.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum RebuildError {
+    /// It cannot be done as asked. The text says why, and what to do instead.
+    #[error("{0}")]
+    Refused(String),
+    /// The store failed: asking again goes on, or begins anew.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// A video as it is stored.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StoredVideo {
+    /// What is known of it.
+    pub state: VideoState,
+    /// The score that clients of the database read, in points. Where none is stored, the one that follows.
+    pub score: f64,
+}
+
+/// The comments of a video, as stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CommentTally {
+    /// The video.
+    pub video_id: VideoId,
+    /// How many there are.
+    pub count: u64,
+    /// The largest number among them. Numbers are unique, so there is no hole where it equals the count.
+    pub last: u64,
+}
+
+/// An archive as of one moment.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Cut {
+    /// What was in force.
+    pub meta: Meta,
+    /// Where each partition stood that the archive knows, in ascending order.
+    pub positions: Vec<(u32, Position)>,
+    /// All videos, in byte order of their ids.
+    pub videos: Vec<StoredVideo>,
+    /// All videos that have comments, in byte order of their ids.
+    pub comments: Vec<CommentTally>,
+}
+
+/// How a replay ended, or not yet.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Finished {
+    /// Consumers have counted further than the replay: count up to these offsets (exclusive), and finish again. The
+    /// consumers have been asked to wait, and do so for a few seconds.
+    Behind(Vec<(u32, u64)>),
+    /// The new archive is the archive.
+    Done {
+        /// What is in force now.
+        meta: Meta,
+        /// Whether the comments are numbered otherwise than before, so that readers' positions are void.
+        renumbered: bool,
+    },
+}
+
+/// The log being counted anew, beside the archive that serves.
+#[async_trait]
+pub trait Replay: Send + Sync {
+    /// The archive to count into: take its partitions up, go on from where it stands, and commit, as with any.
+    fn archive(&self) -> &dyn Archive;
+
+    /// Puts what was counted in the archive's place, unless that stands further in some partition.
+    async fn finish(&self, progress: Progress<'_>) -> Result<Finished, StoreError>;
+
+    /// Throws away what was counted.
+    async fn abandon(&self) -> Result<(), StoreError>;
+}
+
+/// What [`Archive::rebuilding`] gives.
+#[async_trait]
+pub trait Rebuild: Send + Sync {
+    /// Starts a new generation with the same rules, which makes every projection void.
+    async fn bump_generation(&self) -> Result<Meta, StoreError>;
+
+    /// Scores all videos by other rules, in a new generation. Counts stay; so does trending, unless the half-life
+    /// changes: then it starts anew. Refused where the watch threshold changes, which counts do not tell.
+    async fn rescore(&self, rules: &Rules, progress: Progress<'_>) -> Result<Meta, RebuildError>;
+
+    /// Begins an empty archive of the next generation beside this one, or one that starts as a copy of the archive
+    /// `from` (MongoDB: a database on the same servers; embedded: a directory) that nobody writes to. Refused where
+    /// that has another watch threshold. A replay that was begun before is thrown away.
+    async fn replay(
+        &self,
+        rules: &Rules,
+        from: Option<&str>,
+        progress: Progress<'_>,
+    ) -> Result<Box<dyn Replay>, RebuildError>;
+
+    /// This archive, or the one named as in [`Rebuild::replay`], as of one moment. All of it is held in memory: some
+    /// 500 bytes a video.
+    async fn cut(&self, of: Option<&str>) -> Result<Cut, StoreError>;
+
+    /// Which of these identities ([`liverank_core::counting::identity`]) the archive remembers, and since when: this
+    /// one, or the one named as in [`Rebuild::replay`].
+    async fn sightings(
+        &self,
+        of: Option<&str>,
+        identities: &[String],
+    ) -> Result<Vec<(String, Millis)>, StoreError>;
+}

@@ -1,0 +1,300 @@
+//! Rebuilds beside several consumers, and by processes that die.
+
+use std::sync::Mutex;
+use std::sync::atomic::AtomicBool;
+
+use liverank_adapters::archive::{Cut, Finished};
+use liverank_core::score::{Weights, points};
+use tokio::sync::Notify;
+
+use super::*;
+
+const QUIET: &(dyn Fn(u64, u64) + Send + Sync) = &|_, _| {};
+
+fn heavier() -> Rules {
+    Rules { weights: Weights { like: 9_000, comment: 1, ..Weights::default() }, ..Rules::default() }
+}
+
+/// What clients of the database would find wrong.
+async fn checked(archive: &MongoArchive) -> Cut {
+    let cut = archive.rebuilding().cut(None).await.unwrap();
+    for video in &cut.videos {
+        let expected = points(video.state.counters.score(&cut.meta.rules.weights));
+        assert_eq!(video.score.to_bits(), expected.to_bits(), "{:?}", video.state);
+    }
+    assert!(cut.comments.iter().all(|tally| tally.count == tally.last), "{:?}", cut.comments);
+    cut
+}
+
+/// A log that several consumers write to and count at once, and that can be read again.
+#[derive(Default)]
+struct SharedLog {
+    batches: Mutex<Vec<Batch>>,
+    stop: AtomicBool,
+}
+
+impl SharedLog {
+    /// Writes and counts one partition until told to stop, going on where the archive stands; answers how many batches
+    /// there are.
+    async fn consume(&self, archive: &MongoArchive, partition: u32) -> u64 {
+        const EVENTS: u64 = 3;
+        let mut stands = archive.take_up(&[partition]).await.unwrap()[0].next;
+        let mut batches: Vec<Batch> = Vec::new();
+        while !self.stop.load(Ordering::Relaxed) {
+            let at = (stands / EVENTS) as usize;
+            if at == batches.len() {
+                let values = [
+                    json!({"video_id": "hot", "user_id": "u", "type": "like"}),
+                    json!({"video_id": "hot", "user_id": "u", "type": "comment", "comment": "hi",
+                        "comment_id": format!("{partition}-{at}")}),
+                    json!({"video_id": format!("own{partition}-{}", at % 40), "user_id": "u", "type": "view",
+                        "event_id": format!("{partition}-{}", at / 2)}),
+                ];
+                let batch = batch(partition, stands, &values);
+                self.batches.lock().unwrap().push(batch.clone());
+                batches.push(batch);
+            }
+            match archive.commit(&batches[at]).await {
+                Ok(_) => stands += EVENTS,
+                Err(CommitError::Fenced { actual, .. }) => stands = actual,
+                Err(error) => panic!("{error}"),
+            }
+        }
+        for batch in &batches[(stands / EVENTS) as usize..] {
+            archive.commit(batch).await.unwrap();
+        }
+        batches.len() as u64
+    }
+}
+
+fn hot() -> VideoId {
+    VideoId::parse("hot").unwrap()
+}
+
+async fn check_nothing_lost(archive: &MongoArchive, batches: u64) -> Cut {
+    let held = archive.video(&hot()).await.unwrap().unwrap();
+    assert_eq!((held.counters.likes as u64, held.last_seq), (batches, batches));
+    let cut = checked(archive).await;
+    let views: i64 = cut.videos.iter().map(|video| video.state.counters.views).sum();
+    let positions: u64 = cut.positions.iter().map(|(_, position)| position.next).sum();
+    let once: u64 = cut.positions.iter().map(|(_, position)| (position.next / 3).div_ceil(2)).sum();
+    assert_eq!((positions, views as u64), (batches * 3, once), "repeats count once");
+    cut
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn commits_of_several_processes_race_with_rescores() {
+    const ROUNDS: u64 = 6;
+    let config = fresh();
+    let archives = join_all((0..4).map(|_| opened(&config))).await;
+    let values: Vec<_> =
+        (0..3000).map(|at| json!({"video_id": format!("v{at}"), "user_id": "u", "type": "like"})).collect();
+    archives[3].commit(&batch(11, 0, &values)).await.unwrap();
+    let log = SharedLog::default();
+    let rescores = async {
+        let mut generation = 1;
+        for round in 1..=ROUNDS {
+            let rules = if round % 2 == 1 { heavier() } else { Rules::default() };
+            let meta = archives[3].rebuilding().rescore(&rules, QUIET).await.unwrap();
+            generation += 1;
+            assert_eq!((meta.generation, meta.rules), (generation, rules));
+            assert_eq!(checked(&archives[3]).await.meta.rules, rules);
+            assert_eq!(archives[3].rebuilding().bump_generation().await.unwrap().generation, generation + 1);
+            generation += 1;
+        }
+        log.stop.store(true, Ordering::Relaxed);
+    };
+    let consumers = join_all((0..3).map(|at| log.consume(&archives[at], at as u32)));
+    let (batches, ()) = futures::join!(consumers, rescores);
+    let batches: u64 = batches.into_iter().sum();
+    println!("{batches} batches beside {ROUNDS} rescores");
+    assert!(batches > 20, "consumers that wait for the rebuild prove nothing: {batches}");
+    let held = archives[0].video(&hot()).await.unwrap().unwrap();
+    assert_eq!((held.counters.likes as u64, held.last_seq), (batches, batches));
+    let cut = checked(&archives[0]).await;
+    assert_eq!((cut.meta.generation, cut.meta.rules), (1 + 2 * ROUNDS, Rules::default()));
+    assert!(cut.videos.len() >= 3001);
+}
+
+/// Rescores until the pages done satisfy `enough`, and dies there.
+async fn dies_filling(archive: &MongoArchive, enough: impl Fn(u64, u64) -> bool + Send + Sync) {
+    let now = Notify::new();
+    let progress = |done, of| {
+        if enough(done, of) {
+            now.notify_one();
+        }
+    };
+    let rules = heavier();
+    let rescore = archive.rebuilding().rescore(&rules, &progress);
+    tokio::select! {
+        biased;
+        () = now.notified() => {}
+        done = rescore => panic!("it was to die: {done:?}"),
+    }
+}
+
+async fn many_videos(config: &MongoConfig) -> MongoArchive {
+    let archive = opened(config).await;
+    let values: Vec<_> =
+        (0..1500).map(|at| json!({"video_id": format!("v{at}"), "user_id": "u", "type": "like"})).collect();
+    archive.commit(&batch(0, 0, &values)).await.unwrap();
+    archive
+}
+
+async fn meta(config: &MongoConfig) -> Document {
+    documents(config, "meta").await.pop().unwrap()
+}
+
+async fn leftovers(config: &MongoConfig) -> Vec<String> {
+    let client = Client::with_uri_str(uri()).await.unwrap();
+    let mut names = client.database(&config.database).list_collection_names().await.unwrap();
+    names.retain(|name| name.contains("_next_"));
+    names
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rescore_killed_while_filling_is_done_by_the_next() {
+    let config = fresh();
+    let archive = many_videos(&config).await;
+    dies_filling(&archive, |done, of| done < of).await;
+    let rebuild = meta(&config).await.get_document("rebuild").unwrap().clone();
+    assert_eq!(rebuild.get_str("phase"), Ok("filling"));
+    let other = opened(&config).await;
+    let committed =
+        other.commit(&batch(1, 0, &[json!({"video_id": "v3", "user_id": "u", "type": "like"})])).await;
+    assert_eq!(committed.unwrap().meta.generation, 1, "what is half done is not in force");
+    checked(&other).await;
+    let done = other.rebuilding().rescore(&heavier(), QUIET).await.unwrap();
+    assert_eq!((done.generation, done.rules), (2, heavier()));
+    let cut = checked(&other).await;
+    assert_eq!((cut.videos.len(), leftovers(&config).await), (1500, Vec::<String>::new()));
+    assert_eq!(other.video(&VideoId::parse("v3").unwrap()).await.unwrap().unwrap().counters.likes, 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rescore_killed_while_swapping_is_finished_by_a_consumer() {
+    for renamed in [false, true] {
+        let config = fresh();
+        let archive = many_videos(&config).await;
+        dies_filling(&archive, |done, of| done == of).await;
+        let client = Client::with_uri_str(uri()).await.unwrap();
+        let db = client.database(&config.database);
+        // What the last barrier does, and then the first step of the swap.
+        let swapping = doc! { "$set": { "rebuild.phase": "swapping" } };
+        db.collection::<Document>("meta").update_one(doc! {}, swapping).await.unwrap();
+        let token = meta(&config).await.get_document("rebuild").unwrap().get_str("token").unwrap().to_owned();
+        if renamed {
+            let name = &config.database;
+            let rename = doc! { "renameCollection": format!("{name}.videos_next_{token}"),
+            "to": format!("{name}.videos"), "dropTarget": true };
+            client.database("admin").run_command(rename).await.unwrap();
+        }
+        let consumers = join_all((0..3).map(|_| opened(&config))).await;
+        let like =
+            |partition| batch(partition, 0, &[json!({"video_id": "v3", "user_id": "u", "type": "like"})]);
+        let commits = consumers.iter().zip(1..).map(|(consumer, partition)| {
+            let batch = like(partition);
+            async move { consumer.commit(&batch).await.unwrap() }
+        });
+        for committed in join_all(commits).await {
+            assert_eq!((committed.meta.generation, committed.meta.rules), (2, heavier()), "{renamed}");
+        }
+        let cut = checked(&archive).await;
+        assert_eq!((cut.videos.len(), leftovers(&config).await), (1500, Vec::<String>::new()));
+        assert_eq!(meta(&config).await.get("rebuild"), None);
+        let v3 = archive.video(&VideoId::parse("v3").unwrap()).await.unwrap().unwrap();
+        assert_eq!(v3.counters.likes, 4);
+        archive.comments(&hot(), Page::After(0), 1).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replay_beside_consumers_loses_nothing() {
+    let config = fresh();
+    let archives = join_all((0..4).map(|_| opened(&config))).await;
+    let log = SharedLog::default();
+    let replaying = async {
+        let live = &archives[3];
+        let replay = live.rebuilding().replay(&heavier(), None, QUIET).await.unwrap();
+        replay.archive().take_up(&[0, 1, 2]).await.unwrap();
+        let begun = Instant::now();
+        let mut counted = 0;
+        let done = loop {
+            assert!(begun.elapsed() < DEADLINE, "it never caught up");
+            let more: Vec<Batch> = log.batches.lock().unwrap()[counted..].to_vec();
+            counted += more.len();
+            for batch in &more {
+                replay.archive().commit(batch).await.unwrap();
+            }
+            if counted < 30 {
+                tokio::task::yield_now().await;
+                continue;
+            }
+            match replay.finish(QUIET).await.unwrap() {
+                Finished::Behind(_) => {}
+                done => break done,
+            }
+        };
+        let positions = live.offsets(&[0, 1, 2]).await.unwrap();
+        let deadline = Instant::now() + DEADLINE;
+        // Consumers go on behind it.
+        while live
+            .offsets(&[0, 1, 2])
+            .await
+            .unwrap()
+            .iter()
+            .zip(&positions)
+            .any(|(now, then)| now.next <= then.next)
+        {
+            assert!(Instant::now() < deadline, "a consumer does not go on");
+        }
+        log.stop.store(true, Ordering::Relaxed);
+        done
+    };
+    let consumers = join_all((0..3).map(|at| log.consume(&archives[at], at as u32)));
+    let (batches, done) = futures::join!(consumers, replaying);
+    let batches: u64 = batches.into_iter().sum();
+    println!("{batches} batches; {done:?}");
+    let cut = check_nothing_lost(&archives[0], batches).await;
+    assert_eq!((cut.meta.generation, cut.meta.rules), (2, heavier()));
+    assert_eq!(leftovers(&config).await, Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replay_starts_from_a_restored_backup() {
+    let (backup, config) = (fresh(), fresh());
+    let (old, archive) = (opened(&backup).await, opened(&config).await);
+    let comment = |at: u64| {
+        json!({"video_id": format!("v{}", at % 3), "user_id": "u", "type": "comment",
+        "comment": "hi", "comment_id": format!("c{}", at % 8)})
+    };
+    for at in 0..10 {
+        let batch = batch(0, at, &[comment(at)]);
+        if at < 5 {
+            old.take_up(&[0]).await.unwrap();
+            old.commit(&batch).await.unwrap();
+        }
+        archive.commit(&batch).await.unwrap();
+    }
+    let before = checked(&archive).await;
+    let database = Some(backup.database.as_str());
+    let at_backup = archive.rebuilding().cut(database).await.unwrap();
+    assert_eq!((at_backup.positions[0].1.next, at_backup.comments.len()), (5, 3));
+    let replay = archive.rebuilding().replay(&heavier(), database, QUIET).await.unwrap();
+    assert_eq!(replay.archive().take_up(&[0]).await.unwrap()[0].next, 5);
+    for at in 5..10 {
+        replay.archive().commit(&batch(0, at, &[comment(at)])).await.unwrap();
+    }
+    let done = replay.finish(QUIET).await.unwrap();
+    assert!(matches!(done, Finished::Done { renumbered: false, .. }), "{done:?}");
+    let after = checked(&archive).await;
+    assert_eq!((after.comments, after.positions), (before.comments, before.positions));
+    let states = |cut: Vec<liverank_adapters::archive::StoredVideo>| {
+        cut.into_iter()
+            .map(|video| (video.state.video_id, video.state.counters, video.state.last_seq))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(states(after.videos), states(before.videos));
+    let nowhere = archive.rebuilding().replay(&heavier(), Some("no-such-archive"), QUIET).await;
+    assert!(nowhere.err().expect("there is none").to_string().contains("no-such-archive"));
+}

@@ -6,7 +6,8 @@
 //!    generation.
 //! 2. Whoever subscribed hears of every change once, in the order of versions `v+1, v+2, …`; a hole in the versions
 //!    means that something was missed and a fresh [`RankingStore::snapshot`] is due.
-//! 3. Lists are in the order of [`liverank_core::ranking`].
+//! 3. A later generation replaces an earlier one as a whole: the earlier one is served until the later one is complete.
+//! 4. Lists are in the order of [`liverank_core::ranking`].
 
 use async_trait::async_trait;
 use liverank_core::counting::Span;
@@ -70,7 +71,7 @@ pub enum Projected {
     /// The store is empty, older than the batch's start, or of an earlier generation: nothing was written, it has to be
     /// repaired from the archive.
     Behind,
-    /// The store is of a later generation: whoever sent this must look at the archive again.
+    /// The store is of a later generation, or on its way to one: whoever sent this must look at the archive again.
     Superseded,
 }
 
@@ -124,14 +125,21 @@ pub trait RankingStore: Send + Sync {
     /// Where the projection stands.
     async fn standing(&self) -> Result<Standing, StoreError>;
 
-    /// Writes entries of a repair: scores move up only, unless the generation is new to the store, which then is
-    /// emptied first. Of an earlier generation they are ignored. Ordinary projections go on meanwhile. After any error
-    /// of this or [`RankingStore::restored`] the repair has to begin again, with the first entry. One repair at a time.
-    async fn restore(&self, generation: u64, entries: &[BoardEntry]) -> Result<(), StoreError>;
+    /// Writes entries of a repair. Where the store is empty they are on the boards at once, for a part of a list is better
+    /// than none. In the generation that is in force scores move up only, and ordinary projections go on meanwhile.
+    /// Where an earlier generation is in force it goes on being served, and takes its own projections, while the later
+    /// one is gathered out of sight until [`RankingStore::restored`]; several may gather the same one.
+    ///
+    /// [`Projected::Superseded`]: a later generation is in force, or is being gathered; nothing was written, look at the
+    /// archive again. Never [`Projected::Behind`]. After any error of this or [`RankingStore::restored`] the repair has
+    /// to begin again, with the first entry; also after a pause of more than ten minutes, which is such an error. One
+    /// repair at a time by each process.
+    async fn restore(&self, generation: u64, entries: &[BoardEntry]) -> Result<Projected, StoreError>;
 
-    /// Ends a repair: notes that everything before these offsets is on the boards, and tells subscribers to take a
-    /// snapshot. Offsets only move up within a generation; of an earlier generation they are ignored.
-    async fn restored(&self, generation: u64, offsets: &[(u32, u64)]) -> Result<(), StoreError>;
+    /// Ends a repair: puts a generation in force that was gathered, notes that everything before these offsets is on
+    /// the boards, and tells subscribers to take a snapshot. Offsets only move up within a generation. Answers as
+    /// [`RankingStore::restore`].
+    async fn restored(&self, generation: u64, offsets: &[(u32, u64)]) -> Result<Projected, StoreError>;
 
     /// Up to `limit` videos of a board after `after`, best first. Goes on at the right place also when the cursor's
     /// video has moved or gone.

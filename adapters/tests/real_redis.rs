@@ -339,7 +339,10 @@ async fn what_a_filler_leaves_behind_expires_and_is_not_taken_for_whole() {
         assert!(error.is_transient() && error.to_string().contains("begin again"), "{error}");
         first.restore(2, &[entry("a", 1.0)]).await.unwrap();
         redis.ask::<u64>(&words).await;
-        second.restore(2, &[entry("b", 1.0)]).await.unwrap();
+        // It, too, may have had a part there before.
+        if second.restore(2, &[entry("b", 1.0)]).await.is_err() {
+            second.restore(2, &[entry("b", 1.0)]).await.unwrap();
+        }
         assert!(first.restore(2, &[entry("c", 1.0)]).await.is_err_and(|error| error.is_transient()));
         assert_eq!(first.standing().await.unwrap().generation, Some(1));
         assert_eq!(first.snapshot().await.unwrap().entries, [entry("old", 9.0)]);

@@ -205,7 +205,11 @@ async fn a_new_generation_replaces_the_old(store: Store) {
     // The old one is served, and goes on, until the new one is complete.
     assert_eq!(all(&store).await, [owned("a", 9.0, "x", 9.0), owned("gone", 1.0, "x", 1.0)]);
     apply(&store, 10, 11, vec![owned("a", 10.0, "x", 10.0)]).await;
-    assert_eq!(changed(&mut changes).await.1, [owned("a", 10.0, "x", 10.0)], "nobody was told of anything else");
+    assert_eq!(
+        changed(&mut changes).await.1,
+        [owned("a", 10.0, "x", 10.0)],
+        "nobody was told of anything else"
+    );
     let early = batch(2, 11, 12, vec![owned("a", 4.0, "y", 4.0)]);
     assert_eq!(store.project(&early).await.unwrap(), Projected::Behind);
     store.restore(2, &[owned("b", 1.0, "y", 1.0)]).await.unwrap();
@@ -227,9 +231,17 @@ async fn a_new_generation_replaces_the_old(store: Store) {
     assert_eq!(store.restored(1, &[(0, 99)]).await.unwrap(), Projected::Superseded);
     assert_eq!(all(&store).await, stands);
     assert_eq!(store.standing().await.unwrap(), Standing { generation: Some(2), offsets: vec![(0, 10)] });
-    assert_eq!(store.project(&early).await.unwrap(), Projected::Behind, "from 11, where the boards stand at 10");
+    assert_eq!(
+        store.project(&early).await.unwrap(),
+        Projected::Behind,
+        "from 11, where the boards stand at 10"
+    );
     assert_eq!(store.project(&batch(2, 10, 12, early.entries)).await.unwrap(), Projected::Applied);
-    assert_eq!(changed(&mut changes).await, (version + 1, vec![owned("a", 4.0, "y", 4.0)]), "one Reset, no hole");
+    assert_eq!(
+        changed(&mut changes).await,
+        (version + 1, vec![owned("a", 4.0, "y", 4.0)]),
+        "one Reset, no hole"
+    );
 }
 
 async fn a_generation_that_nobody_completes_leaves_no_trace(store: Store) {

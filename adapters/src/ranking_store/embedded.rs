@@ -25,13 +25,22 @@ struct Boards {
     generation: Option<u64>,
     version: u64,
     offsets: BTreeMap<u32, u64>,
-    entries: HashMap<VideoId, BoardEntry>,
-    global: Ranking,
-    trending: Ranking,
+    lists: Lists,
+    /// The next generation while it is gathered. One at most, and nothing in it is ever older than its generation: what a
+    /// repair that nobody ended leaves here is of use to the next one.
+    next: Option<(u64, Lists)>,
     subscribers: Vec<Arc<Outlet<Change>>>,
 }
 
-impl Boards {
+/// The videos of one generation.
+#[derive(Default)]
+struct Lists {
+    entries: HashMap<VideoId, BoardEntry>,
+    global: Ranking,
+    trending: Ranking,
+}
+
+impl Lists {
     /// Puts entries on the boards where they are higher; answers the ones that changed anything, as they stand now.
     fn raise(&mut self, entries: &[BoardEntry]) -> Vec<BoardEntry> {
         entries.iter().filter_map(|entry| self.raise_one(entry)).collect()
@@ -63,16 +72,21 @@ impl Boards {
         self.entries.insert(now.video_id.clone(), now.clone());
         Some(now)
     }
+}
 
-    /// Begins `generation` if it is new here; whether it is in force.
-    fn begin(&mut self, generation: u64) -> bool {
-        if self.generation < Some(generation) {
-            let subscribers = std::mem::take(&mut self.subscribers);
-            let version = self.version + 1;
-            *self = Self { generation: Some(generation), version, subscribers, ..Self::default() };
-            self.tell(None);
-        }
-        self.generation == Some(generation)
+impl Boards {
+    /// Puts a generation in force. Subscribers have to be told.
+    fn begin(&mut self, generation: u64, lists: Lists) {
+        self.generation = Some(generation);
+        self.version += 1;
+        self.offsets.clear();
+        self.lists = lists;
+        self.next = None;
+    }
+
+    /// Whether a repair towards `generation` comes too late.
+    fn superseded(&self, generation: u64) -> bool {
+        self.generation > Some(generation) || self.next.as_ref().is_some_and(|(next, _)| *next > generation)
     }
 
     /// Tells subscribers of a change, or of a loss.
@@ -113,7 +127,7 @@ impl RankingStore for EmbeddedRanking {
         if replay && !projection.spans.is_empty() {
             return Ok(Projected::Applied);
         }
-        let changed = boards.raise(&projection.entries);
+        let changed = boards.lists.raise(&projection.entries);
         for span in &projection.spans {
             let offset = boards.offsets.entry(span.partition).or_default();
             *offset = span.next.max(*offset);
@@ -132,24 +146,42 @@ impl RankingStore for EmbeddedRanking {
         Ok(Standing { generation: boards.generation, offsets })
     }
 
-    async fn restore(&self, generation: u64, entries: &[BoardEntry]) -> Result<(), StoreError> {
+    async fn restore(&self, generation: u64, entries: &[BoardEntry]) -> Result<Projected, StoreError> {
         let mut boards = self.boards();
-        if boards.begin(generation) && !boards.raise(entries).is_empty() {
-            boards.version += 1;
+        if boards.superseded(generation) {
+            return Ok(Projected::Superseded);
         }
-        Ok(())
-    }
-
-    async fn restored(&self, generation: u64, offsets: &[(u32, u64)]) -> Result<(), StoreError> {
-        let mut boards = self.boards();
-        if boards.begin(generation) {
-            for (partition, next) in offsets {
-                let offset = boards.offsets.entry(*partition).or_default();
-                *offset = (*next).max(*offset);
-            }
+        if boards.generation.is_none() {
+            boards.begin(generation, Lists::default());
             boards.tell(None);
         }
-        Ok(())
+        if boards.generation == Some(generation) {
+            if !boards.lists.raise(entries).is_empty() {
+                boards.version += 1;
+            }
+        } else {
+            let begun = boards.next.take().filter(|(next, _)| *next == generation);
+            let (_, lists) = boards.next.insert(begun.unwrap_or((generation, Lists::default())));
+            lists.raise(entries);
+        }
+        Ok(Projected::Applied)
+    }
+
+    async fn restored(&self, generation: u64, offsets: &[(u32, u64)]) -> Result<Projected, StoreError> {
+        let mut boards = self.boards();
+        if boards.superseded(generation) {
+            return Ok(Projected::Superseded);
+        }
+        if boards.generation != Some(generation) {
+            let begun = boards.next.take().filter(|(next, _)| *next == generation);
+            boards.begin(generation, begun.map(|(_, lists)| lists).unwrap_or_default());
+        }
+        for (partition, next) in offsets {
+            let offset = boards.offsets.entry(*partition).or_default();
+            *offset = (*next).max(*offset);
+        }
+        boards.tell(None);
+        Ok(Projected::Applied)
     }
 
     async fn page(
@@ -160,8 +192,8 @@ impl RankingStore for EmbeddedRanking {
     ) -> Result<Vec<Ranked>, StoreError> {
         let boards = self.boards();
         let ranking = match board {
-            Board::Global => &boards.global,
-            Board::Trending => &boards.trending,
+            Board::Global => &boards.lists.global,
+            Board::Trending => &boards.lists.trending,
         };
         Ok(match after {
             None => ranking.top(Some(limit)),
@@ -171,7 +203,7 @@ impl RankingStore for EmbeddedRanking {
 
     async fn snapshot(&self) -> Result<Snapshot, StoreError> {
         let boards = self.boards();
-        Ok(Snapshot { version: boards.version, entries: boards.entries.values().cloned().collect() })
+        Ok(Snapshot { version: boards.version, entries: boards.lists.entries.values().cloned().collect() })
     }
 
     async fn changes(&self) -> Result<mpsc::Receiver<Change>, StoreError> {

@@ -5,22 +5,25 @@
 //! | `global_ranking` | sorted set | video → score in points, as in MongoDB |
 //! | `trending` | sorted set | video → log2 of the decayed score |
 //! | `ranking:owners` | hash | video → owner |
-//! | `ranking:projection` | hash | `format`, `generation`, `version`, `offset:<partition>` |
-//! | `ranking:steps:<random>` | string | the steps of a write too large for one script |
+//! | `ranking:projection` | hash | `format`, `generation`, `version`, `offset:<partition>`, `shadow` (the one it was) |
+//! | `ranking:next`, `ranking:next:…` | as above | the shadow: the next generation while it is gathered; expires |
+//! | `ranking:steps:<random>` | string | where a write too large for one script goes, and how far it is; expires |
 //! | `ranking:changes` | channel | changes, as JSON |
 //!
 //! A write larger than [`STEP`] entries takes several scripts, so that none holds up Redis for long. Its offsets come
 //! with the last one, and only where all steps before it are in this very store: entries are absolute, so that a
 //! write that ends half-way has done a part of what its repetition does.
+//!
+//! The shadow expires, and keys that do may be evicted one by one by a Redis that is full: each step compares what the
+//! shadow holds with what it held after the step before, and begins anew where something is missing.
 
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock};
 
 use async_trait::async_trait;
+use liverank_core::VideoId;
 use liverank_core::ranking::{Ranked, Score};
-use liverank_core::{Invalid, UserId, VideoId};
 use redis::{Script, ScriptInvocation, cmd};
-use serde::Deserialize;
 use tokio::sync::{Mutex, mpsc};
 
 use super::{
@@ -30,20 +33,27 @@ use crate::StoreError;
 use crate::outlet::Outlet;
 use crate::redis_link::{PART, RedisLink};
 
+mod told;
+
+use told::{damaged, decode, number, owner_of, video_id, whole};
+
 /// Entries a script writes or reads at most: about 10 ms of Redis's one thread, which others wait for meanwhile.
 const STEP: usize = 1000;
+/// How long what a repair has written beside the boards is kept after its last step. Steps follow each other within
+/// moments, but for an archive that is away meanwhile; a repair that nobody ends must not fill Redis.
+const REPAIR_SECONDS: u32 = 600;
 /// How often a snapshot begins again when the boards are emptied under it.
 const SNAPSHOT_ATTEMPTS: usize = 3;
 /// The format of what is stored and published.
 const FORMAT: u32 = 1;
 
 const ENTRIES: &str = include_str!("redis/entries.lua");
-const BEGIN: &str = include_str!("redis/begin.lua");
+const REPAIR: &str = include_str!("redis/repair.lua");
 static PROJECT: LazyLock<Script> = LazyLock::new(|| script(&[ENTRIES, include_str!("redis/project.lua")]));
 static RESTORE: LazyLock<Script> =
-    LazyLock::new(|| script(&[ENTRIES, BEGIN, include_str!("redis/restore.lua")]));
+    LazyLock::new(|| script(&[ENTRIES, REPAIR, include_str!("redis/restore.lua")]));
 static RESTORED: LazyLock<Script> =
-    LazyLock::new(|| script(&[ENTRIES, BEGIN, include_str!("redis/restored.lua")]));
+    LazyLock::new(|| script(&[ENTRIES, REPAIR, include_str!("redis/restored.lua")]));
 static PAGE: LazyLock<Script> = LazyLock::new(|| script(&[include_str!("redis/page.lua")]));
 static READ: LazyLock<Script> = LazyLock::new(|| script(&[include_str!("redis/read.lua")]));
 
@@ -91,10 +101,17 @@ impl Outcome {
             other => Err(StoreError::unusable(PART, format!("unexpected answer of a script: {other}"))),
         }
     }
-}
 
-fn lost() -> StoreError {
-    StoreError::unavailable(PART, "it lost a part of what was being written: begin again")
+    fn projected(self) -> Result<Projected, StoreError> {
+        match self {
+            Self::Applied => Ok(Projected::Applied),
+            Self::Behind => Ok(Projected::Behind),
+            Self::Superseded => Ok(Projected::Superseded),
+            Self::Lost => {
+                Err(StoreError::unavailable(PART, "it lost a part of what was being written: begin again"))
+            }
+        }
+    }
 }
 
 impl RedisRanking {
@@ -109,6 +126,19 @@ impl RedisRanking {
 
     fn channel(&self) -> String {
         self.key("ranking:changes")
+    }
+
+    /// A step of a repair.
+    fn repairing<'a>(&self, script: &'a Script, repair: &Repair) -> ScriptInvocation<'a> {
+        let mut call = self.call(script, repair.token);
+        for name in ["ranking:next", "ranking:next:global", "ranking:next:trending", "ranking:next:owners"] {
+            call.key(self.key(name));
+        }
+        call.arg(self.channel())
+            .arg(repair.generation)
+            .arg(repair.steps)
+            .arg(format!("{:016x}", repair.token));
+        call
     }
 
     /// A call of `script` with the boards as its keys, and where its steps are counted.
@@ -182,57 +212,6 @@ fn write_entries(call: &mut ScriptInvocation<'_>, entries: &[BoardEntry]) {
     }
 }
 
-fn damaged(what: impl std::fmt::Display) -> StoreError {
-    StoreError::unusable(PART, format!("the boards hold {what}: remove them, they are made again"))
-}
-
-fn video_id(text: &str) -> Result<VideoId, StoreError> {
-    VideoId::parse(text).map_err(|error: Invalid| damaged(format!("a wrong id ({error})")))
-}
-
-fn owner_of(video: &str, text: &str) -> Result<UserId, StoreError> {
-    UserId::parse(text).map_err(|error: Invalid| damaged(format!("no owner of {video:?} ({error})")))
-}
-
-fn number(text: &str) -> Result<f64, StoreError> {
-    text.parse().map_err(|_| damaged(format!("{text:?} for a score")))
-}
-
-fn whole(text: &str) -> Result<u64, StoreError> {
-    text.parse().map_err(|_| damaged(format!("{text:?} for a whole number")))
-}
-
-/// A published change. Scores are texts, for JSON readers differ in how they round numbers of 17 digits.
-#[derive(Deserialize)]
-struct Told {
-    format: u32,
-    #[serde(default)]
-    version: u64,
-    #[serde(default)]
-    entries: Vec<(VideoId, UserId, String, String)>,
-    #[serde(default)]
-    reset: bool,
-}
-
-fn decode(payload: &[u8]) -> Option<Change> {
-    let told: Told = serde_json::from_slice(payload).ok()?;
-    if told.format != FORMAT {
-        return None;
-    }
-    if told.reset {
-        return Some(Change::Reset);
-    }
-    let entries = told
-        .entries
-        .into_iter()
-        .map(|(video_id, owner, score, trending)| {
-            let trending = if trending.is_empty() { None } else { Some(trending.parse().ok()?) };
-            Some(BoardEntry { video_id, owner, score: score.parse().ok()?, trending })
-        })
-        .collect::<Option<Vec<_>>>()?;
-    Some(Change::Changed { version: told.version, entries })
-}
-
 #[async_trait]
 impl RankingStore for RedisRanking {
     async fn project(&self, projection: &Projection) -> Result<Projected, StoreError> {
@@ -250,9 +229,7 @@ impl RankingStore for RedisRanking {
             write_entries(&mut call, &projection.entries[from..to]);
             match self.outcome(&call).await? {
                 Outcome::Applied => {}
-                Outcome::Behind => return Ok(Projected::Behind),
-                Outcome::Superseded => return Ok(Projected::Superseded),
-                Outcome::Lost => return Err(lost()),
+                stopped => return stopped.projected(),
             }
         }
         Ok(Projected::Applied)
@@ -277,7 +254,7 @@ impl RankingStore for RedisRanking {
         Ok(Standing { generation, offsets })
     }
 
-    async fn restore(&self, generation: u64, entries: &[BoardEntry]) -> Result<(), StoreError> {
+    async fn restore(&self, generation: u64, entries: &[BoardEntry]) -> Result<Projected, StoreError> {
         let mut repair = self.repair.lock().await;
         if repair.generation != generation {
             *repair = Repair::new(generation);
@@ -286,37 +263,35 @@ impl RankingStore for RedisRanking {
         // A repair of nothing begins the generation all the same.
         loop {
             let (now, later) = rest.split_at(rest.len().min(STEP));
-            let mut call = self.call(&RESTORE, repair.token);
-            call.arg(self.channel()).arg(generation).arg(repair.steps);
+            let mut call = self.repairing(&RESTORE, &repair);
+            call.arg(REPAIR_SECONDS);
             write_entries(&mut call, now);
             match self.outcome(&call).await? {
                 Outcome::Applied => repair.steps += 1,
-                Outcome::Superseded | Outcome::Behind => return Ok(()),
-                Outcome::Lost => {
+                stopped => {
                     *repair = Repair::new(generation);
-                    return Err(lost());
+                    return stopped.projected();
                 }
             }
             rest = later;
             if rest.is_empty() {
-                return Ok(());
+                return Ok(Projected::Applied);
             }
         }
     }
 
-    async fn restored(&self, generation: u64, offsets: &[(u32, u64)]) -> Result<(), StoreError> {
+    async fn restored(&self, generation: u64, offsets: &[(u32, u64)]) -> Result<Projected, StoreError> {
         let mut repair = self.repair.lock().await;
         if repair.generation != generation {
             *repair = Repair::new(generation);
         }
-        let mut call = self.call(&RESTORED, repair.token);
-        call.arg(self.channel()).arg(generation).arg(repair.steps);
+        let mut call = self.repairing(&RESTORED, &repair);
         for (partition, offset) in offsets {
             call.arg(*partition).arg(*offset);
         }
         let outcome = self.outcome(&call).await?;
         *repair = Repair::new(generation);
-        if outcome == Outcome::Lost { Err(lost()) } else { Ok(()) }
+        outcome.projected()
     }
 
     async fn page(
@@ -367,25 +342,5 @@ impl RankingStore for RedisRanking {
         let (outlet, receiver) = Outlet::open(CHANGE_QUEUE, Change::Reset);
         self.link.listen_to(self.channel(), outlet, decode);
         Ok(receiver)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_change_is_read_to_the_last_digit_and_anything_else_is_not() {
-        let payload = br#"{"format":1,"version":7,"entries":[["v\/1","u","12.345000000000001","0.1"],["w","u","1e+20",""]]}"#;
-        let Some(Change::Changed { version: 7, entries }) = decode(payload) else { panic!("is a change") };
-        assert_eq!(
-            (entries[0].score.to_bits(), entries[0].trending),
-            ("12.345000000000001".parse::<f64>().unwrap().to_bits(), Some(0.1))
-        );
-        assert_eq!((entries[1].score, entries[1].trending), (1e20, None));
-        assert_eq!(decode(br#"{"format":1,"reset":true}"#), Some(Change::Reset));
-        for other in [&b"{}"[..], b"", b"null", br#"{"format":2,"reset":true}"#] {
-            assert_eq!(decode(other), None);
-        }
     }
 }

@@ -1,5 +1,6 @@
 -- What all scripts on the boards begin with.
 -- KEYS[1] projection (hash), KEYS[2] global_ranking, KEYS[3] trending (sorted sets), KEYS[4] owners (hash)
+local live = {state = KEYS[1], global = KEYS[2], trending = KEYS[3], owners = KEYS[4]}
 
 -- Below Lua's limit of arguments to one call, with room to spare.
 local BATCH = 1000
@@ -8,18 +9,18 @@ local function text(number)
   return string.format('%.0f', number)
 end
 
--- Puts the entries in ARGV[from], … (id, owner, score, trending or '') on the boards where they are higher than what is
--- there. Answers the ones that changed anything, as JSON, as they stand now.
-local function raise(from)
+-- Puts the entries in ARGV[from], … (id, owner, score, trending or '') on these boards where they are higher than what
+-- is there. Answers the ones that changed anything, as JSON, as they stand now.
+local function raise(boards, from)
   local changed = {}
   for start = from, #ARGV, 4 * BATCH do
     local ids = {}
     for at = start, math.min(start + 4 * BATCH, #ARGV + 1) - 1, 4 do
       ids[#ids + 1] = ARGV[at]
     end
-    local scores = redis.call('ZMSCORE', KEYS[2], unpack(ids))
-    local trends = redis.call('ZMSCORE', KEYS[3], unpack(ids))
-    local owners = redis.call('HMGET', KEYS[4], unpack(ids))
+    local scores = redis.call('ZMSCORE', boards.global, unpack(ids))
+    local trends = redis.call('ZMSCORE', boards.trending, unpack(ids))
+    local owners = redis.call('HMGET', boards.owners, unpack(ids))
     local up, hot, owned = {}, {}, {}
     for i, id in ipairs(ids) do
       local at = start + 4 * (i - 1)
@@ -51,9 +52,9 @@ local function raise(from)
           .. ',"' .. score .. '","' .. trend .. '"]'
       end
     end
-    if #up > 0 then redis.call('ZADD', KEYS[2], 'GT', unpack(up)) end
-    if #hot > 0 then redis.call('ZADD', KEYS[3], 'GT', unpack(hot)) end
-    if #owned > 0 then redis.call('HSET', KEYS[4], unpack(owned)) end
+    if #up > 0 then redis.call('ZADD', boards.global, 'GT', unpack(up)) end
+    if #hot > 0 then redis.call('ZADD', boards.trending, 'GT', unpack(hot)) end
+    if #owned > 0 then redis.call('HSET', boards.owners, unpack(owned)) end
   end
   return changed
 end

@@ -23,7 +23,7 @@ for at = 6, entries - 1, 3 do
 end
 if not news then return 'applied' end
 
-local changed = raise(entries)
+local changed = raise(live, entries)
 if step == steps then
   if #offsets > 0 then redis.call('HSET', KEYS[1], unpack(offsets)) end
   if steps > 1 then redis.call('DEL', KEYS[5]) end

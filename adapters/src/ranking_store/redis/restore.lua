@@ -1,7 +1,16 @@
--- A step of a repair; KEYS[5] counts them. ARGV: channel, generation, steps taken before, then the entries
-local stop = begin(ARGV[1], ARGV[2], tonumber(ARGV[3]))
+-- A step of a repair. ARGV: channel, generation, steps taken before, token of the repair, for how many seconds a shadow
+-- and the count of steps are kept, then the entries
+local steps = tonumber(ARGV[3])
+local stop, boards, name = go_on(ARGV[1], ARGV[2], steps, ARGV[4])
 if stop then return stop end
--- Versions count what was changed, told or not: who missed the telling notices the hole.
-if #raise(4) > 0 then redis.call('HINCRBY', KEYS[1], 'version', 1) end
-redis.call('SET', KEYS[5], text(tonumber(ARGV[3]) + 1), 'EX', 3600)
+local changed = raise(boards, 6)
+if boards == shadow then
+  redis.call('HSET', shadow.state, 'held', held(shadow))
+  -- Nobody may ever end this repair: what it gathered is not to stay.
+  for _, key in pairs(shadow) do redis.call('EXPIRE', key, ARGV[5]) end
+elseif #changed > 0 then
+  -- Versions count what was changed, told or not: who missed the telling notices the hole.
+  redis.call('HINCRBY', live.state, 'version', 1)
+end
+redis.call('SET', KEYS[5], name .. '/' .. text(steps + 1), 'EX', ARGV[5])
 return 'applied'

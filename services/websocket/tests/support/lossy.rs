@@ -30,11 +30,11 @@ impl RankingStore for Lossy {
         self.inner.standing().await
     }
 
-    async fn restore(&self, generation: u64, entries: &[BoardEntry]) -> Result<(), StoreError> {
+    async fn restore(&self, generation: u64, entries: &[BoardEntry]) -> Result<Projected, StoreError> {
         self.inner.restore(generation, entries).await
     }
 
-    async fn restored(&self, generation: u64, offsets: &[(u32, u64)]) -> Result<(), StoreError> {
+    async fn restored(&self, generation: u64, offsets: &[(u32, u64)]) -> Result<Projected, StoreError> {
         self.inner.restored(generation, offsets).await
     }
 

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use futures::future::join_all;
 use liverank_adapters::archive::mongodb::{MongoArchive, MongoConfig};
-use liverank_adapters::event_log::Polled;
 use liverank_adapters::event_log::kafka::{KafkaConfig, KafkaLog};
+use liverank_adapters::event_log::{Polled, Start};
 use liverank_adapters::{Archive, EventLog};
 use liverank_core::Interaction;
 use liverank_core::counting::{Batch, LogRecord, Rules, Span};
@@ -77,7 +77,7 @@ async fn read(log: &KafkaLog) -> Result<(), Box<dyn std::error::Error>> {
     while seen < total {
         match consumer.poll(20_000, Duration::from_millis(200)).await? {
             Polled::Assigned(partitions) => {
-                let offsets: Vec<_> = partitions.into_iter().map(|at| (at, 0)).collect();
+                let offsets: Vec<_> = partitions.into_iter().map(|at| Start::unmarked(at, 0)).collect();
                 println!("assigned after {:?}", begun.elapsed());
                 consumer.start(&offsets).await?;
                 first = Some(Instant::now());

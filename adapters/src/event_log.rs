@@ -9,12 +9,15 @@
 //!    [`AppendError::TooLarge`] is not.
 //! 5. A consumer group's members own disjoint partitions, all of them together, and each owner reads its partitions
 //!    from the offsets that it asked for.
+//! 6. A log that is not the one that was read before (its topic was deleted and made anew, or lost its end, or lost
+//!    records before they were read) is refused by its reader with [`StoreError::Unusable`], and never read as if it were.
 
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use liverank_core::Millis;
+use liverank_core::counting::Mark;
 
 use crate::StoreError;
 
@@ -67,6 +70,45 @@ pub struct RawRecord {
     pub value: Bytes,
 }
 
+impl RawRecord {
+    /// What it is besides its place.
+    pub fn mark(&self) -> Mark {
+        Mark::of(self.broker_time, &self.value)
+    }
+}
+
+/// From where a partition is to be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Start {
+    /// The partition.
+    pub partition: u32,
+    /// The first offset to read.
+    pub offset: u64,
+    /// The mark of the record before it, where that was read. If the log still holds an offset before this one, it has
+    /// to be that record's.
+    pub after: Option<Mark>,
+}
+
+impl Start {
+    /// From an offset on, whatever stands before it.
+    pub const fn unmarked(partition: u32, offset: u64) -> Self {
+        Self { partition, offset, after: None }
+    }
+}
+
+/// A part of one partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stretch {
+    /// The partition.
+    pub partition: u32,
+    /// The first offset to read.
+    pub from: u64,
+    /// The offset after the last one to read.
+    pub to: u64,
+    /// As in [`Start`].
+    pub after: Option<Mark>,
+}
+
 /// A record that could not be read, on its way to the dead letters.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeadLetter {
@@ -74,6 +116,35 @@ pub struct DeadLetter {
     pub record: RawRecord,
     /// Why it could not be read.
     pub reason: String,
+}
+
+/// A dead letter, as it is found again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Buried {
+    /// Its place among the dead letters.
+    pub place: Place,
+    /// When it was buried, by the log's clock.
+    pub buried_at: Millis,
+    /// Where it was in the log; `None` where whoever buried it did not say. Several of the same origin are one: a
+    /// consumer that dies after a burial buries again.
+    pub origin: Option<Origin>,
+    /// Why it could not be read; empty where whoever buried it did not say.
+    pub reason: String,
+    /// Its key, if any.
+    pub key: Option<Bytes>,
+    /// Its value.
+    pub value: Bytes,
+    /// The whole value's bytes, where the value or the key was cut to fit.
+    pub truncated_from: Option<u64>,
+}
+
+/// Where a dead letter was in the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Origin {
+    /// Its place.
+    pub place: Place,
+    /// When the log took it, by the log's clock.
+    pub broker_time: Millis,
 }
 
 /// What a consumer is told.
@@ -96,15 +167,33 @@ pub trait LogConsumer: Send {
     /// The next thing that happened, waiting at most `max_wait` for it: at most `max_records` records, and as many as
     /// are at hand, so that batches grow under load and latency is least when calm.
     ///
-    /// An offset that the log no longer has is [`StoreError::Unusable`], never a silent skip.
+    /// An offset that the log no longer has is [`StoreError::Unusable`], never a silent skip. Where the log may be another
+    /// one since it was started, a partition is revoked and assigned again, so that its start is checked again.
     async fn poll(&mut self, max_records: usize, max_wait: Duration) -> Result<Polled, StoreError>;
 
     /// Reads each partition from its offset on (inclusive). Also used to go back after a fenced batch. Partitions
-    /// that are not owned (any more) are passed over.
-    async fn start(&mut self, offsets: &[(u32, u64)]) -> Result<(), StoreError>;
+    /// that are not owned (any more) are passed over. Where the log is not the one that was read before, this or a poll
+    /// after it, before any record of the partition, is [`StoreError::Unusable`].
+    async fn start(&mut self, starts: &[Start]) -> Result<(), StoreError>;
 
     /// Tells the log how far the group is, for lag monitoring only: the archive's offsets are the ones that count.
     async fn report(&mut self, offsets: &[(u32, u64)]);
+}
+
+/// Reads stretches of the log, outside of any group.
+#[async_trait]
+pub trait LogReader: Send {
+    /// Up to `max_records` records (one at least is asked for), in offset order within each partition; none once all
+    /// stretches have been read. Whoever drops it while it runs has to drop the reader, too: the records may be lost.
+    async fn next(&mut self, max_records: usize) -> Result<Vec<RawRecord>, StoreError>;
+}
+
+/// Reads dead letters.
+#[async_trait]
+pub trait LetterReader: Send {
+    /// Up to `max_letters` letters, in the order of their places within each partition of theirs; none at the end.
+    /// Dropping it is as with [`LogReader::next`].
+    async fn next(&mut self, max_letters: usize) -> Result<Vec<Buried>, StoreError>;
 }
 
 /// The log.
@@ -127,6 +216,32 @@ pub trait EventLog: Send + Sync {
     /// The offset after the last record of each partition, by partition number from 0.
     async fn end_offsets(&self) -> Result<Vec<u64>, StoreError>;
 
+    /// The first offset that each partition still holds, by partition number from 0; where it holds none, its end.
+    async fn beginnings(&self) -> Result<Vec<u64>, StoreError>;
+
+    /// Reads these stretches, each of another partition, as they are. A stretch that the log does not hold as a whole,
+    /// and one whose mark is another, is [`StoreError::Unusable`], here or when it is read.
+    async fn read(&self, stretches: &[Stretch]) -> Result<Box<dyn LogReader>, StoreError>;
+
+    /// Reads the dead letters that are there now: all of them, or the one at a place of theirs (none, if none is there).
+    async fn dead_letters(&self, only: Option<Place>) -> Result<Box<dyn LetterReader>, StoreError>;
+
     /// Whether the log can be written to as far as this process knows, without asking it: what `/readyz` shows.
     fn health(&self) -> Result<(), StoreError>;
 }
+
+/// The error for a log that is not the one that was read before. `log` names it; `seen` says what it has instead of the
+/// offset that is to be read next.
+fn another_log(part: &'static str, log: &str, partition: u32, offset: u64, seen: &str) -> StoreError {
+    StoreError::unusable(
+        part,
+        format!(
+            "{log} partition {partition}: offset {offset} is to be read next, and {seen}: the log was made anew, or lost \
+             records that it had. Going on would miscount: put it back as it was; or start anew from the log as it is with \
+             `liverank rebuild mongodb`; or give liverank another topic or prefix"
+        ),
+    )
+}
+
+/// What is seen where the record before an offset has another mark.
+const OTHER_RECORD: &str = "the record before it is not the one that was read there";

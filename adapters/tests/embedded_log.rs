@@ -11,7 +11,8 @@ use liverank_adapters::StoreError;
 use liverank_adapters::clock::{self, Clock};
 use liverank_adapters::event_log::embedded::{EmbeddedLog, FILE};
 use liverank_adapters::event_log::{
-    AppendError, DeadLetter, EventLog, LogConsumer, PARTITIONS, Polled, RawRecord, conformance,
+    AppendError, Buried, DeadLetter, EventLog, LogConsumer, PARTITIONS, Place, Polled, RawRecord, Start,
+    conformance,
 };
 use redb::{Database, TableDefinition};
 use tempfile::TempDir;
@@ -46,7 +47,7 @@ async fn it_keeps_what_every_log_promises() {
 async fn everything(log: &dyn EventLog) -> Vec<RawRecord> {
     let mut consumer = log.consume().await.unwrap();
     let count: u64 = log.end_offsets().await.unwrap().iter().sum();
-    let start: Vec<_> = (0..PARTITIONS).map(|at| (at, 0)).collect();
+    let start: Vec<_> = (0..PARTITIONS).map(|at| Start::unmarked(at, 0)).collect();
     assert!(matches!(poll(&mut *consumer).await, Polled::Assigned(all) if all.len() == 12));
     consumer.start(&start).await.unwrap();
     let mut records = Vec::new();
@@ -135,8 +136,17 @@ async fn dead_letters_are_kept_whole_and_in_order() {
     }
     drop(log);
     let log = open(dir.path());
-    assert_eq!(log.dead_letters(0, 100).await.unwrap(), letters);
-    assert_eq!(log.dead_letters(3, 1).await.unwrap(), letters[3..4]);
+    let found = log.dead_letters(None).await.unwrap().next(100).await.unwrap();
+    let whole = |letter: &Buried| {
+        let origin = letter.origin.unwrap();
+        let (Place { partition, offset }, broker_time) = (origin.place, origin.broker_time);
+        let (key, value) = (letter.key.clone(), letter.value.clone());
+        let record = RawRecord { partition, offset, broker_time, key, value };
+        DeadLetter { record, reason: letter.reason.clone() }
+    };
+    assert_eq!(found.iter().map(whole).collect::<Vec<_>>(), letters);
+    let third = log.dead_letters(Some(found[3].place)).await.unwrap().next(100).await.unwrap();
+    assert_eq!(third, found[3..4]);
 }
 
 #[tokio::test]
@@ -207,7 +217,7 @@ async fn a_file_that_was_scribbled_over_never_takes_the_process_along() {
             Ok(log) => {
                 let mut consumer = log.consume().await.unwrap();
                 poll(&mut *consumer).await;
-                let start: Vec<_> = (0..PARTITIONS).map(|at| (at, 0)).collect();
+                let start: Vec<_> = (0..PARTITIONS).map(|at| Start::unmarked(at, 0)).collect();
                 if consumer.start(&start).await.is_ok() {
                     match consumer.poll(10_000, Duration::from_millis(50)).await {
                         Ok(_) => {}
@@ -320,7 +330,7 @@ async fn readers_do_not_see_what_is_not_yet_durable() {
     let log = Arc::new(EmbeddedLog::open_with("disk", move || disk.database(), clock::system()).unwrap());
     let mut consumer = log.consume().await.unwrap();
     poll(&mut *consumer).await;
-    consumer.start(&(0..PARTITIONS).map(|at| (at, 0)).collect::<Vec<_>>()).await.unwrap();
+    consumer.start(&(0..PARTITIONS).map(|at| Start::unmarked(at, 0)).collect::<Vec<_>>()).await.unwrap();
     let stall = medium.stall();
     let writer = Arc::clone(&log);
     let append = tokio::spawn(async move { writer.append(b"k", b"v".to_vec()).await });

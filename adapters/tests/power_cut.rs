@@ -13,7 +13,7 @@ use liverank_adapters::archive::embedded::EmbeddedArchive;
 use liverank_adapters::archive::{Archive, CommitError, Page};
 use liverank_adapters::clock;
 use liverank_adapters::event_log::embedded::EmbeddedLog;
-use liverank_adapters::event_log::{EventLog, PARTITIONS, Polled};
+use liverank_adapters::event_log::{EventLog, PARTITIONS, Polled, Start};
 use liverank_core::counting::{Batch, LogRecord, Rules, Span, apply};
 use liverank_core::{Comment, Interaction};
 use rand::rngs::StdRng;
@@ -93,7 +93,10 @@ async fn read_all(medium: &Medium) -> Result<Acknowledged, String> {
     while held.len() < count {
         match consumer.poll(1000, Duration::from_secs(20)).await.map_err(|error| error.to_string())? {
             Polled::Assigned(_) => {
-                consumer.start(&(0..PARTITIONS).map(|at| (at, 0)).collect::<Vec<_>>()).await.unwrap();
+                consumer
+                    .start(&(0..PARTITIONS).map(|at| Start::unmarked(at, 0)).collect::<Vec<_>>())
+                    .await
+                    .unwrap();
             }
             Polled::Records(records) => held.extend(records.into_iter().map(|record| {
                 let value = String::from_utf8(record.value.to_vec()).unwrap();

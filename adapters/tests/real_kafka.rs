@@ -2,16 +2,18 @@
 #![allow(clippy::unwrap_used, reason = "a test's panic is its answer")]
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use futures::future::join_all;
-use liverank_adapters::EventLog;
 use liverank_adapters::event_log::kafka::{KafkaConfig, KafkaLog};
 use liverank_adapters::event_log::{
-    AppendError, DeadLetter, LogConsumer, PARTITIONS, Polled, RawRecord, conformance,
+    AppendError, DeadLetter, LogConsumer, PARTITIONS, Polled, RawRecord, Start, Stretch, conformance,
 };
+use liverank_adapters::{EventLog, StoreError};
+use liverank_core::counting::Mark;
 use proxy::{Mode, Ports, Proxy};
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
@@ -30,15 +32,37 @@ fn brokers() -> String {
         .expect("LIVERANK_TEST_KAFKA is not set; start the real parts: testbed/testbed up")
 }
 
-/// A topic and group that nobody else has.
-fn fresh() -> KafkaConfig {
+fn fresh() -> Fresh {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_micros();
     let name = format!("test-{now}-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
     let mut config = KafkaConfig::new(brokers());
     config.topic.clone_from(&name);
     config.group = name;
-    config
+    Fresh(config)
+}
+
+/// A topic and group that nobody else has. The topics are deleted when it is dropped, whatever became of the test.
+struct Fresh(KafkaConfig);
+
+impl Deref for Fresh {
+    type Target = KafkaConfig;
+    fn deref(&self) -> &KafkaConfig {
+        &self.0
+    }
+}
+
+impl Drop for Fresh {
+    fn drop(&mut self) {
+        let topics = [self.topic.clone(), self.dead_letters()];
+        // Away from the runtime that the test runs in.
+        let deleting = std::thread::spawn(move || {
+            let names = topics.each_ref().map(String::as_str);
+            futures::executor::block_on(admin().delete_topics(&names, &AdminOptions::new()))
+        });
+        // What a test never created cannot be deleted, and a test that failed has its own words.
+        let _ = deleting.join();
+    }
 }
 
 async fn opened(config: &KafkaConfig) -> Arc<KafkaLog> {
@@ -53,8 +77,11 @@ fn admin() -> AdminClient<DefaultClientContext> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn it_keeps_the_promises_of_a_log() {
+    let used = std::sync::Mutex::new(Vec::new());
     conformance::suite(|| async {
-        let log: Arc<dyn EventLog> = Arc::new(KafkaLog::new(fresh()).unwrap());
+        let config = fresh();
+        let log: Arc<dyn EventLog> = Arc::new(KafkaLog::new(config.clone()).unwrap());
+        used.lock().unwrap().push(config);
         log
     })
     .await;
@@ -93,6 +120,9 @@ async fn topics_are_created_as_they_have_to_be() {
         let value = |name: &str| topic.get(name).unwrap().value.clone().unwrap();
         assert_eq!(value("message.timestamp.type"), "LogAppendTime", "{:?}", topic.specifier);
         assert_eq!(value("min.insync.replicas"), "1", "{:?}", topic.specifier);
+        let kept = (value("cleanup.policy"), value("retention.ms"), value("retention.bytes"));
+        let for_good = ("delete".to_owned(), "-1".to_owned(), "-1".to_owned());
+        assert_eq!(kept, for_good, "{:?}", topic.specifier);
     }
 }
 
@@ -135,7 +165,8 @@ async fn keys_land_where_java_s_clients_put_them() {
         let positive = hash.cast_unsigned() & 0x7fff_ffff;
         assert_eq!(java_partition(key.as_bytes(), 1_000_000_007), positive % 1_000_000_007, "{key}");
     }
-    let log = opened(&fresh()).await;
+    let config = fresh();
+    let log = opened(&config).await;
     for key in ["a", "ab", "abc", "abcd", "video-12345", "日本", "ü", "a much longer key than the others are"]
     {
         let place = log.append(key.as_bytes(), b"x".to_vec()).await.unwrap();
@@ -210,9 +241,7 @@ async fn a_vanished_offset_is_told_by_its_name() {
         places.push(log.append(b"k", vec![at]).await.unwrap());
     }
     let partition = places[0].partition;
-    let mut list = TopicPartitionList::new();
-    list.add_partition_offset(&config.topic, partition as i32, Offset::Offset(6)).unwrap();
-    admin().delete_records(&list, &AdminOptions::new()).await.unwrap();
+    trim(&config, partition, 6).await;
     let mut consumer = log.consume().await.unwrap();
     let begun = Instant::now();
     let mut told = 0;
@@ -221,8 +250,10 @@ async fn a_vanished_offset_is_told_by_its_name() {
         assert!(begun.elapsed() < DEADLINE, "offset 2 was skipped silently");
         match consumer.poll(10, Duration::from_millis(50)).await {
             Ok(Polled::Assigned(partitions)) => {
-                let offsets: Vec<_> =
-                    partitions.into_iter().map(|at| (at, if at == partition { 2 } else { 0 })).collect();
+                let offsets: Vec<_> = partitions
+                    .into_iter()
+                    .map(|at| Start::unmarked(at, if at == partition { 2 } else { 0 }))
+                    .collect();
                 consumer.start(&offsets).await.unwrap();
             }
             Ok(Polled::Idle) => {}
@@ -237,7 +268,7 @@ async fn a_vanished_offset_is_told_by_its_name() {
     let expected = format!("partition {partition}: offset 2 is to be read next, and the log holds 6 to 10");
     assert!(answer.contains(&expected), "{answer}");
     // Once somebody has decided where to go on, it does.
-    consumer.start(&[(partition, 6)]).await.unwrap();
+    consumer.start(&[Start::unmarked(partition, 6)]).await.unwrap();
     let records = match consumer.poll(10, DEADLINE).await {
         Ok(Polled::Records(records)) => records,
         other => panic!("{other:?} instead of records"),
@@ -245,10 +276,13 @@ async fn a_vanished_offset_is_told_by_its_name() {
     assert_eq!(records[0].offset, 6);
 }
 
+/// The next offset of each partition, and the mark of the record before it.
+type Standing = Arc<std::sync::Mutex<BTreeMap<u32, (u64, Option<Mark>)>>>;
+
 /// A member that starts what it is assigned where `archive` stands, and moves the archive on.
 struct Follower {
     consumer: Box<dyn LogConsumer>,
-    archive: Arc<std::sync::Mutex<BTreeMap<u32, u64>>>,
+    archive: Standing,
     owned: BTreeSet<u32>,
     records: Vec<RawRecord>,
 }
@@ -258,28 +292,36 @@ impl Follower {
         Self::of(log, Arc::default()).await
     }
 
-    async fn of(log: &dyn EventLog, archive: Arc<std::sync::Mutex<BTreeMap<u32, u64>>>) -> Self {
+    async fn of(log: &dyn EventLog, archive: Standing) -> Self {
         Self { consumer: log.consume().await.unwrap(), archive, owned: BTreeSet::new(), records: Vec::new() }
     }
 
     async fn step(&mut self) {
-        match self.consumer.poll(500, Duration::from_millis(20)).await.unwrap() {
+        self.try_step().await.unwrap();
+    }
+
+    async fn try_step(&mut self) -> Result<(), StoreError> {
+        match self.consumer.poll(500, Duration::from_millis(20)).await? {
             Polled::Assigned(partitions) => {
-                let offsets: Vec<_> = {
+                let starts: Vec<_> = {
                     let archive = self.archive.lock().unwrap();
-                    partitions.iter().map(|at| (*at, archive.get(at).copied().unwrap_or(0))).collect()
+                    let start = |at: &u32| {
+                        let (offset, after) = archive.get(at).copied().unwrap_or_default();
+                        Start { partition: *at, offset, after }
+                    };
+                    partitions.iter().map(start).collect()
                 };
                 self.owned.extend(partitions);
-                self.consumer.start(&offsets).await.unwrap();
+                self.consumer.start(&starts).await?;
             }
             Polled::Revoked(partitions) => self.owned.retain(|at| !partitions.contains(at)),
             Polled::Records(records) => {
                 let mut archive = self.archive.lock().unwrap();
                 for record in records {
-                    let next = archive.entry(record.partition).or_insert(0);
+                    let (next, last) = archive.entry(record.partition).or_default();
                     // The archive fences: what another member has counted meanwhile is not counted again.
                     if *next == record.offset {
-                        *next += 1;
+                        (*next, *last) = (record.offset + 1, Some(record.mark()));
                         self.records.push(record);
                     } else {
                         assert!(
@@ -292,6 +334,19 @@ impl Follower {
             }
             Polled::Idle => {}
         }
+        Ok(())
+    }
+
+    /// Follows until it is told that the log is another one; answers in which words.
+    async fn follow_until_refused(&mut self) -> String {
+        let begun = Instant::now();
+        loop {
+            assert!(begun.elapsed() < DEADLINE, "another log was not noticed; read: {:?}", self.records);
+            match self.try_step().await {
+                Err(error) if !error.is_transient() => return error.to_string(),
+                _ => {}
+            }
+        }
     }
 
     async fn follow_until(&mut self, count: usize) {
@@ -303,9 +358,165 @@ impl Follower {
     }
 }
 
+/// Deletes the records before an offset, as a retention does.
+async fn trim(config: &KafkaConfig, partition: u32, before: i64) {
+    let mut list = TopicPartitionList::new();
+    list.add_partition_offset(&config.topic, partition as i32, Offset::Offset(before)).unwrap();
+    admin().delete_records(&list, &AdminOptions::new()).await.unwrap();
+}
+
+/// A log of ten records of one key, all of them read and remembered.
+async fn ten_read(config: &KafkaConfig) -> (Arc<KafkaLog>, Follower) {
+    let log = opened(config).await;
+    for at in 0..10_u8 {
+        log.append(b"k", vec![at]).await.unwrap();
+    }
+    let mut member = Follower::join(&*log).await;
+    member.follow_until(10).await;
+    (log, member)
+}
+
+/// Deletes the topic and creates it again with as many records, other ones.
+async fn recreate(config: &KafkaConfig, records: usize) -> Arc<KafkaLog> {
+    let deleted = admin().delete_topics(&[&config.topic], &AdminOptions::new()).await.unwrap();
+    assert!(deleted.iter().all(Result::is_ok), "{deleted:?}");
+    let begun = Instant::now();
+    let log = loop {
+        assert!(begun.elapsed() < DEADLINE, "the topic is made anew");
+        let log = Arc::new(KafkaLog::new(config.clone()).unwrap());
+        if log.open().await.is_ok() && log.end_offsets().await.is_ok_and(|ends| ends.iter().sum::<u64>() == 0)
+        {
+            break log;
+        }
+    };
+    for at in 0..records {
+        let value = format!("new {at}").into_bytes();
+        until("the new topic takes records", async || log.append(b"k", value.clone()).await.is_ok()).await;
+    }
+    log
+}
+
+fn is_refused_in_words(said: &str, config: &KafkaConfig) {
+    let place = format!("topic {} partition ", config.topic);
+    assert!(said.contains(&place) && said.contains("offset 10 is to be read next"), "{said}");
+    assert!(said.contains("rebuild mongodb"), "it says what to do: {said}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_topic_made_anew_between_two_runs_is_refused() {
+    // Shorter than what was read, one short of it, as long, and longer.
+    for records in [0, 3, 9, 10, 11, 50] {
+        let config = fresh();
+        let (log, member) = ten_read(&config).await;
+        let archive = Arc::clone(&member.archive);
+        drop((member, log));
+        let log = recreate(&config, records).await;
+        let mut member = Follower::of(&*log, archive).await;
+        is_refused_in_words(&member.follow_until_refused().await, &config);
+        assert!(member.records.is_empty(), "{records} new records: {:?}", member.records);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_topic_made_anew_under_its_reader_is_refused() {
+    for records in [3, 10, 50] {
+        let config = fresh();
+        let (_log, mut member) = ten_read(&config).await;
+        let following = tokio::spawn(async move {
+            let said = member.follow_until_refused().await;
+            (said, member)
+        });
+        recreate(&config, records).await;
+        let (said, member) = following.await.unwrap();
+        is_refused_in_words(&said, &config);
+        assert_eq!(
+            member.records.len(),
+            10,
+            "nothing of the new topic, of {records} records, is read as if it were the old"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_trimmed_topic_is_refused_where_something_is_missing_only() {
+    let config = fresh();
+    let (log, member) = ten_read(&config).await;
+    let partition = member.records[0].partition;
+    let archive = Arc::clone(&member.archive);
+    drop(member);
+    for at in 10..20 {
+        log.append(b"k", vec![at]).await.unwrap();
+    }
+    // Everything that was read has expired, and nothing else: there is nothing to compare with, and nothing missing.
+    trim(&config, partition, 10).await;
+    assert_eq!(log.beginnings().await.unwrap()[partition as usize], 10);
+    let mut member = Follower::of(&*log, Arc::clone(&archive)).await;
+    member.follow_until(10).await;
+    assert_eq!(member.records.iter().map(|at| at.value[0]).collect::<Vec<_>>(), (10..20).collect::<Vec<_>>());
+    drop(member);
+    for at in 20..30 {
+        log.append(b"k", vec![at]).await.unwrap();
+    }
+    trim(&config, partition, 25).await;
+    let mut member = Follower::of(&*log, archive).await;
+    let said = member.follow_until_refused().await;
+    let expected = format!("partition {partition}: offset 20 is to be read next, and the log holds 25 to 30");
+    assert!(said.contains(&expected) && member.records.is_empty(), "{said}");
+    let stretch = Stretch { partition, from: 20, to: 30, after: None };
+    let error = log.read(&[stretch]).await.err().expect("records of it are gone");
+    assert!(error.to_string().contains(&expected), "{error}");
+    let mut reader = log.read(&[Stretch { from: 25, ..stretch }]).await.unwrap();
+    assert_eq!(reader.next(100).await.unwrap()[0].value, vec![25]);
+}
+
+/// Looking at the record before the first one takes no question of its own.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_marked_start_costs_nothing() {
+    let config = fresh();
+    let log = opened(&config).await;
+    let written = join_all((0..600).map(|at| {
+        let log = Arc::clone(&log);
+        async move { log.append(format!("k{at}").as_bytes(), b"v".to_vec()).await.unwrap() }
+    }))
+    .await;
+    let mut member = Follower::join(&*log).await;
+    member.follow_until(written.len()).await;
+    let standing = member.archive.lock().unwrap().clone();
+    let mut took = [Duration::ZERO; 2];
+    // Alternately, so that both have the same machine.
+    for round in 0..20 {
+        let marked = round % 2;
+        let starts: Vec<_> = standing
+            .iter()
+            .map(|(at, (next, last))| {
+                let mark = member.records.iter().find(|it| it.partition == *at && it.offset + 2 == *next);
+                let after = mark.map(RawRecord::mark).filter(|_| marked == 1);
+                assert!(last.is_some() && mark.is_some(), "each partition has two records");
+                Start { partition: *at, offset: next - 1, after }
+            })
+            .collect();
+        let begun = Instant::now();
+        member.consumer.start(&starts).await.unwrap();
+        let mut seen = 0;
+        while seen < starts.len() {
+            if let Polled::Records(records) = member.consumer.poll(500, DEADLINE).await.unwrap() {
+                seen += records.len();
+            }
+        }
+        took[marked] += begun.elapsed();
+    }
+    println!(
+        "12 partitions taken up until their first record: unmarked {:?}, marked {:?}",
+        took[0] / 10,
+        took[1] / 10
+    );
+    assert!(took[1] < took[0] * 2 + Duration::from_millis(500), "{took:?}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn members_come_and_go_under_load_and_nothing_is_lost() {
-    let log = opened(&fresh()).await;
+    let config = fresh();
+    let log = opened(&config).await;
     let stop = Arc::new(AtomicBool::new(false));
     let writing = tokio::spawn({
         let (log, stop) = (Arc::clone(&log), Arc::clone(&stop));
@@ -326,7 +537,7 @@ async fn members_come_and_go_under_load_and_nothing_is_lost() {
             written
         }
     });
-    let archive: Arc<std::sync::Mutex<BTreeMap<u32, u64>>> = Arc::default();
+    let archive = Standing::default();
     let mut first = Follower::of(&*log, Arc::clone(&archive)).await;
     first.follow_until(500).await;
     let mut moved = Vec::new();
@@ -369,11 +580,11 @@ fn rewrite_port(frame: &mut [u8], ports: Ports) {
     }
 }
 
-async fn through_a_proxy() -> (Proxy, KafkaConfig) {
+async fn through_a_proxy() -> (Proxy, Fresh) {
     let port = brokers().rsplit_once(':').unwrap().1.parse().unwrap();
     let proxy = Proxy::before(port, Some(rewrite_port)).await;
     let mut config = fresh();
-    config.brokers = format!("127.0.0.1:{}", proxy.ports.proxy);
+    config.0.brokers = format!("127.0.0.1:{}", proxy.ports.proxy);
     (proxy, config)
 }
 
@@ -455,7 +666,7 @@ async fn a_member_survives_its_broker() {
     until("reading goes on", async || match member.consumer.poll(10, Duration::from_millis(50)).await {
         Ok(Polled::Records(records)) => records[0].value == "after",
         Ok(Polled::Assigned(partitions)) => {
-            let offsets: Vec<_> = partitions.into_iter().map(|at| (at, 1)).collect();
+            let offsets: Vec<_> = partitions.into_iter().map(|at| Start::unmarked(at, 1)).collect();
             member.consumer.start(&offsets).await.unwrap();
             false
         }
@@ -466,8 +677,7 @@ async fn a_member_survives_its_broker() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_open_without_a_broker_says_so() {
-    let mut config = fresh();
-    config.brokers = "127.0.0.1:1".to_owned();
+    let config = KafkaConfig::new("127.0.0.1:1");
     let begun = Instant::now();
     let error = KafkaLog::new(config).unwrap().open().await.unwrap_err();
     assert!(error.is_transient() && error.part() == "kafka", "{error}");

@@ -11,11 +11,13 @@ use std::time::{Duration, Instant};
 
 use futures::future::join_all;
 
-use super::{AppendError, DeadLetter, EventLog, PARTITIONS, Place, Polled, RawRecord};
+use super::{AppendError, EventLog, PARTITIONS, Place, Polled, RawRecord, Start};
 use crate::StoreError;
 use member::Member;
 
+mod marks;
 mod member;
+mod reading;
 
 /// How long anything may take to come true.
 const DEADLINE: Duration = Duration::from_mins(1);
@@ -38,11 +40,15 @@ where
     what_was_appended_at_once_is_read_once(&*log().await).await;
     the_log_s_time_never_goes_back(&*log().await).await;
     too_large_is_refused_and_not_in_the_log(&*log().await).await;
-    dead_letters_stay_out_of_the_log(&*log().await).await;
+    reading::dead_letters_stay_out_of_the_log_and_are_found_again(&*log().await).await;
+    reading::stretches_are_read_without_a_group(&*log().await).await;
+    reading::what_the_log_has_not_is_not_read(&*log().await).await;
     nothing_is_read_before_start(&*log().await).await;
     reading_starts_where_it_is_told_and_goes_back(&*log().await).await;
     an_offset_that_the_log_has_not_is_an_error(&*log().await).await;
     the_end_is_an_offset_to_start_from(&*log().await).await;
+    marks::the_marked_record_is_not_read_again(&*log().await).await;
+    marks::another_log_is_refused(&*log().await).await;
     a_poll_is_bounded_and_wakes(&*log().await).await;
     a_dropped_poll_loses_nothing(&*log().await).await;
     members_share_and_take_over(&*log().await).await;
@@ -145,25 +151,6 @@ async fn too_large_is_refused_and_not_in_the_log(log: &dyn EventLog) {
     log.health().expect("a refused record is nobody's illness");
 }
 
-async fn dead_letters_stay_out_of_the_log(log: &dyn EventLog) {
-    let letter = |size: usize, key: Option<&'static [u8]>| DeadLetter {
-        record: RawRecord {
-            partition: 3,
-            offset: 7,
-            broker_time: 1_700_000_000_000,
-            key: key.map(Into::into),
-            value: vec![0xFF; size].into(),
-        },
-        reason: "body: is not JSON: ümlauts\nand a second line".to_owned(),
-    };
-    log.bury(&letter(10, Some(b"key"))).await.expect("a letter is buried");
-    log.bury(&letter(0, None)).await.expect("a tombstone without a key is buried");
-    log.bury(&letter(3 << 20, Some(b"key")))
-        .await
-        .expect("a letter beyond the log's limit is truncated, not refused");
-    assert_eq!(log.end_offsets().await.unwrap().iter().sum::<u64>(), 0, "letters are not in the log itself");
-}
-
 async fn nothing_is_read_before_start(log: &dyn EventLog) {
     append(log, "k", "early").await;
     let mut consumer = log.consume().await.unwrap();
@@ -180,7 +167,7 @@ async fn nothing_is_read_before_start(log: &dyn EventLog) {
     }
     let quiet = consumer.poll(100, QUIET).await.unwrap();
     assert_eq!(quiet, Polled::Idle, "nothing is read before start");
-    consumer.start(&owned.iter().map(|at| (*at, 0)).collect::<Vec<_>>()).await.unwrap();
+    consumer.start(&owned.iter().map(|at| Start::unmarked(*at, 0)).collect::<Vec<_>>()).await.unwrap();
     let begun = Instant::now();
     let records = loop {
         assert!(begun.elapsed() < DEADLINE, "reads after start");
@@ -224,7 +211,7 @@ async fn reading_starts_where_it_is_told_and_goes_back(log: &dyn EventLog) {
 async fn an_offset_that_the_log_has_not_is_an_error(log: &dyn EventLog) {
     let at = append(log, "k", "only").await;
     let mut member = Member::join(log).await;
-    member.start_at_is_refused(at.partition, at.offset + 1000).await;
+    member.start_is_refused(Start::unmarked(at.partition, at.offset + 1000)).await;
 }
 
 async fn the_end_is_an_offset_to_start_from(log: &dyn EventLog) {
@@ -337,7 +324,7 @@ async fn partitions_of_others_are_passed_over(log: &dyn EventLog) {
         first.step(Duration::from_millis(20)).await;
         second.step(Duration::from_millis(20)).await;
     }
-    let everything: Vec<_> = (0..PARTITIONS).map(|at| (at, 0)).collect();
+    let everything: Vec<_> = (0..PARTITIONS).map(|at| Start::unmarked(at, 0)).collect();
     first.consumer.start(&everything).await.expect("partitions of others are passed over");
     join_all((0..100).map(|at| async move { append(log, &format!("k{at}"), "x").await })).await;
     let ends: HashMap<u32, u64> = (0..).zip(log.end_offsets().await.unwrap()).collect();

@@ -19,7 +19,10 @@ use tokio::time::timeout;
 use self::committer::{Committer, Entry, Request};
 use self::consumer::Member;
 use self::group::Group;
-use super::{AppendError, DeadLetter, EventLog, LogConsumer, PARTITIONS, Place};
+use self::reading::{Letters, Reader};
+use super::{
+    AppendError, DeadLetter, EventLog, LetterReader, LogConsumer, LogReader, PARTITIONS, Place, Stretch,
+};
 use crate::StoreError;
 use crate::clock::Clock;
 use crate::redb_file::{Opener, RedbFile};
@@ -27,6 +30,7 @@ use crate::redb_file::{Opener, RedbFile};
 mod committer;
 mod consumer;
 mod group;
+mod reading;
 mod records;
 
 /// The file's name in the data directory.
@@ -111,12 +115,6 @@ impl EmbeddedLog {
         Ok(Self { shared, queue: Some(queue), committer: Some(thread), budget, turn: AtomicU32::new(0) })
     }
 
-    /// Up to `limit` dead letters, oldest first, from the one numbered `from` on (0: the first).
-    pub async fn dead_letters(&self, from: u64, limit: usize) -> Result<Vec<DeadLetter>, StoreError> {
-        let shared = Arc::clone(&self.shared);
-        off_thread(move || shared.file.with(|database, _| records::read_letters(database, from, limit))).await
-    }
-
     fn partition(&self, key: &[u8]) -> u32 {
         if key.is_empty() {
             return self.turn.fetch_add(1, Ordering::Relaxed) % PARTITIONS;
@@ -180,7 +178,8 @@ impl EventLog for EmbeddedLog {
     }
 
     async fn bury(&self, letter: &DeadLetter) -> Result<(), StoreError> {
-        self.enqueue(Entry::Letter(records::truncated(letter))).await?;
+        let (letter, cut) = records::truncated(letter);
+        self.enqueue(Entry::Letter(letter, cut)).await?;
         Ok(())
     }
 
@@ -190,6 +189,19 @@ impl EventLog for EmbeddedLog {
 
     async fn end_offsets(&self) -> Result<Vec<u64>, StoreError> {
         Ok(self.shared.signal.borrow().ends.to_vec())
+    }
+
+    /// Nothing is ever removed.
+    async fn beginnings(&self) -> Result<Vec<u64>, StoreError> {
+        Ok(vec![0; PARTITIONS as usize])
+    }
+
+    async fn read(&self, stretches: &[Stretch]) -> Result<Box<dyn LogReader>, StoreError> {
+        Ok(Box::new(Reader::open(Arc::clone(&self.shared), stretches).await?))
+    }
+
+    async fn dead_letters(&self, only: Option<Place>) -> Result<Box<dyn LetterReader>, StoreError> {
+        Ok(Box::new(Letters::open(Arc::clone(&self.shared), only).await?))
     }
 
     fn health(&self) -> Result<(), StoreError> {

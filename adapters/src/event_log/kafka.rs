@@ -8,6 +8,13 @@
 //! | `breaker` | refuses appends at once while the brokers are away, and finds out when they are back |
 //! | `consumer` | one member of the group: its thread, and what it hands over |
 //! | `inbox` | what that thread has read and not handed over yet |
+//! | `walk` | reads stretches outside of the group |
+//! | `letters` | dead letters and their headers |
+//!
+//! Topics that we create keep their records for good (`retention.ms` and `retention.bytes` -1, `cleanup.policy` delete):
+//! the log is the one source of truth, and what it has dropped no rebuild can count again. Whoever wants to bound the
+//! disk sets a retention on the topic and keeps backups of MongoDB, from which a rebuild can go on. A topic that was
+//! there before is taken as it is, and a retention on it is told at the start.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,19 +23,22 @@ use async_trait::async_trait;
 use rdkafka::error::KafkaError;
 use rdkafka::types::RDKafkaErrorCode;
 
-use super::{AppendError, DeadLetter, EventLog, LogConsumer, Place};
+use super::{AppendError, DeadLetter, EventLog, LetterReader, LogConsumer, LogReader, Place, Stretch};
 use crate::StoreError;
 
 mod breaker;
 mod config;
 mod consumer;
 mod inbox;
+mod letters;
 mod producer;
 mod topics;
+mod walk;
 
 pub use config::{KafkaConfig, SaslMechanism};
 use consumer::KafkaConsumer;
 use producer::Producer;
+use walk::{Walk, Walker};
 
 /// How errors and logs name this store.
 const PART: &str = "kafka";
@@ -71,7 +81,36 @@ impl EventLog for KafkaLog {
     }
 
     async fn end_offsets(&self) -> Result<Vec<u64>, StoreError> {
-        self.producer.end_offsets().await
+        let held = self.producer.held(&self.config.topic).await?;
+        Ok(held.into_iter().map(|held| held.high).collect())
+    }
+
+    async fn beginnings(&self) -> Result<Vec<u64>, StoreError> {
+        let held = self.producer.held(&self.config.topic).await?;
+        Ok(held.into_iter().map(|held| held.low).collect())
+    }
+
+    async fn read(&self, stretches: &[Stretch]) -> Result<Box<dyn LogReader>, StoreError> {
+        let topic = &self.config.topic;
+        let held = self.producer.held(topic).await?;
+        Ok(Box::new(Walker::new(Walk::begin(&self.config, topic, stretches, &held)?)))
+    }
+
+    async fn dead_letters(&self, only: Option<Place>) -> Result<Box<dyn LetterReader>, StoreError> {
+        let topic = self.config.dead_letters();
+        let held = self.producer.held(&topic).await?;
+        let stretches: Vec<Stretch> =
+            (0..)
+                .zip(&held)
+                .filter_map(|(partition, held)| match only {
+                    None => Some(Stretch { partition, from: held.low, to: held.high, after: None }),
+                    Some(Place { offset, .. }) => (held.low..held.high)
+                        .contains(&offset)
+                        .then_some(Stretch { partition, from: offset, to: offset + 1, after: None }),
+                })
+                .filter(|stretch| only.is_none_or(|only| only.partition == stretch.partition))
+                .collect();
+        Ok(Box::new(Walker::new(Walk::begin(&self.config, &topic, &stretches, &held)?)))
     }
 
     fn health(&self) -> Result<(), StoreError> {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use super::super::{EventLog, LogConsumer, PARTITIONS, Polled, RawRecord};
+use super::super::{EventLog, LogConsumer, PARTITIONS, Polled, RawRecord, Start};
 use super::{DEADLINE, is_final};
 
 /// A member that starts whatever it is assigned where it last stood, and remembers what it read.
@@ -75,11 +75,11 @@ impl Member {
         let fresh: Vec<_> = self
             .owned
             .difference(&self.started)
-            .map(|at| (*at, self.positions.get(at).copied().unwrap_or(0)))
+            .map(|at| Start::unmarked(*at, self.positions.get(at).copied().unwrap_or(0)))
             .collect();
         if !fresh.is_empty() {
             self.consumer.start(&fresh).await.expect("starting where the log has records");
-            self.started.extend(fresh.iter().map(|(at, _)| *at));
+            self.started.extend(fresh.iter().map(|start| start.partition));
         }
     }
 
@@ -104,31 +104,32 @@ impl Member {
 
     /// Starts one partition there, and none of the others if they were not started before.
     pub async fn start_at(&mut self, partition: u32, offset: u64) {
-        self.positions.insert(partition, offset);
-        self.consumer.start(&[(partition, offset)]).await.expect("starting where the log has records");
+        self.start_as(Start::unmarked(partition, offset)).await;
+    }
+
+    /// As [`Self::start_at`].
+    pub async fn start_as(&mut self, start: Start) {
+        self.positions.insert(start.partition, start.offset);
+        self.consumer.start(&[start]).await.expect("starting where the log has records");
         self.started.clone_from(&self.owned);
     }
 
-    /// Starts one partition where the log has nothing: the start itself or a poll after it must say so for good.
-    pub async fn start_at_is_refused(&mut self, partition: u32, offset: u64) {
-        if let Err(error) = self.consumer.start(&[(partition, offset)]).await {
+    /// Starts one partition where the log is not what was read: the start itself or a poll after it must say so for good,
+    /// and nothing may be read. Answers what was said.
+    pub async fn start_is_refused(&mut self, start: Start) -> String {
+        if let Err(error) = self.consumer.start(&[start]).await {
             assert!(is_final(&error), "{error:?} suggests to try again");
-            return;
+            return error.to_string();
         }
         let begun = Instant::now();
         loop {
-            assert!(
-                begun.elapsed() < DEADLINE,
-                "offset {offset} of partition {partition} was skipped silently"
-            );
+            assert!(begun.elapsed() < DEADLINE, "{start:?} was taken silently");
             match self.consumer.poll(100, Duration::from_millis(200)).await {
                 Ok(Polled::Idle) => {}
-                Ok(other) => {
-                    panic!("offset {offset} of partition {partition} is not there, yet came {other:?}")
-                }
+                Ok(other) => panic!("{start:?} is not of this log, yet came {other:?}"),
                 Err(error) => {
                     assert!(is_final(&error), "{error:?} suggests to try again");
-                    return;
+                    return error.to_string();
                 }
             }
         }

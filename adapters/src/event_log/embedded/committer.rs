@@ -9,7 +9,7 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::super::{DeadLetter, Place};
 use super::Shared;
-use super::records::{Heads, LETTERS, RECORDS, encode, encode_letter};
+use super::records::{Heads, LETTER_PARTITION, LETTERS, NOTES, RECORDS, encode, encode_letter};
 use crate::StoreError;
 use crate::clock::Clock;
 use crate::redb_file::{Failure, RETRY_PACE, begin_durable};
@@ -22,15 +22,20 @@ const MAX_GROUP_BYTES: usize = 8 << 20;
 
 /// What is to be written.
 pub enum Entry {
-    Record { partition: u32, key: Option<Bytes>, value: Bytes },
-    Letter(DeadLetter),
+    Record {
+        partition: u32,
+        key: Option<Bytes>,
+        value: Bytes,
+    },
+    /// A letter, and the bytes of its whole value where it was cut.
+    Letter(DeadLetter, Option<u64>),
 }
 
 impl Entry {
     pub fn bytes(&self) -> usize {
         match self {
             Self::Record { key, value, .. } => key.as_ref().map_or(0, Bytes::len) + value.len(),
-            Self::Letter(letter) => {
+            Self::Letter(letter, _) => {
                 letter.record.key.as_ref().map_or(0, Bytes::len)
                     + letter.record.value.len()
                     + letter.reason.len()
@@ -130,6 +135,7 @@ impl Committer {
         {
             let mut records = transaction.open_table(RECORDS)?;
             let mut letters = transaction.open_table(LETTERS)?;
+            let mut notes = transaction.open_table(NOTES)?;
             for request in group {
                 match &request.entry {
                     Entry::Record { partition, key, value } => {
@@ -141,9 +147,10 @@ impl Committer {
                         records.insert((partition, offset), bytes.as_slice())?;
                         places.push(Place { partition, offset });
                     }
-                    Entry::Letter(letter) => {
+                    Entry::Letter(letter, cut) => {
                         letters.insert(heads.letter, encode_letter(letter).as_slice())?;
-                        places.push(Place { partition: letter.record.partition, offset: heads.letter });
+                        notes.insert(heads.letter, (now, *cut))?;
+                        places.push(Place { partition: LETTER_PARTITION, offset: heads.letter });
                         heads.letter += 1;
                     }
                 }

@@ -8,9 +8,10 @@ use async_trait::async_trait;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
-use super::super::{LogConsumer, Polled, RawRecord};
-use super::records::{Stretch, read};
-use super::{PART, Shared, Signal, off_thread};
+use super::super::{LogConsumer, Polled, RawRecord, Start};
+use super::reading::check;
+use super::records::{Extent, read};
+use super::{Shared, Signal, off_thread};
 use crate::StoreError;
 
 /// A member; leaves when it is dropped.
@@ -45,17 +46,17 @@ impl Member {
     }
 
     /// What can be read, the partition whose turn it is first.
-    fn at_hand(&self, signal: &Signal) -> Vec<Stretch> {
+    fn at_hand(&self, signal: &Signal) -> Vec<Extent> {
         let later = self.positions.range(self.turn..);
         let earlier = self.positions.range(..self.turn);
         later
             .chain(earlier)
-            .map(|(partition, from)| Stretch {
+            .map(|(partition, from)| Extent {
                 partition: *partition,
                 from: *from,
                 end: signal.ends[*partition as usize],
             })
-            .filter(|stretch| stretch.from < stretch.end)
+            .filter(|extent| extent.from < extent.end)
             .collect()
     }
 
@@ -77,11 +78,11 @@ impl LogConsumer for Member {
             if let Some(change) = self.changes() {
                 return Ok(change);
             }
-            let stretches = self.at_hand(&signal);
-            if !stretches.is_empty() {
+            let extents = self.at_hand(&signal);
+            if !extents.is_empty() {
                 let shared = Arc::clone(&self.shared);
                 let limit = max_records.max(1);
-                let reading = move || shared.file.with(|database, _| read(database, &stretches, limit));
+                let reading = move || shared.file.with(|database, _| read(database, &extents, limit));
                 let records = off_thread(reading).await?;
                 self.advance(&records);
                 return Ok(Polled::Records(records));
@@ -92,21 +93,13 @@ impl LogConsumer for Member {
         }
     }
 
-    async fn start(&mut self, offsets: &[(u32, u64)]) -> Result<(), StoreError> {
-        let ends = self.signal.borrow().ends;
-        let owned = offsets.iter().filter(|(partition, _)| self.shared.group.holds(self.id, *partition));
-        let owned: Vec<(u32, u64)> = owned.copied().collect();
-        for (partition, offset) in &owned {
-            let end = ends[*partition as usize];
-            if *offset > end {
-                let reason = format!(
-                    "partition {partition} ends at offset {end}, and reading was to go on at {offset}: this log is not \
-                     the one that was read before; put it back, or begin anew with an empty archive too"
-                );
-                return Err(StoreError::unusable(PART, reason));
-            }
-        }
-        self.positions.extend(owned);
+    async fn start(&mut self, starts: &[Start]) -> Result<(), StoreError> {
+        let owned = starts.iter().filter(|start| self.shared.group.holds(self.id, start.partition));
+        let owned: Vec<Start> = owned.copied().collect();
+        // Until it is known what stands there, nothing is read of it.
+        self.positions.retain(|partition, _| owned.iter().all(|start| start.partition != *partition));
+        check(&self.shared, owned.clone()).await?;
+        self.positions.extend(owned.iter().map(|start| (start.partition, start.offset)));
         Ok(())
     }
 

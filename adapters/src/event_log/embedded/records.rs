@@ -7,7 +7,7 @@ use bytes::Bytes;
 use liverank_core::Millis;
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
 
-use super::super::{DeadLetter, PARTITIONS, RawRecord};
+use super::super::{Buried, DeadLetter, Origin, PARTITIONS, Place, RawRecord};
 use super::{MAX_RECORD_BYTES, PART};
 use crate::redb_file::{Failure, Purpose};
 
@@ -15,8 +15,14 @@ use crate::redb_file::{Failure, Purpose};
 pub const RECORDS: TableDefinition<(u32, u64), &[u8]> = TableDefinition::new("records");
 /// Dead letters by number, from 0.
 pub const LETTERS: TableDefinition<u64, &[u8]> = TableDefinition::new("dead_letters");
+/// When a dead letter was buried, and its whole value's bytes where it was cut. A table of its own, so that releases
+/// which do not know it read the letters all the same.
+pub const NOTES: TableDefinition<u64, (Millis, Option<u64>)> = TableDefinition::new("dead_letter_notes");
 
 pub const PURPOSE: Purpose = Purpose { part: PART, version: 1, tables };
+
+/// All dead letters are in one partition of theirs.
+pub const LETTER_PARTITION: u32 = 0;
 
 /// The version of a single record; older ones must stay readable while newer ones are appended.
 const RECORD_VERSION: u8 = 1;
@@ -27,6 +33,7 @@ const MAX_READ_BYTES: usize = 16 << 20;
 fn tables(transaction: &WriteTransaction) -> Result<(), Failure> {
     transaction.open_table(RECORDS)?;
     transaction.open_table(LETTERS)?;
+    transaction.open_table(NOTES)?;
     Ok(())
 }
 
@@ -74,21 +81,21 @@ fn record(partition: u32, offset: u64, bytes: &[u8]) -> Result<RawRecord, Failur
     Ok(RawRecord { partition, offset, broker_time, key, value })
 }
 
-/// A stretch of a partition: from an offset up to, but without, an end.
+/// A part of a partition: from an offset up to, but without, an end.
 #[derive(Debug, Clone, Copy)]
-pub struct Stretch {
+pub struct Extent {
     pub partition: u32,
     pub from: u64,
     pub end: u64,
 }
 
-/// Up to `limit` records of these stretches, in their order. All of them are there, for they were durable when the
-/// stretches were made: one that is not is an error.
-pub fn read(database: &Database, stretches: &[Stretch], limit: usize) -> Result<Vec<RawRecord>, Failure> {
+/// Up to `limit` records of these extents, in their order. All of them are there, for they were durable when the
+/// extents were made: one that is not is an error.
+pub fn read(database: &Database, extents: &[Extent], limit: usize) -> Result<Vec<RawRecord>, Failure> {
     let table = database.begin_read()?.open_table(RECORDS)?;
     let mut records = Vec::new();
     let mut bytes = 0;
-    for Stretch { partition, from, end } in stretches.iter().copied() {
+    for Extent { partition, from, end } in extents.iter().copied() {
         let mut expected = from;
         for entry in table.range((partition, from)..(partition, end))? {
             if records.len() >= limit || bytes >= MAX_READ_BYTES {
@@ -143,9 +150,12 @@ impl Heads {
     }
 }
 
-/// The letter as it is kept: value, then reason, cut so that it stays below the log's limit.
-pub fn truncated(letter: &DeadLetter) -> DeadLetter {
+/// The letter as it is kept: value, then reason, cut so that it stays below the log's limit; and the whole value's bytes
+/// where it or the key was cut.
+pub fn truncated(letter: &DeadLetter) -> (DeadLetter, Option<u64>) {
     const MAX_REASON_BYTES: usize = 4096;
+    let sizes = |letter: &DeadLetter| (letter.record.key.as_ref().map(Bytes::len), letter.record.value.len());
+    let whole = sizes(letter);
     let mut letter = letter.clone();
     letter.reason.truncate(letter.reason.floor_char_boundary(MAX_REASON_BYTES));
     // Half of the room at most for the key, so that some of the value is always there.
@@ -153,7 +163,8 @@ pub fn truncated(letter: &DeadLetter) -> DeadLetter {
     let room = MAX_RECORD_BYTES - letter.reason.len() - key.as_ref().map_or(0, Bytes::len);
     letter.record.value.truncate(room);
     letter.record.key = key;
-    letter
+    let cut = sizes(&letter) != whole;
+    (letter, cut.then_some(whole.1 as u64))
 }
 
 pub fn encode_letter(letter: &DeadLetter) -> Vec<u8> {
@@ -176,14 +187,38 @@ fn decode_letter(bytes: &[u8]) -> Option<DeadLetter> {
     Some(DeadLetter { record, reason: std::str::from_utf8(reason).ok()?.to_owned() })
 }
 
-pub fn read_letters(database: &Database, from: u64, limit: usize) -> Result<Vec<DeadLetter>, Failure> {
-    let table = database.begin_read()?.open_table(LETTERS)?;
-    let letters = table.range(from..)?.take(limit).map(|entry| {
-        let (number, bytes) = entry?;
-        decode_letter(bytes.value())
-            .ok_or_else(|| Failure::Damaged(format!("dead letter {} is not one", number.value())))
-    });
-    letters.collect()
+/// Up to `limit` dead letters from number `from` on, before number `to`.
+pub fn read_letters(database: &Database, from: u64, to: u64, limit: usize) -> Result<Vec<Buried>, Failure> {
+    let transaction = database.begin_read()?;
+    let letters = transaction.open_table(LETTERS)?;
+    let notes = transaction.open_table(NOTES)?;
+    let mut found = Vec::new();
+    let mut bytes = 0;
+    for entry in letters.range(from..to)? {
+        if found.len() >= limit || bytes >= MAX_READ_BYTES {
+            break;
+        }
+        let (number, encoded) = entry?;
+        let number = number.value();
+        bytes += encoded.value().len();
+        let letter = decode_letter(encoded.value())
+            .ok_or_else(|| Failure::Damaged(format!("dead letter {number} is not one")))?;
+        let DeadLetter { record, reason } = letter;
+        // Releases before this one took no notes.
+        let note = notes.get(number)?.map(|kept| kept.value());
+        let (buried_at, truncated_from) = note.unwrap_or((record.broker_time, None));
+        let origin = Place { partition: record.partition, offset: record.offset };
+        found.push(Buried {
+            place: Place { partition: LETTER_PARTITION, offset: number },
+            buried_at,
+            origin: Some(Origin { place: origin, broker_time: record.broker_time }),
+            reason,
+            key: record.key,
+            value: record.value,
+            truncated_from,
+        });
+    }
+    Ok(found)
 }
 
 #[cfg(test)]
@@ -222,7 +257,8 @@ mod tests {
             key: Some(Bytes::from(vec![b'k'; 3 << 20])),
             value: Bytes::from(vec![b'v'; 3 << 20]),
         };
-        let letter = truncated(&DeadLetter { record, reason: "ü".repeat(5000) });
+        let (letter, cut) = truncated(&DeadLetter { record, reason: "ü".repeat(5000) });
+        assert_eq!(cut, Some(3 << 20));
         let bytes = encode_letter(&letter);
         assert!(bytes.len() <= MAX_RECORD_BYTES + 64, "{}", bytes.len());
         assert_eq!(decode_letter(&bytes), Some(letter));

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use rdkafka::ClientConfig;
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::ConsumerContext;
 use rdkafka::error::KafkaError;
 
 use super::super::{DEAD_LETTER_SUFFIX, TOPIC};
@@ -144,6 +145,7 @@ pub(super) fn trace_library(level: RDKafkaLogLevel, facility: &str, line: &str) 
         RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {
             tracing::error!(target: "librdkafka", facility, "{line}");
         }
+        RDKafkaLogLevel::Debug => tracing::trace!(target: "librdkafka", facility, "{line}"),
         _ => tracing::debug!(target: "librdkafka", facility, "{line}"),
     }
 }
@@ -160,6 +162,8 @@ impl ClientContext for Quiet {
         tracing::debug!(target: "librdkafka", %error, "{reason}");
     }
 }
+
+impl ConsumerContext for Quiet {}
 
 #[cfg(test)]
 mod tests {

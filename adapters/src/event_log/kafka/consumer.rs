@@ -7,6 +7,12 @@
 //! partitions are handed to the library (`incremental_assign`, which may come at any later time) when
 //! [`LogConsumer::start`] says from which offset. Otherwise an archive that is away would keep the whole group from
 //! rebalancing, and a library that starts at a committed offset would read from the wrong one.
+//!
+//! Whether the log is the one that was read before is seen from the record before the one to start with: reading begins
+//! one offset earlier, so that looking costs no question of its own. While reading, a topic that was deleted and made
+//! anew shows in its id. The library keeps ids to itself and goes on in the new topic at the old offset; only a line of
+//! its log tells that the id has changed, which comes through the same queue before any record of the new topic does.
+//! (Brokers before 3.1 serve reads without ids: there it is seen at the next start.)
 
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
@@ -24,7 +30,7 @@ use rdkafka::types::{RDKafkaErrorCode, RDKafkaRespErr};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::super::{LogConsumer, Polled, RawRecord};
+use super::super::{LogConsumer, OTHER_RECORD, Polled, RawRecord, Start, another_log};
 use super::config::{KafkaConfig, trace_library};
 use super::inbox::{Command, Inbox};
 use super::{ASK_TIMEOUT, PART, store_error};
@@ -39,6 +45,9 @@ const LEAVE_TIMEOUT: Duration = Duration::from_secs(2);
 const REJOIN_PAUSE: Duration = Duration::from_secs(1);
 /// A seek is a message to the library's own threads.
 const SEEK_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How the library writes the id of a topic whose id it has not learnt yet.
+const NO_ID: &str = "AAAAAAAAAAAAAAAAAAAAAA ";
 
 /// A member, as its owner sees it.
 pub(super) struct KafkaConsumer {
@@ -81,9 +90,9 @@ impl LogConsumer for KafkaConsumer {
         }
     }
 
-    async fn start(&mut self, offsets: &[(u32, u64)]) -> Result<(), StoreError> {
+    async fn start(&mut self, starts: &[Start]) -> Result<(), StoreError> {
         let (tell, told) = oneshot::channel();
-        self.inbox.command(Command::Start(offsets.to_vec(), tell));
+        self.inbox.command(Command::Start(starts.to_vec(), tell));
         told.await.unwrap_or_else(|_| Err(StoreError::unavailable(PART, "the consumer has ended")))
     }
 
@@ -153,11 +162,31 @@ impl Reader {
             }
             match member.poll(THREAD_POLL) {
                 None => {}
-                Some(Ok(message)) => self.inbox.push(record(&message)),
+                Some(Ok(message)) => {
+                    let partition = message.partition() as u32;
+                    if let Some(offset) = self.inbox.push(record(&message)) {
+                        self.differs(partition, offset, OTHER_RECORD);
+                    }
+                }
+                Some(Err(KafkaError::PartitionEOF(partition))) => {
+                    let partition = partition as u32;
+                    if let Some(offset) = self.inbox.ended(partition) {
+                        let seen = format!("the log ends at {}", offset.saturating_sub(1));
+                        self.differs(partition, offset, &seen);
+                    }
+                }
                 Some(Err(KafkaError::MessageConsumptionFatal(code))) => {
                     return Err(store_error("reading", &KafkaError::MessageConsumptionFatal(code)));
                 }
                 Some(Err(error)) => self.trouble(member, &error),
+            }
+            if self.inbox.doubted() {
+                tracing::warn!(
+                    part = PART,
+                    topic = self.topic,
+                    "the topic has another id: looking whether it is the same"
+                );
+                self.hand_back(member);
             }
         }
         Ok(())
@@ -165,9 +194,9 @@ impl Reader {
 
     fn obey(&self, member: &Member, command: Command) {
         match command {
-            Command::Start(offsets, tell) => {
+            Command::Start(starts, tell) => {
                 // Whoever asked may have given up; the offsets are the ones to read from all the same.
-                let _ = tell.send(self.start(member, offsets));
+                let _ = tell.send(self.start(member, starts));
             }
             Command::Report(offsets) => {
                 if let Err(error) =
@@ -179,20 +208,26 @@ impl Reader {
         }
     }
 
-    fn start(&self, member: &Member, offsets: Vec<(u32, u64)>) -> Result<(), StoreError> {
+    fn start(&self, member: &Member, starts: Vec<Start>) -> Result<(), StoreError> {
         let failed = |error: KafkaError| store_error("starting to read", &error);
-        let (fresh, again) = self.inbox.starting(offsets);
+        let (fresh, again) = self.inbox.starting(starts);
         if !fresh.is_empty() {
             member.incremental_assign(&self.list(&fresh).map_err(failed)?).map_err(failed)?;
         }
-        if !again.is_empty() {
-            let list = self.list(&again).map_err(failed)?;
-            let sought = member.seek_partitions(list.clone(), SEEK_TIMEOUT).map_err(failed)?;
-            // A partition whose reading has ended with an error, or not begun yet, cannot seek: assigned anew, it can.
-            if sought.elements().iter().any(|partition| partition.error().is_err()) {
-                member.incremental_unassign(&list).map_err(failed)?;
-                member.incremental_assign(&list).map_err(failed)?;
-            }
+        self.seek(member, &again).map_err(failed)
+    }
+
+    /// Goes on elsewhere in partitions that are assigned to the library.
+    fn seek(&self, member: &Member, offsets: &[(u32, u64)]) -> Result<(), KafkaError> {
+        if offsets.is_empty() {
+            return Ok(());
+        }
+        let list = self.list(offsets)?;
+        let sought = member.seek_partitions(list.clone(), SEEK_TIMEOUT)?;
+        // A partition whose reading has ended with an error, or not begun yet, cannot seek: assigned anew, it can.
+        if sought.elements().iter().any(|partition| partition.error().is_err()) {
+            member.incremental_unassign(&list)?;
+            member.incremental_assign(&list)?;
         }
         Ok(())
     }
@@ -207,9 +242,14 @@ impl Reader {
 
     fn trouble(&self, member: &Member, error: &KafkaError) {
         match error.rdkafka_error_code() {
-            Some(RDKafkaErrorCode::AutoOffsetReset) => {
-                let (partition, error) = self.vanished(member);
-                self.inbox.break_off(partition, error);
+            Some(RDKafkaErrorCode::AutoOffsetReset) => self.out_of_range(member),
+            Some(
+                RDKafkaErrorCode::UnknownTopicOrPartition
+                | RDKafkaErrorCode::UnknownTopic
+                | RDKafkaErrorCode::UnknownPartition,
+            ) => {
+                self.inbox.stumble(store_error("reading", error));
+                self.hand_back(member);
             }
             // The next poll joins again; the partitions lost come as a revocation.
             Some(RDKafkaErrorCode::PollExceeded) => {
@@ -219,28 +259,55 @@ impl Reader {
         }
     }
 
-    /// Which offset the log no longer has: the error does not tell.
-    fn vanished(&self, member: &Member) -> (Option<u32>, StoreError) {
-        for (partition, next) in self.inbox.reading() {
-            let Ok((low, high)) = member.fetch_watermarks(&self.topic, partition as i32, ASK_TIMEOUT) else {
-                break;
+    /// An offset that was to be read is not in the log; the error does not tell which.
+    fn out_of_range(&self, member: &Member) {
+        let (mut stopped, mut told) = (Vec::new(), false);
+        let reading = self.inbox.reading();
+        for (partition, position, next) in reading.iter().copied() {
+            let (low, high) = match member.fetch_watermarks(&self.topic, partition as i32, ASK_TIMEOUT) {
+                Ok((low, high)) => (low.max(0) as u64, high.max(0) as u64),
+                Err(error) => {
+                    self.inbox.stumble(store_error("looking what the log holds", &error));
+                    return self.hand_back(member);
+                }
             };
-            if (next as i64) < low || next as i64 > high {
-                let what = format!(
-                    "topic {} partition {partition}: offset {next} is to be read next, and the log holds {low} to \
-                     {high}: its records expired before they were counted, or the topic was created anew. Going on \
-                     elsewhere would miscount: restore the topic, or rebuild the archive from what is there",
-                    self.topic
-                );
-                return (Some(partition), StoreError::unusable(PART, what));
+            if next < low || next > high {
+                self.differs(partition, next, &format!("the log holds {low} to {high}"));
+                told = true;
+            } else if position < low {
+                // Expired up to here, and no further: nothing is missing, and there is nothing to compare.
+                self.inbox.unmark(partition);
+                stopped.push((partition, next));
             }
         }
-        let what = format!("topic {}: an offset that is to be read next is not in the log", self.topic);
-        (None, StoreError::unusable(PART, what))
+        if stopped.is_empty() && !told {
+            // Of one that goes on already, or whose records are back: the library has stopped reading some.
+            stopped = reading.iter().map(|(partition, position, _)| (*partition, *position)).collect();
+        }
+        if let Err(error) = self.seek(member, &stopped) {
+            self.inbox.stumble(store_error("going on where the log begins", &error));
+            self.hand_back(member);
+        }
+    }
+
+    fn differs(&self, partition: u32, offset: u64, seen: &str) {
+        let log = format!("topic {}", self.topic);
+        self.inbox.break_off(Some(partition), another_log(PART, &log, partition, offset, seen));
+    }
+
+    /// Takes everything from the owner and gives it back, so that every start is looked at again.
+    fn hand_back(&self, member: &Member) {
+        let partitions: Vec<u32> = self.inbox.reading().iter().map(|(partition, ..)| *partition).collect();
+        let read: Vec<(u32, u64)> =
+            self.inbox.revoked(partitions.clone()).into_iter().map(|partition| (partition, 0)).collect();
+        if let Err(error) = self.list(&read).and_then(|list| member.incremental_unassign(&list)) {
+            tracing::debug!(part = PART, %error, "the library had let go of some already");
+        }
+        self.inbox.assigned(partitions);
     }
 }
 
-fn record(message: &BorrowedMessage<'_>) -> RawRecord {
+pub(super) fn record(message: &BorrowedMessage<'_>) -> RawRecord {
     let (key, value) = (message.key(), message.payload().unwrap_or_default());
     // One allocation for both.
     let both = Bytes::from([key.unwrap_or_default(), value].concat());
@@ -265,6 +332,12 @@ fn settings(config: &KafkaConfig) -> ClientConfig {
         .set("enable.auto.offset.store", "false")
         .set("auto.offset.reset", "error")
         .set("isolation.level", "read_committed")
+        // Tells of an end that comes before the record that is to be looked at.
+        .set("enable.partition.eof", "true")
+        // For the line that tells of another id. It writes a few lines each time it learns about the topic: when a leader
+        // changes, and every five minutes.
+        .set("debug", "metadata")
+        .set_log_level(RDKafkaLogLevel::Debug)
         // A killed member's partitions move after this. The least that brokers allow by default, and far more than
         // any pause of a process without a garbage collector.
         .set("session.timeout.ms", "6000")
@@ -289,6 +362,12 @@ struct Turns {
 
 impl ClientContext for Turns {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
+        // From none to its first one, it has only been learnt.
+        let changed = format!("Topic {} changed id from ", self.topic);
+        if facility == "METADATA" && line.split_once(&changed).is_some_and(|(_, ids)| !ids.starts_with(NO_ID))
+        {
+            self.inbox.doubt();
+        }
         trace_library(level, facility, line);
     }
 

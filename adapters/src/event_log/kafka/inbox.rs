@@ -4,9 +4,10 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use liverank_core::counting::Mark;
 use tokio::sync::{Notify, oneshot};
 
-use super::super::{Polled, RawRecord};
+use super::super::{Polled, RawRecord, Start};
 use crate::StoreError;
 
 /// Records held ready: what the largest batches take, so that one is ready when the one before is done.
@@ -19,10 +20,28 @@ pub(super) type Offsets = Vec<(u32, u64)>;
 
 /// What the owner wants of the thread.
 pub(super) enum Command {
-    /// Read these partitions from these offsets.
-    Start(Offsets, oneshot::Sender<Result<(), StoreError>>),
+    /// Read these partitions from there on.
+    Start(Vec<Start>, oneshot::Sender<Result<(), StoreError>>),
     /// Tell the log how far the group is.
     Report(Offsets),
+}
+
+/// A partition that is being read.
+#[derive(Debug, Clone, Copy)]
+struct Reading {
+    /// The next offset expected of the library.
+    next: u64,
+    expects: Expects,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Expects {
+    /// The records that are to be read.
+    Records,
+    /// First the record before them, with this mark: where the library reads from is one offset earlier.
+    Marked(Mark),
+    /// Nothing: what comes is not of the log that was to be read.
+    Nothing,
 }
 
 #[derive(Default)]
@@ -30,8 +49,9 @@ struct State {
     /// Assignments and revocations, in their order.
     turns: VecDeque<Polled>,
     owned: HashSet<u32>,
-    /// The next offset expected of each partition that is being read.
-    reading: HashMap<u32, u64>,
+    reading: HashMap<u32, Reading>,
+    /// The log may be another one than the one that was started: every start has to be looked at again.
+    doubted: bool,
     records: VecDeque<RawRecord>,
     bytes: usize,
     /// A partition cannot be read any further: told at each poll until it is started elsewhere.
@@ -117,17 +137,41 @@ impl Inbox {
         !full(&state)
     }
 
-    /// Takes in a record, unless nobody reads its partition from there.
-    pub(super) fn push(&self, record: RawRecord) {
+    /// Takes in a record, unless nobody reads its partition from there. Answers the offset that was to be read next
+    /// where the record before it is another one than was read there.
+    pub(super) fn push(&self, record: RawRecord) -> Option<u64> {
         let mut state = self.lock();
-        match state.reading.get_mut(&record.partition) {
-            Some(next) if *next <= record.offset => *next = record.offset + 1,
-            _ => return,
+        let reading = state.reading.get_mut(&record.partition)?;
+        if record.offset < reading.next || reading.expects == Expects::Nothing {
+            return None;
         }
+        if let Expects::Marked(mark) = reading.expects {
+            let offset = reading.next + 1;
+            if record.offset != reading.next || record.mark() != mark {
+                reading.expects = Expects::Nothing;
+                return Some(offset);
+            }
+            *reading = Reading { next: offset, expects: Expects::Records };
+            return None;
+        }
+        reading.next = record.offset + 1;
         state.bytes += size(&record);
         state.records.push_back(record);
         drop(state);
         self.arrived.notify_one();
+        None
+    }
+
+    /// The library has read a partition to its end. Answers the offset that was to be read next where the record before
+    /// it did not come.
+    pub(super) fn ended(&self, partition: u32) -> Option<u64> {
+        let mut state = self.lock();
+        let reading = state.reading.get_mut(&partition)?;
+        if !matches!(reading.expects, Expects::Marked(_)) {
+            return None;
+        }
+        reading.expects = Expects::Nothing;
+        Some(reading.next + 1)
     }
 
     /// The group gave us these.
@@ -161,21 +205,63 @@ impl Inbox {
         self.revoked(owned);
     }
 
-    /// Reading starts over at these offsets. Answers those which are owned: the ones that were not being read yet,
-    /// and the ones that were.
-    pub(super) fn starting(&self, mut offsets: Offsets) -> (Offsets, Offsets) {
+    /// Reading starts over there. Answers from where the library has to read those which are owned: the ones that were
+    /// not being read yet, and the ones that were.
+    pub(super) fn starting(&self, mut starts: Vec<Start>) -> (Offsets, Offsets) {
         let mut state = self.lock();
-        offsets.retain(|(partition, _)| state.owned.contains(partition));
-        let partitions: Vec<_> = offsets.iter().map(|(partition, _)| *partition).collect();
+        starts.retain(|start| state.owned.contains(&start.partition));
+        let partitions: Vec<_> = starts.iter().map(|start| start.partition).collect();
         state.forget_records(&partitions);
-        offsets
-            .into_iter()
-            .partition(|(partition, offset)| state.reading.insert(*partition, *offset).is_none())
+        let (mut fresh, mut again) = (Offsets::new(), Offsets::new());
+        for Start { partition, offset, after } in starts {
+            let reading = match (after, offset.checked_sub(1)) {
+                (Some(mark), Some(before)) => Reading { next: before, expects: Expects::Marked(mark) },
+                _ => Reading { next: offset, expects: Expects::Records },
+            };
+            let known = state.reading.insert(partition, reading).is_some();
+            if known { &mut again } else { &mut fresh }.push((partition, reading.next));
+        }
+        (fresh, again)
     }
 
-    /// Where each partition that is being read stands.
-    pub(super) fn reading(&self) -> Offsets {
-        self.lock().reading.iter().map(|(partition, next)| (*partition, *next)).collect()
+    /// What each partition that is being read reads next: for the library, and for its owner.
+    pub(super) fn reading(&self) -> Vec<(u32, u64, u64)> {
+        let state = self.lock();
+        let both = |reading: &Reading| match reading.expects {
+            Expects::Marked(_) => (reading.next, reading.next + 1),
+            Expects::Records | Expects::Nothing => (reading.next, reading.next),
+        };
+        let mut reading: Vec<_> = state
+            .reading
+            .iter()
+            .map(|(partition, reading)| (*partition, both(reading).0, both(reading).1))
+            .collect();
+        reading.sort_unstable();
+        reading
+    }
+
+    /// The log holds nothing any more before what is to be read of this partition: there is nothing to compare.
+    pub(super) fn unmark(&self, partition: u32) {
+        let mut state = self.lock();
+        if let Some(reading) =
+            state.reading.get_mut(&partition).filter(|it| matches!(it.expects, Expects::Marked(_)))
+        {
+            *reading = Reading { next: reading.next + 1, expects: Expects::Records };
+        }
+    }
+
+    /// The log may be another one from now on: takes in nothing more of what is being read.
+    pub(super) fn doubt(&self) {
+        let mut state = self.lock();
+        state.doubted = !state.reading.is_empty();
+        for reading in state.reading.values_mut() {
+            reading.expects = Expects::Nothing;
+        }
+    }
+
+    /// Whether that was so since it was last asked.
+    pub(super) fn doubted(&self) -> bool {
+        std::mem::take(&mut self.lock().doubted)
     }
 
     /// A partition (unknown: `None`) cannot be read any further.
@@ -226,7 +312,7 @@ mod tests {
         let inbox = Inbox::default();
         inbox.assigned(partitions.to_vec());
         assert_eq!(inbox.take(1).unwrap(), Some(Polled::Assigned(partitions.to_vec())));
-        inbox.starting(partitions.iter().map(|at| (*at, 0)).collect());
+        inbox.starting(partitions.iter().map(|at| Start::unmarked(*at, 0)).collect());
         inbox
     }
 
@@ -250,7 +336,10 @@ mod tests {
         for at in 0..5 {
             inbox.push(record(1, at));
         }
-        assert_eq!(inbox.starting(vec![(1, 3), (9, 0)]), (vec![], vec![(1, 3)]));
+        assert_eq!(
+            inbox.starting(vec![Start::unmarked(1, 3), Start::unmarked(9, 0)]),
+            (vec![], vec![(1, 3)])
+        );
         inbox.push(record(1, 2));
         inbox.push(record(1, 3));
         assert_eq!(offsets(inbox.take(10).unwrap()), [(1, 3)]);
@@ -263,7 +352,51 @@ mod tests {
         inbox.push(record(1, 0));
         inbox.take(1).unwrap();
         assert_eq!(inbox.take(1).unwrap(), None);
-        assert_eq!(inbox.starting(vec![(1, 0)]), (vec![(1, 0)], vec![]));
+        assert_eq!(inbox.starting(vec![Start::unmarked(1, 0)]), (vec![(1, 0)], vec![]));
+    }
+
+    #[test]
+    fn the_marked_record_is_looked_at_and_not_told() {
+        let after = Some(record(1, 4).mark());
+        let marked = |offset| Start { partition: 1, offset, after };
+        let inbox = reading(&[1]);
+        assert_eq!(inbox.starting(vec![marked(5)]), (vec![], vec![(1, 4)]));
+        assert_eq!(inbox.reading(), [(1, 4, 5)]);
+        assert_eq!((inbox.push(record(1, 4)), inbox.push(record(1, 5))), (None, None));
+        assert_eq!(offsets(inbox.take(10).unwrap()), [(1, 5)]);
+        assert_eq!(inbox.ended(1), None);
+        let other = RawRecord { broker_time: 2, ..record(1, 4) };
+        for wrong in [other, record(1, 6)] {
+            inbox.starting(vec![marked(5)]);
+            assert_eq!(inbox.push(wrong), Some(5));
+            assert_eq!(inbox.push(record(1, 6)), None, "told once, and nothing read");
+            assert_eq!(inbox.take(10).unwrap(), None);
+        }
+        inbox.starting(vec![marked(5)]);
+        assert_eq!((inbox.ended(1), inbox.ended(1)), (Some(5), None));
+        inbox.starting(vec![marked(5)]);
+        inbox.unmark(1);
+        assert_eq!((inbox.reading(), inbox.push(record(1, 5))), (vec![(1, 5, 5)], None));
+        assert_eq!(offsets(inbox.take(10).unwrap()), [(1, 5)]);
+        assert_eq!(
+            inbox.starting(vec![marked(0)]),
+            (vec![], vec![(1, 0)]),
+            "nothing stands before the first"
+        );
+    }
+
+    #[test]
+    fn in_doubt_nothing_is_taken_in_until_it_is_started_again() {
+        let inbox = reading(&[1, 2]);
+        inbox.push(record(1, 0));
+        inbox.doubt();
+        assert!(inbox.doubted() && !inbox.doubted());
+        inbox.push(record(1, 1));
+        assert_eq!(offsets(inbox.take(10).unwrap()), [(1, 0)], "what came before is good");
+        inbox.starting(vec![Start::unmarked(1, 1)]);
+        inbox.push(record(1, 1));
+        inbox.push(record(2, 0));
+        assert_eq!(offsets(inbox.take(10).unwrap()), [(1, 1)]);
     }
 
     #[test]
@@ -273,7 +406,7 @@ mod tests {
         inbox.break_off(Some(1), StoreError::unusable("kafka", "gone"));
         assert_eq!(offsets(inbox.take(10).unwrap()), [(1, 0)]);
         assert!(inbox.take(10).is_err() && inbox.take(10).is_err());
-        inbox.starting(vec![(1, 5)]);
+        inbox.starting(vec![Start::unmarked(1, 5)]);
         assert_eq!(inbox.take(10).unwrap(), None);
     }
 

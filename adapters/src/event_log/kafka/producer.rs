@@ -4,12 +4,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, Weak};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use rdkafka::ClientConfig;
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::KafkaError;
-use rdkafka::message::{DeliveryResult, Header, Message, OwnedHeaders};
+use rdkafka::message::{DeliveryResult, Message, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer};
 use rdkafka::types::RDKafkaErrorCode;
 use tokio::sync::oneshot;
@@ -17,6 +16,7 @@ use tokio::sync::oneshot;
 use super::super::{AppendError, DeadLetter, Place};
 use super::breaker::{Breaker, Duty};
 use super::config::{KafkaConfig, trace_library};
+use super::letters::{self, LETTER_HEADERS};
 use super::{ASK_TIMEOUT, PART, blocking, store_error};
 use crate::StoreError;
 
@@ -34,11 +34,16 @@ const MAX_IN_FLIGHT_KIB: u32 = 64 * 1024;
 const MAX_RECORD: usize = 1_000_000;
 /// What a batch of one record has in bytes beside the record, with a margin.
 const BATCH_OVERHEAD: usize = 512;
-/// What is reserved in a dead letter for its headers; its reason is cut to half of that.
-const LETTER_HEADERS: usize = 2048;
 
 /// Before asking again for a partition without a leader.
 const LEADER_PAUSE: Duration = Duration::from_millis(50);
+
+/// What a partition holds: offsets from `low` (inclusive) to `high` (exclusive).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Held {
+    pub(super) low: u64,
+    pub(super) high: u64,
+}
 
 type Sender = ThreadedProducer<Deliveries>;
 type Outcome = Result<Place, KafkaError>;
@@ -118,24 +123,7 @@ impl Producer {
     }
 
     pub(super) async fn bury(&self, letter: &DeadLetter) -> Result<(), StoreError> {
-        let record = &letter.record;
-        let room = self.limit.load(Ordering::Relaxed).saturating_sub(LETTER_HEADERS);
-        let key = record.key.as_ref().map(|key| &key[..key.len().min(room / 2)]);
-        let value = &record.value[..record.value.len().min(room - key.map_or(0, <[u8]>::len))];
-        let reason = &letter.reason[..letter.reason.floor_char_boundary(LETTER_HEADERS / 2)];
-        let mut headers = OwnedHeaders::new_with_capacity(5);
-        for (name, text) in [
-            ("reason", reason),
-            ("partition", &record.partition.to_string()),
-            ("offset", &record.offset.to_string()),
-            ("broker_time", &record.broker_time.to_string()),
-        ] {
-            headers = headers.insert(Header { key: name, value: Some(text) });
-        }
-        if value.len() < record.value.len() || key.map(<[u8]>::len) < record.key.as_ref().map(Bytes::len) {
-            let whole = record.value.len().to_string();
-            headers = headers.insert(Header { key: "truncated_from", value: Some(&whole) });
-        }
+        let (key, value, headers) = letters::write(letter, self.limit.load(Ordering::Relaxed));
         match self.send(&self.dead_letters, key, value, Some(headers)).await {
             Ok(_) => Ok(()),
             Err(AppendError::Unavailable(error)) => Err(error),
@@ -175,10 +163,10 @@ impl Producer {
         })
     }
 
-    /// The end of each partition.
-    pub(super) async fn end_offsets(&self) -> Result<Vec<u64>, StoreError> {
+    /// What each partition of a topic holds.
+    pub(super) async fn held(&self, topic: &str) -> Result<Vec<Held>, StoreError> {
         self.breaker.check()?;
-        let (sender, topic) = (self.current(), self.config.topic.clone());
+        let (sender, topic) = (self.current(), topic.to_owned());
         blocking(move || {
             let metadata = sender
                 .client()
@@ -189,7 +177,7 @@ impl Producer {
                 return Err(StoreError::unavailable(PART, format!("topic {topic} is not there")));
             }
             let deadline = Instant::now() + ASK_TIMEOUT;
-            (0..partitions).map(|partition| end_offset(&sender, &topic, partition, deadline)).collect()
+            (0..partitions).map(|partition| held_by(&sender, &topic, partition, deadline)).collect()
         })
         .await
     }
@@ -217,11 +205,11 @@ impl Drop for Producer {
     }
 }
 
-/// The end of one partition. The brokers need a moment to agree on the leader of a new one, or after an election.
-fn end_offset(sender: &Sender, topic: &str, partition: usize, deadline: Instant) -> Result<u64, StoreError> {
+/// What one partition holds. The brokers need a moment to agree on the leader of a new one, or after an election.
+fn held_by(sender: &Sender, topic: &str, partition: usize, deadline: Instant) -> Result<Held, StoreError> {
     loop {
         let error = match sender.client().fetch_watermarks(topic, partition as i32, ASK_TIMEOUT) {
-            Ok((_, end)) => return Ok(end.max(0) as u64),
+            Ok((low, high)) => return Ok(Held { low: low.max(0) as u64, high: high.max(0) as u64 }),
             Err(error) => error,
         };
         let settling = matches!(
@@ -229,7 +217,7 @@ fn end_offset(sender: &Sender, topic: &str, partition: usize, deadline: Instant)
             Some(RDKafkaErrorCode::NotLeaderForPartition | RDKafkaErrorCode::LeaderNotAvailable)
         );
         if !settling || Instant::now() >= deadline {
-            return Err(store_error(&format!("reading the end of partition {partition}"), &error));
+            return Err(store_error(&format!("reading what partition {partition} holds"), &error));
         }
         std::thread::sleep(LEADER_PAUSE);
     }

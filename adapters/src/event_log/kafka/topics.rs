@@ -103,6 +103,10 @@ async fn create(admin: &AdminClient<Quiet>, found: &Found) -> Result<(), StoreEr
                 // The log's own clock tells a repeat from a new event, whoever wrote it with whatever clock.
                 .set("message.timestamp.type", "LogAppendTime")
                 .set("min.insync.replicas", in_sync)
+                // What the one source of truth has dropped nobody can count again.
+                .set("cleanup.policy", "delete")
+                .set("retention.ms", "-1")
+                .set("retention.bytes", "-1")
         })
         .collect();
     let options = AdminOptions::new().request_timeout(Some(ASK_TIMEOUT)).operation_timeout(Some(ASK_TIMEOUT));
@@ -170,6 +174,18 @@ async fn check(admin: &AdminClient<Quiet>, topic: &str) -> Result<usize, StoreEr
             topic,
             "the topic keeps its producers' times (message.timestamp.type is not LogAppendTime): their clocks decide \
              for how long a repeated event_id is recognised"
+        );
+    }
+    let (policy, time, size) = (value("cleanup.policy"), value("retention.ms"), value("retention.bytes"));
+    if policy != Some("delete") || time != Some("-1") || size != Some("-1") {
+        tracing::warn!(
+            part = PART,
+            topic,
+            policy,
+            retention_ms = time,
+            retention_bytes = size,
+            "the topic drops records: a rebuild of MongoDB can go back no further than they reach, and one that is dropped \
+             before it was counted stops the consumers"
         );
     }
     Ok(value("max.message.bytes").and_then(|bytes| bytes.parse().ok()).unwrap_or(DEFAULT_LIMIT))

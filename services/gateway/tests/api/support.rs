@@ -13,7 +13,9 @@ use liverank_adapters::assignment_store::embedded::EmbeddedAssignments;
 use liverank_adapters::clock;
 use liverank_adapters::comment_bus::embedded::EmbeddedBus;
 use liverank_adapters::event_log::embedded::EmbeddedLog;
-use liverank_adapters::event_log::{AppendError, DeadLetter, LogConsumer, Place};
+use liverank_adapters::event_log::{
+    AppendError, DeadLetter, LetterReader, LogConsumer, LogReader, Place, Stretch,
+};
 use liverank_adapters::ranking_store::embedded::EmbeddedRanking;
 use liverank_adapters::{Backends, EventLog, StoreError};
 use liverank_gateway::Config;
@@ -166,6 +168,18 @@ impl EventLog for SpyLog {
 
     async fn end_offsets(&self) -> Result<Vec<u64>, StoreError> {
         self.inner.end_offsets().await
+    }
+
+    async fn beginnings(&self) -> Result<Vec<u64>, StoreError> {
+        self.inner.beginnings().await
+    }
+
+    async fn read(&self, stretches: &[Stretch]) -> Result<Box<dyn LogReader>, StoreError> {
+        self.inner.read(stretches).await
+    }
+
+    async fn dead_letters(&self, only: Option<Place>) -> Result<Box<dyn LetterReader>, StoreError> {
+        self.inner.dead_letters(only).await
     }
 
     fn health(&self) -> Result<(), StoreError> {

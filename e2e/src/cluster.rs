@@ -155,6 +155,13 @@ impl Cluster {
         command.spawn().expect("starting the load")
     }
 
+    /// Runs a command on this system's stores to its end: `verify`, `rebuild …`, `dlq …`.
+    pub async fn command(&self, args: &[&str]) -> std::process::Output {
+        let mut command = tokio::process::Command::new(crate::binary());
+        command.args(args).args(&self.common).kill_on_drop(true).stdin(std::process::Stdio::null());
+        command.output().await.expect("running the binary")
+    }
+
     /// What the last load wrote.
     pub fn load_report(&self) -> serde_json::Value {
         let text = std::fs::read(self.directory.path().join("load.json")).expect("the load's report");

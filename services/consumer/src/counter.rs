@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use liverank_adapters::archive::CommitError;
-use liverank_adapters::event_log::{DeadLetter, LogConsumer, Polled, RawRecord};
+use liverank_adapters::archive::{CommitError, Committed, Position};
+use liverank_adapters::event_log::{DeadLetter, LogConsumer, Polled, RawRecord, Start};
 use liverank_adapters::{Backends, StoreError};
-use liverank_core::counting::{Batch, LogRecord, Mark, REPEAT_WINDOW_MS, Span};
-use liverank_core::{Interaction, Millis};
+use liverank_core::counting::{Batch, LogRecord, Span};
+use liverank_core::{Interaction, Invalid};
 use liverank_shell::Shell;
 
 use crate::metrics::ConsumerMetrics;
@@ -17,10 +17,9 @@ use crate::{Config, RETRY};
 
 /// How long to wait for records before looking at the shutdown again; a record ends the wait at once.
 const IDLE: Duration = Duration::from_millis(250);
-/// How often identities that are too old to matter are forgotten.
-const FORGET_EVERY: Duration = Duration::from_mins(1);
-/// Identities are kept twice as long as repeats are recognised, so that a partition may lag a whole window behind.
-const KEEP_IDENTITIES_MS: Millis = 2 * REPEAT_WINDOW_MS;
+/// Who finds that a partition was taken up by another waits this long before taking it up again. By then the log has
+/// told one of the two that it is not theirs: a member of the group that was away learns so with its next heartbeat.
+const CONTESTED: Duration = Duration::from_secs(1);
 
 /// Counts until shutdown, feeding the projector.
 pub async fn run(
@@ -42,8 +41,7 @@ pub async fn run(
         most: config.batch as usize,
         batch: config.batch as usize,
         owned: BTreeMap::new(),
-        newest: 0,
-        forgotten_at: Instant::now(),
+        due: BTreeMap::new(),
         failures: 0,
         away: None,
     };
@@ -64,11 +62,10 @@ struct Counter<'a> {
     /// Events of the next batch at most: halved when the archive fails, for it may be the batch's size that it cannot
     /// take, and doubled again when it works.
     batch: usize,
-    /// The next offset of each partition that is ours.
-    owned: BTreeMap<u32, u64>,
-    /// The newest time of the log seen.
-    newest: Millis,
-    forgotten_at: Instant,
+    /// Where each partition stands that we count.
+    owned: BTreeMap<u32, Position>,
+    /// Partitions that the log gave us and that are not taken up yet, and when to do it.
+    due: BTreeMap<u32, Instant>,
     /// Failures in a row, for the pace of trying again.
     failures: u32,
     /// The store that failed last and has not worked since.
@@ -77,41 +74,72 @@ struct Counter<'a> {
 
 impl Counter<'_> {
     async fn step(&mut self) -> anyhow::Result<()> {
+        self.take_up().await?;
         match self.log.poll(self.batch, IDLE).await {
-            Ok(Polled::Idle) => self.forget_old().await,
-            Ok(Polled::Assigned(partitions)) => self.take_up(&partitions).await?,
+            Ok(Polled::Idle) => {}
+            Ok(Polled::Assigned(partitions)) => {
+                self.due.extend(partitions.into_iter().map(|partition| (partition, Instant::now())));
+            }
             Ok(Polled::Revoked(partitions)) => {
                 self.owned.retain(|partition, _| !partitions.contains(partition));
+                self.due.retain(|partition, _| !partitions.contains(partition));
                 self.owned_changed();
             }
-            Ok(Polled::Records(records)) => {
-                self.count(records).await?;
-                self.forget_old().await;
-            }
+            Ok(Polled::Records(records)) => self.count(records).await?,
             Err(error) => self.failed(error).await?,
         }
         Ok(())
     }
 
-    /// Goes on where the archive stands, whatever the log thinks of this group's progress.
-    async fn take_up(&mut self, partitions: &[u32]) -> anyhow::Result<()> {
+    /// Makes the partitions that are due ours in the archive, too, and goes on where it stands, whatever the log thinks
+    /// of this group's progress.
+    async fn take_up(&mut self) -> anyhow::Result<()> {
+        let now = Instant::now();
+        let due: Vec<u32> =
+            self.due.iter().filter(|(_, when)| **when <= now).map(|(partition, _)| *partition).collect();
+        if due.is_empty() {
+            return Ok(());
+        }
         let archive = &self.backends.archive;
-        let taken = until_done(self.shell, "taking partitions up", || archive.take_up(partitions)).await?;
+        let taken = until_done(self.shell, "taking partitions up", || archive.take_up(&due)).await?;
         let Some(positions) = taken else { return Ok(()) };
-        let next = positions.iter().map(|position| position.next);
-        let starts: Vec<(u32, u64)> = partitions.iter().copied().zip(next).collect();
-        match self.log.start(&starts).await {
-            Ok(()) => self.owned.extend(starts),
-            Err(error) => self.failed(error).await?,
+        self.begin(due.into_iter().zip(positions).collect()).await
+    }
+
+    /// Reads these partitions from these positions on.
+    async fn begin(&mut self, positions: Vec<(u32, Position)>) -> anyhow::Result<()> {
+        let starts: Vec<Start> = positions
+            .iter()
+            .map(|(partition, position)| Start {
+                partition: *partition,
+                offset: position.next,
+                after: position.last,
+            })
+            .collect();
+        let started = if starts.is_empty() { Ok(()) } else { self.log.start(&starts).await };
+        match started {
+            Ok(()) => {
+                self.due.retain(|partition, _| !positions.iter().any(|(started, _)| started == partition));
+                self.owned.extend(positions);
+            }
+            Err(error) => {
+                for (partition, _) in positions {
+                    self.owned.remove(&partition);
+                    self.due.insert(partition, Instant::now());
+                }
+                self.failed(error).await?;
+            }
         }
         self.owned_changed();
         Ok(())
     }
 
     fn owned_changed(&self) {
-        self.metrics.partitions.set(self.owned.len() as i64);
-        self.feed.owned(self.owned.keys().copied().collect());
-        tracing::info!(partitions = ?self.owned.keys().collect::<Vec<_>>(), "partitions owned");
+        let owned: Vec<u32> = self.owned.keys().copied().collect();
+        self.metrics.partitions.set(owned.len() as i64);
+        if self.feed.owned(owned.clone()) {
+            tracing::info!(partitions = ?owned, "partitions owned");
+        }
     }
 
     async fn count(&mut self, records: Vec<RawRecord>) -> anyhow::Result<()> {
@@ -126,19 +154,8 @@ impl Counter<'_> {
         let started = Instant::now();
         match self.backends.archive.commit(&batch).await {
             Ok(committed) => {
-                self.worked();
-                let effects = committed.effects;
                 self.metrics.commit_seconds.observe(started.elapsed().as_secs_f64());
-                self.metrics.batch_events.observe(batch.records.len() as f64);
-                self.metrics.counted.inc_by(effects.counted);
-                self.metrics.repeated.inc_by(effects.repeated);
-                self.newest =
-                    batch.records.iter().map(|record| record.broker_time).fold(self.newest, Millis::max);
-                let next: Vec<(u32, u64)> =
-                    batch.spans.iter().map(|span| (span.partition, span.next)).collect();
-                self.owned.extend(next.iter().copied());
-                self.feed.done(Done { spans: batch.spans, effects, committed: Instant::now() }).await;
-                self.log.report(&next).await;
+                self.counted(batch, committed).await;
                 Ok(())
             }
             Err(CommitError::Fenced { partition, expected, actual }) => {
@@ -147,14 +164,14 @@ impl Counter<'_> {
                     partition,
                     expected,
                     actual,
-                    "another consumer was here: going on where the archive stands"
+                    "the archive stands elsewhere: going on from there"
                 );
                 self.look_again(&batch).await
             }
             Err(CommitError::TakenOver { partition }) => {
                 self.metrics.fenced.inc();
                 tracing::warn!(partition, "another consumer took this partition up");
-                self.look_again(&batch).await
+                self.contested(&batch, partition).await
             }
             Err(CommitError::Store(error)) => {
                 self.failed(error).await?;
@@ -166,10 +183,36 @@ impl Counter<'_> {
         }
     }
 
-    /// Takes the batch's partitions up anew.
+    async fn counted(&mut self, batch: Batch, committed: Committed) {
+        self.worked();
+        let Committed { effects, meta } = committed;
+        self.metrics.batch_events.observe(batch.records.len() as f64);
+        self.metrics.counted.inc_by(effects.counted);
+        self.metrics.repeated.inc_by(effects.repeated);
+        let next: Vec<(u32, u64)> = batch.spans.iter().map(|span| (span.partition, span.next)).collect();
+        self.owned.extend(
+            batch.spans.iter().map(|span| (span.partition, Position { next: span.next, last: span.last })),
+        );
+        self.feed.done(Done { spans: batch.spans, effects, meta, committed: Instant::now() }).await;
+        self.log.report(&next).await;
+    }
+
+    /// Goes on where the archive stands in the batch's partitions: nobody knows whether the batch is in.
     async fn look_again(&mut self, batch: &Batch) -> anyhow::Result<()> {
         let partitions: Vec<u32> = batch.spans.iter().map(|span| span.partition).collect();
-        self.take_up(&partitions).await
+        let archive = &self.backends.archive;
+        let positions = until_done(self.shell, "reading offsets", || archive.offsets(&partitions)).await?;
+        let Some(positions) = positions else { return Ok(()) };
+        self.begin(partitions.into_iter().zip(positions).collect()).await
+    }
+
+    /// Lets go of a partition until the log has said whose it is, and goes back to where the others of the batch stood.
+    async fn contested(&mut self, batch: &Batch, partition: u32) -> anyhow::Result<()> {
+        self.owned.remove(&partition);
+        self.due.insert(partition, Instant::now() + CONTESTED);
+        let others = batch.spans.iter().filter(|span| span.partition != partition);
+        let others = others.filter_map(|span| Some((span.partition, *self.owned.get(&span.partition)?)));
+        self.begin(others.collect()).await
     }
 
     async fn failed(&mut self, error: StoreError) -> anyhow::Result<()> {
@@ -190,53 +233,48 @@ impl Counter<'_> {
             self.shell.health.dependency(part, Ok(()));
         }
     }
+}
 
-    async fn forget_old(&mut self) {
-        if self.newest == 0 || self.forgotten_at.elapsed() < FORGET_EVERY {
-            return;
-        }
-        self.forgotten_at = Instant::now();
-        // What could not be forgotten now is next time; a store that is away shows with the next commit.
-        let _ = self.backends.archive.forget_before(self.newest - KEEP_IDENTITIES_MS).await;
-    }
+/// What a record says, or what is wrong with it.
+pub fn read(record: &RawRecord) -> Result<LogRecord, Invalid> {
+    let RawRecord { partition, offset, broker_time, .. } = *record;
+    let event = Interaction::from_json(&record.value, broker_time)?;
+    Ok(LogRecord { partition, offset, broker_time, event })
 }
 
 /// Readable records as a batch that starts where we stand, and the unreadable ones. `None` where nothing is left of
 /// them, because they belong to partitions that were given up or were counted already.
-fn batch_of(records: Vec<RawRecord>, owned: &BTreeMap<u32, u64>) -> Option<(Batch, Vec<DeadLetter>)> {
-    let mut spans: BTreeMap<u32, Span> = BTreeMap::new();
-    let mut batch = Batch::default();
+pub fn batch_of(
+    mut records: Vec<RawRecord>,
+    owned: &BTreeMap<u32, Position>,
+) -> Option<(Batch, Vec<DeadLetter>)> {
+    records.retain(|record| owned.get(&record.partition).is_some_and(|stands| record.offset >= stands.next));
+    // They are in the order of their offsets: what stays in the map is each partition's last.
+    let last: BTreeMap<u32, &RawRecord> = records.iter().map(|record| (record.partition, record)).collect();
+    let span = |(&partition, last): (&u32, &&RawRecord)| {
+        let from = owned.get(&partition)?.next;
+        Some(Span { partition, from, next: last.offset + 1, last: Some(last.mark()) })
+    };
+    let mut batch = Batch { spans: last.iter().filter_map(span).collect(), records: Vec::new() };
     let mut poison = Vec::new();
     for record in records {
-        let Some(&from) = owned.get(&record.partition) else { continue };
-        if record.offset < from {
-            continue;
-        }
-        let span = spans.entry(record.partition).or_insert(Span {
-            partition: record.partition,
-            from,
-            next: from,
-            last: None,
-        });
-        span.next = record.offset + 1;
-        span.last = Some(Mark::of(record.broker_time, &record.value));
-        match Interaction::from_json(&record.value, record.broker_time) {
-            Ok(event) => batch.records.push(LogRecord {
-                partition: record.partition,
-                offset: record.offset,
-                broker_time: record.broker_time,
-                event,
-            }),
+        match read(&record) {
+            Ok(record) => batch.records.push(record),
             Err(invalid) => poison.push(DeadLetter { record, reason: invalid.to_string() }),
         }
     }
-    batch.spans = spans.into_values().collect();
     (!batch.spans.is_empty()).then_some((batch, poison))
 }
 
 #[cfg(test)]
 mod tests {
+    use liverank_core::counting::Mark;
+
     use super::*;
+
+    fn owned(next: &[(u32, u64)]) -> BTreeMap<u32, Position> {
+        next.iter().map(|(partition, next)| (*partition, Position { next: *next, last: None })).collect()
+    }
 
     fn raw(partition: u32, offset: u64, value: &str) -> RawRecord {
         let value = value.as_bytes().to_vec().into();
@@ -247,7 +285,7 @@ mod tests {
 
     #[test]
     fn a_batch_starts_where_we_stand_and_steps_over_holes_and_poison() {
-        let owned = BTreeMap::from([(0, 5), (1, 0)]);
+        let owned = owned(&[(0, 5), (1, 0)]);
         let records = vec![raw(0, 7, VIEW), raw(1, 0, "{"), raw(0, 9, VIEW), raw(1, 1, "{}")];
         let mark = Mark::of(1_700_000_000_000, VIEW.as_bytes());
         let mark_of_poison = Mark::of(1_700_000_000_000, b"{}");
@@ -266,6 +304,6 @@ mod tests {
 
     #[test]
     fn what_is_not_ours_or_was_counted_is_passed_over() {
-        assert!(batch_of(vec![raw(3, 0, VIEW), raw(0, 4, VIEW)], &BTreeMap::from([(0, 5)])).is_none());
+        assert!(batch_of(vec![raw(3, 0, VIEW), raw(0, 4, VIEW)], &owned(&[(0, 5)])).is_none());
     }
 }

@@ -11,15 +11,16 @@
 //! it stands.
 
 pub mod counter;
+pub mod forget;
 pub mod metrics;
 pub mod pace;
 pub mod projector;
+pub mod repair;
 
 use std::time::Duration;
 
 use clap::Args;
 use liverank_adapters::Backends;
-use liverank_adapters::archive::Meta;
 use liverank_core::counting::Rules;
 use liverank_core::score::{Weights, parse_weight};
 use liverank_shell::Shell;
@@ -33,6 +34,14 @@ pub struct Config {
     /// Most events in one transaction. More are faster per event and slower for each other.
     #[arg(long, env = "LIVERANK_BATCH", default_value_t = 5000, value_parser = clap::value_parser!(u32).range(1..=50_000))]
     pub batch: u32,
+    /// What an event is worth.
+    #[command(flatten)]
+    pub rules: RuleArgs,
+}
+
+/// How events count. These are the rules of a new archive: one that is there keeps its own until `rebuild scores`.
+#[derive(Debug, Clone, Args)]
+pub struct RuleArgs {
     /// Score of a view, 0 to 1000, three decimal places. All weights are those of a new archive: another archive keeps
     /// its own until its scores are rebuilt.
     #[arg(long, env = "LIVERANK_WEIGHT_VIEW", default_value = "1", value_parser = weight)]
@@ -67,9 +76,14 @@ fn weight(text: &str) -> Result<i64, String> {
 
 impl Default for Config {
     fn default() -> Self {
+        Self { batch: 5000, rules: RuleArgs::default() }
+    }
+}
+
+impl Default for RuleArgs {
+    fn default() -> Self {
         let rules = Rules::default();
         Self {
-            batch: 5000,
             weight_view: rules.weights.view,
             weight_like: rules.weights.like,
             weight_comment: rules.weights.comment,
@@ -82,7 +96,7 @@ impl Default for Config {
     }
 }
 
-impl Config {
+impl RuleArgs {
     /// The rules asked for.
     pub const fn rules(&self) -> Rules {
         Rules {
@@ -107,8 +121,10 @@ pub async fn run(config: Config, backends: Backends, shell: Shell) -> anyhow::Re
     shell.health.starting("archive");
     shell.health.starting("log");
     let metrics = ConsumerMetrics::new(&shell.metrics);
-    let Some(meta) = open(&config, &backends, &shell).await? else { return Ok(()) };
-    let (projector, feed) = projector::start(&backends, &meta, &shell, metrics.clone());
+    let Some(partitions) = open(&config, &backends, &shell).await? else { return Ok(()) };
+    let (projector, feed) = projector::start(&backends, partitions, &shell, metrics.clone());
+    let _forgetter =
+        AbortOnDrop(tokio::spawn(forget::run(backends.clone(), feed.watch_owned(), shell.clone())));
     let counted = counter::run(&config, &backends, &shell, feed, &metrics).await;
     // The feed is dropped by now: the projector finishes what it was given, within the drain.
     if let Ok(joined) = tokio::time::timeout(shell.drain.max(Duration::from_secs(1)), projector).await {
@@ -119,9 +135,19 @@ pub async fn run(config: Config, backends: Backends, shell: Shell) -> anyhow::Re
     counted
 }
 
-/// Opens the archive and the log, however long they are away; `None` where shutdown came first.
-async fn open(config: &Config, backends: &Backends, shell: &Shell) -> anyhow::Result<Option<Meta>> {
-    let wanted = config.rules();
+/// A task that ends with its owner.
+struct AbortOnDrop(tokio::task::JoinHandle<()>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Opens the archive and the log, however long they are away, and answers how many partitions there are; `None` where
+/// shutdown came first.
+async fn open(config: &Config, backends: &Backends, shell: &Shell) -> anyhow::Result<Option<u32>> {
+    let wanted = config.rules.rules();
     let Some(meta) =
         pace::until_done(shell, "opening the archive", || backends.archive.open(&wanted)).await?
     else {
@@ -134,9 +160,12 @@ async fn open(config: &Config, backends: &Backends, shell: &Shell) -> anyhow::Re
             "the archive counts by other weights than configured; they come into force when its scores are rebuilt"
         );
     }
-    let opened = pace::until_done(shell, "opening the log", || backends.log.open()).await?;
+    if pace::until_done(shell, "opening the log", || backends.log.open()).await?.is_none() {
+        return Ok(None);
+    }
     shell.health.started("log");
-    Ok(opened.map(|()| meta))
+    let ends = pace::until_done(shell, "asking for the partitions", || backends.log.end_offsets()).await?;
+    Ok(ends.map(|ends| ends.len() as u32))
 }
 
 /// Waits between tries of a store that is away: at once is a storm, a minute is an outage of its own.

@@ -1,7 +1,8 @@
 //! From the archive onto the boards and to the readers, behind every commit.
 //!
 //! Batches arrive in the order of their commits. For each: publish its comments, then project its scores with its
-//! offsets. When the boards say that they are behind, or a batch was missed, everything is made good from the archive.
+//! offsets, in the generation it was committed in. When the boards say that they are behind or of another generation,
+//! or a batch was missed, everything is made good from the archive ([`crate::repair`]).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,24 +11,22 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use liverank_adapters::archive::Meta;
-use liverank_adapters::ranking_store::{BoardEntry, Projected, Projection};
+use liverank_adapters::ranking_store::{Projected, Projection};
 use liverank_adapters::{Backends, StoreError};
 use liverank_core::Comment;
-use liverank_core::counting::{Effects, Rules, Span, VideoState};
-use liverank_core::score::points;
+use liverank_core::counting::{Effects, Span};
 use liverank_shell::Shell;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 use crate::RETRY;
 use crate::metrics::ConsumerMetrics;
+use crate::repair::{RepairError, entry, no_archive, repair};
 
 /// Batches that may wait for the boards: enough to ride out a hiccup; with more, a repair is cheaper than a queue.
 const WAITING: usize = 16;
 /// How often the boards are looked at when nothing happens, so that one that was emptied is filled again soon.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
-/// Videos or comments of one step of a repair: large enough to be fast, small enough not to hold a store up.
-const PAGE: usize = 1000;
 
 /// A committed batch.
 pub struct Done {
@@ -35,6 +34,8 @@ pub struct Done {
     pub spans: Vec<Span>,
     /// What it did.
     pub effects: Effects,
+    /// What was in force then.
+    pub meta: Meta,
     /// When it was committed.
     pub committed: Instant,
 }
@@ -69,16 +70,22 @@ impl Feed {
         self.missed.store(true, Relaxed);
     }
 
-    /// Says which partitions are ours.
-    pub fn owned(&self, partitions: Vec<u32>) {
-        self.owned.send_replace(partitions);
+    /// Which partitions are ours, as it changes.
+    pub fn watch_owned(&self) -> watch::Receiver<Vec<u32>> {
+        self.owned.subscribe()
+    }
+
+    /// Says which partitions are ours: all of them are looked at then. Answers whether they are others than before.
+    pub fn owned(&self, partitions: Vec<u32>) -> bool {
+        let before = self.owned.send_replace(partitions);
+        before != *self.owned.borrow()
     }
 }
 
-/// Starts the projector. It ends when the feed is dropped and empty.
+/// Starts the projector, for a log of so many partitions. It ends when the feed is dropped and empty.
 pub fn start(
     backends: &Backends,
-    meta: &Meta,
+    partitions: u32,
     shell: &Shell,
     metrics: ConsumerMetrics,
 ) -> (JoinHandle<()>, Feed) {
@@ -88,7 +95,8 @@ pub fn start(
     let away = Arc::new(AtomicBool::new(false));
     let projector = Projector {
         backends: backends.clone(),
-        meta: meta.clone(),
+        partitions,
+        repaired_to: 0,
         shell: shell.clone(),
         metrics: metrics.clone(),
         waiting,
@@ -103,7 +111,9 @@ pub fn start(
 
 struct Projector {
     backends: Backends,
-    meta: Meta,
+    partitions: u32,
+    /// The generation of the last repair: what was committed in an earlier one is in it.
+    repaired_to: u64,
     shell: Shell,
     metrics: ConsumerMetrics,
     waiting: mpsc::Receiver<Done>,
@@ -138,24 +148,26 @@ impl Projector {
 
     /// Publishes and projects one batch, or all that the archive has, however long the stores are away.
     async fn follow(&mut self, done: Done) {
-        let comments: Vec<Comment> =
-            done.effects.comments.into_iter().map(|numbered| numbered.comment).collect();
+        let Done { spans, effects, meta, committed } = done;
+        let mut comments: Vec<Comment> =
+            effects.comments.into_iter().map(|numbered| numbered.comment).collect();
         let projection = Projection {
-            generation: self.meta.generation,
-            spans: done.spans,
-            entries: done.effects.videos.iter().map(|video| entry(video, &self.meta.rules)).collect(),
+            generation: meta.generation,
+            spans,
+            entries: effects.videos.iter().map(|video| entry(video, &meta.rules)).collect(),
         };
         for failures in 0.. {
-            let error = match self.publish_and_project(&comments, &projection).await {
+            let error = match self.publish_and_project(&meta, &mut comments, &projection).await {
                 Ok(Projected::Applied) if !self.missed.load(Relaxed) => {
                     self.back();
-                    self.metrics.project_seconds.observe(done.committed.elapsed().as_secs_f64());
+                    self.metrics.project_seconds.observe(committed.elapsed().as_secs_f64());
                     return;
                 }
-                Ok(Projected::Superseded) => return self.superseded(),
-                Ok(Projected::Applied | Projected::Behind) => match self.repair().await {
+                Ok(_) => match self.repair().await {
                     Ok(()) => return self.back(),
-                    Err(error) => error,
+                    // Somebody has to look; what comes next is published meanwhile.
+                    Err(error @ RepairError::Ahead { .. }) => return self.is_ahead(&error),
+                    Err(RepairError::Store(error)) => error,
                 },
                 Err(error) => error,
             };
@@ -168,13 +180,27 @@ impl Projector {
 
     async fn publish_and_project(
         &self,
-        comments: &[Comment],
+        meta: &Meta,
+        comments: &mut Vec<Comment>,
         projection: &Projection,
     ) -> Result<Projected, StoreError> {
         if !comments.is_empty() {
-            self.backends.comments.publish(&self.meta.numbering, comments).await?;
+            self.backends.comments.publish(&meta.numbering, comments).await?;
+            comments.clear();
+        }
+        if projection.generation < self.repaired_to {
+            return Ok(Projected::Applied);
         }
         self.backends.ranking.project(projection).await
+    }
+
+    fn is_ahead(&mut self, error: &RepairError) {
+        self.missed();
+        self.is_away(&StoreError::unavailable("redis", error));
+    }
+
+    fn missed(&self) {
+        self.missed.store(true, Relaxed);
     }
 
     fn is_away(&mut self, error: &StoreError) {
@@ -190,21 +216,17 @@ impl Projector {
         }
     }
 
-    fn superseded(&self) {
-        // A rebuild has begun a new generation while we ran: our rules are no longer in force.
-        tracing::warn!("the scores were rebuilt: starting anew with the rules in force");
-        self.shell.shutdown.cancel();
-    }
-
     /// Compares the boards with the archive when nothing else makes us, and repairs them where they are behind.
     async fn look(&mut self, new_partitions: bool) {
-        match self.is_behind(new_partitions).await {
-            Ok(false) => self.back(),
-            Ok(true) => match self.repair().await {
-                Ok(()) => self.back(),
-                Err(error) => self.is_away(&error),
-            },
-            Err(error) => self.is_away(&error),
+        let looked = match self.is_behind(new_partitions).await {
+            Ok(false) => Ok(()),
+            Ok(true) => self.repair().await,
+            Err(error) => Err(error.into()),
+        };
+        match looked {
+            Ok(()) => self.back(),
+            Err(error @ RepairError::Ahead { .. }) => self.is_ahead(&error),
+            Err(RepairError::Store(error)) => self.is_away(&error),
         }
     }
 
@@ -222,8 +244,9 @@ impl Projector {
         if !self.waiting.is_empty() {
             return Ok(false);
         }
+        let meta = self.backends.archive.meta().await?.ok_or_else(no_archive)?;
         let standing = self.backends.ranking.standing().await?;
-        let current = standing.generation == Some(self.meta.generation);
+        let current = standing.generation == Some(meta.generation);
         let known: BTreeMap<u32, u64> = standing.offsets.into_iter().collect();
         Ok(expected.iter().any(|(partition, offset)| {
             *offset > 0 && (!current || known.get(partition).is_none_or(|stands| stands < offset))
@@ -231,82 +254,21 @@ impl Projector {
     }
 
     /// Makes comments and boards good for the partitions that are ours.
-    async fn repair(&mut self) -> Result<(), StoreError> {
-        self.missed.store(false, Relaxed);
-        let repaired = self.repair_all().await;
-        if repaired.is_err() {
-            self.missed.store(true, Relaxed);
-        }
-        repaired
-    }
-
-    async fn repair_all(&self) -> Result<(), StoreError> {
+    async fn repair(&mut self) -> Result<(), RepairError> {
         let started = Instant::now();
+        self.missed.store(false, Relaxed);
         let owned = self.owned.borrow().clone();
-        // Before all else: everything up to here is in what is read below, so this is what may be noted at the end.
-        let offsets = self.backends.archive.offsets(&owned).await?;
-        let standing = self.backends.ranking.standing().await?;
-        let mut comments = 0;
-        if standing.generation == Some(self.meta.generation) {
-            for (partition, stands) in &standing.offsets {
-                if owned.contains(partition) {
-                    comments += self.publish_from(*partition, *stands).await?;
-                }
-            }
-        }
-        // Where the store came back empty nobody knows what was published: readers find out by comparing heads.
-        let videos = self.restore_boards().await?;
-        let offsets: Vec<(u32, u64)> =
-            owned.into_iter().zip(offsets.iter().map(|position| position.next)).collect();
-        self.backends.ranking.restored(self.meta.generation, &offsets).await?;
+        let repaired = repair(&self.backends, &owned, self.partitions, &|_| ()).await;
+        let repaired = repaired.inspect_err(|_| self.missed())?;
+        self.repaired_to = repaired.meta.generation;
         self.metrics.repairs.inc();
-        let ms = started.elapsed().as_millis() as u64;
         tracing::info!(
-            videos,
-            comments,
-            ms,
-            "the boards were empty or behind, and have been filled from the archive"
+            videos = repaired.videos,
+            comments = repaired.comments,
+            generation = repaired.meta.generation,
+            ms = started.elapsed().as_millis() as u64,
+            "the boards were empty, behind or of an earlier generation, and have been filled from the archive"
         );
         Ok(())
-    }
-
-    async fn publish_from(&self, partition: u32, mut offset: u64) -> Result<usize, StoreError> {
-        let mut published = 0;
-        loop {
-            let page = self.backends.archive.comments_from(partition, offset, PAGE).await?;
-            let Some(last) = page.last() else { return Ok(published) };
-            offset = last.offset + 1;
-            published += page.len();
-            let comments: Vec<Comment> = page.into_iter().map(|numbered| numbered.comment).collect();
-            self.backends.comments.publish(&self.meta.numbering, &comments).await?;
-        }
-    }
-
-    async fn restore_boards(&self) -> Result<usize, StoreError> {
-        let mut after = None;
-        let mut restored = 0;
-        loop {
-            let page = self.backends.archive.videos_after(after.as_ref(), PAGE).await?;
-            let entries: Vec<BoardEntry> = page.iter().map(|video| entry(video, &self.meta.rules)).collect();
-            if entries.is_empty() && restored > 0 {
-                return Ok(restored);
-            }
-            self.backends.ranking.restore(self.meta.generation, &entries).await?;
-            restored += entries.len();
-            match page.into_iter().last() {
-                Some(last) => after = Some(last.video_id),
-                None => return Ok(restored),
-            }
-        }
-    }
-}
-
-/// A video as the boards show it.
-fn entry(video: &VideoState, rules: &Rules) -> BoardEntry {
-    BoardEntry {
-        video_id: video.video_id.clone(),
-        owner: video.owner.clone(),
-        score: points(video.counters.score(&rules.weights)),
-        trending: video.trending.is_finite().then_some(video.trending),
     }
 }

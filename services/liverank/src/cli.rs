@@ -6,11 +6,13 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Command, CommandFactory, Parser};
+use liverank_maintenance::verify;
 use liverank_shell::Shell;
 use liverank_shell::telemetry::{self, LogArgs};
 use liverank_shell::{server, shutdown};
 
 use crate::stores::StoreArgs;
+use crate::tools::{Dlq, Rebuild, Tool};
 use crate::{role, up};
 
 /// Ranks videos in real time by what viewers do with them, and carries the live comments of every video.
@@ -42,6 +44,14 @@ pub enum Cli {
     Statistics(Box<Role<liverank_statistics::Config>>),
     /// Simulated viewers and posters against a running system, and whether anything got lost.
     Load(Box<Load>),
+    /// Whether log, archive and boards agree, while the system serves: each video that differs is named.
+    Verify(Box<Tool<verify::Options>>),
+    /// Makes one store anew from another while the system serves, and then puts it in place as a whole.
+    #[command(subcommand)]
+    Rebuild(Rebuild),
+    /// What could not be read from the log.
+    #[command(subcommand)]
+    Dlq(Dlq),
 }
 
 /// What every process takes.
@@ -133,6 +143,9 @@ impl Cli {
             Self::Manager(it) => role::run("manager", *it, liverank_manager::run),
             Self::Statistics(it) => role::run("statistics", *it, liverank_statistics::run),
             Self::Load(load) => load.run(),
+            Self::Verify(tool) => tool.verify(),
+            Self::Rebuild(what) => what.run(),
+            Self::Dlq(what) => what.run(),
         }
     }
 }

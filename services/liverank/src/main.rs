@@ -3,6 +3,7 @@
 mod cli;
 mod role;
 mod stores;
+mod tools;
 mod up;
 
 use std::collections::BTreeMap;

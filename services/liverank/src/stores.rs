@@ -16,7 +16,7 @@ use liverank_adapters::event_log::kafka::{KafkaConfig, KafkaLog, SaslMechanism};
 use liverank_adapters::ranking_store::embedded::EmbeddedRanking;
 use liverank_adapters::ranking_store::redis::RedisRanking;
 use liverank_adapters::redis_link::{RedisConfig, RedisLink};
-use liverank_adapters::{Backends, clock};
+use liverank_adapters::{Backends, EventLog, clock};
 
 /// Where the real stores are, and how to speak to them.
 #[derive(Debug, Clone, Args)]
@@ -108,39 +108,45 @@ impl StoreArgs {
         self.kafka.is_some() || self.redis.is_some() || self.mongodb.is_some()
     }
 
-    /// The real stores, all of which must be named; nothing is connected yet. `who` asks.
-    pub async fn real(self, who: &str) -> anyhow::Result<Backends> {
-        let (Some(brokers), Some(redis), Some(mongodb)) = (self.kafka, self.redis, self.mongodb) else {
-            bail!(
-                "{who} needs --kafka, --redis and --mongodb (LIVERANK_KAFKA, LIVERANK_REDIS, LIVERANK_MONGODB); \
-                 `liverank up` runs everything without them"
-            );
-        };
+    /// The real log alone; nothing is connected yet. `None` where it is not named.
+    pub fn log(&self) -> anyhow::Result<Option<Arc<dyn EventLog>>> {
+        let Some(brokers) = self.kafka.clone() else { return Ok(None) };
         let named = |name: &str| format!("{}{name}", self.prefix);
-        let kafka = KafkaConfig {
+        let config = KafkaConfig {
             brokers,
             topic: named(&self.kafka_topic),
             group: named(&self.kafka_group),
             tls: self.kafka_tls || self.kafka_ca_file.is_some(),
-            ca_file: self.kafka_ca_file,
-            username: self.kafka_username,
-            password: self.kafka_password.map(|secret| secret.0),
+            ca_file: self.kafka_ca_file.clone(),
+            username: self.kafka_username.clone(),
+            password: self.kafka_password.clone().map(|secret| secret.0),
             sasl: match self.kafka_sasl {
                 Sasl::Plain => SaslMechanism::Plain,
                 Sasl::ScramSha256 => SaslMechanism::ScramSha256,
                 Sasl::ScramSha512 => SaslMechanism::ScramSha512,
             },
         };
+        Ok(Some(Arc::new(KafkaLog::new(config).context("--kafka")?)))
+    }
+
+    /// The real stores, all of which must be named; nothing is connected yet. `who` asks.
+    pub async fn real(self, who: &str) -> anyhow::Result<Backends> {
+        let (Some(log), Some(redis), Some(mongodb)) = (self.log()?, self.redis, self.mongodb) else {
+            bail!(
+                "{who} needs --kafka, --redis and --mongodb (LIVERANK_KAFKA, LIVERANK_REDIS, LIVERANK_MONGODB); \
+                 `liverank up` runs everything without them"
+            );
+        };
         let mongodb = MongoConfig {
             uri: mongodb.0,
-            database: named(&self.mongodb_database),
+            database: format!("{}{}", self.prefix, self.mongodb_database),
             ca_file: self.mongodb_ca_file,
         };
         let redis =
             RedisConfig { url: redis.0, cluster: false, prefix: self.prefix, ca_file: self.redis_ca_file };
         let link = RedisLink::new(redis).context("--redis")?;
         Ok(Backends {
-            log: Arc::new(KafkaLog::new(kafka).context("--kafka")?),
+            log,
             archive: Arc::new(MongoArchive::new(mongodb).await.context("--mongodb")?),
             ranking: Arc::new(RedisRanking::new(Arc::clone(&link))),
             comments: Arc::new(RedisBus::new(Arc::clone(&link))),

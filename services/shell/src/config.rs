@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use clap::{Arg, Command, FromArgMatches};
+use clap::{Arg, Command, FromArgMatches, Id};
 use serde_yaml::Value;
 
 /// The prefix of our environment variables.
@@ -95,9 +95,9 @@ fn check_variables(command: &Command, environment: &BTreeMap<String, String>) ->
     }
 }
 
-fn all_args(command: &Command) -> impl Iterator<Item = &Arg> {
-    let subcommands = command.get_subcommands().flat_map(Command::get_arguments);
-    command.get_arguments().chain(subcommands)
+/// The arguments of a command and of all below it.
+fn all_args(command: &Command) -> Box<dyn Iterator<Item = &Arg> + '_> {
+    Box::new(command.get_arguments().chain(command.get_subcommands().flat_map(all_args)))
 }
 
 fn file_named(args: &[OsString], environment: &BTreeMap<String, String>) -> Option<PathBuf> {
@@ -162,11 +162,7 @@ fn with_defaults(
     args: &[OsString],
     keys: BTreeMap<String, String>,
 ) -> Result<Command, ConfigError> {
-    let chosen = args
-        .iter()
-        .skip(1)
-        .filter_map(|arg| arg.to_str())
-        .find_map(|arg| command.find_subcommand(arg).map(|found| found.get_name().to_owned()));
+    let subcommands = chosen(&command, args);
     for (key, value) in keys {
         let long = key.replace(['.', '_'], "-");
         let has_long = |arg: &&Arg| arg.get_long() == Some(&long);
@@ -175,17 +171,40 @@ fn with_defaults(
             let meant = nearest(&long, known.iter()).map(ToString::to_string);
             return Err(ConfigError::Key { path: path.to_owned(), key, meant });
         };
-        let set = |arg: Arg| arg.required(false).default_value(value.clone());
-        if command.get_arguments().any(|arg| arg.get_id() == &found) {
-            command = command.mut_arg(&found, set);
-        } else if let Some(name) = &chosen {
-            command = command.mut_subcommand(name, |role| {
-                let has = role.get_arguments().any(|arg| arg.get_id() == &found);
-                if has { role.mut_arg(&found, set) } else { role }
-            });
-        }
+        command = set_default(command, &subcommands, &found, &value);
     }
     Ok(command)
+}
+
+/// The subcommand that was asked for, and that one's.
+fn chosen(command: &Command, args: &[OsString]) -> Vec<String> {
+    let mut path = Vec::new();
+    let mut command = command;
+    for arg in args.iter().skip(1) {
+        match arg.to_str().and_then(|arg| command.find_subcommand(arg)) {
+            Some(found) => {
+                path.push(found.get_name().to_owned());
+                command = found;
+            }
+            // A name below another follows at once: what else may come there belongs to the lower one.
+            None if !path.is_empty() => break,
+            None => {}
+        }
+    }
+    path
+}
+
+fn set_default(command: Command, path: &[String], id: &Id, value: &str) -> Command {
+    let has = command.get_arguments().any(|arg| arg.get_id() == id);
+    let command = if has {
+        command.mut_arg(id, |arg| arg.required(false).default_value(value.to_owned()))
+    } else {
+        command
+    };
+    match path.split_first() {
+        None => command,
+        Some((first, rest)) => command.mut_subcommand(first, |below| set_default(below, rest, id, value)),
+    }
 }
 
 fn nearest<'a, T: AsRef<str>>(name: &str, known: impl Iterator<Item = &'a T>) -> Option<&'a T> {
@@ -214,6 +233,16 @@ mod tests {
         Reader {
             #[arg(long)]
             ring_size: Option<u32>,
+        },
+        #[command(subcommand)]
+        Rebuild(Rebuild),
+    }
+
+    #[derive(Parser, Debug)]
+    enum Rebuild {
+        Scores {
+            #[arg(long, env = "LIVERANK_WEIGHT", default_value = "1")]
+            weight: u32,
         },
     }
 
@@ -250,6 +279,17 @@ mod tests {
             panic!("another role")
         };
         assert_eq!(ring_size, Some(5));
+    }
+
+    #[test]
+    fn a_command_below_another_has_its_layers_too() {
+        let weight = |args: &[&str], file| match parsed(args, &[], file).unwrap() {
+            Cli::Rebuild(Rebuild::Scores { weight }) => weight,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(weight(&["rebuild", "scores"], Some("weight: 3\nring: {size: 5}\n")), 3);
+        assert_eq!(weight(&["rebuild", "scores", "--weight", "4"], Some("weight: 3\n")), 4);
+        assert!(parsed(&["gateway"], &[("LIVERANK_WEIGHT", "2")], None).is_ok());
     }
 
     #[test]

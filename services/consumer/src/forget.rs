@@ -1,0 +1,101 @@
+//! Which identities nobody can repeat any more, and forgetting them.
+//!
+//! A repeat is recognised within a window of the log's time. So an identity may go once everything that is still to be
+//! counted, on whatever partition and by whatever consumer, is younger than it by that window. A partition that lags
+//! keeps its identities, however far the others are.
+
+use std::time::Duration;
+
+use liverank_adapters::archive::Position;
+use liverank_adapters::{Backends, StoreError};
+use liverank_core::Millis;
+use liverank_core::counting::REPEAT_WINDOW_MS;
+use liverank_shell::Shell;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+/// How often old identities are forgotten.
+const EVERY: Duration = Duration::from_mins(1);
+/// How long forgetting may go on at a time; what is left is next minute's.
+const AT_A_TIME: Duration = Duration::from_secs(20);
+/// Between two deletions, so that commits come in between.
+const PAUSE: Duration = Duration::from_millis(50);
+/// Partitions have brokers of their own, whose clocks may differ.
+const CLOCKS_APART_MS: Millis = 3600 * 1000;
+
+/// Forgets until shutdown, in whichever process owns partition 0: one is enough.
+pub async fn run(backends: Backends, owned: watch::Receiver<Vec<u32>>, shell: Shell) {
+    loop {
+        tokio::select! {
+            () = shell.shutdown.cancelled() => return,
+            () = tokio::time::sleep(EVERY) => {}
+        }
+        if owned.borrow().contains(&0) {
+            // A store that is away shows with the next commit; what could not be forgotten now is next time.
+            if let Err(error) = forget(&backends, &shell).await {
+                tracing::debug!(%error, "old identities were not forgotten");
+            }
+        }
+    }
+}
+
+async fn forget(backends: &Backends, shell: &Shell) -> Result<(), StoreError> {
+    // The log's ends first: what came after them is younger than what is counted by then.
+    let ends = backends.log.end_offsets().await?;
+    let partitions: Vec<u32> = (0..ends.len() as u32).collect();
+    let positions = backends.archive.offsets(&partitions).await?;
+    let Some(watermark) = watermark(&ends, &positions) else { return Ok(()) };
+    let until = Instant::now() + AT_A_TIME;
+    while backends.archive.forget_before(watermark).await? > 0 {
+        if shell.shutdown.is_cancelled() || Instant::now() > until {
+            return Ok(());
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+    Ok(())
+}
+
+/// Identities seen before this time of the log can have no repeat that would have to be recognised. `None` where
+/// that cannot be told. `ends` were read before `positions`.
+pub fn watermark(ends: &[u64], positions: &[Position]) -> Option<Millis> {
+    let counted_to = |position: &Position| position.last.map(|mark| mark.broker_time);
+    let newest = positions.iter().filter_map(counted_to).max()?;
+    let mut still_to_come = newest;
+    for (end, position) in ends.iter().zip(positions) {
+        // A partition at its end gets nothing older than what is counted elsewhere, but for its clock.
+        if position.next < *end {
+            still_to_come = still_to_come.min(counted_to(position)?);
+        }
+    }
+    Some(still_to_come - REPEAT_WINDOW_MS - CLOCKS_APART_MS)
+}
+
+#[cfg(test)]
+mod tests {
+    use liverank_core::counting::Mark;
+
+    use super::*;
+
+    const DAY: Millis = REPEAT_WINDOW_MS;
+
+    fn at(next: u64, day: Millis) -> Position {
+        Position { next, last: Some(Mark { broker_time: day * DAY, digest: 0 }) }
+    }
+
+    #[test]
+    fn a_partition_that_lags_keeps_its_window() {
+        let forgotten = |ends: &[u64], positions: &[Position]| {
+            watermark(ends, positions).map(|time| (time + CLOCKS_APART_MS) / DAY)
+        };
+        assert_eq!(forgotten(&[10, 10], &[at(10, 9), at(10, 2)]), Some(8), "one at its end holds nothing up");
+        assert_eq!(forgotten(&[10, 11], &[at(10, 9), at(10, 2)]), Some(1));
+        let never = Position::default();
+        assert_eq!(forgotten(&[10, 0], &[at(10, 9), never]), Some(8), "an empty partition");
+        assert_eq!(
+            forgotten(&[10, 1], &[at(10, 9), never]),
+            None,
+            "nobody knows how old its first record is"
+        );
+        assert_eq!(forgotten(&[0, 0], &[never, never]), None);
+    }
+}

@@ -1,0 +1,207 @@
+//! Making the boards good from the archive: after a projection that was lost, in a Redis that came back empty or with
+//! an old dump, and for a new generation of scores. The consumer does it while it serves, and so does
+//! `liverank rebuild`.
+
+use std::collections::BTreeMap;
+
+use liverank_adapters::archive::Meta;
+use liverank_adapters::ranking_store::{BoardEntry, Projected, Standing};
+use liverank_adapters::{Backends, StoreError};
+use liverank_core::Comment;
+use liverank_core::counting::{Rules, VideoState};
+use liverank_core::score::points;
+
+/// Videos or comments of one step: large enough to be fast, small enough not to hold a store up.
+const PAGE: usize = 1000;
+/// How often a repair begins anew when a new generation begins under it; they are made by hand.
+const ATTEMPTS: usize = 3;
+
+/// What a repair did.
+#[derive(Debug, Clone)]
+pub struct Repaired {
+    /// What is in force, and on the boards now.
+    pub meta: Meta,
+    /// Videos on the boards.
+    pub videos: usize,
+    /// Comments published again.
+    pub comments: usize,
+}
+
+/// Why a repair could not be made.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum RepairError {
+    /// The boards are of a later generation than the archive: it was put back to an older state, from a backup
+    /// perhaps. Only a generation later still gets them in step.
+    #[error(
+        "the boards are of generation {boards}, the archive of {archive}: it was put back to an older state, or \
+         another system writes to these boards (see --prefix); `liverank rebuild redis` makes the boards anew"
+    )]
+    Ahead {
+        /// The boards' generation.
+        boards: u64,
+        /// The archive's.
+        archive: u64,
+    },
+    /// A store is away, or cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Fills the boards with what the archive has and notes where they stand then. Comments of the partitions that are
+/// `owned` are published again from where the boards stood, since an offset on the boards says that everything before
+/// it was published, too. `partitions` is how many there are. `progress` is told how many videos are done.
+pub async fn repair(
+    backends: &Backends,
+    owned: &[u32],
+    partitions: u32,
+    progress: &(dyn Fn(usize) + Send + Sync),
+) -> Result<Repaired, RepairError> {
+    for _ in 0..ATTEMPTS {
+        // What is in force is read before all else, so that what is written for it is not older than it.
+        let meta = backends.archive.meta().await?.ok_or_else(no_archive)?;
+        let repair = Repair { backends, meta: &meta, owned, partitions, progress };
+        if let Some((videos, comments)) = repair.attempt().await? {
+            return Ok(Repaired { meta, videos, comments });
+        }
+    }
+    let reason = "a new generation began again and again while the boards were filled";
+    Err(StoreError::unavailable("redis", reason).into())
+}
+
+/// The archive was never opened, or removed.
+pub fn no_archive() -> StoreError {
+    StoreError::unusable("archive", "there is none in this database: no consumer has opened it yet")
+}
+
+struct Repair<'a> {
+    backends: &'a Backends,
+    meta: &'a Meta,
+    owned: &'a [u32],
+    partitions: u32,
+    progress: &'a (dyn Fn(usize) + Send + Sync),
+}
+
+impl Repair<'_> {
+    /// Videos and comments done, or `None` where a later generation has begun.
+    async fn attempt(&self) -> Result<Option<(usize, usize)>, RepairError> {
+        let standing = self.backends.ranking.standing().await?;
+        if let Some(boards) = standing.generation.filter(|boards| *boards > self.meta.generation) {
+            // It may have begun just now; then the archive says so.
+            let archive = self.backends.archive.meta().await?.ok_or_else(no_archive)?.generation;
+            return if archive >= boards { Ok(None) } else { Err(RepairError::Ahead { boards, archive }) };
+        }
+        // Before the videos: everything up to here is in what is read below, so this is what may be noted at the end.
+        let positions = self.positions(&standing).await?;
+        let mut comments = 0;
+        for (partition, stands) in &standing.offsets {
+            if self.owned.contains(partition) {
+                comments += self.publish_from(*partition, *stands).await?;
+            }
+        }
+        // Where the store came back empty nobody knows what was published: readers find out by comparing heads.
+        let Some(videos) = self.fill().await? else { return Ok(None) };
+        let offsets = offsets(self.meta.generation, self.owned, &positions, &standing);
+        let restored = self.backends.ranking.restored(self.meta.generation, &offsets).await?;
+        Ok((restored != Projected::Superseded).then_some((videos, comments)))
+    }
+
+    async fn positions(&self, standing: &Standing) -> Result<BTreeMap<u32, u64>, StoreError> {
+        let known = standing.offsets.iter().map(|(partition, _)| *partition);
+        let mut all: Vec<u32> = (0..self.partitions).chain(known).chain(self.owned.iter().copied()).collect();
+        all.sort_unstable();
+        all.dedup();
+        let positions = self.backends.archive.offsets(&all).await?;
+        Ok(all.into_iter().zip(positions.into_iter().map(|position| position.next)).collect())
+    }
+
+    async fn publish_from(&self, partition: u32, mut offset: u64) -> Result<usize, StoreError> {
+        let mut published = 0;
+        loop {
+            let page = self.backends.archive.comments_from(partition, offset, PAGE).await?;
+            let Some(last) = page.last() else { return Ok(published) };
+            offset = last.offset + 1;
+            published += page.len();
+            let comments: Vec<Comment> = page.into_iter().map(|numbered| numbered.comment).collect();
+            self.backends.comments.publish(&self.meta.numbering, &comments).await?;
+        }
+    }
+
+    /// Walks through the archive; `None` where a later generation has begun.
+    async fn fill(&self) -> Result<Option<usize>, StoreError> {
+        let mut after = None;
+        let mut filled = 0;
+        loop {
+            let page = self.backends.archive.videos_after(after.as_ref(), PAGE).await?;
+            let entries: Vec<BoardEntry> = page.iter().map(|video| entry(video, &self.meta.rules)).collect();
+            // Also nothing at all begins the generation.
+            if entries.is_empty() && filled > 0 {
+                return Ok(Some(filled));
+            }
+            let restored = self.backends.ranking.restore(self.meta.generation, &entries).await?;
+            if restored == Projected::Superseded {
+                return Ok(None);
+            }
+            filled += entries.len();
+            (self.progress)(filled);
+            match page.into_iter().last() {
+                Some(last) => after = Some(last.video_id),
+                None => return Ok(Some(filled)),
+            }
+        }
+    }
+}
+
+/// What may be noted of the partitions after a repair that began when the archive stood at `positions` and the boards
+/// at `standing`.
+///
+/// An offset says two things: that what lies before it is on the boards, which a repair makes true of every partition,
+/// and that its comments were published, which it makes true of owned ones only. Of the others it can note what an
+/// earlier generation had noted, as far as the archive still stands there (one counted anew may stand before it).
+/// Boards that were empty tell nothing of what was published, so there is nothing to keep.
+fn offsets(
+    generation: u64,
+    owned: &[u32],
+    positions: &BTreeMap<u32, u64>,
+    standing: &Standing,
+) -> Vec<(u32, u64)> {
+    let stood: BTreeMap<u32, u64> = standing.offsets.iter().copied().collect();
+    let of = |(&partition, &position): (&u32, &u64)| {
+        let offset = if owned.contains(&partition) || standing.generation.is_none() {
+            position
+        } else if standing.generation < Some(generation) {
+            position.min(*stood.get(&partition)?)
+        } else {
+            return None;
+        };
+        Some((partition, offset))
+    };
+    positions.iter().filter_map(of).collect()
+}
+
+/// A video as the boards show it.
+pub fn entry(video: &VideoState, rules: &Rules) -> BoardEntry {
+    BoardEntry {
+        video_id: video.video_id.clone(),
+        owner: video.owner.clone(),
+        score: points(video.counters.score(&rules.weights)),
+        trending: video.trending.is_finite().then_some(video.trending),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_partitions_of_others_only_what_was_noted_is_noted_again() {
+        let positions = BTreeMap::from([(0, 10), (1, 20), (2, 30)]);
+        let noted = |generation, stood: &[(u32, u64)]| {
+            let standing = Standing { generation, offsets: stood.to_vec() };
+            offsets(5, &[0], &positions, &standing)
+        };
+        assert_eq!(noted(None, &[]), [(0, 10), (1, 20), (2, 30)], "an empty store");
+        assert_eq!(noted(Some(5), &[(0, 9), (1, 15)]), [(0, 10)], "of the same generation");
+        assert_eq!(noted(Some(4), &[(0, 9), (1, 15)]), [(0, 10), (1, 15)], "of an earlier one");
+        assert_eq!(noted(Some(4), &[(1, 50)]), [(0, 10), (1, 20)], "of an archive that was counted anew");
+    }
+}

@@ -1,0 +1,219 @@
+//! In what the log, the archive and the boards differ. Pure: what is compared is read elsewhere.
+
+use std::collections::BTreeMap;
+
+use liverank_adapters::ranking_store::BoardEntry;
+use liverank_core::counting::{Rules, VideoState};
+use liverank_core::score::{Counters, points};
+use liverank_core::{UserId, VideoId};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::tally::Told;
+
+/// How far two logarithms of the same decayed sum may be apart: sums of floats depend on the order of partitions.
+pub const TRENDING_TOLERANCE: f64 = 1e-6;
+
+/// One thing that should be the same in two places and is not.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Difference {
+    /// The video.
+    pub video_id: VideoId,
+    /// What of it.
+    pub field: &'static str,
+    /// Where the right value was taken from: `log`, `archive`, or `counters` (the archive's own).
+    pub by: &'static str,
+    /// The value there; null where the video is not there.
+    pub expected: Value,
+    /// Where the other value is: `archive` or `boards`.
+    pub at: &'static str,
+    /// The value there; null where the video is not there.
+    pub found: Value,
+}
+
+/// A video as the archive holds it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Kept {
+    /// What counting goes on from.
+    pub state: VideoState,
+    /// The score written beside the counters, in points.
+    pub score: f64,
+    /// Comments stored.
+    pub comments: u64,
+    /// The highest number among them; 0 without any.
+    pub highest_seq: u64,
+}
+
+/// Collects the differences of one video.
+struct Differences<'a> {
+    video_id: &'a VideoId,
+    by: &'static str,
+    at: &'static str,
+    found: Vec<Difference>,
+}
+
+impl<'a> Differences<'a> {
+    const fn new(video_id: &'a VideoId, by: &'static str, at: &'static str) -> Self {
+        Self { video_id, by, at, found: Vec::new() }
+    }
+
+    fn add(&mut self, field: &'static str, expected: Value, found: Value) {
+        let (by, at) = (self.by, self.at);
+        self.found.push(Difference { video_id: self.video_id.clone(), field, by, expected, at, found });
+    }
+
+    fn check<T: PartialEq + Serialize + Copy>(&mut self, field: &'static str, expected: T, found: T) {
+        if expected != found {
+            self.add(field, json!(expected), json!(found));
+        }
+    }
+
+    fn check_owner(&mut self, expected: &UserId, found: &UserId) {
+        if expected != found {
+            self.add("user_id", json!(expected), json!(found));
+        }
+    }
+
+    /// Logarithms; infinite ones stand for none.
+    fn check_trending(&mut self, expected: f64, found: f64, tolerance: f64) {
+        let none = |log2: f64| log2 == f64::NEG_INFINITY;
+        let same = (none(expected) && none(found)) || (expected - found).abs() <= tolerance;
+        if !same {
+            let shown = |log2: f64| if log2.is_finite() { json!(log2) } else { Value::Null };
+            self.add("trending", shown(expected), shown(found));
+        }
+    }
+}
+
+fn tolerance(counters: &Counters, log2: f64) -> f64 {
+    let Counters { views, likes, comments, shares, watch_short, watch_long, .. } = counters;
+    let events = views + likes + comments + shares + watch_short + watch_long;
+    // Each addition may be off by its last binary place.
+    TRENDING_TOLERANCE.max(events as f64 * log2.abs() * f64::EPSILON)
+}
+
+/// What a video of the archive contradicts itself in: its score and its comments, by its own counters.
+pub fn within_archive(kept: &Kept, rules: &Rules) -> Vec<Difference> {
+    let Kept { state, score, comments, highest_seq } = kept;
+    let mut differences = Differences::new(&state.video_id, "counters", "archive");
+    differences.check("score", points(state.counters.score(&rules.weights)), *score);
+    differences.check("stored comments", state.last_seq, *comments);
+    differences.check("highest comment number", state.last_seq, *highest_seq);
+    differences.found
+}
+
+/// What of a video differs between the log and the archive. `trending` says whether the decayed score follows from
+/// the log.
+pub fn with_log(told: Option<&Told>, kept: Option<&Kept>, trending: bool) -> Vec<Difference> {
+    let (told, kept) = match (told, kept) {
+        (Some(told), Some(kept)) => (told, &kept.state),
+        (None, None) => return Vec::new(),
+        (Some(told), None) => return absent(&told.state, "log", "archive", true),
+        (None, Some(kept)) => return absent(&kept.state, "log", "archive", false),
+    };
+    if told.ambiguous {
+        return Vec::new();
+    }
+    let (right, found) = (&told.state.counters, &kept.counters);
+    let mut differences = Differences::new(&kept.video_id, "log", "archive");
+    differences.check("views", right.views, found.views);
+    differences.check("likes", right.likes, found.likes);
+    differences.check("comments", right.comments, found.comments);
+    differences.check("shares", right.shares, found.shares);
+    differences.check("watch_time_total_ms", right.watch_ms, found.watch_ms);
+    differences.check("watch_short", right.watch_short, found.watch_short);
+    differences.check("watch_long", right.watch_long, found.watch_long);
+    differences.check("last_seq", told.state.last_seq, kept.last_seq);
+    differences.check("owner_given", told.state.owner_given, kept.owner_given);
+    if !told.other_owners.contains(&kept.owner) {
+        differences.check_owner(&told.state.owner, &kept.owner);
+    }
+    if trending && !told.ambiguous_times {
+        let tolerance = tolerance(right, told.state.trending);
+        differences.check_trending(told.state.trending, kept.trending, tolerance);
+    }
+    differences.found
+}
+
+fn absent(state: &VideoState, by: &'static str, at: &'static str, expected: bool) -> Vec<Difference> {
+    let mut differences = Differences::new(&state.video_id, by, at);
+    differences.check("there", expected, !expected);
+    differences.found
+}
+
+/// What a look at a video on the boards says.
+#[derive(Debug, Clone, PartialEq)]
+pub enum OnBoards {
+    /// As it should be.
+    Right,
+    /// It changed while it was looked at, and the boards are somewhere between before and after, as they should be.
+    Moving,
+    /// These are wrong.
+    Wrong(Vec<Difference>),
+}
+
+/// Compares a video on the boards with the archive's states `before` and `after` the boards were read. All that was
+/// committed before the first is to be on the boards already.
+pub fn with_boards(
+    before: Option<&VideoState>,
+    board: Option<&BoardEntry>,
+    after: Option<&VideoState>,
+    rules: &Rules,
+) -> OnBoards {
+    let (before, after) = match (before, after, board) {
+        (None, None, None) => return OnBoards::Right,
+        (None, None, Some(board)) => return stranger(board),
+        (None, Some(_), None) => return OnBoards::Moving,
+        // Videos are never removed.
+        (Some(state), _, None) => {
+            return OnBoards::Wrong(absent(state, "archive", "boards", true));
+        }
+        (before, after, Some(_)) => (before, after.or(before)),
+    };
+    let (Some(board), Some(after)) = (board, after) else { return OnBoards::Right };
+    let exact = check_board(after, board, rules);
+    if exact.is_empty() {
+        return OnBoards::Right;
+    }
+    // Scores only grow, so a state between the two lies between them in every number.
+    let score = |state: &VideoState| points(state.counters.score(&rules.weights));
+    let least = before.map_or(0.0, score);
+    let trending = board.trending.unwrap_or(f64::NEG_INFINITY);
+    let least_trending = before.map_or(f64::NEG_INFINITY, |before| before.trending);
+    let between = before != Some(after)
+        && (least..=score(after)).contains(&board.score)
+        && trending >= least_trending - TRENDING_TOLERANCE
+        && trending <= after.trending + TRENDING_TOLERANCE
+        && (board.owner == after.owner || before.is_none_or(|before| board.owner == before.owner));
+    if between { OnBoards::Moving } else { OnBoards::Wrong(exact) }
+}
+
+fn stranger(board: &BoardEntry) -> OnBoards {
+    let mut differences = Differences::new(&board.video_id, "archive", "boards");
+    differences.check("there", false, true);
+    OnBoards::Wrong(differences.found)
+}
+
+fn check_board(state: &VideoState, board: &BoardEntry, rules: &Rules) -> Vec<Difference> {
+    let mut differences = Differences::new(&state.video_id, "archive", "boards");
+    differences.check("score", points(state.counters.score(&rules.weights)), board.score);
+    differences.check_owner(&state.owner, &board.owner);
+    let trending = board.trending.unwrap_or(f64::NEG_INFINITY);
+    differences.check_trending(state.trending, trending, TRENDING_TOLERANCE);
+    differences.found
+}
+
+/// All that differs between the log and the archive, by video.
+pub fn log_and_archive(
+    told: &BTreeMap<VideoId, Told>,
+    kept: &BTreeMap<VideoId, Kept>,
+    trending: bool,
+) -> Vec<Difference> {
+    let mut ids: Vec<&VideoId> =
+        told.keys().chain(kept.keys().filter(|id| !told.contains_key(*id))).collect();
+    ids.sort_unstable();
+    ids.into_iter().flat_map(|id| with_log(told.get(id), kept.get(id), trending)).collect()
+}
+
+#[cfg(test)]
+mod tests;

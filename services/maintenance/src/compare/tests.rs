@@ -1,0 +1,169 @@
+use std::collections::HashSet;
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn state(video: &str, counters: Counters) -> VideoState {
+    VideoState {
+        video_id: VideoId::parse(video).unwrap(),
+        owner: UserId::parse("owner").unwrap(),
+        owner_given: false,
+        last_seq: counters.comments as u64,
+        trending: (1.0 + counters.score(&Rules::default().weights) as f64).log2(),
+        counters,
+    }
+}
+
+fn kept(state: &VideoState) -> Kept {
+    let weights = Rules::default().weights;
+    Kept {
+        score: points(state.counters.score(&weights)),
+        comments: state.last_seq,
+        highest_seq: state.last_seq,
+        state: state.clone(),
+    }
+}
+
+fn told(state: &VideoState) -> Told {
+    Told { state: state.clone(), other_owners: HashSet::new(), ambiguous: false, ambiguous_times: false }
+}
+
+fn board(state: &VideoState) -> BoardEntry {
+    BoardEntry {
+        video_id: state.video_id.clone(),
+        owner: state.owner.clone(),
+        score: points(state.counters.score(&Rules::default().weights)),
+        trending: state.trending.is_finite().then_some(state.trending),
+    }
+}
+
+fn fields(differences: &[Difference]) -> Vec<&'static str> {
+    differences.iter().map(|difference| difference.field).collect()
+}
+
+fn any_counters() -> impl Strategy<Value = Counters> {
+    proptest::collection::vec(0..1000i64, 7).prop_map(|n| Counters {
+        views: n[0],
+        likes: n[1],
+        comments: n[2],
+        shares: n[3],
+        watch_ms: n[4],
+        watch_short: n[5],
+        watch_long: n[6],
+    })
+}
+
+/// Makes something wrong.
+type Spoil = fn(&mut Kept);
+
+/// Each thing that may be wrong in the archive, and what it is to be called.
+const WRONGS: [(&str, Spoil); 10] = [
+    ("views", |kept| kept.state.counters.views += 1),
+    ("likes", |kept| kept.state.counters.likes -= 1),
+    ("comments", |kept| kept.state.counters.comments += 7),
+    ("shares", |kept| kept.state.counters.shares += 1),
+    ("watch_time_total_ms", |kept| kept.state.counters.watch_ms += 1),
+    ("watch_short", |kept| kept.state.counters.watch_short += 1),
+    ("watch_long", |kept| kept.state.counters.watch_long += 1),
+    ("last_seq", |kept| kept.state.last_seq += 1),
+    ("owner_given", |kept| kept.state.owner_given = true),
+    ("trending", |kept| kept.state.trending += 1e-3),
+];
+
+#[test]
+fn an_owner_is_right_that_some_order_of_the_partitions_makes() {
+    let right = state("v", Counters { views: 1, ..Counters::default() });
+    let (mut told, mut kept) = (told(&right), kept(&right));
+    kept.state.owner = UserId::parse("other").unwrap();
+    assert_eq!(fields(&with_log(Some(&told), Some(&kept), true)), ["user_id"]);
+    told.other_owners.insert(kept.state.owner.clone());
+    assert_eq!(with_log(Some(&told), Some(&kept), true), []);
+}
+
+#[test]
+fn a_video_that_is_in_one_place_only_is_named() {
+    let right = state("v", Counters::default());
+    let by_log = with_log(Some(&told(&right)), None, true);
+    assert_eq!((fields(&by_log), &by_log[0].expected), (vec!["there"], &json!(true)));
+    let by_archive = with_log(None, Some(&kept(&right)), true);
+    assert_eq!((fields(&by_archive), &by_archive[0].found), (vec!["there"], &json!(true)));
+    let rules = Rules::default();
+    assert!(matches!(with_boards(Some(&right), None, Some(&right), &rules), OnBoards::Wrong(_)));
+    assert!(matches!(with_boards(None, Some(&board(&right)), None, &rules), OnBoards::Wrong(_)));
+    assert_eq!(with_boards(None, None, Some(&right), &rules), OnBoards::Moving);
+}
+
+#[test]
+fn what_the_order_of_partitions_decides_is_not_held_against_the_archive() {
+    let right = state("v", Counters { views: 1, ..Counters::default() });
+    let mut told = told(&right);
+    let mut kept = kept(&right);
+    kept.state.trending += 1.0;
+    told.ambiguous_times = true;
+    assert_eq!(with_log(Some(&told), Some(&kept), true), []);
+    kept.state.counters.views += 1;
+    assert_eq!(fields(&with_log(Some(&told), Some(&kept), true)), ["views"]);
+    told.ambiguous = true;
+    assert_eq!(with_log(Some(&told), Some(&kept), true), []);
+}
+
+#[test]
+fn a_score_beside_the_counters_that_the_rules_do_not_make_is_named() {
+    let mut wrong = kept(&state("v", Counters { watch_long: 2, comments: 1, ..Counters::default() }));
+    assert_eq!(within_archive(&wrong, &Rules::default()), []);
+    wrong.score += 1.0;
+    wrong.comments -= 1;
+    wrong.highest_seq += 1;
+    assert_eq!(
+        fields(&within_archive(&wrong, &Rules::default())),
+        ["score", "stored comments", "highest comment number"]
+    );
+}
+
+proptest! {
+    #[test]
+    fn equal_stores_have_no_difference_and_each_wrong_thing_is_named_alone(
+        counters in proptest::collection::vec(any_counters(), 1..20),
+        (victim, wrong) in (any::<prop::sample::Index>(), 0..WRONGS.len()),
+    ) {
+        let states: Vec<_> = counters.into_iter().enumerate().map(|(at, counters)| state(&format!("v{at}"), counters)).collect();
+        let by_id = |state: &VideoState| state.video_id.clone();
+        let log: BTreeMap<_, _> = states.iter().map(|state| (by_id(state), told(state))).collect();
+        let mut archive: BTreeMap<_, _> = states.iter().map(|state| (by_id(state), kept(state))).collect();
+        prop_assert_eq!(log_and_archive(&log, &archive, true), vec![]);
+        let victim = by_id(&states[victim.index(states.len())]);
+        let (field, spoil) = WRONGS[wrong];
+        spoil(archive.get_mut(&victim).unwrap());
+        let found = log_and_archive(&log, &archive, true);
+        prop_assert_eq!(fields(&found), vec![field]);
+        prop_assert_eq!(&found[0].video_id, &victim);
+    }
+
+    /// Whatever the boards show of a moving video is right exactly if it lies between the two looks.
+    #[test]
+    fn a_moving_video_is_wrong_only_outside_of_the_two_looks(
+        counters in any_counters(), grown in any_counters(), share in 0.0..=1.0f64, off in 1..100i64,
+    ) {
+        let rules = Rules::default();
+        let before = state("v", counters);
+        let after = state("v", Counters {
+            views: counters.views + grown.views + 1, likes: counters.likes + grown.likes, ..counters
+        });
+        let mut between = board(&after);
+        let (least, most) = (board(&before).score, between.score);
+        between.score = (least + (most - least) * share).round();
+        between.trending = board(&before).trending;
+        prop_assert_ne!(with_boards(Some(&before), Some(&between), Some(&after), &rules), OnBoards::Right);
+        prop_assert_eq!(with_boards(Some(&before), Some(&between), Some(&after), &rules), OnBoards::Moving);
+        prop_assert_eq!(with_boards(Some(&after), Some(&board(&after)), Some(&after), &rules), OnBoards::Right);
+        prop_assert_eq!(with_boards(None, Some(&board(&after)), Some(&after), &rules), OnBoards::Right);
+        for wrong in [least - off as f64, most + off as f64] {
+            let outside = BoardEntry { score: wrong, ..between.clone() };
+            let verdict = with_boards(Some(&before), Some(&outside), Some(&after), &rules);
+            prop_assert!(matches!(verdict, OnBoards::Wrong(_)), "{verdict:?}");
+        }
+        let stale = BoardEntry { score: most - 1.0, ..board(&after) };
+        prop_assert!(matches!(with_boards(Some(&after), Some(&stale), Some(&after), &rules), OnBoards::Wrong(_)));
+    }
+}

@@ -1,0 +1,31 @@
+//! Looking after the stores while the system serves: do they agree (`verify`), make one anew from another (`rebuild`),
+//! and what could not be read (`dlq`).
+//!
+//! | module | does |
+//! |---|---|
+//! | [`verify`] | reads log, archive and boards at one cut, and says in what they differ |
+//! | [`tally`] | counts the log in memory (pure) |
+//! | [`compare`] | finds differences (pure) |
+//! | [`boards`] | compares the boards, which move meanwhile, with the archive |
+//! | [`report`] | says what was found |
+//! | [`rebuild`] | a new generation of scores, boards, or the whole archive |
+//! | [`dlq`] | dead letters |
+//! | [`progress`] | how far a command is |
+
+pub mod boards;
+pub mod compare;
+pub mod dlq;
+pub mod progress;
+pub mod rebuild;
+pub mod report;
+pub mod tally;
+pub mod verify;
+
+/// How a command ended that could do its work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// All is as it should be: exit code 0.
+    Good,
+    /// Something differs, or was refused, and the output says what: exit code 1.
+    Bad,
+}

@@ -1,0 +1,74 @@
+//! How far a command is: a bar on a terminal, a line now and then anywhere else.
+
+use std::io::{IsTerminal, Write};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+/// Between two lines of one stage where nobody watches a bar: a log of an hour's work stays a screen or two.
+const LINE_EVERY: Duration = Duration::from_secs(10);
+
+/// Tells on standard error how far a command is, so that standard output is for its result.
+pub struct Progress {
+    shown: Mutex<Shown>,
+}
+
+enum Shown {
+    Bar(ProgressBar),
+    Lines { stage: &'static str, last: Instant },
+}
+
+impl Progress {
+    /// A bar where standard error is a terminal, else lines.
+    pub fn new() -> Self {
+        let shown = if std::io::stderr().is_terminal() {
+            let bar = ProgressBar::new(0);
+            let style =
+                ProgressStyle::with_template("{elapsed_precise} [{bar:40}] {human_pos}/{human_len} {msg}");
+            bar.set_style(style.expect("the template is right"));
+            bar.enable_steady_tick(Duration::from_millis(250));
+            Shown::Bar(bar)
+        } else {
+            Shown::Lines { stage: "", last: Instant::now() }
+        };
+        Self { shown: Mutex::new(shown) }
+    }
+
+    /// `done` of `total` of a stage are done; a total of 0 is not known.
+    pub fn at(&self, stage: &'static str, done: u64, total: u64) {
+        let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        match &mut *shown {
+            Shown::Bar(bar) => {
+                bar.set_length(total.max(done));
+                bar.set_position(done);
+                bar.set_message(stage);
+            }
+            Shown::Lines { stage: before, last } => {
+                if *before == stage && last.elapsed() < LINE_EVERY {
+                    return;
+                }
+                (*before, *last) = (stage, Instant::now());
+                // Somebody who closed standard error wants no progress.
+                let _ = match (done, total) {
+                    (0, 0) => writeln!(std::io::stderr(), "{stage}"),
+                    (_, 0) => writeln!(std::io::stderr(), "{stage}: {done}"),
+                    _ => writeln!(std::io::stderr(), "{stage}: {done} of {}", total.max(done)),
+                };
+            }
+        }
+    }
+
+    /// Takes the bar away, so that the result has the screen.
+    pub fn finished(&self) {
+        if let Shown::Bar(bar) = &*self.shown.lock().unwrap_or_else(PoisonError::into_inner) {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+impl Default for Progress {
+    fn default() -> Self {
+        Self::new()
+    }
+}

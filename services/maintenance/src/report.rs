@@ -1,0 +1,139 @@
+//! What a verification found, for people and for programs.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use liverank_core::VideoId;
+use serde::Serialize;
+
+use crate::compare::Difference;
+
+/// Differences that are told in all, unless all are asked for: a screen or two.
+const SHOWN: usize = 50;
+
+/// What was found.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Report {
+    /// Whether everything agrees that was to be compared.
+    pub good: bool,
+    /// The offsets (exclusive) up to which the log and the archive were compared, by partition.
+    pub cut: BTreeMap<u32, u64>,
+    /// The generation of the scores.
+    pub generation: u64,
+    /// Videos in the archive.
+    pub videos: usize,
+    /// How the log was compared, or why it was not.
+    pub log: LogReport,
+    /// How the boards were compared, or why they were not.
+    pub boards: BoardsReport,
+    /// How many videos differ somewhere.
+    pub differing: usize,
+    /// What differs, the first ones of it.
+    pub differences: Vec<Difference>,
+    /// Differences beyond those.
+    pub more: usize,
+}
+
+/// The part about the log.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct LogReport {
+    /// Whether it was counted.
+    pub counted: bool,
+    /// Events that counted, repeats of such, and records that cannot be read.
+    pub events: u64,
+    /// Repeats.
+    pub repeats: u64,
+    /// Records that cannot be read.
+    pub unreadable: u64,
+    /// Videos of which the log does not tell what is right: one identity stands for different events on several
+    /// partitions.
+    pub ambiguous: usize,
+    /// Whether decayed scores were compared: those of a generation with other weights do not follow from the log.
+    pub trending: bool,
+    /// Why it was not counted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
+}
+
+/// The part about the boards.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct BoardsReport {
+    /// Videos compared.
+    pub videos: usize,
+    /// Of them, those that changed whenever they were looked at, and were within what is right each time.
+    pub moving: usize,
+    /// Why they could not be compared.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
+}
+
+impl Report {
+    /// Takes the differences in, all of them or the first ones.
+    pub fn differ(&mut self, mut differences: Vec<Difference>, full: bool) {
+        differences.sort_by(|a, b| a.video_id.cmp(&b.video_id));
+        let mut ids: Vec<&VideoId> = differences.iter().map(|difference| &difference.video_id).collect();
+        ids.dedup();
+        self.differing = ids.len();
+        let shown = if full { differences.len() } else { differences.len().min(SHOWN) };
+        self.more = differences.len() - shown;
+        differences.truncate(shown);
+        self.differences = differences;
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let events: u64 = self.cut.values().sum();
+        let (videos, generation) = (self.videos, self.generation);
+        writeln!(f, "cut       offset {events} in all over {} partitions", self.cut.len())?;
+        writeln!(f, "archive   {videos} videos, generation {generation}")?;
+        self.log(f)?;
+        match &self.boards.problem {
+            Some(problem) => writeln!(f, "boards    {problem}")?,
+            None => {
+                let BoardsReport { videos, moving, .. } = &self.boards;
+                writeln!(f, "boards    {videos} videos compared, {moving} of them while they moved")?;
+            }
+        }
+        for Difference { video_id, field, by, expected, at, found } in &self.differences {
+            let video = video_id.as_str().escape_debug();
+            writeln!(f, "  video \"{video}\"  {field}: {expected} by the {by}, {found} in the {at}")?;
+        }
+        if self.more > 0 {
+            writeln!(f, "  and {} more differences; --full shows all", self.more)?;
+        }
+        match (self.good, self.differing) {
+            (true, _) => write!(f, "equal"),
+            (false, 0) => write!(f, "NOT VERIFIED"),
+            (false, 1) => write!(f, "1 video DIFFERS"),
+            (false, many) => write!(f, "{many} videos DIFFER"),
+        }
+    }
+}
+
+impl Report {
+    fn log(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let LogReport { events, repeats, unreadable, ambiguous, trending, problem, counted } = &self.log;
+        match problem {
+            Some(problem) => writeln!(f, "log       {problem}")?,
+            None if !counted => writeln!(f, "log       not compared, as asked")?,
+            None => {
+                writeln!(f, "log       {events} events counted, {repeats} repeats, {unreadable} unreadable")?;
+            }
+        }
+        if *ambiguous > 0 {
+            writeln!(
+                f,
+                "          {ambiguous} videos not compared: one event_id stands for different events on several \
+                 partitions, and which one counted depends on their order"
+            )?;
+        }
+        if *counted && !trending {
+            writeln!(
+                f,
+                "          trending not compared: it was begun or weighed otherwise before `rebuild scores`"
+            )?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,205 @@
+//! The log counted again, in memory.
+//!
+//! Events are counted by [`liverank_core::counting::apply`], as the archive counts them. What two partitions say of the
+//! same video has no order among itself, so where the order would decide (who was first and is the owner; which of two
+//! different events of the same identity counts) this counting says so instead of guessing.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use liverank_core::counting::{LogRecord, REPEAT_WINDOW_MS, Rules, VideoState, apply, identity};
+use liverank_core::{Interaction, Millis, UserId, VideoId};
+
+/// How often identities that no longer matter are dropped, in events.
+const PRUNE_EVERY: u64 = 100_000;
+
+/// A video as the log tells it.
+#[derive(Debug, Clone)]
+pub struct Told {
+    /// What counting says.
+    pub state: VideoState,
+    /// Who else may be the owner, for the video's events lie on several partitions.
+    pub other_owners: HashSet<UserId>,
+    /// Identities of its events were used for different events on several partitions: which of them counted depends
+    /// on the partitions' order, which the log does not tell.
+    pub ambiguous: bool,
+    /// The same, for their times only.
+    pub ambiguous_times: bool,
+}
+
+/// What one partition first said of a video's owner.
+struct Claim {
+    partition: u32,
+    first_user: UserId,
+    given: Option<UserId>,
+}
+
+/// The first sighting of an identity.
+struct Sighting {
+    time: Millis,
+    /// What was seen; unknown where it was before the counting began.
+    what: Option<Seen>,
+}
+
+#[derive(PartialEq, Eq)]
+struct Seen {
+    partition: u32,
+    video: VideoId,
+    content: u64,
+    event_time: Millis,
+}
+
+/// Counts records, which come in the order of their offsets within each partition, and in any order otherwise.
+pub struct Tally {
+    rules: Rules,
+    /// Where each partition ends, and the log's time up to which it was counted; only those not at their end.
+    open: BTreeMap<u32, (u64, Millis)>,
+    videos: HashMap<VideoId, VideoState>,
+    claims: HashMap<VideoId, Vec<Claim>>,
+    sightings: HashMap<String, Sighting>,
+    ambiguous: HashSet<VideoId>,
+    ambiguous_times: HashSet<VideoId>,
+    counted: u64,
+    repeated: u64,
+    pruned_at: u64,
+}
+
+impl Tally {
+    /// Nothing counted yet; to be counted by these rules, each partition up to its offset (exclusive).
+    pub fn new(rules: Rules, ends: impl IntoIterator<Item = (u32, u64)>) -> Self {
+        Self {
+            rules,
+            open: ends.into_iter().map(|(partition, end)| (partition, (end, Millis::MIN))).collect(),
+            videos: HashMap::new(),
+            claims: HashMap::new(),
+            sightings: HashMap::new(),
+            ambiguous: HashSet::new(),
+            ambiguous_times: HashSet::new(),
+            counted: 0,
+            repeated: 0,
+            pruned_at: 0,
+        }
+    }
+
+    /// Counts on from these videos, as a snapshot holds them.
+    pub fn begin_with(&mut self, videos: impl IntoIterator<Item = VideoState>) {
+        self.videos.extend(videos.into_iter().map(|state| (state.video_id.clone(), state)));
+    }
+
+    /// Events that counted, and repeats of such.
+    pub const fn events(&self) -> (u64, u64) {
+        (self.counted, self.repeated)
+    }
+
+    /// Counts records. `earlier` are sightings of their identities from before the counting began.
+    pub fn count(&mut self, records: &[LogRecord], earlier: Vec<(String, Millis)>) {
+        for (identity, time) in earlier {
+            self.sightings.entry(identity).or_insert(Sighting { time, what: None });
+        }
+        let ids: HashSet<&VideoId> = records.iter().map(|record| &record.event.video_id).collect();
+        // What does not change is not among the effects: it stays here, too.
+        let known: Vec<VideoState> = ids.into_iter().filter_map(|id| self.videos.get(id).cloned()).collect();
+        let sightings: Vec<(String, Millis)> = records
+            .iter()
+            .filter_map(|record| identity(&record.event))
+            .filter_map(|identity| self.sightings.get(&identity).map(|first| (identity, first.time)))
+            .collect();
+        let effects = apply(records, known, sightings, &self.rules);
+        for record in records {
+            self.note(record);
+        }
+        self.counted += effects.counted;
+        self.repeated += effects.repeated;
+        self.videos.extend(effects.videos.into_iter().map(|state| (state.video_id.clone(), state)));
+        self.prune();
+    }
+
+    fn note(&mut self, record: &LogRecord) {
+        let event = &record.event;
+        let claims = self.claims.entry(event.video_id.clone()).or_default();
+        let claim = claims.iter_mut().find(|claim| claim.partition == record.partition);
+        match claim {
+            Some(claim) if claim.given.is_none() => claim.given.clone_from(&event.owner_id),
+            Some(_) => {}
+            None => claims.push(Claim {
+                partition: record.partition,
+                first_user: event.user_id.clone(),
+                given: event.owner_id.clone(),
+            }),
+        }
+        if let Some((end, time)) = self.open.get_mut(&record.partition) {
+            *time = record.broker_time.max(*time);
+            if record.offset + 1 >= *end {
+                self.open.remove(&record.partition);
+            }
+        }
+        let Some(identity) = identity(event) else { return };
+        let seen = Seen {
+            partition: record.partition,
+            video: event.video_id.clone(),
+            content: content(event),
+            event_time: event.timestamp,
+        };
+        let first = self.sightings.get(&identity);
+        if let Some(Sighting { time, what: Some(first) }) = first
+            && first.partition != seen.partition
+        {
+            // Two partitions have no order, so either may have been the first; and a window after either may decide.
+            if first.content != seen.content || (record.broker_time - time).abs() >= REPEAT_WINDOW_MS {
+                self.ambiguous.insert(first.video.clone());
+                self.ambiguous.insert(seen.video.clone());
+            } else if first.event_time != seen.event_time {
+                self.ambiguous_times.insert(seen.video.clone());
+            }
+        }
+        if first.is_none_or(|first| record.broker_time - first.time >= REPEAT_WINDOW_MS) {
+            self.sightings.insert(identity, Sighting { time: record.broker_time, what: Some(seen) });
+        }
+    }
+
+    /// Forgets identities that can have no repeat any more: whatever is still to be read is younger by a window.
+    fn prune(&mut self) {
+        let seen = self.counted + self.repeated;
+        let read_to = self.open.values().map(|(_, time)| *time).min();
+        if let (Some(read_to), true) = (read_to, seen - self.pruned_at >= PRUNE_EVERY) {
+            self.pruned_at = seen;
+            let oldest = read_to.saturating_sub(REPEAT_WINDOW_MS);
+            self.sightings.retain(|_, sighting| sighting.time > oldest);
+        }
+    }
+
+    /// What the log says of each video.
+    pub fn finish(mut self) -> BTreeMap<VideoId, Told> {
+        let told = |state: VideoState| {
+            let claims = self.claims.remove(&state.video_id).unwrap_or_default();
+            let id = state.video_id.clone();
+            let told = Told {
+                other_owners: other_owners(&claims),
+                ambiguous: self.ambiguous.contains(&id),
+                ambiguous_times: self.ambiguous_times.contains(&id),
+                state,
+            };
+            (id, told)
+        };
+        self.videos.into_values().map(told).collect()
+    }
+}
+
+/// Everyone who is the owner in some order of the partitions.
+fn other_owners(claims: &[Claim]) -> HashSet<UserId> {
+    if claims.len() < 2 {
+        return HashSet::new();
+    }
+    let given: HashSet<UserId> = claims.iter().filter_map(|claim| claim.given.clone()).collect();
+    if given.is_empty() { claims.iter().map(|claim| claim.first_user.clone()).collect() } else { given }
+}
+
+/// What of an event decides the counts, as a number.
+fn content(event: &Interaction) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (&event.video_id, &event.user_id, &event.owner_id, event.kind, event.watch_ms).hash(&mut hasher);
+    hasher.finish()
+}
+
+#[cfg(test)]
+mod tests;

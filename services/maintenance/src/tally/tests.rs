@@ -1,0 +1,127 @@
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::*;
+
+const T0: Millis = 1_700_000_000_000;
+
+fn record(partition: u32, offset: u64, value: &Value) -> LogRecord {
+    let broker_time = T0 + offset as Millis;
+    let event = Interaction::parse(value, broker_time).unwrap();
+    LogRecord { partition, offset, broker_time, event }
+}
+
+fn told(records: &[LogRecord]) -> BTreeMap<VideoId, Told> {
+    let mut tally = Tally::new(Rules::default(), []);
+    tally.count(records, Vec::new());
+    tally.finish()
+}
+
+fn of<'a>(told: &'a BTreeMap<VideoId, Told>, video: &str) -> &'a Told {
+    &told[&VideoId::parse(video).unwrap()]
+}
+
+#[test]
+fn the_owner_of_a_video_on_two_partitions_may_be_the_first_of_either() {
+    let by = |user: &str, owner: Option<&str>| json!({"video_id": "v", "user_id": user, "type": "view", "owner_id": owner});
+    let owners = |records: &[LogRecord]| {
+        let mut owners: Vec<String> =
+            of(&told(records), "v").other_owners.iter().map(ToString::to_string).collect();
+        owners.sort();
+        owners
+    };
+    let one = [record(0, 0, &by("a", None)), record(0, 1, &by("b", None))];
+    assert!(owners(&one).is_empty());
+    let two = [record(0, 0, &by("a", None)), record(1, 0, &by("b", None)), record(1, 1, &by("c", None))];
+    assert_eq!(owners(&two), ["a", "b"]);
+    let given = [
+        record(0, 0, &by("a", None)),
+        record(0, 1, &by("b", Some("o"))),
+        record(0, 2, &by("b", Some("p"))),
+        record(1, 0, &by("c", None)),
+    ];
+    assert_eq!(owners(&given), ["o"]);
+}
+
+#[test]
+fn one_identity_for_different_events_on_two_partitions_is_told() {
+    let event = |video: &str, kind: &str| json!({"video_id": video, "user_id": "u", "type": kind, "event_id": "e", "timestamp": 1});
+    let records =
+        |second: Value, partition: u32| [record(0, 0, &event("v", "view")), record(partition, 1, &second)];
+    let same = told(&records(event("v", "view"), 1));
+    assert!(!of(&same, "v").ambiguous && !of(&same, "v").ambiguous_times);
+    assert_eq!(of(&same, "v").state.counters.views, 1);
+    let ordered = told(&records(event("v", "like"), 0));
+    assert!(!of(&ordered, "v").ambiguous, "one partition has an order");
+    assert!(of(&told(&records(event("v", "like"), 1)), "v").ambiguous);
+    let mut later = event("v", "view");
+    later["timestamp"] = json!(2);
+    assert!(of(&told(&records(later, 1)), "v").ambiguous_times);
+}
+
+#[test]
+fn counting_goes_on_from_a_snapshot() {
+    let view = json!({"video_id": "v", "user_id": "u", "type": "view", "event_id": "e"});
+    let first = apply(&[record(0, 0, &view)], [], Vec::new(), &Rules::default());
+    let mut tally = Tally::new(Rules::default(), [(0, 3)]);
+    tally.begin_with(first.videos);
+    let mut other = view.clone();
+    other["event_id"] = json!("f");
+    tally.count(&[record(0, 1, &view), record(0, 2, &other)], first.identities);
+    assert_eq!(tally.events(), (1, 1));
+    assert_eq!(of(&tally.finish(), "v").state.counters.views, 2);
+}
+
+#[test]
+fn identities_are_forgotten_once_no_partition_can_repeat_them() {
+    let mut tally = Tally::new(Rules::default(), [(0, 1_000_000), (1, 1)]);
+    let event =
+        |id: u64| json!({"video_id": "v", "user_id": "u", "type": "view", "event_id": format!("e{id}")});
+    let mut batch: Vec<LogRecord> = (0..PRUNE_EVERY).map(|at| record(0, at, &event(at))).collect();
+    for record in &mut batch[1..] {
+        record.broker_time += 2 * REPEAT_WINDOW_MS;
+    }
+    tally.count(&batch, Vec::new());
+    assert_eq!(tally.sightings.len() as u64, PRUNE_EVERY, "partition 1 may still repeat the first");
+    tally.count(&[record(1, 0, &event(0))], Vec::new());
+    assert_eq!(tally.events(), (PRUNE_EVERY, 1));
+    for record in &mut batch {
+        record.offset += PRUNE_EVERY;
+        record.broker_time += 1;
+    }
+    tally.count(&batch, Vec::new());
+    assert!((tally.sightings.len() as u64) < PRUNE_EVERY, "the first is forgotten");
+}
+
+proptest! {
+    /// Counting in pieces, with one partition after the other or side by side, makes no difference but in the owners,
+    /// which are among those said to be possible.
+    #[test]
+    fn the_order_of_partitions_changes_owners_only(
+        events in proptest::collection::vec((0..2u32, 0..3usize, 0..4usize, 0..4u8), 1..60), piece in 1..20usize,
+    ) {
+        let mut next = [0, 0];
+        let records: Vec<LogRecord> = events.iter().map(|(partition, video, kind, user)| {
+            let value = json!({"video_id": format!("v{video}"), "user_id": format!("u{user}"),
+                "type": liverank_core::Kind::ALL[*kind].name()});
+            let at = &mut next[*partition as usize];
+            *at += 1;
+            record(*partition, *at - 1, &value)
+        }).collect();
+        let whole = told(&records);
+        let mut sorted = records.clone();
+        sorted.sort_by_key(|record| (record.partition, record.offset));
+        let mut tally = Tally::new(Rules::default(), [(0, next[0]), (1, next[1])]);
+        for piece in sorted.chunks(piece) {
+            tally.count(piece, Vec::new());
+        }
+        let pieces = tally.finish();
+        prop_assert_eq!(whole.len(), pieces.len());
+        for (id, told) in &pieces {
+            prop_assert_eq!(told.state.counters, whole[id].state.counters);
+            prop_assert!((told.state.trending - whole[id].state.trending).abs() < 1e-6);
+            let owner = &whole[id].state.owner;
+            prop_assert!(told.state.owner == *owner || told.other_owners.contains(owner));
+        }
+    }
+}

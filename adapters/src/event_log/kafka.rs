@@ -7,6 +7,7 @@
 //! | `producer` | appends, bounded in number and in time |
 //! | `breaker` | refuses appends at once while the brokers are away, and finds out when they are back |
 //! | `consumer` | one member of the group: its thread, and what it hands over |
+//! | `turns` | what the client library calls back for it |
 //! | `inbox` | what that thread has read and not handed over yet |
 //! | `walk` | reads stretches outside of the group |
 //! | `letters` | dead letters and their headers |
@@ -33,6 +34,7 @@ mod inbox;
 mod letters;
 mod producer;
 mod topics;
+mod turns;
 mod walk;
 
 pub use config::{KafkaConfig, SaslMechanism};

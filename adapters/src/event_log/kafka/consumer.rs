@@ -20,19 +20,19 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use rdkafka::ClientConfig;
-use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext};
+use rdkafka::consumer::{CommitMode, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
-use rdkafka::types::{RDKafkaErrorCode, RDKafkaRespErr};
+use rdkafka::types::RDKafkaErrorCode;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::super::{LogConsumer, OTHER_RECORD, Polled, RawRecord, Start, another_log};
-use super::config::{KafkaConfig, trace_library};
+use super::config::KafkaConfig;
 use super::inbox::{Command, Inbox};
+use super::turns::{Member, Turns};
 use super::{ASK_TIMEOUT, PART, store_error};
 use crate::StoreError;
 
@@ -45,9 +45,6 @@ const LEAVE_TIMEOUT: Duration = Duration::from_secs(2);
 const REJOIN_PAUSE: Duration = Duration::from_secs(1);
 /// A seek is a message to the library's own threads.
 const SEEK_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// How the library writes the id of a topic whose id it has not learnt yet.
-const NO_ID: &str = "AAAAAAAAAAAAAAAAAAAAAA ";
 
 /// A member, as its owner sees it.
 pub(super) struct KafkaConsumer {
@@ -108,8 +105,6 @@ impl Drop for KafkaConsumer {
         let _ = self.gone.recv_timeout(LEAVE_TIMEOUT);
     }
 }
-
-type Member = BaseConsumer<Turns>;
 
 /// The thread's side.
 struct Reader {
@@ -352,53 +347,4 @@ fn settings(config: &KafkaConfig) -> ClientConfig {
         // With the bounds above reached, look again soon: the default waits a second, in which a batch has long gone.
         .set("fetch.queue.backoff.ms", "20");
     settings
-}
-
-/// The library's callbacks.
-struct Turns {
-    inbox: Arc<Inbox>,
-    topic: String,
-}
-
-impl ClientContext for Turns {
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
-        // From none to its first one, it has only been learnt.
-        let changed = format!("Topic {} changed id from ", self.topic);
-        if facility == "METADATA" && line.split_once(&changed).is_some_and(|(_, ids)| !ids.starts_with(NO_ID))
-        {
-            self.inbox.doubt();
-        }
-        trace_library(level, facility, line);
-    }
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        tracing::debug!(target: "librdkafka", %error, "{reason}");
-    }
-}
-
-impl ConsumerContext for Turns {
-    fn rebalance(&self, member: &Member, what: RDKafkaRespErr, list: &mut TopicPartitionList) {
-        let partitions: Vec<u32> =
-            list.elements_for_topic(&self.topic).iter().map(|at| at.partition() as u32).collect();
-        let answered = if what == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
-            let answered = member.incremental_assign(&TopicPartitionList::new());
-            self.inbox.assigned(partitions);
-            answered
-        } else {
-            let mut read = TopicPartitionList::new();
-            for partition in self.inbox.revoked(partitions) {
-                read.add_partition(&self.topic, partition as i32);
-            }
-            member.incremental_unassign(&read)
-        };
-        if let Err(error) = answered {
-            tracing::error!(part = PART, %error, "the group's change of partitions was not taken");
-        }
-    }
-
-    fn commit_callback(&self, result: rdkafka::error::KafkaResult<()>, _: &TopicPartitionList) {
-        if let Err(error) = result {
-            tracing::debug!(part = PART, %error, "the group's progress was not reported");
-        }
-    }
 }

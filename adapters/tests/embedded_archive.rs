@@ -140,7 +140,7 @@ async fn a_replay_starts_from_a_copy_in_another_directory() {
     for offset in 3..5 {
         replay.archive().commit(&batch(offset)).await.unwrap();
     }
-    let done = replay.finish(&|_, _| {}).await.unwrap();
+    let done = replay.finish(false, &|_, _| {}).await.unwrap();
     assert!(matches!(&done, Finished::Done { renumbered: false, .. }), "{done:?}");
     let after = archive.rebuilding().cut(None).await.unwrap();
     assert_eq!(

@@ -82,7 +82,8 @@ pub trait Replay: Send + Sync {
     fn archive(&self) -> &dyn Archive;
 
     /// Puts what was counted in the archive's place, unless that stands further in some partition.
-    async fn finish(&self, progress: Progress<'_>) -> Result<Finished, StoreError>;
+    /// With `anyway` also then: for a log that ends before the archive does, since it is another one.
+    async fn finish(&self, anyway: bool, progress: Progress<'_>) -> Result<Finished, StoreError>;
 
     /// Throws away what was counted.
     async fn abandon(&self) -> Result<(), StoreError>;

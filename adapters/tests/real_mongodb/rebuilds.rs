@@ -230,7 +230,7 @@ async fn a_replay_beside_consumers_loses_nothing() {
                 tokio::task::yield_now().await;
                 continue;
             }
-            match replay.finish(QUIET).await.unwrap() {
+            match replay.finish(false, QUIET).await.unwrap() {
                 Finished::Behind(_) => {}
                 done => break done,
             }
@@ -285,7 +285,7 @@ async fn a_replay_starts_from_a_restored_backup() {
     for at in 5..10 {
         replay.archive().commit(&batch(0, at, &[comment(at)])).await.unwrap();
     }
-    let done = replay.finish(QUIET).await.unwrap();
+    let done = replay.finish(false, QUIET).await.unwrap();
     assert!(matches!(done, Finished::Done { renumbered: false, .. }), "{done:?}");
     let after = checked(&archive).await;
     assert_eq!((after.comments, after.positions), (before.comments, before.positions));

@@ -219,7 +219,7 @@ impl<W: Write + Send> Work<'_, W> {
         }
         let progress = |done, of| self.progress.at("putting the new archive in place", done, of);
         for _ in 0..FINISHES {
-            let finished = tries(|| replay.finish(&progress), meta_error);
+            let finished = tries(|| replay.finish(options.log_as_it_is, &progress), meta_error);
             match finished.await.context("putting the new archive in place")? {
                 Finished::Done { meta, renumbered } => return Ok(Replayed::Done { meta, renumbered }),
                 Finished::Behind(to) => {

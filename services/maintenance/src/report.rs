@@ -48,7 +48,8 @@ pub struct LogReport {
     /// Videos of which the log does not tell what is right: one identity stands for different events on several
     /// partitions.
     pub ambiguous: usize,
-    /// Whether decayed scores were compared: those of a generation with other weights do not follow from the log.
+    /// Whether decayed scores were compared: after `rebuild scores` they do not follow from all of the log, and the
+    /// archive does not remember which kind of rebuild began its generation.
     pub trending: bool,
     /// Why it was not counted.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -131,7 +132,7 @@ impl Report {
         if *counted && !trending {
             writeln!(
                 f,
-                "          trending not compared: it was begun or weighed otherwise before `rebuild scores`"
+                "          trending not compared with the log: after a rebuild it need not follow from all of it"
             )?;
         }
         Ok(())

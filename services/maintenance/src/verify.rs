@@ -106,7 +106,8 @@ pub async fn verify(options: &Options, backends: &Backends, progress: &Progress)
     Ok(report)
 }
 
-/// Whether its decayed scores follow from the log: one set of rules has been in force all the time.
+/// Whether its decayed scores surely follow from the log: one set of rules has been in force all the time. A later
+/// generation may have been begun by `rebuild scores`, after which older events weigh otherwise or not at all.
 fn follows(cut: &Cut) -> bool {
     cut.meta.generation == 1
 }

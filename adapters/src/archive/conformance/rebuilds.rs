@@ -143,7 +143,7 @@ async fn replayed(replay: &dyn Replay, batches: &[Batch]) -> Finished {
             Err(error) => panic!("{error}"),
         }
     }
-    replay.finish(QUIET).await.unwrap()
+    replay.finish(false, QUIET).await.unwrap()
 }
 
 pub async fn a_replay_gives_the_same_archive(archive: &dyn Archive) {

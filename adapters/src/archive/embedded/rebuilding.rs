@@ -261,14 +261,14 @@ impl Replay for EmbeddedReplay {
         &self.next
     }
 
-    async fn finish(&self, progress: Progress<'_>) -> Result<Finished, StoreError> {
+    async fn finish(&self, anyway: bool, progress: Progress<'_>) -> Result<Finished, StoreError> {
         loop {
             let live = self.live.read(places).await?;
             let next: HashMap<u32, u64> = self.next.read(places).await?.into_iter().collect();
             let stand = |partition| next.get(&partition).copied().unwrap_or(0);
             let behind: Vec<(u32, u64)> =
                 live.iter().copied().filter(|(partition, offset)| stand(*partition) < *offset).collect();
-            if !behind.is_empty() {
+            if !behind.is_empty() && !anyway {
                 return Ok(Finished::Behind(behind));
             }
             let mut checked = self.checked.lock().await;

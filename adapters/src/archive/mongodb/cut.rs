@@ -7,7 +7,8 @@ use liverank_core::counting::identity_digest;
 use liverank_core::{Millis, VideoId};
 use mongodb::bson::{Document, doc};
 use mongodb::error::Error;
-use mongodb::{ClientSession, SessionCursor};
+use mongodb::options::{CollectionOptions, ReadConcern};
+use mongodb::{ClientSession, Collection, SessionCursor};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
@@ -32,7 +33,7 @@ struct TallyDoc {
 pub(super) async fn cut(archive: &MongoArchive) -> Result<Cut, StoreError> {
     let wrong = |error: Error| store_error("reading a snapshot", &error);
     let mut session = archive.client.start_session().snapshot(true).await.map_err(wrong)?;
-    let meta = archive.collection::<MetaDoc>("meta");
+    let meta = at_the_moment::<MetaDoc>(archive, "meta");
     let meta = meta
         .find_one(doc! { "_id": MetaDoc::ID })
         .session(&mut session)
@@ -59,13 +60,20 @@ pub(super) async fn cut(archive: &MongoArchive) -> Result<Cut, StoreError> {
     })
 }
 
+/// A collection to be read within a snapshot session. It has to say so itself: the client's own read concern would win
+/// over the session's, and each read would be of another moment.
+fn at_the_moment<T: Send + Sync>(archive: &MongoArchive, name: &str) -> Collection<T> {
+    let options = CollectionOptions::builder().read_concern(ReadConcern::snapshot()).build();
+    archive.db.collection_with_options(&archive.name(name), options)
+}
+
 async fn all<T: DeserializeOwned + Send + Sync + Unpin>(
     archive: &MongoArchive,
     session: &mut ClientSession,
     collection: &str,
     key: &str,
 ) -> Result<Vec<T>, Error> {
-    let collection = archive.collection::<T>(collection);
+    let collection = at_the_moment::<T>(archive, collection);
     let found = collection.find(doc! {}).sort(doc! { key: 1 }).batch_size(BATCH);
     let mut found: SessionCursor<T> = found.session(&mut *session).await?;
     found.stream(session).try_collect().await
@@ -78,7 +86,7 @@ async fn tallies(archive: &MongoArchive, session: &mut ClientSession) -> Result<
         doc! { "$group": { "_id": "$video_id", "count": { "$sum": 1_i64 }, "last": { "$max": "$seq" } } },
         doc! { "$sort": { "_id": 1 } },
     ];
-    let comments = archive.collection::<Document>("comments");
+    let comments = at_the_moment::<Document>(archive, "comments");
     let grouped = comments.aggregate(stages).allow_disk_use(true).batch_size(BATCH).with_type::<TallyDoc>();
     let mut grouped = grouped.session(&mut *session).await?;
     grouped.stream(session).try_collect().await

@@ -141,7 +141,7 @@ impl Replay for MongoReplay {
         &self.next
     }
 
-    async fn finish(&self, progress: Progress<'_>) -> Result<Finished, StoreError> {
+    async fn finish(&self, anyway: bool, progress: Progress<'_>) -> Result<Finished, StoreError> {
         // Most of the comments are compared before anybody has to wait.
         let live = offsets(&self.live).await?;
         let next = offsets(&self.next).await?;
@@ -155,7 +155,7 @@ impl Replay for MongoReplay {
             let live = offsets(&self.live).await?;
             let behind: Vec<(u32, u64)> =
                 place(&live).filter(|(partition, offset)| stand(&next, *partition) < *offset).collect();
-            if !behind.is_empty() {
+            if !behind.is_empty() && !anyway {
                 return Ok(Finished::Behind(behind));
             }
             let all: Vec<(u32, u64)> = place(&live).collect();

@@ -1,0 +1,106 @@
+//! A consumer that runs while a new generation begins goes on in it, without a restart.
+#![allow(clippy::unwrap_used, reason = "a test: the panic is its answer")]
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use liverank_adapters::archive::embedded::EmbeddedArchive;
+use liverank_adapters::assignment_store::embedded::EmbeddedAssignments;
+use liverank_adapters::comment_bus::embedded::EmbeddedBus;
+use liverank_adapters::event_log::embedded::EmbeddedLog;
+use liverank_adapters::ranking_store::embedded::EmbeddedRanking;
+use liverank_adapters::ranking_store::{Projected, Projection};
+use liverank_adapters::{Archive, Backends, EventLog, clock};
+use liverank_consumer::Config;
+use liverank_core::counting::Rules;
+use liverank_core::score::Weights;
+use liverank_shell::Shell;
+
+const DEADLINE: Duration = Duration::from_secs(30);
+
+fn backends(directory: &std::path::Path) -> Backends {
+    Backends {
+        log: Arc::new(EmbeddedLog::open(directory, clock::system()).unwrap()),
+        archive: Arc::new(EmbeddedArchive::open(directory).unwrap()),
+        ranking: Arc::new(EmbeddedRanking::new()),
+        comments: Arc::new(EmbeddedBus::new()),
+        assignments: Arc::new(EmbeddedAssignments::new()),
+    }
+}
+
+async fn like(backends: &Backends, video: &str) {
+    let event = format!(r#"{{"video_id":"{video}","user_id":"u","type":"like"}}"#);
+    backends.log.append(video.as_bytes(), event.into_bytes()).await.unwrap();
+}
+
+/// Waits until the boards are of this generation and show these scores, best first.
+async fn boards(backends: &Backends, generation: u64, scores: &[(&str, f64)]) {
+    let end = Instant::now() + DEADLINE;
+    loop {
+        let standing = backends.ranking.standing().await.unwrap();
+        let mut shown: Vec<(String, f64)> = Vec::new();
+        for entry in backends.ranking.snapshot().await.unwrap().entries {
+            shown.push((entry.video_id.to_string(), entry.score));
+        }
+        shown.sort_by(|a, b| b.1.total_cmp(&a.1));
+        let right = shown.iter().map(|(id, score)| (id.as_str(), *score)).eq(scores.iter().copied());
+        if standing.generation == Some(generation) && right {
+            return;
+        }
+        assert!(Instant::now() < end, "generation {:?}: {shown:?}, not {scores:?}", standing.generation);
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_new_generation_is_followed_while_serving() {
+    let directory = tempfile::tempdir().unwrap();
+    let backends = backends(directory.path());
+    let shell = Shell::new(Duration::from_secs(5));
+    let consumer = tokio::spawn(liverank_consumer::run(Config::default(), backends.clone(), shell.clone()));
+    like(&backends, "a").await;
+    boards(&backends, 1, &[("a", 2.0)]).await;
+
+    // Begun while nothing comes, and while something does.
+    backends.archive.rebuilding().bump_generation().await.unwrap();
+    boards(&backends, 2, &[("a", 2.0)]).await;
+    let rules = Rules { weights: Weights { like: 5000, ..Weights::default() }, ..Rules::default() };
+    like(&backends, "b").await;
+    backends.archive.rebuilding().rescore(&rules, &|_, _| ()).await.unwrap();
+    like(&backends, "b").await;
+    boards(&backends, 3, &[("b", 10.0), ("a", 5.0)]).await;
+    assert!(!consumer.is_finished(), "it ended by itself");
+
+    // What an earlier generation sends is not taken.
+    let stale = Projection { generation: 2, spans: Vec::new(), entries: Vec::new() };
+    assert_eq!(backends.ranking.project(&stale).await.unwrap(), Projected::Superseded);
+    shell.shutdown.cancel();
+    consumer.await.unwrap().unwrap();
+}
+
+/// Boards of a later generation than the archive's cannot be filled: it is said, and counting goes on.
+#[tokio::test]
+async fn boards_ahead_of_the_archive_are_told_and_left_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let backends = backends(directory.path());
+    backends.ranking.restore(7, &[]).await.unwrap();
+    backends.ranking.restored(7, &[]).await.unwrap();
+    let shell = Shell::new(Duration::from_secs(5));
+    let consumer = tokio::spawn(liverank_consumer::run(Config::default(), backends.clone(), shell.clone()));
+    like(&backends, "a").await;
+    let end = Instant::now() + DEADLINE;
+    loop {
+        let (_, report) = shell.health.report();
+        let told = report.dependencies.get("redis").is_some_and(|state| state.contains("rebuild redis"));
+        let counted = backends.archive.offsets(&(0..12).collect::<Vec<u32>>()).await.unwrap();
+        if told && counted.iter().any(|position| position.next == 1) {
+            break;
+        }
+        assert!(Instant::now() < end, "{report:?}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert!(backends.ranking.snapshot().await.unwrap().entries.is_empty());
+    assert!(!consumer.is_finished(), "it ended by itself");
+    shell.shutdown.cancel();
+    consumer.await.unwrap().unwrap();
+}

@@ -5,6 +5,7 @@
 //! |---|---|
 //! | [`schedule`] | which faults come when, from the seed (pure) |
 //! | [`parts`] | Kafka, Redis and three mongods of our own |
+//! | [`ports`] | where they listen |
 //! | [`proxy`] | the network between them and our processes |
 //! | [`system`] | several of each of our processes |
 //! | [`clock`] | their clocks |
@@ -31,6 +32,7 @@ mod inject;
 mod kafka;
 mod mongo;
 mod parts;
+mod ports;
 mod proxy;
 mod redis;
 mod report;
@@ -161,6 +163,8 @@ async fn run(args: &Args, kinds: &[Kind], directory: &Path, story: &Story) -> an
         }
         one_round(round, schedule.round(left), &bench, &examiner, story).await?;
     }
+    system.verify().await?;
+    story.say("liverank verify finds nothing, either");
     if let Some(disk) = &disk {
         disk.compare().await.context("the embedded stores")?;
     }

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
-use liverank_e2e::free_port;
 use liverank_e2e::process::{Process, Signal};
 use reqwest::Client;
 use tokio::sync::Mutex;
@@ -14,6 +14,7 @@ use tokio::time::Instant;
 
 use crate::clock::{self, Clock};
 use crate::parts::Parts;
+use crate::ports::free_port;
 
 /// How many of each there are.
 const ROLES: [(&str, usize); 7] = [
@@ -29,6 +30,8 @@ const ROLES: [(&str, usize); 7] = [
 const READY: Duration = Duration::from_mins(1);
 /// How long it may take to drain.
 const DRAIN: Duration = Duration::from_secs(45);
+/// How long comparing everything may take.
+const VERIFY: Duration = Duration::from_mins(5);
 /// A log that is larger is cut down to its last part of a quarter of this.
 const LOG_BYTES: u64 = 8 << 20;
 
@@ -46,6 +49,8 @@ pub struct System {
     client: Client,
     library: String,
     common: Vec<String>,
+    /// Of the consumer that comes and goes.
+    extra_admin: String,
     /// The front doors.
     pub gateways: Vec<String>,
     /// The managers.
@@ -68,6 +73,7 @@ impl System {
             client: Client::builder().timeout(Duration::from_secs(3)).no_proxy().build()?,
             library: parts.faketime.clone(),
             common,
+            extra_admin: format!("127.0.0.1:{}", free_port()),
             gateways: urls["gateway"].clone(),
             managers: urls["manager"].clone(),
         };
@@ -170,12 +176,26 @@ impl System {
 
     /// One more consumer, not ready yet, and its log.
     pub fn another_consumer(&self) -> anyhow::Result<Extra> {
-        let admin = format!("127.0.0.1:{}", free_port());
-        let mut args = vec!["consumer".to_owned(), "--admin-listen".into(), admin];
+        let mut args = vec!["consumer".to_owned(), "--admin-listen".into(), self.extra_admin.clone()];
         args.extend(self.common.iter().cloned());
         let clock = Clock::new(&self.directory, "consumer-extra", &self.library)?;
         let process = Process::start_in("consumer-extra", &args, &self.directory, &clock.environment());
         Ok(Extra(process))
+    }
+
+    /// Whether the system's own comparison of log, archive and boards finds nothing wrong, either.
+    pub async fn verify(&self) -> anyhow::Result<()> {
+        let mut command = tokio::process::Command::new(liverank_e2e::binary());
+        command.arg("verify").args(&self.common).stdin(Stdio::null()).kill_on_drop(true);
+        let said =
+            tokio::time::timeout(VERIFY, command.output()).await.context("verify takes too long")??;
+        ensure!(
+            said.status.success(),
+            "liverank verify: {}{}",
+            String::from_utf8_lossy(&said.stdout),
+            String::from_utf8_lossy(&said.stderr)
+        );
+        Ok(())
     }
 
     /// Whether all run; and cuts down logs that have grown too long.

@@ -10,7 +10,7 @@ use liverank_adapters::comment_bus::embedded::EmbeddedBus;
 use liverank_adapters::event_log::embedded::EmbeddedLog;
 use liverank_adapters::ranking_store::embedded::EmbeddedRanking;
 use liverank_adapters::ranking_store::{Projected, Projection};
-use liverank_adapters::{Archive, Backends, EventLog, clock};
+use liverank_adapters::{Backends, clock};
 use liverank_consumer::Config;
 use liverank_core::counting::Rules;
 use liverank_core::score::Weights;

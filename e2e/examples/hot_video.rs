@@ -103,7 +103,8 @@ impl System {
         let topic = format!("{}video_interactions", self.prefix);
         let key = (partitions.len() == 1).then(|| video.as_bytes().to_vec());
         let kinds = ["view", "like", "share", "watch_time"];
-        let record = |at: usize| Record {
+        let record = |at: usize| {
+            Record {
             key: key.clone(),
             value: Some(
                 format!(
@@ -115,6 +116,7 @@ impl System {
             ),
             headers: BTreeMap::new(),
             timestamp: DateTime::UNIX_EPOCH,
+        }
         };
         let share = events / partitions.len();
         for partition in partitions {
@@ -135,7 +137,13 @@ impl System {
         let begun = Instant::now();
         written?;
         let target = self.counted + events as u64;
-        let port: u16 = self.stores.mongodb.split(['/', ',', ':']).filter_map(|part| part.parse().ok()).next().context("a port")?;
+        let port: u16 = self
+            .stores
+            .mongodb
+            .split(['/', ',', ':'])
+            .filter_map(|part| part.parse().ok())
+            .next()
+            .context("a port")?;
         let set = mongo::ReplicaSet::new(vec![port]);
         let (_, mut member) = set.writable(PATIENCE).await?;
         let database = format!("{}video_db", self.prefix);

@@ -40,12 +40,10 @@ const OTHER_WEIGHTS: [&str; 12] = [
 ];
 
 async fn run(cluster: &Cluster, args: &[&str]) -> (i32, String) {
-    let output: Output = tokio::time::timeout(COMMAND, cluster.command(args)).await.expect("the command ends");
-    let text = format!(
-        "{}\n{}",
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr)
-    );
+    let output: Output =
+        tokio::time::timeout(COMMAND, cluster.command(args)).await.expect("the command ends");
+    let text =
+        format!("{}\n{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     (output.status.code().expect("an exit code"), text)
 }
 
@@ -86,7 +84,8 @@ fn look_at(list: &Value, seen: &mut Seen) {
     assert!(!videos.is_empty(), "an empty list after {seen:?}");
     let thousandths = |video: &Value| (video["score"].as_f64().expect("a score") * 1000.0).round() as i64;
     let other = videos.iter().any(|video| thousandths(video) % 1000 != 0);
-    let default = videos.iter().any(|video| thousandths(video) % 1000 == 0 && thousandths(video) % 1_001_000 != 0);
+    let default =
+        videos.iter().any(|video| thousandths(video) % 1000 == 0 && thousandths(video) % 1_001_000 != 0);
     assert!(!(other && default), "two sets of weights in one list: {list}");
     seen.lists += 1;
     seen.by_other += usize::from(other);
@@ -116,7 +115,12 @@ async fn rebuild_everything(cluster: &Cluster) {
         assert!(told.contains("filling the boards"), "no progress: {told}");
         let started = Instant::now();
         let report = equal(cluster).await;
-        println!("verify: {:?}, {} events, cut {}", started.elapsed(), report["log"]["events"], report["cut"]);
+        println!(
+            "verify: {:?}, {} events, cut {}",
+            started.elapsed(),
+            report["log"]["events"],
+            report["cut"]
+        );
     }
 }
 
@@ -198,7 +202,12 @@ fn named(report: &Value) -> Vec<(String, String)> {
     let differences = report["differences"].as_array().expect("differences");
     let mut named: Vec<_> = differences
         .iter()
-        .map(|difference| (text(&difference["video_id"]), format!("{} {}", text(&difference["at"]), text(&difference["field"]))))
+        .map(|difference| {
+            (
+                text(&difference["video_id"]),
+                format!("{} {}", text(&difference["at"]), text(&difference["field"])),
+            )
+        })
         .collect();
     named.sort();
     named
@@ -207,8 +216,7 @@ fn named(report: &Value) -> Vec<(String, String)> {
 async fn differences_are_named_and_mended(cluster: &Cluster) {
     let url = format!("{}/videos?limit=1000", cluster.gateways[0]);
     let list = wait::json(&url, Duration::from_secs(10)).await;
-    let ids: Vec<&str> =
-        (0..3).map(|at| list["videos"][at]["video_id"].as_str().expect("an id")).collect();
+    let ids: Vec<&str> = (0..3).map(|at| list["videos"][at]["video_id"].as_str().expect("an id")).collect();
     let of = |video: usize, what: &str| (ids[video].to_owned(), what.to_owned());
 
     redis(&format!("ZINCRBY {}global_ranking 5 {}", cluster.prefix, ids[0])).await;

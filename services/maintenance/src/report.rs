@@ -89,12 +89,11 @@ impl fmt::Display for Report {
         writeln!(f, "cut       offset {events} in all over {} partitions", self.cut.len())?;
         writeln!(f, "archive   {videos} videos, generation {generation}")?;
         self.log(f)?;
-        match &self.boards.problem {
-            Some(problem) => writeln!(f, "boards    {problem}")?,
-            None => {
-                let BoardsReport { videos, moving, .. } = &self.boards;
-                writeln!(f, "boards    {videos} videos compared, {moving} of them while they moved")?;
-            }
+        if let Some(problem) = &self.boards.problem {
+            writeln!(f, "boards    {problem}")?;
+        } else {
+            let BoardsReport { videos, moving, .. } = &self.boards;
+            writeln!(f, "boards    {videos} videos compared, {moving} of them while they moved")?;
         }
         for Difference { video_id, field, by, expected, at, found } in &self.differences {
             let video = video_id.as_str().escape_debug();

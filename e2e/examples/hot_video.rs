@@ -141,8 +141,7 @@ impl System {
             .stores
             .mongodb
             .split(['/', ',', ':'])
-            .filter_map(|part| part.parse().ok())
-            .next()
+            .find_map(|part| part.parse().ok())
             .context("a port")?;
         let set = mongo::ReplicaSet::new(vec![port]);
         let (_, mut member) = set.writable(PATIENCE).await?;

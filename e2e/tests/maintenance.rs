@@ -59,7 +59,7 @@ async fn verify(cluster: &Cluster, flags: &[&str]) -> Value {
     let output = tokio::time::timeout(COMMAND, cluster.command(&args)).await.expect("the command ends");
     let report: Value = serde_json::from_slice(&output.stdout)
         .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&output.stderr)));
-    let code = if report["good"] == true { 0 } else { 1 };
+    let code = i32::from(report["good"] != true);
     assert_eq!(output.status.code(), Some(code), "{report:#}");
     report
 }

@@ -133,7 +133,7 @@ impl Service {
             assert!(Instant::now() < deadline, "the log has {} records of {count}", records.len());
             match consumer.poll(100, Duration::from_millis(100)).await.unwrap() {
                 Polled::Assigned(partitions) => {
-                    let starts: Vec<(u32, u64)> = partitions.into_iter().map(|p| (p, 0)).collect();
+                    let starts: Vec<Start> = partitions.into_iter().map(|p| Start::unmarked(p, 0)).collect();
                     consumer.start(&starts).await.unwrap();
                 }
                 Polled::Records(more) => records.extend(more),

@@ -11,6 +11,7 @@ use crate::clock::JUMPS;
 use crate::disk::Disk;
 use crate::parts::Parts;
 use crate::proxy::{Network, Proxy};
+use crate::report::Story;
 use crate::schedule::{Fault, Kind, On};
 use crate::system::System;
 use crate::traffic::Traffic;
@@ -33,6 +34,8 @@ pub struct Bench<'a> {
     pub traffic: &'a Traffic,
     /// The process on embedded stores, where disk faults are to happen.
     pub disk: Option<&'a Disk>,
+    /// Where it is told.
+    pub story: &'a Story,
 }
 
 /// Takes one of `from`, as the fault's draw says.
@@ -73,6 +76,12 @@ impl Bench<'_> {
         done.with_context(|| fault.kind.name())
     }
 
+    fn note(&self, remark: Option<String>) {
+        if let Some(remark) = remark {
+            self.story.remark(&remark);
+        }
+    }
+
     fn victim(&self, fault: &Fault) -> String {
         let On::Role(role) = fault.kind.on() else { return String::new() };
         pick(&self.system.of_role(role), fault.draw).clone()
@@ -99,12 +108,12 @@ impl Bench<'_> {
         if fault.draw & 1 == 0 {
             let extra = self.system.another_consumer()?;
             sleep(fault.lasts).await;
-            extra.leave(orderly).await?;
+            self.note(extra.leave(orderly).await?);
             let how = if orderly { "orderly" } else { "killed" };
             return Ok(format!("another one joins and leaves ({how})"));
         }
         let victim = self.victim(fault);
-        self.system.stop(&victim).await?;
+        self.note(self.system.stop(&victim).await?);
         sleep(fault.lasts).await;
         self.system.restart(&victim).await?;
         Ok(format!("{victim} leaves and joins"))

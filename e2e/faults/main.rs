@@ -104,6 +104,11 @@ async fn main() -> ExitCode {
         outcome = run => outcome,
         () = asked_to_end() => Err(anyhow::anyhow!("asked to end")),
     };
+    let outcome = outcome.and_then(|()| {
+        let remarks = story.remarks();
+        ensure!(remarks.is_empty(), "all counts are right; {}", remarks.join("; "));
+        Ok(())
+    });
     let right = outcome.is_ok();
     if let Err(error) = &outcome {
         story.wrong(story.rounds() + 1, &[format!("{error:#}")]);
@@ -151,7 +156,7 @@ async fn run(args: &Args, kinds: &[Kind], directory: &Path, story: &Story) -> an
     let disk =
         if kinds.contains(&Kind::DiskFull) { Some(Disk::start(directory, args.seed).await?) } else { None };
     story.say("the system is up, and its viewers are connected");
-    let bench = Bench { parts: &parts, system: &system, traffic: &traffic, disk: disk.as_ref() };
+    let bench = Bench { parts: &parts, system: &system, traffic: &traffic, disk: disk.as_ref(), story };
     let examiner = Examiner { parts: &parts, system: &system, traffic: &traffic, topic: &topic, prefix };
     let mut schedule = Schedule::new(args.seed, kinds, args.round as usize);
     let began = Instant::now();

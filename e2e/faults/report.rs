@@ -16,6 +16,7 @@ struct Told {
     counts: BTreeMap<Kind, u32>,
     rests: Vec<f64>,
     events: u64,
+    remarks: Vec<String>,
 }
 
 /// The story of a run.
@@ -51,6 +52,17 @@ impl Story {
         let mut told = locked(&self.told);
         told.round.push(line);
         *told.counts.entry(kind).or_default() += 1;
+    }
+
+    /// Something is wrong that does not keep the run from going on.
+    pub fn remark(&self, words: &str) {
+        self.say(&format!("WRONG: {words}"));
+        locked(&self.told).remarks.push(words.to_owned());
+    }
+
+    /// What was wrong without ending the run.
+    pub fn remarks(&self) -> Vec<String> {
+        locked(&self.told).remarks.clone()
     }
 
     /// A round is over, and all is right.
@@ -114,6 +126,7 @@ impl Story {
         json!({
             "seed": self.seed, "right": right, "faults": faults, "kinds": counts, "rounds": told.rests.len(),
             "seconds": seconds, "longest_rest_seconds": longest, "events": told.events,
+            "wrong": told.remarks,
         })
     }
 }

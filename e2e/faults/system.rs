@@ -141,18 +141,10 @@ impl System {
         Ok(())
     }
 
-    /// SIGTERM, and waits for the end.
-    pub async fn stop(&self, name: &str) -> anyhow::Result<()> {
+    /// SIGTERM, and waits for the end. Answers what it thinks of how it ended, where that is not well.
+    pub async fn stop(&self, name: &str) -> anyhow::Result<Option<String>> {
         let mut process = self.member(name).process.lock().await;
-        ensure!(process.runs(), "{name} had ended by itself");
-        process.signal(Signal::TERM);
-        let deadline = Instant::now() + DRAIN;
-        while process.runs() {
-            ensure!(Instant::now() < deadline, "{name} does not end within {DRAIN:?}");
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        clock::sweep(process.id());
-        Ok(())
+        drain(&mut process).await
     }
 
     /// Starts it again, and waits until it is ready.
@@ -229,22 +221,33 @@ impl Drop for System {
 pub struct Extra(Process);
 
 impl Extra {
-    /// Ends it, by SIGTERM or by SIGKILL.
-    pub async fn leave(mut self, orderly: bool) -> anyhow::Result<()> {
-        ensure!(self.0.runs(), "the additional consumer had ended by itself: {}", self.0.log());
+    /// Ends it, by SIGTERM or by SIGKILL. Answers as [`System::stop`].
+    pub async fn leave(mut self, orderly: bool) -> anyhow::Result<Option<String>> {
         if orderly {
-            self.0.signal(Signal::TERM);
-            let deadline = Instant::now() + DRAIN;
-            while self.0.runs() {
-                ensure!(Instant::now() < deadline, "the additional consumer does not end within {DRAIN:?}");
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        } else {
-            self.0.kill();
+            return drain(&mut self.0).await;
         }
+        ensure!(self.0.runs(), "the additional consumer had ended by itself: {}", self.0.log());
+        self.0.kill();
         clock::sweep(self.0.id());
-        Ok(())
+        Ok(None)
     }
+}
+
+/// One that does not end in time is killed, so that the run goes on: what counts is compared all the same.
+async fn drain(process: &mut Process) -> anyhow::Result<Option<String>> {
+    let name = process.name().to_owned();
+    ensure!(process.runs(), "{name} had ended by itself: {}", process.log());
+    process.signal(Signal::TERM);
+    let deadline = Instant::now() + DRAIN;
+    while process.runs() && Instant::now() < deadline {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let late = process.runs();
+    if late {
+        process.kill();
+    }
+    clock::sweep(process.id());
+    Ok(late.then(|| format!("{name} did not end within {DRAIN:?} of SIGTERM")))
 }
 
 fn flags_of(role: &str, nth: usize, urls: &BTreeMap<&str, Vec<String>>) -> Vec<String> {

@@ -42,7 +42,12 @@ pub async fn until_done<T, F: Future<Output = Result<T, StoreError>>>(
 ) -> anyhow::Result<Option<T>> {
     let mut away = None;
     for failures in 0.. {
-        match attempt().await {
+        // A store's library may hang for longer than a drain takes; what is given up here has counted nothing.
+        let outcome = tokio::select! {
+            outcome = attempt() => outcome,
+            () = shell.shutdown.cancelled() => return Ok(None),
+        };
+        match outcome {
             Ok(done) => {
                 if let Some(part) = away {
                     shell.health.dependency(part, Ok(()));

@@ -54,6 +54,9 @@ pub enum Cli {
     Dlq(Dlq),
 }
 
+/// How long after its drain a process may take to end: what a service does at the end is bounded by it several times.
+const LATE: Duration = Duration::from_secs(10);
+
 /// What every process takes.
 #[derive(Debug, Clone, Args)]
 pub struct Process {
@@ -82,6 +85,7 @@ impl Process {
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
         let result = runtime.block_on(async {
             shutdown::on_signal(shell.shutdown.clone())?;
+            tokio::spawn(shutdown::end_late(shell.shutdown.clone(), shell.drain + LATE));
             main(shell).await
         });
         // What still runs on other threads (a store's last retry) has had its drain.

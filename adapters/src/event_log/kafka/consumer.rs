@@ -39,6 +39,8 @@ use crate::StoreError;
 /// How long the thread waits for records before it looks for commands: what a start may wait, and forty wake-ups a
 /// second at most when nothing comes.
 const THREAD_POLL: Duration = Duration::from_millis(25);
+/// How long the thread may take to obey. It waits for the library by the wall clock, which may jump.
+const START_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long dropping a member waits for it to have left. Its partitions move at once then, not when its session ends.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Before a member that broke for good joins again.
@@ -90,7 +92,10 @@ impl LogConsumer for KafkaConsumer {
     async fn start(&mut self, starts: &[Start]) -> Result<(), StoreError> {
         let (tell, told) = oneshot::channel();
         self.inbox.command(Command::Start(starts.to_vec(), tell));
-        told.await.unwrap_or_else(|_| Err(StoreError::unavailable(PART, "the consumer has ended")))
+        tokio::time::timeout(START_TIMEOUT, told)
+            .await
+            .unwrap_or_else(|_| Ok(Err(StoreError::unavailable(PART, "the client library does not answer"))))
+            .unwrap_or_else(|_| Err(StoreError::unavailable(PART, "the consumer has ended")))
     }
 
     async fn report(&mut self, offsets: &[(u32, u64)]) {

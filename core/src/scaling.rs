@@ -6,6 +6,7 @@
 
 mod demand;
 mod trend;
+mod words;
 
 use std::cmp::Ordering;
 
@@ -357,48 +358,6 @@ impl Decision {
     pub fn past(&self, now: Millis) -> Past {
         let all = self.fresh == self.readers;
         Past { at: now, raw: self.raw, desired: self.desired, viewers: all.then_some(self.viewers) }
-    }
-
-    /// The decision in words and numbers.
-    pub fn explain(&self) -> String {
-        let mut words = format!(
-            "{} readers: {} viewers ask for {} ({} of {} readers have fresh reports",
-            self.desired, self.viewers, self.raw, self.fresh, self.readers
-        );
-        if self.expected > self.viewers {
-            words += &format!("; rising by {} a minute, {} expected", self.rise_per_minute, self.expected);
-        }
-        words += ")";
-        for (number, because) in &self.rejected {
-            words += &format!("; not {number}: {}", because.words());
-        }
-        for bound in
-            self.bound_by.iter().filter(|bound| self.rejected.iter().all(|rejected| rejected.1 != **bound))
-        {
-            words += &format!("; {}", bound.words());
-        }
-        words
-    }
-}
-
-impl Bound {
-    /// In words.
-    pub const fn words(self) -> &'static str {
-        match self {
-            Self::Min => "fewer than the least there may be",
-            Self::Max => "more than the most there may be",
-            Self::Tolerance => "what is there is close enough",
-            Self::UpCooldown => "readers were added a moment ago",
-            Self::UpStep => "more than may be added at once",
-            Self::Stabilisation => "more were needed within the stabilisation window",
-            Self::ShortHistory => "what is known does not reach back over the stabilisation window",
-            Self::DownStep => "more than may be taken away at once",
-            Self::ScaleInPaused => "taking readers away is paused",
-            Self::Stale => "readers without a fresh report",
-            Self::Contradiction => "fresh reports contradict each other",
-            Self::Rising => "demand is rising",
-            Self::Draining => "readers are still being emptied",
-        }
     }
 }
 

@@ -12,6 +12,7 @@ mod heat;
 mod model;
 mod orders;
 mod safety;
+mod shares;
 mod shelf;
 
 use super::plan::{Bound, Plan};

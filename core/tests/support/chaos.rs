@@ -108,12 +108,11 @@ impl System {
             if self.viral.is_some_and(|viral| viral.0 == at) {
                 continue;
             }
-            let viewers = match self.random.random_range(0..100) {
-                0 => heavy_tail(&mut self.random),
-                _ => {
-                    let factor = self.random.random_range(0.9..1.1);
-                    (self.situation.videos[at].viewers() as f64 * factor).round() as u64
-                }
+            let viewers = if self.random.random_ratio(1, 100) {
+                heavy_tail(&mut self.random)
+            } else {
+                let factor = self.random.random_range(0.9..1.1);
+                (self.situation.videos[at].viewers() as f64 * factor).round() as u64
             };
             resize(&mut self.situation.videos[at], viewers);
         }

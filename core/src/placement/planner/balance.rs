@@ -75,9 +75,10 @@ impl<'m, 'a> Scales<'m, 'a> {
                 Spot::One(reader) => loose[*reader as usize].push((viewers, video)),
                 Spot::Several(parts) => {
                     for &(reader, part) in parts {
-                        match rests {
-                            true => resting[reader as usize] += part,
-                            false => several[reader as usize].push(video),
+                        if rests {
+                            resting[reader as usize] += part;
+                        } else {
+                            several[reader as usize].push(video);
                         }
                     }
                 }
@@ -169,10 +170,10 @@ impl<'m, 'a> Scales<'m, 'a> {
         let (need, most) = self.window(giver, taker, needy);
         let most = most.min(self.model.seats[taker as usize].part_limit);
         let left = self.model.left();
-        let shelf = self.shelf(giver);
-        let found = shelf.smallest(need.max(1), most).or_else(|| shelf.largest(1, most.min(need)));
+        let videos = self.shelf(giver);
+        let found = videos.smallest(need.max(1), most).or_else(|| videos.largest(1, most.min(need)));
         let found = match found {
-            Some(item) if item.viewers > left => shelf.largest(1, most.min(need).min(left)).or(found),
+            Some(item) if item.viewers > left => videos.largest(1, most.min(need).min(left)).or(found),
             found => found,
         };
         let Some(Item { slot, viewers, video }) = found else { return false };
@@ -191,7 +192,7 @@ impl<'m, 'a> Scales<'m, 'a> {
     }
 
     /// Shifts viewers of videos that are on several readers anyway: exact, and nobody has to be warmed.
-    fn reshare(&mut self, needy: u32, gives: bool, why: &Why) {
+    fn reshare(&mut self, needy: u32, relieves: bool, why: &Why) {
         for video in self.several[needy as usize].clone() {
             for (other, _) in self.model.parts(video) {
                 let need = self.need(needy);
@@ -201,13 +202,10 @@ impl<'m, 'a> Scales<'m, 'a> {
                 if other == needy || !self.model.seats[other as usize].is_open() {
                     continue;
                 }
-                let (giver, taker) = if gives { (needy, other) } else { (other, needy) };
+                let (giver, taker) = if relieves { (needy, other) } else { (other, needy) };
                 let (from, to) = (&self.model.seats[giver as usize], &self.model.seats[taker as usize]);
                 // Up to fair shares only: who is within its tolerance is not drawn to its edge for another's sake.
-                let most = match gives {
-                    true => to.room(to.fair),
-                    false => from.load.saturating_sub(from.fair),
-                };
+                let most = if relieves { to.room(to.fair) } else { from.load.saturating_sub(from.fair) };
                 let limit = to.part_limit.saturating_sub(self.model.part(video, taker));
                 let part = self.model.part(video, giver);
                 let amount = need.min(most).min(limit).min(part).min(self.model.left());
@@ -220,22 +218,22 @@ impl<'m, 'a> Scales<'m, 'a> {
 
     /// Exchanges a video of an overloaded reader for a smaller one (or the other way round for an underloaded one),
     /// with the readers that have most to take or to give. Of all pairs that do, about the one with the fewest viewers.
-    fn exchange(&mut self, needy: u32, gives: bool) -> bool {
+    fn exchange(&mut self, needy: u32, relieves: bool) -> bool {
         let mut partners: Vec<u32> = self.model.open().filter(|&reader| reader != needy).collect();
         partners.sort_by_key(|&reader| {
             let seat = &self.model.seats[reader as usize];
-            let above = seat.load as i128 - i128::from(seat.fair);
-            (if gives { above } else { -above }, reader)
+            let above = seat.above();
+            (if relieves { above } else { -above }, reader)
         });
         partners.truncate(PARTNERS);
         // What is enough at once, else at least a quarter of it.
         [1, 4]
             .iter()
-            .any(|part| partners.iter().any(|&partner| self.exchange_with(needy, partner, gives, *part)))
+            .any(|part| partners.iter().any(|&partner| self.exchange_with(needy, partner, relieves, *part)))
     }
 
-    fn exchange_with(&mut self, needy: u32, partner: u32, gives: bool, part: u64) -> bool {
-        let (giver, taker) = if gives { (needy, partner) } else { (partner, needy) };
+    fn exchange_with(&mut self, needy: u32, partner: u32, relieves: bool, part: u64) -> bool {
+        let (giver, taker) = if relieves { (needy, partner) } else { (partner, needy) };
         let (need, most) = self.window(giver, taker, needy);
         // What comes back must not come to a reader that is full even so.
         let seat = &self.model.seats[giver as usize];
@@ -308,7 +306,7 @@ impl<'m, 'a> Scales<'m, 'a> {
         let mut givers: Vec<u32> = self.model.open().filter(|&reader| reader != taker).collect();
         givers.sort_by_key(|&reader| {
             let seat = &self.model.seats[reader as usize];
-            (Reverse(seat.load as i128 - i128::from(seat.fair)), reader)
+            (Reverse(seat.above()), reader)
         });
         givers.into_iter().any(|giver| self.shift_hot(giver, taker, taker, why))
     }

@@ -20,9 +20,10 @@ pub(super) fn room_for(model: &Model, video: u32) -> u64 {
     let mut beside = 0_u64;
     for reader in model.open() {
         let room = model.seats[reader as usize].room(u64::MAX);
-        match model.has(video, reader) {
-            true => beside += room,
-            false => rooms.push(room),
+        if model.has(video, reader) {
+            beside += room;
+        } else {
+            rooms.push(room);
         }
     }
     rooms.sort_unstable_by_key(|&room| Reverse(room));
@@ -77,7 +78,7 @@ fn fill(
     let mut takers: Vec<u32> = model.open().filter(|&reader| Some(reader) != from).collect();
     takers.sort_by_cached_key(|&reader| {
         let seat = &model.seats[reader as usize];
-        let above = seat.load as i128 - i128::from(seat.fair);
+        let above = seat.above();
         let key = if reach == Reach::Anything { -i128::from(seat.room(u64::MAX)) } else { above };
         (!model.has(video, reader), key, reader)
     });

@@ -2,7 +2,8 @@
 
 use std::collections::HashSet;
 
-use super::model::{Model, Touched, parts_of, shared};
+use super::model::{Model, Touched};
+use super::shares::{parts_of, shared};
 use crate::placement::plan::{Kind, Order, Why};
 
 /// One order for every video that ended up elsewhere, in the order of carrying them out.
@@ -60,9 +61,10 @@ fn unpair(orders: &mut [Order], model: &Model) {
             continue;
         }
         let seat = &model.seats[reader];
-        order.why = match load > fair {
-            true => Why::Over { reader, load, fair, most: seat.most },
-            false => Why::Under { reader, load, fair, least: seat.least },
+        order.why = if load > fair {
+            Why::Over { reader, load, fair, most: seat.most }
+        } else {
+            Why::Under { reader, load, fair, least: seat.least }
         };
         order.kind = if order.kind == Kind::Swap { Kind::Move } else { order.kind };
     }

@@ -95,15 +95,15 @@ pub(super) fn drain(model: &mut Model) -> bool {
     leaving.sort_by_key(|&reader| (model.seats[reader as usize].load, reader));
     let mut held = vec![Vec::new(); model.seats.len()];
     for (video, film) in model.films.iter().enumerate() {
-        let mut hold = |reader: u32, viewers: u64| {
+        let mut note = |reader: u32, viewers: u64| {
             if draining(&reader) {
                 held[reader as usize].push((viewers, video as u32));
             }
         };
         match &film.spot {
             Spot::Nowhere => {}
-            Spot::One(reader) => hold(*reader, film.viewers),
-            Spot::Several(parts) => parts.iter().for_each(|&(reader, viewers)| hold(reader, viewers)),
+            Spot::One(reader) => note(*reader, film.viewers),
+            Spot::Several(parts) => parts.iter().for_each(|&(reader, viewers)| note(reader, viewers)),
         }
     }
     let mut emptiest = Emptiest::new(model);
@@ -143,15 +143,14 @@ fn leave(model: &mut Model, emptiest: &mut Emptiest, from: u32, video: u32, view
         model.reject(Kind::Drain, Some(video), Some(from), viewers, Bound::Budget);
         return false;
     }
-    match to {
-        Some(to) => model.shift(video, Some(from), to, viewers, why.clone()),
-        None => {
-            // Where readers are scarce, evenness does not choose which of them: it would waste some on crumbs.
-            let scarce = model.spread(video) + model.open().count() > model.limits.max_readers_per_video;
-            let reach = if scarce { heat::Reach::Anything } else { heat::Reach::Capacity };
-            let left = heat::spread(model, video, Some(from), viewers, why, reach);
-            heat::spread(model, video, Some(from), left, why, heat::Reach::Anything);
-        }
+    if let Some(to) = to {
+        model.shift(video, Some(from), to, viewers, why.clone());
+    } else {
+        // Where readers are scarce, evenness does not choose which of them: it would waste some on crumbs.
+        let scarce = model.spread(video) + model.open().count() > model.limits.max_readers_per_video;
+        let reach = if scarce { heat::Reach::Anything } else { heat::Reach::Capacity };
+        let left = heat::spread(model, video, Some(from), viewers, why, reach);
+        heat::spread(model, video, Some(from), left, why, heat::Reach::Anything);
     }
     true
 }

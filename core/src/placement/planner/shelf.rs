@@ -90,9 +90,10 @@ mod tests {
             let mut shelf = Shelf::new(videos);
             for (from, to, small) in asks {
                 let fits = |video: &&(u64, u32)| video.0 >= from && video.0 <= to;
-                let (expected, found) = match small {
-                    true => (plain.iter().find(fits).copied(), shelf.smallest(from, to)),
-                    false => (plain.iter().rev().find(fits).copied(), shelf.largest(from, to)),
+                let (expected, found) = if small {
+                    (plain.iter().find(fits).copied(), shelf.smallest(from, to))
+                } else {
+                    (plain.iter().rev().find(fits).copied(), shelf.largest(from, to))
                 };
                 prop_assert_eq!(found.map(|item| (item.viewers, item.video)), expected);
                 if let (Some(item), Some(gone)) = (found, expected) {

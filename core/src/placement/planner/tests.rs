@@ -282,7 +282,7 @@ fn any_situation() -> impl Strategy<Value = (Situation, Limits)> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1500, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 1000, ..ProptestConfig::default() })]
 
     #[test]
     fn every_plan_is_sound((situation, limits) in any_situation(), available in 0_u64..3000, full in 1000_u64..3000) {

@@ -1,4 +1,4 @@
-//! What the planner achieves and costs: `cargo run --release --package liverank-core --example planner [chaos|cost]`.
+//! What the planner achieves and costs: `cargo run --release --package liverank-core --example planner [all|chaos|cost] [seed]`.
 
 #[path = "../tests/support/chaos.rs"]
 #[allow(dead_code, reason = "shared with others, who use other parts of it")]
@@ -24,6 +24,7 @@ fn main() {
 }
 
 fn chaos_tables() {
+    let seed = std::env::args().nth(2).and_then(|seed| seed.parse().ok()).unwrap_or(1);
     println!("chaos: 1,000 rounds, 100 readers (80 to 120), 5,000 videos; max/mean\n");
     let header = ["p50", "p95", "p99", "max", "p50 before", "moved a round p50", "p95", "orders p50"];
     println!("{:<42}{}", "", header.map(|name| format!("{name:>18}")).join(""));
@@ -33,7 +34,7 @@ fn chaos_tables() {
         ("tolerance 10 %, no budget", Limits { budget: Budget::unlimited(), ..default }),
         ("tolerance 10 %, 20,000 viewers a minute", default),
     ] {
-        let run = chaos::run(&Chaos { seed: 1, rounds: 1000, videos: 5000, limits }, |_, _| {});
+        let run = chaos::run(&Chaos { seed, rounds: 1000, videos: 5000, limits }, |_, _| {});
         row(name, &run);
         if std::env::args().any(|arg| arg == "--events") {
             for event in ["start", "drift", "viral", "join", "leave", "die"] {

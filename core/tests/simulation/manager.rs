@@ -7,7 +7,7 @@ use liverank_core::handover::steward::{self, Decision, Order, Pace, Sight, Stand
 use liverank_core::handover::{Assigned, Held, Share};
 use liverank_core::{ReaderId, VideoId};
 
-use crate::net::{Ms, Msg, Net, Node, Record, Timer};
+use crate::net::{Ms, Msg, Net, Node, Record, Timer, index};
 
 const SUSPECT_AFTER: Ms = 3_000;
 const MISSING_AFTER: Ms = 2_000;
@@ -75,17 +75,13 @@ pub struct Manager {
     planners: BTreeMap<usize, (Node, u32)>,
 }
 
-fn index(reader: &ReaderId) -> usize {
-    reader.as_str()[1..].parse().unwrap()
-}
-
 impl Sight for View {
     fn assigned(&self, video: &VideoId) -> Option<&Assigned> {
         self.assigned.get(video)
     }
 
     fn standing(&self, reader: &ReaderId) -> Option<Standing> {
-        let Some(sighting) = self.readers.get(&index(reader)) else {
+        let Some(sighting) = self.readers.get(&index(reader.as_str())) else {
             let settled = self.is_fresh() && self.now - self.looking_since >= SETTLED_AFTER;
             return settled.then_some(Standing::Gone);
         };
@@ -106,13 +102,13 @@ impl Sight for View {
     }
 
     fn held(&self, reader: &ReaderId, video: &VideoId) -> Option<&Held> {
-        let key = (index(reader), video.clone());
+        let key = (index(reader.as_str()), video.clone());
         let is_old = self.readers.get(&key.0).is_none_or(|it| self.now - it.said >= SUSPECT_AFTER);
         if is_old { self.old.get(&key) } else { self.held.get(&key) }
     }
 
     fn usage(&self, reader: &ReaderId) -> u64 {
-        self.viewers(index(reader))
+        self.viewers(index(reader.as_str()))
     }
 }
 
@@ -269,15 +265,15 @@ impl Manager {
         for step in self.steward.steps(net.time(), &self.view) {
             match step {
                 Step::Warm { reader, video } => {
-                    let msg = Msg::Warm { video: net.video(&video) };
-                    net.send(self.node, Node::Reader(index(&reader)), msg);
+                    let msg = Msg::Warm { video: index(video.as_str()) };
+                    net.send(self.node, Node::Reader(index(reader.as_str())), msg);
                 }
                 Step::Swap(order) => {
-                    let (video, expected) = (net.video(&order.video), Some(order.expected));
+                    let (video, expected) = (index(order.video.as_str()), Some(order.expected));
                     let current = self.view.assigned.get(&order.video);
                     let has = |share: &Share| current.is_some_and(|it| it.share(&share.reader).is_some());
                     let new = order.readers.iter().filter(|share| !has(share));
-                    net.checks.given.extend(new.map(|share| (video, index(&share.reader))));
+                    net.checks.given.extend(new.map(|share| (video, index(share.reader.as_str()))));
                     let readers = order.readers.clone();
                     self.swap(net, video, expected, readers, 0, Pending::Order(order));
                 }
@@ -338,7 +334,7 @@ impl Manager {
                 // The store is away, and what is known here is older than what they know.
                 Some(assigned) if assigned.epoch >= it.known => {
                     let readers = steward::route(&self.view, &id, assigned, lots);
-                    let readers = readers.iter().map(index).collect();
+                    let readers = readers.iter().map(|reader| index(reader.as_str())).collect();
                     Msg::Routed { rid, video, epoch: assigned.epoch, readers }
                 }
                 _ => Msg::NoRoute { rid },
@@ -466,16 +462,16 @@ impl Manager {
         let name = net.readers[reader].clone();
         let answer = steward::answer(&self.view, &name, &held, &PACE);
         for (reader, video) in answer.warm {
-            let msg = Msg::Warm { video: net.video(&video) };
-            net.send(self.node, Node::Reader(index(&reader)), msg);
+            let msg = Msg::Warm { video: index(video.as_str()) };
+            net.send(self.node, Node::Reader(index(reader.as_str())), msg);
         }
         for (video, known) in answer.behind {
-            self.ensure(net, net.video(&video), vec![Waiting { asker: None, known }]);
+            self.ensure(net, index(video.as_str()), vec![Waiting { asker: None, known }]);
         }
         for held in held.iter().filter(|held| held.viewers > 0) {
             if self.view.loaded && !self.view.assigned.contains_key(&held.video) {
                 let waiting = Waiting { asker: None, known: held.epoch };
-                self.ensure(net, net.video(&held.video), vec![waiting]);
+                self.ensure(net, index(held.video.as_str()), vec![waiting]);
             }
         }
         // What could not be shared is not answered: the reader then tells another manager.

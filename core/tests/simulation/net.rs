@@ -127,6 +127,11 @@ impl Ord for Queued {
     }
 }
 
+/// The number in a name of ours, as `v3` or `r0`.
+pub fn index(name: &str) -> usize {
+    name[1..].parse().expect("a letter and a number")
+}
+
 /// How bad the network is, in thousandths.
 #[derive(Clone, Copy)]
 pub struct Weather {
@@ -161,8 +166,8 @@ impl Net {
             checks: Checks::default(),
             weather: Weather { lost: 20, repeated: 20, slow: 70 },
             cut: None,
-            videos: (0..videos).map(|at| VideoId::parse(&format!("v{at}")).unwrap()).collect(),
-            readers: (0..readers).map(|at| ReaderId::parse(&format!("r{at}")).unwrap()).collect(),
+            videos: (0..videos).map(|at| VideoId::parse(&format!("v{at}")).expect("a name")).collect(),
+            readers: (0..readers).map(|at| ReaderId::parse(&format!("r{at}")).expect("a name")).collect(),
             managers,
             up: BTreeMap::new(),
             queue: BinaryHeap::new(),
@@ -174,14 +179,6 @@ impl Net {
     /// Time as the machines take it.
     pub const fn time(&self) -> Duration {
         Duration::from_millis(self.now)
-    }
-
-    pub fn video(&self, id: &VideoId) -> usize {
-        id.as_str()[1..].parse().unwrap()
-    }
-
-    pub fn reader(&self, id: &str) -> usize {
-        id[1..].parse().unwrap()
     }
 
     /// A number that nothing else has.
@@ -278,19 +275,16 @@ impl Net {
             }
             let Queued { at, what, .. } = self.queue.pop()?;
             self.now = at;
-            match &what {
+            let is_for_somebody = match &what {
                 Happening::Message { to, to_inc, .. } => {
-                    if self.is_up(*to) && to_inc.is_none_or(|inc| inc == self.inc(*to)) {
-                        return Some(what);
-                    }
+                    self.is_up(*to) && to_inc.is_none_or(|inc| inc == self.inc(*to))
                 }
                 // Nodes that are down are restarted by a timer.
-                Happening::Timer { timer: Timer::Restart, .. } => return Some(what),
-                Happening::Timer { node, inc, .. } => {
-                    if self.is_up(*node) && *inc == self.inc(*node) {
-                        return Some(what);
-                    }
-                }
+                Happening::Timer { timer: Timer::Restart, .. } => true,
+                Happening::Timer { node, inc, .. } => self.is_up(*node) && *inc == self.inc(*node),
+            };
+            if is_for_somebody {
+                return Some(what);
             }
         }
     }

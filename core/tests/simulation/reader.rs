@@ -7,7 +7,7 @@ use liverank_core::ReaderId;
 use liverank_core::handover::holder::{Admission, Bounds, Holder};
 use liverank_core::handover::{HandOver, Held, Told};
 
-use crate::net::{Item, Ms, Msg, Net, Node, Record, Timer};
+use crate::net::{Item, Ms, Msg, Net, Node, Record, Timer, index};
 use crate::room::{Room, Seat};
 
 const BEAT_EVERY: Ms = 1_000;
@@ -125,11 +125,8 @@ impl Reader {
                 self.tick(net);
             }
             // No manager answered the heartbeat, or the question.
-            Timer::Late(rid) if rid == self.beat => {
-                if self.answered != rid {
-                    self.manager = (self.manager + 1) % net.managers;
-                }
-            }
+            Timer::Late(rid) if rid == self.beat && rid == self.answered => {}
+            Timer::Late(rid) if rid == self.beat => self.manager = (self.manager + 1) % net.managers,
             Timer::Late(rid) => self.unanswered(net, rid),
             _ => {}
         }
@@ -248,13 +245,7 @@ impl Reader {
         }
     }
 
-    fn admit(
-        &mut self,
-        net: &mut Net,
-        admission: Admission,
-        video: usize,
-        viewer: Coming,
-    ) {
+    fn admit(&mut self, net: &mut Net, admission: Admission, video: usize, viewer: Coming) {
         let Coming { conn, from, position, .. } = viewer;
         match admission {
             Admission::Accept => {
@@ -266,7 +257,7 @@ impl Reader {
                 self.tell(net, video);
             }
             Admission::Redirect(to) => {
-                let to = net.reader(&to);
+                let to = index(&to);
                 net.reply(self.node, from, Msg::Redirect { conn, to });
             }
             Admission::Refuse => net.reply(self.node, from, Msg::Refuse { conn }),
@@ -335,7 +326,8 @@ impl Reader {
     }
 
     fn ordered(&mut self, net: &mut Net, orders: Vec<HandOver>) {
-        let epochs: Vec<(usize, u64)> = orders.iter().map(|it| (net.video(&it.video), it.epoch)).collect();
+        let epochs: Vec<(usize, u64)> =
+            orders.iter().map(|it| (index(it.video.as_str()), it.epoch)).collect();
         for order in &orders {
             let assigned = net.checks.minted_as(order.epoch);
             let fits = assigned.is_some_and(|it| it.readers.iter().any(|it| it.reader.as_str() == order.to));
@@ -363,7 +355,7 @@ impl Reader {
         let mut orders: Vec<HandOver> = self.holder.handing_over(net.time()).cloned().collect();
         orders.sort_by(|a, b| a.video.cmp(&b.video));
         for order in orders {
-            let video = net.video(&order.video);
+            let video = index(order.video.as_str());
             let Some(viewers) = self.rooms.get(&video).map(|room| room.seats.len() as u64) else { continue };
             for _ in 0..self.holder.close_now(net.time(), &order.video, viewers) {
                 self.close_for(net, video, &order);
@@ -391,7 +383,7 @@ impl Reader {
         });
         net.checks.counts.handed_over += 1;
         net.checks.counts.shed += u64::from(order.here);
-        net.checks.closing.push((video, net.reader(&order.to)));
+        net.checks.closing.push((video, index(&order.to)));
         self.close_any(net, video);
     }
 

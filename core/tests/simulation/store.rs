@@ -144,8 +144,8 @@ impl Archive {
             }
         }
         let (from, to) = if quiet { (4_000, 12_000) } else { (100, 1_500) };
-        let next = net.rng.between(from, to);
-        net.timer(Node::Archive, next, timer);
+        let pause = net.rng.between(from, to);
+        net.timer(Node::Archive, pause, timer);
     }
 
     pub fn on(&mut self, net: &mut Net, from: (Node, u32), msg: Msg) {

@@ -7,7 +7,7 @@ use liverank_core::handover::follower::{Follower, Lost, Pass, Patience, Seen, St
 use liverank_core::{Numbering, Position};
 
 use crate::checks::WITHOUT_ROUTE;
-use crate::net::{Item, Ms, Msg, Net, Node, Timer};
+use crate::net::{Item, Ms, Msg, Net, Node, Timer, index};
 
 const PATIENCE: Patience = Patience {
     first_pause: Duration::from_millis(250),
@@ -17,6 +17,8 @@ const PATIENCE: Patience = Patience {
     gives_up: Duration::from_mins(1),
 };
 const ROUTE_WITHIN: Ms = 800;
+/// A host that is dead is not waited for as long as a reader that may have to ask and to fetch.
+const CONNECT_WITHIN: Ms = 1_000;
 const DIAL_WITHIN: Ms = 2_500;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,7 +55,7 @@ impl Viewer {
             follower: Follower::new(Duration::ZERO, None, PATIENCE),
             phase: Phase::Pausing { rid: 0, choice: 0 },
             manager: at,
-            numbering: Numbering::parse("n").unwrap(),
+            numbering: Numbering::parse("n").expect("a numbering"),
             last: None,
             comments: 0,
             without_since: None,
@@ -88,7 +90,7 @@ impl Viewer {
                 net.timer(self.node, (at.as_millis() as u64).saturating_sub(net.now), Timer::Late(rid));
             }
             Step::Go(address) => {
-                let reader = net.reader(&address);
+                let reader = index(&address);
                 self.dial(net, reader, under);
             }
             Step::GiveUp => {
@@ -112,7 +114,8 @@ impl Viewer {
         } else if net.rng.chance(700) {
             net.deliver(at, Node::Reader(reader), self.node, None, Msg::Reset { conn });
         }
-        net.timer(self.node, DIAL_WITHIN, Timer::Late(conn));
+        let within = if net.is_up(Node::Reader(reader)) { DIAL_WITHIN } else { CONNECT_WITHIN };
+        net.timer(self.node, within, Timer::Late(conn));
     }
 
     fn lost(&mut self, net: &mut Net, why: Lost) {

@@ -29,6 +29,8 @@ pub struct World {
     /// When a reader was last seen to hold a video ready, or was last (re)started.
     ready: BTreeMap<(usize, usize), Ms>,
     down: Vec<Node>,
+    /// When each reader last came back.
+    back: Vec<Ms>,
 }
 
 impl World {
@@ -47,6 +49,7 @@ impl World {
             planners: (0..2).map(Planner::new).collect(),
             ready: BTreeMap::new(),
             down: Vec::new(),
+            back: vec![0; names.len()],
             net,
         };
         world.boot();
@@ -201,7 +204,9 @@ impl World {
 
     fn stop_reader(&mut self, reader: usize, for_at_most: Ms) {
         let node = Node::Reader(reader);
-        if !self.net.is_up(node) || self.readers[reader].is_leaving() {
+        // Where one dies again and again, no bound can hold for its viewers.
+        let just_back = self.back[reader] > 0 && self.net.now - self.back[reader] < 8_000;
+        if just_back || !self.net.is_up(node) || self.readers[reader].is_leaving() {
             return;
         }
         self.net.checks.counts.reader_crashes += 1;
@@ -252,6 +257,7 @@ impl World {
                     subscribers[at] = false;
                 }
                 self.net.start(node);
+                self.back[at] = self.net.now;
                 let id = self.net.readers[at].clone();
                 self.readers[at] = Reader::new(at, id, self.archive.reach);
                 self.readers[at].boot(&mut self.net);

@@ -52,9 +52,7 @@ pub fn run(scenario: &Scenario, policy: PolicyName, seed: u64, mut step: impl Fn
     let mut course = vec![act(&mut world, 0, 0)];
     let tick_ms = scenario.traffic.tick().as_millis() as Millis;
     for (at, tick) in scenario.traffic.play(&scenario.videos, seed).enumerate() {
-        for change in tick.changes {
-            world.change(change);
-        }
+        world.changes(&tick.changes);
         let lost = tick.deaths.iter().map(|reader| world.die(*reader)).sum();
         for reader in tick.returns {
             world.come_back(reader);

@@ -35,7 +35,7 @@ impl PolicyName {
             Self::ConsistentHash => "consistent hashing",
             Self::BoundedLoad => "bounded-load hashing",
             Self::TwoChoices => "power of two choices",
-            Self::Planner => "liverank's planner",
+            Self::Planner => "liverank planner",
         }
     }
 

@@ -50,9 +50,17 @@ impl World {
         moved
     }
 
-    /// Viewers come and leave. Those who come go where their video lacks most of its share, and leave from everywhere
-    /// alike; where it has no reader they wait.
-    pub fn change(&mut self, change: Change) {
+    /// Viewers come and leave. Those who leave do so from everywhere alike. Those who come go where their video lacks
+    /// most of its share; a full reader refuses them, as a video without readers does, and they wait.
+    pub fn changes(&mut self, changes: &[Change]) {
+        let mut room: Vec<u64> =
+            self.loads().iter().map(|load| self.capacity.saturating_sub(*load)).collect();
+        for change in changes {
+            self.change(*change, &mut room);
+        }
+    }
+
+    fn change(&mut self, change: Change, room: &mut [u64]) {
         let video = &mut self.now.videos[change.video];
         let mut leave = change.leave;
         let mut before = video.viewers();
@@ -73,7 +81,7 @@ impl World {
             part.viewers -= gone;
             leave -= gone;
         }
-        arrive(video, change.come);
+        arrive(video, change.come, room);
     }
 
     /// A reader dies: its viewers wait. Answers how many.
@@ -108,24 +116,25 @@ impl World {
     }
 }
 
-fn arrive(video: &mut Video, come: u64) {
-    if video.parts.is_empty() {
-        video.waiting += come;
-        return;
-    }
+fn arrive(video: &mut Video, come: u64, room: &mut [u64]) {
     let shares: u128 = video.parts.iter().map(|part| u128::from(part.share)).sum();
     let all = u128::from(video.viewers() + come);
     let mut left = come;
+    let mut enter = |part: &mut Part, wanted: u64| {
+        let more = wanted.min(left).min(room[part.reader]);
+        part.viewers += more;
+        room[part.reader] -= more;
+        left -= more;
+    };
     for part in &mut video.parts {
         let wanted = (all * u128::from(part.share)).checked_div(shares).unwrap_or(0) as u64;
-        let more = wanted.saturating_sub(part.viewers).min(left);
-        part.viewers += more;
-        left -= more;
+        enter(part, wanted.saturating_sub(part.viewers));
     }
-    // What rounding left over.
-    if let Some(part) = video.parts.iter_mut().max_by_key(|part| part.share) {
-        part.viewers += left;
+    // What rounding left over, and what others had no room for.
+    for part in &mut video.parts {
+        enter(part, u64::MAX);
     }
+    video.waiting += left;
 }
 
 /// The name of reader `number`. Names sort like numbers.
@@ -179,7 +188,7 @@ mod tests {
             video.waiting = waiting;
             let before = video.viewers();
             let leave = leave.min(before);
-            world.change(Change { video: 0, come, leave });
+            world.changes(&[Change { video: 0, come, leave }]);
             prop_assert_eq!(world.now.videos[0].viewers(), before - leave + come);
         }
     }

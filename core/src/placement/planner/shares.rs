@@ -1,0 +1,62 @@
+//! Between viewers and shares.
+
+use super::model::Spot;
+use crate::placement::situation::{Part, Video, WHOLE};
+
+/// The readers of a spot with their viewers, in the order of readers.
+pub(super) fn parts_of(spot: &Spot, viewers: u64) -> Vec<(u32, u64)> {
+    match spot {
+        Spot::Nowhere => Vec::new(),
+        Spot::One(reader) => vec![(*reader, viewers)],
+        Spot::Several(parts) => parts.clone(),
+    }
+}
+
+/// Where the viewers of a video on several readers count: where they are, and those that wait or are still to leave a
+/// reader that is not assigned any more, by the shares; all of them by the shares while a hand-over is under way.
+pub(super) fn counted(video: &Video, viewers: u64, readers: usize) -> Vec<(u32, u64)> {
+    let mut assigned: Vec<Part> = video.parts.clone();
+    assigned.retain(|part| part.share > 0 && part.reader < readers);
+    assigned.sort_by_key(|part| part.reader);
+    let there: u64 = if video.moving { 0 } else { assigned.iter().map(|part| part.viewers).sum() };
+    let shares: Vec<u64> = assigned.iter().map(|part| u64::from(part.share)).collect();
+    let rest = apportion(viewers - there, &shares);
+    let counted = assigned.iter().zip(rest).map(|(part, rest)| {
+        let here = if video.moving { 0 } else { part.viewers };
+        (part.reader as u32, here + rest)
+    });
+    counted.collect()
+}
+
+/// `total` in whole pieces in proportion to the weights, summing to it: largest remainders, then the first.
+fn apportion(total: u64, weights: &[u64]) -> Vec<u64> {
+    let sum: u128 = weights.iter().map(|&weight| u128::from(weight)).sum::<u128>().max(1);
+    let exact = |weight: u64| u128::from(total) * u128::from(weight);
+    let mut pieces: Vec<u64> = weights.iter().map(|&weight| (exact(weight) / sum) as u64).collect();
+    let missing = (total - pieces.iter().sum::<u64>()) as usize;
+    let mut order: Vec<usize> = (0..weights.len()).collect();
+    order.sort_by_key(|&at| std::cmp::Reverse(exact(weights[at]) % sum));
+    for &at in order.iter().cycle().take(missing.min(weights.len())) {
+        pieces[at] += 1;
+    }
+    pieces
+}
+
+/// The parts with their shares: in proportion to the viewers, each at least a millionth, summing to the whole.
+pub(super) fn shared(spot: &Spot, viewers: u64) -> Vec<Part> {
+    let parts = match spot {
+        Spot::Nowhere => return Vec::new(),
+        Spot::One(reader) => return vec![Part { reader: *reader as usize, viewers, share: WHOLE }],
+        Spot::Several(parts) => parts,
+    };
+    let none = parts.iter().all(|part| part.1 == 0);
+    let weights: Vec<u64> = parts.iter().map(|part| if none { 1 } else { part.1 }).collect();
+    // One millionth each is set aside first, so that none is without.
+    let each = apportion(u64::from(WHOLE) - parts.len() as u64, &weights);
+    let part = |(&(reader, viewers), share): (&(u32, u64), u64)| Part {
+        reader: reader as usize,
+        viewers,
+        share: share as u32 + 1,
+    };
+    parts.iter().zip(each).map(part).collect()
+}

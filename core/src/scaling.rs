@@ -1,0 +1,365 @@
+//! How many readers there should be.
+//!
+//! One pure function from reports, trend and policy to a number of readers and the reasons for it. What is not known is
+//! never taken for "nothing": one fresh report is enough to scale up, scaling in needs every reader fresh and everybody
+//! of one mind.
+
+mod demand;
+mod trend;
+mod words;
+
+use std::cmp::Ordering;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Millis, ReaderId};
+
+/// What a decision keeps to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Policy {
+    /// Never fewer than this.
+    pub min: u32,
+    /// Never more than this; where it is below `min`, `min` wins.
+    pub max: u32,
+    /// Viewers a reader can hold; 0 counts as 1.
+    pub viewers_per_reader: u64,
+    /// How full readers should be, in thousandths of `viewers_per_reader`.
+    pub target: u32,
+    /// How far the wanted number may be off before anything is done, in thousandths of the current one.
+    pub tolerance: u32,
+    /// Readers are taken away only where fewer sufficed all this time, in milliseconds.
+    pub down_stabilisation_ms: Millis,
+    /// The most readers added in one decision.
+    pub max_up_step: u32,
+    /// The most readers taken away in one decision.
+    pub max_down_step: u32,
+    /// Adding waits this long after the last adding, in milliseconds, so that those on their way are seen.
+    pub up_cooldown_ms: Millis,
+    /// A report older than this says nothing, in milliseconds.
+    pub report_max_age_ms: Millis,
+    /// How long a new reader takes to serve: a rising demand is met this far ahead, in milliseconds.
+    pub lead_ms: Millis,
+    /// Two fresh reports on one reader, or two counts of readers, further apart than this contradict each other, in thousandths of the greater.
+    pub contradiction: u32,
+    /// Whether readers may be taken away at all.
+    pub scale_in: bool,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            min: 2,
+            max: 10,
+            viewers_per_reader: 20_000,
+            target: 800,
+            tolerance: 50,
+            down_stabilisation_ms: 300_000,
+            max_up_step: 4,
+            max_down_step: 1,
+            up_cooldown_ms: 15_000,
+            report_max_age_ms: 10_000,
+            lead_ms: 60_000,
+            contradiction: 200,
+            scale_in: true,
+        }
+    }
+}
+
+/// What a decision is made from.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Inputs {
+    /// When this is.
+    pub now: Millis,
+    /// Readers wanted at present (what the last decision set), those being drained not counted.
+    pub current: u32,
+    /// The readers that should be there, each once; those being drained too, since their viewers go to the others.
+    pub readers: Vec<ReaderId>,
+    /// What is known of them, from whomever: several reports on one reader are compared, ones on others ignored.
+    pub reports: Vec<Report>,
+    /// What was decided before, and from how many viewers: at least the stabilisation window's worth, in any order.
+    pub history: Vec<Past>,
+}
+
+/// What somebody says about a reader.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Report {
+    /// The reader.
+    pub reader: ReaderId,
+    /// Viewers connected to it.
+    pub viewers: u64,
+    /// When it was so. One from the future counts as stale: some clock is wrong.
+    pub at: Millis,
+}
+
+/// An earlier decision.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Past {
+    /// When.
+    pub at: Millis,
+    /// Readers it wanted by its reports alone ([`Decision::raw`]).
+    pub raw: u32,
+    /// Readers it set ([`Decision::desired`]).
+    pub desired: u32,
+    /// Viewers it counted, where every reader was fresh.
+    pub viewers: Option<u64>,
+}
+
+/// How many readers there should be, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Decision {
+    /// The number.
+    pub desired: u32,
+    /// What changes.
+    pub action: Action,
+    /// What the reports alone ask for, before windows, steps and bounds.
+    pub raw: u32,
+    /// Viewers counted, or last known where nothing fresh is.
+    pub viewers: u64,
+    /// Viewers expected when a reader added now would serve.
+    pub expected: u64,
+    /// Viewers a minute by which demand rises; 0 where it falls or is not known.
+    pub rise_per_minute: u64,
+    /// Readers whose reports are fresh and agree.
+    pub fresh: u32,
+    /// Readers in all.
+    pub readers: u32,
+    /// What held the number, in the order in which it did.
+    pub bound_by: Vec<Bound>,
+    /// Numbers that were considered and dropped, with the reason.
+    pub rejected: Vec<(u32, Bound)>,
+}
+
+/// What a decision does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Action {
+    /// More readers.
+    Up,
+    /// Fewer readers.
+    Down,
+    /// As many as there are.
+    Hold,
+}
+
+/// What held a number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Bound {
+    /// The least there may be.
+    Min,
+    /// The most there may be.
+    Max,
+    /// Close enough to what is there.
+    Tolerance,
+    /// Added a moment ago.
+    UpCooldown,
+    /// The most that may be added at once.
+    UpStep,
+    /// More were needed within the window.
+    Stabilisation,
+    /// The history does not reach back over the whole window.
+    ShortHistory,
+    /// The most that may be taken away at once.
+    DownStep,
+    /// Taking readers away is paused.
+    ScaleInPaused,
+    /// Some readers have no fresh report.
+    Stale,
+    /// Fresh reports contradict each other.
+    Contradiction,
+    /// Demand is rising.
+    Rising,
+    /// Readers taken away before are still being emptied.
+    Draining,
+}
+
+/// How many readers there should be.
+///
+/// Pure and deterministic. Up: as soon as demand, or the demand expected by the time that a new reader serves, is more
+/// than the readers should carry; reports that are missing count as what was last known, contradicting ones as the
+/// greatest, and without any fresh report nothing is concluded. Down: only with every reader fresh and no contradiction,
+/// only to what sufficed over the whole window, a step at a time, and not while readers are still being emptied.
+pub fn decide(inputs: &Inputs, policy: &Policy) -> Decision {
+    let seen = demand::see(inputs, policy);
+    let rise_per_minute = if seen.all_fresh() { trend::rise(inputs, policy, seen.viewers) } else { 0 };
+    let ahead = u128::from(rise_per_minute) * policy.lead_ms.max(0) as u128 / 60_000;
+    // A trend says little about more than twice of what is there.
+    let expected = seen.viewers.saturating_add(ahead.min(u128::from(seen.viewers)) as u64);
+    let mut draft = Draft {
+        inputs,
+        policy,
+        seen: &seen,
+        raw: policy.readers_for(expected),
+        raw_now: policy.readers_for(seen.viewers),
+        bound_by: Vec::new(),
+        rejected: Vec::new(),
+    };
+    let desired = draft.desired(expected);
+    let action = match desired.cmp(&inputs.current) {
+        Ordering::Greater => Action::Up,
+        Ordering::Less => Action::Down,
+        Ordering::Equal => Action::Hold,
+    };
+    Decision {
+        desired,
+        action,
+        raw: draft.raw,
+        viewers: seen.viewers,
+        expected,
+        rise_per_minute,
+        fresh: seen.fresh,
+        readers: inputs.readers.len() as u32,
+        bound_by: draft.bound_by,
+        rejected: draft.rejected,
+    }
+}
+
+impl Policy {
+    /// Readers for this many viewers, as full as they should be.
+    fn readers_for(&self, viewers: u64) -> u32 {
+        let each = u128::from(self.viewers_per_reader.max(1)) * u128::from(self.target.max(1));
+        (u128::from(viewers) * 1000).div_ceil(each).min(u128::from(u32::MAX)) as u32
+    }
+
+    fn most(&self) -> u32 {
+        self.max.max(self.min)
+    }
+
+    /// Do `readers` carry this many viewers, with the tolerance?
+    fn carried_by(&self, viewers: u64, readers: u32) -> bool {
+        let each = u128::from(self.viewers_per_reader.max(1)) * u128::from(self.target.max(1));
+        u128::from(viewers) * 1_000_000 <= each * u128::from(readers) * (1000 + u128::from(self.tolerance))
+    }
+}
+
+/// A decision in the making.
+struct Draft<'a> {
+    inputs: &'a Inputs,
+    policy: &'a Policy,
+    seen: &'a demand::Seen,
+    raw: u32,
+    /// Without what is expected.
+    raw_now: u32,
+    bound_by: Vec<Bound>,
+    rejected: Vec<(u32, Bound)>,
+}
+
+impl Draft<'_> {
+    fn drop(&mut self, number: u32, because: Bound) {
+        self.bound_by.push(because);
+        self.rejected.push((number, because));
+    }
+
+    fn desired(&mut self, expected: u64) -> u32 {
+        let (current, policy) = (self.inputs.current, self.policy);
+        if current < policy.min {
+            // What there has to be at least needs no report, and no patience.
+            self.bound_by.push(Bound::Min);
+            return policy.min;
+        }
+        if self.seen.fresh_any == 0 && !self.inputs.readers.is_empty() {
+            self.bound_by.push(Bound::Stale);
+            return current;
+        }
+        if self.raw > current {
+            return self.up(expected);
+        }
+        if self.raw_now < current && self.raw == current {
+            self.drop(self.raw_now, Bound::Rising);
+        }
+        if self.raw < current || current > policy.most() { self.down() } else { current }
+    }
+
+    fn up(&mut self, expected: u64) -> u32 {
+        let (current, policy) = (self.inputs.current, self.policy);
+        let mut number = self.raw;
+        if policy.carried_by(expected, current) {
+            self.drop(number, Bound::Tolerance);
+            return current;
+        }
+        if number > policy.most() {
+            self.drop(number, Bound::Max);
+            number = policy.most();
+        }
+        if number <= current {
+            return current;
+        }
+        if self.added_lately() {
+            self.drop(number, Bound::UpCooldown);
+            return current;
+        }
+        let step = current.saturating_add(policy.max_up_step.max(1));
+        if number > step {
+            self.drop(number, Bound::UpStep);
+            number = step;
+        }
+        number
+    }
+
+    /// Was a reader added within the cooldown?
+    fn added_lately(&self) -> bool {
+        let mut history: Vec<&Past> = self.inputs.history.iter().collect();
+        history.sort_by_key(|past| past.at);
+        let since = self.inputs.now.saturating_sub(self.policy.up_cooldown_ms);
+        history.windows(2).any(|pair| pair[1].desired > pair[0].desired && pair[1].at > since)
+    }
+
+    fn down(&mut self) -> u32 {
+        let (current, policy) = (self.inputs.current, self.policy);
+        let mut number = self.raw;
+        if number < policy.min {
+            self.drop(number, Bound::Min);
+            number = policy.min;
+        }
+        let since = self.inputs.now.saturating_sub(policy.down_stabilisation_ms);
+        let within = self.inputs.history.iter().filter(|past| past.at >= since);
+        let needed = within.map(|past| past.raw).max().unwrap_or(0);
+        if needed > number {
+            self.drop(number, Bound::Stabilisation);
+            number = needed;
+        }
+        // More than there may be is no less too many for having been needed.
+        if number > policy.most() {
+            self.drop(number, Bound::Max);
+            number = policy.most();
+        }
+        if number >= current {
+            return current;
+        }
+        if let Some(because) = self.forbids_down(since) {
+            self.drop(number, because);
+            return current;
+        }
+        let step = current.saturating_sub(policy.max_down_step.max(1));
+        if number < step {
+            self.drop(number, Bound::DownStep);
+            number = step;
+        }
+        number
+    }
+
+    fn forbids_down(&self, since: Millis) -> Option<Bound> {
+        let (readers, current) = (self.inputs.readers.len(), self.inputs.current as usize);
+        let short = !self.inputs.history.iter().any(|past| past.at <= since);
+        match () {
+            () if !self.policy.scale_in => Some(Bound::ScaleInPaused),
+            () if self.seen.contradicting > 0 => Some(Bound::Contradiction),
+            // One that is wanted and not there yet has no report either.
+            () if !self.seen.all_fresh() || readers < current => Some(Bound::Stale),
+            () if readers > current => Some(Bound::Draining),
+            () if short => Some(Bound::ShortHistory),
+            () => None,
+        }
+    }
+}
+
+impl Decision {
+    /// What to keep of it for the next ones' [`Inputs::history`].
+    pub fn past(&self, now: Millis) -> Past {
+        let all = self.fresh == self.readers;
+        Past { at: now, raw: self.raw, desired: self.desired, viewers: all.then_some(self.viewers) }
+    }
+}
+
+#[cfg(test)]
+mod tests;

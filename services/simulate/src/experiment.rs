@@ -1,0 +1,126 @@
+//! Runs one policy through a scenario and measures.
+
+use std::time::Instant;
+
+use liverank_core::Millis;
+
+use crate::policy::PolicyName;
+use crate::scenario::Scenario;
+use crate::world::World;
+
+/// What a policy did.
+#[derive(Debug, Clone)]
+pub struct Outcome {
+    /// The policy.
+    pub policy: PolicyName,
+    /// After each tick; the first is the beginning.
+    pub course: Vec<Moment>,
+    /// The world at the end.
+    pub end: World,
+}
+
+/// The world after a tick.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Moment {
+    /// Seconds since the beginning.
+    pub seconds: f64,
+    /// The fullest reader's viewers over the mean.
+    pub max_over_mean: f64,
+    /// Viewers of the reader at the 99th percentile.
+    pub p99_load: u64,
+    /// Viewers above what their readers can hold.
+    pub over_capacity: u64,
+    /// Viewers in all.
+    pub viewers: u64,
+    /// Viewers moved by the policy in this tick.
+    pub moved: u64,
+    /// Viewers that lost their reader in this tick because it died.
+    pub lost: u64,
+    /// How long the policy took, in milliseconds.
+    pub plan_ms: f64,
+}
+
+/// Runs `policy` through `scenario`; `step` is called after each tick.
+pub fn run(scenario: &Scenario, policy: PolicyName, seed: u64, mut step: impl FnMut()) -> Outcome {
+    let mut world = World::new(scenario);
+    let mut acting = policy.policy(scenario, seed);
+    let mut act = |world: &mut World, now: Millis, lost: u64| {
+        let began = Instant::now();
+        let moved = acting.act(world, now);
+        moment(world, scenario.capacity, now, moved, lost, began.elapsed().as_secs_f64() * 1000.0)
+    };
+    let mut course = vec![act(&mut world, 0, 0)];
+    let tick_ms = scenario.traffic.tick().as_millis() as Millis;
+    for (at, tick) in scenario.traffic.play(&scenario.videos, seed).enumerate() {
+        world.changes(&tick.changes);
+        let lost = tick.deaths.iter().map(|reader| world.die(*reader)).sum();
+        for reader in tick.returns {
+            world.come_back(reader);
+        }
+        course.push(act(&mut world, (at as Millis + 1) * tick_ms, lost));
+        step();
+    }
+    Outcome { policy, course, end: world }
+}
+
+fn moment(world: &World, capacity: u64, now: Millis, moved: u64, lost: u64, plan_ms: f64) -> Moment {
+    let mut loads = world.loads();
+    loads.sort_unstable();
+    let viewers: u64 = loads.iter().sum();
+    let mean = viewers as f64 / loads.len().max(1) as f64;
+    let most = loads.last().copied().unwrap_or_default();
+    Moment {
+        seconds: now as f64 / 1000.0,
+        max_over_mean: if mean > 0.0 { most as f64 / mean } else { 1.0 },
+        p99_load: percentile(&loads, 0.99),
+        over_capacity: loads.iter().map(|load| load.saturating_sub(capacity)).sum(),
+        viewers,
+        moved,
+        lost,
+        plan_ms,
+    }
+}
+
+/// The nearest-rank percentile of ascending values; the default of nothing.
+pub fn percentile<T: Copy + Default>(ascending: &[T], part: f64) -> T {
+    let rank = (part * ascending.len() as f64).ceil() as usize;
+    ascending.get(rank.max(1) - 1).copied().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::scenario::ScenarioName;
+
+    #[test]
+    fn percentiles_are_of_the_nearest_rank() {
+        let values: Vec<u64> = (1..=100).collect();
+        assert_eq!(
+            (percentile(&values, 0.5), percentile(&values, 0.99), percentile(&values, 1.0)),
+            (50, 99, 100)
+        );
+        assert_eq!(percentile::<u64>(&[], 0.5), 0);
+    }
+
+    #[test]
+    fn on_the_seed_s_simulation_the_planner_beats_every_other_policy() {
+        let scenario = Scenario::named(ScenarioName::Seed, Duration::from_mins(20));
+        let worst = |policy| {
+            let outcome = run(&scenario, policy, 1, || ());
+            // When a reader dies or a video goes viral everybody needs a moment.
+            let mut course: Vec<f64> = outcome.course.iter().map(|moment| moment.max_over_mean).collect();
+            course.sort_by(f64::total_cmp);
+            (outcome.course[0].max_over_mean, percentile(&course, 0.95))
+        };
+        let (first, planner) = worst(PolicyName::Planner);
+        assert!(first <= 1.1, "{first}");
+        for other in &PolicyName::ALL[..4] {
+            let (_, other_worst) = worst(*other);
+            assert!(planner < other_worst, "{planner} is not less than {other_worst} of {other:?}");
+        }
+        let (seeds, _) = worst(PolicyName::RoundRobin);
+        assert!((seeds - 2.8).abs() < 0.001, "{seeds}");
+    }
+}

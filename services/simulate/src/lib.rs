@@ -1,0 +1,132 @@
+//! `liverank simulate`: what different ways of giving videos to readers do to the readers' load, with time.
+//!
+//! | module | does |
+//! |---|---|
+//! | [`scenario`] | who watches what at the beginning, and what happens then |
+//! | [`traffic`] | viewers that come and go, the same for every policy |
+//! | [`recording`] | traffic from recorded load reports |
+//! | [`world`] | where the viewers are |
+//! | [`policy`] | the ways of giving videos to readers |
+//! | [`experiment`] | runs one policy through the traffic and measures |
+//! | [`report`] | the table and the JSON |
+//! | [`plot`] | the pictures |
+//!
+//! A move takes effect within its tick; pace and resumption are the protocol's matter, and are tested with it.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use indicatif::{ProgressBar, ProgressStyle};
+
+pub mod experiment;
+pub mod plot;
+pub mod policy;
+pub mod recording;
+pub mod report;
+pub mod scenario;
+pub mod traffic;
+pub mod world;
+
+use policy::PolicyName;
+use scenario::{Scenario, ScenarioName};
+
+/// What is simulated.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Args {
+    /// The comments seed's own simulation (100 videos, 2,500 viewers, 5 readers), or the traffic it expects (90,000
+    /// streams, 2,000,000 viewers, 200 readers)
+    #[arg(long, value_enum, default_value_t = ScenarioName::Seed)]
+    pub scenario: ScenarioName,
+    /// Load reports to go through instead: one answer of a manager's `GET /load` a line
+    #[arg(long, value_name = "FILE", conflicts_with = "scenario")]
+    pub replay: Option<PathBuf>,
+    /// Seconds between two recorded load reports, where they carry no time (`at`, in milliseconds)
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=3600), requires = "replay")]
+    pub interval: u32,
+    /// Readers [default: as many as the scenario has, or the recording had at first]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=500))]
+    pub readers: Option<u32>,
+    /// Viewers a reader can hold [default: what the scenario or the recording says]
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
+    pub capacity: Option<u64>,
+    /// Only these policies, separated by commas
+    #[arg(long, value_enum, value_delimiter = ',')]
+    pub policies: Vec<PolicyName>,
+    /// Simulated minutes
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1440), conflicts_with = "replay")]
+    pub minutes: u32,
+    /// The planner's tolerance, in per cent of a fair share
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=50))]
+    pub tolerance: u32,
+    /// Viewers that the planner may move a minute
+    #[arg(long, default_value_t = 20_000, value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
+    pub budget: u64,
+    /// The same seed gives the same traffic
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// JSON instead of the table: the table's figures, their course and the final assignments
+    #[arg(long)]
+    pub json: bool,
+    /// A folder for pictures (SVG) of the course
+    #[arg(long, value_name = "DIR")]
+    pub plots: Option<PathBuf>,
+}
+
+/// Simulates, and writes the table or the JSON to `out`. The progress bar is drawn on standard error, on terminals only.
+pub fn run(args: &Args, out: &mut impl Write) -> anyhow::Result<()> {
+    let scenario = scenario(args)?;
+    let policies = if args.policies.is_empty() { PolicyName::ALL.to_vec() } else { args.policies.clone() };
+    let bar = progress(scenario.traffic.ticks() * policies.len());
+    let mut outcomes = Vec::new();
+    for name in policies {
+        bar.set_message(name.title());
+        outcomes.push(experiment::run(&scenario, name, args.seed, || bar.inc(1)));
+    }
+    bar.finish_and_clear();
+    if let Some(folder) = &args.plots {
+        std::fs::create_dir_all(folder)
+            .with_context(|| format!("the folder {} cannot be made", folder.display()))?;
+        for path in plot::draw(&scenario, &outcomes, folder)? {
+            eprintln!("drawn: {}", path.display());
+        }
+    }
+    if args.json {
+        serde_json::to_writer(&mut *out, &report::json(&scenario, &outcomes))?;
+        writeln!(out)?;
+    } else {
+        write!(out, "{}", report::table(&scenario, &outcomes))?;
+    }
+    Ok(())
+}
+
+fn scenario(args: &Args) -> anyhow::Result<Scenario> {
+    let mut scenario = match &args.replay {
+        Some(path) => {
+            let text = std::fs::read_to_string(path)
+                .with_context(|| format!("the recording {} cannot be read", path.display()))?;
+            recording::scenario(&text, Duration::from_secs(args.interval.into()))
+                .with_context(|| format!("the recording {}", path.display()))?
+        }
+        None => Scenario::named(args.scenario, Duration::from_secs(u64::from(args.minutes) * 60)),
+    };
+    if let Some(readers) = args.readers {
+        scenario.readers = readers as usize;
+    }
+    if let Some(capacity) = args.capacity {
+        scenario.capacity = capacity;
+    }
+    if scenario.readers == 0 {
+        bail!("the recording has no reader: give --readers");
+    }
+    scenario.tolerance = args.tolerance * 10;
+    scenario.budget = args.budget;
+    Ok(scenario)
+}
+
+fn progress(steps: usize) -> ProgressBar {
+    let style = ProgressStyle::with_template("{msg:24} [{bar:40}] {percent:>3} %  {eta} left")
+        .expect("the template is well formed");
+    ProgressBar::new(steps as u64).with_style(style.progress_chars("=> "))
+}

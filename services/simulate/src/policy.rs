@@ -1,0 +1,251 @@
+//! The ways of giving videos to readers. All but the planner give a video to one reader; all of them see the same facts.
+
+use liverank_core::Millis;
+use liverank_core::placement::{Budget, Limits, plan};
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+
+use crate::scenario::Scenario;
+use crate::world::World;
+
+/// A policy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum PolicyName {
+    /// In turn, as the comments seed does.
+    RoundRobin,
+    /// Consistent hashing (Karger et al. 1997), 100 points a reader.
+    ConsistentHash,
+    /// Consistent hashing with bounded loads (Mirrokni et al. 2018): nobody above 1.25 times the mean.
+    BoundedLoad,
+    /// The less loaded of two readers drawn at random (Mitzenmacher 1996), when the video begins.
+    TwoChoices,
+    /// liverank's.
+    Planner,
+}
+
+impl PolicyName {
+    /// All of them, in the order of the table.
+    pub const ALL: [Self; 5] =
+        [Self::RoundRobin, Self::ConsistentHash, Self::BoundedLoad, Self::TwoChoices, Self::Planner];
+
+    /// As the table has it.
+    pub const fn title(self) -> &'static str {
+        match self {
+            Self::RoundRobin => "round robin",
+            Self::ConsistentHash => "consistent hashing",
+            Self::BoundedLoad => "bounded-load hashing",
+            Self::TwoChoices => "power of two choices",
+            Self::Planner => "liverank planner",
+        }
+    }
+
+    /// The policy itself.
+    pub fn policy(self, scenario: &Scenario, seed: u64) -> Box<dyn Policy> {
+        match self {
+            Self::RoundRobin => Box::new(RoundRobin { next: 0 }),
+            Self::ConsistentHash => Box::new(Hashing { cap: None, ring: Vec::new(), made_for: Vec::new() }),
+            Self::BoundedLoad => {
+                Box::new(Hashing { cap: Some(1.25), ring: Vec::new(), made_for: Vec::new() })
+            }
+            Self::TwoChoices => Box::new(TwoChoices { random: StdRng::seed_from_u64(seed) }),
+            Self::Planner => Box::new(Planner::new(scenario)),
+        }
+    }
+}
+
+/// Gives videos to readers, once a tick.
+pub trait Policy {
+    /// Gives waiting viewers a reader and moves others as it sees fit. Answers how many of the others it moved.
+    fn act(&mut self, world: &mut World, now: Millis) -> u64;
+}
+
+/// Videos without a reader.
+fn homeless(world: &World) -> Vec<usize> {
+    let lacks = |at: &usize| world.now.videos[*at].parts.is_empty();
+    (0..world.now.videos.len()).filter(lacks).collect()
+}
+
+struct RoundRobin {
+    next: usize,
+}
+
+impl Policy for RoundRobin {
+    fn act(&mut self, world: &mut World, _now: Millis) -> u64 {
+        for video in homeless(world) {
+            let readers = world.now.readers.len();
+            if readers > 0 {
+                world.give(video, self.next % readers);
+                self.next += 1;
+            }
+        }
+        0
+    }
+}
+
+struct TwoChoices {
+    random: StdRng,
+}
+
+impl Policy for TwoChoices {
+    fn act(&mut self, world: &mut World, _now: Millis) -> u64 {
+        let mut loads = world.loads();
+        for video in homeless(world) {
+            if loads.is_empty() {
+                return 0;
+            }
+            let (a, b) = (self.random.random_range(0..loads.len()), self.random.random_range(0..loads.len()));
+            let to = if loads[b] < loads[a] { b } else { a };
+            loads[to] += world.now.videos[video].viewers();
+            world.give(video, to);
+        }
+        0
+    }
+}
+
+/// Consistent hashing, with or without a bound.
+struct Hashing {
+    cap: Option<f64>,
+    ring: Vec<(u64, usize)>,
+    /// The readers that the ring is of.
+    made_for: Vec<String>,
+}
+
+/// Points a reader: its part of the ring is then within some ten per cent of the others'.
+const POINTS: usize = 100;
+
+/// FNV-1a with a final mix: neighbouring names must not be neighbours on the ring.
+fn hash(text: &str) -> u64 {
+    let folded = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    let mixed = (folded ^ (folded >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
+    mixed ^ (mixed >> 33)
+}
+
+impl Hashing {
+    fn make_ring(&mut self, world: &World) {
+        let names: Vec<String> = world.now.readers.iter().map(|reader| reader.id.to_string()).collect();
+        if names == self.made_for {
+            return;
+        }
+        let points = |(at, name): (usize, &String)| {
+            (0..POINTS).map(move |point| (hash(&format!("{name}/{point}")), at)).collect::<Vec<_>>()
+        };
+        self.ring = names.iter().enumerate().flat_map(points).collect();
+        self.ring.sort_unstable();
+        self.made_for = names;
+    }
+
+    /// The readers from a video's place on the ring on.
+    fn walk(&self, video: &str) -> impl Iterator<Item = usize> {
+        let place = hash(video);
+        let first = self.ring.partition_point(|(point, _)| *point < place);
+        self.ring[first..].iter().chain(&self.ring[..first]).map(|(_, reader)| *reader)
+    }
+}
+
+impl Policy for Hashing {
+    fn act(&mut self, world: &mut World, _now: Millis) -> u64 {
+        self.make_ring(world);
+        if self.ring.is_empty() {
+            return 0;
+        }
+        let viewers: u64 = world.now.videos.iter().map(liverank_core::placement::Video::viewers).sum();
+        let cap = self.cap.map(|cap| (viewers as f64 / world.now.readers.len() as f64 * cap).ceil() as u64);
+        let mut loads = vec![0; world.now.readers.len()];
+        let mut moved = 0;
+        for at in 0..world.now.videos.len() {
+            let video = &world.now.videos[at];
+            let (count, mut walk) = (video.viewers(), self.walk(video.id.as_str()));
+            let home = walk.next().unwrap_or_default();
+            // A video larger than the bound goes where there is nobody yet, or stays at home.
+            let fits =
+                |reader: &usize| cap.is_none_or(|cap| loads[*reader] == 0 || loads[*reader] + count <= cap);
+            let to = std::iter::once(home).chain(walk).find(fits).unwrap_or(home);
+            loads[to] += count;
+            if video.waiting > 0 || video.parts.first().map(|part| part.reader) != Some(to) {
+                moved += world.give(at, to);
+            }
+        }
+        moved
+    }
+}
+
+/// liverank's own, with its budget as a bucket that fills with time.
+struct Planner {
+    limits: Limits,
+    bucket: i64,
+    last: Millis,
+}
+
+impl Planner {
+    fn new(scenario: &Scenario) -> Self {
+        let limits = Limits {
+            hot_video_viewers: scenario.hot_video_viewers,
+            tolerance: scenario.tolerance,
+            budget: Budget::full(scenario.budget),
+            ..Limits::default()
+        };
+        Self { limits, bucket: scenario.budget as i64, last: 0 }
+    }
+}
+
+impl Policy for Planner {
+    fn act(&mut self, world: &mut World, now: Millis) -> u64 {
+        let full = self.limits.budget.full;
+        let filled = (now - self.last).max(0) as u64 * full / 60_000;
+        self.last = now;
+        self.bucket = (self.bucket + filled as i64).min(full as i64);
+        self.limits.budget.available = self.bucket.max(0) as u64;
+        world.now.now = now;
+        let plan = plan(&world.now, &self.limits);
+        world.now.carry_out(&plan, now);
+        self.bucket -= plan.moved as i64;
+        plan.moved
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::scenario::ScenarioName;
+
+    fn first_loads(name: PolicyName) -> Vec<u64> {
+        let scenario = Scenario::named(ScenarioName::Seed, Duration::ZERO);
+        let mut world = World::new(&scenario);
+        name.policy(&scenario, 1).act(&mut world, 0);
+        world.loads()
+    }
+
+    #[test]
+    fn everybody_gets_a_reader_from_every_policy() {
+        for name in PolicyName::ALL {
+            assert_eq!(first_loads(name).iter().sum::<u64>(), 2500, "{name:?}");
+        }
+    }
+
+    #[test]
+    fn in_turn_is_the_seed_s_own_run() {
+        assert_eq!(first_loads(PolicyName::RoundRobin), [275, 280, 312, 233, 1400]);
+    }
+
+    #[test]
+    fn a_hash_stays_when_another_reader_dies() {
+        let scenario = Scenario::named(ScenarioName::Seed, Duration::ZERO);
+        let mut world = World::new(&scenario);
+        let mut policy = PolicyName::ConsistentHash.policy(&scenario, 1);
+        policy.act(&mut world, 0);
+        world.die(2);
+        assert_eq!(policy.act(&mut world, 1), 0);
+    }
+
+    #[test]
+    fn the_bound_holds_for_all_that_fit() {
+        // 1,100 of 2,500 viewers are of one video: alone on its reader; the others keep to the bound.
+        let mut loads = first_loads(PolicyName::BoundedLoad);
+        loads.sort_unstable();
+        assert!(loads[..4].iter().all(|load| *load <= 625), "{loads:?}");
+    }
+}

@@ -1,0 +1,144 @@
+//! Traffic from recorded load reports: what would have happened with other readers.
+//!
+//! A recording is text, one answer of a manager's `GET /load` a line. Only the readers' `videos` (pairs of a video and
+//! its viewers there) and `capacity` are looked at, and `at` (milliseconds) where a line has it.
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use serde::Deserialize;
+
+use crate::scenario::Scenario;
+use crate::traffic::{Change, Tick, Traffic};
+
+/// Recorded traffic.
+#[derive(Debug, Clone)]
+pub struct Recorded {
+    /// Time between two reports, on average.
+    pub tick: Duration,
+    /// The viewers of each video that has any, after the first report.
+    pub steps: Vec<Vec<(usize, u64)>>,
+}
+
+#[derive(Deserialize)]
+struct Line {
+    #[serde(default)]
+    at: Option<u64>,
+    readers: Vec<ReaderLine>,
+}
+
+#[derive(Deserialize)]
+struct ReaderLine {
+    capacity: u64,
+    #[serde(default)]
+    videos: Vec<(String, u64)>,
+}
+
+/// The scenario of a recording; its reports are `interval` apart unless they say when they are of.
+pub fn scenario(text: &str, interval: Duration) -> anyhow::Result<Scenario> {
+    let lines: Vec<Line> = text
+        .lines()
+        .enumerate()
+        .filter(|(_, line)| !line.trim().is_empty())
+        .map(|(at, line)| serde_json::from_str(line).with_context(|| format!("line {}", at + 1)))
+        .collect::<anyhow::Result<_>>()?;
+    ensure!(!lines.is_empty(), "has no load report");
+    let times: Vec<u64> = lines.iter().filter_map(|line| line.at).collect();
+    let tick = match (times.first(), times.last()) {
+        (Some(first), Some(last)) if times.len() == lines.len() && last > first => {
+            Duration::from_millis((last - first) / (times.len() as u64 - 1))
+        }
+        _ => interval,
+    };
+    let reports: Vec<BTreeMap<String, u64>> = lines.iter().map(viewers_by_video).collect();
+    let names: Vec<String> = reports
+        .iter()
+        .flat_map(BTreeMap::keys)
+        .cloned()
+        .collect::<std::collections::BTreeSet<_>>()
+        .into_iter()
+        .collect();
+    let numbers: HashMap<&str, usize> =
+        names.iter().enumerate().map(|(number, name)| (name.as_str(), number)).collect();
+    let number = |report: &BTreeMap<String, u64>| -> Vec<(usize, u64)> {
+        report.iter().map(|(name, viewers)| (numbers[name.as_str()], *viewers)).collect()
+    };
+    let mut videos = vec![0; names.len()];
+    for (video, viewers) in number(&reports[0]) {
+        videos[video] = viewers;
+    }
+    let steps = reports[1..].iter().map(number).collect();
+    let first = &lines[0].readers;
+    Ok(Scenario {
+        name: format!("{} recorded load reports", lines.len()),
+        readers: first.len(),
+        capacity: first.iter().map(|reader| reader.capacity).max().unwrap_or(20_000).max(1),
+        traffic: Traffic::Recorded(Recorded { tick, steps }),
+        videos,
+        names,
+        hot_video_viewers: 15_000,
+        tolerance: 100,
+        budget: 20_000,
+    })
+}
+
+fn viewers_by_video(line: &Line) -> BTreeMap<String, u64> {
+    let mut videos = BTreeMap::new();
+    for (video, viewers) in line.readers.iter().flat_map(|reader| &reader.videos) {
+        *videos.entry(video.clone()).or_insert(0) += viewers;
+    }
+    videos
+}
+
+impl Recorded {
+    /// The steps, as the differences of one report to the next.
+    pub fn play<'a>(&'a self, begin: &[u64]) -> impl Iterator<Item = Tick> + use<'a> {
+        let mut viewers = begin.to_vec();
+        self.steps.iter().map(move |report| {
+            let mut now = vec![0; viewers.len()];
+            for (video, count) in report {
+                now[*video] = *count;
+            }
+            let changes = viewers
+                .iter()
+                .zip(&now)
+                .enumerate()
+                .filter(|(_, (before, after))| before != after)
+                .map(|(video, (&before, &after))| Change {
+                    video,
+                    come: after.saturating_sub(before),
+                    leave: before.saturating_sub(after),
+                })
+                .collect();
+            viewers = now;
+            Tick { changes, ..Tick::default() }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TWO: &str = r#"{"readers":[{"id":"a","capacity":100,"videos":[["x",5],["y",1]]},{"id":"b","capacity":100,"videos":[["x",2]]}]}
+{"readers":[{"id":"a","capacity":100,"videos":[["z",4],["x",6]]}]}
+"#;
+
+    #[test]
+    fn reports_become_comings_and_goings() {
+        let scenario = scenario(TWO, Duration::from_secs(5)).unwrap();
+        assert_eq!((scenario.readers, scenario.capacity, scenario.videos.clone()), (2, 100, vec![7, 1, 0]));
+        let ticks: Vec<Tick> = scenario.traffic.play(&scenario.videos, 0).collect();
+        let change = |video, come, leave| Change { video, come, leave };
+        assert_eq!(ticks[0].changes, [change(0, 0, 1), change(1, 0, 1), change(2, 4, 0)]);
+        assert_eq!(scenario.traffic.tick(), Duration::from_secs(5));
+    }
+
+    #[test]
+    fn a_wrong_line_is_named() {
+        let error = scenario("{\"readers\":[]}\n{\"rea", Duration::from_secs(1)).unwrap_err();
+        assert!(format!("{error:#}").contains("line 2"), "{error:#}");
+        assert!(scenario("", Duration::from_secs(1)).is_err());
+    }
+}

@@ -1,0 +1,207 @@
+//! The table and the JSON.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use serde_json::{Value, json};
+
+use crate::experiment::{Outcome, percentile};
+use crate::scenario::Scenario;
+
+/// What the table says of a policy.
+#[derive(Debug, Clone, serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Row {
+    /// The policy.
+    pub policy: &'static str,
+    /// The fullest reader over the mean, at the beginning.
+    pub first: f64,
+    /// The same over time: the median moment,
+    pub p50: f64,
+    /// the 99th percentile,
+    pub p99: f64,
+    /// and the worst moment.
+    pub worst: f64,
+    /// Viewers of the reader at the 99th percentile, in the median moment.
+    pub p99_reader_load: u64,
+    /// Viewers above their readers' capacity, in the worst moment.
+    pub over_capacity: u64,
+    /// Viewers that the policy moved, in all.
+    pub moved: u64,
+    /// Viewers whose reader died under them, in all.
+    pub lost: u64,
+    /// How long a plan took: the median, in milliseconds,
+    pub plan_ms_p50: f64,
+    /// and the longest.
+    pub plan_ms_max: f64,
+}
+
+impl Row {
+    fn of(outcome: &Outcome) -> Self {
+        let sorted = |value: fn(&crate::experiment::Moment) -> f64| {
+            let mut values: Vec<f64> = outcome.course.iter().map(value).collect();
+            values.sort_by(f64::total_cmp);
+            values
+        };
+        let balance = sorted(|moment| moment.max_over_mean);
+        let plans = sorted(|moment| moment.plan_ms);
+        let loads = sorted(|moment| moment.p99_load as f64);
+        Self {
+            policy: outcome.policy.title(),
+            first: outcome.course[0].max_over_mean,
+            p50: percentile(&balance, 0.5),
+            p99: percentile(&balance, 0.99),
+            worst: percentile(&balance, 1.0),
+            p99_reader_load: percentile(&loads, 0.5) as u64,
+            over_capacity: outcome.course.iter().map(|moment| moment.over_capacity).max().unwrap_or_default(),
+            moved: outcome.course.iter().map(|moment| moment.moved).sum(),
+            lost: outcome.course.iter().map(|moment| moment.lost).sum(),
+            plan_ms_p50: percentile(&plans, 0.5),
+            plan_ms_max: percentile(&plans, 1.0),
+        }
+    }
+}
+
+const HEAD: [&str; 11] = [
+    "policy",
+    "first",
+    "p50",
+    "p99",
+    "worst",
+    "p99 reader",
+    "over capacity",
+    "moved",
+    "by deaths",
+    "plan ms p50",
+    "max",
+];
+
+/// The table, in words that fit a terminal of 120 columns.
+pub fn table(scenario: &Scenario, outcomes: &[Outcome]) -> String {
+    let rows: Vec<[String; 11]> = outcomes.iter().map(|outcome| cells(&Row::of(outcome))).collect();
+    let width = |column: usize| {
+        rows.iter().map(|row| row[column].len()).chain([HEAD[column].len()]).max().unwrap_or_default()
+    };
+    let widths: Vec<usize> = (0..HEAD.len()).map(width).collect();
+    let line = |cells: &[&str]| {
+        let mut line = format!("{:<1$}", cells[0], widths[0]);
+        for (cell, width) in cells[1..].iter().zip(&widths[1..]) {
+            let _ = write!(line, "  {cell:>width$}");
+        }
+        line + "\n"
+    };
+    let seconds = scenario.traffic.tick().as_secs_f64() * scenario.traffic.ticks() as f64;
+    let viewers: u64 = scenario.videos.iter().sum();
+    let mut text = format!(
+        "{}: {} videos, {} viewers, {} readers of {}, {} min\n\n",
+        scenario.name,
+        grouped(scenario.videos.len() as u64),
+        grouped(viewers),
+        scenario.readers,
+        grouped(scenario.capacity),
+        (seconds / 60.0).round(),
+    );
+    text += &line(&HEAD);
+    for row in &rows {
+        text += &line(&row.each_ref().map(String::as_str));
+    }
+    text += "\nfirst, p50, p99, worst: the fullest reader's viewers over the mean, at the beginning and over time.\n\
+             p99 reader: viewers of the reader at the 99th percentile. over capacity: viewers above it, at worst.\n\
+             moved: viewers that the policy moved. by deaths: viewers whose reader died under them.\n";
+    text
+}
+
+fn cells(row: &Row) -> [String; 11] {
+    [
+        row.policy.to_owned(),
+        format!("{:.2}", row.first),
+        format!("{:.2}", row.p50),
+        format!("{:.2}", row.p99),
+        format!("{:.2}", row.worst),
+        grouped(row.p99_reader_load),
+        grouped(row.over_capacity),
+        grouped(row.moved),
+        grouped(row.lost),
+        format!("{:.2}", row.plan_ms_p50),
+        format!("{:.2}", row.plan_ms_max),
+    ]
+}
+
+/// 1234567 as 1,234,567.
+fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (at, digit) in digits.char_indices() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// The table's figures, their course, and who serves what at the end.
+pub fn json(scenario: &Scenario, outcomes: &[Outcome]) -> Value {
+    let policies: Vec<Value> = outcomes
+        .iter()
+        .map(|outcome| {
+            let course: Vec<Value> = outcome
+                .course
+                .iter()
+                .map(|moment| {
+                    json!({ "seconds": moment.seconds, "maxOverMean": moment.max_over_mean,
+                        "p99ReaderLoad": moment.p99_load, "overCapacity": moment.over_capacity,
+                        "viewers": moment.viewers, "moved": moment.moved, "byDeaths": moment.lost })
+                })
+                .collect();
+            json!({ "summary": Row::of(outcome), "course": course, "assignments": assignments(outcome) })
+        })
+        .collect();
+    json!({
+        "scenario": scenario.name, "readers": scenario.readers, "capacity": scenario.capacity,
+        "videos": scenario.videos.len(), "viewers": scenario.videos.iter().sum::<u64>(), "policies": policies,
+    })
+}
+
+/// Of each video its readers, and their viewers of it.
+fn assignments(outcome: &Outcome) -> BTreeMap<&str, BTreeMap<&str, u64>> {
+    let situation = &outcome.end.now;
+    situation
+        .videos
+        .iter()
+        .map(|video| {
+            let parts =
+                video.parts.iter().map(|part| (situation.readers[part.reader].id.as_str(), part.viewers));
+            (video.id.as_str(), parts.collect())
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::experiment;
+    use crate::policy::PolicyName;
+    use crate::scenario::ScenarioName;
+
+    #[test]
+    fn the_table_and_the_json_say_the_same() {
+        let scenario = Scenario::named(ScenarioName::Seed, Duration::from_mins(1));
+        let outcomes = [experiment::run(&scenario, PolicyName::RoundRobin, 1, || ())];
+        let text = table(&scenario, &outcomes);
+        assert!(text.contains("round robin") && text.contains("2.80"), "{text}");
+        assert!(text.lines().all(|line| line.len() <= 120), "{text}");
+        let json = json(&scenario, &outcomes);
+        assert_eq!(json["policies"][0]["summary"]["first"], json!(2.8));
+        let assigned = json["policies"][0]["assignments"].as_object().unwrap();
+        assert_eq!(assigned.len(), 100);
+        assert!(assigned["video-000004"]["reader-004"].as_u64().unwrap() > 1000);
+    }
+
+    #[test]
+    fn numbers_are_grouped() {
+        assert_eq!([0, 999, 1000, 1_234_567].map(grouped), ["0", "999", "1,000", "1,234,567"]);
+    }
+}

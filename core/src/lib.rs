@@ -13,7 +13,8 @@
 //! | [`counting`] | what a batch of the log does to the counts and comments (exactly once) |
 //! | [`comment`] | what a comment is, its identity and where it stands |
 //! | [`ranking`] | the order of videos, and the change from one list to the next |
-//! | [`placement`] | which reader serves a video |
+//! | [`placement`] | which reader serves a video, and what to move when loads change |
+//! | [`scaling`] | how many readers there should be |
 //!
 //! Invariants held here and tested here:
 //! 1. Counts are integers, so no order of events changes a sum ([`score`]).
@@ -29,6 +30,7 @@ pub mod ids;
 pub mod invalid;
 pub mod placement;
 pub mod ranking;
+pub mod scaling;
 pub mod score;
 pub mod trending;
 

@@ -1,7 +1,15 @@
 //! Which reader serves a video.
 //!
-//! One reader a video, the least loaded one that takes viewers: enough until videos grow hot. Splitting hot videos and
-//! moving viewers between readers builds on the same data.
+//! [`place`] finds a reader for one video at once, when somebody asks for it. [`plan`](planner::plan) looks at all
+//! readers and all videos and says what to change: its problem, wanted properties and method are in `docs/planner.md`.
+
+pub mod plan;
+pub mod planner;
+pub mod situation;
+
+pub use plan::{Balance, Bound, Kind, Order, Plan, Rejected, Why};
+pub use planner::plan;
+pub use situation::{Budget, Limits, Part, Reader, Situation, Standing, Video, WHOLE};
 
 use serde::{Deserialize, Serialize};
 

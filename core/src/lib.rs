@@ -26,6 +26,7 @@
 pub mod comment;
 pub mod counting;
 pub mod event;
+pub mod handover;
 pub mod ids;
 pub mod invalid;
 pub mod placement;

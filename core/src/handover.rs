@@ -1,0 +1,103 @@
+//! How viewers follow their video from one reader to another: without a comment lost, repeated or out of order.
+//!
+//! Three machines, none of which knows a clock, a socket or a store. Messages are data, time is a [`Duration`] since an
+//! origin of the caller's (any monotonic clock, a different one in each process), randomness is an argument:
+//!
+//! | machine | lives in | decides |
+//! |---|---|---|
+//! | [`steward`] | a manager | what has to be done for a video to have readers; how an order is carried out; what a heartbeat is answered |
+//! | [`holder`] | a reader | whether a viewer is taken, sent on or has to wait for a manager's word; who is closed, and how fast |
+//! | [`follower`] | whoever watches: a gateway for its viewer | where it stands, what it does when its stream ends |
+//!
+//! Nothing here is done once and hoped for: every heartbeat is answered with all that its reader is to do, from what is
+//! in force and what was reported. A lost message, a manager that died half way and a target that came back cold are
+//! therefore all the same case: the next answer is right again.
+//!
+//! Invariants, checked at every step by the simulation in `tests/simulation`:
+//! 1. An epoch belongs to one assignment of one video, for ever ([`epochs`]).
+//! 2. Nobody acts on an epoch older than one it has heard of, and nobody is answered with one ([`steward::decide`]).
+//! 3. No reader closes a viewer for a move before the reader that it goes to holds the video's ring.
+//! 4. A viewer is given every comment once and in order; what it misses for being away too long is named by a gap
+//!    ([`resume`]).
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{ReaderId, VideoId};
+
+pub mod epochs;
+pub mod follower;
+pub mod holder;
+pub mod resume;
+pub mod steward;
+
+/// A reader of a video and its part of the viewers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Share {
+    /// The reader.
+    pub reader: ReaderId,
+    /// Its part, in proportion to the sum over the video's readers; at least 1.
+    pub weight: u32,
+}
+
+/// What is in force for a video.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Assigned {
+    /// See [`epochs`].
+    pub epoch: u64,
+    /// Its readers, at least one, each once.
+    pub readers: Vec<Share>,
+}
+
+impl Assigned {
+    /// A reader's part, where it is one of them.
+    pub fn share(&self, reader: &ReaderId) -> Option<&Share> {
+        self.readers.iter().find(|share| share.reader == *reader)
+    }
+}
+
+/// What a reader says of a video in a heartbeat: every video that it has viewers of or holds ready.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Held {
+    /// The video.
+    pub video: VideoId,
+    /// Viewers connected.
+    pub viewers: u64,
+    /// The highest epoch it has heard of for this video; 0 for none.
+    pub epoch: u64,
+    /// Whether its ring stands: subscribed, and filled from the stream or the archive.
+    pub ready: bool,
+}
+
+/// A heartbeat's answer: viewers that the reader is to send elsewhere. Every answer lists all of them, so what is not
+/// listed any more is not to be done any more.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HandOver {
+    /// The video.
+    pub video: VideoId,
+    /// Under this epoch.
+    pub epoch: u64,
+    /// The reader to go to: its address for viewers.
+    pub to: String,
+    /// Whether the one who is told still is one of the video's readers, and merely has more than its share.
+    pub here: bool,
+    /// Viewers that stay.
+    pub keep: u64,
+    /// Viewers a second, at most.
+    pub pace: u32,
+}
+
+/// A manager's word on who serves a video, as a reader takes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Told {
+    /// Under this epoch.
+    pub epoch: u64,
+    /// Whether this reader is one of them.
+    pub here: bool,
+    /// The address of the best of the others.
+    pub elsewhere: Option<String>,
+}
+
+/// Time since an origin of the caller's.
+pub type Time = Duration;

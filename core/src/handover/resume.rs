@@ -1,0 +1,38 @@
+//! Where a viewer goes on who comes back.
+
+/// Where a viewer goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Start {
+    /// The first and the last number that it misses and is told of by a gap.
+    pub gap: Option<(u64, u64)>,
+    /// It is given what comes after this number.
+    pub after: u64,
+}
+
+/// Where a viewer goes on that has seen everything up to `seen`, at a reader whose ring ends at `head` and reaches back
+/// `reach` numbers. One that is ahead of this reader is given nothing before the reader is ahead of it.
+pub const fn start(seen: u64, head: u64, reach: u64) -> Start {
+    let first = head.saturating_sub(reach);
+    if seen < first {
+        Start { gap: Some((seen + 1, first)), after: first }
+    } else {
+        Start { gap: None, after: seen }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_number_is_given_or_named_by_the_gap_and_none_twice() {
+        for (seen, head, reach) in [(0, 0, 5), (0, 5, 5), (0, 6, 5), (3, 20, 5), (15, 20, 5), (25, 20, 5)] {
+            let start = start(seen, head, reach);
+            let (from, to) = start.gap.unwrap_or((seen + 1, seen));
+            assert_eq!((from, to), (seen + 1, start.after), "{seen} {head} {reach}");
+            assert!(head.saturating_sub(start.after) <= reach);
+        }
+        assert_eq!(start(0, 6, 5), Start { gap: Some((1, 1)), after: 1 });
+        assert_eq!(start(1, 6, 5).gap, None);
+    }
+}

@@ -1,0 +1,391 @@
+//! A manager's side: what a video needs, how an order is carried out, what a heartbeat is answered.
+//!
+//! An order to change a video's readers goes in three steps: the new ones are asked to hold it ready; when all do, the
+//! compare-and-set; from then on heartbeats are answered with whom to hand over. A manager that dies after the first
+//! step has changed nothing; after the second, every other one answers the heartbeats.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::{Assigned, HandOver, Held, Share, Time};
+use crate::{ReaderId, VideoId};
+
+/// How long new readers may take to hold a video ready: what is missing is fetched in far less.
+pub const WARM_WITHIN: Duration = Duration::from_secs(5);
+/// How often they are asked again: a message may be lost.
+pub const WARM_AGAIN: Duration = Duration::from_secs(1);
+/// How long the compare-and-set may take before the order is given up: the store's own time limit is shorter.
+pub const SWAP_WITHIN: Duration = Duration::from_secs(5);
+/// Orders in progress at once: more than a planner gives in a round.
+pub const MOST_ORDERS: usize = 10_000;
+
+/// How a reader stands, as far as this manager sees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Standing {
+    /// It reports itself.
+    Alive,
+    /// It reports itself, and is leaving.
+    Draining,
+    /// It is silent.
+    Suspect,
+    /// Others are to take over what it serves.
+    Gone,
+}
+
+/// What a manager sees. Plain look-ups.
+pub trait Sight {
+    /// What is in force for a video.
+    fn assigned(&self, video: &VideoId) -> Option<&Assigned>;
+    /// How a reader stands. [`Standing::Gone`] only where the manager may act on it.
+    fn standing(&self, reader: &ReaderId) -> Option<Standing>;
+    /// Where viewers reach a reader.
+    fn address(&self, reader: &ReaderId) -> Option<String>;
+    /// What a reader last said of a video.
+    fn held(&self, reader: &ReaderId, video: &VideoId) -> Option<&Held>;
+    /// The part of its capacity that a reader uses, in thousandths.
+    fn usage(&self, reader: &ReaderId) -> u64;
+}
+
+/// What a video needs in order to have readers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Decision {
+    /// Nothing: what is in force is fit to be used.
+    Serve,
+    /// A compare-and-set: these readers, if its epoch still is `expected` (`None`: it has none).
+    Assign {
+        /// What is in force.
+        expected: Option<u64>,
+        /// Who is to serve it.
+        readers: Vec<Share>,
+        /// The store is to mint above this, and above all else that the manager knows of.
+        seen: u64,
+    },
+    /// No reader takes videos.
+    NoReader,
+}
+
+/// What `video` needs, asked by somebody who has heard of epoch `known` for it (0: of none). Where that is later than
+/// what this manager sees, it has not heard yet (the compare-and-set then fails and tells it) or the store has lost it
+/// (then the same readers get an epoch above). Nobody is ever answered with an older epoch than it knows.
+pub fn decide(
+    sight: &impl Sight,
+    video: &VideoId,
+    known: u64,
+    choose: impl FnOnce() -> Option<ReaderId>,
+) -> Decision {
+    let one = |reader: ReaderId| vec![Share { reader, weight: 1 }];
+    let Some(current) = sight.assigned(video) else {
+        return choose().map_or(Decision::NoReader, |reader| Decision::Assign {
+            expected: None,
+            readers: one(reader),
+            seen: known,
+        });
+    };
+    let stays = |share: &&Share| sight.standing(&share.reader) != Some(Standing::Gone);
+    let staying: Vec<Share> = current.readers.iter().filter(stays).cloned().collect();
+    let is_complete = staying.len() == current.readers.len();
+    if is_complete && known <= current.epoch {
+        return Decision::Serve;
+    }
+    let readers = if staying.is_empty() {
+        choose().map_or_else(|| current.readers.clone(), one)
+    } else {
+        staying
+    };
+    if readers == current.readers && known <= current.epoch {
+        return Decision::Serve;
+    }
+    Decision::Assign { expected: Some(current.epoch), readers, seen: known.max(current.epoch) }
+}
+
+/// A video's readers for a viewer who comes, the best first: those that are alive and have not more than their share,
+/// and of two drawn from them the one that is used less (the power of two choices); then the others. `lots` are random.
+pub fn route(sight: &impl Sight, video: &VideoId, assigned: &Assigned, lots: [u32; 2]) -> Vec<ReaderId> {
+    let total = total_viewers(sight, video, assigned);
+    let rank = |share: &Share| {
+        let standing = sight.standing(&share.reader).unwrap_or(Standing::Gone);
+        let viewers = viewers_at(sight, &share.reader, video);
+        (standing, viewers > quota(assigned, share, total))
+    };
+    let mut shares: Vec<&Share> = assigned.readers.iter().collect();
+    shares.sort_by_key(|share| (rank(share), sight.usage(&share.reader)));
+    let best = shares.iter().take_while(|share| rank(share) == rank(shares[0])).count();
+    if best > 1 {
+        let (first, second) = (lots[0] as usize % best, lots[1] as usize % best);
+        // They stand in the order of their usage.
+        let drawn = shares.remove(first.min(second));
+        shares.insert(0, drawn);
+    }
+    shares.into_iter().map(|share| share.reader.clone()).collect()
+}
+
+/// How fast viewers are handed over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pace {
+    /// All of a video's viewers are handed over in about this time,
+    pub within: Duration,
+    /// but not slower than so many a second,
+    pub least: u32,
+    /// nor faster than so many.
+    pub most: u32,
+}
+
+/// What a heartbeat leads to.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// The answer itself.
+    pub hand_over: Vec<HandOver>,
+    /// Readers that viewers wait to be sent to, and that do not hold the video ready: to be asked to warm it.
+    pub warm: Vec<(ReaderId, VideoId)>,
+    /// Videos of which the reader has heard a later epoch than is in force here: to be decided anew with it.
+    pub behind: Vec<(VideoId, u64)>,
+}
+
+/// What a reader's heartbeat leads to. Viewers are only ever sent to a reader that is alive and holds the video ready.
+pub fn answer(sight: &impl Sight, reader: &ReaderId, reports: &[Held], pace: &Pace) -> Answer {
+    let mut answer = Answer::default();
+    for held in reports {
+        let Some(assigned) = sight.assigned(&held.video) else { continue };
+        if held.epoch > assigned.epoch {
+            answer.behind.push((held.video.clone(), held.epoch));
+        } else if held.viewers > 0 {
+            answer_for(&mut answer, sight, reader, held, assigned, pace);
+        }
+    }
+    answer
+}
+
+fn answer_for(
+    answer: &mut Answer,
+    sight: &impl Sight,
+    reader: &ReaderId,
+    held: &Held,
+    assigned: &Assigned,
+    pace: &Pace,
+) {
+    let total = total_viewers(sight, &held.video, assigned).max(held.viewers);
+    let mine = assigned.share(reader);
+    let leaving = sight.standing(reader) == Some(Standing::Draining);
+    let keep = mine.filter(|_| !leaving).map_or(0, |share| quota(assigned, share, total));
+    if held.viewers <= keep {
+        return;
+    }
+    let alive = |share: &&Share| {
+        share.reader != *reader && sight.standing(&share.reader) == Some(Standing::Alive)
+    };
+    let room = |share: &Share| {
+        quota(assigned, share, total).saturating_sub(viewers_at(sight, &share.reader, &held.video))
+    };
+    let Some(target) = assigned.readers.iter().filter(alive).max_by_key(|share| room(share)) else { return };
+    if keep > 0 && room(target) == 0 {
+        return;
+    }
+    if !sight.held(&target.reader, &held.video).is_some_and(|there| there.ready) {
+        answer.warm.push((target.reader.clone(), held.video.clone()));
+        return;
+    }
+    let Some(to) = sight.address(&target.reader) else { return };
+    let viewers = held.viewers - keep;
+    let even = viewers.saturating_mul(1_000) / (pace.within.as_millis() as u64).max(1);
+    answer.hand_over.push(HandOver {
+        video: held.video.clone(),
+        epoch: assigned.epoch,
+        to,
+        here: mine.is_some(),
+        keep,
+        pace: (even.min(u64::from(u32::MAX)) as u32).clamp(pace.least, pace.most),
+    });
+}
+
+fn viewers_at(sight: &impl Sight, reader: &ReaderId, video: &VideoId) -> u64 {
+    sight.held(reader, video).map_or(0, |held| held.viewers)
+}
+
+fn total_viewers(sight: &impl Sight, video: &VideoId, assigned: &Assigned) -> u64 {
+    assigned.readers.iter().map(|share| viewers_at(sight, &share.reader, video)).sum()
+}
+
+/// Viewers that a reader may have: its part and a tenth more, so that those who come and go do not move others; 10 more
+/// at least, below which evenness is worth nobody's reconnect.
+fn quota(assigned: &Assigned, share: &Share, total: u64) -> u64 {
+    let weights: u64 = assigned.readers.iter().map(|share| u64::from(share.weight)).sum();
+    let part = (total * u64::from(share.weight)).div_ceil(weights.max(1));
+    if assigned.readers.len() == 1 { u64::MAX } else { part + (part / 10).max(10) }
+}
+
+/// An order to change who serves a video.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Order {
+    /// The video.
+    pub video: VideoId,
+    /// What the one who orders takes to be in force.
+    pub expected: u64,
+    /// Who is to serve it.
+    pub readers: Vec<Share>,
+}
+
+/// Why an order is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// A later planner has taken over.
+    #[error("term {highest} has begun")]
+    OldTerm {
+        /// The highest term heard of.
+        highest: u64,
+    },
+    /// Something else is in force (`None`: nothing).
+    #[error("the video's epoch is {current:?}")]
+    OldEpoch {
+        /// Its epoch.
+        current: Option<u64>,
+    },
+    /// Another order for the video is being carried out.
+    #[error("the video is being moved")]
+    Busy,
+    /// It names no reader, one twice, one without a share, or one that takes no videos now.
+    #[error("not all of the readers can take the video")]
+    BadReaders,
+    /// As many orders are being carried out as may be.
+    #[error("too many orders are being carried out")]
+    Full,
+}
+
+/// What a manager does for an order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// Asks a reader to hold a video ready; its answer goes to [`Steward::warmed`].
+    Warm {
+        /// Whom.
+        reader: ReaderId,
+        /// What.
+        video: VideoId,
+    },
+    /// The compare-and-set; its outcome goes to [`Steward::swapped`].
+    Swap(Order),
+    /// The order is given up; nothing has changed.
+    Dropped(Order),
+}
+
+#[derive(Debug)]
+struct Progress {
+    order: Order,
+    /// Readers that do not hold it ready yet, and when each was last asked.
+    cold: Vec<(ReaderId, Option<Time>)>,
+    until: Time,
+    swapping: bool,
+}
+
+/// The orders that a manager is carrying out.
+#[derive(Debug, Default)]
+pub struct Steward {
+    term: u64,
+    orders: BTreeMap<VideoId, Progress>,
+}
+
+impl Steward {
+    /// The highest term heard of.
+    pub const fn term(&self) -> u64 {
+        self.term
+    }
+
+    /// Hears of a term: when it is minted, or from another manager by way of the store.
+    pub fn heard_of_term(&mut self, term: u64) {
+        self.term = self.term.max(term);
+    }
+
+    /// Whether an order for the video is being carried out.
+    pub fn is_moving(&self, video: &VideoId) -> bool {
+        self.orders.contains_key(video)
+    }
+
+    /// Takes an order; `term` is the planner's, `None` for what the manager does by itself (a reader that leaves).
+    /// [`Steward::steps`] then says what to do.
+    pub fn order(
+        &mut self,
+        now: Time,
+        term: Option<u64>,
+        order: Order,
+        sight: &impl Sight,
+    ) -> Result<(), Refused> {
+        let term = term.unwrap_or(self.term);
+        if term < self.term {
+            return Err(Refused::OldTerm { highest: self.term });
+        }
+        self.term = term;
+        let current = sight.assigned(&order.video);
+        let epoch = current.map(|current| current.epoch);
+        if epoch != Some(order.expected) {
+            return Err(Refused::OldEpoch { current: epoch });
+        }
+        if self.orders.contains_key(&order.video) {
+            return Err(Refused::Busy);
+        }
+        if self.orders.len() >= MOST_ORDERS {
+            return Err(Refused::Full);
+        }
+        let serves = |share: &Share| current.is_some_and(|current| current.share(&share.reader).is_some());
+        let takes = |share: &Share| {
+            serves(share) || sight.standing(&share.reader) == Some(Standing::Alive)
+        };
+        let twice = |at: usize| order.readers[..at].iter().any(|it| it.reader == order.readers[at].reader);
+        let is_good = !order.readers.is_empty()
+            && order.readers.iter().all(|share| share.weight > 0 && takes(share))
+            && !(0..order.readers.len()).any(twice);
+        if !is_good {
+            return Err(Refused::BadReaders);
+        }
+        let cold = order.readers.iter().filter(|share| !serves(share));
+        let cold = cold.map(|share| (share.reader.clone(), None)).collect();
+        let progress = Progress { cold, until: now + WARM_WITHIN, swapping: false, order };
+        self.orders.insert(progress.order.video.clone(), progress);
+        Ok(())
+    }
+
+    /// A reader says that it holds a video ready.
+    pub fn warmed(&mut self, video: &VideoId, reader: &ReaderId) {
+        if let Some(progress) = self.orders.get_mut(video) {
+            progress.cold.retain(|(cold, _)| cold != reader);
+        }
+    }
+
+    /// What is to be done now. To be asked after every order and answer, and a few times a second.
+    pub fn steps(&mut self, now: Time, sight: &impl Sight) -> Vec<Step> {
+        let mut steps = Vec::new();
+        self.orders.retain(|_, progress| progress.go_on(now, sight, &mut steps));
+        steps
+    }
+
+    /// The compare-and-set is done, lost or failed: what is in force is the caller's to know.
+    pub fn swapped(&mut self, order: &Order) {
+        if self.orders.get(&order.video).is_some_and(|progress| progress.order == *order) {
+            self.orders.remove(&order.video);
+        }
+    }
+}
+
+impl Progress {
+    /// `false`: the order is over.
+    fn go_on(&mut self, now: Time, sight: &impl Sight, steps: &mut Vec<Step>) -> bool {
+        let in_force = sight.assigned(&self.order.video).map(|current| current.epoch);
+        if now >= self.until || (!self.swapping && in_force != Some(self.order.expected)) {
+            steps.push(Step::Dropped(self.order.clone()));
+            return false;
+        }
+        if self.swapping {
+            return true;
+        }
+        if self.cold.is_empty() {
+            (self.swapping, self.until) = (true, now + SWAP_WITHIN);
+            steps.push(Step::Swap(self.order.clone()));
+            return true;
+        }
+        for (reader, asked) in &mut self.cold {
+            if asked.is_none_or(|asked| now.saturating_sub(asked) >= WARM_AGAIN) {
+                *asked = Some(now);
+                steps.push(Step::Warm { reader: reader.clone(), video: self.order.video.clone() });
+            }
+        }
+        true
+    }
+}
+

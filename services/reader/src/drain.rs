@@ -29,7 +29,7 @@ pub async fn run(reader: Arc<Reader>, shell: Shell, served: CancellationToken) {
         emptied(&reader, start + part).await;
     }
     let rooms = reader.hub.rooms();
-    futures::future::join_all(rooms.into_iter().map(|room| room.close(part))).await;
+    futures::future::join_all(rooms.iter().map(|room| reader.hub.send_away(room, part))).await;
     emptied(&reader, start + 3 * part).await;
     if reader.has_managers {
         reader.told(Duration::from_secs(1).min(part)).await;

@@ -67,15 +67,15 @@ async fn tell(managers: &Replicas, record: &ReaderRecord) -> Result<HeartbeatAns
 }
 
 /// Sends the viewers of a moved video away, unless they are on their way already.
-fn follow(reader: &Reader, moved: &Moved) {
+fn follow(reader: &Arc<Reader>, moved: &Moved) {
     if !reader.placement.moved(moved) {
         return;
     }
     let Some(room) = reader.hub.room(&moved.videoid).filter(|room| room.viewers() > 0) else { return };
-    let epoch = moved.epoch;
+    let (reader, epoch) = (Arc::clone(reader), moved.epoch);
     tokio::spawn(async move {
         let (video, viewers) = (room.video.clone(), room.viewers());
-        if room.close(SPREAD).await {
+        if reader.hub.send_away(&room, SPREAD).await {
             tracing::info!(%video, epoch, viewers, "sent the viewers of a moved video to its reader");
         }
     });

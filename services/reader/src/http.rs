@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::Body;
 use axum::extract::{OriginalUri, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
@@ -13,16 +12,17 @@ use liverank_core::comment::Position;
 use liverank_core::{Invalid, UserId, VideoId};
 use liverank_shell::body::JsonObject;
 use liverank_shell::params::Params;
+use liverank_shell::server::Takeover;
 use liverank_shell::{Problem, cors, server};
 use serde_json::{Map, Value, json};
 
 use crate::Reader;
+use crate::fanout::{Joining, Viewer};
 use crate::hub::Seat;
 use crate::metrics::Outcome;
 use crate::placement::Verdict;
 use crate::ring::Cursor;
 use crate::sse::{self, Form};
-use crate::stream::ViewerStream;
 
 /// Viewers come back after this long, in ms, each after its own time: a crowd that was sent away does not come back as
 /// one.
@@ -40,7 +40,7 @@ pub fn router(reader: Arc<Reader>) -> Router {
 }
 
 /// Who wants to watch what, and where it stands.
-struct Viewer {
+struct Request {
     user: UserId,
     video: VideoId,
     last_event_id: Option<String>,
@@ -54,14 +54,14 @@ async fn connect_get(
     query: Params,
 ) -> Result<Response, Problem> {
     let field = |name: &'static str| query.get(name).ok_or_else(|| Invalid::new(name, "is missing"));
-    let viewer = Viewer {
+    let request = Request {
         user: UserId::parse_field("userid", field("userid")?)?,
         video: VideoId::parse_field("videoid", field("videoid")?)?,
         // The header is what the browser saw last; the query is what the page's script knew when it opened the stream.
         last_event_id: last_event_id(&headers).or_else(|| query.get("last_event_id").map(str::to_owned)),
         form: Form::Resuming,
     };
-    connect(&reader, viewer, &uri).await
+    connect(&reader, request, &uri).await
 }
 
 async fn connect_post(
@@ -70,13 +70,13 @@ async fn connect_post(
     headers: HeaderMap,
     JsonObject(body): JsonObject,
 ) -> Result<Response, Problem> {
-    let viewer = Viewer {
+    let request = Request {
         user: UserId::parse_field("userid", text(&body, "userid")?)?,
         video: VideoId::parse_field("videoid", text(&body, "videoid")?)?,
         last_event_id: last_event_id(&headers),
         form: Form::Plain,
     };
-    connect(&reader, viewer, &uri).await
+    connect(&reader, request, &uri).await
 }
 
 fn last_event_id(headers: &HeaderMap) -> Option<String> {
@@ -92,8 +92,8 @@ fn text<'a>(body: &'a Map<String, Value>, field: &'static str) -> Result<&'a str
     }
 }
 
-async fn connect(reader: &Arc<Reader>, viewer: Viewer, uri: &Uri) -> Result<Response, Problem> {
-    match reader.placement.verdict(&viewer.video, reader.is_draining()).await {
+async fn connect(reader: &Arc<Reader>, request: Request, uri: &Uri) -> Result<Response, Problem> {
+    match reader.placement.verdict(&request.video, reader.is_draining()).await {
         Verdict::Here => {}
         Verdict::Elsewhere(url) => {
             reader.hub.metrics.answered(Outcome::Redirected);
@@ -101,19 +101,19 @@ async fn connect(reader: &Arc<Reader>, viewer: Viewer, uri: &Uri) -> Result<Resp
         }
         Verdict::Nowhere => return Err(refused(reader, "this reader is leaving; resolve the video again")),
     }
-    let Some(seat) = reader.hub.enter(&viewer.video) else {
+    let Some(seat) = reader.hub.enter(&request.video) else {
         return Err(refused(reader, "this reader is full"));
     };
-    let (cursor, at) = stand(&seat, viewer.last_event_id.as_deref()).await;
+    let (cursor, at) = stand(&seat, request.last_event_id.as_deref()).await;
     reader.hub.metrics.answered(Outcome::Stream);
     let greeting = sse::connected(
-        &viewer.user,
-        &viewer.video,
+        &request.user,
+        &request.video,
         reader.hub.settings.id.as_str(),
         rand::random_range(RETRY_MS),
         at.as_ref(),
     );
-    Ok(stream(ViewerStream::new(seat, cursor, viewer.form, greeting)))
+    Ok(stream(seat, cursor, request.form, &greeting))
 }
 
 /// Where a viewer begins, and the position it is told it stands at. Fetches what it missed into the room's ring.
@@ -147,13 +147,22 @@ fn redirect(url: &str, uri: &Uri) -> Response {
     response
 }
 
-fn stream(stream: ViewerStream) -> Response {
-    let mut response = Body::new(stream).into_response();
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    // Proxies that follow nginx's custom pass each event on at once.
-    headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
+/// An answer after which the viewer's socket goes to the thread that writes to it.
+fn stream(seat: Seat, cursor: Cursor, form: Form, greeting: &[u8]) -> Response {
+    let headers = [
+        (header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream")),
+        (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
+        // Proxies that follow nginx's custom pass each event on at once.
+        (header::HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no")),
+    ];
+    let mut response = headers.into_response();
+    let greeting = greeting.to_vec();
+    response.extensions_mut().insert(Takeover::new(move |mut bare| {
+        let hub = Arc::clone(seat.hub());
+        let mut first = std::mem::take(&mut bare.head);
+        first.extend_from_slice(&greeting);
+        hub.fanout.join(Joining { viewer: Viewer::new(seat, cursor, form, first.into()), bare });
+    }));
     response
 }
 

@@ -1,6 +1,7 @@
 //! All rooms of a reader, and the stores they live on.
 
 use std::collections::HashMap;
+use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -12,11 +13,11 @@ use liverank_core::{Comment, ReaderId, VideoId};
 use liverank_shell::Health;
 use tokio::sync::{Notify, Semaphore};
 
+use crate::fanout::Fanout;
 use crate::metrics::Metrics;
-use crate::pace::Pace;
+use crate::pace::{Pace, WRITES_PER_SECOND};
 use crate::ring::Pushed;
 use crate::room::{self, Lot, Room, Show};
-use crate::watchers::Key;
 
 /// How long a viewer may be kept waiting for its video's channel and head: then it is served with what is known, and
 /// the comparing of heads makes up for the rest.
@@ -40,6 +41,8 @@ pub struct Settings {
     pub linger: Duration,
     /// How long nothing may be sent to a viewer.
     pub idle: Duration,
+    /// Writes a second above which they are joined; by default what this machine's threads make without strain.
+    pub writes_per_second: Option<u64>,
 }
 
 /// See the module.
@@ -50,6 +53,8 @@ pub struct Hub {
     pub metrics: Metrics,
     /// Where dependencies are noted.
     pub health: Health,
+    /// Writes to viewers.
+    pub fanout: Fanout,
     pub(crate) archive: Arc<dyn Archive>,
     pub(crate) bus: Arc<dyn CommentBus>,
     /// Wakes the comparing of heads.
@@ -83,8 +88,6 @@ pub struct Seat {
     hub: Arc<Hub>,
     /// The room.
     pub room: Arc<Room>,
-    /// Its place among the watchers.
-    pub key: Key,
     /// Its number and its lot.
     pub lot: Lot,
 }
@@ -98,7 +101,6 @@ impl Seat {
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        self.room.watchers.leave(&self.key);
         self.room.leave(Instant::now());
         self.hub.viewers.fetch_sub(1, Ordering::Relaxed);
         self.hub.metrics.viewers.dec();
@@ -106,18 +108,21 @@ impl Drop for Seat {
 }
 
 impl Hub {
-    /// A hub without rooms.
+    /// A hub without rooms; fails where its writing threads cannot be started.
     pub fn new(
         settings: Settings,
         archive: Arc<dyn Archive>,
         bus: Arc<dyn CommentBus>,
         metrics: Metrics,
         health: Health,
-    ) -> Arc<Self> {
-        Arc::new(Self {
+    ) -> io::Result<Arc<Self>> {
+        let fanout = Fanout::start()?;
+        let budget = settings.writes_per_second.unwrap_or(WRITES_PER_SECOND * fanout.threads() as u64);
+        Ok(Arc::new(Self {
             settings,
             metrics,
             health,
+            fanout,
             archive,
             bus,
             compare: Notify::new(),
@@ -127,9 +132,9 @@ impl Hub {
             connection: Mutex::default(),
             rooms: Mutex::default(),
             numbering: Mutex::default(),
-            pace: Mutex::new(Pace::new(Instant::now())),
+            pace: Mutex::new(Pace::new(Instant::now(), budget)),
             viewers: AtomicU64::new(0),
-        })
+        }))
     }
 
     /// Viewers in all rooms.
@@ -190,8 +195,7 @@ impl Hub {
             (room, number)
         };
         let lot = Lot { number, ticket: rand::random() };
-        let key = room.watchers.enter(lot.ticket);
-        Some(Seat { hub: Arc::clone(self), room, key, lot })
+        Some(Seat { hub: Arc::clone(self), room, lot })
     }
 
     /// Sees to it that the room hears of comments and knows where they stand, as far as the stores allow in a short
@@ -276,18 +280,23 @@ impl Hub {
         let show = room.show(now, |counted| lock(&self.pace).offer(now, events, viewers, counted));
         match show {
             Show::Nothing => {}
-            Show::Now => room.watchers.wake_all(),
+            Show::Now => self.fanout.news(room),
             Show::At(due) => {
-                let room = Arc::clone(room);
+                let (hub, room) = (Arc::clone(self), Arc::clone(room));
                 // One a room at a time, for as long as a gap.
                 tokio::spawn(async move {
                     tokio::time::sleep_until(due.into()).await;
                     if room.show_due(Instant::now()) == Show::Now {
-                        room.watchers.wake_all();
+                        hub.fanout.news(&room);
                     }
                 });
             }
         }
+    }
+
+    /// Ends the streams of those who are in a room now, spread over `span`. `false`: that was already under way.
+    pub async fn send_away(&self, room: &Arc<Room>, span: Duration) -> bool {
+        room.close(span, || self.fanout.news(room)).await
     }
 
     /// Sends idle viewers their heartbeats, for ever.
@@ -300,7 +309,9 @@ impl Hub {
             ticks.tick().await;
             let now = Instant::now();
             for room in self.rooms() {
-                room.rest(now, self.settings.idle);
+                if room.rest(now, self.settings.idle) {
+                    self.fanout.news(&room);
+                }
             }
         }
     }

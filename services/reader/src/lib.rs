@@ -1,19 +1,20 @@
 //! The reader: holds viewers' streams and fans comments out to them.
 //!
 //! ```text
-//! bus ─ dispatch ─┐                                    ┌─ stream (an HTTP body) ─ viewer
-//!                 ├─> hub ─> room: ring, watchers  <───┼─ stream               ─ viewer
-//! heads ─ repair ─┘   (one a watched video)            └─ stream               ─ viewer
+//! bus ─ dispatch ─┐                                     ┌─ socket ─ viewer
+//!                 ├─> hub ─> room: ring  <── fan-out <──┼─ socket ─ viewer
+//! heads ─ repair ─┘   (one a watched video)  thread     └─ socket ─ viewer
 //! ```
 //!
 //! Comments are *pushed* into a video's [`ring`]: from the bus as they come, and by repair when comparing heads shows
-//! that some did not come. Viewers *pull* from it: each is a cursor into the ring and a waker, whoever writes to its
-//! socket. [`pace`] decides when what is new is shown, so that writes are joined when it is hot. Around that:
-//! [`placement`] (who serves which video), [`heartbeat`] (telling the managers) and [`drain`] (leaving).
+//! that some did not come. Viewers *pull* from it: each is a socket and a cursor into the ring, in the table of a
+//! [`fanout`] thread; HTTP has its socket only until the request is answered. [`pace`] decides when what is new is shown,
+//! so that writes are joined when it is hot. Around that: [`placement`] (who serves which video), [`heartbeat`] (telling the managers) and [`drain`] (leaving).
 
 pub mod channels;
 pub mod dispatch;
 pub mod drain;
+pub mod fanout;
 pub mod heads;
 pub mod heartbeat;
 pub mod http;
@@ -25,8 +26,6 @@ mod repair;
 pub mod ring;
 pub mod room;
 pub mod sse;
-pub mod stream;
-pub mod watchers;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -78,6 +77,9 @@ pub struct Config {
     /// Seconds after which an idle viewer is sent a heartbeat
     #[arg(long, env = "LIVERANK_VIEWER_HEARTBEAT", default_value_t = 15, value_parser = clap::value_parser!(u64).range(1..=300))]
     pub viewer_heartbeat: u64,
+    /// Writes to viewers a second above which comments are joined, up to a quarter of a second's [default: 100,000 a core]
+    #[arg(long, env = "LIVERANK_WRITES_PER_SECOND", value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
+    pub writes_per_second: Option<u64>,
     /// Seconds that a video without viewers stays subscribed
     #[arg(long, env = "LIVERANK_LINGER", default_value_t = 10, value_parser = clap::value_parser!(u64).range(0..=3600))]
     pub linger: u64,
@@ -94,6 +96,7 @@ impl Default for Config {
             capacity: 20_000,
             ring_length: 1000,
             viewer_heartbeat: 15,
+            writes_per_second: None,
             linger: 10,
         }
     }
@@ -127,13 +130,15 @@ impl Reader {
             ring_length: config.ring_length as usize,
             linger: Duration::from_secs(config.linger),
             idle: Duration::from_secs(config.viewer_heartbeat),
+            writes_per_second: config.writes_per_second,
         };
         let metrics = Metrics::registered(shell);
         let (archive, bus) = (Arc::clone(&backends.archive), Arc::clone(&backends.comments));
         let base = |url: &Url| url.as_str().trim_end_matches('/').to_owned();
         let public_url = config.public_url.as_ref().map_or_else(|| format!("http://localhost:{port}"), base);
         Ok(Arc::new(Self {
-            hub: Hub::new(settings, archive, bus, metrics, shell.health.clone()),
+            hub: Hub::new(settings, archive, bus, metrics, shell.health.clone())
+                .context("the threads that write to viewers cannot be started")?,
             placement: Placement::new(id, managers(config), shell.health.clone()),
             internal_url: config.internal_url.as_ref().map_or_else(|| public_url.clone(), base),
             public_url,
@@ -191,6 +196,15 @@ fn named_after_host(port: u16) -> anyhow::Result<ReaderId> {
     ReaderId::parse(&format!("{host}-{port}")).context("the host's name makes no reader id: set --reader-id")
 }
 
+/// Ends the viewers' streams when it is dropped: however the reader ends, they end with it.
+struct Streams(Arc<Hub>);
+
+impl Drop for Streams {
+    fn drop(&mut self) {
+        self.0.fanout.stop();
+    }
+}
+
 /// Serves viewers on `listener` until the shell's shutdown, then drains.
 pub async fn run(
     config: Config,
@@ -200,6 +214,7 @@ pub async fn run(
 ) -> anyhow::Result<()> {
     let port = listener.local_addr().context("the listening socket has no address")?.port();
     let reader = Reader::new(&config, &backends, port, &shell)?;
+    let streams = Streams(Arc::clone(&reader.hub));
     let served = CancellationToken::new();
     let mut tasks = background(&reader, &config, &shell);
     let drain = tokio::spawn(drain::run(Arc::clone(&reader), shell.clone(), served.clone()));
@@ -207,6 +222,7 @@ pub async fn run(
     let server_shell = Shell { shutdown: served, drain: shell.drain / 4, ..shell.clone() };
     let result = tokio::select! {
         result = server::serve(listener, http::router(reader), &server_shell) => result,
+        () = streams.0.fanout.ended() => Err(anyhow::anyhow!("a thread that writes to viewers ended")),
         Some(ended) = tasks.join_next() => Err(anyhow::anyhow!("a part of the reader ended: {ended:?}")),
     };
     drain.abort();

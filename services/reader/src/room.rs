@@ -1,7 +1,7 @@
 //! One watched video: its ring, who watches, and when what is new is shown to them.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -12,14 +12,13 @@ use crate::metrics::Metrics;
 use crate::pace::Counted;
 use crate::ring::{Cursor, Hole, Pushed, Ring, Taken};
 use crate::sse;
-use crate::watchers::Watchers;
 
 /// See the module.
 pub struct Room {
     /// The video.
     pub video: VideoId,
-    /// Whom to wake.
-    pub watchers: Watchers,
+    /// Which writing threads have been told that there is something new here, a bit each, and have yet to look.
+    pub called: AtomicU32,
     /// One at a time subscribes, reads the head and unsubscribes.
     pub opening: tokio::sync::Mutex<()>,
     /// One at a time fetches what viewers who come back have missed: the others then find it in the ring.
@@ -72,7 +71,7 @@ pub enum Next {
 pub enum Show {
     /// There is nothing new, or somebody has it in hand.
     Nothing,
-    /// It has been shown: wake the watchers.
+    /// It has been shown: tell the writing threads.
     Now,
     /// Not before this time: whoever is told this sees to it.
     At(Instant),
@@ -92,7 +91,7 @@ impl Room {
     pub fn new(video: VideoId, ring_length: usize, now: Instant) -> Self {
         Self {
             video,
-            watchers: Watchers::default(),
+            called: AtomicU32::new(0),
             opening: tokio::sync::Mutex::default(),
             reaching: tokio::sync::Mutex::default(),
             subscribed_on: AtomicU64::new(0),
@@ -268,24 +267,24 @@ impl Room {
         }
     }
 
-    /// What is due once in a while: idle viewers get a heartbeat where nothing was shown for `idle`.
-    pub fn rest(&self, now: Instant, idle: Duration) {
+    /// What is due once in a while. `true`: idle viewers are due a heartbeat, for nothing was shown for `idle`.
+    pub fn rest(&self, now: Instant, idle: Duration) -> bool {
         {
             let mut state = self.state();
             state.ring.rest();
             if now.saturating_duration_since(state.shown_at) < idle {
-                return;
+                return false;
             }
             // Counts as shown: the next heartbeat is due an idle time later.
             state.shown_at = now;
         }
         self.heartbeats.fetch_add(1, Ordering::Relaxed);
-        self.watchers.wake_all();
+        true
     }
 
     /// Ends the streams of those who are here now, spread evenly over `span`, in an order that is a lottery. Those who
-    /// come meanwhile stay. `false`: that was already under way.
-    pub async fn close(self: Arc<Self>, span: Duration) -> bool {
+    /// come meanwhile stay. `step` is called whenever some are to end. `false`: that was already under way.
+    pub async fn close(&self, span: Duration, step: impl Fn()) -> bool {
         /// Often enough that no step is a crowd, seldom enough to cost nothing.
         const STEP: Duration = Duration::from_millis(50);
         const ALL: u32 = 1 + u16::MAX as u32;
@@ -297,13 +296,11 @@ impl Room {
             state.closing = Some(Closing { before: state.entered, below: 0 });
         }
         let steps = (span.as_millis() / STEP.as_millis()).max(1) as u32;
-        for step in 1..=steps {
-            let (from, below) =
-                (ALL / steps * (step - 1), if step == steps { ALL } else { ALL / steps * step });
+        for number in 1..=steps {
             if let Some(closing) = &mut self.state().closing {
-                closing.below = below;
+                closing.below = if number == steps { ALL } else { ALL / steps * number };
             }
-            self.watchers.wake_where(|ticket| (from..below).contains(&u32::from(ticket)));
+            step();
             tokio::time::sleep(STEP).await;
         }
         true

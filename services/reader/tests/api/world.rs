@@ -426,17 +426,14 @@ impl Viewer {
         tokio::time::timeout(DEADLINE, read).await.expect("something comes in time").unwrap_or(0) > 0
     }
 
-    /// Moves whole chunks of the transfer coding into the text.
-    fn take_chunks(&mut self) {
-        while let Some(line) = self.raw.windows(2).position(|window| window == b"\r\n") {
-            let size = usize::from_str_radix(std::str::from_utf8(&self.raw[..line]).unwrap(), 16).unwrap();
-            if self.raw.len() < line + 2 + size + 2 {
-                return;
-            }
-            self.ended |= size == 0;
-            self.text.push_str(std::str::from_utf8(&self.raw[line + 2..line + 2 + size]).unwrap());
-            self.raw.drain(..line + 2 + size + 2);
-        }
+    /// Moves what came into the text: a body without a length is what comes until the connection ends.
+    fn take_body(&mut self) {
+        let whole = match str::from_utf8(&self.raw) {
+            Ok(_) => self.raw.len(),
+            Err(error) => error.valid_up_to(),
+        };
+        self.text.push_str(str::from_utf8(&self.raw[..whole]).unwrap());
+        self.raw.drain(..whole);
     }
 
     fn take_event(&mut self) -> Option<Event> {
@@ -467,11 +464,11 @@ impl Viewer {
                     return Some(event);
                 }
             }
-            if self.ended || !self.read().await {
-                self.ended = true;
+            if self.ended {
                 return None;
             }
-            self.take_chunks();
+            self.ended = !self.read().await;
+            self.take_body();
         }
     }
 

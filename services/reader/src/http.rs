@@ -1,28 +1,30 @@
 //! A reader's public port: streams and health.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::extract::{OriginalUri, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use liverank_core::comment::Position;
 use liverank_core::{Invalid, UserId, VideoId};
 use liverank_shell::body::JsonObject;
 use liverank_shell::params::Params;
 use liverank_shell::server::Takeover;
+use liverank_shell::wire::SENT_UNDER;
 use liverank_shell::{Problem, cors, server};
 use serde_json::{Map, Value, json};
 
 use crate::Reader;
 use crate::fanout::{Joining, Viewer};
 use crate::hub::Seat;
-use crate::metrics::Outcome;
+use crate::metrics::{From, Outcome};
 use crate::placement::Verdict;
 use crate::ring::Cursor;
 use crate::sse::{self, Form};
+use crate::warm;
 
 /// Viewers come back after this long, in ms, each after its own time: a crowd that was sent away does not come back as
 /// one.
@@ -34,8 +36,10 @@ const TOPICS_SHOWN: usize = 100;
 
 /// The public endpoints.
 pub fn router(reader: Arc<Reader>) -> Router {
-    let router =
-        Router::new().route("/connect", get(connect_get).post(connect_post)).route("/health", get(health));
+    let router = Router::new()
+        .route("/connect", get(connect_get).post(connect_post))
+        .route("/warm", post(warm::warm))
+        .route("/health", get(health));
     server::with_fallbacks(router).layer(axum::middleware::from_fn(cors::allow_any_origin)).with_state(reader)
 }
 
@@ -44,6 +48,8 @@ struct Request {
     user: UserId,
     video: VideoId,
     last_event_id: Option<String>,
+    /// The epoch under which a gateway sent it here.
+    sent_under: Option<u64>,
     form: Form,
 }
 
@@ -59,6 +65,7 @@ async fn connect_get(
         video: VideoId::parse_field("videoid", field("videoid")?)?,
         // The header is what the browser saw last; the query is what the page's script knew when it opened the stream.
         last_event_id: last_event_id(&headers).or_else(|| query.get("last_event_id").map(str::to_owned)),
+        sent_under: sent_under(&headers),
         form: Form::Resuming,
     };
     connect(&reader, request, &uri).await
@@ -74,6 +81,7 @@ async fn connect_post(
         user: UserId::parse_field("userid", text(&body, "userid")?)?,
         video: VideoId::parse_field("videoid", text(&body, "videoid")?)?,
         last_event_id: last_event_id(&headers),
+        sent_under: sent_under(&headers),
         form: Form::Plain,
     };
     connect(&reader, request, &uri).await
@@ -82,6 +90,10 @@ async fn connect_post(
 fn last_event_id(headers: &HeaderMap) -> Option<String> {
     let value = headers.get("last-event-id")?;
     Some(String::from_utf8_lossy(value.as_bytes()).into_owned())
+}
+
+fn sent_under(headers: &HeaderMap) -> Option<u64> {
+    headers.get(SENT_UNDER)?.to_str().ok()?.parse().ok()
 }
 
 fn text<'a>(body: &'a Map<String, Value>, field: &'static str) -> Result<&'a str, Invalid> {
@@ -93,40 +105,50 @@ fn text<'a>(body: &'a Map<String, Value>, field: &'static str) -> Result<&'a str
 }
 
 async fn connect(reader: &Arc<Reader>, request: Request, uri: &Uri) -> Result<Response, Problem> {
-    match reader.placement.verdict(&request.video, reader.is_draining()).await {
-        Verdict::Here => {}
+    reader.hub.turn().await;
+    let (video, back) = (&request.video, request.last_event_id.as_deref().filter(|id| !id.is_empty()));
+    let seat = match reader.placement.verdict(video, request.sent_under).await {
+        Verdict::Here => reader.hub.enter(video).ok_or("this reader is full"),
         Verdict::Elsewhere(url) => {
             reader.hub.metrics.answered(Outcome::Redirected);
             return Ok(redirect(&url, uri));
         }
-        Verdict::Nowhere => return Err(refused(reader, "this reader is leaving; resolve the video again")),
-    }
-    let Some(seat) = reader.hub.enter(&request.video) else {
-        return Err(refused(reader, "this reader is full"));
+        Verdict::Nowhere => Err("this reader is leaving; resolve the video again"),
     };
-    let (cursor, at) = stand(&seat, request.last_event_id.as_deref()).await;
+    let came_back = |in_vain| {
+        if back.is_some() {
+            reader.reconnects.count(Instant::now(), in_vain);
+        }
+    };
+    let seat = seat.map_err(|why| {
+        came_back(true);
+        refused(reader, why)
+    })?;
+    let (cursor, whole) = stand(&seat, back).await;
+    came_back(!whole);
     reader.hub.metrics.answered(Outcome::Stream);
     let greeting = sse::connected(
         &request.user,
-        &request.video,
+        video,
         reader.hub.settings.id.as_str(),
         rand::random_range(RETRY_MS),
-        at.as_ref(),
+        seat.room.position(&cursor).as_ref(),
     );
     Ok(stream(seat, cursor, request.form, &greeting))
 }
 
-/// Where a viewer begins, and the position it is told it stands at. Fetches what it missed into the room's ring.
-async fn stand(seat: &Seat, last_event_id: Option<&str>) -> (Cursor, Option<Position>) {
+/// Where a viewer begins, and whether it will miss nothing. Fetches what it missed into the room's ring.
+async fn stand(seat: &Seat, last_event_id: Option<&str>) -> (Cursor, bool) {
     let (hub, room) = (seat.hub(), &seat.room);
     hub.open(room).await;
-    let cursor = match last_event_id.filter(|id| !id.is_empty()).map(Position::parse) {
-        None => room.now(),
-        Some(Ok(position)) if hub.reach_back(room, &position).await => room.resume(position),
-        Some(_) => Cursor::Lost,
-    };
-    let at = room.position(&cursor);
-    (cursor, at)
+    match last_event_id.map(Position::parse) {
+        None => (room.now(), true),
+        Some(Ok(position)) => match hub.reach_back(room, &position).await {
+            Some(found) => (room.resume(position), found != From::Gap),
+            None => (Cursor::Lost, false),
+        },
+        Some(Err(_)) => (Cursor::Lost, false),
+    }
 }
 
 fn refused(reader: &Reader, why: &str) -> Problem {

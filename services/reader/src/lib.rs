@@ -9,32 +9,36 @@
 //! Comments are *pushed* into a video's [`ring`]: from the bus as they come, and by repair when comparing heads shows
 //! that some did not come. Viewers *pull* from it: each is a socket and a cursor into the ring, in the table of a
 //! [`fanout`] thread; HTTP has its socket only until the request is answered. [`pace`] decides when what is new is shown,
-//! so that writes are joined when it is hot. Around that: [`placement`] (who serves which video), [`heartbeat`] (telling the managers) and [`drain`] (leaving).
+//! so that writes are joined when it is hot. Around that: [`placement`] (who serves which video), [`heartbeat`] (telling the managers), [`mod@warm`] and [`handing`] (viewers who come
+//! from another reader and who go to one) and [`drain`] (leaving).
 
 pub mod channels;
 pub mod dispatch;
 pub mod drain;
 pub mod fanout;
+pub mod handing;
 pub mod heads;
 pub mod heartbeat;
 pub mod http;
 pub mod hub;
 pub mod metrics;
+pub mod minute;
 pub mod pace;
 pub mod placement;
 mod repair;
 pub mod ring;
 pub mod room;
 pub mod sse;
+pub mod warm;
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use liverank_adapters::Backends;
 use liverank_core::ReaderId;
 use liverank_shell::peer::{Peers, Replicas};
+use liverank_shell::token::{InternalToken, Token};
 use liverank_shell::wire::ReaderReport;
 use liverank_shell::{Shell, report, server};
 use reqwest::Url;
@@ -45,6 +49,7 @@ use tokio_util::sync::CancellationToken;
 
 use hub::{Hub, Settings};
 use metrics::Metrics;
+use minute::Minute;
 use placement::Placement;
 
 /// Channels named in a report.
@@ -83,6 +88,9 @@ pub struct Config {
     /// Seconds that a video without viewers stays subscribed
     #[arg(long, env = "LIVERANK_LINGER", default_value_t = 10, value_parser = clap::value_parser!(u64).range(0..=3600))]
     pub linger: u64,
+    /// What managers must show who want a video held ready; without one, anybody may.
+    #[command(flatten)]
+    pub internal_token: InternalToken,
 }
 
 impl Default for Config {
@@ -98,6 +106,7 @@ impl Default for Config {
             viewer_heartbeat: 15,
             writes_per_second: None,
             linger: 10,
+            internal_token: InternalToken::default(),
         }
     }
 }
@@ -111,7 +120,12 @@ pub struct Reader {
     public_url: String,
     internal_url: String,
     has_managers: bool,
-    draining: AtomicBool,
+    /// What who asks for a video to be held ready must show.
+    token: Option<Token>,
+    /// Viewers who came back in the last minute, and of them those who were refused or missed something.
+    pub reconnects: Minute,
+    /// When it has to be gone, once it is leaving.
+    gone_by: OnceLock<Instant>,
     /// Asks for a heartbeat at once.
     beat_now: Notify,
     /// Heartbeats sent.
@@ -128,7 +142,6 @@ impl Reader {
             id: id.clone(),
             capacity: config.capacity,
             ring_length: config.ring_length as usize,
-            linger: Duration::from_secs(config.linger),
             idle: Duration::from_secs(config.viewer_heartbeat),
             writes_per_second: config.writes_per_second,
         };
@@ -139,26 +152,38 @@ impl Reader {
         Ok(Arc::new(Self {
             hub: Hub::new(settings, archive, bus, metrics, shell.health.clone())
                 .context("the threads that write to viewers cannot be started")?,
-            placement: Placement::new(id, managers(config), shell.health.clone()),
+            placement: Placement::new(
+                id,
+                managers(config),
+                shell.health.clone(),
+                Duration::from_secs(config.linger),
+            ),
             internal_url: config.internal_url.as_ref().map_or_else(|| public_url.clone(), base),
             public_url,
             has_managers: !config.manager_url.is_empty(),
-            draining: AtomicBool::new(false),
+            token: config.internal_token.read()?,
+            reconnects: Minute::new(Instant::now()),
+            gone_by: OnceLock::new(),
             beat_now: Notify::new(),
             beaten: watch::Sender::new(0),
         }))
     }
 
-    /// Whether it takes no new viewers.
+    /// Whether it is leaving.
     pub fn is_draining(&self) -> bool {
-        self.draining.load(Ordering::Relaxed)
+        self.gone_by.get().is_some()
     }
 
-    /// Takes no new viewers from now on, and tells the managers.
-    fn leave(&self) {
-        self.draining.store(true, Ordering::Relaxed);
+    /// How long until it has to be gone; zero where it is not leaving.
+    fn grace_left(&self) -> Duration {
+        self.gone_by.get().map_or(Duration::ZERO, |by| by.saturating_duration_since(Instant::now()))
+    }
+
+    /// Is about to be gone: tells the managers, and takes new viewers only where there is no other reader for them.
+    fn leave(&self, grace: Duration) {
+        self.gone_by.get_or_init(|| Instant::now() + grace);
         self.hub.health.draining();
-        self.placement.forget();
+        self.placement.with(|holder, now| holder.leave(now, grace, !self.has_managers));
         self.beat_now.notify_one();
     }
 
@@ -235,7 +260,8 @@ fn background(reader: &Arc<Reader>, config: &Config, shell: &Shell) -> JoinSet<(
     let hub = &reader.hub;
     tasks.spawn(dispatch::run(Arc::clone(hub)));
     tasks.spawn(heads::run(Arc::clone(hub)));
-    tasks.spawn(channels::run(Arc::clone(hub)));
+    tasks.spawn(channels::run(Arc::clone(reader)));
+    tasks.spawn(handing::run(Arc::clone(reader)));
     tasks.spawn(Arc::clone(hub).keep_alive());
     if let Some(managers) = managers(config) {
         tasks.spawn(heartbeat::run(Arc::clone(reader), managers));

@@ -41,18 +41,9 @@ struct State {
     /// Whether somebody will show what is new when its time comes.
     showing: bool,
     counted: Counted,
-    entered: u64,
     emptied_at: Instant,
-    closing: Option<Closing>,
-}
-
-/// Viewers' streams end, a few at a time.
-#[derive(Debug, Clone, Copy)]
-struct Closing {
-    /// Those that came before this one.
-    before: u64,
-    /// Those with lower tickets.
-    below: u32,
+    /// Viewers whose streams are to end.
+    going: u64,
 }
 
 /// What a viewer does next.
@@ -77,15 +68,6 @@ pub enum Show {
     At(Instant),
 }
 
-/// A viewer's number in its room and its lot when streams end a few at a time.
-#[derive(Debug, Clone, Copy)]
-pub struct Lot {
-    /// The how manieth viewer of the room it is.
-    pub number: u64,
-    /// Random.
-    pub ticket: u16,
-}
-
 impl Room {
     /// A room that nobody is in and that stands nowhere yet.
     pub fn new(video: VideoId, ring_length: usize, now: Instant) -> Self {
@@ -104,9 +86,8 @@ impl Room {
                 shown_at: now,
                 showing: false,
                 counted: Counted::default(),
-                entered: 0,
                 emptied_at: now,
-                closing: None,
+                going: 0,
             }),
         }
     }
@@ -120,12 +101,9 @@ impl Room {
         self.viewers.load(Ordering::Relaxed)
     }
 
-    /// Lets a viewer in; answers its number. Callers hold the lock of the rooms, so that a room is not closed under it.
-    pub fn enter(&self) -> u64 {
+    /// Lets a viewer in. Callers hold the lock of the rooms, so that a room is not closed under it.
+    pub fn enter(&self) {
         self.viewers.fetch_add(1, Ordering::Relaxed);
-        let mut state = self.state();
-        state.entered += 1;
-        state.entered
     }
 
     /// Lets a viewer out.
@@ -152,6 +130,12 @@ impl Room {
         let state = self.state();
         let numbering = state.ring.numbering()?.clone();
         Some(Position { numbering, seq: state.ring.known() })
+    }
+
+    /// Whether it is known where its comments stand, if only that there are none at all yet.
+    pub fn is_anchored(&self) -> bool {
+        let state = self.state();
+        state.blank || state.ring.numbering().is_some()
     }
 
     /// Notes that no archive exists yet.
@@ -209,17 +193,15 @@ impl Room {
     }
 
     /// What a viewer is to be sent next.
-    pub fn next(&self, cursor: &mut Cursor, lot: Lot) -> Next {
+    pub fn next(&self, cursor: &mut Cursor) -> Next {
         let mut state = self.state();
         match state.ring.take(cursor) {
-            Taken::Nothing => {}
-            taken => return Next::Send(taken),
-        }
-        match state.closing {
-            Some(closing) if lot.number <= closing.before && u32::from(lot.ticket) < closing.below => {
+            Taken::Nothing if state.going > 0 => {
+                state.going -= 1;
                 Next::End
             }
-            _ => Next::Wait,
+            Taken::Nothing => Next::Wait,
+            taken => Next::Send(taken),
         }
     }
 
@@ -282,28 +264,10 @@ impl Room {
         true
     }
 
-    /// Ends the streams of those who are here now, spread evenly over `span`, in an order that is a lottery. Those who
-    /// come meanwhile stay. `step` is called whenever some are to end. `false`: that was already under way.
-    pub async fn close(&self, span: Duration, step: impl Fn()) -> bool {
-        /// Often enough that no step is a crowd, seldom enough to cost nothing.
-        const STEP: Duration = Duration::from_millis(50);
-        const ALL: u32 = 1 + u16::MAX as u32;
-        {
-            let mut state = self.state();
-            if state.closing.is_some_and(|closing| closing.below < ALL) {
-                return false;
-            }
-            state.closing = Some(Closing { before: state.entered, below: 0 });
-        }
-        let steps = (span.as_millis() / STEP.as_millis()).max(1) as u32;
-        for number in 1..=steps {
-            if let Some(closing) = &mut self.state().closing {
-                closing.below = if number == steps { ALL } else { ALL / steps * number };
-            }
-            step();
-            tokio::time::sleep(STEP).await;
-        }
-        true
+    /// Ends the streams of this many viewers, whoever is next to have all there is for it. The caller tells the writing
+    /// threads. What was asked for before and has not happened yet is no longer asked for.
+    pub fn send_away(&self, viewers: u64) {
+        self.state().going = viewers;
     }
 }
 

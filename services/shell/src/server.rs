@@ -52,6 +52,7 @@ const BACKLOG: u32 = 8192;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Listens, with an error that names the address and the reason.
+#[expect(clippy::unused_async, reason = "says that it needs a runtime, which a listener registers with")]
 pub async fn bind(address: SocketAddr, what: &str) -> anyhow::Result<TcpListener> {
     listen(address).map_err(|error| match error.kind() {
         io::ErrorKind::AddrInUse => {

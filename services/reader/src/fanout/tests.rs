@@ -21,8 +21,7 @@ pub fn hub(ring_length: usize) -> Arc<Hub> {
         id: ReaderId::parse("r").unwrap(),
         capacity: 1000,
         ring_length,
-        linger: Duration::ZERO,
-        idle: Duration::from_secs(60),
+        idle: Duration::from_mins(1),
         writes_per_second: None,
     };
     let archive = Arc::new(EmbeddedArchive::open(directory.path()).unwrap());
@@ -126,7 +125,7 @@ fn who_talks_without_end_is_let_go() {
     reads(&mut client, "HELLO\n\n");
     client.write_all(b"hello?").unwrap();
     let hub_too = Arc::clone(&hub);
-    let talking = std::thread::spawn(move || while client.write_all(&[b'x'; 100_000]).is_ok() {});
+    let talking = std::thread::spawn(move || while client.write_all(&[b'x'; 10_000]).is_ok() {});
     until("the end", || hub_too.viewers() == 0);
     talking.join().unwrap();
     hub.fanout.stop();

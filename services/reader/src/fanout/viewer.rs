@@ -95,7 +95,7 @@ impl<S: Read + Write> Viewer<S> {
             if self.full {
                 return Ok(After::Waits);
             }
-            match self.seat.room.next(&mut self.cursor, self.seat.lot) {
+            match self.seat.room.next(&mut self.cursor) {
                 Next::Send(Taken::Events { bytes, count }) => self.send_events(&bytes, count)?,
                 Next::Send(Taken::Gap { numbering, from, to }) => {
                     self.seat.hub().metrics.gaps.inc();

@@ -1,0 +1,74 @@
+//! The planner in the managers: one is in office, another takes over when it dies, and a planner outside comes first.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::support::{Manager, Reader, StoreWithSwitch, until};
+use liverank_manager::Config;
+use liverank_shell::token::InternalToken;
+use reqwest::StatusCode;
+use serde_json::{Value, json};
+
+async fn autopilot(store: &Arc<StoreWithSwitch>) -> Manager {
+    let internal_token = InternalToken::of(crate::support::TOKEN);
+    Manager::with(store, Config { autopilot: true, internal_token, ..Config::default() }).await
+}
+
+async fn leads(manager: &Manager) -> bool {
+    manager.json("/plan").await["leading"] == true
+}
+
+async fn term(manager: &Manager) -> Value {
+    manager.json("/load").await["term"]["term"].clone()
+}
+
+#[tokio::test]
+async fn one_of_them_plans_and_another_takes_over_when_it_dies() {
+    let store = StoreWithSwitch::new();
+    let (one, two) = (autopilot(&store).await, autopilot(&store).await);
+    let _reader = Reader::start("reader-1", &[&two]).await;
+    until("one is in office", async || leads(&one).await != leads(&two).await).await;
+    let (leader, other) = if leads(&one).await { (one, two) } else { (two, one) };
+    until("the other has heard", async || term(&other).await.is_u64()).await;
+    let first = term(&other).await;
+    leader.kill();
+    drop(leader);
+    let took = until("the other took over", async || leads(&other).await).await;
+    assert!(took >= Duration::from_secs(5), "it was in office until a moment ago: {took:?}");
+    until("its term is later", async || term(&other).await.as_u64() > first.as_u64()).await;
+}
+
+#[tokio::test]
+async fn what_was_decided_is_shown() {
+    let store = StoreWithSwitch::new();
+    let manager = autopilot(&store).await;
+    let reader = Reader::start("reader-1", &[&manager]).await;
+    manager.knows(1).await;
+    manager.register("v").await;
+    reader.watch("v", 5);
+    until("it has decided on it", async || {
+        let plan = manager.json("/plan").await;
+        plan["decisions"][0]["videos"] == 1 && plan["decisions"][0]["readers"] == 1
+    })
+    .await;
+    let plan = manager.json("/plan").await;
+    assert_eq!((&plan["autopilot"], &plan["term"]["term"]), (&json!(true), &plan["decisions"][0]["term"]));
+}
+
+#[tokio::test]
+async fn a_planner_outside_takes_over_and_is_left_alone() {
+    let store = StoreWithSwitch::new();
+    let manager = autopilot(&store).await;
+    until("it is in office", async || leads(&manager).await).await;
+    let term = manager.term("operator").await;
+    until("it noticed", async || !leads(&manager).await).await;
+    // For longer than a lease, which it renews.
+    for _ in 0..4 {
+        let (status, answer) = manager.order("/term", &json!({"holder": "operator", "renew": term})).await;
+        assert_eq!(status, StatusCode::OK, "{answer}");
+        assert!(!leads(&manager).await);
+        let beaten = tokio::time::Instant::now();
+        until("a planning round has passed", async || beaten.elapsed() > Duration::from_secs(5)).await;
+    }
+    until("it takes over where nobody plans any more", async || leads(&manager).await).await;
+}

@@ -1,0 +1,107 @@
+//! What must never happen, noted the moment it does, and what must have happened for the run to mean anything.
+
+use std::collections::HashMap;
+
+use liverank_core::handover::Assigned;
+
+use crate::net::Ms;
+
+/// Nobody looks for a stream for longer than this.
+pub const WITHOUT_ROUTE: Ms = 10_000;
+
+/// How often what happened.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Counts {
+    pub events: u64,
+    pub comments_seen: u64,
+    pub streams: u64,
+    pub resumed: u64,
+    pub before_any_comment: u64,
+    pub gaps: u64,
+    pub handed_over: u64,
+    pub shed: u64,
+    pub orders: u64,
+    pub refused_orders: u64,
+    pub races_lost: u64,
+    pub swaps: u64,
+    pub reassigned: u64,
+    pub reminted: u64,
+    pub old_words: u64,
+    pub reader_crashes: u64,
+    pub manager_crashes: u64,
+    pub drains: u64,
+    pub failovers: u64,
+    pub longest_without: u64,
+}
+
+#[derive(Default)]
+pub struct Checks {
+    pub violation: Option<String>,
+    pub counts: Counts,
+    /// What each epoch was minted for.
+    epochs: HashMap<u64, (usize, Assigned)>,
+    terms: HashMap<u64, usize>,
+    /// Viewers just closed for a move: of which video, and the reader they are sent to.
+    pub closing: Vec<(usize, usize)>,
+    /// When the store was away.
+    pub away: Vec<(Ms, Ms)>,
+    /// Comments of each video so far.
+    pub heads: Vec<u64>,
+    /// How far back a viewer may resume.
+    pub reach: u64,
+}
+
+impl Checks {
+    pub fn fail(&mut self, what: impl FnOnce() -> String) {
+        if self.violation.is_none() {
+            self.violation = Some(what());
+        }
+    }
+
+    pub fn require(&mut self, holds: bool, what: impl FnOnce() -> String) {
+        if !holds {
+            self.fail(what);
+        }
+    }
+
+    /// The store minted an epoch.
+    pub fn minted(&mut self, video: usize, assigned: &Assigned) {
+        if let Some(before) = self.epochs.insert(assigned.epoch, (video, assigned.clone())) {
+            self.fail(|| format!("epoch {} was minted twice: {before:?}, {assigned:?}", assigned.epoch));
+        }
+    }
+
+    /// Somebody takes this for an assignment.
+    pub fn believed(&mut self, who: &str, video: usize, assigned: &Assigned) {
+        let holds = self.epochs.get(&assigned.epoch).is_some_and(|it| it.0 == video && it.1 == *assigned);
+        self.require(holds, || format!("{who} believes {assigned:?} of v{video}, which nobody minted"));
+    }
+
+    /// Who serves the video under an epoch.
+    pub fn minted_as(&self, epoch: u64) -> Option<&Assigned> {
+        self.epochs.get(&epoch).map(|(_, assigned)| assigned)
+    }
+
+    /// For how long between two times the store was away.
+    pub fn excused(&self, since: Ms, now: Ms) -> Ms {
+        self.away.iter().map(|(from, to)| (*to).min(now).saturating_sub((*from).max(since))).sum()
+    }
+
+    pub fn term(&mut self, term: u64, planner: usize) {
+        if let Some(before) = self.terms.insert(term, planner) {
+            self.fail(|| format!("term {term} was minted twice, for planners {before} and {planner}"));
+        }
+    }
+}
+
+impl Counts {
+    pub fn add(&mut self, other: &Self) {
+        macro_rules! sum { ($($field:ident),*) => { $( self.$field += other.$field; )* } }
+        sum!(
+            events, comments_seen, streams, resumed, before_any_comment, gaps, handed_over, shed, orders,
+            refused_orders, races_lost, swaps, reassigned, reminted, old_words, reader_crashes,
+            manager_crashes, drains, failovers
+        );
+        self.longest_without = self.longest_without.max(other.longest_without);
+    }
+}

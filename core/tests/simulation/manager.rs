@@ -1,0 +1,469 @@
+//! A manager replica around the [`Steward`]: what it sees of readers and assignments, and its traffic with the store.
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
+
+use liverank_core::handover::steward::{self, Decision, Order, Pace, Sight, Standing, Step, Steward};
+use liverank_core::handover::{Assigned, Held, Share};
+use liverank_core::{ReaderId, VideoId};
+
+use crate::net::{Ms, Msg, Net, Node, Record, Timer};
+
+const SUSPECT_AFTER: Ms = 3_000;
+const MISSING_AFTER: Ms = 2_000;
+const STALE_AFTER: Ms = 1_500;
+const PROBE_EVERY: Ms = 1_000;
+const PROBE_WITHIN: Ms = 500;
+const SETTLED_AFTER: Ms = 5_000;
+const SWEEP_EVERY: Ms = 250;
+const POLL_EVERY: Ms = 500;
+const LOAD_EVERY: Ms = 4_000;
+const STORE_WITHIN: Ms = 1_000;
+const PACE: Pace = Pace { within: Duration::from_secs(2), least: 2, most: 50 };
+
+struct Sighting {
+    record: Record,
+    changed: Ms,
+    /// When it was last probed in this silence.
+    probed: Option<Ms>,
+    answered: bool,
+}
+
+/// What it sees.
+#[derive(Default)]
+struct View {
+    now: Ms,
+    loaded: bool,
+    assigned: HashMap<VideoId, Assigned>,
+    highest_epoch: u64,
+    readers: BTreeMap<usize, Sighting>,
+    held: HashMap<(usize, VideoId), Held>,
+    names: Vec<ReaderId>,
+    polled: Option<Ms>,
+    looking_since: Ms,
+    too_many: bool,
+}
+
+/// Whoever waits for a video to have readers.
+#[derive(Clone)]
+struct Waiting {
+    asker: Option<((Node, u32), u64)>,
+    known: u64,
+}
+
+enum Pending {
+    /// For those who wait, as the manager's own doing.
+    Ensure(Vec<Waiting>),
+    Order(Order),
+}
+
+struct Cas {
+    video: usize,
+    pending: Pending,
+}
+
+pub struct Manager {
+    node: Node,
+    view: View,
+    pub steward: Steward,
+    cas: BTreeMap<u64, Cas>,
+    last_load: u64,
+    planners: BTreeMap<usize, (Node, u32)>,
+}
+
+fn index(reader: &ReaderId) -> usize {
+    reader.as_str()[1..].parse().unwrap()
+}
+
+impl Sight for View {
+    fn assigned(&self, video: &VideoId) -> Option<&Assigned> {
+        self.assigned.get(video)
+    }
+
+    fn standing(&self, reader: &ReaderId) -> Option<Standing> {
+        let Some(sighting) = self.readers.get(&index(reader)) else {
+            let settled = self.is_fresh() && self.now - self.looking_since >= SETTLED_AFTER;
+            return settled.then_some(Standing::Gone);
+        };
+        let silent = self.silence(sighting) >= SUSPECT_AFTER;
+        let unanswered = sighting.probed.is_some_and(|at| self.now - at >= PROBE_WITHIN);
+        Some(match sighting.record.draining {
+            _ if silent && unanswered && !sighting.answered && self.is_fresh() && !self.too_many => {
+                Standing::Gone
+            }
+            _ if silent => Standing::Suspect,
+            true => Standing::Draining,
+            false => Standing::Alive,
+        })
+    }
+
+    fn address(&self, reader: &ReaderId) -> Option<String> {
+        Some(reader.as_str().to_owned())
+    }
+
+    fn held(&self, reader: &ReaderId, video: &VideoId) -> Option<&Held> {
+        self.held.get(&(index(reader), video.clone()))
+    }
+
+    fn usage(&self, reader: &ReaderId) -> u64 {
+        self.viewers(index(reader))
+    }
+}
+
+impl View {
+    fn is_fresh(&self) -> bool {
+        self.polled.is_some_and(|polled| self.now - polled <= STALE_AFTER)
+    }
+
+    fn silence(&self, sighting: &Sighting) -> Ms {
+        self.polled.map_or(0, |polled| polled.saturating_sub(sighting.changed))
+    }
+
+    fn viewers(&self, reader: usize) -> u64 {
+        self.readers.get(&reader).map_or(0, |it| it.record.held.iter().map(|held| held.viewers).sum())
+    }
+
+    /// Readers that take new videos.
+    fn open(&self) -> Vec<usize> {
+        let alive = |reader: &usize| self.standing(&self.names[*reader]) == Some(Standing::Alive);
+        self.readers.keys().copied().filter(alive).collect()
+    }
+
+    /// The reader for a video: where most of its viewers are, else the least used.
+    fn choose(&self, video: &VideoId) -> Option<ReaderId> {
+        let at = |reader: usize| self.held.get(&(reader, video.clone())).map_or(0, |held| held.viewers);
+        let open = self.open();
+        let best = open.into_iter().max_by_key(|reader| {
+            (at(*reader), u64::MAX - self.viewers(*reader), usize::MAX - reader)
+        })?;
+        Some(self.names[best].clone())
+    }
+
+    fn put(&mut self, video: VideoId, assigned: Assigned) {
+        self.highest_epoch = self.highest_epoch.max(assigned.epoch);
+        self.assigned.insert(video, assigned);
+    }
+
+    /// The highest epoch that anybody has seen.
+    fn seen(&self) -> u64 {
+        let readers = self.readers.values().map(|sighting| sighting.record.highest_epoch).max();
+        self.highest_epoch.max(readers.unwrap_or(0))
+    }
+
+    fn saw(&mut self, at: Ms, record: Record) {
+        let reader = record.reader;
+        self.held.retain(|(of, _), _| *of != reader);
+        for held in &record.held {
+            self.held.insert((reader, held.video.clone()), held.clone());
+        }
+        self.readers.insert(reader, Sighting { record, changed: at, probed: None, answered: false });
+    }
+
+    fn judge(&mut self) {
+        let counts = |it: &&Sighting| !it.record.draining;
+        let missing = |it: &&Sighting| !it.answered && self.silence(it) >= MISSING_AFTER;
+        let all = self.readers.values().filter(counts).count();
+        let gone = self.readers.values().filter(counts).filter(missing).count();
+        self.too_many = gone > (all / 3).max(1);
+    }
+}
+
+impl Manager {
+    pub fn new(at: usize, names: Vec<ReaderId>) -> Self {
+        Self {
+            node: Node::Manager(at),
+            view: View { names, ..View::default() },
+            steward: Steward::default(),
+            cas: BTreeMap::new(),
+            last_load: 0,
+            planners: BTreeMap::new(),
+        }
+    }
+
+    pub fn boot(&mut self, net: &mut Net) {
+        for timer in [Timer::Poll, Timer::Load, Timer::Sweep] {
+            let after = net.rng.below(50);
+            net.timer(self.node, after, timer);
+        }
+    }
+
+    pub fn believes(&self, video: &VideoId) -> Option<&Assigned> {
+        self.view.assigned.get(video)
+    }
+
+    pub fn on_timer(&mut self, net: &mut Net, timer: Timer) {
+        self.view.now = net.now;
+        match timer {
+            Timer::Poll => {
+                net.send(self.node, Node::Store, Msg::Poll { sent: net.now });
+                net.timer(self.node, POLL_EVERY, timer);
+            }
+            Timer::Load => {
+                self.last_load = net.fresh();
+                net.send(self.node, Node::Store, Msg::Load { rid: self.last_load });
+                net.timer(self.node, if self.view.loaded { LOAD_EVERY } else { 300 }, timer);
+            }
+            Timer::Sweep => {
+                self.sweep(net);
+                net.timer(self.node, SWEEP_EVERY, timer);
+            }
+            // The store did not answer: what is known stays in force, and whoever asks again is answered from it.
+            Timer::Late(rid) => match self.cas.remove(&rid) {
+                Some(Cas { pending: Pending::Order(order), .. }) => self.steward.swapped(&order),
+                Some(Cas { video, pending: Pending::Ensure(waiting) }) => self.serve(net, video, waiting),
+                None => {}
+            },
+            _ => {}
+        }
+    }
+
+    /// Probes the silent, relocates what the gone and the leaving have, goes on with orders.
+    fn sweep(&mut self, net: &mut Net) {
+        let now = net.now;
+        for (reader, sighting) in &mut self.view.readers {
+            let silent = self.view.polled.is_some_and(|at| at.saturating_sub(sighting.changed) >= SUSPECT_AFTER);
+            if silent && sighting.probed.is_none_or(|at| now - at >= PROBE_EVERY) {
+                (sighting.probed, sighting.answered) = (Some(now), false);
+                net.send(self.node, Node::Reader(*reader), Msg::Probe { beat: sighting.record.beat });
+            }
+        }
+        self.view.judge();
+        for video in 0..net.videos.len() {
+            let id = net.videos[video].clone();
+            let Some(assigned) = self.view.assigned.get(&id) else { continue };
+            let standing = |share: &Share| self.view.standing(&share.reader);
+            if assigned.readers.iter().any(|share| standing(share) == Some(Standing::Gone)) {
+                self.ensure(net, video, Vec::new());
+            } else if assigned.readers.iter().any(|share| standing(share) == Some(Standing::Draining)) {
+                self.drain(net, &id);
+            }
+        }
+        self.go_on(net);
+    }
+
+    fn drain(&mut self, net: &mut Net, video: &VideoId) {
+        let Some(assigned) = self.view.assigned.get(video).filter(|_| !self.steward.is_moving(video)) else {
+            return;
+        };
+        let stays = |share: &&Share| self.view.standing(&share.reader) != Some(Standing::Draining);
+        let mut readers: Vec<Share> = assigned.readers.iter().filter(stays).cloned().collect();
+        if readers.is_empty() {
+            let Some(reader) = self.view.choose(video) else { return };
+            readers.push(Share { reader, weight: 1 });
+        }
+        let order = Order { video: video.clone(), expected: assigned.epoch, readers };
+        let _ = self.steward.order(net.time(), None, order, &self.view);
+    }
+
+    fn go_on(&mut self, net: &mut Net) {
+        for step in self.steward.steps(net.time(), &self.view) {
+            match step {
+                Step::Warm { reader, video } => {
+                    let msg = Msg::Warm { video: net.video(&video) };
+                    net.send(self.node, Node::Reader(index(&reader)), msg);
+                }
+                Step::Swap(order) => {
+                    let (video, expected) = (net.video(&order.video), Some(order.expected));
+                    let readers = order.readers.clone();
+                    self.swap(net, video, expected, readers, 0, Pending::Order(order));
+                }
+                Step::Dropped(_) => {}
+            }
+        }
+    }
+
+    fn swap(
+        &mut self,
+        net: &mut Net,
+        video: usize,
+        expected: Option<u64>,
+        readers: Vec<Share>,
+        seen: u64,
+        pending: Pending,
+    ) {
+        let rid = net.fresh();
+        let seen = seen.max(self.view.seen());
+        net.send(self.node, Node::Store, Msg::Cas { rid, video, expected, readers, seen });
+        net.timer(self.node, STORE_WITHIN, Timer::Late(rid));
+        self.cas.insert(rid, Cas { video, pending });
+    }
+
+    /// Makes sure that a video has readers fit to be used, and answers those who wait for it.
+    fn ensure(&mut self, net: &mut Net, video: usize, mut waiting: Vec<Waiting>) {
+        let under_way = self.cas.values_mut().find_map(|cas| match &mut cas.pending {
+            Pending::Ensure(others) if cas.video == video => Some(others),
+            _ => None,
+        });
+        if let Some(others) = under_way {
+            others.append(&mut waiting);
+            return;
+        }
+        let id = net.videos[video].clone();
+        let known = waiting.iter().map(|it| it.known).max().unwrap_or(0);
+        match steward::decide(&self.view, &id, known, || self.view.choose(&id)) {
+            Decision::Serve => self.serve(net, video, waiting),
+            Decision::NoReader => {}
+            // Before the first load, a video it does not have may have a reader all the same: only the store knows.
+            Decision::Assign { expected, readers, seen } => {
+                match expected {
+                    Some(epoch) if known > epoch => net.checks.counts.reminted += 1,
+                    Some(_) => net.checks.counts.reassigned += 1,
+                    None => {}
+                }
+                self.swap(net, video, expected, readers, seen, Pending::Ensure(waiting));
+            }
+        }
+    }
+
+    fn serve(&mut self, net: &mut Net, video: usize, waiting: Vec<Waiting>) {
+        let id = net.videos[video].clone();
+        for it in waiting {
+            let Some((asker, rid)) = it.asker else { continue };
+            let lots = [net.rng.next() as u32, net.rng.next() as u32];
+            let answer = match self.view.assigned.get(&id) {
+                // The store is away, and what is known here is older than what they know.
+                Some(assigned) if assigned.epoch >= it.known => {
+                    let readers = steward::route(&self.view, &id, assigned, lots);
+                    let readers = readers.iter().map(index).collect();
+                    Msg::Routed { rid, video, epoch: assigned.epoch, readers }
+                }
+                _ => Msg::NoRoute { rid },
+            };
+            net.answer(self.node, asker, answer);
+        }
+    }
+
+    pub fn on(&mut self, net: &mut Net, from: (Node, u32), msg: Msg) {
+        self.view.now = net.now;
+        match msg {
+            Msg::CasDone { rid, video, stored, current } => self.cas_done(net, rid, video, stored, current),
+            Msg::State { rid, assignments } if rid == self.last_load => {
+                self.view.loaded = true;
+                self.view.assigned.clear();
+                for (video, assigned) in assignments {
+                    net.checks.believed("a manager", video, &assigned);
+                    self.view.put(net.videos[video].clone(), assigned);
+                }
+            }
+            Msg::News { video, assigned } => {
+                let id = net.videos[video].clone();
+                if self.view.assigned.get(&id).is_none_or(|known| known.epoch < assigned.epoch) {
+                    self.view.put(id, assigned);
+                }
+            }
+            Msg::Records { sent, records, term } => self.observe(sent, records, term),
+            Msg::Beat(record) => self.heard(net, from, record),
+            Msg::Route { rid, video, known } => {
+                self.ensure(net, video, vec![Waiting { asker: Some((from, rid)), known }]);
+            }
+            Msg::Warmed { video, reader } => {
+                let (video, reader) = (net.videos[video].clone(), net.readers[reader].clone());
+                self.steward.warmed(&video, &reader);
+                self.go_on(net);
+            }
+            Msg::Probed { beat, reader } => {
+                if let Some(it) = self.view.readers.get_mut(&reader).filter(|it| it.record.beat == beat) {
+                    it.answered = true;
+                }
+            }
+            _ => self.on_planner(net, from, msg),
+        }
+    }
+
+    fn on_planner(&mut self, net: &mut Net, from: (Node, u32), msg: Msg) {
+        match msg {
+            Msg::WantTerm => {
+                let Node::Planner(planner) = from.0 else { return };
+                self.planners.insert(planner, from);
+                let seen = self.steward.term();
+                net.send(self.node, Node::Store, Msg::MintTerm { planner, seen });
+            }
+            Msg::Minted { planner, term } => {
+                self.steward.heard_of_term(term);
+                if let Some(to) = self.planners.get(&planner) {
+                    net.answer(self.node, *to, Msg::Term(term));
+                }
+            }
+            Msg::WhatIs => {
+                let known = |video: usize| Some((video, self.view.assigned.get(&net.videos[video])?.clone()));
+                let assignments = (0..net.videos.len()).filter_map(known).collect();
+                let open = self.view.open();
+                net.answer(self.node, from, Msg::Situation { assignments, open });
+            }
+            Msg::Order { term, video, expected, readers } => {
+                let order = Order { video: net.videos[video].clone(), expected, readers };
+                let taken = self.steward.order(net.time(), Some(term), order, &self.view);
+                if let Err(refused) = &taken {
+                    net.trace(|| format!("an order for v{video} is refused: {refused}"));
+                }
+                net.answer(self.node, from, Msg::Ordered { accepted: taken.is_ok() });
+                self.go_on(net);
+            }
+            _ => {}
+        }
+    }
+
+    fn cas_done(&mut self, net: &mut Net, rid: u64, video: usize, stored: bool, current: Option<Assigned>) {
+        let Some(Cas { pending, .. }) = self.cas.remove(&rid) else { return };
+        let id = net.videos[video].clone();
+        match current {
+            Some(current) => self.view.put(id, current),
+            None => drop(self.view.assigned.remove(&id)),
+        }
+        match pending {
+            Pending::Order(order) => {
+                net.checks.counts.swaps += u64::from(stored);
+                net.checks.counts.races_lost += u64::from(!stored);
+                self.steward.swapped(&order);
+            }
+            Pending::Ensure(waiting) => self.ensure(net, video, waiting),
+        }
+    }
+
+    fn observe(&mut self, sent: Ms, records: Vec<Record>, term: u64) {
+        self.steward.heard_of_term(term);
+        let view = &mut self.view;
+        let blind = view.polled.map(|polled| sent.saturating_sub(polled));
+        if blind.is_none_or(|blind| blind > STALE_AFTER) {
+            view.looking_since = sent;
+            for sighting in view.readers.values_mut() {
+                sighting.changed = (sighting.changed + blind.unwrap_or(0)).min(sent);
+                sighting.probed = None;
+            }
+        }
+        for record in records {
+            let known = view.readers.get(&record.reader).map(|it| it.record.beat);
+            if known.is_none_or(|beat| beat < record.beat) {
+                view.saw(sent, record);
+            }
+        }
+        view.polled = view.polled.max(Some(sent));
+        view.judge();
+    }
+
+    fn heard(&mut self, net: &mut Net, from: (Node, u32), record: Record) {
+        let (reader, beat) = (record.reader, record.beat);
+        if self.view.readers.get(&reader).is_some_and(|it| it.record.beat > beat) {
+            return;
+        }
+        net.send(self.node, Node::Store, Msg::SaveBeat(record.clone()));
+        let held = record.held.clone();
+        self.view.saw(net.now, record);
+        let name = net.readers[reader].clone();
+        let answer = steward::answer(&self.view, &name, &held, &PACE);
+        for (reader, video) in answer.warm {
+            let msg = Msg::Warm { video: net.video(&video) };
+            net.send(self.node, Node::Reader(index(&reader)), msg);
+        }
+        for (video, known) in answer.behind {
+            self.ensure(net, net.video(&video), vec![Waiting { asker: None, known }]);
+        }
+        for held in held.iter().filter(|held| held.viewers > 0) {
+            if self.view.loaded && !self.view.assigned.contains_key(&held.video) {
+                let waiting = Waiting { asker: None, known: held.epoch };
+                self.ensure(net, net.video(&held.video), vec![waiting]);
+            }
+        }
+        net.answer(self.node, from, Msg::BeatAnswer { beat, orders: answer.hand_over });
+    }
+}

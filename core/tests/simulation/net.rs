@@ -1,0 +1,291 @@
+//! Virtual time and a network that loses, delays, repeats and reorders; and who is up.
+
+use std::cmp::Ordering;
+use std::collections::{BTreeMap, BinaryHeap};
+use std::time::Duration;
+
+use liverank_core::handover::{Assigned, HandOver, Held, Share};
+use liverank_core::{ReaderId, VideoId};
+
+use crate::checks::Checks;
+use crate::rng::Rng;
+
+/// Milliseconds since the start.
+pub type Ms = u64;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Node {
+    Store,
+    Archive,
+    Manager(usize),
+    Reader(usize),
+    Viewer(usize),
+    Planner(usize),
+    Chaos,
+}
+
+/// A reader's heartbeat.
+#[derive(Debug, Clone)]
+pub struct Record {
+    pub reader: usize,
+    pub beat: u64,
+    pub draining: bool,
+    pub highest_epoch: u64,
+    pub held: Vec<Held>,
+}
+
+/// What a stream brings.
+#[derive(Debug, Clone, Copy)]
+pub enum Item {
+    Connected(u64),
+    Comment(u64),
+    Gap(u64, u64),
+    Alive,
+    End,
+}
+
+#[derive(Debug, Clone)]
+pub enum Msg {
+    Cas { rid: u64, video: usize, expected: Option<u64>, readers: Vec<Share>, seen: u64 },
+    CasDone { rid: u64, video: usize, stored: bool, current: Option<Assigned> },
+    Load { rid: u64 },
+    State { rid: u64, assignments: BTreeMap<usize, Assigned> },
+    News { video: usize, assigned: Assigned },
+    SaveBeat(Record),
+    Poll { sent: Ms },
+    Records { sent: Ms, records: Vec<Record>, term: u64 },
+    MintTerm { planner: usize, seen: u64 },
+    Minted { planner: usize, term: u64 },
+    Beat(Record),
+    BeatAnswer { beat: u64, orders: Vec<HandOver> },
+    Route { rid: u64, video: usize, known: u64 },
+    Routed { rid: u64, video: usize, epoch: u64, readers: Vec<usize> },
+    NoRoute { rid: u64 },
+    Warm { video: usize },
+    Warmed { video: usize, reader: usize },
+    Probe { beat: u64 },
+    Probed { beat: u64, reader: usize },
+    WantTerm,
+    Term(u64),
+    WhatIs,
+    Situation { assignments: Vec<(usize, Assigned)>, open: Vec<usize> },
+    Order { term: u64, video: usize, expected: u64, readers: Vec<Share> },
+    Ordered { accepted: bool },
+    Publish { video: usize, seq: u64 },
+    Fetch { video: usize, after: Option<u64> },
+    Fetched { video: usize, after: u64, head: u64 },
+    Connect { conn: u64, video: usize, position: Option<u64>, under: Option<u64> },
+    Redirect { conn: u64, to: usize },
+    Refuse { conn: u64 },
+    Sent { conn: u64, item: Item },
+    Reset { conn: u64 },
+    Close { conn: u64 },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Timer {
+    /// A node's regular work.
+    Beat,
+    Sweep,
+    Poll,
+    Load,
+    Tick,
+    Heads,
+    /// What was begun under this number is late.
+    Late(u64),
+    Restart,
+    Comment(usize),
+    Hiccup,
+    Calm,
+}
+
+pub enum Happening {
+    Message { from: Node, from_inc: u32, to: Node, to_inc: Option<u32>, msg: Msg },
+    Timer { node: Node, inc: u32, timer: Timer },
+}
+
+struct Queued {
+    at: Ms,
+    number: u64,
+    what: Happening,
+}
+
+impl PartialEq for Queued {
+    fn eq(&self, other: &Self) -> bool {
+        self.number == other.number
+    }
+}
+impl Eq for Queued {}
+impl PartialOrd for Queued {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+impl Ord for Queued {
+    fn cmp(&self, other: &Self) -> Ordering {
+        (other.at, other.number).cmp(&(self.at, self.number))
+    }
+}
+
+/// How bad the network is, in thousandths.
+#[derive(Clone, Copy)]
+pub struct Weather {
+    pub lost: u64,
+    pub repeated: u64,
+    pub slow: u64,
+}
+
+/// Everything that nodes share: time, the network, and the checks.
+pub struct Net {
+    pub now: Ms,
+    pub rng: Rng,
+    pub checks: Checks,
+    pub weather: Weather,
+    pub videos: Vec<VideoId>,
+    pub readers: Vec<ReaderId>,
+    pub managers: usize,
+    /// The process that runs as a node now, and whether it does.
+    up: BTreeMap<Node, (u32, bool)>,
+    queue: BinaryHeap<Queued>,
+    number: u64,
+    trace: Option<Vec<String>>,
+}
+
+impl Net {
+    pub fn new(seed: u64, videos: usize, readers: usize, managers: usize, traced: bool) -> Self {
+        Self {
+            now: 0,
+            rng: Rng::new(seed),
+            checks: Checks::default(),
+            weather: Weather { lost: 20, repeated: 20, slow: 50 },
+            videos: (0..videos).map(|at| VideoId::parse(&format!("v{at}")).unwrap()).collect(),
+            readers: (0..readers).map(|at| ReaderId::parse(&format!("r{at}")).unwrap()).collect(),
+            managers,
+            up: BTreeMap::new(),
+            queue: BinaryHeap::new(),
+            number: 0,
+            trace: traced.then(Vec::new),
+        }
+    }
+
+    /// Time as the machines take it.
+    pub const fn time(&self) -> Duration {
+        Duration::from_millis(self.now)
+    }
+
+    pub fn video(&self, id: &VideoId) -> usize {
+        id.as_str()[1..].parse().unwrap()
+    }
+
+    pub fn reader(&self, id: &str) -> usize {
+        id[1..].parse().unwrap()
+    }
+
+    /// A number that nothing else has.
+    pub const fn fresh(&mut self) -> u64 {
+        self.number += 1;
+        self.number
+    }
+
+    pub fn is_up(&self, node: Node) -> bool {
+        self.up.get(&node).is_none_or(|(_, up)| *up)
+    }
+
+    pub fn inc(&self, node: Node) -> u32 {
+        self.up.get(&node).map_or(0, |(inc, _)| *inc)
+    }
+
+    pub fn stop(&mut self, node: Node) {
+        let inc = self.inc(node);
+        self.up.insert(node, (inc + 1, false));
+    }
+
+    pub fn start(&mut self, node: Node) {
+        let inc = self.inc(node);
+        self.up.insert(node, (inc, true));
+    }
+
+    pub fn trace(&mut self, line: impl FnOnce() -> String) {
+        let now = self.now;
+        if let Some(trace) = &mut self.trace {
+            trace.push(format!("{now:>6} {}", line()));
+        }
+    }
+
+    pub fn take_trace(&mut self) -> Vec<String> {
+        self.trace.take().unwrap_or_default()
+    }
+
+    pub fn delay(&mut self) -> Ms {
+        if self.rng.chance(self.weather.slow) { self.rng.between(20, 600) } else { self.rng.between(1, 20) }
+    }
+
+    /// Sends to whoever runs there when it arrives.
+    pub fn send(&mut self, from: Node, to: Node, msg: Msg) {
+        self.send_to(from, to, None, msg);
+    }
+
+    /// Answers the very process that asked.
+    pub fn answer(&mut self, from: Node, to: (Node, u32), msg: Msg) {
+        self.send_to(from, to.0, Some(to.1), msg);
+    }
+
+    /// Answers on a connection that is open.
+    pub fn reply(&mut self, from: Node, to: (Node, u32), msg: Msg) {
+        let at = self.now + self.delay();
+        self.deliver(at, from, to.0, Some(to.1), msg);
+    }
+
+    fn send_to(&mut self, from: Node, to: Node, to_inc: Option<u32>, msg: Msg) {
+        if self.rng.chance(self.weather.lost) {
+            return;
+        }
+        if self.rng.chance(self.weather.repeated) {
+            let at = self.now + self.delay();
+            self.deliver(at, from, to, to_inc, msg.clone());
+        }
+        let at = self.now + self.delay();
+        self.deliver(at, from, to, to_inc, msg);
+    }
+
+    /// Sends without loss and repeats, at a time: what TCP does for a stream, as long as the connection lives.
+    pub fn deliver(&mut self, at: Ms, from: Node, to: Node, to_inc: Option<u32>, msg: Msg) {
+        let from_inc = self.inc(from);
+        self.push(at, Happening::Message { from, from_inc, to, to_inc, msg });
+    }
+
+    pub fn timer(&mut self, node: Node, after: Ms, timer: Timer) {
+        let inc = self.inc(node);
+        self.push(self.now + after, Happening::Timer { node, inc, timer });
+    }
+
+    fn push(&mut self, at: Ms, what: Happening) {
+        let number = self.fresh();
+        self.queue.push(Queued { at, number, what });
+    }
+
+    /// The next thing that happens to somebody who is still there.
+    pub fn next(&mut self, until: Ms) -> Option<Happening> {
+        loop {
+            if self.queue.peek()?.at > until {
+                return None;
+            }
+            let Queued { at, what, .. } = self.queue.pop()?;
+            self.now = at;
+            match &what {
+                Happening::Message { to, to_inc, .. } => {
+                    if self.is_up(*to) && to_inc.is_none_or(|inc| inc == self.inc(*to)) {
+                        return Some(what);
+                    }
+                }
+                // Nodes that are down are restarted by a timer.
+                Happening::Timer { timer: Timer::Restart, .. } => return Some(what),
+                Happening::Timer { node, inc, .. } => {
+                    if self.is_up(*node) && *inc == self.inc(*node) {
+                        return Some(what);
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,413 @@
+//! A reader around the [`Holder`]: its rooms, its heartbeats, its questions.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use liverank_core::ReaderId;
+use liverank_core::handover::holder::{Admission, Bounds, Holder};
+use liverank_core::handover::{HandOver, Held, Told};
+
+use crate::net::{Item, Ms, Msg, Net, Node, Record, Timer};
+use crate::room::{Room, Seat};
+
+const BEAT_EVERY: Ms = 1_000;
+const TELL_WITHIN: Ms = 800;
+const ASK_WITHIN: Ms = 800;
+const HEADS_EVERY: Ms = 1_000;
+const TICK_EVERY: Ms = 100;
+pub const GRACE: Ms = 10_000;
+const BOUNDS: Bounds = Bounds {
+    fresh: Duration::from_secs(2),
+    stale: Duration::from_secs(30),
+    warm: Duration::from_secs(10),
+    linger: Duration::from_secs(2),
+    order: Duration::from_secs(3),
+    videos: 1_000,
+};
+
+struct Asking {
+    video: usize,
+    tries: u32,
+    /// Connections that wait for the answer: who, and where it stands.
+    waiting: Vec<(u64, (Node, u32), Option<u64>)>,
+}
+
+pub struct Reader {
+    at: usize,
+    node: Node,
+    id: ReaderId,
+    holder: Holder,
+    rooms: BTreeMap<usize, Room>,
+    asking: BTreeMap<u64, Asking>,
+    manager: usize,
+    beat: u64,
+    answered: u64,
+    ticking: bool,
+    /// The highest epoch it was ever told of a video, by whatever word.
+    heard: BTreeMap<usize, u64>,
+    pub drained: bool,
+    reach: u64,
+}
+
+impl Reader {
+    pub fn new(at: usize, id: ReaderId, reach: u64) -> Self {
+        let node = Node::Reader(at);
+        Self {
+            at,
+            node,
+            id,
+            holder: Holder::new(BOUNDS),
+            rooms: BTreeMap::new(),
+            asking: BTreeMap::new(),
+            manager: at,
+            beat: 0,
+            answered: 0,
+            ticking: false,
+            heard: BTreeMap::new(),
+            drained: false,
+            reach,
+        }
+    }
+
+    pub fn boot(&mut self, net: &mut Net) {
+        self.manager = net.rng.index(net.managers);
+        let after = net.rng.below(300);
+        net.timer(self.node, after, Timer::Beat);
+        net.timer(self.node, HEADS_EVERY, Timer::Heads);
+    }
+
+    pub fn viewers(&self) -> u64 {
+        self.rooms.values().map(|room| room.seats.len() as u64).sum()
+    }
+
+    /// Whether its ring of a video stands.
+    pub fn is_ready(&self, video: usize) -> bool {
+        self.rooms.get(&video).is_some_and(|room| room.head.is_some())
+    }
+
+    pub fn all_seats(&self) -> impl Iterator<Item = (u64, &Seat)> {
+        self.rooms.values().flat_map(|room| &room.seats).map(|(conn, seat)| (*conn, seat))
+    }
+
+    /// SIGTERM.
+    pub fn leave(&mut self, net: &mut Net) {
+        self.holder.leave(net.time(), Duration::from_millis(GRACE), false);
+        self.beat(net);
+        self.keep_ticking(net);
+    }
+
+    pub const fn is_leaving(&self) -> bool {
+        self.holder.is_leaving()
+    }
+
+    pub fn on_timer(&mut self, net: &mut Net, timer: Timer) {
+        match timer {
+            Timer::Beat => {
+                self.beat(net);
+                net.timer(self.node, BEAT_EVERY, timer);
+            }
+            Timer::Heads => {
+                self.compare(net);
+                net.timer(self.node, HEADS_EVERY, timer);
+            }
+            Timer::Tick => {
+                self.ticking = false;
+                self.tick(net);
+            }
+            // No manager answered the heartbeat, or the question.
+            Timer::Late(rid) if rid == self.beat => {
+                if self.answered != rid {
+                    self.manager = (self.manager + 1) % net.managers;
+                }
+            }
+            Timer::Late(rid) => self.unanswered(net, rid),
+            _ => {}
+        }
+    }
+
+    fn beat(&mut self, net: &mut Net) {
+        self.beat = net.fresh();
+        let held = |(video, room): (&usize, &Room)| Held {
+            video: net.videos[*video].clone(),
+            viewers: room.seats.len() as u64,
+            epoch: self.holder.epoch(&net.videos[*video]),
+            ready: room.head.is_some(),
+        };
+        let record = Record {
+            reader: self.at,
+            beat: self.beat,
+            draining: self.holder.is_leaving(),
+            highest_epoch: self.holder.highest_epoch(),
+            held: self.rooms.iter().map(held).collect(),
+        };
+        net.send(self.node, Node::Manager(self.manager), Msg::Beat(record));
+        net.timer(self.node, TELL_WITHIN, Timer::Late(self.beat));
+    }
+
+    /// Compares heads with the archive, and lets go of what nobody watches.
+    fn compare(&mut self, net: &mut Net) {
+        let (now, holder) = (net.now, &self.holder);
+        self.rooms.retain(|video, room| {
+            let empty = Duration::from_millis(now - room.empty_since);
+            let keep = !room.seats.is_empty() || !holder.may_drop(net.time(), &net.videos[*video], empty);
+            if !keep {
+                net.trace(|| format!("r{} lets go of v{video}", self.at));
+            }
+            keep
+        });
+        let wanted: Vec<(usize, Option<u64>)> = self.rooms.iter().map(|(it, room)| (*it, room.head)).collect();
+        for (video, after) in wanted {
+            net.send(self.node, Node::Archive, Msg::Fetch { video, after });
+        }
+        for video in 0..net.videos.len() {
+            for seat in self.rooms.get_mut(&video).into_iter().flat_map(|room| room.seats.iter_mut()) {
+                write(net, self.node, *seat.0, seat.1, Item::Alive);
+            }
+        }
+    }
+
+    fn room(&mut self, net: &mut Net, video: usize) -> &mut Room {
+        self.rooms.entry(video).or_insert_with(|| {
+            net.send(Node::Reader(self.at), Node::Archive, Msg::Fetch { video, after: None });
+            Room::new(net.now)
+        })
+    }
+
+    pub fn on(&mut self, net: &mut Net, from: (Node, u32), msg: Msg) {
+        match msg {
+            Msg::BeatAnswer { beat, orders } if beat == self.beat => {
+                self.answered = beat;
+                self.ordered(net, orders);
+            }
+            Msg::Routed { rid, video, epoch, readers } => self.routed(net, rid, video, epoch, &readers),
+            Msg::NoRoute { rid } => self.unanswered(net, rid),
+            Msg::Warm { video } => {
+                self.holder.warm(net.time(), &net.videos[video]);
+                let at = self.at;
+                let room = self.room(net, video);
+                if room.head.is_some() {
+                    net.answer(Node::Reader(at), from, Msg::Warmed { video, reader: at });
+                } else {
+                    room.warming.push(from);
+                }
+            }
+            Msg::Probe { beat } => net.answer(self.node, from, Msg::Probed { beat, reader: self.at }),
+            Msg::Publish { video, seq } => {
+                let Some(room) = self.rooms.get_mut(&video) else { return };
+                room.published(seq);
+                if let Some(after) = room.hole() {
+                    net.send(self.node, Node::Archive, Msg::Fetch { video, after: Some(after) });
+                }
+                self.tell(net, video);
+            }
+            Msg::Fetched { video, after, head } => {
+                let Some(room) = self.rooms.get_mut(&video) else { return };
+                room.fetched(after, head);
+                for manager in std::mem::take(&mut room.warming) {
+                    net.answer(self.node, manager, Msg::Warmed { video, reader: self.at });
+                }
+                self.tell(net, video);
+            }
+            Msg::Connect { conn, video, position, under } => {
+                let admission = self.holder.admit(net.time(), &net.videos[video], under);
+                self.admit(net, admission, video, (conn, from, position));
+            }
+            Msg::Close { conn } => self.take_out(net, conn),
+            _ => {}
+        }
+    }
+
+    fn take_out(&mut self, net: &Net, conn: u64) {
+        for room in self.rooms.values_mut() {
+            if room.seats.remove(&conn).is_some() && room.seats.is_empty() {
+                room.empty_since = net.now;
+            }
+        }
+    }
+
+    fn tell(&mut self, net: &mut Net, video: usize) {
+        let Some(room) = self.rooms.get_mut(&video) else { return };
+        for (conn, item) in room.tell(self.reach) {
+            if let (Item::Comment(seq), true) = (item, net.checks.violation.is_none()) {
+                let held = room.holds(seq);
+                net.checks.require(held, || format!("a reader sends v{video} {seq}, which it does not hold"));
+            }
+            let Some(seat) = room.seats.get_mut(&conn) else { continue };
+            write(net, self.node, conn, seat, item);
+        }
+    }
+
+    fn admit(
+        &mut self,
+        net: &mut Net,
+        admission: Admission,
+        video: usize,
+        viewer: (u64, (Node, u32), Option<u64>),
+    ) {
+        let (conn, from, position) = viewer;
+        match admission {
+            Admission::Accept => {
+                let node = self.node;
+                let arrives = net.now;
+                let seat = Seat { viewer: from, seen: None, position, arrives };
+                self.room(net, video).seats.insert(conn, seat);
+                net.trace(|| format!("{node:?} takes {from:?} of v{video} at {position:?}"));
+                self.tell(net, video);
+            }
+            Admission::Redirect(to) => {
+                let to = net.reader(&to);
+                net.reply(self.node, from, Msg::Redirect { conn, to });
+            }
+            Admission::Refuse => net.reply(self.node, from, Msg::Refuse { conn }),
+            Admission::Ask { known } => {
+                if let Some(asking) = self.asking.values_mut().find(|asking| asking.video == video) {
+                    asking.waiting.push(viewer);
+                } else {
+                    self.ask(net, Asking { video, tries: 0, waiting: vec![viewer] }, known);
+                }
+            }
+        }
+    }
+
+    fn ask(&mut self, net: &mut Net, asking: Asking, known: u64) {
+        let rid = net.fresh();
+        let video = asking.video;
+        net.send(self.node, Node::Manager(self.manager), Msg::Route { rid, video, known });
+        net.timer(self.node, ASK_WITHIN, Timer::Late(rid));
+        self.asking.insert(rid, asking);
+    }
+
+    fn unanswered(&mut self, net: &mut Net, rid: u64) {
+        let Some(mut asking) = self.asking.remove(&rid) else { return };
+        self.manager = (self.manager + 1) % net.managers;
+        asking.tries += 1;
+        if asking.tries < 2 {
+            let known = self.holder.epoch(&net.videos[asking.video]);
+            return self.ask(net, asking, known);
+        }
+        self.admit_told(net, asking);
+    }
+
+    fn admit_told(&mut self, net: &mut Net, asking: Asking) {
+        for viewer in asking.waiting {
+            let admission = self.holder.admit_told(net.time(), &net.videos[asking.video]);
+            self.admit(net, admission, asking.video, viewer);
+        }
+    }
+
+    fn routed(&mut self, net: &mut Net, rid: u64, video: usize, epoch: u64, readers: &[usize]) {
+        let Some(asking) = self.asking.remove(&rid) else { return };
+        let others = readers.iter().find(|reader| **reader != self.at);
+        let told = Told {
+            epoch,
+            here: readers.contains(&self.at),
+            elsewhere: others.map(|reader| net.readers[*reader].to_string()),
+        };
+        let news = self.holder.told(net.time(), &net.videos[video], told);
+        net.checks.counts.old_words += u64::from(!news);
+        self.hear(net, video, epoch);
+        self.admit_told(net, asking);
+    }
+
+    /// Whatever it is told, it must not fall behind what it was told before.
+    fn hear(&mut self, net: &mut Net, video: usize, epoch: u64) {
+        let heard = self.heard.entry(video).or_default();
+        *heard = epoch.max(*heard);
+        let (heard, held) = (*heard, self.holder.epoch(&net.videos[video]));
+        let at = self.at;
+        net.checks.require(heard == held, || {
+            format!("r{at} goes by epoch {held} of v{video} and has heard of {heard}")
+        });
+    }
+
+    fn ordered(&mut self, net: &mut Net, orders: Vec<HandOver>) {
+        let epochs: Vec<(usize, u64)> = orders.iter().map(|it| (net.video(&it.video), it.epoch)).collect();
+        for order in &orders {
+            let assigned = net.checks.minted_as(order.epoch);
+            let fits = assigned.is_some_and(|it| it.readers.iter().any(|it| it.reader.as_str() == order.to));
+            net.checks.require(fits, || format!("{order:?} sends viewers to a reader that is none of it"));
+        }
+        self.holder.ordered(net.time(), orders);
+        for (video, epoch) in epochs {
+            let old = self.heard.get(&video).is_some_and(|heard| *heard > epoch);
+            net.checks.counts.old_words += u64::from(old);
+            self.hear(net, video, epoch);
+        }
+        self.keep_ticking(net);
+    }
+
+    fn keep_ticking(&mut self, net: &mut Net) {
+        let busy = self.holder.is_leaving() || self.holder.handing_over(net.time()).next().is_some();
+        if busy && !self.ticking {
+            self.ticking = true;
+            net.timer(self.node, TICK_EVERY, Timer::Tick);
+        }
+    }
+
+    /// Lets go of as many viewers as are due.
+    fn tick(&mut self, net: &mut Net) {
+        let mut orders: Vec<HandOver> = self.holder.handing_over(net.time()).cloned().collect();
+        orders.sort_by(|a, b| a.video.cmp(&b.video));
+        for order in orders {
+            let video = net.video(&order.video);
+            let Some(viewers) = self.rooms.get(&video).map(|room| room.seats.len() as u64) else { continue };
+            for _ in 0..self.holder.close_now(net.time(), &order.video, viewers) {
+                self.close_for(net, video, &order);
+            }
+        }
+        for _ in 0..self.holder.exit_now(net.time(), self.viewers()) {
+            let watched: Vec<usize> =
+                self.rooms.iter().filter(|(_, room)| !room.seats.is_empty()).map(|(it, _)| *it).collect();
+            if let Some(video) = net.rng.pick(&watched).copied() {
+                self.close_any(net, video);
+            }
+        }
+        let id = &self.id;
+        if self.holder.is_leaving() && self.rooms.values().all(|room| room.seats.is_empty()) {
+            net.trace(|| format!("{id} is empty"));
+            self.drained = true;
+        }
+        self.keep_ticking(net);
+    }
+
+    fn close_for(&mut self, net: &mut Net, video: usize, order: &HandOver) {
+        let heard = self.heard.get(&video).copied().unwrap_or(0);
+        net.checks.require(order.epoch >= heard, || {
+            format!("{order:?} is carried out by one who has heard of epoch {heard}")
+        });
+        net.checks.counts.handed_over += 1;
+        net.checks.counts.shed += u64::from(order.here);
+        net.checks.closing.push((video, net.reader(&order.to)));
+        self.close_any(net, video);
+    }
+
+    fn close_any(&mut self, net: &mut Net, video: usize) {
+        let Some(room) = self.rooms.get_mut(&video) else { return };
+        let conns: Vec<u64> = room.seats.keys().copied().collect();
+        let Some(conn) = net.rng.pick(&conns) else { return };
+        if let Some(mut seat) = room.seats.remove(conn) {
+            write(net, self.node, *conn, &mut seat, Item::End);
+        }
+        if room.seats.is_empty() {
+            room.empty_since = net.now;
+        }
+    }
+}
+
+/// What is written arrives, in order; or the connection breaks, and nothing that is written after that does.
+fn write(net: &mut Net, node: Node, conn: u64, seat: &mut Seat, item: Item) {
+    if seat.arrives == Ms::MAX {
+        return;
+    }
+    if net.weather.lost > 0 && net.rng.chance(1) {
+        let at = seat.arrives.max(net.now) + net.delay();
+        net.deliver(at, node, seat.viewer.0, None, Msg::Reset { conn });
+        // The reader notices by a later write.
+        let (noticed, inc) = (at + net.rng.below(3_000), net.inc(node));
+        net.deliver(noticed, seat.viewer.0, node, Some(inc), Msg::Close { conn });
+        seat.arrives = Ms::MAX;
+        return;
+    }
+    seat.arrives = seat.arrives.max(net.now + net.delay());
+    net.deliver(seat.arrives, node, seat.viewer.0, None, Msg::Sent { conn, item });
+}

@@ -1,0 +1,159 @@
+//! What the managers share, as it really is: it is away at times, fails over to a copy that lags behind, or comes back
+//! empty. And the archive, which keeps every comment.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use liverank_core::handover::{Assigned, epochs};
+
+use crate::net::{Ms, Msg, Net, Node, Record, Timer};
+
+/// Copies kept to fail over to.
+const COPIES: usize = 30;
+
+#[derive(Clone, Default)]
+struct Counter {
+    last: u64,
+    /// On which server it was last moved.
+    on: u16,
+}
+
+impl Counter {
+    fn mint(&mut self, seen: u64, server: u16) -> Option<u64> {
+        self.last = epochs::mint(self.last, seen, (self.on != server).then_some(server))?;
+        self.on = server;
+        Some(self.last)
+    }
+}
+
+#[derive(Clone, Default)]
+struct Kept {
+    assignments: BTreeMap<usize, Assigned>,
+    epoch: Counter,
+    term: Counter,
+    records: BTreeMap<usize, Record>,
+}
+
+#[derive(Default)]
+pub struct Store {
+    kept: Kept,
+    copies: VecDeque<Kept>,
+    /// Which server process this is.
+    server: u16,
+    pub away_until: Ms,
+}
+
+impl Store {
+    pub fn is_away(&self, now: Ms) -> bool {
+        now < self.away_until
+    }
+
+    /// Another server takes over, with what it had copied (`None`: nothing).
+    pub fn fail_over(&mut self, behind: Option<usize>) {
+        let at = behind.and_then(|behind| self.copies.len().checked_sub(behind + 1));
+        self.kept = at.and_then(|at| self.copies.get(at)).cloned().unwrap_or_default();
+        self.server = self.server.wrapping_add(7_919);
+        self.copies.clear();
+    }
+
+    pub fn assignments(&self) -> &BTreeMap<usize, Assigned> {
+        &self.kept.assignments
+    }
+
+    fn changing(&mut self) {
+        self.copies.push_back(self.kept.clone());
+        if self.copies.len() > COPIES {
+            self.copies.pop_front();
+        }
+    }
+
+    pub fn on(&mut self, net: &mut Net, from: (Node, u32), msg: Msg) {
+        if self.is_away(net.now) {
+            return;
+        }
+        match msg {
+            Msg::Cas { rid, video, expected, readers, seen } => {
+                let current = self.kept.assignments.get(&video);
+                let fits = current.map(|it| it.epoch) == expected;
+                if fits {
+                    self.changing();
+                }
+                let stored = fits.then(|| self.kept.epoch.mint(seen, self.server)).flatten();
+                if let Some(epoch) = stored {
+                    let assigned = Assigned { epoch, readers };
+                    net.checks.minted(video, &assigned);
+                    net.trace(|| format!("store v{video}: {assigned:?}"));
+                    for manager in 0..net.managers {
+                        let news = Msg::News { video, assigned: assigned.clone() };
+                        net.send(Node::Store, Node::Manager(manager), news);
+                    }
+                    self.kept.assignments.insert(video, assigned);
+                }
+                let current = self.kept.assignments.get(&video).cloned();
+                let done = Msg::CasDone { rid, video, stored: stored.is_some(), current };
+                net.answer(Node::Store, from, done);
+            }
+            Msg::Load { rid } => {
+                let state = Msg::State { rid, assignments: self.kept.assignments.clone() };
+                net.answer(Node::Store, from, state);
+            }
+            Msg::SaveBeat(record) => drop(self.kept.records.insert(record.reader, record)),
+            Msg::Poll { sent } => {
+                let records = self.kept.records.values().cloned().collect();
+                net.answer(Node::Store, from, Msg::Records { sent, records, term: self.kept.term.last });
+            }
+            Msg::MintTerm { planner, seen } => {
+                self.changing();
+                let Some(term) = self.kept.term.mint(seen, self.server) else { return };
+                net.checks.term(term, planner);
+                net.answer(Node::Store, from, Msg::Minted { planner, term });
+            }
+            _ => {}
+        }
+    }
+}
+
+/// The log of comments, numbered, and those who may have subscribed. The heads stand in the checks.
+pub struct Archive {
+    pub subscribers: Vec<Vec<bool>>,
+    pub reach: u64,
+    /// Comments are written up to then.
+    pub until: Ms,
+}
+
+impl Archive {
+    pub fn new(videos: usize, readers: usize, reach: u64, until: Ms) -> Self {
+        Self { subscribers: vec![vec![false; readers]; videos], reach, until }
+    }
+
+    /// Somebody comments.
+    pub fn on_timer(&mut self, net: &mut Net, timer: Timer) {
+        let Timer::Comment(video) = timer else { return };
+        if net.now > self.until {
+            return;
+        }
+        // The last video is quiet for long: its viewers come and go before they have seen anything.
+        let quiet = video + 1 == net.checks.heads.len();
+        let burst = if quiet || !net.rng.chance(50) { 1 } else { net.rng.between(2, 2 * self.reach) };
+        for _ in 0..burst {
+            net.checks.heads[video] += 1;
+            let seq = net.checks.heads[video];
+            for reader in 0..net.readers.len() {
+                if self.subscribers[video][reader] {
+                    net.send(Node::Archive, Node::Reader(reader), Msg::Publish { video, seq });
+                }
+            }
+        }
+        let (from, to) = if quiet { (4_000, 12_000) } else { (100, 1_500) };
+        let next = net.rng.between(from, to);
+        net.timer(Node::Archive, next, timer);
+    }
+
+    pub fn on(&mut self, net: &mut Net, from: (Node, u32), msg: Msg) {
+        let (Msg::Fetch { video, after }, Node::Reader(reader)) = (msg, from.0) else { return };
+        // It asked because somebody watches there: from now on it is told.
+        self.subscribers[video][reader] = true;
+        let head = net.checks.heads[video];
+        let after = after.unwrap_or_else(|| head.saturating_sub(self.reach)).min(head);
+        net.answer(Node::Archive, from, Msg::Fetched { video, after, head });
+    }
+}

@@ -1,0 +1,268 @@
+//! A viewer around the [`Follower`]: behind a gateway, which asks a manager after every end, or direct, which follows
+//! redirects. Remembers everything it is sent.
+
+use std::time::Duration;
+
+use liverank_core::handover::follower::{Follower, Lost, Pass, Patience, Seen, Step};
+use liverank_core::{Numbering, Position};
+
+use crate::checks::WITHOUT_ROUTE;
+use crate::net::{Item, Ms, Msg, Net, Node, Timer};
+
+const PATIENCE: Patience = Patience {
+    first_pause: Duration::from_millis(250),
+    longest_pause: Duration::from_secs(1),
+    settled: Duration::from_secs(2),
+    silence: Duration::from_secs(5),
+    gives_up: Duration::from_mins(1),
+};
+const ROUTE_WITHIN: Ms = 800;
+const DIAL_WITHIN: Ms = 2_500;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Pausing { rid: u64, choice: u32 },
+    Asking { rid: u64, choice: u32 },
+    Dialing { conn: u64, reader: usize },
+    Watching { conn: u64, reader: usize },
+}
+
+pub struct Viewer {
+    node: Node,
+    at: usize,
+    pub video: usize,
+    direct: bool,
+    follower: Follower,
+    phase: Phase,
+    manager: usize,
+    numbering: Numbering,
+    /// The last number it was sent or told that it misses.
+    pub last: Option<u64>,
+    comments: u64,
+    pub without_since: Option<Ms>,
+    streams: u64,
+}
+
+impl Viewer {
+    pub fn new(at: usize, video: usize, direct: bool) -> Self {
+        Self {
+            node: Node::Viewer(at),
+            at,
+            video,
+            direct,
+            follower: Follower::new(Duration::ZERO, None, PATIENCE),
+            phase: Phase::Pausing { rid: 0, choice: 0 },
+            manager: at,
+            numbering: Numbering::parse("n").unwrap(),
+            last: None,
+            comments: 0,
+            without_since: None,
+            streams: 0,
+        }
+    }
+
+    pub fn boot(&mut self, net: &mut Net) {
+        self.manager = net.rng.index(net.managers);
+        self.without_since = Some(net.now);
+        self.follower = Follower::new(net.time(), None, PATIENCE);
+        let step = self.follower.begin(net.time());
+        self.go(net, step, None);
+        net.timer(self.node, 1_000, Timer::Beat);
+        let after = net.rng.between(1_000, 20_000);
+        net.timer(self.node, after, Timer::Hiccup);
+    }
+
+    /// The reader that it has a stream of.
+    pub const fn watches_at(&self) -> Option<usize> {
+        match self.phase {
+            Phase::Watching { reader, .. } if self.without_since.is_none() => Some(reader),
+            _ => None,
+        }
+    }
+
+    fn go(&mut self, net: &mut Net, step: Step, under: Option<u64>) {
+        match step {
+            Step::Ask { at, choice } => {
+                let rid = net.fresh();
+                self.phase = Phase::Pausing { rid, choice };
+                net.timer(self.node, (at.as_millis() as u64).saturating_sub(net.now), Timer::Late(rid));
+            }
+            Step::Go(address) => {
+                let reader = net.reader(&address);
+                self.dial(net, reader, under);
+            }
+            Step::GiveUp => {
+                let at = self.at;
+                net.checks.fail(|| format!("viewer {at} gives up"));
+            }
+        }
+    }
+
+    fn dial(&mut self, net: &mut Net, reader: usize, under: Option<u64>) {
+        let conn = net.fresh();
+        self.phase = Phase::Dialing { conn, reader };
+        let position = self.follower.position().map(|position| position.seq);
+        let connect = Msg::Connect { conn, video: self.video, position, under };
+        // TCP repeats nothing, and tries again after a second what was lost. Where the process is dead and its host
+        // is not, the kernel refuses.
+        let again = if net.rng.chance(net.weather.lost) { 1_000 } else { 0 };
+        let at = net.now + net.delay() + again;
+        if net.is_up(Node::Reader(reader)) {
+            net.deliver(at, self.node, Node::Reader(reader), None, connect);
+        } else if net.rng.chance(700) {
+            net.deliver(at, Node::Reader(reader), self.node, None, Msg::Reset { conn });
+        }
+        net.timer(self.node, DIAL_WITHIN, Timer::Late(conn));
+    }
+
+    fn lost(&mut self, net: &mut Net, why: Lost) {
+        if self.without_since.is_none() {
+            self.without_since = Some(net.now);
+        }
+        // A gateway does not follow readers' redirects: it asks a manager.
+        let why = if matches!(why, Lost::Redirected(_)) && !self.direct { Lost::Failed } else { why };
+        let step = self.follower.lost(net.time(), why, net.rng.next() as u32);
+        self.go(net, step, None);
+    }
+
+    pub fn on_timer(&mut self, net: &mut Net, timer: Timer) {
+        match (timer, self.phase) {
+            (Timer::Late(late), Phase::Pausing { rid, choice }) if late == rid => {
+                let rid = net.fresh();
+                self.phase = Phase::Asking { rid, choice };
+                let ask = Msg::Route { rid, video: self.video, known: 0 };
+                net.send(self.node, Node::Manager(self.manager), ask);
+                net.timer(self.node, ROUTE_WITHIN, Timer::Late(rid));
+            }
+            (Timer::Late(late), Phase::Asking { rid, .. }) if late == rid => {
+                self.manager = (self.manager + 1) % net.managers;
+                self.lost(net, Lost::Failed);
+            }
+            (Timer::Late(late), Phase::Dialing { conn, reader }) if late == conn => {
+                net.send(self.node, Node::Reader(reader), Msg::Close { conn });
+                self.lost(net, Lost::Failed);
+            }
+            (Timer::Beat, _) => {
+                if self.follower.is_silent(net.time()) {
+                    self.lost(net, Lost::Ended);
+                }
+                self.check_route(net);
+                net.timer(self.node, 1_000, timer);
+            }
+            (Timer::Hiccup, phase) => {
+                if net.weather.lost == 0 {
+                    return;
+                }
+                if let Phase::Watching { conn, reader } = phase {
+                    net.send(self.node, Node::Reader(reader), Msg::Close { conn });
+                    self.lost(net, Lost::Ended);
+                }
+                let after = net.rng.between(8_000, 30_000);
+                net.timer(self.node, after, timer);
+            }
+            _ => {}
+        }
+    }
+
+    fn check_route(&self, net: &mut Net) {
+        let Some(since) = self.without_since else { return };
+        // Nobody can be given another reader while what the managers share cannot be reached.
+        let waited = (net.now - since).saturating_sub(net.checks.excused(since, net.now));
+        net.checks.counts.longest_without = net.checks.counts.longest_without.max(waited);
+        let (at, video, phase) = (self.at, self.video, self.phase);
+        net.checks.require(waited <= WITHOUT_ROUTE, || {
+            format!("viewer {at} of v{video} has been without a stream for {waited} ms: {phase:?}")
+        });
+    }
+
+    pub fn on(&mut self, net: &mut Net, from: (Node, u32), msg: Msg) {
+        let sender = from.0;
+        match (msg, self.phase) {
+            (Msg::Routed { rid, epoch, readers, .. }, Phase::Asking { rid: asked, choice }) if rid == asked => {
+                let reader = readers[choice as usize % readers.len()];
+                self.dial(net, reader, Some(epoch));
+            }
+            (Msg::NoRoute { rid }, Phase::Asking { rid: asked, .. }) if rid == asked => {
+                self.lost(net, Lost::Failed);
+            }
+            (Msg::Redirect { conn, to }, Phase::Dialing { conn: dialed, .. }) if conn == dialed => {
+                let address = net.readers[to].to_string();
+                self.lost(net, Lost::Redirected(address));
+            }
+            (Msg::Refuse { conn }, Phase::Dialing { conn: dialed, .. }) if conn == dialed => {
+                self.lost(net, Lost::Failed);
+            }
+            (Msg::Reset { conn }, Phase::Dialing { conn: mine, .. } | Phase::Watching { conn: mine, .. })
+                if conn == mine =>
+            {
+                self.lost(net, Lost::Ended);
+            }
+            (Msg::Sent { conn, item }, Phase::Dialing { conn: mine, reader }) if conn == mine => {
+                self.phase = Phase::Watching { conn, reader };
+                self.follower.opened(net.time());
+                self.take(net, item);
+            }
+            (Msg::Sent { conn, item }, Phase::Watching { conn: mine, .. }) if conn == mine => {
+                self.take(net, item);
+            }
+            // Of a stream that is over for this viewer: nobody listens there any more.
+            (Msg::Sent { conn, item }, _) if !matches!(item, Item::End) => {
+                net.send(self.node, sender, Msg::Close { conn });
+            }
+            _ => {}
+        }
+    }
+
+    fn take(&mut self, net: &mut Net, item: Item) {
+        self.follower.heard(net.time());
+        let position = |seq| Position { numbering: self.numbering.clone(), seq };
+        let seen = match item {
+            Item::Alive => return,
+            Item::End => return self.lost(net, Lost::Ended),
+            Item::Connected(at) => Seen::Connected(Some(position(at))),
+            Item::Comment(seq) => Seen::Comment(position(seq)),
+            Item::Gap(_, to) => Seen::Gap(position(to)),
+        };
+        let pass = self.follower.take(seen);
+        let (at, last) = (self.at, self.last);
+        net.trace(|| format!("viewer {at} {item:?} {pass:?}"));
+        match item {
+            Item::Connected(head) => {
+                self.without_since = None;
+                self.streams += 1;
+                net.checks.counts.streams += 1;
+                net.checks.counts.resumed += u64::from(last.is_some());
+                net.checks.counts.before_any_comment += u64::from(last.is_some() && self.comments == 0);
+                net.checks.require(last.is_none_or(|last| last == head), || {
+                    format!("viewer {at} has seen {last:?} and is resumed at {head}")
+                });
+                self.last = self.last.or(Some(head));
+            }
+            Item::Comment(seq) => {
+                net.checks.counts.comments_seen += 1;
+                self.comments += 1;
+                net.checks.require(last.is_some_and(|last| last + 1 == seq) && pass == Pass::On, || {
+                    format!("viewer {at} has seen {last:?} and is sent {seq}")
+                });
+                self.last = Some(seq);
+            }
+            Item::Gap(from, to) => {
+                net.checks.counts.gaps += 1;
+                let beyond = net.checks.heads[self.video].saturating_sub(net.checks.reach);
+                net.checks.require(last.is_some_and(|last| last + 1 == from) && to <= beyond, || {
+                    format!("viewer {at} has seen {last:?}; a gap from {from} to {to} is more than it must miss")
+                });
+                self.last = Some(to);
+            }
+            Item::Alive | Item::End => {}
+        }
+    }
+
+    /// At the end nothing may be missing.
+    pub fn check_end(&self, net: &mut Net, head: u64) {
+        let (at, video, last, phase) = (self.at, self.video, self.last, self.phase);
+        net.checks.require(self.watches_at().is_some() && last == Some(head), || {
+            format!("at the end viewer {at} of v{video} stands at {last:?} of {head}: {phase:?}")
+        });
+    }
+}

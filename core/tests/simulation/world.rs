@@ -1,0 +1,280 @@
+//! Everything together, what goes wrong in it, and the checks that need to see all of it.
+
+use std::collections::BTreeMap;
+
+use crate::checks::Counts;
+use crate::manager::Manager;
+use crate::net::{Happening, Ms, Msg, Net, Node, Timer};
+use crate::planner::Planner;
+use crate::reader::{GRACE, Reader};
+use crate::store::{Archive, Store};
+use crate::viewer::Viewer;
+
+/// Faults happen up to then; orders and comments go on a little longer.
+const CALM_AT: Ms = 22_000;
+const LAST_ORDER: Ms = 24_000;
+const LAST_COMMENT: Ms = 26_000;
+const END: Ms = 38_000;
+/// How old what a manager knows of a reader may be: a heartbeat, its way and a reader that is restarted in between.
+const LAG: Ms = 6_000;
+
+pub struct World {
+    net: Net,
+    store: Store,
+    archive: Archive,
+    managers: Vec<Manager>,
+    readers: Vec<Reader>,
+    viewers: Vec<Viewer>,
+    planners: Vec<Planner>,
+    /// When a reader was last seen to hold a video ready, or was last (re)started.
+    ready: BTreeMap<(usize, usize), Ms>,
+    down: Vec<Node>,
+}
+
+impl World {
+    pub fn new(seed: u64, traced: bool) -> Self {
+        let mut net = Net::new(seed, 3, 4 + (seed % 3) as usize, 2 + (seed % 2) as usize, traced);
+        let reach = net.rng.between(5, 30);
+        (net.checks.heads, net.checks.reach) = (vec![0; net.videos.len()], reach);
+        let names = net.readers.clone();
+        let viewers = net.rng.between(8, 20) as usize;
+        let mut world = Self {
+            store: Store::default(),
+            archive: Archive::new(net.videos.len(), names.len(), reach, LAST_COMMENT),
+            managers: (0..net.managers).map(|at| Manager::new(at, names.clone())).collect(),
+            readers: names.iter().enumerate().map(|(at, id)| Reader::new(at, id.clone(), reach)).collect(),
+            viewers: (0..viewers).map(|at| Viewer::new(at, [0, 0, 1, 1, 2][at % 5], at % 2 == 1)).collect(),
+            planners: (0..2).map(Planner::new).collect(),
+            ready: BTreeMap::new(),
+            down: Vec::new(),
+            net,
+        };
+        world.boot();
+        world
+    }
+
+    fn boot(&mut self) {
+        let net = &mut self.net;
+        self.managers.iter_mut().for_each(|manager| manager.boot(net));
+        self.readers.iter_mut().for_each(|reader| reader.boot(net));
+        self.planners.iter_mut().for_each(|planner| planner.boot(net));
+        for video in 0..net.videos.len() {
+            let after = net.rng.between(200, 9_000);
+            net.timer(Node::Archive, after, Timer::Comment(video));
+        }
+        for viewer in 0..self.viewers.len() {
+            let after = net.rng.between(1_500, 6_000);
+            net.timer(Node::Viewer(viewer), after, Timer::Restart);
+        }
+        net.timer(Node::Chaos, 3_000, Timer::Hiccup);
+        net.timer(Node::Chaos, CALM_AT, Timer::Calm);
+    }
+
+    /// Runs to the end, or to the first violation.
+    pub fn run(&mut self) -> Result<Counts, String> {
+        while let Some(happening) = self.net.next(END) {
+            self.net.checks.counts.events += 1;
+            self.step(happening);
+            self.check_closing();
+            if let Some(violation) = self.net.checks.violation.take() {
+                return Err(format!("at {} ms: {violation}", self.net.now));
+            }
+        }
+        self.check_end();
+        self.net.checks.violation.take().map_or(Ok(self.net.checks.counts), Err)
+    }
+
+    pub fn trace(&mut self) -> Vec<String> {
+        self.net.take_trace()
+    }
+
+    fn step(&mut self, happening: Happening) {
+        let net = &mut self.net;
+        match happening {
+            Happening::Message { from, from_inc, to, msg, .. } => {
+                if !matches!(msg, Msg::Sent { .. } | Msg::Publish { .. }) {
+                    net.trace(|| format!("{from:?} -> {to:?}: {msg:?}"));
+                }
+                let sender = (from, from_inc);
+                match to {
+                    Node::Store => self.store.on(net, sender, msg),
+                    Node::Archive => self.archive.on(net, sender, msg),
+                    Node::Manager(at) => self.managers[at].on(net, sender, msg),
+                    Node::Reader(at) => self.readers[at].on(net, sender, msg),
+                    Node::Viewer(at) => self.viewers[at].on(net, sender, msg),
+                    Node::Planner(at) => self.planners[at].on(net, msg),
+                    Node::Chaos => {}
+                }
+                if let Node::Reader(at) = to {
+                    self.note_ready(at);
+                }
+            }
+            Happening::Timer { node, timer: Timer::Restart, .. } => self.restart(node),
+            Happening::Timer { node, timer, .. } => match node {
+                Node::Archive => self.archive.on_timer(net, timer),
+                Node::Manager(at) => self.managers[at].on_timer(net, timer),
+                Node::Reader(at) => {
+                    self.readers[at].on_timer(net, timer);
+                    self.note_ready(at);
+                }
+                Node::Viewer(at) => self.viewers[at].on_timer(net, timer),
+                Node::Planner(at) => self.planners[at].on_timer(net, LAST_ORDER),
+                Node::Chaos => self.go_wrong(timer),
+                Node::Store => {}
+            },
+        }
+    }
+
+    fn note_ready(&mut self, reader: usize) {
+        for video in 0..self.net.videos.len() {
+            if self.readers[reader].is_ready(video) {
+                self.ready.insert((reader, video), self.net.now);
+            }
+        }
+    }
+
+    /// No viewer is closed for a move before the reader it goes to is warm.
+    fn check_closing(&mut self) {
+        for (video, reader) in std::mem::take(&mut self.net.checks.closing) {
+            let last = self.ready.get(&(reader, video)).copied();
+            let (now, up) = (self.net.now, self.readers[reader].is_ready(video));
+            self.net.checks.require(up || last.is_some_and(|last| now - last <= LAG), || {
+                format!("a viewer of v{video} is sent to r{reader}, which does not hold it (last: {last:?})")
+            });
+        }
+    }
+
+    fn go_wrong(&mut self, timer: Timer) {
+        if timer == Timer::Calm {
+            self.net.weather.lost = 0;
+            return;
+        }
+        let next = self.net.rng.between(500, 4_000);
+        if self.net.now + next < CALM_AT {
+            self.net.timer(Node::Chaos, next, timer);
+        }
+        let readers_down = self.down.iter().filter(|node| matches!(node, Node::Reader(_))).count();
+        let leaving = self.readers.iter().filter(|reader| reader.is_leaving()).count();
+        let away = self.store.is_away(self.net.now);
+        let reader = self.net.rng.index(self.readers.len());
+        let spare = self.readers.len() - readers_down - leaving > 2;
+        match self.net.rng.below(12) {
+            0..=3 if readers_down == 0 && spare => self.stop_reader(reader, 20_000),
+            4 if readers_down <= 1 && spare => self.stop_reader(reader, 2_500),
+            5 | 6 if leaving == 0 && spare && self.net.is_up(Node::Reader(reader)) => self.drain(reader),
+            7 => self.stop_manager(),
+            8 | 9 => {
+                let behind = self.net.rng.chance(700).then(|| self.net.rng.index(12));
+                self.store.fail_over(behind);
+                self.net.checks.counts.failovers += 1;
+                self.net.trace(|| format!("the store fails over, {behind:?} changes behind"));
+            }
+            10 if !away => {
+                let (from, to) = (self.net.now, self.net.now + self.net.rng.between(500, 4_000));
+                self.store.away_until = to;
+                self.net.checks.away.push((from, to));
+                self.net.trace(|| format!("the store is away until {to}"));
+            }
+            _ => {}
+        }
+    }
+
+    fn stop_manager(&mut self) {
+        let down = self.down.iter().filter(|node| matches!(node, Node::Manager(_))).count();
+        let node = Node::Manager(self.net.rng.index(self.managers.len()));
+        if down + 1 < self.managers.len() && self.net.is_up(node) {
+            self.net.checks.counts.manager_crashes += 1;
+            self.stop(node, 5_000);
+        }
+    }
+
+    fn stop_reader(&mut self, reader: usize, for_at_most: Ms) {
+        let node = Node::Reader(reader);
+        if !self.net.is_up(node) || self.readers[reader].is_leaving() {
+            return;
+        }
+        self.net.checks.counts.reader_crashes += 1;
+        self.end_reader(reader);
+        self.stop(node, for_at_most);
+    }
+
+    fn stop(&mut self, node: Node, for_at_most: Ms) {
+        self.net.trace(|| format!("{node:?} dies"));
+        self.net.stop(node);
+        self.down.push(node);
+        let back = self.net.rng.between(300, for_at_most);
+        let back = back.min((CALM_AT + 1_000).saturating_sub(self.net.now).max(300));
+        self.net.timer(node, back, Timer::Restart);
+    }
+
+    fn drain(&mut self, reader: usize) {
+        self.net.trace(|| format!("r{reader} is told to leave"));
+        self.net.checks.counts.drains += 1;
+        self.readers[reader].leave(&mut self.net);
+        // By then it exits, empty or not, and comes back after a while.
+        self.down.push(Node::Reader(reader));
+        self.net.timer(Node::Reader(reader), GRACE, Timer::Restart);
+    }
+
+    /// The kernel tells most peers of a dead process; a dead host tells nobody.
+    fn end_reader(&mut self, reader: usize) {
+        let told = self.net.rng.chance(700);
+        let ends: Vec<_> = self.readers[reader].all_seats().map(|(conn, seat)| (conn, seat.viewer.0)).collect();
+        for (conn, viewer) in ends.into_iter().filter(|_| told) {
+            let at = self.net.now + self.net.delay() + 600;
+            self.net.deliver(at, Node::Reader(reader), viewer, None, Msg::Reset { conn });
+        }
+    }
+
+    /// What was down comes back; a reader that was leaving goes, and another takes its name; a viewer arrives.
+    fn restart(&mut self, node: Node) {
+        self.down.retain(|down| *down != node);
+        self.net.trace(|| format!("{node:?} starts"));
+        match node {
+            Node::Reader(at) => {
+                if self.net.is_up(node) {
+                    self.end_reader(at);
+                    self.net.stop(node);
+                }
+                for subscribers in &mut self.archive.subscribers {
+                    subscribers[at] = false;
+                }
+                self.net.start(node);
+                let id = self.net.readers[at].clone();
+                self.readers[at] = Reader::new(at, id, self.archive.reach);
+                self.readers[at].boot(&mut self.net);
+            }
+            Node::Manager(at) => {
+                self.net.start(node);
+                self.managers[at] = Manager::new(at, self.net.readers.clone());
+                self.managers[at].boot(&mut self.net);
+            }
+            Node::Viewer(at) => self.viewers[at].boot(&mut self.net),
+            _ => {}
+        }
+    }
+
+    /// When all is calm, everybody agrees, and everybody has everything.
+    fn check_end(&mut self) {
+        for video in 0..self.net.videos.len() {
+            let Some(stored) = self.store.assignments().get(&video).cloned() else {
+                self.net.checks.fail(|| format!("at the end nobody serves v{video}"));
+                continue;
+            };
+            let id = self.net.videos[video].clone();
+            for manager in &self.managers {
+                let believes = manager.believes(&id).cloned();
+                self.net.checks.require(believes.as_ref() == Some(&stored) && !manager.steward.is_moving(&id), || {
+                    format!("at the end a manager believes {believes:?} of v{video}; in force is {stored:?}")
+                });
+            }
+            let head = self.net.checks.heads[video];
+            for viewer in self.viewers.iter().filter(|viewer| viewer.video == video) {
+                viewer.check_end(&mut self.net, head);
+                let at = viewer.watches_at().map(|at| self.net.readers[at].clone());
+                let fits = at.as_ref().is_some_and(|at| stored.share(at).is_some());
+                self.net.checks.require(fits, || format!("at the end v{video} is watched at {at:?} under {stored:?}"));
+            }
+        }
+    }
+}

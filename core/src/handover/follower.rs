@@ -183,3 +183,5 @@ impl Follower {
     }
 }
 
+#[cfg(test)]
+mod tests;

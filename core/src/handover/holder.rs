@@ -259,3 +259,5 @@ impl Place {
     }
 }
 
+#[cfg(test)]
+mod tests;

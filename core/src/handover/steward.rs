@@ -389,3 +389,5 @@ impl Progress {
     }
 }
 
+#[cfg(test)]
+mod tests;

@@ -43,6 +43,8 @@ pub struct Checks {
     terms: HashMap<u64, usize>,
     /// Viewers just closed for a move: of which video, and the reader they are sent to.
     pub closing: Vec<(usize, usize)>,
+    /// Readers that are about to be given a video by an order.
+    pub given: Vec<(usize, usize)>,
     /// When the store was away.
     pub away: Vec<(Ms, Ms)>,
     /// Comments of each video so far.

@@ -264,6 +264,10 @@ impl Manager {
                 }
                 Step::Swap(order) => {
                     let (video, expected) = (net.video(&order.video), Some(order.expected));
+                    let current = self.view.assigned.get(&order.video);
+                    let has = |share: &Share| current.is_some_and(|it| it.share(&share.reader).is_some());
+                    let new = order.readers.iter().filter(|share| !has(share));
+                    net.checks.given.extend(new.map(|share| (video, index(&share.reader))));
                     let readers = order.readers.clone();
                     self.swap(net, video, expected, readers, 0, Pending::Order(order));
                 }

@@ -141,6 +141,8 @@ pub struct Net {
     pub rng: Rng,
     pub checks: Checks,
     pub weather: Weather,
+    /// A manager that cannot reach the store, and until when.
+    pub cut: Option<(Node, Ms)>,
     pub videos: Vec<VideoId>,
     pub readers: Vec<ReaderId>,
     pub managers: usize,
@@ -157,7 +159,8 @@ impl Net {
             now: 0,
             rng: Rng::new(seed),
             checks: Checks::default(),
-            weather: Weather { lost: 20, repeated: 20, slow: 50 },
+            weather: Weather { lost: 20, repeated: 20, slow: 70 },
+            cut: None,
             videos: (0..videos).map(|at| VideoId::parse(&format!("v{at}")).unwrap()).collect(),
             readers: (0..readers).map(|at| ReaderId::parse(&format!("r{at}")).unwrap()).collect(),
             managers,
@@ -217,7 +220,7 @@ impl Net {
     }
 
     pub fn delay(&mut self) -> Ms {
-        if self.rng.chance(self.weather.slow) { self.rng.between(20, 600) } else { self.rng.between(1, 20) }
+        if self.rng.chance(self.weather.slow) { self.rng.between(20, 900) } else { self.rng.between(1, 20) }
     }
 
     /// Sends to whoever runs there when it arrives.
@@ -237,7 +240,10 @@ impl Net {
     }
 
     fn send_to(&mut self, from: Node, to: Node, to_inc: Option<u32>, msg: Msg) {
-        if self.rng.chance(self.weather.lost) {
+        let cut = self.cut.filter(|(_, until)| self.now < *until).map(|(node, _)| node);
+        let ends = [(from, to), (to, from)];
+        let is_cut = cut.is_some_and(|manager| ends.contains(&(manager, Node::Store)));
+        if is_cut || self.rng.chance(self.weather.lost) {
             return;
         }
         if self.rng.chance(self.weather.repeated) {

@@ -28,6 +28,8 @@ const BOUNDS: Bounds = Bounds {
 struct Asking {
     video: usize,
     tries: u32,
+    /// The epoch that was known when it was asked.
+    known: u64,
     /// Connections that wait for the answer: who, and where it stands.
     waiting: Vec<(u64, (Node, u32), Option<u64>)>,
 }
@@ -263,15 +265,15 @@ impl Reader {
                 if let Some(asking) = self.asking.values_mut().find(|asking| asking.video == video) {
                     asking.waiting.push(viewer);
                 } else {
-                    self.ask(net, Asking { video, tries: 0, waiting: vec![viewer] }, known);
+                    self.ask(net, Asking { video, tries: 0, known, waiting: vec![viewer] });
                 }
             }
         }
     }
 
-    fn ask(&mut self, net: &mut Net, asking: Asking, known: u64) {
+    fn ask(&mut self, net: &mut Net, asking: Asking) {
         let rid = net.fresh();
-        let video = asking.video;
+        let (video, known) = (asking.video, asking.known);
         net.send(self.node, Node::Manager(self.manager), Msg::Route { rid, video, known });
         net.timer(self.node, ASK_WITHIN, Timer::Late(rid));
         self.asking.insert(rid, asking);
@@ -282,8 +284,8 @@ impl Reader {
         self.manager = (self.manager + 1) % net.managers;
         asking.tries += 1;
         if asking.tries < 2 {
-            let known = self.holder.epoch(&net.videos[asking.video]);
-            return self.ask(net, asking, known);
+            asking.known = self.holder.epoch(&net.videos[asking.video]);
+            return self.ask(net, asking);
         }
         self.admit_told(net, asking);
     }
@@ -297,6 +299,9 @@ impl Reader {
 
     fn routed(&mut self, net: &mut Net, rid: u64, video: usize, epoch: u64, readers: &[usize]) {
         let Some(asking) = self.asking.remove(&rid) else { return };
+        net.checks.require(epoch >= asking.known, || {
+            format!("a manager answers epoch {epoch} of v{video} to one who knows {}", asking.known)
+        });
         let others = readers.iter().find(|reader| **reader != self.at);
         let told = Told {
             epoch,

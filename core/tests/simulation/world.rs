@@ -135,11 +135,14 @@ impl World {
 
     /// No viewer is closed for a move before the reader it goes to is warm.
     fn check_closing(&mut self) {
-        for (video, reader) in std::mem::take(&mut self.net.checks.closing) {
+        let closing = std::mem::take(&mut self.net.checks.closing).into_iter();
+        let given = std::mem::take(&mut self.net.checks.given).into_iter();
+        let sent = closing.map(|it| (it, "a viewer is sent to it"));
+        for ((video, reader), why) in sent.chain(given.map(|it| (it, "it is given the video"))) {
             let last = self.ready.get(&(reader, video)).copied();
             let (now, up) = (self.net.now, self.readers[reader].is_ready(video));
             self.net.checks.require(up || last.is_some_and(|last| now - last <= LAG), || {
-                format!("a viewer of v{video} is sent to r{reader}, which does not hold it (last: {last:?})")
+                format!("r{reader} does not hold v{video} (last: {last:?}), and {why}")
             });
         }
     }
@@ -158,7 +161,7 @@ impl World {
         let away = self.store.is_away(self.net.now);
         let reader = self.net.rng.index(self.readers.len());
         let spare = self.readers.len() - readers_down - leaving > 2;
-        match self.net.rng.below(12) {
+        match self.net.rng.below(14) {
             0..=3 if readers_down == 0 && spare => self.stop_reader(reader, 20_000),
             4 if readers_down <= 1 && spare => self.stop_reader(reader, 2_500),
             5 | 6 if leaving == 0 && spare && self.net.is_up(Node::Reader(reader)) => self.drain(reader),
@@ -174,6 +177,13 @@ impl World {
                 self.store.away_until = to;
                 self.net.checks.away.push((from, to));
                 self.net.trace(|| format!("the store is away until {to}"));
+            }
+            // A manager that does not hear of what happens.
+            11 | 12 => {
+                let manager = self.net.rng.index(self.managers.len());
+                let until = self.net.now + self.net.rng.between(1_000, 6_000);
+                self.net.cut = Some((Node::Manager(manager), until));
+                self.net.trace(|| format!("manager {manager} is cut off from the store until {until}"));
             }
             _ => {}
         }

@@ -39,8 +39,9 @@ pub enum Lost {
 /// What to do next.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
-    /// At this time, ask a manager who serves the video (what was known before now is not to be believed), and go to
-    /// the `choice`-th of its readers, counted round from the best.
+    /// At this time, ask who serves the video (what was known before now is not to be believed), and go to the
+    /// `choice`-th of its readers, counted round from the best. After a failure another manager is to be asked than
+    /// before: the one that was may be cut off and know of no move.
     Ask {
         /// When.
         at: Time,

@@ -36,7 +36,7 @@ pub enum Admission {
     /// The managers are to be asked first, and told the epoch known here: they do not answer with less. Then
     /// [`Holder::told`] and [`Holder::admit_told`].
     Ask {
-        /// The highest epoch heard of for the video.
+        /// The highest epoch heard of for the video, here or by whoever sent the viewer.
         known: u64,
     },
     /// Not here, and it is not known where: it is to try again.
@@ -105,16 +105,21 @@ impl Holder {
         let place = self.places.get(video);
         let known = place.map_or(0, |place| place.epoch);
         let fresh = place.and_then(|place| place.told_for(now, self.bounds.fresh));
+        let sent_under = sent_under.unwrap_or(0);
         match fresh {
-            Some(told) if sent_under.is_none_or(|epoch| epoch <= known) => self.judge(now, place, told),
-            _ => Admission::Ask { known },
+            Some(told) if sent_under <= known => self.judge(now, place, told),
+            _ => Admission::Ask { known: known.max(sent_under) },
         }
     }
 
-    /// The same after the managers were asked, whether they answered or not.
-    pub fn admit_told(&self, now: Time, video: &VideoId) -> Admission {
+    /// The same after the managers were asked, whether they answered or not. What is older than what the viewer was
+    /// sent here under is not held against it: a manager that has not heard of a move would send it back and forth.
+    pub fn admit_told(&self, now: Time, video: &VideoId, sent_under: Option<u64>) -> Admission {
         let place = self.places.get(video);
-        match place.and_then(|place| place.told_for(now, self.bounds.stale)) {
+        let believed = place
+            .and_then(|place| place.told_for(now, self.bounds.stale))
+            .filter(|told| sent_under.is_none_or(|epoch| epoch <= told.epoch));
+        match believed {
             Some(told) => self.judge(now, place, told),
             None if self.exit.is_some() => Admission::Refuse,
             None => Admission::Accept,

@@ -40,7 +40,8 @@ pub trait Sight {
     fn standing(&self, reader: &ReaderId) -> Option<Standing>;
     /// Where viewers reach a reader.
     fn address(&self, reader: &ReaderId) -> Option<String>;
-    /// What a reader last said of a video.
+    /// What a reader last said of a video. Not ready where that was said longer ago than makes a reader suspect, by the
+    /// clock: time in which the manager could not look counts here, for viewers would be sent to who knows whom.
     fn held(&self, reader: &ReaderId, video: &VideoId) -> Option<&Held>;
     /// The part of its capacity that a reader uses, in thousandths.
     fn usage(&self, reader: &ReaderId) -> u64;
@@ -87,11 +88,8 @@ pub fn decide(
     if is_complete && known <= current.epoch {
         return Decision::Serve;
     }
-    let readers = if staying.is_empty() {
-        choose().map_or_else(|| current.readers.clone(), one)
-    } else {
-        staying
-    };
+    let readers =
+        if staying.is_empty() { choose().map_or_else(|| current.readers.clone(), one) } else { staying };
     if readers == current.readers && known <= current.epoch {
         return Decision::Serve;
     }
@@ -170,9 +168,8 @@ fn answer_for(
     if held.viewers <= keep {
         return;
     }
-    let alive = |share: &&Share| {
-        share.reader != *reader && sight.standing(&share.reader) == Some(Standing::Alive)
-    };
+    let alive =
+        |share: &&Share| share.reader != *reader && sight.standing(&share.reader) == Some(Standing::Alive);
     let room = |share: &Share| {
         quota(assigned, share, total).saturating_sub(viewers_at(sight, &share.reader, &held.video))
     };
@@ -324,9 +321,7 @@ impl Steward {
             return Err(Refused::Full);
         }
         let serves = |share: &Share| current.is_some_and(|current| current.share(&share.reader).is_some());
-        let takes = |share: &Share| {
-            serves(share) || sight.standing(&share.reader) == Some(Standing::Alive)
-        };
+        let takes = |share: &Share| serves(share) || sight.standing(&share.reader) == Some(Standing::Alive);
         let twice = |at: usize| order.readers[..at].iter().any(|it| it.reader == order.readers[at].reader);
         let is_good = !order.readers.is_empty()
             && order.readers.iter().all(|share| share.weight > 0 && takes(share))

@@ -100,9 +100,25 @@ impl Counts {
     pub fn add(&mut self, other: &Self) {
         macro_rules! sum { ($($field:ident),*) => { $( self.$field += other.$field; )* } }
         sum!(
-            events, comments_seen, streams, resumed, before_any_comment, gaps, handed_over, shed, orders,
-            refused_orders, races_lost, swaps, reassigned, reminted, old_words, reader_crashes,
-            manager_crashes, drains, failovers
+            events,
+            comments_seen,
+            streams,
+            resumed,
+            before_any_comment,
+            gaps,
+            handed_over,
+            shed,
+            orders,
+            refused_orders,
+            races_lost,
+            swaps,
+            reassigned,
+            reminted,
+            old_words,
+            reader_crashes,
+            manager_crashes,
+            drains,
+            failovers
         );
         self.longest_without = self.longest_without.max(other.longest_without);
     }

@@ -82,7 +82,10 @@ fn a_run_is_a_function_of_its_seed() {
 /// One seed with all of its trace, for a person to read.
 #[test]
 fn one_seed() {
-    #[expect(clippy::disallowed_methods, reason = "a person names the seed; the simulation itself asks nothing")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a person names the seed; the simulation itself asks nothing"
+    )]
     let seed = std::env::var("LIVERANK_SEED").map_or(0, |seed| seed.parse().expect("a number"));
     let mut world = World::new(seed, true);
     let outcome = world.run();

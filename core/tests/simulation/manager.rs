@@ -24,6 +24,8 @@ const PACE: Pace = Pace { within: Duration::from_secs(2), least: 2, most: 50 };
 struct Sighting {
     record: Record,
     changed: Ms,
+    /// The same by the clock: time in which nobody looked counts.
+    said: Ms,
     /// When it was last probed in this silence.
     probed: Option<Ms>,
     answered: bool,
@@ -38,6 +40,8 @@ struct View {
     highest_epoch: u64,
     readers: BTreeMap<usize, Sighting>,
     held: HashMap<(usize, VideoId), Held>,
+    /// The same for readers that said so too long ago.
+    old: HashMap<(usize, VideoId), Held>,
     names: Vec<ReaderId>,
     polled: Option<Ms>,
     looking_since: Ms,
@@ -102,7 +106,9 @@ impl Sight for View {
     }
 
     fn held(&self, reader: &ReaderId, video: &VideoId) -> Option<&Held> {
-        self.held.get(&(index(reader), video.clone()))
+        let key = (index(reader), video.clone());
+        let is_old = self.readers.get(&key.0).is_none_or(|it| self.now - it.said >= SUSPECT_AFTER);
+        if is_old { self.old.get(&key) } else { self.held.get(&key) }
     }
 
     fn usage(&self, reader: &ReaderId) -> u64 {
@@ -133,9 +139,9 @@ impl View {
     fn choose(&self, video: &VideoId) -> Option<ReaderId> {
         let at = |reader: usize| self.held.get(&(reader, video.clone())).map_or(0, |held| held.viewers);
         let open = self.open();
-        let best = open.into_iter().max_by_key(|reader| {
-            (at(*reader), u64::MAX - self.viewers(*reader), usize::MAX - reader)
-        })?;
+        let best = open
+            .into_iter()
+            .max_by_key(|reader| (at(*reader), u64::MAX - self.viewers(*reader), usize::MAX - reader))?;
         Some(self.names[best].clone())
     }
 
@@ -153,10 +159,13 @@ impl View {
     fn saw(&mut self, at: Ms, record: Record) {
         let reader = record.reader;
         self.held.retain(|(of, _), _| *of != reader);
+        self.old.retain(|(of, _), _| *of != reader);
         for held in &record.held {
             self.held.insert((reader, held.video.clone()), held.clone());
+            self.old.insert((reader, held.video.clone()), Held { ready: false, ..held.clone() });
         }
-        self.readers.insert(reader, Sighting { record, changed: at, probed: None, answered: false });
+        let sighting = Sighting { record, changed: at, said: at, probed: None, answered: false };
+        self.readers.insert(reader, sighting);
     }
 
     fn judge(&mut self) {
@@ -221,7 +230,8 @@ impl Manager {
     fn sweep(&mut self, net: &mut Net) {
         let now = net.now;
         for (reader, sighting) in &mut self.view.readers {
-            let silent = self.view.polled.is_some_and(|at| at.saturating_sub(sighting.changed) >= SUSPECT_AFTER);
+            let silent =
+                self.view.polled.is_some_and(|at| at.saturating_sub(sighting.changed) >= SUSPECT_AFTER);
             if silent && sighting.probed.is_none_or(|at| now - at >= PROBE_EVERY) {
                 (sighting.probed, sighting.answered) = (Some(now), false);
                 net.send(self.node, Node::Reader(*reader), Msg::Probe { beat: sighting.record.beat });
@@ -467,6 +477,10 @@ impl Manager {
                 let waiting = Waiting { asker: None, known: held.epoch };
                 self.ensure(net, net.video(&held.video), vec![waiting]);
             }
+        }
+        // What could not be shared is not answered: the reader then tells another manager.
+        if !self.view.is_fresh() {
+            return;
         }
         net.answer(self.node, from, Msg::BeatAnswer { beat, orders: answer.hand_over });
     }

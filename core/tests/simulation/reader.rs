@@ -25,13 +25,21 @@ const BOUNDS: Bounds = Bounds {
     videos: 1_000,
 };
 
+/// A viewer who comes.
+struct Coming {
+    conn: u64,
+    from: (Node, u32),
+    position: Option<u64>,
+    under: Option<u64>,
+}
+
 struct Asking {
     video: usize,
     tries: u32,
     /// The epoch that was known when it was asked.
     known: u64,
-    /// Connections that wait for the answer: who, and where it stands.
-    waiting: Vec<(u64, (Node, u32), Option<u64>)>,
+    /// Connections that wait for the answer.
+    waiting: Vec<Coming>,
 }
 
 pub struct Reader {
@@ -157,7 +165,8 @@ impl Reader {
             }
             keep
         });
-        let wanted: Vec<(usize, Option<u64>)> = self.rooms.iter().map(|(it, room)| (*it, room.head)).collect();
+        let wanted: Vec<(usize, Option<u64>)> =
+            self.rooms.iter().map(|(it, room)| (*it, room.head)).collect();
         for (video, after) in wanted {
             net.send(self.node, Node::Archive, Msg::Fetch { video, after });
         }
@@ -212,7 +221,7 @@ impl Reader {
             }
             Msg::Connect { conn, video, position, under } => {
                 let admission = self.holder.admit(net.time(), &net.videos[video], under);
-                self.admit(net, admission, video, (conn, from, position));
+                self.admit(net, admission, video, Coming { conn, from, position, under });
             }
             Msg::Close { conn } => self.take_out(net, conn),
             _ => {}
@@ -244,9 +253,9 @@ impl Reader {
         net: &mut Net,
         admission: Admission,
         video: usize,
-        viewer: (u64, (Node, u32), Option<u64>),
+        viewer: Coming,
     ) {
-        let (conn, from, position) = viewer;
+        let Coming { conn, from, position, .. } = viewer;
         match admission {
             Admission::Accept => {
                 let node = self.node;
@@ -284,7 +293,7 @@ impl Reader {
         self.manager = (self.manager + 1) % net.managers;
         asking.tries += 1;
         if asking.tries < 2 {
-            asking.known = self.holder.epoch(&net.videos[asking.video]);
+            asking.known = asking.known.max(self.holder.epoch(&net.videos[asking.video]));
             return self.ask(net, asking);
         }
         self.admit_told(net, asking);
@@ -292,7 +301,7 @@ impl Reader {
 
     fn admit_told(&mut self, net: &mut Net, asking: Asking) {
         for viewer in asking.waiting {
-            let admission = self.holder.admit_told(net.time(), &net.videos[asking.video]);
+            let admission = self.holder.admit_told(net.time(), &net.videos[asking.video], viewer.under);
             self.admit(net, admission, asking.video, viewer);
         }
     }

@@ -119,6 +119,10 @@ impl Viewer {
         if self.without_since.is_none() {
             self.without_since = Some(net.now);
         }
+        // Whoever sent it where there is no stream may be cut off and know of no move.
+        if !matches!(why, Lost::Ended) || matches!(self.phase, Phase::Dialing { .. }) {
+            self.manager = (self.manager + 1) % net.managers;
+        }
         // A gateway does not follow readers' redirects: it asks a manager.
         let why = if matches!(why, Lost::Redirected(_)) && !self.direct { Lost::Failed } else { why };
         let step = self.follower.lost(net.time(), why, net.rng.next() as u32);
@@ -135,7 +139,6 @@ impl Viewer {
                 net.timer(self.node, ROUTE_WITHIN, Timer::Late(rid));
             }
             (Timer::Late(late), Phase::Asking { rid, .. }) if late == rid => {
-                self.manager = (self.manager + 1) % net.managers;
                 self.lost(net, Lost::Failed);
             }
             (Timer::Late(late), Phase::Dialing { conn, reader }) if late == conn => {
@@ -178,7 +181,9 @@ impl Viewer {
     pub fn on(&mut self, net: &mut Net, from: (Node, u32), msg: Msg) {
         let sender = from.0;
         match (msg, self.phase) {
-            (Msg::Routed { rid, epoch, readers, .. }, Phase::Asking { rid: asked, choice }) if rid == asked => {
+            (Msg::Routed { rid, epoch, readers, .. }, Phase::Asking { rid: asked, choice })
+                if rid == asked =>
+            {
                 let reader = readers[choice as usize % readers.len()];
                 self.dial(net, reader, Some(epoch));
             }
@@ -250,7 +255,9 @@ impl Viewer {
                 net.checks.counts.gaps += 1;
                 let beyond = net.checks.heads[self.video].saturating_sub(net.checks.reach);
                 net.checks.require(last.is_some_and(|last| last + 1 == from) && to <= beyond, || {
-                    format!("viewer {at} has seen {last:?}; a gap from {from} to {to} is more than it must miss")
+                    format!(
+                        "viewer {at} has seen {last:?}; a gap from {from} to {to} is more than it must miss"
+                    )
                 });
                 self.last = Some(to);
             }

@@ -157,6 +157,7 @@ impl World {
             self.net.timer(Node::Chaos, next, timer);
         }
         let readers_down = self.down.iter().filter(|node| matches!(node, Node::Reader(_))).count();
+        let managers_down = self.down.len() - readers_down;
         let leaving = self.readers.iter().filter(|reader| reader.is_leaving()).count();
         let away = self.store.is_away(self.net.now);
         let reader = self.net.rng.index(self.readers.len());
@@ -165,7 +166,7 @@ impl World {
             0..=3 if readers_down == 0 && spare => self.stop_reader(reader, 20_000),
             4 if readers_down <= 1 && spare => self.stop_reader(reader, 2_500),
             5 | 6 if leaving == 0 && spare && self.net.is_up(Node::Reader(reader)) => self.drain(reader),
-            7 => self.stop_manager(),
+            7 if self.net.cut.is_none_or(|(_, until)| until < self.net.now) => self.stop_manager(),
             8 | 9 => {
                 let behind = self.net.rng.chance(700).then(|| self.net.rng.index(12));
                 self.store.fail_over(behind);
@@ -179,7 +180,7 @@ impl World {
                 self.net.trace(|| format!("the store is away until {to}"));
             }
             // A manager that does not hear of what happens.
-            11 | 12 => {
+            11 | 12 if managers_down == 0 => {
                 let manager = self.net.rng.index(self.managers.len());
                 let until = self.net.now + self.net.rng.between(1_000, 6_000);
                 self.net.cut = Some((Node::Manager(manager), until));
@@ -229,7 +230,8 @@ impl World {
     /// The kernel tells most peers of a dead process; a dead host tells nobody.
     fn end_reader(&mut self, reader: usize) {
         let told = self.net.rng.chance(700);
-        let ends: Vec<_> = self.readers[reader].all_seats().map(|(conn, seat)| (conn, seat.viewer.0)).collect();
+        let ends: Vec<_> =
+            self.readers[reader].all_seats().map(|(conn, seat)| (conn, seat.viewer.0)).collect();
         for (conn, viewer) in ends.into_iter().filter(|_| told) {
             let at = self.net.now + self.net.delay() + 600;
             self.net.deliver(at, Node::Reader(reader), viewer, None, Msg::Reset { conn });
@@ -274,16 +276,23 @@ impl World {
             let id = self.net.videos[video].clone();
             for manager in &self.managers {
                 let believes = manager.believes(&id).cloned();
-                self.net.checks.require(believes.as_ref() == Some(&stored) && !manager.steward.is_moving(&id), || {
-                    format!("at the end a manager believes {believes:?} of v{video}; in force is {stored:?}")
-                });
+                self.net.checks.require(
+                    believes.as_ref() == Some(&stored) && !manager.steward.is_moving(&id),
+                    || {
+                        format!(
+                            "at the end a manager believes {believes:?} of v{video}; in force is {stored:?}"
+                        )
+                    },
+                );
             }
             let head = self.net.checks.heads[video];
             for viewer in self.viewers.iter().filter(|viewer| viewer.video == video) {
                 viewer.check_end(&mut self.net, head);
                 let at = viewer.watches_at().map(|at| self.net.readers[at].clone());
                 let fits = at.as_ref().is_some_and(|at| stored.share(at).is_some());
-                self.net.checks.require(fits, || format!("at the end v{video} is watched at {at:?} under {stored:?}"));
+                self.net
+                    .checks
+                    .require(fits, || format!("at the end v{video} is watched at {at:?} under {stored:?}"));
             }
         }
     }

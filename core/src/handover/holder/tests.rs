@@ -35,18 +35,20 @@ fn told_at(now: u64, word: Told) -> Holder {
 fn it_asks_where_its_word_is_old_or_the_viewer_has_a_newer_one() {
     let holder = told_at(0, told(5, true, "b"));
     assert_eq!(holder.admit(ms(1_999), &video(), Some(5)), Admission::Accept);
-    assert_eq!(holder.admit(ms(1_999), &video(), Some(6)), Admission::Ask { known: 5 });
+    assert_eq!(holder.admit(ms(1_999), &video(), Some(6)), Admission::Ask { known: 6 });
     assert_eq!(holder.admit(ms(2_000), &video(), None), Admission::Ask { known: 5 });
-    assert_eq!(holder.admit_told(ms(2_000), &video()), Admission::Accept);
+    assert_eq!(holder.admit_told(ms(2_000), &video(), None), Admission::Accept);
 }
 
 #[test]
 fn where_no_manager_answers_it_serves_unless_it_knows_better_or_leaves() {
     let mut holder = told_at(0, told(5, false, "b"));
-    assert_eq!(holder.admit_told(ms(29_999), &video()), Admission::Redirect("b".into()));
-    assert_eq!(holder.admit_told(ms(30_000), &video()), Admission::Accept);
+    assert_eq!(holder.admit_told(ms(29_999), &video(), None), Admission::Redirect("b".into()));
+    assert_eq!(holder.admit_told(ms(30_000), &video(), None), Admission::Accept);
+    // Sent here under a later epoch, it is not sent back.
+    assert_eq!(holder.admit_told(ms(1), &video(), Some(6)), Admission::Accept);
     holder.leave(ms(30_000), ms(8_000), false);
-    assert_eq!(holder.admit_told(ms(30_001), &video()), Admission::Refuse);
+    assert_eq!(holder.admit_told(ms(30_001), &video(), None), Admission::Refuse);
 }
 
 #[test]
@@ -107,7 +109,7 @@ fn one_that_leaves_is_empty_within_three_quarters_of_the_time() {
     holder.leave(ms(0), ms(8_000), false);
     // The only one there is still takes viewers, until it begins to close them.
     assert_eq!(holder.admit(ms(1), &video(), None), Admission::Accept);
-    assert_eq!(holder.admit_told(ms(2_000), &video()), Admission::Refuse);
+    assert_eq!(holder.admit_told(ms(2_000), &video(), None), Admission::Refuse);
     assert_eq!(holder.exit_now(ms(1_999), 400), 0);
     let mut viewers = 400;
     for at in 1..=40 {

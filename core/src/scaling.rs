@@ -4,6 +4,11 @@
 //! never taken for "nothing": one fresh report is enough to scale up, scaling in needs every reader fresh and everybody
 //! of one mind.
 
+mod demand;
+mod trend;
+
+use std::cmp::Ordering;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{Millis, ReaderId};
@@ -107,7 +112,7 @@ pub struct Decision {
     pub action: Action,
     /// What the reports alone ask for, before windows, steps and bounds.
     pub raw: u32,
-    /// Viewers counted: at least so many are there.
+    /// Viewers counted, or last known where nothing fresh is.
     pub viewers: u64,
     /// Viewers expected when a reader added now would serve.
     pub expected: u64,
@@ -163,22 +168,187 @@ pub enum Bound {
     Contradiction,
     /// Demand is rising.
     Rising,
+    /// Readers taken away before are still being emptied.
+    Draining,
 }
 
-/// How many readers there should be. Pure and deterministic.
+/// How many readers there should be.
+///
+/// Pure and deterministic. Up: as soon as demand, or the demand expected by the time that a new reader serves, is more
+/// than the readers should carry; reports that are missing count as what was last known, contradicting ones as the
+/// greatest, and without any fresh report nothing is concluded. Down: only with every reader fresh and no contradiction,
+/// only to what sufficed over the whole window, a step at a time, and not while readers are still being emptied.
 pub fn decide(inputs: &Inputs, policy: &Policy) -> Decision {
-    let _ = policy;
-    Decision {
-        desired: inputs.current,
-        action: Action::Hold,
-        raw: inputs.current,
-        viewers: 0,
-        expected: 0,
-        rise_per_minute: 0,
-        fresh: 0,
-        readers: inputs.readers.len() as u32,
+    let seen = demand::see(inputs, policy);
+    let rise_per_minute = if seen.all_fresh() { trend::rise(inputs, policy, seen.viewers) } else { 0 };
+    let ahead = u128::from(rise_per_minute) * policy.lead_ms.max(0) as u128 / 60_000;
+    // A trend says little about more than twice of what is there.
+    let expected = seen.viewers.saturating_add(ahead.min(u128::from(seen.viewers)) as u64);
+    let mut draft = Draft {
+        inputs,
+        policy,
+        seen: &seen,
+        raw: policy.readers_for(expected),
+        raw_now: policy.readers_for(seen.viewers),
         bound_by: Vec::new(),
         rejected: Vec::new(),
+    };
+    let desired = draft.desired(expected);
+    let action = match desired.cmp(&inputs.current) {
+        Ordering::Greater => Action::Up,
+        Ordering::Less => Action::Down,
+        Ordering::Equal => Action::Hold,
+    };
+    Decision {
+        desired,
+        action,
+        raw: draft.raw,
+        viewers: seen.viewers,
+        expected,
+        rise_per_minute,
+        fresh: seen.fresh,
+        readers: inputs.readers.len() as u32,
+        bound_by: draft.bound_by,
+        rejected: draft.rejected,
+    }
+}
+
+impl Policy {
+    /// Readers for this many viewers, as full as they should be.
+    fn readers_for(&self, viewers: u64) -> u32 {
+        let each = u128::from(self.viewers_per_reader.max(1)) * u128::from(self.target.max(1));
+        (u128::from(viewers) * 1000).div_ceil(each).min(u128::from(u32::MAX)) as u32
+    }
+
+    fn most(&self) -> u32 {
+        self.max.max(self.min)
+    }
+
+    /// Do `readers` carry this many viewers, with the tolerance?
+    fn carried_by(&self, viewers: u64, readers: u32) -> bool {
+        let each = u128::from(self.viewers_per_reader.max(1)) * u128::from(self.target.max(1));
+        u128::from(viewers) * 1_000_000 <= each * u128::from(readers) * (1000 + u128::from(self.tolerance))
+    }
+}
+
+/// A decision in the making.
+struct Draft<'a> {
+    inputs: &'a Inputs,
+    policy: &'a Policy,
+    seen: &'a demand::Seen,
+    raw: u32,
+    /// Without what is expected.
+    raw_now: u32,
+    bound_by: Vec<Bound>,
+    rejected: Vec<(u32, Bound)>,
+}
+
+impl Draft<'_> {
+    fn drop(&mut self, number: u32, because: Bound) {
+        self.bound_by.push(because);
+        self.rejected.push((number, because));
+    }
+
+    fn desired(&mut self, expected: u64) -> u32 {
+        let (current, policy) = (self.inputs.current, self.policy);
+        if current < policy.min {
+            // What there has to be at least needs no report, and no patience.
+            self.bound_by.push(Bound::Min);
+            return policy.min;
+        }
+        if self.seen.fresh_any == 0 && !self.inputs.readers.is_empty() {
+            self.bound_by.push(Bound::Stale);
+            return current;
+        }
+        if self.raw > current {
+            return self.up(expected);
+        }
+        if self.raw_now < current && self.raw == current {
+            self.drop(self.raw_now, Bound::Rising);
+        }
+        if self.raw < current || current > policy.most() { self.down() } else { current }
+    }
+
+    fn up(&mut self, expected: u64) -> u32 {
+        let (current, policy) = (self.inputs.current, self.policy);
+        let mut number = self.raw;
+        if policy.carried_by(expected, current) {
+            self.drop(number, Bound::Tolerance);
+            return current;
+        }
+        if number > policy.most() {
+            self.drop(number, Bound::Max);
+            number = policy.most();
+        }
+        if number <= current {
+            return current;
+        }
+        if self.added_lately() {
+            self.drop(number, Bound::UpCooldown);
+            return current;
+        }
+        let step = current.saturating_add(policy.max_up_step.max(1));
+        if number > step {
+            self.drop(number, Bound::UpStep);
+            number = step;
+        }
+        number
+    }
+
+    /// Was a reader added within the cooldown?
+    fn added_lately(&self) -> bool {
+        let mut history: Vec<&Past> = self.inputs.history.iter().collect();
+        history.sort_by_key(|past| past.at);
+        let since = self.inputs.now.saturating_sub(self.policy.up_cooldown_ms);
+        history.windows(2).any(|pair| pair[1].desired > pair[0].desired && pair[1].at > since)
+    }
+
+    fn down(&mut self) -> u32 {
+        let (current, policy) = (self.inputs.current, self.policy);
+        let mut number = self.raw;
+        if number < policy.min {
+            self.drop(number, Bound::Min);
+            number = policy.min;
+        }
+        let since = self.inputs.now.saturating_sub(policy.down_stabilisation_ms);
+        let within = self.inputs.history.iter().filter(|past| past.at >= since);
+        let needed = within.map(|past| past.raw).max().unwrap_or(0);
+        if needed > number {
+            self.drop(number, Bound::Stabilisation);
+            number = needed;
+        }
+        // More than there may be is no less too many for having been needed.
+        if number > policy.most() {
+            self.drop(number, Bound::Max);
+            number = policy.most();
+        }
+        if number >= current {
+            return current;
+        }
+        if let Some(because) = self.forbids_down(since) {
+            self.drop(number, because);
+            return current;
+        }
+        let step = current.saturating_sub(policy.max_down_step.max(1));
+        if number < step {
+            self.drop(number, Bound::DownStep);
+            number = step;
+        }
+        number
+    }
+
+    fn forbids_down(&self, since: Millis) -> Option<Bound> {
+        let (readers, current) = (self.inputs.readers.len(), self.inputs.current as usize);
+        let short = !self.inputs.history.iter().any(|past| past.at <= since);
+        match () {
+            () if !self.policy.scale_in => Some(Bound::ScaleInPaused),
+            () if self.seen.contradicting > 0 => Some(Bound::Contradiction),
+            // One that is wanted and not there yet has no report either.
+            () if !self.seen.all_fresh() || readers < current => Some(Bound::Stale),
+            () if readers > current => Some(Bound::Draining),
+            () if short => Some(Bound::ShortHistory),
+            () => None,
+        }
     }
 }
 
@@ -188,4 +358,49 @@ impl Decision {
         let all = self.fresh == self.readers;
         Past { at: now, raw: self.raw, desired: self.desired, viewers: all.then_some(self.viewers) }
     }
+
+    /// The decision in words and numbers.
+    pub fn explain(&self) -> String {
+        let mut words = format!(
+            "{} readers: {} viewers ask for {} ({} of {} readers have fresh reports",
+            self.desired, self.viewers, self.raw, self.fresh, self.readers
+        );
+        if self.expected > self.viewers {
+            words += &format!("; rising by {} a minute, {} expected", self.rise_per_minute, self.expected);
+        }
+        words += ")";
+        for (number, because) in &self.rejected {
+            words += &format!("; not {number}: {}", because.words());
+        }
+        for bound in
+            self.bound_by.iter().filter(|bound| self.rejected.iter().all(|rejected| rejected.1 != **bound))
+        {
+            words += &format!("; {}", bound.words());
+        }
+        words
+    }
 }
+
+impl Bound {
+    /// In words.
+    pub const fn words(self) -> &'static str {
+        match self {
+            Self::Min => "fewer than the least there may be",
+            Self::Max => "more than the most there may be",
+            Self::Tolerance => "what is there is close enough",
+            Self::UpCooldown => "readers were added a moment ago",
+            Self::UpStep => "more than may be added at once",
+            Self::Stabilisation => "more were needed within the stabilisation window",
+            Self::ShortHistory => "what is known does not reach back over the stabilisation window",
+            Self::DownStep => "more than may be taken away at once",
+            Self::ScaleInPaused => "taking readers away is paused",
+            Self::Stale => "readers without a fresh report",
+            Self::Contradiction => "fresh reports contradict each other",
+            Self::Rising => "demand is rising",
+            Self::Draining => "readers are still being emptied",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

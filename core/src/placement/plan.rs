@@ -36,8 +36,8 @@ pub struct Order {
     pub epoch: u64,
     /// What kind of change it is.
     pub kind: Kind,
-    /// What the video has now, in the order of readers; readers that only still hand over have share 0. The viewers
-    /// are those the planner counted, where they are going if they are on their way.
+    /// What the video has now, in the order of readers, without those that only still hand over. The viewers are
+    /// those the planner counted: waiting ones, and ones on their way, where they are going.
     pub from: Vec<Part>,
     /// What it is to have, in the order of readers; shares sum to [`super::situation::WHOLE`] and none is 0.
     pub to: Vec<Part>,
@@ -188,6 +188,8 @@ pub enum Bound {
     Rest,
     /// Videos too large to even the readers out, and too small to be split.
     Grain,
+    /// Videos on as many readers as a video may have.
+    MaxReaders,
     /// Only safety was asked for.
     SafetyOnly,
 }
@@ -217,7 +219,8 @@ impl Order {
                 format!("reader {} with {load} viewers is to be emptied", reader(at))
             }
             Why::Hot { reader: at, viewers, limit, by_share } => {
-                let limit_of = if *by_share { "its fair share with the tolerance is" } else { "a hot video may have" };
+                let limit_of =
+                    if *by_share { "its fair share with the tolerance is" } else { "a hot video may have" };
                 format!("{viewers} of its viewers are on reader {}; {limit_of} {limit}", reader(at))
             }
             Why::Cooled { viewers, below } => {
@@ -227,12 +230,17 @@ impl Order {
                 format!("reader {} has {load} viewers; its fair share is {fair}, the most {most}", reader(at))
             }
             Why::Under { reader: at, load, fair, least } => {
-                format!("reader {} has {load} viewers; its fair share is {fair}, the least {least}", reader(at))
+                format!(
+                    "reader {} has {load} viewers; its fair share is {fair}, the least {least}",
+                    reader(at)
+                )
             }
             Why::Exchange { with, reader: at, load, fair } => {
                 let with = situation.videos[*with].id.as_str();
                 let reader = reader(at);
-                format!("reader {reader} has {load} viewers, its fair share is {fair}; changes places with video {with}")
+                format!(
+                    "reader {reader} has {load} viewers, its fair share is {fair}; changes places with video {with}"
+                )
             }
         }
     }
@@ -242,13 +250,15 @@ impl Rejected {
     /// What was not done and why, in words and numbers.
     pub fn explain(&self, situation: &Situation) -> String {
         let video = self.video.map(|at| format!(" of video {}", situation.videos[at].id)).unwrap_or_default();
-        let reader = self.reader.map(|at| format!(" on reader {}", situation.readers[at].id)).unwrap_or_default();
+        let reader =
+            self.reader.map(|at| format!(" on reader {}", situation.readers[at].id)).unwrap_or_default();
         let because = match self.because {
             Bound::Budget => "the budget of viewers to move is spent",
             Bound::Capacity => "no open reader has room",
             Bound::NoOpenReader => "no reader is open",
             Bound::Rest => "the videos changed a moment ago",
             Bound::Grain => "no video or exchange of videos is of the size needed",
+            Bound::MaxReaders => "it is on as many readers as a video may have",
             Bound::SafetyOnly => "rebalancing is paused",
         };
         format!("no {}{video}{reader}, {} viewers: {because}", self.kind.as_str(), self.viewers)

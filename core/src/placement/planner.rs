@@ -1,9 +1,64 @@
-//! The planner.
+//! The planner: what to change in who serves what, and why.
+//!
+//! The problem, the properties and the method are set out in `docs/planner.md`. In short: viewers without a reader are
+//! placed; readers that are to be emptied are emptied; hot videos are spread and cooled ones drawn together; overloaded
+//! readers give and underloaded ones get, until every open reader is within the tolerance of its fair share, or nothing
+//! that helps is left, or the budget is. What is found is worked on again until a pass changes nothing, so that
+//! planning again on the result changes nothing either; then each video that ended up elsewhere is one order.
 
-use super::{Limits, Plan, Situation};
+mod balance;
+mod chain;
+mod heat;
+mod model;
+mod orders;
+mod safety;
+mod shelf;
 
-/// What to change, and why. Pure and deterministic: the same situation and limits give the same plan.
+use super::plan::{Bound, Plan};
+use super::situation::{Limits, Situation};
+use model::Model;
+
+/// Passes over the situation. Each step of a pass takes something down that never goes up again (see [`balance`]), so
+/// they end by themselves, in nearly all cases after two or three; the bound is there because a plan has to end.
+const MAX_PASSES: usize = 64;
+
+/// What to change, and why.
+///
+/// Pure and deterministic: the same situation and limits give the same plan. With enough budget, planning on the
+/// situation that a plan leads to gives a plan without orders. No order adds viewers to a reader that is not open, or
+/// past its capacity. What is moved keeps to the budget as [`Budget`](super::Budget) says.
 pub fn plan(situation: &Situation, limits: &Limits) -> Plan {
-    let _ = (situation, limits);
-    Plan::default()
+    let mut model = Model::new(situation, limits);
+    let before = model.balance();
+    for _ in 0..MAX_PASSES {
+        let changed = model.changes;
+        model.bounds.clear();
+        model.rejected.clear();
+        pass(&mut model);
+        if model.changes == changed {
+            break;
+        }
+    }
+    let orders = orders::of(&model);
+    let mut rejected = std::mem::take(&mut model.rejected);
+    rejected.sort_by_key(|rejected| (std::cmp::Reverse(rejected.viewers), rejected.video, rejected.reader));
+    rejected.truncate(Plan::MAX_REJECTED);
+    let moved = orders.iter().map(|order| order.moved).sum();
+    Plan { orders, before, after: model.balance(), moved, bound_by: model.bounds, rejected }
 }
+
+fn pass(model: &mut Model) {
+    safety::place(model);
+    let covered = safety::drain(model);
+    if !model.limits.rebalance {
+        model.bound(Bound::SafetyOnly);
+    } else if covered {
+        // Drains come first: what they still wait for is not spent on anything else.
+        heat::split(model);
+        heat::join(model);
+        balance::balance(model);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,149 @@
+//! What the planner achieves and costs: `cargo run --release --package liverank-core --example planner [chaos|cost]`.
+
+#[path = "../tests/support/chaos.rs"]
+#[allow(dead_code, reason = "shared with others, who use other parts of it")]
+mod chaos;
+
+use std::time::Instant;
+
+use chaos::{Chaos, Round, heavy_tail, percentile};
+use liverank_core::placement::{Budget, Limits, Reader, Situation, Standing, Video, plan};
+use liverank_core::{ReaderId, VideoId};
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use rand::seq::SliceRandom;
+
+fn main() {
+    let which = std::env::args().nth(1);
+    if which.as_deref() != Some("cost") {
+        chaos_tables();
+    }
+    if which.as_deref() != Some("chaos") {
+        cost();
+    }
+}
+
+fn chaos_tables() {
+    println!("chaos: 1,000 rounds, 100 readers (80 to 120), 5,000 videos; max/mean\n");
+    let header = ["p50", "p95", "p99", "max", "p50 before", "moved a round p50", "p95", "orders p50"];
+    println!("{:<42}{}", "", header.map(|name| format!("{name:>18}")).join(""));
+    let default = Limits::default();
+    for (name, limits) in [
+        ("tolerance 1 %, no budget", chaos::tight()),
+        ("tolerance 10 %, no budget", Limits { budget: Budget::unlimited(), ..default }),
+        ("tolerance 10 %, 20,000 viewers a minute", default),
+    ] {
+        let run = chaos::run(&Chaos { seed: 1, rounds: 1000, videos: 5000, limits }, |_, _| {});
+        row(name, &run);
+        if std::env::args().any(|arg| arg == "--events") {
+            for event in ["start", "drift", "viral", "join", "leave", "die"] {
+                let of: Vec<&Round> = run.iter().filter(|round| round.event == event).collect();
+                let moved: u64 = of.iter().map(|round| round.moved).sum::<u64>() / of.len().max(1) as u64;
+                let worst = of.iter().map(|round| round.after).max().unwrap_or(0);
+                println!("    {event:<8}{:>5} rounds, {moved:>8} moved on average, worst {worst}", of.len());
+            }
+        }
+        let viewers: u64 = run.iter().map(|round| round.viewers).sum::<u64>() / run.len() as u64;
+        println!("    {viewers} viewers on average");
+    }
+}
+
+fn row(name: &str, run: &[Round]) {
+    let of = |field: fn(&Round) -> u64, per_mille| {
+        percentile(&mut run.iter().map(field).collect::<Vec<u64>>(), per_mille)
+    };
+    let ratio = |millionths: u64| format!("{:>18.4}", millionths as f64 / 1e6);
+    let count = |number: u64| format!("{number:>18}");
+    let cells = [
+        ratio(of(|round| round.after, 500)),
+        ratio(of(|round| round.after, 950)),
+        ratio(of(|round| round.after, 990)),
+        ratio(of(|round| round.after, 1000)),
+        ratio(of(|round| round.before, 500)),
+        count(of(|round| round.moved, 500)),
+        count(of(|round| round.moved, 950)),
+        count(of(|round| round.orders as u64, 500)),
+    ];
+    println!("{name:<42}{}", cells.join(""));
+}
+
+/// 90,000 streams and about 2,000,000 viewers over 200 readers: placed from nothing, and planned again after a tenth of
+/// the viewers went elsewhere, against sorting as many pairs.
+fn cost() {
+    let mut random = StdRng::seed_from_u64(7);
+    let situation = large(&mut random);
+    let limits = Limits { budget: Budget::unlimited(), ..Limits::default() };
+    let mut pairs: Vec<(u64, u32)> =
+        situation.videos.iter().zip(0..).map(|(video, at)| (video.viewers(), at)).collect();
+    pairs.shuffle(&mut random);
+    let first = plan(&situation, &limits);
+    let mut settled = situation.clone();
+    settled.carry_out(&first, 0);
+    let shaken = shake(&settled, &mut random);
+
+    let mut times: [Vec<u64>; 5] = Default::default();
+    let mut result = [0_u64; 4];
+    let tight = chaos::tight();
+    for _ in 0..11 {
+        let mut sorted = pairs.clone();
+        times[0].push(timed(|| sorted.sort_unstable()));
+        assert!(sorted.is_sorted());
+        for (at, (situation, limits)) in
+            [(&situation, &limits), (&settled, &limits), (&shaken, &limits), (&shaken, &tight)]
+                .into_iter()
+                .enumerate()
+        {
+            times[at + 1].push(timed(|| result[at] = plan(situation, limits).orders.len() as u64));
+        }
+    }
+    let medians = times.each_mut().map(|times| percentile(times, 500));
+    println!("\ncost: 90,000 streams, {} viewers, 200 readers; medians of 11", first.before.viewers);
+    println!("{:<44}{:>10.3} ms", "unstable sort of the pairs", medians[0] as f64 / 1e6);
+    let names = [
+        "placed from nothing",
+        "nothing to do",
+        "a reader gone, all loads shaken",
+        "the same at tolerance 1 %",
+    ];
+    for (at, name) in names.into_iter().enumerate() {
+        let ratio = medians[at + 1] as f64 / medians[0] as f64;
+        let time = medians[at + 1] as f64 / 1e6;
+        println!("{name:<44}{time:>10.3} ms {ratio:>8.1} sorts {:>8} orders", result[at]);
+        assert!(ratio < 30.0, "planning costs less than 30 sorts");
+    }
+}
+
+#[allow(clippy::disallowed_methods, reason = "it measures time")]
+fn timed(work: impl FnOnce()) -> u64 {
+    let start = Instant::now();
+    work();
+    start.elapsed().as_nanos() as u64
+}
+
+fn large(random: &mut StdRng) -> Situation {
+    let readers = (0..200).map(|at| Reader {
+        id: ReaderId::parse(&format!("reader-{at:03}")).expect("short and plain"),
+        capacity: 20_000,
+        standing: Standing::Open,
+    });
+    let videos = (0..90_000_u32).map(|at| Video {
+        id: VideoId::parse(&format!("video-{at:05}")).expect("short and plain"),
+        epoch: 0,
+        changed: 0,
+        waiting: if at % 45_000 == 7 { 100_000 + u64::from(at) } else { heavy_tail(random) * 7 / 10 },
+        moving: false,
+        parts: Vec::new(),
+    });
+    Situation { now: 1_800_000_000_000, readers: readers.collect(), videos: videos.collect() }
+}
+
+/// Every video gains or loses up to a fifth, and a reader is to be emptied.
+fn shake(settled: &Situation, random: &mut StdRng) -> Situation {
+    use rand::RngExt;
+    let mut shaken = settled.clone();
+    shaken.readers[17].standing = Standing::Draining;
+    for part in shaken.videos.iter_mut().flat_map(|video| &mut video.parts) {
+        part.viewers = (part.viewers as f64 * random.random_range(0.8..1.2)) as u64;
+    }
+    shaken
+}

@@ -1,0 +1,361 @@
+//! Evening readers out: overloaded ones give, then underloaded ones get, within the tolerance and the budget.
+//!
+//! Each of these steps takes the sum of what readers are above or below their tolerance down, and never makes a reader
+//! leave it: that is why planning ends, and why planning again finds nothing.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+use super::model::{Model, Spot};
+use super::shelf::{Item, Shelf};
+use crate::placement::plan::{Bound, Kind, Why};
+
+/// How many readers are tried for an exchange of videos: those that can take, or give, the most.
+pub(super) const PARTNERS: usize = 8;
+
+pub(super) struct Scales<'m, 'a> {
+    pub(super) model: &'m mut Model<'a>,
+    /// Videos on one reader, each reader's; made into a shelf when the reader first gives or exchanges.
+    loose: Vec<Vec<(u64, u32)>>,
+    pub(super) shelves: Vec<Option<Shelf>>,
+    /// Videos on several readers, each reader's.
+    pub(super) several: Vec<Vec<u32>>,
+    /// Viewers of resting videos, each reader's.
+    resting: Vec<u64>,
+}
+
+/// Evens out what is outside the tolerance.
+pub(super) fn balance(model: &mut Model) {
+    let mut over: Vec<u32> = model.open().filter(|&reader| is_over(model, reader)).collect();
+    let mut under: Vec<u32> = model.open().filter(|&reader| is_under(model, reader)).collect();
+    if over.is_empty() && under.is_empty() {
+        return;
+    }
+    over.sort_by_key(|&reader| {
+        let seat = &model.seats[reader as usize];
+        (Reverse(seat.load - seat.fair), reader)
+    });
+    under.sort_by_key(|&reader| {
+        let seat = &model.seats[reader as usize];
+        (Reverse(seat.fair - seat.load), reader)
+    });
+    let mut scales = Scales::new(model);
+    scales.relieve(&over);
+    scales.supply(&under);
+}
+
+fn is_over(model: &Model, reader: u32) -> bool {
+    let seat = &model.seats[reader as usize];
+    seat.load > seat.most
+}
+
+fn is_under(model: &Model, reader: u32) -> bool {
+    let seat = &model.seats[reader as usize];
+    seat.load < seat.least
+}
+
+impl<'m, 'a> Scales<'m, 'a> {
+    fn new(model: &'m mut Model<'a>) -> Self {
+        let readers = model.seats.len();
+        let mut loose: Vec<Vec<(u64, u32)>> = vec![Vec::new(); readers];
+        let mut several = vec![Vec::new(); readers];
+        let mut resting = vec![0; readers];
+        for (reader, seat) in model.seats.iter().enumerate().filter(|(_, seat)| seat.is_open()) {
+            loose[reader].reserve_exact(seat.videos as usize);
+        }
+        for (at, film) in model.films.iter().enumerate() {
+            let (video, viewers) = (at as u32, film.viewers);
+            if viewers == 0 {
+                continue;
+            }
+            let rests = model.rests(video);
+            match &film.spot {
+                Spot::Nowhere => {}
+                Spot::One(reader) if rests => resting[*reader as usize] += viewers,
+                Spot::One(reader) => loose[*reader as usize].push((viewers, video)),
+                Spot::Several(parts) => {
+                    for &(reader, part) in parts {
+                        match rests {
+                            true => resting[reader as usize] += part,
+                            false => several[reader as usize].push(video),
+                        }
+                    }
+                }
+            }
+        }
+        let shelves = (0..readers).map(|_| None).collect();
+        Self { model, loose, shelves, several, resting }
+    }
+
+    /// Takes what is too much off overloaded readers.
+    fn relieve(&mut self, over: &[u32]) {
+        let room = |model: &Model, reader: u32| {
+            let seat = &model.seats[reader as usize];
+            seat.room(seat.top)
+        };
+        let open: Vec<u32> = self.model.open().collect();
+        let mut takers: BinaryHeap<(u64, Reverse<u32>)> =
+            open.iter().map(|&reader| (room(self.model, reader), Reverse(reader))).collect();
+        for &giver in over {
+            let seat = &self.model.seats[giver as usize];
+            let why = Why::Over { reader: giver as usize, load: seat.load, fair: seat.fair, most: seat.most };
+            self.reshare(giver, true, &why);
+            while self.need(giver) > 0 {
+                let Some(taker) = freshest(&mut takers, |reader| room(self.model, reader)) else { break };
+                if self.move_one(giver, taker, giver, &why) {
+                    continue;
+                }
+                let settled = !is_over(self.model, giver);
+                if settled || !(self.exchange(giver, true) || self.shift_hot(giver, taker, giver, &why)) {
+                    break;
+                }
+            }
+            while is_over(self.model, giver) && self.pass_on(giver, &why) {}
+            if is_over(self.model, giver) {
+                self.give_up(giver);
+            }
+        }
+    }
+
+    /// Brings underloaded readers up.
+    fn supply(&mut self, under: &[u32]) {
+        let spare = |model: &Model, reader: u32| {
+            let seat = &model.seats[reader as usize];
+            seat.load.saturating_sub(seat.bottom)
+        };
+        let open: Vec<u32> = self.model.open().collect();
+        let mut givers: BinaryHeap<(u64, Reverse<u32>)> =
+            open.iter().map(|&reader| (spare(self.model, reader), Reverse(reader))).collect();
+        let mut aside = Vec::new();
+        for &taker in under {
+            let seat = &self.model.seats[taker as usize];
+            let why =
+                Why::Under { reader: taker as usize, load: seat.load, fair: seat.fair, least: seat.least };
+            self.reshare(taker, false, &why);
+            while self.need(taker) > 0 {
+                let Some(giver) = freshest(&mut givers, |reader| spare(self.model, reader)) else { break };
+                if !self.move_one(giver, taker, taker, &why) {
+                    // It has nothing of a size that fits; the next may.
+                    aside.extend(givers.pop());
+                }
+            }
+            givers.extend(aside.drain(..));
+            while is_under(self.model, taker) && self.exchange(taker, false) {}
+            while is_under(self.model, taker) && self.supply_hot(taker, &why) {}
+            if is_under(self.model, taker) {
+                self.give_up(taker);
+            }
+        }
+    }
+
+    /// Viewers by which a reader is still outside half the tolerance.
+    pub(super) fn need(&self, reader: u32) -> u64 {
+        let seat = &self.model.seats[reader as usize];
+        seat.load.saturating_sub(seat.top).max(seat.bottom.saturating_sub(seat.load))
+    }
+
+    /// The least and the most that may go from one reader to another for the sake of `needy`, one of the two: neither
+    /// goes past the other half of its tolerance.
+    fn window(&self, giver: u32, taker: u32, needy: u32) -> (u64, u64) {
+        let (from, to) = (&self.model.seats[giver as usize], &self.model.seats[taker as usize]);
+        (self.need(needy), from.load.saturating_sub(from.bottom).min(to.room(to.top)))
+    }
+
+    /// Moves one video: the smallest that is enough, or the largest that fits.
+    fn move_one(&mut self, giver: u32, taker: u32, needy: u32, why: &Why) -> bool {
+        if giver == taker {
+            return false;
+        }
+        let (need, most) = self.window(giver, taker, needy);
+        let most = most.min(self.model.seats[taker as usize].part_limit);
+        let left = self.model.left();
+        let shelf = self.shelf(giver);
+        let found = shelf.smallest(need.max(1), most).or_else(|| shelf.largest(1, most.min(need)));
+        let found = match found {
+            Some(item) if item.viewers > left => shelf.largest(1, most.min(need).min(left)).or(found),
+            found => found,
+        };
+        let Some(Item { slot, viewers, video }) = found else { return false };
+        if !self.model.admit(viewers) {
+            return false;
+        }
+        self.shelf(giver).take(slot);
+        self.model.shift(video, Some(giver), taker, viewers, why.clone());
+        true
+    }
+
+    pub(super) fn shelf(&mut self, reader: u32) -> &mut Shelf {
+        let reader = reader as usize;
+        let loose = &mut self.loose[reader];
+        self.shelves[reader].get_or_insert_with(|| Shelf::new(std::mem::take(loose)))
+    }
+
+    /// Shifts viewers of videos that are on several readers anyway: exact, and nobody has to be warmed.
+    fn reshare(&mut self, needy: u32, gives: bool, why: &Why) {
+        for video in self.several[needy as usize].clone() {
+            for (other, _) in self.model.parts(video) {
+                let need = self.need(needy);
+                if need == 0 {
+                    return;
+                }
+                if other == needy || !self.model.seats[other as usize].is_open() {
+                    continue;
+                }
+                let (giver, taker) = if gives { (needy, other) } else { (other, needy) };
+                let (from, to) = (&self.model.seats[giver as usize], &self.model.seats[taker as usize]);
+                // Up to fair shares only: who is within its tolerance is not drawn to its edge for another's sake.
+                let most = match gives {
+                    true => to.room(to.fair),
+                    false => from.load.saturating_sub(from.fair),
+                };
+                let limit = to.part_limit.saturating_sub(self.model.part(video, taker));
+                let part = self.model.part(video, giver);
+                let amount = need.min(most).min(limit).min(part).min(self.model.left());
+                if amount > 0 && self.model.admit(amount) {
+                    self.model.shift(video, Some(giver), taker, amount, why.clone());
+                }
+            }
+        }
+    }
+
+    /// Exchanges a video of an overloaded reader for a smaller one (or the other way round for an underloaded one),
+    /// with the readers that have most to take or to give. Of all pairs that do, about the one with the fewest viewers.
+    fn exchange(&mut self, needy: u32, gives: bool) -> bool {
+        let mut partners: Vec<u32> = self.model.open().filter(|&reader| reader != needy).collect();
+        partners.sort_by_key(|&reader| {
+            let seat = &self.model.seats[reader as usize];
+            let above = seat.load as i128 - i128::from(seat.fair);
+            (if gives { above } else { -above }, reader)
+        });
+        partners.truncate(PARTNERS);
+        // What is enough at once, else at least a quarter of it.
+        [1, 4]
+            .iter()
+            .any(|part| partners.iter().any(|&partner| self.exchange_with(needy, partner, gives, *part)))
+    }
+
+    fn exchange_with(&mut self, needy: u32, partner: u32, gives: bool, part: u64) -> bool {
+        let (giver, taker) = if gives { (needy, partner) } else { (partner, needy) };
+        let (need, most) = self.window(giver, taker, needy);
+        // What comes back must not come to a reader that is full even so.
+        let seat = &self.model.seats[giver as usize];
+        let need = need.div_ceil(part).max(seat.load.saturating_sub(seat.capacity)).max(1);
+        if need > most {
+            return false;
+        }
+        let limit = self.model.seats[taker as usize].part_limit;
+        let back_limit = self.model.seats[giver as usize].part_limit;
+        let (mut large, mut small) = (self.unshelve(giver), self.unshelve(taker));
+        let pair = cheapest_pair(&mut large, &mut small, need, most, limit, back_limit);
+        let done = pair.is_some_and(|(there, back)| {
+            let admitted = self.model.admit(there.viewers.saturating_add(back.viewers));
+            if admitted {
+                let seat = &self.model.seats[needy as usize];
+                let (load, fair) = (seat.load, seat.fair);
+                let why =
+                    |with: u32| Why::Exchange { with: with as usize, reader: needy as usize, load, fair };
+                large.take(there.slot);
+                small.take(back.slot);
+                self.model.shift(back.video, Some(taker), giver, back.viewers, why(there.video));
+                self.model.shift(there.video, Some(giver), taker, there.viewers, why(back.video));
+            }
+            admitted
+        });
+        self.shelves[giver as usize] = Some(large);
+        self.shelves[taker as usize] = Some(small);
+        done
+    }
+
+    pub(super) fn unshelve(&mut self, reader: u32) -> Shelf {
+        self.shelf(reader);
+        self.shelves[reader as usize].take().expect("made above")
+    }
+
+    /// Puts a part of a hot video that a reader holds onto one more reader.
+    fn shift_hot(&mut self, giver: u32, taker: u32, needy: u32, why: &Why) -> bool {
+        let (need, most) = self.window(giver, taker, needy);
+        let hot = self.hottest(giver, taker);
+        let Some((part, video)) = hot else { return false };
+        let limit = self.model.seats[taker as usize].part_limit;
+        let amount = need.min(most).min(part).min(limit).min(self.model.left());
+        if amount == 0 || !self.model.admit(amount) {
+            return false;
+        }
+        self.model.shift(video, Some(giver), taker, amount, why.clone());
+        if !self.several[giver as usize].contains(&video) {
+            self.several[giver as usize].push(video);
+            // It is not to be moved as a whole any more.
+            self.shelf(giver).remove(part, video);
+        }
+        true
+    }
+
+    /// The video with the most viewers on `giver` that may be on one reader more and is not on `taker`.
+    fn hottest(&mut self, giver: u32, taker: u32) -> Option<(u64, u32)> {
+        let model = &*self.model;
+        let fits = |video: u32| model.may_spread(video) && !model.has(video, taker);
+        let several = self.several[giver as usize].iter().copied().filter(|&video| fits(video));
+        let several = several.map(|video| (model.part(video, giver), video)).filter(|hot| hot.0 > 0);
+        let several = several.max_by_key(|&(part, video)| (part, Reverse(video)));
+        let single = self.shelf(giver).largest(1, u64::MAX).map(|item| (item.viewers, item.video));
+        let single = single.filter(|&(_, video)| {
+            self.model.may_spread(video) && self.model.spread(video) == 1 && self.model.has(video, giver)
+        });
+        several.max(single)
+    }
+
+    fn supply_hot(&mut self, taker: u32, why: &Why) -> bool {
+        let mut givers: Vec<u32> = self.model.open().filter(|&reader| reader != taker).collect();
+        givers.sort_by_key(|&reader| {
+            let seat = &self.model.seats[reader as usize];
+            (Reverse(seat.load as i128 - i128::from(seat.fair)), reader)
+        });
+        givers.into_iter().any(|giver| self.shift_hot(giver, taker, taker, why))
+    }
+
+    fn give_up(&mut self, reader: u32) {
+        let off = self.need(reader);
+        let because = match () {
+            () if self.model.left() == 0 || self.model.bounds.contains(&Bound::Budget) => Bound::Budget,
+            () if self.resting.iter().any(|&viewers| viewers > 0) => Bound::Rest,
+            () => Bound::Grain,
+        };
+        self.model.reject(Kind::Move, None, Some(reader), off, because);
+    }
+}
+
+/// The reader on top of the heap once its key is what it is now; `None` where that is nothing.
+fn freshest(heap: &mut BinaryHeap<(u64, Reverse<u32>)>, now: impl Fn(u32) -> u64) -> Option<u32> {
+    while let Some(mut top) = heap.peek_mut() {
+        let reader = top.1.0;
+        let key = now(reader);
+        if top.0 == key {
+            return (key > 0).then_some(reader);
+        }
+        // Keys that grew since are found late, which costs a little evenness within the tolerance and nothing else.
+        top.0 = key;
+    }
+    None
+}
+
+/// A large video and a small one whose difference is within `need..=most`: the smallest large one that has a partner.
+fn cheapest_pair(
+    large: &mut Shelf,
+    small: &mut Shelf,
+    need: u64,
+    most: u64,
+    limit: u64,
+    back_limit: u64,
+) -> Option<(Item, Item)> {
+    let mut from = need + 1;
+    while let Some(there) = large.smallest(from, limit) {
+        let (least, upper) =
+            (there.viewers.saturating_sub(most).max(1), (there.viewers - need).min(back_limit));
+        if let Some(back) = small.largest(least, upper) {
+            return Some((there, back));
+        }
+        // The next one of another size; of the same size none has a partner either.
+        from = there.viewers + 1;
+    }
+    None
+}

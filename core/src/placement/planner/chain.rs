@@ -1,0 +1,198 @@
+//! Excess that passes through another reader.
+//!
+//! A reader with a few large videos can be too full by an amount that none of them has, while what room there is lies
+//! in crumbs on many readers. Neither a move nor an exchange of two videos helps then. What helps is change, as with
+//! coins: a partner with small videos takes the excess, as viewers of a hot video both serve or as a large video for
+//! several smaller ones, and hands out as much in small videos to wherever there is room. The whole chain is worked out
+//! before any of it is done, so that nobody is left outside the tolerance by half of it.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+use super::balance::{PARTNERS, Scales};
+use super::shelf::{Item, Shelf};
+use crate::placement::plan::Why;
+
+/// Videos that go, with where they go.
+type Routes = Vec<(Item, u32)>;
+
+/// How many of a reader's videos are tried, smallest that do first: a larger one only moves more.
+const TRIED: usize = 8;
+
+/// A large video, or all a reader has of a hot one, for several smaller ones.
+struct Change {
+    large: (u64, u32),
+    small: Vec<Item>,
+}
+
+impl Scales<'_, '_> {
+    /// Takes an overloaded reader's excess off it through another, or a part of it; answers whether that worked.
+    pub(super) fn pass_on(&mut self, giver: u32, why: &Why) -> bool {
+        self.pass_hot(giver, why) || [1, 4].iter().any(|part| self.pass_change(giver, *part, why))
+    }
+
+    /// Viewers of a video that is on both, or may be.
+    fn pass_hot(&mut self, giver: u32, why: &Why) -> bool {
+        let fine = self.finest(giver);
+        for video in self.several[giver as usize].clone() {
+            let mut partners: Vec<u32> = self.model.parts(video).into_iter().map(|part| part.0).collect();
+            if self.model.may_spread(video) {
+                partners.extend(&fine);
+            }
+            for partner in partners {
+                if partner != giver && self.pass_hot_through(partner, giver, video, why) {
+                    return true;
+                }
+            }
+        }
+        false
+    }
+
+    fn pass_hot_through(&mut self, partner: u32, giver: u32, video: u32, why: &Why) -> bool {
+        let seat = &self.model.seats[partner as usize];
+        let (open, room) = (seat.is_open(), seat.room(seat.most));
+        let limit = seat.part_limit.saturating_sub(self.model.part(video, partner));
+        let excess = self.need(giver).min(limit).min(self.model.part(video, giver));
+        // One that is overloaded itself is no help.
+        if !open || excess == 0 || seat.load > seat.brim() {
+            return false;
+        }
+        let routes = self.hand_out(partner, giver, excess.saturating_sub(room), &[]);
+        let out: u64 = routes.iter().map(|route| route.0.viewers).sum();
+        let amount = excess.min(room + out);
+        // Less than an eighth of it is not worth another reader's trouble.
+        if amount < self.need(giver).div_ceil(8) || !self.admit_all(amount, &routes) {
+            return false;
+        }
+        self.carry(partner, &routes, why);
+        self.model.shift(video, Some(giver), partner, amount, why.clone());
+        true
+    }
+
+    /// The readers with the most videos, which are the small ones.
+    fn finest(&self, giver: u32) -> Vec<u32> {
+        let mut partners: Vec<u32> = self.model.open().filter(|&reader| reader != giver).collect();
+        partners.sort_by_key(|&reader| (Reverse(self.model.seats[reader as usize].videos), reader));
+        partners.truncate(PARTNERS);
+        partners
+    }
+
+    /// A large video for several smaller ones, so that at least one `part`-th of the excess goes.
+    fn pass_change(&mut self, giver: u32, part: u64, why: &Why) -> bool {
+        for partner in self.finest(giver) {
+            let seat = &self.model.seats[giver as usize];
+            // What comes back must not come to a reader that is full even so.
+            let least = self.need(giver).div_ceil(part).max(seat.load.saturating_sub(seat.capacity));
+            let most = seat.load - seat.bottom;
+            let mut large = self.large(giver, partner);
+            large.retain(|large| large.0 >= least);
+            let tried = changes(&large, self.shelf(partner), least, most);
+            if tried.iter().any(|change| self.try_change(giver, partner, change, why)) {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// What a reader has, as a whole, that another could have instead: the smallest first.
+    fn large(&mut self, giver: u32, partner: u32) -> Vec<(u64, u32)> {
+        let mut large: Vec<(u64, u32)> =
+            self.shelf(giver).falling().map(|item| (item.viewers, item.video)).collect();
+        let several = self.several[giver as usize].iter().copied();
+        let several = several.filter(|&video| !self.model.has(video, partner));
+        large.extend(several.map(|video| (self.model.part(video, giver), video)).filter(|large| large.0 > 0));
+        large.sort_unstable();
+        large
+    }
+
+    fn try_change(&mut self, giver: u32, partner: u32, change: &Change, why: &Why) -> bool {
+        let back: u64 = change.small.iter().map(|item| item.viewers).sum();
+        let (from, to) = (&self.model.seats[giver as usize], &self.model.seats[partner as usize]);
+        if change.large.0 > to.part_limit || change.small.iter().any(|item| item.viewers > from.part_limit) {
+            return false;
+        }
+        let over = (to.load + change.large.0).saturating_sub(to.brim() + back);
+        let routes = self.hand_out(partner, giver, over, &change.small);
+        if routes.iter().map(|route| route.0.viewers).sum::<u64>() < over {
+            return false;
+        }
+        if !self.admit_all(change.large.0 + back, &routes) {
+            return false;
+        }
+        self.carry(partner, &routes, why);
+        let small: Routes = change.small.iter().map(|&item| (item, giver)).collect();
+        self.carry(partner, &small, why);
+        let (viewers, video) = change.large;
+        self.shelf(giver).remove(viewers, video);
+        self.model.shift(video, Some(giver), partner, viewers, why.clone());
+        true
+    }
+
+    fn admit_all(&mut self, viewers: u64, routes: &[(Item, u32)]) -> bool {
+        let sum = routes.iter().fold(viewers, |sum, (item, _)| sum.saturating_add(item.viewers));
+        self.model.admit(sum)
+    }
+
+    /// Finds places within their tolerance for about `over` viewers in videos of `from`, leaving out `giver` and the
+    /// videos `kept`: a little more where videos come in no smaller pieces, less where that is all.
+    fn hand_out(&mut self, from: u32, giver: u32, over: u64, kept: &[Item]) -> Routes {
+        let seat = &self.model.seats[from as usize];
+        // No further down than to its own half of the tolerance.
+        let most = over + (seat.top - seat.bottom);
+        let others = self.model.open().filter(|&reader| reader != from && reader != giver);
+        let room = |reader: u32| {
+            let seat = &self.model.seats[reader as usize];
+            seat.room(seat.most)
+        };
+        let mut rooms: BinaryHeap<(u64, Reverse<u32>)> =
+            others.map(|reader| (room(reader), Reverse(reader))).filter(|room| room.0 > 0).collect();
+        let mut routes = Vec::new();
+        let mut out = 0;
+        for item in self.shelf(from).falling() {
+            if out >= over {
+                break;
+            }
+            let Some(mut top) = rooms.peek_mut() else { break };
+            if item.viewers > top.0 || out + item.viewers > most || kept.contains(&item) {
+                continue;
+            }
+            out += item.viewers;
+            routes.push((item, top.1.0));
+            top.0 -= item.viewers;
+        }
+        routes
+    }
+
+    fn carry(&mut self, from: u32, routes: &[(Item, u32)], why: &Why) {
+        for &(item, to) in routes {
+            self.shelf(from).take(item.slot);
+            self.model.shift(item.video, Some(from), to, item.viewers, why.clone());
+        }
+    }
+}
+
+/// Ways to give a large video and get smaller ones back, so that between `least` and `most` viewers go on balance.
+fn changes(large: &[(u64, u32)], small: &Shelf, least: u64, most: u64) -> Vec<Change> {
+    let mut found = Vec::new();
+    for &(viewers, video) in large {
+        let upper = viewers - least;
+        let mut sum = 0;
+        let mut back = Vec::new();
+        for candidate in small.falling() {
+            if sum + most >= viewers {
+                break;
+            }
+            if sum + candidate.viewers <= upper {
+                sum += candidate.viewers;
+                back.push(candidate);
+            }
+        }
+        if sum + most >= viewers {
+            found.push(Change { large: (viewers, video), small: back });
+        }
+        if found.len() == TRIED {
+            break;
+        }
+    }
+    found
+}

@@ -1,0 +1,208 @@
+//! Videos too hot for one reader, and ones that have cooled.
+
+use std::cmp::Reverse;
+
+use super::model::{Model, Spot};
+use crate::placement::plan::{Bound, Kind, Why};
+
+/// How far a reader may be filled by what is spread onto it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reach {
+    /// First up to their fair share, then up to their capacity: balance evens out what that leaves.
+    Capacity,
+    /// Up to their capacity, with as many viewers of one video as it takes.
+    Anything,
+}
+
+/// Viewers of the video that the open readers have room for, within the number of readers it may have.
+pub(super) fn room_for(model: &Model, video: u32) -> u64 {
+    let mut rooms: Vec<u64> = Vec::new();
+    let mut beside = 0_u64;
+    for reader in model.open() {
+        let room = model.seats[reader as usize].room(u64::MAX);
+        match model.has(video, reader) {
+            true => beside += room,
+            false => rooms.push(room),
+        }
+    }
+    rooms.sort_unstable_by_key(|&room| Reverse(room));
+    let more = model.limits.max_readers_per_video.max(1).saturating_sub(model.spread(video));
+    rooms.iter().take(more).fold(beside, |sum, room| sum.saturating_add(*room))
+}
+
+/// Spreads `amount` of a video's viewers, from a reader or waiting ones, over open readers: those that have it first,
+/// then those furthest below their fair share. Answers what found no room.
+pub(super) fn spread(
+    model: &mut Model,
+    video: u32,
+    from: Option<u32>,
+    amount: u64,
+    why: &Why,
+    reach: Reach,
+) -> u64 {
+    let mut left = amount;
+    if reach == Reach::Capacity {
+        left = fill(model, video, from, left, why, reach, &|model, reader| {
+            let seat = &model.seats[reader as usize];
+            let room = seat.room(seat.top).min(seat.spread_to().saturating_sub(model.part(video, reader)));
+            // A twentieth of what it may have is not worth warming a reader, nor another round of balance.
+            if room >= amount || room > seat.part_limit / 20 { room } else { 0 }
+        });
+        left = fill(model, video, from, left, why, reach, &|model, reader| {
+            let seat = &model.seats[reader as usize];
+            let room = seat.room(u64::MAX).min(seat.part_limit.saturating_sub(model.part(video, reader)));
+            // On full readers, balance would make room for crumbs again and again.
+            if room >= amount || room > seat.part_limit / 20 { room } else { 0 }
+        });
+    } else {
+        left = fill(model, video, from, left, why, reach, &|model, reader| {
+            model.seats[reader as usize].room(u64::MAX)
+        });
+    }
+    left
+}
+
+fn fill(
+    model: &mut Model,
+    video: u32,
+    from: Option<u32>,
+    amount: u64,
+    why: &Why,
+    reach: Reach,
+    room: &dyn Fn(&Model, u32) -> u64,
+) -> u64 {
+    if amount == 0 {
+        return 0;
+    }
+    let mut takers: Vec<u32> = model.open().filter(|&reader| Some(reader) != from).collect();
+    takers.sort_by_cached_key(|&reader| {
+        let seat = &model.seats[reader as usize];
+        let above = seat.load as i128 - i128::from(seat.fair);
+        let key = if reach == Reach::Anything { -i128::from(seat.room(u64::MAX)) } else { above };
+        (!model.has(video, reader), key, reader)
+    });
+    let mut left = amount;
+    for reader in takers {
+        let may = model.has(video, reader) || model.spread(video) < model.limits.max_readers_per_video.max(1);
+        let give = room(model, reader).min(left);
+        if give == 0 || !may {
+            continue;
+        }
+        model.shift(video, from, reader, give, why.clone());
+        left -= give;
+        if left == 0 {
+            break;
+        }
+    }
+    left
+}
+
+/// Spreads videos with too many viewers on one reader, the hottest first: what is too much leaves, the rest stays.
+pub(super) fn split(model: &mut Model) {
+    let limit = model.open().map(|reader| model.seats[reader as usize].part_limit).min().unwrap_or(u64::MAX);
+    let mut hot: Vec<u32> = (0..model.films.len() as u32)
+        .filter(|&video| {
+            model.films[video as usize].viewers > limit && model.films[video as usize].spot != Spot::Nowhere
+        })
+        .collect();
+    hot.sort_unstable_by_key(|&video| (Reverse(model.films[video as usize].viewers), video));
+    for video in hot {
+        for (reader, viewers) in model.parts(video) {
+            let seat = &model.seats[reader as usize];
+            if seat.is_open() && viewers > seat.part_limit {
+                relieve(model, video, reader, viewers);
+            }
+        }
+    }
+}
+
+fn relieve(model: &mut Model, video: u32, reader: u32, viewers: u64) {
+    let seat = &model.seats[reader as usize];
+    let limit = seat.part_limit;
+    let excess = viewers - seat.spread_to();
+    if model.rests(video) {
+        model.reject(Kind::Split, Some(video), Some(reader), excess, Bound::Rest);
+        return;
+    }
+    let by_share = limit < model.limits.hot_video_viewers;
+    let why = Why::Hot { reader: reader as usize, viewers, limit, by_share };
+    // Those who wait are on no reader: sending them elsewhere moves nobody.
+    let waiting = model.waiting(video);
+    let amount = excess.min(model.left().saturating_add(waiting));
+    if amount < excess {
+        model.reject(Kind::Split, Some(video), Some(reader), excess - amount, Bound::Budget);
+    }
+    let left = spread(model, video, Some(reader), amount, &why, Reach::Capacity);
+    // Moved already, and within what is left.
+    model.admit((amount - left).saturating_sub(waiting));
+    model.use_waiting(video, amount - left);
+    if left > 0 && viewers - (amount - left) > limit {
+        let most = model.limits.max_readers_per_video;
+        let because = if model.spread(video) >= most { Bound::MaxReaders } else { Bound::Capacity };
+        model.reject(Kind::Split, Some(video), Some(reader), left, because);
+    }
+}
+
+/// Draws videos together that have cooled, the smallest part first.
+pub(super) fn join(model: &mut Model) {
+    for video in 0..model.films.len() as u32 {
+        while let Spot::Several(parts) = &model.films[video as usize].spot {
+            let all_open = parts.iter().all(|part| model.seats[part.0 as usize].is_open());
+            let below = model.joins_at(parts.len());
+            let viewers = model.films[video as usize].viewers;
+            if viewers > below || !all_open {
+                break;
+            }
+            let &(reader, part) =
+                parts.iter().min_by_key(|part| (part.1, part.0)).expect("several is not none");
+            if model.rests(video) {
+                model.reject(Kind::Join, Some(video), Some(reader), part, Bound::Rest);
+                break;
+            }
+            if !draw(model, video, reader, part, below) {
+                break;
+            }
+        }
+    }
+}
+
+/// Takes a cooled video off one reader; answers whether that worked.
+fn draw(model: &mut Model, video: u32, reader: u32, part: u64, below: u64) -> bool {
+    let viewers = model.films[video as usize].viewers;
+    // Cooled to half of where it could be joined: others make room for it. Until then it waits for room.
+    let pressing = viewers <= below / 2;
+    let mut rooms: Vec<(u64, u32)> = model
+        .parts(video)
+        .into_iter()
+        .filter(|&(at, _)| at != reader)
+        .map(|(at, has)| {
+            let seat = &model.seats[at as usize];
+            let mark = if pressing { u64::MAX } else { seat.most };
+            (seat.room(mark).min(seat.part_limit.saturating_sub(has)), at)
+        })
+        .collect();
+    rooms.sort_by_key(|&(room, at)| (Reverse(room), at));
+    let room = rooms.iter().fold(0_u64, |sum, room| sum.saturating_add(room.0));
+    if room < part {
+        model.reject(Kind::Join, Some(video), Some(reader), part, Bound::Capacity);
+        return false;
+    }
+    if !model.admit(part) {
+        model.reject(Kind::Join, Some(video), Some(reader), part, Bound::Budget);
+        return false;
+    }
+    let why = Why::Cooled { viewers, below };
+    let mut left = part;
+    for (room, at) in rooms {
+        let give = room.min(left);
+        left -= give;
+        // With nobody to hand over it is dropped all the same.
+        if give > 0 || part == 0 {
+            model.shift(video, Some(reader), at, give, why.clone());
+        }
+        if left == 0 {
+            break;
+        }
+    }
+    true
+}

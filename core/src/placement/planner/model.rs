@@ -1,0 +1,444 @@
+//! The state a plan works on: where every viewer would be if the decisions so far were carried out.
+
+use std::collections::HashMap;
+
+use crate::placement::plan::{Balance, Bound, Kind, Rejected, Why};
+use crate::placement::situation::{Limits, Part, Situation, Standing, Video, WHOLE};
+
+/// A reader, its load and the marks that load is measured against, all in viewers.
+#[derive(Debug, Clone)]
+pub(super) struct Seat {
+    pub standing: Standing,
+    pub capacity: u64,
+    pub load: u64,
+    /// Videos, for evenness where there are no viewers to count.
+    pub videos: u32,
+    /// Its part of all viewers, by capacity.
+    pub fair: u64,
+    /// Above this it has to give.
+    pub most: u64,
+    /// Below this it has to get.
+    pub least: u64,
+    /// A giver gives down to this, a taker takes up to it: half the tolerance above the fair share, and no more than it holds.
+    pub top: u64,
+    /// A taker takes up to at least this, a giver does not go below it: half the tolerance under the fair share.
+    pub bottom: u64,
+    /// Viewers of one video it may have.
+    pub part_limit: u64,
+}
+
+impl Seat {
+    pub fn is_open(&self) -> bool {
+        self.standing == Standing::Open
+    }
+
+    /// Viewers it can take and stay at `mark`, and within its capacity.
+    pub fn room(&self, mark: u64) -> u64 {
+        mark.min(self.capacity).saturating_sub(self.load)
+    }
+
+    /// What it may have and can hold.
+    pub fn brim(&self) -> u64 {
+        self.most.min(self.capacity)
+    }
+
+    /// The part of one video it gets when the video is spread: a fifth below the limit, so that the next few viewers
+    /// do not spread it again.
+    pub fn spread_to(&self) -> u64 {
+        self.part_limit - self.part_limit / 5
+    }
+}
+
+/// Where a video is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Spot {
+    Nowhere,
+    One(u32),
+    /// Two or more readers with their viewers, in the order of readers.
+    Several(Vec<(u32, u64)>),
+}
+
+/// A video: what planning needs of it, in one cache line.
+#[derive(Debug)]
+pub(super) struct Film {
+    pub spot: Spot,
+    pub viewers: u64,
+    pub epoch: u64,
+    /// Its position in [`Model::touched`] plus one, or 0.
+    mark: u32,
+}
+
+/// A video that was changed: what it was like before, and the first reason for changing it; `None` where no reader
+/// served it, which is the reason then.
+#[derive(Debug)]
+pub(super) struct Touched {
+    pub video: u32,
+    pub before: Spot,
+    pub why: Option<Box<Why>>,
+}
+
+pub(super) struct Model<'a> {
+    pub situation: &'a Situation,
+    pub limits: &'a Limits,
+    pub seats: Vec<Seat>,
+    pub films: Vec<Film>,
+    /// In the order in which they were first changed.
+    pub touched: Vec<Touched>,
+    /// Viewers of a video that one reader of average size may have.
+    pub mean_limit: u64,
+    /// Viewers moved step by step: at least what the plan moves in the end.
+    spent: u64,
+    /// Viewers of a video without a reader who were sent to one: they cost nothing once.
+    sent: HashMap<u32, u64>,
+    /// Shifts so far.
+    pub changes: u64,
+    pub bounds: Vec<Bound>,
+    pub rejected: Vec<Rejected>,
+}
+
+impl<'a> Model<'a> {
+    pub fn new(situation: &'a Situation, limits: &'a Limits) -> Self {
+        let videos = situation.videos.len();
+        let seats = situation.readers.iter().map(|reader| Seat {
+            standing: reader.standing,
+            capacity: reader.capacity.max(1),
+            load: 0,
+            videos: 0,
+            fair: 0,
+            most: 0,
+            least: 0,
+            top: 0,
+            bottom: 0,
+            part_limit: 1,
+        });
+        let mut model = Self {
+            situation,
+            limits,
+            seats: seats.collect(),
+            films: Vec::with_capacity(videos),
+            touched: Vec::new(),
+            mean_limit: 1,
+            spent: 0,
+            sent: HashMap::new(),
+            changes: 0,
+            bounds: Vec::new(),
+            rejected: Vec::new(),
+        };
+        let mut homeless = 0_u64;
+        for video in &situation.videos {
+            homeless = homeless.saturating_add(model.take_in(video));
+        }
+        model.set_marks(homeless);
+        model
+    }
+
+    /// Adds a video; answers its viewers where no reader serves it.
+    fn take_in(&mut self, video: &Video) -> u64 {
+        let viewers = video.viewers();
+        let readers = self.seats.len();
+        let mut assigned = video.parts.iter().filter(|part| part.share > 0 && part.reader < readers);
+        let spot = match (assigned.next(), assigned.next()) {
+            (None, _) => Spot::Nowhere,
+            (Some(only), None) => Spot::One(only.reader as u32),
+            _ => Spot::Several(counted(video, viewers, readers)),
+        };
+        match &spot {
+            Spot::Nowhere => {}
+            Spot::One(reader) => self.seats[*reader as usize].add(viewers),
+            Spot::Several(parts) => {
+                parts.iter().for_each(|&(reader, part)| self.seats[reader as usize].add(part))
+            }
+        }
+        let homeless = if spot == Spot::Nowhere { viewers } else { 0 };
+        self.films.push(Film { spot, viewers, epoch: video.epoch, mark: 0 });
+        homeless
+    }
+
+    /// Fair shares and tolerances. What closed readers hold is out of reach, so it counts on neither side.
+    fn set_marks(&mut self, homeless: u64) {
+        let in_play = self.seats.iter().filter(|seat| seat.standing != Standing::Closed);
+        let total = in_play.fold(homeless, |sum, seat| sum.saturating_add(seat.load));
+        let open = self.seats.iter().filter(|seat| seat.is_open());
+        let (count, capacity) =
+            open.fold((0_u64, 0_u128), |(count, sum), seat| (count + 1, sum + u128::from(seat.capacity)));
+        let limits = self.limits;
+        let slack_of = |fair: u64| {
+            let part = u128::from(fair) * u128::from(limits.tolerance) / 1000;
+            (part as u64).max(limits.floor_viewers)
+        };
+        for seat in self.seats.iter_mut().filter(|seat| seat.is_open()) {
+            let fair = (u128::from(total) * u128::from(seat.capacity) / capacity.max(1)) as u64;
+            let slack = slack_of(fair);
+            seat.fair = fair;
+            seat.most = fair.saturating_add(slack).min(seat.capacity.max(fair));
+            seat.least = fair.saturating_sub(slack).min(seat.capacity);
+            seat.top = fair.saturating_add(slack / 2).min(seat.capacity);
+            seat.bottom = fair.saturating_sub(slack / 2).min(seat.capacity);
+            seat.part_limit = limits.hot_video_viewers.min(fair.saturating_add(slack)).max(1);
+        }
+        let mean = total / count.max(1);
+        self.mean_limit = limits.hot_video_viewers.min(mean.saturating_add(slack_of(mean))).max(1);
+    }
+
+    pub fn open(&self) -> impl Iterator<Item = u32> + '_ {
+        (0..self.seats.len() as u32).filter(|&reader| self.seats[reader as usize].is_open())
+    }
+
+    /// May the video be changed for anything but safety?
+    pub fn rests(&self, video: u32) -> bool {
+        let video = &self.situation.videos[video as usize];
+        let age = self.situation.now.abs_diff(video.changed);
+        video.moving || (video.epoch > 0 && age < self.limits.rest_ms.max(0) as u64)
+    }
+
+    /// Its viewers on one reader.
+    pub fn part(&self, video: u32, reader: u32) -> u64 {
+        match &self.films[video as usize].spot {
+            Spot::One(at) if *at == reader => self.films[video as usize].viewers,
+            Spot::Several(parts) => parts.iter().find(|part| part.0 == reader).map_or(0, |part| part.1),
+            _ => 0,
+        }
+    }
+
+    pub fn has(&self, video: u32, reader: u32) -> bool {
+        match &self.films[video as usize].spot {
+            Spot::Nowhere => false,
+            Spot::One(at) => *at == reader,
+            Spot::Several(parts) => parts.iter().any(|part| part.0 == reader),
+        }
+    }
+
+    pub fn parts(&self, video: u32) -> Vec<(u32, u64)> {
+        parts_of(&self.films[video as usize].spot, self.films[video as usize].viewers)
+    }
+
+    /// On how many readers it is.
+    pub fn spread(&self, video: u32) -> usize {
+        match &self.films[video as usize].spot {
+            Spot::Nowhere => 0,
+            Spot::One(_) => 1,
+            Spot::Several(parts) => parts.len(),
+        }
+    }
+
+    /// A video on `readers` of them is drawn together at or below this many viewers. The same line decides whether
+    /// balance may spread it onto that many, so that the two never undo each other.
+    pub fn joins_at(&self, readers: usize) -> u64 {
+        let most = u128::from(self.mean_limit) * readers.saturating_sub(1) as u128;
+        (most * u128::from(self.limits.join_below.min(1000)) / 1000) as u64
+    }
+
+    /// May balance put a part of it onto one reader more?
+    pub fn may_spread(&self, video: u32) -> bool {
+        let on = self.spread(video);
+        let viewers = self.films[video as usize].viewers;
+        let hot = if on == 1 { viewers > self.mean_limit } else { viewers > self.joins_at(on + 1) };
+        hot && on < self.limits.max_readers_per_video
+    }
+
+    /// Viewers that may still be moved.
+    pub fn left(&self) -> u64 {
+        self.limits.budget.available.saturating_sub(self.spent)
+    }
+
+    /// May this many be moved? Takes them out of the budget if so.
+    pub fn admit(&mut self, viewers: u64) -> bool {
+        let budget = self.limits.budget;
+        let oversize = self.spent == 0 && budget.available >= budget.full && viewers > budget.full;
+        let admitted = viewers == 0 || viewers <= self.left() || (oversize && budget.full > 0);
+        if admitted {
+            self.spent = self.spent.saturating_add(viewers);
+        } else {
+            self.bound(Bound::Budget);
+        }
+        admitted
+    }
+
+    /// Viewers of the video that have no reader yet, and were not sent anywhere by this plan.
+    pub fn waiting(&self, video: u32) -> u64 {
+        let sent = self.sent.get(&video).copied().unwrap_or(0);
+        self.situation.videos[video as usize].waiting.saturating_sub(sent)
+    }
+
+    pub fn use_waiting(&mut self, video: u32, viewers: u64) {
+        *self.sent.entry(video).or_default() += viewers;
+    }
+
+    pub fn bound(&mut self, bound: Bound) {
+        if !self.bounds.contains(&bound) {
+            self.bounds.push(bound);
+        }
+    }
+
+    pub fn reject(
+        &mut self,
+        kind: Kind,
+        video: Option<u32>,
+        reader: Option<u32>,
+        viewers: u64,
+        because: Bound,
+    ) {
+        self.bound(because);
+        let (video, reader) = (video.map(|at| at as usize), reader.map(|at| at as usize));
+        self.rejected.push(Rejected { kind, video, reader, viewers, because });
+    }
+
+    /// Moves `amount` of a video's viewers; a reader left with none of them does not serve it any more. The only way
+    /// in which anything changes.
+    pub fn shift(&mut self, video: u32, from: Option<u32>, to: u32, amount: u64, why: Why) {
+        self.changes += 1;
+        let at = video as usize;
+        if self.films[at].mark == 0 {
+            let before = self.films[at].spot.clone();
+            let why = (before != Spot::Nowhere).then(|| Box::new(why));
+            self.touched.push(Touched { video, before, why });
+            self.films[at].mark = self.touched.len() as u32;
+        }
+        if self.shift_all(at, from, to, amount) {
+            return;
+        }
+        let mut parts = self.parts(video);
+        if let Some(from) = from {
+            let part =
+                parts.iter_mut().find(|part| part.0 == from).expect("viewers leave a reader that has them");
+            part.1 -= amount;
+            let seat = &mut self.seats[from as usize];
+            seat.load -= amount;
+            if part.1 == 0 {
+                seat.videos -= 1;
+                parts.retain(|part| part.0 != from);
+            }
+        }
+        let seat = &mut self.seats[to as usize];
+        seat.load += amount;
+        match parts.binary_search_by_key(&to, |part| part.0) {
+            Ok(found) => parts[found].1 += amount,
+            Err(place) => {
+                seat.videos += 1;
+                parts.insert(place, (to, amount));
+            }
+        }
+        // While waiting viewers are being spread, one part is not all of them.
+        let all_here = parts.len() == 1 && parts[0].1 == self.films[at].viewers;
+        self.films[at].spot = if all_here { Spot::One(parts[0].0) } else { Spot::Several(parts) };
+    }
+
+    /// The common case: a video goes from nowhere or from its one reader to one other.
+    fn shift_all(&mut self, at: usize, from: Option<u32>, to: u32, amount: u64) -> bool {
+        if amount != self.films[at].viewers || from == Some(to) {
+            return false;
+        }
+        match (&self.films[at].spot, from) {
+            (Spot::Nowhere, None) => {}
+            (Spot::One(reader), Some(from)) if *reader == from => {
+                let seat = &mut self.seats[from as usize];
+                seat.load -= amount;
+                seat.videos -= 1;
+            }
+            _ => return false,
+        }
+        self.seats[to as usize].add(amount);
+        self.films[at].spot = Spot::One(to);
+        true
+    }
+
+    /// Takes a video that was without a reader off those it was given, as if nothing had been decided about it.
+    pub fn take_back(&mut self, video: u32) {
+        for (reader, viewers) in self.parts(video) {
+            let seat = &mut self.seats[reader as usize];
+            seat.load -= viewers;
+            seat.videos -= 1;
+        }
+        self.films[video as usize].spot = Spot::Nowhere;
+    }
+
+    pub fn balance(&self) -> Balance {
+        let mut balance = Balance::default();
+        for seat in &self.seats {
+            balance.viewers = balance.viewers.saturating_add(seat.load);
+            if seat.standing == Standing::Draining {
+                balance.on_draining += seat.load;
+            }
+        }
+        let nowhere = self.films.iter().filter(|film| film.spot == Spot::Nowhere);
+        balance.waiting = nowhere.fold(0, |sum, film| film.viewers.saturating_add(sum));
+        balance.viewers = balance.viewers.saturating_add(balance.waiting);
+        let open: Vec<&Seat> = self.seats.iter().filter(|seat| seat.is_open()).collect();
+        let ratio = |seat: &&Seat| (u128::from(seat.load) * 1_000_000 / u128::from(seat.fair.max(1))) as u64;
+        balance.readers = open.len();
+        balance.outside = open.iter().filter(|seat| seat.load > seat.most || seat.load < seat.least).count();
+        balance.max_over_mean = open.iter().map(ratio).max().unwrap_or(0);
+        balance.min_over_mean = open.iter().map(ratio).min().unwrap_or(0);
+        balance.excess = open.iter().map(|seat| seat.load.saturating_sub(seat.fair)).sum();
+        let utilisation = |seat: &&Seat| (u128::from(seat.load) * 1000 / u128::from(seat.capacity)) as u64;
+        balance.max_utilisation = open.iter().map(utilisation).max().unwrap_or(0);
+        balance
+    }
+}
+
+impl Seat {
+    fn add(&mut self, viewers: u64) {
+        self.load = self.load.saturating_add(viewers);
+        self.videos += 1;
+    }
+}
+
+/// The readers of a spot with their viewers, in the order of readers.
+pub(super) fn parts_of(spot: &Spot, viewers: u64) -> Vec<(u32, u64)> {
+    match spot {
+        Spot::Nowhere => Vec::new(),
+        Spot::One(reader) => vec![(*reader, viewers)],
+        Spot::Several(parts) => parts.clone(),
+    }
+}
+
+/// Where the viewers of a video on several readers count: where they are, and those that wait or are still to leave a
+/// reader that is not assigned any more, by the shares; all of them by the shares while a hand-over is under way.
+fn counted(video: &Video, viewers: u64, readers: usize) -> Vec<(u32, u64)> {
+    let mut assigned: Vec<Part> = video.parts.clone();
+    assigned.retain(|part| part.share > 0 && part.reader < readers);
+    assigned.sort_by_key(|part| part.reader);
+    let there: u64 = if video.moving { 0 } else { assigned.iter().map(|part| part.viewers).sum() };
+    let shares: Vec<u64> = assigned.iter().map(|part| u64::from(part.share)).collect();
+    let rest = apportion(viewers - there, &shares);
+    let counted = assigned.iter().zip(rest).map(|(part, rest)| {
+        let here = if video.moving { 0 } else { part.viewers };
+        (part.reader as u32, here + rest)
+    });
+    counted.collect()
+}
+
+/// `total` in whole pieces in proportion to the weights, summing to it: largest remainders, then the first.
+pub(super) fn apportion(total: u64, weights: &[u64]) -> Vec<u64> {
+    let sum: u128 = weights.iter().map(|&weight| u128::from(weight)).sum::<u128>().max(1);
+    let exact = |weight: u64| u128::from(total) * u128::from(weight);
+    let mut pieces: Vec<u64> = weights.iter().map(|&weight| (exact(weight) / sum) as u64).collect();
+    let missing = (total - pieces.iter().sum::<u64>()) as usize;
+    let mut order: Vec<usize> = (0..weights.len()).collect();
+    order.sort_by_key(|&at| std::cmp::Reverse(exact(weights[at]) % sum));
+    for &at in order.iter().cycle().take(missing.min(weights.len())) {
+        pieces[at] += 1;
+    }
+    pieces
+}
+
+/// The parts with their shares: in proportion to the viewers, each at least a millionth, summing to the whole.
+pub(super) fn shared(spot: &Spot, viewers: u64) -> Vec<Part> {
+    let parts = match spot {
+        Spot::Nowhere => return Vec::new(),
+        Spot::One(reader) => return vec![Part { reader: *reader as usize, viewers, share: WHOLE }],
+        Spot::Several(parts) => parts,
+    };
+    let weights: Vec<u64> = match parts.iter().all(|part| part.1 == 0) {
+        true => vec![1; parts.len()],
+        false => parts.iter().map(|part| part.1).collect(),
+    };
+    // One millionth each is set aside first, so that none is without.
+    let each = apportion(u64::from(WHOLE) - parts.len() as u64, &weights);
+    let part = |(&(reader, viewers), share): (&(u32, u64), u64)| Part {
+        reader: reader as usize,
+        viewers,
+        share: share as u32 + 1,
+    };
+    parts.iter().zip(each).map(part).collect()
+}

@@ -1,0 +1,157 @@
+//! What cannot wait for balance: viewers without a reader, and readers that are to be emptied.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+use super::heat;
+use super::model::{Model, Spot};
+use crate::placement::plan::{Bound, Kind, Why};
+use crate::placement::situation::Standing;
+
+/// Open readers by what part of their capacity is in use, then by videos, then by position: the emptiest first.
+struct Emptiest(BinaryHeap<Reverse<(u64, u32, u32)>>);
+
+impl Emptiest {
+    fn new(model: &Model) -> Self {
+        Self(model.open().map(|reader| Reverse(Self::key(model, reader))).collect())
+    }
+
+    fn key(model: &Model, reader: u32) -> (u64, u32, u32) {
+        let seat = &model.seats[reader as usize];
+        // Bits of numbers that are not negative are in the numbers' order.
+        ((seat.load as f64 / seat.capacity as f64).to_bits(), seat.videos, reader)
+    }
+
+    /// The reader for this many viewers of a video: the emptiest by capacity, or, where they do not fit there, the one
+    /// with the most room.
+    fn find(&mut self, model: &Model, video: u32, viewers: u64) -> Option<u32> {
+        let fits = |reader: u32| {
+            let seat = &model.seats[reader as usize];
+            seat.load < seat.capacity
+                && viewers <= seat.room(u64::MAX).min(seat.part_limit)
+                && !model.has(video, reader)
+        };
+        while let Some(mut top) = self.0.peek_mut() {
+            let reader = top.0.2;
+            let now = Self::key(model, reader);
+            if top.0 == now {
+                break;
+            }
+            // Loads only grow while readers are looked for, so a key that is too old is too small.
+            top.0 = now;
+        }
+        let emptiest = self.0.peek().map(|top| top.0.2).filter(|&reader| fits(reader));
+        emptiest.or_else(|| {
+            let roomy = model.open().filter(|&reader| fits(reader));
+            roomy.max_by_key(|&reader| (model.seats[reader as usize].room(u64::MAX), Reverse(reader)))
+        })
+    }
+}
+
+/// Gives every video without a reader one, or several where one is not enough: the largest first, onto the emptiest
+/// reader (longest processing time first: Graham, 1969). Nobody is moved, so it costs no budget.
+pub(super) fn place(model: &mut Model) {
+    let nowhere = |video: &u32| model.films[*video as usize].spot == Spot::Nowhere;
+    let unserved = (0..model.films.len() as u32).filter(nowhere);
+    let mut unserved: Vec<(Reverse<u64>, u32)> =
+        unserved.map(|video| (Reverse(model.films[video as usize].viewers), video)).collect();
+    if unserved.is_empty() {
+        return;
+    }
+    unserved.sort_unstable();
+    model.touched.reserve(unserved.len());
+    let mut emptiest = Emptiest::new(model);
+    for (Reverse(waiting), video) in unserved {
+        let why = Why::Unserved { waiting };
+        if let Some(reader) = emptiest.find(model, video, waiting) {
+            model.shift(video, None, reader, waiting, why);
+        } else if heat::room_for(model, video) < waiting || model.open().all(|reader| full(model, reader)) {
+            let because = if model.open().next().is_none() { Bound::NoOpenReader } else { Bound::Capacity };
+            model.reject(Kind::Place, Some(video), None, waiting, because);
+        } else {
+            let left = heat::spread(model, video, None, waiting, &why, heat::Reach::Capacity);
+            if left > 0 {
+                // Whoever has most room takes it, whatever one reader should have of one video.
+                model.take_back(video);
+                heat::spread(model, video, None, waiting, &why, heat::Reach::Anything);
+            }
+        }
+    }
+}
+
+fn full(model: &Model, reader: u32) -> bool {
+    model.seats[reader as usize].room(u64::MAX) == 0
+}
+
+/// Moves videos off readers that are to be emptied: the reader nearest to being empty first, its largest videos first.
+/// Answers whether the budget covered all of it.
+pub(super) fn drain(model: &mut Model) -> bool {
+    let draining = |reader: &u32| model.seats[*reader as usize].standing == Standing::Draining;
+    let mut leaving: Vec<u32> = (0..model.seats.len() as u32).filter(draining).collect();
+    leaving.retain(|&reader| model.seats[reader as usize].videos > 0);
+    if leaving.is_empty() {
+        return true;
+    }
+    leaving.sort_by_key(|&reader| (model.seats[reader as usize].load, reader));
+    let mut held = vec![Vec::new(); model.seats.len()];
+    for (video, film) in model.films.iter().enumerate() {
+        let mut hold = |reader: u32, viewers: u64| {
+            if draining(&reader) {
+                held[reader as usize].push((viewers, video as u32));
+            }
+        };
+        match &film.spot {
+            Spot::Nowhere => {}
+            Spot::One(reader) => hold(*reader, film.viewers),
+            Spot::Several(parts) => parts.iter().for_each(|&(reader, viewers)| hold(reader, viewers)),
+        }
+    }
+    let mut emptiest = Emptiest::new(model);
+    let mut covered = true;
+    for reader in leaving {
+        let mut videos = std::mem::take(&mut held[reader as usize]);
+        videos.sort_unstable_by_key(|&(viewers, video)| (Reverse(viewers), video));
+        let load = model.seats[reader as usize].load;
+        let why = Why::Emptying { reader: reader as usize, load };
+        for (viewers, video) in videos {
+            covered &= leave(model, &mut emptiest, reader, video, viewers, &why);
+        }
+    }
+    covered
+}
+
+/// Takes one video off a reader; answers whether the budget allowed it.
+fn leave(model: &mut Model, emptiest: &mut Emptiest, from: u32, video: u32, viewers: u64, why: &Why) -> bool {
+    let beside = model.parts(video).into_iter().map(|part| part.0);
+    // Its other readers need no warming, if they stay within their tolerance.
+    let beside = beside.filter(|&reader| {
+        let seat = &model.seats[reader as usize];
+        let part = model.part(video, reader).saturating_add(viewers);
+        seat.is_open()
+            && viewers <= seat.room(seat.most)
+            && seat.load < seat.capacity
+            && part <= seat.part_limit
+    });
+    let beside = beside.max_by_key(|&reader| (model.seats[reader as usize].room(u64::MAX), Reverse(reader)));
+    let to = beside.or_else(|| emptiest.find(model, video, viewers));
+    if to.is_none() && (viewers == 0 || heat::room_for(model, video) < viewers) {
+        let because = if model.open().next().is_none() { Bound::NoOpenReader } else { Bound::Capacity };
+        model.reject(Kind::Drain, Some(video), Some(from), viewers, because);
+        return true;
+    }
+    if !model.admit(viewers) {
+        model.reject(Kind::Drain, Some(video), Some(from), viewers, Bound::Budget);
+        return false;
+    }
+    match to {
+        Some(to) => model.shift(video, Some(from), to, viewers, why.clone()),
+        None => {
+            // Where readers are scarce, evenness does not choose which of them: it would waste some on crumbs.
+            let scarce = model.spread(video) + model.open().count() > model.limits.max_readers_per_video;
+            let reach = if scarce { heat::Reach::Anything } else { heat::Reach::Capacity };
+            let left = heat::spread(model, video, Some(from), viewers, why, reach);
+            heat::spread(model, video, Some(from), left, why, heat::Reach::Anything);
+        }
+    }
+    true
+}

@@ -1,0 +1,337 @@
+use std::collections::HashSet;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::placement::situation::{Budget, Part, Reader, Standing, Video, WHOLE};
+use crate::placement::{Kind, Order, Why};
+use crate::{ReaderId, VideoId};
+
+const NOW: i64 = 1_800_000_000_000;
+
+fn reader(at: usize, capacity: u64, standing: Standing) -> Reader {
+    Reader { id: ReaderId::parse(&format!("r{at:03}")).unwrap(), capacity, standing }
+}
+
+/// A video with these viewers on these readers, or with none of them waiting viewers only.
+fn video(at: usize, parts: &[(usize, u64)], waiting: u64) -> Video {
+    let share = WHOLE / parts.len().max(1) as u32;
+    let part = |&(reader, viewers): &(usize, u64)| Part { reader, viewers, share };
+    Video {
+        id: VideoId::parse(&format!("v{at:03}")).unwrap(),
+        epoch: if parts.is_empty() { 0 } else { 7 },
+        changed: 0,
+        waiting,
+        moving: false,
+        parts: parts.iter().map(part).collect(),
+    }
+}
+
+/// Open readers of 20,000 and a video for every entry.
+fn situation(readers: usize, videos: &[&[(usize, u64)]]) -> Situation {
+    Situation {
+        now: NOW,
+        readers: (0..readers).map(|at| reader(at, 20_000, Standing::Open)).collect(),
+        videos: videos.iter().enumerate().map(|(at, parts)| video(at, parts, 0)).collect(),
+    }
+}
+
+fn limits() -> Limits {
+    Limits { floor_viewers: 0, budget: Budget::unlimited(), ..Limits::default() }
+}
+
+fn kinds(plan: &Plan) -> Vec<(usize, Kind)> {
+    plan.orders.iter().map(|order| (order.video, order.kind)).collect()
+}
+
+fn viewers(order: &Order) -> Vec<(usize, u64)> {
+    order.to.iter().map(|part| (part.reader, part.viewers)).collect()
+}
+
+#[test]
+fn viewers_without_a_reader_come_first_and_cost_nothing() {
+    let mut situation = situation(2, &[&[(0, 500)], &[], &[]]);
+    situation.videos[1].waiting = 300;
+    situation.videos[2].waiting = 200;
+    let none = Limits { budget: Budget { available: 0, full: 0 }, ..limits() };
+    let plan = plan(&situation, &none);
+    assert_eq!(kinds(&plan), [(1, Kind::Place), (2, Kind::Place)]);
+    assert_eq!((viewers(&plan.orders[0]), viewers(&plan.orders[1])), (vec![(1, 300)], vec![(1, 200)]));
+    assert_eq!((plan.moved, plan.after.waiting, plan.after.max_over_mean), (0, 0, 1_000_000));
+    assert!(plan.orders[0].explain(&situation).contains("300 viewers wait"));
+}
+
+#[test]
+fn a_draining_reader_is_emptied_also_of_videos_nobody_watches() {
+    let mut situation =
+        situation(3, &[&[(0, 400)], &[(0, 300)], &[(0, 0)], &[(0, 100), (1, 100)], &[(2, 400)]]);
+    situation.readers[0].standing = Standing::Draining;
+    situation.videos[0].moving = true;
+    let plan = plan(&situation, &Limits { rebalance: false, ..limits() });
+    assert_eq!(plan.orders.len(), 4);
+    assert!(plan.orders.iter().all(|order| order.kind == Kind::Drain));
+    assert_eq!((plan.after.on_draining, plan.moved), (0, 800));
+    assert_eq!(viewers(plan.orders.iter().find(|order| order.video == 3).unwrap()), [(1, 200)]);
+    assert_eq!(plan.bound_by, [Bound::SafetyOnly]);
+}
+
+#[test]
+fn drains_come_before_balance_and_within_the_budget() {
+    let mut situation = situation(4, &[&[(0, 600)], &[(0, 500)], &[(1, 900)], &[(1, 800)], &[(1, 700)]]);
+    situation.readers[0].standing = Standing::Draining;
+    let budget = Budget { available: 700, full: 20_000 };
+    let plan = plan(&situation, &Limits { budget, ..limits() });
+    assert_eq!(kinds(&plan), [(0, Kind::Drain)]);
+    assert_eq!((plan.moved, &plan.bound_by[..]), (600, &[Bound::Budget][..]));
+    assert_eq!((plan.rejected[0].viewers, plan.rejected[0].kind), (500, Kind::Drain));
+    assert!(plan.rejected[0].explain(&situation).contains("budget"));
+}
+
+#[test]
+fn a_full_bucket_admits_one_order_larger_than_itself() {
+    let mut situation = situation(3, &[&[(0, 600)], &[(0, 500)], &[(1, 1000)]]);
+    situation.readers[0].standing = Standing::Draining;
+    let with = |available| Limits { budget: Budget { available, full: 400 }, ..limits() };
+    assert_eq!(plan(&situation, &with(399)).orders, []);
+    assert_eq!(kinds(&plan(&situation, &with(400))), [(0, Kind::Drain)]);
+}
+
+#[test]
+fn a_hot_video_is_spread_and_a_cooled_one_drawn_together() {
+    let mut situation = situation(4, &[&[(0, 4000)], &[(1, 1000)], &[(2, 1000)], &[(3, 1000)]]);
+    let made = plan(&situation, &limits());
+    let split = made.orders.iter().find(|order| order.video == 0).unwrap();
+    assert_eq!(split.kind, Kind::Split);
+    assert!(split.to.len() >= 3, "{split:?}");
+    let Why::Hot { limit, by_share, .. } = split.why else { panic!("{:?}", split.why) };
+    assert_eq!((limit, by_share), (1925, true));
+    assert!(made.after.max_over_mean <= 1_100_000);
+    situation.carry_out(&made, NOW - 60_000);
+    // Half the viewers on as many readers are a reason to wait; a quarter is none.
+    for (part, joined) in [(800, false), (100, true)] {
+        situation.videos[0].parts.iter_mut().for_each(|held| held.viewers = part);
+        let plan = plan(&situation, &limits());
+        let order = plan.orders.iter().find(|order| order.video == 0 && order.kind == Kind::Join);
+        assert_eq!(order.is_some(), joined, "{plan:?}");
+    }
+}
+
+#[test]
+fn hot_by_the_limit_set_for_it() {
+    let limits = Limits { hot_video_viewers: 100, tolerance: 1000, ..limits() };
+    let situation = situation(3, &[&[(0, 150)], &[(1, 100)], &[(2, 100)]]);
+    let plan = plan(&situation, &limits);
+    assert_eq!(kinds(&plan), [(0, Kind::Split)]);
+    assert!(plan.orders[0].explain(&situation).contains("hot video may have 100"));
+    assert!(plan.orders[0].to.iter().all(|part| part.viewers <= 100));
+}
+
+#[test]
+fn what_no_move_can_do_an_exchange_does() {
+    // 1,050 and 950 without one video that could move; 500 against 450 even them out.
+    let situation = situation(2, &[&[(0, 550)], &[(0, 500)], &[(1, 500)], &[(1, 450)]]);
+    let plan = plan(&situation, &Limits { tolerance: 40, ..limits() });
+    assert_eq!(plan.orders.len(), 2, "{plan:?}");
+    assert!(plan.orders.iter().all(|order| order.kind == Kind::Swap));
+    assert_eq!(plan.after.max_over_mean, 1_000_000);
+    assert!(plan.orders[0].explain(&situation).contains("changes places"));
+}
+
+#[test]
+fn several_videos_move_where_none_alone_is_enough() {
+    let small: Vec<[(usize, u64); 1]> = (0..20).map(|_| [(0, 50)]).collect();
+    let videos: Vec<&[(usize, u64)]> = small.iter().map(|video| &video[..]).collect();
+    let plan = plan(&situation(4, &videos), &limits());
+    assert_eq!((plan.orders.len(), plan.moved, plan.after.max_over_mean), (15, 750, 1_000_000));
+}
+
+#[test]
+fn excess_passes_through_a_reader_with_small_videos() {
+    // Reader 0 is 60 too full with two large videos; what room there is lies in tens on readers 2 to 7.
+    let mut videos: Vec<Vec<(usize, u64)>> = vec![vec![(0, 530)], vec![(0, 530)]];
+    videos.extend((0..100).map(|_| vec![(1, 10)]));
+    videos.extend((2..8).map(|reader| vec![(reader, 990)]));
+    let videos: Vec<&[(usize, u64)]> = videos.iter().map(|video| &video[..]).collect();
+    let plan = plan(&situation(8, &videos), &Limits { tolerance: 20, ..limits() });
+    assert_eq!(plan.after.outside, 0, "{:?}", plan.after);
+}
+
+#[test]
+fn what_changed_a_moment_ago_is_left_alone_but_for_drains() {
+    let mut situation = situation(2, &[&[(0, 500)], &[(0, 500)]]);
+    situation.videos.iter_mut().for_each(|video| video.changed = NOW - 29_999);
+    let resting = plan(&situation, &limits());
+    assert_eq!((&resting.orders[..], &resting.bound_by[..]), (&[][..], &[Bound::Rest][..]));
+    situation.now += 1;
+    assert_eq!(kinds(&plan(&situation, &limits())).len(), 1);
+    situation.now -= 1;
+    situation.readers[0].standing = Standing::Draining;
+    assert_eq!(kinds(&plan(&situation, &limits())).len(), 2);
+}
+
+#[test]
+fn nobody_is_moved_for_a_handful_of_viewers() {
+    let situation = situation(2, &[&[(0, 10)], &[(0, 10)]]);
+    assert_eq!(plan(&situation, &Limits { floor_viewers: 25, ..limits() }).orders, []);
+    assert_eq!(plan(&situation, &limits()).orders.len(), 1);
+}
+
+#[test]
+fn readers_carry_by_their_capacity() {
+    let mut situation = situation(2, &[&[(0, 100)], &[(0, 100)], &[(0, 100)], &[(0, 100)]]);
+    situation.readers[0].capacity = 300;
+    situation.readers[1].capacity = 900;
+    let plan = plan(&situation, &limits());
+    assert_eq!((plan.orders.len(), plan.after.max_over_mean), (3, 1_000_000));
+}
+
+#[test]
+fn without_room_nothing_is_forced() {
+    let mut situation = situation(2, &[&[(0, 900)], &[(1, 900)]]);
+    situation.readers.iter_mut().for_each(|reader| reader.capacity = 1000);
+    situation.readers[0].standing = Standing::Draining;
+    let made = plan(&situation, &limits());
+    assert_eq!((&made.orders[..], made.bound_by[0]), (&[][..], Bound::Capacity));
+    situation.readers[1].standing = Standing::Closed;
+    assert_eq!(plan(&situation, &limits()).bound_by, [Bound::NoOpenReader]);
+}
+
+/// What must hold of every plan, whatever the situation.
+fn sound(situation: &Situation, limits: &Limits, plan: &Plan) -> Result<(), TestCaseError> {
+    let mut seen = HashSet::new();
+    let mut gains = vec![false; situation.readers.len()];
+    let mut moved = 0;
+    for order in &plan.orders {
+        let video = &situation.videos[order.video];
+        prop_assert!(seen.insert(order.video));
+        prop_assert_eq!(order.epoch, video.epoch);
+        prop_assert_ne!(&order.from, &order.to);
+        prop_assert_eq!(order.to.iter().map(|part| part.share).sum::<u32>(), WHOLE);
+        prop_assert!(order.to.iter().all(|part| part.share > 0));
+        prop_assert!(order.to.is_sorted_by(|a, b| a.reader < b.reader));
+        prop_assert!(order.to.len() <= limits.max_readers_per_video.max(order.from.len()));
+        prop_assert_eq!(order.to.iter().map(|part| part.viewers).sum::<u64>(), video.viewers());
+        prop_assert!(!order.explain(situation).is_empty());
+        let mut gained = 0;
+        for part in &order.to {
+            let had = order.from.iter().find(|had| had.reader == part.reader);
+            let more = part.viewers.saturating_sub(had.map_or(0, |had| had.viewers));
+            gained += more;
+            if had.is_none() || more > 0 {
+                prop_assert_eq!(situation.readers[part.reader].standing, Standing::Open);
+                gains[part.reader] |= more > 0;
+            }
+        }
+        let cost = if order.from.is_empty() { 0 } else { gained.saturating_sub(video.waiting) };
+        prop_assert_eq!(order.moved, cost);
+        moved += order.moved;
+    }
+    prop_assert_eq!(plan.moved, moved);
+    let paying = plan.orders.iter().filter(|order| order.moved > 0).count();
+    let oversize = paying == 1 && limits.budget.available >= limits.budget.full;
+    prop_assert!(moved <= limits.budget.available || oversize, "{} moved", moved);
+    let mut after = situation.clone();
+    after.carry_out(plan, 0);
+    // Once they have arrived; by the shares they might be one viewer elsewhere.
+    plan.orders.iter().for_each(|order| after.videos[order.video].moving = false);
+    let after = Model::new(&after, limits);
+    for seat in after.seats.iter().zip(gains).filter(|(_, gains)| *gains).map(|(seat, _)| seat) {
+        prop_assert!(seat.load <= seat.capacity, "{seat:?} in {plan:?}");
+    }
+    prop_assert!(plan.rejected.len() <= Plan::MAX_REJECTED);
+    prop_assert!(plan.rejected.iter().all(|rejected| !rejected.explain(situation).is_empty()));
+    Ok(())
+}
+
+fn any_situation() -> impl Strategy<Value = (Situation, Limits)> {
+    let standing =
+        prop_oneof![6 => Just(Standing::Open), 1 => Just(Standing::Closed), 1 => Just(Standing::Draining)];
+    let capacity = prop_oneof![Just(1000_u64), Just(4000), 0_u64..2000];
+    let viewers = prop_oneof![6 => 0_u64..40, 3 => 0_u64..400, 1 => 0_u64..3000];
+    let parts = prop::collection::btree_map(0_usize..12, viewers.clone(), 0..4);
+    let seats = prop::collection::vec((capacity, standing), 1..12);
+    let films = prop::collection::vec(
+        (parts, prop_oneof![4 => Just(0), 1 => viewers], prop::bool::weighted(0.1)),
+        0..60,
+    );
+    let bounds = (0_u32..300, prop_oneof![Just(0_u64), Just(25)], 30_u64..2000, 1_usize..6);
+    (seats, films, bounds).prop_map(|(seats, films, (tolerance, floor_viewers, hot_video_viewers, most))| {
+        let readers = seats.iter().enumerate();
+        let readers: Vec<Reader> =
+            readers.map(|(at, &(capacity, standing))| reader(at, capacity, standing)).collect();
+        let film = |(at, (parts, waiting, moving)): (usize, &(_, u64, bool))| {
+            let parts: &std::collections::BTreeMap<usize, u64> = parts;
+            let parts: Vec<(usize, u64)> = parts
+                .iter()
+                .filter(|part| *part.0 < readers.len())
+                .map(|(at, viewers)| (*at, *viewers))
+                .collect();
+            Video { moving: *moving, ..video(at, &parts, *waiting) }
+        };
+        let videos = films.iter().enumerate().map(film).collect();
+        let base = limits();
+        let limits = Limits {
+            tolerance,
+            floor_viewers,
+            hot_video_viewers,
+            max_readers_per_video: most.max(3),
+            ..base
+        };
+        (Situation { now: NOW, readers, videos }, limits)
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1500, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_plan_is_sound((situation, limits) in any_situation(), available in 0_u64..3000, full in 1000_u64..3000) {
+        sound(&situation, &limits, &plan(&situation, &limits))?;
+        let tight = Limits { budget: Budget { available: available.min(full), full }, ..limits };
+        sound(&situation, &tight, &plan(&situation, &tight))?;
+        let safety = Limits { rebalance: false, ..limits };
+        let safe = plan(&situation, &safety);
+        sound(&situation, &safety, &safe)?;
+        prop_assert!(safe.orders.iter().all(|order| matches!(order.kind, Kind::Place | Kind::Drain)));
+    }
+
+    #[test]
+    fn planning_again_on_its_own_result_changes_nothing((situation, limits) in any_situation()) {
+        // Videos that had to be left alone may be worth moving once they have arrived.
+        let mut situation = situation;
+        situation.videos.iter_mut().for_each(|video| video.moving = false);
+        let first = plan(&situation, &limits);
+        situation.carry_out(&first, 0);
+        let second = plan(&situation, &limits);
+        prop_assert!(second.orders.is_empty(), "{:?}", second);
+    }
+
+    #[test]
+    fn plans_within_a_budget_come_to_an_end((situation, limits) in any_situation()) {
+        let limits = Limits { budget: Budget::full(200), ..limits };
+        let mut situation = situation;
+        situation.videos.iter_mut().for_each(|video| video.moving = false);
+        for round in 0.. {
+            prop_assert!(round < 1000, "no end");
+            let made = plan(&situation, &limits);
+            if made.orders.is_empty() {
+                break;
+            }
+            situation.carry_out(&made, 0);
+        }
+    }
+
+    #[test]
+    fn who_gathered_the_facts_in_which_order_changes_nothing((situation, limits) in any_situation()) {
+        let mut turned = situation.clone();
+        turned.readers.reverse();
+        turned.videos.reverse();
+        let last = turned.readers.len() - 1;
+        for part in turned.videos.iter_mut().flat_map(|video| &mut video.parts) {
+            part.reader = last - part.reader;
+        }
+        let (one, other) = (situation.sorted(), turned.sorted());
+        prop_assert_eq!(&one, &other);
+        prop_assert_eq!(plan(&one, &limits), plan(&other, &limits));
+    }
+}

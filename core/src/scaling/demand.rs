@@ -1,0 +1,62 @@
+//! How many viewers there are, by reports that may be old, missing or at odds.
+
+use std::collections::BTreeMap;
+
+use super::{Inputs, Policy, Report};
+
+/// What the reports come to.
+pub(super) struct Seen {
+    /// Viewers: the greatest fresh report on each reader, or the latest one where none is fresh.
+    pub viewers: u64,
+    /// Readers whose fresh reports agree.
+    pub fresh: u32,
+    /// Readers with a fresh report at all.
+    pub fresh_any: u32,
+    /// Readers whose fresh reports contradict each other.
+    pub contradicting: u32,
+    readers: u32,
+}
+
+impl Seen {
+    pub fn all_fresh(&self) -> bool {
+        self.fresh == self.readers
+    }
+}
+
+pub(super) fn see(inputs: &Inputs, policy: &Policy) -> Seen {
+    let mut of: BTreeMap<&str, Vec<&Report>> =
+        inputs.readers.iter().map(|id| (id.as_str(), Vec::new())).collect();
+    for report in &inputs.reports {
+        if let Some(reports) = of.get_mut(report.reader.as_str()) {
+            reports.push(report);
+        }
+    }
+    let readers = of.len() as u32;
+    let mut seen = Seen { viewers: 0, fresh: 0, fresh_any: 0, contradicting: 0, readers };
+    let is_fresh = |report: &&&Report| (0..=policy.report_max_age_ms).contains(&(inputs.now - report.at));
+    for reports in of.values() {
+        let fresh: Vec<u64> = reports.iter().filter(is_fresh).map(|report| report.viewers).collect();
+        let (Some(least), Some(most)) = (fresh.iter().min(), fresh.iter().max()) else {
+            let last = reports.iter().filter(|report| report.at <= inputs.now);
+            let last =
+                last.max_by_key(|report| (report.at, report.viewers)).map_or(0, |report| report.viewers);
+            seen.viewers = seen.viewers.saturating_add(last);
+            continue;
+        };
+        seen.fresh_any += 1;
+        seen.viewers = seen.viewers.saturating_add(*most);
+        if contradict(*least, *most, policy) {
+            seen.contradicting += 1;
+        } else {
+            seen.fresh += 1;
+        }
+    }
+    seen
+}
+
+/// Further apart than viewers come and go while reports travel: the set part of the greater, and a hundredth of a reader.
+fn contradict(least: u64, most: u64, policy: &Policy) -> bool {
+    let apart = most - least;
+    u128::from(apart) * 1000 > u128::from(most) * u128::from(policy.contradiction)
+        && apart > policy.viewers_per_reader / 100
+}

@@ -1,0 +1,195 @@
+use proptest::prelude::*;
+
+use super::*;
+
+const NOW: Millis = 1_800_000_000_000;
+
+fn id(at: u32) -> ReaderId {
+    ReaderId::parse(&format!("r{at}")).unwrap()
+}
+
+/// So many readers with as many viewers each, reported a second ago.
+fn even(readers: u32, viewers: u64) -> Inputs {
+    let report = |at| Report { reader: id(at), viewers, at: NOW - 1000 };
+    Inputs {
+        now: NOW,
+        current: readers,
+        readers: (0..readers).map(id).collect(),
+        reports: (0..readers).map(report).collect(),
+        history: Vec::new(),
+    }
+}
+
+/// The same for as long as the window, every ten seconds.
+fn settled(mut inputs: Inputs, raw: u32) -> Inputs {
+    let past = |ago: i64| Past { at: NOW - ago * 10_000, raw, desired: inputs.current, viewers: None };
+    inputs.history = (1..=31).map(past).collect();
+    inputs
+}
+
+fn policy() -> Policy {
+    Policy { max: 50, ..Policy::default() }
+}
+
+#[test]
+fn more_viewers_than_the_target_ask_for_more_readers() {
+    // 8,000 of 10,000 are the target of each: 2 x 24,000 over 16,000 are 3.
+    let decision = decide(&even(2, 24_000), &policy());
+    assert_eq!((decision.action, decision.desired, decision.raw), (Action::Up, 3, 3));
+    assert_eq!(decide(&even(3, 16_000), &policy()).action, Action::Hold);
+    assert_eq!(decide(&even(3, 16_100), &policy()).bound_by, [Bound::Tolerance]);
+}
+
+#[test]
+fn one_fresh_report_scales_up_with_what_is_last_known_of_the_others() {
+    let mut inputs = even(4, 15_000);
+    inputs.reports.iter_mut().skip(1).for_each(|report| report.at = NOW - 60_000);
+    inputs.reports[0].viewers = 60_000;
+    let decision = decide(&inputs, &policy());
+    assert_eq!((decision.desired, decision.fresh, decision.viewers), (7, 1, 105_000));
+    inputs.reports[0].at = NOW - 60_000;
+    let decision = decide(&inputs, &policy());
+    assert_eq!((decision.action, decision.bound_by), (Action::Hold, vec![Bound::Stale]));
+}
+
+#[test]
+fn taking_away_waits_for_everybody_and_for_the_window() {
+    let calm = settled(even(5, 1000), 1);
+    let decision = decide(&calm, &policy());
+    assert_eq!((decision.action, decision.desired), (Action::Down, 4), "{}", decision.explain());
+    let held = |change: &dyn Fn(&mut Inputs), because: Bound| {
+        let mut inputs = calm.clone();
+        change(&mut inputs);
+        let decision = decide(&inputs, &policy());
+        assert_eq!(decision.action, Action::Hold, "{because:?}");
+        assert!(decision.bound_by.contains(&because), "{}", decision.explain());
+    };
+    held(&|inputs| inputs.reports[2].at = NOW - 10_001, Bound::Stale);
+    held(&|inputs| inputs.reports[2].at = NOW + 1, Bound::Stale);
+    held(&|inputs| drop(inputs.reports.pop()), Bound::Stale);
+    held(&|inputs| drop(inputs.readers.pop()), Bound::Stale);
+    held(&|inputs| inputs.history[20].raw = 5, Bound::Stabilisation);
+    held(&|inputs| inputs.history.truncate(20), Bound::ShortHistory);
+    let other = Report { reader: id(0), viewers: 3000, at: NOW };
+    held(&|inputs| inputs.reports.push(other.clone()), Bound::Contradiction);
+    held(
+        &|inputs| {
+            inputs.readers.push(id(9));
+            inputs.reports.push(Report { reader: id(9), viewers: 5, at: NOW });
+        },
+        Bound::Draining,
+    );
+    assert_eq!(
+        decide(&calm, &Policy { scale_in: false, ..policy() }).bound_by.last(),
+        Some(&Bound::ScaleInPaused)
+    );
+}
+
+#[test]
+fn steps_bounds_and_cooldown() {
+    let decision = decide(&even(2, 200_000), &policy());
+    assert_eq!((decision.desired, &decision.bound_by[..]), (6, &[Bound::UpStep][..]));
+    let decision = decide(&even(2, 200_000), &Policy { max: 3, ..policy() });
+    assert_eq!((decision.desired, decision.rejected), (3, vec![(25, Bound::Max)]));
+    let mut lately = even(6, 200_000);
+    for (ago, desired) in [(20_000, 2), (10_000, 6)] {
+        lately.history.push(Past { at: NOW - ago, raw: 25, desired, viewers: None });
+    }
+    assert_eq!(decide(&lately, &policy()).bound_by, [Bound::Max, Bound::UpCooldown]);
+    lately.now += 6000;
+    lately.reports.iter_mut().for_each(|report| report.at += 6000);
+    assert_eq!(decide(&lately, &policy()).desired, 10);
+    let none = Inputs { now: NOW, ..Inputs::default() };
+    assert_eq!(decide(&none, &policy()).desired, 2, "the least there has to be needs no report");
+}
+
+#[test]
+fn a_rise_is_met_ahead_and_a_fall_is_not() {
+    let mut inputs = even(2, 15_000);
+    let past =
+        |ago: i64, viewers: u64| Past { at: NOW - ago * 10_000, raw: 2, desired: 2, viewers: Some(viewers) };
+    inputs.history = (1..=6).map(|ago| past(ago, 30_000 - 2000 * ago as u64)).collect();
+    let decision = decide(&inputs, &policy());
+    assert_eq!((decision.rise_per_minute, decision.expected, decision.desired), (12_000, 42_000, 3));
+    inputs.history = (1..=6).map(|ago| past(ago, 30_000 + 2000 * ago as u64)).collect();
+    assert_eq!(decide(&inputs, &policy()).expected, 30_000);
+    inputs.history.truncate(2);
+    assert_eq!(decide(&inputs, &policy()).rise_per_minute, 0);
+}
+
+fn any_inputs() -> impl Strategy<Value = Inputs> {
+    let report = (0_u32..12, 0_u64..60_000, -2000_i64..40_000);
+    let past = (0_i64..400_000, 0_u32..20, 0_u32..20, prop::option::of(0_u64..200_000));
+    (1_u32..15, 0_u32..12, prop::collection::vec(report, 0..30), prop::collection::vec(past, 0..20)).prop_map(
+        |(current, readers, reports, history)| Inputs {
+            now: NOW,
+            current,
+            readers: (0..readers).map(id).collect(),
+            reports: reports
+                .into_iter()
+                .map(|(reader, viewers, age)| Report { reader: id(reader), viewers, at: NOW - age })
+                .collect(),
+            history: history
+                .into_iter()
+                .map(|(age, raw, desired, viewers)| Past { at: NOW - age, raw, desired, viewers })
+                .collect(),
+        },
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    #[test]
+    fn what_always_holds(inputs in any_inputs()) {
+        let policy = Policy { max: 12, down_stabilisation_ms: 100_000, ..Policy::default() };
+        let decision = decide(&inputs, &policy);
+        let (desired, current) = (decision.desired, inputs.current);
+        prop_assert!(!decision.explain().is_empty());
+        prop_assert!(desired >= policy.min);
+        prop_assert!(desired <= policy.max.max(current));
+        prop_assert!(current < policy.min || desired <= current + policy.max_up_step);
+        prop_assert!(desired + policy.max_down_step >= current);
+        prop_assert!(desired == current || decision.action != Action::Hold);
+        let fresh = |reader: &ReaderId| {
+            let mut of = inputs.reports.iter().filter(|report| report.reader == *reader);
+            of.any(|report| (0..=policy.report_max_age_ms).contains(&(NOW - report.at)))
+        };
+        if desired < current {
+            prop_assert!(inputs.readers.iter().all(fresh));
+            prop_assert!(inputs.history.iter().any(|past| past.at <= NOW - 100_000));
+            let window = inputs.history.iter().filter(|past| past.at >= NOW - 100_000);
+            prop_assert!(current > policy.max || window.map(|past| past.raw).all(|raw| raw <= desired));
+        }
+        if desired > current && current >= policy.min {
+            prop_assert!(inputs.readers.is_empty() || inputs.readers.iter().any(fresh));
+        }
+        if desired == current {
+            prop_assert!(decision.raw == current || !decision.bound_by.is_empty());
+        }
+    }
+
+    #[test]
+    fn the_order_of_what_is_known_changes_nothing(inputs in any_inputs()) {
+        let mut turned = inputs.clone();
+        turned.readers.reverse();
+        turned.reports.reverse();
+        turned.history.reverse();
+        // Two things decided at once have no order.
+        let mut times: Vec<Millis> = inputs.history.iter().map(|past| past.at).collect();
+        times.sort_unstable();
+        times.dedup();
+        prop_assume!(times.len() == inputs.history.len());
+        prop_assert_eq!(decide(&inputs, &Policy::default()), decide(&turned, &Policy::default()));
+    }
+
+    #[test]
+    fn more_viewers_never_mean_fewer_readers(inputs in any_inputs(), more in 0_u64..50_000) {
+        let fresh = inputs.reports.iter().position(|report| (0..=10_000).contains(&(NOW - report.at)));
+        prop_assume!(fresh.is_some());
+        let policy = Policy { contradiction: 1000, ..Policy::default() };
+        let mut greater = inputs.clone();
+        greater.reports[fresh.unwrap()].viewers += more;
+        prop_assert!(decide(&greater, &policy).desired >= decide(&inputs, &policy).desired);
+    }
+}

@@ -1,0 +1,34 @@
+//! Where demand is going: the slope of a straight line through the counts of late (least squares).
+
+use super::{Inputs, Policy};
+
+/// Fewer counts than this make no trend.
+const LEAST_COUNTS: usize = 4;
+
+/// Viewers a minute by which demand rises, by the counts of the last two lead times and this one; 0 where it falls,
+/// or where they are too few or reach back less than half a lead time. A fall is never taken ahead of time.
+pub(super) fn rise(inputs: &Inputs, policy: &Policy, viewers: u64) -> u64 {
+    let lead = policy.lead_ms.max(1);
+    let counts = inputs.history.iter().filter_map(|past| Some((past.at, past.viewers?)));
+    let mut points: Vec<(f64, f64)> = counts
+        .map(|(at, viewers)| (inputs.now.saturating_sub(at), viewers))
+        .filter(|&(age, _)| age > 0 && age <= lead.saturating_mul(2))
+        .map(|(age, viewers)| (-(age as f64) / 60_000.0, viewers as f64))
+        .collect();
+    points.push((0.0, viewers as f64));
+    let oldest = points.iter().map(|point| point.0).fold(0.0, f64::min);
+    if points.len() < LEAST_COUNTS || -oldest * 60_000.0 < lead as f64 / 2.0 {
+        return 0;
+    }
+    // Summed in the order of time, so that the order in which the history is kept changes nothing.
+    points.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.total_cmp(&b.1)));
+    let count = points.len() as f64;
+    let mean_at = points.iter().map(|point| point.0).sum::<f64>() / count;
+    let mean = points.iter().map(|point| point.1).sum::<f64>() / count;
+    let (mut both, mut square) = (0.0, 0.0);
+    for (at, viewers) in &points {
+        both += (at - mean_at) * (viewers - mean);
+        square += (at - mean_at) * (at - mean_at);
+    }
+    if square > 0.0 { (both / square).max(0.0).round() as u64 } else { 0 }
+}

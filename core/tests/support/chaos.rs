@@ -1,0 +1,241 @@
+//! A run of rounds in which everything happens to a system of readers and videos: loads drift, videos come and go, one
+//! goes viral and has half of all viewers, readers join, leave and die. After each round the planner plans once.
+
+use liverank_core::placement::{Budget, Limits, Part, Plan, Reader, Situation, Standing, Video, WHOLE, plan};
+use liverank_core::{ReaderId, VideoId};
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+
+/// A minute a round: a full bucket of a minute's budget each time.
+const ROUND_MS: i64 = 60_000;
+/// Readers that are there at least and at most, and at the start.
+const READERS: (usize, usize, usize) = (80, 120, 100);
+
+/// Viewers a reader holds.
+const CAPACITY: u64 = 20_000;
+
+/// What is run.
+pub struct Chaos {
+    pub seed: u64,
+    pub rounds: usize,
+    pub videos: usize,
+    pub limits: Limits,
+}
+
+/// What one round came to.
+pub struct Round {
+    /// Max over mean, in millionths, with the round's changes and before its plan.
+    pub before: u64,
+    /// The same after it.
+    pub after: u64,
+    /// Viewers in all.
+    pub viewers: u64,
+    /// Viewers the plan moved.
+    pub moved: u64,
+    /// Its orders.
+    pub orders: usize,
+    /// Whether something happened that no drift explains.
+    pub event: &'static str,
+}
+
+/// Tolerance 1 % and no budget.
+pub fn tight() -> Limits {
+    Limits { tolerance: 10, floor_viewers: 0, budget: Budget::unlimited(), ..Limits::default() }
+}
+
+struct System {
+    random: StdRng,
+    situation: Situation,
+    viral: Option<(usize, usize)>,
+    next_reader: usize,
+}
+
+/// Runs it, and hands every situation and plan to `check`.
+pub fn run(chaos: &Chaos, mut check: impl FnMut(&Situation, &Plan)) -> Vec<Round> {
+    let mut system = System::new(chaos);
+    (0..chaos.rounds)
+        .map(|round| {
+            let event = system.disturb(round);
+            let situation = &mut system.situation;
+            situation.now += ROUND_MS;
+            let plan = plan(situation, &chaos.limits);
+            check(situation, &plan);
+            let now = situation.now;
+            situation.carry_out(&plan, now);
+            Round {
+                before: plan.before.max_over_mean,
+                after: plan.after.max_over_mean,
+                viewers: plan.before.viewers,
+                moved: plan.moved,
+                orders: plan.orders.len(),
+                event,
+            }
+        })
+        .collect()
+}
+
+/// A heavy tail: Pareto with exponent 1.1, at most 20,000.
+pub fn heavy_tail(random: &mut StdRng) -> u64 {
+    let uniform: f64 = random.random_range(1e-9..1.0);
+    (5.0 * uniform.powf(-1.0 / 1.1)).min(20_000.0) as u64
+}
+
+impl System {
+    fn new(chaos: &Chaos) -> Self {
+        let mut random = StdRng::seed_from_u64(chaos.seed);
+        let videos = (0..chaos.videos).map(|at| video(at, heavy_tail(&mut random))).collect();
+        let readers = (0..READERS.2).map(reader).collect();
+        let situation = Situation { now: 1_800_000_000_000, readers, videos }.sorted();
+        Self { random, situation, viral: None, next_reader: READERS.2 }
+    }
+
+    fn disturb(&mut self, round: usize) -> &'static str {
+        self.drift();
+        self.fall_silent();
+        match self.random.random_range(0..10) {
+            _ if round == 0 => "start",
+            0 => self.join(),
+            1 => self.leave(Standing::Draining),
+            2 => self.die(),
+            3 => self.go_viral(),
+            _ => "drift",
+        }
+    }
+
+    /// Every video gains or loses up to a tenth; one in a hundred is another video altogether.
+    fn drift(&mut self) {
+        for at in 0..self.situation.videos.len() {
+            if self.viral.is_some_and(|viral| viral.0 == at) {
+                continue;
+            }
+            let viewers = match self.random.random_range(0..100) {
+                0 => heavy_tail(&mut self.random),
+                _ => {
+                    let factor = self.random.random_range(0.9..1.1);
+                    (self.situation.videos[at].viewers() as f64 * factor).round() as u64
+                }
+            };
+            resize(&mut self.situation.videos[at], viewers);
+        }
+        // What is emptied has left.
+        let gone: Vec<usize> = (0..self.situation.readers.len())
+            .filter(|&reader| self.situation.readers[reader].standing == Standing::Draining)
+            .filter(|&reader| {
+                self.situation.videos.iter().all(|video| video.parts.iter().all(|part| part.reader != reader))
+            })
+            .collect();
+        gone.into_iter().rev().for_each(|reader| self.remove(reader));
+    }
+
+    /// A viral video ends as suddenly as it began.
+    fn fall_silent(&mut self) {
+        if let Some((video, rounds)) = self.viral {
+            self.viral = (rounds > 1).then(|| (video, rounds - 1));
+            if rounds == 1 {
+                let viewers = heavy_tail(&mut self.random);
+                resize(&mut self.situation.videos[video], viewers);
+            }
+        }
+    }
+
+    fn go_viral(&mut self) -> &'static str {
+        if self.viral.is_some() {
+            return "drift";
+        }
+        let video = self.random.random_range(0..self.situation.videos.len());
+        let others = self.situation.videos.iter().enumerate().filter(|(at, _)| *at != video);
+        let others = others.map(|(_, video)| video.viewers()).sum();
+        resize(&mut self.situation.videos[video], others);
+        self.viral = Some((video, self.random.random_range(1..=5)));
+        "viral"
+    }
+
+    fn open(&self) -> Vec<usize> {
+        (0..self.situation.readers.len())
+            .filter(|&reader| self.situation.readers[reader].standing == Standing::Open)
+            .collect()
+    }
+
+    fn join(&mut self) -> &'static str {
+        if self.open().len() >= READERS.1 {
+            return "drift";
+        }
+        self.situation.readers.push(reader(self.next_reader));
+        self.next_reader += 1;
+        "join"
+    }
+
+    fn leave(&mut self, standing: Standing) -> &'static str {
+        let open = self.open();
+        if open.len() <= READERS.0 {
+            return "drift";
+        }
+        let reader = open[self.random.random_range(0..open.len())];
+        self.situation.readers[reader].standing = standing;
+        "leave"
+    }
+
+    fn die(&mut self) -> &'static str {
+        let open = self.open();
+        if open.len() <= READERS.0 {
+            return "drift";
+        }
+        let reader = open[self.random.random_range(0..open.len())];
+        self.remove(reader);
+        "die"
+    }
+
+    fn remove(&mut self, reader: usize) {
+        self.situation.readers.remove(reader);
+        for video in &mut self.situation.videos {
+            video.parts.retain(|part| {
+                let stays = part.reader != reader;
+                if !stays {
+                    video.waiting += part.viewers;
+                }
+                stays
+            });
+            for part in video.parts.iter_mut().filter(|part| part.reader > reader) {
+                part.reader -= 1;
+            }
+        }
+    }
+}
+
+fn reader(at: usize) -> Reader {
+    let id = ReaderId::parse(&format!("reader-{at:06}")).expect("short and plain");
+    Reader { id, capacity: CAPACITY, standing: Standing::Open }
+}
+
+fn video(at: usize, viewers: u64) -> Video {
+    let id = VideoId::parse(&format!("video-{at:06}")).expect("short and plain");
+    Video { id, epoch: 0, changed: 0, waiting: viewers, moving: false, parts: Vec::new() }
+}
+
+/// Gives a video another number of viewers, who come to its readers and leave them in proportion. More than a reader
+/// can hold do not get in, and wait.
+fn resize(video: &mut Video, viewers: u64) {
+    let old: u64 = video.parts.iter().map(|part| part.viewers).sum();
+    let Some(parts) = video.parts.len().checked_sub(1) else {
+        video.waiting = viewers;
+        return;
+    };
+    let mut left = viewers;
+    for (at, part) in video.parts.iter_mut().enumerate() {
+        let weight = if old == 0 {
+            f64::from(part.share) / f64::from(WHOLE)
+        } else {
+            part.viewers as f64 / old as f64
+        };
+        let here = if at == parts { left } else { ((viewers as f64 * weight).round() as u64).min(left) };
+        *part = Part { viewers: here.min(CAPACITY), ..*part };
+        left -= here;
+    }
+    video.waiting = viewers - video.parts.iter().map(|part| part.viewers).sum::<u64>();
+}
+
+/// The value below which `per_mille` of the values are.
+pub fn percentile(values: &mut [u64], per_mille: usize) -> u64 {
+    values.sort_unstable();
+    values[((values.len() - 1) * per_mille).div_ceil(1000)]
+}

@@ -78,8 +78,27 @@ pub fn raise_file_limit() -> u64 {
 /// Serves until the shell's shutdown, then drains for at most its drain time.
 pub async fn serve(listener: TcpListener, router: Router, shell: &Shell) -> anyhow::Result<()> {
     let connections = TaskTracker::new();
+    // Who waits in the kernel's backlog when it is full is turned away and tries again after 1, 3, 7 … s. So all who are
+    // there are accepted before any of them is answered; those who wait then wait here, up to the limit.
+    tokio::task::unconstrained(accept(&listener, &router, shell, &connections)).await?;
+    drop(listener);
+    connections.close();
+    tokio::select! {
+        () = connections.wait() => {}
+        () = tokio::time::sleep(shell.drain) => tracing::warn!("connections were left at the drain's deadline"),
+    }
+    Ok(())
+}
+
+/// Accepts connections until the shell's shutdown.
+async fn accept(
+    listener: &TcpListener,
+    router: &Router,
+    shell: &Shell,
+    connections: &TaskTracker,
+) -> anyhow::Result<()> {
     let limit = connection_limit();
-    loop {
+    for number in 1_u64.. {
         let permit = tokio::select! {
             () = shell.shutdown.cancelled() => break,
             permit = Arc::clone(&limit).acquire_owned() => permit.context("the limit is never closed")?,
@@ -88,14 +107,13 @@ pub async fn serve(listener: TcpListener, router: Router, shell: &Shell) -> anyh
             () = shell.shutdown.cancelled() => break,
             accepted = listener.accept() => accepted,
         };
-        let Some((stream, peer)) = usable(accepted).await else { continue };
-        connections.spawn(connection(stream, peer, permit, router.clone(), shell.shutdown.clone()));
-    }
-    drop(listener);
-    connections.close();
-    tokio::select! {
-        () = connections.wait() => {}
-        () = tokio::time::sleep(shell.drain) => tracing::warn!("connections were left at the drain's deadline"),
+        if let Some((stream, peer)) = usable(accepted).await {
+            connections.spawn(connection(stream, peer, permit, router.clone(), shell.shutdown.clone()));
+        }
+        if number.is_multiple_of(u64::from(BACKLOG) / 4) {
+            // A crowd without end must not keep those from their answers who are in.
+            tokio::task::yield_now().await;
+        }
     }
     Ok(())
 }

@@ -26,18 +26,13 @@ pub const CHANGE_QUEUE: usize = 1024;
 /// The greatest epoch and term: what every part (JSON and Lua among them) holds exactly; in microseconds, the year 2255.
 pub const MAX_EPOCH: u64 = (1 << 53) - 1;
 
-/// How far the first epoch minted on another server process is ahead: a minute of its numbers. What a copy has not heard
-/// of when its original fails is seconds.
-const JUMP: u64 = 60_000_000;
-
 /// The next epoch or term after `counter`, greater than `seen` and than the microseconds since 1970 on the store's own
 /// clock (a hybrid logical clock, as in Kulkarni et al., 2014). A store that lost what it held thus goes on above what it
-/// minted before, also where nobody is left who has seen it. `same_store`: the server process is the one on which the
-/// counter was last moved; another one may be a copy that has not heard of the last numbers, with a clock that is behind.
-fn mint(counter: u64, seen: u64, now_micros: u64, same_store: bool) -> u64 {
+/// minted before, also where nobody is left who has seen it. A store that can fall back to a copy has to do more
+/// ([`redis`]).
+fn mint(counter: u64, seen: u64, now_micros: u64) -> u64 {
     // A clock that is centuries ahead must not use up all numbers.
-    let next = counter.max(seen).max(now_micros.min(MAX_EPOCH / 2)) + 1;
-    if same_store { next } else { next + JUMP }
+    counter.max(seen).max(now_micros.min(MAX_EPOCH / 2)) + 1
 }
 
 fn too_high(part: &'static str, seen: u64) -> StoreError {

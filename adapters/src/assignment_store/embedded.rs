@@ -97,7 +97,7 @@ impl AssignmentStore for EmbeddedAssignments {
         if inner.epoch_of(video) != expected {
             return Ok(inner.conflict(video));
         }
-        inner.epoch = mint(inner.epoch, seen, now_micros(), true);
+        inner.epoch = mint(inner.epoch, seen, now_micros());
         inner.version += 1;
         let (epoch, version) = (inner.epoch, inner.version);
         let assignment =
@@ -148,8 +148,7 @@ impl AssignmentStore for EmbeddedAssignments {
         if in_force != expected {
             return Ok(Office::Lost(inner.term.clone()));
         }
-        let term =
-            Term { term: mint(in_force, seen, now_micros(), true), holder: holder.to_owned(), beat: 0 };
+        let term = Term { term: mint(in_force, seen, now_micros()), holder: holder.to_owned(), beat: 0 };
         inner.term = Some(term.clone());
         Ok(Office::Held(term))
     }

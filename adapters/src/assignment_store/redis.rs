@@ -5,8 +5,13 @@
 //! | `assignments` | hash | video → `{"format","epoch","readers"}` |
 //! | `assignments:state` | hash | `format`, `epoch` (the last one minted), `version`; `term`, `holder`, `beat` of who plans |
 //! | `assignments:cordons` | hash | reader → `{"format","reader","closing","why"}` |
+//! | | | and beside `epoch` and `term` the server process (`run_id`) on which each was minted last |
 //! | `readers` | hash | reader → its beat, a space, its record as JSON |
 //! | `assignments:changes` | channel | changes, as JSON |
+//!
+//! A copy that takes over may not have heard of the last epochs, and its clock may be behind. The first epoch minted on
+//! another server process is therefore minutes ahead, by a number of minutes (1 to 256) that differs from server to
+//! server: two that start one after the other from the same old copy mint apart.
 
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock};

@@ -27,6 +27,9 @@ use crate::{Config, Manager};
 pub const EVERY: Duration = Duration::from_secs(5);
 /// A planner whose beat has stood still for this long is gone: three missed.
 pub const LEASE: Duration = Duration::from_secs(15);
+/// How long an assignment is left alone after a change, in milliseconds: readers report every second, and a hand-over
+/// under way is known by itself.
+const REST_MS: i64 = 10_000;
 /// Decisions that are remembered.
 const REMEMBERED: usize = 20;
 /// Orders and rejections shown of each decision.
@@ -231,6 +234,7 @@ fn limits(config: &Config, available: u64) -> Limits {
     Limits {
         hot_video_viewers: config.hot_video_viewers,
         tolerance: config.tolerance_percent * 10,
+        rest_ms: REST_MS,
         budget: Budget { available, full: config.max_viewers_moved_per_minute },
         ..Limits::default()
     }

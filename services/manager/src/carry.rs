@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures::StreamExt;
+use futures::stream;
 use http::header::AUTHORIZATION;
 use liverank_adapters::assignment_store::Swapped;
 use liverank_core::handover::steward::{Order, Step};
@@ -14,7 +16,7 @@ use tokio::sync::Semaphore;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::Manager;
-use crate::cluster::drains::WINDOW;
+use crate::cluster::drains::{Drain, WINDOW};
 use crate::moves::{By, Outcome, Wanted};
 
 /// How often it looks without being woken.
@@ -23,6 +25,8 @@ const EVERY: Duration = Duration::from_millis(250);
 const WARM_TIMEOUT: Duration = Duration::from_secs(4);
 /// Readers asked and compare-and-sets at once.
 const AT_ONCE: usize = 64;
+/// Compare-and-sets at once of videos that nobody watches.
+const SWAPS: usize = 16;
 
 /// Carries out. Never returns.
 pub async fn run(manager: Arc<Manager>) {
@@ -30,9 +34,12 @@ pub async fn run(manager: Arc<Manager>) {
     let mut ticks = interval(EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        tokio::select! {
+        let unwatched = tokio::select! {
             _ = ticks.tick() => drain(&manager),
-            () = manager.carry_now.notified() => {}
+            () = manager.carry_now.notified() => Vec::new(),
+        };
+        if !unwatched.is_empty() {
+            give(&manager, unwatched).await;
         }
         for step in due(&manager) {
             let (manager, slots) = (Arc::clone(&manager), Arc::clone(&slots));
@@ -66,20 +73,23 @@ fn due(manager: &Manager) -> Vec<Step> {
 }
 
 /// Begins to empty readers that are leaving, or that a planner wants emptied. A reader is looked after by the manager
-/// that it reports to: two do not warm two others for one video.
-fn drain(manager: &Manager) {
+/// that it reports to: two do not warm two others for one video. Answers videos that nobody watches: nobody has to be
+/// ready for these.
+fn drain(manager: &Manager) -> Vec<Order> {
     let now = Instant::now();
     let time = manager.time(now);
     let cluster = manager.cluster();
     if !cluster.watch.is_fresh(now) {
-        return;
+        return Vec::new();
     }
     let mut carrying = manager.carrying();
     let per_minute = manager.config.max_viewers_moved_per_minute;
     let uncounted = carrying.uncounted(cluster.owed.at);
     let drains = cluster.drains(now, per_minute, uncounted, |video| carrying.is_moving(video));
     let seen = cluster.seen(now);
-    for drain in drains {
+    let (watched, unwatched): (Vec<Drain>, Vec<Drain>) =
+        drains.into_iter().partition(|drain| cluster.viewers(&drain.order.video) > 0);
+    for drain in watched {
         let why = format!("reader {} is to be emptied", drain.reader);
         let wanted = Wanted { order: drain.order, by: By::Drain, term: None, why, viewers: drain.viewers };
         // Refused: somebody else moves it, or as many moves as may be are under way. Looked at again soon.
@@ -87,6 +97,22 @@ fn drain(manager: &Manager) {
             carrying.begin(id, time, &seen);
         }
     }
+    unwatched.into_iter().map(|drain| drain.order).collect()
+}
+
+/// Gives videos that nobody watches to others, at once.
+async fn give(manager: &Manager, orders: Vec<Order>) {
+    let swap = |order: Order| async move {
+        let (seen, expected) = (manager.cluster().highest_epoch(), Some(order.expected));
+        let swapped = manager.store.assign(&order.video, expected, &order.readers, seen, None);
+        match manager.ask(swapped).await {
+            Ok(Swapped::Stored(assignment)) => manager.stored(&assignment, expected),
+            Ok(Swapped::Conflict(current)) => manager.learn(&order.video, current),
+            // Found again at the next look.
+            Ok(Swapped::Fenced(_)) | Err(_) => {}
+        }
+    };
+    stream::iter(orders).for_each_concurrent(SWAPS, swap).await;
 }
 
 /// Asks a reader to hold a video ready. What fails is asked again by the steward, for as long as it is worth it.

@@ -23,6 +23,9 @@ pub const MAX_ASSIGNMENTS: usize = 1_000_000;
 /// Videos that one heartbeat is answered to hand over: at any pace, more than a second's work. The rest comes with later
 /// answers.
 const MOST_HANDED: usize = 1_000;
+/// Seconds in which a reader sheds what it has above its share of a video, at the fastest: several times what a viewer
+/// takes to be counted where it went.
+const SHEDS_WITHIN: u64 = 6;
 
 /// What is to be done for a video to have a reader.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -104,7 +107,7 @@ impl Sight for Seen<'_> {
     }
 
     fn held(&self, reader: &ReaderId, video: &VideoId) -> Option<&Held> {
-        self.cluster.watch.get(reader)?.held(video)
+        self.cluster.watch.get(reader).filter(|sighting| sighting.is_young(self.now))?.held(video)
     }
 
     fn usage(&self, reader: &ReaderId) -> u64 {
@@ -307,6 +310,12 @@ impl Cluster {
             .collect()
     }
 
+    /// Viewers of a video that readers had that are gone: they are on their way to wherever it is served.
+    pub fn lost(&self, video: &VideoId) -> u64 {
+        let gone = self.watch.all().filter(|sighting| self.watch.standing_of(sighting) == Standing::Gone);
+        gone.filter_map(|sighting| sighting.held(video)).map(|held| held.viewers).sum()
+    }
+
     fn count_owed(&self, now: Instant) -> Owed {
         let seen = self.seen(now);
         let mut all = Owed { at: Some(now), ..Owed::default() };
@@ -341,7 +350,10 @@ impl Cluster {
         answer.hand_over.retain_mut(|order| {
             let part = viewers(&order.video).saturating_sub(order.keep);
             let pace = (u128::from(rate) * u128::from(part)).div_ceil(u128::from(own.max(1))) as u64;
-            let pace = pace.clamp(1, u64::from(u32::MAX)).min(left);
+            // Who is on the way is counted nowhere for a while, and what is to be kept is a part of those who are counted:
+            // a reader that only sheds some does so slowly, or it would shed too many.
+            let slowly = if order.here && order.keep > 0 { part.div_ceil(SHEDS_WITHIN) } else { part };
+            let pace = pace.min(slowly).clamp(1, u64::from(u32::MAX)).min(left);
             left -= pace;
             order.pace = pace as u32;
             pace > 0

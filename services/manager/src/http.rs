@@ -100,7 +100,7 @@ fn reach(manager: &Manager, assignment: &Assignment) -> Result<Vec<RouteReader>,
     };
     if assignment.readers().len() > 1 {
         // Somebody is on the way there: the next one is sent by what will be.
-        cluster.promises.give(now, &first.id);
+        cluster.promises.give(now, &first.id, 1);
     }
     Ok(readers)
 }

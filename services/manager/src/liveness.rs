@@ -87,6 +87,8 @@ pub struct Sighting {
     pub record: ReaderRecord,
     /// When it last told this manager itself.
     heard: Option<Instant>,
+    /// When this record came.
+    since: Instant,
     /// The beat that the store held at the last poll that had one.
     polled_beat: Option<u64>,
     /// When its beat was last seen to change, moved forward over the time in which nobody looked.
@@ -130,8 +132,15 @@ impl Watch {
         let Some(known) = self.readers.get_mut(&record.id) else {
             sort(&mut record);
             let polled_beat = Some(beat);
-            let sighting =
-                Sighting { record, heard: None, polled_beat, changed: asked, proven: !first, probe: None };
+            let sighting = Sighting {
+                record,
+                heard: None,
+                since: asked,
+                polled_beat,
+                changed: asked,
+                proven: !first,
+                probe: None,
+            };
             self.readers.insert(sighting.record.id.clone(), sighting);
             return;
         };
@@ -151,8 +160,15 @@ impl Watch {
             known.heard = heard;
         } else {
             sort(&mut record);
-            let sighting =
-                Sighting { record, heard, polled_beat: None, changed: now, proven: true, probe: None };
+            let sighting = Sighting {
+                record,
+                heard,
+                since: now,
+                polled_beat: None,
+                changed: now,
+                proven: true,
+                probe: None,
+            };
             self.readers.insert(sighting.record.id.clone(), sighting);
         }
     }
@@ -301,6 +317,12 @@ fn sort(record: &mut ReaderRecord) {
 }
 
 impl Sighting {
+    /// Whether what it said is young enough to send viewers there. By the clock: time in which this manager did not look
+    /// counts, for nobody knows what has become of the reader meanwhile.
+    pub fn is_young(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.since) < SUSPECT_AFTER
+    }
+
     /// What it last said of a video.
     pub fn held(&self, video: &VideoId) -> Option<&Held> {
         let videos = &self.record.videos;
@@ -310,6 +332,7 @@ impl Sighting {
     fn saw(&mut self, now: Instant, mut record: ReaderRecord) {
         sort(&mut record);
         (self.record, self.changed, self.proven, self.probe) = (record, now, true, None);
+        self.since = now;
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use liverank_adapters::StoreError;
 use liverank_adapters::assignment_store::{Assignment, AssignmentStore, Orders, Swapped, Term};
-use liverank_core::{ReaderId, VideoId};
+use liverank_core::VideoId;
 use liverank_shell::peer::Peers;
 use liverank_shell::token::Token;
 use liverank_shell::{Problem, Shell};
@@ -40,8 +40,6 @@ pub struct Manager {
     pub peers: Peers,
     /// Where the steward's time begins.
     begun: Instant,
-    /// Wakes the sweep: a reader said that it is leaving.
-    pub sweep_now: Notify,
     /// Wakes who carries out moves: there is something to do.
     pub carry_now: Notify,
     /// What is counted.
@@ -96,7 +94,6 @@ impl Manager {
             config,
             peers: Peers::default(),
             begun: Instant::now(),
-            sweep_now: Notify::new(),
             carry_now: Notify::new(),
             metrics: ManagerMetrics::new(&shell.metrics),
             shell: shell.clone(),
@@ -193,9 +190,10 @@ impl Manager {
         counter.inc();
         let mut cluster = self.cluster();
         cluster.view.put(now, assignment.clone());
-        let promised: Vec<&ReaderId> = assignment.readers().iter().map(|share| &share.reader).collect();
-        for reader in promised {
-            cluster.promises.give(now, reader);
+        let readers = assignment.readers();
+        let coming = cluster.lost(&assignment.video_id) / readers.len().max(1) as u64;
+        for share in readers {
+            cluster.promises.give(now, &share.reader, coming.max(1));
         }
     }
 

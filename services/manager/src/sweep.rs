@@ -50,10 +50,7 @@ pub async fn run(manager: Arc<Manager>) {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut held = None;
     for sweep in 0u64.. {
-        tokio::select! {
-            _ = ticks.tick() => {}
-            () = manager.sweep_now.notified() => {}
-        }
+        ticks.tick().await;
         probe(&manager).await;
         note_hold(&manager, &mut held);
         relocate(&manager, sweep.is_multiple_of(ADOPT_EACH)).await;

@@ -10,15 +10,15 @@ local function micros()
   return tonumber(now[1]) * 1000000 + tonumber(now[2])
 end
 
--- The next epoch or term, as mint() in assignment_store.rs has it. 2^52: half of the greatest. `counter` is the name of
--- its field; on which server process each was last moved stands beside it.
+-- The next epoch or term, as mint() in assignment_store.rs has it, and ahead on another server process (redis.rs).
+-- 2^52: half of the greatest. `counter` is the name of its field.
 local function mint(counter, seen)
   local stored = redis.call('HGET', KEYS[2], counter) or '0'
   local next = math.max(tonumber(stored), tonumber(seen), math.min(micros(), 4503599627370496)) + 1
-  local server = string.match(redis.call('INFO', 'server'), 'run_id:(%w+)') or ''
+  local server = string.match(redis.call('INFO', 'server'), 'run_id:(%x+)') or '00'
   if redis.call('HGET', KEYS[2], counter .. ':server') ~= server then
     redis.call('HSET', KEYS[2], counter .. ':server', server)
-    next = next + 60000000
+    next = next + (tonumber(string.sub(server, 1, 2), 16) + 1) * 60000000
   end
   return text(next)
 end

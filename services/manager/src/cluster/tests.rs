@@ -86,7 +86,7 @@ fn a_burst_of_registrations_spreads() {
         let Decision::Assign { readers, .. } = cluster.decide(now, &video(&format!("v{number}")), 0) else {
             panic!("nobody took video {number}");
         };
-        cluster.promises.give(now, &readers[0].reader);
+        cluster.promises.give(now, &readers[0].reader, 1);
         *given.entry(readers[0].reader.to_string()).or_default() += 1;
     }
     assert_eq!(given, [("a".to_owned(), 50), ("b".to_owned(), 60)].into());
@@ -235,11 +235,13 @@ fn videos_of_a_reader_never_seen_move_once_settled() {
 #[test]
 fn videos_of_a_gone_reader_move_and_on_a_stale_view_they_do_not() {
     let start = Instant::now();
-    let records = vec![record("a", 0, &[]), record("b", 0, &[])];
+    let records = vec![record("a", 70, &[("v", 70)]), record("b", 0, &[])];
     let mut cluster = cluster(start, records.clone(), vec![assignment("v", &["a"], 3)]);
     let mut now = settle(&mut cluster, start, &records, false);
     cluster.heard(now, ReaderRecord { beat: 50, ..record("b", 0, &[]) });
+    assert_eq!(cluster.lost(&video("v")), 0);
     cluster.watch.probed(now, &id("a"), 2, false);
+    assert_eq!(cluster.lost(&video("v")), 70);
     now += Duration::from_millis(500);
     cluster.judge(now);
     assert_eq!(cluster.decide(now, &video("v"), 0), assign(Some(3), "b", 3));
@@ -262,6 +264,19 @@ fn a_reader_hears_which_of_its_videos_others_serve_once_these_hold_them_ready() 
     let [order] = &answer.hand_over[..] else { panic!("{answer:?}") };
     assert_eq!((&order.video, order.epoch, order.to.as_str()), (&video("theirs"), 2, "http://b"));
     assert_eq!((order.keep, order.here), (0, false));
+}
+
+#[test]
+fn viewers_are_not_sent_to_a_reader_that_was_not_heard_of_lately() {
+    let now = Instant::now();
+    let a = record("a", 3, &[("v", 3)]);
+    let records = vec![a.clone(), record("b", 0, &[("v", 0)])];
+    let mut cluster = cluster(now, records, vec![assignment("v", &["b"], 2)]);
+    assert_eq!(cluster.answer(now, &a, 600).hand_over.len(), 1);
+    // The store was away, which is nobody's silence: the reader is not suspect, and yet not to be relied on.
+    let later = now + Duration::from_secs(5);
+    cluster.heard(later, ReaderRecord { beat: 2, ..a.clone() });
+    assert!(cluster.answer(later, &a, 600).hand_over.is_empty());
 }
 
 #[test]

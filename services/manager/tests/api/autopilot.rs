@@ -56,6 +56,34 @@ async fn what_was_decided_is_shown() {
 }
 
 #[tokio::test]
+async fn a_video_that_grows_hot_is_spread_and_the_plan_says_why() {
+    let store = StoreWithSwitch::new();
+    let config = Config { autopilot: true, hot_video_viewers: 300, ..Config::default() };
+    let manager = Manager::with(&store, config).await;
+    let one = Reader::start("reader-1", &[&manager]).await;
+    manager.knows(1).await;
+    manager.register("v").await;
+    let two = Reader::start("reader-2", &[&manager]).await;
+    manager.knows(2).await;
+    one.watch("v", 600);
+    one.told.lock().unwrap().heir = Some(two.told.clone());
+    until("it is spread", async || (250..=350).contains(&two.viewers("v"))).await;
+    let plan = manager.json("/plan").await;
+    let decisions = plan["decisions"].as_array().unwrap();
+    let decision = decisions.iter().find(|it| it["chosen"][0]["kind"] == "split").unwrap();
+    let chosen = &decision["chosen"][0];
+    assert_eq!((&chosen["videoid"], chosen["to"].as_array().unwrap().len()), (&json!("v"), 2));
+    assert!(chosen["why"].as_str().unwrap().contains("600"), "{chosen}");
+    let (before, after) = (&decision["before"]["max_over_mean"], &decision["after"]["max_over_mean"]);
+    assert!(before.as_u64() > after.as_u64(), "{decision}");
+    let moves = manager.json("/moves").await;
+    assert_eq!(
+        (&moves["moves"][0]["by"], &moves["moves"][0]["term"]),
+        (&json!("autopilot"), &decision["term"])
+    );
+}
+
+#[tokio::test]
 async fn a_planner_outside_takes_over_and_is_left_alone() {
     let store = StoreWithSwitch::new();
     let manager = autopilot(&store).await;

@@ -102,17 +102,14 @@ async fn a_split_leaves_each_reader_its_share_and_a_join_brings_all_back() {
     let manager = Manager::ordered(&StoreWithSwitch::new()).await;
     let [one, two] = watched(&manager).await;
     one.watch("v", 400);
+    one.told.lock().unwrap().heir = Some(two.told.clone());
     until("they are known", async || manager.json("/viewers/v").await["viewers"] == 400).await;
     let (term, epoch) = (manager.term("planner").await, manager.epoch("v").await);
     let (_, answer) = order(&manager, term, epoch, &[("reader-1", 1), ("reader-2", 3)]).await;
-    // Viewers that leave the one come to the other, as they do by themselves.
-    until("each has its share", async || {
-        two.watch("v", 400 - one.viewers("v"));
-        state(&manager, &answer["moves"][0]["id"]).await["state"] == "done"
-    })
-    .await;
-    // A quarter, and the tenth that is not worth moving anybody for.
-    assert!((100..=110).contains(&one.viewers("v")), "{}", one.viewers("v"));
+    until("each has its share", async || state(&manager, &answer["moves"][0]["id"]).await["state"] == "done")
+        .await;
+    // A quarter, more or less those that were in nobody's report meanwhile and the tenth that is not worth moving.
+    assert!((75..=110).contains(&one.viewers("v")), "{}", one.viewers("v"));
     let load = manager.json("/load").await;
     assert_eq!(load["assignments"][0]["readers"], to(&[("reader-1", 1), ("reader-2", 3)]));
     let (_, route) = manager.post("/route", &json!({"videoid": "v"})).await;
@@ -178,6 +175,22 @@ async fn a_reader_that_leaves_is_emptied_by_the_manager_it_tells() {
 }
 
 #[tokio::test]
+async fn what_nobody_watches_leaves_without_anybody_making_ready_for_it() {
+    let manager = Manager::start(&StoreWithSwitch::new()).await;
+    let one = Reader::start("reader-1", &[&manager]).await;
+    manager.knows(1).await;
+    for number in 0..300 {
+        manager.register(&format!("v{number}")).await;
+    }
+    let two = Reader::start("reader-2", &[&manager]).await;
+    two.told.lock().unwrap().is_cold = true;
+    manager.knows(2).await;
+    one.drain();
+    until("all are elsewhere", async || manager.json("/load").await["readers"][1]["assigned"] == 300).await;
+    assert!(two.told.lock().unwrap().asked_with.is_empty());
+}
+
+#[tokio::test]
 async fn a_reader_that_leaves_without_anybody_to_take_over_keeps_its_viewers() {
     let manager = Manager::start(&StoreWithSwitch::new()).await;
     let one = Reader::start("reader-1", &[&manager]).await;
@@ -210,11 +223,10 @@ async fn moves_keep_to_the_budget_and_a_leaving_reader_s_grace_comes_first() {
     one.drain();
     let start = Instant::now();
     until("the first have gone", async || viewers() < 200).await;
-    // Its answers come four times a second and each lets ten go: what counts is that none lets more go.
     until("half of them have gone", async || viewers() <= 100).await;
     let paces = one.told.lock().unwrap().handed.iter().map(|(order, _)| order.pace).max().unwrap();
     assert!(paces <= 10, "600 a minute are 10 a second, not {paces}");
-    assert!(start.elapsed() > Duration::from_millis(1_500), "ten answers at least: {:?}", start.elapsed());
+    assert!(start.elapsed() > Duration::from_secs(5), "a hundred at ten a second: {:?}", start.elapsed());
     one.told.lock().unwrap().grace_ms = 2_000;
     until("all have gone", async || viewers() == 0).await;
 }

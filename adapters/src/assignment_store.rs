@@ -1,13 +1,16 @@
-//! Which reader serves which video, and the readers' heartbeats: what the managers share.
+//! Which reader serves which video, the readers' heartbeats, and who plans: what the managers share.
 //!
 //! Promises of every implementation, checked by [`conformance`]:
 //! 1. An assignment changes by compare-and-set of its epoch only; of two managers that try, one wins.
-//! 2. Epochs only grow, over all videos, and are greater than every epoch that a caller says it has seen.
+//! 2. Epochs only grow, over all videos, and are greater than every epoch that a caller says it has seen; also where the
+//!    store has lost what it held, or falls back to a copy. The same holds for terms.
 //! 3. Whoever subscribed hears of every change; a hole in the versions means that a fresh [`AssignmentStore::load`] is
 //!    due.
+//! 4. What is done under a term is refused once a later one has begun, in the same atomic step. A term later than the
+//!    store's own is believed: the store has lost it.
 
 use async_trait::async_trait;
-use liverank_core::placement::Assignment;
+use liverank_core::handover::{Assigned, Held, Share};
 use liverank_core::{ReaderId, VideoId};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
@@ -20,11 +23,41 @@ pub mod redis;
 
 /// Changes kept for a subscriber who is slow: as many videos as change hands when a reader fails.
 pub const CHANGE_QUEUE: usize = 1024;
-/// The greatest epoch: what every part (JSON and Lua among them) holds exactly. A hundred years at a million a second.
+/// The greatest epoch and term: what every part (JSON and Lua among them) holds exactly; in microseconds, the year 2255.
 pub const MAX_EPOCH: u64 = (1 << 53) - 1;
 
-fn epoch_too_high(part: &'static str, seen: u64) -> StoreError {
-    StoreError::unusable(part, format!("epoch {seen} was seen, above any that can have been minted"))
+/// The next epoch or term after `counter`, greater than `seen` and than the microseconds since 1970 on the store's own
+/// clock (a hybrid logical clock, as in Kulkarni et al., 2014). A store that lost what it held thus goes on above what it
+/// minted before, also where nobody is left who has seen it. A store that can fall back to a copy has to do more
+/// ([`redis`]).
+fn mint(counter: u64, seen: u64, now_micros: u64) -> u64 {
+    // A clock that is centuries ahead must not use up all numbers.
+    counter.max(seen).max(now_micros.min(MAX_EPOCH / 2)) + 1
+}
+
+fn too_high(part: &'static str, seen: u64) -> StoreError {
+    StoreError::unusable(part, format!("epoch or term {seen} was seen, above any that can have been minted"))
+}
+
+/// Which readers serve a video, under which epoch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Assignment {
+    /// The video.
+    pub video_id: VideoId,
+    /// Its readers and its epoch.
+    pub assigned: Assigned,
+}
+
+impl Assignment {
+    /// Of two assignments of a video the one with the greater epoch is in force.
+    pub const fn epoch(&self) -> u64 {
+        self.assigned.epoch
+    }
+
+    /// Its readers, at least one.
+    pub fn readers(&self) -> &[Share] {
+        &self.assigned.readers
+    }
 }
 
 /// A reader as it last reported itself. Whether it is alive is told by `beat` changing, on the observer's own clock.
@@ -44,12 +77,21 @@ pub struct ReaderRecord {
     pub viewers: u64,
     /// Whether it is leaving and takes no new viewers.
     pub draining: bool,
+    /// While it is leaving: milliseconds until it ends, whoever is left. 0: not said.
+    #[serde(default)]
+    pub grace_ms: u64,
     /// The highest epoch it has seen.
     pub highest_epoch: u64,
-    /// Viewers of each video that has any.
-    pub videos: Vec<(VideoId, u64)>,
+    /// Every video that it has viewers of or holds ready.
+    pub videos: Vec<Held>,
     /// Comments written to viewers since its start.
     pub messages_sent: u64,
+    /// Viewers who came in the last minute and had been somewhere before.
+    #[serde(default)]
+    pub reconnects: u64,
+    /// Of these, those who were not taken or missed something.
+    #[serde(default)]
+    pub reconnect_errors: u64,
 }
 
 /// Everything at a version.
@@ -68,6 +110,58 @@ pub enum Swapped {
     Stored(Assignment),
     /// Somebody else was first; this is in force (`None`: it has been removed).
     Conflict(Option<Assignment>),
+    /// It was ordered under a term that is over; this one has begun.
+    Fenced(u64),
+}
+
+/// Who plans. It holds on as long as `beat` changes, on the observer's own clock, and until somebody mints a later one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Term {
+    /// Of two planners, the one with the greater term is in office.
+    pub term: u64,
+    /// Its name; empty for one whose name the store has lost.
+    pub holder: String,
+    /// Differs with every [`AssignmentStore::renew_term`].
+    pub beat: u64,
+}
+
+/// What became of a try to begin a term or to hold on to one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Office {
+    /// This is in force now.
+    Held(Term),
+    /// It is somebody else's (`None`: nobody's).
+    Lost(Option<Term>),
+}
+
+/// How a reader is kept from taking videos.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Closing {
+    /// It is given no new videos.
+    Closed,
+    /// Nor does it keep those it has: the managers move them elsewhere.
+    Draining,
+}
+
+/// A reader that takes no new videos because a planner said so.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cordon {
+    /// The reader.
+    pub reader: ReaderId,
+    /// In which way.
+    pub closing: Closing,
+    /// Why, in the planner's words.
+    pub why: String,
+}
+
+/// What planners have ordered beside assignments.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Orders {
+    /// Who plans.
+    pub term: Option<Term>,
+    /// In the order of the readers' names.
+    pub cordons: Vec<Cordon>,
 }
 
 /// A change, as subscribers hear it.
@@ -99,13 +193,15 @@ pub trait AssignmentStore: Send + Sync {
 
     /// Gives `video` to `readers` if its assignment still has epoch `expected` (`None`: has none). The new epoch is
     /// greater than all before it and than `seen`, the highest epoch that the caller or any reader knows; a `seen` of
-    /// [`MAX_EPOCH`] or more cannot be true and is refused as [`StoreError::Unusable`].
+    /// [`MAX_EPOCH`] or more cannot be true and is refused as [`StoreError::Unusable`]. `term`: the planner's whose order
+    /// this is; `None` for what a manager does by itself.
     async fn assign(
         &self,
         video: &VideoId,
         expected: Option<u64>,
-        readers: &[ReaderId],
+        readers: &[Share],
         seen: u64,
+        term: Option<u64>,
     ) -> Result<Swapped, StoreError>;
 
     /// Removes an assignment if it still has epoch `expected`.
@@ -119,6 +215,24 @@ pub trait AssignmentStore: Send + Sync {
 
     /// Forgets a reader that is gone, if its last heartbeat still is `beat`.
     async fn forget_reader(&self, reader: &ReaderId, beat: u64) -> Result<(), StoreError>;
+
+    /// Who plans, and which readers are closed.
+    async fn orders(&self) -> Result<Orders, StoreError>;
+
+    /// Begins a term of `holder`, later than all before it and than `seen`, if the term in force still is `expected`
+    /// (0: none).
+    async fn mint_term(&self, holder: &str, expected: u64, seen: u64) -> Result<Office, StoreError>;
+
+    /// Shows that the planner of `term` is still there: `beat` is any number that it did not say before.
+    async fn renew_term(&self, term: u64, holder: &str, beat: u64) -> Result<Office, StoreError>;
+
+    /// Closes a reader, or (`None`) opens it again. Answers `Some` with the term in force where `term` is over.
+    async fn cordon(
+        &self,
+        term: u64,
+        reader: &ReaderId,
+        cordon: Option<&Cordon>,
+    ) -> Result<Option<u64>, StoreError>;
 
     /// Changes from now on. The first item is always [`Change::Reset`]; one who reads too slowly gets it again.
     /// Reconnects by itself while the receiver lives.

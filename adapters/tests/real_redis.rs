@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use liverank_adapters::assignment_store::{self, AssignmentStore, Swapped, redis::RedisAssignments};
+use liverank_adapters::assignment_store::{self, AssignmentStore, Office, Swapped, redis::RedisAssignments};
 use liverank_adapters::comment_bus::{
     self, CommentBus, Delivery, Head, KEEP_COMMENTS, KEEP_SECONDS, redis::RedisBus,
 };
@@ -16,6 +16,7 @@ use liverank_adapters::ranking_store::{
 use liverank_adapters::redis_link::{RedisConfig, RedisLink};
 use liverank_core::comment::{Comment, Numbering};
 use liverank_core::counting::Span;
+use liverank_core::handover::Share;
 use liverank_core::{ReaderId, UserId, VideoId};
 use redis::aio::MultiplexedConnection;
 use redis::{FromRedisValue, cmd};
@@ -87,6 +88,10 @@ async fn next<T>(receiver: &mut mpsc::Receiver<T>) -> T {
 
 fn video(id: &str) -> VideoId {
     VideoId::parse(id).unwrap()
+}
+
+fn reader(id: &str) -> Share {
+    Share { reader: ReaderId::parse(id).unwrap(), weight: 1 }
 }
 
 fn entry(id: &str, score: f64) -> BoardEntry {
@@ -188,8 +193,7 @@ async fn a_lost_subscription_is_told_and_taken_up_again() {
         let from = u64::from(round);
         ranking.project(&batch(from, from + 1, vec![entry("v", f64::from(round + 1))])).await.unwrap();
         assert!(matches!(next(&mut changes).await, Change::Changed { .. }));
-        let reader = ReaderId::parse("r").unwrap();
-        assignments.assign(&video(&format!("v{round}")), None, &[reader], 0).await.unwrap();
+        assignments.assign(&video(&format!("v{round}")), None, &[reader("r")], 0, None).await.unwrap();
         assert!(matches!(next(&mut assigned).await, assignment_store::Change::Assigned { .. }));
         for at in [0, 499, 500, 1199] {
             let comment = comment(&format!("v{at}"), from + 1);
@@ -353,22 +357,47 @@ async fn what_a_filler_leaves_behind_expires_and_is_not_taken_for_whole() {
 }
 
 #[tokio::test]
-async fn epochs_survive_a_redis_that_comes_back_empty() {
+async fn epochs_and_terms_survive_a_redis_that_comes_back_empty_or_old() {
     let (link, mut redis) = alone(9, "t9:").await;
     let store = RedisAssignments::new(link);
-    let readers = [ReaderId::parse("r").unwrap()];
-    let Swapped::Stored(old) = store.assign(&video("v"), None, &readers, 40).await.unwrap() else {
-        panic!("nobody else is here")
+    let readers = [reader("r")];
+    let assign = async |video_id: &str, seen| match store
+        .assign(&video(video_id), None, &readers, seen, None)
+        .await
+        .unwrap()
+    {
+        Swapped::Stored(stored) => stored.epoch(),
+        other => panic!("nobody else is here, not {other:?}"),
     };
+    let mint = async |expected, seen| match store.mint_term("p", expected, seen).await.unwrap() {
+        Office::Held(term) => term.term,
+        Office::Lost(other) => panic!("nobody else is here, not {other:?}"),
+    };
+    let (old, old_term) = (assign("v", 40).await, mint(0, 0).await);
     let before = store.load().await.unwrap().version;
+    // Empty, and nobody is left who has seen anything.
     redis.flush().await;
     let after = store.load().await.unwrap();
     assert!(after.assignments.is_empty() && after.version > before + 1, "{before} and {}", after.version);
-    // The readers still hold the old epoch and say so.
-    let Swapped::Stored(new) = store.assign(&video("v"), None, &readers, old.epoch).await.unwrap() else {
-        panic!("nobody else is here")
-    };
-    assert!(new.epoch > old.epoch);
+    let (first, first_term) = (old, old_term);
+    let (old, old_term) = (assign("v", 0).await, mint(0, 0).await);
+    assert!(old > first && old_term > first_term);
+    let copy: Vec<String> = redis.ask(&["HGETALL", "t9:assignments:state"]).await;
+    let (lost, lost_term) = (assign("lost", 0).await, mint(old_term, 0).await);
+    // As a copy that has not heard of the last changes: what was minted and lost is not minted again.
+    let other_server = |text: &String| if text.len() == 40 { "another".to_owned() } else { text.clone() };
+    let copy: Vec<String> = copy.iter().map(other_server).collect();
+    let copy: Vec<&str> = copy.iter().map(String::as_str).collect();
+    redis.flush().await;
+    redis.ask::<u64>(&[&["HSET", "t9:assignments:state"], &copy[..]].concat()).await;
+    let (next, next_term) = (assign("v", 0).await, mint(old_term, 0).await);
+    assert!(next > lost + 50_000_000 && lost > old, "{next} after {lost}: also where its clock is behind");
+    assert!(next_term > lost_term + 50_000_000 && lost_term > old_term);
+    // And where its clock went back, those who are left say what they have seen.
+    let ahead = next + 3_600_000_000;
+    redis.flush().await;
+    assert!(assign("v", ahead).await > ahead);
+    assert!(mint(0, ahead).await > ahead);
 }
 
 #[tokio::test]

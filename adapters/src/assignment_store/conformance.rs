@@ -5,13 +5,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use liverank_core::placement::Assignment;
+use liverank_core::handover::{Held, Share};
 use liverank_core::{ReaderId, VideoId};
 use tokio::sync::mpsc;
 
-use super::{AssignmentStore, CHANGE_QUEUE, Change, MAX_EPOCH, ReaderRecord, State, Swapped};
+use super::{Assignment, AssignmentStore, CHANGE_QUEUE, Change, MAX_EPOCH, ReaderRecord, State, Swapped};
+
+mod planners;
 
 type Store = Arc<dyn AssignmentStore>;
 
@@ -29,6 +31,7 @@ where
 {
     an_assignment_changes_by_its_epoch_only(fresh().await).await;
     epochs_exceed_all_that_was_seen(fresh().await).await;
+    epochs_and_terms_outlive_what_the_store_holds(&fresh().await, &fresh().await).await;
     an_impossible_epoch_is_refused(fresh().await).await;
     of_many_that_try_one_wins(fresh().await).await;
     any_identifier_will_do(fresh().await).await;
@@ -37,27 +40,30 @@ where
     a_mirror_follows_many_writers(fresh().await).await;
     heartbeats_are_kept_as_they_came(fresh().await).await;
     a_reader_is_forgotten_by_its_last_beat_only(fresh().await).await;
+    planners::suite(fresh).await;
 }
 
 fn video(id: &str) -> VideoId {
     VideoId::parse(id).unwrap()
 }
 
-fn readers(ids: &[&str]) -> Vec<ReaderId> {
-    ids.iter().map(|id| ReaderId::parse(id).unwrap()).collect()
+/// Shares of different weights, the first one 1.
+fn readers(ids: &[&str]) -> Vec<Share> {
+    let share = |(id, weight): (&&str, u32)| Share { reader: ReaderId::parse(id).unwrap(), weight };
+    ids.iter().zip(1..).map(share).collect()
 }
 
 async fn assign(store: &Store, id: &str, expected: Option<u64>, to: &[&str], seen: u64) -> Swapped {
-    store.assign(&video(id), expected, &readers(to), seen).await.unwrap()
+    store.assign(&video(id), expected, &readers(to), seen, None).await.unwrap()
 }
 
 async fn assigned(store: &Store, id: &str, expected: Option<u64>, to: &[&str], seen: u64) -> Assignment {
     match assign(store, id, expected, to, seen).await {
         Swapped::Stored(assignment) => {
-            assert_eq!((&assignment.video_id, &assignment.readers), (&video(id), &readers(to)));
+            assert_eq!((&assignment.video_id, assignment.readers()), (&video(id), &readers(to)[..]));
             assignment
         }
-        Swapped::Conflict(other) => panic!("{id} was free, not {other:?}"),
+        other => panic!("{id} was free, not {other:?}"),
     }
 }
 
@@ -85,39 +91,51 @@ async fn an_assignment_changes_by_its_epoch_only(store: Store) {
     assert_eq!(store.load().await.unwrap().assignments, []);
     let first = assigned(&store, "v", None, &["r1"], 0).await;
     assert_eq!(assign(&store, "v", None, &["r2"], 0).await, Swapped::Conflict(Some(first.clone())));
-    let wrong = Some(first.epoch + 1);
+    let wrong = Some(first.epoch() + 1);
     assert_eq!(assign(&store, "v", wrong, &["r2"], 0).await, Swapped::Conflict(Some(first.clone())));
-    assert_eq!(assign(&store, "w", Some(first.epoch), &["r2"], 0).await, Swapped::Conflict(None));
-    let second = assigned(&store, "v", Some(first.epoch), &["r2", "r1"], 0).await;
-    assert!(second.epoch > first.epoch);
+    assert_eq!(assign(&store, "w", Some(first.epoch()), &["r2"], 0).await, Swapped::Conflict(None));
+    let second = assigned(&store, "v", Some(first.epoch()), &["r2", "r1"], 0).await;
+    assert!(second.epoch() > first.epoch());
     assert_eq!(all(&store).await, BTreeMap::from([(video("v"), second.clone())]));
     let remove = async |epoch| store.remove(&video("v"), epoch).await.unwrap();
-    assert_eq!(remove(first.epoch).await, Swapped::Conflict(Some(second.clone())));
-    assert_eq!(remove(second.epoch).await, Swapped::Stored(second.clone()));
-    assert_eq!(remove(second.epoch).await, Swapped::Conflict(None));
-    assert_eq!(assign(&store, "v", Some(second.epoch), &["r1"], 0).await, Swapped::Conflict(None));
+    assert_eq!(remove(first.epoch()).await, Swapped::Conflict(Some(second.clone())));
+    assert_eq!(remove(second.epoch()).await, Swapped::Stored(second.clone()));
+    assert_eq!(remove(second.epoch()).await, Swapped::Conflict(None));
+    assert_eq!(assign(&store, "v", Some(second.epoch()), &["r1"], 0).await, Swapped::Conflict(None));
     assert!(all(&store).await.is_empty());
-    assert!(assigned(&store, "v", None, &["r1"], 0).await.epoch > second.epoch, "also after a removal");
+    assert!(assigned(&store, "v", None, &["r1"], 0).await.epoch() > second.epoch(), "also after a removal");
 }
 
 async fn epochs_exceed_all_that_was_seen(store: Store) {
     let mut last = 0;
     for (at, seen) in [0, 0, 500, 3, 0, (1 << 40) + 1, 7, 1 << 52, 1].into_iter().enumerate() {
-        let epoch = assigned(&store, &format!("v{at}"), None, &["r"], seen).await.epoch;
+        let epoch = assigned(&store, &format!("v{at}"), None, &["r"], seen).await.epoch();
         assert!(epoch > last && epoch > seen, "{epoch} after {last} and {seen}");
         last = epoch;
     }
     let stored = all(&store).await;
-    assert_eq!(stored[&video("v8")].epoch, last, "large ones are exact");
-    assert!(assigned(&store, "v8", Some(last), &["s"], 0).await.epoch > last);
+    assert_eq!(stored[&video("v8")].epoch(), last, "large ones are exact");
+    assert!(assigned(&store, "v8", Some(last), &["s"], 0).await.epoch() > last);
+}
+
+/// `other` stands for the store after it lost everything: nobody is there who has seen anything.
+async fn epochs_and_terms_outlive_what_the_store_holds(store: &Store, other: &Store) {
+    let before = assigned(store, "v", None, &["r"], 0).await.epoch();
+    let term = planners::minted(store, "p", 0, 0).await;
+    let minted = Instant::now();
+    while minted.elapsed() < Duration::from_millis(1) {
+        tokio::task::yield_now().await;
+    }
+    assert!(assigned(other, "v", None, &["r"], 0).await.epoch() > before);
+    assert!(planners::minted(other, "p", 0, 0).await > term);
 }
 
 async fn an_impossible_epoch_is_refused(store: Store) {
     for seen in [MAX_EPOCH, u64::MAX] {
-        let refused = store.assign(&video("v"), None, &readers(&["r"]), seen).await;
+        let refused = store.assign(&video("v"), None, &readers(&["r"]), seen, None).await;
         assert!(refused.is_err_and(|error| !error.is_transient()));
     }
-    assert!(assigned(&store, "v", None, &["r"], 0).await.epoch < 1000, "it left no trace");
+    assert!(assigned(&store, "v", None, &["r"], 0).await.epoch() < MAX_EPOCH / 2, "it left no trace");
 }
 
 async fn of_many_that_try_one_wins(store: Store) {
@@ -137,18 +155,19 @@ async fn of_many_that_try_one_wins(store: Store) {
             match outcome.unwrap() {
                 Swapped::Stored(assignment) => winners.push(assignment),
                 Swapped::Conflict(in_force) => told.push(in_force.expect("the winner's is in force")),
+                Swapped::Fenced(term) => panic!("nobody plans under term {term}"),
             }
         }
         assert_eq!(winners.len(), 1, "exactly one wins");
         assert!(told.iter().all(|other| *other == winners[0]), "the others are told of it");
-        expected = Some(winners[0].epoch);
-        epochs.push(winners[0].epoch);
+        expected = Some(winners[0].epoch());
+        epochs.push(winners[0].epoch());
     }
     assert!(epochs.is_sorted_by(|a, b| a < b), "epochs only grow: {epochs:?}");
     // Over different videos too, no epoch is minted twice.
     let many = (0..200).map(|at| {
         let store = Arc::clone(&store);
-        tokio::spawn(async move { assigned(&store, &format!("w{at}"), None, &["r"], 0).await.epoch })
+        tokio::spawn(async move { assigned(&store, &format!("w{at}"), None, &["r"], 0).await.epoch() })
     });
     let minted: BTreeSet<u64> =
         futures::future::join_all(many).await.into_iter().map(Result::unwrap).collect();
@@ -172,9 +191,9 @@ async fn changes_are_told_without_a_hole(store: Store) {
     let (mut changes, start) = subscribed(&store).await;
     let one = assigned(&store, "v", None, &["r1"], 0).await;
     assign(&store, "v", None, &["r2"], 0).await;
-    let two = assigned(&store, "v", Some(one.epoch), &["r2"], 70).await;
-    store.remove(&video("v"), one.epoch).await.unwrap();
-    store.remove(&video("v"), two.epoch).await.unwrap();
+    let two = assigned(&store, "v", Some(one.epoch()), &["r2"], 70).await;
+    store.remove(&video("v"), one.epoch()).await.unwrap();
+    store.remove(&video("v"), two.epoch()).await.unwrap();
     let three = assigned(&store, "w", None, &["r2"], 0).await;
     let expected = [
         Change::Assigned { version: start + 1, assignment: one },
@@ -221,7 +240,7 @@ async fn a_mirror_follows_many_writers(store: Store) {
         tokio::spawn(async move {
             for at in 0..40 {
                 let id = format!("v{}", (at * 7 + writer) % 10);
-                let stands = all(&store).await.get(&video(&id)).map(|assignment| assignment.epoch);
+                let stands = all(&store).await.get(&video(&id)).map(Assignment::epoch);
                 match stands {
                     Some(epoch) if at % 4 == 0 => drop(store.remove(&video(&id), epoch).await.unwrap()),
                     stands => drop(assign(&store, &id, stands, &[&format!("r{writer}")], 0).await),
@@ -260,6 +279,10 @@ async fn a_mirror_follows_many_writers(store: Store) {
     assert_eq!(mirror, by_video(end));
 }
 
+fn held(id: &str) -> Held {
+    Held { video: video(id), viewers: 1, epoch: 1 << 52, ready: true }
+}
+
 fn record(id: &str, beat: u64) -> ReaderRecord {
     ReaderRecord {
         id: ReaderId::parse(id).unwrap(),
@@ -270,8 +293,11 @@ fn record(id: &str, beat: u64) -> ReaderRecord {
         viewers: 17,
         draining: false,
         highest_epoch: 1 << 52,
-        videos: ODD.iter().map(|id| (video(id), 1)).collect(),
+        videos: ODD.iter().map(|id| held(id)).collect(),
         messages_sent: u64::MAX,
+        grace_ms: 20_000,
+        reconnects: 12,
+        reconnect_errors: 1,
     }
 }
 

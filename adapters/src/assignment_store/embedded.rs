@@ -1,16 +1,23 @@
 //! Assignments and heartbeats in memory: empty after a start, as a Redis may be.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
-use liverank_core::placement::Assignment;
+use liverank_core::handover::{Assigned, Share};
 use liverank_core::{ReaderId, VideoId};
 use tokio::sync::mpsc;
 
-use super::{AssignmentStore, CHANGE_QUEUE, Change, MAX_EPOCH, ReaderRecord, State, Swapped};
+use super::{
+    Assignment, AssignmentStore, CHANGE_QUEUE, Change, Cordon, MAX_EPOCH, Office, Orders, ReaderRecord,
+    State, Swapped, Term, mint, too_high,
+};
 use crate::StoreError;
 use crate::outlet::Outlet;
+
+/// What errors name as the part that failed.
+const PART: &str = "assignments";
 
 /// Assignments and heartbeats in memory.
 #[derive(Default)]
@@ -24,6 +31,8 @@ struct Inner {
     epoch: u64,
     assignments: HashMap<VideoId, Assignment>,
     readers: HashMap<ReaderId, ReaderRecord>,
+    term: Option<Term>,
+    cordons: BTreeMap<ReaderId, Cordon>,
     subscribers: Vec<Arc<Outlet<Change>>>,
 }
 
@@ -36,11 +45,20 @@ impl Inner {
     }
 
     fn epoch_of(&self, video: &VideoId) -> Option<u64> {
-        self.assignments.get(video).map(|assignment| assignment.epoch)
+        self.assignments.get(video).map(Assignment::epoch)
     }
 
     fn conflict(&self, video: &VideoId) -> Swapped {
         Swapped::Conflict(self.assignments.get(video).cloned())
+    }
+
+    /// Answers the term in force where `term` is over; one that is later than it has been lost here.
+    fn fence(&mut self, term: u64) -> Option<u64> {
+        let in_force = self.term.as_ref().map_or(0, |term| term.term);
+        if term > in_force {
+            self.term = Some(Term { term, holder: String::new(), beat: 0 });
+        }
+        (term < in_force).then_some(in_force)
     }
 }
 
@@ -66,20 +84,24 @@ impl AssignmentStore for EmbeddedAssignments {
         &self,
         video: &VideoId,
         expected: Option<u64>,
-        readers: &[ReaderId],
+        readers: &[Share],
         seen: u64,
+        term: Option<u64>,
     ) -> Result<Swapped, StoreError> {
-        if seen >= MAX_EPOCH {
-            return Err(super::epoch_too_high("assignments", seen));
-        }
+        expect_possible(seen)?;
+        expect_possible(term.unwrap_or(0))?;
         let mut inner = self.inner();
+        if let Some(in_force) = term.and_then(|term| inner.fence(term)) {
+            return Ok(Swapped::Fenced(in_force));
+        }
         if inner.epoch_of(video) != expected {
             return Ok(inner.conflict(video));
         }
-        inner.epoch = inner.epoch.max(seen) + 1;
+        inner.epoch = mint(inner.epoch, seen, now_micros());
         inner.version += 1;
         let (epoch, version) = (inner.epoch, inner.version);
-        let assignment = Assignment { video_id: video.clone(), readers: readers.to_vec(), epoch };
+        let assignment =
+            Assignment { video_id: video.clone(), assigned: Assigned { epoch, readers: readers.to_vec() } };
         inner.assignments.insert(video.clone(), assignment.clone());
         inner.tell(&Change::Assigned { version, assignment: assignment.clone() });
         Ok(Swapped::Stored(assignment))
@@ -114,6 +136,52 @@ impl AssignmentStore for EmbeddedAssignments {
         Ok(())
     }
 
+    async fn orders(&self) -> Result<Orders, StoreError> {
+        let inner = self.inner();
+        Ok(Orders { term: inner.term.clone(), cordons: inner.cordons.values().cloned().collect() })
+    }
+
+    async fn mint_term(&self, holder: &str, expected: u64, seen: u64) -> Result<Office, StoreError> {
+        expect_possible(seen)?;
+        let mut inner = self.inner();
+        let in_force = inner.term.as_ref().map_or(0, |term| term.term);
+        if in_force != expected {
+            return Ok(Office::Lost(inner.term.clone()));
+        }
+        let term = Term { term: mint(in_force, seen, now_micros()), holder: holder.to_owned(), beat: 0 };
+        inner.term = Some(term.clone());
+        Ok(Office::Held(term))
+    }
+
+    async fn renew_term(&self, term: u64, holder: &str, beat: u64) -> Result<Office, StoreError> {
+        expect_possible(term)?;
+        let mut inner = self.inner();
+        if inner.fence(term).is_some() {
+            return Ok(Office::Lost(inner.term.clone()));
+        }
+        let term = Term { term, holder: holder.to_owned(), beat };
+        inner.term = Some(term.clone());
+        Ok(Office::Held(term))
+    }
+
+    async fn cordon(
+        &self,
+        term: u64,
+        reader: &ReaderId,
+        cordon: Option<&Cordon>,
+    ) -> Result<Option<u64>, StoreError> {
+        expect_possible(term)?;
+        let mut inner = self.inner();
+        if let Some(in_force) = inner.fence(term) {
+            return Ok(Some(in_force));
+        }
+        match cordon {
+            Some(cordon) => drop(inner.cordons.insert(reader.clone(), cordon.clone())),
+            None => drop(inner.cordons.remove(reader)),
+        }
+        Ok(None)
+    }
+
     async fn changes(&self) -> Result<mpsc::Receiver<Change>, StoreError> {
         let (outlet, receiver) = Outlet::open(CHANGE_QUEUE, Change::Reset);
         let mut inner = self.inner();
@@ -122,6 +190,14 @@ impl AssignmentStore for EmbeddedAssignments {
         inner.subscribers.push(outlet);
         Ok(receiver)
     }
+}
+
+fn now_micros() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_micros() as u64)
+}
+
+fn expect_possible(seen: u64) -> Result<(), StoreError> {
+    if seen < MAX_EPOCH { Ok(()) } else { Err(too_high(PART, seen)) }
 }
 
 #[cfg(test)]

@@ -1,23 +1,32 @@
-//! Assignments and heartbeats on Redis.
+//! Assignments, heartbeats and orders on Redis.
 //!
 //! | key | type | holds |
 //! |---|---|---|
 //! | `assignments` | hash | video → `{"format","epoch","readers"}` |
-//! | `assignments:state` | hash | `format`, `epoch` (the last one minted), `version` |
+//! | `assignments:state` | hash | `format`, `epoch` (the last one minted), `version`; `term`, `holder`, `beat` of who plans |
+//! | `assignments:cordons` | hash | reader → `{"format","reader","closing","why"}` |
+//! | | | and beside `epoch` and `term` the server process (`run_id`) on which each was minted last |
 //! | `readers` | hash | reader → its beat, a space, its record as JSON |
 //! | `assignments:changes` | channel | changes, as JSON |
+//!
+//! A copy that takes over may not have heard of the last epochs, and its clock may be behind. The first epoch minted on
+//! another server process is therefore minutes ahead, by a number of minutes (1 to 256) that differs from server to
+//! server: two that start one after the other from the same old copy mint apart.
 
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock};
 
 use async_trait::async_trait;
-use liverank_core::placement::Assignment;
+use liverank_core::handover::{Assigned, Share};
 use liverank_core::{ReaderId, VideoId};
 use redis::{Script, ScriptInvocation, cmd};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
-use super::{AssignmentStore, CHANGE_QUEUE, Change, MAX_EPOCH, ReaderRecord, State, Swapped};
+use super::{
+    Assignment, AssignmentStore, CHANGE_QUEUE, Change, Cordon, MAX_EPOCH, Office, Orders, ReaderRecord,
+    State, Swapped, Term, too_high,
+};
 use crate::StoreError;
 use crate::outlet::Outlet;
 use crate::redis_link::{PART, RedisLink};
@@ -29,6 +38,9 @@ const STATE: &str = include_str!("redis/state.lua");
 static ASSIGN: LazyLock<Script> = LazyLock::new(|| script(&[STATE, include_str!("redis/assign.lua")]));
 static REMOVE: LazyLock<Script> = LazyLock::new(|| script(&[STATE, include_str!("redis/remove.lua")]));
 static LOAD: LazyLock<Script> = LazyLock::new(|| script(&[STATE, include_str!("redis/load.lua")]));
+static ORDERS: LazyLock<Script> = LazyLock::new(|| script(&[STATE, include_str!("redis/orders.lua")]));
+static TERM: LazyLock<Script> = LazyLock::new(|| script(&[STATE, include_str!("redis/term.lua")]));
+static CORDON: LazyLock<Script> = LazyLock::new(|| script(&[STATE, include_str!("redis/cordon.lua")]));
 static FORGET: LazyLock<Script> = LazyLock::new(|| script(&[include_str!("redis/forget.lua")]));
 
 fn script(parts: &[&str]) -> Script {
@@ -58,13 +70,52 @@ impl RedisAssignments {
 
     async fn swapped(&self, video: &VideoId, call: &ScriptInvocation<'_>) -> Result<Swapped, StoreError> {
         let (outcome, stands): (String, String) = self.link.script(call).await?;
+        if outcome == "fenced" {
+            return Ok(Swapped::Fenced(number(&stands)?));
+        }
         let stands = if stands.is_empty() { None } else { Some(assignment(video, &stands)?) };
         match (outcome.as_str(), stands) {
             ("stored", Some(stored)) => Ok(Swapped::Stored(stored)),
             ("conflict", stands) => Ok(Swapped::Conflict(stands)),
-            _ => Err(StoreError::unusable(PART, format!("unexpected answer of a script: {outcome}"))),
+            _ => Err(unexpected(&outcome)),
         }
     }
+
+    fn orders_call<'a>(&self, script: &'a Script) -> ScriptInvocation<'a> {
+        let mut call = self.call(script);
+        call.key(self.key("assignments:cordons"));
+        call
+    }
+
+    async fn office(&self, call: &ScriptInvocation<'_>) -> Result<Office, StoreError> {
+        let (outcome, term, holder, beat): (String, String, String, String) = self.link.script(call).await?;
+        let term = office_of(&term, holder, &beat)?;
+        match (outcome.as_str(), term) {
+            ("held", Some(term)) => Ok(Office::Held(term)),
+            ("lost", term) => Ok(Office::Lost(term)),
+            _ => Err(unexpected(&outcome)),
+        }
+    }
+}
+
+fn unexpected(answer: &str) -> StoreError {
+    StoreError::unusable(PART, format!("unexpected answer of a script: {answer:.200}"))
+}
+
+fn number(text: &str) -> Result<u64, StoreError> {
+    text.parse().map_err(|_| unexpected(text))
+}
+
+/// Who plans, as the scripts tell it; no term at all is an empty text.
+fn office_of(term: &str, holder: String, beat: &str) -> Result<Option<Term>, StoreError> {
+    if term.is_empty() {
+        return Ok(None);
+    }
+    Ok(Some(Term { term: number(term)?, holder, beat: number(beat)? }))
+}
+
+fn expect_possible(seen: u64) -> Result<(), StoreError> {
+    if seen < MAX_EPOCH { Ok(()) } else { Err(too_high(PART, seen)) }
 }
 
 /// An assignment as it is stored under its video.
@@ -72,12 +123,13 @@ impl RedisAssignments {
 struct Stored {
     format: u32,
     epoch: u64,
-    readers: Vec<ReaderId>,
+    readers: Vec<Share>,
 }
 
 impl Stored {
     fn of(self, video_id: VideoId) -> Option<Assignment> {
-        (self.format == FORMAT).then_some(Assignment { video_id, readers: self.readers, epoch: self.epoch })
+        let assigned = Assigned { epoch: self.epoch, readers: self.readers };
+        (self.format == FORMAT).then_some(Assignment { video_id, assigned })
     }
 }
 
@@ -109,12 +161,25 @@ fn decode(payload: &[u8]) -> Option<Change> {
     })
 }
 
-/// A reader's record as it is stored.
+/// A reader's record or cordon as it is stored.
 #[derive(Serialize, Deserialize)]
-struct Heartbeat<R> {
+struct Formatted<R> {
     format: u32,
     #[serde(flatten)]
     record: R,
+}
+
+impl<R: for<'a> Deserialize<'a>> Formatted<R> {
+    /// `None` where it is of another format: that is for the managers of its own release.
+    fn read(json: &str) -> Option<R> {
+        let stored: Self = serde_json::from_str(json).ok()?;
+        (stored.format == FORMAT).then_some(stored.record)
+    }
+}
+
+fn formatted<R: Serialize>(record: &R) -> String {
+    serde_json::to_string(&Formatted { format: FORMAT, record })
+        .expect("texts and whole numbers always serialise")
 }
 
 #[async_trait]
@@ -140,16 +205,17 @@ impl AssignmentStore for RedisAssignments {
         &self,
         video: &VideoId,
         expected: Option<u64>,
-        readers: &[ReaderId],
+        readers: &[Share],
         seen: u64,
+        term: Option<u64>,
     ) -> Result<Swapped, StoreError> {
-        if seen >= MAX_EPOCH {
-            return Err(super::epoch_too_high(PART, seen));
-        }
+        expect_possible(seen)?;
+        expect_possible(term.unwrap_or(0))?;
         let readers = serde_json::to_string(readers).expect("texts always serialise");
         let mut call = self.call(&ASSIGN);
         call.arg(self.key("assignments:changes")).arg(video.as_str());
         call.arg(expected.map_or_else(String::new, |epoch| epoch.to_string())).arg(seen).arg(readers);
+        call.arg(term.map_or_else(String::new, |term| term.to_string()));
         self.swapped(video, &call).await
     }
 
@@ -160,19 +226,16 @@ impl AssignmentStore for RedisAssignments {
     }
 
     async fn heartbeat(&self, reader: &ReaderRecord) -> Result<(), StoreError> {
-        let json = serde_json::to_string(&Heartbeat { format: FORMAT, record: reader })
-            .expect("texts and whole numbers always serialise");
-        let record = format!("{} {json}", reader.beat);
+        let record = format!("{} {}", reader.beat, formatted(reader));
         self.link.query(cmd("HSET").arg(self.key("readers")).arg(reader.id.as_str()).arg(record)).await
     }
 
-    /// Records of another format are left out: their reader is for the managers of its own release.
+    /// Records of another format are left out.
     async fn readers(&self) -> Result<Vec<ReaderRecord>, StoreError> {
         let all: HashMap<String, String> = self.link.query(cmd("HGETALL").arg(self.key("readers"))).await?;
         let record = |text: &String| {
             let (_, json) = text.split_once(' ')?;
-            let heartbeat: Heartbeat<ReaderRecord> = serde_json::from_str(json).ok()?;
-            (heartbeat.format == FORMAT).then_some(heartbeat.record)
+            Formatted::<ReaderRecord>::read(json)
         };
         Ok(all.values().filter_map(record).collect())
     }
@@ -181,6 +244,44 @@ impl AssignmentStore for RedisAssignments {
         let mut call = FORGET.key(self.key("readers"));
         call.arg(reader.as_str()).arg(beat);
         self.link.script(&call).await
+    }
+
+    /// Cordons of another format are left out.
+    async fn orders(&self) -> Result<Orders, StoreError> {
+        let answer: (String, String, String, Vec<String>) =
+            self.link.script(&self.orders_call(&ORDERS)).await?;
+        let (term, holder, beat, cordons) = answer;
+        let mut cordons: Vec<Cordon> =
+            cordons.iter().filter_map(|json| Formatted::<Cordon>::read(json)).collect();
+        cordons.sort_by(|a, b| a.reader.cmp(&b.reader));
+        Ok(Orders { term: office_of(&term, holder, &beat)?, cordons })
+    }
+
+    async fn mint_term(&self, holder: &str, expected: u64, seen: u64) -> Result<Office, StoreError> {
+        expect_possible(seen)?;
+        let mut call = self.call(&TERM);
+        call.arg("mint").arg(expected).arg(holder).arg(seen);
+        self.office(&call).await
+    }
+
+    async fn renew_term(&self, term: u64, holder: &str, beat: u64) -> Result<Office, StoreError> {
+        expect_possible(term)?;
+        let mut call = self.call(&TERM);
+        call.arg("renew").arg(term).arg(holder).arg(beat);
+        self.office(&call).await
+    }
+
+    async fn cordon(
+        &self,
+        term: u64,
+        reader: &ReaderId,
+        cordon: Option<&Cordon>,
+    ) -> Result<Option<u64>, StoreError> {
+        expect_possible(term)?;
+        let mut call = self.orders_call(&CORDON);
+        call.arg(term).arg(reader.as_str()).arg(cordon.map_or_else(String::new, formatted));
+        let in_force: String = self.link.script(&call).await?;
+        if in_force.is_empty() { Ok(None) } else { number(&in_force).map(Some) }
     }
 
     async fn changes(&self) -> Result<mpsc::Receiver<Change>, StoreError> {
@@ -197,10 +298,10 @@ mod tests {
     #[test]
     fn changes_are_read_and_anything_else_is_not() {
         let assigned =
-            br#"{"format":1,"version":3,"video":"v","assignment":{"format":1,"epoch":9,"readers":["r"]}}"#;
+            br#"{"format":1,"version":3,"video":"v","assignment":{"format":1,"epoch":9,"readers":[{"reader":"r","weight":2}]}}"#;
         let video_id = VideoId::parse("v").unwrap();
-        let readers = vec![ReaderId::parse("r").unwrap()];
-        let assignment = Assignment { video_id: video_id.clone(), readers, epoch: 9 };
+        let readers = vec![Share { reader: ReaderId::parse("r").unwrap(), weight: 2 }];
+        let assignment = Assignment { video_id: video_id.clone(), assigned: Assigned { epoch: 9, readers } };
         assert_eq!(decode(assigned), Some(Change::Assigned { version: 3, assignment }));
         let removed = br#"{"format":1,"version":4,"video":"v"}"#;
         assert_eq!(decode(removed), Some(Change::Removed { version: 4, video_id }));

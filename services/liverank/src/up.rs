@@ -127,7 +127,7 @@ fn start(up: &Up, listeners: Listeners, backends: &Backends, shell: &Shell) -> a
     let (b, s) = (|| backends.clone(), || shell.clone());
     spawn!("the admin port", admin::run(listeners.admin, s()));
     spawn!("statistics", liverank_statistics::run(settings(&[])?, b(), listeners.statistics, s()));
-    let manager_settings = settings(&both[2..])?;
+    let manager_settings = settings(&[&["--autopilot"], &both[2..]].concat())?;
     spawn!("manager", liverank_manager::run(manager_settings, b(), listeners.manager, s()));
     for (at, listener) in listeners.readers.into_iter().enumerate() {
         let (name, address) = (format!("reader-{}", at + 1), url(&listener)?);

@@ -1,20 +1,31 @@
 //! What this manager knows, and what it decides from it: where a video goes, who serves it, which videos have to move.
 //! Plain decisions on plain data; time is an argument.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
-use liverank_adapters::assignment_store::{MAX_EPOCH, ReaderRecord};
-use liverank_core::placement::{Assignment, ReaderLoad, place};
+use liverank_adapters::assignment_store::{Assignment, Closing, Cordon, MAX_EPOCH, Orders, ReaderRecord};
+use liverank_core::handover::steward::{self, Answer, Pace, Sight};
+use liverank_core::handover::{Assigned, Held, Share};
+use liverank_core::placement::{ReaderLoad, place};
 use liverank_core::{ReaderId, VideoId};
-use liverank_shell::wire::{Load, Moved, ReaderState, RouteReader};
+use liverank_shell::wire::RouteReader;
 
 use crate::liveness::{Hold, Sighting, Standing, Verdict, Watch};
 use crate::promises::Promises;
 use crate::view::View;
 
+pub mod drains;
+pub mod report;
+
 /// Assignments kept: several times the 90,000 concurrent streams that the comments seed expects.
 pub const MAX_ASSIGNMENTS: usize = 1_000_000;
+/// Videos that one heartbeat is answered to hand over: at any pace, more than a second's work. The rest comes with later
+/// answers.
+const MOST_HANDED: usize = 1_000;
+/// Seconds in which a reader sheds what it has above its share of a video, at the fastest: several times what a viewer
+/// takes to be counted where it went.
+const SHEDS_WITHIN: u64 = 6;
 
 /// What is to be done for a video to have a reader.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,7 +37,9 @@ pub enum Decision {
         /// What is in force.
         expected: Option<u64>,
         /// Who is to serve it.
-        readers: Vec<ReaderId>,
+        readers: Vec<Share>,
+        /// The new epoch is to be above this.
+        seen: u64,
     },
     /// No reader takes videos.
     NoReader,
@@ -42,6 +55,17 @@ struct Audience {
     most: (u64, ReaderId),
 }
 
+/// Viewers that are to go to another reader and have not gone yet.
+#[derive(Debug, Default)]
+pub struct Owed {
+    /// All of them.
+    pub viewers: u64,
+    /// By the video they watch.
+    pub videos: HashMap<VideoId, u64>,
+    /// When they were counted.
+    pub at: Option<Instant>,
+}
+
 /// What this manager knows.
 #[derive(Debug, Default)]
 pub struct Cluster {
@@ -49,21 +73,61 @@ pub struct Cluster {
     pub view: View,
     /// The readers.
     pub watch: Watch,
+    /// Who plans, and which readers are closed.
+    pub orders: Orders,
     /// Where each video that is watched is watched.
     audiences: HashMap<VideoId, Audience>,
     /// What was last decided about readers.
     verdict: Verdict,
     /// Viewers to come.
     pub promises: Promises,
+    /// Viewers to go.
+    pub owed: Owed,
+}
+
+/// What a manager sees at a time, as the protocol asks for it.
+pub struct Seen<'a> {
+    /// What it knows.
+    pub cluster: &'a Cluster,
+    /// When.
+    pub now: Instant,
+}
+
+impl Sight for Seen<'_> {
+    fn assigned(&self, video: &VideoId) -> Option<&Assigned> {
+        self.cluster.view.assigned(video)
+    }
+
+    fn standing(&self, reader: &ReaderId) -> Option<steward::Standing> {
+        self.cluster.standing(self.now, reader)
+    }
+
+    fn address(&self, reader: &ReaderId) -> Option<String> {
+        self.cluster.watch.get(reader).map(|sighting| sighting.record.public_url.clone())
+    }
+
+    fn held(&self, reader: &ReaderId, video: &VideoId) -> Option<&Held> {
+        self.cluster.watch.get(reader).filter(|sighting| sighting.is_young(self.now))?.held(video)
+    }
+
+    fn usage(&self, reader: &ReaderId) -> u64 {
+        self.cluster.usage(reader)
+    }
 }
 
 impl Cluster {
+    /// What it sees at `now`.
+    pub const fn seen(&self, now: Instant) -> Seen<'_> {
+        Seen { cluster: self, now }
+    }
+
     /// Notes what the store holds of the readers.
     pub fn observe(&mut self, asked: Instant, records: Vec<ReaderRecord>) {
         self.watch.observe(asked, records);
         self.promises.expire(asked);
         self.audiences = audiences(&self.watch);
         self.judge(asked);
+        self.owed = self.count_owed(asked);
     }
 
     /// Notes a heartbeat that came to this manager itself.
@@ -79,60 +143,96 @@ impl Cluster {
         self.verdict.hold
     }
 
-    /// What is to be done for `video` to have a reader.
-    pub fn decide(&self, now: Instant, video: &VideoId) -> Decision {
-        let Some(current) = self.view.get(video) else {
-            if self.view.len() >= MAX_ASSIGNMENTS {
-                return Decision::Full;
-            }
-            return match self.choose(video) {
-                Some(reader) => Decision::Assign { expected: None, readers: vec![reader] },
-                None => Decision::NoReader,
-            };
+    /// How a reader stands. One is gone only where this manager may act on it: never on a stale view, and not while so
+    /// many seem gone that it is more likely cut off itself.
+    pub fn standing(&self, now: Instant, reader: &ReaderId) -> Option<steward::Standing> {
+        let Some(standing) = self.watch.standing(reader) else {
+            return self.watch.is_settled(now).then_some(steward::Standing::Gone);
         };
-        let staying: Vec<ReaderId> =
-            current.readers.iter().filter(|reader| !self.is_leaving(now, reader)).cloned().collect();
-        if staying.len() == current.readers.len() {
-            return Decision::Serve(current.clone());
-        }
-        let readers = if staying.is_empty() { self.choose(video).into_iter().collect() } else { staying };
-        if readers.is_empty() {
-            return Decision::Serve(current.clone());
-        }
-        Decision::Assign { expected: Some(current.epoch), readers }
+        let may_act = || self.watch.is_fresh(now) && self.verdict.leaving.contains(reader);
+        Some(match standing {
+            Standing::Gone if may_act() => steward::Standing::Gone,
+            Standing::Gone | Standing::Suspect => steward::Standing::Suspect,
+            Standing::Draining => steward::Standing::Draining,
+            Standing::Alive if self.closing(reader) == Some(Closing::Draining) => steward::Standing::Draining,
+            Standing::Alive => steward::Standing::Alive,
+        })
     }
 
-    /// Whether others are to take over what a reader serves. Never on a stale view.
-    fn is_leaving(&self, now: Instant, reader: &ReaderId) -> bool {
-        match self.watch.standing(reader) {
-            Some(_) => self.watch.is_fresh(now) && self.verdict.leaving.contains(reader),
-            None => self.watch.is_settled(now),
+    /// In which way a planner closed a reader.
+    pub fn closing(&self, reader: &ReaderId) -> Option<Closing> {
+        let found = self.orders.cordons.binary_search_by(|cordon| cordon.reader.cmp(reader));
+        found.ok().map(|at| self.orders.cordons[at].closing)
+    }
+
+    /// Notes a cordon that took effect, ahead of the next poll.
+    pub fn cordoned(&mut self, reader: &ReaderId, cordon: Option<Cordon>) {
+        let cordons = &mut self.orders.cordons;
+        cordons.retain(|known| known.reader != *reader);
+        cordons.extend(cordon);
+        cordons.sort_by(|a, b| a.reader.cmp(&b.reader));
+    }
+
+    /// Readers that take new videos.
+    pub fn open(&self) -> impl Iterator<Item = &Sighting> {
+        self.watch.open().filter(|sighting| self.closing(&sighting.record.id).is_none())
+    }
+
+    /// Whether a reader takes new videos.
+    pub fn is_open(&self, reader: &ReaderId) -> bool {
+        self.watch.standing(reader) == Some(Standing::Alive) && self.closing(reader).is_none()
+    }
+
+    /// The part of its capacity that a reader uses, viewers on their way included, in thousandths.
+    pub fn usage(&self, reader: &ReaderId) -> u64 {
+        let Some(sighting) = self.watch.get(reader) else { return u64::MAX };
+        let viewers = sighting.record.viewers.saturating_add(self.promises.to(reader));
+        viewers.saturating_mul(1_000) / sighting.record.capacity.max(1)
+    }
+
+    /// Why nothing is moved where something should be.
+    pub fn hold(&self, now: Instant) -> Option<Hold> {
+        self.watch.verdict(now, |reader| self.view.videos_of(reader) > 0).hold
+    }
+
+    /// What is to be done for `video` to have a reader, asked by somebody who has heard of epoch `known` for it.
+    pub fn decide(&self, now: Instant, video: &VideoId, known: u64) -> Decision {
+        let current = self.view.get(video);
+        if current.is_none() && self.view.len() >= MAX_ASSIGNMENTS {
+            return Decision::Full;
+        }
+        match (steward::decide(&self.seen(now), video, known, || self.choose(video)), current) {
+            (steward::Decision::Serve, Some(current)) => Decision::Serve(current.clone()),
+            (steward::Decision::Assign { expected, readers, seen }, _) => {
+                Decision::Assign { expected, readers, seen: seen.max(self.highest_epoch()) }
+            }
+            _ => Decision::NoReader,
         }
     }
 
     /// The reader for a video: the one where most of its viewers are already, else the least loaded.
     fn choose(&self, video: &VideoId) -> Option<ReaderId> {
-        let loads: Vec<ReaderLoad> = self
-            .watch
-            .open()
-            .map(|sighting| {
-                let record = &sighting.record;
-                ReaderLoad {
-                    id: record.id.clone(),
-                    viewers: record.viewers.saturating_add(self.promises.to(&record.id)),
-                    videos: self.view.videos_of(&record.id),
-                    capacity: record.capacity,
-                    open: true,
-                }
-            })
-            .collect();
         let watched_at = self.audiences.get(video).map(|audience| &audience.most.1);
-        loads
-            .iter()
-            .map(|load| &load.id)
-            .find(|id| Some(*id) == watched_at)
-            .or_else(|| place(&loads))
+        watched_at
+            .filter(|reader| self.is_open(reader))
             .cloned()
+            .or_else(|| place(&self.loads(&HashMap::new())).cloned())
+    }
+
+    /// The open readers' loads, with what comes to each beside what is known.
+    fn loads(&self, coming: &HashMap<ReaderId, u64>) -> Vec<ReaderLoad> {
+        let load = |sighting: &Sighting| {
+            let record = &sighting.record;
+            let coming = coming.get(&record.id).copied().unwrap_or(0);
+            ReaderLoad {
+                id: record.id.clone(),
+                viewers: record.viewers.saturating_add(self.promises.to(&record.id)).saturating_add(coming),
+                videos: self.view.videos_of(&record.id),
+                capacity: record.capacity,
+                open: true,
+            }
+        };
+        self.open().map(load).collect()
     }
 
     /// The highest epoch that anybody has seen: the next one must be greater.
@@ -143,17 +243,17 @@ impl Cluster {
         readers.max(self.view.highest_epoch())
     }
 
-    /// Watched or unwatched videos that have to move, the most watched first, at most `most` of them.
+    /// Videos of which a reader is gone, the most watched first, at most `most` of them.
     pub fn to_move(&self, now: Instant, most: usize) -> Vec<VideoId> {
-        if !self.view.readers().any(|reader| self.is_leaving(now, reader))
-            || self.watch.open().next().is_none()
-        {
+        let gone = |reader: &ReaderId| self.standing(now, reader) == Some(steward::Standing::Gone);
+        let leaving: HashSet<&ReaderId> = self.view.readers().filter(|reader| gone(reader)).collect();
+        if leaving.is_empty() || self.open().next().is_none() {
             return Vec::new();
         }
         let mut videos: Vec<(u64, &VideoId)> = self
             .view
             .all()
-            .filter(|assignment| assignment.readers.iter().any(|reader| self.is_leaving(now, reader)))
+            .filter(|assignment| assignment.readers().iter().any(|share| leaving.contains(&share.reader)))
             .map(|assignment| (self.viewers(&assignment.video_id), &assignment.video_id))
             .collect();
         videos.sort_unstable_by(|a, b| b.cmp(a));
@@ -179,73 +279,120 @@ impl Cluster {
         self.view.unused(now, idle, most)
     }
 
+    /// Videos that are watched.
+    pub fn watched(&self) -> impl Iterator<Item = &VideoId> {
+        self.audiences.keys()
+    }
+
     /// Viewers of a video, as live readers last reported them.
     pub fn viewers(&self, video: &VideoId) -> u64 {
         self.audiences.get(video).map_or(0, |audience| audience.viewers)
     }
 
-    /// An assignment's readers as others reach them, the best first: alive ones, then the least loaded.
-    pub fn reach(&self, assignment: &Assignment) -> Vec<RouteReader> {
-        let mut known: Vec<&Sighting> =
-            assignment.readers.iter().filter_map(|reader| self.watch.get(reader)).collect();
-        known.sort_by_key(|sighting| {
+    /// An assignment's readers as others reach them, the best first; `lots` are random.
+    pub fn reach(&self, now: Instant, assignment: &Assignment, lots: [u32; 2]) -> Vec<RouteReader> {
+        let (seen, video) = (self.seen(now), &assignment.video_id);
+        let readers = steward::route(&seen, video, &assignment.assigned, lots);
+        let known = readers.iter().filter_map(|reader| self.watch.get(reader));
+        known
+            .map(|sighting| {
+                let record = &sighting.record;
+                let is_alive = self.standing(now, &record.id) == Some(steward::Standing::Alive);
+                let held = sighting.held(video);
+                RouteReader {
+                    id: record.id.clone(),
+                    public_url: record.public_url.clone(),
+                    internal_url: record.internal_url.clone(),
+                    load: self.usage(&record.id),
+                    takes: is_alive && held.is_none_or(|held| owes(&seen, &record.id, held) == 0),
+                }
+            })
+            .collect()
+    }
+
+    /// Viewers of a video that readers had that are gone: they are on their way to wherever it is served.
+    pub fn lost(&self, video: &VideoId) -> u64 {
+        let gone = self.watch.all().filter(|sighting| self.watch.standing_of(sighting) == Standing::Gone);
+        gone.filter_map(|sighting| sighting.held(video)).map(|held| held.viewers).sum()
+    }
+
+    fn count_owed(&self, now: Instant) -> Owed {
+        let seen = self.seen(now);
+        let mut all = Owed { at: Some(now), ..Owed::default() };
+        let there = |sighting: &&Sighting| self.watch.standing_of(sighting) != Standing::Gone;
+        for sighting in self.watch.all().filter(there) {
             let record = &sighting.record;
-            (self.watch.standing_of(sighting), record.viewers.saturating_mul(1_000) / record.capacity.max(1))
+            let answer = steward::answer(&seen, &record.id, &record.videos, &UNPACED);
+            for (video, viewers) in owed(&answer, &record.videos) {
+                *all.videos.entry(video.clone()).or_default() += viewers;
+                all.viewers += viewers;
+            }
+        }
+        all
+    }
+
+    /// What a reader's heartbeat leads to, at a pace that keeps all hand-overs together within `per_minute` viewers,
+    /// except where the reader leaves by itself and has less time than that.
+    pub fn answer(&self, now: Instant, record: &ReaderRecord, per_minute: u64) -> Answer {
+        let videos = self.watch.get(&record.id).map_or(&record.videos, |sighting| &sighting.record.videos);
+        let mut answer = steward::answer(&self.seen(now), &record.id, videos, &UNPACED);
+        let own: u64 = owed(&answer, videos).map(|(_, viewers)| viewers).sum();
+        let even = (per_minute.saturating_mul(own) / own.max(self.owed.viewers).max(1)).div_ceil(60);
+        // Half of the grace: the rest is for what goes wrong.
+        let needed = own.saturating_mul(2_000).checked_div(record.grace_ms).unwrap_or(0);
+        let rate = if record.draining { even.max(needed) } else { even }.max(1);
+        let viewers = |video: &VideoId| viewers_in(videos, video);
+        answer
+            .hand_over
+            .sort_by_key(|order| std::cmp::Reverse(viewers(&order.video).saturating_sub(order.keep)));
+        let mut left = rate;
+        answer.hand_over.truncate(MOST_HANDED);
+        answer.hand_over.retain_mut(|order| {
+            let part = viewers(&order.video).saturating_sub(order.keep);
+            let pace = (u128::from(rate) * u128::from(part)).div_ceil(u128::from(own.max(1))) as u64;
+            // Who is on the way is counted nowhere for a while, and what is to be kept is a part of those who are counted:
+            // a reader that only sheds some does so slowly, or it would shed too many.
+            let slowly = if order.here && order.keep > 0 { part.div_ceil(SHEDS_WITHIN) } else { part };
+            let pace = pace.min(slowly).clamp(1, u64::from(u32::MAX)).min(left);
+            left -= pace;
+            order.pace = pace as u32;
+            pace > 0
         });
-        known.into_iter().map(|sighting| route_reader(&sighting.record)).collect()
-    }
-
-    /// Of the videos that a reader reports viewers of, those that others serve now.
-    pub fn moved(&self, record: &ReaderRecord) -> Vec<Moved> {
-        let elsewhere = |(video, _): &(VideoId, u64)| {
-            let assignment = self.view.get(video)?;
-            if assignment.readers.contains(&record.id) {
-                return None;
-            }
-            let takes = |reader: &&RouteReader| self.watch.standing(&reader.id) == Some(Standing::Alive);
-            let reader_url = self.reach(assignment).iter().find(takes)?.public_url.clone();
-            Some(Moved { videoid: video.clone(), epoch: assignment.epoch, reader_url })
-        };
-        record.videos.iter().filter_map(elsewhere).collect()
-    }
-
-    /// Everything about readers' load.
-    pub fn load(&self) -> Load {
-        let reader = |sighting: &Sighting| {
-            let record = sighting.record.clone();
-            ReaderState {
-                id: record.id,
-                public_url: record.public_url,
-                internal_url: record.internal_url,
-                state: self.watch.standing_of(sighting).name().to_owned(),
-                silent_ms: self.watch.silence(sighting).as_millis() as u64,
-                viewers: record.viewers,
-                capacity: record.capacity,
-                videos: record.videos,
-            }
-        };
-        Load { readers: self.watch.all().map(reader).collect(), videos: self.view.len() as u64 }
+        answer
     }
 }
 
-fn route_reader(record: &ReaderRecord) -> RouteReader {
-    RouteReader {
-        id: record.id.clone(),
-        public_url: record.public_url.clone(),
-        internal_url: record.internal_url.clone(),
-    }
+/// Asks what is to be handed over, whatever the pace.
+const UNPACED: Pace = Pace { within: Duration::from_secs(1), least: 1, most: u32::MAX };
+
+/// Viewers of a video that a reader is to send elsewhere and still has.
+fn owes(seen: &Seen<'_>, reader: &ReaderId, held: &Held) -> u64 {
+    let held = std::slice::from_ref(held);
+    owed(&steward::answer(seen, reader, held, &UNPACED), held).map(|(_, viewers)| viewers).sum()
+}
+
+/// `held` in the order of the videos' names.
+fn viewers_in(held: &[Held], video: &VideoId) -> u64 {
+    held.binary_search_by(|held| held.video.cmp(video)).map_or(0, |at| held[at].viewers)
+}
+
+/// Videos that an answer is about, and viewers that are to go; `held` in the order of the videos' names.
+fn owed<'a>(answer: &'a Answer, held: &'a [Held]) -> impl Iterator<Item = (&'a VideoId, u64)> {
+    let going = answer.hand_over.iter().map(|order| (&order.video, order.keep));
+    let waiting = answer.warm.iter().map(|(_, video)| (video, 0));
+    going.chain(waiting).map(|(video, keep)| (video, viewers_in(held, video).saturating_sub(keep)))
 }
 
 fn audiences(watch: &Watch) -> HashMap<VideoId, Audience> {
     let mut audiences: HashMap<VideoId, Audience> = HashMap::new();
     for sighting in watch.all().filter(|sighting| watch.standing_of(sighting) != Standing::Gone) {
         let reader = &sighting.record.id;
-        for (video, viewers) in sighting.record.videos.iter().filter(|(_, viewers)| *viewers > 0) {
+        for held in sighting.record.videos.iter().filter(|held| held.viewers > 0) {
             let first = || Audience { viewers: 0, most: (0, reader.clone()) };
-            let audience = audiences.entry(video.clone()).or_insert_with(first);
-            audience.viewers += viewers;
-            if *viewers > audience.most.0 {
-                audience.most = (*viewers, reader.clone());
+            let audience = audiences.entry(held.video.clone()).or_insert_with(first);
+            audience.viewers += held.viewers;
+            if held.viewers > audience.most.0 {
+                audience.most = (held.viewers, reader.clone());
             }
         }
     }

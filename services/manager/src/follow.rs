@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use liverank_adapters::assignment_store::Change;
+use liverank_adapters::assignment_store::{Change, Office};
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
@@ -65,5 +65,27 @@ pub async fn readers(manager: Arc<Manager>) {
         if let Ok(records) = manager.ask(manager.store.readers()).await {
             manager.cluster().observe(asked, records);
         }
+        follow_orders(&manager).await;
+    }
+}
+
+/// Hears who plans and which readers are closed. A store that has lost this (it came back empty, or old) is told again:
+/// the highest term that anybody knows stays in force, and closed readers stay closed.
+async fn follow_orders(manager: &Manager) {
+    let Ok(orders) = manager.ask(manager.store.orders()).await else { return };
+    let Some(lost) = manager.heard_orders(orders) else { return };
+    let Some(term) = lost.term else { return };
+    tracing::warn!(
+        term = term.term,
+        cordons = lost.cordons.len(),
+        "the store has lost its orders: telling it again"
+    );
+    // Refused where a later term has begun meanwhile: its planner then says what is to be closed.
+    let told = manager.ask(manager.store.renew_term(term.term, &term.holder, term.beat)).await;
+    if !matches!(told, Ok(Office::Held(_))) {
+        return;
+    }
+    for cordon in &lost.cordons {
+        let _ = manager.ask(manager.store.cordon(term.term, &cordon.reader, Some(cordon))).await;
     }
 }

@@ -9,24 +9,28 @@ use axum::http::HeaderMap;
 use axum::middleware::from_fn;
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use liverank_adapters::assignment_store::{MAX_EPOCH, ReaderRecord};
+use liverank_adapters::assignment_store::{Assignment, MAX_EPOCH, ReaderRecord};
 use liverank_core::event::required_text;
-use liverank_core::placement::Assignment;
 use liverank_core::{Invalid, VideoId};
 use liverank_shell::body::{self, JsonObject};
-use liverank_shell::params::PathVideo;
+use liverank_shell::params::{Params, PathVideo};
 use liverank_shell::wire::{HeartbeatAnswer, Load, Route, RouteReader, Viewers};
 use liverank_shell::{Problem, cors, server};
 use reqwest::Url;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-use crate::Manager;
+use crate::{Manager, carry};
+
+mod orders;
 
 /// The largest heartbeat: 30,000 watched videos with ids of usual length.
 const MAX_HEARTBEAT_BYTES: usize = 8 * 1024 * 1024;
 /// How long the store may take for a video that is not known here: what is known is the answer then.
 const LOOK_UP_WITHIN: Duration = Duration::from_millis(500);
+/// Videos that other readers are asked to hold ready, or that are decided anew, after one heartbeat. The next one brings
+/// the rest.
+const AFTER_A_HEARTBEAT: usize = 16;
 /// The longest address of a reader.
 const MAX_URL_BYTES: usize = 2_048;
 
@@ -38,6 +42,10 @@ pub fn router(manager: Arc<Manager>) -> Router {
         .route("/route", post(route))
         .route("/viewers/{videoid}", get(viewers))
         .route("/load", get(load))
+        .route("/moves", get(orders::moves_shown).post(orders::moves))
+        .route("/cordons", get(orders::cordons_shown).post(orders::cordons))
+        .route("/term", post(orders::term))
+        .route("/plan", get(orders::plan))
         .route("/heartbeat", post(heartbeat))
         .route("/health", get(health));
     server::with_fallbacks(router).with_state(manager).layer(from_fn(cors::allow_any_origin))
@@ -48,7 +56,7 @@ async fn register(
     JsonObject(body): JsonObject,
 ) -> Result<Json<Value>, Problem> {
     let video = VideoId::parse_field("videoid", required_text(&body, "videoid")?)?;
-    let ensured = manager.ensure(&video).await?;
+    let ensured = manager.ensure(&video, 0).await?;
     manager.metrics.registrations.inc();
     let action = if ensured.is_new { "registered" } else { "existing" };
     let reader = best(&manager, &ensured.assignment)?;
@@ -78,10 +86,23 @@ async fn resolve(
 }
 
 fn best(manager: &Manager, assignment: &Assignment) -> Result<RouteReader, Problem> {
-    let unknown = || Problem::unavailable("the video's reader has not reported itself yet: try again");
+    reach(manager, assignment).map(|mut readers| readers.swap_remove(0))
+}
+
+/// An assignment's readers, the best first, for a viewer who is to come; at least one.
+fn reach(manager: &Manager, assignment: &Assignment) -> Result<Vec<RouteReader>, Problem> {
+    let now = Instant::now();
     let mut cluster = manager.cluster();
-    cluster.view.touch(Instant::now(), &assignment.video_id);
-    cluster.reach(assignment).into_iter().next().ok_or_else(unknown)
+    cluster.view.touch(now, &assignment.video_id);
+    let readers = cluster.reach(now, assignment, rand::random());
+    let Some(first) = readers.first() else {
+        return Err(Problem::unavailable("the video's reader has not reported itself yet: try again"));
+    };
+    if assignment.readers().len() > 1 {
+        // Somebody is on the way there: the next one is sent by what will be.
+        cluster.promises.give(now, &first.id, 1);
+    }
+    Ok(readers)
 }
 
 async fn route(
@@ -89,10 +110,16 @@ async fn route(
     JsonObject(body): JsonObject,
 ) -> Result<Json<Route>, Problem> {
     let video = VideoId::parse_field("videoid", required_text(&body, "videoid")?)?;
-    let assignment = manager.ensure(&video).await?.assignment;
-    best(&manager, &assignment)?;
-    let readers = manager.cluster().reach(&assignment);
-    Ok(Json(Route { videoid: video, epoch: assignment.epoch, readers }))
+    let known = match body.get("epoch") {
+        None | Some(Value::Null) => 0,
+        Some(epoch) => epoch
+            .as_u64()
+            .filter(|epoch| *epoch < MAX_EPOCH)
+            .ok_or_else(|| Invalid::new("epoch", "must be one that can have been minted"))?,
+    };
+    let assignment = manager.ensure(&video, known).await?.assignment;
+    let readers = reach(&manager, &assignment)?;
+    Ok(Json(Route { videoid: video, epoch: assignment.epoch(), readers }))
 }
 
 async fn viewers(State(manager): State<Arc<Manager>>, PathVideo(video): PathVideo) -> Json<Viewers> {
@@ -100,8 +127,10 @@ async fn viewers(State(manager): State<Arc<Manager>>, PathVideo(video): PathVide
     Json(Viewers { videoid: video, viewers })
 }
 
-async fn load(State(manager): State<Arc<Manager>>) -> Json<Load> {
-    Json(manager.cluster().load())
+async fn load(State(manager): State<Arc<Manager>>, query: Params) -> Result<Json<Load>, Problem> {
+    let detailed = query.get("assignments").is_none() || query.flag("assignments")?;
+    let per_minute = manager.config.max_viewers_moved_per_minute;
+    Ok(Json(manager.cluster().load(Instant::now(), per_minute, detailed)))
 }
 
 async fn heartbeat(
@@ -113,13 +142,21 @@ async fn heartbeat(
     let record = read_record(&body::read(sent, MAX_HEARTBEAT_BYTES).await?)?;
     manager.metrics.heartbeats.inc();
     manager.cluster().heard(Instant::now(), record.clone());
-    if record.draining {
-        manager.sweep_now.notify_one();
-    }
     // Refused where it could not be shared: the reader then asks another manager, which may reach the store.
     let shared = manager.ask(manager.store.heartbeat(&record)).await;
     shared.map_err(|error| Problem::unavailable(format!("{error}: try again")))?;
-    Ok(Json(HeartbeatAnswer { moved: manager.cluster().moved(&record) }))
+    let per_minute = manager.config.max_viewers_moved_per_minute;
+    let answer = manager.cluster().answer(Instant::now(), &record, per_minute);
+    let hand_over = answer.hand_over;
+    for (reader, video) in answer.warm.into_iter().take(AFTER_A_HEARTBEAT) {
+        let manager = Arc::clone(&manager);
+        tokio::spawn(async move { carry::warm(&manager, &reader, &video).await });
+    }
+    for (video, known) in answer.behind.into_iter().take(AFTER_A_HEARTBEAT) {
+        let manager = Arc::clone(&manager);
+        tokio::spawn(async move { manager.ensure(&video, known).await });
+    }
+    Ok(Json(HeartbeatAnswer { hand_over }))
 }
 
 fn read_record(json: &[u8]) -> Result<ReaderRecord, Problem> {
@@ -131,7 +168,8 @@ fn read_record(json: &[u8]) -> Result<ReaderRecord, Problem> {
             return Err(Invalid::new(field, "must be an http address").into());
         }
     }
-    if record.highest_epoch >= MAX_EPOCH {
+    let epochs = record.videos.iter().map(|held| held.epoch).chain([record.highest_epoch]);
+    if epochs.max() >= Some(MAX_EPOCH) {
         return Err(Invalid::new("highest_epoch", "is above any that can have been minted").into());
     }
     Ok(record)
@@ -139,8 +177,7 @@ fn read_record(json: &[u8]) -> Result<ReaderRecord, Problem> {
 
 async fn health(State(manager): State<Arc<Manager>>) -> Json<Value> {
     let cluster = manager.cluster();
-    let readers: Vec<&str> =
-        cluster.watch.open().map(|sighting| sighting.record.public_url.as_str()).collect();
+    let readers: Vec<&str> = cluster.open().map(|sighting| sighting.record.public_url.as_str()).collect();
     Json(json!({
         "status": "healthy",
         "service": "manager",

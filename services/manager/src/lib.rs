@@ -5,10 +5,13 @@
 //! | [`liveness`] | decides which readers are alive, which are gone, and whether to act on it (pure) |
 //! | [`view`] | holds the assignments (pure) |
 //! | [`promises`] | counts viewers to come (pure) |
-//! | [`cluster`] | decides where a video goes and which videos move (pure) |
+//! | [`cluster`] | decides where a video goes, which videos move and what a heartbeat is answered (pure) |
+//! | [`moves`] | keeps count of the moves that are carried out (pure) |
 //! | [`manager`] | changes what is in force, by compare-and-set |
 //! | [`follow`] | keeps up with the store |
-//! | [`sweep`] | probes, moves, adopts, lets go |
+//! | [`sweep`] | probes, replaces the dead, adopts, lets go |
+//! | [`carry`] | carries out moves: warms, swaps, empties readers |
+//! | [`autopilot`] | plans, where nobody outside does |
 //! | [`http`] | answers |
 //!
 //! Any number of managers run side by side on one store; each knows all, and none is special. What is known is
@@ -20,18 +23,22 @@ use std::sync::Arc;
 use liverank_adapters::{AssignmentStore, Backends};
 use liverank_core::comment::hex;
 use liverank_shell::peer::{Peers, Replicas};
+use liverank_shell::token::InternalToken;
 use liverank_shell::wire::ManagerReport;
 use liverank_shell::{Shell, report, server};
 use reqwest::Url;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
+pub mod autopilot;
+pub mod carry;
 pub mod cluster;
 pub mod follow;
 pub mod http;
 pub mod liveness;
 pub mod manager;
 pub mod metrics;
+pub mod moves;
 pub mod promises;
 pub mod sweep;
 pub mod view;
@@ -53,6 +60,52 @@ pub struct Config {
         default_value = "http://127.0.0.1:5000"
     )]
     pub statistics_url: Vec<Url>,
+    /// Plan moves in this process, where no operator does: one of all managers with this flag is in office.
+    #[arg(long, env = "LIVERANK_AUTOPILOT")]
+    pub autopilot: bool,
+    /// Viewers that all moves and drains together may move in a minute.
+    #[arg(
+        long,
+        env = "LIVERANK_MAX_VIEWERS_MOVED_PER_MINUTE",
+        value_name = "VIEWERS",
+        default_value_t = 20_000,
+        value_parser = clap::value_parser!(u64).range(1..=10_000_000)
+    )]
+    pub max_viewers_moved_per_minute: u64,
+    /// Viewers of one video on one reader from which on it is spread over several.
+    #[arg(
+        long,
+        env = "LIVERANK_HOT_VIDEO_VIEWERS",
+        value_name = "VIEWERS",
+        default_value_t = 15_000,
+        value_parser = clap::value_parser!(u64).range(1..=1_000_000)
+    )]
+    pub hot_video_viewers: u64,
+    /// How far from its fair share a reader may be before viewers are moved, in percent of that share.
+    #[arg(
+        long,
+        env = "LIVERANK_TOLERANCE_PERCENT",
+        value_name = "PERCENT",
+        default_value_t = 10,
+        value_parser = clap::value_parser!(u32).range(1..=50)
+    )]
+    pub tolerance_percent: u32,
+    /// What planners' orders show, and what readers are asked with.
+    #[command(flatten)]
+    pub internal_token: InternalToken,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            statistics_url: Vec::new(),
+            autopilot: false,
+            max_viewers_moved_per_minute: 20_000,
+            hot_video_viewers: 15_000,
+            tolerance_percent: 10,
+            internal_token: InternalToken::default(),
+        }
+    }
 }
 
 /// Serves until the shell's shutdown.
@@ -72,12 +125,18 @@ pub async fn serve(
     listener: TcpListener,
     shell: Shell,
 ) -> anyhow::Result<()> {
-    let manager = Manager::new(store, &shell);
+    let autopilot = config.autopilot;
+    let statistics_url = config.statistics_url.clone();
+    let manager = Manager::new(config, store, &shell)?;
     let mut tasks = JoinSet::new();
     tasks.spawn(follow::assignments(Arc::clone(&manager)));
     tasks.spawn(follow::readers(Arc::clone(&manager)));
     tasks.spawn(sweep::run(Arc::clone(&manager)));
-    let statistics = Replicas::new(Peers::default(), config.statistics_url);
+    tasks.spawn(carry::run(Arc::clone(&manager)));
+    if autopilot {
+        tasks.spawn(autopilot::run(Arc::clone(&manager)));
+    }
+    let statistics = Replicas::new(Peers::default(), statistics_url);
     tasks.spawn(report_counts(Arc::clone(&manager), statistics, shell.clone()));
     server::serve(listener, http::router(manager), &shell).await
 }
@@ -89,13 +148,13 @@ async fn report_counts(manager: Arc<Manager>, statistics: Option<Replicas>, shel
 
 fn counts(manager: &Manager, instance: &str) -> ManagerReport {
     let cluster = manager.cluster();
-    let open = cluster.watch.open().take(REPORTED).map(|sighting| sighting.record.public_url.clone());
+    let open = cluster.open().take(REPORTED).map(|sighting| sighting.record.public_url.clone());
     let mappings: BTreeMap<String, String> = cluster
         .view
         .all()
         .take(REPORTED)
         .filter_map(|assignment| {
-            let reader = cluster.watch.get(assignment.readers.first()?)?;
+            let reader = cluster.watch.get(&assignment.readers().first()?.reader)?;
             Some((assignment.video_id.as_str().to_owned(), reader.record.public_url.clone()))
         })
         .collect();

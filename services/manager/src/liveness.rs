@@ -14,7 +14,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use liverank_adapters::assignment_store::ReaderRecord;
-use liverank_core::ReaderId;
+use liverank_core::handover::Held;
+use liverank_core::{ReaderId, VideoId};
 
 /// Silence after which a reader is suspect: three heartbeats.
 pub const SUSPECT_AFTER: Duration = Duration::from_secs(3);
@@ -82,8 +83,12 @@ pub struct Verdict {
 /// What is known of one reader.
 #[derive(Debug, Clone)]
 pub struct Sighting {
-    /// As it last reported itself.
+    /// As it last reported itself; its videos in the order of their names.
     pub record: ReaderRecord,
+    /// When it last told this manager itself.
+    heard: Option<Instant>,
+    /// When this record came.
+    since: Instant,
     /// The beat that the store held at the last poll that had one.
     polled_beat: Option<u64>,
     /// When its beat was last seen to change, moved forward over the time in which nobody looked.
@@ -122,11 +127,20 @@ impl Watch {
         self.polled = Some(asked);
     }
 
-    fn observe_one(&mut self, asked: Instant, record: ReaderRecord, first: bool) {
+    fn observe_one(&mut self, asked: Instant, mut record: ReaderRecord, first: bool) {
         let beat = record.beat;
         let Some(known) = self.readers.get_mut(&record.id) else {
-            let sighting =
-                Sighting { record, polled_beat: Some(beat), changed: asked, proven: !first, probe: None };
+            sort(&mut record);
+            let polled_beat = Some(beat);
+            let sighting = Sighting {
+                record,
+                heard: None,
+                since: asked,
+                polled_beat,
+                changed: asked,
+                proven: !first,
+                probe: None,
+            };
             self.readers.insert(sighting.record.id.clone(), sighting);
             return;
         };
@@ -139,12 +153,39 @@ impl Watch {
     }
 
     /// Notes a heartbeat that came to this manager itself.
-    pub fn heard(&mut self, now: Instant, record: ReaderRecord) {
+    pub fn heard(&mut self, now: Instant, mut record: ReaderRecord) {
+        let heard = Some(now);
         if let Some(known) = self.readers.get_mut(&record.id) {
             known.saw(now, record);
+            known.heard = heard;
         } else {
-            let sighting = Sighting { record, polled_beat: None, changed: now, proven: true, probe: None };
+            sort(&mut record);
+            let sighting = Sighting {
+                record,
+                heard,
+                since: now,
+                polled_beat: None,
+                changed: now,
+                proven: true,
+                probe: None,
+            };
             self.readers.insert(sighting.record.id.clone(), sighting);
+        }
+    }
+
+    /// Whether a reader reports to this manager itself: then it is this one that carries out what the reader asks for.
+    pub fn reports_here(&self, now: Instant, reader: &ReaderId) -> bool {
+        let heard = self.get(reader).and_then(|sighting| sighting.heard);
+        heard.is_some_and(|heard| now.saturating_duration_since(heard) < SUSPECT_AFTER)
+    }
+
+    /// Notes that a reader holds a video ready, ahead of its report.
+    pub fn ready(&mut self, reader: &ReaderId, video: &VideoId) {
+        let Some(sighting) = self.readers.get_mut(reader) else { return };
+        let videos = &mut sighting.record.videos;
+        match videos.binary_search_by(|held| held.video.cmp(video)) {
+            Ok(at) => videos[at].ready = true,
+            Err(at) => videos.insert(at, Held { video: video.clone(), viewers: 0, epoch: 0, ready: true }),
         }
     }
 
@@ -271,9 +312,27 @@ impl Watch {
     }
 }
 
+fn sort(record: &mut ReaderRecord) {
+    record.videos.sort_unstable_by(|a, b| a.video.cmp(&b.video));
+}
+
 impl Sighting {
-    fn saw(&mut self, now: Instant, record: ReaderRecord) {
+    /// Whether what it said is young enough to send viewers there. By the clock: time in which this manager did not look
+    /// counts, for nobody knows what has become of the reader meanwhile.
+    pub fn is_young(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.since) < SUSPECT_AFTER
+    }
+
+    /// What it last said of a video.
+    pub fn held(&self, video: &VideoId) -> Option<&Held> {
+        let videos = &self.record.videos;
+        videos.binary_search_by(|held| held.video.cmp(video)).ok().map(|at| &videos[at])
+    }
+
+    fn saw(&mut self, now: Instant, mut record: ReaderRecord) {
+        sort(&mut record);
         (self.record, self.changed, self.proven, self.probe) = (record, now, true, None);
+        self.since = now;
     }
 }
 

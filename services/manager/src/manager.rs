@@ -4,15 +4,18 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use liverank_adapters::StoreError;
-use liverank_adapters::assignment_store::{AssignmentStore, Swapped};
+use liverank_adapters::assignment_store::{Assignment, AssignmentStore, Orders, Swapped, Term};
 use liverank_core::VideoId;
-use liverank_core::placement::Assignment;
+use liverank_shell::peer::Peers;
+use liverank_shell::token::Token;
 use liverank_shell::{Problem, Shell};
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
 use crate::cluster::{Cluster, Decision};
 use crate::metrics::ManagerMetrics;
+use crate::moves::Carrying;
+use crate::{Config, autopilot};
 
 /// What the store is called among the dependencies.
 const PART: &str = "assignments";
@@ -26,8 +29,19 @@ pub struct Manager {
     /// What the managers share.
     pub store: Arc<dyn AssignmentStore>,
     cluster: Mutex<Cluster>,
-    /// Wakes the sweep: a reader said that it is leaving.
-    pub sweep_now: Notify,
+    carrying: Mutex<Carrying>,
+    /// What the planner in this manager decided last.
+    pub decisions: Mutex<autopilot::Decisions>,
+    /// How it is set up.
+    pub config: Config,
+    /// What orders have to show; without one, none are taken.
+    pub token: Option<Token>,
+    /// The way to readers.
+    pub peers: Peers,
+    /// Where the steward's time begins.
+    begun: Instant,
+    /// Wakes who carries out moves: there is something to do.
+    pub carry_now: Notify,
     /// What is counted.
     pub metrics: ManagerMetrics,
     shell: Shell,
@@ -67,14 +81,47 @@ impl From<Unplaced> for Problem {
 
 impl Manager {
     /// A manager that knows nothing yet.
-    pub fn new(store: Arc<dyn AssignmentStore>, shell: &Shell) -> Arc<Self> {
-        Arc::new(Self {
+    ///
+    /// # Errors
+    /// A token that cannot be read.
+    pub fn new(config: Config, store: Arc<dyn AssignmentStore>, shell: &Shell) -> anyhow::Result<Arc<Self>> {
+        Ok(Arc::new(Self {
             store,
             cluster: Mutex::default(),
-            sweep_now: Notify::new(),
+            carrying: Mutex::default(),
+            decisions: Mutex::default(),
+            token: config.internal_token.read()?,
+            config,
+            peers: Peers::default(),
+            begun: Instant::now(),
+            carry_now: Notify::new(),
             metrics: ManagerMetrics::new(&shell.metrics),
             shell: shell.clone(),
-        })
+        }))
+    }
+
+    /// What it carries out. Where both are needed, [`Manager::cluster`] is locked first. Never held across an await.
+    pub fn carrying(&self) -> MutexGuard<'_, Carrying> {
+        self.carrying.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The steward's time at `now`.
+    pub fn time(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.begun)
+    }
+
+    /// Takes over what the store says of planners and closed readers. Answers what the store has lost of it and is to be
+    /// told again: orders of the highest term known.
+    pub fn heard_orders(&self, orders: Orders) -> Option<Orders> {
+        let mut cluster = self.cluster();
+        let told = orders.term.as_ref().map_or(0, |term| term.term);
+        let known = cluster.orders.term.as_ref().map_or(0, |term| term.term);
+        if told < known {
+            return Some(cluster.orders.clone());
+        }
+        self.carrying().heard_of_term(told);
+        cluster.orders = orders;
+        None
     }
 
     /// What it knows. Never held across an await.
@@ -95,29 +142,39 @@ impl Manager {
         answer
     }
 
+    /// Takes over a term that this manager has just minted, ahead of the next poll.
+    pub fn heard_term(&self, term: Term) {
+        let mut cluster = self.cluster();
+        self.carrying().heard_of_term(term.term);
+        if cluster.orders.term.as_ref().is_none_or(|known| known.term <= term.term) {
+            cluster.orders.term = Some(term);
+        }
+    }
+
     /// Makes sure that `video` has a reader fit to be used, by compare-and-set against the other managers. While the
-    /// store is away, what is known stays in force.
-    pub async fn ensure(&self, video: &VideoId) -> Result<Ensured, Unplaced> {
+    /// store is away, what is known stays in force. `known`: the highest epoch that the one who asks has heard of for the
+    /// video; it is never answered with an older one.
+    pub async fn ensure(&self, video: &VideoId, known: u64) -> Result<Ensured, Unplaced> {
         for _ in 0..TRIES {
-            let (decision, seen) = {
-                let cluster = self.cluster();
-                (cluster.decide(Instant::now(), video), cluster.highest_epoch())
-            };
-            let (expected, readers) = match decision {
+            let decision = self.cluster().decide(Instant::now(), video, known);
+            let (expected, readers, seen) = match decision {
                 Decision::Serve(assignment) => return Ok(Ensured { assignment, is_new: false }),
                 Decision::NoReader => return Err(Unplaced::NoReader),
                 Decision::Full => return Err(Unplaced::Full),
-                Decision::Assign { expected, readers } => (expected, readers),
+                Decision::Assign { expected, readers, seen } => (expected, readers, seen),
             };
-            match self.ask(self.store.assign(video, expected, &readers, seen)).await {
+            match self.ask(self.store.assign(video, expected, &readers, seen, None)).await {
                 Ok(Swapped::Stored(assignment)) => {
                     self.stored(&assignment, expected);
                     return Ok(Ensured { assignment, is_new: expected.is_none() });
                 }
                 Ok(Swapped::Conflict(current)) => self.learn(video, current),
+                // Nobody is fenced who says no term.
+                Ok(Swapped::Fenced(_)) => return Err(Unplaced::Contended),
                 Err(error) => {
-                    let known = self.cluster().view.get(video).cloned();
-                    return known
+                    let in_force = self.cluster().view.get(video).cloned();
+                    return in_force
+                        .filter(|assignment| assignment.epoch() >= known)
                         .map(|assignment| Ensured { assignment, is_new: false })
                         .ok_or(Unplaced::Away(error));
                 }
@@ -126,14 +183,17 @@ impl Manager {
         Err(Unplaced::Contended)
     }
 
-    fn stored(&self, assignment: &Assignment, expected: Option<u64>) {
+    /// Takes over what this manager's own compare-and-set brought into force.
+    pub fn stored(&self, assignment: &Assignment, expected: Option<u64>) {
         let now = Instant::now();
         let counter = if expected.is_some() { &self.metrics.moved } else { &self.metrics.placed };
         counter.inc();
         let mut cluster = self.cluster();
         cluster.view.put(now, assignment.clone());
-        for reader in &assignment.readers {
-            cluster.promises.give(now, reader);
+        let readers = assignment.readers();
+        let coming = cluster.lost(&assignment.video_id) / readers.len().max(1) as u64;
+        for share in readers {
+            cluster.promises.give(now, &share.reader, coming.max(1));
         }
     }
 
@@ -149,7 +209,7 @@ impl Manager {
     }
 
     /// Takes over what the store says is in force.
-    fn learn(&self, video: &VideoId, current: Option<Assignment>) {
+    pub fn learn(&self, video: &VideoId, current: Option<Assignment>) {
         let mut cluster = self.cluster();
         match current {
             Some(assignment) => cluster.view.put(Instant::now(), assignment),
@@ -166,7 +226,7 @@ impl Manager {
             }
             Ok(Swapped::Conflict(current)) => self.learn(video, current),
             // The next sweep finds it again.
-            Err(_) => {}
+            Ok(Swapped::Fenced(_)) | Err(_) => {}
         }
     }
 }

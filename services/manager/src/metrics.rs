@@ -15,6 +15,18 @@ pub struct ManagerMetrics {
     pub moved: Counter,
     /// Assignments of unwatched videos that were let go.
     pub removed: Counter,
+    /// Readers that hold a video ready after they were asked to.
+    pub warmed: Counter,
+    /// Readers that did not.
+    pub warm_failures: Counter,
+    /// Orders refused.
+    pub orders_refused: Counter,
+    /// Plans made.
+    pub plans: Counter,
+    /// Viewers that are to be handed over.
+    pub in_flight: Gauge,
+    /// 1 while the planner in this manager is in office.
+    pub leading: Gauge,
     /// Heartbeats heard.
     pub heartbeats: Counter,
     /// Loads of all assignments.
@@ -40,6 +52,12 @@ impl ManagerMetrics {
             registry.register("videos_moved", "Videos given to another reader", m.moved);
             registry.register("videos_removed", "Unwatched videos let go", m.removed);
             registry.register("heartbeats", "Heartbeats heard", m.heartbeats);
+            registry.register("warmed", "Videos that a reader holds ready, as asked", m.warmed);
+            registry.register("warm_failures", "Videos that a reader did not make ready", m.warm_failures);
+            registry.register("orders_refused", "Orders refused", m.orders_refused);
+            registry.register("plans", "Plans made", m.plans);
+            registry.register("viewers_in_flight", "Viewers to be handed over", m.in_flight);
+            registry.register("leading", "1 while its planner is in office", m.leading);
             registry.register("loads", "Loads of all assignments", m.loads);
             registry.register("videos", "Videos assigned", m.videos);
             registry.register("readers_open", "Readers that take viewers", m.readers_open);

@@ -1,5 +1,5 @@
-//! Videos given out lately: each is a viewer to come, who is in no reader's report yet. Counting them keeps a burst of
-//! registrations from going to one reader.
+//! Viewers to come, who are in no reader's report yet: one for each video given out lately, and those of a dead reader.
+//! Counting them keeps a burst of registrations, or a crowd that comes back, from going to one reader.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -14,24 +14,24 @@ const MOST: usize = 100_000;
 /// Who was promised how many viewers.
 #[derive(Debug, Default)]
 pub struct Promises {
-    given: VecDeque<(Instant, ReaderId)>,
+    given: VecDeque<(Instant, ReaderId, u64)>,
     counts: HashMap<ReaderId, u64>,
 }
 
 impl Promises {
-    /// Notes that a video was given to `reader`.
-    pub fn give(&mut self, now: Instant, reader: &ReaderId) {
+    /// Notes that `viewers` are on their way to `reader`.
+    pub fn give(&mut self, now: Instant, reader: &ReaderId, viewers: u64) {
         self.expire(now);
         while self.given.len() >= MOST {
             self.forget_first();
         }
-        self.given.push_back((now, reader.clone()));
-        *self.counts.entry(reader.clone()).or_default() += 1;
+        self.given.push_back((now, reader.clone(), viewers));
+        *self.counts.entry(reader.clone()).or_default() += viewers;
     }
 
     /// Lets go of those that hold no longer.
     pub fn expire(&mut self, now: Instant) {
-        while self.given.front().is_some_and(|(at, _)| now.saturating_duration_since(*at) >= HOLDS_FOR) {
+        while self.given.front().is_some_and(|(at, ..)| now.saturating_duration_since(*at) >= HOLDS_FOR) {
             self.forget_first();
         }
     }
@@ -42,9 +42,9 @@ impl Promises {
     }
 
     fn forget_first(&mut self) {
-        let Some((_, reader)) = self.given.pop_front() else { return };
+        let Some((_, reader, viewers)) = self.given.pop_front() else { return };
         if let Some(count) = self.counts.get_mut(&reader) {
-            *count -= 1;
+            *count -= viewers;
             if *count == 0 {
                 self.counts.remove(&reader);
             }
@@ -60,15 +60,15 @@ mod tests {
     fn promises_hold_for_a_time_and_within_a_bound() {
         let (mut promises, now) = (Promises::default(), Instant::now());
         let reader = ReaderId::parse("a").unwrap();
-        promises.give(now, &reader);
-        promises.give(now + HOLDS_FOR / 2, &reader);
-        assert_eq!(promises.to(&reader), 2);
+        promises.give(now, &reader, 1);
+        promises.give(now + HOLDS_FOR / 2, &reader, 5);
+        assert_eq!(promises.to(&reader), 6);
         promises.expire(now + HOLDS_FOR);
-        assert_eq!(promises.to(&reader), 1);
+        assert_eq!(promises.to(&reader), 5);
         promises.expire(now + HOLDS_FOR * 2);
         assert!(promises.counts.is_empty() && promises.given.is_empty());
         for _ in 0..=MOST {
-            promises.give(now, &reader);
+            promises.give(now, &reader, 1);
         }
         assert_eq!(promises.to(&reader), MOST as u64);
     }

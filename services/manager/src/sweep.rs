@@ -46,16 +46,12 @@ const LET_GO_WHEN_CROWDED: usize = 10 * LET_GO;
 
 /// Sweeps. Never returns.
 pub async fn run(manager: Arc<Manager>) {
-    let peers = Peers::default();
     let mut ticks = interval(EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut held = None;
     for sweep in 0u64.. {
-        tokio::select! {
-            _ = ticks.tick() => {}
-            () = manager.sweep_now.notified() => {}
-        }
-        probe(&manager, &peers).await;
+        ticks.tick().await;
+        probe(&manager).await;
         note_hold(&manager, &mut held);
         relocate(&manager, sweep.is_multiple_of(ADOPT_EACH)).await;
         if sweep.is_multiple_of(LET_GO_EACH) {
@@ -67,7 +63,8 @@ pub async fn run(manager: Arc<Manager>) {
 }
 
 /// Asks the readers that fell silent directly.
-async fn probe(manager: &Manager, peers: &Peers) {
+async fn probe(manager: &Manager) {
+    let peers = &manager.peers;
     let sent = Instant::now();
     let due: Vec<(ReaderId, u64, String)> = manager
         .cluster()
@@ -136,7 +133,7 @@ async fn ensure_all(manager: &Manager, videos: Vec<VideoId>) {
     stream::iter(videos)
         .for_each_concurrent(AT_ONCE, |video| async move {
             // What did not work is found again by the next sweep.
-            let _ = manager.ensure(&video).await;
+            let _ = manager.ensure(&video, 0).await;
         })
         .await;
 }
@@ -174,5 +171,6 @@ fn measure(metrics: &ManagerMetrics, manager: &Manager) {
         .filter(|sighting| matches!(cluster.watch.standing_of(sighting), Standing::Suspect | Standing::Gone));
     metrics.videos.set(cluster.view.len() as i64);
     metrics.readers_silent.set(silent.count() as i64);
-    metrics.readers_open.set(cluster.watch.open().count() as i64);
+    metrics.readers_open.set(cluster.open().count() as i64);
+    metrics.in_flight.set(cluster.owed.viewers as i64);
 }

@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use liverank_adapters::assignment_store::{Change, State};
-use liverank_core::placement::Assignment;
+use liverank_adapters::assignment_store::{Assignment, Change, State};
+use liverank_core::handover::Assigned;
 use liverank_core::{ReaderId, VideoId};
 
 /// What became of a change.
@@ -32,6 +32,8 @@ struct Entry {
     assignment: Assignment,
     /// When it was last registered or watched, as far as this manager knows.
     used: Instant,
+    /// When this manager saw it come into force.
+    changed: Instant,
 }
 
 impl View {
@@ -49,8 +51,11 @@ impl View {
         self.videos.clear();
         self.version = Some(state.version);
         for assignment in state.assignments {
-            let used = old.remove(&assignment.video_id).map_or(now, |entry| entry.used);
-            self.put_used(used, assignment);
+            let known = old.remove(&assignment.video_id);
+            let used = known.as_ref().map_or(now, |entry| entry.used);
+            let same = known.filter(|entry| entry.assignment.epoch() == assignment.epoch());
+            let changed = same.map_or(now, |entry| entry.changed);
+            self.insert(Entry { assignment, used, changed });
         }
     }
 
@@ -68,7 +73,7 @@ impl View {
         match change {
             Change::Assigned { assignment, .. } => {
                 // This manager's own writes are here before the news of them.
-                if self.get(&assignment.video_id).is_none_or(|known| known.epoch < assignment.epoch) {
+                if self.get(&assignment.video_id).is_none_or(|known| known.epoch() < assignment.epoch()) {
                     self.put(now, assignment);
                 }
             }
@@ -80,26 +85,26 @@ impl View {
 
     /// Takes over an assignment that the store answered.
     pub fn put(&mut self, now: Instant, assignment: Assignment) {
-        self.put_used(now, assignment);
+        self.insert(Entry { assignment, used: now, changed: now });
     }
 
-    fn put_used(&mut self, used: Instant, assignment: Assignment) {
-        self.remove(&assignment.video_id);
-        for reader in &assignment.readers {
-            *self.videos.entry(reader.clone()).or_default() += 1;
+    fn insert(&mut self, entry: Entry) {
+        self.remove(&entry.assignment.video_id);
+        for share in entry.assignment.readers() {
+            *self.videos.entry(share.reader.clone()).or_default() += 1;
         }
-        self.highest_epoch = self.highest_epoch.max(assignment.epoch);
-        self.assignments.insert(assignment.video_id.clone(), Entry { assignment, used });
+        self.highest_epoch = self.highest_epoch.max(entry.assignment.epoch());
+        self.assignments.insert(entry.assignment.video_id.clone(), entry);
     }
 
     /// Takes a video out.
     pub fn remove(&mut self, video: &VideoId) {
         let Some(entry) = self.assignments.remove(video) else { return };
-        for reader in &entry.assignment.readers {
-            if let Some(count) = self.videos.get_mut(reader) {
+        for share in entry.assignment.readers() {
+            if let Some(count) = self.videos.get_mut(&share.reader) {
                 *count -= 1;
                 if *count == 0 {
-                    self.videos.remove(reader);
+                    self.videos.remove(&share.reader);
                 }
             }
         }
@@ -108,6 +113,16 @@ impl View {
     /// A video's assignment.
     pub fn get(&self, video: &VideoId) -> Option<&Assignment> {
         self.assignments.get(video).map(|entry| &entry.assignment)
+    }
+
+    /// What is in force for a video.
+    pub fn assigned(&self, video: &VideoId) -> Option<&Assigned> {
+        self.get(video).map(|assignment| &assignment.assigned)
+    }
+
+    /// When this manager saw a video's assignment come into force.
+    pub fn changed(&self, video: &VideoId) -> Option<Instant> {
+        self.assignments.get(video).map(|entry| entry.changed)
     }
 
     /// Notes that a video is in use.
@@ -126,7 +141,7 @@ impl View {
             .collect();
         unused.sort_by_key(|entry| entry.used);
         unused.truncate(most);
-        unused.iter().map(|entry| (entry.assignment.video_id.clone(), entry.assignment.epoch)).collect()
+        unused.iter().map(|entry| (entry.assignment.video_id.clone(), entry.assignment.epoch())).collect()
     }
 
     /// Every assignment.
@@ -162,6 +177,8 @@ impl View {
 
 #[cfg(test)]
 mod tests {
+    use liverank_core::handover::Share;
+
     use super::*;
 
     fn video(name: &str) -> VideoId {
@@ -169,7 +186,8 @@ mod tests {
     }
 
     fn assignment(name: &str, reader: &str, epoch: u64) -> Assignment {
-        Assignment { video_id: video(name), readers: vec![ReaderId::parse(reader).unwrap()], epoch }
+        let readers = vec![Share { reader: ReaderId::parse(reader).unwrap(), weight: 1 }];
+        Assignment { video_id: video(name), assigned: Assigned { epoch, readers } }
     }
 
     fn assigned(version: u64, name: &str, reader: &str, epoch: u64) -> Change {
@@ -190,7 +208,7 @@ mod tests {
     fn changes_follow_the_load() {
         let (mut view, now) = (loaded(5, vec![assignment("v", "a", 3)]), Instant::now());
         assert_eq!(view.apply(now, assigned(4, "v", "old", 2)), Applied::Done);
-        assert_eq!(view.get(&video("v")).unwrap().epoch, 3);
+        assert_eq!(view.get(&video("v")).unwrap().epoch(), 3);
         assert_eq!(view.apply(now, assigned(6, "v", "b", 4)), Applied::Done);
         assert_eq!((videos_of(&view, "a"), videos_of(&view, "b")), (0, 1));
         let removed = Change::Removed { version: 7, video_id: video("v") };
@@ -213,7 +231,7 @@ mod tests {
         let (mut view, now) = (loaded(5, vec![]), Instant::now());
         view.put(now, assignment("v", "mine", 9));
         assert_eq!(view.apply(now, assigned(6, "v", "before", 8)), Applied::Done);
-        assert_eq!(view.get(&video("v")).unwrap().epoch, 9);
+        assert_eq!(view.get(&video("v")).unwrap().epoch(), 9);
     }
 
     #[test]

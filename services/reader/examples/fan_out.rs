@@ -1,12 +1,16 @@
-//! How many comments a second a reader delivers, and how late: `serve` runs a reader and posts to one video at a
-//! rate, `watch` holds viewers and counts. Two processes, so that each can be pinned to a core of its own:
+//! How many comments a second a reader delivers, how late, and what a viewer costs: `serve` runs a reader and posts to
+//! one video at a rate, `watch` holds viewers and counts, and `floor` is the least that a server can do: a loop that
+//! writes to every socket. Separate processes, so that each can be pinned to a core of its own:
 //!
 //! ```sh
 //! cargo build --release -p liverank-reader --example fan_out
 //! taskset -c 0 target/release/examples/fan_out serve --port 24001 --rate 50 &
-//! taskset -c 1 target/release/examples/fan_out watch --port 24001 --viewers 2000 --seconds 20
+//! taskset -c 1 target/release/examples/fan_out watch --port 24001 --viewers 2000 --seconds 20 --server $!
 //! ```
+//!
+//! A storm is a second `watch --at-once` beside one that goes on.
 
+use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,9 +24,10 @@ use liverank_adapters::comment_bus::embedded::EmbeddedBus;
 use liverank_adapters::event_log::embedded::EmbeddedLog;
 use liverank_adapters::ranking_store::embedded::EmbeddedRanking;
 use liverank_adapters::{Archive, Backends, CommentBus, clock};
+use liverank_core::comment::Numbering;
 use liverank_core::counting::Rules;
 use liverank_core::{Comment, CommentId, UserId, VideoId};
-use liverank_reader::Config;
+use liverank_reader::{Config, sse};
 use liverank_shell::{Shell, server};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpSocket;
@@ -40,19 +45,42 @@ enum Mode {
     Serve {
         #[arg(long)]
         port: u16,
-        /// Comments a second.
+        /// Comments a second; 0: none.
         #[arg(long)]
         rate: u32,
+        /// Writes a second above which they are joined; a large number: never.
+        #[arg(long)]
+        writes_per_second: Option<u64>,
     },
-    /// Watches the video.
-    Watch {
+    /// Writes to every socket in turn, as fast as that goes.
+    Floor {
         #[arg(long)]
         port: u16,
+        /// How many sockets to wait for.
         #[arg(long)]
         viewers: usize,
-        #[arg(long)]
-        seconds: u64,
+        /// Comments a write.
+        #[arg(long, default_value_t = 1)]
+        joined: usize,
     },
+    /// Watches the video.
+    Watch(Watch),
+}
+
+#[derive(Parser)]
+struct Watch {
+    #[arg(long)]
+    port: u16,
+    #[arg(long)]
+    viewers: usize,
+    #[arg(long)]
+    seconds: u64,
+    /// All dial at once, as after their reader was killed.
+    #[arg(long)]
+    at_once: bool,
+    /// The server's process, to tell what it uses.
+    #[arg(long)]
+    server: Option<u32>,
 }
 
 fn main() -> anyhow::Result<()> {
@@ -60,10 +88,11 @@ fn main() -> anyhow::Result<()> {
     // One thread each: what is measured is a core.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     match Mode::parse() {
-        Mode::Serve { port, rate } => runtime.block_on(serve(port, rate)),
-        Mode::Watch { port, viewers, seconds } => {
-            runtime.block_on(watch(port, viewers, Duration::from_secs(seconds)))
+        Mode::Serve { port, rate, writes_per_second } => {
+            runtime.block_on(serve(port, rate, writes_per_second))
         }
+        Mode::Floor { port, viewers, joined } => floor(port, viewers, joined),
+        Mode::Watch(options) => runtime.block_on(watch(options)),
     }
 }
 
@@ -71,7 +100,18 @@ fn now_us() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_micros() as u64)
 }
 
-async fn serve(port: u16, rate: u32) -> anyhow::Result<()> {
+fn comment(seq: u64) -> anyhow::Result<Comment> {
+    Ok(Comment {
+        id: CommentId::parse(&format!("{seq:032x}"))?,
+        user_id: UserId::parse("poster")?,
+        video_id: VideoId::parse("hot")?,
+        text: format!("posted {:016} {}", now_us(), "x".repeat(40)),
+        timestamp: (now_us() / 1000) as i64,
+        seq,
+    })
+}
+
+async fn serve(port: u16, rate: u32, writes_per_second: Option<u64>) -> anyhow::Result<()> {
     let directory = tempfile::tempdir()?;
     let archive = Arc::new(EmbeddedArchive::open(directory.path())?);
     let numbering = archive.open(&Rules::default()).await?.numbering;
@@ -84,72 +124,147 @@ async fn serve(port: u16, rate: u32) -> anyhow::Result<()> {
         assignments: Arc::new(EmbeddedAssignments::new()),
     };
     let listener = server::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, port)), "the reader").await?;
-    let config = Config { capacity: 100_000, ..Config::default() };
+    let config = Config { capacity: 100_000, writes_per_second, ..Config::default() };
     let reader = tokio::spawn(liverank_reader::run(config, backends, listener, Shell::new(Duration::ZERO)));
-    let mut ticks = tokio::time::interval(Duration::from_secs(1) / rate.max(1));
+    if rate == 0 {
+        return reader.await?;
+    }
+    let mut ticks = tokio::time::interval(Duration::from_secs(1) / rate);
     for seq in 1_u64.. {
         ticks.tick().await;
         if reader.is_finished() {
             break;
         }
-        let comment = Comment {
-            id: CommentId::parse(&format!("{seq:032x}"))?,
-            user_id: UserId::parse("poster")?,
-            video_id: VideoId::parse("hot")?,
-            text: format!("posted {:016} {}", now_us(), "x".repeat(40)),
-            timestamp: (now_us() / 1000) as i64,
-            seq,
-        };
-        bus.publish(&numbering, &[comment]).await?;
+        bus.publish(&numbering, &[comment(seq)?]).await?;
     }
     reader.await?
+}
+
+fn floor(port: u16, viewers: usize, joined: usize) -> anyhow::Result<()> {
+    let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, port))?;
+    let mut sockets = Vec::new();
+    for _ in 0..viewers {
+        let (mut socket, _) = listener.accept()?;
+        socket.set_nodelay(true)?;
+        socket.write_all(b"HTTP/1.1 200 OK\r\n\r\n")?;
+        socket.set_nonblocking(true)?;
+        sockets.push(socket);
+    }
+    let numbering = Numbering::parse("n")?;
+    loop {
+        let event = sse::comment(&numbering, &comment(1)?).repeat(joined);
+        for socket in &mut sockets {
+            match socket.write(&event) {
+                Err(error) if error.kind() != std::io::ErrorKind::WouldBlock => return Ok(()),
+                _ => {}
+            }
+        }
+    }
 }
 
 /// What all viewers got.
 #[derive(Default)]
 struct Seen {
+    greeted: std::sync::Mutex<Vec<u64>>,
     comments: AtomicU64,
     bytes: AtomicU64,
     reads: AtomicU64,
     late_us: std::sync::Mutex<Vec<u64>>,
 }
 
-async fn watch(port: u16, viewers: usize, time: Duration) -> anyhow::Result<()> {
-    let seen = Arc::new(Seen::default());
-    for number in 0..viewers {
-        let socket = TcpSocket::new_v4()?;
-        // More viewers than one address has ports for.
-        let source = Ipv4Addr::new(127, 0, 0, 2 + (number / 20_000) as u8);
-        socket.bind(SocketAddr::from((source, 0)))?;
-        let mut stream = socket.connect(SocketAddr::from((Ipv4Addr::LOCALHOST, port))).await?;
-        let request = format!("GET /connect?userid=u{number}&videoid=hot HTTP/1.1\r\nHost: h\r\n\r\n");
-        stream.write_all(request.as_bytes()).await?;
-        let seen = Arc::clone(&seen);
-        tokio::spawn(async move { view(stream, &seen, number % SAMPLED == 0).await });
+impl Seen {
+    fn counts(&self) -> [u64; 3] {
+        [&self.comments, &self.bytes, &self.reads].map(|count| count.load(Ordering::Relaxed))
     }
-    tokio::time::sleep(WARM_UP).await;
-    let before = [&seen.comments, &seen.bytes, &seen.reads].map(|count| count.load(Ordering::Relaxed));
-    seen.late_us.lock().expect("no panics").clear();
+}
+
+/// Resident kilobytes and milliseconds of processor time of a process.
+fn usage(process: Option<u32>) -> anyhow::Result<(u64, u64)> {
+    let Some(process) = process else { return Ok((0, 0)) };
+    let status = std::fs::read_to_string(format!("/proc/{process}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
+    let resident = line.trim().trim_end_matches(" kB").parse()?;
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat"))?;
+    let fields: Vec<&str> = stat.rsplit_once(')').context("no name")?.1.split_whitespace().collect();
+    let ticks: u64 = fields[11].parse::<u64>()? + fields[12].parse::<u64>()?;
+    Ok((resident, ticks * 10))
+}
+
+async fn watch(options: Watch) -> anyhow::Result<()> {
+    let Watch { viewers, server, .. } = options;
+    let seen = Arc::new(Seen::default());
+    let (resident, _) = usage(server)?;
     let start = Instant::now();
-    tokio::time::sleep(time).await;
-    let seconds = start.elapsed().as_secs_f64();
-    let after = [&seen.comments, &seen.bytes, &seen.reads].map(|count| count.load(Ordering::Relaxed));
-    let [comments, bytes, reads] = [0, 1, 2].map(|at| (after[at] - before[at]) as f64 / seconds);
-    let mut late = std::mem::take(&mut *seen.late_us.lock().expect("no panics"));
-    late.sort_unstable();
-    let at = |part: f64| late.get((late.len() as f64 * part) as usize).copied().unwrap_or(0) as f64 / 1000.0;
-    println!("{comments:.0} deliveries/s, {:.1} MB/s, {:.2} a read", bytes / 1e6, comments / reads.max(1.0));
+    for number in 0..viewers {
+        let (seen, port) = (Arc::clone(&seen), options.port);
+        let dial = async move {
+            let dialled = Instant::now();
+            let stream = dial(port, number).await?;
+            let late = number % SAMPLED == 0;
+            anyhow::Ok(tokio::spawn(async move { view(stream, dialled, &seen, late).await }))
+        };
+        if options.at_once {
+            tokio::spawn(dial);
+        } else {
+            dial.await?;
+        }
+    }
+    while seen.greeted.lock().expect("no panics").len() < viewers && start.elapsed().as_secs() < 60 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let greeted = quantiles(&mut seen.greeted.lock().expect("no panics"));
     println!(
-        "late: p50 {:.1} ms, p99 {:.1} ms, max {:.1} ms ({} samples)",
-        at(0.5),
-        at(0.99),
-        at(0.999_999),
-        late.len()
+        "{viewers} viewers in {:.1} s; from dialling to greeting: {greeted}",
+        start.elapsed().as_secs_f64()
     );
+    tokio::time::sleep(WARM_UP).await;
+    let (now_resident, busy) = usage(server)?;
+    let (before, start) = (seen.counts(), Instant::now());
+    seen.late_us.lock().expect("no panics").clear();
+    tokio::time::sleep(Duration::from_secs(options.seconds)).await;
+    let seconds = start.elapsed().as_secs_f64();
+    let after = seen.counts();
+    let core = (usage(server)?.1 - busy) as f64 / 1000.0 / seconds;
+    let [comments, bytes, reads] = [0, 1, 2].map(|at| (after[at] - before[at]) as f64 / seconds);
+    println!("{comments:.0} deliveries/s, {:.1} MB/s, {:.2} a read", bytes / 1e6, comments / reads.max(1.0));
+    println!("late: {}", quantiles(&mut seen.late_us.lock().expect("no panics")));
+    if server.is_some() {
+        let growth = now_resident.saturating_sub(resident) as f64 * 1024.0 / viewers as f64;
+        println!(
+            "the server: {growth:.0} bytes more a viewer, {core:.2} cores, {:.0} deliveries a core second",
+            comments / core.max(0.001)
+        );
+    }
     Ok(())
 }
 
-async fn view(stream: tokio::net::TcpStream, seen: &Seen, sampled: bool) -> anyhow::Result<()> {
+async fn dial(port: u16, number: usize) -> anyhow::Result<tokio::net::TcpStream> {
+    let socket = TcpSocket::new_v4()?;
+    // More viewers than one address has ports for.
+    let source = Ipv4Addr::new(127, 0, 0, 2 + (number / 20_000) as u8);
+    socket.bind(SocketAddr::from((source, 0)))?;
+    let mut stream = socket.connect(SocketAddr::from((Ipv4Addr::LOCALHOST, port))).await?;
+    let request = format!("GET /connect?userid=u{number}&videoid=hot HTTP/1.1\r\nHost: h\r\n\r\n");
+    stream.write_all(request.as_bytes()).await?;
+    Ok(stream)
+}
+
+/// Sorts them, in microseconds.
+fn quantiles(times: &mut [u64]) -> String {
+    times.sort_unstable();
+    let at =
+        |part: f64| times.get((times.len() as f64 * part) as usize).copied().unwrap_or(0) as f64 / 1000.0;
+    let (p50, p99, max) = (at(0.5), at(0.99), at(0.999_999));
+    format!("p50 {p50:.1} ms, p99 {p99:.1} ms, max {max:.1} ms ({} samples)", times.len())
+}
+
+async fn view(
+    stream: tokio::net::TcpStream,
+    dialled: Instant,
+    seen: &Seen,
+    sampled: bool,
+) -> anyhow::Result<()> {
+    let mut greeted = false;
     loop {
         stream.readable().await?;
         // On the stack and so the same for all viewers: a buffer each would not fit the processor's cache.
@@ -159,6 +274,9 @@ async fn view(stream: tokio::net::TcpStream, seen: &Seen, sampled: bool) -> anyh
             read => read?,
         };
         anyhow::ensure!(read > 0, "the stream ended");
+        if !std::mem::replace(&mut greeted, true) {
+            seen.greeted.lock().expect("no panics").push(dialled.elapsed().as_micros() as u64);
+        }
         let text = &buffer[..read];
         // A line whose beginning is cut in two is missed, which is one in thousands.
         let comments = text.split(|byte| *byte == b'\n').filter(|line| line.starts_with(b"data: ")).count();

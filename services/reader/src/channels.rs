@@ -5,22 +5,23 @@ use std::time::{Duration, Instant};
 
 use futures::StreamExt;
 
+use crate::Reader;
 use crate::hub::Hub;
+use crate::room::Room;
+use crate::warm::MAX_EMPTY;
 
 /// How often rooms are looked through: lingering is in seconds.
 const EVERY: Duration = Duration::from_secs(1);
 /// Subscriptions made or ended at once.
 const AT_ONCE: usize = 32;
-/// Empty rooms kept warm for viewers who come right back, at most; past it they are closed at once.
-const MAX_LINGERING: usize = 10_000;
 
 /// Subscribes rooms that are not (the bus was away, or its connection has been replaced) and closes those that stayed
 /// empty, for ever.
-pub async fn run(hub: Arc<Hub>) {
+pub async fn run(reader: Arc<Reader>) {
     loop {
-        subscribe(&hub).await;
-        close_empty(&hub).await;
-        let _ = tokio::time::timeout(EVERY, hub.channels.notified()).await;
+        subscribe(&reader.hub).await;
+        close_empty(&reader).await;
+        let _ = tokio::time::timeout(EVERY, reader.hub.channels.notified()).await;
     }
 }
 
@@ -37,13 +38,19 @@ async fn subscribe(hub: &Arc<Hub>) {
     hub.compare.notify_one();
 }
 
-async fn close_empty(hub: &Arc<Hub>) {
+/// Closes rooms that nobody came back to and no manager asked to hold; past a bound, whichever are not held.
+async fn close_empty(reader: &Reader) {
     let now = Instant::now();
-    let rooms = hub.rooms();
+    let rooms = reader.hub.rooms();
     let empty: Vec<_> = rooms.iter().filter_map(|room| Some((room, room.empty_for(now)?))).collect();
-    let linger = if empty.len() > MAX_LINGERING { Duration::ZERO } else { hub.settings.linger };
-    let due = empty.into_iter().filter(|(_, empty)| *empty >= linger).map(|(room, _)| room);
+    let crowded = empty.len() > MAX_EMPTY;
+    let due: Vec<_> = reader.placement.with(|holder, now| {
+        let may = |room: &Room, empty| {
+            holder.may_drop(now, &room.video, if crowded { Duration::MAX } else { empty })
+        };
+        empty.into_iter().filter(|(room, empty)| may(room, *empty)).map(|(room, _)| room).collect()
+    });
     futures::stream::iter(due)
-        .for_each_concurrent(AT_ONCE, |room| async move { hub.close(room).await })
+        .for_each_concurrent(AT_ONCE, |room| async move { reader.hub.close(room).await })
         .await;
 }

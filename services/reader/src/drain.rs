@@ -1,4 +1,5 @@
-//! Leaving: no new viewers, then those who are here go in a lottery's order, and only then is the port closed.
+//! Leaving: no new viewers where there is another reader for them, then those who are here go a few at a time, and only
+//! then is the port closed.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,31 +16,22 @@ const LOOK: Duration = Duration::from_millis(50);
 /// Waits for the shell's shutdown, empties the reader within three quarters of the drain time, and then cancels
 /// `served`, so that the server finishes with the rest.
 ///
-/// The managers hear of it at once and move the videos away, which ends their viewers' streams; what they have not
-/// moved after a quarter of the time (or at once, where there are no managers) is ended by the reader itself, spread
-/// over another quarter.
+/// The managers hear of it at once, move the videos away and say in their answers to heartbeats how fast viewers are to
+/// be handed over; whom they have not moved after a quarter of the time (or at once, where there are no managers) the
+/// reader sends away by itself ([`crate::handing`]).
 pub async fn run(reader: Arc<Reader>, shell: Shell, served: CancellationToken) {
     shell.shutdown.cancelled().await;
     let start = Instant::now();
     let viewers = reader.hub.viewers();
     tracing::info!(viewers, "draining");
-    reader.leave();
+    reader.leave(shell.drain);
     let part = shell.drain / 4;
-    if reader.has_managers {
-        emptied(&reader, start + part).await;
+    while reader.hub.viewers() > 0 && start.elapsed() < 3 * part {
+        tokio::time::sleep(LOOK).await;
     }
-    let rooms = reader.hub.rooms();
-    futures::future::join_all(rooms.into_iter().map(|room| room.close(part))).await;
-    emptied(&reader, start + 3 * part).await;
     if reader.has_managers {
         reader.told(Duration::from_secs(1).min(part)).await;
     }
     tracing::info!(left = reader.hub.viewers(), "drained");
     served.cancel();
-}
-
-async fn emptied(reader: &Reader, deadline: Instant) {
-    while reader.hub.viewers() > 0 && Instant::now() < deadline {
-        tokio::time::sleep(LOOK).await;
-    }
 }

@@ -142,7 +142,7 @@ impl Hub {
         let before = room.head();
         room.note_head(numbering, seq);
         if before.is_some_and(|before| before.numbering != *numbering) {
-            room.watchers.wake_all();
+            self.fanout.news(room);
         }
         if room.hole().is_some() {
             self.repair(room);

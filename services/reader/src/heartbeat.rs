@@ -1,22 +1,21 @@
-//! A reader's heartbeats to the managers, and what they answer: which videos others serve now.
+//! A reader's heartbeats to the managers, and what they answer: whose viewers are to be handed over.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use liverank_adapters::assignment_store::ReaderRecord;
+use liverank_core::handover::Held;
 use liverank_shell::peer::{PeerError, Replicas};
-use liverank_shell::wire::{HeartbeatAnswer, Moved};
+use liverank_shell::wire::HeartbeatAnswer;
 
 use crate::Reader;
+use crate::room::Room;
 
 /// A reader silent for three of these is suspect.
 const EVERY: Duration = Duration::from_secs(1);
 /// How long a manager may take to answer a heartbeat before the next one is told: all of them share what they hear, and
 /// a stopped one must not make a healthy reader suspect.
 const WITHIN: Duration = Duration::from_millis(800);
-/// Over how long the viewers of a moved video are sent away, so that they do not all come back at once.
-pub const SPREAD: Duration = Duration::from_secs(2);
-
 /// Beats for ever.
 pub async fn run(reader: Arc<Reader>, managers: Replicas) {
     // A restarted reader must not look like the one before it.
@@ -26,8 +25,8 @@ pub async fn run(reader: Arc<Reader>, managers: Replicas) {
         let told = tell(&managers, &record).await;
         let state = told.as_ref().map(drop).map_err(ToString::to_string);
         reader.hub.health.dependency("manager", state);
-        for moved in told.into_iter().flat_map(|answer| answer.moved) {
-            follow(&reader, &moved);
+        if let Ok(HeartbeatAnswer { hand_over }) = told {
+            reader.placement.with(|holder, now| holder.ordered(now, hand_over));
         }
         reader.beaten.send_modify(|beats| *beats += 1);
         let _ = tokio::time::timeout(EVERY, reader.beat_now.notified()).await;
@@ -35,18 +34,37 @@ pub async fn run(reader: Arc<Reader>, managers: Replicas) {
 }
 
 fn record(reader: &Reader, beat: u64) -> ReaderRecord {
+    let hub = &reader.hub;
+    let [reconnects, reconnect_errors] = reader.reconnects.totals(Instant::now());
     ReaderRecord {
-        id: reader.hub.settings.id.clone(),
+        id: hub.settings.id.clone(),
         public_url: reader.public_url.clone(),
         internal_url: reader.internal_url.clone(),
         beat,
-        capacity: reader.hub.settings.capacity,
-        viewers: reader.hub.viewers(),
+        capacity: hub.settings.capacity,
+        viewers: hub.viewers(),
         draining: reader.is_draining(),
-        highest_epoch: reader.placement.highest_epoch(),
-        videos: reader.hub.audience(),
-        messages_sent: reader.hub.metrics.messages.get(),
+        grace_ms: reader.grace_left().as_millis() as u64,
+        highest_epoch: reader.placement.with(|holder, _| holder.highest_epoch()),
+        videos: held(reader),
+        messages_sent: hub.metrics.messages.get(),
+        reconnects,
+        reconnect_errors,
     }
+}
+
+/// Every room: those with viewers, those held ready for viewers who are to come, and those that linger.
+fn held(reader: &Reader) -> Vec<Held> {
+    let rooms = reader.hub.rooms();
+    reader.placement.with(|holder, _| {
+        let held = |room: &Arc<Room>| Held {
+            video: room.video.clone(),
+            viewers: room.viewers(),
+            epoch: holder.epoch(&room.video),
+            ready: reader.hub.is_ready(room),
+        };
+        rooms.iter().map(held).collect()
+    })
 }
 
 /// Tells one manager, the others where it does not answer in time.
@@ -64,19 +82,4 @@ async fn tell(managers: &Replicas, record: &ReaderRecord) -> Result<HeartbeatAns
         managers.avoid(&url);
     }
     last
-}
-
-/// Sends the viewers of a moved video away, unless they are on their way already.
-fn follow(reader: &Reader, moved: &Moved) {
-    if !reader.placement.moved(moved) {
-        return;
-    }
-    let Some(room) = reader.hub.room(&moved.videoid).filter(|room| room.viewers() > 0) else { return };
-    let epoch = moved.epoch;
-    tokio::spawn(async move {
-        let (video, viewers) = (room.video.clone(), room.viewers());
-        if room.close(SPREAD).await {
-            tracing::info!(%video, epoch, viewers, "sent the viewers of a moved video to its reader");
-        }
-    });
 }

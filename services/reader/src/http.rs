@@ -1,28 +1,30 @@
 //! A reader's public port: streams and health.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
-use axum::body::Body;
 use axum::extract::{OriginalUri, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use liverank_core::comment::Position;
 use liverank_core::{Invalid, UserId, VideoId};
 use liverank_shell::body::JsonObject;
 use liverank_shell::params::Params;
+use liverank_shell::server::Takeover;
+use liverank_shell::wire::SENT_UNDER;
 use liverank_shell::{Problem, cors, server};
 use serde_json::{Map, Value, json};
 
 use crate::Reader;
+use crate::fanout::{Joining, Viewer};
 use crate::hub::Seat;
-use crate::metrics::Outcome;
+use crate::metrics::{From, Outcome};
 use crate::placement::Verdict;
 use crate::ring::Cursor;
 use crate::sse::{self, Form};
-use crate::stream::ViewerStream;
+use crate::warm;
 
 /// Viewers come back after this long, in ms, each after its own time: a crowd that was sent away does not come back as
 /// one.
@@ -34,16 +36,20 @@ const TOPICS_SHOWN: usize = 100;
 
 /// The public endpoints.
 pub fn router(reader: Arc<Reader>) -> Router {
-    let router =
-        Router::new().route("/connect", get(connect_get).post(connect_post)).route("/health", get(health));
+    let router = Router::new()
+        .route("/connect", get(connect_get).post(connect_post))
+        .route("/warm", post(warm::warm))
+        .route("/health", get(health));
     server::with_fallbacks(router).layer(axum::middleware::from_fn(cors::allow_any_origin)).with_state(reader)
 }
 
 /// Who wants to watch what, and where it stands.
-struct Viewer {
+struct Request {
     user: UserId,
     video: VideoId,
     last_event_id: Option<String>,
+    /// The epoch under which a gateway sent it here.
+    sent_under: Option<u64>,
     form: Form,
 }
 
@@ -54,14 +60,15 @@ async fn connect_get(
     query: Params,
 ) -> Result<Response, Problem> {
     let field = |name: &'static str| query.get(name).ok_or_else(|| Invalid::new(name, "is missing"));
-    let viewer = Viewer {
+    let request = Request {
         user: UserId::parse_field("userid", field("userid")?)?,
         video: VideoId::parse_field("videoid", field("videoid")?)?,
         // The header is what the browser saw last; the query is what the page's script knew when it opened the stream.
         last_event_id: last_event_id(&headers).or_else(|| query.get("last_event_id").map(str::to_owned)),
+        sent_under: sent_under(&headers),
         form: Form::Resuming,
     };
-    connect(&reader, viewer, &uri).await
+    connect(&reader, request, &uri).await
 }
 
 async fn connect_post(
@@ -70,18 +77,23 @@ async fn connect_post(
     headers: HeaderMap,
     JsonObject(body): JsonObject,
 ) -> Result<Response, Problem> {
-    let viewer = Viewer {
+    let request = Request {
         user: UserId::parse_field("userid", text(&body, "userid")?)?,
         video: VideoId::parse_field("videoid", text(&body, "videoid")?)?,
         last_event_id: last_event_id(&headers),
+        sent_under: sent_under(&headers),
         form: Form::Plain,
     };
-    connect(&reader, viewer, &uri).await
+    connect(&reader, request, &uri).await
 }
 
 fn last_event_id(headers: &HeaderMap) -> Option<String> {
     let value = headers.get("last-event-id")?;
     Some(String::from_utf8_lossy(value.as_bytes()).into_owned())
+}
+
+fn sent_under(headers: &HeaderMap) -> Option<u64> {
+    headers.get(SENT_UNDER)?.to_str().ok()?.parse().ok()
 }
 
 fn text<'a>(body: &'a Map<String, Value>, field: &'static str) -> Result<&'a str, Invalid> {
@@ -92,41 +104,51 @@ fn text<'a>(body: &'a Map<String, Value>, field: &'static str) -> Result<&'a str
     }
 }
 
-async fn connect(reader: &Arc<Reader>, viewer: Viewer, uri: &Uri) -> Result<Response, Problem> {
-    match reader.placement.verdict(&viewer.video, reader.is_draining()).await {
-        Verdict::Here => {}
+async fn connect(reader: &Arc<Reader>, request: Request, uri: &Uri) -> Result<Response, Problem> {
+    reader.hub.turn().await;
+    let (video, back) = (&request.video, request.last_event_id.as_deref().filter(|id| !id.is_empty()));
+    let seat = match reader.placement.verdict(video, request.sent_under).await {
+        Verdict::Here => reader.hub.enter(video).ok_or("this reader is full"),
         Verdict::Elsewhere(url) => {
             reader.hub.metrics.answered(Outcome::Redirected);
             return Ok(redirect(&url, uri));
         }
-        Verdict::Nowhere => return Err(refused(reader, "this reader is leaving; resolve the video again")),
-    }
-    let Some(seat) = reader.hub.enter(&viewer.video) else {
-        return Err(refused(reader, "this reader is full"));
+        Verdict::Nowhere => Err("this reader is leaving; resolve the video again"),
     };
-    let (cursor, at) = stand(&seat, viewer.last_event_id.as_deref()).await;
+    let came_back = |in_vain| {
+        if back.is_some() {
+            reader.reconnects.count(Instant::now(), in_vain);
+        }
+    };
+    let seat = seat.map_err(|why| {
+        came_back(true);
+        refused(reader, why)
+    })?;
+    let (cursor, whole) = stand(&seat, back).await;
+    came_back(!whole);
     reader.hub.metrics.answered(Outcome::Stream);
     let greeting = sse::connected(
-        &viewer.user,
-        &viewer.video,
+        &request.user,
+        video,
         reader.hub.settings.id.as_str(),
         rand::random_range(RETRY_MS),
-        at.as_ref(),
+        seat.room.position(&cursor).as_ref(),
     );
-    Ok(stream(ViewerStream::new(seat, cursor, viewer.form, greeting)))
+    Ok(stream(seat, cursor, request.form, &greeting))
 }
 
-/// Where a viewer begins, and the position it is told it stands at. Fetches what it missed into the room's ring.
-async fn stand(seat: &Seat, last_event_id: Option<&str>) -> (Cursor, Option<Position>) {
+/// Where a viewer begins, and whether it will miss nothing. Fetches what it missed into the room's ring.
+async fn stand(seat: &Seat, last_event_id: Option<&str>) -> (Cursor, bool) {
     let (hub, room) = (seat.hub(), &seat.room);
     hub.open(room).await;
-    let cursor = match last_event_id.filter(|id| !id.is_empty()).map(Position::parse) {
-        None => room.now(),
-        Some(Ok(position)) if hub.reach_back(room, &position).await => room.resume(position),
-        Some(_) => Cursor::Lost,
-    };
-    let at = room.position(&cursor);
-    (cursor, at)
+    match last_event_id.map(Position::parse) {
+        None => (room.now(), true),
+        Some(Ok(position)) => match hub.reach_back(room, &position).await {
+            Some(found) => (room.resume(position), found != From::Gap),
+            None => (Cursor::Lost, false),
+        },
+        Some(Err(_)) => (Cursor::Lost, false),
+    }
 }
 
 fn refused(reader: &Reader, why: &str) -> Problem {
@@ -147,13 +169,22 @@ fn redirect(url: &str, uri: &Uri) -> Response {
     response
 }
 
-fn stream(stream: ViewerStream) -> Response {
-    let mut response = Body::new(stream).into_response();
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    // Proxies that follow nginx's custom pass each event on at once.
-    headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
+/// An answer after which the viewer's socket goes to the thread that writes to it.
+fn stream(seat: Seat, cursor: Cursor, form: Form, greeting: &[u8]) -> Response {
+    let headers = [
+        (header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream")),
+        (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
+        // Proxies that follow nginx's custom pass each event on at once.
+        (header::HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no")),
+    ];
+    let mut response = headers.into_response();
+    let greeting = greeting.to_vec();
+    response.extensions_mut().insert(Takeover::new(move |mut bare| {
+        let hub = Arc::clone(seat.hub());
+        let mut first = std::mem::take(&mut bare.head);
+        first.extend_from_slice(&greeting);
+        hub.fanout.join(Joining { viewer: Viewer::new(seat, cursor, form, first.into()), bare });
+    }));
     response
 }
 

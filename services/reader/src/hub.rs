@@ -1,6 +1,7 @@
 //! All rooms of a reader, and the stores they live on.
 
 use std::collections::HashMap;
+use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -12,11 +13,11 @@ use liverank_core::{Comment, ReaderId, VideoId};
 use liverank_shell::Health;
 use tokio::sync::{Notify, Semaphore};
 
+use crate::fanout::Fanout;
 use crate::metrics::Metrics;
-use crate::pace::Pace;
+use crate::pace::{Pace, WRITES_PER_SECOND};
 use crate::ring::Pushed;
-use crate::room::{self, Lot, Room, Show};
-use crate::watchers::Key;
+use crate::room::{self, Room, Show};
 
 /// How long a viewer may be kept waiting for its video's channel and head: then it is served with what is known, and
 /// the comparing of heads makes up for the rest.
@@ -27,6 +28,12 @@ pub const STORE_TIMEOUT: Duration = Duration::from_secs(2);
 /// those who write.
 const FETCHES: usize = 32;
 
+/// Newcomers who are held back at once.
+const TURNS: usize = 64;
+/// How long each is held back while those who are here wait for what they are due: some 2,500 a second are let in then,
+/// so that a crowd of 15,000 is through in six seconds.
+const HELD_BACK: Duration = Duration::from_millis(25);
+
 /// What is configured of a hub.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -36,10 +43,10 @@ pub struct Settings {
     pub capacity: u64,
     /// Comments a viewer who comes back may have missed.
     pub ring_length: usize,
-    /// How long an empty room stays subscribed.
-    pub linger: Duration,
     /// How long nothing may be sent to a viewer.
     pub idle: Duration,
+    /// Writes a second above which they are joined; by default what this machine's threads make without strain.
+    pub writes_per_second: Option<u64>,
 }
 
 /// See the module.
@@ -50,6 +57,8 @@ pub struct Hub {
     pub metrics: Metrics,
     /// Where dependencies are noted.
     pub health: Health,
+    /// Writes to viewers.
+    pub fanout: Fanout,
     pub(crate) archive: Arc<dyn Archive>,
     pub(crate) bus: Arc<dyn CommentBus>,
     /// Wakes the comparing of heads.
@@ -58,6 +67,8 @@ pub struct Hub {
     pub(crate) channels: Notify,
     /// Bounds what is asked of the stores at once.
     pub(crate) fetches: Semaphore,
+    /// Bounds the newcomers who are being let in at once.
+    turns: Semaphore,
     /// Whether something contradicts what is known of the numbering.
     pub(crate) doubt: AtomicBool,
     connection: Mutex<Connection>,
@@ -83,10 +94,6 @@ pub struct Seat {
     hub: Arc<Hub>,
     /// The room.
     pub room: Arc<Room>,
-    /// Its place among the watchers.
-    pub key: Key,
-    /// Its number and its lot.
-    pub lot: Lot,
 }
 
 impl Seat {
@@ -98,7 +105,6 @@ impl Seat {
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        self.room.watchers.leave(&self.key);
         self.room.leave(Instant::now());
         self.hub.viewers.fetch_sub(1, Ordering::Relaxed);
         self.hub.metrics.viewers.dec();
@@ -106,30 +112,34 @@ impl Drop for Seat {
 }
 
 impl Hub {
-    /// A hub without rooms.
+    /// A hub without rooms; fails where its writing threads cannot be started.
     pub fn new(
         settings: Settings,
         archive: Arc<dyn Archive>,
         bus: Arc<dyn CommentBus>,
         metrics: Metrics,
         health: Health,
-    ) -> Arc<Self> {
-        Arc::new(Self {
+    ) -> io::Result<Arc<Self>> {
+        let fanout = Fanout::start()?;
+        let budget = settings.writes_per_second.unwrap_or(WRITES_PER_SECOND * fanout.threads() as u64);
+        Ok(Arc::new(Self {
             settings,
             metrics,
             health,
+            fanout,
             archive,
             bus,
             compare: Notify::new(),
             channels: Notify::new(),
             fetches: Semaphore::new(FETCHES),
+            turns: Semaphore::new(TURNS),
             doubt: AtomicBool::new(true),
             connection: Mutex::default(),
             rooms: Mutex::default(),
             numbering: Mutex::default(),
-            pace: Mutex::new(Pace::new(Instant::now())),
+            pace: Mutex::new(Pace::new(Instant::now(), budget)),
             viewers: AtomicU64::new(0),
-        })
+        }))
     }
 
     /// Viewers in all rooms.
@@ -172,6 +182,15 @@ impl Hub {
         lock(&self.numbering).get_or_insert_with(|| numbering.clone()).clone()
     }
 
+    /// Waits for a newcomer's turn to be let in: none in a calm; in a storm a few at a time, in the order in which they
+    /// came, as long as those who are here wait for what they are due.
+    pub(crate) async fn turn(&self) {
+        let _turn = self.turns.acquire().await;
+        if self.fanout.is_late() {
+            tokio::time::sleep(HELD_BACK).await;
+        }
+    }
+
     /// Lets a viewer into a video's room; `None` where the reader is full.
     pub fn enter(self: &Arc<Self>, video: &VideoId) -> Option<Seat> {
         let before = self.viewers.fetch_add(1, Ordering::Relaxed);
@@ -180,18 +199,34 @@ impl Hub {
             return None;
         }
         self.metrics.viewers.inc();
-        let (room, number) = {
-            let mut rooms = lock(&self.rooms);
-            let fresh = || Arc::new(Room::new(video.clone(), self.settings.ring_length, Instant::now()));
-            let room = Arc::clone(rooms.entry(video.clone()).or_insert_with(fresh));
-            self.metrics.rooms.set(rooms.len() as i64);
-            // Under the lock, so that the room is not closed in between.
-            let number = room.enter();
-            (room, number)
-        };
-        let lot = Lot { number, ticket: rand::random() };
-        let key = room.watchers.enter(lot.ticket);
-        Some(Seat { hub: Arc::clone(self), room, key, lot })
+        let mut rooms = lock(&self.rooms);
+        let room = self.room_in(&mut rooms, video);
+        // Under the lock, so that the room is not closed in between.
+        room.enter();
+        drop(rooms);
+        Some(Seat { hub: Arc::clone(self), room })
+    }
+
+    /// The room of a video whose viewers are yet to come; `None` where there are `most` such rooms already.
+    pub(crate) fn room_to_be(&self, video: &VideoId, most: usize) -> Option<Arc<Room>> {
+        let mut rooms = lock(&self.rooms);
+        let there = rooms.get(video).map(Arc::clone);
+        if there.is_none() && rooms.values().filter(|room| room.viewers() == 0).count() >= most {
+            return None;
+        }
+        Some(there.unwrap_or_else(|| self.room_in(&mut rooms, video)))
+    }
+
+    fn room_in(&self, rooms: &mut HashMap<VideoId, Arc<Room>>, video: &VideoId) -> Arc<Room> {
+        let fresh = || Arc::new(Room::new(video.clone(), self.settings.ring_length, Instant::now()));
+        let room = Arc::clone(rooms.entry(video.clone()).or_insert_with(fresh));
+        self.metrics.rooms.set(rooms.len() as i64);
+        room
+    }
+
+    /// Whether viewers who come to this room find it subscribed, and its ring where the comments stand.
+    pub(crate) fn is_ready(&self, room: &Room) -> bool {
+        self.is_subscribed(room) && room.is_anchored()
     }
 
     /// Sees to it that the room hears of comments and knows where they stand, as far as the stores allow in a short
@@ -276,14 +311,14 @@ impl Hub {
         let show = room.show(now, |counted| lock(&self.pace).offer(now, events, viewers, counted));
         match show {
             Show::Nothing => {}
-            Show::Now => room.watchers.wake_all(),
+            Show::Now => self.fanout.news(room),
             Show::At(due) => {
-                let room = Arc::clone(room);
+                let (hub, room) = (Arc::clone(self), Arc::clone(room));
                 // One a room at a time, for as long as a gap.
                 tokio::spawn(async move {
                     tokio::time::sleep_until(due.into()).await;
                     if room.show_due(Instant::now()) == Show::Now {
-                        room.watchers.wake_all();
+                        hub.fanout.news(&room);
                     }
                 });
             }
@@ -300,7 +335,9 @@ impl Hub {
             ticks.tick().await;
             let now = Instant::now();
             for room in self.rooms() {
-                room.rest(now, self.settings.idle);
+                if room.rest(now, self.settings.idle) {
+                    self.fanout.news(&room);
+                }
             }
         }
     }

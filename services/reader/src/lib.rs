@@ -1,41 +1,44 @@
 //! The reader: holds viewers' streams and fans comments out to them.
 //!
 //! ```text
-//! bus ─ dispatch ─┐                                    ┌─ stream (an HTTP body) ─ viewer
-//!                 ├─> hub ─> room: ring, watchers  <───┼─ stream               ─ viewer
-//! heads ─ repair ─┘   (one a watched video)            └─ stream               ─ viewer
+//! bus ─ dispatch ─┐                                     ┌─ socket ─ viewer
+//!                 ├─> hub ─> room: ring  <── fan-out <──┼─ socket ─ viewer
+//! heads ─ repair ─┘   (one a watched video)  thread     └─ socket ─ viewer
 //! ```
 //!
 //! Comments are *pushed* into a video's [`ring`]: from the bus as they come, and by repair when comparing heads shows
-//! that some did not come. Viewers *pull* from it: each is a cursor into the ring and a waker, whoever writes to its
-//! socket. [`pace`] decides when what is new is shown, so that writes are joined when it is hot. Around that:
-//! [`placement`] (who serves which video), [`heartbeat`] (telling the managers) and [`drain`] (leaving).
+//! that some did not come. Viewers *pull* from it: each is a socket and a cursor into the ring, in the table of a
+//! [`fanout`] thread; HTTP has its socket only until the request is answered. [`pace`] decides when what is new is shown,
+//! so that writes are joined when it is hot. Around that: [`placement`] (who serves which video), [`heartbeat`] (telling the managers), [`mod@warm`] and [`handing`] (viewers who come
+//! from another reader and who go to one) and [`drain`] (leaving).
 
 pub mod channels;
 pub mod dispatch;
 pub mod drain;
+pub mod fanout;
+pub mod handing;
 pub mod heads;
 pub mod heartbeat;
 pub mod http;
 pub mod hub;
 pub mod metrics;
+pub mod minute;
 pub mod pace;
 pub mod placement;
 mod repair;
 pub mod ring;
 pub mod room;
 pub mod sse;
-pub mod stream;
-pub mod watchers;
+pub mod warm;
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use liverank_adapters::Backends;
 use liverank_core::ReaderId;
 use liverank_shell::peer::{Peers, Replicas};
+use liverank_shell::token::{InternalToken, Token};
 use liverank_shell::wire::ReaderReport;
 use liverank_shell::{Shell, report, server};
 use reqwest::Url;
@@ -46,6 +49,7 @@ use tokio_util::sync::CancellationToken;
 
 use hub::{Hub, Settings};
 use metrics::Metrics;
+use minute::Minute;
 use placement::Placement;
 
 /// Channels named in a report.
@@ -78,9 +82,15 @@ pub struct Config {
     /// Seconds after which an idle viewer is sent a heartbeat
     #[arg(long, env = "LIVERANK_VIEWER_HEARTBEAT", default_value_t = 15, value_parser = clap::value_parser!(u64).range(1..=300))]
     pub viewer_heartbeat: u64,
+    /// Writes to viewers a second above which comments are joined, up to a quarter of a second's [default: 100,000 a core]
+    #[arg(long, env = "LIVERANK_WRITES_PER_SECOND", value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
+    pub writes_per_second: Option<u64>,
     /// Seconds that a video without viewers stays subscribed
     #[arg(long, env = "LIVERANK_LINGER", default_value_t = 10, value_parser = clap::value_parser!(u64).range(0..=3600))]
     pub linger: u64,
+    /// What managers must show who want a video held ready; without one, anybody may.
+    #[command(flatten)]
+    pub internal_token: InternalToken,
 }
 
 impl Default for Config {
@@ -94,7 +104,9 @@ impl Default for Config {
             capacity: 20_000,
             ring_length: 1000,
             viewer_heartbeat: 15,
+            writes_per_second: None,
             linger: 10,
+            internal_token: InternalToken::default(),
         }
     }
 }
@@ -108,7 +120,12 @@ pub struct Reader {
     public_url: String,
     internal_url: String,
     has_managers: bool,
-    draining: AtomicBool,
+    /// What who asks for a video to be held ready must show.
+    token: Option<Token>,
+    /// Viewers who came back in the last minute, and of them those who were refused or missed something.
+    pub reconnects: Minute,
+    /// When it has to be gone, once it is leaving.
+    gone_by: OnceLock<Instant>,
     /// Asks for a heartbeat at once.
     beat_now: Notify,
     /// Heartbeats sent.
@@ -125,35 +142,48 @@ impl Reader {
             id: id.clone(),
             capacity: config.capacity,
             ring_length: config.ring_length as usize,
-            linger: Duration::from_secs(config.linger),
             idle: Duration::from_secs(config.viewer_heartbeat),
+            writes_per_second: config.writes_per_second,
         };
         let metrics = Metrics::registered(shell);
         let (archive, bus) = (Arc::clone(&backends.archive), Arc::clone(&backends.comments));
         let base = |url: &Url| url.as_str().trim_end_matches('/').to_owned();
         let public_url = config.public_url.as_ref().map_or_else(|| format!("http://localhost:{port}"), base);
         Ok(Arc::new(Self {
-            hub: Hub::new(settings, archive, bus, metrics, shell.health.clone()),
-            placement: Placement::new(id, managers(config), shell.health.clone()),
+            hub: Hub::new(settings, archive, bus, metrics, shell.health.clone())
+                .context("the threads that write to viewers cannot be started")?,
+            placement: Placement::new(
+                id,
+                managers(config),
+                shell.health.clone(),
+                Duration::from_secs(config.linger),
+            ),
             internal_url: config.internal_url.as_ref().map_or_else(|| public_url.clone(), base),
             public_url,
             has_managers: !config.manager_url.is_empty(),
-            draining: AtomicBool::new(false),
+            token: config.internal_token.read()?,
+            reconnects: Minute::new(Instant::now()),
+            gone_by: OnceLock::new(),
             beat_now: Notify::new(),
             beaten: watch::Sender::new(0),
         }))
     }
 
-    /// Whether it takes no new viewers.
+    /// Whether it is leaving.
     pub fn is_draining(&self) -> bool {
-        self.draining.load(Ordering::Relaxed)
+        self.gone_by.get().is_some()
     }
 
-    /// Takes no new viewers from now on, and tells the managers.
-    fn leave(&self) {
-        self.draining.store(true, Ordering::Relaxed);
+    /// How long until it has to be gone; zero where it is not leaving.
+    fn grace_left(&self) -> Duration {
+        self.gone_by.get().map_or(Duration::ZERO, |by| by.saturating_duration_since(Instant::now()))
+    }
+
+    /// Is about to be gone: tells the managers, and takes new viewers only where there is no other reader for them.
+    fn leave(&self, grace: Duration) {
+        self.gone_by.get_or_init(|| Instant::now() + grace);
         self.hub.health.draining();
-        self.placement.forget();
+        self.placement.with(|holder, now| holder.leave(now, grace, !self.has_managers));
         self.beat_now.notify_one();
     }
 
@@ -191,6 +221,15 @@ fn named_after_host(port: u16) -> anyhow::Result<ReaderId> {
     ReaderId::parse(&format!("{host}-{port}")).context("the host's name makes no reader id: set --reader-id")
 }
 
+/// Ends the viewers' streams when it is dropped: however the reader ends, they end with it.
+struct Streams(Arc<Hub>);
+
+impl Drop for Streams {
+    fn drop(&mut self) {
+        self.0.fanout.stop();
+    }
+}
+
 /// Serves viewers on `listener` until the shell's shutdown, then drains.
 pub async fn run(
     config: Config,
@@ -200,6 +239,7 @@ pub async fn run(
 ) -> anyhow::Result<()> {
     let port = listener.local_addr().context("the listening socket has no address")?.port();
     let reader = Reader::new(&config, &backends, port, &shell)?;
+    let streams = Streams(Arc::clone(&reader.hub));
     let served = CancellationToken::new();
     let mut tasks = background(&reader, &config, &shell);
     let drain = tokio::spawn(drain::run(Arc::clone(&reader), shell.clone(), served.clone()));
@@ -207,6 +247,7 @@ pub async fn run(
     let server_shell = Shell { shutdown: served, drain: shell.drain / 4, ..shell.clone() };
     let result = tokio::select! {
         result = server::serve(listener, http::router(reader), &server_shell) => result,
+        () = streams.0.fanout.ended() => Err(anyhow::anyhow!("a thread that writes to viewers ended")),
         Some(ended) = tasks.join_next() => Err(anyhow::anyhow!("a part of the reader ended: {ended:?}")),
     };
     drain.abort();
@@ -219,7 +260,8 @@ fn background(reader: &Arc<Reader>, config: &Config, shell: &Shell) -> JoinSet<(
     let hub = &reader.hub;
     tasks.spawn(dispatch::run(Arc::clone(hub)));
     tasks.spawn(heads::run(Arc::clone(hub)));
-    tasks.spawn(channels::run(Arc::clone(hub)));
+    tasks.spawn(channels::run(Arc::clone(reader)));
+    tasks.spawn(handing::run(Arc::clone(reader)));
     tasks.spawn(Arc::clone(hub).keep_alive());
     if let Some(managers) = managers(config) {
         tasks.spawn(heartbeat::run(Arc::clone(reader), managers));

@@ -63,6 +63,8 @@ pub struct Metrics {
     pub slices: Counter<u64, AtomicU64>,
     /// Gaps told to viewers.
     pub gaps: Counter,
+    /// Viewers sent to another reader, or away because this one leaves.
+    pub handed_over: Counter<u64, AtomicU64>,
     /// Comments that came again and were dropped.
     pub repeats: Counter,
     /// Comments that came before their turn.
@@ -88,6 +90,7 @@ impl Metrics {
             registry.register("sent_bytes", "Bytes handed to viewers' sockets", m.bytes);
             registry.register("slices", "Slices of joined comments handed to viewers' sockets", m.slices);
             registry.register("gaps", "Gaps told to viewers", m.gaps);
+            registry.register("handed_over", "Viewers whose streams were ended for a move", m.handed_over);
             registry.register("repeats", "Comments that came again and were dropped", m.repeats);
             registry.register("early", "Comments that came before their turn", m.early);
             registry.register("filled", "Comments fetched that the bus did not bring", m.filled);

@@ -7,9 +7,9 @@
 
 use std::time::{Duration, Instant};
 
-/// Writes a second that a reader makes without strain: some half of a core, measured with `examples/fan_out.rs`. The
+/// Writes a second that a thread makes without strain: some half of a core, measured with `examples/fan_out.rs`. The
 /// rest is for taking connections, and for what writes cost on slower machines.
-pub const WRITES_PER_SECOND: u64 = 50_000;
+pub const WRITES_PER_SECOND: u64 = 100_000;
 /// Below this, waiting would join next to nothing.
 const SHORTEST_GAP: Duration = Duration::from_millis(10);
 /// Above this, people notice.
@@ -25,6 +25,8 @@ pub struct Counted(u64);
 /// Measures a reader's load.
 #[derive(Debug)]
 pub struct Pace {
+    /// Writes a second that are to be kept within.
+    budget: u64,
     window: u64,
     began: Instant,
     /// Deliveries in this window.
@@ -36,16 +38,16 @@ pub struct Pace {
 }
 
 impl Pace {
-    /// Calm, from `now` on.
-    pub const fn new(now: Instant) -> Self {
-        Self { window: 1, began: now, offered: 0, reached: 0, gap: Duration::ZERO }
+    /// Calm, from `now` on, for a reader that makes `budget` writes a second without strain.
+    pub const fn new(now: Instant, budget: u64) -> Self {
+        Self { budget, window: 1, began: now, offered: 0, reached: 0, gap: Duration::ZERO }
     }
 
     /// Notes `events` for a room of `viewers`, and answers how long after the room's last write the next may be.
     pub fn offer(&mut self, now: Instant, events: u64, viewers: u64, counted: &mut Counted) -> Duration {
         let age = now.saturating_duration_since(self.began);
         if age >= WINDOW {
-            self.gap = if age < 2 * WINDOW { gap(self.offered, self.reached) } else { Duration::ZERO };
+            self.gap = if age < 2 * WINDOW { self.gap_for_now() } else { Duration::ZERO };
             self.window += 1;
             (self.began, self.offered, self.reached) = (now, 0, 0);
         }
@@ -55,25 +57,27 @@ impl Pace {
         }
         self.offered += events * viewers;
         // A burst is noticed while it lasts, not a window later.
-        self.gap.max(gap(self.offered, self.reached))
+        self.gap.max(self.gap_for_now())
     }
-}
 
-fn gap(offered: u64, reached: u64) -> Duration {
-    if offered * WINDOWS_PER_SECOND <= WRITES_PER_SECOND {
-        return Duration::ZERO;
+    fn gap_for_now(&self) -> Duration {
+        if self.offered * WINDOWS_PER_SECOND <= self.budget {
+            return Duration::ZERO;
+        }
+        Duration::from_millis(self.reached * 1000 / self.budget).clamp(SHORTEST_GAP, LONGEST_GAP)
     }
-    Duration::from_millis(reached * 1000 / WRITES_PER_SECOND).clamp(SHORTEST_GAP, LONGEST_GAP)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const BUDGET: u64 = 50_000;
+
     /// The gap after `seconds` of `per_second` events to one room of `viewers`.
     fn gap_at(per_second: u64, viewers: u64, seconds: u64) -> Duration {
         let start = Instant::now();
-        let (mut pace, mut counted) = (Pace::new(start), Counted::default());
+        let (mut pace, mut counted) = (Pace::new(start, BUDGET), Counted::default());
         let mut gap = Duration::ZERO;
         for event in 0..per_second * seconds {
             let now = start + Duration::from_micros(event * 1_000_000 / per_second);
@@ -98,7 +102,7 @@ mod tests {
     #[test]
     fn many_small_rooms_are_hot_together() {
         let start = Instant::now();
-        let mut pace = Pace::new(start);
+        let mut pace = Pace::new(start, BUDGET);
         let mut rooms = vec![Counted::default(); 100];
         let mut last = Duration::ZERO;
         for tick in 0..100 {
@@ -112,7 +116,7 @@ mod tests {
     #[test]
     fn a_burst_is_noticed_within_its_window_and_forgotten_after_a_calm() {
         let start = Instant::now();
-        let (mut pace, mut counted) = (Pace::new(start), Counted::default());
+        let (mut pace, mut counted) = (Pace::new(start, BUDGET), Counted::default());
         for _ in 0..20 {
             pace.offer(start, 1, 5_000, &mut counted);
         }

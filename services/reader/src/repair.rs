@@ -113,18 +113,19 @@ impl Hub {
     }
 
     /// Sees to it that the ring holds what a viewer who stands at `position` missed, as far back as rings reach, and
-    /// counts where that was found. `false`: the position is not one of this video's.
-    pub(crate) async fn reach_back(self: &Arc<Self>, room: &Arc<Room>, position: &Position) -> bool {
+    /// counts where that was found. `None`: the position is not one of this video's.
+    pub(crate) async fn reach_back(self: &Arc<Self>, room: &Arc<Room>, position: &Position) -> Option<From> {
         if self.is_ahead(room, position).await {
-            return false;
+            return None;
         }
         if room.head().is_some_and(|head| head.numbering != position.numbering) {
             self.metrics.resumed(From::Gap);
-            return true;
+            return Some(From::Gap);
         }
-        let found = tokio::time::timeout(REACH_WITHIN, self.reached(room, position)).await;
-        self.metrics.resumed(found.unwrap_or(From::Gap));
-        true
+        let found =
+            tokio::time::timeout(REACH_WITHIN, self.reached(room, position)).await.unwrap_or(From::Gap);
+        self.metrics.resumed(found);
+        Some(found)
     }
 
     /// Whether somebody claims to have seen what does not exist. Where that cannot be told it is believed: the ids of
@@ -137,7 +138,8 @@ impl Hub {
         !knows(room) && self.confirm_head(room).await && !knows(room)
     }
 
-    async fn reached(self: &Arc<Self>, room: &Arc<Room>, position: &Position) -> From {
+    /// Fills the ring back to `position`, as far as it reaches; answers where that was found.
+    pub(crate) async fn reached(self: &Arc<Self>, room: &Arc<Room>, position: &Position) -> From {
         let mut source = From::Ring;
         if room.lacks(position).is_none() {
             return source;

@@ -46,6 +46,15 @@ pub enum Cursor {
     },
 }
 
+impl Cursor {
+    /// Goes back over the last `count` events that it was given.
+    pub const fn back(&mut self, count: u64) {
+        if let Self::At { seen, .. } = self {
+            *seen -= count;
+        }
+    }
+}
+
 /// What a viewer is to be sent next.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Taken {

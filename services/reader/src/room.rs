@@ -1,7 +1,7 @@
 //! One watched video: its ring, who watches, and when what is new is shown to them.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -12,14 +12,13 @@ use crate::metrics::Metrics;
 use crate::pace::Counted;
 use crate::ring::{Cursor, Hole, Pushed, Ring, Taken};
 use crate::sse;
-use crate::watchers::Watchers;
 
 /// See the module.
 pub struct Room {
     /// The video.
     pub video: VideoId,
-    /// Whom to wake.
-    pub watchers: Watchers,
+    /// Which writing threads have been told that there is something new here, a bit each, and have yet to look.
+    pub called: AtomicU32,
     /// One at a time subscribes, reads the head and unsubscribes.
     pub opening: tokio::sync::Mutex<()>,
     /// One at a time fetches what viewers who come back have missed: the others then find it in the ring.
@@ -42,18 +41,9 @@ struct State {
     /// Whether somebody will show what is new when its time comes.
     showing: bool,
     counted: Counted,
-    entered: u64,
     emptied_at: Instant,
-    closing: Option<Closing>,
-}
-
-/// Viewers' streams end, a few at a time.
-#[derive(Debug, Clone, Copy)]
-struct Closing {
-    /// Those that came before this one.
-    before: u64,
-    /// Those with lower tickets.
-    below: u32,
+    /// Viewers whose streams are to end.
+    going: u64,
 }
 
 /// What a viewer does next.
@@ -72,19 +62,10 @@ pub enum Next {
 pub enum Show {
     /// There is nothing new, or somebody has it in hand.
     Nothing,
-    /// It has been shown: wake the watchers.
+    /// It has been shown: tell the writing threads.
     Now,
     /// Not before this time: whoever is told this sees to it.
     At(Instant),
-}
-
-/// A viewer's number in its room and its lot when streams end a few at a time.
-#[derive(Debug, Clone, Copy)]
-pub struct Lot {
-    /// The how manieth viewer of the room it is.
-    pub number: u64,
-    /// Random.
-    pub ticket: u16,
 }
 
 impl Room {
@@ -92,7 +73,7 @@ impl Room {
     pub fn new(video: VideoId, ring_length: usize, now: Instant) -> Self {
         Self {
             video,
-            watchers: Watchers::default(),
+            called: AtomicU32::new(0),
             opening: tokio::sync::Mutex::default(),
             reaching: tokio::sync::Mutex::default(),
             subscribed_on: AtomicU64::new(0),
@@ -105,9 +86,8 @@ impl Room {
                 shown_at: now,
                 showing: false,
                 counted: Counted::default(),
-                entered: 0,
                 emptied_at: now,
-                closing: None,
+                going: 0,
             }),
         }
     }
@@ -121,12 +101,9 @@ impl Room {
         self.viewers.load(Ordering::Relaxed)
     }
 
-    /// Lets a viewer in; answers its number. Callers hold the lock of the rooms, so that a room is not closed under it.
-    pub fn enter(&self) -> u64 {
+    /// Lets a viewer in. Callers hold the lock of the rooms, so that a room is not closed under it.
+    pub fn enter(&self) {
         self.viewers.fetch_add(1, Ordering::Relaxed);
-        let mut state = self.state();
-        state.entered += 1;
-        state.entered
     }
 
     /// Lets a viewer out.
@@ -153,6 +130,12 @@ impl Room {
         let state = self.state();
         let numbering = state.ring.numbering()?.clone();
         Some(Position { numbering, seq: state.ring.known() })
+    }
+
+    /// Whether it is known where its comments stand, if only that there are none at all yet.
+    pub fn is_anchored(&self) -> bool {
+        let state = self.state();
+        state.blank || state.ring.numbering().is_some()
     }
 
     /// Notes that no archive exists yet.
@@ -210,17 +193,15 @@ impl Room {
     }
 
     /// What a viewer is to be sent next.
-    pub fn next(&self, cursor: &mut Cursor, lot: Lot) -> Next {
+    pub fn next(&self, cursor: &mut Cursor) -> Next {
         let mut state = self.state();
         match state.ring.take(cursor) {
-            Taken::Nothing => {}
-            taken => return Next::Send(taken),
-        }
-        match state.closing {
-            Some(closing) if lot.number <= closing.before && u32::from(lot.ticket) < closing.below => {
+            Taken::Nothing if state.going > 0 => {
+                state.going -= 1;
                 Next::End
             }
-            _ => Next::Wait,
+            Taken::Nothing => Next::Wait,
+            taken => Next::Send(taken),
         }
     }
 
@@ -268,45 +249,25 @@ impl Room {
         }
     }
 
-    /// What is due once in a while: idle viewers get a heartbeat where nothing was shown for `idle`.
-    pub fn rest(&self, now: Instant, idle: Duration) {
+    /// What is due once in a while. `true`: idle viewers are due a heartbeat, for nothing was shown for `idle`.
+    pub fn rest(&self, now: Instant, idle: Duration) -> bool {
         {
             let mut state = self.state();
             state.ring.rest();
             if now.saturating_duration_since(state.shown_at) < idle {
-                return;
+                return false;
             }
             // Counts as shown: the next heartbeat is due an idle time later.
             state.shown_at = now;
         }
         self.heartbeats.fetch_add(1, Ordering::Relaxed);
-        self.watchers.wake_all();
+        true
     }
 
-    /// Ends the streams of those who are here now, spread evenly over `span`, in an order that is a lottery. Those who
-    /// come meanwhile stay. `false`: that was already under way.
-    pub async fn close(self: Arc<Self>, span: Duration) -> bool {
-        /// Often enough that no step is a crowd, seldom enough to cost nothing.
-        const STEP: Duration = Duration::from_millis(50);
-        const ALL: u32 = 1 + u16::MAX as u32;
-        {
-            let mut state = self.state();
-            if state.closing.is_some_and(|closing| closing.below < ALL) {
-                return false;
-            }
-            state.closing = Some(Closing { before: state.entered, below: 0 });
-        }
-        let steps = (span.as_millis() / STEP.as_millis()).max(1) as u32;
-        for step in 1..=steps {
-            let (from, below) =
-                (ALL / steps * (step - 1), if step == steps { ALL } else { ALL / steps * step });
-            if let Some(closing) = &mut self.state().closing {
-                closing.below = below;
-            }
-            self.watchers.wake_where(|ticket| (from..below).contains(&u32::from(ticket)));
-            tokio::time::sleep(STEP).await;
-        }
-        true
+    /// Ends the streams of this many viewers, whoever is next to have all there is for it. The caller tells the writing
+    /// threads. What was asked for before and has not happened yet is no longer asked for.
+    pub fn send_away(&self, viewers: u64) {
+        self.state().going = viewers;
     }
 }
 

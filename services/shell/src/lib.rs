@@ -18,6 +18,7 @@ pub mod server;
 pub mod shutdown;
 pub mod streams;
 pub mod telemetry;
+pub mod token;
 pub mod wire;
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};

@@ -4,6 +4,8 @@
 //! - a request's head within [`HEADER_TIMEOUT`], an idle kept-alive connection no longer than that;
 //! - a peer that takes nothing for [`PEER_TIMEOUT`] is gone;
 //! - on shutdown: no new connections, answers in flight finish, then at the deadline the rest is dropped.
+//!
+//! A handler can go on with the bare socket: see [`Takeover`].
 
 use std::io;
 use std::net::SocketAddr;
@@ -15,18 +17,25 @@ use anyhow::Context;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::ConnectInfo;
+use axum::http::Method;
+use axum::response::Response;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use socket2::SockRef;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower_service::Service;
 
 use crate::{Shell, problem};
+
+mod takeover;
+
+use takeover::Socket;
+pub use takeover::{Bare, Place, Takeover};
 
 /// Connections of one port, where the process's file limit allows them.
 pub const MAX_CONNECTIONS: usize = 100_000;
@@ -36,17 +45,29 @@ const OTHER_FILES: u64 = 256;
 pub const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a peer may leave data of ours unacknowledged, or its window shut, before the kernel closes.
 pub const PEER_TIMEOUT: Duration = Duration::from_secs(30);
+/// Connections that the kernel holds until they are accepted, where its own limit (usually 4,096) is no lower: who comes
+/// when it is full tries again after a second, then three.
+const BACKLOG: u32 = 8192;
 /// After a failed accept (out of files), how long to wait: enough for something to close.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Listens, with an error that names the address and the reason.
+#[expect(clippy::unused_async, reason = "says that it needs a runtime, which a listener registers with")]
 pub async fn bind(address: SocketAddr, what: &str) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address).await.map_err(|error| match error.kind() {
+    listen(address).map_err(|error| match error.kind() {
         io::ErrorKind::AddrInUse => {
             anyhow::anyhow!("{what} cannot listen on {address}: the port is in use by another process")
         }
         _ => anyhow::anyhow!("{what} cannot listen on {address}: {error}"),
     })
+}
+
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    // As the runtime's own listeners: a restart need not wait for the old connections' last timers.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 /// Raises the soft limit of open files to the hard one, as servers do, and answers it.
@@ -57,8 +78,27 @@ pub fn raise_file_limit() -> u64 {
 /// Serves until the shell's shutdown, then drains for at most its drain time.
 pub async fn serve(listener: TcpListener, router: Router, shell: &Shell) -> anyhow::Result<()> {
     let connections = TaskTracker::new();
+    // Who waits in the kernel's backlog when it is full is turned away and tries again after 1, 3, 7 … s. So all who are
+    // there are accepted before any of them is answered; those who wait then wait here, up to the limit.
+    tokio::task::unconstrained(accept(&listener, &router, shell, &connections)).await?;
+    drop(listener);
+    connections.close();
+    tokio::select! {
+        () = connections.wait() => {}
+        () = tokio::time::sleep(shell.drain) => tracing::warn!("connections were left at the drain's deadline"),
+    }
+    Ok(())
+}
+
+/// Accepts connections until the shell's shutdown.
+async fn accept(
+    listener: &TcpListener,
+    router: &Router,
+    shell: &Shell,
+    connections: &TaskTracker,
+) -> anyhow::Result<()> {
     let limit = connection_limit();
-    loop {
+    for number in 1_u64.. {
         let permit = tokio::select! {
             () = shell.shutdown.cancelled() => break,
             permit = Arc::clone(&limit).acquire_owned() => permit.context("the limit is never closed")?,
@@ -67,18 +107,13 @@ pub async fn serve(listener: TcpListener, router: Router, shell: &Shell) -> anyh
             () = shell.shutdown.cancelled() => break,
             accepted = listener.accept() => accepted,
         };
-        let Some((stream, peer)) = usable(accepted).await else { continue };
-        let connection = connection(stream, peer, router.clone(), shell.shutdown.clone());
-        connections.spawn(async move {
-            connection.await;
-            drop(permit);
-        });
-    }
-    drop(listener);
-    connections.close();
-    tokio::select! {
-        () = connections.wait() => {}
-        () = tokio::time::sleep(shell.drain) => tracing::warn!("connections were left at the drain's deadline"),
+        if let Some((stream, peer)) = usable(accepted).await {
+            connections.spawn(connection(stream, peer, permit, router.clone(), shell.shutdown.clone()));
+        }
+        if number.is_multiple_of(u64::from(BACKLOG) / 4) {
+            // A crowd without end must not keep those from their answers who are in.
+            tokio::task::yield_now().await;
+        }
     }
     Ok(())
 }
@@ -89,11 +124,7 @@ pub async fn serve_until_dropped(listener: TcpListener, router: Router) -> anyho
     loop {
         let permit = Arc::clone(&limit).acquire_owned().await.context("the limit is never closed")?;
         let Some((stream, peer)) = usable(listener.accept().await).await else { continue };
-        let connection = connection(stream, peer, router.clone(), CancellationToken::new());
-        tokio::spawn(async move {
-            connection.await;
-            drop(permit);
-        });
+        tokio::spawn(connection(stream, peer, permit, router.clone(), CancellationToken::new()));
     }
 }
 
@@ -114,19 +145,38 @@ async fn usable(accepted: io::Result<(TcpStream, SocketAddr)>) -> Option<(TcpStr
     Some((stream, peer))
 }
 
-/// Serves one connection until it ends, or until its answer in flight is out after `shutdown`.
-async fn connection(stream: TcpStream, peer: SocketAddr, router: Router, shutdown: CancellationToken) {
+/// The handler has the socket now.
+#[derive(Debug, thiserror::Error)]
+#[error("the handler goes on with the socket")]
+struct HandedOver;
+
+/// Serves one connection until it ends, or until its answer in flight is out after `shutdown`, or a handler goes on with
+/// its socket.
+async fn connection(
+    stream: TcpStream,
+    peer: SocketAddr,
+    place: OwnedSemaphorePermit,
+    router: Router,
+    shutdown: CancellationToken,
+) {
+    let socket = Socket::new(stream, place);
+    let own = socket.clone();
     let service = service_fn(move |request: hyper::Request<Incoming>| {
+        let bodiless = request.method() == Method::HEAD;
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(ConnectInfo(peer));
-        router.clone().call(request)
+        let (answer, socket) = (router.clone().call(request), own.clone());
+        async move {
+            let mut answer: Response = answer.await.unwrap_or_else(|never| match never {});
+            if !bodiless && socket.handed_over(&mut answer) { Err(HandedOver) } else { Ok(answer) }
+        }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIMEOUT)
         // The default of 400 KiB a connection is for large uploads; ours are small.
         .max_buf_size(64 * 1024)
-        .serve_connection(TokioIo::new(stream), service)
+        .serve_connection(TokioIo::new(socket), service)
         .with_upgrades();
     let mut connection = pin!(connection);
     // What ends a connection early is the peer's doing; a line for each would be a line a request.

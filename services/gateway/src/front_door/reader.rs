@@ -9,7 +9,7 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use liverank_core::{UserId, VideoId};
 use liverank_shell::peer::join;
-use liverank_shell::wire::RouteReader;
+use liverank_shell::wire::{RouteReader, SENT_UNDER};
 use reqwest::Url;
 use serde_json::json;
 
@@ -25,8 +25,8 @@ pub(super) struct Attempt {
     pub(super) video_id: VideoId,
     pub(super) posted: bool,
     pub(super) last_id: String,
-    /// Attempts that failed before this one.
-    pub(super) failures: u32,
+    /// Which reader: 0 the best, after failures the others in turn.
+    pub(super) choice: u32,
     /// Routes asked for before this are known to be wrong.
     pub(super) since: Option<Instant>,
     /// How long to wait first.
@@ -39,15 +39,14 @@ impl Attempt {
         tokio::time::sleep(self.pause).await;
         let gateway = &self.gateway;
         let route = gateway.routes.find(&gateway.manager, &self.video_id, self.since).await?;
-        // The best reader first; after failures the others in turn, for a hot video has several.
-        let reader = &route.readers[self.failures as usize % route.readers.len()];
-        let sent = gateway.client.request(self.request(reader)?);
+        let reader = choose(&route.readers, self.choice, rand::random())?;
+        let sent = gateway.client.request(self.request(reader, route.epoch)?);
         let response = tokio::time::timeout(ANSWER_TIMEOUT, sent).await.ok()?.ok()?;
         // A 307 says that it does not serve the video any more; the managers know who does.
         (response.status() == StatusCode::OK).then(|| response.into_body())
     }
 
-    fn request(&self, reader: &RouteReader) -> Option<Request<Full<Bytes>>> {
+    fn request(&self, reader: &RouteReader, epoch: u64) -> Option<Request<Full<Bytes>>> {
         let mut url = join(&Url::parse(&reader.internal_url).ok()?, &["connect"]);
         let (user, video) = (self.user_id.as_str(), self.video_id.as_str());
         let mut request = if self.posted {
@@ -61,10 +60,49 @@ impl Attempt {
             url.query_pairs_mut().append_pair("userid", user).append_pair("videoid", video);
             Request::new(Full::default())
         };
+        request.headers_mut().insert(SENT_UNDER, epoch.into());
         *request.uri_mut() = url.as_str().parse().ok()?;
         if !self.last_id.is_empty() {
             request.headers_mut().insert("last-event-id", HeaderValue::from_str(&self.last_id).ok()?);
         }
         Some(request)
+    }
+}
+
+/// The reader for the `choice`-th attempt. The first is the less loaded of two that are drawn, for a route is shared by
+/// all who come within a second, and the best of it would get them all.
+fn choose(readers: &[RouteReader], choice: u32, lots: [u32; 2]) -> Option<&RouteReader> {
+    let open: Vec<&RouteReader> = readers.iter().filter(|reader| reader.takes).collect();
+    if open.is_empty() {
+        return readers.get(choice as usize % readers.len().max(1));
+    }
+    let at = |lot: u32| open[lot as usize % open.len()];
+    if choice > 0 {
+        return Some(at(choice));
+    }
+    lots.map(at).into_iter().min_by_key(|reader| reader.load)
+}
+
+#[cfg(test)]
+mod tests {
+    use liverank_core::ReaderId;
+
+    use super::*;
+
+    fn reader(id: &str, load: u64, takes: bool) -> RouteReader {
+        let (id, url) = (ReaderId::parse(id).unwrap(), String::new());
+        RouteReader { id, public_url: url.clone(), internal_url: url, load, takes }
+    }
+
+    #[test]
+    fn the_less_loaded_of_two_that_take_viewers_and_then_the_others_in_turn() {
+        let readers = [reader("shut", 0, false), reader("busy", 900, true), reader("calm", 100, true)];
+        let chosen = |choice, lots| choose(&readers, choice, lots).unwrap().id.as_str().to_owned();
+        assert_eq!([chosen(0, [0, 1]), chosen(0, [3, 2]), chosen(0, [0, 2])], ["calm", "calm", "busy"]);
+        assert_eq!([chosen(1, [0, 0]), chosen(2, [0, 0])], ["calm", "busy"]);
+        let shut = [reader("one", 5, false), reader("two", 0, false)];
+        assert_eq!(choose(&shut, 0, [1, 1]).unwrap().id.as_str(), "one");
+        assert_eq!(choose(&shut, 1, [0, 0]).unwrap().id.as_str(), "two");
+        assert!(choose(&[], 0, [0, 0]).is_none());
     }
 }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
+use liverank_core::handover::follower::{Follower, Lost, Patience, Step};
 
 use super::reader::Attempt;
 use super::scan::{Scanner, Sort, first, last_id, sort};
@@ -21,11 +22,14 @@ const SILENCE: Duration = Duration::from_secs(45);
 /// How often the client hears from us while there is no reader: it takes a silent connection for a dead one.
 const BEAT: Duration = Duration::from_secs(5);
 const HEARTBEAT: Bytes = Bytes::from_static(b": looking for a reader\n\n");
-/// Waits between attempts: the first is spread over this, so that the viewers of a reader that died do not arrive as
-/// one; later ones double up to the second. A dead reader's videos are elsewhere after some seconds.
-const PAUSE: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(2));
-/// A stream that lasted this long was a good one: what comes after it counts as a first failure.
-const SETTLED: Duration = Duration::from_secs(2);
+/// How it looks for a reader, but for when it gives up. A dead reader's videos are elsewhere after some seconds.
+const PATIENCE: Patience = Patience {
+    first_pause: Duration::from_millis(250),
+    longest_pause: Duration::from_secs(2),
+    settled: Duration::from_secs(2),
+    silence: SILENCE,
+    gives_up: Duration::MAX,
+};
 
 /// One viewer.
 pub(super) struct Viewer {
@@ -35,10 +39,9 @@ pub(super) struct Viewer {
     phase: Phase,
     /// Whether the client has had its `connected`.
     greeted: bool,
-    /// Attempts in a row that came to nothing.
-    failures: u32,
-    /// Since when there is no reader.
-    lost: Instant,
+    /// Says what to do when a stream ends; its times are since `start`.
+    follower: Follower,
+    start: Instant,
 }
 
 enum Phase {
@@ -53,23 +56,18 @@ enum Phase {
 struct Watching {
     stream: Incoming,
     scanner: Scanner,
-    since: Instant,
     /// Whether its greeting may still come.
     fresh: bool,
 }
 
 impl Viewer {
     pub(super) fn new(gateway: Arc<Gateway>, watch: Watch, stay: Stay) -> Self {
-        let mut viewer = Self {
-            gateway,
-            watch,
-            stay,
-            phase: Phase::Over,
-            greeted: false,
-            failures: 0,
-            lost: Instant::now(),
-        };
-        viewer.seek(Duration::ZERO, None);
+        let patience = Patience { gives_up: gateway.patience, ..PATIENCE };
+        // Where it stands is kept as it came, for it may be a bad id that a reader has to judge.
+        let follower = Follower::new(Duration::ZERO, None, patience);
+        let (start, phase) = (Instant::now(), Phase::Over);
+        let mut viewer = Self { gateway, watch, stay, phase, greeted: false, follower, start };
+        viewer.seek(Duration::ZERO, 0, None);
         viewer
     }
 
@@ -96,15 +94,15 @@ impl Viewer {
         }
     }
 
-    /// Sets out for a reader.
-    fn seek(&mut self, pause: Duration, since: Option<Instant>) {
+    /// Sets out for a reader: the `choice`-th of those that are named at `since` or later.
+    fn seek(&mut self, pause: Duration, choice: u32, since: Option<Instant>) {
         let attempt = Attempt {
             gateway: Arc::clone(&self.gateway),
             user_id: self.watch.user_id.clone(),
             video_id: self.watch.video_id.clone(),
             posted: self.watch.posted,
             last_id: self.watch.last_id.clone(),
-            failures: self.failures,
+            choice,
             since,
             pause,
         };
@@ -114,13 +112,12 @@ impl Viewer {
     /// An attempt is over.
     fn found(&mut self, stream: Option<Incoming>) -> Option<Bytes> {
         if let Some(stream) = stream {
-            let since = Instant::now();
-            self.phase =
-                Phase::Watching(Watching { stream, scanner: Scanner::default(), since, fresh: true });
+            self.follower.opened(self.start.elapsed());
+            self.phase = Phase::Watching(Watching { stream, scanner: Scanner::default(), fresh: true });
             return None;
         }
         self.gateway.metrics.reroute(Cause::Unreachable);
-        self.again()
+        self.again(Lost::Failed)
     }
 
     /// Something came from the reader, or nothing will any more.
@@ -142,25 +139,24 @@ impl Viewer {
 
     fn stream_ended(&mut self) -> Option<Bytes> {
         self.gateway.metrics.reroute(Cause::Ended);
-        if let Phase::Watching(watching) = &self.phase
-            && watching.since.elapsed() >= SETTLED
-        {
-            self.failures = 0;
-            self.lost = Instant::now();
-        }
-        self.again()
+        self.again(Lost::Ended)
     }
 
     /// Tries again, elsewhere, unless the client's time is better spent waiting by itself.
-    fn again(&mut self) -> Option<Bytes> {
-        if self.lost.elapsed() >= self.gateway.patience {
-            self.gateway.metrics.turned_away.inc();
-            return Some(self.end());
+    fn again(&mut self, why: Lost) -> Option<Bytes> {
+        let now = self.start.elapsed();
+        match self.follower.lost(now, why, rand::random()) {
+            Step::Ask { at, choice } => {
+                self.seek(at.saturating_sub(now), choice, Some(Instant::now()));
+                None
+            }
+            // A redirect names an address for viewers, which may not be one for us: it counts as a failure above, and
+            // the managers are asked. So none is followed here.
+            Step::Go(_) | Step::GiveUp => {
+                self.gateway.metrics.turned_away.inc();
+                Some(self.end())
+            }
         }
-        let most = PAUSE.0.saturating_mul(1 << self.failures.min(16)).min(PAUSE.1);
-        self.seek(most.mul_f64(rand::random()), Some(Instant::now()));
-        self.failures = self.failures.saturating_add(1);
-        None
     }
 
     fn end(&mut self) -> Bytes {

@@ -32,6 +32,7 @@ struct Seen {
     method: String,
     query: String,
     last_event_id: Option<String>,
+    sent_under: Option<String>,
     body: Value,
 }
 
@@ -73,6 +74,7 @@ async fn connect(State(reader): State<Reader>, request: Request) -> Response {
         method: parts.method.to_string(),
         query: parts.uri.query().unwrap_or_default().to_owned(),
         last_event_id: parts.headers.get("last-event-id").map(|id| id.to_str().unwrap().to_owned()),
+        sent_under: parts.headers.get("liverank-epoch").map(|epoch| epoch.to_str().unwrap().to_owned()),
         body: serde_json::from_slice(&body).unwrap_or(Value::Null),
     };
     let mut state = reader.0.lock().unwrap();
@@ -224,6 +226,7 @@ async fn a_viewer_follows_a_move_without_noticing() {
     assert_eq!(view.greetings(), 1);
     let seen = stage.first.seen().remove(0);
     assert_eq!((seen.query.as_str(), seen.last_event_id), ("userid=u&videoid=v", None));
+    assert_eq!(seen.sent_under.as_deref(), Some("1"));
     assert_eq!(stage.second.seen()[0].last_event_id.as_deref(), Some("n-2"));
 }
 

@@ -12,6 +12,14 @@ fn video(name: &str) -> VideoId {
     VideoId::parse(name).unwrap()
 }
 
+fn held(name: &str, viewers: u64, epoch: u64) -> Held {
+    Held { video: video(name), viewers, epoch, ready: true }
+}
+
+fn share(name: &str) -> Share {
+    Share { reader: id(name), weight: 1 }
+}
+
 fn record(name: &str, viewers: u64, videos: &[(&str, u64)]) -> ReaderRecord {
     ReaderRecord {
         id: id(name),
@@ -22,13 +30,17 @@ fn record(name: &str, viewers: u64, videos: &[(&str, u64)]) -> ReaderRecord {
         viewers,
         draining: false,
         highest_epoch: 0,
-        videos: videos.iter().map(|(name, viewers)| (video(name), *viewers)).collect(),
+        videos: videos.iter().map(|(name, viewers)| held(name, *viewers, 0)).collect(),
         messages_sent: 0,
+        grace_ms: 0,
+        reconnects: 0,
+        reconnect_errors: 0,
     }
 }
 
 fn assignment(name: &str, readers: &[&str], epoch: u64) -> Assignment {
-    Assignment { video_id: video(name), readers: readers.iter().map(|reader| id(reader)).collect(), epoch }
+    let readers = readers.iter().map(|reader| share(reader)).collect();
+    Assignment { video_id: video(name), assigned: Assigned { epoch, readers } }
 }
 
 fn cluster(now: Instant, records: Vec<ReaderRecord>, assignments: Vec<Assignment>) -> Cluster {
@@ -38,8 +50,12 @@ fn cluster(now: Instant, records: Vec<ReaderRecord>, assignments: Vec<Assignment
     cluster
 }
 
-fn assign(expected: Option<u64>, reader: &str) -> Decision {
-    Decision::Assign { expected, readers: vec![id(reader)] }
+fn assign(expected: Option<u64>, reader: &str, seen: u64) -> Decision {
+    Decision::Assign { expected, readers: vec![share(reader)], seen }
+}
+
+fn cordon(name: &str, closing: Closing) -> Cordon {
+    Cordon { reader: id(name), closing, why: String::new() }
 }
 
 /// Lets the same records be polled until the view is settled; readers beat if `alive`.
@@ -58,7 +74,7 @@ fn settle(cluster: &mut Cluster, start: Instant, records: &[ReaderRecord], alive
 fn a_new_video_goes_to_the_least_loaded_reader() {
     let now = Instant::now();
     let cluster = cluster(now, vec![record("a", 10, &[]), record("b", 5, &[])], vec![]);
-    assert_eq!(cluster.decide(now, &video("v")), assign(None, "b"));
+    assert_eq!(cluster.decide(now, &video("v"), 0), assign(None, "b", 0));
 }
 
 #[test]
@@ -67,11 +83,11 @@ fn a_burst_of_registrations_spreads() {
     let mut cluster = cluster(now, vec![record("a", 10, &[]), record("b", 0, &[])], vec![]);
     let mut given = BTreeMap::<String, u64>::new();
     for number in 0..110 {
-        let Decision::Assign { readers, .. } = cluster.decide(now, &video(&format!("v{number}"))) else {
+        let Decision::Assign { readers, .. } = cluster.decide(now, &video(&format!("v{number}")), 0) else {
             panic!("nobody took video {number}");
         };
-        cluster.promises.give(now, &readers[0]);
-        *given.entry(readers[0].to_string()).or_default() += 1;
+        cluster.promises.give(now, &readers[0].reader, 1);
+        *given.entry(readers[0].reader.to_string()).or_default() += 1;
     }
     assert_eq!(given, [("a".to_owned(), 50), ("b".to_owned(), 60)].into());
 }
@@ -81,7 +97,7 @@ fn a_video_that_lost_its_assignment_goes_where_its_viewers_are() {
     let now = Instant::now();
     let records = vec![record("a", 500, &[("v", 300)]), record("b", 1, &[("v", 1)]), record("c", 0, &[])];
     let cluster = cluster(now, records, vec![]);
-    assert_eq!(cluster.decide(now, &video("v")), assign(None, "a"));
+    assert_eq!(cluster.decide(now, &video("v"), 0), assign(None, "a", 0));
     assert_eq!(cluster.to_adopt(now, 10), [video("v")]);
     assert_eq!(cluster.viewers(&video("v")), 301);
 }
@@ -91,29 +107,82 @@ fn what_is_assigned_stays() {
     let now = Instant::now();
     let held = assignment("v", &["a"], 7);
     let cluster = cluster(now, vec![record("a", 900, &[]), record("b", 0, &[])], vec![held.clone()]);
-    assert_eq!(cluster.decide(now, &video("v")), Decision::Serve(held));
+    assert_eq!(cluster.decide(now, &video("v"), 0), Decision::Serve(held));
     assert!(cluster.to_move(now, 10).is_empty() && cluster.to_adopt(now, 10).is_empty());
 }
 
-#[test]
-fn a_draining_reader_s_videos_move_the_most_watched_first() {
-    let now = Instant::now();
-    let leaving = ReaderRecord { draining: true, ..record("a", 9, &[("busy", 9)]) };
-    let held = ["calm", "busy", "other"].map(|name| assignment(name, &["a"], 1));
-    let mut cluster = cluster(now, vec![leaving, record("b", 0, &[])], held.to_vec());
-    cluster.judge(now);
-    assert_eq!(cluster.to_move(now, 2)[0], video("busy"));
-    assert_eq!(cluster.to_move(now, 10).len(), 3);
-    assert_eq!(cluster.decide(now, &video("busy")), assign(Some(1), "b"));
+/// Heard by this manager itself.
+fn heard(now: Instant, records: Vec<ReaderRecord>, assignments: Vec<Assignment>) -> Cluster {
+    let mut cluster = cluster(now, records.clone(), assignments);
+    for record in records {
+        cluster.heard(now, record);
+    }
+    cluster
+}
+
+fn drained(cluster: &Cluster, now: Instant, per_minute: u64) -> Vec<(String, Vec<String>)> {
+    let named = |drain: drains::Drain| {
+        let readers = drain.order.readers.iter().map(|share| share.reader.to_string());
+        (drain.order.video.to_string(), readers.collect())
+    };
+    cluster.drains(now, per_minute, 0, |_| false).into_iter().map(named).collect()
 }
 
 #[test]
-fn a_reader_that_leaves_a_shared_video_leaves_it_to_the_others() {
+fn a_draining_reader_s_videos_leave_it_the_most_watched_first() {
+    let now = Instant::now();
+    let leaving = ReaderRecord { draining: true, ..record("a", 9, &[("busy", 9), ("calm", 1)]) };
+    let held = ["calm", "busy", "other"].map(|name| assignment(name, &["a"], 1));
+    let cluster = heard(now, vec![leaving, record("b", 5, &[]), record("c", 0, &[])], held.to_vec());
+    let order = drained(&cluster, now, 6_000);
+    assert_eq!(order[0], ("busy".to_owned(), vec!["c".to_owned()]));
+    assert_eq!(order.len(), 3);
+    // What one brings counts for the next.
+    assert_eq!(order[1], ("calm".to_owned(), vec!["b".to_owned()]));
+    // Nothing is swapped before somebody holds it ready; until then it stays in force.
+    assert_eq!(cluster.decide(now, &video("busy"), 0), Decision::Serve(held[1].clone()));
+    assert!(cluster.to_move(now, 10).is_empty());
+}
+
+#[test]
+fn drains_keep_to_the_budget_unless_the_reader_has_less_time_than_that() {
+    let now = Instant::now();
+    let names: Vec<String> = (0..100).map(|number| format!("v{number:02}")).collect();
+    let videos: Vec<(&str, u64)> = names.iter().map(|name| (name.as_str(), 10)).collect();
+    let held: Vec<Assignment> = names.iter().map(|name| assignment(name, &["a"], 1)).collect();
+    let leaving = ReaderRecord { draining: true, ..record("a", 1_000, &videos) };
+    let of = |grace_ms| {
+        let leaving = ReaderRecord { grace_ms, ..leaving.clone() };
+        heard(now, vec![leaving, record("b", 0, &[])], held.clone())
+    };
+    // 600 a minute: 100 in the ten seconds that are looked ahead.
+    assert_eq!(drained(&of(0), now, 600).len(), 10);
+    assert_eq!(drained(&of(600_000), now, 600).len(), 10);
+    // In 20 s of grace they have to go at 100 a second.
+    assert_eq!(drained(&of(20_000), now, 600).len(), 50);
+}
+
+#[test]
+fn a_reader_that_reports_to_another_manager_is_left_to_it() {
+    let now = Instant::now();
+    let leaving = ReaderRecord { draining: true, ..record("a", 9, &[("v", 9)]) };
+    let cluster = cluster(now, vec![leaving, record("b", 0, &[])], vec![assignment("v", &["a"], 1)]);
+    assert!(drained(&cluster, now, 600).is_empty());
+}
+
+#[test]
+fn another_takes_the_place_of_one_that_leaves_a_shared_video() {
     let now = Instant::now();
     let leaving = ReaderRecord { draining: true, ..record("a", 9, &[]) };
     let held = vec![assignment("hot", &["a", "b"], 4)];
-    let cluster = cluster(now, vec![leaving, record("b", 0, &[]), record("c", 0, &[])], held);
-    assert_eq!(cluster.decide(now, &video("hot")), assign(Some(4), "b"));
+    let cluster_of_three =
+        heard(now, vec![leaving.clone(), record("b", 0, &[]), record("c", 0, &[])], held.clone());
+    assert_eq!(
+        drained(&cluster_of_three, now, 600),
+        [("hot".to_owned(), vec!["b".to_owned(), "c".to_owned()])]
+    );
+    let of_two = heard(now, vec![leaving, record("b", 0, &[])], held);
+    assert_eq!(drained(&of_two, now, 600), [("hot".to_owned(), vec!["b".to_owned()])]);
 }
 
 #[test]
@@ -121,10 +190,33 @@ fn where_nobody_can_take_it_a_video_stays() {
     let now = Instant::now();
     let leaving = ReaderRecord { draining: true, ..record("a", 9, &[]) };
     let held = assignment("v", &["a"], 1);
-    let cluster = cluster(now, vec![leaving], vec![held.clone()]);
-    assert_eq!(cluster.decide(now, &video("v")), Decision::Serve(held));
-    assert!(cluster.to_move(now, 10).is_empty());
-    assert_eq!(cluster.decide(now, &video("new")), Decision::NoReader);
+    let cluster = heard(now, vec![leaving], vec![held.clone()]);
+    assert_eq!(cluster.decide(now, &video("v"), 0), Decision::Serve(held));
+    assert!(drained(&cluster, now, 600).is_empty());
+    assert_eq!(cluster.decide(now, &video("new"), 0), Decision::NoReader);
+}
+
+#[test]
+fn a_closed_reader_keeps_what_it_has_and_gets_nothing_new() {
+    let now = Instant::now();
+    let held = assignment("v", &["a"], 1);
+    let mut cluster = heard(now, vec![record("a", 0, &[]), record("b", 500, &[])], vec![held.clone()]);
+    cluster.cordoned(&id("a"), Some(cordon("a", Closing::Closed)));
+    assert_eq!(cluster.decide(now, &video("v"), 0), Decision::Serve(held));
+    assert_eq!(cluster.decide(now, &video("new"), 0), assign(None, "b", 1));
+    assert!(drained(&cluster, now, 600).is_empty());
+    cluster.cordoned(&id("a"), Some(cordon("a", Closing::Draining)));
+    assert_eq!(drained(&cluster, now, 600), [("v".to_owned(), vec!["b".to_owned()])]);
+    cluster.cordoned(&id("a"), None);
+    assert_eq!(cluster.decide(now, &video("new"), 0), assign(None, "a", 1));
+}
+
+#[test]
+fn who_has_heard_of_a_later_epoch_is_never_answered_with_an_older_one() {
+    let now = Instant::now();
+    let cluster = cluster(now, vec![record("a", 0, &[])], vec![assignment("v", &["a"], 7)]);
+    assert_eq!(cluster.decide(now, &video("v"), 9), assign(Some(7), "a", 9));
+    assert!(matches!(cluster.decide(now, &video("v"), 7), Decision::Serve(_)));
 }
 
 #[test]
@@ -135,7 +227,7 @@ fn videos_of_a_reader_never_seen_move_once_settled() {
     assert!(cluster.to_move(start, 10).is_empty());
     let now = settle(&mut cluster, start, &records, true);
     assert_eq!(cluster.to_move(now, 10), [video("v")]);
-    assert_eq!(cluster.decide(now, &video("v")), assign(Some(3), "b"));
+    assert_eq!(cluster.decide(now, &video("v"), 0), assign(Some(3), "b", 3));
     // Nor on a view that has grown stale.
     assert!(cluster.to_move(now + Duration::from_secs(2), 10).is_empty());
 }
@@ -143,35 +235,87 @@ fn videos_of_a_reader_never_seen_move_once_settled() {
 #[test]
 fn videos_of_a_gone_reader_move_and_on_a_stale_view_they_do_not() {
     let start = Instant::now();
-    let records = vec![record("a", 0, &[]), record("b", 0, &[])];
+    let records = vec![record("a", 70, &[("v", 70)]), record("b", 0, &[])];
     let mut cluster = cluster(start, records.clone(), vec![assignment("v", &["a"], 3)]);
     let mut now = settle(&mut cluster, start, &records, false);
     cluster.heard(now, ReaderRecord { beat: 50, ..record("b", 0, &[]) });
+    assert_eq!(cluster.lost(&video("v")), 0);
     cluster.watch.probed(now, &id("a"), 2, false);
+    assert_eq!(cluster.lost(&video("v")), 70);
     now += Duration::from_millis(500);
     cluster.judge(now);
-    assert_eq!(cluster.decide(now, &video("v")), assign(Some(3), "b"));
+    assert_eq!(cluster.decide(now, &video("v"), 0), assign(Some(3), "b", 3));
     let later = now + Duration::from_secs(2);
-    assert_eq!(cluster.decide(later, &video("v")), Decision::Serve(assignment("v", &["a"], 3)));
+    assert_eq!(cluster.decide(later, &video("v"), 0), Decision::Serve(assignment("v", &["a"], 3)));
 }
 
 #[test]
-fn a_reader_hears_which_of_its_videos_others_serve() {
+fn a_reader_hears_which_of_its_videos_others_serve_once_these_hold_them_ready() {
     let now = Instant::now();
-    let records = vec![record("a", 2, &[("mine", 1), ("theirs", 1), ("nobody's", 1)]), record("b", 0, &[])];
+    let a = record("a", 3, &[("mine", 1), ("nobody's", 1), ("theirs", 1)]);
+    let records = vec![a.clone(), record("b", 0, &[])];
     let held = vec![assignment("mine", &["a"], 1), assignment("theirs", &["b"], 2)];
-    let cluster = cluster(now, records.clone(), held);
-    let moved = cluster.moved(&records[0]);
-    assert_eq!(moved, [Moved { videoid: video("theirs"), epoch: 2, reader_url: "http://b".into() }]);
+    let mut cluster = cluster(now, records, held);
+    let answer = cluster.answer(now, &a, 600);
+    assert_eq!((answer.hand_over.len(), answer.warm), (0, vec![(id("b"), video("theirs"))]));
+    assert_eq!(cluster.owed.viewers, 1);
+    cluster.watch.ready(&id("b"), &video("theirs"));
+    let answer = cluster.answer(now, &a, 600);
+    let [order] = &answer.hand_over[..] else { panic!("{answer:?}") };
+    assert_eq!((&order.video, order.epoch, order.to.as_str()), (&video("theirs"), 2, "http://b"));
+    assert_eq!((order.keep, order.here), (0, false));
+}
+
+#[test]
+fn viewers_are_not_sent_to_a_reader_that_was_not_heard_of_lately() {
+    let now = Instant::now();
+    let a = record("a", 3, &[("v", 3)]);
+    let records = vec![a.clone(), record("b", 0, &[("v", 0)])];
+    let mut cluster = cluster(now, records, vec![assignment("v", &["b"], 2)]);
+    assert_eq!(cluster.answer(now, &a, 600).hand_over.len(), 1);
+    // The store was away, which is nobody's silence: the reader is not suspect, and yet not to be relied on.
+    let later = now + Duration::from_secs(5);
+    cluster.heard(later, ReaderRecord { beat: 2, ..a.clone() });
+    assert!(cluster.answer(later, &a, 600).hand_over.is_empty());
+}
+
+#[test]
+fn all_paces_together_keep_to_the_budget() {
+    let now = Instant::now();
+    let (a, c) = (record("a", 900, &[("v", 900)]), record("c", 300, &[("w", 100), ("x", 200)]));
+    let taker = record("b", 0, &[("v", 0), ("w", 0), ("x", 0)]);
+    let held = ["v", "w", "x"].map(|name| assignment(name, &["b"], 2));
+    let cluster = cluster(now, vec![a.clone(), taker, c.clone()], held.to_vec());
+    assert_eq!(cluster.owed.viewers, 1_200);
+    let pace = |record: &ReaderRecord| -> Vec<u32> {
+        cluster.answer(now, record, 6_000).hand_over.iter().map(|order| order.pace).collect()
+    };
+    // 100 a second, in proportion to what each has to hand over.
+    assert_eq!((pace(&a), pace(&c)), (vec![75], vec![17, 8]));
+    let hurried = ReaderRecord { draining: true, grace_ms: 9_000, ..a };
+    assert_eq!(pace(&hurried), [200], "half of its grace");
+}
+
+#[test]
+fn many_small_audiences_do_not_add_up_to_more_than_the_pace() {
+    let now = Instant::now();
+    let names: Vec<String> = (0..500).map(|number| format!("v{number:03}")).collect();
+    let videos: Vec<(&str, u64)> = names.iter().map(|name| (name.as_str(), 1)).collect();
+    let none: Vec<(&str, u64)> = names.iter().map(|name| (name.as_str(), 0)).collect();
+    let held: Vec<Assignment> = names.iter().map(|name| assignment(name, &["b"], 1)).collect();
+    let a = record("a", 500, &videos);
+    let cluster = cluster(now, vec![a.clone(), record("b", 0, &none)], held);
+    let answer = cluster.answer(now, &a, 600);
+    assert_eq!(answer.hand_over.iter().map(|order| order.pace).sum::<u32>(), 10);
 }
 
 #[test]
 fn viewers_are_not_sent_to_a_reader_that_is_leaving_too() {
     let now = Instant::now();
-    let other = ReaderRecord { draining: true, ..record("b", 0, &[]) };
-    let records = vec![record("a", 1, &[("v", 1)]), other];
-    let cluster = cluster(now, records.clone(), vec![assignment("v", &["b"], 2)]);
-    assert!(cluster.moved(&records[0]).is_empty());
+    let other = ReaderRecord { draining: true, ..record("b", 0, &[("v", 0)]) };
+    let a = record("a", 1, &[("v", 1)]);
+    let cluster = cluster(now, vec![a.clone(), other], vec![assignment("v", &["b"], 2)]);
+    assert!(cluster.answer(now, &a, 600).hand_over.is_empty());
 }
 
 #[test]
@@ -179,8 +323,10 @@ fn the_best_reader_comes_first() {
     let now = Instant::now();
     let draining = ReaderRecord { draining: true, ..record("a", 0, &[]) };
     let cluster = cluster(now, vec![draining, record("b", 9, &[]), record("c", 5, &[])], vec![]);
-    let reached = cluster.reach(&assignment("v", &["a", "b", "c", "unknown"], 1));
+    let reached = cluster.reach(now, &assignment("v", &["a", "b", "c", "unknown"], 1), [0, 1]);
     assert_eq!(reached.iter().map(|reader| reader.id.as_str()).collect::<Vec<_>>(), ["c", "b", "a"]);
+    assert_eq!(reached.iter().map(|reader| reader.takes).collect::<Vec<_>>(), [true, true, false]);
+    assert_eq!(reached[1].load, 9);
 }
 
 #[test]

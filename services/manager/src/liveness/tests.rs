@@ -18,6 +18,9 @@ fn record(name: &str, beat: u64) -> ReaderRecord {
         highest_epoch: 0,
         videos: Vec::new(),
         messages_sent: 0,
+        grace_ms: 0,
+        reconnects: 0,
+        reconnect_errors: 0,
     }
 }
 

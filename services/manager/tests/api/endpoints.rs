@@ -54,7 +54,8 @@ async fn a_route_names_the_readers_and_the_epoch() {
     let (status, route) = manager.post("/route", &json!({"videoid": "v"})).await;
     assert_eq!(status, StatusCode::OK);
     assert!(route["epoch"].as_u64().unwrap() >= 1);
-    let readers = json!([{"id": "reader-1", "public_url": reader.url, "internal_url": reader.url}]);
+    let readers = json!([{"id": "reader-1", "public_url": reader.url, "internal_url": reader.url,
+        "load": route["readers"][0]["load"], "takes": true}]);
     assert_eq!(route["readers"], readers);
 }
 
@@ -160,14 +161,15 @@ async fn a_heartbeat_that_is_none_is_refused() {
     let manager = Manager::start(&StoreWithSwitch::new()).await;
     let good = json!({
         "id": "r", "public_url": "http://localhost:1", "internal_url": "http://localhost:1", "beat": 1,
-        "capacity": 10, "viewers": 0, "draining": false, "highest_epoch": 0, "videos": [["v", 1]],
+        "capacity": 10, "viewers": 0, "draining": false, "highest_epoch": 0, "videos": [{"video": "v", "viewers": 1, "epoch": 0, "ready": true}],
         "messages_sent": 0,
     });
-    assert_eq!(manager.post("/heartbeat", &good).await, (StatusCode::OK, json!({"moved": []})));
+    assert_eq!(manager.post("/heartbeat", &good).await, (StatusCode::OK, json!({"hand_over": []})));
     for (member, wrong, named) in [
         ("id", json!(""), "1 to 256 bytes"),
         ("beat", json!("one"), "body"),
-        ("videos", json!([["v"]]), "body"),
+        ("videos", json!([["v", 1]]), "body"),
+        ("videos", json!([{"video": "v", "viewers": 1, "epoch": u64::MAX, "ready": true}]), "highest_epoch"),
         ("public_url", json!("nowhere"), "public_url"),
         ("internal_url", json!("file:///etc/passwd"), "internal_url"),
         ("highest_epoch", json!(u64::MAX), "highest_epoch"),

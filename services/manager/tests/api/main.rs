@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "what a test cannot go on without ends it, in its helpers too")]
 
+mod autopilot;
 mod endpoints;
+mod moving;
+mod orders;
 mod replacing;
 mod support;

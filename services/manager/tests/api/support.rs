@@ -1,25 +1,30 @@
 //! Managers over real sockets on one embedded store that can be taken away, and readers that beat, answer probes and
 //! can be killed.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use axum::routing::get;
+use axum::extract::State as Shared;
+use axum::http::{HeaderMap, StatusCode as Status};
+use axum::routing::{get, post};
 use axum::{Json, Router};
 use liverank_adapters::assignment_store::embedded::EmbeddedAssignments;
-use liverank_adapters::assignment_store::{Change, ReaderRecord, State, Swapped};
+use liverank_adapters::assignment_store::{Change, Cordon, Office, Orders, ReaderRecord, State, Swapped};
 use liverank_adapters::{AssignmentStore, StoreError};
+use liverank_core::handover::{HandOver, Held, Share};
 use liverank_core::{ReaderId, VideoId};
 use liverank_manager::Config;
 use liverank_shell::Shell;
-use liverank_shell::wire::{HeartbeatAnswer, Moved};
+use liverank_shell::token::InternalToken;
+use liverank_shell::wire::{HeartbeatAnswer, Warm};
 use reqwest::{Client, Response, StatusCode};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 
 /// How long anything may take to come true.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -37,6 +42,9 @@ pub async fn until(what: &str, holds: impl AsyncFn() -> bool) -> Duration {
     start.elapsed()
 }
 
+/// What planners show.
+pub const TOKEN: &str = "a-token-of-the-tests";
+
 pub fn video(name: &str) -> VideoId {
     VideoId::parse(name).unwrap()
 }
@@ -45,19 +53,34 @@ pub struct Manager {
     pub base: String,
     pub client: Client,
     shell: Shell,
+    task: JoinHandle<anyhow::Result<()>>,
 }
 
 impl Manager {
     pub async fn start(store: &Arc<StoreWithSwitch>) -> Self {
+        Self::with(store, Config::default()).await
+    }
+
+    /// One that takes orders, shown [`TOKEN`].
+    pub async fn ordered(store: &Arc<StoreWithSwitch>) -> Self {
+        let internal_token = InternalToken::of(TOKEN);
+        Self::with(store, Config { internal_token, ..Config::default() }).await
+    }
+
+    pub async fn with(store: &Arc<StoreWithSwitch>, config: Config) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
         let shell = Shell::new(Duration::from_secs(1));
-        let config = Config { statistics_url: vec![] };
         let store: Arc<dyn AssignmentStore> = Arc::clone(store) as _;
-        tokio::spawn(liverank_manager::serve(config, store, listener, shell.clone()));
+        let task = tokio::spawn(liverank_manager::serve(config, store, listener, shell.clone()));
         // A test is silent for as long as the server keeps an idle connection: reusing one would be a race with its end.
         let client = Client::builder().pool_max_idle_per_host(0).build().unwrap();
-        Self { base, client, shell }
+        Self { base, client, shell, task }
+    }
+
+    /// As kill -9 would: nothing of it runs on.
+    pub fn kill(&self) {
+        self.task.abort();
     }
 
     pub async fn get(&self, path: &str) -> Response {
@@ -71,6 +94,29 @@ impl Manager {
     pub async fn post(&self, path: &str, body: &Value) -> (StatusCode, Value) {
         let answer = self.send(path, body).await;
         (answer.status(), answer.json().await.unwrap())
+    }
+
+    /// Posts an order, shown [`TOKEN`].
+    pub async fn order(&self, path: &str, body: &Value) -> (StatusCode, Value) {
+        let request = self.client.post(format!("{}{path}", self.base)).bearer_auth(TOKEN);
+        let answer = request.json(body).send().await.unwrap();
+        (answer.status(), answer.json().await.unwrap())
+    }
+
+    /// Begins a term, whatever is in force.
+    pub async fn term(&self, holder: &str) -> u64 {
+        let (status, answer) = self.order("/term", &json!({"holder": holder})).await;
+        assert_eq!(status, StatusCode::OK, "{answer}");
+        answer["term"].as_u64().unwrap()
+    }
+
+    pub async fn json(&self, path: &str) -> Value {
+        self.get(path).await.json().await.unwrap()
+    }
+
+    /// The epoch of a video that is registered.
+    pub async fn epoch(&self, video: &str) -> u64 {
+        self.post("/route", &json!({"videoid": video})).await.1["epoch"].as_u64().unwrap()
     }
 
     /// Registers a video, and answers its reader's address and the action.
@@ -117,9 +163,22 @@ impl Drop for Manager {
 /// What a reader reports, and what it heard.
 #[derive(Default)]
 pub struct Told {
-    pub videos: Vec<(VideoId, u64)>,
+    /// Its viewers follow what it is told: those that it is to hand over leave at once.
+    pub videos: BTreeMap<VideoId, Held>,
     pub draining: bool,
-    pub moved: Vec<Moved>,
+    pub grace_ms: u64,
+    /// The last answer.
+    pub hand_over: Vec<HandOver>,
+    /// All hand-overs it was ever told, with its viewers at that time.
+    pub handed: Vec<(HandOver, u64)>,
+    /// Whether it holds ready what it is asked to.
+    pub is_cold: bool,
+    /// Where its viewers go.
+    pub heir: Option<Arc<Mutex<Told>>>,
+    pub is_dead: bool,
+    answers: u64,
+    /// Authorisation headers of those who asked.
+    pub asked_with: Vec<String>,
 }
 
 pub struct Reader {
@@ -139,7 +198,17 @@ impl Reader {
         let told = Arc::new(Mutex::new(Told::default()));
         let connected = Arc::new(AtomicBool::new(true));
         let health = json!({"status": "healthy", "service": "reader", "instanceId": id});
-        let router = Router::new().route("/health", get(move || async move { Json(health) }));
+        let living = Arc::clone(&told);
+        let answer = move || async move {
+            if living.lock().unwrap().is_dead {
+                std::future::pending::<()>().await;
+            }
+            Json(health)
+        };
+        let router = Router::new()
+            .route("/health", get(answer))
+            .route("/warm", post(warm))
+            .with_state(Arc::clone(&told));
         let mut tasks = JoinSet::new();
         tasks.spawn(async move {
             liverank_shell::server::serve_until_dropped(listener, router).await.unwrap();
@@ -156,26 +225,71 @@ impl Reader {
             highest_epoch: 0,
             videos: Vec::new(),
             messages_sent: 0,
+            grace_ms: 0,
+            reconnects: 0,
+            reconnect_errors: 0,
         };
         tasks.spawn(beat(record, managers, Arc::clone(&told), Arc::clone(&connected)));
         Self { id: id.to_owned(), url, told, connected, tasks }
     }
 
-    /// As kill -9 would.
+    /// As kill -9 would: connections that are open already say nothing any more, either.
     pub async fn kill(&mut self) {
+        self.told.lock().unwrap().is_dead = true;
         self.tasks.shutdown().await;
     }
 
     pub fn watch(&self, name: &str, viewers: u64) {
-        self.told.lock().unwrap().videos.push((video(name), viewers));
+        let held = Held { video: video(name), viewers, epoch: 0, ready: true };
+        self.told.lock().unwrap().videos.insert(held.video.clone(), held);
+    }
+
+    pub fn viewers(&self, name: &str) -> u64 {
+        self.told.lock().unwrap().videos.get(&video(name)).map_or(0, |held| held.viewers)
     }
 
     pub fn drain(&self) {
         self.told.lock().unwrap().draining = true;
     }
 
-    pub fn moved(&self) -> Vec<Moved> {
-        self.told.lock().unwrap().moved.clone()
+    pub fn hand_over(&self) -> Vec<HandOver> {
+        self.told.lock().unwrap().hand_over.clone()
+    }
+}
+
+async fn warm(
+    Shared(told): Shared<Arc<Mutex<Told>>>,
+    headers: HeaderMap,
+    Json(asked): Json<Warm>,
+) -> (Status, Json<Value>) {
+    let mut told = told.lock().unwrap();
+    let shown = headers.get("authorization").map_or("", |shown| shown.to_str().unwrap());
+    told.asked_with.push(shown.to_owned());
+    if told.is_cold {
+        return (Status::SERVICE_UNAVAILABLE, Json(json!({})));
+    }
+    let held = Held { video: asked.videoid.clone(), viewers: 0, epoch: asked.epoch, ready: true };
+    told.videos.entry(asked.videoid.clone()).or_insert(held);
+    (Status::OK, Json(json!({"videoid": asked.videoid})))
+}
+
+impl Told {
+    fn follow(&mut self, hand_over: Vec<HandOver>) {
+        // Four answers a second, and paces are by the second.
+        self.answers += 1;
+        let due = if self.answers.is_multiple_of(4) { &hand_over[..] } else { &[] };
+        for order in due {
+            if let Some(held) = self.videos.get_mut(&order.video) {
+                self.handed.push((order.clone(), held.viewers));
+                let leaving = held.viewers.saturating_sub(order.keep).min(u64::from(order.pace));
+                held.viewers -= leaving;
+                if let Some(heir) = &self.heir {
+                    let mut heir = heir.lock().unwrap();
+                    heir.videos.get_mut(&order.video).unwrap().viewers += leaving;
+                }
+            }
+        }
+        self.hand_over = hand_over;
     }
 }
 
@@ -192,8 +306,9 @@ async fn beat(
         record.beat += 1;
         {
             let told = told.lock().unwrap();
-            (record.draining, record.videos) = (told.draining, told.videos.clone());
-            record.viewers = record.videos.iter().map(|(_, viewers)| viewers).sum();
+            (record.draining, record.grace_ms) = (told.draining, told.grace_ms);
+            record.videos = told.videos.values().cloned().collect();
+            record.viewers = record.videos.iter().map(|held| held.viewers).sum();
         }
         if !connected.load(Relaxed) {
             continue;
@@ -203,7 +318,7 @@ async fn beat(
                 continue;
             };
             if let Ok(answer) = answer.json::<HeartbeatAnswer>().await {
-                told.lock().unwrap().moved = answer.moved;
+                told.lock().unwrap().follow(answer.hand_over);
                 break;
             }
         }
@@ -252,10 +367,11 @@ impl AssignmentStore for StoreWithSwitch {
         &self,
         video: &VideoId,
         expected: Option<u64>,
-        readers: &[ReaderId],
+        readers: &[Share],
         seen: u64,
+        term: Option<u64>,
     ) -> Result<Swapped, StoreError> {
-        let swapped = self.inner()?.assign(video, expected, readers, seen).await?;
+        let swapped = self.inner()?.assign(video, expected, readers, seen, term).await?;
         if matches!(swapped, Swapped::Stored(_)) {
             self.assigned.fetch_add(1, Relaxed);
         }
@@ -276,6 +392,23 @@ impl AssignmentStore for StoreWithSwitch {
     }
     async fn forget_reader(&self, reader: &ReaderId, beat: u64) -> Result<(), StoreError> {
         self.inner()?.forget_reader(reader, beat).await
+    }
+    async fn orders(&self) -> Result<Orders, StoreError> {
+        self.inner()?.orders().await
+    }
+    async fn mint_term(&self, holder: &str, expected: u64, seen: u64) -> Result<Office, StoreError> {
+        self.inner()?.mint_term(holder, expected, seen).await
+    }
+    async fn renew_term(&self, term: u64, holder: &str, beat: u64) -> Result<Office, StoreError> {
+        self.inner()?.renew_term(term, holder, beat).await
+    }
+    async fn cordon(
+        &self,
+        term: u64,
+        reader: &ReaderId,
+        cordon: Option<&Cordon>,
+    ) -> Result<Option<u64>, StoreError> {
+        self.inner()?.cordon(term, reader, cordon).await
     }
     async fn changes(&self) -> Result<mpsc::Receiver<Change>, StoreError> {
         let mut changes = self.inner()?.changes().await?;

@@ -1,8 +1,10 @@
 //! Who serves what: redirects, heartbeats, moves, leaving.
 
-use std::time::Duration;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
-use liverank_shell::wire::Moved;
+use liverank_reader::Config;
+use liverank_shell::token::InternalToken;
 use serde_json::json;
 
 use crate::world::{Manager, Running, Viewer, World, config, config_with, until, video};
@@ -47,7 +49,9 @@ async fn heartbeats_tell_the_manager_how_many_watch_what() {
     let _viewers =
         [Viewer::get(&reader.address, "v", None).await, Viewer::get(&reader.address, "v", None).await];
     until("a heartbeat that tells of two viewers", async || {
-        manager.last_heartbeat().is_some_and(|record| record.videos == [(video("v"), 2)])
+        manager.last_heartbeat().is_some_and(|record| {
+            record.videos.iter().any(|held| held.video == video("v") && held.viewers == 2)
+        })
     })
     .await;
     let record = manager.last_heartbeat().unwrap();
@@ -73,11 +77,7 @@ async fn viewers_of_a_moved_video_are_let_go_after_what_they_were_due() {
     let mut stays = Viewer::get(&reader.address, "stays", None).await;
     stays.greeted().await;
     world.post("v", 3).await;
-    manager.moved.lock().unwrap().push(Moved {
-        videoid: video("v"),
-        epoch: 3,
-        reader_url: "http://127.0.0.1:4002".into(),
-    });
+    manager.hand_over("v", 3, "http://127.0.0.1:4002", false, 0);
     for viewer in &mut viewers {
         assert_eq!(viewer.comments(3).await, [1, 2, 3]);
         assert_eq!(viewer.rest().await, []);
@@ -118,10 +118,15 @@ async fn a_leaving_reader_lets_everybody_go_and_sends_newcomers_elsewhere() {
         manager.last_heartbeat().is_some_and(|record| record.draining)
     })
     .await;
+    assert!(manager.last_heartbeat().unwrap().grace_ms > 0);
     assert_eq!(Viewer::get(&reader.address, "v", None).await.status(), 307);
-    let refused = Viewer::get(&reader.address, "only", None).await;
-    assert_eq!(refused.status(), 503);
-    assert!(refused.header("retry-after").is_some());
+    // Where could they go, as long as the managers have found no other reader?
+    assert_eq!(Viewer::get(&reader.address, "only", None).await.status(), 200);
+    until("the only one to be refused", async || {
+        let refused = Viewer::get(&reader.address, "only", None).await;
+        refused.status() == 503 && refused.header("retry-after").is_some()
+    })
+    .await;
     assert_eq!(reader.health().await["status"], json!("draining"));
     for viewer in &mut viewers {
         assert_eq!(viewer.comments(2).await, [1, 2]);
@@ -139,4 +144,111 @@ async fn without_managers_leaving_is_quick() {
     viewer.greeted().await;
     let ((), rest) = tokio::join!(reader.drained(), viewer.rest());
     assert_eq!(rest, []);
+}
+
+#[tokio::test]
+async fn a_warm_reader_has_all_that_viewers_who_come_may_have_missed() {
+    let world = World::new().await;
+    world.post("v", 60).await;
+    let (manager, url) = Manager::start().await;
+    let config = Config { linger: 0, internal_token: InternalToken::of("s3cret"), ..config_with("r2", &url) };
+    let reader = Running::start(&world, config).await;
+    let warm = |token: &'static str| {
+        let request = reqwest::Client::new().post(format!("{}/warm", reader.url)).bearer_auth(token);
+        request.json(&json!({ "videoid": "v", "epoch": 4 })).send()
+    };
+    assert_eq!(warm("wrong").await.unwrap().status(), 401);
+    for _ in 0..2 {
+        let answer = warm("s3cret").await.unwrap();
+        assert_eq!(answer.status(), 200);
+        let answer: serde_json::Value = answer.json().await.unwrap();
+        assert_eq!(answer, json!({ "videoid": "v", "head": format!("{}-60", world.numbering) }));
+    }
+    until("the manager to hear of it", async || {
+        let record = manager.last_heartbeat();
+        record.is_some_and(|it| it.videos.iter().any(|held| held.ready && held.viewers == 0))
+    })
+    .await;
+    // What comes before the viewers do is there for them, too, and no store is asked.
+    world.post("v", 2).await;
+    world.bus.away.store(true, Ordering::Relaxed);
+    manager.assign("v", 5, &[("r2", &reader.url)]);
+    let mut viewer = Viewer::get(&reader.address, "v", Some(&format!("{}-10", world.numbering))).await;
+    viewer.greeted().await;
+    assert_eq!(viewer.comments(52).await, (11..=62).collect::<Vec<_>>());
+    assert!(reader.shell.metrics.encode().contains("resumes_total{source=\"Ring\"} 1"));
+}
+
+#[tokio::test]
+async fn a_split_sends_away_only_what_is_too_much_and_at_the_pace_that_was_said() {
+    let world = World::new().await;
+    let (manager, url) = Manager::start().await;
+    let reader = Running::start(&world, config_with("r1", &url)).await;
+    manager.assign("v", 1, &[("r1", &reader.url)]);
+    let mut viewers = Vec::new();
+    for _ in 0..150 {
+        let mut viewer = Viewer::get(&reader.address, "v", None).await;
+        viewer.greeted().await;
+        viewers.push(viewer);
+    }
+    manager.assign("v", 2, &[("r1", &reader.url), ("r2", "http://127.0.0.1:4002")]);
+    manager.hand_over("v", 2, "http://127.0.0.1:4002", true, 50);
+    let count = async || reader.health().await["activeConnections"].as_u64().unwrap();
+    until("the first to go", async || count().await < 150).await;
+    let began = Instant::now();
+    // Sent on while it is too many, though this reader still is one of the video's.
+    assert_eq!(Viewer::get(&reader.address, "v", None).await.status(), 307);
+    until("the last to go", async || count().await == 50).await;
+    // A hundred a second: the first few may have gone before we looked.
+    assert!(began.elapsed() > Duration::from_millis(700), "{:?}", began.elapsed());
+    manager.hand_over.lock().unwrap().clear();
+    let beat = manager.last_heartbeat().unwrap().beat;
+    until("more heartbeats", async || manager.last_heartbeat().unwrap().beat > beat + 2).await;
+    assert_eq!(count().await, 50);
+    assert_eq!(Viewer::get(&reader.address, "v", None).await.status(), 200);
+    let record = manager.last_heartbeat().unwrap();
+    assert_eq!((record.reconnects, record.highest_epoch), (0, 2));
+}
+
+#[tokio::test]
+async fn viewers_who_are_handed_over_go_on_at_the_other_reader_without_loss_or_repeat() {
+    let world = World::new().await;
+    let (manager, url) = Manager::start().await;
+    let from = Running::start(&world, config_with("r1", &url)).await;
+    let to = Running::start(&world, config_with("r2", &url)).await;
+    manager.assign("v", 1, &[("r1", &from.url)]);
+    let mut viewers = Vec::new();
+    for _ in 0..40 {
+        let mut viewer = Viewer::get(&from.address, "v", None).await;
+        viewer.greeted().await;
+        viewers.push(viewer);
+    }
+    manager.assign("v", 2, &[("r2", &to.url)]);
+    manager.hand_over("v", 2, &to.url, false, 0);
+    let posting = async {
+        for _ in 0..100 {
+            world.post("v", 1).await;
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let watching = viewers.iter_mut().map(async |viewer| {
+        let mut seqs = Vec::new();
+        while seqs.len() < 100 {
+            match viewer.next().await {
+                Some(event) if event.json()["type"] == "connected" => {}
+                Some(event) => seqs.push(event.json()["seq"].as_u64().unwrap()),
+                // Also one that has seen no comment yet knows where it stands.
+                None => *viewer = Viewer::get(&to.address, "v", Some(&viewer.last_id)).await,
+            }
+        }
+        seqs
+    });
+    let ((), seen) = tokio::join!(posting, futures::future::join_all(watching));
+    assert!(seen.iter().all(|seqs| seqs.iter().copied().eq(1..=100)));
+    assert_eq!(to.health().await["activeConnections"], 40);
+    until("the counts of those who came back", async || {
+        let records = manager.heartbeats.lock().unwrap();
+        records.iter().any(|it| it.id.as_str() == "r2" && it.reconnects == 40 && it.reconnect_errors == 0)
+    })
+    .await;
 }

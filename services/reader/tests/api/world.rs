@@ -21,10 +21,11 @@ use liverank_adapters::{Archive, Backends, CommentBus, StoreError, clock};
 use liverank_core::comment::{Comment, Numbering};
 use liverank_core::counting::{Batch, LogRecord, Rules, Span};
 use liverank_core::event::{CommentBody, Interaction, Kind};
+use liverank_core::handover::HandOver;
 use liverank_core::{CommentId, ReaderId, UserId, VideoId};
 use liverank_reader::Config;
 use liverank_shell::Shell;
-use liverank_shell::wire::{HeartbeatAnswer, Moved, Route, RouteReader};
+use liverank_shell::wire::{HeartbeatAnswer, Route, RouteReader};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -226,7 +227,7 @@ impl World {
 pub struct Manager {
     pub routes: Mutex<HashMap<VideoId, Route>>,
     pub heartbeats: Mutex<VecDeque<ReaderRecord>>,
-    pub moved: Mutex<Vec<Moved>>,
+    pub hand_over: Mutex<Vec<HandOver>>,
 }
 
 impl Manager {
@@ -247,9 +248,17 @@ impl Manager {
             id: ReaderId::parse(id).unwrap(),
             public_url: (*url).into(),
             internal_url: (*url).into(),
+            load: 0,
+            takes: true,
         };
         let route = Route { videoid: video(id), epoch, readers: readers.iter().map(reader).collect() };
         self.routes.lock().unwrap().insert(video(id), route);
+    }
+
+    /// From now on, viewers of this video beyond `keep` are to go to the reader at `to`.
+    pub fn hand_over(&self, id: &str, epoch: u64, to: &str, here: bool, keep: u64) {
+        let order = HandOver { video: video(id), epoch, to: to.into(), here, keep, pace: 100 };
+        self.hand_over.lock().unwrap().push(order);
     }
 
     pub fn last_heartbeat(&self) -> Option<ReaderRecord> {
@@ -270,14 +279,14 @@ async fn heartbeat(
     State(manager): State<Arc<Manager>>,
     Json(record): Json<ReaderRecord>,
 ) -> Json<HeartbeatAnswer> {
-    let mut moved = manager.moved.lock().unwrap().clone();
-    moved.retain(|moved| record.videos.iter().any(|(id, _)| *id == moved.videoid));
+    let mut hand_over = manager.hand_over.lock().unwrap().clone();
+    hand_over.retain(|order| record.videos.iter().any(|held| held.video == order.video));
     let mut heartbeats = manager.heartbeats.lock().unwrap();
     heartbeats.push_back(record);
     if heartbeats.len() > 100 {
         heartbeats.pop_front();
     }
-    Json(HeartbeatAnswer { moved })
+    Json(HeartbeatAnswer { hand_over })
 }
 
 /// A running reader.
@@ -426,17 +435,14 @@ impl Viewer {
         tokio::time::timeout(DEADLINE, read).await.expect("something comes in time").unwrap_or(0) > 0
     }
 
-    /// Moves whole chunks of the transfer coding into the text.
-    fn take_chunks(&mut self) {
-        while let Some(line) = self.raw.windows(2).position(|window| window == b"\r\n") {
-            let size = usize::from_str_radix(std::str::from_utf8(&self.raw[..line]).unwrap(), 16).unwrap();
-            if self.raw.len() < line + 2 + size + 2 {
-                return;
-            }
-            self.ended |= size == 0;
-            self.text.push_str(std::str::from_utf8(&self.raw[line + 2..line + 2 + size]).unwrap());
-            self.raw.drain(..line + 2 + size + 2);
-        }
+    /// Moves what came into the text: a body without a length is what comes until the connection ends.
+    fn take_body(&mut self) {
+        let whole = match str::from_utf8(&self.raw) {
+            Ok(_) => self.raw.len(),
+            Err(error) => error.valid_up_to(),
+        };
+        self.text.push_str(str::from_utf8(&self.raw[..whole]).unwrap());
+        self.raw.drain(..whole);
     }
 
     fn take_event(&mut self) -> Option<Event> {
@@ -467,11 +473,11 @@ impl Viewer {
                     return Some(event);
                 }
             }
-            if self.ended || !self.read().await {
-                self.ended = true;
+            if self.ended {
                 return None;
             }
-            self.take_chunks();
+            self.ended = !self.read().await;
+            self.take_body();
         }
     }
 

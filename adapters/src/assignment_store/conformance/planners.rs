@@ -1,0 +1,138 @@
+//! Checks of what planners order: terms, cordons, and that a planner whose term is over changes nothing.
+
+use std::sync::Arc;
+
+use liverank_core::ReaderId;
+
+use super::super::{Closing, Cordon, MAX_EPOCH, Office, Orders, Swapped, Term};
+use super::{ODD, Store, all, assigned, readers, video};
+
+/// Runs all checks; `fresh` makes a new, empty store for each.
+pub(super) async fn suite<F, Fut>(fresh: F)
+where
+    F: Fn() -> Fut,
+    Fut: Future<Output = Store>,
+{
+    terms_are_minted_by_compare_and_set(fresh().await).await;
+    of_many_that_would_plan_one_does(fresh().await).await;
+    what_an_old_term_orders_is_refused(fresh().await).await;
+    a_term_that_the_store_has_lost_is_believed(fresh().await).await;
+    an_impossible_term_is_refused(fresh().await).await;
+    cordons_are_kept_as_they_came(fresh().await).await;
+}
+
+/// Begins a term, which nobody else does.
+pub(super) async fn minted(store: &Store, holder: &str, expected: u64, seen: u64) -> u64 {
+    match store.mint_term(holder, expected, seen).await.unwrap() {
+        Office::Held(term) => {
+            assert_eq!((term.holder.as_str(), term.beat), (holder, 0));
+            term.term
+        }
+        Office::Lost(other) => panic!("nobody else is there, not {other:?}"),
+    }
+}
+
+fn reader(id: &str) -> ReaderId {
+    ReaderId::parse(id).unwrap()
+}
+
+fn cordon(id: &str, closing: Closing) -> Cordon {
+    Cordon { reader: reader(id), closing, why: format!("because of \"{id}\"") }
+}
+
+async fn terms_are_minted_by_compare_and_set(store: Store) {
+    assert_eq!(store.orders().await.unwrap(), Orders::default());
+    assert_eq!(store.mint_term("p", 7, 0).await.unwrap(), Office::Lost(None));
+    let first = minted(&store, "p", 0, 0).await;
+    let held = Term { term: first, holder: "p".to_owned(), beat: 0 };
+    assert_eq!(store.mint_term("q", 0, 0).await.unwrap(), Office::Lost(Some(held)));
+    let beaten = Term { term: first, holder: "p".to_owned(), beat: 42 };
+    assert_eq!(store.renew_term(first, "p", 42).await.unwrap(), Office::Held(beaten.clone()));
+    assert_eq!(store.orders().await.unwrap().term, Some(beaten));
+    let seen = 1 << 52;
+    let second = minted(&store, "ä \"q\"", first, seen).await;
+    assert!(second > seen, "{second} after {seen}");
+    let third = minted(&store, "r", second, 3).await;
+    assert!(third > second);
+    let now = Term { term: third, holder: "r".to_owned(), beat: 0 };
+    assert_eq!(store.renew_term(second, "q", 1).await.unwrap(), Office::Lost(Some(now)));
+}
+
+async fn of_many_that_would_plan_one_does(store: Store) {
+    let mut expected = 0;
+    for _ in 0..20 {
+        let tries = (0..8).map(|at| {
+            let store = Arc::clone(&store);
+            tokio::spawn(async move { store.mint_term(&format!("p{at}"), expected, 0).await.unwrap() })
+        });
+        let outcomes: Vec<Office> =
+            futures::future::join_all(tries).await.into_iter().map(Result::unwrap).collect();
+        let held: Vec<&Term> = outcomes
+            .iter()
+            .filter_map(|it| if let Office::Held(term) = it { Some(term) } else { None })
+            .collect();
+        let [held] = held[..] else { panic!("{held:?} took office") };
+        assert_eq!(outcomes.iter().filter(|it| **it == Office::Lost(Some(held.clone()))).count(), 7);
+        expected = held.term;
+    }
+}
+
+async fn what_an_old_term_orders_is_refused(store: Store) {
+    let old = minted(&store, "old", 0, 0).await;
+    let new = minted(&store, "new", old, 0).await;
+    let order = |expected, term| {
+        let store = Arc::clone(&store);
+        async move { store.assign(&video("v"), expected, &readers(&["r"]), 0, Some(term)).await.unwrap() }
+    };
+    assert_eq!(order(None, old).await, Swapped::Fenced(new));
+    assert!(all(&store).await.is_empty(), "it changed nothing");
+    let Swapped::Stored(stored) = order(None, new).await else { panic!("the term in force is obeyed") };
+    // What managers do by themselves needs no term, and an old epoch is told also to who is in office.
+    assigned(&store, "w", None, &["r"], 0).await;
+    assert_eq!(order(None, new).await, Swapped::Conflict(Some(stored.clone())));
+    assert_eq!(order(Some(stored.epoch()), old).await, Swapped::Fenced(new));
+    let cordon = cordon("r", Closing::Closed);
+    assert_eq!(store.cordon(old, &reader("r"), Some(&cordon)).await.unwrap(), Some(new));
+    assert_eq!(store.orders().await.unwrap().cordons, []);
+    assert_eq!(store.cordon(new, &reader("r"), Some(&cordon)).await.unwrap(), None);
+    assert_eq!(store.cordon(old, &reader("r"), None).await.unwrap(), Some(new));
+    assert_eq!(store.orders().await.unwrap().cordons, [cordon]);
+}
+
+async fn a_term_that_the_store_has_lost_is_believed(store: Store) {
+    let lost = (1 << 52) + 7;
+    let ordered = store.assign(&video("v"), None, &readers(&["r"]), 0, Some(lost)).await.unwrap();
+    assert!(matches!(ordered, Swapped::Stored(_)));
+    let unnamed = Term { term: lost, holder: String::new(), beat: 0 };
+    assert_eq!(store.orders().await.unwrap().term, Some(unnamed));
+    let named = Term { term: lost, holder: "p".to_owned(), beat: 9 };
+    assert_eq!(store.renew_term(lost, "p", 9).await.unwrap(), Office::Held(named));
+    assert_eq!(store.cordon(lost - 1, &reader("r"), None).await.unwrap(), Some(lost));
+    assert!(minted(&store, "q", lost, 0).await > lost);
+}
+
+async fn an_impossible_term_is_refused(store: Store) {
+    for term in [MAX_EPOCH, u64::MAX] {
+        let ordered = store.assign(&video("v"), None, &readers(&["r"]), 0, Some(term)).await;
+        assert!(ordered.is_err_and(|error| !error.is_transient()));
+        assert!(store.mint_term("p", 0, term).await.is_err());
+        assert!(store.renew_term(term, "p", 1).await.is_err());
+        assert!(store.cordon(term, &reader("r"), None).await.is_err());
+    }
+    assert_eq!(store.orders().await.unwrap(), Orders::default(), "they left no trace");
+}
+
+async fn cordons_are_kept_as_they_came(store: Store) {
+    let term = minted(&store, "p", 0, 0).await;
+    let mut expected: Vec<Cordon> = ODD.iter().map(|id| cordon(id, Closing::Draining)).collect();
+    for cordon in &expected {
+        assert_eq!(store.cordon(term, &cordon.reader, Some(cordon)).await.unwrap(), None);
+    }
+    expected.sort_by(|a, b| a.reader.cmp(&b.reader));
+    assert_eq!(store.orders().await.unwrap().cordons, expected);
+    expected[3].closing = Closing::Closed;
+    assert_eq!(store.cordon(term, &expected[3].reader, Some(&expected[3])).await.unwrap(), None);
+    let open = expected.remove(0);
+    assert_eq!(store.cordon(term, &open.reader, None).await.unwrap(), None);
+    assert_eq!(store.orders().await.unwrap().cordons, expected);
+}

@@ -1,0 +1,333 @@
+//! The planner in the managers: plans every few seconds with [`liverank_core::placement::plan`] and carries the plan out,
+//! where no planner outside does.
+//!
+//! One of all replicas is in office: the one whose term is in force in the store. Its beat keeps it there; others watch
+//! the beat on their own clocks and take over, with a later term, when it has stood still for [`LEASE`]. Whoever was
+//! overtaken without noticing is refused by the store, move by move. A planner outside takes office the same way
+//! (`POST /term`), and as long as it shows itself the managers keep out of its way.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use liverank_adapters::assignment_store::{Closing, MAX_EPOCH, Office, Term};
+use liverank_core::comment::hex;
+use liverank_core::handover::Share;
+use liverank_core::handover::steward::{Order, Sight, Standing};
+use liverank_core::placement::{self, Budget, Kind, Limits, Part, Plan, Situation, WHOLE, plan};
+use liverank_shell::now_ms;
+use serde::Serialize;
+use tokio::time::{MissedTickBehavior, interval};
+
+use crate::cluster::{Cluster, Seen};
+use crate::moves::{By, Carrying, Wanted};
+use crate::{Config, Manager};
+
+/// How often it plans: several times within the rest that an assignment is given after a change.
+pub const EVERY: Duration = Duration::from_secs(5);
+/// A planner whose beat has stood still for this long is gone: three missed.
+pub const LEASE: Duration = Duration::from_secs(15);
+/// How long an assignment is left alone after a change, in milliseconds: readers report every second, and a hand-over
+/// under way is known by itself.
+const REST_MS: i64 = 10_000;
+/// Decisions that are remembered.
+const REMEMBERED: usize = 20;
+/// Orders and rejections shown of each decision.
+const SHOWN: usize = 100;
+
+/// The last decisions, the latest first.
+pub type Decisions = VecDeque<Decision>;
+
+/// One look at the situation, and what came of it.
+#[derive(Debug, Clone, Serialize)]
+pub struct Decision {
+    /// When, in milliseconds since 1970.
+    pub at: i64,
+    /// The planner's term.
+    pub term: u64,
+    /// Readers looked at.
+    pub readers: usize,
+    /// Videos looked at.
+    pub videos: usize,
+    /// Viewers that might be moved.
+    pub budget: u64,
+    /// How the viewers lay, and how they would lie.
+    pub before: placement::Balance,
+    /// See `before`.
+    pub after: placement::Balance,
+    /// Viewers that it moves.
+    pub moved: u64,
+    /// How many orders.
+    pub chosen_total: usize,
+    /// The orders, at first those that matter most; bounded.
+    pub chosen: Vec<Chosen>,
+    /// What kept it from doing more.
+    pub bound_by: Vec<placement::Bound>,
+    /// What it would have done, and why it did not; bounded.
+    pub rejected: Vec<String>,
+}
+
+/// One order of a plan.
+#[derive(Debug, Clone, Serialize)]
+pub struct Chosen {
+    /// The video.
+    pub videoid: String,
+    /// `move`, `split`, `join`, …
+    pub kind: &'static str,
+    /// Who serves it, with millionths of its viewers.
+    pub from: Vec<Share>,
+    /// Who is to.
+    pub to: Vec<Share>,
+    /// Viewers that move.
+    pub viewers: u64,
+    /// Why, in words and numbers.
+    pub why: String,
+    /// Its number in `GET /moves`, or why it is not there.
+    pub outcome: String,
+}
+
+/// Who plans, as far as this manager saw.
+struct Watched {
+    /// The term in force, and since when its beat stands still.
+    term: Option<(Term, Instant)>,
+}
+
+/// The bucket that plans draw from.
+struct Bucket {
+    left: i64,
+    filled: Instant,
+}
+
+impl Bucket {
+    fn fill(&mut self, now: Instant, per_minute: u64) -> u64 {
+        let passed = now.saturating_duration_since(self.filled).as_millis().min(60_000) as u64;
+        let more = per_minute.saturating_mul(passed) / 60_000;
+        if more > 0 {
+            self.filled = now;
+            let full = i64::try_from(per_minute).unwrap_or(i64::MAX);
+            self.left = self.left.saturating_add_unsigned(more).min(full);
+        }
+        u64::try_from(self.left).unwrap_or(0)
+    }
+}
+
+/// Plans. Never returns.
+pub async fn run(manager: Arc<Manager>) {
+    let holder = format!("manager-{}", hex(&rand::random::<[u8; 6]>()));
+    let mut own: Option<u64> = None;
+    let mut watched = Watched { term: None };
+    let full = i64::try_from(manager.config.max_viewers_moved_per_minute).unwrap_or(i64::MAX);
+    let mut bucket = Bucket { left: full, filled: Instant::now() };
+    let mut ticks = interval(EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let before = own;
+        own = office(&manager, &holder, own, &mut watched).await;
+        match (before, own) {
+            (None, Some(term)) => tracing::info!(term, %holder, "plans from now on"),
+            (Some(term), None) => tracing::info!(term, %holder, "does not plan any more"),
+            _ => {}
+        }
+        manager.metrics.leading.set(i64::from(own.is_some()));
+        if let Some(term) = own {
+            plan_once(&manager, term, &mut bucket);
+            manager.carry_now.notify_one();
+        }
+    }
+}
+
+/// Holds on to the term, or takes office where nobody is in it. Answers the term under which this manager plans.
+async fn office(manager: &Manager, holder: &str, own: Option<u64>, watched: &mut Watched) -> Option<u64> {
+    if let Some(term) = own {
+        // The beat only has to differ from the one before.
+        let beat = rand::random::<u64>() % MAX_EPOCH;
+        return match manager.ask(manager.store.renew_term(term, holder, beat)).await {
+            Ok(Office::Lost(in_force)) => {
+                watched.term = in_force.map(|term| (term, Instant::now()));
+                None
+            }
+            // While the store is away it cannot swap anything, either; whoever takes over meanwhile is found out at the
+            // next beat.
+            Ok(Office::Held(_)) | Err(_) => Some(term),
+        };
+    }
+    let asked = Instant::now();
+    let in_force = manager.ask(manager.store.orders()).await.ok()?.term;
+    let same = |known: &(Term, Instant)| Some(&known.0) == in_force.as_ref();
+    let since = watched.term.take().filter(same).map_or(asked, |(_, since)| since);
+    let expected = in_force.as_ref().map_or(0, |term| term.term);
+    watched.term = in_force.map(|term| (term, since));
+    let is_free = expected == 0 || asked.saturating_duration_since(since) >= LEASE;
+    if !is_free {
+        return None;
+    }
+    let seen = manager.carrying().term();
+    match manager.ask(manager.store.mint_term(holder, expected, seen)).await {
+        Ok(Office::Held(term)) => {
+            manager.heard_term(term.clone());
+            Some(term.term)
+        }
+        _ => None,
+    }
+}
+
+fn plan_once(manager: &Manager, term: u64, bucket: &mut Bucket) {
+    let now = Instant::now();
+    let cluster = manager.cluster();
+    // A stale or cut-off view is no ground to move anybody on.
+    if !cluster.view.is_loaded() || !cluster.watch.is_settled(now) || cluster.hold(now).is_some() {
+        return;
+    }
+    let mut carrying = manager.carrying();
+    let available = bucket.fill(now, manager.config.max_viewers_moved_per_minute);
+    let limits = limits(&manager.config, available);
+    let situation = situation(&cluster, &carrying, now);
+    let plan = plan(&situation, &limits);
+    manager.metrics.plans.inc();
+    let chosen = give(&cluster.seen(now), &mut carrying, term, &situation, &plan);
+    let taken: u64 = chosen.iter().map(|(_, moved)| moved).sum();
+    bucket.left = bucket.left.saturating_sub_unsigned(taken);
+    drop(carrying);
+    drop(cluster);
+    let decision = Decision {
+        at: situation.now,
+        term,
+        readers: situation.readers.len(),
+        videos: situation.videos.len(),
+        budget: available,
+        before: plan.before,
+        after: plan.after,
+        moved: taken,
+        chosen_total: chosen.len(),
+        chosen: chosen.into_iter().take(SHOWN).map(|(chosen, _)| chosen).collect(),
+        bound_by: plan.bound_by.clone(),
+        rejected: plan.rejected.iter().take(SHOWN).map(|it| it.explain(&situation)).collect(),
+    };
+    note(manager, decision);
+}
+
+fn note(manager: &Manager, decision: Decision) {
+    if decision.chosen_total > 0 {
+        let (before, after) = (decision.before.max_over_mean, decision.after.max_over_mean);
+        tracing::info!(
+            term = decision.term,
+            orders = decision.chosen_total,
+            viewers = decision.moved,
+            before,
+            after,
+            bound_by = ?decision.bound_by,
+            "planned"
+        );
+    }
+    let mut decisions = manager.decisions.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    // Rounds in which nothing changed would push out those in which something did.
+    let same = |known: &Decision| known.chosen_total == 0 && decision.chosen_total == 0;
+    if decisions.front().is_some_and(same) {
+        decisions.pop_front();
+    }
+    decisions.push_front(decision);
+    decisions.truncate(REMEMBERED);
+}
+
+fn limits(config: &Config, available: u64) -> Limits {
+    Limits {
+        hot_video_viewers: config.hot_video_viewers,
+        tolerance: config.tolerance_percent * 10,
+        rest_ms: REST_MS,
+        budget: Budget { available, full: config.max_viewers_moved_per_minute },
+        ..Limits::default()
+    }
+}
+
+/// What the planner looks at: readers that live, videos that are watched.
+fn situation(cluster: &Cluster, carrying: &Carrying, now: Instant) -> Situation {
+    let seen = cluster.seen(now);
+    let mut readers = Vec::new();
+    let mut at = std::collections::HashMap::new();
+    for sighting in cluster.watch.all() {
+        let id = &sighting.record.id;
+        let standing = match (cluster.standing(now, id), cluster.closing(id)) {
+            (Some(Standing::Draining), _) | (_, Some(Closing::Draining)) => placement::Standing::Draining,
+            (Some(Standing::Alive), None) => placement::Standing::Open,
+            (Some(Standing::Alive | Standing::Suspect), _) => placement::Standing::Closed,
+            (Some(Standing::Gone) | None, _) => continue,
+        };
+        at.insert(id.clone(), readers.len());
+        readers.push(placement::Reader { id: id.clone(), capacity: sighting.record.capacity, standing });
+    }
+    let now_ms = now_ms();
+    let videos = cluster.watched().map(|video| {
+        let assigned = cluster.view.assigned(video);
+        let changed = cluster.view.changed(video).map(|at| now.saturating_duration_since(at));
+        let changed_ms = changed.unwrap_or_default().as_millis() as i64;
+        let parts = at.iter().filter_map(|(reader, at)| part(&seen, video, reader, *at));
+        placement::Video {
+            id: video.clone(),
+            epoch: assigned.map_or(0, |assigned| assigned.epoch),
+            changed: now_ms - changed_ms,
+            waiting: 0,
+            moving: carrying.is_moving(video) || cluster.owed.videos.contains_key(video),
+            parts: parts.collect(),
+        }
+    });
+    let videos = videos.collect();
+    Situation { now: now_ms, readers, videos }.sorted()
+}
+
+/// What a reader has of a video; `None` for nothing.
+fn part(
+    seen: &Seen<'_>,
+    video: &liverank_core::VideoId,
+    reader: &liverank_core::ReaderId,
+    at: usize,
+) -> Option<Part> {
+    let assigned = seen.assigned(video);
+    let weight = assigned.and_then(|assigned| assigned.share(reader)).map_or(0, |share| share.weight);
+    let all: u64 = assigned.map_or(0, |it| it.readers.iter().map(|share| u64::from(share.weight)).sum());
+    let share = (u64::from(weight) * u64::from(WHOLE)).checked_div(all).unwrap_or(0) as u32;
+    let viewers = seen.held(reader, video).map_or(0, |held| held.viewers);
+    (viewers > 0 || weight > 0).then_some(Part { reader: at, viewers, share })
+}
+
+/// Gives a plan's orders; answers each with the viewers that it moves, 0 where it was not taken. What is without a
+/// reader and what is to be emptied, the managers see to by themselves.
+fn give(
+    seen: &Seen<'_>,
+    carrying: &mut Carrying,
+    term: u64,
+    situation: &Situation,
+    plan: &Plan,
+) -> Vec<(Chosen, u64)> {
+    let named = |parts: &[Part]| -> Vec<Share> {
+        let share =
+            |part: &Part| Share { reader: situation.readers[part.reader].id.clone(), weight: part.share };
+        parts.iter().filter(|part| part.share > 0).map(share).collect()
+    };
+    let orders = plan.orders.iter().filter(|order| !matches!(order.kind, Kind::Place | Kind::Drain));
+    orders
+        .map(|order| {
+            let video = &situation.videos[order.video].id;
+            let why = order.explain(situation);
+            let wanted = Wanted {
+                order: Order { video: video.clone(), expected: order.epoch, readers: named(&order.to) },
+                by: By::Autopilot,
+                term: Some(term),
+                why: format!("{}: {why}", order.kind.as_str()),
+                viewers: order.moved,
+            };
+            let taken = carrying.want(seen.now, seen, wanted);
+            let moved = if taken.is_ok() { order.moved } else { 0 };
+            let chosen = Chosen {
+                videoid: video.to_string(),
+                kind: order.kind.as_str(),
+                from: named(&order.from),
+                to: named(&order.to),
+                viewers: order.moved,
+                why,
+                outcome: taken.map_or_else(|refused| refused.to_string(), |id| format!("move {id}")),
+            };
+            (chosen, moved)
+        })
+        .collect()
+}

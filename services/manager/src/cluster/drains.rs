@@ -1,0 +1,112 @@
+//! Which videos leave a reader that is to be emptied, and where they go.
+
+use std::collections::HashMap;
+use std::time::Instant;
+
+use liverank_core::handover::Share;
+use liverank_core::handover::steward::{Order, Standing};
+use liverank_core::placement::place;
+use liverank_core::{ReaderId, VideoId};
+
+use super::Cluster;
+use crate::liveness::Sighting;
+
+/// Orders begun at one look: what the readers can warm until the next.
+const MOST: usize = 250;
+/// Seconds' worth of hand-overs that may be under way: enough that none waits for the next look or a reader's report.
+pub const WINDOW: u64 = 10;
+
+/// A video that is to leave a reader.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Drain {
+    /// How.
+    pub order: Order,
+    /// Which reader it leaves.
+    pub reader: ReaderId,
+    /// Viewers that go with it.
+    pub viewers: u64,
+}
+
+impl Cluster {
+    /// What is to leave readers that are to be emptied and that report to this manager, the most watched videos first;
+    /// no more viewers than the budget has room for, except that one which leaves by itself is emptied in half of its
+    /// grace. `is_moving`: orders for these are being carried out already, of `uncounted` viewers.
+    pub fn drains(
+        &self,
+        now: Instant,
+        per_minute: u64,
+        uncounted: u64,
+        is_moving: impl Fn(&VideoId) -> bool,
+    ) -> Vec<Drain> {
+        let to_empty = |sighting: &&Sighting| {
+            let reader = &sighting.record.id;
+            self.standing(now, reader) == Some(Standing::Draining) && self.watch.reports_here(now, reader)
+        };
+        let mut leaving: HashMap<&ReaderId, u64> = HashMap::new();
+        for sighting in self.watch.all().filter(to_empty) {
+            leaving.insert(&sighting.record.id, self.room(sighting, per_minute, uncounted));
+        }
+        if leaving.is_empty() || self.open().next().is_none() {
+            return Vec::new();
+        }
+        let mut served: Vec<(u64, &ReaderId, &VideoId)> = Vec::new();
+        for assignment in self.view.all() {
+            let from = assignment.readers().iter().find(|share| leaving.contains_key(&share.reader));
+            if let Some(share) = from.filter(|_| !is_moving(&assignment.video_id)) {
+                let here = self.watch.get(&share.reader).and_then(|it| it.held(&assignment.video_id));
+                served.push((here.map_or(0, |held| held.viewers), &share.reader, &assignment.video_id));
+            }
+        }
+        served.sort_unstable_by(|a, b| b.cmp(a));
+        let mut coming = HashMap::new();
+        let mut drains = Vec::new();
+        for (viewers, reader, video) in served {
+            let Some(room) = leaving.get_mut(reader).filter(|room| **room > 0 || viewers == 0) else {
+                continue;
+            };
+            let Some(order) = self.without(now, video, viewers, &mut coming) else { continue };
+            *room = room.saturating_sub(viewers);
+            drains.push(Drain { order, reader: reader.clone(), viewers });
+            if drains.len() >= MOST {
+                break;
+            }
+        }
+        drains
+    }
+
+    /// Viewers of a reader that may be set on their way now.
+    fn room(&self, sighting: &Sighting, per_minute: u64, uncounted: u64) -> u64 {
+        let record = &sighting.record;
+        let under_way = self.owed.viewers + uncounted;
+        let budget = per_minute.saturating_mul(WINDOW).div_ceil(60).saturating_sub(under_way);
+        if !record.draining || record.grace_ms == 0 {
+            return budget;
+        }
+        let needed = record.viewers.saturating_mul(2_000 * WINDOW / 2) / record.grace_ms;
+        // At the pace that its heartbeats are answered with, however many are set on their way.
+        budget.max(needed).max(1)
+    }
+
+    /// The order that takes a video from all readers that are to be emptied: others take their places, where there are
+    /// any. `coming` counts what the orders before this one brought to whom.
+    fn without(
+        &self,
+        now: Instant,
+        video: &VideoId,
+        viewers: u64,
+        coming: &mut HashMap<ReaderId, u64>,
+    ) -> Option<Order> {
+        let current = self.view.assigned(video)?;
+        let stays = |share: &&Share| self.standing(now, &share.reader) != Some(Standing::Draining);
+        let mut readers: Vec<Share> = current.readers.iter().filter(stays).cloned().collect();
+        for leaver in current.readers.iter().filter(|share| !stays(share)) {
+            let mut loads = self.loads(coming);
+            loads.retain(|load| readers.iter().all(|share| share.reader != load.id));
+            let Some(taker) = place(&loads) else { continue };
+            *coming.entry(taker.clone()).or_default() += viewers.max(1);
+            readers.push(Share { reader: taker.clone(), weight: leaver.weight });
+        }
+        let order = Order { video: video.clone(), expected: current.epoch, readers };
+        (!order.readers.is_empty()).then_some(order)
+    }
+}

@@ -1,0 +1,83 @@
+//! What a planner is told of the readers and the assignments.
+
+use std::time::Instant;
+
+use liverank_adapters::assignment_store::{Assignment, Closing};
+use liverank_shell::wire::{Load, ReaderState, TermState, VideoState};
+
+use super::Cluster;
+use crate::liveness::{Hold, Sighting};
+
+/// The name of a closing on the wire.
+pub const fn closing_name(closing: Closing) -> &'static str {
+    match closing {
+        Closing::Closed => "closed",
+        Closing::Draining => "draining",
+    }
+}
+
+fn hold_text(hold: Hold) -> String {
+    match hold {
+        Hold::Stale => "this manager does not see the store".to_owned(),
+        Hold::TooMany { missing, readers } => {
+            format!("{missing} of {readers} readers seem gone: more likely this manager is cut off")
+        }
+    }
+}
+
+impl Cluster {
+    /// Everything about readers' load; `detailed`: with all assignments, and each reader's videos.
+    pub fn load(&self, now: Instant, per_minute: u64, detailed: bool) -> Load {
+        let term = self.orders.term.as_ref();
+        Load {
+            readers: self.watch.all().map(|sighting| self.reader_state(now, sighting, detailed)).collect(),
+            videos: self.view.len() as u64,
+            assignments: detailed.then(|| self.video_states(now)),
+            term: term.map(|term| TermState { term: term.term, holder: term.holder.clone() }),
+            fresh: self.watch.is_fresh(now) && self.view.is_loaded(),
+            hold: self.hold(now).map(hold_text),
+            highest_epoch: self.highest_epoch(),
+            viewers_per_minute: per_minute,
+            in_flight: self.owed.viewers,
+        }
+    }
+
+    fn reader_state(&self, now: Instant, sighting: &Sighting, detailed: bool) -> ReaderState {
+        let record = &sighting.record;
+        let silence = self.watch.silence(sighting);
+        let watched = record.videos.iter().filter(|held| detailed && held.viewers > 0);
+        ReaderState {
+            id: record.id.clone(),
+            public_url: record.public_url.clone(),
+            internal_url: record.internal_url.clone(),
+            state: self.watch.standing_of(sighting).name().to_owned(),
+            cordon: self.closing(&record.id).map(|closing| closing_name(closing).to_owned()),
+            silent_ms: silence.as_millis() as u64,
+            fresh: self.watch.is_fresh(now) && silence < crate::liveness::SUSPECT_AFTER,
+            grace_ms: record.grace_ms,
+            viewers: record.viewers,
+            capacity: record.capacity,
+            assigned: self.view.videos_of(&record.id),
+            highest_epoch: record.highest_epoch,
+            reconnects: record.reconnects,
+            reconnect_errors: record.reconnect_errors,
+            videos: watched.map(|held| (held.video.clone(), held.viewers)).collect(),
+        }
+    }
+
+    fn video_states(&self, now: Instant) -> Vec<VideoState> {
+        let state = |assignment: &Assignment| {
+            let video = &assignment.video_id;
+            let changed = self.view.changed(video).map(|at| now.saturating_duration_since(at));
+            VideoState {
+                videoid: video.clone(),
+                epoch: assignment.epoch(),
+                readers: assignment.readers().to_vec(),
+                viewers: self.viewers(video),
+                changed_ms: changed.unwrap_or_default().as_millis() as u64,
+                moving: self.owed.videos.contains_key(video),
+            }
+        };
+        self.view.all().map(state).collect()
+    }
+}

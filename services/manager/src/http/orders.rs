@@ -1,0 +1,256 @@
+//! What planners order: terms, moves, cordons. Each order shows the internal token, and carries its planner's term.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use liverank_adapters::assignment_store::{Closing, Cordon, MAX_EPOCH, Office, Term};
+use liverank_core::Invalid;
+use liverank_core::handover::steward::{Order, Refused};
+use liverank_shell::wire::{
+    CordonRequest, Cordons, CordonsRequest, MoveAnswer, MoveRequest, Moves, MovesRequest, TermRequest,
+    TermState,
+};
+use liverank_shell::{Problem, body};
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use crate::Manager;
+use crate::cluster::report::closing_name;
+use crate::moves::{By, Wanted};
+
+/// The largest request: 10,000 moves of videos with ids of usual length.
+const MAX_ORDER_BYTES: usize = 8 * 1024 * 1024;
+/// Moves shown.
+const MOVES_SHOWN: usize = 1_000;
+/// The longest name of a planner and the longest reason, in bytes: they are stored and shown.
+const MAX_TEXT_BYTES: usize = 1_024;
+/// Tries to begin a term whatever is in force: every one that fails means that another planner has just begun one.
+const TRIES: usize = 8;
+
+type Shared = State<Arc<Manager>>;
+
+/// The body of an order, from one who may give it.
+async fn order<T: DeserializeOwned>(
+    manager: &Manager,
+    headers: &HeaderMap,
+    sent: Body,
+) -> Result<T, Problem> {
+    let refused = |problem: Problem| {
+        manager.metrics.orders_refused.inc();
+        problem
+    };
+    let Some(token) = &manager.token else {
+        let detail = "this manager takes no orders: it has no --internal-token to know planners by";
+        return Err(refused(Problem::new(StatusCode::FORBIDDEN, detail)));
+    };
+    token.check(headers).map_err(refused)?;
+    body::expect_json(headers)?;
+    let json = body::read(sent, MAX_ORDER_BYTES).await?;
+    serde_json::from_slice(&json).map_err(|error| Invalid::new("body", error.to_string()).into())
+}
+
+fn expect_text(field: &'static str, text: &str) -> Result<(), Invalid> {
+    if text.len() <= MAX_TEXT_BYTES && !text.chars().any(char::is_control) {
+        return Ok(());
+    }
+    Err(Invalid::new(field, format!("must be at most {MAX_TEXT_BYTES} bytes without control characters")))
+}
+
+fn overtaken(in_force: u64) -> Problem {
+    Problem::new(StatusCode::CONFLICT, format!("term {in_force} has begun")).with("term", in_force)
+}
+
+fn away(error: &impl std::fmt::Display) -> Problem {
+    Problem::unavailable(format!("{error}: try again"))
+}
+
+/// 409 for a term that is over, and for one that nobody ever minted.
+async fn expect_term(manager: &Manager, term: u64) -> Result<(), Problem> {
+    if term == 0 || term >= MAX_EPOCH {
+        return Err(Invalid::new("term", "is none that can have been minted").into());
+    }
+    let known = manager.carrying().term();
+    if term != known {
+        let told = manager.ask(manager.store.orders()).await.map_err(|error| away(&error))?;
+        manager.heard_orders(told);
+    }
+    // A store and a manager that know of none at all have both lost it: then the planner is believed.
+    let known = manager.carrying().term();
+    if known == term || known == 0 {
+        return Ok(());
+    }
+    manager.metrics.orders_refused.inc();
+    if term < known {
+        return Err(overtaken(known));
+    }
+    let detail = format!("term {term} was never begun here: begin one");
+    Err(Problem::new(StatusCode::CONFLICT, detail).with("term", known))
+}
+
+/// Shows that the planner is still there.
+async fn renew(manager: &Manager, term: u64) -> Result<TermState, Problem> {
+    let holder = manager.cluster().orders.term.as_ref().map(|term| term.holder.clone()).unwrap_or_default();
+    let beat = rand::random::<u64>() % MAX_EPOCH;
+    match manager.ask(manager.store.renew_term(term, &holder, beat)).await {
+        Ok(Office::Held(term)) => Ok(TermState { term: term.term, holder: term.holder }),
+        Ok(Office::Lost(in_force)) => Err(overtaken(in_force.map_or(0, |term| term.term))),
+        Err(error) => Err(away(&error)),
+    }
+}
+
+pub(super) async fn term(
+    State(manager): Shared,
+    headers: HeaderMap,
+    sent: Body,
+) -> Result<Json<TermState>, Problem> {
+    let wanted: TermRequest = order(&manager, &headers, sent).await?;
+    expect_text("holder", &wanted.holder)?;
+    if let Some(term) = wanted.renew {
+        expect_term(&manager, term).await?;
+        return renew(&manager, term).await.map(Json);
+    }
+    for _ in 0..TRIES {
+        let told = manager.ask(manager.store.orders()).await.map_err(|error| away(&error))?;
+        let in_force = told.term.as_ref().map_or(0, |term| term.term);
+        let expected = wanted.expected.unwrap_or(in_force);
+        let seen = manager.carrying().term().max(in_force);
+        match manager.ask(manager.store.mint_term(&wanted.holder, expected, seen)).await {
+            Ok(Office::Held(term)) => {
+                tracing::info!(term = term.term, holder = term.holder, "a planner took office");
+                manager.heard_term(term.clone());
+                return Ok(Json(TermState { term: term.term, holder: term.holder }));
+            }
+            Ok(Office::Lost(_)) if wanted.expected.is_none() => {}
+            Ok(Office::Lost(in_force)) => {
+                return Err(overtaken(in_force.map_or(0, |term: Term| term.term)));
+            }
+            Err(error) => return Err(away(&error)),
+        }
+    }
+    Err(Problem::unavailable("planners keep taking over from each other: try again"))
+}
+
+pub(super) async fn moves(
+    State(manager): Shared,
+    headers: HeaderMap,
+    sent: Body,
+) -> Result<Response, Problem> {
+    let wanted: MovesRequest = order(&manager, &headers, sent).await?;
+    for it in &wanted.moves {
+        expect_text("why", &it.why)?;
+    }
+    expect_term(&manager, wanted.term).await?;
+    renew(&manager, wanted.term).await?;
+    let answers: Vec<MoveAnswer> =
+        wanted.moves.into_iter().map(|it| want(&manager, wanted.term, it)).collect();
+    manager.carry_now.notify_one();
+    let taken = answers.iter().filter(|answer| answer.status == 202).count();
+    manager.metrics.orders_refused.inc_by((answers.len() - taken) as u64);
+    if taken == 0 && !answers.is_empty() {
+        let first = answers[0].detail.clone().unwrap_or_default();
+        let mut problem = Problem::new(StatusCode::CONFLICT, format!("no move was taken: {first}"));
+        problem = problem.with("moves", serde_json::to_value(answers).unwrap_or(Value::Null));
+        return Err(problem);
+    }
+    Ok((StatusCode::ACCEPTED, Json(json!({ "moves": answers }))).into_response())
+}
+
+fn want(manager: &Manager, term: u64, it: MoveRequest) -> MoveAnswer {
+    let now = Instant::now();
+    let cluster = manager.cluster();
+    let seen = cluster.seen(now);
+    let viewers = leaving(&cluster, &it);
+    let order = Order { video: it.videoid.clone(), expected: it.expected, readers: it.readers };
+    let wanted = Wanted { order, by: By::Order, term: Some(term), why: it.why, viewers };
+    let refused = match manager.carrying().want(now, &seen, wanted) {
+        Ok(id) => {
+            let (videoid, id) = (it.videoid, Some(id));
+            return MoveAnswer { videoid, status: 202, id, epoch: None, detail: None };
+        }
+        Err(refused) => refused,
+    };
+    let epoch = if let Refused::OldEpoch { current } = refused { current } else { None };
+    let status = if refused == Refused::Full { 503 } else { 409 };
+    MoveAnswer { videoid: it.videoid, status, id: None, epoch, detail: Some(refused.to_string()) }
+}
+
+/// Viewers that a move takes from where they are: those above the new shares.
+fn leaving(cluster: &crate::cluster::Cluster, it: &MoveRequest) -> u64 {
+    let total = cluster.viewers(&it.videoid);
+    let weights: u64 = it.readers.iter().map(|share| u64::from(share.weight)).sum();
+    let held = |sighting: &crate::liveness::Sighting| {
+        let viewers = sighting.held(&it.videoid).map_or(0, |held| held.viewers);
+        let share = it.readers.iter().find(|share| share.reader == sighting.record.id);
+        let part = share.map_or(0, |share| total * u64::from(share.weight) / weights.max(1));
+        viewers.saturating_sub(part)
+    };
+    cluster.watch.all().map(held).sum()
+}
+
+pub(super) async fn moves_shown(State(manager): Shared) -> Json<Moves> {
+    let moves = manager.carrying().states(Instant::now(), MOVES_SHOWN);
+    let in_flight = manager.cluster().owed.viewers;
+    Json(Moves { moves, in_flight, viewers_per_minute: manager.config.max_viewers_moved_per_minute })
+}
+
+pub(super) async fn cordons(
+    State(manager): Shared,
+    headers: HeaderMap,
+    sent: Body,
+) -> Result<Json<Cordons>, Problem> {
+    let wanted: CordonsRequest = order(&manager, &headers, sent).await?;
+    let closings: Vec<Option<Closing>> = wanted.cordons.iter().map(read_closing).collect::<Result<_, _>>()?;
+    expect_term(&manager, wanted.term).await?;
+    renew(&manager, wanted.term).await?;
+    for (it, closing) in wanted.cordons.into_iter().zip(closings) {
+        let cordon =
+            closing.map(|closing| Cordon { reader: it.reader.clone(), closing, why: it.why.clone() });
+        let done = manager.ask(manager.store.cordon(wanted.term, &it.reader, cordon.as_ref())).await;
+        if let Some(in_force) = done.map_err(|error| away(&error))? {
+            return Err(overtaken(in_force));
+        }
+        tracing::info!(reader = %it.reader, cordon = it.cordon, why = it.why, term = wanted.term, "cordon");
+        manager.cluster().cordoned(&it.reader, cordon);
+    }
+    Ok(Json(shown(&manager)))
+}
+
+fn read_closing(it: &CordonRequest) -> Result<Option<Closing>, Invalid> {
+    expect_text("why", &it.why)?;
+    match it.cordon.as_deref() {
+        None => Ok(None),
+        Some("closed") => Ok(Some(Closing::Closed)),
+        Some("draining") => Ok(Some(Closing::Draining)),
+        Some(_) => Err(Invalid::new("cordon", "must be closed, draining or null")),
+    }
+}
+
+fn shown(manager: &Manager) -> Cordons {
+    let cluster = manager.cluster();
+    let cordon = |it: &Cordon| CordonRequest {
+        reader: it.reader.clone(),
+        cordon: Some(closing_name(it.closing).to_owned()),
+        why: it.why.clone(),
+    };
+    Cordons { cordons: cluster.orders.cordons.iter().map(cordon).collect() }
+}
+
+pub(super) async fn cordons_shown(State(manager): Shared) -> Json<Cordons> {
+    Json(shown(&manager))
+}
+
+pub(super) async fn plan(State(manager): Shared) -> Json<Value> {
+    let term = manager.cluster().orders.term.clone();
+    let decisions = manager.decisions.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
+    Json(json!({
+        "autopilot": manager.config.autopilot,
+        "leading": manager.metrics.leading.get() == 1,
+        "term": term.map(|term| TermState { term: term.term, holder: term.holder }),
+        "decisions": decisions,
+    }))
+}

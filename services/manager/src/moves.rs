@@ -1,0 +1,290 @@
+//! Moves that this manager carries out: what waits for the budget, what is under way, what became of it. Time is an
+//! argument. The protocol itself is [`Steward`]'s.
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::{Duration, Instant};
+
+use liverank_core::VideoId;
+use liverank_core::handover::Share;
+use liverank_core::handover::steward::{Order, Refused, Sight, Step, Steward};
+use liverank_shell::wire::{MovePhase, MoveState};
+
+use crate::cluster::Seen;
+
+/// Moves that wait at once: more than a planner gives in a round.
+const MOST_WAITING: usize = 10_000;
+/// Ended moves that are remembered, for people and planners to see.
+const MOST_ENDED: usize = 1_000;
+/// How long a move may wait for the budget: a planner has long seen other loads by then.
+const WAITS_FOR: Duration = Duration::from_mins(2);
+/// How long viewers may take to be handed over before it is no more watched here; the heartbeats go on with it.
+const WATCHED_FOR: Duration = Duration::from_mins(30);
+
+/// Who wants a move.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum By {
+    /// A planner, by request.
+    Order,
+    /// The planner in one of the managers.
+    Autopilot,
+    /// A manager: the reader is to be emptied.
+    Drain,
+}
+
+impl By {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Order => "order",
+            Self::Autopilot => "autopilot",
+            Self::Drain => "drain",
+        }
+    }
+}
+
+/// A move that is wanted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wanted {
+    /// What.
+    pub order: Order,
+    /// By whom.
+    pub by: By,
+    /// Under which term; `None` for what a manager does by itself.
+    pub term: Option<u64>,
+    /// Why, in words.
+    pub why: String,
+    /// Viewers that it moves, as far as is known.
+    pub viewers: u64,
+}
+
+#[derive(Debug)]
+struct Entry {
+    wanted: Wanted,
+    from: Vec<Share>,
+    epoch: u64,
+    phase: MovePhase,
+    left: u64,
+    detail: Option<String>,
+    since: Instant,
+    /// When it came into force.
+    in_force: Option<Instant>,
+}
+
+/// How the compare-and-set of a move went.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// It is in force, under this epoch.
+    InForce(u64),
+    /// It is not, and why.
+    Failed(String),
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct Carrying {
+    steward: Steward,
+    next: u64,
+    entries: BTreeMap<u64, Entry>,
+    /// Those that wait or are before their compare-and-set.
+    begun: HashMap<VideoId, u64>,
+}
+
+impl Carrying {
+    /// The highest term heard of.
+    pub const fn term(&self) -> u64 {
+        self.steward.term()
+    }
+
+    /// Hears of a term.
+    pub fn heard_of_term(&mut self, term: u64) {
+        self.steward.heard_of_term(term);
+    }
+
+    /// Whether a move of the video waits or is before its compare-and-set.
+    pub fn is_moving(&self, video: &VideoId) -> bool {
+        self.begun.contains_key(video)
+    }
+
+    /// Takes a move, to begin when [`Carrying::admit`] finds room; answers its number.
+    pub fn want(&mut self, now: Instant, seen: &Seen<'_>, wanted: Wanted) -> Result<u64, Refused> {
+        if wanted.term.is_some_and(|term| term < self.term()) {
+            return Err(Refused::OldTerm { highest: self.term() });
+        }
+        let current = seen.assigned(&wanted.order.video);
+        let Some(current) = current.filter(|current| current.epoch == wanted.order.expected) else {
+            return Err(Refused::OldEpoch { current: current.map(|current| current.epoch) });
+        };
+        if self.is_moving(&wanted.order.video) {
+            return Err(Refused::Busy);
+        }
+        if self.begun.len() >= MOST_WAITING {
+            return Err(Refused::Full);
+        }
+        let fits = |share: &Share| {
+            share.weight > 0
+                && (current.share(&share.reader).is_some() || seen.cluster.is_open(&share.reader))
+        };
+        let readers = &wanted.order.readers;
+        let twice = |at: usize| readers[..at].iter().any(|share| share.reader == readers[at].reader);
+        if readers.is_empty() || !readers.iter().all(fits) || (0..readers.len()).any(twice) {
+            return Err(Refused::BadReaders);
+        }
+        self.next += 1;
+        self.begun.insert(wanted.order.video.clone(), self.next);
+        let entry = Entry {
+            from: current.readers.clone(),
+            epoch: current.epoch,
+            phase: MovePhase::Waiting,
+            left: wanted.viewers,
+            detail: None,
+            since: now,
+            in_force: None,
+            wanted,
+        };
+        self.entries.insert(self.next, entry);
+        self.forget();
+        Ok(self.next)
+    }
+
+    /// Viewers of moves that are under way and in no count made at `counted`.
+    pub fn uncounted(&self, counted: Option<Instant>) -> u64 {
+        let is_uncounted = |entry: &&Entry| match entry.phase {
+            MovePhase::Warming => true,
+            MovePhase::HandingOver => entry.in_force >= counted,
+            _ => false,
+        };
+        self.entries.values().filter(is_uncounted).map(|entry| entry.wanted.viewers).sum()
+    }
+
+    /// Begins moves that wait, oldest first, as long as they move no more than `room` viewers. One that is larger than
+    /// any room begins when nothing is under way (`idle`). `time` is the steward's.
+    pub fn admit(&mut self, now: Instant, time: Duration, seen: &Seen<'_>, room: u64, idle: bool) {
+        let mut room = room;
+        let mut idle = idle;
+        let is_waiting = |id: &u64| self.entries[id].phase == MovePhase::Waiting;
+        let mut waiting: Vec<u64> = self.begun.values().copied().filter(is_waiting).collect();
+        waiting.sort_unstable();
+        for id in waiting {
+            let entry = &self.entries[&id];
+            if now.saturating_duration_since(entry.since) > WAITS_FOR {
+                self.fail(id, "the budget had no room for it in time".to_owned());
+                continue;
+            }
+            let viewers = entry.wanted.viewers;
+            if viewers > room && !idle {
+                // What comes later is not to overtake it for ever.
+                break;
+            }
+            self.begin(id, time, seen);
+            room = room.saturating_sub(viewers);
+            idle = false;
+        }
+    }
+
+    /// Begins a move that has waited or need not wait.
+    pub fn begin(&mut self, id: u64, time: Duration, seen: &Seen<'_>) {
+        let Some(entry) = self.entries.get_mut(&id) else { return };
+        let (order, term) = (entry.wanted.order.clone(), entry.wanted.term);
+        match self.steward.order(time, term, order, seen) {
+            Ok(()) => entry.phase = MovePhase::Warming,
+            Err(refused) => self.fail(id, refused.to_string()),
+        }
+    }
+
+    /// A reader says that it holds a video ready.
+    pub fn warmed(&mut self, video: &VideoId, reader: &liverank_core::ReaderId) {
+        self.steward.warmed(video, reader);
+    }
+
+    /// What is to be done now; moves that were given up are noted.
+    pub fn steps(&mut self, time: Duration, seen: &Seen<'_>) -> Vec<Step> {
+        let mut steps = self.steward.steps(time, seen);
+        steps.retain(|step| {
+            let Step::Dropped(order) = step else { return true };
+            let moved = seen.assigned(&order.video).map(|it| it.epoch) != Some(order.expected);
+            let why = if moved { "another move of the video was first" } else { "not ready in time" };
+            if let Some(id) = self.begun.get(&order.video).copied() {
+                self.fail(id, why.to_owned());
+            }
+            false
+        });
+        steps
+    }
+
+    /// The term that a move was ordered under, where it is still wanted.
+    pub fn term_of(&self, order: &Order) -> Option<u64> {
+        self.begun.get(&order.video).and_then(|id| self.entries[id].wanted.term)
+    }
+
+    /// The compare-and-set of a move is done, lost or failed, and the view knows.
+    pub fn swapped(&mut self, now: Instant, order: &Order, outcome: Outcome) {
+        self.steward.swapped(order);
+        let Some(id) = self.begun.get(&order.video).copied() else { return };
+        match outcome {
+            Outcome::InForce(epoch) => {
+                self.begun.remove(&order.video);
+                if let Some(entry) = self.entries.get_mut(&id) {
+                    (entry.phase, entry.epoch) = (MovePhase::HandingOver, epoch);
+                    entry.in_force = Some(now);
+                }
+            }
+            Outcome::Failed(why) => self.fail(id, why),
+        }
+    }
+
+    fn fail(&mut self, id: u64, why: String) {
+        let Some(entry) = self.entries.get_mut(&id) else { return };
+        tracing::info!(video = %entry.wanted.order.video, by = entry.wanted.by.name(), why, "a move was given up");
+        self.begun.remove(&entry.wanted.order.video);
+        (entry.phase, entry.detail) = (MovePhase::Failed, Some(why));
+    }
+
+    /// Notes who is still to be handed over, by the last count.
+    pub fn look(&mut self, now: Instant, seen: &Seen<'_>) {
+        let owed = &seen.cluster.owed;
+        let counted = |entry: &Entry| owed.at > entry.in_force;
+        let entries = self.entries.values_mut();
+        for entry in entries.filter(|entry| entry.phase == MovePhase::HandingOver && counted(entry)) {
+            let video = &entry.wanted.order.video;
+            entry.left = owed.videos.get(video).copied().unwrap_or(0);
+            let superseded = seen.assigned(video).map(|it| it.epoch) != Some(entry.epoch);
+            let overdue = now.saturating_duration_since(entry.since) > WATCHED_FOR;
+            if superseded || overdue || entry.left == 0 {
+                entry.phase = MovePhase::Done;
+                entry.detail = superseded.then(|| "another assignment came after it".to_owned());
+            }
+        }
+    }
+
+    fn forget(&mut self) {
+        let has_ended = |entry: &Entry| matches!(entry.phase, MovePhase::Done | MovePhase::Failed);
+        while self.entries.len() > MOST_ENDED + self.begun.len() {
+            let oldest = self.entries.iter().find(|(_, entry)| has_ended(entry)).map(|(id, _)| *id);
+            let Some(oldest) = oldest.or_else(|| self.handing_over_longest()) else { return };
+            self.entries.remove(&oldest);
+        }
+    }
+
+    fn handing_over_longest(&self) -> Option<u64> {
+        self.entries.iter().find(|(_, entry)| entry.phase == MovePhase::HandingOver).map(|(id, _)| *id)
+    }
+
+    /// All moves, the latest first, at most `most`.
+    pub fn states(&self, now: Instant, most: usize) -> Vec<MoveState> {
+        let state = |(id, entry): (&u64, &Entry)| MoveState {
+            id: *id,
+            videoid: entry.wanted.order.video.clone(),
+            state: entry.phase,
+            from: entry.from.clone(),
+            to: entry.wanted.order.readers.clone(),
+            epoch: entry.epoch,
+            viewers: entry.wanted.viewers,
+            left: entry.left,
+            by: entry.wanted.by.name().to_owned(),
+            why: entry.wanted.why.clone(),
+            term: entry.wanted.term,
+            detail: entry.detail.clone(),
+            age_ms: now.saturating_duration_since(entry.since).as_millis() as u64,
+        };
+        self.entries.iter().rev().take(most).map(state).collect()
+    }
+}

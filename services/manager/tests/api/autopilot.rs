@@ -1,0 +1,102 @@
+//! The planner in the managers: one is in office, another takes over when it dies, and a planner outside comes first.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::support::{Manager, Reader, StoreWithSwitch, until};
+use liverank_manager::Config;
+use liverank_shell::token::InternalToken;
+use reqwest::StatusCode;
+use serde_json::{Value, json};
+
+async fn autopilot(store: &Arc<StoreWithSwitch>) -> Manager {
+    let internal_token = InternalToken::of(crate::support::TOKEN);
+    Manager::with(store, Config { autopilot: true, internal_token, ..Config::default() }).await
+}
+
+async fn leads(manager: &Manager) -> bool {
+    manager.json("/plan").await["leading"] == true
+}
+
+async fn term(manager: &Manager) -> Value {
+    manager.json("/load").await["term"]["term"].clone()
+}
+
+#[tokio::test]
+async fn one_of_them_plans_and_another_takes_over_when_it_dies() {
+    let store = StoreWithSwitch::new();
+    let (one, two) = (autopilot(&store).await, autopilot(&store).await);
+    let _reader = Reader::start("reader-1", &[&two]).await;
+    until("one is in office", async || leads(&one).await != leads(&two).await).await;
+    let (leader, other) = if leads(&one).await { (one, two) } else { (two, one) };
+    until("the other has heard", async || term(&other).await.is_u64()).await;
+    let first = term(&other).await;
+    leader.kill();
+    drop(leader);
+    let took = until("the other took over", async || leads(&other).await).await;
+    assert!(took >= Duration::from_secs(5), "it was in office until a moment ago: {took:?}");
+    until("its term is later", async || term(&other).await.as_u64() > first.as_u64()).await;
+}
+
+#[tokio::test]
+async fn what_was_decided_is_shown() {
+    let store = StoreWithSwitch::new();
+    let manager = autopilot(&store).await;
+    let reader = Reader::start("reader-1", &[&manager]).await;
+    manager.knows(1).await;
+    manager.register("v").await;
+    reader.watch("v", 5);
+    until("it has decided on it", async || {
+        let plan = manager.json("/plan").await;
+        plan["decisions"][0]["videos"] == 1 && plan["decisions"][0]["readers"] == 1
+    })
+    .await;
+    let plan = manager.json("/plan").await;
+    assert_eq!((&plan["autopilot"], &plan["term"]["term"]), (&json!(true), &plan["decisions"][0]["term"]));
+}
+
+#[tokio::test]
+async fn a_video_that_grows_hot_is_spread_and_the_plan_says_why() {
+    let store = StoreWithSwitch::new();
+    let config = Config { autopilot: true, hot_video_viewers: 300, ..Config::default() };
+    let manager = Manager::with(&store, config).await;
+    let one = Reader::start("reader-1", &[&manager]).await;
+    manager.knows(1).await;
+    manager.register("v").await;
+    let two = Reader::start("reader-2", &[&manager]).await;
+    manager.knows(2).await;
+    one.watch("v", 600);
+    one.told.lock().unwrap().heir = Some(two.told.clone());
+    until("it is spread", async || (250..=350).contains(&two.viewers("v"))).await;
+    let plan = manager.json("/plan").await;
+    let decisions = plan["decisions"].as_array().unwrap();
+    let decision = decisions.iter().find(|it| it["chosen"][0]["kind"] == "split").unwrap();
+    let chosen = &decision["chosen"][0];
+    assert_eq!((&chosen["videoid"], chosen["to"].as_array().unwrap().len()), (&json!("v"), 2));
+    assert!(chosen["why"].as_str().unwrap().contains("600"), "{chosen}");
+    let (before, after) = (&decision["before"]["max_over_mean"], &decision["after"]["max_over_mean"]);
+    assert!(before.as_u64() > after.as_u64(), "{decision}");
+    let moves = manager.json("/moves").await;
+    assert_eq!(
+        (&moves["moves"][0]["by"], &moves["moves"][0]["term"]),
+        (&json!("autopilot"), &decision["term"])
+    );
+}
+
+#[tokio::test]
+async fn a_planner_outside_takes_over_and_is_left_alone() {
+    let store = StoreWithSwitch::new();
+    let manager = autopilot(&store).await;
+    until("it is in office", async || leads(&manager).await).await;
+    let term = manager.term("operator").await;
+    until("it noticed", async || !leads(&manager).await).await;
+    // For longer than a lease, which it renews.
+    for _ in 0..4 {
+        let (status, answer) = manager.order("/term", &json!({"holder": "operator", "renew": term})).await;
+        assert_eq!(status, StatusCode::OK, "{answer}");
+        assert!(!leads(&manager).await);
+        let beaten = tokio::time::Instant::now();
+        until("a planning round has passed", async || beaten.elapsed() > Duration::from_secs(5)).await;
+    }
+    until("it takes over where nobody plans any more", async || leads(&manager).await).await;
+}

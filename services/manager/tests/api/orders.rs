@@ -1,0 +1,223 @@
+//! Who may order what: tokens, terms, epochs; and what planners are shown.
+
+use std::sync::atomic::Ordering::Relaxed;
+
+use crate::support::{Manager, Reader, StoreWithSwitch, TOKEN, until};
+use reqwest::StatusCode;
+use serde_json::{Value, json};
+
+const PATHS: [&str; 3] = ["/moves", "/cordons", "/term"];
+
+#[tokio::test]
+async fn orders_are_taken_from_who_shows_the_token_only() {
+    let store = StoreWithSwitch::new();
+    let (closed, open) = (Manager::start(&store).await, Manager::ordered(&store).await);
+    for path in PATHS {
+        let body = json!({"holder": "p", "term": 1, "moves": [], "cordons": []});
+        let (status, problem) = closed.order(path, &body).await;
+        assert_eq!(status, StatusCode::FORBIDDEN, "{path}");
+        assert!(problem["detail"].as_str().unwrap().contains("--internal-token"), "{problem}");
+        let (status, problem) = open.post(path, &body).await;
+        assert_eq!(status, StatusCode::UNAUTHORIZED, "{path} {problem}");
+        let wrong = open.client.post(format!("{}{path}", open.base)).bearer_auth(format!("{TOKEN}x"));
+        assert_eq!(wrong.json(&body).send().await.unwrap().status(), StatusCode::UNAUTHORIZED, "{path}");
+        let (status, _) = open.order(path, &json!({"term": "one"})).await;
+        assert_eq!(status, StatusCode::BAD_REQUEST, "{path}");
+    }
+    assert_eq!(open.json("/load").await.get("term"), None, "nothing of it took effect");
+}
+
+#[tokio::test]
+async fn a_planner_whose_term_is_over_is_refused_by_every_manager() {
+    let store = StoreWithSwitch::new();
+    let (one, two) = (Manager::ordered(&store).await, Manager::ordered(&store).await);
+    let _reader = Reader::start("reader-1", &[&one]).await;
+    one.knows(1).await;
+    let old = one.term("old").await;
+    let new = two.term("new").await;
+    assert!(new > old);
+    for manager in [&one, &two] {
+        let cordons = json!([{"reader": "reader-1", "cordon": "closed"}]);
+        let (status, problem) = manager.order("/cordons", &json!({"term": old, "cordons": cordons})).await;
+        assert_eq!((status, &problem["term"]), (StatusCode::CONFLICT, &json!(new)), "{problem}");
+        let (status, problem) = manager.order("/moves", &json!({"term": old, "moves": []})).await;
+        assert_eq!((status, &problem["term"]), (StatusCode::CONFLICT, &json!(new)), "{problem}");
+        let (status, _) = manager.order("/term", &json!({"holder": "old", "renew": old})).await;
+        assert_eq!(status, StatusCode::CONFLICT);
+        // Nor one that nobody ever began.
+        let (status, _) = manager.order("/cordons", &json!({"term": new + 5, "cordons": []})).await;
+        assert_eq!(status, StatusCode::CONFLICT);
+    }
+    let (status, term) = one.order("/term", &json!({"holder": "new", "renew": new})).await;
+    assert_eq!((status, &term["holder"]), (StatusCode::OK, &json!("new")));
+    let (status, problem) = one.order("/term", &json!({"holder": "third", "expected": old})).await;
+    assert_eq!((status, &problem["term"]), (StatusCode::CONFLICT, &json!(new)));
+    let (status, _) = one.order("/term", &json!({"holder": "third", "expected": new})).await;
+    assert_eq!(status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn an_order_says_what_it_expects_and_each_is_answered_by_itself() {
+    let manager = Manager::ordered(&StoreWithSwitch::new()).await;
+    let _one = Reader::start("reader-1", &[&manager]).await;
+    let _two = Reader::start("reader-2", &[&manager]).await;
+    manager.knows(2).await;
+    for name in ["a", "b"] {
+        manager.register(name).await;
+    }
+    let (a, b) = (manager.epoch("a").await, manager.epoch("b").await);
+    let term = manager.term("planner").await;
+    let move_of = |video: &str, expected: u64, readers: &[(&str, u32)]| {
+        let share = |(reader, weight): &(&str, u32)| json!({"reader": reader, "weight": weight});
+        let readers: Value = readers.iter().map(share).collect();
+        json!({"videoid": video, "expected": expected, "readers": readers})
+    };
+    let order = async |moves: Value| manager.order("/moves", &json!({"term": term, "moves": moves})).await;
+    let both = &[("reader-1", 1), ("reader-2", 2)];
+    let (status, answer) = order(json!([move_of("a", a, both), move_of("b", b + 1, both)])).await;
+    assert_eq!(status, StatusCode::ACCEPTED, "{answer}");
+    assert_eq!(answer["moves"][0]["status"], 202);
+    let refused = &answer["moves"][1];
+    assert_eq!((&refused["status"], &refused["epoch"]), (&json!(409), &json!(b)), "{refused}");
+    for wrong in [
+        move_of("b", b + 1, both),
+        move_of("nobody's", 1, both),
+        move_of("b", b, &[]),
+        move_of("b", b, &[("reader-1", 1), ("reader-1", 1)]),
+        move_of("b", b, &[("reader-1", 0), ("reader-2", 0)]),
+        move_of("b", b, &[("reader-1", 1), ("reader-2", 1), ("unknown", 1)]),
+    ] {
+        let (status, problem) = order(json!([wrong])).await;
+        assert_eq!(status, StatusCode::CONFLICT, "{wrong} {problem}");
+    }
+    let (status, problem) = manager.order("/moves", &json!({"term": 0, "moves": []})).await;
+    assert_eq!((status, &problem["field"]), (StatusCode::BAD_REQUEST, &json!("term")));
+}
+
+#[tokio::test]
+async fn a_closed_reader_gets_nothing_new_and_a_draining_one_is_emptied() {
+    let store = StoreWithSwitch::new();
+    let (one, two) = (Manager::ordered(&store).await, Manager::ordered(&store).await);
+    let reader = Reader::start("reader-1", &[&one]).await;
+    one.knows(1).await;
+    one.register("v").await;
+    reader.watch("v", 30);
+    let other = Reader::start("reader-2", &[&one]).await;
+    one.knows(2).await;
+    let term = one.term("planner").await;
+    let cordon = async |cordon: Value| {
+        let cordons = json!([{"reader": "reader-1", "cordon": cordon, "why": "a test"}]);
+        let (status, answer) = one.order("/cordons", &json!({"term": term, "cordons": cordons})).await;
+        assert_eq!(status, StatusCode::OK, "{answer}");
+        answer["cordons"].clone()
+    };
+    let expected = json!([{"reader": "reader-1", "cordon": "closed", "why": "a test"}]);
+    assert_eq!(cordon(json!("closed")).await, expected);
+    until("the other manager knows", async || two.json("/cordons").await["cordons"] == expected).await;
+    for number in 0..10 {
+        assert_eq!(one.register(&format!("v{number}")).await.0, other.url);
+        assert_eq!(two.register(&format!("w{number}")).await.0, other.url);
+    }
+    assert_eq!((reader.viewers("v"), one.resolve("v").await), (30, Some(reader.url.clone())));
+    cordon(json!("draining")).await;
+    until("it is empty", async || {
+        let load = one.json("/load").await;
+        reader.viewers("v") == 0 && load["readers"][0]["assigned"] == 0
+    })
+    .await;
+    assert_eq!(one.json("/load").await["readers"][0]["cordon"], "draining");
+    assert_eq!(one.state_of("reader-1").await.as_deref(), Some("alive"));
+    assert_eq!(cordon(Value::Null).await, json!([]));
+    until("it takes videos again", async || {
+        let name = format!("x{}", rand::random::<u32>());
+        two.register(&name).await.0 == reader.url
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_a_store_loses_of_orders_it_is_told_again() {
+    let store = StoreWithSwitch::new();
+    let manager = Manager::ordered(&store).await;
+    let _one = Reader::start("reader-1", &[&manager]).await;
+    let two = Reader::start("reader-2", &[&manager]).await;
+    manager.knows(2).await;
+    let old = manager.term("old").await;
+    let term = manager.term("planner").await;
+    let cordons = json!([{"reader": "reader-1", "cordon": "closed"}]);
+    manager.order("/cordons", &json!({"term": term, "cordons": cordons})).await;
+    store.lose_everything();
+    let fresh = Manager::ordered(&store).await;
+    until("a manager that knew nothing hears of it", async || {
+        fresh.json("/cordons").await["cordons"][0]["reader"] == "reader-1"
+            && fresh.json("/load").await["term"]["term"] == term
+    })
+    .await;
+    fresh.knows(1).await;
+    assert_eq!(fresh.register("v").await.0, two.url);
+    let (status, _) = fresh.order("/cordons", &json!({"term": old, "cordons": []})).await;
+    assert_eq!(status, StatusCode::CONFLICT);
+    assert!(fresh.term("next").await > term);
+}
+
+#[tokio::test]
+async fn while_the_store_is_away_orders_are_503_and_routes_are_answered() {
+    let store = StoreWithSwitch::new();
+    let manager = Manager::ordered(&store).await;
+    let reader = Reader::start("reader-1", &[&manager]).await;
+    manager.knows(1).await;
+    manager.register("v").await;
+    let term = manager.term("planner").await;
+    store.away.store(true, Relaxed);
+    for (path, body) in [
+        ("/moves", json!({"term": term, "moves": []})),
+        ("/cordons", json!({"term": term, "cordons": []})),
+        ("/term", json!({"holder": "p"})),
+    ] {
+        assert_eq!(manager.order(path, &body).await.0, StatusCode::SERVICE_UNAVAILABLE, "{path}");
+    }
+    let (status, route) = manager.post("/route", &json!({"videoid": "v"})).await;
+    assert_eq!((status, &route["readers"][0]["id"]), (StatusCode::OK, &json!(reader.id)));
+    // Who knows better is not answered with less.
+    let later = route["epoch"].as_u64().unwrap() + 1;
+    let (status, _) = manager.post("/route", &json!({"videoid": "v", "epoch": later})).await;
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+    store.away.store(false, Relaxed);
+    until("it is answered above", async || {
+        let (status, route) = manager.post("/route", &json!({"videoid": "v", "epoch": later})).await;
+        status == StatusCode::OK && route["epoch"].as_u64().unwrap() > later
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn load_has_what_a_planner_needs() {
+    let manager = Manager::ordered(&StoreWithSwitch::new()).await;
+    let one = Reader::start("reader-1", &[&manager]).await;
+    manager.knows(1).await;
+    manager.register("v").await;
+    one.watch("v", 7);
+    until("they are known", async || manager.json("/viewers/v").await["viewers"] == 7).await;
+    let epoch = manager.epoch("v").await;
+    let term = manager.term("planner").await;
+    let load = manager.json("/load").await;
+    let video = &load["assignments"][0];
+    assert_eq!(
+        (&video["videoid"], &video["epoch"], &video["viewers"]),
+        (&json!("v"), &json!(epoch), &json!(7))
+    );
+    assert_eq!(
+        (&video["readers"], &video["moving"]),
+        (&json!([{"reader": "reader-1", "weight": 1}]), &json!(false))
+    );
+    assert_eq!(load["term"], json!({"term": term, "holder": "planner"}));
+    assert_eq!((&load["fresh"], &load["highest_epoch"]), (&json!(true), &json!(epoch)));
+    let reader = &load["readers"][0];
+    assert_eq!(
+        (&reader["fresh"], &reader["assigned"], &reader["videos"]),
+        (&json!(true), &json!(1), &json!([["v", 7]]))
+    );
+    let short = manager.json("/load?assignments=false").await;
+    assert_eq!((short.get("assignments"), &short["readers"][0]["videos"]), (None, &json!([])));
+    assert_eq!(manager.get("/load?assignments=maybe").await.status(), StatusCode::BAD_REQUEST);
+}

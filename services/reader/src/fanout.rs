@@ -1,0 +1,173 @@
+//! Writing to viewers: a few threads, each with the sockets of its share of them.
+//!
+//! A viewer is a record in its thread's table: a socket, a cursor into its room's ring, a few flags. It has no task, no
+//! timer and no queue. A room with something new is named to the threads ([`Fanout::news`]); each goes over those of
+//! its viewers who are in that room and writes to their sockets, as far as these take it, what the room has for them.
+//! The kernel tells a thread of sockets that take something again, and of peers who have left.
+//!
+//! Threads of their own, because the scheduler then shares a busy core fairly between those who are watching and a crowd
+//! that is just arriving, whose requests the runtime reads.
+
+use std::io;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use liverank_shell::server::Bare;
+use mio::{Poll, Token, Waker};
+use tokio_util::sync::CancellationToken;
+
+use crate::room::Room;
+
+mod shard;
+mod viewer;
+
+use shard::Shard;
+pub use viewer::Viewer;
+
+/// The kernel writes from one core to a few hundred thousand sockets a second; four cores of it fill any network card.
+pub const MAX_THREADS: usize = 4;
+/// What is waiting longer than this to be written is late: people do not notice this much.
+const LATE: Duration = Duration::from_millis(100);
+/// Means that nothing waits to be written.
+const IDLE: u64 = u64::MAX;
+
+/// Those who are handed to a thread, and the rooms that have something new for its viewers.
+#[derive(Default)]
+struct Inbox {
+    joining: Vec<Joining>,
+    news: Vec<Arc<Room>>,
+    stopped: bool,
+}
+
+/// A viewer on its way to a thread.
+pub struct Joining {
+    /// What it is.
+    pub viewer: Viewer<()>,
+    /// Its socket.
+    pub bare: Bare,
+}
+
+/// What others see of a thread.
+struct Desk {
+    /// Its bit in [`Room::called`].
+    bit: u32,
+    inbox: Mutex<Inbox>,
+    waker: Waker,
+    /// Since when something waits to be written, in ms since the start; [`IDLE`]: nothing does.
+    busy_since: AtomicU64,
+    start: Instant,
+    ended: CancellationToken,
+}
+
+impl Desk {
+    fn inbox(&self) -> MutexGuard<'_, Inbox> {
+        self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts something into the inbox, unless the thread has ended.
+    fn post(&self, put: impl FnOnce(&mut Inbox)) {
+        let mut inbox = self.inbox();
+        if inbox.stopped {
+            return;
+        }
+        let asleep = inbox.joining.is_empty() && inbox.news.is_empty();
+        put(&mut inbox);
+        drop(inbox);
+        if asleep {
+            self.wake();
+        }
+    }
+
+    fn wake(&self) {
+        // Fails where the kernel has no memory for eight bytes; then the next post tries again.
+        if let Err(error) = self.waker.wake() {
+            tracing::error!(%error, "a writing thread could not be woken");
+        }
+    }
+
+    fn now_ms(&self) -> u64 {
+        self.start.elapsed().as_millis() as u64
+    }
+
+    fn is_late(&self) -> bool {
+        let since = self.busy_since.load(Ordering::Relaxed);
+        since != IDLE && self.now_ms().saturating_sub(since) > LATE.as_millis() as u64
+    }
+}
+
+/// See the module.
+pub struct Fanout {
+    desks: Vec<Arc<Desk>>,
+    next: AtomicUsize,
+    ended: CancellationToken,
+}
+
+impl Fanout {
+    /// Starts one thread a core that this process may use, up to [`MAX_THREADS`].
+    pub fn start() -> io::Result<Self> {
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let ended = CancellationToken::new();
+        let desks =
+            (0..cores.min(MAX_THREADS)).map(|number| start(number, &ended)).collect::<io::Result<_>>()?;
+        Ok(Self { desks, next: AtomicUsize::new(0), ended })
+    }
+
+    /// How many threads write.
+    pub const fn threads(&self) -> usize {
+        self.desks.len()
+    }
+
+    /// Takes a viewer in: from now on its thread writes to it what its room has for it, until it leaves.
+    pub fn join(&self, joining: Joining) {
+        let at = self.next.fetch_add(1, Ordering::Relaxed) % self.desks.len();
+        self.desks[at].post(|inbox| inbox.joining.push(joining));
+    }
+
+    /// Tells the threads that a room has something for its viewers: comments that were shown, a heartbeat, the end.
+    pub fn news(&self, room: &Arc<Room>) {
+        for desk in &self.desks {
+            if room.called.fetch_or(desk.bit, Ordering::AcqRel) & desk.bit == 0 {
+                desk.post(|inbox| inbox.news.push(Arc::clone(room)));
+            }
+        }
+    }
+
+    /// Whether viewers wait noticeably for what is there for them already.
+    pub fn is_late(&self) -> bool {
+        self.desks.iter().any(|desk| desk.is_late())
+    }
+
+    /// Completes when a thread has ended, which it only does when it was stopped, or by a bug.
+    pub async fn ended(&self) {
+        self.ended.cancelled().await;
+    }
+
+    /// Ends all threads soon, and with them every viewer's stream.
+    pub fn stop(&self) {
+        for desk in &self.desks {
+            desk.inbox().stopped = true;
+            desk.wake();
+        }
+    }
+}
+
+const WAKE: Token = Token(usize::MAX);
+
+fn start(number: usize, ended: &CancellationToken) -> io::Result<Arc<Desk>> {
+    let poll = Poll::new()?;
+    let desk = Arc::new(Desk {
+        bit: 1 << number,
+        inbox: Mutex::default(),
+        waker: Waker::new(poll.registry(), WAKE)?,
+        busy_since: AtomicU64::new(IDLE),
+        start: Instant::now(),
+        ended: ended.clone(),
+    });
+    let shard = Shard::new(poll, Arc::clone(&desk));
+    std::thread::Builder::new().name(format!("fan-out-{number}")).spawn(move || shard.run())?;
+    Ok(desk)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,261 @@
+//! One thread's viewers.
+
+use std::collections::{HashMap, VecDeque};
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use liverank_shell::server::Place;
+use mio::event::Event;
+use mio::net::TcpStream;
+use mio::{Events, Interest, Poll, Token};
+use slab::Slab;
+use socket2::SockRef;
+
+use super::viewer::{After, Viewer};
+use super::{Desk, IDLE, Joining, WAKE};
+use crate::room::Room;
+
+/// Viewers written to before the kernel, the inbox and other rooms are looked at: about a millisecond.
+const PORTION: usize = 256;
+/// What the kernel may hold for a viewer. It would let one who reads slowly have megabytes, all of them late; this is
+/// some seconds of the hottest video, and the kernel doubles it for its own bookkeeping.
+const SEND_BUFFER: usize = 128 * 1024;
+
+/// A room's key: where it is in memory, while somebody here is in it.
+type Key = usize;
+
+/// The viewers of one room on this thread.
+struct Members {
+    /// Kept, so that no other room comes to be where this one is.
+    _room: Arc<Room>,
+    viewers: Vec<usize>,
+    /// How many of them the pass that is under way has been to.
+    passed: usize,
+    /// Whether something came after the pass began.
+    news: bool,
+    /// Whether it stands in line.
+    queued: bool,
+}
+
+struct Entry {
+    viewer: Viewer<TcpStream>,
+    /// Where it is among its room's members.
+    at: usize,
+    /// Whether it stands in line for more.
+    again: bool,
+    _place: Place,
+}
+
+/// See the module.
+pub struct Shard {
+    poll: Poll,
+    desk: Arc<Desk>,
+    viewers: Slab<Entry>,
+    rooms: HashMap<Key, Members>,
+    /// Rooms with something new, in turn.
+    behind: VecDeque<Key>,
+    /// Viewers for whom there is more than one turn takes.
+    again: VecDeque<usize>,
+    /// A portion of members, kept for its memory.
+    portion: Vec<usize>,
+    scratch: Vec<u8>,
+}
+
+fn key(room: &Arc<Room>) -> Key {
+    Arc::as_ptr(room).addr()
+}
+
+impl Shard {
+    pub fn new(poll: Poll, desk: Arc<Desk>) -> Self {
+        Self {
+            poll,
+            desk,
+            viewers: Slab::new(),
+            rooms: HashMap::new(),
+            behind: VecDeque::new(),
+            again: VecDeque::new(),
+            portion: Vec::with_capacity(PORTION),
+            scratch: vec![0; 4096],
+        }
+    }
+
+    /// Serves its viewers until it is stopped.
+    pub fn run(mut self) {
+        let _ended = self.desk.ended.clone().drop_guard();
+        let mut events = Events::with_capacity(1024);
+        while !self.take_inbox() {
+            let idle = self.behind.is_empty() && self.again.is_empty();
+            self.note_busy(!idle);
+            match self.poll.poll(&mut events, (!idle).then_some(Duration::ZERO)) {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                // Of its arguments, which do not change: a bug. The reader ends with this thread.
+                Err(error) => return tracing::error!(%error, "waiting for sockets failed"),
+            }
+            for event in &events {
+                self.stirred(event);
+            }
+            self.catch_up();
+            self.next_portion();
+        }
+    }
+
+    fn note_busy(&self, busy: bool) {
+        let since = &self.desk.busy_since;
+        let was = since.load(Ordering::Relaxed);
+        match (busy, was == IDLE) {
+            (true, true) => since.store(self.desk.now_ms(), Ordering::Relaxed),
+            (false, false) => since.store(IDLE, Ordering::Relaxed),
+            _ => {}
+        }
+    }
+
+    /// `true`: it is to end.
+    fn take_inbox(&mut self) -> bool {
+        let (joining, news) = {
+            let mut inbox = self.desk.inbox();
+            if inbox.stopped {
+                return true;
+            }
+            (std::mem::take(&mut inbox.joining), std::mem::take(&mut inbox.news))
+        };
+        for room in news {
+            // Before the room is looked at, so that nothing that comes afterwards is overlooked.
+            room.called.fetch_and(!self.desk.bit, Ordering::AcqRel);
+            if let Some(members) = self.rooms.get_mut(&key(&room)) {
+                members.news = true;
+                if !std::mem::replace(&mut members.queued, true) {
+                    self.behind.push_back(key(&room));
+                }
+            }
+        }
+        for joining in joining {
+            self.enter(joining);
+        }
+        false
+    }
+
+    fn enter(&mut self, Joining { viewer, bare }: Joining) {
+        let _ = SockRef::from(&bare.socket).set_send_buffer_size(SEND_BUFFER);
+        let mut socket = TcpStream::from_std(bare.socket);
+        let slot = self.viewers.vacant_entry();
+        let number = slot.key();
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        if let Err(error) = self.poll.registry().register(&mut socket, Token(number), interest) {
+            return tracing::error!(%error, "a viewer's socket cannot be waited for");
+        }
+        let room = Arc::clone(viewer.room());
+        let members = self.rooms.entry(key(&room)).or_insert_with(|| Members {
+            _room: room,
+            viewers: Vec::new(),
+            passed: 0,
+            news: false,
+            queued: false,
+        });
+        let at = members.viewers.len();
+        members.viewers.push(number);
+        slot.insert(Entry { viewer: viewer.on(socket), at, again: false, _place: bare.place });
+        // No turn yet: the kernel tells at once that the socket takes something.
+    }
+
+    fn stirred(&mut self, event: &Event) {
+        if event.token() == WAKE {
+            return;
+        }
+        let Token(number) = event.token();
+        // It may have left before the event was read; a later one in its place looks once too often.
+        let Some(entry) = self.viewers.get_mut(number) else { return };
+        let mut after = After::Waits;
+        if event.is_readable() || event.is_read_closed() || event.is_error() {
+            after = entry.viewer.readable(&mut self.scratch);
+        }
+        if event.is_writable() && after != After::Gone {
+            after = entry.viewer.writable();
+        }
+        self.settle(number, after);
+    }
+
+    fn settle(&mut self, number: usize, after: After) {
+        match after {
+            After::Waits => {}
+            After::More => self.once_more(number),
+            After::Gone => self.leave(number),
+        }
+    }
+
+    fn once_more(&mut self, number: usize) {
+        let entry = self.viewers.get_mut(number);
+        if entry.is_some_and(|entry| !std::mem::replace(&mut entry.again, true)) {
+            self.again.push_back(number);
+        }
+    }
+
+    fn leave(&mut self, number: usize) {
+        let Some(entry) = self.viewers.try_remove(number) else { return };
+        let key = key(entry.viewer.room());
+        let Some(members) = self.rooms.get_mut(&key) else { return };
+        members.viewers.swap_remove(entry.at);
+        let left = members.viewers.len();
+        if left == 0 {
+            // Wherever it stands in line, it is not found there.
+            self.rooms.remove(&key);
+            return;
+        }
+        // The last one has moved to its place, which a pass may have been to already.
+        let moved = members.viewers.get(entry.at).copied();
+        let overtaken = entry.at < members.passed && members.passed <= left;
+        members.passed = members.passed.min(left);
+        if let Some(moved) = moved {
+            self.viewers[moved].at = entry.at;
+            if overtaken {
+                self.once_more(moved);
+            }
+        }
+    }
+
+    fn turn(&mut self, number: usize) {
+        if let Some(entry) = self.viewers.get_mut(number) {
+            let after = entry.viewer.turn();
+            self.settle(number, after);
+        }
+    }
+
+    /// Gives a turn to those who have more to get.
+    fn catch_up(&mut self) {
+        for _ in 0..self.again.len().min(PORTION) {
+            let Some(number) = self.again.pop_front() else { return };
+            if let Some(entry) = self.viewers.get_mut(number) {
+                entry.again = false;
+                self.turn(number);
+            }
+        }
+    }
+
+    /// Gives a turn to the next members of the next room that has something new.
+    fn next_portion(&mut self) {
+        let Some(key) = self.behind.pop_front() else { return };
+        let Some(members) = self.rooms.get_mut(&key) else { return };
+        if members.passed == 0 {
+            members.news = false;
+        }
+        let upto = (members.passed + PORTION).min(members.viewers.len());
+        let mut portion = std::mem::take(&mut self.portion);
+        portion.extend_from_slice(&members.viewers[members.passed..upto]);
+        members.passed = upto;
+        for number in portion.drain(..) {
+            self.turn(number);
+        }
+        self.portion = portion;
+        let Some(members) = self.rooms.get_mut(&key) else { return };
+        let done = members.passed >= members.viewers.len();
+        if done {
+            members.passed = 0;
+        }
+        members.queued = !done || members.news;
+        if members.queued {
+            self.behind.push_back(key);
+        }
+    }
+}

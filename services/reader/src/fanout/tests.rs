@@ -1,0 +1,132 @@
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+
+use bytes::Bytes;
+use liverank_adapters::archive::embedded::EmbeddedArchive;
+use liverank_adapters::comment_bus::embedded::EmbeddedBus;
+use liverank_core::comment::{Comment, Numbering};
+use liverank_core::{CommentId, ReaderId, UserId, VideoId};
+use liverank_shell::Health;
+use tokio::sync::Semaphore;
+
+use super::*;
+use crate::hub::{Hub, Settings};
+use crate::metrics::Metrics;
+use crate::sse::Form;
+
+/// A hub without stores worth the name.
+pub fn hub(ring_length: usize) -> Arc<Hub> {
+    let directory = tempfile::tempdir().unwrap();
+    let settings = Settings {
+        id: ReaderId::parse("r").unwrap(),
+        capacity: 1000,
+        ring_length,
+        idle: Duration::from_mins(1),
+        writes_per_second: None,
+    };
+    let archive = Arc::new(EmbeddedArchive::open(directory.path()).unwrap());
+    Hub::new(settings, archive, Arc::new(EmbeddedBus::new()), Metrics::default(), Health::default()).unwrap()
+}
+
+fn video() -> VideoId {
+    VideoId::parse("v").unwrap()
+}
+
+/// A viewer's end, of a viewer who has joined.
+fn joined(hub: &Arc<Hub>, listener: &TcpListener, places: &Arc<Semaphore>) -> TcpStream {
+    let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    client.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let (socket, _) = listener.accept().unwrap();
+    socket.set_nonblocking(true).unwrap();
+    let seat = hub.enter(&video()).unwrap();
+    let cursor = seat.room.now();
+    let viewer = Viewer::new(seat, cursor, Form::Resuming, Bytes::from_static(b"HELLO\n\n"));
+    let place = Arc::clone(places).try_acquire_owned().unwrap();
+    hub.fanout.join(Joining { viewer, bare: Bare { socket, head: Vec::new(), place } });
+    client
+}
+
+fn until(what: &str, holds: impl Fn() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !holds() {
+        assert!(Instant::now() < deadline, "{what} did not happen in time");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+fn comment(seq: u64) -> Comment {
+    Comment {
+        id: CommentId::parse(&format!("c{seq}")).unwrap(),
+        user_id: UserId::parse("u").unwrap(),
+        video_id: video(),
+        text: "hello".into(),
+        timestamp: 0,
+        seq,
+    }
+}
+
+/// Reads until the text ends with this.
+fn reads(client: &mut TcpStream, end: &str) -> String {
+    let mut text = Vec::new();
+    let mut buffer = [0; 4096];
+    while !text.ends_with(end.as_bytes()) {
+        let read = client.read(&mut buffer).unwrap();
+        assert!(read > 0, "the stream ended after {:?}", String::from_utf8_lossy(&text));
+        text.extend_from_slice(&buffer[..read]);
+    }
+    String::from_utf8(text).unwrap()
+}
+
+#[test]
+fn those_who_leave_are_noticed_and_the_others_get_everything() {
+    let hub = hub(100);
+    let (listener, places) = (TcpListener::bind("127.0.0.1:0").unwrap(), Arc::new(Semaphore::new(700)));
+    let mut clients: Vec<_> = (0..600).map(|_| joined(&hub, &listener, &places)).collect();
+    for client in &mut clients {
+        reads(client, "HELLO\n\n");
+    }
+    let room = hub.room(&video()).unwrap();
+    let numbering = Numbering::parse("n").unwrap();
+    room.note_head(&numbering, 0);
+    // Half of them leave while the others are being written to.
+    let mut staying = Vec::new();
+    for (at, client) in clients.into_iter().enumerate() {
+        let seq = at as u64 + 1;
+        room.push(&numbering, &comment(seq));
+        room.show_due(Instant::now());
+        hub.fanout.news(&room);
+        if at % 2 == 0 {
+            staying.push(client);
+        }
+    }
+    let last = String::from_utf8(crate::sse::comment(&numbering, &comment(600)).to_vec()).unwrap();
+    for client in &mut staying {
+        let text = reads(client, &last);
+        let seqs =
+            text.lines().filter_map(|line| line.strip_prefix("id: n-")).map(|n| n.parse::<u64>().unwrap());
+        let gaps = text.matches("event: gap").count();
+        assert!(gaps > 0 || seqs.eq(1..=600), "{gaps} gaps");
+    }
+    until("leaving", || hub.viewers() == 300 && places.available_permits() == 400);
+    hub.fanout.stop();
+    until("the end", || hub.viewers() == 0 && places.available_permits() == 700);
+    assert_eq!(staying[0].read(&mut [0; 8]).unwrap(), 0);
+    // Who comes now is let go at once.
+    let mut late = joined(&hub, &listener, &places);
+    assert_eq!(late.read(&mut [0; 8]).unwrap_or(0), 0);
+    assert_eq!((hub.viewers(), places.available_permits()), (0, 700));
+}
+
+#[test]
+fn who_talks_without_end_is_let_go() {
+    let hub = hub(10);
+    let (listener, places) = (TcpListener::bind("127.0.0.1:0").unwrap(), Arc::new(Semaphore::new(1)));
+    let mut client = joined(&hub, &listener, &places);
+    reads(&mut client, "HELLO\n\n");
+    client.write_all(b"hello?").unwrap();
+    let hub_too = Arc::clone(&hub);
+    let talking = std::thread::spawn(move || while client.write_all(&[b'x'; 10_000]).is_ok() {});
+    until("the end", || hub_too.viewers() == 0);
+    talking.join().unwrap();
+    hub.fanout.stop();
+}

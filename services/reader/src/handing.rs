@@ -1,0 +1,68 @@
+//! Sending viewers elsewhere: those of videos that the managers order to be handed over, and in the end everybody.
+//!
+//! How many and when is [`Holder`](liverank_core::handover::holder::Holder)'s to say; here its word is carried to the
+//! rooms, a few times a second, in steps of random length, so that those who are sent away together do not come back
+//! together.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use liverank_core::VideoId;
+
+use crate::Reader;
+use crate::room::Room;
+
+/// The least time between two groups; the most is twice that.
+const STEP: Duration = Duration::from_millis(40);
+/// Who has not gone by then (its socket is full, or the writing threads have more to do than they can) is counted again.
+const ASKED_FOR: Duration = Duration::from_secs(1);
+
+/// Rooms some of whose viewers were asked to go, and when last.
+type Asked = HashMap<VideoId, (Arc<Room>, Instant)>;
+
+/// Hands viewers over for ever.
+pub async fn run(reader: Arc<Reader>) {
+    let mut asked = Asked::new();
+    loop {
+        tokio::time::sleep(STEP + STEP.mul_f64(rand::random())).await;
+        for order in reader.placement.handing_over() {
+            if let Some(room) = reader.hub.room(&order.video) {
+                let viewers = room.viewers();
+                let due = reader.placement.with(|holder, now| holder.close_now(now, &order.video, viewers));
+                send_away(&reader, &room, due, &mut asked);
+            }
+        }
+        if reader.is_draining() {
+            empty(&reader, &mut asked);
+        }
+        // What an order did not come to must not hit others later.
+        asked.retain(|_, (room, at)| {
+            let recent = at.elapsed() < ASKED_FOR;
+            if !recent {
+                room.send_away(0);
+            }
+            recent
+        });
+    }
+}
+
+fn send_away(reader: &Reader, room: &Arc<Room>, viewers: u64, asked: &mut Asked) {
+    if viewers > 0 {
+        reader.hub.metrics.handed_over.inc_by(viewers);
+        room.send_away(viewers);
+        asked.insert(room.video.clone(), (Arc::clone(room), Instant::now()));
+        reader.hub.fanout.news(room);
+    }
+}
+
+/// The reader's own part in leaving: whom the managers have not moved.
+fn empty(reader: &Reader, asked: &mut Asked) {
+    let viewers = reader.hub.viewers();
+    let mut due = reader.placement.with(|holder, now| holder.exit_now(now, viewers));
+    for room in reader.hub.rooms() {
+        let here = room.viewers().min(due);
+        send_away(reader, &room, here, asked);
+        due -= here;
+    }
+}

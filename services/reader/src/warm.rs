@@ -1,0 +1,60 @@
+//! `POST /warm`: a manager is about to send the viewers of a video here.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::HeaderMap;
+use liverank_core::comment::Position;
+use liverank_shell::Problem;
+use liverank_shell::body::JsonObject;
+use liverank_shell::wire::{Warm, Warmed};
+use serde_json::Value;
+
+use crate::Reader;
+use crate::hub::Hub;
+use crate::room::Room;
+
+/// How long a manager may be kept waiting: it takes another target a second later.
+const WITHIN: Duration = Duration::from_secs(3);
+/// Rooms without viewers, at most: a move warms a few at a time, and a drain of this reader's neighbour some thousands.
+pub const MAX_EMPTY: usize = 10_000;
+
+/// Opens the video's room, fills its ring, and answers when it stands.
+pub async fn warm(
+    State(reader): State<Arc<Reader>>,
+    headers: HeaderMap,
+    JsonObject(body): JsonObject,
+) -> Result<Json<Warmed>, Problem> {
+    if let Some(token) = &reader.token {
+        token.check(&headers)?;
+    }
+    let Warm { videoid, .. } = serde_json::from_value(Value::Object(body))
+        .map_err(|error| Problem::new(axum::http::StatusCode::BAD_REQUEST, error.to_string()))?;
+    if reader.is_draining() {
+        return Err(Problem::unavailable("this reader is leaving"));
+    }
+    if reader.hub.viewers() >= reader.hub.settings.capacity {
+        return Err(Problem::unavailable("this reader is full"));
+    }
+    let Some(room) = reader.hub.room_to_be(&videoid, MAX_EMPTY) else {
+        return Err(Problem::unavailable("this reader holds too many videos ready already"));
+    };
+    reader.placement.with(|holder, now| holder.warm(now, &videoid));
+    match tokio::time::timeout(WITHIN, stands(&reader.hub, &room)).await {
+        Ok(true) => Ok(Json(Warmed { head: room.head().map(|head| head.to_string()), videoid })),
+        _ => Err(Problem::unavailable("the comment bus or the archive does not answer")),
+    }
+}
+
+/// Whether the room is subscribed, knows where its comments stand, and holds as many as a viewer may ask for.
+async fn stands(hub: &Arc<Hub>, room: &Arc<Room>) -> bool {
+    hub.open(room).await;
+    hub.subscribe(room).await;
+    if let Some(Position { numbering, seq }) = room.head() {
+        let oldest = Position { numbering, seq: seq.saturating_sub(hub.settings.ring_length as u64) };
+        hub.reached(room, &oldest).await;
+    }
+    hub.is_ready(room)
+}

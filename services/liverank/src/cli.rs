@@ -44,6 +44,8 @@ pub enum Cli {
     Statistics(Box<Role<liverank_statistics::Config>>),
     /// Simulated viewers and posters against a running system, and whether anything got lost.
     Load(Box<Load>),
+    /// What ways of giving videos to readers do to the readers' load, with time; also to recorded load reports.
+    Simulate(Box<liverank_simulate::Args>),
     /// Whether log, archive and boards agree, while the system serves: each video that differs is named.
     Verify(Box<Tool<verify::Options>>),
     /// Makes one store anew from another while the system serves, and then puts it in place as a whole.
@@ -147,6 +149,9 @@ impl Cli {
             Self::Manager(it) => role::run("manager", *it, liverank_manager::run),
             Self::Statistics(it) => role::run("statistics", *it, liverank_statistics::run),
             Self::Load(load) => load.run(),
+            Self::Simulate(args) => {
+                liverank_simulate::run(&args, &mut std::io::stdout().lock()).map(|()| ExitCode::SUCCESS)
+            }
             Self::Verify(tool) => tool.verify(),
             Self::Rebuild(what) => what.run(),
             Self::Dlq(what) => what.run(),

@@ -17,6 +17,7 @@ mod reader;
 mod rng;
 mod room;
 mod store;
+mod view;
 mod viewer;
 mod world;
 

@@ -1,52 +1,21 @@
 //! A manager replica around the [`Steward`]: what it sees of readers and assignments, and its traffic with the store.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use liverank_core::handover::steward::{self, Decision, Order, Pace, Sight, Standing, Step, Steward};
-use liverank_core::handover::{Assigned, Held, Share};
+use liverank_core::handover::{Assigned, Share};
 use liverank_core::{ReaderId, VideoId};
 
 use crate::net::{Ms, Msg, Net, Node, Record, Timer, index};
+use crate::view::{SUSPECT_AFTER, View};
 
-const SUSPECT_AFTER: Ms = 3_000;
-const MISSING_AFTER: Ms = 2_000;
-const STALE_AFTER: Ms = 1_500;
 const PROBE_EVERY: Ms = 1_000;
-const PROBE_WITHIN: Ms = 500;
-const SETTLED_AFTER: Ms = 5_000;
 const SWEEP_EVERY: Ms = 250;
 const POLL_EVERY: Ms = 500;
 const LOAD_EVERY: Ms = 4_000;
 const STORE_WITHIN: Ms = 1_000;
 const PACE: Pace = Pace { within: Duration::from_secs(2), least: 2, most: 50 };
-
-struct Sighting {
-    record: Record,
-    changed: Ms,
-    /// The same by the clock: time in which nobody looked counts.
-    said: Ms,
-    /// When it was last probed in this silence.
-    probed: Option<Ms>,
-    answered: bool,
-}
-
-/// What it sees.
-#[derive(Default)]
-struct View {
-    now: Ms,
-    loaded: bool,
-    assigned: HashMap<VideoId, Assigned>,
-    highest_epoch: u64,
-    readers: BTreeMap<usize, Sighting>,
-    held: HashMap<(usize, VideoId), Held>,
-    /// The same for readers that said so too long ago.
-    old: HashMap<(usize, VideoId), Held>,
-    names: Vec<ReaderId>,
-    polled: Option<Ms>,
-    looking_since: Ms,
-    too_many: bool,
-}
 
 /// Whoever waits for a video to have readers.
 #[derive(Clone)]
@@ -73,104 +42,6 @@ pub struct Manager {
     cas: BTreeMap<u64, Cas>,
     last_load: u64,
     planners: BTreeMap<usize, (Node, u32)>,
-}
-
-impl Sight for View {
-    fn assigned(&self, video: &VideoId) -> Option<&Assigned> {
-        self.assigned.get(video)
-    }
-
-    fn standing(&self, reader: &ReaderId) -> Option<Standing> {
-        let Some(sighting) = self.readers.get(&index(reader.as_str())) else {
-            let settled = self.is_fresh() && self.now - self.looking_since >= SETTLED_AFTER;
-            return settled.then_some(Standing::Gone);
-        };
-        let silent = self.silence(sighting) >= SUSPECT_AFTER;
-        let unanswered = sighting.probed.is_some_and(|at| self.now - at >= PROBE_WITHIN);
-        Some(match sighting.record.draining {
-            _ if silent && unanswered && !sighting.answered && self.is_fresh() && !self.too_many => {
-                Standing::Gone
-            }
-            _ if silent => Standing::Suspect,
-            true => Standing::Draining,
-            false => Standing::Alive,
-        })
-    }
-
-    fn address(&self, reader: &ReaderId) -> Option<String> {
-        Some(reader.as_str().to_owned())
-    }
-
-    fn held(&self, reader: &ReaderId, video: &VideoId) -> Option<&Held> {
-        let key = (index(reader.as_str()), video.clone());
-        let is_old = self.readers.get(&key.0).is_none_or(|it| self.now - it.said >= SUSPECT_AFTER);
-        if is_old { self.old.get(&key) } else { self.held.get(&key) }
-    }
-
-    fn usage(&self, reader: &ReaderId) -> u64 {
-        self.viewers(index(reader.as_str()))
-    }
-}
-
-impl View {
-    fn is_fresh(&self) -> bool {
-        self.polled.is_some_and(|polled| self.now - polled <= STALE_AFTER)
-    }
-
-    fn silence(&self, sighting: &Sighting) -> Ms {
-        self.polled.map_or(0, |polled| polled.saturating_sub(sighting.changed))
-    }
-
-    fn viewers(&self, reader: usize) -> u64 {
-        self.readers.get(&reader).map_or(0, |it| it.record.held.iter().map(|held| held.viewers).sum())
-    }
-
-    /// Readers that take new videos.
-    fn open(&self) -> Vec<usize> {
-        let alive = |reader: &usize| self.standing(&self.names[*reader]) == Some(Standing::Alive);
-        self.readers.keys().copied().filter(alive).collect()
-    }
-
-    /// The reader for a video: where most of its viewers are, else the least used.
-    fn choose(&self, video: &VideoId) -> Option<ReaderId> {
-        let at = |reader: usize| self.held.get(&(reader, video.clone())).map_or(0, |held| held.viewers);
-        let open = self.open();
-        let best = open
-            .into_iter()
-            .max_by_key(|reader| (at(*reader), u64::MAX - self.viewers(*reader), usize::MAX - reader))?;
-        Some(self.names[best].clone())
-    }
-
-    fn put(&mut self, video: VideoId, assigned: Assigned) {
-        self.highest_epoch = self.highest_epoch.max(assigned.epoch);
-        self.assigned.insert(video, assigned);
-    }
-
-    /// The highest epoch that anybody has seen.
-    fn seen(&self) -> u64 {
-        let readers = self.readers.values().map(|sighting| sighting.record.highest_epoch).max();
-        self.highest_epoch.max(readers.unwrap_or(0))
-    }
-
-    fn saw(&mut self, at: Ms, record: Record) {
-        let reader = record.reader;
-        self.held.retain(|(of, _), _| *of != reader);
-        self.old.retain(|(of, _), _| *of != reader);
-        for held in &record.held {
-            self.held.insert((reader, held.video.clone()), held.clone());
-            self.old.insert((reader, held.video.clone()), Held { ready: false, ..held.clone() });
-        }
-        let sighting = Sighting { record, changed: at, said: at, probed: None, answered: false };
-        self.readers.insert(reader, sighting);
-    }
-
-    fn judge(&mut self) {
-        let counts = |it: &&Sighting| !it.record.draining;
-        let missing = |it: &&Sighting| !it.answered && self.silence(it) >= MISSING_AFTER;
-        let all = self.readers.values().filter(counts).count();
-        let gone = self.readers.values().filter(counts).filter(missing).count();
-        self.too_many = gone > (all / 3).max(1);
-    }
 }
 
 impl Manager {
@@ -361,7 +232,10 @@ impl Manager {
                     self.view.put(id, assigned);
                 }
             }
-            Msg::Records { sent, records, term } => self.observe(sent, records, term),
+            Msg::Records { sent, records, term } => {
+                self.steward.heard_of_term(term);
+                self.view.observe(sent, records);
+            }
             Msg::Beat(record) => self.heard(net, from, record),
             Msg::Route { rid, video, known } => {
                 self.ensure(net, video, vec![Waiting { asker: Some((from, rid)), known }]);
@@ -428,27 +302,6 @@ impl Manager {
             }
             Pending::Ensure(waiting) => self.ensure(net, video, waiting),
         }
-    }
-
-    fn observe(&mut self, sent: Ms, records: Vec<Record>, term: u64) {
-        self.steward.heard_of_term(term);
-        let view = &mut self.view;
-        let blind = view.polled.map(|polled| sent.saturating_sub(polled));
-        if blind.is_none_or(|blind| blind > STALE_AFTER) {
-            view.looking_since = sent;
-            for sighting in view.readers.values_mut() {
-                sighting.changed = (sighting.changed + blind.unwrap_or(0)).min(sent);
-                sighting.probed = None;
-            }
-        }
-        for record in records {
-            let known = view.readers.get(&record.reader).map(|it| it.record.beat);
-            if known.is_none_or(|beat| beat < record.beat) {
-                view.saw(sent, record);
-            }
-        }
-        view.polled = view.polled.max(Some(sent));
-        view.judge();
     }
 
     fn heard(&mut self, net: &mut Net, from: (Node, u32), record: Record) {

@@ -8,7 +8,7 @@ use liverank_core::handover::holder::{Admission, Bounds, Holder};
 use liverank_core::handover::{HandOver, Held, Told};
 
 use crate::net::{Item, Ms, Msg, Net, Node, Record, Timer, index};
-use crate::room::{Room, Seat};
+use crate::room::{Room, Seat, write};
 
 const BEAT_EVERY: Ms = 1_000;
 const TELL_WITHIN: Ms = 800;
@@ -398,22 +398,4 @@ impl Reader {
             room.empty_since = net.now;
         }
     }
-}
-
-/// What is written arrives, in order; or the connection breaks, and nothing that is written after that does.
-fn write(net: &mut Net, node: Node, conn: u64, seat: &mut Seat, item: Item) {
-    if seat.arrives == Ms::MAX {
-        return;
-    }
-    if net.weather.lost > 0 && net.rng.chance(1) {
-        let at = seat.arrives.max(net.now) + net.delay();
-        net.deliver(at, node, seat.viewer.0, None, Msg::Reset { conn });
-        // The reader notices by a later write.
-        let (noticed, inc) = (at + net.rng.below(3_000), net.inc(node));
-        net.deliver(noticed, seat.viewer.0, node, Some(inc), Msg::Close { conn });
-        seat.arrives = Ms::MAX;
-        return;
-    }
-    seat.arrives = seat.arrives.max(net.now + net.delay());
-    net.deliver(seat.arrives, node, seat.viewer.0, None, Msg::Sent { conn, item });
 }

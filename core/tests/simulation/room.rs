@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use liverank_core::handover::resume;
 
-use crate::net::{Item, Ms, Node};
+use crate::net::{Item, Ms, Msg, Net, Node};
 
 /// A viewer's connection. What is written arrives in order, as long as it lives.
 pub struct Seat {
@@ -95,4 +95,22 @@ impl Room {
     pub fn holds(&self, seq: u64) -> bool {
         self.head.is_some_and(|head| (self.floor..=head).contains(&seq))
     }
+}
+
+/// What is written arrives, in order; or the connection breaks, and nothing that is written after that does.
+pub fn write(net: &mut Net, node: Node, conn: u64, seat: &mut Seat, item: Item) {
+    if seat.arrives == Ms::MAX {
+        return;
+    }
+    if net.weather.lost > 0 && net.rng.chance(1) {
+        let at = seat.arrives.max(net.now) + net.delay();
+        net.deliver(at, node, seat.viewer.0, None, Msg::Reset { conn });
+        // The reader notices by a later write.
+        let (noticed, inc) = (at + net.rng.below(3_000), net.inc(node));
+        net.deliver(noticed, seat.viewer.0, node, Some(inc), Msg::Close { conn });
+        seat.arrives = Ms::MAX;
+        return;
+    }
+    seat.arrives = seat.arrives.max(net.now + net.delay());
+    net.deliver(seat.arrives, node, seat.viewer.0, None, Msg::Sent { conn, item });
 }

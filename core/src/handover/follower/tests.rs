@@ -44,7 +44,7 @@ fn it_passes_on_what_comes_next_and_nothing_else() {
 fn pauses_double_up_to_the_longest_and_begin_anew_after_a_good_stream() {
     let mut viewer = Follower::new(ms(0), None, PATIENCE);
     let mut pause = |now, lost| match viewer.lost(now, lost, u32::MAX) {
-        Step::Ask { at, choice } => ((at - now).as_millis(), choice),
+        Step::Ask { at, choice } => (at.saturating_sub(now).as_millis(), choice),
         step => panic!("{step:?}"),
     };
     let pauses: Vec<_> = (0..4).map(|_| pause(ms(10), Lost::Failed)).collect();

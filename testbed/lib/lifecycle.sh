@@ -47,10 +47,10 @@ refuse_changed_settings() {
   for instance in $(instances_of "$part"); do
     ! is_running "$instance" || die "$part runs already and its $change: stop it first, or use another LIVERANK_TESTBED_DIR"
   done
-  # A replica set's members have their ports in their data.
-  data=("$RUN"/mongodb-*/data)
-  if [[ $part == mongodb && -d ${data[0]} ]]; then
-    die "the data of mongodb was made when $change: \`wipe mongodb\` first, or use another LIVERANK_TESTBED_DIR"
+  # The members of a replica set, and the nodes of a cluster, have each other's ports in their data.
+  data=("$RUN/$part"-[0-9]*/data)
+  if [[ -d ${data[0]} ]]; then
+    die "the data of $part was made when $change: \`wipe $part\` first, or use another LIVERANK_TESTBED_DIR"
   fi
 }
 
@@ -85,7 +85,7 @@ await_ready() {
 up() {
   local part began=$SECONDS
   local -a instances
-  (($# > 0)) || set -- "${PARTS[@]}"
+  (($# > 0)) || set -- "${UP_DEFAULT[@]}"
   for part in "$@"; do
     contains "$part" "${PARTS[@]}" || die "no such part: $part (there are: ${PARTS[*]})"
     mapfile -t instances < <(call "$part" instances)
@@ -159,7 +159,7 @@ on_wipe() {
 
 status() {
   local part instance pid state memory
-  printf '%-12s %-9s %8s %8s  %s\n' PART STATE PID RSS PORTS
+  printf '%-15s %-9s %8s %8s  %s\n' PART STATE PID RSS PORTS
   for part in "${PARTS[@]}"; do
     for instance in $(call "$part" instances); do
       memory=- state=stopped
@@ -168,7 +168,7 @@ status() {
         state=starting
         ! call "$part" ready 2>/dev/null || state=ready
       fi
-      printf '%-12s %-9s %8s %8s  %s\n' "$instance" "$state" "${pid:--}" "$memory" "$(call "$part" ports "$instance")"
+      printf '%-15s %-9s %8s %8s  %s\n' "$instance" "$state" "${pid:--}" "$memory" "$(call "$part" ports "$instance")"
     done
   done
   say "data and logs: $RUN"

@@ -11,14 +11,17 @@ declare -A DEFAULTS=(
   [MONGODB_ADVERTISED_PORT]=27117
   [MONGODS]=1
   [REDIS_PORT]=16379
+  [REDIS_CLUSTER_PORT]=16479
 )
 declare -A PART_SETTINGS=(
   [kafka]="KAFKA_PORT KAFKA_CONTROLLER_PORT KAFKA_ADVERTISED_PORT"
   [mongodb]="MONGODB_PORT MONGODB_ADVERTISED_PORT MONGODS"
   [redis]="REDIS_PORT"
+  [redis-cluster]="REDIS_CLUSTER_PORT"
 )
-# Order matters to `up` only in that the slowest starts first.
-PARTS=(kafka mongodb redis)
+PARTS=(kafka mongodb redis redis-cluster)
+# What `up` starts when nothing is named. Order matters only in that the slowest starts first.
+UP_DEFAULT=(kafka mongodb redis)
 
 declare -A RECORDED=() SETTING=()
 

@@ -3,7 +3,7 @@
 //! | key | type | holds |
 //! |---|---|---|
 //! | `comments:<video>` | stream | entry `<seq>-0`: `n` the numbering, `c` the comment as JSON |
-//! | `video:<video>` | channel | the same JSON |
+//! | `video:<video>` | channel, sharded on a cluster | the same JSON |
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -58,7 +58,7 @@ impl RedisBus {
         for video in order {
             pipeline.cmd("EVALSHA").arg(&self.digest).arg(1);
             pipeline.arg(self.link.keys().comment_stream(video)).arg(self.link.keys().video_channel(video));
-            pipeline.arg(numbering.as_str()).arg(KEEP_COMMENTS).arg(KEEP_SECONDS);
+            pipeline.arg(numbering.as_str()).arg(KEEP_COMMENTS).arg(KEEP_SECONDS).arg(self.link.publish());
             for comment in &videos[video] {
                 pipeline.arg(comment.seq).arg(Wire { format: FORMAT, numbering, comment: *comment }.encode());
             }

@@ -4,13 +4,18 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use redis::{PushInfo, RedisError, Value};
+use redis::{PushInfo, PushKind, RedisError, Value};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::{Live, PART, RedisLink, backoff};
+use super::node::{Live, Node};
+use super::{PART, RedisLink, Servers, backoff};
 use crate::StoreError;
 use crate::outlet::Outlet;
+
+mod shards;
+
+use shards::Shards;
 
 /// Channels named in one command: each waits for this many confirmations, well within the response timeout.
 const CHUNK: usize = 500;
@@ -26,10 +31,13 @@ enum Wish {
     Unsubscribe,
 }
 
+/// Where a caller waits for what became of its request.
+type Answer = oneshot::Sender<Result<(), StoreError>>;
+
 struct Request {
     wish: Wish,
     channel: String,
-    answer: oneshot::Sender<Result<(), StoreError>>,
+    answer: Answer,
 }
 
 /// Changes which channels are heard. Dropping it ends the subscription.
@@ -73,9 +81,7 @@ impl RedisLink {
     ) -> Listener {
         let (requests, received) = mpsc::channel(REQUESTS);
         let stop = CancellationToken::new();
-        let pump =
-            Pump { link: Arc::clone(self), outlet, decode, wanted: BTreeSet::new(), requests: received };
-        tokio::spawn(pump.run(stop.clone()));
+        self.hear(outlet, decode, BTreeSet::new(), received, stop.clone());
         Listener { requests, _stop: stop.drop_guard() }
     }
 
@@ -88,14 +94,32 @@ impl RedisLink {
         decode: fn(&[u8]) -> Option<T>,
     ) {
         let (_, requests) = mpsc::channel(1);
-        let wanted = BTreeSet::from([channel]);
-        let pump = Pump { link: Arc::clone(self), outlet, decode, wanted, requests };
-        tokio::spawn(pump.run(CancellationToken::new()));
+        self.hear(outlet, decode, BTreeSet::from([channel]), requests, CancellationToken::new());
+    }
+
+    fn hear<T: Clone + Send + 'static>(
+        &self,
+        outlet: Arc<Outlet<T>>,
+        decode: fn(&[u8]) -> Option<T>,
+        wanted: BTreeSet<String>,
+        requests: mpsc::Receiver<Request>,
+        stop: CancellationToken,
+    ) {
+        match &self.servers {
+            Servers::One(node) => {
+                let pump = Pump { node: Arc::clone(node), outlet, decode, wanted, requests };
+                tokio::spawn(pump.run(stop));
+            }
+            Servers::Cluster(cluster) => {
+                tokio::spawn(Shards::new(Arc::clone(cluster), outlet, decode, wanted, requests).run(stop));
+            }
+        }
     }
 }
 
+/// The subscription on a single Redis.
 struct Pump<T> {
-    link: Arc<RedisLink>,
+    node: Arc<Node>,
     outlet: Arc<Outlet<T>>,
     decode: fn(&[u8]) -> Option<T>,
     wanted: BTreeSet<String>,
@@ -127,11 +151,12 @@ impl<T: Clone + Send + 'static> Pump<T> {
     /// Serves one connection to its end.
     async fn serve(&mut self, failures: &mut u32) -> RedisError {
         let (outlet, decode) = (Arc::clone(&self.outlet), self.decode);
-        let hear = move |push: &PushInfo| match payload(push).and_then(decode) {
-            Some(item) => outlet.offer(item),
-            None => outlet.lose(),
+        let hear = move |push: &PushInfo| {
+            if push.kind == PushKind::Message {
+                take(push, &outlet, decode);
+            }
         };
-        let mut live = match self.link.open(hear).await {
+        let mut live = match self.node.open(hear).await {
             Ok(live) => live,
             Err(error) => return error,
         };
@@ -198,7 +223,7 @@ impl<T: Clone + Send + 'static> Pump<T> {
     async fn fulfil_same(
         &mut self,
         wish: &Wish,
-        mut same: Vec<(String, oneshot::Sender<Result<(), StoreError>>)>,
+        mut same: Vec<(String, Answer)>,
         live: &mut Live,
     ) -> Result<(), RedisError> {
         let result = match wish {
@@ -218,7 +243,7 @@ impl<T: Clone + Send + 'static> Pump<T> {
             }
         };
         for (channel, answer) in same {
-            let told = answer.send(result.as_ref().map_err(super::store_error).copied());
+            let told = answer.send(result.clone().map_err(super::store_error));
             if matches!(wish, Wish::Subscribe) && told.is_ok() && result.is_ok() {
                 self.wanted.insert(channel);
             }
@@ -227,9 +252,14 @@ impl<T: Clone + Send + 'static> Pump<T> {
     }
 }
 
-fn payload(push: &PushInfo) -> Option<&[u8]> {
-    match push.data.as_slice() {
+/// Hands on what was published.
+fn take<T: Clone + Send + 'static>(push: &PushInfo, outlet: &Outlet<T>, decode: fn(&[u8]) -> Option<T>) {
+    let payload = match push.data.as_slice() {
         [Value::BulkString(_), Value::BulkString(payload)] => Some(payload),
         _ => None,
+    };
+    match payload.and_then(|payload| decode(payload)) {
+        Some(item) => outlet.offer(item),
+        None => outlet.lose(),
     }
 }

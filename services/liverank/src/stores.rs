@@ -46,9 +46,13 @@ pub struct StoreArgs {
     /// How the password is proven to Kafka.
     #[arg(long, env = "LIVERANK_KAFKA_SASL", value_enum, default_value_t = Sasl::ScramSha512)]
     kafka_sasl: Sasl,
-    /// Redis, as redis://[user:password@]host:port[/db], or rediss:// for TLS.
+    /// Redis, as redis://[user:password@]host:port[/db], or rediss:// for TLS; of a cluster, some of its nodes, separated
+    /// by commas.
     #[arg(long, env = "LIVERANK_REDIS", hide_env_values = true, value_name = "URL")]
     redis: Option<Secret>,
+    /// Redis is a Redis Cluster.
+    #[arg(long, env = "LIVERANK_REDIS_CLUSTER")]
+    redis_cluster: bool,
     /// Certificates to trust Redis by, in PEM.
     #[arg(long, env = "LIVERANK_REDIS_CA_FILE", value_name = "FILE")]
     redis_ca_file: Option<PathBuf>,
@@ -142,8 +146,12 @@ impl StoreArgs {
             database: format!("{}{}", self.prefix, self.mongodb_database),
             ca_file: self.mongodb_ca_file,
         };
-        let redis =
-            RedisConfig { url: redis.0, cluster: false, prefix: self.prefix, ca_file: self.redis_ca_file };
+        let redis = RedisConfig {
+            url: redis.0,
+            cluster: self.redis_cluster,
+            prefix: self.prefix,
+            ca_file: self.redis_ca_file,
+        };
         let link = RedisLink::new(redis).context("--redis")?;
         Ok(Backends {
             log,

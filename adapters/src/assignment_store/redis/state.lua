@@ -48,5 +48,6 @@ local function tell(channel, video, assignment)
   local now = text(redis.call('HINCRBY', KEYS[2], 'version', 1))
   local told = '{"format":1,"version":' .. now .. ',"video":' .. cjson.encode(video)
   if assignment then told = told .. ',"assignment":' .. assignment end
-  redis.call('PUBLISH', channel, told .. '}')
+  -- Only on a cluster our names have a brace: that of their hash tag.
+  redis.call(string.find(channel, '{', 1, true) and 'SPUBLISH' or 'PUBLISH', channel, told .. '}')
 end

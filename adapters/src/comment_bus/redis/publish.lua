@@ -1,5 +1,6 @@
 -- Keeps a video's comments and tells its subscribers. KEYS[1] stream of its last comments: n numbering, c comment
--- ARGV: channel, numbering, how many to keep, for how many seconds, then number and comment of each, ascending
+-- ARGV: channel, numbering, how many to keep, for how many seconds, PUBLISH or on a cluster SPUBLISH, then number and
+-- comment of each, ascending
 -- The stream never has a hole: where an earlier comment is missing it begins anew, and who asks for that goes to the archive.
 local function number(entry)
   return tonumber(string.match(entry[1], '^%d+'))
@@ -15,7 +16,7 @@ elseif newest then
 end
 
 local kept = false
-for at = 5, #ARGV, 2 do
+for at = 6, #ARGV, 2 do
   local seq = tonumber(ARGV[at])
   if not last or seq > last then
     if not last or seq > last + 1 then
@@ -23,11 +24,11 @@ for at = 5, #ARGV, 2 do
       first = seq
     end
     redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[3], ARGV[at] .. '-0', 'n', ARGV[2], 'c', ARGV[at + 1])
-    redis.call('PUBLISH', ARGV[1], ARGV[at + 1])
+    redis.call(ARGV[5], ARGV[1], ARGV[at + 1])
     last, kept = seq, true
   elseif seq < first then
     -- Older than what is kept: published long ago, or coming late.
-    redis.call('PUBLISH', ARGV[1], ARGV[at + 1])
+    redis.call(ARGV[5], ARGV[1], ARGV[at + 1])
   end
   -- What is kept was published together with its keeping: nothing is left to do.
 end

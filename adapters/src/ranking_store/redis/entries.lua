@@ -9,6 +9,11 @@ local function text(number)
   return string.format('%.0f', number)
 end
 
+-- Tells subscribers. Only on a cluster our names have a brace: that of their hash tag.
+local function tell(channel, message)
+  redis.call(string.find(channel, '{', 1, true) and 'SPUBLISH' or 'PUBLISH', channel, message)
+end
+
 -- Puts the entries in ARGV[from], … (id, owner, score, trending or '') on these boards where they are higher than what
 -- is there. Answers the ones that changed anything, as JSON, as they stand now.
 local function raise(boards, from)

@@ -32,7 +32,7 @@ else
 end
 if #changed > 0 then
   local version = redis.call('HINCRBY', KEYS[1], 'version', 1)
-  redis.call('PUBLISH', ARGV[1],
+  tell(ARGV[1],
     '{"format":1,"version":' .. text(version) .. ',"entries":[' .. table.concat(changed, ',') .. ']}')
 end
 return 'applied'

@@ -38,7 +38,7 @@ local function place(channel, generation, steps, token)
     local version = tonumber(now[1]) * 1000000 + tonumber(now[2])
     drop(live)
     redis.call('HSET', live.state, 'format', '1', 'generation', generation, 'version', text(version))
-    redis.call('PUBLISH', channel, RESET)
+    tell(channel, RESET)
     return nil, live, 'live'
   end
   if tonumber(stored) > tonumber(generation) then return 'superseded' end

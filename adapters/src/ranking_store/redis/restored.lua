@@ -21,5 +21,5 @@ for at = 5, #ARGV, 2 do
   end
 end
 redis.call('DEL', KEYS[5])
-redis.call('PUBLISH', ARGV[1], RESET)
+tell(ARGV[1], RESET)
 return 'applied'

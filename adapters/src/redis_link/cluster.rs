@@ -1,0 +1,174 @@
+//! The nodes of a Redis Cluster, and who holds which slot as far as we know.
+//!
+//! The client library's own cluster connection is not used: it takes up sharded subscriptions again in a way that
+//! Redis refuses, keeps what is pushed in a queue without bound, and holds up everybody while it dials a node that is
+//! away. Here each node has its connection, and one that is away is a matter of its slots alone.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
+
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use redis::{ErrorKind, RedisError, cmd};
+use tokio::time::Instant;
+
+use super::PART;
+use super::node::{Dialer, Node, PATIENCE};
+use super::slots::{Address, Slots};
+use crate::StoreError;
+
+/// Between two readings of who holds what: nodes need about as long to tell each other.
+const PAUSE: Duration = Duration::from_millis(200);
+/// Nodes asked at once who holds what; the first answer counts. More would be many questions for one answer, fewer
+/// might all be away.
+const ASKED: usize = 5;
+
+/// The nodes of a cluster.
+pub(super) struct Cluster {
+    dialer: Dialer,
+    seeds: Vec<(Address, Arc<Node>)>,
+    /// Those that hold slots, and those that a redirection named since the last reading.
+    nodes: Mutex<HashMap<Address, Arc<Node>>>,
+    slots: RwLock<Arc<Slots>>,
+    /// Held by the one who reads who holds what; when that was tried last.
+    reading: tokio::sync::Mutex<Option<Instant>>,
+    doubted: AtomicBool,
+}
+
+impl Cluster {
+    /// The cluster that some of the nodes in `dialers` belong to. All are spoken to as the first.
+    pub(super) fn new(dialers: Vec<Dialer>) -> Result<Self, StoreError> {
+        let mut seeds = Vec::new();
+        for dialer in &dialers {
+            let address = dialer
+                .address()
+                .ok_or_else(|| StoreError::unusable(PART, "the nodes of a cluster are reached over TCP"))?;
+            if dialer.database() != 0 {
+                return Err(StoreError::unusable(PART, "a cluster has no numbered databases"));
+            }
+            seeds.push((address, Arc::new(dialer.named()?)));
+        }
+        let dialer = dialers.into_iter().next();
+        Ok(Self {
+            dialer: dialer.ok_or_else(|| StoreError::unusable(PART, "no URL"))?,
+            seeds,
+            nodes: Mutex::new(HashMap::new()),
+            slots: RwLock::new(Arc::default()),
+            reading: tokio::sync::Mutex::new(None),
+            doubted: AtomicBool::new(false),
+        })
+    }
+
+    /// Who holds which slot, as far as we know.
+    pub(super) fn slots(&self) -> Arc<Slots> {
+        Arc::clone(&self.slots.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Notes that something may have moved: who comes next looks first.
+    pub(super) fn doubt(&self) {
+        self.doubted.store(true, Ordering::Relaxed);
+    }
+
+    /// As [`Self::slots`], after a look where there is reason to. An old answer is better than none: whoever follows it
+    /// to the wrong node is told the right one.
+    pub(super) async fn looked_up(&self) -> Result<Arc<Slots>, RedisError> {
+        let slots = self.slots();
+        if slots.version == 0 {
+            return self.reread(0).await;
+        }
+        if !self.doubted.swap(false, Ordering::Relaxed) {
+            return Ok(slots);
+        }
+        Ok(self.reread(slots.version).await.unwrap_or(slots))
+    }
+
+    /// Who holds which slot, read after version `seen`.
+    pub(super) async fn reread(&self, seen: u64) -> Result<Arc<Slots>, RedisError> {
+        tokio::time::timeout(PATIENCE + PAUSE, self.read(seen)).await.unwrap_or_else(|_| {
+            let reason = "no node of the cluster says who holds what";
+            Err(std::io::Error::new(std::io::ErrorKind::TimedOut, reason).into())
+        })
+    }
+
+    async fn read(&self, seen: u64) -> Result<Arc<Slots>, RedisError> {
+        let mut last = self.reading.lock().await;
+        let slots = self.slots();
+        if slots.version > seen {
+            return Ok(slots);
+        }
+        if let Some(last) = *last {
+            tokio::time::sleep_until(last + PAUSE).await;
+        }
+        *last = Some(Instant::now());
+        let question = cmd("CLUSTER").arg("SLOTS").clone();
+        let version = slots.version + 1;
+        let mut asked: FuturesUnordered<_> = self
+            .whom_to_ask()
+            .into_iter()
+            .map(|(address, node)| {
+                let question = &question;
+                async move {
+                    let answer = node.command(question).await?.extract_error()?;
+                    let foreign = (ErrorKind::UnexpectedReturnType, "CLUSTER SLOTS answered something else");
+                    Slots::read(version, &answer, &address).ok_or_else(|| RedisError::from(foreign))
+                }
+            })
+            .collect();
+        let mut failure = RedisError::from((ErrorKind::ClusterConnectionNotFound, "no node is known"));
+        while let Some(answer) = asked.next().await {
+            match answer {
+                Ok(read) => return Ok(self.adopt(read)),
+                Err(error) => failure = error,
+            }
+        }
+        Err(failure)
+    }
+
+    /// Those we are connected to first, then the others, then those that the configuration names.
+    fn whom_to_ask(&self) -> Vec<(Address, Arc<Node>)> {
+        let mut all: Vec<_> = {
+            let nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
+            nodes.iter().map(|(address, node)| (address.clone(), Arc::clone(node))).collect()
+        };
+        all.sort_by_key(|(_, node)| !node.is_connected());
+        // One of the configuration's is always among them: the nodes we know may all have gone for good.
+        all.truncate(ASKED - 1);
+        let seeds: Vec<_> =
+            self.seeds.iter().filter(|(seed, _)| all.iter().all(|(known, _)| known != seed)).collect();
+        let first = rand::random_range(0..seeds.len().max(1));
+        all.extend(
+            seeds
+                .iter()
+                .cycle()
+                .skip(first)
+                .take(seeds.len().min(ASKED - all.len()))
+                .map(|&seed| seed.clone()),
+        );
+        all
+    }
+
+    fn adopt(&self, read: Slots) -> Arc<Slots> {
+        let read = Arc::new(read);
+        let holding = read.nodes();
+        self.nodes
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .retain(|address, _| holding.contains(address));
+        *self.slots.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&read);
+        drop(holding);
+        read
+    }
+
+    /// The node at `address`.
+    pub(super) fn node(&self, address: &Address) -> Result<Arc<Node>, RedisError> {
+        let mut nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(node) = nodes.get(address) {
+            return Ok(Arc::clone(node));
+        }
+        let node = Arc::new(self.dialer.at(address)?);
+        nodes.insert(address.clone(), Arc::clone(&node));
+        Ok(node)
+    }
+}

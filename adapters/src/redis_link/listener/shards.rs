@@ -1,0 +1,433 @@
+//! A subscription to sharded channels of a Redis Cluster: a connection to each node that holds some of them.
+//!
+//! A channel is heard where its slot is. When the slot moves, its node ends the subscription and says so; when a node
+//! goes away, its channels wait until somebody holds their slots again. Either way the channel is taken up anew where it
+//! is now, and the loss is told. Nodes do not wait for each other.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use futures::StreamExt;
+use futures::future::BoxFuture;
+use futures::stream::FuturesUnordered;
+use redis::cluster_routing::Slot;
+use redis::{PushInfo, PushKind, RedisError, Value};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::{Answer, CHUNK, PING, Request, Wish};
+use crate::outlet::Outlet;
+use crate::redis_link::cluster::Cluster;
+use crate::redis_link::node::Live;
+use crate::redis_link::slots::Address;
+use crate::redis_link::{backoff, is_permanent, store_error};
+
+mod branch;
+
+use branch::{Branch, Job, Signals, State};
+
+/// A channel that somebody wants to hear.
+struct Channel {
+    slot: Slot,
+    place: Place,
+    /// Whether its owner was told that it is heard: then it is taken up again whatever happens.
+    kept: bool,
+    waiting: Vec<Answer>,
+}
+
+impl Channel {
+    fn new(name: &str, kept: bool) -> Self {
+        Self { slot: Slot::for_key(name), place: Place::Nowhere, kept, waiting: Vec::new() }
+    }
+
+    /// Whether somebody wants it; who waits no longer was told that it failed.
+    fn is_wanted(&self) -> bool {
+        self.kept || self.waiting.iter().any(|answer| !answer.is_closed())
+    }
+}
+
+#[derive(Clone, PartialEq, Eq)]
+enum Place {
+    Nowhere,
+    /// Asked for there.
+    Asked(Address),
+    /// Heard from there.
+    At(Address),
+}
+
+enum Done {
+    Looked(Result<(), RedisError>),
+    Asked { address: Address, job: Job, result: Result<(Live, Vec<Value>), RedisError> },
+}
+
+/// The subscription.
+pub(super) struct Shards<T> {
+    cluster: Arc<Cluster>,
+    outlet: Arc<Outlet<T>>,
+    decode: fn(&[u8]) -> Option<T>,
+    requests: mpsc::Receiver<Request>,
+    channels: HashMap<String, Channel>,
+    /// The channels that are nowhere.
+    homeless: BTreeSet<String>,
+    branches: BTreeMap<Address, Branch>,
+    work: FuturesUnordered<BoxFuture<'static, Done>>,
+    signals: Arc<Signals>,
+    /// Whether somebody has to look who holds what, and whether that is under way.
+    stale: bool,
+    looking: bool,
+    look_failures: u32,
+    look_at: Instant,
+}
+
+impl<T: Clone + Send + 'static> Shards<T> {
+    /// Hears `wanted`, and what is requested, into `outlet`.
+    pub(super) fn new(
+        cluster: Arc<Cluster>,
+        outlet: Arc<Outlet<T>>,
+        decode: fn(&[u8]) -> Option<T>,
+        wanted: BTreeSet<String>,
+        requests: mpsc::Receiver<Request>,
+    ) -> Self {
+        Self {
+            channels: wanted.iter().map(|name| (name.clone(), Channel::new(name, true))).collect(),
+            homeless: wanted,
+            stale: cluster.slots().version == 0,
+            cluster,
+            outlet,
+            decode,
+            requests,
+            branches: BTreeMap::new(),
+            work: FuturesUnordered::new(),
+            signals: Arc::default(),
+            looking: false,
+            look_failures: 0,
+            look_at: Instant::now(),
+        }
+    }
+
+    pub(super) async fn run(mut self, stop: CancellationToken) {
+        let outlet = Arc::clone(&self.outlet);
+        let signals = Arc::clone(&self.signals);
+        let mut ping = tokio::time::interval(PING);
+        ping.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            self.settle();
+            let next = self.next_attempt();
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = outlet.closed() => return,
+                Some(done) = self.work.next() => {
+                    // What was told before the answer comes before it.
+                    self.heed_signals();
+                    self.finish(done);
+                    self.heed_signals();
+                }
+                () = signals.wake.notified() => self.heed_signals(),
+                Some(first) = self.requests.recv() => self.take_all(first),
+                () = tokio::time::sleep_until(next.unwrap_or_else(Instant::now)), if next.is_some() => {}
+                _ = ping.tick() => self.look_after(),
+            }
+        }
+    }
+
+    /// When something that failed is due again.
+    fn next_attempt(&self) -> Option<Instant> {
+        if self.stale && !self.looking {
+            return Some(self.look_at);
+        }
+        let now = Instant::now();
+        self.branches.values().filter_map(|branch| branch.rests_until(now)).min()
+    }
+
+    /// Takes requests that wait, so that those for one node go to it together.
+    fn take_all(&mut self, first: Request) {
+        self.take(first);
+        for _ in 1..CHUNK {
+            let Ok(request) = self.requests.try_recv() else { return };
+            self.take(request);
+        }
+    }
+
+    fn take(&mut self, Request { wish, channel: name, answer }: Request) {
+        match wish {
+            Wish::Subscribe => {
+                let channel = self.channels.entry(name.clone()).or_insert_with(|| Channel::new(&name, false));
+                match channel.place {
+                    Place::At(_) => channel.kept |= answer.send(Ok(())).is_ok(),
+                    Place::Asked(_) => channel.waiting.push(answer),
+                    Place::Nowhere => {
+                        channel.waiting.push(answer);
+                        self.homeless.insert(name);
+                    }
+                }
+            }
+            Wish::Unsubscribe => {
+                self.homeless.remove(&name);
+                match self.channels.remove(&name).map(|channel| channel.place) {
+                    Some(Place::At(address) | Place::Asked(address)) => {
+                        self.give_up(&address, name, Some(answer));
+                    }
+                    // Nothing is heard, which is what was asked for.
+                    _ => drop(answer.send(Ok(()))),
+                }
+            }
+        }
+    }
+
+    fn give_up(&mut self, address: &Address, name: String, answer: Option<Answer>) {
+        match self.branches.get_mut(address) {
+            Some(branch) => branch.unwanted.entry(name).or_default().extend(answer),
+            None => answer.into_iter().for_each(|answer| drop(answer.send(Ok(())))),
+        }
+    }
+
+    /// Sees what connections told of themselves: channels that moved away, connections that ended.
+    fn heed_signals(&mut self) {
+        for (address, name) in self.signals.left() {
+            let Some(channel) = self.channels.get_mut(&name) else { continue };
+            if matches!(&channel.place, Place::At(at) | Place::Asked(at) if *at == address) {
+                channel.place = Place::Nowhere;
+                self.homeless.insert(name);
+                self.stale = true;
+            }
+        }
+        let ended = self.branches.iter().filter(|(_, branch)| branch.has_ended());
+        let ended: Vec<Address> = ended.map(|(address, _)| address.clone()).collect();
+        for address in ended {
+            let reset = std::io::ErrorKind::ConnectionReset;
+            self.lose(&address, &std::io::Error::new(reset, "the connection was closed").into());
+        }
+    }
+
+    /// Gives up a connection: its channels are nowhere.
+    fn lose(&mut self, address: &Address, error: &RedisError) {
+        for (name, channel) in &mut self.channels {
+            if matches!(&channel.place, Place::At(at) | Place::Asked(at) if at == address) {
+                channel.place = Place::Nowhere;
+                self.homeless.insert(name.clone());
+            }
+        }
+        self.stale = true;
+        let Some(branch) = self.branches.get_mut(address) else { return };
+        branch.failures += 1;
+        branch.state = State::Resting(Instant::now() + backoff(branch.failures));
+        // Nothing is heard from there any more.
+        for answer in std::mem::take(&mut branch.unwanted).into_values().flatten() {
+            let _ = answer.send(Ok(()));
+        }
+        if branch.failures == 1 {
+            tracing::warn!(node = %address, %error, channels = self.homeless.len(), "subscription to redis lost");
+        }
+    }
+
+    /// Sets off what can be done now: a look, and what is wanted of each node that is free.
+    fn settle(&mut self) {
+        let now = Instant::now();
+        let mut wanted = self.wanted();
+        if self.stale && !self.looking && self.look_at <= now {
+            self.look();
+        }
+        if !self.stale {
+            self.branches.retain(|address, branch| {
+                !matches!(branch.state, State::Resting(until) if until <= now) || wanted.contains_key(address)
+            });
+        }
+        for address in wanted.keys() {
+            self.branches.entry(address.clone()).or_insert_with(|| Branch::new(now));
+        }
+        let free = self.branches.iter().filter(|(_, branch)| branch.is_free(now));
+        let free: Vec<Address> = free.map(|(address, _)| address.clone()).collect();
+        for address in free {
+            // What is given up and wanted again goes in this order, or its end would pass for a slot's move.
+            let unwanted: Vec<String> = self.branches[&address].unwanted.keys().cloned().collect();
+            if !unwanted.is_empty() {
+                self.start(&address, Job::Unsubscribe(unwanted));
+            } else if let Some(names) = wanted.remove(&address) {
+                for name in &names {
+                    self.homeless.remove(name);
+                    if let Some(channel) = self.channels.get_mut(name) {
+                        channel.place = Place::Asked(address.clone());
+                    }
+                }
+                self.start(&address, Job::Subscribe(names));
+            }
+        }
+    }
+
+    /// The channels that are nowhere, by the node that holds them; none before somebody has looked.
+    fn wanted(&mut self) -> BTreeMap<Address, Vec<String>> {
+        let Self { channels, homeless, .. } = self;
+        homeless.retain(|name| {
+            let wanted = channels.get(name).is_some_and(Channel::is_wanted);
+            if !wanted {
+                channels.remove(name);
+            }
+            wanted
+        });
+        let mut wanted: BTreeMap<Address, Vec<String>> = BTreeMap::new();
+        if self.stale {
+            return wanted;
+        }
+        let slots = self.cluster.slots();
+        for name in &self.homeless {
+            match slots.owner(self.channels[name].slot) {
+                Some(owner) => wanted.entry(owner.clone()).or_default().push(name.clone()),
+                None => self.stale = true,
+            }
+        }
+        wanted
+    }
+
+    /// Pings every connection, and looks whether slots have moved without a word.
+    fn look_after(&mut self) {
+        let idle = self.branches.iter().filter(|(_, branch)| matches!(branch.state, State::Idle(_)));
+        let idle: Vec<Address> = idle.map(|(address, _)| address.clone()).collect();
+        for address in &idle {
+            self.start(address, Job::Ping);
+        }
+        if !self.looking && !self.channels.is_empty() {
+            self.look();
+        }
+    }
+
+    fn look(&mut self) {
+        self.looking = true;
+        let cluster = Arc::clone(&self.cluster);
+        let seen = cluster.slots().version;
+        self.work.push(Box::pin(async move { Done::Looked(cluster.reread(seen).await.map(drop)) }));
+    }
+
+    /// Sets off a job on a branch that is free.
+    fn start(&mut self, address: &Address, job: Job) {
+        let Some(branch) = self.branches.get_mut(address) else { return };
+        let live = match std::mem::replace(&mut branch.state, State::Busy) {
+            State::Idle(live) => Some(live),
+            State::Busy | State::Resting(_) => None,
+        };
+        let (node, hear) = (self.cluster.node(address), self.hear(address.clone()));
+        let address = address.clone();
+        self.work.push(Box::pin(async move {
+            let result = match node {
+                Ok(node) => job.ask(&node, live, hear).await,
+                Err(error) => Err(error),
+            };
+            Done::Asked { address, job, result }
+        }));
+    }
+
+    /// What a connection to `address` does with what is pushed to it.
+    fn hear(&self, address: Address) -> impl Fn(&PushInfo) + Send + Sync + 'static + use<T> {
+        let (outlet, decode, signals) = (Arc::clone(&self.outlet), self.decode, Arc::clone(&self.signals));
+        move |push| match push.kind {
+            PushKind::SMessage => super::take(push, &outlet, decode),
+            _ => signals.note(&address, push),
+        }
+    }
+
+    fn finish(&mut self, done: Done) {
+        match done {
+            Done::Looked(result) => self.looked(result),
+            Done::Asked { address, job, result: Err(error) } => {
+                if let (Job::Subscribe(names), true) = (&job, is_permanent(&error)) {
+                    self.refuse(names, &error);
+                }
+                self.lose(&address, &error);
+            }
+            Done::Asked { address, job, result: Ok((live, values)) } => {
+                let Some(branch) = self.branches.get_mut(&address) else { return };
+                branch.state = State::Idle(live);
+                if std::mem::take(&mut branch.failures) > 0 {
+                    tracing::info!(node = %address, "subscription to redis stands again");
+                }
+                match job {
+                    Job::Ping => {}
+                    Job::Unsubscribe(names) => {
+                        let answers = names.iter().filter_map(|name| branch.unwanted.remove(name));
+                        answers.flatten().for_each(|answer| drop(answer.send(Ok(()))));
+                    }
+                    Job::Subscribe(names) => self.subscribed(&address, names, values),
+                }
+            }
+        }
+    }
+
+    /// Takes note of what a node said to each of `names`; only then tells of the loss: whoever looks again misses
+    /// nothing after.
+    fn subscribed(&mut self, address: &Address, names: Vec<String>, values: Vec<Value>) {
+        let (mut lost, mut refused) = (false, None);
+        for (name, value) in names.into_iter().zip(values) {
+            let Some(channel) = self.channels.get_mut(&name) else { continue };
+            if channel.place != Place::Asked(address.clone()) {
+                continue;
+            }
+            if let Err(error) = value.extract_error() {
+                channel.place = Place::Nowhere;
+                self.homeless.insert(name.clone());
+                self.stale = true;
+                if error.redirect_node().is_none() {
+                    self.refuse(&[name], &error);
+                    refused = Some(error);
+                }
+                continue;
+            }
+            channel.place = Place::At(address.clone());
+            lost |= channel.kept;
+            for answer in channel.waiting.drain(..) {
+                channel.kept |= answer.send(Ok(())).is_ok();
+            }
+            if !channel.kept {
+                self.channels.remove(&name);
+                self.give_up(address, name, None);
+            }
+        }
+        if lost {
+            self.outlet.lose();
+        }
+        if let Some(error) = refused {
+            // A node that says no (it thinks that the cluster is down) is asked again after a while.
+            self.lose(address, &error);
+        }
+    }
+
+    fn refuse(&mut self, names: &[String], error: &RedisError) {
+        for name in names {
+            let Some(channel) = self.channels.get_mut(name) else { continue };
+            for answer in channel.waiting.drain(..) {
+                let _ = answer.send(Err(store_error(error.clone())));
+            }
+        }
+    }
+
+    fn looked(&mut self, result: Result<(), RedisError>) {
+        self.looking = false;
+        if let Err(error) = result {
+            if is_permanent(&error) {
+                let names: Vec<String> = self.homeless.iter().cloned().collect();
+                self.refuse(&names, &error);
+            }
+            self.look_failures += 1;
+            self.look_at = Instant::now() + backoff(self.look_failures);
+            if self.look_failures == 1 {
+                tracing::warn!(%error, "nobody says who holds what in the redis cluster");
+            }
+            return;
+        }
+        self.look_failures = 0;
+        self.stale = false;
+        let slots = self.cluster.slots();
+        let mut moved = Vec::new();
+        for (name, channel) in &mut self.channels {
+            if let (Place::At(at), Some(owner)) = (&channel.place, slots.owner(channel.slot))
+                && at != owner
+            {
+                moved.push((at.clone(), name.clone()));
+                channel.place = Place::Nowhere;
+                self.homeless.insert(name.clone());
+            }
+        }
+        for (address, name) in moved {
+            self.give_up(&address, name, None);
+        }
+    }
+}

@@ -1,0 +1,245 @@
+//! Commands on their way to the nodes of a cluster that hold their keys.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use futures::future::join_all;
+use redis::aio::ConnectionLike;
+use redis::cluster_routing::Slot;
+use redis::{Cmd, ErrorKind, Pipeline, RedisError, RedisFuture, RedisResult, ServerErrorKind, Value};
+
+use super::cluster::Cluster;
+use super::node::Failure;
+use super::slots::{Address, slot_of};
+
+/// How often a command is sent at most: to who held its slot, who has it now, who gets it, and some for a slot that is
+/// just being moved.
+const ATTEMPTS: usize = 6;
+/// Before a command whose keys are partly here and partly there is sent again.
+const TRY_AGAIN: Duration = Duration::from_millis(50);
+
+/// A way to all nodes at once: each command goes where its first key is, and on to where its node sends it. Commands
+/// without keys go along with the others, to every node that gets any. Commands for different nodes go in no order.
+pub(super) struct Router<'a> {
+    cluster: &'a Cluster,
+    /// Where the last command went: one without keys, sent alone, follows it.
+    last: Option<Address>,
+}
+
+/// A node, and whether the slot is only just moving to it.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Target {
+    address: Address,
+    asking: bool,
+}
+
+/// A command under way.
+struct Errand {
+    index: usize,
+    slot: Slot,
+    sent_on: Option<Target>,
+}
+
+/// What an answer means for its command.
+enum Verdict {
+    Done,
+    SentOn(Target),
+    Later,
+}
+
+type Sent = (Target, Vec<Errand>, Result<Vec<Value>, Failure>);
+
+impl<'a> Router<'a> {
+    pub(super) fn new(cluster: &'a Cluster) -> Self {
+        Self { cluster, last: None }
+    }
+
+    async fn send(&mut self, commands: &[&Cmd]) -> RedisResult<Vec<Value>> {
+        let errand = |(index, command): (usize, &&Cmd)| {
+            slot_of(command).map(|slot| Errand { index, slot, sent_on: None })
+        };
+        let mut left: Vec<Errand> = commands.iter().enumerate().filter_map(errand).collect();
+        if left.is_empty() {
+            return self.send_anywhere(commands).await;
+        }
+        let mut answers = vec![Value::Nil; commands.len()];
+        let mut slots = self.cluster.looked_up().await?;
+        for _ in 0..ATTEMPTS {
+            let mut groups: BTreeMap<Target, Vec<Errand>> = BTreeMap::new();
+            for mut errand in left.drain(..) {
+                let target = match errand.sent_on.take() {
+                    Some(target) => target,
+                    None => match slots.owner(errand.slot) {
+                        Some(owner) => Target { address: owner.clone(), asking: false },
+                        None => return Err(self.nobody_holds(errand.slot)),
+                    },
+                };
+                groups.entry(target).or_default().push(errand);
+            }
+            self.last = groups.keys().next().map(|target| target.address.clone());
+            let sent = join_all(
+                groups.into_iter().map(|(target, errands)| self.send_group(target, errands, commands)),
+            );
+            let (mut away, mut later) = (None, false);
+            for (target, errands, result) in sent.await {
+                match result {
+                    Ok(values) => later |= self.collect(&target, errands, values, &mut answers, &mut left),
+                    Err(Failure::Sent(error)) => {
+                        self.cluster.doubt();
+                        return Err(error);
+                    }
+                    Err(Failure::NotSent(error)) => {
+                        away = Some((target.address, error));
+                        left.extend(errands);
+                    }
+                }
+            }
+            if left.is_empty() {
+                return Ok(answers);
+            }
+            if let Some((address, error)) = away {
+                // Perhaps another one has taken its place.
+                let Ok(fresh) = self.cluster.reread(slots.version).await else { return Err(error) };
+                slots = fresh;
+                if left
+                    .iter()
+                    .any(|errand| errand.sent_on.is_none() && slots.owner(errand.slot) == Some(&address))
+                {
+                    return Err(error);
+                }
+            }
+            if later {
+                tokio::time::sleep(TRY_AGAIN).await;
+            }
+        }
+        Err((ErrorKind::Server(ServerErrorKind::TryAgain), "a slot is being moved").into())
+    }
+
+    fn nobody_holds(&self, slot: Slot) -> RedisError {
+        self.cluster.doubt();
+        (ErrorKind::ClusterConnectionNotFound, "no node holds a slot", format!("{slot:?}")).into()
+    }
+
+    async fn send_anywhere(&mut self, commands: &[&Cmd]) -> RedisResult<Vec<Value>> {
+        let slots = self.cluster.looked_up().await?;
+        let address = self.last.clone().or_else(|| slots.nodes().into_iter().next().cloned());
+        let nobody = || RedisError::from((ErrorKind::ClusterConnectionNotFound, "no node holds any slot"));
+        let node = self.cluster.node(&address.ok_or_else(nobody)?)?;
+        let mut pipeline = Pipeline::new();
+        for &command in commands {
+            pipeline.add_command(command.clone());
+        }
+        Ok(node.commands(&pipeline, 0, commands.len()).await?)
+    }
+
+    /// Sends the commands of `errands`, and first those without keys; answers with the latter's answers first.
+    async fn send_group(&self, target: Target, errands: Vec<Errand>, commands: &[&Cmd]) -> Sent {
+        let mut pipeline = Pipeline::new();
+        for command in commands.iter().filter(|command| slot_of(command).is_none()) {
+            pipeline.add_command((*command).clone());
+        }
+        let without_keys = pipeline.len();
+        for errand in &errands {
+            if target.asking {
+                pipeline.cmd("ASKING");
+            }
+            pipeline.add_command(commands[errand.index].clone());
+        }
+        let result = match self.cluster.node(&target.address) {
+            Ok(node) => node.commands(&pipeline, 0, pipeline.len()).await,
+            Err(error) => Err(Failure::NotSent(error)),
+        };
+        let result = result.map(|mut values| {
+            if target.asking {
+                let mut at = 0;
+                values.retain(|_| {
+                    at += 1;
+                    // After those without keys every other one answers ASKING.
+                    at <= without_keys || (at - without_keys).is_multiple_of(2)
+                });
+            }
+            values
+        });
+        (target, errands, result)
+    }
+
+    /// Puts answers in their places, and the commands that have to be sent again with those that are left. Answers
+    /// whether to wait before.
+    fn collect(
+        &self,
+        target: &Target,
+        errands: Vec<Errand>,
+        values: Vec<Value>,
+        answers: &mut [Value],
+        left: &mut Vec<Errand>,
+    ) -> bool {
+        // Answers to those without keys are as good from one node as from another, and nobody looks at them.
+        let without_keys = values.len().saturating_sub(errands.len());
+        let mut later = false;
+        for (mut errand, value) in errands.into_iter().zip(values.into_iter().skip(without_keys)) {
+            match self.verdict(&value, target) {
+                Verdict::Done => answers[errand.index] = value,
+                Verdict::SentOn(target) => {
+                    errand.sent_on = Some(target);
+                    left.push(errand);
+                }
+                Verdict::Later => {
+                    later = true;
+                    left.push(errand);
+                }
+            }
+        }
+        later
+    }
+
+    fn verdict(&self, value: &Value, target: &Target) -> Verdict {
+        let Value::ServerError(error) = value else { return Verdict::Done };
+        let error = RedisError::from(error.clone());
+        let sent_on = |asking| {
+            let address = error.redirect_node().and_then(|(to, _)| Address::read(to, &target.address));
+            address.map_or(Verdict::Done, |address| Verdict::SentOn(Target { address, asking }))
+        };
+        match error.kind() {
+            ErrorKind::Server(ServerErrorKind::Moved) => {
+                self.cluster.doubt();
+                sent_on(false)
+            }
+            ErrorKind::Server(ServerErrorKind::Ask) => sent_on(true),
+            ErrorKind::Server(ServerErrorKind::TryAgain) => Verdict::Later,
+            ErrorKind::Server(ServerErrorKind::ClusterDown) => {
+                self.cluster.doubt();
+                Verdict::Done
+            }
+            _ => Verdict::Done,
+        }
+    }
+}
+
+impl ConnectionLike for Router<'_> {
+    fn req_packed_command<'a>(&'a mut self, command: &'a Cmd) -> RedisFuture<'a, Value> {
+        Box::pin(async move {
+            let mut answers = self.send(&[command]).await?;
+            Ok(answers.pop().unwrap_or(Value::Nil))
+        })
+    }
+
+    /// Transactions are not for several nodes; our stores use scripts.
+    fn req_packed_commands<'a>(
+        &'a mut self,
+        pipeline: &'a Pipeline,
+        offset: usize,
+        count: usize,
+    ) -> RedisFuture<'a, Vec<Value>> {
+        Box::pin(async move {
+            let commands: Vec<&Cmd> = pipeline.cmd_iter().collect();
+            if offset != 0 || count != commands.len() {
+                return Err((ErrorKind::InvalidClientConfig, "no transactions on a cluster").into());
+            }
+            self.send(&commands).await
+        })
+    }
+
+    fn get_db(&self) -> i64 {
+        0
+    }
+}

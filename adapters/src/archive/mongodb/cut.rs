@@ -102,7 +102,7 @@ pub(super) async fn sightings(
     let ids: Vec<_> = names.keys().map(digest_bson).collect();
     let filter = doc! { "_id": { "$in": ids } };
     let found: Vec<SeenDoc> = archive.find("seen", filter, doc! {}, names.len()).await?;
-    let named =
+    let sighted =
         found.into_iter().filter_map(|seen| Some((names.remove(&seen.digest()?)?.clone(), seen.time)));
-    Ok(named.collect())
+    Ok(sighted.collect())
 }

@@ -110,7 +110,7 @@ impl Archive for EmbeddedArchive {
     }
 
     async fn meta(&self) -> Result<Option<Meta>, StoreError> {
-        self.read(|database, tables| reading::meta(database, tables)).await
+        self.read(reading::meta).await
     }
 
     async fn take_up(&self, partitions: &[u32]) -> Result<Vec<Position>, StoreError> {
@@ -184,6 +184,6 @@ impl Archive for EmbeddedArchive {
     }
 
     async fn comment_count(&self) -> Result<u64, StoreError> {
-        self.read(|database, tables| reading::comment_count(database, tables)).await
+        self.read(reading::comment_count).await
     }
 }

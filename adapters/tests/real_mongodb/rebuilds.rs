@@ -232,7 +232,7 @@ async fn a_replay_beside_consumers_loses_nothing() {
             }
             match replay.finish(false, QUIET).await.unwrap() {
                 Finished::Behind(_) => {}
-                done => break done,
+                done @ Finished::Done { .. } => break done,
             }
         };
         let positions = live.offsets(&[0, 1, 2]).await.unwrap();

@@ -174,7 +174,7 @@ pub async fn a_replay_gives_the_same_archive(archive: &dyn Archive) {
             behind.sort_unstable();
             assert_eq!(behind, [(0, stand[0]), (1, stand[1]), (2, stand[2])], "how far it has to count");
         }
-        done => panic!("it was behind: {done:?}"),
+        done @ Finished::Done { .. } => panic!("it was behind: {done:?}"),
     }
     let Finished::Done { meta, renumbered } = replayed(&*replay, &batches).await else {
         panic!("it was not behind")

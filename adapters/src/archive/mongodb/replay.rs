@@ -198,9 +198,10 @@ impl MongoReplay {
             let owner = |found: &OffsetDoc| {
                 let owner = live.iter().find(|live| live.partition == found.partition);
                 let owner = owner.and_then(|live| live.session.clone());
-                let change = match owner {
-                    Some(owner) => doc! { "$set": { "session": owner } },
-                    None => doc! { "$unset": { "session": "" } },
+                let change = if let Some(owner) = owner {
+                    doc! { "$set": { "session": owner } }
+                } else {
+                    doc! { "$unset": { "session": "" } }
                 };
                 doc! { "q": { "_id": found.partition }, "u": change }
             };

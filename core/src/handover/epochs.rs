@@ -9,6 +9,10 @@
 //!    minted on another one is higher by a [`jump`], which is more than can have been minted and lost unseen, and which
 //!    differs from server to server: two of them in a row may both start from the same old copy. Looking and minting
 //!    are one atomic step.
+//!
+//! This is the rule for a store without a clock, and what the simulation holds the protocol to. The stores that run have
+//! a clock and start from it as well, so that also an empty one with nobody left who has seen an epoch goes on above;
+//! their jump is in minutes of that clock (ADR 009).
 
 /// More assignments than can be made between a copy and its original's end: Redis replicates within a second, and a
 /// thousand assignments a second for two minutes are fewer.
@@ -16,8 +20,7 @@ const STRIDE: u64 = 1 << 17;
 /// The greatest epoch: what every part (JSON and Lua among them) holds exactly. Enough for a million jumps.
 pub const MAX: u64 = (1 << 53) - 1;
 
-/// How much higher the first epoch on a server is. `server`: 16 bits of its process's identity (Redis: the first four
-/// digits of `run_id`).
+/// How much higher the first epoch on a server is. `server`: 16 bits of its process's identity.
 pub const fn jump(server: u16) -> u64 {
     (server as u64 + 1) * STRIDE
 }

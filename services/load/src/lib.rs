@@ -9,6 +9,7 @@
 //! | [`record`] | numbers, latencies and faults of a run |
 //! | [`poster`] | posts until acknowledged, with the same identity |
 //! | [`viewer`] | streams of comments, resumed when lost |
+//! | [`periods`] | the run in pieces |
 //! | [`ws`] | ranked lists, and the probe that times them |
 //! | [`verify`] | compares everything, once the system is at rest |
 //! | [`report`] | says how it went |
@@ -28,6 +29,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub mod oracle;
+pub mod periods;
 pub mod plan;
 pub mod poster;
 pub mod record;
@@ -49,8 +51,6 @@ use ws::Watchers;
 
 /// For the system to answer at all, and for all viewers to be connected.
 const SET_UP: Duration = Duration::from_mins(1);
-/// Viewers that connect within one millisecond, at most: a crowd, not a wall.
-const ARRIVALS_PER_MS: usize = 2;
 /// Posts at once while videos are opened.
 const OPENING: usize = 64;
 
@@ -63,6 +63,9 @@ pub struct Args {
     /// Viewers ask a manager and connect to the readers themselves, as the comments seed's client does.
     #[arg(long)]
     pub direct: bool,
+    /// With --direct, so many viewers of a hundred go through the front door all the same.
+    #[arg(long, default_value_t = 0, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(0..=100))]
+    pub front_door_percent: u8,
     /// Managers for --direct, comma-separated.
     #[arg(long, value_delimiter = ',', value_name = "URL", default_value = "http://localhost:6000")]
     pub manager_url: Vec<Url>,
@@ -72,6 +75,15 @@ pub struct Args {
     /// Viewers, most of them on few videos.
     #[arg(long, default_value_t = 200)]
     pub viewers: usize,
+    /// Viewers who come besides, all to the video that most are on, once others have been posting for --viral-after.
+    #[arg(long, default_value_t = 0)]
+    pub viral_viewers: usize,
+    /// See --viral-viewers.
+    #[arg(long, default_value = "30s", value_parser = duration)]
+    pub viral_after: Duration,
+    /// Viewers that come in a second, at most: a crowd, not a wall.
+    #[arg(long, default_value_t = 2_000, value_parser = at_least_one)]
+    pub arrivals: usize,
     /// How unevenly viewers and posts are spread over the videos: the exponent of Zipf's law, 0 for evenly.
     #[arg(long, default_value_t = 1.1, value_parser = rate)]
     pub zipf: f64,
@@ -94,6 +106,9 @@ pub struct Args {
     /// error).
     #[arg(long, value_name = "FILE")]
     pub json: Option<String>,
+    /// Also reports (as JSON only) the run in pieces of this length, at least a second.
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub period: Option<Duration>,
     /// Of the viewers, so many do not read while others post; they may be told of gaps.
     #[arg(long, default_value_t = 0)]
     pub slow_viewers: usize,
@@ -153,30 +168,39 @@ pub async fn measure(args: &Args, shutdown: CancellationToken) -> anyhow::Result
     let run = Run::new(args)?;
     run.open(&shutdown).await?;
     let tasks = TaskTracker::new();
-    run.connect(&tasks, &shutdown).await;
-    run.audience.quiet.store(false, Relaxed);
+    run.connect(args, &tasks, &shutdown).await;
+    run.audiences.iter().for_each(|audience| audience.quiet.store(false, Relaxed));
     let start = run.record.elapsed();
-    run.post(args, &shutdown).await;
+    let over = run.audiences[0].over.clone();
+    let length = args.period.map(|length| length.max(Duration::from_secs(1)));
+    let periods =
+        length.map(|length| tokio::spawn(periods::observe(Arc::clone(&run.record), length, over.clone())));
+    run.post(args, &tasks, &shutdown).await;
     let seconds = run.record.elapsed().saturating_sub(start).as_secs_f64();
     run.progress.set_message("waiting for the last acknowledgements");
     run.poster.finish(args.rest_timeout).await;
-    run.audience.resting.cancel();
+    run.audiences[0].resting.cancel();
     run.progress.set_message("comparing");
     let at_rest = run.verifier().settle(args.rest_timeout).await;
     run.progress.finish_and_clear();
-    run.audience.over.cancel();
+    over.cancel();
     tasks.close();
     tasks.wait().await;
     let size = Size {
         run: run.plan.prefix().to_owned(),
         videos: args.videos,
-        viewers: args.viewers,
+        viewers: run.viewers.len(),
+        viral_viewers: args.viral_viewers,
         slow_viewers: args.slow_viewers.min(args.viewers),
         ws: args.ws,
         seconds,
     };
     let skipped = run.viewers.iter().map(|viewer| locked(&viewer.log).skipped).sum();
-    Ok(Report::of(&run.record, size, skipped, at_rest))
+    let mut report = Report::of(&run.record, size, skipped, at_rest);
+    if let Some(periods) = periods {
+        report.periods = periods.await.context("observing the run")?;
+    }
+    Ok(report)
 }
 
 /// Everything of one run.
@@ -186,7 +210,9 @@ struct Run {
     client: Client,
     targets: Targets,
     poster: Arc<Poster>,
-    audience: Arc<Audience>,
+    /// Most viewers, and those who go through the front door where the others do not.
+    audiences: [Arc<Audience>; 2],
+    front_door_percent: usize,
     viewers: Vec<Arc<Viewer>>,
     watchers: Arc<Watchers>,
     ws: usize,
@@ -211,16 +237,16 @@ impl Run {
         } else {
             Way::FrontDoor(targets.clone())
         };
-        let audience = Arc::new(Audience {
-            way,
-            record: Arc::clone(&record),
-            quiet: AtomicBool::new(true),
-            resting: CancellationToken::new(),
-            over: CancellationToken::new(),
+        let (resting, over) = (CancellationToken::new(), CancellationToken::new());
+        let audiences = [way, Way::FrontDoor(targets.clone())].map(|way| {
+            let (resting, over) = (resting.clone(), over.clone());
+            let quiet = AtomicBool::new(true);
+            Arc::new(Audience { way, record: Arc::clone(&record), quiet, resting, over })
         });
         let viewer =
             |(nth, video)| Viewer::new(nth, plan.prefix(), video, plan.video(video), nth < args.slow_viewers);
-        let viewers = plan.watched(args.viewers).into_iter().enumerate().map(viewer).collect();
+        let late = std::iter::repeat_n(0, args.viral_viewers);
+        let viewers = plan.watched(args.viewers).into_iter().chain(late).enumerate().map(viewer).collect();
         let posts = plan::count(args.interactions, args.duration) + comments;
         Ok(Self {
             poster: Poster::new(client.clone(), targets.clone(), plan.clone(), Arc::clone(&record)),
@@ -231,7 +257,8 @@ impl Run {
             record,
             client,
             targets,
-            audience,
+            audiences,
+            front_door_percent: args.front_door_percent.into(),
             viewers,
         })
     }
@@ -252,20 +279,15 @@ impl Run {
     }
 
     /// Connects viewers and `WebSockets`, and waits until they are, in some bounds.
-    async fn connect(&self, tasks: &TaskTracker, shutdown: &CancellationToken) {
+    async fn connect(&self, args: &Args, tasks: &TaskTracker, shutdown: &CancellationToken) {
         self.progress.set_message("connecting");
         for nth in 0..self.ws {
-            tasks.spawn(Arc::clone(&self.watchers).watch(nth, self.audience.over.clone()));
+            tasks.spawn(Arc::clone(&self.watchers).watch(nth, self.audiences[0].over.clone()));
         }
-        for (nth, viewer) in self.viewers.iter().enumerate() {
-            tasks.spawn(Arc::clone(viewer).watch(Arc::clone(&self.audience)));
-            if nth % ARRIVALS_PER_MS == 0 {
-                tokio::time::sleep(Duration::from_millis(1)).await;
-            }
-        }
+        self.arrive(&self.viewers[..args.viewers], args.arrivals, tasks).await;
         let connected = async {
             // One who is connected but was not told where it stands stands at the beginning: all is still quiet.
-            while (self.record.counts.connected.load(Relaxed) as usize) < self.viewers.len() {
+            while (self.record.counts.connected.load(Relaxed) as usize) < args.viewers {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
             if self.ws > 0 {
@@ -277,18 +299,35 @@ impl Run {
             () = shutdown.cancelled() => {}
             () = tokio::time::sleep(SET_UP) => tracing::warn!(
                 connected = self.record.counts.connected.load(Relaxed),
-                wanted = self.viewers.len(),
+                wanted = args.viewers,
                 "not all viewers could be connected; the load begins without them"
             ),
         }
     }
 
-    async fn post(&self, args: &Args, shutdown: &CancellationToken) {
+    /// Sets these viewers watching, `rate` in a second.
+    async fn arrive(&self, viewers: &[Arc<Viewer>], rate: usize, tasks: &TaskTracker) {
+        let start = tokio::time::Instant::now();
+        for (nth, viewer) in viewers.iter().enumerate() {
+            let through_front_door = viewer.nth % 100 < self.front_door_percent;
+            let audience = &self.audiences[usize::from(through_front_door)];
+            tasks.spawn(Arc::clone(viewer).watch(Arc::clone(audience)));
+            tokio::time::sleep_until(start + Duration::from_secs_f64(nth as f64 / rate as f64)).await;
+        }
+    }
+
+    async fn post(&self, args: &Args, tasks: &TaskTracker, shutdown: &CancellationToken) {
         self.progress.set_message("posting");
         let posted = CancellationToken::new();
         let probe = async {
             if self.ws > 0 {
                 ws::probe(&self.poster, &self.plan, &self.watchers, &self.record, &posted).await;
+            }
+        };
+        let viral = async {
+            if args.viral_viewers > 0 {
+                tokio::time::sleep(args.viral_after).await;
+                self.arrive(&self.viewers[args.viewers..], args.arrivals, tasks).await;
             }
         };
         let posting = async {
@@ -299,7 +338,7 @@ impl Run {
                 self.poster.play(comments, shutdown, &self.progress),
                 async {
                     tokio::select! {
-                        () = tokio::time::sleep(args.duration) => {}
+                        () = async { tokio::join!(tokio::time::sleep(args.duration), viral); } => {}
                         () = shutdown.cancelled() => {}
                     }
                 },

@@ -43,6 +43,13 @@ impl Latencies {
         }
         sum
     }
+
+    /// What a sum has that an earlier one had not.
+    pub fn since(sum: &Histogram<u64>, earlier: &Histogram<u64>) -> Histogram<u64> {
+        let mut rest = sum.clone();
+        rest.subtract(earlier).expect("counts only grow");
+        rest
+    }
 }
 
 /// Numbers of a run, of events and not of requests unless they say so.
@@ -85,6 +92,8 @@ pub struct Record {
     pub delivery: Latencies,
     /// From the post of an interaction to a list with its score.
     pub ws: Latencies,
+    /// From the loss of a viewer's stream to its next one.
+    pub away: Latencies,
 }
 
 #[derive(Default)]
@@ -105,6 +114,7 @@ impl Record {
             ack: Latencies::default(),
             delivery: Latencies::default(),
             ws: Latencies::default(),
+            away: Latencies::default(),
         }
     }
 

@@ -7,6 +7,7 @@ use hdrhistogram::Histogram;
 use serde::Serialize;
 
 use crate::oracle::Wrong;
+use crate::periods::Period;
 use crate::record::Record;
 
 /// A distribution of times in milliseconds.
@@ -23,7 +24,8 @@ pub struct Times {
 }
 
 impl Times {
-    fn of(histogram: &Histogram<u64>) -> Self {
+    /// Of a histogram in µs.
+    pub fn of(histogram: &Histogram<u64>) -> Self {
         let ms = |us: u64| us as f64 / 1000.0;
         Self {
             count: histogram.len(),
@@ -41,8 +43,10 @@ pub struct Size {
     pub run: String,
     /// Videos, without the probe's.
     pub videos: usize,
-    /// Viewers.
+    /// Viewers, those who came late included.
     pub viewers: usize,
+    /// Those of them who joined one video while others posted.
+    pub viral_viewers: usize,
     /// Those that did not read.
     pub slow_viewers: usize,
     /// WebSocket clients.
@@ -96,6 +100,11 @@ pub struct Report {
     pub delivery: Times,
     /// From an interaction's post to a list that shows it.
     pub ws: Times,
+    /// From the loss of a viewer's stream to its next one.
+    pub away: Times,
+    /// The same in pieces, where that was asked for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub periods: Vec<Period>,
     /// The first faults in words.
     pub faults: Vec<String>,
 }
@@ -130,6 +139,8 @@ impl Report {
             ack: Times::of(&record.ack.sum()),
             delivery: Times::of(&record.delivery.sum()),
             ws: Times::of(&record.ws.sum()),
+            away: Times::of(&record.away.sum()),
+            periods: Vec::new(),
             faults: record.words(),
         }
     }
@@ -140,8 +151,8 @@ impl fmt::Display for Report {
         let size = &self.size;
         writeln!(
             f,
-            "{}: {} videos, {} viewers ({} slow), {} WebSockets, {:.1} s of posting",
-            size.run, size.videos, size.viewers, size.slow_viewers, size.ws, size.seconds
+            "{}: {} videos, {} viewers ({} slow, {} viral), {} WebSockets, {:.1} s of posting",
+            size.run, size.videos, size.viewers, size.slow_viewers, size.viral_viewers, size.ws, size.seconds
         )?;
         let numbers = [
             ("sent", self.sent),
@@ -164,7 +175,13 @@ impl fmt::Display for Report {
             writeln!(f, "  {name:<16}{number:>12}")?;
         }
         writeln!(f, "  {:<16}{:>12}{:>12}{:>12}{:>12}", "latency (ms)", "p50", "p99", "max", "count")?;
-        for (name, times) in [("ack", &self.ack), ("delivery", &self.delivery), ("ws list", &self.ws)] {
+        let latencies = [
+            ("ack", &self.ack),
+            ("delivery", &self.delivery),
+            ("ws list", &self.ws),
+            ("without stream", &self.away),
+        ];
+        for (name, times) in latencies {
             let Times { count, p50_ms, p99_ms, max_ms } = times;
             writeln!(f, "  {name:<16}{p50_ms:>12.1}{p99_ms:>12.1}{max_ms:>12.1}{count:>12}")?;
         }
@@ -186,7 +203,15 @@ mod tests {
     use crate::oracle::Fault;
 
     fn report(record: &Record, at_rest: bool) -> Report {
-        let size = Size { run: "r".into(), videos: 1, viewers: 1, slow_viewers: 0, ws: 1, seconds: 1.0 };
+        let size = Size {
+            run: "r".into(),
+            videos: 1,
+            viewers: 1,
+            viral_viewers: 0,
+            slow_viewers: 0,
+            ws: 1,
+            seconds: 1.0,
+        };
         Report::of(record, size, 0, at_rest)
     }
 

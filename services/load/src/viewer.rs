@@ -103,9 +103,15 @@ impl Viewer {
     pub async fn watch(self: Arc<Self>, audience: Arc<Audience>) {
         let mut last_id: Option<String> = None;
         let mut times = 0u64;
+        let mut lost_us = None;
         loop {
-            let mut session =
-                Session { viewer: &self, audience: &audience, last_id: &mut last_id, greeted: false };
+            let mut session = Session {
+                viewer: &self,
+                audience: &audience,
+                last_id: &mut last_id,
+                greeted: false,
+                lost_us,
+            };
             tokio::select! {
                 // Whatever ended it, it begins again.
                 _ = session.run() => {}
@@ -115,6 +121,7 @@ impl Viewer {
             drop(session);
             if greeted {
                 times += 1;
+                lost_us = Some(audience.record.now_us());
                 audience.record.counts.reconnects.fetch_add(1, Relaxed);
             }
             // The first time soon, for nothing shows yet that more is wrong.
@@ -134,6 +141,8 @@ struct Session<'a> {
     audience: &'a Audience,
     last_id: &'a mut Option<String>,
     greeted: bool,
+    /// When the stream before was lost.
+    lost_us: Option<u64>,
 }
 
 impl Drop for Session<'_> {
@@ -230,7 +239,11 @@ impl Session<'_> {
             let fresh = self.audience.quiet.load(Relaxed);
             locked(&self.viewer.log).connected(at.as_ref(), fresh);
             if !std::mem::replace(&mut self.greeted, true) {
-                self.audience.record.counts.connected.fetch_add(1, Relaxed);
+                let record = &self.audience.record;
+                record.counts.connected.fetch_add(1, Relaxed);
+                if let Some(lost_us) = self.lost_us {
+                    record.away.note(self.viewer.nth, record.now_us().saturating_sub(lost_us));
+                }
             }
             return;
         }

@@ -23,6 +23,8 @@ pub struct Period {
     pub reconnects: u64,
     /// Comments delivered within it: from their post to a viewer.
     pub delivery: Times,
+    /// Those of them that were posted while the viewer had its stream.
+    pub live: Times,
     /// Streams opened again within it: since the one before was lost.
     pub away: Times,
 }
@@ -30,6 +32,7 @@ pub struct Period {
 /// What was counted up to now, to tell what comes after it.
 struct Since {
     delivery: Histogram<u64>,
+    live: Histogram<u64>,
     away: Histogram<u64>,
     reconnects: u64,
 }
@@ -38,6 +41,7 @@ impl Since {
     fn now(record: &Record) -> Self {
         Self {
             delivery: record.delivery.sum(),
+            live: record.live.sum(),
             away: record.away.sum(),
             reconnects: record.counts.reconnects.load(Relaxed),
         }
@@ -50,6 +54,7 @@ impl Since {
             viewers,
             reconnects: end.reconnects - self.reconnects,
             delivery: Times::of(&Latencies::since(&end.delivery, &self.delivery)),
+            live: Times::of(&Latencies::since(&end.live, &self.live)),
             away: Times::of(&Latencies::since(&end.away, &self.away)),
         }
     }

@@ -90,6 +90,8 @@ pub struct Record {
     pub ack: Latencies,
     /// From the first post of a comment to a viewer.
     pub delivery: Latencies,
+    /// The same, of comments that were posted while the viewer had its stream.
+    pub live: Latencies,
     /// From the post of an interaction to a list with its score.
     pub ws: Latencies,
     /// From the loss of a viewer's stream to its next one.
@@ -113,6 +115,7 @@ impl Record {
             faults: Mutex::default(),
             ack: Latencies::default(),
             delivery: Latencies::default(),
+            live: Latencies::default(),
             ws: Latencies::default(),
             away: Latencies::default(),
         }

@@ -98,6 +98,8 @@ pub struct Report {
     pub ack: Times,
     /// From a comment's post to a viewer.
     pub delivery: Times,
+    /// The same, of comments that were posted while the viewer had its stream.
+    pub live: Times,
     /// From an interaction's post to a list that shows it.
     pub ws: Times,
     /// From the loss of a viewer's stream to its next one.
@@ -138,6 +140,7 @@ impl Report {
             lists: number(&counts.lists),
             ack: Times::of(&record.ack.sum()),
             delivery: Times::of(&record.delivery.sum()),
+            live: Times::of(&record.live.sum()),
             ws: Times::of(&record.ws.sum()),
             away: Times::of(&record.away.sum()),
             periods: Vec::new(),
@@ -178,6 +181,7 @@ impl fmt::Display for Report {
         let latencies = [
             ("ack", &self.ack),
             ("delivery", &self.delivery),
+            ("to streams", &self.live),
             ("ws list", &self.ws),
             ("without stream", &self.away),
         ];

@@ -25,6 +25,8 @@ const ANSWER: Duration = Duration::from_secs(10);
 const SILENCE: Duration = Duration::from_secs(45);
 /// Waits before coming back: from the first to the second; what the server asks for lies between as well.
 const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(3));
+/// Readers that send a viewer on, one after the other.
+const REDIRECTS: u32 = 3;
 /// What a viewer reads at once: comments are short, and there are thousands of viewers.
 const READ_BYTES: usize = 2048;
 /// The window of a slow viewer, so that it is soon full.
@@ -109,7 +111,7 @@ impl Viewer {
                 viewer: &self,
                 audience: &audience,
                 last_id: &mut last_id,
-                greeted: false,
+                greeted_us: None,
                 lost_us,
             };
             tokio::select! {
@@ -117,7 +119,7 @@ impl Viewer {
                 _ = session.run() => {}
                 () = audience.over.cancelled() => return,
             }
-            let greeted = session.greeted;
+            let greeted = session.greeted_us.is_some();
             drop(session);
             if greeted {
                 times += 1;
@@ -140,14 +142,15 @@ struct Session<'a> {
     viewer: &'a Viewer,
     audience: &'a Audience,
     last_id: &'a mut Option<String>,
-    greeted: bool,
+    /// When its stream began.
+    greeted_us: Option<u64>,
     /// When the stream before was lost.
     lost_us: Option<u64>,
 }
 
 impl Drop for Session<'_> {
     fn drop(&mut self) {
-        if self.greeted {
+        if self.greeted_us.is_some() {
             self.audience.record.counts.connected.fetch_sub(1, Relaxed);
         }
     }
@@ -159,52 +162,66 @@ impl Session<'_> {
         let mut stream = Stream::default();
         let mut bytes = [0; READ_BYTES];
         let mut events = Vec::new();
+        let mut redirects = 0;
         loop {
             let count = tokio::time::timeout(SILENCE, socket.read(&mut bytes)).await??;
             anyhow::ensure!(count > 0, "the stream ended");
             let fed = stream.feed(&bytes[..count], &mut |event| events.push(event));
-            if let Some(status) = stream.status() {
-                anyhow::ensure!(status == 200, "status {status}");
+            match (stream.status(), &stream.location) {
+                (None | Some(200), _) => {}
+                // As browsers and the comments seed's client do it: at once, with the same request.
+                (Some(307), Some(location)) if redirects < REDIRECTS => {
+                    redirects += 1;
+                    let url: Url = location.parse()?;
+                    let method = if matches!(self.audience.way, Way::Direct(..)) { "POST" } else { "GET" };
+                    socket = tokio::time::timeout(ANSWER, self.ask(method, &url)).await??;
+                    stream = Stream::default();
+                    continue;
+                }
+                (Some(status), _) => anyhow::bail!("status {status}"),
             }
             events.drain(..).for_each(|event| self.take(&event));
             anyhow::ensure!(fed.is_ok() && !stream.is_over(), "the stream ended");
-            if self.viewer.slow && self.greeted {
+            if self.viewer.slow && self.greeted_us.is_some() {
                 self.audience.resting.cancelled().await;
             }
         }
     }
 
     async fn open(&self) -> anyhow::Result<TcpStream> {
-        let viewer = self.viewer;
-        let resume = self.last_id.as_ref().map(|id| format!("Last-Event-ID: {id}\r\n")).unwrap_or_default();
-        let window = viewer.slow.then_some(SLOW_WINDOW);
-        let (base, request) = match &self.audience.way {
+        match &self.audience.way {
             Way::FrontDoor(targets) => {
                 let target = targets.next();
-                let query = format!("/connect?userid={}&videoid={}", viewer.user, viewer.video_id);
-                let url = target.url(&query);
-                let head = head("GET", &url, &resume);
-                match connect(&url, viewer.nth, window).await {
-                    Ok(socket) => return write(socket, format!("{head}\r\n")).await,
-                    Err(error) => {
-                        targets.avoid(&target);
-                        return Err(error.into());
-                    }
-                }
+                let (user, video) = (&self.viewer.user, &self.viewer.video_id);
+                let url = target.url(&format!("/connect?userid={user}&videoid={video}"));
+                self.ask("GET", &url).await.inspect_err(|_| targets.avoid(&target))
             }
             Way::Direct(client, managers) => {
                 let manager = managers.next();
-                let asked = client.post(manager.url("/register")).json(&json!({"videoid": viewer.video_id}));
+                let body = json!({"videoid": self.viewer.video_id});
+                let asked = client.post(manager.url("/register")).json(&body);
                 let answer = asked.send().await.and_then(reqwest::Response::error_for_status);
                 let answer = answer.inspect_err(|_| managers.avoid(&manager))?;
                 let url = at(&answer.json::<Registered>().await?.reader_url.parse()?, "/connect");
-                let body = json!({"userid": viewer.user, "videoid": viewer.video_id}).to_string();
-                let lengths = format!("Content-Type: application/json\r\nContent-Length: {}\r\n", body.len());
-                let head = head("POST", &url, &format!("{resume}{lengths}"));
-                (url, format!("{head}\r\n{body}"))
+                self.ask("POST", &url).await
             }
+        }
+    }
+
+    /// Connects, and sends the request for the stream.
+    async fn ask(&self, method: &str, url: &Url) -> anyhow::Result<TcpStream> {
+        let viewer = self.viewer;
+        let resume = self.last_id.as_ref().map(|id| format!("Last-Event-ID: {id}\r\n")).unwrap_or_default();
+        let (headers, body) = if method == "POST" {
+            let body = json!({"userid": viewer.user, "videoid": viewer.video_id}).to_string();
+            (format!("Content-Type: application/json\r\nContent-Length: {}\r\n", body.len()), body)
+        } else {
+            (String::new(), String::new())
         };
-        write(connect(&base, viewer.nth, window).await?, request).await
+        let head = head(method, url, &format!("{resume}{headers}"));
+        let mut socket = connect(url, viewer.nth, viewer.slow.then_some(SLOW_WINDOW)).await?;
+        socket.write_all(format!("{head}\r\n{body}").as_bytes()).await?;
+        Ok(socket)
     }
 
     fn take(&mut self, event: &Event) {
@@ -238,11 +255,12 @@ impl Session<'_> {
         if data.r#type.as_deref() == Some("connected") {
             let fresh = self.audience.quiet.load(Relaxed);
             locked(&self.viewer.log).connected(at.as_ref(), fresh);
-            if !std::mem::replace(&mut self.greeted, true) {
-                let record = &self.audience.record;
+            let record = &self.audience.record;
+            let now_us = record.now_us();
+            if self.greeted_us.replace(now_us).is_none() {
                 record.counts.connected.fetch_add(1, Relaxed);
                 if let Some(lost_us) = self.lost_us {
-                    record.away.note(self.viewer.nth, record.now_us().saturating_sub(lost_us));
+                    record.away.note(self.viewer.nth, now_us.saturating_sub(lost_us));
                 }
             }
             return;
@@ -264,7 +282,12 @@ impl Session<'_> {
         match record.comments.shows(comment_number(text), self.viewer.video, at.seq) {
             // How long a slow viewer waited is its own doing.
             Ok(posted_us) if !self.viewer.slow => {
-                record.delivery.note(self.viewer.nth, record.now_us().saturating_sub(posted_us));
+                let latency_us = record.now_us().saturating_sub(posted_us);
+                record.delivery.note(self.viewer.nth, latency_us);
+                // What was posted while it had no stream waited for the stream.
+                if self.greeted_us.is_some_and(|greeted_us| greeted_us <= posted_us) {
+                    record.live.note(self.viewer.nth, latency_us);
+                }
             }
             Ok(_) => {}
             Err(fault) => record.fault(fault),
@@ -293,11 +316,6 @@ fn head(method: &str, url: &Url, headers: &str) -> String {
     let host = url.host_str().unwrap_or("localhost");
     let host = url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
     format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\nAccept: text/event-stream\r\n{headers}")
-}
-
-async fn write(mut socket: TcpStream, request: String) -> anyhow::Result<TcpStream> {
-    socket.write_all(request.as_bytes()).await?;
-    Ok(socket)
 }
 
 /// `gap from=3 to=9`

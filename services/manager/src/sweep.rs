@@ -66,26 +66,35 @@ pub async fn run(manager: Arc<Manager>) {
 async fn probe(manager: &Manager) {
     let peers = &manager.peers;
     let sent = Instant::now();
-    let due: Vec<(ReaderId, u64, String)> = manager
+    let due: Vec<(ReaderId, u64, bool, String)> = manager
         .cluster()
         .watch
         .to_probe(sent)
         .into_iter()
         .map(|sighting| &sighting.record)
-        .map(|record| (record.id.clone(), record.beat, record.internal_url.clone()))
+        .map(|record| {
+            // It said that it leaves, and has nobody left.
+            let done = record.draining && record.viewers == 0;
+            (record.id.clone(), record.beat, done, record.internal_url.clone())
+        })
         .collect();
-    let probes = due.into_iter().map(|(reader, beat, url)| async move {
+    let probes = due.into_iter().map(|(reader, beat, done, url)| async move {
         let answered = answers(peers, &reader, &url).await;
-        (reader, beat, answered)
+        (reader, beat, done, answered)
     });
     let mut probes = stream::iter(probes).buffer_unordered(PROBES);
-    while let Some((reader, beat, answered)) = probes.next().await {
+    while let Some((reader, beat, done, answered)) = probes.next().await {
         let mut cluster = manager.cluster();
         let before = cluster.watch.standing(&reader);
         cluster.watch.probed(sent, &reader, beat, answered);
         let after = cluster.watch.standing(&reader);
         drop(cluster);
-        if before != after && after == Some(Standing::Gone) {
+        if before == after || after != Some(Standing::Gone) {
+            continue;
+        }
+        if done {
+            tracing::info!(%reader, "a reader has left");
+        } else {
             tracing::warn!(%reader, "a reader is gone: it is silent and does not answer");
         }
     }

@@ -166,6 +166,7 @@ fn floor(port: u16, viewers: usize, joined: usize) -> anyhow::Result<()> {
 #[derive(Default)]
 struct Seen {
     greeted: std::sync::Mutex<Vec<u64>>,
+    refused: AtomicU64,
     comments: AtomicU64,
     bytes: AtomicU64,
     reads: AtomicU64,
@@ -196,10 +197,18 @@ async fn watch(options: Watch) -> anyhow::Result<()> {
     let (resident, _) = usage(server)?;
     let start = Instant::now();
     for number in 0..viewers {
-        let (seen, port) = (Arc::clone(&seen), options.port);
+        let (seen, port, again) = (Arc::clone(&seen), options.port, options.at_once);
         let dial = async move {
             let dialled = Instant::now();
-            let stream = dial(port, number).await?;
+            let stream = loop {
+                match dial(port, number).await {
+                    Ok(stream) => break stream,
+                    Err(error) if !again => return Err(error),
+                    // As a viewer does whose connection is refused or reset.
+                    Err(_) => seen.refused.fetch_add(1, Ordering::Relaxed),
+                };
+                tokio::time::sleep(Duration::from_millis(rand::random_range(100..500))).await;
+            };
             let late = number % SAMPLED == 0;
             anyhow::Ok(tokio::spawn(async move { view(stream, dialled, &seen, late).await }))
         };
@@ -214,8 +223,9 @@ async fn watch(options: Watch) -> anyhow::Result<()> {
     }
     let greeted = quantiles(&mut seen.greeted.lock().expect("no panics"));
     println!(
-        "{viewers} viewers in {:.1} s; from dialling to greeting: {greeted}",
-        start.elapsed().as_secs_f64()
+        "{viewers} viewers in {:.1} s, {} dialled again; from dialling to greeting: {greeted}",
+        start.elapsed().as_secs_f64(),
+        seen.refused.load(Ordering::Relaxed)
     );
     tokio::time::sleep(WARM_UP).await;
     let (now_resident, busy) = usage(server)?;
@@ -240,9 +250,11 @@ async fn watch(options: Watch) -> anyhow::Result<()> {
 
 async fn dial(port: u16, number: usize) -> anyhow::Result<tokio::net::TcpStream> {
     let socket = TcpSocket::new_v4()?;
-    // More viewers than one address has ports for.
-    let source = Ipv4Addr::new(127, 0, 0, 2 + (number / 20_000) as u8);
-    socket.bind(SocketAddr::from((source, 0)))?;
+    // More viewers than one address has ports for; choosing one before it is known for whom takes the kernel long.
+    if number >= 20_000 {
+        let source = Ipv4Addr::new(127, 0, 0, 1 + (number / 20_000) as u8);
+        socket.bind(SocketAddr::from((source, 0)))?;
+    }
     let mut stream = socket.connect(SocketAddr::from((Ipv4Addr::LOCALHOST, port))).await?;
     let request = format!("GET /connect?userid=u{number}&videoid=hot HTTP/1.1\r\nHost: h\r\n\r\n");
     stream.write_all(request.as_bytes()).await?;

@@ -59,6 +59,15 @@ pub trait Policy {
     fn act(&mut self, world: &mut World, now: Millis) -> u64;
 }
 
+/// Lets viewers that a full reader refused in all the same: a policy that knows one reader a video has nowhere else.
+fn crowd_in(world: &mut World) {
+    for video in &mut world.now.videos {
+        if let [part] = &mut video.parts[..] {
+            part.viewers += std::mem::take(&mut video.waiting);
+        }
+    }
+}
+
 /// Videos without a reader.
 fn homeless(world: &World) -> Vec<usize> {
     let lacks = |at: &usize| world.now.videos[*at].parts.is_empty();
@@ -71,6 +80,7 @@ struct RoundRobin {
 
 impl Policy for RoundRobin {
     fn act(&mut self, world: &mut World, _now: Millis) -> u64 {
+        crowd_in(world);
         for video in homeless(world) {
             let readers = world.now.readers.len();
             if readers > 0 {
@@ -88,6 +98,7 @@ struct TwoChoices {
 
 impl Policy for TwoChoices {
     fn act(&mut self, world: &mut World, _now: Millis) -> u64 {
+        crowd_in(world);
         let mut loads = world.loads();
         for video in homeless(world) {
             if loads.is_empty() {
@@ -183,6 +194,8 @@ impl Planner {
         let limits = Limits {
             hot_video_viewers: scenario.hot_video_viewers,
             tolerance: scenario.tolerance,
+            // As the managers' autopilot has it.
+            rest_ms: 10_000,
             budget: Budget::full(scenario.budget),
             ..Limits::default()
         };

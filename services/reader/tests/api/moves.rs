@@ -225,20 +225,31 @@ async fn viewers_who_are_handed_over_go_on_at_the_other_reader_without_loss_or_r
     }
     manager.assign("v", 2, &[("r2", &to.url)]);
     manager.hand_over("v", 2, &to.url, false, 0);
-    let posting = async {
-        for _ in 0..100 {
+    let post = async |count| {
+        for _ in 0..count {
             world.post("v", 1).await;
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
+    let posting = async {
+        post(50).await;
+        // Nobody has all of them yet, so everybody is there to be handed over, however slow this machine is.
+        until("the first reader to be empty", async || from.health().await["activeConnections"] == 0).await;
+        post(50).await;
+    };
     let watching = viewers.iter_mut().map(async |viewer| {
         let mut seqs = Vec::new();
+        // Also one that has seen no comment yet knows where it stands.
+        let mut last_id = viewer.last_id.clone();
         while seqs.len() < 100 {
             match viewer.next().await {
                 Some(event) if event.json()["type"] == "connected" => {}
                 Some(event) => seqs.push(event.json()["seq"].as_u64().unwrap()),
-                // Also one that has seen no comment yet knows where it stands.
-                None => *viewer = Viewer::get(&to.address, "v", Some(&viewer.last_id)).await,
+                None => *viewer = Viewer::get(&to.address, "v", Some(&last_id)).await,
+            }
+            // An attempt that was refused has no id, and changes nothing.
+            if !viewer.last_id.is_empty() {
+                last_id.clone_from(&viewer.last_id);
             }
         }
         seqs

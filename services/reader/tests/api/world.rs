@@ -280,7 +280,12 @@ async fn heartbeat(
     Json(record): Json<ReaderRecord>,
 ) -> Json<HeartbeatAnswer> {
     let mut hand_over = manager.hand_over.lock().unwrap().clone();
-    hand_over.retain(|order| record.videos.iter().any(|held| held.video == order.video));
+    // A manager never tells a reader to hand viewers over to itself.
+    hand_over.retain(|order| {
+        let port = |url: &str| url.rsplit(':').next().map(ToOwned::to_owned);
+        port(&order.to) != port(&record.public_url)
+            && record.videos.iter().any(|held| held.video == order.video)
+    });
     let mut heartbeats = manager.heartbeats.lock().unwrap();
     heartbeats.push_back(record);
     if heartbeats.len() > 100 {

@@ -66,7 +66,8 @@ pub async fn send_and_read(stream: &mut TcpStream, request: &[u8]) -> io::Result
     }
 }
 
-/// Reads the next answer: its body by its length, or to the end; of a chunked one, what came with the head.
+/// Reads the next answer: its body by its length, or to the end; of a chunked one, what came with the head; of a stream of
+/// events, at least the first.
 pub async fn answer<R: AsyncReadExt + Unpin>(from: &mut R) -> io::Result<Answer> {
     tokio::time::timeout(PATIENCE, read_answer(from)).await?
 }
@@ -78,7 +79,10 @@ async fn read_answer<R: AsyncReadExt + Unpin>(from: &mut R) -> io::Result<Answer
             let found = Answer::read(&bytes[..end], &bytes[end + 4..]);
             let missing = found.content_length().map(|length| length.saturating_sub(found.body.len()));
             let chunked = found.header("transfer-encoding").is_some();
-            if missing == Some(0) || (missing.is_none() && (chunked || found.status == 101)) {
+            // It ends when its viewer goes; its first event is the answer.
+            let streams = found.header("content-type").is_some_and(|kind| kind.contains("text/event-stream"));
+            let greeted = streams && found.body.windows(2).any(|two| two == b"\n\n");
+            if missing == Some(0) || (missing.is_none() && (chunked || greeted || found.status == 101)) {
                 return Ok(found);
             }
         }

@@ -26,6 +26,15 @@ mod orders;
 
 /// The largest heartbeat: 30,000 watched videos with ids of usual length.
 const MAX_HEARTBEAT_BYTES: usize = 8 * 1024 * 1024;
+/// How far epochs may run ahead of the clock that they are minted from: hundreds of the store's jumps.
+const AHEAD: Duration = Duration::from_hours(24 * 30);
+
+/// The greatest epoch that a store can have minted by now, in microseconds since 1970 as the stores mint them.
+fn plausible_epoch() -> u64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    (now + AHEAD).as_micros() as u64
+}
+
 /// How long the store may take for a video that is not known here: what is known is the answer then.
 const LOOK_UP_WITHIN: Duration = Duration::from_millis(500);
 /// Videos that other readers are asked to hold ready, or that are decided anew, after one heartbeat. The next one brings
@@ -117,6 +126,8 @@ async fn route(
             .filter(|epoch| *epoch < MAX_EPOCH)
             .ok_or_else(|| Invalid::new("epoch", "must be one that can have been minted"))?,
     };
+    // One that no store can have minted must not stop all placement.
+    let known = if known <= plausible_epoch() { known } else { 0 };
     let assignment = manager.ensure(&video, known).await?.assignment;
     let readers = reach(&manager, &assignment)?;
     Ok(Json(Route { videoid: video, epoch: assignment.epoch(), readers }))

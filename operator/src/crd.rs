@@ -10,6 +10,7 @@ mod exposure;
 mod front;
 mod pod;
 mod readers;
+mod rules;
 mod schema;
 mod scoring;
 mod status;
@@ -82,22 +83,26 @@ pub const DEFAULT_REPLICAS: i32 = 2;
     ),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
+#[schemars(extend("x-kubernetes-validations" = rules::spec()))]
 #[serde(rename_all = "camelCase")]
 pub struct RankingClusterSpec {
     /// Which operator looks after this resource: the one that was started with the same `--operator-class`. Immutable.
     #[serde(default = "default_class")]
-    #[schemars(length(min = 1, max = 63))]
+    #[schemars(length(min = 1, max = 63), regex(pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
     pub operator_class: String,
     /// The liverank image that every component runs. Never defaulted from the operator, so that a newer operator
     /// restarts nothing by itself.
-    #[schemars(length(min = 1, max = 512))]
+    #[schemars(length(min = 1, max = 512), regex(pattern = r"^\S+$"))]
     pub image: String,
     /// When nodes pull the image: Always, IfNotPresent or Never.
     #[serde(default)]
     pub image_pull_policy: ImagePullPolicy,
     /// Secrets in this namespace to pull the image with.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 8))]
+    #[schemars(
+        length(max = 8),
+        extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"])
+    )]
     pub image_pull_secrets: Vec<PullSecret>,
     /// The operator observes and reports, and writes nothing but status. Node drains and evictions still empty readers,
     /// which needs no operator.
@@ -170,7 +175,7 @@ pub enum ImagePullPolicy {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PullSecret {
     /// Its name, in this namespace.
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
     pub name: String,
 }
 

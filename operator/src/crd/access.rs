@@ -4,7 +4,7 @@ use k8s_openapi::api::networking::v1::NetworkPolicyPeer;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{SecretKey, schema};
+use super::{SecretKey, rules, schema};
 
 /// A peer of a network policy, as Kubernetes has it.
 pub type Peer = NetworkPolicyPeer;
@@ -13,7 +13,7 @@ pub type Peer = NetworkPolicyPeer;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Auth {
-    /// Whether those who post must show a token. The keys that tokens are checked against stand in `jwks`.
+    /// Whether those who post must show a token. Tokens are checked against `jwks`: without it nobody must.
     #[serde(default = "yes")]
     pub enabled: bool,
     /// The keys (JWKS) that users' tokens are signed with.
@@ -29,6 +29,7 @@ const fn yes() -> bool {
 
 /// Where the keys are: one of the two.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(extend("x-kubernetes-validations" = rules::jwks()))]
 #[serde(rename_all = "camelCase")]
 pub struct Jwks {
     /// In a Secret.
@@ -36,7 +37,7 @@ pub struct Jwks {
     pub secret_key: Option<SecretKey>,
     /// At an `https://` URL, asked again now and then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 2048))]
+    #[schemars(length(min = 1, max = 2048), extend("x-kubernetes-validations" = rules::jwks_url()))]
     pub url: Option<String>,
 }
 
@@ -47,13 +48,13 @@ pub struct NetworkPolicy {
     /// Whether there are policies at all.
     pub enabled: bool,
     /// Who may reach the front door and the readers, beside liverank itself; none means anybody. Metrics stay open.
-    #[serde(rename = "ingressFrom", skip_serializing_if = "Vec::is_empty")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::peers")]
     pub ingress_from: Vec<Peer>,
     /// Where pods may connect to, beside each other and DNS: the networks of Kafka, Redis and MongoDB. None leaves egress
     /// open.
     #[serde(rename = "egressCIDRs", skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 32))]
+    #[schemars(schema_with = "schema::cidrs")]
     pub egress_cidrs: Vec<String>,
 }
 

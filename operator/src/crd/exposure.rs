@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::schema;
+use super::{rules, schema};
 
 /// How viewers outside the cluster get in.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(extend("x-kubernetes-validations" = rules::exposure()))]
 #[serde(rename_all = "camelCase", default)]
 pub struct Exposure {
     /// None, Ingress or HTTPRoute. Streams get no request timeout in either.
@@ -16,15 +17,15 @@ pub struct Exposure {
     pub kind: ExposureType,
     /// The name that the front door answers to.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = 253), extend("x-kubernetes-validations" = rules::host()))]
     pub host: Option<String>,
     /// A Secret of type `kubernetes.io/tls` for the host; an HTTPRoute's Gateway has its own.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
     pub tls_secret: Option<String>,
     /// The class of the Ingress; the cluster's default one when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
     pub class_name: Option<String>,
     /// The Gateways that an HTTPRoute hangs on.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -39,7 +40,7 @@ pub struct Exposure {
     pub readers: ReaderExposure,
     /// The readers' hosts, with `{reader}` in place of the reader's name, such as `{reader}.live.example.org`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = 253), extend("x-kubernetes-validations" = rules::reader_host()))]
     pub reader_host_template: Option<String>,
 }
 
@@ -71,15 +72,15 @@ pub enum ReaderExposure {
 #[serde(rename_all = "camelCase")]
 pub struct ParentRef {
     /// The Gateway's name.
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
     pub name: String,
     /// Its namespace; this one when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 63))]
+    #[schemars(length(min = 1, max = 63), regex(pattern = "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
     pub namespace: Option<String>,
     /// One of its listeners; all when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
     pub section_name: Option<String>,
     /// One of its ports; all when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -4,10 +4,11 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{DEFAULT_REPLICAS, Pod, schema};
+use super::{DEFAULT_REPLICAS, Pod, rules, schema};
 
 /// A component that holds or answers clients and may autoscale.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[schemars(extend("x-kubernetes-validations" = rules::front()))]
 #[serde(rename_all = "camelCase", default)]
 pub struct Front {
     /// How many pods, where it does not autoscale; 2 when absent.
@@ -50,10 +51,11 @@ impl Front {
 
 /// How a HorizontalPodAutoscaler scales.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(extend("x-kubernetes-validations" = rules::autoscaling()))]
 #[serde(rename_all = "camelCase")]
 pub struct Autoscaling {
     /// Never fewer pods.
-    #[serde(default = "two", rename = "minReplicas")]
+    #[serde(default = "two")]
     #[schemars(range(min = 1, max = 500))]
     pub min_replicas: i32,
     /// Never more pods.

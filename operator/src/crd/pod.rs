@@ -18,7 +18,7 @@ pub struct Pod {
     pub resources: Option<ResourceRequirements>,
     /// Labels that a node must have.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(schema_with = "schema::labels")]
+    #[schemars(schema_with = "schema::node_selector")]
     pub node_selector: BTreeMap<String, String>,
     /// Taints that do not keep these pods away.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -42,6 +42,6 @@ pub struct Pod {
     pub labels: BTreeMap<String, String>,
     /// The pods' priority class.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
     pub priority_class_name: Option<String>,
 }

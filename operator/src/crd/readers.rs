@@ -3,11 +3,12 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Pod;
+use super::{Pod, rules};
 
 /// Readers hold viewers' streams. Each is a Deployment of its own, so that the operator chooses which one goes and empties
 /// it first.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[schemars(extend("x-kubernetes-validations" = rules::readers()))]
 #[serde(rename_all = "camelCase", default)]
 pub struct Readers {
     /// How many are wanted where `scaling.mode` is not Auto; what `kubectl scale` sets. In Auto it is what a new cluster

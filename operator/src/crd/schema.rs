@@ -7,6 +7,11 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde_json::{Value, json};
 
+use super::rules;
+
+/// Where rules stand in a schema.
+pub(super) const VALIDATIONS: &str = "x-kubernetes-validations";
+
 /// The schema of a foreign type, without words.
 fn foreign<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
     let mut schema = generator.subschema_for::<T>().to_value();
@@ -61,7 +66,19 @@ pub(super) fn topology_spread(generator: &mut SchemaGenerator) -> Schema {
 
 /// Peers of a network policy, at most 16.
 pub(super) fn peers(generator: &mut SchemaGenerator) -> Schema {
-    foreign_list::<NetworkPolicyPeer>(generator, 16)
+    let mut peer = foreign::<NetworkPolicyPeer>(generator);
+    peer.insert(VALIDATIONS.into(), rules::peer());
+    json_schema!({ "type": "array", "maxItems": 16, "items": peer })
+}
+
+/// Networks, at most 32, each once.
+pub(super) fn cidrs(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "array",
+        "maxItems": 32,
+        "x-kubernetes-list-type": "set",
+        "items": { "type": "string", "maxLength": 64, VALIDATIONS: rules::cidr() },
+    })
 }
 
 /// Conditions, one of each type.
@@ -72,21 +89,33 @@ pub(super) fn conditions(generator: &mut SchemaGenerator) -> Schema {
     schema
 }
 
+/// Labels that a node must have, at most 32.
+pub(super) fn node_selector(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "object", "maxProperties": 32, "additionalProperties": label_value() })
+}
+
 /// Labels, at most 32.
 pub(super) fn labels(_: &mut SchemaGenerator) -> Schema {
-    map_of(63)
+    json_schema!({
+        "type": "object",
+        "maxProperties": 32,
+        "additionalProperties": label_value(),
+        VALIDATIONS: rules::labels(),
+    })
+}
+
+/// What Kubernetes takes for a label's value.
+fn label_value() -> Value {
+    json!({ "type": "string", "maxLength": 63, "pattern": "^(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?$" })
 }
 
 /// Annotations, at most 32.
 pub(super) fn annotations(_: &mut SchemaGenerator) -> Schema {
-    map_of(8192)
-}
-
-fn map_of(max_length: u32) -> Schema {
     json_schema!({
         "type": "object",
         "maxProperties": 32,
-        "additionalProperties": { "type": "string", "maxLength": max_length },
+        "additionalProperties": { "type": "string", "maxLength": 8192 },
+        VALIDATIONS: rules::annotations(),
     })
 }
 
@@ -99,7 +128,6 @@ pub(super) fn date_time(_: &mut SchemaGenerator) -> Schema {
 pub(super) fn int_or_percent(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "x-kubernetes-int-or-string": true,
-        "anyOf": [{ "type": "integer" }, { "type": "string" }],
         "minimum": 0,
         "maximum": 500,
         "maxLength": 4,

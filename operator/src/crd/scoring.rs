@@ -6,8 +6,8 @@ use std::fmt;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-/// What an interaction is worth. Other weights than those in force come into force through a Job that the operator runs
-/// (`liverank rebuild scores`), so that two are never mixed.
+/// What an interaction is worth. Where the archive was counted by other weights, consumers go on with those and warn, until
+/// `liverank rebuild scores` puts the new ones into force, so that two are never mixed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Scoring {
@@ -80,7 +80,8 @@ impl Decimal {
         if !digits(whole) || !digits(decimals) || whole.len() > 4 || decimals.len() > 3 {
             return None;
         }
-        let thousandths = whole.parse::<u32>().ok()? * 1000 + format!("{decimals:0<3}").parse::<u32>().ok()?;
+        let thousandths =
+            whole.parse::<u32>().ok()? * 1000 + format!("{decimals:0<3}").parse::<u32>().ok()?;
         (thousandths <= Self::MAX).then_some(Self(thousandths))
     }
 }
@@ -145,7 +146,6 @@ impl JsonSchema for Decimal {
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({
             "x-kubernetes-int-or-string": true,
-            "anyOf": [{ "type": "integer" }, { "type": "string" }],
             "minimum": 0,
             "maximum": 1000,
             "maxLength": 8,

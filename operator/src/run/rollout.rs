@@ -1,0 +1,211 @@
+//! In which order changed pod templates are rolled out, and what stops that. Pure.
+//!
+//! A component keeps the pods it has until all before it have theirs: up to date, as many as wanted, and answering. So a
+//! bad image or a bad setting stops at the first component that cannot run it, and those that face viewers come last.
+
+use serde_json::Value;
+
+use super::kept::Live;
+use super::store::Kept;
+use crate::build::{Component, Kind, Object, names};
+
+/// How a component stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct State {
+    /// Which.
+    pub component: Component,
+    /// Pods wanted.
+    pub desired: i32,
+    /// Pods that answer.
+    pub ready: i32,
+    /// Pods of the wanted template.
+    pub updated: i32,
+    /// Whether every pod is there, answers, and is of the wanted template.
+    pub rolled: bool,
+    /// Whether enough pods answer to serve.
+    pub available: bool,
+    /// Why it does not get on, in a condition's reason and words.
+    pub failed: Option<(&'static str, String)>,
+}
+
+/// How all components stand, in the order of roll-out.
+pub fn states(objects: &[Object], live: &[std::sync::Arc<Live>]) -> Vec<State> {
+    let deployments = objects.iter().filter(|it| it.kind == Kind::Deployment);
+    let mut states: Vec<State> = Vec::new();
+    for object in deployments {
+        let Some(component) = object.component else { continue };
+        let found = live.iter().find(|it| it.name() == object.name);
+        let state = state_of(component, object, found.map(|it| &**it));
+        match states.last_mut().filter(|last| last.component == component) {
+            Some(last) => add(last, state),
+            None => states.push(state),
+        }
+    }
+    states
+}
+
+/// Readers are several Deployments of one component.
+fn add(all: &mut State, one: State) {
+    all.desired += one.desired;
+    all.ready += one.ready;
+    all.updated += one.updated;
+    all.rolled &= one.rolled;
+    all.available |= one.available;
+    all.failed = all.failed.take().or(one.failed);
+}
+
+fn state_of(component: Component, object: &Object, live: Option<&Live>) -> State {
+    let nothing = State {
+        component,
+        desired: object.body["spec"]["replicas"].as_i64().unwrap_or(1) as i32,
+        ready: 0,
+        updated: 0,
+        rolled: false,
+        available: false,
+        failed: None,
+    };
+    let Some(live) = live else { return nothing };
+    let body = live.body();
+    let count = |name: &str| live.status[name].as_i64().unwrap_or(0) as i32;
+    // While an autoscaler has it, what is wanted is what it wrote.
+    let desired = object.body["spec"]["replicas"].as_i64().or(body["spec"]["replicas"].as_i64()).unwrap_or(1) as i32;
+    let seen = live.status["observedGeneration"].as_i64() >= Some(live.generation);
+    let newest = live.mark(names::TEMPLATE_HASH) == object.template_hash();
+    let updated = if seen && newest { count("updatedReplicas") } else { 0 };
+    let complete = updated == desired && count("replicas") == desired && count("availableReplicas") == desired;
+    let available = desired == 0 || is(&live.status, "Available", "True").is_some();
+    let failed = newest.then(|| failure(&live.status)).flatten();
+    State { desired, ready: count("readyReplicas"), updated, rolled: complete, available, failed, ..nothing }
+}
+
+/// Why a Deployment does not get on, as its controller says.
+fn failure(status: &Value) -> Option<(&'static str, String)> {
+    if let Some(refused) = is(status, "ReplicaFailure", "True") {
+        let reason = if refused.contains("exceeded quota") { "QuotaExceeded" } else { "PodsRefused" };
+        return Some((reason, refused));
+    }
+    is(status, "Progressing", "False").map(|said| ("RolloutFailed", said))
+}
+
+/// The message of a condition, where it has this status.
+fn is(status: &Value, kind: &str, wanted: &str) -> Option<String> {
+    let mut conditions = status["conditions"].as_array()?.iter();
+    let found = conditions.find(|it| it["type"] == kind && it["status"] == wanted)?;
+    Some(found["message"].as_str().unwrap_or_default().to_owned())
+}
+
+/// The component whose turn it is: the first that is not rolled. Those after it keep their templates.
+pub fn turn(states: &[State]) -> Option<&State> {
+    states.iter().find(|state| !state.rolled)
+}
+
+/// The Deployment as it is to be applied now: with its own template where its turn has come, else with the one it has.
+/// Readers are replaced, never changed.
+pub fn admitted(object: &Object, live: Option<&Live>, turn: Option<Component>) -> Object {
+    let Some(live) = live.filter(|_| object.kind == Kind::Deployment) else { return object.clone() };
+    let changed = live.mark(names::TEMPLATE_HASH) != object.template_hash();
+    let early = turn.is_some_and(|turn| object.component.is_some_and(|it| it > turn));
+    if changed && (early || object.reader.is_some()) {
+        return object.keeping_template(&live.body());
+    }
+    object.clone()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn object(component: Component, template: &str, replicas: Option<i32>) -> Object {
+        Object {
+            kind: Kind::Deployment,
+            name: format!("x-{}", component.name()),
+            component: Some(component),
+            reader: (component == Component::Reader).then(|| "x-reader".into()),
+            body: json!({
+                "metadata": {"annotations": {names::TEMPLATE_HASH: template}},
+                "spec": {"replicas": replicas, "template": {"spec": {"containers": [{"image": template}]}}},
+            }),
+        }
+    }
+
+    fn live(component: Component, template: &str, status: &Value) -> std::sync::Arc<Live> {
+        let object = json!({
+            "apiVersion": "apps/v1", "kind": "Deployment",
+            "metadata": {
+                "name": format!("x-{}", component.name()), "namespace": "ns", "uid": "u", "resourceVersion": "1",
+                "generation": 2, "labels": {names::INSTANCE: "x"}, "annotations": {names::TEMPLATE_HASH: template},
+            },
+            "spec": {"replicas": 2, "template": {"spec": {"containers": [{"image": template}]}}},
+            "status": status,
+        });
+        std::sync::Arc::new(Live::keep(serde_json::from_value(object).unwrap()).unwrap())
+    }
+
+    fn well() -> Value {
+        json!({
+            "observedGeneration": 2, "replicas": 2, "updatedReplicas": 2, "readyReplicas": 2, "availableReplicas": 2,
+            "conditions": [{"type": "Available", "status": "True"}],
+        })
+    }
+
+    fn only(wanted: &Object, found: &std::sync::Arc<Live>) -> State {
+        states(std::slice::from_ref(wanted), std::slice::from_ref(found)).remove(0)
+    }
+
+    #[test]
+    fn a_component_is_rolled_when_all_its_pods_are_new_and_answer() {
+        let wanted = object(Component::Manager, "new", Some(2));
+        assert!(only(&wanted, &live(Component::Manager, "new", &well())).rolled);
+        assert!(!only(&wanted, &live(Component::Manager, "old", &well())).rolled);
+        for (field, value) in [("observedGeneration", 1), ("updatedReplicas", 1), ("availableReplicas", 1), ("replicas", 3)] {
+            let mut status = well();
+            status[field] = value.into();
+            assert!(!only(&wanted, &live(Component::Manager, "new", &status)).rolled, "{field}");
+        }
+        let none = states(std::slice::from_ref(&wanted), &[]).remove(0);
+        assert!(!none.rolled && !none.available && none.desired == 2);
+    }
+
+    #[test]
+    fn what_an_autoscaler_wrote_is_what_is_wanted() {
+        let state = only(&object(Component::Gateway, "t", None), &live(Component::Gateway, "t", &well()));
+        assert!(state.rolled && state.desired == 2);
+    }
+
+    #[test]
+    fn a_failed_roll_out_says_why() {
+        let mut status = well();
+        status["conditions"] = json!([{"type": "Progressing", "status": "False", "message": "deadline"}]);
+        let state = only(&object(Component::Manager, "t", Some(2)), &live(Component::Manager, "t", &status));
+        assert_eq!(state.failed, Some(("RolloutFailed", "deadline".into())));
+        status["conditions"] =
+            json!([{"type": "ReplicaFailure", "status": "True", "message": "pods \"x\" is forbidden: exceeded quota: q"}]);
+        let state = only(&object(Component::Manager, "t", Some(2)), &live(Component::Manager, "t", &status));
+        assert_eq!(state.failed.unwrap().0, "QuotaExceeded");
+    }
+
+    #[test]
+    fn those_after_the_one_whose_turn_it_is_keep_their_templates_and_are_still_scaled() {
+        let all = [object(Component::Manager, "new", Some(2)), object(Component::Gateway, "new", Some(5))];
+        let found = [live(Component::Manager, "old", &well()), live(Component::Gateway, "old", &well())];
+        let states = states(&all, &found);
+        let turn = turn(&states).map(|state| state.component);
+        assert_eq!(turn, Some(Component::Manager));
+        let image = |object: &Object| object.body["spec"]["template"]["spec"]["containers"][0]["image"].clone();
+        assert_eq!(image(&admitted(&all[0], Some(&found[0]), turn)), "new");
+        let held = admitted(&all[1], Some(&found[1]), turn);
+        assert_eq!((image(&held), held.template_hash(), &held.body["spec"]["replicas"]), (json!("old"), Some("old"), &json!(5)));
+        assert_eq!(image(&admitted(&all[1], None, turn)), "new", "what is not there yet is made");
+        assert_eq!(image(&admitted(&all[1], Some(&found[1]), None)), "new");
+    }
+
+    #[test]
+    fn a_reader_is_never_changed() {
+        let wanted = object(Component::Reader, "new", Some(1));
+        let found = live(Component::Reader, "old", &well());
+        let admitted = admitted(&wanted, Some(&found), None);
+        assert_eq!(admitted.template_hash(), Some("old"));
+    }
+}

@@ -1,9 +1,10 @@
 //! Every rule of the definition refuses what `fixtures/rules.yaml` says, in these words, and nothing else does. The API
 //! server is asked the same in `e2e/cluster`; here an interpreter of the same language is.
+#![allow(clippy::unwrap_used, reason = "a test")]
 
 use std::collections::BTreeMap;
 
-use kube::core::cel::{ValidationError, Validator};
+use kube::core::cel::{ValidationError, ValidationErrors, Validator};
 use liverank_operator::crd::{RankingCluster, definition};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -65,7 +66,7 @@ fn broken(schema: &Value, refusal: &Refusal) -> Vec<ValidationError> {
         }
         None => validator.validate(schema, &stored, None),
     };
-    result.err().map_or_else(Vec::new, |errors| errors.into_vec())
+    result.err().map_or_else(Vec::new, ValidationErrors::into_vec)
 }
 
 /// Every rule: where its schema stands, and what it says.

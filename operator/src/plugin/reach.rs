@@ -1,6 +1,8 @@
 //! Reads what is shown, with the rights of whoever asks. Lists only, a manager's `GET /load` through the API server's
 //! proxy, and logs of the operator's pods.
 
+use std::time::Duration;
+
 use anyhow::{Context, bail};
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::Deployment;
@@ -10,6 +12,7 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use liverank_shell::wire::Load;
 use serde_json::{Map, Value, json};
+use tokio::time::timeout;
 
 use super::explain::Deployed;
 use super::report::Gathered;
@@ -19,6 +22,10 @@ use crate::crd::RankingCluster;
 
 /// Objects asked for at a time.
 const PAGE: u32 = 500;
+/// How long the API server may take to be reached.
+const CONNECT: Duration = Duration::from_secs(5);
+/// How long a manager may take to answer: one that cannot be reached keeps the API server's proxy waiting.
+const ANSWER: Duration = Duration::from_secs(10);
 /// Pages of one kind: a report of a namespace with more events than this has the first ones of them.
 const PAGES: usize = 20;
 
@@ -32,7 +39,7 @@ impl Reach {
     /// Finds the API server as kubectl does.
     pub async fn to(target: &Target) -> anyhow::Result<Self> {
         let options = KubeConfigOptions { context: target.context.clone(), ..KubeConfigOptions::default() };
-        let config = match &target.kubeconfig {
+        let mut config = match &target.kubeconfig {
             Some(file) => {
                 let kubeconfig = Kubeconfig::read_from(file)?;
                 Config::from_custom_kubeconfig(kubeconfig, &options).await?
@@ -41,6 +48,7 @@ impl Reach {
             None => Config::infer().await?,
         };
         let namespace = target.namespace.clone().unwrap_or_else(|| config.default_namespace.clone());
+        config.connect_timeout = Some(CONNECT);
         Ok(Self { client: Client::try_from(config)?, namespace })
     }
 
@@ -79,8 +87,15 @@ impl Reach {
         let service = names::of(cluster.name(), Component::Manager);
         let path = format!("/api/v1/namespaces/{}/services/{service}:{port}/proxy/load", cluster.namespace());
         let request = http::Request::get(path).body(Vec::new())?;
-        let answer = self.client.request_text(request).await;
-        answer.with_context(|| format!("service {service} through the API server's proxy"))
+        let way = format!("service {service} through the API server's proxy");
+        match timeout(ANSWER, self.client.request_text(request)).await {
+            Ok(Ok(text)) => Ok(text),
+            Ok(Err(kube::Error::Api(status))) if !status.message.is_empty() => {
+                bail!("{way}: {}", status.message)
+            }
+            Ok(Err(error)) => Err(error).context(way),
+            Err(_) => bail!("{way}: no answer within {} s", ANSWER.as_secs()),
+        }
     }
 
     /// All that a report has. What cannot be read is named in it, and the rest goes on.

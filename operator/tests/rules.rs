@@ -56,15 +56,15 @@ fn with(mut object: Value, set: &BTreeMap<String, Value>) -> Value {
 }
 
 /// What the API server stores: with the defaults, and the defaults in those. The interpreter fills in one level at a time.
-fn defaulted(schema: &Value, object: Value) -> Value {
-    let more = apply_defaults(schema, &object);
-    if more == object { more } else { defaulted(schema, more) }
+fn defaulted(schema: &Value, object: &Value) -> Value {
+    let more = apply_defaults(schema, object);
+    if more == *object { more } else { defaulted(schema, &more) }
 }
 
 /// What is wrong with an object, beside the one it replaces.
 fn check(schema: &Value, object: &Value, old: Option<&Value>) -> Result<(), ValidationErrors> {
-    let old = old.map(|old| defaulted(schema, old.clone()));
-    Validator::new().validate(schema, &defaulted(schema, object.clone()), old.as_ref())
+    let old = old.map(|old| defaulted(schema, old));
+    Validator::new().validate(schema, &defaulted(schema, object), old.as_ref())
 }
 
 /// What a refusal's object breaks.
@@ -162,7 +162,7 @@ fn the_definition_and_the_types_fill_in_the_same_defaults() {
         },
     });
     for object in [bare, valid()] {
-        let stored = defaulted(&schema(), object.clone());
+        let stored = defaulted(&schema(), &object);
         let read: RankingCluster = serde_json::from_value(object).unwrap();
         assert_eq!(serde_json::to_value(&read).unwrap(), stored);
         let again: RankingCluster = serde_json::from_value(stored).unwrap();

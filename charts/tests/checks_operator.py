@@ -27,7 +27,7 @@ MATRIX = {
     "other names": ("nameOverride=op", "fullnameOverride=ranking-op"),
 }
 # The operator's permissions, whole: what it does not use, it does not have.
-CHILD = ["list", "watch", "create", "patch", "delete"]
+CHILD = ["get", "list", "watch", "create", "patch", "delete"]
 OPTIONAL = ["get", "create", "patch", "delete"]
 PERMISSIONS = {
     "rankingclusters.liverank.dev": ["list", "watch"], "rankingclusters/status.liverank.dev": ["patch"],
@@ -284,6 +284,21 @@ def check_alerts():
     same(linked[0]["annotations"]["runbook_url"], f"https://example.org/#{linked[0]['alert']}", "runbook")
 
 
+def check_reasons():
+    """What docs/operations.md explains, the operator says."""
+    sources = "\n".join(file.read_text() for file in (ROOT / "operator" / "src").rglob("*.rs"))
+    kubernetes = (ROOT / "docs" / "operations.md").read_text().split("# On Kubernetes")[1]
+    tables = kubernetes.split("## Conditions")[1].split("## Alerts")[0]
+    reasons = set()
+    for line in tables.splitlines():
+        cells = line.split("|")
+        if len(cells) > 3:
+            reasons |= set(re.findall(r"`([A-Z][A-Za-z]+)`", cells[1] + (cells[2] if line.count("|") == 4 else "")))
+    require(len(reasons) > 40, f"only {sorted(reasons)}")
+    missing = sorted(reason for reason in reasons if not re.search(rf'"{reason}"', sources))
+    same(missing, [], "reasons that the operator never gives")
+
+
 def check_metrics():
     """An alert on a metric that nobody has never fires."""
     dashboard = (CHARTS / "liverank" / "files" / "dashboard.json").read_text()
@@ -370,6 +385,7 @@ CHECKS = [
     ("liverank: wrong values are refused by name", check_wrong_values),
     ("liverank: the image, its version and its user", check_image),
     ("liverank: each alert is explained, can be left out, and leads to its words", check_alerts),
+    ("liverank: each reason of conditions and events that is explained is given", check_reasons),
     ("liverank: alerts and dashboard ask for metrics that exist", check_metrics),
     ("liverank: the operator knows every flag that it is given", check_arguments),
     ("liverank: NOTES", check_notes),

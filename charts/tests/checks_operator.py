@@ -235,6 +235,11 @@ def check_network_policy():
     policy = only(render("liverank"), "NetworkPolicy")["spec"]
     same(policy["policyTypes"], ["Ingress"], "types")
     same(policy["ingress"], [{"ports": [{"protocol": "TCP", "port": 9060}]}], "ingress")
+    objects = render("liverank", "networkPolicy.ingressFrom[0].ipBlock.cidr=10.0.0.0/8")
+    (rule,) = only(objects, "NetworkPolicy")["spec"]["ingress"]
+    given, test = rule["from"]
+    same(given, {"ipBlock": {"cidr": "10.0.0.0/8"}}, "who may read the admin port")
+    require(matches(test["podSelector"]["matchLabels"], only(objects, "Pod")["metadata"]["labels"]), "helm test is kept out")
     policy = only(render("liverank", *ALL_ON, "watchNamespace=there"), "NetworkPolicy")["spec"]
     same(policy["policyTypes"], ["Ingress", "Egress"], "types")
     names, api, workloads = policy["egress"]
@@ -362,6 +367,11 @@ def check_examples():
     annotations = yaml.safe_load((CHARTS / "liverank" / "Chart.yaml").read_text())["annotations"]
     for example in yaml.safe_load(annotations["artifacthub.io/crdsExamples"]):
         same(cluster_problems(example), [], "the example on Artifact Hub")
+    blocks = re.findall(r"```yaml\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    examples = [body for body in map(yaml.safe_load, blocks) if body.get("kind") == "RankingCluster"]
+    require(examples, "README.md has no RankingCluster")
+    for example in examples:
+        same(cluster_problems(example), [], "the example in README.md")
     for named in yaml.safe_load(annotations["artifacthub.io/crds"]):
         crd = yaml.safe_load(CRD.read_text())
         same((named["name"], named["kind"]), (crd["metadata"]["name"], crd["spec"]["names"]["kind"]), "the resource there")
@@ -392,5 +402,5 @@ CHECKS = [
     ("liverank: helm test asks the Service", check_test_pod),
     ("liverank: README has every value", check_readme("liverank")),
     ("liverank-demo: README has every value", check_readme("liverank-demo")),
-    ("liverank: the example on Artifact Hub is a RankingCluster", check_examples),
+    ("liverank: the examples on Artifact Hub and in README.md are RankingClusters", check_examples),
 ]

@@ -14,6 +14,7 @@
 
 pub mod channels;
 pub mod dispatch;
+mod door;
 pub mod drain;
 pub mod fanout;
 pub mod handing;

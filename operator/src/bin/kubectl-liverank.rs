@@ -1,0 +1,3 @@
+//! `kubectl liverank`.
+
+fn main() {}

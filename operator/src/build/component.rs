@@ -1,0 +1,133 @@
+//! The parts of a cluster, and what of them does not depend on the resource: ports, stores, who talks to whom.
+
+use crate::crd::RankingClusterSpec;
+
+/// A part of a cluster, in the order in which changed ones are rolled out: those that others ask come before those who
+/// ask them, and what faces viewers comes last, so that a bad image stops where nobody sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Component {
+    /// Knows which reader serves which video.
+    Manager,
+    /// Reads the log.
+    Consumer,
+    /// Takes comments.
+    Comment,
+    /// Holds viewers' streams; one Deployment each.
+    Reader,
+    /// Pushes ranked lists.
+    Websocket,
+    /// Everything in one answer.
+    Statistics,
+    /// The front door.
+    Gateway,
+}
+
+/// A store that a role works on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Store {
+    /// The log.
+    Kafka,
+    /// Boards, comments' channels, assignments.
+    Redis,
+    /// The archive.
+    Mongodb,
+}
+
+/// The admin port of every pod: `/livez`, `/readyz`, `/metrics`.
+pub const ADMIN_PORT: u16 = 9060;
+
+impl Component {
+    /// All of them, in the order of roll-out.
+    pub const ORDER: [Self; 7] = [
+        Self::Manager,
+        Self::Consumer,
+        Self::Comment,
+        Self::Reader,
+        Self::Websocket,
+        Self::Statistics,
+        Self::Gateway,
+    ];
+
+    /// Its name: the subcommand of the binary, the value of the component label, and the end of its objects' names.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Manager => "manager",
+            Self::Consumer => "consumer",
+            Self::Comment => "comment",
+            Self::Reader => "reader",
+            Self::Websocket => "websocket",
+            Self::Statistics => "statistics",
+            Self::Gateway => "gateway",
+        }
+    }
+
+    /// The component of that [name](Self::name).
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ORDER.into_iter().find(|component| component.name() == name)
+    }
+
+    /// Where it serves; the consumer serves nobody.
+    pub const fn http_port(self) -> Option<u16> {
+        match self {
+            Self::Gateway => Some(8080),
+            Self::Websocket => Some(8081),
+            Self::Comment => Some(3000),
+            Self::Reader => Some(4001),
+            Self::Manager => Some(6000),
+            Self::Statistics => Some(5000),
+            Self::Consumer => None,
+        }
+    }
+
+    /// Whether the cluster has it. Without comments nobody needs readers or managers.
+    pub const fn enabled(self, spec: &RankingClusterSpec) -> bool {
+        match self {
+            Self::Comment | Self::Reader | Self::Manager => spec.comment.enabled,
+            Self::Statistics => spec.statistics.enabled,
+            Self::Consumer | Self::Websocket | Self::Gateway => true,
+        }
+    }
+
+    /// The components that a cluster has, in the order of roll-out.
+    pub fn all_enabled(spec: &RankingClusterSpec) -> impl Iterator<Item = Self> + '_ {
+        Self::ORDER.into_iter().filter(|component| component.enabled(spec))
+    }
+
+    /// The stores that it works on: it gets the settings and secrets of no other.
+    pub const fn stores(self) -> &'static [Store] {
+        match self {
+            Self::Gateway | Self::Consumer => &[Store::Kafka, Store::Redis, Store::Mongodb],
+            Self::Comment => &[Store::Kafka, Store::Mongodb],
+            Self::Reader => &[Store::Redis, Store::Mongodb],
+            Self::Websocket | Self::Manager => &[Store::Redis],
+            Self::Statistics => &[Store::Mongodb],
+        }
+    }
+
+    /// The components whose service port it opens connections to. Managers ask readers to hold videos ready and probe
+    /// silent ones; everything else goes the way of a request.
+    pub const fn talks_to(self) -> &'static [Self] {
+        match self {
+            Self::Gateway => {
+                &[Self::Manager, Self::Comment, Self::Reader, Self::Websocket, Self::Statistics]
+            }
+            Self::Comment | Self::Reader => &[Self::Manager, Self::Statistics],
+            Self::Manager => &[Self::Reader, Self::Statistics],
+            Self::Consumer | Self::Websocket | Self::Statistics => &[],
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_order_is_the_one_of_the_enum_and_names_are_read_back() {
+        assert!(Component::ORDER.is_sorted());
+        for component in Component::ORDER {
+            assert_eq!(Component::parse(component.name()), Some(component));
+        }
+        assert_eq!(Component::parse("gateways"), None);
+    }
+}

@@ -1,0 +1,110 @@
+//! Each component's configuration file: the flags of its role, as YAML. A component gets no setting that it does not use,
+//! so that a change restarts nobody else.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use super::lifetime::Lifetime;
+use super::scope::Scope;
+use super::{ADMIN_PORT, Component, Store, names, secrets};
+use crate::crd::RedisTopology;
+
+/// Where the file is in a pod.
+pub(super) const FOLDER: &str = "/etc/liverank/config";
+/// Its name there.
+pub(super) const FILE: &str = "config.yaml";
+
+/// The file of `component`. Keys are sorted: the same settings are the same text.
+pub(super) fn file(scope: Scope<'_>, component: Component) -> String {
+    serde_yaml::to_string(&settings(scope, component)).expect("plain values under string keys are YAML")
+}
+
+/// The settings of `component` by the names of its flags.
+fn settings(scope: Scope<'_>, component: Component) -> BTreeMap<&'static str, Value> {
+    let mut settings = BTreeMap::from([
+        ("admin-listen", json!(format!("0.0.0.0:{ADMIN_PORT}"))),
+        ("drain-seconds", json!(Lifetime::of(component, scope.spec).drain)),
+        ("log-format", json!("json")),
+    ]);
+    if let Some(port) = component.http_port() {
+        settings.insert("listen", json!(format!("0.0.0.0:{port}")));
+    }
+    for store in component.stores() {
+        settings.extend(store_settings(scope, *store));
+    }
+    for file in secrets::files(scope.spec, component) {
+        settings.insert(file.setting, json!(file.path()));
+    }
+    settings.extend(peers(scope, component));
+    settings.extend(own(scope, component));
+    settings
+}
+
+fn store_settings(scope: Scope<'_>, store: Store) -> Vec<(&'static str, Value)> {
+    let spec = scope.spec;
+    match store {
+        Store::Kafka => vec![
+            ("kafka", json!(spec.kafka.bootstrap_servers)),
+            ("kafka-topic", json!(spec.kafka.topic)),
+            // Two clusters on one Kafka must not share out each other's partitions.
+            ("kafka-group", json!(format!("liverank.{}.{}", scope.namespace, scope.name))),
+        ],
+        Store::Redis => {
+            let cluster = (spec.redis.topology == RedisTopology::Cluster).then_some(("redis-cluster", json!(true)));
+            let prefix = spec.redis.prefix.as_ref().map(|prefix| ("redis-prefix", json!(prefix)));
+            cluster.into_iter().chain(prefix).collect()
+        }
+        Store::Mongodb => vec![("mongodb-database", json!(spec.mongodb.database))],
+    }
+}
+
+/// Where the others are, those that are switched off too: switching one off or on restarts nobody else, and who asks
+/// for it meanwhile is told that it is away.
+fn peers(scope: Scope<'_>, component: Component) -> Vec<(&'static str, Value)> {
+    component
+        .talks_to()
+        .iter()
+        .filter_map(|peer| {
+            let setting = match peer {
+                Component::Manager => "manager-url",
+                Component::Comment => "comment-url",
+                Component::Websocket => "websocket-url",
+                Component::Statistics => "statistics-url",
+                // The managers say where a video's readers are.
+                Component::Reader | Component::Consumer | Component::Gateway => return None,
+            };
+            Some((setting, json!(names::url(scope.name, scope.namespace, *peer)?)))
+        })
+        .collect()
+}
+
+/// What only this role has.
+fn own(scope: Scope<'_>, component: Component) -> Vec<(&'static str, Value)> {
+    let spec = scope.spec;
+    match component {
+        Component::Manager => vec![
+            ("max-viewers-moved-per-minute", json!(spec.readers.rebalance.max_viewers_moved_per_minute)),
+            ("operator-token-sha256", json!(scope.input.operator.order_token_sha256)),
+        ],
+        Component::Consumer => {
+            let scoring = &spec.scoring;
+            vec![
+                ("weight-view", json!(scoring.view.to_string())),
+                ("weight-like", json!(scoring.like.to_string())),
+                ("weight-comment", json!(scoring.comment.to_string())),
+                ("weight-share", json!(scoring.share.to_string())),
+                ("weight-watch-short", json!(scoring.watch_time_short.to_string())),
+                ("weight-watch-long", json!(scoring.watch_time_long.to_string())),
+                ("watch-threshold-ms", json!(scoring.watch_time_threshold_seconds.thousandths())),
+                ("trending-half-life-minutes", json!(scoring.trending_half_life_minutes)),
+            ]
+        }
+        Component::Reader => vec![("capacity", json!(spec.readers.viewers_per_reader))],
+        Component::Gateway | Component::Comment => secrets::jwks_url(spec, component)
+            .map(|url| ("auth-jwks-url", json!(url)))
+            .into_iter()
+            .collect(),
+        Component::Websocket | Component::Statistics => Vec::new(),
+    }
+}

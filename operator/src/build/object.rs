@@ -1,0 +1,163 @@
+//! One object as it is applied, and what the runtime asks of it.
+
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
+use k8s_openapi::api::core::v1::{ConfigMap, Service, ServiceAccount};
+use k8s_openapi::api::networking::v1::{Ingress, NetworkPolicy};
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use kube::core::{ApiResource, GroupVersionKind};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use super::{Component, names};
+
+/// The kinds of objects that a cluster is made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    /// Whom the pods run as.
+    ServiceAccount,
+    /// Configuration.
+    ConfigMap,
+    /// Names and addresses.
+    Service,
+    /// Who may reach whom.
+    NetworkPolicy,
+    /// How many pods may be evicted at a time.
+    PodDisruptionBudget,
+    /// Pods.
+    Deployment,
+    /// How many pods.
+    HorizontalPodAutoscaler,
+    /// The way in.
+    Ingress,
+    /// The way in, by the Gateway API.
+    HttpRoute,
+    /// What Prometheus scrapes.
+    ServiceMonitor,
+}
+
+impl Kind {
+    /// All of them, in the order in which objects are applied: what pods need is there before them.
+    pub const ALL: [Self; 10] = [
+        Self::ServiceAccount,
+        Self::ConfigMap,
+        Self::Service,
+        Self::NetworkPolicy,
+        Self::PodDisruptionBudget,
+        Self::Deployment,
+        Self::HorizontalPodAutoscaler,
+        Self::Ingress,
+        Self::HttpRoute,
+        Self::ServiceMonitor,
+    ];
+
+    /// Whether a Kubernetes cluster may lack it: it is applied only where discovery has it, and never watched.
+    pub const fn optional(self) -> bool {
+        matches!(self, Self::HttpRoute | Self::ServiceMonitor)
+    }
+
+    /// Group, version, kind and plural.
+    pub fn resource(self) -> ApiResource {
+        match self {
+            Self::ServiceAccount => ApiResource::erase::<ServiceAccount>(&()),
+            Self::ConfigMap => ApiResource::erase::<ConfigMap>(&()),
+            Self::Service => ApiResource::erase::<Service>(&()),
+            Self::NetworkPolicy => ApiResource::erase::<NetworkPolicy>(&()),
+            Self::PodDisruptionBudget => ApiResource::erase::<PodDisruptionBudget>(&()),
+            Self::Deployment => ApiResource::erase::<Deployment>(&()),
+            Self::HorizontalPodAutoscaler => ApiResource::erase::<HorizontalPodAutoscaler>(&()),
+            Self::Ingress => ApiResource::erase::<Ingress>(&()),
+            Self::HttpRoute => foreign("gateway.networking.k8s.io", "HTTPRoute", "httproutes"),
+            Self::ServiceMonitor => foreign("monitoring.coreos.com", "ServiceMonitor", "servicemonitors"),
+        }
+    }
+}
+
+fn foreign(group: &str, kind: &str, plural: &str) -> ApiResource {
+    ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(group, "v1", kind), plural)
+}
+
+/// An object as it is wanted.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Object {
+    /// Of what kind.
+    pub kind: Kind,
+    /// Its name; the namespace is the cluster's.
+    pub name: String,
+    /// Whose it is; `None` where it belongs to all components.
+    pub component: Option<Component>,
+    /// The reader it belongs to, where it belongs to one alone.
+    pub reader: Option<String>,
+    /// All that is applied, with apiVersion and kind.
+    pub body: Value,
+}
+
+impl Object {
+    /// Writes `body` as the API server will store it.
+    pub(super) fn stored(
+        kind: Kind,
+        name: String,
+        component: Option<Component>,
+        reader: Option<String>,
+        mut body: Value,
+    ) -> Self {
+        prune(&mut body);
+        Self { kind, name, component, reader, body }
+    }
+
+    /// Of a Deployment: hash of the pod template that is wanted. A template has changed where the live object's
+    /// [annotation](names::TEMPLATE_HASH) is another one; the templates themselves differ by the API server's defaults.
+    pub fn template_hash(&self) -> Option<&str> {
+        annotation_of(&self.body, names::TEMPLATE_HASH)
+    }
+
+    /// The same Deployment with the pod template that `live` has: for one whose turn in the roll-out has not come, and
+    /// for a reader that is to be replaced, not changed in place. Everything else is still repaired and scaled.
+    ///
+    /// The live template has the API server's defaults in it; owning them for a while changes nothing, for they come
+    /// back when they are dropped again.
+    #[must_use]
+    pub fn keeping_template(&self, live: &Value) -> Self {
+        let mut kept = self.clone();
+        let (Some(template), Some(_)) = (live.pointer("/spec/template"), self.template_hash()) else {
+            return kept;
+        };
+        kept.body["spec"]["template"] = template.clone();
+        let hash = annotation_of(live, names::TEMPLATE_HASH).unwrap_or_default();
+        kept.body["metadata"]["annotations"][names::TEMPLATE_HASH] = json!(hash);
+        prune(&mut kept.body);
+        kept
+    }
+}
+
+/// The value of an annotation of an object in JSON.
+pub fn annotation_of<'a>(object: &'a Value, key: &str) -> Option<&'a str> {
+    object.get("metadata")?.get("annotations")?.get(key)?.as_str()
+}
+
+/// Hash of a value, as 16 hexadecimal digits: to tell that something changed, not to defend against anybody.
+pub(super) fn hash(value: &Value) -> String {
+    let digest = Sha256::digest(value.to_string());
+    digest.iter().take(8).fold(String::new(), |text, byte| format!("{text}{byte:02x}"))
+}
+
+/// Maps that the API server leaves out when they are empty. An empty selector means everything, and stays.
+const LEFT_OUT_EMPTY: [&str; 7] =
+    ["matchLabels", "nodeSelector", "annotations", "labels", "requests", "limits", "data"];
+
+/// Takes out what the API server does not store: nulls, empty lists and empty maps.
+pub(super) fn prune(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            fields.values_mut().for_each(prune);
+            fields.retain(|field, value| match value {
+                Value::Null => false,
+                Value::Array(items) => !items.is_empty(),
+                Value::Object(entries) => !(entries.is_empty() && LEFT_OUT_EMPTY.contains(&field.as_str())),
+                _ => true,
+            });
+        }
+        Value::Array(items) => items.iter_mut().for_each(prune),
+        _ => {}
+    }
+}

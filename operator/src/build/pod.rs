@@ -1,0 +1,239 @@
+//! The pods of a component.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::{
+    Capabilities, ConfigMapVolumeSource, Container, ContainerPort, HTTPGetAction, KeyToPath, Lifecycle,
+    LifecycleHandler, LocalObjectReference, PodSecurityContext, PodSpec, PodTemplateSpec, Probe,
+    ResourceRequirements, SeccompProfile, SecurityContext, SleepAction, TopologySpreadConstraint, Volume,
+    VolumeMount,
+};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use serde_json::json;
+
+use super::lifetime::Lifetime;
+use super::scope::{self, Scope};
+use super::{ADMIN_PORT, Component, config, names, object, quantity, secrets};
+
+/// User and group of the image.
+const USER: i64 = 65532;
+/// Requested where the user says nothing: enough to be scheduled sensibly, and something for an autoscaler to divide by.
+const REQUESTS: [(&str, &str); 2] = [("cpu", "100m"), ("memory", "128Mi")];
+/// The label that tells the pods of one template of a Deployment from those of another.
+const TEMPLATE_LABEL: &str = "pod-template-hash";
+
+/// The pod template of a component; of one reader, where it is readers.
+pub(super) fn template(scope: Scope<'_>, component: Component, reader: Option<&str>) -> PodTemplateSpec {
+    PodTemplateSpec {
+        metadata: Some(ObjectMeta {
+            labels: Some(labels(scope, component, reader)),
+            annotations: Some(annotations(scope, component)),
+            ..ObjectMeta::default()
+        }),
+        spec: Some(spec(scope, component, reader)),
+    }
+}
+
+/// Hash of a component's pod template. All readers have the same, for only their names differ.
+pub(super) fn template_hash(scope: Scope<'_>, component: Component) -> String {
+    let any = names::reader(scope.name, 0);
+    let reader = (component == Component::Reader).then_some(any.as_str());
+    let mut template = scope::json(&template(scope, component, reader));
+    // What is not stored makes no difference.
+    object::prune(&mut template);
+    object::hash(&template)
+}
+
+/// The user's labels, and ours over them: nobody joins another component's Service by a label.
+fn labels(scope: Scope<'_>, component: Component, reader: Option<&str>) -> BTreeMap<String, String> {
+    let mut labels = not_ours(&scope.pod(component).labels);
+    labels.remove(TEMPLATE_LABEL);
+    labels.extend(names::labels(scope.name, Some(component), reader));
+    labels
+}
+
+fn annotations(scope: Scope<'_>, component: Component) -> BTreeMap<String, String> {
+    let mut annotations = not_ours(&scope.pod(component).annotations);
+    let config = json!(config::file(scope, component));
+    annotations.insert(names::CONFIG_HASH.to_owned(), object::hash(&config));
+    annotations.insert(names::REVISION.to_owned(), scope.input.revision.to_string());
+    if let Some(at) = &scope.spec.restart_at {
+        annotations.insert(names::RESTARTED_AT.to_owned(), at.0.to_string());
+    }
+    annotations
+}
+
+fn not_ours(given: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+    given
+        .iter()
+        .filter(|(key, _)| !key.starts_with(names::OUR_PREFIX))
+        .map(|(key, value)| (key.clone(), value.clone()))
+        .collect()
+}
+
+fn spec(scope: Scope<'_>, component: Component, reader: Option<&str>) -> PodSpec {
+    let pod = scope.pod(component);
+    let pull = |secret: &crate::crd::PullSecret| LocalObjectReference { name: secret.name.clone() };
+    PodSpec {
+        containers: vec![container(scope, component, reader)],
+        volumes: Some(volumes(scope, component)),
+        service_account_name: Some(names::service_account(scope.name)),
+        automount_service_account_token: Some(false),
+        enable_service_links: Some(false),
+        termination_grace_period_seconds: Some(Lifetime::of(component, scope.spec).grace),
+        security_context: Some(PodSecurityContext {
+            run_as_non_root: Some(true),
+            run_as_user: Some(USER),
+            run_as_group: Some(USER),
+            // So that files from Secrets can be read.
+            fs_group: Some(USER),
+            seccomp_profile: Some(SeccompProfile { type_: "RuntimeDefault".to_owned(), localhost_profile: None }),
+            ..PodSecurityContext::default()
+        }),
+        image_pull_secrets: Some(scope.spec.image_pull_secrets.iter().map(pull).collect()),
+        node_selector: Some(pod.node_selector.clone()),
+        tolerations: Some(pod.tolerations.clone()),
+        affinity: pod.affinity.clone(),
+        topology_spread_constraints: Some(spread(scope, component)),
+        priority_class_name: pod.priority_class_name.clone(),
+        ..PodSpec::default()
+    }
+}
+
+/// Over hosts as evenly as may be, where the user says nothing. All readers spread together, though each is a
+/// Deployment of its own; of the others the pods of one template do, so that a roll-out ends as even as it began.
+fn spread(scope: Scope<'_>, component: Component) -> Vec<TopologySpreadConstraint> {
+    let of_template = (component != Component::Reader).then(|| vec![TEMPLATE_LABEL.to_owned()]);
+    let default = || {
+        vec![TopologySpreadConstraint {
+            max_skew: 1,
+            topology_key: "kubernetes.io/hostname".to_owned(),
+            when_unsatisfiable: "ScheduleAnyway".to_owned(),
+            match_label_keys: of_template,
+            ..TopologySpreadConstraint::default()
+        }]
+    };
+    let mut spread = scope.pod(component).topology_spread.clone().unwrap_or_else(default);
+    for constraint in &mut spread {
+        constraint.label_selector.get_or_insert_with(|| scope.selector(component));
+    }
+    spread
+}
+
+fn container(scope: Scope<'_>, component: Component, reader: Option<&str>) -> Container {
+    Container {
+        name: "liverank".to_owned(),
+        image: Some(scope.spec.image.clone()),
+        image_pull_policy: Some(scope.spec.image_pull_policy.as_str().to_owned()),
+        args: Some(arguments(scope, component, reader)),
+        env: Some(secrets::variables(scope.spec, component)),
+        ports: Some(ports(component)),
+        volume_mounts: Some(mounts(scope, component)),
+        resources: Some(resources(scope.pod(component).resources.clone().unwrap_or_default())),
+        // A runtime that has started, so that the other two may begin to judge; two minutes for a store's name to be
+        // found and a slow node.
+        startup_probe: Some(probe("/livez", 1, 5, 120)),
+        // Can answer: what it depends on may be away meanwhile, and somebody must be left to say so.
+        readiness_probe: Some(probe("/readyz", 5, 3, 2)),
+        // Its runtime moves at all; half a minute, for a restart costs all that are connected.
+        liveness_probe: Some(probe("/livez", 10, 5, 3)),
+        lifecycle: Lifetime::of(component, scope.spec).pre_stop.map(before_stop),
+        security_context: Some(SecurityContext {
+            allow_privilege_escalation: Some(false),
+            read_only_root_filesystem: Some(true),
+            capabilities: Some(Capabilities { drop: Some(vec!["ALL".to_owned()]), add: None }),
+            ..SecurityContext::default()
+        }),
+        termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
+        ..Container::default()
+    }
+}
+
+fn arguments(scope: Scope<'_>, component: Component, reader: Option<&str>) -> Vec<String> {
+    let mut arguments =
+        vec![component.name().to_owned(), format!("--config={}/{}", config::FOLDER, config::FILE)];
+    if let Some(reader) = reader {
+        arguments.push(format!("--reader-id={reader}"));
+        arguments.push(format!("--internal-url={}", names::reader_url(scope.namespace, reader)));
+        arguments.push(format!("--public-url={}", super::exposure::public_url(scope, reader)));
+    }
+    arguments
+}
+
+fn ports(component: Component) -> Vec<ContainerPort> {
+    let port = |name: &str, port: u16| ContainerPort {
+        name: Some(name.to_owned()),
+        container_port: port.into(),
+        protocol: Some("TCP".to_owned()),
+        ..ContainerPort::default()
+    };
+    component.http_port().map(|http| port("http", http)).into_iter().chain([port("admin", ADMIN_PORT)]).collect()
+}
+
+fn volumes(scope: Scope<'_>, component: Component) -> Vec<Volume> {
+    let config = Volume {
+        name: "config".to_owned(),
+        config_map: Some(ConfigMapVolumeSource {
+            name: names::config(scope.name),
+            items: Some(vec![KeyToPath {
+                key: names::config_key(component),
+                path: config::FILE.to_owned(),
+                mode: None,
+            }]),
+            ..ConfigMapVolumeSource::default()
+        }),
+        ..Volume::default()
+    };
+    let files = secrets::files(scope.spec, component);
+    [config].into_iter().chain(files.iter().map(secrets::File::volume)).collect()
+}
+
+fn mounts(scope: Scope<'_>, component: Component) -> Vec<VolumeMount> {
+    let config = VolumeMount {
+        name: "config".to_owned(),
+        mount_path: config::FOLDER.to_owned(),
+        read_only: Some(true),
+        ..VolumeMount::default()
+    };
+    let files = secrets::files(scope.spec, component);
+    [config].into_iter().chain(files.iter().map(secrets::File::mount)).collect()
+}
+
+/// The user's, with our requests for what the user neither requests nor limits, written as the API server does.
+fn resources(mut given: ResourceRequirements) -> ResourceRequirements {
+    let limited = |name: &str| given.limits.as_ref().is_some_and(|limits| limits.contains_key(name));
+    let requests = given.requests.get_or_insert_default();
+    for (name, quantity) in REQUESTS.into_iter().filter(|(name, _)| !limited(name)) {
+        requests.entry(name.to_owned()).or_insert_with(|| Quantity(quantity.to_owned()));
+    }
+    for quantities in given.requests.iter_mut().chain(&mut given.limits) {
+        for quantity in quantities.values_mut() {
+            quantity.0 = quantity::canonical(&quantity.0);
+        }
+    }
+    given
+}
+
+fn probe(path: &str, period_seconds: i32, timeout_seconds: i32, failures: i32) -> Probe {
+    Probe {
+        http_get: Some(HTTPGetAction {
+            path: Some(path.to_owned()),
+            port: IntOrString::String("admin".to_owned()),
+            ..HTTPGetAction::default()
+        }),
+        period_seconds: Some(period_seconds),
+        timeout_seconds: Some(timeout_seconds),
+        failure_threshold: Some(failures),
+        ..Probe::default()
+    }
+}
+
+/// The kubelet's own sleep: the image has no shell.
+fn before_stop(seconds: i64) -> Lifecycle {
+    Lifecycle {
+        pre_stop: Some(LifecycleHandler { sleep: Some(SleepAction { seconds }), ..LifecycleHandler::default() }),
+        ..Lifecycle::default()
+    }
+}

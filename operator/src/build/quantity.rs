@@ -1,0 +1,139 @@
+//! Quantities as the API server stores them: it reads `1000m` and keeps `1`. What is written otherwise would look
+//! edited for ever.
+//!
+//! The rules are those of apimachinery's `resource.Quantity` (`CanonicalizeBytes`): the largest suffix without a
+//! fraction, binary suffixes only for whole numbers of at least 1024, no finer than nano.
+
+/// Nanos in one.
+const NANOS: i128 = 1_000_000_000;
+const DECIMAL: [(&str, i32); 10] =
+    [("n", -9), ("u", -6), ("m", -3), ("", 0), ("k", 3), ("M", 6), ("G", 9), ("T", 12), ("P", 15), ("E", 18)];
+const BINARY: [&str; 6] = ["Ki", "Mi", "Gi", "Ti", "Pi", "Ei"];
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Format {
+    Decimal,
+    Binary,
+    Exponent,
+}
+
+/// `text` as the API server writes it; unchanged where it is no quantity (the API server then refuses it by name).
+pub fn canonical(text: &str) -> String {
+    parse(text).map_or_else(|| text.to_owned(), |(nanos, format)| write(nanos, format))
+}
+
+/// Nanos, rounded away from zero, and how it was written.
+fn parse(text: &str) -> Option<(i128, Format)> {
+    let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
+    let end = unsigned.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(unsigned.len());
+    let (number, suffix) = unsigned.split_at(end);
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+    if whole.len() + fraction.len() == 0 || fraction.contains('.') {
+        return None;
+    }
+    let digits: i128 = format!("{whole}{fraction}").parse().ok()?;
+    let places = i32::try_from(fraction.len()).ok()?;
+    let (factor, tens, format) = scale(suffix)?;
+    let value = digits.checked_mul(factor)?;
+    let nanos = shifted(value, tens - places + 9)?;
+    Some((if text.starts_with('-') { -nanos } else { nanos }, format))
+}
+
+/// What a suffix multiplies by: a factor, and a power of ten.
+fn scale(suffix: &str) -> Option<(i128, i32, Format)> {
+    if let Some((_, tens)) = DECIMAL.iter().find(|(name, _)| *name == suffix) {
+        return Some((1, *tens, Format::Decimal));
+    }
+    if let Some(at) = BINARY.iter().position(|name| *name == suffix) {
+        return Some((1 << (10 * (at + 1)), 0, Format::Binary));
+    }
+    let tens: i32 = suffix.strip_prefix(['e', 'E'])?.parse().ok()?;
+    (-18..=18).contains(&tens).then_some((1, tens, Format::Exponent))
+}
+
+/// `value` times ten to the power of `tens`, rounded up.
+fn shifted(value: i128, tens: i32) -> Option<i128> {
+    let power = 10_i128.checked_pow(tens.unsigned_abs())?;
+    if tens >= 0 { value.checked_mul(power) } else { Some(value / power + i128::from(value % power != 0)) }
+}
+
+fn write(nanos: i128, format: Format) -> String {
+    let whole = nanos % NANOS == 0;
+    match format {
+        _ if nanos == 0 => "0".to_owned(),
+        Format::Binary if whole && (nanos / NANOS).abs() >= 1024 => {
+            let mut value = nanos / NANOS;
+            let mut at = 0;
+            while value % 1024 == 0 && at < BINARY.len() {
+                value /= 1024;
+                at += 1;
+            }
+            format!("{value}{}", at.checked_sub(1).map_or("", |at| BINARY[at]))
+        }
+        Format::Binary | Format::Decimal | Format::Exponent => {
+            let mut value = nanos;
+            let mut at = 0;
+            while value % 1000 == 0 && at + 1 < DECIMAL.len() {
+                value /= 1000;
+                at += 1;
+            }
+            let (suffix, tens) = DECIMAL[at];
+            match (format, tens) {
+                (Format::Exponent, 0) => value.to_string(),
+                (Format::Exponent, tens) => format!("{value}e{tens}"),
+                _ => format!("{value}{suffix}"),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::canonical;
+
+    #[test]
+    fn quantities_are_written_as_the_api_server_does() {
+        // From apimachinery's own table (quantity_test.go) and from `kubectl get` of what was applied.
+        for (written, stored) in [
+            ("1000m", "1"),
+            ("1", "1"),
+            ("0.5", "500m"),
+            (".5", "500m"),
+            ("1.", "1"),
+            ("1500m", "1500m"),
+            ("100m", "100m"),
+            ("0", "0"),
+            ("0Mi", "0"),
+            ("1024Mi", "1Gi"),
+            ("1536Mi", "1536Mi"),
+            ("0.5Gi", "512Mi"),
+            ("1Ki", "1Ki"),
+            ("512", "512"),
+            ("1024", "1024"),
+            ("1000", "1k"),
+            ("1000000", "1M"),
+            ("1.5Gi", "1536Mi"),
+            ("0.001Ki", "1024m"),
+            ("1e3", "1e3"),
+            ("1E6", "1e6"),
+            ("100e2", "10e3"),
+            ("0.0000000001", "1n"),
+            ("+5", "5"),
+            ("-1000m", "-1"),
+            ("128974848", "128974848"),
+            ("129e6", "129e6"),
+            ("123Mi", "123Mi"),
+            ("2048E", "2048E"),
+        ] {
+            assert_eq!(canonical(written), stored, "{written}");
+            assert_eq!(canonical(stored), stored, "{stored} is stable");
+        }
+    }
+
+    #[test]
+    fn what_is_no_quantity_is_left_to_the_api_server() {
+        for text in ["", "m", "1..2", "1 Gi", "one", "1KiB", "1e99", ".", "99999999999999999999999999999999999999999"] {
+            assert_eq!(canonical(text), text);
+        }
+    }
+}

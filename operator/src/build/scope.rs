@@ -1,0 +1,96 @@
+//! What every builder needs to know.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, OwnerReference};
+use kube::Resource;
+use serde::Serialize;
+
+use super::{Component, Input, Kind, Object, names};
+use crate::crd::{Pod, RankingCluster, RankingClusterSpec};
+
+/// A cluster under construction.
+#[derive(Clone, Copy)]
+pub(super) struct Scope<'a> {
+    pub(super) input: &'a Input<'a>,
+    pub(super) spec: &'a RankingClusterSpec,
+    /// The cluster's name.
+    pub(super) name: &'a str,
+    pub(super) namespace: &'a str,
+}
+
+impl<'a> Scope<'a> {
+    pub(super) fn of(input: &'a Input<'a>) -> Self {
+        let cluster = input.cluster;
+        Self { input, spec: &cluster.spec, name: cluster.name(), namespace: cluster.namespace() }
+    }
+
+    /// The components that the cluster has.
+    pub(super) fn components(self) -> impl Iterator<Item = Component> {
+        Component::all_enabled(self.spec)
+    }
+
+    /// What the user says about a component's pods.
+    pub(super) const fn pod(self, component: Component) -> &'a Pod {
+        match component {
+            Component::Manager => &self.spec.manager.pod,
+            Component::Consumer => &self.spec.consumer.pod,
+            Component::Comment => &self.spec.comment.front.pod,
+            Component::Reader => &self.spec.readers.pod,
+            Component::Websocket => &self.spec.websocket.pod,
+            Component::Statistics => &self.spec.statistics.pod,
+            Component::Gateway => &self.spec.gateway.pod,
+        }
+    }
+
+    pub(super) fn selector(self, component: Component) -> LabelSelector {
+        LabelSelector {
+            match_labels: Some(names::selector(self.name, Some(component))),
+            match_expressions: None,
+        }
+    }
+
+    /// Metadata of an object that belongs to a component, to all of them (`None`), or to one reader.
+    pub(super) fn metadata(self, name: &str, component: Option<Component>, reader: Option<&str>) -> ObjectMeta {
+        ObjectMeta {
+            name: Some(name.to_owned()),
+            namespace: Some(self.namespace.to_owned()),
+            labels: Some(names::labels(self.name, component, reader)),
+            owner_references: Some(vec![self.owner()]),
+            ..ObjectMeta::default()
+        }
+    }
+
+    /// The cluster controls its objects. It does not block on their deletion: that would need the right to set
+    /// finalizers on it, and nothing waits for it.
+    fn owner(self) -> OwnerReference {
+        OwnerReference {
+            api_version: RankingCluster::api_version(&()).into_owned(),
+            kind: RankingCluster::kind(&()).into_owned(),
+            name: self.name.to_owned(),
+            uid: self.input.cluster.uid().to_owned(),
+            controller: Some(true),
+            block_owner_deletion: Some(false),
+        }
+    }
+
+    /// An object from its typed form, whose metadata are from [`Self::metadata`].
+    pub(super) fn object<T: Serialize>(
+        self,
+        kind: Kind,
+        name: &str,
+        component: Option<Component>,
+        typed: &T,
+    ) -> Object {
+        Object::stored(kind, name.to_owned(), component, None, json(typed))
+    }
+
+    /// [`Self::object`] of one reader.
+    pub(super) fn readers_object<T: Serialize>(self, kind: Kind, reader: &str, typed: &T) -> Object {
+        let name = reader.to_owned();
+        Object::stored(kind, name.clone(), Some(Component::Reader), Some(name), json(typed))
+    }
+}
+
+/// A value of Kubernetes' types in JSON.
+pub(super) fn json<T: Serialize>(typed: &T) -> serde_json::Value {
+    serde_json::to_value(typed).expect("Kubernetes' types have string keys and no failing parts")
+}

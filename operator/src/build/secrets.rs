@@ -1,0 +1,125 @@
+//! Secrets in pods: mounted as files, or as variables where a role takes them no other way. The operator reads none.
+
+use k8s_openapi::api::core::v1::{
+    EnvVar, EnvVarSource, KeyToPath, SecretKeySelector, SecretVolumeSource, Volume, VolumeMount,
+};
+
+use super::{Component, Store};
+use crate::crd::{RankingClusterSpec, SecretKey};
+
+/// Where files from Secrets are, a folder each.
+const FOLDER: &str = "/etc/liverank/secrets";
+/// For the pod's group, and nobody else.
+const MODE: i32 = 0o440;
+
+/// A key of a Secret as a file in the pods of a component.
+pub(super) struct File<'a> {
+    /// The flag that names it to the role.
+    pub(super) setting: &'static str,
+    /// Name of the volume and of its folder.
+    volume: &'static str,
+    name: &'static str,
+    secret: &'a SecretKey,
+}
+
+impl File<'_> {
+    /// Where it is in the pod.
+    pub(super) fn path(&self) -> String {
+        format!("{FOLDER}/{}/{}", self.volume, self.name)
+    }
+
+    pub(super) fn volume(&self) -> Volume {
+        Volume {
+            name: self.volume.to_owned(),
+            secret: Some(SecretVolumeSource {
+                secret_name: Some(self.secret.name.clone()),
+                items: Some(vec![KeyToPath {
+                    key: self.secret.key.clone(),
+                    path: self.name.to_owned(),
+                    mode: None,
+                }]),
+                default_mode: Some(MODE),
+                optional: None,
+            }),
+            ..Volume::default()
+        }
+    }
+
+    pub(super) fn mount(&self) -> VolumeMount {
+        VolumeMount {
+            name: self.volume.to_owned(),
+            mount_path: format!("{FOLDER}/{}", self.volume),
+            read_only: Some(true),
+            ..VolumeMount::default()
+        }
+    }
+}
+
+/// The files of a component, and no other's.
+pub(super) fn files(spec: &RankingClusterSpec, component: Component) -> Vec<File<'_>> {
+    let of_stores = component.stores().iter().filter_map(|store| {
+        let (setting, volume, secret) = match store {
+            Store::Kafka => ("kafka-ca-file", "kafka-ca", &spec.kafka.ca_secret),
+            Store::Redis => ("redis-ca-file", "redis-ca", &spec.redis.ca_secret),
+            Store::Mongodb => ("mongodb-ca-file", "mongodb-ca", &spec.mongodb.ca_secret),
+        };
+        Some(File { setting, volume, name: "ca.pem", secret: secret.as_ref()? })
+    });
+    let token = matches!(component, Component::Manager | Component::Reader).then_some(File {
+        setting: "internal-token-file",
+        volume: "internal-token",
+        name: "token",
+        secret: &spec.auth.internal_token_secret,
+    });
+    let jwks = checks_users(spec, component)
+        .then(|| spec.auth.jwks.as_ref()?.secret_key.as_ref())
+        .flatten()
+        .map(|secret| File { setting: "auth-jwks-file", volume: "jwks", name: "jwks.json", secret });
+    of_stores.chain(token).chain(jwks).collect()
+}
+
+/// Where a component that checks users' tokens gets the keys, if not from a Secret.
+pub(super) fn jwks_url(spec: &RankingClusterSpec, component: Component) -> Option<&str> {
+    checks_users(spec, component).then(|| spec.auth.jwks.as_ref()?.url.as_deref())?
+}
+
+/// Whether it asks those who post for a token. What goes through the front door is checked there.
+const fn checks_users(spec: &RankingClusterSpec, component: Component) -> bool {
+    spec.auth.enabled && matches!(component, Component::Gateway)
+}
+
+/// The variables of a component, and no other's.
+pub(super) fn variables(spec: &RankingClusterSpec, component: Component) -> Vec<EnvVar> {
+    component.stores().iter().flat_map(|store| store_variables(spec, *store)).collect()
+}
+
+fn store_variables(spec: &RankingClusterSpec, store: Store) -> Vec<EnvVar> {
+    match store {
+        Store::Redis => vec![variable("LIVERANK_REDIS", &spec.redis.url_secret, false)],
+        Store::Mongodb => vec![variable("LIVERANK_MONGODB", &spec.mongodb.uri_secret, false)],
+        Store::Kafka => spec.kafka.credentials_secret.as_deref().map_or_else(Vec::new, |secret| {
+            [("USERNAME", "username", false), ("PASSWORD", "password", false), ("SASL", "mechanism", true)]
+                .into_iter()
+                .map(|(name, key, optional)| {
+                    let key = SecretKey { name: secret.to_owned(), key: key.to_owned() };
+                    variable(&format!("LIVERANK_KAFKA_{name}"), &key, optional)
+                })
+                .collect()
+        }),
+    }
+}
+
+fn variable(name: &str, secret: &SecretKey, optional: bool) -> EnvVar {
+    EnvVar {
+        name: name.to_owned(),
+        value_from: Some(EnvVarSource {
+            secret_key_ref: Some(SecretKeySelector {
+                name: secret.name.clone(),
+                key: secret.key.clone(),
+                optional: optional.then_some(true),
+            }),
+            ..EnvVarSource::default()
+        }),
+        ..EnvVar::default()
+    }
+}

@@ -1,0 +1,186 @@
+//! Deployments, what scales them, and how many of their pods may be evicted at a time.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec, DeploymentStrategy, RollingUpdateDeployment};
+use k8s_openapi::api::autoscaling::v2::{
+    CrossVersionObjectReference, HPAScalingPolicy, HPAScalingRules, HorizontalPodAutoscaler,
+    HorizontalPodAutoscalerBehavior, HorizontalPodAutoscalerSpec, MetricSpec, MetricTarget, ResourceMetricSource,
+};
+use k8s_openapi::api::policy::v1::{PodDisruptionBudget, PodDisruptionBudgetSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+
+use super::scope::Scope;
+use super::{Component, Kind, Object, Reader, names, pod};
+use crate::crd::{Autoscaling, Front};
+
+/// Seconds without a pod becoming ready after which a roll-out counts as failed: an image of some hundred megabytes over
+/// a slow line, and a startup probe's two minutes.
+const PROGRESS_DEADLINE: i32 = 300;
+/// Old templates kept to roll back to by hand. A reader has none: it is replaced, and gone.
+const HISTORY: i32 = 3;
+
+/// What the user may say of a component that scales.
+const fn front(scope: Scope<'_>, component: Component) -> Option<&Front> {
+    match component {
+        Component::Gateway => Some(&scope.spec.gateway),
+        Component::Websocket => Some(&scope.spec.websocket),
+        Component::Comment => Some(&scope.spec.comment.front),
+        Component::Manager | Component::Consumer | Component::Reader | Component::Statistics => None,
+    }
+}
+
+/// How many pods are wanted; `None` where an autoscaler owns the number.
+fn replicas(scope: Scope<'_>, component: Component) -> Option<i32> {
+    match component {
+        Component::Manager => Some(scope.spec.manager.replicas),
+        Component::Consumer => Some(scope.spec.consumer.replicas),
+        Component::Statistics | Component::Reader => Some(1),
+        Component::Gateway | Component::Websocket | Component::Comment => {
+            front(scope, component).and_then(Front::wanted_replicas)
+        }
+    }
+}
+
+/// The Deployment of a component that is not readers.
+pub(super) fn deployment(scope: Scope<'_>, component: Component) -> Object {
+    let name = names::of(scope.name, component);
+    let rolling = DeploymentStrategy {
+        type_: Some("RollingUpdate".to_owned()),
+        rolling_update: Some(RollingUpdateDeployment {
+            // Never fewer than wanted: those that are left would have to take the others' viewers.
+            max_unavailable: Some(IntOrString::Int(0)),
+            max_surge: Some(if front(scope, component).is_some() {
+                IntOrString::String("25%".to_owned())
+            } else {
+                IntOrString::Int(1)
+            }),
+        }),
+    };
+    let typed = Deployment {
+        metadata: scope.metadata(&name, Some(component), None),
+        spec: Some(DeploymentSpec {
+            replicas: replicas(scope, component),
+            selector: scope.selector(component),
+            strategy: Some(rolling),
+            revision_history_limit: Some(HISTORY),
+            progress_deadline_seconds: Some(PROGRESS_DEADLINE),
+            template: pod::template(scope, component, None),
+            ..DeploymentSpec::default()
+        }),
+        status: None,
+    };
+    let annotations = template_annotation(scope, component);
+    scope.object(Kind::Deployment, &name, Some(component), &annotated(typed, annotations))
+}
+
+/// The Deployment of one reader. One pod with a stable name; where it has to be made anew, the old one goes first, for
+/// two readers of one name would be one too many.
+pub(super) fn reader(scope: Scope<'_>, reader: &Reader) -> Object {
+    let name = reader.name.as_str();
+    let mut annotations = template_annotation(scope, Component::Reader);
+    if let Some(drain) = &reader.drain {
+        annotations.insert(names::DRAIN.to_owned(), drain.reason.clone());
+        annotations.insert(names::DRAIN_SINCE.to_owned(), drain.since.clone());
+    }
+    let typed = Deployment {
+        metadata: scope.metadata(name, Some(Component::Reader), Some(name)),
+        spec: Some(DeploymentSpec {
+            replicas: replicas(scope, Component::Reader),
+            selector: LabelSelector {
+                match_labels: Some(names::reader_selector(scope.name, name)),
+                match_expressions: None,
+            },
+            strategy: Some(DeploymentStrategy { type_: Some("Recreate".to_owned()), rolling_update: None }),
+            revision_history_limit: Some(0),
+            progress_deadline_seconds: Some(PROGRESS_DEADLINE),
+            template: pod::template(scope, Component::Reader, Some(name)),
+            ..DeploymentSpec::default()
+        }),
+        status: None,
+    };
+    scope.readers_object(Kind::Deployment, name, &annotated(typed, annotations))
+}
+
+fn template_annotation(scope: Scope<'_>, component: Component) -> BTreeMap<String, String> {
+    BTreeMap::from([(names::TEMPLATE_HASH.to_owned(), pod::template_hash(scope, component))])
+}
+
+fn annotated(mut deployment: Deployment, annotations: BTreeMap<String, String>) -> Deployment {
+    deployment.metadata.annotations = Some(annotations);
+    deployment
+}
+
+/// The budget of a component; readers have one together, so that a drained node empties one reader at a time.
+pub(super) fn budget(scope: Scope<'_>, component: Component) -> Object {
+    let name = names::of(scope.name, component);
+    let one = IntOrString::Int(1);
+    let max_unavailable = front(scope, component).map_or(one, |front| front.pdb.max_unavailable.clone());
+    let typed = PodDisruptionBudget {
+        metadata: scope.metadata(&name, Some(component), None),
+        spec: Some(PodDisruptionBudgetSpec {
+            max_unavailable: Some(max_unavailable),
+            selector: Some(scope.selector(component)),
+            // A pod that cannot answer anyway must not keep a node from being drained.
+            unhealthy_pod_eviction_policy: Some("AlwaysAllow".to_owned()),
+            ..PodDisruptionBudgetSpec::default()
+        }),
+        status: None,
+    };
+    scope.object(Kind::PodDisruptionBudget, &name, Some(component), &typed)
+}
+
+/// The autoscaler of a component, where it has one.
+pub(super) fn autoscaler(scope: Scope<'_>, component: Component) -> Option<Object> {
+    let front = front(scope, component)?;
+    let autoscaling = front.autoscaling.as_ref()?;
+    let name = names::of(scope.name, component);
+    let typed = HorizontalPodAutoscaler {
+        metadata: scope.metadata(&name, Some(component), None),
+        spec: HorizontalPodAutoscalerSpec {
+            scale_target_ref: CrossVersionObjectReference {
+                api_version: Some("apps/v1".to_owned()),
+                kind: "Deployment".to_owned(),
+                name: name.clone(),
+            },
+            min_replicas: Some(autoscaling.min_replicas),
+            max_replicas: autoscaling.max_replicas,
+            metrics: Some(vec![processor_use(autoscaling)]),
+            behavior: Some(one_a_drain(autoscaling, front.drain_seconds)),
+        },
+        status: None,
+    };
+    Some(scope.object(Kind::HorizontalPodAutoscaler, &name, Some(component), &typed))
+}
+
+fn processor_use(autoscaling: &Autoscaling) -> MetricSpec {
+    MetricSpec {
+        type_: "Resource".to_owned(),
+        resource: Some(ResourceMetricSource {
+            name: "cpu".to_owned(),
+            target: MetricTarget {
+                type_: "Utilization".to_owned(),
+                average_utilization: Some(autoscaling.target_cpu_utilization),
+                ..MetricTarget::default()
+            },
+        }),
+        ..MetricSpec::default()
+    }
+}
+
+/// Scaling in goes one pod a drain: the streams of the one before have found their places by then.
+fn one_a_drain(autoscaling: &Autoscaling, drain_seconds: i32) -> HorizontalPodAutoscalerBehavior {
+    HorizontalPodAutoscalerBehavior {
+        scale_down: Some(HPAScalingRules {
+            stabilization_window_seconds: Some(autoscaling.scale_down_stabilization_seconds),
+            policies: Some(vec![HPAScalingPolicy {
+                type_: "Pods".to_owned(),
+                value: 1,
+                period_seconds: drain_seconds,
+            }]),
+            ..HPAScalingRules::default()
+        }),
+        scale_up: None,
+    }
+}

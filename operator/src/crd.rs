@@ -1,0 +1,225 @@
+//! `RankingCluster`, `rankingclusters.liverank.dev/v1alpha1`: what a user says (spec) and what the operator answers
+//! (status). `crds/rankingcluster.yaml` is generated from these types; their comments are what `kubectl explain` says.
+//!
+//! Defaults stand in one place, the `Default` of each struct: the schema takes them from there, so that what the API
+//! server fills in and what these types read from a bare YAML file are the same.
+
+mod access;
+mod definition;
+mod exposure;
+mod front;
+mod pod;
+mod readers;
+mod rules;
+mod schema;
+mod scoring;
+mod status;
+mod stores;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::{CustomResource, Resource as _};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+pub use access::{Auth, Jwks, Monitoring, NetworkPolicy, Peer};
+pub use definition::{definition, definition_yaml};
+pub use exposure::{Exposure, ExposureType, ParentRef, ReaderExposure};
+pub use front::{Autoscaling, Budget, Comment, Consumer, Front, Manager, Statistics};
+pub use pod::Pod;
+pub use readers::{
+    Drain, OnTimeout, Readers, Rebalance, RebalanceMode, Rollout, ScaleIn, Scaling, ScalingMode,
+};
+pub use scoring::{Decimal, Scoring};
+pub use status::{
+    Component, DecisionInputs, LastDecision, OperatorStatus, RankingClusterStatus, ReadersStatus,
+};
+pub use stores::{Kafka, MongoDb, Redis, RedisTopology, SecretKey};
+
+/// Replicas of a front component whose `replicas` is not set and that does not autoscale. Not a default in the schema:
+/// with one, `autoscaling` could never be set alone.
+pub const DEFAULT_REPLICAS: i32 = 2;
+
+/// A whole liverank: ranked videos and live comments, on the Kafka, Redis and MongoDB that it names.
+#[derive(CustomResource, JsonSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[kube(
+    group = "liverank.dev",
+    version = "v1alpha1",
+    kind = "RankingCluster",
+    namespaced,
+    status = "RankingClusterStatus",
+    derive = "PartialEq",
+    shortname = "rkc",
+    category = "liverank",
+    category = "all",
+    doc = "A whole liverank: ranked videos and live comments, on the Kafka, Redis and MongoDB that it names.",
+    scale(
+        spec_replicas_path = ".spec.readers.replicas",
+        status_replicas_path = ".status.readers.replicas",
+        label_selector_path = ".status.readers.selector"
+    ),
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type=='Ready')].status",
+        description = "Whether everything that is wanted runs."
+    ),
+    printcolumn(
+        name = "Readers",
+        type_ = "integer",
+        json_path = ".status.readers.ready",
+        description = "Readers that serve viewers."
+    ),
+    printcolumn(
+        name = "Viewers",
+        type_ = "integer",
+        json_path = ".status.readers.viewers",
+        description = "Viewers connected, to two significant digits."
+    ),
+    printcolumn(
+        name = "Imbalance",
+        type_ = "integer",
+        json_path = ".status.readers.imbalancePercent",
+        description = "How far the fullest reader is above the mean, in percent."
+    ),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+)]
+#[schemars(extend("x-kubernetes-validations" = rules::spec()))]
+#[serde(rename_all = "camelCase")]
+pub struct RankingClusterSpec {
+    /// Which operator looks after this resource: the one that was started with the same `--operator-class`. Immutable.
+    #[serde(default = "default_class")]
+    #[schemars(length(min = 1, max = 63), regex(pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    pub operator_class: String,
+    /// The liverank image that every component runs. Never defaulted from the operator, so that a newer operator
+    /// restarts nothing by itself.
+    #[schemars(length(min = 1, max = 512), regex(pattern = r"^\S+$"))]
+    pub image: String,
+    /// When nodes pull the image: Always, IfNotPresent or Never.
+    #[serde(default)]
+    pub image_pull_policy: ImagePullPolicy,
+    /// Secrets in this namespace to pull the image with.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(max = 8),
+        extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"])
+    )]
+    pub image_pull_secrets: Vec<PullSecret>,
+    /// The operator observes and reports, and writes nothing but status. Node drains and evictions still empty readers,
+    /// which needs no operator.
+    #[serde(default)]
+    pub paused: bool,
+    /// Set it to now to restart every component; readers hand their viewers over first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::date_time")]
+    pub restart_at: Option<Time>,
+    /// The log: interactions and comments.
+    pub kafka: Kafka,
+    /// The boards, the comments on their way, and who serves what.
+    pub redis: Redis,
+    /// The archive: counters and comments, exactly once.
+    pub mongodb: MongoDb,
+    /// What an interaction is worth.
+    #[serde(default)]
+    pub scoring: Scoring,
+    /// Who may do what.
+    pub auth: Auth,
+    /// Who may reach the pods, and what they may reach.
+    #[serde(default)]
+    pub network_policy: NetworkPolicy,
+    /// Metrics.
+    #[serde(default)]
+    pub monitoring: Monitoring,
+    /// How viewers outside the cluster get in.
+    #[serde(default)]
+    pub exposure: Exposure,
+    /// The front door: interactions, rankings, the console page, and everything else behind one origin.
+    #[serde(default)]
+    pub gateway: Front,
+    /// Pushes ranked lists.
+    #[serde(default)]
+    pub websocket: Front,
+    /// Takes comments. Switched off, readers and managers go too.
+    #[serde(default)]
+    pub comment: Comment,
+    /// Reads the log, scores, counts and numbers.
+    #[serde(default)]
+    pub consumer: Consumer,
+    /// Knows which reader serves which video.
+    #[serde(default)]
+    pub manager: Manager,
+    /// Everything in one answer.
+    #[serde(default)]
+    pub statistics: Statistics,
+    /// Hold viewers' streams and fan comments out; each a Deployment of its own.
+    #[serde(default)]
+    pub readers: Readers,
+}
+
+fn default_class() -> String {
+    "default".to_owned()
+}
+
+/// When nodes pull the image.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum ImagePullPolicy {
+    /// At each start.
+    Always,
+    /// Where it is missing.
+    #[default]
+    IfNotPresent,
+    /// Never: it is there already.
+    Never,
+}
+
+/// A Secret to pull images with.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct PullSecret {
+    /// Its name, in this namespace.
+    #[schemars(length(min = 1, max = 253), regex(pattern = "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
+    pub name: String,
+}
+
+impl ImagePullPolicy {
+    /// As Kubernetes writes it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Always => "Always",
+            Self::IfNotPresent => "IfNotPresent",
+            Self::Never => "Never",
+        }
+    }
+}
+
+impl RankingClusterSpec {
+    /// Whether comments, and with them managers and readers, run at all.
+    pub const fn comments(&self) -> bool {
+        self.comment.enabled
+    }
+}
+
+impl RankingCluster {
+    /// The resource's name; empty only where it never came from an API server.
+    pub fn name(&self) -> &str {
+        self.metadata.name.as_deref().unwrap_or_default()
+    }
+
+    /// Its namespace.
+    pub fn namespace(&self) -> &str {
+        self.metadata.namespace.as_deref().unwrap_or_default()
+    }
+
+    /// Its uid.
+    pub fn uid(&self) -> &str {
+        self.metadata.uid.as_deref().unwrap_or_default()
+    }
+
+    /// Counts changes of the spec.
+    pub fn generation(&self) -> i64 {
+        self.metadata.generation.unwrap_or_default()
+    }
+
+    /// Whether its deletion was asked for.
+    pub fn is_deleting(&self) -> bool {
+        self.meta().deletion_timestamp.is_some()
+    }
+}

@@ -1,0 +1,73 @@
+//! Who may do what, and who may reach what.
+
+use k8s_openapi::api::networking::v1::NetworkPolicyPeer;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{SecretKey, rules, schema};
+
+/// A peer of a network policy, as Kubernetes has it.
+pub type Peer = NetworkPolicyPeer;
+
+/// Who may do what.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Auth {
+    /// Whether those who post must show a token. Tokens are checked against `jwks`: without it nobody must.
+    #[serde(default = "yes")]
+    pub enabled: bool,
+    /// The keys (JWKS) that users' tokens are signed with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub jwks: Option<Jwks>,
+    /// The token that liverank's own processes show each other.
+    pub internal_token_secret: SecretKey,
+}
+
+const fn yes() -> bool {
+    true
+}
+
+/// Where the keys are: one of the two.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(extend("x-kubernetes-validations" = rules::jwks()))]
+#[serde(rename_all = "camelCase")]
+pub struct Jwks {
+    /// In a Secret.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_key: Option<SecretKey>,
+    /// At an `https://` URL, asked again now and then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 2048), extend("x-kubernetes-validations" = rules::jwks_url()))]
+    pub url: Option<String>,
+}
+
+/// Who may reach the pods, and what they may reach.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct NetworkPolicy {
+    /// Whether there are policies at all.
+    pub enabled: bool,
+    /// Who may reach the front door and the readers, beside liverank itself; none means anybody. Metrics stay open.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::peers")]
+    pub ingress_from: Vec<Peer>,
+    /// Where pods may connect to, beside each other and DNS: the networks of Kafka, Redis and MongoDB. None leaves egress
+    /// open.
+    #[serde(rename = "egressCIDRs", skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::cidrs")]
+    pub egress_cidrs: Vec<String>,
+}
+
+impl Default for NetworkPolicy {
+    fn default() -> Self {
+        Self { enabled: true, ingress_from: Vec::new(), egress_cidrs: Vec::new() }
+    }
+}
+
+/// Metrics.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Monitoring {
+    /// Make a ServiceMonitor, for a cluster where the Prometheus operator runs.
+    pub service_monitor: bool,
+}

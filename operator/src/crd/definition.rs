@@ -1,0 +1,64 @@
+//! The definition as it is installed: what is derived from the types, made smaller and stricter.
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::CustomResourceExt;
+use serde_json::{Value, json};
+
+use super::schema::VALIDATIONS;
+use super::{RankingCluster, rules};
+
+/// The definition as it is installed.
+pub fn definition() -> CustomResourceDefinition {
+    let mut value = serde_json::to_value(RankingCluster::crd()).expect("a definition is JSON");
+    let versions = value["spec"]["versions"].as_array_mut().expect("a definition has versions");
+    for version in versions {
+        let root = &mut version["schema"]["openAPIV3Schema"];
+        tidy(root);
+        // The only member of metadata that a rule may look at, and only where the schema names it.
+        root["properties"]["metadata"] =
+            json!({ "type": "object", "properties": { "name": { "type": "string" } } });
+        root[VALIDATIONS] = rules::resource();
+    }
+    serde_json::from_value(value).expect("a tidy definition is one")
+}
+
+/// The definition as YAML, as `crds/rankingcluster.yaml` holds it.
+pub fn definition_yaml() -> String {
+    let mut value = serde_json::to_value(definition()).expect("a definition is JSON");
+    whole_numbers(&mut value);
+    serde_yaml::to_string(&value).expect("a definition is YAML")
+}
+
+/// Bounds are floats in Kubernetes' types; `500` reads better than `500.0`.
+fn whole_numbers(value: &mut Value) {
+    match value {
+        Value::Number(number) => {
+            if let Some(float) = number.as_f64().filter(|float| number.is_f64() && float.fract() == 0.0) {
+                *value = json!(float as i64);
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(whole_numbers),
+        Value::Object(members) => members.values_mut().for_each(whole_numbers),
+        _ => {}
+    }
+}
+
+/// A parent's default becomes `{}`, for its members have their own; but not where it has rules, for the API server holds
+/// these against the default as it stands, before it fills in members. `nullable` goes: a null then means "not set", and
+/// is replaced by the default.
+fn tidy(schema: &mut Value) {
+    let Value::Object(members) = schema else { return };
+    members.remove("nullable");
+    if !members.contains_key(VALIDATIONS)
+        && let Some(Value::Object(default)) = members.get_mut("default")
+    {
+        default.clear();
+    }
+    for (key, value) in members.iter_mut() {
+        match (key.as_str(), value) {
+            ("properties", Value::Object(properties)) => properties.values_mut().for_each(tidy),
+            ("items" | "additionalProperties", value) => tidy(value),
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! How viewers outside the cluster get in.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{rules, schema};
+
+/// How viewers outside the cluster get in.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(extend("x-kubernetes-validations" = rules::exposure()))]
+#[serde(rename_all = "camelCase", default)]
+pub struct Exposure {
+    /// None, Ingress or HTTPRoute. Streams get no request timeout in either.
+    #[serde(rename = "type")]
+    pub kind: ExposureType,
+    /// The name that the front door answers to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253), extend("x-kubernetes-validations" = rules::host()))]
+    pub host: Option<String>,
+    /// A Secret of type `kubernetes.io/tls` for the host; an HTTPRoute's Gateway has its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253), regex(pattern = "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
+    pub tls_secret: Option<String>,
+    /// The class of the Ingress; the cluster's default one when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253), regex(pattern = "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
+    pub class_name: Option<String>,
+    /// The Gateways that an HTTPRoute hangs on.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 4))]
+    pub parent_refs: Vec<ParentRef>,
+    /// Put on the Ingress or HTTPRoute, over our own.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "schema::annotations")]
+    pub annotations: BTreeMap<String, String>,
+    /// How viewers reach their reader: `FrontDoor`, where the gateway passes streams on and follows moves by itself, or
+    /// `PerReader`, where each reader has a host of its own and clients connect directly.
+    pub readers: ReaderExposure,
+    /// The readers' hosts, with `{reader}` in place of the reader's name, such as `{reader}.live.example.org`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253), extend("x-kubernetes-validations" = rules::reader_host()))]
+    pub reader_host_template: Option<String>,
+}
+
+/// What stands before the front door.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum ExposureType {
+    /// Nothing: only the Services.
+    #[default]
+    None,
+    /// An Ingress.
+    Ingress,
+    /// An HTTPRoute of the Gateway API.
+    #[serde(rename = "HTTPRoute")]
+    HttpRoute,
+}
+
+/// How viewers reach their reader.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum ReaderExposure {
+    /// Through the gateway.
+    #[default]
+    FrontDoor,
+    /// By a host of its own.
+    PerReader,
+}
+
+/// A Gateway that an HTTPRoute hangs on.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ParentRef {
+    /// The Gateway's name.
+    #[schemars(length(min = 1, max = 253), regex(pattern = "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
+    pub name: String,
+    /// Its namespace; this one when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63), regex(pattern = "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
+    pub namespace: Option<String>,
+    /// One of its listeners; all when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253), regex(pattern = "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
+    pub section_name: Option<String>,
+    /// One of its ports; all when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 65535))]
+    pub port: Option<i32>,
+}
+
+impl Exposure {
+    /// The host of one reader, where readers have their own.
+    pub fn reader_host(&self, reader: &str) -> Option<String> {
+        match (self.readers, &self.reader_host_template) {
+            (ReaderExposure::PerReader, Some(template)) => Some(template.replace("{reader}", reader)),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,204 @@
+//! The rules that the API server holds by itself (CEL), each with what to do. Those that concern one field stand beside
+//! it in the schema, the others on the object that holds all they speak of. `tests/fixtures/rules.yaml` has one refusal
+//! for each.
+//!
+//! Strings, lists and maps are bounded everywhere: the API server estimates what a rule may cost from these bounds.
+
+use kube::core::Rule;
+use serde_json::{Value, json};
+
+/// Rules as they stand in a schema.
+fn rules(all: &[(&str, &str)]) -> Value {
+    json!(all.iter().map(|(rule, message)| Rule::new(*rule).message(*message)).collect::<Vec<_>>())
+}
+
+/// A DNS name, in a rule's own quotes.
+macro_rules! dns_name {
+    () => {
+        r"'^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$'"
+    };
+}
+
+/// On the whole resource. Of metadata only the names may be looked at.
+pub(super) fn resource() -> Value {
+    json!([Rule::new(
+        "size(self.metadata.name) <= 40 && self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')"
+    )
+    .message("use a name of at most 40 of a-z, 0-9 and -, beginning with a letter: Services are named after it")
+    .field_path(".metadata.name")])
+}
+
+/// On the spec.
+pub(super) fn spec() -> Value {
+    rules(&[(
+        "self.operatorClass == oldSelf.operatorClass",
+        "operatorClass is immutable: create a new RankingCluster",
+    )])
+}
+
+/// On `kafka`.
+pub(super) fn kafka() -> Value {
+    rules(&[("self.topic == oldSelf.topic", "topic is immutable: create a new RankingCluster")])
+}
+
+/// On `kafka.bootstrapServers`.
+pub(super) fn bootstrap_servers() -> Value {
+    rules(&[(
+        r"self.matches('^([^:/,\\s]+|\\[[0-9a-fA-F:]+\\]):[0-9]{1,5}(,([^:/,\\s]+|\\[[0-9a-fA-F:]+\\]):[0-9]{1,5})*$')",
+        "write host:port, several separated by commas, without spaces",
+    )])
+}
+
+/// On `kafka.topic`.
+pub(super) fn topic() -> Value {
+    rules(&[(
+        "size(self) <= 245 && self.matches('^[a-zA-Z0-9._-]+$') && self != '.' && self != '..'",
+        "use at most 245 letters, digits, dots, dashes and underscores: dead letters go to the topic with .dlq behind it",
+    )])
+}
+
+/// On `redis`.
+pub(super) fn redis() -> Value {
+    rules(&[("self.topology == oldSelf.topology", "topology is immutable: create a new RankingCluster")])
+}
+
+/// On `redis.prefix`.
+pub(super) fn prefix() -> Value {
+    rules(&[("self.matches('^[a-z0-9_-]+$')", "use a-z, 0-9, - and _")])
+}
+
+/// On `mongodb`.
+pub(super) fn mongodb() -> Value {
+    rules(&[("self.database == oldSelf.database", "database is immutable: create a new RankingCluster")])
+}
+
+/// On `mongodb.database`.
+pub(super) fn database() -> Value {
+    rules(&[("self.matches('^[a-zA-Z0-9_-]+$')", "use letters, digits, - and _")])
+}
+
+/// On `auth.jwks`.
+pub(super) fn jwks() -> Value {
+    rules(&[("has(self.secretKey) != has(self.url)", "set secretKey or url: one of the two")])
+}
+
+/// On `auth.jwks.url`.
+pub(super) fn jwks_url() -> Value {
+    rules(&[("self.startsWith('https://') && isURL(self)", "use a URL that begins with https://")])
+}
+
+/// On each of `networkPolicy.egressCIDRs`.
+pub(super) fn cidr() -> Value {
+    rules(&[("isCIDR(self)", "write a network such as 10.1.0.0/16")])
+}
+
+/// On each of `networkPolicy.ingressFrom`.
+pub(super) fn peer() -> Value {
+    rules(&[
+        (
+            "has(self.podSelector) || has(self.namespaceSelector) || has(self.ipBlock)",
+            "set podSelector, namespaceSelector or ipBlock",
+        ),
+        (
+            "!has(self.ipBlock) || !(has(self.podSelector) || has(self.namespaceSelector))",
+            "ipBlock stands alone: write another entry for the selectors",
+        ),
+    ])
+}
+
+/// On `exposure`.
+pub(super) fn exposure() -> Value {
+    rules(&[
+        ("self.type == 'None' || has(self.host)", "set exposure.host"),
+        (
+            "self.readers != 'PerReader' || (has(self.readerHostTemplate) && self.readerHostTemplate.contains('{reader}'))",
+            "set readerHostTemplate with {reader}",
+        ),
+        (
+            "self.readers != 'PerReader' || self.type != 'None'",
+            "set type to Ingress or HTTPRoute: readers' hosts lead nowhere without",
+        ),
+        (
+            "self.type != 'HTTPRoute' || (has(self.parentRefs) && size(self.parentRefs) > 0)",
+            "set parentRefs: an HTTPRoute hangs on a Gateway",
+        ),
+        (
+            "self.type != 'HTTPRoute' || !(has(self.tlsSecret) || has(self.className))",
+            "remove tlsSecret and className: an HTTPRoute has those of its Gateway",
+        ),
+        (
+            "self.type != 'Ingress' || !has(self.parentRefs) || size(self.parentRefs) == 0",
+            "remove parentRefs: an Ingress has className",
+        ),
+    ])
+}
+
+/// On `exposure.host`.
+pub(super) fn host() -> Value {
+    rules(&[(
+        concat!("self.matches(", dns_name!(), ")"),
+        "write a DNS name in lower case, such as live.example.org",
+    )])
+}
+
+/// On `exposure.readerHostTemplate`.
+pub(super) fn reader_host() -> Value {
+    rules(&[(
+        concat!("self.replace('{reader}', 'r').matches(", dns_name!(), ")"),
+        "write a DNS name in lower case, such as {reader}.live.example.org",
+    )])
+}
+
+/// On `gateway`, `websocket` and `comment`.
+pub(super) fn front() -> Value {
+    rules(&[
+        (
+            "!(has(self.replicas) && has(self.autoscaling))",
+            "set replicas or autoscaling, not both: remove one",
+        ),
+        (
+            "!has(self.autoscaling) || !has(self.pod.resources) \
+             || (has(self.pod.resources.requests) && 'cpu' in self.pod.resources.requests) \
+             || (has(self.pod.resources.limits) && 'cpu' in self.pod.resources.limits)",
+            "set pod.resources.requests.cpu: autoscaling measures against it",
+        ),
+    ])
+}
+
+/// On `autoscaling`.
+pub(super) fn autoscaling() -> Value {
+    rules(&[("self.minReplicas <= self.maxReplicas", "raise maxReplicas or lower minReplicas")])
+}
+
+/// On `readers`.
+pub(super) fn readers() -> Value {
+    rules(&[
+        ("self.minReplicas <= self.maxReplicas", "raise maxReplicas or lower minReplicas"),
+        ("self.hotVideoViewers <= self.viewersPerReader", "a video must split before it fills a reader"),
+        (
+            "self.terminationGracePeriodSeconds >= \
+             30 + 120 * self.viewersPerReader / self.rebalance.maxViewersMovedPerMinute",
+            "raise the grace period or the move budget: a drain cannot finish",
+        ),
+        (
+            "self.scaling.mode != 'Auto' || oldSelf.scaling.mode != 'Auto' || self.replicas == oldSelf.replicas",
+            "scaling.mode is Auto: set Manual to scale by hand",
+        ),
+    ])
+}
+
+/// On pods' labels.
+pub(super) fn labels() -> Value {
+    rules(&[(
+        "self.all(k, !k.startsWith('app.kubernetes.io/') && !k.startsWith('liverank.dev/'))",
+        "choose another key: app.kubernetes.io/ and liverank.dev/ are the operator's",
+    )])
+}
+
+/// On annotations.
+pub(super) fn annotations() -> Value {
+    rules(&[(
+        "self.all(k, !k.startsWith('liverank.dev/'))",
+        "choose another key: liverank.dev/ is the operator's",
+    )])
+}

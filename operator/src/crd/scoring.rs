@@ -1,0 +1,178 @@
+//! What an interaction is worth.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+/// What an interaction is worth. Where the archive was counted by other weights, consumers go on with those and warn, until
+/// `liverank rebuild scores` puts the new ones into force, so that two are never mixed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Scoring {
+    /// One view, in points: 0 to 1000, at most three decimal places, such as 2 or "0.125".
+    pub view: Decimal,
+    /// One like, in points.
+    pub like: Decimal,
+    /// One comment, in points.
+    pub comment: Decimal,
+    /// One share, in points.
+    pub share: Decimal,
+    /// One watch of less than the threshold, in points.
+    pub watch_time_short: Decimal,
+    /// One watch of the threshold or more, in points.
+    pub watch_time_long: Decimal,
+    /// Where a long watch begins, in seconds. Counters do not tell another one: changing it needs `liverank rebuild
+    /// mongodb --new-weights`.
+    pub watch_time_threshold_seconds: Decimal,
+    /// After how many minutes an interaction counts half on the trending board.
+    #[schemars(range(min = 1, max = 525_600))]
+    pub trending_half_life_minutes: i32,
+}
+
+impl Default for Scoring {
+    fn default() -> Self {
+        Self {
+            view: Decimal::from_thousandths(1000),
+            like: Decimal::from_thousandths(2000),
+            comment: Decimal::from_thousandths(2000),
+            share: Decimal::from_thousandths(3000),
+            watch_time_short: Decimal::from_thousandths(1000),
+            watch_time_long: Decimal::from_thousandths(2000),
+            watch_time_threshold_seconds: Decimal::from_thousandths(2000),
+            trending_half_life_minutes: 360,
+        }
+    }
+}
+
+/// A number of 0 to 1000 with at most three decimal places. In YAML an integer, or a string where there are decimals:
+/// Kubernetes advises against floats, which no two parsers print alike.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Decimal(u32);
+
+/// What a string must look like; the API server holds it, and so does [`Decimal`] where it is read.
+const PATTERN: &str = r"^(1000(\.0{1,3})?|[0-9]{1,3}(\.[0-9]{1,3})?)$";
+
+impl Decimal {
+    /// The largest, in thousandths.
+    const MAX: u32 = 1_000_000;
+
+    /// From thousandths; what is beyond 1000 becomes 1000.
+    pub const fn from_thousandths(thousandths: u32) -> Self {
+        Self(if thousandths > Self::MAX { Self::MAX } else { thousandths })
+    }
+
+    /// In thousandths.
+    pub const fn thousandths(self) -> u32 {
+        self.0
+    }
+
+    /// As a float, for a setting that takes one.
+    pub fn as_f64(self) -> f64 {
+        f64::from(self.0) / 1000.0
+    }
+
+    /// Reads `2`, `0.5`, `12.125`.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (whole, decimals) = text.split_once('.').unwrap_or((text, "0"));
+        let digits = |s: &str| !s.is_empty() && s.bytes().all(|b| b.is_ascii_digit());
+        if !digits(whole) || !digits(decimals) || whole.len() > 4 || decimals.len() > 3 {
+            return None;
+        }
+        let thousandths =
+            whole.parse::<u32>().ok()? * 1000 + format!("{decimals:0<3}").parse::<u32>().ok()?;
+        (thousandths <= Self::MAX).then_some(Self(thousandths))
+    }
+}
+
+impl fmt::Display for Decimal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (whole, rest) = (self.0 / 1000, self.0 % 1000);
+        if rest == 0 {
+            return write!(f, "{whole}");
+        }
+        write!(f, "{whole}.{}", format!("{rest:03}").trim_end_matches('0'))
+    }
+}
+
+impl Serialize for Decimal {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if self.0.is_multiple_of(1000) {
+            serializer.serialize_u32(self.0 / 1000)
+        } else {
+            serializer.collect_str(self)
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Decimal {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl de::Visitor<'_> for Visitor {
+            type Value = Decimal;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an integer or a string from 0 to 1000 with at most three decimal places")
+            }
+
+            fn visit_u64<E: de::Error>(self, value: u64) -> Result<Decimal, E> {
+                Decimal::parse(&value.to_string())
+                    .ok_or_else(|| E::invalid_value(de::Unexpected::Unsigned(value), &self))
+            }
+
+            fn visit_i64<E: de::Error>(self, value: i64) -> Result<Decimal, E> {
+                Decimal::parse(&value.to_string())
+                    .ok_or_else(|| E::invalid_value(de::Unexpected::Signed(value), &self))
+            }
+
+            fn visit_str<E: de::Error>(self, value: &str) -> Result<Decimal, E> {
+                Decimal::parse(value).ok_or_else(|| E::invalid_value(de::Unexpected::Str(value), &self))
+            }
+        }
+        deserializer.deserialize_any(Visitor)
+    }
+}
+
+impl JsonSchema for Decimal {
+    fn schema_name() -> Cow<'static, str> {
+        "Decimal".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "x-kubernetes-int-or-string": true,
+            "minimum": 0,
+            "maximum": 1000,
+            "maxLength": 8,
+            "pattern": PATTERN,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Decimal;
+
+    #[test]
+    fn decimals_are_read_and_written_alike() {
+        for (text, thousandths) in
+            [("0", 0), ("2", 2000), ("0.125", 125), ("0.5", 500), ("12.05", 12_050), ("1000", 1_000_000)]
+        {
+            let decimal = Decimal::parse(text).unwrap();
+            assert_eq!(decimal.thousandths(), thousandths, "{text}");
+            assert_eq!(decimal.to_string(), text);
+            let json = serde_json::to_string(&decimal).unwrap();
+            assert_eq!(serde_json::from_str::<Decimal>(&json).unwrap(), decimal);
+        }
+        assert_eq!(Decimal::parse("1000.000").unwrap().thousandths(), 1_000_000);
+        for text in ["", "-1", "1001", "1000.001", "0.1234", ".5", "5.", "1e3", "+1", "١"] {
+            assert_eq!(Decimal::parse(text), None, "{text}");
+        }
+        assert!(serde_json::from_str::<Decimal>("1.5").is_err(), "a float");
+    }
+}

@@ -215,6 +215,14 @@ pub fn decide(inputs: &Inputs, policy: &Policy) -> Decision {
 }
 
 impl Policy {
+    /// Whether two fresh counts of one reader's viewers are further apart than viewers come and go while reports travel:
+    /// the set part of the greater, and a hundredth of a reader.
+    pub fn contradicts(&self, least: u64, most: u64) -> bool {
+        let apart = most.saturating_sub(least);
+        u128::from(apart) * 1000 > u128::from(most) * u128::from(self.contradiction)
+            && apart > self.viewers_per_reader / 100
+    }
+
     /// Readers for this many viewers, as full as they should be.
     fn readers_for(&self, viewers: u64) -> u32 {
         let each = u128::from(self.viewers_per_reader.max(1)) * u128::from(self.target.max(1));

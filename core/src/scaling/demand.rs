@@ -45,18 +45,11 @@ pub(super) fn see(inputs: &Inputs, policy: &Policy) -> Seen {
         };
         seen.fresh_any += 1;
         seen.viewers = seen.viewers.saturating_add(*most);
-        if contradict(*least, *most, policy) {
+        if policy.contradicts(*least, *most) {
             seen.contradicting += 1;
         } else {
             seen.fresh += 1;
         }
     }
     seen
-}
-
-/// Further apart than viewers come and go while reports travel: the set part of the greater, and a hundredth of a reader.
-fn contradict(least: u64, most: u64, policy: &Policy) -> bool {
-    let apart = most - least;
-    u128::from(apart) * 1000 > u128::from(most) * u128::from(policy.contradiction)
-        && apart > policy.viewers_per_reader / 100
 }

@@ -99,6 +99,9 @@ pub struct Load {
     pub viewers_per_minute: u64,
     /// Viewers that are to be handed over and still are where they were.
     pub in_flight: u64,
+    /// Every closed reader, those that do not report, too.
+    #[serde(default)]
+    pub cordons: Vec<CordonRequest>,
 }
 
 /// A reader as the manager sees it.

@@ -2,8 +2,8 @@
 
 use std::time::Instant;
 
-use liverank_adapters::assignment_store::{Assignment, Closing, Term};
-use liverank_shell::wire::{Load, ReaderState, TermState, VideoState};
+use liverank_adapters::assignment_store::{Assignment, Closing, Cordon, Term};
+use liverank_shell::wire::{CordonRequest, Cordons, Load, ReaderState, TermState, VideoState};
 
 use super::Cluster;
 use crate::liveness::{Hold, Sighting};
@@ -43,7 +43,18 @@ impl Cluster {
             highest_epoch: self.highest_epoch(),
             viewers_per_minute: per_minute,
             in_flight: self.owed.viewers,
+            cordons: self.cordons().cordons,
         }
+    }
+
+    /// Which readers are closed.
+    pub fn cordons(&self) -> Cordons {
+        let cordon = |it: &Cordon| CordonRequest {
+            reader: it.reader.clone(),
+            cordon: Some(closing_name(it.closing).to_owned()),
+            why: it.why.clone(),
+        };
+        Cordons { cordons: self.orders.cordons.iter().map(cordon).collect() }
     }
 
     fn reader_state(&self, now: Instant, sighting: &Sighting, detailed: bool) -> ReaderState {

@@ -21,7 +21,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::Manager;
-use crate::cluster::report::{closing_name, term_state};
+use crate::cluster::report::term_state;
 use crate::moves::{By, Wanted};
 
 /// The largest request: 10,000 moves of videos with ids of usual length.
@@ -248,7 +248,7 @@ pub(super) async fn cordons(
         tracing::info!(reader = %it.reader, cordon = it.cordon, why = it.why, term = wanted.term, "cordon");
         manager.cluster().cordoned(&it.reader, cordon);
     }
-    Ok(Json(shown(&manager)))
+    Ok(Json(manager.cluster().cordons()))
 }
 
 fn read_closing(it: &CordonRequest) -> Result<Option<Closing>, Invalid> {
@@ -261,18 +261,8 @@ fn read_closing(it: &CordonRequest) -> Result<Option<Closing>, Invalid> {
     }
 }
 
-fn shown(manager: &Manager) -> Cordons {
-    let cluster = manager.cluster();
-    let cordon = |it: &Cordon| CordonRequest {
-        reader: it.reader.clone(),
-        cordon: Some(closing_name(it.closing).to_owned()),
-        why: it.why.clone(),
-    };
-    Cordons { cordons: cluster.orders.cordons.iter().map(cordon).collect() }
-}
-
 pub(super) async fn cordons_shown(State(manager): Shared) -> Json<Cordons> {
-    Json(shown(&manager))
+    Json(manager.cluster().cordons())
 }
 
 pub(super) async fn plan(State(manager): Shared) -> Json<Value> {

@@ -1,1 +1,229 @@
-//! Placeholder.
+//! The operator as a process: it watches, and while it leads, every cluster has an actor that makes it what it should be.
+//!
+//! | module | does |
+//! |---|---|
+//! | [`args`] | the command line |
+//! | [`lease`], [`office`] | who leads, and what fences its orders |
+//! | [`watch`], [`store`], [`kept`], [`progress`] | what is known: one watch a kind, pruned objects, whether it still moves |
+//! | [`fleet`], [`actor`] | one actor a cluster |
+//! | [`rollout`], [`apply`], [`subset`] | what is written to the API server, and in which order |
+//! | [`managers`], [`steering`] | what is asked and ordered of managers and readers |
+//! | [`reporter`], [`troubles`], [`events`], [`metrics`] | what is told |
+
+pub mod actor;
+pub mod apply;
+pub mod args;
+pub mod events;
+pub mod fleet;
+pub mod kept;
+pub mod lease;
+pub mod managers;
+pub mod metrics;
+pub mod office;
+pub mod progress;
+pub mod reporter;
+pub mod rollout;
+pub mod steering;
+pub mod store;
+pub mod subset;
+pub mod troubles;
+pub mod watch;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use anyhow::Context;
+use kube::api::{ApiResource, DynamicObject};
+use kube::core::DynamicResourceScope;
+use kube::{Api, Client, Config, Resource};
+use liverank_shell::peer::Peers;
+use liverank_shell::{Shell, admin, server, shutdown, telemetry};
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+use crate::build::{self, Kind, OperatorFacts, names};
+use crate::crd::RankingCluster;
+use actor::World;
+pub use args::Args;
+use events::Announcer;
+use kept::{Cluster, Live, Pod, SlimPod};
+use lease::{Candidate, Held};
+use metrics::OperatorMetrics;
+use office::Office;
+use progress::{Progress, STILL_AFTER};
+use store::{Bells, Kept, Store};
+use watch::{Wake, Watcher};
+
+/// Clusters that are worked on at once: what a look costs is waiting for the API server.
+const AT_ONCE: usize = 8;
+/// How long stopping may take: the leader's work, then the Lease.
+const STOP: Duration = Duration::from_secs(10);
+/// Threads: it waits, mostly, and each has memory of its own.
+const THREADS: usize = 2;
+
+impl Args {
+    /// Runs until the process is asked to end.
+    pub fn main(self) -> anyhow::Result<ExitCode> {
+        telemetry::init(&self.log);
+        let shell = Shell::new(STOP);
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(THREADS).enable_all().build()?;
+        let result = runtime.block_on(async {
+            shutdown::on_signal(shell.shutdown.clone())?;
+            tokio::spawn(shutdown::end_late(shell.shutdown.clone(), STOP));
+            let what = "the operator's admin port";
+            let listener = server::bind(self.admin_listen, what).await?;
+            let config = Config::infer().await.context("there is no Kubernetes to talk to")?;
+            run(self, Client::try_from(config)?, listener, shell.clone()).await
+        });
+        runtime.shutdown_timeout(Duration::from_secs(1));
+        result.map(|()| ExitCode::SUCCESS)
+    }
+}
+
+/// Watches, and leads when it is this process's turn, until the shell's shutdown.
+///
+/// # Errors
+/// Whatever must not be survived: work of a former leader that does not stop, a part that broke.
+pub async fn run(args: Args, client: Client, admin: TcpListener, shell: Shell) -> anyhow::Result<()> {
+    let metrics = OperatorMetrics::new(&shell.metrics);
+    let key = managers::read_key(&args.order_key_file)?;
+    let identity = format!("{}_{:08x}", args.identity, rand::random::<u32>());
+    let progress = Arc::new(Progress::default());
+    let bells = Arc::new(Bells::default());
+    let mut parts = Parts { tasks: JoinSet::new(), args: &args, client: &client, bells: &bells, progress: &progress, metrics: &metrics };
+    let world = Arc::new(World {
+        stores: Kind::ALL.into_iter().filter(|kind| !kind.optional()).map(|kind| (kind, parts.objects(kind))).collect(),
+        pods: parts.pods(),
+        clusters: parts.clusters(),
+        bells: Arc::clone(&bells),
+        turns: Arc::new(Semaphore::new(AT_ONCE)),
+        metrics: metrics.clone(),
+        announcer: Announcer::new(client.clone(), &identity, metrics.clone()),
+        key,
+        templates: args.templates(),
+        peers: Peers::default(),
+        newest: args.builder_revision.unwrap_or(build::CURRENT),
+        class: args.operator_class.clone(),
+        operator: OperatorFacts {
+            namespace: args.lease_namespace.clone(),
+            labels: args.operator_labels.0.clone(),
+            order_token_sha256: String::new(),
+        },
+        client: client.clone(),
+    });
+    let mut tasks = parts.tasks;
+    tasks.spawn(ready(Arc::clone(&world), shell.clone()));
+    let (told, health, api) = (Arc::clone(&progress), shell.health.clone(), client.clone());
+    tasks.spawn(async move { progress::tell(&told, &api, &health, STILL_AFTER).await });
+    let served = shell.clone();
+    tasks.spawn(async move { drop(admin::run(admin, served).await) });
+
+    let candidate = Candidate::new(client, &args.lease_namespace, &args.lease_name, identity, metrics);
+    let lead = |held: Held, over| {
+        let office = Office {
+            held,
+            identity: candidate.me.clone(),
+            candidate: candidate.clone(),
+            over,
+            metrics: world.metrics.clone(),
+        };
+        fleet::lead(Arc::clone(&world), Arc::new(office))
+    };
+    let result = tokio::select! {
+        result = candidate.lead(shell.shutdown.clone(), lead) => result,
+        // None of them ends while the process lives: one that does has broken, and nobody would see what it saw.
+        Some(ended) = tasks.join_next() => match ended {
+            Ok(()) => Err(anyhow::anyhow!("a part of the operator ended by itself")),
+            Err(error) => Err(error).context("a part of the operator broke"),
+        },
+    };
+    tasks.shutdown().await;
+    result
+}
+
+/// Ready when all watches have listed once; not any more when the process is on its way out.
+async fn ready(world: Arc<World>, shell: Shell) {
+    shell.health.starting("watches");
+    fleet::filled(&world).await;
+    shell.health.started("watches");
+    tracing::info!("all watches are filled");
+    shell.shutdown.cancelled().await;
+    shell.health.draining();
+    std::future::pending().await
+}
+
+/// The watches, while they are made.
+struct Parts<'a> {
+    tasks: JoinSet<()>,
+    args: &'a Args,
+    client: &'a Client,
+    bells: &'a Arc<Bells>,
+    progress: &'a Arc<Progress>,
+    metrics: &'a OperatorMetrics,
+}
+
+impl Parts<'_> {
+    fn objects(&mut self, kind: Kind) -> Arc<Store<Live>> {
+        let api = self.api::<DynamicObject>(&kind.resource());
+        self.watch(apply::kind_name(kind), api, ours(), Live::keep, false)
+    }
+
+    fn pods(&mut self) -> Arc<Store<Pod>> {
+        let resource = ApiResource::erase::<k8s_openapi::api::core::v1::Pod>(&());
+        let api = self.api::<SlimPod>(&resource);
+        // Pods carry the labels of their templates, which say whose they are.
+        self.watch("Pod", api, format!("{}={}", names::NAME, names::APP), Pod::keep, false)
+    }
+
+    fn clusters(&mut self) -> Arc<Store<Cluster>> {
+        let api = self.api::<DynamicObject>(&ApiResource::erase::<RankingCluster>(&()));
+        self.watch("RankingCluster", api, String::new(), Cluster::keep, true)
+    }
+
+    fn api<K>(&self, resource: &ApiResource) -> Api<K>
+    where
+        K: Resource<DynamicType = ApiResource, Scope = DynamicResourceScope>,
+    {
+        match &self.args.watch_namespace {
+            Some(namespace) => Api::namespaced_with(self.client.clone(), namespace, resource),
+            None => Api::all_with(self.client.clone(), resource),
+        }
+    }
+
+    fn watch<K, T: Kept>(
+        &mut self,
+        kind: &'static str,
+        api: Api<K>,
+        labels: String,
+        keep: fn(K) -> Option<T>,
+        clusters: bool,
+    ) -> Arc<Store<T>>
+    where
+        K: Resource + Clone + std::fmt::Debug + serde::de::DeserializeOwned + Send + 'static,
+        K::DynamicType: Send,
+    {
+        let store = Arc::new(Store::default());
+        // A watch that never begins stands still, too.
+        self.progress.made(kind);
+        let watcher = Watcher {
+            kind,
+            api,
+            labels,
+            keep,
+            store: Arc::clone(&store),
+            wake: Wake { bells: Arc::clone(self.bells), clusters },
+            progress: Arc::clone(self.progress),
+            metrics: self.metrics.clone(),
+            failing: AtomicBool::new(false),
+        };
+        self.tasks.spawn(watcher.run());
+        store
+    }
+}
+
+fn ours() -> String {
+    format!("{}={}", names::MANAGED_BY, names::MANAGER)
+}

@@ -1,1 +1,279 @@
-//! Placeholder.
+//! What is said of a cluster in its status. Pure: the same facts give the same words, so that nothing is written twice.
+
+use std::collections::BTreeSet;
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+
+use crate::build::{Component, names};
+use crate::crd::{self, LastDecision, OperatorStatus, RankingCluster, RankingClusterStatus, ReadersStatus};
+use crate::readers::{Decision, Facts, two_digits};
+use crate::run::rollout::State;
+use crate::validate::Problem;
+
+/// Longest message of a condition, in bytes: what a person reads.
+const MOST_TEXT: usize = 2_000;
+
+/// Something that is not as it should be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Trouble {
+    /// A condition's reason.
+    pub reason: &'static str,
+    /// In words, without anything that changes from one look to the next.
+    pub message: String,
+    /// Whether it stays until somebody does something.
+    pub stalled: bool,
+}
+
+/// All that a status is made from.
+pub struct Report<'a> {
+    /// The resource.
+    pub cluster: &'a RankingCluster,
+    /// Now.
+    pub now: Timestamp,
+    /// Who says so.
+    pub identity: &'a str,
+    /// The builder's revision in force.
+    pub revision: u32,
+    /// What is wrong with the spec.
+    pub problems: &'a [Problem],
+    /// How the components stand.
+    pub states: &'a [State],
+    /// Readers that exist and are not leaving.
+    pub readers: u32,
+    /// What is known of readers; `None` where there are none to be.
+    pub facts: Option<&'a Facts>,
+    /// The last decision, where one was made since the status was written.
+    pub decision: Option<&'a Decision>,
+    /// What else is wrong.
+    pub troubles: &'a [Trouble],
+    /// What the newest builder would restart.
+    pub pending: &'a BTreeSet<Component>,
+}
+
+/// The status; `before`: the one that was written last.
+pub fn of(report: &Report<'_>, before: &RankingClusterStatus) -> RankingClusterStatus {
+    let conditions = [
+        ("Ready", ready(report)),
+        ("Progressing", progressing(report)),
+        ("Degraded", degraded(report)),
+        ("Autoscaling", autoscaling(report)),
+        ("UpdatePending", update_pending(report)),
+        ("Stalled", stalled(report)),
+    ];
+    let conditions = conditions.into_iter().map(|(kind, said)| condition(report, before, kind, said)).collect();
+    RankingClusterStatus {
+        observed_generation: Some(report.cluster.generation()),
+        conditions,
+        builder_revision: Some(report.revision.to_string()),
+        operator: Some(OperatorStatus {
+            identity: report.identity.to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        }),
+        components: report.states.iter().map(component).collect(),
+        readers: report.facts.map(|facts| readers(report, facts)),
+        last_decision: report.decision.map(last_decision).or_else(|| before.last_decision.clone()),
+    }
+}
+
+/// Whether `after` has to be written at once: a condition, the generation spoken of, or a decision is another. Numbers
+/// can wait.
+pub fn is_news(before: &RankingClusterStatus, after: &RankingClusterStatus) -> bool {
+    let short = |status: &RankingClusterStatus| -> Vec<(String, String, String)> {
+        let all = status.conditions.iter();
+        all.map(|it| (it.type_.clone(), it.status.clone(), it.reason.clone())).collect()
+    };
+    let decision = |status: &RankingClusterStatus| status.last_decision.as_ref().map(|it| it.id.clone());
+    before.observed_generation != after.observed_generation
+        || before.builder_revision != after.builder_revision
+        || short(before) != short(after)
+        || decision(before) != decision(after)
+}
+
+/// Whether `after` says anything that `before` does not, but for the time at which viewers were counted.
+pub fn differs(before: &RankingClusterStatus, after: &RankingClusterStatus) -> bool {
+    let timeless = |status: &RankingClusterStatus| {
+        let mut status = status.clone();
+        if let Some(readers) = &mut status.readers {
+            readers.load_as_of = None;
+        }
+        status
+    };
+    timeless(before) != timeless(after)
+}
+
+/// Whether something is so, why, and in words.
+struct Said {
+    so: bool,
+    reason: String,
+    message: String,
+}
+
+impl Said {
+    fn new(so: bool, reason: &str, message: impl Into<String>) -> Self {
+        Self { so, reason: reason.to_owned(), message: shortened(message.into()) }
+    }
+}
+
+fn shortened(mut text: String) -> String {
+    if text.len() > MOST_TEXT {
+        let end = (0..=MOST_TEXT).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+        text.truncate(end);
+        text.push('…');
+    }
+    text
+}
+
+fn condition(report: &Report<'_>, before: &RankingClusterStatus, kind: &str, said: Said) -> Condition {
+    let status = if said.so { "True" } else { "False" };
+    let old = before.conditions.iter().find(|it| it.type_ == kind && it.status == status);
+    Condition {
+        type_: kind.to_owned(),
+        status: status.to_owned(),
+        observed_generation: Some(report.cluster.generation()),
+        last_transition_time: old.map_or(Time(seconds(report.now)), |old| old.last_transition_time.clone()),
+        reason: said.reason,
+        message: said.message,
+    }
+}
+
+/// Times are written in whole seconds: what is read back must be what was written.
+fn seconds(time: Timestamp) -> Timestamp {
+    Timestamp::from_second(time.as_second()).unwrap_or(time)
+}
+
+fn ready(report: &Report<'_>) -> Said {
+    let spec = &report.cluster.spec;
+    let is_away = |state: &&State| state.component != Component::Reader && !state.available;
+    let mut away: Vec<&str> = report.states.iter().filter(is_away).map(|it| it.component.name()).collect();
+    if report.facts.is_some_and(|facts| facts.ready < facts.desired.min(spec.readers.min_replicas.max(1) as u32)) {
+        away.push("readers");
+    }
+    let has_all = Component::all_enabled(spec)
+        .filter(|it| *it != Component::Reader)
+        .all(|it| report.states.iter().any(|state| state.component == it));
+    if !has_all {
+        return Said::new(false, "Starting", "not everything has been made yet");
+    }
+    if away.is_empty() {
+        return Said::new(true, "Serving", "every component answers");
+    }
+    Said::new(false, "Unavailable", format!("too few pods answer: {}", away.join(", ")))
+}
+
+fn progressing(report: &Report<'_>) -> Said {
+    if report.cluster.spec.paused {
+        return Said::new(false, "Paused", "spec.paused is set: nothing but status is written");
+    }
+    if !report.problems.is_empty() {
+        return Said::new(false, "Invalid", "the spec cannot be carried out: see Degraded");
+    }
+    let rolling = report.states.iter().filter(|state| !state.rolled);
+    let names: Vec<&str> = rolling.map(|state| state.component.name()).collect();
+    let facts = report.facts.map(|facts| facts.progressing.as_slice()).unwrap_or_default();
+    let mut words: Vec<String> = facts.iter().map(|fact| fact.message.clone()).collect();
+    if let Some((first, rest)) = names.split_first() {
+        let waiting = if rest.is_empty() { String::new() } else { format!("; after it: {}", rest.join(", ")) };
+        words.insert(0, format!("{first} is being rolled out{waiting}"));
+    }
+    let reason = facts.first().map_or("RollingOut", |fact| fact.reason);
+    if words.is_empty() {
+        return Said::new(false, "Done", "everything is as the spec says");
+    }
+    Said::new(true, reason, words.join("; "))
+}
+
+/// All that is wrong: the spec first, then what was refused, pods, readers.
+fn wrong(report: &Report<'_>) -> Vec<Trouble> {
+    let problems = report.problems.iter().map(|problem| Trouble {
+        reason: "Invalid",
+        message: format!("{}: {}", problem.path, problem.message),
+        stalled: true,
+    });
+    let failed = report.states.iter().filter_map(|state| {
+        let (reason, said) = state.failed.as_ref()?;
+        Some(Trouble { reason, message: format!("{}: {said}", state.component.name()), stalled: true })
+    });
+    let facts = report.facts.map(|facts| facts.degraded.as_slice()).unwrap_or_default();
+    let readers = facts.iter().map(|fact| Trouble {
+        reason: fact.reason,
+        message: fact.message.clone(),
+        stalled: fact.reason == "UpgradeHalted",
+    });
+    problems.chain(report.troubles.iter().cloned()).chain(failed).chain(readers).collect()
+}
+
+fn degraded(report: &Report<'_>) -> Said {
+    let all = wrong(report);
+    let Some(first) = all.first() else { return Said::new(false, "AsExpected", "nothing is wrong") };
+    let words: Vec<&str> = all.iter().map(|trouble| trouble.message.as_str()).collect();
+    Said::new(true, first.reason, words.join("; "))
+}
+
+fn stalled(report: &Report<'_>) -> Said {
+    match wrong(report).into_iter().find(|trouble| trouble.stalled) {
+        Some(trouble) => Said::new(true, trouble.reason, trouble.message),
+        None => Said::new(false, "NotStalled", "nothing waits for somebody"),
+    }
+}
+
+fn autoscaling(report: &Report<'_>) -> Said {
+    match report.facts {
+        Some(facts) => Said::new(facts.autoscaling.ok, facts.autoscaling.reason, facts.autoscaling.message.clone()),
+        None => Said::new(false, "CommentsOff", "comment.enabled is false: there are no readers"),
+    }
+}
+
+fn update_pending(report: &Report<'_>) -> Said {
+    if report.pending.is_empty() {
+        return Said::new(false, "UpToDate", "the pods are as this operator builds them");
+    }
+    let names: Vec<&str> = report.pending.iter().map(|it| it.name()).collect();
+    let message = format!(
+        "this operator builds these pods differently, and restarts them with the next change of the spec: {}",
+        names.join(", ")
+    );
+    Said::new(true, "NewerBuilder", message)
+}
+
+fn component(state: &State) -> crd::Component {
+    crd::Component {
+        name: state.component.name().to_owned(),
+        desired: state.desired,
+        ready: state.ready,
+        updated: state.updated,
+    }
+}
+
+fn readers(report: &Report<'_>, facts: &Facts) -> ReadersStatus {
+    let labels = names::selector(report.cluster.name(), Some(Component::Reader));
+    let selector: Vec<String> = labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    let time = facts.load_as_of.and_then(|at| Timestamp::from_millisecond(at).ok());
+    ReadersStatus {
+        replicas: report.readers as i32,
+        selector: selector.join(","),
+        desired: facts.desired as i32,
+        ready: facts.ready as i32,
+        draining: facts.draining as i32,
+        viewers: facts.viewers.map(|viewers| two_digits(viewers) as i64),
+        imbalance_percent: facts.imbalance_percent.map(|percent| two_digits(u64::from(percent)) as i32),
+        load_as_of: time.map(|time| Time(seconds(time))),
+    }
+}
+
+fn last_decision(decision: &Decision) -> LastDecision {
+    LastDecision {
+        id: decision.id.clone(),
+        time: Timestamp::from_millisecond(decision.time).ok().map(|time| Time(seconds(time))),
+        action: decision.action.as_str().to_owned(),
+        reason: decision.reason.clone(),
+        bound_by: decision.bound_by.clone(),
+        chosen: decision.chosen.clone(),
+        rejected: decision.rejected.clone(),
+        inputs_hash: decision.inputs_hash.clone(),
+        ..LastDecision::default()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -18,13 +18,20 @@ pub async fn run(listener: TcpListener, shell: Shell) -> anyhow::Result<()> {
 /// The admin endpoints.
 pub fn router(shell: Shell) -> Router {
     Router::new()
-        // Answering at all is what living means: a blocked runtime does not get here.
-        .route("/livez", get(|| async { "ok\n" }))
+        .route("/livez", get(livez))
         .route("/health", get(|| async { Json(json!({ "status": "healthy" })) }))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
         .fallback(problem::no_such_path)
         .with_state(shell)
+}
+
+/// Answering at all is what living means to most: a blocked runtime does not get here.
+async fn livez(State(shell): State<Shell>) -> Response {
+    match shell.health.why_stuck() {
+        None => "ok\n".into_response(),
+        Some(why) => (StatusCode::INTERNAL_SERVER_ERROR, why + "\n").into_response(),
+    }
 }
 
 async fn readyz(State(shell): State<Shell>) -> Response {

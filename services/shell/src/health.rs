@@ -17,6 +17,8 @@ struct State {
     /// What has yet to happen before the first answer; emptied by [`Health::started`].
     starting: BTreeSet<&'static str>,
     draining: bool,
+    /// Why the process should be started anew; `None` while it is well.
+    stuck: Option<String>,
     parts: BTreeMap<&'static str, Option<String>>,
 }
 
@@ -46,6 +48,22 @@ impl Health {
     /// The process is on its way out.
     pub fn draining(&self) {
         self.state().draining = true;
+    }
+
+    /// The process is in a state that it does not leave by itself (or not any more): `/livez` says so, and whoever started
+    /// it may start it anew. Logs the transitions, and only those.
+    pub fn stuck(&self, why: Option<String>) {
+        let before = std::mem::replace(&mut self.state().stuck, why.clone());
+        match (before, why) {
+            (None, Some(reason)) => tracing::error!(reason, "stuck: {reason}"),
+            (Some(_), None) => tracing::info!("not stuck any more"),
+            _ => {}
+        }
+    }
+
+    /// Why the process should be started anew, where it should.
+    pub fn why_stuck(&self) -> Option<String> {
+        self.state().stuck.clone()
     }
 
     /// Notes how a dependency is. Logs the transitions, and only those.
@@ -104,5 +122,15 @@ mod tests {
         assert_eq!(report.dependencies["redis"], "refused");
         health.draining();
         assert_eq!(health.report().1.status, "draining");
+    }
+
+    #[test]
+    fn stuck_is_said_until_it_is_over() {
+        let health = Health::default();
+        assert_eq!(health.why_stuck(), None);
+        health.stuck(Some("a watch stands still".into()));
+        assert_eq!(health.why_stuck().as_deref(), Some("a watch stands still"));
+        health.stuck(None);
+        assert_eq!(health.why_stuck(), None);
     }
 }

@@ -1,0 +1,391 @@
+//! Making the API server's objects what they should be: server-side apply of what differs, deletion of what is not wanted
+//! any more, and nothing else.
+//!
+//! An object is applied when the live one lacks something of ours, or was applied from another text than today's (its
+//! annotation [`APPLIED`] says which): so nothing is written at rest, whoever leads, and a field that we do not want any
+//! more is given up. Nothing is decided on a store that does not show our own last write yet.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use kube::api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams, Preconditions, PropagationPolicy};
+use kube::{Api, Client};
+use liverank_core::comment::hex;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use tokio::time::timeout;
+
+use super::kept::{HANDOVER, Live, MANAGER};
+use super::metrics::OperatorMetrics;
+use super::store::{Kept, Key, Store};
+use super::subset::difference;
+use crate::build::{Kind, Object, names};
+
+/// The annotation with the hash of what an object was applied from.
+pub const APPLIED: &str = "liverank.dev/applied";
+/// How long a write may take.
+const ANSWER: Duration = Duration::from_secs(10);
+/// The first pause after a refused write, doubled by each that follows up to [`LONGEST_PAUSE`].
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+/// What is refused for good is tried this often: somebody may have raised a quota or changed a policy.
+const LONGEST_PAUSE: Duration = Duration::from_secs(300);
+/// Longest text of a refusal that is shown.
+const MOST_TEXT: usize = 500;
+
+/// Why an object is not as it should be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refused {
+    /// For conditions, of a bounded set.
+    pub reason: &'static str,
+    /// Which object, and what the API server said.
+    pub message: String,
+}
+
+/// Which object.
+type Name = (Kind, String);
+
+/// A write of which the watch must tell before anything is decided on its store.
+enum Awaited {
+    Version(String),
+    Gone { uid: Box<str> },
+}
+
+struct Backoff {
+    refused: Refused,
+    hash: String,
+    tries: u32,
+    until: Instant,
+}
+
+/// What one cluster's actor remembers of its writes.
+pub struct Applier {
+    client: Client,
+    cluster: Key,
+    uid: String,
+    metrics: OperatorMetrics,
+    awaited: HashMap<Name, Awaited>,
+    backoff: HashMap<Name, Backoff>,
+    /// What the API server (or a webhook) makes of what we sent, where it is not what we sent: by the hash that was sent.
+    /// As long as it stays so, sending it again would change nothing.
+    settled: HashMap<Name, (String, Value)>,
+    /// Kinds that are not watched: the hash last applied.
+    unwatched: HashMap<Name, String>,
+    /// What was looked at since [`Applier::begin`].
+    touched: HashSet<Name>,
+}
+
+/// All stores of objects that we make.
+pub type Stores = HashMap<Kind, Arc<Store<Live>>>;
+
+impl Applier {
+    /// For the cluster `uid`.
+    pub fn new(client: Client, cluster: Key, uid: String, metrics: OperatorMetrics) -> Self {
+        let (awaited, backoff, settled, unwatched, touched) = Default::default();
+        Self { client, cluster, uid, metrics, awaited, backoff, settled, unwatched, touched }
+    }
+
+    /// Whether the stores show all our writes.
+    pub fn has_caught_up(&mut self, stores: &Stores) -> bool {
+        let cluster = &self.cluster;
+        self.awaited.retain(|(kind, name), awaited| {
+            let Some(store) = stores.get(kind) else { return false };
+            match awaited {
+                Awaited::Version(version) => !store.has_seen(version),
+                Awaited::Gone { uid } => {
+                    store.get(cluster, name).is_some_and(|live| live.uid == *uid && !live.deleting)
+                }
+            }
+        });
+        self.awaited.is_empty()
+    }
+
+    /// What is refused now.
+    pub fn refused(&self) -> Vec<Refused> {
+        let mut all: Vec<_> = self.backoff.iter().collect();
+        all.sort_by_key(|(name, _)| *name);
+        all.into_iter().map(|(_, backoff)| backoff.refused.clone()).collect()
+    }
+
+    /// When a refused write is tried again.
+    pub fn next_try(&self) -> Option<Instant> {
+        self.backoff.values().map(|backoff| backoff.until).min()
+    }
+
+    /// Makes one object what it should be, where it is not and no refusal keeps us waiting.
+    pub async fn ensure(&mut self, object: &Object, live: Option<&Live>) {
+        let name = (object.kind, object.name.clone());
+        let hash = hash(&object.body);
+        self.touched.insert(name.clone());
+        if self.awaited.contains_key(&name) {
+            // Written in this very look: the store does not show it yet.
+            return;
+        }
+        if self.waits(&name, &hash) || self.is_as_wanted(&name, object, &hash, live) {
+            return;
+        }
+        let result = self.write(object, &hash, live).await;
+        match result {
+            Ok(version) => {
+                self.backoff.remove(&name);
+                if object.kind.optional() {
+                    self.unwatched.insert(name, hash);
+                } else {
+                    self.awaited.insert(name, Awaited::Version(version));
+                }
+            }
+            Err(refused) => self.back_off(name, hash, refused),
+        }
+    }
+
+    /// Deletes an object that we made and do not want any more, as it was seen.
+    pub async fn delete(&mut self, kind: Kind, live: &Live) {
+        let name: Name = (kind, live.name().to_owned());
+        self.touched.insert(name.clone());
+        if self.awaited.contains_key(&name) || self.waits(&name, "delete") {
+            return;
+        }
+        let preconditions =
+            Preconditions { uid: Some(live.uid.to_string()), resource_version: Some(live.version.to_string()) };
+        let parameters = DeleteParams {
+            preconditions: Some(preconditions),
+            propagation_policy: Some(PropagationPolicy::Background),
+            ..DeleteParams::default()
+        };
+        let api = self.api(kind);
+        let result = answered(timeout(ANSWER, api.delete(&name.1, &parameters)).await);
+        tracing::info!(cluster = %self.cluster, kind = kind_name(kind), name = name.1, ok = result.is_ok(), "delete");
+        self.metrics.wrote(kind_name(kind), "delete");
+        match result {
+            Ok(_) => {
+                self.backoff.remove(&name);
+                self.awaited.insert(name, Awaited::Gone { uid: live.uid.clone() });
+            }
+            Err(kube::Error::Api(status)) if status.is_not_found() => {}
+            // It has changed since: what is seen next decides anew.
+            Err(kube::Error::Api(status)) if status.is_conflict() => {}
+            Err(error) => {
+                let refused = self.refusal(&name, &error);
+                self.back_off(name, "delete".into(), refused);
+            }
+        }
+    }
+
+    /// Whether objects of kinds that are not watched were applied and are not wanted any more.
+    pub fn has_unwatched_but(&self, wanted: &[Object]) -> bool {
+        self.unwatched.keys().any(|name| !is_among(wanted, name))
+    }
+
+    /// Deletes what we made and do not want of the kinds that are not watched. Whether that is done.
+    pub async fn sweep(&mut self, wanted: &[Object]) -> bool {
+        self.unwatched.retain(|name, _| is_among(wanted, name));
+        let labels = format!("{}={},{}={}", names::INSTANCE, self.cluster.name, names::MANAGED_BY, names::MANAGER);
+        let parameters = ListParams::default().labels(&labels);
+        for kind in Kind::ALL.into_iter().filter(|kind| kind.optional()) {
+            let found = match answered(timeout(ANSWER, self.api(kind).list(&parameters)).await) {
+                Ok(found) => found.items,
+                // Not installed, or not to be seen by us: then none of them is ours.
+                Err(kube::Error::Api(status)) if status.is_not_found() || status.is_forbidden() => continue,
+                Err(_) => return false,
+            };
+            for live in found.into_iter().filter_map(Live::keep) {
+                let name: Name = (kind, live.name().to_owned());
+                let ours = live.owner.as_deref() == Some(&*self.uid) && !live.deleting;
+                if ours && !is_among(wanted, &name) {
+                    self.delete(kind, &live).await;
+                    self.awaited.remove(&name);
+                }
+            }
+        }
+        true
+    }
+
+    /// Begins a look at everything.
+    pub fn begin(&mut self) {
+        self.touched.clear();
+    }
+
+    /// Ends it: what was not looked at is nobody's business any more.
+    pub fn finish(&mut self) {
+        self.backoff.retain(|name, _| self.touched.contains(name));
+        self.settled.retain(|name, _| self.touched.contains(name));
+    }
+
+    fn waits(&self, name: &Name, hash: &str) -> bool {
+        let backoff = self.backoff.get(name);
+        backoff.is_some_and(|backoff| backoff.hash == hash && Instant::now() < backoff.until)
+    }
+
+    fn is_as_wanted(&self, name: &Name, object: &Object, hash: &str, live: Option<&Live>) -> bool {
+        if object.kind.optional() {
+            return self.unwatched.get(name).is_some_and(|applied| applied == hash);
+        }
+        let Some(live) = live else { return false };
+        if live.mark(APPLIED) != Some(hash) {
+            return false;
+        }
+        let body = live.body();
+        let Some(path) = difference(kind_name(object.kind), &object.body, &body) else { return true };
+        let settled = self.settled.get(name).filter(|(sent, _)| sent == hash);
+        let usual = settled.is_some_and(|(_, usual)| *usual == body);
+        if !usual {
+            tracing::info!(cluster = %self.cluster, kind = kind_name(object.kind), name = name.1, path, "somebody changed what is ours");
+        }
+        usual
+    }
+
+    async fn write(&mut self, object: &Object, hash: &str, live: Option<&Live>) -> Result<String, Refused> {
+        let name: Name = (object.kind, object.name.clone());
+        self.expect_ours(&name, live).await?;
+        let api = self.api(object.kind);
+        let gives_replicas = object.kind == Kind::Deployment && object.body["spec"].get("replicas").is_none();
+        if let Some(live) = live.filter(|live| gives_replicas && live.owns_replicas) {
+            // A field that its only owner drops goes back to its default, which is 1: somebody has to hold it meanwhile.
+            let held = json!({
+                "apiVersion": object.body["apiVersion"], "kind": object.body["kind"],
+                "metadata": {"name": object.name}, "spec": {"replicas": live.body()["spec"]["replicas"]},
+            });
+            self.patch(&api, &name, HANDOVER, held).await?;
+        }
+        let mut body = object.body.clone();
+        body["metadata"]["annotations"][APPLIED] = hash.into();
+        let written = self.patch(&api, &name, MANAGER, body).await?;
+        let version = written.metadata.resource_version.clone().unwrap_or_default();
+        let body = Live::keep(written).map(|live| live.body()).unwrap_or_default();
+        if let Some(path) = difference(kind_name(name.0), &object.body, &body) {
+            tracing::debug!(cluster = %self.cluster, name = name.1, path, "the API server has its own way with this field");
+            self.settled.insert(name, (hash.to_owned(), body));
+        } else {
+            self.settled.remove(&name);
+        }
+        Ok(version)
+    }
+
+    /// Refuses to take over what somebody else made under this name.
+    async fn expect_ours(&self, name: &Name, live: Option<&Live>) -> Result<(), Refused> {
+        let taken = |what: &str| Refused {
+            reason: "NameTaken",
+            message: format!("{} {} {what}", kind_name(name.0), name.1),
+        };
+        match live {
+            Some(live) if live.deleting => Err(taken("is being deleted: it is made anew when it is gone")),
+            Some(live) => match live.owner.as_deref() {
+                None => Ok(()),
+                Some(owner) if *owner == *self.uid => Ok(()),
+                Some(_) => Err(taken("belongs to another object: rename or delete that one")),
+            },
+            None => {
+                let found = answered(timeout(ANSWER, self.api(name.0).get_opt(&name.1)).await);
+                let found = found.map_err(|error| self.refusal(name, &error))?;
+                let owners = found.map(|found| found.metadata.owner_references.unwrap_or_default());
+                let ours = owners.is_none_or(|owners| owners.iter().any(|it| it.uid == self.uid));
+                if ours { Ok(()) } else { Err(taken("exists and is not ours: rename or delete it")) }
+            }
+        }
+    }
+
+    async fn patch(
+        &self,
+        api: &Api<DynamicObject>,
+        name: &Name,
+        manager: &str,
+        body: Value,
+    ) -> Result<DynamicObject, Refused> {
+        let parameters = PatchParams::apply(manager).force();
+        let result = answered(timeout(ANSWER, api.patch(&name.1, &parameters, &Patch::Apply(body))).await);
+        self.metrics.wrote(kind_name(name.0), "apply");
+        tracing::info!(cluster = %self.cluster, kind = kind_name(name.0), name = name.1, manager, ok = result.is_ok(), "apply");
+        result.map_err(|error| self.refusal(name, &error))
+    }
+
+    fn refusal(&self, name: &Name, error: &kube::Error) -> Refused {
+        let (reason, said) = classified(error);
+        self.metrics.failed(reason);
+        let said: String = said.chars().take(MOST_TEXT).collect();
+        Refused { reason, message: format!("{} {}: {said}", kind_name(name.0), name.1) }
+    }
+
+    fn back_off(&mut self, name: Name, hash: String, refused: Refused) {
+        let before = self.backoff.get(&name).filter(|before| before.hash == hash);
+        let tries = before.map_or(0, |before| before.tries);
+        if before.is_none_or(|before| before.refused != refused) {
+            tracing::warn!(cluster = %self.cluster, reason = refused.reason, refused.message, "refused");
+        }
+        let pause = FIRST_PAUSE.saturating_mul(1 << tries.min(16)).min(LONGEST_PAUSE);
+        let until = Instant::now() + pause.mul_f64(rand::random_range(0.8..1.0));
+        self.backoff.insert(name, Backoff { refused, hash, tries: tries + 1, until });
+    }
+
+    fn api(&self, kind: Kind) -> Api<DynamicObject> {
+        Api::namespaced_with(self.client.clone(), &self.cluster.namespace, &kind.resource())
+    }
+}
+
+fn is_among(wanted: &[Object], name: &Name) -> bool {
+    wanted.iter().any(|it| it.kind == name.0 && it.name == name.1)
+}
+
+/// 16 hexadecimal digits: to tell that something changed, not to defend against anybody.
+fn hash(body: &Value) -> String {
+    hex(&Sha256::digest(body.to_string())[..8])
+}
+
+/// A kind's name, for logs, messages and metrics.
+pub fn kind_name(kind: Kind) -> &'static str {
+    match kind {
+        Kind::ServiceAccount => "ServiceAccount",
+        Kind::ConfigMap => "ConfigMap",
+        Kind::Service => "Service",
+        Kind::NetworkPolicy => "NetworkPolicy",
+        Kind::PodDisruptionBudget => "PodDisruptionBudget",
+        Kind::Deployment => "Deployment",
+        Kind::HorizontalPodAutoscaler => "HorizontalPodAutoscaler",
+        Kind::Ingress => "Ingress",
+        Kind::HttpRoute => "HTTPRoute",
+        Kind::ServiceMonitor => "ServiceMonitor",
+    }
+}
+
+fn answered<T>(result: Result<kube::Result<T>, tokio::time::error::Elapsed>) -> kube::Result<T> {
+    result.unwrap_or_else(|_| Err(kube::Error::Service("no answer in time".into())))
+}
+
+/// A condition's reason, and what was said.
+fn classified(error: &kube::Error) -> (&'static str, String) {
+    let kube::Error::Api(status) = error else {
+        return ("ApiUnavailable", liverank_shell::peer::root_cause(error));
+    };
+    let said = &status.message;
+    let reason = match status.code {
+        409 => "ApplyConflict",
+        403 if said.contains("exceeded quota") => "QuotaExceeded",
+        403 if said.contains("is being terminated") => "NamespaceTerminating",
+        403 if said.contains("is forbidden: User") => "Forbidden",
+        404 => "KindMissing",
+        429 | 500.. => "ApiUnavailable",
+        _ => "ApplyRefused",
+    };
+    (reason, said.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::core::Status;
+
+    use super::*;
+
+    #[test]
+    fn each_refusal_has_a_reason_of_its_own() {
+        let of = |code, message: &str| {
+            classified(&kube::Error::Api(Status::failure(message, "").with_code(code).boxed())).0
+        };
+        assert_eq!(of(409, "conflict with \"kubectl\""), "ApplyConflict");
+        assert_eq!(of(403, "pods \"x\" is forbidden: exceeded quota: q, requested"), "QuotaExceeded");
+        assert_eq!(of(403, "deployments is forbidden: User \"op\" cannot patch"), "Forbidden");
+        assert_eq!(of(403, "unable to create new content in namespace x because it is being terminated"), "NamespaceTerminating");
+        assert_eq!(of(403, "admission webhook \"w\" denied the request: no"), "ApplyRefused");
+        assert_eq!(of(422, "Deployment.apps \"x\" is invalid"), "ApplyRefused");
+        assert_eq!(of(503, "away"), "ApiUnavailable");
+        assert_eq!(classified(&kube::Error::Service("refused".into())).0, "ApiUnavailable");
+    }
+}

@@ -1,0 +1,82 @@
+//! The command line of `liverank-operator run`.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use liverank_shell::telemetry::LogArgs;
+
+use super::managers::Templates;
+
+/// Looks after `RankingCluster`s.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Args {
+    /// Looks after those resources only whose spec.operatorClass is this.
+    #[arg(long, env = "LIVERANK_OPERATOR_CLASS", value_name = "CLASS", default_value = "default")]
+    pub operator_class: String,
+    /// Looks at this namespace only; without it, at all.
+    #[arg(long, env = "LIVERANK_WATCH_NAMESPACE", value_name = "NAMESPACE")]
+    pub watch_namespace: Option<String>,
+    /// The name of the Lease whose holder leads.
+    #[arg(long, env = "LIVERANK_LEASE_NAME", value_name = "NAME", default_value = "liverank-operator")]
+    pub lease_name: String,
+    /// Where the Lease is, and the operator itself.
+    #[arg(long, env = "LIVERANK_LEASE_NAMESPACE", value_name = "NAMESPACE", default_value = "liverank-operator")]
+    pub lease_namespace: String,
+    /// What this process is called in the Lease and in status: its pod's name. A few characters of chance are added, so
+    /// that no two processes ever have the same.
+    #[arg(long, env = "LIVERANK_IDENTITY", value_name = "NAME", default_value = "liverank-operator")]
+    pub identity: String,
+    /// Labels of the operator's pods, which workloads' network policies let in: name=value,…
+    #[arg(long, env = "LIVERANK_OPERATOR_LABELS", value_name = "LABELS", value_parser = parse_labels, default_value = "app.kubernetes.io/name=liverank-operator")]
+    pub operator_labels: Labels,
+    /// A file with at least 32 random bytes: what managers know the operator's orders by is made from it.
+    #[arg(long, env = "LIVERANK_ORDER_KEY_FILE", value_name = "FILE")]
+    pub order_key_file: PathBuf,
+    /// Where /livez, /readyz and /metrics are served.
+    #[arg(long, env = "LIVERANK_ADMIN_LISTEN", value_name = "ADDRESS", default_value = "0.0.0.0:9060")]
+    pub admin_listen: SocketAddr,
+    #[command(flatten)]
+    pub log: LogArgs,
+    /// The revision of the pod templates that is taken for the newest: for tests of upgrades.
+    #[arg(long, env = "LIVERANK_BUILDER_REVISION", value_name = "REVISION", hide = true)]
+    pub builder_revision: Option<u32>,
+    /// Where managers are, with {cluster} and {namespace}: for an operator outside of their Kubernetes.
+    #[arg(long, env = "LIVERANK_MANAGER_URL_TEMPLATE", value_name = "URL", hide = true)]
+    pub manager_url_template: Option<String>,
+    /// Where readers are, with {reader} and {namespace}: for an operator outside of their Kubernetes.
+    #[arg(long, env = "LIVERANK_READER_URL_TEMPLATE", value_name = "URL", hide = true)]
+    pub reader_url_template: Option<String>,
+}
+
+/// Labels of pods.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Labels(pub BTreeMap<String, String>);
+
+fn parse_labels(text: &str) -> Result<Labels, String> {
+    let pair = |pair: &str| {
+        let parts = pair.split_once('=').filter(|(name, _)| !name.is_empty());
+        let (name, value) = parts.ok_or_else(|| format!("`{pair}` is not name=value"))?;
+        Ok((name.to_owned(), value.to_owned()))
+    };
+    text.split(',').filter(|pair| !pair.is_empty()).map(pair).collect::<Result<_, _>>().map(Labels)
+}
+
+impl Args {
+    pub(super) fn templates(&self) -> Templates {
+        Templates { manager: self.manager_url_template.clone(), reader: self.reader_url_template.clone() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_are_pairs() {
+        let labels = parse_labels("app.kubernetes.io/name=a,b=").unwrap();
+        assert_eq!(labels.0.into_iter().collect::<Vec<_>>(), [("app.kubernetes.io/name".into(), "a".into()), ("b".into(), String::new())]);
+        assert!(parse_labels("a").is_err());
+        assert!(parse_labels("=a").is_err());
+    }
+}

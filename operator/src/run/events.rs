@@ -1,0 +1,151 @@
+//! Events about a cluster: one for each decision, and one for each condition that turned.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::runtime::events::{Event, EventType, Recorder, Reporter};
+use kube::{Client, Resource};
+use sha2::{Digest, Sha256};
+use std::time::Duration;
+use tokio::time::timeout;
+
+use super::metrics::OperatorMetrics;
+use crate::crd::{RankingCluster, RankingClusterStatus};
+use crate::readers::Decision;
+
+/// Who says so.
+const CONTROLLER: &str = "liverank-operator";
+/// The API server takes notes of at most 1,024 bytes.
+const MOST_NOTE: usize = 1_024;
+/// How long an event may take: nothing waits for it but the next one.
+const ANSWER: Duration = Duration::from_secs(5);
+
+/// Publishes events.
+pub struct Announcer {
+    recorder: Recorder,
+    metrics: OperatorMetrics,
+}
+
+/// What is to be published.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct News {
+    warning: bool,
+    reason: String,
+    note: String,
+}
+
+impl Announcer {
+    /// On behalf of `identity`.
+    pub fn new(client: Client, identity: &str, metrics: OperatorMetrics) -> Self {
+        let reporter = Reporter { controller: CONTROLLER.into(), instance: Some(identity.to_owned()) };
+        Self { recorder: Recorder::new(client, reporter), metrics }
+    }
+
+    /// Publishes one. One that gets lost is not missed: status says the same.
+    pub async fn tell(&self, cluster: &RankingCluster, news: &News) {
+        // The recorder counts events of the same action and reason as one, whatever their notes say.
+        let mark = Sha256::digest(&news.note);
+        let event = Event {
+            type_: if news.warning { EventType::Warning } else { EventType::Normal },
+            reason: news.reason.clone(),
+            note: Some(news.note.clone()),
+            action: format!("{}-{:02x}{:02x}{:02x}{:02x}", news.reason, mark[0], mark[1], mark[2], mark[3]),
+            secondary: None,
+        };
+        let about = cluster.object_ref(&());
+        let told = timeout(ANSWER, self.recorder.publish(&event, &about)).await;
+        self.metrics.wrote("Event", "event");
+        if !told.is_ok_and(|told| told.is_ok()) {
+            self.metrics.failed("event");
+        }
+    }
+}
+
+/// What a decision has to say.
+pub fn of_decision(decision: &Decision) -> News {
+    let mut note = decision.reason.clone();
+    if !decision.chosen.is_empty() {
+        note = format!("{note}: {}", decision.chosen.join("; "));
+    }
+    let reason = decision.action.as_str().to_owned();
+    News { warning: decision.action.is_warning(), reason, note: shortened(note) }
+}
+
+/// What turned between two statuses: conditions that a person waits for or has to do something about.
+pub fn of_conditions(before: Option<&RankingClusterStatus>, after: &RankingClusterStatus) -> Vec<News> {
+    let find = |kind: &str| before?.conditions.iter().find(|it| it.type_ == kind);
+    let mut news = Vec::new();
+    for it in &after.conditions {
+        let is_true = it.status == "True";
+        let good = match it.type_.as_str() {
+            "Ready" => is_true,
+            "Degraded" | "UpdatePending" => !is_true,
+            _ => continue,
+        };
+        // At the beginning nothing has turned, and what is still on its way is no news.
+        let turned = find(&it.type_).map_or(is_true, |old| old.status != it.status || (!good && old.reason != it.reason));
+        if turned {
+            news.push(News { warning: !good, reason: reason_of(it), note: shortened(it.message.clone()) });
+        }
+    }
+    news
+}
+
+fn reason_of(condition: &Condition) -> String {
+    match (condition.type_.as_str(), condition.status == "True") {
+        ("Ready", true) => "Ready".into(),
+        ("Ready", false) => "NotReady".into(),
+        ("Degraded", false) => "Recovered".into(),
+        ("UpdatePending", false) => "Updated".into(),
+        _ => condition.reason.clone(),
+    }
+}
+
+fn shortened(mut text: String) -> String {
+    if text.len() > MOST_NOTE {
+        let end = (0..=MOST_NOTE - 3).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+        text.truncate(end);
+        text.push('…');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+    use super::*;
+
+    fn status(all: &[(&str, &str, &str)]) -> RankingClusterStatus {
+        let condition = |(kind, status, reason): &(&str, &str, &str)| Condition {
+            type_: (*kind).into(),
+            status: (*status).into(),
+            reason: (*reason).into(),
+            message: format!("{kind} {reason}"),
+            observed_generation: None,
+            last_transition_time: Time(jiff::Timestamp::UNIX_EPOCH),
+        };
+        RankingClusterStatus { conditions: all.iter().map(condition).collect(), ..RankingClusterStatus::default() }
+    }
+
+    fn reasons(before: Option<&RankingClusterStatus>, after: &RankingClusterStatus) -> Vec<(bool, String)> {
+        of_conditions(before, after).into_iter().map(|it| (it.warning, it.reason)).collect()
+    }
+
+    #[test]
+    fn only_what_turned_is_told() {
+        let starting = status(&[("Ready", "False", "Starting"), ("Degraded", "False", "AsExpected")]);
+        assert!(reasons(None, &starting).is_empty());
+        let serving = status(&[("Ready", "True", "Serving"), ("Degraded", "False", "AsExpected")]);
+        assert_eq!(reasons(Some(&starting), &serving), [(false, "Ready".into())]);
+        assert!(reasons(Some(&serving), &serving).is_empty());
+        let short = status(&[("Ready", "True", "Serving"), ("Degraded", "True", "QuotaExceeded")]);
+        assert_eq!(reasons(Some(&serving), &short), [(true, "QuotaExceeded".into())]);
+        let other = status(&[("Ready", "True", "Serving"), ("Degraded", "True", "Unschedulable")]);
+        assert_eq!(reasons(Some(&short), &other), [(true, "Unschedulable".into())]);
+        assert_eq!(reasons(Some(&other), &serving), [(false, "Recovered".into())]);
+    }
+
+    #[test]
+    fn notes_fit() {
+        assert!(shortened("ä".repeat(2_000)).len() <= MOST_NOTE);
+    }
+}

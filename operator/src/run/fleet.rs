@@ -1,0 +1,86 @@
+//! What a leader does: one actor for each cluster, as long as it leads.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::{Id, JoinSet};
+use tokio::time::sleep;
+
+use super::actor::{Actor, World};
+use super::office::Office;
+use super::store::Key;
+
+/// How often the stores are looked at until all are filled: at the beginning only.
+const FILLING: Duration = Duration::from_millis(50);
+/// An actor that broke begins anew after this long: what broke it is likely still there, and others must not suffer.
+const PAUSE: Duration = Duration::from_secs(30);
+
+/// Looks after all clusters until the time in office is over.
+pub async fn lead(world: Arc<World>, office: Arc<Office>) -> anyhow::Result<()> {
+    let mut fleet = Fleet { world: Arc::clone(&world), office: Arc::clone(&office), actors: JoinSet::new(), keys: HashMap::new() };
+    tokio::select! {
+        () = office.over.cancelled() => return Ok(()),
+        () = filled(&world) => {}
+    }
+    loop {
+        fleet.complete();
+        tokio::select! {
+            () = office.over.cancelled() => break,
+            () = world.bells.clusters.notified() => {}
+            Some(ended) = fleet.actors.join_next_with_id() => fleet.ended(ended),
+        }
+    }
+    fleet.actors.shutdown().await;
+    world.metrics.clusters.set(0);
+    Ok(())
+}
+
+/// Waits until every watch has listed what there is: nothing may be decided on less.
+pub async fn filled(world: &World) {
+    let is_filled = || {
+        let all = world.stores.values().all(|store| store.is_listed());
+        all && world.pods.is_listed() && world.clusters.is_listed()
+    };
+    while !is_filled() {
+        sleep(FILLING).await;
+    }
+}
+
+struct Fleet {
+    world: Arc<World>,
+    office: Arc<Office>,
+    actors: JoinSet<()>,
+    keys: HashMap<Id, Key>,
+}
+
+impl Fleet {
+    /// Begins the actors that are missing. Those too many end by themselves.
+    fn complete(&mut self) {
+        for key in self.world.clusters.clusters() {
+            if self.keys.values().any(|running| *running == key) {
+                continue;
+            }
+            let Some(cluster) = self.world.cluster(&key) else { continue };
+            let actor = Actor::new(&self.world, &self.office, &key, &cluster);
+            let begun = self.actors.spawn(actor.run());
+            self.keys.insert(begun.id(), key);
+        }
+        self.world.metrics.clusters.set(self.keys.len() as i64);
+    }
+
+    fn ended(&mut self, ended: Result<(Id, ()), tokio::task::JoinError>) {
+        let (id, broke) = match &ended {
+            Ok((id, ())) => (*id, None),
+            Err(error) => (error.id(), Some(error.to_string())),
+        };
+        let Some(key) = self.keys.remove(&id) else { return };
+        self.world.bells.take_down(&key);
+        let Some(error) = broke else { return };
+        self.world.metrics.failed("panic");
+        tracing::error!(cluster = %key, error, "an actor broke: it begins anew");
+        // Its place is kept meanwhile.
+        let begun = self.actors.spawn(sleep(PAUSE));
+        self.keys.insert(begun.id(), key);
+    }
+}

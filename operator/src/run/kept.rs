@@ -1,0 +1,322 @@
+//! What is kept of each object: little, for there are thousands. Whose fields is remembered in two bits before
+//! `managedFields` go; the rest of an object that we apply stays as the text that it will be compared by.
+
+use std::sync::Arc;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta};
+use kube::core::{DynamicObject, Object};
+use kube::{Resource, ResourceExt};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::store::{Kept, Key};
+use crate::build::names;
+use crate::crd::RankingCluster;
+
+/// The field manager of everything that we apply.
+pub const MANAGER: &str = names::MANAGER;
+/// Holds `replicas` between us and a HorizontalPodAutoscaler: see [`super::apply`].
+pub const HANDOVER: &str = "liverank-operator-handover";
+
+/// Longest text of a pod's or a controller's trouble that is kept.
+const MOST_TEXT: usize = 300;
+
+/// A resource of ours.
+pub struct Cluster {
+    key: Key,
+    /// The resource, without what a reconcile does not look at.
+    pub resource: Arc<RankingCluster>,
+}
+
+impl Cluster {
+    /// What is kept of it; `None` for one that these types cannot read: it must not stop the watch of all others.
+    pub fn keep(mut object: DynamicObject) -> Option<Self> {
+        object.metadata.managed_fields = None;
+        let name = object.metadata.name.clone();
+        let resource: RankingCluster = object
+            .try_parse()
+            .inspect_err(|error| tracing::warn!(name, %error, "a RankingCluster that cannot be read is passed over"))
+            .ok()?;
+        let key = Key::new(resource.metadata.namespace.as_deref()?, resource.metadata.name.as_deref()?);
+        Some(Self { key, resource: Arc::new(resource) })
+    }
+}
+
+impl Kept for Cluster {
+    fn cluster(&self) -> &Key {
+        &self.key
+    }
+    fn name(&self) -> &str {
+        &self.key.name
+    }
+}
+
+/// An object that we made, or might have.
+#[derive(Debug)]
+pub struct Live {
+    key: Key,
+    name: Box<str>,
+    /// Its id.
+    pub uid: Box<str>,
+    /// Its resource version.
+    pub version: Box<str>,
+    /// Counts changes of its spec.
+    pub generation: i64,
+    /// When it was created, in milliseconds since 1970.
+    pub created: i64,
+    /// Whether its deletion has begun.
+    pub deleting: bool,
+    /// The id of the object that controls it.
+    pub owner: Option<Box<str>>,
+    /// Whether we own `spec.replicas`.
+    pub owns_replicas: bool,
+    /// What of its status matters; `Null` where nothing does.
+    pub status: Value,
+    /// Our own annotations.
+    marks: Box<[(Box<str>, Box<str>)]>,
+    /// The object without status and managed fields, as JSON.
+    body: Box<str>,
+}
+
+impl Live {
+    /// What is kept of it; `None` for one that is no cluster's.
+    pub fn keep(object: DynamicObject) -> Option<Self> {
+        let cluster = object.labels().get(names::INSTANCE)?;
+        let key = Key::new(object.metadata.namespace.as_deref()?, cluster);
+        let name = object.metadata.name.as_deref()?.into();
+        let owner = object.owner_references().iter().find(|it| it.controller == Some(true));
+        let owner = owner.map(|it| it.uid.as_str().into());
+        let owns_replicas = object.managed_fields().iter().any(applies_replicas);
+        let created = created(&object.metadata);
+        let marks = object.annotations().iter().filter(|(name, _)| name.starts_with(names::OUR_PREFIX));
+        let marks = marks.map(|(name, text)| (name.as_str().into(), text.as_str().into())).collect();
+        let DynamicObject { metadata, mut data, .. } = object;
+        let status = data.get_mut("status").map(Value::take).map_or(Value::Null, |status| pruned(&status));
+        if let Some(fields) = data.as_object_mut() {
+            fields.remove("status");
+            let kept = json!({
+                "name": metadata.name, "namespace": metadata.namespace, "labels": metadata.labels,
+                "annotations": metadata.annotations, "ownerReferences": metadata.owner_references,
+            });
+            fields.insert("metadata".into(), kept);
+        }
+        Some(Self {
+            key,
+            name,
+            uid: metadata.uid?.into(),
+            version: metadata.resource_version?.into(),
+            generation: metadata.generation.unwrap_or(0),
+            created,
+            deleting: metadata.deletion_timestamp.is_some(),
+            owner,
+            owns_replicas,
+            status,
+            marks,
+            body: data.to_string().into(),
+        })
+    }
+
+    /// One of our own annotations.
+    pub fn mark(&self, name: &str) -> Option<&str> {
+        self.marks.iter().find(|(mark, _)| **mark == *name).map(|(_, text)| &**text)
+    }
+
+    /// The object itself.
+    pub fn body(&self) -> Value {
+        serde_json::from_str(&self.body).expect("was written by us from a value")
+    }
+}
+
+impl Kept for Live {
+    fn cluster(&self) -> &Key {
+        &self.key
+    }
+    fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+fn created(metadata: &ObjectMeta) -> i64 {
+    metadata.creation_timestamp.as_ref().map_or(0, |time| time.0.as_millisecond())
+}
+
+fn applies_replicas(entry: &ManagedFieldsEntry) -> bool {
+    let ours = entry.manager.as_deref() == Some(MANAGER) && entry.operation.as_deref() == Some("Apply");
+    let fields = entry.fields_v1.as_ref().and_then(|fields| fields.0.get("f:spec"));
+    ours && fields.is_some_and(|spec| spec.get("f:replicas").is_some())
+}
+
+/// The parts of a status that a roll-out is judged by; conditions without their times, which change for nothing.
+fn pruned(status: &Value) -> Value {
+    const COUNTS: [&str; 6] = [
+        "observedGeneration",
+        "replicas",
+        "updatedReplicas",
+        "readyReplicas",
+        "availableReplicas",
+        "currentReplicas",
+    ];
+    let mut kept = serde_json::Map::new();
+    for name in COUNTS {
+        if let Some(count) = status.get(name) {
+            kept.insert(name.into(), count.clone());
+        }
+    }
+    let conditions = status.get("conditions").and_then(Value::as_array).into_iter().flatten();
+    let short = |condition: &Value| {
+        let text = condition["message"].as_str().unwrap_or_default();
+        json!({
+            "type": condition["type"], "status": condition["status"], "reason": condition["reason"],
+            "message": shortened(text),
+        })
+    };
+    let conditions: Vec<Value> = conditions.map(short).collect();
+    if !conditions.is_empty() {
+        kept.insert("conditions".into(), conditions.into());
+    }
+    if kept.is_empty() { Value::Null } else { Value::Object(kept) }
+}
+
+fn shortened(text: &str) -> String {
+    let end = (0..=text.len().min(MOST_TEXT)).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+    text[..end].to_owned()
+}
+
+/// A pod's fields that are read at all.
+pub type SlimPod = Object<SlimSpec, SlimStatus>;
+
+/// See [`SlimPod`].
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct SlimSpec {
+    node_name: Option<Box<str>>,
+}
+
+/// See [`SlimPod`].
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct SlimStatus {
+    #[serde(rename = "podIP")]
+    pod_ip: Option<Box<str>>,
+    reason: Option<String>,
+    conditions: Vec<SlimCondition>,
+    container_statuses: Vec<SlimContainer>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct SlimCondition {
+    #[serde(rename = "type")]
+    kind: String,
+    status: String,
+    reason: Option<String>,
+    message: Option<String>,
+    last_transition_time: Option<jiff::Timestamp>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct SlimContainer {
+    state: SlimState,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct SlimState {
+    waiting: Option<SlimWaiting>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct SlimWaiting {
+    reason: Option<String>,
+    message: Option<String>,
+}
+
+/// A pod.
+#[derive(Debug)]
+pub struct Pod {
+    key: Key,
+    name: Box<str>,
+    /// Its component's label.
+    pub component: Box<str>,
+    /// The reader that it runs.
+    pub reader: Option<Box<str>>,
+    /// Its address.
+    pub ip: Option<Box<str>>,
+    /// The node that it runs on.
+    pub node: Option<Box<str>>,
+    /// When it was created, in milliseconds since 1970.
+    pub created: i64,
+    /// Whether it is ready.
+    pub ready: bool,
+    /// Since when it has been ready, or has not, in milliseconds since 1970.
+    pub since: i64,
+    /// Whether its deletion has begun.
+    pub terminating: bool,
+    /// Why no node takes it.
+    pub unschedulable: Option<Box<str>>,
+    /// Why it does not run: a container's reason to wait, or the pod's to have failed.
+    pub trouble: Option<Box<str>>,
+}
+
+impl Pod {
+    /// What is kept of it; `None` for one that is no cluster's.
+    pub fn keep(pod: SlimPod) -> Option<Self> {
+        let labels = pod.labels();
+        let key = Key::new(pod.metadata.namespace.as_deref()?, labels.get(names::INSTANCE)?);
+        let component = labels.get(names::COMPONENT)?.as_str().into();
+        let reader = labels.get(names::READER).map(|name| name.as_str().into());
+        let created = created(&pod.metadata);
+        let status = pod.status.unwrap_or_default();
+        let condition = |kind: &str| status.conditions.iter().find(|it| it.kind == kind);
+        let ready = condition("Ready");
+        let since = ready.and_then(|it| it.last_transition_time).map_or(created, |time| time.as_millisecond());
+        let unplaced = condition("PodScheduled")
+            .filter(|it| it.status == "False" && it.reason.as_deref() == Some("Unschedulable"));
+        let unschedulable = unplaced.map(|it| shortened(it.message.as_deref().unwrap_or("Unschedulable")).into());
+        Some(Self {
+            key,
+            name: pod.metadata.name.as_deref()?.into(),
+            component,
+            reader,
+            ip: status.pod_ip.clone(),
+            node: pod.spec.node_name,
+            created,
+            ready: ready.is_some_and(|it| it.status == "True"),
+            since,
+            terminating: pod.metadata.deletion_timestamp.is_some(),
+            unschedulable,
+            trouble: trouble(&status).map(Into::into),
+        })
+    }
+}
+
+/// Reasons that every pod has while it starts, and that say nothing.
+const STARTING: [&str; 2] = ["ContainerCreating", "PodInitializing"];
+
+fn trouble(status: &SlimStatus) -> Option<String> {
+    let waiting = status.container_statuses.iter().filter_map(|it| it.state.waiting.as_ref());
+    let told = waiting.filter_map(|it| Some((it.reason.as_deref()?, it.message.as_deref())));
+    let mut told = told.filter(|(reason, _)| !STARTING.contains(reason));
+    match told.next() {
+        // The message of a crash counts seconds: only the reason is the same from one look to the next.
+        Some((reason @ "CrashLoopBackOff", _)) => Some(reason.to_owned()),
+        Some((reason, message)) => Some(shortened(&format!("{reason}: {}", message.unwrap_or_default()))),
+        None => status.reason.clone(),
+    }
+}
+
+impl Kept for Pod {
+    fn cluster(&self) -> &Key {
+        &self.key
+    }
+    fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+/// The version of any object that the API server sent.
+pub fn version_of<K: Resource>(object: &K) -> String {
+    object.meta().resource_version.clone().unwrap_or_default()
+}

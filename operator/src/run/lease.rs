@@ -1,0 +1,396 @@
+//! Who leads: one process at a time, the holder of a Lease.
+//!
+//! Clocks of others are never believed: a holder is gone when its Lease has not changed for [`DURATION`] on *our* clock.
+//! Every write is guarded by the resource version of what was decided on, so of two who take over one fails. A holder that
+//! could not renew for [`RENEW_WITHIN`] stops its work, well before anybody else may begin; what it had ordered is fenced
+//! by the number of transitions, which only ever grows while the Lease exists.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use futures::StreamExt;
+use jiff::Timestamp;
+use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+use kube::api::{ObjectMeta, PostParams, WatchEvent, WatchParams};
+use kube::{Api, Client};
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::metrics::OperatorMetrics;
+
+/// How long a Lease holds without being renewed.
+pub const DURATION: Duration = Duration::from_secs(15);
+/// How often its holder renews it: two may fail.
+pub const RENEW_EVERY: Duration = Duration::from_secs(5);
+/// A holder that has not renewed for this long stops.
+pub const RENEW_WITHIN: Duration = Duration::from_secs(10);
+/// How long its work may take to stop: with [`RENEW_WITHIN`] less than [`DURATION`].
+const STOP_WITHIN: Duration = Duration::from_secs(4);
+/// How long one request may take: two fit between two renewals.
+const REQUEST: Duration = Duration::from_secs(2);
+/// After a request that failed.
+const PAUSE: Duration = Duration::from_secs(1);
+/// The longest duration believed of another holder's Lease: a slip of the hand must not stop everything for a day.
+const LONGEST: Duration = Duration::from_secs(60);
+/// Watches end after this long, in seconds: below the 240 s after which load balancers cut idle connections.
+const WATCH_SECONDS: u32 = 200;
+
+/// A Lease that is held: what fences the orders of this time in office.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Held {
+    /// The Lease's own id: another one counts anew.
+    pub uid: String,
+    /// How often its holder has changed.
+    pub transitions: i32,
+}
+
+/// What is to be done about the Lease.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Act {
+    Create,
+    Take,
+    /// Somebody holds it: nothing, unless it does not change for this long.
+    Wait(Duration),
+}
+
+/// What a candidate has seen of the Lease, on its own clock.
+#[derive(Debug, Default)]
+struct Sight {
+    lease: Option<(Lease, Instant)>,
+}
+
+impl Sight {
+    fn saw(&mut self, lease: Option<Lease>, now: Instant) {
+        let since = match (&self.lease, &lease) {
+            // Only a new write shows that its holder lives: the same one may come several times.
+            (Some((before, since)), Some(after))
+                if before.metadata.resource_version == after.metadata.resource_version =>
+            {
+                *since
+            }
+            _ => now,
+        };
+        self.lease = lease.map(|lease| (lease, since));
+    }
+
+    fn act(&self, now: Instant) -> Act {
+        let Some((lease, since)) = &self.lease else { return Act::Create };
+        if holder(lease).is_empty() {
+            return Act::Take;
+        }
+        let stated = lease.spec.as_ref().and_then(|spec| spec.lease_duration_seconds).unwrap_or(0);
+        let stated = u64::try_from(stated).ok().filter(|it| *it > 0).map_or(DURATION, Duration::from_secs);
+        let left = stated.min(LONGEST).saturating_sub(now.saturating_duration_since(*since));
+        if left.is_zero() { Act::Take } else { Act::Wait(left) }
+    }
+}
+
+fn holder(lease: &Lease) -> &str {
+    lease.spec.as_ref().and_then(|spec| spec.holder_identity.as_deref()).unwrap_or_default()
+}
+
+fn transitions(lease: &Lease) -> i32 {
+    lease.spec.as_ref().and_then(|spec| spec.lease_transitions).unwrap_or(0)
+}
+
+/// `lease` as its new holder `me` writes it: transitions count every change of holder.
+fn taken(mut lease: Lease, me: &str, now: Timestamp) -> Lease {
+    let changed = i32::from(holder(&lease) != me || transitions(&lease) == 0);
+    let transitions = transitions(&lease).saturating_add(changed);
+    lease.spec = Some(LeaseSpec {
+        holder_identity: Some(me.to_owned()),
+        lease_duration_seconds: Some(DURATION.as_secs() as i32),
+        acquire_time: Some(MicroTime(now)),
+        renew_time: Some(MicroTime(now)),
+        lease_transitions: Some(transitions),
+        ..lease.spec.unwrap_or_default()
+    });
+    lease
+}
+
+fn renewed(mut lease: Lease, now: Timestamp) -> Lease {
+    lease.spec.get_or_insert_default().renew_time = Some(MicroTime(now));
+    lease
+}
+
+/// Free at once for the next; the transitions stay.
+fn released(mut lease: Lease, now: Timestamp) -> Lease {
+    let spec = lease.spec.get_or_insert_default();
+    spec.holder_identity = None;
+    spec.lease_duration_seconds = Some(1);
+    spec.renew_time = Some(MicroTime(now));
+    lease
+}
+
+/// A candidate for the Lease.
+#[derive(Clone)]
+pub struct Candidate {
+    api: Api<Lease>,
+    name: String,
+    /// Its name, which no other process ever has.
+    pub me: String,
+    metrics: OperatorMetrics,
+}
+
+/// Why a Lease is not held any more.
+enum Lost {
+    Asked,
+    Overtaken(String),
+    Late,
+}
+
+impl Candidate {
+    /// A candidate `me` for the Lease `namespace/name`.
+    pub fn new(client: Client, namespace: &str, name: &str, me: String, metrics: OperatorMetrics) -> Self {
+        Self { api: Api::namespaced(client, namespace), name: name.to_owned(), me, metrics }
+    }
+
+    /// Runs `work` whenever this process holds the Lease, until `stop`; `work` has to end soon when its token is
+    /// cancelled, and has ended before the Lease is given up.
+    ///
+    /// # Errors
+    /// Work that failed, or did not stop in time: then the process must end, for another may lead already.
+    pub async fn lead<F: Future<Output = anyhow::Result<()>> + Send + 'static>(
+        &self,
+        stop: CancellationToken,
+        work: impl Fn(Held, CancellationToken) -> F,
+    ) -> anyhow::Result<()> {
+        while let Some((lease, since)) = self.elected(&stop).await {
+            let uid = lease.metadata.uid.clone().unwrap_or_default();
+            let held = Held { uid, transitions: transitions(&lease) };
+            tracing::info!(identity = self.me, transitions = held.transitions, "leading");
+            self.metrics.leader.set(1);
+            let lost = stop.child_token();
+            let mut working = tokio::spawn(work(held, lost.clone()));
+            let kept = tokio::select! {
+                kept = self.keep(lease, since, &lost) => kept,
+                ended = &mut working => {
+                    ended.context("the leader's work broke")??;
+                    bail!("the leader's work ended by itself");
+                }
+            };
+            lost.cancel();
+            let stopped = timeout(STOP_WITHIN, working).await;
+            self.metrics.leader.set(0);
+            stopped.context("the leader's work did not stop in time")?.context("the leader's work broke")??;
+            let (lease, why) = kept;
+            match why {
+                Lost::Asked => self.release(lease).await,
+                Lost::Overtaken(by) => tracing::warn!(by, "not leading any more: the Lease is another's"),
+                Lost::Late => tracing::warn!("not leading any more: the Lease could not be renewed in time"),
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the Lease still is as it was when `held` began: asked when somebody else seems to lead.
+    pub async fn still(&self, held: &Held) -> anyhow::Result<bool> {
+        let lease = timeout(REQUEST, self.api.get_opt(&self.name)).await.context("no answer in time")??;
+        Ok(lease.is_some_and(|lease| {
+            let same = lease.metadata.uid.as_deref() == Some(&held.uid);
+            same && holder(&lease) == self.me && transitions(&lease) == held.transitions
+        }))
+    }
+
+    /// Waits until the Lease is ours; `None`: asked to stop. With the time that it surely holds from.
+    async fn elected(&self, stop: &CancellationToken) -> Option<(Lease, Instant)> {
+        let mut sight = Sight::default();
+        let mut failing = false;
+        loop {
+            let tried = tokio::select! {
+                () = stop.cancelled() => return None,
+                tried = self.compete(&mut sight) => tried,
+            };
+            match tried {
+                Ok(won) => return Some(won),
+                Err(error) if !failing => {
+                    tracing::warn!(error = format!("{error:#}"), "the Lease cannot be read or taken");
+                    failing = true;
+                }
+                Err(_) => {}
+            }
+            tokio::select! {
+                () = stop.cancelled() => return None,
+                () = sleep(PAUSE) => {}
+            }
+        }
+    }
+
+    /// Looks, then watches until the Lease can be taken, and takes it.
+    async fn compete(&self, sight: &mut Sight) -> anyhow::Result<(Lease, Instant)> {
+        let found = timeout(REQUEST, self.api.get_opt(&self.name)).await.context("no answer in time")??;
+        sight.saw(found, Instant::now());
+        loop {
+            match sight.act(Instant::now()) {
+                Act::Wait(left) => self.watch(sight, left).await?,
+                Act::Create | Act::Take => match self.take(sight).await {
+                    Ok(won) => return Ok(won),
+                    Err(kube::Error::Api(status)) if status.is_conflict() || status.is_already_exists() => {
+                        let found = timeout(REQUEST, self.api.get_opt(&self.name)).await??;
+                        sight.saw(found, Instant::now());
+                    }
+                    Err(error) => return Err(error.into()),
+                },
+            }
+        }
+    }
+
+    async fn take(&self, sight: &Sight) -> kube::Result<(Lease, Instant)> {
+        let began = Instant::now();
+        let parameters = PostParams::default();
+        let written = match &sight.lease {
+            None => {
+                let metadata = ObjectMeta { name: Some(self.name.clone()), ..ObjectMeta::default() };
+                let new = taken(Lease { metadata, spec: None }, &self.me, Timestamp::now());
+                timeout(REQUEST, self.api.create(&parameters, &new)).await
+            }
+            Some((lease, _)) => {
+                let mine = taken(lease.clone(), &self.me, Timestamp::now());
+                timeout(REQUEST, self.api.replace(&self.name, &parameters, &mine)).await
+            }
+        };
+        written.unwrap_or_else(|_| Err(no_answer())).map(|lease| (lease, began))
+    }
+
+    /// Watches until the Lease may be taken; `left`: when that is if it does not change. A watch that broke without a word
+    /// does no harm: the Lease then seems to stand still, and the guarded write fails.
+    async fn watch(&self, sight: &mut Sight, left: Duration) -> anyhow::Result<()> {
+        let version = sight.lease.as_ref().and_then(|(lease, _)| lease.metadata.resource_version.clone());
+        let field = format!("metadata.name={}", self.name);
+        let parameters = WatchParams::default().fields(&field).timeout(WATCH_SECONDS);
+        let opened = timeout(left, self.api.watch(&parameters, version.as_deref().unwrap_or("0"))).await;
+        let Ok(opened) = opened else { return Ok(()) };
+        let mut events = opened?.boxed();
+        while let Act::Wait(left) = sight.act(Instant::now()) {
+            let Ok(event) = timeout(left, events.next()).await else { return Ok(()) };
+            match event.context("the watch of the Lease ended")?? {
+                WatchEvent::Added(lease) | WatchEvent::Modified(lease) => sight.saw(Some(lease), Instant::now()),
+                WatchEvent::Deleted(_) => sight.saw(None, Instant::now()),
+                WatchEvent::Bookmark(_) => {}
+                WatchEvent::Error(status) => bail!("the watch of the Lease failed: {status}"),
+            }
+        }
+        Ok(())
+    }
+
+    /// Renews until that fails, or `lost` is cancelled.
+    async fn keep(&self, mut lease: Lease, since: Instant, lost: &CancellationToken) -> (Lease, Lost) {
+        let mut good = since;
+        let mut next = RENEW_EVERY;
+        loop {
+            let late = (good + RENEW_WITHIN).saturating_duration_since(Instant::now());
+            if late.is_zero() {
+                return (lease, Lost::Late);
+            }
+            tokio::select! {
+                () = lost.cancelled() => return (lease, Lost::Asked),
+                () = sleep(next.min(late)) => {}
+            }
+            let began = Instant::now();
+            match self.renew(&lease).await {
+                Ok(Ok(written)) => (lease, good, next) = (written, began, RENEW_EVERY),
+                Ok(Err(by)) => return (lease, Lost::Overtaken(by)),
+                Err(error) => {
+                    self.metrics.renewals_failed.inc();
+                    tracing::debug!(error = format!("{error:#}"), "the Lease was not renewed");
+                    next = PAUSE;
+                }
+            }
+        }
+    }
+
+    /// The Lease renewed; `Ok(Err(…))`: who has it instead.
+    async fn renew(&self, lease: &Lease) -> anyhow::Result<Result<Lease, String>> {
+        let parameters = PostParams::default();
+        let mine = renewed(lease.clone(), Timestamp::now());
+        let tried = timeout(REQUEST, self.api.replace(&self.name, &parameters, &mine)).await?;
+        match tried {
+            Ok(written) => return Ok(Ok(written)),
+            Err(kube::Error::Api(status)) if status.is_conflict() || status.is_not_found() => {}
+            Err(error) => return Err(error.into()),
+        }
+        // Somebody wrote it: another holder, or a hand that changed a label.
+        let found = timeout(REQUEST, self.api.get_opt(&self.name)).await??;
+        let Some(found) = found else { return Ok(Err("nobody: it was deleted".into())) };
+        let same = found.metadata.uid == lease.metadata.uid && transitions(&found) == transitions(lease);
+        if !same || holder(&found) != self.me {
+            return Ok(Err(holder(&found).to_owned()));
+        }
+        let mine = renewed(found, Timestamp::now());
+        Ok(Ok(timeout(REQUEST, self.api.replace(&self.name, &parameters, &mine)).await??))
+    }
+
+    async fn release(&self, lease: Lease) {
+        let free = released(lease, Timestamp::now());
+        let written = timeout(REQUEST, self.api.replace(&self.name, &PostParams::default(), &free)).await;
+        match written.unwrap_or_else(|_| Err(no_answer())) {
+            Ok(_) => tracing::info!("the Lease is released"),
+            Err(error) => tracing::warn!(%error, "the Lease could not be released: it runs out by itself"),
+        }
+    }
+}
+
+fn no_answer() -> kube::Error {
+    kube::Error::Service("no answer in time".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lease(version: &str, holder: &str, transitions: i32, seconds: i32) -> Lease {
+        Lease {
+            metadata: ObjectMeta { resource_version: Some(version.into()), ..ObjectMeta::default() },
+            spec: Some(LeaseSpec {
+                holder_identity: (!holder.is_empty()).then(|| holder.into()),
+                lease_duration_seconds: Some(seconds),
+                // A clock that is a day ahead: nobody may care.
+                renew_time: Some(MicroTime(Timestamp::now() + jiff::SignedDuration::from_hours(24))),
+                lease_transitions: Some(transitions),
+                ..LeaseSpec::default()
+            }),
+        }
+    }
+
+    #[test]
+    fn a_holder_is_gone_when_its_lease_stands_still_on_our_clock() {
+        let start = Instant::now();
+        let after = |seconds| start + Duration::from_secs(seconds);
+        let mut sight = Sight::default();
+        assert_eq!(sight.act(start), Act::Create);
+        sight.saw(Some(lease("1", "other", 3, 15)), start);
+        assert_eq!(sight.act(after(10)), Act::Wait(Duration::from_secs(5)));
+        sight.saw(Some(lease("1", "other", 3, 15)), after(14));
+        assert_eq!(sight.act(after(15)), Act::Take, "the same write seen again shows no life");
+        sight.saw(Some(lease("2", "other", 3, 15)), after(14));
+        assert_eq!(sight.act(after(15)), Act::Wait(Duration::from_secs(14)));
+        sight.saw(None, after(16));
+        assert_eq!(sight.act(after(16)), Act::Create);
+    }
+
+    #[test]
+    fn a_released_lease_is_taken_at_once_and_no_lease_holds_for_long() {
+        let now = Instant::now();
+        let mut sight = Sight::default();
+        sight.saw(Some(released(lease("1", "other", 3, 15), Timestamp::now())), now);
+        assert_eq!(sight.act(now), Act::Take);
+        sight.saw(Some(lease("2", "other", 3, 86_400)), now);
+        assert_eq!(sight.act(now), Act::Wait(LONGEST));
+        sight.saw(Some(lease("3", "other", 3, -1)), now);
+        assert_eq!(sight.act(now), Act::Wait(DURATION));
+    }
+
+    #[test]
+    fn transitions_only_grow_and_count_changes_of_holder() {
+        let now = Timestamp::now();
+        let first = taken(Lease::default(), "a", now);
+        assert_eq!((holder(&first), transitions(&first)), ("a", 1));
+        let second = taken(released(first, now), "b", now);
+        assert_eq!((holder(&second), transitions(&second)), ("b", 2));
+        let again = renewed(second, now);
+        assert_eq!((holder(&again), transitions(&again)), ("b", 2));
+        let same = released(again, now);
+        assert_eq!(transitions(&taken(same, "b", now)), 3, "a time in office that ended is over");
+    }
+}

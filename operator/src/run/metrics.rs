@@ -1,0 +1,120 @@
+//! What the operator measures of itself.
+
+use std::time::SystemTime;
+
+use liverank_shell::Metrics;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+
+/// Which watch.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Watch {
+    /// The kind it watches.
+    pub kind: &'static str,
+}
+
+/// Which error.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Failure {
+    /// Of a bounded set: `conflict`, `forbidden`, `invalid`, `quota`, `unreachable`, `manager`, …
+    pub reason: &'static str,
+}
+
+/// Which write to the API server.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Write {
+    /// The kind that was written.
+    pub kind: &'static str,
+    /// `apply`, `delete`, `status` or `event`.
+    pub verb: &'static str,
+}
+
+/// Cheap to clone; all clones count together.
+#[derive(Clone)]
+pub struct OperatorMetrics {
+    /// 1 while this process leads.
+    pub leader: Gauge,
+    /// Renewals of the Lease that failed.
+    pub renewals_failed: Counter,
+    /// `RankingCluster`s that this process looks after.
+    pub clusters: Gauge,
+    /// How long reconciles took, in seconds.
+    pub reconcile_seconds: Histogram,
+    /// Reconciles that wait for their turn.
+    pub queued: Gauge,
+    /// Reconciles under way.
+    pub running: Gauge,
+    /// What went wrong.
+    pub errors: Family<Failure, Counter>,
+    /// Writes to the API server.
+    pub writes: Family<Write, Counter>,
+    /// When a watch last made progress, in seconds since 1970.
+    pub watch_progress: Family<Watch, Gauge>,
+    /// Whole lists read by watches.
+    pub watch_lists: Family<Watch, Counter>,
+    /// Watches that broke.
+    pub watch_errors: Family<Watch, Counter>,
+    /// Objects that a watch holds.
+    pub watch_objects: Family<Watch, Gauge>,
+    /// Orders that managers took.
+    pub orders: Counter,
+}
+
+impl OperatorMetrics {
+    /// Registers them.
+    pub fn new(metrics: &Metrics) -> Self {
+        let all = Self {
+            leader: Gauge::default(),
+            renewals_failed: Counter::default(),
+            clusters: Gauge::default(),
+            // From 1 ms: a look that finds nothing to do takes less, one that waits for a slow API server 10 s.
+            reconcile_seconds: Histogram::new(exponential_buckets(0.001, 2.5, 12)),
+            queued: Gauge::default(),
+            running: Gauge::default(),
+            errors: Family::default(),
+            writes: Family::default(),
+            watch_progress: Family::default(),
+            watch_lists: Family::default(),
+            watch_errors: Family::default(),
+            watch_objects: Family::default(),
+            orders: Counter::default(),
+        };
+        metrics.register("operator", |registry| {
+            let m = all.clone();
+            registry.register("leader", "1 while this process leads", m.leader);
+            registry.register("lease_renewals_failed", "Renewals of the Lease that failed", m.renewals_failed);
+            registry.register("clusters", "RankingClusters looked after", m.clusters);
+            registry.register("reconcile_seconds", "How long reconciles took", m.reconcile_seconds);
+            registry.register("reconciles_queued", "Reconciles that wait for their turn", m.queued);
+            registry.register("reconciles_running", "Reconciles under way", m.running);
+            registry.register("errors", "What went wrong, by kind", m.errors);
+            registry.register("writes", "Writes to the API server", m.writes);
+            let text = "When a watch last made progress, in seconds since 1970";
+            registry.register("watch_progress_timestamp_seconds", text, m.watch_progress);
+            registry.register("watch_lists", "Whole lists read by watches", m.watch_lists);
+            registry.register("watch_errors", "Watches that broke", m.watch_errors);
+            registry.register("watch_objects", "Objects that a watch holds", m.watch_objects);
+            registry.register("orders", "Orders that managers took", m.orders);
+        });
+        all
+    }
+
+    /// Counts what went wrong.
+    pub fn failed(&self, reason: &'static str) {
+        self.errors.get_or_create(&Failure { reason }).inc();
+    }
+
+    /// Counts a write.
+    pub fn wrote(&self, kind: &'static str, verb: &'static str) {
+        self.writes.get_or_create(&Write { kind, verb }).inc();
+    }
+
+    /// A watch made progress.
+    pub fn progressed(&self, kind: &'static str) {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        self.watch_progress.get_or_create(&Watch { kind }).set(now.as_secs() as i64);
+    }
+}

@@ -1,0 +1,65 @@
+//! Whether all watches still move. One that stands still while the API server answers will not come back by itself, and
+//! a process that looks healthy while it sees nothing is worse than one that is started anew.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use kube::Client;
+use liverank_shell::Health;
+use tokio::time::{interval, timeout};
+
+/// A watch that made no progress for this long stands still: at rest there is a bookmark a minute and a new watch every
+/// 200 s, and an error is tried again every 30 s.
+pub const STILL_AFTER: Duration = Duration::from_secs(300);
+/// How often that is looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(15);
+/// How long the API server may take to say its version.
+const ANSWER: Duration = Duration::from_secs(5);
+
+/// When each watch last made progress.
+#[derive(Debug, Default)]
+pub struct Progress(Mutex<BTreeMap<&'static str, Instant>>);
+
+impl Progress {
+    /// A list, an event, a bookmark or a new watch of `kind` came.
+    pub fn made(&self, kind: &'static str) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(kind, Instant::now());
+    }
+
+    /// The watches that have stood still for `limit`.
+    fn still(&self, now: Instant, limit: Duration) -> Vec<&'static str> {
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.iter().filter(|(_, at)| now.saturating_duration_since(**at) >= limit).map(|(kind, _)| *kind).collect()
+    }
+}
+
+/// Tells `/livez` of watches that stand still while the API server answers, until it is dropped. The API server is only
+/// asked where a watch does.
+pub async fn tell(progress: &Progress, client: &Client, health: &Health, limit: Duration) {
+    let mut looks = interval(LOOK_EVERY.min(limit / 4));
+    loop {
+        looks.tick().await;
+        let still = progress.still(Instant::now(), limit);
+        let answers = !still.is_empty()
+            && timeout(ANSWER, client.apiserver_version()).await.is_ok_and(|version| version.is_ok());
+        let why = format!("the API server answers, and yet these watches stand still: {}", still.join(", "));
+        health.stuck(answers.then_some(why));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_watch_stands_still_when_nothing_came_for_long_and_not_before() {
+        let progress = Progress::default();
+        progress.made("Pod");
+        let (now, limit) = (Instant::now(), Duration::from_secs(60));
+        assert!(progress.still(now + Duration::from_secs(59), limit).is_empty());
+        assert_eq!(progress.still(now + Duration::from_secs(61), limit), ["Pod"]);
+        progress.made("Pod");
+        assert!(progress.still(Instant::now(), limit).is_empty());
+    }
+}

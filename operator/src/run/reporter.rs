@@ -1,0 +1,114 @@
+//! Writes a cluster's status: at once when there is news, else at most once in [`EVERY`].
+
+use std::time::{Duration, Instant};
+
+use kube::api::{Patch, PatchParams};
+use kube::{Api, Client, Resource};
+use serde_json::json;
+use tokio::time::timeout;
+
+use super::events::{self, News};
+use super::kept::MANAGER;
+use super::metrics::OperatorMetrics;
+use super::store::Key;
+use crate::crd::{LastDecision, RankingCluster, RankingClusterStatus};
+use crate::readers::{Action, Decision};
+use crate::status::{self, Report, differs, is_news};
+
+/// Numbers of viewers are written no more often.
+pub const EVERY: Duration = Duration::from_secs(15);
+/// After a write that failed.
+const PAUSE: Duration = Duration::from_secs(2);
+/// How long a write may take.
+const ANSWER: Duration = Duration::from_secs(5);
+
+/// See the module.
+pub struct Reporter {
+    api: Api<RankingCluster>,
+    name: String,
+    identity: String,
+    metrics: OperatorMetrics,
+    /// What was written last, and when: the store may not show it yet.
+    written: Option<(RankingClusterStatus, Instant)>,
+    not_before: Instant,
+    decision: Option<Decision>,
+}
+
+impl Reporter {
+    /// For one cluster.
+    pub fn new(client: Client, key: &Key, identity: String, metrics: OperatorMetrics) -> Self {
+        Self {
+            api: Api::namespaced(client, &key.namespace),
+            name: key.name.to_string(),
+            identity,
+            metrics,
+            written: None,
+            not_before: Instant::now(),
+            decision: None,
+        }
+    }
+
+    /// Notes what was decided: the last one is told.
+    pub fn decided(&mut self, decisions: &[Decision]) {
+        if let Some(last) = decisions.last() {
+            self.decision = Some(last.clone());
+        }
+    }
+
+    /// The last decision of this leader.
+    pub fn decision(&self) -> Option<Decision> {
+        self.decision.clone()
+    }
+
+    /// Writes the status, where that is due. Answers what turned, and when something waits to be written.
+    pub async fn write(&mut self, report: &Report<'_>) -> (Vec<News>, Option<Instant>) {
+        let known = self.written.as_ref().map(|(status, _)| status).or(report.cluster.status.as_ref());
+        let none = RankingClusterStatus::default();
+        let before = known.unwrap_or(&none);
+        let after = status::of(report, before);
+        if !differs(before, &after) {
+            return (Vec::new(), None);
+        }
+        let now = Instant::now();
+        let due = self.written.as_ref().map_or(now, |(_, at)| *at + EVERY);
+        let due = if is_news(before, &after) { self.not_before } else { due.max(self.not_before) };
+        if now < due {
+            return (Vec::new(), Some(due));
+        }
+        let news = events::of_conditions(known, &after);
+        if let Err(error) = self.patch(&after).await {
+            self.metrics.failed("status");
+            tracing::debug!(cluster = self.name, error, "the status was not written");
+            self.not_before = now + PAUSE;
+            return (Vec::new(), Some(self.not_before));
+        }
+        self.written = Some((after, now));
+        (news, None)
+    }
+
+    async fn patch(&self, status: &RankingClusterStatus) -> Result<(), String> {
+        let body = json!({
+            "apiVersion": RankingCluster::api_version(&()), "kind": RankingCluster::kind(&()),
+            "metadata": {"name": self.name}, "status": status,
+        });
+        let parameters = PatchParams::apply(MANAGER).force();
+        let written = timeout(ANSWER, self.api.patch_status(&self.name, &parameters, &Patch::Apply(body))).await;
+        self.metrics.wrote("RankingCluster", "status");
+        let result = written.map_err(|_| "no answer in time".to_owned())?;
+        result.map(drop).map_err(|error| format!("{}: {error}", self.identity))
+    }
+}
+
+/// The decision that a status tells of, so that a new leader does not tell it again.
+pub fn decision(told: &LastDecision) -> Option<Decision> {
+    Some(Decision {
+        id: told.id.clone(),
+        time: told.time.as_ref().map_or(0, |time| time.0.as_millisecond()),
+        action: Action::parse(&told.action)?,
+        reason: told.reason.clone(),
+        bound_by: told.bound_by.clone(),
+        chosen: told.chosen.clone(),
+        rejected: told.rejected.clone(),
+        inputs_hash: told.inputs_hash.clone(),
+    })
+}

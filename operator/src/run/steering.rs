@@ -1,0 +1,289 @@
+//! One cluster's readers: what managers and readers say of them, the step that follows (pure, [`crate::readers`]), and
+//! orders to managers under this leader's term.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures::future::join_all;
+use jiff::Timestamp;
+use liverank_shell::now_ms;
+use liverank_shell::wire::{CordonRequest, MoveRequest};
+use reqwest::Url;
+
+use super::kept::{Live, Pod};
+use super::managers::{MAX_MOVES, Managers, Refusal};
+use super::office::Office;
+use super::store::Kept;
+use crate::build::{self, Component, names};
+use crate::crd::RankingCluster;
+use crate::readers::{self, Drain, DrainWhy, Heard, Memory, Outcome, Own, Seen, Settings};
+
+/// Managers' autopilots take over when a planner has not shown itself for 15 s.
+const RENEW_EVERY: Duration = Duration::from_secs(6);
+/// After a term was refused or lost: who takes over from each other at full speed does nobody any good.
+const TERM_PAUSE: Duration = Duration::from_secs(3);
+
+/// A term in office at a cluster's managers.
+#[derive(Debug, Clone, Copy)]
+struct Term {
+    term: u64,
+    renewed: Instant,
+}
+
+/// What one leader knows of one cluster's readers.
+pub struct Steering {
+    managers: Managers,
+    office: Arc<Office>,
+    memory: Memory,
+    heard: BTreeMap<String, Heard>,
+    own: HashMap<String, Own>,
+    /// Readers whose own count is wanted.
+    ask: Vec<String>,
+    /// Whether the next look needs all assignments.
+    detail: bool,
+    /// The manager that answered last: orders go there.
+    answering: Option<Url>,
+    term: Option<Term>,
+    no_term_before: Instant,
+    /// What managers did not do last, to be said and to be logged once.
+    trouble: Option<String>,
+}
+
+/// What a step is taken on, besides what managers say.
+pub struct Facts<'a> {
+    /// The resource.
+    pub cluster: &'a RankingCluster,
+    /// Hash of the template that readers are to have.
+    pub template: &'a str,
+    /// Why readers may not be upgraded yet.
+    pub held: Option<&'a str>,
+    /// All Deployments.
+    pub deployments: &'a [Arc<Live>],
+    /// All pods.
+    pub pods: &'a [Arc<Pod>],
+}
+
+impl Steering {
+    /// For a leader that has just begun.
+    pub fn new(managers: Managers, office: Arc<Office>, memory: Memory) -> Self {
+        let now = Instant::now();
+        Self {
+            managers,
+            office,
+            memory,
+            heard: BTreeMap::new(),
+            own: HashMap::new(),
+            ask: Vec::new(),
+            detail: true,
+            answering: None,
+            term: None,
+            no_term_before: now,
+            trouble: None,
+        }
+    }
+
+    /// What managers did not do.
+    pub fn trouble(&self) -> Option<&str> {
+        self.trouble.as_deref()
+    }
+
+    /// Asks managers and readers, and says what is to be done.
+    pub async fn look(&mut self, facts: &Facts<'_>) -> Outcome {
+        self.hear(facts.pods).await;
+        self.ask_readers().await;
+        if let Some(manager) = self.answering.clone() {
+            self.keep_office(&manager).await;
+        }
+        let seen = self.seen(facts);
+        let outcome = readers::step(&seen, &mut self.memory);
+        self.ask.clone_from(&outcome.ask);
+        self.detail = outcome.detail;
+        outcome
+    }
+
+    /// Asks every manager for its load.
+    async fn hear(&mut self, pods: &[Arc<Pod>]) {
+        let is_ready = |pod: &&Arc<Pod>| {
+            *pod.component == *Component::Manager.name() && pod.ready && !pod.terminating
+        };
+        let address = |pod: &Arc<Pod>| Some((pod.name().to_owned(), pod.ip.as_deref()?.to_owned()));
+        let pods: Vec<_> = pods.iter().filter(is_ready).filter_map(address).collect();
+        let managers = self.managers.addresses(&pods);
+        let at = now_ms();
+        let answers = join_all(managers.iter().map(|(_, url)| self.managers.load(url, self.detail))).await;
+        if !managers.is_empty() {
+            // One that is gone says nothing any more; one that is away was heard when it was heard.
+            self.heard.retain(|name, _| managers.iter().any(|(manager, _)| manager == name));
+        }
+        self.answering = None;
+        let mut trouble = None;
+        for ((manager, url), answer) in managers.into_iter().zip(answers) {
+            match answer {
+                Ok(load) => {
+                    self.answering.get_or_insert(url);
+                    self.heard.insert(manager.clone(), Heard { manager, at, load });
+                }
+                Err(refusal) => {
+                    self.office.metrics.failed("manager");
+                    trouble = Some(format!("the manager {manager} does not say its load: {refusal}"));
+                }
+            }
+        }
+        self.note(trouble.filter(|_| self.answering.is_none()));
+    }
+
+    async fn ask_readers(&mut self) {
+        let at = now_ms();
+        let asked = self.ask.iter().map(|reader| self.managers.viewers(reader));
+        let answers = join_all(asked).await;
+        self.own.retain(|reader, _| self.ask.contains(reader));
+        for (reader, answer) in self.ask.iter().zip(answers) {
+            match answer {
+                Ok(viewers) => {
+                    self.own.insert(reader.clone(), Own { viewers, at });
+                }
+                Err(refusal) => tracing::debug!(reader, %refusal, "a reader does not say its viewers"),
+            }
+        }
+    }
+
+    /// Begins a term where there is none of ours, and shows that we are still there.
+    async fn keep_office(&mut self, manager: &Url) {
+        let now = Instant::now();
+        let result = match self.term {
+            Some(term) if now.duration_since(term.renewed) < RENEW_EVERY => return,
+            None if now < self.no_term_before => return,
+            Some(term) => self.managers.renew_term(manager, &self.office.identity, term.term).await,
+            None => self.managers.begin_term(manager, &self.office.identity, &self.office.held).await,
+        };
+        match result {
+            Ok(state) => {
+                if self.term.is_none_or(|term| term.term != state.term) {
+                    tracing::info!(%manager, term = state.term, "in office at the managers");
+                }
+                self.term = Some(Term { term: state.term, renewed: now });
+            }
+            Err(refusal) => self.refused(refusal).await,
+        }
+    }
+
+    /// What a refusal means: under another's term, perhaps that another leads.
+    async fn refused(&mut self, refusal: Refusal) {
+        self.office.metrics.failed("order");
+        if let Refusal::Term(_) = refusal {
+            self.term = None;
+            self.no_term_before = Instant::now() + TERM_PAUSE;
+            self.office.doubt().await;
+        }
+        self.note(Some(format!("the managers do not do what is ordered: {refusal}")));
+    }
+
+    fn note(&mut self, trouble: Option<String>) {
+        match (&self.trouble, &trouble) {
+            (None, Some(trouble)) => tracing::warn!(trouble, "managers"),
+            (Some(_), None) => tracing::info!("managers answer again"),
+            _ => {}
+        }
+        self.trouble = trouble;
+    }
+
+    /// Closes readers, or opens them. Whether it was done: what depends on it must wait otherwise.
+    pub async fn cordon(&mut self, cordons: Vec<CordonRequest>) -> bool {
+        let (Some(manager), Some(term)) = (self.answering.clone(), self.term) else { return false };
+        let result = self.managers.cordon(&manager, term.term, cordons).await.map(drop);
+        self.ordered(result).await
+    }
+
+    /// Orders moves.
+    pub async fn order(&mut self, mut moves: Vec<MoveRequest>) {
+        let (Some(manager), Some(term)) = (self.answering.clone(), self.term) else { return };
+        moves.truncate(MAX_MOVES);
+        match self.managers.order(&manager, term.term, moves).await {
+            // What was ordered is not true any more: the next plan is made on what is.
+            Err(Refusal::Refused { detail, .. }) => tracing::debug!(detail, "no move was taken"),
+            result => {
+                self.ordered(result).await;
+            }
+        }
+    }
+
+    async fn ordered(&mut self, result: Result<(), Refusal>) -> bool {
+        match result {
+            Ok(()) => {
+                self.office.metrics.orders.inc();
+                if let Some(term) = &mut self.term {
+                    term.renewed = Instant::now();
+                }
+                true
+            }
+            Err(refusal) => {
+                self.refused(refusal).await;
+                false
+            }
+        }
+    }
+
+    fn seen(&self, facts: &Facts<'_>) -> Seen {
+        let cluster = facts.cluster.name();
+        let is_reader = |live: &&Arc<Live>| names::reader_number(cluster, live.name()).is_some();
+        let readers = facts.deployments.iter().filter(is_reader).map(|live| self.reader(live, facts.pods));
+        Seen {
+            now: now_ms(),
+            cluster: cluster.to_owned(),
+            settings: Settings::of(&facts.cluster.spec),
+            template: facts.template.to_owned(),
+            held: facts.held.map(str::to_owned),
+            readers: readers.collect(),
+            managers: self.heard.values().cloned().collect(),
+        }
+    }
+
+    fn reader(&self, live: &Live, pods: &[Arc<Pod>]) -> readers::Reader {
+        let drain = live.mark(names::DRAIN).map(|why| Drain {
+            why: DrainWhy::parse(why),
+            since: live.mark(names::DRAIN_SINCE).and_then(|since| since.parse::<Timestamp>().ok()).map(|at| at.as_millisecond()),
+        });
+        let own_pods = pods.iter().filter(|pod| pod.reader.as_deref() == Some(live.name()));
+        let newest = own_pods.max_by_key(|pod| (!pod.terminating, pod.created));
+        readers::Reader {
+            name: live.name().to_owned(),
+            uid: live.uid.to_string(),
+            template: live.mark(names::TEMPLATE_HASH).unwrap_or_default().to_owned(),
+            created: live.created,
+            deleting: live.deleting,
+            drain,
+            pod: newest.map(|pod| readers::Pod {
+                ready: pod.ready,
+                since: pod.since,
+                terminating: pod.terminating,
+                unschedulable: pod.unschedulable.is_some(),
+                node: pod.node.as_deref().map(str::to_owned),
+                reason: pod.unschedulable.as_deref().or(pod.trouble.as_deref()).map(str::to_owned),
+            }),
+            own: self.own.get(live.name()).cloned(),
+        }
+    }
+}
+
+/// The readers that exist, as the builder wants to know them. One whose deletion has begun is none.
+pub fn existing(cluster: &str, deployments: &[Arc<Live>]) -> Vec<build::Reader> {
+    let is_reader = |live: &&Arc<Live>| names::reader_number(cluster, live.name()).is_some() && !live.deleting;
+    let reader = |live: &Arc<Live>| build::Reader {
+        name: live.name().to_owned(),
+        drain: live.mark(names::DRAIN).map(|reason| build::Drain {
+            reason: reason.to_owned(),
+            since: live.mark(names::DRAIN_SINCE).unwrap_or_default().to_owned(),
+        }),
+    };
+    deployments.iter().filter(is_reader).map(reader).collect()
+}
+
+/// A drain as the builder writes it.
+pub fn written(drain: &Drain) -> build::Drain {
+    let since = drain.since.and_then(|at| Timestamp::from_millisecond(at).ok());
+    build::Drain {
+        reason: drain.why.as_str().to_owned(),
+        since: since.map(|at| at.to_string()).unwrap_or_default(),
+    }
+}

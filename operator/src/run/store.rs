@@ -1,0 +1,249 @@
+//! What the watches know: pruned objects by the cluster that they belong to, and whom to wake when one changes.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use tokio::sync::Notify;
+
+/// A `RankingCluster`'s namespace and name.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Key {
+    /// Its namespace.
+    pub namespace: Arc<str>,
+    /// Its name.
+    pub name: Arc<str>,
+}
+
+impl Key {
+    /// `namespace/name`.
+    pub fn new(namespace: &str, name: &str) -> Self {
+        Self { namespace: namespace.into(), name: name.into() }
+    }
+}
+
+impl std::fmt::Display for Key {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
+/// An object as it is kept.
+pub trait Kept: Send + Sync + 'static {
+    /// The cluster it belongs to, in whose namespace it lives.
+    fn cluster(&self) -> &Key;
+    /// Its own name.
+    fn name(&self) -> &str;
+}
+
+/// All objects of one kind that a watch has seen.
+pub struct Store<T>(RwLock<State<T>>);
+
+struct State<T> {
+    objects: BTreeMap<(Key, Box<str>), Arc<T>>,
+    /// The cluster of each object by its namespace and name: a label edited by hand moves an object between clusters.
+    homes: HashMap<(Arc<str>, Box<str>), Key>,
+    /// The latest resource version that the watch has seen of its kind.
+    version: u64,
+    listed: bool,
+}
+
+impl<T> Default for Store<T> {
+    fn default() -> Self {
+        let state = State { objects: BTreeMap::new(), homes: HashMap::new(), version: 0, listed: false };
+        Self(RwLock::new(state))
+    }
+}
+
+impl<T: Kept> Store<T> {
+    /// Whether it has been filled once.
+    pub fn is_listed(&self) -> bool {
+        self.read().listed
+    }
+
+    /// Whether a write that answered with `version` must show here by now. Resource versions of one kind are ordered
+    /// numbers (KEP-5504); one that is none is never waited for.
+    pub fn has_seen(&self, version: &str) -> bool {
+        version.parse::<u64>().map_or(true, |version| self.read().version >= version)
+    }
+
+    /// A cluster's objects, by name.
+    pub fn of(&self, cluster: &Key) -> Vec<Arc<T>> {
+        let state = self.read();
+        let from = (cluster.clone(), Box::from(""));
+        state.objects.range(from..).take_while(|((key, _), _)| key == cluster).map(|(_, it)| Arc::clone(it)).collect()
+    }
+
+    /// One of a cluster's objects.
+    pub fn get(&self, cluster: &Key, name: &str) -> Option<Arc<T>> {
+        self.read().objects.get(&(cluster.clone(), Box::from(name))).map(Arc::clone)
+    }
+
+    /// The clusters that objects are of.
+    pub fn clusters(&self) -> Vec<Key> {
+        let state = self.read();
+        let mut keys: Vec<Key> = state.objects.keys().map(|(key, _)| key.clone()).collect();
+        keys.dedup();
+        keys
+    }
+
+    /// How many objects there are.
+    pub fn len(&self) -> usize {
+        self.read().objects.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Takes in an object that was added or changed. Answers the clusters that this concerns.
+    pub(super) fn apply(&self, object: T, version: &str) -> Vec<Key> {
+        let mut state = self.write();
+        state.saw(version);
+        let key = object.cluster().clone();
+        let mut concerned = state.forget(&key.namespace, object.name());
+        concerned.retain(|before| *before != key);
+        state.keep(object);
+        concerned.push(key);
+        concerned
+    }
+
+    /// Forgets a deleted object. Answers the clusters that this concerns.
+    pub(super) fn remove(&self, namespace: &str, name: &str, version: &str) -> Vec<Key> {
+        let mut state = self.write();
+        state.saw(version);
+        state.forget(&Arc::from(namespace), name)
+    }
+
+    /// Notes how far the watch is, where nothing changed.
+    pub(super) fn advance(&self, version: &str) {
+        self.write().saw(version);
+    }
+
+    /// Holds exactly `objects` from now on. Answers all clusters that had or have some.
+    pub(super) fn replace(&self, objects: Vec<T>, version: &str) -> Vec<Key> {
+        let mut state = self.write();
+        let mut concerned: Vec<Key> = state.objects.keys().map(|(key, _)| key.clone()).collect();
+        state.objects.clear();
+        state.homes.clear();
+        for object in objects {
+            concerned.push(object.cluster().clone());
+            state.keep(object);
+        }
+        state.saw(version);
+        state.listed = true;
+        concerned.sort();
+        concerned.dedup();
+        concerned
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, State<T>> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, State<T>> {
+        self.0.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<T: Kept> State<T> {
+    fn saw(&mut self, version: &str) {
+        self.version = version.parse().map_or(self.version, |seen: u64| seen.max(self.version));
+    }
+
+    fn keep(&mut self, object: T) {
+        let (key, name): (Key, Box<str>) = (object.cluster().clone(), object.name().into());
+        self.homes.insert((Arc::clone(&key.namespace), name.clone()), key.clone());
+        self.objects.insert((key, name), Arc::new(object));
+    }
+
+    fn forget(&mut self, namespace: &Arc<str>, name: &str) -> Vec<Key> {
+        let Some(key) = self.homes.remove(&(Arc::clone(namespace), Box::from(name))) else { return Vec::new() };
+        self.objects.remove(&(key.clone(), Box::from(name)));
+        vec![key]
+    }
+}
+
+/// Whom to wake for which cluster.
+#[derive(Default)]
+pub struct Bells {
+    actors: Mutex<HashMap<Key, Arc<Notify>>>,
+    /// Rung when a cluster may have come or gone.
+    pub clusters: Notify,
+}
+
+impl Bells {
+    /// The bell of a cluster's actor, which is to be [taken down](Bells::take_down) with it.
+    pub fn hang(&self, key: &Key) -> Arc<Notify> {
+        Arc::clone(self.actors().entry(key.clone()).or_default())
+    }
+
+    /// Nobody is there to be woken for this cluster any more.
+    pub fn take_down(&self, key: &Key) {
+        self.actors().remove(key);
+    }
+
+    /// Wakes the actors of these clusters.
+    pub fn ring(&self, keys: &[Key]) {
+        let actors = self.actors();
+        for bell in keys.iter().filter_map(|key| actors.get(key)) {
+            bell.notify_one();
+        }
+    }
+
+    fn actors(&self) -> std::sync::MutexGuard<'_, HashMap<Key, Arc<Notify>>> {
+        self.actors.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Thing(Key, &'static str, u32);
+
+    impl Kept for Thing {
+        fn cluster(&self) -> &Key {
+            &self.0
+        }
+        fn name(&self) -> &str {
+            self.1
+        }
+    }
+
+    fn thing(cluster: &str, name: &'static str, value: u32) -> Thing {
+        Thing(Key::new("ns", cluster), name, value)
+    }
+
+    fn values(store: &Store<Thing>, cluster: &str) -> Vec<u32> {
+        store.of(&Key::new("ns", cluster)).iter().map(|it| it.2).collect()
+    }
+
+    #[test]
+    fn objects_are_found_by_their_cluster_and_change_it_with_their_label() {
+        let store = Store::default();
+        let (x, y) = (Key::new("ns", "x"), Key::new("ns", "y"));
+        assert_eq!(store.apply(thing("x", "b", 2), "5"), [x.clone()]);
+        store.apply(thing("x", "a", 1), "6");
+        store.apply(thing("y", "c", 3), "7");
+        assert_eq!(values(&store, "x"), [1, 2]);
+        assert_eq!(store.apply(thing("y", "a", 4), "8"), [x.clone(), y.clone()]);
+        assert_eq!((values(&store, "x"), values(&store, "y")), (vec![2], vec![4, 3]));
+        assert_eq!(store.remove("ns", "a", "9"), [y.clone()]);
+        assert!(store.remove("ns", "a", "9").is_empty());
+        assert_eq!(store.replace(vec![thing("x", "d", 5)], "12"), [x, y]);
+        assert_eq!((values(&store, "x"), values(&store, "y")), (vec![5], vec![]));
+    }
+
+    #[test]
+    fn a_write_is_seen_when_the_watch_has_come_as_far() {
+        let store: Store<Thing> = Store::default();
+        store.apply(thing("x", "a", 1), "10");
+        assert!(store.has_seen("10") && !store.has_seen("11"));
+        store.advance("12");
+        assert!(store.has_seen("11"));
+        store.advance("3");
+        assert!(store.has_seen("12"), "a watch never goes back");
+        assert!(store.has_seen("not a number"));
+    }
+}

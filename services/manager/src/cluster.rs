@@ -26,6 +26,9 @@ const MOST_HANDED: usize = 1_000;
 /// Seconds in which a reader sheds what it has above its share of a video, at the fastest: several times what a viewer
 /// takes to be counted where it went.
 const SHEDS_WITHIN: u64 = 6;
+/// And not slower than this part of what it keeps, a second: those who are on the way, for three seconds at the most, are
+/// then fewer than the tenth that a reader keeps above its share, and the last ones do not take as long as all others.
+const SHEDS_AT_LEAST: u64 = 50;
 
 /// What is to be done for a video to have a reader.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -352,7 +355,9 @@ impl Cluster {
             let pace = (u128::from(rate) * u128::from(part)).div_ceil(u128::from(own.max(1))) as u64;
             // Who is on the way is counted nowhere for a while, and what is to be kept is a part of those who are counted:
             // a reader that only sheds some does so slowly, or it would shed too many.
-            let slowly = if order.here && order.keep > 0 { part.div_ceil(SHEDS_WITHIN) } else { part };
+            let least = (order.keep / SHEDS_AT_LEAST).min(part);
+            let slowly =
+                if order.here && order.keep > 0 { part.div_ceil(SHEDS_WITHIN).max(least) } else { part };
             let pace = pace.min(slowly).clamp(1, u64::from(u32::MAX)).min(left);
             left -= pace;
             order.pace = pace as u32;

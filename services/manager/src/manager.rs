@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use axum::http::HeaderMap;
 use liverank_adapters::StoreError;
 use liverank_adapters::assignment_store::{Assignment, AssignmentStore, Orders, Swapped, Term};
 use liverank_core::VideoId;
@@ -34,7 +35,7 @@ pub struct Manager {
     pub decisions: Mutex<autopilot::Decisions>,
     /// How it is set up.
     pub config: Config,
-    /// What orders have to show; without one, none are taken.
+    /// What readers are asked with, and orders may show.
     pub token: Option<Token>,
     /// The way to readers.
     pub peers: Peers,
@@ -98,6 +99,18 @@ impl Manager {
             metrics: ManagerMetrics::new(&shell.metrics),
             shell: shell.clone(),
         }))
+    }
+
+    /// Whether there is any token by which orders are known.
+    pub const fn takes_orders(&self) -> bool {
+        self.token.is_some() || self.config.operator_token_sha256.is_some()
+    }
+
+    /// Whether a request shows one of the tokens by which orders are known.
+    pub fn may_order(&self, headers: &HeaderMap) -> bool {
+        let internal = self.token.as_ref().is_some_and(|token| token.is_shown(headers));
+        let operator = self.config.operator_token_sha256.is_some_and(|hash| hash.is_shown(headers));
+        internal || operator
     }
 
     /// What it carries out. Where both are needed, [`Manager::cluster`] is locked first. Never held across an await.

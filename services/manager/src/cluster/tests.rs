@@ -296,6 +296,37 @@ fn all_paces_together_keep_to_the_budget() {
     assert_eq!(pace(&hurried), [200], "half of its grace");
 }
 
+/// Second by second, what one of two readers of a video has left of its `viewers`, where those it sends away are three
+/// seconds on the way to the other.
+fn shed(mut here: u64) -> Vec<u64> {
+    let now = Instant::now();
+    let (mut there, mut on_the_way) = (0, [0; 3]);
+    let mut seen = vec![here];
+    for _ in 0..100 {
+        let a = record("a", here, &[("v", here)]);
+        let b = record("b", there, &[("v", there)]);
+        let cluster = cluster(now, vec![a.clone(), b], vec![assignment("v", &["a", "b"], 2)]);
+        let answer = cluster.answer(now, &a, 1_000_000);
+        let going = answer.hand_over.first().map_or(0, |order| order.pace.into()).min(here);
+        here -= going;
+        there += on_the_way[0];
+        on_the_way = [on_the_way[1], on_the_way[2], going];
+        seen.push(here);
+    }
+    seen
+}
+
+#[test]
+fn a_split_is_over_soon_and_takes_nobody_below_its_share() {
+    for viewers in [200, 4_000, 15_000] {
+        let left = shed(viewers);
+        let end = left[left.len() - 1];
+        let took = left.iter().position(|left| *left == end).unwrap();
+        assert!(took <= 15, "{viewers} viewers: {took} s: {left:?}");
+        assert!((viewers / 2..=viewers * 3 / 5).contains(&end), "{viewers} viewers: {left:?}");
+    }
+}
+
 #[test]
 fn many_small_audiences_do_not_add_up_to_more_than_the_pace() {
     let now = Instant::now();

@@ -47,6 +47,10 @@ pub struct Settings {
     /// The checkout: charts, the definition and the fixtures of its rules.
     #[arg(long, default_value = ".")]
     pub checkout: PathBuf,
+    /// The API server's audit log of the operator's namespace: with it, requests at rest are counted one by one. Without
+    /// it, by resource, whoever they are from.
+    #[arg(long, env = "LIVERANK_TEST_AUDIT_LOG")]
+    pub audit_log: Option<PathBuf>,
     /// Values for the operator's chart, beside the image.
     #[arg(long)]
     pub operator_values: Option<PathBuf>,

@@ -16,6 +16,8 @@ pub const NAMESPACE_NAME: &str = "liverank-e2e";
 pub const NAME: &str = "live";
 /// The operator's release, and where it runs.
 pub const RELEASE: &str = "liverank";
+/// What the chart calls the operator's Deployment and its Lease.
+pub const OPERATOR: &str = "liverank-operator";
 pub const OPERATOR_NAMESPACE: &str = "liverank-system";
 /// Everything that belongs to the operator's cluster carries it.
 pub const MANAGED: &str = "app.kubernetes.io/managed-by=liverank-operator";
@@ -176,7 +178,7 @@ impl World {
 
     /// The operator's Lease.
     pub async fn lease(&self) -> anyhow::Result<Value> {
-        self.kube.named(LEASE, OPERATOR_NAMESPACE, RELEASE).await
+        self.kube.named(LEASE, OPERATOR_NAMESPACE, OPERATOR).await
     }
 
     /// The operator's pods that are not on their way out.
@@ -188,7 +190,7 @@ impl World {
 
     /// Scales the operator, and waits until it is so.
     pub async fn scale_operator(&self, replicas: usize) -> anyhow::Result<()> {
-        let deployment = kube::DEPLOYMENT.path(OPERATOR_NAMESPACE, RELEASE);
+        let deployment = kube::DEPLOYMENT.path(OPERATOR_NAMESPACE, OPERATOR);
         self.kube.merge(&deployment, &json!({"spec": {"replicas": replicas}})).await?.good()?;
         let look = async || {
             let pods = self.operators().await?;

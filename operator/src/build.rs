@@ -22,7 +22,7 @@ pub mod names;
 mod network;
 pub mod object;
 mod pod;
-mod quantity;
+pub(crate) mod quantity;
 mod scope;
 mod secrets;
 mod shared;

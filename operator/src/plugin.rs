@@ -1,1 +1,155 @@
-//! Placeholder.
+//! `kubectl liverank`: why a cluster is as it is, what would be, and all that a report of a bug needs.
+//!
+//! What is shown is made by pure functions from what was read ([`explain`], [`what_if`], [`report`]); [`reach`] reads it,
+//! with the rights of whoever asks: of Kubernetes' objects, and of a manager through the API server's proxy. It asks for
+//! no Secret and changes nothing.
+
+pub mod explain;
+pub mod reach;
+pub mod report;
+pub mod what_if;
+pub mod words;
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use anyhow::{Context, bail};
+use clap::{Args, Parser, Subcommand};
+use jiff::Timestamp;
+
+use reach::Reach;
+
+/// Shows why a `RankingCluster` is as it is, and what would be otherwise.
+#[derive(Debug, Parser)]
+#[command(name = "kubectl-liverank", bin_name = "kubectl liverank", version)]
+pub struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+    #[command(flatten)]
+    target: Target,
+}
+
+/// Which Kubernetes, and where in it.
+#[derive(Debug, Args)]
+pub struct Target {
+    /// The namespace; that of the context when absent.
+    #[arg(short, long, global = true)]
+    pub namespace: Option<String>,
+    /// The kubeconfig's context; its current one when absent.
+    #[arg(long, global = true)]
+    pub context: Option<String>,
+    /// The kubeconfig; `$KUBECONFIG` or `~/.kube/config` when absent.
+    #[arg(long, global = true)]
+    pub kubeconfig: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Print the conditions, the readers, and what was decided last and why.
+    Explain {
+        /// `NAME` or `rkc/NAME`; the only one in the namespace when absent.
+        cluster: Option<String>,
+    },
+    /// Print what would move, and how full readers would be, with another number of readers.
+    WhatIf {
+        /// `NAME` or `rkc/NAME`; the only one in the namespace when absent.
+        cluster: Option<String>,
+        /// How many readers.
+        #[arg(long, value_parser = clap::value_parser!(u32).range(1..=500))]
+        readers: u32,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Write one YAML file with the resource, what was made from it, pods, events, load and the operator's last lines;
+    /// never a Secret.
+    Report {
+        /// `NAME` or `rkc/NAME`; the only one in the namespace when absent.
+        cluster: Option<String>,
+        /// The file; `-` for standard output.
+        #[arg(short, long)]
+        output: Option<PathBuf>,
+        /// Where the operator runs; looked for in all namespaces when absent.
+        #[arg(long)]
+        operator_namespace: Option<String>,
+        /// How many of the operator's last lines, of each of its pods.
+        #[arg(long, default_value_t = 2000, value_parser = clap::value_parser!(i64).range(0..=100_000))]
+        log_lines: i64,
+    },
+}
+
+/// `x` of `x`, `rkc/x`, `rankingcluster/x` and `rankingclusters.liverank.dev/x`.
+pub fn name_of(argument: &str) -> anyhow::Result<&str> {
+    let Some((kind, name)) = argument.split_once('/') else { return Ok(argument) };
+    let kind = kind.to_ascii_lowercase();
+    let plain = kind.strip_suffix(".liverank.dev").unwrap_or(&kind);
+    if !matches!(plain, "rkc" | "rankingcluster" | "rankingclusters") {
+        bail!("{argument}: only a RankingCluster can be explained: write rkc/{name}");
+    }
+    Ok(name)
+}
+
+impl Arguments {
+    /// Does what it was called for.
+    pub async fn run(self) -> anyhow::Result<()> {
+        let reach = Reach::to(&self.target).await?;
+        let out = &mut std::io::stdout().lock();
+        match self.command {
+            Command::Explain { cluster } => {
+                let cluster = reach.cluster(cluster.as_deref()).await?;
+                let readers = reach.readers(&cluster).await?;
+                let load = reach.load(&cluster).await.map_err(|error| format!("{error:#}"));
+                out.write_all(explain::render(&cluster, &readers, &load, Timestamp::now()).as_bytes())?;
+            }
+            Command::WhatIf { cluster, readers, json } => {
+                let cluster = reach.cluster(cluster.as_deref()).await?;
+                let load = reach.load(&cluster).await.context("the managers' load is needed for this")?;
+                let answer = what_if::ask(&cluster, &load, readers).map_err(anyhow::Error::msg)?;
+                if json {
+                    writeln!(out, "{}", serde_json::to_string_pretty(&answer)?)?;
+                } else {
+                    out.write_all(what_if::render(&cluster, &load, readers, &answer).as_bytes())?;
+                }
+            }
+            Command::Report { cluster, output, operator_namespace, log_lines } => {
+                let cluster = reach.cluster(cluster.as_deref()).await?;
+                let gathered = reach.gather(&cluster, operator_namespace.as_deref(), log_lines).await;
+                let text = serde_yaml::to_string(&report::assemble(gathered))?;
+                let file = output.unwrap_or_else(|| {
+                    let when = Timestamp::now().strftime("%Y%m%dT%H%M%SZ");
+                    format!("liverank-report-{}-{}-{when}.yaml", cluster.namespace(), cluster.name()).into()
+                });
+                if file.as_os_str() == "-" {
+                    out.write_all(text.as_bytes())?;
+                } else {
+                    std::fs::write(&file, text).with_context(|| format!("{}", file.display()))?;
+                    writeln!(out, "{}", file.display())?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::{Arguments, name_of};
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn a_cluster_is_named_as_kubectl_names_it() {
+        for argument in
+            ["x", "rkc/x", "RankingCluster/x", "rankingclusters/x", "rankingclusters.liverank.dev/x"]
+        {
+            assert_eq!(name_of(argument).unwrap(), "x");
+        }
+        let refused = name_of("deployment/x").unwrap_err().to_string();
+        assert_eq!(refused, "deployment/x: only a RankingCluster can be explained: write rkc/x");
+    }
+}

@@ -1,1 +1,193 @@
-//! Placeholder.
+//! Readers: how many there should be, which come and which go, and who serves which video.
+//!
+//! [`step`] is one pure function from what is seen (readers as Kubernetes has them, load as the managers tell it) and a
+//! leader's [`Memory`] to [`Step`]s, [`Decision`]s and [`Facts`]. It goes by levels, not by edges: every step follows from
+//! what is seen, may be done twice, and comes again until it is seen to be done. So a leader may die at any point, and the
+//! next one goes on:
+//!
+//! | what | where it survives |
+//! |---|---|
+//! | that a reader is to be emptied, why and since when | annotations of its Deployment |
+//! | that a reader takes no viewers | a cordon at the managers, derived from the annotation |
+//! | that readers are being replaced | templates differ |
+//! | how many are wanted | how many are there (those being emptied not counted); in an upgrade also the status |
+//! | how long fewer would do | nowhere: a new leader looks for the whole window first |
+//!
+//! *Scale up*: readers are added. *Scale down*: the cheapest to empty is annotated, then cordoned; the managers move its
+//! viewers within the budget; when the managers and the reader itself have said for a while that nobody is there, it is
+//! deleted. *Upgrade*: new readers come up, at most `maxSurge` beyond the wanted number; old ones take no new videos; old
+//! readers are emptied into new ones, so that each viewer moves at most once (nothing is moved for balance meanwhile).
+//! A *node drain* is the reader's own business; nobody else is told to go while it lasts.
+//!
+//! What is missing or contradictory is not zero: nothing is taken away, nobody is moved, and it is said.
+
+mod balance;
+mod change;
+mod cordons;
+mod decision;
+mod explain;
+mod facts;
+mod fleet;
+mod memory;
+mod of_spec;
+mod phase;
+mod remove;
+mod scale;
+mod seen;
+mod settings;
+mod step;
+mod view;
+mod what_if;
+
+pub use decision::{Action, Decision, Numbers};
+pub use explain::{Explain, explain};
+pub use facts::{Fact, Facts, two_digits};
+pub use memory::Memory;
+pub use seen::{Drain, DrainWhy, Heard, Own, Pod, Reader, Seen};
+pub use settings::{Rebalance, Scaling, Settings};
+pub use step::{Closing, Step};
+pub use what_if::{ReaderAt, WhatIf, what_if};
+
+use decision::Tale;
+use facts::Found;
+use fleet::Fleet;
+use phase::Phase;
+use scale::Wanted;
+use view::View;
+
+/// What a round comes to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outcome {
+    /// What is to be done, in this order. Empty at rest.
+    pub steps: Vec<Step>,
+    /// What was decided, where that is news.
+    pub decisions: Vec<Decision>,
+    /// For the status.
+    pub facts: Facts,
+    /// Readers that are to be asked themselves how many viewers they have.
+    pub ask: Vec<String>,
+    /// Whether the managers are to be asked for all assignments next time.
+    pub detail: bool,
+}
+
+/// One round.
+pub fn step(seen: &Seen, memory: &mut Memory) -> Outcome {
+    if !seen.settings.paused {
+        return round(seen, memory);
+    }
+    // What would be done is looked at and dropped; what was remembered would be out of date when it goes on.
+    let mut outcome = round(seen, &mut memory.clone());
+    *memory = Memory::new(seen.now, None, Some(outcome.facts.desired));
+    outcome.steps.clear();
+    outcome.decisions.clear();
+    outcome.detail = false;
+    outcome
+}
+
+fn round(seen: &Seen, memory: &mut Memory) -> Outcome {
+    memory.forget(seen.now);
+    let view = View::of(seen);
+    let mut tales = Vec::new();
+    let patient = trouble(seen, &view, memory, &mut tales);
+    let mut fleet = Fleet::of(seen, &view, memory);
+    if seen.settings.is_off() {
+        return off(seen, &view, &fleet, memory);
+    }
+    let wanted = scale::wanted(seen, &view, &fleet, memory);
+    tales.extend(scale::tell(seen, &wanted, memory));
+    let phase = Phase::of(seen, &view, &fleet, memory);
+    tales.extend(phase.tell(seen, &fleet, memory));
+    let (wanted, phase) = (&wanted, &phase);
+    change::Change { seen, view: &view, wanted, phase, fleet: &mut fleet, memory, tales: &mut tales }.make();
+    let (deletes, overdue) = remove::remove(seen, &view, &fleet, memory, &mut tales);
+    remove::tell(seen, &overdue, memory, &mut tales);
+    let mut steps = writes(memory, view.trouble.is_none());
+    steps.extend(cordons::cordons(seen, &view, &fleet, phase));
+    steps.extend(deletes);
+    let halted = phase.runs() || view.reconnect_errors(seen.settings.max_reconnect_error_percent).is_some();
+    let balanced = balance::balance(seen, &view, memory, halted);
+    steps.extend(balanced.step);
+    tales.extend(balanced.tale);
+    let found = Found { seen, view: &view, fleet: &fleet, wanted, phase, overdue: &overdue, patient };
+    let asked = seen.readers.iter().filter(|reader| reader.drain.is_some() && !reader.deleting);
+    Outcome {
+        steps,
+        decisions: decision::decided(tales, seen, found.numbers()),
+        facts: found.facts(),
+        ask: asked.map(|reader| reader.name.clone()).collect(),
+        detail: balanced.detail,
+    }
+}
+
+/// There are to be no readers, so nobody can take their viewers: they all go.
+fn off(seen: &Seen, view: &View<'_>, fleet: &Fleet, memory: &mut Memory) -> Outcome {
+    let mut steps = Vec::new();
+    let mut chosen = Vec::new();
+    for reader in seen.readers.iter().filter(|reader| !reader.deleting) {
+        let (name, uid) = (reader.name.clone(), reader.uid.clone());
+        if memory.writes.delete.insert(uid.clone()) {
+            chosen.push(format!("remove {name}"));
+        }
+        steps.push(Step::DeleteReader { name, uid, forced: true });
+    }
+    let delete = std::mem::take(&mut memory.writes.delete);
+    *memory = Memory::new(seen.now, None, None);
+    memory.writes.delete = delete;
+    if view.trouble.is_none() {
+        let gone = Fleet::default();
+        let here = |step: &Step| !matches!(step, Step::Cordon { reader, .. } if fleet.members.iter().any(|member| member.name == reader.as_str()));
+        steps.extend(cordons::cordons(seen, view, &gone, &Phase::Done).into_iter().filter(here));
+    }
+    let why = if seen.settings.enabled { "spec.readers.replicas is 0" } else { "comments are switched off" };
+    let tale = Tale::new(Action::Remove, format!("{why}: all readers go, with the viewers they have"));
+    let tales = if chosen.is_empty() { Vec::new() } else { vec![tale.chosen(chosen)] };
+    let wanted = Wanted { readers: 0, decision: None };
+    let (phase, overdue) = (&Phase::Done, &Vec::new());
+    let found = Found { seen, view, fleet, wanted: &wanted, phase, overdue, patient: false };
+    let decisions = decision::decided(tales, seen, found.numbers());
+    Outcome { steps, decisions, facts: found.facts(), ask: Vec::new(), detail: false }
+}
+
+/// Writes that are not seen yet, again; `empty`: readers may begin to be emptied.
+fn writes(memory: &Memory, empty: bool) -> Vec<Step> {
+    let create = memory.writes.create.iter().map(|name| Step::CreateReader { name: name.clone() });
+    let annotate = memory.writes.annotate.iter().filter(|(_, (_, drain))| empty || drain.is_none());
+    let annotate = annotate.map(|(name, (uid, drain))| Step::Annotate {
+        name: name.clone(),
+        uid: uid.clone(),
+        drain: *drain,
+    });
+    create.chain(annotate).collect()
+}
+
+/// Tells when the load cannot be acted on, and when it can again, each after it has been so for as long as a report may be
+/// old: a leader that has just begun knows nothing, and managers learn of a change a moment apart. Answers whether that
+/// time has passed.
+fn trouble(seen: &Seen, view: &View<'_>, memory: &mut Memory, tales: &mut Vec<Tale>) -> bool {
+    const TOPIC: &str = "load";
+    let is = view.trouble.is_some();
+    let since = match memory.trouble {
+        Some((was, since)) if was == is => since,
+        _ => seen.now,
+    };
+    memory.trouble = Some((is, since));
+    let patient = seen.now - since.max(memory.born) > seen.settings.load_max_age_ms;
+    match &view.trouble {
+        Some(trouble) if patient => {
+            let words = format!("{}: no reader is taken away and nobody is moved", trouble.words());
+            let tale = Tale::new(Action::Hold, words).bound([trouble.reason().to_owned()]);
+            if memory.told.is_news(seen.now, TOPIC, Some((trouble.reason(), &tale))) {
+                tales.push(tale);
+            }
+        }
+        None if patient && memory.told.state(TOPIC).is_some() => {
+            memory.told.note(seen.now, TOPIC, None);
+            tales.push(Tale::new(Action::Resume, "the managers say what load there is again"));
+        }
+        _ => {}
+    }
+    patient
+}
+
+#[cfg(test)]
+mod tests;

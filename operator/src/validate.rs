@@ -1,1 +1,89 @@
-//! Placeholder.
+//! What is wrong with a resource that its definition's rules cannot say: what Kubernetes would refuse of the objects
+//! made from it, told with the path in the resource and before anything is changed. Pure.
+//!
+//! A resource with problems is left as it runs; the condition `Degraded` names them.
+
+mod image;
+mod keys;
+mod pods;
+
+use crate::crd::{RankingCluster, RankingClusterSpec};
+
+/// Something wrong in a resource.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Problem {
+    /// Where, such as `spec.kafka.bootstrapServers`.
+    pub path: String,
+    /// What to do about it.
+    pub message: String,
+}
+
+impl std::fmt::Display for Problem {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}", self.path, self.message)
+    }
+}
+
+/// Collects problems.
+#[derive(Debug, Default)]
+struct Problems(Vec<Problem>);
+
+impl Problems {
+    fn add(&mut self, path: impl Into<String>, message: impl Into<String>) {
+        self.0.push(Problem { path: path.into(), message: message.into() });
+    }
+}
+
+/// All that is wrong, in the order of the fields; empty where nothing is.
+pub fn validate(cluster: &RankingCluster) -> Vec<Problem> {
+    let spec = &cluster.spec;
+    let mut problems = Problems::default();
+    image::check(&spec.image, &mut problems);
+    servers(spec, &mut problems);
+    reader_hosts(cluster, &mut problems);
+    keys::annotations("spec.exposure.annotations", &spec.exposure.annotations, &mut problems);
+    for (path, pod) in [
+        ("spec.gateway.pod", &spec.gateway.pod),
+        ("spec.websocket.pod", &spec.websocket.pod),
+        ("spec.comment.pod", &spec.comment.front.pod),
+        ("spec.consumer.pod", &spec.consumer.pod),
+        ("spec.manager.pod", &spec.manager.pod),
+        ("spec.statistics.pod", &spec.statistics.pod),
+        ("spec.readers.pod", &spec.readers.pod),
+    ] {
+        pods::check(path, pod, &mut problems);
+    }
+    problems.0
+}
+
+/// The rule on `bootstrapServers` sees digits where a port is.
+fn servers(spec: &RankingClusterSpec, problems: &mut Problems) {
+    for server in spec.kafka.bootstrap_servers.split(',') {
+        let port = server.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
+        if port.is_none_or(|port| port == 0) {
+            problems.add("spec.kafka.bootstrapServers", format!("{server}: write a port from 1 to 65535"));
+        }
+    }
+}
+
+/// Between its dots a DNS name may have 63 characters, and readers' names take most of them. They are numbered below 510:
+/// 500, and while they are replaced 10 more.
+fn reader_hosts(cluster: &RankingCluster, problems: &mut Problems) {
+    let longest = format!("{}-reader-509", cluster.name());
+    let Some(host) = cluster.spec.exposure.reader_host(&longest) else { return };
+    let path = "spec.exposure.readerHostTemplate";
+    if host.len() > 253 || host.split('.').any(|label| label.len() > 63) {
+        problems.add(
+            path,
+            format!(
+                "shorten it: with {longest} for {{reader}} a part is over 63 characters, or all of it over 253"
+            ),
+        );
+    }
+    if cluster.spec.exposure.host.as_deref() == cluster.spec.exposure.reader_host_template.as_deref() {
+        problems.add(path, "choose another one than host: the front door would be one of the readers");
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,3 +1,17 @@
-//! `kubectl liverank`.
+//! `kubectl liverank`: kubectl finds it by its name on the path.
 
-fn main() {}
+use std::process::ExitCode;
+
+use clap::Parser;
+use liverank_operator::plugin::Arguments;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    match Arguments::parse().run().await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -22,6 +22,11 @@ pub fn canonical(text: &str) -> String {
     parse(text).map_or_else(|| text.to_owned(), |(nanos, format)| write(nanos, format))
 }
 
+/// How much `text` is, in nanos; absent where it is no quantity.
+pub(crate) fn nanos(text: &str) -> Option<i128> {
+    parse(text).map(|(nanos, _)| nanos)
+}
+
 /// Nanos, rounded away from zero, and how it was written.
 fn parse(text: &str) -> Option<(i128, Format)> {
     let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);

@@ -43,20 +43,29 @@ fn whole_numbers(value: &mut Value) {
     }
 }
 
-/// A parent's default becomes `{}`, for its members have their own; but not where it has rules, for the API server holds
-/// these against the default as it stands, before it fills in members. `nullable` goes: a null then means "not set", and
-/// is replaced by the default.
+/// Parents whose rules speak of members that have defaults. The API server holds rules against a default as it stands,
+/// before it fills in members, so that these have to be in it.
+const WHOLE_DEFAULTS: [&str; 2] = ["exposure", "readers"];
+
+/// A parent's default becomes `{}`, for its members have their own. `nullable` goes: a null then means "not set", and is
+/// replaced by the default.
 fn tidy(schema: &mut Value) {
     let Value::Object(members) = schema else { return };
     members.remove("nullable");
-    if !members.contains_key(VALIDATIONS)
-        && let Some(Value::Object(default)) = members.get_mut("default")
-    {
+    if let Some(Value::Object(default)) = members.get_mut("default") {
         default.clear();
     }
     for (key, value) in members.iter_mut() {
         match (key.as_str(), value) {
-            ("properties", Value::Object(properties)) => properties.values_mut().for_each(tidy),
+            ("properties", Value::Object(properties)) => {
+                for (name, property) in properties {
+                    let whole = property["default"].clone();
+                    tidy(property);
+                    if WHOLE_DEFAULTS.contains(&name.as_str()) && whole.is_object() {
+                        property["default"] = whole;
+                    }
+                }
+            }
             ("items" | "additionalProperties", value) => tidy(value),
             _ => {}
         }

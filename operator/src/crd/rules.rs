@@ -24,7 +24,9 @@ pub(super) fn resource() -> Value {
     json!([Rule::new(
         "size(self.metadata.name) <= 40 && self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')"
     )
-    .message("use a name of at most 40 of a-z, 0-9 and -, beginning with a letter: Services are named after it")
+    .message(
+        "use a name of at most 40 of a-z, 0-9 and -, beginning with a letter: Services are named after it"
+    )
     .field_path(".metadata.name")])
 }
 

@@ -1,0 +1,265 @@
+//! What `explain` prints: what was decided last and why, the conditions, and the readers as Kubernetes and the managers
+//! see them now.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write;
+
+use jiff::Timestamp;
+use k8s_openapi::api::apps::v1::Deployment;
+use liverank_shell::wire::{Load, ReaderState};
+
+use super::words::{Table, ago, span, thousands, wrapped};
+use crate::build::names;
+use crate::crd::{LastDecision, RankingCluster, ReadersStatus};
+
+/// How wide text is before it is wrapped.
+const WIDTH: usize = 96;
+
+/// A reader as Kubernetes has it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Deployed {
+    /// Its name.
+    pub name: String,
+    /// Whether its pod is ready.
+    pub ready: bool,
+    /// Why it is being emptied, where it is.
+    pub drain: Option<String>,
+    /// Since when it is.
+    pub since: Option<Timestamp>,
+}
+
+impl Deployed {
+    /// What a reader's Deployment says.
+    pub fn of(deployment: &Deployment) -> Self {
+        let annotation = |key: &str| deployment.metadata.annotations.as_ref()?.get(key).cloned();
+        let status = deployment.status.as_ref();
+        Self {
+            name: deployment.metadata.name.clone().unwrap_or_default(),
+            ready: status.and_then(|status| status.ready_replicas).unwrap_or(0) > 0,
+            drain: annotation(names::DRAIN),
+            since: annotation(names::DRAIN_SINCE).and_then(|text| text.parse().ok()),
+        }
+    }
+}
+
+/// All of it. `load` is what a manager says, or why none could be asked.
+pub fn render(
+    cluster: &RankingCluster,
+    readers: &[Deployed],
+    load: &Result<Load, String>,
+    now: Timestamp,
+) -> String {
+    let mut out = String::new();
+    head(&mut out, cluster);
+    conditions(&mut out, cluster, now);
+    let status = cluster.status.as_ref();
+    if !cluster.spec.comments() {
+        out.push_str("\nReaders\n  none: comment.enabled is false\n");
+        return out;
+    }
+    out.push_str("\nReaders\n");
+    if let Some(readers) = status.and_then(|status| status.readers.as_ref()) {
+        summary(&mut out, readers, now);
+    }
+    table(&mut out, cluster.name(), readers, load, now);
+    out.push_str("\nLast decision\n");
+    match status.and_then(|status| status.last_decision.as_ref()) {
+        Some(last) => decision(&mut out, last, now),
+        None => out.push_str("  none yet\n"),
+    }
+    out
+}
+
+fn head(out: &mut String, cluster: &RankingCluster) {
+    let _ = writeln!(out, "RankingCluster {}/{}", cluster.namespace(), cluster.name());
+    let status = cluster.status.as_ref();
+    if let Some(operator) = status.and_then(|status| status.operator.as_ref()) {
+        let _ = writeln!(out, "  written by {} {}", operator.identity, operator.version);
+    }
+    let observed = status.and_then(|status| status.observed_generation);
+    match observed {
+        None => out.push_str("  no operator has looked at it yet: is one running for its operatorClass?\n"),
+        Some(observed) if observed != cluster.generation() => {
+            let _ = writeln!(
+                out,
+                "  all this is of generation {observed}: the operator has not seen generation {} yet",
+                cluster.generation()
+            );
+        }
+        Some(_) => {}
+    }
+    if cluster.spec.paused {
+        out.push_str("  paused: the operator writes nothing but status\n");
+    }
+}
+
+fn conditions(out: &mut String, cluster: &RankingCluster, now: Timestamp) {
+    out.push_str("\nConditions\n");
+    let conditions = cluster.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
+    if conditions.is_empty() {
+        out.push_str("  none yet\n");
+        return;
+    }
+    let mut table = Table::new(&["TYPE", "STATUS", "REASON", ">FOR"]);
+    let mut said = String::new();
+    for condition in conditions {
+        let age = span(now.as_second() - condition.last_transition_time.0.as_second());
+        table.row([condition.type_.clone(), condition.status.clone(), condition.reason.clone(), age]);
+        if !condition.message.is_empty() {
+            let indent = "    ";
+            let text = wrapped(&format!("{}: {}", condition.type_, condition.message), indent, WIDTH);
+            let _ = writeln!(said, "  {text}");
+        }
+    }
+    out.push_str(&table.render("  "));
+    out.push_str(&said);
+}
+
+fn summary(out: &mut String, readers: &ReadersStatus, now: Timestamp) {
+    let _ = write!(out, "  {} wanted, {} ready", readers.desired, readers.ready);
+    if readers.draining > 0 {
+        let _ = write!(out, ", {} being emptied", readers.draining);
+    }
+    if let Some(viewers) = readers.viewers {
+        let _ = write!(out, "; {} viewers", thousands(viewers.max(0) as u64));
+    }
+    if let Some(imbalance) = readers.imbalance_percent {
+        let _ = write!(out, ", the fullest {imbalance}% above the mean");
+    }
+    if let Some(at) = &readers.load_as_of {
+        let _ = write!(out, ", {}", ago(at.0, now));
+    }
+    out.push('\n');
+}
+
+fn table(
+    out: &mut String,
+    cluster: &str,
+    deployed: &[Deployed],
+    load: &Result<Load, String>,
+    now: Timestamp,
+) {
+    let seen: BTreeMap<&str, &ReaderState> = match load {
+        Ok(load) => load.readers.iter().map(|reader| (reader.id.as_str(), reader)).collect(),
+        Err(_) => BTreeMap::new(),
+    };
+    let made: BTreeMap<&str, &Deployed> =
+        deployed.iter().map(|reader| (reader.name.as_str(), reader)).collect();
+    let mut known: Vec<&str> =
+        seen.keys().chain(made.keys()).copied().collect::<BTreeSet<_>>().into_iter().collect();
+    // By number; what is not named as ours are comes last.
+    known.sort_by_key(|name| (names::reader_number(cluster, name).unwrap_or(u32::MAX), *name));
+    let mut table =
+        Table::new(&["READER", "POD", "MANAGERS SAY", ">VIEWERS", ">OF", ">VIDEOS", ">SILENT", "NOTE"]);
+    for name in &known {
+        let (made, seen) = (made.get(name), seen.get(name));
+        let pod = match made {
+            None => "no Deployment",
+            Some(reader) if reader.ready => "ready",
+            Some(_) => "not ready",
+        };
+        let dash = || "-".to_owned();
+        let number = |of: fn(&ReaderState) -> u64| seen.map_or_else(dash, |reader| thousands(of(reader)));
+        table.row([
+            (*name).to_owned(),
+            pod.to_owned(),
+            seen.map_or_else(dash, |reader| reader.state.clone()),
+            number(|reader| reader.viewers),
+            number(|reader| reader.capacity),
+            number(|reader| reader.assigned),
+            seen.map_or_else(dash, |reader| span(reader.silent_ms as i64 / 1000)),
+            note(made.copied(), seen.copied(), now),
+        ]);
+    }
+    if !known.is_empty() {
+        out.push_str(&table.render("  "));
+    }
+    match load {
+        Err(why) => {
+            let text = wrapped(&format!("no manager could be asked: {why}"), "  ", WIDTH);
+            let _ = writeln!(out, "  {text}");
+        }
+        Ok(load) => standing(out, load),
+    }
+}
+
+/// What is particular about a reader.
+fn note(made: Option<&Deployed>, seen: Option<&ReaderState>, now: Timestamp) -> String {
+    let mut notes = Vec::new();
+    if let Some(why) = made.and_then(|reader| reader.drain.as_ref()) {
+        let since = made.and_then(|reader| reader.since);
+        let since = since.map(|since| format!(" for {}", span(now.as_second() - since.as_second())));
+        notes.push(format!("being emptied: {why}{}", since.unwrap_or_default()));
+    }
+    if let Some(cordon) = seen.and_then(|reader| reader.cordon.as_ref()) {
+        notes.push(format!("cordoned: {cordon}"));
+    }
+    if seen.is_some_and(|reader| reader.reconnect_errors > 0) {
+        let errors = seen.map_or(0, |reader| reader.reconnect_errors);
+        let all = seen.map_or(0, |reader| reader.reconnects);
+        notes.push(format!("{} of {} who came back missed something", thousands(errors), thousands(all)));
+    }
+    notes.join("; ")
+}
+
+/// What the managers say of all readers together.
+fn standing(out: &mut String, load: &Load) {
+    let _ = write!(out, "  {} videos assigned", thousands(load.videos));
+    if load.in_flight > 0 {
+        let _ = write!(
+            out,
+            "; {} viewers on their way, at most {} a minute",
+            thousands(load.in_flight),
+            thousands(load.viewers_per_minute)
+        );
+    }
+    if let Some(term) = load.term.as_ref().filter(|term| !term.holder.is_empty()) {
+        let _ = write!(out, "; planned by {} (term {})", term.holder, term.term);
+    }
+    out.push('\n');
+    if !load.fresh {
+        out.push_str("  the manager that was asked does not see Redis: this is what it last saw\n");
+    }
+    if let Some(hold) = &load.hold {
+        let _ = writeln!(out, "  nothing is moved: {hold}");
+    }
+}
+
+fn decision(out: &mut String, last: &LastDecision, now: Timestamp) {
+    let when = last.time.as_ref().map(|time| format!(" {}", ago(time.0, now))).unwrap_or_default();
+    let _ = writeln!(out, "  {}{when}  ({})", last.action, last.id);
+    let mut line = |label: &str, text: &str| {
+        let indent = " ".repeat(14);
+        let text = wrapped(text, &indent, WIDTH - 14);
+        let _ = writeln!(out, "  {label:<10}  {text}");
+    };
+    line("why", &last.reason);
+    if let Some(inputs) = &last.inputs {
+        let viewers = |viewers: i64| thousands(viewers.max(0) as u64);
+        let mut text = format!("{} readers, {} of them heard", inputs.readers, inputs.fresh);
+        if inputs.draining > 0 {
+            let _ = write!(text, ", {} being emptied", inputs.draining);
+        }
+        let _ = write!(
+            text,
+            "; {} viewers, {} expected; these ask for {} readers; decided on {}",
+            viewers(inputs.viewers),
+            viewers(inputs.expected_viewers),
+            inputs.raw,
+            inputs.desired
+        );
+        line("from", &text);
+    }
+    for (label, all) in [("bound by", &last.bound_by), ("chosen", &last.chosen), ("rejected", &last.rejected)]
+    {
+        for (at, text) in all.iter().enumerate() {
+            line(if at == 0 { label } else { "" }, text);
+        }
+    }
+    if !last.inputs_hash.is_empty() {
+        line("inputs", &format!("hash {}", last.inputs_hash));
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,204 @@
+//! Reads what is shown, with the rights of whoever asks. Lists only, a manager's `GET /load` through the API server's
+//! proxy, and logs of the operator's pods.
+
+use anyhow::{Context, bail};
+use jiff::Timestamp;
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{Api, DynamicObject, ListParams, LogParams};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Client, Config};
+use liverank_shell::wire::Load;
+use serde_json::{Map, Value, json};
+
+use super::explain::Deployed;
+use super::report::Gathered;
+use super::{Target, name_of};
+use crate::build::{Component, Kind, names};
+use crate::crd::RankingCluster;
+
+/// Objects asked for at a time.
+const PAGE: u32 = 500;
+/// Pages of one kind: a report of a namespace with more events than this has the first ones of them.
+const PAGES: usize = 20;
+
+/// A way to an API server.
+pub struct Reach {
+    client: Client,
+    namespace: String,
+}
+
+impl Reach {
+    /// Finds the API server as kubectl does.
+    pub async fn to(target: &Target) -> anyhow::Result<Self> {
+        let options = KubeConfigOptions { context: target.context.clone(), ..KubeConfigOptions::default() };
+        let config = match &target.kubeconfig {
+            Some(file) => {
+                let kubeconfig = Kubeconfig::read_from(file)?;
+                Config::from_custom_kubeconfig(kubeconfig, &options).await?
+            }
+            None if target.context.is_some() => Config::from_kubeconfig(&options).await?,
+            None => Config::infer().await?,
+        };
+        let namespace = target.namespace.clone().unwrap_or_else(|| config.default_namespace.clone());
+        Ok(Self { client: Client::try_from(config)?, namespace })
+    }
+
+    /// The resource of that name, or the only one there is.
+    pub async fn cluster(&self, argument: Option<&str>) -> anyhow::Result<RankingCluster> {
+        let api: Api<RankingCluster> = Api::namespaced(self.client.clone(), &self.namespace);
+        if let Some(argument) = argument {
+            let name = name_of(argument)?;
+            return api.get(name).await.with_context(|| format!("{}/{name}", self.namespace));
+        }
+        let mut all = api.list(&ListParams::default().limit(PAGE)).await?.items;
+        let names: Vec<&str> = all.iter().map(RankingCluster::name).collect();
+        match names.len() {
+            0 => bail!("there is no RankingCluster in namespace {}", self.namespace),
+            1 => Ok(all.remove(0)),
+            _ => bail!("which one? namespace {} has {}", self.namespace, names.join(", ")),
+        }
+    }
+
+    /// The readers as Kubernetes has them.
+    pub async fn readers(&self, cluster: &RankingCluster) -> anyhow::Result<Vec<Deployed>> {
+        let api: Api<Deployment> = Api::namespaced(self.client.clone(), cluster.namespace());
+        let labels =
+            format!("{},{}={}", of_cluster(cluster.name()), names::COMPONENT, Component::Reader.name());
+        Ok(api.list(&ListParams::default().labels(&labels)).await?.iter().map(Deployed::of).collect())
+    }
+
+    /// What a manager says, with all assignments.
+    pub async fn load(&self, cluster: &RankingCluster) -> anyhow::Result<Load> {
+        let text = self.load_text(cluster).await?;
+        serde_json::from_str(&text).context("the manager's answer is no load: is it of another version?")
+    }
+
+    async fn load_text(&self, cluster: &RankingCluster) -> anyhow::Result<String> {
+        let port = Component::Manager.http_port().context("managers have a port")?;
+        let service = names::of(cluster.name(), Component::Manager);
+        let path = format!("/api/v1/namespaces/{}/services/{service}:{port}/proxy/load", cluster.namespace());
+        let request = http::Request::get(path).body(Vec::new())?;
+        let answer = self.client.request_text(request).await;
+        answer.with_context(|| format!("service {service} through the API server's proxy"))
+    }
+
+    /// All that a report has. What cannot be read is named in it, and the rest goes on.
+    pub async fn gather(
+        &self,
+        cluster: &RankingCluster,
+        operator_namespace: Option<&str>,
+        log_lines: i64,
+    ) -> Gathered {
+        let mut gathered = Gathered {
+            cluster: serde_json::to_value(cluster).unwrap_or_default(),
+            about: self.about().await,
+            ..Gathered::default()
+        };
+        match self.load_text(cluster).await {
+            Ok(text) => gathered.load = Some(serde_json::from_str(&text).unwrap_or(Value::String(text))),
+            Err(error) => gathered.missing.push(format!("load: {error:#}")),
+        }
+        for kind in Kind::ALL {
+            let labels = Some(of_cluster(cluster.name()));
+            match self.all(&kind.resource(), Some(cluster.namespace()), labels).await {
+                Ok(objects) => gathered.objects.push((kind.resource().kind, objects)),
+                // A kind that this cluster does not know is no gap.
+                Err(kube::Error::Api(status)) if kind.optional() && status.code == 404 => {}
+                Err(error) => gathered.missing.push(format!("{}: {error}", kind.resource().kind)),
+            }
+        }
+        let pods = kube::api::ApiResource::erase::<Pod>(&());
+        match self.all(&pods, Some(cluster.namespace()), Some(of_cluster(cluster.name()))).await {
+            Ok(pods) => gathered.pods = pods,
+            Err(error) => gathered.missing.push(format!("pods: {error}")),
+        }
+        self.events(cluster, &mut gathered).await;
+        self.operators(operator_namespace, log_lines, &mut gathered).await;
+        gathered
+    }
+
+    async fn about(&self) -> Map<String, Value> {
+        let server = match self.client.apiserver_version().await {
+            Ok(version) => version.git_version,
+            Err(error) => error.to_string(),
+        };
+        let mut about = Map::new();
+        about.insert("plugin".to_owned(), json!(env!("CARGO_PKG_VERSION")));
+        about.insert("kubernetes".to_owned(), json!(server));
+        about.insert("time".to_owned(), json!(Timestamp::now().to_string()));
+        about
+    }
+
+    /// Events about the resource and what is named after it.
+    async fn events(&self, cluster: &RankingCluster, gathered: &mut Gathered) {
+        let events = kube::api::ApiResource::erase::<k8s_openapi::api::events::v1::Event>(&());
+        let ours = format!("{}-", cluster.name());
+        match self.all(&events, Some(cluster.namespace()), None).await {
+            Ok(events) => gathered.events.extend(events.into_iter().filter(|event| {
+                let name = event["regarding"]["name"].as_str().unwrap_or_default();
+                name == cluster.name() || name.starts_with(&ours)
+            })),
+            Err(error) => gathered.missing.push(format!("events: {error}")),
+        }
+    }
+
+    async fn operators(&self, namespace: Option<&str>, lines: i64, gathered: &mut Gathered) {
+        let pods = kube::api::ApiResource::erase::<Pod>(&());
+        let labels = Some(format!("{}={}", names::NAME, names::MANAGER));
+        let pods = match self.all(&pods, namespace, labels).await {
+            Ok(pods) => pods,
+            Err(error) => {
+                gathered
+                    .missing
+                    .push(format!("the operator's pods (name its --operator-namespace): {error}"));
+                return;
+            }
+        };
+        if pods.is_empty() {
+            gathered.missing.push("the operator's pods: there are none".to_owned());
+        }
+        for pod in pods {
+            let member = |key: &str| pod["metadata"][key].as_str().unwrap_or_default().to_owned();
+            let api: Api<Pod> = Api::namespaced(self.client.clone(), &member("namespace"));
+            let asked = LogParams { tail_lines: Some(lines), timestamps: true, ..LogParams::default() };
+            let log = match api.logs(&member("name"), &asked).await {
+                Ok(log) => log,
+                Err(error) => {
+                    gathered.missing.push(format!("log of {}: {error}", member("name")));
+                    String::new()
+                }
+            };
+            gathered.operators.push((pod, log));
+        }
+    }
+
+    /// All objects of a kind, in one namespace or in all.
+    async fn all(
+        &self,
+        kind: &kube::api::ApiResource,
+        namespace: Option<&str>,
+        labels: Option<String>,
+    ) -> kube::Result<Vec<Value>> {
+        let api: Api<DynamicObject> = match namespace {
+            Some(namespace) => Api::namespaced_with(self.client.clone(), namespace, kind),
+            None => Api::all_with(self.client.clone(), kind),
+        };
+        let mut asked = ListParams { label_selector: labels, ..ListParams::default() }.limit(PAGE);
+        let mut found = Vec::new();
+        for _ in 0..PAGES {
+            let page = api.list(&asked).await?;
+            found.extend(page.items.iter().filter_map(|object| serde_json::to_value(object).ok()));
+            match page.metadata.continue_ {
+                Some(next) if !next.is_empty() => asked = asked.continue_token(&next),
+                _ => break,
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// The labels of all that belongs to a cluster.
+fn of_cluster(cluster: &str) -> String {
+    format!("{}={},{}={cluster}", names::NAME, names::APP, names::INSTANCE)
+}

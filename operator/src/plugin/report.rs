@@ -1,0 +1,188 @@
+//! What `report` writes: everything that a report of a bug needs, in one YAML file that may be shown to others. What is
+//! read holds no Secret; what could still be one (a literal in the environment of somebody's sidecar, a password in an
+//! address, a token in a log) is taken out.
+
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+
+/// What was read.
+#[derive(Debug, Clone, Default)]
+pub struct Gathered {
+    /// When, by whom, of which Kubernetes.
+    pub about: Map<String, Value>,
+    /// What could not be read, and why.
+    pub missing: Vec<String>,
+    /// The resource.
+    pub cluster: Value,
+    /// What a manager says.
+    pub load: Option<Value>,
+    /// What was made from the resource, by kind.
+    pub objects: Vec<(String, Vec<Value>)>,
+    /// The pods of the cluster.
+    pub pods: Vec<Value>,
+    /// Events about the resource and all of that.
+    pub events: Vec<Value>,
+    /// The operator's pods and the last lines of each.
+    pub operators: Vec<(Value, String)>,
+}
+
+/// The file.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Report {
+    about: Map<String, Value>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    missing: Vec<String>,
+    ranking_cluster: Value,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    load: Option<Value>,
+    events: Vec<Value>,
+    pods: Vec<Value>,
+    objects: Map<String, Value>,
+    operators: Vec<Value>,
+}
+
+/// What stands in place of what was taken out.
+const REMOVED: &str = "(removed)";
+
+/// Orders what was read, oldest events first, and takes out what nobody else should see.
+pub fn assemble(gathered: Gathered) -> Report {
+    let clean = |mut value: Value| {
+        strip(&mut value);
+        value
+    };
+    let mut events: Vec<Value> = gathered.events.iter().map(event).map(clean).collect();
+    events.sort_by_key(|event| event["time"].as_str().unwrap_or_default().to_owned());
+    let operators = gathered.operators.into_iter().map(|(pod, log)| {
+        let mut pod = clean(pod_state(&pod));
+        pod["log"] = json!(scrubbed(&log));
+        pod
+    });
+    Report {
+        about: gathered.about,
+        missing: gathered.missing,
+        ranking_cluster: clean(gathered.cluster),
+        load: gathered.load.map(clean),
+        events,
+        pods: gathered.pods.iter().map(pod_state).map(clean).collect(),
+        objects: gathered
+            .objects
+            .into_iter()
+            .map(|(kind, all)| (kind, all.into_iter().map(clean).collect()))
+            .collect(),
+        operators: operators.collect(),
+    }
+}
+
+/// Of a pod, what tells how it is.
+fn pod_state(pod: &Value) -> Value {
+    let kept = |of: &Value, keys: &[&str]| -> Value {
+        let members = keys.iter().filter(|key| !of[**key].is_null());
+        members.map(|key| ((*key).to_owned(), of[*key].clone())).collect::<Map<_, _>>().into()
+    };
+    let containers: Vec<Value> = pod["status"]["containerStatuses"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(|c| {
+            kept(c, &["name", "image", "imageID", "ready", "started", "restartCount", "state", "lastState"])
+        })
+        .collect();
+    json!({
+        "name": pod["metadata"]["name"],
+        "namespace": pod["metadata"]["namespace"],
+        "created": pod["metadata"]["creationTimestamp"],
+        "deleted": pod["metadata"]["deletionTimestamp"],
+        "labels": pod["metadata"]["labels"],
+        "annotations": pod["metadata"]["annotations"],
+        "node": pod["spec"]["nodeName"],
+        "status": kept(&pod["status"], &["phase", "reason", "message", "podIP", "startTime", "conditions"]),
+        "containers": containers,
+    })
+}
+
+/// An event of either API, in one line's worth.
+fn event(event: &Value) -> Value {
+    let first = |pointers: &[&str]| {
+        pointers.iter().find_map(|at| event.pointer(at).filter(|found| !found.is_null())).cloned()
+    };
+    let object = first(&["/regarding", "/involvedObject"]).unwrap_or_default();
+    let word = |key: &str| object[key].as_str().unwrap_or_default();
+    json!({
+        "time": first(&["/series/lastObservedTime", "/deprecatedLastTimestamp", "/lastTimestamp", "/eventTime", "/metadata/creationTimestamp"]),
+        "type": event["type"],
+        "reason": event["reason"],
+        "about": format!("{}/{}", word("kind"), word("name")),
+        "message": first(&["/note", "/message"]),
+        "count": first(&["/series/count", "/deprecatedCount", "/count"]),
+        "by": first(&["/reportingController", "/reportingComponent", "/deprecatedSource/component", "/source/component"]),
+    })
+}
+
+/// Takes out who wrote which field, nulls, literals in environments, and what looks like a secret in any text.
+fn strip(value: &mut Value) {
+    match value {
+        Value::String(text) => *text = scrubbed(text),
+        Value::Array(items) => items.iter_mut().for_each(strip),
+        Value::Object(members) => {
+            members.remove("managedFields");
+            members.remove("kubectl.kubernetes.io/last-applied-configuration");
+            members.retain(|_, member| !member.is_null());
+            if let Some(Value::Array(variables)) = members.get_mut("env") {
+                variables.iter_mut().for_each(strip_variable);
+            }
+            members.values_mut().for_each(strip);
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+}
+
+/// A literal stays only where its name says that it is none of the secret kinds.
+fn strip_variable(variable: &mut Value) {
+    const TELLING: [&str; 8] = ["TOKEN", "PASSWORD", "PASSWD", "SECRET", "KEY", "CREDENTIAL", "AUTH", "DSN"];
+    let name = variable["name"].as_str().unwrap_or_default().to_ascii_uppercase();
+    if TELLING.iter().any(|word| name.contains(word)) && variable.get("value").is_some() {
+        variable["value"] = json!(REMOVED);
+    }
+}
+
+/// `text` without what stands between `://` and `@` in addresses, and behind `Bearer`.
+pub fn scrubbed(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((at, mark)) = next_mark(rest) {
+        let (before, after) = rest.split_at(at + mark.len());
+        out.push_str(before);
+        let end = after.find(ends_word).unwrap_or(after.len());
+        let word = &after[..end];
+        rest = if mark == "://" {
+            // The last `@` before the path: a password may have one, too.
+            let host = &word[..word.find('/').unwrap_or(word.len())];
+            match host.rfind('@').or_else(|| word.rfind('@')) {
+                Some(at) => {
+                    out.push_str(REMOVED);
+                    &after[at..]
+                }
+                None => after,
+            }
+        } else {
+            out.push_str(REMOVED);
+            &after[end..]
+        };
+    }
+    out.push_str(rest);
+    out
+}
+
+fn ends_word(c: char) -> bool {
+    c.is_whitespace() || matches!(c, '"' | '\'' | '<' | '>' | '`' | '\\')
+}
+
+/// Where something begins that may hold a secret.
+fn next_mark(text: &str) -> Option<(usize, &'static str)> {
+    let found = ["://", "Bearer ", "bearer "].into_iter().filter_map(|mark| Some((text.find(mark)?, mark)));
+    found.min()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,124 @@
+//! What `what-if` prints: the same planner as the operator's, on the load that there is, with another number of readers.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write;
+
+use liverank_shell::wire::Load;
+
+use super::words::{Table, span, thousands, wrapped};
+use crate::crd::RankingCluster;
+use crate::readers::{self, ReaderAt, Settings, WhatIf};
+
+/// Asks the planner.
+pub fn ask(cluster: &RankingCluster, load: &Load, readers: u32) -> Result<WhatIf, String> {
+    if !cluster.spec.comments() {
+        return Err("comment.enabled is false: there are no readers".to_owned());
+    }
+    readers::what_if(load, &Settings::of(&cluster.spec), readers)
+}
+
+/// The answer in words.
+pub fn render(cluster: &RankingCluster, load: &Load, readers: u32, answer: &WhatIf) -> String {
+    let mut out = String::new();
+    let _ = writeln!(
+        out,
+        "RankingCluster {}/{} with {readers} readers; nothing is changed by asking",
+        cluster.namespace(),
+        cluster.name()
+    );
+    if !load.fresh {
+        out.push_str("The manager that was asked does not see Redis: this is what it last saw.\n");
+    }
+    out.push('\n');
+    totals(&mut out, readers, answer);
+    out.push('\n');
+    out.push_str(&rows(answer).render("  "));
+    out.push('\n');
+    if answer.moved == 0 {
+        out.push_str("Nobody would be moved.\n");
+    } else {
+        let _ = writeln!(
+            out,
+            "{} viewers would be moved, {} videos get other readers; {} at the rate permitted.",
+            thousands(answer.moved),
+            answer.orders,
+            span(answer.seconds as i64)
+        );
+    }
+    let scaling = &cluster.spec.readers;
+    let (min, max) = (scaling.min_replicas.max(0) as u32, scaling.max_replicas.max(0) as u32);
+    if readers < min || readers > max {
+        let _ =
+            writeln!(out, "Outside of minReplicas and maxReplicas, {min} to {max}: Auto never goes there.");
+    }
+    for bound in &answer.bound_by {
+        let _ = writeln!(out, "Bound by {bound}.");
+    }
+    for note in &answer.notes {
+        let _ = writeln!(out, "{}", wrapped(note, "", 96));
+    }
+    out
+}
+
+fn totals(out: &mut String, readers: u32, answer: &WhatIf) {
+    let open = |rows: &[ReaderAt]| rows.iter().filter(|row| row.state == "open").count();
+    let fullest = answer.now.iter().map(used_percent).max().unwrap_or(0);
+    let mut table = Table::new(&["", ">NOW", ">THEN"]);
+    let mut row = |what: &str, now: String, then: String| table.row([what.to_owned(), now, then]);
+    row("open readers", open(&answer.now).to_string(), readers.to_string());
+    row("viewers", thousands(answer.viewers), thousands(answer.viewers));
+    row(
+        "fullest reader, of its capacity",
+        format!("{fullest}%"),
+        format!("{}%", answer.fullest_then_percent),
+    );
+    row(
+        "fullest reader, above its fair share",
+        format!("{}%", answer.imbalance_now_percent),
+        format!("{}%", answer.imbalance_then_percent),
+    );
+    out.push_str(&table.render("  "));
+}
+
+fn used_percent(row: &ReaderAt) -> u64 {
+    (row.viewers * 100).div_ceil(row.capacity.max(1))
+}
+
+fn rows(answer: &WhatIf) -> Table {
+    let by_name = |rows: &'_ [ReaderAt]| -> BTreeMap<String, ReaderAt> {
+        rows.iter().map(|row| (row.reader.clone(), row.clone())).collect()
+    };
+    let (now, then) = (by_name(&answer.now), by_name(&answer.then));
+    let mut names: Vec<&String> =
+        now.keys().chain(then.keys()).collect::<BTreeSet<_>>().into_iter().collect();
+    // New ones behind the others, and `x-reader-10` after `x-reader-9`.
+    names.sort_by_key(|name| (!now.contains_key(*name), name.len(), *name));
+    let mut table =
+        Table::new(&["READER", "STATE", ">VIEWERS", ">THEN", ">CAPACITY", ">VIDEOS", ">THEN", ">USED THEN"]);
+    for name in names {
+        let (now, then) = (now.get(name), then.get(name));
+        let dash = || "-".to_owned();
+        let count = |row: Option<&ReaderAt>, of: fn(&ReaderAt) -> u64| {
+            row.map_or_else(dash, |row| thousands(of(row)))
+        };
+        let state = match (now, then) {
+            (_, None) => "removed",
+            (None, Some(_)) => "new",
+            (Some(row), Some(_)) => row.state.as_str(),
+        };
+        table.row([
+            name.clone(),
+            state.to_owned(),
+            count(now, |row| row.viewers),
+            count(then, |row| row.viewers),
+            count(then.or(now), |row| row.capacity),
+            count(now, |row| row.videos),
+            count(then, |row| row.videos),
+            then.map_or_else(dash, |row| format!("{}%", used_percent(row))),
+        ]);
+    }
+    table
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,127 @@
+//! Numbers, times and columns, as people read them.
+
+use jiff::Timestamp;
+
+/// `1,234,567`.
+pub fn thousands(number: u64) -> String {
+    let digits = number.to_string();
+    let mut out = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at) % 3 == 0 {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+/// `12s`, `3m`, `5h`, `2d`: as kubectl writes an age, with two units where the first is small.
+pub fn span(seconds: i64) -> String {
+    let seconds = seconds.max(0);
+    let two = |big: i64, unit: char, small: i64, part: char| {
+        if big < 10 && small > 0 { format!("{big}{unit}{small}{part}") } else { format!("{big}{unit}") }
+    };
+    match seconds {
+        0..120 => format!("{seconds}s"),
+        120..7200 => two(seconds / 60, 'm', seconds % 60, 's'),
+        7200..172_800 => two(seconds / 3600, 'h', seconds % 3600 / 60, 'm'),
+        _ => two(seconds / 86_400, 'd', seconds % 86_400 / 3600, 'h'),
+    }
+}
+
+/// How long ago, `3m ago`.
+pub fn ago(then: Timestamp, now: Timestamp) -> String {
+    format!("{} ago", span(now.as_second() - then.as_second()))
+}
+
+/// Lines of columns, each as wide as its widest cell; columns of numbers to the right.
+#[derive(Debug)]
+pub struct Table {
+    right: Vec<bool>,
+    rows: Vec<Vec<String>>,
+}
+
+impl Table {
+    /// A table with these heads; one that begins with `>` is a column of numbers.
+    pub fn new(heads: &[&str]) -> Self {
+        Self {
+            right: heads.iter().map(|head| head.starts_with('>')).collect(),
+            rows: vec![heads.iter().map(|head| head.trim_start_matches('>').to_owned()).collect()],
+        }
+    }
+
+    /// One more line.
+    pub fn row(&mut self, cells: impl IntoIterator<Item = String>) {
+        let mut row: Vec<String> = cells.into_iter().collect();
+        row.resize(self.right.len(), String::new());
+        self.rows.push(row);
+    }
+
+    /// The lines, each after `indent`.
+    pub fn render(&self, indent: &str) -> String {
+        let width =
+            |column: usize| self.rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+        let widths: Vec<usize> = (0..self.right.len()).map(width).collect();
+        let mut out = String::new();
+        for row in &self.rows {
+            let cells = row.iter().zip(&widths).zip(&self.right).map(|((cell, &width), right)| {
+                if *right { format!("{cell:>width$}") } else { format!("{cell:<width$}") }
+            });
+            let line = cells.collect::<Vec<_>>().join("  ");
+            out.push_str(format!("{indent}{line}").trim_end());
+            out.push('\n');
+        }
+        out
+    }
+}
+
+/// `text` in lines of at most `width` characters, the later ones after `indent`.
+pub fn wrapped(text: &str, indent: &str, width: usize) -> String {
+    let mut out = String::new();
+    let mut length = 0;
+    for word in text.split_whitespace() {
+        let more = word.chars().count();
+        if length > 0 && length + 1 + more > width {
+            out.push('\n');
+            out.push_str(indent);
+            length = 0;
+        } else if length > 0 {
+            out.push(' ');
+            length += 1;
+        }
+        out.push_str(word);
+        length += more;
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Table, span, thousands, wrapped};
+
+    #[test]
+    fn numbers_have_commas() {
+        let all = [0, 999, 1000, 12_345, 1_234_567].map(thousands);
+        assert_eq!(all, ["0", "999", "1,000", "12,345", "1,234,567"]);
+    }
+
+    #[test]
+    fn spans_are_short() {
+        let all = [-5, 0, 119, 120, 185, 3600, 7200, 9000, 172_800, 180_000, 2_000_000].map(span);
+        assert_eq!(all, ["0s", "0s", "119s", "2m", "3m5s", "60m", "2h", "2h30m", "2d", "2d2h", "23d"]);
+    }
+
+    #[test]
+    fn columns_are_aligned() {
+        let mut table = Table::new(&["NAME", ">VIEWERS", "WHY"]);
+        table.row(["a".into(), "12,000".into()]);
+        table.row(["longer".into(), "5".into(), "so".into()]);
+        assert_eq!(table.render("  "), "  NAME    VIEWERS  WHY\n  a        12,000\n  longer        5  so\n");
+    }
+
+    #[test]
+    fn long_lines_are_wrapped() {
+        assert_eq!(wrapped("one two three four", "    ", 9), "one two\n    three\n    four");
+        assert_eq!(wrapped("", "  ", 9), "");
+    }
+}

@@ -1,0 +1,177 @@
+//! Moves for balance: what a manager says becomes the planner's situation, and its plan becomes orders. Videos without a
+//! reader, and readers that are to be emptied, the managers see to by themselves.
+
+use std::collections::HashMap;
+
+use liverank_core::handover::Share;
+use liverank_core::placement::{Kind, Order, Part, Plan, Reader, Situation, Standing, Video, WHOLE, plan};
+use liverank_core::{Millis, ReaderId, VideoId};
+use liverank_shell::wire::{Load, MoveRequest, ReaderState, VideoState};
+
+use super::decision::{Action, Tale, cut};
+use super::memory::Memory;
+use super::seen::{Heard, Seen};
+use super::settings::Rebalance;
+use super::step::Step;
+use super::view::View;
+
+/// How often it plans: a few times within the rest that an assignment has after a change.
+const PLAN_EVERY_MS: Millis = 5_000;
+/// How old the assignments may be that a plan is made from.
+const FRESH_MS: Millis = 5_000;
+/// Orders given at once: the rest is planned again from what these led to.
+const MOST_ORDERS: usize = 1_000;
+
+/// What a look came to.
+#[derive(Debug, Default)]
+pub(super) struct Balanced {
+    pub step: Option<Step>,
+    pub tale: Option<Tale>,
+    /// Whether assignments are wanted at the next look.
+    pub detail: bool,
+}
+
+/// Plans, where it is time to and viewers may be moved. `halted`: why they may not.
+pub(super) fn balance(seen: &Seen, view: &View<'_>, memory: &mut Memory, halted: bool) -> Balanced {
+    let mode = seen.settings.rebalance;
+    let off = mode == Rebalance::Paused || halted || view.trouble.is_some();
+    let available = memory.bucket.fill(seen.now, seen.settings.viewers_per_minute);
+    let due = memory.planned.is_none_or(|at| seen.now - at >= PLAN_EVERY_MS);
+    if off || !due {
+        return Balanced {
+            detail: !off && memory.planned.is_some_and(|at| seen.now - at >= PLAN_EVERY_MS / 2),
+            ..Balanced::default()
+        };
+    }
+    let detailed = |heard: &&Heard| heard.load.assignments.is_some() && seen.now - heard.at <= FRESH_MS;
+    let Some(heard) = view.latest().find(detailed) else {
+        return Balanced { detail: true, ..Balanced::default() };
+    };
+    memory.planned = Some(seen.now);
+    let mut situation = situation(&heard.load, heard.at);
+    for video in &mut situation.videos {
+        video.moving |= memory.is_ordered(&video.id, video.epoch, seen.now);
+    }
+    // What is on its way has been spent, whoever ordered it.
+    let limits = seen.settings.limits(available.saturating_sub(heard.load.in_flight));
+    let plan = plan(&situation, &limits);
+    let is_ours = |order: &&Order| !matches!(order.kind, Kind::Place | Kind::Drain);
+    let orders: Vec<&Order> = plan.orders.iter().filter(is_ours).take(MOST_ORDERS).collect();
+    let told = tell(seen, &situation, &plan, &orders, memory);
+    let mut balanced = Balanced { tale: told, ..Balanced::default() };
+    if mode == Rebalance::DryRun || orders.is_empty() {
+        return balanced;
+    }
+    for order in &orders {
+        memory.bucket.take(order.moved);
+        memory.ordered.insert(situation.videos[order.video].id.clone(), (order.epoch, seen.now));
+    }
+    let moves = orders.into_iter().map(|order| request(&situation, order)).collect();
+    balanced.step = Some(Step::Moves { moves });
+    balanced
+}
+
+fn request(situation: &Situation, order: &Order) -> MoveRequest {
+    let share = |part: &Part| Share { reader: situation.readers[part.reader].id.clone(), weight: part.share };
+    MoveRequest {
+        videoid: situation.videos[order.video].id.clone(),
+        expected: order.epoch,
+        readers: order.to.iter().filter(|part| part.share > 0).map(share).collect(),
+        why: words_of(situation, order),
+    }
+}
+
+/// Reasons carry names of videos, which may be longer than a reason may be for a manager.
+const MAX_WHY: usize = 1_000;
+
+fn words_of(situation: &Situation, order: &Order) -> String {
+    cut(format!("{}: {}", order.kind.as_str(), order.explain(situation)), MAX_WHY)
+}
+
+fn tell(
+    seen: &Seen,
+    situation: &Situation,
+    plan: &Plan,
+    orders: &[&Order],
+    memory: &mut Memory,
+) -> Option<Tale> {
+    let dry = seen.settings.rebalance == Rebalance::DryRun;
+    let moved: u64 = orders.iter().map(|order| order.moved).sum();
+    let percent = |millionths: u64| millionths / 10_000;
+    let words = format!(
+        "{}{} videos change readers, {moved} viewers of {} move; the fullest reader has {} % of its fair share, then {} %",
+        if dry { "dry run: " } else { "" },
+        orders.len(),
+        plan.before.viewers,
+        percent(plan.before.max_over_mean),
+        percent(plan.after.max_over_mean),
+    );
+    let chosen = orders.iter().map(|order| {
+        let video = &situation.videos[order.video].id;
+        format!("{video}: {}; {} viewers", words_of(situation, order), order.moved)
+    });
+    let tale = Tale::new(Action::Rebalance, words)
+        .chosen(chosen.take(10))
+        .bound(plan.bound_by.iter().map(|bound| format!("{bound:?}")))
+        .rejected(plan.rejected.iter().take(10).map(|rejected| rejected.explain(situation)));
+    if dry {
+        let state = (!orders.is_empty()).then_some(("would", &tale));
+        return memory.told.is_news(seen.now, "balance", state).then_some(tale);
+    }
+    // An order that a manager gave up is given again, and that is no news.
+    let known = |order: &&&Order| {
+        let video = &situation.videos[order.video];
+        memory.ordered.get(&video.id).is_some_and(|&(epoch, _)| epoch == video.epoch)
+    };
+    (orders.iter().filter(known).count() < orders.len()).then_some(tale)
+}
+
+/// What the planner looks at: readers that live, videos that are watched. `at`: when the manager was asked.
+pub(super) fn situation(load: &Load, at: Millis) -> Situation {
+    let readers: Vec<Reader> = load.readers.iter().filter_map(reader).collect();
+    let index: HashMap<&ReaderId, usize> =
+        readers.iter().enumerate().map(|(at, reader)| (&reader.id, at)).collect();
+    let mut watched: HashMap<&VideoId, Vec<Part>> = HashMap::new();
+    for state in &load.readers {
+        let Some(&reader) = index.get(&state.id) else { continue };
+        for (video, viewers) in state.videos.iter().filter(|(_, viewers)| *viewers > 0) {
+            watched.entry(video).or_default().push(Part { reader, viewers: *viewers, share: 0 });
+        }
+    }
+    let assigned = load.assignments.iter().flatten();
+    let assigned: HashMap<&VideoId, &VideoState> = assigned.map(|state| (&state.videoid, state)).collect();
+    let videos = watched.into_iter().map(|(id, mut parts)| {
+        let state = assigned.get(id);
+        let shares = state.map_or(&[][..], |state| &state.readers);
+        let all: u64 = shares.iter().map(|share| u64::from(share.weight)).sum();
+        for share in shares {
+            let Some(&reader) = index.get(&share.reader) else { continue };
+            let millionths =
+                (u64::from(share.weight) * u64::from(WHOLE)).checked_div(all).unwrap_or(0) as u32;
+            match parts.iter_mut().find(|part| part.reader == reader) {
+                Some(part) => part.share = millionths,
+                None => parts.push(Part { reader, viewers: 0, share: millionths }),
+            }
+        }
+        Video {
+            id: id.clone(),
+            epoch: state.map_or(0, |state| state.epoch),
+            changed: at - state.map_or(0, |state| state.changed_ms.min(i64::MAX as u64 / 2) as Millis),
+            waiting: 0,
+            moving: state.is_some_and(|state| state.moving),
+            parts,
+        }
+    });
+    let videos = videos.collect();
+    Situation { now: at, readers, videos }.sorted()
+}
+
+fn reader(state: &ReaderState) -> Option<Reader> {
+    let standing = match (state.state.as_str(), state.cordon.as_deref()) {
+        ("gone", _) => return None,
+        ("draining", _) | (_, Some("draining")) => Standing::Draining,
+        ("alive", None) if state.fresh => Standing::Open,
+        _ => Standing::Closed,
+    };
+    Some(Reader { id: state.id.clone(), capacity: state.capacity, standing })
+}

@@ -1,0 +1,222 @@
+//! Which readers come, which begin to be emptied, and which of those stay after all.
+
+use liverank_core::Millis;
+
+use super::decision::{Action, Tale};
+use super::fleet::{Fleet, Member};
+use super::memory::Memory;
+use super::phase::Phase;
+use super::scale::{self, Wanted};
+use super::seen::{Drain, DrainWhy, Seen};
+use super::view::View;
+
+/// What a round has come to so far.
+pub(super) struct Change<'a> {
+    pub seen: &'a Seen,
+    pub view: &'a View<'a>,
+    pub wanted: &'a Wanted,
+    pub phase: &'a Phase,
+    pub fleet: &'a mut Fleet,
+    pub memory: &'a mut Memory,
+    pub tales: &'a mut Vec<Tale>,
+}
+
+impl Change<'_> {
+    /// All of it. What is asked for stands in [`super::memory::Writes`] afterwards, until it is seen.
+    pub fn make(&mut self) {
+        self.call_off();
+        self.create();
+        if self.phase.runs() {
+            self.replace();
+        } else {
+            self.shrink();
+        }
+    }
+
+    /// Readers that were being emptied stay: demand returned, removing is paused, or replacing them is not wanted now.
+    fn call_off(&mut self) {
+        let missing = self.wanted.readers.saturating_sub(self.fleet.actives());
+        let is_down = |member: &&Member| member.drains_for(DrainWhy::ScaleDown);
+        let mut leaving: Vec<&Member> = self.fleet.members.iter().filter(is_down).collect();
+        // The most expensive to lose first.
+        leaving.sort_by_key(|member| std::cmp::Reverse(member.cost()));
+        let keep = if self.seen.settings.scale_in { missing as usize } else { leaving.len() };
+        let kept: Vec<String> = leaving.iter().take(keep).map(|member| member.name.clone()).collect();
+        let why = if self.seen.settings.scale_in {
+            format!("{} readers are wanted", self.wanted.readers)
+        } else {
+            "taking readers away is paused".to_owned()
+        };
+        self.keep(&kept, &why);
+        let halt = self.phase.halt().map(|why| format!("replacing readers halts: {why}"));
+        let is_off =
+            |member: &&Member| member.drains_for(DrainWhy::Upgrade) && (member.new || halt.is_some());
+        let kept: Vec<String> =
+            self.fleet.members.iter().filter(is_off).map(|member| member.name.clone()).collect();
+        self.keep(&kept, halt.as_deref().unwrap_or("it has the wanted template"));
+    }
+
+    fn keep(&mut self, names: &[String], why: &str) {
+        for name in names {
+            let Some(words) = self.mark(name, None) else { continue };
+            self.tales.push(Tale::new(Action::Keep, format!("{name} stays: {why}")).chosen([words]));
+        }
+    }
+
+    /// Readers that are wanted and not there, and those that are to take the place of old ones.
+    fn create(&mut self) {
+        let (wanted, fleet) = (self.wanted.readers, &self.fleet);
+        let replaced =
+            fleet.members.iter().filter(|member| member.drains_for(DrainWhy::Upgrade)).count() as u32;
+        let all = fleet.actives() + replaced;
+        let surges = self.phase.runs() && self.view.trouble.is_none();
+        let surge = if surges { self.seen.settings.max_surge } else { 0 };
+        let new = fleet.active().filter(|member| member.new).count() as u32;
+        let lacking = wanted.saturating_sub(if surges { new } else { fleet.actives() });
+        let count = lacking.min((wanted + surge).saturating_sub(all));
+        let surplus = fleet.actives().saturating_sub(wanted + surge);
+        for name in fleet
+            .active()
+            .filter(|member| member.uid.is_none())
+            .map(|member| member.name.clone())
+            .take(surplus as usize)
+            .collect::<Vec<_>>()
+        {
+            // Asked for and not wanted any more. If it comes all the same, it is one too many and goes as such.
+            self.memory.writes.create.remove(&name);
+            self.fleet.members.retain(|member| member.name != name);
+        }
+        if count == 0 {
+            return;
+        }
+        let names = self.fleet.free_names(self.seen, self.view, count as usize);
+        let here = self.fleet.actives();
+        let words = match &self.wanted.decision {
+            Some(decision) if here < wanted && decision.action == liverank_core::scaling::Action::Up => {
+                decision.explain()
+            }
+            _ if here < wanted => format!("{here} of {wanted} readers are there"),
+            _ => format!("{here} readers, {wanted} wanted: a new one is to take the place of an old one"),
+        };
+        let decision = self.wanted.decision.as_ref();
+        let tale = Tale::new(Action::ScaleUp, words)
+            .chosen(names.iter().map(|name| format!("create {name}")))
+            .bound(decision.map(scale::bounds).unwrap_or_default())
+            .rejected(decision.map(scale::rejected).unwrap_or_default());
+        self.tales.push(tale);
+        for name in names {
+            self.fleet.asked_for(self.seen, &name);
+            self.memory.writes.create.insert(name);
+        }
+    }
+
+    /// Why nobody begins to be emptied now, whatever for.
+    fn restless(&self) -> bool {
+        let percent = self.seen.settings.max_reconnect_error_percent;
+        self.view.trouble.is_some()
+            || self.fleet.leaving().is_some()
+            || self.view.reconnect_errors(percent).is_some()
+    }
+
+    /// Old readers begin to be emptied: as many at a time as serve beyond what is wanted, into new ones only.
+    fn replace(&mut self) {
+        if self.restless() {
+            return;
+        }
+        // What an upgrade that was overtaken brought up takes the place of new ones, and goes first, to wherever there is.
+        let stuck = !self.fleet.active().any(|member| member.new);
+        let ready = stuck || self.fleet.active().any(|member| member.new && member.serving);
+        loop {
+            let Some(old) =
+                self.fleet.active().filter(|member| !member.new).min_by_key(|member| member.cost())
+            else {
+                return;
+            };
+            let spare = self.fleet.actives() > self.wanted.readers;
+            let carried = old.dead || (ready && (!old.serving || self.fleet.serving() > self.wanted.readers));
+            if !spare || !carried {
+                return;
+            }
+            self.empty(&old.name.clone(), DrainWhy::Upgrade, Action::Upgrade, "it has an old template", &[]);
+        }
+    }
+
+    /// Readers that are not wanted begin to be emptied.
+    fn shrink(&mut self) {
+        if self.restless() || !self.seen.settings.scale_in {
+            return;
+        }
+        // While replacing readers is held up, what was brought up for it waits, too.
+        let upgrading = *self.phase != Phase::Done;
+        let surge = if upgrading { self.seen.settings.max_surge } else { 0 };
+        let waiting = self.fleet.active().filter(|member| upgrading && member.new).count() as u32;
+        let keep = self.wanted.readers + surge.min(waiting);
+        let count = self.fleet.actives().saturating_sub(keep) as usize;
+        // Nobody goes while what another one has is not known.
+        let known = |member: &Member| member.dead || member.fresh;
+        if count == 0 || !self.fleet.active().all(known) {
+            return;
+        }
+        let mut order: Vec<&Member> =
+            self.fleet.active().filter(|member| !upgrading || !member.new).collect();
+        order.sort_by_key(|member| member.cost());
+        let going: Vec<String> = order.iter().take(count).map(|member| member.name.clone()).collect();
+        let others: Vec<String> = order
+            .iter()
+            .skip(count)
+            .map(|member| format!("{}: costs more to empty", member.words()))
+            .collect();
+        if !self.fleet.active().any(|member| member.serving && !going.contains(&member.name)) {
+            return;
+        }
+        let why = match &self.wanted.decision {
+            Some(decision) => format!(
+                "the cheapest to empty; {} wanted, the scaler: {}",
+                self.wanted.readers,
+                decision.explain()
+            ),
+            None => format!("the cheapest to empty; {} are wanted", self.wanted.readers),
+        };
+        for name in going {
+            self.empty(&name, DrainWhy::ScaleDown, Action::ScaleDown, &why, &others);
+        }
+    }
+
+    fn empty(&mut self, name: &str, why: DrainWhy, action: Action, words: &str, rejected: &[String]) {
+        let drain = Drain { why, since: Some(self.seen.now) };
+        let Some(chosen) = self.mark(name, Some(drain)) else { return };
+        let bound = self.wanted.decision.as_ref().map(scale::bounds).unwrap_or_default();
+        let bound = if action == Action::ScaleDown { bound } else { Vec::new() };
+        let tale = Tale::new(action, format!("{name} is to be emptied and to go: {words}"));
+        self.tales.push(tale.chosen([chosen]).bound(bound).rejected(rejected.iter().cloned()));
+    }
+
+    /// Asks for a reader's annotations to be so; answers the reader in words, where that is news.
+    fn mark(&mut self, name: &str, drain: Option<Drain>) -> Option<String> {
+        let member = self.fleet.members.iter_mut().find(|member| member.name == name)?;
+        member.drain = drain;
+        let words = member.words();
+        match (&member.uid, member.seen_drain.map(|it| it.why) == drain.map(|it| it.why)) {
+            (Some(uid), false) => {
+                self.memory.writes.annotate.insert(name.to_owned(), (uid.clone(), drain));
+                Some(words)
+            }
+            // As it was: the opposite was asked for and need not come.
+            (Some(_), true) => {
+                member.drain = member.seen_drain;
+                self.memory.writes.annotate.remove(name).map(|_| words)
+            }
+            // It is not there yet, so it need not come at all.
+            (None, _) => {
+                self.memory.writes.create.remove(name);
+                self.fleet.members.retain(|member| member.name != name);
+                None
+            }
+        }
+    }
+}
+
+/// For how long a reader has been emptied.
+pub(super) fn drained_for(drain: Drain, now: Millis) -> Millis {
+    drain.since.map_or(0, |since| now - since)
+}

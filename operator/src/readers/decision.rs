@@ -1,0 +1,252 @@
+//! Decisions as they are told: each once, when something changes.
+
+use std::collections::BTreeMap;
+
+use liverank_core::Millis;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::seen::Seen;
+
+/// What was decided, and from what.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Decision {
+    /// Its name: the same decision at the same time has the same one.
+    pub id: String,
+    /// When, in milliseconds since 1970.
+    pub time: Millis,
+    /// What is done.
+    pub action: Action,
+    /// Why, in words and numbers; at most [`Decision::MAX_REASON`] bytes.
+    pub reason: String,
+    /// What it was decided on, in numbers.
+    pub inputs: Numbers,
+    /// What kept it from more; at most [`Decision::MAX_LISTED`].
+    pub bound_by: Vec<String>,
+    /// What was chosen; at most [`Decision::MAX_LISTED`].
+    pub chosen: Vec<String>,
+    /// What was not, and why; at most [`Decision::MAX_LISTED`].
+    pub rejected: Vec<String>,
+    /// The same for the same inputs: 16 hexadecimal digits.
+    pub inputs_hash: String,
+}
+
+/// What a decision was made on, in numbers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Numbers {
+    /// Readers that are not being emptied.
+    pub readers: u32,
+    /// Readers whose reports were new and of one mind.
+    pub fresh: u32,
+    /// Readers being emptied.
+    pub draining: u32,
+    /// Viewers in all.
+    pub viewers: u64,
+    /// Viewers expected when a reader added now would serve.
+    pub expected: u64,
+    /// Readers that the viewers alone ask for.
+    pub raw: u32,
+    /// Readers decided on.
+    pub desired: u32,
+}
+
+impl Decision {
+    /// The longest entry of a list in the status, in bytes.
+    pub const MAX_ENTRY: usize = 256;
+    /// An event's note takes 1,024 bytes.
+    pub const MAX_REASON: usize = 1_000;
+    /// Entries of a list in the status.
+    pub const MAX_LISTED: usize = 10;
+}
+
+/// What a decision does; an event's reason.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Action {
+    /// Readers are added.
+    ScaleUp,
+    /// Readers begin to be emptied, since fewer are wanted.
+    ScaleDown,
+    /// A reader that was being emptied stays.
+    Keep,
+    /// An empty reader goes.
+    Remove,
+    /// A reader goes although it may have viewers.
+    Force,
+    /// Readers are being replaced.
+    Upgrade,
+    /// Replacing them halts.
+    Halt,
+    /// What was halted or held goes on.
+    Resume,
+    /// All readers are replaced.
+    Upgraded,
+    /// Videos change readers.
+    Rebalance,
+    /// Nothing is done where something should be.
+    Hold,
+}
+
+impl Action {
+    /// Every one.
+    pub const ALL: [Self; 11] = [
+        Self::ScaleUp,
+        Self::ScaleDown,
+        Self::Keep,
+        Self::Remove,
+        Self::Force,
+        Self::Upgrade,
+        Self::Halt,
+        Self::Resume,
+        Self::Upgraded,
+        Self::Rebalance,
+        Self::Hold,
+    ];
+
+    /// Its name, as in events and in the status.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::ScaleUp => "ScaleUp",
+            Self::ScaleDown => "ScaleDown",
+            Self::Keep => "Keep",
+            Self::Remove => "Remove",
+            Self::Force => "Force",
+            Self::Upgrade => "Upgrade",
+            Self::Halt => "Halt",
+            Self::Resume => "Resume",
+            Self::Upgraded => "Upgraded",
+            Self::Rebalance => "Rebalance",
+            Self::Hold => "Hold",
+        }
+    }
+
+    /// From its name.
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|action| action.as_str() == name)
+    }
+
+    /// Whether somebody should look.
+    pub const fn is_warning(self) -> bool {
+        matches!(self, Self::Force | Self::Halt | Self::Hold)
+    }
+}
+
+/// A decision before it is told.
+#[derive(Debug, Clone)]
+pub(super) struct Tale {
+    pub action: Action,
+    pub reason: String,
+    pub bound_by: Vec<String>,
+    pub chosen: Vec<String>,
+    pub rejected: Vec<String>,
+}
+
+impl Tale {
+    pub fn new(action: Action, reason: impl Into<String>) -> Self {
+        Self { action, reason: reason.into(), bound_by: Vec::new(), chosen: Vec::new(), rejected: Vec::new() }
+    }
+
+    pub fn chosen(mut self, chosen: impl IntoIterator<Item = String>) -> Self {
+        self.chosen.extend(chosen);
+        self
+    }
+
+    pub fn bound(mut self, bound_by: impl IntoIterator<Item = String>) -> Self {
+        self.bound_by.extend(bound_by);
+        self
+    }
+
+    pub fn rejected(mut self, rejected: impl IntoIterator<Item = String>) -> Self {
+        self.rejected.extend(rejected);
+        self
+    }
+
+    fn decided(self, seen: &Seen, inputs: Numbers, inputs_hash: &str) -> Decision {
+        let list = |entries: Vec<String>| {
+            let entries = entries.into_iter().take(Decision::MAX_LISTED);
+            entries.map(|entry| cut(entry, Decision::MAX_ENTRY)).collect::<Vec<_>>()
+        };
+        let reason = cut(self.reason, Decision::MAX_REASON);
+        let named = format!("{} {} {reason} {inputs_hash}", seen.now, self.action.as_str());
+        Decision {
+            id: hash(named.as_bytes())[..12].to_owned(),
+            time: seen.now,
+            action: self.action,
+            reason,
+            inputs,
+            bound_by: list(self.bound_by),
+            chosen: list(self.chosen),
+            rejected: list(self.rejected),
+            inputs_hash: inputs_hash.to_owned(),
+        }
+    }
+}
+
+/// The text up to so many bytes.
+pub(super) fn cut(mut text: String, bytes: usize) -> String {
+    let mut end = text.len().min(bytes);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text.truncate(end);
+    text
+}
+
+/// Makes decisions of tales.
+pub(super) fn decided(tales: Vec<Tale>, seen: &Seen, numbers: Numbers) -> Vec<Decision> {
+    if tales.is_empty() {
+        return Vec::new();
+    }
+    let inputs = serde_json::to_vec(seen).expect("plain data has a JSON form");
+    let inputs_hash = &hash(&inputs)[..16];
+    tales.into_iter().map(|tale| tale.decided(seen, numbers, inputs_hash)).collect()
+}
+
+fn hash(bytes: &[u8]) -> String {
+    liverank_core::comment::hex(&Sha256::digest(bytes))
+}
+
+/// For how long something told of has to be gone before it is told of again: what comes and goes is one thing.
+const QUIET_MS: Millis = 60_000;
+
+/// What was told of lasting things: a hold, an upgrade. What happens once needs no entry here.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Told {
+    topics: BTreeMap<String, (String, Millis)>,
+    /// What the status has, from a leader before this one.
+    last: Option<(Action, Vec<String>)>,
+}
+
+impl Told {
+    pub fn new(last: Option<&Decision>) -> Self {
+        let last = last.map(|it| (it.action, it.bound_by.clone()));
+        Self { topics: BTreeMap::new(), last }
+    }
+
+    /// Whether the state of a topic is news; `None`: there is nothing to say of it.
+    pub fn is_news(&mut self, now: Millis, topic: &str, state: Option<(&str, &Tale)>) -> bool {
+        let Some((state, tale)) = state else {
+            if self.topics.get(topic).is_some_and(|(_, at)| now - at >= QUIET_MS) {
+                self.topics.remove(topic);
+            }
+            return false;
+        };
+        let before = self.topics.insert(topic.to_owned(), (state.to_owned(), now));
+        // A new leader need not repeat what the last one said.
+        let repeats = before.is_none()
+            && self.last.take_if(|it| it.0 == tale.action && it.1 == tale.bound_by).is_some();
+        before.is_none_or(|(before, _)| before != state) && !repeats
+    }
+
+    /// What was last said of a topic.
+    pub fn state(&self, topic: &str) -> Option<&str> {
+        self.topics.get(topic).map(|(state, _)| state.as_str())
+    }
+
+    /// Notes a topic's state without saying it.
+    pub fn note(&mut self, now: Millis, topic: &str, state: Option<&str>) {
+        match state {
+            Some(state) => drop(self.topics.insert(topic.to_owned(), (state.to_owned(), now))),
+            None => drop(self.topics.remove(topic)),
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! What would be done now, and why: a round as a leader would have it that has just begun.
+
+use liverank_core::scaling;
+use serde::{Deserialize, Serialize};
+
+use super::facts::Facts;
+use super::fleet::Fleet;
+use super::memory::Memory;
+use super::scale;
+use super::seen::Seen;
+use super::view::View;
+use super::what_if::ReaderAt;
+
+/// See the module.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Explain {
+    /// What the scaler says, in words and numbers.
+    pub scaling: String,
+    /// What would be done, in words. One who has just begun takes no reader away: it has not looked for long enough.
+    pub would: Vec<String>,
+    /// What binds the scaler.
+    pub bound_by: Vec<String>,
+    /// What it considered and dropped.
+    pub rejected: Vec<String>,
+    /// The readers: `serving`, `draining`, `unready`, `going`; and `old` beside it.
+    pub readers: Vec<ReaderAt>,
+    /// As in the status.
+    pub facts: Facts,
+}
+
+/// What would be done now, and why.
+pub fn explain(seen: &Seen) -> Explain {
+    let fresh = || Memory::new(seen.now, None, None);
+    let outcome = super::step(seen, &mut fresh());
+    let view = View::of(seen);
+    let mut memory = fresh();
+    let fleet = Fleet::of(seen, &view, &mut memory);
+    let decision: Option<scaling::Decision> = scale::wanted(seen, &view, &fleet, &mut memory).decision;
+    let readers = fleet.members.iter().map(|member| {
+        let known = view.reader(&member.name);
+        let state = match () {
+            () if member.deleting => "going",
+            () if member.drain.is_some() => "draining",
+            () if member.serving => "serving",
+            () => "unready",
+        };
+        let template = if member.new { "" } else { ", old" };
+        ReaderAt {
+            reader: member.name.clone(),
+            viewers: member.viewers,
+            capacity: known.map_or(0, |known| known.capacity),
+            videos: known.map_or(0, |known| known.assigned),
+            state: format!("{state}{template}"),
+        }
+    });
+    Explain {
+        scaling: decision.as_ref().map_or_else(
+            || format!("{} readers, as spec.readers.replicas says", outcome.facts.desired),
+            scaling::Decision::explain,
+        ),
+        would: outcome.steps.iter().map(super::Step::words).collect(),
+        bound_by: decision.as_ref().map(scale::bounds).unwrap_or_default(),
+        rejected: decision.as_ref().map(scale::rejected).unwrap_or_default(),
+        readers: readers.collect(),
+        facts: outcome.facts,
+    }
+}

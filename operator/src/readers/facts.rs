@@ -1,0 +1,262 @@
+//! What the resource's status says of readers. Messages name causes, and no number that changes with every viewer.
+
+use liverank_core::Millis;
+use liverank_core::scaling::{self, Bound};
+use serde::{Deserialize, Serialize};
+
+use super::decision::Numbers;
+use super::fleet::{Fleet, Member, prefix};
+use super::phase::{Phase, overdue, unready};
+use super::remove::Overdue;
+use super::scale::Wanted;
+use super::seen::Seen;
+use super::settings::Scaling;
+use super::view::View;
+
+/// See the module.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Facts {
+    /// Readers wanted.
+    pub desired: u32,
+    /// Readers whose pods are ready and that the managers hear.
+    pub ready: u32,
+    /// Readers with the wanted template, of all that are there.
+    pub updated: u32,
+    /// Readers being emptied.
+    pub draining: u32,
+    /// Viewers in all; `None` where nothing is known.
+    pub viewers: Option<u64>,
+    /// By how much the fullest reader that takes viewers is above its fair share, in percent of that.
+    pub imbalance_percent: Option<u32>,
+    /// When the managers were asked what this rests on.
+    pub load_as_of: Option<Millis>,
+    /// The condition Autoscaling.
+    pub autoscaling: Fact,
+    /// What makes the condition Degraded true.
+    pub degraded: Vec<Fact>,
+    /// What makes the condition Progressing true.
+    pub progressing: Vec<Fact>,
+}
+
+/// Something that a condition says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fact {
+    /// Whether the condition is true.
+    pub ok: bool,
+    /// Its reason.
+    pub reason: String,
+    /// Its message.
+    pub message: String,
+}
+
+fn fact(ok: bool, reason: &str, message: impl Into<String>) -> Fact {
+    Fact { ok, reason: reason.to_owned(), message: message.into() }
+}
+
+/// Two significant digits: a status that changed with every viewer would be written with every viewer.
+pub const fn two_digits(number: u64) -> u64 {
+    let mut unit = 1;
+    while number / unit >= 100 {
+        unit *= 10;
+    }
+    number / unit * unit
+}
+
+/// What a round found.
+pub(super) struct Found<'a> {
+    pub seen: &'a Seen,
+    pub view: &'a View<'a>,
+    pub fleet: &'a Fleet,
+    pub wanted: &'a Wanted,
+    pub phase: &'a Phase,
+    pub overdue: &'a Overdue,
+    /// Whether missing load is worth a word: not in a leader's first seconds.
+    pub patient: bool,
+}
+
+impl Found<'_> {
+    pub fn facts(&self) -> Facts {
+        let there = || self.fleet.members.iter().filter(|member| member.uid.is_some() && !member.deleting);
+        Facts {
+            desired: self.wanted.readers,
+            ready: there().filter(|member| member.serving).count() as u32,
+            updated: there().filter(|member| member.new).count() as u32,
+            draining: there().filter(|member| member.drain.is_some()).count() as u32,
+            viewers: self.viewers(),
+            imbalance_percent: self.imbalance(),
+            load_as_of: self.view.as_of,
+            autoscaling: self.autoscaling(),
+            degraded: self.degraded(),
+            progressing: self.progressing(),
+        }
+    }
+
+    /// What decisions of this round are made on.
+    pub fn numbers(&self) -> Numbers {
+        let scaler = self.wanted.decision.as_ref();
+        let viewers = scaler.map_or_else(|| self.viewers().unwrap_or(0), |decision| decision.viewers);
+        let fresh = || self.fleet.members.iter().filter(|member| member.fresh).count() as u32;
+        let there = |member: &&Member| !member.deleting && member.drain.is_some();
+        Numbers {
+            readers: self.fleet.actives(),
+            fresh: scaler.map_or_else(fresh, |decision| decision.fresh),
+            draining: self.fleet.members.iter().filter(there).count() as u32,
+            viewers,
+            expected: scaler.map_or(viewers, |decision| decision.expected),
+            raw: scaler.map_or(self.wanted.readers, |decision| decision.raw),
+            desired: self.wanted.readers,
+        }
+    }
+
+    fn viewers(&self) -> Option<u64> {
+        self.view.as_of?;
+        Some(self.view.names().filter_map(|name| self.view.reader(name)).map(|known| known.viewers).sum())
+    }
+
+    fn imbalance(&self) -> Option<u32> {
+        self.view.as_of?;
+        let open = self.fleet.active().filter(|member| member.serving);
+        let open: Vec<_> = open.filter_map(|member| self.view.reader(&member.name)).collect();
+        let viewers: u64 = open.iter().map(|known| known.viewers).sum();
+        let capacity: u64 = open.iter().map(|known| known.capacity).sum();
+        if viewers == 0 || capacity == 0 {
+            return Some(0);
+        }
+        let over = open.iter().map(|known| {
+            let fair = u128::from(viewers) * u128::from(known.capacity);
+            (u128::from(known.viewers) * u128::from(capacity) * 100).checked_div(fair).unwrap_or(0)
+        });
+        Some(over.max().unwrap_or(0).saturating_sub(100) as u32)
+    }
+
+    fn autoscaling(&self) -> Fact {
+        let settings = &self.seen.settings;
+        let n = self.wanted.readers;
+        match (settings.scaling, &self.wanted.decision) {
+            _ if settings.paused => fact(false, "Paused", "the resource is paused"),
+            _ if !settings.enabled => {
+                fact(false, "CommentsOff", "comments are switched off, and readers with them")
+            }
+            (Scaling::Manual, _) => fact(false, "Manual", format!("spec.readers.replicas decides: {n}")),
+            (Scaling::DryRun, _) => fact(
+                false,
+                "DryRun",
+                format!("spec.readers.replicas decides: {n}; what the scaler would do is told as events"),
+            ),
+            (Scaling::Auto, decision) => match &self.view.trouble {
+                Some(trouble) => {
+                    fact(false, trouble.reason(), format!("{n} readers stay: {}", trouble.words()))
+                }
+                None => {
+                    decision.as_ref().map_or_else(|| fact(true, "Steady", ""), |decision| scaled(decision, n))
+                }
+            },
+        }
+    }
+
+    fn degraded(&self) -> Vec<Fact> {
+        let mut facts = Vec::new();
+        if let Some(trouble) = self.view.trouble.as_ref().filter(|_| self.patient) {
+            facts.push(fact(
+                true,
+                trouble.reason(),
+                format!("{}: no reader is taken away and nobody is moved", trouble.words()),
+            ));
+        }
+        if let Some(why) = self.phase.halt() {
+            facts.push(fact(true, "UpgradeHalted", why));
+        }
+        let halted = |name: &str| self.phase.halt().is_some_and(|why| why.starts_with(name));
+        let late: Vec<String> = overdue(self.seen, self.fleet)
+            .filter(|member| !halted(&member.name))
+            .map(|member| unready(self.seen, member))
+            .collect();
+        if !late.is_empty() {
+            facts.push(fact(true, "ReadersUnready", late.join("; ")));
+        }
+        if !self.overdue.is_empty() {
+            let names: Vec<&str> = self.overdue.iter().map(|(name, _)| name.as_str()).collect();
+            let limit = self.seen.settings.drain_timeout_ms / 1000;
+            facts.push(fact(true, "DrainOverdue", format!("{} could not be emptied within {limit} s; set drain.onTimeout to Force to let go of the viewers left", names.join(", "))));
+        }
+        let percent = self.seen.settings.max_reconnect_error_percent;
+        if self.phase.halt().is_none()
+            && self.view.trouble.is_none()
+            && self.view.reconnect_errors(percent).is_some()
+        {
+            facts.push(fact(true, "ReconnectErrors", format!("more than {percent} % of the viewers who were moved within a minute failed: nobody is moved")));
+        }
+        if let Some(decision) =
+            self.wanted.decision.as_ref().filter(|decision| super::scale::held(decision) == Some(Bound::Max))
+        {
+            let max = self.seen.settings.max;
+            if self.seen.settings.scaling == Scaling::Auto
+                && decision.viewers > u64::from(decision.desired) * self.seen.settings.viewers_per_reader
+            {
+                facts.push(fact(
+                    true,
+                    "AtMaximum",
+                    format!("there are more viewers than {max} readers are to hold: raise maxReplicas"),
+                ));
+            }
+        }
+        facts
+    }
+
+    fn progressing(&self) -> Vec<Fact> {
+        let mut facts = Vec::new();
+        let names = |of: &dyn Fn(&Member) -> bool| {
+            self.fleet
+                .members
+                .iter()
+                .filter(|member| of(member))
+                .map(|member| member.name.clone())
+                .collect::<Vec<_>>()
+                .join(", ")
+        };
+        let coming = names(&|member| member.is_active() && !member.serving && !member.dead && member.new);
+        if !coming.is_empty() {
+            facts.push(fact(true, "ScalingUp", format!("{coming} is to serve")));
+        }
+        let going = names(&|member| !member.deleting && member.drain.is_some());
+        if !going.is_empty() {
+            facts.push(fact(true, "Draining", format!("{going} is being emptied")));
+        }
+        match self.phase {
+            Phase::Waits(why) => {
+                facts.push(fact(true, "UpgradeWaits", format!("readers are replaced later: {why}")));
+            }
+            Phase::Runs => {
+                let old = names(&|member| !member.new && !member.deleting);
+                facts.push(fact(true, "Upgrading", format!("{old} still to be replaced")));
+            }
+            Phase::Done | Phase::Unready(_) | Phase::Errors(_) => {}
+        }
+        let deleting = names(&|member| member.deleting && member.name.starts_with(&prefix(self.seen)));
+        if !deleting.is_empty() {
+            facts.push(fact(true, "Removing", format!("{deleting} is going")));
+        }
+        facts
+    }
+}
+
+fn scaled(decision: &scaling::Decision, n: u32) -> Fact {
+    let about = two_digits(decision.viewers);
+    let binds = |bound: Bound| decision.bound_by.contains(&bound);
+    let (reason, words) = match () {
+        () if decision.action == scaling::Action::Up => ("ScalingUp", String::new()),
+        () if decision.action == scaling::Action::Down => ("ScalingDown", String::new()),
+        () if super::scale::held(decision) == Some(Bound::Max) => {
+            ("AtMaximum", Bound::Max.words().to_owned())
+        }
+        () if binds(Bound::ScaleInPaused) => ("ScaleInPaused", Bound::ScaleInPaused.words().to_owned()),
+        () if binds(Bound::Stabilisation) || binds(Bound::ShortHistory) => {
+            ("Stabilising", "fewer may do, and have not for long enough".to_owned())
+        }
+        () if binds(Bound::Stale) => ("WaitsForReports", Bound::Stale.words().to_owned()),
+        () if binds(Bound::Draining) => ("WaitsForDrain", Bound::Draining.words().to_owned()),
+        () => ("Steady", String::new()),
+    };
+    let words = if words.is_empty() { String::new() } else { format!("; {words}") };
+    fact(true, reason, format!("{n} readers for about {about} viewers{words}"))
+}

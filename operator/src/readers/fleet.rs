@@ -1,0 +1,209 @@
+//! The readers, with what is known of each, and with what was asked for and is not seen yet.
+
+use std::cmp::Reverse;
+
+use liverank_core::Millis;
+
+use super::memory::Memory;
+use super::seen::{Drain, DrainWhy, Reader, Seen};
+use super::view::View;
+
+/// A reader.
+#[expect(clippy::struct_excessive_bools, reason = "independent things that are known of a reader")]
+#[derive(Debug, Clone)]
+pub(super) struct Member {
+    pub name: String,
+    /// `None`: it was asked for and is not there yet.
+    pub uid: Option<String>,
+    /// Whether it has the wanted template.
+    pub new: bool,
+    pub deleting: bool,
+    /// Whether it is to be emptied: as its annotations say, or are to say.
+    pub drain: Option<Drain>,
+    /// As its annotations say.
+    pub seen_drain: Option<Drain>,
+    /// Its pod is ready, and all managers hear it.
+    pub serving: bool,
+    /// It does not serve, has had its time, and the managers say that nobody is there.
+    pub dead: bool,
+    /// How long it has not served, where that is its own fault and known.
+    pub unready_ms: Option<Millis>,
+    /// Why, in words.
+    pub unready_why: String,
+    pub viewers: u64,
+    /// Whether what is said of it is new.
+    pub fresh: bool,
+    /// It is leaving by itself: its pod was told to end.
+    pub leaving: bool,
+    pub pod_ready: bool,
+    number: u32,
+}
+
+impl Member {
+    /// Not being emptied, nor deleted.
+    pub fn is_active(&self) -> bool {
+        !self.deleting && self.drain.is_none()
+    }
+
+    pub fn drains_for(&self, why: DrainWhy) -> bool {
+        !self.deleting && self.drain.is_some_and(|drain| drain.why == why)
+    }
+
+    /// How cheap it is to do without: those that do not serve first, then those that would be replaced anyway, then those
+    /// with the fewest viewers, then the latest names.
+    pub fn cost(&self) -> impl Ord + use<> {
+        (self.serving, self.new, self.viewers, Reverse(self.number), self.name.clone())
+    }
+
+    pub fn words(&self) -> String {
+        let state = if self.serving { "" } else { ", does not serve" };
+        let template = if self.new { "" } else { ", old template" };
+        format!("{} ({} viewers{state}{template})", self.name, self.viewers)
+    }
+}
+
+/// All of them.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Fleet {
+    pub members: Vec<Member>,
+}
+
+impl Fleet {
+    pub fn of(seen: &Seen, view: &View<'_>, memory: &mut Memory) -> Self {
+        memory.writes.settle(&seen.readers);
+        let mut unheard = std::mem::take(&mut memory.unheard);
+        let mut members: Vec<Member> = Vec::new();
+        for reader in &seen.readers {
+            let mut member = member(seen, view, reader);
+            if member.pod_ready && !member.serving && view.trouble.is_none() && !member.leaving {
+                let since = unheard.remove(&reader.name).unwrap_or(seen.now);
+                memory.unheard.insert(reader.name.clone(), since);
+                member.unready_ms = Some(seen.now - since);
+                "the managers do not hear it".clone_into(&mut member.unready_why);
+            }
+            let known = view.reader(&reader.name);
+            let gone = known.is_none_or(|known| known.gone && known.assigned == 0);
+            let overdue = member.unready_ms.is_some_and(|ms| ms > seen.settings.ready_timeout_ms);
+            // An old one that never came so far need not be waited for.
+            let patience = overdue || (!member.new && known.is_none());
+            member.dead = patience && gone && !member.pod_ready && view.trouble.is_none();
+            if let Some((_, drain)) = memory.writes.annotate.get(&reader.name) {
+                member.drain = *drain;
+            }
+            members.push(member);
+        }
+        let mut fleet = Self { members };
+        for name in &memory.writes.create {
+            fleet.asked_for(seen, name);
+        }
+        fleet.members.sort_by(|a, b| (a.number, &a.name).cmp(&(b.number, &b.name)));
+        fleet
+    }
+
+    /// Notes a reader that was asked for.
+    pub fn asked_for(&mut self, seen: &Seen, name: &str) {
+        self.members.push(asked_for(seen, name));
+    }
+
+    pub fn active(&self) -> impl Iterator<Item = &Member> {
+        self.members.iter().filter(|member| member.is_active())
+    }
+
+    /// Readers that are not being emptied.
+    pub fn actives(&self) -> u32 {
+        self.active().count() as u32
+    }
+
+    /// Those of them that serve.
+    pub fn serving(&self) -> u32 {
+        self.active().filter(|member| member.serving).count() as u32
+    }
+
+    /// Whether readers have another template than the wanted one and are to be replaced.
+    pub fn has_old(&self) -> bool {
+        self.members
+            .iter()
+            .any(|member| !member.new && (member.is_active() || member.drains_for(DrainWhy::Upgrade)))
+    }
+
+    /// A reader that leaves by itself: while one does, no other is told to.
+    pub fn leaving(&self) -> Option<&Member> {
+        self.members.iter().find(|member| member.leaving && !member.deleting)
+    }
+
+    /// Names that are free, the lowest number first: nothing has them, and no manager remembers one of them.
+    pub fn free_names(&self, seen: &Seen, view: &View<'_>, count: usize) -> Vec<String> {
+        let taken: std::collections::BTreeSet<&str> = self
+            .members
+            .iter()
+            .map(|member| member.name.as_str())
+            .chain(view.names())
+            .chain(view.cordoned())
+            .collect();
+        let names = (0_u32..).map(|number| format!("{}{number}", prefix(seen)));
+        names.filter(|name| !taken.contains(name.as_str())).take(count).collect()
+    }
+}
+
+/// What our readers' names begin with.
+pub(super) fn prefix(seen: &Seen) -> String {
+    format!("{}-reader-", seen.cluster)
+}
+
+fn number(seen: &Seen, name: &str) -> u32 {
+    name.strip_prefix(&prefix(seen)).and_then(|number| number.parse().ok()).unwrap_or(u32::MAX)
+}
+
+fn member(seen: &Seen, view: &View<'_>, reader: &Reader) -> Member {
+    let known = view.reader(&reader.name);
+    let pod = reader.pod.as_ref();
+    let terminating = pod.is_some_and(|pod| pod.terminating);
+    let pod_ready = pod.is_some_and(|pod| pod.ready && !pod.terminating);
+    let leaving = known.is_some_and(|known| known.leaving) || terminating;
+    let since = pod.map_or(reader.created, |pod| pod.since.max(reader.created));
+    let why = match pod {
+        None => "it has no pod".to_owned(),
+        Some(pod) => {
+            let reason = pod.reason.as_deref();
+            let usual = if pod.unschedulable { "no node takes its pod" } else { "its pod is not ready" };
+            reason.map_or_else(|| usual.to_owned(), |reason| format!("{usual}: {reason}"))
+        }
+    };
+    Member {
+        name: reader.name.clone(),
+        uid: Some(reader.uid.clone()),
+        new: reader.template == seen.template,
+        deleting: reader.deleting,
+        drain: reader.drain,
+        seen_drain: reader.drain,
+        serving: pod_ready && !reader.deleting && !leaving && known.is_some_and(|known| known.alive),
+        dead: false,
+        unready_ms: (!pod_ready && !terminating).then_some(seen.now - since),
+        unready_why: why,
+        viewers: known.map_or(0, |known| known.viewers),
+        fresh: known.is_some_and(|known| known.fresh),
+        leaving,
+        pod_ready,
+        number: number(seen, &reader.name),
+    }
+}
+
+fn asked_for(seen: &Seen, name: &str) -> Member {
+    Member {
+        name: name.to_owned(),
+        uid: None,
+        new: true,
+        deleting: false,
+        drain: None,
+        seen_drain: None,
+        serving: false,
+        dead: false,
+        unready_ms: None,
+        unready_why: String::new(),
+        viewers: 0,
+        fresh: false,
+        leaving: false,
+        pod_ready: false,
+        number: number(seen, name),
+    }
+}

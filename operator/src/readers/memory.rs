@@ -1,0 +1,167 @@
+//! What a leader remembers from round to round. All of it may be lost: a new leader finds drains in annotations and
+//! cordons, and takes nobody away before it has looked for as long as the stabilisation window.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use liverank_core::scaling::Past;
+use liverank_core::{Millis, VideoId};
+
+use super::decision::{Decision, Told};
+use super::seen::{Drain, Reader};
+
+/// Counts closer together than this are kept as one: the trend and the window need no more.
+const HISTORY_EVERY_MS: Millis = 5_000;
+/// Counts kept: the longest window there may be, an hour, and what lies just beyond it.
+const HISTORY: usize = 800;
+/// How long an order is taken to be under way: a manager gives one up after less, where there is room in the budget.
+const ORDERED_MS: Millis = 30_000;
+/// How long it is remembered that an order was told of.
+const ORDER_TOLD_MS: Millis = 600_000;
+/// The first rest after reconnect errors; each further one for the same template is twice as long.
+const REST_MS: Millis = 300_000;
+/// The longest such rest.
+const LONGEST_REST_MS: Millis = 3_600_000;
+
+/// See the module.
+#[derive(Debug, Clone)]
+pub struct Memory {
+    pub(super) born: Millis,
+    /// Readers wanted; `None` before the first round and where there are to be none.
+    pub(super) wanted: Option<u32>,
+    /// What the status said was wanted, for the first round.
+    pub(super) last_wanted: Option<u32>,
+    pub(super) history: VecDeque<Past>,
+    pub(super) writes: Writes,
+    pub(super) bucket: Bucket,
+    /// When the planner last looked.
+    pub(super) planned: Option<Millis>,
+    /// Orders given: on which epoch, and when.
+    pub(super) ordered: BTreeMap<VideoId, (u64, Millis)>,
+    /// Since when readers have been seen to be empty.
+    pub(super) empty: BTreeMap<String, Millis>,
+    /// Since when readers whose pods are ready have not been heard by the managers.
+    pub(super) unheard: BTreeMap<String, Millis>,
+    pub(super) rest: Option<Rest>,
+    /// Since when the load cannot be acted on, or can again.
+    pub(super) trouble: Option<(bool, Millis)>,
+    pub(super) told: Told,
+}
+
+/// Writes that were asked for and are not seen yet.
+#[derive(Debug, Clone, Default)]
+pub struct Writes {
+    pub create: BTreeSet<String>,
+    /// By name: whose annotations, and what they are to say.
+    pub annotate: BTreeMap<String, (String, Option<Drain>)>,
+    /// Deployments, by uid.
+    pub delete: BTreeSet<String>,
+}
+
+/// Viewers that may be moved: fills at the permitted rate. A new leader begins with none, since the one before it may just
+/// have spent them.
+#[derive(Debug, Clone, Default)]
+pub struct Bucket {
+    left: i64,
+    filled: Option<Millis>,
+}
+
+/// No upgrade after reconnect errors.
+#[derive(Debug, Clone)]
+pub struct Rest {
+    pub template: String,
+    pub until: Millis,
+    /// How long it is in all.
+    pub ms: Millis,
+    /// How many there were for this template.
+    pub times: u32,
+    /// What was seen: so many failed of so many.
+    pub errors: (u64, u64),
+}
+
+impl Memory {
+    /// What a new leader knows: what the resource's status says was decided last, and how many readers were wanted.
+    pub fn new(now: Millis, last: Option<&Decision>, wanted: Option<u32>) -> Self {
+        Self {
+            born: now,
+            wanted: None,
+            last_wanted: wanted,
+            history: VecDeque::new(),
+            writes: Writes::default(),
+            bucket: Bucket::default(),
+            planned: None,
+            ordered: BTreeMap::new(),
+            empty: BTreeMap::new(),
+            unheard: BTreeMap::new(),
+            rest: None,
+            trouble: None,
+            told: Told::new(last),
+        }
+    }
+
+    pub(super) fn remember(&mut self, past: Past, window: Millis) {
+        match self.history.back_mut() {
+            Some(last) if past.at - last.at < HISTORY_EVERY_MS && past.desired == last.desired => {
+                last.raw = last.raw.max(past.raw);
+            }
+            _ => self.history.push_back(past),
+        }
+        // One from before the window has to stay: it shows that the history reaches back over all of it.
+        let since = past.at - window - 2 * HISTORY_EVERY_MS;
+        let before = |past: &Past| past.at < since;
+        while self.history.len() > HISTORY || self.history.get(1).is_some_and(before) {
+            self.history.pop_front();
+        }
+    }
+
+    pub(super) fn forget(&mut self, now: Millis) {
+        self.ordered.retain(|_, (_, at)| now - *at < ORDER_TOLD_MS);
+    }
+
+    pub(super) fn is_ordered(&self, video: &VideoId, epoch: u64, now: Millis) -> bool {
+        self.ordered.get(video).is_some_and(|&(on, at)| on == epoch && now - at < ORDERED_MS)
+    }
+
+    /// Begins or prolongs the rest of a template.
+    pub(super) fn begin_rest(&mut self, template: &str, now: Millis, errors: (u64, u64)) {
+        let same = self.rest.as_ref().filter(|rest| rest.template == template);
+        let times = same.map_or(0, |rest| rest.times);
+        let ms = (REST_MS << times.min(10)).min(LONGEST_REST_MS);
+        self.rest =
+            Some(Rest { template: template.to_owned(), until: now + ms, ms, times: times + 1, errors });
+    }
+}
+
+impl Writes {
+    /// Drops what is seen to be done, or cannot be done any more.
+    pub fn settle(&mut self, readers: &[Reader]) {
+        let find = |name: &str| readers.iter().find(|reader| reader.name == name);
+        self.create.retain(|name| find(name).is_none());
+        self.annotate.retain(|name, (uid, drain)| {
+            let here = find(name).filter(|reader| reader.uid == *uid && !reader.deleting);
+            here.is_some_and(|reader| {
+                let done = reader.drain.map(|it| it.why) == drain.map(|it| it.why);
+                // A drain has to say since when.
+                !done || reader.drain.is_some_and(|it| it.since.is_none())
+            })
+        });
+        self.delete.retain(|uid| readers.iter().any(|reader| reader.uid == *uid && !reader.deleting));
+    }
+}
+
+impl Bucket {
+    pub fn fill(&mut self, now: Millis, per_minute: u64) -> u64 {
+        let passed = now - *self.filled.get_or_insert(now);
+        let more = (u128::from(per_minute) * passed.clamp(0, 60_000) as u128 / 60_000) as u64;
+        // What is less than a viewer waits for the next time.
+        if more > 0 || passed > 60_000 {
+            self.filled = Some(now);
+            let full = i64::try_from(per_minute).unwrap_or(i64::MAX);
+            self.left = self.left.saturating_add_unsigned(more).min(full);
+        }
+        u64::try_from(self.left).unwrap_or(0)
+    }
+
+    pub fn take(&mut self, viewers: u64) {
+        self.left = self.left.saturating_sub_unsigned(viewers);
+    }
+}

@@ -1,0 +1,123 @@
+//! Whether readers are being replaced, and what stops that.
+
+use super::decision::{Action, Tale};
+use super::fleet::{Fleet, Member};
+use super::memory::Memory;
+use super::seen::Seen;
+use super::view::View;
+
+/// How replacing readers stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// All have the wanted template.
+    Done,
+    /// Something before them is being rolled.
+    Waits(String),
+    /// A new reader does not serve.
+    Unready(String),
+    /// Too many of those who were moved did not arrive.
+    Errors(String),
+    /// They are being replaced.
+    Runs,
+}
+
+impl Phase {
+    /// Finds it out. Reconnect errors are answered with a rest, twice as long each time; the rest is over when the template
+    /// changes again.
+    pub fn of(seen: &Seen, view: &View<'_>, fleet: &Fleet, memory: &mut Memory) -> Self {
+        if memory.rest.as_ref().is_some_and(|rest| rest.template != seen.template) {
+            memory.rest = None;
+        }
+        if !fleet.has_old() {
+            return Self::Done;
+        }
+        if let Some(why) = &seen.held {
+            return Self::Waits(why.clone());
+        }
+        if let Some(member) = overdue(seen, fleet).find(|member| member.new) {
+            return Self::Unready(unready(seen, member));
+        }
+        let rests = memory.rest.as_ref().is_some_and(|rest| seen.now < rest.until);
+        let bad = view.reconnect_errors(seen.settings.max_reconnect_error_percent);
+        if let Some(errors) = bad.filter(|_| !rests && view.trouble.is_none()) {
+            memory.begin_rest(&seen.template, seen.now, errors);
+        }
+        match memory.rest.as_ref().filter(|rest| seen.now < rest.until) {
+            Some(rest) => Self::Errors(format!(
+                "{} of {} viewers who came from elsewhere within a minute failed, more than {} %: it rests for {} min",
+                rest.errors.0,
+                rest.errors.1,
+                seen.settings.max_reconnect_error_percent,
+                rest.ms / 60_000,
+            )),
+            None => Self::Runs,
+        }
+    }
+
+    pub const fn runs(&self) -> bool {
+        matches!(self, Self::Runs)
+    }
+
+    /// Why it is halted, where it is.
+    pub fn halt(&self) -> Option<&str> {
+        match self {
+            Self::Unready(why) | Self::Errors(why) => Some(why),
+            Self::Done | Self::Waits(_) | Self::Runs => None,
+        }
+    }
+
+    const fn name(&self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Waits(_) => "waits",
+            Self::Unready(_) => "unready",
+            Self::Errors(_) => "errors",
+            Self::Runs => "runs",
+        }
+    }
+
+    /// Tells when it begins, halts, goes on and ends.
+    pub fn tell(&self, seen: &Seen, fleet: &Fleet, memory: &mut Memory) -> Option<Tale> {
+        const TOPIC: &str = "upgrade";
+        let before = memory.told.state(TOPIC).map(str::to_owned);
+        let new = fleet.members.iter().filter(|member| member.new && !member.deleting).count();
+        let all = fleet.members.iter().filter(|member| !member.deleting).count();
+        let progress = format!("{new} of {all} readers have template {}", seen.template);
+        let was_halted = matches!(before.as_deref(), Some("unready" | "errors"));
+        let tale = match self {
+            Self::Waits(_) => return None,
+            Self::Done if before.is_some() => Some(Tale::new(Action::Upgraded, progress)),
+            Self::Runs if was_halted => Some(Tale::new(Action::Resume, format!("{progress}: goes on"))),
+            Self::Runs if before.is_none() && new == 0 => {
+                let words = format!(
+                    "{progress}: each reader is emptied into new ones, at most {} more at a time",
+                    seen.settings.max_surge
+                );
+                Some(Tale::new(Action::Upgrade, words))
+            }
+            Self::Done | Self::Runs => None,
+            Self::Unready(why) | Self::Errors(why) => {
+                let bound =
+                    if matches!(self, Self::Unready(_)) { "ReadersUnready" } else { "ReconnectErrors" };
+                let tale = Tale::new(Action::Halt, format!("{progress}: {why}")).bound([bound.to_owned()]);
+                return memory.told.is_news(seen.now, TOPIC, Some((self.name(), &tale))).then_some(tale);
+            }
+        };
+        let state = (*self != Self::Done).then_some(self.name());
+        memory.told.note(seen.now, TOPIC, state);
+        tale
+    }
+}
+
+/// Readers that have not served for longer than they may take, by their own fault.
+pub(super) fn overdue<'a>(seen: &'a Seen, fleet: &'a Fleet) -> impl Iterator<Item = &'a Member> {
+    let overdue = |ms: i64| ms > seen.settings.ready_timeout_ms;
+    let active = fleet.members.iter().filter(|member| !member.deleting && member.drain.is_none());
+    active.filter(move |member| member.unready_ms.is_some_and(overdue))
+}
+
+/// That a reader does not serve, in words.
+pub(super) fn unready(seen: &Seen, member: &Member) -> String {
+    let limit = seen.settings.ready_timeout_ms / 1000;
+    format!("{} has not been ready for more than {limit} s: {}", member.name, member.unready_why)
+}

@@ -1,0 +1,124 @@
+//! When a reader that is being emptied goes.
+//!
+//! Its managers and the reader itself have to say that nobody is there, after all of them know that it takes nobody, and
+//! for a while: whoever was sent there just before may still arrive. What nobody answers for is not empty, except a reader
+//! that does not run.
+
+use liverank_core::Millis;
+
+use super::change::drained_for;
+use super::decision::{Action, Tale};
+use super::fleet::{Fleet, Member};
+use super::memory::Memory;
+use super::seen::{Drain, Reader, Seen};
+use super::step::{Closing, Step};
+use super::view::View;
+
+/// How long a reader has to be empty: a viewer who was sent there before the cordon was known has arrived by then, and the
+/// reader has reported it (every second).
+const EMPTY_FOR_MS: Millis = 3_000;
+
+/// Readers that take longer than they may, with how many viewers they have.
+pub(super) type Overdue = Vec<(String, u64)>;
+
+/// Deletes what is empty, and what is overdue where that is wanted.
+pub(super) fn remove(
+    seen: &Seen,
+    view: &View<'_>,
+    fleet: &Fleet,
+    memory: &mut Memory,
+    tales: &mut Vec<Tale>,
+) -> (Vec<Step>, Overdue) {
+    let (mut steps, mut overdue) = (Vec::new(), Vec::new());
+    let mut empty = std::mem::take(&mut memory.empty);
+    for reader in &seen.readers {
+        let Some(member) = fleet.members.iter().find(|member| member.name == reader.name) else { continue };
+        let Some(drain) = member.drain.filter(|_| !reader.deleting) else { continue };
+        if reader.drain.is_some_and(|drain| drain.since.is_none()) {
+            // From now on, then.
+            let now = Drain { since: Some(seen.now), ..drain };
+            memory.writes.annotate.entry(reader.name.clone()).or_insert((reader.uid.clone(), Some(now)));
+            continue;
+        }
+        if reader.drain.is_none() || view.trouble.is_some() {
+            continue;
+        }
+        let late = drained_for(drain, seen.now) > seen.settings.drain_timeout_ms;
+        let forced = if is_empty(seen, view, reader, member, drain) {
+            let since = empty.remove(&reader.name).unwrap_or(seen.now);
+            memory.empty.insert(reader.name.clone(), since);
+            if seen.now - since < EMPTY_FOR_MS {
+                continue;
+            }
+            false
+        } else if late && seen.settings.force {
+            true
+        } else {
+            if late {
+                overdue.push((reader.name.clone(), viewers(member, reader)));
+            }
+            continue;
+        };
+        if memory.writes.delete.insert(reader.uid.clone()) {
+            tales.push(tale(seen, member, reader, drain, forced));
+        }
+        steps.push(Step::DeleteReader { name: reader.name.clone(), uid: reader.uid.clone(), forced });
+    }
+    (steps, overdue)
+}
+
+fn is_empty(seen: &Seen, view: &View<'_>, reader: &Reader, member: &Member, drain: Drain) -> bool {
+    if !view.has_cordon(&reader.name, Some(Closing::Draining)) {
+        return false;
+    }
+    let known = view.reader(&reader.name);
+    if known.is_some_and(|known| known.viewers > 0 || known.assigned > 0) {
+        return false;
+    }
+    // Nobody to ask: it does not run, and the managers know that.
+    if !member.pod_ready && known.is_none_or(|known| known.gone) {
+        return true;
+    }
+    let young = |at: Millis| {
+        at >= drain.since.unwrap_or(at) && (0..=seen.settings.load_max_age_ms).contains(&(seen.now - at))
+    };
+    let own = reader.own.is_some_and(|own| own.viewers == 0 && young(own.at));
+    own && known.is_none_or(|known| known.fresh)
+}
+
+fn viewers(member: &Member, reader: &Reader) -> u64 {
+    member.viewers.max(reader.own.map_or(0, |own| own.viewers))
+}
+
+fn tale(seen: &Seen, member: &Member, reader: &Reader, drain: Drain, forced: bool) -> Tale {
+    let (name, seconds) = (&reader.name, drained_for(drain, seen.now) / 1000);
+    let why = drain.why.as_str();
+    if forced {
+        let limit = seen.settings.drain_timeout_ms / 1000;
+        let viewers = viewers(member, reader);
+        let words = format!(
+            "{name} goes with {viewers} viewers: it is not empty after {seconds} s, {limit} s are allowed ({why})"
+        );
+        return Tale::new(Action::Force, words)
+            .bound(["DrainTimeout".to_owned()])
+            .chosen([format!("remove {name}")]);
+    }
+    let words = format!(
+        "{name} is empty after {seconds} s and goes ({why}): its managers and the reader itself say so"
+    );
+    Tale::new(Action::Remove, words).chosen([format!("remove {name}")])
+}
+
+/// Tells of readers that cannot be emptied.
+pub(super) fn tell(seen: &Seen, overdue: &Overdue, memory: &mut Memory, tales: &mut Vec<Tale>) {
+    for (name, viewers) in overdue {
+        let limit = seen.settings.drain_timeout_ms / 1000;
+        let words = format!(
+            "{name} still has {viewers} viewers after {limit} s: it waits for them (drain.onTimeout: Hold)"
+        );
+        let tale = Tale::new(Action::Hold, words).bound(["DrainTimeout".to_owned()]);
+        if memory.told.is_news(seen.now, &format!("overdue {name}"), Some(("overdue", &tale))) {
+            tales.push(tale);
+        }
+    }
+}

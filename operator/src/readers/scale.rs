@@ -1,0 +1,127 @@
+//! How many readers there should be: by the scaler, or as the resource says.
+
+use liverank_core::Millis;
+use liverank_core::scaling::{self, Bound, Inputs, Past, Report};
+
+use super::decision::{Action, Tale};
+use super::fleet::Fleet;
+use super::memory::Memory;
+use super::seen::Seen;
+use super::settings::Scaling;
+use super::view::{View, id};
+
+/// The answer.
+#[derive(Debug, Clone)]
+pub(super) struct Wanted {
+    /// Readers wanted.
+    pub readers: u32,
+    /// What the scaler says; `None` where it is not asked.
+    pub decision: Option<scaling::Decision>,
+}
+
+/// Readers wanted now. What the scaler sets is remembered.
+pub(super) fn wanted(seen: &Seen, view: &View<'_>, fleet: &Fleet, memory: &mut Memory) -> Wanted {
+    let settings = &seen.settings;
+    let current = match settings.scaling {
+        Scaling::Auto => memory.wanted.unwrap_or_else(|| found(seen, fleet, memory)),
+        Scaling::DryRun | Scaling::Manual => settings.replicas,
+    };
+    memory.wanted = Some(current);
+    if settings.scaling == Scaling::Manual {
+        // Who switches to Auto later begins with what there is.
+        memory.history.clear();
+        return Wanted { readers: current, decision: None };
+    }
+    let inputs = inputs(seen, view, fleet, memory, current);
+    let policy = settings.policy();
+    let decision = scaling::decide(&inputs, &policy);
+    let lead: Millis = 2 * policy.lead_ms;
+    let is_set = settings.scaling == Scaling::Auto;
+    let readers = if is_set { decision.desired } else { current };
+    memory.remember(
+        Past { desired: readers, ..decision.past(seen.now) },
+        policy.down_stabilisation_ms.max(lead),
+    );
+    memory.wanted = Some(readers);
+    Wanted { readers, decision: Some(decision) }
+}
+
+/// What a new leader takes to be wanted: what is there. While readers are replaced there are more than are wanted, so
+/// that what the status last said decides, within what can be.
+fn found(seen: &Seen, fleet: &Fleet, memory: &Memory) -> u32 {
+    let here = fleet.actives();
+    if here == 0 {
+        return memory.last_wanted.unwrap_or(seen.settings.first());
+    }
+    if !fleet.has_old() {
+        return here;
+    }
+    let last = memory.last_wanted.unwrap_or(here);
+    last.clamp(here.saturating_sub(seen.settings.max_surge).max(1), here)
+}
+
+fn inputs(seen: &Seen, view: &View<'_>, fleet: &Fleet, memory: &Memory, current: u32) -> Inputs {
+    let there = || fleet.members.iter().filter(|member| !member.deleting);
+    let mut reports = View::reports(seen);
+    // A dead reader has nobody: that is known, and not missing.
+    let nobody = |name: &str| Report { reader: id(name), viewers: 0, at: seen.now };
+    let dead = there().filter(|member| member.dead);
+    reports.extend(dead.map(|member| nobody(&member.name)));
+    if view.trouble.is_some() {
+        // What cannot be acted on is the last that is known, and no news.
+        let stale = seen.now - seen.settings.load_max_age_ms - 1;
+        reports.iter_mut().for_each(|report| report.at = report.at.min(stale));
+    }
+    Inputs {
+        now: seen.now,
+        current,
+        readers: there().map(|member| id(&member.name)).collect(),
+        reports,
+        history: memory.history.iter().copied().collect(),
+    }
+}
+
+/// Tells of what the scaler would do and does not, and of what holds it for long.
+pub(super) fn tell(seen: &Seen, wanted: &Wanted, memory: &mut Memory) -> Option<Tale> {
+    let decision = wanted.decision.as_ref()?;
+    let action = match decision.action {
+        scaling::Action::Up => Action::ScaleUp,
+        scaling::Action::Down => Action::ScaleDown,
+        scaling::Action::Hold => Action::Hold,
+    };
+    let tale = Tale::new(action, decision.explain()).bound(bounds(decision)).rejected(rejected(decision));
+    let state = if seen.settings.scaling == Scaling::DryRun {
+        (action != Action::Hold).then(|| format!("would {}", action.as_str()))
+    } else {
+        held(decision).map(|bound| format!("{bound:?}"))
+    };
+    let tale = match seen.settings.scaling {
+        Scaling::DryRun => Tale { reason: format!("dry run: {}", tale.reason), ..tale },
+        _ => Tale { action: Action::Hold, ..tale },
+    };
+    let state = state.as_deref().map(|state| (state, &tale));
+    memory.told.is_news(seen.now, "scaling", state).then_some(tale)
+}
+
+/// What keeps the scaler from what the load asks for until somebody changes the resource. Other bounds pass by themselves.
+pub(super) fn held(decision: &scaling::Decision) -> Option<Bound> {
+    let binds = |bound: Bound| decision.bound_by.contains(&bound);
+    match () {
+        () if decision.raw > decision.desired && binds(Bound::Max) => Some(Bound::Max),
+        () if binds(Bound::ScaleInPaused) => Some(Bound::ScaleInPaused),
+        () => None,
+    }
+}
+
+/// What bound a decision, as its record names it.
+pub(super) fn bounds(decision: &scaling::Decision) -> Vec<String> {
+    let mut names: Vec<String> = decision.bound_by.iter().map(|bound| format!("{bound:?}")).collect();
+    names.dedup();
+    names
+}
+
+/// What a decision rejected, in words.
+pub(super) fn rejected(decision: &scaling::Decision) -> Vec<String> {
+    let words = |(number, bound): &(u32, Bound)| format!("{number} readers: {}", bound.words());
+    decision.rejected.iter().map(words).collect()
+}

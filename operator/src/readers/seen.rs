@@ -1,0 +1,131 @@
+//! What a round looks at: readers as Kubernetes shows them, load as the managers tell it.
+
+use liverank_core::Millis;
+use liverank_shell::wire;
+use serde::{Deserialize, Serialize};
+
+use super::settings::Settings;
+
+/// Everything that a round is decided from, besides [`super::Memory`]. Times are milliseconds since 1970 by one clock.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Seen {
+    /// Now.
+    pub now: Millis,
+    /// The resource's name: readers are called `{cluster}-reader-{n}`.
+    pub cluster: String,
+    /// What the resource says.
+    pub settings: Settings,
+    /// The hash of the pod template that readers are to have.
+    pub template: String,
+    /// Why readers may not be replaced yet, although their template changed: something before them is being rolled.
+    pub held: Option<String>,
+    /// Every reader's Deployment, those being deleted too.
+    pub readers: Vec<Reader>,
+    /// The last answer of each manager; empty where none ever answered.
+    pub managers: Vec<Heard>,
+}
+
+/// A reader's Deployment and its pod.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reader {
+    /// The Deployment's name, and the reader's.
+    pub name: String,
+    /// The Deployment's.
+    pub uid: String,
+    /// The hash of its pod template.
+    pub template: String,
+    /// When the Deployment was created.
+    pub created: Millis,
+    /// Whether it is being deleted.
+    pub deleting: bool,
+    /// That it is to be emptied, by its annotations.
+    pub drain: Option<Drain>,
+    /// Its pod: the one that does not terminate where there are two.
+    pub pod: Option<Pod>,
+    /// What it last answered itself.
+    pub own: Option<Own>,
+}
+
+/// That a reader is to be emptied and then to go: the annotations [`Drain::WHY`] and [`Drain::SINCE`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Drain {
+    /// Why.
+    pub why: DrainWhy,
+    /// Since when; `None` where the annotation is missing or cannot be read.
+    pub since: Option<Millis>,
+}
+
+impl Drain {
+    /// The annotation that says why.
+    pub const WHY: &'static str = "liverank.dev/drain";
+    /// The annotation that says since when, as RFC 3339.
+    pub const SINCE: &'static str = "liverank.dev/drain-since";
+}
+
+/// Why a reader is emptied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum DrainWhy {
+    /// Fewer readers are wanted.
+    ScaleDown,
+    /// Another one with the new template takes its place.
+    Upgrade,
+    /// Somebody annotated it by hand. Nothing but that hand calls it off.
+    ByHand,
+}
+
+impl DrainWhy {
+    /// As in the annotation.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::ScaleDown => "scale-down",
+            Self::Upgrade => "upgrade",
+            Self::ByHand => "hand",
+        }
+    }
+
+    /// From the annotation: whatever we did not write, somebody wrote by hand.
+    pub fn parse(text: &str) -> Self {
+        match text {
+            "scale-down" => Self::ScaleDown,
+            "upgrade" => Self::Upgrade,
+            _ => Self::ByHand,
+        }
+    }
+}
+
+/// A reader's pod.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pod {
+    /// Whether it is ready.
+    pub ready: bool,
+    /// Since when it is ready or not: its condition's last transition, else its creation.
+    pub since: Millis,
+    /// Whether it was told to end.
+    pub terminating: bool,
+    /// Whether no node takes it.
+    pub unschedulable: bool,
+    /// Where it runs.
+    pub node: Option<String>,
+    /// Why it is not ready, in a few words.
+    pub reason: Option<String>,
+}
+
+/// What a reader says of itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Own {
+    /// Viewers connected to it.
+    pub viewers: u64,
+    /// When it was asked.
+    pub at: Millis,
+}
+
+/// What a manager says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Heard {
+    /// Which one.
+    pub manager: String,
+    /// When it was asked.
+    pub at: Millis,
+    /// Its answer.
+    pub load: wire::Load,
+}

@@ -1,0 +1,145 @@
+//! What the resource says about readers, in the units that decisions are made in.
+
+use liverank_core::Millis;
+use liverank_core::placement::{Budget, Limits};
+use liverank_core::scaling::Policy;
+use serde::{Deserialize, Serialize};
+
+/// How long an assignment is left alone after a change, in milliseconds: readers report every second, and a hand-over
+/// under way is known by itself.
+const REST_MS: Millis = 10_000;
+
+/// Who decides how many readers there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Scaling {
+    /// The scaler, by the viewers there are.
+    Auto,
+    /// The resource; the scaler says what it would do.
+    DryRun,
+    /// The resource.
+    Manual,
+}
+
+/// Whether viewers are moved for balance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Rebalance {
+    /// Where readers are unevenly loaded.
+    Auto,
+    /// It is said which would be.
+    DryRun,
+    /// Never; readers that leave are emptied all the same.
+    Paused,
+}
+
+/// See the module.
+#[expect(clippy::struct_excessive_bools, reason = "switches of the resource")]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Settings {
+    /// Whether there are to be readers at all: comments are switched on.
+    pub enabled: bool,
+    /// Observe and report, change nothing.
+    pub paused: bool,
+    /// Readers wanted where the scaler does not decide, and where it begins.
+    pub replicas: u32,
+    /// Never fewer, in [`Scaling::Auto`].
+    pub min: u32,
+    /// Never more, in [`Scaling::Auto`].
+    pub max: u32,
+    /// Viewers a reader holds.
+    pub viewers_per_reader: u64,
+    /// Viewers from which a video is spread over several readers.
+    pub hot_video_viewers: u64,
+    /// Who decides how many.
+    pub scaling: Scaling,
+    /// Whether readers that are not needed go.
+    pub scale_in: bool,
+    /// How long fewer must have been enough, in milliseconds.
+    pub down_stabilisation_ms: Millis,
+    /// Readers added at once, at most.
+    pub max_up_step: u32,
+    /// How old what the managers say may be, in milliseconds.
+    pub load_max_age_ms: Millis,
+    /// Whether viewers are moved for balance.
+    pub rebalance: Rebalance,
+    /// How far from its fair share a reader may be, in percent.
+    pub tolerance_percent: u32,
+    /// Viewers that may be moved in a minute.
+    pub viewers_per_minute: u64,
+    /// How long emptying a reader may take, in milliseconds.
+    pub drain_timeout_ms: Millis,
+    /// Whether a reader goes after that time although it has viewers.
+    pub force: bool,
+    /// New readers beyond the wanted number while readers are replaced.
+    pub max_surge: u32,
+    /// How long a reader may take until it serves, in milliseconds.
+    pub ready_timeout_ms: Millis,
+    /// Of those who were moved, how many in a hundred may fail before moving halts.
+    pub max_reconnect_error_percent: u32,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            paused: false,
+            replicas: 2,
+            min: 2,
+            max: 10,
+            viewers_per_reader: 20_000,
+            hot_video_viewers: 15_000,
+            scaling: Scaling::Auto,
+            scale_in: true,
+            down_stabilisation_ms: 300_000,
+            max_up_step: 4,
+            load_max_age_ms: 10_000,
+            rebalance: Rebalance::Auto,
+            tolerance_percent: 10,
+            viewers_per_minute: 20_000,
+            drain_timeout_ms: 900_000,
+            force: false,
+            max_surge: 1,
+            ready_timeout_ms: 120_000,
+            max_reconnect_error_percent: 5,
+        }
+    }
+}
+
+impl Settings {
+    /// What the scaler keeps to.
+    pub fn policy(&self) -> Policy {
+        Policy {
+            min: self.min,
+            max: self.max,
+            viewers_per_reader: self.viewers_per_reader,
+            down_stabilisation_ms: self.down_stabilisation_ms,
+            max_up_step: self.max_up_step,
+            report_max_age_ms: self.load_max_age_ms,
+            scale_in: self.scale_in,
+            ..Policy::default()
+        }
+    }
+
+    /// What the planner keeps to, with so many viewers that may be moved now.
+    pub fn limits(&self, available: u64) -> Limits {
+        Limits {
+            hot_video_viewers: self.hot_video_viewers,
+            tolerance: self.tolerance_percent * 10,
+            rest_ms: REST_MS,
+            budget: Budget { available, full: self.viewers_per_minute },
+            ..Limits::default()
+        }
+    }
+
+    /// Whether there are to be no readers: nobody could take the viewers of the last ones, so they go as they are.
+    pub fn is_off(&self) -> bool {
+        !self.enabled || (self.scaling != Scaling::Auto && self.replicas == 0)
+    }
+
+    /// Readers to begin with where none are known.
+    pub fn first(&self) -> u32 {
+        match self.scaling {
+            Scaling::Auto => self.replicas.clamp(self.min, self.max.max(self.min)),
+            Scaling::DryRun | Scaling::Manual => self.replicas,
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! What a round asks for.
+
+use liverank_core::ReaderId;
+use liverank_shell::wire::{CordonRequest, MoveRequest};
+use serde::{Deserialize, Serialize};
+
+use super::seen::Drain;
+
+/// Something to be done. Each may be done twice, and comes again in the next rounds until it is seen to be done.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Step {
+    /// A reader with the wanted template.
+    CreateReader {
+        /// Its name.
+        name: String,
+    },
+    /// A reader's annotations.
+    Annotate {
+        /// Its name.
+        name: String,
+        /// The Deployment that this is about, and no other of its name.
+        uid: String,
+        /// What to write; `None`: both are removed.
+        drain: Option<Drain>,
+    },
+    /// What the managers are to think of a reader.
+    Cordon {
+        /// The reader.
+        reader: ReaderId,
+        /// `None`: it is open again.
+        cordon: Option<Closing>,
+        /// Why, in words.
+        why: String,
+    },
+    /// A reader goes.
+    DeleteReader {
+        /// Its name.
+        name: String,
+        /// The Deployment that this is about, and no other of its name.
+        uid: String,
+        /// Whether it may have viewers still.
+        forced: bool,
+    },
+    /// Orders for the managers.
+    Moves {
+        /// As in `POST /moves`.
+        moves: Vec<MoveRequest>,
+    },
+}
+
+/// How a reader is closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Closing {
+    /// It is given no new videos.
+    Closed,
+    /// What it has leaves it, too.
+    Draining,
+}
+
+impl Closing {
+    /// The name on the wire.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::Draining => "draining",
+        }
+    }
+
+    /// From the name on the wire.
+    pub fn parse(name: &str) -> Option<Self> {
+        [Self::Closed, Self::Draining].into_iter().find(|closing| closing.as_str() == name)
+    }
+}
+
+impl Step {
+    /// What to put into `POST /cordons`, where it is a cordon.
+    pub fn cordon_request(&self) -> Option<CordonRequest> {
+        let Self::Cordon { reader, cordon, why } = self else { return None };
+        let cordon = cordon.map(|closing| closing.as_str().to_owned());
+        Some(CordonRequest { reader: reader.clone(), cordon, why: why.clone() })
+    }
+
+    /// In words.
+    pub fn words(&self) -> String {
+        match self {
+            Self::CreateReader { name } => format!("create {name}"),
+            Self::Annotate { name, drain: Some(drain), .. } => {
+                format!("empty {name} ({})", drain.why.as_str())
+            }
+            Self::Annotate { name, drain: None, .. } => format!("keep {name}"),
+            Self::Cordon { reader, cordon, .. } => {
+                format!("cordon {reader}: {}", cordon.map_or("open", Closing::as_str))
+            }
+            Self::DeleteReader { name, forced: false, .. } => format!("remove {name}"),
+            Self::DeleteReader { name, forced: true, .. } => {
+                format!("remove {name} although it may have viewers")
+            }
+            Self::Moves { moves } => format!("change who serves {} videos", moves.len()),
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! Small scenes: readers that serve, two managers of one mind.
+
+use liverank_core::handover::Share;
+use liverank_core::{Millis, ReaderId, VideoId};
+use liverank_shell::wire::{CordonRequest, Load, ReaderState, VideoState};
+
+use crate::readers::{
+    Closing, Decision, Drain, DrainWhy, Heard, Memory, Outcome, Own, Pod, Reader, Scaling, Seen, Settings,
+    Step, step,
+};
+
+pub const NOW: Millis = 1_800_000_000_000;
+
+pub fn name(at: usize) -> String {
+    format!("x-reader-{at}")
+}
+
+pub fn settings() -> Settings {
+    let replicas = 3;
+    Settings { scaling: Scaling::Manual, replicas, viewers_per_reader: 1_000, ..Settings::default() }
+}
+
+pub fn reader(at: usize) -> Reader {
+    let pod = Pod {
+        ready: true,
+        since: NOW - 500_000,
+        terminating: false,
+        unschedulable: false,
+        node: None,
+        reason: None,
+    };
+    Reader {
+        name: name(at),
+        uid: format!("uid-{at}"),
+        template: "t1".to_owned(),
+        created: NOW - 600_000,
+        deleting: false,
+        drain: None,
+        pod: Some(pod),
+        own: None,
+    }
+}
+
+pub fn state(at: usize, viewers: u64) -> ReaderState {
+    ReaderState {
+        id: ReaderId::parse(&name(at)).unwrap(),
+        public_url: String::new(),
+        internal_url: String::new(),
+        state: "alive".to_owned(),
+        cordon: None,
+        silent_ms: 300,
+        fresh: true,
+        grace_ms: 0,
+        viewers,
+        capacity: 1_000,
+        assigned: viewers / 10,
+        highest_epoch: 1,
+        reconnects: 0,
+        reconnect_errors: 0,
+        videos: vec![(VideoId::parse(&format!("v{at}")).unwrap(), viewers)],
+    }
+}
+
+/// Readers with so many viewers each, all of one video.
+pub fn scene(settings: Settings, viewers: &[u64]) -> Seen {
+    let assigned = viewers.iter().enumerate().map(|(at, viewers)| VideoState {
+        videoid: VideoId::parse(&format!("v{at}")).unwrap(),
+        epoch: 7,
+        readers: vec![Share { reader: ReaderId::parse(&name(at)).unwrap(), weight: 1 }],
+        viewers: *viewers,
+        changed_ms: 100_000,
+        moving: false,
+    });
+    let load = Load {
+        readers: viewers.iter().enumerate().map(|(at, viewers)| state(at, *viewers)).collect(),
+        assignments: Some(assigned.collect()),
+        fresh: true,
+        ..Load::default()
+    };
+    let heard = |manager: &str| Heard { manager: manager.to_owned(), at: NOW - 100, load: load.clone() };
+    Seen {
+        now: NOW,
+        cluster: "x".to_owned(),
+        settings,
+        template: "t1".to_owned(),
+        held: None,
+        readers: (0..viewers.len()).map(reader).collect(),
+        managers: vec![heard("a"), heard("b")],
+    }
+}
+
+impl Seen {
+    /// What every manager says of a reader.
+    pub(super) fn states(&mut self, at: usize, change: impl Fn(&mut ReaderState)) {
+        for heard in &mut self.managers {
+            heard.load.readers.iter_mut().filter(|state| state.id.as_str() == name(at)).for_each(&change);
+        }
+    }
+
+    /// A reader is being emptied since so long, and the managers know.
+    pub(super) fn drain(&mut self, at: usize, why: DrainWhy, ago: Millis) {
+        self.readers[at].drain = Some(Drain { why, since: Some(NOW - ago) });
+        self.cordon(at, Closing::Draining);
+    }
+
+    pub(super) fn cordon(&mut self, at: usize, closing: Closing) {
+        let reader = ReaderId::parse(&name(at)).unwrap();
+        for heard in &mut self.managers {
+            let cordon = Some(closing.as_str().to_owned());
+            heard.load.cordons.push(CordonRequest { reader: reader.clone(), cordon, why: String::new() });
+        }
+    }
+
+    /// Nobody is at a reader, by the managers and by itself.
+    pub(super) fn empty(&mut self, at: usize) {
+        self.states(at, |state| (state.viewers, state.assigned) = (0, 0));
+        self.readers[at].own = Some(Own { viewers: 0, at: self.now - 200 });
+    }
+
+    /// The same a little later: everybody was asked again.
+    pub(super) fn later(&mut self, ms: Millis) {
+        self.now += ms;
+        self.managers.iter_mut().for_each(|heard| heard.at += ms);
+        self.readers.iter_mut().filter_map(|reader| reader.own.as_mut()).for_each(|own| own.at += ms);
+    }
+
+    pub(super) fn first(&self) -> Outcome {
+        step(self, &mut memory())
+    }
+
+    /// Two rounds, longer apart than a reader has to be empty.
+    pub(super) fn twice(&self) -> Outcome {
+        let mut memory = memory();
+        step(self, &mut memory);
+        let mut seen = self.clone();
+        seen.later(4_000);
+        step(&seen, &mut memory)
+    }
+}
+
+pub fn memory() -> Memory {
+    Memory::new(NOW - 60_000, None, None)
+}
+
+/// Steps in few words.
+pub fn words(outcome: &Outcome) -> Vec<String> {
+    outcome.steps.iter().map(Step::words).collect()
+}
+
+pub fn actions(outcome: &Outcome) -> Vec<&'static str> {
+    outcome.decisions.iter().map(|decision: &Decision| decision.action.as_str()).collect()
+}

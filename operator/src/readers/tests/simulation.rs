@@ -1,0 +1,436 @@
+//! Operator, managers, viewers and cluster together on virtual time. Leaders die between any two steps, stores lag, writes
+//! fail, managers fall silent or contradict each other; whatever happens, the invariants in [`Run::check`] hold.
+
+use std::collections::BTreeSet;
+
+use super::world::{Answers, START, World};
+use crate::readers::{Action, Decision, DrainWhy, Memory, Outcome, Seen, Settings, Step, step};
+
+struct Run {
+    world: World,
+    memory: Memory,
+    /// No leader until then.
+    vacant: i64,
+    last: Option<Outcome>,
+    status: Option<Decision>,
+    told: Vec<Decision>,
+    /// Of a hundred rounds so many end with the leader's death after some steps, and of a hundred writes so many fail.
+    deaths: u64,
+    failures: u64,
+    /// Steps of the last rounds.
+    steps: usize,
+    /// Viewers may be moved by balance and drains while templates change.
+    once: bool,
+}
+
+fn settings() -> Settings {
+    Settings {
+        min: 2,
+        max: 8,
+        viewers_per_reader: 100,
+        hot_video_viewers: 80,
+        viewers_per_minute: 6_000,
+        down_stabilisation_ms: 30_000,
+        drain_timeout_ms: 120_000,
+        ready_timeout_ms: 20_000,
+        ..Settings::default()
+    }
+}
+
+impl Run {
+    fn new(settings: Settings, seed: u64) -> Self {
+        Self {
+            world: World::new(settings, seed),
+            memory: Memory::new(START, None, None),
+            vacant: 0,
+            last: None,
+            status: None,
+            told: Vec::new(),
+            deaths: 0,
+            failures: 0,
+            steps: 0,
+            once: false,
+        }
+    }
+
+    /// So many seconds.
+    fn run(&mut self, seconds: u32) {
+        self.steps = 0;
+        for second in 0..seconds {
+            self.world.tick();
+            if second % 2 == 0 && self.world.now >= self.vacant {
+                self.round();
+            }
+        }
+    }
+
+    fn round(&mut self) {
+        let seen = self.world.seen();
+        let outcome = step(&seen, &mut self.memory);
+        let again = step(&seen, &mut self.memory.clone());
+        assert_eq!(
+            again.steps.iter().filter(|step| !matches!(step, Step::Moves { .. })).collect::<Vec<_>>(),
+            outcome.steps.iter().filter(|step| !matches!(step, Step::Moves { .. })).collect::<Vec<_>>(),
+            "planning is idempotent"
+        );
+        assert!(again.decisions.is_empty(), "told twice: {:?}", again.decisions);
+        self.check(&seen, &outcome);
+        self.told.extend(outcome.decisions.iter().cloned());
+        let dies = self.world.chance(100) < self.deaths;
+        let most = if dies { self.world.chance(outcome.steps.len() as u64 + 1) as usize } else { usize::MAX };
+        self.steps += outcome.steps.len();
+        for it in outcome.steps.iter().take(most) {
+            if self.world.chance(100) >= self.failures {
+                self.check_step(it, &outcome);
+                self.world.apply(it);
+            }
+        }
+        if dies {
+            let wanted = self.last.as_ref().map(|last| last.facts.desired);
+            self.vacant = self.world.now + self.world.chance(16) as i64 * 1000;
+            self.memory = Memory::new(self.world.now, self.status.as_ref(), wanted);
+        } else {
+            self.status = outcome.decisions.last().cloned().or(self.status.take());
+            self.last = Some(outcome);
+        }
+    }
+
+    /// What never happens.
+    fn check(&self, seen: &Seen, outcome: &Outcome) {
+        let (steps, settings) = (&outcome.steps, &seen.settings);
+        let unknown = self.world.answers != Answers::Well;
+        for step in steps {
+            let shrinks =
+                matches!(step, Step::DeleteReader { .. } | Step::Moves { .. } | Step::Cordon { .. })
+                    || matches!(step, Step::Annotate { drain: Some(_), .. });
+            assert!(!(unknown && shrinks && !settings.is_off()), "acts on unknown load: {step:?}");
+        }
+        assert!(!unknown || settings.is_off() || outcome.facts.desired >= settings.min, "below the least");
+        let upgrades = outcome.facts.progressing.iter().any(|fact| fact.reason == "Upgrading");
+        assert!(
+            !upgrades || !steps.iter().any(|step| matches!(step, Step::Moves { .. })),
+            "moves for balance in an upgrade"
+        );
+        for decision in &outcome.decisions {
+            assert!(decision.reason.len() <= Decision::MAX_REASON && !decision.reason.is_empty());
+        }
+        if self.once {
+            let moved = self.world.viewers.iter().map(|viewer| viewer.moved).max();
+            assert!(moved <= Some(1), "a viewer was moved {moved:?} times in one upgrade");
+        }
+    }
+
+    fn check_step(&self, step: &Step, outcome: &Outcome) {
+        let (world, settings) = (&self.world, &self.world.settings);
+        match step {
+            Step::DeleteReader { name, uid, forced } => {
+                let Some(reader) = world.readers.get(name).filter(|reader| reader.uid == *uid) else {
+                    return;
+                };
+                if settings.is_off() {
+                    return;
+                }
+                let drain = reader.drain.unwrap_or_else(|| panic!("{name} goes without having been emptied"));
+                let viewers = world.viewers.iter().filter(|viewer| viewer.at.as_ref() == Some(name)).count();
+                let late = world.now - drain.since.unwrap() > settings.drain_timeout_ms;
+                assert!(
+                    viewers == 0 || (*forced && late && settings.force),
+                    "{name} goes with {viewers} viewers"
+                );
+                let others =
+                    world.readers.iter().filter(|(other, it)| *other != name && it.drain.is_none()).count();
+                assert!(others as u32 >= settings.min.min(outcome.facts.desired), "fewer than the least");
+            }
+            Step::CreateReader { name } if !world.readers.contains_key(name) => {
+                let counts = |why: Option<DrainWhy>| why.is_none_or(|why| why == DrainWhy::Upgrade);
+                let here =
+                    world.readers.values().filter(|it| counts(it.drain.map(|drain| drain.why))).count();
+                let most = outcome.facts.desired + settings.max_surge;
+                assert!(
+                    (here as u32) < most,
+                    "{here} readers, {} wanted, and one more",
+                    outcome.facts.desired
+                );
+            }
+            _ => {}
+        }
+    }
+
+    /// Nothing is left to be done, and nothing is done or told for a while; a decision was made only at transitions.
+    fn at_rest(&mut self) {
+        let told = self.told.len();
+        let orders = self.world.ordered;
+        self.run(60);
+        assert_eq!(self.steps, 0, "no rest: {:?}", self.last.as_ref().map(|last| &last.steps));
+        assert_eq!((self.told.len(), self.world.ordered), (told, orders), "{:?}", self.told.last());
+    }
+
+    fn count(&self) -> usize {
+        self.world.readers.len()
+    }
+
+    fn templates(&self) -> BTreeSet<&str> {
+        self.world.readers.values().map(|reader| reader.template.as_str()).collect()
+    }
+
+    fn actions(&self) -> Vec<Action> {
+        self.told.iter().map(|decision| decision.action).collect()
+    }
+
+    fn degraded(&self) -> Vec<&str> {
+        self.last.iter().flat_map(|last| &last.facts.degraded).map(|fact| fact.reason.as_str()).collect()
+    }
+
+    fn how_often(&self, action: Action) -> usize {
+        self.told.iter().filter(|decision| decision.action == action).count()
+    }
+
+    fn served(&self) -> usize {
+        self.world
+            .viewers
+            .iter()
+            .filter(|viewer| viewer.at.is_some() && viewer.arrives <= self.world.now)
+            .count()
+    }
+}
+
+/// Readers that carry this many viewers at their target of four fifths.
+fn settled(seed: u64, viewers: usize) -> Run {
+    let mut run = Run::new(settings(), seed);
+    run.run(20);
+    run.world.audience(viewers);
+    run.run(240);
+    run.at_rest();
+    run
+}
+
+#[test]
+fn readers_follow_demand_up_and_down_and_come_to_rest() {
+    let mut run = settled(1, 400);
+    assert_eq!((run.count(), run.served()), (5, 400), "400 viewers at 80 a reader");
+    assert!(run.world.ordered > 0, "the hot video was spread");
+    run.told.clear();
+    run.world.audience(100);
+    run.run(400);
+    assert_eq!(run.count(), 2);
+    assert_eq!(
+        (run.how_often(Action::ScaleDown), run.how_often(Action::Remove)),
+        (3, 3),
+        "{:?}",
+        run.actions()
+    );
+    assert!(run.world.cordons.is_empty(), "{:?}", run.world.cordons);
+    run.at_rest();
+    assert!(run.degraded().is_empty());
+}
+
+#[test]
+fn demand_that_returns_calls_a_drain_off() {
+    let mut run = settled(2, 400);
+    run.world.audience(230);
+    // Nobody follows, so that the drain lasts.
+    run.world.viewers.iter_mut().for_each(|viewer| viewer.stuck = true);
+    run.run(60);
+    let draining = |run: &Run| run.world.readers.values().filter(|reader| reader.drain.is_some()).count();
+    assert_eq!(draining(&run), 1);
+    run.world.audience(400);
+    run.run(10);
+    assert_eq!((draining(&run), run.count()), (0, 5));
+    assert!(run.world.cordons.is_empty());
+    assert_eq!(run.how_often(Action::Keep), 1, "{:?}", run.actions());
+}
+
+#[test]
+fn an_upgrade_moves_each_viewer_once_whoever_leads() {
+    for seed in 1..=4 {
+        let mut run = settled(seed, 400);
+        run.once = true;
+        run.deaths = if seed % 2 == 0 { 10 } else { 0 };
+        run.world.lag = seed as usize % 3;
+        run.world.change_template("t2");
+        run.run(800);
+        run.deaths = 0;
+        run.run(60);
+        assert_eq!(run.templates().into_iter().collect::<Vec<_>>(), ["t2"], "seed {seed}");
+        let moved = run.world.viewers.iter().filter(|viewer| viewer.moved == 1).count();
+        assert_eq!((run.count(), run.served(), moved), (5, 400, 400), "seed {seed}");
+        assert!(run.world.cordons.is_empty());
+        run.once = false;
+        run.run(120);
+        run.at_rest();
+    }
+}
+
+#[test]
+fn readers_that_do_not_come_up_halt_an_upgrade_until_the_template_is_mended() {
+    let mut run = settled(3, 240);
+    run.world.broken = Some("t2".to_owned());
+    run.world.change_template("t2");
+    run.run(300);
+    assert_eq!(run.count(), 4, "three that serve and the broken one");
+    assert_eq!(run.degraded(), ["UpgradeHalted"]);
+    assert!(run.world.cordons.is_empty(), "what serves takes new videos again");
+    assert_eq!((run.how_often(Action::Upgrade), run.how_often(Action::Halt)), (1, 1), "{:?}", run.actions());
+    run.at_rest();
+    run.world.change_template("t3");
+    run.once = true;
+    run.run(300);
+    assert_eq!((run.templates().into_iter().collect::<Vec<_>>(), run.count()), (vec!["t3"], 3));
+    assert_eq!(run.how_often(Action::Upgraded), 1, "{:?}", run.actions());
+    assert!(run.degraded().is_empty());
+    run.once = false;
+    run.run(60);
+    run.at_rest();
+}
+
+#[test]
+fn reconnect_errors_halt_an_upgrade_and_it_goes_on_after_a_rest() {
+    let mut run = settled(4, 240);
+    run.world.change_template("t2");
+    run.world.failing = 40;
+    run.run(120);
+    assert_eq!(run.degraded(), ["UpgradeHalted"]);
+    assert!(run.world.readers.values().all(|reader| reader.drain.is_none()));
+    assert!(run.world.cordons.is_empty());
+    run.world.failing = 0;
+    run.run(120);
+    assert_eq!(run.degraded(), ["UpgradeHalted"], "it rests for five minutes");
+    run.run(500);
+    assert_eq!((run.templates().into_iter().collect::<Vec<_>>(), run.count()), (vec!["t2"], 3));
+    let told: Vec<Action> = run
+        .actions()
+        .into_iter()
+        .filter(|it| matches!(it, Action::Halt | Action::Resume | Action::Upgraded))
+        .collect();
+    assert_eq!(told, [Action::Halt, Action::Resume, Action::Upgraded]);
+}
+
+#[test]
+fn load_that_is_unknown_is_not_zero() {
+    for answers in [Answers::Silent, Answers::Blind, Answers::Holding, Answers::Contradicting] {
+        let mut run = settled(5, 400);
+        run.world.audience(100);
+        run.run(20);
+        run.world.answers = answers;
+        run.run(600);
+        assert_eq!(run.count(), 5, "{answers:?}");
+        assert_eq!(run.told.last().unwrap().action, Action::Hold);
+        assert_eq!(run.degraded().len(), 1);
+        run.at_rest();
+        run.world.answers = Answers::Well;
+        run.run(500);
+        assert_eq!(run.count(), 2, "{answers:?}");
+        assert!(run.actions().contains(&Action::Resume));
+        run.at_rest();
+    }
+}
+
+#[test]
+fn a_drain_that_takes_too_long_is_held_or_forced() {
+    let mut run = settled(6, 400);
+    run.world.audience(230);
+    run.world.viewers.iter_mut().for_each(|viewer| viewer.stuck = true);
+    run.run(400);
+    assert_eq!((run.count(), run.degraded()), (5, vec!["DrainOverdue"]));
+    assert_eq!(run.told.last().unwrap().action, Action::Hold);
+    run.at_rest();
+    run.world.settings.force = true;
+    run.run(10);
+    assert_eq!(run.count(), 4);
+    assert!(run.actions().contains(&Action::Force));
+}
+
+#[test]
+fn without_comments_there_are_no_readers() {
+    let mut run = settled(7, 200);
+    run.world.settings.enabled = false;
+    run.run(10);
+    assert_eq!((run.count(), run.world.cordons.len()), (0, 0));
+    run.at_rest();
+    run.world.settings.enabled = true;
+    run.run(120);
+    assert_eq!(run.served(), 200);
+    assert!(run.count() >= 2);
+}
+
+/// 1 to 60 were run when this was written; these take seconds.
+const SEEDS: std::ops::RangeInclusive<u64> = 1..=8;
+
+/// Everything at once, for a while; then nothing, until it is at rest.
+#[test]
+fn whatever_happens_it_holds_and_comes_to_rest() {
+    for seed in SEEDS {
+        let mut run = Run::new(settings(), seed);
+        run.deaths = seed % 4 * 4;
+        run.failures = seed % 3 * 10;
+        run.world.lag = seed as usize % 3;
+        run.world.settings.max_surge = 1 + seed as u32 % 2;
+        run.world.settings.force = seed % 5 == 0;
+        run.run(20);
+        for _ in 0..12 {
+            mishap(&mut run);
+            let seconds = 5 + run.world.chance(60) as u32;
+            run.run(seconds);
+        }
+        mend(&mut run);
+        run.run(1_500);
+        let wanted = run.last.as_ref().unwrap().facts.desired;
+        assert_eq!(run.count() as u32, wanted, "seed {seed}");
+        assert_eq!(
+            run.templates().into_iter().collect::<Vec<_>>(),
+            [run.world.template.as_str()],
+            "seed {seed}"
+        );
+        assert_eq!(run.served(), run.world.viewers.len(), "seed {seed}");
+        assert!(run.world.cordons.is_empty(), "seed {seed}");
+        assert!(run.degraded().is_empty(), "seed {seed}: {:?}", run.degraded());
+        run.at_rest();
+    }
+}
+
+fn mishap(run: &mut Run) {
+    let world = &mut run.world;
+    match world.chance(10) {
+        0 | 1 => {
+            let viewers = world.chance(500) as usize;
+            world.audience(viewers);
+        }
+        2 | 3 => {
+            let template = format!("t{}", world.chance(1_000));
+            world.change_template(&template);
+        }
+        4 => {
+            let template = world.template.clone() + "-broken";
+            world.broken = Some(template.clone());
+            world.change_template(&template);
+        }
+        5 => {
+            let answers =
+                [Answers::Silent, Answers::Blind, Answers::Holding, Answers::Contradicting, Answers::Well];
+            world.answers = answers[world.chance(5) as usize];
+        }
+        6 => {
+            let names: Vec<String> = world.readers.keys().cloned().collect();
+            if !names.is_empty() {
+                let name = &names[world.chance(names.len() as u64) as usize];
+                world.lose(name);
+            }
+        }
+        7 => world.failing = world.chance(3) * 20,
+        8 => world.settings.scale_in = !world.settings.scale_in,
+        _ => {
+            let stuck = world.chance(2) == 0;
+            world.viewers.iter_mut().for_each(|viewer| viewer.stuck = stuck);
+        }
+    }
+}
+
+fn mend(run: &mut Run) {
+    (run.deaths, run.failures) = (0, 0);
+    let world = &mut run.world;
+    world.answers = Answers::Well;
+    (world.failing, world.broken) = (0, None);
+    world.settings.scale_in = true;
+    world.viewers.iter_mut().for_each(|viewer| viewer.stuck = false);
+    world.change_template("mended");
+}

@@ -1,0 +1,485 @@
+//! A cluster, its managers and its viewers, second by second. As much of them as readers' comings and goings depend on:
+//! stores that lag, writes that fail, managers that fall silent or contradict each other, viewers on their way.
+
+use std::collections::{BTreeMap, HashMap};
+
+use liverank_core::handover::Share;
+use liverank_core::{Millis, ReaderId, VideoId};
+use liverank_shell::wire::{CordonRequest, Load, MoveRequest, ReaderState, VideoState};
+
+use crate::readers::{Drain, Heard, Own, Pod, Reader, Seen, Settings, Step};
+
+/// How managers answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Answers {
+    Well,
+    Silent,
+    Blind,
+    Holding,
+    /// The second one counts thrice.
+    Contradicting,
+}
+
+#[derive(Debug, Clone)]
+pub struct Deployment {
+    pub uid: String,
+    pub template: String,
+    pub created: Millis,
+    pub drain: Option<Drain>,
+    /// When its pod serves; `None`: never.
+    pub serves: Option<Millis>,
+}
+
+#[derive(Debug, Clone)]
+pub struct Viewer {
+    pub video: usize,
+    /// Where it is, or is going.
+    pub at: Option<String>,
+    /// When it arrives; counted nowhere before.
+    pub arrives: Millis,
+    /// How often it was moved since the template last changed.
+    pub moved: u32,
+    /// It does not follow when it is told to.
+    pub stuck: bool,
+}
+
+#[derive(Debug, Clone)]
+pub struct Assignment {
+    pub epoch: u64,
+    pub readers: Vec<(String, u32)>,
+    pub changed: Millis,
+}
+
+#[derive(Debug, Clone)]
+pub struct World {
+    pub now: Millis,
+    pub settings: Settings,
+    pub template: String,
+    pub held: Option<String>,
+    pub readers: BTreeMap<String, Deployment>,
+    /// What the store showed in the last seconds, the latest last.
+    shown: Vec<BTreeMap<String, Deployment>>,
+    pub lag: usize,
+    /// Readers with this template never serve.
+    pub broken: Option<String>,
+    pub viewers: Vec<Viewer>,
+    counts: HashMap<(usize, String), u64>,
+    pub videos: usize,
+    pub assignments: BTreeMap<usize, Assignment>,
+    pub cordons: BTreeMap<String, String>,
+    /// When readers that are gone fell silent.
+    pub gone: BTreeMap<String, Millis>,
+    pub answers: Answers,
+    /// Viewers in a hundred who fail when they are moved.
+    pub failing: u64,
+    /// When viewers arrived somewhere after they had been elsewhere, and whether they failed.
+    reconnects: Vec<(Millis, String, bool)>,
+    next: u64,
+    random: u64,
+    /// Orders carried out.
+    pub ordered: usize,
+}
+
+pub const START: Millis = 1_800_000_000_000;
+/// From a Deployment to a reader that the managers hear.
+const STARTS_MS: Millis = 5_000;
+
+pub fn video(at: usize) -> VideoId {
+    VideoId::parse(&format!("v{at}")).unwrap()
+}
+
+impl World {
+    pub fn new(settings: Settings, seed: u64) -> Self {
+        Self {
+            now: START,
+            settings,
+            template: "t1".to_owned(),
+            held: None,
+            readers: BTreeMap::new(),
+            shown: vec![BTreeMap::new()],
+            lag: 0,
+            broken: None,
+            viewers: Vec::new(),
+            counts: HashMap::new(),
+            videos: 30,
+            assignments: BTreeMap::new(),
+            cordons: BTreeMap::new(),
+            gone: BTreeMap::new(),
+            answers: Answers::Well,
+            failing: 0,
+            reconnects: Vec::new(),
+            next: 0,
+            random: seed.wrapping_mul(2).wrapping_add(1),
+            ordered: 0,
+        }
+    }
+
+    /// A number below `below`.
+    pub fn chance(&mut self, below: u64) -> u64 {
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 7;
+        self.random ^= self.random << 17;
+        (self.random >> 16) % below
+    }
+
+    /// So many viewers from now on, most of them of the first videos.
+    pub fn audience(&mut self, count: usize) {
+        while self.viewers.len() > count {
+            let at = self.chance(self.viewers.len() as u64) as usize;
+            self.viewers.swap_remove(at);
+        }
+        while self.viewers.len() < count {
+            let (a, b) = (self.chance(self.videos as u64), self.chance(self.videos as u64));
+            let video = (a * b) as usize / self.videos;
+            self.viewers.push(Viewer { video, at: None, arrives: 0, moved: 0, stuck: false });
+        }
+    }
+
+    pub fn change_template(&mut self, template: &str) {
+        template.clone_into(&mut self.template);
+        self.viewers.iter_mut().for_each(|viewer| viewer.moved = 0);
+    }
+
+    fn serves(&self, name: &str) -> bool {
+        let reader = self.readers.get(name);
+        reader.and_then(|reader| reader.serves).is_some_and(|at| at <= self.now)
+    }
+
+    /// Counts viewers anew, those on their way where they go.
+    fn recount(&mut self) {
+        self.counts.clear();
+        for viewer in &self.viewers {
+            if let Some(at) = &viewer.at {
+                *self.counts.entry((viewer.video, at.clone())).or_default() += 1;
+            }
+        }
+    }
+
+    fn count(&self, video: usize, reader: &str) -> u64 {
+        self.counts.get(&(video, reader.to_owned())).copied().unwrap_or(0)
+    }
+
+    /// A viewer goes to a reader.
+    fn go(&mut self, viewer: usize, to: Option<String>, arrives: Millis) {
+        let viewer = &mut self.viewers[viewer];
+        if let Some(from) = viewer.at.take() {
+            *self.counts.entry((viewer.video, from)).or_default() -= 1;
+        }
+        if let Some(to) = &to {
+            *self.counts.entry((viewer.video, to.clone())).or_default() += 1;
+        }
+        (viewer.at, viewer.arrives) = (to, arrives);
+    }
+
+    fn cordon(&self, name: &str) -> Option<&str> {
+        self.cordons.get(name).map(String::as_str)
+    }
+
+    fn is_open(&self, name: &str) -> bool {
+        self.serves(name) && self.cordon(name).is_none()
+    }
+
+    pub fn connected(&self, name: &str) -> u64 {
+        let here = |viewer: &&Viewer| viewer.at.as_deref() == Some(name) && viewer.arrives <= self.now;
+        self.viewers.iter().filter(here).count() as u64
+    }
+
+    /// The open reader with the fewest viewers.
+    fn emptiest(&self, besides: &[(String, u32)]) -> Option<String> {
+        let open = self.readers.keys().filter(|name| self.is_open(name));
+        let open = open.filter(|name| besides.iter().all(|(reader, _)| reader != *name));
+        open.min_by_key(|name| {
+            let coming: u64 = (0..self.videos).map(|video| self.count(video, name)).sum();
+            let assigned = self.assignments.values().filter(|it| it.readers.iter().any(|(r, _)| r == *name));
+            (coming, assigned.count())
+        })
+        .cloned()
+    }
+
+    /// A second goes by.
+    pub fn tick(&mut self) {
+        self.now += 1000;
+        self.shown.push(self.readers.clone());
+        let keep = self.shown.len().saturating_sub(self.lag + 1);
+        self.shown.drain(..keep);
+        let now = self.now;
+        self.gone.retain(|_, at| now - *at < 60_000);
+        self.reconnects.retain(|(at, _, _)| now - *at < 60_000);
+        self.recount();
+        self.drain();
+        self.hand_over();
+        self.connect();
+    }
+
+    /// Managers take videos off readers that are gone or to be emptied.
+    fn drain(&mut self) {
+        let videos: Vec<usize> = self.assignments.keys().copied().collect();
+        for video in videos {
+            let current = self.assignments[&video].clone();
+            let leaves =
+                |name: &String| !self.readers.contains_key(name) || self.cordon(name) == Some("draining");
+            let mut readers: Vec<(String, u32)> =
+                current.readers.iter().filter(|(name, _)| !leaves(name)).cloned().collect();
+            for (_, weight) in current.readers.iter().filter(|(name, _)| leaves(name)) {
+                if let Some(taker) = self.emptiest(&readers) {
+                    readers.push((taker, *weight));
+                }
+            }
+            if !readers.is_empty() && readers != current.readers {
+                self.assign(video, readers);
+            }
+        }
+    }
+
+    fn assign(&mut self, video: usize, readers: Vec<(String, u32)>) {
+        self.next += 1;
+        self.assignments.insert(video, Assignment { epoch: self.next, readers, changed: self.now });
+    }
+
+    /// Where a viewer of the video goes: the one of its readers with the fewest for its weight that takes viewers.
+    fn route(&self, video: usize) -> Option<String> {
+        let assigned = self.assignments.get(&video)?;
+        let takes = |name: &String| self.serves(name) && self.cordon(name) != Some("draining");
+        let readers = assigned.readers.iter().filter(|(name, _)| takes(name));
+        readers
+            .min_by_key(|(name, weight)| self.count(video, name) * 1_000_000 / u64::from(*weight))
+            .map(|(name, _)| name.clone())
+    }
+
+    /// Viewers whose reader does not serve their video any more, or has more than its part of it, go on, as many as may
+    /// be moved in a second.
+    fn hand_over(&mut self) {
+        let mut budget = self.settings.viewers_per_minute / 60;
+        for at in 0..self.viewers.len() {
+            let viewer = &self.viewers[at];
+            let Some(reader) = viewer.at.clone().filter(|_| viewer.arrives <= self.now) else { continue };
+            let Some(assigned) = self.assignments.get(&viewer.video) else { continue };
+            let stays = assigned.readers.iter().any(|(name, _)| *name == reader)
+                && !self.is_over(viewer.video, &reader);
+            if stays || viewer.stuck || budget == 0 {
+                continue;
+            }
+            let Some(to) = self.route(viewer.video).filter(|to| *to != reader) else { continue };
+            budget -= 1;
+            let failed = self.chance(100) < self.failing;
+            let arrives = self.now + 1000;
+            self.go(at, Some(to.clone()), arrives);
+            self.viewers[at].moved += 1;
+            self.reconnects.push((arrives, to, failed));
+        }
+    }
+
+    fn is_over(&self, video: usize, reader: &str) -> bool {
+        let assigned = &self.assignments[&video].readers;
+        let weights: u64 = assigned.iter().map(|(_, weight)| u64::from(*weight)).sum();
+        let Some((_, weight)) = assigned.iter().find(|(name, _)| name == reader) else { return true };
+        let readers = self.readers.keys().chain(self.gone.keys());
+        let all: u64 = readers.map(|reader| self.count(video, reader)).sum();
+        let here = self.count(video, reader);
+        let part = (all * u64::from(*weight)).div_ceil(weights);
+        assigned.len() > 1 && here > part + (part / 10).max(10)
+    }
+
+    /// Viewers who are nowhere, or whose reader is gone, connect.
+    fn connect(&mut self) {
+        for at in 0..self.viewers.len() {
+            let viewer = &self.viewers[at];
+            let lost = viewer.at.as_ref().is_none_or(|name| !self.serves(name));
+            if !lost {
+                continue;
+            }
+            let video = viewer.video;
+            if !self.assignments.contains_key(&video)
+                && let Some(reader) = self.emptiest(&[])
+            {
+                self.assign(video, vec![(reader, 1)]);
+            }
+            let to = self.route(video);
+            // Routed now, there a little later.
+            let arrives = self.now + 1000 * (1 + self.chance(2) as i64);
+            self.go(at, to, arrives);
+        }
+    }
+
+    /// What a leader sees.
+    pub fn seen(&mut self) -> Seen {
+        let shown = self.shown.first().cloned().unwrap_or_default();
+        let reader = |(name, it): (&String, &Deployment)| {
+            let serves = it.serves.is_some_and(|at| at - 1000 <= self.now);
+            Reader {
+                name: name.clone(),
+                uid: it.uid.clone(),
+                template: it.template.clone(),
+                created: it.created,
+                deleting: false,
+                drain: it.drain,
+                pod: Some(Pod {
+                    ready: serves,
+                    since: it.serves.filter(|_| serves).unwrap_or(it.created),
+                    terminating: false,
+                    unschedulable: false,
+                    node: None,
+                    reason: None,
+                }),
+                own: serves.then(|| Own { viewers: self.connected(name), at: self.now }),
+            }
+        };
+        Seen {
+            now: self.now,
+            cluster: "x".to_owned(),
+            settings: self.settings.clone(),
+            template: self.template.clone(),
+            held: self.held.clone(),
+            readers: shown.iter().map(reader).collect(),
+            managers: self.managers(),
+        }
+    }
+
+    fn managers(&self) -> Vec<Heard> {
+        let heard =
+            |manager: &str, load: Load| Heard { manager: manager.to_owned(), at: self.now - 200, load };
+        let load = self.load();
+        let mut other = load.clone();
+        match self.answers {
+            Answers::Silent => return vec![Heard { at: self.now - 60_000, ..heard("a", load) }],
+            Answers::Blind => return vec![heard("a", Load { fresh: false, ..load })],
+            Answers::Holding => other.hold = Some("2 of 3 readers seem gone".to_owned()),
+            Answers::Contradicting => {
+                other.readers.iter_mut().for_each(|reader| reader.viewers = reader.viewers * 3 + 50)
+            }
+            Answers::Well => {}
+        }
+        vec![heard("a", load), heard("b", other)]
+    }
+
+    pub fn load(&self) -> Load {
+        let mut here: BTreeMap<&str, BTreeMap<usize, u64>> = BTreeMap::new();
+        let (mut all, mut moving) = (vec![0; self.videos], vec![false; self.videos]);
+        for viewer in &self.viewers {
+            all[viewer.video] += 1;
+            moving[viewer.video] |= viewer.arrives > self.now;
+            if let Some(at) = viewer.at.as_deref().filter(|_| viewer.arrives <= self.now) {
+                *here.entry(at).or_default().entry(viewer.video).or_default() += 1;
+            }
+        }
+        let known = self.readers.keys().filter(|name| self.serves(name)).chain(self.gone.keys());
+        let cordon = |(name, cordon): (&String, &String)| CordonRequest {
+            reader: ReaderId::parse(name).unwrap(),
+            cordon: Some(cordon.clone()),
+            why: String::new(),
+        };
+        let assigned = self.assignments.iter().map(|(at, it)| VideoState {
+            videoid: video(*at),
+            epoch: it.epoch,
+            readers: it
+                .readers
+                .iter()
+                .map(|(name, weight)| Share { reader: ReaderId::parse(name).unwrap(), weight: *weight })
+                .collect(),
+            viewers: all[*at],
+            changed_ms: (self.now - it.changed) as u64,
+            moving: moving[*at],
+        });
+        Load {
+            readers: known.map(|name| self.state(name, &here)).collect(),
+            videos: self.assignments.len() as u64,
+            assignments: Some(assigned.collect()),
+            fresh: true,
+            viewers_per_minute: self.settings.viewers_per_minute,
+            cordons: self.cordons.iter().map(cordon).collect(),
+            ..Load::default()
+        }
+    }
+
+    fn state(&self, name: &str, here: &BTreeMap<&str, BTreeMap<usize, u64>>) -> ReaderState {
+        let is_gone = !self.readers.contains_key(name);
+        let videos = here.get(name).into_iter().flatten().map(|(at, viewers)| (video(*at), *viewers));
+        let videos: Vec<(VideoId, u64)> = videos.collect();
+        let came = || self.reconnects.iter().filter(|(at, reader, _)| reader == name && *at <= self.now);
+        ReaderState {
+            id: ReaderId::parse(name).unwrap(),
+            public_url: String::new(),
+            internal_url: String::new(),
+            state: if is_gone { "gone" } else { "alive" }.to_owned(),
+            cordon: self.cordons.get(name).cloned(),
+            silent_ms: if is_gone { 10_000 } else { 500 },
+            fresh: !is_gone,
+            grace_ms: 0,
+            viewers: videos.iter().map(|(_, viewers)| viewers).sum(),
+            capacity: self.settings.viewers_per_reader,
+            assigned: self
+                .assignments
+                .values()
+                .filter(|it| it.readers.iter().any(|(reader, _)| reader == name))
+                .count() as u64,
+            highest_epoch: self.next,
+            reconnects: came().count() as u64,
+            reconnect_errors: came().filter(|(_, _, failed)| *failed).count() as u64,
+            videos,
+        }
+    }
+
+    /// Carries a step out.
+    pub fn apply(&mut self, step: &Step) {
+        match step {
+            Step::CreateReader { name } => self.create(name),
+            Step::Annotate { name, uid, drain } => {
+                if let Some(reader) = self.readers.get_mut(name).filter(|reader| reader.uid == *uid) {
+                    reader.drain = *drain;
+                }
+            }
+            Step::Cordon { reader, cordon, .. } if self.answers != Answers::Silent => match cordon {
+                Some(cordon) => drop(self.cordons.insert(reader.to_string(), cordon.as_str().to_owned())),
+                None => drop(self.cordons.remove(reader.as_str())),
+            },
+            Step::Cordon { .. } => {}
+            Step::DeleteReader { name, uid, .. } => {
+                if self.readers.get(name).is_some_and(|reader| reader.uid == *uid) {
+                    self.lose(name);
+                }
+            }
+            Step::Moves { moves } => moves.iter().for_each(|order| self.order(order)),
+        }
+    }
+
+    fn create(&mut self, name: &str) {
+        if self.readers.contains_key(name) {
+            return;
+        }
+        self.next += 1;
+        let serves = (self.broken.as_ref() != Some(&self.template)).then_some(self.now + STARTS_MS);
+        let reader = Deployment {
+            uid: format!("uid-{}", self.next),
+            template: self.template.clone(),
+            created: self.now,
+            drain: None,
+            serves,
+        };
+        self.readers.insert(name.to_owned(), reader);
+        self.gone.remove(name);
+    }
+
+    /// A reader's Deployment and its process are no more.
+    pub fn lose(&mut self, name: &str) {
+        if self.serves(name) {
+            self.gone.insert(name.to_owned(), self.now);
+        }
+        self.readers.remove(name);
+    }
+
+    fn order(&mut self, order: &MoveRequest) {
+        let at: usize = order.videoid.as_str()[1..].parse().unwrap();
+        if self.assignments.get(&at).is_none_or(|it| it.epoch != order.expected) {
+            return;
+        }
+        let readers: Vec<(String, u32)> =
+            order.readers.iter().map(|share| (share.reader.to_string(), share.weight)).collect();
+        let had = &self.assignments[&at].readers;
+        let fits =
+            |(name, _): &(String, u32)| self.is_open(name) || had.iter().any(|(reader, _)| reader == name);
+        if !readers.is_empty() && readers.iter().all(fits) {
+            self.assign(at, readers);
+            self.ordered += 1;
+        }
+    }
+}

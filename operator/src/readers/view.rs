@@ -1,0 +1,232 @@
+//! What several managers say, put together; and whether it can be acted on.
+//!
+//! Managers see the same readers through the same store, a moment apart. What they agree on is known; where they are
+//! further apart than a moment explains, or none of them answers, nothing is known, and nothing is not zero.
+
+use std::collections::BTreeMap;
+
+use liverank_core::scaling::{Policy, Report};
+use liverank_core::{Millis, ReaderId};
+use liverank_shell::wire::ReaderState;
+
+use super::seen::{Heard, Seen};
+use super::step::Closing;
+
+/// Reconnects in a minute below which their errors say nothing: one of three is chance.
+const LEAST_RECONNECTS: u64 = 20;
+
+/// Why the load cannot be acted on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Trouble {
+    /// No manager answered of late.
+    Missing,
+    /// Those that answer do not see the store.
+    Blind,
+    /// A manager holds, in its words.
+    Held(String),
+    /// Managers contradict each other about these readers.
+    Contradictory(Vec<String>),
+}
+
+impl Trouble {
+    /// The condition's reason.
+    pub const fn reason(&self) -> &'static str {
+        match self {
+            Self::Missing | Self::Blind => "LoadMissing",
+            Self::Held(_) => "LoadHeld",
+            Self::Contradictory(_) => "LoadContradictory",
+        }
+    }
+
+    /// In words.
+    pub fn words(&self) -> String {
+        match self {
+            Self::Missing => "no manager has said of late what load there is".to_owned(),
+            Self::Blind => "the managers that answer do not see the store".to_owned(),
+            Self::Held(why) => format!("a manager holds: {why}"),
+            Self::Contradictory(readers) => {
+                format!("managers contradict each other about {}", readers.join(", "))
+            }
+        }
+    }
+}
+
+/// What is known of a reader.
+#[expect(clippy::struct_excessive_bools, reason = "independent things that managers say of a reader")]
+#[derive(Debug, Clone, Default)]
+pub struct Known {
+    /// Viewers, by the manager that counts most.
+    pub viewers: u64,
+    /// Viewers it can hold.
+    pub capacity: u64,
+    /// Videos assigned to it, by the manager that counts most.
+    pub assigned: u64,
+    /// Every manager hears it.
+    pub alive: bool,
+    /// Every manager takes it for gone.
+    pub gone: bool,
+    /// It says itself that it is leaving.
+    pub leaving: bool,
+    /// Its report is new, whatever it says.
+    pub fresh: bool,
+    /// Viewers who came in the last minute and had been elsewhere, and how many of them failed.
+    pub reconnects: (u64, u64),
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct View<'a> {
+    /// Why none of it can be acted on; `None` where it can.
+    pub trouble: Option<Trouble>,
+    /// When the oldest of what it rests on was asked for.
+    pub as_of: Option<Millis>,
+    readers: BTreeMap<&'a str, Known>,
+    /// The managers that are believed.
+    usable: Vec<&'a Heard>,
+}
+
+impl<'a> View<'a> {
+    /// Puts together what is no older than allowed.
+    pub fn of(seen: &'a Seen) -> Self {
+        let settings = &seen.settings;
+        let young = |heard: &&Heard| (0..=settings.load_max_age_ms).contains(&(seen.now - heard.at));
+        let young: Vec<&Heard> = seen.managers.iter().filter(young).collect();
+        let any = !young.is_empty();
+        let usable: Vec<&Heard> = young.into_iter().filter(|heard| heard.load.fresh).collect();
+        let mut view = View {
+            trouble: None,
+            as_of: usable.iter().map(|heard| heard.at).min(),
+            readers: merged(&usable),
+            usable,
+        };
+        let held = view.usable.iter().find_map(|heard| heard.load.hold.clone());
+        let contradicted = view.contradicted(&settings.policy());
+        view.trouble = match () {
+            () if view.usable.is_empty() && any => Some(Trouble::Blind),
+            () if view.usable.is_empty() => Some(Trouble::Missing),
+            () => held.map(Trouble::Held),
+        };
+        if view.trouble.is_none() && !contradicted.is_empty() {
+            view.trouble = Some(Trouble::Contradictory(contradicted));
+        }
+        view
+    }
+
+    /// What is known of a reader.
+    pub fn reader(&self, name: &str) -> Option<&Known> {
+        self.readers.get(name)
+    }
+
+    /// Every reader that a manager knows.
+    pub fn names(&self) -> impl Iterator<Item = &'a str> {
+        self.readers.keys().copied()
+    }
+
+    /// The answers that are believed, the latest first.
+    pub fn latest(&self) -> impl Iterator<Item = &'a Heard> {
+        let mut usable = self.usable.clone();
+        usable.sort_by_key(|heard| std::cmp::Reverse(heard.at));
+        usable.into_iter()
+    }
+
+    /// Whether every manager has this cordon on the reader.
+    pub fn has_cordon(&self, name: &str, cordon: Option<Closing>) -> bool {
+        self.usable.iter().all(|heard| cordon_at(heard, name) == cordon)
+    }
+
+    /// Every reader that is closed at some manager.
+    pub fn cordoned(&self) -> Vec<&'a str> {
+        let mut names: Vec<&str> = Vec::new();
+        for heard in &self.usable {
+            let readers = heard.load.readers.iter().filter(|reader| reader.cordon.is_some());
+            names.extend(readers.map(|reader| reader.id.as_str()));
+            names.extend(heard.load.cordons.iter().map(|cordon| cordon.reader.as_str()));
+        }
+        names.sort_unstable();
+        names.dedup();
+        names
+    }
+
+    /// What the scaler is told: every answer's reports, with the times they are from.
+    pub fn reports(seen: &Seen) -> Vec<Report> {
+        let of = |heard: &Heard| {
+            let believed = heard.load.fresh;
+            let stale = heard.at - seen.settings.load_max_age_ms - 1;
+            let report = |reader: &ReaderState| Report {
+                reader: reader.id.clone(),
+                viewers: reader.viewers,
+                at: if believed && reader.fresh { heard.at - reader.silent_ms as Millis } else { stale },
+            };
+            heard.load.readers.iter().filter(|reader| reader.state != "gone").map(report).collect::<Vec<_>>()
+        };
+        seen.managers.iter().flat_map(of).collect()
+    }
+
+    /// Of those who were moved within the last minute, more than so many in a hundred failed: how many of how many.
+    pub fn reconnect_errors(&self, percent: u32) -> Option<(u64, u64)> {
+        let sum = |(all, failed): (u64, u64), known: &Known| {
+            (all + known.reconnects.0, failed + known.reconnects.1)
+        };
+        let (all, failed) = self.readers.values().filter(|known| known.fresh).fold((0, 0), sum);
+        let bad = all >= LEAST_RECONNECTS && failed * 100 > all * u64::from(percent);
+        bad.then_some((failed, all))
+    }
+
+    fn contradicted(&self, policy: &Policy) -> Vec<String> {
+        let states = |name: &str| {
+            let of = self.usable.iter().flat_map(|heard| &heard.load.readers);
+            of.filter(|state| state.id.as_str() == name).collect::<Vec<_>>()
+        };
+        let at_odds = |name: &&str| {
+            let states = states(name);
+            let fresh = || states.iter().filter(|state| state.fresh && state.state != "gone");
+            let counts = || fresh().map(|state| state.viewers);
+            let apart = counts().min().zip(counts().max()).is_some_and(|(a, b)| policy.contradicts(a, b));
+            apart || (fresh().next().is_some() && states.iter().any(|state| state.state == "gone"))
+        };
+        if self.usable.len() < 2 {
+            return Vec::new();
+        }
+        self.readers.keys().copied().filter(at_odds).map(str::to_owned).collect()
+    }
+}
+
+fn merged<'a>(usable: &[&'a Heard]) -> BTreeMap<&'a str, Known> {
+    let mut readers: BTreeMap<&str, (usize, Known)> = BTreeMap::new();
+    for heard in usable {
+        for state in &heard.load.readers {
+            let first = Known { alive: true, gone: true, fresh: true, ..Known::default() };
+            let (times, known) = readers.entry(state.id.as_str()).or_insert((0, first));
+            *times += 1;
+            let gone = state.state == "gone";
+            // What is gone has nobody: whom it had is counted where they went.
+            known.viewers = known.viewers.max(if gone { 0 } else { state.viewers });
+            known.capacity = known.capacity.max(state.capacity);
+            known.assigned = known.assigned.max(state.assigned);
+            known.alive &= state.state == "alive" && state.fresh;
+            known.fresh &= state.fresh && !gone;
+            known.gone &= gone;
+            known.leaving |= state.state == "draining";
+            known.reconnects.0 = known.reconnects.0.max(state.reconnects);
+            known.reconnects.1 = known.reconnects.1.max(state.reconnect_errors);
+        }
+    }
+    let everywhere = |(name, (times, mut known)): (&'a str, (usize, Known))| {
+        // A manager that has not heard of it yet sends nobody there.
+        known.alive &= times == usable.len();
+        (name, known)
+    };
+    readers.into_iter().map(everywhere).collect()
+}
+
+fn cordon_at(heard: &Heard, name: &str) -> Option<Closing> {
+    let listed = heard.load.cordons.iter().find(|cordon| cordon.reader.as_str() == name);
+    let listed = listed.and_then(|cordon| cordon.cordon.as_deref());
+    let reader = || heard.load.readers.iter().find(|reader| reader.id.as_str() == name);
+    listed.or_else(|| reader()?.cordon.as_deref()).and_then(Closing::parse)
+}
+
+/// A reader's name as managers know it.
+pub fn id(name: &str) -> ReaderId {
+    ReaderId::parse(name).expect("an object's name is an identifier")
+}

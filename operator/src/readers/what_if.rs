@@ -1,0 +1,190 @@
+//! What would be with another number of readers, by the same planner.
+
+use liverank_core::Millis;
+use liverank_core::placement::{Budget, Limits, Plan, Reader, Situation, Standing, plan};
+use liverank_shell::wire::Load;
+use serde::{Deserialize, Serialize};
+
+use super::balance::situation;
+use super::settings::Settings;
+use super::view::id;
+
+/// Rounds of planning: what one leads to is looked at again; nearly always there is nothing left after the first.
+const ROUNDS: usize = 16;
+
+/// The answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WhatIf {
+    /// The readers as they are.
+    pub now: Vec<ReaderAt>,
+    /// The readers as they would be.
+    pub then: Vec<ReaderAt>,
+    /// Viewers in all.
+    pub viewers: u64,
+    /// Viewers that would be moved.
+    pub moved: u64,
+    /// Changes of videos' readers.
+    pub orders: usize,
+    /// How long that takes at the permitted rate, in seconds.
+    pub seconds: u64,
+    /// By how much the fullest reader is above its fair share, in percent.
+    pub imbalance_now_percent: u32,
+    /// The same afterwards.
+    pub imbalance_then_percent: u32,
+    /// The part of its capacity that the fullest reader would use, in percent.
+    pub fullest_then_percent: u32,
+    /// What kept the plan from doing better.
+    pub bound_by: Vec<String>,
+    /// What one should know besides.
+    pub notes: Vec<String>,
+}
+
+/// A reader and its load.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReaderAt {
+    /// Its name; `new-1` and so on for one that is not there yet.
+    pub reader: String,
+    /// Viewers.
+    pub viewers: u64,
+    /// Viewers it can hold.
+    pub capacity: u64,
+    /// Videos with viewers there.
+    pub videos: u64,
+    /// `open`, `closed` or `draining`.
+    pub state: String,
+}
+
+/// What would be with so many open readers; `load` with all assignments.
+pub fn what_if(load: &Load, settings: &Settings, readers: u32) -> Result<WhatIf, String> {
+    if load.assignments.is_none() {
+        return Err("the load has no assignments: ask for it with them".to_owned());
+    }
+    if readers == 0 {
+        return Err("without readers nobody is served".to_owned());
+    }
+    // Whatever rests or moves now will have come to rest.
+    let at: Millis = i64::MAX / 4;
+    let mut situation = situation(load, at);
+    situation.videos.iter_mut().for_each(|video| (video.changed, video.moving) = (0, false));
+    let now = table(&situation);
+    let first = plan(&situation, &unlimited(settings)).before;
+    let gone = resize(&mut situation, settings, readers);
+    let situation = situation.sorted();
+    let (mut then, moved, orders, last) = carried_out(situation, settings);
+    let mut notes = notes(load, settings, readers);
+    if !gone.is_empty() {
+        notes.push(format!("emptied and removed: {}", gone.join(", ")));
+    }
+    let mut rows = table(&then);
+    rows.retain(|row| !gone.contains(&row.reader));
+    then.readers.clear();
+    let percent = |millionths: u64| (millionths / 10_000).saturating_sub(100) as u32;
+    Ok(WhatIf {
+        now,
+        then: rows,
+        viewers: first.viewers,
+        moved,
+        orders,
+        seconds: moved.saturating_mul(60).div_ceil(settings.viewers_per_minute.max(1)),
+        imbalance_now_percent: percent(first.max_over_mean),
+        imbalance_then_percent: percent(last.after.max_over_mean),
+        fullest_then_percent: last.after.max_utilisation.div_ceil(10) as u32,
+        bound_by: last.bound_by.iter().map(|bound| format!("{bound:?}")).collect(),
+        notes,
+    })
+}
+
+fn unlimited(settings: &Settings) -> Limits {
+    Limits { budget: Budget::unlimited(), ..settings.limits(0) }
+}
+
+/// Adds readers, or marks those as to be emptied that have the fewest viewers; answers these.
+fn resize(situation: &mut Situation, settings: &Settings, readers: u32) -> Vec<String> {
+    let loads = table(situation);
+    let is_open = |reader: &Reader| reader.standing == Standing::Open;
+    let mut open: Vec<usize> =
+        (0..situation.readers.len()).filter(|&at| is_open(&situation.readers[at])).collect();
+    for number in open.len()..readers as usize {
+        let name = format!("new-{}", number - open.len() + 1);
+        situation.readers.push(Reader {
+            id: id(&name),
+            capacity: settings.viewers_per_reader,
+            standing: Standing::Open,
+        });
+    }
+    open.sort_by_key(|&at| (loads[at].viewers, std::cmp::Reverse(at)));
+    let surplus = open.len().saturating_sub(readers as usize);
+    let mut gone = Vec::new();
+    for &at in &open[..surplus] {
+        situation.readers[at].standing = Standing::Draining;
+        gone.push(loads[at].reader.clone());
+    }
+    gone
+}
+
+fn carried_out(mut situation: Situation, settings: &Settings) -> (Situation, u64, usize, Plan) {
+    let limits = unlimited(settings);
+    let (mut moved, mut orders) = (0, 0);
+    for _ in 1..ROUNDS {
+        let plan = plan(&situation, &limits);
+        moved += plan.moved;
+        orders += plan.orders.len();
+        situation.carry_out(&plan, 0);
+        if plan.orders.is_empty() {
+            return (situation, moved, orders, plan);
+        }
+    }
+    let last = plan(&situation, &limits);
+    (situation, moved, orders, last)
+}
+
+fn table(situation: &Situation) -> Vec<ReaderAt> {
+    let mut rows: Vec<ReaderAt> = situation
+        .readers
+        .iter()
+        .map(|reader| ReaderAt {
+            reader: reader.id.to_string(),
+            viewers: 0,
+            capacity: reader.capacity,
+            videos: 0,
+            state: standing(reader.standing).to_owned(),
+        })
+        .collect();
+    for part in situation.videos.iter().flat_map(|video| &video.parts).filter(|part| part.viewers > 0) {
+        rows[part.reader].viewers += part.viewers;
+        rows[part.reader].videos += 1;
+    }
+    rows
+}
+
+const fn standing(standing: Standing) -> &'static str {
+    match standing {
+        Standing::Open => "open",
+        Standing::Closed => "closed",
+        Standing::Draining => "draining",
+    }
+}
+
+fn notes(load: &Load, settings: &Settings, readers: u32) -> Vec<String> {
+    let mut notes = Vec::new();
+    let (min, max) = (settings.min, settings.max);
+    if readers > max {
+        notes.push(format!("{readers} is more than maxReplicas, {max}"));
+    }
+    if readers < min {
+        notes.push(format!("{readers} is less than minReplicas, {min}"));
+    }
+    if !load.fresh {
+        notes.push("the manager does not see the store: this is what it last saw".to_owned());
+    }
+    if let Some(hold) = &load.hold {
+        notes.push(format!("the manager holds: {hold}"));
+    }
+    let viewers: u64 =
+        load.readers.iter().filter(|reader| reader.state != "gone").map(|reader| reader.viewers).sum();
+    let room = u64::from(readers).saturating_mul(settings.viewers_per_reader);
+    if viewers > room {
+        notes.push(format!("{viewers} viewers are more than {readers} readers are to hold, {room}"));
+    }
+    notes
+}

@@ -1,0 +1,96 @@
+//! What of a pod Kubernetes would refuse.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use k8s_openapi::api::core::v1::{ResourceRequirements, Toleration, TopologySpreadConstraint};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+
+use super::{Problems, keys};
+use crate::build::quantity;
+use crate::crd::Pod;
+
+/// All of it.
+pub(super) fn check(path: &str, pod: &Pod, problems: &mut Problems) {
+    if let Some(resources) = &pod.resources {
+        check_resources(&format!("{path}.resources"), resources, problems);
+    }
+    keys::keys(&format!("{path}.nodeSelector"), pod.node_selector.keys(), problems);
+    for (at, toleration) in pod.tolerations.iter().enumerate() {
+        check_toleration(&format!("{path}.tolerations[{at}]"), toleration, problems);
+    }
+    check_spread(
+        &format!("{path}.topologySpread"),
+        pod.topology_spread.as_deref().unwrap_or_default(),
+        problems,
+    );
+    keys::annotations(&format!("{path}.annotations"), &pod.annotations, problems);
+    keys::keys(&format!("{path}.labels"), pod.labels.keys(), problems);
+}
+
+fn check_resources(path: &str, resources: &ResourceRequirements, problems: &mut Problems) {
+    let read = |which: &str, all: &Option<BTreeMap<String, Quantity>>, problems: &mut Problems| {
+        let mut read = BTreeMap::new();
+        for (name, Quantity(text)) in all.iter().flatten() {
+            match quantity::nanos(text) {
+                Some(nanos) if nanos >= 0 => drop(read.insert(name.clone(), nanos)),
+                _ => problems.add(
+                    format!("{path}.{which}.{name}"),
+                    format!("{text:?} is no amount: write one such as 250m, 2 or 512Mi"),
+                ),
+            }
+        }
+        read
+    };
+    let requests = read("requests", &resources.requests, problems);
+    let limits = read("limits", &resources.limits, problems);
+    for (name, requested) in requests {
+        if limits.get(&name).is_some_and(|limit| *limit < requested) {
+            problems.add(format!("{path}.requests.{name}"), "raise the limit or lower the request");
+        }
+    }
+    if resources.claims.as_ref().is_some_and(|claims| !claims.is_empty()) {
+        problems.add(format!("{path}.claims"), "remove it: these pods have no resource claims to name");
+    }
+}
+
+fn check_toleration(path: &str, toleration: &Toleration, problems: &mut Problems) {
+    let operator = toleration.operator.as_deref().unwrap_or("Equal");
+    let has = |field: &Option<String>| field.as_ref().is_some_and(|text| !text.is_empty());
+    if !matches!(operator, "Equal" | "Exists" | "Lt" | "Gt") {
+        problems.add(format!("{path}.operator"), "write Equal or Exists");
+    }
+    if operator == "Exists" && has(&toleration.value) {
+        problems.add(format!("{path}.value"), "remove it: Exists takes any value");
+    }
+    if !has(&toleration.key) && operator != "Exists" {
+        problems.add(format!("{path}.key"), "set it, or operator: Exists to tolerate every taint");
+    }
+    let effect = toleration.effect.as_deref().unwrap_or_default();
+    if !matches!(effect, "" | "NoSchedule" | "PreferNoSchedule" | "NoExecute") {
+        problems.add(format!("{path}.effect"), "write NoSchedule, PreferNoSchedule or NoExecute");
+    } else if toleration.toleration_seconds.is_some() && effect != "NoExecute" {
+        problems.add(format!("{path}.tolerationSeconds"), "set effect: NoExecute: only that one waits");
+    }
+}
+
+fn check_spread(path: &str, constraints: &[TopologySpreadConstraint], problems: &mut Problems) {
+    let mut seen = BTreeSet::new();
+    for (at, constraint) in constraints.iter().enumerate() {
+        if constraint.max_skew < 1 {
+            problems.add(format!("{path}[{at}].maxSkew"), "write a number from 1");
+        }
+        if constraint.topology_key.is_empty() {
+            problems
+                .add(format!("{path}[{at}].topologyKey"), "name a label of nodes: kubernetes.io/hostname");
+        }
+        if !matches!(constraint.when_unsatisfiable.as_str(), "DoNotSchedule" | "ScheduleAnyway") {
+            problems.add(format!("{path}[{at}].whenUnsatisfiable"), "write DoNotSchedule or ScheduleAnyway");
+        }
+        if !seen.insert((&constraint.topology_key, &constraint.when_unsatisfiable)) {
+            problems.add(
+                format!("{path}[{at}]"),
+                "remove it: an earlier one has the same topologyKey and whenUnsatisfiable",
+            );
+        }
+    }
+}

@@ -1,0 +1,202 @@
+use serde_json::{Value, json};
+
+use super::validate;
+use crate::crd::RankingCluster;
+
+fn valid() -> Value {
+    serde_yaml::from_str(include_str!("../../tests/fixtures/valid.yaml")).unwrap()
+}
+
+/// The problems of the valid resource with one field set, as `path: message`.
+fn with(pointer: &str, value: Value) -> Vec<String> {
+    let mut cluster = valid();
+    let (parent, field) = pointer.rsplit_once('/').unwrap();
+    let mut at = &mut cluster;
+    for part in parent.split('/').skip(1) {
+        at = &mut at[part];
+    }
+    at[field] = value;
+    let cluster: RankingCluster = serde_json::from_value(cluster).unwrap();
+    validate(&cluster).iter().map(ToString::to_string).collect()
+}
+
+fn one(pointer: &str, value: Value, problem: &str) {
+    assert_eq!(with(pointer, value), [problem], "{pointer}");
+}
+
+fn none(pointer: &str, value: Value) {
+    assert_eq!(with(pointer, value), [""; 0], "{pointer}");
+}
+
+#[test]
+fn nothing_is_wrong_with_what_is_valid() {
+    let cluster: RankingCluster = serde_json::from_value(valid()).unwrap();
+    assert_eq!(validate(&cluster), []);
+}
+
+#[test]
+fn images_are_read_as_runtimes_read_them() {
+    let digest = format!("liverank@sha256:{}", "0".repeat(64));
+    for image in [
+        "liverank",
+        "liverank:0.1",
+        "localhost:5000/liverank:0.1",
+        "Registry.example.org/team/live_rank:V1",
+        digest.as_str(),
+    ] {
+        none("/spec/image", json!(image));
+    }
+    let lower = "spec.image: write the repository in lower case: registry.example.org/liverank:tag";
+    for image in ["LiveRank:1", "registry.example.org/Team/liverank", "a//b", "liverank/"] {
+        one("/spec/image", json!(image), lower);
+    }
+    let tag = "spec.image: use letters, digits, dots, dashes and underscores in the tag";
+    one("/spec/image", json!("liverank:"), tag);
+    one("/spec/image", json!("liverank:0.1+2"), tag);
+    one(
+        "/spec/image",
+        json!("liverank@sha256:12"),
+        "spec.image: write the digest as sha256: and 64 hexadecimal digits",
+    );
+}
+
+#[test]
+fn ports_of_brokers_are_ports() {
+    one(
+        "/spec/kafka/bootstrapServers",
+        json!("a:9092,b:70000"),
+        "spec.kafka.bootstrapServers: b:70000: write a port from 1 to 65535",
+    );
+    one(
+        "/spec/kafka/bootstrapServers",
+        json!("a:0"),
+        "spec.kafka.bootstrapServers: a:0: write a port from 1 to 65535",
+    );
+}
+
+#[test]
+fn readers_hosts_fit_a_dns_name() {
+    let path = "spec.exposure.readerHostTemplate";
+    none("/spec/exposure/readerHostTemplate", json!(format!("{}{{reader}}.example.org", "a".repeat(48))));
+    one(
+        "/spec/exposure/readerHostTemplate",
+        json!(format!("{}{{reader}}.example.org", "a".repeat(49))),
+        &format!(
+            "{path}: shorten it: with live-reader-509 for {{reader}} a part is over 63 characters, or all of it over 253"
+        ),
+    );
+    one(
+        "/spec/exposure/host",
+        json!("{reader}.live.example.org"),
+        &format!("{path}: choose another one than host: the front door would be one of the readers"),
+    );
+}
+
+#[test]
+fn keys_are_keys() {
+    none("/spec/readers/pod/labels", json!({ "team": "a", "example.org/team_2": "b" }));
+    let words = "is no key: write name or prefix.example.org/name, the name of at most 63 letters, digits, -, _ and .";
+    for (pointer, path) in [
+        ("/spec/readers/pod/labels", "spec.readers.pod.labels"),
+        ("/spec/consumer/pod/nodeSelector", "spec.consumer.pod.nodeSelector"),
+        ("/spec/gateway/pod/annotations", "spec.gateway.pod.annotations"),
+        ("/spec/exposure/annotations", "spec.exposure.annotations"),
+    ] {
+        for key in ["", "a b", "-a", "Example.org/a", "example.org/", "a/b/c"] {
+            one(pointer, json!({ key: "x" }), &format!("{path}: {key:?} {words}"));
+        }
+    }
+}
+
+#[test]
+fn annotations_fit_an_object() {
+    let many = |count: usize| -> Value {
+        (0..count).map(|n| (format!("example.org/{n:02}"), json!("x".repeat(8192)))).collect()
+    };
+    none("/spec/comment/pod/annotations", many(29));
+    one(
+        "/spec/comment/pod/annotations",
+        many(31),
+        "spec.comment.pod.annotations: shorten them: 254386 bytes are more than an object can carry",
+    );
+}
+
+#[test]
+fn requests_fit_their_limits() {
+    let path = "spec.websocket.pod.resources";
+    let pointer = "/spec/websocket/pod/resources";
+    none(
+        pointer,
+        json!({ "requests": { "cpu": "500m", "memory": "1Gi" }, "limits": { "cpu": "0.5", "memory": "1024Mi" } }),
+    );
+    one(
+        pointer,
+        json!({ "requests": { "cpu": 2 }, "limits": { "cpu": "1999m" } }),
+        &format!("{path}.requests.cpu: raise the limit or lower the request"),
+    );
+    one(
+        pointer,
+        json!({ "limits": { "memory": "1GiB" } }),
+        &format!("{path}.limits.memory: \"1GiB\" is no amount: write one such as 250m, 2 or 512Mi"),
+    );
+    one(
+        pointer,
+        json!({ "requests": { "cpu": "-1" } }),
+        &format!("{path}.requests.cpu: \"-1\" is no amount: write one such as 250m, 2 or 512Mi"),
+    );
+    one(
+        pointer,
+        json!({ "claims": [{ "name": "gpu" }] }),
+        &format!("{path}.claims: remove it: these pods have no resource claims to name"),
+    );
+}
+
+#[test]
+fn tolerations_say_what_they_tolerate() {
+    let path = "spec.manager.pod.tolerations[0]";
+    let pointer = "/spec/manager/pod/tolerations";
+    none(
+        pointer,
+        json!([{ "operator": "Exists" }, { "key": "a", "value": "b", "effect": "NoExecute", "tolerationSeconds": 5 }]),
+    );
+    for (toleration, problem) in [
+        (json!({ "operator": "Like", "key": "a" }), ".operator: write Equal or Exists"),
+        (json!({ "operator": "Exists", "value": "b" }), ".value: remove it: Exists takes any value"),
+        (json!({ "value": "b" }), ".key: set it, or operator: Exists to tolerate every taint"),
+        (
+            json!({ "key": "a", "effect": "Never" }),
+            ".effect: write NoSchedule, PreferNoSchedule or NoExecute",
+        ),
+        (
+            json!({ "key": "a", "tolerationSeconds": 5 }),
+            ".tolerationSeconds: set effect: NoExecute: only that one waits",
+        ),
+    ] {
+        one(pointer, json!([toleration]), &format!("{path}{problem}"));
+    }
+}
+
+#[test]
+fn spreads_are_not_said_twice() {
+    let path = "spec.statistics.pod.topologySpread";
+    let pointer = "/spec/statistics/pod/topologySpread";
+    let spread = |skew: i32, key: &str, when: &str| json!({ "maxSkew": skew, "topologyKey": key, "whenUnsatisfiable": when });
+    let (host, any) = ("kubernetes.io/hostname", "ScheduleAnyway");
+    none(pointer, json!([spread(1, host, any), spread(1, host, "DoNotSchedule")]));
+    one(
+        pointer,
+        json!([spread(1, host, any), spread(2, host, any)]),
+        &format!("{path}[1]: remove it: an earlier one has the same topologyKey and whenUnsatisfiable"),
+    );
+    one(pointer, json!([spread(0, host, any)]), &format!("{path}[0].maxSkew: write a number from 1"));
+    one(
+        pointer,
+        json!([spread(1, "", any)]),
+        &format!("{path}[0].topologyKey: name a label of nodes: kubernetes.io/hostname"),
+    );
+    one(
+        pointer,
+        json!([spread(1, host, "Maybe")]),
+        &format!("{path}[0].whenUnsatisfiable: write DoNotSchedule or ScheduleAnyway"),
+    );
+}

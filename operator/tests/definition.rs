@@ -1,0 +1,120 @@
+//! The definition as it is installed.
+
+use liverank_operator::crd::{definition, definition_yaml};
+use serde_json::Value;
+
+/// What `kubectl apply` can annotate is 262,144 bytes; beyond this the definition is on its way there.
+const MAX_BYTES: usize = 200 * 1024;
+
+/// What is Kubernetes' own goes in without words.
+const FOREIGN: [&str; 6] =
+    ["affinity", "conditions", "ingressFrom", "resources", "tolerations", "topologySpread"];
+
+fn schema() -> Value {
+    serde_json::to_value(definition()).unwrap()["spec"]["versions"][0]["schema"]["openAPIV3Schema"].clone()
+}
+
+/// Calls `see` with each of our fields: its path and its schema; and with foreign ones, but not with what is in them.
+fn fields(schema: &Value, path: &str, see: &mut dyn FnMut(&str, &Value)) {
+    for (name, field) in schema["properties"].as_object().into_iter().flatten() {
+        let path = format!("{path}.{name}");
+        see(&path, field);
+        if !FOREIGN.contains(&name.as_str()) {
+            fields(field, &path, see);
+            fields(&field["items"], &format!("{path}[]"), see);
+        }
+    }
+}
+
+#[test]
+fn the_file_is_what_the_command_prints() {
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../crds/rankingcluster.yaml");
+    let printed = definition_yaml();
+    if std::env::var_os("UPDATE_SNAPSHOTS").is_some() {
+        std::fs::write(file, &printed).unwrap();
+    }
+    let written = std::fs::read_to_string(file).unwrap();
+    assert!(
+        written == printed,
+        "crds/rankingcluster.yaml is not what the types say: liverank-operator crd > crds/rankingcluster.yaml"
+    );
+}
+
+#[test]
+fn it_is_small_enough_to_apply() {
+    let bytes = serde_json::to_string(&definition()).unwrap().len();
+    assert!(bytes < MAX_BYTES, "{bytes} bytes");
+}
+
+#[test]
+fn each_field_of_ours_is_explained_and_no_other() {
+    let (mut ours, mut mute) = (0, Vec::new());
+    for part in ["spec", "status"] {
+        fields(&schema()["properties"][part], part, &mut |path, field| {
+            ours += 1;
+            if field["description"].as_str().is_none_or(|text| text.len() < 5) {
+                mute.push(path.to_owned());
+            }
+        });
+    }
+    assert!(mute.is_empty(), "no description: {mute:?}");
+    assert!(ours > 150, "only {ours} fields were looked at");
+    let affinity = &schema()["properties"]["spec"]["properties"]["readers"]["properties"]["pod"]["properties"]
+        ["affinity"];
+    let words = affinity["properties"].to_string().matches("\"description\":\"").count();
+    assert_eq!(words, 0, "descriptions in a foreign schema");
+}
+
+#[test]
+fn every_string_list_and_map_is_bounded() {
+    let mut unbounded = Vec::new();
+    let mut look = |path: &str, field: &Value| {
+        let bound = match field["type"].as_str() {
+            Some("string") => ["maxLength", "enum"].iter().any(|key| !field[key].is_null()),
+            Some("array") => !field["maxItems"].is_null(),
+            Some("object") if field["properties"].is_null() && field["additionalProperties"].is_object() => {
+                !field["maxProperties"].is_null() && !field["additionalProperties"]["maxLength"].is_null()
+            }
+            Some("integer") => path.starts_with("status") || !field["maximum"].is_null(),
+            _ => true,
+        };
+        if !bound {
+            unbounded.push(path.to_owned());
+        }
+    };
+    for part in ["spec", "status"] {
+        fields(&schema()["properties"][part], part, &mut look);
+    }
+    assert!(unbounded.is_empty(), "{unbounded:?}");
+}
+
+#[test]
+fn nothing_is_a_float_or_takes_null() {
+    let text = schema().to_string();
+    assert!(!text.contains("\"number\""), "a float");
+    assert!(!text.contains("nullable"), "a null that would stand in for a default");
+}
+
+#[test]
+fn it_says_what_a_definition_must() {
+    let definition = serde_json::to_value(definition()).unwrap();
+    let spec = &definition["spec"];
+    assert_eq!(definition["metadata"]["name"], "rankingclusters.liverank.dev");
+    assert_eq!(spec["scope"], "Namespaced");
+    assert_eq!(spec["names"]["shortNames"], serde_json::json!(["rkc"]));
+    let version = &spec["versions"][0];
+    assert_eq!(version["subresources"]["scale"]["specReplicasPath"], ".spec.readers.replicas");
+    assert_eq!(version["subresources"]["scale"]["statusReplicasPath"], ".status.readers.replicas");
+    assert_eq!(version["subresources"]["scale"]["labelSelectorPath"], ".status.readers.selector");
+    assert!(version["subresources"]["status"].is_object());
+    let columns = version["additionalPrinterColumns"].as_array().unwrap();
+    let names: Vec<&str> = columns.iter().map(|column| column["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["Ready", "Readers", "Viewers", "Imbalance", "Age"]);
+    for parent in ["gateway", "scoring", "networkPolicy", "manager"] {
+        assert_eq!(
+            schema()["properties"]["spec"]["properties"][parent]["default"],
+            serde_json::json!({}),
+            "{parent}"
+        );
+    }
+}

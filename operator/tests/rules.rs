@@ -1,0 +1,159 @@
+//! Every rule of the definition refuses what `fixtures/rules.yaml` says, in these words, and nothing else does. The API
+//! server is asked the same in `e2e/cluster`; here an interpreter of the same language is.
+
+use std::collections::BTreeMap;
+
+use kube::core::cel::{ValidationError, Validator};
+use liverank_operator::crd::{RankingCluster, definition};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+const VALIDATIONS: &str = "x-kubernetes-validations";
+
+/// One refusal.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Refusal {
+    name: String,
+    rule: String,
+    #[serde(default)]
+    set: BTreeMap<String, Value>,
+    #[serde(default)]
+    update: Option<BTreeMap<String, Value>>,
+    path: String,
+    message: String,
+}
+
+fn schema() -> Value {
+    let definition = serde_json::to_value(definition()).unwrap();
+    definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"].clone()
+}
+
+fn valid() -> Value {
+    serde_yaml::from_str(include_str!("fixtures/valid.yaml")).unwrap()
+}
+
+fn refusals() -> Vec<Refusal> {
+    serde_yaml::from_str(include_str!("fixtures/rules.yaml")).unwrap()
+}
+
+/// Sets dotted paths; null removes.
+fn with(mut object: Value, set: &BTreeMap<String, Value>) -> Value {
+    for (path, value) in set {
+        let (parents, field) = path.rsplit_once('.').unwrap();
+        let mut at = &mut object;
+        for part in parents.split('.') {
+            at = &mut at[part];
+        }
+        if value.is_null() {
+            at.as_object_mut().unwrap().remove(field);
+        } else {
+            at[field] = value.clone();
+        }
+    }
+    object
+}
+
+/// What a refusal's object breaks.
+fn broken(schema: &Value, refusal: &Refusal) -> Vec<ValidationError> {
+    let stored = with(valid(), &refusal.set);
+    let validator = Validator::new();
+    let result = match &refusal.update {
+        Some(update) => {
+            validator.validate(schema, &stored, None).unwrap_or_else(|e| panic!("{}: {e}", refusal.name));
+            validator.validate(schema, &with(stored.clone(), update), Some(&stored))
+        }
+        None => validator.validate(schema, &stored, None),
+    };
+    result.err().map_or_else(Vec::new, |errors| errors.into_vec())
+}
+
+/// Every rule: where its schema stands, and what it says.
+fn rules(schema: &Value, pointer: &str, found: &mut Vec<(String, String)>) {
+    for rule in schema[VALIDATIONS].as_array().into_iter().flatten() {
+        found.push((pointer.to_owned(), rule["rule"].as_str().unwrap().to_owned()));
+    }
+    for (name, property) in schema["properties"].as_object().into_iter().flatten() {
+        rules(property, &format!("{pointer}/properties/{name}"), found);
+    }
+    for inner in ["items", "additionalProperties"] {
+        if schema[inner].is_object() {
+            rules(&schema[inner], &format!("{pointer}/{inner}"), found);
+        }
+    }
+}
+
+/// Where in the schema the rule stands that answers with this path.
+fn pointer(refusal: &Refusal) -> String {
+    if refusal.path == "metadata.name" {
+        return String::new();
+    }
+    refusal.path.split('.').fold(String::new(), |pointer, part| match part.split_once('[') {
+        Some((name, _)) => format!("{pointer}/properties/{name}/items"),
+        None => format!("{pointer}/properties/{part}"),
+    })
+}
+
+#[test]
+fn what_is_valid_is_accepted() {
+    let result = Validator::new().validate(&schema(), &valid(), None);
+    assert!(result.is_ok(), "{result:?}");
+    let same = Validator::new().validate(&schema(), &valid(), Some(&valid()));
+    assert!(same.is_ok(), "{same:?}");
+}
+
+#[test]
+fn each_refusal_names_the_place_and_what_to_do() {
+    let schema = schema();
+    for refusal in refusals() {
+        let errors = broken(&schema, &refusal);
+        let [error] = &errors[..] else { panic!("{}: not one error but {errors:?}", refusal.name) };
+        let path = error.field_path.trim_start_matches('.');
+        assert_eq!((path, &error.message), (&*refusal.path, &refusal.message), "{}", refusal.name);
+        assert_eq!(error.rule, refusal.rule, "{}", refusal.name);
+    }
+}
+
+#[test]
+fn each_rule_has_one_refusal_and_without_the_rule_it_is_accepted() {
+    let whole = schema();
+    let mut there = Vec::new();
+    rules(&whole, "", &mut there);
+    let refusals = refusals();
+    let mut refused: Vec<_> = refusals.iter().map(|r| (pointer(r), r.rule.clone())).collect();
+    there.sort();
+    refused.sort();
+    assert_eq!(there, refused, "rules of the definition, and refusals");
+    for refusal in &refusals {
+        let mut less = whole.clone();
+        let rules = less.pointer_mut(&pointer(refusal)).unwrap()[VALIDATIONS].as_array_mut().unwrap();
+        rules.retain(|rule| rule["rule"] != json!(refusal.rule));
+        let errors = broken(&less, refusal);
+        assert!(errors.is_empty(), "{} without its rule: {errors:?}", refusal.name);
+    }
+}
+
+#[test]
+fn the_definition_and_the_types_fill_in_the_same_defaults() {
+    let required = |name: &str| json!({ "name": name, "key": "key" });
+    let bare = json!({
+        "apiVersion": "liverank.dev/v1alpha1",
+        "kind": "RankingCluster",
+        "metadata": { "name": "live" },
+        "spec": {
+            "image": "liverank",
+            "kafka": { "bootstrapServers": "kafka:9092" },
+            "redis": { "urlSecret": required("redis") },
+            "mongodb": { "uriSecret": required("mongodb") },
+            "auth": { "internalTokenSecret": required("internal") },
+            "gateway": { "autoscaling": { "maxReplicas": 3 } },
+        },
+    });
+    for object in [bare, valid()] {
+        let stored = kube::core::cel::apply_defaults(&schema(), &object);
+        let read: RankingCluster = serde_json::from_value(object).unwrap();
+        assert_eq!(serde_json::to_value(&read).unwrap(), stored);
+        let again: RankingCluster = serde_json::from_value(stored).unwrap();
+        assert_eq!(read, again);
+    }
+}

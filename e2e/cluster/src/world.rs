@@ -16,6 +16,8 @@ pub const NAMESPACE_NAME: &str = "liverank-e2e";
 pub const NAME: &str = "live";
 /// The operator's release, and where it runs.
 pub const RELEASE: &str = "liverank";
+/// What the chart calls the operator's Deployment and its Lease.
+pub const OPERATOR: &str = "liverank-operator";
 pub const OPERATOR_NAMESPACE: &str = "liverank-system";
 /// Everything that belongs to the operator's cluster carries it.
 pub const MANAGED: &str = "app.kubernetes.io/managed-by=liverank-operator";
@@ -47,6 +49,10 @@ pub struct Settings {
     /// The checkout: charts, the definition and the fixtures of its rules.
     #[arg(long, default_value = ".")]
     pub checkout: PathBuf,
+    /// The API server's audit log of the operator's namespace: with it, requests at rest are counted one by one. Without
+    /// it, by resource, whoever they are from.
+    #[arg(long, env = "LIVERANK_TEST_AUDIT_LOG")]
+    pub audit_log: Option<PathBuf>,
     /// Values for the operator's chart, beside the image.
     #[arg(long)]
     pub operator_values: Option<PathBuf>,
@@ -172,7 +178,7 @@ impl World {
 
     /// The operator's Lease.
     pub async fn lease(&self) -> anyhow::Result<Value> {
-        self.kube.named(LEASE, OPERATOR_NAMESPACE, RELEASE).await
+        self.kube.named(LEASE, OPERATOR_NAMESPACE, OPERATOR).await
     }
 
     /// The operator's pods that are not on their way out.
@@ -184,7 +190,7 @@ impl World {
 
     /// Scales the operator, and waits until it is so.
     pub async fn scale_operator(&self, replicas: usize) -> anyhow::Result<()> {
-        let deployment = kube::DEPLOYMENT.path(OPERATOR_NAMESPACE, RELEASE);
+        let deployment = kube::DEPLOYMENT.path(OPERATOR_NAMESPACE, OPERATOR);
         self.kube.merge(&deployment, &json!({"spec": {"replicas": replicas}})).await?.good()?;
         let look = async || {
             let pods = self.operators().await?;

@@ -187,8 +187,8 @@ impl Viewer {
                 seen.ended();
                 seen.retry_ms.clamp(*RETRY_MS.start(), *RETRY_MS.end())
             };
-            // Half of the wait to half more: a crowd that was sent away does not come back as one.
-            tokio::time::sleep(Duration::from_millis(wait).mul_f64(rand::random_range(0.5..=1.5))).await;
+            // As browsers do it: what a reader asks for differs from viewer to viewer already.
+            tokio::time::sleep(Duration::from_millis(wait)).await;
         }
     }
 

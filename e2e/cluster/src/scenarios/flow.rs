@@ -10,11 +10,13 @@ use serde_json::json;
 use super::install::audience_node;
 use crate::agent::viewer::Way;
 use crate::audience;
-use crate::wait::until;
+use crate::wait::{until, until_true};
 use crate::world::World;
 
 /// How long a counted interaction may take to be ranked.
 const RANKED: Duration = Duration::from_secs(15);
+/// How long a gateway that has just started may take to find the log.
+const TAKEN: Duration = Duration::from_secs(30);
 
 pub async fn in_and_out(world: &World) -> anyhow::Result<String> {
     let node = audience_node(world).await?;
@@ -28,8 +30,7 @@ pub async fn in_and_out(world: &World) -> anyhow::Result<String> {
 async fn interactions(world: &World) -> anyhow::Result<Duration> {
     for (video, times) in [("first", 3), ("second", 1)] {
         for _ in 0..times {
-            let body = json!({"video_id": video, "user_id": "somebody", "type": "like"});
-            world.request("gateway:8080", Method::POST, "/interact", Some(&body)).await?;
+            interact(world, video).await?;
         }
     }
     let wanted = json!([["first", 6.0], ["second", 2.0]]);
@@ -45,6 +46,14 @@ async fn interactions(world: &World) -> anyhow::Result<Duration> {
     let first = pushed.pointer("/0/video_id");
     ensure!(first == Some(&json!("first")), "the pushed list begins with {first:?}");
     Ok(took)
+}
+
+/// Until it is taken: one that is refused while the log is away was not counted.
+async fn interact(world: &World, video: &str) -> anyhow::Result<()> {
+    let body = json!({"video_id": video, "user_id": "somebody", "type": "like"});
+    let post =
+        async || world.request("gateway:8080", Method::POST, "/interact", Some(&body)).await.map(|_| true);
+    until_true("an interaction is taken", TAKEN, post).await.map(|_| ())
 }
 
 /// Comments through a reader, to viewers of both kinds.

@@ -101,7 +101,11 @@ async fn start_kwok(world: &World) -> anyhow::Result<Child> {
             .good()?;
     }
     Command::new("kwok")
+        .arg("--config")
+        .arg(world.path("e2e/cluster/kwok.yaml"))
         .args(["--manage-all-nodes=false", "--manage-nodes-with-label-selector=type=kwok"])
+        // Without its Lease a node is taken for gone.
+        .arg("--node-lease-duration-seconds=40")
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null())

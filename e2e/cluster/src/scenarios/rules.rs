@@ -114,7 +114,7 @@ impl Bench<'_> {
             match taken[..] {
                 [one] if last.is_none_or(|last| last != one) => return Ok(one.to_owned()),
                 _ if std::time::Instant::now() < deadline => {
-                    tokio::time::sleep(Duration::from_millis(50)).await
+                    tokio::time::sleep(Duration::from_millis(50)).await;
                 }
                 _ => anyhow::bail!("without the rule {rule}, {} fixtures are taken: {taken:?}", taken.len()),
             }

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use crate::build::{Component, names};
-use crate::crd::{self, LastDecision, OperatorStatus, RankingCluster, RankingClusterStatus, ReadersStatus};
+use crate::crd::{self, DecisionInputs, LastDecision, OperatorStatus, RankingCluster, RankingClusterStatus, ReadersStatus};
 use crate::readers::{Decision, Facts, two_digits};
 use crate::run::rollout::State;
 use crate::validate::Problem;
@@ -18,7 +18,7 @@ const MOST_TEXT: usize = 2_000;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Trouble {
     /// A condition's reason.
-    pub reason: &'static str,
+    pub reason: String,
     /// In words, without anything that changes from one look to the next.
     pub message: String,
     /// Whether it stays until somebody does something.
@@ -176,7 +176,7 @@ fn progressing(report: &Report<'_>) -> Said {
         let waiting = if rest.is_empty() { String::new() } else { format!("; after it: {}", rest.join(", ")) };
         words.insert(0, format!("{first} is being rolled out{waiting}"));
     }
-    let reason = facts.first().map_or("RollingOut", |fact| fact.reason);
+    let reason = facts.first().map_or("RollingOut", |fact| fact.reason.as_str());
     if words.is_empty() {
         return Said::new(false, "Done", "everything is as the spec says");
     }
@@ -186,17 +186,17 @@ fn progressing(report: &Report<'_>) -> Said {
 /// All that is wrong: the spec first, then what was refused, pods, readers.
 fn wrong(report: &Report<'_>) -> Vec<Trouble> {
     let problems = report.problems.iter().map(|problem| Trouble {
-        reason: "Invalid",
-        message: format!("{}: {}", problem.path, problem.message),
+        reason: "Invalid".into(),
+        message: problem.to_string(),
         stalled: true,
     });
     let failed = report.states.iter().filter_map(|state| {
         let (reason, said) = state.failed.as_ref()?;
-        Some(Trouble { reason, message: format!("{}: {said}", state.component.name()), stalled: true })
+        Some(Trouble { reason: (*reason).into(), message: format!("{}: {said}", state.component.name()), stalled: true })
     });
     let facts = report.facts.map(|facts| facts.degraded.as_slice()).unwrap_or_default();
     let readers = facts.iter().map(|fact| Trouble {
-        reason: fact.reason,
+        reason: fact.reason.clone(),
         message: fact.message.clone(),
         stalled: fact.reason == "UpgradeHalted",
     });
@@ -207,19 +207,19 @@ fn degraded(report: &Report<'_>) -> Said {
     let all = wrong(report);
     let Some(first) = all.first() else { return Said::new(false, "AsExpected", "nothing is wrong") };
     let words: Vec<&str> = all.iter().map(|trouble| trouble.message.as_str()).collect();
-    Said::new(true, first.reason, words.join("; "))
+    Said::new(true, &first.reason, words.join("; "))
 }
 
 fn stalled(report: &Report<'_>) -> Said {
     match wrong(report).into_iter().find(|trouble| trouble.stalled) {
-        Some(trouble) => Said::new(true, trouble.reason, trouble.message),
+        Some(trouble) => Said::new(true, &trouble.reason, trouble.message),
         None => Said::new(false, "NotStalled", "nothing waits for somebody"),
     }
 }
 
 fn autoscaling(report: &Report<'_>) -> Said {
     match report.facts {
-        Some(facts) => Said::new(facts.autoscaling.ok, facts.autoscaling.reason, facts.autoscaling.message.clone()),
+        Some(facts) => Said::new(facts.autoscaling.ok, &facts.autoscaling.reason, facts.autoscaling.message.clone()),
         None => Said::new(false, "CommentsOff", "comment.enabled is false: there are no readers"),
     }
 }
@@ -262,16 +262,25 @@ fn readers(report: &Report<'_>, facts: &Facts) -> ReadersStatus {
 }
 
 fn last_decision(decision: &Decision) -> LastDecision {
+    let inputs = &decision.inputs;
     LastDecision {
         id: decision.id.clone(),
         time: Timestamp::from_millisecond(decision.time).ok().map(|time| Time(seconds(time))),
         action: decision.action.as_str().to_owned(),
         reason: decision.reason.clone(),
+        inputs: Some(DecisionInputs {
+            readers: inputs.readers as i32,
+            fresh: inputs.fresh as i32,
+            draining: inputs.draining as i32,
+            viewers: two_digits(inputs.viewers) as i64,
+            expected_viewers: two_digits(inputs.expected) as i64,
+            raw: inputs.raw as i32,
+            desired: inputs.desired as i32,
+        }),
         bound_by: decision.bound_by.clone(),
         chosen: decision.chosen.clone(),
         rejected: decision.rejected.clone(),
         inputs_hash: decision.inputs_hash.clone(),
-        ..LastDecision::default()
     }
 }
 

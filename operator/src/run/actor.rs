@@ -117,8 +117,10 @@ impl Actor {
     pub fn new(world: &Arc<World>, office: &Arc<Office>, key: &Key, cluster: &RankingCluster) -> Self {
         let uid = cluster.uid().to_owned();
         let managers = Managers::new(world.peers.clone(), world.templates.clone(), &world.key, key, &uid);
-        let last = cluster.status.as_ref().and_then(|status| status.last_decision.as_ref());
-        let memory = Memory::new(now_ms(), last.and_then(super::reporter::decision).as_ref());
+        let told = cluster.status.as_ref();
+        let last = told.and_then(|status| status.last_decision.as_ref()).and_then(super::reporter::decision);
+        let wanted = told.and_then(|status| u32::try_from(status.readers.as_ref()?.desired).ok());
+        let memory = Memory::new(now_ms(), last.as_ref(), wanted);
         let token_sha256 = world.key.token_sha256(key, &uid);
         Self {
             facts: OperatorFacts { order_token_sha256: token_sha256, ..world.operator.clone() },
@@ -295,11 +297,7 @@ impl Actor {
                     unwritten = true;
                 }
                 Step::Cordon { .. } => {
-                    let cordon = step.cordon_request().into_iter().collect();
-                    if !self.steering.cordon(cordon).await {
-                        // What comes after rests on it.
-                        break;
-                    }
+                    self.steering.cordon(step.cordon_request().into_iter().collect()).await;
                 }
                 Step::Moves { moves } => self.steering.order(moves).await,
             }

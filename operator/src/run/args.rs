@@ -36,6 +36,7 @@ pub struct Args {
     /// Where /livez, /readyz and /metrics are served.
     #[arg(long, env = "LIVERANK_ADMIN_LISTEN", value_name = "ADDRESS", default_value = "0.0.0.0:9060")]
     pub admin_listen: SocketAddr,
+    /// What is logged and how.
     #[command(flatten)]
     pub log: LogArgs,
     /// The revision of the pod templates that is taken for the newest: for tests of upgrades.

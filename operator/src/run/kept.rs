@@ -320,3 +320,51 @@ impl Kept for Pod {
 pub fn version_of<K: Resource>(object: &K) -> String {
     object.meta().resource_version.clone().unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whose_replicas_are_is_remembered_before_that_goes() {
+        let entry = |manager: &str, operation: &str| {
+            json!({"manager": manager, "operation": operation, "apiVersion": "apps/v1", "fieldsType": "FieldsV1",
+                "fieldsV1": {"f:spec": {"f:replicas": {}}}})
+        };
+        let live = |entry: Value| {
+            let object = json!({"apiVersion": "apps/v1", "kind": "Deployment", "spec": {"replicas": 3},
+                "metadata": {"name": "d", "namespace": "ns", "uid": "u", "resourceVersion": "1",
+                    "labels": {names::INSTANCE: "x"}, "managedFields": [entry]}});
+            Live::keep(serde_json::from_value(object).unwrap()).unwrap()
+        };
+        assert!(live(entry(MANAGER, "Apply")).owns_replicas);
+        assert!(!live(entry(HANDOVER, "Apply")).owns_replicas);
+        assert!(!live(entry(MANAGER, "Update")).owns_replicas);
+        let body = live(entry(MANAGER, "Apply")).body();
+        assert_eq!((body["spec"]["replicas"].as_i64(), body["metadata"].get("managedFields")), (Some(3), None));
+    }
+
+    #[test]
+    fn a_pod_tells_where_it_is_and_what_is_wrong_with_it() {
+        let pod = |status: Value| {
+            let object = json!({"metadata": {"name": "p", "namespace": "ns", "creationTimestamp": "2026-01-01T00:00:00Z",
+                "labels": {names::INSTANCE: "x", names::COMPONENT: "reader", names::READER: "x-reader-0"}},
+                "spec": {"nodeName": "node1", "containers": []}, "status": status});
+            Pod::keep(serde_json::from_value(object).unwrap()).unwrap()
+        };
+        let ready = pod(json!({"podIP": "10.0.0.1", "conditions": [
+            {"type": "Ready", "status": "True", "lastTransitionTime": "2026-01-01T00:00:09Z"}]}));
+        assert!(ready.ready && ready.since == ready.created + 9_000);
+        assert_eq!((ready.ip.as_deref(), ready.node.as_deref()), (Some("10.0.0.1"), Some("node1")));
+        let nowhere = pod(json!({"conditions": [
+            {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/2 nodes"}]}));
+        assert_eq!(nowhere.unschedulable.as_deref(), Some("0/2 nodes"));
+        let waiting = |reason: &str, message: &str| {
+            let state = json!({"waiting": {"reason": reason, "message": message}});
+            pod(json!({"containerStatuses": [{"state": state}]})).trouble
+        };
+        assert_eq!(waiting("ContainerCreating", ""), None);
+        assert_eq!(waiting("CrashLoopBackOff", "back-off 40s").as_deref(), Some("CrashLoopBackOff"));
+        assert_eq!(waiting("ErrImagePull", "no such image").as_deref(), Some("ErrImagePull: no such image"));
+    }
+}

@@ -5,6 +5,7 @@
 //! could not renew for [`RENEW_WITHIN`] stops its work, well before anybody else may begin; what it had ordered is fenced
 //! by the number of transitions, which only ever grows while the Lease exists.
 
+use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
@@ -162,18 +163,21 @@ impl Candidate {
             tracing::info!(identity = self.me, transitions = held.transitions, "leading");
             self.metrics.leader.set(1);
             let lost = stop.child_token();
-            let mut working = tokio::spawn(work(held, lost.clone()));
+            let mut working = tokio::spawn(until(lost.clone(), work(held, lost.clone())));
+            let mut keeping = pin!(self.keep(lease, since, &lost));
             let kept = tokio::select! {
-                kept = self.keep(lease, since, &lost) => kept,
+                kept = &mut keeping => {
+                    lost.cancel();
+                    let stopped = timeout(STOP_WITHIN, working).await;
+                    stopped.context("the leader's work did not stop in time")?.context("the leader's work broke")??;
+                    kept
+                }
                 ended = &mut working => {
                     ended.context("the leader's work broke")??;
-                    bail!("the leader's work ended by itself");
+                    keeping.await
                 }
             };
-            lost.cancel();
-            let stopped = timeout(STOP_WITHIN, working).await;
             self.metrics.leader.set(0);
-            stopped.context("the leader's work did not stop in time")?.context("the leader's work broke")??;
             let (lease, why) = kept;
             match why {
                 Lost::Asked => self.release(lease).await,
@@ -288,7 +292,8 @@ impl Candidate {
                 () = sleep(next.min(late)) => {}
             }
             let began = Instant::now();
-            match self.renew(&lease).await {
+            let late = (good + RENEW_WITHIN).saturating_duration_since(began);
+            match timeout(late, self.renew(&lease)).await.unwrap_or_else(|late| Err(late.into())) {
                 Ok(Ok(written)) => (lease, good, next) = (written, began, RENEW_EVERY),
                 Ok(Err(by)) => return (lease, Lost::Overtaken(by)),
                 Err(error) => {
@@ -329,6 +334,13 @@ impl Candidate {
             Err(error) => tracing::warn!(%error, "the Lease could not be released: it runs out by itself"),
         }
     }
+}
+
+/// Work that may end only when it is told to.
+async fn until(told: CancellationToken, work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+    work.await?;
+    anyhow::ensure!(told.is_cancelled(), "the leader's work ended by itself");
+    Ok(())
 }
 
 fn no_answer() -> kube::Error {

@@ -12,7 +12,7 @@ use super::kept::MANAGER;
 use super::metrics::OperatorMetrics;
 use super::store::Key;
 use crate::crd::{LastDecision, RankingCluster, RankingClusterStatus};
-use crate::readers::{Action, Decision};
+use crate::readers::{Action, Decision, Numbers};
 use crate::status::{self, Report, differs, is_news};
 
 /// Numbers of viewers are written no more often.
@@ -109,6 +109,20 @@ pub fn decision(told: &LastDecision) -> Option<Decision> {
         bound_by: told.bound_by.clone(),
         chosen: told.chosen.clone(),
         rejected: told.rejected.clone(),
+        inputs: inputs(told),
         inputs_hash: told.inputs_hash.clone(),
     })
+}
+
+fn inputs(told: &LastDecision) -> Numbers {
+    let told = told.inputs.clone().unwrap_or_default();
+    Numbers {
+        readers: told.readers as u32,
+        fresh: told.fresh as u32,
+        draining: told.draining as u32,
+        viewers: told.viewers as u64,
+        expected: told.expected_viewers as u64,
+        raw: told.raw as u32,
+        desired: told.desired as u32,
+    }
 }

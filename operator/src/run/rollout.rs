@@ -110,3 +110,102 @@ pub fn admitted(object: &Object, live: Option<&Live>, turn: Option<Component>) -
     }
     object.clone()
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn object(component: Component, template: &str, replicas: Option<i32>) -> Object {
+        Object {
+            kind: Kind::Deployment,
+            name: format!("x-{}", component.name()),
+            component: Some(component),
+            reader: (component == Component::Reader).then(|| "x-reader".into()),
+            body: json!({
+                "metadata": {"annotations": {names::TEMPLATE_HASH: template}},
+                "spec": {"replicas": replicas, "template": {"spec": {"containers": [{"image": template}]}}},
+            }),
+        }
+    }
+
+    fn live(component: Component, template: &str, status: &Value) -> std::sync::Arc<Live> {
+        let object = json!({
+            "apiVersion": "apps/v1", "kind": "Deployment",
+            "metadata": {
+                "name": format!("x-{}", component.name()), "namespace": "ns", "uid": "u", "resourceVersion": "1",
+                "generation": 2, "labels": {names::INSTANCE: "x"}, "annotations": {names::TEMPLATE_HASH: template},
+            },
+            "spec": {"replicas": 2, "template": {"spec": {"containers": [{"image": template}]}}},
+            "status": status,
+        });
+        std::sync::Arc::new(Live::keep(serde_json::from_value(object).unwrap()).unwrap())
+    }
+
+    fn well() -> Value {
+        json!({
+            "observedGeneration": 2, "replicas": 2, "updatedReplicas": 2, "readyReplicas": 2, "availableReplicas": 2,
+            "conditions": [{"type": "Available", "status": "True"}],
+        })
+    }
+
+    fn only(wanted: &Object, found: &std::sync::Arc<Live>) -> State {
+        states(std::slice::from_ref(wanted), std::slice::from_ref(found)).remove(0)
+    }
+
+    #[test]
+    fn a_component_is_rolled_when_all_its_pods_are_new_and_answer() {
+        let wanted = object(Component::Manager, "new", Some(2));
+        assert!(only(&wanted, &live(Component::Manager, "new", &well())).rolled);
+        assert!(!only(&wanted, &live(Component::Manager, "old", &well())).rolled);
+        for (field, value) in [("observedGeneration", 1), ("updatedReplicas", 1), ("availableReplicas", 1), ("replicas", 3)] {
+            let mut status = well();
+            status[field] = value.into();
+            assert!(!only(&wanted, &live(Component::Manager, "new", &status)).rolled, "{field}");
+        }
+        let none = states(std::slice::from_ref(&wanted), &[]).remove(0);
+        assert!(!none.rolled && !none.available && none.desired == 2);
+    }
+
+    #[test]
+    fn what_an_autoscaler_wrote_is_what_is_wanted() {
+        let state = only(&object(Component::Gateway, "t", None), &live(Component::Gateway, "t", &well()));
+        assert!(state.rolled && state.desired == 2);
+    }
+
+    #[test]
+    fn a_failed_roll_out_says_why() {
+        let mut status = well();
+        status["conditions"] = json!([{"type": "Progressing", "status": "False", "message": "deadline"}]);
+        let state = only(&object(Component::Manager, "t", Some(2)), &live(Component::Manager, "t", &status));
+        assert_eq!(state.failed, Some(("RolloutFailed", "deadline".into())));
+        status["conditions"] =
+            json!([{"type": "ReplicaFailure", "status": "True", "message": "pods \"x\" is forbidden: exceeded quota: q"}]);
+        let state = only(&object(Component::Manager, "t", Some(2)), &live(Component::Manager, "t", &status));
+        assert_eq!(state.failed.unwrap().0, "QuotaExceeded");
+    }
+
+    #[test]
+    fn those_after_the_one_whose_turn_it_is_keep_their_templates_and_are_still_scaled() {
+        let all = [object(Component::Manager, "new", Some(2)), object(Component::Gateway, "new", Some(5))];
+        let found = [live(Component::Manager, "old", &well()), live(Component::Gateway, "old", &well())];
+        let states = states(&all, &found);
+        let turn = turn(&states).map(|state| state.component);
+        assert_eq!(turn, Some(Component::Manager));
+        let image = |object: &Object| object.body["spec"]["template"]["spec"]["containers"][0]["image"].clone();
+        assert_eq!(image(&admitted(&all[0], Some(&found[0]), turn)), "new");
+        let held = admitted(&all[1], Some(&found[1]), turn);
+        assert_eq!((image(&held), held.template_hash(), &held.body["spec"]["replicas"]), (json!("old"), Some("old"), &json!(5)));
+        assert_eq!(image(&admitted(&all[1], None, turn)), "new", "what is not there yet is made");
+        assert_eq!(image(&admitted(&all[1], Some(&found[1]), None)), "new");
+    }
+
+    #[test]
+    fn a_reader_is_never_changed() {
+        let wanted = object(Component::Reader, "new", Some(1));
+        let found = live(Component::Reader, "old", &well());
+        let admitted = admitted(&wanted, Some(&found), None);
+        assert_eq!(admitted.template_hash(), Some("old"));
+    }
+}

@@ -188,11 +188,11 @@ impl Steering {
         self.trouble = trouble;
     }
 
-    /// Closes readers, or opens them. Whether it was done: what depends on it must wait otherwise.
-    pub async fn cordon(&mut self, cordons: Vec<CordonRequest>) -> bool {
-        let (Some(manager), Some(term)) = (self.answering.clone(), self.term) else { return false };
+    /// Closes readers, or opens them. What is not done is a step again after the next look.
+    pub async fn cordon(&mut self, cordons: Vec<CordonRequest>) {
+        let (Some(manager), Some(term)) = (self.answering.clone(), self.term) else { return };
         let result = self.managers.cordon(&manager, term.term, cordons).await.map(drop);
-        self.ordered(result).await
+        self.ordered(result).await;
     }
 
     /// Orders moves.
@@ -202,25 +202,19 @@ impl Steering {
         match self.managers.order(&manager, term.term, moves).await {
             // What was ordered is not true any more: the next plan is made on what is.
             Err(Refusal::Refused { detail, .. }) => tracing::debug!(detail, "no move was taken"),
-            result => {
-                self.ordered(result).await;
-            }
+            result => self.ordered(result).await,
         }
     }
 
-    async fn ordered(&mut self, result: Result<(), Refusal>) -> bool {
+    async fn ordered(&mut self, result: Result<(), Refusal>) {
         match result {
             Ok(()) => {
                 self.office.metrics.orders.inc();
                 if let Some(term) = &mut self.term {
                     term.renewed = Instant::now();
                 }
-                true
             }
-            Err(refusal) => {
-                self.refused(refusal).await;
-                false
-            }
+            Err(refusal) => self.refused(refusal).await,
         }
     }
 

@@ -26,11 +26,11 @@ pub fn of_pods(pods: &[Arc<Pod>]) -> Vec<Trouble> {
         // The same words whatever order pods come in.
         entry.1 = entry.1.min(trouble.1);
     }
-    let trouble = |((reason, component), (pods, said)): (_, (usize, &str))| {
+    let trouble = |((reason, component), (pods, said)): ((&str, &str), (usize, &str))| {
         let word = if pods == 1 { "pod" } else { "pods" };
-        Trouble { reason, message: format!("{pods} {component} {word}: {said}"), stalled: false }
+        Trouble { reason: reason.to_owned(), message: format!("{pods} {component} {word}: {said}"), stalled: false }
     };
-    found.into_iter().map(|((reason, component), it)| trouble(((reason, component), it))).collect()
+    found.into_iter().map(trouble).collect()
 }
 
 /// Writes that the API server refuses.
@@ -40,7 +40,7 @@ pub fn of_refusals(refused: &[Refused]) -> Vec<Trouble> {
         .iter()
         // The namespace goes, and all of this with it: nobody has to do anything.
         .filter(|it| it.reason != "NamespaceTerminating")
-        .map(|it| Trouble { reason: it.reason, message: it.message.clone(), stalled: lasts(it.reason) })
+        .map(|it| Trouble { reason: it.reason.into(), message: it.message.clone(), stalled: lasts(it.reason) })
         .collect();
     all.sort_by_key(|trouble| !trouble.stalled);
     all.truncate(MOST);
@@ -59,7 +59,7 @@ mod tests {
             refused("NamespaceTerminating", "b"),
             refused("QuotaExceeded", "c"),
         ]);
-        let words: Vec<_> = all.iter().map(|it| (it.reason, it.stalled)).collect();
+        let words: Vec<_> = all.iter().map(|it| (it.reason.as_str(), it.stalled)).collect();
         assert_eq!(words, [("QuotaExceeded", true), ("ApiUnavailable", false)]);
     }
 }

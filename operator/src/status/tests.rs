@@ -1,0 +1,186 @@
+use super::*;
+use crate::readers::Fact;
+
+const MINIMAL: &str = "
+apiVersion: liverank.dev/v1alpha1
+kind: RankingCluster
+metadata: {name: live, namespace: tv, uid: u-1, generation: 3}
+spec:
+  image: registry.example.org/liverank:1
+  kafka: {bootstrapServers: 'kafka:9092'}
+  redis: {urlSecret: {name: redis, key: url}}
+  mongodb: {uriSecret: {name: mongodb, key: uri}}
+  auth: {enabled: false, internalTokenSecret: {name: internal, key: token}}
+";
+
+fn cluster() -> RankingCluster {
+    serde_yaml::from_str(MINIMAL).unwrap()
+}
+
+fn fact(ok: bool, reason: &str) -> Fact {
+    Fact { ok, reason: reason.into(), message: format!("about {reason}") }
+}
+
+fn facts() -> Facts {
+    Facts {
+        desired: 2,
+        ready: 2,
+        updated: 2,
+        draining: 0,
+        viewers: Some(12_345),
+        imbalance_percent: Some(7),
+        load_as_of: Some(1_000),
+        autoscaling: fact(true, "Steady"),
+        degraded: Vec::new(),
+        progressing: Vec::new(),
+    }
+}
+
+fn states() -> Vec<State> {
+    let state = |component| State {
+        component,
+        desired: 2,
+        ready: 2,
+        updated: 2,
+        rolled: true,
+        available: true,
+        failed: None,
+    };
+    Component::ORDER.into_iter().map(state).collect()
+}
+
+/// What a test changes of a cluster that is well.
+struct Given {
+    cluster: RankingCluster,
+    problems: Vec<Problem>,
+    states: Vec<State>,
+    facts: Facts,
+    troubles: Vec<Trouble>,
+    pending: BTreeSet<Component>,
+    now: i64,
+}
+
+impl Default for Given {
+    fn default() -> Self {
+        let (problems, troubles, pending) = Default::default();
+        Self { cluster: cluster(), problems, states: states(), facts: facts(), troubles, pending, now: 100 }
+    }
+}
+
+impl Given {
+    fn status(&self, before: &RankingClusterStatus) -> RankingClusterStatus {
+        let report = Report {
+            cluster: &self.cluster,
+            now: Timestamp::from_millisecond(self.now * 1000 + 7).unwrap(),
+            identity: "operator-0",
+            revision: 1,
+            problems: &self.problems,
+            states: &self.states,
+            readers: 2,
+            facts: Some(&self.facts),
+            decision: None,
+            troubles: &self.troubles,
+            pending: &self.pending,
+        };
+        of(&report, before)
+    }
+
+    fn said(&self) -> Vec<String> {
+        let status = self.status(&RankingClusterStatus::default());
+        let said = |it: &Condition| format!("{} {} {}", it.type_, it.status, it.reason);
+        status.conditions.iter().map(said).collect()
+    }
+}
+
+#[test]
+fn a_cluster_that_is_well_says_so() {
+    let given = Given::default();
+    assert_eq!(
+        given.said(),
+        [
+            "Ready True Serving",
+            "Progressing False Done",
+            "Degraded False AsExpected",
+            "Autoscaling True Steady",
+            "UpdatePending False UpToDate",
+            "Stalled False NotStalled",
+        ]
+    );
+    let status = given.status(&RankingClusterStatus::default());
+    assert_eq!(status.observed_generation, Some(3));
+    assert!(status.conditions.iter().all(|it| it.observed_generation == Some(3)));
+    let readers = status.readers.unwrap();
+    assert_eq!((readers.viewers, readers.replicas), (Some(12_000), 2));
+    assert!(readers.selector.contains("app.kubernetes.io/component=reader"), "{}", readers.selector);
+}
+
+#[test]
+fn too_few_pods_and_missing_components_are_not_ready() {
+    let mut given = Given::default();
+    given.states[0].available = false;
+    given.states[0].rolled = false;
+    assert_eq!(given.said()[..2], ["Ready False Unavailable", "Progressing True RollingOut"]);
+    given = Given::default();
+    given.facts.ready = 1;
+    assert_eq!(given.said()[0], "Ready False Unavailable");
+    given = Given::default();
+    given.states.pop();
+    assert_eq!(given.said()[0], "Ready False Starting");
+}
+
+#[test]
+fn what_waits_for_somebody_is_stalled_and_what_passes_is_degraded_only() {
+    let mut given = Given::default();
+    given.troubles.push(Trouble { reason: "Unschedulable".into(), message: "no node".into(), stalled: false });
+    assert_eq!((&*given.said()[2], &*given.said()[5]), ("Degraded True Unschedulable", "Stalled False NotStalled"));
+    given.states[2].failed = Some(("RolloutFailed", "deadline".into()));
+    assert_eq!((&*given.said()[2], &*given.said()[5]), ("Degraded True Unschedulable", "Stalled True RolloutFailed"));
+    given = Given::default();
+    given.problems.push(Problem { path: "spec.image".into(), message: "name one".into() });
+    assert_eq!((&*given.said()[1], &*given.said()[5]), ("Progressing False Invalid", "Stalled True Invalid"));
+    let message = given.status(&RankingClusterStatus::default()).conditions[2].message.clone();
+    assert_eq!(message, "spec.image: name one");
+    given = Given::default();
+    given.facts.degraded.push(fact(true, "UpgradeHalted"));
+    assert_eq!(given.said()[5], "Stalled True UpgradeHalted");
+}
+
+#[test]
+fn times_change_with_a_condition_and_not_with_its_words() {
+    let mut given = Given::default();
+    let first = given.status(&RankingClusterStatus::default());
+    given.now = 200;
+    given.facts.load_as_of = Some(99_000);
+    let second = given.status(&first);
+    assert!(!differs(&first, &second), "a later look that finds the same writes nothing");
+    given.facts.progressing.push(fact(true, "ScalingUp"));
+    let third = given.status(&second);
+    assert!(is_news(&second, &third));
+    let times: Vec<i64> = third.conditions.iter().map(|it| it.last_transition_time.0.as_second()).collect();
+    assert_eq!(times, [100, 200, 100, 100, 100, 100]);
+    given.facts.progressing[0].reason = "Draining".into();
+    let fourth = given.status(&third);
+    assert!(is_news(&third, &fourth), "another reason is news");
+    assert_eq!(fourth.conditions[1].last_transition_time, third.conditions[1].last_transition_time);
+}
+
+#[test]
+fn viewers_alone_are_no_news_and_a_new_generation_is() {
+    let mut given = Given::default();
+    let first = given.status(&RankingClusterStatus::default());
+    given.facts.viewers = Some(20_000);
+    let second = given.status(&first);
+    assert!(differs(&first, &second) && !is_news(&first, &second));
+    given.cluster.metadata.generation = Some(4);
+    assert!(is_news(&second, &given.status(&second)));
+}
+
+#[test]
+fn a_newer_builder_says_what_it_would_restart() {
+    let mut given = Given::default();
+    given.pending.extend([Component::Gateway, Component::Manager]);
+    let status = given.status(&RankingClusterStatus::default());
+    let condition = &status.conditions[4];
+    assert_eq!((&*condition.status, &*condition.reason), ("True", "NewerBuilder"));
+    assert!(condition.message.ends_with("manager, gateway"), "{}", condition.message);
+}

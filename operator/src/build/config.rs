@@ -83,10 +83,14 @@ fn peers(scope: Scope<'_>, component: Component) -> Vec<(&'static str, Value)> {
 fn own(scope: Scope<'_>, component: Component) -> Vec<(&'static str, Value)> {
     let spec = scope.spec;
     match component {
-        Component::Manager => vec![
-            ("max-viewers-moved-per-minute", json!(spec.readers.rebalance.max_viewers_moved_per_minute)),
-            ("operator-token-sha256", json!(scope.input.operator.order_token_sha256)),
-        ],
+        Component::Manager => {
+            let budget = spec.readers.rebalance.max_viewers_moved_per_minute;
+            let token = Some(&scope.input.operator.order_token_sha256).filter(|hash| !hash.is_empty());
+            [("max-viewers-moved-per-minute", json!(budget))]
+                .into_iter()
+                .chain(token.map(|hash| ("operator-token-sha256", json!(hash))))
+                .collect()
+        }
         Component::Consumer => {
             let scoring = &spec.scoring;
             vec![

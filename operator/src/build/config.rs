@@ -51,7 +51,8 @@ fn store_settings(scope: Scope<'_>, store: Store) -> Vec<(&'static str, Value)> 
             ("kafka-group", json!(format!("liverank.{}.{}", scope.namespace, scope.name))),
         ],
         Store::Redis => {
-            let cluster = (spec.redis.topology == RedisTopology::Cluster).then_some(("redis-cluster", json!(true)));
+            let cluster =
+                (spec.redis.topology == RedisTopology::Cluster).then_some(("redis-cluster", json!(true)));
             let prefix = spec.redis.prefix.as_ref().map(|prefix| ("redis-prefix", json!(prefix)));
             cluster.into_iter().chain(prefix).collect()
         }
@@ -105,10 +106,9 @@ fn own(scope: Scope<'_>, component: Component) -> Vec<(&'static str, Value)> {
             ]
         }
         Component::Reader => vec![("capacity", json!(spec.readers.viewers_per_reader))],
-        Component::Gateway | Component::Comment => secrets::jwks_url(spec, component)
-            .map(|url| ("auth-jwks-url", json!(url)))
-            .into_iter()
-            .collect(),
+        Component::Gateway | Component::Comment => {
+            secrets::jwks_url(spec, component).map(|url| ("auth-jwks-url", json!(url))).into_iter().collect()
+        }
         Component::Websocket | Component::Statistics => Vec::new(),
     }
 }

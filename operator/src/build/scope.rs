@@ -49,7 +49,12 @@ impl<'a> Scope<'a> {
     }
 
     /// Metadata of an object that belongs to a component, to all of them (`None`), or to one reader.
-    pub(super) fn metadata(self, name: &str, component: Option<Component>, reader: Option<&str>) -> ObjectMeta {
+    pub(super) fn metadata(
+        self,
+        name: &str,
+        component: Option<Component>,
+        reader: Option<&str>,
+    ) -> ObjectMeta {
         ObjectMeta {
             name: Some(name.to_owned()),
             namespace: Some(self.namespace.to_owned()),

@@ -24,11 +24,8 @@ pub(super) fn config_map(scope: Scope<'_>) -> Object {
         .components()
         .map(|component| (names::config_key(component), config::file(scope, component)))
         .collect();
-    let typed = ConfigMap {
-        metadata: scope.metadata(&name, None, None),
-        data: Some(files),
-        ..ConfigMap::default()
-    };
+    let typed =
+        ConfigMap { metadata: scope.metadata(&name, None, None), data: Some(files), ..ConfigMap::default() };
     scope.object(Kind::ConfigMap, &name, None, &typed)
 }
 

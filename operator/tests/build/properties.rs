@@ -50,8 +50,7 @@ fn settings(objects: &[Object], component: Component) -> Value {
 fn the_same_cluster_gives_the_same_objects_each_once() {
     for (cluster, objects) in all() {
         assert_eq!(built(&cluster), objects);
-        let again: RankingCluster =
-            serde_json::from_value(serde_json::to_value(&cluster).unwrap()).unwrap();
+        let again: RankingCluster = serde_json::from_value(serde_json::to_value(&cluster).unwrap()).unwrap();
         assert_eq!(built(&again), objects, "as the API server gives it back");
         let names: BTreeSet<_> = objects.iter().map(|object| (object.kind, &object.name)).collect();
         assert_eq!(names.len(), objects.len());
@@ -104,7 +103,10 @@ fn nothing_is_written_that_the_server_would_not_store() {
             Value::Object(fields) => {
                 // An empty selector is everything, an empty rule too.
                 let everything = ["namespaceSelector", "podSelector", "egress"];
-                assert!(!fields.is_empty() || everything.iter().any(|end| at.ends_with(end)), "{at} is empty");
+                assert!(
+                    !fields.is_empty() || everything.iter().any(|end| at.ends_with(end)),
+                    "{at} is empty"
+                );
                 fields.iter().for_each(|(key, value)| check(&format!("{at}.{key}"), value));
             }
             _ => {}
@@ -171,8 +173,12 @@ fn names_fit_for_the_longest_cluster() {
     cluster.metadata.name = Some("l".repeat(names::MAX_CLUSTER_NAME));
     // The most readers that there can be, and those of an upgrade beside them.
     let reader = Reader { name: names::reader(cluster.name(), 520), drain: None };
-    let input =
-        Input { cluster: &cluster, revision: CURRENT, readers: std::slice::from_ref(&reader), operator: &operator() };
+    let input = Input {
+        cluster: &cluster,
+        revision: CURRENT,
+        readers: std::slice::from_ref(&reader),
+        operator: &operator(),
+    };
     for object in build::desired(&input) {
         assert!(object.name.len() <= 63, "{}", object.name);
         let labels = object.body["metadata"]["labels"].as_object().unwrap();
@@ -271,7 +277,11 @@ fn a_pod_has_time_to_drain() {
                     lifecycle.pre_stop.as_ref().unwrap().sleep.as_ref().unwrap().seconds
                 });
                 // What still runs ten seconds after its drain ends itself; the kubelet comes later.
-                assert!(pod.termination_grace_period_seconds.unwrap() >= sleep + told + 15, "{}", object.name);
+                assert!(
+                    pod.termination_grace_period_seconds.unwrap() >= sleep + told + 15,
+                    "{}",
+                    object.name
+                );
                 assert!((0..=600).contains(&told));
                 match component {
                     Component::Gateway | Component::Websocket | Component::Comment => {
@@ -548,5 +558,8 @@ fn an_ingress_takes_the_users_annotations_over_ours() {
     assert_eq!(annotation("nginx.ingress.kubernetes.io/proxy-read-timeout"), Some("7200"));
     assert_eq!(annotation("nginx.ingress.kubernetes.io/proxy-buffering"), Some("off"));
     assert_eq!(annotation("cert-manager.io/issuer"), Some("main"));
-    assert_eq!(ingress.body["spec"]["tls"], json!([{"hosts": ["live.example.org"], "secretName": "live-tls"}]));
+    assert_eq!(
+        ingress.body["spec"]["tls"],
+        json!([{"hosts": ["live.example.org"], "secretName": "live-tls"}])
+    );
 }

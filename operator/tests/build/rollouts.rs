@@ -28,7 +28,10 @@ fn the_table_of_what_restarts_is_what_the_builder_does() {
     if std::env::var_os("UPDATE_SNAPSHOTS").is_some() {
         std::fs::write(&file, format!("{before}{BEGIN}{table}{END}{after}")).unwrap();
     } else {
-        assert_eq!(stored, table, "docs/rollouts.md: UPDATE_SNAPSHOTS=1, and read the difference before committing");
+        assert_eq!(
+            stored, table,
+            "docs/rollouts.md: UPDATE_SNAPSHOTS=1, and read the difference before committing"
+        );
     }
 }
 
@@ -122,7 +125,9 @@ fn others(now: &Value, field: &str, schema: &Value) -> Vec<Value> {
         (_, Value::Bool(now)) => json!(!now),
         (_, Value::Number(now)) => json!(now.as_i64().unwrap() + 1),
         // A weight, in thousandths.
-        (_, Value::String(now)) if schema.get("x-kubernetes-int-or-string").is_some() => json!(format!("1{now}")),
+        (_, Value::String(now)) if schema.get("x-kubernetes-int-or-string").is_some() => {
+            json!(format!("1{now}"))
+        }
         (_, Value::String(now)) => json!(format!("{now}x")),
         (_, Value::Object(_)) => json!({"another": "one"}),
         (_, Value::Null) if schema["type"] == "integer" => json!(7),
@@ -142,7 +147,8 @@ fn collapsed(effects: &BTreeMap<String, Restarted>) -> BTreeMap<String, Restarte
         .iter()
         .map(|(field, restarted)| {
             let mut parents = field.match_indices('.').map(|(at, _)| &field[..=at]);
-            let row = parents.find(|parent| uniform(parent)).map_or_else(|| field.clone(), |it| format!("{it}*"));
+            let row =
+                parents.find(|parent| uniform(parent)).map_or_else(|| field.clone(), |it| format!("{it}*"));
             (row, restarted.clone())
         })
         .collect()

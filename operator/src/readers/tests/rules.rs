@@ -440,7 +440,11 @@ proptest! {
         prop_assert!(!contradict || !first.steps.iter().any(acts), "acts on what contradicts itself");
         prop_assert!(seen.settings.scaling != Scaling::Auto || first.facts.desired >= seen.settings.min);
         let active = seen.readers.iter().filter(|reader| reader.drain.is_none()).count();
-        let going = first.steps.iter().filter(|it| empties(it)).count();
+        let was_active = |it: &&Step| {
+            let Step::Annotate { name, .. } = it else { return false };
+            seen.readers.iter().any(|reader| reader.name == *name && reader.drain.is_none())
+        };
+        let going = first.steps.iter().filter(|it| empties(it) && was_active(it)).count();
         let kept = first.steps.iter().filter(|it| matches!(it, Step::Annotate { drain: None, .. })).count();
         let wanted = first.facts.desired as usize;
         let left = active + names.len() + kept - going;

@@ -98,7 +98,9 @@ fn nothing_is_written_that_the_server_would_not_store() {
             Value::Null => panic!("{at} is null"),
             Value::Array(items) => {
                 assert!(!items.is_empty(), "{at} is an empty list");
-                items.iter().for_each(|item| check(at, item));
+                for item in items {
+                    check(at, item);
+                }
             }
             Value::Object(fields) => {
                 // An empty selector is everything, an empty rule too.
@@ -113,7 +115,9 @@ fn nothing_is_written_that_the_server_would_not_store() {
         }
     }
     for (_, objects) in all() {
-        objects.iter().for_each(|object| check(&object.name, &object.body));
+        for object in &objects {
+            check(&object.name, &object.body);
+        }
     }
     let full = built(&cluster("full"));
     let resources = container(one(&full, Kind::Deployment, Component::Gateway)).resources;

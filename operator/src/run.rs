@@ -69,7 +69,8 @@ impl Args {
     pub fn main(self) -> anyhow::Result<ExitCode> {
         telemetry::init(&self.log);
         let shell = Shell::new(STOP);
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(THREADS).enable_all().build()?;
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(THREADS).enable_all().build()?;
         let result = runtime.block_on(async {
             shutdown::on_signal(shell.shutdown.clone())?;
             tokio::spawn(shutdown::end_late(shell.shutdown.clone(), STOP));
@@ -93,9 +94,20 @@ pub async fn run(args: Args, client: Client, admin: TcpListener, shell: Shell) -
     let identity = format!("{}_{:08x}", args.identity, rand::random::<u32>());
     let progress = Arc::new(Progress::default());
     let bells = Arc::new(Bells::default());
-    let mut parts = Parts { tasks: JoinSet::new(), args: &args, client: &client, bells: &bells, progress: &progress, metrics: &metrics };
+    let mut parts = Parts {
+        tasks: JoinSet::new(),
+        args: &args,
+        client: &client,
+        bells: &bells,
+        progress: &progress,
+        metrics: &metrics,
+    };
     let world = Arc::new(World {
-        stores: Kind::ALL.into_iter().filter(|kind| !kind.optional()).map(|kind| (kind, parts.objects(kind))).collect(),
+        stores: Kind::ALL
+            .into_iter()
+            .filter(|kind| !kind.optional())
+            .map(|kind| (kind, parts.objects(kind)))
+            .collect(),
         pods: parts.pods(),
         clusters: parts.clusters(),
         bells: Arc::clone(&bells),

@@ -18,7 +18,12 @@ const PAUSE: Duration = Duration::from_secs(30);
 
 /// Looks after all clusters until the time in office is over.
 pub async fn lead(world: Arc<World>, office: Arc<Office>) -> anyhow::Result<()> {
-    let mut fleet = Fleet { world: Arc::clone(&world), office: Arc::clone(&office), actors: JoinSet::new(), keys: HashMap::new() };
+    let mut fleet = Fleet {
+        world: Arc::clone(&world),
+        office: Arc::clone(&office),
+        actors: JoinSet::new(),
+        keys: HashMap::new(),
+    };
     tokio::select! {
         () = office.over.cancelled() => return Ok(()),
         () = filled(&world) => {}

@@ -269,7 +269,9 @@ impl Candidate {
         while let Act::Wait(left) = sight.act(Instant::now()) {
             let Ok(event) = timeout(left, events.next()).await else { return Ok(()) };
             match event.context("the watch of the Lease ended")?? {
-                WatchEvent::Added(lease) | WatchEvent::Modified(lease) => sight.saw(Some(lease), Instant::now()),
+                WatchEvent::Added(lease) | WatchEvent::Modified(lease) => {
+                    sight.saw(Some(lease), Instant::now())
+                }
                 WatchEvent::Deleted(_) => sight.saw(None, Instant::now()),
                 WatchEvent::Bookmark(_) => {}
                 WatchEvent::Error(status) => bail!("the watch of the Lease failed: {status}"),
@@ -337,7 +339,10 @@ impl Candidate {
 }
 
 /// Work that may end only when it is told to.
-async fn until(told: CancellationToken, work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+async fn until(
+    told: CancellationToken,
+    work: impl Future<Output = anyhow::Result<()>>,
+) -> anyhow::Result<()> {
     work.await?;
     anyhow::ensure!(told.is_cancelled(), "the leader's work ended by itself");
     Ok(())

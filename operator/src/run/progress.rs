@@ -30,7 +30,10 @@ impl Progress {
     /// The watches that have stood still for `limit`.
     fn still(&self, now: Instant, limit: Duration) -> Vec<&'static str> {
         let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        all.iter().filter(|(_, at)| now.saturating_duration_since(**at) >= limit).map(|(kind, _)| *kind).collect()
+        all.iter()
+            .filter(|(_, at)| now.saturating_duration_since(**at) >= limit)
+            .map(|(kind, _)| *kind)
+            .collect()
     }
 }
 

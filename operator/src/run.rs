@@ -39,6 +39,7 @@ use kube::api::{ApiResource, DynamicObject};
 use kube::core::DynamicResourceScope;
 use kube::{Api, Client, Config, Resource};
 use liverank_shell::peer::Peers;
+use liverank_shell::telemetry::LogArgs;
 use liverank_shell::{Shell, admin, server, shutdown, telemetry};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
@@ -67,7 +68,9 @@ const THREADS: usize = 2;
 impl Args {
     /// Runs until the process is asked to end.
     pub fn main(self) -> anyhow::Result<ExitCode> {
-        telemetry::init(&self.log);
+        // The client tells of every request that failed; watches, writes and the Lease tell of what turned.
+        let log = format!("kube_client=off,{}", self.log.log);
+        telemetry::init(&LogArgs { log, ..self.log.clone() });
         let shell = Shell::new(STOP);
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(THREADS).enable_all().build()?;
@@ -164,7 +167,7 @@ async fn ready(world: Arc<World>, shell: Shell) {
     tracing::info!("all watches are filled");
     shell.shutdown.cancelled().await;
     shell.health.draining();
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 /// The watches, while they are made.

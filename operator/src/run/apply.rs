@@ -31,7 +31,7 @@ const ANSWER: Duration = Duration::from_secs(10);
 /// The first pause after a refused write, doubled by each that follows up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// What is refused for good is tried this often: somebody may have raised a quota or changed a policy.
-const LONGEST_PAUSE: Duration = Duration::from_secs(300);
+const LONGEST_PAUSE: Duration = Duration::from_mins(5);
 /// Longest text of a refusal that is shown.
 const MOST_TEXT: usize = 500;
 

@@ -15,7 +15,7 @@ use crate::crd::RankingCluster;
 
 /// The field manager of everything that we apply.
 pub const MANAGER: &str = names::MANAGER;
-/// Holds `replicas` between us and a HorizontalPodAutoscaler: see [`super::apply`].
+/// Holds `replicas` between us and a `HorizontalPodAutoscaler`: see [`super::apply`].
 pub const HANDOVER: &str = "liverank-operator-handover";
 
 /// Longest text of a pod's or a controller's trouble that is kept.
@@ -274,7 +274,7 @@ impl Pod {
         let condition = |kind: &str| status.conditions.iter().find(|it| it.kind == kind);
         let ready = condition("Ready");
         let since =
-            ready.and_then(|it| it.last_transition_time).map_or(created, |time| time.as_millisecond());
+            ready.and_then(|it| it.last_transition_time).map_or(created, jiff::Timestamp::as_millisecond);
         let unplaced = condition("PodScheduled")
             .filter(|it| it.status == "False" && it.reason.as_deref() == Some("Unschedulable"));
         let unschedulable =

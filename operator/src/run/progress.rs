@@ -11,7 +11,7 @@ use tokio::time::{interval, timeout};
 
 /// A watch that made no progress for this long stands still: at rest there is a bookmark a minute and a new watch every
 /// 200 s, and an error is tried again every 30 s.
-pub const STILL_AFTER: Duration = Duration::from_secs(300);
+pub const STILL_AFTER: Duration = Duration::from_mins(5);
 /// How often that is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(15);
 /// How long the API server may take to say its version.

@@ -238,7 +238,7 @@ impl Steering {
             since: live
                 .mark(names::DRAIN_SINCE)
                 .and_then(|since| since.parse::<Timestamp>().ok())
-                .map(|at| at.as_millisecond()),
+                .map(Timestamp::as_millisecond),
         });
         let own_pods = pods.iter().filter(|pod| pod.reader.as_deref() == Some(live.name()));
         let newest = own_pods.max_by_key(|pod| (!pod.terminating, pod.created));
@@ -257,7 +257,7 @@ impl Steering {
                 node: pod.node.as_deref().map(str::to_owned),
                 reason: pod.unschedulable.as_deref().or(pod.trouble.as_deref()).map(str::to_owned),
             }),
-            own: self.own.get(live.name()).cloned(),
+            own: self.own.get(live.name()).copied(),
         }
     }
 }

@@ -3,6 +3,8 @@
 //!
 //! Defaults stand in one place, the `Default` of each struct: the schema takes them from there, so that what the API
 //! server fills in and what these types read from a bare YAML file are the same.
+#![allow(clippy::doc_markdown, reason = "`kubectl explain` prints these comments as they stand")]
+#![allow(clippy::duplicated_attributes, reason = "two columns may be of one type")]
 
 mod access;
 mod definition;

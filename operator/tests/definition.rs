@@ -1,4 +1,5 @@
 //! The definition as it is installed.
+#![allow(clippy::unwrap_used, reason = "a test")]
 
 use liverank_operator::crd::{definition, definition_yaml};
 use serde_json::Value;

@@ -22,9 +22,10 @@ pub fn render(cluster: &RankingCluster, load: &Load, readers: u32, answer: &What
     let mut out = String::new();
     let _ = writeln!(
         out,
-        "RankingCluster {}/{} with {readers} readers; nothing is changed by asking",
+        "RankingCluster {}/{}, if it had {}; nothing is changed by asking",
         cluster.namespace(),
-        cluster.name()
+        cluster.name(),
+        if readers == 1 { "1 reader".to_owned() } else { format!("{readers} readers") }
     );
     if !load.fresh {
         out.push_str("The manager that was asked does not see Redis: this is what it last saw.\n");
@@ -45,17 +46,11 @@ pub fn render(cluster: &RankingCluster, load: &Load, readers: u32, answer: &What
             span(answer.seconds as i64)
         );
     }
-    let scaling = &cluster.spec.readers;
-    let (min, max) = (scaling.min_replicas.max(0) as u32, scaling.max_replicas.max(0) as u32);
-    if readers < min || readers > max {
-        let _ =
-            writeln!(out, "Outside of minReplicas and maxReplicas, {min} to {max}: Auto never goes there.");
-    }
     for bound in &answer.bound_by {
         let _ = writeln!(out, "Bound by {bound}.");
     }
     for note in &answer.notes {
-        let _ = writeln!(out, "{}", wrapped(note, "", 96));
+        let _ = writeln!(out, "{}.", wrapped(note, "", 96));
     }
     out
 }

@@ -44,7 +44,7 @@ const CHALLENGE_OTHER: &str = "Bearer error=\"insufficient_scope\"";
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Viewers' tokens")]
 pub struct AuthArgs {
-    /// A file with the keys (a JSON Web Key Set) by which viewers' tokens are signed: RS256, ES256 or EdDSA. With it or
+    /// A file with the keys (a JSON Web Key Set) by which viewers' tokens are signed: RS256, ES256 or `EdDSA`. With it or
     /// --auth-jwks-url, who writes, comments or watches has to show one, and to be the user that it is for.
     #[arg(long, env = "LIVERANK_AUTH_JWKS_FILE", value_name = "FILE", conflicts_with = "auth_jwks_url")]
     pub auth_jwks_file: Option<PathBuf>,
@@ -107,7 +107,7 @@ impl Auth {
         let validation = self.validation(&header);
         let mut reason = "no key of its issuer's fits it".to_owned();
         for key in self.keys.fitting(&header).await? {
-            match decode::<Claims>(token, &key.key, &validation) {
+            match decode::<Claims>(token, &key.public, &validation) {
                 Ok(token) => return Ok(token.claims.sub),
                 Err(error) => reason = error.to_string(),
             }
@@ -153,12 +153,11 @@ impl FromRequestParts<Arc<Gateway>> for Caller {
 
     async fn from_request_parts(parts: &mut Parts, gateway: &Arc<Gateway>) -> Result<Self, Problem> {
         let Some(auth) = &gateway.auth else { return Ok(Self::Anyone) };
-        let caller = match shown(parts) {
-            Some(token) => auth.subject(&token).await.map(Self::User),
-            None => {
-                let detail = "this takes a token: Authorization: Bearer <token>";
-                Err(Problem::new(StatusCode::UNAUTHORIZED, detail).challenge(CHALLENGE))
-            }
+        let caller = if let Some(token) = shown(parts) {
+            auth.subject(&token).await.map(Self::User)
+        } else {
+            let detail = "this takes a token: Authorization: Bearer <token>";
+            Err(Problem::new(StatusCode::UNAUTHORIZED, detail).challenge(CHALLENGE))
         };
         caller.inspect_err(|_| {
             gateway.metrics.unknown_callers.inc();

@@ -47,11 +47,7 @@ pub(crate) async fn to_lists_of_a_user(
     to_websocket(&gateway, &caller, request).await
 }
 
-async fn to_websocket(
-    gateway: &Gateway,
-    caller: &Caller,
-    mut request: Request,
-) -> Result<Response, Problem> {
+async fn to_websocket(gateway: &Gateway, caller: &Caller, mut request: Request) -> Result<Response, Problem> {
     if !wants_websocket(&request) {
         return Ok(upgrade_required());
     }

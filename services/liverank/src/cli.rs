@@ -11,6 +11,7 @@ use liverank_shell::Shell;
 use liverank_shell::telemetry::{self, LogArgs};
 use liverank_shell::{server, shutdown};
 
+use crate::probe::Probe;
 use crate::stores::{StoreArgs, hide_unused};
 use crate::tools::{Dlq, Rebuild, Tool};
 use crate::{role, up};
@@ -54,6 +55,8 @@ pub enum Cli {
     /// What could not be read from the log.
     #[command(subcommand)]
     Dlq(Dlq),
+    /// Asks processes until they answer well, say their `/readyz`: for images that have no other client.
+    Probe(Probe),
 }
 
 /// How long after its drain a process may take to end: what a service does at the end is bounded by it several times.
@@ -175,6 +178,7 @@ impl Cli {
             Self::Verify(tool) => tool.verify(),
             Self::Rebuild(what) => what.run(),
             Self::Dlq(what) => what.run(),
+            Self::Probe(probe) => probe.run(),
         }
     }
 }

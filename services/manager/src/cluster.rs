@@ -213,6 +213,25 @@ impl Cluster {
         }
     }
 
+    /// The same, and counts the viewers that come with it from now on: many videos are decided before the first of them is
+    /// stored, and a dead reader's whole crowd would go to the one reader that has the least to do. Where it is not stored
+    /// after all, that is forgotten soon.
+    pub fn claim(&mut self, now: Instant, video: &VideoId, known: u64) -> Decision {
+        let decision = self.decide(now, video, known);
+        if let Decision::Assign { readers, .. } = &decision {
+            self.promise(now, video, readers);
+        }
+        decision
+    }
+
+    /// Counts the viewers who come to a video's new readers.
+    pub fn promise(&mut self, now: Instant, video: &VideoId, readers: &[Share]) {
+        let coming = self.lost(video) / readers.len().max(1) as u64;
+        for share in readers {
+            self.promises.give(now, &share.reader, coming.max(1));
+        }
+    }
+
     /// The reader for a video: the one where most of its viewers are already, else the least loaded.
     fn choose(&self, video: &VideoId) -> Option<ReaderId> {
         let watched_at = self.audiences.get(video).map(|audience| &audience.most.1);

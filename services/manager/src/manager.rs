@@ -169,7 +169,7 @@ impl Manager {
     /// video; it is never answered with an older one.
     pub async fn ensure(&self, video: &VideoId, known: u64) -> Result<Ensured, Unplaced> {
         for _ in 0..TRIES {
-            let decision = self.cluster().decide(Instant::now(), video, known);
+            let decision = self.cluster().claim(Instant::now(), video, known);
             let (expected, readers, seen) = match decision {
                 Decision::Serve(assignment) => return Ok(Ensured { assignment, is_new: false }),
                 Decision::NoReader => return Err(Unplaced::NoReader),
@@ -178,7 +178,7 @@ impl Manager {
             };
             match self.ask(self.store.assign(video, expected, &readers, seen, None)).await {
                 Ok(Swapped::Stored(assignment)) => {
-                    self.stored(&assignment, expected);
+                    self.note(&assignment, expected);
                     return Ok(Ensured { assignment, is_new: expected.is_none() });
                 }
                 Ok(Swapped::Conflict(current)) => self.learn(video, current),
@@ -196,18 +196,17 @@ impl Manager {
         Err(Unplaced::Contended)
     }
 
-    /// Takes over what this manager's own compare-and-set brought into force.
+    /// Takes over what this manager's own compare-and-set brought into force, by an order.
     pub fn stored(&self, assignment: &Assignment, expected: Option<u64>) {
-        let now = Instant::now();
+        self.note(assignment, expected);
+        self.cluster().promise(Instant::now(), &assignment.video_id, assignment.readers());
+    }
+
+    /// The same without counting who comes: who claimed it has.
+    fn note(&self, assignment: &Assignment, expected: Option<u64>) {
         let counter = if expected.is_some() { &self.metrics.moved } else { &self.metrics.placed };
         counter.inc();
-        let mut cluster = self.cluster();
-        cluster.view.put(now, assignment.clone());
-        let readers = assignment.readers();
-        let coming = cluster.lost(&assignment.video_id) / readers.len().max(1) as u64;
-        for share in readers {
-            cluster.promises.give(now, &share.reader, coming.max(1));
-        }
+        self.cluster().view.put(Instant::now(), assignment.clone());
     }
 
     /// What the store says of a video, for one whose news have not come yet.

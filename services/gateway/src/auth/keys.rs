@@ -41,13 +41,13 @@ const PART: &str = "auth";
 pub(crate) struct Key {
     id: Option<String>,
     algorithm: Algorithm,
-    pub(crate) key: DecodingKey,
+    pub(crate) public: DecodingKey,
 }
 
 /// Where they come from.
 pub(crate) enum Source {
     File(PathBuf),
-    Url { url: http::Uri, client: Client<HttpsConnector<HttpConnector>, Empty<Bytes>> },
+    Url { url: http::Uri, client: Box<Client<HttpsConnector<HttpConnector>, Empty<Bytes>>> },
 }
 
 impl Source {
@@ -60,7 +60,7 @@ impl Source {
             .https_or_http()
             .enable_http1()
             .build();
-        Ok(Self::Url { url, client: Client::builder(TokioExecutor::new()).build(connector) })
+        Ok(Self::Url { url, client: Box::new(Client::builder(TokioExecutor::new()).build(connector)) })
     }
 
     async fn read(&self) -> anyhow::Result<Vec<u8>> {
@@ -106,7 +106,9 @@ impl Keys {
         }
         self.refresh().await;
         let Some(known) = self.known() else {
-            return Err(Problem::unavailable("the keys that tokens are checked by are not known yet: try again"));
+            return Err(Problem::unavailable(
+                "the keys that tokens are checked by are not known yet: try again",
+            ));
         };
         Ok(fitting(&known, header))
     }
@@ -175,8 +177,8 @@ fn key(jwk: Value) -> Option<Key> {
     };
     let for_signatures = matches!(jwk.common.public_key_use, None | Some(PublicKeyUse::Signature));
     let for_this = jwk.common.key_algorithm.is_none_or(|algorithm| algorithm == named);
-    let key = (for_signatures && for_this).then(|| DecodingKey::from_jwk(&jwk))?.ok()?;
-    Some(Key { id: jwk.common.key_id, algorithm, key })
+    let public = (for_signatures && for_this).then(|| DecodingKey::from_jwk(&jwk))?.ok()?;
+    Some(Key { id: jwk.common.key_id, algorithm, public })
 }
 
 #[cfg(test)]

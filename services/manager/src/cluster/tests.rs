@@ -250,6 +250,27 @@ fn videos_of_a_gone_reader_move_and_on_a_stale_view_they_do_not() {
 }
 
 #[test]
+fn a_gone_reader_s_crowd_is_spread_over_all_others_before_anything_is_stored() {
+    let start = Instant::now();
+    let names = ["u", "v", "w", "x", "y", "z"];
+    let mut records = vec![record("a", 600, &names.map(|name| (name, 100)))];
+    records.extend(["b", "c", "d"].map(|name| record(name, 10, &[])));
+    let mut cluster = cluster(start, records.clone(), names.map(|name| assignment(name, &["a"], 3)).to_vec());
+    let now = settle(&mut cluster, start, &records, false);
+    for name in ["b", "c", "d"] {
+        cluster.heard(now, ReaderRecord { beat: 50, ..record(name, 10, &[]) });
+    }
+    cluster.watch.probed(now, &id("a"), 2, false);
+    cluster.judge(now);
+    let mut given = BTreeMap::<ReaderId, usize>::new();
+    for name in names {
+        let Decision::Assign { readers, .. } = cluster.claim(now, &video(name), 0) else { panic!("{name}") };
+        *given.entry(readers[0].reader.clone()).or_default() += 1;
+    }
+    assert_eq!(given, ["b", "c", "d"].map(|name| (id(name), 2)).into());
+}
+
+#[test]
 fn a_reader_hears_which_of_its_videos_others_serve_once_these_hold_them_ready() {
     let now = Instant::now();
     let a = record("a", 3, &[("mine", 1), ("nobody's", 1), ("theirs", 1)]);

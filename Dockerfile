@@ -1,8 +1,9 @@
-# One image, one binary, a role per subcommand: `docker run liverank gateway --help`.
+# One image. `liverank` has a role per subcommand: `docker run liverank gateway --help`; beside it lie the operator, which
+# Kubernetes starts as `/liverank-operator run`, and `kubectl-liverank`, for whoever copies it out.
 # Needs BuildKit (Docker 23 has it on; before that: DOCKER_BUILDKIT=1).
 #
-# `--build-arg BINARY=prebuilt` takes a file `liverank` from the context instead of compiling one. It must have been
-# linked against a glibc no newer than Debian 12's.
+# `--build-arg BINARY=prebuilt` takes files of these names from the context instead of compiling them, as many of them as
+# are there. They must have been linked against a glibc no newer than Debian 12's.
 ARG BINARY=compiled
 
 FROM rust:1.95-slim-bookworm AS compiled
@@ -16,11 +17,13 @@ COPY . .
 # Line tables are of no use where no source is; symbols stay, for backtraces.
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/src/target,sharing=locked \
-    cargo build --release --locked --package liverank --bin liverank \
- && objcopy --strip-debug target/release/liverank /liverank
+    cargo build --release --locked --package liverank --package liverank-operator \
+      --bin liverank --bin liverank-operator --bin kubectl-liverank \
+ && mkdir /out \
+ && for name in liverank liverank-operator kubectl-liverank; do objcopy --strip-debug target/release/$name /out/$name; done
 
 FROM scratch AS prebuilt
-COPY liverank /liverank
+COPY liverank liverank-operato[r] kubectl-liveran[k] /out/
 
 FROM ${BINARY} AS binary
 
@@ -33,7 +36,7 @@ LABEL org.opencontainers.image.title="liverank" \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}"
-COPY --from=binary --chmod=0555 /liverank /liverank
+COPY --from=binary --chmod=0555 /out/liverank* /out/kubectl-liveran[k] /
 # By number: Kubernetes' `runAsNonRoot` cannot tell what a name stands for.
 USER 65532:65532
 WORKDIR /

@@ -10,7 +10,7 @@
 //!    store's own is believed: the store has lost it.
 
 use async_trait::async_trait;
-use liverank_core::handover::{Assigned, Held, Share};
+use liverank_core::handover::{Assigned, Held, Lease, Share};
 use liverank_core::{ReaderId, VideoId};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
@@ -121,6 +121,9 @@ pub struct Term {
     pub term: u64,
     /// Its name; empty for one whose name the store has lost.
     pub holder: String,
+    /// The lease shown last, by this planner or one before it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lease: Option<Lease>,
     /// Differs with every [`AssignmentStore::renew_term`].
     pub beat: u64,
 }
@@ -220,11 +223,18 @@ pub trait AssignmentStore: Send + Sync {
     async fn orders(&self) -> Result<Orders, StoreError>;
 
     /// Begins a term of `holder`, later than all before it and than `seen`, if the term in force still is `expected`
-    /// (0: none).
-    async fn mint_term(&self, holder: &str, expected: u64, seen: u64) -> Result<Office, StoreError>;
+    /// (0: none). Without a `lease`, the one shown last stays: one who comes back with an older one is still known.
+    async fn mint_term(
+        &self,
+        holder: &str,
+        lease: Option<&Lease>,
+        expected: u64,
+        seen: u64,
+    ) -> Result<Office, StoreError>;
 
-    /// Shows that the planner of `term` is still there: `beat` is any number that it did not say before.
-    async fn renew_term(&self, term: u64, holder: &str, beat: u64) -> Result<Office, StoreError>;
+    /// Shows that the planner of `term` is still there: its `beat` is any number that it did not say before. A lease
+    /// that is known stays where `term` has none.
+    async fn renew_term(&self, term: &Term) -> Result<Office, StoreError>;
 
     /// Closes a reader, or (`None`) opens it again. Answers `Some` with the term in force where `term` is over.
     async fn cordon(

@@ -369,7 +369,7 @@ async fn epochs_and_terms_survive_a_redis_that_comes_back_empty_or_old() {
         Swapped::Stored(stored) => stored.epoch(),
         other => panic!("nobody else is here, not {other:?}"),
     };
-    let mint = async |expected, seen| match store.mint_term("p", expected, seen).await.unwrap() {
+    let mint = async |expected, seen| match store.mint_term("p", None, expected, seen).await.unwrap() {
         Office::Held(term) => term.term,
         Office::Lost(other) => panic!("nobody else is here, not {other:?}"),
     };

@@ -88,6 +88,23 @@ pub struct HandOver {
     pub pace: u32,
 }
 
+/// By what a planner outside is in office: who of its replicas may plan is decided elsewhere, by a lease that changes
+/// hands. Of two planners that show the same lease, the one who saw more of its transitions is the later one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lease {
+    /// Which lease: never given to another one.
+    pub uid: String,
+    /// How often it has changed hands, as the planner saw when it took it.
+    pub transitions: u64,
+}
+
+impl Lease {
+    /// Whether `self` was taken after `other`, where both are the same lease. Of two different ones nothing is known.
+    pub fn is_later_than(&self, other: &Self) -> bool {
+        self.uid == other.uid && self.transitions > other.transitions
+    }
+}
+
 /// A manager's word on who serves a video, as a reader takes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Told {

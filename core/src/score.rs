@@ -131,6 +131,14 @@ mod tests {
     }
 
     #[test]
+    fn every_weight_of_three_places_is_read_exactly() {
+        for thousandths in 0..=1_000_000_i64 {
+            let text = format!("{}.{:03}", thousandths / 1000, thousandths % 1000);
+            assert_eq!(parse_weight("weight", text.parse().unwrap()), Ok(thousandths), "{text}");
+        }
+    }
+
+    #[test]
     fn the_default_weights_are_the_documented_ones() {
         let weights = Weights::default();
         let worths: Vec<f64> = ["view", "like", "comment", "share"]

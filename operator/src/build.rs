@@ -62,7 +62,7 @@ pub struct OperatorFacts {
     pub namespace: String,
     /// Labels of its pods.
     pub labels: BTreeMap<String, String>,
-    /// SHA-256, in hexadecimal, of the token that it shows the managers of this cluster.
+    /// SHA-256, in hexadecimal, of the token that it shows the managers of this cluster; empty where it has none.
     pub order_token_sha256: String,
 }
 

@@ -39,6 +39,7 @@ use kube::api::{ApiResource, DynamicObject};
 use kube::core::DynamicResourceScope;
 use kube::{Api, Client, Config, Resource};
 use liverank_shell::peer::Peers;
+use liverank_shell::telemetry::LogArgs;
 use liverank_shell::{Shell, admin, server, shutdown, telemetry};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
@@ -67,9 +68,12 @@ const THREADS: usize = 2;
 impl Args {
     /// Runs until the process is asked to end.
     pub fn main(self) -> anyhow::Result<ExitCode> {
-        telemetry::init(&self.log);
+        // The client tells of every request that failed; watches, writes and the Lease tell of what turned.
+        let log = format!("kube_client=off,{}", self.log.log);
+        telemetry::init(&LogArgs { log, ..self.log.clone() });
         let shell = Shell::new(STOP);
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(THREADS).enable_all().build()?;
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(THREADS).enable_all().build()?;
         let result = runtime.block_on(async {
             shutdown::on_signal(shell.shutdown.clone())?;
             tokio::spawn(shutdown::end_late(shell.shutdown.clone(), STOP));
@@ -93,9 +97,20 @@ pub async fn run(args: Args, client: Client, admin: TcpListener, shell: Shell) -
     let identity = format!("{}_{:08x}", args.identity, rand::random::<u32>());
     let progress = Arc::new(Progress::default());
     let bells = Arc::new(Bells::default());
-    let mut parts = Parts { tasks: JoinSet::new(), args: &args, client: &client, bells: &bells, progress: &progress, metrics: &metrics };
+    let mut parts = Parts {
+        tasks: JoinSet::new(),
+        args: &args,
+        client: &client,
+        bells: &bells,
+        progress: &progress,
+        metrics: &metrics,
+    };
     let world = Arc::new(World {
-        stores: Kind::ALL.into_iter().filter(|kind| !kind.optional()).map(|kind| (kind, parts.objects(kind))).collect(),
+        stores: Kind::ALL
+            .into_iter()
+            .filter(|kind| !kind.optional())
+            .map(|kind| (kind, parts.objects(kind)))
+            .collect(),
         pods: parts.pods(),
         clusters: parts.clusters(),
         bells: Arc::clone(&bells),
@@ -152,7 +167,7 @@ async fn ready(world: Arc<World>, shell: Shell) {
     tracing::info!("all watches are filled");
     shell.shutdown.cancelled().await;
     shell.health.draining();
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 /// The watches, while they are made.

@@ -6,7 +6,9 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use crate::build::{Component, names};
-use crate::crd::{self, DecisionInputs, LastDecision, OperatorStatus, RankingCluster, RankingClusterStatus, ReadersStatus};
+use crate::crd::{
+    self, DecisionInputs, LastDecision, OperatorStatus, RankingCluster, RankingClusterStatus, ReadersStatus,
+};
 use crate::readers::{Decision, Facts, two_digits};
 use crate::run::rollout::State;
 use crate::validate::Problem;
@@ -61,7 +63,8 @@ pub fn of(report: &Report<'_>, before: &RankingClusterStatus) -> RankingClusterS
         ("UpdatePending", update_pending(report)),
         ("Stalled", stalled(report)),
     ];
-    let conditions = conditions.into_iter().map(|(kind, said)| condition(report, before, kind, said)).collect();
+    let conditions =
+        conditions.into_iter().map(|(kind, said)| condition(report, before, kind, said)).collect();
     RankingClusterStatus {
         observed_generation: Some(report.cluster.generation()),
         conditions,
@@ -146,7 +149,10 @@ fn ready(report: &Report<'_>) -> Said {
     let spec = &report.cluster.spec;
     let is_away = |state: &&State| state.component != Component::Reader && !state.available;
     let mut away: Vec<&str> = report.states.iter().filter(is_away).map(|it| it.component.name()).collect();
-    if report.facts.is_some_and(|facts| facts.ready < facts.desired.min(spec.readers.min_replicas.max(1) as u32)) {
+    if report
+        .facts
+        .is_some_and(|facts| facts.ready < facts.desired.min(spec.readers.min_replicas.max(1) as u32))
+    {
         away.push("readers");
     }
     let has_all = Component::all_enabled(spec)
@@ -173,7 +179,8 @@ fn progressing(report: &Report<'_>) -> Said {
     let facts = report.facts.map(|facts| facts.progressing.as_slice()).unwrap_or_default();
     let mut words: Vec<String> = facts.iter().map(|fact| fact.message.clone()).collect();
     if let Some((first, rest)) = names.split_first() {
-        let waiting = if rest.is_empty() { String::new() } else { format!("; after it: {}", rest.join(", ")) };
+        let waiting =
+            if rest.is_empty() { String::new() } else { format!("; after it: {}", rest.join(", ")) };
         words.insert(0, format!("{first} is being rolled out{waiting}"));
     }
     let reason = facts.first().map_or("RollingOut", |fact| fact.reason.as_str());
@@ -192,7 +199,11 @@ fn wrong(report: &Report<'_>) -> Vec<Trouble> {
     });
     let failed = report.states.iter().filter_map(|state| {
         let (reason, said) = state.failed.as_ref()?;
-        Some(Trouble { reason: (*reason).into(), message: format!("{}: {said}", state.component.name()), stalled: true })
+        Some(Trouble {
+            reason: (*reason).into(),
+            message: format!("{}: {said}", state.component.name()),
+            stalled: true,
+        })
     });
     let facts = report.facts.map(|facts| facts.degraded.as_slice()).unwrap_or_default();
     let readers = facts.iter().map(|fact| Trouble {
@@ -219,7 +230,9 @@ fn stalled(report: &Report<'_>) -> Said {
 
 fn autoscaling(report: &Report<'_>) -> Said {
     match report.facts {
-        Some(facts) => Said::new(facts.autoscaling.ok, &facts.autoscaling.reason, facts.autoscaling.message.clone()),
+        Some(facts) => {
+            Said::new(facts.autoscaling.ok, &facts.autoscaling.reason, facts.autoscaling.message.clone())
+        }
         None => Said::new(false, "CommentsOff", "comment.enabled is false: there are no readers"),
     }
 }

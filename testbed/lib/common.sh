@@ -5,7 +5,9 @@
 CHECKOUT=$(dirname "$TESTBED_HOME")
 CACHE=$(realpath -m "${LIVERANK_CACHE:-${HOME:?HOME is not set}/.cache/liverank-testbed}")
 RUN=$(realpath -m "${LIVERANK_TESTBED_DIR:-$CHECKOUT/.testbed/run}")
-HOST=127.0.0.1
+# Where the parts listen, and what they tell clients to come to. Only ever loopback, or an address of a network that this
+# machine made for itself (a bridge of pods): the parts ask nobody for a password.
+HOST=${LIVERANK_TESTBED_HOST:-$(cat "$RUN/host" 2>/dev/null || echo 127.0.0.1)}
 
 # Seconds a part may take until it is ready: ten times what it takes on two busy cores.
 READY_SECONDS=${LIVERANK_TESTBED_READY_SECONDS:-120}

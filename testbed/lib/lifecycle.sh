@@ -62,6 +62,7 @@ launch() {
     is_running "$instance" && continue
     call "$part" claim_ports "$instance"
     mkdir -p "$RUN"
+    echo "$HOST" >"$RUN/host"
     settings_record "$part"
     call "$part" launch "$instance"
   done

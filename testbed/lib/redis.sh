@@ -11,7 +11,8 @@ redis_launch() {
   need redis-server "testbed/testbed install redis"
   mkdir -p "$RUN/redis/data"
   # No snapshots beside the append-only file: their forks would disturb what is measured.
-  spawn redis redis-server --bind "$HOST" --port "${SETTING[REDIS_PORT]}" --dir "$RUN/redis/data" \
+  # Protected mode would refuse whoever comes from another address than loopback, whatever it listens on.
+  spawn redis redis-server --bind "$HOST" --protected-mode no --port "${SETTING[REDIS_PORT]}" --dir "$RUN/redis/data" \
     --daemonize no --save '' --appendonly yes --appendfsync everysec
 }
 

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
-use liverank_core::handover::{Assigned, Share};
+use liverank_core::handover::{Assigned, Lease, Share};
 use liverank_core::{ReaderId, VideoId};
 use tokio::sync::mpsc;
 
@@ -44,6 +44,11 @@ impl Inner {
         }
     }
 
+    /// `lease`, or else the one shown last.
+    fn lease(&self, lease: Option<&Lease>) -> Option<Lease> {
+        lease.or_else(|| self.term.as_ref()?.lease.as_ref()).cloned()
+    }
+
     fn epoch_of(&self, video: &VideoId) -> Option<u64> {
         self.assignments.get(video).map(Assignment::epoch)
     }
@@ -56,7 +61,7 @@ impl Inner {
     fn fence(&mut self, term: u64) -> Option<u64> {
         let in_force = self.term.as_ref().map_or(0, |term| term.term);
         if term > in_force {
-            self.term = Some(Term { term, holder: String::new(), beat: 0 });
+            self.term = Some(Term { term, holder: String::new(), lease: self.lease(None), beat: 0 });
         }
         (term < in_force).then_some(in_force)
     }
@@ -141,25 +146,32 @@ impl AssignmentStore for EmbeddedAssignments {
         Ok(Orders { term: inner.term.clone(), cordons: inner.cordons.values().cloned().collect() })
     }
 
-    async fn mint_term(&self, holder: &str, expected: u64, seen: u64) -> Result<Office, StoreError> {
+    async fn mint_term(
+        &self,
+        holder: &str,
+        lease: Option<&Lease>,
+        expected: u64,
+        seen: u64,
+    ) -> Result<Office, StoreError> {
         expect_possible(seen)?;
         let mut inner = self.inner();
         let in_force = inner.term.as_ref().map_or(0, |term| term.term);
         if in_force != expected {
             return Ok(Office::Lost(inner.term.clone()));
         }
-        let term = Term { term: mint(in_force, seen, now_micros()), holder: holder.to_owned(), beat: 0 };
+        let term = mint(in_force, seen, now_micros());
+        let term = Term { term, holder: holder.to_owned(), lease: inner.lease(lease), beat: 0 };
         inner.term = Some(term.clone());
         Ok(Office::Held(term))
     }
 
-    async fn renew_term(&self, term: u64, holder: &str, beat: u64) -> Result<Office, StoreError> {
-        expect_possible(term)?;
+    async fn renew_term(&self, term: &Term) -> Result<Office, StoreError> {
+        expect_possible(term.term)?;
         let mut inner = self.inner();
-        if inner.fence(term).is_some() {
+        if inner.fence(term.term).is_some() {
             return Ok(Office::Lost(inner.term.clone()));
         }
-        let term = Term { term, holder: holder.to_owned(), beat };
+        let term = Term { lease: inner.lease(term.lease.as_ref()), ..term.clone() };
         inner.term = Some(term.clone());
         Ok(Office::Held(term))
     }

@@ -3,7 +3,7 @@
 //! | key | type | holds |
 //! |---|---|---|
 //! | `assignments` | hash | video → `{"format","epoch","readers"}` |
-//! | `assignments:state` | hash | `format`, `epoch` (the last one minted), `version`; `term`, `holder`, `beat` of who plans |
+//! | `assignments:state` | hash | `format`, `epoch` (the last one minted), `version`; `term`, `holder`, `beat`, `lease` (JSON) of who plans |
 //! | `assignments:cordons` | hash | reader → `{"format","reader","closing","why"}` |
 //! | | | and beside `epoch` and `term` the server process (`run_id`) on which each was minted last |
 //! | `readers` | hash | reader → its beat, a space, its record as JSON |
@@ -17,7 +17,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, LazyLock};
 
 use async_trait::async_trait;
-use liverank_core::handover::{Assigned, Share};
+use liverank_core::handover::{Assigned, Lease, Share};
 use liverank_core::{ReaderId, VideoId};
 use redis::{Script, ScriptInvocation, cmd};
 use serde::{Deserialize, Serialize};
@@ -88,8 +88,8 @@ impl RedisAssignments {
     }
 
     async fn office(&self, call: &ScriptInvocation<'_>) -> Result<Office, StoreError> {
-        let (outcome, term, holder, beat): (String, String, String, String) = self.link.script(call).await?;
-        let term = office_of(&term, holder, &beat)?;
+        let (outcome, told): (String, Planner) = self.link.script(call).await?;
+        let term = office_of(told)?;
         match (outcome.as_str(), term) {
             ("held", Some(term)) => Ok(Office::Held(term)),
             ("lost", term) => Ok(Office::Lost(term)),
@@ -106,12 +106,25 @@ fn number(text: &str) -> Result<u64, StoreError> {
     text.parse().map_err(|_| unexpected(text))
 }
 
-/// Who plans, as the scripts tell it; no term at all is an empty text.
-fn office_of(term: &str, holder: String, beat: &str) -> Result<Option<Term>, StoreError> {
+/// Who plans, as the scripts tell it: term, holder, beat, lease. No term at all is an empty text, as is no lease.
+type Planner = (String, String, String, String);
+
+fn office_of((term, holder, beat, lease): Planner) -> Result<Option<Term>, StoreError> {
     if term.is_empty() {
         return Ok(None);
     }
-    Ok(Some(Term { term: number(term)?, holder, beat: number(beat)? }))
+    let lease = match lease.as_str() {
+        "" => None,
+        json => Some(serde_json::from_str(json).map_err(|_| unexpected(json))?),
+    };
+    Ok(Some(Term { term: number(&term)?, holder, lease, beat: number(&beat)? }))
+}
+
+/// A lease as it is stored; none is an empty text.
+fn lease_json(lease: Option<&Lease>) -> String {
+    lease.map_or_else(String::new, |lease| {
+        serde_json::to_string(lease).expect("texts and whole numbers always serialise")
+    })
 }
 
 fn expect_possible(seen: u64) -> Result<(), StoreError> {
@@ -248,26 +261,34 @@ impl AssignmentStore for RedisAssignments {
 
     /// Cordons of another format are left out.
     async fn orders(&self) -> Result<Orders, StoreError> {
-        let answer: (String, String, String, Vec<String>) =
-            self.link.script(&self.orders_call(&ORDERS)).await?;
-        let (term, holder, beat, cordons) = answer;
+        let (planner, cordons): (Planner, Vec<String>) = self.link.script(&self.orders_call(&ORDERS)).await?;
         let mut cordons: Vec<Cordon> =
             cordons.iter().filter_map(|json| Formatted::<Cordon>::read(json)).collect();
         cordons.sort_by(|a, b| a.reader.cmp(&b.reader));
-        Ok(Orders { term: office_of(&term, holder, &beat)?, cordons })
+        Ok(Orders { term: office_of(planner)?, cordons })
     }
 
-    async fn mint_term(&self, holder: &str, expected: u64, seen: u64) -> Result<Office, StoreError> {
+    async fn mint_term(
+        &self,
+        holder: &str,
+        lease: Option<&Lease>,
+        expected: u64,
+        seen: u64,
+    ) -> Result<Office, StoreError> {
         expect_possible(seen)?;
         let mut call = self.call(&TERM);
-        call.arg("mint").arg(expected).arg(holder).arg(seen);
+        call.arg("mint").arg(expected).arg(holder).arg(seen).arg(lease_json(lease));
         self.office(&call).await
     }
 
-    async fn renew_term(&self, term: u64, holder: &str, beat: u64) -> Result<Office, StoreError> {
-        expect_possible(term)?;
+    async fn renew_term(&self, term: &Term) -> Result<Office, StoreError> {
+        expect_possible(term.term)?;
         let mut call = self.call(&TERM);
-        call.arg("renew").arg(term).arg(holder).arg(beat);
+        call.arg("renew")
+            .arg(term.term)
+            .arg(&term.holder)
+            .arg(term.beat)
+            .arg(lease_json(term.lease.as_ref()));
         self.office(&call).await
     }
 

@@ -108,9 +108,7 @@ impl Component {
     /// silent ones; everything else goes the way of a request.
     pub const fn talks_to(self) -> &'static [Self] {
         match self {
-            Self::Gateway => {
-                &[Self::Manager, Self::Comment, Self::Reader, Self::Websocket, Self::Statistics]
-            }
+            Self::Gateway => &[Self::Manager, Self::Comment, Self::Reader, Self::Websocket, Self::Statistics],
             Self::Comment | Self::Reader => &[Self::Manager, Self::Statistics],
             Self::Manager => &[Self::Reader, Self::Statistics],
             Self::Consumer | Self::Websocket | Self::Statistics => &[],

@@ -51,7 +51,8 @@ fn store_settings(scope: Scope<'_>, store: Store) -> Vec<(&'static str, Value)> 
             ("kafka-group", json!(format!("liverank.{}.{}", scope.namespace, scope.name))),
         ],
         Store::Redis => {
-            let cluster = (spec.redis.topology == RedisTopology::Cluster).then_some(("redis-cluster", json!(true)));
+            let cluster =
+                (spec.redis.topology == RedisTopology::Cluster).then_some(("redis-cluster", json!(true)));
             let prefix = spec.redis.prefix.as_ref().map(|prefix| ("redis-prefix", json!(prefix)));
             cluster.into_iter().chain(prefix).collect()
         }
@@ -83,10 +84,14 @@ fn peers(scope: Scope<'_>, component: Component) -> Vec<(&'static str, Value)> {
 fn own(scope: Scope<'_>, component: Component) -> Vec<(&'static str, Value)> {
     let spec = scope.spec;
     match component {
-        Component::Manager => vec![
-            ("max-viewers-moved-per-minute", json!(spec.readers.rebalance.max_viewers_moved_per_minute)),
-            ("operator-token-sha256", json!(scope.input.operator.order_token_sha256)),
-        ],
+        Component::Manager => {
+            let budget = spec.readers.rebalance.max_viewers_moved_per_minute;
+            let token = Some(&scope.input.operator.order_token_sha256).filter(|hash| !hash.is_empty());
+            [("max-viewers-moved-per-minute", json!(budget))]
+                .into_iter()
+                .chain(token.map(|hash| ("operator-token-sha256", json!(hash))))
+                .collect()
+        }
         Component::Consumer => {
             let scoring = &spec.scoring;
             vec![
@@ -101,10 +106,9 @@ fn own(scope: Scope<'_>, component: Component) -> Vec<(&'static str, Value)> {
             ]
         }
         Component::Reader => vec![("capacity", json!(spec.readers.viewers_per_reader))],
-        Component::Gateway | Component::Comment => secrets::jwks_url(spec, component)
-            .map(|url| ("auth-jwks-url", json!(url)))
-            .into_iter()
-            .collect(),
+        Component::Gateway | Component::Comment => {
+            secrets::jwks_url(spec, component).map(|url| ("auth-jwks-url", json!(url))).into_iter().collect()
+        }
         Component::Websocket | Component::Statistics => Vec::new(),
     }
 }

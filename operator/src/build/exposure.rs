@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::networking::v1::{
-    HTTPIngressPath, HTTPIngressRuleValue, Ingress, IngressBackend, IngressRule, IngressServiceBackend, IngressSpec,
-    IngressTLS, ServiceBackendPort,
+    HTTPIngressPath, HTTPIngressRuleValue, Ingress, IngressBackend, IngressRule, IngressServiceBackend,
+    IngressSpec, IngressTLS, ServiceBackendPort,
 };
 use serde_json::{Value, json};
 
@@ -14,7 +14,7 @@ use super::{Component, Kind, names};
 use crate::crd::ExposureType;
 
 /// What an Ingress needs so that streams live: the usual controllers cut off what is silent for a minute, and some hold
-/// back what is not a full buffer. Streams say something every 15 s; an hour also covers calm WebSockets.
+/// back what is not a full buffer. Streams say something every 15 s; an hour also covers calm `WebSocket`s.
 const STREAM_ANNOTATIONS: [(&str, &str); 6] = [
     ("nginx.ingress.kubernetes.io/proxy-buffering", "off"),
     ("nginx.ingress.kubernetes.io/proxy-read-timeout", "3600"),
@@ -39,7 +39,10 @@ struct Way<'a> {
 pub(super) fn front_door(scope: Scope<'_>) -> Option<Object> {
     let host = scope.spec.exposure.host.clone()?;
     let name = names::of(scope.name, Component::Gateway);
-    way_in(scope, &Way { name: &name, component: Component::Gateway, reader: None, host, path: "/", exact: false })
+    way_in(
+        scope,
+        &Way { name: &name, component: Component::Gateway, reader: None, host, path: "/", exact: false },
+    )
 }
 
 /// The way to one reader, where each has a host of its own: to its streams, and to nothing that our own processes use.

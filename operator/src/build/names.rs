@@ -92,10 +92,8 @@ pub fn reader_url(namespace: &str, reader: &str) -> String {
 
 /// Labels that tell the pods of a component (of all components, where none is given) of a cluster from all others.
 pub fn selector(cluster: &str, component: Option<Component>) -> BTreeMap<String, String> {
-    let mut labels = BTreeMap::from([
-        (NAME.to_owned(), APP.to_owned()),
-        (INSTANCE.to_owned(), cluster.to_owned()),
-    ]);
+    let mut labels =
+        BTreeMap::from([(NAME.to_owned(), APP.to_owned()), (INSTANCE.to_owned(), cluster.to_owned())]);
     if let Some(component) = component {
         labels.insert(COMPONENT.to_owned(), component.name().to_owned());
     }
@@ -110,11 +108,7 @@ pub fn reader_selector(cluster: &str, reader: &str) -> BTreeMap<String, String> 
 }
 
 /// The labels of an object.
-pub fn labels(
-    cluster: &str,
-    component: Option<Component>,
-    reader: Option<&str>,
-) -> BTreeMap<String, String> {
+pub fn labels(cluster: &str, component: Option<Component>, reader: Option<&str>) -> BTreeMap<String, String> {
     let mut labels = selector(cluster, component);
     labels.insert(MANAGED_BY.to_owned(), MANAGER.to_owned());
     labels.entry(COMPONENT.to_owned()).or_insert_with(|| SHARED.to_owned());
@@ -129,7 +123,9 @@ mod tests {
     #[test]
     fn readers_names_are_read_back_and_no_others() {
         assert_eq!(reader_number("live", &reader("live", 17)), Some(17));
-        for name in ["live-reader-", "live-reader-01", "live-reader-+1", "live-reader-x", "other-reader-1", "live-1"] {
+        for name in
+            ["live-reader-", "live-reader-01", "live-reader-+1", "live-reader-x", "other-reader-1", "live-1"]
+        {
             assert_eq!(reader_number("live", name), None, "{name}");
         }
         // One cluster's name may begin with another's.

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
 use k8s_openapi::api::networking::v1::{
-    IPBlock, NetworkPolicy, NetworkPolicyEgressRule, NetworkPolicyIngressRule, NetworkPolicyPeer, NetworkPolicyPort,
-    NetworkPolicySpec,
+    IPBlock, NetworkPolicy, NetworkPolicyEgressRule, NetworkPolicyIngressRule, NetworkPolicyPeer,
+    NetworkPolicyPort, NetworkPolicySpec,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
@@ -33,7 +33,7 @@ pub(super) fn service(scope: Scope<'_>, component: Component) -> Object {
         }),
         status: None,
     };
-    scope.object(Kind::Service, &name, Some(component), &typed)
+    Object::of(Kind::Service, &name, Some(component), &typed)
 }
 
 /// The Service of one reader. It lists the reader while it is not ready too: one that is leaving still answers those
@@ -47,7 +47,7 @@ pub(super) fn reader_service(scope: Scope<'_>, reader: &str) -> Object {
         }),
         status: None,
     };
-    scope.readers_object(Kind::Service, reader, &typed)
+    Object::of_reader(Kind::Service, reader, &typed)
 }
 
 fn service_spec(component: Component, selector: BTreeMap<String, String>) -> ServiceSpec {
@@ -80,7 +80,7 @@ pub(super) fn policy(scope: Scope<'_>, component: Component) -> Object {
             egress: Some(egress(scope, component)),
         }),
     };
-    scope.object(Kind::NetworkPolicy, &name, Some(component), &typed)
+    Object::of(Kind::NetworkPolicy, &name, Some(component), &typed)
 }
 
 fn ingress(scope: Scope<'_>, component: Component) -> Vec<NetworkPolicyIngressRule> {

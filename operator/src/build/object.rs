@@ -6,10 +6,11 @@ use k8s_openapi::api::core::v1::{ConfigMap, Service, ServiceAccount};
 use k8s_openapi::api::networking::v1::{Ingress, NetworkPolicy};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::core::{ApiResource, GroupVersionKind};
+use serde::Serialize;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::{Component, names};
+use super::{Component, names, scope};
 
 /// The kinds of objects that a cluster is made of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -103,6 +104,17 @@ impl Object {
     ) -> Self {
         prune(&mut body);
         Self { kind, name, component, reader, body }
+    }
+
+    /// An object from its typed form.
+    pub(super) fn of<T: Serialize>(kind: Kind, name: &str, component: Option<Component>, typed: &T) -> Self {
+        Self::stored(kind, name.to_owned(), component, None, scope::json(typed))
+    }
+
+    /// An object of one reader, called as the reader is.
+    pub(super) fn of_reader<T: Serialize>(kind: Kind, reader: &str, typed: &T) -> Self {
+        let reader = reader.to_owned();
+        Self::stored(kind, reader.clone(), Some(Component::Reader), Some(reader), scope::json(typed))
     }
 
     /// Of a Deployment: hash of the pod template that is wanted. A template has changed where the live object's

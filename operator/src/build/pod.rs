@@ -89,7 +89,10 @@ fn spec(scope: Scope<'_>, component: Component, reader: Option<&str>) -> PodSpec
             run_as_group: Some(USER),
             // So that files from Secrets can be read.
             fs_group: Some(USER),
-            seccomp_profile: Some(SeccompProfile { type_: "RuntimeDefault".to_owned(), localhost_profile: None }),
+            seccomp_profile: Some(SeccompProfile {
+                type_: "RuntimeDefault".to_owned(),
+                localhost_profile: None,
+            }),
             ..PodSecurityContext::default()
         }),
         image_pull_secrets: Some(scope.spec.image_pull_secrets.iter().map(pull).collect()),
@@ -169,7 +172,12 @@ fn ports(component: Component) -> Vec<ContainerPort> {
         protocol: Some("TCP".to_owned()),
         ..ContainerPort::default()
     };
-    component.http_port().map(|http| port("http", http)).into_iter().chain([port("admin", ADMIN_PORT)]).collect()
+    component
+        .http_port()
+        .map(|http| port("http", http))
+        .into_iter()
+        .chain([port("admin", ADMIN_PORT)])
+        .collect()
 }
 
 fn volumes(scope: Scope<'_>, component: Component) -> Vec<Volume> {
@@ -233,7 +241,10 @@ fn probe(path: &str, period_seconds: i32, timeout_seconds: i32, failures: i32) -
 /// The kubelet's own sleep: the image has no shell.
 fn before_stop(seconds: i64) -> Lifecycle {
     Lifecycle {
-        pre_stop: Some(LifecycleHandler { sleep: Some(SleepAction { seconds }), ..LifecycleHandler::default() }),
+        pre_stop: Some(LifecycleHandler {
+            sleep: Some(SleepAction { seconds }),
+            ..LifecycleHandler::default()
+        }),
         ..Lifecycle::default()
     }
 }

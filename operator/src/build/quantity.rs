@@ -137,7 +137,9 @@ mod tests {
 
     #[test]
     fn what_is_no_quantity_is_left_to_the_api_server() {
-        for text in ["", "m", "1..2", "1 Gi", "one", "1KiB", "1e99", ".", "99999999999999999999999999999999999999999"] {
+        for text in
+            ["", "m", "1..2", "1 Gi", "one", "1KiB", "1e99", ".", "99999999999999999999999999999999999999999"]
+        {
             assert_eq!(canonical(text), text);
         }
     }

@@ -4,7 +4,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, 
 use kube::Resource;
 use serde::Serialize;
 
-use super::{Component, Input, Kind, Object, names};
+use super::{Component, Input, names};
 use crate::crd::{Pod, RankingCluster, RankingClusterSpec};
 
 /// A cluster under construction.
@@ -49,7 +49,12 @@ impl<'a> Scope<'a> {
     }
 
     /// Metadata of an object that belongs to a component, to all of them (`None`), or to one reader.
-    pub(super) fn metadata(self, name: &str, component: Option<Component>, reader: Option<&str>) -> ObjectMeta {
+    pub(super) fn metadata(
+        self,
+        name: &str,
+        component: Option<Component>,
+        reader: Option<&str>,
+    ) -> ObjectMeta {
         ObjectMeta {
             name: Some(name.to_owned()),
             namespace: Some(self.namespace.to_owned()),
@@ -70,23 +75,6 @@ impl<'a> Scope<'a> {
             controller: Some(true),
             block_owner_deletion: Some(false),
         }
-    }
-
-    /// An object from its typed form, whose metadata are from [`Self::metadata`].
-    pub(super) fn object<T: Serialize>(
-        self,
-        kind: Kind,
-        name: &str,
-        component: Option<Component>,
-        typed: &T,
-    ) -> Object {
-        Object::stored(kind, name.to_owned(), component, None, json(typed))
-    }
-
-    /// [`Self::object`] of one reader.
-    pub(super) fn readers_object<T: Serialize>(self, kind: Kind, reader: &str, typed: &T) -> Object {
-        let name = reader.to_owned();
-        Object::stored(kind, name.clone(), Some(Component::Reader), Some(name), json(typed))
     }
 }
 

@@ -14,7 +14,7 @@ pub(super) fn service_account(scope: Scope<'_>) -> Object {
         automount_service_account_token: Some(false),
         ..ServiceAccount::default()
     };
-    scope.object(Kind::ServiceAccount, &name, None, &typed)
+    Object::of(Kind::ServiceAccount, &name, None, &typed)
 }
 
 /// One key a component, so that a component's hash changes with its own settings only.
@@ -24,12 +24,9 @@ pub(super) fn config_map(scope: Scope<'_>) -> Object {
         .components()
         .map(|component| (names::config_key(component), config::file(scope, component)))
         .collect();
-    let typed = ConfigMap {
-        metadata: scope.metadata(&name, None, None),
-        data: Some(files),
-        ..ConfigMap::default()
-    };
-    scope.object(Kind::ConfigMap, &name, None, &typed)
+    let typed =
+        ConfigMap { metadata: scope.metadata(&name, None, None), data: Some(files), ..ConfigMap::default() };
+    Object::of(Kind::ConfigMap, &name, None, &typed)
 }
 
 /// What the Prometheus operator reads; its types are not among Kubernetes' own.

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec, DeploymentStrategy, RollingUpdateDeployment};
 use k8s_openapi::api::autoscaling::v2::{
     CrossVersionObjectReference, HPAScalingPolicy, HPAScalingRules, HorizontalPodAutoscaler,
-    HorizontalPodAutoscalerBehavior, HorizontalPodAutoscalerSpec, MetricSpec, MetricTarget, ResourceMetricSource,
+    HorizontalPodAutoscalerBehavior, HorizontalPodAutoscalerSpec, MetricSpec, MetricTarget,
+    ResourceMetricSource,
 };
 use k8s_openapi::api::policy::v1::{PodDisruptionBudget, PodDisruptionBudgetSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
@@ -72,7 +73,7 @@ pub(super) fn deployment(scope: Scope<'_>, component: Component) -> Object {
         status: None,
     };
     let annotations = template_annotation(scope, component);
-    scope.object(Kind::Deployment, &name, Some(component), &annotated(typed, annotations))
+    Object::of(Kind::Deployment, &name, Some(component), &annotated(typed, annotations))
 }
 
 /// The Deployment of one reader. One pod with a stable name; where it has to be made anew, the old one goes first, for
@@ -100,7 +101,7 @@ pub(super) fn reader(scope: Scope<'_>, reader: &Reader) -> Object {
         }),
         status: None,
     };
-    scope.readers_object(Kind::Deployment, name, &annotated(typed, annotations))
+    Object::of_reader(Kind::Deployment, name, &annotated(typed, annotations))
 }
 
 fn template_annotation(scope: Scope<'_>, component: Component) -> BTreeMap<String, String> {
@@ -128,7 +129,7 @@ pub(super) fn budget(scope: Scope<'_>, component: Component) -> Object {
         }),
         status: None,
     };
-    scope.object(Kind::PodDisruptionBudget, &name, Some(component), &typed)
+    Object::of(Kind::PodDisruptionBudget, &name, Some(component), &typed)
 }
 
 /// The autoscaler of a component, where it has one.
@@ -151,7 +152,7 @@ pub(super) fn autoscaler(scope: Scope<'_>, component: Component) -> Option<Objec
         },
         status: None,
     };
-    Some(scope.object(Kind::HorizontalPodAutoscaler, &name, Some(component), &typed))
+    Some(Object::of(Kind::HorizontalPodAutoscaler, &name, Some(component), &typed))
 }
 
 fn processor_use(autoscaling: &Autoscaling) -> MetricSpec {

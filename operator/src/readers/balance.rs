@@ -9,7 +9,7 @@ use liverank_core::{Millis, ReaderId, VideoId};
 use liverank_shell::wire::{Load, MoveRequest, ReaderState, VideoState};
 
 use super::decision::{Action, Tale, cut};
-use super::memory::Memory;
+use super::memory::{Memory, Ordered};
 use super::seen::{Heard, Seen};
 use super::settings::Rebalance;
 use super::step::Step;
@@ -49,9 +49,7 @@ pub(super) fn balance(seen: &Seen, view: &View<'_>, memory: &mut Memory, halted:
     };
     memory.planned = Some(seen.now);
     let mut situation = situation(&heard.load, heard.at);
-    for video in &mut situation.videos {
-        video.moving |= memory.is_ordered(&video.id, video.epoch, seen.now);
-    }
+    foresee(&mut situation, memory, seen.now);
     // What is on its way has been spent, whoever ordered it.
     let limits = seen.settings.limits(available.saturating_sub(heard.load.in_flight));
     let plan = plan(&situation, &limits);
@@ -62,13 +60,40 @@ pub(super) fn balance(seen: &Seen, view: &View<'_>, memory: &mut Memory, halted:
     if mode == Rebalance::DryRun || orders.is_empty() {
         return balanced;
     }
-    for order in &orders {
-        memory.bucket.take(order.moved);
-        memory.ordered.insert(situation.videos[order.video].id.clone(), (order.epoch, seen.now));
+    let moves: Vec<MoveRequest> = orders.iter().map(|order| request(&situation, order)).collect();
+    memory.bucket.take(orders.iter().map(|order| order.moved).sum());
+    for it in &moves {
+        let order = Ordered { epoch: it.expected, at: seen.now, readers: it.readers.clone() };
+        memory.ordered.insert(it.videoid.clone(), order);
     }
-    let moves = orders.into_iter().map(|order| request(&situation, order)).collect();
     balanced.step = Some(Step::Moves { moves });
     balanced
+}
+
+/// Orders that are not in force yet count as if they were: otherwise others would be given to the same end.
+fn foresee(situation: &mut Situation, memory: &Memory, now: Millis) {
+    let index: HashMap<ReaderId, usize> =
+        situation.readers.iter().enumerate().map(|(at, reader)| (reader.id.clone(), at)).collect();
+    for video in &mut situation.videos {
+        let Some(order) = memory.ordered(&video.id, video.epoch, now) else { continue };
+        video.moving = true;
+        video.parts.iter_mut().for_each(|part| part.share = 0);
+        assign(&mut video.parts, &order.readers, |reader| index.get(reader).copied());
+        video.parts.sort_by_key(|part| part.reader);
+    }
+}
+
+/// Gives parts the shares of an assignment.
+fn assign(parts: &mut Vec<Part>, shares: &[Share], index: impl Fn(&ReaderId) -> Option<usize>) {
+    let all: u64 = shares.iter().map(|share| u64::from(share.weight)).sum();
+    for share in shares {
+        let Some(reader) = index(&share.reader) else { continue };
+        let millionths = (u64::from(share.weight) * u64::from(WHOLE)).checked_div(all).unwrap_or(0) as u32;
+        match parts.iter_mut().find(|part| part.reader == reader) {
+            Some(part) => part.share = millionths,
+            None => parts.push(Part { reader, viewers: 0, share: millionths }),
+        }
+    }
 }
 
 fn request(situation: &Situation, order: &Order) -> MoveRequest {
@@ -121,7 +146,7 @@ fn tell(
     // An order that a manager gave up is given again, and that is no news.
     let known = |order: &&&Order| {
         let video = &situation.videos[order.video];
-        memory.ordered.get(&video.id).is_some_and(|&(epoch, _)| epoch == video.epoch)
+        memory.ordered.get(&video.id).is_some_and(|it| it.epoch == video.epoch)
     };
     (orders.iter().filter(known).count() < orders.len()).then_some(tale)
 }
@@ -143,16 +168,7 @@ pub(super) fn situation(load: &Load, at: Millis) -> Situation {
     let videos = watched.into_iter().map(|(id, mut parts)| {
         let state = assigned.get(id);
         let shares = state.map_or(&[][..], |state| &state.readers);
-        let all: u64 = shares.iter().map(|share| u64::from(share.weight)).sum();
-        for share in shares {
-            let Some(&reader) = index.get(&share.reader) else { continue };
-            let millionths =
-                (u64::from(share.weight) * u64::from(WHOLE)).checked_div(all).unwrap_or(0) as u32;
-            match parts.iter_mut().find(|part| part.reader == reader) {
-                Some(part) => part.share = millionths,
-                None => parts.push(Part { reader, viewers: 0, share: millionths }),
-            }
-        }
+        assign(&mut parts, shares, |reader| index.get(reader).copied());
         Video {
             id: id.clone(),
             epoch: state.map_or(0, |state| state.epoch),

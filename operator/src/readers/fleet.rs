@@ -84,9 +84,7 @@ impl Fleet {
             let known = view.reader(&reader.name);
             let gone = known.is_none_or(|known| known.gone && known.assigned == 0);
             let overdue = member.unready_ms.is_some_and(|ms| ms > seen.settings.ready_timeout_ms);
-            // An old one that never came so far need not be waited for.
-            let patience = overdue || (!member.new && known.is_none());
-            member.dead = patience && gone && !member.pod_ready && view.trouble.is_none();
+            member.dead = overdue && gone && !member.pod_ready && view.trouble.is_none();
             if let Some((_, drain)) = memory.writes.annotate.get(&reader.name) {
                 member.drain = *drain;
             }

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use liverank_core::handover::Share;
 use liverank_core::scaling::Past;
 use liverank_core::{Millis, VideoId};
 
@@ -15,8 +16,8 @@ const HISTORY_EVERY_MS: Millis = 5_000;
 const HISTORY: usize = 800;
 /// How long an order is taken to be under way: a manager gives one up after less, where there is room in the budget.
 const ORDERED_MS: Millis = 30_000;
-/// How long it is remembered that an order was told of.
-const ORDER_TOLD_MS: Millis = 600_000;
+/// How long it is remembered that an order was told of: no manager lets one wait for longer.
+const ORDER_TOLD_MS: Millis = 120_000;
 /// The first rest after reconnect errors; each further one for the same template is twice as long.
 const REST_MS: Millis = 300_000;
 /// The longest such rest.
@@ -35,8 +36,7 @@ pub struct Memory {
     pub(super) bucket: Bucket,
     /// When the planner last looked.
     pub(super) planned: Option<Millis>,
-    /// Orders given: on which epoch, and when.
-    pub(super) ordered: BTreeMap<VideoId, (u64, Millis)>,
+    pub(super) ordered: BTreeMap<VideoId, Ordered>,
     /// Since when readers have been seen to be empty.
     pub(super) empty: BTreeMap<String, Millis>,
     /// Since when readers whose pods are ready have not been heard by the managers.
@@ -55,6 +55,16 @@ pub struct Writes {
     pub annotate: BTreeMap<String, (String, Option<Drain>)>,
     /// Deployments, by uid.
     pub delete: BTreeSet<String>,
+}
+
+/// An order that was given.
+#[derive(Debug, Clone)]
+pub struct Ordered {
+    /// On which epoch.
+    pub epoch: u64,
+    pub at: Millis,
+    /// Who is to serve the video.
+    pub readers: Vec<Share>,
 }
 
 /// Viewers that may be moved: fills at the permitted rate. A new leader begins with none, since the one before it may just
@@ -114,11 +124,12 @@ impl Memory {
     }
 
     pub(super) fn forget(&mut self, now: Millis) {
-        self.ordered.retain(|_, (_, at)| now - *at < ORDER_TOLD_MS);
+        self.ordered.retain(|_, order| now - order.at < ORDER_TOLD_MS);
     }
 
-    pub(super) fn is_ordered(&self, video: &VideoId, epoch: u64, now: Millis) -> bool {
-        self.ordered.get(video).is_some_and(|&(on, at)| on == epoch && now - at < ORDERED_MS)
+    /// The order for a video that is not in force yet and may come to be.
+    pub(super) fn ordered(&self, video: &VideoId, epoch: u64, now: Millis) -> Option<&Ordered> {
+        self.ordered.get(video).filter(|order| order.epoch == epoch && now - order.at < ORDERED_MS)
     }
 
     /// Begins or prolongs the rest of a template.

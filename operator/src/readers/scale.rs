@@ -70,7 +70,9 @@ fn inputs(seen: &Seen, view: &View<'_>, fleet: &Fleet, memory: &Memory, current:
     if view.trouble.is_some() {
         // What cannot be acted on is the last that is known, and no news.
         let stale = seen.now - seen.settings.load_max_age_ms - 1;
-        reports.iter_mut().for_each(|report| report.at = report.at.min(stale));
+        for report in &mut reports {
+            report.at = report.at.min(stale);
+        }
     }
     Inputs {
         now: seen.now,

@@ -126,7 +126,12 @@ impl Actor {
             facts: OperatorFacts { order_token_sha256: token_sha256, ..world.operator.clone() },
             applier: Applier::new(world.client.clone(), key.clone(), uid.clone(), world.metrics.clone()),
             steering: Steering::new(managers, Arc::clone(office), memory),
-            reporter: Reporter::new(world.client.clone(), key, office.identity.clone(), world.metrics.clone()),
+            reporter: Reporter::new(
+                world.client.clone(),
+                key,
+                office.identity.clone(),
+                world.metrics.clone(),
+            ),
             bell: world.bells.hang(key),
             world: Arc::clone(world),
             office: Arc::clone(office),
@@ -284,7 +289,10 @@ impl Actor {
                 }
                 Step::Annotate { name, drain, .. } => {
                     let drain = drain.as_ref().map(steering::written);
-                    readers.iter_mut().filter(|reader| reader.name == name).for_each(|it| it.drain.clone_from(&drain));
+                    readers
+                        .iter_mut()
+                        .filter(|reader| reader.name == name)
+                        .for_each(|it| it.drain.clone_from(&drain));
                     unwritten = true;
                 }
                 Step::DeleteReader { name, uid, forced } => {

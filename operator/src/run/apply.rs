@@ -9,7 +9,9 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use kube::api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams, Preconditions, PropagationPolicy};
+use kube::api::{
+    DeleteParams, DynamicObject, ListParams, Patch, PatchParams, Preconditions, PropagationPolicy,
+};
 use kube::{Api, Client};
 use liverank_core::comment::hex;
 use serde_json::{Value, json};
@@ -29,7 +31,7 @@ const ANSWER: Duration = Duration::from_secs(10);
 /// The first pause after a refused write, doubled by each that follows up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// What is refused for good is tried this often: somebody may have raised a quota or changed a policy.
-const LONGEST_PAUSE: Duration = Duration::from_secs(300);
+const LONGEST_PAUSE: Duration = Duration::from_mins(5);
 /// Longest text of a refusal that is shown.
 const MOST_TEXT: usize = 500;
 
@@ -145,8 +147,10 @@ impl Applier {
         if self.awaited.contains_key(&name) || self.waits(&name, "delete") {
             return;
         }
-        let preconditions =
-            Preconditions { uid: Some(live.uid.to_string()), resource_version: Some(live.version.to_string()) };
+        let preconditions = Preconditions {
+            uid: Some(live.uid.to_string()),
+            resource_version: Some(live.version.to_string()),
+        };
         let parameters = DeleteParams {
             preconditions: Some(preconditions),
             propagation_policy: Some(PropagationPolicy::Background),
@@ -179,7 +183,8 @@ impl Applier {
     /// Deletes what we made and do not want of the kinds that are not watched. Whether that is done.
     pub async fn sweep(&mut self, wanted: &[Object]) -> bool {
         self.unwatched.retain(|name, _| is_among(wanted, name));
-        let labels = format!("{}={},{}={}", names::INSTANCE, self.cluster.name, names::MANAGED_BY, names::MANAGER);
+        let labels =
+            format!("{}={},{}={}", names::INSTANCE, self.cluster.name, names::MANAGED_BY, names::MANAGER);
         let parameters = ListParams::default().labels(&labels);
         for kind in Kind::ALL.into_iter().filter(|kind| kind.optional()) {
             let found = match answered(timeout(ANSWER, self.api(kind).list(&parameters)).await) {
@@ -382,7 +387,10 @@ mod tests {
         assert_eq!(of(409, "conflict with \"kubectl\""), "ApplyConflict");
         assert_eq!(of(403, "pods \"x\" is forbidden: exceeded quota: q, requested"), "QuotaExceeded");
         assert_eq!(of(403, "deployments is forbidden: User \"op\" cannot patch"), "Forbidden");
-        assert_eq!(of(403, "unable to create new content in namespace x because it is being terminated"), "NamespaceTerminating");
+        assert_eq!(
+            of(403, "unable to create new content in namespace x because it is being terminated"),
+            "NamespaceTerminating"
+        );
         assert_eq!(of(403, "admission webhook \"w\" denied the request: no"), "ApplyRefused");
         assert_eq!(of(422, "Deployment.apps \"x\" is invalid"), "ApplyRefused");
         assert_eq!(of(503, "away"), "ApiUnavailable");

@@ -21,7 +21,12 @@ pub struct Args {
     #[arg(long, env = "LIVERANK_LEASE_NAME", value_name = "NAME", default_value = "liverank-operator")]
     pub lease_name: String,
     /// Where the Lease is, and the operator itself.
-    #[arg(long, env = "LIVERANK_LEASE_NAMESPACE", value_name = "NAMESPACE", default_value = "liverank-operator")]
+    #[arg(
+        long,
+        env = "LIVERANK_LEASE_NAMESPACE",
+        value_name = "NAMESPACE",
+        default_value = "liverank-operator"
+    )]
     pub lease_namespace: String,
     /// What this process is called in the Lease and in status: its pod's name. A few characters of chance are added, so
     /// that no two processes ever have the same.
@@ -76,7 +81,10 @@ mod tests {
     #[test]
     fn labels_are_pairs() {
         let labels = parse_labels("app.kubernetes.io/name=a,b=").unwrap();
-        assert_eq!(labels.0.into_iter().collect::<Vec<_>>(), [("app.kubernetes.io/name".into(), "a".into()), ("b".into(), String::new())]);
+        assert_eq!(
+            labels.0.into_iter().collect::<Vec<_>>(),
+            [("app.kubernetes.io/name".into(), "a".into()), ("b".into(), String::new())]
+        );
         assert!(parse_labels("a").is_err());
         assert!(parse_labels("=a").is_err());
     }

@@ -81,7 +81,8 @@ pub fn of_conditions(before: Option<&RankingClusterStatus>, after: &RankingClust
             _ => continue,
         };
         // At the beginning nothing has turned, and what is still on its way is no news.
-        let turned = find(&it.type_).map_or(is_true, |old| old.status != it.status || (!good && old.reason != it.reason));
+        let turned = find(&it.type_)
+            .map_or(is_true, |old| old.status != it.status || (!good && old.reason != it.reason));
         if turned {
             news.push(News { warning: !good, reason: reason_of(it), note: shortened(it.message.clone()) });
         }
@@ -123,7 +124,10 @@ mod tests {
             observed_generation: None,
             last_transition_time: Time(jiff::Timestamp::UNIX_EPOCH),
         };
-        RankingClusterStatus { conditions: all.iter().map(condition).collect(), ..RankingClusterStatus::default() }
+        RankingClusterStatus {
+            conditions: all.iter().map(condition).collect(),
+            ..RankingClusterStatus::default()
+        }
     }
 
     fn reasons(before: Option<&RankingClusterStatus>, after: &RankingClusterStatus) -> Vec<(bool, String)> {

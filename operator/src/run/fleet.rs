@@ -18,7 +18,12 @@ const PAUSE: Duration = Duration::from_secs(30);
 
 /// Looks after all clusters until the time in office is over.
 pub async fn lead(world: Arc<World>, office: Arc<Office>) -> anyhow::Result<()> {
-    let mut fleet = Fleet { world: Arc::clone(&world), office: Arc::clone(&office), actors: JoinSet::new(), keys: HashMap::new() };
+    let mut fleet = Fleet {
+        world: Arc::clone(&world),
+        office: Arc::clone(&office),
+        actors: JoinSet::new(),
+        keys: HashMap::new(),
+    };
     tokio::select! {
         () = office.over.cancelled() => return Ok(()),
         () = filled(&world) => {}
@@ -28,7 +33,7 @@ pub async fn lead(world: Arc<World>, office: Arc<Office>) -> anyhow::Result<()> 
         tokio::select! {
             () = office.over.cancelled() => break,
             () = world.bells.clusters.notified() => {}
-            Some(ended) = fleet.actors.join_next_with_id() => fleet.ended(ended),
+            Some(ended) = fleet.actors.join_next_with_id() => fleet.ended(&ended),
         }
     }
     fleet.actors.shutdown().await;
@@ -69,8 +74,8 @@ impl Fleet {
         self.world.metrics.clusters.set(self.keys.len() as i64);
     }
 
-    fn ended(&mut self, ended: Result<(Id, ()), tokio::task::JoinError>) {
-        let (id, broke) = match &ended {
+    fn ended(&mut self, ended: &Result<(Id, ()), tokio::task::JoinError>) {
+        let (id, broke) = match ended {
             Ok((id, ())) => (*id, None),
             Err(error) => (error.id(), Some(error.to_string())),
         };

@@ -15,7 +15,7 @@ use crate::crd::RankingCluster;
 
 /// The field manager of everything that we apply.
 pub const MANAGER: &str = names::MANAGER;
-/// Holds `replicas` between us and a HorizontalPodAutoscaler: see [`super::apply`].
+/// Holds `replicas` between us and a `HorizontalPodAutoscaler`: see [`super::apply`].
 pub const HANDOVER: &str = "liverank-operator-handover";
 
 /// Longest text of a pod's or a controller's trouble that is kept.
@@ -35,7 +35,9 @@ impl Cluster {
         let name = object.metadata.name.clone();
         let resource: RankingCluster = object
             .try_parse()
-            .inspect_err(|error| tracing::warn!(name, %error, "a RankingCluster that cannot be read is passed over"))
+            .inspect_err(
+                |error| tracing::warn!(name, %error, "a RankingCluster that cannot be read is passed over"),
+            )
             .ok()?;
         let key = Key::new(resource.metadata.namespace.as_deref()?, resource.metadata.name.as_deref()?);
         Some(Self { key, resource: Arc::new(resource) })
@@ -271,10 +273,12 @@ impl Pod {
         let status = pod.status.unwrap_or_default();
         let condition = |kind: &str| status.conditions.iter().find(|it| it.kind == kind);
         let ready = condition("Ready");
-        let since = ready.and_then(|it| it.last_transition_time).map_or(created, |time| time.as_millisecond());
+        let since =
+            ready.and_then(|it| it.last_transition_time).map_or(created, jiff::Timestamp::as_millisecond);
         let unplaced = condition("PodScheduled")
             .filter(|it| it.status == "False" && it.reason.as_deref() == Some("Unschedulable"));
-        let unschedulable = unplaced.map(|it| shortened(it.message.as_deref().unwrap_or("Unschedulable")).into());
+        let unschedulable =
+            unplaced.map(|it| shortened(it.message.as_deref().unwrap_or("Unschedulable")).into());
         Some(Self {
             key,
             name: pod.metadata.name.as_deref()?.into(),
@@ -341,7 +345,10 @@ mod tests {
         assert!(!live(entry(HANDOVER, "Apply")).owns_replicas);
         assert!(!live(entry(MANAGER, "Update")).owns_replicas);
         let body = live(entry(MANAGER, "Apply")).body();
-        assert_eq!((body["spec"]["replicas"].as_i64(), body["metadata"].get("managedFields")), (Some(3), None));
+        assert_eq!(
+            (body["spec"]["replicas"].as_i64(), body["metadata"].get("managedFields")),
+            (Some(3), None)
+        );
     }
 
     #[test]

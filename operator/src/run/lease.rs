@@ -33,7 +33,7 @@ const REQUEST: Duration = Duration::from_secs(2);
 /// After a request that failed.
 const PAUSE: Duration = Duration::from_secs(1);
 /// The longest duration believed of another holder's Lease: a slip of the hand must not stop everything for a day.
-const LONGEST: Duration = Duration::from_secs(60);
+const LONGEST: Duration = Duration::from_mins(1);
 /// Watches end after this long, in seconds: below the 240 s after which load balancers cut idle connections.
 const WATCH_SECONDS: u32 = 200;
 
@@ -95,10 +95,9 @@ fn transitions(lease: &Lease) -> i32 {
     lease.spec.as_ref().and_then(|spec| spec.lease_transitions).unwrap_or(0)
 }
 
-/// `lease` as its new holder `me` writes it: transitions count every change of holder.
+/// `lease` as its new holder `me` writes it: transitions count every time in office, also one after another of the same.
 fn taken(mut lease: Lease, me: &str, now: Timestamp) -> Lease {
-    let changed = i32::from(holder(&lease) != me || transitions(&lease) == 0);
-    let transitions = transitions(&lease).saturating_add(changed);
+    let transitions = transitions(&lease).saturating_add(1);
     lease.spec = Some(LeaseSpec {
         holder_identity: Some(me.to_owned()),
         lease_duration_seconds: Some(DURATION.as_secs() as i32),
@@ -226,9 +225,11 @@ impl Candidate {
         let found = timeout(REQUEST, self.api.get_opt(&self.name)).await.context("no answer in time")??;
         sight.saw(found, Instant::now());
         loop {
+            // One that we hold still, from a time in office that ended, is ours alone to take: no other has our name.
+            let mine = sight.lease.as_ref().is_some_and(|(lease, _)| holder(lease) == self.me);
             match sight.act(Instant::now()) {
-                Act::Wait(left) => self.watch(sight, left).await?,
-                Act::Create | Act::Take => match self.take(sight).await {
+                Act::Wait(left) if !mine => self.watch(sight, left).await?,
+                _ => match self.take(sight).await {
                     Ok(won) => return Ok(won),
                     Err(kube::Error::Api(status)) if status.is_conflict() || status.is_already_exists() => {
                         let found = timeout(REQUEST, self.api.get_opt(&self.name)).await??;
@@ -269,7 +270,9 @@ impl Candidate {
         while let Act::Wait(left) = sight.act(Instant::now()) {
             let Ok(event) = timeout(left, events.next()).await else { return Ok(()) };
             match event.context("the watch of the Lease ended")?? {
-                WatchEvent::Added(lease) | WatchEvent::Modified(lease) => sight.saw(Some(lease), Instant::now()),
+                WatchEvent::Added(lease) | WatchEvent::Modified(lease) => {
+                    sight.saw(Some(lease), Instant::now());
+                }
                 WatchEvent::Deleted(_) => sight.saw(None, Instant::now()),
                 WatchEvent::Bookmark(_) => {}
                 WatchEvent::Error(status) => bail!("the watch of the Lease failed: {status}"),
@@ -337,7 +340,10 @@ impl Candidate {
 }
 
 /// Work that may end only when it is told to.
-async fn until(told: CancellationToken, work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+async fn until(
+    told: CancellationToken,
+    work: impl Future<Output = anyhow::Result<()>>,
+) -> anyhow::Result<()> {
     work.await?;
     anyhow::ensure!(told.is_cancelled(), "the leader's work ended by itself");
     Ok(())

@@ -7,7 +7,9 @@ use futures::StreamExt;
 use hmac::{Hmac, Mac};
 use liverank_core::comment::hex;
 use liverank_shell::peer::{Peers, join, root_cause};
-use liverank_shell::wire::{CordonRequest, Cordons, CordonsRequest, Load, MoveRequest, MovesRequest, TermState};
+use liverank_shell::wire::{
+    CordonRequest, Cordons, CordonsRequest, Load, MoveRequest, MovesRequest, TermState,
+};
 use reqwest::{RequestBuilder, StatusCode, Url};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -101,10 +103,14 @@ impl Managers {
     pub fn addresses(&self, pods: &[(String, String)]) -> Vec<(String, Url)> {
         let service = format!("{}-manager", self.cluster.name);
         if let Some(template) = &self.templates.manager {
-            let url = template.replace("{cluster}", &self.cluster.name).replace("{namespace}", &self.cluster.namespace);
+            let url = template
+                .replace("{cluster}", &self.cluster.name)
+                .replace("{namespace}", &self.cluster.namespace);
             return Url::parse(&url).map(|url| vec![(service, url)]).unwrap_or_default();
         }
-        let address = |ip: &str| if ip.contains(':') { format!("http://[{ip}]:6000") } else { format!("http://{ip}:6000") };
+        let address = |ip: &str| {
+            if ip.contains(':') { format!("http://[{ip}]:6000") } else { format!("http://{ip}:6000") }
+        };
         let pods = pods.iter().filter_map(|(name, ip)| Some((name.clone(), Url::parse(&address(ip)).ok()?)));
         pods.collect()
     }
@@ -183,14 +189,16 @@ async fn answer<T: DeserializeOwned>(request: RequestBuilder) -> Result<T, Refus
         }
     }
     if status.is_success() {
-        return serde_json::from_slice(&body).map_err(|error| Refusal::Away(format!("no answer that can be read: {error}")));
+        return serde_json::from_slice(&body)
+            .map_err(|error| Refusal::Away(format!("no answer that can be read: {error}")));
     }
     Err(refusal(status, &body))
 }
 
 fn refusal(status: StatusCode, body: &[u8]) -> Refusal {
     let problem: Value = serde_json::from_slice(body).unwrap_or_default();
-    let detail = problem["detail"].as_str().map_or_else(|| String::from_utf8_lossy(body).into_owned(), str::to_owned);
+    let detail =
+        problem["detail"].as_str().map_or_else(|| String::from_utf8_lossy(body).into_owned(), str::to_owned);
     let detail: String = detail.chars().take(MOST_TEXT).collect();
     match status {
         // Moves that were all refused for other reasons name them one by one; that is no trouble with the term.
@@ -206,7 +214,8 @@ fn refusal(status: StatusCode, body: &[u8]) -> Refusal {
 /// # Errors
 /// A file that cannot be read, or holds no key.
 pub fn read_key(file: &std::path::Path) -> anyhow::Result<OrderKey> {
-    let bytes = std::fs::read(file).with_context(|| format!("the key for orders {} cannot be read", file.display()))?;
+    let bytes = std::fs::read(file)
+        .with_context(|| format!("the key for orders {} cannot be read", file.display()))?;
     OrderKey::new(&bytes)
 }
 

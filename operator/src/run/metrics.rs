@@ -85,7 +85,11 @@ impl OperatorMetrics {
         metrics.register("operator", |registry| {
             let m = all.clone();
             registry.register("leader", "1 while this process leads", m.leader);
-            registry.register("lease_renewals_failed", "Renewals of the Lease that failed", m.renewals_failed);
+            registry.register(
+                "lease_renewals_failed",
+                "Renewals of the Lease that failed",
+                m.renewals_failed,
+            );
             registry.register("clusters", "RankingClusters looked after", m.clusters);
             registry.register("reconcile_seconds", "How long reconciles took", m.reconcile_seconds);
             registry.register("reconciles_queued", "Reconciles that wait for their turn", m.queued);

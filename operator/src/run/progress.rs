@@ -11,7 +11,7 @@ use tokio::time::{interval, timeout};
 
 /// A watch that made no progress for this long stands still: at rest there is a bookmark a minute and a new watch every
 /// 200 s, and an error is tried again every 30 s.
-pub const STILL_AFTER: Duration = Duration::from_secs(300);
+pub const STILL_AFTER: Duration = Duration::from_mins(5);
 /// How often that is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(15);
 /// How long the API server may take to say its version.
@@ -30,7 +30,10 @@ impl Progress {
     /// The watches that have stood still for `limit`.
     fn still(&self, now: Instant, limit: Duration) -> Vec<&'static str> {
         let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        all.iter().filter(|(_, at)| now.saturating_duration_since(**at) >= limit).map(|(kind, _)| *kind).collect()
+        all.iter()
+            .filter(|(_, at)| now.saturating_duration_since(**at) >= limit)
+            .map(|(kind, _)| *kind)
+            .collect()
     }
 }
 

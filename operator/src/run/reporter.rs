@@ -92,7 +92,8 @@ impl Reporter {
             "metadata": {"name": self.name}, "status": status,
         });
         let parameters = PatchParams::apply(MANAGER).force();
-        let written = timeout(ANSWER, self.api.patch_status(&self.name, &parameters, &Patch::Apply(body))).await;
+        let written =
+            timeout(ANSWER, self.api.patch_status(&self.name, &parameters, &Patch::Apply(body))).await;
         self.metrics.wrote("RankingCluster", "status");
         let result = written.map_err(|_| "no answer in time".to_owned())?;
         result.map(drop).map_err(|error| format!("{}: {error}", self.identity))

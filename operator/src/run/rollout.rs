@@ -68,11 +68,13 @@ fn state_of(component: Component, object: &Object, live: Option<&Live>) -> State
     let body = live.body();
     let count = |name: &str| live.status[name].as_i64().unwrap_or(0) as i32;
     // While an autoscaler has it, what is wanted is what it wrote.
-    let desired = object.body["spec"]["replicas"].as_i64().or(body["spec"]["replicas"].as_i64()).unwrap_or(1) as i32;
+    let desired =
+        object.body["spec"]["replicas"].as_i64().or(body["spec"]["replicas"].as_i64()).unwrap_or(1) as i32;
     let seen = live.status["observedGeneration"].as_i64() >= Some(live.generation);
     let newest = live.mark(names::TEMPLATE_HASH) == object.template_hash();
     let updated = if seen && newest { count("updatedReplicas") } else { 0 };
-    let complete = updated == desired && count("replicas") == desired && count("availableReplicas") == desired;
+    let complete =
+        updated == desired && count("replicas") == desired && count("availableReplicas") == desired;
     let available = desired == 0 || is(&live.status, "Available", "True").is_some();
     let failed = newest.then(|| failure(&live.status)).flatten();
     State { desired, ready: count("readyReplicas"), updated, rolled: complete, available, failed, ..nothing }
@@ -159,7 +161,9 @@ mod tests {
         let wanted = object(Component::Manager, "new", Some(2));
         assert!(only(&wanted, &live(Component::Manager, "new", &well())).rolled);
         assert!(!only(&wanted, &live(Component::Manager, "old", &well())).rolled);
-        for (field, value) in [("observedGeneration", 1), ("updatedReplicas", 1), ("availableReplicas", 1), ("replicas", 3)] {
+        for (field, value) in
+            [("observedGeneration", 1), ("updatedReplicas", 1), ("availableReplicas", 1), ("replicas", 3)]
+        {
             let mut status = well();
             status[field] = value.into();
             assert!(!only(&wanted, &live(Component::Manager, "new", &status)).rolled, "{field}");
@@ -180,8 +184,7 @@ mod tests {
         status["conditions"] = json!([{"type": "Progressing", "status": "False", "message": "deadline"}]);
         let state = only(&object(Component::Manager, "t", Some(2)), &live(Component::Manager, "t", &status));
         assert_eq!(state.failed, Some(("RolloutFailed", "deadline".into())));
-        status["conditions"] =
-            json!([{"type": "ReplicaFailure", "status": "True", "message": "pods \"x\" is forbidden: exceeded quota: q"}]);
+        status["conditions"] = json!([{"type": "ReplicaFailure", "status": "True", "message": "pods \"x\" is forbidden: exceeded quota: q"}]);
         let state = only(&object(Component::Manager, "t", Some(2)), &live(Component::Manager, "t", &status));
         assert_eq!(state.failed.unwrap().0, "QuotaExceeded");
     }
@@ -193,10 +196,14 @@ mod tests {
         let states = states(&all, &found);
         let turn = turn(&states).map(|state| state.component);
         assert_eq!(turn, Some(Component::Manager));
-        let image = |object: &Object| object.body["spec"]["template"]["spec"]["containers"][0]["image"].clone();
+        let image =
+            |object: &Object| object.body["spec"]["template"]["spec"]["containers"][0]["image"].clone();
         assert_eq!(image(&admitted(&all[0], Some(&found[0]), turn)), "new");
         let held = admitted(&all[1], Some(&found[1]), turn);
-        assert_eq!((image(&held), held.template_hash(), &held.body["spec"]["replicas"]), (json!("old"), Some("old"), &json!(5)));
+        assert_eq!(
+            (image(&held), held.template_hash(), &held.body["spec"]["replicas"]),
+            (json!("old"), Some("old"), &json!(5))
+        );
         assert_eq!(image(&admitted(&all[1], None, turn)), "new", "what is not there yet is made");
         assert_eq!(image(&admitted(&all[1], Some(&found[1]), None)), "new");
     }

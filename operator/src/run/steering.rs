@@ -104,9 +104,8 @@ impl Steering {
 
     /// Asks every manager for its load.
     async fn hear(&mut self, pods: &[Arc<Pod>]) {
-        let is_ready = |pod: &&Arc<Pod>| {
-            *pod.component == *Component::Manager.name() && pod.ready && !pod.terminating
-        };
+        let is_ready =
+            |pod: &&Arc<Pod>| *pod.component == *Component::Manager.name() && pod.ready && !pod.terminating;
         let address = |pod: &Arc<Pod>| Some((pod.name().to_owned(), pod.ip.as_deref()?.to_owned()));
         let pods: Vec<_> = pods.iter().filter(is_ready).filter_map(address).collect();
         let managers = self.managers.addresses(&pods);
@@ -236,7 +235,10 @@ impl Steering {
     fn reader(&self, live: &Live, pods: &[Arc<Pod>]) -> readers::Reader {
         let drain = live.mark(names::DRAIN).map(|why| Drain {
             why: DrainWhy::parse(why),
-            since: live.mark(names::DRAIN_SINCE).and_then(|since| since.parse::<Timestamp>().ok()).map(|at| at.as_millisecond()),
+            since: live
+                .mark(names::DRAIN_SINCE)
+                .and_then(|since| since.parse::<Timestamp>().ok())
+                .map(Timestamp::as_millisecond),
         });
         let own_pods = pods.iter().filter(|pod| pod.reader.as_deref() == Some(live.name()));
         let newest = own_pods.max_by_key(|pod| (!pod.terminating, pod.created));
@@ -255,14 +257,15 @@ impl Steering {
                 node: pod.node.as_deref().map(str::to_owned),
                 reason: pod.unschedulable.as_deref().or(pod.trouble.as_deref()).map(str::to_owned),
             }),
-            own: self.own.get(live.name()).cloned(),
+            own: self.own.get(live.name()).copied(),
         }
     }
 }
 
 /// The readers that exist, as the builder wants to know them. One whose deletion has begun is none.
 pub fn existing(cluster: &str, deployments: &[Arc<Live>]) -> Vec<build::Reader> {
-    let is_reader = |live: &&Arc<Live>| names::reader_number(cluster, live.name()).is_some() && !live.deleting;
+    let is_reader =
+        |live: &&Arc<Live>| names::reader_number(cluster, live.name()).is_some() && !live.deleting;
     let reader = |live: &Arc<Live>| build::Reader {
         name: live.name().to_owned(),
         drain: live.mark(names::DRAIN).map(|reason| build::Drain {

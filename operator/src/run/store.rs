@@ -70,7 +70,12 @@ impl<T: Kept> Store<T> {
     pub fn of(&self, cluster: &Key) -> Vec<Arc<T>> {
         let state = self.read();
         let from = (cluster.clone(), Box::from(""));
-        state.objects.range(from..).take_while(|((key, _), _)| key == cluster).map(|(_, it)| Arc::clone(it)).collect()
+        state
+            .objects
+            .range(from..)
+            .take_while(|((key, _), _)| key == cluster)
+            .map(|(_, it)| Arc::clone(it))
+            .collect()
     }
 
     /// One of a cluster's objects.
@@ -158,7 +163,9 @@ impl<T: Kept> State<T> {
     }
 
     fn forget(&mut self, namespace: &Arc<str>, name: &str) -> Vec<Key> {
-        let Some(key) = self.homes.remove(&(Arc::clone(namespace), Box::from(name))) else { return Vec::new() };
+        let Some(key) = self.homes.remove(&(Arc::clone(namespace), Box::from(name))) else {
+            return Vec::new();
+        };
         self.objects.remove(&(key.clone(), Box::from(name)));
         vec![key]
     }

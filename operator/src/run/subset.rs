@@ -6,11 +6,19 @@ use serde_json::Value;
 /// Maps that are one value: another's key in a Service's selector takes it from its pods.
 const WHOLE: [&str; 4] = ["selector", "nodeSelector", "podSelector", "matchLabels"];
 
+/// What says which kind an object is of: the API server leaves it out of lists.
+const KIND: [&str; 2] = ["apiVersion", "kind"];
+
 /// The path of a field of `wanted` that `live` does not hold; `None`: nothing has to be written.
 pub fn difference(kind: &str, wanted: &Value, live: &Value) -> Option<String> {
-    compare(kind, "", wanted, live).map(|mut path| {
-        path.reverse();
-        path.join(".")
+    let fields = wanted.as_object().into_iter().flatten().filter(|(name, _)| !KIND.contains(&name.as_str()));
+    fields.into_iter().find_map(|(name, value)| {
+        let other = live.get(name).unwrap_or(&Value::Null);
+        compare(kind, name, value, other).map(|mut path| {
+            path.push(name.clone());
+            path.reverse();
+            path.join(".")
+        })
     })
 }
 
@@ -101,7 +109,8 @@ mod tests {
     #[test]
     fn foreign_fields_are_no_difference_and_ours_are() {
         let wanted = json!({"spec": {"replicas": 2, "template": {"labels": {"a": "b"}}}});
-        let live = json!({"spec": {"replicas": 2, "template": {"labels": {"a": "b", "c": "d"}}, "paused": true}});
+        let live =
+            json!({"spec": {"replicas": 2, "template": {"labels": {"a": "b", "c": "d"}}, "paused": true}});
         check("Deployment", &wanted, &live, None);
         check("Deployment", &wanted, &json!({"spec": {"replicas": 3}}), Some("spec.replicas"));
         let live = json!({"spec": {"replicas": 2, "template": {"labels": {}}}});
@@ -110,12 +119,14 @@ mod tests {
 
     #[test]
     fn keyed_lists_are_compared_by_key_and_others_as_a_whole() {
-        let wanted = json!({"containers": [{"name": "a", "image": "x", "env": [{"name": "K", "value": "1"}]}]});
+        let wanted =
+            json!({"containers": [{"name": "a", "image": "x", "env": [{"name": "K", "value": "1"}]}]});
         let live = json!({"containers": [
             {"name": "sidecar"}, {"name": "a", "image": "x", "env": [{"name": "J"}, {"name": "K", "value": "1"}]}
         ]});
         check("Deployment", &wanted, &live, None);
-        let edited = json!({"containers": [{"name": "a", "image": "y", "env": [{"name": "K", "value": "1"}]}]});
+        let edited =
+            json!({"containers": [{"name": "a", "image": "y", "env": [{"name": "K", "value": "1"}]}]});
         check("Deployment", &wanted, &edited, Some("containers.0.image"));
         let without = json!({"containers": [{"name": "a", "image": "x", "env": []}]});
         check("Deployment", &wanted, &without, Some("containers.0.env.0"));
@@ -140,5 +151,11 @@ mod tests {
         check("Service", &wanted, &json!({"selector": {"a": "c"}}), Some("selector.a"));
         check("Deployment", &json!({"a": {}, "b": [], "c": null, "d": {"e": {}}, "f": ""}), &json!({}), None);
         check("Deployment", &json!({"a": false}), &json!({}), Some("a"));
+        check(
+            "Deployment",
+            &json!({"apiVersion": "apps/v1", "kind": "Deployment", "a": 1}),
+            &json!({"a": 1}),
+            None,
+        );
     }
 }

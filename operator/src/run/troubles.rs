@@ -28,7 +28,11 @@ pub fn of_pods(pods: &[Arc<Pod>]) -> Vec<Trouble> {
     }
     let trouble = |((reason, component), (pods, said)): ((&str, &str), (usize, &str))| {
         let word = if pods == 1 { "pod" } else { "pods" };
-        Trouble { reason: reason.to_owned(), message: format!("{pods} {component} {word}: {said}"), stalled: false }
+        Trouble {
+            reason: reason.to_owned(),
+            message: format!("{pods} {component} {word}: {said}"),
+            stalled: false,
+        }
     };
     found.into_iter().map(trouble).collect()
 }
@@ -40,7 +44,11 @@ pub fn of_refusals(refused: &[Refused]) -> Vec<Trouble> {
         .iter()
         // The namespace goes, and all of this with it: nobody has to do anything.
         .filter(|it| it.reason != "NamespaceTerminating")
-        .map(|it| Trouble { reason: it.reason.into(), message: it.message.clone(), stalled: lasts(it.reason) })
+        .map(|it| Trouble {
+            reason: it.reason.into(),
+            message: it.message.clone(),
+            stalled: lasts(it.reason),
+        })
         .collect();
     all.sort_by_key(|trouble| !trouble.stalled);
     all.truncate(MOST);

@@ -24,7 +24,7 @@ use super::store::{Bells, Kept, Key, Store};
 /// nothing for 240 s, without a word to either side.
 const WATCH_SECONDS: u32 = 200;
 /// A watch on which not even a bookmark came for this long is opened again: API servers send one a minute.
-const IDLE: Duration = Duration::from_secs(120);
+const IDLE: Duration = Duration::from_mins(2);
 /// How long a list, or opening a watch, may take.
 const ANSWER: Duration = Duration::from_secs(30);
 /// The least time between two beginnings.

@@ -131,10 +131,20 @@ fn too_few_pods_and_missing_components_are_not_ready() {
 #[test]
 fn what_waits_for_somebody_is_stalled_and_what_passes_is_degraded_only() {
     let mut given = Given::default();
-    given.troubles.push(Trouble { reason: "Unschedulable".into(), message: "no node".into(), stalled: false });
-    assert_eq!((&*given.said()[2], &*given.said()[5]), ("Degraded True Unschedulable", "Stalled False NotStalled"));
+    given.troubles.push(Trouble {
+        reason: "Unschedulable".into(),
+        message: "no node".into(),
+        stalled: false,
+    });
+    assert_eq!(
+        (&*given.said()[2], &*given.said()[5]),
+        ("Degraded True Unschedulable", "Stalled False NotStalled")
+    );
     given.states[2].failed = Some(("RolloutFailed", "deadline".into()));
-    assert_eq!((&*given.said()[2], &*given.said()[5]), ("Degraded True Unschedulable", "Stalled True RolloutFailed"));
+    assert_eq!(
+        (&*given.said()[2], &*given.said()[5]),
+        ("Degraded True Unschedulable", "Stalled True RolloutFailed")
+    );
     given = Given::default();
     given.problems.push(Problem { path: "spec.image".into(), message: "name one".into() });
     assert_eq!((&*given.said()[1], &*given.said()[5]), ("Progressing False Invalid", "Stalled True Invalid"));

@@ -13,6 +13,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::Gateway;
+use crate::auth::Caller;
 use crate::interact::{append, read, too_many};
 use crate::metrics::Fate;
 
@@ -43,14 +44,18 @@ struct Outcome {
 }
 
 /// `POST /interactions`.
-pub(crate) async fn many(State(gateway): State<Arc<Gateway>>, request: Request) -> Result<Response, Problem> {
+pub(crate) async fn many(
+    State(gateway): State<Arc<Gateway>>,
+    caller: Caller,
+    request: Request,
+) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();
     let format = format(&parts.headers)?;
     // Before the body is read: large bodies on slow connections are what could fill the memory.
     let Ok(_permit) = gateway.batches.try_acquire() else { return Err(too_many()) };
     let items = items(format, &body::read(body, MAX_BYTES).await?)?;
     let outcomes: Vec<Outcome> =
-        stream::iter(items).map(|item| take(&gateway, item)).buffered(MAX_ITEMS).collect().await;
+        stream::iter(items).map(|item| take(&gateway, &caller, item)).buffered(MAX_ITEMS).collect().await;
     Ok(answer(format, &outcomes))
 }
 
@@ -92,7 +97,7 @@ fn items(format: Format, text: &[u8]) -> Result<Vec<Result<Value, Invalid>>, Pro
     Ok(items)
 }
 
-async fn take(gateway: &Gateway, item: Result<Value, Invalid>) -> Outcome {
+async fn take(gateway: &Gateway, caller: &Caller, item: Result<Value, Invalid>) -> Outcome {
     let failed = |status: StatusCode, field, error: String| Outcome {
         status: status.as_u16(),
         event_id: None,
@@ -104,13 +109,18 @@ async fn take(gateway: &Gateway, item: Result<Value, Invalid>) -> Outcome {
             gateway.metrics.interaction(Fate::Invalid);
             failed(StatusCode::BAD_REQUEST, Some(invalid.field), invalid.to_string())
         }
-        Ok(event) => match append(gateway, &event).await {
-            Ok(event_id) => {
-                let status = StatusCode::ACCEPTED.as_u16();
-                Outcome { status, event_id: Some(event_id), field: None, error: None }
+        Ok(event) => {
+            if let Err(problem) = caller.expect("user_id", event.user_id.as_str()) {
+                return failed(problem.status(), Some("user_id"), problem.detail().to_owned());
             }
-            Err(problem) => failed(problem.status(), None, problem.detail().to_owned()),
-        },
+            match append(gateway, &event).await {
+                Ok(event_id) => {
+                    let status = StatusCode::ACCEPTED.as_u16();
+                    Outcome { status, event_id: Some(event_id), field: None, error: None }
+                }
+                Err(problem) => failed(problem.status(), None, problem.detail().to_owned()),
+            }
+        }
     }
 }
 

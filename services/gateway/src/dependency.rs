@@ -87,6 +87,11 @@ impl Peer {
         }
     }
 
+    /// The 404 for what a system without this service does not have.
+    pub(crate) fn absent(&self) -> Problem {
+        Problem::not_found(format!("this system has no {} service", self.name))
+    }
+
     /// The 503 for the time while no replica answers.
     pub(crate) fn away(&self, reason: impl Into<String>) -> Problem {
         self.dependency.failed(self.name, reason);

@@ -19,6 +19,7 @@ use liverank_shell::body::JsonObject;
 use liverank_shell::params::Params;
 
 use crate::Gateway;
+use crate::auth::Caller;
 
 mod reader;
 mod routes;
@@ -41,6 +42,7 @@ pub(crate) struct Watch {
 /// `GET /connect?userid=&videoid=&last_event_id=`.
 pub(crate) async fn by_get(
     State(gateway): State<Arc<Gateway>>,
+    caller: Caller,
     params: Params,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
@@ -52,12 +54,17 @@ pub(crate) async fn by_get(
         // A browser that reconnects sends the header, and still the URL that it started with.
         last_id: last_event_id(headers.get("last-event-id"), params.get("last_event_id")),
     };
+    caller.expect("userid", watch.user_id.as_str())?;
+    if gateway.manager.replicas.is_none() {
+        return Err(gateway.manager.absent());
+    }
     Ok(stream(gateway, watch))
 }
 
 /// `POST /connect {"userid","videoid"}`.
 pub(crate) async fn by_post(
     State(gateway): State<Arc<Gateway>>,
+    caller: Caller,
     headers: HeaderMap,
     body: JsonObject,
 ) -> Result<Response, Problem> {
@@ -68,6 +75,10 @@ pub(crate) async fn by_post(
         posted: true,
         last_id: last_event_id(headers.get("last-event-id"), None),
     };
+    caller.expect("userid", watch.user_id.as_str())?;
+    if gateway.manager.replicas.is_none() {
+        return Err(gateway.manager.absent());
+    }
     Ok(stream(gateway, watch))
 }
 

@@ -14,6 +14,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::Gateway;
+use crate::auth::Caller;
 use crate::metrics::Fate;
 
 /// The answer to an acknowledged interaction.
@@ -26,10 +27,12 @@ pub(crate) struct Acknowledged {
 /// `POST /interact`.
 pub(crate) async fn one(
     State(gateway): State<Arc<Gateway>>,
+    caller: Caller,
     body: Result<JsonObject, Problem>,
 ) -> Result<(StatusCode, Json<Acknowledged>), Problem> {
     let event = body.and_then(|JsonObject(object)| Ok(read(Value::Object(object))?));
     let event = event.inspect_err(|_| gateway.metrics.interaction(Fate::Invalid))?;
+    caller.expect("user_id", event.user_id.as_str())?;
     let Ok(_permit) = gateway.in_flight.try_acquire() else {
         gateway.metrics.interaction(Fate::Shed);
         return Err(too_many());

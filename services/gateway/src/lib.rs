@@ -7,6 +7,7 @@
 //! | `videos` | answers ranked lists and single videos |
 //! | `front_door` | carries a viewer's comment stream, following the video from reader to reader |
 //! | `proxy`, `upgrade` | pass everything else on to the service that answers it |
+//! | [`auth`] | knows viewers by their tokens, where they have to show one |
 //! | `page` | the console page |
 //! | [`openapi`] | the document of all HTTP endpoints |
 //!
@@ -23,6 +24,7 @@ use reqwest::Url;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
+pub mod auth;
 mod batch;
 mod dependency;
 mod front_door;
@@ -36,6 +38,7 @@ mod upgrade;
 mod upstream;
 mod videos;
 
+use auth::{Auth, AuthArgs};
 use dependency::{Dependency, Peer};
 use front_door::RouteCache;
 use metrics::GatewayMetrics;
@@ -94,6 +97,9 @@ pub struct Config {
     #[arg(long, env = "LIVERANK_GATEWAY_PATIENCE", value_name = "SECONDS", default_value_t = 20,
           value_parser = clap::value_parser!(u16).range(1..=300))]
     pub gateway_patience: u16,
+    /// By which keys viewers are known.
+    #[command(flatten)]
+    pub auth: AuthArgs,
 }
 
 /// Requests to the statistics service passed on at once, up to 2 MiB each: they are few, and none is missed.
@@ -128,16 +134,18 @@ pub(crate) struct Gateway {
     pub(crate) routes: RouteCache,
     pub(crate) rules: videos::RulesCache,
     pub(crate) patience: Duration,
+    /// What viewers' tokens are judged by; absent where none are asked for.
+    pub(crate) auth: Option<Auth>,
     pub(crate) metrics: GatewayMetrics,
 }
 
 impl Gateway {
-    fn new(config: Config, backends: Backends, shell: &Shell) -> Arc<Self> {
+    fn new(config: Config, backends: Backends, shell: &Shell) -> anyhow::Result<Arc<Self>> {
         let peers = Peers::default();
         let peer = |name, urls| Peer::new(name, &peers, urls, shell.health.clone());
         let store = || Dependency::new(shell.health.clone());
         let metrics = shell.metrics.register("gateway", GatewayMetrics::registered);
-        Arc::new(Self {
+        Ok(Arc::new(Self {
             backends,
             log: store(),
             ranking: store(),
@@ -154,8 +162,9 @@ impl Gateway {
             routes: RouteCache::default(),
             rules: videos::RulesCache::default(),
             patience: Duration::from_secs(config.gateway_patience.into()),
+            auth: Auth::new(config.auth, shell.health.clone())?,
             metrics,
-        })
+        }))
     }
 }
 
@@ -167,10 +176,18 @@ pub async fn run(
     listener: TcpListener,
     shell: Shell,
 ) -> anyhow::Result<()> {
-    let gateway = Gateway::new(config, backends, &shell);
+    let gateway = Gateway::new(config, backends, &shell)?;
+    let keys = tokio::spawn(keep_keys(Arc::clone(&gateway)));
     let watching = tokio::spawn(dependency::watch(Arc::clone(&gateway)));
     let serving = server::serve(listener, router::router(&gateway), &shell);
     let (served, ()) = tokio::join!(serving, gateway.streams.drained());
     watching.abort();
+    keys.abort();
     served
+}
+
+async fn keep_keys(gateway: Arc<Gateway>) {
+    if let Some(auth) = &gateway.auth {
+        auth.keys.keep().await;
+    }
 }

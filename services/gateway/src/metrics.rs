@@ -45,6 +45,8 @@ pub(crate) struct GatewayMetrics {
     reroutes: Family<CauseLabel, Counter>,
     /// Viewers who were asked to come back because no reader was found in time, or there was no room.
     pub(crate) turned_away: Counter,
+    /// Requests without a valid token.
+    pub(crate) unknown_callers: Counter,
     /// Streams and `WebSockets` open now.
     pub(crate) streams: Gauge,
 }
@@ -55,6 +57,8 @@ impl GatewayMetrics {
         registry.register("interactions", "Interactions by what became of them", new.interactions.clone());
         registry.register("reroutes", "Viewers taken to a reader again, by why", new.reroutes.clone());
         registry.register("turned_away", "Viewers asked to come back later", new.turned_away.clone());
+        let callers = new.unknown_callers.clone();
+        registry.register("unknown_callers", "Requests without a valid token", callers);
         registry.register("streams", "Comment streams and WebSockets open", new.streams.clone());
         new
     }

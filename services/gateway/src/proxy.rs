@@ -20,6 +20,7 @@ use liverank_shell::body::{MAX_BODY_BYTES, read};
 use liverank_shell::peer::root_cause;
 
 use crate::Gateway;
+use crate::auth::Caller;
 use crate::dependency::Peer;
 use crate::interact::too_many;
 use crate::upstream::{strip_hop, target};
@@ -31,7 +32,20 @@ const MAX_REPORT_BYTES: usize = 2 * 1024 * 1024;
 /// How long it may pause within an answer.
 const PAUSE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// To the comment service.
+/// A comment, to the comment service.
+pub(crate) async fn comment(
+    State(gateway): State<Arc<Gateway>>,
+    caller: Caller,
+    request: Request,
+) -> Result<Response, Problem> {
+    let (mut parts, body) = request.into_parts();
+    let body = whole(body, MAX_BODY_BYTES).await?;
+    caller.expect_author(&body)?;
+    caller.strip(&mut parts.headers, &mut parts.uri);
+    pass_on(&gateway, &gateway.comment, parts, &body).await
+}
+
+/// A question to the comment service.
 pub(crate) async fn to_comment(
     State(gateway): State<Arc<Gateway>>,
     request: Request,
@@ -63,15 +77,27 @@ async fn pass(
     request: Request,
     max_bytes: usize,
 ) -> Result<Response, Problem> {
-    let (mut parts, body) = request.into_parts();
-    let body = if body.is_end_stream() { Bytes::new() } else { read(body, max_bytes).await? };
+    let (parts, body) = request.into_parts();
+    pass_on(gateway, peer, parts, &whole(body, max_bytes).await?).await
+}
+
+async fn whole(body: Body, max_bytes: usize) -> Result<Bytes, Problem> {
+    if body.is_end_stream() { Ok(Bytes::new()) } else { read(body, max_bytes).await }
+}
+
+async fn pass_on(
+    gateway: &Gateway,
+    peer: &Peer,
+    mut parts: Parts,
+    body: &Bytes,
+) -> Result<Response, Problem> {
     strip_hop(&mut parts.headers);
     // Set anew for the connection that the request goes on by.
     parts.headers.remove(header::HOST);
     parts.headers.remove(header::CONTENT_LENGTH);
     parts.headers.remove(header::EXPECT);
     let Ok(_permit) = gateway.in_flight.try_acquire() else { return Err(too_many()) };
-    send(gateway, peer, &parts, &body).await.map(relay)
+    send(gateway, peer, &parts, body).await.map(relay)
 }
 
 /// Sends to the replicas in turn until one answers, a second time only what may be sent twice: what did not get through,
@@ -83,6 +109,9 @@ pub(crate) async fn send(
     body: &Bytes,
 ) -> Result<http::Response<Incoming>, Problem> {
     let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
+    if peer.replicas.is_none() {
+        return Err(peer.absent());
+    }
     let harmless = matches!(parts.method, Method::GET | Method::HEAD);
     let mut reason = String::from("no replica is configured");
     for url in peer.in_order() {

@@ -9,8 +9,8 @@ use liverank_shell::{cors, server};
 use serde_json::{Value, json};
 
 use crate::page::ASSETS;
-use crate::proxy::{to_comment, to_manager, to_statistics};
-use crate::upgrade::to_websocket;
+use crate::proxy::{comment, to_comment, to_manager, to_statistics};
+use crate::upgrade::{to_lists, to_lists_of_a_user};
 use crate::{Gateway, batch, front_door, interact, openapi, videos};
 
 type Routes = Vec<(&'static str, MethodRouter<Arc<Gateway>>)>;
@@ -22,9 +22,9 @@ fn routes() -> Routes {
         ("/interactions", post(batch::many)),
         ("/videos", get(videos::list)),
         ("/videos/{video_id}", get(videos::one)),
-        ("/ws/videos", get(to_websocket)),
-        ("/ws/user/{user_id}", get(to_websocket)),
-        ("/comment", post(to_comment)),
+        ("/ws/videos", get(to_lists)),
+        ("/ws/user/{user_id}", get(to_lists_of_a_user)),
+        ("/comment", post(comment)),
         ("/comments/{videoid}", get(to_comment)),
         ("/connect", get(front_door::by_get).post(front_door::by_post)),
         ("/register", post(to_manager)),

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::extract::{Request, State};
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
@@ -13,6 +14,7 @@ use hyper_util::rt::TokioIo;
 use liverank_shell::Problem;
 
 use crate::Gateway;
+use crate::auth::Caller;
 use crate::proxy::{relay, send};
 use crate::upstream::strip_hop;
 use liverank_shell::streams::Stay;
@@ -23,11 +25,29 @@ const HANDOVER_TIMEOUT: Duration = Duration::from_secs(5);
 const TO_SERVICE_BYTES: usize = 1024;
 const TO_CLIENT_BYTES: usize = 16 * 1024;
 
-/// `GET /ws/videos` and `GET /ws/user/{user_id}`.
-pub(crate) async fn to_websocket(
+/// `GET /ws/videos`.
+pub(crate) async fn to_lists(
     State(gateway): State<Arc<Gateway>>,
-    mut request: Request,
+    caller: Caller,
+    request: Request,
 ) -> Result<Response, Problem> {
+    to_websocket(&gateway, &caller, request).await
+}
+
+/// `GET /ws/user/{user_id}`. One who is none is the service's to refuse.
+pub(crate) async fn to_lists_of_a_user(
+    State(gateway): State<Arc<Gateway>>,
+    caller: Caller,
+    user: Result<Path<String>, PathRejection>,
+    request: Request,
+) -> Result<Response, Problem> {
+    if let Ok(Path(user)) = user {
+        caller.expect("user_id", &user)?;
+    }
+    to_websocket(&gateway, &caller, request).await
+}
+
+async fn to_websocket(gateway: &Gateway, caller: &Caller, mut request: Request) -> Result<Response, Problem> {
     if !wants_websocket(&request) {
         return Ok(upgrade_required());
     }
@@ -36,10 +56,11 @@ pub(crate) async fn to_websocket(
     };
     let client = hyper::upgrade::on(&mut request);
     let (mut parts, _) = request.into_parts();
+    caller.strip(&mut parts.headers, &mut parts.uri);
     strip_hop(&mut parts.headers);
     parts.headers.remove(header::HOST);
     ask_for_websocket(&mut parts.headers);
-    let mut response = send(&gateway, &gateway.websocket, &parts, &Bytes::new()).await?;
+    let mut response = send(gateway, &gateway.websocket, &parts, &Bytes::new()).await?;
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
         return Ok(refused(relay(response)));
     }

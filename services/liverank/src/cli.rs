@@ -11,7 +11,8 @@ use liverank_shell::Shell;
 use liverank_shell::telemetry::{self, LogArgs};
 use liverank_shell::{server, shutdown};
 
-use crate::stores::StoreArgs;
+use crate::probe::Probe;
+use crate::stores::{StoreArgs, hide_unused};
 use crate::tools::{Dlq, Rebuild, Tool};
 use crate::{role, up};
 
@@ -54,6 +55,8 @@ pub enum Cli {
     /// What could not be read from the log.
     #[command(subcommand)]
     Dlq(Dlq),
+    /// Asks processes until they answer well, say their `/readyz`: for images that have no other client.
+    Probe(Probe),
 }
 
 /// How long after its drain a process may take to end: what a service does at the end is bounded by it several times.
@@ -139,15 +142,35 @@ impl Cli {
     pub fn run(self) -> anyhow::Result<ExitCode> {
         match self {
             Self::Up(up) => up.run(),
-            Self::Gateway(it) => role::run("gateway", *it, liverank_gateway::run),
-            Self::Consumer(it) => role::run("consumer", *it, |config, backends, _listener, shell| {
-                liverank_consumer::run(config, backends, shell)
-            }),
-            Self::Websocket(it) => role::run("websocket", *it, liverank_websocket::run),
-            Self::Comment(it) => role::run("comment", *it, liverank_comment::run),
-            Self::Reader(it) => role::run("reader", *it, liverank_reader::run),
-            Self::Manager(it) => role::run("manager", *it, liverank_manager::run),
-            Self::Statistics(it) => role::run("statistics", *it, liverank_statistics::run),
+            Self::Gateway(it) => role::run("gateway", *it, StoreArgs::all, liverank_gateway::run),
+            Self::Consumer(it) => {
+                role::run("consumer", *it, StoreArgs::all, |config, backends, _listener, shell| {
+                    liverank_consumer::run(config, backends, shell)
+                })
+            }
+            Self::Websocket(it) => {
+                let ranking = async |stores: StoreArgs, who| stores.ranking(who);
+                role::run("websocket", *it, ranking, liverank_websocket::serve)
+            }
+            Self::Comment(it) => {
+                role::run("comment", *it, StoreArgs::log_and_archive, |config, (log, archive), at, shell| {
+                    liverank_comment::serve(config, log, archive, at, shell)
+                })
+            }
+            Self::Reader(it) => {
+                role::run("reader", *it, StoreArgs::archive_and_bus, |config, (archive, bus), at, shell| {
+                    liverank_reader::serve(config, archive, bus, at, shell)
+                })
+            }
+            Self::Manager(it) => {
+                let assignments = async |stores: StoreArgs, who| stores.assignments(who);
+                role::run("manager", *it, assignments, liverank_manager::serve)
+            }
+            Self::Statistics(it) => {
+                role::run("statistics", *it, StoreArgs::archive, |_config, archive, at, shell| {
+                    liverank_statistics::serve(archive, at, shell)
+                })
+            }
             Self::Load(load) => load.run(),
             Self::Simulate(args) => {
                 liverank_simulate::run(&args, &mut std::io::stdout().lock()).map(|()| ExitCode::SUCCESS)
@@ -155,6 +178,7 @@ impl Cli {
             Self::Verify(tool) => tool.verify(),
             Self::Rebuild(what) => what.run(),
             Self::Dlq(what) => what.run(),
+            Self::Probe(probe) => probe.run(),
         }
     }
 }
@@ -177,7 +201,7 @@ pub fn command() -> Command {
         // Admin ports carry no secrets, and probes and scrapers come from other machines.
         let host = if *role == "up" { "127.0.0.1" } else { "0.0.0.0" };
         command.mut_subcommand(role, |command| {
-            let command = command
+            let command = hide_unused(role, command)
                 .mut_arg("admin_listen", |arg| arg.required(false).default_value(format!("{host}:{admin}")));
             match port {
                 Some(port) => command.mut_arg("listen", |arg| arg.default_value(format!("0.0.0.0:{port}"))),

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
-use clap::{Args, ValueEnum};
+use clap::{Args, Command, ValueEnum};
 use liverank_adapters::archive::embedded::EmbeddedArchive;
 use liverank_adapters::archive::mongodb::{MongoArchive, MongoConfig};
 use liverank_adapters::assignment_store::embedded::EmbeddedAssignments;
@@ -16,7 +16,7 @@ use liverank_adapters::event_log::kafka::{KafkaConfig, KafkaLog, SaslMechanism};
 use liverank_adapters::ranking_store::embedded::EmbeddedRanking;
 use liverank_adapters::ranking_store::redis::RedisRanking;
 use liverank_adapters::redis_link::{RedisConfig, RedisLink};
-use liverank_adapters::{Backends, EventLog, clock};
+use liverank_adapters::{Archive, AssignmentStore, Backends, CommentBus, EventLog, RankingStore, clock};
 
 /// Where the real stores are, and how to speak to them.
 #[derive(Debug, Clone, Args)]
@@ -50,6 +50,9 @@ pub struct StoreArgs {
     /// by commas.
     #[arg(long, env = "LIVERANK_REDIS", hide_env_values = true, value_name = "URL")]
     redis: Option<Secret>,
+    /// In front of every Redis key's and channel's name, where that is to differ from --prefix.
+    #[arg(long, env = "LIVERANK_REDIS_PREFIX", value_parser = redis_prefix)]
+    redis_prefix: Option<String>,
     /// Redis is a Redis Cluster.
     #[arg(long, env = "LIVERANK_REDIS_CLUSTER")]
     redis_cluster: bool,
@@ -106,18 +109,96 @@ fn prefix(text: &str) -> Result<String, String> {
     if fits { Ok(text.to_owned()) } else { Err("must be at most 32 of a-z 0-9 - _".into()) }
 }
 
+/// Names of keys, however they are chosen, without what is special in Redis: a brace would be a hash tag.
+fn redis_prefix(text: &str) -> Result<String, String> {
+    let fits =
+        text.len() <= 63 && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.:/".contains(&byte));
+    if fits { Ok(text.to_owned()) } else { Err("must be at most 63 of A-Z a-z 0-9 - _ . : /".into()) }
+}
+
+/// A store that a process may need.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Store {
+    Kafka,
+    Redis,
+    Mongodb,
+}
+
+impl Store {
+    const ALL: [Self; 3] = [Self::Kafka, Self::Redis, Self::Mongodb];
+
+    /// What its setting is called, and with what all of its settings begin.
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Kafka => "kafka",
+            Self::Redis => "redis",
+            Self::Mongodb => "mongodb",
+        }
+    }
+
+    /// The stores that `who`, a role or a tool, works on. It asks for no other, and connects to no other.
+    const fn needed_by(who: &str) -> &'static [Self] {
+        // Texts are compared as bytes where constants are made.
+        match who.as_bytes() {
+            b"websocket" | b"manager" => &[Self::Redis],
+            b"reader" => &[Self::Redis, Self::Mongodb],
+            b"comment" => &[Self::Kafka, Self::Mongodb],
+            b"statistics" => &[Self::Mongodb],
+            b"dlq list" | b"dlq replay" => &[Self::Kafka],
+            _ => &Self::ALL,
+        }
+    }
+}
+
+/// Leaves out of the help of `role` what it has no use for; it may be given all the same, for the other roles.
+pub fn hide_unused(role: &str, command: Command) -> Command {
+    let needed = Store::needed_by(role);
+    let unused: Vec<Store> = Store::ALL.into_iter().filter(|store| !needed.contains(store)).collect();
+    command.mut_args(|arg| {
+        let is_unused = unused.iter().any(|store| arg.get_id().as_str().starts_with(store.name()));
+        if is_unused { arg.hide(true) } else { arg }
+    })
+}
+
 impl StoreArgs {
+    const fn is_named(&self, store: Store) -> bool {
+        match store {
+            Store::Kafka => self.kafka.is_some(),
+            Store::Redis => self.redis.is_some(),
+            Store::Mongodb => self.mongodb.is_some(),
+        }
+    }
+
     /// Whether any real store is named.
     pub const fn any(&self) -> bool {
         self.kafka.is_some() || self.redis.is_some() || self.mongodb.is_some()
     }
 
-    /// The real log alone; nothing is connected yet. `None` where it is not named.
-    pub fn log(&self) -> anyhow::Result<Option<Arc<dyn EventLog>>> {
-        let Some(brokers) = self.kafka.clone() else { return Ok(None) };
+    /// Names every setting that is missing for `who` at once.
+    fn expect(&self, who: &str) -> anyhow::Result<()> {
+        let flags = |stores: &[Store]| {
+            let flags: Vec<String> = stores.iter().map(|store| format!("--{}", store.name())).collect();
+            flags.join(" and ")
+        };
+        let needed = Store::needed_by(who);
+        let missing: Vec<Store> = needed.iter().copied().filter(|store| !self.is_named(*store)).collect();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let variables: Vec<String> =
+            missing.iter().map(|store| format!("LIVERANK_{}", store.name().to_uppercase())).collect();
+        bail!(
+            "{who} needs {}: {} is missing (or {} in the environment); `liverank up` runs everything without",
+            flags(needed),
+            flags(&missing),
+            variables.join(" and "),
+        )
+    }
+
+    fn kafka(&self) -> anyhow::Result<Arc<dyn EventLog>> {
         let named = |name: &str| format!("{}{name}", self.prefix);
         let config = KafkaConfig {
-            brokers,
+            brokers: self.kafka.clone().unwrap_or_default(),
             topic: named(&self.kafka_topic),
             group: named(&self.kafka_group),
             tls: self.kafka_tls || self.kafka_ca_file.is_some(),
@@ -130,32 +211,77 @@ impl StoreArgs {
                 Sasl::ScramSha512 => SaslMechanism::ScramSha512,
             },
         };
-        Ok(Some(Arc::new(KafkaLog::new(config).context("--kafka")?)))
+        Ok(Arc::new(KafkaLog::new(config).context("--kafka")?))
     }
 
-    /// The real stores, all of which must be named; nothing is connected yet. `who` asks.
-    pub async fn real(self, who: &str) -> anyhow::Result<Backends> {
-        let (Some(log), Some(redis), Some(mongodb)) = (self.log()?, self.redis, self.mongodb) else {
-            bail!(
-                "{who} needs --kafka, --redis and --mongodb (LIVERANK_KAFKA, LIVERANK_REDIS, LIVERANK_MONGODB); \
-                 `liverank up` runs everything without them"
-            );
-        };
-        let mongodb = MongoConfig {
-            uri: mongodb.0,
-            database: format!("{}{}", self.prefix, self.mongodb_database),
-            ca_file: self.mongodb_ca_file,
-        };
-        let redis = RedisConfig {
-            url: redis.0,
+    fn link(&self) -> anyhow::Result<Arc<RedisLink>> {
+        let config = RedisConfig {
+            url: self.redis.clone().map(|secret| secret.0).unwrap_or_default(),
             cluster: self.redis_cluster,
-            prefix: self.prefix,
-            ca_file: self.redis_ca_file,
+            prefix: self.redis_prefix.clone().unwrap_or_else(|| self.prefix.clone()),
+            ca_file: self.redis_ca_file.clone(),
         };
-        let link = RedisLink::new(redis).context("--redis")?;
+        RedisLink::new(config).context("--redis")
+    }
+
+    async fn mongo(&self) -> anyhow::Result<Arc<dyn Archive>> {
+        let config = MongoConfig {
+            uri: self.mongodb.clone().map(|secret| secret.0).unwrap_or_default(),
+            database: format!("{}{}", self.prefix, self.mongodb_database),
+            ca_file: self.mongodb_ca_file.clone(),
+        };
+        Ok(Arc::new(MongoArchive::new(config).await.context("--mongodb")?))
+    }
+
+    /// The real log, where one is named; nothing is connected yet, as in all that follow.
+    pub fn log(&self) -> anyhow::Result<Option<Arc<dyn EventLog>>> {
+        self.kafka.as_ref().map(|_| self.kafka()).transpose()
+    }
+
+    /// What the WebSocket service needs.
+    pub fn ranking(&self, who: &str) -> anyhow::Result<Arc<dyn RankingStore>> {
+        self.expect(who)?;
+        Ok(Arc::new(RedisRanking::new(self.link()?)))
+    }
+
+    /// What a manager needs.
+    pub fn assignments(&self, who: &str) -> anyhow::Result<Arc<dyn AssignmentStore>> {
+        self.expect(who)?;
+        Ok(Arc::new(RedisAssignments::new(self.link()?)))
+    }
+
+    /// What the statistics service needs.
+    pub async fn archive(self, who: &'static str) -> anyhow::Result<Arc<dyn Archive>> {
+        self.expect(who)?;
+        self.mongo().await
+    }
+
+    /// What the comment service needs.
+    pub async fn log_and_archive(
+        self,
+        who: &'static str,
+    ) -> anyhow::Result<(Arc<dyn EventLog>, Arc<dyn Archive>)> {
+        self.expect(who)?;
+        Ok((self.kafka()?, self.mongo().await?))
+    }
+
+    /// What a reader needs.
+    pub async fn archive_and_bus(
+        self,
+        who: &'static str,
+    ) -> anyhow::Result<(Arc<dyn Archive>, Arc<dyn CommentBus>)> {
+        self.expect(who)?;
+        let bus = Arc::new(RedisBus::new(self.link()?));
+        Ok((self.mongo().await?, bus))
+    }
+
+    /// The real stores, all of which must be named. `who` asks.
+    pub async fn all(self, who: &'static str) -> anyhow::Result<Backends> {
+        self.expect(who)?;
+        let link = self.link()?;
         Ok(Backends {
-            log,
-            archive: Arc::new(MongoArchive::new(mongodb).await.context("--mongodb")?),
+            log: self.kafka()?,
+            archive: self.mongo().await?,
             ranking: Arc::new(RedisRanking::new(Arc::clone(&link))),
             comments: Arc::new(RedisBus::new(Arc::clone(&link))),
             assignments: Arc::new(RedisAssignments::new(link)),
@@ -174,4 +300,76 @@ pub fn embedded(directory: &Path) -> anyhow::Result<Backends> {
         comments: Arc::new(EmbeddedBus::new()),
         assignments: Arc::new(EmbeddedAssignments::new()),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::FromArgMatches;
+
+    use super::*;
+
+    const KAFKA: &str = "--kafka=127.0.0.1:1";
+    const REDIS: &str = "--redis=redis://127.0.0.1:1";
+    const MONGODB: &str = "--mongodb=mongodb://127.0.0.1:1/?replicaSet=rs0";
+    /// None of them can be used: who tried would fail.
+    const WRONG: [&str; 3] = ["--kafka=", "--redis=nowhere", "--mongodb=nowhere"];
+
+    fn args(flags: &[&str]) -> StoreArgs {
+        let command = StoreArgs::augment_args(Command::new("test").no_binary_name(true));
+        StoreArgs::from_arg_matches(&command.try_get_matches_from(flags).unwrap()).unwrap()
+    }
+
+    /// Opens what `role` needs, as `liverank <role>` does.
+    async fn open(role: &'static str, flags: &[&str]) -> Result<(), String> {
+        let stores = args(flags);
+        let opened = match role {
+            "websocket" => stores.ranking(role).map(drop),
+            "manager" => stores.assignments(role).map(drop),
+            "statistics" => stores.archive(role).await.map(drop),
+            "comment" => stores.log_and_archive(role).await.map(drop),
+            "reader" => stores.archive_and_bus(role).await.map(drop),
+            _ => stores.all(role).await.map(drop),
+        };
+        opened.map_err(|error| format!("{error:#}"))
+    }
+
+    #[tokio::test]
+    async fn a_role_needs_what_it_uses_and_touches_nothing_else() {
+        for (role, needed, unused) in [
+            ("gateway", &[KAFKA, REDIS, MONGODB][..], &[][..]),
+            ("consumer", &[KAFKA, REDIS, MONGODB], &[]),
+            ("websocket", &[REDIS], &[WRONG[0], WRONG[2]]),
+            ("comment", &[KAFKA, MONGODB], &[WRONG[1]]),
+            ("reader", &[REDIS, MONGODB], &[WRONG[0]]),
+            ("manager", &[REDIS], &[WRONG[0], WRONG[2]]),
+            ("statistics", &[MONGODB], &[WRONG[0], WRONG[1]]),
+        ] {
+            assert_eq!(open(role, needed).await, Ok(()), "{role}");
+            assert_eq!(open(role, &[needed, unused].concat()).await, Ok(()), "{role}");
+            for left_out in needed {
+                let rest: Vec<&str> = needed.iter().copied().filter(|flag| flag != left_out).collect();
+                let error = open(role, &[&rest, unused].concat()).await.unwrap_err();
+                let flag = left_out.split('=').next().unwrap();
+                let variable = flag.replace("--", "LIVERANK_").to_uppercase();
+                assert!(error.starts_with(&format!("{role} needs")), "{error}");
+                assert!(error.contains(&format!(": {flag} is missing (or {variable}")), "{error}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_needed_is_tried() {
+        for (role, wrong) in [("websocket", WRONG[1]), ("manager", WRONG[1]), ("statistics", WRONG[2])] {
+            let error = open(role, &[wrong]).await.unwrap_err();
+            assert!(error.starts_with(wrong.split('=').next().unwrap()), "{role}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_prefix_for_redis_alone_leaves_the_other_names() {
+        let stores = args(&["--prefix=all-", "--redis-prefix=a:b/"]);
+        assert_eq!((stores.prefix.as_str(), stores.redis_prefix.as_deref()), ("all-", Some("a:b/")));
+        let command = StoreArgs::augment_args(Command::new("test").no_binary_name(true));
+        assert!(command.try_get_matches_from(["--redis-prefix=a{b"]).is_err());
+    }
 }

@@ -73,7 +73,7 @@ impl<C: Args> Tool<C> {
         })
     }
 
-    async fn backends(&self, who: &str) -> anyhow::Result<Backends> {
+    async fn backends(&self, who: &'static str) -> anyhow::Result<Backends> {
         match &self.data_dir {
             Some(directory) if !self.stores.any() => {
                 if !directory.is_dir() {
@@ -82,7 +82,7 @@ impl<C: Args> Tool<C> {
                 embedded(directory)
                     .context("the data directory; a `liverank up` on it has to be stopped first")
             }
-            _ => self.stores.clone().real(who).await,
+            _ => self.stores.clone().all(who).await,
         }
     }
 

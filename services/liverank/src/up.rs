@@ -100,7 +100,7 @@ impl Up {
 
     async fn backends(&self) -> anyhow::Result<(Backends, String)> {
         if self.stores.any() {
-            return Ok((self.stores.clone().real("up").await?, "Kafka, Redis and MongoDB as given".into()));
+            return Ok((self.stores.clone().all("up").await?, "Kafka, Redis and MongoDB as given".into()));
         }
         let path = std::path::absolute(&self.data_dir).unwrap_or_else(|_| self.data_dir.clone());
         Ok((embedded(&self.data_dir)?, path.display().to_string()))

@@ -73,8 +73,16 @@ impl Targets {
     }
 }
 
-/// Viewers of one source address: the kernel has some 28,000 ports for each.
-const PER_SOURCE: usize = 20_000;
+/// Viewers of one source address. The kernel has some 28,000 ports for each, of which it tries the half that is kept for
+/// connecting first, one by one: where many are taken, each connection costs it milliseconds, and a crowd that is to
+/// come at once takes tens of seconds to come.
+const PER_SOURCE: usize = 4_000;
+
+/// The address of this machine that the `nth` of many connects from.
+fn source(nth: usize) -> std::net::Ipv4Addr {
+    const SOURCES: usize = 250;
+    std::net::Ipv4Addr::new(127, 0, 0, 1 + (nth / PER_SOURCE % SOURCES) as u8)
+}
 
 /// Connects to the host of `url` as the `nth` of many. Where that is this machine, many come from several addresses.
 pub async fn connect(url: &Url, nth: usize, buffer: Option<u32>) -> std::io::Result<tokio::net::TcpStream> {
@@ -88,9 +96,10 @@ pub async fn connect(url: &Url, nth: usize, buffer: Option<u32>) -> std::io::Res
         if let Some(bytes) = buffer {
             socket.set_recv_buffer_size(bytes)?;
         }
-        let source = 1 + (nth / PER_SOURCE) as u8;
-        if address.is_ipv4() && address.ip().is_loopback() && source > 1 {
-            socket.bind(SocketAddr::from(([127, 0, 0, source], 0)))?;
+        let source = source(nth);
+        // The first need no choice, and addresses other than this one are not everywhere.
+        if address.is_ipv4() && address.ip().is_loopback() && source != std::net::Ipv4Addr::LOCALHOST {
+            socket.bind(SocketAddr::from((source, 0)))?;
         }
         match socket.connect(address).await {
             Ok(stream) => {
@@ -122,6 +131,16 @@ mod tests {
         assert_eq!(hosts(3), ["b", "b", "b"]);
         targets.avoid(&targets.all[1]);
         assert_eq!(hosts(2).len(), 2, "with none left, any will do");
+    }
+
+    #[test]
+    fn a_crowd_leaves_most_ports_of_each_of_its_addresses_free() {
+        // Of the half that connections get: 32,768 to 60,999, every second one.
+        let half = (61_000 - 32_768) / 2;
+        let mut crowds = std::collections::BTreeMap::<_, usize>::new();
+        (0..100_000).for_each(|nth| *crowds.entry(source(nth)).or_default() += 1);
+        assert!(crowds.values().all(|crowd| 2 * crowd < half), "{crowds:?}");
+        assert!(crowds.keys().all(std::net::Ipv4Addr::is_loopback));
     }
 
     #[test]

@@ -23,7 +23,8 @@ use crate::targets::{Targets, at, connect};
 const ANSWER: Duration = Duration::from_secs(10);
 /// A stream says something every 15 s; after three times that it is dead.
 const SILENCE: Duration = Duration::from_secs(45);
-/// Waits before coming back: from the first to the second; what the server asks for lies between as well.
+/// Waits before coming back: from the first to the second; what the server asks for lies between as well. Up to half of
+/// it is left out by lot, and nothing is added: who was asked to wait 3 s waits no longer, as browsers do.
 const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(3));
 /// Readers that send a viewer on, one after the other.
 const REDIRECTS: u32 = 3;
@@ -130,7 +131,7 @@ impl Viewer {
             let asked = Duration::from_millis(self.retry_ms.load(Relaxed)).clamp(RETRY.0, RETRY.1);
             let wait = if greeted && times == 1 { RETRY.0 } else { asked };
             tokio::select! {
-                () = tokio::time::sleep(wait.mul_f64(rand::random_range(0.5..=1.5))) => {}
+                () = tokio::time::sleep(wait.mul_f64(rand::random_range(0.5..=1.0))) => {}
                 () = audience.over.cancelled() => return,
             }
         }

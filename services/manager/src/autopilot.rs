@@ -142,7 +142,8 @@ async fn office(manager: &Manager, holder: &str, own: Option<u64>, watched: &mut
     if let Some(term) = own {
         // The beat only has to differ from the one before.
         let beat = rand::random::<u64>() % MAX_EPOCH;
-        return match manager.ask(manager.store.renew_term(term, holder, beat)).await {
+        let mine = Term { term, holder: holder.to_owned(), lease: None, beat };
+        return match manager.ask(manager.store.renew_term(&mine)).await {
             Ok(Office::Lost(in_force)) => {
                 watched.term = in_force.map(|term| (term, Instant::now()));
                 None
@@ -163,7 +164,7 @@ async fn office(manager: &Manager, holder: &str, own: Option<u64>, watched: &mut
         return None;
     }
     let seen = manager.carrying().term();
-    match manager.ask(manager.store.mint_term(holder, expected, seen)).await {
+    match manager.ask(manager.store.mint_term(holder, None, expected, seen)).await {
         Ok(Office::Held(term)) => {
             manager.heard_term(term.clone());
             Some(term.term)

@@ -26,6 +26,9 @@ const MOST_HANDED: usize = 1_000;
 /// Seconds in which a reader sheds what it has above its share of a video, at the fastest: several times what a viewer
 /// takes to be counted where it went.
 const SHEDS_WITHIN: u64 = 6;
+/// And not slower than this part of what it keeps, a second: those who are on the way, for three seconds at the most, are
+/// then fewer than the tenth that a reader keeps above its share, and the last ones do not take as long as all others.
+const SHEDS_AT_LEAST: u64 = 50;
 
 /// What is to be done for a video to have a reader.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -210,6 +213,25 @@ impl Cluster {
         }
     }
 
+    /// The same, and counts the viewers that come with it from now on: many videos are decided before the first of them is
+    /// stored, and a dead reader's whole crowd would go to the one reader that has the least to do. Where it is not stored
+    /// after all, that is forgotten soon.
+    pub fn claim(&mut self, now: Instant, video: &VideoId, known: u64) -> Decision {
+        let decision = self.decide(now, video, known);
+        if let Decision::Assign { readers, .. } = &decision {
+            self.promise(now, video, readers);
+        }
+        decision
+    }
+
+    /// Counts the viewers who come to a video's new readers.
+    pub fn promise(&mut self, now: Instant, video: &VideoId, readers: &[Share]) {
+        let coming = self.lost(video) / readers.len().max(1) as u64;
+        for share in readers {
+            self.promises.give(now, &share.reader, coming.max(1));
+        }
+    }
+
     /// The reader for a video: the one where most of its viewers are already, else the least loaded.
     fn choose(&self, video: &VideoId) -> Option<ReaderId> {
         let watched_at = self.audiences.get(video).map(|audience| &audience.most.1);
@@ -352,7 +374,9 @@ impl Cluster {
             let pace = (u128::from(rate) * u128::from(part)).div_ceil(u128::from(own.max(1))) as u64;
             // Who is on the way is counted nowhere for a while, and what is to be kept is a part of those who are counted:
             // a reader that only sheds some does so slowly, or it would shed too many.
-            let slowly = if order.here && order.keep > 0 { part.div_ceil(SHEDS_WITHIN) } else { part };
+            let least = (order.keep / SHEDS_AT_LEAST).min(part);
+            let slowly =
+                if order.here && order.keep > 0 { part.div_ceil(SHEDS_WITHIN).max(least) } else { part };
             let pace = pace.min(slowly).clamp(1, u64::from(u32::MAX)).min(left);
             left -= pace;
             order.pace = pace as u32;

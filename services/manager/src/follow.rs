@@ -81,7 +81,7 @@ async fn follow_orders(manager: &Manager) {
         "the store has lost its orders: telling it again"
     );
     // Refused where a later term has begun meanwhile: its planner then says what is to be closed.
-    let told = manager.ask(manager.store.renew_term(term.term, &term.holder, term.beat)).await;
+    let told = manager.ask(manager.store.renew_term(&term)).await;
     if !matches!(told, Ok(Office::Held(_))) {
         return;
     }

@@ -35,6 +35,12 @@ fn plausible_epoch() -> u64 {
     (now + AHEAD).as_micros() as u64
 }
 
+/// A whole number of JSON, which may also be written with a fraction of nothing: `7.0`.
+fn whole(value: &Value) -> Option<u64> {
+    let fits = |number: &f64| number.fract() == 0.0 && (0.0..MAX_EPOCH as f64).contains(number);
+    value.as_u64().or_else(|| value.as_f64().filter(fits).map(|number| number as u64))
+}
+
 /// How long the store may take for a video that is not known here: what is known is the answer then.
 const LOOK_UP_WITHIN: Duration = Duration::from_millis(500);
 /// Videos that other readers are asked to hold ready, or that are decided anew, after one heartbeat. The next one brings
@@ -121,8 +127,7 @@ async fn route(
     let video = VideoId::parse_field("videoid", required_text(&body, "videoid")?)?;
     let known = match body.get("epoch") {
         None | Some(Value::Null) => 0,
-        Some(epoch) => epoch
-            .as_u64()
+        Some(epoch) => whole(epoch)
             .filter(|epoch| *epoch < MAX_EPOCH)
             .ok_or_else(|| Invalid::new("epoch", "must be one that can have been minted"))?,
     };

@@ -23,7 +23,7 @@ use std::sync::Arc;
 use liverank_adapters::{AssignmentStore, Backends};
 use liverank_core::comment::hex;
 use liverank_shell::peer::{Peers, Replicas};
-use liverank_shell::token::InternalToken;
+use liverank_shell::token::{InternalToken, TokenHash};
 use liverank_shell::wire::ManagerReport;
 use liverank_shell::{Shell, report, server};
 use reqwest::Url;
@@ -93,6 +93,9 @@ pub struct Config {
     /// What planners' orders show, and what readers are asked with.
     #[command(flatten)]
     pub internal_token: InternalToken,
+    /// SHA-256, in hex, of another token that orders may show: the operator's, which nobody but it has.
+    #[arg(long, env = "LIVERANK_OPERATOR_TOKEN_SHA256", value_name = "SHA256")]
+    pub operator_token_sha256: Option<TokenHash>,
 }
 
 impl Default for Config {
@@ -104,6 +107,7 @@ impl Default for Config {
             hot_video_viewers: 15_000,
             tolerance_percent: 10,
             internal_token: InternalToken::default(),
+            operator_token_sha256: None,
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use axum::http::HeaderMap;
 use liverank_adapters::StoreError;
 use liverank_adapters::assignment_store::{Assignment, AssignmentStore, Orders, Swapped, Term};
 use liverank_core::VideoId;
@@ -34,7 +35,7 @@ pub struct Manager {
     pub decisions: Mutex<autopilot::Decisions>,
     /// How it is set up.
     pub config: Config,
-    /// What orders have to show; without one, none are taken.
+    /// What readers are asked with, and orders may show.
     pub token: Option<Token>,
     /// The way to readers.
     pub peers: Peers,
@@ -100,6 +101,18 @@ impl Manager {
         }))
     }
 
+    /// Whether there is any token by which orders are known.
+    pub const fn takes_orders(&self) -> bool {
+        self.token.is_some() || self.config.operator_token_sha256.is_some()
+    }
+
+    /// Whether a request shows one of the tokens by which orders are known.
+    pub fn may_order(&self, headers: &HeaderMap) -> bool {
+        let internal = self.token.as_ref().is_some_and(|token| token.is_shown(headers));
+        let operator = self.config.operator_token_sha256.is_some_and(|hash| hash.is_shown(headers));
+        internal || operator
+    }
+
     /// What it carries out. Where both are needed, [`Manager::cluster`] is locked first. Never held across an await.
     pub fn carrying(&self) -> MutexGuard<'_, Carrying> {
         self.carrying.lock().unwrap_or_else(PoisonError::into_inner)
@@ -156,7 +169,7 @@ impl Manager {
     /// video; it is never answered with an older one.
     pub async fn ensure(&self, video: &VideoId, known: u64) -> Result<Ensured, Unplaced> {
         for _ in 0..TRIES {
-            let decision = self.cluster().decide(Instant::now(), video, known);
+            let decision = self.cluster().claim(Instant::now(), video, known);
             let (expected, readers, seen) = match decision {
                 Decision::Serve(assignment) => return Ok(Ensured { assignment, is_new: false }),
                 Decision::NoReader => return Err(Unplaced::NoReader),
@@ -165,7 +178,7 @@ impl Manager {
             };
             match self.ask(self.store.assign(video, expected, &readers, seen, None)).await {
                 Ok(Swapped::Stored(assignment)) => {
-                    self.stored(&assignment, expected);
+                    self.note(&assignment, expected);
                     return Ok(Ensured { assignment, is_new: expected.is_none() });
                 }
                 Ok(Swapped::Conflict(current)) => self.learn(video, current),
@@ -183,18 +196,17 @@ impl Manager {
         Err(Unplaced::Contended)
     }
 
-    /// Takes over what this manager's own compare-and-set brought into force.
+    /// Takes over what this manager's own compare-and-set brought into force, by an order.
     pub fn stored(&self, assignment: &Assignment, expected: Option<u64>) {
-        let now = Instant::now();
+        self.note(assignment, expected);
+        self.cluster().promise(Instant::now(), &assignment.video_id, assignment.readers());
+    }
+
+    /// The same without counting who comes: who claimed it has.
+    fn note(&self, assignment: &Assignment, expected: Option<u64>) {
         let counter = if expected.is_some() { &self.metrics.moved } else { &self.metrics.placed };
         counter.inc();
-        let mut cluster = self.cluster();
-        cluster.view.put(now, assignment.clone());
-        let readers = assignment.readers();
-        let coming = cluster.lost(&assignment.video_id) / readers.len().max(1) as u64;
-        for share in readers {
-            cluster.promises.give(now, &share.reader, coming.max(1));
-        }
+        self.cluster().view.put(Instant::now(), assignment.clone());
     }
 
     /// What the store says of a video, for one whose news have not come yet.

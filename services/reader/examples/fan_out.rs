@@ -8,7 +8,8 @@
 //! taskset -c 1 target/release/examples/fan_out watch --port 24001 --viewers 2000 --seconds 20 --server $!
 //! ```
 //!
-//! A storm is a second `watch --at-once` beside one that goes on.
+//! A storm is a second `watch --at-once` beside one that goes on. What it tells is how long each viewer was without a
+//! stream since all lost theirs together, however often it had to dial.
 
 use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -34,8 +35,14 @@ use tokio::net::TcpSocket;
 
 /// How long viewers are in before what they get is counted.
 const WARM_UP: Duration = Duration::from_secs(3);
+/// How long viewers may take to be greeted.
+const GREETED_WITHIN: Duration = Duration::from_secs(60);
 /// One viewer in so many reads the times in what it gets.
 const SAMPLED: usize = 50;
+/// Viewers of one source address: far fewer than it has ports for. The kernel tries these one by one, and where most
+/// are taken each connection costs it milliseconds; a crowd then needs more time to dial than a server gives them to
+/// say what they want.
+const PER_SOURCE: usize = 4_000;
 /// What each comment's text begins with, before the microseconds at which it was posted.
 const MARK: &[u8] = b"posted ";
 
@@ -198,35 +205,27 @@ async fn watch(options: Watch) -> anyhow::Result<()> {
     let start = Instant::now();
     for number in 0..viewers {
         let (seen, port, again) = (Arc::clone(&seen), options.port, options.at_once);
-        let dial = async move {
-            let dialled = Instant::now();
-            let stream = loop {
-                match dial(port, number).await {
-                    Ok(stream) => break stream,
-                    Err(error) if !again => return Err(error),
-                    // As a viewer does whose connection is refused or reset.
-                    Err(_) => seen.refused.fetch_add(1, Ordering::Relaxed),
-                };
-                tokio::time::sleep(Duration::from_millis(rand::random_range(100..500))).await;
-            };
-            let late = number % SAMPLED == 0;
-            anyhow::Ok(tokio::spawn(async move { view(stream, dialled, &seen, late).await }))
-        };
-        if options.at_once {
-            tokio::spawn(dial);
+        let sampled = number % SAMPLED == 0;
+        if again {
+            tokio::spawn(async move { view_again(port, number, start, &seen, sampled).await });
         } else {
-            dial.await?;
+            let dialled = Instant::now();
+            let stream = dial(port, number).await?;
+            tokio::spawn(async move { view(stream, dialled, &seen, sampled).await });
         }
     }
-    while seen.greeted.lock().expect("no panics").len() < viewers && start.elapsed().as_secs() < 60 {
+    let count = || seen.greeted.lock().expect("no panics").len();
+    while count() < viewers && start.elapsed() < GREETED_WITHIN {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    let greeted = quantiles(&mut seen.greeted.lock().expect("no panics"));
+    let (there, greeted) = (count(), quantiles(&mut seen.greeted.lock().expect("no panics")));
     println!(
-        "{viewers} viewers in {:.1} s, {} dialled again; from dialling to greeting: {greeted}",
+        "{there} of {viewers} viewers greeted in {:.1} s, {} dialled again; from {} to greeting: {greeted}",
         start.elapsed().as_secs_f64(),
-        seen.refused.load(Ordering::Relaxed)
+        seen.refused.load(Ordering::Relaxed),
+        if options.at_once { "the storm's beginning" } else { "dialling" },
     );
+    anyhow::ensure!(there == viewers, "not all viewers were greeted");
     tokio::time::sleep(WARM_UP).await;
     let (now_resident, busy) = usage(server)?;
     let (before, start) = (seen.counts(), Instant::now());
@@ -248,11 +247,23 @@ async fn watch(options: Watch) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Dials, as a viewer does whose connection is refused, reset or ended, until it is greeted; then watches.
+async fn view_again(port: u16, number: usize, start: Instant, seen: &Seen, sampled: bool) {
+    loop {
+        if let Ok(stream) = dial(port, number).await
+            && view(stream, start, seen, sampled).await.is_ok()
+        {
+            return;
+        }
+        seen.refused.fetch_add(1, Ordering::Relaxed);
+        tokio::time::sleep(Duration::from_millis(rand::random_range(100..500))).await;
+    }
+}
+
 async fn dial(port: u16, number: usize) -> anyhow::Result<tokio::net::TcpStream> {
     let socket = TcpSocket::new_v4()?;
-    // More viewers than one address has ports for; choosing one before it is known for whom takes the kernel long.
-    if number >= 20_000 {
-        let source = Ipv4Addr::new(127, 0, 0, 1 + (number / 20_000) as u8);
+    if number >= PER_SOURCE {
+        let source = Ipv4Addr::new(127, 0, 0, 1 + (number / PER_SOURCE) as u8);
         socket.bind(SocketAddr::from((source, 0)))?;
     }
     let mut stream = socket.connect(SocketAddr::from((Ipv4Addr::LOCALHOST, port))).await?;
@@ -270,6 +281,7 @@ fn quantiles(times: &mut [u64]) -> String {
     format!("p50 {p50:.1} ms, p99 {p99:.1} ms, max {max:.1} ms ({} samples)", times.len())
 }
 
+/// Watches until the stream ends; an error where it did before its greeting.
 async fn view(
     stream: tokio::net::TcpStream,
     dialled: Instant,
@@ -283,9 +295,10 @@ async fn view(
         let mut buffer = [0; 16 * 1024];
         let read = match stream.try_read(&mut buffer) {
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => continue,
-            read => read?,
+            Ok(read @ 1..) => read,
+            _ if greeted => return Ok(()),
+            ended => anyhow::bail!("the stream ended before its greeting: {ended:?}"),
         };
-        anyhow::ensure!(read > 0, "the stream ended");
         if !std::mem::replace(&mut greeted, true) {
             seen.greeted.lock().expect("no panics").push(dialled.elapsed().as_micros() as u64);
         }

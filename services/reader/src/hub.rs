@@ -13,6 +13,7 @@ use liverank_core::{Comment, ReaderId, VideoId};
 use liverank_shell::Health;
 use tokio::sync::{Notify, Semaphore};
 
+use crate::door::Door;
 use crate::fanout::Fanout;
 use crate::metrics::Metrics;
 use crate::pace::{Pace, WRITES_PER_SECOND};
@@ -27,12 +28,6 @@ pub const STORE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Fetches from the stores at once: enough to repair thousands of rooms a second, few enough to leave the stores to
 /// those who write.
 const FETCHES: usize = 32;
-
-/// Newcomers who are held back at once.
-const TURNS: usize = 64;
-/// How long each is held back while those who are here wait for what they are due: some 2,500 a second are let in then,
-/// so that a crowd of 15,000 is through in six seconds.
-const HELD_BACK: Duration = Duration::from_millis(25);
 
 /// What is configured of a hub.
 #[derive(Debug, Clone)]
@@ -67,8 +62,7 @@ pub struct Hub {
     pub(crate) channels: Notify,
     /// Bounds what is asked of the stores at once.
     pub(crate) fetches: Semaphore,
-    /// Bounds the newcomers who are being let in at once.
-    turns: Semaphore,
+    door: Door,
     /// Whether something contradicts what is known of the numbering.
     pub(crate) doubt: AtomicBool,
     connection: Mutex<Connection>,
@@ -132,7 +126,7 @@ impl Hub {
             compare: Notify::new(),
             channels: Notify::new(),
             fetches: Semaphore::new(FETCHES),
-            turns: Semaphore::new(TURNS),
+            door: Door::default(),
             doubt: AtomicBool::new(true),
             connection: Mutex::default(),
             rooms: Mutex::default(),
@@ -182,13 +176,9 @@ impl Hub {
         lock(&self.numbering).get_or_insert_with(|| numbering.clone()).clone()
     }
 
-    /// Waits for a newcomer's turn to be let in: none in a calm; in a storm a few at a time, in the order in which they
-    /// came, as long as those who are here wait for what they are due.
+    /// Waits for a newcomer's turn to be let in.
     pub(crate) async fn turn(&self) {
-        let _turn = self.turns.acquire().await;
-        if self.fanout.is_late() {
-            tokio::time::sleep(HELD_BACK).await;
-        }
+        self.door.turn(|| self.fanout.is_late()).await;
     }
 
     /// Lets a viewer into a video's room; `None` where the reader is full.

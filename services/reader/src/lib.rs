@@ -14,6 +14,7 @@
 
 pub mod channels;
 pub mod dispatch;
+mod door;
 pub mod drain;
 pub mod fanout;
 pub mod handing;
@@ -35,7 +36,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use liverank_adapters::Backends;
+use liverank_adapters::{Archive, Backends, CommentBus};
 use liverank_core::ReaderId;
 use liverank_shell::peer::{Peers, Replicas};
 use liverank_shell::token::{InternalToken, Token};
@@ -133,7 +134,13 @@ pub struct Reader {
 }
 
 impl Reader {
-    fn new(config: &Config, backends: &Backends, port: u16, shell: &Shell) -> anyhow::Result<Arc<Self>> {
+    fn new(
+        config: &Config,
+        archive: Arc<dyn Archive>,
+        bus: Arc<dyn CommentBus>,
+        port: u16,
+        shell: &Shell,
+    ) -> anyhow::Result<Arc<Self>> {
         let id = match &config.reader_id {
             Some(id) => id.clone(),
             None => named_after_host(port)?,
@@ -146,7 +153,6 @@ impl Reader {
             writes_per_second: config.writes_per_second,
         };
         let metrics = Metrics::registered(shell);
-        let (archive, bus) = (Arc::clone(&backends.archive), Arc::clone(&backends.comments));
         let base = |url: &Url| url.as_str().trim_end_matches('/').to_owned();
         let public_url = config.public_url.as_ref().map_or_else(|| format!("http://localhost:{port}"), base);
         Ok(Arc::new(Self {
@@ -237,8 +243,19 @@ pub async fn run(
     listener: TcpListener,
     shell: Shell,
 ) -> anyhow::Result<()> {
+    serve(config, backends.archive, backends.comments, listener, shell).await
+}
+
+/// [`run`], with all that it needs of the backends.
+pub async fn serve(
+    config: Config,
+    archive: Arc<dyn Archive>,
+    bus: Arc<dyn CommentBus>,
+    listener: TcpListener,
+    shell: Shell,
+) -> anyhow::Result<()> {
     let port = listener.local_addr().context("the listening socket has no address")?.port();
-    let reader = Reader::new(&config, &backends, port, &shell)?;
+    let reader = Reader::new(&config, archive, bus, port, &shell)?;
     let streams = Streams(Arc::clone(&reader.hub));
     let served = CancellationToken::new();
     let mut tasks = background(&reader, &config, &shell);

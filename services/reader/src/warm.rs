@@ -6,6 +6,8 @@ use std::time::Duration;
 use axum::Json;
 use axum::extract::State;
 use axum::http::HeaderMap;
+use liverank_adapters::assignment_store::MAX_EPOCH;
+use liverank_core::Invalid;
 use liverank_core::comment::Position;
 use liverank_shell::Problem;
 use liverank_shell::body::JsonObject;
@@ -30,8 +32,11 @@ pub async fn warm(
     if let Some(token) = &reader.token {
         token.check(&headers)?;
     }
-    let Warm { videoid, .. } = serde_json::from_value(Value::Object(body))
-        .map_err(|error| Problem::new(axum::http::StatusCode::BAD_REQUEST, error.to_string()))?;
+    let Warm { videoid, epoch } = serde_json::from_value(Value::Object(body))
+        .map_err(|error| Invalid::new("body", error.to_string()))?;
+    if epoch >= MAX_EPOCH {
+        return Err(Invalid::new("epoch", "must be one that can have been minted").into());
+    }
     if reader.is_draining() {
         return Err(Problem::unavailable("this reader is leaving"));
     }

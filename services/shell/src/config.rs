@@ -197,7 +197,14 @@ fn chosen(command: &Command, args: &[OsString]) -> Vec<String> {
 fn set_default(command: Command, path: &[String], id: &Id, value: &str) -> Command {
     let has = command.get_arguments().any(|arg| arg.get_id() == id);
     let command = if has {
-        command.mut_arg(id, |arg| arg.required(false).default_value(value.to_owned()))
+        command.mut_arg(id, |arg| {
+            let arg = arg.required(false);
+            // An empty list is none at all, and no list of an empty text: of services that there are not.
+            if value.is_empty() && arg.get_value_delimiter().is_some() {
+                return arg.default_values(Vec::<String>::new());
+            }
+            arg.default_value(value.to_owned())
+        })
     } else {
         command
     };
@@ -233,6 +240,8 @@ mod tests {
         Reader {
             #[arg(long)]
             ring_size: Option<u32>,
+            #[arg(long, value_delimiter = ',', default_value = "8080")]
+            ports: Vec<u16>,
         },
         #[command(subcommand)]
         Rebuild(Rebuild),
@@ -275,7 +284,8 @@ mod tests {
     #[test]
     fn a_key_of_another_role_is_passed_over_and_nesting_joins() {
         assert!(parsed(&["gateway"], &[], Some("ring: {size: 5}\n")).is_ok());
-        let Cli::Reader { ring_size } = parsed(&["reader"], &[], Some("ring: {size: 5}\n")).unwrap() else {
+        let Cli::Reader { ring_size, .. } = parsed(&["reader"], &[], Some("ring: {size: 5}\n")).unwrap()
+        else {
             panic!("another role")
         };
         assert_eq!(ring_size, Some(5));
@@ -290,6 +300,22 @@ mod tests {
         assert_eq!(weight(&["rebuild", "scores"], Some("weight: 3\nring: {size: 5}\n")), 3);
         assert_eq!(weight(&["rebuild", "scores", "--weight", "4"], Some("weight: 3\n")), 4);
         assert!(parsed(&["gateway"], &[("LIVERANK_WEIGHT", "2")], None).is_ok());
+    }
+
+    #[test]
+    fn a_list_may_be_empty() {
+        for (file, expected) in [
+            ("ports: []\n", vec![]),
+            ("ports: ''\n", vec![]),
+            ("ports: [1, 2]\n", vec![1, 2]),
+            ("ports: 3\n", vec![3]),
+            ("ring-size: 1\n", vec![8080]),
+        ] {
+            let Cli::Reader { ports, .. } = parsed(&["reader"], &[], Some(file)).unwrap() else {
+                panic!("another role")
+            };
+            assert_eq!(ports, expected, "{file}");
+        }
     }
 
     #[test]

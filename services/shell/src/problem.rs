@@ -15,6 +15,7 @@ pub struct Problem {
     detail: String,
     field: Option<&'static str>,
     retry_after: Option<u64>,
+    challenge: Option<&'static str>,
     extra: Vec<(String, Value)>,
 }
 
@@ -25,7 +26,14 @@ pub const RETRY_AFTER: Duration = Duration::from_secs(1);
 impl Problem {
     /// An error with what went wrong, in words for the one who sent the request.
     pub fn new(status: StatusCode, detail: impl Into<String>) -> Self {
-        Self { status, detail: detail.into(), field: None, retry_after: None, extra: Vec::new() }
+        Self {
+            status,
+            detail: detail.into(),
+            field: None,
+            retry_after: None,
+            challenge: None,
+            extra: Vec::new(),
+        }
     }
 
     /// 503: a part is away; try again after [`RETRY_AFTER`].
@@ -42,6 +50,13 @@ impl Problem {
     #[must_use]
     pub fn retry_after(mut self, time: Duration) -> Self {
         self.retry_after = Some(time.as_secs().max(1));
+        self
+    }
+
+    /// Says how to show who one is (`WWW-Authenticate`): every 401 does.
+    #[must_use]
+    pub const fn challenge(mut self, challenge: &'static str) -> Self {
+        self.challenge = Some(challenge);
         self
     }
 
@@ -94,6 +109,9 @@ impl IntoResponse for Problem {
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         if let Some(seconds) = self.retry_after {
             headers.insert(header::RETRY_AFTER, seconds.into());
+        }
+        if let Some(challenge) = self.challenge {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
         }
         response
     }

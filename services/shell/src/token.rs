@@ -1,9 +1,11 @@
 //! The token that our own processes show each other where not everybody may ask: orders to managers, `/warm` of readers.
 
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use anyhow::Context;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use sha2::{Digest, Sha256};
 
 use crate::Problem;
 
@@ -72,12 +74,42 @@ impl Token {
     /// # Errors
     /// The problem to answer with.
     pub fn check(&self, headers: &HeaderMap) -> Result<(), Problem> {
-        let shown = headers.get(header::AUTHORIZATION).map_or(&[][..], HeaderValue::as_bytes);
-        if is_same(shown, self.0.as_bytes()) {
+        if self.is_shown(headers) {
             return Ok(());
         }
         let detail = "this takes the internal token: Authorization: Bearer <token>";
-        Err(Problem::new(StatusCode::UNAUTHORIZED, detail))
+        Err(Problem::new(StatusCode::UNAUTHORIZED, detail).challenge("Bearer"))
+    }
+
+    /// Whether a request carries it.
+    pub fn is_shown(&self, headers: &HeaderMap) -> bool {
+        let shown = headers.get(header::AUTHORIZATION).map_or(&[][..], HeaderValue::as_bytes);
+        is_same(shown, self.0.as_bytes())
+    }
+}
+
+/// A token of which only the SHA-256 is known here: whoever reads that cannot show the token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TokenHash([u8; 32]);
+
+impl FromStr for TokenHash {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let mut hash = [0; 32];
+        let fits = text.len() == 64 && text.bytes().all(|digit| digit.is_ascii_hexdigit());
+        for (at, byte) in hash.iter_mut().enumerate().filter(|_| fits) {
+            *byte = u8::from_str_radix(&text[2 * at..2 * at + 2], 16).expect("two hex digits are a byte");
+        }
+        if fits { Ok(Self(hash)) } else { Err("must be a SHA-256 in 64 hex digits") }
+    }
+}
+
+impl TokenHash {
+    /// Whether a request carries the token.
+    pub fn is_shown(&self, headers: &HeaderMap) -> bool {
+        let shown = headers.get(header::AUTHORIZATION).map_or(&[][..], HeaderValue::as_bytes);
+        shown.strip_prefix(b"Bearer ").is_some_and(|token| is_same(Sha256::digest(token).as_slice(), &self.0))
     }
 }
 
@@ -106,6 +138,24 @@ mod tests {
             assert_eq!(refused.status(), StatusCode::UNAUTHORIZED, "{wrong}");
         }
         assert!(token.check(&HeaderMap::new()).is_err());
+    }
+
+    #[test]
+    fn a_token_is_known_by_its_hash() {
+        // `printf s3cret | sha256sum`
+        let hex = "1ec1c26b50d5d3c58d9583181af8076655fe00756bf7285940ba3670f99fcba0";
+        let hash: TokenHash = hex.parse().unwrap();
+        assert_eq!(hex.to_uppercase().parse(), Ok(hash));
+        assert!(hash.is_shown(&shown("Bearer s3cret")));
+        for wrong in
+            ["", "Bearer", "Bearer s3cre", "Bearer s3crets", "Basic s3cret", &format!("Bearer {hex}")]
+        {
+            assert!(!hash.is_shown(&shown(wrong)), "{wrong}");
+        }
+        assert!(!hash.is_shown(&HeaderMap::new()));
+        for wrong in ["", &hex[1..], &format!("{hex}0"), &hex.replace('f', "g"), &hex.replace("1e", "é")] {
+            assert!(wrong.parse::<TokenHash>().is_err(), "{wrong}");
+        }
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What our own processes say to each other over HTTP. Public formats stand in the `OpenAPI` document; so do these.
 
-use liverank_core::handover::{HandOver, Share};
+use liverank_core::handover::{HandOver, Lease, Share};
 use liverank_core::{ReaderId, VideoId};
 use serde::{Deserialize, Serialize};
 
@@ -164,6 +164,9 @@ pub struct TermState {
     pub term: u64,
     /// Its name; empty where it is not known any more.
     pub holder: String,
+    /// The lease shown last; absent where nobody has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lease: Option<Lease>,
 }
 
 /// Body of the manager's `POST /term`.
@@ -177,6 +180,10 @@ pub struct TermRequest {
     /// Begins none, and says that the planner of this one is still there.
     #[serde(default)]
     pub renew: Option<u64>,
+    /// The lease by which it may plan: refused where the term in force was begun with a later transition of the same
+    /// lease.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lease: Option<Lease>,
 }
 
 /// Body of the manager's `POST /moves`.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use liverank_core::ReaderId;
+use liverank_core::handover::Lease;
 
 use super::super::{Closing, Cordon, MAX_EPOCH, Office, Orders, Swapped, Term};
 use super::{ODD, Store, all, assigned, readers, video};
@@ -18,18 +19,23 @@ where
     what_an_old_term_orders_is_refused(fresh().await).await;
     a_term_that_the_store_has_lost_is_believed(fresh().await).await;
     an_impossible_term_is_refused(fresh().await).await;
+    the_lease_shown_last_is_kept(fresh().await).await;
     cordons_are_kept_as_they_came(fresh().await).await;
 }
 
 /// Begins a term, which nobody else does.
 pub(super) async fn minted(store: &Store, holder: &str, expected: u64, seen: u64) -> u64 {
-    match store.mint_term(holder, expected, seen).await.unwrap() {
+    match store.mint_term(holder, None, expected, seen).await.unwrap() {
         Office::Held(term) => {
             assert_eq!((term.holder.as_str(), term.beat), (holder, 0));
             term.term
         }
         Office::Lost(other) => panic!("nobody else is there, not {other:?}"),
     }
+}
+
+fn term(term: u64, holder: &str, beat: u64) -> Term {
+    Term { term, holder: holder.to_owned(), lease: None, beat }
 }
 
 fn reader(id: &str) -> ReaderId {
@@ -42,20 +48,20 @@ fn cordon(id: &str, closing: Closing) -> Cordon {
 
 async fn terms_are_minted_by_compare_and_set(store: Store) {
     assert_eq!(store.orders().await.unwrap(), Orders::default());
-    assert_eq!(store.mint_term("p", 7, 0).await.unwrap(), Office::Lost(None));
+    assert_eq!(store.mint_term("p", None, 7, 0).await.unwrap(), Office::Lost(None));
     let first = minted(&store, "p", 0, 0).await;
-    let held = Term { term: first, holder: "p".to_owned(), beat: 0 };
-    assert_eq!(store.mint_term("q", 0, 0).await.unwrap(), Office::Lost(Some(held)));
-    let beaten = Term { term: first, holder: "p".to_owned(), beat: 42 };
-    assert_eq!(store.renew_term(first, "p", 42).await.unwrap(), Office::Held(beaten.clone()));
+    let held = term(first, "p", 0);
+    assert_eq!(store.mint_term("q", None, 0, 0).await.unwrap(), Office::Lost(Some(held)));
+    let beaten = term(first, "p", 42);
+    assert_eq!(store.renew_term(&beaten).await.unwrap(), Office::Held(beaten.clone()));
     assert_eq!(store.orders().await.unwrap().term, Some(beaten));
     let seen = 1 << 52;
     let second = minted(&store, "ä \"q\"", first, seen).await;
     assert!(second > seen, "{second} after {seen}");
     let third = minted(&store, "r", second, 3).await;
     assert!(third > second);
-    let now = Term { term: third, holder: "r".to_owned(), beat: 0 };
-    assert_eq!(store.renew_term(second, "q", 1).await.unwrap(), Office::Lost(Some(now)));
+    let now = term(third, "r", 0);
+    assert_eq!(store.renew_term(&term(second, "q", 1)).await.unwrap(), Office::Lost(Some(now)));
 }
 
 async fn of_many_that_would_plan_one_does(store: Store) {
@@ -63,7 +69,7 @@ async fn of_many_that_would_plan_one_does(store: Store) {
     for _ in 0..20 {
         let tries = (0..8).map(|at| {
             let store = Arc::clone(&store);
-            tokio::spawn(async move { store.mint_term(&format!("p{at}"), expected, 0).await.unwrap() })
+            tokio::spawn(async move { store.mint_term(&format!("p{at}"), None, expected, 0).await.unwrap() })
         });
         let outcomes: Vec<Office> =
             futures::future::join_all(tries).await.into_iter().map(Result::unwrap).collect();
@@ -103,23 +109,54 @@ async fn a_term_that_the_store_has_lost_is_believed(store: Store) {
     let lost = (1 << 52) + 7;
     let ordered = store.assign(&video("v"), None, &readers(&["r"]), 0, Some(lost)).await.unwrap();
     assert!(matches!(ordered, Swapped::Stored(_)));
-    let unnamed = Term { term: lost, holder: String::new(), beat: 0 };
-    assert_eq!(store.orders().await.unwrap().term, Some(unnamed));
-    let named = Term { term: lost, holder: "p".to_owned(), beat: 9 };
-    assert_eq!(store.renew_term(lost, "p", 9).await.unwrap(), Office::Held(named));
+    assert_eq!(store.orders().await.unwrap().term, Some(term(lost, "", 0)));
+    let named = term(lost, "p", 9);
+    assert_eq!(store.renew_term(&named).await.unwrap(), Office::Held(named));
     assert_eq!(store.cordon(lost - 1, &reader("r"), None).await.unwrap(), Some(lost));
     assert!(minted(&store, "q", lost, 0).await > lost);
 }
 
 async fn an_impossible_term_is_refused(store: Store) {
-    for term in [MAX_EPOCH, u64::MAX] {
-        let ordered = store.assign(&video("v"), None, &readers(&["r"]), 0, Some(term)).await;
+    for impossible in [MAX_EPOCH, u64::MAX] {
+        let ordered = store.assign(&video("v"), None, &readers(&["r"]), 0, Some(impossible)).await;
         assert!(ordered.is_err_and(|error| !error.is_transient()));
-        assert!(store.mint_term("p", 0, term).await.is_err());
-        assert!(store.renew_term(term, "p", 1).await.is_err());
-        assert!(store.cordon(term, &reader("r"), None).await.is_err());
+        assert!(store.mint_term("p", None, 0, impossible).await.is_err());
+        assert!(store.renew_term(&term(impossible, "p", 1)).await.is_err());
+        assert!(store.cordon(impossible, &reader("r"), None).await.is_err());
     }
     assert_eq!(store.orders().await.unwrap(), Orders::default(), "they left no trace");
+}
+
+async fn the_lease_shown_last_is_kept(store: Store) {
+    let lease = |uid: &str, transitions| Some(Lease { uid: uid.to_owned(), transitions });
+    let stored = async || store.orders().await.unwrap().term.unwrap();
+    let mint = async |lease: Option<Lease>, expected| match store
+        .mint_term("p", lease.as_ref(), expected, 0)
+        .await
+        .unwrap()
+    {
+        Office::Held(term) => term,
+        Office::Lost(other) => panic!("nobody else is there, not {other:?}"),
+    };
+    let bare = mint(None, 0).await;
+    assert_eq!((bare.lease.clone(), stored().await), (None, bare.clone()));
+    let first = mint(lease("ä \"1\"", 3), bare.term).await;
+    assert_eq!((first.lease.clone(), stored().await), (lease("ä \"1\"", 3), first.clone()));
+    // Who did not take office left no lease behind.
+    let late = store.mint_term("late", lease("1", 9).as_ref(), bare.term, 0).await.unwrap();
+    assert_eq!(late, Office::Lost(Some(first.clone())));
+    assert_eq!(stored().await, first);
+    // Neither a beat nor a planner without a lease forgets it, nor does a term that was lost.
+    let beaten = term(first.term, "p", 5);
+    let kept = Term { lease: first.lease.clone(), ..beaten.clone() };
+    assert_eq!(store.renew_term(&beaten).await.unwrap(), Office::Held(kept));
+    let without = mint(None, first.term).await;
+    assert_eq!(without.lease, first.lease);
+    store.cordon(without.term + 7, &reader("r"), None).await.unwrap();
+    assert_eq!(stored().await, Term { lease: first.lease.clone(), ..term(without.term + 7, "", 0) });
+    let told_again = Term { lease: lease("2", u64::from(u32::MAX)), ..term(without.term + 7, "p", 1) };
+    assert_eq!(store.renew_term(&told_again).await.unwrap(), Office::Held(told_again.clone()));
+    assert_eq!(stored().await, told_again);
 }
 
 async fn cordons_are_kept_as_they_came(store: Store) {

@@ -1,6 +1,6 @@
 -- What all scripts on assignments begin with.
 -- KEYS[1] assignments (hash: video → JSON), KEYS[2] assignments:state (hash: format, epoch, version, term, holder, beat,
--- epoch:server, term:server), KEYS[3], where orders are concerned: assignments:cordons (hash: reader → JSON)
+-- lease, epoch:server, term:server), KEYS[3], where orders are concerned: assignments:cordons (hash: reader → JSON)
 local function text(number)
   return string.format('%.0f', number)
 end
@@ -30,6 +30,12 @@ local function fence(term)
   if tonumber(term) > tonumber(stored) then
     redis.call('HSET', KEYS[2], 'term', term, 'holder', '', 'beat', '0')
   end
+end
+
+-- Who plans: term ('' for none), holder, beat and lease ('' for none).
+local function planner()
+  local office = redis.call('HMGET', KEYS[2], 'term', 'holder', 'beat', 'lease')
+  return {office[1] or '', office[2] or '', office[3] or '0', office[4] or ''}
 end
 
 -- The version, begun where there is none: far above those of a store that lost everything, so that nobody takes its

@@ -76,8 +76,8 @@ fn nobody_is_emptied_while_something_is_not_known() {
     let held = |change: &dyn Fn(&mut Seen)| {
         let mut seen = scene(replicas(2), &[50, 20, 90]);
         change(&mut seen);
-        let steps = seen.first().steps;
-        assert!(steps.is_empty(), "{steps:?}");
+        let outcome = seen.first();
+        assert!(outcome.steps.is_empty() && outcome.decisions.is_empty(), "{outcome:?}");
     };
     held(&|seen| seen.managers.clear());
     held(&|seen| seen.managers.iter_mut().for_each(|heard| heard.at -= 10_000));
@@ -218,6 +218,10 @@ fn an_upgrade_surges_closes_empties_and_halts() {
     // It is not ready for longer than it may take.
     let pod = seen.readers[3].pod.as_mut().unwrap();
     (pod.ready, pod.reason) = (false, Some("CrashLoopBackOff".to_owned()));
+    let since = std::mem::replace(&mut pod.since, NOW - 5_000);
+    seen.readers[3].created = NOW - 5_000;
+    assert_eq!(words(&seen.first()), [""; 0], "it may come yet");
+    (seen.readers[3].created, seen.readers[3].pod.as_mut().unwrap().since) = (since, since);
     seen.drain(1, DrainWhy::Upgrade, 60_000);
     let outcome = seen.first();
     assert_eq!(
@@ -227,12 +231,63 @@ fn an_upgrade_surges_closes_empties_and_halts() {
     assert!(outcome.facts.degraded[0].message.contains("CrashLoopBackOff"), "{:?}", outcome.facts.degraded);
     // Another template than the broken one: that one goes, nobody ever was there.
     seen.template = "t3".to_owned();
+    seen.readers[3].pod.as_mut().unwrap().since = NOW - 5_000;
     seen.readers[1].drain = None;
     seen.managers.iter_mut().for_each(|heard| {
         heard.load.cordons.clear();
         heard.load.readers.pop();
     });
     assert_eq!(words(&seen.first()), ["empty x-reader-3 (upgrade)"]);
+}
+
+#[test]
+fn a_new_reader_counts_when_every_manager_hears_it() {
+    let mut seen = scene(replicas(2), &[50, 20, 0]);
+    seen.template = "t2".to_owned();
+    seen.readers[2].template = "t2".to_owned();
+    assert_eq!(words(&seen.first())[0], "empty x-reader-1 (upgrade)");
+    seen.managers[1].load.readers.pop();
+    assert_eq!(words(&seen.first()), [""; 0]);
+}
+
+#[test]
+fn an_overtaken_upgrade_gives_its_surge_back_first() {
+    // Three are wanted, four of two old templates serve: there is no room for a new one.
+    let mut seen = scene(replicas(3), &[50, 20, 90, 30]);
+    seen.template = "t3".to_owned();
+    seen.readers[3].template = "t2".to_owned();
+    assert_eq!(words(&seen.first()), ["empty x-reader-1 (upgrade)"]);
+    // One that is dead goes before the new one serves, but never below what is wanted.
+    let mut seen = scene(replicas(3), &[50, 0, 90]);
+    seen.template = "t2".to_owned();
+    seen.readers[1].pod = None;
+    seen.managers.iter_mut().for_each(|heard| drop(heard.load.readers.remove(1)));
+    assert_eq!(words(&seen.first()), ["create x-reader-3", "empty x-reader-1 (upgrade)"]);
+    let mut seen = scene(replicas(2), &[50, 20]);
+    seen.template = "t2".to_owned();
+    seen.readers[1].template = "t2".to_owned();
+    seen.settings.max_surge = 0;
+    seen.readers[0].pod.as_mut().unwrap().ready = false;
+    assert_eq!(words(&seen.first()), ["cordon x-reader-0: closed"]);
+}
+
+#[test]
+fn what_costs_most_to_empty_is_kept_first_and_new_ones_before_old_ones() {
+    let mut seen = scene(replicas(2), &[50, 20, 90]);
+    seen.drain(1, DrainWhy::ScaleDown, 60_000);
+    seen.drain(2, DrainWhy::ScaleDown, 60_000);
+    assert_eq!(words(&seen.first()), ["keep x-reader-2"]);
+    seen.readers[2].template = "t0".to_owned();
+    assert_eq!(words(&seen.first()), ["keep x-reader-1"]);
+}
+
+#[test]
+fn load_on_hold_adds_nobody() {
+    let auto = Settings { scaling: Scaling::Auto, ..settings() };
+    let mut seen = scene(auto, &[990, 990, 990]);
+    assert_eq!(seen.first().facts.desired, 4);
+    seen.managers[1].load.hold = Some("cut off".to_owned());
+    assert_eq!(seen.first().facts.desired, 3);
 }
 
 #[test]
@@ -279,6 +334,8 @@ fn viewers_move_for_balance_unless_that_is_paused_dry_or_forbidden() {
         let mut memory = memory();
         step(&Seen { now: NOW - 60_000, managers: Vec::new(), ..seen.clone() }, &mut memory);
         let outcome = step(&seen, &mut memory);
+        seen.later(6_000);
+        let again = step(&seen, &mut memory);
         let moves: Vec<_> = outcome
             .steps
             .iter()
@@ -288,7 +345,7 @@ fn viewers_move_for_balance_unless_that_is_paused_dry_or_forbidden() {
             })
             .flatten()
             .collect();
-        (moves, actions(&outcome).contains(&"Rebalance"), step(&seen, &mut memory).steps.len())
+        (moves, actions(&outcome).contains(&"Rebalance"), again.steps.len())
     };
     let (moves, told, again) = uneven(&|_| ());
     assert_eq!((moves.len(), moves[0].expected, told, again), (1, 7, true, 0), "{moves:?}");
@@ -418,8 +475,9 @@ proptest! {
         if seen.settings.is_off() {
             return Ok(());
         }
-        let contradict = seen.managers.iter().all(|heard| heard.load.fresh)
-            && seen.managers[0].load.readers != seen.managers[1].load.readers;
+        let (one, other) = (&seen.managers[0].load, &seen.managers[1].load);
+        let differ = one.readers.iter().zip(&other.readers).any(|(a, b)| a.state != "gone" && a.viewers != b.viewers);
+        let contradict = other.fresh && differ;
         let empties = |step: &&Step| matches!(step, Step::Annotate { drain: Some(_), .. });
         let mut names: Vec<&str> = Vec::new();
         for step in &first.steps {
@@ -439,7 +497,11 @@ proptest! {
         prop_assert!(!contradict || !first.steps.iter().any(acts), "acts on what contradicts itself");
         prop_assert!(seen.settings.scaling != Scaling::Auto || first.facts.desired >= seen.settings.min);
         let active = seen.readers.iter().filter(|reader| reader.drain.is_none()).count();
-        let going = first.steps.iter().filter(|it| empties(it)).count();
+        let was_active = |it: &&Step| {
+            let Step::Annotate { name, .. } = it else { return false };
+            seen.readers.iter().any(|reader| reader.name == *name && reader.drain.is_none())
+        };
+        let going = first.steps.iter().filter(|it| empties(it) && was_active(it)).count();
         let kept = first.steps.iter().filter(|it| matches!(it, Step::Annotate { drain: None, .. })).count();
         let wanted = first.facts.desired as usize;
         let left = active + names.len() + kept - going;

@@ -345,7 +345,7 @@ impl World {
             Answers::Blind => return vec![heard("a", Load { fresh: false, ..load })],
             Answers::Holding => other.hold = Some("2 of 3 readers seem gone".to_owned()),
             Answers::Contradicting => {
-                other.readers.iter_mut().for_each(|reader| reader.viewers = reader.viewers * 3 + 50)
+                other.readers.iter_mut().for_each(|reader| reader.viewers = reader.viewers * 3 + 50);
             }
             Answers::Well => {}
         }

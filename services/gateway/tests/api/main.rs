@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests: a failure there is a failed test")]
 
+mod auth;
 mod bad_input;
 mod document;
 mod front_door;

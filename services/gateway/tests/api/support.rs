@@ -49,6 +49,11 @@ pub struct System {
 impl System {
     /// A gateway with these flags; services that are not named are away.
     pub async fn start(flags: &[&str]) -> Self {
+        Self::start_with(flags, |_| {}).await
+    }
+
+    /// [`System::start`], with what no flag says.
+    pub async fn start_with(flags: &[&str], set: impl FnOnce(&mut Config)) -> Self {
         let nowhere = nowhere();
         let mut args = vec!["gateway".to_owned()];
         for service in ["manager", "comment", "websocket", "statistics"] {
@@ -58,7 +63,8 @@ impl System {
             }
         }
         args.extend(flags.iter().map(ToString::to_string));
-        let config = Cli::parse_from(args).config;
+        let mut config = Cli::parse_from(args).config;
+        set(&mut config);
         let dir = tempfile::tempdir().unwrap();
         let (backends, log) = backends(dir.path());
         backends.log.open().await.unwrap();
@@ -88,6 +94,11 @@ impl System {
         let response = self.get(path).await;
         assert_eq!(response.status(), 200, "{path}");
         response.json().await.unwrap()
+    }
+
+    /// How it ended by itself.
+    pub async fn ended(self) -> anyhow::Result<()> {
+        tokio::time::timeout(SOON, self.running).await.expect("ends by itself").unwrap()
     }
 
     /// Asks the gateway to end and waits until it has.

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use liverank_adapters::assignment_store::{Assignment, Closing, Cordon};
+use liverank_adapters::assignment_store::{Assignment, Closing, Cordon, Term};
 use liverank_shell::wire::{CordonRequest, Cordons, Load, ReaderState, TermState, VideoState};
 
 use super::Cluster;
@@ -14,6 +14,11 @@ pub const fn closing_name(closing: Closing) -> &'static str {
         Closing::Closed => "closed",
         Closing::Draining => "draining",
     }
+}
+
+/// Who plans, on the wire.
+pub fn term_state(term: &Term) -> TermState {
+    TermState { term: term.term, holder: term.holder.clone(), lease: term.lease.clone() }
 }
 
 fn hold_text(hold: Hold) -> String {
@@ -28,12 +33,11 @@ fn hold_text(hold: Hold) -> String {
 impl Cluster {
     /// Everything about readers' load; `detailed`: with all assignments, and each reader's videos.
     pub fn load(&self, now: Instant, per_minute: u64, detailed: bool) -> Load {
-        let term = self.orders.term.as_ref();
         Load {
             readers: self.watch.all().map(|sighting| self.reader_state(now, sighting, detailed)).collect(),
             videos: self.view.len() as u64,
             assignments: detailed.then(|| self.video_states(now)),
-            term: term.map(|term| TermState { term: term.term, holder: term.holder.clone() }),
+            term: self.orders.term.as_ref().map(term_state),
             fresh: self.watch.is_fresh(now) && self.view.is_loaded(),
             hold: self.hold(now).map(hold_text),
             highest_epoch: self.highest_epoch(),

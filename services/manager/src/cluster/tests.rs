@@ -250,6 +250,27 @@ fn videos_of_a_gone_reader_move_and_on_a_stale_view_they_do_not() {
 }
 
 #[test]
+fn a_gone_reader_s_crowd_is_spread_over_all_others_before_anything_is_stored() {
+    let start = Instant::now();
+    let names = ["u", "v", "w", "x", "y", "z"];
+    let mut records = vec![record("a", 600, &names.map(|name| (name, 100)))];
+    records.extend(["b", "c", "d"].map(|name| record(name, 10, &[])));
+    let mut cluster = cluster(start, records.clone(), names.map(|name| assignment(name, &["a"], 3)).to_vec());
+    let now = settle(&mut cluster, start, &records, false);
+    for name in ["b", "c", "d"] {
+        cluster.heard(now, ReaderRecord { beat: 50, ..record(name, 10, &[]) });
+    }
+    cluster.watch.probed(now, &id("a"), 2, false);
+    cluster.judge(now);
+    let mut given = BTreeMap::<ReaderId, usize>::new();
+    for name in names {
+        let Decision::Assign { readers, .. } = cluster.claim(now, &video(name), 0) else { panic!("{name}") };
+        *given.entry(readers[0].reader.clone()).or_default() += 1;
+    }
+    assert_eq!(given, ["b", "c", "d"].map(|name| (id(name), 2)).into());
+}
+
+#[test]
 fn a_reader_hears_which_of_its_videos_others_serve_once_these_hold_them_ready() {
     let now = Instant::now();
     let a = record("a", 3, &[("mine", 1), ("nobody's", 1), ("theirs", 1)]);
@@ -294,6 +315,37 @@ fn all_paces_together_keep_to_the_budget() {
     assert_eq!((pace(&a), pace(&c)), (vec![75], vec![17, 8]));
     let hurried = ReaderRecord { draining: true, grace_ms: 9_000, ..a };
     assert_eq!(pace(&hurried), [200], "half of its grace");
+}
+
+/// Second by second, what one of two readers of a video has left of its `viewers`, where those it sends away are three
+/// seconds on the way to the other.
+fn shed(mut here: u64) -> Vec<u64> {
+    let now = Instant::now();
+    let (mut there, mut on_the_way) = (0, [0; 3]);
+    let mut seen = vec![here];
+    for _ in 0..100 {
+        let a = record("a", here, &[("v", here)]);
+        let b = record("b", there, &[("v", there)]);
+        let cluster = cluster(now, vec![a.clone(), b], vec![assignment("v", &["a", "b"], 2)]);
+        let answer = cluster.answer(now, &a, 1_000_000);
+        let going = answer.hand_over.first().map_or(0, |order| order.pace.into()).min(here);
+        here -= going;
+        there += on_the_way[0];
+        on_the_way = [on_the_way[1], on_the_way[2], going];
+        seen.push(here);
+    }
+    seen
+}
+
+#[test]
+fn a_split_is_over_soon_and_takes_nobody_below_its_share() {
+    for viewers in [200, 4_000, 15_000] {
+        let left = shed(viewers);
+        let end = left[left.len() - 1];
+        let took = left.iter().position(|left| *left == end).unwrap();
+        assert!(took <= 15, "{viewers} viewers: {took} s: {left:?}");
+        assert!((viewers / 2..=viewers * 3 / 5).contains(&end), "{viewers} viewers: {left:?}");
+    }
 }
 
 #[test]

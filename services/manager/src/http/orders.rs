@@ -10,6 +10,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use liverank_adapters::assignment_store::{Closing, Cordon, MAX_EPOCH, Office, Term};
 use liverank_core::Invalid;
+use liverank_core::handover::Lease;
 use liverank_core::handover::steward::{Order, Refused};
 use liverank_shell::wire::{
     CordonRequest, Cordons, CordonsRequest, MoveAnswer, MoveRequest, Moves, MovesRequest, TermRequest,
@@ -20,6 +21,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::Manager;
+use crate::cluster::report::term_state;
 use crate::moves::{By, Wanted};
 
 /// The largest request: 10,000 moves of videos with ids of usual length.
@@ -43,11 +45,15 @@ async fn order<T: DeserializeOwned>(
         manager.metrics.orders_refused.inc();
         problem
     };
-    let Some(token) = &manager.token else {
-        let detail = "this manager takes no orders: it has no --internal-token to know planners by";
+    if !manager.takes_orders() {
+        let detail = "this manager takes no orders: it has neither --internal-token nor --operator-token-sha256 to \
+                      know planners by";
         return Err(refused(Problem::new(StatusCode::FORBIDDEN, detail)));
-    };
-    token.check(headers).map_err(refused)?;
+    }
+    if !manager.may_order(headers) {
+        let detail = "this takes the internal token or the operator's: Authorization: Bearer <token>";
+        return Err(refused(Problem::new(StatusCode::UNAUTHORIZED, detail).challenge("Bearer")));
+    }
     body::expect_json(headers)?;
     let json = body::read(sent, MAX_ORDER_BYTES).await?;
     serde_json::from_slice(&json).map_err(|error| Invalid::new("body", error.to_string()).into())
@@ -62,6 +68,23 @@ fn expect_text(field: &'static str, text: &str) -> Result<(), Invalid> {
 
 fn overtaken(in_force: u64) -> Problem {
     Problem::new(StatusCode::CONFLICT, format!("term {in_force} has begun")).with("term", in_force)
+}
+
+/// 409 for a planner that holds a lease which has changed hands since: the term in force was begun by who has it now.
+fn expect_lease(wanted: Option<&Lease>, in_force: Option<&Term>) -> Result<(), Problem> {
+    let (Some(wanted), Some(term)) = (wanted, in_force) else { return Ok(()) };
+    let Some(lease) = term.lease.as_ref().filter(|lease| lease.is_later_than(wanted)) else { return Ok(()) };
+    let detail = format!(
+        "lease {} has changed hands: term {} was begun with its transition {}, which is after {}",
+        lease.uid, term.term, lease.transitions, wanted.transitions
+    );
+    let problem = Problem::new(StatusCode::CONFLICT, detail).with("term", term.term);
+    Err(problem.with("transitions", lease.transitions))
+}
+
+/// Of what a manager and the store know of who plans, the later.
+fn later<'a>(one: Option<&'a Term>, other: Option<&'a Term>) -> Option<&'a Term> {
+    one.into_iter().chain(other).max_by_key(|term| term.term)
 }
 
 fn away(error: &impl std::fmt::Display) -> Problem {
@@ -93,10 +116,11 @@ async fn expect_term(manager: &Manager, term: u64) -> Result<(), Problem> {
 
 /// Shows that the planner is still there.
 async fn renew(manager: &Manager, term: u64) -> Result<TermState, Problem> {
-    let holder = manager.cluster().orders.term.as_ref().map(|term| term.holder.clone()).unwrap_or_default();
-    let beat = rand::random::<u64>() % MAX_EPOCH;
-    match manager.ask(manager.store.renew_term(term, &holder, beat)).await {
-        Ok(Office::Held(term)) => Ok(TermState { term: term.term, holder: term.holder }),
+    let known = manager.cluster().orders.term.clone();
+    let (holder, lease) = known.map(|known| (known.holder, known.lease)).unwrap_or_default();
+    let mine = Term { term, holder, lease, beat: rand::random::<u64>() % MAX_EPOCH };
+    match manager.ask(manager.store.renew_term(&mine)).await {
+        Ok(Office::Held(term)) => Ok(term_state(&term)),
         Ok(Office::Lost(in_force)) => Err(overtaken(in_force.map_or(0, |term| term.term))),
         Err(error) => Err(away(&error)),
     }
@@ -109,6 +133,9 @@ pub(super) async fn term(
 ) -> Result<Json<TermState>, Problem> {
     let wanted: TermRequest = order(&manager, &headers, sent).await?;
     expect_text("holder", &wanted.holder)?;
+    if let Some(lease) = &wanted.lease {
+        expect_text("lease.uid", &lease.uid)?;
+    }
     if let Some(term) = wanted.renew {
         expect_term(&manager, term).await?;
         return renew(&manager, term).await.map(Json);
@@ -117,12 +144,17 @@ pub(super) async fn term(
         let told = manager.ask(manager.store.orders()).await.map_err(|error| away(&error))?;
         let in_force = told.term.as_ref().map_or(0, |term| term.term);
         let expected = wanted.expected.unwrap_or(in_force);
+        // What the store has lost of it, this manager may still know. Whoever takes office between this question and
+        // the swap below changes the term, and the swap fails.
+        let known = manager.cluster().orders.term.clone();
+        expect_lease(wanted.lease.as_ref(), later(known.as_ref(), told.term.as_ref()))?;
         let seen = manager.carrying().term().max(in_force);
-        match manager.ask(manager.store.mint_term(&wanted.holder, expected, seen)).await {
+        let minted = manager.store.mint_term(&wanted.holder, wanted.lease.as_ref(), expected, seen);
+        match manager.ask(minted).await {
             Ok(Office::Held(term)) => {
                 tracing::info!(term = term.term, holder = term.holder, "a planner took office");
                 manager.heard_term(term.clone());
-                return Ok(Json(TermState { term: term.term, holder: term.holder }));
+                return Ok(Json(term_state(&term)));
             }
             Ok(Office::Lost(_)) if wanted.expected.is_none() => {}
             Ok(Office::Lost(in_force)) => {
@@ -239,7 +271,7 @@ pub(super) async fn plan(State(manager): Shared) -> Json<Value> {
     Json(json!({
         "autopilot": manager.config.autopilot,
         "leading": manager.metrics.leading.get() == 1,
-        "term": term.map(|term| TermState { term: term.term, holder: term.holder }),
+        "term": term.as_ref().map(term_state),
         "decisions": decisions,
     }))
 }

@@ -54,6 +54,9 @@ async fn a_route_names_the_readers_and_the_epoch() {
     let (status, route) = manager.post("/route", &json!({"videoid": "v"})).await;
     assert_eq!(status, StatusCode::OK);
     assert!(route["epoch"].as_u64().unwrap() >= 1);
+    // JSON knows one kind of number: 1.0 is as whole as 1.
+    assert_eq!(manager.post("/route", &json!({"videoid": "v", "epoch": 1.0})).await.0, 200);
+    assert_eq!(manager.post("/route", &json!({"videoid": "v", "epoch": 1.5})).await.0, 400);
     let readers = json!([{"id": "reader-1", "public_url": reader.url, "internal_url": reader.url,
         "load": route["readers"][0]["load"], "takes": true}]);
     assert_eq!(route["readers"], readers);

@@ -3,6 +3,8 @@
 use std::sync::atomic::Ordering::Relaxed;
 
 use crate::support::{Manager, Reader, StoreWithSwitch, TOKEN, until};
+use liverank_manager::Config;
+use liverank_shell::token::InternalToken;
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 
@@ -25,6 +27,80 @@ async fn orders_are_taken_from_who_shows_the_token_only() {
         assert_eq!(status, StatusCode::BAD_REQUEST, "{path}");
     }
     assert_eq!(open.json("/load").await.get("term"), None, "nothing of it took effect");
+}
+
+/// What an operator shows.
+const OPERATOR: &str = "a-token-of-which-the-managers-know-the-hash";
+
+/// `printf %s "$OPERATOR" | sha256sum`
+const OPERATOR_SHA256: &str = "056c67abce4a40114de3c3cd50bec4013cd0352aa8e24279b14d6c8b931494e5";
+
+#[tokio::test]
+async fn an_operators_token_is_known_by_its_hash() {
+    let operator_token_sha256 = Some(OPERATOR_SHA256.parse().unwrap());
+    let store = StoreWithSwitch::new();
+    let operated = Manager::with(&store, Config { operator_token_sha256, ..Config::default() }).await;
+    let internal_token = InternalToken::of(TOKEN);
+    let both = Config { internal_token, operator_token_sha256, ..Config::default() };
+    let both = Manager::with(&store, both).await;
+    for (manager, shown, expected) in [
+        (&operated, OPERATOR, StatusCode::OK),
+        (&operated, TOKEN, StatusCode::UNAUTHORIZED),
+        // Who reads the configuration cannot give orders.
+        (&operated, OPERATOR_SHA256, StatusCode::UNAUTHORIZED),
+        (&both, OPERATOR, StatusCode::OK),
+        (&both, TOKEN, StatusCode::OK),
+        (&both, OPERATOR_SHA256, StatusCode::UNAUTHORIZED),
+        (&both, "", StatusCode::UNAUTHORIZED),
+    ] {
+        let request = manager.client.post(format!("{}/term", manager.base)).bearer_auth(shown);
+        let answer = request.json(&json!({"holder": "p"})).send().await.unwrap();
+        assert_eq!(answer.status(), expected, "{shown}");
+        let challenge = answer.headers().get("www-authenticate").map(|value| value.to_str().unwrap());
+        assert_eq!(challenge, (expected == StatusCode::UNAUTHORIZED).then_some("Bearer"), "{shown}");
+    }
+}
+
+#[tokio::test]
+async fn a_planner_whose_lease_has_changed_hands_never_takes_office_again() {
+    let store = StoreWithSwitch::new();
+    let (one, two) = (Manager::ordered(&store).await, Manager::ordered(&store).await);
+    let lease = |uid: &str, transitions: u64| json!({"uid": uid, "transitions": transitions});
+    let office = async |manager: &Manager, holder: &str, lease: &Value| {
+        manager.order("/term", &json!({"holder": holder, "lease": lease})).await
+    };
+    let (status, old) = office(&one, "old", &lease("a", 3)).await;
+    assert_eq!((status, &old["lease"]), (StatusCode::OK, &lease("a", 3)), "{old}");
+    let (status, new) = office(&two, "new", &lease("a", 4)).await;
+    assert_eq!(status, StatusCode::OK);
+    until("the other manager hears of it", async || one.json("/load").await["term"] == new).await;
+    for manager in [&one, &two] {
+        let (status, problem) = office(manager, "old", &lease("a", 3)).await;
+        assert_eq!((status, &problem["transitions"]), (StatusCode::CONFLICT, &json!(4)), "{problem}");
+        assert_eq!(problem["term"], new["term"]);
+        // Nor does it by saying what it expects.
+        let expecting = json!({"holder": "old", "lease": lease("a", 3), "expected": new["term"]});
+        assert_eq!(manager.order("/term", &expecting).await.0, StatusCode::CONFLICT);
+    }
+    // Beats, a planner without a lease and a store that lost everything leave it so.
+    let renewed = one.order("/term", &json!({"holder": "new", "renew": new["term"]})).await.1;
+    assert_eq!(renewed["lease"], lease("a", 4));
+    two.term("by hand").await;
+    assert_eq!(office(&one, "old", &lease("a", 3)).await.0, StatusCode::CONFLICT);
+    store.lose_everything();
+    assert_eq!(office(&two, "old", &lease("a", 3)).await.0, StatusCode::CONFLICT);
+    let fresh = Manager::ordered(&store).await;
+    until("a manager that knew nothing hears of it", async || {
+        fresh.json("/load").await["term"]["lease"] == lease("a", 4)
+    })
+    .await;
+    assert_eq!(office(&fresh, "old", &lease("a", 3)).await.0, StatusCode::CONFLICT);
+    // The one who has it may begin as many terms as it likes, and another lease is another matter.
+    assert_eq!(office(&fresh, "new", &lease("a", 4)).await.0, StatusCode::OK);
+    assert_eq!(office(&fresh, "other", &lease("b", 0)).await.0, StatusCode::OK);
+    let (status, problem) = office(&fresh, "p", &lease("\u{1}", 9)).await;
+    assert_eq!((status, &problem["field"]), (StatusCode::BAD_REQUEST, &json!("lease.uid")));
+    assert_eq!(office(&fresh, "p", &json!({"uid": "b"})).await.0, StatusCode::BAD_REQUEST);
 }
 
 #[tokio::test]

@@ -12,9 +12,11 @@ use axum::http::{HeaderMap, StatusCode as Status};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use liverank_adapters::assignment_store::embedded::EmbeddedAssignments;
-use liverank_adapters::assignment_store::{Change, Cordon, Office, Orders, ReaderRecord, State, Swapped};
+use liverank_adapters::assignment_store::{
+    Change, Cordon, Office, Orders, ReaderRecord, State, Swapped, Term,
+};
 use liverank_adapters::{AssignmentStore, StoreError};
-use liverank_core::handover::{HandOver, Held, Share};
+use liverank_core::handover::{HandOver, Held, Lease, Share};
 use liverank_core::{ReaderId, VideoId};
 use liverank_manager::Config;
 use liverank_shell::Shell;
@@ -396,11 +398,17 @@ impl AssignmentStore for StoreWithSwitch {
     async fn orders(&self) -> Result<Orders, StoreError> {
         self.inner()?.orders().await
     }
-    async fn mint_term(&self, holder: &str, expected: u64, seen: u64) -> Result<Office, StoreError> {
-        self.inner()?.mint_term(holder, expected, seen).await
+    async fn mint_term(
+        &self,
+        holder: &str,
+        lease: Option<&Lease>,
+        expected: u64,
+        seen: u64,
+    ) -> Result<Office, StoreError> {
+        self.inner()?.mint_term(holder, lease, expected, seen).await
     }
-    async fn renew_term(&self, term: u64, holder: &str, beat: u64) -> Result<Office, StoreError> {
-        self.inner()?.renew_term(term, holder, beat).await
+    async fn renew_term(&self, term: &Term) -> Result<Office, StoreError> {
+        self.inner()?.renew_term(term).await
     }
     async fn cordon(
         &self,

@@ -1,0 +1,73 @@
+{{- define "liverank.name" -}}
+{{- default .Chart.Name .Values.nameOverride | trunc 40 | trimSuffix "-" }}
+{{- end }}
+
+{{/* At most 62 characters, as a release's name has at most 53: the Service's has at most 63. */}}
+{{- define "liverank.fullname" -}}
+{{- if .Values.fullnameOverride }}
+{{- .Values.fullnameOverride }}
+{{- else }}
+{{- $name := include "liverank.name" . }}
+{{- if contains $name .Release.Name }}
+{{- printf "%s-operator" .Release.Name }}
+{{- else }}
+{{- printf "%s-operator" (printf "%s-%s" .Release.Name $name | trunc 53 | trimSuffix "-") }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{/* Cluster-wide objects of two releases of one name in two namespaces must not meet. */}}
+{{- define "liverank.clusterName" -}}
+{{- printf "%s:%s" .Release.Namespace (include "liverank.fullname" .) }}
+{{- end }}
+
+{{- define "liverank.selector" -}}
+app.kubernetes.io/name: liverank-operator
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end }}
+
+{{- define "liverank.labels" -}}
+{{- $labels := dict
+  "app.kubernetes.io/name" "liverank-operator"
+  "app.kubernetes.io/instance" .Release.Name
+  "app.kubernetes.io/component" "operator"
+  "app.kubernetes.io/part-of" "liverank"
+  "app.kubernetes.io/managed-by" .Release.Service
+  "app.kubernetes.io/version" .Chart.AppVersion
+  "helm.sh/chart" (printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_") }}
+{{- merge $labels .Values.commonLabels | toYaml }}
+{{- end }}
+
+{{- define "liverank.image" -}}
+{{- with .Values.image }}
+{{- if .digest }}{{ .repository }}@{{ .digest }}{{ else }}{{ .repository }}:{{ default $.Chart.AppVersion .tag }}{{ end }}
+{{- end }}
+{{- end }}
+
+{{- define "liverank.serviceAccount" -}}
+{{- if .Values.serviceAccount.create }}
+{{- default (include "liverank.fullname" .) .Values.serviceAccount.name }}
+{{- else }}
+{{- required "serviceAccount.name: say which one, as serviceAccount.create is false" .Values.serviceAccount.name }}
+{{- end }}
+{{- end }}
+
+{{- define "liverank.orderKeySecret" -}}
+{{- default (printf "%s-order-key" (include "liverank.fullname" .)) .Values.orderKey.existingSecret }}
+{{- end }}
+
+{{- define "liverank.containerSecurity" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities:
+  drop: [ALL]
+{{- end }}
+
+{{- define "liverank.podSecurity" -}}
+runAsNonRoot: true
+runAsUser: 65532
+runAsGroup: 65532
+fsGroup: 65532
+seccompProfile:
+  type: RuntimeDefault
+{{- end }}

@@ -1,0 +1,406 @@
+"""The chart liverank: the operator."""
+
+import base64
+import re
+
+import readme
+import yaml
+from chart import (
+    CHARTS, CLUSTER_WIDE, CRD, CRD_COPY, ROOT, cluster_problems, helm, key, matches, of_kind, only, pods, refused,
+    render, require, same, unrestricted,
+)
+
+ALL_ON = (
+    "serviceMonitor.enabled=true", "prometheusRule.enabled=true", "dashboard.enabled=true",
+    "networkPolicy.egress.enabled=true", "networkPolicy.egress.apiServerCIDRs={10.0.0.1/32}",
+    "commonLabels.team=live", "podLabels.a=b", "podAnnotations.c=d", "serviceAccount.annotations.e=f",
+    "service.annotations.g=h", "imagePullSecrets[0].name=registry", "priorityClassName=system-cluster-critical",
+    "nodeSelector.disk=ssd", "tolerations[0].operator=Exists", "extraArgs={--log=debug}",
+)
+BARE = (
+    "crds.enabled=false", "rbac.create=false", "serviceAccount.create=false", "serviceAccount.name=mine",
+    "podDisruptionBudget.enabled=false", "networkPolicy.enabled=false", "orderKey.existingSecret=mine", "replicas=1",
+)
+MATRIX = {
+    "defaults": (), "everything on": ALL_ON, "everything off": BARE, "one namespace": ("watchNamespace=there",),
+    "one namespace, everything on": (*ALL_ON, "watchNamespace=there"),
+    "other names": ("nameOverride=op", "fullnameOverride=ranking-op"),
+}
+# The operator's permissions, whole: what it does not use, it does not have.
+CHILD = ["get", "list", "watch", "create", "patch", "delete"]
+OPTIONAL = ["get", "create", "patch", "delete"]
+PERMISSIONS = {
+    "rankingclusters.liverank.dev": ["list", "watch"], "rankingclusters/status.liverank.dev": ["patch"],
+    "deployments.apps": CHILD, "services.": CHILD, "configmaps.": CHILD, "serviceaccounts.": CHILD,
+    "poddisruptionbudgets.policy": CHILD, "horizontalpodautoscalers.autoscaling": CHILD,
+    "networkpolicies.networking.k8s.io": CHILD, "ingresses.networking.k8s.io": CHILD,
+    "httproutes.gateway.networking.k8s.io": OPTIONAL, "servicemonitors.monitoring.coreos.com": OPTIONAL,
+    "pods.": ["list", "watch"], "events.events.k8s.io": ["create", "patch"],
+}
+LEASE = [("leases.coordination.k8s.io", ["create"], None), ("leases.coordination.k8s.io", ["get", "watch", "update"], True)]
+# Values that must not be taken, and what Helm has to name.
+WRONG = {
+    "replicas=two": "replicas", "replicas=-1": "replicas", "operatorClass=": "operatorClass",
+    "operatorClass=Prod": "operatorClass", "watchNamespace=a_b": "watchNamespace", "replica=2": "replica",
+    "image.repository=": "repository", "image.repository=liverank:1": "repository", "image.digest=sha256:1": "digest",
+    "image.pullPolicy=Sometimes": "pullPolicy", "image.name=x": "name", "crds.keep=maybe": "keep",
+    "crds.install=true": "install", "log.format=xml": "format", "podDisruptionBudget.maxUnavailable=half": "maxUnavailable",
+    "networkPolicy.egress.apiServerPorts={}": "apiServerPorts", "networkPolicy.egress.apiServerPorts={70000}": "apiServerPorts",
+    "networkPolicy.egress.apiServerCIDRs={10.0.0.1}": "apiServerCIDRs", "serviceMonitor.interval=often": "interval",
+    "extraArgs={run}": "extraArgs", "imagePullSecrets[0].secret=x": "secret",
+    "prometheusRule.runbookURL=here": "runbookURL", "resources.memory=1Gi": "memory",
+    "serviceAccount.create=false": "serviceAccount.name",
+}
+
+
+def check_lint():
+    for chart in ("liverank", "liverank-demo"):
+        done = helm("lint", "--strict", CHARTS / chart)
+        require(done.returncode == 0, done.stdout + done.stderr)
+
+
+def check_matrix(values):
+    def check():
+        for body in render("liverank", *values).values():
+            kind, namespace, name = key(body)
+            require(name, f"a {kind} without a name")
+            require((namespace is None) == (kind in CLUSTER_WIDE), f"{kind} {name} is in namespace {namespace}")
+            if kind != "Pod":
+                same(body["metadata"]["labels"]["app.kubernetes.io/managed-by"], "Helm", f"{kind} {name}")
+                if "commonLabels.team=live" in values:
+                    same(body["metadata"]["labels"].get("team"), "live", f"{kind} {name}'s label")
+        for name, _, spec in pods(render("liverank", *values)):
+            same(unrestricted(spec), [], f"{name} by the standard `restricted`")
+            same(spec["enableServiceLinks"], False, f"{name}'s enableServiceLinks")
+            for container in spec["containers"]:
+                same(container["securityContext"]["readOnlyRootFilesystem"], True, f"{name}'s root")
+    return check
+
+
+def check_deployment():
+    objects = render("liverank")
+    deployment = only(objects, "Deployment")["spec"]
+    pod = deployment["template"]["spec"]
+    same(deployment["replicas"], 2, "replicas")
+    (container,) = pod["containers"]
+    same(container["command"], ["/liverank-operator"], "command")
+    same(container["args"][0], "run", "its subcommand")
+    for probe, path in (("livenessProbe", "/livez"), ("readinessProbe", "/readyz"), ("startupProbe", "/livez")):
+        same(container[probe]["httpGet"], {"path": path, "port": "admin"}, probe)
+    same(container["ports"], [{"name": "admin", "containerPort": 9060}], "ports")
+    require({"cpu", "memory"} <= container["resources"]["requests"].keys(), "no requests")
+    require("memory" in container["resources"]["limits"], "no limit of memory")
+    spread = {rule["topologyKey"] for rule in pod["topologySpreadConstraints"]}
+    same(spread, {"kubernetes.io/hostname", "topology.kubernetes.io/zone"}, "spread over")
+
+
+def check_references():
+    for values in MATRIX.values():
+        objects = render("liverank", *values)
+        deployment = only(objects, "Deployment")
+        labels = deployment["spec"]["template"]["metadata"]["labels"]
+        pod = deployment["spec"]["template"]["spec"]
+        selectors = [deployment["spec"]["selector"]["matchLabels"], only(objects, "Service")["spec"]["selector"]]
+        selectors += [body["spec"]["selector"]["matchLabels"] for body in of_kind(objects, "PodDisruptionBudget")]
+        selectors += [body["spec"]["podSelector"]["matchLabels"] for body in of_kind(objects, "NetworkPolicy")]
+        for selector in selectors:
+            require(matches(selector, labels), f"{selector} does not select {labels}")
+        (test,) = [it for name, it, _ in pods(objects) if name.endswith("-test")]
+        require(not any(matches(selector, test) for selector in selectors), "the test's pod is taken for the operator's")
+        for monitor in of_kind(objects, "ServiceMonitor"):
+            wanted = monitor["spec"]["selector"]["matchLabels"]
+            require(matches(wanted, only(objects, "Service")["metadata"]["labels"]), "nothing is scraped")
+        account = pod["serviceAccountName"]
+        made = [body["metadata"]["name"] for body in of_kind(objects, "ServiceAccount")]
+        require(account in made or "serviceAccount.create=false" in values, f"no ServiceAccount {account}")
+        for binding in of_kind(objects, "RoleBinding") + of_kind(objects, "ClusterRoleBinding"):
+            same([(it["name"], it["namespace"]) for it in binding["subjects"]], [(account, "here")], "who is bound")
+            role = (binding["roleRef"]["kind"], binding["metadata"].get("namespace"), binding["roleRef"]["name"])
+            require(role in objects, f"no {role}")
+        operator = [arg for arg in pod["containers"][0]["args"] if arg.startswith("--operator-labels=")]
+        said = dict(pair.split("=") for pair in operator[0].split("=", 1)[1].split(","))
+        require(matches(said, labels), f"the operator says that it has {said}")
+
+
+def granted(role):
+    """(resource.group, verbs, whether by name) of each rule, for each resource."""
+    for rule in role["rules"]:
+        for group in rule["apiGroups"]:
+            for resource in rule["resources"]:
+                yield f"{resource}.{group}", rule["verbs"], rule.get("resourceNames")
+
+
+def check_permissions(values, kind, namespace):
+    def check():
+        objects = render("liverank", *values)
+        roles = [role for role in of_kind(objects, kind) if "here:try-liverank-operator" == role["metadata"]["name"]]
+        same(len(roles), 1, f"{kind}s of the operator")
+        same(roles[0]["metadata"].get("namespace"), namespace, "its namespace")
+        found = list(granted(roles[0]))
+        same({name: verbs for name, verbs, _ in found}, PERMISSIONS, "permissions")
+        same(len(found), len(PERMISSIONS), "rules")
+        lease = only(objects, "Role", "-lease")
+        same(lease["metadata"]["namespace"], "here", "the Lease's namespace")
+        named = only(objects, "Deployment")["metadata"]["name"]
+        same(list(granted(lease)), [(n, v, [named] if k else None) for n, v, k in LEASE], "permissions on Leases")
+        args = only(objects, "Deployment")["spec"]["template"]["spec"]["containers"][0]["args"]
+        require(f"--lease-name={named}" in args, f"the Lease is called otherwise: {args}")
+        watched = [arg for arg in args if arg.startswith("--watch-namespace")]
+        same(watched, [f"--watch-namespace={namespace}"] if namespace else [], "what is watched")
+    return check
+
+
+def check_never_granted():
+    for values in MATRIX.values():
+        for role in of_kind(render("liverank", *values), "Role") + of_kind(render("liverank", *values), "ClusterRole"):
+            for name, verbs, _ in granted(role):
+                require(not name.startswith("secrets"), f"{role['metadata']['name']} reaches Secrets")
+                require("*" not in name and "*" not in verbs, f"{role['metadata']['name']} has a wildcard: {name}")
+                require(not {"escalate", "bind", "impersonate"} & set(verbs), f"{name}: {verbs}")
+
+
+def check_namespaced():
+    for extra in ((), ALL_ON):
+        objects = render("liverank", "watchNamespace=there", "crds.enabled=false", *extra)
+        wide = [name for name in objects if name[0] in CLUSTER_WIDE]
+        same(wide, [], "objects of the whole cluster")
+    same(of_kind(render("liverank", "rbac.create=false"), "ClusterRole"), [], "ClusterRoles without rbac.create")
+
+
+def check_aggregated():
+    to = "rbac.authorization.k8s.io/aggregate-to-"
+    objects = render("liverank")
+    view, edit = only(objects, "ClusterRole", ":view"), only(objects, "ClusterRole", ":edit")
+    same([name for name in ("view", "edit", "admin") if view["metadata"]["labels"].get(to + name)], ["view", "edit", "admin"], "view")
+    same([name for name in ("view", "edit", "admin") if edit["metadata"]["labels"].get(to + name)], ["edit", "admin"], "edit")
+    for _, verbs, _ in granted(view):
+        same(verbs, ["get", "list", "watch"], "verbs of view")
+    written = {name for name, _, _ in granted(edit)}
+    same(written, {"rankingclusters.liverank.dev", "rankingclusters/scale.liverank.dev"}, "edit")
+    same(len(of_kind(render("liverank", "rbac.aggregate=false"), "ClusterRole")), 1, "ClusterRoles without them")
+
+
+def check_order_key():
+    objects = render("liverank")
+    secret = only(objects, "Secret")
+    same(secret["metadata"]["annotations"], {"helm.sh/resource-policy": "keep"}, "annotations")
+    require(len(base64.b64decode(base64.b64decode(secret["data"]["key"]))) == 32, "not 32 bytes")
+    other = only(render("liverank"), "Secret")
+    require(other["data"] != secret["data"], "two installations have one key")
+    mounted(objects, secret["metadata"]["name"], "key")
+    objects = render("liverank", "orderKey.existingSecret=mine", "orderKey.key=k2")
+    same(of_kind(objects, "Secret"), [], "Secrets of its own")
+    mounted(objects, "mine", "k2")
+
+
+def mounted(objects, secret, name):
+    pod = only(objects, "Deployment")["spec"]["template"]["spec"]
+    (volume,) = pod["volumes"]
+    same(volume["secret"]["secretName"], secret, "the mounted Secret")
+    same(volume["secret"]["defaultMode"], 0o440, "its mode")
+    same(volume["secret"]["items"], [{"key": name, "path": name}], "what is mounted of it")
+    (mount,) = pod["containers"][0]["volumeMounts"]
+    require(f"--order-key-file={mount['mountPath']}/{name}" in pod["containers"][0]["args"], "read from elsewhere")
+
+
+def check_crd_copy():
+    same(CRD_COPY.read_text() == CRD.read_text(), True, "the chart's copy is crds/rankingcluster.yaml (charts/test --write)")
+
+
+def check_crd():
+    wanted = yaml.safe_load(CRD.read_text())
+    found = only(render("liverank"), "CustomResourceDefinition")
+    same(found["metadata"].pop("annotations"), {"helm.sh/resource-policy": "keep"}, "annotations")
+    same(found["metadata"].pop("labels")["app.kubernetes.io/name"], "liverank-operator", "label")
+    require(found == wanted, "what is rendered is not crds/rankingcluster.yaml")
+    found = only(render("liverank", "crds.keep=false"), "CustomResourceDefinition")
+    require("annotations" not in found["metadata"], "kept all the same")
+    same(of_kind(render("liverank", "crds.enabled=false"), "CustomResourceDefinition"), [], "resources")
+
+
+def check_two_releases():
+    def names(**release):
+        return {name for name in render("liverank", *ALL_ON, **release) if name[0] != "CustomResourceDefinition"}
+    long = "a-release-whose-name-is-as-long-as-helm-lets-it-be-53"
+    others = [{"release": "other"}, {"namespace": "there"}, {"release": "liverank"}, {"release": long}]
+    for other in others:
+        same(names() & names(**other), set(), f"names that {other} shares")
+        for kind, _, name in names(**other):
+            require(len(name) <= 63 or kind not in ("Service", "Deployment"), f"{kind} {name} is too long")
+    one, two = names(release="a"), names(release="b")
+    same(one & two, set(), "names that two releases share")
+
+
+def check_network_policy():
+    policy = only(render("liverank"), "NetworkPolicy")["spec"]
+    same(policy["policyTypes"], ["Ingress"], "types")
+    same(policy["ingress"], [{"ports": [{"protocol": "TCP", "port": 9060}]}], "ingress")
+    objects = render("liverank", "networkPolicy.ingressFrom[0].ipBlock.cidr=10.0.0.0/8")
+    (rule,) = only(objects, "NetworkPolicy")["spec"]["ingress"]
+    given, test = rule["from"]
+    same(given, {"ipBlock": {"cidr": "10.0.0.0/8"}}, "who may read the admin port")
+    require(matches(test["podSelector"]["matchLabels"], only(objects, "Pod")["metadata"]["labels"]), "helm test is kept out")
+    policy = only(render("liverank", *ALL_ON, "watchNamespace=there"), "NetworkPolicy")["spec"]
+    same(policy["policyTypes"], ["Ingress", "Egress"], "types")
+    names, api, workloads = policy["egress"]
+    same({port["port"] for port in names["ports"]}, {53, 5353}, "names")
+    same([port["port"] for port in api["ports"]], [443, 6443], "the API server's ports")
+    same(api["to"], [{"ipBlock": {"cidr": "10.0.0.1/32"}}], "the API server")
+    same({port["port"] for port in workloads["ports"]}, {6000, 4001}, "managers' and readers' ports")
+    same(workloads["to"][0]["namespaceSelector"], {"matchLabels": {"kubernetes.io/metadata.name": "there"}}, "namespace")
+
+
+def check_wrong_values():
+    for values, named in WRONG.items():
+        message = refused("liverank", values)
+        require(named in message, f"{values}: nothing says {named}: {message}")
+
+
+def check_image():
+    def image(*values):
+        return only(render("liverank", *values), "Deployment")["spec"]["template"]["spec"]["containers"][0]["image"]
+    version = re.search(r'(?m)^version = "(.+)"$', (ROOT / "Cargo.toml").read_text())[1]
+    same(image(), f"liverank:{version}", "image")
+    same(image("image.repository=localhost:5000/x/liverank", "image.tag=t"), "localhost:5000/x/liverank:t", "image")
+    digest = "sha256:" + "a" * 64
+    same(image(f"image.digest={digest}"), f"liverank@{digest}", "image")
+    user = re.search(r"(?m)^USER (\d+):", (ROOT / "Dockerfile").read_text())[1]
+    same(only(render("liverank"), "Deployment")["spec"]["template"]["spec"]["securityContext"]["runAsUser"], int(user), "user")
+
+
+def alerts(*values):
+    rule = only(render("liverank", "prometheusRule.enabled=true", *values), "PrometheusRule")
+    return [alert for group in rule["spec"]["groups"] for alert in group["rules"]]
+
+
+def check_alerts():
+    found = alerts()
+    operations = (ROOT / "docs" / "operations.md").read_text()
+    for alert in found:
+        require(f"`{alert['alert']}`" in operations, f"docs/operations.md says nothing of {alert['alert']}")
+        require({"summary", "description"} <= alert["annotations"].keys(), f"{alert['alert']} does not say what it is")
+        require(alert["labels"]["severity"] in ("critical", "warning", "info"), f"{alert['alert']}: {alert['labels']}")
+    told = set(re.findall(r"`(Liverank[A-Z]\w+)`", operations)) - {alert["alert"] for alert in found}
+    same(told, set(), "alerts that only docs/operations.md knows")
+    fewer = [alert["alert"] for alert in alerts("prometheusRule.disabled={LiverankDeadLetters}")]
+    same(fewer, [it["alert"] for it in found if it["alert"] != "LiverankDeadLetters"], "alerts without one")
+    require("there is no alert LiverankX" in refused("liverank", "prometheusRule.enabled=true", "prometheusRule.disabled={LiverankX}"), "not named")
+    linked = alerts("prometheusRule.runbookURL=https://example.org/#")
+    same(linked[0]["annotations"]["runbook_url"], f"https://example.org/#{linked[0]['alert']}", "runbook")
+
+
+def check_reasons():
+    """What docs/operations.md explains, the operator says."""
+    sources = "\n".join(file.read_text() for file in (ROOT / "operator" / "src").rglob("*.rs"))
+    kubernetes = (ROOT / "docs" / "operations.md").read_text().split("# On Kubernetes")[1]
+    tables = kubernetes.split("## Conditions")[1].split("## Alerts")[0]
+    reasons = set()
+    for line in tables.splitlines():
+        cells = line.split("|")
+        if len(cells) > 3:
+            reasons |= set(re.findall(r"`([A-Z][A-Za-z]+)`", cells[1] + (cells[2] if line.count("|") == 4 else "")))
+    require(len(reasons) > 40, f"only {sorted(reasons)}")
+    missing = sorted(reason for reason in reasons if not re.search(rf'"{reason}"', sources))
+    same(missing, [], "reasons that the operator never gives")
+
+
+def check_metrics():
+    """An alert on a metric that nobody has never fires."""
+    dashboard = (CHARTS / "liverank" / "files" / "dashboard.json").read_text()
+    used = set()
+    for text in [alert["expr"] for alert in alerts()] + [dashboard]:
+        used |= set(re.findall(r"\bliverank_([a-z]+)_([a-z_]+)", text))
+    require(len(used) > 10, f"only {used}")
+    for part, metric in sorted(used):
+        folder = ROOT / "operator" / "src" if part == "operator" else ROOT / "services" / part / "src"
+        sources = "\n".join(file.read_text() for file in folder.rglob("*.rs"))
+        name = re.sub(r"_(total|bucket|sum|count)$", "", metric)
+        require(re.search(rf'"{name}"', sources), f"{folder.relative_to(ROOT)} registers no {name}")
+
+
+def check_arguments():
+    """Flags of the Deployment are the operator's."""
+    sources = "\n".join(file.read_text() for file in (ROOT / "operator" / "src").rglob("*.rs"))
+    shell = (ROOT / "services" / "shell" / "src" / "telemetry.rs").read_text()
+    args = only(render("liverank", "watchNamespace=there"), "Deployment")["spec"]["template"]["spec"]["containers"][0]["args"]
+    for arg in args[1:]:
+        variable = "LIVERANK_" + arg.split("=")[0].lstrip("-").replace("-", "_").upper()
+        require(variable in sources + shell, f"the operator has no {arg.split('=')[0]} ({variable})")
+
+
+def check_notes():
+    for values in MATRIX.values():
+        done = helm("install", "try", CHARTS / "liverank", "--dry-run=client", "--namespace", "here", *[p for v in values for p in ("--set", v)])
+        require(done.returncode == 0, done.stderr)
+        notes = done.stdout.split("NOTES:")[-1]
+        require("helm test try --namespace here" in notes, f"NOTES: {notes}")
+        require(("namespace there only" in notes) == ("watchNamespace=there" in values), f"NOTES: {notes}")
+
+
+def check_test_pod():
+    pod = only(render("liverank"), "Pod")
+    same(pod["metadata"]["annotations"]["helm.sh/hook"], "test", "hook")
+    (container,) = pod["spec"]["containers"]
+    same(container["command"] + container["args"][:1], ["/liverank", "probe"], "what it runs")
+    service = only(render("liverank"), "Service")["metadata"]
+    for path in ("livez", "readyz"):
+        require(f"http://{service['name']}.{service['namespace']}.svc:9060/{path}" in container["args"], f"{path} is not asked")
+
+
+def check_readme(chart):
+    def check():
+        found, wanted = readme.readme(chart)
+        require(found == wanted, f"the table in charts/{chart}/README.md is old (charts/test --write)")
+        for path, _, words in readme.described((CHARTS / chart / "values.yaml").read_text()):
+            require(words or path.split(".")[-1] in OBVIOUS, f"values.yaml says nothing of {path}")
+    return check
+
+
+# What needs no words of its own beside its neighbours'.
+OBVIOUS = {
+    "enabled", "image", "labels", "annotations", "interval", "resources", "pullPolicy", "podAnnotations", "podLabels",
+    "nodeSelector", "tolerations", "affinity", "size", "storageClass", "database", "level",
+}
+
+
+def check_examples():
+    annotations = yaml.safe_load((CHARTS / "liverank" / "Chart.yaml").read_text())["annotations"]
+    for example in yaml.safe_load(annotations["artifacthub.io/crdsExamples"]):
+        same(cluster_problems(example), [], "the example on Artifact Hub")
+    blocks = re.findall(r"```yaml\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    examples = [body for body in map(yaml.safe_load, blocks) if body.get("kind") == "RankingCluster"]
+    require(examples, "README.md has no RankingCluster")
+    for example in examples:
+        same(cluster_problems(example), [], "the example in README.md")
+    for named in yaml.safe_load(annotations["artifacthub.io/crds"]):
+        crd = yaml.safe_load(CRD.read_text())
+        same((named["name"], named["kind"]), (crd["metadata"]["name"], crd["spec"]["names"]["kind"]), "the resource there")
+
+
+CHECKS = [
+    ("both charts: helm lint --strict", check_lint),
+    *[(f"liverank: objects and pods with {name}", check_matrix(values)) for name, values in MATRIX.items()],
+    ("liverank: the Deployment has probes, resources, a spread and the operator's command", check_deployment),
+    ("liverank: selectors, accounts, roles and the Service find each other", check_references),
+    ("liverank: cluster-wide permissions are exactly what the operator uses", check_permissions((), "ClusterRole", None)),
+    ("liverank: those in one namespace too", check_permissions(("watchNamespace=there",), "Role", "there")),
+    ("liverank: no Secrets, no wildcards, no way to more", check_never_granted),
+    ("liverank: one namespace needs nothing of the whole cluster", check_namespaced),
+    ("liverank: view and edit know RankingClusters", check_aggregated),
+    ("liverank: the order key is made, kept, mounted, or brought along", check_order_key),
+    ("liverank: the chart's copy of the resource is the generated one", check_crd_copy),
+    ("liverank: the resource is rendered whole, and kept", check_crd),
+    ("liverank: two releases share no name", check_two_releases),
+    ("liverank: the network policy", check_network_policy),
+    ("liverank: wrong values are refused by name", check_wrong_values),
+    ("liverank: the image, its version and its user", check_image),
+    ("liverank: each alert is explained, can be left out, and leads to its words", check_alerts),
+    ("liverank: each reason of conditions and events that is explained is given", check_reasons),
+    ("liverank: alerts and dashboard ask for metrics that exist", check_metrics),
+    ("liverank: the operator knows every flag that it is given", check_arguments),
+    ("liverank: NOTES", check_notes),
+    ("liverank: helm test asks the Service", check_test_pod),
+    ("liverank: README has every value", check_readme("liverank")),
+    ("liverank-demo: README has every value", check_readme("liverank-demo")),
+    ("liverank: the examples on Artifact Hub and in README.md are RankingClusters", check_examples),
+]

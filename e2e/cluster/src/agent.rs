@@ -1,0 +1,140 @@
+//! What runs inside the cluster, in pods of its own: an audience that watches and posts as clients do, by the names that
+//! cluster DNS gives, and on each node one who can look at and kill processes of pods. The harness outside speaks to both
+//! through the API server's proxy, so that it needs no way to pods or Services of its own.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::routing::{get, post, put};
+use axum::{Json, Router};
+use reqwest::Url;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+
+pub mod audience;
+pub mod poster;
+pub mod processes;
+pub mod stream;
+pub mod viewer;
+
+use audience::Audience;
+use poster::{Posted, Posting};
+use viewer::Way;
+
+/// Where both kinds listen in their pods.
+pub const PORT: u16 = 7000;
+
+/// Those who watch a video, as the harness wants them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Crowd {
+    /// The video.
+    pub video: String,
+    /// How many watch it.
+    pub viewers: usize,
+    /// How they connect.
+    pub way: Way,
+    /// How many come in a second, at most.
+    pub arrivals: usize,
+}
+
+/// What an audience saw since it was asked to forget.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Report {
+    /// Viewers there should be.
+    pub viewers: usize,
+    /// Viewers with a stream that greeted them.
+    pub connected: usize,
+    /// Comments received.
+    pub comments: u64,
+    /// Streams that ended and were begun again.
+    pub reconnects: u64,
+    /// Of the direct viewers, how many went from one reader to another.
+    pub moved: usize,
+    /// The most moves that any one of them made.
+    pub most_moves: u64,
+    /// The longest that anybody was without a stream, in ms.
+    pub longest_away_ms: u64,
+    /// What was not as it should be: holes, repeats, other numberings. The first of them only.
+    pub faults: Vec<String>,
+    /// How many there were.
+    pub fault_count: u64,
+}
+
+/// Whether everybody has everything.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Settled {
+    /// Viewers who stand at the head of their video.
+    pub level: usize,
+    /// What is not so, in words; the first only.
+    pub wrong: Vec<String>,
+}
+
+/// Runs the audience until the pod ends.
+pub async fn watch(listen: SocketAddr, gateway: Url) -> anyhow::Result<()> {
+    let audience = Audience::new(gateway)?;
+    let router = Router::new()
+        .route("/crowds/{name}", put(set_crowd))
+        .route("/posting", put(set_posting).get(posted))
+        .route("/report", get(report))
+        .route("/forget", post(forget))
+        .route("/settled", get(settled))
+        .route("/pushed", get(pushed))
+        .route("/healthz", get(|| async { "ok" }))
+        .with_state(audience);
+    Ok(axum::serve(TcpListener::bind(listen).await?, router).await?)
+}
+
+/// Runs the one who looks at processes, until the pod ends.
+pub async fn attend(listen: SocketAddr) -> anyhow::Result<()> {
+    let router = Router::new()
+        .route("/processes/{container}", get(look).delete(kill))
+        .route("/healthz", get(|| async { "ok" }));
+    Ok(axum::serve(TcpListener::bind(listen).await?, router).await?)
+}
+
+type Shared = State<Arc<Audience>>;
+
+async fn set_crowd(State(audience): Shared, Path(name): Path<String>, Json(crowd): Json<Crowd>) {
+    audience.set(name, crowd);
+}
+
+async fn set_posting(State(audience): Shared, Json(posting): Json<Posting>) {
+    audience.poster.set(posting);
+}
+
+async fn posted(State(audience): Shared) -> Json<Posted> {
+    Json(audience.poster.posted())
+}
+
+async fn report(State(audience): Shared) -> Json<Report> {
+    Json(audience.report())
+}
+
+async fn forget(State(audience): Shared) {
+    audience.forget();
+}
+
+async fn settled(State(audience): Shared) -> Json<Settled> {
+    Json(audience.settled().await)
+}
+
+async fn pushed(State(audience): Shared) -> Result<Json<Value>, Refused> {
+    audience.pushed().await.map(Json).map_err(|error| refused(&error))
+}
+
+type Refused = (StatusCode, String);
+
+fn refused(error: &anyhow::Error) -> Refused {
+    (StatusCode::NOT_FOUND, format!("{error:#}"))
+}
+
+async fn look(Path(container): Path<String>) -> Result<Json<processes::Memory>, Refused> {
+    processes::memory(&container).map(Json).map_err(|error| refused(&error))
+}
+
+async fn kill(Path(container): Path<String>) -> Result<Json<Value>, Refused> {
+    processes::kill(&container).map(|killed| Json(json!({"killed": killed}))).map_err(|error| refused(&error))
+}

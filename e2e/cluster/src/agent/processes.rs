@@ -1,0 +1,77 @@
+//! Processes of containers on this node, seen from a pod that shares the node's process ids.
+
+use anyhow::{Context, ensure};
+use serde::{Deserialize, Serialize};
+
+/// Resident memory of a container's processes together, in KiB.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Memory {
+    /// Now.
+    pub resident_kib: u64,
+    /// The most there ever was.
+    pub peak_kib: u64,
+}
+
+/// The container's processes: whatever names the control groups, a container's id is part of it.
+fn of(container: &str) -> anyhow::Result<Vec<u32>> {
+    let is_id = container.len() >= 12 && container.bytes().all(|byte| byte.is_ascii_hexdigit());
+    ensure!(is_id, "{container} is no container's id");
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir("/proc").context("looking at processes")? {
+        let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+        // One that ended meanwhile is none.
+        let groups = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+        if groups.contains(container) {
+            found.push(pid);
+        }
+    }
+    ensure!(!found.is_empty(), "no process of container {container} on this node");
+    Ok(found)
+}
+
+/// Ends them at once, without a signal that they could hear. Answers how many.
+pub fn kill(container: &str) -> anyhow::Result<usize> {
+    let pids = of(container)?;
+    for pid in &pids {
+        let pid =
+            i32::try_from(*pid).ok().and_then(rustix::process::Pid::from_raw).context("no process id")?;
+        rustix::process::kill_process(pid, rustix::process::Signal::KILL).context("killing")?;
+    }
+    Ok(pids.len())
+}
+
+/// What they hold in memory.
+pub fn memory(container: &str) -> anyhow::Result<Memory> {
+    let mut memory = Memory::default();
+    for pid in of(container)? {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        memory.resident_kib += field(&status, "VmRSS:");
+        memory.peak_kib += field(&status, "VmHWM:");
+    }
+    Ok(memory)
+}
+
+fn field(status: &str, name: &str) -> u64 {
+    let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
+    line.split_whitespace().next().and_then(|number| number.parse().ok()).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_read_in_kib() {
+        let status = "Name:\tx\nVmHWM:\t    2048 kB\nVmRSS:\t    1024 kB\n";
+        assert_eq!(
+            (field(status, "VmRSS:"), field(status, "VmHWM:"), field(status, "VmX:")),
+            (1024, 2048, 0)
+        );
+    }
+
+    #[test]
+    fn what_is_no_container_is_refused() {
+        assert!(kill("../../etc").is_err());
+        assert!(memory("0123456789abcdef0123456789abcdef").is_err());
+    }
+}

@@ -1,0 +1,75 @@
+//! Server-sent events out of the pieces that a body comes in.
+
+/// One event with data, or one that is named.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Event {
+    /// Its type; empty for a message.
+    pub name: String,
+    /// The id that it sets.
+    pub id: Option<String>,
+    /// Its data.
+    pub data: String,
+    /// How long to wait before coming back, in ms.
+    pub retry_ms: Option<u64>,
+}
+
+/// What came and is no whole event yet.
+#[derive(Debug, Default)]
+pub struct Events {
+    line: Vec<u8>,
+    event: Event,
+}
+
+impl Events {
+    /// Takes a piece; answers the events that it completes. Lines that only keep the stream alive are none.
+    pub fn feed(&mut self, piece: &[u8]) -> Vec<Event> {
+        let mut whole = Vec::new();
+        for byte in piece {
+            if *byte != b'\n' {
+                self.line.push(*byte);
+                continue;
+            }
+            let line = std::mem::take(&mut self.line);
+            let line = String::from_utf8_lossy(&line);
+            let line = line.trim_end_matches('\r');
+            if line.is_empty() {
+                let event = std::mem::take(&mut self.event);
+                if event != Event::default() {
+                    whole.push(event);
+                }
+            } else {
+                self.field(line);
+            }
+        }
+        whole
+    }
+
+    fn field(&mut self, line: &str) {
+        let (name, value) = line.split_once(':').unwrap_or((line, ""));
+        let value = value.strip_prefix(' ').unwrap_or(value);
+        match name {
+            "event" => value.clone_into(&mut self.event.name),
+            "id" => self.event.id = Some(value.to_owned()),
+            "data" => self.event.data.push_str(value),
+            "retry" => self.event.retry_ms = value.parse().ok(),
+            _ => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_make_events_however_they_are_cut() {
+        let bytes = b"retry: 1500\nid: n-0\ndata: {}\n\n:\n\nevent: gap\nid: n-9\ndata: {\"from\":1}\n\n";
+        for size in 1..bytes.len() {
+            let mut events = Events::default();
+            let all: Vec<Event> = bytes.chunks(size).flat_map(|piece| events.feed(piece)).collect();
+            assert_eq!(all.len(), 2, "{size}");
+            assert_eq!((all[0].retry_ms, all[0].id.as_deref()), (Some(1500), Some("n-0")));
+            assert_eq!((all[1].name.as_str(), all[1].data.as_str()), ("gap", "{\"from\":1}"));
+        }
+    }
+}

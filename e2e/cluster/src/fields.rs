@@ -1,0 +1,144 @@
+//! The fields of a live object that one manager owns, and other values for them.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value};
+
+/// A field, and where it is in the object as it stands now.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Field {
+    /// A JSON pointer; items of lists by number, which may change.
+    pub pointer: String,
+    /// What it says.
+    pub value: Value,
+}
+
+/// What `manager` owns by server-side apply, by paths in which items of lists have their keys.
+pub fn owned(object: &Value, manager: &str) -> BTreeMap<String, Field> {
+    let mut fields = BTreeMap::new();
+    let entries = object.pointer("/metadata/managedFields").and_then(Value::as_array);
+    for entry in entries.into_iter().flatten() {
+        if entry["manager"] == manager
+            && entry["operation"] == "Apply"
+            && let Some(tree) = entry["fieldsV1"].as_object()
+        {
+            walk(tree, object, "", "", &mut fields);
+        }
+    }
+    fields
+}
+
+fn walk(
+    tree: &Map<String, Value>,
+    live: &Value,
+    path: &str,
+    pointer: &str,
+    fields: &mut BTreeMap<String, Field>,
+) {
+    for (key, below) in tree {
+        let Some(below) = below.as_object() else { continue };
+        let found = if let Some(name) = key.strip_prefix("f:") {
+            live.get(name).map(|value| (value, name.replace('~', "~0").replace('/', "~1")))
+        } else if let Some(wanted) = key.strip_prefix("k:") {
+            item(live, wanted).map(|(at, value)| (value, at.to_string()))
+        } else {
+            None
+        };
+        let Some((value, step)) = found else { continue };
+        let (path, pointer) = (format!("{path}/{key}"), format!("{pointer}/{step}"));
+        if below.is_empty() {
+            fields.insert(path, Field { pointer, value: value.clone() });
+        } else {
+            walk(below, value, &path, &pointer, fields);
+        }
+    }
+}
+
+/// The item of a list that has these keys.
+fn item<'a>(list: &'a Value, keys: &str) -> Option<(usize, &'a Value)> {
+    let keys: Map<String, Value> = serde_json::from_str(keys).ok()?;
+    let mut items = list.as_array()?.iter().enumerate();
+    items.find(|(_, item)| keys.iter().all(|(key, value)| item.get(key) == Some(value)))
+}
+
+/// Words that have to be others of the same kind.
+const WORDS: [(&str, &str); 12] = [
+    ("Always", "IfNotPresent"),
+    ("IfNotPresent", "Always"),
+    ("Never", "Always"),
+    ("TCP", "UDP"),
+    ("HTTP", "HTTPS"),
+    ("RuntimeDefault", "Unconfined"),
+    ("Recreate", "RollingUpdate"),
+    ("RollingUpdate", "Recreate"),
+    ("ScheduleAnyway", "DoNotSchedule"),
+    ("ClusterIP", "NodePort"),
+    ("Ingress", "Egress"),
+    ("true", "false"),
+];
+
+/// Other values that such a field might take, the likeliest first. The API server decides which it can.
+pub fn others(value: &Value) -> Vec<Value> {
+    match value {
+        Value::Null => Vec::new(),
+        Value::Bool(value) => vec![Value::Bool(!value)],
+        Value::Number(number) => {
+            let number = number.as_i64().unwrap_or(0);
+            vec![Value::from(number + 1), Value::from(number - 1)]
+        }
+        Value::String(text) => {
+            let word = WORDS.iter().find(|(word, _)| word == text).map(|(_, other)| Value::from(*other));
+            // A longer name; a larger quantity.
+            let longer = [format!("{text}x"), format!("1{text}")].map(Value::from);
+            word.into_iter().chain(longer).collect()
+        }
+        Value::Array(items) => {
+            let mut fewer = items.clone();
+            fewer.pop();
+            let mut more = items.clone();
+            more.extend(items.first().cloned());
+            vec![Value::Array(fewer), Value::Array(more)]
+        }
+        Value::Object(members) => {
+            let mut more = members.clone();
+            more.insert("edited".into(), "edited".into());
+            vec![Value::Object(more)]
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn owned_fields_are_found_by_the_keys_of_lists() {
+        let object = json!({
+            "metadata": {"labels": {"a.b/c": "d"}, "managedFields": [
+                {"manager": "other", "operation": "Apply", "fieldsV1": {"f:spec": {"f:replicas": {}}}},
+                {"manager": "us", "operation": "Apply", "fieldsV1": {
+                    "f:metadata": {"f:labels": {"f:a.b/c": {}}},
+                    "f:spec": {"f:containers": {"k:{\"name\":\"two\"}": {".": {}, "f:image": {}, "f:gone": {}}}},
+                }},
+            ]},
+            "spec": {"replicas": 1, "containers": [{"name": "one", "image": "x"}, {"name": "two", "image": "y"}]},
+        });
+        let fields: Vec<Field> = owned(&object, "us").into_values().collect();
+        assert_eq!(fields.len(), 2);
+        assert_eq!(fields[0], Field { pointer: "/metadata/labels/a.b~1c".into(), value: json!("d") });
+        assert_eq!(fields[1], Field { pointer: "/spec/containers/1/image".into(), value: json!("y") });
+        assert!(fields.iter().all(|field| object.pointer(&field.pointer) == Some(&field.value)));
+    }
+
+    #[test]
+    fn another_value_is_another() {
+        for value in [json!(true), json!(3), json!("TCP"), json!("100m"), json!(["a"]), json!({"a": "b"})] {
+            assert!(
+                others(&value).iter().all(|other| *other != value) && !others(&value).is_empty(),
+                "{value}"
+            );
+        }
+    }
+}

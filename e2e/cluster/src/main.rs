@@ -1,0 +1,48 @@
+//! `liverank-e2e-cluster`: the operator, and all that it makes, on a real Kubernetes.
+//!
+//! `run` takes whatever cluster the kubeconfig leads to, installs once, goes through the scenarios in order, and prints
+//! a line for each. It speaks to Kubernetes as people do, through `kubectl` and `helm`. `watch` and `attend` are what it
+//! starts inside the cluster.
+
+// A test program: its items are used by itself alone.
+#![allow(missing_docs)]
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::process::ExitCode;
+
+use clap::Parser;
+use reqwest::Url;
+
+mod agent;
+mod audience;
+mod fields;
+mod kube;
+mod scenarios;
+mod wait;
+mod world;
+
+#[derive(Debug, Parser)]
+#[command(about, max_term_width = 110)]
+enum Cli {
+    /// Runs the scenarios.
+    Run(scenarios::Args),
+    /// Inside the cluster: viewers and those who post.
+    Watch {
+        /// The gateway's Service.
+        #[arg(long)]
+        gateway: Url,
+    },
+    /// Inside the cluster: looks at and kills processes of pods on its node.
+    Attend,
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<ExitCode> {
+    tracing_subscriber::fmt().with_max_level(tracing::Level::INFO).with_writer(std::io::stderr).init();
+    let listen = SocketAddr::from((Ipv4Addr::UNSPECIFIED, agent::PORT));
+    match Cli::parse() {
+        Cli::Run(args) => scenarios::run(args).await,
+        Cli::Watch { gateway } => agent::watch(listen, gateway).await.map(|()| ExitCode::SUCCESS),
+        Cli::Attend => agent::attend(listen).await.map(|()| ExitCode::SUCCESS),
+    }
+}

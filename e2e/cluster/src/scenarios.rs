@@ -1,0 +1,137 @@
+//! What is tried, in order, on one installation.
+
+use std::process::ExitCode;
+use std::time::Instant;
+
+use futures::future::LocalBoxFuture;
+
+use crate::kube::Kube;
+use crate::world::{NAME, NAMESPACE_NAME, OPERATOR_NAMESPACE, Settings, World};
+
+mod at_rest;
+mod crowd;
+mod deletion;
+mod flow;
+mod install;
+mod kills;
+mod many;
+mod objects;
+mod operators;
+mod repair;
+mod restarts;
+mod rules;
+
+/// The command line.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    settings: Settings,
+    /// Only these, on what stands already.
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<String>,
+    /// All but these.
+    #[arg(long, value_delimiter = ',')]
+    except: Vec<String>,
+}
+
+/// Answers the figures that it has to tell.
+type Scenario = for<'a> fn(&'a World) -> LocalBoxFuture<'a, anyhow::Result<String>>;
+
+/// In this order: each leaves the system as the next one needs it, ready and without an audience; the last ones take it
+/// away.
+const SCENARIOS: [(&str, Scenario); 14] = [
+    ("rules", |world| Box::pin(rules::refuse_exactly(world))),
+    ("install", |world| Box::pin(install::to_ready(world))),
+    ("flow", |world| Box::pin(flow::in_and_out(world))),
+    ("repair-deleted", |world| Box::pin(repair::deleted(world))),
+    ("repair-edited", |world| Box::pin(repair::edited(world))),
+    ("restarts", |world| Box::pin(restarts::only_the_right_pods(world))),
+    ("objects", |world| Box::pin(objects::come_and_go(world))),
+    ("crowd", |world| Box::pin(crowd::moves_and_misses_nothing(world))),
+    ("kills", |world| Box::pin(kills::in_the_middle_of_a_drain(world))),
+    ("at-rest", |world| Box::pin(at_rest::asks_for_nothing(world))),
+    ("many", |world| Box::pin(many::fit_in_memory(world))),
+    ("operator-upgrade", |world| Box::pin(operators::upgrade_restarts_nothing(world))),
+    ("deletion", |world| Box::pin(deletion::needs_no_operator(world))),
+    ("operator-gone", |world| Box::pin(operators::gone_and_all_goes_on(world))),
+];
+
+/// Runs them, and closes with "N passed, N failed".
+pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let known = |name: &String| SCENARIOS.iter().any(|(scenario, _)| scenario == name);
+    if let Some(unknown) = args.only.iter().chain(&args.except).find(|name| !known(name)) {
+        anyhow::bail!("no scenario is called {unknown}");
+    }
+    let run = format!("e{:06x}", rand::random::<u32>() & 0x00ff_ffff);
+    let world = World { kube: Kube::start().await?, settings: args.settings, run };
+    let (mut passed, mut failed) = (0, 0);
+    for (name, scenario) in SCENARIOS {
+        let wanted = args.only.is_empty() || args.only.iter().any(|only| only == name);
+        if !wanted || args.except.iter().any(|except| except == name) {
+            continue;
+        }
+        let start = Instant::now();
+        let result = scenario(&world).await;
+        let seconds = start.elapsed().as_secs_f64();
+        match result {
+            Ok(figures) if figures.is_empty() => say(&format!("ok {name} ({seconds:.0} s)")),
+            Ok(figures) => say(&format!("ok {name} ({seconds:.0} s, {figures})")),
+            Err(error) => {
+                say(&format!("FAILED {name} ({seconds:.0} s): {error:#}"));
+                diagnose(&world).await;
+                failed += 1;
+                // Without a system there is nothing that the others could try.
+                if name == "install" {
+                    break;
+                }
+                continue;
+            }
+        }
+        passed += 1;
+    }
+    say(&format!("\n{passed} passed, {failed} failed"));
+    Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+#[expect(clippy::print_stdout, reason = "it is what this program is for")]
+fn say(line: &str) {
+    println!("{line}");
+}
+
+/// What somebody who was not there has to know.
+async fn diagnose(world: &World) {
+    let looks: [&[&str]; 5] = [
+        &["--namespace", NAMESPACE_NAME, "get", "rkc", NAME, "--output=jsonpath={.status}"],
+        &[
+            "get",
+            "pods",
+            "--all-namespaces",
+            "--output=wide",
+            "--selector=app.kubernetes.io/managed-by=liverank-operator,type!=kwok",
+        ],
+        &["--namespace", OPERATOR_NAMESPACE, "get", "pods,leases", "--output=wide"],
+        &[
+            "--namespace",
+            NAMESPACE_NAME,
+            "get",
+            "events",
+            "--sort-by=.lastTimestamp",
+            "--output=custom-columns=:.lastTimestamp,:.type,:.reason,:.message",
+        ],
+        &[
+            "--namespace",
+            OPERATOR_NAMESPACE,
+            "logs",
+            "--selector=app.kubernetes.io/name=liverank-operator",
+            "--tail=30",
+            "--prefix",
+        ],
+    ];
+    for look in looks {
+        if let Ok(output) = world.kube.kubectl(look, None).await {
+            let lines: Vec<&str> = output.text.lines().collect();
+            let last = lines[lines.len().saturating_sub(40)..].join("\n");
+            tracing::info!("kubectl {}\n{last}{}", look.join(" "), output.errors);
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! A system that nothing happens to costs the API server next to nothing.
+
+use std::collections::BTreeMap;
+use std::io::{Read, Seek, SeekFrom};
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use serde_json::Value;
+
+use crate::kube::{CHILDREN, CLUSTER, INGRESS, POD, SECRET};
+use crate::world::{NAME, NAMESPACE_NAME, World};
+
+/// How long it is looked at.
+const WINDOW: Duration = Duration::from_secs(45);
+
+/// Requests by verb and resource.
+type Requests = BTreeMap<(String, String), u64>;
+
+pub async fn asks_for_nothing(world: &World) -> anyhow::Result<String> {
+    world.ready(NAMESPACE_NAME, NAME).await?;
+    let (lease, cluster) = (world.lease().await?, world.live().await?);
+    let before = Look::now(world).await?;
+    // Not a wait for something: the length of the measurement.
+    tokio::time::sleep(WINDOW).await;
+    let mut requests = before.since(world).await?;
+    let (renewed, after) = (world.lease().await?, world.live().await?);
+    let version = |object: &Value| object["metadata"]["resourceVersion"].clone();
+    ensure!(version(&cluster) == version(&after), "the status was written though nobody came or went");
+    ensure!(version(&lease) != version(&renewed), "the Lease is not renewed");
+    // A watch is one request, which is told when it ends.
+    requests.retain(|(verb, _), _| verb != "watch");
+    let renewals: u64 =
+        requests.iter().filter(|((_, resource), _)| resource == "leases").map(|(_, count)| count).sum();
+    let others: Vec<String> = requests
+        .iter()
+        .filter(|((_, resource), _)| resource != "leases")
+        .map(|((verb, resource), count)| format!("{count} {verb} {resource}"))
+        .collect();
+    ensure!(others.is_empty(), "in {} s at rest: {others:?}", WINDOW.as_secs());
+    let minute = renewals as f64 * 60.0 / WINDOW.as_secs_f64();
+    let told = if world.settings.audit_log.is_some() {
+        format!("{minute:.0} requests a minute of two operators, all for the Lease")
+    } else {
+        "none for anything of ours".to_owned()
+    };
+    Ok(told)
+}
+
+/// A place in what the API server tells of requests.
+enum Look {
+    /// So far in its audit log.
+    Log(u64),
+    /// What it had counted.
+    Counts(Requests),
+}
+
+impl Look {
+    async fn now(world: &World) -> anyhow::Result<Self> {
+        match &world.settings.audit_log {
+            Some(file) => Ok(Self::Log(std::fs::metadata(file).context("the audit log")?.len())),
+            None => Ok(Self::Counts(counts(world).await?)),
+        }
+    }
+
+    /// What was asked since.
+    async fn since(&self, world: &World) -> anyhow::Result<Requests> {
+        match (self, &world.settings.audit_log) {
+            (Self::Log(from), Some(file)) => audited(&tail(file, *from)?),
+            (Self::Log(_), None) => anyhow::bail!("no audit log"),
+            (Self::Counts(before), _) => {
+                let after = counts(world).await?;
+                let new = |(key, count): (&(String, String), &u64)| {
+                    (key.clone(), count - before.get(key).copied().unwrap_or(0))
+                };
+                Ok(after.iter().map(new).filter(|(_, count)| *count > 0).collect())
+            }
+        }
+    }
+}
+
+fn tail(file: &Path, from: u64) -> anyhow::Result<String> {
+    let mut text = String::new();
+    let mut file = std::fs::File::open(file)?;
+    file.seek(SeekFrom::Start(from))?;
+    file.read_to_string(&mut text)?;
+    Ok(text)
+}
+
+/// Requests in lines of an audit log.
+fn audited(log: &str) -> anyhow::Result<Requests> {
+    let mut requests = Requests::new();
+    for line in log.lines() {
+        let event: Value = serde_json::from_str(line).context("a line of the audit log")?;
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        // What has no resource is discovery, health or the like, and named by its path.
+        let resource = match &event["objectRef"]["resource"] {
+            Value::String(resource) => resource.clone(),
+            _ => text(&event["requestURI"]),
+        };
+        *requests.entry((text(&event["verb"]), resource)).or_default() += 1;
+    }
+    Ok(requests)
+}
+
+/// What the API server has counted of resources that, at rest, are the operator's business alone. (Pods, autoscalers and
+/// Leases have their own controllers, who write.)
+async fn counts(world: &World) -> anyhow::Result<Requests> {
+    let metrics = world.kube.get("/metrics").await?.context("the API server has no metrics")?;
+    let mut requests = count(metrics.as_str().context("metrics are text")?);
+    let ours = |name: &str| {
+        CHILDREN.iter().chain(&[CLUSTER, INGRESS, SECRET]).any(|kind| kind.plural == name)
+            && name != POD.plural
+    };
+    requests.retain(|(_, resource), _| ours(resource) && resource != "horizontalpodautoscalers");
+    Ok(requests)
+}
+
+fn count(metrics: &str) -> Requests {
+    let mut requests = Requests::new();
+    for line in metrics.lines() {
+        let Some(rest) = line.strip_prefix("apiserver_request_total{") else { continue };
+        let Some((labels, number)) = rest.split_once("} ") else { continue };
+        let label = |name: &str| {
+            let value = labels.split(',').find_map(|label| label.strip_prefix(name)?.strip_prefix("=\""))?;
+            Some(value.trim_end_matches('"').to_owned())
+        };
+        if let (Some(verb), Some(resource)) = (label("verb"), label("resource")) {
+            let number: f64 = number.trim().parse().unwrap_or(0.0);
+            *requests.entry((verb.to_lowercase(), resource)).or_default() += number as u64;
+        }
+    }
+    requests
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(requests: &Requests, verb: &str, resource: &str) -> u64 {
+        requests.get(&(verb.to_owned(), resource.to_owned())).copied().unwrap_or(0)
+    }
+
+    #[test]
+    fn requests_add_up_by_verb_and_resource() {
+        let metrics = "# TYPE apiserver_request_total counter\n\
+            apiserver_request_total{code=\"200\",resource=\"pods\",subresource=\"status\",verb=\"PATCH\"} 3\n\
+            apiserver_request_total{code=\"201\",resource=\"pods\",subresource=\"\",verb=\"PATCH\"} 1e+01\n\
+            apiserver_request_total{code=\"200\",resource=\"leases\",subresource=\"\",verb=\"GET\"} 2\n";
+        let requests = count(metrics);
+        assert_eq!(
+            (of(&requests, "patch", "pods"), of(&requests, "get", "leases"), requests.len()),
+            (13, 2, 2)
+        );
+    }
+
+    #[test]
+    fn audited_requests_are_told_by_resource_or_path() {
+        let log = "{\"verb\":\"update\",\"objectRef\":{\"resource\":\"leases\"}}\n\
+            {\"verb\":\"update\",\"objectRef\":{\"resource\":\"leases\"}}\n\
+            {\"verb\":\"get\",\"requestURI\":\"/version\"}\n";
+        let requests = audited(log).unwrap();
+        assert_eq!((of(&requests, "update", "leases"), of(&requests, "get", "/version")), (2, 1));
+    }
+}

@@ -1,0 +1,95 @@
+//! From nothing to ready: helm brings the operator, one resource brings all the rest.
+
+use std::time::Instant;
+
+use anyhow::{Context, ensure};
+use serde_json::{Value, json};
+
+use crate::audience;
+use crate::kube::{self, CLUSTER, NODE, POD};
+use crate::wait::until_true;
+use crate::world::{MANAGED, NAME, NAMESPACE_NAME, RELEASE, SETTLE, World};
+
+/// Small enough for a crowd of a thousand to need several readers, and quick enough for a test of minutes.
+fn settings() -> Value {
+    json!({
+        "gateway": {"drainSeconds": 5}, "websocket": {"drainSeconds": 5}, "comment": {"drainSeconds": 5},
+        "networkPolicy": {"ingressFrom": [{"podSelector": {"matchLabels": {"app": "audience"}}}]},
+        "readers": {
+            "minReplicas": 2, "maxReplicas": 5, "viewersPerReader": 300, "hotVideoViewers": 250,
+            "scaling": {"scaleDownStabilizationSeconds": 15},
+            "rebalance": {"maxViewersMovedPerMinute": 1200},
+        },
+    })
+}
+
+pub async fn to_ready(world: &World) -> anyhow::Result<String> {
+    audience::start_attendants(world).await?;
+    world.namespace(NAMESPACE_NAME).await?;
+    let start = Instant::now();
+    world.install_operator(&[]).await?;
+    let installed = start.elapsed();
+    let mut cluster = world.cluster(NAMESPACE_NAME, NAME);
+    let spec = cluster["spec"].as_object_mut().context("a spec")?;
+    let more = settings();
+    spec.extend(more.as_object().cloned().unwrap_or_default());
+    let start = Instant::now();
+    world.kube.apply(CLUSTER, &cluster).await?;
+    world.ready(NAMESPACE_NAME, NAME).await?;
+    let ready = start.elapsed();
+    shown(world).await?;
+    restricted(world).await?;
+    helm_test(world).await?;
+    Ok(format!("helm {:.1} s, apply to Ready {:.1} s", installed.as_secs_f64(), ready.as_secs_f64()))
+}
+
+/// The node that no scenario drains: the first by name.
+pub async fn audience_node(world: &World) -> anyhow::Result<String> {
+    let nodes = world.kube.list(NODE, "", "type!=kwok").await?;
+    nodes.iter().map(kube::name).min().map(str::to_owned).context("no node")
+}
+
+/// What people see.
+async fn shown(world: &World) -> anyhow::Result<()> {
+    let table = world.kube.kubectl(&["--namespace", NAMESPACE_NAME, "get", "rkc", NAME], None).await?.text;
+    let header: Vec<&str> = table.lines().next().unwrap_or_default().split_whitespace().collect();
+    ensure!(header == ["NAME", "READY", "READERS", "VIEWERS", "IMBALANCE", "AGE"], "columns: {header:?}");
+    let waited =
+        ["--namespace", NAMESPACE_NAME, "wait", "--for=condition=Ready", "rkc/live", "--timeout=10s"];
+    ensure!(world.kube.kubectl(&waited, None).await?.good, "kubectl wait does not see it ready");
+    for field in ["spec.readers.scaling.mode", "spec.exposure.readerHostTemplate", "status.lastDecision"] {
+        let explained = world.kube.kubectl(&["explain", &format!("rkc.{field}")], None).await?;
+        let words =
+            explained.text.split_once("DESCRIPTION:").map(|(_, words)| words.trim()).unwrap_or_default();
+        ensure!(
+            words.len() > 10 && !words.contains("<empty>"),
+            "kubectl explain rkc.{field} has no words for it"
+        );
+    }
+    Ok(())
+}
+
+/// What pods may do. That the namespace takes `restricted` pods only, and all run, says the rest.
+async fn restricted(world: &World) -> anyhow::Result<()> {
+    for pod in world.kube.list(POD, NAMESPACE_NAME, MANAGED).await? {
+        let volumes = pod.pointer("/spec/volumes").and_then(Value::as_array);
+        let token = volumes.into_iter().flatten().any(|volume| {
+            volume.pointer("/projected/sources").and_then(Value::as_array).is_some_and(|sources| {
+                sources.iter().any(|source| source.get("serviceAccountToken").is_some())
+            })
+        });
+        ensure!(!token, "{} holds a token for the API", kube::name(&pod));
+        let read_only = pod.pointer("/spec/containers/0/securityContext/readOnlyRootFilesystem");
+        ensure!(read_only == Some(&json!(true)), "{} can write to its root", kube::name(&pod));
+    }
+    Ok(())
+}
+
+/// The chart's own test.
+async fn helm_test(world: &World) -> anyhow::Result<()> {
+    let namespace = crate::world::OPERATOR_NAMESPACE;
+    let test = async || {
+        world.kube.helm(&["test", RELEASE, "--namespace", namespace, "--timeout", "60s"]).await.map(|_| true)
+    };
+    until_true("helm test", SETTLE, test).await.map(|_| ())
+}

@@ -1,0 +1,125 @@
+//! Many clusters with many pods, which kwok pretends: what the operator holds in memory.
+
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use reqwest::Method;
+use serde_json::{Value, json};
+use tokio::process::{Child, Command};
+
+use crate::audience;
+use crate::kube::{self, CLUSTER, NAMESPACE, NODE};
+use crate::wait::{until, until_true};
+use crate::world::{MANAGED, World};
+
+const CROWDED: &str = "liverank-e2e-many";
+const CLUSTERS: usize = 20;
+const PODS: usize = 500;
+const NODES: usize = 5;
+/// The most that an operator may hold.
+const LIMIT_KIB: u64 = 48 * 1024;
+/// How long hundreds of pods may take to come and to go.
+const PATIENCE: Duration = Duration::from_mins(3);
+
+pub async fn fit_in_memory(world: &World) -> anyhow::Result<String> {
+    let kwok = start_kwok(world).await?;
+    let result = measure(world).await;
+    let cleaned = clean_up(world).await;
+    drop(kwok);
+    let figures = result?;
+    cleaned?;
+    Ok(figures)
+}
+
+async fn measure(world: &World) -> anyhow::Result<String> {
+    world.namespace(CROWDED).await?;
+    for nth in 0..CLUSTERS {
+        world.kube.apply(CLUSTER, &pretended(world, nth)).await?;
+    }
+    let look = async || {
+        let pods = world.kube.list(kube::POD, CROWDED, MANAGED).await?;
+        let running = pods.iter().filter(|pod| crate::world::is_true(pod, "Ready")).count();
+        Ok(if running >= PODS { Ok(running) } else { Err(format!("{running} of {} run", pods.len())) })
+    };
+    let (pods, took) = until("hundreds of pods run", PATIENCE, look).await?;
+    let seen = async || {
+        let clusters = world.kube.list(CLUSTER, CROWDED, "").await?;
+        let seen = |it: &&Value| it["status"]["observedGeneration"] == it["metadata"]["generation"];
+        Ok(clusters.iter().filter(seen).count() == CLUSTERS)
+    };
+    until_true("every cluster has its status", PATIENCE, seen).await?;
+    let mut told = Vec::new();
+    for operator in world.operators().await? {
+        let memory = audience::memory(world, &operator).await?;
+        let name = kube::name(&operator);
+        ensure!(memory.peak_kib <= LIMIT_KIB, "{name} held {} KiB at its peak", memory.peak_kib);
+        told.push(format!("{} MiB (peak {})", memory.resident_kib / 1024, memory.peak_kib / 1024));
+    }
+    ensure!(told.len() == 2, "{} operators", told.len());
+    Ok(format!("{CLUSTERS} clusters and {pods} pods after {:.0} s: {}", took.as_secs_f64(), told.join(", ")))
+}
+
+/// A cluster of 25 pods, all on nodes that are not there.
+fn pretended(world: &World, nth: usize) -> Value {
+    let pod = json!({
+        "nodeSelector": {"type": "kwok"},
+        "tolerations": [{"key": "kwok.x-k8s.io/node", "operator": "Exists", "effect": "NoSchedule"}],
+    });
+    let part = |replicas: usize| json!({"replicas": replicas, "pod": pod});
+    let mut cluster = world.cluster(CROWDED, &format!("many-{nth}"));
+    for (component, replicas) in
+        [("gateway", 5), ("websocket", 5), ("comment", 5), ("consumer", 3), ("manager", 2)]
+    {
+        cluster["spec"][component] = part(replicas);
+    }
+    cluster["spec"]["statistics"] = json!({"pod": pod});
+    cluster["spec"]["readers"] = json!({"replicas": 4, "scaling": {"mode": "Manual"}, "pod": pod});
+    cluster
+}
+
+/// Nodes, and who says that what is on them runs.
+async fn start_kwok(world: &World) -> anyhow::Result<Child> {
+    for nth in 0..NODES {
+        let node = json!({
+            "apiVersion": "v1", "kind": "Node",
+            "metadata": {
+                "name": format!("kwok-{nth}"),
+                "labels": {"type": "kwok", "kubernetes.io/hostname": format!("kwok-{nth}"), "kubernetes.io/os": "linux"},
+                "annotations": {"kwok.x-k8s.io/node": "fake"},
+            },
+            "spec": {"taints": [{"key": "kwok.x-k8s.io/node", "value": "fake", "effect": "NoSchedule"}]},
+        });
+        world.kube.apply(NODE, &node).await?;
+        let capacity = json!({"cpu": "64", "memory": "256Gi", "pods": "250"});
+        let status = json!({"status": {"capacity": capacity, "allocatable": capacity}});
+        let path = format!("{}/status", NODE.path("", &format!("kwok-{nth}")));
+        world
+            .kube
+            .ask(Method::PATCH, &path, Some(("application/merge-patch+json", &status)))
+            .await?
+            .good()?;
+    }
+    Command::new("kwok")
+        .arg("--config")
+        .arg(world.path("e2e/cluster/kwok.yaml"))
+        .args(["--manage-all-nodes=false", "--manage-nodes-with-label-selector=type=kwok"])
+        // Without its Lease a node is taken for gone.
+        .arg("--node-lease-duration-seconds=40")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .context("starting kwok")
+}
+
+async fn clean_up(world: &World) -> anyhow::Result<()> {
+    world.kube.delete(&NAMESPACE.path("", CROWDED)).await?;
+    let gone = async || Ok(world.kube.get(&NAMESPACE.path("", CROWDED)).await?.is_none());
+    until_true("the pretended clusters are gone", PATIENCE, gone).await?;
+    for nth in 0..NODES {
+        world.kube.delete(&NODE.path("", &format!("kwok-{nth}"))).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,321 @@
+//! Each rule of the definition, on a real API server: a valid resource is taken, one changed field is refused with exactly
+//! the field and the words that are promised, and without its rule just that one is taken.
+
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use reqwest::Method;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::kube::{Answer, CLUSTER, DEFINITION, NAMESPACE};
+use crate::wait::until_true;
+use crate::world::World;
+
+const NAMESPACE_NAME: &str = "liverank-e2e-rules";
+const DEFINITION_NAME: &str = "rankingclusters.liverank.dev";
+/// How long a changed definition may take to be served.
+const SERVED: Duration = Duration::from_secs(30);
+
+/// One rule's own fixture.
+#[derive(Debug, Clone, Deserialize)]
+struct Fixture {
+    name: String,
+    /// What is changed in the valid resource, by dotted paths; null takes out.
+    #[serde(default)]
+    set: serde_json::Map<String, Value>,
+    /// Where it takes two: what is then changed in the stored resource.
+    #[serde(default)]
+    update: serde_json::Map<String, Value>,
+    path: String,
+    message: String,
+}
+
+impl Fixture {
+    fn is_update(&self) -> bool {
+        !self.update.is_empty()
+    }
+}
+
+pub async fn refuse_exactly(world: &World) -> anyhow::Result<String> {
+    let read = |file: &str| std::fs::read_to_string(world.path(file)).with_context(|| file.to_owned());
+    let definition: Value = serde_yaml::from_str(&read("crds/rankingcluster.yaml")?)?;
+    let valid: Value = serde_yaml::from_str(&read("operator/tests/fixtures/valid.yaml")?)?;
+    let fixtures: Vec<Fixture> = serde_yaml::from_str(&read("operator/tests/fixtures/rules.yaml")?)?;
+    let bench = Bench { world, valid, fixtures };
+    bench.prepare(&definition).await?;
+    let result = bench.run(&definition).await;
+    bench.clean_up(&definition).await?;
+    result
+}
+
+struct Bench<'a> {
+    world: &'a World,
+    valid: Value,
+    fixtures: Vec<Fixture>,
+}
+
+impl Bench<'_> {
+    async fn prepare(&self, definition: &Value) -> anyhow::Result<()> {
+        let namespace =
+            json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE_NAME}});
+        self.world.kube.apply(NAMESPACE, &namespace).await?;
+        self.define(definition).await?;
+        // The first request after a definition is new may find nobody who serves it.
+        let served = async || Ok(self.create(&self.valid, true).await?.status.is_success());
+        until_true("the valid resource is taken", SERVED, served).await?;
+        for fixture in self.fixtures.iter().filter(|fixture| fixture.is_update()) {
+            let stored = self.resource(fixture)?;
+            self.create(&stored, false)
+                .await?
+                .good()
+                .with_context(|| format!("{}: storing", fixture.name))?;
+        }
+        Ok(())
+    }
+
+    async fn run(&self, definition: &Value) -> anyhow::Result<String> {
+        let refused = self.refused().await?;
+        for (fixture, answer) in self.fixtures.iter().zip(&refused) {
+            expect_refusal(fixture, answer)?;
+        }
+        let rules = rules(definition);
+        ensure!(
+            rules.len() == self.fixtures.len(),
+            "{} rules and {} fixtures: each rule has its own",
+            rules.len(),
+            self.fixtures.len()
+        );
+        let mut proven: Vec<String> = Vec::new();
+        for rule in &rules {
+            let without = without(definition, rule)?;
+            self.define(&without).await?;
+            let broken = self.broken(rule, proven.last()).await?;
+            ensure!(!proven.contains(&broken), "{broken} is taken without {rule}, and without another");
+            proven.push(broken);
+        }
+        Ok(format!("{} rules", rules.len()))
+    }
+
+    /// The one fixture that is taken, once the API server serves the definition without its rule; before that, none is or
+    /// the `last` one.
+    async fn broken(&self, rule: &str, last: Option<&String>) -> anyhow::Result<String> {
+        let deadline = std::time::Instant::now() + SERVED;
+        loop {
+            let refused = self.refused().await?;
+            let taken: Vec<&str> = self
+                .fixtures
+                .iter()
+                .zip(&refused)
+                .filter(|(_, answer)| answer.status.is_success())
+                .map(|(fixture, _)| fixture.name.as_str())
+                .collect();
+            // While it is not served everywhere yet, nothing is taken, or the last one, or both.
+            match taken[..] {
+                [one] if last.is_none_or(|last| last != one) => return Ok(one.to_owned()),
+                _ if std::time::Instant::now() < deadline => {
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+                _ => anyhow::bail!("without the rule {rule}, {} fixtures are taken: {taken:?}", taken.len()),
+            }
+        }
+    }
+
+    /// What the API server says to each fixture.
+    async fn refused(&self) -> anyhow::Result<Vec<Answer>> {
+        let asked = self.fixtures.iter().map(async |fixture| {
+            if !fixture.is_update() {
+                return self.create(&self.resource(fixture)?, true).await;
+            }
+            let mut changed = json!({});
+            for (path, value) in &fixture.update {
+                set(&mut changed, path, value.clone());
+            }
+            let path = format!("{}?dryRun=All", CLUSTER.path(NAMESPACE_NAME, &fixture.name));
+            self.world.kube.ask(Method::PATCH, &path, Some(("application/merge-patch+json", &changed))).await
+        });
+        futures::future::try_join_all(asked).await
+    }
+
+    fn resource(&self, fixture: &Fixture) -> anyhow::Result<Value> {
+        let mut resource = self.valid.clone();
+        if fixture.is_update() {
+            resource["metadata"]["name"] = json!(fixture.name);
+        }
+        for (path, value) in &fixture.set {
+            if value.is_null() {
+                remove(&mut resource, path)
+                    .with_context(|| format!("{}: no {path} to take out", fixture.name))?;
+            } else {
+                set(&mut resource, path, value.clone());
+            }
+        }
+        Ok(resource)
+    }
+
+    async fn create(&self, resource: &Value, dry: bool) -> anyhow::Result<Answer> {
+        let mut resource = resource.clone();
+        resource["metadata"]["namespace"] = json!(NAMESPACE_NAME);
+        let path = format!("{}{}", CLUSTER.path(NAMESPACE_NAME, ""), if dry { "?dryRun=All" } else { "" });
+        self.world.kube.ask(Method::POST, &path, Some(("application/json", &resource))).await
+    }
+
+    /// By replacing what stands, so that what is not there any more is gone.
+    async fn define(&self, definition: &Value) -> anyhow::Result<()> {
+        let path = DEFINITION.path("", DEFINITION_NAME);
+        let body = |definition: &Value| (definition.clone(), "application/json");
+        let Some(live) = self.world.kube.get(&path).await? else {
+            let (new, kind) = body(definition);
+            let all = DEFINITION.path("", "");
+            return self.world.kube.ask(Method::POST, &all, Some((kind, &new))).await?.good().map(|_| ());
+        };
+        let (mut new, kind) = body(definition);
+        new["metadata"] = live["metadata"].clone();
+        new["spec"]["conversion"] = live["spec"]["conversion"].clone();
+        self.world.kube.ask(Method::PUT, &path, Some((kind, &new))).await?.good().map(|_| ())
+    }
+
+    async fn clean_up(&self, definition: &Value) -> anyhow::Result<()> {
+        for fixture in self.fixtures.iter().filter(|fixture| fixture.is_update()) {
+            self.world.kube.delete(&CLUSTER.path(NAMESPACE_NAME, &fixture.name)).await?;
+        }
+        // Helm takes over only what it made: it brings its own.
+        let others = self.world.kube.get(&format!("/apis/{}/{}", CLUSTER.api, CLUSTER.plural)).await?;
+        let none = others.is_none_or(|list| list["items"].as_array().is_none_or(Vec::is_empty));
+        if none {
+            self.world.kube.delete(&DEFINITION.path("", DEFINITION_NAME)).await?;
+        } else {
+            self.define(definition).await?;
+        }
+        self.world.kube.delete(&NAMESPACE.path("", NAMESPACE_NAME)).await
+    }
+}
+
+fn expect_refusal(fixture: &Fixture, answer: &Answer) -> anyhow::Result<()> {
+    let Fixture { name, path, message, .. } = fixture;
+    let causes =
+        answer.body.pointer("/details/causes").and_then(Value::as_array).cloned().unwrap_or_default();
+    let told: Vec<(&str, &str)> = causes
+        .iter()
+        .map(|cause| {
+            (cause["field"].as_str().unwrap_or_default(), cause["message"].as_str().unwrap_or_default())
+        })
+        .collect();
+    let exactly = |(field, words): (&str, &str)| {
+        field == path && (words == message || words.ends_with(&format!(": {message}")))
+    };
+    let right = answer.status.as_u16() == 422 && told.len() == 1 && exactly(told[0]);
+    ensure!(right, "{name}: expected \"{path}: {message}\", was told {} {told:?}", answer.status);
+    Ok(())
+}
+
+/// JSON pointers to every rule of a definition.
+fn rules(definition: &Value) -> Vec<String> {
+    fn walk(value: &Value, pointer: &str, rules: &mut Vec<String>) {
+        match value {
+            Value::Object(members) => {
+                for (name, below) in members {
+                    let pointer = format!("{pointer}/{}", name.replace('~', "~0").replace('/', "~1"));
+                    if name == "x-kubernetes-validations" {
+                        let count = below.as_array().map_or(0, Vec::len);
+                        rules.extend((0..count).map(|nth| format!("{pointer}/{nth}")));
+                    } else {
+                        walk(below, &pointer, rules);
+                    }
+                }
+            }
+            Value::Array(items) => {
+                items
+                    .iter()
+                    .enumerate()
+                    .for_each(|(nth, item)| walk(item, &format!("{pointer}/{nth}"), rules));
+            }
+            _ => {}
+        }
+    }
+    let mut rules = Vec::new();
+    walk(&definition["spec"], "/spec", &mut rules);
+    rules
+}
+
+/// The definition without the rule at a pointer.
+fn without(definition: &Value, rule: &str) -> anyhow::Result<Value> {
+    let mut definition = definition.clone();
+    let (list, nth) = rule.rsplit_once('/').context("no pointer")?;
+    let list = definition.pointer_mut(list).and_then(Value::as_array_mut).context("no rules there")?;
+    list.remove(nth.parse()?);
+    if list.is_empty() {
+        let (parent, member) =
+            rule.rsplit_once('/').and_then(|(list, _)| list.rsplit_once('/')).context("no pointer")?;
+        let parent =
+            definition.pointer_mut(parent).and_then(Value::as_object_mut).context("no schema there")?;
+        parent.remove(member);
+    }
+    Ok(definition)
+}
+
+fn set(object: &mut Value, path: &str, value: Value) {
+    let mut at = object;
+    for step in path.split('.') {
+        if !at.is_object() {
+            *at = json!({});
+        }
+        at = &mut at[step];
+    }
+    *at = value;
+}
+
+fn remove(object: &mut Value, path: &str) -> Option<Value> {
+    let (parent, member) = path.rsplit_once('.')?;
+    object.pointer_mut(&format!("/{}", parent.replace('.', "/")))?.as_object_mut()?.remove(member)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rules_are_found_and_taken_out_one_by_one() {
+        let rule = |words: &str| json!({"rule": "true", "message": words});
+        let definition = json!({"spec": {"a": {"x-kubernetes-validations": [rule("1"), rule("2")]},
+            "b": [{"x-kubernetes-validations": [rule("3")]}]}});
+        let rules = rules(&definition);
+        assert_eq!(rules.len(), 3);
+        let first = without(&definition, &rules[0]).unwrap();
+        assert_eq!(first["spec"]["a"]["x-kubernetes-validations"], json!([rule("2")]));
+        let last = without(&definition, &rules[2]).unwrap();
+        assert_eq!(last["spec"]["b"], json!([{}]), "no empty list stays");
+    }
+
+    #[test]
+    fn fields_are_set_and_taken_out_by_dotted_paths() {
+        let mut object = json!({"spec": {"a": {"b": 1}}});
+        set(&mut object, "spec.c.d", json!(2));
+        assert_eq!(remove(&mut object, "spec.a.b"), Some(json!(1)));
+        assert_eq!(object, json!({"spec": {"a": {}, "c": {"d": 2}}}));
+        assert_eq!(remove(&mut object, "spec.z.b"), None);
+    }
+
+    #[test]
+    fn a_refusal_has_one_cause_in_the_promised_words() {
+        let fixture = Fixture {
+            name: "f".into(),
+            set: serde_json::Map::new(),
+            update: serde_json::Map::new(),
+            path: "spec.a".into(),
+            message: "do that".into(),
+        };
+        let answer = |causes: Value| Answer {
+            status: reqwest::StatusCode::UNPROCESSABLE_ENTITY,
+            body: json!({"details": {"causes": causes}}),
+        };
+        let cause = |field: &str, words: &str| json!({"field": field, "message": words});
+        assert!(
+            expect_refusal(&fixture, &answer(json!([cause("spec.a", "Invalid value: do that")]))).is_ok()
+        );
+        assert!(expect_refusal(&fixture, &answer(json!([cause("spec.b", "do that")]))).is_err());
+        assert!(expect_refusal(&fixture, &answer(json!([cause("spec.a", "do that not")]))).is_err());
+        let two = json!([cause("spec.a", "do that"), cause("spec.c", "else")]);
+        assert!(expect_refusal(&fixture, &answer(two)).is_err());
+    }
+}

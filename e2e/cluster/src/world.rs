@@ -1,0 +1,302 @@
+//! The system under test: one `RankingCluster`, the operator that looks after it, and what the harness needs around them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::kube::{self, CHILDREN, CLUSTER, Kube, LEASE, NAMESPACE, POD, SECRET};
+use crate::wait::until;
+
+/// The namespace and name of the cluster that most scenarios are about.
+pub const NAMESPACE_NAME: &str = "liverank-e2e";
+pub const NAME: &str = "live";
+/// The operator's release, and where it runs.
+pub const RELEASE: &str = "liverank";
+/// What the chart calls the operator's Deployment and its Lease.
+pub const OPERATOR: &str = "liverank-operator";
+pub const OPERATOR_NAMESPACE: &str = "liverank-system";
+/// Everything that belongs to the operator's cluster carries it.
+pub const MANAGED: &str = "app.kubernetes.io/managed-by=liverank-operator";
+const COMPONENT: &str = "app.kubernetes.io/component";
+/// How long everything may take to be as wanted after a change, on a busy machine.
+pub const SETTLE: Duration = Duration::from_secs(150);
+
+/// Where things are; the command line of the harness.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Settings {
+    /// The image of all components and the operator.
+    #[arg(long, default_value = "docker.io/testbed/liverank:1")]
+    pub image: String,
+    /// The same by another name: what an upgrade changes to.
+    #[arg(long, default_value = "docker.io/testbed/liverank:2")]
+    pub next_image: String,
+    /// This program's own image.
+    #[arg(long, default_value = "docker.io/testbed/liverank-e2e:1")]
+    pub agent_image: String,
+    /// Kafka's bootstrap servers, as pods reach them.
+    #[arg(long, env = "LIVERANK_TEST_KAFKA")]
+    pub kafka: String,
+    /// Redis's URL, as pods reach it.
+    #[arg(long, env = "LIVERANK_TEST_REDIS")]
+    pub redis: String,
+    /// MongoDB's URI, as pods reach it.
+    #[arg(long, env = "LIVERANK_TEST_MONGODB")]
+    pub mongodb: String,
+    /// The checkout: charts, the definition and the fixtures of its rules.
+    #[arg(long, default_value = ".")]
+    pub checkout: PathBuf,
+    /// The API server's audit log of the operator's namespace: with it, requests at rest are counted one by one. Without
+    /// it, by resource, whoever they are from.
+    #[arg(long, env = "LIVERANK_TEST_AUDIT_LOG")]
+    pub audit_log: Option<PathBuf>,
+    /// Values for the operator's chart, beside the image.
+    #[arg(long)]
+    pub operator_values: Option<PathBuf>,
+}
+
+/// The system and the way to it.
+pub struct World {
+    pub kube: Kube,
+    pub settings: Settings,
+    /// In the names of topics and databases, so that a run finds nothing of another.
+    pub run: String,
+}
+
+/// Pods of each component by UID.
+pub type Pods = BTreeMap<String, BTreeSet<String>>;
+
+impl World {
+    pub fn path(&self, below: &str) -> PathBuf {
+        self.settings.checkout.join(below)
+    }
+
+    /// A cluster that runs on the stores and holds its names apart from all others.
+    pub fn cluster(&self, namespace: &str, name: &str) -> Value {
+        let own = format!("{}-{name}", self.run);
+        json!({
+            "apiVersion": CLUSTER.api, "kind": CLUSTER.name,
+            "metadata": {"namespace": namespace, "name": name},
+            "spec": {
+                "image": self.settings.image,
+                "kafka": {"bootstrapServers": self.settings.kafka, "topic": format!("{own}-interactions")},
+                "redis": {"urlSecret": {"name": "stores", "key": "redis"}, "prefix": format!("{own}-")},
+                "mongodb": {"uriSecret": {"name": "stores", "key": "mongodb"}, "database": format!("{own}-videos")},
+                "auth": {"enabled": false, "internalTokenSecret": {"name": "internal", "key": "token"}},
+            },
+        })
+    }
+
+    /// A namespace that lets in restricted pods only, with the Secrets that a cluster names.
+    pub async fn namespace(&self, namespace: &str) -> anyhow::Result<()> {
+        let labels = json!({"pod-security.kubernetes.io/enforce": "restricted"});
+        let object = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace, "labels": labels}});
+        self.kube.apply(NAMESPACE, &object).await?;
+        let secrets = [
+            ("stores", json!({"redis": self.settings.redis, "mongodb": self.settings.mongodb})),
+            ("internal", json!({"token": format!("{:032x}", rand::random::<u128>())})),
+        ];
+        for (name, data) in secrets {
+            let metadata = json!({"name": name, "namespace": namespace});
+            let secret =
+                json!({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": data});
+            self.kube.apply(SECRET, &secret).await?;
+        }
+        Ok(())
+    }
+
+    /// The cluster as it stands.
+    pub async fn live(&self) -> anyhow::Result<Value> {
+        self.kube.named(CLUSTER, NAMESPACE_NAME, NAME).await
+    }
+
+    /// Merges a patch into the spec.
+    pub async fn change(&self, spec: Value) -> anyhow::Result<()> {
+        let path = CLUSTER.path(NAMESPACE_NAME, NAME);
+        self.kube.merge(&path, &json!({"spec": spec})).await?.good().map(|_| ())
+    }
+
+    /// Waits until the operator says that all is as the spec wants it.
+    pub async fn ready(&self, namespace: &str, name: &str) -> anyhow::Result<Duration> {
+        let path = CLUSTER.path(namespace, name);
+        let look = async || {
+            let cluster = self.kube.get(&path).await?.context("the cluster is not there")?;
+            Ok(if is_ready(&cluster) { Ok(()) } else { Err(brief(&cluster["status"])) })
+        };
+        Ok(until(&format!("{name} is ready"), SETTLE, look).await?.1)
+    }
+
+    /// The pods of the cluster's components that are not on their way out.
+    pub async fn pods(&self) -> anyhow::Result<Pods> {
+        let mut pods = Pods::new();
+        for pod in self.kube.list(POD, NAMESPACE_NAME, MANAGED).await? {
+            if pod.pointer("/metadata/deletionTimestamp").is_none() {
+                let component = pod["metadata"]["labels"][COMPONENT].as_str().unwrap_or_default().to_owned();
+                pods.entry(component).or_default().insert(kube::uid(&pod).to_owned());
+            }
+        }
+        Ok(pods)
+    }
+
+    /// The pods of one component, whole.
+    pub async fn pods_of(&self, component: &str) -> anyhow::Result<Vec<Value>> {
+        self.kube.list(POD, NAMESPACE_NAME, &format!("{MANAGED},{COMPONENT}={component}")).await
+    }
+
+    /// All that the operator has made in a namespace.
+    pub async fn children(&self, namespace: &str) -> anyhow::Result<Vec<Value>> {
+        let mut children = Vec::new();
+        for kind in CHILDREN {
+            children.extend(self.kube.list(kind, namespace, MANAGED).await?);
+        }
+        Ok(children)
+    }
+
+    /// A request to one of the cluster's Services.
+    pub async fn request(
+        &self,
+        service: &str,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> anyhow::Result<Value> {
+        let service = format!("{NAME}-{service}");
+        self.kube
+            .service(NAMESPACE_NAME, &service, method, path, body)
+            .await?
+            .good()
+            .with_context(|| path.to_owned())
+    }
+
+    /// What the managers see.
+    pub async fn load(&self) -> anyhow::Result<Value> {
+        self.request("manager:6000", Method::GET, "/load", None).await
+    }
+
+    /// The operator's Lease.
+    pub async fn lease(&self) -> anyhow::Result<Value> {
+        self.kube.named(LEASE, OPERATOR_NAMESPACE, OPERATOR).await
+    }
+
+    /// The operator's pods that are not on their way out.
+    pub async fn operators(&self) -> anyhow::Result<Vec<Value>> {
+        let selector = "app.kubernetes.io/name=liverank-operator,app.kubernetes.io/component=operator";
+        let pods = self.kube.list(POD, OPERATOR_NAMESPACE, selector).await?;
+        Ok(pods.into_iter().filter(|pod| pod.pointer("/metadata/deletionTimestamp").is_none()).collect())
+    }
+
+    /// Scales the operator, and waits until it is so.
+    pub async fn scale_operator(&self, replicas: usize) -> anyhow::Result<()> {
+        let deployment = kube::DEPLOYMENT.path(OPERATOR_NAMESPACE, OPERATOR);
+        self.kube.merge(&deployment, &json!({"spec": {"replicas": replicas}})).await?.good()?;
+        let look = async || {
+            let pods = self.operators().await?;
+            let ready = pods.iter().filter(|pod| is_true(pod, "Ready")).count();
+            Ok(if pods.len() == replicas && ready == replicas {
+                Ok(())
+            } else {
+                Err(format!("{ready} of {}", pods.len()))
+            })
+        };
+        until(&format!("{replicas} operators are there"), SETTLE, look).await.map(|_| ())
+    }
+
+    /// The arguments by which helm installs or upgrades the operator with these settings beside the image.
+    pub async fn install_operator(&self, more: &[&str]) -> anyhow::Result<()> {
+        let (repository, tag) = self.settings.image.rsplit_once(':').context("--image has no tag")?;
+        let chart = self.path("charts/liverank");
+        let (repository, tag) = (format!("image.repository={repository}"), format!("image.tag={tag}"));
+        let mut args = vec!["upgrade", "--install", RELEASE, utf8(&chart)?];
+        args.extend(["--namespace", OPERATOR_NAMESPACE, "--create-namespace", "--wait", "--timeout", "150s"]);
+        args.extend(["--set", &repository, "--set-string", &tag, "--set", "replicas=2"]);
+        let values = self.settings.operator_values.clone();
+        if let Some(values) = &values {
+            args.extend(["--values", utf8(values)?]);
+        }
+        args.extend(more);
+        self.kube.helm(&args).await.map(|_| ())
+    }
+}
+
+fn utf8(path: &Path) -> anyhow::Result<&str> {
+    path.to_str().context("a path that is not UTF-8")
+}
+
+/// Whether a condition is there and true.
+pub fn is_true(object: &Value, condition: &str) -> bool {
+    kube::condition(object, condition).is_some_and(|condition| condition["status"] == "True")
+}
+
+/// Whether the status speaks of the newest spec and says that all of it is so.
+pub fn is_ready(cluster: &Value) -> bool {
+    cluster["status"]["observedGeneration"] == cluster["metadata"]["generation"]
+        && is_true(cluster, "Ready")
+        && !is_true(cluster, "Progressing")
+}
+
+/// A status in a line: conditions that tell something, and the components.
+fn brief(status: &Value) -> String {
+    let conditions = status["conditions"].as_array().into_iter().flatten();
+    let told: Vec<String> = conditions
+        .map(|it| {
+            format!(
+                "{}={} {} {}",
+                text(&it["type"]),
+                text(&it["status"]),
+                text(&it["reason"]),
+                text(&it["message"])
+            )
+        })
+        .collect();
+    if told.is_empty() { "no status yet".to_owned() } else { told.join("; ") }
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or_default()
+}
+
+/// Which components have other pods than before.
+pub fn restarted(before: &Pods, after: &Pods) -> BTreeSet<String> {
+    let names = before.keys().chain(after.keys());
+    names.filter(|name| before.get(*name) != after.get(*name)).cloned().collect()
+}
+
+/// Fails unless exactly these components have other pods.
+pub fn expect_restarted(before: &Pods, after: &Pods, expected: &[&str]) -> anyhow::Result<()> {
+    let restarted = restarted(before, after);
+    let expected: BTreeSet<String> = expected.iter().map(ToString::to_string).collect();
+    ensure!(restarted == expected, "restarted: {restarted:?}, expected: {expected:?}");
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pods(pods: &[(&str, &[&str])]) -> Pods {
+        let set = |uids: &[&str]| uids.iter().map(ToString::to_string).collect();
+        pods.iter().map(|(name, uids)| ((*name).to_owned(), set(uids))).collect()
+    }
+
+    #[test]
+    fn other_pods_are_told_by_component() {
+        let before = pods(&[("gateway", &["a", "b"]), ("comment", &["c"]), ("reader", &["d"])]);
+        let after = pods(&[("gateway", &["b", "a"]), ("comment", &["e"])]);
+        assert!(expect_restarted(&before, &after, &["comment", "reader"]).is_ok());
+        assert!(expect_restarted(&before, &after, &["comment"]).is_err());
+    }
+
+    #[test]
+    fn ready_speaks_of_the_newest_spec() {
+        let cluster = |generation: i64, progressing: &str| {
+            json!({"metadata": {"generation": 3}, "status": {"observedGeneration": generation, "conditions": [
+                {"type": "Ready", "status": "True"}, {"type": "Progressing", "status": progressing}]}})
+        };
+        assert!(is_ready(&cluster(3, "False")));
+        assert!(!is_ready(&cluster(2, "False")));
+        assert!(!is_ready(&cluster(3, "True")));
+    }
+}

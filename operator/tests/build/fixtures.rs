@@ -1,0 +1,49 @@
+//! Clusters to build.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use liverank_operator::build::{self, CURRENT, Drain, Input, Object, OperatorFacts, Reader, names};
+use liverank_operator::crd::RankingCluster;
+use serde_json::Value;
+
+/// The clusters in `clusters/`, each with a snapshot of its name.
+pub const CLUSTERS: [&str; 5] = ["minimal", "full", "no-comment", "per-reader", "httproute"];
+
+/// A file beside this one or of the operator.
+pub fn path(path: &str) -> PathBuf {
+    [env!("CARGO_MANIFEST_DIR"), path].iter().collect()
+}
+
+/// A cluster, as its file in YAML has it.
+pub fn cluster(name: &str) -> RankingCluster {
+    let file = path(&format!("tests/build/clusters/{name}.yaml"));
+    let text = std::fs::read_to_string(&file).unwrap();
+    // By way of a value: anchors are resolved there.
+    let value: Value = serde_yaml::from_str(&text).unwrap();
+    serde_json::from_value(value).unwrap()
+}
+
+/// An operator.
+pub fn operator() -> OperatorFacts {
+    OperatorFacts {
+        namespace: "liverank-system".to_owned(),
+        labels: BTreeMap::from([(names::NAME.to_owned(), "liverank-operator".to_owned())]),
+        order_token_sha256: "5e".repeat(32),
+    }
+}
+
+/// Two readers, one of which is on its way out.
+pub fn readers(cluster: &RankingCluster) -> Vec<Reader> {
+    let drain = Drain { reason: "scale-down".to_owned(), since: "2026-03-01T12:30:00Z".to_owned() };
+    vec![
+        Reader { name: names::reader(cluster.name(), 0), drain: None },
+        Reader { name: names::reader(cluster.name(), 3), drain: Some(drain) },
+    ]
+}
+
+/// All objects of a cluster with those readers.
+pub fn built(cluster: &RankingCluster) -> Vec<Object> {
+    let (readers, operator) = (readers(cluster), operator());
+    build::desired(&Input { cluster, revision: CURRENT, readers: &readers, operator: &operator })
+}

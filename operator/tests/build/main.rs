@@ -1,0 +1,8 @@
+//! The builder, from YAML to objects: reviewed snapshots, what holds for every cluster, and the table of what restarts.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests: a failure there is a failed test")]
+
+mod fixtures;
+mod properties;
+mod rollouts;
+mod snapshots;

@@ -1,0 +1,175 @@
+//! `docs/rollouts.md`: its table is made from the builder and the schema, so that it cannot say anything else than what
+//! happens. `UPDATE_SNAPSHOTS=1` writes it anew.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+
+use liverank_operator::build::{self, Component};
+use liverank_operator::crd::{RankingClusterSpec, definition};
+use serde_json::{Value, json};
+
+use crate::fixtures::{cluster, path};
+
+const BEGIN: &str = "<!-- table: written by the builder's test -->\n";
+const END: &str = "<!-- end of table -->\n";
+
+/// Fields of ours whose value is Kubernetes' own type: what is below them is not told apart.
+const FOREIGN: [&str; 2] = ["resources", "affinity"];
+
+type Restarted = BTreeSet<Component>;
+
+#[test]
+fn the_table_of_what_restarts_is_what_the_builder_does() {
+    let table = table(&collapsed(&effects()));
+    let file = path("../docs/rollouts.md");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let (before, rest) = text.split_once(BEGIN).unwrap();
+    let (stored, after) = rest.split_once(END).unwrap();
+    if std::env::var_os("UPDATE_SNAPSHOTS").is_some() {
+        std::fs::write(&file, format!("{before}{BEGIN}{table}{END}{after}")).unwrap();
+    } else {
+        assert_eq!(
+            stored, table,
+            "docs/rollouts.md: UPDATE_SNAPSHOTS=1, and read the difference before committing"
+        );
+    }
+}
+
+#[test]
+fn the_order_of_roll_out_in_the_text_is_the_builders() {
+    let text = std::fs::read_to_string(path("../docs/rollouts.md")).unwrap();
+    assert!(text.contains(&words(&Component::ORDER.into())), "in the order {:?}", Component::ORDER);
+}
+
+/// What a change of each field of the spec restarts.
+fn effects() -> BTreeMap<String, Restarted> {
+    let schema = serde_json::to_value(definition()).unwrap();
+    let spec = schema.pointer("/spec/versions/0/schema/openAPIV3Schema/properties/spec").unwrap();
+    let mut fields = Vec::new();
+    leaves(spec, String::new(), &mut fields);
+    let base = serde_json::to_value(cluster("full").spec).unwrap();
+    fields.into_iter().map(|(field, schema)| (field.clone(), effect(&base, &field, &schema))).collect()
+}
+
+fn leaves(schema: &Value, at: String, found: &mut Vec<(String, Value)>) {
+    let foreign = FOREIGN.iter().any(|name| at.ends_with(&format!(".{name}")));
+    match schema.get("properties").and_then(Value::as_object) {
+        Some(properties) if !foreign => {
+            for (name, schema) in properties {
+                let at = if at.is_empty() { name.clone() } else { format!("{at}.{name}") };
+                leaves(schema, at, found);
+            }
+        }
+        _ => found.push((at, schema.clone())),
+    }
+}
+
+/// What restarts when `field` of `base` becomes another, whichever, or is taken out.
+fn effect(base: &Value, field: &str, schema: &Value) -> Restarted {
+    let old = spec(base).unwrap_or_else(|error| panic!("{field}: {error}"));
+    let mut changed = base.clone();
+    let mut others = others(place(&mut changed, field), field, schema);
+    others.push(Value::Null);
+    let mut restarted = Restarted::new();
+    for (at, other) in others.iter().enumerate() {
+        *place(&mut changed, field) = other.clone();
+        let new = match spec(&changed) {
+            Ok(new) => new,
+            // A required field cannot be taken out.
+            Err(_) if other.is_null() => continue,
+            Err(error) => panic!("{field}: {other}: {error}"),
+        };
+        assert!(at > 0 || new != old, "{field} reaches the types");
+        let once = build::restarts(&old, &new);
+        assert_eq!(build::restarts(&new, &old), once, "{field}, back again");
+        restarted.extend(once);
+    }
+    restarted
+}
+
+fn place<'a>(spec: &'a mut Value, field: &str) -> &'a mut Value {
+    field.split('.').fold(spec, |at, part| &mut at[part])
+}
+
+/// A spec, as the API server gives it: what is null is not there.
+fn spec(value: &Value) -> serde_json::Result<RankingClusterSpec> {
+    fn without_nulls(value: &Value) -> Value {
+        match value {
+            Value::Object(fields) => {
+                let set = fields.iter().filter(|(_, value)| !value.is_null());
+                set.map(|(name, value)| (name.clone(), without_nulls(value))).collect()
+            }
+            other => other.clone(),
+        }
+    }
+    serde_json::from_value(without_nulls(value))
+}
+
+/// Other values than `now`.
+fn others(now: &Value, field: &str, schema: &Value) -> Vec<Value> {
+    if let Some(values) = schema.get("enum").and_then(Value::as_array) {
+        return values.iter().filter(|value| *value != now && !value.is_null()).cloned().collect();
+    }
+    let last = field.rsplit('.').next().unwrap();
+    let other = match (last, now) {
+        ("restartAt", _) => json!("2026-03-02T12:00:00Z"),
+        ("resources", _) => json!({"limits": {"cpu": "3"}}),
+        ("affinity", _) => json!({"podAntiAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [
+            {"weight": 1, "podAffinityTerm": {"topologyKey": "zone"}}]}}),
+        ("imagePullSecrets" | "parentRefs", _) => json!([{"name": "another"}]),
+        ("tolerations", _) => json!([{"operator": "Exists"}]),
+        ("topologySpread", _) => json!([]),
+        ("ingressFrom", _) => json!([{"ipBlock": {"cidr": "192.0.2.0/24"}}]),
+        ("egressCIDRs", _) => json!(["192.0.2.0/24"]),
+        ("maxUnavailable", _) => json!(3),
+        (_, Value::Bool(now)) => json!(!now),
+        (_, Value::Number(now)) => json!(now.as_i64().unwrap() + 1),
+        // A weight, in thousandths.
+        (_, Value::String(now)) if schema.get("x-kubernetes-int-or-string").is_some() => {
+            json!(format!("1{now}"))
+        }
+        (_, Value::String(now)) => json!(format!("{now}x")),
+        (_, Value::Object(_)) => json!({"another": "one"}),
+        (_, Value::Null) if schema["type"] == "integer" => json!(7),
+        (_, Value::Null) if schema["type"] == "string" => json!("another"),
+        (_, now) => panic!("{field}: how does one change {now} of {schema}?"),
+    };
+    vec![other]
+}
+
+/// Rows of the table: where all fields below a parent have the same effect, the parent alone is told.
+fn collapsed(effects: &BTreeMap<String, Restarted>) -> BTreeMap<String, Restarted> {
+    let uniform = |parent: &str| {
+        let below = || effects.iter().filter(|(field, _)| field.starts_with(parent)).map(|(_, it)| it);
+        below().count() > 1 && below().collect::<BTreeSet<_>>().len() == 1
+    };
+    effects
+        .iter()
+        .map(|(field, restarted)| {
+            let mut parents = field.match_indices('.').map(|(at, _)| &field[..=at]);
+            let row =
+                parents.find(|parent| uniform(parent)).map_or_else(|| field.clone(), |it| format!("{it}*"));
+            (row, restarted.clone())
+        })
+        .collect()
+}
+
+fn table(rows: &BTreeMap<String, Restarted>) -> String {
+    let mut table = String::from("| field of `spec` | restarts |\n|---|---|\n");
+    for (field, restarted) in rows {
+        writeln!(table, "| `{field}` | {} |", words(restarted)).unwrap();
+    }
+    table
+}
+
+/// In the order of roll-out.
+fn words(components: &Restarted) -> String {
+    if components.is_empty() {
+        return "nothing".to_owned();
+    }
+    let name = |component: &Component| match component {
+        Component::Reader => "readers",
+        other => other.name(),
+    };
+    components.iter().map(name).collect::<Vec<_>>().join(", ")
+}

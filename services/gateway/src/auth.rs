@@ -1,0 +1,266 @@
+//! Who asks, where viewers have to show it: JSON Web Tokens (RFC 7519) of an issuer outside, whose keys are known.
+//!
+//! | module | does |
+//! |---|---|
+//! | this one | reads a request's token, and says whose it is |
+//! | `keys` | keeps the issuer's keys up to date |
+//! | `signature` | checks signatures |
+//!
+//! Without keys configured, nobody is asked for a token.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::ensure;
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
+use axum::http::uri::PathAndQuery;
+use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
+use jsonwebtoken::{Header, Validation, decode, decode_header};
+use liverank_shell::params::Params;
+use liverank_shell::{Health, Problem};
+use reqwest::Url;
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::Gateway;
+
+pub(crate) mod keys;
+mod signature;
+
+use keys::{Keys, Source};
+
+/// The query parameter for those who cannot send headers: a browser's `EventSource` and `WebSocket`.
+const PARAMETER: &str = "access_token";
+/// How far the issuer's clock and ours may be apart, in seconds.
+const LEEWAY: u64 = 30;
+/// What is said to one who showed nothing, and to one who showed what is no good (RFC 6750).
+const CHALLENGE: &str = "Bearer";
+const CHALLENGE_INVALID: &str = "Bearer error=\"invalid_token\"";
+const CHALLENGE_OTHER: &str = "Bearer error=\"insufficient_scope\"";
+
+/// By which keys viewers are known.
+#[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "Viewers' tokens")]
+pub struct AuthArgs {
+    /// A file with the keys (a JSON Web Key Set) by which viewers' tokens are signed: RS256, ES256 or `EdDSA`. With it or
+    /// --auth-jwks-url, who writes, comments or watches has to show one, and to be the user that it is for.
+    #[arg(long, env = "LIVERANK_AUTH_JWKS_FILE", value_name = "FILE", conflicts_with = "auth_jwks_url")]
+    pub auth_jwks_file: Option<PathBuf>,
+    /// Where these keys are served, http or https.
+    #[arg(long, env = "LIVERANK_AUTH_JWKS_URL", value_name = "URL")]
+    pub auth_jwks_url: Option<Url>,
+    /// Whose tokens are taken: their `iss` [default: anybody's with those keys]
+    #[arg(long, env = "LIVERANK_AUTH_ISSUER")]
+    pub auth_issuer: Option<String>,
+    /// For whom they must be meant: one of their `aud` [default: not looked at]
+    #[arg(long, env = "LIVERANK_AUTH_AUDIENCE")]
+    pub auth_audience: Option<String>,
+    /// Keys are asked for again at most this often.
+    #[arg(skip = keys::ASK_AGAIN)]
+    pub ask_again: Duration,
+}
+
+/// What tokens are judged by.
+pub(crate) struct Auth {
+    pub(crate) keys: Keys,
+    issuer: Option<String>,
+    audience: Option<String>,
+}
+
+/// What is read of a token, beside what decides whether it is good.
+#[derive(Deserialize)]
+struct Claims {
+    sub: String,
+}
+
+impl Auth {
+    /// `None` where no keys are configured.
+    ///
+    /// # Errors
+    /// Settings that contradict each other, or a file that holds no keys.
+    pub(crate) fn new(args: AuthArgs, health: Health) -> anyhow::Result<Option<Self>> {
+        let AuthArgs { auth_jwks_file, auth_jwks_url, auth_issuer, auth_audience, ask_again } = args;
+        let source = match (auth_jwks_file, auth_jwks_url) {
+            // A file of settings is below the command line's own check.
+            (Some(_), Some(_)) => anyhow::bail!("set --auth-jwks-file or --auth-jwks-url, not both"),
+            (Some(file), None) => Source::File(file),
+            (None, Some(url)) => Source::url(url)?,
+            (None, None) => {
+                let alone = auth_issuer.is_none() && auth_audience.is_none();
+                ensure!(alone, "--auth-issuer and --auth-audience need --auth-jwks-file or --auth-jwks-url");
+                return Ok(None);
+            }
+        };
+        signature::install();
+        let keys = Keys::new(source, ask_again, health);
+        Ok(Some(Self { keys, issuer: auth_issuer, audience: auth_audience }))
+    }
+
+    /// For whom `token` is.
+    async fn subject(&self, token: &str) -> Result<String, Problem> {
+        let header = decode_header(token).map_err(|error| invalid(&error.to_string()))?;
+        if header.crit.is_some() {
+            return Err(invalid("it has critical headers, and none are known here"));
+        }
+        let validation = self.validation(&header);
+        let mut reason = "no key of its issuer's fits it".to_owned();
+        for key in self.keys.fitting(&header).await? {
+            match decode::<Claims>(token, &key.public, &validation) {
+                Ok(token) => return Ok(token.claims.sub),
+                Err(error) => reason = error.to_string(),
+            }
+        }
+        Err(invalid(&reason))
+    }
+
+    fn validation(&self, header: &Header) -> Validation {
+        let mut validation = Validation::new(header.alg);
+        validation.leeway = LEEWAY;
+        validation.validate_nbf = true;
+        validation.validate_aud = self.audience.is_some();
+        let mut required = vec!["exp", "sub"];
+        if let Some(issuer) = &self.issuer {
+            validation.set_issuer(&[issuer]);
+            required.push("iss");
+        }
+        if let Some(audience) = &self.audience {
+            validation.set_audience(&[audience]);
+            required.push("aud");
+        }
+        validation.set_required_spec_claims(&required);
+        validation
+    }
+}
+
+fn invalid(reason: &str) -> Problem {
+    Problem::new(StatusCode::UNAUTHORIZED, format!("the token is not valid: {reason}"))
+        .challenge(CHALLENGE_INVALID)
+}
+
+/// Who sent a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Caller {
+    /// Tokens are not asked for.
+    Anyone,
+    /// The one that the token is for.
+    User(String),
+}
+
+impl FromRequestParts<Arc<Gateway>> for Caller {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, gateway: &Arc<Gateway>) -> Result<Self, Problem> {
+        let Some(auth) = &gateway.auth else { return Ok(Self::Anyone) };
+        let caller = if let Some(token) = shown(parts) {
+            auth.subject(&token).await.map(Self::User)
+        } else {
+            let detail = "this takes a token: Authorization: Bearer <token>";
+            Err(Problem::new(StatusCode::UNAUTHORIZED, detail).challenge(CHALLENGE))
+        };
+        caller.inspect_err(|_| {
+            gateway.metrics.unknown_callers.inc();
+        })
+    }
+}
+
+/// The token of a request.
+fn shown(parts: &Parts) -> Option<String> {
+    if let Some(header) = parts.headers.get(header::AUTHORIZATION) {
+        let (scheme, token) = header.to_str().ok()?.split_once(' ')?;
+        return scheme.eq_ignore_ascii_case("bearer").then(|| token.trim().to_owned());
+    }
+    // Addresses are written down in many places: only where there is no other way.
+    let params = (parts.method == Method::GET).then(|| Params::of(&parts.uri))?;
+    params.get(PARAMETER).map(ToOwned::to_owned)
+}
+
+impl Caller {
+    /// 403 where it speaks for somebody else than `user`, who stands in `field`.
+    pub(crate) fn expect(&self, field: &'static str, user: &str) -> Result<(), Problem> {
+        match self {
+            Self::User(subject) if subject != user => {
+                let detail = format!("{field} must be the user that the token is for, its `sub`");
+                let problem = Problem::new(StatusCode::FORBIDDEN, detail).challenge(CHALLENGE_OTHER);
+                Err(problem.with("field", field))
+            }
+            Self::Anyone | Self::User(_) => Ok(()),
+        }
+    }
+
+    /// As [`Caller::expect`], for a comment on its way to the comment service. What is no comment is that service's to
+    /// refuse; it reads JSON as we do here.
+    pub(crate) fn expect_author(&self, body: &[u8]) -> Result<(), Problem> {
+        if *self == Self::Anyone {
+            return Ok(());
+        }
+        match serde_json::from_slice::<Value>(body) {
+            Ok(Value::Object(members)) => match members.get("userid").and_then(Value::as_str) {
+                Some(user) => self.expect("userid", user),
+                None => Ok(()),
+            },
+            _ => Ok(()),
+        }
+    }
+
+    /// Takes the token out of what goes on to another service: it ends here.
+    pub(crate) fn strip(&self, headers: &mut HeaderMap, uri: &mut Uri) {
+        if *self == Self::Anyone {
+            return;
+        }
+        headers.remove(header::AUTHORIZATION);
+        let Some(query) = uri.query() else { return };
+        let is_other = |pair: &&str| pair.split('=').next() != Some(PARAMETER);
+        let rest: Vec<&str> = query.split('&').filter(is_other).collect();
+        let path = if rest.is_empty() {
+            uri.path().to_owned()
+        } else {
+            format!("{}?{}", uri.path(), rest.join("&"))
+        };
+        // A part of what was an address is one, too.
+        if let Ok(path) = path.parse::<PathAndQuery>() {
+            *uri = path.into();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_ends_at_the_front_door() {
+        let strip = |caller: &Caller, uri: &'static str| {
+            let mut headers = HeaderMap::from_iter([(header::AUTHORIZATION, "Bearer t".parse().unwrap())]);
+            let mut uri = Uri::from_static(uri);
+            caller.strip(&mut headers, &mut uri);
+            (uri.to_string(), headers.len())
+        };
+        let user = Caller::User("ana".to_owned());
+        for (sent, expected) in [
+            ("/ws/videos?access_token=t", "/ws/videos"),
+            ("/ws/videos?limit=3&access_token=t&x=%20", "/ws/videos?limit=3&x=%20"),
+            ("/ws/videos?limit=3", "/ws/videos?limit=3"),
+            ("/ws/user/a%2Fb", "/ws/user/a%2Fb"),
+        ] {
+            assert_eq!(strip(&user, sent), (expected.to_owned(), 0));
+            assert_eq!(strip(&Caller::Anyone, sent), (sent.to_owned(), 1));
+        }
+    }
+
+    #[test]
+    fn nobody_comments_for_another() {
+        let user = Caller::User("ana".to_owned());
+        let status = |caller: &Caller, body: &str| {
+            caller.expect_author(body.as_bytes()).map_or_else(|problem| problem.status().as_u16(), |()| 0)
+        };
+        assert_eq!(status(&user, r#"{"userid":"ana"}"#), 0);
+        assert_eq!(status(&user, r#"{"userid":"ben"}"#), 403);
+        assert_eq!(status(&user, r#"{"userid":"ana","userid":"ben"}"#), 403, "the last one is meant");
+        assert_eq!(status(&Caller::Anyone, r#"{"userid":"ben"}"#), 0);
+        for refused_later in ["", "[]", "{", r#"{"userid":7}"#] {
+            assert_eq!(status(&user, refused_later), 0);
+        }
+    }
+}

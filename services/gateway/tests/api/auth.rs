@@ -1,0 +1,376 @@
+//! Viewers' tokens: who is let in, as whom, and by which keys.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use axum::extract::{Request, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use base64::Engine;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use ring::rand::SystemRandom;
+use ring::rsa::PublicKeyComponents;
+use ring::signature::{
+    ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair, RSA_PKCS1_SHA256, RsaKeyPair,
+};
+use serde_json::{Value, json};
+
+use crate::support::{System, eventually, nowhere, problem, serve};
+
+/// *ring* makes no keys for RSA: this one was made for these tests and is good for nothing else.
+const RSA_KEY: &str = "\
+    MIIEowIBAAKCAQEAgzRFf5xa1Dp8VMiA6wkQ4ISK4op9Jdv7V3hRTBmuifk830GJXa2E/AvC90dhw16DPa00dPLaNGrJ23iBpdZG\
+    cROQRnZedMAteCIsaYIqgAoW03orhzQSejLHwy8HcrDE5WSEjv5ghUNKctY+5Qncmw2wHwgz/Qom3tn4Mkfn7u6bFQfguSfJCnJe\
+    EbaX0W0CVFKF/JGKto6CowPn+tPfbUFD0ArWWfGls4DcM8rbHEc5u1LPqxVf7FD4D8tHEJ91QAdV/2188EuQdpMCxTV1Z5O8Baoc\
+    yjkpuL40ygShMZ9uqC0a/g33D00gOKrLcLT33vwH93aCaBu7bCLwcb7ieQIDAQABAoIBAADQgWvw4F7NPCSvQp7y5UrCLTXfI+Fp\
+    Hll6fZAKNXCq05YT4JKXIf+0jPx0Uibgfn0Ssa7WK8TuiBvs1r/c9tP7NJvos95oAQBBag1/ntxA88en9v7gXmBUJ175UEOwgDsS\
+    UYECaD6mM8nxtYiTc+33JZ7pB0rsq2AacfV8nR55FMaECuTM88flNyTLgnjsFDxY2Or+jletp/nEck5IvKzox4TdSIbz7aHf/1id\
+    hUxWiz76zvuYJKrO7Knvjo34+AH0XlURoVAI10XW0+rllekUSV5g5+l2EC+wI/u4cRvGO4ZpoHqwnN8pQes+3/Tea+ORD8eQju5h\
+    gBmjjI3eNXcCgYEAuMOK8j6BoxxA7W2aQwqc6xXA/inMwD9qy0gtZCLH+f/c/dGh8+nhmDY2NJ/KuJPZgJ3pvJpwabaqq6KA7wQe\
+    DSi4x3+cSPmuwNFVK98gMQqEFvO4ttRSfl7Jtj5Dlapkm1DMLC+/92XNHZ5mirHNvUmPtK8UzWJyTDQSoOxrkUMCgYEAtcpQT8wG\
+    KZeRlfhVbLsjroVOjvMWK/Tis6Cg+5IsOSFivtMCzfGBrwQUS4gg6QufK9VTtBv/GDg2uqI35Fppt6Jy+j7RfL903r0x07dOi5Mo\
+    Ur5/2HZ+VKvd1p+fYgTdghOjfd2p1JiIqhYLSJAZ03++v7+6A7d31yrcRqibk5MCgYA8uqEf8GWh3DaHE8Bhisp7BqJxqAGRqwaK\
+    HIY25KvAQ1Y64z2NM3GgGymD8IWsV4RlHwJlqImMZasBUR958GuEPb9Ga25OGitTWzrYebVWCTPTa3ZqOa2HtdYtHZgPSHtbBZqm\
+    Z2d8hKx/sMHZkomiTtx6MhXvUA1reK4q0KqmiwKBgEqwWprOamHAQjJpmz9XC+vyHTqiKSPaMyI2Bq4VelHmo5lfPLG8Xdm4RVZb\
+    EZpuCfGKbh97uS0MO4AmkewiMXkfJzolgRBN4Qh6lvQzRfQWe+SzG/elh3XmPvilEGjHMvL0eqGF5vbPzKaE9BHWEqZQv+AsN5K7\
+    WGNw2pu1PmY9AoGBAKLa/+EQe0yoJGlcKyDgD5zmms7dzwkvPzp1m2V08SYJPMWDKZCCvLNX6PA0aoMFSDbCwFedTr1WE9wsjIAN\
+    ZZePjGl4Hiucr1T55Eku8KGD3MMjXJosHKx9E3D1pVbLFxpmbIMCXpQQgJQrQ5EnLebk5K5Ng6arlwv+Bta2mxke";
+
+enum Pair {
+    Rsa(RsaKeyPair),
+    Ec(EcdsaKeyPair),
+    Ed(Ed25519KeyPair),
+}
+
+/// What an issuer signs with.
+struct Key {
+    id: &'static str,
+    pair: Pair,
+}
+
+fn text(bytes: &[u8]) -> String {
+    URL_SAFE_NO_PAD.encode(bytes)
+}
+
+impl Key {
+    fn rsa(id: &'static str) -> Self {
+        Self { id, pair: Pair::Rsa(RsaKeyPair::from_der(&STANDARD.decode(RSA_KEY).unwrap()).unwrap()) }
+    }
+
+    fn ec(id: &'static str) -> Self {
+        let random = SystemRandom::new();
+        let document = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &random).unwrap();
+        let pair =
+            EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, document.as_ref(), &random).unwrap();
+        Self { id, pair: Pair::Ec(pair) }
+    }
+
+    fn ed(id: &'static str) -> Self {
+        let document = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).unwrap();
+        Self { id, pair: Pair::Ed(Ed25519KeyPair::from_pkcs8(document.as_ref()).unwrap()) }
+    }
+
+    fn public(&self) -> Value {
+        match &self.pair {
+            Pair::Rsa(pair) => {
+                let PublicKeyComponents { n, e } = PublicKeyComponents::<Vec<u8>>::from(pair.public_key());
+                json!({"kty": "RSA", "kid": self.id, "use": "sig", "n": text(&n), "e": text(&e)})
+            }
+            Pair::Ec(pair) => {
+                let (x, y) = pair.public_key().as_ref()[1..].split_at(32);
+                json!({"kty": "EC", "crv": "P-256", "kid": self.id, "x": text(x), "y": text(y)})
+            }
+            Pair::Ed(pair) => {
+                let x = pair.public_key().as_ref();
+                json!({"kty": "OKP", "crv": "Ed25519", "kid": self.id, "alg": "EdDSA", "x": text(x)})
+            }
+        }
+    }
+
+    fn header(&self) -> Value {
+        let algorithm = match self.pair {
+            Pair::Rsa(_) => "RS256",
+            Pair::Ec(_) => "ES256",
+            Pair::Ed(_) => "EdDSA",
+        };
+        json!({"alg": algorithm, "kid": self.id, "typ": "JWT"})
+    }
+
+    fn sign(&self, header: &Value, claims: &Value) -> String {
+        let message =
+            format!("{}.{}", text(header.to_string().as_bytes()), text(claims.to_string().as_bytes()));
+        let random = SystemRandom::new();
+        let signature = match &self.pair {
+            Pair::Rsa(pair) => {
+                let mut signature = vec![0; pair.public().modulus_len()];
+                pair.sign(&RSA_PKCS1_SHA256, &random, message.as_bytes(), &mut signature).unwrap();
+                signature
+            }
+            Pair::Ec(pair) => pair.sign(&random, message.as_bytes()).unwrap().as_ref().to_vec(),
+            Pair::Ed(pair) => pair.sign(message.as_bytes()).as_ref().to_vec(),
+        };
+        format!("{message}.{}", text(&signature))
+    }
+
+    /// A good token for `user`.
+    fn token(&self, user: &str) -> String {
+        self.sign(&self.header(), &claims(user))
+    }
+}
+
+fn now() -> i64 {
+    liverank_shell::now_ms() as i64 / 1000
+}
+
+fn claims(user: &str) -> Value {
+    json!({"sub": user, "exp": now() + 600, "nbf": now(), "iss": "https://issuer.example", "aud": ["other", "live"]})
+}
+
+fn set(keys: &[&Key]) -> Value {
+    json!({"keys": keys.iter().map(|key| key.public()).collect::<Vec<_>>()})
+}
+
+/// A gateway that knows `keys` from a file.
+async fn system(keys: &[&Key], flags: &[&str]) -> (System, tempfile::TempDir) {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("jwks.json");
+    std::fs::write(&file, set(keys).to_string()).unwrap();
+    let own = ["--auth-jwks-file", file.to_str().unwrap()];
+    (System::start(&[&own[..], flags].concat()).await, directory)
+}
+
+const VIEW: &str = r#"{"video_id":"cat","user_id":"ana","type":"view"}"#;
+
+async fn post_with(system: &System, path: &str, token: &str, body: &str) -> reqwest::Response {
+    system.http.post(system.at(path)).bearer_auth(token).body(body.to_owned()).send().await.unwrap()
+}
+
+async fn interact(system: &System, token: &str) -> u16 {
+    post_with(system, "/interact", token, VIEW).await.status().as_u16()
+}
+
+/// A refusal as section 5 of the design and RFC 6750 have it.
+async fn refused(response: reqwest::Response, status: u16, challenge: &str) -> Value {
+    assert_eq!(response.headers()["www-authenticate"], challenge, "{}", response.url());
+    problem(response, status).await
+}
+
+const INVALID: &str = "Bearer error=\"invalid_token\"";
+const OTHER: &str = "Bearer error=\"insufficient_scope\"";
+
+#[tokio::test]
+async fn a_token_of_each_kind_lets_its_user_in_and_nobody_else() {
+    let keys = [Key::rsa("r"), Key::ec("e"), Key::ed("d")];
+    let (system, _directory) = system(&keys.each_ref(), &[]).await;
+    for key in &keys {
+        assert_eq!(interact(&system, &key.token("ana")).await, 202, "{}", key.id);
+        let bens = post_with(&system, "/interact", &key.token("ben"), VIEW).await;
+        assert_eq!(refused(bens, 403, OTHER).await["field"], "user_id");
+        // One that names no key is tried with those that it may be of.
+        let mut unnamed = key.header();
+        unnamed.as_object_mut().unwrap().remove("kid");
+        assert_eq!(interact(&system, &key.sign(&unnamed, &claims("ana"))).await, 202, "{}", key.id);
+        // A signature of one kind is none of another.
+        let other = keys.iter().find(|other| other.id != key.id).unwrap();
+        assert_eq!(interact(&system, &key.sign(&other.header(), &claims("ana"))).await, 401, "{}", key.id);
+    }
+    assert_eq!(system.log.appended().len(), 6);
+    refused(system.post("/interact", VIEW).await, 401, "Bearer").await;
+    // An address with a token is written down in too many places for what has headers.
+    let path = format!("/interact?access_token={}", keys[2].token("ana"));
+    refused(system.post(&path, VIEW).await, 401, "Bearer").await;
+}
+
+#[tokio::test]
+async fn a_token_that_is_not_good_is_refused_whatever_is_wrong_with_it() {
+    let (key, stranger) = (Key::ed("d"), Key::ed("d"));
+    let issued = ["--auth-issuer", "https://issuer.example", "--auth-audience", "live"];
+    let (system, _directory) = system(&[&key], &issued).await;
+    let with = |name: &str, value: Value| {
+        let mut claims = claims("ana");
+        match value {
+            Value::Null => claims.as_object_mut().unwrap().remove(name),
+            value => claims.as_object_mut().unwrap().insert(name.to_owned(), value),
+        };
+        key.sign(&key.header(), &claims)
+    };
+    let header = |name: &str, value: Value| {
+        let mut header = key.header();
+        header[name] = value;
+        key.sign(&header, &claims("ana"))
+    };
+    let good = key.token("ana");
+    let parts: Vec<&str> = good.split('.').collect();
+    let forged = text(claims("eve").to_string().as_bytes());
+    for (what, token) in [
+        ("expired", with("exp", json!(now() - 60))),
+        ("no end", with("exp", Value::Null)),
+        ("an end in words", with("exp", json!("never"))),
+        ("not yet", with("nbf", json!(now() + 120))),
+        ("a beginning in words", with("nbf", json!("now"))),
+        ("nobody's", with("sub", Value::Null)),
+        ("another issuer", with("iss", json!("https://other.example"))),
+        ("no issuer", with("iss", Value::Null)),
+        ("for others", with("aud", json!("other"))),
+        ("for nobody", with("aud", Value::Null)),
+        ("a stranger's", stranger.token("ana")),
+        ("an unknown key", header("kid", json!("x"))),
+        ("no algorithm", header("alg", json!("none"))),
+        ("a shared secret", header("alg", json!("HS256"))),
+        ("critical", header("crit", json!(["exp"]))),
+        ("forged", format!("{}.{forged}.{}", parts[0], parts[2])),
+        ("unsigned", format!("{}.{}.", parts[0], parts[1])),
+        ("cut", good[..good.len() - 2].to_owned()),
+        ("empty", String::new()),
+        ("no token", "token".to_owned()),
+    ] {
+        let answer = post_with(&system, "/interact", &token, VIEW).await;
+        assert_eq!(answer.status(), 401, "{what}");
+        let challenge = answer.headers()["www-authenticate"].to_str().unwrap();
+        assert!([INVALID, "Bearer"].contains(&challenge), "{what}: {challenge}");
+    }
+    assert_eq!(system.log.appended(), []);
+    for user in ["ana", "ben"] {
+        let expected = if user == "ana" { 202 } else { 403 };
+        assert_eq!(interact(&system, &key.token(user)).await, expected);
+    }
+    // A minute of either clock is no reason.
+    assert_eq!(interact(&system, &with("exp", json!(now() - 5))).await, 202);
+}
+
+/// Answers with what came.
+async fn echo(request: Request) -> Response {
+    let shown = request.headers().get("authorization").map(|value| value.to_str().unwrap().to_owned());
+    Json(json!({"uri": request.uri().to_string(), "authorization": shown})).into_response()
+}
+
+#[tokio::test]
+async fn who_writes_or_watches_shows_a_token_and_who_reads_rankings_does_not() {
+    let behind = serve(Router::new().fallback(echo)).await;
+    let services = ["--comment-url", &behind, "--websocket-url", &behind, "--manager-url", &behind];
+    let key = Key::ec("e");
+    let (system, _directory) = system(&[&key], &services).await;
+    let (ana, ben) = (key.token("ana"), key.token("ben"));
+
+    let both = format!("[{VIEW},{}]", VIEW.replace("ana", "ben"));
+    let answer: Value = post_with(&system, "/interactions", &ana, &both).await.json().await.unwrap();
+    assert_eq!((&answer[0]["status"], &answer[1]["status"]), (&json!(202), &json!(403)), "{answer}");
+    assert_eq!(answer[1]["field"], "user_id");
+    refused(system.post("/interactions", both).await, 401, "Bearer").await;
+
+    let comment = r#"{"userid":"ana","videoid":"cat","comment":"hi"}"#;
+    let passed: Value = post_with(&system, "/comment", &ana, comment).await.json().await.unwrap();
+    assert_eq!(passed, json!({"uri": "/comment", "authorization": null}), "the token ends here");
+    refused(post_with(&system, "/comment", &ben, comment).await, 403, OTHER).await;
+    refused(system.post("/comment", comment).await, 401, "Bearer").await;
+
+    let connect = "/connect?userid=ana&videoid=cat";
+    refused(system.get(connect).await, 401, "Bearer").await;
+    refused(system.get(&format!("{connect}&access_token={ben}")).await, 403, OTHER).await;
+    let stream = system.get(&format!("{connect}&access_token={ana}")).await;
+    assert_eq!(
+        (stream.status(), &stream.headers()["content-type"]),
+        (StatusCode::OK, &"text/event-stream".parse().unwrap())
+    );
+    let body = r#"{"userid":"ana","videoid":"cat"}"#;
+    assert_eq!(post_with(&system, "/connect", &ana, body).await.status(), 200);
+    refused(post_with(&system, "/connect", &ben, body).await, 403, OTHER).await;
+    refused(system.post("/connect", body).await, 401, "Bearer").await;
+
+    let upgrade = async |path: &str| {
+        let request = system.http.get(system.at(path)).header("connection", "upgrade");
+        request.header("upgrade", "websocket").send().await.unwrap()
+    };
+    for path in ["/ws/videos?limit=3", "/ws/user/ana?limit=3"] {
+        refused(upgrade(path).await, 401, "Bearer").await;
+        let passed: Value = upgrade(&format!("{path}&access_token={ana}")).await.json().await.unwrap();
+        assert_eq!(passed["uri"], path);
+    }
+    refused(upgrade(&format!("/ws/user/ana?access_token={ben}")).await, 403, OTHER).await;
+    for open in ["/videos", "/comments/cat", "/resolve/cat", "/health", "/", "/openapi.json"] {
+        assert_eq!(system.get(open).await.status(), 200, "{open}");
+    }
+}
+
+/// An issuer's keys, over HTTP.
+#[derive(Default)]
+struct Issuer {
+    keys: Mutex<Value>,
+    asked: AtomicUsize,
+    is_away: AtomicBool,
+}
+
+async fn keys(State(issuer): State<Arc<Issuer>>) -> Response {
+    issuer.asked.fetch_add(1, SeqCst);
+    if issuer.is_away.load(SeqCst) {
+        return StatusCode::INTERNAL_SERVER_ERROR.into_response();
+    }
+    Json(issuer.keys.lock().unwrap().clone()).into_response()
+}
+
+async fn issuer(keys_: &[&Key]) -> (Arc<Issuer>, String) {
+    let issuer = Arc::new(Issuer { keys: Mutex::new(set(keys_)), ..Issuer::default() });
+    let router = Router::new().route("/jwks", get(keys)).with_state(Arc::clone(&issuer));
+    (issuer, format!("{}/jwks", serve(router).await))
+}
+
+#[tokio::test]
+async fn a_new_key_is_asked_for_and_the_last_known_ones_outlive_the_issuer() {
+    let (old, new) = (Key::ed("old"), Key::ec("new"));
+    let (issuer, url) = issuer(&[&old]).await;
+    let often = |config: &mut liverank_gateway::Config| config.auth.ask_again = Duration::ZERO;
+    let system = System::start_with(&["--auth-jwks-url", &url], often).await;
+    assert_eq!(interact(&system, &old.token("ana")).await, 202);
+    assert_eq!(interact(&system, &new.token("ana")).await, 401);
+    *issuer.keys.lock().unwrap() = set(&[&new]);
+    assert_eq!(interact(&system, &new.token("ana")).await, 202);
+    assert_eq!(interact(&system, &old.token("ana")).await, 401, "it was taken back");
+    issuer.is_away.store(true, SeqCst);
+    assert_eq!(interact(&system, &old.token("ana")).await, 401);
+    assert_eq!(interact(&system, &new.token("ana")).await, 202);
+    let (ready, report) = system.shell.health.report();
+    assert!(ready && report.dependencies["auth"].contains("500"), "{:?}", report.dependencies);
+}
+
+#[tokio::test]
+async fn tokens_of_unknown_keys_do_not_make_a_crowd_before_the_issuer() {
+    let (known, unknown) = (Key::ed("a"), Key::ed("b"));
+    let (issuer, url) = issuer(&[&known]).await;
+    let system = System::start(&["--auth-jwks-url", &url]).await;
+    assert_eq!(interact(&system, &known.token("ana")).await, 202);
+    let token = unknown.token("ana");
+    let tries = futures::future::join_all((0..50).map(|_| interact(&system, &token))).await;
+    assert_eq!(tries, [401; 50]);
+    assert_eq!(issuer.asked.load(SeqCst), 1);
+}
+
+#[tokio::test]
+async fn while_no_keys_were_ever_known_it_is_503_and_rankings_are_open() {
+    let key = Key::rsa("r");
+    let (issuer, url) = issuer(&[&key]).await;
+    issuer.is_away.store(true, SeqCst);
+    let system = System::start(&["--auth-jwks-url", &url]).await;
+    problem(post_with(&system, "/interact", &key.token("ana"), VIEW).await, 503).await;
+    refused(system.post("/interact", VIEW).await, 401, "Bearer").await;
+    assert_eq!(system.get("/videos").await.status(), 200);
+    issuer.is_away.store(false, SeqCst);
+    eventually("the keys are known", async || interact(&system, &key.token("ana")).await == 202).await;
+    assert_eq!(system.shell.health.report().1.dependencies["auth"], "ok");
+}
+
+#[tokio::test]
+async fn settings_that_contradict_each_other_end_it() {
+    let file = ["--auth-jwks-file", "jwks.json"];
+    let nowhere = nowhere();
+    for (flags, url) in [(&file[..], Some(nowhere.as_str())), (&["--auth-issuer", "i"], None)] {
+        let system = System::start_with(flags, |config| {
+            config.auth.auth_jwks_url = url.map(|url| url.parse().unwrap());
+        })
+        .await;
+        let error = system.ended().await.unwrap_err().to_string();
+        assert!(error.contains("--auth-jwks-file"), "{error}");
+    }
+}

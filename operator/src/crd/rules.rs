@@ -32,10 +32,16 @@ pub(super) fn resource() -> Value {
 
 /// On the spec.
 pub(super) fn spec() -> Value {
-    rules(&[(
-        "self.operatorClass == oldSelf.operatorClass",
-        "operatorClass is immutable: create a new RankingCluster",
-    )])
+    rules(&[
+        (
+            "self.operatorClass == oldSelf.operatorClass",
+            "operatorClass is immutable: create a new RankingCluster",
+        ),
+        (
+            "self.exposure.readers != 'PerReader' || !self.auth.enabled || !has(self.auth.jwks)",
+            "viewers' tokens are checked at the front door only: set exposure.readers to FrontDoor or remove auth.jwks",
+        ),
+    ])
 }
 
 /// On `kafka`.

@@ -59,7 +59,7 @@ mod tests {
     fn a_watch_stands_still_when_nothing_came_for_long_and_not_before() {
         let progress = Progress::default();
         progress.made("Pod");
-        let (now, limit) = (Instant::now(), Duration::from_secs(60));
+        let (now, limit) = (Instant::now(), Duration::from_mins(1));
         assert!(progress.still(now + Duration::from_secs(59), limit).is_empty());
         assert_eq!(progress.still(now + Duration::from_secs(61), limit), ["Pod"]);
         progress.made("Pod");

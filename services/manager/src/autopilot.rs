@@ -262,7 +262,10 @@ fn situation(cluster: &Cluster, carrying: &Carrying, now: Instant) -> Situation 
         let assigned = cluster.view.assigned(video);
         let changed = cluster.view.changed(video).map(|at| now.saturating_duration_since(at));
         let changed_ms = changed.unwrap_or_default().as_millis() as i64;
-        let parts = at.iter().filter_map(|(reader, at)| part(&seen, video, reader, *at));
+        // Orders that are not in force yet count as if they were: others would be given to the same end meanwhile.
+        let shares = carrying.to_be(video).or(assigned.map(|assigned| assigned.readers.as_slice()));
+        let shares = shares.unwrap_or_default();
+        let parts = at.iter().filter_map(|(reader, at)| part(&seen, video, shares, reader, *at));
         placement::Video {
             id: video.clone(),
             epoch: assigned.map_or(0, |assigned| assigned.epoch),
@@ -276,16 +279,16 @@ fn situation(cluster: &Cluster, carrying: &Carrying, now: Instant) -> Situation 
     Situation { now: now_ms, readers, videos }.sorted()
 }
 
-/// What a reader has of a video; `None` for nothing.
+/// What a reader has of a video that is to be served by these shares; `None` for nothing.
 fn part(
     seen: &Seen<'_>,
     video: &liverank_core::VideoId,
+    shares: &[Share],
     reader: &liverank_core::ReaderId,
     at: usize,
 ) -> Option<Part> {
-    let assigned = seen.assigned(video);
-    let weight = assigned.and_then(|assigned| assigned.share(reader)).map_or(0, |share| share.weight);
-    let all: u64 = assigned.map_or(0, |it| it.readers.iter().map(|share| u64::from(share.weight)).sum());
+    let weight = shares.iter().find(|share| share.reader == *reader).map_or(0, |share| share.weight);
+    let all: u64 = shares.iter().map(|share| u64::from(share.weight)).sum();
     let share = (u64::from(weight) * u64::from(WHOLE)).checked_div(all).unwrap_or(0) as u32;
     let viewers = seen.held(reader, video).map_or(0, |held| held.viewers);
     (viewers > 0 || weight > 0).then_some(Part { reader: at, viewers, share })

@@ -104,6 +104,11 @@ impl Carrying {
         self.begun.contains_key(video)
     }
 
+    /// What the video's readers are to be, where a move of it waits or is before its compare-and-set.
+    pub fn to_be(&self, video: &VideoId) -> Option<&[Share]> {
+        self.entries.get(self.begun.get(video)?).map(|entry| entry.wanted.order.readers.as_slice())
+    }
+
     /// Takes a move, to begin when [`Carrying::admit`] finds room; answers its number.
     pub fn want(&mut self, now: Instant, seen: &Seen<'_>, wanted: Wanted) -> Result<u64, Refused> {
         if wanted.term.is_some_and(|term| term < self.term()) {

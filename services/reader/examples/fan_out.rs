@@ -36,7 +36,7 @@ use tokio::net::TcpSocket;
 /// How long viewers are in before what they get is counted.
 const WARM_UP: Duration = Duration::from_secs(3);
 /// How long viewers may take to be greeted.
-const GREETED_WITHIN: Duration = Duration::from_secs(60);
+const GREETED_WITHIN: Duration = Duration::from_mins(1);
 /// One viewer in so many reads the times in what it gets.
 const SAMPLED: usize = 50;
 /// Viewers of one source address: far fewer than it has ports for. The kernel tries these one by one, and where most

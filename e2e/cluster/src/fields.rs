@@ -22,24 +22,31 @@ pub fn owned(object: &Value, manager: &str) -> BTreeMap<String, Field> {
             && entry["operation"] == "Apply"
             && let Some(tree) = entry["fieldsV1"].as_object()
         {
-            walk(tree, object, "", "", &mut fields);
+            walk(tree, object, ("", ""), &[], &mut fields);
         }
     }
     fields
 }
 
+/// `keys` are the members by which `live` is known in its list: with another value it would be another item, and the one
+/// that somebody made stays, for it is theirs.
 fn walk(
     tree: &Map<String, Value>,
     live: &Value,
-    path: &str,
-    pointer: &str,
+    (path, pointer): (&str, &str),
+    keys: &[String],
     fields: &mut BTreeMap<String, Field>,
 ) {
     for (key, below) in tree {
         let Some(below) = below.as_object() else { continue };
+        let mut below_keys = Vec::new();
         let found = if let Some(name) = key.strip_prefix("f:") {
+            if keys.iter().any(|key| key == name) {
+                continue;
+            }
             live.get(name).map(|value| (value, name.replace('~', "~0").replace('/', "~1")))
         } else if let Some(wanted) = key.strip_prefix("k:") {
+            below_keys = keys_of(wanted).into_iter().map(|(name, _)| name).collect();
             item(live, wanted).map(|(at, value)| (value, at.to_string()))
         } else {
             None
@@ -49,14 +56,18 @@ fn walk(
         if below.is_empty() {
             fields.insert(path, Field { pointer, value: value.clone() });
         } else {
-            walk(below, value, &path, &pointer, fields);
+            walk(below, value, (&path, &pointer), &below_keys, fields);
         }
     }
 }
 
+fn keys_of(keys: &str) -> Map<String, Value> {
+    serde_json::from_str(keys).unwrap_or_default()
+}
+
 /// The item of a list that has these keys.
 fn item<'a>(list: &'a Value, keys: &str) -> Option<(usize, &'a Value)> {
-    let keys: Map<String, Value> = serde_json::from_str(keys).ok()?;
+    let keys = keys_of(keys);
     let mut items = list.as_array()?.iter().enumerate();
     items.find(|(_, item)| keys.iter().all(|(key, value)| item.get(key) == Some(value)))
 }
@@ -120,7 +131,7 @@ mod tests {
                 {"manager": "other", "operation": "Apply", "fieldsV1": {"f:spec": {"f:replicas": {}}}},
                 {"manager": "us", "operation": "Apply", "fieldsV1": {
                     "f:metadata": {"f:labels": {"f:a.b/c": {}}},
-                    "f:spec": {"f:containers": {"k:{\"name\":\"two\"}": {".": {}, "f:image": {}, "f:gone": {}}}},
+                    "f:spec": {"f:containers": {"k:{\"name\":\"two\"}": {".": {}, "f:name": {}, "f:image": {}, "f:gone": {}}}},
                 }},
             ]},
             "spec": {"replicas": 1, "containers": [{"name": "one", "image": "x"}, {"name": "two", "image": "y"}]},

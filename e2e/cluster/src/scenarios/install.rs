@@ -6,7 +6,7 @@ use anyhow::{Context, ensure};
 use serde_json::{Value, json};
 
 use crate::audience;
-use crate::kube::{self, CLUSTER, NODE, POD};
+use crate::kube::{self, CLUSTER, NAMESPACE, NODE, POD};
 use crate::wait::until_true;
 use crate::world::{MANAGED, NAME, NAMESPACE_NAME, RELEASE, SETTLE, World};
 
@@ -24,6 +24,10 @@ fn settings() -> Value {
 }
 
 pub async fn to_ready(world: &World) -> anyhow::Result<String> {
+    // What a run before this one left.
+    let left = NAMESPACE.path("", NAMESPACE_NAME);
+    world.kube.delete(&left).await?;
+    until_true("the last run is gone", SETTLE, async || Ok(world.kube.get(&left).await?.is_none())).await?;
     audience::start_attendants(world).await?;
     world.namespace(NAMESPACE_NAME).await?;
     let start = Instant::now();

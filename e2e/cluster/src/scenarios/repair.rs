@@ -90,7 +90,10 @@ pub async fn edited(world: &World) -> anyhow::Result<String> {
     }
     world.ready(NAMESPACE_NAME, NAME).await?;
     for child in &children {
-        let live = world.kube.named(kind(child)?, NAMESPACE_NAME, kube::name(child)).await?;
+        let Some(live) = world.kube.get(&path(child)?).await? else {
+            ensure!(is_reader(child), "{} is gone", kube::name(child));
+            continue;
+        };
         let kept = &live["metadata"]["annotations"][FOREIGN.0];
         ensure!(kept == FOREIGN.1, "{} lost its foreign annotation", kube::name(child));
     }
@@ -115,7 +118,7 @@ async fn edit(world: &World, child: &Value) -> anyhow::Result<Repaired> {
     let owned = fields::owned(child, OPERATOR);
     ensure!(!owned.is_empty(), "{OPERATOR} owns nothing of it");
     // Each for itself, without effect: which other values would the API server take?
-    let fields = owned.iter().filter(|(path, _)| may_be_edited(path));
+    let fields = owned.iter().filter(|(path, _)| may_be_edited(child, path));
     let tried: Vec<Option<Value>> = stream::iter(fields)
         .map(|(_, field)| acceptable(world, &path, field))
         .buffered(AT_ONCE)
@@ -127,13 +130,15 @@ async fn edit(world: &World, child: &Value) -> anyhow::Result<Repaired> {
     let together = patch(world, &path, &edits, false).await?;
     let made = if together { edits.len() } else { one_by_one(world, &path, &edits).await? };
     let start = Instant::now();
-    repaired(world, &path, &owned).await?;
+    repaired(world, &path, &owned, is_reader(child)).await?;
     Ok(Repaired { edited: made, refused, took: start.elapsed() })
 }
 
-/// An owner's UID says whose it is: with another one the object is not ours, and Kubernetes deletes it.
-fn may_be_edited(path: &str) -> bool {
-    !path.contains("ownerReferences")
+/// An owner's UID says whose it is: with another one the object is not ours, and Kubernetes deletes it. A reader without
+/// the labels that it is known by is one that the operator does not know any more, and makes another for.
+fn may_be_edited(child: &Value, path: &str) -> bool {
+    let unknown = is_reader(child) && path.starts_with("/f:metadata/f:labels/");
+    !path.contains("ownerReferences") && !unknown
 }
 
 /// Where edits that could each be made cannot be made together.
@@ -163,9 +168,18 @@ async fn patch(world: &World, path: &str, edits: &[Value], dry: bool) -> anyhow:
     Ok(answer.status.is_success())
 }
 
-async fn repaired(world: &World, path: &str, wanted: &BTreeMap<String, Field>) -> anyhow::Result<()> {
+/// A reader that does not run what it should may also be replaced by one that does.
+async fn repaired(
+    world: &World,
+    path: &str,
+    wanted: &BTreeMap<String, Field>,
+    replaceable: bool,
+) -> anyhow::Result<()> {
     let look = async || {
-        let live = world.kube.get(path).await?.context("it is gone")?;
+        let live = match world.kube.get(path).await? {
+            None if replaceable => return Ok(Ok(())),
+            live => live.context("it is gone")?,
+        };
         let now = fields::owned(&live, OPERATOR);
         let value = |path: &String| now.get(path).map(|field| &field.value);
         let wrong: Vec<&String> = wanted

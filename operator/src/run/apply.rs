@@ -252,6 +252,9 @@ impl Applier {
             });
             self.patch(&api, &name, HANDOVER, held).await?;
         }
+        if let Some(cleared) = live.and_then(|live| cleared(object, live)) {
+            self.send(&api, &name, MANAGER, Patch::Merge(cleared)).await?;
+        }
         let mut body = object.body.clone();
         body["metadata"]["annotations"][APPLIED] = hash.into();
         let written = self.patch(&api, &name, MANAGER, body).await?;
@@ -296,8 +299,19 @@ impl Applier {
         manager: &str,
         body: Value,
     ) -> Result<DynamicObject, Refused> {
-        let parameters = PatchParams::apply(manager).force();
-        let result = answered(timeout(ANSWER, api.patch(&name.1, &parameters, &Patch::Apply(body))).await);
+        self.send(api, name, manager, Patch::Apply(body)).await
+    }
+
+    async fn send(
+        &self,
+        api: &Api<DynamicObject>,
+        name: &Name,
+        manager: &str,
+        patch: Patch<Value>,
+    ) -> Result<DynamicObject, Refused> {
+        let parameters = PatchParams::apply(manager);
+        let parameters = if matches!(patch, Patch::Apply(_)) { parameters.force() } else { parameters };
+        let result = answered(timeout(ANSWER, api.patch(&name.1, &parameters, &patch)).await);
         self.metrics.wrote(kind_name(name.0), "apply");
         tracing::info!(cluster = %self.cluster, kind = kind_name(name.0), name = name.1, manager, ok = result.is_ok(), "apply");
         result.map_err(|error| self.refusal(name, &error))
@@ -324,6 +338,20 @@ impl Applier {
     fn api(&self, kind: Kind) -> Api<DynamicObject> {
         Api::namespaced_with(self.client.clone(), &self.cluster.namespace, &kind.resource())
     }
+}
+
+/// What has to be taken out before `object` can be applied to `live` at all. Server-side apply leaves alone what others
+/// put in, and a Deployment that is to be recreated must not hold what somebody's rolling update came with.
+fn cleared(object: &Object, live: &Live) -> Option<Value> {
+    const IN_THE_WAY: &str = "/spec/strategy/rollingUpdate";
+    let recreated = object.body.pointer("/spec/strategy/type").is_some_and(|kind| kind == "Recreate");
+    let is_in_the_way = recreated && live.body().pointer(IN_THE_WAY).is_some_and(|it| !it.is_null());
+    is_in_the_way.then(|| {
+        json!({
+            "metadata": {"resourceVersion": &*live.version},
+            "spec": {"strategy": {"type": "Recreate", "rollingUpdate": null}},
+        })
+    })
 }
 
 fn is_among(wanted: &[Object], name: &Name) -> bool {

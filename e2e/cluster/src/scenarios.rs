@@ -62,8 +62,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     if let Some(unknown) = args.only.iter().chain(&args.except).find(|name| !known(name)) {
         anyhow::bail!("no scenario is called {unknown}");
     }
-    let run = format!("e{:06x}", rand::random::<u32>() & 0x00ff_ffff);
-    let world = World { kube: Kube::start().await?, settings: args.settings, run };
+    let mut world = World { kube: Kube::start().await?, settings: args.settings, run: run_name() };
     let (mut passed, mut failed) = (0, 0);
     for (name, scenario) in SCENARIOS {
         let wanted = args.only.is_empty() || args.only.iter().any(|only| only == name);
@@ -80,8 +79,9 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
                 say(&format!("FAILED {name} ({seconds:.0} s): {error:#}"));
                 diagnose(&world).await;
                 failed += 1;
-                // Without a system there is nothing that the others could try.
-                if name == "install" {
+                // The others are to find what they expect, whatever state this one has left.
+                world.run = run_name();
+                if name != "rules" && (name == "install" || !anew(&world).await) {
                     break;
                 }
                 continue;
@@ -91,6 +91,23 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     }
     say(&format!("\n{passed} passed, {failed} failed"));
     Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn run_name() -> String {
+    format!("e{:06x}", rand::random::<u32>() & 0x00ff_ffff)
+}
+
+/// A system as after the first two scenarios; whether there is one.
+async fn anew(world: &World) -> bool {
+    let ready = async {
+        install::to_ready(world).await?;
+        flow::in_and_out(world).await
+    };
+    let ready = ready.await;
+    if let Err(error) = &ready {
+        say(&format!("the system could not be made anew, and nothing more is tried: {error:#}"));
+    }
+    ready.is_ok()
 }
 
 #[expect(clippy::print_stdout, reason = "it is what this program is for")]

@@ -141,9 +141,11 @@ impl World {
         Ok(pods)
     }
 
-    /// The pods of one component, whole.
+    /// The pods of one component that are not on their way out, whole.
     pub async fn pods_of(&self, component: &str) -> anyhow::Result<Vec<Value>> {
-        self.kube.list(POD, NAMESPACE_NAME, &format!("{MANAGED},{COMPONENT}={component}")).await
+        let selector = format!("{MANAGED},{COMPONENT}={component}");
+        let pods = self.kube.list(POD, NAMESPACE_NAME, &selector).await?;
+        Ok(pods.into_iter().filter(|pod| pod.pointer("/metadata/deletionTimestamp").is_none()).collect())
     }
 
     /// All that the operator has made in a namespace.

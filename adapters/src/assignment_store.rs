@@ -89,7 +89,7 @@ pub struct ReaderRecord {
     /// Viewers who came in the last minute and had been somewhere before.
     #[serde(default)]
     pub reconnects: u64,
-    /// Of these, those who were not taken or missed something.
+    /// Of these, those who were sent away by a reader that leaves, or missed something. A full reader is none of it.
     #[serde(default)]
     pub reconnect_errors: u64,
 }

@@ -107,23 +107,23 @@ fn text<'a>(body: &'a Map<String, Value>, field: &'static str) -> Result<&'a str
 async fn connect(reader: &Arc<Reader>, request: Request, uri: &Uri) -> Result<Response, Problem> {
     reader.hub.turn().await;
     let (video, back) = (&request.video, request.last_event_id.as_deref().filter(|id| !id.is_empty()));
-    let seat = match reader.placement.verdict(video, request.sent_under).await {
-        Verdict::Here => reader.hub.enter(video).ok_or("this reader is full"),
-        Verdict::Elsewhere(url) => {
-            reader.hub.metrics.answered(Outcome::Redirected);
-            return Ok(redirect(&url, uri));
-        }
-        Verdict::Nowhere => Err("this reader is leaving; resolve the video again"),
-    };
     let came_back = |in_vain| {
         if back.is_some() {
             reader.reconnects.count(Instant::now(), in_vain);
         }
     };
-    let seat = seat.map_err(|why| {
-        came_back(true);
-        refused(reader, why)
-    })?;
+    let seat = match reader.placement.verdict(video, request.sent_under).await {
+        // Too little room is no sign that moves go wrong: moves are what makes room, and planners halt them on such signs.
+        Verdict::Here => reader.hub.enter(video).ok_or_else(|| refused(reader, "this reader is full"))?,
+        Verdict::Elsewhere(url) => {
+            reader.hub.metrics.answered(Outcome::Redirected);
+            return Ok(redirect(&url, uri));
+        }
+        Verdict::Nowhere => {
+            came_back(true);
+            return Err(refused(reader, "this reader is leaving; resolve the video again"));
+        }
+    };
     let (cursor, whole) = stand(&seat, back).await;
     came_back(!whole);
     reader.hub.metrics.answered(Outcome::Stream);

@@ -134,7 +134,7 @@ pub struct ReaderState {
     pub highest_epoch: u64,
     /// Viewers who came in the last minute and had been somewhere before.
     pub reconnects: u64,
-    /// Of these, those who were not taken or missed something.
+    /// Of these, those who were sent away by a reader that leaves, or missed something. A full reader is none of it.
     pub reconnect_errors: u64,
     /// Viewers of each video that has any.
     pub videos: Vec<(VideoId, u64)>,

@@ -263,3 +263,21 @@ async fn viewers_who_are_handed_over_go_on_at_the_other_reader_without_loss_or_r
     })
     .await;
 }
+
+#[tokio::test]
+async fn who_finds_a_full_reader_is_no_failed_move() {
+    let world = World::new().await;
+    let (manager, url) = Manager::start().await;
+    let config = liverank_reader::Config { capacity: 1, ..config_with("r1", &url) };
+    let reader = Running::start(&world, config).await;
+    manager.assign("v", 1, &[("r1", &reader.url)]);
+    let last_id = format!("{}-0", world.numbering);
+    let mut first = Viewer::get(&reader.address, "v", Some(&last_id)).await;
+    first.greeted().await;
+    assert_eq!(Viewer::get(&reader.address, "v", Some(&last_id)).await.status(), 503);
+    let beat = async || manager.last_heartbeat().map_or(0, |it| it.beat);
+    let before = beat().await;
+    until("a heartbeat that knows of it", async || beat().await > before + 1).await;
+    let record = manager.last_heartbeat().unwrap();
+    assert_eq!((record.viewers, record.reconnects, record.reconnect_errors), (1, 1, 0));
+}

@@ -9,7 +9,8 @@ use anyhow::{Context, ensure};
 use serde_json::Value;
 
 use crate::kube::{CHILDREN, CLUSTER, INGRESS, POD, SECRET};
-use crate::world::{NAME, NAMESPACE_NAME, World};
+use crate::wait::until_true;
+use crate::world::{NAME, NAMESPACE_NAME, SETTLE, World};
 
 /// How long it is looked at.
 const WINDOW: Duration = Duration::from_secs(45);
@@ -19,6 +20,9 @@ type Requests = BTreeMap<(String, String), u64>;
 
 pub async fn asks_for_nothing(world: &World) -> anyhow::Result<String> {
     world.ready(NAMESPACE_NAME, NAME).await?;
+    // Those who left are told of later than they leave.
+    let nobody = async || Ok(world.live().await?["status"]["readers"]["viewers"] == 0);
+    until_true("the status says that nobody watches", SETTLE, nobody).await?;
     let (lease, cluster) = (world.lease().await?, world.live().await?);
     let before = Look::now(world).await?;
     // Not a wait for something: the length of the measurement.

@@ -28,7 +28,7 @@ MATRIX = {
 }
 # The operator's permissions, whole: what it does not use, it does not have.
 CHILD = ["get", "list", "watch", "create", "patch", "delete"]
-OPTIONAL = ["get", "create", "patch", "delete"]
+OPTIONAL = ["get", "list", "create", "patch", "delete"]
 PERMISSIONS = {
     "rankingclusters.liverank.dev": ["list", "watch"], "rankingclusters/status.liverank.dev": ["patch"],
     "deployments.apps": CHILD, "services.": CHILD, "configmaps.": CHILD, "serviceaccounts.": CHILD,

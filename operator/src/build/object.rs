@@ -103,6 +103,7 @@ impl Object {
         mut body: Value,
     ) -> Self {
         prune(&mut body);
+        sort(&mut body);
         Self { kind, name, component, reader, body }
     }
 
@@ -138,6 +139,7 @@ impl Object {
         let hash = annotation_of(live, names::TEMPLATE_HASH).unwrap_or_default();
         kept.body["metadata"]["annotations"][names::TEMPLATE_HASH] = json!(hash);
         prune(&mut kept.body);
+        sort(&mut kept.body);
         kept
     }
 }
@@ -149,8 +151,16 @@ pub fn annotation_of<'a>(object: &'a Value, key: &str) -> Option<&'a str> {
 
 /// Hash of a value, as 16 hexadecimal digits: to tell that something changed, not to defend against anybody.
 pub(super) fn hash(value: &Value) -> String {
-    let digest = Sha256::digest(value.to_string());
+    let mut sorted = value.clone();
+    sort(&mut sorted);
+    let digest = Sha256::digest(sorted.to_string());
     digest.iter().take(8).fold(String::new(), |text, byte| format!("{text}{byte:02x}"))
+}
+
+/// Brings all fields into the order of their names. Another crate of a build may turn on that maps keep the order in which
+/// they were filled; no hash and no text may depend on that, or another build of the same operator would restart pods.
+pub(super) fn sort(value: &mut Value) {
+    value.sort_all_objects();
 }
 
 /// Maps that the API server leaves out when they are empty. An empty selector means everything, and stays.

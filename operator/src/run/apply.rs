@@ -190,7 +190,7 @@ impl Applier {
             let found = match answered(timeout(ANSWER, self.api(kind).list(&parameters)).await) {
                 Ok(found) => found.items,
                 // Not installed, or not to be seen by us: then none of them is ours.
-                Err(kube::Error::Api(status)) if status.is_not_found() || status.is_forbidden() => continue,
+                Err(kube::Error::Api(status)) if matches!(status.code, 403 | 404) => continue,
                 Err(_) => return false,
             };
             for live in found.into_iter().filter_map(Live::keep) {
@@ -360,7 +360,9 @@ fn is_among(wanted: &[Object], name: &Name) -> bool {
 
 /// 16 hexadecimal digits: to tell that something changed, not to defend against anybody.
 fn hash(body: &Value) -> String {
-    hex(&Sha256::digest(body.to_string())[..8])
+    let mut sorted = body.clone();
+    sorted.sort_all_objects();
+    hex(&Sha256::digest(sorted.to_string())[..8])
 }
 
 /// A kind's name, for logs, messages and metrics.

@@ -5,7 +5,9 @@ use std::time::Duration;
 use futures::TryStreamExt;
 use mongodb::ClientSession;
 use mongodb::bson::{Bson, Document, doc};
-use mongodb::error::{Error, ErrorKind, TRANSIENT_TRANSACTION_ERROR, UNKNOWN_TRANSACTION_COMMIT_RESULT};
+use mongodb::error::{
+    Error, ErrorKind, TRANSIENT_TRANSACTION_ERROR, UNKNOWN_TRANSACTION_COMMIT_RESULT, WriteFailure,
+};
 use mongodb::options::{ReadConcern, TransactionOptions};
 use serde::de::DeserializeOwned;
 
@@ -71,6 +73,13 @@ impl Stop {
             Self::Never(error) => !matches!(error, CommitError::Store(_)),
         }
     }
+}
+
+/// Whether a commit may have taken effect. A write concern that was not met says that it did on the primary, and not
+/// whether it stays: where somebody's `killSessions` ended the wait for the majority, the driver has no label for it.
+fn is_unsure(error: &Error) -> bool {
+    error.contains_label(UNKNOWN_TRANSACTION_COMMIT_RESULT)
+        || matches!(&*error.kind, ErrorKind::Write(WriteFailure::WriteConcernError(_)))
 }
 
 fn is_duplicate(error: &Error) -> bool {
@@ -156,7 +165,7 @@ impl<'a> Transaction<'a> {
         loop {
             match self.session.commit_transaction().await {
                 // Asked again, the server says whether it took; the bound is the caller's.
-                Err(error) if error.contains_label(UNKNOWN_TRANSACTION_COMMIT_RESULT) => {
+                Err(error) if is_unsure(&error) => {
                     tracing::debug!(part = PART, %error, "unknown whether it was committed; asking again");
                     tokio::time::sleep(ASK_AGAIN).await;
                 }

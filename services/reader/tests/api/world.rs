@@ -473,6 +473,8 @@ impl Viewer {
     /// The next event; `None` at the end of the stream. Heartbeats and other remarks are noted and passed over.
     pub async fn next(&mut self) -> Option<Event> {
         loop {
+            // Some of it may have come with the head already.
+            self.take_body();
             while let Some(event) = self.take_event() {
                 if event != Event::default() {
                     return Some(event);
@@ -482,7 +484,6 @@ impl Viewer {
                 return None;
             }
             self.ended = !self.read().await;
-            self.take_body();
         }
     }
 

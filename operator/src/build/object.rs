@@ -6,6 +6,7 @@ use k8s_openapi::api::core::v1::{ConfigMap, Service, ServiceAccount};
 use k8s_openapi::api::networking::v1::{Ingress, NetworkPolicy};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::core::{ApiResource, GroupVersionKind};
+use liverank_core::comment::hex;
 use serde::Serialize;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -102,8 +103,7 @@ impl Object {
         reader: Option<String>,
         mut body: Value,
     ) -> Self {
-        prune(&mut body);
-        sort(&mut body);
+        canonicalise(&mut body);
         Self { kind, name, component, reader, body }
     }
 
@@ -138,8 +138,7 @@ impl Object {
         kept.body["spec"]["template"] = template.clone();
         let hash = annotation_of(live, names::TEMPLATE_HASH).unwrap_or_default();
         kept.body["metadata"]["annotations"][names::TEMPLATE_HASH] = json!(hash);
-        prune(&mut kept.body);
-        sort(&mut kept.body);
+        canonicalise(&mut kept.body);
         kept
     }
 }
@@ -149,17 +148,17 @@ pub fn annotation_of<'a>(object: &'a Value, key: &str) -> Option<&'a str> {
     object.get("metadata")?.get("annotations")?.get(key)?.as_str()
 }
 
-/// Hash of a value, as 16 hexadecimal digits: to tell that something changed, not to defend against anybody.
-pub(super) fn hash(value: &Value) -> String {
-    let mut sorted = value.clone();
-    sort(&mut sorted);
-    let digest = Sha256::digest(sorted.to_string());
-    digest.iter().take(8).fold(String::new(), |text, byte| format!("{text}{byte:02x}"))
+/// Hash of a [canonical](canonicalise) value, as 16 hexadecimal digits: to tell that something changed, not to defend
+/// against anybody.
+pub(crate) fn hash(value: &Value) -> String {
+    hex(&Sha256::digest(value.to_string())[..8])
 }
 
-/// Brings all fields into the order of their names. Another crate of a build may turn on that maps keep the order in which
-/// they were filled; no hash and no text may depend on that, or another build of the same operator would restart pods.
-pub(super) fn sort(value: &mut Value) {
+/// Writes a value as the API server stores it, its fields in the order of their names. Another crate of a build may turn on
+/// that maps keep the order in which they were filled; no hash and no text may depend on that, or another build of the
+/// same operator would restart pods.
+pub(super) fn canonicalise(value: &mut Value) {
+    prune(value);
     value.sort_all_objects();
 }
 
@@ -168,7 +167,7 @@ const LEFT_OUT_EMPTY: [&str; 7] =
     ["matchLabels", "nodeSelector", "annotations", "labels", "requests", "limits", "data"];
 
 /// Takes out what the API server does not store: nulls, empty lists and empty maps.
-pub(super) fn prune(value: &mut Value) {
+fn prune(value: &mut Value) {
     match value {
         Value::Object(fields) => {
             fields.values_mut().for_each(prune);

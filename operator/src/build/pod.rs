@@ -42,7 +42,7 @@ pub(super) fn template_hash(scope: Scope<'_>, component: Component) -> String {
     let reader = (component == Component::Reader).then_some(any.as_str());
     let mut template = scope::json(&template(scope, component, reader));
     // What is not stored makes no difference.
-    object::prune(&mut template);
+    object::canonicalise(&mut template);
     object::hash(&template)
 }
 

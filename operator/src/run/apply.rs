@@ -13,15 +13,14 @@ use kube::api::{
     DeleteParams, DynamicObject, ListParams, Patch, PatchParams, Preconditions, PropagationPolicy,
 };
 use kube::{Api, Client};
-use liverank_core::comment::hex;
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 use tokio::time::timeout;
 
 use super::kept::{HANDOVER, Live, MANAGER};
 use super::metrics::OperatorMetrics;
 use super::store::{Kept, Key, Store};
 use super::subset::difference;
+use crate::build::object::hash;
 use crate::build::{Kind, Object, names};
 
 /// The annotation with the hash of what an object was applied from.
@@ -356,13 +355,6 @@ fn cleared(object: &Object, live: &Live) -> Option<Value> {
 
 fn is_among(wanted: &[Object], name: &Name) -> bool {
     wanted.iter().any(|it| it.kind == name.0 && it.name == name.1)
-}
-
-/// 16 hexadecimal digits: to tell that something changed, not to defend against anybody.
-fn hash(body: &Value) -> String {
-    let mut sorted = body.clone();
-    sorted.sort_all_objects();
-    hex(&Sha256::digest(sorted.to_string())[..8])
 }
 
 /// A kind's name, for logs, messages and metrics.

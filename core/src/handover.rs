@@ -29,6 +29,7 @@ use crate::{ReaderId, VideoId};
 pub mod epochs;
 pub mod follower;
 pub mod holder;
+pub mod peak;
 pub mod resume;
 pub mod steward;
 

@@ -45,6 +45,12 @@ pub trait Sight {
     fn held(&self, reader: &ReaderId, video: &VideoId) -> Option<&Held>;
     /// The part of its capacity that a reader uses, in thousandths.
     fn usage(&self, reader: &ReaderId) -> u64;
+    /// Whether viewers are better sent to a reader than to one that is closed: a closed one keeps what it has, but is
+    /// likely to be emptied soon, and who goes there would be moved twice.
+    fn is_open(&self, reader: &ReaderId) -> bool;
+    /// Viewers of a video at all readers, also at those that it was taken from: the most there were lately, by
+    /// [`Peak`](super::peak::Peak), for those on their way are in nobody's report.
+    fn viewers(&self, video: &VideoId) -> u64;
 }
 
 /// What a video needs in order to have readers.
@@ -96,25 +102,43 @@ pub fn decide(
     Decision::Assign { expected: Some(current.epoch), readers, seen: known.max(current.epoch) }
 }
 
-/// A video's readers for a viewer who comes, the best first: those that are alive and have not more than their share,
-/// and of two drawn from them the one that is used less (the power of two choices); then the others. `lots` are random.
+/// A video's readers for a viewer who comes, the best first: one of those that are alive and open, drawn by what each
+/// lacks of its share. By that a crowd that comes fills all of them evenly, and none beyond its share before it can say
+/// that it is full. Where nobody lacks any, of two drawn the one that is used less (the power of two choices). Then the
+/// others. `lots` are random.
 pub fn route(sight: &impl Sight, video: &VideoId, assigned: &Assigned, lots: [u32; 2]) -> Vec<ReaderId> {
     let total = total_viewers(sight, video, assigned);
     let rank = |share: &Share| {
         let standing = sight.standing(&share.reader).unwrap_or(Standing::Gone);
-        let viewers = viewers_at(sight, &share.reader, video);
-        (standing, viewers > quota(assigned, share, total))
+        (standing, !sight.is_open(&share.reader))
     };
+    let room = |share: &Share| room(sight, video, assigned, share, total);
     let mut shares: Vec<&Share> = assigned.readers.iter().collect();
-    shares.sort_by_key(|share| (rank(share), sight.usage(&share.reader)));
-    let best = shares.iter().take_while(|share| rank(share) == rank(shares[0])).count();
-    if best > 1 {
-        let (first, second) = (lots[0] as usize % best, lots[1] as usize % best);
+    shares.sort_by_key(|share| (rank(share), room(share) == 0, sight.usage(&share.reader)));
+    let best = shares.iter().take_while(|share| rank(share) == rank(shares[0]));
+    let rooms: Vec<u64> = best.map(|share| room(share)).collect();
+    let drawn = by_lot(&rooms, lots[0]).unwrap_or_else(|| {
+        let lot = |lot: u32| lot as usize % rooms.len().max(1);
         // They stand in the order of their usage.
-        let drawn = shares.remove(first.min(second));
+        lot(lots[0]).min(lot(lots[1]))
+    });
+    if drawn > 0 {
+        let drawn = shares.remove(drawn);
         shares.insert(0, drawn);
     }
     shares.into_iter().map(|share| share.reader.clone()).collect()
+}
+
+/// Draws one in proportion to the weights; `None` where all are 0.
+fn by_lot(weights: &[u64], lot: u32) -> Option<usize> {
+    let all: u128 = weights.iter().map(|weight| u128::from(*weight)).sum();
+    let mut left = (all * u128::from(lot)) >> u32::BITS;
+    weights.iter().position(|weight| {
+        let weight = u128::from(*weight);
+        let is_it = left < weight;
+        left = left.saturating_sub(weight);
+        is_it
+    })
 }
 
 /// How fast viewers are handed over.
@@ -163,18 +187,23 @@ fn answer_for(
 ) {
     let total = total_viewers(sight, &held.video, assigned).max(held.viewers);
     let mine = assigned.share(reader);
-    let leaving = sight.standing(reader) == Some(Standing::Draining);
-    let keep = mine.filter(|_| !leaving).map_or(0, |share| quota(assigned, share, total));
-    if held.viewers <= keep {
+    // One that is to be emptied and still serves the video waits for the one that takes its place: until then its viewers
+    // would go where they are too many.
+    if mine.is_some() && sight.standing(reader) == Some(Standing::Draining) {
+        return;
+    }
+    let (keep, most) = mine.map_or((0, 0), |share| quota(assigned, share, total));
+    if held.viewers <= most {
         return;
     }
     let alive =
         |share: &&Share| share.reader != *reader && sight.standing(&share.reader) == Some(Standing::Alive);
-    let room = |share: &Share| {
-        quota(assigned, share, total).saturating_sub(viewers_at(sight, &share.reader, &held.video))
-    };
-    let Some(target) = assigned.readers.iter().filter(alive).max_by_key(|share| room(share)) else { return };
-    if keep > 0 && room(target) == 0 {
+    let fit =
+        |share: &&Share| (sight.is_open(&share.reader), room(sight, &held.video, assigned, share, total));
+    let Some(target) = assigned.readers.iter().filter(alive).max_by_key(fit) else { return };
+    // Only those who have to go are sent where there is no room.
+    let (is_open, room) = fit(&target);
+    if mine.is_some() && (room == 0 || !is_open) {
         return;
     }
     if !sight.held(&target.reader, &held.video).is_some_and(|there| there.ready) {
@@ -199,15 +228,31 @@ fn viewers_at(sight: &impl Sight, reader: &ReaderId, video: &VideoId) -> u64 {
 }
 
 fn total_viewers(sight: &impl Sight, video: &VideoId, assigned: &Assigned) -> u64 {
-    assigned.readers.iter().map(|share| viewers_at(sight, &share.reader, video)).sum()
+    let here = assigned.readers.iter().map(|share| viewers_at(sight, &share.reader, video)).sum();
+    sight.viewers(video).max(here)
 }
 
-/// Viewers that a reader may have: its part and a tenth more, so that those who come and go do not move others; 10 more
-/// at least, below which evenness is worth nobody's reconnect.
-fn quota(assigned: &Assigned, share: &Share, total: u64) -> u64 {
+/// A reader's part of a video's viewers.
+fn part(assigned: &Assigned, share: &Share, total: u64) -> u64 {
     let weights: u64 = assigned.readers.iter().map(|share| u64::from(share.weight)).sum();
-    let part = (total * u64::from(share.weight)).div_ceil(weights.max(1));
-    if assigned.readers.len() == 1 { u64::MAX } else { part + (part / 10).max(10) }
+    if assigned.readers.len() == 1 {
+        return u64::MAX;
+    }
+    (total * u64::from(share.weight)).div_ceil(weights.max(1))
+}
+
+/// Viewers that a reader lacks to have its part.
+fn room(sight: &impl Sight, video: &VideoId, assigned: &Assigned, share: &Share, total: u64) -> u64 {
+    part(assigned, share, total).saturating_sub(viewers_at(sight, &share.reader, video))
+}
+
+/// Viewers of a video that a reader keeps, and those above which it sheds: its part and a tenth more, or two, so that those
+/// who come and go, or went where the chance led them, do not move others; 10 and 20 more at least, below which evenness
+/// is worth nobody's reconnect.
+fn quota(assigned: &Assigned, share: &Share, total: u64) -> (u64, u64) {
+    let part = part(assigned, share, total);
+    let slack = (part / 10).max(10);
+    (part.saturating_add(slack), part.saturating_add(slack.saturating_mul(2)))
 }
 
 /// An order to change who serves a video.

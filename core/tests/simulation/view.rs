@@ -1,7 +1,9 @@
 //! What a manager sees of assignments and readers: who is alive, who is suspect, and who is gone.
 
 use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
 
+use liverank_core::handover::peak::Peak;
 use liverank_core::handover::steward::{Sight, Standing};
 use liverank_core::handover::{Assigned, Held};
 use liverank_core::{ReaderId, VideoId};
@@ -35,6 +37,8 @@ pub struct View {
     pub held: HashMap<(usize, VideoId), Held>,
     /// The same for readers that said so too long ago.
     pub old: HashMap<(usize, VideoId), Held>,
+    /// The most viewers of each video lately.
+    pub peaks: HashMap<VideoId, Peak>,
     pub names: Vec<ReaderId>,
     pub polled: Option<Ms>,
     pub looking_since: Ms,
@@ -74,7 +78,15 @@ impl Sight for View {
     }
 
     fn usage(&self, reader: &ReaderId) -> u64 {
-        self.viewers(index(reader.as_str()))
+        self.viewers_at(index(reader.as_str()))
+    }
+
+    fn is_open(&self, reader: &ReaderId) -> bool {
+        self.standing(reader) == Some(Standing::Alive)
+    }
+
+    fn viewers(&self, video: &VideoId) -> u64 {
+        self.peaks.get(video).map_or(0, Peak::most)
     }
 }
 
@@ -87,7 +99,7 @@ impl View {
         self.polled.map_or(0, |polled| polled.saturating_sub(sighting.changed))
     }
 
-    pub fn viewers(&self, reader: usize) -> u64 {
+    pub fn viewers_at(&self, reader: usize) -> u64 {
         self.readers.get(&reader).map_or(0, |it| it.record.held.iter().map(|held| held.viewers).sum())
     }
 
@@ -103,7 +115,7 @@ impl View {
         let open = self.open();
         let best = open
             .into_iter()
-            .max_by_key(|reader| (at(*reader), u64::MAX - self.viewers(*reader), usize::MAX - reader))?;
+            .max_by_key(|reader| (at(*reader), u64::MAX - self.viewers_at(*reader), usize::MAX - reader))?;
         Some(self.names[best].clone())
     }
 
@@ -128,6 +140,13 @@ impl View {
         }
         let sighting = Sighting { record, changed: at, said: at, probed: None, answered: false };
         self.readers.insert(reader, sighting);
+        let mut viewers: HashMap<&VideoId, u64> = HashMap::new();
+        for held in self.held.values() {
+            *viewers.entry(&held.video).or_default() += held.viewers;
+        }
+        for (video, viewers) in viewers {
+            self.peaks.entry(video.clone()).or_default().note(Duration::from_millis(at), viewers);
+        }
     }
 
     pub fn judge(&mut self) {

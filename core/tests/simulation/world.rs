@@ -15,6 +15,9 @@ const CALM_AT: Ms = 22_000;
 const LAST_ORDER: Ms = 24_000;
 const LAST_COMMENT: Ms = 26_000;
 const END: Ms = 38_000;
+/// Viewers of the first video in every so many-th seed.
+const CROWD: usize = 60;
+const CROWD_EVERY: u64 = 16;
 /// How old what a manager knows of a reader may be: a heartbeat, its way and a reader that is restarted in between.
 const LAG: Ms = 6_000;
 
@@ -39,13 +42,17 @@ impl World {
         let reach = net.rng.between(5, 30);
         (net.checks.heads, net.checks.reach) = (vec![0; net.videos.len()], reach);
         let names = net.readers.clone();
-        let viewers = net.rng.between(8, 20) as usize;
+        let few = net.rng.between(8, 20) as usize;
+        // Below so many on one video no reader has so much above its share that it sheds any.
+        let crowd = seed.is_multiple_of(CROWD_EVERY);
+        let viewers = if crowd { CROWD } else { few };
+        let watched = |at: usize| if crowd && at >= few { 0 } else { [0, 0, 1, 1, 2][at % 5] };
         let mut world = Self {
             store: Store::default(),
             archive: Archive::new(net.videos.len(), names.len(), reach, LAST_COMMENT),
             managers: (0..net.managers).map(|at| Manager::new(at, names.clone())).collect(),
             readers: names.iter().enumerate().map(|(at, id)| Reader::new(at, id.clone(), reach)).collect(),
-            viewers: (0..viewers).map(|at| Viewer::new(at, [0, 0, 1, 1, 2][at % 5], at % 2 == 1)).collect(),
+            viewers: (0..viewers).map(|at| Viewer::new(at, watched(at), at % 2 == 1)).collect(),
             planners: (0..2).map(Planner::new).collect(),
             ready: BTreeMap::new(),
             down: Vec::new(),

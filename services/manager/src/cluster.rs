@@ -5,8 +5,9 @@ use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use liverank_adapters::assignment_store::{Assignment, Closing, Cordon, MAX_EPOCH, Orders, ReaderRecord};
+use liverank_core::handover::peak::Peak;
 use liverank_core::handover::steward::{self, Answer, Pace, Sight};
-use liverank_core::handover::{Assigned, Held, Share};
+use liverank_core::handover::{Assigned, Held, Share, Time};
 use liverank_core::placement::{ReaderLoad, place};
 use liverank_core::{ReaderId, VideoId};
 use liverank_shell::wire::RouteReader;
@@ -56,6 +57,8 @@ struct Audience {
     viewers: u64,
     /// The reader with the most of them, and how many it has.
     most: (u64, ReaderId),
+    /// The most viewers lately.
+    peak: Peak,
 }
 
 /// Viewers that are to go to another reader and have not gone yet.
@@ -80,6 +83,8 @@ pub struct Cluster {
     pub orders: Orders,
     /// Where each video that is watched is watched.
     audiences: HashMap<VideoId, Audience>,
+    /// When the readers were first looked at.
+    origin: Option<Instant>,
     /// What was last decided about readers.
     verdict: Verdict,
     /// Viewers to come.
@@ -116,6 +121,14 @@ impl Sight for Seen<'_> {
     fn usage(&self, reader: &ReaderId) -> u64 {
         self.cluster.usage(reader)
     }
+
+    fn is_open(&self, reader: &ReaderId) -> bool {
+        self.cluster.is_open(reader)
+    }
+
+    fn viewers(&self, video: &VideoId) -> u64 {
+        self.cluster.audiences.get(video).map_or(0, |audience| audience.peak.most())
+    }
 }
 
 impl Cluster {
@@ -128,7 +141,8 @@ impl Cluster {
     pub fn observe(&mut self, asked: Instant, records: Vec<ReaderRecord>) {
         self.watch.observe(asked, records);
         self.promises.expire(asked);
-        self.audiences = audiences(&self.watch);
+        let since = asked.saturating_duration_since(*self.origin.get_or_insert(asked));
+        self.audiences = audiences(&self.watch, since, &self.audiences);
         self.judge(asked);
         self.owed = self.count_owed(asked);
     }
@@ -407,18 +421,24 @@ fn owed<'a>(answer: &'a Answer, held: &'a [Held]) -> impl Iterator<Item = (&'a V
     going.chain(waiting).map(|(video, keep)| (video, viewers_in(held, video).saturating_sub(keep)))
 }
 
-fn audiences(watch: &Watch) -> HashMap<VideoId, Audience> {
+fn audiences(watch: &Watch, now: Time, before: &HashMap<VideoId, Audience>) -> HashMap<VideoId, Audience> {
     let mut audiences: HashMap<VideoId, Audience> = HashMap::new();
     for sighting in watch.all().filter(|sighting| watch.standing_of(sighting) != Standing::Gone) {
         let reader = &sighting.record.id;
         for held in sighting.record.videos.iter().filter(|held| held.viewers > 0) {
-            let first = || Audience { viewers: 0, most: (0, reader.clone()) };
+            let first = || {
+                let peak = before.get(&held.video).map_or_else(Peak::default, |audience| audience.peak);
+                Audience { viewers: 0, most: (0, reader.clone()), peak }
+            };
             let audience = audiences.entry(held.video.clone()).or_insert_with(first);
             audience.viewers += held.viewers;
             if held.viewers > audience.most.0 {
                 audience.most = (held.viewers, reader.clone());
             }
         }
+    }
+    for audience in audiences.values_mut() {
+        audience.peak.note(now, audience.viewers);
     }
     audiences
 }

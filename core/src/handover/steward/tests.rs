@@ -1,3 +1,5 @@
+use std::collections::BTreeSet;
+
 use super::*;
 
 #[derive(Default)]
@@ -6,6 +8,8 @@ struct Seen {
     standing: BTreeMap<ReaderId, Standing>,
     held: BTreeMap<(ReaderId, VideoId), Held>,
     usage: BTreeMap<ReaderId, u64>,
+    closed: BTreeSet<ReaderId>,
+    on_their_way: u64,
 }
 
 impl Sight for Seen {
@@ -23,6 +27,13 @@ impl Sight for Seen {
     }
     fn usage(&self, reader: &ReaderId) -> u64 {
         self.usage.get(reader).copied().unwrap_or(0)
+    }
+    fn is_open(&self, reader: &ReaderId) -> bool {
+        !self.closed.contains(reader)
+    }
+    fn viewers(&self, video: &VideoId) -> u64 {
+        let held = self.held.values().filter(|held| held.video == *video);
+        self.on_their_way + held.map(|held| held.viewers).sum::<u64>()
     }
 }
 
@@ -137,15 +148,46 @@ fn viewers_are_handed_over_once_the_other_holds_the_video() {
 }
 
 #[test]
-fn one_of_several_sheds_what_is_more_than_its_share_and_a_tenth() {
+fn one_of_several_that_has_a_fifth_more_than_its_share_sheds_down_to_a_tenth() {
     let at = |viewers| {
         Seen::of(6, &[("a", 1), ("b", 3)]).holds("a", held(viewers, 6)).holds("b", held(1_000 - viewers, 6))
     };
-    assert!(at(275).answer("a").hand_over.is_empty());
+    assert!(at(300).answer("a").hand_over.is_empty());
+    assert_eq!(at(301).answer("a").hand_over[0].keep, 275);
     let order = &at(600).answer("a").hand_over[0];
     assert_eq!((order.keep, order.here, order.pace), (275, true, 32));
-    let leaving = at(275).stands("a", Standing::Draining).answer("a");
-    assert_eq!((leaving.hand_over[0].keep, leaving.hand_over[0].here), (0, true));
+    // Whoever takes the place of one that leaves is waited for.
+    assert!(at(600).stands("a", Standing::Draining).answer("a").hand_over.is_empty());
+}
+
+#[test]
+fn viewers_on_their_way_and_at_readers_that_are_emptied_count() {
+    // Those of c have not come to a yet.
+    let mut seen = Seen::of(6, &[("a", 1), ("b", 1)]).holds("a", held(0, 6)).holds("b", held(100, 6));
+    assert_eq!(seen.answer("b").hand_over[0].keep, 60);
+    seen.on_their_way = 100;
+    assert!(seen.answer("b").hand_over.is_empty());
+    seen.on_their_way = 0;
+    let seen = seen.holds("c", held(100, 5));
+    assert!(seen.answer("b").hand_over.is_empty());
+    assert_eq!(seen.answer("c").hand_over[0].to, "http://a");
+}
+
+#[test]
+fn viewers_are_sent_to_a_closed_reader_only_where_there_is_no_other() {
+    let mut seen = Seen::of(6, &[("a", 1), ("b", 1)]).holds("a", held(40, 6)).holds("b", held(10, 6));
+    seen.closed.insert(reader("b"));
+    let seen = seen.holds("c", held(100, 5));
+    let assigned = seen.assigned[&video()].clone();
+    assert_eq!(route(&seen, &video(), &assigned, [0, 0]), [reader("a"), reader("b")]);
+    assert_eq!(seen.answer("c").hand_over[0].to, "http://a");
+    let mut alone = Seen::of(6, &[("b", 1)]).holds("b", held(0, 6)).holds("c", held(100, 5));
+    alone.closed.insert(reader("b"));
+    assert_eq!(alone.answer("c").hand_over[0].to, "http://b");
+    // It is not filled up, either.
+    let mut uneven = Seen::of(6, &[("a", 1), ("b", 1)]).holds("a", held(900, 6)).holds("b", held(100, 6));
+    uneven.closed.insert(reader("b"));
+    assert!(uneven.answer("a").hand_over.is_empty());
 }
 
 #[test]

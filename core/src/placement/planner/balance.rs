@@ -130,6 +130,10 @@ impl<'m, 'a> Scales<'m, 'a> {
         let mut aside = Vec::new();
         for &taker in under {
             let seat = &self.model.seats[taker as usize];
+            // What was taken off others may have gone to it, and may be more than it is to have.
+            if seat.load >= seat.bottom {
+                continue;
+            }
             let why =
                 Why::Under { reader: taker as usize, load: seat.load, fair: seat.fair, least: seat.least };
             self.reshare(taker, false, &why);

@@ -1,0 +1,63 @@
+//! The most that a number was lately.
+//!
+//! Between its end at one reader and its start at another a viewer is counted nowhere. Shares of a total that dips while
+//! viewers are on their way would make readers send others on that came a moment ago, so shares are of the peak.
+
+use std::time::Duration;
+
+use super::Time;
+
+/// Half of the time that a viewer who was sent away may take to be counted where it went: up to 3 s until it comes back
+/// (the `retry` of a stream that ends), and a second each until that is reported and read.
+const WINDOW: Duration = Duration::from_secs(5);
+
+/// The greatest number of the last 5 to 10 s: a maximum over two windows, as cheap to keep as two numbers.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Peak {
+    since: Time,
+    now: u64,
+    before: u64,
+}
+
+impl Peak {
+    /// Notes a number. `now` does not go back.
+    pub fn note(&mut self, now: Time, number: u64) {
+        let passed = now.saturating_sub(self.since);
+        if passed >= WINDOW {
+            self.before = if passed < WINDOW * 2 { self.now } else { 0 };
+            (self.now, self.since) = (0, now);
+        }
+        self.now = self.now.max(number);
+    }
+
+    /// The greatest that was noted lately.
+    pub fn most(&self) -> u64 {
+        self.now.max(self.before)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// Nothing of the last window is forgotten, and nothing older than two is remembered.
+        #[test]
+        fn it_is_the_most_of_the_last_one_to_two_windows(
+            steps in prop::collection::vec((0_u64..4_000, 0_u64..100), 1..60)
+        ) {
+            let (mut peak, mut now, mut noted) = (Peak::default(), Duration::ZERO, Vec::new());
+            for (passed, number) in steps {
+                now += Duration::from_millis(passed);
+                peak.note(now, number);
+                noted.push((now, number));
+                let since = |window: Duration| {
+                    noted.iter().filter(|(at, _)| now - *at < window).map(|it| it.1).max().unwrap_or(0)
+                };
+                prop_assert!((since(WINDOW)..=since(WINDOW * 3)).contains(&peak.most()));
+            }
+        }
+    }
+}

@@ -2,7 +2,7 @@
 
 use std::cmp::Reverse;
 
-use super::model::{Model, Spot};
+use super::model::{Model, Seat, Spot};
 use crate::placement::plan::{Bound, Kind, Why};
 
 /// How far a reader may be filled by what is spread onto it.
@@ -46,14 +46,13 @@ pub(super) fn spread(
         left = fill(model, video, from, left, why, reach, &|model, reader| {
             let seat = &model.seats[reader as usize];
             let room = seat.room(seat.top).min(seat.spread_to().saturating_sub(model.part(video, reader)));
-            // A twentieth of what it may have is not worth warming a reader, nor another round of balance.
-            if room >= amount || room > seat.part_limit / 20 { room } else { 0 }
+            if room >= amount || room > crumb(seat) { room } else { 0 }
         });
         left = fill(model, video, from, left, why, reach, &|model, reader| {
             let seat = &model.seats[reader as usize];
             let room = seat.room(u64::MAX).min(seat.part_limit.saturating_sub(model.part(video, reader)));
             // On full readers, balance would make room for crumbs again and again.
-            if room >= amount || room > seat.part_limit / 20 { room } else { 0 }
+            if room >= amount || room > crumb(seat) { room } else { 0 }
         });
     } else {
         left = fill(model, video, from, left, why, reach, &|model, reader| {
@@ -61,6 +60,12 @@ pub(super) fn spread(
         });
     }
     left
+}
+
+/// So few viewers are not worth warming a reader, nor another round of balance: a twentieth of what it may have, and ten
+/// where that is next to nothing.
+fn crumb(seat: &Seat) -> u64 {
+    (seat.part_limit / 20).max(10)
 }
 
 fn fill(

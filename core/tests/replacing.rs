@@ -13,6 +13,8 @@ use proptest::prelude::*;
 
 const TICK: Duration = Duration::from_millis(100);
 const TICKS_A_REPORT: u64 = 10;
+/// A thousandth of what a reader holds.
+const CAPACITY_THOUSANDTH: u64 = 10;
 /// How long an order of a heartbeat's answer holds.
 const ORDER_HOLDS: u64 = 30;
 const LONGEST_AWAY: u64 = 30;
@@ -47,7 +49,7 @@ impl Sight for Known {
         self.reported.get(reader)
     }
     fn usage(&self, reader: &ReaderId) -> u64 {
-        self.reported.get(reader).map_or(0, |held| held.viewers)
+        self.reported.get(reader).map_or(0, |held| held.viewers / CAPACITY_THOUSANDTH)
     }
     fn is_open(&self, reader: &ReaderId) -> bool {
         !self.closed.contains(reader)

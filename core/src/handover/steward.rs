@@ -16,6 +16,8 @@ pub const WARM_WITHIN: Duration = Duration::from_secs(5);
 pub const WARM_AGAIN: Duration = Duration::from_secs(1);
 /// How long the compare-and-set may take before the order is given up: the store's own time limit is shorter.
 pub const SWAP_WITHIN: Duration = Duration::from_secs(5);
+/// Readers that a video may come to have because those it has are full: more than that is a planner's business.
+const MOST_SPREAD: usize = 16;
 /// Orders in progress at once: more than a planner gives in a round.
 pub const MOST_ORDERS: usize = 10_000;
 
@@ -43,7 +45,7 @@ pub trait Sight {
     /// What a reader last said of a video. Not ready where that was said longer ago than makes a reader suspect, by the
     /// clock: time in which the manager could not look counts here, for viewers would be sent to who knows whom.
     fn held(&self, reader: &ReaderId, video: &VideoId) -> Option<&Held>;
-    /// The part of its capacity that a reader uses, in thousandths.
+    /// The part of its capacity that a reader uses, in thousandths; from 1,000 on it refuses viewers.
     fn usage(&self, reader: &ReaderId) -> u64;
     /// Whether viewers are better sent to a reader than to one that is closed: a closed one keeps what it has, but is
     /// likely to be emptied soon, and who goes there would be moved twice.
@@ -74,11 +76,15 @@ pub enum Decision {
 /// What `video` needs, asked by somebody who has heard of epoch `known` for it (0: of none). Where that is later than
 /// what this manager sees, it has not heard yet (the compare-and-set then fails and tells it) or the store has lost it
 /// (then the same readers get an epoch above). Nobody is ever answered with an older epoch than it knows.
+///
+/// `choose` names the reader for a video that has none, `relief` one with room beside those that serve it and are full:
+/// whoever would be refused otherwise is served at once, whether or not anybody plans.
 pub fn decide(
     sight: &impl Sight,
     video: &VideoId,
     known: u64,
     choose: impl FnOnce() -> Option<ReaderId>,
+    relief: impl FnOnce(&Assigned) -> Option<ReaderId>,
 ) -> Decision {
     let one = |reader: ReaderId| vec![Share { reader, weight: 1 }];
     let Some(current) = sight.assigned(video) else {
@@ -92,7 +98,15 @@ pub fn decide(
     let staying: Vec<Share> = current.readers.iter().filter(stays).cloned().collect();
     let is_complete = staying.len() == current.readers.len();
     if is_complete && known <= current.epoch {
-        return Decision::Serve;
+        let is_full = current.readers.len() < MOST_SPREAD
+            && current.readers.iter().all(|share| is_full(sight, &share.reader));
+        return match is_full.then(|| relief(current)).flatten() {
+            Some(reader) => {
+                let readers = relieved(current, reader);
+                Decision::Assign { expected: Some(current.epoch), readers, seen: current.epoch }
+            }
+            None => Decision::Serve,
+        };
     }
     let readers =
         if staying.is_empty() { choose().map_or_else(|| current.readers.clone(), one) } else { staying };
@@ -102,7 +116,23 @@ pub fn decide(
     Decision::Assign { expected: Some(current.epoch), readers, seen: known.max(current.epoch) }
 }
 
-/// A video's readers for a viewer who comes, the best first: one of those that are alive and open, drawn by what each
+/// A full reader's part beside the tenth that one more is given: nobody has to move for it, and whoever plans will see to
+/// the rest.
+fn relieved(current: &Assigned, more: ReaderId) -> Vec<Share> {
+    /// Fine enough for any weights.
+    const WHOLE: u32 = 1_000_000;
+    let all: u64 = current.readers.iter().map(|share| u64::from(share.weight)).sum();
+    let rest = u64::from(WHOLE - WHOLE / 10);
+    let weight = |share: &Share| (u64::from(share.weight) * rest / all.max(1)).max(1) as u32;
+    let staying = current.readers.iter().map(|share| Share { weight: weight(share), ..share.clone() });
+    staying.chain([Share { reader: more, weight: WHOLE / 10 }]).collect()
+}
+
+fn is_full(sight: &impl Sight, reader: &ReaderId) -> bool {
+    sight.usage(reader) >= 1_000
+}
+
+/// A video's readers for a viewer who comes, the best first: one of those that are alive, open and not full, drawn by what each
 /// lacks of its share. By that a crowd that comes fills all of them evenly, and none beyond its share before it can say
 /// that it is full. Where nobody lacks any, of two drawn the one that is used less (the power of two choices). Then the
 /// others. `lots` are random.
@@ -110,7 +140,7 @@ pub fn route(sight: &impl Sight, video: &VideoId, assigned: &Assigned, lots: [u3
     let total = total_viewers(sight, video, assigned);
     let rank = |share: &Share| {
         let standing = sight.standing(&share.reader).unwrap_or(Standing::Gone);
-        (standing, !sight.is_open(&share.reader))
+        (standing, is_full(sight, &share.reader), !sight.is_open(&share.reader))
     };
     let room = |share: &Share| room(sight, video, assigned, share, total);
     let mut shares: Vec<&Share> = assigned.readers.iter().collect();
@@ -198,12 +228,14 @@ fn answer_for(
     }
     let alive =
         |share: &&Share| share.reader != *reader && sight.standing(&share.reader) == Some(Standing::Alive);
-    let fit =
-        |share: &&Share| (sight.is_open(&share.reader), room(sight, &held.video, assigned, share, total));
+    let fit = |share: &&Share| {
+        let takes = sight.is_open(&share.reader) && !is_full(sight, &share.reader);
+        (takes, room(sight, &held.video, assigned, share, total))
+    };
     let Some(target) = assigned.readers.iter().filter(alive).max_by_key(fit) else { return };
     // Only those who have to go are sent where there is no room.
-    let (is_open, room) = fit(&target);
-    if mine.is_some() && (room == 0 || !is_open) {
+    let (takes, room) = fit(&target);
+    if mine.is_some() && (room == 0 || !takes) {
         return;
     }
     if !sight.held(&target.reader, &held.video).is_some_and(|there| there.ready) {

@@ -6,6 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::handover::Share;
 use crate::{Millis, ReaderId, VideoId};
 
 /// A whole: shares are parts in a million, so that a share of a million viewers is exact to the viewer.
@@ -183,7 +184,32 @@ impl Situation {
     }
 }
 
+impl Situation {
+    /// Parts as the readers of an assignment, weighted in millionths. Those without a share are left out.
+    pub fn shares(&self, parts: &[Part]) -> Vec<Share> {
+        let share = |part: &Part| Share { reader: self.readers[part.reader].id.clone(), weight: part.share };
+        parts.iter().filter(|part| part.share > 0).map(share).collect()
+    }
+}
+
 impl Video {
+    /// Gives the parts the shares of an assignment, and those that are none of it none. `index` finds readers in the
+    /// situation; those that are not there are passed over.
+    pub fn assign(&mut self, shares: &[Share], index: impl Fn(&ReaderId) -> Option<usize>) {
+        self.parts.iter_mut().for_each(|part| part.share = 0);
+        let all: u64 = shares.iter().map(|share| u64::from(share.weight)).sum();
+        for share in shares {
+            let Some(reader) = index(&share.reader) else { continue };
+            let millionths =
+                (u64::from(share.weight) * u64::from(WHOLE)).checked_div(all).unwrap_or(0) as u32;
+            match self.parts.iter_mut().find(|part| part.reader == reader) {
+                Some(part) => part.share = millionths,
+                None => self.parts.push(Part { reader, viewers: 0, share: millionths }),
+            }
+        }
+        self.parts.sort_by_key(|part| part.reader);
+    }
+
     /// All its viewers, wherever they are.
     pub fn viewers(&self) -> u64 {
         self.parts.iter().fold(self.waiting, |sum, part| sum.saturating_add(part.viewers))

@@ -181,7 +181,7 @@ impl Manager {
         }
         let id = net.videos[video].clone();
         let known = waiting.iter().map(|it| it.known).max().unwrap_or(0);
-        match steward::decide(&self.view, &id, known, || self.view.choose(&id)) {
+        match steward::decide(&self.view, &id, known, || self.view.choose(&id), |_| None) {
             Decision::Serve => self.serve(net, video, waiting),
             Decision::NoReader => {}
             // Before the first load, a video it does not have may have a reader all the same: only the store knows.

@@ -47,6 +47,8 @@ pub struct Report {
     pub viewers: usize,
     /// Viewers with a stream that greeted them.
     pub connected: usize,
+    /// Some of those who have none, and why.
+    pub without: Vec<String>,
     /// Comments received.
     pub comments: u64,
     /// Streams that ended and were begun again.

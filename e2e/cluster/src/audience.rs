@@ -103,7 +103,8 @@ pub async fn complete(world: &World) -> anyhow::Result<Report> {
     let look = async || {
         let report = report(world).await?;
         let complete = report.connected == report.viewers;
-        Ok(if complete { Ok(report) } else { Err(format!("{} of {}", report.connected, report.viewers)) })
+        let told = format!("{} of {}; {}", report.connected, report.viewers, report.without.join("; "));
+        Ok(if complete { Ok(report) } else { Err(told) })
     };
     Ok(until("everybody is connected", PATIENCE, look).await?.0)
 }

@@ -64,6 +64,8 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     }
     let mut world = World { kube: Kube::start().await?, settings: args.settings, run: run_name() };
     let (mut passed, mut failed) = (0, 0);
+    // Said again at the end: what was looked at because of them is long.
+    let mut failures = Vec::new();
     for (name, scenario) in SCENARIOS {
         let wanted = args.only.is_empty() || args.only.iter().any(|only| only == name);
         if !wanted || args.except.iter().any(|except| except == name) {
@@ -76,12 +78,22 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
             Ok(figures) if figures.is_empty() => say(&format!("ok {name} ({seconds:.0} s)")),
             Ok(figures) => say(&format!("ok {name} ({seconds:.0} s, {figures})")),
             Err(error) => {
-                say(&format!("FAILED {name} ({seconds:.0} s): {error:#}"));
+                failures.push(format!("FAILED {name} ({seconds:.0} s): {error:#}"));
+                failures.last().into_iter().for_each(|failure| say(failure));
                 diagnose(&world).await;
                 failed += 1;
                 // The others are to find what they expect, whatever state this one has left.
                 world.run = run_name();
-                if name != "rules" && (name == "install" || !anew(&world).await) {
+                if name == "install" {
+                    break;
+                }
+                if name != "rules"
+                    && let Err(error) = anew(&world).await
+                {
+                    let why =
+                        format!("the system could not be made anew, and nothing more is tried: {error:#}");
+                    failures.push(why);
+                    diagnose(&world).await;
                     break;
                 }
                 continue;
@@ -89,6 +101,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         }
         passed += 1;
     }
+    failures.iter().for_each(|failure| say(failure));
     say(&format!("\n{passed} passed, {failed} failed"));
     Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -97,17 +110,10 @@ fn run_name() -> String {
     format!("e{:06x}", rand::random::<u32>() & 0x00ff_ffff)
 }
 
-/// A system as after the first two scenarios; whether there is one.
-async fn anew(world: &World) -> bool {
-    let ready = async {
-        install::to_ready(world).await?;
-        flow::in_and_out(world).await
-    };
-    let ready = ready.await;
-    if let Err(error) = &ready {
-        say(&format!("the system could not be made anew, and nothing more is tried: {error:#}"));
-    }
-    ready.is_ok()
+/// A system as after the first two scenarios.
+async fn anew(world: &World) -> anyhow::Result<()> {
+    install::to_ready(world).await?;
+    flow::in_and_out(world).await.map(drop)
 }
 
 #[expect(clippy::print_stdout, reason = "it is what this program is for")]
@@ -117,7 +123,7 @@ fn say(line: &str) {
 
 /// What somebody who was not there has to know.
 async fn diagnose(world: &World) {
-    let looks: [&[&str]; 5] = [
+    let looks: [&[&str]; 7] = [
         &["--namespace", NAMESPACE_NAME, "get", "rkc", NAME, "--output=jsonpath={.status}"],
         &[
             "get",
@@ -127,6 +133,13 @@ async fn diagnose(world: &World) {
             "--selector=app.kubernetes.io/managed-by=liverank-operator,type!=kwok",
         ],
         &["--namespace", OPERATOR_NAMESPACE, "get", "pods,leases", "--output=wide"],
+        &[
+            "get",
+            "nodes",
+            "--output=custom-columns=:.metadata.name,:.status.conditions[*].type,:.status.conditions[*].status",
+        ],
+        // A namespace that does not go says what of it is left.
+        &["get", "namespace", NAMESPACE_NAME, "--output=jsonpath={.status}"],
         &[
             "--namespace",
             NAMESPACE_NAME,

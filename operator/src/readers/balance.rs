@@ -3,8 +3,7 @@
 
 use std::collections::HashMap;
 
-use liverank_core::handover::Share;
-use liverank_core::placement::{Kind, Order, Part, Plan, Reader, Situation, Standing, Video, WHOLE, plan};
+use liverank_core::placement::{Kind, Order, Part, Plan, Reader, Situation, Standing, Video, plan};
 use liverank_core::{Millis, ReaderId, VideoId};
 use liverank_shell::wire::{Load, MoveRequest, ReaderState, VideoState};
 
@@ -77,31 +76,15 @@ fn foresee(situation: &mut Situation, memory: &Memory, now: Millis) {
     for video in &mut situation.videos {
         let Some(order) = memory.ordered(&video.id, video.epoch, now) else { continue };
         video.moving = true;
-        video.parts.iter_mut().for_each(|part| part.share = 0);
-        assign(&mut video.parts, &order.readers, |reader| index.get(reader).copied());
-        video.parts.sort_by_key(|part| part.reader);
-    }
-}
-
-/// Gives parts the shares of an assignment.
-fn assign(parts: &mut Vec<Part>, shares: &[Share], index: impl Fn(&ReaderId) -> Option<usize>) {
-    let all: u64 = shares.iter().map(|share| u64::from(share.weight)).sum();
-    for share in shares {
-        let Some(reader) = index(&share.reader) else { continue };
-        let millionths = (u64::from(share.weight) * u64::from(WHOLE)).checked_div(all).unwrap_or(0) as u32;
-        match parts.iter_mut().find(|part| part.reader == reader) {
-            Some(part) => part.share = millionths,
-            None => parts.push(Part { reader, viewers: 0, share: millionths }),
-        }
+        video.assign(&order.readers, |reader| index.get(reader).copied());
     }
 }
 
 fn request(situation: &Situation, order: &Order) -> MoveRequest {
-    let share = |part: &Part| Share { reader: situation.readers[part.reader].id.clone(), weight: part.share };
     MoveRequest {
         videoid: situation.videos[order.video].id.clone(),
         expected: order.epoch,
-        readers: order.to.iter().filter(|part| part.share > 0).map(share).collect(),
+        readers: situation.shares(&order.to),
         why: words_of(situation, order),
     }
 }
@@ -165,18 +148,19 @@ pub(super) fn situation(load: &Load, at: Millis) -> Situation {
     }
     let assigned = load.assignments.iter().flatten();
     let assigned: HashMap<&VideoId, &VideoState> = assigned.map(|state| (&state.videoid, state)).collect();
-    let videos = watched.into_iter().map(|(id, mut parts)| {
+    let videos = watched.into_iter().map(|(id, parts)| {
         let state = assigned.get(id);
-        let shares = state.map_or(&[][..], |state| &state.readers);
-        assign(&mut parts, shares, |reader| index.get(reader).copied());
-        Video {
+        let mut video = Video {
             id: id.clone(),
             epoch: state.map_or(0, |state| state.epoch),
             changed: at - state.map_or(0, |state| state.changed_ms.min(i64::MAX as u64 / 2) as Millis),
             waiting: 0,
             moving: state.is_some_and(|state| state.moving),
             parts,
-        }
+        };
+        let shares = state.map_or(&[][..], |state| &state.readers);
+        video.assign(shares, |reader| index.get(reader).copied());
+        video
     });
     let videos = videos.collect();
     Situation { now: at, readers, videos }.sorted()

@@ -216,11 +216,11 @@ impl Found<'_> {
         };
         let coming = names(&|member| member.is_active() && !member.serving && !member.dead && member.new);
         if !coming.is_empty() {
-            facts.push(fact(true, "ScalingUp", format!("{coming} is to serve")));
+            facts.push(fact(true, "ScalingUp", format!("to serve soon: {coming}")));
         }
         let going = names(&|member| !member.deleting && member.drain.is_some());
         if !going.is_empty() {
-            facts.push(fact(true, "Draining", format!("{going} is being emptied")));
+            facts.push(fact(true, "Draining", format!("being emptied: {going}")));
         }
         match self.phase {
             Phase::Waits(why) => {
@@ -228,13 +228,13 @@ impl Found<'_> {
             }
             Phase::Runs => {
                 let old = names(&|member| !member.new && !member.deleting);
-                facts.push(fact(true, "Upgrading", format!("{old} still to be replaced")));
+                facts.push(fact(true, "Upgrading", format!("still to be replaced: {old}")));
             }
             Phase::Done | Phase::Unready(_) | Phase::Errors(_) => {}
         }
         let deleting = names(&|member| member.deleting && member.name.starts_with(&prefix(self.seen)));
         if !deleting.is_empty() {
-            facts.push(fact(true, "Removing", format!("{deleting} is going")));
+            facts.push(fact(true, "Removing", format!("going: {deleting}")));
         }
         facts
     }

@@ -200,8 +200,13 @@ impl Actor {
             Some(found) => found,
             None => self.find(&cluster, &deployments, &pods),
         };
-        let outcome = self.look_at_readers(&cluster, &found, &deployments, &pods).await;
         let may_write = !cluster.spec.paused && found.problems.is_empty();
+        if may_write && whole && self.recover(&deployments, &pods).await {
+            // They are readers like all others once the watch shows them.
+            self.whole = true;
+            return Next::At(Some(Instant::now() + BEHIND));
+        }
+        let outcome = self.look_at_readers(&cluster, &found, &deployments, &pods).await;
         let steps = outcome.as_ref().map(|outcome| outcome.steps.clone()).unwrap_or_default();
         if may_write && (whole || !steps.is_empty()) {
             self.carry_out(&cluster, &found, &deployments, steps).await;
@@ -241,6 +246,16 @@ impl Actor {
         let kept = status.and_then(|status| status.builder_revision.as_ref()?.parse().ok());
         // One of a later operator cannot be built by this one.
         kept.filter(|_| unchanged).map_or(self.world.newest, |kept: u32| kept.min(self.world.newest))
+    }
+
+    /// Brings readers back whose Deployments the watch has lost sight of, because somebody edited the labels that it
+    /// selects by: their pods are still there to tell. They would be replaced, and stay for ever. Whether there were any.
+    async fn recover(&mut self, deployments: &[Arc<Live>], pods: &[Arc<Pod>]) -> bool {
+        let mut any = false;
+        for name in steering::lost(deployments, pods) {
+            any |= self.applier.relabel(&name).await;
+        }
+        any
     }
 
     async fn look_at_readers(

@@ -21,7 +21,7 @@ use super::metrics::OperatorMetrics;
 use super::store::{Kept, Key, Store};
 use super::subset::difference;
 use crate::build::object::hash;
-use crate::build::{Kind, Object, names};
+use crate::build::{Component, Kind, Object, names};
 
 /// The annotation with the hash of what an object was applied from.
 pub const APPLIED: &str = "liverank.dev/applied";
@@ -200,6 +200,28 @@ impl Applier {
                     self.awaited.remove(&name);
                 }
             }
+        }
+        true
+    }
+
+    /// Gives a reader's Deployment that the watch does not show the labels back that it is known by; whether there was one
+    /// and it is ours. All else of it is repaired once it is seen.
+    pub async fn relabel(&mut self, reader: &str) -> bool {
+        let api = self.api(Kind::Deployment);
+        let found = answered(timeout(ANSWER, api.get_opt(reader)).await).ok().flatten();
+        let ours = found.is_some_and(|found| {
+            let mut owners = found.metadata.owner_references.iter().flatten();
+            owners.any(|it| it.uid == self.uid) && found.metadata.deletion_timestamp.is_none()
+        });
+        if !ours {
+            return false;
+        }
+        let labels = names::labels(&self.cluster.name, Some(Component::Reader), Some(reader));
+        let name: Name = (Kind::Deployment, reader.to_owned());
+        let body = json!({"metadata": {"labels": labels}});
+        tracing::warn!(cluster = %self.cluster, reader, "somebody changed the labels that a reader is known by");
+        if let Ok(seen) = self.send(&api, &name, MANAGER, Patch::Merge(body)).await {
+            self.awaited.insert(name, Awaited::Version(seen.metadata.resource_version.unwrap_or_default()));
         }
         true
     }

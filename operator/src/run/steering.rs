@@ -1,7 +1,7 @@
 //! One cluster's readers: what managers and readers say of them, the step that follows (pure, [`crate::readers`]), and
 //! orders to managers under this leader's term.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -274,6 +274,16 @@ pub fn existing(cluster: &str, deployments: &[Arc<Live>]) -> Vec<build::Reader> 
         }),
     };
     deployments.iter().filter(is_reader).map(reader).collect()
+}
+
+/// Readers of which there are running pods and no Deployment in sight.
+pub fn lost(deployments: &[Arc<Live>], pods: &[Arc<Pod>]) -> BTreeSet<String> {
+    let named = |pod: &Arc<Pod>| pod.reader.as_deref().filter(|_| !pod.terminating).map(str::to_owned);
+    let mut lost: BTreeSet<String> = pods.iter().filter_map(named).collect();
+    for live in deployments {
+        lost.remove(live.name());
+    }
+    lost
 }
 
 /// A drain as the builder writes it.

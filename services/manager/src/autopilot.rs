@@ -6,15 +6,16 @@
 //! overtaken without noticing is refused by the store, move by move. A planner outside takes office the same way
 //! (`POST /term`), and as long as it shows itself the managers keep out of its way.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use liverank_adapters::assignment_store::{Closing, MAX_EPOCH, Office, Term};
+use liverank_core::VideoId;
 use liverank_core::comment::hex;
 use liverank_core::handover::Share;
-use liverank_core::handover::steward::{Order, Sight, Standing};
-use liverank_core::placement::{self, Budget, Kind, Limits, Part, Plan, Situation, WHOLE, plan};
+use liverank_core::handover::steward::{Order, Standing};
+use liverank_core::placement::{self, Budget, Kind, Limits, Part, Plan, Situation, plan};
 use liverank_shell::now_ms;
 use serde::Serialize;
 use tokio::time::{MissedTickBehavior, interval};
@@ -243,9 +244,8 @@ fn limits(config: &Config, available: u64) -> Limits {
 
 /// What the planner looks at: readers that live, videos that are watched.
 fn situation(cluster: &Cluster, carrying: &Carrying, now: Instant) -> Situation {
-    let seen = cluster.seen(now);
     let mut readers = Vec::new();
-    let mut at = std::collections::HashMap::new();
+    let mut at = HashMap::new();
     for sighting in cluster.watch.all() {
         let id = &sighting.record.id;
         let standing = match (cluster.standing(now, id), cluster.closing(id)) {
@@ -257,41 +257,33 @@ fn situation(cluster: &Cluster, carrying: &Carrying, now: Instant) -> Situation 
         at.insert(id.clone(), readers.len());
         readers.push(placement::Reader { id: id.clone(), capacity: sighting.record.capacity, standing });
     }
-    let now_ms = now_ms();
-    let videos = cluster.watched().map(|video| {
-        let assigned = cluster.view.assigned(video);
-        let changed = cluster.view.changed(video).map(|at| now.saturating_duration_since(at));
-        let changed_ms = changed.unwrap_or_default().as_millis() as i64;
-        // Orders that are not in force yet count as if they were: others would be given to the same end meanwhile.
-        let shares = carrying.to_be(video).or(assigned.map(|assigned| assigned.readers.as_slice()));
-        let shares = shares.unwrap_or_default();
-        let parts = at.iter().filter_map(|(reader, at)| part(&seen, video, shares, reader, *at));
-        placement::Video {
-            id: video.clone(),
-            epoch: assigned.map_or(0, |assigned| assigned.epoch),
-            changed: now_ms - changed_ms,
-            waiting: 0,
-            moving: carrying.is_moving(video) || cluster.owed.videos.contains_key(video),
-            parts: parts.collect(),
+    let mut watched: HashMap<&VideoId, Vec<Part>> = HashMap::new();
+    for sighting in cluster.watch.all().filter(|sighting| sighting.is_young(now)) {
+        let Some(&reader) = at.get(&sighting.record.id) else { continue };
+        for held in sighting.record.videos.iter().filter(|held| held.viewers > 0) {
+            let part = Part { reader, viewers: held.viewers, share: 0 };
+            watched.entry(&held.video).or_default().push(part);
         }
+    }
+    let now_ms = now_ms();
+    let videos = watched.into_iter().map(|(id, parts)| {
+        let assigned = cluster.view.assigned(id);
+        let changed = cluster.view.changed(id).map(|at| now.saturating_duration_since(at));
+        let mut video = placement::Video {
+            id: id.clone(),
+            epoch: assigned.map_or(0, |assigned| assigned.epoch),
+            changed: now_ms - changed.unwrap_or_default().as_millis() as i64,
+            waiting: 0,
+            moving: carrying.is_moving(id) || cluster.owed.videos.contains_key(id),
+            parts,
+        };
+        // Orders that are not in force yet count as if they were: others would be given to the same end meanwhile.
+        let shares = carrying.to_be(id).or(assigned.map(|assigned| assigned.readers.as_slice()));
+        video.assign(shares.unwrap_or_default(), |reader| at.get(reader).copied());
+        video
     });
     let videos = videos.collect();
     Situation { now: now_ms, readers, videos }.sorted()
-}
-
-/// What a reader has of a video that is to be served by these shares; `None` for nothing.
-fn part(
-    seen: &Seen<'_>,
-    video: &liverank_core::VideoId,
-    shares: &[Share],
-    reader: &liverank_core::ReaderId,
-    at: usize,
-) -> Option<Part> {
-    let weight = shares.iter().find(|share| share.reader == *reader).map_or(0, |share| share.weight);
-    let all: u64 = shares.iter().map(|share| u64::from(share.weight)).sum();
-    let share = (u64::from(weight) * u64::from(WHOLE)).checked_div(all).unwrap_or(0) as u32;
-    let viewers = seen.held(reader, video).map_or(0, |held| held.viewers);
-    (viewers > 0 || weight > 0).then_some(Part { reader: at, viewers, share })
 }
 
 /// Gives a plan's orders; answers each with the viewers that it moves, 0 where it was not taken. What is without a
@@ -303,18 +295,17 @@ fn give(
     situation: &Situation,
     plan: &Plan,
 ) -> Vec<(Chosen, u64)> {
-    let named = |parts: &[Part]| -> Vec<Share> {
-        let share =
-            |part: &Part| Share { reader: situation.readers[part.reader].id.clone(), weight: part.share };
-        parts.iter().filter(|part| part.share > 0).map(share).collect()
-    };
     let orders = plan.orders.iter().filter(|order| !matches!(order.kind, Kind::Place | Kind::Drain));
     orders
         .map(|order| {
             let video = &situation.videos[order.video].id;
             let why = order.explain(situation);
             let wanted = Wanted {
-                order: Order { video: video.clone(), expected: order.epoch, readers: named(&order.to) },
+                order: Order {
+                    video: video.clone(),
+                    expected: order.epoch,
+                    readers: situation.shares(&order.to),
+                },
                 by: By::Autopilot,
                 term: Some(term),
                 why: format!("{}: {why}", order.kind.as_str()),
@@ -325,8 +316,8 @@ fn give(
             let chosen = Chosen {
                 videoid: video.to_string(),
                 kind: order.kind.as_str(),
-                from: named(&order.from),
-                to: named(&order.to),
+                from: situation.shares(&order.from),
+                to: situation.shares(&order.to),
                 viewers: order.moved,
                 why,
                 outcome: taken.map_or_else(|refused| refused.to_string(), |id| format!("move {id}")),

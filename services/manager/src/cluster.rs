@@ -218,7 +218,14 @@ impl Cluster {
         if current.is_none() && self.view.len() >= MAX_ASSIGNMENTS {
             return Decision::Full;
         }
-        match (steward::decide(&self.seen(now), video, known, || self.choose(video)), current) {
+        let decision = steward::decide(
+            &self.seen(now),
+            video,
+            known,
+            || self.choose(video),
+            |assigned| self.relief(assigned),
+        );
+        match (decision, current) {
             (steward::Decision::Serve, Some(current)) => Decision::Serve(current.clone()),
             (steward::Decision::Assign { expected, readers, seen }, _) => {
                 Decision::Assign { expected, readers, seen: seen.max(self.highest_epoch()) }
@@ -253,6 +260,16 @@ impl Cluster {
             .filter(|reader| self.is_open(reader))
             .cloned()
             .or_else(|| place(&self.loads(&HashMap::new())).cloned())
+    }
+
+    /// The reader with the most room beside those that serve a video.
+    fn relief(&self, assigned: &Assigned) -> Option<ReaderId> {
+        let beside = |sighting: &&Sighting| {
+            let reader = &sighting.record.id;
+            assigned.share(reader).is_none() && self.usage(reader) < 1_000
+        };
+        let least = self.open().filter(beside).min_by_key(|sighting| self.usage(&sighting.record.id));
+        least.map(|sighting| sighting.record.id.clone())
     }
 
     /// The open readers' loads, with what comes to each beside what is known.
@@ -313,11 +330,6 @@ impl Cluster {
             self.view.touch(now, video);
         }
         self.view.unused(now, idle, most)
-    }
-
-    /// Videos that are watched.
-    pub fn watched(&self) -> impl Iterator<Item = &VideoId> {
-        self.audiences.keys()
     }
 
     /// Viewers of a video, as live readers last reported them.

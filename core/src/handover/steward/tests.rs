@@ -92,23 +92,45 @@ fn second(seconds: u64) -> Time {
 #[test]
 fn nobody_is_answered_with_less_than_it_knows() {
     let seen = Seen::of(5, &[("a", 1), ("b", 1)]);
-    assert_eq!(decide(&seen, &video(), 5, || None), Decision::Serve);
+    assert_eq!(decide(&seen, &video(), 5, || None, |_| None), Decision::Serve);
     let again = Decision::Assign { expected: Some(5), readers: shares(&[("a", 1), ("b", 1)]), seen: 9 };
-    assert_eq!(decide(&seen, &video(), 9, || None), again);
+    assert_eq!(decide(&seen, &video(), 9, || None, |_| None), again);
     let lost = Decision::Assign { expected: None, readers: shares(&[("c", 1)]), seen: 9 };
-    assert_eq!(decide(&Seen::default(), &video(), 9, || Some(reader("c"))), lost);
-    assert_eq!(decide(&Seen::default(), &video(), 9, || None), Decision::NoReader);
+    assert_eq!(decide(&Seen::default(), &video(), 9, || Some(reader("c")), |_| None), lost);
+    assert_eq!(decide(&Seen::default(), &video(), 9, || None, |_| None), Decision::NoReader);
 }
 
 #[test]
 fn the_gone_are_left_out_and_replaced_where_nobody_stays() {
     let seen = Seen::of(5, &[("a", 1), ("b", 2)]).stands("a", Standing::Gone);
     let rest = Decision::Assign { expected: Some(5), readers: shares(&[("b", 2)]), seen: 5 };
-    assert_eq!(decide(&seen, &video(), 0, || None), rest);
+    assert_eq!(decide(&seen, &video(), 0, || None, |_| None), rest);
     let seen = seen.stands("b", Standing::Gone);
-    assert_eq!(decide(&seen, &video(), 0, || None), Decision::Serve);
+    assert_eq!(decide(&seen, &video(), 0, || None, |_| None), Decision::Serve);
     let other = Decision::Assign { expected: Some(5), readers: shares(&[("c", 1)]), seen: 5 };
-    assert_eq!(decide(&seen, &video(), 0, || Some(reader("c"))), other);
+    assert_eq!(decide(&seen, &video(), 0, || Some(reader("c")), |_| None), other);
+}
+
+#[test]
+fn a_video_whose_readers_are_full_is_given_one_more_and_nobody_moves() {
+    let mut seen = Seen::of(5, &[("a", 1), ("b", 2)]).holds("a", held(100, 5)).holds("b", held(200, 5));
+    let decided =
+        |seen: &Seen, relief: Option<&str>| decide(seen, &video(), 5, || None, |_| relief.map(reader));
+    seen.usage = [(reader("a"), 1_000), (reader("b"), 999)].into();
+    assert_eq!(decided(&seen, Some("c")), Decision::Serve);
+    seen.usage.insert(reader("b"), 1_000);
+    assert_eq!(decided(&seen, None), Decision::Serve);
+    let readers = shares(&[("a", 300_000), ("b", 600_000), ("c", 100_000)]);
+    let more = Decision::Assign { expected: Some(5), readers: readers.clone(), seen: 5 };
+    assert_eq!(decided(&seen, Some("c")), more);
+    // Those who come go to the new one, also beyond its part, and nobody is sent to the full ones.
+    seen.assigned.insert(video(), Assigned { epoch: 6, readers });
+    let seen = seen.holds("c", held(90, 6));
+    let assigned = seen.assigned[&video()].clone();
+    assert_eq!(route(&seen, &video(), &assigned, [0, 0])[0], reader("c"));
+    for name in ["a", "b", "c"] {
+        assert!(seen.answer(name).hand_over.is_empty(), "{name}");
+    }
 }
 
 #[test]

@@ -127,6 +127,10 @@ impl Audience {
         self.each(|viewer| {
             let seen = viewer.seen();
             report.connected += usize::from(seen.connected);
+            if !seen.connected && report.without.len() < FAULTS_TOLD {
+                let (user, video) = (&viewer.user, &viewer.video);
+                report.without.push(format!("{user} of {video} since {}", seen.last_end));
+            }
             report.comments += seen.comments;
             report.reconnects += seen.reconnects;
             report.longest_away_ms = report.longest_away_ms.max(seen.longest_away.as_millis() as u64);

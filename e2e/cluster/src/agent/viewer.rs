@@ -57,6 +57,8 @@ pub struct Seen {
     pub faults: Vec<String>,
     /// How often.
     pub fault_count: u64,
+    /// Why its last stream ended or did not begin.
+    pub last_end: String,
     retry_ms: u64,
 }
 
@@ -179,11 +181,10 @@ impl Viewer {
     pub async fn watch(self: Arc<Self>, client: Client, gateway: Url) {
         loop {
             let ended = self.stream(&client, &gateway).await;
-            if let Err(error) = ended {
-                tracing::debug!(user = self.user, "a stream ended: {error:#}");
-            }
+            let end = ended.map_or_else(|error| format!("{error:#}"), |()| "its end".to_owned());
             let wait = {
                 let mut seen = self.seen();
+                seen.last_end = end;
                 seen.ended();
                 seen.retry_ms.clamp(*RETRY_MS.start(), *RETRY_MS.end())
             };

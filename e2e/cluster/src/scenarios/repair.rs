@@ -118,7 +118,7 @@ async fn edit(world: &World, child: &Value) -> anyhow::Result<Repaired> {
     let owned = fields::owned(child, OPERATOR);
     ensure!(!owned.is_empty(), "{OPERATOR} owns nothing of it");
     // Each for itself, without effect: which other values would the API server take?
-    let fields = owned.iter().filter(|(path, _)| may_be_edited(child, path));
+    let fields = owned.iter().filter(|(path, _)| may_be_edited(path));
     let tried: Vec<Option<Value>> = stream::iter(fields)
         .map(|(_, field)| acceptable(world, &path, field))
         .buffered(AT_ONCE)
@@ -134,11 +134,9 @@ async fn edit(world: &World, child: &Value) -> anyhow::Result<Repaired> {
     Ok(Repaired { edited: made, refused, took: start.elapsed() })
 }
 
-/// An owner's UID says whose it is: with another one the object is not ours, and Kubernetes deletes it. A reader without
-/// the labels that it is known by is one that the operator does not know any more, and makes another for.
-fn may_be_edited(child: &Value, path: &str) -> bool {
-    let unknown = is_reader(child) && path.starts_with("/f:metadata/f:labels/");
-    !path.contains("ownerReferences") && !unknown
+/// An owner's UID says whose it is: with another one the object is not ours, and Kubernetes deletes it.
+fn may_be_edited(path: &str) -> bool {
+    !path.contains("ownerReferences")
 }
 
 /// Where edits that could each be made cannot be made together.

@@ -400,3 +400,17 @@ fn an_epoch_that_cannot_be_does_not_stop_placement() {
     let cluster = cluster(now, vec![mistaken], vec![assignment("v", &["a"], 12)]);
     assert_eq!(cluster.highest_epoch(), 12);
 }
+
+#[test]
+fn who_would_be_refused_is_given_a_reader_with_room() {
+    let now = Instant::now();
+    let full = record("a", 1_000, &[("v", 400), ("w", 600)]);
+    let assignments = vec![assignment("v", &["a"], 7), assignment("w", &["a"], 8)];
+    let cluster = cluster(now, vec![full.clone(), record("b", 5, &[])], assignments.clone());
+    let Decision::Assign { expected: Some(7), readers, .. } = cluster.decide(now, &video("v"), 0) else {
+        panic!("the full reader is left alone");
+    };
+    assert_eq!(readers.iter().map(|share| share.reader.as_str()).collect::<Vec<_>>(), ["a", "b"]);
+    let alone = self::cluster(now, vec![full], assignments);
+    assert!(matches!(alone.decide(now, &video("v"), 0), Decision::Serve(_)));
+}

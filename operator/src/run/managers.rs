@@ -124,7 +124,7 @@ impl Managers {
     pub async fn load(&self, manager: &Url, detail: bool) -> Result<Load, Refusal> {
         let mut url = join(manager, &["load"]);
         url.set_query(Some(if detail { "assignments=true" } else { "assignments=false" }));
-        answer(self.peers.client().get(url)).await
+        self.answer(self.peers.client().get(url)).await
     }
 
     /// Begins a term, fenced by the Lease that this planner holds.
@@ -161,7 +161,7 @@ impl Managers {
             active_connections: u64,
         }
         let url = self.reader(reader).ok_or_else(|| Refusal::Away("it has no address".into()))?;
-        let own: Own = answer(self.peers.client().get(join(&url, &["health"]))).await?;
+        let own: Own = self.answer(self.peers.client().get(join(&url, &["health"]))).await?;
         Ok(own.active_connections)
     }
 
@@ -172,27 +172,30 @@ impl Managers {
         body: &(impl serde::Serialize + Sync),
     ) -> Result<T, Refusal> {
         let request = self.peers.client().post(join(manager, &[path])).bearer_auth(&self.token).json(body);
-        answer(request).await
+        self.answer(request).await
     }
-}
 
-async fn answer<T: DeserializeOwned>(request: RequestBuilder) -> Result<T, Refusal> {
-    let away = |error: reqwest::Error| Refusal::Away(root_cause(&error));
-    let response = request.timeout(ANSWER).send().await.map_err(away)?;
-    let status = response.status();
-    let mut body = Vec::new();
-    let mut parts = response.bytes_stream();
-    while let Some(part) = parts.next().await {
-        body.extend_from_slice(&part.map_err(away)?);
-        if body.len() > MAX_ANSWER_BYTES {
-            return Err(Refusal::Away(format!("the answer is longer than {MAX_ANSWER_BYTES} bytes")));
+    async fn answer<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<T, Refusal> {
+        let away = |error: reqwest::Error| Refusal::Away(root_cause(&error));
+        let response = request.timeout(ANSWER).send().await.map_err(away)?;
+        let status = response.status();
+        if !self.peers.is_ours(&response) {
+            return Err(Refusal::Away(format!("somebody else answers there: {status}")));
         }
+        let mut body = Vec::new();
+        let mut parts = response.bytes_stream();
+        while let Some(part) = parts.next().await {
+            body.extend_from_slice(&part.map_err(away)?);
+            if body.len() > MAX_ANSWER_BYTES {
+                return Err(Refusal::Away(format!("the answer is longer than {MAX_ANSWER_BYTES} bytes")));
+            }
+        }
+        if status.is_success() {
+            return serde_json::from_slice(&body)
+                .map_err(|error| Refusal::Away(format!("no answer that can be read: {error}")));
+        }
+        Err(refusal(status, &body))
     }
-    if status.is_success() {
-        return serde_json::from_slice(&body)
-            .map_err(|error| Refusal::Away(format!("no answer that can be read: {error}")));
-    }
-    Err(refusal(status, &body))
 }
 
 fn refusal(status: StatusCode, body: &[u8]) -> Refusal {

@@ -23,7 +23,9 @@ pub(crate) async fn statistics(
         let mut url = peer::join(&base, &["statistics"]);
         url.set_query(uri.query());
         match replicas.peers().client().get(url).timeout(ANSWER_TIMEOUT).send().await {
-            Ok(answer) if !answer.status().is_server_error() => return Ok(passed_on(answer)),
+            Ok(answer) if replicas.peers().is_ours(&answer) && !answer.status().is_server_error() => {
+                return Ok(passed_on(answer));
+            }
             _ => replicas.avoid(&base),
         }
     }

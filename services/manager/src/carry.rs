@@ -136,7 +136,10 @@ pub async fn warm(manager: &Manager, reader: &ReaderId, video: &VideoId) {
             manager.carry_now.notify_one();
             return;
         }
-        Ok(answer) => answer.status().to_string(),
+        Ok(answer) => {
+            manager.peers.is_ours(&answer);
+            answer.status().to_string()
+        }
         Err(error) => liverank_shell::peer::root_cause(&error),
     };
     manager.metrics.warm_failures.inc();

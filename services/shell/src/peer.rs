@@ -1,13 +1,15 @@
 //! Requests from one of our processes to another.
 
-use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
-use reqwest::{Client, StatusCode, Url};
+use reqwest::{Client, Response, StatusCode, Url, header};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+
+use crate::problem::PROBLEM;
 
 /// How long a peer may take to accept a connection: it is next door.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
@@ -30,11 +32,24 @@ pub enum PeerError {
     },
 }
 
-/// A client for our own services. Follows no redirects; connections are kept and shared by all clones.
-#[derive(Debug, Clone)]
-pub struct Peers(Client);
+/// How often connections may be given up because of an answer that is none of ours.
+const RENEW_EACH: Duration = Duration::from_secs(1);
 
-impl Default for Peers {
+/// A client for our own services. Follows no redirects; connections are kept and shared by all clones.
+///
+/// A connection that is kept leads to where its name led once. Where that address has been given to somebody else
+/// meanwhile, every answer comes at once and is wrong, and nothing would ever end it: so after an answer that none of our
+/// services gives, all connections are made anew.
+#[derive(Debug, Clone, Default)]
+pub struct Peers(Arc<Mutex<Pool>>);
+
+#[derive(Debug)]
+struct Pool {
+    client: Client,
+    since: Instant,
+}
+
+impl Default for Pool {
     fn default() -> Self {
         let client = Client::builder()
             .connect_timeout(CONNECT_TIMEOUT)
@@ -45,19 +60,41 @@ impl Default for Peers {
             .no_proxy()
             .build()
             .expect("a client without TLS or proxies can always be built");
-        Self(client)
+        Self { client, since: Instant::now() }
     }
 }
 
 impl Peers {
-    /// The client itself, for streams.
-    pub const fn client(&self) -> &Client {
-        &self.0
+    /// The client itself, for streams. To be asked for again for each request.
+    pub fn client(&self) -> Client {
+        self.pool().client.clone()
+    }
+
+    /// Whether an answer is one of our services': they refuse with problems (RFC 9457). After one that is not, this client
+    /// makes new connections.
+    pub fn is_ours(&self, response: &Response) -> bool {
+        let kind = response.headers().get(header::CONTENT_TYPE);
+        let ours = response.status().is_success() || kind.is_some_and(|kind| kind == PROBLEM);
+        if !ours {
+            self.renew();
+        }
+        ours
+    }
+
+    fn renew(&self) {
+        let mut pool = self.pool();
+        if pool.since.elapsed() >= RENEW_EACH {
+            *pool = Pool::default();
+        }
+    }
+
+    fn pool(&self) -> MutexGuard<'_, Pool> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// `GET base/path`.
     pub async fn get<T: DeserializeOwned>(&self, base: &Url, path: &[&str]) -> Result<T, PeerError> {
-        answer(self.0.get(join(base, path))).await
+        self.answer(self.client().get(join(base, path))).await
     }
 
     /// `POST base/path` with a JSON body.
@@ -67,7 +104,30 @@ impl Peers {
         path: &[&str],
         body: &(impl Serialize + Sync),
     ) -> Result<T, PeerError> {
-        answer(self.0.post(join(base, path)).json(body)).await
+        self.answer(self.client().post(join(base, path)).json(body)).await
+    }
+
+    async fn answer<T: DeserializeOwned>(&self, request: reqwest::RequestBuilder) -> Result<T, PeerError> {
+        let away = |error: reqwest::Error| PeerError::Unavailable(root_cause(&error));
+        let response = request.timeout(ANSWER_TIMEOUT).send().await.map_err(away)?;
+        let (status, ours) = (response.status(), self.is_ours(&response));
+        if status.is_success() {
+            return response.json().await.map_err(|error| {
+                if error.is_decode() {
+                    self.renew();
+                }
+                away(error)
+            });
+        }
+        let detail = response.text().await.map_err(away)?;
+        if !ours {
+            return Err(PeerError::Unavailable(format!("somebody else answers there: {status}")));
+        }
+        if status.is_client_error() {
+            Err(PeerError::Refused { status, detail })
+        } else {
+            Err(PeerError::Unavailable(format!("{status}: {detail}")))
+        }
     }
 }
 
@@ -151,21 +211,6 @@ pub fn join(base: &Url, path: &[&str]) -> Url {
     url
 }
 
-async fn answer<T: DeserializeOwned>(request: reqwest::RequestBuilder) -> Result<T, PeerError> {
-    let away = |error: reqwest::Error| PeerError::Unavailable(root_cause(&error));
-    let response = request.timeout(ANSWER_TIMEOUT).send().await.map_err(away)?;
-    let status = response.status();
-    if status.is_success() {
-        return response.json().await.map_err(away);
-    }
-    let detail = response.text().await.map_err(away)?;
-    if status.is_client_error() {
-        Err(PeerError::Refused { status, detail })
-    } else {
-        Err(PeerError::Unavailable(format!("{status}: {detail}")))
-    }
-}
-
 /// The innermost reason, which says more than the chain of wrappers around it.
 pub fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
     let mut cause = error;
@@ -178,6 +223,46 @@ pub fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Answers every request on `answers.len()` connections, one after the other, each with its own answer for ever.
+    async fn server(answers: Vec<&'static str>) -> Url {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
+        tokio::spawn(async move {
+            for answer in answers {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                tokio::spawn(async move {
+                    let mut request = [0; 4096];
+                    while stream.read(&mut request).await.is_ok_and(|read| read > 0) {
+                        stream.write_all(answer.as_bytes()).await.unwrap();
+                    }
+                });
+            }
+        });
+        url
+    }
+
+    #[tokio::test]
+    async fn a_connection_to_somebody_else_is_not_kept() {
+        const FOREIGN: &str = "HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n";
+        const OURS: &str = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 1\r\n\r\n7";
+        let peers = Peers::default();
+        // As if it had been in use for a while.
+        peers.pool().since -= RENEW_EACH;
+        let url = server(vec![FOREIGN, OURS]).await;
+        let first: Result<u32, PeerError> = peers.get(&url, &["a"]).await;
+        assert!(matches!(first, Err(PeerError::Unavailable(_))), "{first:?}");
+        assert_eq!(peers.get::<u32>(&url, &["a"]).await.unwrap(), 7);
+        // A refusal of ours is one, and the connection stays.
+        const REFUSAL: &str = "HTTP/1.1 404 Not Found\r\ncontent-type: application/problem+json\r\n\
+            content-length: 2\r\n\r\n{}";
+        let url = server(vec![REFUSAL]).await;
+        for _ in 0..2 {
+            let refused: Result<u32, PeerError> = peers.get(&url, &["a"]).await;
+            assert!(matches!(refused, Err(PeerError::Refused { .. })), "{refused:?}");
+        }
+    }
 
     #[test]
     fn segments_are_escaped() {

@@ -19,6 +19,9 @@ pub struct Problem {
     extra: Vec<(String, Value)>,
 }
 
+/// What every refusal of our services is sent as.
+pub const PROBLEM: &str = "application/problem+json";
+
 /// How long clients are asked to stay away from a store that is away: long enough not to hammer it, short enough that a
 /// restart is hardly noticed.
 pub const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -106,7 +109,7 @@ impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let mut response = (self.status, Json(self.body())).into_response();
         let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM));
         if let Some(seconds) = self.retry_after {
             headers.insert(header::RETRY_AFTER, seconds.into());
         }

@@ -320,13 +320,16 @@ fn all_paces_together_keep_to_the_budget() {
 /// Second by second, what one of two readers of a video has left of its `viewers`, where those it sends away are three
 /// seconds on the way to the other.
 fn shed(mut here: u64) -> Vec<u64> {
-    let now = Instant::now();
+    let start = Instant::now();
     let (mut there, mut on_the_way) = (0, [0; 3]);
     let mut seen = vec![here];
-    for _ in 0..100 {
-        let a = record("a", here, &[("v", here)]);
-        let b = record("b", there, &[("v", there)]);
-        let cluster = cluster(now, vec![a.clone(), b], vec![assignment("v", &["a", "b"], 2)]);
+    let mut cluster = cluster(start, vec![], vec![assignment("v", &["a", "b"], 2)]);
+    for second in 0..100 {
+        let now = start + Duration::from_secs(second);
+        let roomy = |record| ReaderRecord { beat: second + 1, capacity: 100_000, ..record };
+        let a = roomy(record("a", here, &[("v", here)]));
+        let b = roomy(record("b", there, &[("v", there)]));
+        cluster.observe(now, vec![a.clone(), b]);
         let answer = cluster.answer(now, &a, 1_000_000);
         let going = answer.hand_over.first().map_or(0, |order| order.pace.into()).min(here);
         here -= going;

@@ -8,7 +8,7 @@ BIN := target/release/liverank
 SOAK_HOURS ?= 4
 SOAK_SEED ?= $(shell date +%s)
 
-.PHONY: up build check fmt clippy deny unit test soak mutants clean
+.PHONY: up build check fmt clippy deny unit test soak bench mutants clean
 
 up: build ## build everything and run it in one process on embedded storage
 	@exec $(BIN) up --data-dir data
@@ -39,6 +39,9 @@ soak: build ## faults of every kind under load, for SOAK_HOURS; everything sent 
 	@mkdir -p .testbed
 	@$(CARGO) run --release --locked --quiet --package liverank-e2e --bin faults -- \
 	  --seed $(SOAK_SEED) --faults 1000000 --seconds $$(awk "BEGIN { print int($(SOAK_HOURS) * 3600) }") --json .testbed/soak.json
+
+bench: ## the figures that are too long for `make test`, each against its limit; some twenty minutes
+	@bench/all
 
 mutants: ## breaks what the guarantee stands on, each in a copy, and expects a test to notice
 	@mutants/run

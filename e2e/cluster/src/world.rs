@@ -56,6 +56,12 @@ pub struct Settings {
     /// Values for the operator's chart, beside the image.
     #[arg(long)]
     pub operator_values: Option<PathBuf>,
+    /// How many clusters of 25 pretended pods each the operator holds in memory in `many`.
+    #[arg(long, default_value_t = 20)]
+    pub clusters: usize,
+    /// The most that an operator may hold then, in MiB.
+    #[arg(long, default_value_t = 48)]
+    pub memory_mib: u64,
 }
 
 /// The system and the way to it.

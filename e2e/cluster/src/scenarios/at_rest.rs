@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use serde_json::Value;
@@ -15,6 +15,9 @@ use crate::world::{NAME, NAMESPACE_NAME, SETTLE, World};
 /// How long it is looked at.
 const WINDOW: Duration = Duration::from_secs(45);
 
+/// Status is written once in 15 s where viewers change.
+const BETWEEN_WRITES: Duration = Duration::from_secs(16);
+
 /// Requests by verb and resource.
 type Requests = BTreeMap<(String, String), u64>;
 
@@ -23,6 +26,7 @@ pub async fn asks_for_nothing(world: &World) -> anyhow::Result<String> {
     // Those who left are told of later than they leave.
     let nobody = async || Ok(world.live().await?["status"]["readers"]["viewers"] == 0);
     until_true("the status says that nobody watches", SETTLE, nobody).await?;
+    settled(world).await?;
     let (lease, cluster) = (world.lease().await?, world.live().await?);
     let before = Look::now(world).await?;
     // Not a wait for something: the length of the measurement.
@@ -49,6 +53,19 @@ pub async fn asks_for_nothing(world: &World) -> anyhow::Result<String> {
         "none for anything of ours".to_owned()
     };
     Ok(told)
+}
+
+/// What came before this is told of: nothing was written for longer than the longest time between two writes.
+async fn settled(world: &World) -> anyhow::Result<()> {
+    let mut last = (Value::Null, Instant::now());
+    let quiet = async || {
+        let version = world.live().await?["metadata"]["resourceVersion"].clone();
+        if version != last.0 {
+            last = (version, Instant::now());
+        }
+        Ok(last.1.elapsed() > BETWEEN_WRITES)
+    };
+    until_true("the status comes to rest", SETTLE, quiet).await.map(|_| ())
 }
 
 /// A place in what the API server tells of requests.

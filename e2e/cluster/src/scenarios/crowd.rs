@@ -85,8 +85,12 @@ async fn viral(world: &World) -> anyhow::Result<(u64, Duration)> {
         let ready = cluster["status"]["readers"]["ready"].as_u64().unwrap_or(0);
         let (spread, report) = (spread(world).await?, audience::report(world).await?);
         let there = report.connected == report.viewers && report.viewers >= 1000;
-        let told =
-            format!("{ready} readers, spread over {spread}, {} of {}", report.connected, report.viewers);
+        let told = format!(
+            "{ready} readers, spread over {spread}, {} of {}; {}",
+            report.connected,
+            report.viewers,
+            report.without.join("; ")
+        );
         let quiet = crate::world::is_ready(&cluster);
         Ok(if ready >= 4 && spread >= 2 && there && quiet { Ok(ready) } else { Err(told) })
     };

@@ -14,13 +14,18 @@ use crate::wait::{until, until_true};
 use crate::world::{MANAGED, World};
 
 const CROWDED: &str = "liverank-e2e-many";
-const CLUSTERS: usize = 20;
-const PODS: usize = 500;
-const NODES: usize = 5;
-/// The most that an operator may hold.
-const LIMIT_KIB: u64 = 48 * 1024;
-/// How long hundreds of pods may take to come and to go.
-const PATIENCE: Duration = Duration::from_mins(3);
+const PODS_EACH: usize = 25;
+/// Clusters to a pretended node: 100 pods, of 250 that it takes.
+const CLUSTERS_A_NODE: usize = 4;
+
+/// How long hundreds of pods may take to come and to go, and what thousands take longer.
+fn patience(world: &World) -> Duration {
+    Duration::from_mins(3) + Duration::from_secs(4) * world.settings.clusters as u32
+}
+
+fn nodes(world: &World) -> usize {
+    world.settings.clusters.div_ceil(CLUSTERS_A_NODE)
+}
 
 pub async fn fit_in_memory(world: &World) -> anyhow::Result<String> {
     let kwok = start_kwok(world).await?;
@@ -33,31 +38,34 @@ pub async fn fit_in_memory(world: &World) -> anyhow::Result<String> {
 }
 
 async fn measure(world: &World) -> anyhow::Result<String> {
+    let clusters = world.settings.clusters;
+    let wanted = clusters * PODS_EACH;
+    let limit_kib = world.settings.memory_mib * 1024;
     world.namespace(CROWDED).await?;
-    for nth in 0..CLUSTERS {
+    for nth in 0..clusters {
         world.kube.apply(CLUSTER, &pretended(world, nth)).await?;
     }
     let look = async || {
         let pods = world.kube.list(kube::POD, CROWDED, MANAGED).await?;
         let running = pods.iter().filter(|pod| crate::world::is_true(pod, "Ready")).count();
-        Ok(if running >= PODS { Ok(running) } else { Err(format!("{running} of {} run", pods.len())) })
+        Ok(if running >= wanted { Ok(running) } else { Err(format!("{running} of {} run", pods.len())) })
     };
-    let (pods, took) = until("hundreds of pods run", PATIENCE, look).await?;
+    let (pods, took) = until("all pods run", patience(world), look).await?;
     let seen = async || {
-        let clusters = world.kube.list(CLUSTER, CROWDED, "").await?;
+        let all = world.kube.list(CLUSTER, CROWDED, "").await?;
         let seen = |it: &&Value| it["status"]["observedGeneration"] == it["metadata"]["generation"];
-        Ok(clusters.iter().filter(seen).count() == CLUSTERS)
+        Ok(all.iter().filter(seen).count() == clusters)
     };
-    until_true("every cluster has its status", PATIENCE, seen).await?;
+    until_true("every cluster has its status", patience(world), seen).await?;
     let mut told = Vec::new();
     for operator in world.operators().await? {
         let memory = audience::memory(world, &operator).await?;
         let name = kube::name(&operator);
-        ensure!(memory.peak_kib <= LIMIT_KIB, "{name} held {} KiB at its peak", memory.peak_kib);
+        ensure!(memory.peak_kib <= limit_kib, "{name} held {} KiB at its peak", memory.peak_kib);
         told.push(format!("{} MiB (peak {})", memory.resident_kib / 1024, memory.peak_kib / 1024));
     }
     ensure!(told.len() == 2, "{} operators", told.len());
-    Ok(format!("{CLUSTERS} clusters and {pods} pods after {:.0} s: {}", took.as_secs_f64(), told.join(", ")))
+    Ok(format!("{clusters} clusters and {pods} pods after {:.0} s: {}", took.as_secs_f64(), told.join(", ")))
 }
 
 /// A cluster of 25 pods, all on nodes that are not there.
@@ -80,7 +88,7 @@ fn pretended(world: &World, nth: usize) -> Value {
 
 /// Nodes, and who says that what is on them runs.
 async fn start_kwok(world: &World) -> anyhow::Result<Child> {
-    for nth in 0..NODES {
+    for nth in 0..nodes(world) {
         let node = json!({
             "apiVersion": "v1", "kind": "Node",
             "metadata": {
@@ -117,8 +125,8 @@ async fn start_kwok(world: &World) -> anyhow::Result<Child> {
 async fn clean_up(world: &World) -> anyhow::Result<()> {
     world.kube.delete(&NAMESPACE.path("", CROWDED)).await?;
     let gone = async || Ok(world.kube.get(&NAMESPACE.path("", CROWDED)).await?.is_none());
-    until_true("the pretended clusters are gone", PATIENCE, gone).await?;
-    for nth in 0..NODES {
+    until_true("the pretended clusters are gone", patience(world), gone).await?;
+    for nth in 0..nodes(world) {
         world.kube.delete(&NODE.path("", &format!("kwok-{nth}"))).await?;
     }
     Ok(())

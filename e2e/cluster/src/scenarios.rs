@@ -78,8 +78,9 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
             Ok(figures) if figures.is_empty() => say(&format!("ok {name} ({seconds:.0} s)")),
             Ok(figures) => say(&format!("ok {name} ({seconds:.0} s, {figures})")),
             Err(error) => {
-                failures.push(format!("FAILED {name} ({seconds:.0} s): {error:#}"));
-                failures.last().into_iter().for_each(|failure| say(failure));
+                let failure = format!("FAILED {name} ({seconds:.0} s): {error:#}");
+                say(&failure);
+                failures.push(failure);
                 diagnose(&world).await;
                 failed += 1;
                 // The others are to find what they expect, whatever state this one has left.
@@ -101,7 +102,9 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         }
         passed += 1;
     }
-    failures.iter().for_each(|failure| say(failure));
+    for failure in &failures {
+        say(failure);
+    }
     say(&format!("\n{passed} passed, {failed} failed"));
     Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -247,6 +247,8 @@ mod tests {
     async fn a_connection_to_somebody_else_is_not_kept() {
         const FOREIGN: &str = "HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n";
         const OURS: &str = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 1\r\n\r\n7";
+        const REFUSAL: &str = "HTTP/1.1 404 Not Found\r\ncontent-type: application/problem+json\r\n\
+            content-length: 2\r\n\r\n{}";
         let peers = Peers::default();
         // As if it had been in use for a while.
         peers.pool().since -= RENEW_EACH;
@@ -255,8 +257,6 @@ mod tests {
         assert!(matches!(first, Err(PeerError::Unavailable(_))), "{first:?}");
         assert_eq!(peers.get::<u32>(&url, &["a"]).await.unwrap(), 7);
         // A refusal of ours is one, and the connection stays.
-        const REFUSAL: &str = "HTTP/1.1 404 Not Found\r\ncontent-type: application/problem+json\r\n\
-            content-length: 2\r\n\r\n{}";
         let url = server(vec![REFUSAL]).await;
         for _ in 0..2 {
             let refused: Result<u32, PeerError> = peers.get(&url, &["a"]).await;

@@ -69,6 +69,10 @@ pub struct Held {
     pub epoch: u64,
     /// Whether its ring stands: subscribed, and filled from the stream or the archive.
     pub ready: bool,
+    /// Whether it is sending viewers elsewhere that are more than its share: once begun, that goes on further than to where
+    /// it would begin.
+    #[serde(default)]
+    pub shedding: bool,
 }
 
 /// A heartbeat's answer: viewers that the reader is to send elsewhere. Every answer lists all of them, so what is not

@@ -152,7 +152,8 @@ impl Model {
 
     fn report(&mut self, reader: &ReaderId, pace: &Pace) {
         let (video, epoch) = (self.known.video.clone(), self.known.assigned.epoch);
-        let held = Held { video, viewers: self.watching(reader), epoch, ready: true };
+        let shedding = self.orders.get(reader).is_some_and(|(until, order)| *until > self.tick && order.here);
+        let held = Held { video, viewers: self.watching(reader), epoch, ready: true, shedding };
         self.known.reported.insert(reader.clone(), held.clone());
         let all = self.known.reported.values().map(|held| held.viewers).sum();
         self.known.peak.note(TICK * self.tick as u32, all);

@@ -158,7 +158,7 @@ async fn rebuilds_under_load_leave_everything_equal_and_lists_are_served_through
     };
     let (seen, ()) = tokio::join!(watch(url.clone(), &over), rebuilding);
     println!("{seen:?}");
-    assert!(seen.by_default > 0 && seen.by_other > 0 && seen.lists > 100, "{seen:?}");
+    assert!(seen.by_default > 0 && seen.by_other > 0 && seen.lists > 20, "{seen:?}");
     let status = tokio::time::timeout(Duration::from_mins(4), load.wait()).await.expect("the load ends");
     let report = cluster.load_report();
     assert!(status.expect("waiting for the load").success(), "{report:#}");

@@ -280,7 +280,7 @@ async fn a_mirror_follows_many_writers(store: Store) {
 }
 
 fn held(id: &str) -> Held {
-    Held { video: video(id), viewers: 1, epoch: 1 << 52, ready: true }
+    Held { video: video(id), viewers: 1, epoch: 1 << 52, ready: true, shedding: true }
 }
 
 fn record(id: &str, beat: u64) -> ReaderRecord {

@@ -219,6 +219,12 @@ impl Holder {
         self.exit.is_some()
     }
 
+    /// Whether it sends viewers of a video elsewhere that it still serves: they are more than its share.
+    pub fn sheds(&self, now: Time, video: &VideoId) -> bool {
+        let place = self.places.get(video);
+        place.and_then(|place| place.order(now, self.bounds.order)).is_some_and(|order| order.here)
+    }
+
     /// Videos that have viewers to be closed under an order.
     pub fn handing_over(&self, now: Time) -> impl Iterator<Item = &HandOver> {
         let holds = self.bounds.order;

@@ -223,7 +223,7 @@ fn answer_for(
         return;
     }
     let (keep, most) = mine.map_or((0, 0), |share| quota(assigned, share, total));
-    if held.viewers <= most {
+    if held.viewers <= if held.shedding { keep } else { most } {
         return;
     }
     let alive =

@@ -139,6 +139,7 @@ impl Reader {
             viewers: room.seats.len() as u64,
             epoch: self.holder.epoch(&net.videos[*video]),
             ready: room.head.is_some(),
+            shedding: self.holder.sheds(net.time(), &net.videos[*video]),
         };
         let record = Record {
             reader: self.at,

@@ -185,7 +185,10 @@ impl Watch {
         let videos = &mut sighting.record.videos;
         match videos.binary_search_by(|held| held.video.cmp(video)) {
             Ok(at) => videos[at].ready = true,
-            Err(at) => videos.insert(at, Held { video: video.clone(), viewers: 0, epoch: 0, ready: true }),
+            Err(at) => videos.insert(
+                at,
+                Held { video: video.clone(), viewers: 0, epoch: 0, ready: true, shedding: false },
+            ),
         }
     }
 

@@ -56,12 +56,13 @@ fn record(reader: &Reader, beat: u64) -> ReaderRecord {
 /// Every room: those with viewers, those held ready for viewers who are to come, and those that linger.
 fn held(reader: &Reader) -> Vec<Held> {
     let rooms = reader.hub.rooms();
-    reader.placement.with(|holder, _| {
+    reader.placement.with(|holder, now| {
         let held = |room: &Arc<Room>| Held {
             video: room.video.clone(),
             viewers: room.viewers(),
             epoch: holder.epoch(&room.video),
             ready: reader.hub.is_ready(room),
+            shedding: holder.sheds(now, &room.video),
         };
         rooms.iter().map(held).collect()
     })

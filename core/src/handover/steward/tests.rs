@@ -52,7 +52,7 @@ fn shares(names: &[(&str, u32)]) -> Vec<Share> {
 }
 
 fn held(viewers: u64, epoch: u64) -> Held {
-    Held { video: video(), viewers, epoch, ready: true }
+    Held { video: video(), viewers, epoch, ready: true, shedding: false }
 }
 
 impl Seen {
@@ -176,6 +176,9 @@ fn one_of_several_that_has_a_fifth_more_than_its_share_sheds_down_to_a_tenth() {
     };
     assert!(at(300).answer("a").hand_over.is_empty());
     assert_eq!(at(301).answer("a").hand_over[0].keep, 275);
+    let begun = |viewers| at(viewers).holds("a", Held { shedding: true, ..held(viewers, 6) });
+    assert_eq!(begun(276).answer("a").hand_over[0].keep, 275);
+    assert!(begun(275).answer("a").hand_over.is_empty());
     let order = &at(600).answer("a").hand_over[0];
     assert_eq!((order.keep, order.here, order.pace), (275, true, 32));
     // Whoever takes the place of one that leaves is waited for.

@@ -13,7 +13,7 @@ fn video(name: &str) -> VideoId {
 }
 
 fn held(name: &str, viewers: u64, epoch: u64) -> Held {
-    Held { video: video(name), viewers, epoch, ready: true }
+    Held { video: video(name), viewers, epoch, ready: true, shedding: false }
 }
 
 fn share(name: &str) -> Share {
@@ -324,13 +324,16 @@ fn shed(mut here: u64) -> Vec<u64> {
     let (mut there, mut on_the_way) = (0, [0; 3]);
     let mut seen = vec![here];
     let mut cluster = cluster(start, vec![], vec![assignment("v", &["a", "b"], 2)]);
+    let mut shedding = false;
     for second in 0..100 {
         let now = start + Duration::from_secs(second);
         let roomy = |record| ReaderRecord { beat: second + 1, capacity: 100_000, ..record };
-        let a = roomy(record("a", here, &[("v", here)]));
+        let mut a = roomy(record("a", here, &[("v", here)]));
+        a.videos[0].shedding = shedding;
         let b = roomy(record("b", there, &[("v", there)]));
         cluster.observe(now, vec![a.clone(), b]);
         let answer = cluster.answer(now, &a, 1_000_000);
+        shedding = !answer.hand_over.is_empty();
         let going = answer.hand_over.first().map_or(0, |order| order.pace.into()).min(here);
         here -= going;
         there += on_the_way[0];

@@ -242,7 +242,7 @@ impl Reader {
     }
 
     pub fn watch(&self, name: &str, viewers: u64) {
-        let held = Held { video: video(name), viewers, epoch: 0, ready: true };
+        let held = Held { video: video(name), viewers, epoch: 0, ready: true, shedding: false };
         self.told.lock().unwrap().videos.insert(held.video.clone(), held);
     }
 
@@ -270,7 +270,8 @@ async fn warm(
     if told.is_cold {
         return (Status::SERVICE_UNAVAILABLE, Json(json!({})));
     }
-    let held = Held { video: asked.videoid.clone(), viewers: 0, epoch: asked.epoch, ready: true };
+    let held =
+        Held { video: asked.videoid.clone(), viewers: 0, epoch: asked.epoch, ready: true, shedding: false };
     told.videos.entry(asked.videoid.clone()).or_insert(held);
     (Status::OK, Json(json!({"videoid": asked.videoid})))
 }
@@ -290,6 +291,9 @@ impl Told {
                     heir.videos.get_mut(&order.video).unwrap().viewers += leaving;
                 }
             }
+        }
+        for held in self.videos.values_mut() {
+            held.shedding = hand_over.iter().any(|order| order.here && order.video == held.video);
         }
         self.hand_over = hand_over;
     }

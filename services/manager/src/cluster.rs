@@ -24,12 +24,12 @@ pub const MAX_ASSIGNMENTS: usize = 1_000_000;
 /// Videos that one heartbeat is answered to hand over: at any pace, more than a second's work. The rest comes with later
 /// answers.
 const MOST_HANDED: usize = 1_000;
-/// Seconds in which a reader sheds what it has above its share of a video, at the fastest: several times what a viewer
-/// takes to be counted where it went.
-const SHEDS_WITHIN: u64 = 6;
-/// And not slower than this part of what it keeps, a second: those who are on the way, for three seconds at the most, are
-/// then fewer than the tenth that a reader keeps above its share, and the last ones do not take as long as all others.
-const SHEDS_AT_LEAST: u64 = 50;
+/// Seconds in which a reader sheds what it has above its share of a video, at the fastest: twice what a viewer takes to be
+/// counted where it went. Faster, the reader that has most room would be sent more than it has before it could say so.
+const SHEDS_WITHIN: u64 = 4;
+/// And not slower than this part of what it keeps, a second: those who are on the way, for two seconds, are then fewer
+/// than the tenth that a reader keeps above its share, and the last ones do not take as long as all others.
+const SHEDS_AT_LEAST: u64 = 20;
 
 /// What is to be done for a video to have a reader.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -398,8 +398,8 @@ impl Cluster {
         answer.hand_over.retain_mut(|order| {
             let part = viewers(&order.video).saturating_sub(order.keep);
             let pace = (u128::from(rate) * u128::from(part)).div_ceil(u128::from(own.max(1))) as u64;
-            // Who is on the way is counted nowhere for a while, and what is to be kept is a part of those who are counted:
-            // a reader that only sheds some does so slowly, or it would shed too many.
+            // Who is on the way is in nobody's report for a while: a reader that only sheds some does so slowly, or whoever
+            // takes them would be given too many.
             let least = (order.keep / SHEDS_AT_LEAST).min(part);
             let slowly =
                 if order.here && order.keep > 0 { part.div_ceil(SHEDS_WITHIN).max(least) } else { part };

@@ -137,7 +137,8 @@ async fn what_may_have_been_done_is_not_done_again() {
     assert_eq!((hits.load(SeqCst), reached.load(SeqCst)), (1, 0));
     let system = System::start(&["--comment-url", &urls]).await;
     assert_eq!(system.get("/comments/cat").await.text().await.unwrap(), "read");
-    assert_eq!(hits.load(SeqCst), 2, "reading may be tried again");
+    // Also at the same one, where the connection went before the request was written.
+    assert!(hits.load(SeqCst) >= 2, "reading may be tried again");
 }
 
 /// Sends what it was asked for, then everything back.

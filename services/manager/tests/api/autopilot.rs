@@ -67,7 +67,7 @@ async fn a_video_that_grows_hot_is_spread_and_the_plan_says_why() {
     manager.knows(2).await;
     one.watch("v", 600);
     one.told.lock().unwrap().heir = Some(two.told.clone());
-    until("it is spread", async || (250..=350).contains(&two.viewers("v"))).await;
+    until("it is spread", async || (230..=350).contains(&two.viewers("v"))).await;
     let plan = manager.json("/plan").await;
     let decisions = plan["decisions"].as_array().unwrap();
     let decision = decisions.iter().find(|it| it["chosen"][0]["kind"] == "split").unwrap();

@@ -108,8 +108,8 @@ async fn a_split_leaves_each_reader_its_share_and_a_join_brings_all_back() {
     let (_, answer) = order(&manager, term, epoch, &[("reader-1", 1), ("reader-2", 3)]).await;
     until("each has its share", async || state(&manager, &answer["moves"][0]["id"]).await["state"] == "done")
         .await;
-    // A quarter, more or less those that were in nobody's report meanwhile and the tenth that is not worth moving.
-    assert!((75..=110).contains(&one.viewers("v")), "{}", one.viewers("v"));
+    // A quarter, more or less those that were in nobody's report meanwhile, or in two, and the tenth that is not worth moving.
+    assert!((75..=120).contains(&one.viewers("v")), "{}", one.viewers("v"));
     let load = manager.json("/load").await;
     assert_eq!(load["assignments"][0]["readers"], to(&[("reader-1", 1), ("reader-2", 3)]));
     let (_, route) = manager.post("/route", &json!({"videoid": "v"})).await;

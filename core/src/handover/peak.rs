@@ -11,7 +11,7 @@ use super::Time;
 /// (the `retry` of a stream that ends), and a second each until that is reported and read.
 const WINDOW: Duration = Duration::from_secs(5);
 
-/// The greatest number of the last 5 to 10 s: a maximum over two windows, as cheap to keep as two numbers.
+/// The greatest number of the last 5 to 10 s, where it is noted every second: a maximum over two windows, as cheap to keep as two numbers.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Peak {
     since: Time,
@@ -43,9 +43,10 @@ mod tests {
     use super::*;
 
     proptest! {
-        /// Nothing of the last window is forgotten, and nothing older than two is remembered.
+        /// Nothing of the last window is forgotten, and nothing older than three is remembered: one window that began late,
+        /// where nothing was noted for a while, and the one before it.
         #[test]
-        fn it_is_the_most_of_the_last_one_to_two_windows(
+        fn it_is_the_most_of_the_last_windows(
             steps in prop::collection::vec((0_u64..4_000, 0_u64..100), 1..60)
         ) {
             let (mut peak, mut now, mut noted) = (Peak::default(), Duration::ZERO, Vec::new());

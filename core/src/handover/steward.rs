@@ -18,6 +18,8 @@ pub const WARM_AGAIN: Duration = Duration::from_secs(1);
 pub const SWAP_WITHIN: Duration = Duration::from_secs(5);
 /// Readers that a video may come to have because those it has are full: more than that is a planner's business.
 const MOST_SPREAD: usize = 16;
+/// The part of its capacity, in thousandths, from which on a reader refuses viewers.
+pub const FULL: u64 = 1_000;
 /// Orders in progress at once: more than a planner gives in a round.
 pub const MOST_ORDERS: usize = 10_000;
 
@@ -45,7 +47,7 @@ pub trait Sight {
     /// What a reader last said of a video. Not ready where that was said longer ago than makes a reader suspect, by the
     /// clock: time in which the manager could not look counts here, for viewers would be sent to who knows whom.
     fn held(&self, reader: &ReaderId, video: &VideoId) -> Option<&Held>;
-    /// The part of its capacity that a reader uses, in thousandths; from 1,000 on it refuses viewers.
+    /// The part of its capacity that a reader uses, in thousandths; see [`FULL`].
     fn usage(&self, reader: &ReaderId) -> u64;
     /// Whether viewers are better sent to a reader than to one that is closed: a closed one keeps what it has, but is
     /// likely to be emptied soon, and who goes there would be moved twice.
@@ -116,8 +118,8 @@ pub fn decide(
     Decision::Assign { expected: Some(current.epoch), readers, seen: known.max(current.epoch) }
 }
 
-/// A full reader's part beside the tenth that one more is given: nobody has to move for it, and whoever plans will see to
-/// the rest.
+/// The readers of a video and one more, which is given a tenth: so little that none of the others sheds anybody for it.
+/// Whoever plans sees to the rest.
 fn relieved(current: &Assigned, more: ReaderId) -> Vec<Share> {
     /// Fine enough for any weights.
     const WHOLE: u32 = 1_000_000;
@@ -129,13 +131,13 @@ fn relieved(current: &Assigned, more: ReaderId) -> Vec<Share> {
 }
 
 fn is_full(sight: &impl Sight, reader: &ReaderId) -> bool {
-    sight.usage(reader) >= 1_000
+    sight.usage(reader) >= FULL
 }
 
-/// A video's readers for a viewer who comes, the best first: one of those that are alive, open and not full, drawn by what each
-/// lacks of its share. By that a crowd that comes fills all of them evenly, and none beyond its share before it can say
-/// that it is full. Where nobody lacks any, of two drawn the one that is used less (the power of two choices). Then the
-/// others. `lots` are random.
+/// A video's readers for a viewer who comes, the best first: one of those that are alive, open and not full, drawn by
+/// what each lacks of its share. By that a crowd that comes fills all of them evenly, and none beyond its share before it
+/// can say that it is full. Where nobody lacks any, of two drawn the one that is used less (the power of two choices).
+/// Then the others. `lots` are random.
 pub fn route(sight: &impl Sight, video: &VideoId, assigned: &Assigned, lots: [u32; 2]) -> Vec<ReaderId> {
     let total = total_viewers(sight, video, assigned);
     let rank = |share: &Share| {

@@ -182,9 +182,7 @@ impl Situation {
             video.changed = now;
         }
     }
-}
 
-impl Situation {
     /// Parts as the readers of an assignment, weighted in millionths. Those without a share are left out.
     pub fn shares(&self, parts: &[Part]) -> Vec<Share> {
         let share = |part: &Part| Share { reader: self.readers[part.reader].id.clone(), weight: part.share };

@@ -209,11 +209,9 @@ impl Applier {
     pub async fn relabel(&mut self, reader: &str) -> bool {
         let api = self.api(Kind::Deployment);
         let found = answered(timeout(ANSWER, api.get_opt(reader)).await).ok().flatten();
-        let ours = found.is_some_and(|found| {
-            let mut owners = found.metadata.owner_references.iter().flatten();
-            owners.any(|it| it.uid == self.uid) && found.metadata.deletion_timestamp.is_none()
-        });
-        if !ours {
+        let ours =
+            |found: &DynamicObject| self.is_owner(found) && found.metadata.deletion_timestamp.is_none();
+        if !found.as_ref().is_some_and(ours) {
             return false;
         }
         let labels = names::labels(&self.cluster.name, Some(Component::Reader), Some(reader));
@@ -306,11 +304,17 @@ impl Applier {
             None => {
                 let found = answered(timeout(ANSWER, self.api(name.0).get_opt(&name.1)).await);
                 let found = found.map_err(|error| self.refusal(name, &error))?;
-                let owners = found.map(|found| found.metadata.owner_references.unwrap_or_default());
-                let ours = owners.is_none_or(|owners| owners.iter().any(|it| it.uid == self.uid));
-                if ours { Ok(()) } else { Err(taken("exists and is not ours: rename or delete it")) }
+                if found.is_none_or(|found| self.is_owner(&found)) {
+                    Ok(())
+                } else {
+                    Err(taken("exists and is not ours: rename or delete it"))
+                }
             }
         }
+    }
+
+    fn is_owner(&self, object: &DynamicObject) -> bool {
+        object.metadata.owner_references.iter().flatten().any(|owner| owner.uid == self.uid)
     }
 
     async fn patch(

@@ -266,7 +266,7 @@ impl Cluster {
     fn relief(&self, assigned: &Assigned) -> Option<ReaderId> {
         let beside = |sighting: &&Sighting| {
             let reader = &sighting.record.id;
-            assigned.share(reader).is_none() && self.usage(reader) < 1_000
+            assigned.share(reader).is_none() && self.usage(reader) < steward::FULL
         };
         let least = self.open().filter(beside).min_by_key(|sighting| self.usage(&sighting.record.id));
         least.map(|sighting| sighting.record.id.clone())

@@ -18,9 +18,9 @@ const PODS_EACH: usize = 25;
 /// Clusters to a pretended node: 100 pods, of 250 that it takes.
 const CLUSTERS_A_NODE: usize = 4;
 
-/// How long hundreds of pods may take to come and to go, and what thousands take longer.
+/// How long the pods may take to come and to go: three minutes for hundreds, a quarter of an hour for thousands.
 fn patience(world: &World) -> Duration {
-    Duration::from_mins(3) + Duration::from_secs(4) * world.settings.clusters as u32
+    Duration::from_secs(100) + Duration::from_secs(4) * world.settings.clusters as u32
 }
 
 fn nodes(world: &World) -> usize {

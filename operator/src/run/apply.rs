@@ -204,8 +204,8 @@ impl Applier {
         true
     }
 
-    /// Gives a reader's Deployment that the watch does not show the labels back that it is known by; whether there was one
-    /// and it is ours. All else of it is repaired once it is seen.
+    /// Gives a reader's Deployment that the watch does not show the labels back that it is known by; whether it has them
+    /// again: a refusal must not keep everything else from being looked after. All else of it is repaired once it is seen.
     pub async fn relabel(&mut self, reader: &str) -> bool {
         let api = self.api(Kind::Deployment);
         let found = answered(timeout(ANSWER, api.get_opt(reader)).await).ok().flatten();
@@ -218,9 +218,8 @@ impl Applier {
         let name: Name = (Kind::Deployment, reader.to_owned());
         let body = json!({"metadata": {"labels": labels}});
         tracing::warn!(cluster = %self.cluster, reader, "somebody changed the labels that a reader is known by");
-        if let Ok(seen) = self.send(&api, &name, MANAGER, Patch::Merge(body)).await {
-            self.awaited.insert(name, Awaited::Version(seen.metadata.resource_version.unwrap_or_default()));
-        }
+        let Ok(seen) = self.send(&api, &name, MANAGER, Patch::Merge(body)).await else { return false };
+        self.awaited.insert(name, Awaited::Version(seen.metadata.resource_version.unwrap_or_default()));
         true
     }
 

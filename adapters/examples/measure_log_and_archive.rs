@@ -7,10 +7,10 @@ use std::time::{Duration, Instant, SystemTime};
 use futures::future::join_all;
 use liverank_adapters::archive::mongodb::{MongoArchive, MongoConfig};
 use liverank_adapters::event_log::kafka::{KafkaConfig, KafkaLog};
-use liverank_adapters::event_log::{Polled, Start};
+use liverank_adapters::event_log::{ConsumerEvent, Start};
 use liverank_adapters::{Archive, EventLog};
 use liverank_core::Interaction;
-use liverank_core::counting::{Batch, LogRecord, Rules, Span};
+use liverank_core::counting::{Batch, LogRecord, OffsetRange, Rules};
 use serde_json::json;
 
 const RUN: Duration = Duration::from_secs(5);
@@ -76,14 +76,14 @@ async fn read(log: &KafkaLog) -> Result<(), Box<dyn std::error::Error>> {
     let (mut first, mut seen) = (None, 0);
     while seen < total {
         match consumer.poll(20_000, Duration::from_millis(200)).await? {
-            Polled::Assigned(partitions) => {
+            ConsumerEvent::Assigned(partitions) => {
                 let offsets: Vec<_> = partitions.into_iter().map(|at| Start::unmarked(at, 0)).collect();
                 println!("assigned after {:?}", begun.elapsed());
                 consumer.start(&offsets).await?;
                 first = Some(Instant::now());
             }
-            Polled::Records(records) => seen += records.len() as u64,
-            Polled::Revoked(_) | Polled::Idle => {}
+            ConsumerEvent::Records(records) => seen += records.len() as u64,
+            ConsumerEvent::Revoked(_) | ConsumerEvent::Idle => {}
         }
     }
     let took = first.map_or(Duration::ZERO, |first| first.elapsed());
@@ -118,7 +118,7 @@ async fn archive(name: &str) -> Result<(), Box<dyn std::error::Error>> {
             });
             let records = records.collect::<Result<Vec<_>, _>>()?;
             let batch = Batch {
-                spans: vec![Span { partition: 0, from: next, next: next + events, last: None }],
+                spans: vec![OffsetRange { partition: 0, from: next, next: next + events, last: None }],
                 records,
             };
             let begun = Instant::now();

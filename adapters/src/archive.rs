@@ -10,8 +10,8 @@
 //! 5. An `event_id` or comment identity repeated within 24 h of the log's time counts once, across partitions.
 
 use async_trait::async_trait;
-use liverank_core::comment::{Comment, Numbering};
-use liverank_core::counting::{Batch, Effects, Mark, NumberedComment, Rules, VideoState};
+use liverank_core::comment::{Comment, CommentEpoch};
+use liverank_core::counting::{Batch, Effects, NumberedComment, RecordFingerprint, Rules, VideoState};
 use liverank_core::{CommentId, Millis, UserId, VideoId};
 
 use crate::StoreError;
@@ -28,7 +28,7 @@ pub use rebuild::{CommentTally, Cut, Finished, Progress, Rebuild, RebuildError, 
 #[derive(Debug, Clone, PartialEq)]
 pub struct Meta {
     /// Which count of comments its numbers belong to.
-    pub numbering: Numbering,
+    pub numbering: CommentEpoch,
     /// Which generation of scores it holds: a projection of another generation is void.
     pub generation: u64,
     /// How events count in this generation. Not necessarily what the configuration asks for.
@@ -41,7 +41,7 @@ pub struct Position {
     /// The offset to go on from: 0 where nothing was applied yet.
     pub next: u64,
     /// The mark of the record at offset `next - 1`, by which the log is known again. `None` where the batch gave none.
-    pub last: Option<Mark>,
+    pub last: Option<RecordFingerprint>,
 }
 
 /// What a commit did.

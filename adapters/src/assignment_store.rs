@@ -60,7 +60,7 @@ impl Assignment {
     }
 }
 
-/// A reader as it last reported itself. Whether it is alive is told by `beat` changing, on the observer's own clock.
+/// A reader as it last reported itself. Whether it is alive is change_message by `beat` changing, on the observer's own clock.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReaderRecord {
     /// Its name.
@@ -130,7 +130,7 @@ pub struct Term {
 
 /// What became of a try to begin a term or to hold on to one.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Office {
+pub enum TermGrant {
     /// This is in force now.
     Held(Term),
     /// It is somebody else's (`None`: nobody's).
@@ -230,11 +230,11 @@ pub trait AssignmentStore: Send + Sync {
         lease: Option<&Lease>,
         expected: u64,
         seen: u64,
-    ) -> Result<Office, StoreError>;
+    ) -> Result<TermGrant, StoreError>;
 
     /// Shows that the planner of `term` is still there: its `beat` is any number that it did not say before. A lease
     /// that is known stays where `term` has none.
-    async fn renew_term(&self, term: &Term) -> Result<Office, StoreError>;
+    async fn renew_term(&self, term: &Term) -> Result<TermGrant, StoreError>;
 
     /// Closes a reader, or (`None`) opens it again. Answers `Some` with the term in force where `term` is over.
     async fn cordon(

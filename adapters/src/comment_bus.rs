@@ -9,7 +9,7 @@
 
 use async_trait::async_trait;
 use liverank_core::VideoId;
-use liverank_core::comment::{Comment, Numbering};
+use liverank_core::comment::{Comment, CommentEpoch};
 use tokio::sync::mpsc;
 
 use crate::StoreError;
@@ -34,7 +34,7 @@ pub enum Delivery {
     /// A comment of a video subscribed to.
     Comment {
         /// Which count its `seq` belongs to.
-        numbering: Numbering,
+        numbering: CommentEpoch,
         /// The comment.
         comment: Comment,
     },
@@ -46,7 +46,7 @@ pub enum Delivery {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Head {
     /// Which count.
-    pub numbering: Numbering,
+    pub numbering: CommentEpoch,
     /// The number of the last comment.
     pub seq: u64,
 }
@@ -65,7 +65,7 @@ pub trait Subscription: Send + Sync {
 #[async_trait]
 pub trait CommentBus: Send + Sync {
     /// Publishes comments, those of a video in the order given, and keeps them among the last ones. At least once.
-    async fn publish(&self, numbering: &Numbering, comments: &[Comment]) -> Result<(), StoreError>;
+    async fn publish(&self, numbering: &CommentEpoch, comments: &[Comment]) -> Result<(), StoreError>;
 
     /// A new subscription, and where its deliveries arrive. The channel is bounded; one who reads too slowly gets
     /// [`Delivery::Reset`]. Reconnects and resubscribes by itself.
@@ -76,7 +76,7 @@ pub trait CommentBus: Send + Sync {
     /// of this numbering that is kept, there is nothing after it: `Some` of none.
     async fn recent(
         &self,
-        numbering: &Numbering,
+        numbering: &CommentEpoch,
         video: &VideoId,
         after: u64,
         limit: usize,

@@ -17,7 +17,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use liverank_core::Millis;
-use liverank_core::counting::Mark;
+use liverank_core::counting::RecordFingerprint;
 
 use crate::StoreError;
 
@@ -34,7 +34,7 @@ pub const PARTITIONS: u32 = 12;
 
 /// Where an append landed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Place {
+pub struct RecordPosition {
     /// The partition.
     pub partition: u32,
     /// The offset in it.
@@ -72,8 +72,8 @@ pub struct RawRecord {
 
 impl RawRecord {
     /// What it is besides its place.
-    pub fn mark(&self) -> Mark {
-        Mark::of(self.broker_time, &self.value)
+    pub fn mark(&self) -> RecordFingerprint {
+        RecordFingerprint::of(self.broker_time, &self.value)
     }
 }
 
@@ -86,7 +86,7 @@ pub struct Start {
     pub offset: u64,
     /// The mark of the record before it, where that was read. If the log still holds an offset before this one, it has
     /// to be that record's.
-    pub after: Option<Mark>,
+    pub after: Option<RecordFingerprint>,
 }
 
 impl Start {
@@ -98,7 +98,7 @@ impl Start {
 
 /// A part of one partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Stretch {
+pub struct ReadRange {
     /// The partition.
     pub partition: u32,
     /// The first offset to read.
@@ -106,7 +106,7 @@ pub struct Stretch {
     /// The offset after the last one to read.
     pub to: u64,
     /// As in [`Start`].
-    pub after: Option<Mark>,
+    pub after: Option<RecordFingerprint>,
 }
 
 /// A record that could not be read, on its way to the dead letters.
@@ -120,9 +120,9 @@ pub struct DeadLetter {
 
 /// A dead letter, as it is found again.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Buried {
+pub struct StoredDeadLetter {
     /// Its place among the dead letters.
-    pub place: Place,
+    pub place: RecordPosition,
     /// When it was buried, by the log's clock.
     pub buried_at: Millis,
     /// Where it was in the log; `None` where whoever buried it did not say. Several of the same origin are one: a
@@ -142,14 +142,14 @@ pub struct Buried {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Origin {
     /// Its place.
-    pub place: Place,
+    pub place: RecordPosition,
     /// When the log took it, by the log's clock.
     pub broker_time: Millis,
 }
 
 /// What a consumer is told.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Polled {
+pub enum ConsumerEvent {
     /// These partitions are this member's from now on, in addition to those it has. It reads nothing of them until
     /// [`LogConsumer::start`] says from where.
     Assigned(Vec<u32>),
@@ -169,7 +169,7 @@ pub trait LogConsumer: Send {
     ///
     /// An offset that the log no longer has is [`StoreError::Unusable`], never a silent skip. Where the log may be another
     /// one since it was started, a partition is revoked and assigned again, so that its start is checked again.
-    async fn poll(&mut self, max_records: usize, max_wait: Duration) -> Result<Polled, StoreError>;
+    async fn poll(&mut self, max_records: usize, max_wait: Duration) -> Result<ConsumerEvent, StoreError>;
 
     /// Reads each partition from its offset on (inclusive). Also used to go back after a fenced batch. Partitions
     /// that are not owned (any more) are passed over. Where the log is not the one that was read before, this or a poll
@@ -193,7 +193,7 @@ pub trait LogReader: Send {
 pub trait LetterReader: Send {
     /// Up to `max_letters` letters, in the order of their places within each partition of theirs; none at the end.
     /// Dropping it is as with [`LogReader::next`].
-    async fn next(&mut self, max_letters: usize) -> Result<Vec<Buried>, StoreError>;
+    async fn next(&mut self, max_letters: usize) -> Result<Vec<StoredDeadLetter>, StoreError>;
 }
 
 /// The log.
@@ -205,7 +205,7 @@ pub trait EventLog: Send + Sync {
 
     /// Appends one record and answers once it is durable. Appends in flight at once share writes and fsyncs; their
     /// number is bounded, and one too many fails at once with [`AppendError::Unavailable`].
-    async fn append(&self, key: &[u8], value: Vec<u8>) -> Result<Place, AppendError>;
+    async fn append(&self, key: &[u8], value: Vec<u8>) -> Result<RecordPosition, AppendError>;
 
     /// Appends one record to the dead letters and answers once it is durable.
     async fn bury(&self, letter: &DeadLetter) -> Result<(), StoreError>;
@@ -221,10 +221,10 @@ pub trait EventLog: Send + Sync {
 
     /// Reads these stretches, each of another partition, as they are. A stretch that the log does not hold as a whole,
     /// and one whose mark is another, is [`StoreError::Unusable`], here or when it is read.
-    async fn read(&self, stretches: &[Stretch]) -> Result<Box<dyn LogReader>, StoreError>;
+    async fn read(&self, stretches: &[ReadRange]) -> Result<Box<dyn LogReader>, StoreError>;
 
     /// Reads the dead letters that are there now: all of them, or the one at a place of theirs (none, if none is there).
-    async fn dead_letters(&self, only: Option<Place>) -> Result<Box<dyn LetterReader>, StoreError>;
+    async fn dead_letters(&self, only: Option<RecordPosition>) -> Result<Box<dyn LetterReader>, StoreError>;
 
     /// Whether the log can be written to as far as this process knows, without asking it: what `/readyz` shows.
     fn health(&self) -> Result<(), StoreError>;

@@ -10,7 +10,7 @@
 //! 4. Lists are in the order of [`liverank_core::ranking`].
 
 use async_trait::async_trait;
-use liverank_core::counting::Span;
+use liverank_core::counting::OffsetRange;
 use liverank_core::ranking::Ranked;
 use liverank_core::{UserId, VideoId};
 use serde::{Deserialize, Serialize};
@@ -58,7 +58,7 @@ pub struct Projection {
     /// The generation the scores belong to.
     pub generation: u64,
     /// The stretch of the log that the batch covered.
-    pub spans: Vec<Span>,
+    pub spans: Vec<OffsetRange>,
     /// The videos it changed, as they are now.
     pub entries: Vec<BoardEntry>,
 }
@@ -77,7 +77,7 @@ pub enum Projected {
 
 /// Where the projection stands.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Standing {
+pub struct ProjectionCheckpoint {
     /// Its generation; `None` where the store is empty.
     pub generation: Option<u64>,
     /// The next offset of each partition it knows, ascending by partition.
@@ -123,7 +123,7 @@ pub trait RankingStore: Send + Sync {
     async fn project(&self, projection: &Projection) -> Result<Projected, StoreError>;
 
     /// Where the projection stands.
-    async fn standing(&self) -> Result<Standing, StoreError>;
+    async fn standing(&self) -> Result<ProjectionCheckpoint, StoreError>;
 
     /// Writes entries of a repair. Where the store is empty they are on the boards at once, for a part of a list is better
     /// than none. In the generation that is in force scores move up only, and ordinary projections go on meanwhile.

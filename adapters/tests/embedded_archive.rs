@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use liverank_adapters::archive::embedded::{EmbeddedArchive, FILE};
 use liverank_adapters::archive::{Archive, CommitError, Finished, Page, conformance};
-use liverank_core::counting::{Batch, LogRecord, Rules, Span};
+use liverank_core::counting::{Batch, LogRecord, OffsetRange, Rules};
 use liverank_core::{Interaction, VideoId};
 use redb::{Database, TableDefinition};
 use serde_json::json;
@@ -40,7 +40,7 @@ fn batch(offset: u64) -> Batch {
     let event = Interaction::parse(&value, BEGIN).unwrap();
     let record = LogRecord { partition: 0, offset, broker_time: BEGIN + offset as i64, event };
     Batch {
-        spans: vec![Span { partition: 0, from: offset, next: offset + 1, last: None }],
+        spans: vec![OffsetRange { partition: 0, from: offset, next: offset + 1, last: None }],
         records: vec![record],
     }
 }

@@ -11,8 +11,8 @@ use liverank_adapters::StoreError;
 use liverank_adapters::clock::{self, Clock};
 use liverank_adapters::event_log::embedded::{EmbeddedLog, FILE};
 use liverank_adapters::event_log::{
-    AppendError, Buried, DeadLetter, EventLog, LogConsumer, PARTITIONS, Place, Polled, RawRecord, Start,
-    conformance,
+    AppendError, ConsumerEvent, DeadLetter, EventLog, LogConsumer, PARTITIONS, RawRecord, RecordPosition,
+    Start, StoredDeadLetter, conformance,
 };
 use redb::{Database, TableDefinition};
 use tempfile::TempDir;
@@ -48,12 +48,12 @@ async fn everything(log: &dyn EventLog) -> Vec<RawRecord> {
     let mut consumer = log.consume().await.unwrap();
     let count: u64 = log.end_offsets().await.unwrap().iter().sum();
     let start: Vec<_> = (0..PARTITIONS).map(|at| Start::unmarked(at, 0)).collect();
-    assert!(matches!(poll(&mut *consumer).await, Polled::Assigned(all) if all.len() == 12));
+    assert!(matches!(poll(&mut *consumer).await, ConsumerEvent::Assigned(all) if all.len() == 12));
     consumer.start(&start).await.unwrap();
     let mut records = Vec::new();
     while records.len() < count as usize {
         match poll(&mut *consumer).await {
-            Polled::Records(more) => records.extend(more),
+            ConsumerEvent::Records(more) => records.extend(more),
             other => panic!("{other:?} after {} of {count}", records.len()),
         }
     }
@@ -61,7 +61,7 @@ async fn everything(log: &dyn EventLog) -> Vec<RawRecord> {
     records
 }
 
-async fn poll(consumer: &mut dyn LogConsumer) -> Polled {
+async fn poll(consumer: &mut dyn LogConsumer) -> ConsumerEvent {
     consumer.poll(1000, Duration::from_secs(20)).await.unwrap()
 }
 
@@ -137,9 +137,9 @@ async fn dead_letters_are_kept_whole_and_in_order() {
     drop(log);
     let log = open(dir.path());
     let found = log.dead_letters(None).await.unwrap().next(100).await.unwrap();
-    let whole = |letter: &Buried| {
+    let whole = |letter: &StoredDeadLetter| {
         let origin = letter.origin.unwrap();
-        let (Place { partition, offset }, broker_time) = (origin.place, origin.broker_time);
+        let (RecordPosition { partition, offset }, broker_time) = (origin.place, origin.broker_time);
         let (key, value) = (letter.key.clone(), letter.value.clone());
         let record = RawRecord { partition, offset, broker_time, key, value };
         DeadLetter { record, reason: letter.reason.clone() }
@@ -335,10 +335,10 @@ async fn readers_do_not_see_what_is_not_yet_durable() {
     let writer = Arc::clone(&log);
     let append = tokio::spawn(async move { writer.append(b"k", b"v".to_vec()).await });
     until("the fsync has begun", async || medium.stalled().then_some(())).await;
-    assert_eq!(consumer.poll(10, Duration::from_millis(200)).await.unwrap(), Polled::Idle);
+    assert_eq!(consumer.poll(10, Duration::from_millis(200)).await.unwrap(), ConsumerEvent::Idle);
     assert_eq!(log.end_offsets().await.unwrap().iter().sum::<u64>(), 0);
     assert!(!append.is_finished(), "an append is not acknowledged before its fsync");
     drop(stall);
     append.await.unwrap().unwrap();
-    assert!(matches!(poll(&mut *consumer).await, Polled::Records(_)));
+    assert!(matches!(poll(&mut *consumer).await, ConsumerEvent::Records(_)));
 }

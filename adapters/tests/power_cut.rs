@@ -13,8 +13,8 @@ use liverank_adapters::archive::embedded::EmbeddedArchive;
 use liverank_adapters::archive::{Archive, CommitError, Page};
 use liverank_adapters::clock;
 use liverank_adapters::event_log::embedded::EmbeddedLog;
-use liverank_adapters::event_log::{EventLog, PARTITIONS, Polled, Start};
-use liverank_core::counting::{Batch, LogRecord, Rules, Span, apply};
+use liverank_adapters::event_log::{ConsumerEvent, EventLog, PARTITIONS, Start};
+use liverank_core::counting::{Batch, LogRecord, OffsetRange, Rules, apply};
 use liverank_core::{Comment, Interaction};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -92,13 +92,13 @@ async fn read_all(medium: &Medium) -> Result<Acknowledged, String> {
     let mut held = Acknowledged::new();
     while held.len() < count {
         match consumer.poll(1000, Duration::from_secs(20)).await.map_err(|error| error.to_string())? {
-            Polled::Assigned(_) => {
+            ConsumerEvent::Assigned(_) => {
                 consumer
                     .start(&(0..PARTITIONS).map(|at| Start::unmarked(at, 0)).collect::<Vec<_>>())
                     .await
                     .unwrap();
             }
-            Polled::Records(records) => held.extend(records.into_iter().map(|record| {
+            ConsumerEvent::Records(records) => held.extend(records.into_iter().map(|record| {
                 let value = String::from_utf8(record.value.to_vec()).unwrap();
                 ((record.partition, record.offset), value)
             })),
@@ -177,7 +177,7 @@ fn batch(from: u64) -> Batch {
         }
     });
     let records = records.collect();
-    Batch { spans: vec![Span { partition: 0, from, next, last: None }], records }
+    Batch { spans: vec![OffsetRange { partition: 0, from, next, last: None }], records }
 }
 
 /// Commits until the power fails; answers where the last acknowledged batch ended.

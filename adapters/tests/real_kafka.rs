@@ -10,10 +10,10 @@ use std::time::{Duration, Instant, SystemTime};
 use futures::future::join_all;
 use liverank_adapters::event_log::kafka::{KafkaConfig, KafkaLog};
 use liverank_adapters::event_log::{
-    AppendError, DeadLetter, LogConsumer, PARTITIONS, Polled, RawRecord, Start, Stretch, conformance,
+    AppendError, ConsumerEvent, DeadLetter, LogConsumer, PARTITIONS, RawRecord, ReadRange, Start, conformance,
 };
 use liverank_adapters::{EventLog, StoreError};
-use liverank_core::counting::Mark;
+use liverank_core::counting::RecordFingerprint;
 use proxy::{Mode, Ports, Proxy};
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
@@ -222,7 +222,7 @@ async fn records_of_others_are_read_as_they_are() {
     producer.send(keyless, DEADLINE).await.unwrap();
     let tombstone = rdkafka::producer::FutureRecord::<str, ()>::to(&config.topic).key("k").partition(4);
     producer.send(tombstone, DEADLINE).await.unwrap();
-    let mut member = Follower::join(&*log).await;
+    let mut member = ViewerSession::join(&*log).await;
     member.follow_until(2).await;
     let records = &member.records;
     assert_eq!((records[0].key.as_deref(), &records[0].value[..]), (None, &b"no key"[..]));
@@ -249,14 +249,14 @@ async fn a_vanished_offset_is_told_by_its_name() {
     while told < 3 {
         assert!(begun.elapsed() < DEADLINE, "offset 2 was skipped silently");
         match consumer.poll(10, Duration::from_millis(50)).await {
-            Ok(Polled::Assigned(partitions)) => {
+            Ok(ConsumerEvent::Assigned(partitions)) => {
                 let offsets: Vec<_> = partitions
                     .into_iter()
                     .map(|at| Start::unmarked(at, if at == partition { 2 } else { 0 }))
                     .collect();
                 consumer.start(&offsets).await.unwrap();
             }
-            Ok(Polled::Idle) => {}
+            Ok(ConsumerEvent::Idle) => {}
             Ok(other) => panic!("read instead of refused: {other:?}"),
             Err(error) => {
                 assert!(!error.is_transient(), "{error}");
@@ -270,29 +270,29 @@ async fn a_vanished_offset_is_told_by_its_name() {
     // Once somebody has decided where to go on, it does.
     consumer.start(&[Start::unmarked(partition, 6)]).await.unwrap();
     let records = match consumer.poll(10, DEADLINE).await {
-        Ok(Polled::Records(records)) => records,
+        Ok(ConsumerEvent::Records(records)) => records,
         other => panic!("{other:?} instead of records"),
     };
     assert_eq!(records[0].offset, 6);
 }
 
 /// The next offset of each partition, and the mark of the record before it.
-type Standing = Arc<std::sync::Mutex<BTreeMap<u32, (u64, Option<Mark>)>>>;
+type ProjectionCheckpoint = Arc<std::sync::Mutex<BTreeMap<u32, (u64, Option<RecordFingerprint>)>>>;
 
 /// A member that starts what it is assigned where `archive` stands, and moves the archive on.
-struct Follower {
+struct ViewerSession {
     consumer: Box<dyn LogConsumer>,
-    archive: Standing,
+    archive: ProjectionCheckpoint,
     owned: BTreeSet<u32>,
     records: Vec<RawRecord>,
 }
 
-impl Follower {
+impl ViewerSession {
     async fn join(log: &dyn EventLog) -> Self {
         Self::of(log, Arc::default()).await
     }
 
-    async fn of(log: &dyn EventLog, archive: Standing) -> Self {
+    async fn of(log: &dyn EventLog, archive: ProjectionCheckpoint) -> Self {
         Self { consumer: log.consume().await.unwrap(), archive, owned: BTreeSet::new(), records: Vec::new() }
     }
 
@@ -302,7 +302,7 @@ impl Follower {
 
     async fn try_step(&mut self) -> Result<(), StoreError> {
         match self.consumer.poll(500, Duration::from_millis(20)).await? {
-            Polled::Assigned(partitions) => {
+            ConsumerEvent::Assigned(partitions) => {
                 let starts: Vec<_> = {
                     let archive = self.archive.lock().unwrap();
                     let start = |at: &u32| {
@@ -314,8 +314,8 @@ impl Follower {
                 self.owned.extend(partitions);
                 self.consumer.start(&starts).await?;
             }
-            Polled::Revoked(partitions) => self.owned.retain(|at| !partitions.contains(at)),
-            Polled::Records(records) => {
+            ConsumerEvent::Revoked(partitions) => self.owned.retain(|at| !partitions.contains(at)),
+            ConsumerEvent::Records(records) => {
                 let mut archive = self.archive.lock().unwrap();
                 for record in records {
                     let (next, last) = archive.entry(record.partition).or_default();
@@ -332,7 +332,7 @@ impl Follower {
                     }
                 }
             }
-            Polled::Idle => {}
+            ConsumerEvent::Idle => {}
         }
         Ok(())
     }
@@ -366,12 +366,12 @@ async fn trim(config: &KafkaConfig, partition: u32, before: i64) {
 }
 
 /// A log of ten records of one key, all of them read and remembered.
-async fn ten_read(config: &KafkaConfig) -> (Arc<KafkaLog>, Follower) {
+async fn ten_read(config: &KafkaConfig) -> (Arc<KafkaLog>, ViewerSession) {
     let log = opened(config).await;
     for at in 0..10_u8 {
         log.append(b"k", vec![at]).await.unwrap();
     }
-    let mut member = Follower::join(&*log).await;
+    let mut member = ViewerSession::join(&*log).await;
     member.follow_until(10).await;
     (log, member)
 }
@@ -411,7 +411,7 @@ async fn a_topic_made_anew_between_two_runs_is_refused() {
         let archive = Arc::clone(&member.archive);
         drop((member, log));
         let log = recreate(&config, records).await;
-        let mut member = Follower::of(&*log, archive).await;
+        let mut member = ViewerSession::of(&*log, archive).await;
         is_refused_in_words(&member.follow_until_refused().await, &config);
         assert!(member.records.is_empty(), "{records} new records: {:?}", member.records);
     }
@@ -450,7 +450,7 @@ async fn a_trimmed_topic_is_refused_where_something_is_missing_only() {
     // Everything that was read has expired, and nothing else: there is nothing to compare with, and nothing missing.
     trim(&config, partition, 10).await;
     assert_eq!(log.beginnings().await.unwrap()[partition as usize], 10);
-    let mut member = Follower::of(&*log, Arc::clone(&archive)).await;
+    let mut member = ViewerSession::of(&*log, Arc::clone(&archive)).await;
     member.follow_until(10).await;
     assert_eq!(member.records.iter().map(|at| at.value[0]).collect::<Vec<_>>(), (10..20).collect::<Vec<_>>());
     drop(member);
@@ -458,14 +458,14 @@ async fn a_trimmed_topic_is_refused_where_something_is_missing_only() {
         log.append(b"k", vec![at]).await.unwrap();
     }
     trim(&config, partition, 25).await;
-    let mut member = Follower::of(&*log, archive).await;
+    let mut member = ViewerSession::of(&*log, archive).await;
     let said = member.follow_until_refused().await;
     let expected = format!("partition {partition}: offset 20 is to be read next, and the log holds 25 to 30");
     assert!(said.contains(&expected) && member.records.is_empty(), "{said}");
-    let stretch = Stretch { partition, from: 20, to: 30, after: None };
+    let stretch = ReadRange { partition, from: 20, to: 30, after: None };
     let error = log.read(&[stretch]).await.err().expect("records of it are gone");
     assert!(error.to_string().contains(&expected), "{error}");
-    let mut reader = log.read(&[Stretch { from: 25, ..stretch }]).await.unwrap();
+    let mut reader = log.read(&[ReadRange { from: 25, ..stretch }]).await.unwrap();
     assert_eq!(reader.next(100).await.unwrap()[0].value, vec![25]);
 }
 
@@ -479,7 +479,7 @@ async fn a_marked_start_costs_nothing() {
         async move { log.append(format!("k{at}").as_bytes(), b"v".to_vec()).await.unwrap() }
     }))
     .await;
-    let mut member = Follower::join(&*log).await;
+    let mut member = ViewerSession::join(&*log).await;
     member.follow_until(written.len()).await;
     let standing = member.archive.lock().unwrap().clone();
     let mut took = [Duration::ZERO; 2];
@@ -499,7 +499,7 @@ async fn a_marked_start_costs_nothing() {
         member.consumer.start(&starts).await.unwrap();
         let mut seen = 0;
         while seen < starts.len() {
-            if let Polled::Records(records) = member.consumer.poll(500, DEADLINE).await.unwrap() {
+            if let ConsumerEvent::Records(records) = member.consumer.poll(500, DEADLINE).await.unwrap() {
                 seen += records.len();
             }
         }
@@ -537,12 +537,12 @@ async fn members_come_and_go_under_load_and_nothing_is_lost() {
             written
         }
     });
-    let archive = Standing::default();
-    let mut first = Follower::of(&*log, Arc::clone(&archive)).await;
+    let archive = ProjectionCheckpoint::default();
+    let mut first = ViewerSession::of(&*log, Arc::clone(&archive)).await;
     first.follow_until(500).await;
     let mut moved = Vec::new();
     for _ in 0..2 {
-        let mut second = Follower::of(&*log, Arc::clone(&archive)).await;
+        let mut second = ViewerSession::of(&*log, Arc::clone(&archive)).await;
         let begun = Instant::now();
         while second.records.len() < 500 || first.owned.len() != 6 {
             assert!(begun.elapsed() < DEADLINE, "the second gets its share: {:?}", second.owned);
@@ -625,7 +625,7 @@ async fn away_and_back(mode: Mode) {
     let recovered = until("the breaker closes by itself", async || log.health().is_ok()).await;
     assert!(recovered < Duration::from_secs(15), "{mode:?}: back after {recovered:?}");
     let place = log.append(b"k", b"after".to_vec()).await.unwrap();
-    let mut member = Follower::join(&*log).await;
+    let mut member = ViewerSession::join(&*log).await;
     member.follow_until(place.offset as usize + 1).await;
     let values: Vec<_> = member.records.iter().map(|record| &record.value[..]).collect();
     assert_eq!((values[0], values[values.len() - 1]), (&b"before"[..], &b"after"[..]));
@@ -646,7 +646,7 @@ async fn a_silent_broker_is_refused_at_once_and_comes_back() {
 async fn a_member_survives_its_broker() {
     let (proxy, config) = through_a_proxy().await;
     let log = opened(&config).await;
-    let mut member = Follower::join(&*log).await;
+    let mut member = ViewerSession::join(&*log).await;
     log.append(b"k", b"before".to_vec()).await.unwrap();
     member.follow_until(1).await;
     proxy.set(Mode::Cut);
@@ -664,8 +664,8 @@ async fn a_member_survives_its_broker() {
     proxy.set(Mode::Open);
     until("the log is back", async || log.append(b"k", b"after".to_vec()).await.is_ok()).await;
     until("reading goes on", async || match member.consumer.poll(10, Duration::from_millis(50)).await {
-        Ok(Polled::Records(records)) => records[0].value == "after",
-        Ok(Polled::Assigned(partitions)) => {
+        Ok(ConsumerEvent::Records(records)) => records[0].value == "after",
+        Ok(ConsumerEvent::Assigned(partitions)) => {
             let offsets: Vec<_> = partitions.into_iter().map(|at| Start::unmarked(at, 1)).collect();
             member.consumer.start(&offsets).await.unwrap();
             false

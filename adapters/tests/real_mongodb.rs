@@ -9,7 +9,7 @@ use futures::future::join_all;
 use liverank_adapters::Archive;
 use liverank_adapters::archive::mongodb::{MongoArchive, MongoConfig};
 use liverank_adapters::archive::{CommitError, Page, conformance};
-use liverank_core::counting::{Batch, LogRecord, Rules, Span};
+use liverank_core::counting::{Batch, LogRecord, OffsetRange, Rules};
 use liverank_core::{Interaction, UserId, VideoId};
 use mongodb::Client;
 use mongodb::bson::{Bson, Document, doc};
@@ -57,7 +57,10 @@ fn record(partition: u32, offset: u64, value: &serde_json::Value) -> LogRecord {
 fn batch(partition: u32, from: u64, values: &[serde_json::Value]) -> Batch {
     let records: Vec<_> =
         values.iter().zip(from..).map(|(value, offset)| record(partition, offset, value)).collect();
-    Batch { spans: vec![Span { partition, from, next: from + values.len() as u64, last: None }], records }
+    Batch {
+        spans: vec![OffsetRange { partition, from, next: from + values.len() as u64, last: None }],
+        records,
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

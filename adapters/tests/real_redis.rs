@@ -6,16 +6,18 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use liverank_adapters::assignment_store::{self, AssignmentStore, Office, Swapped, redis::RedisAssignments};
+use liverank_adapters::assignment_store::{
+    self, AssignmentStore, Swapped, TermGrant, redis::RedisAssignments,
+};
 use liverank_adapters::comment_bus::{
     self, CommentBus, Delivery, Head, KEEP_COMMENTS, KEEP_SECONDS, redis::RedisBus,
 };
 use liverank_adapters::ranking_store::{
-    self, BoardEntry, Change, Projected, Projection, RankingStore, Standing, redis::RedisRanking,
+    self, BoardEntry, Change, Projected, Projection, ProjectionCheckpoint, RankingStore, redis::RedisRanking,
 };
 use liverank_adapters::redis_link::{RedisConfig, RedisLink};
-use liverank_core::comment::{Comment, Numbering};
-use liverank_core::counting::Span;
+use liverank_core::comment::{Comment, CommentEpoch};
+use liverank_core::counting::OffsetRange;
 use liverank_core::handover::Share;
 use liverank_core::{ReaderId, UserId, VideoId};
 use redis::aio::MultiplexedConnection;
@@ -100,11 +102,11 @@ fn entry(id: &str, score: f64) -> BoardEntry {
 }
 
 fn batch(from: u64, next: u64, entries: Vec<BoardEntry>) -> Projection {
-    Projection { generation: 1, spans: vec![Span { partition: 0, from, next, last: None }], entries }
+    Projection { generation: 1, spans: vec![OffsetRange { partition: 0, from, next, last: None }], entries }
 }
 
-fn numbering() -> Numbering {
-    Numbering::parse("n1").unwrap()
+fn numbering() -> CommentEpoch {
+    CommentEpoch::parse("n1").unwrap()
 }
 
 fn comment(id: &str, seq: u64) -> Comment {
@@ -237,7 +239,7 @@ async fn a_redis_that_comes_back_empty_is_noticed() {
     bus.publish(&numbering(), &comments("v", 1..=3)).await.unwrap();
 
     redis.flush().await;
-    assert_eq!(ranking.standing().await.unwrap(), Standing::default());
+    assert_eq!(ranking.standing().await.unwrap(), ProjectionCheckpoint::default());
     assert_eq!(ranking.project(&batch(1, 2, vec![entry("v", 2.0)])).await.unwrap(), Projected::Behind);
     let keys: u64 = redis.ask(&["DBSIZE"]).await;
     assert_eq!((keys, ranking.snapshot().await.unwrap().version), (0, 0), "nothing was written");
@@ -266,12 +268,12 @@ async fn a_repair_whose_beginning_was_lost_does_not_count() {
     redis.flush().await;
     let error = store.restore(1, &entries[1..]).await.unwrap_err();
     assert!(error.is_transient() && error.to_string().contains("begin again"), "{error}");
-    assert_eq!(store.standing().await.unwrap(), Standing::default());
+    assert_eq!(store.standing().await.unwrap(), ProjectionCheckpoint::default());
     // From the beginning it goes well; and a loss just before its end is noticed too.
     store.restore(1, &entries).await.unwrap();
     redis.flush().await;
     assert!(store.restored(1, &[(0, 9)]).await.is_err_and(|error| error.is_transient()));
-    assert_eq!(store.standing().await.unwrap(), Standing::default());
+    assert_eq!(store.standing().await.unwrap(), ProjectionCheckpoint::default());
     // And also where another process began a repair meanwhile.
     store.restore(1, &entries[..1]).await.unwrap();
     redis.flush().await;
@@ -279,7 +281,10 @@ async fn a_repair_whose_beginning_was_lost_does_not_count() {
     assert!(store.restore(1, &entries[1..]).await.is_err_and(|error| error.is_transient()));
     store.restore(1, &entries).await.unwrap();
     store.restored(1, &[(0, 9)]).await.unwrap();
-    assert_eq!(store.standing().await.unwrap(), Standing { generation: Some(1), offsets: vec![(0, 9)] });
+    assert_eq!(
+        store.standing().await.unwrap(),
+        ProjectionCheckpoint { generation: Some(1), offsets: vec![(0, 9)] }
+    );
     assert_eq!(store.snapshot().await.unwrap().entries.len(), 2);
 }
 
@@ -314,7 +319,7 @@ async fn two_who_fill_a_generation_do_each_other_no_harm() {
     let snapshot = second.snapshot().await.unwrap();
     assert_eq!(told(snapshot.entries), [line("a", 1.5), line("b", 2.0), line("c", 4.0)]);
     let standing = second.standing().await.unwrap();
-    assert_eq!(standing, Standing { generation: Some(2), offsets: vec![(0, 1), (1, 7), (2, 3)] });
+    assert_eq!(standing, ProjectionCheckpoint { generation: Some(2), offsets: vec![(0, 1), (1, 7), (2, 3)] });
     let mut keys: Vec<String> = redis.ask(&["KEYS", "*"]).await;
     keys.sort();
     assert_eq!(keys, ["t6:global_ranking", "t6:ranking:owners", "t6:ranking:projection", "t6:trending"]);
@@ -370,8 +375,8 @@ async fn epochs_and_terms_survive_a_redis_that_comes_back_empty_or_old() {
         other => panic!("nobody else is here, not {other:?}"),
     };
     let mint = async |expected, seen| match store.mint_term("p", None, expected, seen).await.unwrap() {
-        Office::Held(term) => term.term,
-        Office::Lost(other) => panic!("nobody else is here, not {other:?}"),
+        TermGrant::Held(term) => term.term,
+        TermGrant::Lost(other) => panic!("nobody else is here, not {other:?}"),
     };
     let (old, old_term) = (assign("v", 40).await, mint(0, 0).await);
     let before = store.load().await.unwrap().version;
@@ -433,7 +438,7 @@ async fn a_large_batch_whose_beginning_was_lost_does_not_count() {
             Err(error) => {
                 assert!(error.is_transient(), "{error}");
                 let standing = store.standing().await.unwrap();
-                return assert_eq!(standing, Standing { generation: Some(1), offsets: vec![] });
+                return assert_eq!(standing, ProjectionCheckpoint { generation: Some(1), offsets: vec![] });
             }
             // The loss came after its end.
             Ok(_) => {

@@ -12,7 +12,7 @@ use liverank_adapters::comment_bus::{self, CommentBus, Delivery, Head, redis::Re
 use liverank_adapters::ranking_store::{self, Change, RankingStore, redis::RedisRanking};
 use liverank_adapters::redis_link::{RedisConfig, RedisLink};
 use liverank_core::VideoId;
-use liverank_core::comment::{Comment, Numbering};
+use liverank_core::comment::{Comment, CommentEpoch};
 use redis::aio::MultiplexedConnection;
 use redis::{FromRedisValue, cmd};
 use tokio::sync::{RwLock, mpsc};
@@ -39,8 +39,8 @@ fn video(id: &str) -> VideoId {
     VideoId::parse(id).unwrap()
 }
 
-fn numbering() -> Numbering {
-    Numbering::parse("n1").unwrap()
+fn numbering() -> CommentEpoch {
+    CommentEpoch::parse("n1").unwrap()
 }
 
 fn comment(id: &str, seq: u64) -> Comment {

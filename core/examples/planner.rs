@@ -7,7 +7,7 @@ mod chaos;
 use std::time::Instant;
 
 use chaos::{Chaos, Round, heavy_tail, percentile};
-use liverank_core::placement::{Budget, Limits, Reader, Situation, Standing, Video, plan};
+use liverank_core::placement::{Budget, Limits, Reader, ReaderAvailability, Situation, Video, plan};
 use liverank_core::{ReaderId, VideoId};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
@@ -125,7 +125,7 @@ fn large(random: &mut StdRng) -> Situation {
     let readers = (0..200).map(|at| Reader {
         id: ReaderId::parse(&format!("reader-{at:03}")).expect("short and plain"),
         capacity: 20_000,
-        standing: Standing::Open,
+        standing: ReaderAvailability::Open,
     });
     let videos = (0..90_000_u32).map(|at| Video {
         id: VideoId::parse(&format!("video-{at:05}")).expect("short and plain"),
@@ -142,7 +142,7 @@ fn large(random: &mut StdRng) -> Situation {
 fn shake(settled: &Situation, random: &mut StdRng) -> Situation {
     use rand::RngExt;
     let mut shaken = settled.clone();
-    shaken.readers[17].standing = Standing::Draining;
+    shaken.readers[17].standing = ReaderAvailability::Draining;
     for part in shaken.videos.iter_mut().flat_map(|video| &mut video.parts) {
         part.viewers = (part.viewers as f64 * random.random_range(0.8..1.2)) as u64;
     }

@@ -68,9 +68,9 @@ pub fn hex(bytes: &[u8]) -> String {
 /// anew; moving a video between readers never changes it. 1 to 16 characters of `a-z0-9`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct Numbering(String);
+pub struct CommentEpoch(String);
 
-impl Numbering {
+impl CommentEpoch {
     /// A fresh numbering from random bits.
     pub fn from_bits(bits: u64) -> Self {
         Self(hex(&bits.to_be_bytes()[..6]))
@@ -93,20 +93,20 @@ impl Numbering {
     }
 }
 
-impl TryFrom<String> for Numbering {
+impl TryFrom<String> for CommentEpoch {
     type Error = Invalid;
     fn try_from(text: String) -> Result<Self, Invalid> {
         Self::parse(&text)
     }
 }
 
-impl From<Numbering> for String {
-    fn from(numbering: Numbering) -> Self {
+impl From<CommentEpoch> for String {
+    fn from(numbering: CommentEpoch) -> Self {
         numbering.0
     }
 }
 
-impl fmt::Display for Numbering {
+impl fmt::Display for CommentEpoch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
@@ -116,7 +116,7 @@ impl fmt::Display for Numbering {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Position {
     /// Which count.
-    pub numbering: Numbering,
+    pub numbering: CommentEpoch,
     /// The last comment seen; 0 before the first.
     pub seq: u64,
 }
@@ -129,7 +129,7 @@ impl Position {
         if seq.is_empty() || seq.len() > 19 || !seq.bytes().all(|byte| byte.is_ascii_digit()) {
             return Err(wrong());
         }
-        let numbering = Numbering::parse(numbering).map_err(|_| wrong())?;
+        let numbering = CommentEpoch::parse(numbering).map_err(|_| wrong())?;
         Ok(Self { numbering, seq: seq.parse().map_err(|_| wrong())? })
     }
 }
@@ -180,7 +180,7 @@ mod tests {
     proptest! {
         #[test]
         fn positions_survive_the_wire(bits in any::<u64>(), seq in 0u64..u64::MAX / 2) {
-            let position = Position { numbering: Numbering::from_bits(bits), seq };
+            let position = Position { numbering: CommentEpoch::from_bits(bits), seq };
             prop_assert_eq!(Position::parse(&position.to_string()).unwrap(), position);
         }
     }

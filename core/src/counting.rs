@@ -32,14 +32,14 @@ pub struct LogRecord {
 /// What a record is besides its place. The same place with another mark is another log: its topic was deleted and made
 /// anew, or lost its end and was written again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Mark {
+pub struct RecordFingerprint {
     /// When the log took the record, by the log's clock.
     pub broker_time: Millis,
     /// The first eight bytes of the SHA-256 of its value.
     pub digest: u64,
 }
 
-impl Mark {
+impl RecordFingerprint {
     /// The mark of a record with this value.
     pub fn of(broker_time: Millis, value: &[u8]) -> Self {
         let hash = Sha256::digest(value);
@@ -50,7 +50,7 @@ impl Mark {
 
 /// The stretch of one partition that a batch covers: offsets `from` (inclusive) to `next` (exclusive).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Span {
+pub struct OffsetRange {
     /// The partition.
     pub partition: u32,
     /// The offset the archive must stand at for the batch to apply.
@@ -58,7 +58,7 @@ pub struct Span {
     /// The offset it stands at afterwards.
     pub next: u64,
     /// The mark of the record at offset `next - 1`; `None` where none was read there.
-    pub last: Option<Mark>,
+    pub last: Option<RecordFingerprint>,
 }
 
 /// A stretch of the log that is applied as one: all of it or nothing.
@@ -66,7 +66,7 @@ pub struct Span {
 pub struct Batch {
     /// The partitions covered, each once. A span may be longer than its records: what could not be read has gone to
     /// the dead letters and is stepped over.
-    pub spans: Vec<Span>,
+    pub spans: Vec<OffsetRange>,
     /// The readable records, in log order within each partition.
     pub records: Vec<LogRecord>,
 }

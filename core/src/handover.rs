@@ -5,9 +5,9 @@
 //!
 //! | machine | lives in | decides |
 //! |---|---|---|
-//! | [`steward`] | a manager | what has to be done for a video to have readers; how an order is carried out; what a heartbeat is answered |
-//! | [`holder`] | a reader | whether a viewer is taken, sent on or has to wait for a manager's word; who is closed, and how fast |
-//! | [`follower`] | whoever watches: a gateway for its viewer | where it stands, what it does when its stream ends |
+//! | [`coordinator`] | a manager | what has to be done for a video to have readers; how an order is carried out; what a heartbeat is answered |
+//! | [`reader_agent`] | a reader | whether a viewer is taken, sent on or has to wait for a manager's word; who is closed, and how fast |
+//! | [`viewer_session`] | whoever watches: a gateway for its viewer | where it stands, what it does when its stream ends |
 //!
 //! Nothing here is done once and hoped for: every heartbeat is answered with all that its reader is to do, from what is
 //! in force and what was reported. A lost message, a manager that died half way and a target that came back cold are
@@ -15,7 +15,7 @@
 //!
 //! Invariants, checked at every step by the simulation in `tests/simulation`:
 //! 1. An epoch belongs to one assignment of one video, for ever ([`epochs`]).
-//! 2. Nobody acts on an epoch older than one it has heard of, and nobody is answered with one ([`steward::decide`]).
+//! 2. Nobody acts on an epoch older than one it has heard of, and nobody is answered with one ([`coordinator::decide`]).
 //! 3. No reader closes a viewer for a move before the reader that it goes to holds the video's ring.
 //! 4. A viewer is given every comment once and in order; what it misses for being away too long is named by a gap
 //!    ([`resume`]).
@@ -26,12 +26,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::{ReaderId, VideoId};
 
+pub mod coordinator;
 pub mod epochs;
-pub mod follower;
-pub mod holder;
 pub mod peak;
+pub mod reader_agent;
 pub mod resume;
-pub mod steward;
+pub mod viewer_session;
 
 /// A reader of a video and its part of the viewers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -112,7 +112,7 @@ impl Lease {
 
 /// A manager's word on who serves a video, as a reader takes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Told {
+pub struct AssignmentNotice {
     /// Under this epoch.
     pub epoch: u64,
     /// Whether this reader is one of them.

@@ -35,7 +35,7 @@ pub mod scaling;
 pub mod score;
 pub mod trending;
 
-pub use comment::{Comment, Numbering, Position};
+pub use comment::{Comment, CommentEpoch, Position};
 pub use event::{Interaction, Kind};
 pub use ids::{CommentId, EventId, ReaderId, UserId, VideoId};
 pub use invalid::Invalid;

@@ -9,7 +9,7 @@ pub mod situation;
 
 pub use plan::{Balance, Bound, Kind, Order, Plan, Rejected, Why};
 pub use planner::plan;
-pub use situation::{Budget, Limits, Part, Reader, Situation, Standing, Video, WHOLE};
+pub use situation::{Budget, Limits, Part, Reader, ReaderAvailability, Situation, Video, WHOLE};
 
 use serde::{Deserialize, Serialize};
 

@@ -7,7 +7,7 @@ mod chaos;
 use std::collections::HashSet;
 
 use chaos::{Chaos, percentile};
-use liverank_core::placement::{Limits, Plan, Situation, Standing, WHOLE, plan};
+use liverank_core::placement::{Limits, Plan, ReaderAvailability, Situation, WHOLE, plan};
 
 /// What must hold of every plan, in whatever situation.
 fn sound(situation: &Situation, plan: &Plan) {
@@ -30,7 +30,8 @@ fn sound(situation: &Situation, plan: &Plan) {
             gains[part.reader] |= part.viewers > had;
             let new = !video.parts.iter().any(|had| had.reader == part.reader);
             assert!(
-                !(new || part.viewers > had) || situation.readers[part.reader].standing == Standing::Open
+                !(new || part.viewers > had)
+                    || situation.readers[part.reader].standing == ReaderAvailability::Open
             );
         }
         assert!(!order.explain(situation).is_empty());

@@ -1,12 +1,12 @@
 //! All readers of a video that is spread over several are replaced, one after the other, as an upgrade does it: nobody is
 //! moved twice. A small model of readers that report every second, viewers that need up to three to come back, and a
-//! manager that goes by [`steward::answer`] and [`steward::route`] on what was reported.
+//! manager that goes by [`coordinator::answer`] and [`coordinator::route`] on what was reported.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use liverank_core::handover::coordinator::{ClusterView, Pace, ReaderStatus, answer, route};
 use liverank_core::handover::peak::Peak;
-use liverank_core::handover::steward::{Pace, Sight, Standing, answer, route};
 use liverank_core::handover::{Assigned, HandOver, Held, Share};
 use liverank_core::{ReaderId, VideoId};
 use proptest::prelude::*;
@@ -29,17 +29,17 @@ const AT_MOST: u64 = 6_000;
 struct Known {
     video: VideoId,
     assigned: Assigned,
-    standing: BTreeMap<ReaderId, Standing>,
+    standing: BTreeMap<ReaderId, ReaderStatus>,
     closed: Vec<ReaderId>,
     reported: BTreeMap<ReaderId, Held>,
     peak: Peak,
 }
 
-impl Sight for Known {
+impl ClusterView for Known {
     fn assigned(&self, _: &VideoId) -> Option<&Assigned> {
         Some(&self.assigned)
     }
-    fn standing(&self, reader: &ReaderId) -> Option<Standing> {
+    fn standing(&self, reader: &ReaderId) -> Option<ReaderStatus> {
         self.standing.get(reader).copied()
     }
     fn address(&self, reader: &ReaderId) -> Option<String> {
@@ -88,7 +88,7 @@ impl Model {
         let mut model = Self {
             known: Known {
                 video: VideoId::parse("v").expect("a name"),
-                standing: readers.iter().map(|it| (it.reader.clone(), Standing::Alive)).collect(),
+                standing: readers.iter().map(|it| (it.reader.clone(), ReaderStatus::Alive)).collect(),
                 closed: readers.iter().map(|it| it.reader.clone()).collect(),
                 reported: BTreeMap::new(),
                 peak: Peak::default(),
@@ -180,7 +180,7 @@ impl Model {
         }
     }
 
-    fn stands(&mut self, reader: &ReaderId, standing: Standing) {
+    fn stands(&mut self, reader: &ReaderId, standing: ReaderStatus) {
         self.known.standing.insert(reader.clone(), standing);
     }
 
@@ -191,8 +191,8 @@ impl Model {
         }
         for at in 0..self.known.assigned.readers.len() {
             let (old, new) = (reader("old", at), reader("new", at));
-            self.stands(&new, Standing::Alive);
-            self.stands(&old, Standing::Draining);
+            self.stands(&new, ReaderStatus::Alive);
+            self.stands(&old, ReaderStatus::Draining);
             for _ in 0..SWAPPED_AFTER {
                 self.step(pace);
             }

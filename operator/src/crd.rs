@@ -9,7 +9,7 @@
 mod access;
 mod definition;
 mod exposure;
-mod front;
+mod http_workload;
 mod pod;
 mod readers;
 mod rules;
@@ -26,7 +26,7 @@ use serde::{Deserialize, Serialize};
 pub use access::{Auth, Jwks, Monitoring, NetworkPolicy, Peer};
 pub use definition::{definition, definition_yaml};
 pub use exposure::{Exposure, ExposureType, ParentRef, ReaderExposure};
-pub use front::{Autoscaling, Budget, Comment, Consumer, Front, Manager, Statistics};
+pub use http_workload::{Autoscaling, Budget, Comment, Consumer, HttpWorkload, Manager, Statistics};
 pub use pod::Pod;
 pub use readers::{
     Drain, OnTimeout, Readers, Rebalance, RebalanceMode, Rollout, ScaleIn, Scaling, ScalingMode,
@@ -136,10 +136,10 @@ pub struct RankingClusterSpec {
     pub exposure: Exposure,
     /// The front door: interactions, rankings, the console page, and everything else behind one origin.
     #[serde(default)]
-    pub gateway: Front,
+    pub gateway: HttpWorkload,
     /// Pushes ranked lists.
     #[serde(default)]
-    pub websocket: Front,
+    pub websocket: HttpWorkload,
     /// Takes comments. Switched off, readers and managers go too.
     #[serde(default)]
     pub comment: Comment,

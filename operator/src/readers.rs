@@ -48,7 +48,7 @@ pub use settings::{Rebalance, Scaling, Settings};
 pub use step::{Closing, Step};
 pub use what_if::{ReaderAt, WhatIf, what_if};
 
-use decision::Tale;
+use decision::DecisionEvent;
 use facts::Found;
 use fleet::Fleet;
 use phase::Phase;
@@ -139,7 +139,8 @@ fn off(seen: &Seen, view: &View<'_>, fleet: &Fleet, memory: &mut Memory) -> Outc
         steps.extend(cordons::cordons(seen, view, &gone, &Phase::Done).into_iter().filter(here));
     }
     let why = if seen.settings.enabled { "spec.readers.replicas is 0" } else { "comments are switched off" };
-    let tale = Tale::new(Action::Remove, format!("{why}: all readers go, with the viewers they have"));
+    let tale =
+        DecisionEvent::new(Action::Remove, format!("{why}: all readers go, with the viewers they have"));
     let tales = if chosen.is_empty() { Vec::new() } else { vec![tale.chosen(chosen)] };
     let wanted = Wanted { readers: 0, decision: None };
     let (phase, overdue) = (&Phase::Done, &Vec::new());
@@ -163,7 +164,7 @@ fn writes(memory: &Memory, empty: bool) -> Vec<Step> {
 /// Tells when the load cannot be acted on, and when it can again, each after it has been so for as long as a report may be
 /// old: a leader that has just begun knows nothing, and managers learn of a change a moment apart. Answers whether that
 /// time has passed.
-fn trouble(seen: &Seen, view: &View<'_>, memory: &mut Memory, tales: &mut Vec<Tale>) -> bool {
+fn trouble(seen: &Seen, view: &View<'_>, memory: &mut Memory, tales: &mut Vec<DecisionEvent>) -> bool {
     const TOPIC: &str = "load";
     let is = view.trouble.is_some();
     let since = match memory.trouble {
@@ -175,14 +176,14 @@ fn trouble(seen: &Seen, view: &View<'_>, memory: &mut Memory, tales: &mut Vec<Ta
     match &view.trouble {
         Some(trouble) if patient => {
             let words = format!("{}: no reader is taken away and nobody is moved", trouble.words());
-            let tale = Tale::new(Action::Hold, words).bound([trouble.reason().to_owned()]);
+            let tale = DecisionEvent::new(Action::Hold, words).bound([trouble.reason().to_owned()]);
             if memory.told.is_news(seen.now, TOPIC, Some((trouble.reason(), &tale))) {
                 tales.push(tale);
             }
         }
         None if patient && memory.told.state(TOPIC).is_some() => {
             memory.told.note(seen.now, TOPIC, None);
-            tales.push(Tale::new(Action::Resume, "the managers say what load there is again"));
+            tales.push(DecisionEvent::new(Action::Resume, "the managers say what load there is again"));
         }
         _ => {}
     }

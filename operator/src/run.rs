@@ -3,8 +3,8 @@
 //! | module | does |
 //! |---|---|
 //! | [`args`] | the command line |
-//! | [`lease`], [`office`] | who leads, and what fences its orders |
-//! | [`watch`], [`store`], [`kept`], [`progress`] | what is known: one watch a kind, pruned objects, whether it still moves |
+//! | [`lease`], [`leadership`] | who leads, and what fences its orders |
+//! | [`watch`], [`store`], [`cache`], [`progress`] | what is known: one watch a kind, pruned objects, whether it still moves |
 //! | [`fleet`], [`actor`] | one actor a cluster |
 //! | [`rollout`], [`apply`], [`subset`] | what is written to the API server, and in which order |
 //! | [`managers`], [`steering`] | what is asked and ordered of managers and readers |
@@ -13,13 +13,13 @@
 pub mod actor;
 pub mod apply;
 pub mod args;
+pub mod cache;
 pub mod events;
 pub mod fleet;
-pub mod kept;
+pub mod leadership;
 pub mod lease;
 pub mod managers;
 pub mod metrics;
-pub mod office;
 pub mod progress;
 pub mod reporter;
 pub mod rollout;
@@ -38,24 +38,24 @@ use anyhow::Context;
 use kube::api::{ApiResource, DynamicObject};
 use kube::core::DynamicResourceScope;
 use kube::{Api, Client, Config, Resource};
-use liverank_shell::peer::Peers;
-use liverank_shell::telemetry::LogArgs;
-use liverank_shell::{Shell, admin, server, shutdown, telemetry};
+use liverank_runtime::peer::Peers;
+use liverank_runtime::telemetry::LogArgs;
+use liverank_runtime::{ServiceContext, admin, server, shutdown, telemetry};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use crate::build::{self, Kind, OperatorFacts, names};
 use crate::crd::RankingCluster;
-use actor::World;
+use actor::OperatorContext;
 pub use args::Args;
+use cache::{Cluster, Live, Pod, SlimPod};
 use events::Announcer;
-use kept::{Cluster, Live, Pod, SlimPod};
+use leadership::Leadership;
 use lease::{Candidate, Held};
 use metrics::OperatorMetrics;
-use office::Office;
 use progress::{Progress, STILL_AFTER};
-use store::{Bells, Kept, Store};
+use store::{Kept, Store, Wakers};
 use watch::{Wake, Watcher};
 
 /// Clusters that are worked on at once: what a look costs is waiting for the API server.
@@ -71,7 +71,7 @@ impl Args {
         // The client tells of every request that failed; watches, writes and the Lease tell of what turned.
         let log = format!("kube_client=off,{}", self.log.log);
         telemetry::init(&LogArgs { log, ..self.log.clone() });
-        let shell = Shell::new(STOP);
+        let shell = ServiceContext::new(STOP);
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(THREADS).enable_all().build()?;
         let result = runtime.block_on(async {
@@ -91,12 +91,17 @@ impl Args {
 ///
 /// # Errors
 /// Whatever must not be survived: work of a former leader that does not stop, a part that broke.
-pub async fn run(args: Args, client: Client, admin: TcpListener, shell: Shell) -> anyhow::Result<()> {
+pub async fn run(
+    args: Args,
+    client: Client,
+    admin: TcpListener,
+    shell: ServiceContext,
+) -> anyhow::Result<()> {
     let metrics = OperatorMetrics::new(&shell.metrics);
     let key = managers::read_key(&args.order_key_file)?;
     let identity = format!("{}_{:08x}", args.identity, rand::random::<u32>());
     let progress = Arc::new(Progress::default());
-    let bells = Arc::new(Bells::default());
+    let bells = Arc::new(Wakers::default());
     let mut parts = Parts {
         tasks: JoinSet::new(),
         args: &args,
@@ -105,7 +110,7 @@ pub async fn run(args: Args, client: Client, admin: TcpListener, shell: Shell) -
         progress: &progress,
         metrics: &metrics,
     };
-    let world = Arc::new(World {
+    let world = Arc::new(OperatorContext {
         stores: Kind::ALL
             .into_iter()
             .filter(|kind| !kind.optional())
@@ -138,7 +143,7 @@ pub async fn run(args: Args, client: Client, admin: TcpListener, shell: Shell) -
 
     let candidate = Candidate::new(client, &args.lease_namespace, &args.lease_name, identity, metrics);
     let lead = |held: Held, over| {
-        let office = Office {
+        let office = Leadership {
             held,
             identity: candidate.me.clone(),
             candidate: candidate.clone(),
@@ -160,7 +165,7 @@ pub async fn run(args: Args, client: Client, admin: TcpListener, shell: Shell) -
 }
 
 /// Ready when all watches have listed once; not any more when the process is on its way out.
-async fn ready(world: Arc<World>, shell: Shell) {
+async fn ready(world: Arc<OperatorContext>, shell: ServiceContext) {
     shell.health.starting("watches");
     fleet::filled(&world).await;
     shell.health.started("watches");
@@ -175,7 +180,7 @@ struct Parts<'a> {
     tasks: JoinSet<()>,
     args: &'a Args,
     client: &'a Client,
-    bells: &'a Arc<Bells>,
+    bells: &'a Arc<Wakers>,
     progress: &'a Arc<Progress>,
     metrics: &'a OperatorMetrics,
 }

@@ -10,11 +10,11 @@ use liverank_core::{ReaderId, VideoId};
 use tokio::sync::mpsc;
 
 use super::{
-    Assignment, AssignmentStore, CHANGE_QUEUE, Change, Cordon, MAX_EPOCH, Office, Orders, ReaderRecord,
-    State, Swapped, Term, mint, too_high,
+    Assignment, AssignmentStore, CHANGE_QUEUE, Change, Cordon, MAX_EPOCH, Orders, ReaderRecord, State,
+    Swapped, Term, TermGrant, mint, too_high,
 };
 use crate::StoreError;
-use crate::outlet::Outlet;
+use crate::lossy_channel::LossyChannel;
 
 /// What errors name as the part that failed.
 const PART: &str = "assignments";
@@ -33,7 +33,7 @@ struct Inner {
     readers: HashMap<ReaderId, ReaderRecord>,
     term: Option<Term>,
     cordons: BTreeMap<ReaderId, Cordon>,
-    subscribers: Vec<Arc<Outlet<Change>>>,
+    subscribers: Vec<Arc<LossyChannel<Change>>>,
 }
 
 impl Inner {
@@ -152,28 +152,28 @@ impl AssignmentStore for EmbeddedAssignments {
         lease: Option<&Lease>,
         expected: u64,
         seen: u64,
-    ) -> Result<Office, StoreError> {
+    ) -> Result<TermGrant, StoreError> {
         expect_possible(seen)?;
         let mut inner = self.inner();
         let in_force = inner.term.as_ref().map_or(0, |term| term.term);
         if in_force != expected {
-            return Ok(Office::Lost(inner.term.clone()));
+            return Ok(TermGrant::Lost(inner.term.clone()));
         }
         let term = mint(in_force, seen, now_micros());
         let term = Term { term, holder: holder.to_owned(), lease: inner.lease(lease), beat: 0 };
         inner.term = Some(term.clone());
-        Ok(Office::Held(term))
+        Ok(TermGrant::Held(term))
     }
 
-    async fn renew_term(&self, term: &Term) -> Result<Office, StoreError> {
+    async fn renew_term(&self, term: &Term) -> Result<TermGrant, StoreError> {
         expect_possible(term.term)?;
         let mut inner = self.inner();
         if inner.fence(term.term).is_some() {
-            return Ok(Office::Lost(inner.term.clone()));
+            return Ok(TermGrant::Lost(inner.term.clone()));
         }
         let term = Term { lease: inner.lease(term.lease.as_ref()), ..term.clone() };
         inner.term = Some(term.clone());
-        Ok(Office::Held(term))
+        Ok(TermGrant::Held(term))
     }
 
     async fn cordon(
@@ -195,7 +195,7 @@ impl AssignmentStore for EmbeddedAssignments {
     }
 
     async fn changes(&self) -> Result<mpsc::Receiver<Change>, StoreError> {
-        let (outlet, receiver) = Outlet::open(CHANGE_QUEUE, Change::Reset);
+        let (outlet, receiver) = LossyChannel::open(CHANGE_QUEUE, Change::Reset);
         let mut inner = self.inner();
         outlet.offer(Change::Reset);
         inner.subscribers.retain(|subscriber| !subscriber.is_closed());

@@ -24,11 +24,11 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
 use super::{
-    Assignment, AssignmentStore, CHANGE_QUEUE, Change, Cordon, MAX_EPOCH, Office, Orders, ReaderRecord,
-    State, Swapped, Term, too_high,
+    Assignment, AssignmentStore, CHANGE_QUEUE, Change, Cordon, MAX_EPOCH, Orders, ReaderRecord, State,
+    Swapped, Term, TermGrant, too_high,
 };
 use crate::StoreError;
-use crate::outlet::Outlet;
+use crate::lossy_channel::LossyChannel;
 use crate::redis_link::{PART, RedisLink};
 
 /// The format of what is stored and published.
@@ -87,12 +87,12 @@ impl RedisAssignments {
         call
     }
 
-    async fn office(&self, call: &ScriptInvocation<'_>) -> Result<Office, StoreError> {
+    async fn office(&self, call: &ScriptInvocation<'_>) -> Result<TermGrant, StoreError> {
         let (outcome, told): (String, Planner) = self.link.script(call).await?;
         let term = office_of(told)?;
         match (outcome.as_str(), term) {
-            ("held", Some(term)) => Ok(Office::Held(term)),
-            ("lost", term) => Ok(Office::Lost(term)),
+            ("held", Some(term)) => Ok(TermGrant::Held(term)),
+            ("lost", term) => Ok(TermGrant::Lost(term)),
             _ => Err(unexpected(&outcome)),
         }
     }
@@ -155,7 +155,7 @@ fn assignment(video: &VideoId, json: &str) -> Result<Assignment, StoreError> {
 
 /// A published change.
 #[derive(Deserialize)]
-struct Told {
+struct ChangeMessage {
     format: u32,
     version: u64,
     video: VideoId,
@@ -163,7 +163,7 @@ struct Told {
 }
 
 fn decode(payload: &[u8]) -> Option<Change> {
-    let told: Told = serde_json::from_slice(payload).ok()?;
+    let told: ChangeMessage = serde_json::from_slice(payload).ok()?;
     if told.format != FORMAT {
         return None;
     }
@@ -274,14 +274,14 @@ impl AssignmentStore for RedisAssignments {
         lease: Option<&Lease>,
         expected: u64,
         seen: u64,
-    ) -> Result<Office, StoreError> {
+    ) -> Result<TermGrant, StoreError> {
         expect_possible(seen)?;
         let mut call = self.call(&TERM);
         call.arg("mint").arg(expected).arg(holder).arg(seen).arg(lease_json(lease));
         self.office(&call).await
     }
 
-    async fn renew_term(&self, term: &Term) -> Result<Office, StoreError> {
+    async fn renew_term(&self, term: &Term) -> Result<TermGrant, StoreError> {
         expect_possible(term.term)?;
         let mut call = self.call(&TERM);
         call.arg("renew")
@@ -306,7 +306,7 @@ impl AssignmentStore for RedisAssignments {
     }
 
     async fn changes(&self) -> Result<mpsc::Receiver<Change>, StoreError> {
-        let (outlet, receiver) = Outlet::open(CHANGE_QUEUE, Change::Reset);
+        let (outlet, receiver) = LossyChannel::open(CHANGE_QUEUE, Change::Reset);
         self.link.listen_to(self.key("assignments:changes"), outlet, decode);
         Ok(receiver)
     }

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use liverank_core::comment::{Comment, Numbering};
+use liverank_core::comment::{Comment, CommentEpoch};
 use liverank_core::{CommentId, UserId, VideoId};
 use tokio::sync::mpsc;
 
@@ -45,8 +45,8 @@ fn video(id: &str) -> VideoId {
     VideoId::parse(id).unwrap()
 }
 
-fn numbering() -> Numbering {
-    Numbering::parse("n1").unwrap()
+fn numbering() -> CommentEpoch {
+    CommentEpoch::parse("n1").unwrap()
 }
 
 fn comment(id: &str, seq: u64) -> Comment {
@@ -181,7 +181,7 @@ async fn what_is_kept_can_be_read_from_any_place(bus: Bus) {
     assert_eq!(recent(&bus, "v", 31, 100).await, None, "who is ahead is not told that nothing is missing");
     assert_eq!(recent(&bus, "v", u64::MAX, 1).await, None);
     assert_eq!(recent(&bus, "v", 3, 100).await, None, "the first one is not kept");
-    let other = Numbering::parse("n2").unwrap();
+    let other = CommentEpoch::parse("n2").unwrap();
     assert_eq!(bus.recent(&other, &video("v"), 10, 100).await.unwrap(), None);
     assert_eq!(bus.recent(&other, &video("v"), 30, 100).await.unwrap(), None);
 }
@@ -221,7 +221,7 @@ async fn a_hole_is_not_hidden(bus: Bus) {
 }
 
 async fn another_numbering_replaces_the_old(bus: Bus) {
-    let new = Numbering::parse("n2").unwrap();
+    let new = CommentEpoch::parse("n2").unwrap();
     let (subscription, mut deliveries) = bus.connect().await.unwrap();
     subscription.subscribe(&video("v")).await.unwrap();
     publish(&bus, &comments("v", 1..=5)).await;

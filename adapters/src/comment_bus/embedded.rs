@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use liverank_core::VideoId;
-use liverank_core::comment::{Comment, Numbering};
+use liverank_core::comment::{Comment, CommentEpoch};
 use tokio::sync::mpsc;
 
 use super::{CommentBus, DELIVERY_QUEUE, Delivery, Head, KEEP_COMMENTS, KEEP_SECONDS, Subscription};
 use crate::StoreError;
-use crate::outlet::Outlet;
+use crate::lossy_channel::LossyChannel;
 
 /// How often videos that nobody talks about any more are looked for: the memory they may hold meanwhile is small.
 const SWEEP: Duration = Duration::from_mins(1);
@@ -26,14 +26,14 @@ pub struct EmbeddedBus {
 struct State {
     kept: HashMap<VideoId, Kept>,
     /// Subscriptions by video, and within it by their number.
-    subscribers: HashMap<VideoId, HashMap<u64, Arc<Outlet<Delivery>>>>,
+    subscribers: HashMap<VideoId, HashMap<u64, Arc<LossyChannel<Delivery>>>>,
     subscriptions: u64,
     swept: Option<Instant>,
 }
 
 /// The last comments of a video, without a hole.
 struct Kept {
-    numbering: Numbering,
+    numbering: CommentEpoch,
     comments: VecDeque<Comment>,
     newest: Instant,
 }
@@ -48,7 +48,7 @@ impl Kept {
     }
 
     /// Keeps a comment; whether it has to be told to subscribers.
-    fn keep(&mut self, numbering: &Numbering, comment: &Comment, now: Instant) -> bool {
+    fn keep(&mut self, numbering: &CommentEpoch, comment: &Comment, now: Instant) -> bool {
         if self.numbering != *numbering {
             self.numbering = numbering.clone();
             self.comments.clear();
@@ -71,7 +71,7 @@ impl Kept {
 }
 
 impl State {
-    fn publish(&mut self, numbering: &Numbering, comment: &Comment, now: Instant) {
+    fn publish(&mut self, numbering: &CommentEpoch, comment: &Comment, now: Instant) {
         let kept = self.kept.entry(comment.video_id.clone()).or_insert_with(|| Kept {
             numbering: numbering.clone(),
             comments: VecDeque::new(),
@@ -120,7 +120,7 @@ impl EmbeddedBus {
 
 #[async_trait]
 impl CommentBus for EmbeddedBus {
-    async fn publish(&self, numbering: &Numbering, comments: &[Comment]) -> Result<(), StoreError> {
+    async fn publish(&self, numbering: &CommentEpoch, comments: &[Comment]) -> Result<(), StoreError> {
         let now = Instant::now();
         let mut state = lock(&self.state);
         state.sweep(now);
@@ -131,7 +131,7 @@ impl CommentBus for EmbeddedBus {
     }
 
     async fn connect(&self) -> Result<(Box<dyn Subscription>, mpsc::Receiver<Delivery>), StoreError> {
-        let (outlet, receiver) = Outlet::open(DELIVERY_QUEUE, Delivery::Reset);
+        let (outlet, receiver) = LossyChannel::open(DELIVERY_QUEUE, Delivery::Reset);
         let mut state = lock(&self.state);
         state.subscriptions += 1;
         let number = state.subscriptions;
@@ -140,7 +140,7 @@ impl CommentBus for EmbeddedBus {
 
     async fn recent(
         &self,
-        numbering: &Numbering,
+        numbering: &CommentEpoch,
         video: &VideoId,
         after: u64,
         limit: usize,
@@ -167,7 +167,7 @@ impl CommentBus for EmbeddedBus {
 struct EmbeddedSubscription {
     state: Arc<Mutex<State>>,
     number: u64,
-    outlet: Arc<Outlet<Delivery>>,
+    outlet: Arc<LossyChannel<Delivery>>,
 }
 
 #[async_trait]
@@ -213,7 +213,7 @@ mod tests {
         .unwrap();
         let (mut state, start) = (State::default(), Instant::now());
         state.sweep(start);
-        state.publish(&Numbering::from_bits(1), &comment, start);
+        state.publish(&CommentEpoch::from_bits(1), &comment, start);
         state.sweep(start + Duration::from_secs(KEEP_SECONDS - 1));
         assert_eq!(state.kept.len(), 1);
         state.sweep(start + Duration::from_secs(KEEP_SECONDS) + SWEEP);

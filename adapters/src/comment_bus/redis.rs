@@ -10,14 +10,14 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use liverank_core::VideoId;
-use liverank_core::comment::{Comment, Numbering};
+use liverank_core::comment::{Comment, CommentEpoch};
 use redis::{Pipeline, cmd};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
 use super::{CommentBus, DELIVERY_QUEUE, Delivery, Head, KEEP_COMMENTS, KEEP_SECONDS, Subscription};
 use crate::StoreError;
-use crate::outlet::Outlet;
+use crate::lossy_channel::LossyChannel;
 use crate::redis_link::{Listener, PART, RedisLink};
 
 /// Comments published in one round trip, so that a large batch stays well within the response timeout.
@@ -42,7 +42,7 @@ impl RedisBus {
         Self { link, digest: redis::Script::new(PUBLISH).get_hash().to_owned() }
     }
 
-    async fn publish_chunk(&self, numbering: &Numbering, comments: &[Comment]) -> Result<(), StoreError> {
+    async fn publish_chunk(&self, numbering: &CommentEpoch, comments: &[Comment]) -> Result<(), StoreError> {
         let mut order: Vec<&VideoId> = Vec::new();
         let mut videos: HashMap<&VideoId, Vec<&Comment>> = HashMap::new();
         for comment in comments {
@@ -77,14 +77,14 @@ struct Wire<N, C> {
     comment: C,
 }
 
-impl Wire<&Numbering, &Comment> {
+impl Wire<&CommentEpoch, &Comment> {
     fn encode(&self) -> Vec<u8> {
         serde_json::to_vec(self).expect("strings and whole numbers always serialise")
     }
 }
 
-fn decode(payload: &[u8]) -> Option<(Numbering, Comment)> {
-    let wire: Wire<Numbering, Comment> = serde_json::from_slice(payload).ok()?;
+fn decode(payload: &[u8]) -> Option<(CommentEpoch, Comment)> {
+    let wire: Wire<CommentEpoch, Comment> = serde_json::from_slice(payload).ok()?;
     (wire.format == FORMAT).then_some((wire.numbering, wire.comment))
 }
 
@@ -99,13 +99,13 @@ fn head((id, fields): &Entry) -> Result<Head, StoreError> {
     let foreign = || StoreError::unusable(PART, format!("a stream of comments holds a foreign entry {id}"));
     let seq = id.strip_suffix("-0").and_then(|seq| seq.parse().ok()).ok_or_else(foreign)?;
     let numbering = fields.get(1).and_then(|text| std::str::from_utf8(text).ok()).ok_or_else(foreign)?;
-    Ok(Head { numbering: Numbering::parse(numbering).map_err(|_| foreign())?, seq })
+    Ok(Head { numbering: CommentEpoch::parse(numbering).map_err(|_| foreign())?, seq })
 }
 
 /// The comments of these entries if they are those after `after` of `numbering`, with no hole.
 fn unbroken(
     entries: &[Entry],
-    numbering: &Numbering,
+    numbering: &CommentEpoch,
     after: u64,
 ) -> Result<Option<Vec<Comment>>, StoreError> {
     let mut comments = Vec::with_capacity(entries.len());
@@ -123,7 +123,7 @@ fn unbroken(
 
 #[async_trait]
 impl CommentBus for RedisBus {
-    async fn publish(&self, numbering: &Numbering, comments: &[Comment]) -> Result<(), StoreError> {
+    async fn publish(&self, numbering: &CommentEpoch, comments: &[Comment]) -> Result<(), StoreError> {
         for chunk in comments.chunks(PUBLISH_CHUNK) {
             self.publish_chunk(numbering, chunk).await?;
         }
@@ -131,14 +131,14 @@ impl CommentBus for RedisBus {
     }
 
     async fn connect(&self) -> Result<(Box<dyn Subscription>, mpsc::Receiver<Delivery>), StoreError> {
-        let (outlet, receiver) = Outlet::open(DELIVERY_QUEUE, Delivery::Reset);
+        let (outlet, receiver) = LossyChannel::open(DELIVERY_QUEUE, Delivery::Reset);
         let listener = self.link.listen(outlet, delivery);
         Ok((Box::new(RedisSubscription { link: Arc::clone(&self.link), listener }), receiver))
     }
 
     async fn recent(
         &self,
-        numbering: &Numbering,
+        numbering: &CommentEpoch,
         video: &VideoId,
         after: u64,
         limit: usize,
@@ -196,8 +196,8 @@ impl Subscription for RedisSubscription {
 mod tests {
     use super::*;
 
-    fn numbering() -> Numbering {
-        Numbering::parse("abc").unwrap()
+    fn numbering() -> CommentEpoch {
+        CommentEpoch::parse("abc").unwrap()
     }
 
     fn comment(seq: u64) -> Comment {
@@ -207,7 +207,7 @@ mod tests {
         serde_json::from_str(&json).unwrap()
     }
 
-    fn entry(seq: u64, numbering: &Numbering) -> Entry {
+    fn entry(seq: u64, numbering: &CommentEpoch) -> Entry {
         let payload = Wire { format: FORMAT, numbering, comment: &comment(seq) }.encode();
         let fields = [b"n".to_vec(), numbering.as_str().into(), b"c".to_vec(), payload];
         (format!("{seq}-0"), fields.into())
@@ -234,7 +234,7 @@ mod tests {
         assert_eq!(read(&[4, 5], 3), Some(vec![comment(4), comment(5)]));
         assert_eq!(read(&[4, 6], 3), None);
         assert_eq!(read(&[5], 3), None);
-        assert_eq!(unbroken(&entries(&[4]), &Numbering::parse("xyz").unwrap(), 3).unwrap(), None);
+        assert_eq!(unbroken(&entries(&[4]), &CommentEpoch::parse("xyz").unwrap(), 3).unwrap(), None);
         assert!(head(&("7-1".to_owned(), vec![])).is_err());
     }
 }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use futures::future::join_all;
 
-use super::{AppendError, EventLog, PARTITIONS, Place, Polled, RawRecord, Start};
+use super::{AppendError, ConsumerEvent, EventLog, PARTITIONS, RawRecord, RecordPosition, Start};
 use crate::StoreError;
 use member::Member;
 
@@ -55,7 +55,7 @@ where
     partitions_of_others_are_passed_over(&*log().await).await;
 }
 
-async fn append(log: &dyn EventLog, key: &str, value: &str) -> Place {
+async fn append(log: &dyn EventLog, key: &str, value: &str) -> RecordPosition {
     log.append(key.as_bytes(), value.as_bytes().to_vec()).await.expect("an append is acknowledged")
 }
 
@@ -159,19 +159,19 @@ async fn nothing_is_read_before_start(log: &dyn EventLog) {
     while owned.len() < PARTITIONS as usize {
         assert!(begun.elapsed() < DEADLINE, "a single member is assigned everything, has {owned:?}");
         match consumer.poll(100, QUIET).await.unwrap() {
-            Polled::Assigned(partitions) => owned.extend(partitions),
-            Polled::Revoked(partitions) => owned.retain(|at| !partitions.contains(at)),
-            Polled::Records(records) => panic!("read before start: {records:?}"),
-            Polled::Idle => {}
+            ConsumerEvent::Assigned(partitions) => owned.extend(partitions),
+            ConsumerEvent::Revoked(partitions) => owned.retain(|at| !partitions.contains(at)),
+            ConsumerEvent::Records(records) => panic!("read before start: {records:?}"),
+            ConsumerEvent::Idle => {}
         }
     }
     let quiet = consumer.poll(100, QUIET).await.unwrap();
-    assert_eq!(quiet, Polled::Idle, "nothing is read before start");
+    assert_eq!(quiet, ConsumerEvent::Idle, "nothing is read before start");
     consumer.start(&owned.iter().map(|at| Start::unmarked(*at, 0)).collect::<Vec<_>>()).await.unwrap();
     let begun = Instant::now();
     let records = loop {
         assert!(begun.elapsed() < DEADLINE, "reads after start");
-        if let Polled::Records(records) = consumer.poll(100, QUIET).await.unwrap() {
+        if let ConsumerEvent::Records(records) = consumer.poll(100, QUIET).await.unwrap() {
             break records;
         }
     };
@@ -201,7 +201,7 @@ async fn reading_starts_where_it_is_told_and_goes_back(log: &dyn EventLog) {
     // Going back while records of before may be buffered: none of them may come after the first one asked for again.
     member.start_at(places[0].partition, places[0].offset).await;
     let first = member.consumer.poll(3, DEADLINE).await.unwrap();
-    assert!(matches!(&first, Polled::Records(records) if records[0].value == "0"), "{first:?}");
+    assert!(matches!(&first, ConsumerEvent::Records(records) if records[0].value == "0"), "{first:?}");
     member.records.clear();
     member.start_at(places[10].partition, places[10].offset).await;
     member.read_until(10).await;
@@ -218,7 +218,11 @@ async fn the_end_is_an_offset_to_start_from(log: &dyn EventLog) {
     let old = append(log, "k", "old").await;
     let mut member = Member::join(log).await;
     member.start_at(old.partition, old.offset + 1).await;
-    assert_eq!(member.consumer.poll(10, QUIET).await.unwrap(), Polled::Idle, "nothing stands after the end");
+    assert_eq!(
+        member.consumer.poll(10, QUIET).await.unwrap(),
+        ConsumerEvent::Idle,
+        "nothing stands after the end"
+    );
     append(log, "k", "new").await;
     member.read_until(1).await;
     assert_eq!(member.records[0].value, "new");
@@ -228,20 +232,20 @@ async fn a_poll_is_bounded_and_wakes(log: &dyn EventLog) {
     let mut member = Member::join(log).await;
     member.start_everything().await;
     let begun = Instant::now();
-    assert_eq!(member.consumer.poll(10, QUIET).await.unwrap(), Polled::Idle);
+    assert_eq!(member.consumer.poll(10, QUIET).await.unwrap(), ConsumerEvent::Idle);
     let idle = begun.elapsed();
     assert!(idle >= QUIET && idle < QUIET * 10, "an idle poll takes the time it was given, not {idle:?}");
 
     let begun = Instant::now();
     let (polled, _) = tokio::join!(member.consumer.poll(10, DEADLINE), append(log, "k", "wake"));
-    assert!(matches!(polled, Ok(Polled::Records(_))), "{polled:?}");
+    assert!(matches!(polled, Ok(ConsumerEvent::Records(_))), "{polled:?}");
     assert!(begun.elapsed() < DEADLINE / 4, "an append wakes the one who waits, after {:?}", begun.elapsed());
 
     join_all((0..50).map(|at| async move { append(log, &format!("k{at}"), "many").await })).await;
     let mut seen = 0;
     while seen < 50 {
         match member.consumer.poll(7, DEADLINE).await.unwrap() {
-            Polled::Records(records) => {
+            ConsumerEvent::Records(records) => {
                 assert!((1..=7).contains(&records.len()), "1 to 7 records, not {}", records.len());
                 seen += records.len();
             }
@@ -268,7 +272,7 @@ async fn a_dropped_poll_loses_nothing(log: &dyn EventLog) {
             wait = (wait + 1) % 5;
             let poll = member.consumer.poll(5, DEADLINE);
             match tokio::time::timeout(Duration::from_millis(wait), poll).await {
-                Ok(Ok(Polled::Records(records))) => member.records.extend(records),
+                Ok(Ok(ConsumerEvent::Records(records))) => member.records.extend(records),
                 Ok(other) => panic!("only records are to come, not {other:?}"),
                 Err(_) => {}
             }

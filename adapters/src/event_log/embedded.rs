@@ -21,7 +21,8 @@ use self::consumer::Member;
 use self::group::Group;
 use self::reading::{Letters, Reader};
 use super::{
-    AppendError, DeadLetter, EventLog, LetterReader, LogConsumer, LogReader, PARTITIONS, Place, Stretch,
+    AppendError, DeadLetter, EventLog, LetterReader, LogConsumer, LogReader, PARTITIONS, ReadRange,
+    RecordPosition,
 };
 use crate::StoreError;
 use crate::clock::Clock;
@@ -122,7 +123,7 @@ impl EmbeddedLog {
         records::partition_of(key)
     }
 
-    async fn enqueue(&self, entry: Entry) -> Result<Place, StoreError> {
+    async fn enqueue(&self, entry: Entry) -> Result<RecordPosition, StoreError> {
         let unavailable = |reason: &str| StoreError::unavailable(PART, reason);
         let cost = (entry.bytes() + REQUEST_BYTES) as u32;
         let permit = Arc::clone(&self.budget)
@@ -167,7 +168,7 @@ impl EventLog for EmbeddedLog {
     }
 
     /// A record without a key (an empty one) goes to the next partition in turn.
-    async fn append(&self, key: &[u8], value: Vec<u8>) -> Result<Place, AppendError> {
+    async fn append(&self, key: &[u8], value: Vec<u8>) -> Result<RecordPosition, AppendError> {
         let bytes = key.len() + value.len();
         if bytes > MAX_RECORD_BYTES {
             return Err(AppendError::TooLarge { bytes });
@@ -196,11 +197,11 @@ impl EventLog for EmbeddedLog {
         Ok(vec![0; PARTITIONS as usize])
     }
 
-    async fn read(&self, stretches: &[Stretch]) -> Result<Box<dyn LogReader>, StoreError> {
+    async fn read(&self, stretches: &[ReadRange]) -> Result<Box<dyn LogReader>, StoreError> {
         Ok(Box::new(Reader::open(Arc::clone(&self.shared), stretches).await?))
     }
 
-    async fn dead_letters(&self, only: Option<Place>) -> Result<Box<dyn LetterReader>, StoreError> {
+    async fn dead_letters(&self, only: Option<RecordPosition>) -> Result<Box<dyn LetterReader>, StoreError> {
         Ok(Box::new(Letters::open(Arc::clone(&self.shared), only).await?))
     }
 

@@ -24,23 +24,25 @@ use async_trait::async_trait;
 use rdkafka::error::KafkaError;
 use rdkafka::types::RDKafkaErrorCode;
 
-use super::{AppendError, DeadLetter, EventLog, LetterReader, LogConsumer, LogReader, Place, Stretch};
+use super::{
+    AppendError, DeadLetter, EventLog, LetterReader, LogConsumer, LogReader, ReadRange, RecordPosition,
+};
 use crate::StoreError;
 
 mod breaker;
 mod config;
 mod consumer;
+mod dead_letters;
 mod inbox;
-mod letters;
 mod producer;
+mod range_reader;
+mod rebalance;
 mod topics;
-mod turns;
-mod walk;
 
 pub use config::{KafkaConfig, SaslMechanism};
 use consumer::KafkaConsumer;
 use producer::Producer;
-use walk::{Walk, Walker};
+use range_reader::{RangeReader, Walker};
 
 /// How errors and logs name this store.
 const PART: &str = "kafka";
@@ -70,7 +72,7 @@ impl EventLog for KafkaLog {
         self.producer.fit(limit).await
     }
 
-    async fn append(&self, key: &[u8], value: Vec<u8>) -> Result<Place, AppendError> {
+    async fn append(&self, key: &[u8], value: Vec<u8>) -> Result<RecordPosition, AppendError> {
         self.producer.append(key, &value).await
     }
 
@@ -92,27 +94,26 @@ impl EventLog for KafkaLog {
         Ok(held.into_iter().map(|held| held.low).collect())
     }
 
-    async fn read(&self, stretches: &[Stretch]) -> Result<Box<dyn LogReader>, StoreError> {
+    async fn read(&self, stretches: &[ReadRange]) -> Result<Box<dyn LogReader>, StoreError> {
         let topic = &self.config.topic;
         let held = self.producer.held(topic).await?;
-        Ok(Box::new(Walker::new(Walk::begin(&self.config, topic, stretches, &held)?)))
+        Ok(Box::new(Walker::new(RangeReader::begin(&self.config, topic, stretches, &held)?)))
     }
 
-    async fn dead_letters(&self, only: Option<Place>) -> Result<Box<dyn LetterReader>, StoreError> {
+    async fn dead_letters(&self, only: Option<RecordPosition>) -> Result<Box<dyn LetterReader>, StoreError> {
         let topic = self.config.dead_letters();
         let held = self.producer.held(&topic).await?;
-        let stretches: Vec<Stretch> =
-            (0..)
-                .zip(&held)
-                .filter_map(|(partition, held)| match only {
-                    None => Some(Stretch { partition, from: held.low, to: held.high, after: None }),
-                    Some(Place { offset, .. }) => (held.low..held.high)
-                        .contains(&offset)
-                        .then_some(Stretch { partition, from: offset, to: offset + 1, after: None }),
-                })
-                .filter(|stretch| only.is_none_or(|only| only.partition == stretch.partition))
-                .collect();
-        Ok(Box::new(Walker::new(Walk::begin(&self.config, &topic, &stretches, &held)?)))
+        let stretches: Vec<ReadRange> = (0..)
+            .zip(&held)
+            .filter_map(|(partition, held)| match only {
+                None => Some(ReadRange { partition, from: held.low, to: held.high, after: None }),
+                Some(RecordPosition { offset, .. }) => (held.low..held.high)
+                    .contains(&offset)
+                    .then_some(ReadRange { partition, from: offset, to: offset + 1, after: None }),
+            })
+            .filter(|stretch| only.is_none_or(|only| only.partition == stretch.partition))
+            .collect();
+        Ok(Box::new(Walker::new(RangeReader::begin(&self.config, &topic, &stretches, &held)?)))
     }
 
     fn health(&self) -> Result<(), StoreError> {

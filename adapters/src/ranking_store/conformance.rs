@@ -7,13 +7,14 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use liverank_core::counting::Span;
+use liverank_core::counting::OffsetRange;
 use liverank_core::ranking::{Ranked, Ranking};
 use liverank_core::{UserId, VideoId};
 use tokio::sync::mpsc;
 
 use super::{
-    Board, BoardEntry, CHANGE_QUEUE, Change, Cursor, Projected, Projection, RankingStore, Snapshot, Standing,
+    Board, BoardEntry, CHANGE_QUEUE, Change, Cursor, Projected, Projection, ProjectionCheckpoint,
+    RankingStore, Snapshot,
 };
 
 mod generations;
@@ -62,7 +63,7 @@ fn owned(id: &str, score: f64, owner: &str, trending: f64) -> BoardEntry {
 }
 
 fn batch(generation: u64, from: u64, next: u64, entries: Vec<BoardEntry>) -> Projection {
-    Projection { generation, spans: vec![Span { partition: 0, from, next, last: None }], entries }
+    Projection { generation, spans: vec![OffsetRange { partition: 0, from, next, last: None }], entries }
 }
 
 async fn apply(store: &Store, from: u64, next: u64, entries: Vec<BoardEntry>) {
@@ -114,26 +115,29 @@ async fn lines(store: &Store, board: Board) -> Vec<(String, f64, String)> {
 }
 
 async fn an_empty_store_says_so(store: Store) {
-    assert_eq!(store.standing().await.unwrap(), Standing::default());
+    assert_eq!(store.standing().await.unwrap(), ProjectionCheckpoint::default());
     assert_eq!(store.snapshot().await.unwrap(), Snapshot { version: 0, entries: vec![] });
     let first = batch(1, 0, 1, vec![entry("v", 1.0)]);
     assert_eq!(store.project(&first).await.unwrap(), Projected::Behind);
     assert!(all(&store).await.is_empty() && lines(&store, Board::Global).await.is_empty());
-    assert_eq!(store.standing().await.unwrap(), Standing::default());
+    assert_eq!(store.standing().await.unwrap(), ProjectionCheckpoint::default());
 }
 
 async fn a_projection_is_on_both_boards(store: Store) {
     let store = begun(store).await;
-    assert_eq!(store.standing().await.unwrap(), Standing { generation: Some(1), offsets: vec![] });
+    assert_eq!(
+        store.standing().await.unwrap(),
+        ProjectionCheckpoint { generation: Some(1), offsets: vec![] }
+    );
     let spans = vec![
-        Span { partition: 12, from: 0, next: 3, last: None },
-        Span { partition: 2, from: 0, next: 5, last: None },
+        OffsetRange { partition: 12, from: 0, next: 3, last: None },
+        OffsetRange { partition: 2, from: 0, next: 5, last: None },
     ];
     let entries = vec![owned("a", 2.5, "x", 9.0), owned("b", 3.0, "y", 8.0), entry("zero", 0.0)];
     let projection = Projection { generation: 1, spans, entries: entries.clone() };
     assert_eq!(store.project(&projection).await.unwrap(), Projected::Applied);
     let standing = store.standing().await.unwrap();
-    assert_eq!(standing, Standing { generation: Some(1), offsets: vec![(2, 5), (12, 3)] });
+    assert_eq!(standing, ProjectionCheckpoint { generation: Some(1), offsets: vec![(2, 5), (12, 3)] });
     assert_eq!(all(&store).await, entries);
     let line = |id: &str, score, owner: &str| (id.to_owned(), score, owner.to_owned());
     let global = vec![line("b", 3.0, "y"), line("a", 2.5, "x"), line("zero", 0.0, "o")];
@@ -166,7 +170,7 @@ async fn scores_only_move_up(store: Store) {
     // Another partition's consumer read `a` before the batch above and comes later.
     let late = Projection {
         generation: 1,
-        spans: vec![Span { partition: 1, from: 0, next: 1, last: None }],
+        spans: vec![OffsetRange { partition: 1, from: 0, next: 1, last: None }],
         entries: vec![owned("a", 4.0, "first", 4.0), owned("b", 6.0, "o", 4.0), entry("c", 1.0)],
     };
     assert_eq!(store.project(&late).await.unwrap(), Projected::Applied);
@@ -191,7 +195,7 @@ async fn a_missing_batch_is_noticed(store: Store) {
     apply(&store, 0, 10, vec![entry("a", 1.0)]).await;
     behind(batch(1, 11, 12, vec![entry("a", 2.0)])).await;
     let mut two = batch(1, 10, 12, vec![entry("a", 2.0)]);
-    two.spans.push(Span { partition: 1, from: 7, next: 8, last: None });
+    two.spans.push(OffsetRange { partition: 1, from: 7, next: 8, last: None });
     behind(two).await;
     // Also where the batch is a large one.
     behind(batch(1, 11, 12, (0..3000).map(|at| entry(&format!("v{at}"), 1.0)).collect())).await;
@@ -362,7 +366,7 @@ async fn a_mirror_follows_two_writers(store: Store) {
                 // Both move the shared videos, with numbers that the other's may be above.
                 let own = entry(&format!("own {partition} {}", at % 5), at as f64);
                 let shared = owned(&format!("shared {}", at % 3), at as f64, "o", at as f64 / 3.0);
-                let spans = vec![Span { partition, from: at, next: at + 1, last: None }];
+                let spans = vec![OffsetRange { partition, from: at, next: at + 1, last: None }];
                 let projection = Projection { generation: 1, spans, entries: vec![own, shared] };
                 assert_eq!(store.project(&projection).await.unwrap(), Projected::Applied);
             }

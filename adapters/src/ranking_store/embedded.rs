@@ -9,10 +9,11 @@ use liverank_core::ranking::{Ranked, Ranking};
 use tokio::sync::mpsc;
 
 use super::{
-    Board, BoardEntry, CHANGE_QUEUE, Change, Cursor, Projected, Projection, RankingStore, Snapshot, Standing,
+    Board, BoardEntry, CHANGE_QUEUE, Change, Cursor, Projected, Projection, ProjectionCheckpoint,
+    RankingStore, Snapshot,
 };
 use crate::StoreError;
-use crate::outlet::Outlet;
+use crate::lossy_channel::LossyChannel;
 
 /// The boards in memory.
 #[derive(Default)]
@@ -29,7 +30,7 @@ struct Boards {
     /// The next generation while it is gathered. One at most, and nothing in it is ever older than its generation: what a
     /// repair that nobody ended leaves here is of use to the next one.
     next: Option<(u64, Lists)>,
-    subscribers: Vec<Arc<Outlet<Change>>>,
+    subscribers: Vec<Arc<LossyChannel<Change>>>,
 }
 
 /// The videos of one generation.
@@ -140,10 +141,10 @@ impl RankingStore for EmbeddedRanking {
         Ok(Projected::Applied)
     }
 
-    async fn standing(&self) -> Result<Standing, StoreError> {
+    async fn standing(&self) -> Result<ProjectionCheckpoint, StoreError> {
         let boards = self.boards();
         let offsets = boards.offsets.iter().map(|(partition, offset)| (*partition, *offset)).collect();
-        Ok(Standing { generation: boards.generation, offsets })
+        Ok(ProjectionCheckpoint { generation: boards.generation, offsets })
     }
 
     async fn restore(&self, generation: u64, entries: &[BoardEntry]) -> Result<Projected, StoreError> {
@@ -207,7 +208,7 @@ impl RankingStore for EmbeddedRanking {
     }
 
     async fn changes(&self) -> Result<mpsc::Receiver<Change>, StoreError> {
-        let (outlet, receiver) = Outlet::open(CHANGE_QUEUE, Change::Reset);
+        let (outlet, receiver) = LossyChannel::open(CHANGE_QUEUE, Change::Reset);
         let mut boards = self.boards();
         outlet.offer(Change::Reset);
         boards.subscribers.retain(|subscriber| !subscriber.is_closed());

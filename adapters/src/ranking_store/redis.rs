@@ -27,15 +27,16 @@ use redis::{Script, ScriptInvocation, cmd};
 use tokio::sync::{Mutex, mpsc};
 
 use super::{
-    Board, BoardEntry, CHANGE_QUEUE, Change, Cursor, Projected, Projection, RankingStore, Snapshot, Standing,
+    Board, BoardEntry, CHANGE_QUEUE, Change, Cursor, Projected, Projection, ProjectionCheckpoint,
+    RankingStore, Snapshot,
 };
 use crate::StoreError;
-use crate::outlet::Outlet;
+use crate::lossy_channel::LossyChannel;
 use crate::redis_link::{PART, RedisLink};
 
-mod told;
+mod change_message;
 
-use told::{damaged, decode, number, owner_of, video_id, whole};
+use change_message::{damaged, decode, number, owner_of, video_id, whole};
 
 /// Entries a script writes or reads at most: about 10 ms of Redis's one thread, which others wait for meanwhile.
 const STEP: usize = 1000;
@@ -235,7 +236,7 @@ impl RankingStore for RedisRanking {
         Ok(Projected::Applied)
     }
 
-    async fn standing(&self) -> Result<Standing, StoreError> {
+    async fn standing(&self) -> Result<ProjectionCheckpoint, StoreError> {
         let fields: HashMap<String, String> =
             self.link.query(cmd("HGETALL").arg(self.key("ranking:projection"))).await?;
         if let Some(format) = fields.get("format").filter(|format| **format != FORMAT.to_string()) {
@@ -251,7 +252,7 @@ impl RankingStore for RedisRanking {
             }
         }
         offsets.sort_unstable();
-        Ok(Standing { generation, offsets })
+        Ok(ProjectionCheckpoint { generation, offsets })
     }
 
     async fn restore(&self, generation: u64, entries: &[BoardEntry]) -> Result<Projected, StoreError> {
@@ -339,7 +340,7 @@ impl RankingStore for RedisRanking {
     }
 
     async fn changes(&self) -> Result<mpsc::Receiver<Change>, StoreError> {
-        let (outlet, receiver) = Outlet::open(CHANGE_QUEUE, Change::Reset);
+        let (outlet, receiver) = LossyChannel::open(CHANGE_QUEUE, Change::Reset);
         self.link.listen_to(self.channel(), outlet, decode);
         Ok(receiver)
     }

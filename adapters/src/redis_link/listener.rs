@@ -11,7 +11,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use super::node::{Live, Node};
 use super::{PART, RedisLink, Servers, backoff};
 use crate::StoreError;
-use crate::outlet::Outlet;
+use crate::lossy_channel::LossyChannel;
 
 mod shards;
 
@@ -26,7 +26,7 @@ const PING: Duration = Duration::from_secs(5);
 /// How long a caller waits for a confirmation: as for any answer, and a moment for a reconnect.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(6);
 
-enum Wish {
+enum SubscriptionOp {
     Subscribe,
     Unsubscribe,
 }
@@ -35,7 +35,7 @@ enum Wish {
 type Answer = oneshot::Sender<Result<(), StoreError>>;
 
 struct Request {
-    wish: Wish,
+    wish: SubscriptionOp,
     channel: String,
     answer: Answer,
 }
@@ -49,15 +49,15 @@ pub(crate) struct Listener {
 impl Listener {
     /// Hears what is published to `channel` after this has answered.
     pub(crate) async fn subscribe(&self, channel: String) -> Result<(), StoreError> {
-        self.ask(Wish::Subscribe, channel).await
+        self.ask(SubscriptionOp::Subscribe, channel).await
     }
 
     /// No longer hears what is published to `channel`.
     pub(crate) async fn unsubscribe(&self, channel: String) -> Result<(), StoreError> {
-        self.ask(Wish::Unsubscribe, channel).await
+        self.ask(SubscriptionOp::Unsubscribe, channel).await
     }
 
-    async fn ask(&self, wish: Wish, channel: String) -> Result<(), StoreError> {
+    async fn ask(&self, wish: SubscriptionOp, channel: String) -> Result<(), StoreError> {
         let (answer, answered) = oneshot::channel();
         let asked = async {
             let gone = || StoreError::unavailable(PART, "the subscription has ended");
@@ -76,7 +76,7 @@ impl RedisLink {
     /// What `decode` does not understand counts as lost.
     pub(crate) fn listen<T: Clone + Send + 'static>(
         self: &Arc<Self>,
-        outlet: Arc<Outlet<T>>,
+        outlet: Arc<LossyChannel<T>>,
         decode: fn(&[u8]) -> Option<T>,
     ) -> Listener {
         let (requests, received) = mpsc::channel(REQUESTS);
@@ -90,7 +90,7 @@ impl RedisLink {
     pub(crate) fn listen_to<T: Clone + Send + 'static>(
         self: &Arc<Self>,
         channel: String,
-        outlet: Arc<Outlet<T>>,
+        outlet: Arc<LossyChannel<T>>,
         decode: fn(&[u8]) -> Option<T>,
     ) {
         let (_, requests) = mpsc::channel(1);
@@ -99,7 +99,7 @@ impl RedisLink {
 
     fn hear<T: Clone + Send + 'static>(
         &self,
-        outlet: Arc<Outlet<T>>,
+        outlet: Arc<LossyChannel<T>>,
         decode: fn(&[u8]) -> Option<T>,
         wanted: BTreeSet<String>,
         requests: mpsc::Receiver<Request>,
@@ -107,7 +107,7 @@ impl RedisLink {
     ) {
         match &self.servers {
             Servers::One(node) => {
-                let pump = Pump { node: Arc::clone(node), outlet, decode, wanted, requests };
+                let pump = SubscriptionTask { node: Arc::clone(node), outlet, decode, wanted, requests };
                 tokio::spawn(pump.run(stop));
             }
             Servers::Cluster(cluster) => {
@@ -118,15 +118,15 @@ impl RedisLink {
 }
 
 /// The subscription on a single Redis.
-struct Pump<T> {
+struct SubscriptionTask<T> {
     node: Arc<Node>,
-    outlet: Arc<Outlet<T>>,
+    outlet: Arc<LossyChannel<T>>,
     decode: fn(&[u8]) -> Option<T>,
     wanted: BTreeSet<String>,
     requests: mpsc::Receiver<Request>,
 }
 
-impl<T: Clone + Send + 'static> Pump<T> {
+impl<T: Clone + Send + 'static> SubscriptionTask<T> {
     async fn run(mut self, stop: CancellationToken) {
         let outlet = Arc::clone(&self.outlet);
         let mut failures = 0;
@@ -222,19 +222,19 @@ impl<T: Clone + Send + 'static> Pump<T> {
 
     async fn fulfil_same(
         &mut self,
-        wish: &Wish,
+        wish: &SubscriptionOp,
         mut same: Vec<(String, Answer)>,
         live: &mut Live,
     ) -> Result<(), RedisError> {
         let result = match wish {
-            Wish::Subscribe => {
+            SubscriptionOp::Subscribe => {
                 // Whoever waits no longer was told that it failed.
                 same.retain(|(_, answer)| !answer.is_closed());
                 let channels: BTreeSet<&String> = same.iter().map(|(channel, _)| channel).collect();
                 let channels: Vec<&String> = channels.into_iter().collect();
                 if channels.is_empty() { Ok(()) } else { live.connection.subscribe(&channels).await }
             }
-            Wish::Unsubscribe => {
+            SubscriptionOp::Unsubscribe => {
                 let channels: BTreeSet<&String> = same.iter().map(|(channel, _)| channel).collect();
                 for channel in &channels {
                     self.wanted.remove(*channel);
@@ -244,7 +244,7 @@ impl<T: Clone + Send + 'static> Pump<T> {
         };
         for (channel, answer) in same {
             let told = answer.send(result.clone().map_err(super::store_error));
-            if matches!(wish, Wish::Subscribe) && told.is_ok() && result.is_ok() {
+            if matches!(wish, SubscriptionOp::Subscribe) && told.is_ok() && result.is_ok() {
                 self.wanted.insert(channel);
             }
         }
@@ -253,7 +253,11 @@ impl<T: Clone + Send + 'static> Pump<T> {
 }
 
 /// Hands on what was published.
-fn take<T: Clone + Send + 'static>(push: &PushInfo, outlet: &Outlet<T>, decode: fn(&[u8]) -> Option<T>) {
+fn take<T: Clone + Send + 'static>(
+    push: &PushInfo,
+    outlet: &LossyChannel<T>,
+    decode: fn(&[u8]) -> Option<T>,
+) {
     let payload = match push.data.as_slice() {
         [Value::BulkString(_), Value::BulkString(payload)] => Some(payload),
         _ => None,

@@ -34,7 +34,7 @@ struct Target {
 }
 
 /// A command under way.
-struct Errand {
+struct RoutedCommand {
     index: usize,
     slot: Slot,
     sent_on: Option<Target>,
@@ -42,12 +42,12 @@ struct Errand {
 
 /// What an answer means for its command.
 enum Verdict {
-    Done,
+    ShardEvent,
     SentOn(Target),
     Later,
 }
 
-type Sent = (Target, Vec<Errand>, Result<Vec<Value>, Failure>);
+type Sent = (Target, Vec<RoutedCommand>, Result<Vec<Value>, Failure>);
 
 impl<'a> Router<'a> {
     pub(super) fn new(cluster: &'a Cluster) -> Self {
@@ -56,16 +56,16 @@ impl<'a> Router<'a> {
 
     async fn send(&mut self, commands: &[&Cmd]) -> RedisResult<Vec<Value>> {
         let errand = |(index, command): (usize, &&Cmd)| {
-            slot_of(command).map(|slot| Errand { index, slot, sent_on: None })
+            slot_of(command).map(|slot| RoutedCommand { index, slot, sent_on: None })
         };
-        let mut left: Vec<Errand> = commands.iter().enumerate().filter_map(errand).collect();
+        let mut left: Vec<RoutedCommand> = commands.iter().enumerate().filter_map(errand).collect();
         if left.is_empty() {
             return self.send_anywhere(commands).await;
         }
         let mut answers = vec![Value::Nil; commands.len()];
         let mut slots = self.cluster.looked_up().await?;
         for _ in 0..ATTEMPTS {
-            let mut groups: BTreeMap<Target, Vec<Errand>> = BTreeMap::new();
+            let mut groups: BTreeMap<Target, Vec<RoutedCommand>> = BTreeMap::new();
             for mut errand in left.drain(..) {
                 let target = match errand.sent_on.take() {
                     Some(target) => target,
@@ -133,7 +133,7 @@ impl<'a> Router<'a> {
     }
 
     /// Sends the commands of `errands`, and first those without keys; answers with the latter's answers first.
-    async fn send_group(&self, target: Target, errands: Vec<Errand>, commands: &[&Cmd]) -> Sent {
+    async fn send_group(&self, target: Target, errands: Vec<RoutedCommand>, commands: &[&Cmd]) -> Sent {
         let mut pipeline = Pipeline::new();
         for command in commands.iter().filter(|command| slot_of(command).is_none()) {
             pipeline.add_command((*command).clone());
@@ -168,17 +168,17 @@ impl<'a> Router<'a> {
     fn collect(
         &self,
         target: &Target,
-        errands: Vec<Errand>,
+        errands: Vec<RoutedCommand>,
         values: Vec<Value>,
         answers: &mut [Value],
-        left: &mut Vec<Errand>,
+        left: &mut Vec<RoutedCommand>,
     ) -> bool {
         // Answers to those without keys are as good from one node as from another, and nobody looks at them.
         let without_keys = values.len().saturating_sub(errands.len());
         let mut later = false;
         for (mut errand, value) in errands.into_iter().zip(values.into_iter().skip(without_keys)) {
             match self.verdict(&value, target) {
-                Verdict::Done => answers[errand.index] = value,
+                Verdict::ShardEvent => answers[errand.index] = value,
                 Verdict::SentOn(target) => {
                     errand.sent_on = Some(target);
                     left.push(errand);
@@ -193,11 +193,11 @@ impl<'a> Router<'a> {
     }
 
     fn verdict(&self, value: &Value, target: &Target) -> Verdict {
-        let Value::ServerError(error) = value else { return Verdict::Done };
+        let Value::ServerError(error) = value else { return Verdict::ShardEvent };
         let error = RedisError::from(error.clone());
         let sent_on = |asking| {
             let address = error.redirect_node().and_then(|(to, _)| Address::read(to, &target.address));
-            address.map_or(Verdict::Done, |address| Verdict::SentOn(Target { address, asking }))
+            address.map_or(Verdict::ShardEvent, |address| Verdict::SentOn(Target { address, asking }))
         };
         match error.kind() {
             ErrorKind::Server(ServerErrorKind::Moved) => {
@@ -208,9 +208,9 @@ impl<'a> Router<'a> {
             ErrorKind::Server(ServerErrorKind::TryAgain) => Verdict::Later,
             ErrorKind::Server(ServerErrorKind::ClusterDown) => {
                 self.cluster.doubt();
-                Verdict::Done
+                Verdict::ShardEvent
             }
-            _ => Verdict::Done,
+            _ => Verdict::ShardEvent,
         }
     }
 }

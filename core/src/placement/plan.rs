@@ -187,7 +187,7 @@ pub enum Bound {
     /// Videos at rest after a change, or still moving.
     Rest,
     /// Videos too large to even the readers out, and too small to be split.
-    Grain,
+    Granularity,
     /// Videos on as many readers as a video may have.
     MaxReaders,
     /// Only safety was asked for.
@@ -257,7 +257,7 @@ impl Rejected {
             Bound::Capacity => "no open reader has room",
             Bound::NoOpenReader => "no reader is open",
             Bound::Rest => "the videos changed a moment ago",
-            Bound::Grain => "no video or exchange of videos is of the size needed",
+            Bound::Granularity => "no video or exchange of videos is of the size needed",
             Bound::MaxReaders => "it is on as many readers as a video may have",
             Bound::SafetyOnly => "rebalancing is paused",
         };

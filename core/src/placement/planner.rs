@@ -13,7 +13,7 @@ mod model;
 mod orders;
 mod safety;
 mod shares;
-mod shelf;
+mod size_index;
 
 use super::plan::{Bound, Plan};
 use super::situation::{Limits, Situation};

@@ -31,13 +31,13 @@ pub struct Reader {
     /// Viewers it can hold; 0 counts as 1. Readers carry viewers in proportion to it.
     pub capacity: u64,
     /// What it may be asked.
-    pub standing: Standing,
+    pub standing: ReaderAvailability,
 }
 
 /// What a reader may be asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Standing {
+pub enum ReaderAvailability {
     /// Takes viewers.
     Open,
     /// Takes none and keeps what it has: under suspicion, or too young to know. It does not count in a fair share.

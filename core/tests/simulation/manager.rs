@@ -1,9 +1,11 @@
-//! A manager replica around the [`Steward`]: what it sees of readers and assignments, and its traffic with the store.
+//! A manager replica around the [`Coordinator`]: what it sees of readers and assignments, and its traffic with the store.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use liverank_core::handover::steward::{self, Decision, Order, Pace, Sight, Standing, Step, Steward};
+use liverank_core::handover::coordinator::{
+    self, ClusterView, Coordinator, Decision, Order, Pace, ReaderStatus, Step,
+};
 use liverank_core::handover::{Assigned, Share};
 use liverank_core::{ReaderId, VideoId};
 
@@ -38,7 +40,7 @@ struct Cas {
 pub struct Manager {
     node: Node,
     view: View,
-    pub steward: Steward,
+    pub steward: Coordinator,
     cas: BTreeMap<u64, Cas>,
     last_load: u64,
     planners: BTreeMap<usize, (Node, u32)>,
@@ -49,7 +51,7 @@ impl Manager {
         Self {
             node: Node::Manager(at),
             view: View { names, ..View::default() },
-            steward: Steward::default(),
+            steward: Coordinator::default(),
             cas: BTreeMap::new(),
             last_load: 0,
             planners: BTreeMap::new(),
@@ -109,9 +111,9 @@ impl Manager {
             let id = net.videos[video].clone();
             let Some(assigned) = self.view.assigned.get(&id) else { continue };
             let standing = |share: &Share| self.view.standing(&share.reader);
-            if assigned.readers.iter().any(|share| standing(share) == Some(Standing::Gone)) {
+            if assigned.readers.iter().any(|share| standing(share) == Some(ReaderStatus::Gone)) {
                 self.ensure(net, video, Vec::new());
-            } else if assigned.readers.iter().any(|share| standing(share) == Some(Standing::Draining)) {
+            } else if assigned.readers.iter().any(|share| standing(share) == Some(ReaderStatus::Draining)) {
                 self.drain(net, &id);
             }
         }
@@ -122,7 +124,7 @@ impl Manager {
         let Some(assigned) = self.view.assigned.get(video).filter(|_| !self.steward.is_moving(video)) else {
             return;
         };
-        let stays = |share: &&Share| self.view.standing(&share.reader) != Some(Standing::Draining);
+        let stays = |share: &&Share| self.view.standing(&share.reader) != Some(ReaderStatus::Draining);
         let mut readers: Vec<Share> = assigned.readers.iter().filter(stays).cloned().collect();
         if readers.is_empty() {
             let Some(reader) = self.view.choose(video) else { return };
@@ -181,7 +183,7 @@ impl Manager {
         }
         let id = net.videos[video].clone();
         let known = waiting.iter().map(|it| it.known).max().unwrap_or(0);
-        match steward::decide(&self.view, &id, known, || self.view.choose(&id), |_| None) {
+        match coordinator::decide(&self.view, &id, known, || self.view.choose(&id), |_| None) {
             Decision::Serve => self.serve(net, video, waiting),
             Decision::NoReader => {}
             // Before the first load, a video it does not have may have a reader all the same: only the store knows.
@@ -204,7 +206,7 @@ impl Manager {
             let answer = match self.view.assigned.get(&id) {
                 // The store is away, and what is known here is older than what they know.
                 Some(assigned) if assigned.epoch >= it.known => {
-                    let readers = steward::route(&self.view, &id, assigned, lots);
+                    let readers = coordinator::route(&self.view, &id, assigned, lots);
                     let readers = readers.iter().map(|reader| index(reader.as_str())).collect();
                     Msg::Routed { rid, video, epoch: assigned.epoch, readers }
                 }
@@ -313,7 +315,7 @@ impl Manager {
         let held = record.held.clone();
         self.view.saw(net.now, record);
         let name = net.readers[reader].clone();
-        let answer = steward::answer(&self.view, &name, &held, &PACE);
+        let answer = coordinator::answer(&self.view, &name, &held, &PACE);
         for (reader, video) in answer.warm {
             let msg = Msg::Warm { video: index(video.as_str()) };
             net.send(self.node, Node::Reader(index(reader.as_str())), msg);

@@ -1,11 +1,11 @@
-//! A reader around the [`Holder`]: its rooms, its heartbeats, its questions.
+//! A reader around the [`ReaderAgent`]: its rooms, its heartbeats, its questions.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use liverank_core::ReaderId;
-use liverank_core::handover::holder::{Admission, Bounds, Holder};
-use liverank_core::handover::{HandOver, Held, Told};
+use liverank_core::handover::reader_agent::{Admission, Bounds, ReaderAgent};
+use liverank_core::handover::{AssignmentNotice, HandOver, Held};
 
 use crate::net::{Item, Ms, Msg, Net, Node, Record, Timer, index};
 use crate::room::{Room, Seat, write};
@@ -46,7 +46,7 @@ pub struct Reader {
     at: usize,
     node: Node,
     id: ReaderId,
-    holder: Holder,
+    holder: ReaderAgent,
     rooms: BTreeMap<usize, Room>,
     asking: BTreeMap<u64, Asking>,
     manager: usize,
@@ -66,7 +66,7 @@ impl Reader {
             at,
             node,
             id,
-            holder: Holder::new(BOUNDS),
+            holder: ReaderAgent::new(BOUNDS),
             rooms: BTreeMap::new(),
             asking: BTreeMap::new(),
             manager: at,
@@ -304,7 +304,7 @@ impl Reader {
             format!("a manager answers epoch {epoch} of v{video} to one who knows {}", asking.known)
         });
         let others = readers.iter().find(|reader| **reader != self.at);
-        let told = Told {
+        let told = AssignmentNotice {
             epoch,
             here: readers.contains(&self.at),
             elsewhere: others.map(|reader| net.readers[*reader].to_string()),

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
+use liverank_core::handover::coordinator::{ClusterView, ReaderStatus};
 use liverank_core::handover::peak::Peak;
-use liverank_core::handover::steward::{Sight, Standing};
 use liverank_core::handover::{Assigned, Held};
 use liverank_core::{ReaderId, VideoId};
 
@@ -45,25 +45,25 @@ pub struct View {
     pub too_many: bool,
 }
 
-impl Sight for View {
+impl ClusterView for View {
     fn assigned(&self, video: &VideoId) -> Option<&Assigned> {
         self.assigned.get(video)
     }
 
-    fn standing(&self, reader: &ReaderId) -> Option<Standing> {
+    fn standing(&self, reader: &ReaderId) -> Option<ReaderStatus> {
         let Some(sighting) = self.readers.get(&index(reader.as_str())) else {
             let settled = self.is_fresh() && self.now - self.looking_since >= SETTLED_AFTER;
-            return settled.then_some(Standing::Gone);
+            return settled.then_some(ReaderStatus::Gone);
         };
         let silent = self.silence(sighting) >= SUSPECT_AFTER;
         let unanswered = sighting.probed.is_some_and(|at| self.now - at >= PROBE_WITHIN);
         Some(match sighting.record.draining {
             _ if silent && unanswered && !sighting.answered && self.is_fresh() && !self.too_many => {
-                Standing::Gone
+                ReaderStatus::Gone
             }
-            _ if silent => Standing::Suspect,
-            true => Standing::Draining,
-            false => Standing::Alive,
+            _ if silent => ReaderStatus::Suspect,
+            true => ReaderStatus::Draining,
+            false => ReaderStatus::Alive,
         })
     }
 
@@ -82,7 +82,7 @@ impl Sight for View {
     }
 
     fn is_open(&self, reader: &ReaderId) -> bool {
-        self.standing(reader) == Some(Standing::Alive)
+        self.standing(reader) == Some(ReaderStatus::Alive)
     }
 
     fn viewers(&self, video: &VideoId) -> u64 {
@@ -105,7 +105,7 @@ impl View {
 
     /// Readers that take new videos.
     pub fn open(&self) -> Vec<usize> {
-        let alive = |reader: &usize| self.standing(&self.names[*reader]) == Some(Standing::Alive);
+        let alive = |reader: &usize| self.standing(&self.names[*reader]) == Some(ReaderStatus::Alive);
         self.readers.keys().copied().filter(alive).collect()
     }
 

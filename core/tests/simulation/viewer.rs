@@ -1,15 +1,15 @@
-//! A viewer around the [`Follower`]: behind a gateway, which asks a manager after every end, or direct, which follows
+//! A viewer around the [`ViewerSession`]: behind a gateway, which asks a manager after every end, or direct, which follows
 //! redirects. Remembers everything it is sent.
 
 use std::time::Duration;
 
-use liverank_core::handover::follower::{Follower, Lost, Pass, Patience, Seen, Step};
-use liverank_core::{Numbering, Position};
+use liverank_core::handover::viewer_session::{Lost, Pass, RetryPolicy, Seen, Step, ViewerSession};
+use liverank_core::{CommentEpoch, Position};
 
 use crate::checks::WITHOUT_ROUTE;
 use crate::net::{Item, Ms, Msg, Net, Node, Timer, index};
 
-const PATIENCE: Patience = Patience {
+const PATIENCE: RetryPolicy = RetryPolicy {
     first_pause: Duration::from_millis(250),
     longest_pause: Duration::from_secs(1),
     settled: Duration::from_secs(2),
@@ -34,10 +34,10 @@ pub struct Viewer {
     at: usize,
     pub video: usize,
     direct: bool,
-    follower: Follower,
+    follower: ViewerSession,
     phase: Phase,
     manager: usize,
-    numbering: Numbering,
+    numbering: CommentEpoch,
     /// The last number it was sent or told that it misses.
     pub last: Option<u64>,
     comments: u64,
@@ -52,10 +52,10 @@ impl Viewer {
             at,
             video,
             direct,
-            follower: Follower::new(Duration::ZERO, None, PATIENCE),
+            follower: ViewerSession::new(Duration::ZERO, None, PATIENCE),
             phase: Phase::Pausing { rid: 0, choice: 0 },
             manager: at,
-            numbering: Numbering::parse("n").expect("a numbering"),
+            numbering: CommentEpoch::parse("n").expect("a numbering"),
             last: None,
             comments: 0,
             without_since: None,
@@ -66,7 +66,7 @@ impl Viewer {
     pub fn boot(&mut self, net: &mut Net) {
         self.manager = net.rng.index(net.managers);
         self.without_since = Some(net.now);
-        self.follower = Follower::new(net.time(), None, PATIENCE);
+        self.follower = ViewerSession::new(net.time(), None, PATIENCE);
         let step = self.follower.begin(net.time());
         self.go(net, step, None);
         net.timer(self.node, 1_000, Timer::Beat);

@@ -1,7 +1,9 @@
 //! A run of rounds in which everything happens to a system of readers and videos: loads drift, videos come and go, one
 //! goes viral and has half of all viewers, readers join, leave and die. After each round the planner plans once.
 
-use liverank_core::placement::{Budget, Limits, Part, Plan, Reader, Situation, Standing, Video, WHOLE, plan};
+use liverank_core::placement::{
+    Budget, Limits, Part, Plan, Reader, ReaderAvailability, Situation, Video, WHOLE, plan,
+};
 use liverank_core::{ReaderId, VideoId};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -95,7 +97,7 @@ impl System {
         match self.random.random_range(0..10) {
             _ if round == 0 => "start",
             0 => self.join(),
-            1 => self.leave(Standing::Draining),
+            1 => self.leave(ReaderAvailability::Draining),
             2 => self.die(),
             3 => self.go_viral(),
             _ => "drift",
@@ -118,7 +120,7 @@ impl System {
         }
         // What is emptied has left.
         let gone: Vec<usize> = (0..self.situation.readers.len())
-            .filter(|&reader| self.situation.readers[reader].standing == Standing::Draining)
+            .filter(|&reader| self.situation.readers[reader].standing == ReaderAvailability::Draining)
             .filter(|&reader| {
                 self.situation.videos.iter().all(|video| video.parts.iter().all(|part| part.reader != reader))
             })
@@ -151,7 +153,7 @@ impl System {
 
     fn open(&self) -> Vec<usize> {
         (0..self.situation.readers.len())
-            .filter(|&reader| self.situation.readers[reader].standing == Standing::Open)
+            .filter(|&reader| self.situation.readers[reader].standing == ReaderAvailability::Open)
             .collect()
     }
 
@@ -164,7 +166,7 @@ impl System {
         "join"
     }
 
-    fn leave(&mut self, standing: Standing) -> &'static str {
+    fn leave(&mut self, standing: ReaderAvailability) -> &'static str {
         let open = self.open();
         if open.len() <= READERS.0 {
             return "drift";
@@ -203,7 +205,7 @@ impl System {
 
 fn reader(at: usize) -> Reader {
     let id = ReaderId::parse(&format!("reader-{at:06}")).expect("short and plain");
-    Reader { id, capacity: CAPACITY, standing: Standing::Open }
+    Reader { id, capacity: CAPACITY, standing: ReaderAvailability::Open }
 }
 
 fn video(at: usize, viewers: u64) -> Video {

@@ -14,7 +14,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::scope::Scope;
 use super::{Component, Kind, Object, Reader, names, pod};
-use crate::crd::{Autoscaling, Front};
+use crate::crd::{Autoscaling, HttpWorkload};
 
 /// Seconds without a pod becoming ready after which a roll-out counts as failed: an image of some hundred megabytes over
 /// a slow line, and a startup probe's two minutes.
@@ -23,7 +23,7 @@ const PROGRESS_DEADLINE: i32 = 300;
 const HISTORY: i32 = 3;
 
 /// What the user may say of a component that scales.
-const fn front(scope: Scope<'_>, component: Component) -> Option<&Front> {
+const fn front(scope: Scope<'_>, component: Component) -> Option<&HttpWorkload> {
     match component {
         Component::Gateway => Some(&scope.spec.gateway),
         Component::Websocket => Some(&scope.spec.websocket),
@@ -39,7 +39,7 @@ fn replicas(scope: Scope<'_>, component: Component) -> Option<i32> {
         Component::Consumer => Some(scope.spec.consumer.replicas),
         Component::Statistics | Component::Reader => Some(1),
         Component::Gateway | Component::Websocket | Component::Comment => {
-            front(scope, component).and_then(Front::wanted_replicas)
+            front(scope, component).and_then(HttpWorkload::wanted_replicas)
         }
     }
 }

@@ -39,7 +39,7 @@ pub(super) fn spec() -> Value {
         ),
         (
             "self.exposure.readers != 'PerReader' || !self.auth.enabled || !has(self.auth.jwks)",
-            "viewers' tokens are checked at the front door only: set exposure.readers to FrontDoor or remove auth.jwks",
+            "viewers' tokens are checked at the http_workload door only: set exposure.readers to FrontDoor or remove auth.jwks",
         ),
     ])
 }

@@ -6,7 +6,7 @@ use std::fmt::Write;
 
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::Deployment;
-use liverank_shell::wire::{Load, ReaderState};
+use liverank_protocol::{Load, ReaderState};
 
 use super::words::{Table, ago, span, thousands, wrapped};
 use crate::build::names;

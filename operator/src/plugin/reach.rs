@@ -10,7 +10,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, DynamicObject, ListParams, LogParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
-use liverank_shell::wire::Load;
+use liverank_protocol::Load;
 use serde_json::{Map, Value, json};
 use tokio::time::timeout;
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
-use liverank_shell::wire::Load;
+use liverank_protocol::Load;
 
 use super::words::{Table, span, thousands, wrapped};
 use crate::crd::RankingCluster;

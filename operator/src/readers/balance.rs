@@ -3,11 +3,11 @@
 
 use std::collections::HashMap;
 
-use liverank_core::placement::{Kind, Order, Part, Plan, Reader, Situation, Standing, Video, plan};
+use liverank_core::placement::{Kind, Order, Part, Plan, Reader, ReaderAvailability, Situation, Video, plan};
 use liverank_core::{Millis, ReaderId, VideoId};
-use liverank_shell::wire::{Load, MoveRequest, ReaderState, VideoState};
+use liverank_protocol::{Load, MoveRequest, ReaderState, VideoState};
 
-use super::decision::{Action, Tale, cut};
+use super::decision::{Action, DecisionEvent, cut};
 use super::memory::{Memory, Ordered};
 use super::seen::{Heard, Seen};
 use super::settings::Rebalance;
@@ -25,7 +25,7 @@ const MOST_ORDERS: usize = 1_000;
 #[derive(Debug, Default)]
 pub(super) struct Balanced {
     pub step: Option<Step>,
-    pub tale: Option<Tale>,
+    pub tale: Option<DecisionEvent>,
     /// Whether assignments are wanted at the next look.
     pub detail: bool,
 }
@@ -102,7 +102,7 @@ fn tell(
     plan: &Plan,
     orders: &[&Order],
     memory: &mut Memory,
-) -> Option<Tale> {
+) -> Option<DecisionEvent> {
     let dry = seen.settings.rebalance == Rebalance::DryRun;
     let moved: u64 = orders.iter().map(|order| order.moved).sum();
     let percent = |millionths: u64| millionths / 10_000;
@@ -118,7 +118,7 @@ fn tell(
         let video = &situation.videos[order.video].id;
         format!("{video}: {}; {} viewers", words_of(situation, order), order.moved)
     });
-    let tale = Tale::new(Action::Rebalance, words)
+    let tale = DecisionEvent::new(Action::Rebalance, words)
         .chosen(chosen.take(10))
         .bound(plan.bound_by.iter().map(|bound| format!("{bound:?}")))
         .rejected(plan.rejected.iter().take(10).map(|rejected| rejected.explain(situation)));
@@ -169,9 +169,9 @@ pub(super) fn situation(load: &Load, at: Millis) -> Situation {
 fn reader(state: &ReaderState) -> Option<Reader> {
     let standing = match (state.state.as_str(), state.cordon.as_deref()) {
         ("gone", _) => return None,
-        ("draining", _) | (_, Some("draining")) => Standing::Draining,
-        ("alive", None) if state.fresh => Standing::Open,
-        _ => Standing::Closed,
+        ("draining", _) | (_, Some("draining")) => ReaderAvailability::Draining,
+        ("alive", None) if state.fresh => ReaderAvailability::Open,
+        _ => ReaderAvailability::Closed,
     };
     Some(Reader { id: state.id.clone(), capacity: state.capacity, standing })
 }

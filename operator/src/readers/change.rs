@@ -2,7 +2,7 @@
 
 use liverank_core::Millis;
 
-use super::decision::{Action, Tale};
+use super::decision::{Action, DecisionEvent};
 use super::fleet::{Fleet, Member};
 use super::memory::Memory;
 use super::phase::Phase;
@@ -18,7 +18,7 @@ pub(super) struct Change<'a> {
     pub phase: &'a Phase,
     pub fleet: &'a mut Fleet,
     pub memory: &'a mut Memory,
-    pub tales: &'a mut Vec<Tale>,
+    pub tales: &'a mut Vec<DecisionEvent>,
 }
 
 impl Change<'_> {
@@ -59,7 +59,7 @@ impl Change<'_> {
     fn keep(&mut self, names: &[String], why: &str) {
         for name in names {
             let Some(words) = self.mark(name, None) else { continue };
-            self.tales.push(Tale::new(Action::Keep, format!("{name} stays: {why}")).chosen([words]));
+            self.tales.push(DecisionEvent::new(Action::Keep, format!("{name} stays: {why}")).chosen([words]));
         }
     }
 
@@ -99,7 +99,7 @@ impl Change<'_> {
             _ => format!("{here} readers, {wanted} wanted: a new one is to take the place of an old one"),
         };
         let decision = self.wanted.decision.as_ref();
-        let tale = Tale::new(Action::ScaleUp, words)
+        let tale = DecisionEvent::new(Action::ScaleUp, words)
             .chosen(names.iter().map(|name| format!("create {name}")))
             .bound(decision.map(scale::bounds).unwrap_or_default())
             .rejected(decision.map(scale::rejected).unwrap_or_default());
@@ -187,7 +187,7 @@ impl Change<'_> {
         let Some(chosen) = self.mark(name, Some(drain)) else { return };
         let bound = self.wanted.decision.as_ref().map(scale::bounds).unwrap_or_default();
         let bound = if action == Action::ScaleDown { bound } else { Vec::new() };
-        let tale = Tale::new(action, format!("{name} is to be emptied and to go: {words}"));
+        let tale = DecisionEvent::new(action, format!("{name} is to be emptied and to go: {words}"));
         self.tales.push(tale.chosen([chosen]).bound(bound).rejected(rejected.iter().cloned()));
     }
 

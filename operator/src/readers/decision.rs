@@ -132,7 +132,7 @@ impl Action {
 
 /// A decision before it is told.
 #[derive(Debug, Clone)]
-pub(super) struct Tale {
+pub(super) struct DecisionEvent {
     pub action: Action,
     pub reason: String,
     pub bound_by: Vec<String>,
@@ -140,7 +140,7 @@ pub(super) struct Tale {
     pub rejected: Vec<String>,
 }
 
-impl Tale {
+impl DecisionEvent {
     pub fn new(action: Action, reason: impl Into<String>) -> Self {
         Self { action, reason: reason.into(), bound_by: Vec::new(), chosen: Vec::new(), rejected: Vec::new() }
     }
@@ -192,7 +192,7 @@ pub(super) fn cut(mut text: String, bytes: usize) -> String {
 }
 
 /// Makes decisions of tales.
-pub(super) fn decided(tales: Vec<Tale>, seen: &Seen, numbers: Numbers) -> Vec<Decision> {
+pub(super) fn decided(tales: Vec<DecisionEvent>, seen: &Seen, numbers: Numbers) -> Vec<Decision> {
     if tales.is_empty() {
         return Vec::new();
     }
@@ -210,20 +210,20 @@ const QUIET_MS: Millis = 60_000;
 
 /// What was told of lasting things: a hold, an upgrade. What happens once needs no entry here.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Told {
+pub(super) struct LastTold {
     topics: BTreeMap<String, (String, Millis)>,
     /// What the status has, from a leader before this one.
     last: Option<(Action, Vec<String>)>,
 }
 
-impl Told {
+impl LastTold {
     pub fn new(last: Option<&Decision>) -> Self {
         let last = last.map(|it| (it.action, it.bound_by.clone()));
         Self { topics: BTreeMap::new(), last }
     }
 
     /// Whether the state of a topic is news; `None`: there is nothing to say of it.
-    pub fn is_news(&mut self, now: Millis, topic: &str, state: Option<(&str, &Tale)>) -> bool {
+    pub fn is_news(&mut self, now: Millis, topic: &str, state: Option<(&str, &DecisionEvent)>) -> bool {
         let Some((state, tale)) = state else {
             if self.topics.get(topic).is_some_and(|(_, at)| now - at >= QUIET_MS) {
                 self.topics.remove(topic);

@@ -7,7 +7,7 @@ use liverank_core::handover::Share;
 use liverank_core::scaling::Past;
 use liverank_core::{Millis, VideoId};
 
-use super::decision::{Decision, Told};
+use super::decision::{Decision, LastTold};
 use super::seen::{Drain, Reader};
 
 /// Counts closer together than this are kept as one: the trend and the window need no more.
@@ -44,7 +44,7 @@ pub struct Memory {
     pub(super) rest: Option<Rest>,
     /// Since when the load cannot be acted on, or can again.
     pub(super) trouble: Option<(bool, Millis)>,
-    pub(super) told: Told,
+    pub(super) told: LastTold,
 }
 
 /// Writes that were asked for and are not seen yet.
@@ -104,7 +104,7 @@ impl Memory {
             unheard: BTreeMap::new(),
             rest: None,
             trouble: None,
-            told: Told::new(last),
+            told: LastTold::new(last),
         }
     }
 

@@ -1,6 +1,6 @@
 //! Whether readers are being replaced, and what stops that.
 
-use super::decision::{Action, Tale};
+use super::decision::{Action, DecisionEvent};
 use super::fleet::{Fleet, Member};
 use super::memory::Memory;
 use super::seen::Seen;
@@ -77,7 +77,7 @@ impl Phase {
     }
 
     /// Tells when it begins, halts, goes on and ends.
-    pub fn tell(&self, seen: &Seen, fleet: &Fleet, memory: &mut Memory) -> Option<Tale> {
+    pub fn tell(&self, seen: &Seen, fleet: &Fleet, memory: &mut Memory) -> Option<DecisionEvent> {
         const TOPIC: &str = "upgrade";
         let before = memory.told.state(TOPIC).map(str::to_owned);
         let new = fleet.members.iter().filter(|member| member.new && !member.deleting).count();
@@ -86,20 +86,23 @@ impl Phase {
         let was_halted = matches!(before.as_deref(), Some("unready" | "errors"));
         let tale = match self {
             Self::Waits(_) => return None,
-            Self::Done if before.is_some() => Some(Tale::new(Action::Upgraded, progress)),
-            Self::Runs if was_halted => Some(Tale::new(Action::Resume, format!("{progress}: goes on"))),
+            Self::Done if before.is_some() => Some(DecisionEvent::new(Action::Upgraded, progress)),
+            Self::Runs if was_halted => {
+                Some(DecisionEvent::new(Action::Resume, format!("{progress}: goes on")))
+            }
             Self::Runs if before.is_none() && new == 0 => {
                 let words = format!(
                     "{progress}: each reader is emptied into new ones, at most {} more at a time",
                     seen.settings.max_surge
                 );
-                Some(Tale::new(Action::Upgrade, words))
+                Some(DecisionEvent::new(Action::Upgrade, words))
             }
             Self::Done | Self::Runs => None,
             Self::Unready(why) | Self::Errors(why) => {
                 let bound =
                     if matches!(self, Self::Unready(_)) { "ReadersUnready" } else { "ReconnectErrors" };
-                let tale = Tale::new(Action::Halt, format!("{progress}: {why}")).bound([bound.to_owned()]);
+                let tale =
+                    DecisionEvent::new(Action::Halt, format!("{progress}: {why}")).bound([bound.to_owned()]);
                 return memory.told.is_news(seen.now, TOPIC, Some((self.name(), &tale))).then_some(tale);
             }
         };

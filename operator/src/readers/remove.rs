@@ -7,7 +7,7 @@
 use liverank_core::Millis;
 
 use super::change::drained_for;
-use super::decision::{Action, Tale};
+use super::decision::{Action, DecisionEvent};
 use super::fleet::{Fleet, Member};
 use super::memory::Memory;
 use super::seen::{Drain, Reader, Seen};
@@ -27,7 +27,7 @@ pub(super) fn remove(
     view: &View<'_>,
     fleet: &Fleet,
     memory: &mut Memory,
-    tales: &mut Vec<Tale>,
+    tales: &mut Vec<DecisionEvent>,
 ) -> (Vec<Step>, Overdue) {
     let (mut steps, mut overdue) = (Vec::new(), Vec::new());
     let mut empty = std::mem::take(&mut memory.empty);
@@ -90,7 +90,7 @@ fn viewers(member: &Member, reader: &Reader) -> u64 {
     member.viewers.max(reader.own.map_or(0, |own| own.viewers))
 }
 
-fn tale(seen: &Seen, member: &Member, reader: &Reader, drain: Drain, forced: bool) -> Tale {
+fn tale(seen: &Seen, member: &Member, reader: &Reader, drain: Drain, forced: bool) -> DecisionEvent {
     let (name, seconds) = (&reader.name, drained_for(drain, seen.now) / 1000);
     let why = drain.why.as_str();
     if forced {
@@ -99,24 +99,24 @@ fn tale(seen: &Seen, member: &Member, reader: &Reader, drain: Drain, forced: boo
         let words = format!(
             "{name} goes with {viewers} viewers: it is not empty after {seconds} s, {limit} s are allowed ({why})"
         );
-        return Tale::new(Action::Force, words)
+        return DecisionEvent::new(Action::Force, words)
             .bound(["DrainTimeout".to_owned()])
             .chosen([format!("remove {name}")]);
     }
     let words = format!(
         "{name} is empty after {seconds} s and goes ({why}): its managers and the reader itself say so"
     );
-    Tale::new(Action::Remove, words).chosen([format!("remove {name}")])
+    DecisionEvent::new(Action::Remove, words).chosen([format!("remove {name}")])
 }
 
 /// Tells of readers that cannot be emptied.
-pub(super) fn tell(seen: &Seen, overdue: &Overdue, memory: &mut Memory, tales: &mut Vec<Tale>) {
+pub(super) fn tell(seen: &Seen, overdue: &Overdue, memory: &mut Memory, tales: &mut Vec<DecisionEvent>) {
     for (name, viewers) in overdue {
         let limit = seen.settings.drain_timeout_ms / 1000;
         let words = format!(
             "{name} still has {viewers} viewers after {limit} s: it waits for them (drain.onTimeout: Hold)"
         );
-        let tale = Tale::new(Action::Hold, words).bound(["DrainTimeout".to_owned()]);
+        let tale = DecisionEvent::new(Action::Hold, words).bound(["DrainTimeout".to_owned()]);
         if memory.told.is_news(seen.now, &format!("overdue {name}"), Some(("overdue", &tale))) {
             tales.push(tale);
         }

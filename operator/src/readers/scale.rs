@@ -3,7 +3,7 @@
 use liverank_core::Millis;
 use liverank_core::scaling::{self, Bound, Inputs, Past, Report};
 
-use super::decision::{Action, Tale};
+use super::decision::{Action, DecisionEvent};
 use super::fleet::Fleet;
 use super::memory::Memory;
 use super::seen::Seen;
@@ -84,22 +84,23 @@ fn inputs(seen: &Seen, view: &View<'_>, fleet: &Fleet, memory: &Memory, current:
 }
 
 /// Tells of what the scaler would do and does not, and of what holds it for long.
-pub(super) fn tell(seen: &Seen, wanted: &Wanted, memory: &mut Memory) -> Option<Tale> {
+pub(super) fn tell(seen: &Seen, wanted: &Wanted, memory: &mut Memory) -> Option<DecisionEvent> {
     let decision = wanted.decision.as_ref()?;
     let action = match decision.action {
         scaling::Action::Up => Action::ScaleUp,
         scaling::Action::Down => Action::ScaleDown,
         scaling::Action::Hold => Action::Hold,
     };
-    let tale = Tale::new(action, decision.explain()).bound(bounds(decision)).rejected(rejected(decision));
+    let tale =
+        DecisionEvent::new(action, decision.explain()).bound(bounds(decision)).rejected(rejected(decision));
     let state = if seen.settings.scaling == Scaling::DryRun {
         (action != Action::Hold).then(|| format!("would {}", action.as_str()))
     } else {
         held(decision).map(|bound| format!("{bound:?}"))
     };
     let tale = match seen.settings.scaling {
-        Scaling::DryRun => Tale { reason: format!("dry run: {}", tale.reason), ..tale },
-        _ => Tale { action: Action::Hold, ..tale },
+        Scaling::DryRun => DecisionEvent { reason: format!("dry run: {}", tale.reason), ..tale },
+        _ => DecisionEvent { action: Action::Hold, ..tale },
     };
     let state = state.as_deref().map(|state| (state, &tale));
     memory.told.is_news(seen.now, "scaling", state).then_some(tale)

@@ -1,7 +1,7 @@
 //! What a round looks at: readers as Kubernetes shows them, load as the managers tell it.
 
 use liverank_core::Millis;
-use liverank_shell::wire;
+use liverank_protocol;
 use serde::{Deserialize, Serialize};
 
 use super::settings::Settings;
@@ -127,5 +127,5 @@ pub struct Heard {
     /// When it was asked.
     pub at: Millis,
     /// Its answer.
-    pub load: wire::Load,
+    pub load: liverank_protocol::Load,
 }

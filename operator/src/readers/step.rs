@@ -1,7 +1,7 @@
 //! What a round asks for.
 
 use liverank_core::ReaderId;
-use liverank_shell::wire::{CordonRequest, MoveRequest};
+use liverank_protocol::{CordonRequest, MoveRequest};
 use serde::{Deserialize, Serialize};
 
 use super::seen::Drain;

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use liverank_core::scaling::{Policy, Report};
 use liverank_core::{Millis, ReaderId};
-use liverank_shell::wire::ReaderState;
+use liverank_protocol::ReaderState;
 
 use super::seen::{Heard, Seen};
 use super::step::Closing;

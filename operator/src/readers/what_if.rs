@@ -1,8 +1,8 @@
 //! What would be with another number of readers, by the same planner.
 
 use liverank_core::Millis;
-use liverank_core::placement::{Budget, Limits, Plan, Reader, Situation, Standing, plan};
-use liverank_shell::wire::Load;
+use liverank_core::placement::{Budget, Limits, Plan, Reader, ReaderAvailability, Situation, plan};
+use liverank_protocol::Load;
 use serde::{Deserialize, Serialize};
 
 use super::balance::situation;
@@ -101,7 +101,7 @@ fn unlimited(settings: &Settings) -> Limits {
 /// Adds readers, or marks those as to be emptied that have the fewest viewers; answers these.
 fn resize(situation: &mut Situation, settings: &Settings, readers: u32) -> Vec<String> {
     let loads = table(situation);
-    let is_open = |reader: &Reader| reader.standing == Standing::Open;
+    let is_open = |reader: &Reader| reader.standing == ReaderAvailability::Open;
     let mut open: Vec<usize> =
         (0..situation.readers.len()).filter(|&at| is_open(&situation.readers[at])).collect();
     for number in open.len()..readers as usize {
@@ -109,14 +109,14 @@ fn resize(situation: &mut Situation, settings: &Settings, readers: u32) -> Vec<S
         situation.readers.push(Reader {
             id: id(&name),
             capacity: settings.viewers_per_reader,
-            standing: Standing::Open,
+            standing: ReaderAvailability::Open,
         });
     }
     open.sort_by_key(|&at| (loads[at].viewers, std::cmp::Reverse(at)));
     let surplus = open.len().saturating_sub(readers as usize);
     let mut gone = Vec::new();
     for &at in &open[..surplus] {
-        situation.readers[at].standing = Standing::Draining;
+        situation.readers[at].standing = ReaderAvailability::Draining;
         gone.push(loads[at].reader.clone());
     }
     gone
@@ -157,11 +157,11 @@ fn table(situation: &Situation) -> Vec<ReaderAt> {
     rows
 }
 
-const fn standing(standing: Standing) -> &'static str {
+const fn standing(standing: ReaderAvailability) -> &'static str {
     match standing {
-        Standing::Open => "open",
-        Standing::Closed => "closed",
-        Standing::Draining => "draining",
+        ReaderAvailability::Open => "open",
+        ReaderAvailability::Closed => "closed",
+        ReaderAvailability::Draining => "draining",
     }
 }
 

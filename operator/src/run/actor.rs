@@ -10,23 +10,23 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, sleep_until};
 
 use super::apply::{Applier, Stores};
+use super::cache::{Cluster, Live, Pod};
 use super::events::Announcer;
-use super::kept::{Cluster, Live, Pod};
+use super::leadership::Leadership;
 use super::managers::{Managers, OrderKey, Templates};
 use super::metrics::OperatorMetrics;
-use super::office::Office;
 use super::reporter::Reporter;
 use super::rollout::{self, State};
 use super::steering::{self, Steering};
-use super::store::{Bells, Kept, Key, Store};
+use super::store::{Kept, Key, Store, Wakers};
 use super::troubles;
 use crate::build::{self, Component, Kind, Object, OperatorFacts};
 use crate::crd::RankingCluster;
 use crate::readers::{Memory, Outcome, Step};
 use crate::status::{Report, Trouble};
 use crate::validate::{self, Problem};
-use liverank_shell::now_ms;
-use liverank_shell::peer::Peers;
+use liverank_runtime::now_ms;
+use liverank_runtime::peer::Peers;
 
 /// How often managers are asked, while there are any: readers report to them every second.
 const TICK: Duration = Duration::from_secs(2);
@@ -36,7 +36,7 @@ const GATHER: Duration = Duration::from_millis(100);
 const BEHIND: Duration = Duration::from_secs(1);
 
 /// What all actors share.
-pub struct World {
+pub struct OperatorContext {
     /// To the API server.
     pub client: kube::Client,
     /// All objects that we make.
@@ -46,7 +46,7 @@ pub struct World {
     /// The resources.
     pub clusters: Arc<Store<Cluster>>,
     /// Who is woken.
-    pub bells: Arc<Bells>,
+    pub bells: Arc<Wakers>,
     /// How many may work at once.
     pub turns: Arc<Semaphore>,
     /// What is counted.
@@ -67,7 +67,7 @@ pub struct World {
     pub operator: OperatorFacts,
 }
 
-impl World {
+impl OperatorContext {
     /// The resource that is called so, where it is ours to look after.
     pub fn cluster(&self, key: &Key) -> Option<Arc<RankingCluster>> {
         let found = self.clusters.get(key, &key.name)?;
@@ -96,8 +96,8 @@ enum Next {
 
 /// See the module.
 pub struct Actor {
-    world: Arc<World>,
-    office: Arc<Office>,
+    world: Arc<OperatorContext>,
+    office: Arc<Leadership>,
     key: Key,
     uid: String,
     bell: Arc<Notify>,
@@ -114,7 +114,12 @@ pub struct Actor {
 
 impl Actor {
     /// For the resource that is called `key` now.
-    pub fn new(world: &Arc<World>, office: &Arc<Office>, key: &Key, cluster: &RankingCluster) -> Self {
+    pub fn new(
+        world: &Arc<OperatorContext>,
+        office: &Arc<Leadership>,
+        key: &Key,
+        cluster: &RankingCluster,
+    ) -> Self {
         let uid = cluster.uid().to_owned();
         let managers = Managers::new(world.peers.clone(), world.templates.clone(), &world.key, key, &uid);
         let told = cluster.status.as_ref();

@@ -16,7 +16,7 @@ use kube::{Api, Client};
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-use super::kept::{HANDOVER, Live, MANAGER};
+use super::cache::{HANDOVER, Live, MANAGER};
 use super::metrics::OperatorMetrics;
 use super::store::{Kept, Key, Store};
 use super::subset::difference;
@@ -405,7 +405,7 @@ fn answered<T>(result: Result<kube::Result<T>, tokio::time::error::Elapsed>) -> 
 /// A condition's reason, and what was said.
 fn classified(error: &kube::Error) -> (&'static str, String) {
     let kube::Error::Api(status) = error else {
-        return ("ApiUnavailable", liverank_shell::peer::root_cause(error));
+        return ("ApiUnavailable", liverank_runtime::peer::root_cause(error));
     };
     let said = &status.message;
     let reason = match status.code {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use liverank_shell::telemetry::LogArgs;
+use liverank_runtime::telemetry::LogArgs;
 
 use super::managers::Templates;
 

@@ -7,8 +7,8 @@ use std::time::Duration;
 use tokio::task::{Id, JoinSet};
 use tokio::time::sleep;
 
-use super::actor::{Actor, World};
-use super::office::Office;
+use super::actor::{Actor, OperatorContext};
+use super::leadership::Leadership;
 use super::store::Key;
 
 /// How often the stores are looked at until all are filled: at the beginning only.
@@ -17,7 +17,7 @@ const FILLING: Duration = Duration::from_millis(50);
 const PAUSE: Duration = Duration::from_secs(30);
 
 /// Looks after all clusters until the time in office is over.
-pub async fn lead(world: Arc<World>, office: Arc<Office>) -> anyhow::Result<()> {
+pub async fn lead(world: Arc<OperatorContext>, office: Arc<Leadership>) -> anyhow::Result<()> {
     let mut fleet = Fleet {
         world: Arc::clone(&world),
         office: Arc::clone(&office),
@@ -42,7 +42,7 @@ pub async fn lead(world: Arc<World>, office: Arc<Office>) -> anyhow::Result<()> 
 }
 
 /// Waits until every watch has listed what there is: nothing may be decided on less.
-pub async fn filled(world: &World) {
+pub async fn filled(world: &OperatorContext) {
     let is_filled = || {
         let all = world.stores.values().all(|store| store.is_listed());
         all && world.pods.is_listed() && world.clusters.is_listed()
@@ -53,8 +53,8 @@ pub async fn filled(world: &World) {
 }
 
 struct Fleet {
-    world: Arc<World>,
-    office: Arc<Office>,
+    world: Arc<OperatorContext>,
+    office: Arc<Leadership>,
     actors: JoinSet<()>,
     keys: HashMap<Id, Key>,
 }

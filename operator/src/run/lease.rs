@@ -57,11 +57,11 @@ enum Act {
 
 /// What a candidate has seen of the Lease, on its own clock.
 #[derive(Debug, Default)]
-struct Sight {
+struct ClusterView {
     lease: Option<(Lease, Instant)>,
 }
 
-impl Sight {
+impl ClusterView {
     fn saw(&mut self, lease: Option<Lease>, now: Instant) {
         let since = match (&self.lease, &lease) {
             // Only a new write shows that its holder lives: the same one may come several times.
@@ -198,7 +198,7 @@ impl Candidate {
 
     /// Waits until the Lease is ours; `None`: asked to stop. With the time that it surely holds from.
     async fn elected(&self, stop: &CancellationToken) -> Option<(Lease, Instant)> {
-        let mut sight = Sight::default();
+        let mut sight = ClusterView::default();
         let mut failing = false;
         loop {
             let tried = tokio::select! {
@@ -221,7 +221,7 @@ impl Candidate {
     }
 
     /// Looks, then watches until the Lease can be taken, and takes it.
-    async fn compete(&self, sight: &mut Sight) -> anyhow::Result<(Lease, Instant)> {
+    async fn compete(&self, sight: &mut ClusterView) -> anyhow::Result<(Lease, Instant)> {
         let found = timeout(REQUEST, self.api.get_opt(&self.name)).await.context("no answer in time")??;
         sight.saw(found, Instant::now());
         loop {
@@ -241,7 +241,7 @@ impl Candidate {
         }
     }
 
-    async fn take(&self, sight: &Sight) -> kube::Result<(Lease, Instant)> {
+    async fn take(&self, sight: &ClusterView) -> kube::Result<(Lease, Instant)> {
         let began = Instant::now();
         let parameters = PostParams::default();
         let written = match &sight.lease {
@@ -260,7 +260,7 @@ impl Candidate {
 
     /// Watches until the Lease may be taken; `left`: when that is if it does not change. A watch that broke without a word
     /// does no harm: the Lease then seems to stand still, and the guarded write fails.
-    async fn watch(&self, sight: &mut Sight, left: Duration) -> anyhow::Result<()> {
+    async fn watch(&self, sight: &mut ClusterView, left: Duration) -> anyhow::Result<()> {
         let version = sight.lease.as_ref().and_then(|(lease, _)| lease.metadata.resource_version.clone());
         let field = format!("metadata.name={}", self.name);
         let parameters = WatchParams::default().fields(&field).timeout(WATCH_SECONDS);
@@ -375,7 +375,7 @@ mod tests {
     fn a_holder_is_gone_when_its_lease_stands_still_on_our_clock() {
         let start = Instant::now();
         let after = |seconds| start + Duration::from_secs(seconds);
-        let mut sight = Sight::default();
+        let mut sight = ClusterView::default();
         assert_eq!(sight.act(start), Act::Create);
         sight.saw(Some(lease("1", "other", 3, 15)), start);
         assert_eq!(sight.act(after(10)), Act::Wait(Duration::from_secs(5)));
@@ -390,7 +390,7 @@ mod tests {
     #[test]
     fn a_released_lease_is_taken_at_once_and_no_lease_holds_for_long() {
         let now = Instant::now();
-        let mut sight = Sight::default();
+        let mut sight = ClusterView::default();
         sight.saw(Some(released(lease("1", "other", 3, 15), Timestamp::now())), now);
         assert_eq!(sight.act(now), Act::Take);
         sight.saw(Some(lease("2", "other", 3, 86_400)), now);

@@ -6,10 +6,8 @@ use anyhow::Context;
 use futures::StreamExt;
 use hmac::{Hmac, Mac};
 use liverank_core::comment::hex;
-use liverank_shell::peer::{Peers, join, root_cause};
-use liverank_shell::wire::{
-    CordonRequest, Cordons, CordonsRequest, Load, MoveRequest, MovesRequest, TermState,
-};
+use liverank_protocol::{CordonRequest, Cordons, CordonsRequest, Load, MoveRequest, MovesRequest, TermState};
+use liverank_runtime::peer::{Peers, join, root_cause};
 use reqwest::{RequestBuilder, StatusCode, Url};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;

@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use liverank_shell::Metrics;
+use liverank_runtime::Metrics;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;

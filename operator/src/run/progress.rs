@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use kube::Client;
-use liverank_shell::Health;
+use liverank_runtime::Health;
 use tokio::time::{interval, timeout};
 
 /// A watch that made no progress for this long stands still: at rest there is a bookmark a minute and a new watch every

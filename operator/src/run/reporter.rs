@@ -7,8 +7,8 @@ use kube::{Api, Client, Resource};
 use serde_json::json;
 use tokio::time::timeout;
 
+use super::cache::MANAGER;
 use super::events::{self, News};
-use super::kept::MANAGER;
 use super::metrics::OperatorMetrics;
 use super::store::Key;
 use crate::crd::{LastDecision, RankingCluster, RankingClusterStatus};

@@ -5,7 +5,7 @@
 
 use serde_json::Value;
 
-use super::kept::Live;
+use super::cache::Live;
 use super::store::Kept;
 use crate::build::{Component, Kind, Object, names};
 

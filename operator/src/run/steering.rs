@@ -7,13 +7,13 @@ use std::time::{Duration, Instant};
 
 use futures::future::join_all;
 use jiff::Timestamp;
-use liverank_shell::now_ms;
-use liverank_shell::wire::{CordonRequest, MoveRequest};
+use liverank_protocol::{CordonRequest, MoveRequest};
+use liverank_runtime::now_ms;
 use reqwest::Url;
 
-use super::kept::{Live, Pod};
+use super::cache::{Live, Pod};
+use super::leadership::Leadership;
 use super::managers::{MAX_MOVES, Managers, Refusal};
-use super::office::Office;
 use super::store::Kept;
 use crate::build::{self, Component, names};
 use crate::crd::RankingCluster;
@@ -34,7 +34,7 @@ struct Term {
 /// What one leader knows of one cluster's readers.
 pub struct Steering {
     managers: Managers,
-    office: Arc<Office>,
+    office: Arc<Leadership>,
     memory: Memory,
     heard: BTreeMap<String, Heard>,
     own: HashMap<String, Own>,
@@ -66,7 +66,7 @@ pub struct Facts<'a> {
 
 impl Steering {
     /// For a leader that has just begun.
-    pub fn new(managers: Managers, office: Arc<Office>, memory: Memory) -> Self {
+    pub fn new(managers: Managers, office: Arc<Leadership>, memory: Memory) -> Self {
         let now = Instant::now();
         Self {
             managers,

@@ -173,13 +173,13 @@ impl<T: Kept> State<T> {
 
 /// Whom to wake for which cluster.
 #[derive(Default)]
-pub struct Bells {
+pub struct Wakers {
     actors: Mutex<HashMap<Key, Arc<Notify>>>,
     /// Rung when a cluster may have come or gone.
     pub clusters: Notify,
 }
 
-impl Bells {
+impl Wakers {
     /// The bell of a cluster's actor, which is to be [taken down](Bells::take_down) with it.
     pub fn hang(&self, key: &Key) -> Arc<Notify> {
         Arc::clone(self.actors().entry(key.clone()).or_default())

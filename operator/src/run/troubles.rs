@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::apply::Refused;
-use super::kept::Pod;
+use super::cache::Pod;
 use crate::status::Trouble;
 
 /// Refusals that stay until somebody does something; all others pass.

@@ -15,10 +15,10 @@ use kube::{Api, Resource};
 use serde::de::DeserializeOwned;
 use tokio::time::{sleep, timeout};
 
-use super::kept::version_of;
+use super::cache::version_of;
 use super::metrics::{OperatorMetrics, Watch};
 use super::progress::Progress;
-use super::store::{Bells, Kept, Key, Store};
+use super::store::{Kept, Key, Store, Wakers};
 
 /// Watches end after this long, in seconds, and begin again where they were: some load balancers cut those that say
 /// nothing for 240 s, without a word to either side.
@@ -62,7 +62,7 @@ pub struct Watcher<K, T: Kept> {
 #[derive(Clone)]
 pub struct Wake {
     /// By which bells.
-    pub bells: Arc<Bells>,
+    pub bells: Arc<Wakers>,
     /// Whether changes may also mean that clusters came or went.
     pub clusters: bool,
 }
@@ -92,7 +92,7 @@ impl From<kube::Error> for Broken {
         match error {
             kube::Error::Api(status) if status.code == 410 => Self::Expired,
             kube::Error::Api(status) => Self::Failed(status.message),
-            error => Self::Failed(liverank_shell::peer::root_cause(&error)),
+            error => Self::Failed(liverank_runtime::peer::root_cause(&error)),
         }
     }
 }

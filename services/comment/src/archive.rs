@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use liverank_adapters::{Archive, StoreError};
-use liverank_shell::Health;
+use liverank_runtime::Health;
 use tokio::time::timeout;
 
 /// How long it is left alone after it did not answer: posts are not slowed down by it more than once in that time.
@@ -13,7 +13,7 @@ const LEFT_ALONE: Duration = Duration::from_secs(1);
 const PART: &str = "archive";
 
 /// An archive that does not hold anybody up.
-pub(crate) struct PatientArchive {
+pub(crate) struct CircuitBreaker {
     archive: Arc<dyn Archive>,
     health: Health,
     born: Instant,
@@ -21,7 +21,7 @@ pub(crate) struct PatientArchive {
     away_until: AtomicU64,
 }
 
-impl PatientArchive {
+impl CircuitBreaker {
     pub(crate) fn new(archive: Arc<dyn Archive>, health: Health) -> Self {
         Self { archive, health, born: Instant::now(), away_until: AtomicU64::new(0) }
     }

@@ -7,8 +7,8 @@ use axum::Json;
 use axum::extract::State;
 use liverank_adapters::archive::Page;
 use liverank_core::Comment;
-use liverank_shell::params::{Params, PathVideo};
-use liverank_shell::{Problem, comment_json};
+use liverank_runtime::params::{Params, PathVideo};
+use liverank_runtime::{Problem, comment_json};
 use serde_json::{Value, json};
 
 use crate::CommentService;

@@ -20,8 +20,8 @@ use axum::{Json, Router};
 use liverank_adapters::{Archive, Backends, EventLog};
 use liverank_core::comment::hex;
 use liverank_core::{Comment, CommentId};
-use liverank_shell::peer::{Peers, Replicas};
-use liverank_shell::{Shell, cors, report, server};
+use liverank_runtime::peer::{Peers, Replicas};
+use liverank_runtime::{ServiceContext, cors, report, server};
 use reqwest::Url;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -36,7 +36,7 @@ mod registrar;
 mod statistics;
 mod tally;
 
-use archive::PatientArchive;
+use archive::CircuitBreaker;
 use metrics::CommentMetrics;
 use recent::Recent;
 use registrar::Registrar;
@@ -76,7 +76,7 @@ pub struct Config {
 /// Shared by all requests.
 struct CommentService {
     log: Arc<dyn EventLog>,
-    archive: PatientArchive,
+    archive: CircuitBreaker,
     statistics: Option<Replicas>,
     registrar: Registrar,
     acknowledged: Mutex<Recent<CommentId, Comment>>,
@@ -99,7 +99,7 @@ pub async fn run(
     config: Config,
     backends: Backends,
     listener: TcpListener,
-    shell: Shell,
+    shell: ServiceContext,
 ) -> anyhow::Result<()> {
     serve(config, backends.log, backends.archive, listener, shell).await
 }
@@ -110,14 +110,14 @@ pub async fn serve(
     log: Arc<dyn EventLog>,
     archive: Arc<dyn Archive>,
     listener: TcpListener,
-    shell: Shell,
+    shell: ServiceContext,
 ) -> anyhow::Result<()> {
     let peers = Peers::default();
     let metrics = CommentMetrics::new(&shell.metrics);
     let managers = Replicas::new(peers.clone(), config.manager_url);
     let service = Arc::new(CommentService {
         log: Arc::clone(&log),
-        archive: PatientArchive::new(archive, shell.health.clone()),
+        archive: CircuitBreaker::new(archive, shell.health.clone()),
         statistics: Replicas::new(peers, config.statistics_url),
         registrar: Registrar::start(managers, &shell, metrics.clone()),
         acknowledged: Mutex::new(Recent::new(REMEMBERED, REMEMBER)),
@@ -137,7 +137,7 @@ pub async fn serve(
 
 /// Opens the log, however long it is away; posts are answered 503 until then. An error where nothing but somebody's
 /// hand can help; does not end otherwise.
-async fn open(log: Arc<dyn EventLog>, shell: &Shell) -> anyhow::Result<()> {
+async fn open(log: Arc<dyn EventLog>, shell: &ServiceContext) -> anyhow::Result<()> {
     while let Err(error) = log.open().await {
         if !error.is_transient() {
             return Err(error).context("opening the log");
@@ -148,13 +148,13 @@ async fn open(log: Arc<dyn EventLog>, shell: &Shell) -> anyhow::Result<()> {
     std::future::pending().await
 }
 
-async fn report_counts(service: Arc<CommentService>, shell: Shell) {
+async fn report_counts(service: Arc<CommentService>, shell: ServiceContext) {
     let instance = format!("comment-{}", hex(&rand::random::<[u8; 4]>()));
     let statistics = service.statistics.clone();
     report::send(statistics, "comment-api-statistics", shell, || service.tally().report(&instance)).await;
 }
 
-async fn look_after_stores(service: Arc<CommentService>, shell: Shell) {
+async fn look_after_stores(service: Arc<CommentService>, shell: ServiceContext) {
     let mut ticks = interval(LOOK_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {

@@ -10,8 +10,8 @@ use liverank_adapters::event_log::AppendError;
 use liverank_core::comment::{check_text, derived_id, random_id};
 use liverank_core::event::{CommentBody, optional_text, required_text};
 use liverank_core::{Comment, CommentId, Interaction, Invalid, Kind, Millis, UserId, VideoId, ids};
-use liverank_shell::body::JsonObject;
-use liverank_shell::{Problem, comment_json, now_ms};
+use liverank_runtime::body::JsonObject;
+use liverank_runtime::{Problem, comment_json, now_ms};
 use serde_json::{Map, Value, json};
 use tokio::time::timeout;
 

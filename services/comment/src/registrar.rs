@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use liverank_core::VideoId;
-use liverank_shell::Shell;
-use liverank_shell::peer::{PeerError, Replicas};
+use liverank_runtime::ServiceContext;
+use liverank_runtime::peer::{PeerError, Replicas};
 use serde_json::json;
 use tokio::sync::mpsc::{self, error::TrySendError};
 
@@ -33,7 +33,7 @@ pub struct Registrar {
 
 impl Registrar {
     /// A registrar that asks `managers` until shutdown. Where there are none it does nothing.
-    pub fn start(managers: Option<Replicas>, shell: &Shell, metrics: CommentMetrics) -> Self {
+    pub fn start(managers: Option<Replicas>, shell: &ServiceContext, metrics: CommentMetrics) -> Self {
         let (queue, waiting) = mpsc::channel(WAITING);
         let recent = Arc::new(Mutex::new(Recent::new(REMEMBERED, REMEMBER)));
         let registrar = Self { queue, recent, metrics };
@@ -65,7 +65,12 @@ impl Registrar {
     }
 }
 
-async fn work(mut waiting: mpsc::Receiver<VideoId>, managers: Replicas, registrar: Registrar, shell: Shell) {
+async fn work(
+    mut waiting: mpsc::Receiver<VideoId>,
+    managers: Replicas,
+    registrar: Registrar,
+    shell: ServiceContext,
+) {
     loop {
         let video = tokio::select! {
             () = shell.shutdown.cancelled() => return,

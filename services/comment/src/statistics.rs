@@ -6,8 +6,8 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::{Uri, header};
 use axum::response::{IntoResponse, Response};
-use liverank_shell::Problem;
-use liverank_shell::peer::{self, ANSWER_TIMEOUT};
+use liverank_runtime::Problem;
+use liverank_runtime::peer::{self, ANSWER_TIMEOUT};
 
 use crate::CommentService;
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use liverank_core::VideoId;
-use liverank_shell::wire::CommentReport;
+use liverank_protocol::CommentReport;
 
 /// Videos reported.
 const REPORTED: usize = 1_000;

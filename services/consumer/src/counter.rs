@@ -4,15 +4,15 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use liverank_adapters::archive::{CommitError, Committed, Position};
-use liverank_adapters::event_log::{DeadLetter, LogConsumer, Polled, RawRecord, Start};
+use liverank_adapters::event_log::{ConsumerEvent, DeadLetter, LogConsumer, RawRecord, Start};
 use liverank_adapters::{Backends, StoreError};
-use liverank_core::counting::{Batch, LogRecord, Span};
+use liverank_core::counting::{Batch, LogRecord, OffsetRange};
 use liverank_core::{Interaction, Invalid};
-use liverank_shell::Shell;
+use liverank_runtime::ServiceContext;
 
 use crate::metrics::ConsumerMetrics;
 use crate::pace::until_done;
-use crate::projector::{Done, Feed};
+use crate::projector::{CommittedBatch, ProjectionQueue};
 use crate::{Config, RETRY};
 
 /// How long to wait for records before looking at the shutdown again; a record ends the wait at once.
@@ -25,8 +25,8 @@ const CONTESTED: Duration = Duration::from_secs(1);
 pub async fn run(
     config: &Config,
     backends: &Backends,
-    shell: &Shell,
-    feed: Feed,
+    shell: &ServiceContext,
+    feed: ProjectionQueue,
     metrics: &ConsumerMetrics,
 ) -> anyhow::Result<()> {
     let Some(log) = until_done(shell, "joining the consumers", || backends.log.consume()).await? else {
@@ -54,8 +54,8 @@ pub async fn run(
 struct Counter<'a> {
     log: Box<dyn LogConsumer>,
     backends: &'a Backends,
-    shell: &'a Shell,
-    feed: Feed,
+    shell: &'a ServiceContext,
+    feed: ProjectionQueue,
     metrics: &'a ConsumerMetrics,
     /// Events of a batch at most, as configured.
     most: usize,
@@ -76,16 +76,16 @@ impl Counter<'_> {
     async fn step(&mut self) -> anyhow::Result<()> {
         self.take_up().await?;
         match self.log.poll(self.batch, IDLE).await {
-            Ok(Polled::Idle) => {}
-            Ok(Polled::Assigned(partitions)) => {
+            Ok(ConsumerEvent::Idle) => {}
+            Ok(ConsumerEvent::Assigned(partitions)) => {
                 self.due.extend(partitions.into_iter().map(|partition| (partition, Instant::now())));
             }
-            Ok(Polled::Revoked(partitions)) => {
+            Ok(ConsumerEvent::Revoked(partitions)) => {
                 self.owned.retain(|partition, _| !partitions.contains(partition));
                 self.due.retain(|partition, _| !partitions.contains(partition));
                 self.owned_changed();
             }
-            Ok(Polled::Records(records)) => self.count(records).await?,
+            Ok(ConsumerEvent::Records(records)) => self.count(records).await?,
             Err(error) => self.failed(error).await?,
         }
         Ok(())
@@ -193,7 +193,7 @@ impl Counter<'_> {
         self.owned.extend(
             batch.spans.iter().map(|span| (span.partition, Position { next: span.next, last: span.last })),
         );
-        self.feed.done(Done { spans: batch.spans, effects, meta, committed: Instant::now() }).await;
+        self.feed.done(CommittedBatch { spans: batch.spans, effects, meta, committed: Instant::now() }).await;
         self.log.report(&next).await;
     }
 
@@ -253,7 +253,7 @@ pub fn batch_of(
     let last: BTreeMap<u32, &RawRecord> = records.iter().map(|record| (record.partition, record)).collect();
     let span = |(&partition, last): (&u32, &&RawRecord)| {
         let from = owned.get(&partition)?.next;
-        Some(Span { partition, from, next: last.offset + 1, last: Some(last.mark()) })
+        Some(OffsetRange { partition, from, next: last.offset + 1, last: Some(last.mark()) })
     };
     let mut batch = Batch { spans: last.iter().filter_map(span).collect(), records: Vec::new() };
     let mut poison = Vec::new();
@@ -268,7 +268,7 @@ pub fn batch_of(
 
 #[cfg(test)]
 mod tests {
-    use liverank_core::counting::Mark;
+    use liverank_core::counting::RecordFingerprint;
 
     use super::*;
 
@@ -287,14 +287,14 @@ mod tests {
     fn a_batch_starts_where_we_stand_and_steps_over_holes_and_poison() {
         let owned = owned(&[(0, 5), (1, 0)]);
         let records = vec![raw(0, 7, VIEW), raw(1, 0, "{"), raw(0, 9, VIEW), raw(1, 1, "{}")];
-        let mark = Mark::of(1_700_000_000_000, VIEW.as_bytes());
-        let mark_of_poison = Mark::of(1_700_000_000_000, b"{}");
+        let mark = RecordFingerprint::of(1_700_000_000_000, VIEW.as_bytes());
+        let mark_of_poison = RecordFingerprint::of(1_700_000_000_000, b"{}");
         let (batch, poison) = batch_of(records, &owned).unwrap();
         assert_eq!(
             batch.spans,
             [
-                Span { partition: 0, from: 5, next: 10, last: Some(mark) },
-                Span { partition: 1, from: 0, next: 2, last: Some(mark_of_poison) }
+                OffsetRange { partition: 0, from: 5, next: 10, last: Some(mark) },
+                OffsetRange { partition: 1, from: 0, next: 2, last: Some(mark_of_poison) }
             ]
         );
         assert_eq!(batch.records.len(), 2);

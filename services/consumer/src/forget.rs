@@ -10,7 +10,7 @@ use liverank_adapters::archive::Position;
 use liverank_adapters::{Backends, StoreError};
 use liverank_core::Millis;
 use liverank_core::counting::REPEAT_WINDOW_MS;
-use liverank_shell::Shell;
+use liverank_runtime::ServiceContext;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -24,7 +24,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 const CLOCKS_APART_MS: Millis = 3600 * 1000;
 
 /// Forgets until shutdown, in whichever process owns partition 0: one is enough.
-pub async fn run(backends: Backends, owned: watch::Receiver<Vec<u32>>, shell: Shell) {
+pub async fn run(backends: Backends, owned: watch::Receiver<Vec<u32>>, shell: ServiceContext) {
     loop {
         tokio::select! {
             () = shell.shutdown.cancelled() => return,
@@ -39,7 +39,7 @@ pub async fn run(backends: Backends, owned: watch::Receiver<Vec<u32>>, shell: Sh
     }
 }
 
-async fn forget(backends: &Backends, shell: &Shell) -> Result<(), StoreError> {
+async fn forget(backends: &Backends, shell: &ServiceContext) -> Result<(), StoreError> {
     // The log's ends first: what came after them is younger than what is counted by then.
     let ends = backends.log.end_offsets().await?;
     let partitions: Vec<u32> = (0..ends.len() as u32).collect();
@@ -72,14 +72,14 @@ pub fn watermark(ends: &[u64], positions: &[Position]) -> Option<Millis> {
 
 #[cfg(test)]
 mod tests {
-    use liverank_core::counting::Mark;
+    use liverank_core::counting::RecordFingerprint;
 
     use super::*;
 
     const DAY: Millis = REPEAT_WINDOW_MS;
 
     fn at(next: u64, day: Millis) -> Position {
-        Position { next, last: Some(Mark { broker_time: day * DAY, digest: 0 }) }
+        Position { next, last: Some(RecordFingerprint { broker_time: day * DAY, digest: 0 }) }
     }
 
     #[test]

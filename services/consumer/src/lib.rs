@@ -23,7 +23,7 @@ use clap::Args;
 use liverank_adapters::Backends;
 use liverank_core::counting::Rules;
 use liverank_core::score::{Weights, parse_weight};
-use liverank_shell::Shell;
+use liverank_runtime::ServiceContext;
 
 use crate::metrics::ConsumerMetrics;
 use crate::pace::Pace;
@@ -117,7 +117,7 @@ impl RuleArgs {
 /// Counts until shutdown; what was read is then finished, and the partitions are given up.
 ///
 /// An error that trying again cannot mend (an offset that the log no longer has, a store of another version) ends it.
-pub async fn run(config: Config, backends: Backends, shell: Shell) -> anyhow::Result<()> {
+pub async fn run(config: Config, backends: Backends, shell: ServiceContext) -> anyhow::Result<()> {
     shell.health.starting("archive");
     shell.health.starting("log");
     let metrics = ConsumerMetrics::new(&shell.metrics);
@@ -146,7 +146,7 @@ impl Drop for AbortOnDrop {
 
 /// Opens the archive and the log, however long they are away, and answers how many partitions there are; `None` where
 /// shutdown came first.
-async fn open(config: &Config, backends: &Backends, shell: &Shell) -> anyhow::Result<Option<u32>> {
+async fn open(config: &Config, backends: &Backends, shell: &ServiceContext) -> anyhow::Result<Option<u32>> {
     let wanted = config.rules.rules();
     let Some(meta) =
         pace::until_done(shell, "opening the archive", || backends.archive.open(&wanted)).await?

@@ -1,6 +1,6 @@
 //! What a consumer measures of itself.
 
-use liverank_shell::Metrics;
+use liverank_runtime::Metrics;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use liverank_adapters::StoreError;
-use liverank_shell::Shell;
+use liverank_runtime::ServiceContext;
 
 use crate::RETRY;
 
@@ -24,7 +24,7 @@ impl Pace {
 
     /// Waits after `failures` failures in a row, half of it by chance, or less where shutdown comes. Answers whether
     /// to go on.
-    pub async fn pause(&self, failures: u32, shell: &Shell) -> bool {
+    pub async fn pause(&self, failures: u32, shell: &ServiceContext) -> bool {
         let wait = self.wait(failures).mul_f64(rand::random_range(0.5..=1.0));
         tokio::select! {
             () = shell.shutdown.cancelled() => false,
@@ -36,7 +36,7 @@ impl Pace {
 /// Does `attempt` until it is done. `None` where shutdown came first; an error where trying again is of no use. How the
 /// store is shows in the process's health.
 pub async fn until_done<T, F: Future<Output = Result<T, StoreError>>>(
-    shell: &Shell,
+    shell: &ServiceContext,
     what: &'static str,
     mut attempt: impl FnMut() -> F,
 ) -> anyhow::Result<Option<T>> {

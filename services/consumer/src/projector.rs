@@ -14,8 +14,8 @@ use liverank_adapters::archive::Meta;
 use liverank_adapters::ranking_store::{Projected, Projection};
 use liverank_adapters::{Backends, StoreError};
 use liverank_core::Comment;
-use liverank_core::counting::{Effects, Span};
-use liverank_shell::Shell;
+use liverank_core::counting::{Effects, OffsetRange};
+use liverank_runtime::ServiceContext;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
@@ -29,9 +29,9 @@ const WAITING: usize = 16;
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 
 /// A committed batch.
-pub struct Done {
+pub struct CommittedBatch {
     /// The stretch of the log it covered.
-    pub spans: Vec<Span>,
+    pub spans: Vec<OffsetRange>,
     /// What it did.
     pub effects: Effects,
     /// What was in force then.
@@ -41,18 +41,18 @@ pub struct Done {
 }
 
 /// The counter's end of the way to the projector.
-pub struct Feed {
-    batches: mpsc::Sender<Done>,
+pub struct ProjectionQueue {
+    batches: mpsc::Sender<CommittedBatch>,
     owned: watch::Sender<Vec<u32>>,
     missed: Arc<AtomicBool>,
     away: Arc<AtomicBool>,
     metrics: ConsumerMetrics,
 }
 
-impl Feed {
+impl ProjectionQueue {
     /// Hands a batch over. Waits while the projector is at work; where the boards are away it does not, for counting
     /// goes on without them and they are repaired when they are back.
-    pub async fn done(&self, done: Done) {
+    pub async fn done(&self, done: CommittedBatch) {
         let sent = match self.batches.try_send(done) {
             Err(mpsc::error::TrySendError::Full(done)) if !self.away.load(Relaxed) => {
                 self.batches.send(done).await.is_ok()
@@ -86,9 +86,9 @@ impl Feed {
 pub fn start(
     backends: &Backends,
     partitions: u32,
-    shell: &Shell,
+    shell: &ServiceContext,
     metrics: ConsumerMetrics,
-) -> (JoinHandle<()>, Feed) {
+) -> (JoinHandle<()>, ProjectionQueue) {
     let (batches, waiting) = mpsc::channel(WAITING);
     let (owned, owned_seen) = watch::channel(Vec::new());
     let missed = Arc::new(AtomicBool::new(false));
@@ -106,7 +106,7 @@ pub fn start(
         away_part: None,
         seen: BTreeMap::new(),
     };
-    (tokio::spawn(projector.run()), Feed { batches, owned, missed, away, metrics })
+    (tokio::spawn(projector.run()), ProjectionQueue { batches, owned, missed, away, metrics })
 }
 
 struct Projector {
@@ -114,9 +114,9 @@ struct Projector {
     partitions: u32,
     /// The generation of the last repair: what was committed in an earlier one is in it.
     repaired_to: u64,
-    shell: Shell,
+    shell: ServiceContext,
     metrics: ConsumerMetrics,
-    waiting: mpsc::Receiver<Done>,
+    waiting: mpsc::Receiver<CommittedBatch>,
     owned: watch::Receiver<Vec<u32>>,
     missed: Arc<AtomicBool>,
     away: Arc<AtomicBool>,
@@ -147,8 +147,8 @@ impl Projector {
     }
 
     /// Publishes and projects one batch, or all that the archive has, however long the stores are away.
-    async fn follow(&mut self, done: Done) {
-        let Done { spans, effects, meta, committed } = done;
+    async fn follow(&mut self, done: CommittedBatch) {
+        let CommittedBatch { spans, effects, meta, committed } = done;
         let mut comments: Vec<Comment> =
             effects.comments.into_iter().map(|numbered| numbered.comment).collect();
         let projection = Projection {

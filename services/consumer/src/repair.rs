@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use liverank_adapters::archive::Meta;
-use liverank_adapters::ranking_store::{BoardEntry, Projected, Standing};
+use liverank_adapters::ranking_store::{BoardEntry, Projected, ProjectionCheckpoint};
 use liverank_adapters::{Backends, StoreError};
 use liverank_core::Comment;
 use liverank_core::counting::{Rules, VideoState};
@@ -105,7 +105,7 @@ impl Repair<'_> {
         Ok((restored != Projected::Superseded).then_some((videos, comments)))
     }
 
-    async fn positions(&self, standing: &Standing) -> Result<BTreeMap<u32, u64>, StoreError> {
+    async fn positions(&self, standing: &ProjectionCheckpoint) -> Result<BTreeMap<u32, u64>, StoreError> {
         let known = standing.offsets.iter().map(|(partition, _)| *partition);
         let mut all: Vec<u32> = (0..self.partitions).chain(known).chain(self.owned.iter().copied()).collect();
         all.sort_unstable();
@@ -162,7 +162,7 @@ fn offsets(
     generation: u64,
     owned: &[u32],
     positions: &BTreeMap<u32, u64>,
-    standing: &Standing,
+    standing: &ProjectionCheckpoint,
 ) -> Vec<(u32, u64)> {
     let stood: BTreeMap<u32, u64> = standing.offsets.iter().copied().collect();
     let of = |(&partition, &position): (&u32, &u64)| {
@@ -196,7 +196,7 @@ mod tests {
     fn of_partitions_of_others_only_what_was_noted_is_noted_again() {
         let positions = BTreeMap::from([(0, 10), (1, 20), (2, 30)]);
         let noted = |generation, stood: &[(u32, u64)]| {
-            let standing = Standing { generation, offsets: stood.to_vec() };
+            let standing = ProjectionCheckpoint { generation, offsets: stood.to_vec() };
             offsets(5, &[0], &positions, &standing)
         };
         assert_eq!(noted(None, &[]), [(0, 10), (1, 20), (2, 30)], "an empty store");

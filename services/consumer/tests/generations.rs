@@ -14,7 +14,7 @@ use liverank_adapters::{Backends, clock};
 use liverank_consumer::Config;
 use liverank_core::counting::Rules;
 use liverank_core::score::Weights;
-use liverank_shell::Shell;
+use liverank_runtime::ServiceContext;
 
 const DEADLINE: Duration = Duration::from_secs(30);
 
@@ -56,7 +56,7 @@ async fn boards(backends: &Backends, generation: u64, scores: &[(&str, f64)]) {
 async fn a_new_generation_is_followed_while_serving() {
     let directory = tempfile::tempdir().unwrap();
     let backends = backends(directory.path());
-    let shell = Shell::new(Duration::from_secs(5));
+    let shell = ServiceContext::new(Duration::from_secs(5));
     let consumer = tokio::spawn(liverank_consumer::run(Config::default(), backends.clone(), shell.clone()));
     like(&backends, "a").await;
     boards(&backends, 1, &[("a", 2.0)]).await;
@@ -85,7 +85,7 @@ async fn boards_ahead_of_the_archive_are_told_and_left_alone() {
     let backends = backends(directory.path());
     backends.ranking.restore(7, &[]).await.unwrap();
     backends.ranking.restored(7, &[]).await.unwrap();
-    let shell = Shell::new(Duration::from_secs(5));
+    let shell = ServiceContext::new(Duration::from_secs(5));
     let consumer = tokio::spawn(liverank_consumer::run(Config::default(), backends.clone(), shell.clone()));
     like(&backends, "a").await;
     let end = Instant::now() + DEADLINE;

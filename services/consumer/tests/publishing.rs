@@ -14,8 +14,8 @@ use liverank_adapters::ranking_store::embedded::EmbeddedRanking;
 use liverank_adapters::{Archive, Backends, CommentBus, EventLog, StoreError, clock};
 use liverank_consumer::Config;
 use liverank_core::VideoId;
-use liverank_core::comment::{Comment, Numbering};
-use liverank_shell::Shell;
+use liverank_core::comment::{Comment, CommentEpoch};
+use liverank_runtime::ServiceContext;
 use serde_json::json;
 use tokio::sync::mpsc;
 
@@ -34,7 +34,7 @@ struct Witness {
 
 #[async_trait]
 impl CommentBus for Witness {
-    async fn publish(&self, numbering: &Numbering, comments: &[Comment]) -> Result<(), StoreError> {
+    async fn publish(&self, numbering: &CommentEpoch, comments: &[Comment]) -> Result<(), StoreError> {
         for comment in comments {
             let head = self.archive.heads(std::slice::from_ref(&comment.video_id)).await?[0];
             if head < comment.seq {
@@ -51,7 +51,7 @@ impl CommentBus for Witness {
 
     async fn recent(
         &self,
-        numbering: &Numbering,
+        numbering: &CommentEpoch,
         video: &VideoId,
         after: u64,
         limit: usize,
@@ -89,7 +89,7 @@ async fn a_comment_is_published_after_it_is_stored() {
         comments: Arc::clone(&witness) as _,
         assignments: Arc::new(EmbeddedAssignments::new()),
     };
-    let shell = Shell::new(Duration::from_secs(1));
+    let shell = ServiceContext::new(Duration::from_secs(1));
     let consumer = tokio::spawn(liverank_consumer::run(Config::default(), backends, shell.clone()));
     for nth in 0..COMMENTS {
         append(&log, nth).await;

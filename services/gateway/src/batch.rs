@@ -8,14 +8,14 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use futures::{StreamExt, stream};
 use liverank_core::Invalid;
-use liverank_shell::{Problem, body};
+use liverank_runtime::{Problem, body};
 use serde::Serialize;
 use serde_json::Value;
 
 use crate::Gateway;
 use crate::auth::Caller;
 use crate::interact::{append, read, too_many};
-use crate::metrics::Fate;
+use crate::metrics::AppendOutcome;
 
 /// The most interactions of one request: all of them are in flight in the log at once.
 const MAX_ITEMS: usize = 1000;
@@ -106,7 +106,7 @@ async fn take(gateway: &Gateway, caller: &Caller, item: Result<Value, Invalid>) 
     };
     match item.and_then(read) {
         Err(invalid) => {
-            gateway.metrics.interaction(Fate::Invalid);
+            gateway.metrics.interaction(AppendOutcome::Invalid);
             failed(StatusCode::BAD_REQUEST, Some(invalid.field), invalid.to_string())
         }
         Ok(event) => {

@@ -5,8 +5,8 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use liverank_adapters::StoreError;
-use liverank_shell::peer::{PeerError, Peers, Replicas};
-use liverank_shell::{Health, Problem};
+use liverank_runtime::peer::{PeerError, Peers, Replicas};
+use liverank_runtime::{Health, Problem};
 use reqwest::Url;
 
 use crate::Gateway;

@@ -14,9 +14,9 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use liverank_core::event::required_text;
 use liverank_core::{Invalid, Position, UserId, VideoId};
-use liverank_shell::Problem;
-use liverank_shell::body::JsonObject;
-use liverank_shell::params::Params;
+use liverank_runtime::Problem;
+use liverank_runtime::body::JsonObject;
+use liverank_runtime::params::Params;
 
 use crate::Gateway;
 use crate::auth::Caller;

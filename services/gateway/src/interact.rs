@@ -8,14 +8,14 @@ use axum::http::StatusCode;
 use liverank_adapters::event_log::AppendError;
 use liverank_core::comment::hex;
 use liverank_core::{Interaction, Invalid};
-use liverank_shell::body::JsonObject;
-use liverank_shell::{Problem, now_ms};
+use liverank_runtime::body::JsonObject;
+use liverank_runtime::{Problem, now_ms};
 use serde::Serialize;
 use serde_json::Value;
 
 use crate::Gateway;
 use crate::auth::Caller;
-use crate::metrics::Fate;
+use crate::metrics::AppendOutcome;
 
 /// The answer to an acknowledged interaction.
 #[derive(Serialize)]
@@ -31,10 +31,10 @@ pub(crate) async fn one(
     body: Result<JsonObject, Problem>,
 ) -> Result<(StatusCode, Json<Acknowledged>), Problem> {
     let event = body.and_then(|JsonObject(object)| Ok(read(Value::Object(object))?));
-    let event = event.inspect_err(|_| gateway.metrics.interaction(Fate::Invalid))?;
+    let event = event.inspect_err(|_| gateway.metrics.interaction(AppendOutcome::Invalid))?;
     caller.expect("user_id", event.user_id.as_str())?;
     let Ok(_permit) = gateway.in_flight.try_acquire() else {
-        gateway.metrics.interaction(Fate::Shed);
+        gateway.metrics.interaction(AppendOutcome::Shed);
         return Err(too_many());
     };
     let event_id = append(&gateway, &event).await?;
@@ -44,7 +44,7 @@ pub(crate) async fn one(
 /// 429 for what the bounds of this process turn away.
 pub(crate) fn too_many() -> Problem {
     Problem::new(StatusCode::TOO_MANY_REQUESTS, "too much is in flight here: try again")
-        .retry_after(liverank_shell::problem::RETRY_AFTER)
+        .retry_after(liverank_runtime::problem::RETRY_AFTER)
 }
 
 /// Reads what a client sent. The text and identity of a comment come through the comment service only: here they would
@@ -60,11 +60,11 @@ pub(crate) fn read(mut value: Value) -> Result<Interaction, Invalid> {
 pub(crate) async fn append(gateway: &Gateway, event: &Interaction) -> Result<String, Problem> {
     let key = event.video_id.as_str().as_bytes();
     if let Err(refused) = gateway.backends.log.append(key, event.to_json()).await {
-        gateway.metrics.interaction(Fate::Unavailable);
+        gateway.metrics.interaction(AppendOutcome::Unavailable);
         return Err(refusal(gateway, &refused));
     }
     gateway.log.answered();
-    gateway.metrics.interaction(Fate::Acknowledged);
+    gateway.metrics.interaction(AppendOutcome::Acknowledged);
     let minted = || hex(&rand::random::<u128>().to_be_bytes());
     Ok(event.event_id.as_ref().map_or_else(minted, |id| id.as_str().to_owned()))
 }

@@ -17,9 +17,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use liverank_adapters::Backends;
-use liverank_shell::peer::Peers;
-use liverank_shell::streams::Streams;
-use liverank_shell::{Shell, server};
+use liverank_runtime::peer::Peers;
+use liverank_runtime::streams::Streams;
+use liverank_runtime::{ServiceContext, server};
 use reqwest::Url;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
@@ -140,7 +140,7 @@ pub(crate) struct Gateway {
 }
 
 impl Gateway {
-    fn new(config: Config, backends: Backends, shell: &Shell) -> anyhow::Result<Arc<Self>> {
+    fn new(config: Config, backends: Backends, shell: &ServiceContext) -> anyhow::Result<Arc<Self>> {
         let peers = Peers::default();
         let peer = |name, urls| Peer::new(name, &peers, urls, shell.health.clone());
         let store = || Dependency::new(shell.health.clone());
@@ -174,7 +174,7 @@ pub async fn run(
     config: Config,
     backends: Backends,
     listener: TcpListener,
-    shell: Shell,
+    shell: ServiceContext,
 ) -> anyhow::Result<()> {
     let gateway = Gateway::new(config, backends, &shell)?;
     let keys = tokio::spawn(keep_keys(Arc::clone(&gateway)));

@@ -8,7 +8,7 @@ use prometheus_client::registry::Registry;
 
 /// What became of an interaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
-pub(crate) enum Fate {
+pub(crate) enum AppendOutcome {
     /// The log has it.
     Acknowledged,
     /// It is not one.
@@ -21,7 +21,7 @@ pub(crate) enum Fate {
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct FateLabel {
-    fate: Fate,
+    fate: AppendOutcome,
 }
 
 /// Why a viewer was taken to a reader again.
@@ -63,7 +63,7 @@ impl GatewayMetrics {
         new
     }
 
-    pub(crate) fn interaction(&self, fate: Fate) {
+    pub(crate) fn interaction(&self, fate: AppendOutcome) {
         self.interactions.get_or_create(&FateLabel { fate }).inc();
     }
 

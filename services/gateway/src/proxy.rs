@@ -15,9 +15,9 @@ use bytes::Bytes;
 use futures::TryStreamExt;
 use http_body_util::{BodyDataStream, Full};
 use hyper::body::{Body as _, Incoming};
-use liverank_shell::Problem;
-use liverank_shell::body::{MAX_BODY_BYTES, read};
-use liverank_shell::peer::root_cause;
+use liverank_runtime::Problem;
+use liverank_runtime::body::{MAX_BODY_BYTES, read};
+use liverank_runtime::peer::root_cause;
 
 use crate::Gateway;
 use crate::auth::Caller;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::middleware::from_fn;
 use axum::routing::{MethodRouter, get, post};
 use axum::{Json, Router};
-use liverank_shell::{cors, server};
+use liverank_runtime::{cors, server};
 use serde_json::{Value, json};
 
 use crate::page::ASSETS;

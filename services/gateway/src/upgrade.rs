@@ -11,13 +11,13 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
-use liverank_shell::Problem;
+use liverank_runtime::Problem;
 
 use crate::Gateway;
 use crate::auth::Caller;
 use crate::proxy::{relay, send};
 use crate::upstream::strip_hop;
-use liverank_shell::streams::Stay;
+use liverank_runtime::streams::StreamPermit;
 
 /// How long both ends may take to hand over their connection after the 101.
 const HANDOVER_TIMEOUT: Duration = Duration::from_secs(5);
@@ -100,7 +100,7 @@ fn ask_for_websocket(headers: &mut HeaderMap) {
 }
 
 /// Copies until either end closes, or until it is this connection's turn to leave.
-async fn tunnel(client: OnUpgrade, service: OnUpgrade, mut stay: Stay) {
+async fn tunnel(client: OnUpgrade, service: OnUpgrade, mut stay: StreamPermit) {
     let both = async { tokio::try_join!(client, service) };
     let Ok(Ok((client, service))) = tokio::time::timeout(HANDOVER_TIMEOUT, both).await else { return };
     let io = |upgraded: Upgraded| TokioIo::new(upgraded);

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http_body_util::Full;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use liverank_shell::peer::CONNECT_TIMEOUT;
+use liverank_runtime::peer::CONNECT_TIMEOUT;
 use reqwest::Url;
 
 /// The client: connections are kept and shared.

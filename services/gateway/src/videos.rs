@@ -11,9 +11,9 @@ use liverank_core::counting::{Rules, VideoState};
 use liverank_core::ranking::Ranked;
 use liverank_core::score::points;
 use liverank_core::{Invalid, VideoId};
-use liverank_shell::Problem;
-use liverank_shell::params::Params;
-use liverank_shell::wire::Viewers;
+use liverank_protocol::Viewers;
+use liverank_runtime::Problem;
+use liverank_runtime::params::Params;
 use serde::Serialize;
 
 use crate::Gateway;

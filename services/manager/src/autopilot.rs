@@ -10,18 +10,18 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use liverank_adapters::assignment_store::{Closing, MAX_EPOCH, Office, Term};
+use liverank_adapters::assignment_store::{Closing, MAX_EPOCH, Term, TermGrant};
 use liverank_core::VideoId;
 use liverank_core::comment::hex;
 use liverank_core::handover::Share;
-use liverank_core::handover::steward::{Order, Standing};
+use liverank_core::handover::coordinator::{Order, ReaderStatus};
 use liverank_core::placement::{self, Budget, Kind, Limits, Part, Plan, Situation, plan};
-use liverank_shell::now_ms;
+use liverank_runtime::now_ms;
 use serde::Serialize;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::cluster::{Cluster, Seen};
-use crate::moves::{By, Carrying, Wanted};
+use crate::moves::{By, MoveExecutor, Wanted};
 use crate::{Config, Manager};
 
 /// How often it plans: several times within the rest that an assignment is given after a change.
@@ -145,13 +145,13 @@ async fn office(manager: &Manager, holder: &str, own: Option<u64>, watched: &mut
         let beat = rand::random::<u64>() % MAX_EPOCH;
         let mine = Term { term, holder: holder.to_owned(), lease: None, beat };
         return match manager.ask(manager.store.renew_term(&mine)).await {
-            Ok(Office::Lost(in_force)) => {
+            Ok(TermGrant::Lost(in_force)) => {
                 watched.term = in_force.map(|term| (term, Instant::now()));
                 None
             }
             // While the store is away it cannot swap anything, either; whoever takes over meanwhile is found out at the
             // next beat.
-            Ok(Office::Held(_)) | Err(_) => Some(term),
+            Ok(TermGrant::Held(_)) | Err(_) => Some(term),
         };
     }
     let asked = Instant::now();
@@ -166,7 +166,7 @@ async fn office(manager: &Manager, holder: &str, own: Option<u64>, watched: &mut
     }
     let seen = manager.carrying().term();
     match manager.ask(manager.store.mint_term(holder, None, expected, seen)).await {
-        Ok(Office::Held(term)) => {
+        Ok(TermGrant::Held(term)) => {
             manager.heard_term(term.clone());
             Some(term.term)
         }
@@ -243,16 +243,18 @@ fn limits(config: &Config, available: u64) -> Limits {
 }
 
 /// What the planner looks at: readers that live, videos that are watched.
-fn situation(cluster: &Cluster, carrying: &Carrying, now: Instant) -> Situation {
+fn situation(cluster: &Cluster, carrying: &MoveExecutor, now: Instant) -> Situation {
     let mut readers = Vec::new();
     let mut at = HashMap::new();
     for sighting in cluster.watch.all() {
         let id = &sighting.record.id;
         let standing = match (cluster.standing(now, id), cluster.closing(id)) {
-            (Some(Standing::Draining), _) | (_, Some(Closing::Draining)) => placement::Standing::Draining,
-            (Some(Standing::Alive), None) => placement::Standing::Open,
-            (Some(Standing::Alive | Standing::Suspect), _) => placement::Standing::Closed,
-            (Some(Standing::Gone) | None, _) => continue,
+            (Some(ReaderStatus::Draining), _) | (_, Some(Closing::Draining)) => {
+                placement::ReaderAvailability::Draining
+            }
+            (Some(ReaderStatus::Alive), None) => placement::ReaderAvailability::Open,
+            (Some(ReaderStatus::Alive | ReaderStatus::Suspect), _) => placement::ReaderAvailability::Closed,
+            (Some(ReaderStatus::Gone) | None, _) => continue,
         };
         at.insert(id.clone(), readers.len());
         readers.push(placement::Reader { id: id.clone(), capacity: sighting.record.capacity, standing });
@@ -290,7 +292,7 @@ fn situation(cluster: &Cluster, carrying: &Carrying, now: Instant) -> Situation 
 /// reader and what is to be emptied, the managers see to by themselves.
 fn give(
     seen: &Seen<'_>,
-    carrying: &mut Carrying,
+    carrying: &mut MoveExecutor,
     term: u64,
     situation: &Situation,
     plan: &Plan,

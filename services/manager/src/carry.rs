@@ -7,10 +7,10 @@ use futures::StreamExt;
 use futures::stream;
 use http::header::AUTHORIZATION;
 use liverank_adapters::assignment_store::Swapped;
-use liverank_core::handover::steward::{Order, Step};
+use liverank_core::handover::coordinator::{Order, Step};
 use liverank_core::{ReaderId, VideoId};
-use liverank_shell::peer::join;
-use liverank_shell::wire::Warm;
+use liverank_protocol::Warm;
+use liverank_runtime::peer::join;
 use reqwest::Url;
 use tokio::sync::Semaphore;
 use tokio::time::{MissedTickBehavior, interval};
@@ -140,7 +140,7 @@ pub async fn warm(manager: &Manager, reader: &ReaderId, video: &VideoId) {
             manager.peers.is_ours(&answer);
             answer.status().to_string()
         }
-        Err(error) => liverank_shell::peer::root_cause(&error),
+        Err(error) => liverank_runtime::peer::root_cause(&error),
     };
     manager.metrics.warm_failures.inc();
     tracing::debug!(%reader, %video, status, "a reader does not hold a video ready yet");

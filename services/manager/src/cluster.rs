@@ -5,15 +5,15 @@ use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use liverank_adapters::assignment_store::{Assignment, Closing, Cordon, MAX_EPOCH, Orders, ReaderRecord};
+use liverank_core::handover::coordinator::{self, Answer, ClusterView, Pace};
 use liverank_core::handover::peak::Peak;
-use liverank_core::handover::steward::{self, Answer, Pace, Sight};
 use liverank_core::handover::{Assigned, Held, Share, Time};
 use liverank_core::placement::{ReaderLoad, place};
 use liverank_core::{ReaderId, VideoId};
-use liverank_shell::wire::RouteReader;
+use liverank_protocol::RouteReader;
 
-use crate::liveness::{Hold, Sighting, Standing, Verdict, Watch};
-use crate::promises::Promises;
+use crate::liveness::{Hold, ReaderStatus, Sighting, Verdict, Watch};
+use crate::reserved_capacity::ReservedCapacity;
 use crate::view::View;
 
 pub mod drains;
@@ -63,7 +63,7 @@ struct Audience {
 
 /// Viewers that are to go to another reader and have not gone yet.
 #[derive(Debug, Default)]
-pub struct Owed {
+pub struct PendingHandovers {
     /// All of them.
     pub viewers: u64,
     /// By the video they watch.
@@ -88,9 +88,9 @@ pub struct Cluster {
     /// What was last decided about readers.
     verdict: Verdict,
     /// Viewers to come.
-    pub promises: Promises,
+    pub promises: ReservedCapacity,
     /// Viewers to go.
-    pub owed: Owed,
+    pub owed: PendingHandovers,
 }
 
 /// What a manager sees at a time, as the protocol asks for it.
@@ -101,12 +101,12 @@ pub struct Seen<'a> {
     pub now: Instant,
 }
 
-impl Sight for Seen<'_> {
+impl ClusterView for Seen<'_> {
     fn assigned(&self, video: &VideoId) -> Option<&Assigned> {
         self.cluster.view.assigned(video)
     }
 
-    fn standing(&self, reader: &ReaderId) -> Option<steward::Standing> {
+    fn standing(&self, reader: &ReaderId) -> Option<coordinator::ReaderStatus> {
         self.cluster.standing(self.now, reader)
     }
 
@@ -162,17 +162,19 @@ impl Cluster {
 
     /// How a reader stands. One is gone only where this manager may act on it: never on a stale view, and not while so
     /// many seem gone that it is more likely cut off itself.
-    pub fn standing(&self, now: Instant, reader: &ReaderId) -> Option<steward::Standing> {
+    pub fn standing(&self, now: Instant, reader: &ReaderId) -> Option<coordinator::ReaderStatus> {
         let Some(standing) = self.watch.standing(reader) else {
-            return self.watch.is_settled(now).then_some(steward::Standing::Gone);
+            return self.watch.is_settled(now).then_some(coordinator::ReaderStatus::Gone);
         };
         let may_act = || self.watch.is_fresh(now) && self.verdict.leaving.contains(reader);
         Some(match standing {
-            Standing::Gone if may_act() => steward::Standing::Gone,
-            Standing::Gone | Standing::Suspect => steward::Standing::Suspect,
-            Standing::Draining => steward::Standing::Draining,
-            Standing::Alive if self.closing(reader) == Some(Closing::Draining) => steward::Standing::Draining,
-            Standing::Alive => steward::Standing::Alive,
+            ReaderStatus::Gone if may_act() => coordinator::ReaderStatus::Gone,
+            ReaderStatus::Gone | ReaderStatus::Suspect => coordinator::ReaderStatus::Suspect,
+            ReaderStatus::Draining => coordinator::ReaderStatus::Draining,
+            ReaderStatus::Alive if self.closing(reader) == Some(Closing::Draining) => {
+                coordinator::ReaderStatus::Draining
+            }
+            ReaderStatus::Alive => coordinator::ReaderStatus::Alive,
         })
     }
 
@@ -197,7 +199,7 @@ impl Cluster {
 
     /// Whether a reader takes new videos.
     pub fn is_open(&self, reader: &ReaderId) -> bool {
-        self.watch.standing(reader) == Some(Standing::Alive) && self.closing(reader).is_none()
+        self.watch.standing(reader) == Some(ReaderStatus::Alive) && self.closing(reader).is_none()
     }
 
     /// The part of its capacity that a reader uses, viewers on their way included, in thousandths.
@@ -218,7 +220,7 @@ impl Cluster {
         if current.is_none() && self.view.len() >= MAX_ASSIGNMENTS {
             return Decision::Full;
         }
-        let decision = steward::decide(
+        let decision = coordinator::decide(
             &self.seen(now),
             video,
             known,
@@ -226,8 +228,8 @@ impl Cluster {
             |assigned| self.relief(assigned),
         );
         match (decision, current) {
-            (steward::Decision::Serve, Some(current)) => Decision::Serve(current.clone()),
-            (steward::Decision::Assign { expected, readers, seen }, _) => {
+            (coordinator::Decision::Serve, Some(current)) => Decision::Serve(current.clone()),
+            (coordinator::Decision::Assign { expected, readers, seen }, _) => {
                 Decision::Assign { expected, readers, seen: seen.max(self.highest_epoch()) }
             }
             _ => Decision::NoReader,
@@ -266,7 +268,7 @@ impl Cluster {
     fn relief(&self, assigned: &Assigned) -> Option<ReaderId> {
         let beside = |sighting: &&Sighting| {
             let reader = &sighting.record.id;
-            assigned.share(reader).is_none() && self.usage(reader) < steward::FULL
+            assigned.share(reader).is_none() && self.usage(reader) < coordinator::FULL
         };
         let least = self.open().filter(beside).min_by_key(|sighting| self.usage(&sighting.record.id));
         least.map(|sighting| sighting.record.id.clone())
@@ -298,7 +300,7 @@ impl Cluster {
 
     /// Videos of which a reader is gone, the most watched first, at most `most` of them.
     pub fn to_move(&self, now: Instant, most: usize) -> Vec<VideoId> {
-        let gone = |reader: &ReaderId| self.standing(now, reader) == Some(steward::Standing::Gone);
+        let gone = |reader: &ReaderId| self.standing(now, reader) == Some(coordinator::ReaderStatus::Gone);
         let leaving: HashSet<&ReaderId> = self.view.readers().filter(|reader| gone(reader)).collect();
         if leaving.is_empty() || self.open().next().is_none() {
             return Vec::new();
@@ -340,12 +342,12 @@ impl Cluster {
     /// An assignment's readers as others reach them, the best first; `lots` are random.
     pub fn reach(&self, now: Instant, assignment: &Assignment, lots: [u32; 2]) -> Vec<RouteReader> {
         let (seen, video) = (self.seen(now), &assignment.video_id);
-        let readers = steward::route(&seen, video, &assignment.assigned, lots);
+        let readers = coordinator::route(&seen, video, &assignment.assigned, lots);
         let known = readers.iter().filter_map(|reader| self.watch.get(reader));
         known
             .map(|sighting| {
                 let record = &sighting.record;
-                let is_alive = self.standing(now, &record.id) == Some(steward::Standing::Alive);
+                let is_alive = self.standing(now, &record.id) == Some(coordinator::ReaderStatus::Alive);
                 let held = sighting.held(video);
                 RouteReader {
                     id: record.id.clone(),
@@ -360,17 +362,17 @@ impl Cluster {
 
     /// Viewers of a video that readers had that are gone: they are on their way to wherever it is served.
     pub fn lost(&self, video: &VideoId) -> u64 {
-        let gone = self.watch.all().filter(|sighting| self.watch.standing_of(sighting) == Standing::Gone);
+        let gone = self.watch.all().filter(|sighting| self.watch.standing_of(sighting) == ReaderStatus::Gone);
         gone.filter_map(|sighting| sighting.held(video)).map(|held| held.viewers).sum()
     }
 
-    fn count_owed(&self, now: Instant) -> Owed {
+    fn count_owed(&self, now: Instant) -> PendingHandovers {
         let seen = self.seen(now);
-        let mut all = Owed { at: Some(now), ..Owed::default() };
-        let there = |sighting: &&Sighting| self.watch.standing_of(sighting) != Standing::Gone;
+        let mut all = PendingHandovers { at: Some(now), ..PendingHandovers::default() };
+        let there = |sighting: &&Sighting| self.watch.standing_of(sighting) != ReaderStatus::Gone;
         for sighting in self.watch.all().filter(there) {
             let record = &sighting.record;
-            let answer = steward::answer(&seen, &record.id, &record.videos, &UNPACED);
+            let answer = coordinator::answer(&seen, &record.id, &record.videos, &UNPACED);
             for (video, viewers) in owed(&answer, &record.videos) {
                 *all.videos.entry(video.clone()).or_default() += viewers;
                 all.viewers += viewers;
@@ -383,7 +385,7 @@ impl Cluster {
     /// except where the reader leaves by itself and has less time than that.
     pub fn answer(&self, now: Instant, record: &ReaderRecord, per_minute: u64) -> Answer {
         let videos = self.watch.get(&record.id).map_or(&record.videos, |sighting| &sighting.record.videos);
-        let mut answer = steward::answer(&self.seen(now), &record.id, videos, &UNPACED);
+        let mut answer = coordinator::answer(&self.seen(now), &record.id, videos, &UNPACED);
         let own: u64 = owed(&answer, videos).map(|(_, viewers)| viewers).sum();
         let even = (per_minute.saturating_mul(own) / own.max(self.owed.viewers).max(1)).div_ceil(60);
         // Half of the grace: the rest is for what goes wrong.
@@ -418,7 +420,7 @@ const UNPACED: Pace = Pace { within: Duration::from_secs(1), least: 1, most: u32
 /// Viewers of a video that a reader is to send elsewhere and still has.
 fn owes(seen: &Seen<'_>, reader: &ReaderId, held: &Held) -> u64 {
     let held = std::slice::from_ref(held);
-    owed(&steward::answer(seen, reader, held, &UNPACED), held).map(|(_, viewers)| viewers).sum()
+    owed(&coordinator::answer(seen, reader, held, &UNPACED), held).map(|(_, viewers)| viewers).sum()
 }
 
 /// `held` in the order of the videos' names.
@@ -435,7 +437,7 @@ fn owed<'a>(answer: &'a Answer, held: &'a [Held]) -> impl Iterator<Item = (&'a V
 
 fn audiences(watch: &Watch, now: Time, before: &HashMap<VideoId, Audience>) -> HashMap<VideoId, Audience> {
     let mut audiences: HashMap<VideoId, Audience> = HashMap::new();
-    for sighting in watch.all().filter(|sighting| watch.standing_of(sighting) != Standing::Gone) {
+    for sighting in watch.all().filter(|sighting| watch.standing_of(sighting) != ReaderStatus::Gone) {
         let reader = &sighting.record.id;
         for held in sighting.record.videos.iter().filter(|held| held.viewers > 0) {
             let first = || {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use liverank_adapters::assignment_store::{Change, Office};
+use liverank_adapters::assignment_store::{Change, TermGrant};
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
@@ -82,7 +82,7 @@ async fn follow_orders(manager: &Manager) {
     );
     // Refused where a later term has begun meanwhile: its planner then says what is to be closed.
     let told = manager.ask(manager.store.renew_term(&term)).await;
-    if !matches!(told, Ok(Office::Held(_))) {
+    if !matches!(told, Ok(TermGrant::Held(_))) {
         return;
     }
     for cordon in &lost.cordons {

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | [`liveness`] | decides which readers are alive, which are gone, and whether to act on it (pure) |
 //! | [`view`] | holds the assignments (pure) |
-//! | [`promises`] | counts viewers to come (pure) |
+//! | [`reserved_capacity`] | counts viewers to come (pure) |
 //! | [`cluster`] | decides where a video goes, which videos move and what a heartbeat is answered (pure) |
 //! | [`moves`] | keeps count of the moves that are carried out (pure) |
 //! | [`manager`] | changes what is in force, by compare-and-set |
@@ -22,10 +22,10 @@ use std::sync::Arc;
 
 use liverank_adapters::{AssignmentStore, Backends};
 use liverank_core::comment::hex;
-use liverank_shell::peer::{Peers, Replicas};
-use liverank_shell::token::{InternalToken, TokenHash};
-use liverank_shell::wire::ManagerReport;
-use liverank_shell::{Shell, report, server};
+use liverank_protocol::ManagerReport;
+use liverank_runtime::peer::{Peers, Replicas};
+use liverank_runtime::token::{InternalToken, TokenHash};
+use liverank_runtime::{ServiceContext, report, server};
 use reqwest::Url;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
@@ -39,7 +39,7 @@ pub mod liveness;
 pub mod manager;
 pub mod metrics;
 pub mod moves;
-pub mod promises;
+pub mod reserved_capacity;
 pub mod sweep;
 pub mod view;
 
@@ -117,7 +117,7 @@ pub async fn run(
     config: Config,
     backends: Backends,
     listener: TcpListener,
-    shell: Shell,
+    shell: ServiceContext,
 ) -> anyhow::Result<()> {
     serve(config, backends.assignments, listener, shell).await
 }
@@ -127,7 +127,7 @@ pub async fn serve(
     config: Config,
     store: Arc<dyn AssignmentStore>,
     listener: TcpListener,
-    shell: Shell,
+    shell: ServiceContext,
 ) -> anyhow::Result<()> {
     let autopilot = config.autopilot;
     let statistics_url = config.statistics_url.clone();
@@ -145,7 +145,7 @@ pub async fn serve(
     server::serve(listener, http::router(manager), &shell).await
 }
 
-async fn report_counts(manager: Arc<Manager>, statistics: Option<Replicas>, shell: Shell) {
+async fn report_counts(manager: Arc<Manager>, statistics: Option<Replicas>, shell: ServiceContext) {
     let instance = format!("manager-{}", hex(&rand::random::<[u8; 4]>()));
     report::send(statistics, "reader-api-manager-statistics", shell, || counts(&manager, &instance)).await;
 }

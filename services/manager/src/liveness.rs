@@ -34,7 +34,7 @@ pub const SETTLED_AFTER: Duration = Duration::from_secs(5);
 
 /// How a reader stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Standing {
+pub enum ReaderStatus {
     /// It reports itself.
     Alive,
     /// It reports itself, and is leaving.
@@ -45,7 +45,7 @@ pub enum Standing {
     Gone,
 }
 
-impl Standing {
+impl ReaderStatus {
     /// The name on the wire.
     pub const fn name(self) -> &'static str {
         match self {
@@ -229,12 +229,14 @@ impl Watch {
         let counted: Vec<&Sighting> = self
             .readers
             .values()
-            .filter(|sighting| self.standing_of(sighting) != Standing::Gone || serves(&sighting.record.id))
+            .filter(|sighting| {
+                self.standing_of(sighting) != ReaderStatus::Gone || serves(&sighting.record.id)
+            })
             .collect();
         let missing = counted.iter().filter(|sighting| self.seems_gone(sighting)).count();
         let too_many = missing > (counted.len() / 3).max(1);
         let leaving = self.readers.values().filter(|sighting| {
-            sighting.record.draining || (self.standing_of(sighting) == Standing::Gone && !too_many)
+            sighting.record.draining || (self.standing_of(sighting) == ReaderStatus::Gone && !too_many)
         });
         Verdict {
             leaving: leaving.map(|sighting| sighting.record.id.clone()).collect(),
@@ -245,7 +247,7 @@ impl Watch {
     /// Readers that take new videos. One that was only found in the store, and not seen alive yet, does so only where
     /// there is no other.
     pub fn open(&self) -> impl Iterator<Item = &Sighting> {
-        let alive = |sighting: &&Sighting| self.standing_of(sighting) == Standing::Alive;
+        let alive = |sighting: &&Sighting| self.standing_of(sighting) == ReaderStatus::Alive;
         let any_proven = self.readers.values().filter(alive).any(|sighting| sighting.proven);
         self.readers.values().filter(move |sighting| alive(sighting) && (sighting.proven || !any_proven))
     }
@@ -261,18 +263,18 @@ impl Watch {
     }
 
     /// How a reader stands; `None` for one that is not known.
-    pub fn standing(&self, reader: &ReaderId) -> Option<Standing> {
+    pub fn standing(&self, reader: &ReaderId) -> Option<ReaderStatus> {
         self.readers.get(reader).map(|sighting| self.standing_of(sighting))
     }
 
     /// How a reader stands.
-    pub fn standing_of(&self, sighting: &Sighting) -> Standing {
+    pub fn standing_of(&self, sighting: &Sighting) -> ReaderStatus {
         let is_silent = self.silence(sighting) >= SUSPECT_AFTER;
         match sighting.probe {
-            Some((_, false)) if is_silent => Standing::Gone,
-            _ if is_silent => Standing::Suspect,
-            _ if sighting.record.draining => Standing::Draining,
-            _ => Standing::Alive,
+            Some((_, false)) if is_silent => ReaderStatus::Gone,
+            _ if is_silent => ReaderStatus::Suspect,
+            _ if sighting.record.draining => ReaderStatus::Draining,
+            _ => ReaderStatus::Alive,
         }
     }
 
@@ -292,7 +294,7 @@ impl Watch {
             return Vec::new();
         }
         let long_gone = |sighting: &&Sighting| {
-            self.standing_of(sighting) == Standing::Gone && self.silence(sighting) >= FORGET_AFTER
+            self.standing_of(sighting) == ReaderStatus::Gone && self.silence(sighting) >= FORGET_AFTER
         };
         let beat = |sighting: &Sighting| sighting.polled_beat.unwrap_or(sighting.record.beat);
         self.readers
@@ -304,7 +306,7 @@ impl Watch {
 
     /// Forgets a reader that still is gone.
     pub fn forget(&mut self, reader: &ReaderId) {
-        if self.standing(reader) == Some(Standing::Gone) {
+        if self.standing(reader) == Some(ReaderStatus::Gone) {
             self.readers.remove(reader);
         }
     }

@@ -7,15 +7,15 @@ use axum::http::HeaderMap;
 use liverank_adapters::StoreError;
 use liverank_adapters::assignment_store::{Assignment, AssignmentStore, Orders, Swapped, Term};
 use liverank_core::VideoId;
-use liverank_shell::peer::Peers;
-use liverank_shell::token::Token;
-use liverank_shell::{Problem, Shell};
+use liverank_runtime::peer::Peers;
+use liverank_runtime::token::Token;
+use liverank_runtime::{Problem, ServiceContext};
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
 use crate::cluster::{Cluster, Decision};
 use crate::metrics::ManagerMetrics;
-use crate::moves::Carrying;
+use crate::moves::MoveExecutor;
 use crate::{Config, autopilot};
 
 /// What the store is called among the dependencies.
@@ -30,7 +30,7 @@ pub struct Manager {
     /// What the managers share.
     pub store: Arc<dyn AssignmentStore>,
     cluster: Mutex<Cluster>,
-    carrying: Mutex<Carrying>,
+    carrying: Mutex<MoveExecutor>,
     /// What the planner in this manager decided last.
     pub decisions: Mutex<autopilot::Decisions>,
     /// How it is set up.
@@ -45,7 +45,7 @@ pub struct Manager {
     pub carry_now: Notify,
     /// What is counted.
     pub metrics: ManagerMetrics,
-    shell: Shell,
+    shell: ServiceContext,
 }
 
 /// What became of a video that was to have a reader.
@@ -85,7 +85,11 @@ impl Manager {
     ///
     /// # Errors
     /// A token that cannot be read.
-    pub fn new(config: Config, store: Arc<dyn AssignmentStore>, shell: &Shell) -> anyhow::Result<Arc<Self>> {
+    pub fn new(
+        config: Config,
+        store: Arc<dyn AssignmentStore>,
+        shell: &ServiceContext,
+    ) -> anyhow::Result<Arc<Self>> {
         Ok(Arc::new(Self {
             store,
             cluster: Mutex::default(),
@@ -114,7 +118,7 @@ impl Manager {
     }
 
     /// What it carries out. Where both are needed, [`Manager::cluster`] is locked first. Never held across an await.
-    pub fn carrying(&self) -> MutexGuard<'_, Carrying> {
+    pub fn carrying(&self) -> MutexGuard<'_, MoveExecutor> {
         self.carrying.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

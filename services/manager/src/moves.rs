@@ -1,13 +1,13 @@
 //! Moves that this manager carries out: what waits for the budget, what is under way, what became of it. Time is an
-//! argument. The protocol itself is [`Steward`]'s.
+//! argument. The protocol itself is [`Coordinator`]'s.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
 use liverank_core::VideoId;
 use liverank_core::handover::Share;
-use liverank_core::handover::steward::{Order, Refused, Sight, Step, Steward};
-use liverank_shell::wire::{MovePhase, MoveState};
+use liverank_core::handover::coordinator::{ClusterView, Coordinator, Order, Refused, Step};
+use liverank_protocol::{MovePhase, MoveState};
 
 use crate::cluster::Seen;
 
@@ -80,15 +80,15 @@ pub enum Outcome {
 
 /// See the module.
 #[derive(Debug, Default)]
-pub struct Carrying {
-    steward: Steward,
+pub struct MoveExecutor {
+    steward: Coordinator,
     next: u64,
     entries: BTreeMap<u64, Entry>,
     /// Those that wait or are before their compare-and-set.
     begun: HashMap<VideoId, u64>,
 }
 
-impl Carrying {
+impl MoveExecutor {
     /// The highest term heard of.
     pub const fn term(&self) -> u64 {
         self.steward.term()
@@ -109,7 +109,7 @@ impl Carrying {
         self.entries.get(self.begun.get(video)?).map(|entry| entry.wanted.order.readers.as_slice())
     }
 
-    /// Takes a move, to begin when [`Carrying::admit`] finds room; answers its number.
+    /// Takes a move, to begin when [`MoveExecutor::admit`] finds room; answers its number.
     pub fn want(&mut self, now: Instant, seen: &Seen<'_>, wanted: Wanted) -> Result<u64, Refused> {
         if wanted.term.is_some_and(|term| term < self.term()) {
             return Err(Refused::OldTerm { highest: self.term() });

@@ -10,13 +10,13 @@ use std::time::{Duration, Instant};
 use futures::StreamExt;
 use futures::stream;
 use liverank_core::{ReaderId, VideoId};
-use liverank_shell::peer::{Peers, join};
+use liverank_runtime::peer::{Peers, join};
 use reqwest::Url;
 use serde_json::Value;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::Manager;
-use crate::liveness::{Hold, Standing};
+use crate::liveness::{Hold, ReaderStatus};
 use crate::metrics::ManagerMetrics;
 
 /// How often it looks: a fraction of the time in which a reader is to be replaced.
@@ -89,7 +89,7 @@ async fn probe(manager: &Manager) {
         cluster.watch.probed(sent, &reader, beat, answered);
         let after = cluster.watch.standing(&reader);
         drop(cluster);
-        if before == after || after != Some(Standing::Gone) {
+        if before == after || after != Some(ReaderStatus::Gone) {
             continue;
         }
         if done {
@@ -174,10 +174,9 @@ async fn forget(manager: &Manager) {
 
 fn measure(metrics: &ManagerMetrics, manager: &Manager) {
     let cluster = manager.cluster();
-    let silent = cluster
-        .watch
-        .all()
-        .filter(|sighting| matches!(cluster.watch.standing_of(sighting), Standing::Suspect | Standing::Gone));
+    let silent = cluster.watch.all().filter(|sighting| {
+        matches!(cluster.watch.standing_of(sighting), ReaderStatus::Suspect | ReaderStatus::Gone)
+    });
     metrics.videos.set(cluster.view.len() as i64);
     metrics.readers_silent.set(silent.count() as i64);
     metrics.readers_open.set(cluster.open().count() as i64);

@@ -25,11 +25,11 @@ use liverank_adapters::comment_bus::embedded::EmbeddedBus;
 use liverank_adapters::event_log::embedded::EmbeddedLog;
 use liverank_adapters::ranking_store::embedded::EmbeddedRanking;
 use liverank_adapters::{Archive, Backends, CommentBus, clock};
-use liverank_core::comment::Numbering;
+use liverank_core::comment::CommentEpoch;
 use liverank_core::counting::Rules;
 use liverank_core::{Comment, CommentId, UserId, VideoId};
 use liverank_reader::{Config, sse};
-use liverank_shell::{Shell, server};
+use liverank_runtime::{ServiceContext, server};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpSocket;
 
@@ -132,7 +132,8 @@ async fn serve(port: u16, rate: u32, writes_per_second: Option<u64>) -> anyhow::
     };
     let listener = server::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, port)), "the reader").await?;
     let config = Config { capacity: 100_000, writes_per_second, ..Config::default() };
-    let reader = tokio::spawn(liverank_reader::run(config, backends, listener, Shell::new(Duration::ZERO)));
+    let reader =
+        tokio::spawn(liverank_reader::run(config, backends, listener, ServiceContext::new(Duration::ZERO)));
     if rate == 0 {
         return reader.await?;
     }
@@ -157,7 +158,7 @@ fn floor(port: u16, viewers: usize, joined: usize) -> anyhow::Result<()> {
         socket.set_nonblocking(true)?;
         sockets.push(socket);
     }
-    let numbering = Numbering::parse("n")?;
+    let numbering = CommentEpoch::parse("n")?;
     loop {
         let event = sse::comment(&numbering, &comment(1)?).repeat(joined);
         for socket in &mut sockets {

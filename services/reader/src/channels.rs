@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use futures::StreamExt;
 
 use crate::Reader;
+use crate::channel::Channel;
 use crate::hub::Hub;
-use crate::room::Room;
 use crate::warm::MAX_EMPTY;
 
 /// How often rooms are looked through: lingering is in seconds.
@@ -45,7 +45,7 @@ async fn close_empty(reader: &Reader) {
     let empty: Vec<_> = rooms.iter().filter_map(|room| Some((room, room.empty_for(now)?))).collect();
     let crowded = empty.len() > MAX_EMPTY;
     let due: Vec<_> = reader.placement.with(|holder, now| {
-        let may = |room: &Room, empty| {
+        let may = |room: &Channel, empty| {
             holder.may_drop(now, &room.video, if crowded { Duration::MAX } else { empty })
         };
         empty.into_iter().filter(|(room, empty)| may(room, *empty)).map(|(room, _)| room).collect()

@@ -7,8 +7,8 @@ use std::time::Duration;
 use liverank_adapters::comment_bus::Delivery;
 use tokio::sync::mpsc;
 
+use crate::channel::Channel;
 use crate::hub::Hub;
-use crate::room::Room;
 
 /// How long to wait before the bus is dialled again: it is next door, and heads are compared meanwhile.
 const REDIAL: Duration = Duration::from_millis(500);
@@ -35,7 +35,7 @@ pub async fn run(hub: Arc<Hub>) {
 
 async fn hand_out(hub: &Arc<Hub>, mut deliveries: mpsc::Receiver<Delivery>) {
     let mut batch = Vec::with_capacity(BATCH);
-    let mut touched: Vec<(Arc<Room>, u64)> = Vec::new();
+    let mut touched: Vec<(Arc<Channel>, u64)> = Vec::new();
     while deliveries.recv_many(&mut batch, BATCH).await > 0 {
         for delivery in batch.drain(..) {
             match delivery {

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use liverank_shell::Shell;
+use liverank_runtime::ServiceContext;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -19,7 +19,7 @@ const LOOK: Duration = Duration::from_millis(50);
 /// The managers hear of it at once, move the videos away and say in their answers to heartbeats how fast viewers are to
 /// be handed over; whom they have not moved after a quarter of the time (or at once, where there are no managers) the
 /// reader sends away by itself ([`crate::handing`]).
-pub async fn run(reader: Arc<Reader>, shell: Shell, served: CancellationToken) {
+pub async fn run(reader: Arc<Reader>, shell: ServiceContext, served: CancellationToken) {
     shell.shutdown.cancelled().await;
     let start = Instant::now();
     let viewers = reader.hub.viewers();

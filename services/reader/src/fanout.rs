@@ -13,11 +13,11 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use liverank_shell::server::Bare;
+use liverank_runtime::server::RawConnection;
 use mio::{Poll, Token, Waker};
 use tokio_util::sync::CancellationToken;
 
-use crate::room::Room;
+use crate::channel::Channel;
 
 mod shard;
 mod viewer;
@@ -36,7 +36,7 @@ const IDLE: u64 = u64::MAX;
 #[derive(Default)]
 struct Inbox {
     joining: Vec<Joining>,
-    news: Vec<Arc<Room>>,
+    news: Vec<Arc<Channel>>,
     stopped: bool,
 }
 
@@ -45,12 +45,12 @@ pub struct Joining {
     /// What it is.
     pub viewer: Viewer<()>,
     /// Its socket.
-    pub bare: Bare,
+    pub bare: RawConnection,
 }
 
 /// What others see of a thread.
-struct Desk {
-    /// Its bit in [`Room::called`].
+struct WorkerHandle {
+    /// Its bit in [`Channel::called`].
     bit: u32,
     inbox: Mutex<Inbox>,
     waker: Waker,
@@ -60,7 +60,7 @@ struct Desk {
     ended: CancellationToken,
 }
 
-impl Desk {
+impl WorkerHandle {
     fn inbox(&self) -> MutexGuard<'_, Inbox> {
         self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -98,7 +98,7 @@ impl Desk {
 
 /// See the module.
 pub struct Fanout {
-    desks: Vec<Arc<Desk>>,
+    desks: Vec<Arc<WorkerHandle>>,
     next: AtomicUsize,
     ended: CancellationToken,
 }
@@ -125,7 +125,7 @@ impl Fanout {
     }
 
     /// Tells the threads that a room has something for its viewers: comments that were shown, a heartbeat, the end.
-    pub fn news(&self, room: &Arc<Room>) {
+    pub fn news(&self, room: &Arc<Channel>) {
         for desk in &self.desks {
             if room.called.fetch_or(desk.bit, Ordering::AcqRel) & desk.bit == 0 {
                 desk.post(|inbox| inbox.news.push(Arc::clone(room)));
@@ -154,9 +154,9 @@ impl Fanout {
 
 const WAKE: Token = Token(usize::MAX);
 
-fn start(number: usize, ended: &CancellationToken) -> io::Result<Arc<Desk>> {
+fn start(number: usize, ended: &CancellationToken) -> io::Result<Arc<WorkerHandle>> {
     let poll = Poll::new()?;
-    let desk = Arc::new(Desk {
+    let desk = Arc::new(WorkerHandle {
         bit: 1 << number,
         inbox: Mutex::default(),
         waker: Waker::new(poll.registry(), WAKE)?,

@@ -1,6 +1,6 @@
 //! Sending viewers elsewhere: those of videos that the managers order to be handed over, and in the end everybody.
 //!
-//! How many and when is [`Holder`](liverank_core::handover::holder::Holder)'s to say; here its word is carried to the
+//! How many and when is [`ReaderAgent`](liverank_core::handover::reader_agent::Holder)'s to say; here its word is carried to the
 //! rooms, a few times a second, in steps of random length, so that those who are sent away together do not come back
 //! together.
 
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use liverank_core::VideoId;
 
 use crate::Reader;
-use crate::room::Room;
+use crate::channel::Channel;
 
 /// The least time between two groups; the most is twice that.
 const STEP: Duration = Duration::from_millis(40);
@@ -19,7 +19,7 @@ const STEP: Duration = Duration::from_millis(40);
 const ASKED_FOR: Duration = Duration::from_secs(1);
 
 /// Rooms some of whose viewers were asked to go, and when last.
-type Asked = HashMap<VideoId, (Arc<Room>, Instant)>;
+type Asked = HashMap<VideoId, (Arc<Channel>, Instant)>;
 
 /// Hands viewers over for ever.
 pub async fn run(reader: Arc<Reader>) {
@@ -47,7 +47,7 @@ pub async fn run(reader: Arc<Reader>) {
     }
 }
 
-fn send_away(reader: &Reader, room: &Arc<Room>, viewers: u64, asked: &mut Asked) {
+fn send_away(reader: &Reader, room: &Arc<Channel>, viewers: u64, asked: &mut Asked) {
     if viewers > 0 {
         reader.hub.metrics.handed_over.inc_by(viewers);
         room.send_away(viewers);

@@ -11,8 +11,8 @@ use std::time::Duration;
 use liverank_adapters::StoreError;
 use liverank_core::VideoId;
 
+use crate::channel::Channel;
 use crate::hub::{Hub, STORE_TIMEOUT};
-use crate::room::Room;
 
 /// The least time between two comparisons, however often somebody asks for one.
 const AT_LEAST: Duration = Duration::from_millis(100);
@@ -48,7 +48,7 @@ async fn compare(hub: &Arc<Hub>, round: usize) {
 }
 
 /// Compares with the bus's heads; answers the rooms that the archive must be asked about.
-async fn ask_bus(hub: &Arc<Hub>, rooms: &[Arc<Room>], round: usize) -> Vec<Arc<Room>> {
+async fn ask_bus(hub: &Arc<Hub>, rooms: &[Arc<Channel>], round: usize) -> Vec<Arc<Channel>> {
     let videos: Vec<VideoId> = rooms.iter().map(|room| room.video.clone()).collect();
     let Some(heads) = hub.bus_heads(&videos).await else { return rooms.to_vec() };
     let numbering = hub.numbering();
@@ -104,7 +104,7 @@ impl Hub {
     }
 
     /// Compares with the archive's heads.
-    async fn ask_archive(self: &Arc<Self>, rooms: &[Arc<Room>]) {
+    async fn ask_archive(self: &Arc<Self>, rooms: &[Arc<Channel>]) {
         // Without a numbering there is no archive yet, or it was away a moment ago.
         let Some(numbering) = self.numbering() else { return };
         let videos: Vec<VideoId> = rooms.iter().map(|room| room.video.clone()).collect();
@@ -116,7 +116,7 @@ impl Hub {
     }
 
     /// Learns where a room's comments stand, from whoever answers.
-    pub(crate) async fn read_head(self: &Arc<Self>, room: &Arc<Room>) {
+    pub(crate) async fn read_head(self: &Arc<Self>, room: &Arc<Channel>) {
         if self.numbering().is_none() {
             self.read_numbering().await;
         }
@@ -128,7 +128,7 @@ impl Hub {
     }
 
     /// The archive's head of a room, where a viewer claims to have seen more than this reader knows of.
-    pub(crate) async fn confirm_head(self: &Arc<Self>, room: &Arc<Room>) -> bool {
+    pub(crate) async fn confirm_head(self: &Arc<Self>, room: &Arc<Channel>) -> bool {
         let heads = within(self.archive.heads(std::slice::from_ref(&room.video))).await;
         self.note_archive(&heads);
         let (Ok(heads), Some(numbering)) = (heads, self.numbering()) else { return false };
@@ -138,7 +138,7 @@ impl Hub {
         true
     }
 
-    fn note_head(self: &Arc<Self>, room: &Arc<Room>, numbering: &liverank_core::Numbering, seq: u64) {
+    fn note_head(self: &Arc<Self>, room: &Arc<Channel>, numbering: &liverank_core::CommentEpoch, seq: u64) {
         let before = room.head();
         room.note_head(numbering, seq);
         if before.is_some_and(|before| before.numbering != *numbering) {

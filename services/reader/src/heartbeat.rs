@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 
 use liverank_adapters::assignment_store::ReaderRecord;
 use liverank_core::handover::Held;
-use liverank_shell::peer::{PeerError, Replicas};
-use liverank_shell::wire::HeartbeatAnswer;
+use liverank_protocol::HeartbeatAnswer;
+use liverank_runtime::peer::{PeerError, Replicas};
 
 use crate::Reader;
-use crate::room::Room;
+use crate::channel::Channel;
 
 /// A reader silent for three of these is suspect.
 const EVERY: Duration = Duration::from_secs(1);
@@ -57,7 +57,7 @@ fn record(reader: &Reader, beat: u64) -> ReaderRecord {
 fn held(reader: &Reader) -> Vec<Held> {
     let rooms = reader.hub.rooms();
     reader.placement.with(|holder, now| {
-        let held = |room: &Arc<Room>| Held {
+        let held = |room: &Arc<Channel>| Held {
             video: room.video.clone(),
             viewers: room.viewers(),
             epoch: holder.epoch(&room.video),

@@ -10,16 +10,16 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use liverank_core::comment::Position;
 use liverank_core::{Invalid, UserId, VideoId};
-use liverank_shell::body::JsonObject;
-use liverank_shell::params::Params;
-use liverank_shell::server::Takeover;
-use liverank_shell::wire::SENT_UNDER;
-use liverank_shell::{Problem, cors, server};
+use liverank_protocol::ASSIGNMENT_EPOCH_HEADER;
+use liverank_runtime::body::JsonObject;
+use liverank_runtime::params::Params;
+use liverank_runtime::server::Hijack;
+use liverank_runtime::{Problem, cors, server};
 use serde_json::{Map, Value, json};
 
 use crate::Reader;
 use crate::fanout::{Joining, Viewer};
-use crate::hub::Seat;
+use crate::hub::ViewerGuard;
 use crate::metrics::{From, Outcome};
 use crate::placement::Verdict;
 use crate::ring::Cursor;
@@ -93,7 +93,7 @@ fn last_event_id(headers: &HeaderMap) -> Option<String> {
 }
 
 fn sent_under(headers: &HeaderMap) -> Option<u64> {
-    headers.get(SENT_UNDER)?.to_str().ok()?.parse().ok()
+    headers.get(ASSIGNMENT_EPOCH_HEADER)?.to_str().ok()?.parse().ok()
 }
 
 fn text<'a>(body: &'a Map<String, Value>, field: &'static str) -> Result<&'a str, Invalid> {
@@ -138,7 +138,7 @@ async fn connect(reader: &Arc<Reader>, request: Request, uri: &Uri) -> Result<Re
 }
 
 /// Where a viewer begins, and whether it will miss nothing. Fetches what it missed into the room's ring.
-async fn stand(seat: &Seat, last_event_id: Option<&str>) -> (Cursor, bool) {
+async fn stand(seat: &ViewerGuard, last_event_id: Option<&str>) -> (Cursor, bool) {
     let (hub, room) = (seat.hub(), &seat.room);
     hub.open(room).await;
     match last_event_id.map(Position::parse) {
@@ -170,7 +170,7 @@ fn redirect(url: &str, uri: &Uri) -> Response {
 }
 
 /// An answer after which the viewer's socket goes to the thread that writes to it.
-fn stream(seat: Seat, cursor: Cursor, form: Form, greeting: &[u8]) -> Response {
+fn stream(seat: ViewerGuard, cursor: Cursor, form: Form, greeting: &[u8]) -> Response {
     let headers = [
         (header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream")),
         (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
@@ -179,7 +179,7 @@ fn stream(seat: Seat, cursor: Cursor, form: Form, greeting: &[u8]) -> Response {
     ];
     let mut response = headers.into_response();
     let greeting = greeting.to_vec();
-    response.extensions_mut().insert(Takeover::new(move |mut bare| {
+    response.extensions_mut().insert(Hijack::new(move |mut bare| {
         let hub = Arc::clone(seat.hub());
         let mut first = std::mem::take(&mut bare.head);
         first.extend_from_slice(&greeting);

@@ -8,17 +8,17 @@ use std::time::{Duration, Instant};
 
 use liverank_adapters::comment_bus::Subscription;
 use liverank_adapters::{Archive, CommentBus};
-use liverank_core::comment::Numbering;
+use liverank_core::comment::CommentEpoch;
 use liverank_core::{Comment, ReaderId, VideoId};
-use liverank_shell::Health;
+use liverank_runtime::Health;
 use tokio::sync::{Notify, Semaphore};
 
-use crate::door::Door;
+use crate::admission_throttle::AdmissionThrottle;
+use crate::channel::{self, Channel, Show};
 use crate::fanout::Fanout;
 use crate::metrics::Metrics;
 use crate::pace::{Pace, WRITES_PER_SECOND};
 use crate::ring::Pushed;
-use crate::room::{self, Room, Show};
 
 /// How long a viewer may be kept waiting for its video's channel and head: then it is served with what is known, and
 /// the comparing of heads makes up for the rest.
@@ -62,12 +62,12 @@ pub struct Hub {
     pub(crate) channels: Notify,
     /// Bounds what is asked of the stores at once.
     pub(crate) fetches: Semaphore,
-    door: Door,
+    door: AdmissionThrottle,
     /// Whether something contradicts what is known of the numbering.
     pub(crate) doubt: AtomicBool,
     connection: Mutex<Connection>,
-    rooms: Mutex<HashMap<VideoId, Arc<Room>>>,
-    numbering: Mutex<Option<Numbering>>,
+    rooms: Mutex<HashMap<VideoId, Arc<Channel>>>,
+    numbering: Mutex<Option<CommentEpoch>>,
     pace: Mutex<Pace>,
     viewers: AtomicU64,
 }
@@ -84,20 +84,20 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// A viewer in its room; leaves when dropped.
-pub struct Seat {
+pub struct ViewerGuard {
     hub: Arc<Hub>,
     /// The room.
-    pub room: Arc<Room>,
+    pub room: Arc<Channel>,
 }
 
-impl Seat {
+impl ViewerGuard {
     /// The hub.
     pub const fn hub(&self) -> &Arc<Hub> {
         &self.hub
     }
 }
 
-impl Drop for Seat {
+impl Drop for ViewerGuard {
     fn drop(&mut self) {
         self.room.leave(Instant::now());
         self.hub.viewers.fetch_sub(1, Ordering::Relaxed);
@@ -126,7 +126,7 @@ impl Hub {
             compare: Notify::new(),
             channels: Notify::new(),
             fetches: Semaphore::new(FETCHES),
-            door: Door::default(),
+            door: AdmissionThrottle::default(),
             doubt: AtomicBool::new(true),
             connection: Mutex::default(),
             rooms: Mutex::default(),
@@ -142,12 +142,12 @@ impl Hub {
     }
 
     /// Every room.
-    pub fn rooms(&self) -> Vec<Arc<Room>> {
+    pub fn rooms(&self) -> Vec<Arc<Channel>> {
         lock(&self.rooms).values().map(Arc::clone).collect()
     }
 
     /// The room of a video, if it has one.
-    pub fn room(&self, video: &VideoId) -> Option<Arc<Room>> {
+    pub fn room(&self, video: &VideoId) -> Option<Arc<Channel>> {
         lock(&self.rooms).get(video).map(Arc::clone)
     }
 
@@ -159,12 +159,12 @@ impl Hub {
     }
 
     /// Which count comments are numbered by, as far as is known.
-    pub fn numbering(&self) -> Option<Numbering> {
+    pub fn numbering(&self) -> Option<CommentEpoch> {
         lock(&self.numbering).clone()
     }
 
     /// Notes what the archive says of the numbering, which is what counts.
-    pub(crate) fn set_numbering(&self, numbering: &Numbering) {
+    pub(crate) fn set_numbering(&self, numbering: &CommentEpoch) {
         let before = lock(&self.numbering).replace(numbering.clone());
         if before.as_ref().is_some_and(|before| before != numbering) {
             tracing::warn!(%numbering, "comments have been numbered anew: every viewer is told of a gap");
@@ -172,7 +172,7 @@ impl Hub {
     }
 
     /// Takes a numbering that the bus names where none is known; answers the one in force.
-    pub(crate) fn adopt_numbering(&self, numbering: &Numbering) -> Numbering {
+    pub(crate) fn adopt_numbering(&self, numbering: &CommentEpoch) -> CommentEpoch {
         lock(&self.numbering).get_or_insert_with(|| numbering.clone()).clone()
     }
 
@@ -182,7 +182,7 @@ impl Hub {
     }
 
     /// Lets a viewer into a video's room; `None` where the reader is full.
-    pub fn enter(self: &Arc<Self>, video: &VideoId) -> Option<Seat> {
+    pub fn enter(self: &Arc<Self>, video: &VideoId) -> Option<ViewerGuard> {
         let before = self.viewers.fetch_add(1, Ordering::Relaxed);
         if before >= self.settings.capacity {
             self.viewers.fetch_sub(1, Ordering::Relaxed);
@@ -194,11 +194,11 @@ impl Hub {
         // Under the lock, so that the room is not closed in between.
         room.enter();
         drop(rooms);
-        Some(Seat { hub: Arc::clone(self), room })
+        Some(ViewerGuard { hub: Arc::clone(self), room })
     }
 
     /// The room of a video whose viewers are yet to come; `None` where there are `most` such rooms already.
-    pub(crate) fn room_to_be(&self, video: &VideoId, most: usize) -> Option<Arc<Room>> {
+    pub(crate) fn room_to_be(&self, video: &VideoId, most: usize) -> Option<Arc<Channel>> {
         let mut rooms = lock(&self.rooms);
         let there = rooms.get(video).map(Arc::clone);
         if there.is_none() && rooms.values().filter(|room| room.viewers() == 0).count() >= most {
@@ -207,21 +207,21 @@ impl Hub {
         Some(there.unwrap_or_else(|| self.room_in(&mut rooms, video)))
     }
 
-    fn room_in(&self, rooms: &mut HashMap<VideoId, Arc<Room>>, video: &VideoId) -> Arc<Room> {
-        let fresh = || Arc::new(Room::new(video.clone(), self.settings.ring_length, Instant::now()));
+    fn room_in(&self, rooms: &mut HashMap<VideoId, Arc<Channel>>, video: &VideoId) -> Arc<Channel> {
+        let fresh = || Arc::new(Channel::new(video.clone(), self.settings.ring_length, Instant::now()));
         let room = Arc::clone(rooms.entry(video.clone()).or_insert_with(fresh));
         self.metrics.rooms.set(rooms.len() as i64);
         room
     }
 
     /// Whether viewers who come to this room find it subscribed, and its ring where the comments stand.
-    pub(crate) fn is_ready(&self, room: &Room) -> bool {
+    pub(crate) fn is_ready(&self, room: &Channel) -> bool {
         self.is_subscribed(room) && room.is_anchored()
     }
 
     /// Sees to it that the room hears of comments and knows where they stand, as far as the stores allow in a short
     /// time. The order matters: what comes after the head was read is then sure to be heard.
-    pub async fn open(self: &Arc<Self>, room: &Arc<Room>) {
+    pub async fn open(self: &Arc<Self>, room: &Arc<Channel>) {
         if room.head().is_some() {
             if !self.is_subscribed(room) {
                 // The bus is away, or the room was about to be closed: comparing heads brings what is missed meanwhile.
@@ -241,7 +241,7 @@ impl Hub {
     }
 
     /// Whether the room is subscribed on the bus connection in force.
-    pub(crate) fn is_subscribed(&self, room: &Room) -> bool {
+    pub(crate) fn is_subscribed(&self, room: &Channel) -> bool {
         let number = lock(&self.connection).number;
         number != 0 && room.subscribed_on.load(Ordering::Acquire) == number
     }
@@ -259,7 +259,7 @@ impl Hub {
     }
 
     /// Subscribes the room's channel if it is not.
-    pub(crate) async fn subscribe(self: &Arc<Self>, room: &Arc<Room>) {
+    pub(crate) async fn subscribe(self: &Arc<Self>, room: &Arc<Channel>) {
         let _one_at_a_time = room.opening.lock().await;
         if self.is_subscribed(room) {
             return;
@@ -276,7 +276,12 @@ impl Hub {
     }
 
     /// Takes a comment that the bus brought. The caller shows the room afterwards.
-    pub(crate) fn push(self: &Arc<Self>, room: &Arc<Room>, numbering: &Numbering, comment: &Comment) -> u64 {
+    pub(crate) fn push(
+        self: &Arc<Self>,
+        room: &Arc<Channel>,
+        numbering: &CommentEpoch,
+        comment: &Comment,
+    ) -> u64 {
         if self.adopt_numbering(numbering) != *numbering {
             // A late word of an old count, or the first of a new one: the archive knows.
             if !self.doubt.swap(true, Ordering::Relaxed) {
@@ -285,7 +290,7 @@ impl Hub {
             return 0;
         }
         let Some(pushed) = room.push(numbering, comment) else { return 0 };
-        room::count(&self.metrics, pushed);
+        channel::count(&self.metrics, pushed);
         match pushed {
             Pushed::Appended(count) => return count,
             Pushed::Early | Pushed::Refused => self.repair(room),
@@ -295,7 +300,7 @@ impl Hub {
     }
 
     /// Shows viewers what is new in a room, now or when the pace allows. `events` is how much came.
-    pub(crate) fn show(self: &Arc<Self>, room: &Arc<Room>, events: u64) {
+    pub(crate) fn show(self: &Arc<Self>, room: &Arc<Channel>, events: u64) {
         let now = Instant::now();
         let viewers = room.viewers();
         let show = room.show(now, |counted| lock(&self.pace).offer(now, events, viewers, counted));
@@ -333,7 +338,7 @@ impl Hub {
     }
 
     /// Unsubscribes an empty room and forgets it, unless somebody enters meanwhile.
-    pub(crate) async fn close(&self, room: &Arc<Room>) {
+    pub(crate) async fn close(&self, room: &Arc<Channel>) {
         let _one_at_a_time = room.opening.lock().await;
         if room.viewers() > 0 {
             return;

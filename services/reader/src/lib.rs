@@ -12,9 +12,10 @@
 //! so that writes are joined when it is hot. Around that: [`placement`] (who serves which video), [`heartbeat`] (telling the managers), [`mod@warm`] and [`handing`] (viewers who come
 //! from another reader and who go to one) and [`drain`] (leaving).
 
+mod admission_throttle;
+pub mod channel;
 pub mod channels;
 pub mod dispatch;
-mod door;
 pub mod drain;
 pub mod fanout;
 pub mod handing;
@@ -23,12 +24,11 @@ pub mod heartbeat;
 pub mod http;
 pub mod hub;
 pub mod metrics;
-pub mod minute;
 pub mod pace;
 pub mod placement;
 mod repair;
 pub mod ring;
-pub mod room;
+pub mod sliding_counter;
 pub mod sse;
 pub mod warm;
 
@@ -38,10 +38,10 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use liverank_adapters::{Archive, Backends, CommentBus};
 use liverank_core::ReaderId;
-use liverank_shell::peer::{Peers, Replicas};
-use liverank_shell::token::{InternalToken, Token};
-use liverank_shell::wire::ReaderReport;
-use liverank_shell::{Shell, report, server};
+use liverank_protocol::ReaderReport;
+use liverank_runtime::peer::{Peers, Replicas};
+use liverank_runtime::token::{InternalToken, Token};
+use liverank_runtime::{ServiceContext, report, server};
 use reqwest::Url;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, watch};
@@ -50,8 +50,8 @@ use tokio_util::sync::CancellationToken;
 
 use hub::{Hub, Settings};
 use metrics::Metrics;
-use minute::Minute;
 use placement::Placement;
+use sliding_counter::SlidingCounter;
 
 /// Channels named in a report.
 const TOPICS_REPORTED: usize = 1000;
@@ -124,7 +124,7 @@ pub struct Reader {
     /// What who asks for a video to be held ready must show.
     token: Option<Token>,
     /// Viewers who came back in the last minute, and of them those who were refused or missed something.
-    pub reconnects: Minute,
+    pub reconnects: SlidingCounter,
     /// When it has to be gone, once it is leaving.
     gone_by: OnceLock<Instant>,
     /// Asks for a heartbeat at once.
@@ -139,7 +139,7 @@ impl Reader {
         archive: Arc<dyn Archive>,
         bus: Arc<dyn CommentBus>,
         port: u16,
-        shell: &Shell,
+        shell: &ServiceContext,
     ) -> anyhow::Result<Arc<Self>> {
         let id = match &config.reader_id {
             Some(id) => id.clone(),
@@ -168,7 +168,7 @@ impl Reader {
             public_url,
             has_managers: !config.manager_url.is_empty(),
             token: config.internal_token.read()?,
-            reconnects: Minute::new(Instant::now()),
+            reconnects: SlidingCounter::new(Instant::now()),
             gone_by: OnceLock::new(),
             beat_now: Notify::new(),
             beaten: watch::Sender::new(0),
@@ -241,7 +241,7 @@ pub async fn run(
     config: Config,
     backends: Backends,
     listener: TcpListener,
-    shell: Shell,
+    shell: ServiceContext,
 ) -> anyhow::Result<()> {
     serve(config, backends.archive, backends.comments, listener, shell).await
 }
@@ -252,7 +252,7 @@ pub async fn serve(
     archive: Arc<dyn Archive>,
     bus: Arc<dyn CommentBus>,
     listener: TcpListener,
-    shell: Shell,
+    shell: ServiceContext,
 ) -> anyhow::Result<()> {
     let port = listener.local_addr().context("the listening socket has no address")?.port();
     let reader = Reader::new(&config, archive, bus, port, &shell)?;
@@ -261,7 +261,7 @@ pub async fn serve(
     let mut tasks = background(&reader, &config, &shell);
     let drain = tokio::spawn(drain::run(Arc::clone(&reader), shell.clone(), served.clone()));
     // The port stays open while the reader empties itself: who comes meanwhile is told where to go.
-    let server_shell = Shell { shutdown: served, drain: shell.drain / 4, ..shell.clone() };
+    let server_shell = ServiceContext { shutdown: served, drain: shell.drain / 4, ..shell.clone() };
     let result = tokio::select! {
         result = server::serve(listener, http::router(reader), &server_shell) => result,
         () = streams.0.fanout.ended() => Err(anyhow::anyhow!("a thread that writes to viewers ended")),
@@ -272,7 +272,7 @@ pub async fn serve(
 }
 
 /// What runs beside the server until it ends.
-fn background(reader: &Arc<Reader>, config: &Config, shell: &Shell) -> JoinSet<()> {
+fn background(reader: &Arc<Reader>, config: &Config, shell: &ServiceContext) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
     let hub = &reader.hub;
     tasks.spawn(dispatch::run(Arc::clone(hub)));

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::AtomicU64;
 
-use liverank_shell::Shell;
+use liverank_runtime::ServiceContext;
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -79,7 +79,7 @@ pub struct Metrics {
 
 impl Metrics {
     /// Registered with the shell, under `liverank_reader_…`.
-    pub fn registered(shell: &Shell) -> Self {
+    pub fn registered(shell: &ServiceContext) -> Self {
         let metrics = Self::default();
         shell.metrics.register("reader", |registry| {
             let m = metrics.clone();

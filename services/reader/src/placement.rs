@@ -1,4 +1,4 @@
-//! What a reader knows of who serves which video: [`Holder`] with a clock, and the asking of managers.
+//! What a reader knows of who serves which video: [`ReaderAgent`] with a clock, and the asking of managers.
 //!
 //! Managers decide; a reader asks them, remembers for a moment, and hears with its heartbeats whom it is to hand over.
 //! While no manager answers it serves what it is asked for, for any reader can deliver any video, unless it knows better.
@@ -7,12 +7,12 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use liverank_core::handover::holder::{Admission, Bounds, Holder};
-use liverank_core::handover::{HandOver, Told};
+use liverank_core::handover::reader_agent::{Admission, Bounds, ReaderAgent};
+use liverank_core::handover::{AssignmentNotice, HandOver};
 use liverank_core::{ReaderId, VideoId};
-use liverank_shell::Health;
-use liverank_shell::peer::{PeerError, Replicas};
-use liverank_shell::wire::Route;
+use liverank_protocol::Route;
+use liverank_runtime::Health;
+use liverank_runtime::peer::{PeerError, Replicas};
 use serde_json::json;
 
 /// How long a manager's answer is believed: a move is heard of with the next heartbeat anyway.
@@ -47,7 +47,7 @@ pub struct Placement {
     managers: Option<Replicas>,
     health: Health,
     start: Instant,
-    holder: Mutex<Holder>,
+    holder: Mutex<ReaderAgent>,
     /// Videos that managers are being asked about: one asks, the others wait and then find the answer. Those who wait
     /// hold it; as many as there are connections.
     asking: Mutex<HashMap<VideoId, Arc<tokio::sync::Mutex<()>>>>,
@@ -79,14 +79,14 @@ impl Placement {
             managers,
             health,
             start: Instant::now(),
-            holder: Mutex::new(Holder::new(bounds)),
+            holder: Mutex::new(ReaderAgent::new(bounds)),
             asking: Mutex::default(),
             away_until: Mutex::default(),
         }
     }
 
     /// Acts on the holder, with the time.
-    pub fn with<T>(&self, act: impl FnOnce(&mut Holder, Duration) -> T) -> T {
+    pub fn with<T>(&self, act: impl FnOnce(&mut ReaderAgent, Duration) -> T) -> T {
         let mut holder = lock(&self.holder);
         // Under the lock, so that time never goes back in there.
         act(&mut holder, self.start.elapsed())
@@ -147,7 +147,7 @@ impl Placement {
     fn learn(&self, video: &VideoId, route: &Route) {
         let others = || route.readers.iter().filter(|reader| reader.id != self.me);
         let open = others().find(|reader| reader.takes).or_else(|| others().next());
-        let told = Told {
+        let told = AssignmentNotice {
             epoch: route.epoch,
             here: route.readers.iter().any(|reader| reader.id == self.me),
             elsewhere: open.map(|reader| reader.public_url.clone()),
@@ -163,7 +163,7 @@ impl Placement {
 
 #[cfg(test)]
 mod tests {
-    use liverank_shell::wire::RouteReader;
+    use liverank_protocol::RouteReader;
 
     use super::*;
 

@@ -7,13 +7,13 @@ use std::time::{Duration, Instant};
 use liverank_adapters::StoreError;
 use liverank_adapters::archive::Page;
 use liverank_core::VideoId;
-use liverank_core::comment::{Comment, Numbering, Position};
+use liverank_core::comment::{Comment, CommentEpoch, Position};
 
+use crate::channel::{self, Channel};
 use crate::heads::within;
 use crate::hub::Hub;
 use crate::metrics::{From, Source};
 use crate::ring::{Hole, Pushed};
-use crate::room::{self, Room};
 
 /// How long a hole is left to close by itself: comments on their way arrive in a few milliseconds.
 const GRACE: Duration = Duration::from_millis(50);
@@ -35,7 +35,7 @@ impl Hub {
     /// asked first, for the archive is shared with those who write.
     async fn fetch(
         &self,
-        numbering: &Numbering,
+        numbering: &CommentEpoch,
         video: &VideoId,
         hole: Hole,
     ) -> Result<(Vec<Comment>, From), StoreError> {
@@ -54,7 +54,7 @@ impl Hub {
     }
 
     /// Sees to it that the room's holes are filled, soon. One task a room at most.
-    pub(crate) fn repair(self: &Arc<Self>, room: &Arc<Room>) {
+    pub(crate) fn repair(self: &Arc<Self>, room: &Arc<Channel>) {
         if room.repairing.swap(true, Ordering::AcqRel) {
             return;
         }
@@ -71,7 +71,7 @@ impl Hub {
         });
     }
 
-    async fn fill_holes(self: &Arc<Self>, room: &Arc<Room>) {
+    async fn fill_holes(self: &Arc<Self>, room: &Arc<Channel>) {
         tokio::time::sleep(GRACE).await;
         let mut deadline = Instant::now() + HOLE_WITHIN;
         let mut tries = 0;
@@ -96,7 +96,7 @@ impl Hub {
         }
     }
 
-    fn fill(&self, room: &Room, numbering: &Numbering, comments: &[Comment], from: From) -> u64 {
+    fn fill(&self, room: &Channel, numbering: &CommentEpoch, comments: &[Comment], from: From) -> u64 {
         let mut filled = 0;
         for comment in comments {
             match room.push(numbering, comment) {
@@ -106,7 +106,7 @@ impl Hub {
                 }
                 // What came by itself meanwhile is no repeat of the bus's.
                 Some(Pushed::Repeat) | None => {}
-                Some(pushed) => room::count(&self.metrics, pushed),
+                Some(pushed) => channel::count(&self.metrics, pushed),
             }
         }
         filled
@@ -114,7 +114,11 @@ impl Hub {
 
     /// Sees to it that the ring holds what a viewer who stands at `position` missed, as far back as rings reach, and
     /// counts where that was found. `None`: the position is not one of this video's.
-    pub(crate) async fn reach_back(self: &Arc<Self>, room: &Arc<Room>, position: &Position) -> Option<From> {
+    pub(crate) async fn reach_back(
+        self: &Arc<Self>,
+        room: &Arc<Channel>,
+        position: &Position,
+    ) -> Option<From> {
         if self.is_ahead(room, position).await {
             return None;
         }
@@ -130,8 +134,8 @@ impl Hub {
 
     /// Whether somebody claims to have seen what does not exist. Where that cannot be told it is believed: the ids of
     /// all readers are the same, and another may have been ahead of this one.
-    async fn is_ahead(self: &Arc<Self>, room: &Arc<Room>, position: &Position) -> bool {
-        let knows = |room: &Room| {
+    async fn is_ahead(self: &Arc<Self>, room: &Arc<Channel>, position: &Position) -> bool {
+        let knows = |room: &Channel| {
             room.known()
                 .is_none_or(|known| known.numbering != position.numbering || known.seq >= position.seq)
         };
@@ -139,7 +143,7 @@ impl Hub {
     }
 
     /// Fills the ring back to `position`, as far as it reaches; answers where that was found.
-    pub(crate) async fn reached(self: &Arc<Self>, room: &Arc<Room>, position: &Position) -> From {
+    pub(crate) async fn reached(self: &Arc<Self>, room: &Arc<Channel>, position: &Position) -> From {
         let mut source = From::Ring;
         if room.lacks(position).is_none() {
             return source;
@@ -167,7 +171,7 @@ impl Hub {
     /// All of a hole, which is at most as long as a ring.
     async fn fetch_all(
         &self,
-        numbering: &Numbering,
+        numbering: &CommentEpoch,
         video: &VideoId,
         hole: Hole,
     ) -> Result<(Vec<Comment>, From), StoreError> {

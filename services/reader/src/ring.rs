@@ -9,7 +9,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::{Bytes, BytesMut};
-use liverank_core::comment::{Numbering, Position};
+use liverank_core::comment::{CommentEpoch, Position};
 
 /// The ring holds this part more than a resuming viewer may ask for, so that one who asked for all of it has time to
 /// take it before the oldest are pushed out.
@@ -70,7 +70,7 @@ pub enum Taken {
     /// It misses the numbers `from` to `to`, and stands at `to` now.
     Gap {
         /// Which count.
-        numbering: Numbering,
+        numbering: CommentEpoch,
         /// The first number missed; 0 where that is unknown.
         from: u64,
         /// The last number missed.
@@ -105,7 +105,7 @@ pub struct Hole {
 pub struct Ring {
     /// How far back a resuming viewer may ask.
     reach: usize,
-    numbering: Option<Numbering>,
+    numbering: Option<CommentEpoch>,
     /// Grows when comments are numbered anew; 0 while it is unknown where they stand.
     turn: u32,
     /// Where this turn began.
@@ -147,7 +147,7 @@ impl Ring {
     }
 
     /// Begins a turn: comments of `numbering` stand at `head`. Viewers of the turn before are told of a gap.
-    pub fn anchor(&mut self, numbering: Numbering, head: u64) {
+    pub fn anchor(&mut self, numbering: CommentEpoch, head: u64) {
         self.numbering = Some(numbering);
         self.turn += 1;
         (self.origin, self.head, self.visible, self.known) = (head, head, head, head);
@@ -157,7 +157,7 @@ impl Ring {
     }
 
     /// Which count it holds; `None` before [`Ring::anchor`].
-    pub const fn numbering(&self) -> Option<&Numbering> {
+    pub const fn numbering(&self) -> Option<&CommentEpoch> {
         self.numbering.as_ref()
     }
 

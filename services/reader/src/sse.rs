@@ -3,9 +3,9 @@
 use std::fmt::Write;
 
 use bytes::Bytes;
-use liverank_core::comment::{Comment, Numbering, Position};
+use liverank_core::comment::{Comment, CommentEpoch, Position};
 use liverank_core::{UserId, VideoId};
-use liverank_shell::comment_json;
+use liverank_runtime::comment_json;
 use serde_json::json;
 
 /// What an idle viewer is sent, so that it and everything between us knows that the stream lives.
@@ -21,7 +21,7 @@ pub enum Form {
 }
 
 /// One comment as an event.
-pub fn comment(numbering: &Numbering, comment: &Comment) -> Bytes {
+pub fn comment(numbering: &CommentEpoch, comment: &Comment) -> Bytes {
     format!("id: {numbering}-{}\ndata: {}\n\n", comment.seq, comment_json::event_data(comment)).into()
 }
 
@@ -44,7 +44,7 @@ pub fn connected(
 }
 
 /// Tells a viewer that it misses the numbers `from` to `to`.
-pub fn gap(form: Form, numbering: &Numbering, from: u64, to: u64) -> Bytes {
+pub fn gap(form: Form, numbering: &CommentEpoch, from: u64, to: u64) -> Bytes {
     match form {
         Form::Resuming => {
             format!("event: gap\nid: {numbering}-{to}\ndata: {{\"from\":{from},\"to\":{to}}}\n\n").into()
@@ -57,8 +57,8 @@ pub fn gap(form: Form, numbering: &Numbering, from: u64, to: u64) -> Bytes {
 mod tests {
     use super::*;
 
-    fn numbering() -> Numbering {
-        Numbering::parse("n1").unwrap()
+    fn numbering() -> CommentEpoch {
+        CommentEpoch::parse("n1").unwrap()
     }
 
     #[test]

@@ -9,14 +9,14 @@ use axum::http::HeaderMap;
 use liverank_adapters::assignment_store::MAX_EPOCH;
 use liverank_core::Invalid;
 use liverank_core::comment::Position;
-use liverank_shell::Problem;
-use liverank_shell::body::JsonObject;
-use liverank_shell::wire::{Warm, Warmed};
+use liverank_protocol::{Warm, Warmed};
+use liverank_runtime::Problem;
+use liverank_runtime::body::JsonObject;
 use serde_json::Value;
 
 use crate::Reader;
+use crate::channel::Channel;
 use crate::hub::Hub;
-use crate::room::Room;
 
 /// How long a manager may be kept waiting: it takes another target a second later.
 const WITHIN: Duration = Duration::from_secs(3);
@@ -54,7 +54,7 @@ pub async fn warm(
 }
 
 /// Whether the room is subscribed, knows where its comments stand, and holds as many as a viewer may ask for.
-async fn stands(hub: &Arc<Hub>, room: &Arc<Room>) -> bool {
+async fn stands(hub: &Arc<Hub>, room: &Arc<Channel>) -> bool {
     hub.open(room).await;
     hub.subscribe(room).await;
     if let Some(Position { numbering, seq }) = room.head() {

@@ -21,8 +21,8 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use liverank_adapters::{Archive, Backends};
 use liverank_core::Invalid;
-use liverank_shell::params::Params;
-use liverank_shell::{Problem, Shell, body, comment_json, cors, now_ms, server};
+use liverank_runtime::params::Params;
+use liverank_runtime::{Problem, ServiceContext, body, comment_json, cors, now_ms, server};
 use serde_json::{Map, Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
@@ -65,12 +65,21 @@ impl Statistics {
 }
 
 /// Serves until the shell's shutdown.
-pub async fn run(_: Config, backends: Backends, listener: TcpListener, shell: Shell) -> anyhow::Result<()> {
+pub async fn run(
+    _: Config,
+    backends: Backends,
+    listener: TcpListener,
+    shell: ServiceContext,
+) -> anyhow::Result<()> {
     serve(backends.archive, listener, shell).await
 }
 
 /// [`run`], with all that it needs of the backends.
-pub async fn serve(archive: Arc<dyn Archive>, listener: TcpListener, shell: Shell) -> anyhow::Result<()> {
+pub async fn serve(
+    archive: Arc<dyn Archive>,
+    listener: TcpListener,
+    shell: ServiceContext,
+) -> anyhow::Result<()> {
     let statistics = Arc::new(Statistics {
         board: Mutex::default(),
         stored: Mutex::default(),
@@ -83,7 +92,7 @@ pub async fn serve(archive: Arc<dyn Archive>, listener: TcpListener, shell: Shel
 }
 
 /// Asks the archive for its count, and lets go of reports that are too old, also while nobody asks for them.
-async fn keep_house(statistics: Arc<Statistics>, archive: Arc<dyn Archive>, shell: Shell) {
+async fn keep_house(statistics: Arc<Statistics>, archive: Arc<dyn Archive>, shell: ServiceContext) {
     let mut ticks = interval(COUNT_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use liverank_adapters::Archive;
 use liverank_adapters::archive::embedded::EmbeddedArchive;
-use liverank_shell::Shell;
+use liverank_runtime::ServiceContext;
 use reqwest::{Client, StatusCode};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -16,7 +16,7 @@ use tokio::net::TcpListener;
 struct Service {
     url: String,
     client: Client,
-    shell: Shell,
+    shell: ServiceContext,
     _directory: TempDir,
 }
 
@@ -26,7 +26,7 @@ impl Service {
         let archive: Arc<dyn Archive> = Arc::new(EmbeddedArchive::open(directory.path()).unwrap());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let shell = Shell::new(Duration::from_secs(1));
+        let shell = ServiceContext::new(Duration::from_secs(1));
         tokio::spawn(liverank_statistics::serve(archive, listener, shell.clone()));
         Self { url, client: Client::new(), shell, _directory: directory }
     }

@@ -13,7 +13,7 @@ use crate::Limits;
 use crate::frame::{self, ReadError, Reader, Said, status};
 use crate::lists::Feed;
 use crate::metrics::WebsocketMetrics;
-use liverank_shell::streams::Stay;
+use liverank_runtime::streams::StreamPermit;
 
 /// Pings of a client waiting for their answer: more at once than anybody sends; the rest stay unanswered.
 const PINGS_WAITING: usize = 4;
@@ -41,7 +41,7 @@ pub(crate) enum End {
 pub(crate) async fn run<S: AsyncRead + AsyncWrite>(
     socket: S,
     mut feed: Feed,
-    mut stay: Stay,
+    mut stay: StreamPermit,
     limits: Limits,
     metrics: &WebsocketMetrics,
 ) -> End {
@@ -84,7 +84,7 @@ async fn talk<W: AsyncWrite + Unpin>(
     feed: &mut Feed,
     asked: &mut mpsc::Receiver<Bytes>,
     heard: &Mutex<Instant>,
-    stay: &mut Stay,
+    stay: &mut StreamPermit,
     metrics: &WebsocketMetrics,
 ) -> End {
     let limits = writer.limits;

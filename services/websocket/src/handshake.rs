@@ -6,7 +6,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version, header
 use axum::response::{IntoResponse, Response};
 use hyper::upgrade::OnUpgrade;
 use liverank_core::Invalid;
-use liverank_shell::Problem;
+use liverank_runtime::Problem;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 /// The only version there is.

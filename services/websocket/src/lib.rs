@@ -16,8 +16,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use liverank_adapters::{Backends, RankingStore};
-use liverank_shell::streams::Streams;
-use liverank_shell::{Shell, server};
+use liverank_runtime::streams::Streams;
+use liverank_runtime::{ServiceContext, server};
 use tokio::net::TcpListener;
 
 mod boards;
@@ -92,7 +92,7 @@ pub async fn run(
     config: Config,
     backends: Backends,
     listener: TcpListener,
-    shell: Shell,
+    shell: ServiceContext,
 ) -> anyhow::Result<()> {
     serve(config, backends.ranking, listener, shell).await
 }
@@ -102,7 +102,7 @@ pub async fn serve(
     config: Config,
     ranking: Arc<dyn RankingStore>,
     listener: TcpListener,
-    shell: Shell,
+    shell: ServiceContext,
 ) -> anyhow::Result<()> {
     let metrics = WebsocketMetrics::new(&shell.metrics);
     let mirror = Arc::new(Mirror::default());

@@ -1,6 +1,6 @@
 //! What the WebSocket service counts.
 
-use liverank_shell::Metrics;
+use liverank_runtime::Metrics;
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;

@@ -8,7 +8,7 @@ use anyhow::Context;
 use liverank_adapters::ranking_store::Change;
 use liverank_adapters::{RankingStore, StoreError};
 use liverank_core::UserId;
-use liverank_shell::Shell;
+use liverank_runtime::ServiceContext;
 use tokio::sync::mpsc;
 
 use crate::boards::{Applied, Boards};
@@ -58,11 +58,11 @@ pub(crate) async fn follow(
     mirror: &Arc<Mirror>,
     lists: &Lists,
     ranking: &dyn RankingStore,
-    shell: &Shell,
+    shell: &ServiceContext,
     metrics: &WebsocketMetrics,
 ) -> anyhow::Result<()> {
     let mut follower =
-        Follower { mirror, lists, ranking, shell, metrics, pace: Pace::new(SNAPSHOT_INTERVAL) };
+        ViewerSession { mirror, lists, ranking, shell, metrics, pace: Pace::new(SNAPSHOT_INTERVAL) };
     let mut failures = 0;
     loop {
         match ranking.changes().await {
@@ -77,16 +77,16 @@ pub(crate) async fn follow(
     }
 }
 
-struct Follower<'a> {
+struct ViewerSession<'a> {
     mirror: &'a Arc<Mirror>,
     lists: &'a Lists,
     ranking: &'a dyn RankingStore,
-    shell: &'a Shell,
+    shell: &'a ServiceContext,
     metrics: &'a WebsocketMetrics,
     pace: Pace,
 }
 
-impl Follower<'_> {
+impl ViewerSession<'_> {
     async fn hear(&mut self, changes: &mut mpsc::Receiver<Change>) -> anyhow::Result<()> {
         let mut some = Vec::with_capacity(AT_ONCE);
         loop {

@@ -10,8 +10,8 @@ use axum::{Json, Router};
 use hyper_util::rt::TokioIo;
 use liverank_adapters::ranking_store::Board;
 use liverank_core::{Invalid, UserId};
-use liverank_shell::params::Params;
-use liverank_shell::{Problem, server};
+use liverank_runtime::params::Params;
+use liverank_runtime::{Problem, server};
 use serde_json::{Value, json};
 
 use crate::lists::Key;

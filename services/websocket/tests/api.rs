@@ -10,7 +10,7 @@ use liverank_adapters::ranking_store::embedded::EmbeddedRanking;
 use liverank_adapters::ranking_store::{Board, BoardEntry, Change, Projection};
 use liverank_core::ranking::{Delta, Ranked};
 use liverank_core::{UserId, VideoId};
-use liverank_shell::Shell;
+use liverank_runtime::ServiceContext;
 use liverank_websocket::{Config, Limits};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -30,7 +30,7 @@ const DEADLINE: Duration = Duration::from_secs(20);
 struct Service {
     address: SocketAddr,
     ranking: Arc<dyn RankingStore>,
-    shell: Shell,
+    shell: ServiceContext,
     task: tokio::task::JoinHandle<anyhow::Result<()>>,
 }
 
@@ -44,7 +44,7 @@ impl Service {
     async fn with(ranking: Arc<dyn RankingStore>, config: Config) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let shell = Shell::new(Duration::from_secs(2));
+        let shell = ServiceContext::new(Duration::from_secs(2));
         // As the service itself does, which may not have begun to run when this waits for it.
         shell.health.starting("ranking");
         let serving = liverank_websocket::serve(config, Arc::clone(&ranking), listener, shell.clone());

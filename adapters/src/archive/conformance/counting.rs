@@ -1,6 +1,6 @@
 //! Batches: applied wholly, once, and as the core says.
 
-use liverank_core::counting::{Batch, Rules, Span};
+use liverank_core::counting::{Batch, OffsetRange, Rules};
 use liverank_core::score::Weights;
 use liverank_core::{Interaction, Kind, UserId, VideoId};
 use rand::rngs::StdRng;
@@ -61,10 +61,12 @@ pub async fn a_batch_is_applied_once(archive: &dyn Archive) {
     let batch = log.on_one([view("v"), comment("v", "c", "hi"), named("v", "e")]);
     model.commit(archive, &batch, &Rules::default()).await;
     assert_eq!(fenced(archive.commit(&batch).await), (0, 0, 3), "a repeated batch is fenced");
-    let ahead =
-        Batch { spans: vec![Span { partition: 0, from: 5, next: 6, last: None }], records: Vec::new() };
+    let ahead = Batch {
+        spans: vec![OffsetRange { partition: 0, from: 5, next: 6, last: None }],
+        records: Vec::new(),
+    };
     assert_eq!(fenced(archive.commit(&ahead).await), (0, 5, 3), "a batch that leaves a hole is fenced");
-    let back = Batch { spans: vec![Span { partition: 0, from: 2, next: 9, last: None }], ..batch };
+    let back = Batch { spans: vec![OffsetRange { partition: 0, from: 2, next: 9, last: None }], ..batch };
     assert_eq!(fenced(archive.commit(&back).await), (0, 2, 3), "a batch that overlaps is fenced");
     model.check(archive).await;
     assert_eq!(offsets(archive, &[0]).await, [3]);

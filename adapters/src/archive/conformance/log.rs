@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use liverank_core::comment::Comment;
-use liverank_core::counting::{Batch, LogRecord, Rules, Span, VideoState, apply, identity};
+use liverank_core::counting::{Batch, LogRecord, OffsetRange, Rules, VideoState, apply, identity};
 use liverank_core::event::CommentBody;
 use liverank_core::{CommentId, EventId, Interaction, Kind, Millis, UserId, VideoId};
 
@@ -86,7 +86,7 @@ impl Log {
             let next = self.next.entry(partition).or_default();
             match batch.spans.iter_mut().find(|span| span.partition == partition) {
                 Some(span) => span.next = *next + 1,
-                None => batch.spans.push(Span { partition, from: *next, next: *next + 1, last: None }),
+                None => batch.spans.push(OffsetRange { partition, from: *next, next: *next + 1, last: None }),
             }
             let broker_time = BEGIN + self.elapsed;
             batch.records.push(LogRecord { partition, offset: *next, broker_time, event });
@@ -104,7 +104,7 @@ impl Log {
     /// A stretch of records that nobody can read.
     pub fn unreadable(&mut self, partition: u32, count: u64) -> Batch {
         let next = self.next.entry(partition).or_default();
-        let span = Span { partition, from: *next, next: *next + count, last: None };
+        let span = OffsetRange { partition, from: *next, next: *next + count, last: None };
         *next = span.next;
         Batch { spans: vec![span], records: Vec::new() }
     }

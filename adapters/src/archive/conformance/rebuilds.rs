@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures::future::join_all;
 use liverank_core::Kind;
-use liverank_core::counting::{Batch, Mark, Rules};
+use liverank_core::counting::{Batch, RecordFingerprint, Rules};
 use liverank_core::score::{Weights, points};
 
 use super::log::{BEGIN, Log, Model, comment, does, named, offsets, video, view};
@@ -20,7 +20,7 @@ fn heavier() -> Rules {
 
 pub async fn the_last_record_is_known_again(archive: &dyn Archive) {
     let mut log = Log::new();
-    let mark = Mark { broker_time: BEGIN + 7, digest: u64::MAX - 1 };
+    let mark = RecordFingerprint { broker_time: BEGIN + 7, digest: u64::MAX - 1 };
     let mut batch = log.on_one([view("v"), view("v")]);
     batch.spans[0].last = Some(mark);
     archive.commit(&batch).await.unwrap();

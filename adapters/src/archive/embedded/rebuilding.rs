@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
-use liverank_core::comment::Numbering;
+use liverank_core::comment::CommentEpoch;
 use liverank_core::counting::{Rules, VideoState};
 use liverank_core::score::points;
 use liverank_core::{Millis, VideoId};
@@ -275,7 +275,7 @@ impl Replay for EmbeddedReplay {
             checked.go_on(&self.live, &self.next, &live, progress).await?;
             let renumbered = checked.differ();
             drop(checked);
-            let minted = renumbered.then(|| Numbering::from_bits(rand::random()));
+            let minted = renumbered.then(|| CommentEpoch::from_bits(rand::random()));
             let swapped =
                 self.live.write(move |database, tables| swap(database, tables, &live, minted.as_ref()));
             if let Some(meta) = swapped.await? {
@@ -315,7 +315,7 @@ fn swap(
     database: &Database,
     tables: &Tables,
     checked: &[(u32, u64)],
-    minted: Option<&Numbering>,
+    minted: Option<&CommentEpoch>,
 ) -> Result<Option<Meta>, Failure> {
     let transaction = begin_durable(database)?;
     let live = stands(&transaction.open_table(tables.offsets)?)?;

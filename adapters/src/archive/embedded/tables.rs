@@ -1,7 +1,7 @@
 //! How the archive lies in its file.
 
-use liverank_core::comment::Numbering;
-use liverank_core::counting::{Mark, Rules, VideoState};
+use liverank_core::comment::CommentEpoch;
+use liverank_core::counting::{RecordFingerprint, Rules, VideoState};
 use liverank_core::score::{Counters, Weights};
 use liverank_core::{Comment, Millis, UserId, VideoId};
 use redb::{ReadableTable, TableDefinition, WriteTransaction};
@@ -127,7 +127,7 @@ pub fn positions(
 
 /// A position as stored.
 pub fn position((next, last): Offset) -> Position {
-    Position { next, last: last.map(|(broker_time, digest)| Mark { broker_time, digest }) }
+    Position { next, last: last.map(|(broker_time, digest)| RecordFingerprint { broker_time, digest }) }
 }
 
 fn damaged(what: &str, error: &serde_json::Error) -> Failure {
@@ -136,7 +136,7 @@ fn damaged(what: &str, error: &serde_json::Error) -> Failure {
 
 #[derive(Serialize, Deserialize)]
 struct StoredMeta {
-    numbering: Numbering,
+    numbering: CommentEpoch,
     generation: u64,
     weights: Weights,
     half_life_ms: u64,

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use liverank_core::comment::Numbering;
+use liverank_core::comment::CommentEpoch;
 use liverank_core::counting::{Batch, Effects, NumberedComment, Rules, VideoState, apply};
 use liverank_core::{Millis, VideoId};
 use redb::{Database, ReadableTable, WriteTransaction};
@@ -22,7 +22,7 @@ pub fn found(database: &Database, tables: &Tables, wanted: &Rules, bits: u64) ->
         if let Some(meta) = found {
             return Ok(meta);
         }
-        let meta = Meta { numbering: Numbering::from_bits(bits), generation: 1, rules: *wanted };
+        let meta = Meta { numbering: CommentEpoch::from_bits(bits), generation: 1, rules: *wanted };
         table.insert((), encode_meta(&meta).as_str())?;
         meta
     };

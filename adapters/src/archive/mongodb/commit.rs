@@ -7,7 +7,7 @@
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
-use liverank_core::counting::{Batch, Effects, Rules, Span, VideoState, apply, identity_digest};
+use liverank_core::counting::{Batch, Effects, OffsetRange, Rules, VideoState, apply, identity_digest};
 use liverank_core::{Millis, VideoId};
 use mongodb::ClientSession;
 use mongodb::bson::{Bson, Document, doc};
@@ -61,7 +61,7 @@ async fn until_it_takes(archive: &MongoArchive, batch: &Batch) -> Result<Committ
         match stop {
             Stop::Never(error) => return Err(error),
             Stop::Swap(rebuild) => swapping::finish(archive, &rebuild).await?,
-            Stop::MakeWay => tokio::time::sleep(MAX_PAUSE / 16).await,
+            Stop::YieldToRebuild => tokio::time::sleep(MAX_PAUSE / 16).await,
             Stop::Again(error) => {
                 tracing::debug!(part = PART, %error, ?pause, "the batch conflicts; again");
                 // Jittered, or two that met once would meet again.
@@ -83,7 +83,7 @@ async fn attempt(
     let mut commit = Commit { transaction };
     let meta_doc = commit.transaction.meta().await?;
     if meta_doc.make_way.as_ref().is_some_and(|way| owner.makes_way(way)) {
-        return Err(Stop::MakeWay);
+        return Err(Stop::YieldToRebuild);
     }
     let filling = meta_doc.rebuilding()?;
     let meta = meta_doc.into_meta()?;
@@ -109,13 +109,13 @@ struct Commit<'a> {
 impl Commit<'_> {
     /// Refuses a batch that does not follow on, or that is for another to commit. Answers the partitions that have no
     /// offset yet.
-    async fn fence(&mut self, spans: &[Span], me: &Bson) -> Result<HashSet<u32>, Stop> {
+    async fn fence(&mut self, spans: &[OffsetRange], me: &Bson) -> Result<HashSet<u32>, Stop> {
         let ids: Vec<Bson> = spans.iter().map(|span| i64::from(span.partition).into()).collect();
         let found: Vec<OffsetDoc> = self.transaction.find_each("offsets", "_id", ids).await?;
         let found: HashMap<i64, OffsetDoc> =
             found.into_iter().map(|found| (found.partition, found)).collect();
         let mut absent = HashSet::new();
-        for &Span { partition, from, .. } in spans {
+        for &OffsetRange { partition, from, .. } in spans {
             let found = found.get(&i64::from(partition));
             if found.and_then(|found| found.session.as_ref()).is_some_and(|owner| owner != me) {
                 return Err(Stop::Never(CommitError::TakenOver { partition }));
@@ -149,8 +149,8 @@ impl Commit<'_> {
     }
 
     /// The offsets first: a zombie's transaction ends here, before it touches what others wait for.
-    async fn advance(&mut self, spans: &[Span], absent: &HashSet<u32>) -> Result<(), Stop> {
-        let moved: Vec<&Span> =
+    async fn advance(&mut self, spans: &[OffsetRange], absent: &HashSet<u32>) -> Result<(), Stop> {
+        let moved: Vec<&OffsetRange> =
             spans.iter().filter(|span| span.next != span.from || absent.contains(&span.partition)).collect();
         let statements = moved.iter().map(|span| {
             let id = i64::from(span.partition);

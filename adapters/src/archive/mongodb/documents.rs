@@ -3,8 +3,8 @@
 //! What clients of the database read (`score`, `watch_time_total`, …) are doubles, made anew at each write; what
 //! counting goes on from are integers, so that no sum is ever rounded.
 
-use liverank_core::comment::Numbering;
-use liverank_core::counting::{Mark, NumberedComment, Rules, VideoState};
+use liverank_core::comment::CommentEpoch;
+use liverank_core::counting::{NumberedComment, RecordFingerprint, Rules, VideoState};
 use liverank_core::score::{Counters, Weights, points};
 use liverank_core::{Comment, CommentId, Invalid, Millis, UserId, VideoId};
 use mongodb::bson::spec::BinarySubtype;
@@ -169,13 +169,13 @@ struct MarkDoc {
 }
 
 impl MarkDoc {
-    fn mark(&self) -> Mark {
-        Mark { broker_time: self.broker_time, digest: self.digest as u64 }
+    fn mark(&self) -> RecordFingerprint {
+        RecordFingerprint { broker_time: self.broker_time, digest: self.digest as u64 }
     }
 }
 
 /// A mark as stored.
-pub(super) fn mark_document(mark: Mark) -> Document {
+pub(super) fn mark_document(mark: RecordFingerprint) -> Document {
     doc! { "broker_time": mark.broker_time, "digest": mark.digest as i64 }
 }
 
@@ -354,7 +354,7 @@ impl MetaDoc {
         }
     }
 
-    pub(super) fn fresh(numbering: &Numbering, rules: &Rules) -> Self {
+    pub(super) fn fresh(numbering: &CommentEpoch, rules: &Rules) -> Self {
         Self::of(&Meta { numbering: numbering.clone(), generation: 1, rules: *rules })
     }
 
@@ -380,7 +380,7 @@ impl MetaDoc {
             return Err(StoreError::unusable(PART, what));
         }
         Ok(Meta {
-            numbering: Numbering::parse(&self.numbering).map_err(|error| damaged("meta", &error))?,
+            numbering: CommentEpoch::parse(&self.numbering).map_err(|error| damaged("meta", &error))?,
             generation: self.generation as u64,
             rules: Rules { weights: self.weights.weights(), half_life_ms: self.half_life_ms as u64 },
         })
@@ -430,7 +430,7 @@ mod tests {
     #[test]
     fn another_format_is_refused() {
         let rules = Rules::default();
-        let numbering = Numbering::from_bits(7);
+        let numbering = CommentEpoch::from_bits(7);
         let meta = MetaDoc::fresh(&numbering, &rules).into_meta().unwrap();
         assert_eq!((meta.numbering, meta.generation, meta.rules), (numbering.clone(), 1, rules));
         let newer = MetaDoc { format: FORMAT + 1, ..MetaDoc::fresh(&numbering, &rules) };

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use liverank_core::comment::Numbering;
+use liverank_core::comment::CommentEpoch;
 use liverank_core::counting::Rules;
 use mongodb::IndexModel;
 use mongodb::bson::{self, Document, doc};
@@ -26,7 +26,7 @@ pub(super) async fn open(archive: &MongoArchive, wanted: &Rules) -> Result<Meta,
     });
     suits(&hello.await?)?;
     within(OPEN_TIMEOUT, "creating collections and indexes", create(archive)).await?;
-    let fresh = MetaDoc::fresh(&Numbering::from_bits(rand::random()), wanted);
+    let fresh = MetaDoc::fresh(&CommentEpoch::from_bits(rand::random()), wanted);
     within(OPEN_TIMEOUT, "creating the meta document", settle(archive, &fresh)).await?;
     archive
         .meta()

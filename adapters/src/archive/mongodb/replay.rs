@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::TryStreamExt;
-use liverank_core::comment::Numbering;
+use liverank_core::comment::CommentEpoch;
 use liverank_core::counting::Rules;
 use mongodb::bson::{Document, doc};
 use tokio::sync::Mutex;
@@ -180,7 +180,7 @@ impl MongoReplay {
     /// Notes that the new collections are to be put in place, unless the live archive has moved on from `checked`.
     async fn swap(&self, checked: &[(u32, u64)], renumber: bool) -> Result<bool, StoreError> {
         let rules = self.next.meta_doc().await?.ok_or_else(never_opened)?.into_meta()?.rules;
-        let minted = Numbering::from_bits(rand::random());
+        let minted = CommentEpoch::from_bits(rand::random());
         let next = offsets(&self.next).await?;
         let decide = |meta: &MetaDoc, live: &[OffsetDoc]| {
             let mut now: Vec<(u32, u64)> = place(live).collect();

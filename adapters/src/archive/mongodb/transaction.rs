@@ -36,7 +36,7 @@ pub(super) enum Stop {
     /// Nothing of it took effect, and it may if tried again.
     Again(Error),
     /// A rebuild asks for a moment without commits.
-    MakeWay,
+    YieldToRebuild,
     /// A rebuild is about to put its collections in place, and whoever meets that helps.
     Swap(Box<RebuildDoc>),
     /// It is not to be applied.
@@ -69,7 +69,7 @@ impl Stop {
     pub(super) fn leaves_session_clean(&self) -> bool {
         match self {
             Self::Again(error) => code(error).is_some_and(|code| code != INTERRUPTED),
-            Self::MakeWay | Self::Swap(_) => true,
+            Self::YieldToRebuild | Self::Swap(_) => true,
             Self::Never(error) => !matches!(error, CommitError::Store(_)),
         }
     }

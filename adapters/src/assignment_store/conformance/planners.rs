@@ -5,7 +5,7 @@ use std::sync::Arc;
 use liverank_core::ReaderId;
 use liverank_core::handover::Lease;
 
-use super::super::{Closing, Cordon, MAX_EPOCH, Office, Orders, Swapped, Term};
+use super::super::{Closing, Cordon, MAX_EPOCH, Orders, Swapped, Term, TermGrant};
 use super::{ODD, Store, all, assigned, readers, video};
 
 /// Runs all checks; `fresh` makes a new, empty store for each.
@@ -26,11 +26,11 @@ where
 /// Begins a term, which nobody else does.
 pub(super) async fn minted(store: &Store, holder: &str, expected: u64, seen: u64) -> u64 {
     match store.mint_term(holder, None, expected, seen).await.unwrap() {
-        Office::Held(term) => {
+        TermGrant::Held(term) => {
             assert_eq!((term.holder.as_str(), term.beat), (holder, 0));
             term.term
         }
-        Office::Lost(other) => panic!("nobody else is there, not {other:?}"),
+        TermGrant::Lost(other) => panic!("nobody else is there, not {other:?}"),
     }
 }
 
@@ -48,12 +48,12 @@ fn cordon(id: &str, closing: Closing) -> Cordon {
 
 async fn terms_are_minted_by_compare_and_set(store: Store) {
     assert_eq!(store.orders().await.unwrap(), Orders::default());
-    assert_eq!(store.mint_term("p", None, 7, 0).await.unwrap(), Office::Lost(None));
+    assert_eq!(store.mint_term("p", None, 7, 0).await.unwrap(), TermGrant::Lost(None));
     let first = minted(&store, "p", 0, 0).await;
     let held = term(first, "p", 0);
-    assert_eq!(store.mint_term("q", None, 0, 0).await.unwrap(), Office::Lost(Some(held)));
+    assert_eq!(store.mint_term("q", None, 0, 0).await.unwrap(), TermGrant::Lost(Some(held)));
     let beaten = term(first, "p", 42);
-    assert_eq!(store.renew_term(&beaten).await.unwrap(), Office::Held(beaten.clone()));
+    assert_eq!(store.renew_term(&beaten).await.unwrap(), TermGrant::Held(beaten.clone()));
     assert_eq!(store.orders().await.unwrap().term, Some(beaten));
     let seen = 1 << 52;
     let second = minted(&store, "ä \"q\"", first, seen).await;
@@ -61,7 +61,7 @@ async fn terms_are_minted_by_compare_and_set(store: Store) {
     let third = minted(&store, "r", second, 3).await;
     assert!(third > second);
     let now = term(third, "r", 0);
-    assert_eq!(store.renew_term(&term(second, "q", 1)).await.unwrap(), Office::Lost(Some(now)));
+    assert_eq!(store.renew_term(&term(second, "q", 1)).await.unwrap(), TermGrant::Lost(Some(now)));
 }
 
 async fn of_many_that_would_plan_one_does(store: Store) {
@@ -71,14 +71,14 @@ async fn of_many_that_would_plan_one_does(store: Store) {
             let store = Arc::clone(&store);
             tokio::spawn(async move { store.mint_term(&format!("p{at}"), None, expected, 0).await.unwrap() })
         });
-        let outcomes: Vec<Office> =
+        let outcomes: Vec<TermGrant> =
             futures::future::join_all(tries).await.into_iter().map(Result::unwrap).collect();
         let held: Vec<&Term> = outcomes
             .iter()
-            .filter_map(|it| if let Office::Held(term) = it { Some(term) } else { None })
+            .filter_map(|it| if let TermGrant::Held(term) = it { Some(term) } else { None })
             .collect();
         let [held] = held[..] else { panic!("{held:?} took office") };
-        assert_eq!(outcomes.iter().filter(|it| **it == Office::Lost(Some(held.clone()))).count(), 7);
+        assert_eq!(outcomes.iter().filter(|it| **it == TermGrant::Lost(Some(held.clone()))).count(), 7);
         expected = held.term;
     }
 }
@@ -111,7 +111,7 @@ async fn a_term_that_the_store_has_lost_is_believed(store: Store) {
     assert!(matches!(ordered, Swapped::Stored(_)));
     assert_eq!(store.orders().await.unwrap().term, Some(term(lost, "", 0)));
     let named = term(lost, "p", 9);
-    assert_eq!(store.renew_term(&named).await.unwrap(), Office::Held(named));
+    assert_eq!(store.renew_term(&named).await.unwrap(), TermGrant::Held(named));
     assert_eq!(store.cordon(lost - 1, &reader("r"), None).await.unwrap(), Some(lost));
     assert!(minted(&store, "q", lost, 0).await > lost);
 }
@@ -135,8 +135,8 @@ async fn the_lease_shown_last_is_kept(store: Store) {
         .await
         .unwrap()
     {
-        Office::Held(term) => term,
-        Office::Lost(other) => panic!("nobody else is there, not {other:?}"),
+        TermGrant::Held(term) => term,
+        TermGrant::Lost(other) => panic!("nobody else is there, not {other:?}"),
     };
     let bare = mint(None, 0).await;
     assert_eq!((bare.lease.clone(), stored().await), (None, bare.clone()));
@@ -144,18 +144,18 @@ async fn the_lease_shown_last_is_kept(store: Store) {
     assert_eq!((first.lease.clone(), stored().await), (lease("ä \"1\"", 3), first.clone()));
     // Who did not take office left no lease behind.
     let late = store.mint_term("late", lease("1", 9).as_ref(), bare.term, 0).await.unwrap();
-    assert_eq!(late, Office::Lost(Some(first.clone())));
+    assert_eq!(late, TermGrant::Lost(Some(first.clone())));
     assert_eq!(stored().await, first);
     // Neither a beat nor a planner without a lease forgets it, nor does a term that was lost.
     let beaten = term(first.term, "p", 5);
     let kept = Term { lease: first.lease.clone(), ..beaten.clone() };
-    assert_eq!(store.renew_term(&beaten).await.unwrap(), Office::Held(kept));
+    assert_eq!(store.renew_term(&beaten).await.unwrap(), TermGrant::Held(kept));
     let without = mint(None, first.term).await;
     assert_eq!(without.lease, first.lease);
     store.cordon(without.term + 7, &reader("r"), None).await.unwrap();
     assert_eq!(stored().await, Term { lease: first.lease.clone(), ..term(without.term + 7, "", 0) });
     let told_again = Term { lease: lease("2", u64::from(u32::MAX)), ..term(without.term + 7, "p", 1) };
-    assert_eq!(store.renew_term(&told_again).await.unwrap(), Office::Held(told_again.clone()));
+    assert_eq!(store.renew_term(&told_again).await.unwrap(), TermGrant::Held(told_again.clone()));
     assert_eq!(stored().await, told_again);
 }
 

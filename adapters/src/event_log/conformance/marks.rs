@@ -1,8 +1,8 @@
 //! Whether a log is the one that was read before.
 
-use liverank_core::counting::Mark;
+use liverank_core::counting::RecordFingerprint;
 
-use super::super::{EventLog, Polled, RawRecord, Start};
+use super::super::{ConsumerEvent, EventLog, RawRecord, Start};
 use super::member::Member;
 use super::{QUIET, append};
 
@@ -15,7 +15,7 @@ async fn five(log: &dyn EventLog, member: &mut Member) -> Vec<RawRecord> {
     std::mem::take(&mut member.records)
 }
 
-fn start(records: &[RawRecord], at: usize, after: Mark) -> Start {
+fn start(records: &[RawRecord], at: usize, after: RecordFingerprint) -> Start {
     let next = records.get(at).map_or(records[at - 1].offset + 1, |record| record.offset);
     Start { partition: records[0].partition, offset: next, after: Some(after) }
 }
@@ -32,7 +32,7 @@ pub async fn the_marked_record_is_not_read_again(log: &dyn EventLog) {
     // At the end, where nothing comes to be compared with.
     member.records.clear();
     member.start_as(start(&records, 5, records[4].mark())).await;
-    assert_eq!(member.consumer.poll(10, QUIET).await.unwrap(), Polled::Idle);
+    assert_eq!(member.consumer.poll(10, QUIET).await.unwrap(), ConsumerEvent::Idle);
     append(log, "k", "new").await;
     member.read_until(1).await;
     assert_eq!(member.records[0].value, "new");
@@ -46,8 +46,8 @@ pub async fn another_log_is_refused(log: &dyn EventLog) {
     let mut member = Member::join(log).await;
     let records = five(log, &mut member).await;
     let mark = records[2].mark();
-    let late = Mark { broker_time: mark.broker_time + 1, ..mark };
-    let other = Mark { digest: mark.digest ^ 1, ..mark };
+    let late = RecordFingerprint { broker_time: mark.broker_time + 1, ..mark };
+    let other = RecordFingerprint { digest: mark.digest ^ 1, ..mark };
     for wrong in [late, other] {
         let said = member.start_is_refused(start(&records, 3, wrong)).await;
         let offset = records[3].offset;
@@ -56,7 +56,7 @@ pub async fn another_log_is_refused(log: &dyn EventLog) {
         // Also where new records come meanwhile.
         append(log, "k", "new").await;
         let polled = member.consumer.poll(10, QUIET).await;
-        assert!(!matches!(polled, Ok(Polled::Records(_))), "nothing of it is read: {polled:?}");
+        assert!(!matches!(polled, Ok(ConsumerEvent::Records(_))), "nothing of it is read: {polled:?}");
     }
     // The record before would come next: the log ends one record short.
     let beyond = records[4].offset + 4;

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use super::super::{EventLog, LogConsumer, PARTITIONS, Polled, RawRecord, Start};
+use super::super::{ConsumerEvent, EventLog, LogConsumer, PARTITIONS, RawRecord, Start};
 use super::{DEADLINE, is_final};
 
 /// A member that starts whatever it is assigned where it last stood, and remembers what it read.
@@ -43,20 +43,20 @@ impl Member {
         member
     }
 
-    fn take(&mut self, polled: Polled) {
+    fn take(&mut self, polled: ConsumerEvent) {
         match polled {
-            Polled::Assigned(partitions) => {
+            ConsumerEvent::Assigned(partitions) => {
                 for at in partitions {
                     assert!(self.owned.insert(at), "partition {at} is assigned though it is owned already");
                 }
             }
-            Polled::Revoked(partitions) => {
+            ConsumerEvent::Revoked(partitions) => {
                 for at in partitions {
                     assert!(self.owned.remove(&at), "partition {at} is revoked though it is not owned");
                     self.started.remove(&at);
                 }
             }
-            Polled::Records(records) => {
+            ConsumerEvent::Records(records) => {
                 assert!(!records.is_empty(), "records are never none");
                 for record in records {
                     let at = record.partition;
@@ -66,7 +66,7 @@ impl Member {
                     self.records.push(record);
                 }
             }
-            Polled::Idle => {}
+            ConsumerEvent::Idle => {}
         }
     }
 
@@ -125,7 +125,7 @@ impl Member {
         loop {
             assert!(begun.elapsed() < DEADLINE, "{start:?} was taken silently");
             match self.consumer.poll(100, Duration::from_millis(200)).await {
-                Ok(Polled::Idle) => {}
+                Ok(ConsumerEvent::Idle) => {}
                 Ok(other) => panic!("{start:?} is not of this log, yet came {other:?}"),
                 Err(error) => {
                     assert!(is_final(&error), "{error:?} suggests to try again");

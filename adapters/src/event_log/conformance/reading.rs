@@ -3,13 +3,19 @@
 use std::collections::BTreeMap;
 
 use futures::future::join_all;
-use liverank_core::counting::Mark;
+use liverank_core::counting::RecordFingerprint;
 
-use super::super::{Buried, DeadLetter, EventLog, Origin, PARTITIONS, Place, RawRecord, Stretch};
+use super::super::{
+    DeadLetter, EventLog, Origin, PARTITIONS, RawRecord, ReadRange, RecordPosition, StoredDeadLetter,
+};
 use super::{append, is_final};
 use crate::StoreError;
 
-async fn read(log: &dyn EventLog, stretches: &[Stretch], most: usize) -> Result<Vec<RawRecord>, StoreError> {
+async fn read(
+    log: &dyn EventLog,
+    stretches: &[ReadRange],
+    most: usize,
+) -> Result<Vec<RawRecord>, StoreError> {
     let mut reader = log.read(stretches).await?;
     let mut records: Vec<RawRecord> = Vec::new();
     loop {
@@ -23,11 +29,11 @@ async fn read(log: &dyn EventLog, stretches: &[Stretch], most: usize) -> Result<
     }
 }
 
-fn stretch(partition: u32, from: u64, to: u64) -> Stretch {
-    Stretch { partition, from, to, after: None }
+fn stretch(partition: u32, from: u64, to: u64) -> ReadRange {
+    ReadRange { partition, from, to, after: None }
 }
 
-async fn everything(log: &dyn EventLog) -> Vec<Stretch> {
+async fn everything(log: &dyn EventLog) -> Vec<ReadRange> {
     let (begin, end) = (log.beginnings().await.unwrap(), log.end_offsets().await.unwrap());
     (0..).zip(begin.into_iter().zip(end)).map(|(at, (from, to))| stretch(at, from, to)).collect()
 }
@@ -66,7 +72,7 @@ pub async fn stretches_are_read_without_a_group(log: &dyn EventLog) {
     let part = read(log, &[stretch(place.partition, 2, 5)], 2).await.unwrap();
     assert_eq!(part.iter().map(|it| it.offset).collect::<Vec<_>>(), [2, 3, 4]);
     assert_eq!(read(log, &[stretch(place.partition, 2, 2)], 2).await.unwrap(), []);
-    let marked = Stretch { after: Some(part[0].mark()), ..stretch(place.partition, 3, 5) };
+    let marked = ReadRange { after: Some(part[0].mark()), ..stretch(place.partition, 3, 5) };
     assert_eq!(read(log, &[marked], 9).await.unwrap(), part[1..], "after a record that is as it was");
 }
 
@@ -75,21 +81,21 @@ pub async fn what_the_log_has_not_is_not_read(log: &dyn EventLog) {
         append(log, "k", &at.to_string()).await;
     }
     let partition = append(log, "k", "5").await.partition;
-    let other = Mark { broker_time: 1, digest: 2 };
+    let other = RecordFingerprint { broker_time: 1, digest: 2 };
     for wrong in [
         stretch(partition, 0, 7),
         stretch(partition, 8, 9),
         stretch(PARTITIONS + 5, 0, 1),
-        Stretch { after: Some(other), ..stretch(partition, 2, 4) },
+        ReadRange { after: Some(other), ..stretch(partition, 2, 4) },
     ] {
         let error = read(log, &[wrong], 10).await.expect_err("it is not there");
         assert!(is_final(&error), "{wrong:?}: {error}");
     }
-    let first = Stretch { after: Some(other), ..stretch(partition, 0, 6) };
+    let first = ReadRange { after: Some(other), ..stretch(partition, 0, 6) };
     assert_eq!(read(log, &[first], 10).await.unwrap().len(), 6, "nothing stands before the first one");
 }
 
-async fn letters(log: &dyn EventLog, only: Option<Place>, most: usize) -> Vec<Buried> {
+async fn letters(log: &dyn EventLog, only: Option<RecordPosition>, most: usize) -> Vec<StoredDeadLetter> {
     let mut reader = log.dead_letters(only).await.unwrap();
     let mut letters = Vec::new();
     loop {
@@ -129,7 +135,7 @@ pub async fn dead_letters_stay_out_of_the_log_and_are_found_again(log: &dyn Even
         let alone = letters(log, Some(letter.place), 10).await;
         assert_eq!(alone, std::slice::from_ref(letter), "the one at its place");
     }
-    let nowhere = Place { partition: found[0].place.partition, offset: 1000 };
+    let nowhere = RecordPosition { partition: found[0].place.partition, offset: 1000 };
     assert_eq!(letters(log, Some(nowhere), 10).await, []);
     found.sort_by_key(|letter| letter.origin.map(|origin| origin.place.offset));
     let now = read(log, &[stretch(before.partition, before.offset, before.offset + 1)], 1).await.unwrap()[0]
@@ -140,7 +146,7 @@ pub async fn dead_letters_stay_out_of_the_log_and_are_found_again(log: &dyn Even
         (8, 0, None, None),
         (9, 0, Some(b"key"), Some(3 << 20)),
     ]) {
-        let place = Place { partition: 3, offset };
+        let place = RecordPosition { partition: 3, offset };
         assert_eq!(letter.origin, Some(Origin { place, broker_time: 1_700_000_000_000 }));
         assert_eq!(letter.reason, "body: is not JSON: ümlauts\nand a second line");
         assert_eq!(letter.key.as_deref(), key);

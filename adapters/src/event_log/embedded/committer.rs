@@ -7,7 +7,7 @@ use bytes::Bytes;
 use redb::Database;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
-use super::super::{DeadLetter, Place};
+use super::super::{DeadLetter, RecordPosition};
 use super::Shared;
 use super::records::{Heads, LETTER_PARTITION, LETTERS, NOTES, RECORDS, encode, encode_letter};
 use crate::StoreError;
@@ -48,7 +48,7 @@ impl Entry {
 pub struct Request {
     pub entry: Entry,
     /// Told once it is durable, or failed; whoever asked may be gone by then.
-    pub answer: oneshot::Sender<Result<Place, StoreError>>,
+    pub answer: oneshot::Sender<Result<RecordPosition, StoreError>>,
     /// Its part of the bytes that may wait.
     pub _permit: OwnedSemaphorePermit,
 }
@@ -127,7 +127,7 @@ impl Committer {
         }
     }
 
-    fn commit(&mut self, database: &Database, group: &[Request]) -> Result<Vec<Place>, Failure> {
+    fn commit(&mut self, database: &Database, group: &[Request]) -> Result<Vec<RecordPosition>, Failure> {
         let mut heads = self.heads.clone();
         let mut places = Vec::with_capacity(group.len());
         let now = (self.clock)();
@@ -145,12 +145,12 @@ impl Committer {
                         heads.next[at] += 1;
                         let bytes = encode(heads.time[at], key.as_deref(), value);
                         records.insert((partition, offset), bytes.as_slice())?;
-                        places.push(Place { partition, offset });
+                        places.push(RecordPosition { partition, offset });
                     }
                     Entry::Letter(letter, cut) => {
                         letters.insert(heads.letter, encode_letter(letter).as_slice())?;
                         notes.insert(heads.letter, (now, *cut))?;
-                        places.push(Place { partition: LETTER_PARTITION, offset: heads.letter });
+                        places.push(RecordPosition { partition: LETTER_PARTITION, offset: heads.letter });
                         heads.letter += 1;
                     }
                 }

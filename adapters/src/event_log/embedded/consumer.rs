@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
-use super::super::{LogConsumer, Polled, RawRecord, Start};
+use super::super::{ConsumerEvent, LogConsumer, RawRecord, Start};
 use super::reading::check;
 use super::records::{Extent, read};
 use super::{Shared, Signal, off_thread};
@@ -34,15 +34,15 @@ impl Member {
     }
 
     /// What may have been revoked or assigned since.
-    fn changes(&mut self) -> Option<Polled> {
+    fn changes(&mut self) -> Option<ConsumerEvent> {
         let gone = self.shared.group.let_go(self.id);
         if !gone.is_empty() {
             self.positions.retain(|partition, _| !gone.contains(partition));
             self.shared.hand_over();
-            return Some(Polled::Revoked(gone));
+            return Some(ConsumerEvent::Revoked(gone));
         }
         let taken = self.shared.group.take(self.id);
-        (!taken.is_empty()).then_some(Polled::Assigned(taken))
+        (!taken.is_empty()).then_some(ConsumerEvent::Assigned(taken))
     }
 
     /// What can be read, the partition whose turn it is first.
@@ -71,7 +71,7 @@ impl Member {
 #[async_trait]
 impl LogConsumer for Member {
     /// May be dropped at any time: positions move only when the records are returned.
-    async fn poll(&mut self, max_records: usize, max_wait: Duration) -> Result<Polled, StoreError> {
+    async fn poll(&mut self, max_records: usize, max_wait: Duration) -> Result<ConsumerEvent, StoreError> {
         let deadline = Instant::now() + max_wait;
         loop {
             let signal = *self.signal.borrow_and_update();
@@ -85,10 +85,10 @@ impl LogConsumer for Member {
                 let reading = move || shared.file.with(|database, _| read(database, &extents, limit));
                 let records = off_thread(reading).await?;
                 self.advance(&records);
-                return Ok(Polled::Records(records));
+                return Ok(ConsumerEvent::Records(records));
             }
             if timeout_at(deadline, self.signal.changed()).await.is_err() {
-                return Ok(Polled::Idle);
+                return Ok(ConsumerEvent::Idle);
             }
         }
     }

@@ -6,7 +6,8 @@ use async_trait::async_trait;
 use redb::Database;
 
 use super::super::{
-    Buried, LetterReader, LogReader, OTHER_RECORD, PARTITIONS, Place, RawRecord, Start, Stretch, another_log,
+    LetterReader, LogReader, OTHER_RECORD, PARTITIONS, RawRecord, ReadRange, RecordPosition, Start,
+    StoredDeadLetter, another_log,
 };
 use super::records::{Extent, Heads, LETTER_PARTITION, read, read_letters};
 use super::{PART, Shared, off_thread};
@@ -62,7 +63,7 @@ pub struct Reader {
 }
 
 impl Reader {
-    pub async fn open(shared: Arc<Shared>, stretches: &[Stretch]) -> Result<Self, StoreError> {
+    pub async fn open(shared: Arc<Shared>, stretches: &[ReadRange]) -> Result<Self, StoreError> {
         let ends = stretches.iter().map(|stretch| Start::unmarked(stretch.partition, stretch.to));
         let starts = stretches.iter().map(|stretch| Start {
             partition: stretch.partition,
@@ -108,7 +109,7 @@ pub struct Letters {
 }
 
 impl Letters {
-    pub async fn open(shared: Arc<Shared>, only: Option<Place>) -> Result<Self, StoreError> {
+    pub async fn open(shared: Arc<Shared>, only: Option<RecordPosition>) -> Result<Self, StoreError> {
         let file = Arc::clone(&shared);
         let end = off_thread(move || file.file.with(|database, _| Heads::load(database))).await?.letter;
         let (next, end) = match only {
@@ -124,7 +125,7 @@ impl Letters {
 
 #[async_trait]
 impl LetterReader for Letters {
-    async fn next(&mut self, max_letters: usize) -> Result<Vec<Buried>, StoreError> {
+    async fn next(&mut self, max_letters: usize) -> Result<Vec<StoredDeadLetter>, StoreError> {
         let (from, to, limit) = (self.next, self.end, max_letters.max(1));
         if from >= to {
             return Ok(Vec::new());

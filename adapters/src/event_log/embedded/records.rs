@@ -7,7 +7,7 @@ use bytes::Bytes;
 use liverank_core::Millis;
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
 
-use super::super::{Buried, DeadLetter, Origin, PARTITIONS, Place, RawRecord};
+use super::super::{DeadLetter, Origin, PARTITIONS, RawRecord, RecordPosition, StoredDeadLetter};
 use super::{MAX_RECORD_BYTES, PART};
 use crate::redb_file::{Failure, Purpose};
 
@@ -188,7 +188,12 @@ fn decode_letter(bytes: &[u8]) -> Option<DeadLetter> {
 }
 
 /// Up to `limit` dead letters from number `from` on, before number `to`.
-pub fn read_letters(database: &Database, from: u64, to: u64, limit: usize) -> Result<Vec<Buried>, Failure> {
+pub fn read_letters(
+    database: &Database,
+    from: u64,
+    to: u64,
+    limit: usize,
+) -> Result<Vec<StoredDeadLetter>, Failure> {
     let transaction = database.begin_read()?;
     let letters = transaction.open_table(LETTERS)?;
     let notes = transaction.open_table(NOTES)?;
@@ -207,9 +212,9 @@ pub fn read_letters(database: &Database, from: u64, to: u64, limit: usize) -> Re
         // Releases before this one took no notes.
         let note = notes.get(number)?.map(|kept| kept.value());
         let (buried_at, truncated_from) = note.unwrap_or((record.broker_time, None));
-        let origin = Place { partition: record.partition, offset: record.offset };
-        found.push(Buried {
-            place: Place { partition: LETTER_PARTITION, offset: number },
+        let origin = RecordPosition { partition: record.partition, offset: record.offset };
+        found.push(StoredDeadLetter {
+            place: RecordPosition { partition: LETTER_PARTITION, offset: number },
             buried_at,
             origin: Some(Origin { place: origin, broker_time: record.broker_time }),
             reason,

@@ -25,7 +25,7 @@ const PROBE_PAUSE: Duration = Duration::from_millis(200);
 
 /// What the breaker wants done next.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Duty {
+pub(super) enum ProbeAction {
     /// Ask the brokers for metadata, within this time, and tell [`Breaker::probed`].
     Probe(Duration),
     /// Replace the producer, which has broken for good, and tell [`Breaker::probed`] if that failed.
@@ -143,19 +143,19 @@ impl Breaker {
         self.duty.notify_all();
     }
 
-    /// Nobody needs the breaker any more: [`Duty::End`].
+    /// Nobody needs the breaker any more: [`ProbeAction::End`].
     pub(super) fn end(&self) {
         self.lock().ended = true;
         self.duty.notify_all();
     }
 
     /// Waits until there is something to do.
-    pub(super) fn next_duty(&self) -> Duty {
+    pub(super) fn next_duty(&self) -> ProbeAction {
         let mut state = self.lock();
         loop {
             let now = Instant::now();
             if state.ended {
-                return Duty::End;
+                return ProbeAction::End;
             }
             match state.not_before.filter(|at| *at > now) {
                 Some(at) => {
@@ -163,10 +163,10 @@ impl Breaker {
                 }
                 None if state.renew => {
                     state.renew = false;
-                    return Duty::Renew;
+                    return ProbeAction::Renew;
                 }
-                None if state.open.is_some() => return Duty::Probe(PROBE_TIMEOUT),
-                None if state.suspect => return Duty::Probe(SUSPECT_TIMEOUT),
+                None if state.open.is_some() => return ProbeAction::Probe(PROBE_TIMEOUT),
+                None if state.suspect => return ProbeAction::Probe(SUSPECT_TIMEOUT),
                 None => state = self.duty.wait(state).unwrap_or_else(PoisonError::into_inner),
             }
         }
@@ -208,7 +208,7 @@ mod tests {
         let breaker = Breaker::new(Duration::from_secs(5));
         breaker.all_down("1/1 brokers are down");
         assert!(breaker.check().is_ok());
-        assert_eq!(breaker.next_duty(), Duty::Probe(SUSPECT_TIMEOUT));
+        assert_eq!(breaker.next_duty(), ProbeAction::Probe(SUSPECT_TIMEOUT));
         breaker.probed(Ok(()));
         assert!(breaker.check().is_ok());
     }
@@ -221,7 +221,7 @@ mod tests {
         let error = breaker.check().unwrap_err();
         assert!(error.is_transient() && error.to_string().contains("timed out"), "{error}");
         let begun = Instant::now();
-        assert_eq!(breaker.next_duty(), Duty::Probe(PROBE_TIMEOUT));
+        assert_eq!(breaker.next_duty(), ProbeAction::Probe(PROBE_TIMEOUT));
         assert!(begun.elapsed() >= PROBE_PAUSE / 2, "probes are paced");
         breaker.probed(Ok(()));
         assert!(breaker.check().is_ok());
@@ -245,13 +245,13 @@ mod tests {
         breaker.fatal("fenced");
         breaker.probed(Ok(()));
         assert!(breaker.check().is_err(), "brokers that answer do not mend a producer");
-        assert_eq!(breaker.next_duty(), Duty::Renew);
+        assert_eq!(breaker.next_duty(), ProbeAction::Renew);
         breaker.not_renewed();
-        assert_eq!(breaker.next_duty(), Duty::Renew);
-        assert_eq!(breaker.next_duty(), Duty::Probe(PROBE_TIMEOUT));
+        assert_eq!(breaker.next_duty(), ProbeAction::Renew);
+        assert_eq!(breaker.next_duty(), ProbeAction::Probe(PROBE_TIMEOUT));
         breaker.probed(Ok(()));
         assert!(breaker.check().is_ok());
         breaker.end();
-        assert_eq!(breaker.next_duty(), Duty::End);
+        assert_eq!(breaker.next_duty(), ProbeAction::End);
     }
 }

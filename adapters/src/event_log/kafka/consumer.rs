@@ -29,10 +29,10 @@ use rdkafka::types::RDKafkaErrorCode;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::super::{LogConsumer, OTHER_RECORD, Polled, RawRecord, Start, another_log};
+use super::super::{ConsumerEvent, LogConsumer, OTHER_RECORD, RawRecord, Start, another_log};
 use super::config::KafkaConfig;
 use super::inbox::{Command, Inbox};
-use super::turns::{Member, Turns};
+use super::rebalance::{Member, RebalanceContext};
 use super::{ASK_TIMEOUT, PART, store_error};
 use crate::StoreError;
 
@@ -77,14 +77,14 @@ impl KafkaConsumer {
 
 #[async_trait]
 impl LogConsumer for KafkaConsumer {
-    async fn poll(&mut self, max_records: usize, max_wait: Duration) -> Result<Polled, StoreError> {
+    async fn poll(&mut self, max_records: usize, max_wait: Duration) -> Result<ConsumerEvent, StoreError> {
         let deadline = Instant::now() + max_wait;
         loop {
             if let Some(polled) = self.inbox.take(max_records)? {
                 return Ok(polled);
             }
             if tokio::time::timeout_at(deadline, self.inbox.arrival()).await.is_err() {
-                return Ok(self.inbox.take(max_records)?.unwrap_or(Polled::Idle));
+                return Ok(self.inbox.take(max_records)?.unwrap_or(ConsumerEvent::Idle));
             }
         }
     }
@@ -120,7 +120,7 @@ struct Reader {
 
 impl Reader {
     fn member(&self) -> Result<Member, StoreError> {
-        let turns = Turns { inbox: Arc::clone(&self.inbox), topic: self.topic.clone() };
+        let turns = RebalanceContext { inbox: Arc::clone(&self.inbox), topic: self.topic.clone() };
         let member: Member = self
             .settings
             .create_with_context(turns)

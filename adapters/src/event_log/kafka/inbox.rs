@@ -4,10 +4,10 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use liverank_core::counting::Mark;
+use liverank_core::counting::RecordFingerprint;
 use tokio::sync::{Notify, oneshot};
 
-use super::super::{Polled, RawRecord, Start};
+use super::super::{ConsumerEvent, RawRecord, Start};
 use crate::StoreError;
 
 /// Records held ready: what the largest batches take, so that one is ready when the one before is done.
@@ -39,7 +39,7 @@ enum Expects {
     /// The records that are to be read.
     Records,
     /// First the record before them, with this mark: where the library reads from is one offset earlier.
-    Marked(Mark),
+    Marked(RecordFingerprint),
     /// Nothing: what comes is not of the log that was to be read.
     Nothing,
 }
@@ -47,7 +47,7 @@ enum Expects {
 #[derive(Default)]
 struct State {
     /// Assignments and revocations, in their order.
-    turns: VecDeque<Polled>,
+    turns: VecDeque<ConsumerEvent>,
     owned: HashSet<u32>,
     reading: HashMap<u32, Reading>,
     /// The log may be another one than the one that was started: every start has to be looked at again.
@@ -85,7 +85,7 @@ impl Inbox {
     }
 
     /// The next thing to tell, if there is any.
-    pub(super) fn take(&self, max_records: usize) -> Result<Option<Polled>, StoreError> {
+    pub(super) fn take(&self, max_records: usize) -> Result<Option<ConsumerEvent>, StoreError> {
         let mut state = self.lock();
         if let Some(turn) = state.turns.pop_front() {
             return Ok(Some(turn));
@@ -98,7 +98,7 @@ impl Inbox {
             let records: Vec<_> = state.records.drain(..count).collect();
             state.bytes -= records.iter().map(size).sum::<usize>();
             self.room.notify_all();
-            return Ok(Some(Polled::Records(records)));
+            return Ok(Some(ConsumerEvent::Records(records)));
         }
         // After the records that were read before it broke.
         state.broken.as_ref().map_or(Ok(None), |(_, error)| Err(error.clone()))
@@ -179,7 +179,7 @@ impl Inbox {
         if !partitions.is_empty() {
             let mut state = self.lock();
             state.owned.extend(&partitions);
-            state.turns.push_back(Polled::Assigned(partitions));
+            state.turns.push_back(ConsumerEvent::Assigned(partitions));
             drop(state);
             self.arrived.notify_one();
         }
@@ -192,7 +192,7 @@ impl Inbox {
         state.forget_records(&partitions);
         let read = partitions.iter().copied().filter(|at| state.reading.remove(at).is_some()).collect();
         if !partitions.is_empty() {
-            state.turns.push_back(Polled::Revoked(partitions));
+            state.turns.push_back(ConsumerEvent::Revoked(partitions));
             drop(state);
             self.arrived.notify_one();
         }
@@ -301,9 +301,11 @@ mod tests {
         RawRecord { partition, offset, broker_time: 1, key: None, value: Bytes::from_static(b"v") }
     }
 
-    fn offsets(polled: Option<Polled>) -> Vec<(u32, u64)> {
+    fn offsets(polled: Option<ConsumerEvent>) -> Vec<(u32, u64)> {
         match polled {
-            Some(Polled::Records(records)) => records.iter().map(|at| (at.partition, at.offset)).collect(),
+            Some(ConsumerEvent::Records(records)) => {
+                records.iter().map(|at| (at.partition, at.offset)).collect()
+            }
             other => panic!("{other:?} instead of records"),
         }
     }
@@ -311,7 +313,7 @@ mod tests {
     fn reading(partitions: &[u32]) -> Inbox {
         let inbox = Inbox::default();
         inbox.assigned(partitions.to_vec());
-        assert_eq!(inbox.take(1).unwrap(), Some(Polled::Assigned(partitions.to_vec())));
+        assert_eq!(inbox.take(1).unwrap(), Some(ConsumerEvent::Assigned(partitions.to_vec())));
         inbox.starting(partitions.iter().map(|at| Start::unmarked(*at, 0)).collect());
         inbox
     }
@@ -324,7 +326,7 @@ mod tests {
         }
         assert_eq!(inbox.revoked(vec![1, 7]), [1]);
         inbox.push(record(1, 2));
-        assert_eq!(inbox.take(10).unwrap(), Some(Polled::Revoked(vec![1])));
+        assert_eq!(inbox.take(10).unwrap(), Some(ConsumerEvent::Revoked(vec![1])));
         assert_eq!(offsets(inbox.take(10).unwrap()), [(2, 0)]);
         assert_eq!(inbox.take(10).unwrap(), None);
         assert_eq!(inbox.lock().bytes, 0);

@@ -13,10 +13,10 @@ use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProd
 use rdkafka::types::RDKafkaErrorCode;
 use tokio::sync::oneshot;
 
-use super::super::{AppendError, DeadLetter, Place};
-use super::breaker::{Breaker, Duty};
+use super::super::{AppendError, DeadLetter, RecordPosition};
+use super::breaker::{Breaker, ProbeAction};
 use super::config::{KafkaConfig, trace_library};
-use super::letters::{self, LETTER_HEADERS};
+use super::dead_letters::{self, LETTER_HEADERS};
 use super::{ASK_TIMEOUT, PART, blocking, store_error};
 use crate::StoreError;
 
@@ -46,7 +46,7 @@ pub(super) struct Held {
 }
 
 type Sender = ThreadedProducer<Deliveries>;
-type Outcome = Result<Place, KafkaError>;
+type Outcome = Result<RecordPosition, KafkaError>;
 
 /// The producer in use, its replacement when it breaks, and the breaker.
 pub(super) struct Producer {
@@ -118,12 +118,12 @@ impl Producer {
         self.breaker.check()
     }
 
-    pub(super) async fn append(&self, key: &[u8], value: &[u8]) -> Result<Place, AppendError> {
+    pub(super) async fn append(&self, key: &[u8], value: &[u8]) -> Result<RecordPosition, AppendError> {
         self.send(&self.config.topic, Some(key), value, None).await
     }
 
     pub(super) async fn bury(&self, letter: &DeadLetter) -> Result<(), StoreError> {
-        let (key, value, headers) = letters::write(letter, self.limit.load(Ordering::Relaxed));
+        let (key, value, headers) = dead_letters::write(letter, self.limit.load(Ordering::Relaxed));
         match self.send(&self.dead_letters, key, value, Some(headers)).await {
             Ok(_) => Ok(()),
             Err(AppendError::Unavailable(error)) => Err(error),
@@ -141,7 +141,7 @@ impl Producer {
         key: Option<&[u8]>,
         value: &[u8],
         headers: Option<OwnedHeaders>,
-    ) -> Result<Place, AppendError> {
+    ) -> Result<RecordPosition, AppendError> {
         self.breaker.check()?;
         let bytes = key.map_or(0, <[u8]>::len) + value.len();
         let (tell, told) = oneshot::channel();
@@ -229,9 +229,9 @@ fn watch(watched: &Weak<Producer>, breaker: &Breaker) {
         let duty = breaker.next_duty();
         let Some(producer) = watched.upgrade() else { return };
         match duty {
-            Duty::End => return,
-            Duty::Probe(timeout) => breaker.probed(producer.probe(timeout)),
-            Duty::Renew => match producer.renew() {
+            ProbeAction::End => return,
+            ProbeAction::Probe(timeout) => breaker.probed(producer.probe(timeout)),
+            ProbeAction::Renew => match producer.renew() {
                 Ok(()) => tracing::info!(part = PART, "the producer was replaced"),
                 Err(error) => {
                     tracing::debug!(part = PART, %error, "the producer could not be replaced");
@@ -307,7 +307,7 @@ impl ProducerContext for Deliveries {
         let outcome = match delivered {
             Ok(message) => {
                 self.breaker.delivered();
-                Ok(Place { partition: message.partition() as u32, offset: message.offset() as u64 })
+                Ok(RecordPosition { partition: message.partition() as u32, offset: message.offset() as u64 })
             }
             Err((error, _)) => {
                 self.breaker.note(error);

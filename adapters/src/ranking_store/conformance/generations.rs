@@ -1,6 +1,6 @@
 //! One generation after the other.
 
-use super::super::{Board, Change, Projected, Standing};
+use super::super::{Board, Change, Projected, ProjectionCheckpoint};
 use super::{Store, all, apply, apply_of, batch, begun, changed, entry, lines, next, owned, subscribed};
 
 pub async fn a_new_generation_replaces_the_old(store: Store) {
@@ -20,7 +20,10 @@ pub async fn a_new_generation_replaces_the_old(store: Store) {
     let early = batch(2, 11, 12, vec![owned("a", 4.0, "y", 4.0)]);
     assert_eq!(store.project(&early).await.unwrap(), Projected::Behind);
     store.restore(2, &[owned("b", 1.0, "y", 1.0)]).await.unwrap();
-    assert_eq!(store.standing().await.unwrap(), Standing { generation: Some(1), offsets: vec![(0, 11)] });
+    assert_eq!(
+        store.standing().await.unwrap(),
+        ProjectionCheckpoint { generation: Some(1), offsets: vec![(0, 11)] }
+    );
     assert_eq!(lines(&store, Board::Global).await[0].1.to_bits(), 10.0_f64.to_bits());
     let old = store.snapshot().await.unwrap().version;
     assert_eq!(store.restored(2, &[(0, 10)]).await.unwrap(), Projected::Applied);
@@ -28,7 +31,10 @@ pub async fn a_new_generation_replaces_the_old(store: Store) {
     let stands = vec![owned("a", 3.0, "y", 3.0), owned("b", 1.0, "y", 1.0)];
     assert_eq!(all(&store).await, stands);
     assert_eq!(lines(&store, Board::Trending).await.len(), 2);
-    assert_eq!(store.standing().await.unwrap(), Standing { generation: Some(2), offsets: vec![(0, 10)] });
+    assert_eq!(
+        store.standing().await.unwrap(),
+        ProjectionCheckpoint { generation: Some(2), offsets: vec![(0, 10)] }
+    );
     let version = store.snapshot().await.unwrap().version;
     assert!(version > old, "versions go on");
     // Whoever still is of the old one is told, and changes nothing.
@@ -37,7 +43,10 @@ pub async fn a_new_generation_replaces_the_old(store: Store) {
     assert_eq!(store.restore(1, &[entry("late", 1.0)]).await.unwrap(), Projected::Superseded);
     assert_eq!(store.restored(1, &[(0, 99)]).await.unwrap(), Projected::Superseded);
     assert_eq!(all(&store).await, stands);
-    assert_eq!(store.standing().await.unwrap(), Standing { generation: Some(2), offsets: vec![(0, 10)] });
+    assert_eq!(
+        store.standing().await.unwrap(),
+        ProjectionCheckpoint { generation: Some(2), offsets: vec![(0, 10)] }
+    );
     assert_eq!(
         store.project(&early).await.unwrap(),
         Projected::Behind,
@@ -75,5 +84,8 @@ pub async fn an_empty_generation_is_one(store: Store) {
     assert_eq!(all(&store).await.len(), 1);
     store.restored(2, &[(0, 3)]).await.unwrap();
     assert!(all(&store).await.is_empty() && lines(&store, Board::Trending).await.is_empty());
-    assert_eq!(store.standing().await.unwrap(), Standing { generation: Some(2), offsets: vec![(0, 3)] });
+    assert_eq!(
+        store.standing().await.unwrap(),
+        ProjectionCheckpoint { generation: Some(2), offsets: vec![(0, 3)] }
+    );
 }

@@ -16,8 +16,8 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{Answer, CHUNK, PING, Request, Wish};
-use crate::outlet::Outlet;
+use super::{Answer, CHUNK, PING, Request, SubscriptionOp};
+use crate::lossy_channel::LossyChannel;
 use crate::redis_link::cluster::Cluster;
 use crate::redis_link::node::Live;
 use crate::redis_link::slots::Address;
@@ -30,7 +30,7 @@ use branch::{Branch, Job, Signals, State};
 /// A channel that somebody wants to hear.
 struct Channel {
     slot: Slot,
-    place: Place,
+    place: SubscriptionSite,
     /// Whether its owner was told that it is heard: then it is taken up again whatever happens.
     kept: bool,
     waiting: Vec<Answer>,
@@ -38,7 +38,7 @@ struct Channel {
 
 impl Channel {
     fn new(name: &str, kept: bool) -> Self {
-        Self { slot: Slot::for_key(name), place: Place::Nowhere, kept, waiting: Vec::new() }
+        Self { slot: Slot::for_key(name), place: SubscriptionSite::Nowhere, kept, waiting: Vec::new() }
     }
 
     /// Whether somebody wants it; who waits no longer was told that it failed.
@@ -48,7 +48,7 @@ impl Channel {
 }
 
 #[derive(Clone, PartialEq, Eq)]
-enum Place {
+enum SubscriptionSite {
     Nowhere,
     /// Asked for there.
     Asked(Address),
@@ -56,7 +56,7 @@ enum Place {
     At(Address),
 }
 
-enum Done {
+enum ShardEvent {
     Looked(Result<(), RedisError>),
     Asked { address: Address, job: Job, result: Result<(Live, Vec<Value>), RedisError> },
 }
@@ -64,14 +64,14 @@ enum Done {
 /// The subscription.
 pub(super) struct Shards<T> {
     cluster: Arc<Cluster>,
-    outlet: Arc<Outlet<T>>,
+    outlet: Arc<LossyChannel<T>>,
     decode: fn(&[u8]) -> Option<T>,
     requests: mpsc::Receiver<Request>,
     channels: HashMap<String, Channel>,
     /// The channels that are nowhere.
     homeless: BTreeSet<String>,
     branches: BTreeMap<Address, Branch>,
-    work: FuturesUnordered<BoxFuture<'static, Done>>,
+    work: FuturesUnordered<BoxFuture<'static, ShardEvent>>,
     signals: Arc<Signals>,
     /// Whether somebody has to look who holds what, and whether that is under way.
     stale: bool,
@@ -84,7 +84,7 @@ impl<T: Clone + Send + 'static> Shards<T> {
     /// Hears `wanted`, and what is requested, into `outlet`.
     pub(super) fn new(
         cluster: Arc<Cluster>,
-        outlet: Arc<Outlet<T>>,
+        outlet: Arc<LossyChannel<T>>,
         decode: fn(&[u8]) -> Option<T>,
         wanted: BTreeSet<String>,
         requests: mpsc::Receiver<Request>,
@@ -151,21 +151,21 @@ impl<T: Clone + Send + 'static> Shards<T> {
 
     fn take(&mut self, Request { wish, channel: name, answer }: Request) {
         match wish {
-            Wish::Subscribe => {
+            SubscriptionOp::Subscribe => {
                 let channel = self.channels.entry(name.clone()).or_insert_with(|| Channel::new(&name, false));
                 match channel.place {
-                    Place::At(_) => channel.kept |= answer.send(Ok(())).is_ok(),
-                    Place::Asked(_) => channel.waiting.push(answer),
-                    Place::Nowhere => {
+                    SubscriptionSite::At(_) => channel.kept |= answer.send(Ok(())).is_ok(),
+                    SubscriptionSite::Asked(_) => channel.waiting.push(answer),
+                    SubscriptionSite::Nowhere => {
                         channel.waiting.push(answer);
                         self.homeless.insert(name);
                     }
                 }
             }
-            Wish::Unsubscribe => {
+            SubscriptionOp::Unsubscribe => {
                 self.homeless.remove(&name);
                 match self.channels.remove(&name).map(|channel| channel.place) {
-                    Some(Place::At(address) | Place::Asked(address)) => {
+                    Some(SubscriptionSite::At(address) | SubscriptionSite::Asked(address)) => {
                         self.give_up(&address, name, Some(answer));
                     }
                     // Nothing is heard, which is what was asked for.
@@ -186,8 +186,9 @@ impl<T: Clone + Send + 'static> Shards<T> {
     fn heed_signals(&mut self) {
         for (address, name) in self.signals.left() {
             let Some(channel) = self.channels.get_mut(&name) else { continue };
-            if matches!(&channel.place, Place::At(at) | Place::Asked(at) if *at == address) {
-                channel.place = Place::Nowhere;
+            if matches!(&channel.place, SubscriptionSite::At(at) | SubscriptionSite::Asked(at) if *at == address)
+            {
+                channel.place = SubscriptionSite::Nowhere;
                 self.homeless.insert(name);
                 self.stale = true;
             }
@@ -203,8 +204,9 @@ impl<T: Clone + Send + 'static> Shards<T> {
     /// Gives up a connection: its channels are nowhere.
     fn lose(&mut self, address: &Address, error: &RedisError) {
         for (name, channel) in &mut self.channels {
-            if matches!(&channel.place, Place::At(at) | Place::Asked(at) if at == address) {
-                channel.place = Place::Nowhere;
+            if matches!(&channel.place, SubscriptionSite::At(at) | SubscriptionSite::Asked(at) if at == address)
+            {
+                channel.place = SubscriptionSite::Nowhere;
                 self.homeless.insert(name.clone());
             }
         }
@@ -247,7 +249,7 @@ impl<T: Clone + Send + 'static> Shards<T> {
                 for name in &names {
                     self.homeless.remove(name);
                     if let Some(channel) = self.channels.get_mut(name) {
-                        channel.place = Place::Asked(address.clone());
+                        channel.place = SubscriptionSite::Asked(address.clone());
                     }
                 }
                 self.start(&address, Job::Subscribe(names));
@@ -295,7 +297,7 @@ impl<T: Clone + Send + 'static> Shards<T> {
         self.looking = true;
         let cluster = Arc::clone(&self.cluster);
         let seen = cluster.slots().version;
-        self.work.push(Box::pin(async move { Done::Looked(cluster.reread(seen).await.map(drop)) }));
+        self.work.push(Box::pin(async move { ShardEvent::Looked(cluster.reread(seen).await.map(drop)) }));
     }
 
     /// Sets off a job on a branch that is free.
@@ -312,7 +314,7 @@ impl<T: Clone + Send + 'static> Shards<T> {
                 Ok(node) => job.ask(&node, live, hear).await,
                 Err(error) => Err(error),
             };
-            Done::Asked { address, job, result }
+            ShardEvent::Asked { address, job, result }
         }));
     }
 
@@ -325,16 +327,16 @@ impl<T: Clone + Send + 'static> Shards<T> {
         }
     }
 
-    fn finish(&mut self, done: Done) {
+    fn finish(&mut self, done: ShardEvent) {
         match done {
-            Done::Looked(result) => self.looked(result),
-            Done::Asked { address, job, result: Err(error) } => {
+            ShardEvent::Looked(result) => self.looked(result),
+            ShardEvent::Asked { address, job, result: Err(error) } => {
                 if let (Job::Subscribe(names), true) = (&job, is_permanent(&error)) {
                     self.refuse(names, &error);
                 }
                 self.lose(&address, &error);
             }
-            Done::Asked { address, job, result: Ok((live, values)) } => {
+            ShardEvent::Asked { address, job, result: Ok((live, values)) } => {
                 let Some(branch) = self.branches.get_mut(&address) else { return };
                 branch.state = State::Idle(live);
                 if std::mem::take(&mut branch.failures) > 0 {
@@ -358,11 +360,11 @@ impl<T: Clone + Send + 'static> Shards<T> {
         let (mut lost, mut refused) = (false, None);
         for (name, value) in names.into_iter().zip(values) {
             let Some(channel) = self.channels.get_mut(&name) else { continue };
-            if channel.place != Place::Asked(address.clone()) {
+            if channel.place != SubscriptionSite::Asked(address.clone()) {
                 continue;
             }
             if let Err(error) = value.extract_error() {
-                channel.place = Place::Nowhere;
+                channel.place = SubscriptionSite::Nowhere;
                 self.homeless.insert(name.clone());
                 self.stale = true;
                 if error.redirect_node().is_none() {
@@ -371,7 +373,7 @@ impl<T: Clone + Send + 'static> Shards<T> {
                 }
                 continue;
             }
-            channel.place = Place::At(address.clone());
+            channel.place = SubscriptionSite::At(address.clone());
             lost |= channel.kept;
             for answer in channel.waiting.drain(..) {
                 channel.kept |= answer.send(Ok(())).is_ok();
@@ -418,11 +420,11 @@ impl<T: Clone + Send + 'static> Shards<T> {
         let slots = self.cluster.slots();
         let mut moved = Vec::new();
         for (name, channel) in &mut self.channels {
-            if let (Place::At(at), Some(owner)) = (&channel.place, slots.owner(channel.slot))
+            if let (SubscriptionSite::At(at), Some(owner)) = (&channel.place, slots.owner(channel.slot))
                 && at != owner
             {
                 moved.push((at.clone(), name.clone()));
-                channel.place = Place::Nowhere;
+                channel.place = SubscriptionSite::Nowhere;
                 self.homeless.insert(name.clone());
             }
         }

@@ -6,8 +6,8 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-use super::model::{Model, Spot};
-use super::shelf::{Item, Shelf};
+use super::model::{Model, PlacementSlot};
+use super::size_index::{Item, SizeIndex};
 use crate::placement::plan::{Bound, Kind, Why};
 
 /// How many readers are tried for an exchange of videos: those that can take, or give, the most.
@@ -17,7 +17,7 @@ pub(super) struct Scales<'m, 'a> {
     pub(super) model: &'m mut Model<'a>,
     /// Videos on one reader, each reader's; made into a shelf when the reader first gives or exchanges.
     loose: Vec<Vec<(u64, u32)>>,
-    pub(super) shelves: Vec<Option<Shelf>>,
+    pub(super) shelves: Vec<Option<SizeIndex>>,
     /// Videos on several readers, each reader's.
     pub(super) several: Vec<Vec<u32>>,
     /// Viewers of resting videos, each reader's.
@@ -70,10 +70,10 @@ impl<'m, 'a> Scales<'m, 'a> {
             }
             let rests = model.rests(video);
             match &film.spot {
-                Spot::Nowhere => {}
-                Spot::One(reader) if rests => resting[*reader as usize] += viewers,
-                Spot::One(reader) => loose[*reader as usize].push((viewers, video)),
-                Spot::Several(parts) => {
+                PlacementSlot::Nowhere => {}
+                PlacementSlot::One(reader) if rests => resting[*reader as usize] += viewers,
+                PlacementSlot::One(reader) => loose[*reader as usize].push((viewers, video)),
+                PlacementSlot::Several(parts) => {
                     for &(reader, part) in parts {
                         if rests {
                             resting[reader as usize] += part;
@@ -189,10 +189,10 @@ impl<'m, 'a> Scales<'m, 'a> {
         true
     }
 
-    pub(super) fn shelf(&mut self, reader: u32) -> &mut Shelf {
+    pub(super) fn shelf(&mut self, reader: u32) -> &mut SizeIndex {
         let reader = reader as usize;
         let loose = &mut self.loose[reader];
-        self.shelves[reader].get_or_insert_with(|| Shelf::new(std::mem::take(loose)))
+        self.shelves[reader].get_or_insert_with(|| SizeIndex::new(std::mem::take(loose)))
     }
 
     /// Shifts viewers of videos that are on several readers anyway: exact, and nobody has to be warmed.
@@ -268,7 +268,7 @@ impl<'m, 'a> Scales<'m, 'a> {
         done
     }
 
-    pub(super) fn unshelve(&mut self, reader: u32) -> Shelf {
+    pub(super) fn unshelve(&mut self, reader: u32) -> SizeIndex {
         self.shelf(reader);
         self.shelves[reader as usize].take().expect("made above")
     }
@@ -320,7 +320,7 @@ impl<'m, 'a> Scales<'m, 'a> {
         let because = match () {
             () if self.model.left() == 0 || self.model.bounds.contains(&Bound::Budget) => Bound::Budget,
             () if self.resting.iter().any(|&viewers| viewers > 0) => Bound::Rest,
-            () => Bound::Grain,
+            () => Bound::Granularity,
         };
         self.model.reject(Kind::Move, None, Some(reader), off, because);
     }
@@ -342,8 +342,8 @@ fn freshest(heap: &mut BinaryHeap<(u64, Reverse<u32>)>, now: impl Fn(u32) -> u64
 
 /// A large video and a small one whose difference is within `need..=most`: the smallest large one that has a partner.
 fn cheapest_pair(
-    large: &mut Shelf,
-    small: &mut Shelf,
+    large: &mut SizeIndex,
+    small: &mut SizeIndex,
     need: u64,
     most: u64,
     limit: u64,

@@ -10,7 +10,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use super::balance::{PARTNERS, Scales};
-use super::shelf::{Item, Shelf};
+use super::size_index::{Item, SizeIndex};
 use crate::placement::plan::Why;
 
 /// Videos that go, with where they go.
@@ -172,7 +172,7 @@ impl Scales<'_, '_> {
 }
 
 /// Ways to give a large video and get smaller ones back, so that between `least` and `most` viewers go on balance.
-fn changes(large: &[(u64, u32)], small: &Shelf, least: u64, most: u64) -> Vec<Change> {
+fn changes(large: &[(u64, u32)], small: &SizeIndex, least: u64, most: u64) -> Vec<Change> {
     let mut found = Vec::new();
     for &(viewers, video) in large {
         let upper = viewers - least;

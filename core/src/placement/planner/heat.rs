@@ -2,7 +2,7 @@
 
 use std::cmp::Reverse;
 
-use super::model::{Model, Seat, Spot};
+use super::model::{Model, PlacementSlot, ReaderLoad};
 use crate::placement::plan::{Bound, Kind, Why};
 
 /// How far a reader may be filled by what is spread onto it.
@@ -64,7 +64,7 @@ pub(super) fn spread(
 
 /// So few viewers are not worth warming a reader, nor another round of balance: a twentieth of what it may have, and ten
 /// where that is next to nothing.
-fn crumb(seat: &Seat) -> u64 {
+fn crumb(seat: &ReaderLoad) -> u64 {
     (seat.part_limit / 20).max(10)
 }
 
@@ -108,7 +108,8 @@ pub(super) fn split(model: &mut Model) {
     let limit = model.open().map(|reader| model.seats[reader as usize].part_limit).min().unwrap_or(u64::MAX);
     let mut hot: Vec<u32> = (0..model.films.len() as u32)
         .filter(|&video| {
-            model.films[video as usize].viewers > limit && model.films[video as usize].spot != Spot::Nowhere
+            model.films[video as usize].viewers > limit
+                && model.films[video as usize].spot != PlacementSlot::Nowhere
         })
         .collect();
     hot.sort_unstable_by_key(|&video| (Reverse(model.films[video as usize].viewers), video));
@@ -152,7 +153,7 @@ fn relieve(model: &mut Model, video: u32, reader: u32, viewers: u64) {
 /// Draws videos together that have cooled, the smallest part first.
 pub(super) fn join(model: &mut Model) {
     for video in 0..model.films.len() as u32 {
-        while let Spot::Several(parts) = &model.films[video as usize].spot {
+        while let PlacementSlot::Several(parts) = &model.films[video as usize].spot {
             let all_open = parts.iter().all(|part| model.seats[part.0 as usize].is_open());
             let below = model.joins_at(parts.len());
             let viewers = model.films[video as usize].viewers;

@@ -4,12 +4,12 @@ use std::collections::HashMap;
 
 use super::shares::{counted, parts_of};
 use crate::placement::plan::{Balance, Bound, Kind, Rejected, Why};
-use crate::placement::situation::{Limits, Situation, Standing, Video};
+use crate::placement::situation::{Limits, ReaderAvailability, Situation, Video};
 
 /// A reader, its load and the marks that load is measured against, all in viewers.
 #[derive(Debug, Clone)]
-pub(super) struct Seat {
-    pub standing: Standing,
+pub(super) struct ReaderLoad {
+    pub standing: ReaderAvailability,
     pub capacity: u64,
     pub load: u64,
     /// Videos, for evenness where there are no viewers to count.
@@ -28,9 +28,9 @@ pub(super) struct Seat {
     pub part_limit: u64,
 }
 
-impl Seat {
+impl ReaderLoad {
     pub fn is_open(&self) -> bool {
-        self.standing == Standing::Open
+        self.standing == ReaderAvailability::Open
     }
 
     /// Viewers it can take and stay at `mark`, and within its capacity.
@@ -57,7 +57,7 @@ impl Seat {
 
 /// Where a video is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Spot {
+pub(super) enum PlacementSlot {
     Nowhere,
     One(u32),
     /// Two or more readers with their viewers, in the order of readers.
@@ -66,8 +66,8 @@ pub(super) enum Spot {
 
 /// A video: what planning needs of it, in one cache line.
 #[derive(Debug)]
-pub(super) struct Film {
-    pub spot: Spot,
+pub(super) struct PlannedVideo {
+    pub spot: PlacementSlot,
     pub viewers: u64,
     pub epoch: u64,
     /// Its position in [`Model::touched`] plus one, or 0.
@@ -79,15 +79,15 @@ pub(super) struct Film {
 #[derive(Debug)]
 pub(super) struct Touched {
     pub video: u32,
-    pub before: Spot,
+    pub before: PlacementSlot,
     pub why: Option<Box<Why>>,
 }
 
 pub(super) struct Model<'a> {
     pub situation: &'a Situation,
     pub limits: &'a Limits,
-    pub seats: Vec<Seat>,
-    pub films: Vec<Film>,
+    pub seats: Vec<ReaderLoad>,
+    pub films: Vec<PlannedVideo>,
     /// In the order in which they were first changed.
     pub touched: Vec<Touched>,
     /// Viewers of a video that one reader of average size may have.
@@ -105,7 +105,7 @@ pub(super) struct Model<'a> {
 impl<'a> Model<'a> {
     pub fn new(situation: &'a Situation, limits: &'a Limits) -> Self {
         let videos = situation.videos.len();
-        let seats = situation.readers.iter().map(|reader| Seat {
+        let seats = situation.readers.iter().map(|reader| ReaderLoad {
             standing: reader.standing,
             capacity: reader.capacity.max(1),
             load: 0,
@@ -144,27 +144,27 @@ impl<'a> Model<'a> {
         let readers = self.seats.len();
         let mut assigned = video.parts.iter().filter(|part| part.share > 0 && part.reader < readers);
         let spot = match (assigned.next(), assigned.next()) {
-            (None, _) => Spot::Nowhere,
-            (Some(only), None) => Spot::One(only.reader as u32),
-            _ => Spot::Several(counted(video, viewers, readers)),
+            (None, _) => PlacementSlot::Nowhere,
+            (Some(only), None) => PlacementSlot::One(only.reader as u32),
+            _ => PlacementSlot::Several(counted(video, viewers, readers)),
         };
         match &spot {
-            Spot::Nowhere => {}
-            Spot::One(reader) => self.seats[*reader as usize].add(viewers),
-            Spot::Several(parts) => {
+            PlacementSlot::Nowhere => {}
+            PlacementSlot::One(reader) => self.seats[*reader as usize].add(viewers),
+            PlacementSlot::Several(parts) => {
                 for &(reader, part) in parts {
                     self.seats[reader as usize].add(part);
                 }
             }
         }
-        let homeless = if spot == Spot::Nowhere { viewers } else { 0 };
-        self.films.push(Film { spot, viewers, epoch: video.epoch, mark: 0 });
+        let homeless = if spot == PlacementSlot::Nowhere { viewers } else { 0 };
+        self.films.push(PlannedVideo { spot, viewers, epoch: video.epoch, mark: 0 });
         homeless
     }
 
     /// Fair shares and tolerances. What closed readers hold is out of reach, so it counts on neither side.
     fn set_marks(&mut self, homeless: u64) {
-        let in_play = self.seats.iter().filter(|seat| seat.standing != Standing::Closed);
+        let in_play = self.seats.iter().filter(|seat| seat.standing != ReaderAvailability::Closed);
         let total = in_play.fold(homeless, |sum, seat| sum.saturating_add(seat.load));
         let open = self.seats.iter().filter(|seat| seat.is_open());
         let (count, capacity) =
@@ -202,17 +202,19 @@ impl<'a> Model<'a> {
     /// Its viewers on one reader.
     pub fn part(&self, video: u32, reader: u32) -> u64 {
         match &self.films[video as usize].spot {
-            Spot::One(at) if *at == reader => self.films[video as usize].viewers,
-            Spot::Several(parts) => parts.iter().find(|part| part.0 == reader).map_or(0, |part| part.1),
+            PlacementSlot::One(at) if *at == reader => self.films[video as usize].viewers,
+            PlacementSlot::Several(parts) => {
+                parts.iter().find(|part| part.0 == reader).map_or(0, |part| part.1)
+            }
             _ => 0,
         }
     }
 
     pub fn has(&self, video: u32, reader: u32) -> bool {
         match &self.films[video as usize].spot {
-            Spot::Nowhere => false,
-            Spot::One(at) => *at == reader,
-            Spot::Several(parts) => parts.iter().any(|part| part.0 == reader),
+            PlacementSlot::Nowhere => false,
+            PlacementSlot::One(at) => *at == reader,
+            PlacementSlot::Several(parts) => parts.iter().any(|part| part.0 == reader),
         }
     }
 
@@ -223,9 +225,9 @@ impl<'a> Model<'a> {
     /// On how many readers it is.
     pub fn spread(&self, video: u32) -> usize {
         match &self.films[video as usize].spot {
-            Spot::Nowhere => 0,
-            Spot::One(_) => 1,
-            Spot::Several(parts) => parts.len(),
+            PlacementSlot::Nowhere => 0,
+            PlacementSlot::One(_) => 1,
+            PlacementSlot::Several(parts) => parts.len(),
         }
     }
 
@@ -298,7 +300,7 @@ impl<'a> Model<'a> {
         let at = video as usize;
         if self.films[at].mark == 0 {
             let before = self.films[at].spot.clone();
-            let why = (before != Spot::Nowhere).then(|| Box::new(why));
+            let why = (before != PlacementSlot::Nowhere).then(|| Box::new(why));
             self.touched.push(Touched { video, before, why });
             self.films[at].mark = self.touched.len() as u32;
         }
@@ -328,7 +330,8 @@ impl<'a> Model<'a> {
         }
         // While waiting viewers are being spread, one part is not all of them.
         let all_here = parts.len() == 1 && parts[0].1 == self.films[at].viewers;
-        self.films[at].spot = if all_here { Spot::One(parts[0].0) } else { Spot::Several(parts) };
+        self.films[at].spot =
+            if all_here { PlacementSlot::One(parts[0].0) } else { PlacementSlot::Several(parts) };
     }
 
     /// The common case: a video goes from nowhere or from its one reader to one other.
@@ -337,8 +340,8 @@ impl<'a> Model<'a> {
             return false;
         }
         match (&self.films[at].spot, from) {
-            (Spot::Nowhere, None) => {}
-            (Spot::One(reader), Some(from)) if *reader == from => {
+            (PlacementSlot::Nowhere, None) => {}
+            (PlacementSlot::One(reader), Some(from)) if *reader == from => {
                 let seat = &mut self.seats[from as usize];
                 seat.load -= amount;
                 seat.videos -= 1;
@@ -346,7 +349,7 @@ impl<'a> Model<'a> {
             _ => return false,
         }
         self.seats[to as usize].add(amount);
-        self.films[at].spot = Spot::One(to);
+        self.films[at].spot = PlacementSlot::One(to);
         true
     }
 
@@ -357,34 +360,36 @@ impl<'a> Model<'a> {
             seat.load -= viewers;
             seat.videos -= 1;
         }
-        self.films[video as usize].spot = Spot::Nowhere;
+        self.films[video as usize].spot = PlacementSlot::Nowhere;
     }
 
     pub fn balance(&self) -> Balance {
         let mut balance = Balance::default();
         for seat in &self.seats {
             balance.viewers = balance.viewers.saturating_add(seat.load);
-            if seat.standing == Standing::Draining {
+            if seat.standing == ReaderAvailability::Draining {
                 balance.on_draining += seat.load;
             }
         }
-        let nowhere = self.films.iter().filter(|film| film.spot == Spot::Nowhere);
+        let nowhere = self.films.iter().filter(|film| film.spot == PlacementSlot::Nowhere);
         balance.waiting = nowhere.fold(0, |sum, film| film.viewers.saturating_add(sum));
         balance.viewers = balance.viewers.saturating_add(balance.waiting);
-        let open: Vec<&Seat> = self.seats.iter().filter(|seat| seat.is_open()).collect();
-        let ratio = |seat: &&Seat| (u128::from(seat.load) * 1_000_000 / u128::from(seat.fair.max(1))) as u64;
+        let open: Vec<&ReaderLoad> = self.seats.iter().filter(|seat| seat.is_open()).collect();
+        let ratio =
+            |seat: &&ReaderLoad| (u128::from(seat.load) * 1_000_000 / u128::from(seat.fair.max(1))) as u64;
         balance.readers = open.len();
         balance.outside = open.iter().filter(|seat| seat.load > seat.most || seat.load < seat.least).count();
         balance.max_over_mean = open.iter().map(ratio).max().unwrap_or(0);
         balance.min_over_mean = open.iter().map(ratio).min().unwrap_or(0);
         balance.excess = open.iter().map(|seat| seat.load.saturating_sub(seat.fair)).sum();
-        let utilisation = |seat: &&Seat| (u128::from(seat.load) * 1000 / u128::from(seat.capacity)) as u64;
+        let utilisation =
+            |seat: &&ReaderLoad| (u128::from(seat.load) * 1000 / u128::from(seat.capacity)) as u64;
         balance.max_utilisation = open.iter().map(utilisation).max().unwrap_or(0);
         balance
     }
 }
 
-impl Seat {
+impl ReaderLoad {
     fn add(&mut self, viewers: u64) {
         self.load = self.load.saturating_add(viewers);
         self.videos += 1;

@@ -4,9 +4,9 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use super::heat;
-use super::model::{Model, Spot};
+use super::model::{Model, PlacementSlot};
 use crate::placement::plan::{Bound, Kind, Why};
-use crate::placement::situation::Standing;
+use crate::placement::situation::ReaderAvailability;
 
 /// Open readers by what part of their capacity is in use, then by videos, then by position: the emptiest first.
 struct Emptiest(BinaryHeap<Reverse<(u64, u32, u32)>>);
@@ -51,7 +51,7 @@ impl Emptiest {
 /// Gives every video without a reader one, or several where one is not enough: the largest first, onto the emptiest
 /// reader (longest processing time first: Graham, 1969). Nobody is moved, so it costs no budget.
 pub(super) fn place(model: &mut Model) {
-    let nowhere = |video: &u32| model.films[*video as usize].spot == Spot::Nowhere;
+    let nowhere = |video: &u32| model.films[*video as usize].spot == PlacementSlot::Nowhere;
     let unserved = (0..model.films.len() as u32).filter(nowhere);
     let mut unserved: Vec<(Reverse<u64>, u32)> =
         unserved.map(|video| (Reverse(model.films[video as usize].viewers), video)).collect();
@@ -86,7 +86,7 @@ fn full(model: &Model, reader: u32) -> bool {
 /// Moves videos off readers that are to be emptied: the reader nearest to being empty first, its largest videos first.
 /// Answers whether the budget covered all of it.
 pub(super) fn drain(model: &mut Model) -> bool {
-    let draining = |reader: &u32| model.seats[*reader as usize].standing == Standing::Draining;
+    let draining = |reader: &u32| model.seats[*reader as usize].standing == ReaderAvailability::Draining;
     let mut leaving: Vec<u32> = (0..model.seats.len() as u32).filter(draining).collect();
     leaving.retain(|&reader| model.seats[reader as usize].videos > 0);
     if leaving.is_empty() {
@@ -101,9 +101,11 @@ pub(super) fn drain(model: &mut Model) -> bool {
             }
         };
         match &film.spot {
-            Spot::Nowhere => {}
-            Spot::One(reader) => note(*reader, film.viewers),
-            Spot::Several(parts) => parts.iter().for_each(|&(reader, viewers)| note(reader, viewers)),
+            PlacementSlot::Nowhere => {}
+            PlacementSlot::One(reader) => note(*reader, film.viewers),
+            PlacementSlot::Several(parts) => {
+                parts.iter().for_each(|&(reader, viewers)| note(reader, viewers))
+            }
         }
     }
     let mut emptiest = Emptiest::new(model);

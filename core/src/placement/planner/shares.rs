@@ -1,14 +1,14 @@
 //! Between viewers and shares.
 
-use super::model::Spot;
+use super::model::PlacementSlot;
 use crate::placement::situation::{Part, Video, WHOLE};
 
 /// The readers of a spot with their viewers, in the order of readers.
-pub(super) fn parts_of(spot: &Spot, viewers: u64) -> Vec<(u32, u64)> {
+pub(super) fn parts_of(spot: &PlacementSlot, viewers: u64) -> Vec<(u32, u64)> {
     match spot {
-        Spot::Nowhere => Vec::new(),
-        Spot::One(reader) => vec![(*reader, viewers)],
-        Spot::Several(parts) => parts.clone(),
+        PlacementSlot::Nowhere => Vec::new(),
+        PlacementSlot::One(reader) => vec![(*reader, viewers)],
+        PlacementSlot::Several(parts) => parts.clone(),
     }
 }
 
@@ -43,11 +43,11 @@ fn apportion(total: u64, weights: &[u64]) -> Vec<u64> {
 }
 
 /// The parts with their shares: in proportion to the viewers, each at least a millionth, summing to the whole.
-pub(super) fn shared(spot: &Spot, viewers: u64) -> Vec<Part> {
+pub(super) fn shared(spot: &PlacementSlot, viewers: u64) -> Vec<Part> {
     let parts = match spot {
-        Spot::Nowhere => return Vec::new(),
-        Spot::One(reader) => return vec![Part { reader: *reader as usize, viewers, share: WHOLE }],
-        Spot::Several(parts) => parts,
+        PlacementSlot::Nowhere => return Vec::new(),
+        PlacementSlot::One(reader) => return vec![Part { reader: *reader as usize, viewers, share: WHOLE }],
+        PlacementSlot::Several(parts) => parts,
     };
     let none = parts.iter().all(|part| part.1 == 0);
     let weights: Vec<u64> = parts.iter().map(|part| if none { 1 } else { part.1 }).collect();

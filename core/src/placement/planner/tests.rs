@@ -3,13 +3,13 @@ use std::collections::HashSet;
 use proptest::prelude::*;
 
 use super::*;
-use crate::placement::situation::{Budget, Part, Reader, Standing, Video, WHOLE};
+use crate::placement::situation::{Budget, Part, Reader, ReaderAvailability, Video, WHOLE};
 use crate::placement::{Kind, Order, Why};
 use crate::{ReaderId, VideoId};
 
 const NOW: i64 = 1_800_000_000_000;
 
-fn reader(at: usize, capacity: u64, standing: Standing) -> Reader {
+fn reader(at: usize, capacity: u64, standing: ReaderAvailability) -> Reader {
     Reader { id: ReaderId::parse(&format!("r{at:03}")).unwrap(), capacity, standing }
 }
 
@@ -31,7 +31,7 @@ fn video(at: usize, parts: &[(usize, u64)], waiting: u64) -> Video {
 fn situation(readers: usize, videos: &[&[(usize, u64)]]) -> Situation {
     Situation {
         now: NOW,
-        readers: (0..readers).map(|at| reader(at, 20_000, Standing::Open)).collect(),
+        readers: (0..readers).map(|at| reader(at, 20_000, ReaderAvailability::Open)).collect(),
         videos: videos.iter().enumerate().map(|(at, parts)| video(at, parts, 0)).collect(),
     }
 }
@@ -65,7 +65,7 @@ fn viewers_without_a_reader_come_first_and_cost_nothing() {
 fn a_draining_reader_is_emptied_also_of_videos_nobody_watches() {
     let mut situation =
         situation(3, &[&[(0, 400)], &[(0, 300)], &[(0, 0)], &[(0, 100), (1, 100)], &[(2, 400)]]);
-    situation.readers[0].standing = Standing::Draining;
+    situation.readers[0].standing = ReaderAvailability::Draining;
     situation.videos[0].moving = true;
     let plan = plan(&situation, &Limits { rebalance: false, ..limits() });
     assert_eq!(plan.orders.len(), 4);
@@ -78,7 +78,7 @@ fn a_draining_reader_is_emptied_also_of_videos_nobody_watches() {
 #[test]
 fn drains_come_before_balance_and_within_the_budget() {
     let mut situation = situation(4, &[&[(0, 600)], &[(0, 500)], &[(1, 900)], &[(1, 800)], &[(1, 700)]]);
-    situation.readers[0].standing = Standing::Draining;
+    situation.readers[0].standing = ReaderAvailability::Draining;
     let budget = Budget { available: 700, full: 20_000 };
     let plan = plan(&situation, &Limits { budget, ..limits() });
     assert_eq!(kinds(&plan), [(0, Kind::Drain)]);
@@ -90,7 +90,7 @@ fn drains_come_before_balance_and_within_the_budget() {
 #[test]
 fn a_full_bucket_admits_one_order_larger_than_itself() {
     let mut situation = situation(3, &[&[(0, 600)], &[(0, 500)], &[(1, 1000)]]);
-    situation.readers[0].standing = Standing::Draining;
+    situation.readers[0].standing = ReaderAvailability::Draining;
     let with = |available| Limits { budget: Budget { available, full: 400 }, ..limits() };
     assert_eq!(plan(&situation, &with(399)).orders, []);
     assert_eq!(kinds(&plan(&situation, &with(400))), [(0, Kind::Drain)]);
@@ -165,7 +165,7 @@ fn what_changed_a_moment_ago_is_left_alone_but_for_drains() {
     situation.now += 1;
     assert_eq!(kinds(&plan(&situation, &limits())).len(), 1);
     situation.now -= 1;
-    situation.readers[0].standing = Standing::Draining;
+    situation.readers[0].standing = ReaderAvailability::Draining;
     assert_eq!(kinds(&plan(&situation, &limits())).len(), 2);
 }
 
@@ -189,10 +189,10 @@ fn readers_carry_by_their_capacity() {
 fn without_room_nothing_is_forced() {
     let mut situation = situation(2, &[&[(0, 900)], &[(1, 900)]]);
     situation.readers.iter_mut().for_each(|reader| reader.capacity = 1000);
-    situation.readers[0].standing = Standing::Draining;
+    situation.readers[0].standing = ReaderAvailability::Draining;
     let made = plan(&situation, &limits());
     assert_eq!((&made.orders[..], made.bound_by[0]), (&[][..], Bound::Capacity));
-    situation.readers[1].standing = Standing::Closed;
+    situation.readers[1].standing = ReaderAvailability::Closed;
     assert_eq!(plan(&situation, &limits()).bound_by, [Bound::NoOpenReader]);
 }
 
@@ -218,7 +218,7 @@ fn sound(situation: &Situation, limits: &Limits, plan: &Plan) -> Result<(), Test
             let more = part.viewers.saturating_sub(had.map_or(0, |had| had.viewers));
             gained += more;
             if had.is_none() || more > 0 {
-                prop_assert_eq!(situation.readers[part.reader].standing, Standing::Open);
+                prop_assert_eq!(situation.readers[part.reader].standing, ReaderAvailability::Open);
                 gains[part.reader] |= more > 0;
             }
         }
@@ -244,8 +244,7 @@ fn sound(situation: &Situation, limits: &Limits, plan: &Plan) -> Result<(), Test
 }
 
 fn any_situation() -> impl Strategy<Value = (Situation, Limits)> {
-    let standing =
-        prop_oneof![6 => Just(Standing::Open), 1 => Just(Standing::Closed), 1 => Just(Standing::Draining)];
+    let standing = prop_oneof![6 => Just(ReaderAvailability::Open), 1 => Just(ReaderAvailability::Closed), 1 => Just(ReaderAvailability::Draining)];
     let capacity = prop_oneof![Just(1000_u64), Just(4000), 0_u64..2000];
     let viewers = prop_oneof![6 => 0_u64..40, 3 => 0_u64..400, 1 => 0_u64..3000];
     let parts = prop::collection::btree_map(0_usize..12, viewers.clone(), 0..4);

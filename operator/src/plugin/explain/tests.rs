@@ -1,5 +1,5 @@
 use jiff::Timestamp;
-use liverank_shell::wire::Load;
+use liverank_protocol::Load;
 use serde_json::{Value, json};
 
 use super::{Deployed, render};

@@ -1,4 +1,4 @@
-use liverank_shell::wire::Load;
+use liverank_protocol::Load;
 use serde_json::{Value, json};
 
 use super::{ask, render};

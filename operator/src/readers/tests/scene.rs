@@ -2,7 +2,7 @@
 
 use liverank_core::handover::Share;
 use liverank_core::{Millis, ReaderId, VideoId};
-use liverank_shell::wire::{CordonRequest, Load, ReaderState, VideoState};
+use liverank_protocol::{CordonRequest, Load, ReaderState, VideoState};
 
 use crate::readers::{
     Closing, Decision, Drain, DrainWhy, Heard, Memory, Outcome, Own, Pod, Reader, Scaling, Seen, Settings,

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use liverank_core::handover::Share;
 use liverank_core::{Millis, ReaderId, VideoId};
-use liverank_shell::wire::{CordonRequest, Load, MoveRequest, ReaderState, VideoState};
+use liverank_protocol::{CordonRequest, Load, MoveRequest, ReaderState, VideoState};
 
 use crate::readers::{Drain, Heard, Own, Pod, Reader, Seen, Settings, Step};
 

@@ -14,13 +14,14 @@ use liverank_adapters::archive::embedded::EmbeddedArchive;
 use liverank_adapters::archive::{CommitError, Committed, Meta, Page, Position, Rebuild};
 use liverank_adapters::event_log::embedded::EmbeddedLog;
 use liverank_adapters::event_log::{
-    AppendError, DeadLetter, LetterReader, LogConsumer, LogReader, Place, Polled, RawRecord, Start, Stretch,
+    AppendError, ConsumerEvent, DeadLetter, LetterReader, LogConsumer, LogReader, RawRecord, ReadRange,
+    RecordPosition, Start,
 };
 use liverank_adapters::{Archive, EventLog, StoreError, clock};
 use liverank_comment::Config;
-use liverank_core::counting::{Batch, LogRecord, NumberedComment, Rules, Span, VideoState};
+use liverank_core::counting::{Batch, LogRecord, NumberedComment, OffsetRange, Rules, VideoState};
 use liverank_core::{Comment, CommentId, Interaction, Millis, UserId, VideoId};
-use liverank_shell::Shell;
+use liverank_runtime::ServiceContext;
 use reqwest::{Client, Response, Url};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -46,7 +47,7 @@ pub struct Service {
     pub manager_away: Arc<AtomicBool>,
     neighbours: Neighbours,
     neighbour_url: Url,
-    shell: Shell,
+    shell: ServiceContext,
     _directory: TempDir,
 }
 
@@ -72,7 +73,7 @@ impl Service {
             manager_away: Arc::clone(&neighbours.manager_away),
             neighbours,
             neighbour_url,
-            shell: Shell::new(Duration::from_secs(1)),
+            shell: ServiceContext::new(Duration::from_secs(1)),
             _directory: directory,
         };
         service.restart().await;
@@ -82,7 +83,7 @@ impl Service {
     /// Starts a comment service that remembers nothing, on the same stores.
     pub async fn restart(&mut self) {
         self.shell.shutdown.cancel();
-        self.shell = Shell::new(Duration::from_secs(1));
+        self.shell = ServiceContext::new(Duration::from_secs(1));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         self.base = format!("http://{}", listener.local_addr().unwrap());
         let config = Config {
@@ -132,12 +133,12 @@ impl Service {
         while records.len() < count {
             assert!(Instant::now() < deadline, "the log has {} records of {count}", records.len());
             match consumer.poll(100, Duration::from_millis(100)).await.unwrap() {
-                Polled::Assigned(partitions) => {
+                ConsumerEvent::Assigned(partitions) => {
                     let starts: Vec<Start> = partitions.into_iter().map(|p| Start::unmarked(p, 0)).collect();
                     consumer.start(&starts).await.unwrap();
                 }
-                Polled::Records(more) => records.extend(more),
-                Polled::Revoked(_) | Polled::Idle => {}
+                ConsumerEvent::Records(more) => records.extend(more),
+                ConsumerEvent::Revoked(_) | ConsumerEvent::Idle => {}
             }
         }
         assert_eq!(self.log_length().await, count as u64);
@@ -149,7 +150,8 @@ impl Service {
         let ends = self.log.end_offsets().await.unwrap();
         let count = ends.iter().sum::<u64>() as usize;
         let spans = (0u32..).zip(ends).filter(|(_, end)| *end > 0);
-        let spans = spans.map(|(partition, next)| Span { partition, from: 0, next, last: None }).collect();
+        let spans =
+            spans.map(|(partition, next)| OffsetRange { partition, from: 0, next, last: None }).collect();
         let records = self.records(count).await.into_iter().map(|raw| LogRecord {
             partition: raw.partition,
             offset: raw.offset,
@@ -183,7 +185,7 @@ impl Neighbours {
             .route("/comment-api-statistics", post(report))
             .route("/statistics", get(statistics))
             .with_state(self.clone());
-        tokio::spawn(liverank_shell::server::serve_until_dropped(listener, router));
+        tokio::spawn(liverank_runtime::server::serve_until_dropped(listener, router));
         url
     }
 }
@@ -231,7 +233,7 @@ impl EventLog for LogWithSwitch {
         self.here()?;
         self.inner.open().await
     }
-    async fn append(&self, key: &[u8], value: Vec<u8>) -> Result<Place, AppendError> {
+    async fn append(&self, key: &[u8], value: Vec<u8>) -> Result<RecordPosition, AppendError> {
         self.here()?;
         self.inner.append(key, value).await
     }
@@ -247,10 +249,10 @@ impl EventLog for LogWithSwitch {
     async fn beginnings(&self) -> Result<Vec<u64>, StoreError> {
         self.inner.beginnings().await
     }
-    async fn read(&self, stretches: &[Stretch]) -> Result<Box<dyn LogReader>, StoreError> {
+    async fn read(&self, stretches: &[ReadRange]) -> Result<Box<dyn LogReader>, StoreError> {
         self.inner.read(stretches).await
     }
-    async fn dead_letters(&self, only: Option<Place>) -> Result<Box<dyn LetterReader>, StoreError> {
+    async fn dead_letters(&self, only: Option<RecordPosition>) -> Result<Box<dyn LetterReader>, StoreError> {
         self.inner.dead_letters(only).await
     }
     fn health(&self) -> Result<(), StoreError> {

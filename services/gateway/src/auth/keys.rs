@@ -15,7 +15,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, KeyAlgorithm, PublicKeyUse};
 use jsonwebtoken::{Algorithm, DecodingKey, Header};
-use liverank_shell::{Health, Problem};
+use liverank_runtime::{Health, Problem};
 use reqwest::Url;
 use serde::Deserialize;
 use serde_json::Value;

@@ -8,8 +8,8 @@ use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
 use liverank_core::{UserId, VideoId};
-use liverank_shell::peer::join;
-use liverank_shell::wire::{RouteReader, SENT_UNDER};
+use liverank_protocol::{ASSIGNMENT_EPOCH_HEADER, RouteReader};
+use liverank_runtime::peer::join;
 use reqwest::Url;
 use serde_json::json;
 
@@ -60,7 +60,7 @@ impl Attempt {
             url.query_pairs_mut().append_pair("userid", user).append_pair("videoid", video);
             Request::new(Full::default())
         };
-        request.headers_mut().insert(SENT_UNDER, epoch.into());
+        request.headers_mut().insert(ASSIGNMENT_EPOCH_HEADER, epoch.into());
         *request.uri_mut() = url.as_str().parse().ok()?;
         if !self.last_id.is_empty() {
             request.headers_mut().insert("last-event-id", HeaderValue::from_str(&self.last_id).ok()?);

@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use liverank_core::VideoId;
-use liverank_shell::peer::PeerError;
-use liverank_shell::wire::Route;
+use liverank_protocol::Route;
+use liverank_runtime::peer::PeerError;
 use serde_json::json;
 use tokio::sync::OnceCell;
 

@@ -8,14 +8,14 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use liverank_core::handover::follower::{Follower, Lost, Patience, Step};
+use liverank_core::handover::viewer_session::{Lost, RetryPolicy, Step, ViewerSession};
 
 use super::reader::Attempt;
 use super::scan::{Scanner, Sort, first, last_id, sort};
 use super::{Watch, come_back};
 use crate::Gateway;
 use crate::metrics::Cause;
-use liverank_shell::streams::Stay;
+use liverank_runtime::streams::StreamPermit;
 
 /// A reader says something at least every 15 s: one that was silent for three times as long is gone.
 const SILENCE: Duration = Duration::from_secs(45);
@@ -23,7 +23,7 @@ const SILENCE: Duration = Duration::from_secs(45);
 const BEAT: Duration = Duration::from_secs(5);
 const HEARTBEAT: Bytes = Bytes::from_static(b": looking for a reader\n\n");
 /// How it looks for a reader, but for when it gives up. A dead reader's videos are elsewhere after some seconds.
-const PATIENCE: Patience = Patience {
+const PATIENCE: RetryPolicy = RetryPolicy {
     first_pause: Duration::from_millis(250),
     longest_pause: Duration::from_secs(2),
     settled: Duration::from_secs(2),
@@ -35,12 +35,12 @@ const PATIENCE: Patience = Patience {
 pub(super) struct Viewer {
     gateway: Arc<Gateway>,
     watch: Watch,
-    stay: Stay,
+    stay: StreamPermit,
     phase: Phase,
     /// Whether the client has had its `connected`.
     greeted: bool,
     /// Says what to do when a stream ends; its times are since `start`.
-    follower: Follower,
+    follower: ViewerSession,
     start: Instant,
 }
 
@@ -61,10 +61,10 @@ struct Watching {
 }
 
 impl Viewer {
-    pub(super) fn new(gateway: Arc<Gateway>, watch: Watch, stay: Stay) -> Self {
-        let patience = Patience { gives_up: gateway.patience, ..PATIENCE };
+    pub(super) fn new(gateway: Arc<Gateway>, watch: Watch, stay: StreamPermit) -> Self {
+        let patience = RetryPolicy { gives_up: gateway.patience, ..PATIENCE };
         // Where it stands is kept as it came, for it may be a bad id that a reader has to judge.
-        let follower = Follower::new(Duration::ZERO, None, patience);
+        let follower = ViewerSession::new(Duration::ZERO, None, patience);
         let (start, phase) = (Instant::now(), Phase::Over);
         let mut viewer = Self { gateway, watch, stay, phase, greeted: false, follower, start };
         viewer.seek(Duration::ZERO, 0, None);

@@ -122,7 +122,7 @@ impl Key {
 }
 
 fn now() -> i64 {
-    liverank_shell::now_ms() as i64 / 1000
+    liverank_runtime::now_ms() as i64 / 1000
 }
 
 fn claims(user: &str) -> Value {

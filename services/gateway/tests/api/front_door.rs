@@ -112,7 +112,7 @@ impl Manager {
 
 async fn route(State(manager): State<Manager>, Json(body): Json<Value>) -> Response {
     match &*manager.0.lock().unwrap() {
-        None => liverank_shell::Problem::unavailable("no reader is open").into_response(),
+        None => liverank_runtime::Problem::unavailable("no reader is open").into_response(),
         Some(reader) => Json(json!({ "videoid": body["videoid"], "epoch": 1,
             "readers": [{ "id": "r", "public_url": "http://192.0.2.1", "internal_url": reader }] }))
         .into_response(),

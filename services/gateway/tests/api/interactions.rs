@@ -35,7 +35,7 @@ async fn nothing_is_acknowledged_before_the_log_has_it() {
 #[tokio::test]
 async fn an_event_id_of_ours_is_answered_and_not_stored() {
     let system = System::start(&[]).await;
-    let before = liverank_shell::now_ms();
+    let before = liverank_runtime::now_ms();
     let mut minted = std::collections::BTreeSet::new();
     for _ in 0..2 {
         let response = system.post("/interact", r#"{"video_id":"cat","user_id":"ana","type":"view"}"#).await;

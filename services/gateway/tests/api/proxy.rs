@@ -80,7 +80,7 @@ async fn an_error_of_the_service_is_passed_on() {
     let manager = Router::new().route(
         "/resolve/{id}",
         get(|Path(id): Path<String>| async move {
-            liverank_shell::Problem::not_found("nobody serves it").with("videoid", id)
+            liverank_runtime::Problem::not_found("nobody serves it").with("videoid", id)
         }),
     );
     let system = System::start(&["--manager-url", &serve(manager).await]).await;
@@ -182,7 +182,7 @@ async fn websockets_go_through_and_end_with_the_gateway() {
 #[tokio::test]
 async fn what_is_no_handshake_is_told_so() {
     let refusing = Router::new().fallback(async || {
-        liverank_shell::Problem::from(liverank_core::Invalid::new("limit", "must be a number"))
+        liverank_runtime::Problem::from(liverank_core::Invalid::new("limit", "must be a number"))
     });
     let system = System::start(&["--websocket-url", &serve(refusing).await]).await;
     let plain = system.get("/ws/videos").await;

@@ -14,12 +14,12 @@ use liverank_adapters::clock;
 use liverank_adapters::comment_bus::embedded::EmbeddedBus;
 use liverank_adapters::event_log::embedded::EmbeddedLog;
 use liverank_adapters::event_log::{
-    AppendError, DeadLetter, LetterReader, LogConsumer, LogReader, Place, Stretch,
+    AppendError, DeadLetter, LetterReader, LogConsumer, LogReader, ReadRange, RecordPosition,
 };
 use liverank_adapters::ranking_store::embedded::EmbeddedRanking;
 use liverank_adapters::{Backends, EventLog, StoreError};
 use liverank_gateway::Config;
-use liverank_shell::Shell;
+use liverank_runtime::ServiceContext;
 use reqwest::{Client, Url};
 use serde_json::Value;
 use tokio::net::TcpListener;
@@ -39,7 +39,7 @@ struct Cli {
 pub struct System {
     pub url: Url,
     pub http: Client,
-    pub shell: Shell,
+    pub shell: ServiceContext,
     pub backends: Backends,
     pub log: Arc<SpyLog>,
     running: JoinHandle<anyhow::Result<()>>,
@@ -70,7 +70,7 @@ impl System {
         backends.log.open().await.unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
-        let shell = Shell::new(Duration::from_secs(3));
+        let shell = ServiceContext::new(Duration::from_secs(3));
         let running = tokio::spawn(liverank_gateway::run(config, backends.clone(), listener, shell.clone()));
         let http = Client::builder().redirect(reqwest::redirect::Policy::none()).no_proxy().build().unwrap();
         Self { url, http, shell, backends, log, running, _dir: dir }
@@ -158,7 +158,7 @@ impl EventLog for SpyLog {
         self.inner.open().await
     }
 
-    async fn append(&self, key: &[u8], value: Vec<u8>) -> Result<Place, AppendError> {
+    async fn append(&self, key: &[u8], value: Vec<u8>) -> Result<RecordPosition, AppendError> {
         let _pass = self.gate.acquire().await.unwrap();
         if self.broken.load(SeqCst) {
             return Err(StoreError::unavailable("kafka", "connection refused").into());
@@ -185,11 +185,11 @@ impl EventLog for SpyLog {
         self.inner.beginnings().await
     }
 
-    async fn read(&self, stretches: &[Stretch]) -> Result<Box<dyn LogReader>, StoreError> {
+    async fn read(&self, stretches: &[ReadRange]) -> Result<Box<dyn LogReader>, StoreError> {
         self.inner.read(stretches).await
     }
 
-    async fn dead_letters(&self, only: Option<Place>) -> Result<Box<dyn LetterReader>, StoreError> {
+    async fn dead_letters(&self, only: Option<RecordPosition>) -> Result<Box<dyn LetterReader>, StoreError> {
         self.inner.dead_letters(only).await
     }
 

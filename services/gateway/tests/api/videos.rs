@@ -4,7 +4,7 @@ use axum::Json;
 use axum::extract::Path;
 use axum::routing::get;
 use liverank_adapters::ranking_store::{BoardEntry, Projection};
-use liverank_core::counting::{Batch, LogRecord, Rules, Span};
+use liverank_core::counting::{Batch, LogRecord, OffsetRange, Rules};
 use liverank_core::{Interaction, UserId, VideoId};
 use serde_json::{Value, json};
 
@@ -65,7 +65,7 @@ async fn count(system: &System, events: &[Value]) {
         event: Interaction::parse(event, 1_760_000_000_000).unwrap(),
     };
     let batch = Batch {
-        spans: vec![Span { partition: 0, from: 0, next: events.len() as u64, last: None }],
+        spans: vec![OffsetRange { partition: 0, from: 0, next: events.len() as u64, last: None }],
         records: events.iter().enumerate().map(record).collect(),
     };
     system.backends.archive.commit(&batch).await.unwrap();

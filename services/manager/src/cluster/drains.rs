@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::time::Instant;
 
 use liverank_core::handover::Share;
-use liverank_core::handover::steward::{Order, Standing};
+use liverank_core::handover::coordinator::{Order, ReaderStatus};
 use liverank_core::placement::place;
 use liverank_core::{ReaderId, VideoId};
 
@@ -40,7 +40,7 @@ impl Cluster {
     ) -> Vec<Drain> {
         let to_empty = |sighting: &&Sighting| {
             let reader = &sighting.record.id;
-            self.standing(now, reader) == Some(Standing::Draining) && self.watch.reports_here(now, reader)
+            self.standing(now, reader) == Some(ReaderStatus::Draining) && self.watch.reports_here(now, reader)
         };
         let mut leaving: HashMap<&ReaderId, u64> = HashMap::new();
         for sighting in self.watch.all().filter(to_empty) {
@@ -97,7 +97,7 @@ impl Cluster {
         coming: &mut HashMap<ReaderId, u64>,
     ) -> Option<Order> {
         let current = self.view.assigned(video)?;
-        let stays = |share: &&Share| self.standing(now, &share.reader) != Some(Standing::Draining);
+        let stays = |share: &&Share| self.standing(now, &share.reader) != Some(ReaderStatus::Draining);
         let mut readers: Vec<Share> = current.readers.iter().filter(stays).cloned().collect();
         for leaver in current.readers.iter().filter(|share| !stays(share)) {
             let mut loads = self.loads(coming);

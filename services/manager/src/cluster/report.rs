@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use liverank_adapters::assignment_store::{Assignment, Closing, Cordon, Term};
-use liverank_shell::wire::{CordonRequest, Cordons, Load, ReaderState, TermState, VideoState};
+use liverank_protocol::{CordonRequest, Cordons, Load, ReaderState, TermState, VideoState};
 
 use super::Cluster;
 use crate::liveness::{Hold, Sighting};

@@ -8,15 +8,15 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use liverank_adapters::assignment_store::{Closing, Cordon, MAX_EPOCH, Office, Term};
+use liverank_adapters::assignment_store::{Closing, Cordon, MAX_EPOCH, Term, TermGrant};
 use liverank_core::Invalid;
 use liverank_core::handover::Lease;
-use liverank_core::handover::steward::{Order, Refused};
-use liverank_shell::wire::{
+use liverank_core::handover::coordinator::{Order, Refused};
+use liverank_protocol::{
     CordonRequest, Cordons, CordonsRequest, MoveAnswer, MoveRequest, Moves, MovesRequest, TermRequest,
     TermState,
 };
-use liverank_shell::{Problem, body};
+use liverank_runtime::{Problem, body};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
@@ -120,8 +120,8 @@ async fn renew(manager: &Manager, term: u64) -> Result<TermState, Problem> {
     let (holder, lease) = known.map(|known| (known.holder, known.lease)).unwrap_or_default();
     let mine = Term { term, holder, lease, beat: rand::random::<u64>() % MAX_EPOCH };
     match manager.ask(manager.store.renew_term(&mine)).await {
-        Ok(Office::Held(term)) => Ok(term_state(&term)),
-        Ok(Office::Lost(in_force)) => Err(overtaken(in_force.map_or(0, |term| term.term))),
+        Ok(TermGrant::Held(term)) => Ok(term_state(&term)),
+        Ok(TermGrant::Lost(in_force)) => Err(overtaken(in_force.map_or(0, |term| term.term))),
         Err(error) => Err(away(&error)),
     }
 }
@@ -151,13 +151,13 @@ pub(super) async fn term(
         let seen = manager.carrying().term().max(in_force);
         let minted = manager.store.mint_term(&wanted.holder, wanted.lease.as_ref(), expected, seen);
         match manager.ask(minted).await {
-            Ok(Office::Held(term)) => {
+            Ok(TermGrant::Held(term)) => {
                 tracing::info!(term = term.term, holder = term.holder, "a planner took office");
                 manager.heard_term(term.clone());
                 return Ok(Json(term_state(&term)));
             }
-            Ok(Office::Lost(_)) if wanted.expected.is_none() => {}
-            Ok(Office::Lost(in_force)) => {
+            Ok(TermGrant::Lost(_)) if wanted.expected.is_none() => {}
+            Ok(TermGrant::Lost(in_force)) => {
                 return Err(overtaken(in_force.map_or(0, |term: Term| term.term)));
             }
             Err(error) => return Err(away(&error)),

@@ -89,7 +89,7 @@ impl World {
         due.into_iter().map(|(reader, _)| reader.to_string()).collect()
     }
 
-    fn standing(&self, name: &str) -> Standing {
+    fn standing(&self, name: &str) -> ReaderStatus {
         self.watch.standing(&id(name)).unwrap()
     }
 
@@ -111,14 +111,14 @@ fn a_silent_reader_is_suspect_and_gone_only_when_it_does_not_answer_either() {
     let mut world = World::new(&["a", "b", "c"]);
     world.dead.insert("a");
     world.run(Duration::from_millis(2_500));
-    assert_eq!(world.standing("a"), Standing::Alive);
+    assert_eq!(world.standing("a"), ReaderStatus::Alive);
     assert!(world.probe().is_empty());
     world.run(Duration::from_secs(1));
-    assert_eq!(world.standing("a"), Standing::Suspect);
+    assert_eq!(world.standing("a"), ReaderStatus::Suspect);
     assert_eq!(world.open(), ["b", "c"]);
     assert_eq!(world.leaving(), [""; 0]);
     assert_eq!(world.probe(), ["a"]);
-    assert_eq!(world.standing("a"), Standing::Gone);
+    assert_eq!(world.standing("a"), ReaderStatus::Gone);
     assert_eq!(world.leaving(), ["a"]);
 }
 
@@ -130,7 +130,7 @@ fn a_reader_that_answers_the_probe_keeps_its_videos() {
     for _ in 0..10 {
         world.run(Duration::from_secs(1));
         assert_eq!(world.probe(), ["a"]);
-        assert_eq!(world.standing("a"), Standing::Suspect);
+        assert_eq!(world.standing("a"), ReaderStatus::Suspect);
         assert_eq!(world.leaving(), [""; 0]);
     }
 }
@@ -157,10 +157,10 @@ fn one_that_beats_again_is_alive_and_an_old_probe_does_not_count() {
     world.dead.clear();
     world.run(Duration::from_secs(1));
     world.watch.probed(world.now, &id("a"), beat, false);
-    assert_eq!(world.standing("a"), Standing::Alive);
+    assert_eq!(world.standing("a"), ReaderStatus::Alive);
     world.dead.insert("a");
     world.run(Duration::from_secs(4));
-    assert_eq!(world.standing("a"), Standing::Suspect);
+    assert_eq!(world.standing("a"), ReaderStatus::Suspect);
 }
 
 #[test]
@@ -171,7 +171,7 @@ fn a_heartbeat_heard_directly_is_life_even_when_the_store_keeps_the_old_one() {
         world.run(TICK);
         world.watch.heard(world.now, record("a", beat));
     }
-    assert_eq!(world.standing("a"), Standing::Alive);
+    assert_eq!(world.standing("a"), ReaderStatus::Alive);
     assert_eq!(world.watch.get(&id("a")).unwrap().record.beat, 1_019);
 }
 
@@ -194,14 +194,14 @@ fn time_in_which_nobody_looked_is_nobody_s_silence() {
     world.blind(Duration::from_mins(1));
     world.poll();
     for reader in ["a", "b", "c"] {
-        assert_eq!(world.standing(reader), Standing::Alive);
+        assert_eq!(world.standing(reader), ReaderStatus::Alive);
     }
     assert!(world.probe().is_empty());
     assert!(!world.watch.is_settled(world.now));
     // One did not come back.
     world.dead.insert("a");
     world.run(Duration::from_secs(4));
-    assert_eq!(world.standing("a"), Standing::Suspect);
+    assert_eq!(world.standing("a"), ReaderStatus::Suspect);
     assert_eq!(world.probe(), ["a"]);
 }
 
@@ -213,7 +213,7 @@ fn a_probe_from_before_the_blindness_does_not_count_after_it() {
     world.probe();
     world.blind(Duration::from_secs(10));
     world.poll();
-    assert_eq!(world.standing("a"), Standing::Suspect);
+    assert_eq!(world.standing("a"), ReaderStatus::Suspect);
     assert_eq!(world.leaving(), [""; 0]);
 }
 
@@ -251,7 +251,7 @@ fn those_that_are_about_to_be_suspect_count_as_missing() {
     while world.probe().is_empty() {
         world.run(TICK);
     }
-    assert_eq!((world.standing("a"), world.standing("b")), (Standing::Gone, Standing::Alive));
+    assert_eq!((world.standing("a"), world.standing("b")), (ReaderStatus::Gone, ReaderStatus::Alive));
     assert_eq!(world.leaving(), [""; 0]);
 }
 
@@ -274,7 +274,7 @@ fn a_draining_reader_gives_its_videos_away_and_its_end_is_no_surprise() {
     let mut world = World::new(&["a", "b", "c"]);
     world.draining.insert("a");
     world.run(Duration::from_secs(1));
-    assert_eq!(world.standing("a"), Standing::Draining);
+    assert_eq!(world.standing("a"), ReaderStatus::Draining);
     assert_eq!((world.leaving(), world.open()), (vec!["a".to_owned()], vec!["b", "c"]));
     world.dead.insert("a");
     world.run(Duration::from_secs(4));

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::support::{Manager, Reader, StoreWithSwitch, until};
 use liverank_manager::Config;
-use liverank_shell::token::InternalToken;
+use liverank_runtime::token::InternalToken;
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use crate::support::{Manager, Reader, StoreWithSwitch, TOKEN, until};
 use liverank_manager::Config;
-use liverank_shell::token::InternalToken;
+use liverank_runtime::token::InternalToken;
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 

@@ -13,15 +13,15 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use liverank_adapters::assignment_store::embedded::EmbeddedAssignments;
 use liverank_adapters::assignment_store::{
-    Change, Cordon, Office, Orders, ReaderRecord, State, Swapped, Term,
+    Change, Cordon, Orders, ReaderRecord, State, Swapped, Term, TermGrant,
 };
 use liverank_adapters::{AssignmentStore, StoreError};
 use liverank_core::handover::{HandOver, Held, Lease, Share};
 use liverank_core::{ReaderId, VideoId};
 use liverank_manager::Config;
-use liverank_shell::Shell;
-use liverank_shell::token::InternalToken;
-use liverank_shell::wire::{HeartbeatAnswer, Warm};
+use liverank_protocol::{HeartbeatAnswer, Warm};
+use liverank_runtime::ServiceContext;
+use liverank_runtime::token::InternalToken;
 use reqwest::{Client, Response, StatusCode};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -54,7 +54,7 @@ pub fn video(name: &str) -> VideoId {
 pub struct Manager {
     pub base: String,
     pub client: Client,
-    shell: Shell,
+    shell: ServiceContext,
     task: JoinHandle<anyhow::Result<()>>,
 }
 
@@ -72,7 +72,7 @@ impl Manager {
     pub async fn with(store: &Arc<StoreWithSwitch>, config: Config) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
-        let shell = Shell::new(Duration::from_secs(1));
+        let shell = ServiceContext::new(Duration::from_secs(1));
         let store: Arc<dyn AssignmentStore> = Arc::clone(store) as _;
         let task = tokio::spawn(liverank_manager::serve(config, store, listener, shell.clone()));
         // A test is silent for as long as the server keeps an idle connection: reusing one would be a race with its end.
@@ -213,7 +213,7 @@ impl Reader {
             .with_state(Arc::clone(&told));
         let mut tasks = JoinSet::new();
         tasks.spawn(async move {
-            liverank_shell::server::serve_until_dropped(listener, router).await.unwrap();
+            liverank_runtime::server::serve_until_dropped(listener, router).await.unwrap();
         });
         let managers = managers.iter().map(|manager| manager.base.clone()).collect();
         let record = ReaderRecord {
@@ -408,10 +408,10 @@ impl AssignmentStore for StoreWithSwitch {
         lease: Option<&Lease>,
         expected: u64,
         seen: u64,
-    ) -> Result<Office, StoreError> {
+    ) -> Result<TermGrant, StoreError> {
         self.inner()?.mint_term(holder, lease, expected, seen).await
     }
-    async fn renew_term(&self, term: &Term) -> Result<Office, StoreError> {
+    async fn renew_term(&self, term: &Term) -> Result<TermGrant, StoreError> {
         self.inner()?.renew_term(term).await
     }
     async fn cordon(

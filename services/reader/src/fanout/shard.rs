@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use liverank_shell::server::Place;
+use liverank_runtime::server::ConnectionSlot;
 use mio::event::Event;
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
@@ -14,8 +14,8 @@ use slab::Slab;
 use socket2::SockRef;
 
 use super::viewer::{After, Viewer};
-use super::{Desk, IDLE, Joining, WAKE};
-use crate::room::Room;
+use super::{IDLE, Joining, WAKE, WorkerHandle};
+use crate::channel::Channel;
 
 /// Viewers written to before the kernel, the inbox and other rooms are looked at: about a millisecond.
 const PORTION: usize = 256;
@@ -29,7 +29,7 @@ type Key = usize;
 /// The viewers of one room on this thread.
 struct Members {
     /// Kept, so that no other room comes to be where this one is.
-    _room: Arc<Room>,
+    _room: Arc<Channel>,
     viewers: Vec<usize>,
     /// How many of them the pass that is under way has been to.
     passed: usize,
@@ -45,13 +45,13 @@ struct Entry {
     at: usize,
     /// Whether it stands in line for more.
     again: bool,
-    _place: Place,
+    _place: ConnectionSlot,
 }
 
 /// See the module.
 pub struct Shard {
     poll: Poll,
-    desk: Arc<Desk>,
+    desk: Arc<WorkerHandle>,
     viewers: Slab<Entry>,
     rooms: HashMap<Key, Members>,
     /// Rooms with something new, in turn.
@@ -63,12 +63,12 @@ pub struct Shard {
     scratch: Vec<u8>,
 }
 
-fn key(room: &Arc<Room>) -> Key {
+fn key(room: &Arc<Channel>) -> Key {
     Arc::as_ptr(room).addr()
 }
 
 impl Shard {
-    pub fn new(poll: Poll, desk: Arc<Desk>) -> Self {
+    pub fn new(poll: Poll, desk: Arc<WorkerHandle>) -> Self {
         Self {
             poll,
             desk,

@@ -4,9 +4,9 @@ use std::net::{TcpListener, TcpStream};
 use bytes::Bytes;
 use liverank_adapters::archive::embedded::EmbeddedArchive;
 use liverank_adapters::comment_bus::embedded::EmbeddedBus;
-use liverank_core::comment::{Comment, Numbering};
+use liverank_core::comment::{Comment, CommentEpoch};
 use liverank_core::{CommentId, ReaderId, UserId, VideoId};
-use liverank_shell::Health;
+use liverank_runtime::Health;
 use tokio::sync::Semaphore;
 
 use super::*;
@@ -42,7 +42,7 @@ fn joined(hub: &Arc<Hub>, listener: &TcpListener, places: &Arc<Semaphore>) -> Tc
     let cursor = seat.room.now();
     let viewer = Viewer::new(seat, cursor, Form::Resuming, Bytes::from_static(b"HELLO\n\n"));
     let place = Arc::clone(places).try_acquire_owned().unwrap();
-    hub.fanout.join(Joining { viewer, bare: Bare { socket, head: Vec::new(), place } });
+    hub.fanout.join(Joining { viewer, bare: RawConnection { socket, head: Vec::new(), place } });
     client
 }
 
@@ -86,7 +86,7 @@ fn those_who_leave_are_noticed_and_the_others_get_everything() {
         reads(client, "HELLO\n\n");
     }
     let room = hub.room(&video()).unwrap();
-    let numbering = Numbering::parse("n").unwrap();
+    let numbering = CommentEpoch::parse("n").unwrap();
     room.note_head(&numbering, 0);
     // Half of them leave while the others are being written to.
     let mut staying = Vec::new();

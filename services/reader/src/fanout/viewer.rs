@@ -10,9 +10,9 @@ use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 
-use crate::hub::Seat;
+use crate::channel::{Channel, Next};
+use crate::hub::ViewerGuard;
 use crate::ring::{Cursor, Taken};
-use crate::room::{Next, Room};
 use crate::sse::{self, Form};
 
 /// Slices written to one viewer before others have their turn: one who comes back has all it missed in two or three.
@@ -23,7 +23,7 @@ const READS_A_TURN: usize = 4;
 /// A viewer with a socket `S`, or yet without one.
 pub struct Viewer<S> {
     socket: S,
-    seat: Seat,
+    seat: ViewerGuard,
     cursor: Cursor,
     form: Form,
     /// The heartbeats of its room that it has had or had no need of.
@@ -47,7 +47,7 @@ pub enum After {
 
 impl Viewer<()> {
     /// A viewer that is sent `first`, and then what comes after `cursor`.
-    pub fn new(seat: Seat, cursor: Cursor, form: Form, first: Bytes) -> Self {
+    pub fn new(seat: ViewerGuard, cursor: Cursor, form: Form, first: Bytes) -> Self {
         let heartbeats = seat.room.heartbeats.load(Ordering::Relaxed);
         Self { socket: (), seat, cursor, form, heartbeats, full: false, rest: first }
     }
@@ -61,7 +61,7 @@ impl Viewer<()> {
 
 impl<S> Viewer<S> {
     /// Its room.
-    pub const fn room(&self) -> &Arc<Room> {
+    pub const fn room(&self) -> &Arc<Channel> {
         &self.seat.room
     }
 

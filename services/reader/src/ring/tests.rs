@@ -2,8 +2,8 @@ use proptest::prelude::*;
 
 use super::*;
 
-fn numbering(text: &str) -> Numbering {
-    Numbering::parse(text).unwrap()
+fn numbering(text: &str) -> CommentEpoch {
+    CommentEpoch::parse(text).unwrap()
 }
 
 fn event(seq: u64) -> Bytes {

@@ -58,7 +58,7 @@ async fn five_thousand_in_one_room_each_get_everything_once() {
     const VIEWERS: usize = 5_000;
     const COMMENTS: u64 = 40;
     // Both ends of every connection are in this process.
-    let files = liverank_shell::server::raise_file_limit();
+    let files = liverank_runtime::server::raise_file_limit();
     assert!(files > 2 * VIEWERS as u64 + 500, "needs {} open files, may have {files}", 2 * VIEWERS + 500);
     let world = World::new().await;
     let reader = Running::start(&world, config("r1")).await;

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use liverank_core::comment::Numbering;
+use liverank_core::comment::CommentEpoch;
 
 use crate::world::{Running, Viewer, World, config, until};
 
@@ -74,7 +74,7 @@ async fn a_late_word_of_another_count_changes_nothing() {
     let mut viewer = Viewer::get(&reader.address, "v", None).await;
     viewer.greeted().await;
     let comments = world.post("v", 2).await;
-    world.bus.deliver(&Numbering::parse("old").unwrap(), &comments[1]).await;
+    world.bus.deliver(&CommentEpoch::parse("old").unwrap(), &comments[1]).await;
     world.post("v", 1).await;
     assert_eq!(viewer.comments(3).await, [1, 2, 3]);
 }

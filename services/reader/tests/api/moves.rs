@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use liverank_reader::Config;
-use liverank_shell::token::InternalToken;
+use liverank_runtime::token::InternalToken;
 use serde_json::json;
 
 use crate::world::{Manager, Running, Viewer, World, config, config_with, until, video};

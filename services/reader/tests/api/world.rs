@@ -18,14 +18,14 @@ use liverank_adapters::comment_bus::{Delivery, Head, Subscription};
 use liverank_adapters::event_log::embedded::EmbeddedLog;
 use liverank_adapters::ranking_store::embedded::EmbeddedRanking;
 use liverank_adapters::{Archive, Backends, CommentBus, StoreError, clock};
-use liverank_core::comment::{Comment, Numbering};
-use liverank_core::counting::{Batch, LogRecord, Rules, Span};
+use liverank_core::comment::{Comment, CommentEpoch};
+use liverank_core::counting::{Batch, LogRecord, OffsetRange, Rules};
 use liverank_core::event::{CommentBody, Interaction, Kind};
 use liverank_core::handover::HandOver;
 use liverank_core::{CommentId, ReaderId, UserId, VideoId};
+use liverank_protocol::{HeartbeatAnswer, Route, RouteReader};
 use liverank_reader::Config;
-use liverank_shell::Shell;
-use liverank_shell::wire::{HeartbeatAnswer, Route, RouteReader};
+use liverank_runtime::ServiceContext;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -69,7 +69,7 @@ impl TestBus {
     }
 
     /// Delivers a comment to all listeners, keeping nothing.
-    pub async fn deliver(&self, numbering: &Numbering, comment: &Comment) {
+    pub async fn deliver(&self, numbering: &CommentEpoch, comment: &Comment) {
         let listeners = self.listeners.lock().unwrap().clone();
         for listener in listeners {
             let delivery = Delivery::Comment { numbering: numbering.clone(), comment: comment.clone() };
@@ -104,7 +104,7 @@ impl Subscription for Counted {
 
 #[async_trait]
 impl CommentBus for TestBus {
-    async fn publish(&self, numbering: &Numbering, comments: &[Comment]) -> Result<(), StoreError> {
+    async fn publish(&self, numbering: &CommentEpoch, comments: &[Comment]) -> Result<(), StoreError> {
         self.inner().publish(numbering, comments).await
     }
 
@@ -124,7 +124,7 @@ impl CommentBus for TestBus {
 
     async fn recent(
         &self,
-        numbering: &Numbering,
+        numbering: &CommentEpoch,
         video: &VideoId,
         after: u64,
         limit: usize,
@@ -142,7 +142,7 @@ pub struct World {
     pub backends: Backends,
     pub bus: Arc<TestBus>,
     pub archive: Arc<dyn Archive>,
-    pub numbering: Numbering,
+    pub numbering: CommentEpoch,
     offset: tokio::sync::Mutex<u64>,
     _directory: tempfile::TempDir,
 }
@@ -170,7 +170,7 @@ impl World {
             backends,
             bus,
             archive,
-            numbering: Numbering::parse("none").unwrap(),
+            numbering: CommentEpoch::parse("none").unwrap(),
             offset: tokio::sync::Mutex::default(),
             _directory: directory,
         }
@@ -203,7 +203,7 @@ impl World {
             },
         };
         let next = *offset + count;
-        let spans = vec![Span { partition: 0, from: *offset, next, last: None }];
+        let spans = vec![OffsetRange { partition: 0, from: *offset, next, last: None }];
         let batch = Batch { spans, records: (*offset..next).map(record).collect() };
         let committed = self.archive.commit(&batch).await.unwrap();
         *offset = next;
@@ -298,7 +298,7 @@ async fn heartbeat(
 pub struct Running {
     pub url: String,
     pub address: String,
-    pub shell: Shell,
+    pub shell: ServiceContext,
     task: JoinHandle<anyhow::Result<()>>,
 }
 
@@ -310,7 +310,7 @@ impl Running {
     pub async fn with_drain(world: &World, config: Config, drain: Duration) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
-        let shell = Shell::new(drain);
+        let shell = ServiceContext::new(drain);
         let task =
             tokio::spawn(liverank_reader::run(config, world.backends.clone(), listener, shell.clone()));
         Self { url: format!("http://{address}"), address, shell, task }

@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use liverank_adapters::ranking_store::{
-    Board, BoardEntry, CHANGE_QUEUE, Change, Cursor, Projected, Projection, Snapshot, Standing,
+    Board, BoardEntry, CHANGE_QUEUE, Change, Cursor, Projected, Projection, ProjectionCheckpoint, Snapshot,
 };
 use liverank_adapters::{RankingStore, StoreError};
 use liverank_core::ranking::Ranked;
@@ -26,7 +26,7 @@ impl RankingStore for Lossy {
         self.inner.project(projection).await
     }
 
-    async fn standing(&self) -> Result<Standing, StoreError> {
+    async fn standing(&self) -> Result<ProjectionCheckpoint, StoreError> {
         self.inner.standing().await
     }
 

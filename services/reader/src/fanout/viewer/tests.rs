@@ -2,7 +2,7 @@ use std::collections::VecDeque;
 use std::sync::Mutex;
 use std::time::Instant;
 
-use liverank_core::comment::{Comment, Numbering};
+use liverank_core::comment::{Comment, CommentEpoch};
 use liverank_core::{CommentId, UserId, VideoId};
 use proptest::prelude::*;
 
@@ -50,7 +50,7 @@ fn comment(seq: u64) -> Comment {
 
 /// What a viewer of a ring of `ring` comments has got after these: comments posted, and then bytes that its socket takes.
 fn got(ring: usize, steps: &[(u64, Vec<usize>)]) -> (String, u64, u64) {
-    let numbering = Numbering::parse("n").unwrap();
+    let numbering = CommentEpoch::parse("n").unwrap();
     let hub = hub(ring);
     let seat = hub.enter(&VideoId::parse("v").unwrap()).unwrap();
     let room = Arc::clone(&seat.room);
@@ -124,7 +124,7 @@ proptest! {
 
 #[test]
 fn a_full_socket_keeps_no_more_than_the_rest_of_one_event_waiting() {
-    let numbering = Numbering::parse("n").unwrap();
+    let numbering = CommentEpoch::parse("n").unwrap();
     let hub = hub(100);
     let seat = hub.enter(&VideoId::parse("v").unwrap()).unwrap();
     let room = Arc::clone(&seat.room);

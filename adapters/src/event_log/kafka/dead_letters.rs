@@ -1,0 +1,64 @@
+//! Dead letters as Kafka's records: what is known of them is in their headers.
+
+use bytes::Bytes;
+use rdkafka::message::{BorrowedMessage, Header, Headers, Message, OwnedHeaders};
+
+use super::super::{DeadLetter, Origin, RecordPosition, StoredDeadLetter};
+use super::consumer::record;
+
+const REASON: &str = "reason";
+const PARTITION: &str = "partition";
+const OFFSET: &str = "offset";
+const BROKER_TIME: &str = "broker_time";
+const TRUNCATED_FROM: &str = "truncated_from";
+
+/// What is reserved in a dead letter for its headers; its reason is cut to half of that.
+pub(super) const LETTER_HEADERS: usize = 2048;
+
+/// A letter's key, value and headers, cut to fit into a record of `limit` bytes.
+pub(super) fn write(letter: &DeadLetter, limit: usize) -> (Option<&[u8]>, &[u8], OwnedHeaders) {
+    let record = &letter.record;
+    let room = limit.saturating_sub(LETTER_HEADERS);
+    let key = record.key.as_ref().map(|key| &key[..key.len().min(room / 2)]);
+    let value = &record.value[..record.value.len().min(room - key.map_or(0, <[u8]>::len))];
+    let reason = &letter.reason[..letter.reason.floor_char_boundary(LETTER_HEADERS / 2)];
+    let mut headers = OwnedHeaders::new_with_capacity(5);
+    for (name, text) in [
+        (REASON, reason),
+        (PARTITION, &record.partition.to_string()),
+        (OFFSET, &record.offset.to_string()),
+        (BROKER_TIME, &record.broker_time.to_string()),
+    ] {
+        headers = headers.insert(Header { key: name, value: Some(text) });
+    }
+    if value.len() < record.value.len() || key.map(<[u8]>::len) < record.key.as_ref().map(Bytes::len) {
+        let whole = record.value.len().to_string();
+        headers = headers.insert(Header { key: TRUNCATED_FROM, value: Some(&whole) });
+    }
+    (key, value, headers)
+}
+
+/// A letter as it was written; anyone may have written it, with whatever headers.
+pub(super) fn read(message: &BorrowedMessage<'_>) -> StoredDeadLetter {
+    let text = |name: &str| {
+        let headers = message.headers()?;
+        let header = headers.iter().find(|header| header.key == name)?;
+        std::str::from_utf8(header.value?).ok().map(str::to_owned)
+    };
+    let number = |name: &str| text(name)?.parse::<u64>().ok();
+    let origin = || {
+        let partition = u32::try_from(number(PARTITION)?).ok()?;
+        let broker_time = text(BROKER_TIME)?.parse().ok()?;
+        Some(Origin { place: RecordPosition { partition, offset: number(OFFSET)? }, broker_time })
+    };
+    let record = record(message);
+    StoredDeadLetter {
+        place: RecordPosition { partition: record.partition, offset: record.offset },
+        buried_at: record.broker_time,
+        origin: origin(),
+        reason: text(REASON).unwrap_or_default(),
+        key: record.key,
+        value: record.value,
+        truncated_from: number(TRUNCATED_FROM),
+    }
+}

@@ -1,0 +1,209 @@
+//! Reading stretches of a topic outside of any group.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use liverank_core::counting::RecordFingerprint;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaError;
+use rdkafka::message::{BorrowedMessage, Message};
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use rdkafka::types::RDKafkaErrorCode;
+
+use super::super::{
+    LetterReader, LogReader, OTHER_RECORD, RawRecord, ReadRange, StoredDeadLetter, another_log,
+};
+use super::config::{KafkaConfig, Quiet};
+use super::consumer::record;
+use super::producer::Held;
+use super::{ASK_TIMEOUT, PART, blocking, dead_letters, store_error};
+use crate::StoreError;
+
+/// How long nothing may come though something is still to be read: a broker's restart passes in that.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// How long the library is asked at once.
+const POLL: Duration = Duration::from_millis(100);
+/// Bytes of records answered at once, whatever their number.
+const MAX_BYTES: usize = 16 << 20;
+
+/// What is still to be read of a partition.
+struct Part {
+    next: u64,
+    to: u64,
+    /// The mark of the record at `next`, which is not to be told.
+    before: Option<RecordFingerprint>,
+}
+
+/// A walk along stretches of a topic.
+pub(super) struct RangeReader {
+    topic: String,
+    member: BaseConsumer<Quiet>,
+    parts: BTreeMap<u32, Part>,
+}
+
+impl RangeReader {
+    /// Begins to read in the background. `held` is what the topic holds.
+    pub(super) fn begin(
+        config: &KafkaConfig,
+        topic: &str,
+        stretches: &[ReadRange],
+        held: &[Held],
+    ) -> Result<Self, StoreError> {
+        let failed = |error: KafkaError| store_error("reading", &error);
+        let mut parts = BTreeMap::new();
+        let mut list = TopicPartitionList::new();
+        for stretch in stretches {
+            let Some(part) = part(topic, stretch, held)? else { continue };
+            let offset = Offset::Offset(part.next as i64);
+            list.add_partition_offset(topic, stretch.partition as i32, offset).map_err(failed)?;
+            parts.insert(stretch.partition, part);
+        }
+        let mut settings = config.client();
+        settings
+            // The library wants a name, and does nothing with it: nobody joins.
+            .set("group.id", &config.group)
+            .set("enable.auto.commit", "false")
+            .set("enable.auto.offset.store", "false")
+            .set("auto.offset.reset", "error")
+            .set("isolation.level", "read_committed")
+            .set("enable.partition.eof", "true")
+            .set("queued.min.messages", "50000")
+            .set("queued.max.messages.kbytes", "32768")
+            .set("fetch.max.bytes", "16777216")
+            .set("fetch.queue.backoff.ms", "20");
+        let member: BaseConsumer<Quiet> = settings.create_with_context(Quiet).map_err(failed)?;
+        if !parts.is_empty() {
+            member.assign(&list).map_err(failed)?;
+        }
+        Ok(Self { topic: topic.to_owned(), member, parts })
+    }
+
+    /// Up to `limit` records; none at the end.
+    fn next<T>(&mut self, limit: usize, read: fn(&BorrowedMessage<'_>) -> T) -> Result<Vec<T>, StoreError> {
+        let (mut taken, mut bytes) = (Vec::new(), 0);
+        let deadline = Instant::now() + PATIENCE;
+        let mut trouble = None;
+        while !self.parts.is_empty() && taken.len() < limit && bytes < MAX_BYTES {
+            match self.member.poll(POLL) {
+                Some(Ok(message)) if advance(&self.topic, &mut self.parts, &message)? => {
+                    bytes += message.payload_len() + message.key_len();
+                    taken.push(read(&message));
+                }
+                Some(Err(KafkaError::PartitionEOF(partition))) => self.ended(partition as u32)?,
+                Some(Err(error)) => trouble = Some(self.trouble(&error)?),
+                None if !taken.is_empty() => break,
+                None if Instant::now() >= deadline => {
+                    let nothing =
+                        || StoreError::unavailable(PART, format!("nothing was read for {PATIENCE:?}"));
+                    return Err(trouble.unwrap_or_else(nothing));
+                }
+                Some(Ok(_)) | None => {}
+            }
+        }
+        Ok(taken)
+    }
+
+    /// A partition has ended: after what cannot be read (a transaction's end, say), or because it is another one.
+    fn ended(&mut self, partition: u32) -> Result<(), StoreError> {
+        let Some(part) = self.parts.get(&partition) else { return Ok(()) };
+        let (_, high) = self
+            .member
+            .fetch_watermarks(&self.topic, partition as i32, ASK_TIMEOUT)
+            .map_err(|error| store_error("looking where the log ends", &error))?;
+        if part.before.is_some() || (high.max(0) as u64) < part.to {
+            let seen = format!("the log ends at {high}");
+            return Err(another_log(PART, &format!("topic {}", self.topic), partition, part.next, &seen));
+        }
+        self.parts.remove(&partition);
+        Ok(())
+    }
+
+    /// What may pass is told when nothing has come for too long.
+    fn trouble(&self, error: &KafkaError) -> Result<StoreError, StoreError> {
+        let told = store_error("reading", error);
+        let lost = matches!(error.rdkafka_error_code(), Some(RDKafkaErrorCode::AutoOffsetReset));
+        if lost {
+            let reason = format!("topic {}: records vanished while they were read: {error}", self.topic);
+            return Err(StoreError::unusable(PART, reason));
+        }
+        if matches!(error, KafkaError::MessageConsumptionFatal(_)) || !told.is_transient() {
+            return Err(told);
+        }
+        Ok(told)
+    }
+}
+
+/// What is to be read of a stretch, if anything; an error where the topic does not hold it.
+fn part(topic: &str, stretch: &ReadRange, held: &[Held]) -> Result<Option<Part>, StoreError> {
+    let ReadRange { partition, from, to, after } = *stretch;
+    let log = format!("topic {topic}");
+    let Some(Held { low, high }) = held.get(partition as usize).copied() else {
+        let reason = format!("{log} has no partition {partition}, only {} of them, from 0 on", held.len());
+        return Err(StoreError::unusable(PART, reason));
+    };
+    for offset in [from, to] {
+        if offset < low || offset > high {
+            let seen = format!("the log holds {low} to {high}");
+            return Err(another_log(PART, &log, partition, offset, &seen));
+        }
+    }
+    let part = match (after, from.checked_sub(1)) {
+        (Some(mark), Some(before)) if before >= low => Part { next: before, to, before: Some(mark) },
+        _ => Part { next: from, to, before: None },
+    };
+    Ok((part.next < part.to).then_some(part))
+}
+
+/// Whether the message is one to be told.
+fn advance(
+    topic: &str,
+    parts: &mut BTreeMap<u32, Part>,
+    message: &BorrowedMessage<'_>,
+) -> Result<bool, StoreError> {
+    let (partition, offset) = (message.partition() as u32, message.offset() as u64);
+    let Some(part) = parts.get_mut(&partition).filter(|part| offset >= part.next) else { return Ok(false) };
+    let before = part.before.take();
+    if before.is_some_and(|mark| offset != part.next || record(message).mark() != mark) {
+        return Err(another_log(PART, &format!("topic {topic}"), partition, part.next + 1, OTHER_RECORD));
+    }
+    let told = before.is_none() && offset < part.to;
+    part.next = offset + 1;
+    if part.next >= part.to {
+        parts.remove(&partition);
+    }
+    Ok(told)
+}
+
+/// A walk, as those who read see it. The library blocks: it is asked beside the runtime.
+pub(super) struct Walker(Arc<Mutex<RangeReader>>);
+
+impl Walker {
+    pub(super) fn new(walk: RangeReader) -> Self {
+        Self(Arc::new(Mutex::new(walk)))
+    }
+
+    async fn next<T: Send + 'static>(
+        &self,
+        limit: usize,
+        read: fn(&BorrowedMessage<'_>) -> T,
+    ) -> Result<Vec<T>, StoreError> {
+        let walk = Arc::clone(&self.0);
+        blocking(move || walk.lock().unwrap_or_else(PoisonError::into_inner).next(limit.max(1), read)).await
+    }
+}
+
+#[async_trait]
+impl LogReader for Walker {
+    async fn next(&mut self, max_records: usize) -> Result<Vec<RawRecord>, StoreError> {
+        Self::next(self, max_records, record).await
+    }
+}
+
+#[async_trait]
+impl LetterReader for Walker {
+    async fn next(&mut self, max_letters: usize) -> Result<Vec<StoredDeadLetter>, StoreError> {
+        Self::next(self, max_letters, dead_letters::read).await
+    }
+}

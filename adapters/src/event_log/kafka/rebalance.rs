@@ -1,0 +1,69 @@
+//! What the client library calls back for a member of the group: changes of its partitions, and of its topic's id.
+
+use std::sync::Arc;
+
+use rdkafka::client::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::error::KafkaError;
+use rdkafka::topic_partition_list::TopicPartitionList;
+use rdkafka::types::RDKafkaRespErr;
+
+use super::PART;
+use super::config::trace_library;
+use super::inbox::Inbox;
+
+/// How the library writes the id of a topic whose id it has not learnt yet.
+const NO_ID: &str = "AAAAAAAAAAAAAAAAAAAAAA ";
+
+/// A member, as the library has it.
+pub(super) type Member = BaseConsumer<RebalanceContext>;
+
+/// The callbacks, which the library makes while it is polled.
+pub(super) struct RebalanceContext {
+    pub(super) inbox: Arc<Inbox>,
+    pub(super) topic: String,
+}
+
+impl ClientContext for RebalanceContext {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
+        // From none to its first one, it has only been learnt.
+        let changed = format!("Topic {} changed id from ", self.topic);
+        if facility == "METADATA" && line.split_once(&changed).is_some_and(|(_, ids)| !ids.starts_with(NO_ID))
+        {
+            self.inbox.doubt();
+        }
+        trace_library(level, facility, line);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!(target: "librdkafka", %error, "{reason}");
+    }
+}
+
+impl ConsumerContext for RebalanceContext {
+    fn rebalance(&self, member: &Member, what: RDKafkaRespErr, list: &mut TopicPartitionList) {
+        let partitions: Vec<u32> =
+            list.elements_for_topic(&self.topic).iter().map(|at| at.partition() as u32).collect();
+        let answered = if what == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
+            let answered = member.incremental_assign(&TopicPartitionList::new());
+            self.inbox.assigned(partitions);
+            answered
+        } else {
+            let mut read = TopicPartitionList::new();
+            for partition in self.inbox.revoked(partitions) {
+                read.add_partition(&self.topic, partition as i32);
+            }
+            member.incremental_unassign(&read)
+        };
+        if let Err(error) = answered {
+            tracing::error!(part = PART, %error, "the group's change of partitions was not taken");
+        }
+    }
+
+    fn commit_callback(&self, result: rdkafka::error::KafkaResult<()>, _: &TopicPartitionList) {
+        if let Err(error) = result {
+            tracing::debug!(part = PART, %error, "the group's progress was not reported");
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! A bounded channel to one listener that is never waited for: what finds it full is dropped, and the listener is told
+//! so as soon as it has room.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tokio::sync::{Notify, mpsc};
+
+/// The sending side: one for each listener.
+pub(crate) struct LossyChannel<T> {
+    sender: mpsc::Sender<T>,
+    loss: Arc<Loss>,
+}
+
+struct Loss {
+    /// Whether something was dropped that the listener has not been told of.
+    happened: AtomicBool,
+    wake: Notify,
+}
+
+impl<T: Clone + Send + 'static> LossyChannel<T> {
+    /// An outlet that holds up to `bound` items; `reset` tells its listener of a loss. Needs a runtime.
+    pub(crate) fn open(bound: usize, reset: T) -> (Arc<Self>, mpsc::Receiver<T>) {
+        let (sender, receiver) = mpsc::channel(bound);
+        let loss = Arc::new(Loss { happened: AtomicBool::new(false), wake: Notify::new() });
+        tokio::spawn(tell(sender.downgrade(), Arc::clone(&loss), reset));
+        (Arc::new(Self { sender, loss }), receiver)
+    }
+
+    /// Hands an item to the listener, or notes that it was lost. Never blocks.
+    pub(crate) fn offer(&self, item: T) {
+        // While a loss is to be told, the telling covers this item too.
+        if self.loss.happened.load(Ordering::SeqCst) {
+            return;
+        }
+        if let Err(mpsc::error::TrySendError::Full(_)) = self.sender.try_send(item) {
+            self.lose();
+        }
+    }
+
+    /// Notes that something was or may have been lost.
+    pub(crate) fn lose(&self) {
+        self.loss.happened.store(true, Ordering::SeqCst);
+        self.loss.wake.notify_one();
+    }
+
+    /// Whether the listener is gone.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.sender.is_closed()
+    }
+
+    /// Waits until the listener is gone.
+    pub(crate) async fn closed(&self) {
+        self.sender.closed().await;
+    }
+}
+
+impl<T> Drop for LossyChannel<T> {
+    fn drop(&mut self) {
+        self.loss.wake.notify_one();
+    }
+}
+
+/// Tells the listener of losses until the outlet or the listener is gone.
+async fn tell<T: Clone>(sender: mpsc::WeakSender<T>, loss: Arc<Loss>, reset: T) {
+    loop {
+        loss.wake.notified().await;
+        // Held only while there is something to tell, so that the channel ends with its outlet.
+        let Some(sender) = sender.upgrade() else { return };
+        if !loss.happened.load(Ordering::SeqCst) {
+            continue;
+        }
+        let Ok(room) = sender.reserve().await else { return };
+        // In this order: what is dropped before the flag falls comes before the telling; what comes after is sent.
+        loss.happened.store(false, Ordering::SeqCst);
+        room.send(reset.clone());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RESET: u32 = 0;
+
+    #[tokio::test]
+    async fn all_arrives_while_there_is_room() {
+        let (outlet, mut receiver) = LossyChannel::open(3, RESET);
+        (1..=3).for_each(|item| outlet.offer(item));
+        drop(outlet);
+        let mut heard = Vec::new();
+        while let Some(item) = receiver.recv().await {
+            heard.push(item);
+        }
+        assert_eq!(heard, [1, 2, 3]);
+    }
+
+    #[tokio::test]
+    async fn a_loss_is_told_once_there_is_room_and_then_it_goes_on() {
+        let (outlet, mut receiver) = LossyChannel::open(2, RESET);
+        (1..=5).for_each(|item| outlet.offer(item));
+        assert_eq!(receiver.recv().await, Some(1));
+        assert_eq!(receiver.recv().await, Some(2));
+        assert_eq!(receiver.recv().await, Some(RESET));
+        outlet.offer(6);
+        assert_eq!(receiver.recv().await, Some(6));
+    }
+
+    #[tokio::test]
+    async fn it_ends_with_its_outlet_also_after_a_loss() {
+        let (outlet, mut receiver) = LossyChannel::open(1, RESET);
+        outlet.lose();
+        assert_eq!(receiver.recv().await, Some(RESET));
+        drop(outlet);
+        assert_eq!(receiver.recv().await, None);
+    }
+
+    #[tokio::test]
+    async fn a_listener_that_is_gone_is_noticed() {
+        let (outlet, receiver) = LossyChannel::open(1, RESET);
+        assert!(!outlet.is_closed());
+        drop(receiver);
+        outlet.closed().await;
+        assert!(outlet.is_closed());
+        outlet.offer(1);
+    }
+}

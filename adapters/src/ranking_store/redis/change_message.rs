@@ -1,0 +1,79 @@
+//! What the boards' keys and channel say, read back.
+
+use liverank_core::{Invalid, UserId, VideoId};
+use serde::Deserialize;
+
+use super::super::{BoardEntry, Change};
+use super::{FORMAT, PART};
+use crate::StoreError;
+
+pub(super) fn damaged(what: impl std::fmt::Display) -> StoreError {
+    StoreError::unusable(PART, format!("the boards hold {what}: remove them, they are made again"))
+}
+
+pub(super) fn video_id(text: &str) -> Result<VideoId, StoreError> {
+    VideoId::parse(text).map_err(|error: Invalid| damaged(format!("a wrong id ({error})")))
+}
+
+pub(super) fn owner_of(video: &str, text: &str) -> Result<UserId, StoreError> {
+    UserId::parse(text).map_err(|error: Invalid| damaged(format!("no owner of {video:?} ({error})")))
+}
+
+pub(super) fn number(text: &str) -> Result<f64, StoreError> {
+    text.parse().map_err(|_| damaged(format!("{text:?} for a score")))
+}
+
+pub(super) fn whole(text: &str) -> Result<u64, StoreError> {
+    text.parse().map_err(|_| damaged(format!("{text:?} for a whole number")))
+}
+
+/// A published change. Scores are texts, for JSON readers differ in how they round numbers of 17 digits.
+#[derive(Deserialize)]
+struct ChangeMessage {
+    format: u32,
+    #[serde(default)]
+    version: u64,
+    #[serde(default)]
+    entries: Vec<(VideoId, UserId, String, String)>,
+    #[serde(default)]
+    reset: bool,
+}
+
+pub(super) fn decode(payload: &[u8]) -> Option<Change> {
+    let told: ChangeMessage = serde_json::from_slice(payload).ok()?;
+    if told.format != FORMAT {
+        return None;
+    }
+    if told.reset {
+        return Some(Change::Reset);
+    }
+    let entries = told
+        .entries
+        .into_iter()
+        .map(|(video_id, owner, score, trending)| {
+            let trending = if trending.is_empty() { None } else { Some(trending.parse().ok()?) };
+            Some(BoardEntry { video_id, owner, score: score.parse().ok()?, trending })
+        })
+        .collect::<Option<Vec<_>>>()?;
+    Some(Change::Changed { version: told.version, entries })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_is_read_to_the_last_digit_and_anything_else_is_not() {
+        let payload = br#"{"format":1,"version":7,"entries":[["v\/1","u","12.345000000000001","0.1"],["w","u","1e+20",""]]}"#;
+        let Some(Change::Changed { version: 7, entries }) = decode(payload) else { panic!("is a change") };
+        assert_eq!(
+            (entries[0].score.to_bits(), entries[0].trending),
+            ("12.345000000000001".parse::<f64>().unwrap().to_bits(), Some(0.1))
+        );
+        assert_eq!((entries[1].score, entries[1].trending), (1e20, None));
+        assert_eq!(decode(br#"{"format":1,"reset":true}"#), Some(Change::Reset));
+        for other in [&b"{}"[..], b"", b"null", br#"{"format":2,"reset":true}"#] {
+            assert_eq!(decode(other), None);
+        }
+    }
+}

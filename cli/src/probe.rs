@@ -1,0 +1,128 @@
+//! `liverank probe`: whether processes of liverank answer, for a machine or an image that has no other client.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Args;
+use liverank_runtime::peer::{ANSWER_TIMEOUT, Peers, root_cause};
+use reqwest::Url;
+use tokio::time::{Instant, sleep, timeout_at};
+
+/// Between two questions: a process that starts is ready within seconds, and is not to be kept busy.
+const PAUSE: Duration = Duration::from_millis(500);
+/// What is printed of an answer, in characters: `/readyz` has a line a part.
+const ANSWER_SHOWN: usize = 2_000;
+
+/// `liverank probe`.
+#[derive(Debug, Clone, Args)]
+pub struct Probe {
+    /// What to ask, say `http://manager:9060/readyz`; all of them have to answer 2xx.
+    #[arg(required = true, value_name = "URL")]
+    urls: Vec<Url>,
+    /// Seconds that all of them together have for it.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=600))]
+    seconds: u64,
+}
+
+impl Probe {
+    /// Exit code 1 where one did not answer well in time; its last answer, or why there was none, is printed.
+    pub fn run(&self) -> anyhow::Result<ExitCode> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let good = runtime.block_on(async {
+            let deadline = Instant::now() + Duration::from_secs(self.seconds);
+            let peers = Peers::default();
+            let mut good = true;
+            for url in &self.urls {
+                match answered(&peers, url, deadline).await {
+                    Ok(answer) => println!("{url}: {answer}"),
+                    Err(last) => {
+                        good = false;
+                        println!("{url}: not within {} s; {last}", self.seconds);
+                    }
+                }
+            }
+            good
+        });
+        Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
+}
+
+/// Asks until the answer is good; at the deadline, what was last heard.
+async fn answered(peers: &Peers, url: &Url, deadline: Instant) -> Result<String, String> {
+    let mut last = "no answer".to_owned();
+    loop {
+        match timeout_at(deadline, ask(peers, url)).await {
+            Ok(Ok(answer)) => return Ok(answer),
+            Ok(Err(error)) => last = error,
+            Err(_) => return Err(last),
+        }
+        if Instant::now() + PAUSE >= deadline {
+            return Err(last);
+        }
+        sleep(PAUSE).await;
+    }
+}
+
+async fn ask(peers: &Peers, url: &Url) -> Result<String, String> {
+    let request = peers.client().get(url.clone()).timeout(ANSWER_TIMEOUT);
+    let response = request.send().await.map_err(|error| root_cause(&error))?;
+    let status = response.status();
+    let body = response.text().await.map_err(|error| root_cause(&error))?;
+    let shown: String = body.trim().chars().take(ANSWER_SHOWN).collect();
+    if status.is_success() { Ok(shown) } else { Err(format!("{status}: {shown}")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// Answers one connection after the other with what is in the list, then with the last of it.
+    async fn server(answers: &'static [&'static str]) -> Url {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/readyz", listener.local_addr().unwrap());
+        tokio::spawn(async move {
+            let mut next = 0;
+            loop {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let read = stream.read(&mut [0; 4096]).await.unwrap();
+                assert!(read > 0, "a connection without a request");
+                let answer = answers[next.min(answers.len() - 1)];
+                stream.write_all(answer.as_bytes()).await.unwrap();
+                next += 1;
+            }
+        });
+        url.parse().unwrap()
+    }
+
+    const READY: &str = "HTTP/1.1 200 OK\r\ncontent-length: 5\r\nconnection: close\r\n\r\nready";
+    const STARTING: &str =
+        "HTTP/1.1 503 Service Unavailable\r\ncontent-length: 8\r\nconnection: close\r\n\r\nstarting";
+
+    #[tokio::test]
+    async fn asks_again_until_the_answer_is_good() {
+        let url = server(&[STARTING, READY]).await;
+        let deadline = Instant::now() + Duration::from_secs(30);
+        assert_eq!(answered(&Peers::default(), &url, deadline).await, Ok("ready".into()));
+    }
+
+    #[tokio::test]
+    async fn says_at_the_deadline_what_was_last_heard() {
+        let url = server(&[STARTING]).await;
+        let deadline = Instant::now() + Duration::from_secs(2);
+        let last = answered(&Peers::default(), &url, deadline).await.unwrap_err();
+        assert_eq!(last, "503 Service Unavailable: starting");
+    }
+
+    #[tokio::test]
+    async fn says_why_nobody_answered() {
+        let nobody = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url: Url = format!("http://{}/", nobody.local_addr().unwrap()).parse().unwrap();
+        drop(nobody);
+        let deadline = Instant::now() + Duration::from_secs(2);
+        let last = answered(&Peers::default(), &url, deadline).await.unwrap_err();
+        assert!(last.contains("refused"), "{last}");
+    }
+}

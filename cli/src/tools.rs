@@ -1,0 +1,156 @@
+//! Commands that look after the stores of a running system.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::{Context, bail};
+use clap::{Args, Subcommand};
+use liverank_adapters::event_log::embedded::EmbeddedLog;
+use liverank_adapters::{Backends, EventLog, clock};
+use liverank_maintenance::progress::Progress;
+use liverank_maintenance::rebuild::{Mongodb, Scores, Work};
+use liverank_maintenance::{Verdict, dlq, verify};
+use liverank_runtime::telemetry::{self, LogArgs};
+
+use crate::stores::{StoreArgs, embedded};
+
+/// `liverank rebuild`.
+#[derive(Debug, Clone, Subcommand)]
+pub enum Rebuild {
+    /// The boards in Redis, from the archive in `MongoDB`.
+    Redis(Box<Tool<Nothing>>),
+    /// The scores, from the counters: brings other weights, or another half-life of the trending board, into force.
+    Scores(Box<Tool<Scores>>),
+    /// The archive in `MongoDB`, from the log, which has to reach back to its start or to the snapshot given.
+    Mongodb(Box<Tool<Mongodb>>),
+}
+
+/// `liverank dlq`.
+#[derive(Debug, Clone, Subcommand)]
+pub enum Dlq {
+    /// What lies among the dead letters, where it came from and why it could not be read.
+    List(Box<Tool<dlq::List>>),
+    /// Appends letters that can be read by now to the log; replayed again within a day, they still count once.
+    Replay(Box<Tool<dlq::Replay>>),
+}
+
+/// No flags of its own.
+#[derive(Debug, Clone, Args)]
+pub struct Nothing {}
+
+/// A command on the stores.
+#[derive(Debug, Clone, Args)]
+pub struct Tool<C: Args> {
+    #[command(flatten)]
+    command: C,
+    /// Instead of Kafka, Redis and `MongoDB`: the data directory of a `liverank up` that does not run just now.
+    #[arg(long, env = "LIVERANK_DATA_DIR", value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    #[command(flatten)]
+    stores: StoreArgs,
+    /// A YAML file with the same settings as these flags; keys of other services are passed over.
+    #[arg(long, env = "LIVERANK_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(flatten)]
+    log: LogArgs,
+}
+
+impl<C: Args> Tool<C> {
+    /// Runs `main` to its end; its verdict as an exit code.
+    fn run<F: Future<Output = anyhow::Result<Verdict>>>(
+        self,
+        main: impl FnOnce(Self, Progress) -> F,
+    ) -> anyhow::Result<ExitCode> {
+        telemetry::init(&self.log);
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+        let verdict = runtime.block_on(main(self, Progress::new()));
+        // A store's last retry on another thread is waited for no longer.
+        runtime.shutdown_background();
+        Ok(match verdict? {
+            Verdict::Good => ExitCode::SUCCESS,
+            Verdict::Bad => ExitCode::FAILURE,
+        })
+    }
+
+    async fn backends(&self, who: &'static str) -> anyhow::Result<Backends> {
+        match &self.data_dir {
+            Some(directory) if !self.stores.any() => {
+                if !directory.is_dir() {
+                    bail!("there is no data directory {}", directory.display());
+                }
+                embedded(directory)
+                    .context("the data directory; a `liverank up` on it has to be stopped first")
+            }
+            _ => self.stores.clone().all(who).await,
+        }
+    }
+
+    fn event_log(&self, who: &str) -> anyhow::Result<Arc<dyn EventLog>> {
+        match (self.stores.log()?, &self.data_dir) {
+            (Some(log), _) => Ok(log),
+            (None, Some(directory)) if directory.is_dir() => {
+                let log = EmbeddedLog::open(directory, clock::system());
+                let log = log.context("the data directory; a `liverank up` on it has to be stopped first")?;
+                Ok(Arc::new(log))
+            }
+            (None, Some(directory)) => bail!("there is no data directory {}", directory.display()),
+            (None, None) => bail!("{who} needs --kafka (LIVERANK_KAFKA) or --data-dir"),
+        }
+    }
+}
+
+impl Tool<verify::Options> {
+    /// Exit code 1 where something differs.
+    pub fn verify(self) -> anyhow::Result<ExitCode> {
+        self.run(async |mut tool: Self, progress| {
+            let backends = tool.backends("verify").await?;
+            // Embedded boards are in memory: there are none without their process.
+            tool.command.without_boards |= !tool.stores.any();
+            verify::run(&tool.command, &backends, &progress, &mut std::io::stdout()).await
+        })
+    }
+}
+
+impl Rebuild {
+    /// Exit code 1 where it was refused.
+    pub fn run(self) -> anyhow::Result<ExitCode> {
+        match self {
+            Self::Redis(tool) => tool.run(async |tool, progress| {
+                if tool.data_dir.is_some() && !tool.stores.any() {
+                    bail!("the boards of embedded storage are in memory, and are made anew at each start");
+                }
+                let backends = tool.backends("rebuild redis").await?;
+                work(&backends, &progress).redis().await
+            }),
+            Self::Scores(tool) => tool.run(async |tool, progress| {
+                let backends = tool.backends("rebuild scores").await?;
+                work(&backends, &progress).scores(&tool.command).await
+            }),
+            Self::Mongodb(tool) => tool.run(async |tool, progress| {
+                let backends = tool.backends("rebuild mongodb").await?;
+                work(&backends, &progress).mongodb(&tool.command).await
+            }),
+        }
+    }
+}
+
+fn work<'a>(backends: &'a Backends, progress: &'a Progress) -> Work<'a, std::io::Stdout> {
+    Work { backends, progress, out: std::io::stdout() }
+}
+
+impl Dlq {
+    /// Exit code 1 where a letter still cannot be read.
+    pub fn run(self) -> anyhow::Result<ExitCode> {
+        match self {
+            Self::List(tool) => tool.run(async |tool, _| {
+                let log = tool.event_log("dlq list")?;
+                dlq::list(&tool.command, &*log, &mut std::io::stdout()).await
+            }),
+            Self::Replay(tool) => tool.run(async |tool, progress| {
+                let log = tool.event_log("dlq replay")?;
+                dlq::replay(&tool.command, &*log, &progress, &mut std::io::stdout()).await
+            }),
+        }
+    }
+}

@@ -1,0 +1,228 @@
+//! Everything in one process.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::{Args, Command};
+use liverank_adapters::Backends;
+use liverank_runtime::{ServiceContext, admin, server};
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+
+use crate::cli::Process;
+use crate::stores::{StoreArgs, embedded};
+
+/// `liverank up`.
+#[derive(Debug, Clone, Args)]
+pub struct Up {
+    /// Where the embedded stores keep their files; not used with --kafka, --redis and --mongodb.
+    #[arg(long, env = "LIVERANK_DATA_DIR", default_value = "liverank-data", value_name = "DIR")]
+    data_dir: PathBuf,
+    /// Where the front door listens: the page, and everything public.
+    #[arg(long, env = "LIVERANK_GATEWAY_LISTEN", default_value = "127.0.0.1:8080", value_name = "ADDRESS")]
+    gateway_listen: SocketAddr,
+    /// Where ranked lists are pushed.
+    #[arg(long, env = "LIVERANK_WEBSOCKET_LISTEN", default_value = "127.0.0.1:8081", value_name = "ADDRESS")]
+    websocket_listen: SocketAddr,
+    /// Where comments are taken.
+    #[arg(long, env = "LIVERANK_COMMENT_LISTEN", default_value = "127.0.0.1:3000", value_name = "ADDRESS")]
+    comment_listen: SocketAddr,
+    /// Where the readers listen, one each.
+    #[arg(
+        long,
+        env = "LIVERANK_READER_LISTEN",
+        default_value = "127.0.0.1:4001,127.0.0.1:4002,127.0.0.1:4003",
+        value_delimiter = ',',
+        value_name = "ADDRESS,…"
+    )]
+    reader_listen: Vec<SocketAddr>,
+    /// Where videos are resolved to readers.
+    #[arg(long, env = "LIVERANK_MANAGER_LISTEN", default_value = "127.0.0.1:6000", value_name = "ADDRESS")]
+    manager_listen: SocketAddr,
+    /// Where statistics are answered.
+    #[arg(
+        long,
+        env = "LIVERANK_STATISTICS_LISTEN",
+        default_value = "127.0.0.1:5000",
+        value_name = "ADDRESS"
+    )]
+    statistics_listen: SocketAddr,
+    #[command(flatten)]
+    consumer: liverank_consumer::Config,
+    #[command(flatten)]
+    stores: StoreArgs,
+    #[command(flatten)]
+    process: Process,
+}
+
+/// The listening sockets, all of them bound before anything runs.
+struct Listeners {
+    gateway: TcpListener,
+    websocket: TcpListener,
+    comment: TcpListener,
+    readers: Vec<TcpListener>,
+    manager: TcpListener,
+    statistics: TcpListener,
+    admin: TcpListener,
+}
+
+impl Up {
+    /// Runs until asked to end and drained.
+    pub fn run(self) -> anyhow::Result<ExitCode> {
+        let process = self.process.clone();
+        process.run(|shell| async move {
+            let listeners = self.bind().await?;
+            let (backends, storage) = self.backends().await?;
+            let welcome = welcome(&listeners, &storage)?;
+            let mut services = start(&self, listeners, &backends, &shell)?;
+            println!("{welcome}");
+            first_end(&mut services, &shell).await
+        })
+    }
+
+    async fn bind(&self) -> anyhow::Result<Listeners> {
+        let mut readers = Vec::new();
+        for (at, address) in self.reader_listen.iter().enumerate() {
+            readers.push(server::bind(*address, &format!("reader-{}", at + 1)).await?);
+        }
+        Ok(Listeners {
+            gateway: server::bind(self.gateway_listen, "the gateway").await?,
+            websocket: server::bind(self.websocket_listen, "the websocket service").await?,
+            comment: server::bind(self.comment_listen, "the comment service").await?,
+            readers,
+            manager: server::bind(self.manager_listen, "the manager").await?,
+            statistics: server::bind(self.statistics_listen, "the statistics service").await?,
+            admin: server::bind(self.process.admin_listen, "the admin port").await?,
+        })
+    }
+
+    async fn backends(&self) -> anyhow::Result<(Backends, String)> {
+        if self.stores.any() {
+            return Ok((self.stores.clone().all("up").await?, "Kafka, Redis and MongoDB as given".into()));
+        }
+        let path = std::path::absolute(&self.data_dir).unwrap_or_else(|_| self.data_dir.clone());
+        Ok((embedded(&self.data_dir)?, path.display().to_string()))
+    }
+}
+
+type Services = JoinSet<(&'static str, anyhow::Result<()>)>;
+
+fn start(
+    up: &Up,
+    listeners: Listeners,
+    backends: &Backends,
+    shell: &ServiceContext,
+) -> anyhow::Result<Services> {
+    let url = |listener: &TcpListener| anyhow::Ok(format!("http://{}", reachable(listener.local_addr()?)));
+    let manager = url(&listeners.manager)?;
+    let statistics = url(&listeners.statistics)?;
+    let comment = url(&listeners.comment)?;
+    let websocket = url(&listeners.websocket)?;
+    let both = ["--manager-url", &manager, "--statistics-url", &statistics];
+    let front = ["--comment-url", &comment, "--websocket-url", &websocket];
+    let mut services = Services::new();
+    macro_rules! spawn {
+        ($name:literal, $service:expr) => {
+            let running = $service;
+            services.spawn(async move { ($name, running.await) });
+        };
+    }
+    let (b, s) = (|| backends.clone(), || shell.clone());
+    spawn!("the admin port", admin::run(listeners.admin, s()));
+    spawn!("statistics", liverank_statistics::run(settings(&[])?, b(), listeners.statistics, s()));
+    let manager_settings = settings(&[&["--autopilot"], &both[2..]].concat())?;
+    spawn!("manager", liverank_manager::run(manager_settings, b(), listeners.manager, s()));
+    for (at, listener) in listeners.readers.into_iter().enumerate() {
+        let (name, address) = (format!("reader-{}", at + 1), url(&listener)?);
+        let own = ["--reader-id", &name, "--public-url", &address, "--internal-url", &address];
+        let own_shell = ServiceContext { metrics: shell.metrics.scoped(&name), ..s() };
+        spawn!(
+            "reader",
+            liverank_reader::run(settings(&[&own[..], &both].concat())?, b(), listener, own_shell)
+        );
+    }
+    spawn!("comment", liverank_comment::run(settings(&both)?, b(), listeners.comment, s()));
+    spawn!("websocket", liverank_websocket::run(settings(&[])?, b(), listeners.websocket, s()));
+    spawn!("consumer", liverank_consumer::run(up.consumer.clone(), b(), s()));
+    let gateway = settings(&[&both[..], &front].concat())?;
+    spawn!("gateway", liverank_gateway::run(gateway, b(), listeners.gateway, s()));
+    Ok(services)
+}
+
+/// A service's configuration from flags, the rest by default.
+fn settings<C: Args>(flags: &[&str]) -> anyhow::Result<C> {
+    let command = C::augment_args(Command::new("up").no_binary_name(true));
+    Ok(C::from_arg_matches(&command.try_get_matches_from(flags)?)?)
+}
+
+/// Waits for the end: every service drained after a signal, or one failed, which ends the others too.
+async fn first_end(services: &mut Services, shell: &ServiceContext) -> anyhow::Result<()> {
+    let mut failure = Ok(());
+    let mut draining = false;
+    // The admin port stays until the last: it is never done by itself.
+    while services.len() > 1 {
+        let ended = tokio::select! {
+            ended = services.join_next() => ended,
+            () = shell.shutdown.cancelled(), if !draining => {
+                draining = true;
+                shell.health.draining();
+                continue;
+            }
+        };
+        let Some(ended) = ended else { break };
+        let (name, result) = ended.context("a service panicked")?;
+        let unasked = !shell.shutdown.is_cancelled() && result.is_ok();
+        let result = if unasked { Err(anyhow::anyhow!("ended without being asked to")) } else { result };
+        if let Err(error) = result {
+            shell.shutdown.cancel();
+            failure = failure.and(Err(error.context(name)));
+        }
+    }
+    failure
+}
+
+/// How a listener on any address is reached from here.
+fn reachable(mut address: SocketAddr) -> SocketAddr {
+    if address.ip().is_unspecified() {
+        address.set_ip([127, 0, 0, 1].into());
+    }
+    address
+}
+
+/// The one screen.
+fn welcome(listeners: &Listeners, storage: &str) -> anyhow::Result<String> {
+    let port = |listener: &TcpListener| anyhow::Ok(reachable(listener.local_addr()?).to_string());
+    let front = port(&listeners.gateway)?.replace("127.0.0.1", "localhost");
+    let readers: Vec<String> = listeners.readers.iter().map(port).collect::<Result<_, _>>()?;
+    Ok(format!(
+        r#"
+  liverank is up                                    data: {storage}
+
+  page         http://{front}/
+  gateway      http://{front}      interactions, rankings, and everything below
+  websocket    ws://{websocket}/ws/videos
+  comment      http://{comment}
+  readers      {readers}
+  manager      http://{manager}
+  statistics   http://{statistics}/statistics
+  admin        http://{admin}/readyz   /livez   /metrics
+  API          http://{front}/openapi.json
+
+  try
+    curl http://{front}/interact --json '{{"video_id":"cats","user_id":"ann","type":"like"}}'
+    curl http://{front}/videos
+    curl -N 'http://{front}/connect?userid=ann&videoid=cats'     (and in another terminal)
+    curl http://{front}/comment --json '{{"userid":"ben","videoid":"cats","comment":"Hello!"}}'
+
+  Ctrl-C drains and ends.
+"#,
+        websocket = port(&listeners.websocket)?,
+        comment = port(&listeners.comment)?,
+        readers = readers.join("  "),
+        manager = port(&listeners.manager)?,
+        statistics = port(&listeners.statistics)?,
+        admin = port(&listeners.admin)?,
+    ))
+}

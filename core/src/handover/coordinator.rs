@@ -1,0 +1,474 @@
+//! A manager's side: what a video needs, how an order is carried out, what a heartbeat is answered.
+//!
+//! An order to change a video's readers goes in three steps: the new ones are asked to hold it ready; when all do, the
+//! compare-and-set; from then on heartbeats are answered with whom to hand over. A manager that dies after the first
+//! step has changed nothing; after the second, every other one answers the heartbeats.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::{Assigned, HandOver, Held, Share, Time};
+use crate::{ReaderId, VideoId};
+
+/// How long new readers may take to hold a video ready: what is missing is fetched in far less.
+pub const WARM_WITHIN: Duration = Duration::from_secs(5);
+/// How often they are asked again: a message may be lost.
+pub const WARM_AGAIN: Duration = Duration::from_secs(1);
+/// How long the compare-and-set may take before the order is given up: the store's own time limit is shorter.
+pub const SWAP_WITHIN: Duration = Duration::from_secs(5);
+/// Readers that a video may come to have because those it has are full: more than that is a planner's business.
+const MOST_SPREAD: usize = 16;
+/// The part of its capacity, in thousandths, from which on a reader refuses viewers.
+pub const FULL: u64 = 1_000;
+/// Orders in progress at once: more than a planner gives in a round.
+pub const MOST_ORDERS: usize = 10_000;
+
+/// How a reader stands, as far as this manager sees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ReaderStatus {
+    /// It reports itself.
+    Alive,
+    /// It reports itself, and is leaving.
+    Draining,
+    /// It is silent.
+    Suspect,
+    /// Others are to take over what it serves.
+    Gone,
+}
+
+/// What a manager sees. Plain look-ups.
+pub trait ClusterView {
+    /// What is in force for a video.
+    fn assigned(&self, video: &VideoId) -> Option<&Assigned>;
+    /// How a reader stands. [`ReaderStatus::Gone`] only where the manager may act on it.
+    fn standing(&self, reader: &ReaderId) -> Option<ReaderStatus>;
+    /// Where viewers reach a reader.
+    fn address(&self, reader: &ReaderId) -> Option<String>;
+    /// What a reader last said of a video. Not ready where that was said longer ago than makes a reader suspect, by the
+    /// clock: time in which the manager could not look counts here, for viewers would be sent to who knows whom.
+    fn held(&self, reader: &ReaderId, video: &VideoId) -> Option<&Held>;
+    /// The part of its capacity that a reader uses, in thousandths; see [`FULL`].
+    fn usage(&self, reader: &ReaderId) -> u64;
+    /// Whether viewers are better sent to a reader than to one that is closed: a closed one keeps what it has, but is
+    /// likely to be emptied soon, and who goes there would be moved twice.
+    fn is_open(&self, reader: &ReaderId) -> bool;
+    /// Viewers of a video at all readers, also at those that it was taken from: the most there were lately, by
+    /// [`Peak`](super::peak::Peak), for those on their way are in nobody's report.
+    fn viewers(&self, video: &VideoId) -> u64;
+}
+
+/// What a video needs in order to have readers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Decision {
+    /// Nothing: what is in force is fit to be used.
+    Serve,
+    /// A compare-and-set: these readers, if its epoch still is `expected` (`None`: it has none).
+    Assign {
+        /// What is in force.
+        expected: Option<u64>,
+        /// Who is to serve it.
+        readers: Vec<Share>,
+        /// The store is to mint above this, and above all else that the manager knows of.
+        seen: u64,
+    },
+    /// No reader takes videos.
+    NoReader,
+}
+
+/// What `video` needs, asked by somebody who has heard of epoch `known` for it (0: of none). Where that is later than
+/// what this manager sees, it has not heard yet (the compare-and-set then fails and tells it) or the store has lost it
+/// (then the same readers get an epoch above). Nobody is ever answered with an older epoch than it knows.
+///
+/// `choose` names the reader for a video that has none, `relief` one with room beside those that serve it and are full:
+/// whoever would be refused otherwise is served at once, whether or not anybody plans.
+pub fn decide(
+    sight: &impl ClusterView,
+    video: &VideoId,
+    known: u64,
+    choose: impl FnOnce() -> Option<ReaderId>,
+    relief: impl FnOnce(&Assigned) -> Option<ReaderId>,
+) -> Decision {
+    let one = |reader: ReaderId| vec![Share { reader, weight: 1 }];
+    let Some(current) = sight.assigned(video) else {
+        return choose().map_or(Decision::NoReader, |reader| Decision::Assign {
+            expected: None,
+            readers: one(reader),
+            seen: known,
+        });
+    };
+    let stays = |share: &&Share| sight.standing(&share.reader) != Some(ReaderStatus::Gone);
+    let staying: Vec<Share> = current.readers.iter().filter(stays).cloned().collect();
+    let is_complete = staying.len() == current.readers.len();
+    if is_complete && known <= current.epoch {
+        let is_full = current.readers.len() < MOST_SPREAD
+            && current.readers.iter().all(|share| is_full(sight, &share.reader));
+        return match is_full.then(|| relief(current)).flatten() {
+            Some(reader) => {
+                let readers = relieved(current, reader);
+                Decision::Assign { expected: Some(current.epoch), readers, seen: current.epoch }
+            }
+            None => Decision::Serve,
+        };
+    }
+    let readers =
+        if staying.is_empty() { choose().map_or_else(|| current.readers.clone(), one) } else { staying };
+    if readers == current.readers && known <= current.epoch {
+        return Decision::Serve;
+    }
+    Decision::Assign { expected: Some(current.epoch), readers, seen: known.max(current.epoch) }
+}
+
+/// The readers of a video and one more, which is given a tenth: so little that none of the others sheds anybody for it.
+/// Whoever plans sees to the rest.
+fn relieved(current: &Assigned, more: ReaderId) -> Vec<Share> {
+    /// Fine enough for any weights.
+    const WHOLE: u32 = 1_000_000;
+    let all: u64 = current.readers.iter().map(|share| u64::from(share.weight)).sum();
+    let rest = u64::from(WHOLE - WHOLE / 10);
+    let weight = |share: &Share| (u64::from(share.weight) * rest / all.max(1)).max(1) as u32;
+    let staying = current.readers.iter().map(|share| Share { weight: weight(share), ..share.clone() });
+    staying.chain([Share { reader: more, weight: WHOLE / 10 }]).collect()
+}
+
+fn is_full(sight: &impl ClusterView, reader: &ReaderId) -> bool {
+    sight.usage(reader) >= FULL
+}
+
+/// A video's readers for a viewer who comes, the best first: one of those that are alive, open and not full, drawn by
+/// what each lacks of its share. By that a crowd that comes fills all of them evenly, and none beyond its share before it
+/// can say that it is full. Where nobody lacks any, of two drawn the one that is used less (the power of two choices).
+/// Then the others. `lots` are random.
+pub fn route(
+    sight: &impl ClusterView,
+    video: &VideoId,
+    assigned: &Assigned,
+    lots: [u32; 2],
+) -> Vec<ReaderId> {
+    let total = total_viewers(sight, video, assigned);
+    let rank = |share: &Share| {
+        let standing = sight.standing(&share.reader).unwrap_or(ReaderStatus::Gone);
+        (standing, is_full(sight, &share.reader), !sight.is_open(&share.reader))
+    };
+    let room = |share: &Share| room(sight, video, assigned, share, total);
+    let mut shares: Vec<&Share> = assigned.readers.iter().collect();
+    shares.sort_by_key(|share| (rank(share), room(share) == 0, sight.usage(&share.reader)));
+    let best = shares.iter().take_while(|share| rank(share) == rank(shares[0]));
+    let rooms: Vec<u64> = best.map(|share| room(share)).collect();
+    let drawn = by_lot(&rooms, lots[0]).unwrap_or_else(|| {
+        let lot = |lot: u32| lot as usize % rooms.len().max(1);
+        // They stand in the order of their usage.
+        lot(lots[0]).min(lot(lots[1]))
+    });
+    if drawn > 0 {
+        let drawn = shares.remove(drawn);
+        shares.insert(0, drawn);
+    }
+    shares.into_iter().map(|share| share.reader.clone()).collect()
+}
+
+/// Draws one in proportion to the weights; `None` where all are 0.
+fn by_lot(weights: &[u64], lot: u32) -> Option<usize> {
+    let all: u128 = weights.iter().map(|weight| u128::from(*weight)).sum();
+    let mut left = (all * u128::from(lot)) >> u32::BITS;
+    weights.iter().position(|weight| {
+        let weight = u128::from(*weight);
+        let is_it = left < weight;
+        left = left.saturating_sub(weight);
+        is_it
+    })
+}
+
+/// How fast viewers are handed over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pace {
+    /// All of a video's viewers are handed over in about this time,
+    pub within: Duration,
+    /// but not slower than so many a second,
+    pub least: u32,
+    /// nor faster than so many.
+    pub most: u32,
+}
+
+/// What a heartbeat leads to.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// The answer itself.
+    pub hand_over: Vec<HandOver>,
+    /// Readers that viewers wait to be sent to, and that do not hold the video ready: to be asked to warm it.
+    pub warm: Vec<(ReaderId, VideoId)>,
+    /// Videos of which the reader has heard a later epoch than is in force here: to be decided anew with it.
+    pub behind: Vec<(VideoId, u64)>,
+}
+
+/// What a reader's heartbeat leads to. Viewers are only ever sent to a reader that is alive and holds the video ready.
+pub fn answer(sight: &impl ClusterView, reader: &ReaderId, reports: &[Held], pace: &Pace) -> Answer {
+    let mut answer = Answer::default();
+    for held in reports {
+        let Some(assigned) = sight.assigned(&held.video) else { continue };
+        if held.epoch > assigned.epoch {
+            answer.behind.push((held.video.clone(), held.epoch));
+        } else if held.viewers > 0 {
+            answer_for(&mut answer, sight, reader, held, assigned, pace);
+        }
+    }
+    answer
+}
+
+fn answer_for(
+    answer: &mut Answer,
+    sight: &impl ClusterView,
+    reader: &ReaderId,
+    held: &Held,
+    assigned: &Assigned,
+    pace: &Pace,
+) {
+    let total = total_viewers(sight, &held.video, assigned).max(held.viewers);
+    let mine = assigned.share(reader);
+    // One that is to be emptied and still serves the video waits for the one that takes its place: until then its viewers
+    // would go where they are too many.
+    if mine.is_some() && sight.standing(reader) == Some(ReaderStatus::Draining) {
+        return;
+    }
+    let (keep, most) = mine.map_or((0, 0), |share| quota(assigned, share, total));
+    if held.viewers <= if held.shedding { keep } else { most } {
+        return;
+    }
+    let alive = |share: &&Share| {
+        share.reader != *reader && sight.standing(&share.reader) == Some(ReaderStatus::Alive)
+    };
+    let fit = |share: &&Share| {
+        let takes = sight.is_open(&share.reader) && !is_full(sight, &share.reader);
+        (takes, room(sight, &held.video, assigned, share, total))
+    };
+    let Some(target) = assigned.readers.iter().filter(alive).max_by_key(fit) else { return };
+    // Only those who have to go are sent where there is no room.
+    let (takes, room) = fit(&target);
+    if mine.is_some() && (room == 0 || !takes) {
+        return;
+    }
+    if !sight.held(&target.reader, &held.video).is_some_and(|there| there.ready) {
+        answer.warm.push((target.reader.clone(), held.video.clone()));
+        return;
+    }
+    let Some(to) = sight.address(&target.reader) else { return };
+    let viewers = held.viewers - keep;
+    let even = viewers.saturating_mul(1_000) / (pace.within.as_millis() as u64).max(1);
+    answer.hand_over.push(HandOver {
+        video: held.video.clone(),
+        epoch: assigned.epoch,
+        to,
+        here: mine.is_some(),
+        keep,
+        pace: (even.min(u64::from(u32::MAX)) as u32).clamp(pace.least, pace.most),
+    });
+}
+
+fn viewers_at(sight: &impl ClusterView, reader: &ReaderId, video: &VideoId) -> u64 {
+    sight.held(reader, video).map_or(0, |held| held.viewers)
+}
+
+fn total_viewers(sight: &impl ClusterView, video: &VideoId, assigned: &Assigned) -> u64 {
+    let here = assigned.readers.iter().map(|share| viewers_at(sight, &share.reader, video)).sum();
+    sight.viewers(video).max(here)
+}
+
+/// A reader's part of a video's viewers.
+fn part(assigned: &Assigned, share: &Share, total: u64) -> u64 {
+    let weights: u64 = assigned.readers.iter().map(|share| u64::from(share.weight)).sum();
+    if assigned.readers.len() == 1 {
+        return u64::MAX;
+    }
+    (total * u64::from(share.weight)).div_ceil(weights.max(1))
+}
+
+/// Viewers that a reader lacks to have its part.
+fn room(sight: &impl ClusterView, video: &VideoId, assigned: &Assigned, share: &Share, total: u64) -> u64 {
+    part(assigned, share, total).saturating_sub(viewers_at(sight, &share.reader, video))
+}
+
+/// Viewers of a video that a reader keeps, and those above which it sheds: its part and a tenth more, or two, so that those
+/// who come and go, or went where the chance led them, do not move others; 10 and 20 more at least, below which evenness
+/// is worth nobody's reconnect.
+fn quota(assigned: &Assigned, share: &Share, total: u64) -> (u64, u64) {
+    let part = part(assigned, share, total);
+    let slack = (part / 10).max(10);
+    (part.saturating_add(slack), part.saturating_add(slack.saturating_mul(2)))
+}
+
+/// An order to change who serves a video.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Order {
+    /// The video.
+    pub video: VideoId,
+    /// What the one who orders takes to be in force.
+    pub expected: u64,
+    /// Who is to serve it.
+    pub readers: Vec<Share>,
+}
+
+/// Why an order is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// A later planner has taken over.
+    #[error("term {highest} has begun")]
+    OldTerm {
+        /// The highest term heard of.
+        highest: u64,
+    },
+    /// Something else is in force (`None`: nothing).
+    #[error("the video's epoch is {current:?}")]
+    OldEpoch {
+        /// Its epoch.
+        current: Option<u64>,
+    },
+    /// Another order for the video is being carried out.
+    #[error("the video is being moved")]
+    Busy,
+    /// It names no reader, one twice, one without a share, or one that takes no videos now.
+    #[error("not all of the readers can take the video")]
+    BadReaders,
+    /// As many orders are being carried out as may be.
+    #[error("too many orders are being carried out")]
+    Full,
+}
+
+/// What a manager does for an order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// Asks a reader to hold a video ready; its answer goes to [`Coordinator::warmed`].
+    Warm {
+        /// Whom.
+        reader: ReaderId,
+        /// What.
+        video: VideoId,
+    },
+    /// The compare-and-set; its outcome goes to [`Coordinator::swapped`].
+    Swap(Order),
+    /// The order is given up; nothing has changed.
+    Dropped(Order),
+}
+
+#[derive(Debug)]
+struct Progress {
+    order: Order,
+    /// Readers that do not hold it ready yet, and when each was last asked.
+    cold: Vec<(ReaderId, Option<Time>)>,
+    until: Time,
+    swapping: bool,
+}
+
+/// The orders that a manager is carrying out.
+#[derive(Debug, Default)]
+pub struct Coordinator {
+    term: u64,
+    orders: BTreeMap<VideoId, Progress>,
+}
+
+impl Coordinator {
+    /// The highest term heard of.
+    pub const fn term(&self) -> u64 {
+        self.term
+    }
+
+    /// Hears of a term: when it is minted, or from another manager by way of the store.
+    pub fn heard_of_term(&mut self, term: u64) {
+        self.term = self.term.max(term);
+    }
+
+    /// Whether an order for the video is being carried out.
+    pub fn is_moving(&self, video: &VideoId) -> bool {
+        self.orders.contains_key(video)
+    }
+
+    /// Takes an order; `term` is the planner's, `None` for what the manager does by itself (a reader that leaves).
+    /// [`Coordinator::steps`] then says what to do.
+    pub fn order(
+        &mut self,
+        now: Time,
+        term: Option<u64>,
+        order: Order,
+        sight: &impl ClusterView,
+    ) -> Result<(), Refused> {
+        let term = term.unwrap_or(self.term);
+        if term < self.term {
+            return Err(Refused::OldTerm { highest: self.term });
+        }
+        self.term = term;
+        let current = sight.assigned(&order.video);
+        let epoch = current.map(|current| current.epoch);
+        if epoch != Some(order.expected) {
+            return Err(Refused::OldEpoch { current: epoch });
+        }
+        if self.orders.contains_key(&order.video) {
+            return Err(Refused::Busy);
+        }
+        if self.orders.len() >= MOST_ORDERS {
+            return Err(Refused::Full);
+        }
+        let serves = |share: &Share| current.is_some_and(|current| current.share(&share.reader).is_some());
+        let takes =
+            |share: &Share| serves(share) || sight.standing(&share.reader) == Some(ReaderStatus::Alive);
+        let twice = |at: usize| order.readers[..at].iter().any(|it| it.reader == order.readers[at].reader);
+        let is_good = !order.readers.is_empty()
+            && order.readers.iter().all(|share| share.weight > 0 && takes(share))
+            && !(0..order.readers.len()).any(twice);
+        if !is_good {
+            return Err(Refused::BadReaders);
+        }
+        let cold = order.readers.iter().filter(|share| !serves(share));
+        let cold = cold.map(|share| (share.reader.clone(), None)).collect();
+        let progress = Progress { cold, until: now + WARM_WITHIN, swapping: false, order };
+        self.orders.insert(progress.order.video.clone(), progress);
+        Ok(())
+    }
+
+    /// A reader says that it holds a video ready.
+    pub fn warmed(&mut self, video: &VideoId, reader: &ReaderId) {
+        if let Some(progress) = self.orders.get_mut(video) {
+            progress.cold.retain(|(cold, _)| cold != reader);
+        }
+    }
+
+    /// What is to be done now. To be asked after every order and answer, and a few times a second.
+    pub fn steps(&mut self, now: Time, sight: &impl ClusterView) -> Vec<Step> {
+        let mut steps = Vec::new();
+        self.orders.retain(|_, progress| progress.go_on(now, sight, &mut steps));
+        steps
+    }
+
+    /// The compare-and-set is done, lost or failed: what is in force is the caller's to know.
+    pub fn swapped(&mut self, order: &Order) {
+        if self.orders.get(&order.video).is_some_and(|progress| progress.order == *order) {
+            self.orders.remove(&order.video);
+        }
+    }
+}
+
+impl Progress {
+    /// `false`: the order is over.
+    fn go_on(&mut self, now: Time, sight: &impl ClusterView, steps: &mut Vec<Step>) -> bool {
+        let in_force = sight.assigned(&self.order.video).map(|current| current.epoch);
+        if now >= self.until || (!self.swapping && in_force != Some(self.order.expected)) {
+            steps.push(Step::Dropped(self.order.clone()));
+            return false;
+        }
+        if self.swapping {
+            return true;
+        }
+        if self.cold.is_empty() {
+            (self.swapping, self.until) = (true, now + SWAP_WITHIN);
+            steps.push(Step::Swap(self.order.clone()));
+            return true;
+        }
+        for (reader, asked) in &mut self.cold {
+            if asked.is_none_or(|asked| now.saturating_sub(asked) >= WARM_AGAIN) {
+                *asked = Some(now);
+                steps.push(Step::Warm { reader: reader.clone(), video: self.order.video.clone() });
+            }
+        }
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,266 @@
+use std::collections::BTreeSet;
+
+use super::*;
+
+#[derive(Default)]
+struct Seen {
+    assigned: BTreeMap<VideoId, Assigned>,
+    standing: BTreeMap<ReaderId, ReaderStatus>,
+    held: BTreeMap<(ReaderId, VideoId), Held>,
+    usage: BTreeMap<ReaderId, u64>,
+    closed: BTreeSet<ReaderId>,
+    on_their_way: u64,
+}
+
+impl ClusterView for Seen {
+    fn assigned(&self, video: &VideoId) -> Option<&Assigned> {
+        self.assigned.get(video)
+    }
+    fn standing(&self, reader: &ReaderId) -> Option<ReaderStatus> {
+        self.standing.get(reader).copied()
+    }
+    fn address(&self, reader: &ReaderId) -> Option<String> {
+        Some(format!("http://{reader}"))
+    }
+    fn held(&self, reader: &ReaderId, video: &VideoId) -> Option<&Held> {
+        self.held.get(&(reader.clone(), video.clone()))
+    }
+    fn usage(&self, reader: &ReaderId) -> u64 {
+        self.usage.get(reader).copied().unwrap_or(0)
+    }
+    fn is_open(&self, reader: &ReaderId) -> bool {
+        !self.closed.contains(reader)
+    }
+    fn viewers(&self, video: &VideoId) -> u64 {
+        let held = self.held.values().filter(|held| held.video == *video);
+        self.on_their_way + held.map(|held| held.viewers).sum::<u64>()
+    }
+}
+
+const PACE: Pace = Pace { within: Duration::from_secs(10), least: 5, most: 1_000 };
+
+fn video() -> VideoId {
+    VideoId::parse("v").unwrap()
+}
+
+fn reader(name: &str) -> ReaderId {
+    ReaderId::parse(name).unwrap()
+}
+
+fn shares(names: &[(&str, u32)]) -> Vec<Share> {
+    names.iter().map(|(name, weight)| Share { reader: reader(name), weight: *weight }).collect()
+}
+
+fn held(viewers: u64, epoch: u64) -> Held {
+    Held { video: video(), viewers, epoch, ready: true, shedding: false }
+}
+
+impl Seen {
+    fn of(epoch: u64, names: &[(&str, u32)]) -> Self {
+        let mut seen = Self::default();
+        for name in ["a", "b", "c"] {
+            seen.standing.insert(reader(name), ReaderStatus::Alive);
+        }
+        seen.assigned.insert(video(), Assigned { epoch, readers: shares(names) });
+        seen
+    }
+
+    fn holds(mut self, name: &str, held: Held) -> Self {
+        self.held.insert((reader(name), video()), held);
+        self
+    }
+
+    fn stands(mut self, name: &str, standing: ReaderStatus) -> Self {
+        self.standing.insert(reader(name), standing);
+        self
+    }
+
+    fn answer(&self, name: &str) -> Answer {
+        let held = self.held.get(&(reader(name), video())).cloned();
+        answer(self, &reader(name), held.as_slice(), &PACE)
+    }
+}
+
+fn order(expected: u64, names: &[(&str, u32)]) -> Order {
+    Order { video: video(), expected, readers: shares(names) }
+}
+
+fn second(seconds: u64) -> Time {
+    Duration::from_secs(seconds)
+}
+
+#[test]
+fn nobody_is_answered_with_less_than_it_knows() {
+    let seen = Seen::of(5, &[("a", 1), ("b", 1)]);
+    assert_eq!(decide(&seen, &video(), 5, || None, |_| None), Decision::Serve);
+    let again = Decision::Assign { expected: Some(5), readers: shares(&[("a", 1), ("b", 1)]), seen: 9 };
+    assert_eq!(decide(&seen, &video(), 9, || None, |_| None), again);
+    let lost = Decision::Assign { expected: None, readers: shares(&[("c", 1)]), seen: 9 };
+    assert_eq!(decide(&Seen::default(), &video(), 9, || Some(reader("c")), |_| None), lost);
+    assert_eq!(decide(&Seen::default(), &video(), 9, || None, |_| None), Decision::NoReader);
+}
+
+#[test]
+fn the_gone_are_left_out_and_replaced_where_nobody_stays() {
+    let seen = Seen::of(5, &[("a", 1), ("b", 2)]).stands("a", ReaderStatus::Gone);
+    let rest = Decision::Assign { expected: Some(5), readers: shares(&[("b", 2)]), seen: 5 };
+    assert_eq!(decide(&seen, &video(), 0, || None, |_| None), rest);
+    let seen = seen.stands("b", ReaderStatus::Gone);
+    assert_eq!(decide(&seen, &video(), 0, || None, |_| None), Decision::Serve);
+    let other = Decision::Assign { expected: Some(5), readers: shares(&[("c", 1)]), seen: 5 };
+    assert_eq!(decide(&seen, &video(), 0, || Some(reader("c")), |_| None), other);
+}
+
+#[test]
+fn a_video_whose_readers_are_full_is_given_one_more_and_nobody_moves() {
+    let mut seen = Seen::of(5, &[("a", 1), ("b", 2)]).holds("a", held(100, 5)).holds("b", held(200, 5));
+    let decided =
+        |seen: &Seen, relief: Option<&str>| decide(seen, &video(), 5, || None, |_| relief.map(reader));
+    seen.usage = [(reader("a"), 1_000), (reader("b"), 999)].into();
+    assert_eq!(decided(&seen, Some("c")), Decision::Serve);
+    seen.usage.insert(reader("b"), 1_000);
+    assert_eq!(decided(&seen, None), Decision::Serve);
+    let readers = shares(&[("a", 300_000), ("b", 600_000), ("c", 100_000)]);
+    let more = Decision::Assign { expected: Some(5), readers: readers.clone(), seen: 5 };
+    assert_eq!(decided(&seen, Some("c")), more);
+    // Those who come go to the new one, also beyond its part, and nobody is sent to the full ones.
+    seen.assigned.insert(video(), Assigned { epoch: 6, readers });
+    let seen = seen.holds("c", held(90, 6));
+    let assigned = seen.assigned[&video()].clone();
+    assert_eq!(route(&seen, &video(), &assigned, [0, 0])[0], reader("c"));
+    for name in ["a", "b", "c"] {
+        assert!(seen.answer(name).hand_over.is_empty(), "{name}");
+    }
+}
+
+#[test]
+fn viewers_go_to_readers_that_are_alive_and_have_not_more_than_their_share() {
+    let seen = Seen::of(5, &[("a", 1), ("b", 1), ("c", 1)])
+        .holds("a", held(900, 5))
+        .holds("b", held(100, 5))
+        .stands("c", ReaderStatus::Suspect);
+    let assigned = seen.assigned[&video()].clone();
+    for lots in [[0, 0], [1, 2], [7, 3]] {
+        assert_eq!(route(&seen, &video(), &assigned, lots), [reader("b"), reader("a"), reader("c")]);
+    }
+}
+
+#[test]
+fn of_two_drawn_the_one_that_is_used_less_is_best() {
+    let mut seen = Seen::of(5, &[("a", 1), ("b", 1), ("c", 1)]);
+    seen.usage = [(reader("a"), 300), (reader("b"), 200), (reader("c"), 100)].into();
+    let assigned = seen.assigned[&video()].clone();
+    let best = |lots| route(&seen, &video(), &assigned, lots)[0].clone();
+    // In the order of their usage: c, b, a.
+    assert_eq!([best([2, 1]), best([0, 2]), best([2, 2])], [reader("b"), reader("c"), reader("a")]);
+}
+
+#[test]
+fn viewers_are_handed_over_once_the_other_holds_the_video() {
+    let seen = Seen::of(6, &[("b", 1)]).holds("a", held(1_000, 5));
+    let answer = seen.answer("a");
+    assert_eq!((answer.hand_over, answer.warm), (vec![], vec![(reader("b"), video())]));
+    let seen = seen.holds("b", Held { ready: false, ..held(0, 6) });
+    assert!(seen.answer("a").hand_over.is_empty());
+    let seen = seen.holds("b", held(0, 6));
+    let to = "http://b".to_owned();
+    let expected = HandOver { video: video(), epoch: 6, to, here: false, keep: 0, pace: 100 };
+    assert_eq!(seen.answer("a").hand_over, [expected]);
+    assert!(seen.stands("b", ReaderStatus::Suspect).answer("a").hand_over.is_empty());
+}
+
+#[test]
+fn one_of_several_that_has_a_fifth_more_than_its_share_sheds_down_to_a_tenth() {
+    let at = |viewers| {
+        Seen::of(6, &[("a", 1), ("b", 3)]).holds("a", held(viewers, 6)).holds("b", held(1_000 - viewers, 6))
+    };
+    assert!(at(300).answer("a").hand_over.is_empty());
+    assert_eq!(at(301).answer("a").hand_over[0].keep, 275);
+    let begun = |viewers| at(viewers).holds("a", Held { shedding: true, ..held(viewers, 6) });
+    assert_eq!(begun(276).answer("a").hand_over[0].keep, 275);
+    assert!(begun(275).answer("a").hand_over.is_empty());
+    let order = &at(600).answer("a").hand_over[0];
+    assert_eq!((order.keep, order.here, order.pace), (275, true, 32));
+    // Whoever takes the place of one that leaves is waited for.
+    assert!(at(600).stands("a", ReaderStatus::Draining).answer("a").hand_over.is_empty());
+}
+
+#[test]
+fn viewers_on_their_way_and_at_readers_that_are_emptied_count() {
+    // Those of c have not come to a yet.
+    let mut seen = Seen::of(6, &[("a", 1), ("b", 1)]).holds("a", held(0, 6)).holds("b", held(100, 6));
+    assert_eq!(seen.answer("b").hand_over[0].keep, 60);
+    seen.on_their_way = 100;
+    assert!(seen.answer("b").hand_over.is_empty());
+    seen.on_their_way = 0;
+    let seen = seen.holds("c", held(100, 5));
+    assert!(seen.answer("b").hand_over.is_empty());
+    assert_eq!(seen.answer("c").hand_over[0].to, "http://a");
+}
+
+#[test]
+fn viewers_are_sent_to_a_closed_reader_only_where_there_is_no_other() {
+    let mut seen = Seen::of(6, &[("a", 1), ("b", 1)]).holds("a", held(40, 6)).holds("b", held(10, 6));
+    seen.closed.insert(reader("b"));
+    let seen = seen.holds("c", held(100, 5));
+    let assigned = seen.assigned[&video()].clone();
+    assert_eq!(route(&seen, &video(), &assigned, [0, 0]), [reader("a"), reader("b")]);
+    assert_eq!(seen.answer("c").hand_over[0].to, "http://a");
+    let mut alone = Seen::of(6, &[("b", 1)]).holds("b", held(0, 6)).holds("c", held(100, 5));
+    alone.closed.insert(reader("b"));
+    assert_eq!(alone.answer("c").hand_over[0].to, "http://b");
+    // It is not filled up, either.
+    let mut uneven = Seen::of(6, &[("a", 1), ("b", 1)]).holds("a", held(900, 6)).holds("b", held(100, 6));
+    uneven.closed.insert(reader("b"));
+    assert!(uneven.answer("a").hand_over.is_empty());
+}
+
+#[test]
+fn a_reader_that_has_heard_a_later_epoch_is_not_ordered_about() {
+    let seen = Seen::of(6, &[("b", 1)]).holds("a", held(10, 7)).holds("b", held(0, 6));
+    let answer = seen.answer("a");
+    assert_eq!((answer.behind, answer.hand_over), (vec![(video(), 7)], vec![]));
+}
+
+#[test]
+fn an_order_warms_then_swaps() {
+    let (seen, mut steward) = (Seen::of(5, &[("a", 1)]), Coordinator::default());
+    let split = order(5, &[("a", 1), ("b", 1)]);
+    steward.order(second(0), Some(1), split.clone(), &seen).unwrap();
+    let warm = [Step::Warm { reader: reader("b"), video: video() }];
+    assert_eq!(steward.steps(second(0), &seen), warm);
+    assert_eq!(steward.steps(Duration::from_millis(999), &seen), []);
+    assert_eq!(steward.steps(second(1), &seen), warm);
+    steward.warmed(&video(), &reader("b"));
+    assert_eq!(steward.steps(second(1), &seen), [Step::Swap(split.clone())]);
+    assert_eq!(steward.steps(second(1), &seen), []);
+    steward.swapped(&split);
+    assert!(!steward.is_moving(&video()));
+}
+
+#[test]
+fn an_order_is_given_up_when_it_takes_too_long_or_something_else_is_in_force() {
+    let (mut seen, mut steward) = (Seen::of(5, &[("a", 1)]), Coordinator::default());
+    let moved = order(5, &[("b", 1)]);
+    steward.order(second(0), None, moved.clone(), &seen).unwrap();
+    assert_eq!(steward.steps(WARM_WITHIN, &seen), [Step::Dropped(moved.clone())]);
+    steward.order(second(9), None, moved.clone(), &seen).unwrap();
+    seen.assigned.insert(video(), Assigned { epoch: 6, readers: shares(&[("c", 1)]) });
+    assert_eq!(steward.steps(second(9), &seen), [Step::Dropped(moved)]);
+}
+
+#[test]
+fn orders_that_do_not_fit_are_refused() {
+    let (seen, mut steward) =
+        (Seen::of(5, &[("a", 1)]).stands("c", ReaderStatus::Draining), Coordinator::default());
+    steward.heard_of_term(3);
+    let mut refused = |term, order| steward.order(second(0), Some(term), order, &seen).err();
+    assert_eq!(refused(2, order(5, &[("b", 1)])), Some(Refused::OldTerm { highest: 3 }));
+    assert_eq!(refused(3, order(4, &[("b", 1)])), Some(Refused::OldEpoch { current: Some(5) }));
+    for bad in [&[][..], &[("c", 1)], &[("b", 0)], &[("b", 1), ("b", 1)], &[("nobody", 1)]] {
+        assert_eq!(refused(3, order(5, bad)), Some(Refused::BadReaders), "{bad:?}");
+    }
+    assert_eq!(refused(4, order(5, &[("b", 1)])), None);
+    assert_eq!(refused(4, order(5, &[("b", 1)])), Some(Refused::Busy));
+    assert_eq!(refused(3, order(5, &[("b", 1)])), Some(Refused::OldTerm { highest: 4 }));
+}

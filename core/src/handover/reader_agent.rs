@@ -1,0 +1,275 @@
+//! A reader's side: which viewers it takes, whom it closes and how fast, what it keeps.
+//!
+//! It can deliver any video, and where no manager can be asked it does: who serves what is a matter of load, never of
+//! being right. What it has heard under an epoch is not undone by the word of somebody who has not heard it yet.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use super::{AssignmentNotice, HandOver, Time};
+use crate::VideoId;
+
+/// Times and bounds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bounds {
+    /// How long a manager's word is believed without asking again.
+    pub fresh: Duration,
+    /// How long it is still better than nothing where no manager answers.
+    pub stale: Duration,
+    /// How long a video is held ready for viewers who are to be sent here: longer than an order takes.
+    pub warm: Duration,
+    /// How long a video is held after its last viewer left.
+    pub linger: Duration,
+    /// How long an order to hand over holds: some heartbeats. After that nobody vouches for its target any more.
+    pub order: Duration,
+    /// Videos remembered.
+    pub videos: usize,
+}
+
+/// What becomes of a viewer who comes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Admission {
+    /// It is taken.
+    Accept,
+    /// Another reader has it: this address.
+    Redirect(String),
+    /// The managers are to be asked first, and told the epoch known here: they do not answer with less. Then
+    /// [`ReaderAgent::told`] and [`ReaderAgent::admit_told`].
+    Ask {
+        /// The highest epoch heard of for the video, here or by whoever sent the viewer.
+        known: u64,
+    },
+    /// Not here, and it is not known where: it is to try again.
+    Refuse,
+}
+
+#[derive(Debug, Clone, Default)]
+struct Place {
+    /// The highest epoch heard of.
+    epoch: u64,
+    /// What was said under it, and when.
+    told: Option<(AssignmentNotice, Time)>,
+    /// Held ready up to then.
+    warm: Option<Time>,
+    leaving: Option<Leaving>,
+}
+
+/// Viewers on their way out.
+#[derive(Debug, Clone)]
+struct Leaving {
+    order: HandOver,
+    /// When it was last said.
+    said: Time,
+    /// When viewers were last let go, and how many thousandths of one more may be.
+    step: (Time, u64),
+}
+
+/// The reader is leaving altogether.
+#[derive(Debug, Clone, Copy)]
+struct Exit {
+    /// From then on it closes whom the managers have not moved.
+    from: Time,
+    /// Everybody is to be gone by then.
+    by: Time,
+    /// When it last let viewers go.
+    step: Time,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct ReaderAgent {
+    bounds: Bounds,
+    places: HashMap<VideoId, Place>,
+    highest_epoch: u64,
+    exit: Option<Exit>,
+}
+
+impl ReaderAgent {
+    /// A reader that knows nothing yet.
+    pub fn new(bounds: Bounds) -> Self {
+        Self { bounds, places: HashMap::new(), highest_epoch: 0, exit: None }
+    }
+
+    /// The highest epoch heard of, over all videos.
+    pub const fn highest_epoch(&self) -> u64 {
+        self.highest_epoch
+    }
+
+    /// The highest epoch heard of for a video; 0 for none.
+    pub fn epoch(&self, video: &VideoId) -> u64 {
+        self.places.get(video).map_or(0, |place| place.epoch)
+    }
+
+    /// What becomes of a viewer who comes, and was sent here under `sent_under` where that is known.
+    pub fn admit(&self, now: Time, video: &VideoId, sent_under: Option<u64>) -> Admission {
+        let place = self.places.get(video);
+        let known = place.map_or(0, |place| place.epoch);
+        let fresh = place.and_then(|place| place.told_for(now, self.bounds.fresh));
+        let sent_under = sent_under.unwrap_or(0);
+        match fresh {
+            Some(told) if sent_under <= known => self.judge(now, place, told),
+            _ => Admission::Ask { known: known.max(sent_under) },
+        }
+    }
+
+    /// The same after the managers were asked, whether they answered or not. What is older than what the viewer was
+    /// sent here under is not held against it: a manager that has not heard of a move would send it back and forth.
+    pub fn admit_told(&self, now: Time, video: &VideoId, sent_under: Option<u64>) -> Admission {
+        let place = self.places.get(video);
+        let believed = place
+            .and_then(|place| place.told_for(now, self.bounds.stale))
+            .filter(|told| sent_under.is_none_or(|epoch| epoch <= told.epoch));
+        match believed {
+            Some(told) => self.judge(now, place, told),
+            None if self.exit.is_some() => Admission::Refuse,
+            None => Admission::Accept,
+        }
+    }
+
+    fn judge(&self, now: Time, place: Option<&Place>, told: &AssignmentNotice) -> Admission {
+        let sheds = place.and_then(|place| place.order(now, self.bounds.order)).is_some();
+        // One that leaves and is the only one still takes viewers until it begins to close them: where else could they
+        // go?
+        let closing = self.exit.is_some_and(|exit| now >= exit.from);
+        match &told.elsewhere {
+            _ if told.here && !sheds && self.exit.is_none() => Admission::Accept,
+            Some(address) => Admission::Redirect(address.clone()),
+            None if told.here && !closing => Admission::Accept,
+            None => Admission::Refuse,
+        }
+    }
+
+    /// Takes a manager's word. `false`: it is older than what is known, and changes nothing.
+    pub fn told(&mut self, now: Time, video: &VideoId, told: AssignmentNotice) -> bool {
+        let Some(place) = self.newer(now, video, told.epoch) else { return false };
+        place.leaving.take_if(|leaving| leaving.order.epoch < told.epoch);
+        place.told = Some((told, now));
+        true
+    }
+
+    /// Takes a heartbeat's answer: all that is to be handed over, and nothing else.
+    pub fn ordered(&mut self, now: Time, orders: Vec<HandOver>) {
+        for order in orders {
+            let Some(place) = self.newer(now, &order.video, order.epoch) else { continue };
+            let told =
+                AssignmentNotice { epoch: order.epoch, here: order.here, elsewhere: Some(order.to.clone()) };
+            place.told = Some((told, now));
+            let step = place.leaving.as_ref().map_or((now, 0), |leaving| leaving.step);
+            place.leaving = Some(Leaving { order, said: now, step });
+        }
+        // What was said again goes on as it was; what was not is over.
+        for place in self.places.values_mut() {
+            place.leaving.take_if(|leaving| leaving.said != now);
+        }
+    }
+
+    /// The place of a video for news under `epoch`; `None` where they are old.
+    fn newer(&mut self, now: Time, video: &VideoId, epoch: u64) -> Option<&mut Place> {
+        self.highest_epoch = self.highest_epoch.max(epoch);
+        if self.places.len() >= self.bounds.videos && !self.places.contains_key(video) {
+            self.make_room(now);
+        }
+        let place = self.places.entry(video.clone()).or_default();
+        if epoch < place.epoch {
+            return None;
+        }
+        place.epoch = epoch;
+        Some(place)
+    }
+
+    /// Forgets what was heard longest ago. What an epoch fences is forgotten with it, and the managers mint above
+    /// [`ReaderAgent::highest_epoch`] all the same.
+    fn make_room(&mut self, now: Time) {
+        let bounds = self.bounds;
+        let in_use = |place: &Place| {
+            place.leaving.is_some()
+                || place.warm.is_some_and(|until| now < until)
+                || place.told_for(now, bounds.fresh).is_some()
+        };
+        self.places.retain(|_, place| in_use(place));
+        if self.places.len() >= bounds.videos {
+            self.places.clear();
+        }
+    }
+
+    /// A manager asks for a video to be held ready: the caller opens its room, and answers when its ring stands.
+    pub fn warm(&mut self, now: Time, video: &VideoId) {
+        let until = now + self.bounds.warm;
+        // An epoch of 0 is no news: this only finds or makes the place.
+        self.newer(now, video, 0);
+        if let Some(place) = self.places.get_mut(video) {
+            place.warm = Some(until);
+        }
+    }
+
+    /// Whether a room that has been without viewers for `empty_for` may be let go.
+    pub fn may_drop(&self, now: Time, video: &VideoId, empty_for: Duration) -> bool {
+        let warm = self.places.get(video).and_then(|place| place.warm).is_some_and(|until| now < until);
+        !warm && empty_for >= self.bounds.linger
+    }
+
+    /// This reader is to be empty within `grace`. The managers hear of it by its heartbeats and have a quarter of the
+    /// time before it begins to close viewers by itself, evenly, up to three quarters; `alone`: there are none.
+    pub fn leave(&mut self, now: Time, grace: Duration, alone: bool) {
+        let from = if alone { now } else { now + grace / 4 };
+        self.exit = Some(Exit { from, by: now + grace * 3 / 4, step: from });
+    }
+
+    /// Whether it is leaving.
+    pub const fn is_leaving(&self) -> bool {
+        self.exit.is_some()
+    }
+
+    /// Whether it sends viewers of a video elsewhere that it still serves: they are more than its share.
+    pub fn sheds(&self, now: Time, video: &VideoId) -> bool {
+        let place = self.places.get(video);
+        place.and_then(|place| place.order(now, self.bounds.order)).is_some_and(|order| order.here)
+    }
+
+    /// Videos that have viewers to be closed under an order.
+    pub fn handing_over(&self, now: Time) -> impl Iterator<Item = &HandOver> {
+        let holds = self.bounds.order;
+        self.places.values().filter_map(move |place| place.order(now, holds))
+    }
+
+    /// How many of a video's viewers to close now, whichever: the caller draws lots. To be asked several times a
+    /// second. Never more at once than a second's worth, however long nobody asked.
+    pub fn close_now(&mut self, now: Time, video: &VideoId, viewers: u64) -> u64 {
+        let holds = self.bounds.order;
+        let Some(place) = self.places.get_mut(video) else { return 0 };
+        let Some(leaving) = place.leaving.as_mut().filter(|leaving| now.saturating_sub(leaving.said) < holds)
+        else {
+            return 0;
+        };
+        let per_second = u64::from(leaving.order.pace.max(1));
+        let (last, rest) = leaving.step;
+        let passed = now.saturating_sub(last).min(Duration::from_secs(1));
+        let credit = rest + passed.as_millis() as u64 * per_second;
+        let due = (credit / 1_000).min(viewers.saturating_sub(leaving.order.keep));
+        leaving.step = (now, (credit - due * 1_000).min(1_000));
+        due
+    }
+
+    /// How many viewers to close now, over all videos, because the reader is leaving: what is left, spread evenly over
+    /// what is left of the time.
+    pub fn exit_now(&mut self, now: Time, viewers: u64) -> u64 {
+        let Some(exit) = self.exit.as_mut().filter(|exit| now >= exit.from) else { return 0 };
+        let passed = now.saturating_sub(exit.step).as_millis() as u64;
+        let left = exit.by.saturating_sub(exit.step).as_millis() as u64;
+        exit.step = now;
+        if left <= passed { viewers } else { (viewers * passed).div_ceil(left) }
+    }
+}
+
+impl Place {
+    fn told_for(&self, now: Time, time: Duration) -> Option<&AssignmentNotice> {
+        self.told.as_ref().filter(|(_, at)| now.saturating_sub(*at) < time).map(|(told, _)| told)
+    }
+
+    fn order(&self, now: Time, holds: Duration) -> Option<&HandOver> {
+        self.leaving.as_ref().filter(|it| now.saturating_sub(it.said) < holds).map(|it| &it.order)
+    }
+}
+
+#[cfg(test)]
+mod tests;

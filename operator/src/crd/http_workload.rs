@@ -1,0 +1,166 @@
+//! The components that are ordinary Deployments.
+
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{DEFAULT_REPLICAS, Pod, rules, schema};
+
+/// A component that holds or answers clients and may autoscale.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[schemars(extend("x-kubernetes-validations" = rules::front()))]
+#[serde(rename_all = "camelCase", default)]
+pub struct HttpWorkload {
+    /// How many pods, where it does not autoscale; 2 when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 500))]
+    pub replicas: Option<i32>,
+    /// Makes a HorizontalPodAutoscaler, which then owns the number of pods.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub autoscaling: Option<Autoscaling>,
+    /// How long a pod that goes may take to send its clients away, in seconds. Scaling in goes one pod per so long.
+    #[schemars(range(min = 5, max = 600))]
+    pub drain_seconds: i32,
+    /// Where and how its pods run.
+    pub pod: Pod,
+    /// How many pods may be away at a time by somebody's wish.
+    pub pdb: Budget,
+}
+
+impl Default for HttpWorkload {
+    fn default() -> Self {
+        Self {
+            replicas: None,
+            autoscaling: None,
+            drain_seconds: 60,
+            pod: Pod::default(),
+            pdb: Budget::default(),
+        }
+    }
+}
+
+impl HttpWorkload {
+    /// How many pods the operator wants; absent where an autoscaler decides.
+    pub fn wanted_replicas(&self) -> Option<i32> {
+        match &self.autoscaling {
+            Some(_) => None,
+            None => Some(self.replicas.unwrap_or(DEFAULT_REPLICAS)),
+        }
+    }
+}
+
+/// How a HorizontalPodAutoscaler scales.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(extend("x-kubernetes-validations" = rules::autoscaling()))]
+#[serde(rename_all = "camelCase")]
+pub struct Autoscaling {
+    /// Never fewer pods.
+    #[serde(default = "two")]
+    #[schemars(range(min = 1, max = 500))]
+    pub min_replicas: i32,
+    /// Never more pods.
+    #[schemars(range(min = 1, max = 500))]
+    pub max_replicas: i32,
+    /// The processor use to aim at, in percent of what the pods request.
+    #[serde(default = "seventy", rename = "targetCPUUtilization")]
+    #[schemars(range(min = 1, max = 100))]
+    pub target_cpu_utilization: i32,
+    /// For how long fewer pods must have been enough before one goes, in seconds.
+    #[serde(default = "three_hundred")]
+    #[schemars(range(min = 0, max = 3600))]
+    pub scale_down_stabilization_seconds: i32,
+}
+
+const fn two() -> i32 {
+    DEFAULT_REPLICAS
+}
+
+const fn seventy() -> i32 {
+    70
+}
+
+const fn three_hundred() -> i32 {
+    300
+}
+
+/// A PodDisruptionBudget.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Budget {
+    /// How many pods evictions may take away at a time: a number, or a percentage such as "25%".
+    #[schemars(schema_with = "schema::int_or_percent")]
+    pub max_unavailable: IntOrString,
+}
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self { max_unavailable: IntOrString::Int(1) }
+    }
+}
+
+/// Takes comments.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Comment {
+    /// Whether there are comments at all; false turns off readers and managers too.
+    pub enabled: bool,
+    /// As of every front component.
+    #[serde(flatten)]
+    pub front: HttpWorkload,
+}
+
+impl Default for Comment {
+    fn default() -> Self {
+        Self { enabled: true, front: HttpWorkload::default() }
+    }
+}
+
+/// Reads the log.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Consumer {
+    /// How many pods; more than the topic has partitions do nothing.
+    #[schemars(range(min = 1, max = 64))]
+    pub replicas: i32,
+    /// Where and how its pods run.
+    pub pod: Pod,
+}
+
+impl Default for Consumer {
+    fn default() -> Self {
+        Self { replicas: 2, pod: Pod::default() }
+    }
+}
+
+/// Knows which reader serves which video.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Manager {
+    /// How many pods; each can do all of it.
+    #[schemars(range(min = 1, max = 9))]
+    pub replicas: i32,
+    /// Where and how its pods run.
+    pub pod: Pod,
+}
+
+impl Default for Manager {
+    fn default() -> Self {
+        Self { replicas: 2, pod: Pod::default() }
+    }
+}
+
+/// Everything in one answer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Statistics {
+    /// Whether it runs.
+    pub enabled: bool,
+    /// Where and how its pod runs.
+    pub pod: Pod,
+}
+
+impl Default for Statistics {
+    fn default() -> Self {
+        Self { enabled: true, pod: Pod::default() }
+    }
+}

@@ -1,0 +1,34 @@
+//! A time in office: what everything that only the leader does is given.
+
+use super::lease::{Candidate, Held};
+use super::metrics::OperatorMetrics;
+use tokio_util::sync::CancellationToken;
+
+/// One time in office.
+pub struct Leadership {
+    /// What fences its orders.
+    pub held: Held,
+    /// Who holds it.
+    pub identity: String,
+    /// Who can look at the Lease.
+    pub candidate: Candidate,
+    /// Cancelled when it is over.
+    pub over: CancellationToken,
+    /// What is counted.
+    pub metrics: OperatorMetrics,
+}
+
+impl Leadership {
+    /// Somebody says that another leads: looks at the Lease itself, and steps down where it is so. Nothing is believed
+    /// of a Lease that cannot be read: whether it is renewed in time decides then.
+    pub async fn doubt(&self) {
+        match self.candidate.still(&self.held).await {
+            Ok(true) => {}
+            Ok(false) => {
+                tracing::warn!("not leading any more: the Lease is another's");
+                self.over.cancel();
+            }
+            Err(error) => tracing::debug!(error = format!("{error:#}"), "the Lease cannot be read"),
+        }
+    }
+}

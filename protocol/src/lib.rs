@@ -1,0 +1,371 @@
+//! What our own processes say to each other over HTTP. Public formats stand in the `OpenAPI` document; so do these.
+
+use liverank_core::handover::{HandOver, Lease, Share};
+use liverank_core::{ReaderId, VideoId};
+use serde::{Deserialize, Serialize};
+
+/// Answer of the manager's `POST /route {"videoid", "epoch"?}`: where viewers of a video go. Registers a video that
+/// nobody serves; never under an older epoch than the asker names.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Route {
+    /// The video.
+    pub videoid: VideoId,
+    /// The assignment's epoch.
+    pub epoch: u64,
+    /// Its readers, best first; at least one. Of those that take viewers the first is drawn by the power of two choices,
+    /// anew for each answer.
+    pub readers: Vec<RouteReader>,
+}
+
+/// A reader as others reach it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RouteReader {
+    /// Its name.
+    pub id: ReaderId,
+    /// Where viewers reach it.
+    pub public_url: String,
+    /// Where gateways reach it.
+    pub internal_url: String,
+    /// The part of its capacity in use, in thousandths, viewers on their way included.
+    #[serde(default)]
+    pub load: u64,
+    /// Whether it takes viewers of this video: alive, and not sending any away.
+    #[serde(default = "yes")]
+    pub takes: bool,
+}
+
+const fn yes() -> bool {
+    true
+}
+
+/// Answer of the manager's `POST /heartbeat`, whose body is an `adapters::assignment_store::ReaderRecord`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeartbeatAnswer {
+    /// All that the reader is to send elsewhere now: what is not listed any more is not to be done any more. The paces
+    /// of one answer may be added up.
+    pub hand_over: Vec<HandOver>,
+}
+
+/// Body of a reader's `POST /warm`: it is to hold the video ready, for its viewers will be sent there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Warm {
+    /// The video.
+    pub videoid: VideoId,
+    /// What is in force for it now; 0 for nothing.
+    #[serde(default)]
+    pub epoch: u64,
+}
+
+/// Answer of a reader's `POST /warm`, given when the video's ring stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Warmed {
+    /// The video.
+    pub videoid: VideoId,
+    /// Where the ring ends: `numbering-seq`; absent where there is no comment yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub head: Option<String>,
+}
+
+/// Answer of the manager's `GET /viewers/{videoid}`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Viewers {
+    /// The video.
+    pub videoid: VideoId,
+    /// Viewers connected now, as last reported by live readers.
+    pub viewers: u64,
+}
+
+/// Answer of the manager's `GET /load`: what a planner looks at.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Load {
+    /// Every reader known.
+    pub readers: Vec<ReaderState>,
+    /// Videos assigned.
+    pub videos: u64,
+    /// All of them; absent where they were not asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub assignments: Option<Vec<VideoState>>,
+    /// Who plans; absent where nobody ever did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub term: Option<TermState>,
+    /// Whether this manager sees the store: otherwise all this is what it last saw.
+    pub fresh: bool,
+    /// Why nothing is moved where something should be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hold: Option<String>,
+    /// The highest epoch that anybody has heard of.
+    pub highest_epoch: u64,
+    /// Viewers that may be moved in a minute.
+    pub viewers_per_minute: u64,
+    /// Viewers that are to be handed over and still are where they were.
+    pub in_flight: u64,
+    /// Every closed reader, those that do not report, too.
+    #[serde(default)]
+    pub cordons: Vec<CordonRequest>,
+}
+
+/// A reader as the manager sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReaderState {
+    /// Its name.
+    pub id: ReaderId,
+    /// Where viewers reach it.
+    pub public_url: String,
+    /// Where gateways and managers reach it.
+    pub internal_url: String,
+    /// `alive`, `suspect`, `draining` or `gone`.
+    pub state: String,
+    /// `closed` or `draining`, where a planner said so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cordon: Option<String>,
+    /// Milliseconds since its last heartbeat, by the manager's clock.
+    pub silent_ms: u64,
+    /// Whether its report is new enough to plan by.
+    pub fresh: bool,
+    /// While it is leaving by itself: milliseconds until it ends; 0: not said.
+    pub grace_ms: u64,
+    /// Viewers connected.
+    pub viewers: u64,
+    /// Viewers it can hold.
+    pub capacity: u64,
+    /// Videos assigned to it.
+    pub assigned: u64,
+    /// The highest epoch it has heard of.
+    pub highest_epoch: u64,
+    /// Viewers who came in the last minute and had been somewhere before.
+    pub reconnects: u64,
+    /// Of these, those who were sent away by a reader that leaves, or missed something. A full reader is none of it.
+    pub reconnect_errors: u64,
+    /// Viewers of each video that has any.
+    pub videos: Vec<(VideoId, u64)>,
+}
+
+/// An assignment as the manager sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VideoState {
+    /// The video.
+    pub videoid: VideoId,
+    /// What an order has to expect.
+    pub epoch: u64,
+    /// Its readers and their shares.
+    pub readers: Vec<Share>,
+    /// Viewers, at its readers and at those that still hand them over.
+    pub viewers: u64,
+    /// Milliseconds since this manager saw the assignment change.
+    pub changed_ms: u64,
+    /// Whether it is being moved.
+    pub moving: bool,
+}
+
+/// Who plans.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TermState {
+    /// The number that orders carry.
+    pub term: u64,
+    /// Its name; empty where it is not known any more.
+    pub holder: String,
+    /// The lease shown last; absent where nobody has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lease: Option<Lease>,
+}
+
+/// Body of the manager's `POST /term`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TermRequest {
+    /// Who wants to plan.
+    pub holder: String,
+    /// Begins a term only where this one is in force (0: none); without it, whatever is in force ends.
+    #[serde(default)]
+    pub expected: Option<u64>,
+    /// Begins none, and says that the planner of this one is still there.
+    #[serde(default)]
+    pub renew: Option<u64>,
+    /// The lease by which it may plan: refused where the term in force was begun with a later transition of the same
+    /// lease.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lease: Option<Lease>,
+}
+
+/// Body of the manager's `POST /moves`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MovesRequest {
+    /// The planner's term.
+    pub term: u64,
+    /// What is to be changed.
+    pub moves: Vec<MoveRequest>,
+}
+
+/// One order to change a video's readers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MoveRequest {
+    /// The video.
+    pub videoid: VideoId,
+    /// The epoch that the planner takes to be in force.
+    pub expected: u64,
+    /// Who is to serve it.
+    pub readers: Vec<Share>,
+    /// Why, in the planner's words.
+    #[serde(default)]
+    pub why: String,
+}
+
+/// What became of one order, at first.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MoveAnswer {
+    /// The video.
+    pub videoid: VideoId,
+    /// 202: it is being carried out; 409 and 503 as for requests.
+    pub status: u16,
+    /// Its number in `GET /moves`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<u64>,
+    /// What is in force, where that is not what was expected.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub epoch: Option<u64>,
+    /// Why it was refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+}
+
+/// Answer of the manager's `GET /moves`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Moves {
+    /// Those that this manager carries out or has carried out lately, latest first.
+    pub moves: Vec<MoveState>,
+    /// Viewers that are to be handed over and still are where they were, over all managers' moves.
+    pub in_flight: u64,
+    /// Viewers that may be moved in a minute.
+    pub viewers_per_minute: u64,
+}
+
+/// How a move stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MovePhase {
+    /// It waits for room in the budget.
+    Waiting,
+    /// The new readers are asked to hold the video ready.
+    Warming,
+    /// It is in force, and viewers are on their way.
+    HandingOver,
+    /// Nobody is left to be moved.
+    Done,
+    /// It was given up; before it was in force, nothing has changed.
+    Failed,
+}
+
+/// A move and how it stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MoveState {
+    /// Its number at this manager.
+    pub id: u64,
+    /// The video.
+    pub videoid: VideoId,
+    /// How it stands.
+    pub state: MovePhase,
+    /// Who served it before.
+    pub from: Vec<Share>,
+    /// Who is to serve it.
+    pub to: Vec<Share>,
+    /// The epoch it was ordered on, then the one it is in force under.
+    pub epoch: u64,
+    /// Viewers to be moved at its start.
+    pub viewers: u64,
+    /// Viewers still to be moved.
+    pub left: u64,
+    /// `order`, `autopilot` or `drain`.
+    pub by: String,
+    /// Why it was ordered.
+    pub why: String,
+    /// The term it was ordered under.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub term: Option<u64>,
+    /// Why it was given up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+    /// Milliseconds since it was ordered.
+    pub age_ms: u64,
+}
+
+/// Body of the manager's `POST /cordons`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CordonsRequest {
+    /// The planner's term.
+    pub term: u64,
+    /// What is to be changed.
+    pub cordons: Vec<CordonRequest>,
+}
+
+/// Closes a reader, or opens it again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CordonRequest {
+    /// The reader.
+    pub reader: ReaderId,
+    /// `closed`: it is given no new videos; `draining`: those it has are moved, too; absent or null: it is open again.
+    #[serde(default)]
+    pub cordon: Option<String>,
+    /// Why, in the planner's words.
+    #[serde(default)]
+    pub why: String,
+}
+
+/// Answer of the manager's `GET` and `POST /cordons`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cordons {
+    /// Closed readers.
+    pub cordons: Vec<CordonRequest>,
+}
+
+/// What a comment service reports to `POST /comment-api-statistics`, as the comments seed's did.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CommentReport {
+    /// Which comment service, where there are several; ours always say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub instance_id: Option<String>,
+    /// Comments accepted since its start.
+    pub total_comments: u64,
+    /// Of each video, the busiest only.
+    pub comments_by_video: std::collections::BTreeMap<String, u64>,
+    /// Videos commented on.
+    pub active_topics: Vec<String>,
+    /// Readers listening to each topic, where known.
+    pub topic_subscribers: std::collections::BTreeMap<String, u64>,
+}
+
+/// What a reader reports to `POST /reader-api-statistics`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ReaderReport {
+    /// Its name.
+    pub instance_id: String,
+    /// Viewers connected.
+    pub active_connections: u64,
+    /// The channels it listens to, the busiest only.
+    pub subscribed_topics: Vec<String>,
+    /// Comments written to viewers since its start.
+    pub messages_sent: u64,
+}
+
+/// What a manager reports to `POST /reader-api-manager-statistics`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ManagerReport {
+    /// Which manager, where there are several; ours always say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub instance_id: Option<String>,
+    /// `ReaderApiManager`.
+    pub service: String,
+    /// Videos assigned.
+    pub registered_videos: u64,
+    /// Readers that take viewers.
+    pub available_reader_apis: Vec<String>,
+    /// Registrations answered since its start.
+    pub registration_count: u64,
+    /// Video to reader, a bounded part of it.
+    pub video_mappings: std::collections::BTreeMap<String, String>,
+}
+
+/// Header of a gateway's request to a reader: the epoch under which the route named it. A reader that has heard of less
+/// asks the managers before it sends the viewer elsewhere.
+pub const ASSIGNMENT_EPOCH_HEADER: &str = "liverank-epoch";

@@ -1,0 +1,46 @@
+//! The admin port of every process: `/livez`, `/readyz`, `/metrics`, and `/health` for those with no other port.
+
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use serde_json::json;
+use tokio::net::TcpListener;
+
+use crate::{ServiceContext, problem, server};
+
+/// Serves the admin port until well after the drain began, so that the drain itself can be watched.
+pub async fn run(listener: TcpListener, shell: ServiceContext) -> anyhow::Result<()> {
+    server::serve_until_dropped(listener, router(shell)).await
+}
+
+/// The admin endpoints.
+pub fn router(shell: ServiceContext) -> Router {
+    Router::new()
+        .route("/livez", get(livez))
+        .route("/health", get(|| async { Json(json!({ "status": "healthy" })) }))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(metrics))
+        .fallback(problem::no_such_path)
+        .with_state(shell)
+}
+
+/// Answering at all is what living means to most: a blocked runtime does not get here.
+async fn livez(State(shell): State<ServiceContext>) -> Response {
+    match shell.health.why_stuck() {
+        None => "ok\n".into_response(),
+        Some(why) => (StatusCode::INTERNAL_SERVER_ERROR, why + "\n").into_response(),
+    }
+}
+
+async fn readyz(State(shell): State<ServiceContext>) -> Response {
+    let (ready, report) = shell.health.report();
+    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, Json(report)).into_response()
+}
+
+async fn metrics(State(shell): State<ServiceContext>) -> Response {
+    let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    ([(header::CONTENT_TYPE, content_type)], shell.metrics.encode()).into_response()
+}

@@ -1,0 +1,61 @@
+//! The shell around every process, once for all: logs, metrics, the admin port, the HTTP server with its limits and
+//! errors, configuration, peers, and an orderly end.
+//!
+//! A service is a library with `run(config, …, listener, shell)`; [`ServiceContext`] is what it is given to live in.
+
+pub mod admin;
+pub mod body;
+pub mod comment_json;
+pub mod config;
+pub mod cors;
+pub mod health;
+pub mod metrics;
+pub mod params;
+pub mod peer;
+pub mod problem;
+pub mod report;
+pub mod server;
+pub mod shutdown;
+pub mod streams;
+pub mod telemetry;
+pub mod token;
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use liverank_core::Millis;
+use tokio_util::sync::CancellationToken;
+
+pub use health::Health;
+pub use metrics::Metrics;
+pub use problem::Problem;
+
+/// What a running service is given: when to end, and where to show how it is. Cheap to clone.
+#[derive(Clone)]
+pub struct ServiceContext {
+    /// Cancelled when the process is asked to end: stop taking work, finish what was taken, tell open streams.
+    pub shutdown: CancellationToken,
+    /// How long finishing may take, counted from the cancellation; then what is left is dropped.
+    pub drain: Duration,
+    /// What `/readyz` tells.
+    pub health: Health,
+    /// What `/metrics` tells.
+    pub metrics: Metrics,
+}
+
+impl ServiceContext {
+    /// A shell for a process or a test: never ends by itself.
+    pub fn new(drain: Duration) -> Self {
+        Self {
+            shutdown: CancellationToken::new(),
+            drain,
+            health: Health::default(),
+            metrics: Metrics::default(),
+        }
+    }
+}
+
+/// Now, in milliseconds since the Unix epoch.
+pub fn now_ms() -> Millis {
+    // A clock before 1970 is nobody's; zero then is as good as any answer.
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_millis() as Millis)
+}

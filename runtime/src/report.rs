@@ -1,0 +1,32 @@
+//! Reports of a service to the statistics service, now and then. They are for people: one that gets lost is not missed.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::ServiceContext;
+use crate::peer::Replicas;
+
+/// Often enough to look live, seldom enough to cost nothing.
+pub const EVERY: Duration = Duration::from_secs(2);
+
+/// Posts what `report` says to `path` until shutdown. Does nothing where no statistics service is configured.
+pub async fn send<T: Serialize + Sync + Send>(
+    statistics: Option<Replicas>,
+    path: &'static str,
+    shell: ServiceContext,
+    report: impl Fn() -> T + Send,
+) {
+    let Some(statistics) = statistics else { return };
+    let mut ticks = tokio::time::interval(EVERY);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = shell.shutdown.cancelled() => return,
+            _ = ticks.tick() => {}
+        }
+        let body = report();
+        let sent = statistics.post::<serde_json::Value>(&[path], &body).await;
+        shell.health.dependency("statistics", sent.map(drop).map_err(|error| error.to_string()));
+    }
+}

@@ -1,0 +1,193 @@
+//! The HTTP/1 server of every port: an accept loop over hyper with the limits that `axum::serve` does not set.
+//!
+//! - at most [`MAX_CONNECTIONS`] at once (or what the file limit allows): past it the kernel's backlog waits;
+//! - a request's head within [`HEADER_TIMEOUT`], an idle kept-alive connection no longer than that;
+//! - a peer that takes nothing for [`PEER_TIMEOUT`] is gone;
+//! - on shutdown: no new connections, answers in flight finish, then at the deadline the rest is dropped.
+//!
+//! A handler can go on with the bare socket: see [`Hijack`].
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use axum::Router;
+use axum::body::Body;
+use axum::extract::ConnectInfo;
+use axum::http::Method;
+use axum::response::Response;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use socket2::SockRef;
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tower_service::Service;
+
+use crate::{ServiceContext, problem};
+
+mod hijack;
+
+use hijack::Socket;
+pub use hijack::{ConnectionSlot, Hijack, RawConnection};
+
+/// Connections of one port, where the process's file limit allows them.
+pub const MAX_CONNECTIONS: usize = 100_000;
+/// Files that are not connections: stores, listeners, the runtime's own.
+const OTHER_FILES: u64 = 256;
+/// How long a request's head may take: several times what the worst mobile network needs.
+pub const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a peer may leave data of ours unacknowledged, or its window shut, before the kernel closes.
+pub const PEER_TIMEOUT: Duration = Duration::from_secs(30);
+/// Connections that the kernel holds until they are accepted, where its own limit (usually 4,096) is no lower: who comes
+/// when it is full tries again after a second, then three.
+const BACKLOG: u32 = 8192;
+/// After a failed accept (out of files), how long to wait: enough for something to close.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Listens, with an error that names the address and the reason.
+#[expect(clippy::unused_async, reason = "says that it needs a runtime, which a listener registers with")]
+pub async fn bind(address: SocketAddr, what: &str) -> anyhow::Result<TcpListener> {
+    listen(address).map_err(|error| match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            anyhow::anyhow!("{what} cannot listen on {address}: the port is in use by another process")
+        }
+        _ => anyhow::anyhow!("{what} cannot listen on {address}: {error}"),
+    })
+}
+
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    // As the runtime's own listeners: a restart need not wait for the old connections' last timers.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
+/// Raises the soft limit of open files to the hard one, as servers do, and answers it.
+pub fn raise_file_limit() -> u64 {
+    rlimit::increase_nofile_limit(u64::MAX).unwrap_or(1024)
+}
+
+/// Serves until the shell's shutdown, then drains for at most its drain time.
+pub async fn serve(listener: TcpListener, router: Router, shell: &ServiceContext) -> anyhow::Result<()> {
+    let connections = TaskTracker::new();
+    // Who waits in the kernel's backlog when it is full is turned away and tries again after 1, 3, 7 … s. So all who are
+    // there are accepted before any of them is answered; those who wait then wait here, up to the limit.
+    tokio::task::unconstrained(accept(&listener, &router, shell, &connections)).await?;
+    drop(listener);
+    connections.close();
+    tokio::select! {
+        () = connections.wait() => {}
+        () = tokio::time::sleep(shell.drain) => tracing::warn!("connections were left at the drain's deadline"),
+    }
+    Ok(())
+}
+
+/// Accepts connections until the shell's shutdown.
+async fn accept(
+    listener: &TcpListener,
+    router: &Router,
+    shell: &ServiceContext,
+    connections: &TaskTracker,
+) -> anyhow::Result<()> {
+    let limit = connection_limit();
+    for number in 1_u64.. {
+        let permit = tokio::select! {
+            () = shell.shutdown.cancelled() => break,
+            permit = Arc::clone(&limit).acquire_owned() => permit.context("the limit is never closed")?,
+        };
+        let accepted = tokio::select! {
+            () = shell.shutdown.cancelled() => break,
+            accepted = listener.accept() => accepted,
+        };
+        if let Some((stream, peer)) = usable(accepted).await {
+            connections.spawn(connection(stream, peer, permit, router.clone(), shell.shutdown.clone()));
+        }
+        if number.is_multiple_of(u64::from(BACKLOG) / 4) {
+            // A crowd without end must not keep those from their answers who are in.
+            tokio::task::yield_now().await;
+        }
+    }
+    Ok(())
+}
+
+/// Serves until the future is dropped: for the admin port, which outlives the drain.
+pub async fn serve_until_dropped(listener: TcpListener, router: Router) -> anyhow::Result<()> {
+    let limit = Arc::new(Semaphore::new(64)); // Probes and scrapers; nobody else has business there.
+    loop {
+        let permit = Arc::clone(&limit).acquire_owned().await.context("the limit is never closed")?;
+        let Some((stream, peer)) = usable(listener.accept().await).await else { continue };
+        tokio::spawn(connection(stream, peer, permit, router.clone(), CancellationToken::new()));
+    }
+}
+
+fn connection_limit() -> Arc<Semaphore> {
+    let files = rlimit::Resource::NOFILE.get_soft().unwrap_or(1024);
+    let limit = files.saturating_sub(OTHER_FILES).clamp(64, MAX_CONNECTIONS as u64);
+    Arc::new(Semaphore::new(limit as usize))
+}
+
+async fn usable(accepted: io::Result<(TcpStream, SocketAddr)>) -> Option<(TcpStream, SocketAddr)> {
+    let Ok((stream, peer)) = accepted else {
+        tokio::time::sleep(ACCEPT_PAUSE).await;
+        return None;
+    };
+    // Small events must not wait for more of them; a failure here means the peer is gone already.
+    let _ = stream.set_nodelay(true);
+    let _ = SockRef::from(&stream).set_tcp_user_timeout(Some(PEER_TIMEOUT));
+    Some((stream, peer))
+}
+
+/// The handler has the socket now.
+#[derive(Debug, thiserror::Error)]
+#[error("the handler goes on with the socket")]
+struct HandedOver;
+
+/// Serves one connection until it ends, or until its answer in flight is out after `shutdown`, or a handler goes on with
+/// its socket.
+async fn connection(
+    stream: TcpStream,
+    peer: SocketAddr,
+    place: OwnedSemaphorePermit,
+    router: Router,
+    shutdown: CancellationToken,
+) {
+    let socket = Socket::new(stream, place);
+    let own = socket.clone();
+    let service = service_fn(move |request: hyper::Request<Incoming>| {
+        let bodiless = request.method() == Method::HEAD;
+        let mut request = request.map(Body::new);
+        request.extensions_mut().insert(ConnectInfo(peer));
+        let (answer, socket) = (router.clone().call(request), own.clone());
+        async move {
+            let mut answer: Response = answer.await.unwrap_or_else(|never| match never {});
+            if !bodiless && socket.handed_over(&mut answer) { Err(HandedOver) } else { Ok(answer) }
+        }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT)
+        // The default of 400 KiB a connection is for large uploads; ours are small.
+        .max_buf_size(64 * 1024)
+        .serve_connection(TokioIo::new(socket), service)
+        .with_upgrades();
+    let mut connection = pin!(connection);
+    // What ends a connection early is the peer's doing; a line for each would be a line a request.
+    tokio::select! {
+        _ = connection.as_mut() => return,
+        () = shutdown.cancelled() => connection.as_mut().graceful_shutdown(),
+    }
+    let _ = connection.await;
+}
+
+/// The router with what every port has: problems for unknown paths and methods.
+pub fn with_fallbacks<S: Clone + Send + Sync + 'static>(router: Router<S>) -> Router<S> {
+    router.fallback(problem::no_such_path).layer(axum::middleware::map_response(problem::no_such_method))
+}

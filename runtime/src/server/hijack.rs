@@ -1,0 +1,207 @@
+//! Answers that go on with the bare socket: a handler that writes for hours needs neither a task nor HTTP's buffers for it.
+//!
+//! The handler puts a [`Hijack`] into its answer's extensions. The answer goes through every layer as any other does;
+//! then the socket is taken out of HTTP's hands, and the function is called with it and the encoded head. What is
+//! written after the head is the body, until the socket is closed.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+
+use axum::http::{HeaderMap, Response, StatusCode, header};
+use jiff::Timestamp;
+use jiff::fmt::rfc2822::DateTimePrinter;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::sync::OwnedSemaphorePermit;
+
+/// A socket that HTTP has let go of.
+#[derive(Debug)]
+pub struct RawConnection {
+    /// Non-blocking, and no longer known to the runtime. Nothing of the answer has been written to it.
+    pub socket: std::net::TcpStream,
+    /// The answer's head: status and headers, encoded, with the blank line after them.
+    pub head: Vec<u8>,
+    /// The connection's place within the port's limit: to be kept as long as the socket.
+    pub place: ConnectionSlot,
+}
+
+/// A connection's place among those that a port takes.
+pub type ConnectionSlot = OwnedSemaphorePermit;
+
+type Then = Box<dyn FnOnce(RawConnection) + Send>;
+
+/// What is to be done with the socket.
+#[derive(Clone)]
+pub struct Hijack(Arc<Mutex<Option<Then>>>);
+
+impl Hijack {
+    /// Calls `then` with the socket once the answer has gone through all layers; drops it where the connection ends
+    /// before that, or the answer is to have no body.
+    pub fn new(then: impl FnOnce(RawConnection) + Send + 'static) -> Self {
+        Self(Arc::new(Mutex::new(Some(Box::new(then)))))
+    }
+
+    fn call(&self, bare: RawConnection) {
+        if let Some(then) = lock(&self.0).take() {
+            then(bare);
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A connection's socket, as long as HTTP has it. Clones share it.
+#[derive(Clone)]
+pub(super) struct Socket(Arc<Mutex<Option<(TcpStream, ConnectionSlot)>>>);
+
+impl Socket {
+    pub(super) fn new(stream: TcpStream, place: ConnectionSlot) -> Self {
+        Self(Arc::new(Mutex::new(Some((stream, place)))))
+    }
+
+    /// Hands the socket to the answer's takeover, if it has one. `true`: HTTP has nothing to do here any more.
+    pub(super) fn handed_over<B>(&self, answer: &mut Response<B>) -> bool {
+        let Some(takeover) = answer.extensions_mut().remove::<Hijack>() else { return false };
+        let Some((stream, place)) = lock(&self.0).take() else { return true };
+        // Fails only where the socket is broken, and then there is nobody to answer.
+        if let Ok(socket) = stream.into_std() {
+            takeover.call(RawConnection { socket, head: head(answer.status(), answer.headers()), place });
+        }
+        true
+    }
+
+    fn with<T>(&self, act: impl FnOnce(Pin<&mut TcpStream>) -> Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        match lock(&self.0).as_mut() {
+            Some((stream, _)) => act(Pin::new(stream)),
+            None => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
+        }
+    }
+}
+
+/// A body without a length ends with its connection.
+fn head(status: StatusCode, headers: &HeaderMap) -> Vec<u8> {
+    let mut head = format!("HTTP/1.1 {status}\r\n").into_bytes();
+    for (name, value) in headers.iter().filter(|(name, _)| **name != header::CONTENT_LENGTH) {
+        head.extend_from_slice(name.as_str().as_bytes());
+        head.extend_from_slice(b": ");
+        head.extend_from_slice(value.as_bytes());
+        head.extend_from_slice(b"\r\n");
+    }
+    if let Ok(date) = DateTimePrinter::new().timestamp_to_rfc9110_string(&Timestamp::now()) {
+        head.extend_from_slice(format!("date: {date}\r\n").as_bytes());
+    }
+    head.extend_from_slice(b"connection: close\r\n\r\n");
+    head
+}
+
+impl AsyncRead for Socket {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        self.with(|stream| stream.poll_read(context, buffer))
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.with(|stream| stream.poll_write(context, bytes))
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.with(|stream| stream.poll_write_vectored(context, slices))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.with(|stream| stream.poll_flush(context))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.with(|stream| stream.poll_shutdown(context))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use axum::Router;
+    use axum::http::HeaderValue;
+    use axum::middleware::map_response;
+    use axum::response::{IntoResponse, Response};
+    use axum::routing::get;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::{ServiceContext, server};
+
+    async fn taken() -> Response {
+        tokio::task::yield_now().await;
+        let mut answer = ([(header::CONTENT_TYPE, "text/plain")], "dropped").into_response();
+        answer.extensions_mut().insert(Hijack::new(|bare| {
+            tokio::spawn(async move {
+                let mut socket = TcpStream::from_std(bare.socket).unwrap();
+                socket.write_all(&bare.head).await.unwrap();
+                socket.write_all(b"bare").await.unwrap();
+                drop(bare.place);
+            });
+        }));
+        answer
+    }
+
+    async fn marked(mut answer: Response) -> Response {
+        answer.headers_mut().insert("x-layer", HeaderValue::from_static("yes"));
+        answer
+    }
+
+    async fn asked(requests: &str) -> String {
+        let router = Router::new()
+            .route("/bare", get(taken))
+            .route("/plain", get("plain"))
+            .layer(map_response(marked));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let shell = ServiceContext::new(Duration::from_secs(5));
+        let served = shell.clone();
+        let serving = tokio::spawn(async move { server::serve(listener, router, &served).await });
+        client.write_all(requests.as_bytes()).await.unwrap();
+        let mut text = String::new();
+        client.read_to_string(&mut text).await.unwrap();
+        shell.shutdown.cancel();
+        serving.await.unwrap().unwrap();
+        text
+    }
+
+    #[tokio::test]
+    async fn an_answer_passes_the_layers_and_then_goes_on_with_the_bare_socket() {
+        let text = asked("GET /plain HTTP/1.1\r\nHost: t\r\n\r\nGET /bare HTTP/1.1\r\nHost: t\r\n\r\n").await;
+        let (head, body) = text.rsplit_once("\r\n\r\n").unwrap();
+        assert!(text.starts_with("HTTP/1.1 200 OK\r\n") && text.contains("\r\n\r\nplain"), "{text}");
+        assert_eq!(body, "bare");
+        let head = head.rsplit_once("HTTP/1.1 200 OK\r\n").unwrap().1;
+        for line in ["content-type: text/plain", "x-layer: yes", "connection: close"] {
+            assert!(head.lines().any(|found| found == line), "{line} is not in {head}");
+        }
+        assert!(head.contains("date: ") && !head.contains("content-length"), "{head}");
+    }
+
+    #[tokio::test]
+    async fn an_answer_without_a_body_stays_with_http() {
+        let text = asked("HEAD /bare HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n").await;
+        assert!(text.starts_with("HTTP/1.1 200 OK\r\n") && text.ends_with("\r\n\r\n"), "{text}");
+    }
+}

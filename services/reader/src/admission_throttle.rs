@@ -1,0 +1,115 @@
+//! Letting newcomers in: at once in a calm, a few at a time while those who are here wait for what they are due.
+//!
+//! The larger the crowd at the door, the faster it comes in: nobody is to wait long, and what those who are here notice
+//! of a crowd is how many come in at once, not how many there are.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+use tokio::time::{sleep, timeout};
+
+/// Newcomers who are held back at once.
+const TURNS: u32 = 64;
+/// How long each is held back: some 2,500 a second are let in then,
+const HELD_BACK: Duration = Duration::from_millis(25);
+/// or as many more as it takes for all who are at the door to be in by then.
+const ALL_WITHIN: Duration = Duration::from_millis(2_500);
+/// How long a newcomer waits for its turn at most, however slow the machine is. Those whose reader was killed have waited
+/// for others to notice that, and for their `retry:`, up to 6 s together, and nobody is to be without a stream for 10 s.
+const LONGEST_WAIT: Duration = Duration::from_secs(3);
+
+/// See the module.
+pub struct AdmissionThrottle {
+    turns: Semaphore,
+    /// Newcomers here,
+    waiting: AtomicU32,
+    /// and how many that were at the most since there was nobody.
+    crowd: AtomicU32,
+}
+
+impl Default for AdmissionThrottle {
+    fn default() -> Self {
+        let turns = Semaphore::new(TURNS as usize);
+        Self { turns, waiting: AtomicU32::new(0), crowd: AtomicU32::new(0) }
+    }
+}
+
+/// A newcomer at the door. Gone when dropped: peers hang up while they wait.
+struct Newcomer<'a>(&'a AdmissionThrottle);
+
+impl Drop for Newcomer<'_> {
+    fn drop(&mut self) {
+        if self.0.waiting.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.0.crowd.store(0, Ordering::Relaxed);
+        }
+    }
+}
+
+impl AdmissionThrottle {
+    /// Waits for a newcomer's turn, in the order in which they came. `is_late` says whether others wait for what they
+    /// are due.
+    pub async fn turn(&self, is_late: impl Fn() -> bool) {
+        let waiting = self.waiting.fetch_add(1, Ordering::Relaxed) + 1;
+        self.crowd.fetch_max(waiting, Ordering::Relaxed);
+        let _newcomer = Newcomer(self);
+        // Who has waited long enough goes in beside those whose turn it is.
+        let Ok(_turn) = timeout(LONGEST_WAIT, self.turns.acquire()).await else { return };
+        if is_late() {
+            let crowd = self.crowd.load(Ordering::Relaxed).max(1);
+            sleep(HELD_BACK.min(ALL_WITHIN * TURNS / crowd)).await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::StreamExt;
+    use futures::stream::FuturesUnordered;
+    use tokio::time::Instant;
+
+    use super::*;
+
+    /// How long each of `newcomers` who come at once is kept waiting.
+    async fn waited(door: &AdmissionThrottle, newcomers: usize, late: bool) -> Vec<Duration> {
+        let start = Instant::now();
+        let one = |_| async {
+            door.turn(|| late).await;
+            start.elapsed()
+        };
+        (0..newcomers).map(one).collect::<FuturesUnordered<_>>().collect().await
+    }
+
+    fn within(seconds: u64, waited: &[Duration]) -> usize {
+        waited.iter().filter(|waited| **waited <= Duration::from_secs(seconds)).count()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn in_a_calm_nobody_waits() {
+        assert!(waited(&AdmissionThrottle::default(), 15_000, false).await.iter().all(Duration::is_zero));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_crowd_comes_in_evenly_and_the_larger_the_faster() {
+        let door = AdmissionThrottle::default();
+        let small = waited(&door, 5_000, true).await;
+        let first = within(1, &small);
+        assert!((2_000..=3_000).contains(&first), "{first} of 5,000 in the first second");
+        assert_eq!(within(3, &small), 5_000);
+        let storm = waited(&door, 15_000, true).await;
+        let first = within(1, &storm);
+        assert!((5_000..=7_000).contains(&first), "{first} of 15,000 in the first second");
+        assert_eq!(within(3, &storm), 15_000);
+        let small = waited(&door, 5_000, true).await;
+        assert!(within(1, &small) <= 3_000, "a storm that is over makes nobody hurry");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_waits_long_however_slow_it_goes() {
+        let door = AdmissionThrottle::default();
+        let _stuck = door.turns.acquire_many(TURNS).await.expect("never closed");
+        let start = Instant::now();
+        door.turn(|| true).await;
+        assert!(start.elapsed() <= LONGEST_WAIT + Duration::from_millis(10));
+    }
+}

@@ -1,0 +1,291 @@
+//! One watched video: its ring, who watches, and when what is new is shown to them.
+
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use liverank_core::VideoId;
+use liverank_core::comment::{Comment, CommentEpoch, Position};
+
+use crate::metrics::Metrics;
+use crate::pace::Counted;
+use crate::ring::{Cursor, Hole, Pushed, Ring, Taken};
+use crate::sse;
+
+/// See the module.
+pub struct Channel {
+    /// The video.
+    pub video: VideoId,
+    /// Which writing threads have been told that there is something new here, a bit each, and have yet to look.
+    pub called: AtomicU32,
+    /// One at a time subscribes, reads the head and unsubscribes.
+    pub opening: tokio::sync::Mutex<()>,
+    /// One at a time fetches what viewers who come back have missed: the others then find it in the ring.
+    pub reaching: tokio::sync::Mutex<()>,
+    /// The bus connection that the video's channel is subscribed on; 0: none.
+    pub subscribed_on: AtomicU64,
+    /// Whether somebody is filling holes.
+    pub repairing: AtomicBool,
+    /// Grows with every heartbeat that idle viewers are due.
+    pub heartbeats: AtomicU32,
+    viewers: AtomicU64,
+    state: Mutex<State>,
+}
+
+struct State {
+    ring: Ring,
+    /// Whether the archive was found empty before the ring stood anywhere: then every comment that comes is new.
+    blank: bool,
+    shown_at: Instant,
+    /// Whether somebody will show what is new when its time comes.
+    showing: bool,
+    counted: Counted,
+    emptied_at: Instant,
+    /// Viewers whose streams are to end.
+    going: u64,
+}
+
+/// What a viewer does next.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Sends this.
+    Send(Taken),
+    /// Ends.
+    End,
+    /// Waits.
+    Wait,
+}
+
+/// When what is new is to be shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Show {
+    /// There is nothing new, or somebody has it in hand.
+    Nothing,
+    /// It has been shown: tell the writing threads.
+    Now,
+    /// Not before this time: whoever is told this sees to it.
+    At(Instant),
+}
+
+impl Channel {
+    /// A room that nobody is in and that stands nowhere yet.
+    pub fn new(video: VideoId, ring_length: usize, now: Instant) -> Self {
+        Self {
+            video,
+            called: AtomicU32::new(0),
+            opening: tokio::sync::Mutex::default(),
+            reaching: tokio::sync::Mutex::default(),
+            subscribed_on: AtomicU64::new(0),
+            repairing: AtomicBool::new(false),
+            heartbeats: AtomicU32::new(0),
+            viewers: AtomicU64::new(0),
+            state: Mutex::new(State {
+                ring: Ring::new(ring_length),
+                blank: false,
+                shown_at: now,
+                showing: false,
+                counted: Counted::default(),
+                emptied_at: now,
+                going: 0,
+            }),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Viewers in the room.
+    pub fn viewers(&self) -> u64 {
+        self.viewers.load(Ordering::Relaxed)
+    }
+
+    /// Lets a viewer in. Callers hold the lock of the rooms, so that a room is not closed under it.
+    pub fn enter(&self) {
+        self.viewers.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Lets a viewer out.
+    pub fn leave(&self, now: Instant) {
+        if self.viewers.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.state().emptied_at = now;
+        }
+    }
+
+    /// How long nobody has been in the room; `None` while somebody is.
+    pub fn empty_for(&self, now: Instant) -> Option<Duration> {
+        (self.viewers() == 0).then(|| now.saturating_duration_since(self.state().emptied_at))
+    }
+
+    /// Which count the ring holds, and its head.
+    pub fn head(&self) -> Option<Position> {
+        let state = self.state();
+        let numbering = state.ring.numbering()?.clone();
+        Some(Position { numbering, seq: state.ring.head() })
+    }
+
+    /// Which count the ring holds, and the highest number known to exist.
+    pub fn known(&self) -> Option<Position> {
+        let state = self.state();
+        let numbering = state.ring.numbering()?.clone();
+        Some(Position { numbering, seq: state.ring.known() })
+    }
+
+    /// Whether it is known where its comments stand, if only that there are none at all yet.
+    pub fn is_anchored(&self) -> bool {
+        let state = self.state();
+        state.blank || state.ring.numbering().is_some()
+    }
+
+    /// Notes that no archive exists yet.
+    pub fn note_blank(&self) {
+        self.state().blank = true;
+    }
+
+    /// Notes that the video's comments of this count go up to `seq`. A new count begins a new turn of the ring there.
+    pub fn note_head(&self, numbering: &CommentEpoch, seq: u64) {
+        let mut state = self.state();
+        if state.ring.numbering() != Some(numbering) {
+            let origin = if state.blank { 0 } else { seq };
+            state.blank = false;
+            state.ring.anchor(numbering.clone(), origin);
+        }
+        state.ring.note_head(seq);
+    }
+
+    /// Takes a comment. Answers what became of it, or `None` where it belongs to another count than the ring's.
+    pub fn push(&self, numbering: &CommentEpoch, comment: &Comment) -> Option<Pushed> {
+        let event = sse::comment(numbering, comment);
+        let mut state = self.state();
+        match state.ring.numbering() {
+            None => {
+                let origin = if state.blank { 0 } else { comment.seq.saturating_sub(1) };
+                state.blank = false;
+                state.ring.anchor(numbering.clone(), origin);
+            }
+            Some(ours) if ours != numbering => return None,
+            Some(_) => {}
+        }
+        Some(state.ring.push(comment.seq, event))
+    }
+
+    /// Shows viewers what is new, or says when that may be: `gap` after the last time, as `pace` says for what came.
+    pub fn show(&self, now: Instant, pace: impl FnOnce(&mut Counted) -> Duration) -> Show {
+        let mut state = self.state();
+        let gap = pace(&mut state.counted);
+        if state.showing {
+            return Show::Nothing;
+        }
+        let due = state.shown_at + gap;
+        if due <= now {
+            return state.shown(now);
+        }
+        state.showing = true;
+        Show::At(due)
+    }
+
+    /// Shows what is new, the time that [`Show::At`] told having come.
+    pub fn show_due(&self, now: Instant) -> Show {
+        let mut state = self.state();
+        state.showing = false;
+        state.shown(now)
+    }
+
+    /// What a viewer is to be sent next.
+    pub fn next(&self, cursor: &mut Cursor) -> Next {
+        let mut state = self.state();
+        match state.ring.take(cursor) {
+            Taken::Nothing if state.going > 0 => {
+                state.going -= 1;
+                Next::End
+            }
+            Taken::Nothing => Next::Wait,
+            taken => Next::Send(taken),
+        }
+    }
+
+    /// Where a viewer begins that wants what comes from now on.
+    pub fn now(&self) -> Cursor {
+        self.state().ring.now()
+    }
+
+    /// Where a viewer begins that comes back.
+    pub fn resume(&self, position: Position) -> Cursor {
+        self.state().ring.resume(position)
+    }
+
+    /// The position of a viewer at `cursor`, if that is known yet.
+    pub fn position(&self, cursor: &Cursor) -> Option<Position> {
+        self.state().ring.position(cursor)
+    }
+
+    /// What is missing of what is known to exist.
+    pub fn hole(&self) -> Option<(CommentEpoch, Hole)> {
+        let state = self.state();
+        Some((state.ring.numbering()?.clone(), state.ring.hole()?))
+    }
+
+    /// Stops waiting for what is missing. Answers how many comments viewers will not get.
+    pub fn give_up(&self) -> u64 {
+        self.state().ring.give_up()
+    }
+
+    /// What the ring lacks for a viewer that comes back to `position`; `None` also where that is of another count.
+    pub fn lacks(&self, position: &Position) -> Option<Hole> {
+        let state = self.state();
+        (state.ring.numbering() == Some(&position.numbering))
+            .then(|| state.ring.lacks(position.seq))
+            .flatten()
+    }
+
+    /// Puts earlier comments back into the ring.
+    pub fn restore(&self, numbering: &CommentEpoch, comments: &[Comment]) {
+        let events: Vec<(u64, Bytes)> =
+            comments.iter().map(|comment| (comment.seq, sse::comment(numbering, comment))).collect();
+        let mut state = self.state();
+        if state.ring.numbering() == Some(numbering) {
+            state.ring.restore(events);
+        }
+    }
+
+    /// What is due once in a while. `true`: idle viewers are due a heartbeat, for nothing was shown for `idle`.
+    pub fn rest(&self, now: Instant, idle: Duration) -> bool {
+        {
+            let mut state = self.state();
+            state.ring.rest();
+            if now.saturating_duration_since(state.shown_at) < idle {
+                return false;
+            }
+            // Counts as shown: the next heartbeat is due an idle time later.
+            state.shown_at = now;
+        }
+        self.heartbeats.fetch_add(1, Ordering::Relaxed);
+        true
+    }
+
+    /// Ends the streams of this many viewers, whoever is next to have all there is for it. The caller tells the writing
+    /// threads. What was asked for before and has not happened yet is no longer asked for.
+    pub fn send_away(&self, viewers: u64) {
+        self.state().going = viewers;
+    }
+}
+
+impl State {
+    fn shown(&mut self, now: Instant) -> Show {
+        if !self.ring.reveal() {
+            return Show::Nothing;
+        }
+        self.shown_at = now;
+        Show::Now
+    }
+}
+
+/// Counts what became of pushed comments.
+pub fn count(metrics: &Metrics, pushed: Pushed) {
+    match pushed {
+        Pushed::Appended(_) => {}
+        Pushed::Repeat => drop(metrics.repeats.inc()),
+        Pushed::Early | Pushed::Refused => drop(metrics.early.inc()),
+    }
+}

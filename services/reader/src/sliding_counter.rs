@@ -1,0 +1,70 @@
+//! Counts over the last minute.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
+
+const SECONDS: u64 = 60;
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Second {
+    number: u64,
+    counts: [u64; 2],
+}
+
+/// Of two kinds of things, how many there were in the last minute.
+#[derive(Debug)]
+pub struct SlidingCounter {
+    start: Instant,
+    seconds: Mutex<[Second; SECONDS as usize]>,
+}
+
+impl SlidingCounter {
+    /// Nothing yet.
+    pub fn new(now: Instant) -> Self {
+        Self { start: now, seconds: Mutex::new([Second::default(); SECONDS as usize]) }
+    }
+
+    fn number(&self, now: Instant) -> u64 {
+        // From 1, so that a second that never was is not the first.
+        1 + now.saturating_duration_since(self.start).as_secs()
+    }
+
+    /// Counts one, and where `also` one of the other kind.
+    pub fn count(&self, now: Instant, also: bool) {
+        let number = self.number(now);
+        let mut seconds = self.seconds.lock().unwrap_or_else(PoisonError::into_inner);
+        let second = &mut seconds[(number % SECONDS) as usize];
+        if second.number != number {
+            *second = Second { number, counts: [0; 2] };
+        }
+        second.counts[0] += 1;
+        second.counts[1] += u64::from(also);
+    }
+
+    /// How many of each kind.
+    pub fn totals(&self, now: Instant) -> [u64; 2] {
+        let number = self.number(now);
+        let seconds = self.seconds.lock().unwrap_or_else(PoisonError::into_inner);
+        let recent = seconds.iter().filter(|second| second.number > 0 && second.number + SECONDS > number);
+        recent.fold([0; 2], |[one, other], second| [one + second.counts[0], other + second.counts[1]])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn what_is_older_than_a_minute_is_forgotten() {
+        let start = Instant::now();
+        let minute = SlidingCounter::new(start);
+        for second in 0..90 {
+            minute.count(start + Duration::from_secs(second), second % 2 == 0);
+        }
+        assert_eq!(minute.totals(start + Duration::from_secs(89)), [60, 30]);
+        assert_eq!(minute.totals(start + Duration::from_secs(139)), [10, 5]);
+        assert_eq!(minute.totals(start + Duration::from_secs(500)), [0, 0]);
+    }
+}

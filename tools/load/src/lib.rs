@@ -1,0 +1,402 @@
+//! `liverank load`: the seeds' clients grown up. Simulated viewers, posters and WebSocket clients, who know what must
+//! have happened and say whether it did.
+//!
+//! | module | does |
+//! |---|---|
+//! | [`plan`] | what happens when, from the seed (pure) |
+//! | [`oracle`] | what must be true afterwards, and in which way it is not (pure) |
+//! | [`sse`] | bytes of a stream into events (pure) |
+//! | [`record`] | numbers, latencies and faults of a run |
+//! | [`poster`] | posts until acknowledged, with the same identity |
+//! | [`viewer`] | streams of comments, resumed when lost |
+//! | [`periods`] | the run in pieces |
+//! | [`ws`] | ranked lists, and the probe that times them |
+//! | [`verify`] | compares everything, once the system is at rest |
+//! | [`report`] | says how it went |
+
+use std::io::Write;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use anyhow::Context;
+use futures::{StreamExt, stream};
+use indicatif::{ProgressBar, ProgressStyle};
+use reqwest::{Client, Url};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+pub mod oracle;
+pub mod periods;
+pub mod plan;
+pub mod poster;
+pub mod record;
+pub mod report;
+pub mod sse;
+pub mod targets;
+pub mod verify;
+pub mod viewer;
+pub mod ws;
+
+use plan::Plan;
+use poster::Poster;
+use record::{Record, locked};
+use report::{Report, Size};
+use targets::Targets;
+use verify::Verifier;
+use viewer::{Audience, Viewer, Way};
+use ws::Watchers;
+
+/// For the system to answer at all, and for all viewers to be connected.
+const SET_UP: Duration = Duration::from_mins(1);
+/// Posts at once while videos are opened.
+const OPENING: usize = 64;
+
+/// How much load, of which kind, on what.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Args {
+    /// Front doors, comma-separated; clients are spread over them and go around those that fail.
+    #[arg(long, value_delimiter = ',', value_name = "URL", default_value = "http://localhost:8080")]
+    pub target: Vec<Url>,
+    /// Viewers ask a manager and connect to the readers themselves, as the comments seed's client does.
+    #[arg(long)]
+    pub direct: bool,
+    /// With --direct, so many viewers of a hundred go through the front door all the same.
+    #[arg(long, default_value_t = 0, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(0..=100))]
+    pub front_door_percent: u8,
+    /// Managers for --direct, comma-separated.
+    #[arg(long, value_delimiter = ',', value_name = "URL", default_value = "http://localhost:6000")]
+    pub manager_url: Vec<Url>,
+    /// Videos, all of them new.
+    #[arg(long, default_value_t = 20, value_parser = at_least_one)]
+    pub videos: usize,
+    /// Viewers, most of them on few videos.
+    #[arg(long, default_value_t = 200)]
+    pub viewers: usize,
+    /// Viewers who come besides, all to the video that most are on, once others have been posting for --viral-after.
+    #[arg(long, default_value_t = 0)]
+    pub viral_viewers: usize,
+    /// See --viral-viewers.
+    #[arg(long, default_value = "30s", value_parser = duration)]
+    pub viral_after: Duration,
+    /// Viewers that come in a second, at most: a crowd, not a wall.
+    #[arg(long, default_value_t = 2_000, value_parser = at_least_one)]
+    pub arrivals: usize,
+    /// How unevenly viewers and posts are spread over the videos: the exponent of Zipf's law, 0 for evenly.
+    #[arg(long, default_value_t = 1.1, value_parser = rate)]
+    pub zipf: f64,
+    /// Interactions a second.
+    #[arg(long, default_value_t = 100.0, value_parser = rate)]
+    pub interactions: f64,
+    /// Comments a second.
+    #[arg(long, default_value_t = 20.0, value_parser = rate)]
+    pub comments: f64,
+    /// WebSocket clients; the first one keeps the whole list and times the probe.
+    #[arg(long, default_value_t = 10)]
+    pub ws: usize,
+    /// How long to post: seconds, or a number with s, m or h.
+    #[arg(long, default_value = "30s", value_parser = duration)]
+    pub duration: Duration,
+    /// What happens depends on it alone.
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// Also writes the report as JSON to this file, or to standard output for `-` (the text then goes to standard
+    /// error).
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<String>,
+    /// Also reports (as JSON only) the run in pieces of this length, at least a second.
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub period: Option<Duration>,
+    /// Of the viewers, so many do not read while others post; they may be told of gaps.
+    #[arg(long, default_value_t = 0)]
+    pub slow_viewers: usize,
+    /// How long the system may take to come to rest after the posting, and posts to be acknowledged.
+    #[arg(long, default_value = "30s", value_parser = duration)]
+    pub rest_timeout: Duration,
+}
+
+fn at_least_one(text: &str) -> Result<usize, String> {
+    text.parse()
+        .ok()
+        .filter(|number| (1..=1_000_000).contains(number))
+        .ok_or_else(|| "must be 1 to 1000000".into())
+}
+
+fn rate(text: &str) -> Result<f64, String> {
+    let number = text.parse().ok().filter(|number: &f64| number.is_finite() && (0.0..=1e6).contains(number));
+    number.ok_or_else(|| "must be a number from 0 to 1000000".into())
+}
+
+/// Seconds, or a number with its unit.
+fn duration(text: &str) -> Result<Duration, String> {
+    let unit = |unit: char| text.strip_suffix(unit);
+    let (number, seconds) = match (unit('s'), unit('m'), unit('h')) {
+        (Some(number), ..) => (number, 1.0),
+        (_, Some(number), _) => (number, 60.0),
+        (.., Some(number)) => (number, 3600.0),
+        _ => (text, 1.0),
+    };
+    let wrong = || "must be seconds, or a number with s, m or h, up to 24h".to_owned();
+    let seconds = number.trim().parse::<f64>().map_err(|_| wrong())? * seconds;
+    if (0.0..=86_400.0).contains(&seconds) { Ok(Duration::from_secs_f64(seconds)) } else { Err(wrong()) }
+}
+
+/// Runs the load, tells how it went, and answers whether all was right. `shutdown` ends the posting early; the
+/// comparison and the report still come.
+pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<bool> {
+    let report = measure(&args, shutdown).await?;
+    let json = || serde_json::to_string_pretty(&report).context("writing the report");
+    match args.json.as_deref() {
+        Some("-") => {
+            writeln!(std::io::stderr(), "{report}")?;
+            writeln!(std::io::stdout(), "{}", json()?)?;
+        }
+        file => {
+            writeln!(std::io::stdout(), "{report}")?;
+            if let Some(file) = file {
+                std::fs::write(Path::new(file), json()? + "\n").with_context(|| format!("writing {file}"))?;
+            }
+        }
+    }
+    Ok(report.good)
+}
+
+/// Runs the load and answers how it went.
+pub async fn measure(args: &Args, shutdown: CancellationToken) -> anyhow::Result<Report> {
+    let run = Run::new(args)?;
+    run.open(&shutdown).await?;
+    let tasks = TaskTracker::new();
+    run.connect(args, &tasks, &shutdown).await;
+    run.audiences.iter().for_each(|audience| audience.quiet.store(false, Relaxed));
+    let start = run.record.elapsed();
+    let over = run.audiences[0].over.clone();
+    let length = args.period.map(|length| length.max(Duration::from_secs(1)));
+    let periods =
+        length.map(|length| tokio::spawn(periods::observe(Arc::clone(&run.record), length, over.clone())));
+    run.post(args, &tasks, &shutdown).await;
+    let seconds = run.record.elapsed().saturating_sub(start).as_secs_f64();
+    run.progress.set_message("waiting for the last acknowledgements");
+    run.poster.finish(args.rest_timeout).await;
+    run.audiences[0].resting.cancel();
+    run.progress.set_message("comparing");
+    let at_rest = run.verifier().settle(args.rest_timeout).await;
+    run.progress.finish_and_clear();
+    over.cancel();
+    tasks.close();
+    tasks.wait().await;
+    let size = Size {
+        run: run.plan.prefix().to_owned(),
+        videos: args.videos,
+        viewers: run.viewers.len(),
+        viral_viewers: args.viral_viewers,
+        slow_viewers: args.slow_viewers.min(args.viewers),
+        ws: args.ws,
+        seconds,
+    };
+    let skipped = run.viewers.iter().map(|viewer| locked(&viewer.log).skipped).sum();
+    let mut report = Report::of(&run.record, size, skipped, at_rest);
+    if let Some(periods) = periods {
+        report.periods = periods.await.context("observing the run")?;
+    }
+    Ok(report)
+}
+
+/// Everything of one run.
+struct Run {
+    plan: Plan,
+    record: Arc<Record>,
+    client: Client,
+    targets: Targets,
+    poster: Arc<Poster>,
+    /// Most viewers, and those who go through the front door where the others do not.
+    audiences: [Arc<Audience>; 2],
+    front_door_percent: usize,
+    viewers: Vec<Arc<Viewer>>,
+    watchers: Arc<Watchers>,
+    ws: usize,
+    progress: ProgressBar,
+}
+
+impl Run {
+    fn new(args: &Args) -> anyhow::Result<Self> {
+        // New names each time, so that counts can be compared for equality on a store that holds other things.
+        let prefix = format!("load-{}-{:x}", args.seed, liverank_runtime::now_ms());
+        let plan = Plan::new(prefix, args.videos, args.zipf, args.seed);
+        let comments = plan::count(args.comments, args.duration);
+        let record = Arc::new(Record::new(args.videos + 1, comments));
+        let client = Client::builder()
+            .redirect(reqwest::redirect::Policy::none())
+            .connect_timeout(Duration::from_secs(2))
+            .no_proxy()
+            .build()?;
+        let targets = Targets::new(&args.target);
+        let way = if args.direct {
+            Way::Direct(client.clone(), Targets::new(&args.manager_url))
+        } else {
+            Way::FrontDoor(targets.clone())
+        };
+        let (resting, over) = (CancellationToken::new(), CancellationToken::new());
+        let audiences = [way, Way::FrontDoor(targets.clone())].map(|way| {
+            let (resting, over) = (resting.clone(), over.clone());
+            let quiet = AtomicBool::new(true);
+            Arc::new(Audience { way, record: Arc::clone(&record), quiet, resting, over })
+        });
+        let viewer =
+            |(nth, video)| Viewer::new(nth, plan.prefix(), video, plan.video(video), nth < args.slow_viewers);
+        let late = std::iter::repeat_n(0, args.viral_viewers);
+        let viewers = plan.watched(args.viewers).into_iter().chain(late).enumerate().map(viewer).collect();
+        let posts = plan::count(args.interactions, args.duration) + comments;
+        Ok(Self {
+            poster: Poster::new(client.clone(), targets.clone(), plan.clone(), Arc::clone(&record)),
+            watchers: Watchers::new(targets.clone(), Arc::clone(&record), &plan),
+            progress: progress(posts as u64),
+            ws: args.ws,
+            plan,
+            record,
+            client,
+            targets,
+            audiences,
+            front_door_percent: args.front_door_percent.into(),
+            viewers,
+        })
+    }
+
+    /// Makes every video exist.
+    async fn open(&self, shutdown: &CancellationToken) -> anyhow::Result<()> {
+        self.progress.set_message("opening the videos");
+        let opening = stream::iter(self.plan.opening()).for_each_concurrent(OPENING, |event| async move {
+            self.poster.post(&event).await;
+        });
+        tokio::select! {
+            () = opening => Ok(()),
+            () = shutdown.cancelled() => anyhow::bail!("asked to end before the load began"),
+            () = tokio::time::sleep(SET_UP) => {
+                anyhow::bail!("the front door does not take interactions; nothing was acknowledged within {SET_UP:?}")
+            }
+        }
+    }
+
+    /// Connects viewers and `WebSockets`, and waits until they are, in some bounds.
+    async fn connect(&self, args: &Args, tasks: &TaskTracker, shutdown: &CancellationToken) {
+        self.progress.set_message("connecting");
+        for nth in 0..self.ws {
+            tasks.spawn(Arc::clone(&self.watchers).watch(nth, self.audiences[0].over.clone()));
+        }
+        self.arrive(&self.viewers[..args.viewers], args.arrivals, tasks).await;
+        let connected = async {
+            // One who is connected but was not told where it stands stands at the beginning: all is still quiet.
+            while (self.record.counts.connected.load(Relaxed) as usize) < args.viewers {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            if self.ws > 0 {
+                self.watchers.sees(1.0, SET_UP).await;
+            }
+        };
+        tokio::select! {
+            () = connected => {}
+            () = shutdown.cancelled() => {}
+            () = tokio::time::sleep(SET_UP) => tracing::warn!(
+                connected = self.record.counts.connected.load(Relaxed),
+                wanted = args.viewers,
+                "not all viewers could be connected; the load begins without them"
+            ),
+        }
+    }
+
+    /// Sets these viewers watching, `rate` in a second.
+    async fn arrive(&self, viewers: &[Arc<Viewer>], rate: usize, tasks: &TaskTracker) {
+        let start = tokio::time::Instant::now();
+        for (nth, viewer) in viewers.iter().enumerate() {
+            let through_front_door = viewer.nth % 100 < self.front_door_percent;
+            let audience = &self.audiences[usize::from(through_front_door)];
+            tasks.spawn(Arc::clone(viewer).watch(Arc::clone(audience)));
+            tokio::time::sleep_until(start + Duration::from_secs_f64(nth as f64 / rate as f64)).await;
+        }
+    }
+
+    async fn post(&self, args: &Args, tasks: &TaskTracker, shutdown: &CancellationToken) {
+        self.progress.set_message("posting");
+        let posted = CancellationToken::new();
+        let probe = async {
+            if self.ws > 0 {
+                ws::probe(&self.poster, &self.plan, &self.watchers, &self.record, &posted).await;
+            }
+        };
+        let viral = async {
+            if args.viral_viewers > 0 {
+                tokio::time::sleep(args.viral_after).await;
+                self.arrive(&self.viewers[args.viewers..], args.arrivals, tasks).await;
+            }
+        };
+        let posting = async {
+            let interactions = self.plan.interactions(args.interactions, args.duration);
+            let comments = self.plan.comments(args.comments, args.duration);
+            tokio::join!(
+                self.poster.play(interactions, shutdown, &self.progress),
+                self.poster.play(comments, shutdown, &self.progress),
+                async {
+                    tokio::select! {
+                        () = async { tokio::join!(tokio::time::sleep(args.duration), viral); } => {}
+                        () = shutdown.cancelled() => {}
+                    }
+                },
+            );
+            posted.cancel();
+        };
+        // The last probe is waited for no longer than any other post.
+        let bounded = async {
+            posted.cancelled().await;
+            tokio::time::sleep(args.rest_timeout).await;
+            self.poster.give_up.cancel();
+        };
+        tokio::select! {
+            _ = async { tokio::join!(posting, probe) } => {}
+            () = async { bounded.await; std::future::pending().await } => {}
+        }
+    }
+
+    fn verifier(&self) -> Verifier {
+        Verifier {
+            client: self.client.clone(),
+            targets: self.targets.clone(),
+            plan: self.plan.clone(),
+            record: Arc::clone(&self.record),
+            viewers: self.viewers.clone(),
+            watchers: (self.ws > 0).then(|| Arc::clone(&self.watchers)),
+        }
+    }
+}
+
+/// Hidden where nobody looks at a terminal.
+fn progress(posts: u64) -> ProgressBar {
+    let bar = ProgressBar::new(posts);
+    let style = ProgressStyle::with_template("{elapsed_precise} [{bar:40}] {pos}/{len} acknowledged, {msg}");
+    bar.set_style(style.expect("the template is right"));
+    bar.enable_steady_tick(Duration::from_millis(250));
+    bar
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_have_units() {
+        let seconds = |text: &str| duration(text).map(|duration| duration.as_secs_f64());
+        assert_eq!(seconds("90"), Ok(90.0));
+        assert_eq!(seconds("1.5s"), Ok(1.5));
+        assert_eq!(seconds("5m"), Ok(300.0));
+        assert_eq!(seconds("1h"), Ok(3600.0));
+        for bad in ["", "s", "-1", "five", "25h", "NaN"] {
+            assert!(duration(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn rates_are_finite_and_not_negative() {
+        assert_eq!(rate("0.5"), Ok(0.5));
+        assert!(rate("-1").is_err() && rate("NaN").is_err() && rate("inf").is_err());
+    }
+}

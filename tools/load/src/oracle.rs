@@ -1,0 +1,331 @@
+//! What must have happened, and whether it did: pure bookkeeping. Times are arguments, in µs since the start.
+
+use std::ops::RangeInclusive;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+
+use liverank_core::Kind;
+use liverank_core::comment::{CommentEpoch, Position};
+use liverank_core::score::{Counters, Weights};
+
+use crate::plan::{Action, Event};
+
+/// In which way something is wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Wrong {
+    /// Acknowledged, and not there.
+    Missing,
+    /// There more than once.
+    Repeated,
+    /// There after what came later.
+    OutOfOrder,
+    /// The system says itself that it left something out.
+    Gap,
+    /// There and not what it should be.
+    Different,
+}
+
+/// Something that must not be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault {
+    /// In which way.
+    pub wrong: Wrong,
+    /// How many events.
+    pub count: u64,
+    /// In words.
+    pub what: String,
+}
+
+impl Fault {
+    /// A fault.
+    pub fn new(wrong: Wrong, count: u64, what: impl Into<String>) -> Self {
+        Self { wrong, count, what: what.into() }
+    }
+}
+
+/// All comments of a run.
+#[derive(Debug, Default)]
+pub struct Comments(Vec<Entry>);
+
+#[derive(Debug, Default)]
+struct Entry {
+    /// The video plus one; 0 before it was posted.
+    video: AtomicU64,
+    posted_us: AtomicU64,
+    acknowledged: AtomicBool,
+    /// The number it came with first; 0 before.
+    seq: AtomicU64,
+}
+
+impl Comments {
+    /// Room for `count` comments.
+    pub fn new(count: usize) -> Self {
+        Self((0..count).map(|_| Entry::default()).collect())
+    }
+
+    /// Comment `number` goes out to `video` now, for the first time.
+    pub fn posted(&self, number: usize, video: usize, now_us: u64) {
+        let entry = &self.0[number];
+        entry.posted_us.store(now_us, Relaxed);
+        entry.video.store(video as u64 + 1, Relaxed);
+    }
+
+    /// The system has it.
+    pub fn acknowledged(&self, number: usize) {
+        self.0[number].acknowledged.store(true, Relaxed);
+    }
+
+    /// Comment `number` (none: a text that is not ours) shows up in `video` as its `seq`-th. Answers when it was
+    /// posted.
+    pub fn shows(&self, number: Option<usize>, video: usize, seq: u64) -> Result<u64, Fault> {
+        let different = |what: String| Err(Fault::new(Wrong::Different, 1, what));
+        let Some((number, entry)) = number.and_then(|number| Some((number, self.0.get(number)?))) else {
+            return different(format!("video {video} has a comment {seq} that nobody posted"));
+        };
+        if entry.video.load(Relaxed) != video as u64 + 1 {
+            return different(format!("comment {number} shows up in video {video}, where it was not posted"));
+        }
+        match entry.seq.compare_exchange(0, seq, Relaxed, Relaxed) {
+            Err(first) if first != seq => {
+                let what = format!("comment {number} of video {video} is there as {first} and as {seq}");
+                Err(Fault::new(Wrong::Repeated, 1, what))
+            }
+            _ => Ok(entry.posted_us.load(Relaxed)),
+        }
+    }
+
+    /// Compares a video's whole history, as (seq, which comment) in ascending order of seq, with what was posted.
+    pub fn check_history(&self, video: usize, history: &[(u64, Option<usize>)]) -> Vec<Fault> {
+        let mut faults = Vec::new();
+        let mut there = std::collections::HashSet::new();
+        for (place, (seq, number)) in history.iter().enumerate() {
+            let expected = place as u64 + 1;
+            if *seq != expected {
+                let what = format!("the history of video {video} has {seq} where {expected} should be");
+                faults.push(Fault::new(Wrong::OutOfOrder, 1, what));
+            }
+            if let Err(fault) = self.shows(*number, video, *seq) {
+                faults.push(fault);
+            }
+            if !number.is_none_or(|number| there.insert(number)) {
+                let what = format!("the history of video {video} has comment {number:?} twice");
+                faults.push(Fault::new(Wrong::Repeated, 1, what));
+            }
+        }
+        for (number, entry) in self.0.iter().enumerate() {
+            if entry.video.load(Relaxed) != video as u64 + 1 || there.contains(&number) {
+                continue;
+            }
+            if entry.acknowledged.load(Relaxed) {
+                let what =
+                    format!("comment {number} of video {video} was acknowledged and is not in its history");
+                faults.push(Fault::new(Wrong::Missing, 1, what));
+            } else if entry.seq.load(Relaxed) > 0 {
+                let what =
+                    format!("comment {number} of video {video} was delivered and is not in its history");
+                faults.push(Fault::new(Wrong::Different, 1, what));
+            }
+        }
+        faults
+    }
+}
+
+/// What one viewer was given.
+#[derive(Debug)]
+pub struct ViewerLog {
+    name: String,
+    /// Slow viewers may be moved forward.
+    slow: bool,
+    numbering: Option<CommentEpoch>,
+    /// Where it stands: everything up to here came, was before its time, or is in `holes`.
+    last: Option<u64>,
+    /// Numbers jumped over without a word.
+    holes: Vec<RangeInclusive<u64>>,
+    /// Comments given.
+    pub delivered: u64,
+    /// Comments that the system itself said it left out.
+    pub skipped: u64,
+}
+
+impl ViewerLog {
+    /// A viewer who has seen nothing yet.
+    pub const fn new(name: String, slow: bool) -> Self {
+        Self { name, slow, numbering: None, last: None, holes: Vec::new(), delivered: 0, skipped: 0 }
+    }
+
+    /// Connected, to stand at `at`. Later connections of the same viewer resume where it stood, so only the first one
+    /// counts. Without a position a viewer stands at the beginning, where its video had no comment yet (`fresh`), or
+    /// else where its first comment says.
+    pub fn connected(&mut self, at: Option<&Position>, fresh: bool) {
+        if self.last.is_some() {
+            return;
+        }
+        match at {
+            Some(at) => {
+                self.numbering = Some(at.numbering.clone());
+                self.last = Some(at.seq);
+            }
+            None if fresh => self.last = Some(0),
+            None => {}
+        }
+    }
+
+    /// Whether it knows where it stands.
+    pub const fn is_placed(&self) -> bool {
+        self.last.is_some()
+    }
+
+    /// A comment came.
+    pub fn comment(&mut self, at: &Position) -> Option<Fault> {
+        self.delivered += 1;
+        if let Some(fault) = self.renumbered(at) {
+            return Some(fault);
+        }
+        let last = *self.last.get_or_insert(at.seq.saturating_sub(1));
+        if at.seq > last {
+            if at.seq > last + 1 {
+                self.holes.push(last + 1..=at.seq - 1);
+            }
+            self.last = Some(at.seq);
+            return None;
+        }
+        let seq = at.seq;
+        let late = self.fill(seq);
+        let name = &self.name;
+        if late {
+            let what = format!("{name} was given comment {seq} after comment {last}");
+            return Some(Fault::new(Wrong::OutOfOrder, 1, what));
+        }
+        Some(Fault::new(Wrong::Repeated, 1, format!("{name} was given comment {seq} again, after {last}")))
+    }
+
+    /// The system says that it leaves out `from` to `to`.
+    pub fn gap(&mut self, from: u64, to: u64) -> Option<Fault> {
+        let last = self.last.unwrap_or(from.saturating_sub(1));
+        let count = to.saturating_sub(last);
+        self.last = Some(last.max(to));
+        self.skipped += count;
+        let what = format!("{} was told of a gap from {from} to {to}, standing at {last}", self.name);
+        (!self.slow).then(|| Fault::new(Wrong::Gap, count.max(1), what))
+    }
+
+    fn renumbered(&mut self, at: &Position) -> Option<Fault> {
+        let numbering = self.numbering.get_or_insert_with(|| at.numbering.clone());
+        (*numbering != at.numbering).then(|| {
+            let what = format!("{} saw the numbering change from {numbering} to {at}", self.name);
+            Fault::new(Wrong::Different, 1, what)
+        })
+    }
+
+    fn fill(&mut self, seq: u64) -> bool {
+        let Some(place) = self.holes.iter().position(|hole| hole.contains(&seq)) else { return false };
+        let hole = self.holes.swap_remove(place);
+        let parts = [*hole.start()..=seq - 1, seq + 1..=*hole.end()];
+        self.holes.extend(parts.into_iter().filter(|part| !part.is_empty()));
+        true
+    }
+
+    /// Whether everything up to `head` was dealt with.
+    pub fn has_all(&self, head: u64) -> bool {
+        self.holes.is_empty() && self.last == Some(head)
+    }
+
+    /// What is wrong if the video has `head` comments and nothing more comes.
+    pub fn check(&self, head: u64) -> Vec<Fault> {
+        let Some(last) = self.last else {
+            let what = format!("{} never learnt where it stands: it did not get connected", self.name);
+            return vec![Fault::new(Wrong::Different, 1, what)];
+        };
+        let mut faults: Vec<Fault> = self
+            .holes
+            .iter()
+            .map(|hole| {
+                let what = format!("{} was never given comments {hole:?}", self.name);
+                Fault::new(Wrong::Missing, hole.end() - hole.start() + 1, what)
+            })
+            .collect();
+        if last < head {
+            let what = format!("{} was given comments up to {last} of {head}", self.name);
+            faults.push(Fault::new(Wrong::Missing, head - last, what));
+        }
+        if last > head {
+            let what = format!("{} was given comments up to {last}, and there are {head}", self.name);
+            faults.push(Fault::new(Wrong::Different, last - head, what));
+        }
+        faults
+    }
+}
+
+/// What a video's counts must be.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Tally {
+    /// Counted for certain.
+    acknowledged: Counters,
+    /// Posted, and never acknowledged: they may count or not.
+    open: Counters,
+}
+
+impl Tally {
+    /// An event of the video was acknowledged.
+    pub fn acknowledge(&mut self, event: &Event) {
+        add(&mut self.acknowledged, event);
+    }
+
+    /// An event of the video was given up.
+    pub fn leave_open(&mut self, event: &Event) {
+        add(&mut self.open, event);
+    }
+
+    /// Compares what the system counted with what it acknowledged. `points` is the score it shows.
+    pub fn check(&self, name: &str, counted: &Counters, points: f64) -> Vec<Fault> {
+        let mut faults = Vec::new();
+        for (field, counted, sure, open) in fields(counted, &self.acknowledged, &self.open) {
+            let what = || format!("{name} has {field} = {counted}, of {sure} acknowledged (and {open} open)");
+            // Milliseconds are not events: a wrong sum is one fault.
+            let events = |off: i64| if field == "watch_ms" { 1 } else { off as u64 };
+            if counted < sure {
+                faults.push(Fault::new(Wrong::Missing, events(sure - counted), what()));
+            }
+            if counted > sure + open {
+                faults.push(Fault::new(Wrong::Repeated, events(counted - sure - open), what()));
+            }
+        }
+        let due = counted.score(&Weights::default()) as f64 / 1000.0;
+        if (points - due).abs() > 1e-6 {
+            let what = format!("{name} has a score of {points}, and its counts make {due}");
+            faults.push(Fault::new(Wrong::Different, 1, what));
+        }
+        faults
+    }
+}
+
+fn add(counters: &mut Counters, event: &Event) {
+    match event.action {
+        Action::Comment | Action::Interact(Kind::Comment, _) => counters.comments += 1,
+        Action::Interact(Kind::View, _) => counters.views += 1,
+        Action::Interact(Kind::Like, _) => counters.likes += 1,
+        Action::Interact(Kind::Share, _) => counters.shares += 1,
+        Action::Interact(Kind::WatchTime, ms) => {
+            counters.watch_ms += ms as i64;
+            if ms < Weights::default().watch_threshold_ms {
+                counters.watch_short += 1;
+            } else {
+                counters.watch_long += 1;
+            }
+        }
+    }
+}
+
+fn fields(a: &Counters, b: &Counters, c: &Counters) -> [(&'static str, i64, i64, i64); 7] {
+    [
+        ("views", a.views, b.views, c.views),
+        ("likes", a.likes, b.likes, c.likes),
+        ("comments", a.comments, b.comments, c.comments),
+        ("shares", a.shares, b.shares, c.shares),
+        ("watch_ms", a.watch_ms, b.watch_ms, c.watch_ms),
+        ("watch_short", a.watch_short, b.watch_short, c.watch_short),
+        ("watch_long", a.watch_long, b.watch_long, c.watch_long),
+    ]
+}
+
+#[cfg(test)]
+mod tests;

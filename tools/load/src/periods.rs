@@ -1,0 +1,101 @@
+//! A run in pieces: what its percentiles were while a reader died, rather than over all of it.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+use serde::Serialize;
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+
+use crate::record::{Latencies, Record};
+use crate::report::Times;
+
+/// A piece of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Period {
+    /// When it ended, in ms since 1970, so that it can be laid beside what others did.
+    pub ended_ms: i64,
+    /// Viewers with a stream at its end.
+    pub viewers: u64,
+    /// Streams lost and opened again within it.
+    pub reconnects: u64,
+    /// Comments delivered within it: from their post to a viewer.
+    pub delivery: Times,
+    /// Those of them that were posted while the viewer had its stream.
+    pub live: Times,
+    /// Streams opened again within it: since the one before was lost.
+    pub away: Times,
+}
+
+/// What was counted up to now, to tell what comes after it.
+struct Since {
+    delivery: Histogram<u64>,
+    live: Histogram<u64>,
+    away: Histogram<u64>,
+    reconnects: u64,
+}
+
+impl Since {
+    fn now(record: &Record) -> Self {
+        Self {
+            delivery: record.delivery.sum(),
+            live: record.live.sum(),
+            away: record.away.sum(),
+            reconnects: record.counts.reconnects.load(Relaxed),
+        }
+    }
+
+    /// The piece from here to `end`.
+    fn until(&self, end: &Self, viewers: u64, ended_ms: i64) -> Period {
+        Period {
+            ended_ms,
+            viewers,
+            reconnects: end.reconnects - self.reconnects,
+            delivery: Times::of(&Latencies::since(&end.delivery, &self.delivery)),
+            live: Times::of(&Latencies::since(&end.live, &self.live)),
+            away: Times::of(&Latencies::since(&end.away, &self.away)),
+        }
+    }
+}
+
+/// Cuts what `record` says into pieces of `length`, until `over`.
+pub async fn observe(record: Arc<Record>, length: Duration, over: CancellationToken) -> Vec<Period> {
+    let mut periods = Vec::new();
+    let mut since = Since::now(&record);
+    let mut ticks = interval(length);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks.tick().await;
+    loop {
+        let is_over = tokio::select! {
+            _ = ticks.tick() => false,
+            () = over.cancelled() => true,
+        };
+        let end = Since::now(&record);
+        periods.push(since.until(&end, record.counts.connected.load(Relaxed), liverank_runtime::now_ms()));
+        since = end;
+        if is_over {
+            return periods;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_period_has_only_what_came_within_it() {
+        let record = Record::new(1, 0);
+        record.delivery.note(0, 9_000_000);
+        record.away.note(1, 1_000);
+        let start = Since::now(&record);
+        (1..=100).for_each(|ms| record.delivery.note(ms, ms as u64 * 1_000));
+        record.counts.reconnects.fetch_add(2, Relaxed);
+        let period = start.until(&Since::now(&record), 7, 5);
+        assert_eq!((period.ended_ms, period.viewers, period.reconnects), (5, 7, 2));
+        assert_eq!((period.delivery.count, period.away.count), (100, 0));
+        assert!((period.delivery.max_ms - 100.0).abs() < 0.2, "the slow one came before: {period:?}");
+    }
+}

@@ -1,0 +1,257 @@
+//! The boards against the archive, while both move.
+//!
+//! Scores only grow within a generation. So what the boards show of a video is right if it lies between what the
+//! archive says before and after the boards are read, once the boards have reached all that was committed before. What
+//! does not is looked at again, and named only if it is wrong twice in a row.
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
+
+use anyhow::Context;
+use futures::{StreamExt, TryStreamExt, stream};
+use liverank_adapters::archive::Position;
+use liverank_adapters::ranking_store::{BoardEntry, ProjectionCheckpoint};
+use liverank_adapters::{Backends, StoreError};
+use liverank_core::VideoId;
+use liverank_core::counting::{Rules, VideoState};
+use tokio::time::Instant;
+
+use crate::compare::{Difference, OnBoards, with_boards};
+use crate::progress::Progress;
+use crate::report::BoardsReport;
+
+/// How long the boards may take to reach an offset: a repair of a large archive included.
+const CATCH_UP: Duration = Duration::from_mins(1);
+/// Between two looks at where the boards stand.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// How often a video is looked at until it stands still for once.
+const ROUNDS: usize = 10;
+/// Between two rounds.
+const PAUSE: Duration = Duration::from_millis(300);
+/// Reads of single videos at once.
+const READS: usize = 16;
+/// With more videos to look at again than this, all are walked through instead.
+const ONE_BY_ONE: usize = 2000;
+/// Videos read at once while walking.
+const PAGE: usize = 1000;
+/// How often the comparison begins anew when a new generation begins under it.
+const ATTEMPTS: usize = 3;
+
+type States = HashMap<VideoId, VideoState>;
+
+/// Compares every video of `cut`, which was read in `generation` when the archive stood at `positions`, and every one
+/// on the boards.
+pub async fn compare(
+    backends: &Backends,
+    (generation, cut): (u64, States),
+    positions: &BTreeMap<u32, Position>,
+    progress: &Progress,
+) -> anyhow::Result<(BoardsReport, Vec<Difference>)> {
+    let mut start = Some((cut, positions.clone()));
+    for _ in 0..ATTEMPTS {
+        let meta = backends.archive.meta().await.context("reading the archive")?;
+        let meta = meta.context("the archive was removed")?;
+        let comparison = Comparison { backends, rules: meta.rules, generation: meta.generation };
+        let (states, positions) = match start.take().filter(|_| meta.generation == generation) {
+            Some(start) => start,
+            // The cut belongs to an earlier generation by now: all is read again.
+            None => (comparison.walk().await?, comparison.positions(positions).await?),
+        };
+        match comparison.run(states, positions, progress).await? {
+            Outcome::Done(report, differences) => return Ok((report, differences)),
+            Outcome::Late(problem) => {
+                return Ok((BoardsReport { problem: Some(problem), ..BoardsReport::default() }, Vec::new()));
+            }
+            Outcome::Anew => {}
+        }
+    }
+    let problem = "not compared: a new generation began again and again meanwhile".to_owned();
+    Ok((BoardsReport { problem: Some(problem), ..BoardsReport::default() }, Vec::new()))
+}
+
+enum Outcome {
+    Done(BoardsReport, Vec<Difference>),
+    /// The boards do not get where the archive is.
+    Late(String),
+    /// Another generation has begun.
+    Anew,
+}
+
+struct Comparison<'a> {
+    backends: &'a Backends,
+    rules: Rules,
+    generation: u64,
+}
+
+impl Comparison<'_> {
+    async fn run(
+        &self,
+        mut before: States,
+        mut positions: BTreeMap<u32, Position>,
+        progress: &Progress,
+    ) -> anyhow::Result<Outcome> {
+        let mut report = BoardsReport::default();
+        // All of them in the first round, then those that were not right.
+        let mut open: Option<HashMap<VideoId, Option<Vec<Difference>>>> = None;
+        let mut wrong = Vec::new();
+        for round in 0..ROUNDS {
+            progress.at("comparing the boards", round as u64, ROUNDS as u64);
+            match self.caught_up(&positions).await? {
+                CaughtUp::Yes => {}
+                CaughtUp::Anew => return Ok(Outcome::Anew),
+                CaughtUp::No(problem) => return Ok(Outcome::Late(problem)),
+            }
+            let boards = self.snapshot().await?;
+            let ids: Vec<VideoId> = match &open {
+                Some(open) => open.keys().cloned().collect(),
+                None => before
+                    .keys()
+                    .chain(boards.keys().filter(|id| !before.contains_key(*id)))
+                    .cloned()
+                    .collect(),
+            };
+            report.videos = report.videos.max(ids.len());
+            // What stood still since before needs no second look.
+            let stood = |id: &VideoId| {
+                let state = before.get(id);
+                with_boards(state, boards.get(id), state, &self.rules) == OnBoards::Right
+            };
+            let doubtful: Vec<VideoId> = ids.into_iter().filter(|id| !stood(id)).collect();
+            let after = self.states(&doubtful).await?;
+            let mut next = HashMap::new();
+            for id in doubtful {
+                match with_boards(before.get(&id), boards.get(&id), after.get(&id), &self.rules) {
+                    OnBoards::Right => {}
+                    OnBoards::Moving => {
+                        next.insert(id, None);
+                    }
+                    OnBoards::Wrong(differences) => {
+                        let again = open.as_ref().and_then(|open| open.get(&id)).is_some_and(Option::is_some);
+                        if again {
+                            wrong.extend(differences);
+                        } else {
+                            next.insert(id, Some(differences));
+                        }
+                    }
+                }
+            }
+            if next.is_empty() {
+                return Ok(done(report, wrong, HashMap::new()));
+            }
+            tokio::time::sleep(PAUSE).await;
+            let ids: Vec<VideoId> = next.keys().cloned().collect();
+            open = Some(next);
+            before = self.states(&ids).await?;
+            positions = self.positions(&positions).await?;
+        }
+        Ok(done(report, wrong, open.unwrap_or_default()))
+    }
+
+    /// Waits until the boards have what was committed up to `positions`.
+    async fn caught_up(&self, positions: &BTreeMap<u32, Position>) -> anyhow::Result<CaughtUp> {
+        let deadline = Instant::now() + CATCH_UP;
+        loop {
+            let standing = self.backends.ranking.standing().await.context("reading the boards")?;
+            let lacking = lacking(&standing, positions);
+            if standing.generation == Some(self.generation) && lacking.is_empty() {
+                return Ok(CaughtUp::Yes);
+            }
+            let meta = self.backends.archive.meta().await.context("reading the archive")?;
+            if meta.is_some_and(|meta| meta.generation != self.generation) {
+                return Ok(CaughtUp::Anew);
+            }
+            // An archive of nothing needs no boards.
+            if standing.generation.is_none() && positions.values().all(|position| position.next == 0) {
+                return Ok(CaughtUp::Yes);
+            }
+            if Instant::now() > deadline {
+                return Ok(CaughtUp::No(self.late(&standing, &lacking)));
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+
+    fn late(&self, standing: &ProjectionCheckpoint, lacking: &[(u32, u64, u64)]) -> String {
+        let within = CATCH_UP.as_secs();
+        let mended = "Does a consumer run? `liverank rebuild redis` fills them";
+        match (standing.generation, lacking.first()) {
+            (None, _) => format!("they are empty, and were not filled within {within} s. {mended}"),
+            (Some(generation), _) if generation != self.generation => format!(
+                "they are of generation {generation}, the archive is of {}, and this did not change within {within} \
+                 s. {mended}",
+                self.generation
+            ),
+            (_, Some((partition, stands, wanted))) => format!(
+                "they stand at offset {stands} of partition {partition}, the archive at {wanted} or later, and they \
+                 did not get there within {within} s. {mended}"
+            ),
+            (_, None) => "they stood still".to_owned(),
+        }
+    }
+
+    async fn snapshot(&self) -> anyhow::Result<HashMap<VideoId, BoardEntry>> {
+        let snapshot = self.backends.ranking.snapshot().await.context("reading the boards")?;
+        Ok(snapshot.entries.into_iter().map(|entry| (entry.video_id.clone(), entry)).collect())
+    }
+
+    async fn positions(&self, known: &BTreeMap<u32, Position>) -> anyhow::Result<BTreeMap<u32, Position>> {
+        let partitions: Vec<u32> = known.keys().copied().collect();
+        let positions = self.backends.archive.offsets(&partitions).await.context("reading the archive")?;
+        Ok(partitions.into_iter().zip(positions).collect())
+    }
+
+    async fn states(&self, ids: &[VideoId]) -> anyhow::Result<States> {
+        if ids.len() > ONE_BY_ONE {
+            return self.walk().await;
+        }
+        let read = stream::iter(ids.iter().map(|id| self.backends.archive.video(id)));
+        let states: Vec<Option<VideoState>> =
+            read.buffer_unordered(READS).try_collect().await.context("reading the archive")?;
+        Ok(states.into_iter().flatten().map(|state| (state.video_id.clone(), state)).collect())
+    }
+
+    async fn walk(&self) -> anyhow::Result<States> {
+        let mut states = States::new();
+        let mut after: Option<VideoId> = None;
+        loop {
+            let page: Result<Vec<VideoState>, StoreError> =
+                self.backends.archive.videos_after(after.as_ref(), PAGE).await;
+            let page = page.context("reading the archive")?;
+            let Some(last) = page.last() else { return Ok(states) };
+            after = Some(last.video_id.clone());
+            states.extend(page.into_iter().map(|state| (state.video_id.clone(), state)));
+        }
+    }
+}
+
+/// Takes in what was wrong at the last look, and counts what still moved.
+fn done(
+    mut report: BoardsReport,
+    mut wrong: Vec<Difference>,
+    open: HashMap<VideoId, Option<Vec<Difference>>>,
+) -> Outcome {
+    for (_, last) in open {
+        match last {
+            None => report.moving += 1,
+            Some(differences) => wrong.extend(differences),
+        }
+    }
+    Outcome::Done(report, wrong)
+}
+
+/// Partition, offset and wanted offset of each that the boards are behind in.
+fn lacking(standing: &ProjectionCheckpoint, positions: &BTreeMap<u32, Position>) -> Vec<(u32, u64, u64)> {
+    let stands: HashMap<u32, u64> = standing.offsets.iter().copied().collect();
+    let lacks = |(&partition, position): (&u32, &Position)| {
+        let stand = stands.get(&partition).copied().unwrap_or(0);
+        (stand < position.next).then_some((partition, stand, position.next))
+    };
+    positions.iter().filter_map(lacks).collect()
+}
+
+enum CaughtUp {
+    Yes,
+    /// Another generation has begun.
+    Anew,
+    No(String),
+}

@@ -1,0 +1,241 @@
+//! Dead letters: what they are, and another try for those that can be read by now.
+
+use std::collections::HashSet;
+use std::io::Write;
+
+use anyhow::{Context, bail};
+use jiff::Timestamp;
+use liverank_adapters::event_log::{AppendError, EventLog, RecordPosition, StoredDeadLetter};
+use liverank_core::{Interaction, Millis};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::Verdict;
+use crate::progress::Progress;
+
+/// Letters read at once: a megabyte each at most, and some kilobytes as a rule.
+const PAGE: usize = 100;
+/// Characters of a letter's value that are shown.
+const SHOWN: usize = 80;
+
+/// `dlq list`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct List {
+    /// One JSON object a letter and line.
+    #[arg(long)]
+    json: bool,
+}
+
+/// `dlq replay`: which letters.
+#[derive(Debug, Clone, clap::Args)]
+#[group(required = true, multiple = true)]
+pub struct Replay {
+    /// Every letter there is.
+    #[arg(long, conflicts_with_all = ["partition", "offset"])]
+    all: bool,
+    /// The letter of this partition of the dead letters, with --offset.
+    #[arg(long, requires = "offset")]
+    partition: Option<u32>,
+    /// The letter at this offset, with --partition.
+    #[arg(long, requires = "partition")]
+    offset: Option<u64>,
+}
+
+impl Replay {
+    /// The one letter asked for; `None` for all.
+    fn only(&self) -> Option<RecordPosition> {
+        let (partition, offset) = (self.partition?, self.offset?);
+        Some(RecordPosition { partition, offset })
+    }
+}
+
+/// A letter as it is shown.
+#[derive(Debug, Serialize)]
+struct Shown {
+    partition: u32,
+    offset: u64,
+    buried: String,
+    /// `partition/offset` in the log, and when the log took it.
+    origin: Option<(String, String)>,
+    bytes: u64,
+    truncated: bool,
+    reason: String,
+    begins: String,
+}
+
+fn time(millis: Millis) -> String {
+    Timestamp::from_millisecond(millis).map_or_else(|_| millis.to_string(), |time| time.to_string())
+}
+
+impl Shown {
+    fn of(letter: &StoredDeadLetter) -> Self {
+        let text = String::from_utf8_lossy(&letter.value);
+        let mut begins: String = text.chars().take(SHOWN).flat_map(char::escape_debug).collect();
+        if text.chars().nth(SHOWN).is_some() {
+            begins.push('…');
+        }
+        Self {
+            partition: letter.place.partition,
+            offset: letter.place.offset,
+            buried: time(letter.buried_at),
+            origin: letter.origin.as_ref().map(|origin| {
+                let RecordPosition { partition, offset } = origin.place;
+                (format!("{partition}/{offset}"), time(origin.broker_time))
+            }),
+            bytes: letter.truncated_from.unwrap_or(letter.value.len() as u64),
+            truncated: letter.truncated_from.is_some(),
+            reason: letter.reason.clone(),
+            begins,
+        }
+    }
+
+    fn line(&self) -> String {
+        let origin = self.origin.as_ref().map_or_else(
+            || "of unknown origin".to_owned(),
+            |(place, time)| format!("from {place} of {time}"),
+        );
+        let truncated = if self.truncated { ", truncated" } else { "" };
+        let Self { partition, offset, bytes, begins, .. } = self;
+        let reason = if self.reason.is_empty() { "no reason given" } else { &self.reason };
+        format!(
+            "--partition {partition} --offset {offset}  {origin}, {bytes} bytes{truncated}: {reason}\n    {begins}"
+        )
+    }
+}
+
+/// Shows every letter.
+pub async fn list(options: &List, log: &dyn EventLog, out: &mut impl Write) -> anyhow::Result<Verdict> {
+    let mut letters = log.dead_letters(None).await.context("reading the dead letters")?;
+    let mut count = 0;
+    loop {
+        let page = letters.next(PAGE).await.context("reading the dead letters")?;
+        if page.is_empty() {
+            break;
+        }
+        for letter in &page {
+            let shown = Shown::of(letter);
+            if options.json {
+                writeln!(out, "{}", serde_json::to_string(&shown)?)?;
+            } else {
+                writeln!(out, "{}", shown.line())?;
+            }
+        }
+        count += page.len();
+    }
+    if !options.json {
+        writeln!(out, "{count} dead letters")?;
+    }
+    Ok(Verdict::Good)
+}
+
+/// What can be done with a letter.
+#[derive(Debug, PartialEq)]
+enum Prepared {
+    /// It goes back into the log.
+    Readable { key: Vec<u8>, value: Vec<u8> },
+    /// It stays where it is.
+    Stays(String),
+}
+
+/// Reads a letter as the consumer would. What has no identity gets one, so that replaying it again within a day
+/// counts nothing twice; what has no time gets that of its first arrival.
+fn prepare(letter: &StoredDeadLetter) -> Prepared {
+    if let Some(bytes) = letter.truncated_from {
+        return Prepared::Stays(format!("it was cut when it was buried: it had {bytes} bytes"));
+    }
+    let arrived = letter.origin.as_ref().map_or(letter.buried_at, |origin| origin.broker_time);
+    let event = match Interaction::from_json(&letter.value, arrived) {
+        Ok(event) => event,
+        Err(invalid) => return Prepared::Stays(invalid.to_string()),
+    };
+    let Ok(Value::Object(mut object)) = serde_json::from_slice(&letter.value) else {
+        return Prepared::Stays("it is not a JSON object".to_owned());
+    };
+    if event.event_id.is_none() && event.comment.is_none() {
+        object.insert("event_id".to_owned(), json!(identity(letter)));
+    }
+    if object.get("timestamp").is_none_or(Value::is_null) {
+        object.insert("timestamp".to_owned(), json!(arrived as f64 / 1000.0));
+    }
+    let key = letter.key.as_deref().unwrap_or(event.video_id.as_str().as_bytes());
+    Prepared::Readable { key: key.to_vec(), value: Value::Object(object).to_string().into_bytes() }
+}
+
+/// The same for every letter of the same record: one that was buried again after a crash is no second event.
+fn identity(letter: &StoredDeadLetter) -> String {
+    match &letter.origin {
+        Some(origin) => format!("dlq-{}-{}", origin.place.partition, origin.place.offset),
+        None => format!("dlq-letter-{}-{}", letter.place.partition, letter.place.offset),
+    }
+}
+
+/// How a replay went.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Replayed {
+    appended: u64,
+    stayed: u64,
+    repeated: u64,
+}
+
+/// Appends letters to the log again.
+pub async fn replay(
+    options: &Replay,
+    log: &dyn EventLog,
+    progress: &Progress,
+    out: &mut impl Write,
+) -> anyhow::Result<Verdict> {
+    log.open().await.context("opening the log")?;
+    let mut letters = log.dead_letters(options.only()).await.context("reading the dead letters")?;
+    let mut origins = HashSet::new();
+    let mut count = Replayed::default();
+    loop {
+        let page = letters.next(PAGE).await.context("reading the dead letters")?;
+        if page.is_empty() {
+            break;
+        }
+        for letter in &page {
+            if letter
+                .origin
+                .as_ref()
+                .is_some_and(|origin| !origins.insert((origin.place.partition, origin.place.offset)))
+            {
+                count.repeated += 1;
+                continue;
+            }
+            match again(letter, log).await? {
+                None => count.appended += 1,
+                Some(reason) => {
+                    count.stayed += 1;
+                    writeln!(out, "stays: {}\n    {reason}", Shown::of(letter).line())?;
+                }
+            }
+        }
+        progress.at("replaying dead letters", count.appended + count.stayed + count.repeated, 0);
+    }
+    progress.finished();
+    let Replayed { appended, stayed, repeated } = count;
+    if let (0, 0, Some(RecordPosition { partition, offset })) = (appended, stayed, options.only()) {
+        bail!(
+            "there is no dead letter at partition {partition}, offset {offset}: `liverank dlq list` shows them"
+        );
+    }
+    writeln!(out, "{appended} replayed, {stayed} stay, {repeated} were buried more than once and are one")?;
+    Ok(if stayed == 0 { Verdict::Good } else { Verdict::Bad })
+}
+
+/// Appends one letter; or says why it stays.
+async fn again(letter: &StoredDeadLetter, log: &dyn EventLog) -> anyhow::Result<Option<String>> {
+    match prepare(letter) {
+        Prepared::Stays(reason) => Ok(Some(reason)),
+        Prepared::Readable { key, value } => match log.append(&key, value).await {
+            Ok(_) => Ok(None),
+            Err(error @ AppendError::TooLarge { .. }) => Ok(Some(error.to_string())),
+            Err(AppendError::Unavailable(error)) => Err(anyhow::Error::new(error).context(
+                "appending; letters replayed so far count once, also when all are replayed again today",
+            )),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,139 @@
+use clap::Parser;
+use liverank_adapters::clock;
+use liverank_adapters::event_log::embedded::EmbeddedLog;
+use liverank_adapters::event_log::{DeadLetter, Origin, RawRecord, ReadRange};
+
+use super::*;
+
+const TIME: Millis = 1_700_000_000_000;
+
+fn letter(value: &str) -> StoredDeadLetter {
+    StoredDeadLetter {
+        place: RecordPosition { partition: 0, offset: 7 },
+        buried_at: TIME + 1000,
+        origin: Some(Origin { place: RecordPosition { partition: 3, offset: 42 }, broker_time: TIME }),
+        reason: "because".to_owned(),
+        key: None,
+        value: value.as_bytes().to_vec().into(),
+        truncated_from: None,
+    }
+}
+
+fn value_of(letter: &StoredDeadLetter) -> Value {
+    match prepare(letter) {
+        Prepared::Readable { value, .. } => serde_json::from_slice(&value).unwrap(),
+        Prepared::Stays(reason) => panic!("stays: {reason}"),
+    }
+}
+
+#[derive(Debug, Parser)]
+struct Command {
+    #[command(flatten)]
+    replay: Replay,
+}
+
+#[test]
+fn a_replay_is_of_all_or_of_one() {
+    let parsed = |line: &str| Command::try_parse_from(line.split(' ')).map(|command| command.replay.only());
+    assert_eq!(parsed("replay --all").unwrap(), None);
+    let one = parsed("replay --partition 1 --offset 2").unwrap();
+    assert_eq!(one, Some(RecordPosition { partition: 1, offset: 2 }));
+    for wrong in
+        ["replay", "replay --offset 2", "replay --partition 1", "replay --all --partition 1 --offset 2"]
+    {
+        assert!(parsed(wrong).is_err(), "{wrong}");
+    }
+}
+
+#[test]
+fn what_has_no_identity_and_no_time_gets_them_from_its_origin() {
+    let view = letter(r#"{"video_id":"v","user_id":"u","type":"view","extra":[1]}"#);
+    let value = value_of(&view);
+    assert_eq!(value["event_id"], "dlq-3-42");
+    assert_eq!(value["timestamp"].as_f64(), Some(TIME as f64 / 1000.0));
+    assert_eq!(value["extra"], json!([1]));
+    assert!(matches!(prepare(&view), Prepared::Readable { key, .. } if key == b"v"));
+    let foreign = StoredDeadLetter { origin: None, ..view };
+    assert_eq!(value_of(&foreign)["event_id"], "dlq-letter-0-7");
+}
+
+#[test]
+fn what_has_an_identity_and_a_key_keeps_them() {
+    let mut own = letter(r#"{"video_id":"v","user_id":"u","type":"view","event_id":"e","timestamp":5}"#);
+    own.key = Some("k".into());
+    assert_eq!((value_of(&own)["event_id"].as_str(), &value_of(&own)["timestamp"]), (Some("e"), &json!(5)));
+    assert!(matches!(prepare(&own), Prepared::Readable { key, .. } if key == b"k"));
+    let comment =
+        letter(r#"{"video_id":"v","user_id":"u","type":"comment","comment_id":"c","comment":"hi"}"#);
+    assert_eq!(value_of(&comment)["event_id"], Value::Null, "a comment has one already");
+}
+
+#[test]
+fn what_cannot_be_read_stays_and_says_why() {
+    let reason = |letter: &StoredDeadLetter| match prepare(letter) {
+        Prepared::Stays(reason) => reason,
+        Prepared::Readable { .. } => panic!("is readable"),
+    };
+    assert!(reason(&letter("{")).contains("JSON"));
+    assert!(reason(&letter(r#"{"video_id":"v","user_id":"u"}"#)).starts_with("type:"));
+    let cut = StoredDeadLetter {
+        truncated_from: Some(9_000_000),
+        ..letter(r#"{"video_id":"v","user_id":"u","type":"view"}"#)
+    };
+    assert!(reason(&cut).contains("9000000 bytes"));
+}
+
+#[test]
+fn a_letter_is_shown_in_characters_that_harm_no_terminal() {
+    let mut wild = letter("");
+    wild.value = b"\x1b[2J\xff\n".to_vec().into();
+    let line = Shown::of(&wild).line();
+    assert!(
+        !line.contains('\x1b') && line.contains("--partition 0 --offset 7  from 3/42 of 2023-11-14"),
+        "{line}"
+    );
+    wild.value = "x".repeat(500).into();
+    assert!(Shown::of(&wild).begins.ends_with("x…"));
+}
+
+#[tokio::test]
+async fn a_letter_buried_twice_goes_back_once_and_the_unreadable_one_stays() {
+    let directory = tempfile::tempdir().unwrap();
+    let log = EmbeddedLog::open(directory.path(), clock::system()).unwrap();
+    log.open().await.unwrap();
+    let bury = async |offset: u64, value: &str| {
+        let value = value.as_bytes().to_vec().into();
+        let record = RawRecord { partition: 2, offset, broker_time: TIME, key: None, value };
+        log.bury(&DeadLetter { record, reason: "not yet".into() }).await.unwrap();
+    };
+    let view = r#"{"video_id":"v","user_id":"u","type":"view"}"#;
+    bury(5, view).await;
+    bury(5, view).await;
+    bury(6, "{}").await;
+    let mut out = Vec::new();
+    list(&List { json: false }, &log, &mut out).await.unwrap();
+    let text = String::from_utf8(out).unwrap();
+    assert!(
+        text.contains("from 2/5") && text.contains("not yet") && text.ends_with("3 dead letters\n"),
+        "{text}"
+    );
+
+    let mut out = Vec::new();
+    let all = Replay { all: true, partition: None, offset: None };
+    let verdict = replay(&all, &log, &Progress::new(), &mut out).await.unwrap();
+    let text = String::from_utf8(out).unwrap();
+    assert_eq!(verdict, Verdict::Bad);
+    assert!(
+        text.contains("1 replayed, 1 stay, 1 were buried") && text.contains("type: is required"),
+        "{text}"
+    );
+
+    let ends = log.end_offsets().await.unwrap();
+    let stretches: Vec<ReadRange> =
+        (0..).zip(ends).map(|(partition, to)| ReadRange { partition, from: 0, to, after: None }).collect();
+    let mut reader = log.read(&stretches).await.unwrap();
+    let records = reader.next(10).await.unwrap();
+    assert_eq!(records.len(), 1);
+    let event = Interaction::from_json(&records[0].value, 0).unwrap();
+    assert_eq!((event.event_id.unwrap().as_str(), event.timestamp), ("dlq-2-5", TIME));
+}

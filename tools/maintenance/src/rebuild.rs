@@ -1,0 +1,433 @@
+//! Making one store anew from another, beside what is served, which it then replaces as a whole.
+//!
+//! | from | to | when |
+//! |---|---|---|
+//! | archive | boards (`redis`) | boards that `verify` found wrong, or that are ahead of an archive from a backup |
+//! | counters | scores (`scores`) | other weights, another half-life |
+//! | log | archive (`mongodb`) | an archive that `verify` found wrong or that is lost, another watch threshold |
+//!
+//! Each begins a new generation of scores. The consumers notice by what their commits answer and fill the boards, too;
+//! entries are absolute, so whoever is done first replaces the boards, and the others change nothing.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::time::Duration;
+
+use anyhow::{Context, anyhow, bail};
+use liverank_adapters::archive::{Archive, CommitError, Finished, Meta, Position, RebuildError, Replay};
+use liverank_adapters::event_log::ReadRange;
+use liverank_adapters::{Backends, StoreError};
+use liverank_consumer::RuleArgs;
+use liverank_consumer::counter::batch_of;
+use liverank_consumer::repair::{RepairError, Repaired, no_archive, repair};
+use liverank_core::counting::{Batch, OffsetRange, Rules};
+
+use crate::Verdict;
+use crate::progress::Progress;
+
+/// Events in one transaction of a replay: nobody waits for one of them, so more than a consumer takes.
+const BATCH: usize = 10_000;
+/// How often a step is tried again where a store is away for a moment.
+const TRIES: u32 = 6;
+/// The first wait before trying again; each is twice the one before.
+const PAUSE: Duration = Duration::from_millis(500);
+/// How often a replay runs after the log before the consumers are asked to wait.
+const CHASES: usize = 20;
+/// With fewer records than this to go, asking the consumers to wait holds nobody up for long.
+const NEAR: u64 = 5000;
+/// How often a replay is told that the consumers are further; they wait in the meantime.
+const FINISHES: usize = 20;
+
+/// `rebuild scores`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Scores {
+    /// The weights to bring into force.
+    #[command(flatten)]
+    pub rules: RuleArgs,
+}
+
+/// `rebuild mongodb`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Mongodb {
+    /// Go on from this database (`MongoDB`) or directory (embedded storage), which holds an older state of the archive
+    /// that was right, instead of from nothing. It is only read.
+    #[arg(long, value_name = "DATABASE")]
+    snapshot: Option<String>,
+    /// Count by the weights given here. Otherwise those in force stay.
+    #[arg(long)]
+    new_weights: bool,
+    /// The log is another one than was counted (its topic was created anew, or lost records): drop what only the
+    /// archive knows, and count the log as it is, from wherever it begins.
+    #[arg(long)]
+    log_as_it_is: bool,
+    /// With --new-weights.
+    #[command(flatten)]
+    rules: RuleArgs,
+}
+
+/// What a rebuild works on.
+pub struct Work<'a, W: Write> {
+    /// The stores.
+    pub backends: &'a Backends,
+    /// Where it tells how far it is.
+    pub progress: &'a Progress,
+    /// Where it tells what it did.
+    pub out: W,
+}
+
+impl<W: Write + Send> Work<'_, W> {
+    /// Makes the boards anew.
+    pub async fn redis(&mut self) -> anyhow::Result<Verdict> {
+        self.meta().await?;
+        let boards = self.boards_generation().await?;
+        let rebuilding = self.backends.archive.rebuilding();
+        loop {
+            let meta = tries(|| rebuilding.bump_generation(), meta_error).await;
+            let meta = meta.context("beginning a generation")?;
+            // Boards may be of a later generation than the archive, where that was put back to an older state.
+            if boards.is_none_or(|boards| boards < meta.generation) {
+                return self.fill(meta.generation).await;
+            }
+        }
+    }
+
+    /// Brings other weights or another half-life into force.
+    pub async fn scores(&mut self, options: &Scores) -> anyhow::Result<Verdict> {
+        let (wanted, meta) = (options.rules.rules(), self.meta().await?);
+        if meta.rules == wanted {
+            writeln!(self.out, "these weights are in force already")?;
+            if self.boards_generation().await? == Some(meta.generation) {
+                return Ok(Verdict::Good);
+            }
+            return self.fill(meta.generation).await;
+        }
+        writeln!(self.out, "in force so far: {}\nfrom now on:     {}", told(&meta.rules), told(&wanted))?;
+        let rebuilding = self.backends.archive.rebuilding();
+        let progress = |done, of| self.progress.at("scoring the videos", done, of);
+        let rescored = tries(|| rebuilding.rescore(&wanted, &progress), RebuildFailure::of).await;
+        match rescored {
+            Ok(meta) => self.fill(meta.generation).await,
+            Err(RebuildFailure::Refused(reason)) => self.refused(&reason),
+            Err(RebuildFailure::Store(error)) => Err(anyhow!(error).context("scoring the videos")),
+        }
+    }
+
+    /// Counts the log again.
+    pub async fn mongodb(&mut self, options: &Mongodb) -> anyhow::Result<Verdict> {
+        let meta = self.meta().await?;
+        let rules = if options.new_weights { options.rules.rules() } else { meta.rules };
+        if rules != meta.rules {
+            writeln!(self.out, "in force so far: {}\nfrom now on:     {}", told(&meta.rules), told(&rules))?;
+        }
+        let beginnings = self.backends.log.beginnings().await.context("asking the log where it begins")?;
+        if options.snapshot.is_none()
+            && let Some(reason) = starts_late(&beginnings, &BTreeMap::new(), options.log_as_it_is)
+        {
+            return self.refused(&reason);
+        }
+        let progress = |done, of| self.progress.at("copying the snapshot", done, of);
+        let rebuilding = self.backends.archive.rebuilding();
+        let replay = match rebuilding.replay(&rules, options.snapshot.as_deref(), &progress).await {
+            Ok(replay) => replay,
+            Err(RebuildError::Refused(reason)) => return self.refused(&reason),
+            Err(RebuildError::Store(error)) => return Err(anyhow!(error).context("beginning the replay")),
+        };
+        let replayed = self.replay(&*replay, &beginnings, options).await;
+        let (meta, renumbered) = match replayed {
+            Ok(Replayed::Done { meta, renumbered }) => (meta, renumbered),
+            Ok(Replayed::Refused(reason)) => {
+                replay.abandon().await.context("throwing away what was counted")?;
+                return self.refused(&reason);
+            }
+            Err(error) => {
+                // What is left of it goes with the next rebuild.
+                let _ = replay.abandon().await;
+                return Err(error);
+            }
+        };
+        if renumbered {
+            writeln!(self.out, "comments are numbered anew: viewers who come back are told of a gap")?;
+        }
+        self.fill(meta.generation).await
+    }
+
+    async fn meta(&self) -> anyhow::Result<Meta> {
+        let meta = self.backends.archive.meta().await.context("reading the archive")?;
+        Ok(meta.ok_or_else(no_archive)?)
+    }
+
+    async fn boards_generation(&self) -> anyhow::Result<Option<u64>> {
+        Ok(self.backends.ranking.standing().await.context("reading the boards")?.generation)
+    }
+
+    fn refused(&mut self, reason: &str) -> anyhow::Result<Verdict> {
+        self.progress.finished();
+        writeln!(self.out, "refused: {reason}")?;
+        Ok(Verdict::Bad)
+    }
+
+    /// Fills the boards with the generation that is in force, `generation` or a later one.
+    async fn fill(&mut self, generation: u64) -> anyhow::Result<Verdict> {
+        let boards = self.backends.ranking.snapshot().await.map_or(0, |boards| boards.entries.len() as u64);
+        let partitions =
+            self.backends.log.end_offsets().await.context("asking the log for its partitions")?;
+        let progress = |done| self.progress.at("filling the boards", done as u64, boards);
+        let filled = tries(
+            || repair(self.backends, &[], partitions.len() as u32, &progress),
+            |error| match error {
+                RepairError::Store(error) if error.is_transient() => Err(error),
+                other => Ok(other),
+            },
+        );
+        let Repaired { meta, videos, .. } = filled.await.with_context(|| {
+            format!(
+                "the archive is of generation {generation}; the consumers fill the boards as soon as they can"
+            )
+        })?;
+        self.progress.finished();
+        writeln!(self.out, "{videos} videos, generation {}", meta.generation)?;
+        Ok(Verdict::Good)
+    }
+
+    async fn replay(
+        &self,
+        replay: &dyn Replay,
+        beginnings: &[u64],
+        options: &Mongodb,
+    ) -> anyhow::Result<Replayed> {
+        let partitions: Vec<u32> = (0..beginnings.len() as u32).collect();
+        let positions = replay.archive().take_up(&partitions).await.context("beginning the replay")?;
+        let positions: BTreeMap<u32, Position> = partitions.into_iter().zip(positions).collect();
+        if let Some(reason) = starts_late(beginnings, &positions, options.log_as_it_is) {
+            return Ok(Replayed::Refused(reason));
+        }
+        let mut recount = Recount {
+            backends: self.backends,
+            archive: replay.archive(),
+            progress: self.progress,
+            positions,
+            done: 0,
+            beginnings,
+        };
+        for _ in 0..CHASES {
+            let ends = self.backends.log.end_offsets().await.context("asking the log where it ends")?;
+            let ends: Vec<(u32, u64)> = (0..).zip(ends).collect();
+            if recount.to_go(&ends) < NEAR {
+                break;
+            }
+            recount.count_to(&ends).await?;
+        }
+        let progress = |done, of| self.progress.at("putting the new archive in place", done, of);
+        for _ in 0..FINISHES {
+            let finished = tries(|| replay.finish(options.log_as_it_is, &progress), meta_error);
+            match finished.await.context("putting the new archive in place")? {
+                Finished::Done { meta, renumbered } => return Ok(Replayed::Done { meta, renumbered }),
+                Finished::Behind(to) => {
+                    let ends =
+                        self.backends.log.end_offsets().await.context("asking the log where it ends")?;
+                    let end = |partition: u32| ends.get(partition as usize).copied().unwrap_or(0);
+                    if let Some((partition, to)) = to.iter().find(|(partition, to)| *to > end(*partition)) {
+                        return Ok(Replayed::Refused(format!(
+                            "the archive has counted partition {partition} up to offset {to}, and the log ends at {}: \
+                             its topic was created anew, or lost records. With --log-as-it-is what only the archive \
+                             knows is dropped",
+                            end(*partition)
+                        )));
+                    }
+                    recount.count_to(&to).await?;
+                }
+            }
+        }
+        bail!(
+            "the consumers count faster than this can follow, although they were asked to wait; try again when it is calmer"
+        )
+    }
+}
+
+enum Replayed {
+    Done { meta: Meta, renumbered: bool },
+    Refused(String),
+}
+
+/// Says why the log cannot be counted from these positions on (0 where there is none).
+fn starts_late(beginnings: &[u64], from: &BTreeMap<u32, Position>, as_it_is: bool) -> Option<String> {
+    let late = (0..).zip(beginnings).find_map(|(partition, beginning)| {
+        let next = from.get(&partition).map_or(0, |position| position.next);
+        (*beginning > next).then_some((partition, *beginning, next))
+    });
+    let (partition, beginning, next) = late.filter(|_| !as_it_is)?;
+    Some(format!(
+        "the log no longer reaches back to offset {next} of partition {partition}: it begins at {beginning}, and what \
+         was before could not be counted. Give an older state of the archive, which stands at {beginning} or later, \
+         with --snapshot"
+    ))
+}
+
+/// The log on its way into a new archive.
+struct Recount<'a> {
+    backends: &'a Backends,
+    archive: &'a dyn Archive,
+    progress: &'a Progress,
+    positions: BTreeMap<u32, Position>,
+    done: u64,
+    beginnings: &'a [u64],
+}
+
+impl Recount<'_> {
+    fn next(&self, partition: u32) -> u64 {
+        self.positions.get(&partition).map_or(0, |position| position.next)
+    }
+
+    fn to_go(&self, ends: &[(u32, u64)]) -> u64 {
+        ends.iter().map(|(partition, end)| end.saturating_sub(self.next(*partition))).sum()
+    }
+
+    /// Counts each partition up to its offset.
+    async fn count_to(&mut self, ends: &[(u32, u64)]) -> anyhow::Result<()> {
+        let total = self.done + self.to_go(ends);
+        let mut failures = 0;
+        while let Err(error) = self.count_once(ends, total).await {
+            failures += 1;
+            let transient = error.downcast_ref::<StoreError>().is_some_and(StoreError::is_transient);
+            if !transient || failures == TRIES {
+                return Err(error);
+            }
+            tokio::time::sleep(PAUSE * (1 << failures)).await;
+            // The last batch may be in.
+            let partitions: Vec<u32> = self.positions.keys().copied().collect();
+            let positions = self.archive.offsets(&partitions).await?;
+            self.positions = partitions.into_iter().zip(positions).collect();
+        }
+        Ok(())
+    }
+
+    async fn count_once(&mut self, ends: &[(u32, u64)], total: u64) -> anyhow::Result<()> {
+        let stretch = |(partition, to): &(u32, u64)| {
+            let position = self.positions.get(partition).copied().unwrap_or_default();
+            // What is gone from the log is stepped over; whether it may be gone was asked before.
+            let beginning = self.beginnings.get(*partition as usize).copied().unwrap_or(0);
+            let (from, after) =
+                if beginning > position.next { (beginning, None) } else { (position.next, position.last) };
+            (from < *to).then_some(ReadRange { partition: *partition, from, to: *to, after })
+        };
+        let stretches: Vec<ReadRange> = ends.iter().filter_map(stretch).collect();
+        let mut reader = self.backends.log.read(&stretches).await?;
+        loop {
+            let records = reader.next(BATCH).await?;
+            if records.is_empty() {
+                break;
+            }
+            // What cannot be read is among the dead letters already.
+            if let Some((batch, _)) = batch_of(records, &self.positions) {
+                self.commit(batch).await?;
+                self.progress.at("counting the log", self.done, total);
+            }
+        }
+        // A partition may end with holes, which are stepped over.
+        let rest = |(partition, to): &(u32, u64)| {
+            let from = self.next(*partition);
+            (from < *to).then_some(OffsetRange { partition: *partition, from, next: *to, last: None })
+        };
+        let spans: Vec<OffsetRange> = ends.iter().filter_map(rest).collect();
+        if spans.is_empty() { Ok(()) } else { self.commit(Batch { spans, records: Vec::new() }).await }
+    }
+
+    async fn commit(&mut self, batch: Batch) -> anyhow::Result<()> {
+        match self.archive.commit(&batch).await {
+            Ok(_) => {
+                for span in &batch.spans {
+                    self.done += span.next - span.from;
+                    self.positions.insert(span.partition, Position { next: span.next, last: span.last });
+                }
+                Ok(())
+            }
+            Err(CommitError::Store(error)) => Err(error.into()),
+            Err(error @ (CommitError::Fenced { .. } | CommitError::TakenOver { .. })) => {
+                Err(anyhow!(error).context("another rebuild is under way"))
+            }
+        }
+    }
+}
+
+/// An error of a rebuild where trying again is of no use.
+enum RebuildFailure {
+    Refused(String),
+    Store(StoreError),
+}
+
+impl RebuildFailure {
+    /// Splits what may pass from what does not.
+    fn of(error: RebuildError) -> Result<Self, StoreError> {
+        match error {
+            RebuildError::Refused(reason) => Ok(Self::Refused(reason)),
+            RebuildError::Store(error) if error.is_transient() => Err(error),
+            RebuildError::Store(error) => Ok(Self::Store(error)),
+        }
+    }
+}
+
+impl From<StoreError> for RebuildFailure {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+fn meta_error(error: StoreError) -> Result<StoreError, StoreError> {
+    if error.is_transient() { Err(error) } else { Ok(error) }
+}
+
+/// Does `attempt` until it is done, some times. `split` says what an error is: one that may pass (`Err`) or not.
+async fn tries<T, E, F: From<StoreError>, Doing: Future<Output = Result<T, E>>>(
+    mut attempt: impl FnMut() -> Doing,
+    split: impl Fn(E) -> Result<F, StoreError>,
+) -> Result<T, F> {
+    let mut failures = 0;
+    loop {
+        let passing = match attempt().await {
+            Ok(done) => return Ok(done),
+            Err(error) => match split(error) {
+                Ok(lasting) => return Err(lasting),
+                Err(passing) => passing,
+            },
+        };
+        failures += 1;
+        if failures == TRIES {
+            return Err(passing.into());
+        }
+        tracing::warn!(error = %passing, "trying again");
+        tokio::time::sleep(PAUSE * (1 << failures)).await;
+    }
+}
+
+/// Rules in words.
+fn told(rules: &Rules) -> String {
+    let points = liverank_core::score::points;
+    let weights = &rules.weights;
+    format!(
+        "view {}, like {}, comment {}, share {}, watch {} and {} from {} ms, half-life {} min",
+        points(weights.view),
+        points(weights.like),
+        points(weights.comment),
+        points(weights.share),
+        points(weights.watch_short),
+        points(weights.watch_long),
+        weights.watch_threshold_ms,
+        rules.half_life_ms / 60_000
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_that_begins_late_is_refused_unless_asked_for() {
+        let at = |next| Position { next, last: None };
+        assert_eq!(starts_late(&[0, 0], &BTreeMap::new(), false), None);
+        let late = starts_late(&[0, 7], &BTreeMap::new(), false).unwrap();
+        assert!(late.contains("partition 1") && late.contains("begins at 7"), "{late}");
+        assert_eq!(starts_late(&[0, 7], &BTreeMap::from([(1, at(7))]), false), None);
+        assert!(starts_late(&[0, 7], &BTreeMap::from([(1, at(6))]), false).is_some());
+        assert_eq!(starts_late(&[0, 7], &BTreeMap::new(), true), None);
+    }
+}

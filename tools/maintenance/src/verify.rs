@@ -1,0 +1,241 @@
+//! Do log, archive and boards agree?
+//!
+//! The archive is read as of one moment. The log is counted from its start, or from a snapshot, up to exactly where the
+//! archive stood then, and compared. The boards move on meanwhile; [`crate::boards`] tells movement from error.
+
+use std::collections::{BTreeMap, HashMap};
+
+use anyhow::{Context, bail};
+use liverank_adapters::Backends;
+use liverank_adapters::archive::{Archive, Cut, Position};
+use liverank_adapters::event_log::{LogReader, RawRecord, ReadRange};
+use liverank_consumer::counter::read;
+use liverank_core::VideoId;
+use liverank_core::counting::{LogRecord, Rules, identity};
+
+use crate::compare::{Difference, Kept, log_and_archive, within_archive};
+use crate::progress::Progress;
+use crate::report::{LogReport, Report};
+use crate::tally::{Tally, Told};
+use crate::{Verdict, boards};
+
+/// Records counted at once.
+const BATCH: usize = 5000;
+
+/// What to compare, and how to tell.
+#[derive(Debug, Clone, Default, clap::Args)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
+pub struct Options {
+    /// Name every difference instead of the first fifty.
+    #[arg(long)]
+    pub full: bool,
+    /// Tell the result as JSON.
+    #[arg(long)]
+    pub json: bool,
+    /// Compare archive and boards only; for a log that no longer reaches back to its start.
+    #[arg(long)]
+    pub without_log: bool,
+    /// Count the log from where this database (`MongoDB`) or directory (embedded storage) stands, which holds an
+    /// older state of the archive that was right, say a restored backup.
+    #[arg(long, value_name = "DATABASE", conflicts_with = "without_log")]
+    pub snapshot: Option<String>,
+    /// Compare log and archive only.
+    #[arg(long)]
+    pub without_boards: bool,
+}
+
+/// Compares, writes the report, and answers whether all agrees.
+pub async fn run(
+    options: &Options,
+    backends: &Backends,
+    progress: &Progress,
+    out: &mut impl std::io::Write,
+) -> anyhow::Result<Verdict> {
+    let report = verify(options, backends, progress).await;
+    progress.finished();
+    let report = report?;
+    if options.json {
+        writeln!(out, "{}", serde_json::to_string_pretty(&report)?)?;
+    } else {
+        writeln!(out, "{report}")?;
+    }
+    Ok(if report.good { Verdict::Good } else { Verdict::Bad })
+}
+
+/// Compares.
+pub async fn verify(options: &Options, backends: &Backends, progress: &Progress) -> anyhow::Result<Report> {
+    if backends.archive.meta().await.context("reading the archive")?.is_none() {
+        return Err(liverank_consumer::repair::no_archive().into());
+    }
+    progress.at("reading the archive", 0, 0);
+    let cut = backends.archive.rebuilding().cut(None).await.context("reading the archive")?;
+    let trending = follows(&cut);
+    let (rules, generation) = (cut.meta.rules, cut.meta.generation);
+    let positions: BTreeMap<u32, Position> = cut.positions.iter().copied().collect();
+    let kept = kept(cut);
+    let mut report = Report {
+        cut: positions.iter().map(|(partition, position)| (*partition, position.next)).collect(),
+        generation,
+        videos: kept.len(),
+        ..Report::default()
+    };
+    let mut differences: Vec<Difference> =
+        kept.values().flat_map(|kept| within_archive(kept, &rules)).collect();
+    if !options.without_log {
+        match begin(backends, options.snapshot.as_deref(), &positions, rules).await? {
+            Err(problem) => report.log.problem = Some(problem),
+            Ok(counting) => {
+                let told;
+                (told, report.log) = counting.run(&positions, trending, progress).await?;
+                differences.extend(log_and_archive(&told, &kept, report.log.trending));
+            }
+        }
+    }
+    let mut boards_agree = true;
+    if options.without_boards {
+        report.boards.problem = Some("not compared, as asked".into());
+    } else {
+        let states = kept.into_values().map(|kept| (kept.state.video_id.clone(), kept.state)).collect();
+        let (boards, wrong) = boards::compare(backends, (generation, states), &positions, progress).await?;
+        boards_agree = boards.problem.is_none();
+        report.boards = boards;
+        differences.extend(wrong);
+    }
+    report.good = differences.is_empty() && boards_agree && report.log.problem.is_none();
+    report.differ(differences, options.full);
+    Ok(report)
+}
+
+/// Whether its decayed scores surely follow from the log: one set of rules has been in force all the time. A later
+/// generation may have been begun by `rebuild scores`, after which older events weigh otherwise or not at all.
+fn follows(cut: &Cut) -> bool {
+    cut.meta.generation == 1
+}
+
+fn kept(cut: Cut) -> BTreeMap<VideoId, Kept> {
+    let comments: HashMap<VideoId, (u64, u64)> =
+        cut.comments.into_iter().map(|tally| (tally.video_id, (tally.count, tally.last))).collect();
+    let of = |stored: liverank_adapters::archive::StoredVideo| {
+        let id = stored.state.video_id.clone();
+        let (comments, highest_seq) = comments.get(&id).copied().unwrap_or_default();
+        (id, Kept { state: stored.state, score: stored.score, comments, highest_seq })
+    };
+    cut.videos.into_iter().map(of).collect()
+}
+
+/// A counting of the log that is about to begin.
+struct Counting<'a> {
+    archive: &'a dyn Archive,
+    reader: Box<dyn LogReader>,
+    tally: Tally,
+    /// Where it begins; identities of before are there.
+    snapshot: Option<&'a str>,
+    /// Whether decayed scores of the snapshot follow from its log.
+    trending: bool,
+    records: u64,
+}
+
+/// Begins to read the log up to `positions`, or says why it cannot be counted.
+async fn begin<'a>(
+    backends: &'a Backends,
+    snapshot: Option<&'a str>,
+    positions: &BTreeMap<u32, Position>,
+    rules: Rules,
+) -> anyhow::Result<Result<Counting<'a>, String>> {
+    let archive = &*backends.archive;
+    let mut tally = Tally::new(rules, positions.iter().map(|(partition, end)| (*partition, end.next)));
+    let (mut from, mut trending) = (BTreeMap::new(), true);
+    if let Some(snapshot) = snapshot {
+        let cut = archive.rebuilding().cut(Some(snapshot)).await.context("reading the snapshot")?;
+        if cut.meta.rules.weights.watch_threshold_ms != rules.weights.watch_threshold_ms {
+            bail!(
+                "the snapshot {snapshot} counted long watches from another time on: it cannot be counted from"
+            );
+        }
+        trending = follows(&cut) && cut.meta.rules == rules;
+        from = cut.positions.into_iter().collect();
+        tally.begin_with(cut.videos.into_iter().map(|video| video.state));
+    }
+    let beginnings = backends.log.beginnings().await.context("asking the log where it begins")?;
+    let mut stretches = Vec::new();
+    for (&partition, end) in positions {
+        let start: Position = from.get(&partition).copied().unwrap_or_default();
+        let Some(&beginning) = beginnings.get(partition as usize) else {
+            return Ok(Err(format!("the log has no partition {partition}, which the archive has counted")));
+        };
+        if start.next > end.next {
+            bail!(
+                "the snapshot stands further than the archive in partition {partition}: it is none of this archive"
+            );
+        }
+        if beginning > start.next && start.next < end.next {
+            return Ok(Err(format!(
+                "the log no longer reaches back to offset {} of partition {partition}: it begins at {beginning}. Give \
+                 an older state of the archive with --snapshot, or compare --without-log",
+                start.next
+            )));
+        }
+        stretches.push(ReadRange { partition, from: start.next, to: end.next, after: start.last });
+    }
+    stretches.retain(|stretch| stretch.from < stretch.to);
+    let records = stretches.iter().map(|stretch| stretch.to - stretch.from).sum();
+    let reader = backends.log.read(&stretches).await.context("reading the log")?;
+    Ok(Ok(Counting { archive, reader, tally, snapshot, trending, records }))
+}
+
+impl Counting<'_> {
+    async fn run(
+        mut self,
+        positions: &BTreeMap<u32, Position>,
+        trending: bool,
+        progress: &Progress,
+    ) -> anyhow::Result<(BTreeMap<VideoId, Told>, LogReport)> {
+        let mut read_records = 0;
+        let mut unreadable = 0;
+        loop {
+            let page = self.reader.next(BATCH).await.context("reading the log")?;
+            if page.is_empty() {
+                break;
+            }
+            check_marks(&page, positions)?;
+            let records: Vec<LogRecord> = page.iter().filter_map(|record| read(record).ok()).collect();
+            unreadable += (page.len() - records.len()) as u64;
+            let mut earlier = Vec::new();
+            if self.snapshot.is_some() {
+                let identities: Vec<String> =
+                    records.iter().filter_map(|record| identity(&record.event)).collect();
+                let sightings = self.archive.rebuilding().sightings(self.snapshot, &identities);
+                earlier = sightings.await.context("reading the snapshot")?;
+            }
+            self.tally.count(&records, earlier);
+            read_records += page.len() as u64;
+            progress.at("counting the log", read_records, self.records);
+        }
+        let (events, repeats) = self.tally.events();
+        let told = self.tally.finish();
+        let ambiguous = told.values().filter(|told| told.ambiguous).count();
+        let trending = trending && self.trending;
+        Ok((
+            told,
+            LogReport { counted: true, events, repeats, unreadable, ambiguous, trending, problem: None },
+        ))
+    }
+}
+
+/// The last record that the archive counted must be the one that the log has there.
+fn check_marks(page: &[RawRecord], positions: &BTreeMap<u32, Position>) -> anyhow::Result<()> {
+    for record in page {
+        let position = positions.get(&record.partition);
+        if let Some(Position { next, last: Some(mark) }) = position
+            && record.offset + 1 == *next
+            && record.mark() != *mark
+        {
+            let (partition, offset) = (record.partition, record.offset);
+            bail!(
+                "partition {partition} holds another record at offset {offset} than the one that was counted: the \
+                 topic was created anew, or lost records. `liverank rebuild mongodb` counts the log as it is"
+            );
+        }
+    }
+    Ok(())
+}

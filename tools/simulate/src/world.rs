@@ -1,0 +1,195 @@
+//! Where the viewers are: the planner's own [`Situation`], kept for every policy alike.
+
+use liverank_core::placement::{Part, Reader, ReaderAvailability, Situation, Video, WHOLE};
+use liverank_core::{Millis, ReaderId, VideoId};
+
+use crate::scenario::Scenario;
+use crate::traffic::Change;
+
+/// Readers, videos and viewers.
+#[derive(Debug, Clone)]
+pub struct World {
+    /// As the planner sees it. Readers that are dead are not in it.
+    pub now: Situation,
+    capacity: u64,
+}
+
+impl World {
+    /// Everybody waits for a reader.
+    pub fn new(scenario: &Scenario) -> Self {
+        let readers = (0..scenario.readers).map(|number| reader(number, scenario.capacity)).collect();
+        let videos = (0..scenario.videos.len())
+            .map(|number| Video {
+                id: VideoId::parse(&scenario.video_name(number)).expect("a scenario's names are ids"),
+                epoch: 0,
+                changed: Millis::MIN / 2,
+                waiting: scenario.videos[number],
+                moving: false,
+                parts: Vec::new(),
+            })
+            .collect();
+        Self { now: Situation { now: 0, readers, videos }, capacity: scenario.capacity }
+    }
+
+    /// Viewers of each reader.
+    pub fn loads(&self) -> Vec<u64> {
+        let mut loads = vec![0; self.now.readers.len()];
+        for part in self.now.videos.iter().flat_map(|video| &video.parts) {
+            loads[part.reader] += part.viewers;
+        }
+        loads
+    }
+
+    /// Gives a video to one reader, with all its viewers. Answers how many had to change readers.
+    pub fn give(&mut self, video: usize, to: usize) -> u64 {
+        let video = &mut self.now.videos[video];
+        let stay: u64 = video.parts.iter().filter(|part| part.reader == to).map(|part| part.viewers).sum();
+        let moved = video.viewers() - video.waiting - stay;
+        video.parts = vec![Part { reader: to, viewers: video.viewers(), share: WHOLE }];
+        video.waiting = 0;
+        moved
+    }
+
+    /// Viewers come and leave. Those who leave do so from everywhere alike. Those who come go where their video lacks
+    /// most of its share; a full reader refuses them, as a video without readers does, and they wait.
+    pub fn changes(&mut self, changes: &[Change]) {
+        let mut room: Vec<u64> =
+            self.loads().iter().map(|load| self.capacity.saturating_sub(*load)).collect();
+        for change in changes {
+            self.change(*change, &mut room);
+        }
+    }
+
+    fn change(&mut self, change: Change, room: &mut [u64]) {
+        let video = &mut self.now.videos[change.video];
+        let mut leave = change.leave;
+        let mut before = video.viewers();
+        for part in &mut video.parts {
+            // In proportion to those who are there, and exact in the sum.
+            let gone = (u128::from(part.viewers) * u128::from(leave))
+                .checked_div(u128::from(before))
+                .unwrap_or(0) as u64;
+            before -= part.viewers;
+            part.viewers -= gone;
+            leave -= gone;
+        }
+        let gone = leave.min(video.waiting);
+        video.waiting -= gone;
+        leave -= gone;
+        for part in &mut video.parts {
+            let gone = leave.min(part.viewers);
+            part.viewers -= gone;
+            leave -= gone;
+        }
+        arrive(video, change.come, room);
+    }
+
+    /// A reader dies: its viewers wait. Answers how many.
+    pub fn die(&mut self, number: usize) -> u64 {
+        let id = name(number);
+        let Some(at) = self.now.readers.iter().position(|reader| reader.id == id) else { return 0 };
+        self.now.readers.remove(at);
+        let mut lost = 0;
+        for video in &mut self.now.videos {
+            video.parts.retain_mut(|part| {
+                let dead = part.reader == at;
+                if dead {
+                    video.waiting += part.viewers;
+                    lost += part.viewers;
+                } else if part.reader > at {
+                    part.reader -= 1;
+                }
+                !dead
+            });
+        }
+        lost
+    }
+
+    /// A reader comes back, empty. Readers stay in the order of their names.
+    pub fn come_back(&mut self, number: usize) {
+        let back = reader(number, self.capacity);
+        let Err(at) = self.now.readers.binary_search_by(|reader| reader.id.cmp(&back.id)) else { return };
+        self.now.readers.insert(at, back);
+        for part in self.now.videos.iter_mut().flat_map(|video| &mut video.parts) {
+            part.reader += usize::from(part.reader >= at);
+        }
+    }
+}
+
+fn arrive(video: &mut Video, come: u64, room: &mut [u64]) {
+    let shares: u128 = video.parts.iter().map(|part| u128::from(part.share)).sum();
+    let all = u128::from(video.viewers() + come);
+    let mut left = come;
+    let mut enter = |part: &mut Part, wanted: u64| {
+        let more = wanted.min(left).min(room[part.reader]);
+        part.viewers += more;
+        room[part.reader] -= more;
+        left -= more;
+    };
+    for part in &mut video.parts {
+        let wanted = (all * u128::from(part.share)).checked_div(shares).unwrap_or(0) as u64;
+        enter(part, wanted.saturating_sub(part.viewers));
+    }
+    // What rounding left over, and what others had no room for.
+    for part in &mut video.parts {
+        enter(part, u64::MAX);
+    }
+    video.waiting += left;
+}
+
+/// The name of reader `number`. Names sort like numbers.
+fn name(number: usize) -> ReaderId {
+    ReaderId::parse(&format!("reader-{number:03}")).expect("it is short and plain")
+}
+
+fn reader(number: usize, capacity: u64) -> Reader {
+    Reader { id: name(number), capacity, standing: ReaderAvailability::Open }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::scenario::ScenarioName;
+
+    fn world() -> World {
+        let mut world = World::new(&Scenario::named(ScenarioName::Seed, Duration::ZERO));
+        for video in 0..100 {
+            world.give(video, video % 5);
+        }
+        world
+    }
+
+    #[test]
+    fn in_turn_is_what_the_seed_does() {
+        assert_eq!(world().loads(), [275, 280, 312, 233, 1400]);
+    }
+
+    #[test]
+    fn the_dead_leave_their_viewers_waiting_and_come_back_empty() {
+        let mut world = world();
+        assert_eq!(world.die(1), 280);
+        assert_eq!(world.loads(), [275, 312, 233, 1400]);
+        assert_eq!(world.now.videos.iter().map(|video| video.waiting).sum::<u64>(), 280);
+        world.come_back(1);
+        assert_eq!(world.loads(), [275, 0, 312, 233, 1400]);
+        assert_eq!(world.die(9), 0);
+    }
+
+    proptest! {
+        #[test]
+        fn nobody_is_lost_or_made_up(viewers in proptest::collection::vec(0u64..500, 1..5), waiting in 0u64..9, come in 0u64..900, leave in 0u64..900) {
+            let mut world = world();
+            let video = &mut world.now.videos[0];
+            video.parts = viewers.iter().enumerate().map(|(reader, viewers)| Part { reader, viewers: *viewers, share: WHOLE / viewers.max(&1).ilog2().max(1) }).collect();
+            video.waiting = waiting;
+            let before = video.viewers();
+            let leave = leave.min(before);
+            world.changes(&[Change { video: 0, come, leave }]);
+            prop_assert_eq!(world.now.videos[0].viewers(), before - leave + come);
+        }
+    }
+}

@@ -1,5 +1,7 @@
 //! What a round looks at: readers as Kubernetes shows them, load as the managers tell it.
 
+use std::collections::BTreeSet;
+
 use liverank_core::Millis;
 use liverank_protocol;
 use serde::{Deserialize, Serialize};
@@ -21,6 +23,8 @@ pub struct Seen {
     pub held: Option<String>,
     /// Every reader's Deployment, those being deleted too.
     pub readers: Vec<Reader>,
+    /// Readers without a Deployment that still have a pod: it ends, and until then their names are taken.
+    pub ending: BTreeSet<String>,
     /// The last answer of each manager; empty where none ever answered.
     pub managers: Vec<Heard>,
 }

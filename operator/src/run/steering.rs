@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use liverank_protocol::{CordonRequest, MoveRequest};
 use liverank_runtime::now_ms;
 use reqwest::Url;
+use tokio::time::sleep;
 
 use super::cache::{Live, Pod};
 use super::leadership::Leadership;
@@ -167,6 +168,18 @@ impl Steering {
         }
     }
 
+    /// Shows the managers again and again that this planner is still there. Ends never.
+    pub async fn stay_in_office(&mut self) {
+        loop {
+            let due =
+                self.term.map_or(RENEW_EVERY, |term| RENEW_EVERY.saturating_sub(term.renewed.elapsed()));
+            sleep(due.max(TERM_PAUSE)).await;
+            if let Some(manager) = self.answering.clone() {
+                self.keep_office(&manager).await;
+            }
+        }
+    }
+
     /// What a refusal means: under another's term, perhaps that another leads.
     async fn refused(&mut self, refusal: Refusal) {
         self.office.metrics.failed("order");
@@ -228,6 +241,7 @@ impl Steering {
             template: facts.template.to_owned(),
             held: facts.held.map(str::to_owned),
             readers: readers.collect(),
+            ending: lost(facts.deployments, facts.pods, |_| true),
             managers: self.heard.values().cloned().collect(),
         }
     }
@@ -276,9 +290,9 @@ pub fn existing(cluster: &str, deployments: &[Arc<Live>]) -> Vec<build::Reader> 
     deployments.iter().filter(is_reader).map(reader).collect()
 }
 
-/// Readers of which there are running pods and no Deployment in sight.
-pub fn lost(deployments: &[Arc<Live>], pods: &[Arc<Pod>]) -> BTreeSet<String> {
-    let named = |pod: &Arc<Pod>| pod.reader.as_deref().filter(|_| !pod.terminating).map(str::to_owned);
+/// Readers of which there are such pods and no Deployment in sight.
+pub fn lost(deployments: &[Arc<Live>], pods: &[Arc<Pod>], which: impl Fn(&Pod) -> bool) -> BTreeSet<String> {
+    let named = |pod: &Arc<Pod>| pod.reader.as_deref().filter(|_| which(pod)).map(str::to_owned);
     let mut lost: BTreeSet<String> = pods.iter().filter_map(named).collect();
     for live in deployments {
         lost.remove(live.name());

@@ -85,6 +85,7 @@ pub fn scene(settings: Settings, viewers: &[u64]) -> Seen {
         template: "t1".to_owned(),
         held: None,
         readers: (0..viewers.len()).map(reader).collect(),
+        ending: std::collections::BTreeSet::new(),
         managers: vec![heard("a"), heard("b")],
     }
 }

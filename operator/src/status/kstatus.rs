@@ -94,12 +94,12 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(16))]
+    #![proptest_config(ProptestConfig::with_cases(4))]
 
     /// A new image, or another number of pods, is rolled out by the operator's own functions and a Deployment controller
     /// that does one thing at a time, in any order: never current before the last pod is, and current in the end.
     #[test]
-    fn never_current_before_the_last_pod_is(order in prop::collection::vec(0_usize..12, 500), scale in 1_i32..5) {
+    fn never_current_before_the_last_pod_is(order in prop::collection::vec(0_usize..12, 240), scale in 1_i32..5) {
         let mut world = World::new();
         prop_assert_eq!(world.look(), "Current");
         world.cluster.spec.image = "registry.example.org/liverank:2".into();
@@ -117,8 +117,10 @@ proptest! {
         }
         // Whatever is left.
         for _ in 0..80 {
-            world.look();
-            (0..11).for_each(|at| world.controllers(at));
+            if world.look() == "Current" {
+                break;
+            }
+            (0..30).for_each(|at| world.controllers(at));
         }
         prop_assert_eq!(world.look(), "Current");
         prop_assert!(world.is_done());
@@ -216,12 +218,11 @@ impl World {
     /// What the operator does when it looks: it writes what may be written, and says how it stands.
     fn look(&mut self) -> &'static str {
         let live: Vec<_> = self.deployments.iter().map(Deployed::live).collect();
-        let states = rollout::states(&self.wanted(), &live);
+        let wanted = self.wanted();
+        let states = rollout::states(&wanted, &live);
         let turn = rollout::turn(&states).map(|state| state.component);
-        if turn == Some(Component::Reader) {
-            self.replace_a_reader();
-        }
-        for object in self.wanted() {
+        // What comes or goes among readers is written by the next look.
+        for object in wanted {
             let at = self.deployments.iter().position(|it| it.object.name == object.name);
             let Some(at) = at else {
                 self.deployments.push(Deployed { object, generation: 1, observed: 0, pods: Vec::new() });
@@ -234,6 +235,9 @@ impl World {
             let changed = spec(&admitted) != spec(&deployed.object);
             deployed.generation += i64::from(changed);
             deployed.object = admitted;
+        }
+        if turn == Some(Component::Reader) {
+            self.replace_a_reader();
         }
         let given = Given { cluster: self.cluster.clone(), states, ..Given::default() };
         self.status = given.status(&self.status);

@@ -81,7 +81,6 @@ def environment():
         "LIVERANK_TESTBED_MONGODB_PORT": "28017",
         "LIVERANK_TESTBED_REDIS_PORT": "26379",
         "LIVERANK_TESTBED_REDIS_CLUSTER_PORT": "26479",
-        # Every suite here has its tests' standard output in a file.
         "CARGO_TERM_COLOR": "never",
     }
     return os.environ | ours
@@ -96,7 +95,7 @@ class Runner:
 
     def __init__(self, out=sys.stdout):
         self.out = out
-        self.lock = threading.Lock()
+        self.lock = threading.Condition()
         self.results = {}
         self.environment = environment()
         self.running = set()
@@ -105,10 +104,10 @@ class Runner:
 
     def path_of(self, suite):
         """The PATH with nothing in it but what the suite may call; None where no dpkg can tell."""
+        if suite.installs or not commands.on_debian():
+            return None
         with self.lock:
             # Anew each time: the suites before may have installed something.
-            if not commands.on_debian():
-                return None
             return commands.make_path(suite, PATHS / suite.name, commands.Machine(), commands.parts_packages())
 
     def command(self, suite):
@@ -117,8 +116,11 @@ class Runner:
 
     def run(self, suite):
         """Runs one suite to its end and reports it."""
+        with self.lock:
+            # One that another lane runs may not have ended yet.
+            self.lock.wait_for(lambda: all(name in self.results for name in suite.needs))
         began = time.monotonic()
-        lost = [name for name in suite.needs if not self.results.get(name) or self.results[name].failed]
+        lost = [name for name in suite.needs if self.results[name].failed]
         log = LOGS / f"{suite.name}.log"
         if lost:
             log.write_text(f"did not run: {', '.join(lost)} failed\n")
@@ -128,6 +130,7 @@ class Runner:
             result = Result(suite, *tally(log.read_text(errors="replace"), code), time.monotonic() - began, note)
         with self.lock:
             self.results[suite.name] = result
+            self.lock.notify_all()
             print(result.line(), file=self.out, flush=True)
             if result.failed and not lost:
                 print(f"---- the end of {log.relative_to(CHECKOUT)}", file=self.out)

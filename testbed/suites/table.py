@@ -34,6 +34,8 @@ class Suite:
     parts: tuple = ()
     # Commands, and files, that it may use of those packages, also those that only an empty cache makes it use.
     calls: tuple = ()
+    # Whether its task is to bring what is missing: then it finds every command of this machine.
+    installs: bool = False
     # Whether it needs root.
     root: bool = False
     # Ports of 127.0.0.1 that must be free.
@@ -83,7 +85,7 @@ STAGES = (
             Suite("doc", cargo_test("--doc"), 60, needs=("build",)),
         ),
         (
-            Suite("install", ("testbed/testbed", "install"), 600, calls=("apt-get", "dpkg-query", "flock", "sha256sum")),
+            Suite("install", ("testbed/testbed", "install"), 600, installs=True),
             Suite("commands", ("python3", "-B", "testbed/suites/commands.py"), 20, needs=("install", "kubernetes-packages")),
             Suite("dependencies", ("make", "--no-print-directory", "deny"), 20, needs=("install",)),
             Suite("images", ("testbed/compose-test", "--images"), 400, needs=("install",), parts=("tools", "docker"),
@@ -91,8 +93,9 @@ STAGES = (
             Suite("client", shell("node --test web/test/*.test.mjs"), 10),
         ),
         (
-            Suite("kubernetes-packages", ("testbed/kubernetes/kubernetes", "install-packages"), 120),
-            Suite("kubernetes-build", ("testbed/kubernetes/kubernetes", "install"), 1500, needs=("kubernetes-packages",), nice=19),
+            Suite("kubernetes-packages", ("testbed/kubernetes/kubernetes", "install-packages"), 120, installs=True),
+            Suite("kubernetes-build", ("testbed/kubernetes/kubernetes", "install"), 1500, needs=("kubernetes-packages",),
+                  parts=("kubernetes",), nice=19),
         ),
     ),
     ((

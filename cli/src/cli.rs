@@ -1,5 +1,6 @@
 //! The command line.
 
+use std::io::Write;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -11,8 +12,10 @@ use liverank_runtime::ServiceContext;
 use liverank_runtime::telemetry::{self, LogArgs};
 use liverank_runtime::{process, server, shutdown};
 
+use crate::help::{self, Shown};
 use crate::probe::Probe;
 use crate::stores::{StoreArgs, hide_unused};
+use crate::token::Token;
 use crate::tools::{Dlq, Rebuild, Tool};
 use crate::{role, up};
 
@@ -55,8 +58,32 @@ pub enum Cli {
     /// What could not be read from the log.
     #[command(subcommand)]
     Dlq(Dlq),
+    /// Tokens for trying a system that asks viewers for them.
+    #[command(subcommand)]
+    Token(Token),
+    /// Prints what a shell needs to complete commands and flags: `source <(liverank completion bash)`.
+    Completion(Completion),
+    /// Prints the version.
+    Version,
     /// Asks processes until they answer well, say their `/readyz`: for images that have no other client.
     Probe(Probe),
+}
+
+/// `liverank completion`.
+#[derive(Debug, Clone, Args)]
+pub struct Completion {
+    /// Which shell.
+    shell: clap_complete::Shell,
+}
+
+impl Completion {
+    fn run(self) -> anyhow::Result<ExitCode> {
+        // Into memory first: the library panics where its reader has gone.
+        let mut script = Vec::new();
+        clap_complete::generate(self.shell, &mut command(Shown::All), "liverank", &mut script);
+        std::io::stdout().write_all(&script)?;
+        Ok(ExitCode::SUCCESS)
+    }
 }
 
 /// How long after its drain a process may take to end: what a service does at the end is bounded by it several times.
@@ -171,6 +198,12 @@ impl Cli {
             Self::Verify(tool) => tool.verify(),
             Self::Rebuild(what) => what.run(),
             Self::Dlq(what) => what.run(),
+            Self::Token(token) => token.run(),
+            Self::Completion(completion) => completion.run(),
+            Self::Version => {
+                writeln!(std::io::stdout(), "liverank {}", env!("CARGO_PKG_VERSION"))?;
+                Ok(ExitCode::SUCCESS)
+            }
             Self::Probe(probe) => probe.run(),
         }
     }
@@ -184,13 +217,18 @@ pub const PORTS: [(&str, Option<u16>, u16); 8] = [
     ("websocket", Some(8081), 9081),
     ("comment", Some(3000), 9030),
     ("reader", Some(4001), 9040),
-    ("manager", Some(6000), 9060),
+    ("manager", Some(6100), 9060),
     ("statistics", Some(5000), 9050),
 ];
 
 /// The command line with each role's own defaults.
-pub fn command() -> Command {
-    PORTS.iter().fold(Cli::command(), |command, (role, port, admin)| {
+pub fn command(shown: Shown) -> Command {
+    let command = with_own_defaults(Cli::command());
+    help::arranged(command, shown)
+}
+
+fn with_own_defaults(command: Command) -> Command {
+    PORTS.iter().fold(command, |command, (role, port, admin)| {
         // Admin ports carry no secrets, and probes and scrapers come from other machines.
         let host = if *role == "up" { "127.0.0.1" } else { "0.0.0.0" };
         command.mut_subcommand(role, |command| {
@@ -211,6 +249,7 @@ mod tests {
 
     #[test]
     fn the_command_line_is_well_formed() {
-        command().debug_assert();
+        command(Shown::Usual).debug_assert();
+        command(Shown::All).debug_assert();
     }
 }

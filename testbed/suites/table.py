@@ -62,6 +62,8 @@ WORDS = " ".join(CARGO)
 LINTS = shell(*(f"cargo clippy {WORDS} --quiet {which} -- --deny warnings" for which in ("--all-targets", "--test '*'")))
 BUILD = shell(f"cargo build {WORDS} --lib --bins --test '*'", f"cargo test {WORDS} --no-run --lib --bins --tests")
 
+QUIET = "--no-audit --no-fund --silent"
+
 STORES = ("kafka", "mongodb", "redis", "redis-cluster")
 STORE_PARTS = ("kafka", "mongodb", "redis")
 STORE_CALLS = ("redis-server", "redis-cli", "setsid", "flock", "timeout", "java", "python3", "/usr/lib/*/libcurl.so.4",
@@ -90,7 +92,8 @@ STAGES = (
             Suite("dependencies", ("make", "--no-print-directory", "deny"), 20, needs=("install",)),
             Suite("images", ("testbed/compose-test", "--images"), 400, needs=("install",), parts=("tools", "docker"),
                   calls=DOCKER_CALLS, root=True),
-            Suite("client", shell("node --test web/test/*.test.mjs"), 10),
+            Suite("client", shell("cd clients/js", f"npm ci {QUIET}", f"npm ci {QUIET} --prefix ../react", "npm run --silent check",
+                                  "npm run --silent --prefix ../react build", "npm test"), 90),
         ),
         (
             Suite("kubernetes-packages", ("testbed/kubernetes/kubernetes", "install-packages"), 120, installs=True),
@@ -109,7 +112,7 @@ STAGES = (
                   parts=STORE_PARTS),
         ),
         (
-            Suite("page", shell("cd e2e/browser", "npm ci --no-audit --no-fund --silent", "npm test"), 60,
+            Suite("page", shell("cd e2e/browser", f"npm ci {QUIET}", "npm test"), 60,
                   needs=("build", "install"), parts=("chromium",), calls=("chromium", "/usr/share/fonts/truetype/dejavu")),
             Suite("api", ("testbed/api-test",), 240, needs=("build", "install"), parts=("tools",), calls=("curl",), nice=5),
             Suite("charts", ("charts/test",), 120, needs=("kubernetes-build", "install"), nice=5),

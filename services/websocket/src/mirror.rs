@@ -109,10 +109,12 @@ impl ViewerSession<'_> {
         let standing = self.ranking.standing().await;
         self.shell.health.dependency("ranking", standing.map(drop).map_err(|error| error.to_string()));
         // Boards that an earlier release filled are told of their half-life later, without a change.
-        if !self.mirror.boards().knows_half_life()
-            && let Ok(Some(half_life)) = self.ranking.half_life().await
-            && self.mirror.boards_mut().decays_by(Some(half_life))
-        {
+        let known = self.mirror.boards().knows_half_life();
+        if known {
+            return;
+        }
+        if let Ok(Some(half_life)) = self.ranking.half_life().await {
+            self.mirror.boards_mut().decays_by(Some(half_life));
             self.lists.poke_all();
         }
     }

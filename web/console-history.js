@@ -1,6 +1,8 @@
 /** How many viewers each reader had over the last minutes: areas, one upon the other. */
 
 const SPAN_MS = 15 * 60_000;
+/** As long as little is known, the chart shows a shorter time. */
+const LEAST_SPAN_MS = 60_000;
 const SVG = 'http://www.w3.org/2000/svg';
 const WIDTH = 600;
 const HEIGHT = 120;
@@ -13,12 +15,14 @@ export class HistoryChart {
   #root;
   #svg;
   #most;
+  #since;
   #samples = [];
 
   constructor(root) {
     this.#root = root;
     this.#svg = root.querySelector('svg');
     this.#most = root.querySelector('.most');
+    this.#since = root.querySelector('.since');
     this.#svg.setAttribute('viewBox', `0 0 ${WIDTH} ${HEIGHT}`);
     this.#svg.setAttribute('preserveAspectRatio', 'none');
   }
@@ -34,7 +38,8 @@ export class HistoryChart {
   #draw(now) {
     const totals = this.#samples.map(({ values }) => [...values.values()].reduce((sum, value) => sum + value, 0));
     const top = ceiling(Math.max(...totals));
-    const x = (at) => WIDTH - ((now - at) / SPAN_MS) * WIDTH;
+    const span = Math.max(LEAST_SPAN_MS, now - this.#samples[0].at);
+    const x = (at) => WIDTH - ((now - at) / span) * WIDTH;
     const y = (value) => HEIGHT - (value / top) * HEIGHT;
     const base = this.#samples.map(() => 0);
     const areas = this.#names().map((group, index) => {
@@ -52,7 +57,8 @@ export class HistoryChart {
     });
     this.#svg.replaceChildren(...areas);
     this.#most.textContent = numbers.format(top);
-    this.#svg.setAttribute('aria-label', `Viewers over the last 15 minutes: ${totals.at(-1)} now, at most ${Math.max(...totals)}`);
+    this.#since.textContent = `${Math.round(span / 60_000)} min ago`;
+    this.#svg.setAttribute('aria-label', `Viewers over the last minutes: ${totals.at(-1)} now, at most ${Math.max(...totals)}`);
   }
 
   /** The readers' names in groups that get an area each. */

@@ -76,7 +76,10 @@ const state = new StateView({
     comments.retryNow();
   },
   onSignIn: () => session.ask(),
-  onRefused: () => session.offer(),
+  onRefused: () => {
+    session.offer();
+    part('ranking-loading').firstElementChild.textContent = 'There is no ranking to show.';
+  },
 });
 const comments = new CommentsView(liverank, {
   user,

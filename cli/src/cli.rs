@@ -1,5 +1,6 @@
 //! The command line.
 
+use std::io::Write;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -12,8 +13,10 @@ use liverank_runtime::ServiceContext;
 use liverank_runtime::telemetry::{self, LogArgs};
 use liverank_runtime::{process, server, shutdown};
 
+use crate::help::{self, Shown};
 use crate::probe::Probe;
 use crate::stores::{StoreArgs, hide_unused};
+use crate::token::Token;
 use crate::tools::{Dlq, Rebuild, Tool};
 use crate::{role, up};
 
@@ -56,8 +59,32 @@ pub enum Cli {
     /// What could not be read from the log.
     #[command(subcommand)]
     Dlq(Dlq),
+    /// Tokens for trying a system that asks viewers for them.
+    #[command(subcommand)]
+    Token(Token),
+    /// Prints what a shell needs to complete commands and flags: `source <(liverank completion bash)`.
+    Completion(Completion),
+    /// Prints the version.
+    Version,
     /// Asks processes until they answer well, say their `/readyz`: for images that have no other client.
     Probe(Probe),
+}
+
+/// `liverank completion`.
+#[derive(Debug, Clone, Args)]
+pub struct Completion {
+    /// Which shell.
+    shell: clap_complete::Shell,
+}
+
+impl Completion {
+    fn run(self) -> anyhow::Result<ExitCode> {
+        // Into memory first: the library panics where its reader has gone.
+        let mut script = Vec::new();
+        clap_complete::generate(self.shell, &mut command(Shown::All), "liverank", &mut script);
+        std::io::stdout().write_all(&script)?;
+        Ok(ExitCode::SUCCESS)
+    }
 }
 
 /// How long after its drain a process may take to end: what a service does at the end is bounded by it several times.
@@ -174,6 +201,12 @@ impl Cli {
             Self::Verify(tool) => tool.verify(),
             Self::Rebuild(what) => what.run(),
             Self::Dlq(what) => what.run(),
+            Self::Token(token) => token.run(),
+            Self::Completion(completion) => completion.run(),
+            Self::Version => {
+                writeln!(std::io::stdout(), "liverank {}", env!("CARGO_PKG_VERSION"))?;
+                Ok(ExitCode::SUCCESS)
+            }
             Self::Probe(probe) => probe.run(),
         }
     }
@@ -183,10 +216,15 @@ impl Cli {
 const UP_ADMIN: &str = "127.0.0.1:9090";
 
 /// The command line with each role's own defaults.
-pub fn command() -> Command {
+pub fn command(shown: Shown) -> Command {
+    let command = with_own_defaults(Cli::command());
+    help::arranged(command, shown)
+}
+
+fn with_own_defaults(command: Command) -> Command {
     let up =
         |command: Command| command.mut_arg("admin_listen", |arg| arg.required(false).default_value(UP_ADMIN));
-    Role::ALL.into_iter().fold(Cli::command().mut_subcommand("up", up), |command, role| {
+    Role::ALL.into_iter().fold(command.mut_subcommand("up", up), |command, role| {
         command.mut_subcommand(role.name(), |command| {
             // Admin ports carry no secrets, and probes and scrapers come from other machines.
             let admin = format!("0.0.0.0:{}", role.admin_port());
@@ -208,7 +246,8 @@ mod tests {
 
     #[test]
     fn the_command_line_is_well_formed() {
-        command().debug_assert();
+        command(Shown::Usual).debug_assert();
+        command(Shown::All).debug_assert();
     }
 
     fn file(path: &str) -> String {
@@ -218,7 +257,7 @@ mod tests {
 
     #[test]
     fn every_setting_that_the_operator_writes_is_a_flag_of_its_role() {
-        let command = command();
+        let command = command(Shown::All);
         for setting in roles::SETTINGS {
             for role in setting.roles {
                 let flags = command.find_subcommand(role.name()).unwrap();
@@ -233,7 +272,7 @@ mod tests {
     #[test]
     fn compose_and_the_chart_agree_with_the_table_of_roles() {
         let compose: serde_yaml::Value = serde_yaml::from_str(&file("docker-compose.yml")).unwrap();
-        let command = command();
+        let command = command(Shown::All);
         for role in Role::ALL {
             let name = if role == Role::Reader { "reader-1" } else { role.name() };
             let service = &compose["services"][name];

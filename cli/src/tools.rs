@@ -105,8 +105,7 @@ impl Tool<verify::Options> {
     pub fn verify(self) -> anyhow::Result<ExitCode> {
         self.run(async |mut tool: Self, progress| {
             let backends = tool.backends("verify").await?;
-            // Embedded boards are in memory: there are none without their process.
-            tool.command.without_boards |= !tool.stores.any();
+            tool.command.embedded = !tool.stores.any();
             verify::run(&tool.command, &backends, &progress, &mut std::io::stdout()).await
         })
     }

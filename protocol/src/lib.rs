@@ -384,6 +384,9 @@ pub struct ReaderReport {
     pub instance_id: String,
     /// Viewers connected.
     pub active_connections: u64,
+    /// Viewers it may hold; the seed's readers do not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub capacity: Option<u64>,
     /// The channels it listens to, the busiest only.
     pub subscribed_topics: Vec<String>,
     /// Comments written to viewers since its start.

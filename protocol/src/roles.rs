@@ -83,7 +83,7 @@ impl Role {
             Self::Websocket => Some(8081),
             Self::Comment => Some(3000),
             Self::Reader => Some(4001),
-            Self::Manager => Some(6000),
+            Self::Manager => Some(6100),
             Self::Statistics => Some(5000),
         }
     }

@@ -210,6 +210,7 @@ impl Reader {
         ReaderReport {
             instance_id: self.hub.settings.id.to_string(),
             active_connections: self.hub.viewers(),
+            capacity: Some(self.hub.settings.capacity),
             subscribed_topics: self.topics(TOPICS_REPORTED),
             messages_sent: self.hub.metrics.messages.get(),
         }

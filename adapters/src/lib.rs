@@ -32,6 +32,7 @@ pub use comment_bus::CommentBus;
 pub use error::StoreError;
 pub use event_log::EventLog;
 pub use ranking_store::RankingStore;
+pub use redb_file::catches_panics;
 
 /// All that a service may be given. Cheap to clone; every clone speaks to the same stores.
 #[derive(Clone)]

@@ -114,8 +114,12 @@ impl Process {
     ) -> anyhow::Result<ExitCode> {
         telemetry::init(&self.log);
         server::raise_file_limit();
-        let process =
-            process::Process { drain: Duration::from_secs(self.drain_seconds), late: LATE, threads: None };
+        let process = process::Process {
+            drain: Duration::from_secs(self.drain_seconds),
+            late: LATE,
+            threads: None,
+            catches_panics: liverank_adapters::catches_panics,
+        };
         process.run(main).map(|()| ExitCode::SUCCESS)
     }
 }

@@ -92,7 +92,9 @@ STAGES = (
             Suite("dependencies", ("make", "--no-print-directory", "deny"), 20, needs=("install",)),
             Suite("images", ("testbed/compose-test", "--images"), 400, needs=("install",), parts=("tools", "docker"),
                   calls=DOCKER_CALLS, root=True),
-            Suite("client", shell("node --test web/test/*.test.mjs"), 10),
+            Suite("client", shell("cd clients/js", "npm ci --no-audit --no-fund --silent",
+                                  "npm ci --prefix ../react --no-audit --no-fund --silent", "npm run --silent check",
+                                  "npm run --silent --prefix ../react build", "npm test"), 90),
         ),
         (
             Suite("kubernetes-packages", ("testbed/kubernetes/kubernetes", "install-packages"), 120, installs=True),
@@ -111,7 +113,7 @@ STAGES = (
                   parts=STORE_PARTS),
         ),
         (
-            Suite("page", shell("cd e2e/browser", "npm ci --no-audit --no-fund --silent", "npm test"), 60,
+            Suite("page", shell("cd e2e/browser", "npm ci --no-audit --no-fund --silent", "npm test"), 200,
                   needs=("build", "install"), parts=("chromium",), calls=("chromium", "/usr/share/fonts/truetype/dejavu")),
             Suite("api", ("testbed/api-test",), 240, needs=("build", "install"), parts=("tools",), calls=("curl",), nice=5),
             Suite("charts", ("charts/test",), 120, needs=("kubernetes-build", "install"), nice=5),

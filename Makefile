@@ -8,7 +8,7 @@ BIN := target/release/liverank
 SOAK_HOURS ?= 4
 SOAK_SEED ?= $(shell date +%s)
 
-.PHONY: up help build check fmt clippy deny unit test soak bench mutants clean
+.PHONY: up help build check fmt words unused clippy deny unit test soak bench mutants clean
 
 up: build ## build everything and run it in one process on embedded storage
 	@exec $(BIN) up --data-dir data
@@ -20,10 +20,16 @@ build: ## the binary, optimised: target/release/liverank
 	@testbed/need cargo gcc make perl
 	@$(CARGO) build --release --locked --package liverank
 
-check: fmt clippy deny unit ## formatting, lints, dependencies, unit tests: the fast loop
+check: fmt words unused clippy deny unit ## formatting, words, lints, dependencies, unit tests: the fast loop
 
 fmt: ## formatting
 	@$(CARGO) fmt --all --check
+
+words: ## names that docs/glossary.md bans
+	@testbed/banned-words
+
+unused: ## dependencies that no source uses
+	@testbed/unused-dependencies
 
 clippy: ## lints, of which none is allowed
 	@$(CARGO) clippy --workspace --all-targets --locked --quiet -- --deny warnings

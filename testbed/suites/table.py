@@ -77,6 +77,8 @@ DOCKER_CALLS = ("docker", "dockerd", "docker-compose", "containerd", "runc", "ip
 STAGES = (
     ((
         Suite("format", ("cargo", "fmt", "--all", "--check"), 10),
+        Suite("words", ("testbed/banned-words",), 10),
+        Suite("unused", ("testbed/unused-dependencies",), 10),
         Suite("testbed", ("python3", "-B", "-m", "unittest", "discover", "--start-directory", "testbed/suites"), 10),
     ),),
     (
@@ -118,7 +120,7 @@ STAGES = (
             Suite("charts", ("charts/test",), 120, needs=("kubernetes-build", "install"), nice=5),
             Suite("containers", ("testbed/compose-test", "--binary", str(TARGET / "liverank")), 300,
                   needs=("build", "images"), parts=("tools", "docker"), calls=DOCKER_CALLS, root=True,
-                  ports=(3000, 4001, 4002, 5000, 6000, 8080, 8081)),
+                  ports=(3000, 4001, 4002, 5000, 6000, 6100, 8080, 8081)),
         ),
     ),
     ((

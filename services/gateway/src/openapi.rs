@@ -17,6 +17,7 @@ const INTERNAL: [&str; 2] = ["internal", "orders"];
 
 static WHOLE: LazyLock<String> = LazyLock::new(|| document().to_string());
 static PUBLIC: LazyLock<String> = LazyLock::new(|| public().to_string());
+static STREAMS_JSON: LazyLock<String> = LazyLock::new(|| streams().to_string());
 static STREAMS: LazyLock<String> =
     LazyLock::new(|| serde_yaml::to_string(&streams()).expect("JSON can be written as YAML"));
 
@@ -31,9 +32,13 @@ pub fn public() -> Value {
     let is_internal = |tag: &Value| tag.as_str().is_some_and(|tag| INTERNAL.contains(&tag));
     if let Some(paths) = document["paths"].as_object_mut() {
         for item in paths.values_mut().filter_map(Value::as_object_mut) {
-            item.retain(|_, member| !member["tags"].as_array().is_some_and(|tags| tags.iter().any(is_internal)));
+            item.retain(|_, member| {
+                !member["tags"].as_array().is_some_and(|tags| tags.iter().any(is_internal))
+            });
         }
-        paths.retain(|_, item| item.as_object().is_some_and(|item| item.values().any(|it| it["responses"].is_object())));
+        paths.retain(|_, item| {
+            item.as_object().is_some_and(|item| item.values().any(|it| it["responses"].is_object()))
+        });
     }
     if let Some(tags) = document["tags"].as_array_mut() {
         tags.retain(|tag| !is_internal(&tag["name"]));
@@ -89,7 +94,8 @@ fn named(value: &Value, found: &mut BTreeSet<(String, String)>) {
     match value {
         Value::Object(members) => {
             if let Some(at) = members.get("$ref").and_then(Value::as_str)
-                && let Some((kind, name)) = at.strip_prefix("#/components/").and_then(|rest| rest.split_once('/'))
+                && let Some((kind, name)) =
+                    at.strip_prefix("#/components/").and_then(|rest| rest.split_once('/'))
             {
                 found.insert((kind.to_owned(), name.to_owned()));
             }
@@ -123,6 +129,11 @@ pub(crate) async fn serve_whole() -> Served {
 /// `GET /asyncapi.yaml`.
 pub(crate) async fn serve_streams() -> Served {
     served("application/yaml", &STREAMS)
+}
+
+/// `GET /asyncapi.json`, for the page at `/docs`.
+pub(crate) async fn serve_streams_as_json() -> Served {
+    served("application/json", &STREAMS_JSON)
 }
 
 #[cfg(test)]

@@ -4,6 +4,8 @@ import io
 import json
 import socket
 import subprocess
+import threading
+import time
 import unittest
 from pathlib import Path
 from unittest import mock
@@ -64,6 +66,17 @@ class Running(unittest.TestCase):
         ran.stage([[suite("hangs", "sleep", "1000", limit=0.05)]])
         self.assertEqual(ran.results["hangs"].failed, 1)
         self.assertIn("hung", ran.results["hangs"].line())
+
+    def test_who_stops_it_ends_what_runs_and_nothing_follows(self):
+        ran = runner()
+        lanes = threading.Thread(target=ran.stage, args=([[suite("runs", "sleep", "1000"), suite("follows")]],))
+        lanes.start()
+        while not ran.running:
+            time.sleep(0.01)
+        ran.stop()
+        lanes.join(20)
+        self.assertFalse(lanes.is_alive())
+        self.assertNotIn("follows", ran.results)
 
     def test_a_suite_over_its_limit_is_marked_and_the_last_line_is_the_sum(self):
         slow = run.Result(suite("slow", limit=10), 2, 0, 11)

@@ -228,6 +228,15 @@ test('a server that is lost is missed, and nothing is when it is back', async ()
   await commentsAre(later, expected);
 });
 
+test('sample traffic can be sent again at once, for its viewers leave room for the page', async () => {
+  const page = await openPage(await newContext());
+  for (let run = 0; run < 3; run += 1) {
+    await page.locator('#send-note').evaluate((note) => (note.textContent = ''));
+    await page.locator('#sample-again').click();
+    await page.locator('#send-note', { hasText: 'sample interactions and comments are in the log' }).waitFor();
+  }
+});
+
 test('a phone needs no sideways scrolling, whatever it is shown', async () => {
   const long = 'w'.repeat(200);
   await post('/interact', { video_id: long, user_id: long, type: 'share' });

@@ -117,7 +117,7 @@ test('an empty system invites, on a phone too, and sample traffic fills it', asy
   const page = await openPage(await newContext());
   await page.getByText('nothing has been watched yet').waitFor();
   await page.getByRole('button', { name: 'Send sample traffic' }).click();
-  await page.locator('#send-note', { hasText: '30 sample interactions are in the log' }).waitFor();
+  await page.locator('#send-note', { hasText: '36 sample interactions and comments are in the log' }).waitFor();
   await until(page, () => document.querySelectorAll('#ranking-list .row').length === 6);
   await until(phone, () => document.querySelectorAll('#ranking-list .row').length === 6);
   assert.equal(await page.getByText('nothing has been watched yet').isVisible(), false);

@@ -34,7 +34,7 @@ const RARE: [&str; 20] = [
     "log_",
     "drain_seconds",
     "gateway_max_",
-    "gateway_patience",
+    "reader_wait_seconds",
     "max_",
     "auth_jwks_url",
     "websocket_listen",
@@ -66,7 +66,8 @@ pub fn arranged(mut command: Command, shown: Shown) -> Command {
                 .help("Print all settings, and their variables"),
         );
     if has_rare && shown == Shown::Usual {
-        command = command.after_help(format!("{ALL} has the rest. Settings can stand in a file as well (--config)."));
+        command = command
+            .after_help(format!("{ALL} has the rest. Settings can stand in a file as well (--config)."));
     }
     command.mut_subcommands(|below| arranged(below, shown))
 }

@@ -29,7 +29,9 @@ fn main() -> ExitCode {
 }
 
 fn finished(result: anyhow::Result<ExitCode>) -> ExitCode {
-    result.unwrap_or_else(|error| if is_broken_pipe(&error) { READER_GONE.into() } else { failed(&format!("{error:#}")) })
+    result.unwrap_or_else(|error| {
+        if is_broken_pipe(&error) { READER_GONE.into() } else { failed(&format!("{error:#}")) }
+    })
 }
 
 /// The exit code of a program that writes to a pipe that nobody reads any more (128 + SIGPIPE), as `head` leaves it.

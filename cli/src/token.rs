@@ -113,7 +113,8 @@ impl DevKeys {
             .map_err(|error| anyhow!("{} holds no Ed25519 key: {error}", private.display()))?;
         let keys = Self { folder, pair };
         // Written each time: the private key says what must be in it.
-        fs::write(keys.jwks(), keys.public().to_string()).with_context(|| keys.jwks().display().to_string())?;
+        fs::write(keys.jwks(), keys.public().to_string())
+            .with_context(|| keys.jwks().display().to_string())?;
         Ok(keys)
     }
 
@@ -146,7 +147,8 @@ fn part(value: &Value) -> anyhow::Result<String> {
 /// Makes a key that only its owner reads. Where another process makes one at the same time, the first stays.
 fn make(folder: &Path) -> anyhow::Result<()> {
     fs::create_dir_all(folder)?;
-    let pair = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).map_err(|_| anyhow!("no random bytes"))?;
+    let pair =
+        Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).map_err(|_| anyhow!("no random bytes"))?;
     let own = folder.join(format!("{PRIVATE}.{}", std::process::id()));
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&own)?;
     file.write_all(pair.as_ref())?;
@@ -216,7 +218,8 @@ mod tests {
         assert_eq!((&claims["sub"], &claims["exp"]), (&json!("ann"), &json!(1_000 + 7_200)));
         assert_eq!(claims["roles"], json!(["poster", "moderator"]));
         let token = DevKeys::of(directory.path()).unwrap().sign(&claims).unwrap();
-        let parts: Vec<Vec<u8>> = token.split('.').map(|part| URL_SAFE_NO_PAD.decode(part).unwrap()).collect();
+        let parts: Vec<Vec<u8>> =
+            token.split('.').map(|part| URL_SAFE_NO_PAD.decode(part).unwrap()).collect();
         assert_eq!(serde_json::from_slice::<Value>(&parts[1]).unwrap(), claims);
         assert_eq!(parts[2].len(), 64);
     }

@@ -12,7 +12,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
 use crate::cli::Process;
-use crate::stores::{StoreArgs, embedded};
+use crate::stores::{StoreArgs, StoreUser, embedded};
 use crate::token::UpAuth;
 
 /// `liverank up`.
@@ -120,7 +120,10 @@ impl Up {
 
     async fn backends(&self) -> anyhow::Result<(Backends, String)> {
         if self.stores.any() {
-            return Ok((self.stores.clone().all("up").await?, "Kafka, Redis and MongoDB as given".into()));
+            return Ok((
+                self.stores.clone().all(StoreUser::of_all("up")).await?,
+                "Kafka, Redis and MongoDB as given".into(),
+            ));
         }
         let path = std::path::absolute(&self.data_dir).unwrap_or_else(|_| self.data_dir.clone());
         Ok((embedded(&self.data_dir)?, path.display().to_string()))

@@ -8,6 +8,7 @@ use liverank_core::handover::{Closing, HandOver, Lease, Share};
 use liverank_core::{ReaderId, VideoId};
 use serde::{Deserialize, Serialize};
 
+pub mod roles;
 mod unknown;
 
 pub use unknown::MaybeUnknown;

@@ -4,8 +4,8 @@ use std::convert::Infallible;
 use std::ops::RangeInclusive;
 
 use axum::extract::{FromRequestParts, Path, Query};
-use axum::http::{StatusCode, Uri};
 use axum::http::request::Parts;
+use axum::http::{StatusCode, Uri};
 use liverank_core::{Invalid, VideoId};
 
 use crate::Problem;
@@ -35,7 +35,8 @@ impl Params {
         let unknown = |name: &&str| *name != TOKEN_PARAMETER && !known.contains(name);
         let Some(name) = self.0.iter().map(|(name, _)| name.as_str()).find(unknown) else { return Ok(()) };
         let name: String = name.chars().take(NAME_SHOWN).collect();
-        let takes = if known.is_empty() { "takes none".to_owned() } else { format!("takes {}", known.join(", ")) };
+        let takes =
+            if known.is_empty() { "takes none".to_owned() } else { format!("takes {}", known.join(", ")) };
         let detail = format!("{name}: is not a parameter of this path, which {takes}");
         Err(Problem::new(StatusCode::BAD_REQUEST, detail).with("field", name))
     }

@@ -34,7 +34,7 @@ impl Trouble {
     pub const fn reason(&self) -> &'static str {
         match self {
             Self::Missing | Self::Blind => "LoadMissing",
-            Self::Held(_) => "LoadHeld",
+            Self::Held(_) => "MovesSuspended",
             Self::Contradictory(_) => "LoadContradictory",
         }
     }

@@ -28,7 +28,8 @@ const KEY_HOLDS_MS: Millis = 24 * 60 * 60 * 1000;
 /// Characters that are no white space to Unicode, and are not seen either: zero-width ones, the word joiner, the byte order
 /// mark, Hangul fillers, the blank Braille pattern.
 const INVISIBLE: [char; 9] = [
-    '\u{200b}', '\u{200c}', '\u{200d}', '\u{2060}', '\u{feff}', '\u{115f}', '\u{1160}', '\u{3164}', '\u{2800}',
+    '\u{200b}', '\u{200c}', '\u{200d}', '\u{2060}', '\u{feff}', '\u{115f}', '\u{1160}', '\u{3164}',
+    '\u{2800}',
 ];
 
 /// What a client wants to say.

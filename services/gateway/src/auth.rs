@@ -173,7 +173,7 @@ impl FromRequestParts<Arc<Gateway>> for Caller {
             Err(Problem::new(StatusCode::UNAUTHORIZED, detail).challenge(CHALLENGE))
         };
         caller.inspect_err(|_| {
-            gateway.metrics.unknown_callers.inc();
+            gateway.metrics.auth_failures.inc();
         })
     }
 }

@@ -32,9 +32,13 @@ pub fn public() -> Value {
     let is_internal = |tag: &Value| tag.as_str().is_some_and(|tag| INTERNAL.contains(&tag));
     if let Some(paths) = document["paths"].as_object_mut() {
         for item in paths.values_mut().filter_map(Value::as_object_mut) {
-            item.retain(|_, member| !member["tags"].as_array().is_some_and(|tags| tags.iter().any(is_internal)));
+            item.retain(|_, member| {
+                !member["tags"].as_array().is_some_and(|tags| tags.iter().any(is_internal))
+            });
         }
-        paths.retain(|_, item| item.as_object().is_some_and(|item| item.values().any(|it| it["responses"].is_object())));
+        paths.retain(|_, item| {
+            item.as_object().is_some_and(|item| item.values().any(|it| it["responses"].is_object()))
+        });
     }
     if let Some(tags) = document["tags"].as_array_mut() {
         tags.retain(|tag| !is_internal(&tag["name"]));
@@ -90,7 +94,8 @@ fn named(value: &Value, found: &mut BTreeSet<(String, String)>) {
     match value {
         Value::Object(members) => {
             if let Some(at) = members.get("$ref").and_then(Value::as_str)
-                && let Some((kind, name)) = at.strip_prefix("#/components/").and_then(|rest| rest.split_once('/'))
+                && let Some((kind, name)) =
+                    at.strip_prefix("#/components/").and_then(|rest| rest.split_once('/'))
             {
                 found.insert((kind.to_owned(), name.to_owned()));
             }

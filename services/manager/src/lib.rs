@@ -152,8 +152,7 @@ async fn serve_all(
     tasks.spawn("report", report_counts(Arc::clone(&manager), statistics, shell.clone()));
     let router = http::router(manager);
     let ports = listeners.into_iter().map(|listener| server::serve(listener, router.clone(), &shell));
-    let all = async { futures::future::try_join_all(ports).await.map(drop) };
-    tasks.alongside(all).await
+    tasks.alongside(async { futures::future::try_join_all(ports).await.map(drop) }).await
 }
 
 async fn report_counts(manager: Arc<Manager>, statistics: Option<Replicas>, shell: ServiceContext) {

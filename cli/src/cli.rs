@@ -221,8 +221,7 @@ const UP_ADMIN: &str = "127.0.0.1:9090";
 
 /// The command line with each role's own defaults.
 pub fn command(shown: Shown) -> Command {
-    let command = with_own_defaults(Cli::command());
-    help::arranged(command, shown)
+    help::arranged(with_own_defaults(Cli::command()), shown)
 }
 
 fn with_own_defaults(command: Command) -> Command {

@@ -34,7 +34,7 @@ const RARE: [&str; 20] = [
     "log_",
     "drain_seconds",
     "gateway_max_",
-    "gateway_patience",
+    "reader_wait_seconds",
     "max_",
     "auth_jwks_url",
     "websocket_listen",

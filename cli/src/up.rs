@@ -45,8 +45,7 @@ pub struct Up {
         env = "LIVERANK_MANAGER_LISTEN",
         default_value = "127.0.0.1:6100,127.0.0.1:6000",
         value_delimiter = ',',
-        value_name = "ADDRESS,…",
-        required = true
+        value_name = "ADDRESS,…"
     )]
     manager_listen: Vec<SocketAddr>,
     /// Where statistics are answered.

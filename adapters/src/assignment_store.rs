@@ -71,6 +71,10 @@ pub struct ReaderRecord {
     pub internal_url: String,
     /// Differs in every heartbeat; a restarted reader starts from another random number.
     pub beat: u64,
+    /// When its process began, in microseconds since 1970: of two processes under one name, the later one counts. 0: not
+    /// said.
+    #[serde(default)]
+    pub incarnation: u64,
     /// Viewers it can hold.
     pub capacity: u64,
     /// Viewers connected.
@@ -145,6 +149,8 @@ pub enum Closing {
     Closed,
     /// Nor does it keep those it has: the managers move them elsewhere.
     Draining,
+    /// It has been taken away, or is about to be: it serves nothing from now on, whatever its process still reports.
+    Removed,
 }
 
 /// A reader that takes no new videos because a planner said so.

@@ -30,6 +30,7 @@ pub mod coordinator;
 pub mod epochs;
 pub mod peak;
 pub mod reader_agent;
+pub mod reserved;
 pub mod resume;
 pub mod viewer_session;
 

@@ -102,6 +102,20 @@ pub struct Load {
     /// Every closed reader, those that do not report, too.
     #[serde(default)]
     pub cordons: Vec<CordonRequest>,
+    /// Viewers who asked where to go and could not be sent to a reader that takes them; absent where there are none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unserved: Option<Unserved>,
+}
+
+/// Viewers without a reader, as a manager sees it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unserved {
+    /// Requests of the last ten seconds that no reader could be named for.
+    pub requests: u64,
+    /// Milliseconds since the first of them; pauses of less than ten seconds count.
+    pub since_ms: u64,
+    /// A video that they asked for.
+    pub video: Option<VideoId>,
 }
 
 /// A reader as the manager sees it.
@@ -115,13 +129,16 @@ pub struct ReaderState {
     pub internal_url: String,
     /// `alive`, `suspect`, `draining` or `gone`.
     pub state: String,
-    /// `closed` or `draining`, where a planner said so.
+    /// `closed`, `draining` or `removed`, where a planner said so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cordon: Option<String>,
     /// Milliseconds since its last heartbeat, by the manager's clock.
     pub silent_ms: u64,
     /// Whether its report is new enough to plan by.
     pub fresh: bool,
+    /// Whether it reports itself and cannot be reached at its address.
+    #[serde(default)]
+    pub unreachable: bool,
     /// While it is leaving by itself: milliseconds until it ends; 0: not said.
     pub grace_ms: u64,
     /// Viewers connected.
@@ -301,7 +318,8 @@ pub struct CordonsRequest {
 pub struct CordonRequest {
     /// The reader.
     pub reader: ReaderId,
-    /// `closed`: it is given no new videos; `draining`: those it has are moved, too; absent or null: it is open again.
+    /// `closed`: it is given no new videos; `draining`: those it has are moved, too; `removed`: it is taken away, and
+    /// nobody is sent there whatever its process still reports; absent or null: it is open again.
     #[serde(default)]
     pub cordon: Option<String>,
     /// Why, in the planner's words.

@@ -55,6 +55,8 @@ pub enum Closing {
     Closed,
     /// What it has leaves it, too.
     Draining,
+    /// It is taken away: nobody is sent there, whatever its process still reports.
+    Removed,
 }
 
 impl Closing {
@@ -63,12 +65,13 @@ impl Closing {
         match self {
             Self::Closed => "closed",
             Self::Draining => "draining",
+            Self::Removed => "removed",
         }
     }
 
     /// From the name on the wire.
     pub fn parse(name: &str) -> Option<Self> {
-        [Self::Closed, Self::Draining].into_iter().find(|closing| closing.as_str() == name)
+        [Self::Closed, Self::Draining, Self::Removed].into_iter().find(|closing| closing.as_str() == name)
     }
 }
 

@@ -13,6 +13,7 @@ pub const fn closing_name(closing: Closing) -> &'static str {
     match closing {
         Closing::Closed => "closed",
         Closing::Draining => "draining",
+        Closing::Removed => "removed",
     }
 }
 
@@ -44,6 +45,7 @@ impl Cluster {
             viewers_per_minute: per_minute,
             in_flight: self.owed.viewers,
             cordons: self.cordons().cordons,
+            unserved: self.unserved.told(now),
         }
     }
 
@@ -69,6 +71,7 @@ impl Cluster {
             cordon: self.closing(&record.id).map(|closing| closing_name(closing).to_owned()),
             silent_ms: silence.as_millis() as u64,
             fresh: self.watch.is_fresh(now) && silence < crate::liveness::SUSPECT_AFTER,
+            unreachable: sighting.is_unreachable(),
             grace_ms: record.grace_ms,
             viewers: record.viewers,
             capacity: record.capacity,

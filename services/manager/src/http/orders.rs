@@ -257,7 +257,8 @@ fn read_closing(it: &CordonRequest) -> Result<Option<Closing>, Invalid> {
         None => Ok(None),
         Some("closed") => Ok(Some(Closing::Closed)),
         Some("draining") => Ok(Some(Closing::Draining)),
-        Some(_) => Err(Invalid::new("cordon", "must be closed, draining or null")),
+        Some("removed") => Ok(Some(Closing::Removed)),
+        Some(_) => Err(Invalid::new("cordon", "must be closed, draining, removed or null")),
     }
 }
 

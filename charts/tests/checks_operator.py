@@ -246,7 +246,7 @@ def check_network_policy():
     same({port["port"] for port in names["ports"]}, {53, 5353}, "names")
     same([port["port"] for port in api["ports"]], [443, 6443], "the API server's ports")
     same(api["to"], [{"ipBlock": {"cidr": "10.0.0.1/32"}}], "the API server")
-    same({port["port"] for port in workloads["ports"]}, {6000, 4001}, "managers' and readers' ports")
+    same({port["port"] for port in workloads["ports"]}, {6100, 4001}, "managers' and readers' ports")
     same(workloads["to"][0]["namespaceSelector"], {"matchLabels": {"kubernetes.io/metadata.name": "there"}}, "namespace")
 
 

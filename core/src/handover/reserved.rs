@@ -73,8 +73,7 @@ impl ReservedCapacity {
 
 impl Expected {
     fn expire(&mut self, now: Time) {
-        while let Some((_, viewers)) =
-            self.given.pop_front_if(|(at, _)| now.saturating_sub(*at) >= HOLDS_FOR)
+        while let Some((_, viewers)) = self.given.pop_front_if(|(at, _)| now.saturating_sub(*at) >= HOLDS_FOR)
         {
             self.count -= viewers;
         }
@@ -112,7 +111,11 @@ mod tests {
         reserved.arrived(&a, 5);
         assert_eq!((reserved.to(&a), reserved.to(&b)), (2, 2));
         reserved.expire(now + HOLDS_FOR);
-        assert_eq!((reserved.to(&a), reserved.to(&b)), (2, 0), "the first to be expected are the first to arrive");
+        assert_eq!(
+            (reserved.to(&a), reserved.to(&b)),
+            (2, 0),
+            "the first to be expected are the first to arrive"
+        );
         reserved.arrived(&a, 50);
         assert_eq!(reserved.to(&a), 0);
     }

@@ -88,7 +88,9 @@ impl Manager {
             // The store did not answer: what is known stays in force, and whoever asks again is answered from it.
             Timer::Late(rid) => match self.cas.remove(&rid) {
                 Some(Cas { pending: Pending::Order(order), .. }) => self.steward.swapped(&order),
-                Some(Cas { video, pending: Pending::Ensure(waiting) }) => self.serve(net, video, waiting, false),
+                Some(Cas { video, pending: Pending::Ensure(waiting) }) => {
+                    self.serve(net, video, waiting, false)
+                }
                 None => {}
             },
             _ => {}
@@ -247,7 +249,9 @@ impl Manager {
             reader != best && is_young && !is_bad && it.probed.is_none()
         });
         net.checks.require(!takes_nobody || !others, || {
-            format!("a viewer of v{video} is sent to r{best}, which leaves or was removed, and there are others")
+            format!(
+                "a viewer of v{video} is sent to r{best}, which leaves or was removed, and there are others"
+            )
         });
     }
 

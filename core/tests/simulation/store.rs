@@ -101,7 +101,11 @@ impl Store {
             Msg::SaveBeat(record) => drop(self.kept.records.insert(record.reader, record)),
             Msg::Poll { sent } => {
                 let records = self.kept.records.values().cloned().collect();
-                net.answer(Node::Store, from, Msg::Records { sent, records, term: self.kept.term.last, removed: self.removed.clone() });
+                net.answer(
+                    Node::Store,
+                    from,
+                    Msg::Records { sent, records, term: self.kept.term.last, removed: self.removed.clone() },
+                );
             }
             Msg::MintTerm { planner, seen } => {
                 self.changing();

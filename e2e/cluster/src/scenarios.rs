@@ -93,9 +93,8 @@ async fn run_once(args: &Args, world: &mut World, anew: bool) -> Vec<String> {
     // Said again at the end: what was looked at because of them is long.
     let mut failures = Vec::new();
     for (name, scenario) in SCENARIOS {
-        let wanted = args.only.is_empty()
-            || args.only.iter().any(|only| only == name)
-            || (anew && name == "install");
+        let wanted =
+            args.only.is_empty() || args.only.iter().any(|only| only == name) || (anew && name == "install");
         if !wanted || args.except.iter().any(|except| except == name) {
             continue;
         }

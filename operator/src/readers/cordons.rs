@@ -8,10 +8,12 @@
 
 use std::collections::BTreeSet;
 
+use liverank_core::handover::Closing;
+
 use super::fleet::{Fleet, Member, prefix};
 use super::phase::Phase;
 use super::seen::Seen;
-use super::step::{Closing, Step};
+use super::step::Step;
 use super::view::{View, id};
 
 /// Cordons to set and to lift.

@@ -41,6 +41,7 @@ pub(crate) async fn list(
     State(gateway): State<Arc<Gateway>>,
     params: Params,
 ) -> Result<Json<ListPage>, Problem> {
+    params.only(&["board", "limit", "cursor"])?;
     let board = board(params.get("board"))?;
     let limit = params.number("limit", 1..=MAX_LIMIT)?.unwrap_or(DEFAULT_LIMIT) as usize;
     let after = params.get("cursor").map(cursor::read).transpose()?;
@@ -104,7 +105,9 @@ impl VideoJson {
 pub(crate) async fn one(
     State(gateway): State<Arc<Gateway>>,
     path: Result<Path<String>, PathRejection>,
+    params: Params,
 ) -> Result<Json<VideoJson>, Problem> {
+    params.only(&[])?;
     let Path(id) = path.map_err(|_| Invalid::new("video_id", "must be UTF-8"))?;
     let id = VideoId::parse(&id)?;
     let Ok(_permit) = gateway.in_flight.try_acquire() else { return Err(too_many()) };

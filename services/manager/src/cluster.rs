@@ -110,7 +110,7 @@ impl ClusterView for Seen<'_> {
         self.cluster.view.assigned(video)
     }
 
-    fn standing(&self, reader: &ReaderId) -> Option<coordinator::ReaderStatus> {
+    fn standing(&self, reader: &ReaderId) -> Option<ReaderStatus> {
         self.cluster.standing(self.now, reader)
     }
 
@@ -195,24 +195,24 @@ impl Cluster {
 
     /// How a reader stands. One that its operator removed is gone, whatever it reports. Any other is gone only where this
     /// manager may act on it: never on a stale view, and not while so many seem gone that it is more likely cut off itself.
-    pub fn standing(&self, now: Instant, reader: &ReaderId) -> Option<coordinator::ReaderStatus> {
+    pub fn standing(&self, now: Instant, reader: &ReaderId) -> Option<ReaderStatus> {
         let closing = self.closing(reader);
         if closing == Some(Closing::Removed) {
-            return Some(coordinator::ReaderStatus::Gone);
+            return Some(ReaderStatus::Gone);
         }
         let Some(sighting) = self.watch.get(reader) else {
-            return self.watch.is_settled(now).then_some(coordinator::ReaderStatus::Gone);
+            return self.watch.is_settled(now).then_some(ReaderStatus::Gone);
         };
         let may_act = || self.watch.is_fresh(now) && self.verdict.leaving.contains(reader);
         let is_lost = || self.watch.standing_of(sighting) == ReaderStatus::Gone || sighting.is_unreachable();
         Some(match self.watch.standing_of(sighting) {
-            _ if is_lost() && may_act() => coordinator::ReaderStatus::Gone,
+            _ if is_lost() && may_act() => ReaderStatus::Gone,
             // Silent or not: it said that it leaves, and its end is expected.
-            _ if sighting.record.draining => coordinator::ReaderStatus::Leaving,
-            ReaderStatus::Alive if closing == Some(Closing::Draining) => coordinator::ReaderStatus::Draining,
-            ReaderStatus::Alive => coordinator::ReaderStatus::Alive,
-            ReaderStatus::Draining => coordinator::ReaderStatus::Leaving,
-            ReaderStatus::Gone | ReaderStatus::Suspect => coordinator::ReaderStatus::Suspect,
+            _ if sighting.record.draining => ReaderStatus::Leaving,
+            ReaderStatus::Alive if closing == Some(Closing::Draining) => ReaderStatus::Draining,
+            ReaderStatus::Alive => ReaderStatus::Alive,
+            ReaderStatus::Draining | ReaderStatus::Leaving => ReaderStatus::Leaving,
+            ReaderStatus::Gone | ReaderStatus::Suspect => ReaderStatus::Suspect,
         })
     }
 
@@ -360,7 +360,7 @@ impl Cluster {
 
     /// Videos of which a reader is gone, the most watched first, at most `most` of them.
     pub fn to_move(&self, now: Instant, most: usize) -> Vec<VideoId> {
-        let gone = |reader: &ReaderId| self.standing(now, reader) == Some(coordinator::ReaderStatus::Gone);
+        let gone = |reader: &ReaderId| self.standing(now, reader) == Some(ReaderStatus::Gone);
         let leaving: HashSet<&ReaderId> = self.view.readers().filter(|reader| gone(reader)).collect();
         if leaving.is_empty() || self.least_loaded(&HashMap::new(), |_| true).is_none() {
             return Vec::new();
@@ -407,7 +407,7 @@ impl Cluster {
         known
             .map(|sighting| {
                 let record = &sighting.record;
-                let is_alive = self.standing(now, &record.id) == Some(coordinator::ReaderStatus::Alive);
+                let is_alive = self.standing(now, &record.id) == Some(ReaderStatus::Alive);
                 let held = sighting.held(video);
                 RouteReader {
                     id: record.id.clone(),

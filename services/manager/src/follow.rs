@@ -92,5 +92,6 @@ async fn follow_orders(manager: &Manager) -> bool {
     }
     for cordon in &lost.cordons {
         let _ = manager.ask(manager.store.cordon(term.term, &cordon.reader, Some(cordon))).await;
-    }    true
+    }
+    true
 }

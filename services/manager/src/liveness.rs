@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 
 use liverank_adapters::assignment_store::ReaderRecord;
 use liverank_core::handover::Held;
+pub use liverank_core::handover::coordinator::ReaderStatus;
 use liverank_core::{ReaderId, VideoId};
 
 /// Silence after which a reader is suspect: three heartbeats.
@@ -40,31 +41,6 @@ pub const SETTLED_AFTER: Duration = SUSPECT_AFTER;
 const UNREACHABLE_AFTER: u32 = 2;
 /// How long a reader that was removed is remembered after its last heartbeat: several of these are missing by then.
 pub const FORGET_REMOVED_AFTER: Duration = Duration::from_secs(5);
-
-/// How a reader stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum ReaderStatus {
-    /// It reports itself.
-    Alive,
-    /// It reports itself, and is leaving.
-    Draining,
-    /// It is silent.
-    Suspect,
-    /// It is silent and does not answer either.
-    Gone,
-}
-
-impl ReaderStatus {
-    /// The name on the wire.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Alive => "alive",
-            Self::Draining => "draining",
-            Self::Suspect => "suspect",
-            Self::Gone => "gone",
-        }
-    }
-}
 
 /// What a probe came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -30,7 +30,8 @@ pub async fn run(reader: Arc<Reader>, managers: Replicas) {
     for beat in start.. {
         let record = ReaderRecord { incarnation, ..record(&reader, beat) };
         let told = tell(&managers, &record).await;
-        let waits = matches!(&told, Err(PeerError::Refused { status, .. }) if *status == StatusCode::CONFLICT);
+        let waits =
+            matches!(&told, Err(PeerError::Refused { status, .. }) if *status == StatusCode::CONFLICT);
         if !waits {
             reader.hub.health.started(NAME);
         }

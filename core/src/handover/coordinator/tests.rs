@@ -305,7 +305,12 @@ fn emptying_one_reader_moves_nobody_at_the_others() {
 
 #[test]
 fn nobody_is_moved_for_evenness_while_a_reader_of_the_video_is_closed_or_leaves() {
-    let uneven = || Seen::of(6, &[("a", 1), ("b", 1), ("c", 1)]).holds("a", held(900, 6)).holds("b", held(0, 6));
+    let uneven = || {
+        Seen::of(6, &[("a", 1), ("b", 1), ("c", 1)])
+            .holds("a", held(900, 6))
+            .holds("b", held(0, 6))
+            .holds("c", held(0, 6))
+    };
     assert_eq!(uneven().answer("a").hand_over.len(), 1);
     for standing in [ReaderStatus::Draining, ReaderStatus::Leaving, ReaderStatus::Suspect] {
         assert!(uneven().stands("c", standing).answer("a").hand_over.is_empty(), "{standing:?}");

@@ -3,7 +3,8 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use liverank_core::handover::Share;
+use liverank_core::handover::coordinator::ReaderStatus;
+use liverank_core::handover::{Closing, Share};
 use liverank_core::{Millis, ReaderId, VideoId};
 use liverank_protocol::{CordonRequest, Load, MoveRequest, ReaderState, VideoState};
 
@@ -66,7 +67,7 @@ pub struct World {
     counts: HashMap<(usize, String), u64>,
     pub videos: usize,
     pub assignments: BTreeMap<usize, Assignment>,
-    pub cordons: BTreeMap<String, String>,
+    pub cordons: BTreeMap<String, Closing>,
     /// When readers that are gone fell silent.
     pub gone: BTreeMap<String, Millis>,
     /// Readers without a Deployment whose processes go on until then.
@@ -178,12 +179,8 @@ impl World {
         (viewer.at, viewer.arrives) = (to, arrives);
     }
 
-    fn cordon(&self, name: &str) -> Option<&str> {
-        self.cordons.get(name).map(String::as_str)
-    }
-
-    fn is_removed(&self, name: &str) -> bool {
-        self.cordon(name) == Some("removed")
+    fn cordon(&self, name: &str) -> Option<Closing> {
+        self.cordons.get(name).copied()
     }
 
     fn is_open(&self, name: &str) -> bool {
@@ -222,7 +219,7 @@ impl World {
             self.gone.insert(name, now);
         }
         // One that was removed is forgotten soon.
-        let removed = |name: &str| self.cordons.get(name).is_some_and(|cordon| cordon == "removed");
+        let removed = |name: &str| self.cordons.get(name) == Some(&Closing::Removed);
         let remembered = |name: &str| if removed(name) { 5_000 } else { 60_000 };
         self.gone = std::mem::take(&mut self.gone)
             .into_iter()
@@ -245,8 +242,9 @@ impl World {
         let videos: Vec<usize> = self.assignments.keys().copied().collect();
         for video in videos {
             let current = self.assignments[&video].clone();
-            let leaves =
-                |name: &String| self.is_lost(name) || self.cordon(name).is_some_and(|cordon| cordon != "closed");
+            let leaves = |name: &String| {
+                self.is_lost(name) || self.cordon(name).is_some_and(|cordon| cordon != Closing::Closed)
+            };
             let mut readers: Vec<(String, u32)> =
                 current.readers.iter().filter(|(name, _)| !leaves(name)).cloned().collect();
             for (_, weight) in current.readers.iter().filter(|(name, _)| leaves(name)) {
@@ -269,7 +267,7 @@ impl World {
     fn route(&self, video: usize) -> Option<String> {
         let assigned = self.assignments.get(&video)?;
         let takes = |name: &String| {
-            self.serves(name) && self.cordon(name).is_none_or(|cordon| cordon == "closed")
+            self.serves(name) && self.cordon(name).is_none_or(|cordon| cordon == Closing::Closed)
         };
         let readers = assigned.readers.iter().filter(|(name, _)| takes(name));
         readers
@@ -399,9 +397,9 @@ impl World {
         }
         let known = self.readers.keys().chain(self.orphans.keys()).filter(|name| self.serves(name));
         let known = known.chain(self.gone.keys());
-        let cordon = |(name, cordon): (&String, &String)| CordonRequest {
+        let cordon = |(name, cordon): (&String, &Closing)| CordonRequest {
             reader: ReaderId::parse(name).unwrap(),
-            cordon: Some(cordon.clone()),
+            cordon: Some((*cordon).into()),
             why: String::new(),
         };
         let assigned = self.assignments.iter().map(|(at, it)| VideoState {
@@ -436,8 +434,8 @@ impl World {
             id: ReaderId::parse(name).unwrap(),
             public_url: String::new(),
             internal_url: String::new(),
-            state: if is_gone { "gone" } else { "alive" }.to_owned(),
-            cordon: self.cordons.get(name).cloned(),
+            state: if is_gone { ReaderStatus::Gone } else { ReaderStatus::Alive }.into(),
+            cordon: self.cordon(name).map(Into::into),
             silent_ms: if is_gone { 10_000 } else { 500 },
             fresh: !is_gone,
             unreachable: false,
@@ -466,7 +464,7 @@ impl World {
                 }
             }
             Step::Cordon { reader, cordon, .. } if self.answers != Answers::Silent => match cordon {
-                Some(cordon) => drop(self.cordons.insert(reader.to_string(), cordon.as_str().to_owned())),
+                Some(cordon) => drop(self.cordons.insert(reader.to_string(), *cordon)),
                 None => drop(self.cordons.remove(reader.as_str())),
             },
             Step::Cordon { .. } => {}

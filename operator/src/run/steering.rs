@@ -228,6 +228,7 @@ impl Steering {
             template: facts.template.to_owned(),
             held: facts.held.map(str::to_owned),
             readers: readers.collect(),
+            orphans: orphans(facts.deployments, facts.pods),
             managers: self.heard.values().cloned().collect(),
         }
     }
@@ -276,14 +277,23 @@ pub fn existing(cluster: &str, deployments: &[Arc<Live>]) -> Vec<build::Reader> 
     deployments.iter().filter(is_reader).map(reader).collect()
 }
 
+/// Readers of which there are pods and no Deployment in sight; `true`: one of these was not told to end.
+fn orphans(deployments: &[Arc<Live>], pods: &[Arc<Pod>]) -> BTreeMap<String, bool> {
+    let mut orphans = BTreeMap::new();
+    for pod in pods {
+        if let Some(reader) = pod.reader.as_deref() {
+            *orphans.entry(reader.to_owned()).or_default() |= !pod.terminating;
+        }
+    }
+    for live in deployments {
+        orphans.remove(live.name());
+    }
+    orphans
+}
+
 /// Readers of which there are running pods and no Deployment in sight.
 pub fn lost(deployments: &[Arc<Live>], pods: &[Arc<Pod>]) -> BTreeSet<String> {
-    let named = |pod: &Arc<Pod>| pod.reader.as_deref().filter(|_| !pod.terminating).map(str::to_owned);
-    let mut lost: BTreeSet<String> = pods.iter().filter_map(named).collect();
-    for live in deployments {
-        lost.remove(live.name());
-    }
-    lost
+    orphans(deployments, pods).into_iter().filter_map(|(reader, runs)| runs.then_some(reader)).collect()
 }
 
 /// A drain as the builder writes it.

@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::{Container, PodSpec};
 use liverank_operator::build::{
     self, CURRENT, Component, Input, Kind, Object, Reader, Store, names, object::annotation_of,
 };
-use liverank_operator::crd::{Autoscaling, RankingCluster};
+use liverank_operator::crd::{Autoscaling, Jwks, RankingCluster};
 use liverank_protocol::roles;
 use serde_json::{Value, json};
 
@@ -348,8 +348,12 @@ fn given(objects: &[Object], object: &Object) -> BTreeSet<String> {
 
 #[test]
 fn every_setting_that_is_written_is_in_the_table_of_roles() {
+    let mut by_url = cluster("full");
+    let url = "https://issuer.example.org/jwks.json".to_owned();
+    by_url.spec.auth.jwks = Some(Jwks { secret_key: None, url: Some(url) });
+    let by_url = built(&by_url);
     let mut written = BTreeSet::new();
-    for (_, objects) in all() {
+    for objects in all().map(|(_, objects)| objects).chain([by_url]) {
         for object in of_kind(&objects, Kind::Deployment) {
             let role = object.component.unwrap().role();
             for name in given(&objects, object) {

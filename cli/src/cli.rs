@@ -92,6 +92,7 @@ const LATE: Duration = Duration::from_secs(10);
 
 /// What every process takes.
 #[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Process")]
 pub struct Process {
     /// A YAML file with the same settings as these flags; keys of other services are passed over.
     #[arg(long, env = "LIVERANK_CONFIG", value_name = "FILE")]
@@ -114,8 +115,12 @@ impl Process {
     ) -> anyhow::Result<ExitCode> {
         telemetry::init(&self.log);
         server::raise_file_limit();
-        let process =
-            process::Process { drain: Duration::from_secs(self.drain_seconds), late: LATE, threads: None };
+        let process = process::Process {
+            drain: Duration::from_secs(self.drain_seconds),
+            late: LATE,
+            threads: None,
+            catches_panics: liverank_adapters::catches_panics,
+        };
         process.run(main).map(|()| ExitCode::SUCCESS)
     }
 }

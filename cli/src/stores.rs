@@ -285,7 +285,7 @@ pub fn embedded(directory: &Path) -> anyhow::Result<Backends> {
         archive: Arc::new(EmbeddedArchive::open(directory)?),
         ranking: Arc::new(EmbeddedRanking::new()),
         comments: Arc::new(EmbeddedBus::new()),
-        assignments: Arc::new(EmbeddedAssignments::new()),
+        assignments: Arc::new(EmbeddedAssignments::open(directory)?),
     })
 }
 

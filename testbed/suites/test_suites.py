@@ -2,11 +2,16 @@
 
 import io
 import json
+import socket
 import subprocess
+import threading
+import time
 import unittest
 from pathlib import Path
+from unittest import mock
 
 import commands
+import preflight
 import run
 from table import CHECKOUT, STORE_TESTS, SYSTEM_TESTS, Suite, all_suites, chosen
 
@@ -61,6 +66,17 @@ class Running(unittest.TestCase):
         ran.stage([[suite("hangs", "sleep", "1000", limit=0.05)]])
         self.assertEqual(ran.results["hangs"].failed, 1)
         self.assertIn("hung", ran.results["hangs"].line())
+
+    def test_who_stops_it_ends_what_runs_and_nothing_follows(self):
+        ran = runner()
+        lanes = threading.Thread(target=ran.stage, args=([[suite("runs", "sleep", "1000"), suite("follows")]],))
+        lanes.start()
+        while not ran.running:
+            time.sleep(0.01)
+        ran.stop()
+        lanes.join(20)
+        self.assertFalse(lanes.is_alive())
+        self.assertNotIn("follows", ran.results)
 
     def test_a_suite_over_its_limit_is_marked_and_the_last_line_is_the_sum(self):
         slow = run.Result(suite("slow", limit=10), 2, 0, 11)
@@ -117,6 +133,33 @@ class Commands(unittest.TestCase):
         self.assertEqual(commands.missing(calls, parts, machine), ["debootstrap"])
         folder = Path(commands.make_path(calls, run.PATHS / "test", machine, parts))
         self.assertTrue((folder / "bash").exists() and not (folder / "debootstrap").exists())
+
+
+class Preflight(unittest.TestCase):
+    def test_reads_versions(self):
+        self.assertEqual(preflight.version("go version go1.26.8 linux/amd64"), (1, 26))
+        self.assertEqual(preflight.version('openjdk version "17.0.15"'), (17, 0))
+        self.assertLess(preflight.version("v18.19.0"), (20, 0))
+        self.assertEqual(preflight.version("nothing"), (0, 0))
+
+    def test_a_port_that_somebody_has_is_named(self):
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            port = server.getsockname()[1]
+            self.assertEqual([str(port) in line for line in preflight.ports([suite("wants", ports=(port,))])], [True])
+        self.assertEqual(list(preflight.ports([suite("wants", ports=(port,))])), [])
+
+    def test_what_debian_does_not_have_is_named_with_the_line_that_installs_it(self):
+        with mock.patch.object(preflight, "lacking_packages", lambda _: ["no-such-package"]):
+            with mock.patch.object(preflight, "said", lambda *_: ""):
+                lines = list(preflight.packages([]))
+        self.assertEqual(len(lines), 1)
+        self.assertIn("apt-get install -y --no-install-recommends no-such-package", lines[0])
+
+    def test_an_old_or_missing_tool_is_named(self):
+        with mock.patch.object(preflight, "said", lambda *command: "go version go1.20" if command[0] == "go" else ""):
+            lines = list(preflight.toolchains())
+        self.assertEqual([line for line in lines if line.startswith("Go ")],
+                         ["Go 1.26 or newer is needed, here is 1.20: install Go 1.26 or newer from https://go.dev/dl"])
 
 
 if __name__ == "__main__":

@@ -80,7 +80,7 @@ export interface components {
         Count: number;
         /** @description Comments that can no longer be had on this stream; the history may have them. */
         Gap: {
-            /** @description The number of the first. */
+            /** @description The number of the first; 0 where nobody knows what was seen. */
             from: number;
             /** @description The number of the last. */
             to: number;
@@ -161,7 +161,7 @@ export interface components {
         Ranked: {
             /** @description The video. */
             video_id: components["schemas"]["Id"];
-            /** @description In points. On the trending board the base-2 logarithm of the decayed sum, which orders the list and means nothing by itself; the WebSocket's lists carry the same number. */
+            /** @description In points. On the trending board what the points are worth now: they halve in every half-life. They are brought up to date 64 times a half-life, and whenever the list changes; lists in between are equal. */
             score: number;
             /** @description The video's owner. */
             user_id: components["schemas"]["Id"];

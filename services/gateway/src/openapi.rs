@@ -17,6 +17,7 @@ const INTERNAL: [&str; 2] = ["internal", "orders"];
 
 static WHOLE: LazyLock<String> = LazyLock::new(|| document().to_string());
 static PUBLIC: LazyLock<String> = LazyLock::new(|| public().to_string());
+static STREAMS_JSON: LazyLock<String> = LazyLock::new(|| streams().to_string());
 static STREAMS: LazyLock<String> =
     LazyLock::new(|| serde_yaml::to_string(&streams()).expect("JSON can be written as YAML"));
 
@@ -128,6 +129,11 @@ pub(crate) async fn serve_whole() -> Served {
 /// `GET /asyncapi.yaml`.
 pub(crate) async fn serve_streams() -> Served {
     served("application/yaml", &STREAMS)
+}
+
+/// `GET /asyncapi.json`, for the page at `/docs`.
+pub(crate) async fn serve_streams_as_json() -> Served {
+    served("application/json", &STREAMS_JSON)
 }
 
 #[cfg(test)]

@@ -30,10 +30,11 @@ pub(crate) struct Asset {
 }
 
 /// The page's files.
-pub(crate) static ASSETS: [Asset; 14] = [
+pub(crate) static ASSETS: [Asset; 15] = [
     asset!("/", "index.html", HTML),
     asset!("/console.js", "console.js", SCRIPT),
     asset!("/console-comments.js", "console-comments.js", SCRIPT),
+    asset!("/console-history.js", "console-history.js", SCRIPT),
     asset!("/console-ranking.js", "console-ranking.js", SCRIPT),
     asset!("/console-readers.js", "console-readers.js", SCRIPT),
     asset!("/console-sample.js", "console-sample.js", SCRIPT),

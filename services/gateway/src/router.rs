@@ -38,6 +38,7 @@ fn routes() -> Routes {
         ("/openapi.json", get(openapi::serve)),
         ("/openapi-internal.json", get(openapi::serve_whole)),
         ("/asyncapi.yaml", get(openapi::serve_streams)),
+        ("/asyncapi.json", get(openapi::serve_streams_as_json)),
     ]
 }
 

@@ -21,9 +21,9 @@ pub(super) fn cordons(seen: &Seen, view: &View<'_>, fleet: &Fleet, phase: &Phase
     if view.trouble.is_some() {
         return Vec::new();
     }
-    // Old readers take no new videos from the start, so that viewers are moved into new readers only, and nobody is moved
-    // between old ones. Before a new one serves, managers give new videos to closed readers, for want of others.
-    let closes = phase.runs();
+    // Old readers take no new videos as soon as a new one is asked for, so that viewers are moved into new readers only, and
+    // nobody is moved between old ones. Before it serves, managers give new videos to closed readers, for want of others.
+    let closes = phase.runs() && fleet.active().any(|member| member.new);
     let wanted = |member: &Member| match member.seen_drain {
         // What is about to be deleted stays removed.
         Some(drain) if view.is_removed(&member.name) => {

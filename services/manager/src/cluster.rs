@@ -232,7 +232,7 @@ impl Cluster {
 
     /// Readers that take new videos.
     pub fn open(&self) -> impl Iterator<Item = &Sighting> {
-        self.watch.open().filter(|sighting| self.closing(&sighting.record.id).is_none())
+        self.watch.open_among(|reader| self.closing(reader).is_none())
     }
 
     /// Whether a reader takes new videos.
@@ -318,12 +318,14 @@ impl Cluster {
         fits: impl Fn(&ReaderId) -> bool,
     ) -> Option<ReaderId> {
         let loads = |closed_too: bool| {
-            let takes = |sighting: &&Sighting| {
-                let closing = self.closing(&sighting.record.id);
-                closing.is_none() || (closed_too && closing == Some(Closing::Closed))
+            let takes = |reader: &ReaderId| {
+                let closing = self.closing(reader);
+                fits(reader) && (closing.is_none() || (closed_too && closing == Some(Closing::Closed)))
             };
-            let readers = self.watch.open().filter(takes).filter(|it| fits(&it.record.id));
-            readers.map(|sighting| self.load_of(sighting, coming)).collect::<Vec<ReaderLoad>>()
+            self.watch
+                .open_among(takes)
+                .map(|sighting| self.load_of(sighting, coming))
+                .collect::<Vec<ReaderLoad>>()
         };
         place(&loads(false)).or(place(&loads(true))).cloned()
     }

@@ -286,9 +286,17 @@ impl Watch {
     /// Readers that take new videos. One that was only found in the store, and not seen alive yet, does so only where
     /// there is no other.
     pub fn open(&self) -> impl Iterator<Item = &Sighting> {
-        let alive = |sighting: &&Sighting| self.standing_of(sighting) == ReaderStatus::Alive;
-        let any_proven = self.readers.values().filter(alive).any(|sighting| sighting.proven);
-        self.readers.values().filter(move |sighting| alive(sighting) && (sighting.proven || !any_proven))
+        self.open_among(|_| true)
+    }
+
+    /// The same among those that `fits` allows.
+    pub fn open_among(&self, fits: impl Fn(&ReaderId) -> bool) -> impl Iterator<Item = &Sighting> {
+        let alive = |sighting: &&Sighting| {
+            self.standing_of(sighting) == ReaderStatus::Alive && fits(&sighting.record.id)
+        };
+        let found: Vec<&Sighting> = self.readers.values().filter(alive).collect();
+        let any_proven = found.iter().any(|sighting| sighting.proven);
+        found.into_iter().filter(move |sighting| sighting.proven || !any_proven)
     }
 
     /// Every reader.

@@ -289,6 +289,7 @@ fn an_upgrade_surges_closes_empties_and_halts() {
     seen.readers[3].created = NOW - 5_000;
     assert_eq!(words(&seen.first()), [""; 0], "it may come yet");
     (seen.readers[3].created, seen.readers[3].pod.as_mut().unwrap().since) = (since, since);
+    seen.managers.iter_mut().for_each(|heard| heard.load.cordons.clear());
     seen.drain(1, DrainWhy::Upgrade, 60_000);
     let outcome = seen.first();
     assert_eq!(
@@ -314,7 +315,8 @@ fn a_new_reader_counts_when_every_manager_hears_it() {
     seen.readers[2].template = "t2".to_owned();
     assert_eq!(words(&seen.first())[0], "empty x-reader-1 (upgrade)");
     seen.managers[1].load.readers.pop();
-    assert_eq!(words(&seen.first()), [""; 0]);
+    // The old ones are closed, and nobody is emptied yet.
+    assert_eq!(words(&seen.first()), ["cordon x-reader-0: closed", "cordon x-reader-1: closed"]);
 }
 
 #[test]
@@ -379,6 +381,9 @@ fn a_drain_by_hand_is_carried_out_and_replaced() {
     let mut seen = scene(replicas(3), &[50, 0, 90]);
     seen.drain(1, DrainWhy::parse("because I say so"), 60_000);
     seen.empty(1);
+    assert_eq!(words(&seen.twice()), ["create x-reader-3", "cordon x-reader-1: removed"]);
+    seen.managers.iter_mut().for_each(|heard| heard.load.cordons.clear());
+    seen.cordon(1, Closing::Removed);
     assert_eq!(words(&seen.twice()), ["create x-reader-3", "remove x-reader-1"]);
     for why in [DrainWhy::ScaleDown, DrainWhy::Upgrade, DrainWhy::ByHand] {
         assert_eq!(DrainWhy::parse(why.as_str()), why);

@@ -360,6 +360,6 @@ fn a_process_waits_for_its_name_until_the_one_before_it_has_nobody() {
     // One that does not say when it began is of a release before this.
     assert_eq!(watch.name_taken(&process(0, false, 0)), None);
     // Silent for long: it is no more.
-    watch.observe(now + SUSPECT_AFTER, vec![]);
+    (1..=6).for_each(|poll| watch.observe(now + poll * TICK, vec![]));
     assert_eq!(watch.name_taken(&process(5, true, 0)), None);
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use clap::{Args, Command, CommandFactory, Parser};
 use liverank_maintenance::verify;
 use liverank_runtime::ServiceContext;
+use liverank_runtime::identity::args::IdentityArgs;
 use liverank_runtime::telemetry::{self, LogArgs};
 use liverank_runtime::{server, shutdown};
 
@@ -55,6 +56,9 @@ pub enum Cli {
     /// What could not be read from the log.
     #[command(subcommand)]
     Dlq(Dlq),
+    /// Keys and tokens by which our processes know each other.
+    #[command(subcommand)]
+    Identity(crate::identity::IdentityCommand),
     /// Asks processes until they answer well, say their `/readyz`: for images that have no other client.
     Probe(Probe),
 }
@@ -76,6 +80,8 @@ pub struct Process {
     /// How many seconds a drain may take after SIGTERM or Ctrl-C; a second signal ends at once.
     #[arg(long, env = "LIVERANK_DRAIN_SECONDS", default_value_t = 20, value_parser = clap::value_parser!(u64).range(0..=600))]
     drain_seconds: u64,
+    #[command(flatten)]
+    pub identity: IdentityArgs,
 }
 
 impl Process {
@@ -86,7 +92,8 @@ impl Process {
     ) -> anyhow::Result<ExitCode> {
         telemetry::init(&self.log);
         server::raise_file_limit();
-        let shell = ServiceContext::new(Duration::from_secs(self.drain_seconds));
+        let mut shell = ServiceContext::new(Duration::from_secs(self.drain_seconds));
+        shell.identity = self.identity.open()?;
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
         let result = runtime.block_on(async {
             shutdown::on_signal(shell.shutdown.clone())?;
@@ -178,6 +185,7 @@ impl Cli {
             Self::Verify(tool) => tool.verify(),
             Self::Rebuild(what) => what.run(),
             Self::Dlq(what) => what.run(),
+            Self::Identity(what) => what.run(),
             Self::Probe(probe) => probe.run(),
         }
     }

@@ -8,6 +8,7 @@
 //! | [`fleet`], [`actor`] | one actor a cluster |
 //! | [`rollout`], [`apply`], [`subset`] | what is written to the API server, and in which order |
 //! | [`managers`], [`steering`] | what is asked and ordered of managers and readers |
+//! | [`tokens`] | who the operator is to managers, and by which keys all know each other |
 //! | [`reporter`], [`troubles`], [`events`], [`metrics`] | what is told |
 
 pub mod actor;
@@ -26,6 +27,7 @@ pub mod rollout;
 pub mod steering;
 pub mod store;
 pub mod subset;
+pub mod tokens;
 pub mod troubles;
 pub mod watch;
 
@@ -56,6 +58,7 @@ use lease::{Candidate, Held};
 use metrics::OperatorMetrics;
 use progress::{Progress, STILL_AFTER};
 use store::{Kept, Store, Wakers};
+use tokens::{OperatorTokens, PublicKeys};
 use watch::{Wake, Watcher};
 
 /// Clusters that are worked on at once: what a look costs is waiting for the API server.
@@ -98,7 +101,8 @@ pub async fn run(
     shell: ServiceContext,
 ) -> anyhow::Result<()> {
     let metrics = OperatorMetrics::new(&shell.metrics);
-    let key = managers::read_key(&args.order_key_file)?;
+    let keys = Arc::new(PublicKeys::default());
+    let tokens = OperatorTokens::new(client.clone(), &args.lease_namespace, &args.service_account);
     let identity = format!("{}_{:08x}", args.identity, rand::random::<u32>());
     let progress = Arc::new(Progress::default());
     let bells = Arc::new(Wakers::default());
@@ -122,7 +126,8 @@ pub async fn run(
         turns: Arc::new(Semaphore::new(AT_ONCE)),
         metrics: metrics.clone(),
         announcer: Announcer::new(client.clone(), &identity, metrics.clone()),
-        key,
+        tokens,
+        keys: Arc::clone(&keys),
         templates: args.templates(),
         peers: Peers::default(),
         newest: args.builder_revision.unwrap_or(build::CURRENT),
@@ -130,11 +135,14 @@ pub async fn run(
         operator: OperatorFacts {
             namespace: args.lease_namespace.clone(),
             labels: args.operator_labels.0.clone(),
-            order_token_sha256: String::new(),
+            service_account: args.service_account.clone(),
+            keys: String::new(),
         },
         client: client.clone(),
     });
     let mut tasks = parts.tasks;
+    let api = client.clone();
+    tasks.spawn(async move { keys.keep(api).await });
     tasks.spawn(ready(Arc::clone(&world), shell.clone()));
     let (told, health, api) = (Arc::clone(&progress), shell.health.clone(), client.clone());
     tasks.spawn(async move { progress::tell(&told, &api, &health, STILL_AFTER).await });

@@ -1,5 +1,7 @@
 //! What our own processes say to each other over HTTP. Public formats stand in the `OpenAPI` document; so do these.
 
+pub mod access;
+
 use liverank_core::handover::{HandOver, Lease, Share};
 use liverank_core::{ReaderId, VideoId};
 use serde::{Deserialize, Serialize};
@@ -182,8 +184,7 @@ pub struct TermRequest {
     pub renew: Option<u64>,
     /// The lease by which it may plan: refused where the term in force was begun with a later transition of the same
     /// lease.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub lease: Option<Lease>,
+    pub lease: Lease,
 }
 
 /// Body of the manager's `POST /moves`.
@@ -191,6 +192,8 @@ pub struct TermRequest {
 pub struct MovesRequest {
     /// The planner's term.
     pub term: u64,
+    /// The lease by which it may plan.
+    pub lease: Lease,
     /// What is to be changed.
     pub moves: Vec<MoveRequest>,
 }
@@ -292,6 +295,8 @@ pub struct MoveState {
 pub struct CordonsRequest {
     /// The planner's term.
     pub term: u64,
+    /// The lease by which it may plan.
+    pub lease: Lease,
     /// What is to be changed.
     pub cordons: Vec<CordonRequest>,
 }

@@ -1,21 +1,10 @@
 //! What all components of a cluster share.
 
-use k8s_openapi::api::core::v1::{ConfigMap, ServiceAccount};
+use k8s_openapi::api::core::v1::ConfigMap;
 use serde_json::json;
 
 use super::scope::{self, Scope};
 use super::{Kind, Object, config, names};
-
-/// Whom the pods run as: nobody that the API server knows anything about, and without a token.
-pub(super) fn service_account(scope: Scope<'_>) -> Object {
-    let name = names::service_account(scope.name);
-    let typed = ServiceAccount {
-        metadata: scope.metadata(&name, None, None),
-        automount_service_account_token: Some(false),
-        ..ServiceAccount::default()
-    };
-    Object::of(Kind::ServiceAccount, &name, None, &typed)
-}
 
 /// One key a component, so that a component's hash changes with its own settings only.
 pub(super) fn config_map(scope: Scope<'_>) -> Object {

@@ -13,12 +13,13 @@ use super::apply::{Applier, Stores};
 use super::cache::{Cluster, Live, Pod};
 use super::events::Announcer;
 use super::leadership::Leadership;
-use super::managers::{Managers, OrderKey, Templates};
+use super::managers::{Managers, Templates};
 use super::metrics::OperatorMetrics;
 use super::reporter::Reporter;
 use super::rollout::{self, State};
 use super::steering::{self, Steering};
 use super::store::{Kept, Key, Store, Wakers};
+use super::tokens::{OperatorTokens, PublicKeys};
 use super::troubles;
 use crate::build::{self, Component, Kind, Object, OperatorFacts};
 use crate::crd::RankingCluster;
@@ -53,8 +54,10 @@ pub struct OperatorContext {
     pub metrics: OperatorMetrics,
     /// Who tells.
     pub announcer: Announcer,
-    /// Makes every cluster's token.
-    pub key: OrderKey,
+    /// Who the operator is to managers.
+    pub tokens: Arc<OperatorTokens>,
+    /// By which keys a cluster's processes know each other.
+    pub keys: Arc<PublicKeys>,
     /// Where managers and readers are, outside of Kubernetes.
     pub templates: Templates,
     /// To managers and readers.
@@ -63,11 +66,16 @@ pub struct OperatorContext {
     pub newest: u32,
     /// The class of clusters that are ours.
     pub class: String,
-    /// Where the operator itself runs, and its pods' labels.
+    /// Where the operator itself runs, as whom, and its pods' labels.
     pub operator: OperatorFacts,
 }
 
 impl OperatorContext {
+    /// What objects say of the operator, with the keys as they are now.
+    pub fn facts(&self) -> OperatorFacts {
+        OperatorFacts { keys: self.keys.known().to_string(), ..self.operator.clone() }
+    }
+
     /// The resource that is called so, where it is ours to look after.
     pub fn cluster(&self, key: &Key) -> Option<Arc<RankingCluster>> {
         let found = self.clusters.get(key, &key.name)?;
@@ -121,14 +129,14 @@ impl Actor {
         cluster: &RankingCluster,
     ) -> Self {
         let uid = cluster.uid().to_owned();
-        let managers = Managers::new(world.peers.clone(), world.templates.clone(), &world.key, key, &uid);
+        let managers =
+            Managers::new(world.peers.clone(), world.templates.clone(), Arc::clone(&world.tokens), key);
         let told = cluster.status.as_ref();
         let last = told.and_then(|status| status.last_decision.as_ref()).and_then(super::reporter::decision);
         let wanted = told.and_then(|status| u32::try_from(status.readers.as_ref()?.desired).ok());
         let memory = Memory::new(now_ms(), last.as_ref(), wanted);
-        let token_sha256 = world.key.token_sha256(key, &uid);
         Self {
-            facts: OperatorFacts { order_token_sha256: token_sha256, ..world.operator.clone() },
+            facts: world.facts(),
             applier: Applier::new(world.client.clone(), key.clone(), uid.clone(), world.metrics.clone()),
             steering: Steering::new(managers, Arc::clone(office), memory),
             reporter: Reporter::new(
@@ -196,6 +204,10 @@ impl Actor {
         }
         if !self.applier.has_caught_up(&world.stores) {
             return Next::At(Some(Instant::now() + BEHIND));
+        }
+        if *self.facts.keys != *world.keys.known() {
+            self.facts = world.facts();
+            self.whole = true;
         }
         let retry = self.applier.next_try().is_some_and(|at| at <= Instant::now());
         let whole = std::mem::take(&mut self.whole) || retry || !self.swept;

@@ -45,7 +45,9 @@ pub async fn lead(world: Arc<OperatorContext>, office: Arc<Leadership>) -> anyho
 pub async fn filled(world: &OperatorContext) {
     let is_filled = || {
         let all = world.stores.values().all(|store| store.is_listed());
-        all && world.pods.is_listed() && world.clusters.is_listed()
+        // Without the keys, their ConfigMap would be written empty.
+        let knows_keys = !world.keys.known().is_empty();
+        all && knows_keys && world.pods.is_listed() && world.clusters.is_listed()
     };
     while !is_filled() {
         sleep(FILLING).await;

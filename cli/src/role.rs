@@ -3,11 +3,12 @@
 use anyhow::{Context, ensure};
 use clap::Args;
 use liverank_protocol::access::{self, Caller};
+use liverank_protocol::roles::Role;
 use liverank_runtime::{ServiceContext, admin, server};
 use tokio::net::TcpListener;
 
-use crate::cli::Role;
-use crate::stores::StoreArgs;
+use crate::cli::RoleArgs;
+use crate::stores::{StoreArgs, StoreUser};
 
 /// What is said where a process that others must know was given nothing to be known by.
 const NO_IDENTITY: &str = "this process calls others or is called by them, and nobody would know whom by: set \
@@ -21,12 +22,13 @@ fn who(name: &str) -> Option<access::Role> {
 
 /// Runs a service on the stores that `open` makes of their settings, until it is asked to end and has drained.
 pub fn run<C: Args, B, F: Future<Output = anyhow::Result<()>>>(
-    name: &'static str,
-    role: Role<C>,
-    open: impl AsyncFnOnce(StoreArgs, &'static str) -> anyhow::Result<B>,
+    role: Role,
+    settings: RoleArgs<C>,
+    open: impl AsyncFnOnce(StoreArgs, StoreUser) -> anyhow::Result<B>,
     service: impl FnOnce(C, B, TcpListener, ServiceContext) -> F,
 ) -> anyhow::Result<std::process::ExitCode> {
-    let Role { listen, config, stores, process } = role;
+    let name = role.name();
+    let RoleArgs { listen, config, stores, process } = settings;
     let admin_listen = process.admin_listen;
     let who = who(name);
     let has_identity = process.identity.is_given();
@@ -44,7 +46,7 @@ pub fn run<C: Args, B, F: Future<Output = anyhow::Result<()>>>(
         let address = listen.unwrap_or(([127, 0, 0, 1], 0).into());
         let listener = server::bind(address, name).await?;
         let admin_listener = server::bind(admin_listen, &format!("{name}'s admin port")).await?;
-        let stores = open(stores, name).await?;
+        let stores = open(stores, role.into()).await?;
         tracing::info!(service = name, listen = %address, admin = %admin_listen, "started");
         let health = shell.health.clone();
         let draining = shell.shutdown.clone();

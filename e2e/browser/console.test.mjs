@@ -2,20 +2,9 @@
 
 import assert from 'node:assert/strict';
 import { after, afterEach, before, test } from 'node:test';
-import { chromium } from 'playwright-core';
+import { launch } from './chromium.mjs';
 import { prepareServer } from './server.mjs';
 
-const EXECUTABLE = process.env.CHROMIUM_BIN ?? '/usr/bin/chromium';
-const ARGUMENTS = [
-  '--headless',
-  '--no-sandbox',
-  '--disable-gpu',
-  '--disable-quic',
-  '--no-first-run',
-  '--disable-background-networking',
-  '--disable-component-update',
-  '--disable-sync',
-];
 const PATIENCE_MS = 30_000;
 
 let server;
@@ -29,7 +18,7 @@ let away = false;
 before(async () => {
   server = await prepareServer();
   await server.start();
-  browser = await chromium.launch({ executablePath: EXECUTABLE, args: ARGUMENTS });
+  browser = await launch();
 });
 
 after(async () => {

@@ -8,6 +8,8 @@ pub mod body;
 pub mod comment_json;
 pub mod config;
 pub mod cors;
+#[cfg(feature = "failpoints")]
+pub mod failpoints;
 pub mod health;
 pub mod identity;
 pub mod jwt;
@@ -15,10 +17,12 @@ pub mod metrics;
 pub mod params;
 pub mod peer;
 pub mod problem;
+pub mod process;
 pub mod report;
 pub mod server;
 pub mod shutdown;
 pub mod streams;
+pub mod tasks;
 pub mod telemetry;
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -30,6 +34,7 @@ pub use health::Health;
 pub use identity::Identity;
 pub use metrics::Metrics;
 pub use problem::Problem;
+pub use tasks::Tasks;
 
 /// What a running service is given: when to end, and where to show how it is. Cheap to clone.
 #[derive(Clone)]
@@ -44,6 +49,9 @@ pub struct ServiceContext {
     pub metrics: Metrics,
     /// Who this process is to our others, and how it knows them.
     pub identity: Identity,
+    /// Makes supervised tasks panic, for tests.
+    #[cfg(feature = "failpoints")]
+    pub failpoints: failpoints::Failpoints,
 }
 
 impl ServiceContext {
@@ -55,6 +63,8 @@ impl ServiceContext {
             health: Health::default(),
             metrics: Metrics::default(),
             identity: Identity::default(),
+            #[cfg(feature = "failpoints")]
+            failpoints: failpoints::Failpoints::default(),
         }
     }
 }

@@ -174,7 +174,7 @@ impl World {
 
     /// What the managers see.
     pub async fn load(&self) -> anyhow::Result<Value> {
-        let path = format!("/api/v1/namespaces/{NAMESPACE_NAME}/services/{NAME}-manager:6000/proxy/load");
+        let path = format!("/api/v1/namespaces/{NAMESPACE_NAME}/services/{NAME}-manager:6100/proxy/load");
         let audience = format!("liverank.dev/{NAMESPACE_NAME}/{NAME}");
         let token = self.kube.token(NAMESPACE_NAME, &format!("{NAME}-cli"), &audience).await?;
         // Who shows nothing is told nothing.

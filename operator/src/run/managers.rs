@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use liverank_core::handover::Lease;
+use liverank_protocol::roles::Role;
 use liverank_protocol::{CordonRequest, Cordons, CordonsRequest, Load, MoveRequest, MovesRequest, TermState};
 use liverank_runtime::peer::{Peers, join, root_cause};
 use reqwest::{RequestBuilder, StatusCode, Url};
@@ -184,8 +185,9 @@ fn addresses(cluster: &Key, templates: &Templates, pods: &[(String, String)]) ->
         let service = format!("{}-manager", cluster.name);
         return Url::parse(&url).map(|url| vec![(service, url)]).unwrap_or_default();
     }
+    let port = Role::Manager.port().unwrap_or_default();
     let address =
-        |ip: &str| if ip.contains(':') { format!("http://[{ip}]:6000") } else { format!("http://{ip}:6000") };
+        |ip: &str| if ip.contains(':') { format!("http://[{ip}]:{port}") } else { format!("http://{ip}:{port}") };
     let pods = pods.iter().filter_map(|(name, ip)| Some((name.clone(), Url::parse(&address(ip)).ok()?)));
     pods.collect()
 }
@@ -225,7 +227,7 @@ mod tests {
         let urls = |templates: &Templates| -> Vec<String> {
             addresses(&cluster, templates, &pods).into_iter().map(|(_, url)| url.to_string()).collect()
         };
-        assert_eq!(urls(&Templates::default()), ["http://10.0.0.1:6000/", "http://[fd00::1]:6000/"]);
+        assert_eq!(urls(&Templates::default()), ["http://10.0.0.1:6100/", "http://[fd00::1]:6100/"]);
         let manager = Some("http://127.0.0.1:7000/{namespace}/{cluster}/".into());
         assert_eq!(urls(&Templates { manager, reader: None }), ["http://127.0.0.1:7000/ns/x/"]);
         let reader = reader_url(&cluster, &Templates::default(), "x-reader-0").unwrap();

@@ -24,7 +24,7 @@ use liverank_core::Invalid;
 use liverank_protocol::access::{Role, Service};
 use liverank_runtime::identity::guard::{Known, Routes};
 use liverank_runtime::params::Params;
-use liverank_runtime::{Identity, Problem, ServiceContext, body, comment_json, cors, now_ms, server};
+use liverank_runtime::{Identity, Problem, ServiceContext, Tasks, body, comment_json, cors, now_ms, server};
 use serde_json::{Map, Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
@@ -89,10 +89,9 @@ pub async fn serve(
         reading: Semaphore::new(REPORTS_AT_ONCE),
         identity: shell.identity.clone(),
     });
-    let housekeeping = tokio::spawn(keep_house(Arc::clone(&statistics), archive, shell.clone()));
-    let served = server::serve(listener, router(statistics), &shell).await;
-    housekeeping.abort();
-    served
+    let mut tasks = Tasks::new(&shell);
+    tasks.spawn("housekeeping", keep_house(Arc::clone(&statistics), archive, shell.clone()));
+    tasks.alongside(server::serve(listener, router(statistics), &shell)).await
 }
 
 /// Asks the archive for its count, and lets go of reports that are too old, also while nobody asks for them.
@@ -138,6 +137,7 @@ async fn summary(
     Extension(known): Extension<Known>,
     params: Params,
 ) -> Result<Response, Problem> {
+    params.only(&["full"])?;
     let all = known.is(&[Role::Operator, Role::Cli]);
     let listed = match params.flag("full")? {
         true if all => usize::MAX,

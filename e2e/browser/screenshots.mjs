@@ -13,11 +13,11 @@ const app = await serveLiveShow();
 const browser = await launch();
 const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
-async function shot(name, url, { settle = 1_500, before = async () => {}, ...options } = {}) {
+async function shot(name, url, { settle = 1_500, ...options } = {}) {
   const context = await browser.newContext({ viewport: { width: 1440, height: 900 }, colorScheme: 'light', reducedMotion: 'reduce', ...options });
   const page = await context.newPage();
-  await page.goto(url);
-  await before(page);
+  await page.goto(url, { timeout: 90_000 });
+  await page.getByText(/^(Live|Interactions)$/i).first().waitFor({ timeout: 60_000 });
   await pause(settle);
   await page.screenshot({ path: `${FOLDER}/${name}.png` });
   await context.close();
@@ -46,7 +46,7 @@ async function fill() {
 
 await shot('console-empty', `${server.origin}/`, { settle: 500 });
 await fill();
-await shot('console', `${server.origin}/#northern-lights`, { settle: 40_000 });
+await shot('console', `${server.origin}/#northern-lights`, { settle: 20_000 });
 await shot('console-dark', `${server.origin}/#northern-lights`, { colorScheme: 'dark', settle: 4_500 });
 await shot('console-phone', `${server.origin}/#northern-lights`, { viewport: { width: 360, height: 740 }, deviceScaleFactor: 2, settle: 3_000 });
 await shot('docs', `${server.origin}/docs`);

@@ -1,4 +1,4 @@
-/** Takes the pictures in docs/images, of a system with sample traffic: `npm run screenshots`. */
+/** Takes the pictures in docs/images, of a system with some traffic: `npm run screenshots`, or with names behind it for some of them. */
 
 import { fileURLToPath } from 'node:url';
 import { Liverank } from '../../clients/js/dist/node.js';
@@ -7,6 +7,7 @@ import { serveLiveShow } from './live-show.mjs';
 import { prepareServer } from './server.mjs';
 
 const FOLDER = process.env.SCREENSHOTS ?? fileURLToPath(new URL('../../docs/images', import.meta.url));
+const only = process.argv.slice(2);
 const server = await prepareServer();
 await server.start();
 const app = await serveLiveShow();
@@ -14,10 +15,11 @@ const browser = await launch();
 const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
 async function shot(name, url, { settle = 1_500, ...options } = {}) {
+  if (only.length > 0 && !only.includes(name)) return;
   const context = await browser.newContext({ viewport: { width: 1440, height: 900 }, colorScheme: 'light', reducedMotion: 'reduce', ...options });
   const page = await context.newPage();
   await page.goto(url, { timeout: 90_000 });
-  await page.getByText(/^(Live|Interactions)$/i).first().waitFor({ timeout: 60_000 });
+  await page.getByText(/^(Live|Interactions)$/i).filter({ visible: true }).first().waitFor({ timeout: 60_000 });
   await pause(settle);
   await page.screenshot({ path: `${FOLDER}/${name}.png` });
   await context.close();

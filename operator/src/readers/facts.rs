@@ -37,7 +37,7 @@ pub struct Facts {
     pub autoscaling: Fact,
     /// What makes the condition Degraded true.
     pub degraded: Vec<Fact>,
-    /// What makes the condition Progressing true.
+    /// What makes the condition Reconciling true.
     pub progressing: Vec<Fact>,
 }
 

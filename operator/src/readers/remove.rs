@@ -32,6 +32,9 @@ pub(super) fn remove(
     tales: &mut Vec<DecisionEvent>,
 ) -> (Vec<Step>, Overdue) {
     let (mut steps, mut overdue) = (Vec::new(), Vec::new());
+    let drains = seen.readers.iter().filter(|reader| reader.drain.is_some());
+    let since = |uid: &String| memory.draining.get(uid).copied().unwrap_or(seen.now);
+    memory.draining = drains.map(|reader| (reader.uid.clone(), since(&reader.uid))).collect();
     let mut empty = std::mem::take(&mut memory.empty);
     for reader in &seen.readers {
         let Some(member) = fleet.members.iter().find(|member| member.name == reader.name) else { continue };
@@ -46,14 +49,17 @@ pub(super) fn remove(
             continue;
         }
         let late = drained_for(drain, seen.now) > seen.settings.drain_timeout_ms;
-        let forced = if is_empty(seen, view, reader, member, drain) {
+        let since = memory.draining.get(&reader.uid).copied().unwrap_or(seen.now);
+        let waited = seen.now - since > seen.settings.drain_timeout_ms;
+        let since = drain.since.map_or(since, |told| told.min(since));
+        let forced = if is_empty(seen, view, reader, member, since) {
             let since = empty.remove(&reader.name).unwrap_or(seen.now);
             memory.empty.insert(reader.name.clone(), since);
             if seen.now - since < EMPTY_FOR_MS {
                 continue;
             }
             false
-        } else if late && seen.settings.force {
+        } else if waited && seen.settings.force {
             true
         } else {
             if late {
@@ -77,7 +83,8 @@ pub(super) fn remove(
     (steps, overdue)
 }
 
-fn is_empty(seen: &Seen, view: &View<'_>, reader: &Reader, member: &Member, drain: Drain) -> bool {
+/// `since`: when it was to be emptied; never after this leader saw that by its own clock.
+fn is_empty(seen: &Seen, view: &View<'_>, reader: &Reader, member: &Member, since: Millis) -> bool {
     if !view.is_emptied(&reader.name) {
         return false;
     }
@@ -89,9 +96,7 @@ fn is_empty(seen: &Seen, view: &View<'_>, reader: &Reader, member: &Member, drai
     if !member.pod_ready && known.is_none_or(|known| known.gone) {
         return true;
     }
-    let young = |at: Millis| {
-        at >= drain.since.unwrap_or(at) && (0..=seen.settings.load_max_age_ms).contains(&(seen.now - at))
-    };
+    let young = |at: Millis| at >= since && (0..=seen.settings.load_max_age_ms).contains(&(seen.now - at));
     let own = reader.own.is_some_and(|own| own.viewers == 0 && young(own.at));
     own && known.is_none_or(|known| known.fresh)
 }

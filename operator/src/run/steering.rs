@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use liverank_protocol::{CordonRequest, MoveRequest};
 use liverank_runtime::now_ms;
 use reqwest::Url;
+use tokio::time::sleep;
 
 use super::cache::{Live, Pod};
 use super::leadership::Leadership;
@@ -164,6 +165,18 @@ impl Steering {
                 self.term = Some(Term { term: state.term, renewed: now });
             }
             Err(refusal) => self.refused(refusal).await,
+        }
+    }
+
+    /// Shows the managers again and again that this planner is still there. Ends never.
+    pub async fn stay_in_office(&mut self) {
+        loop {
+            let due =
+                self.term.map_or(RENEW_EVERY, |term| RENEW_EVERY.saturating_sub(term.renewed.elapsed()));
+            sleep(due.max(TERM_PAUSE)).await;
+            if let Some(manager) = self.answering.clone() {
+                self.keep_office(&manager).await;
+            }
         }
     }
 

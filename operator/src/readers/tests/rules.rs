@@ -181,12 +181,50 @@ fn a_reader_goes_when_everybody_says_that_it_is_empty_and_for_a_while() {
 }
 
 #[test]
+fn the_clocks_of_two_leaders_let_nobody_go() {
+    // The leader who annotated it was an hour behind this one, or ahead of it.
+    for ago in [3_600_000, -3_600_000] {
+        let rebalance = Rebalance::Paused;
+        let mut seen = scene(Settings { force: true, rebalance, ..replicas(2) }, &[50, 20, 90]);
+        seen.drain(1, DrainWhy::ScaleDown, ago);
+        let mut memory = memory();
+        for _ in 0..449 {
+            assert_eq!(words(&step(&seen, &mut memory)), [""; 0], "{ago}: {} s", (seen.now - NOW) / 1000);
+            seen.later(2_000);
+        }
+        seen.later(4_000);
+        assert_eq!(words(&step(&seen, &mut memory)), ["remove x-reader-1 although it may have viewers"]);
+    }
+    // One that is empty goes, however far ahead the other's clock was.
+    let mut seen = scene(Settings { rebalance: Rebalance::Paused, ..replicas(2) }, &[50, 0, 90]);
+    seen.drain(1, DrainWhy::ScaleDown, -3_600_000);
+    seen.empty(1);
+    let mut memory = memory();
+    for _ in 0..3 {
+        step(&seen, &mut memory);
+        seen.later(4_000);
+    }
+    assert_eq!(words(&step(&seen, &mut memory)), ["remove x-reader-1"]);
+}
+
+#[test]
+fn a_name_is_not_given_again_while_its_last_pod_ends() {
+    let mut seen = scene(replicas(5), &[10, 10, 10]);
+    seen.orphans.insert(name(3), false);
+    assert_eq!(words(&seen.first()), ["create x-reader-4", "create x-reader-5"]);
+}
+
+#[test]
 fn what_is_late_is_held_or_forced_and_never_on_unknown_load() {
     let late = |force: bool, change: &dyn Fn(&mut Seen)| {
         let mut seen = scene(Settings { force, ..replicas(2) }, &[50, 20, 90]);
         seen.drain(1, DrainWhy::ScaleDown, 901_000);
         change(&mut seen);
-        let outcome = seen.first();
+        let mut memory = memory();
+        // By the clock of the leader who sees it.
+        let since = seen.readers[1].drain.and_then(|drain| drain.since);
+        memory.draining.extend(since.map(|since| ("uid-1".to_owned(), since)));
+        let outcome = step(&seen, &mut memory);
         (
             words(&outcome),
             actions(&outcome),

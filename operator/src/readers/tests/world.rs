@@ -68,6 +68,8 @@ pub struct World {
     pub videos: usize,
     pub assignments: BTreeMap<usize, Assignment>,
     pub cordons: BTreeMap<String, Closing>,
+    /// When the last pods of readers whose Deployments are gone end.
+    ending: BTreeMap<String, Millis>,
     /// When readers that are gone fell silent.
     pub gone: BTreeMap<String, Millis>,
     /// Readers without a Deployment whose processes go on until then.
@@ -107,6 +109,7 @@ impl World {
             videos: 30,
             assignments: BTreeMap::new(),
             cordons: BTreeMap::new(),
+            ending: BTreeMap::new(),
             gone: BTreeMap::new(),
             orphans: BTreeMap::new(),
             answers: Answers::Well,
@@ -363,7 +366,13 @@ impl World {
             template: self.template.clone(),
             held: self.held.clone(),
             readers: shown.iter().map(reader).collect(),
-            orphans: self.orphans.keys().map(|name| (name.clone(), false)).collect(),
+            orphans: self
+                .orphans
+                .iter()
+                .chain(&self.ending)
+                .filter(|(_, end)| **end > self.now)
+                .map(|(name, _)| (name.clone(), false))
+                .collect(),
             managers: self.managers(),
         }
     }
@@ -487,6 +496,12 @@ impl World {
         if self.readers.contains_key(name) {
             return;
         }
+        let ends = self.ending.remove(name).unwrap_or(self.now);
+        assert!(
+            ends <= self.now,
+            "{name} is there twice: its old pod ends in {} s",
+            (ends - self.now) / 1000
+        );
         self.next += 1;
         let serves = (self.broken.as_ref() != Some(&self.template)).then_some(self.now + STARTS_MS);
         let reader = Deployment {
@@ -505,7 +520,11 @@ impl World {
         if self.serves(name) {
             self.gone.insert(name.to_owned(), self.now);
         }
-        self.readers.remove(name);
+        if self.readers.remove(name).is_some() {
+            // A grace period may be ten minutes; the managers have forgotten the reader by then.
+            let takes = 1000 * self.chance(600) as i64;
+            self.ending.insert(name.to_owned(), self.now + takes);
+        }
     }
 
     fn order(&mut self, order: &MoveRequest) {

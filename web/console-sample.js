@@ -36,7 +36,7 @@ export async function sendSample(liverank, { as = null } = {}) {
   // Each run favours some videos over others, so that pressing again changes the order.
   const liked = VIDEOS.map((video) => ({ video, weight: Math.random() ** 2 }));
   const user = () => as ?? any(VIEWERS);
-  for (let viewer = 0; viewer < WATCHING; viewer += 1) watch(liverank, weighted(liked).video.video_id, as ?? VIEWERS[viewer]);
+  while (watching < WATCHING) watch(liverank, weighted(liked).video.video_id, as ?? VIEWERS[watching]);
   for (let sent = 0; sent < COUNT; sent += 1) {
     const { video } = sent < VIDEOS.length ? liked[sent] : weighted(liked);
     const type = sent < VIDEOS.length ? 'view' : any(TYPES);
@@ -51,9 +51,16 @@ export async function sendSample(liverank, { as = null } = {}) {
   return { sent: COUNT, failed: null };
 }
 
+/** Sample viewers of this page, of all runs. */
+let watching = 0;
+
 function watch(liverank, videoid, userid) {
   const stream = liverank.comments(videoid, { userid });
-  setTimeout(() => stream.close(), WATCH_MS);
+  watching += 1;
+  setTimeout(() => {
+    stream.close();
+    watching -= 1;
+  }, WATCH_MS);
 }
 
 function weighted(choices) {

@@ -27,14 +27,14 @@ MATRIX = {
 }
 # The operator's permissions, whole: what it does not use, it does not have.
 CHILD = ["get", "list", "watch", "create", "patch", "delete"]
-OPTIONAL = ["get", "list", "create", "patch", "delete"]
 PERMISSIONS = {
     "rankingclusters.liverank.dev": ["list", "watch"], "rankingclusters/status.liverank.dev": ["patch"],
     "deployments.apps": CHILD, "services.": CHILD, "configmaps.": CHILD, "serviceaccounts.": CHILD,
     "poddisruptionbudgets.policy": CHILD, "horizontalpodautoscalers.autoscaling": CHILD,
     "networkpolicies.networking.k8s.io": CHILD, "ingresses.networking.k8s.io": CHILD,
-    "httproutes.gateway.networking.k8s.io": OPTIONAL, "servicemonitors.monitoring.coreos.com": OPTIONAL,
-    "pods.": ["list", "watch"], "events.events.k8s.io": ["create", "patch"],
+    "httproutes.gateway.networking.k8s.io": CHILD, "servicemonitors.monitoring.coreos.com": CHILD,
+    "leases.coordination.k8s.io": ["get", "create", "update"],
+    "pods.": ["list", "watch"], "events.events.k8s.io": ["create", "patch"], "events.": ["list"],
 }
 LEASE = [("leases.coordination.k8s.io", ["create"], None), ("leases.coordination.k8s.io", ["get", "watch", "update"], True),
          ("serviceaccounts/token.", ["create"], True)]

@@ -96,6 +96,7 @@ const LATE: Duration = Duration::from_secs(10);
 
 /// What every process takes.
 #[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Process")]
 pub struct Process {
     /// A YAML file with the same settings as these flags; keys of other services are passed over.
     #[arg(long, env = "LIVERANK_CONFIG", value_name = "FILE")]

@@ -60,7 +60,7 @@ pub struct Up {
     statistics_listen: SocketAddr,
     #[command(flatten)]
     auth: UpAuth,
-    #[command(flatten)]
+    #[command(flatten, next_help_heading = "Counting")]
     consumer: liverank_consumer::Config,
     #[command(flatten)]
     stores: StoreArgs,

@@ -89,7 +89,7 @@ test('times that the document takes are taken, and those that it refuses are ref
   for (const [times, wanted] of [[good, 202], [bad, 400]]) {
     for (const timestamp of times) {
       const body = JSON.stringify({ video_id: 'cat', user_id: 'ana', type: 'view', timestamp });
-      const response = await fetch(`${server.origin}/interact`, { method: 'POST', body });
+      const response = await fetch(`${server.origin}/interact`, { method: 'POST', headers: { 'content-type': 'application/json' }, body });
       assert.deepEqual([timestamp, response.status, pattern(timestamp)], [timestamp, wanted, wanted === 202]);
     }
   }
@@ -112,7 +112,7 @@ function messages(path, count, meanwhile = () => {}) {
   });
 }
 
-const like = () => fetch(`${server.origin}/interact`, { method: 'POST', body: '{"video_id":"cat","user_id":"ana","type":"like"}' });
+const like = () => fetch(`${server.origin}/interact`, { method: 'POST', headers: { 'content-type': 'application/json' }, body: '{"video_id":"cat","user_id":"ana","type":"like"}' });
 
 test('the AsyncAPI document is one', () => {
   const ajv = new Ajv({ strict: false, allErrors: true });

@@ -97,7 +97,7 @@ pub fn desired(input: &Input<'_>) -> Vec<Object> {
     let not_readers = || scope.components().filter(|component| *component != Component::Reader);
 
     let mut objects = identity::service_accounts(scope, readers);
-    objects.push(shared::config_map(scope));
+    objects.extend(scope.components().map(|component| shared::config_map(scope, component)));
     objects.push(identity::keys(scope));
     objects.extend(not_readers().map(|component| network::service(scope, component)));
     objects.extend(readers.iter().map(|reader| network::reader_service(scope, &reader.name)));

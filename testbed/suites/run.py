@@ -17,6 +17,8 @@ LOGS = CHECKOUT / ".testbed/logs"
 PATHS = CHECKOUT / ".testbed/paths"
 # How often its limit a suite may take before it is taken for one that has hung.
 HUNG = 4
+# Seconds that a suite has to clear up after itself when it is ended: a Kubernetes, at most.
+PATIENCE = 60
 # Lines of a log that are printed when its suite fails.
 TAIL = 60
 
@@ -99,7 +101,7 @@ class Runner:
         self.results = {}
         self.environment = environment()
         self.running = set()
-        self.machine = None
+        self.stopping = False
         LOGS.mkdir(parents=True, exist_ok=True)
 
     def path_of(self, suite):
@@ -118,7 +120,9 @@ class Runner:
         """Runs one suite to its end and reports it."""
         with self.lock:
             # One that another lane runs may not have ended yet.
-            self.lock.wait_for(lambda: all(name in self.results for name in suite.needs))
+            self.lock.wait_for(lambda: self.stopping or all(name in self.results for name in suite.needs))
+        if self.stopping:
+            return
         began = time.monotonic()
         lost = [name for name in suite.needs if self.results[name].failed]
         log = LOGS / f"{suite.name}.log"
@@ -166,7 +170,8 @@ class Runner:
             thread.join()
 
     def stop(self):
-        """Ends what runs: somebody wants no more of it."""
+        """Ends what runs, and lets nothing follow: somebody wants no more of it."""
+        self.stopping = True
         for process in list(self.running):
             end(process)
 
@@ -176,7 +181,7 @@ def end(process):
     for number in (signal.SIGTERM, signal.SIGKILL):
         try:
             os.killpg(process.pid, number)
-            process.wait(20)
+            process.wait(PATIENCE)
             return
         except ProcessLookupError:
             return

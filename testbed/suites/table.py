@@ -57,10 +57,13 @@ def shell(*commands):
     return ("bash", "-c", " && ".join(commands))
 
 
-# `--all-targets` leaves out the tests that plain `cargo test` leaves out; '*' names every one.
+# `--all-targets` leaves out the tests that plain `cargo test` leaves out; '*' names every one. `--tests` are those inside of
+# libraries and programs too, where the manifest does not say that there are none.
 WORDS = " ".join(CARGO)
 LINTS = shell(*(f"cargo clippy {WORDS} --quiet {which} -- --deny warnings" for which in ("--all-targets", "--test '*'")))
-BUILD = shell(f"cargo build {WORDS} --lib --bins --test '*'", f"cargo test {WORDS} --no-run --lib --bins --tests")
+BUILD = shell(f"cargo build {WORDS} --lib --bins --test '*'", f"cargo test {WORDS} --no-run --tests")
+
+QUIET = "--no-audit --no-fund --silent"
 
 STORES = ("kafka", "mongodb", "redis", "redis-cluster")
 STORE_PARTS = ("kafka", "mongodb", "redis")
@@ -77,13 +80,13 @@ STAGES = (
         Suite("format", ("cargo", "fmt", "--all", "--check"), 10),
         Suite("words", ("testbed/banned-words",), 10),
         Suite("unused", ("testbed/unused-dependencies",), 10),
-        Suite("testbed", ("python3", "-B", "-m", "unittest", "discover", "--start-directory", "testbed/suites"), 10),
+        Suite("testbed", ("python3", "-B", "-m", "unittest", "discover", "--start-directory", "testbed/suites"), 20),
     ),),
     (
         (
             Suite("lints", LINTS, 300),
             Suite("build", BUILD, 900),
-            Suite("rust", cargo_test("--lib", "--bins", "--tests"), 300, needs=("build",)),
+            Suite("rust", cargo_test("--tests"), 300, needs=("build",)),
             Suite("doc", cargo_test("--doc"), 60, needs=("build",)),
         ),
         (
@@ -92,8 +95,7 @@ STAGES = (
             Suite("dependencies", ("make", "--no-print-directory", "deny"), 20, needs=("install",)),
             Suite("images", ("testbed/compose-test", "--images"), 400, needs=("install",), parts=("tools", "docker"),
                   calls=DOCKER_CALLS, root=True),
-            Suite("client", shell("cd clients/js", "npm ci --no-audit --no-fund --silent",
-                                  "npm ci --prefix ../react --no-audit --no-fund --silent", "npm run --silent check",
+            Suite("client", shell("cd clients/js", f"npm ci {QUIET}", f"npm ci {QUIET} --prefix ../react", "npm run --silent check",
                                   "npm run --silent --prefix ../react build", "npm test"), 90),
         ),
         (
@@ -113,7 +115,7 @@ STAGES = (
                   parts=STORE_PARTS),
         ),
         (
-            Suite("page", shell("cd e2e/browser", "npm ci --no-audit --no-fund --silent", "npm test"), 200,
+            Suite("page", shell("cd e2e/browser", f"npm ci {QUIET}", "npm test"), 60,
                   needs=("build", "install"), parts=("chromium",), calls=("chromium", "/usr/share/fonts/truetype/dejavu")),
             Suite("api", ("testbed/api-test",), 240, needs=("build", "install"), parts=("tools",), calls=("curl",), nice=5),
             Suite("charts", ("charts/test",), 120, needs=("kubernetes-build", "install"), nice=5),

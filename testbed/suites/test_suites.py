@@ -2,8 +2,11 @@
 
 import io
 import json
+import re
 import socket
 import subprocess
+import threading
+import time
 import unittest
 from pathlib import Path
 from unittest import mock
@@ -65,6 +68,17 @@ class Running(unittest.TestCase):
         self.assertEqual(ran.results["hangs"].failed, 1)
         self.assertIn("hung", ran.results["hangs"].line())
 
+    def test_who_stops_it_ends_what_runs_and_nothing_follows(self):
+        ran = runner()
+        lanes = threading.Thread(target=ran.stage, args=([[suite("runs", "sleep", "1000"), suite("follows")]],))
+        lanes.start()
+        while not ran.running:
+            time.sleep(0.01)
+        ran.stop()
+        lanes.join(20)
+        self.assertFalse(lanes.is_alive())
+        self.assertNotIn("follows", ran.results)
+
     def test_a_suite_over_its_limit_is_marked_and_the_last_line_is_the_sum(self):
         slow = run.Result(suite("slow", limit=10), 2, 0, 11)
         said = run.table([slow, run.Result(suite("fast"), 1, 1, 1)], 12).splitlines()
@@ -89,11 +103,26 @@ class Table(unittest.TestCase):
             chosen(["no-such-suite"])
 
     def test_every_test_that_plain_cargo_leaves_out_is_in_a_suite(self):
-        said = subprocess.run(["cargo", "metadata", "--no-deps", "--offline", "--format-version", "1"], cwd=CHECKOUT,
-                              capture_output=True, text=True, check=True)
-        targets = [target for package in json.loads(said.stdout)["packages"] for target in package["targets"]]
-        left = [target["name"] for target in targets if target["kind"] == ["test"] and not target["test"]]
+        left = [target["name"] for target in test_targets() if not target["test"]]
         self.assertEqual(sorted(left), sorted(STORE_TESTS + SYSTEM_TESTS))
+
+    def test_plain_cargo_leaves_out_all_that_needs_servers(self):
+        for target in test_targets():
+            source = Path(target["src_path"])
+            # A program of several files has them beside its main.rs.
+            files = source.parent.rglob("*.rs") if source.name == "main.rs" else [source]
+            needs = any(NEEDS_SERVERS.search(file.read_text()) for file in files)
+            self.assertFalse(needs and target["test"], f"{source}: needs servers; give it `test = false` and name it in table.py")
+
+
+NEEDS_SERVERS = re.compile(r"LIVERANK_TEST_(KAFKA|MONGODB|REDIS)|use liverank_e2e")
+
+
+def test_targets():
+    said = subprocess.run(["cargo", "metadata", "--no-deps", "--offline", "--format-version", "1"], cwd=CHECKOUT,
+                          capture_output=True, text=True, check=True)
+    targets = [target for package in json.loads(said.stdout)["packages"] for target in package["targets"]]
+    return [target for target in targets if target["kind"] == ["test"]]
 
 
 class Commands(unittest.TestCase):

@@ -80,7 +80,7 @@ export interface components {
         Count: number;
         /** @description Comments that can no longer be had on this stream; the history may have them. */
         Gap: {
-            /** @description The number of the first. */
+            /** @description The number of the first; 0 where nobody knows what was seen. */
             from: number;
             /** @description The number of the last. */
             to: number;

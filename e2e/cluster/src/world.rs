@@ -241,7 +241,7 @@ pub fn is_true(object: &Value, condition: &str) -> bool {
 pub fn is_ready(cluster: &Value) -> bool {
     cluster["status"]["observedGeneration"] == cluster["metadata"]["generation"]
         && is_true(cluster, "Ready")
-        && !is_true(cluster, "Progressing")
+        && !is_true(cluster, "Reconciling")
 }
 
 /// A status in a line: conditions that tell something, and the components.
@@ -300,7 +300,7 @@ mod tests {
     fn ready_speaks_of_the_newest_spec() {
         let cluster = |generation: i64, progressing: &str| {
             json!({"metadata": {"generation": 3}, "status": {"observedGeneration": generation, "conditions": [
-                {"type": "Ready", "status": "True"}, {"type": "Progressing", "status": progressing}]}})
+                {"type": "Ready", "status": "True"}, {"type": "Reconciling", "status": progressing}]}})
         };
         assert!(is_ready(&cluster(3, "False")));
         assert!(!is_ready(&cluster(2, "False")));

@@ -37,7 +37,7 @@ export function Chat({ show, user }: { show: Show; user: string }) {
         )}
         {comments.map((comment) => (
           <li key={comment.seq}>
-            <b style={{ color: colour(comment.userid) }}>{comment.userid}</b> {comment.comment}
+            <b style={{ color: colour(comment.userid) }}>{comment.userid}</b> <span>{comment.comment}</span>
           </li>
         ))}
         {comments.length === 0 && state === 'live' && <li className="muted">Nobody has written yet.</li>}

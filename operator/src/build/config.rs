@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::lifetime::Lifetime;
 use super::scope::Scope;
-use super::{ADMIN_PORT, Component, Store, identity, names, secrets};
+use super::{ADMIN_PORT, Component, Store, identity, names, object, secrets};
 use crate::crd::RedisTopology;
 
 /// Where the file is in a pod.
@@ -22,6 +22,11 @@ pub(super) const FILE: &str = "config.yaml";
 pub(super) fn file(scope: Scope<'_>, component: Component) -> String {
     let settings = serde_yaml::to_string(&settings(scope, component));
     format!("{WRITTEN_BY_OPERATOR}\n{}", settings.expect("plain values under string keys are YAML"))
+}
+
+/// Name of the `ConfigMap` that holds the file of `component`.
+pub(super) fn object_name(scope: Scope<'_>, component: Component) -> String {
+    names::config(scope.name, component, &object::hash(&json!(file(scope, component))))
 }
 
 /// The settings of `component` by the names of its flags.
@@ -61,10 +66,14 @@ fn store_settings(scope: Scope<'_>, store: Store) -> Vec<(&'static str, Value)> 
         Store::Redis => {
             let cluster =
                 (spec.redis.topology == RedisTopology::Cluster).then_some(("redis-cluster", json!(true)));
-            let prefix = spec.redis.prefix.as_ref().map(|prefix| ("redis-prefix", json!(prefix)));
-            cluster.into_iter().chain(prefix).collect()
+            let own = || names::redis_prefix(scope.namespace, scope.name);
+            let prefix = spec.redis.prefix.clone().unwrap_or_else(own);
+            cluster.into_iter().chain([("redis-prefix", json!(prefix))]).collect()
         }
-        Store::Mongodb => vec![("mongodb-database", json!(spec.mongodb.database))],
+        Store::Mongodb => {
+            let own = || names::database(scope.namespace, scope.name);
+            vec![("mongodb-database", json!(spec.mongodb.database.clone().unwrap_or_else(own)))]
+        }
     }
 }
 

@@ -12,6 +12,8 @@ use reqwest::{RequestBuilder, StatusCode, Url};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::timeout;
 
 use super::lease::Held;
 use super::store::Key;
@@ -22,6 +24,9 @@ use crate::build::names;
 const ANSWER: Duration = Duration::from_secs(3);
 /// The longest answer taken: 30,000 videos and 500 readers with ids of usual length, twice over.
 const MAX_ANSWER_BYTES: usize = 16 * 1024 * 1024;
+/// Bytes of answers in memory at once, over all clusters: what one cluster's managers send takes no memory from others
+/// for longer than an answer may take.
+const MAX_BYTES_AT_ONCE: usize = 64 * 1024 * 1024;
 /// Text of a refusal that is shown.
 const MOST_TEXT: usize = 500;
 /// Orders in one request: managers take 8 MiB.
@@ -55,10 +60,32 @@ pub struct Templates {
     pub reader: Option<String>,
 }
 
+/// What all clusters' answers may take of memory while they are read. Clones share it.
+#[derive(Clone)]
+pub struct AnswerBudget(Arc<Semaphore>);
+
+impl Default for AnswerBudget {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(MAX_BYTES_AT_ONCE)))
+    }
+}
+
+impl AnswerBudget {
+    /// Room for so many bytes, where there is some in time.
+    async fn take(&self, bytes: usize) -> Result<SemaphorePermit<'_>, Refusal> {
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        let room = timeout(ANSWER, self.0.acquire_many(bytes)).await;
+        room.ok()
+            .and_then(Result::ok)
+            .ok_or_else(|| Refusal::Away("too many answers are being read at once".into()))
+    }
+}
+
 /// The client of one cluster's managers and readers.
 #[derive(Clone)]
 pub struct Managers {
     peers: Peers,
+    budget: AnswerBudget,
     templates: Templates,
     cluster: Key,
     tokens: Arc<OperatorTokens>,
@@ -66,8 +93,13 @@ pub struct Managers {
 
 impl Managers {
     /// For `cluster`.
-    pub fn new(peers: Peers, templates: Templates, tokens: Arc<OperatorTokens>, cluster: &Key) -> Self {
-        Self { peers, templates, cluster: cluster.clone(), tokens }
+    pub fn new(
+        (peers, budget): (Peers, AnswerBudget),
+        templates: Templates,
+        tokens: Arc<OperatorTokens>,
+        cluster: &Key,
+    ) -> Self {
+        Self { peers, budget, templates, cluster: cluster.clone(), tokens }
     }
 
     /// A request with a token that this cluster's managers take, and nobody else does.
@@ -164,12 +196,15 @@ impl Managers {
             return Err(Refusal::Away(format!("somebody else answers there: {status}")));
         }
         let mut body = Vec::new();
+        let mut room = self.budget.take(0).await?;
         let mut parts = response.bytes_stream();
         while let Some(part) = parts.next().await {
-            body.extend_from_slice(&part.map_err(away)?);
-            if body.len() > MAX_ANSWER_BYTES {
+            let part = part.map_err(away)?;
+            if body.len() + part.len() > MAX_ANSWER_BYTES {
                 return Err(Refusal::Away(format!("the answer is longer than {MAX_ANSWER_BYTES} bytes")));
             }
+            room.merge(self.budget.take(part.len()).await?);
+            body.extend_from_slice(&part);
         }
         if status.is_success() {
             return serde_json::from_slice(&body)

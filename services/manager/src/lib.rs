@@ -4,7 +4,6 @@
 //! |---|---|
 //! | [`liveness`] | decides which readers are alive, which are gone, and whether to act on it (pure) |
 //! | [`view`] | holds the assignments (pure) |
-//! | [`reserved_capacity`] | counts viewers to come (pure) |
 //! | [`cluster`] | decides where a video goes, which videos move and what a heartbeat is answered (pure) |
 //! | [`moves`] | keeps count of the moves that are carried out (pure) |
 //! | [`manager`] | changes what is in force, by compare-and-set |
@@ -39,7 +38,6 @@ pub mod liveness;
 pub mod manager;
 pub mod metrics;
 pub mod moves;
-pub mod reserved_capacity;
 pub mod sweep;
 pub mod view;
 

@@ -8,6 +8,7 @@ use liverank_adapters::assignment_store::{Assignment, AssignmentStore, Orders, S
 use liverank_core::VideoId;
 use liverank_runtime::peer::Peers;
 use liverank_runtime::{Identity, Problem, ServiceContext};
+use reqwest::Client;
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
@@ -15,7 +16,7 @@ use crate::addresses::ReaderAddresses;
 use crate::cluster::{Cluster, Decision};
 use crate::metrics::ManagerMetrics;
 use crate::moves::MoveExecutor;
-use crate::{Config, autopilot};
+use crate::{Config, autopilot, sweep};
 
 /// What the store is called among the dependencies.
 const PART: &str = "assignments";
@@ -40,6 +41,8 @@ pub struct Manager {
     pub identity: Identity,
     /// The way to readers.
     pub peers: Peers,
+    /// Asks readers whether they are there.
+    pub probes: Client,
     /// Where the steward's time begins.
     begun: Instant,
     /// Wakes who carries out moves: there is something to do.
@@ -93,6 +96,7 @@ impl Manager {
             identity: shell.identity.clone(),
             config,
             peers: Peers::default(),
+            probes: sweep::probing(),
             begun: Instant::now(),
             carry_now: Notify::new(),
             metrics: ManagerMetrics::new(&shell.metrics),
@@ -122,6 +126,12 @@ impl Manager {
         self.carrying().heard_of_term(told);
         cluster.orders = orders;
         None
+    }
+
+    /// Notes that no reader could be named to somebody who asked.
+    pub fn unserved(&self, video: &VideoId) {
+        self.metrics.unserved.inc();
+        self.cluster().unserved.note(Instant::now(), video);
     }
 
     /// What it knows. Never held across an await.

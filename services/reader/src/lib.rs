@@ -284,6 +284,7 @@ fn background(reader: &Arc<Reader>, config: &Config, shell: &ServiceContext) -> 
     tasks.spawn("hand_over", handing::run(Arc::clone(reader)));
     tasks.spawn("keep_alive", Arc::clone(hub).keep_alive());
     if let Some(managers) = managers(config, &reader.identity) {
+        heartbeat::announce(reader);
         tasks.spawn("heartbeat", heartbeat::run(Arc::clone(reader), managers));
     }
     let (reporting, shell) = (Arc::clone(reader), shell.clone());

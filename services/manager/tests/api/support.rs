@@ -266,6 +266,7 @@ impl Reader {
             reconnects: 0,
             reconnect_errors: 0,
             ticket: Some(Secret::new(ticket(id))),
+            incarnation: 1,
         };
         tasks.spawn(beat(record, managers, Arc::clone(&told), Arc::clone(&connected)));
         Self { id: id.to_owned(), url, told, connected, tasks }

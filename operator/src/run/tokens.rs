@@ -94,6 +94,12 @@ impl PublicKeys {
         Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// Keys that are known from the start, for tests.
+    #[cfg(test)]
+    pub fn of(keys: &str) -> Self {
+        Self(RwLock::new(keys.into()))
+    }
+
     /// Keeps them up to date. Never returns.
     pub async fn keep(&self, client: Client) {
         let mut failing = false;

@@ -10,7 +10,7 @@ use axum::middleware::from_fn;
 use axum::routing::{get, post};
 use axum::{Extension, Json, Router};
 use liverank_adapters::assignment_store::{Assignment, MAX_EPOCH, ReaderRecord};
-use liverank_core::epoch::{countable, plausible};
+use liverank_core::epoch::{countable, is_plausible, plausible};
 use liverank_core::event::required_text;
 use liverank_core::handover::coordinator::ReaderStatus;
 use liverank_core::{Invalid, VideoId};
@@ -241,7 +241,9 @@ fn read_record(json: &[u8]) -> Result<ReaderRecord, Problem> {
     if record.ticket.as_ref().is_some_and(|ticket| ticket.expose().len() > MAX_TICKET_BYTES) {
         return Err(Invalid::new("ticket", format!("must be at most {MAX_TICKET_BYTES} bytes")).into());
     }
-    plausible("incarnation", record.incarnation, now)?;
+    if !is_plausible(record.incarnation, now) {
+        return Err(Invalid::new("incarnation", "is a time that has not come").into());
+    }
     Ok(record)
 }
 

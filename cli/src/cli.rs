@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::{Args, Command, CommandFactory, Parser};
 use liverank_maintenance::verify;
-use liverank_runtime::ServiceContext;
+use liverank_runtime::{HttpArgs, ServiceContext};
 use liverank_runtime::telemetry::{self, LogArgs};
 use liverank_runtime::{server, shutdown};
 
@@ -70,6 +70,8 @@ pub struct Process {
     config: Option<PathBuf>,
     #[command(flatten)]
     log: LogArgs,
+    #[command(flatten)]
+    http: HttpArgs,
     /// Where /livez, /readyz and /metrics are served.
     #[arg(long, env = "LIVERANK_ADMIN_LISTEN", value_name = "ADDRESS")]
     pub admin_listen: SocketAddr,
@@ -86,7 +88,8 @@ impl Process {
     ) -> anyhow::Result<ExitCode> {
         telemetry::init(&self.log);
         server::raise_file_limit();
-        let shell = ServiceContext::new(Duration::from_secs(self.drain_seconds));
+        let drain = Duration::from_secs(self.drain_seconds);
+        let shell = ServiceContext { http: self.http.settings()?, ..ServiceContext::new(drain) };
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
         let result = runtime.block_on(async {
             shutdown::on_signal(shell.shutdown.clone())?;

@@ -9,6 +9,7 @@ mod up;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use liverank_runtime::config::{self, ConfigError};
@@ -27,10 +28,17 @@ fn main() -> ExitCode {
 }
 
 fn finished(result: anyhow::Result<ExitCode>) -> ExitCode {
-    result.unwrap_or_else(|error| failed(&format!("{error:#}")))
+    result.unwrap_or_else(|error| {
+        // Whoever was to read the output has gone (`liverank verify | head`): there is nobody to tell.
+        let unread = error.downcast_ref::<io::Error>();
+        if unread.is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe) {
+            return ExitCode::FAILURE;
+        }
+        failed(&format!("{error:#}"))
+    })
 }
 
 fn failed(error: &dyn std::fmt::Display) -> ExitCode {
-    eprintln!("liverank: {error}");
+    let _ = writeln!(io::stderr(), "liverank: {error}");
     ExitCode::FAILURE
 }

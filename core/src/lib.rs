@@ -7,6 +7,7 @@
 //! | module | decides |
 //! |---|---|
 //! | [`ids`] | which identifiers are acceptable |
+//! | [`json`] | how JSON with numbers of any size is read |
 //! | [`event`] | what an interaction is, and which field of a wrong one is wrong |
 //! | [`score`] | what an interaction is worth |
 //! | [`trending`] | how worth decays |
@@ -29,6 +30,7 @@ pub mod event;
 pub mod handover;
 pub mod ids;
 pub mod invalid;
+pub mod json;
 pub mod placement;
 pub mod ranking;
 pub mod scaling;

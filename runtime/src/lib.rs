@@ -9,7 +9,10 @@ pub mod comment_json;
 pub mod config;
 pub mod cors;
 pub mod health;
+pub mod http_args;
 pub mod metrics;
+pub mod one_line;
+pub mod origins;
 pub mod params;
 pub mod peer;
 pub mod problem;
@@ -19,6 +22,7 @@ pub mod shutdown;
 pub mod streams;
 pub mod telemetry;
 pub mod token;
+pub mod websocket;
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -26,6 +30,7 @@ use liverank_core::Millis;
 use tokio_util::sync::CancellationToken;
 
 pub use health::Health;
+pub use http_args::{HttpArgs, HttpSettings};
 pub use metrics::Metrics;
 pub use problem::Problem;
 
@@ -40,6 +45,8 @@ pub struct ServiceContext {
     pub health: Health,
     /// What `/metrics` tells.
     pub metrics: Metrics,
+    /// How its HTTP ports are run.
+    pub http: HttpSettings,
 }
 
 impl ServiceContext {
@@ -50,6 +57,7 @@ impl ServiceContext {
             drain,
             health: Health::default(),
             metrics: Metrics::default(),
+            http: HttpSettings::default(),
         }
     }
 }

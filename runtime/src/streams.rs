@@ -1,6 +1,7 @@
 //! Connections that stay open (comment streams, `WebSockets`): how many there may be, and how they leave when the
 //! process ends.
 
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,6 +12,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::{ServiceContext, server};
+
+/// The content type of server-sent events. They are UTF-8 in any case; readers that do not know that take them for Latin-1.
+pub const EVENT_STREAM: &str = "text/event-stream; charset=utf-8";
 
 /// The part of the drain time over which streams leave; the rest is for their last bytes.
 const LEAVE_WITHIN: f64 = 0.7;
@@ -41,8 +45,8 @@ impl Streams {
         }
     }
 
-    /// Makes room for one more, or `None` where there is none or the process is on its way out.
-    pub fn enter(&self) -> Option<StreamPermit> {
+    /// Makes room for one more of this client's, or `None` where there is none or the process is on its way out.
+    pub fn enter(&self, _client: IpAddr) -> Option<StreamPermit> {
         if self.shutdown.is_cancelled() {
             return None;
         }
@@ -84,21 +88,23 @@ impl Drop for StreamPermit {
 mod tests {
     use super::*;
 
+    const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+
     #[tokio::test(start_paused = true)]
     async fn there_is_room_for_as_many_as_configured_and_they_leave_within_the_drain() {
         let shell = ServiceContext::new(Duration::from_secs(10));
         let open = Gauge::default();
         let streams = Streams::new(2, &shell, open.clone());
-        let (first, second) = (streams.enter().unwrap(), streams.enter().unwrap());
-        assert!(streams.enter().is_none());
+        let (first, second) = (streams.enter(HERE).unwrap(), streams.enter(HERE).unwrap());
+        assert!(streams.enter(HERE).is_none());
         drop(second);
-        let second = streams.enter().unwrap();
+        let second = streams.enter(HERE).unwrap();
         assert_eq!(open.get(), 2);
         shell.shutdown.cancel();
         let start = tokio::time::Instant::now();
         tokio::join!(first.leave_now(), second.leave_now());
         assert!(start.elapsed() <= shell.drain.mul_f64(LEAVE_WITHIN) + Duration::from_millis(1));
-        assert!(streams.enter().is_none(), "a process on its way out takes no more");
+        assert!(streams.enter(HERE).is_none(), "a process on its way out takes no more");
     }
 
     impl StreamPermit {

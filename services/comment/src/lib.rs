@@ -14,12 +14,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context;
-use axum::middleware::from_fn;
+use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use liverank_adapters::{Archive, Backends, EventLog};
 use liverank_core::comment::hex;
 use liverank_core::{Comment, CommentId};
+use liverank_runtime::origins::Origins;
 use liverank_runtime::peer::{Peers, Replicas};
 use liverank_runtime::{ServiceContext, cors, report, server};
 use reqwest::Url;
@@ -127,7 +128,7 @@ pub async fn serve(
     let reporting = tokio::spawn(report_counts(Arc::clone(&service), shell.clone()));
     let looking = tokio::spawn(look_after_stores(Arc::clone(&service), shell.clone()));
     let served = tokio::select! {
-        served = server::serve(listener, router(service), &shell) => served,
+        served = server::serve(listener, router(service, Arc::clone(&shell.http.origins)), &shell) => served,
         Err(unusable) = open(log, &shell) => Err(unusable),
     };
     reporting.abort();
@@ -164,13 +165,13 @@ async fn look_after_stores(service: Arc<CommentService>, shell: ServiceContext) 
     }
 }
 
-fn router(service: Arc<CommentService>) -> Router {
+fn router(service: Arc<CommentService>, origins: Arc<Origins>) -> Router {
     let router = Router::new()
         .route("/comment", post(post::comment))
         .route("/comments/{videoid}", get(history::comments))
         .route("/statistics", get(statistics::statistics))
         .route("/health", get(health));
-    server::with_fallbacks(router).with_state(service).layer(from_fn(cors::allow_any_origin))
+    server::with_fallbacks(router).with_state(service).layer(from_fn_with_state(origins, cors::share))
 }
 
 async fn health() -> Json<Value> {

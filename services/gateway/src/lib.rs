@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use liverank_adapters::Backends;
+use liverank_runtime::origins::Origins;
 use liverank_runtime::peer::Peers;
 use liverank_runtime::streams::Streams;
 use liverank_runtime::{ServiceContext, server};
@@ -86,7 +87,8 @@ pub struct Config {
     #[arg(long, env = "LIVERANK_GATEWAY_MAX_IN_FLIGHT", value_name = "N", default_value_t = 4096,
           value_parser = bound)]
     pub gateway_max_in_flight: u32,
-    /// Batches (`POST /interactions`) being taken at once, up to 1,000 interactions and 1 MiB each; one more gets 429.
+    /// Megabytes of batches (`POST /interactions`) being taken at once; a batch is at most one, of 1,000 interactions. One
+    /// more gets 429.
     #[arg(long, env = "LIVERANK_GATEWAY_MAX_BATCHES", value_name = "N", default_value_t = 8, value_parser = bound)]
     pub gateway_max_batches: u32,
     /// Open comment streams and WebSocket connections, where the limit of open files allows them.
@@ -125,12 +127,14 @@ pub(crate) struct Gateway {
     pub(crate) statistics: Peer,
     pub(crate) client: upstream::Client,
     /// Requests being answered.
-    pub(crate) in_flight: Semaphore,
-    /// Batches being read and taken.
-    pub(crate) batches: Semaphore,
-    /// Reports and questions to the statistics service being passed on.
-    pub(crate) reports: Semaphore,
+    pub(crate) in_flight: Arc<Semaphore>,
+    /// Bytes of batches being taken, each from when it is whole until its answer is.
+    pub(crate) batches: Arc<Semaphore>,
+    /// Reports and questions to the statistics service being passed on, each from when it is whole until its answer is.
+    pub(crate) reports: Arc<Semaphore>,
     pub(crate) streams: Streams,
+    /// Whose pages may use it.
+    pub(crate) origins: Arc<Origins>,
     pub(crate) routes: RouteCache,
     pub(crate) rules: videos::RulesCache,
     pub(crate) patience: Duration,
@@ -155,10 +159,11 @@ impl Gateway {
             websocket: peer("websocket", config.websocket_url),
             statistics: peer("statistics", config.statistics_url),
             client: upstream::client(),
-            in_flight: Semaphore::new(config.gateway_max_in_flight as usize),
-            batches: Semaphore::new(config.gateway_max_batches as usize),
-            reports: Semaphore::new(MAX_REPORTS),
+            in_flight: Arc::new(Semaphore::new(config.gateway_max_in_flight as usize)),
+            batches: Arc::new(Semaphore::new(config.gateway_max_batches as usize * batch::MAX_BYTES)),
+            reports: Arc::new(Semaphore::new(MAX_REPORTS)),
             streams: Streams::new(config.gateway_max_streams as usize, shell, metrics.streams.clone()),
+            origins: Arc::clone(&shell.http.origins),
             routes: RouteCache::default(),
             rules: videos::RulesCache::default(),
             patience: Duration::from_secs(config.gateway_patience.into()),

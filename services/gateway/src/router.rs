@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::middleware::from_fn;
+use axum::middleware::from_fn_with_state;
 use axum::routing::{MethodRouter, get, post};
 use axum::{Json, Router};
 use liverank_runtime::{cors, server};
@@ -50,7 +50,8 @@ pub fn paths() -> impl Iterator<Item = &'static str> {
 pub(crate) fn router(gateway: &Arc<Gateway>) -> Router {
     let router =
         routes().into_iter().fold(Router::new(), |router, (path, answer)| router.route(path, answer));
-    server::with_fallbacks(router.with_state(Arc::clone(gateway))).layer(from_fn(cors::allow_any_origin))
+    let shared = from_fn_with_state(Arc::clone(&gateway.origins), cors::share);
+    server::with_fallbacks(router.with_state(Arc::clone(gateway))).layer(shared)
 }
 
 async fn health() -> Json<Value> {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::HeaderMap;
-use axum::middleware::from_fn;
+use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use liverank_adapters::assignment_store::{Assignment, MAX_EPOCH, ReaderRecord};
@@ -14,6 +14,7 @@ use liverank_core::event::required_text;
 use liverank_core::{Invalid, VideoId};
 use liverank_protocol::{HeartbeatAnswer, Load, Route, RouteReader, Viewers};
 use liverank_runtime::body::{self, JsonObject};
+use liverank_runtime::origins::Origins;
 use liverank_runtime::params::{Params, PathVideo};
 use liverank_runtime::{Problem, cors, server};
 use reqwest::Url;
@@ -50,10 +51,14 @@ const AFTER_A_HEARTBEAT: usize = 16;
 const MAX_URL_BYTES: usize = 2_048;
 
 /// The endpoints.
-pub fn router(manager: Arc<Manager>) -> Router {
-    let router = Router::new()
+pub fn router(manager: Arc<Manager>, origins: Arc<Origins>) -> Router {
+    let public = Router::new()
         .route("/register", post(register))
         .route("/resolve/{videoid}", get(resolve))
+        .route("/health", get(health))
+        .layer(from_fn_with_state(origins, cors::share));
+    // No page has business there.
+    let internal = Router::new()
         .route("/route", post(route))
         .route("/viewers/{videoid}", get(viewers))
         .route("/load", get(load))
@@ -61,9 +66,8 @@ pub fn router(manager: Arc<Manager>) -> Router {
         .route("/cordons", get(orders::cordons_shown).post(orders::cordons))
         .route("/term", post(orders::term))
         .route("/plan", get(orders::plan))
-        .route("/heartbeat", post(heartbeat))
-        .route("/health", get(health));
-    server::with_fallbacks(router).with_state(manager).layer(from_fn(cors::allow_any_origin))
+        .route("/heartbeat", post(heartbeat));
+    server::with_fallbacks(public.merge(internal)).with_state(manager)
 }
 
 async fn register(
@@ -144,7 +148,7 @@ async fn viewers(State(manager): State<Arc<Manager>>, PathVideo(video): PathVide
 }
 
 async fn load(State(manager): State<Arc<Manager>>, query: Params) -> Result<Json<Load>, Problem> {
-    let detailed = query.get("assignments").is_none() || query.flag("assignments")?;
+    let detailed = query.text("assignments")?.is_none() || query.flag("assignments")?;
     let per_minute = manager.config.max_viewers_moved_per_minute;
     Ok(Json(manager.cluster().load(Instant::now(), per_minute, detailed)))
 }
@@ -155,7 +159,7 @@ async fn heartbeat(
     sent: Body,
 ) -> Result<Json<HeartbeatAnswer>, Problem> {
     body::expect_json(&headers)?;
-    let record = read_record(&body::read(sent, MAX_HEARTBEAT_BYTES).await?)?;
+    let record = read_record(&body::read(&headers, sent, MAX_HEARTBEAT_BYTES).await?)?;
     manager.metrics.heartbeats.inc();
     manager.cluster().heard(Instant::now(), record.clone());
     // Refused where it could not be shared: the reader then asks another manager, which may reach the store.

@@ -142,7 +142,7 @@ pub async fn serve(
     }
     let statistics = Replicas::new(Peers::default(), statistics_url);
     tasks.spawn(report_counts(Arc::clone(&manager), statistics, shell.clone()));
-    server::serve(listener, http::router(manager), &shell).await
+    server::serve(listener, http::router(manager, Arc::clone(&shell.http.origins)), &shell).await
 }
 
 async fn report_counts(manager: Arc<Manager>, statistics: Option<Replicas>, shell: ServiceContext) {

@@ -263,7 +263,7 @@ pub async fn serve(
     // The port stays open while the reader empties itself: who comes meanwhile is told where to go.
     let server_shell = ServiceContext { shutdown: served, drain: shell.drain / 4, ..shell.clone() };
     let result = tokio::select! {
-        result = server::serve(listener, http::router(reader), &server_shell) => result,
+        result = server::serve(listener, http::router(reader, Arc::clone(&shell.http.origins)), &server_shell) => result,
         () = streams.0.fanout.ended() => Err(anyhow::anyhow!("a thread that writes to viewers ended")),
         Some(ended) = tasks.join_next() => Err(anyhow::anyhow!("a part of the reader ended: {ended:?}")),
     };

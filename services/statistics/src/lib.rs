@@ -15,12 +15,13 @@ use std::time::{Duration, Instant};
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
-use axum::middleware::from_fn;
+use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use liverank_adapters::{Archive, Backends};
 use liverank_core::Invalid;
+use liverank_runtime::origins::Origins;
 use liverank_runtime::params::Params;
 use liverank_runtime::{Problem, ServiceContext, body, comment_json, cors, now_ms, server};
 use serde_json::{Map, Value, json};
@@ -86,7 +87,7 @@ pub async fn serve(
         reading: Semaphore::new(REPORTS_AT_ONCE),
     });
     let housekeeping = tokio::spawn(keep_house(Arc::clone(&statistics), archive, shell.clone()));
-    let served = server::serve(listener, router(statistics), &shell).await;
+    let served = server::serve(listener, router(statistics, Arc::clone(&shell.http.origins)), &shell).await;
     housekeeping.abort();
     served
 }
@@ -110,7 +111,7 @@ async fn keep_house(statistics: Arc<Statistics>, archive: Arc<dyn Archive>, shel
     }
 }
 
-fn router(statistics: Arc<Statistics>) -> Router {
+fn router(statistics: Arc<Statistics>, origins: Arc<Origins>) -> Router {
     let router = Router::new()
         .route("/statistics", get(summary))
         .route("/comment-api-statistics", post(comment_service))
@@ -118,7 +119,7 @@ fn router(statistics: Arc<Statistics>) -> Router {
         .route("/reader-api-manager-statistics", post(manager))
         .route("/client-statistics", post(client))
         .route("/health", get(health));
-    server::with_fallbacks(router).with_state(statistics).layer(from_fn(cors::allow_any_origin))
+    server::with_fallbacks(router).with_state(statistics).layer(from_fn_with_state(origins, cors::share))
 }
 
 async fn health() -> Json<Value> {
@@ -187,11 +188,12 @@ async fn read<T>(
     parse: impl Fn(&Map<String, Value>) -> Result<T, Invalid>,
 ) -> Result<(T, usize), Problem> {
     body::expect_json(headers)?;
+    let bytes = body::read(headers, sent, MAX_REPORT_BYTES).await?;
+    // Not before it is whole: who sends slowly must not keep others waiting.
     let Ok(_permit) = statistics.reading.try_acquire() else {
         let detail = "too many reports are being read: try again";
         return Err(Problem::new(StatusCode::TOO_MANY_REQUESTS, detail).retry_after(Duration::from_secs(1)));
     };
-    let bytes = body::read(sent, MAX_REPORT_BYTES).await?;
     match body::parse(&bytes)? {
         Value::Object(object) => Ok((parse(&object)?, bytes.len())),
         _ => Err(Invalid::new("body", "must be a JSON object").into()),

@@ -11,6 +11,7 @@ use hyper_util::rt::TokioIo;
 use liverank_adapters::ranking_store::Board;
 use liverank_core::{Invalid, UserId};
 use liverank_runtime::params::Params;
+use liverank_runtime::server::Exchange;
 use liverank_runtime::{Problem, server};
 use serde_json::{Value, json};
 
@@ -64,12 +65,12 @@ async fn user(
 }
 
 fn board_key(params: &Params) -> Result<Key, Invalid> {
-    let board = match params.get("board") {
+    let board = match params.text("board")? {
         None | Some("global") => Board::Global,
         Some("trending") => Board::Trending,
         Some(_) => return Err(Invalid::new("board", "must be global or trending")),
     };
-    let shape = match params.get("mode") {
+    let shape = match params.text("mode")? {
         None | Some("list") => Shape::List,
         Some("delta") => Shape::Delta,
         Some(_) => return Err(Invalid::new("mode", "must be list or delta")),
@@ -83,7 +84,7 @@ fn owner_key(path: Result<Path<String>, PathRejection>, params: &Params) -> Resu
 }
 
 fn limit(params: &Params) -> Result<Option<usize>, Invalid> {
-    if params.get("limit") == Some("all") {
+    if params.text("limit")? == Some("all") {
         return Ok(None);
     }
     match params.number("limit", 1..=MAX_LIMIT) {
@@ -94,14 +95,15 @@ fn limit(params: &Params) -> Result<Option<usize>, Invalid> {
 
 /// Takes the handshake and serves the list from there on.
 fn open(service: &Arc<Service>, key: Key, request: Request) -> Response {
-    let (upgrade, response) = match handshake::accept(request) {
+    let client = request.extensions().get::<Exchange>().cloned().unwrap_or_default().client();
+    let (upgrade, response) = match handshake::accept(request, &service.origins) {
         Ok(accepted) => accepted,
         Err(refused) => return *refused,
     };
     if !service.mirror.is_loaded() {
         return Problem::unavailable("the ranking has not been read yet: try again").into_response();
     }
-    let Some(stay) = service.streams.enter() else {
+    let Some(stay) = service.streams.enter(client) else {
         return Problem::unavailable("there is no room for another WebSocket here: try again")
             .into_response();
     };

@@ -273,7 +273,7 @@ async fn who_writes_or_watches_shows_a_token_and_who_reads_rankings_does_not() {
     let stream = system.get(&format!("{connect}&access_token={ana}")).await;
     assert_eq!(
         (stream.status(), &stream.headers()["content-type"]),
-        (StatusCode::OK, &"text/event-stream".parse().unwrap())
+        (StatusCode::OK, &"text/event-stream; charset=utf-8".parse().unwrap())
     );
     let body = r#"{"userid":"ana","videoid":"cat"}"#;
     assert_eq!(post_with(&system, "/connect", &ana, body).await.status(), 200);

@@ -55,7 +55,7 @@ async fn order<T: DeserializeOwned>(
         return Err(refused(Problem::new(StatusCode::UNAUTHORIZED, detail).challenge("Bearer")));
     }
     body::expect_json(headers)?;
-    let json = body::read(sent, MAX_ORDER_BYTES).await?;
+    let json = body::read(headers, sent, MAX_ORDER_BYTES).await?;
     serde_json::from_slice(&json).map_err(|error| Invalid::new("body", error.to_string()).into())
 }
 

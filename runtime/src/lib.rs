@@ -18,6 +18,7 @@ pub mod peer;
 pub mod problem;
 pub mod report;
 pub mod server;
+pub mod shares;
 pub mod shutdown;
 pub mod streams;
 pub mod telemetry;

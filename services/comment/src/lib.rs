@@ -26,6 +26,7 @@ use liverank_runtime::{ServiceContext, cors, report, server};
 use reqwest::Url;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 use tokio::time::{MissedTickBehavior, interval};
 
 mod archive;
@@ -78,6 +79,8 @@ pub struct Config {
 struct CommentService {
     log: Arc<dyn EventLog>,
     archive: CircuitBreaker,
+    /// Pages of history being answered.
+    pages: Arc<Semaphore>,
     statistics: Option<Replicas>,
     registrar: Registrar,
     acknowledged: Mutex<Recent<CommentId, Comment>>,
@@ -119,6 +122,7 @@ pub async fn serve(
     let service = Arc::new(CommentService {
         log: Arc::clone(&log),
         archive: CircuitBreaker::new(archive, shell.health.clone()),
+        pages: Arc::new(Semaphore::new(history::PAGES)),
         statistics: Replicas::new(peers, config.statistics_url),
         registrar: Registrar::start(managers, &shell, metrics.clone()),
         acknowledged: Mutex::new(Recent::new(REMEMBERED, REMEMBER)),

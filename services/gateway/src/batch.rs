@@ -12,6 +12,7 @@ use liverank_runtime::server::Exchange;
 use liverank_runtime::{Problem, body, one_line};
 use serde::Serialize;
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use crate::Gateway;
 use crate::auth::Caller;
@@ -61,6 +62,7 @@ pub(crate) async fn many(
     let Ok(place) = Arc::clone(&gateway.batches).try_acquire_many_owned(bytes) else { return Err(too_many()) };
     exchange.hold(place);
     let items = items(format, &body)?;
+    gateway.limits.events(&caller, &exchange, items.len())?;
     let outcomes: Vec<Outcome> =
         stream::iter(items).map(|item| take(&gateway, &caller, item)).buffered(MAX_ITEMS).collect().await;
     Ok(answer(format, &outcomes))
@@ -82,9 +84,14 @@ fn format(headers: &HeaderMap) -> Result<Format, Problem> {
 /// The items, each of them JSON or not.
 fn items(format: Format, text: &[u8]) -> Result<Vec<Result<Value, Invalid>>, Problem> {
     let items: Vec<Result<Value, Invalid>> = match format {
-        Format::Array => match body::parse(text)? {
-            Value::Array(items) => items.into_iter().map(Ok).collect(),
-            _ => return Err(Invalid::new("body", "must be a JSON array").into()),
+        Format::Array => match body::parse(text) {
+            Ok(Value::Array(items)) => items.into_iter().map(Ok).collect(),
+            Ok(_) => return Err(Invalid::new("body", "must be a JSON array").into()),
+            // What only one of them is to blame for, as a number that is too large, is said of that one.
+            Err(refused) => match serde_json::from_slice::<Vec<&RawValue>>(text) {
+                Ok(items) => items.into_iter().map(|item| json::parse(item.get().as_bytes())).collect(),
+                Err(_) => return Err(refused),
+            },
         },
         Format::Lines => text
             .split(|byte| *byte == b'\n')
@@ -163,6 +170,18 @@ mod tests {
         let array = format!("[{}]", vec!["{}"; MAX_ITEMS + 1].join(","));
         let refused = items(Format::Array, array.as_bytes()).unwrap_err();
         assert_eq!(refused.status(), StatusCode::PAYLOAD_TOO_LARGE);
+    }
+
+    #[test]
+    fn a_number_past_all_numbers_is_one_item_s_fault() {
+        for (format, text) in [
+            (Format::Array, r#"[{"watch_time":1e400},{}]"#),
+            (Format::Lines, "{\"watch_time\":1e400}\n{}"),
+        ] {
+            let found = items(format, text.as_bytes()).unwrap();
+            assert_eq!(found[0].as_ref().unwrap_err().field, "watch_time");
+            assert!(found[1].is_ok());
+        }
     }
 
     #[test]

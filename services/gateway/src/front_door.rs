@@ -98,9 +98,18 @@ fn stream(gateway: Arc<Gateway>, watch: Watch, exchange: Exchange) -> Response {
         let viewer = Viewer::new(gateway, watch, stay, exchange);
         Body::from_stream(futures::stream::unfold(viewer, Viewer::next))
     } else {
-        gateway.metrics.turned_away.inc();
-        Body::from(come_back())
+        return turned_away(&gateway);
     };
+    event_stream(body)
+}
+
+/// The stream of a viewer for whom there is no room now: it may come back.
+pub(crate) fn turned_away(gateway: &Gateway) -> Response {
+    gateway.metrics.turned_away.inc();
+    event_stream(Body::from(come_back()))
+}
+
+fn event_stream(body: Body) -> Response {
     let headers = [
         (header::CONTENT_TYPE, EVENT_STREAM),
         (header::CACHE_CONTROL, "no-store"),

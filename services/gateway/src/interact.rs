@@ -35,6 +35,7 @@ pub(crate) async fn one(
     let event = json_object(&gateway, request).await.and_then(|JsonObject(object)| Ok(read(Value::Object(object))?));
     let event = event.inspect_err(|_| gateway.metrics.interaction(AppendOutcome::Invalid))?;
     caller.expect("user_id", event.user_id.as_str())?;
+    gateway.limits.events(&caller, &exchange, 1)?;
     let Ok(place) = Arc::clone(&gateway.in_flight).try_acquire_owned() else {
         gateway.metrics.interaction(AppendOutcome::Shed);
         return Err(too_many());

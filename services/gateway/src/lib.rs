@@ -7,6 +7,7 @@
 //! | `videos` | answers ranked lists and single videos |
 //! | `front_door` | carries a viewer's comment stream, following the video from reader to reader |
 //! | `proxy`, `upgrade` | pass everything else on to the service that answers it |
+//! | `limits` | how much one caller may do |
 //! | [`auth`] | knows viewers by their tokens, where they have to show one |
 //! | `page` | the console page |
 //! | [`openapi`] | the document of all HTTP endpoints |
@@ -30,6 +31,7 @@ mod batch;
 mod dependency;
 mod front_door;
 mod interact;
+mod limits;
 mod metrics;
 pub mod openapi;
 mod page;
@@ -42,6 +44,7 @@ mod videos;
 use auth::{Auth, AuthArgs};
 use dependency::{Dependency, Peer};
 use front_door::RouteCache;
+use limits::{LimitArgs, Limits};
 use metrics::GatewayMetrics;
 
 /// How the gateway is set up.
@@ -99,6 +102,9 @@ pub struct Config {
     #[arg(long, env = "LIVERANK_GATEWAY_PATIENCE", value_name = "SECONDS", default_value_t = 20,
           value_parser = clap::value_parser!(u16).range(1..=300))]
     pub gateway_patience: u16,
+    /// What one caller may do.
+    #[command(flatten)]
+    pub limits: LimitArgs,
     /// By which keys viewers are known.
     #[command(flatten)]
     pub auth: AuthArgs,
@@ -111,6 +117,13 @@ fn bound(text: &str) -> Result<u32, String> {
     match text.parse() {
         Ok(bound @ 1..=1_000_000) => Ok(bound),
         _ => Err("must be a whole number from 1 to 1000000".into()),
+    }
+}
+
+fn most_streams(limits: &LimitArgs) -> usize {
+    match limits.streams_per_address {
+        0 => usize::MAX,
+        most => most as usize,
     }
 }
 
@@ -133,6 +146,8 @@ pub(crate) struct Gateway {
     /// Reports and questions to the statistics service being passed on, each from when it is whole until its answer is.
     pub(crate) reports: Arc<Semaphore>,
     pub(crate) streams: Streams,
+    /// What one caller may do.
+    pub(crate) limits: Limits,
     /// Whose pages may use it.
     pub(crate) origins: Arc<Origins>,
     pub(crate) routes: RouteCache,
@@ -162,7 +177,13 @@ impl Gateway {
             in_flight: Arc::new(Semaphore::new(config.gateway_max_in_flight as usize)),
             batches: Arc::new(Semaphore::new(config.gateway_max_batches as usize * batch::MAX_BYTES)),
             reports: Arc::new(Semaphore::new(MAX_REPORTS)),
-            streams: Streams::new(config.gateway_max_streams as usize, shell, metrics.streams.clone()),
+            streams: Streams::shared(
+                config.gateway_max_streams as usize,
+                most_streams(&config.limits),
+                shell,
+                metrics.streams.clone(),
+            ),
+            limits: Limits::new(&config.limits),
             origins: Arc::clone(&shell.http.origins),
             routes: RouteCache::default(),
             rules: videos::RulesCache::default(),

@@ -47,6 +47,8 @@ pub(crate) struct GatewayMetrics {
     pub(crate) turned_away: Counter,
     /// Requests without a valid token.
     pub(crate) unknown_callers: Counter,
+    /// Requests of callers that send too many.
+    pub(crate) limited: Counter,
     /// Streams and `WebSockets` open now.
     pub(crate) streams: Gauge,
 }
@@ -59,6 +61,7 @@ impl GatewayMetrics {
         registry.register("turned_away", "Viewers asked to come back later", new.turned_away.clone());
         let callers = new.unknown_callers.clone();
         registry.register("unknown_callers", "Requests without a valid token", callers);
+        registry.register("limited", "Requests of callers that send too many", new.limited.clone());
         registry.register("streams", "Comment streams and WebSockets open", new.streams.clone());
         new
     }

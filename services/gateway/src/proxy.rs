@@ -43,6 +43,7 @@ pub(crate) async fn comment(
     let (mut parts, body) = request.into_parts();
     let body = whole(&parts, body, MAX_BODY_BYTES).await?;
     caller.expect_author(&body)?;
+    gateway.limits.events(&caller, &exchange, 1)?;
     caller.strip(&mut parts.headers, &mut parts.uri);
     pass_on(&gateway, &gateway.comment, &exchange, parts, &body).await
 }

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::page::ASSETS;
 use crate::proxy::{comment, to_comment, to_manager, to_statistics};
 use crate::upgrade::{to_lists, to_lists_of_a_user};
-use crate::{Gateway, batch, front_door, interact, openapi, videos};
+use crate::{Gateway, batch, front_door, interact, limits, openapi, videos};
 
 type Routes = Vec<(&'static str, MethodRouter<Arc<Gateway>>)>;
 
@@ -51,7 +51,8 @@ pub(crate) fn router(gateway: &Arc<Gateway>) -> Router {
     let router =
         routes().into_iter().fold(Router::new(), |router, (path, answer)| router.route(path, answer));
     let shared = from_fn_with_state(Arc::clone(&gateway.origins), cors::share);
-    server::with_fallbacks(router.with_state(Arc::clone(gateway))).layer(shared)
+    let admitted = from_fn_with_state(Arc::clone(gateway), limits::admit);
+    server::with_fallbacks(router.with_state(Arc::clone(gateway))).layer(admitted).layer(shared)
 }
 
 async fn health() -> Json<Value> {

@@ -49,6 +49,15 @@ pub(crate) fn close(status: u16) -> Bytes {
     framed(OpCode::Control(Control::Close), |frame| frame.extend_from_slice(&status.to_be_bytes()))
 }
 
+/// How long the header of one of our frames is.
+pub(crate) fn header_length(frame: &[u8]) -> usize {
+    match frame[1] {
+        126 => 4,
+        127 => 10,
+        _ => 2,
+    }
+}
+
 fn framed(opcode: OpCode, write: impl FnOnce(&mut Vec<u8>)) -> Bytes {
     // The header's length depends on the payload's: room for the longest, and the payload need not be moved.
     let mut frame = vec![0; HEADER_ROOM];

@@ -246,7 +246,7 @@ def check_network_policy():
     same({port["port"] for port in names["ports"]}, {53, 5353}, "names")
     same([port["port"] for port in api["ports"]], [443, 6443], "the API server's ports")
     same(api["to"], [{"ipBlock": {"cidr": "10.0.0.1/32"}}], "the API server")
-    same({port["port"] for port in workloads["ports"]}, {6000, 4001}, "managers' and readers' ports")
+    same({port["port"] for port in workloads["ports"]}, {6100, 4001}, "managers' and readers' ports")
     same(workloads["to"][0]["namespaceSelector"], {"matchLabels": {"kubernetes.io/metadata.name": "there"}}, "namespace")
 
 
@@ -321,7 +321,7 @@ def check_metrics():
 def check_arguments():
     """Flags of the Deployment are the operator's."""
     sources = "\n".join(file.read_text() for file in (ROOT / "operator" / "src").rglob("*.rs"))
-    shell = (ROOT / "services" / "shell" / "src" / "telemetry.rs").read_text()
+    shell = (ROOT / "runtime" / "src" / "telemetry.rs").read_text()
     args = only(render("liverank", "watchNamespace=there"), "Deployment")["spec"]["template"]["spec"]["containers"][0]["args"]
     for arg in args[1:]:
         variable = "LIVERANK_" + arg.split("=")[0].lstrip("-").replace("-", "_").upper()

@@ -233,7 +233,7 @@ fn autoscaling(report: &Report<'_>) -> Said {
         Some(facts) => {
             Said::new(facts.autoscaling.ok, &facts.autoscaling.reason, facts.autoscaling.message.clone())
         }
-        None => Said::new(false, "CommentsOff", "comment.enabled is false: there are no readers"),
+        None => Said::new(false, "CommentsDisabled", "comment.enabled is false: there are no readers"),
     }
 }
 

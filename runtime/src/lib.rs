@@ -8,6 +8,8 @@ pub mod body;
 pub mod comment_json;
 pub mod config;
 pub mod cors;
+#[cfg(feature = "failpoints")]
+pub mod failpoints;
 pub mod health;
 pub mod http_args;
 pub mod metrics;
@@ -16,11 +18,13 @@ pub mod origins;
 pub mod params;
 pub mod peer;
 pub mod problem;
+pub mod process;
 pub mod report;
 pub mod server;
 pub mod shares;
 pub mod shutdown;
 pub mod streams;
+pub mod tasks;
 pub mod telemetry;
 pub mod token;
 pub mod websocket;
@@ -34,6 +38,7 @@ pub use health::Health;
 pub use http_args::{HttpArgs, HttpSettings};
 pub use metrics::Metrics;
 pub use problem::Problem;
+pub use tasks::Tasks;
 
 /// What a running service is given: when to end, and where to show how it is. Cheap to clone.
 #[derive(Clone)]
@@ -48,6 +53,9 @@ pub struct ServiceContext {
     pub metrics: Metrics,
     /// How its HTTP ports are run.
     pub http: HttpSettings,
+    /// Makes supervised tasks panic, for tests.
+    #[cfg(feature = "failpoints")]
+    pub failpoints: failpoints::Failpoints,
 }
 
 impl ServiceContext {
@@ -59,6 +67,8 @@ impl ServiceContext {
             health: Health::default(),
             metrics: Metrics::default(),
             http: HttpSettings::default(),
+            #[cfg(feature = "failpoints")]
+            failpoints: failpoints::Failpoints::default(),
         }
     }
 }

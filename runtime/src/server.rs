@@ -24,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::http_args::HttpSettings;
+use crate::process::confined;
 use crate::{ServiceContext, problem};
 
 mod clock;
@@ -105,7 +106,8 @@ async fn accept(
         };
         if let Some((stream, peer)) = usable(accepted).await {
             let (settings, shutdown) = (shell.http.clone(), shell.shutdown.clone());
-            connections.spawn(connection::serve(stream, peer, permit, router.clone(), settings, shutdown));
+            let serving = connection::serve(stream, peer, permit, router.clone(), settings, shutdown);
+            connections.spawn(confined(serving));
         }
         if number.is_multiple_of(u64::from(BACKLOG) / 4) {
             // A crowd without end must not keep those from their answers who are in.
@@ -122,7 +124,7 @@ pub async fn serve_until_dropped(listener: TcpListener, router: Router) -> anyho
         let permit = Arc::clone(&limit).acquire_owned().await.context("the limit is never closed")?;
         let Some((stream, peer)) = usable(listener.accept().await).await else { continue };
         let (settings, never) = (HttpSettings::default(), CancellationToken::new());
-        tokio::spawn(connection::serve(stream, peer, permit, router.clone(), settings, never));
+        tokio::spawn(confined(connection::serve(stream, peer, permit, router.clone(), settings, never)));
     }
 }
 

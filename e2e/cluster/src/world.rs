@@ -181,7 +181,7 @@ impl World {
 
     /// What the managers see.
     pub async fn load(&self) -> anyhow::Result<Value> {
-        self.request("manager:6000", Method::GET, "/load", None).await
+        self.request("manager:6100", Method::GET, "/load", None).await
     }
 
     /// The operator's Lease.

@@ -3,6 +3,8 @@
 
 use std::collections::BTreeMap;
 
+use liverank_protocol::roles::{self, Version};
+use liverank_runtime::config::WRITTEN_BY_OPERATOR;
 use serde_json::{Value, json};
 
 use super::lifetime::Lifetime;
@@ -15,9 +17,11 @@ pub(super) const FOLDER: &str = "/etc/liverank/config";
 /// Its name there.
 pub(super) const FILE: &str = "config.yaml";
 
-/// The file of `component`. Keys are sorted: the same settings are the same text.
+/// The file of `component`. Keys are sorted: the same settings are the same text. Its first line says who wrote it: to
+/// such a file a process forgives keys that it does not know.
 pub(super) fn file(scope: Scope<'_>, component: Component) -> String {
-    serde_yaml::to_string(&settings(scope, component)).expect("plain values under string keys are YAML")
+    let settings = serde_yaml::to_string(&settings(scope, component));
+    format!("{WRITTEN_BY_OPERATOR}\n{}", settings.expect("plain values under string keys are YAML"))
 }
 
 /// The settings of `component` by the names of its flags.
@@ -38,6 +42,9 @@ fn settings(scope: Scope<'_>, component: Component) -> BTreeMap<&'static str, Va
     }
     settings.extend(peers(scope, component));
     settings.extend(own(scope, component));
+    // An image that is older than a setting would refuse to start with it.
+    let version = Version::of_image(&scope.spec.image);
+    settings.retain(|name, _| roles::takes(component.role(), name, version));
     settings
 }
 

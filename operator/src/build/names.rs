@@ -82,12 +82,14 @@ pub fn url(cluster: &str, namespace: &str, component: Component) -> Option<Strin
 
 /// Where the managers are reached inside the Kubernetes cluster.
 pub fn manager_url(cluster: &str, namespace: &str) -> String {
-    format!("http://{}.{namespace}:6000", of(cluster, Component::Manager))
+    let port = Component::Manager.http_port().unwrap_or_default();
+    format!("http://{}.{namespace}:{port}", of(cluster, Component::Manager))
 }
 
 /// Where a reader is reached inside the Kubernetes cluster.
 pub fn reader_url(namespace: &str, reader: &str) -> String {
-    format!("http://{reader}.{namespace}:4001")
+    let port = Component::Reader.http_port().unwrap_or_default();
+    format!("http://{reader}.{namespace}:{port}")
 }
 
 /// Labels that tell the pods of a component (of all components, where none is given) of a cluster from all others.

@@ -135,7 +135,7 @@ impl Found<'_> {
         match (settings.scaling, &self.wanted.decision) {
             _ if settings.paused => fact(false, "Paused", "the resource is paused"),
             _ if !settings.enabled => {
-                fact(false, "CommentsOff", "comments are switched off, and readers with them")
+                fact(false, "CommentsDisabled", "comments are switched off, and readers with them")
             }
             (Scaling::Manual, _) => fact(false, "Manual", format!("spec.readers.replicas decides: {n}")),
             (Scaling::DryRun, _) => fact(
@@ -253,8 +253,8 @@ fn scaled(decision: &scaling::Decision, n: u32) -> Fact {
         () if binds(Bound::Stabilisation) || binds(Bound::ShortHistory) => {
             ("Stabilising", "fewer may do, and have not for long enough".to_owned())
         }
-        () if binds(Bound::Stale) => ("WaitsForReports", Bound::Stale.words().to_owned()),
-        () if binds(Bound::Draining) => ("WaitsForDrain", Bound::Draining.words().to_owned()),
+        () if binds(Bound::Stale) => ("AwaitingReports", Bound::Stale.words().to_owned()),
+        () if binds(Bound::Draining) => ("AwaitingDrain", Bound::Draining.words().to_owned()),
         () => ("Steady", String::new()),
     };
     let words = if words.is_empty() { String::new() } else { format!("; {words}") };

@@ -6,6 +6,7 @@ use anyhow::Context;
 use futures::StreamExt;
 use hmac::{Hmac, Mac};
 use liverank_core::comment::hex;
+use liverank_protocol::roles::Role;
 use liverank_protocol::{CordonRequest, Cordons, CordonsRequest, Load, MoveRequest, MovesRequest, TermState};
 use liverank_runtime::peer::{Peers, join, root_cause};
 use reqwest::{RequestBuilder, StatusCode, Url};
@@ -106,8 +107,9 @@ impl Managers {
                 .replace("{namespace}", &self.cluster.namespace);
             return Url::parse(&url).map(|url| vec![(service, url)]).unwrap_or_default();
         }
+        let port = Role::Manager.port().unwrap_or_default();
         let address = |ip: &str| {
-            if ip.contains(':') { format!("http://[{ip}]:6000") } else { format!("http://{ip}:6000") }
+            if ip.contains(':') { format!("http://[{ip}]:{port}") } else { format!("http://{ip}:{port}") }
         };
         let pods = pods.iter().filter_map(|(name, ip)| Some((name.clone(), Url::parse(&address(ip)).ok()?)));
         pods.collect()
@@ -248,7 +250,7 @@ mod tests {
         let urls = |managers: &Managers| -> Vec<String> {
             managers.addresses(&pods).into_iter().map(|(_, url)| url.to_string()).collect()
         };
-        assert_eq!(urls(&of(Templates::default())), ["http://10.0.0.1:6000/", "http://[fd00::1]:6000/"]);
+        assert_eq!(urls(&of(Templates::default())), ["http://10.0.0.1:6100/", "http://[fd00::1]:6100/"]);
         let manager = Some("http://127.0.0.1:7000/{namespace}/{cluster}/".into());
         assert_eq!(urls(&of(Templates { manager, reader: None })), ["http://127.0.0.1:7000/ns/x/"]);
         let reader = of(Templates::default()).reader("x-reader-0").unwrap();

@@ -8,6 +8,7 @@ use liverank_operator::build::{
     self, CURRENT, Component, Input, Kind, Object, Reader, Store, names, object::annotation_of,
 };
 use liverank_operator::crd::{Autoscaling, RankingCluster};
+use liverank_protocol::roles;
 use serde_json::{Value, json};
 
 use crate::fixtures::{CLUSTERS, built, cluster, operator, readers};
@@ -323,6 +324,55 @@ fn a_component_has_the_secrets_and_settings_of_its_own_stores_only() {
         assert_eq!(text.contains("internal-token"), orders, "{}", component.name());
         assert_eq!(text.contains("jwks"), component == Component::Gateway, "{}", component.name());
         assert_eq!(text.contains("token-sha256"), component == Component::Manager, "{}", component.name());
+    }
+}
+
+/// What a process is given: the keys of its file, and its own variables and flags by the same names.
+fn given(objects: &[Object], object: &Object) -> BTreeSet<String> {
+    let component = object.component.unwrap();
+    let container = container(object);
+    let variables = container.env.into_iter().flatten().map(|variable| variable.name);
+    let variables = variables.filter_map(|name| {
+        Some(
+            name.strip_prefix("LIVERANK_")
+                .filter(|_| name != "LIVERANK_CONFIG")?
+                .to_lowercase()
+                .replace('_', "-"),
+        )
+    });
+    let flags = container.args.into_iter().flatten();
+    let flags = flags.filter_map(|flag| Some(flag.strip_prefix("--")?.split('=').next()?.to_owned()));
+    let keys = settings(objects, component).as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+    keys.into_iter().chain(variables).chain(flags).filter(|name| name != "config").collect()
+}
+
+#[test]
+fn every_setting_that_is_written_is_in_the_table_of_roles() {
+    let mut written = BTreeSet::new();
+    for (_, objects) in all() {
+        for object in of_kind(&objects, Kind::Deployment) {
+            let role = object.component.unwrap().role();
+            for name in given(&objects, object) {
+                let known = roles::setting(role, &name);
+                assert!(known.is_some(), "protocol/src/roles.rs has no setting {name} of {}", role.name());
+                written.insert((role, name));
+            }
+        }
+    }
+    let listed =
+        roles::SETTINGS.iter().flat_map(|setting| setting.roles.iter().map(|role| (*role, setting.name)));
+    let idle: Vec<_> =
+        listed.filter(|(role, name)| !written.contains(&(*role, (*name).to_owned()))).collect();
+    assert_eq!(idle, [], "listed, and written for no cluster of these tests");
+}
+
+#[test]
+fn an_image_is_given_only_the_settings_that_its_version_knows() {
+    let mut cluster = cluster("full");
+    for (image, is_given) in [("liverank:0.0.9", false), ("liverank:0.1.0", true), ("liverank:dev", true)] {
+        cluster.spec.image = image.to_owned();
+        let settings = settings(&built(&cluster), Component::Reader);
+        assert_eq!(settings.get("capacity").is_some(), is_given, "{image}");
     }
 }
 

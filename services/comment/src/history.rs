@@ -37,6 +37,7 @@ pub(crate) async fn comments(
     params: Params,
     exchange: Exchange,
 ) -> Result<Response, Problem> {
+    params.only(&["before", "limit"])?;
     let limit = params.number("limit", 1..=MAX_LIMIT)?.unwrap_or(DEFAULT_LIMIT) as usize;
     let before = params.number("before", 1..=MAX_SEQ)?.unwrap_or(u64::MAX);
     let Ok(place) = Arc::clone(&service.pages).try_acquire_owned() else {

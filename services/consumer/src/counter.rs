@@ -162,9 +162,7 @@ impl Counter<'_> {
                 self.metrics.fenced.inc();
                 tracing::warn!(
                     partition,
-                    expected,
-                    actual,
-                    "the archive stands elsewhere: going on from there"
+                    "offset fence mismatch: expected {expected}, found {actual}; going on from there"
                 );
                 self.look_again(&batch).await
             }

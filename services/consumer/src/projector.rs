@@ -17,7 +17,6 @@ use liverank_core::Comment;
 use liverank_core::counting::{Effects, OffsetRange};
 use liverank_runtime::ServiceContext;
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinHandle;
 
 use crate::RETRY;
 use crate::metrics::ConsumerMetrics;
@@ -82,13 +81,13 @@ impl ProjectionQueue {
     }
 }
 
-/// Starts the projector, for a log of so many partitions. It ends when the feed is dropped and empty.
+/// The projector, to be run as a task, for a log of so many partitions. It ends when the feed is dropped and empty.
 pub fn start(
     backends: &Backends,
     partitions: u32,
     shell: &ServiceContext,
     metrics: ConsumerMetrics,
-) -> (JoinHandle<()>, ProjectionQueue) {
+) -> (impl Future<Output = ()> + Send + 'static, ProjectionQueue) {
     let (batches, waiting) = mpsc::channel(WAITING);
     let (owned, owned_seen) = watch::channel(Vec::new());
     let missed = Arc::new(AtomicBool::new(false));
@@ -105,8 +104,9 @@ pub fn start(
         away: Arc::clone(&away),
         away_part: None,
         seen: BTreeMap::new(),
+        noted: None,
     };
-    (tokio::spawn(projector.run()), ProjectionQueue { batches, owned, missed, away, metrics })
+    (projector.run(), ProjectionQueue { batches, owned, missed, away, metrics })
 }
 
 struct Projector {
@@ -123,6 +123,8 @@ struct Projector {
     away_part: Option<&'static str>,
     /// Where the archive stood at the last look.
     seen: BTreeMap<u32, u64>,
+    /// The generation whose half-life is noted on the boards.
+    noted: Option<u64>,
 }
 
 impl Projector {
@@ -247,6 +249,11 @@ impl Projector {
         let meta = self.backends.archive.meta().await?.ok_or_else(no_archive)?;
         let standing = self.backends.ranking.standing().await?;
         let current = standing.generation == Some(meta.generation);
+        if current && self.noted != Some(meta.generation) {
+            // Boards that an earlier release filled do not say it.
+            self.backends.ranking.note_half_life(meta.generation, meta.rules.half_life_ms).await?;
+            self.noted = Some(meta.generation);
+        }
         let known: BTreeMap<u32, u64> = standing.offsets.into_iter().collect();
         Ok(expected.iter().any(|(partition, offset)| {
             *offset > 0 && (!current || known.get(partition).is_none_or(|stands| stands < offset))

@@ -41,6 +41,9 @@ pub(crate) struct Watch {
     last_id: String,
 }
 
+/// What `GET /connect` takes. The last two are what stand-ins for a browser's `EventSource` call the third.
+const CONNECT_PARAMETERS: [&str; 5] = ["userid", "videoid", "last_event_id", "lastEventId", "lastEventID"];
+
 /// `GET /connect?userid=&videoid=&last_event_id=`.
 pub(crate) async fn by_get(
     State(gateway): State<Arc<Gateway>>,
@@ -49,6 +52,7 @@ pub(crate) async fn by_get(
     params: Params,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
+    params.only(&CONNECT_PARAMETERS)?;
     let watch = Watch {
         user_id: UserId::parse_field("userid", params.required("userid")?)?,
         video_id: VideoId::parse_field("videoid", params.required("videoid")?)?,

@@ -61,7 +61,7 @@ pub(crate) fn is_beacon(gateway: &Gateway, headers: &HeaderMap) -> bool {
 
 /// 429 for what the bounds of this process turn away.
 pub(crate) fn too_many() -> Problem {
-    Problem::new(StatusCode::TOO_MANY_REQUESTS, "too much is in flight here: try again")
+    Problem::new(StatusCode::TOO_MANY_REQUESTS, "too many requests in flight: try again")
         .retry_after(liverank_runtime::problem::RETRY_AFTER)
 }
 

@@ -21,7 +21,7 @@ use liverank_adapters::Backends;
 use liverank_runtime::origins::Origins;
 use liverank_runtime::peer::Peers;
 use liverank_runtime::streams::Streams;
-use liverank_runtime::{ServiceContext, server};
+use liverank_runtime::{ServiceContext, Tasks, server};
 use reqwest::Url;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
@@ -56,7 +56,7 @@ pub struct Config {
         env = "LIVERANK_MANAGER_URL",
         value_delimiter = ',',
         value_name = "URL",
-        default_value = "http://127.0.0.1:6000"
+        default_value = "http://127.0.0.1:6100"
     )]
     pub manager_url: Vec<Url>,
     /// Addresses of the comment services, comma-separated.
@@ -99,9 +99,9 @@ pub struct Config {
           value_parser = bound)]
     pub gateway_max_streams: u32,
     /// Seconds that a viewer is kept waiting for a reader before being asked to come back.
-    #[arg(long, env = "LIVERANK_GATEWAY_PATIENCE", value_name = "SECONDS", default_value_t = 20,
+    #[arg(long, env = "LIVERANK_READER_WAIT_SECONDS", value_name = "SECONDS", default_value_t = 20,
           value_parser = clap::value_parser!(u16).range(1..=300))]
-    pub gateway_patience: u16,
+    pub reader_wait_seconds: u16,
     /// What one caller may do.
     #[command(flatten)]
     pub limits: LimitArgs,
@@ -187,7 +187,7 @@ impl Gateway {
             origins: Arc::clone(&shell.http.origins),
             routes: RouteCache::default(),
             rules: videos::RulesCache::default(),
-            patience: Duration::from_secs(config.gateway_patience.into()),
+            patience: Duration::from_secs(config.reader_wait_seconds.into()),
             auth: Auth::new(config.auth, shell.health.clone())?,
             metrics,
         }))
@@ -203,13 +203,14 @@ pub async fn run(
     shell: ServiceContext,
 ) -> anyhow::Result<()> {
     let gateway = Gateway::new(config, backends, &shell)?;
-    let keys = tokio::spawn(keep_keys(Arc::clone(&gateway)));
-    let watching = tokio::spawn(dependency::watch(Arc::clone(&gateway)));
+    let mut tasks = Tasks::new(&shell);
+    if gateway.auth.is_some() {
+        tasks.spawn("keep_keys", keep_keys(Arc::clone(&gateway)));
+    }
+    tasks.spawn("watch_dependencies", dependency::watch(Arc::clone(&gateway)));
     let serving = server::serve(listener, router::router(&gateway), &shell);
-    let (served, ()) = tokio::join!(serving, gateway.streams.drained());
-    watching.abort();
-    keys.abort();
-    served
+    let serving = async { tokio::join!(serving, gateway.streams.drained()).0 };
+    tasks.alongside(serving).await
 }
 
 async fn keep_keys(gateway: Arc<Gateway>) {

@@ -11,6 +11,7 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
+use axum::http::request::Parts;
 use axum::http::{StatusCode, header};
 use axum::response::Response;
 use bytes::Bytes;
@@ -26,6 +27,7 @@ use crate::Gateway;
 use crate::auth::Caller;
 use crate::proxy::{relay, send};
 use crate::upstream::strip_hop;
+use liverank_runtime::process::confined;
 
 /// How long both ends may take to hand over their connection after the 101.
 const HANDOVER_TIMEOUT: Duration = Duration::from_secs(5);
@@ -68,28 +70,44 @@ async fn to_websocket(
     mut request: Request,
 ) -> Result<Response, Problem> {
     let client = hyper::upgrade::on(&mut request);
-    let (mut parts, _) = request.into_parts();
+    let (parts, _) = request.into_parts();
     if let Err(refused) = check_handshake(&parts, &gateway.origins) {
-        return Ok(*refused);
+        if parts.headers.contains_key(header::UPGRADE) {
+            return Ok(*refused);
+        }
+        return asked_without_handshake(gateway, caller, parts).await;
     }
     let Some(stay) = gateway.streams.enter(exchange.client()) else {
         return Err(Problem::unavailable("there is no room for another WebSocket here: try again")
             .retry_after(problem::RETRY_AFTER));
     };
-    caller.strip(&mut parts.headers, &mut parts.uri);
-    strip_hop(&mut parts.headers);
-    parts.headers.remove(header::HOST);
+    let mut parts = for_the_service(caller, parts);
     ask_for_websocket(&mut parts.headers);
     let mut response = send(gateway, &gateway.websocket, &parts, &Bytes::new()).await?;
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
         return Ok(refused(relay(response)));
     }
     let service = hyper::upgrade::on(&mut response);
-    gateway.streams.tasks.spawn(tunnel(client, service, stay));
+    gateway.streams.tasks.spawn(confined(tunnel(client, service, stay)));
     let (mut parts, _) = response.into_parts();
     strip_hop(&mut parts.headers);
     ask_for_websocket(&mut parts.headers);
     Ok(Response::from_parts(parts, Body::empty()))
+}
+
+/// A browser's script is not told why a handshake was refused. It asks again without one, and the service says what is
+/// wrong with the request, or that nothing is (426).
+async fn asked_without_handshake(gateway: &Gateway, caller: &Caller, parts: Parts) -> Result<Response, Problem> {
+    let parts = for_the_service(caller, parts);
+    Ok(refused(relay(send(gateway, &gateway.websocket, &parts, &Bytes::new()).await?)))
+}
+
+/// The head of a request without what belongs to this hop.
+fn for_the_service(caller: &Caller, mut parts: Parts) -> Parts {
+    caller.strip(&mut parts.headers, &mut parts.uri);
+    strip_hop(&mut parts.headers);
+    parts.headers.remove(header::HOST);
+    parts
 }
 
 /// A refusal of the service's, with what it says of this hop, if anything.

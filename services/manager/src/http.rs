@@ -85,7 +85,9 @@ async fn register(
 async fn resolve(
     State(manager): State<Arc<Manager>>,
     PathVideo(video): PathVideo,
+    query: Params,
 ) -> Result<Json<Value>, Problem> {
+    query.only(&[])?;
     let known = manager.cluster().view.get(&video).cloned();
     let known = match known {
         // Another manager may have registered it just now.

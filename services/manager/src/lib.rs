@@ -25,10 +25,9 @@ use liverank_core::comment::hex;
 use liverank_protocol::ManagerReport;
 use liverank_runtime::peer::{Peers, Replicas};
 use liverank_runtime::token::{InternalToken, TokenHash};
-use liverank_runtime::{ServiceContext, report, server};
+use liverank_runtime::{ServiceContext, Tasks, report, server};
 use reqwest::Url;
 use tokio::net::TcpListener;
-use tokio::task::JoinSet;
 
 pub mod autopilot;
 pub mod carry;
@@ -112,37 +111,48 @@ impl Default for Config {
     }
 }
 
-/// Serves until the shell's shutdown.
+/// Serves on all of these until the shell's shutdown.
 pub async fn run(
     config: Config,
     backends: Backends,
-    listener: TcpListener,
+    listeners: Vec<TcpListener>,
     shell: ServiceContext,
 ) -> anyhow::Result<()> {
-    serve(config, backends.assignments, listener, shell).await
+    serve_all(config, backends.assignments, listeners, shell).await
 }
 
-/// [`run`], with all that it needs of the backends.
+/// [`run`] on one listener, with all that it needs of the backends.
 pub async fn serve(
     config: Config,
     store: Arc<dyn AssignmentStore>,
     listener: TcpListener,
     shell: ServiceContext,
 ) -> anyhow::Result<()> {
+    serve_all(config, store, vec![listener], shell).await
+}
+
+async fn serve_all(
+    config: Config,
+    store: Arc<dyn AssignmentStore>,
+    listeners: Vec<TcpListener>,
+    shell: ServiceContext,
+) -> anyhow::Result<()> {
     let autopilot = config.autopilot;
     let statistics_url = config.statistics_url.clone();
     let manager = Manager::new(config, store, &shell)?;
-    let mut tasks = JoinSet::new();
-    tasks.spawn(follow::assignments(Arc::clone(&manager)));
-    tasks.spawn(follow::readers(Arc::clone(&manager)));
-    tasks.spawn(sweep::run(Arc::clone(&manager)));
-    tasks.spawn(carry::run(Arc::clone(&manager)));
+    let mut tasks = Tasks::new(&shell);
+    tasks.spawn("follow_assignments", follow::assignments(Arc::clone(&manager)));
+    tasks.spawn("follow_readers", follow::readers(Arc::clone(&manager)));
+    tasks.spawn("sweep", sweep::run(Arc::clone(&manager)));
+    tasks.spawn("carry_out_moves", carry::run(Arc::clone(&manager)));
     if autopilot {
-        tasks.spawn(autopilot::run(Arc::clone(&manager)));
+        tasks.spawn("autopilot", autopilot::run(Arc::clone(&manager)));
     }
     let statistics = Replicas::new(Peers::default(), statistics_url);
-    tasks.spawn(report_counts(Arc::clone(&manager), statistics, shell.clone()));
-    server::serve(listener, http::router(manager, Arc::clone(&shell.http.origins)), &shell).await
+    tasks.spawn("report", report_counts(Arc::clone(&manager), statistics, shell.clone()));
+    let router = http::router(manager, Arc::clone(&shell.http.origins));
+    let ports = listeners.into_iter().map(|listener| server::serve(listener, router.clone(), &shell));
+    tasks.alongside(async { futures::future::try_join_all(ports).await.map(drop) }).await
 }
 
 async fn report_counts(manager: Arc<Manager>, statistics: Option<Replicas>, shell: ServiceContext) {

@@ -38,7 +38,7 @@ pub struct ManagerMetrics {
     /// Readers that are suspect or gone.
     pub readers_silent: Gauge,
     /// 1 while nothing is moved because the view is stale or too many readers seem gone.
-    pub held: Gauge,
+    pub moves_suspended: Gauge,
 }
 
 impl ManagerMetrics {
@@ -62,7 +62,7 @@ impl ManagerMetrics {
             registry.register("videos", "Videos assigned", m.videos);
             registry.register("readers_open", "Readers that take viewers", m.readers_open);
             registry.register("readers_silent", "Readers that are suspect or gone", m.readers_silent);
-            registry.register("held", "1 while moves are held back", m.held);
+            registry.register("moves_suspended", "1 while no video is moved", m.moves_suspended);
         });
         all
     }

@@ -112,7 +112,7 @@ async fn answers(peers: &Peers, reader: &ReaderId, url: &str) -> bool {
 /// Tells of a hold when it begins and when it ends.
 fn note_hold(manager: &Manager, held: &mut Option<Hold>) {
     let reason = manager.cluster().judge(Instant::now());
-    manager.metrics.held.set(i64::from(reason.is_some()));
+    manager.metrics.moves_suspended.set(i64::from(reason.is_some()));
     match (held.is_some(), reason) {
         (false, Some(reason)) => tracing::warn!(?reason, "nothing is moved for now"),
         (true, None) => tracing::info!("videos are moved again"),

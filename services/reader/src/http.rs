@@ -63,6 +63,7 @@ async fn connect_get(
     headers: HeaderMap,
     query: Params,
 ) -> Result<Response, Problem> {
+    query.only(&["userid", "videoid", "last_event_id", "lastEventId", "lastEventID"])?;
     let request = Request {
         user: UserId::parse_field("userid", query.required("userid")?)?,
         video: VideoId::parse_field("videoid", query.required("videoid")?)?,

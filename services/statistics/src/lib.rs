@@ -23,7 +23,7 @@ use liverank_adapters::{Archive, Backends};
 use liverank_core::Invalid;
 use liverank_runtime::origins::Origins;
 use liverank_runtime::params::Params;
-use liverank_runtime::{Problem, ServiceContext, body, comment_json, cors, now_ms, server};
+use liverank_runtime::{Problem, ServiceContext, Tasks, body, comment_json, cors, now_ms, server};
 use serde_json::{Map, Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
@@ -86,10 +86,10 @@ pub async fn serve(
         stored: Mutex::default(),
         reading: Semaphore::new(REPORTS_AT_ONCE),
     });
-    let housekeeping = tokio::spawn(keep_house(Arc::clone(&statistics), archive, shell.clone()));
-    let served = server::serve(listener, router(statistics, Arc::clone(&shell.http.origins)), &shell).await;
-    housekeeping.abort();
-    served
+    let router = router(Arc::clone(&statistics), Arc::clone(&shell.http.origins));
+    let mut tasks = Tasks::new(&shell);
+    tasks.spawn("housekeeping", keep_house(statistics, archive, shell.clone()));
+    tasks.alongside(server::serve(listener, router, &shell)).await
 }
 
 /// Asks the archive for its count, and lets go of reports that are too old, also while nobody asks for them.
@@ -127,6 +127,7 @@ async fn health() -> Json<Value> {
 }
 
 async fn summary(State(statistics): State<Arc<Statistics>>, params: Params) -> Result<Response, Problem> {
+    params.only(&["full"])?;
     let listed = if params.flag("full")? { usize::MAX } else { LISTED };
     let stored = *statistics.stored();
     let mut board = statistics.board();

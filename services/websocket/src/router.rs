@@ -12,6 +12,7 @@ use liverank_adapters::ranking_store::Board;
 use liverank_core::{Invalid, UserId};
 use liverank_runtime::params::Params;
 use liverank_runtime::server::Exchange;
+use liverank_runtime::process::confined;
 use liverank_runtime::{Problem, server};
 use serde_json::{Value, json};
 
@@ -47,7 +48,7 @@ async fn health(State(service): State<Arc<Service>>) -> Json<Value> {
 async fn videos(State(service): State<Arc<Service>>, params: Params, request: Request) -> Response {
     match board_key(&params) {
         Ok(key) => open(&service, key, request),
-        Err(invalid) => Problem::from(invalid).into_response(),
+        Err(problem) => problem.into_response(),
     }
 }
 
@@ -60,25 +61,27 @@ async fn user(
 ) -> Response {
     match owner_key(path, &params) {
         Ok(key) => open(&service, key, request),
-        Err(invalid) => Problem::from(invalid).into_response(),
+        Err(problem) => problem.into_response(),
     }
 }
 
-fn board_key(params: &Params) -> Result<Key, Invalid> {
+fn board_key(params: &Params) -> Result<Key, Problem> {
+    params.only(&["board", "limit", "mode"])?;
     let board = match params.text("board")? {
         None | Some("global") => Board::Global,
         Some("trending") => Board::Trending,
-        Some(_) => return Err(Invalid::new("board", "must be global or trending")),
+        Some(_) => return Err(Invalid::new("board", "must be global or trending").into()),
     };
     let shape = match params.text("mode")? {
         None | Some("list") => Shape::List,
         Some("delta") => Shape::Delta,
-        Some(_) => return Err(Invalid::new("mode", "must be list or delta")),
+        Some(_) => return Err(Invalid::new("mode", "must be list or delta").into()),
     };
     Ok(Key::Board(board, limit(params)?, shape))
 }
 
-fn owner_key(path: Result<Path<String>, PathRejection>, params: &Params) -> Result<Key, Invalid> {
+fn owner_key(path: Result<Path<String>, PathRejection>, params: &Params) -> Result<Key, Problem> {
+    params.only(&["limit"])?;
     let Path(text) = path.map_err(|_| Invalid::new("user_id", "must be UTF-8"))?;
     Ok(Key::Owner(UserId::parse(&text)?, limit(params)?))
 }
@@ -112,12 +115,12 @@ fn open(service: &Arc<Service>, key: Key, request: Request) -> Response {
             .into_response();
     };
     let service_of = Arc::clone(service);
-    service.streams.tasks.spawn(async move {
+    service.streams.tasks.spawn(confined(async move {
         let Ok(upgraded) = upgrade.await else { return };
         let end =
             connection::run(TokioIo::new(upgraded), feed, stay, service_of.limits, &service_of.metrics).await;
         service_of.metrics.ended(end);
-    });
+    }));
     response
 }
 
@@ -125,9 +128,9 @@ fn open(service: &Arc<Service>, key: Key, request: Request) -> Response {
 mod tests {
     use super::*;
 
-    fn key(query: &str) -> Result<Key, &'static str> {
+    fn key(query: &str) -> Result<Key, String> {
         let params = Params::of(&format!("/ws/videos?{query}").parse().unwrap());
-        board_key(&params).map_err(|invalid| invalid.field)
+        board_key(&params).map_err(|problem| problem.body()["field"].as_str().unwrap_or_default().to_owned())
     }
 
     #[test]
@@ -140,9 +143,10 @@ mod tests {
     #[test]
     fn what_is_wrong_is_named() {
         for bad in ["limit=0", "limit=", "limit=ALL", "limit=1000001", "limit=-1"] {
-            assert_eq!(key(bad), Err("limit"), "{bad}");
+            assert_eq!(key(bad), Err("limit".into()), "{bad}");
         }
-        assert_eq!(key("board=best"), Err("board"));
-        assert_eq!(key("mode="), Err("mode"));
+        assert_eq!(key("board=best"), Err("board".into()));
+        assert_eq!(key("mode="), Err("mode".into()));
+        assert_eq!(key("limt=3"), Err("limt".into()));
     }
 }

@@ -7,6 +7,8 @@
 //! | module | decides |
 //! |---|---|
 //! | [`ids`] | which identifiers are acceptable |
+//! | [`json`] | how JSON is read, and which field holds a number that none can be |
+//! | [`limits`] | how much a caller may do in a time |
 //! | [`event`] | what an interaction is, and which field of a wrong one is wrong |
 //! | [`score`] | what an interaction is worth |
 //! | [`trending`] | how worth decays |
@@ -15,6 +17,7 @@
 //! | [`ranking`] | the order of videos, and the change from one list to the next |
 //! | [`placement`] | which reader serves a video, and what to move when loads change |
 //! | [`scaling`] | how many readers there should be |
+//! | [`epoch`] | which epochs, terms and counts can be true |
 //!
 //! Invariants held here and tested here:
 //! 1. Counts are integers, so no order of events changes a sum ([`score`]).
@@ -25,14 +28,18 @@
 
 pub mod comment;
 pub mod counting;
+pub mod epoch;
 pub mod event;
 pub mod handover;
 pub mod ids;
 pub mod invalid;
+pub mod json;
+pub mod limits;
 pub mod placement;
 pub mod ranking;
 pub mod scaling;
 pub mod score;
+pub mod secret;
 pub mod trending;
 
 pub use comment::{Comment, CommentEpoch, Position};

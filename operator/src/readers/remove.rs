@@ -2,7 +2,8 @@
 //!
 //! Its managers and the reader itself have to say that nobody is there, after all of them know that it takes nobody, and
 //! for a while: whoever was sent there just before may still arrive. What nobody answers for is not empty, except a reader
-//! that does not run.
+//! that does not run. And before its Deployment goes, all managers have to know that it is removed: its Service goes with
+//! the Deployment, and its process goes on for a while.
 
 use liverank_core::Millis;
 use liverank_core::handover::Closing;
@@ -13,7 +14,7 @@ use super::fleet::{Fleet, Member};
 use super::memory::Memory;
 use super::seen::{Drain, Reader, Seen};
 use super::step::Step;
-use super::view::View;
+use super::view::{View, id};
 
 /// How long a reader has to be empty: a viewer who was sent there before the cordon was known has arrived by then, and the
 /// reader has reported it (every second).
@@ -69,6 +70,14 @@ pub(super) fn remove(
         if memory.writes.delete.insert(reader.uid.clone()) {
             tales.push(tale(seen, member, reader, drain, forced));
         }
+        if !view.has_cordon(&reader.name, Some(Closing::Removed)) {
+            // Where one knows, the others are told with the other cordons.
+            if !view.is_removed(&reader.name) {
+                let why = format!("it goes: {}", drain.why.as_str());
+                steps.push(Step::Cordon { reader: id(&reader.name), cordon: Some(Closing::Removed), why });
+            }
+            continue;
+        }
         steps.push(Step::DeleteReader { name: reader.name.clone(), uid: reader.uid.clone(), forced });
     }
     (steps, overdue)
@@ -76,7 +85,7 @@ pub(super) fn remove(
 
 /// `since`: when it was to be emptied; never after this leader saw that by its own clock.
 fn is_empty(seen: &Seen, view: &View<'_>, reader: &Reader, member: &Member, since: Millis) -> bool {
-    if !view.has_cordon(&reader.name, Some(Closing::Draining)) {
+    if !view.is_emptied(&reader.name) {
         return false;
     }
     let known = view.reader(&reader.name);

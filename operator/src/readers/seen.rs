@@ -1,6 +1,6 @@
 //! What a round looks at: readers as Kubernetes shows them, load as the managers tell it.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use liverank_core::Millis;
 use liverank_protocol;
@@ -23,8 +23,8 @@ pub struct Seen {
     pub held: Option<String>,
     /// Every reader's Deployment, those being deleted too.
     pub readers: Vec<Reader>,
-    /// Readers without a Deployment that still have a pod: it ends, and until then their names are taken.
-    pub ending: BTreeSet<String>,
+    /// Readers that have pods and no Deployment any more; `true`: one of these was not told to end yet.
+    pub orphans: BTreeMap<String, bool>,
     /// The last answer of each manager; empty where none ever answered.
     pub managers: Vec<Heard>,
 }

@@ -10,9 +10,12 @@ use axum::{Json, Router};
 use hyper_util::rt::TokioIo;
 use liverank_adapters::ranking_store::Board;
 use liverank_core::{Invalid, UserId};
+use liverank_protocol::access;
+use liverank_runtime::identity::guard::Routes;
 use liverank_runtime::params::Params;
 use liverank_runtime::process::confined;
-use liverank_runtime::{Problem, server};
+use liverank_runtime::server::Exchange;
+use liverank_runtime::{Identity, Problem, server};
 use serde_json::{Value, json};
 
 use crate::lists::Key;
@@ -26,12 +29,12 @@ const MAX_LIMIT: u64 = 1_000_000;
 
 /// Every path of the service.
 pub(crate) fn new(service: Arc<Service>) -> Router {
-    let router = Router::new()
-        .route("/ws/videos", get(videos))
-        .route("/ws/user/{user_id}", get(user))
-        .route("/health", get(health))
-        .with_state(service);
-    server::with_fallbacks(router)
+    let (router, _) = Routes::of(access::Service::Websocket)
+        .get("/ws/videos", get(videos))
+        .get("/ws/user/{user_id}", get(user))
+        .get("/health", get(health))
+        .guarded(&Identity::default(), None);
+    server::with_fallbacks(router.with_state(service))
 }
 
 async fn health(State(service): State<Arc<Service>>) -> Json<Value> {
@@ -66,12 +69,12 @@ async fn user(
 
 fn board_key(params: &Params) -> Result<Key, Problem> {
     params.only(&["board", "limit", "mode"])?;
-    let board = match params.get("board") {
+    let board = match params.text("board")? {
         None | Some("global") => Board::Global,
         Some("trending") => Board::Trending,
         Some(_) => return Err(Invalid::new("board", "must be global or trending").into()),
     };
-    let shape = match params.get("mode") {
+    let shape = match params.text("mode")? {
         None | Some("list") => Shape::List,
         Some("delta") => Shape::Delta,
         Some(_) => return Err(Invalid::new("mode", "must be list or delta").into()),
@@ -86,7 +89,7 @@ fn owner_key(path: Result<Path<String>, PathRejection>, params: &Params) -> Resu
 }
 
 fn limit(params: &Params) -> Result<Option<usize>, Invalid> {
-    if params.get("limit") == Some("all") {
+    if params.text("limit")? == Some("all") {
         return Ok(None);
     }
     match params.number("limit", 1..=MAX_LIMIT) {
@@ -97,14 +100,15 @@ fn limit(params: &Params) -> Result<Option<usize>, Invalid> {
 
 /// Takes the handshake and serves the list from there on.
 fn open(service: &Arc<Service>, key: Key, request: Request) -> Response {
-    let (upgrade, response) = match handshake::accept(request) {
+    let client = request.extensions().get::<Exchange>().cloned().unwrap_or_default().client();
+    let (upgrade, response) = match handshake::accept(request, &service.origins) {
         Ok(accepted) => accepted,
         Err(refused) => return *refused,
     };
     if !service.mirror.is_loaded() {
         return Problem::unavailable("the ranking has not been read yet: try again").into_response();
     }
-    let Some(stay) = service.streams.enter() else {
+    let Some(stay) = service.streams.enter(client) else {
         return Problem::unavailable("there is no room for another WebSocket here: try again")
             .into_response();
     };

@@ -9,9 +9,9 @@ use std::time::Duration;
 use clap::{Args, Command, CommandFactory, Parser};
 use liverank_maintenance::verify;
 use liverank_protocol::roles::Role;
-use liverank_runtime::ServiceContext;
 use liverank_runtime::identity::args::IdentityArgs;
 use liverank_runtime::telemetry::{self, LogArgs};
+use liverank_runtime::{HttpArgs, ServiceContext};
 use liverank_runtime::{process, server, shutdown};
 
 use crate::help::{self, Shown};
@@ -103,6 +103,8 @@ pub struct Process {
     config: Option<PathBuf>,
     #[command(flatten)]
     log: LogArgs,
+    #[command(flatten)]
+    http: HttpArgs,
     /// Where /livez, /readyz and /metrics are served.
     #[arg(long, env = "LIVERANK_ADMIN_LISTEN", value_name = "ADDRESS")]
     pub admin_listen: SocketAddr,
@@ -128,11 +130,9 @@ impl Process {
             threads: None,
             catches_panics: liverank_adapters::catches_panics,
         };
-        process.run(|mut shell| async move {
-            shell.identity = identity;
-            main(shell).await
-        })
-        .map(|()| ExitCode::SUCCESS)
+        let http = self.http.settings()?;
+        let lived = process.run(|shell| main(ServiceContext { identity, http, ..shell }));
+        lived.map(|()| ExitCode::SUCCESS)
     }
 }
 

@@ -12,6 +12,7 @@ mod up;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use liverank_runtime::config::{self, ConfigError};
@@ -46,6 +47,6 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
 }
 
 fn failed(error: &dyn std::fmt::Display) -> ExitCode {
-    eprintln!("liverank: {error}");
+    let _ = writeln!(io::stderr(), "liverank: {error}");
     ExitCode::FAILURE
 }

@@ -1,5 +1,6 @@
 //! `liverank probe`: whether processes of liverank answer, for a machine or an image that has no other client.
 
+use std::io::Write;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -34,10 +35,10 @@ impl Probe {
             let mut good = true;
             for url in &self.urls {
                 match answered(&peers, url, deadline).await {
-                    Ok(answer) => println!("{url}: {answer}"),
+                    Ok(answer) => say(&format!("{url}: {answer}")),
                     Err(last) => {
                         good = false;
-                        println!("{url}: not within {} s; {last}", self.seconds);
+                        say(&format!("{url}: not within {} s; {last}", self.seconds));
                     }
                 }
             }
@@ -45,6 +46,11 @@ impl Probe {
         });
         Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
+}
+
+/// Prints a line. Who does not read it learns the result by the exit code.
+fn say(line: &str) {
+    let _ = writeln!(std::io::stdout(), "{line}");
 }
 
 /// Asks until the answer is good; at the deadline, what was last heard.

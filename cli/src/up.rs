@@ -1,5 +1,6 @@
 //! Everything in one process.
 
+use std::io::Write;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -92,7 +93,8 @@ impl Up {
             let (backends, storage) = self.backends().await?;
             let welcome = welcome(&listeners, &storage, self.tokens_hint().as_deref())?;
             let mut services = start(&self, listeners, &backends, &shell)?;
-            println!("{welcome}");
+            // Nobody may be there to read it; the system is up all the same.
+            let _ = writeln!(std::io::stdout(), "{welcome}");
             first_end(&mut services, &shell).await
         })
     }

@@ -92,9 +92,7 @@ pub struct Interaction {
 impl Interaction {
     /// Reads an interaction from JSON text; `now` stands in for an absent timestamp.
     pub fn from_json(json: &[u8], now: Millis) -> Result<Self, Invalid> {
-        let value: Value = serde_json::from_slice(json)
-            .map_err(|error| Invalid::new("body", format!("is not JSON: {error}")))?;
-        Self::parse(&value, now)
+        Self::parse(&crate::json::parse(json)?, now)
     }
 
     /// Reads an interaction from a JSON object; `now` stands in for an absent timestamp. Unknown members are
@@ -260,6 +258,14 @@ mod tests {
         assert_eq!(field_of(&json!([])), "body");
         assert_eq!(Interaction::from_json(b"{", NOW).unwrap_err().field, "body");
         assert_eq!(Interaction::from_json(br#"{"watch_time":NaN}"#, NOW).unwrap_err().field, "body");
+    }
+
+    #[test]
+    fn a_number_past_all_numbers_is_its_field_s_fault() {
+        for field in ["watch_time", "timestamp", "video_id", "event_id"] {
+            let text = format!(r#"{{"video_id":"v","user_id":"u","type":"watch_time","{field}":1e400}}"#);
+            assert_eq!(Interaction::from_json(text.as_bytes(), NOW).unwrap_err().field, field);
+        }
     }
 
     #[test]

@@ -7,6 +7,8 @@
 //! | module | decides |
 //! |---|---|
 //! | [`ids`] | which identifiers are acceptable |
+//! | [`json`] | how JSON is read, and which field holds a number that none can be |
+//! | [`limits`] | how much a caller may do in a time |
 //! | [`event`] | what an interaction is, and which field of a wrong one is wrong |
 //! | [`score`] | what an interaction is worth |
 //! | [`trending`] | how worth decays |
@@ -31,6 +33,8 @@ pub mod event;
 pub mod handover;
 pub mod ids;
 pub mod invalid;
+pub mod json;
+pub mod limits;
 pub mod placement;
 pub mod ranking;
 pub mod scaling;

@@ -1,22 +1,33 @@
 //! Request bodies: read whole within a size and a time, as JSON, with the error that says what is wrong.
+//!
+//! They may be compressed with gzip. The bounds are then those of what comes out.
 
+use std::error::Error as _;
+use std::io::Read;
 use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{FromRequest, Request};
 use axum::http::{HeaderMap, StatusCode, header};
-use bytes::Bytes;
-use http_body_util::{BodyExt, LengthLimitError, Limited};
-use liverank_core::Invalid;
+use bytes::{Bytes, BytesMut};
+use flate2::read::MultiGzDecoder;
+use http_body_util::BodyExt;
+use liverank_core::{Invalid, json};
 use serde_json::{Map, Value};
+use tokio::time::Instant;
 
 use crate::Problem;
+use crate::problem::RETRY_AFTER;
+use crate::server::connection::NoRoom;
 
 /// The largest body of a request that carries one thing: an interaction or a comment of 4,096 characters fits several
 /// times, escaped as it may be.
 pub const MAX_BODY_BYTES: usize = 64 * 1024;
-/// How long a body may take to arrive: a phone on a bad network manages 64 KiB; a half-open connection does not stay.
+/// How long a body may take to arrive, and a second more for every [`LEAST_RATE`] bytes that have come: a half-open
+/// connection does not stay, and a phone on a bad network gets its batch through.
 pub const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+/// What is taken for the least that a client sends in a second.
+const LEAST_RATE: usize = 16 * 1024;
 
 /// A JSON object as the body of a request: at most [`MAX_BODY_BYTES`], within [`BODY_TIMEOUT`], of content type
 /// `application/json` or none at all.
@@ -29,7 +40,14 @@ impl<S: Send + Sync> FromRequest<S> for JsonObject {
     async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
         let (parts, body) = request.into_parts();
         expect_json(&parts.headers)?;
-        match parse(&read(body, MAX_BODY_BYTES).await?)? {
+        Self::read(&parts.headers, body).await
+    }
+}
+
+impl JsonObject {
+    /// Reads one, whatever its content type.
+    pub async fn read(headers: &HeaderMap, body: Body) -> Result<Self, Problem> {
+        match parse(&read(headers, body, MAX_BODY_BYTES).await?)? {
             Value::Object(object) => Ok(Self(object)),
             _ => Err(Invalid::new("body", "must be a JSON object").into()),
         }
@@ -56,55 +74,170 @@ pub fn media_type(headers: &HeaderMap) -> Option<String> {
     (!media.is_empty()).then_some(media)
 }
 
-/// The whole body: 413 over `limit` bytes, 408 where it does not arrive in time.
-pub async fn read(body: Body, limit: usize) -> Result<Bytes, Problem> {
-    let collected = tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, limit).collect()).await;
-    match collected {
-        Err(_) => Err(Problem::new(
-            StatusCode::REQUEST_TIMEOUT,
-            format!("the request's body did not arrive within {} s", BODY_TIMEOUT.as_secs()),
-        )),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => {
-            Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, format!("the body is over {limit} bytes")))
+/// The whole body, decompressed: 413 over `limit` bytes, 408 where it does not arrive in time, 415 for a compression that
+/// is not known here, 429 where too much is held already.
+pub async fn read(headers: &HeaderMap, body: Body, limit: usize) -> Result<Bytes, Problem> {
+    let gzip = is_gzip(headers)?;
+    let announced = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+    if announced.is_some_and(|length: u64| length > limit as u64) {
+        return Err(too_large(limit));
+    }
+    let sent = receive(body, limit).await?;
+    if gzip { gunzip(&sent, limit) } else { Ok(sent) }
+}
+
+/// Whether it is compressed with gzip.
+fn is_gzip(headers: &HeaderMap) -> Result<bool, Problem> {
+    let mut gzip = false;
+    let codings = headers.get_all(header::CONTENT_ENCODING).iter();
+    for coding in codings.flat_map(|value| value.as_bytes().split(|byte| *byte == b',')) {
+        match coding.trim_ascii().to_ascii_lowercase().as_slice() {
+            b"" | b"identity" => {}
+            b"gzip" | b"x-gzip" if !gzip => gzip = true,
+            other => {
+                let detail = format!(
+                    "content encoding {:?} is not taken here: send gzip, once, or none",
+                    String::from_utf8_lossy(other)
+                );
+                return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail).accept_encoding("gzip"));
+            }
         }
-        Ok(Err(error)) => Err(Invalid::new("body", format!("could not be read: {error}")).into()),
-        Ok(Ok(collected)) => Ok(collected.to_bytes()),
+    }
+    Ok(gzip)
+}
+
+fn too_large(limit: usize) -> Problem {
+    Problem::new(StatusCode::PAYLOAD_TOO_LARGE, format!("the body is over {limit} bytes"))
+}
+
+async fn receive(mut body: Body, limit: usize) -> Result<Bytes, Problem> {
+    let start = Instant::now();
+    let mut whole = BytesMut::new();
+    loop {
+        let allowed = BODY_TIMEOUT + Duration::from_secs((whole.len() / LEAST_RATE) as u64);
+        let frame = match tokio::time::timeout_at(start + allowed, body.frame()).await {
+            Err(_) => {
+                let detail = format!("the request's body did not arrive within {} s", allowed.as_secs());
+                return Err(Problem::new(StatusCode::REQUEST_TIMEOUT, detail));
+            }
+            Ok(None) => return Ok(whole.freeze()),
+            Ok(Some(frame)) => frame.map_err(|error| broken(&error))?,
+        };
+        let Ok(data) = frame.into_data() else { continue };
+        if whole.len() + data.len() > limit {
+            return Err(too_large(limit));
+        }
+        whole.extend_from_slice(&data);
     }
 }
 
+/// What is answered where no more of a body can be had.
+fn broken(error: &axum::Error) -> Problem {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = error.source();
+    while let Some(found) = cause {
+        if found.is::<NoRoom>() {
+            return Problem::new(StatusCode::TOO_MANY_REQUESTS, "too much is being sent here: try again")
+                .retry_after(RETRY_AFTER);
+        }
+        cause = found.source();
+    }
+    Invalid::new("body", format!("could not be read: {error}")).into()
+}
+
+/// No more than `limit` bytes come out, however small what went in.
+fn gunzip(sent: &[u8], limit: usize) -> Result<Bytes, Problem> {
+    let mut whole = Vec::with_capacity(sent.len().saturating_mul(4).min(limit));
+    let read = MultiGzDecoder::new(sent).take(limit as u64 + 1).read_to_end(&mut whole);
+    read.map_err(|error| Invalid::new("body", format!("is not gzip: {error}")))?;
+    if whole.len() > limit { Err(too_large(limit)) } else { Ok(whole.into()) }
+}
+
 /// JSON text as a value.
-pub fn parse(json: &[u8]) -> Result<Value, Problem> {
-    serde_json::from_slice(json).map_err(|error| Invalid::new("body", format!("is not JSON: {error}")).into())
+pub fn parse(text: &[u8]) -> Result<Value, Problem> {
+    Ok(json::parse(text)?)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+
+    use flate2::Compression;
+    use flate2::write::GzEncoder;
+
     use super::*;
 
-    fn headers(content_type: &str) -> HeaderMap {
-        let mut headers = HeaderMap::new();
-        headers.insert(header::CONTENT_TYPE, content_type.parse().unwrap());
-        headers
+    fn headers(name: header::HeaderName, value: &'static str) -> HeaderMap {
+        HeaderMap::from_iter([(name, value.parse().unwrap())])
     }
 
     #[test]
     fn json_or_nothing() {
         assert!(expect_json(&HeaderMap::new()).is_ok());
-        assert!(expect_json(&headers("Application/JSON; charset=utf-8")).is_ok());
-        let refused = expect_json(&headers("text/plain")).unwrap_err();
+        let json = headers(header::CONTENT_TYPE, "Application/JSON; charset=utf-8");
+        assert!(expect_json(&json).is_ok());
+        let refused = expect_json(&headers(header::CONTENT_TYPE, "text/plain")).unwrap_err();
         assert_eq!(refused.status(), StatusCode::UNSUPPORTED_MEDIA_TYPE);
     }
 
     #[tokio::test]
     async fn too_large_is_413() {
-        let refused = read(Body::from(vec![0; 65]), 64).await.unwrap_err();
+        let none = HeaderMap::new();
+        let refused = read(&none, Body::from(vec![0; 65]), 64).await.unwrap_err();
         assert_eq!(refused.status(), StatusCode::PAYLOAD_TOO_LARGE);
-        assert_eq!(read(Body::from(vec![0; 64]), 64).await.unwrap().len(), 64);
+        assert_eq!(read(&none, Body::from(vec![0; 64]), 64).await.unwrap().len(), 64);
+        // What is announced as too large is not waited for.
+        let never = Body::from_stream(futures::stream::pending::<Result<Bytes, std::io::Error>>());
+        let refused = read(&headers(header::CONTENT_LENGTH, "65"), never, 64).await.unwrap_err();
+        assert_eq!(refused.status(), StatusCode::PAYLOAD_TOO_LARGE);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_body_that_does_not_arrive_is_408() {
         let never = Body::from_stream(futures::stream::pending::<Result<Bytes, std::io::Error>>());
-        assert_eq!(read(never, 64).await.unwrap_err().status(), StatusCode::REQUEST_TIMEOUT);
+        let refused = read(&HeaderMap::new(), never, 64).await.unwrap_err();
+        assert_eq!(refused.status(), StatusCode::REQUEST_TIMEOUT);
+    }
+
+    /// Sends `bytes` once a second, for ever.
+    fn dripping(bytes: usize) -> Body {
+        let drops = futures::stream::unfold((), move |()| async move {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            Some((Ok::<_, std::io::Error>(Bytes::from(vec![b' '; bytes])), ()))
+        });
+        Body::from_stream(drops)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_sends_slowly_has_time_and_who_trickles_has_not() {
+        let start = tokio::time::Instant::now();
+        let refused = read(&HeaderMap::new(), dripping(1), 1024 * 1024).await.unwrap_err();
+        assert_eq!((refused.status(), start.elapsed().as_secs()), (StatusCode::REQUEST_TIMEOUT, 10));
+        let refused = read(&HeaderMap::new(), dripping(LEAST_RATE), 1024 * 1024).await.unwrap_err();
+        assert_eq!(refused.status(), StatusCode::PAYLOAD_TOO_LARGE, "a megabyte came through, and then more");
+    }
+
+    fn gzipped(bytes: &[u8]) -> Body {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
+        encoder.write_all(bytes).unwrap();
+        Body::from(encoder.finish().unwrap())
+    }
+
+    #[tokio::test]
+    async fn gzip_is_taken_and_bounded() {
+        let gzip = headers(header::CONTENT_ENCODING, "GZIP");
+        assert_eq!(read(&gzip, gzipped(b"{\"a\":1}"), 64).await.unwrap(), "{\"a\":1}");
+        assert_eq!(read(&gzip, gzipped(&[b' '; 64]), 64).await.unwrap().len(), 64);
+        let bomb = read(&gzip, gzipped(&vec![b' '; 50_000]), 1000).await.unwrap_err();
+        assert_eq!(bomb.status(), StatusCode::PAYLOAD_TOO_LARGE);
+        for broken in ["{}", "\x1f\u{8b}"] {
+            let refused = read(&gzip, Body::from(broken), 64).await.unwrap_err();
+            assert_eq!(refused.body()["field"], "body");
+        }
+        for other in ["br", "gzip, gzip", "deflate"] {
+            let refused =
+                read(&headers(header::CONTENT_ENCODING, other), Body::empty(), 64).await.unwrap_err();
+            assert_eq!(refused.status(), StatusCode::UNSUPPORTED_MEDIA_TYPE, "{other}");
+        }
+        assert!(read(&headers(header::CONTENT_ENCODING, "identity"), Body::from("x"), 64).await.is_ok());
     }
 }

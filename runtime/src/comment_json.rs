@@ -7,6 +7,8 @@ use jiff::{Timestamp, fmt::temporal::DateTimePrinter};
 use liverank_core::{Comment, Millis};
 use serde::Serialize;
 
+use crate::one_line;
+
 /// A comment's JSON. Members keep this order on the wire.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct CommentJson<'a> {
@@ -38,7 +40,7 @@ pub fn unnumbered(comment: &Comment) -> CommentJson<'_> {
 
 /// [`numbered`] as JSON text: the data of a server-sent event, on one line.
 pub fn event_data(comment: &Comment) -> String {
-    serde_json::to_string(&numbered(comment)).expect("strings and numbers always serialise")
+    one_line::to_string(&numbered(comment))
 }
 
 /// A time as clients read it: `2026-11-22T10:00:00.123Z`. Times outside the calendar are shown as its first or last.

@@ -78,6 +78,7 @@ pub fn parse<P: FromArgMatches>(
     environment: &BTreeMap<String, String>,
 ) -> Result<P, ConfigError> {
     check_variables(&command, environment)?;
+    command = without_blank(command, environment);
     if let Some(path) = file_named(args, environment) {
         let file = read_file(&path)?;
         let ignored;
@@ -103,13 +104,32 @@ fn check_variables(command: &Command, environment: &BTreeMap<String, String>) ->
             || name.contains("_SERVICE_PORT_")
             || name.contains("_PORT_")
     };
-    match environment.keys().find(|name| name.starts_with(PREFIX) && !known.contains(name) && !foreign(name))
-    {
+    let is_set = |name: &str| environment.get(name).is_some_and(|value| !is_blank(value));
+    let unknown = |name: &&String| name.starts_with(PREFIX) && !known.contains(name) && !foreign(name);
+    match environment.keys().filter(|name| is_set(name)).find(unknown) {
         None => Ok(()),
         Some(name) => {
             Err(ConfigError::Variable { name: name.clone(), meant: nearest(name, known.iter()).cloned() })
         }
     }
+}
+
+fn is_blank(value: &str) -> bool {
+    value.trim().is_empty()
+}
+
+/// The command without the variables that are blank: templates (Compose's `${X:-}`, a chart's) write them for what is not
+/// set.
+fn without_blank(command: Command, environment: &BTreeMap<String, String>) -> Command {
+    let blank = |arg: &Arg| {
+        let name = arg.get_env().map(|name| name.to_string_lossy().into_owned());
+        name.and_then(|name| environment.get(&name)).is_some_and(|value| is_blank(value))
+    };
+    let below: Vec<String> = command.get_subcommands().map(|below| below.get_name().to_owned()).collect();
+    let command = command.mut_args(|arg| if blank(&arg) { arg.env(None::<&'static str>) } else { arg });
+    below.into_iter().fold(command, |command, name| {
+        command.mut_subcommand(name, |below| without_blank(below, environment))
+    })
 }
 
 /// The arguments of a command and of all below it.
@@ -127,7 +147,7 @@ fn file_named(args: &[OsString], environment: &BTreeMap<String, String>) -> Opti
             return Some(path.into());
         }
     }
-    environment.get(FILE_VARIABLE).filter(|path| !path.is_empty()).map(PathBuf::from)
+    environment.get(FILE_VARIABLE).filter(|path| !is_blank(path)).map(PathBuf::from)
 }
 
 /// A configuration file.
@@ -227,12 +247,12 @@ fn set_default(command: Command, path: &[String], id: &Id, value: &str) -> Comma
     let has = command.get_arguments().any(|arg| arg.get_id() == id);
     let command = if has {
         command.mut_arg(id, |arg| {
-            let arg = arg.required(false);
-            // An empty list is none at all, and no list of an empty text: of services that there are not.
-            if value.is_empty() && arg.get_value_delimiter().is_some() {
-                return arg.default_values(Vec::<String>::new());
+            if is_blank(value) {
+                // An empty list is none at all, of services that there are not; anything else that is blank is not set.
+                let is_list = arg.get_value_delimiter().is_some();
+                return if is_list { arg.required(false).default_values(Vec::<String>::new()) } else { arg };
             }
-            arg.default_value(value.to_owned())
+            arg.required(false).default_value(value.to_owned())
         })
     } else {
         command
@@ -345,6 +365,27 @@ mod tests {
             };
             assert_eq!(ports, expected, "{file}");
         }
+    }
+
+    #[test]
+    fn what_is_blank_is_not_set() {
+        for file in ["listen: ''\n", "listen: '  '\n", "listen:\n"] {
+            let Cli::Gateway { listen, .. } = parsed(&["gateway"], &[], Some(file)).unwrap() else {
+                panic!("another role")
+            };
+            assert_eq!(listen.port(), 8080, "{file}");
+        }
+        for name in ["LIVERANK_CONFIG", "LIVERANK_LISTEN", "LIVERANK_UNKNOWN"] {
+            assert!(parsed(&["gateway"], &[(name, " ")], None).is_ok(), "{name}");
+        }
+        // clap reads the process's own environment: of a variable that is blank it must not.
+        let blank = BTreeMap::from([
+            ("LIVERANK_LISTEN".into(), String::new()),
+            ("LIVERANK_WEIGHT".into(), " ".into()),
+        ]);
+        let command = without_blank(Cli::command(), &blank);
+        let of: Vec<_> = all_args(&command).filter_map(Arg::get_env).collect();
+        assert_eq!(of, ["LIVERANK_KAFKA"]);
     }
 
     #[test]

@@ -1,30 +1,123 @@
-//! Cross-origin requests: every public endpoint may be used from any page, for none of them looks at cookies.
+//! Cross-origin requests to public endpoints. Internal endpoints have none of this: no page has business there.
 
-use axum::extract::Request;
-use axum::http::{HeaderValue, Method, StatusCode, header};
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
-/// Lets any origin, also `null` (which browsers send after a second redirect), read the answers, and answers preflights.
-pub async fn allow_any_origin(request: Request, next: Next) -> Response {
-    let preflight = request.method() == Method::OPTIONS
-        && request.headers().contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
+use crate::origins::Origins;
+
+/// The longest list of headers that a preflight is answered with: tracing libraries add a few, nobody adds kilobytes.
+const MAX_ASKED_BYTES: usize = 1024;
+/// Allowed where a preflight asks for none by name.
+const USUAL_HEADERS: HeaderValue =
+    HeaderValue::from_static("authorization, content-type, last-event-id, cache-control");
+
+/// Lets pages of allowed origins read the answers, and answers preflights. For `axum::middleware::from_fn_with_state`.
+pub async fn share(State(origins): State<Arc<Origins>>, request: Request, next: Next) -> Response {
+    let (method, asked) = (request.method().clone(), request.headers().clone());
+    let preflight = method == Method::OPTIONS && asked.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
     let mut response =
         if preflight { StatusCode::NO_CONTENT.into_response() } else { next.run(request).await };
     let headers = response.headers_mut();
-    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+    if !origins.is_any() {
+        // Caches must not show one origin what another was answered.
+        headers.append(header::VARY, HeaderValue::from_static("origin"));
+    }
+    let Some(origin) = allowed(&origins, &asked) else { return response };
+    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
     headers.insert(
         header::ACCESS_CONTROL_EXPOSE_HEADERS,
         HeaderValue::from_static("retry-after, location, www-authenticate"),
     );
+    if origins.credentials() {
+        headers.insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
+    }
     if preflight {
         headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, POST, OPTIONS"));
-        headers.insert(
-            header::ACCESS_CONTROL_ALLOW_HEADERS,
-            HeaderValue::from_static("authorization, content-type, last-event-id, cache-control"),
-        );
+        headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, allowed_headers(&asked));
+        headers.append(header::VARY, HeaderValue::from_static("access-control-request-headers"));
         // Browsers keep this at most two hours; asking again then costs one small request.
         headers.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("7200"));
     }
     response
+}
+
+/// What `Access-Control-Allow-Origin` says; `None` where the page may read nothing.
+fn allowed(origins: &Origins, asked: &HeaderMap) -> Option<HeaderValue> {
+    if origins.is_any() {
+        return Some(HeaderValue::from_static("*"));
+    }
+    asked.get(header::ORIGIN).filter(|origin| origins.allows(origin)).cloned()
+}
+
+/// The headers that were asked for: tracing libraries add their own to every request, and none does harm here.
+fn allowed_headers(asked: &HeaderMap) -> HeaderValue {
+    let names = asked.get(header::ACCESS_CONTROL_REQUEST_HEADERS);
+    let is_list = |names: &&HeaderValue| {
+        let fits = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.!#$%&'*+^`|~, ".contains(byte);
+        !names.is_empty() && names.len() <= MAX_ASKED_BYTES && names.as_bytes().iter().all(fits)
+    };
+    names.filter(is_list).cloned().unwrap_or(USUAL_HEADERS)
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::Router;
+    use axum::body::Body;
+    use axum::middleware::from_fn_with_state;
+    use axum::routing::get;
+    use tower_service::Service;
+
+    use super::*;
+
+    async fn answered(origins: Origins, method: &str, headers: &[(&str, &str)]) -> Response {
+        let mut router =
+            Router::new().route("/", get("here")).layer(from_fn_with_state(Arc::new(origins), share));
+        let mut request = Request::builder().method(method).uri("/");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        router.call(request.body(Body::empty()).unwrap()).await.unwrap()
+    }
+
+    fn listed() -> Origins {
+        Origins::new(&["https://a.test".parse().unwrap()], true).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_preflight_allows_what_was_asked_for() {
+        let asked = "traceparent, baggage, sentry-trace, x-requested-with, pragma";
+        let preflight = [
+            ("origin", "https://a.test"),
+            ("access-control-request-method", "POST"),
+            ("access-control-request-headers", asked),
+        ];
+        let response = answered(Origins::default(), "OPTIONS", &preflight).await;
+        assert_eq!(response.status(), 204);
+        assert_eq!(response.headers()["access-control-allow-headers"], asked);
+        assert_eq!(response.headers()["access-control-allow-origin"], "*");
+        assert!(!response.headers().contains_key("access-control-allow-credentials"));
+        let odd = [preflight[0], preflight[1], ("access-control-request-headers", "x; y")];
+        let response = answered(Origins::default(), "OPTIONS", &odd).await;
+        assert_eq!(response.headers()["access-control-allow-headers"], USUAL_HEADERS);
+    }
+
+    #[tokio::test]
+    async fn a_list_lets_its_own_pages_read_and_no_others() {
+        let response = answered(listed(), "GET", &[("origin", "https://a.test")]).await;
+        assert_eq!(response.headers()["access-control-allow-origin"], "https://a.test");
+        assert_eq!(response.headers()["access-control-allow-credentials"], "true");
+        assert_eq!(response.headers()["vary"], "origin");
+        for origin in ["https://b.test", "null"] {
+            let preflight = [("origin", origin), ("access-control-request-method", "POST")];
+            for (method, headers) in [("GET", &preflight[..1]), ("OPTIONS", &preflight[..])] {
+                let response = answered(listed(), method, headers).await;
+                assert!(!response.headers().contains_key("access-control-allow-origin"), "{method} {origin}");
+                assert_eq!(response.headers()["vary"], "origin");
+            }
+        }
+    }
 }

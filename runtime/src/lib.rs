@@ -11,19 +11,24 @@ pub mod cors;
 #[cfg(feature = "failpoints")]
 pub mod failpoints;
 pub mod health;
+pub mod http_args;
 pub mod identity;
 pub mod jwt;
 pub mod metrics;
+pub mod one_line;
+pub mod origins;
 pub mod params;
 pub mod peer;
 pub mod problem;
 pub mod process;
 pub mod report;
 pub mod server;
+pub mod shares;
 pub mod shutdown;
 pub mod streams;
 pub mod tasks;
 pub mod telemetry;
+pub mod websocket;
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -31,6 +36,7 @@ use liverank_core::Millis;
 use tokio_util::sync::CancellationToken;
 
 pub use health::Health;
+pub use http_args::{HttpArgs, HttpSettings};
 pub use identity::Identity;
 pub use metrics::Metrics;
 pub use problem::Problem;
@@ -49,6 +55,8 @@ pub struct ServiceContext {
     pub metrics: Metrics,
     /// Who this process is to our others, and how it knows them.
     pub identity: Identity,
+    /// How its HTTP ports are run.
+    pub http: HttpSettings,
     /// Makes supervised tasks panic, for tests.
     #[cfg(feature = "failpoints")]
     pub failpoints: failpoints::Failpoints,
@@ -63,6 +71,7 @@ impl ServiceContext {
             health: Health::default(),
             metrics: Metrics::default(),
             identity: Identity::default(),
+            http: HttpSettings::default(),
             #[cfg(feature = "failpoints")]
             failpoints: failpoints::Failpoints::default(),
         }

@@ -1,12 +1,14 @@
 //! Query strings and path parameters, with the error that names the one that is wrong.
 
+use std::borrow::Cow;
 use std::convert::Infallible;
 use std::ops::RangeInclusive;
 
-use axum::extract::{FromRequestParts, Path, Query};
+use axum::extract::{FromRequestParts, Path};
 use axum::http::request::Parts;
-use axum::http::{StatusCode, Uri};
+use axum::http::{HeaderMap, StatusCode, Uri};
 use liverank_core::{Invalid, VideoId};
+use percent_encoding::percent_decode_str;
 
 use crate::Problem;
 
@@ -20,20 +22,39 @@ const NAME_SHOWN: usize = 64;
 /// A request's query parameters, decoded. Of a repeated one the first counts. Public endpoints refuse unknown ones
 /// ([`Params::only`]).
 #[derive(Debug, Clone, Default)]
-pub struct Params(Vec<(String, String)>);
+pub struct Params(Vec<Param>);
+
+#[derive(Debug, Clone)]
+struct Param {
+    name: String,
+    /// What cannot be decoded is replaced in it.
+    value: String,
+    /// Whether all of it could be decoded.
+    whole: bool,
+}
 
 impl Params {
     /// Those of an address.
     pub fn of(uri: &Uri) -> Self {
-        // What cannot be decoded is replaced, not refused: the parameter's own check tells of it by name.
-        Self(Query::try_from_uri(uri).map(|Query(pairs)| pairs).unwrap_or_default())
+        let pairs = uri.query().unwrap_or_default().split('&').filter(|pair| !pair.is_empty());
+        Self(pairs.map(Param::read).collect())
+    }
+
+    fn find(&self, name: &str) -> Option<&Param> {
+        self.0.iter().find(|param| param.name == name)
+    }
+
+    /// A parameter's text as far as it can be read; `None` where it is absent. For what is judged by other means: anything
+    /// that names something of ours is asked for by [`Params::text`].
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.find(name).map(|param| param.value.as_str())
     }
 
     /// Refuses parameters that the endpoint does not know, by name: a misspelt `limit` would otherwise be answered as if
     /// it were not there.
     pub fn only(&self, known: &[&str]) -> Result<(), Problem> {
         let unknown = |name: &&str| *name != TOKEN_PARAMETER && !known.contains(name);
-        let Some(name) = self.0.iter().map(|(name, _)| name.as_str()).find(unknown) else { return Ok(()) };
+        let Some(name) = self.0.iter().map(|param| param.name.as_str()).find(unknown) else { return Ok(()) };
         let name: String = name.chars().take(NAME_SHOWN).collect();
         let takes =
             if known.is_empty() { "takes none".to_owned() } else { format!("takes {}", known.join(", ")) };
@@ -42,13 +63,25 @@ impl Params {
     }
 
     /// A parameter's text; `None` where it is absent.
-    pub fn get(&self, name: &str) -> Option<&str> {
-        self.0.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+    ///
+    /// # Errors
+    /// Text whose escapes are none, or make no UTF-8. To read it as something else would answer for another video.
+    pub fn text(&self, name: &'static str) -> Result<Option<&str>, Invalid> {
+        match self.find(name) {
+            None => Ok(None),
+            Some(param) if param.whole => Ok(Some(&param.value)),
+            Some(_) => Err(Invalid::new(name, "must be UTF-8, percent-encoded")),
+        }
+    }
+
+    /// [`Params::text`] of a parameter that has to be there.
+    pub fn required(&self, name: &'static str) -> Result<&str, Invalid> {
+        self.text(name)?.ok_or_else(|| Invalid::missing(name))
     }
 
     /// A parameter that is a whole number within `range`.
     pub fn number(&self, name: &'static str, range: RangeInclusive<u64>) -> Result<Option<u64>, Invalid> {
-        let Some(text) = self.get(name) else { return Ok(None) };
+        let Some(text) = self.text(name)? else { return Ok(None) };
         // `u64::from_str` takes a leading plus, which nobody else would call a number here.
         let number = text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten();
         match number.filter(|number| range.contains(number)) {
@@ -62,12 +95,47 @@ impl Params {
 
     /// A parameter that is `true` or `false`; false where it is absent.
     pub fn flag(&self, name: &'static str) -> Result<bool, Invalid> {
-        match self.get(name) {
+        match self.text(name)? {
             None | Some("false") => Ok(false),
             Some("true") => Ok(true),
             Some(_) => Err(Invalid::new(name, "must be true or false")),
         }
     }
+}
+
+impl Param {
+    fn read(pair: &str) -> Self {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        let (value, whole) = decoded(value);
+        Self { name: decoded(name).0, value, whole }
+    }
+}
+
+/// Form-encoded text, and whether it was that throughout.
+fn decoded(text: &str) -> (String, bool) {
+    let plain = text.replace('+', " ");
+    let escaped = plain.split('%').skip(1).all(|rest| {
+        let digits = rest.as_bytes().get(..2);
+        digits.is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
+    });
+    let bytes: Vec<u8> = percent_decode_str(&plain).collect();
+    match String::from_utf8(bytes) {
+        Ok(text) => (text, escaped),
+        Err(error) => (String::from_utf8_lossy(error.as_bytes()).into_owned(), false),
+    }
+}
+
+/// The last event that a client has had, from the header or the query, as it came; `None` for one that has had none.
+///
+/// A browser that reconnects sends the header, and still the address that it started with. Replacements of its
+/// `EventSource` cannot send the header and write the id into the address, under one of two other names.
+pub fn last_event_id(headers: &HeaderMap, params: &Params) -> Option<String> {
+    let header = headers.get("last-event-id").map(|value| String::from_utf8_lossy(value.as_bytes()));
+    let header = header.filter(|id| !id.is_empty()).map(Cow::into_owned);
+    header.or_else(|| {
+        let mut named = ["last_event_id", "lastEventId", "lastEventID"].into_iter();
+        named.find_map(|name| params.get(name).filter(|id| !id.is_empty())).map(str::to_owned)
+    })
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for Params {
@@ -108,6 +176,37 @@ mod tests {
         assert_eq!(params.get("b"), Some("ü"));
         assert_eq!(params.get("c"), Some(""));
         assert_eq!(params.get("d"), None);
+    }
+
+    #[test]
+    fn what_cannot_be_decoded_is_refused_by_name_where_it_is_read() {
+        for bad in ["caf%E9", "%ff", "100%", "%z1", "%1", "a%", "%c3%28", "%+1"] {
+            let params = params(&format!("videoid={bad}&limit={bad}&full={bad}"));
+            assert_eq!(params.text("videoid").unwrap_err().field, "videoid", "{bad}");
+            assert_eq!(params.required("videoid").unwrap_err().field, "videoid", "{bad}");
+            assert_eq!(params.number("limit", 0..=9).unwrap_err().field, "limit", "{bad}");
+            assert_eq!(params.flag("full").unwrap_err().field, "full", "{bad}");
+            assert!(params.get("videoid").is_some());
+        }
+        let good = params("videoid=caf%C3%A9+1%25&x=%ff");
+        assert_eq!(good.text("videoid").unwrap(), Some("café 1%"));
+        assert_eq!(good.required("userid").unwrap_err().reason, "is required");
+    }
+
+    #[test]
+    fn the_last_event_has_four_names_and_the_header_comes_first() {
+        let headers = |id: &'static str| {
+            HeaderMap::from_iter([("last-event-id".parse().unwrap(), id.parse().unwrap())])
+        };
+        let none = HeaderMap::new();
+        for name in ["last_event_id", "lastEventId", "lastEventID"] {
+            let params = params(&format!("{name}=n-1"));
+            assert_eq!(last_event_id(&none, &params).as_deref(), Some("n-1"), "{name}");
+            assert_eq!(last_event_id(&headers("n-2"), &params).as_deref(), Some("n-2"), "{name}");
+            assert_eq!(last_event_id(&headers(""), &params).as_deref(), Some("n-1"), "{name}");
+        }
+        assert_eq!(last_event_id(&none, &params("last_event_id=&lastEventId=n-3")).as_deref(), Some("n-3"));
+        assert_eq!(last_event_id(&none, &params("last_event_id=")), None);
     }
 
     #[test]

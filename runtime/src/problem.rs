@@ -16,6 +16,7 @@ pub struct Problem {
     field: Option<&'static str>,
     retry_after: Option<u64>,
     challenge: Option<&'static str>,
+    accept_encoding: Option<&'static str>,
     extra: Vec<(String, Value)>,
 }
 
@@ -35,6 +36,7 @@ impl Problem {
             field: None,
             retry_after: None,
             challenge: None,
+            accept_encoding: None,
             extra: Vec::new(),
         }
     }
@@ -60,6 +62,13 @@ impl Problem {
     #[must_use]
     pub const fn challenge(mut self, challenge: &'static str) -> Self {
         self.challenge = Some(challenge);
+        self
+    }
+
+    /// Says which content encodings are taken (`Accept-Encoding`): a 415 about another one does.
+    #[must_use]
+    pub const fn accept_encoding(mut self, codings: &'static str) -> Self {
+        self.accept_encoding = Some(codings);
         self
     }
 
@@ -112,6 +121,9 @@ impl IntoResponse for Problem {
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM));
         if let Some(seconds) = self.retry_after {
             headers.insert(header::RETRY_AFTER, seconds.into());
+        }
+        if let Some(codings) = self.accept_encoding {
+            headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static(codings));
         }
         if let Some(challenge) = self.challenge {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge));

@@ -1,49 +1,45 @@
 //! The HTTP/1 server of every port: an accept loop over hyper with the limits that `axum::serve` does not set.
 //!
 //! - at most [`MAX_CONNECTIONS`] at once (or what the file limit allows): past it the kernel's backlog waits;
-//! - a request's head within [`HEADER_TIMEOUT`], an idle kept-alive connection no longer than that;
+//! - a request's head within [`HEAD_TIMEOUT`], a connection without a request as long as is set, an answer taken at no less
+//!   than a least rate (`clock`);
 //! - a peer that takes nothing for [`PEER_TIMEOUT`] is gone;
+//! - who has sent a whole request and shut down its sending side is answered; what a client still sends after an answer
+//!   that did not wait for it is read and thrown away, so that the answer arrives (`connection`);
 //! - on shutdown: no new connections, answers in flight finish, then at the deadline the rest is dropped.
 //!
 //! A handler can go on with the bare socket: see [`Hijack`].
 
 use std::io;
 use std::net::SocketAddr;
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
 use axum::Router;
-use axum::body::Body;
-use axum::extract::ConnectInfo;
-use axum::http::Method;
-use axum::response::Response;
-use hyper::body::Incoming;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
 use socket2::SockRef;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tower_service::Service;
 
+use crate::http_args::HttpSettings;
 use crate::process::confined;
 use crate::{ServiceContext, problem};
 
+mod clock;
+pub(crate) mod connection;
+mod exchange;
 mod hijack;
 
-use hijack::Socket;
+pub use clock::HEAD_TIMEOUT;
+pub use exchange::Exchange;
 pub use hijack::{ConnectionSlot, Hijack, RawConnection};
 
 /// Connections of one port, where the process's file limit allows them.
 pub const MAX_CONNECTIONS: usize = 100_000;
 /// Files that are not connections: stores, listeners, the runtime's own.
 const OTHER_FILES: u64 = 256;
-/// How long a request's head may take: several times what the worst mobile network needs.
-pub const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a peer may leave data of ours unacknowledged, or its window shut, before the kernel closes.
 pub const PEER_TIMEOUT: Duration = Duration::from_secs(30);
 /// Connections that the kernel holds until they are accepted, where its own limit (usually 4,096) is no lower: who comes
@@ -109,7 +105,8 @@ async fn accept(
             accepted = listener.accept() => accepted,
         };
         if let Some((stream, peer)) = usable(accepted).await {
-            let serving = connection(stream, peer, permit, router.clone(), shell.shutdown.clone());
+            let (settings, shutdown) = (shell.http.clone(), shell.shutdown.clone());
+            let serving = connection::serve(stream, peer, permit, router.clone(), settings, shutdown);
             connections.spawn(confined(serving));
         }
         if number.is_multiple_of(u64::from(BACKLOG) / 4) {
@@ -126,7 +123,8 @@ pub async fn serve_until_dropped(listener: TcpListener, router: Router) -> anyho
     loop {
         let permit = Arc::clone(&limit).acquire_owned().await.context("the limit is never closed")?;
         let Some((stream, peer)) = usable(listener.accept().await).await else { continue };
-        tokio::spawn(confined(connection(stream, peer, permit, router.clone(), CancellationToken::new())));
+        let (settings, never) = (HttpSettings::default(), CancellationToken::new());
+        tokio::spawn(confined(connection::serve(stream, peer, permit, router.clone(), settings, never)));
     }
 }
 
@@ -145,48 +143,6 @@ async fn usable(accepted: io::Result<(TcpStream, SocketAddr)>) -> Option<(TcpStr
     let _ = stream.set_nodelay(true);
     let _ = SockRef::from(&stream).set_tcp_user_timeout(Some(PEER_TIMEOUT));
     Some((stream, peer))
-}
-
-/// The handler has the socket now.
-#[derive(Debug, thiserror::Error)]
-#[error("the handler goes on with the socket")]
-struct HandedOver;
-
-/// Serves one connection until it ends, or until its answer in flight is out after `shutdown`, or a handler goes on with
-/// its socket.
-async fn connection(
-    stream: TcpStream,
-    peer: SocketAddr,
-    place: OwnedSemaphorePermit,
-    router: Router,
-    shutdown: CancellationToken,
-) {
-    let socket = Socket::new(stream, place);
-    let own = socket.clone();
-    let service = service_fn(move |request: hyper::Request<Incoming>| {
-        let bodiless = request.method() == Method::HEAD;
-        let mut request = request.map(Body::new);
-        request.extensions_mut().insert(ConnectInfo(peer));
-        let (answer, socket) = (router.clone().call(request), own.clone());
-        async move {
-            let mut answer: Response = answer.await.unwrap_or_else(|never| match never {});
-            if !bodiless && socket.handed_over(&mut answer) { Err(HandedOver) } else { Ok(answer) }
-        }
-    });
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_TIMEOUT)
-        // The default of 400 KiB a connection is for large uploads; ours are small.
-        .max_buf_size(64 * 1024)
-        .serve_connection(TokioIo::new(socket), service)
-        .with_upgrades();
-    let mut connection = pin!(connection);
-    // What ends a connection early is the peer's doing; a line for each would be a line a request.
-    tokio::select! {
-        _ = connection.as_mut() => return,
-        () = shutdown.cancelled() => connection.as_mut().graceful_shutdown(),
-    }
-    let _ = connection.await;
 }
 
 /// The router with what every port has: problems for unknown paths and methods.

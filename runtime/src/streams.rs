@@ -1,16 +1,20 @@
 //! Connections that stay open (comment streams, `WebSockets`): how many there may be, and how they leave when the
 //! process ends.
 
+use std::net::IpAddr;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use prometheus_client::metrics::gauge::Gauge;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::shares::Shares;
 use crate::{ServiceContext, server};
+
+/// The content type of server-sent events. They are UTF-8 in any case; readers that do not know that take them for Latin-1.
+pub const EVENT_STREAM: &str = "text/event-stream; charset=utf-8";
 
 /// The part of the drain time over which streams leave; the rest is for their last bytes.
 const LEAVE_WITHIN: f64 = 0.7;
@@ -20,7 +24,7 @@ const FILES_PER_STREAM: u64 = 4;
 
 /// All streams of the process.
 pub struct Streams {
-    room: Arc<Semaphore>,
+    shares: Arc<Mutex<Shares<IpAddr, CancellationToken>>>,
     shutdown: CancellationToken,
     drain: Duration,
     /// Streams that live outside of their HTTP connection (`WebSockets`).
@@ -31,9 +35,14 @@ pub struct Streams {
 impl Streams {
     /// Room for `limit` streams, or fewer where the limit of open files says so.
     pub fn new(limit: usize, shell: &ServiceContext, open: Gauge) -> Self {
+        Self::shared(limit, usize::MAX, shell, open)
+    }
+
+    /// [`Streams::new`], with at most `most` of one client.
+    pub fn shared(limit: usize, most: usize, shell: &ServiceContext, open: Gauge) -> Self {
         let by_files = (server::raise_file_limit() / FILES_PER_STREAM).max(16) as usize;
         Self {
-            room: Arc::new(Semaphore::new(limit.min(by_files))),
+            shares: Arc::new(Mutex::new(Shares::new(limit.min(by_files), most))),
             shutdown: shell.shutdown.clone(),
             drain: shell.drain,
             tasks: TaskTracker::new(),
@@ -41,21 +50,29 @@ impl Streams {
         }
     }
 
-    /// Makes room for one more, or `None` where there is none or the process is on its way out.
-    pub fn enter(&self) -> Option<StreamPermit> {
+    /// Makes room for one more of this client's, or `None` where it has its share or the process is on its way out. Where
+    /// there is no room, a stream of the client with most is sent away.
+    pub fn enter(&self, client: IpAddr) -> Option<StreamPermit> {
         if self.shutdown.is_cancelled() {
             return None;
         }
-        let room = Arc::clone(&self.room).try_acquire_owned().ok()?;
+        let sent_away = CancellationToken::new();
+        let given = lock(&self.shares).give(client, sent_away.clone())?;
+        if let Some(other) = given.instead_of {
+            other.cancel();
+        }
         self.open.inc();
         let shutdown = self.shutdown.clone();
         let spread = self.drain.mul_f64(LEAVE_WITHIN);
         // All that leave at once come back at once, somewhere else: so each waits a while of its own.
         let leave = Box::pin(async move {
-            shutdown.cancelled().await;
-            tokio::time::sleep(spread.mul_f64(rand::random())).await;
+            tokio::select! {
+                () = shutdown.cancelled() => tokio::time::sleep(spread.mul_f64(rand::random())).await,
+                () = sent_away.cancelled() => {}
+            }
         });
-        Some(StreamPermit { leave, open: self.open.clone(), _room: room })
+        let (shares, open) = (Arc::clone(&self.shares), self.open.clone());
+        Some(StreamPermit { leave, open, shares, client, number: given.number })
     }
 
     /// Waits for the shutdown, and then for the tasks, at most as long as the drain.
@@ -71,11 +88,18 @@ pub struct StreamPermit {
     /// Completes when it is this stream's turn to leave.
     pub leave: Pin<Box<dyn Future<Output = ()> + Send>>,
     open: Gauge,
-    _room: OwnedSemaphorePermit,
+    shares: Arc<Mutex<Shares<IpAddr, CancellationToken>>>,
+    client: IpAddr,
+    number: u64,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Drop for StreamPermit {
     fn drop(&mut self) {
+        lock(&self.shares).free(&self.client, self.number);
         self.open.dec();
     }
 }
@@ -84,21 +108,35 @@ impl Drop for StreamPermit {
 mod tests {
     use super::*;
 
+    const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+
     #[tokio::test(start_paused = true)]
     async fn there_is_room_for_as_many_as_configured_and_they_leave_within_the_drain() {
         let shell = ServiceContext::new(Duration::from_secs(10));
         let open = Gauge::default();
         let streams = Streams::new(2, &shell, open.clone());
-        let (first, second) = (streams.enter().unwrap(), streams.enter().unwrap());
-        assert!(streams.enter().is_none());
+        let (first, second) = (streams.enter(HERE).unwrap(), streams.enter(HERE).unwrap());
+        assert!(streams.enter(HERE).is_none());
         drop(second);
-        let second = streams.enter().unwrap();
+        let second = streams.enter(HERE).unwrap();
         assert_eq!(open.get(), 2);
         shell.shutdown.cancel();
         let start = tokio::time::Instant::now();
         tokio::join!(first.leave_now(), second.leave_now());
         assert!(start.elapsed() <= shell.drain.mul_f64(LEAVE_WITHIN) + Duration::from_millis(1));
-        assert!(streams.enter().is_none(), "a process on its way out takes no more");
+        assert!(streams.enter(HERE).is_none(), "a process on its way out takes no more");
+    }
+
+    #[tokio::test]
+    async fn who_has_most_gives_way_when_there_is_no_room() {
+        let shell = ServiceContext::new(Duration::from_secs(10));
+        let streams = Streams::new(4, &shell, Gauge::default());
+        let mut hog: Vec<_> = (0..4).map(|_| streams.enter(HERE).unwrap()).collect();
+        let _guest = streams.enter([192, 0, 2, 1].into()).unwrap();
+        let leaving = hog.iter_mut().map(|stream| Box::pin(stream.leave.as_mut()));
+        let (_, first, _) = futures::future::select_all(leaving).await;
+        drop(hog.swap_remove(first));
+        assert!(streams.enter(HERE).is_none(), "it has its share");
     }
 
     impl StreamPermit {

@@ -364,6 +364,7 @@ mod tests {
             public_url: url.to_owned(),
             internal_url: url.to_owned(),
             beat,
+            incarnation: 0,
             capacity: 10,
             viewers: 7,
             draining: true,

@@ -1,5 +1,6 @@
 //! The operator's binary.
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -28,7 +29,8 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }),
         Command::Crd => {
-            print!("{}", crd::definition_yaml());
+            // Who has stopped reading (`| head`) needs no more of it.
+            let _ = write!(std::io::stdout(), "{}", crd::definition_yaml());
             ExitCode::SUCCESS
         }
     }

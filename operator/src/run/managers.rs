@@ -221,8 +221,9 @@ fn addresses(cluster: &Key, templates: &Templates, pods: &[(String, String)]) ->
         return Url::parse(&url).map(|url| vec![(service, url)]).unwrap_or_default();
     }
     let port = Role::Manager.port().unwrap_or_default();
-    let address =
-        |ip: &str| if ip.contains(':') { format!("http://[{ip}]:{port}") } else { format!("http://{ip}:{port}") };
+    let address = |ip: &str| {
+        if ip.contains(':') { format!("http://[{ip}]:{port}") } else { format!("http://{ip}:{port}") }
+    };
     let pods = pods.iter().filter_map(|(name, ip)| Some((name.clone(), Url::parse(&address(ip)).ok()?)));
     pods.collect()
 }

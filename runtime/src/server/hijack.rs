@@ -4,10 +4,12 @@
 //! then the socket is taken out of HTTP's hands, and the function is called with it and the encoded head. What is
 //! written after the head is the body, until the socket is closed.
 
+use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 
 use axum::http::{HeaderMap, Response, StatusCode, header};
 use jiff::Timestamp;
@@ -15,6 +17,8 @@ use jiff::fmt::rfc2822::DateTimePrinter;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
+
+use super::clock::Clock;
 
 /// A socket that HTTP has let go of.
 #[derive(Debug)]
@@ -54,19 +58,54 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A connection's socket, as long as HTTP has it. Clones share it.
+/// A connection's socket, as long as HTTP has it, and the clock that it is watched by. Clones share both.
 #[derive(Clone)]
-pub(super) struct Socket(Arc<Mutex<Option<(TcpStream, ConnectionSlot)>>>);
+pub(super) struct Socket(Arc<Mutex<Shared>>);
+
+struct Shared {
+    /// `None` once a handler has it.
+    stream: Option<(TcpStream, ConnectionSlot)>,
+    clock: Clock,
+}
 
 impl Socket {
-    pub(super) fn new(stream: TcpStream, place: ConnectionSlot) -> Self {
-        Self(Arc::new(Mutex::new(Some((stream, place)))))
+    pub(super) fn new(stream: TcpStream, place: ConnectionSlot, now: Instant, keep_alive: Duration) -> Self {
+        let clock = Clock::new(now, keep_alive);
+        Self(Arc::new(Mutex::new(Shared { stream: Some((stream, place)), clock })))
+    }
+
+    /// Looks at the clock, or moves it.
+    pub(super) fn clock<T>(&self, act: impl FnOnce(&mut Clock) -> T) -> T {
+        act(&mut lock(&self.0).clock)
+    }
+
+    /// Completes when the peer has shut down its sending side. Only for when nothing else reads.
+    pub(super) async fn said_all(&self) {
+        let mut byte = [0];
+        let end = poll_fn(|context| {
+            let mut buffer = ReadBuf::new(&mut byte);
+            self.with(|stream| stream.poll_peek(context, &mut buffer))
+        });
+        // The next request's bytes hide the end; an error is found by whoever writes.
+        if !matches!(end.await, Ok(0)) {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Reads what comes.
+    pub(super) async fn read(&self, bytes: &mut [u8]) -> io::Result<usize> {
+        poll_fn(|context| {
+            let mut buffer = ReadBuf::new(bytes);
+            let read = self.with(|stream| stream.poll_read(context, &mut buffer));
+            read.map_ok(|()| buffer.filled().len())
+        })
+        .await
     }
 
     /// Hands the socket to the answer's takeover, if it has one. `true`: HTTP has nothing to do here any more.
     pub(super) fn handed_over<B>(&self, answer: &mut Response<B>) -> bool {
         let Some(takeover) = answer.extensions_mut().remove::<Hijack>() else { return false };
-        let Some((stream, place)) = lock(&self.0).take() else { return true };
+        let Some((stream, place)) = lock(&self.0).stream.take() else { return true };
         // Fails only where the socket is broken, and then there is nobody to answer.
         if let Ok(socket) = stream.into_std() {
             takeover.call(RawConnection { socket, head: head(answer.status(), answer.headers()), place });
@@ -75,9 +114,20 @@ impl Socket {
     }
 
     fn with<T>(&self, act: impl FnOnce(Pin<&mut TcpStream>) -> Poll<io::Result<T>>) -> Poll<io::Result<T>> {
-        match lock(&self.0).as_mut() {
+        match lock(&self.0).stream.as_mut() {
             Some((stream, _)) => act(Pin::new(stream)),
             None => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
+        }
+    }
+}
+
+impl Socket {
+    /// Keeps account of what the peer takes.
+    fn note(&self, wrote: &Poll<io::Result<usize>>) {
+        match wrote {
+            Poll::Pending => self.clock(|clock| clock.full(Instant::now())),
+            Poll::Ready(Ok(bytes)) => self.clock(|clock| clock.took(*bytes as u64)),
+            Poll::Ready(Err(_)) => {}
         }
     }
 }
@@ -104,13 +154,20 @@ impl AsyncRead for Socket {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        self.with(|stream| stream.poll_read(context, buffer))
+        let before = buffer.filled().len();
+        let read = self.with(|stream| stream.poll_read(context, buffer));
+        if buffer.filled().len() > before {
+            self.clock(|clock| clock.heard(Instant::now()));
+        }
+        read
     }
 }
 
 impl AsyncWrite for Socket {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.with(|stream| stream.poll_write(context, bytes))
+        let wrote = self.with(|stream| stream.poll_write(context, bytes));
+        self.note(&wrote);
+        wrote
     }
 
     fn poll_write_vectored(
@@ -118,7 +175,9 @@ impl AsyncWrite for Socket {
         context: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.with(|stream| stream.poll_write_vectored(context, slices))
+        let wrote = self.with(|stream| stream.poll_write_vectored(context, slices));
+        self.note(&wrote);
+        wrote
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -126,6 +185,8 @@ impl AsyncWrite for Socket {
     }
 
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // HTTP flushes when it has nothing left to write.
+        self.clock(Clock::flushed);
         self.with(|stream| stream.poll_flush(context))
     }
 
@@ -136,8 +197,6 @@ impl AsyncWrite for Socket {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use axum::Router;
     use axum::http::HeaderValue;
     use axum::middleware::map_response;

@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context;
-use axum::middleware::from_fn;
+use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use liverank_adapters::{Archive, Backends, EventLog};
@@ -22,11 +22,13 @@ use liverank_core::comment::hex;
 use liverank_core::{Comment, CommentId};
 use liverank_protocol::access::Service;
 use liverank_runtime::identity::guard::Routes;
+use liverank_runtime::origins::Origins;
 use liverank_runtime::peer::{Peers, Replicas};
 use liverank_runtime::{Identity, ServiceContext, Tasks, cors, report, server};
 use reqwest::Url;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 use tokio::time::{MissedTickBehavior, interval};
 
 mod archive;
@@ -79,6 +81,8 @@ pub struct Config {
 struct CommentService {
     log: Arc<dyn EventLog>,
     archive: CircuitBreaker,
+    /// Pages of history being answered.
+    pages: Arc<Semaphore>,
     statistics: Option<Replicas>,
     registrar: Registrar,
     acknowledged: Mutex<Recent<CommentId, Comment>>,
@@ -121,6 +125,7 @@ pub async fn serve(
     let service = Arc::new(CommentService {
         log: Arc::clone(&log),
         archive: CircuitBreaker::new(archive, shell.health.clone()),
+        pages: Arc::new(Semaphore::new(history::PAGES)),
         statistics: Replicas::new(peers, config.statistics_url),
         registrar: Registrar::start(managers, &mut tasks, &shell, metrics.clone()),
         acknowledged: Mutex::new(Recent::new(REMEMBERED, REMEMBER)),
@@ -129,9 +134,10 @@ pub async fn serve(
     });
     tasks.spawn("report", report_counts(Arc::clone(&service), shell.clone()));
     tasks.spawn("watch_stores", look_after_stores(Arc::clone(&service), shell.clone()));
+    let origins = Arc::clone(&shell.http.origins);
     let serving = async {
         tokio::select! {
-            served = server::serve(listener, router(service), &shell) => served,
+            served = server::serve(listener, router(service, origins), &shell) => served,
             Err(unusable) = open(log, &shell) => Err(unusable),
         }
     };
@@ -167,14 +173,14 @@ async fn look_after_stores(service: Arc<CommentService>, shell: ServiceContext) 
     }
 }
 
-fn router(service: Arc<CommentService>) -> Router {
+fn router(service: Arc<CommentService>, origins: Arc<Origins>) -> Router {
     let (router, _) = Routes::of(Service::Comment)
         .post("/comment", post(post::comment))
         .get("/comments/{videoid}", get(history::comments))
         .get("/statistics", get(statistics::statistics))
         .get("/health", get(health))
         .guarded(&Identity::default(), None);
-    server::with_fallbacks(router).with_state(service).layer(from_fn(cors::allow_any_origin))
+    server::with_fallbacks(router).with_state(service).layer(from_fn_with_state(origins, cors::share))
 }
 
 async fn health() -> Json<Value> {

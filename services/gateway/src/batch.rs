@@ -7,20 +7,24 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use futures::{StreamExt, stream};
-use liverank_core::Invalid;
-use liverank_runtime::{Problem, body};
+use liverank_core::{Invalid, json};
+use liverank_runtime::server::Exchange;
+use liverank_runtime::{Problem, body, one_line};
 use serde::Serialize;
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use crate::Gateway;
 use crate::auth::Caller;
-use crate::interact::{append, read, too_many};
+use crate::interact::{append, is_beacon, read, too_many};
 use crate::metrics::AppendOutcome;
 
 /// The most interactions of one request: all of them are in flight in the log at once.
 const MAX_ITEMS: usize = 1000;
 /// The largest request: a thousand interactions of a usual size, several times over.
-const MAX_BYTES: usize = 1024 * 1024;
+pub(crate) const MAX_BYTES: usize = 1024 * 1024;
+/// What the smallest batch counts as: its answer and its buffers take up something, too.
+const LEAST_BYTES: usize = 4 * 1024;
 
 /// How the items are written, in the request and in the answer.
 #[derive(Clone, Copy)]
@@ -47,13 +51,20 @@ struct Outcome {
 pub(crate) async fn many(
     State(gateway): State<Arc<Gateway>>,
     caller: Caller,
+    exchange: Exchange,
     request: Request,
 ) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();
-    let format = format(&parts.headers)?;
-    // Before the body is read: large bodies on slow connections are what could fill the memory.
-    let Ok(_permit) = gateway.batches.try_acquire() else { return Err(too_many()) };
-    let items = items(format, &body::read(body, MAX_BYTES).await?)?;
+    let format = if is_beacon(&gateway, &parts.headers) { Format::Array } else { format(&parts.headers)? };
+    let body = body::read(&parts.headers, body, MAX_BYTES).await?;
+    // Not before the body is whole: who sends slowly must not keep others waiting. What it sends is counted as it comes.
+    let bytes = body.len().max(LEAST_BYTES) as u32;
+    let Ok(place) = Arc::clone(&gateway.batches).try_acquire_many_owned(bytes) else {
+        return Err(too_many());
+    };
+    exchange.hold(place);
+    let items = items(format, &body)?;
+    gateway.limits.events(&caller, &exchange, items.len())?;
     let outcomes: Vec<Outcome> =
         stream::iter(items).map(|item| take(&gateway, &caller, item)).buffered(MAX_ITEMS).collect().await;
     Ok(answer(format, &outcomes))
@@ -75,19 +86,21 @@ fn format(headers: &HeaderMap) -> Result<Format, Problem> {
 /// The items, each of them JSON or not.
 fn items(format: Format, text: &[u8]) -> Result<Vec<Result<Value, Invalid>>, Problem> {
     let items: Vec<Result<Value, Invalid>> = match format {
-        Format::Array => match body::parse(text)? {
-            Value::Array(items) => items.into_iter().map(Ok).collect(),
-            _ => return Err(Invalid::new("body", "must be a JSON array").into()),
+        Format::Array => match body::parse(text) {
+            Ok(Value::Array(items)) => items.into_iter().map(Ok).collect(),
+            Ok(_) => return Err(Invalid::new("body", "must be a JSON array").into()),
+            // What only one of them is to blame for, as a number that is too large, is said of that one.
+            Err(refused) => match serde_json::from_slice::<Vec<&RawValue>>(text) {
+                Ok(items) => items.into_iter().map(|item| json::parse(item.get().as_bytes())).collect(),
+                Err(_) => return Err(refused),
+            },
         },
         Format::Lines => text
             .split(|byte| *byte == b'\n')
             .map(<[u8]>::trim_ascii)
             .filter(|line| !line.is_empty())
             .take(MAX_ITEMS + 1)
-            .map(|line| {
-                serde_json::from_slice(line)
-                    .map_err(|error| Invalid::new("body", format!("is not JSON: {error}")))
-            })
+            .map(json::parse)
             .collect(),
     };
     if items.len() > MAX_ITEMS {
@@ -128,10 +141,10 @@ fn answer(format: Format, outcomes: &[Outcome]) -> Response {
     match format {
         Format::Array => Json(outcomes).into_response(),
         Format::Lines => {
-            let mut text = Vec::with_capacity(outcomes.len() * 64);
+            let mut text = String::with_capacity(outcomes.len() * 64);
             for outcome in outcomes {
-                serde_json::to_writer(&mut text, outcome).expect("writing to memory cannot fail");
-                text.push(b'\n');
+                text.push_str(&one_line::to_string(outcome));
+                text.push('\n');
             }
             ([(header::CONTENT_TYPE, "application/x-ndjson")], text).into_response()
         }
@@ -159,6 +172,17 @@ mod tests {
         let array = format!("[{}]", vec!["{}"; MAX_ITEMS + 1].join(","));
         let refused = items(Format::Array, array.as_bytes()).unwrap_err();
         assert_eq!(refused.status(), StatusCode::PAYLOAD_TOO_LARGE);
+    }
+
+    #[test]
+    fn a_number_past_all_numbers_is_one_item_s_fault() {
+        for (format, text) in
+            [(Format::Array, r#"[{"watch_time":1e400},{}]"#), (Format::Lines, "{\"watch_time\":1e400}\n{}")]
+        {
+            let found = items(format, text.as_bytes()).unwrap();
+            assert_eq!(found[0].as_ref().unwrap_err().field, "watch_time");
+            assert!(found[1].is_ok());
+        }
     }
 
     #[test]

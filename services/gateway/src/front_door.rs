@@ -9,14 +9,16 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderMap, HeaderValue, header};
+use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use liverank_core::event::required_text;
-use liverank_core::{Invalid, Position, UserId, VideoId};
+use liverank_core::{Position, UserId, VideoId};
 use liverank_runtime::Problem;
 use liverank_runtime::body::JsonObject;
-use liverank_runtime::params::Params;
+use liverank_runtime::params::{Params, last_event_id};
+use liverank_runtime::server::Exchange;
+use liverank_runtime::streams::EVENT_STREAM;
 
 use crate::Gateway;
 use crate::auth::Caller;
@@ -39,37 +41,37 @@ pub(crate) struct Watch {
     last_id: String,
 }
 
-/// What `GET /connect` takes. The last two are what stand-ins for a browser's `EventSource` call the third; they stay
-/// unread, as such a stand-in also sends the header.
+/// What `GET /connect` takes. The last two are what stand-ins for a browser's `EventSource` call the third.
 const CONNECT_PARAMETERS: [&str; 5] = ["userid", "videoid", "last_event_id", "lastEventId", "lastEventID"];
 
 /// `GET /connect?userid=&videoid=&last_event_id=`.
 pub(crate) async fn by_get(
     State(gateway): State<Arc<Gateway>>,
     caller: Caller,
+    exchange: Exchange,
     params: Params,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     params.only(&CONNECT_PARAMETERS)?;
-    let needed = |name| params.get(name).ok_or_else(|| Invalid::missing(name));
     let watch = Watch {
-        user_id: UserId::parse_field("userid", needed("userid")?)?,
-        video_id: VideoId::parse_field("videoid", needed("videoid")?)?,
+        user_id: UserId::parse_field("userid", params.required("userid")?)?,
+        video_id: VideoId::parse_field("videoid", params.required("videoid")?)?,
         posted: false,
-        // A browser that reconnects sends the header, and still the URL that it started with.
-        last_id: last_event_id(headers.get("last-event-id"), params.get("last_event_id")),
+        last_id: last_id(&headers, &params),
     };
     caller.expect("userid", watch.user_id.as_str())?;
     if gateway.manager.replicas.is_none() {
         return Err(gateway.manager.absent());
     }
-    Ok(stream(gateway, watch))
+    Ok(stream(gateway, watch, exchange))
 }
 
 /// `POST /connect {"userid","videoid"}`.
 pub(crate) async fn by_post(
     State(gateway): State<Arc<Gateway>>,
     caller: Caller,
+    exchange: Exchange,
+    params: Params,
     headers: HeaderMap,
     body: JsonObject,
 ) -> Result<Response, Problem> {
@@ -78,34 +80,42 @@ pub(crate) async fn by_post(
         user_id: UserId::parse_field("userid", required_text(&body, "userid")?)?,
         video_id: VideoId::parse_field("videoid", required_text(&body, "videoid")?)?,
         posted: true,
-        last_id: last_event_id(headers.get("last-event-id"), None),
+        last_id: last_id(&headers, &params),
     };
     caller.expect("userid", watch.user_id.as_str())?;
     if gateway.manager.replicas.is_none() {
         return Err(gateway.manager.absent());
     }
-    Ok(stream(gateway, watch))
+    Ok(stream(gateway, watch, exchange))
 }
 
 /// Stands for every id that is none: the reader answers it with a `gap`, as it does any other bad id.
 const UNREADABLE: &str = "unreadable";
 
-fn last_event_id(header: Option<&HeaderValue>, param: Option<&str>) -> String {
-    let header = header.map(|value| String::from_utf8_lossy(value.as_bytes()));
-    let text = header.as_deref().filter(|text| !text.is_empty()).or(param).unwrap_or_default();
-    if text.is_empty() || Position::parse(text).is_ok() { text.to_owned() } else { UNREADABLE.to_owned() }
+fn last_id(headers: &HeaderMap, params: &Params) -> String {
+    let id = last_event_id(headers, params).unwrap_or_default();
+    if id.is_empty() || Position::parse(&id).is_ok() { id } else { UNREADABLE.to_owned() }
 }
 
-fn stream(gateway: Arc<Gateway>, watch: Watch) -> Response {
-    let body = if let Some(stay) = gateway.streams.enter() {
-        let viewer = Viewer::new(gateway, watch, stay);
+fn stream(gateway: Arc<Gateway>, watch: Watch, exchange: Exchange) -> Response {
+    let body = if let Some(stay) = gateway.streams.enter(exchange.client()) {
+        let viewer = Viewer::new(gateway, watch, stay, exchange);
         Body::from_stream(futures::stream::unfold(viewer, Viewer::next))
     } else {
-        gateway.metrics.turned_away.inc();
-        Body::from(come_back())
+        return turned_away(&gateway);
     };
+    event_stream(body)
+}
+
+/// The stream of a viewer for whom there is no room now: it may come back.
+pub(crate) fn turned_away(gateway: &Gateway) -> Response {
+    gateway.metrics.turned_away.inc();
+    event_stream(Body::from(come_back()))
+}
+
+fn event_stream(body: Body) -> Response {
     let headers = [
-        (header::CONTENT_TYPE, "text/event-stream"),
+        (header::CONTENT_TYPE, EVENT_STREAM),
         (header::CACHE_CONTROL, "no-store"),
         // For proxies before us that would wait for more of it.
         (header::HeaderName::from_static("x-accel-buffering"), "no"),
@@ -124,21 +134,23 @@ fn come_back() -> Bytes {
 
 #[cfg(test)]
 mod tests {
+    use axum::http::HeaderValue;
+
     use super::*;
 
     #[test]
-    fn the_header_comes_before_the_parameter() {
-        let header = |text: &'static str| HeaderValue::from_static(text);
-        assert_eq!(last_event_id(Some(&header("n-2")), Some("n-1")), "n-2");
-        assert_eq!(last_event_id(Some(&header("")), Some("n-1")), "n-1");
-        assert_eq!(last_event_id(None, None), "");
-    }
-
-    #[test]
     fn what_is_no_id_is_passed_on_as_one_that_is_none() {
-        assert_eq!(last_event_id(None, Some("x\r\nhost: y")), UNREADABLE);
-        assert_eq!(last_event_id(None, Some(&"9".repeat(5000))), UNREADABLE);
-        let raw = HeaderValue::from_bytes(&[0xff]).unwrap();
-        assert_eq!(last_event_id(Some(&raw), None), UNREADABLE);
+        let of =
+            |query: &str| last_id(&HeaderMap::new(), &Params::of(&format!("/c?{query}").parse().unwrap()));
+        assert_eq!(of("last_event_id=x%0d%0ahost:%20y"), UNREADABLE);
+        assert_eq!(of(&format!("lastEventId={}", "9".repeat(5000))), UNREADABLE);
+        assert_eq!(of("lastEventID=%ff"), UNREADABLE);
+        assert_eq!(of("lastEventId=n-1"), "n-1");
+        assert_eq!(of(""), "");
+        let raw = HeaderMap::from_iter([(
+            "last-event-id".parse().unwrap(),
+            HeaderValue::from_bytes(&[0xff]).unwrap(),
+        )]);
+        assert_eq!(last_id(&raw, &Params::default()), UNREADABLE);
     }
 }

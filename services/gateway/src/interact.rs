@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::State;
-use axum::http::StatusCode;
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, StatusCode};
 use liverank_adapters::event_log::AppendError;
 use liverank_core::comment::hex;
 use liverank_core::{Interaction, Invalid};
-use liverank_runtime::body::JsonObject;
+use liverank_runtime::body::{JsonObject, expect_json, media_type};
+use liverank_runtime::server::Exchange;
 use liverank_runtime::{Problem, now_ms};
 use serde::Serialize;
 use serde_json::Value;
@@ -28,17 +29,35 @@ pub(crate) struct Acknowledged {
 pub(crate) async fn one(
     State(gateway): State<Arc<Gateway>>,
     caller: Caller,
-    body: Result<JsonObject, Problem>,
+    exchange: Exchange,
+    request: Request,
 ) -> Result<(StatusCode, Json<Acknowledged>), Problem> {
-    let event = body.and_then(|JsonObject(object)| Ok(read(Value::Object(object))?));
+    let event =
+        json_object(&gateway, request).await.and_then(|JsonObject(object)| Ok(read(Value::Object(object))?));
     let event = event.inspect_err(|_| gateway.metrics.interaction(AppendOutcome::Invalid))?;
     caller.expect("user_id", event.user_id.as_str())?;
-    let Ok(_permit) = gateway.in_flight.try_acquire() else {
+    gateway.limits.events(&caller, &exchange, 1)?;
+    let Ok(place) = Arc::clone(&gateway.in_flight).try_acquire_owned() else {
         gateway.metrics.interaction(AppendOutcome::Shed);
         return Err(too_many());
     };
+    exchange.hold(place);
     let event_id = append(&gateway, &event).await?;
     Ok((StatusCode::ACCEPTED, Json(Acknowledged { event_id })))
+}
+
+async fn json_object(gateway: &Gateway, request: Request) -> Result<JsonObject, Problem> {
+    let (parts, body) = request.into_parts();
+    if !is_beacon(gateway, &parts.headers) {
+        expect_json(&parts.headers)?;
+    }
+    JsonObject::read(&parts.headers, body).await
+}
+
+/// Whether this is what a page sends when it closes (`navigator.sendBeacon`): JSON that is called plain text, since a
+/// browser asks nobody for leave to send that. The page's origin has to be an allowed one all the same.
+pub(crate) fn is_beacon(gateway: &Gateway, headers: &HeaderMap) -> bool {
+    media_type(headers).as_deref() == Some("text/plain") && gateway.origins.is_allowed_page(headers)
 }
 
 /// 429 for what the bounds of this process turn away.

@@ -7,6 +7,7 @@
 //! | `videos` | answers ranked lists and single videos |
 //! | `front_door` | carries a viewer's comment stream, following the video from reader to reader |
 //! | `proxy`, `upgrade` | pass everything else on to the service that answers it |
+//! | `limits` | how much one caller may do |
 //! | [`auth`] | knows viewers by their tokens, where they have to show one |
 //! | `page` | the console page |
 //! | [`openapi`] | the document of all HTTP endpoints |
@@ -18,6 +19,7 @@ use std::time::Duration;
 
 use liverank_adapters::Backends;
 use liverank_protocol::access::Service;
+use liverank_runtime::origins::Origins;
 use liverank_runtime::peer::Peers;
 use liverank_runtime::streams::Streams;
 use liverank_runtime::{ServiceContext, Tasks, server};
@@ -30,6 +32,7 @@ mod batch;
 mod dependency;
 mod front_door;
 mod interact;
+mod limits;
 mod metrics;
 pub mod openapi;
 mod page;
@@ -42,6 +45,7 @@ mod videos;
 use auth::{Auth, AuthArgs};
 use dependency::{Dependency, Peer};
 use front_door::RouteCache;
+use limits::{LimitArgs, Limits};
 use metrics::GatewayMetrics;
 
 /// How the gateway is set up.
@@ -87,7 +91,8 @@ pub struct Config {
     #[arg(long, env = "LIVERANK_GATEWAY_MAX_IN_FLIGHT", value_name = "N", default_value_t = 4096,
           value_parser = bound)]
     pub gateway_max_in_flight: u32,
-    /// Batches (`POST /interactions`) being taken at once, up to 1,000 interactions and 1 MiB each; one more gets 429.
+    /// Megabytes of batches (`POST /interactions`) being taken at once; a batch is at most one, of 1,000 interactions. One
+    /// more gets 429.
     #[arg(long, env = "LIVERANK_GATEWAY_MAX_BATCHES", value_name = "N", default_value_t = 8, value_parser = bound)]
     pub gateway_max_batches: u32,
     /// Open comment streams and WebSocket connections, where the limit of open files allows them.
@@ -98,6 +103,9 @@ pub struct Config {
     #[arg(long, env = "LIVERANK_READER_WAIT_SECONDS", value_name = "SECONDS", default_value_t = 20,
           value_parser = clap::value_parser!(u16).range(1..=300))]
     pub reader_wait_seconds: u16,
+    /// What one caller may do.
+    #[command(flatten)]
+    pub limits: LimitArgs,
     /// By which keys viewers are known.
     #[command(flatten)]
     pub auth: AuthArgs,
@@ -110,6 +118,13 @@ fn bound(text: &str) -> Result<u32, String> {
     match text.parse() {
         Ok(bound @ 1..=1_000_000) => Ok(bound),
         _ => Err("must be a whole number from 1 to 1000000".into()),
+    }
+}
+
+fn most_streams(limits: &LimitArgs) -> usize {
+    match limits.streams_per_address {
+        0 => usize::MAX,
+        most => most as usize,
     }
 }
 
@@ -126,12 +141,16 @@ pub(crate) struct Gateway {
     pub(crate) statistics: Peer,
     pub(crate) client: upstream::Client,
     /// Requests being answered.
-    pub(crate) in_flight: Semaphore,
-    /// Batches being read and taken.
-    pub(crate) batches: Semaphore,
-    /// Reports and questions to the statistics service being passed on.
-    pub(crate) reports: Semaphore,
+    pub(crate) in_flight: Arc<Semaphore>,
+    /// Bytes of batches being taken, each from when it is whole until its answer is.
+    pub(crate) batches: Arc<Semaphore>,
+    /// Reports and questions to the statistics service being passed on, each from when it is whole until its answer is.
+    pub(crate) reports: Arc<Semaphore>,
     pub(crate) streams: Streams,
+    /// What one caller may do.
+    pub(crate) limits: Limits,
+    /// Whose pages may use it.
+    pub(crate) origins: Arc<Origins>,
     pub(crate) routes: RouteCache,
     pub(crate) rules: videos::RulesCache,
     pub(crate) patience: Duration,
@@ -157,10 +176,17 @@ impl Gateway {
             websocket: peer("websocket", config.websocket_url),
             statistics: peer("statistics", config.statistics_url),
             client: upstream::client(),
-            in_flight: Semaphore::new(config.gateway_max_in_flight as usize),
-            batches: Semaphore::new(config.gateway_max_batches as usize),
-            reports: Semaphore::new(MAX_REPORTS),
-            streams: Streams::new(config.gateway_max_streams as usize, shell, metrics.streams.clone()),
+            in_flight: Arc::new(Semaphore::new(config.gateway_max_in_flight as usize)),
+            batches: Arc::new(Semaphore::new(config.gateway_max_batches as usize * batch::MAX_BYTES)),
+            reports: Arc::new(Semaphore::new(MAX_REPORTS)),
+            streams: Streams::shared(
+                config.gateway_max_streams as usize,
+                most_streams(&config.limits),
+                shell,
+                metrics.streams.clone(),
+            ),
+            limits: Limits::new(&config.limits),
+            origins: Arc::clone(&shell.http.origins),
             routes: RouteCache::default(),
             rules: videos::RulesCache::default(),
             patience: Duration::from_secs(config.reader_wait_seconds.into()),

@@ -50,6 +50,8 @@ pub(crate) struct GatewayMetrics {
     pub(crate) turned_away: Counter,
     /// Requests without a valid token.
     pub(crate) auth_failures: Counter,
+    /// Requests of callers that send too many.
+    pub(crate) limited: Counter,
     /// Streams and `WebSockets` open now.
     pub(crate) streams: Gauge,
 }
@@ -62,6 +64,7 @@ impl GatewayMetrics {
         registry.register("turned_away", "Viewers asked to come back later", new.turned_away.clone());
         let failures = new.auth_failures.clone();
         registry.register("auth_failures", "Requests without a valid token", failures);
+        registry.register("limited", "Requests of callers that send too many", new.limited.clone());
         registry.register("streams", "Comment streams and WebSockets open", new.streams.clone());
         new
     }

@@ -18,6 +18,7 @@ use hyper::body::{Body as _, Incoming};
 use liverank_runtime::Problem;
 use liverank_runtime::body::{MAX_BODY_BYTES, read};
 use liverank_runtime::peer::root_cause;
+use liverank_runtime::server::Exchange;
 
 use crate::Gateway;
 use crate::auth::Caller;
@@ -36,58 +37,68 @@ const PAUSE_TIMEOUT: Duration = Duration::from_secs(10);
 pub(crate) async fn comment(
     State(gateway): State<Arc<Gateway>>,
     caller: Caller,
+    exchange: Exchange,
     request: Request,
 ) -> Result<Response, Problem> {
     let (mut parts, body) = request.into_parts();
-    let body = whole(body, MAX_BODY_BYTES).await?;
+    let body = whole(&parts, body, MAX_BODY_BYTES).await?;
     caller.expect_author(&body)?;
+    gateway.limits.events(&caller, &exchange, 1)?;
     caller.strip(&mut parts.headers, &mut parts.uri);
-    pass_on(&gateway, &gateway.comment, parts, &body).await
+    pass_on(&gateway, &gateway.comment, &exchange, parts, &body).await
 }
 
 /// A question to the comment service.
 pub(crate) async fn to_comment(
     State(gateway): State<Arc<Gateway>>,
+    exchange: Exchange,
     request: Request,
 ) -> Result<Response, Problem> {
-    pass(&gateway, &gateway.comment, request, MAX_BODY_BYTES).await
+    pass(&gateway, &gateway.comment, &exchange, request).await
 }
 
 /// To a manager.
 pub(crate) async fn to_manager(
     State(gateway): State<Arc<Gateway>>,
+    exchange: Exchange,
     request: Request,
 ) -> Result<Response, Problem> {
-    pass(&gateway, &gateway.manager, request, MAX_BODY_BYTES).await
+    pass(&gateway, &gateway.manager, &exchange, request).await
 }
 
 /// To the statistics service.
 pub(crate) async fn to_statistics(
     State(gateway): State<Arc<Gateway>>,
+    exchange: Exchange,
     request: Request,
 ) -> Result<Response, Problem> {
-    // Before the body is read: these are large enough to fill the memory with.
-    let Ok(_permit) = gateway.reports.try_acquire() else { return Err(too_many()) };
-    pass(&gateway, &gateway.statistics, request, MAX_REPORT_BYTES).await
+    let (parts, body) = request.into_parts();
+    let body = whole(&parts, body, MAX_REPORT_BYTES).await?;
+    // Not before the body is whole: who sends slowly must not keep others waiting. What it sends is counted as it comes.
+    let Ok(place) = Arc::clone(&gateway.reports).try_acquire_owned() else { return Err(too_many()) };
+    exchange.hold(place);
+    pass_on(&gateway, &gateway.statistics, &exchange, parts, &body).await
 }
 
 async fn pass(
     gateway: &Gateway,
     peer: &Peer,
+    exchange: &Exchange,
     request: Request,
-    max_bytes: usize,
 ) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();
-    pass_on(gateway, peer, parts, &whole(body, max_bytes).await?).await
+    let body = whole(&parts, body, MAX_BODY_BYTES).await?;
+    pass_on(gateway, peer, exchange, parts, &body).await
 }
 
-async fn whole(body: Body, max_bytes: usize) -> Result<Bytes, Problem> {
-    if body.is_end_stream() { Ok(Bytes::new()) } else { read(body, max_bytes).await }
+async fn whole(parts: &Parts, body: Body, max_bytes: usize) -> Result<Bytes, Problem> {
+    if body.is_end_stream() { Ok(Bytes::new()) } else { read(&parts.headers, body, max_bytes).await }
 }
 
 async fn pass_on(
     gateway: &Gateway,
     peer: &Peer,
+    exchange: &Exchange,
     mut parts: Parts,
     body: &Bytes,
 ) -> Result<Response, Problem> {
@@ -95,8 +106,12 @@ async fn pass_on(
     // Set anew for the connection that the request goes on by.
     parts.headers.remove(header::HOST);
     parts.headers.remove(header::CONTENT_LENGTH);
+    // It was decompressed here.
+    parts.headers.remove(header::CONTENT_ENCODING);
     parts.headers.remove(header::EXPECT);
-    let Ok(_permit) = gateway.in_flight.try_acquire() else { return Err(too_many()) };
+    let Ok(place) = Arc::clone(&gateway.in_flight).try_acquire_owned() else { return Err(too_many()) };
+    // The answer may be long, and its reader slow.
+    exchange.hold(place);
     send(gateway, peer, &parts, body).await.map(relay)
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::middleware::from_fn;
+use axum::middleware::from_fn_with_state;
 use axum::routing::{MethodRouter, get, post};
 use axum::{Json, Router};
 use liverank_runtime::{cors, server};
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::page::ASSETS;
 use crate::proxy::{comment, to_comment, to_manager, to_statistics};
 use crate::upgrade::{to_lists, to_lists_of_a_user};
-use crate::{Gateway, batch, front_door, interact, openapi, videos};
+use crate::{Gateway, batch, front_door, interact, limits, openapi, videos};
 
 type Routes = Vec<(&'static str, MethodRouter<Arc<Gateway>>)>;
 
@@ -57,7 +57,9 @@ pub(crate) fn router(gateway: &Arc<Gateway>) -> Router {
     let pages = ASSETS.iter().map(|asset| (asset.path, asset.route()));
     let router = routes().into_iter().chain(pages);
     let router = router.fold(Router::new(), |router, (path, answer)| router.route(path, answer));
-    server::with_fallbacks(router.with_state(Arc::clone(gateway))).layer(from_fn(cors::allow_any_origin))
+    let shared = from_fn_with_state(Arc::clone(&gateway.origins), cors::share);
+    let admitted = from_fn_with_state(Arc::clone(gateway), limits::admit);
+    server::with_fallbacks(router.with_state(Arc::clone(gateway))).layer(admitted).layer(shared)
 }
 
 async fn health() -> Json<Value> {

@@ -1,5 +1,10 @@
 //! Every WebSocket, passed through: the handshake goes to a replica, and from there on bytes are copied both ways.
+//!
+//! The copy knows where frames end. So when it is a connection's turn to leave, or the service behind it is gone, the
+//! client is told by a close frame of ours: a browser that finds the connection cut knows no reason (1006), and libraries
+//! take that for a failure.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,57 +12,76 @@ use axum::body::Body;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::http::{StatusCode, header};
 use axum::response::Response;
 use bytes::Bytes;
-use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
-use liverank_runtime::Problem;
+use liverank_runtime::server::Exchange;
+use liverank_runtime::streams::StreamPermit;
+use liverank_runtime::websocket::{self, Frames, ask_for_websocket, check_handshake};
+use liverank_runtime::{Problem, problem};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use crate::Gateway;
 use crate::auth::Caller;
 use crate::proxy::{relay, send};
 use crate::upstream::strip_hop;
 use liverank_runtime::process::confined;
-use liverank_runtime::streams::StreamPermit;
 
 /// How long both ends may take to hand over their connection after the 101.
 const HANDOVER_TIMEOUT: Duration = Duration::from_secs(5);
 /// Buffers of one connection: clients say almost nothing, lists come in large frames.
 const TO_SERVICE_BYTES: usize = 1024;
 const TO_CLIENT_BYTES: usize = 16 * 1024;
+/// How long the rest of a frame may take before a close frame: what is under way is a list, and the client reads.
+const LAST_FRAME: Duration = Duration::from_secs(5);
+/// For the client's answer to a close frame: to close at once could take the frame back.
+const GOODBYE: Duration = Duration::from_secs(1);
 
 /// `GET /ws/videos`.
 pub(crate) async fn to_lists(
     State(gateway): State<Arc<Gateway>>,
     caller: Caller,
+    exchange: Exchange,
     request: Request,
 ) -> Result<Response, Problem> {
-    to_websocket(&gateway, &caller, request).await
+    to_websocket(&gateway, &caller, &exchange, request).await
 }
 
 /// `GET /ws/user/{user_id}`. One who is none is the service's to refuse.
 pub(crate) async fn to_lists_of_a_user(
     State(gateway): State<Arc<Gateway>>,
     caller: Caller,
+    exchange: Exchange,
     user: Result<Path<String>, PathRejection>,
     request: Request,
 ) -> Result<Response, Problem> {
     if let Ok(Path(user)) = user {
         caller.expect("user_id", &user)?;
     }
-    to_websocket(&gateway, &caller, request).await
+    to_websocket(&gateway, &caller, &exchange, request).await
 }
 
-async fn to_websocket(gateway: &Gateway, caller: &Caller, mut request: Request) -> Result<Response, Problem> {
-    if !wants_websocket(&request) {
-        return asked_without_handshake(gateway, caller, request).await;
-    }
-    let Some(stay) = gateway.streams.enter() else {
-        return Err(Problem::unavailable("there is no room for another WebSocket here: try again"));
-    };
+async fn to_websocket(
+    gateway: &Gateway,
+    caller: &Caller,
+    exchange: &Exchange,
+    mut request: Request,
+) -> Result<Response, Problem> {
     let client = hyper::upgrade::on(&mut request);
-    let mut parts = for_the_service(caller, request);
+    let (parts, _) = request.into_parts();
+    if let Err(refused) = check_handshake(&parts, &gateway.origins) {
+        if parts.headers.contains_key(header::UPGRADE) {
+            return Ok(*refused);
+        }
+        return asked_without_handshake(gateway, caller, parts).await;
+    }
+    let Some(stay) = gateway.streams.enter(exchange.client()) else {
+        return Err(Problem::unavailable("there is no room for another WebSocket here: try again")
+            .retry_after(problem::RETRY_AFTER));
+    };
+    let mut parts = for_the_service(caller, parts);
     ask_for_websocket(&mut parts.headers);
     let mut response = send(gateway, &gateway.websocket, &parts, &Bytes::new()).await?;
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
@@ -76,25 +100,18 @@ async fn to_websocket(gateway: &Gateway, caller: &Caller, mut request: Request) 
 async fn asked_without_handshake(
     gateway: &Gateway,
     caller: &Caller,
-    request: Request,
+    parts: Parts,
 ) -> Result<Response, Problem> {
-    let parts = for_the_service(caller, request);
+    let parts = for_the_service(caller, parts);
     Ok(refused(relay(send(gateway, &gateway.websocket, &parts, &Bytes::new()).await?)))
 }
 
 /// The head of a request without what belongs to this hop.
-fn for_the_service(caller: &Caller, request: Request) -> Parts {
-    let (mut parts, _) = request.into_parts();
+fn for_the_service(caller: &Caller, mut parts: Parts) -> Parts {
     caller.strip(&mut parts.headers, &mut parts.uri);
     strip_hop(&mut parts.headers);
     parts.headers.remove(header::HOST);
     parts
-}
-
-fn wants_websocket(request: &Request) -> bool {
-    let upgrade = request.headers().get(header::UPGRADE);
-    request.method() == Method::GET
-        && upgrade.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"))
 }
 
 /// A refusal of the service's, with what it says of this hop, if anything.
@@ -105,27 +122,144 @@ fn refused(mut response: Response) -> Response {
     response
 }
 
-/// The two headers of a handshake that belong to one hop.
-fn ask_for_websocket(headers: &mut HeaderMap) {
-    headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
-    headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
-}
-
 /// Copies until either end closes, or until it is this connection's turn to leave.
-async fn tunnel(client: OnUpgrade, service: OnUpgrade, mut stay: StreamPermit) {
+async fn tunnel(client: OnUpgrade, service: OnUpgrade, stay: StreamPermit) {
     let both = async { tokio::try_join!(client, service) };
     let Ok(Ok((client, service))) = tokio::time::timeout(HANDOVER_TIMEOUT, both).await else { return };
-    let io = |upgraded: Upgraded| TokioIo::new(upgraded);
-    let (mut client, mut service) = (io(client), io(service));
-    let copied = tokio::io::copy_bidirectional_with_sizes(
-        &mut client,
-        &mut service,
-        TO_SERVICE_BYTES,
-        TO_CLIENT_BYTES,
-    );
-    // Either way both ends close: whoever still wants lists connects again, elsewhere.
-    tokio::select! {
-        _ = copied => {}
-        () = stay.leave.as_mut() => {}
+    copy(TokioIo::new(client), TokioIo::new(service), stay).await;
+}
+
+async fn copy(
+    client: impl AsyncRead + AsyncWrite,
+    service: impl AsyncRead + AsyncWrite,
+    mut stay: StreamPermit,
+) {
+    let (mut from_client, mut to_client) = tokio::io::split(client);
+    let (mut from_service, mut to_service) = tokio::io::split(service);
+    let mut frames = Frames::default();
+    let whole = {
+        let said = async {
+            let mut buffer = [0; TO_SERVICE_BYTES];
+            loop {
+                match from_client.read(&mut buffer).await {
+                    Ok(count @ 1..) => to_service.write_all(&buffer[..count]).await?,
+                    Ok(0) => break,
+                    Err(error) => return Err(error),
+                }
+            }
+            to_service.shutdown().await?;
+            // The service answers that by closing.
+            std::future::pending::<std::io::Result<()>>().await
+        };
+        let lists = pass_lists(&mut from_service, &mut to_client, &mut frames, &mut stay);
+        tokio::select! {
+            whole = lists => whole.unwrap_or(false),
+            _ = said => return,
+        }
+    };
+    if whole
+        && !frames.is_closed()
+        && to_client.write_all(&websocket::close_frame(websocket::RESTART)).await.is_err()
+    {
+        return;
+    }
+    let rest = async {
+        let _ = to_client.shutdown().await;
+        let mut buffer = [0; TO_SERVICE_BYTES];
+        while matches!(from_client.read(&mut buffer).await, Ok(1..)) {}
+    };
+    let _ = tokio::time::timeout(GOODBYE, rest).await;
+}
+
+/// Copies what the service sends until it closes or it is time to leave; whether the last frame is whole.
+async fn pass_lists(
+    from: &mut (impl AsyncRead + Unpin),
+    to: &mut (impl AsyncWrite + Unpin),
+    frames: &mut Frames,
+    stay: &mut StreamPermit,
+) -> std::io::Result<bool> {
+    let mut buffer = vec![0; TO_CLIENT_BYTES];
+    loop {
+        let count = tokio::select! {
+            biased;
+            () = stay.leave.as_mut() => break,
+            count = from.read(&mut buffer) => count?,
+        };
+        if count == 0 {
+            return Ok(frames.is_between());
+        }
+        frames.all(&buffer[..count]);
+        to.write_all(&buffer[..count]).await?;
+        to.flush().await?;
+    }
+    let mut rest = pin!(tokio::time::sleep(LAST_FRAME));
+    while !frames.is_between() {
+        let count = tokio::select! {
+            () = rest.as_mut() => return Ok(false),
+            count = from.read(&mut buffer) => count?,
+        };
+        if count == 0 {
+            return Ok(false);
+        }
+        let end = frames.one(&buffer[..count]);
+        to.write_all(&buffer[..end]).await?;
+    }
+    Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use liverank_runtime::ServiceContext;
+    use liverank_runtime::streams::Streams;
+    use prometheus_client::metrics::gauge::Gauge;
+    use tokio::io::{DuplexStream, duplex};
+
+    use super::*;
+
+    /// A client's end, a service's end, and what ends the process.
+    fn ends() -> (DuplexStream, DuplexStream, ServiceContext) {
+        let shell = ServiceContext::new(Duration::from_millis(50));
+        let streams = Streams::new(1, &shell, Gauge::default());
+        let stay = streams.enter([127, 0, 0, 1].into()).unwrap();
+        let ((client, near), (service, far)) = (duplex(1 << 20), duplex(1 << 20));
+        tokio::spawn(copy(near, far, stay));
+        (client, service, shell)
+    }
+
+    async fn all(client: &mut DuplexStream) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        client.read_to_end(&mut bytes).await.unwrap();
+        bytes
+    }
+
+    const CLOSED: &[u8] = &[0x88, 2, 3, 244];
+
+    #[tokio::test]
+    async fn who_is_sent_away_is_told_after_the_frame_that_is_under_way() {
+        let (mut client, mut service, shell) = ends();
+        service.write_all(&[0x81, 4, b'a', b'b']).await.unwrap();
+        client.read_exact(&mut [0; 4]).await.unwrap();
+        shell.shutdown.cancel();
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        // The rest of it, and the next one, which comes too late.
+        service.write_all(&[b'c', b'd', 0x81, 1, b'x']).await.unwrap();
+        assert_eq!(all(&mut client).await, [&b"cd"[..], CLOSED].concat());
+    }
+
+    #[tokio::test]
+    async fn a_service_that_is_gone_is_a_restart_and_one_that_said_so_is_not_told_twice() {
+        let (mut client, mut service, _shell) = ends();
+        service.write_all(&[0x81, 1, b'a']).await.unwrap();
+        drop(service);
+        assert_eq!(all(&mut client).await, [&[0x81, 1, b'a'], CLOSED].concat());
+        let (mut client, mut service, _shell) = ends();
+        service.write_all(&[0x88, 2, 3, 233]).await.unwrap();
+        drop(service);
+        assert_eq!(all(&mut client).await, [0x88, 2, 3, 233]);
+        // Half a frame cannot be followed by another.
+        let (mut client, mut service, _shell) = ends();
+        service.write_all(&[0x81, 9, b'a']).await.unwrap();
+        drop(service);
+        assert_eq!(all(&mut client).await, [0x81, 9, b'a']);
     }
 }

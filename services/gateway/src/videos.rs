@@ -43,9 +43,9 @@ pub(crate) async fn list(
     params: Params,
 ) -> Result<Json<ListPage>, Problem> {
     params.only(&["board", "limit", "cursor"])?;
-    let board = board(params.get("board"))?;
+    let board = board(params.text("board")?)?;
     let limit = params.number("limit", 1..=MAX_LIMIT)?.unwrap_or(DEFAULT_LIMIT) as usize;
-    let after = params.get("cursor").map(cursor::read).transpose()?;
+    let after = params.text("cursor")?.map(cursor::read).transpose()?;
     let Ok(_permit) = gateway.in_flight.try_acquire() else { return Err(too_many()) };
     let page = gateway.backends.ranking.page(board, after.as_ref(), limit).await;
     let mut videos = gateway.ranking.noted(page)?;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
-use axum::middleware::from_fn;
+use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
 use axum::{Extension, Json, Router};
 use liverank_adapters::assignment_store::{Assignment, MAX_EPOCH, ReaderRecord};
@@ -18,6 +18,7 @@ use liverank_protocol::access::{Caller, Service};
 use liverank_protocol::{HeartbeatAnswer, Load, Route, RouteReader, Viewers};
 use liverank_runtime::body::{self, JsonObject};
 use liverank_runtime::identity::guard::{Known, Routes};
+use liverank_runtime::origins::Origins;
 use liverank_runtime::params::{Params, PathVideo};
 use liverank_runtime::{Problem, cors, now_micros, server};
 use reqwest::Url;
@@ -48,7 +49,7 @@ const MAX_TICKET_BYTES: usize = 256;
 const MAX_URL_BYTES: usize = 2_048;
 
 /// The endpoints.
-pub fn router(manager: Arc<Manager>) -> Router {
+pub fn router(manager: Arc<Manager>, origins: Arc<Origins>) -> Router {
     let (public, internal) = Routes::of(Service::Manager)
         .post("/register", post(register))
         .get("/resolve/{videoid}", get(resolve))
@@ -64,7 +65,7 @@ pub fn router(manager: Arc<Manager>) -> Router {
         .post("/moves", post(orders::moves))
         .post("/cordons", post(orders::cordons))
         .guarded(&manager.identity, None);
-    let public = server::with_fallbacks(public).layer(from_fn(cors::allow_any_origin));
+    let public = server::with_fallbacks(public).layer(from_fn_with_state(origins, cors::share));
     public.merge(server::with_method_fallback(internal)).with_state(manager)
 }
 
@@ -156,7 +157,7 @@ async fn viewers(State(manager): State<Arc<Manager>>, PathVideo(video): PathVide
 }
 
 async fn load(State(manager): State<Arc<Manager>>, query: Params) -> Result<Json<Load>, Problem> {
-    let detailed = query.get("assignments").is_none() || query.flag("assignments")?;
+    let detailed = query.text("assignments")?.is_none() || query.flag("assignments")?;
     let per_minute = manager.config.max_viewers_moved_per_minute;
     Ok(Json(manager.cluster().load(Instant::now(), per_minute, detailed)))
 }
@@ -168,7 +169,7 @@ async fn heartbeat(
     sent: Body,
 ) -> Result<Json<HeartbeatAnswer>, Problem> {
     body::expect_json(&headers)?;
-    let record = read_record(&body::read(sent, MAX_HEARTBEAT_BYTES).await?)?;
+    let record = read_record(&body::read(&headers, sent, MAX_HEARTBEAT_BYTES).await?)?;
     expect_own(&manager, caller.as_ref(), &record)?;
     manager.metrics.heartbeats.inc();
     {

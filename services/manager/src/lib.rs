@@ -153,7 +153,7 @@ async fn serve_all(
     }
     let statistics = Replicas::new(Peers::default(), statistics_url);
     tasks.spawn("report", report_counts(Arc::clone(&manager), statistics, shell.clone()));
-    let router = http::router(manager);
+    let router = http::router(manager, Arc::clone(&shell.http.origins));
     let ports = listeners.into_iter().map(|listener| server::serve(listener, router.clone(), &shell));
     tasks.alongside(async { futures::future::try_join_all(ports).await.map(drop) }).await
 }

@@ -15,8 +15,10 @@ use liverank_protocol::ASSIGNMENT_EPOCH_HEADER;
 use liverank_protocol::access::Service;
 use liverank_runtime::body::JsonObject;
 use liverank_runtime::identity::guard::Routes;
-use liverank_runtime::params::Params;
+use liverank_runtime::origins::Origins;
+use liverank_runtime::params::{Params, last_event_id};
 use liverank_runtime::server::Hijack;
+use liverank_runtime::streams::EVENT_STREAM;
 use liverank_runtime::{Problem, cors, now_micros, server};
 use serde_json::{Map, Value, json};
 
@@ -38,14 +40,15 @@ const FULL_RETRY: Duration = Duration::from_secs(2);
 const TOPICS_SHOWN: usize = 100;
 
 /// The public endpoints.
-pub fn router(reader: Arc<Reader>) -> Router {
+pub fn router(reader: Arc<Reader>, origins: Arc<Origins>) -> Router {
     let (public, internal) = Routes::of(Service::Reader)
         .get("/connect", get(connect_get))
         .post("/connect", post(connect_post))
         .get("/health", get(health))
         .post("/warm", post(warm::warm))
         .guarded(&reader.identity, Some(reader.ticket.clone()));
-    let public = server::with_fallbacks(public).layer(axum::middleware::from_fn(cors::allow_any_origin));
+    let public =
+        server::with_fallbacks(public).layer(axum::middleware::from_fn_with_state(origins, cors::share));
     public.merge(server::with_method_fallback(internal)).with_state(reader)
 }
 
@@ -66,12 +69,10 @@ async fn connect_get(
     query: Params,
 ) -> Result<Response, Problem> {
     query.only(&["userid", "videoid", "last_event_id", "lastEventId", "lastEventID"])?;
-    let field = |name: &'static str| query.get(name).ok_or_else(|| Invalid::new(name, "is missing"));
     let request = Request {
-        user: UserId::parse_field("userid", field("userid")?)?,
-        video: VideoId::parse_field("videoid", field("videoid")?)?,
-        // The header is what the browser saw last; the query is what the page's script knew when it opened the stream.
-        last_event_id: last_event_id(&headers).or_else(|| query.get("last_event_id").map(str::to_owned)),
+        user: UserId::parse_field("userid", query.required("userid")?)?,
+        video: VideoId::parse_field("videoid", query.required("videoid")?)?,
+        last_event_id: last_event_id(&headers, &query),
         sent_under: sent_under(&headers),
         form: Form::Resuming,
     };
@@ -81,22 +82,18 @@ async fn connect_get(
 async fn connect_post(
     State(reader): State<Arc<Reader>>,
     OriginalUri(uri): OriginalUri,
+    query: Params,
     headers: HeaderMap,
     JsonObject(body): JsonObject,
 ) -> Result<Response, Problem> {
     let request = Request {
         user: UserId::parse_field("userid", text(&body, "userid")?)?,
         video: VideoId::parse_field("videoid", text(&body, "videoid")?)?,
-        last_event_id: last_event_id(&headers),
+        last_event_id: last_event_id(&headers, &query),
         sent_under: sent_under(&headers),
         form: Form::Plain,
     };
     connect(&reader, request, &uri).await
-}
-
-fn last_event_id(headers: &HeaderMap) -> Option<String> {
-    let value = headers.get("last-event-id")?;
-    Some(String::from_utf8_lossy(value.as_bytes()).into_owned())
 }
 
 fn sent_under(headers: &HeaderMap) -> Option<u64> {
@@ -115,7 +112,7 @@ fn text<'a>(body: &'a Map<String, Value>, field: &'static str) -> Result<&'a str
 
 async fn connect(reader: &Arc<Reader>, request: Request, uri: &Uri) -> Result<Response, Problem> {
     reader.hub.turn().await;
-    let (video, back) = (&request.video, request.last_event_id.as_deref().filter(|id| !id.is_empty()));
+    let (video, back) = (&request.video, request.last_event_id.as_deref());
     let came_back = |in_vain| {
         if back.is_some() {
             reader.reconnects.count(Instant::now(), in_vain);
@@ -181,7 +178,7 @@ fn redirect(url: &str, uri: &Uri) -> Response {
 /// An answer after which the viewer's socket goes to the thread that writes to it.
 fn stream(seat: ViewerGuard, cursor: Cursor, form: Form, greeting: &[u8]) -> Response {
     let headers = [
-        (header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream")),
+        (header::CONTENT_TYPE, HeaderValue::from_static(EVENT_STREAM)),
         (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
         // Proxies that follow nginx's custom pass each event on at once.
         (header::HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no")),

@@ -265,9 +265,10 @@ pub async fn serve(
     tasks.spawn("drain", drain::run(Arc::clone(&reader), shell.clone(), served.clone()));
     // The port stays open while the reader empties itself: who comes meanwhile is told where to go.
     let server_shell = ServiceContext { shutdown: served, drain: shell.drain / 4, ..shell.clone() };
+    let router = http::router(reader, Arc::clone(&shell.http.origins));
     let serving = async {
         tokio::select! {
-            result = server::serve(listener, http::router(reader), &server_shell) => result,
+            result = server::serve(listener, router, &server_shell) => result,
             () = streams.0.fanout.ended() => Err(anyhow::anyhow!("a thread that writes to viewers ended")),
         }
     };

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use bytes::Bytes;
 use liverank_core::comment::{Comment, CommentEpoch, Position};
 use liverank_core::{UserId, VideoId};
-use liverank_runtime::comment_json;
+use liverank_runtime::{comment_json, one_line};
 use serde_json::json;
 
 /// What an idle viewer is sent, so that it and everything between us knows that the stream lives.
@@ -39,6 +39,7 @@ pub fn connected(
         writeln!(text, "id: {at}").expect("writing to a string cannot fail");
     }
     let data = json!({ "type": "connected", "userid": user, "videoid": video, "instance": instance });
+    let data = one_line::to_string(&data);
     write!(text, "data: {data}\n\n").expect("writing to a string cannot fail");
     text.into()
 }

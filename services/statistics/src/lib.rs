@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
-use axum::middleware::from_fn;
+use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Extension, Json, Router};
@@ -23,6 +23,7 @@ use liverank_adapters::{Archive, Backends};
 use liverank_core::Invalid;
 use liverank_protocol::access::{Role, Service};
 use liverank_runtime::identity::guard::{Known, Routes};
+use liverank_runtime::origins::Origins;
 use liverank_runtime::params::Params;
 use liverank_runtime::{Identity, Problem, ServiceContext, Tasks, body, comment_json, cors, now_ms, server};
 use serde_json::{Map, Value, json};
@@ -89,9 +90,10 @@ pub async fn serve(
         reading: Semaphore::new(REPORTS_AT_ONCE),
         identity: shell.identity.clone(),
     });
+    let router = router(Arc::clone(&statistics), Arc::clone(&shell.http.origins));
     let mut tasks = Tasks::new(&shell);
-    tasks.spawn("housekeeping", keep_house(Arc::clone(&statistics), archive, shell.clone()));
-    tasks.alongside(server::serve(listener, router(statistics), &shell)).await
+    tasks.spawn("housekeeping", keep_house(statistics, archive, shell.clone()));
+    tasks.alongside(server::serve(listener, router, &shell)).await
 }
 
 /// Asks the archive for its count, and lets go of reports that are too old, also while nobody asks for them.
@@ -113,7 +115,7 @@ async fn keep_house(statistics: Arc<Statistics>, archive: Arc<dyn Archive>, shel
     }
 }
 
-fn router(statistics: Arc<Statistics>) -> Router {
+fn router(statistics: Arc<Statistics>, origins: Arc<Origins>) -> Router {
     let (public, partly) = Routes::of(Service::Statistics)
         .get("/statistics", get(summary))
         .post("/comment-api-statistics", post(comment_service))
@@ -122,8 +124,8 @@ fn router(statistics: Arc<Statistics>) -> Router {
         .post("/client-statistics", post(client))
         .get("/health", get(health))
         .guarded(&statistics.identity, None);
-    let router = server::with_fallbacks(public.merge(partly));
-    router.with_state(statistics).layer(from_fn(cors::allow_any_origin))
+    let router = server::with_fallbacks(public.merge(partly)).with_state(statistics);
+    router.layer(from_fn_with_state(origins, cors::share))
 }
 
 async fn health() -> Json<Value> {
@@ -210,11 +212,12 @@ async fn read<T>(
     parse: impl Fn(&Map<String, Value>) -> Result<T, Invalid>,
 ) -> Result<(T, usize), Problem> {
     body::expect_json(headers)?;
+    let bytes = body::read(headers, sent, MAX_REPORT_BYTES).await?;
+    // Not before it is whole: who sends slowly must not keep others waiting.
     let Ok(_permit) = statistics.reading.try_acquire() else {
         let detail = "too many reports are being read: try again";
         return Err(Problem::new(StatusCode::TOO_MANY_REQUESTS, detail).retry_after(Duration::from_secs(1)));
     };
-    let bytes = body::read(sent, MAX_REPORT_BYTES).await?;
     match body::parse(&bytes)? {
         Value::Object(object) => Ok((parse(&object)?, bytes.len())),
         _ => Err(Invalid::new("body", "must be a JSON object").into()),

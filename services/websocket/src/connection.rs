@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::sync::mpsc;
+use tokio::sync::watch;
 
 use crate::Limits;
 use crate::frame::{self, ReadError, Reader, Said, status};
@@ -15,8 +15,6 @@ use crate::lists::Feed;
 use crate::metrics::WebsocketMetrics;
 use liverank_runtime::streams::StreamPermit;
 
-/// Pings of a client waiting for their answer: more at once than anybody sends; the rest stay unanswered.
-const PINGS_WAITING: usize = 4;
 /// For the closing handshake: it is a courtesy.
 const GOODBYE: Duration = Duration::from_secs(1);
 
@@ -47,7 +45,8 @@ pub(crate) async fn run<S: AsyncRead + AsyncWrite>(
 ) -> End {
     let (mut read, write) = tokio::io::split(socket);
     let heard = Mutex::new(Instant::now());
-    let (pings, mut asked) = mpsc::channel(PINGS_WAITING);
+    // Of pings that wait for their answer the latest is answered, which stands for all before it (RFC 6455, 5.5.3).
+    let (pings, mut asked) = watch::channel(Bytes::new());
     let mut writer = Writer { to: write, limits, within_frame: false };
     let end = tokio::select! {
         end = listen(&mut read, &heard, &pings) => end,
@@ -61,14 +60,14 @@ pub(crate) async fn run<S: AsyncRead + AsyncWrite>(
 async fn listen<R: AsyncRead + Unpin>(
     from: &mut R,
     heard: &Mutex<Instant>,
-    pings: &mpsc::Sender<Bytes>,
+    pings: &watch::Sender<Bytes>,
 ) -> End {
     let mut reader = Reader::new(from);
     loop {
         match reader.next().await {
             Ok(Said::Something) => {}
             Ok(Said::Ping(payload)) => {
-                let _ = pings.try_send(payload);
+                pings.send_replace(payload);
             }
             Ok(Said::Close(status)) => return End::Left(status),
             Err(ReadError::Wrong(status)) => return End::Wrong(status),
@@ -82,7 +81,7 @@ async fn listen<R: AsyncRead + Unpin>(
 async fn talk<W: AsyncWrite + Unpin>(
     writer: &mut Writer<W>,
     feed: &mut Feed,
-    asked: &mut mpsc::Receiver<Bytes>,
+    asked: &mut watch::Receiver<Bytes>,
     heard: &Mutex<Instant>,
     stay: &mut StreamPermit,
     metrics: &WebsocketMetrics,
@@ -96,7 +95,7 @@ async fn talk<W: AsyncWrite + Unpin>(
         let frame = tokio::select! {
             biased;
             () = stay.leave.as_mut() => return End::Restart,
-            Some(payload) = asked.recv() => frame::pong(&payload),
+            Ok(()) = asked.changed() => frame::pong(&asked.borrow_and_update()),
             next = feed.next() => {
                 let Some(frame) = next else { return End::Restart };
                 metrics.messages.inc();

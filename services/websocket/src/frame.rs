@@ -3,6 +3,7 @@
 use std::io::Cursor;
 
 use bytes::Bytes;
+use liverank_runtime::websocket::is_close_status;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio_tungstenite::tungstenite::protocol::frame::FrameHeader;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{Control, Data, OpCode};
@@ -20,10 +21,12 @@ pub(crate) mod status {
     pub(crate) const NORMAL: u16 = 1000;
     /// The client broke the protocol.
     pub(crate) const PROTOCOL: u16 = 1002;
+    /// What the client called text is none.
+    pub(crate) const NOT_UTF8: u16 = 1007;
     /// The client said too much.
     pub(crate) const TOO_BIG: u16 = 1009;
     /// The service restarts: connect again, in a while.
-    pub(crate) const RESTART: u16 = 1012;
+    pub(crate) const RESTART: u16 = liverank_runtime::websocket::RESTART;
 }
 
 /// A whole text message in one frame, its payload written by `write`.
@@ -44,6 +47,15 @@ pub(crate) fn pong(payload: &[u8]) -> Bytes {
 /// The last frame.
 pub(crate) fn close(status: u16) -> Bytes {
     framed(OpCode::Control(Control::Close), |frame| frame.extend_from_slice(&status.to_be_bytes()))
+}
+
+/// How long the header of one of our frames is.
+pub(crate) fn header_length(frame: &[u8]) -> usize {
+    match frame[1] {
+        126 => 4,
+        127 => 10,
+        _ => 2,
+    }
 }
 
 fn framed(opcode: OpCode, write: impl FnOnce(&mut Vec<u8>)) -> Bytes {
@@ -165,7 +177,16 @@ fn control_said(control: Control, payload: &[u8]) -> Result<Said, ReadError> {
         Control::Ping => Ok(Said::Ping(Bytes::copy_from_slice(payload))),
         Control::Close => match payload {
             [] => Ok(Said::Close(status::NORMAL)),
-            [high, low, ..] => Ok(Said::Close(u16::from_be_bytes([*high, *low]))),
+            [high, low, reason @ ..] => {
+                let status = u16::from_be_bytes([*high, *low]);
+                if !is_close_status(status) {
+                    return Err(ReadError::Wrong(status::PROTOCOL));
+                }
+                match str::from_utf8(reason) {
+                    Ok(_) => Ok(Said::Close(status)),
+                    Err(_) => Err(ReadError::Wrong(status::NOT_UTF8)),
+                }
+            }
             [_] => Err(ReadError::Wrong(status::PROTOCOL)),
         },
         Control::Pong | Control::Reserved(_) => Ok(Said::Something),
@@ -259,6 +280,10 @@ mod tests {
             (client(0x09, b"a ping in pieces"), status::PROTOCOL),
             (client(0x89, &[0; 126]), status::PROTOCOL),
             (client(0x88, &[3]), status::PROTOCOL),
+            (client(0x88, &1005_u16.to_be_bytes()), status::PROTOCOL),
+            (client(0x88, &1006_u16.to_be_bytes()), status::PROTOCOL),
+            (client(0x88, &999_u16.to_be_bytes()), status::PROTOCOL),
+            (client(0x88, &[3, 232, 0xff]), status::NOT_UTF8),
         ];
         for (bytes, status) in cases {
             assert_eq!(read(&bytes).await.last(), Some(&Err(status)), "{:x?}", &bytes[..2]);

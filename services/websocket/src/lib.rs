@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use liverank_adapters::{Backends, RankingStore};
+use liverank_runtime::origins::Origins;
 use liverank_runtime::streams::Streams;
 use liverank_runtime::{ServiceContext, Tasks, server};
 use tokio::net::TcpListener;
@@ -83,6 +84,7 @@ pub(crate) struct Service {
     lists: Arc<Lists>,
     mirror: Arc<Mirror>,
     streams: Streams,
+    origins: Arc<Origins>,
     limits: Limits,
     metrics: WebsocketMetrics,
 }
@@ -111,6 +113,7 @@ pub async fn serve(
         lists: Arc::clone(&lists),
         mirror: Arc::clone(&mirror),
         streams: Streams::new(config.max_websockets, &shell, metrics.connections.clone()),
+        origins: Arc::clone(&shell.http.origins),
         limits: config.limits,
         metrics: metrics.clone(),
     });

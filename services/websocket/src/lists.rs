@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use liverank_adapters::ranking_store::Board;
@@ -17,11 +17,22 @@ use crate::mirror::Mirror;
 use crate::pace::{INTERVAL, Pace};
 use crate::published::{Published, Shape};
 
-/// Different lists of the boards watched at once: each is computed at every change, up to ten times a second. An
-/// application needs a handful; one that made up a limit for every client would cost a core.
-const MAX_BOARD_LISTS: usize = 256;
+/// The lengths that lists are computed in. A client's list is cut from the shortest that is long enough, so that made-up
+/// limits cost no computing: there are as many lists as there are lengths, and always room for each.
+const LENGTHS: [usize; 4] = [100, 1_000, 10_000, MAX_LINES];
+/// The longest list of a board, also where all is asked for: some 6 MB.
+const MAX_LINES: usize = 100_000;
+/// The longest list of an owner.
+const MAX_OWNED: usize = 10_000;
+/// Limits of delta lists beside [`LENGTHS`] that always have room: what pages show.
+const USUAL: [usize; 5] = [5, 10, 20, 50, 500];
+/// Other delta lists watched at once, and their lines together. A change of a list cannot be cut from that of a longer one,
+/// so each of these is computed by itself.
+const MAX_ODD: (usize, usize) = (64, 50_000);
 /// From this many lines on, computing a list takes milliseconds and goes where it blocks nobody.
-const LONG: usize = 5000;
+const LONG: usize = 2000;
+/// A list of more lines than this goes out less often than ten times a second: a megabyte is no news at that rate.
+const SELDOM: (usize, Duration) = (20_000, Duration::from_millis(400));
 
 /// Which list.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -33,6 +44,35 @@ pub(crate) enum Key {
 }
 
 impl Key {
+    /// The list that this one is cut from, and to how many lines.
+    fn shared(self) -> (Self, Option<usize>) {
+        let cut =
+            |limit: usize| (LENGTHS.into_iter().find(|length| *length >= limit).unwrap_or(MAX_LINES), limit);
+        match self {
+            Self::Board(board, limit, Shape::List) => {
+                let (length, limit) = cut(limit.unwrap_or(MAX_LINES).min(MAX_LINES));
+                (Self::Board(board, Some(length), Shape::List), (limit < length).then_some(limit))
+            }
+            Self::Board(board, limit, shape) => {
+                (Self::Board(board, Some(limit.unwrap_or(MAX_LINES).min(MAX_LINES)), shape), None)
+            }
+            Self::Owner(owner, limit) => {
+                let (length, limit) = cut(limit.unwrap_or(MAX_OWNED).min(MAX_OWNED));
+                (Self::Owner(owner, Some(length)), (limit < length).then_some(limit))
+            }
+        }
+    }
+
+    /// The lines of a list that is computed for a few clients only; `None` for those that are shared.
+    fn odd(&self) -> Option<usize> {
+        match self {
+            Self::Board(_, Some(limit), Shape::Delta) => {
+                (!LENGTHS.contains(limit) && !USUAL.contains(limit)).then_some(*limit)
+            }
+            _ => None,
+        }
+    }
+
     const fn shape(&self) -> Shape {
         match self {
             Self::Board(_, _, shape) => *shape,
@@ -73,7 +113,7 @@ impl Watched {
         let fresh = || Arc::new(List { sender: watch::Sender::new(None), dirty: Notify::new() });
         match key {
             Key::Board(..) => {
-                let room = self.boards.len() < MAX_BOARD_LISTS;
+                let room = self.has_room(key);
                 match self.boards.entry(key.clone()) {
                     Entry::Occupied(list) => Some((Arc::clone(list.get()), false)),
                     Entry::Vacant(vacant) => room.then(|| (Arc::clone(vacant.insert(fresh())), true)),
@@ -84,6 +124,13 @@ impl Watched {
                 Entry::Vacant(vacant) => Some((Arc::clone(vacant.insert(fresh())), true)),
             },
         }
+    }
+
+    fn has_room(&self, key: &Key) -> bool {
+        let Some(lines) = key.odd() else { return true };
+        let odd = self.boards.keys().filter_map(Key::odd);
+        let (lists, sum) = odd.fold((0, 0), |(lists, sum), lines| (lists + 1, sum + lines));
+        lists < MAX_ODD.0 && sum + lines <= MAX_ODD.1
     }
 
     fn remove(&mut self, key: &Key) {
@@ -110,6 +157,7 @@ impl Lists {
 
     /// Watches a list; `None` where too many different ones are watched.
     pub(crate) fn watch(self: &Arc<Self>, key: Key) -> Option<Feed> {
+        let (key, cut) = key.shared();
         let mut watched = self.watched();
         let (list, fresh) = watched.of(&key)?;
         let mut receiver = list.sender.subscribe();
@@ -121,7 +169,7 @@ impl Lists {
             // What there is, is news to this one.
             receiver.mark_changed();
         }
-        Some(Feed { receiver, held: None })
+        Some(Feed { receiver, held: None, cut })
     }
 
     /// The boards changed, and with them the lists of these owners.
@@ -171,7 +219,11 @@ async fn keep(lists: Arc<Lists>, key: Key, list: Arc<List>) {
                 pace.happened(Instant::now());
                 let before = list.sender.borrow().clone();
                 if let Some(next) = next(&lists, &key, before).await {
+                    let seldom = next.len() > SELDOM.0;
                     list.sender.send_replace(Some(Arc::new(next)));
+                    if seldom {
+                        tokio::time::sleep(SELDOM.1).await;
+                    }
                 }
             }
         }
@@ -208,6 +260,8 @@ pub(crate) struct Feed {
     receiver: watch::Receiver<State>,
     /// The version the client holds.
     held: Option<u64>,
+    /// To how many lines the list is cut for it.
+    cut: Option<usize>,
 }
 
 impl Feed {
@@ -216,9 +270,47 @@ impl Feed {
         loop {
             self.receiver.changed().await.ok()?;
             let latest = self.receiver.borrow_and_update().clone();
-            if let Some(latest) = latest {
-                return Some(latest.frame_for(self.held.replace(latest.version)));
+            let Some(latest) = latest else { continue };
+            let held = self.held.replace(latest.version);
+            match self.cut {
+                None => return Some(latest.frame_for(held)),
+                Some(lines) if latest.is_news(held, lines) => return Some(latest.cut(lines)),
+                Some(_) => {}
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn board(limit: Option<usize>, shape: Shape) -> Key {
+        Key::Board(Board::Global, limit, shape)
+    }
+
+    #[test]
+    fn made_up_limits_share_a_few_lists() {
+        let mut watched = Watched::default();
+        for limit in (1..=5000).map(Some).chain([None]) {
+            let (key, cut) = board(limit, Shape::List).shared();
+            assert!(watched.of(&key).is_some());
+            let Key::Board(_, Some(length), _) = key else { panic!("{key:?}") };
+            assert_eq!(cut.unwrap_or(length), limit.unwrap_or(MAX_LINES));
+        }
+        assert_eq!(watched.boards.len(), LENGTHS.len());
+    }
+
+    #[test]
+    fn odd_changes_are_bounded_and_usual_ones_always_have_room() {
+        let mut watched = Watched::default();
+        let mut ask = |limit| watched.of(&board(limit, Shape::Delta).shared().0).is_some();
+        let taken = (1001..=1300).filter(|limit| ask(Some(*limit))).count();
+        assert_eq!(taken, MAX_ODD.1 / 1001 - 1, "by their lines");
+        for usual in LENGTHS.into_iter().chain(USUAL).map(Some).chain([None]) {
+            assert!(ask(usual), "{usual:?}");
+        }
+        let owner = UserId::parse("ana").unwrap();
+        assert_eq!(Key::Owner(owner.clone(), None).shared(), (Key::Owner(owner, Some(MAX_OWNED)), None));
     }
 }

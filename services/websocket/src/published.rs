@@ -1,6 +1,6 @@
 //! One state of a list, encoded once for all who get it.
 
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use bytes::Bytes;
 use liverank_core::VideoId;
@@ -26,11 +26,24 @@ pub(crate) struct Published {
     pub(crate) version: u64,
     shape: Shape,
     lines: Vec<Ranked>,
-    whole: OnceLock<Bytes>,
+    whole: OnceLock<Whole>,
+    /// How many of its first lines are those of the version before.
+    same: usize,
+    /// Shorter lists cut from it, with their lengths.
+    cuts: Mutex<Vec<(usize, Bytes)>>,
     /// The change from the version before this one.
     delta: Option<Bytes>,
     encodes: Counter,
 }
+
+/// A frame, and where in it each line ends.
+struct Whole {
+    frame: Bytes,
+    ends: Vec<u32>,
+}
+
+/// Cut lists kept for others who want the same.
+const CUTS_KEPT: usize = 32;
 
 impl Published {
     /// The list after `before`; `None` where nothing changed.
@@ -40,6 +53,9 @@ impl Published {
         shape: Shape,
         encodes: &Counter,
     ) -> Option<Self> {
+        let same = before.map_or(0, |before| {
+            before.lines.iter().zip(&lines).take_while(|(before, now)| before == now).count()
+        });
         let (version, delta) = match before {
             None => (1, None),
             Some(before) if before.lines == lines => return None,
@@ -52,7 +68,8 @@ impl Published {
                 (version, delta)
             }
         };
-        let next = Self { version, shape, lines, whole: OnceLock::new(), delta, encodes: encodes.clone() };
+        let (whole, cuts) = (OnceLock::new(), Mutex::default());
+        let next = Self { version, shape, lines, whole, same, cuts, delta, encodes: encodes.clone() };
         if next.delta.is_none() {
             // Everyone gets it: better here than in a connection's task, for it may be long.
             next.whole();
@@ -64,20 +81,55 @@ impl Published {
     pub(crate) fn frame_for(&self, held: Option<u64>) -> Bytes {
         match &self.delta {
             Some(delta) if held == Some(self.version - 1) => delta.clone(),
-            _ => self.whole().clone(),
+            _ => self.whole().frame.clone(),
         }
     }
 
-    fn whole(&self) -> &Bytes {
+    /// The number of lines.
+    pub(crate) const fn len(&self) -> usize {
+        self.lines.len()
+    }
+
+    /// Whether the first `lines` differ from those of the version `held`.
+    pub(crate) fn is_news(&self, held: Option<u64>, lines: usize) -> bool {
+        held != Some(self.version - 1) || lines > self.same
+    }
+
+    /// The first `lines` of the list, whose shape is not [`Shape::Delta`]: copied, not encoded anew.
+    pub(crate) fn cut(&self, lines: usize) -> Bytes {
+        let whole = self.whole();
+        let Some(end) = lines.checked_sub(1).and_then(|last| whole.ends.get(last)) else {
+            return whole.frame.clone();
+        };
+        if lines >= whole.ends.len() {
+            return whole.frame.clone();
+        }
+        let mut cuts = self.cuts.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, frame)) = cuts.iter().find(|(length, _)| *length == lines) {
+            return frame.clone();
+        }
+        let payload = &whole.frame[frame::header_length(&whole.frame)..][..*end as usize];
+        let frame = frame::text(|frame| {
+            frame.extend_from_slice(payload);
+            frame.push(b']');
+        });
+        if cuts.len() < CUTS_KEPT {
+            cuts.push((lines, frame.clone()));
+        }
+        frame
+    }
+
+    fn whole(&self) -> &Whole {
         self.whole.get_or_init(|| {
             self.encodes.inc();
             match self.shape {
-                Shape::List => encode(&self.lines),
+                Shape::List => encode_lines(self.lines.iter()),
                 Shape::Delta => {
                     let (kind, version, videos) = ("snapshot", self.version, &self.lines[..]);
-                    encode(&SnapshotJson { r#type: kind, version, videos })
+                    let frame = encode(&SnapshotJson { r#type: kind, version, videos });
+                    Whole { frame, ends: Vec::new() }
                 }
-                Shape::Owned => encode(&self.lines.iter().map(OwnedJson::of).collect::<Vec<_>>()),
+                Shape::Owned => encode_lines(self.lines.iter().map(OwnedJson::of)),
             }
         })
     }
@@ -114,6 +166,24 @@ struct DeltaJson<'a> {
 
 fn encode_delta(version: u64, delta: &Delta) -> Bytes {
     encode(&DeltaJson { r#type: "delta", base: version - 1, version, delta })
+}
+
+fn encode_lines<T: Serialize>(lines: impl ExactSizeIterator<Item = T>) -> Whole {
+    let mut ends = Vec::with_capacity(lines.len());
+    let frame = frame::text(|frame| {
+        let start = frame.len();
+        frame.push(b'[');
+        for (at, line) in lines.enumerate() {
+            if at > 0 {
+                frame.push(b',');
+            }
+            serde_json::to_writer(&mut *frame, &line)
+                .expect("strings and numbers always serialise to memory");
+            ends.push((frame.len() - start) as u32);
+        }
+        frame.push(b']');
+    });
+    Whole { frame, ends }
 }
 
 fn encode<T: Serialize>(value: &T) -> Bytes {
@@ -176,6 +246,32 @@ mod tests {
             assert!(text(&snapshot).starts_with(r#"{"type":"snapshot","version":3,"#), "{held:?}");
         }
         assert_eq!(encodes.get(), 4);
+    }
+
+    #[test]
+    fn a_cut_list_is_the_beginning_of_the_long_one_and_news_only_where_it_differs() {
+        let encodes = Counter::default();
+        let lines = |scores: [f64; 3]| {
+            ["a", "b", "c"].iter().zip(scores).map(|(id, score)| line(id, score)).collect()
+        };
+        let first = Published::after(None, lines([9.0, 8.0, 7.0]), Shape::List, &encodes).unwrap();
+        for length in 0..5 {
+            let kept = Published::after(
+                None,
+                first.lines[..length.min(3)].to_vec(),
+                Shape::List,
+                &Counter::default(),
+            );
+            let expected = kept.unwrap().frame_for(None);
+            if length > 0 {
+                assert_eq!(first.cut(length), expected, "{length}");
+                assert_eq!(first.cut(length).as_ptr(), first.cut(length).as_ptr(), "shared");
+            }
+        }
+        assert_eq!(encodes.get(), 1, "cut, not encoded");
+        let second = Published::after(Some(&first), lines([9.0, 8.0, 6.0]), Shape::List, &encodes).unwrap();
+        assert_eq!([1, 2, 3].map(|lines| second.is_news(Some(1), lines)), [false, false, true]);
+        assert!(second.is_news(None, 1));
     }
 
     #[test]

@@ -14,6 +14,7 @@ use liverank_protocol::access;
 use liverank_runtime::identity::guard::Routes;
 use liverank_runtime::params::Params;
 use liverank_runtime::process::confined;
+use liverank_runtime::server::Exchange;
 use liverank_runtime::{Identity, Problem, server};
 use serde_json::{Value, json};
 
@@ -68,12 +69,12 @@ async fn user(
 
 fn board_key(params: &Params) -> Result<Key, Problem> {
     params.only(&["board", "limit", "mode"])?;
-    let board = match params.get("board") {
+    let board = match params.text("board")? {
         None | Some("global") => Board::Global,
         Some("trending") => Board::Trending,
         Some(_) => return Err(Invalid::new("board", "must be global or trending").into()),
     };
-    let shape = match params.get("mode") {
+    let shape = match params.text("mode")? {
         None | Some("list") => Shape::List,
         Some("delta") => Shape::Delta,
         Some(_) => return Err(Invalid::new("mode", "must be list or delta").into()),
@@ -88,7 +89,7 @@ fn owner_key(path: Result<Path<String>, PathRejection>, params: &Params) -> Resu
 }
 
 fn limit(params: &Params) -> Result<Option<usize>, Invalid> {
-    if params.get("limit") == Some("all") {
+    if params.text("limit")? == Some("all") {
         return Ok(None);
     }
     match params.number("limit", 1..=MAX_LIMIT) {
@@ -99,14 +100,15 @@ fn limit(params: &Params) -> Result<Option<usize>, Invalid> {
 
 /// Takes the handshake and serves the list from there on.
 fn open(service: &Arc<Service>, key: Key, request: Request) -> Response {
-    let (upgrade, response) = match handshake::accept(request) {
+    let client = request.extensions().get::<Exchange>().cloned().unwrap_or_default().client();
+    let (upgrade, response) = match handshake::accept(request, &service.origins) {
         Ok(accepted) => accepted,
         Err(refused) => return *refused,
     };
     if !service.mirror.is_loaded() {
         return Problem::unavailable("the ranking has not been read yet: try again").into_response();
     }
-    let Some(stay) = service.streams.enter() else {
+    let Some(stay) = service.streams.enter(client) else {
         return Problem::unavailable("there is no room for another WebSocket here: try again")
             .into_response();
     };

@@ -418,11 +418,78 @@ async fn there_is_room_for_as_many_as_configured_and_lists_are_bounded() {
     service.eventually("there is room", |service| service.metric("connections") == 1).await;
     let _third = service.connect("/ws/videos").await;
 
+    // Made-up limits, by which one client could once close the lists to all others.
     let service = Service::start().await;
     let mut clients = Vec::new();
-    for limit in 1..=256 {
+    for limit in 1..=300 {
         clients.push(service.connect(&format!("/ws/videos?limit={limit}")).await);
     }
-    assert_eq!(Client::refused(service.address, "/ws/videos?limit=257").await.0, 503);
-    let _shared = service.connect("/ws/videos?limit=256").await;
+    assert_eq!(service.metric("lists"), 2);
+    let mut open = Vec::new();
+    for limit in 1001.. {
+        match tokio_tungstenite::connect_async(format!(
+            "ws://{}/ws/videos?mode=delta&limit={limit}",
+            service.address
+        ))
+        .await
+        {
+            Ok((socket, _)) => open.push(socket),
+            Err(_) => break,
+        }
+        assert!(limit < 1100, "changes of made-up lists are bounded");
+    }
+    for usual in
+        ["", "?limit=all", "?limit=17", "?mode=delta", "?mode=delta&limit=10", "?mode=delta&limit=all"]
+    {
+        let mut client = service.connect(&format!("/ws/videos{usual}")).await;
+        client.next().await;
+    }
+}
+
+#[tokio::test]
+async fn a_cut_list_is_sent_when_it_changes_and_not_when_what_is_below_it_does() {
+    let service = Service::start().await;
+    service.change(&[entry("a", 9.0, "o"), entry("b", 8.0, "o"), entry("c", 1.0, "o")]).await;
+    let mut two = service.connect("/ws/videos?limit=2").await;
+    assert_eq!(two.next().await, json!([line("a", 9.0, "o"), line("b", 8.0, "o")]));
+    let mut all = service.connect("/ws/videos?limit=100").await;
+    all.ids_until(3).await;
+    service.change(&[entry("c", 2.0, "o")]).await;
+    assert_eq!(all.next().await[2], line("c", 2.0, "o"));
+    service.change(&[entry("c", 10.0, "o")]).await;
+    assert_eq!(two.next().await, json!([line("c", 10.0, "o"), line("a", 9.0, "o")]));
+}
+
+#[tokio::test]
+async fn ten_pings_at_once_are_answered_by_the_latest_and_a_status_that_is_none_by_1002() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let masked =
+        |first: u8, payload: &[u8]| [&[first, 0x80 | payload.len() as u8, 0, 0, 0, 0], payload].concat();
+    let handshake = "GET /ws/videos HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: foo, websocket\r\n\
+                     Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+    let service = Service::start().await;
+    for (said, heard) in [
+        ((0..10).flat_map(|n| masked(0x89, &[b'0' + n])).collect::<Vec<u8>>(), &b"\x8a\x019"[..]),
+        (masked(0x88, &1005_u16.to_be_bytes()), &[0x88, 2, 3, 234]),
+        (masked(0x88, &1006_u16.to_be_bytes()), &[0x88, 2, 3, 234]),
+        (masked(0x88, &999_u16.to_be_bytes()), &[0x88, 2, 3, 234]),
+        (masked(0x88, &4000_u16.to_be_bytes()), &[0x88, 2, 0x0f, 0xa0]),
+    ] {
+        let mut stream = tokio::net::TcpStream::connect(service.address).await.unwrap();
+        stream.write_all(handshake.as_bytes()).await.unwrap();
+        stream.write_all(&said).await.unwrap();
+        let mut bytes = Vec::new();
+        let found = async {
+            while !bytes.windows(heard.len()).any(|window| window == heard) {
+                assert!(stream.read_buf(&mut bytes).await.unwrap() > 0, "{said:x?}: {bytes:x?}");
+            }
+        };
+        tokio::time::timeout(DEADLINE, found).await.expect("the answer");
+    }
+    let old = handshake.replace("HTTP/1.1", "HTTP/1.0");
+    let mut stream = tokio::net::TcpStream::connect(service.address).await.unwrap();
+    stream.write_all(old.as_bytes()).await.unwrap();
+    let mut answer = [0; 12];
+    stream.read_exact(&mut answer).await.unwrap();
+    assert_eq!(&answer[9..], b"426");
 }

@@ -15,6 +15,7 @@ use super::scan::{Scanner, Sort, first, last_id, sort};
 use super::{Watch, come_back};
 use crate::Gateway;
 use crate::metrics::RerouteReason;
+use liverank_runtime::server::Exchange;
 use liverank_runtime::streams::StreamPermit;
 
 /// A reader says something at least every 15 s: one that was silent for three times as long is gone.
@@ -22,6 +23,10 @@ const SILENCE: Duration = Duration::from_secs(45);
 /// How often the client hears from us while there is no reader: it takes a silent connection for a dead one.
 const BEAT: Duration = Duration::from_secs(5);
 const HEARTBEAT: Bytes = Bytes::from_static(b": looking for a reader\n\n");
+/// What is said to learn whether a client that says nothing more still reads.
+const PROBING: Bytes = Bytes::from_static(b":\n\n");
+/// Between the two words that it takes: the first one's answer has come back by then.
+const PROBE: Duration = Duration::from_secs(1);
 /// How it looks for a reader, but for when it gives up. A dead reader's videos are elsewhere after some seconds.
 const PATIENCE: RetryPolicy = RetryPolicy {
     first_pause: Duration::from_millis(250),
@@ -42,6 +47,32 @@ pub(super) struct Viewer {
     /// Says what to do when a stream ends; its times are since `start`.
     follower: ViewerSession,
     start: Instant,
+    farewell: Farewell,
+}
+
+/// Whether the client has shut down its sending side. It is gone then, or it has said all it had to say and reads on.
+/// Writing tells: a second word after the first has arrived finds a connection that nobody has any more.
+enum Farewell {
+    Unsaid(Pin<Box<dyn Future<Output = ()> + Send>>),
+    Said(Pin<Box<tokio::time::Sleep>>),
+    Known,
+}
+
+impl Farewell {
+    /// When to say a word, to learn whether the client still reads.
+    async fn probe(&mut self) {
+        match self {
+            Self::Unsaid(left) => {
+                left.as_mut().await;
+                *self = Self::Said(Box::pin(tokio::time::sleep(PROBE)));
+            }
+            Self::Said(pause) => {
+                pause.as_mut().await;
+                *self = Self::Known;
+            }
+            Self::Known => std::future::pending().await,
+        }
+    }
 }
 
 enum Phase {
@@ -61,12 +92,13 @@ struct Watching {
 }
 
 impl Viewer {
-    pub(super) fn new(gateway: Arc<Gateway>, watch: Watch, stay: StreamPermit) -> Self {
+    pub(super) fn new(gateway: Arc<Gateway>, watch: Watch, stay: StreamPermit, exchange: Exchange) -> Self {
         let patience = RetryPolicy { gives_up: gateway.patience, ..PATIENCE };
         // Where it stands is kept as it came, for it may be a bad id that a reader has to judge.
         let follower = ViewerSession::new(Duration::ZERO, None, patience);
         let (start, phase) = (Instant::now(), Phase::Over);
-        let mut viewer = Self { gateway, watch, stay, phase, greeted: false, follower, start };
+        let farewell = Farewell::Unsaid(Box::pin(async move { exchange.said_all().await }));
+        let mut viewer = Self { gateway, watch, stay, phase, greeted: false, follower, start, farewell };
         viewer.seek(Duration::ZERO, 0, None);
         viewer
     }
@@ -80,11 +112,13 @@ impl Viewer {
                     biased;
                     () = self.stay.leave.as_mut() => Some(self.end()),
                     found = attempt.as_mut() => self.found(found),
+                    () = self.farewell.probe() => Some(PROBING),
                     () = tokio::time::sleep(BEAT) => Some(HEARTBEAT),
                 },
                 Phase::Watching(watching) => tokio::select! {
                     biased;
                     () = self.stay.leave.as_mut() => Some(self.end()),
+                    () = self.farewell.probe() => Some(PROBING),
                     came = next_bytes(&mut watching.stream) => self.came(came),
                 },
             };

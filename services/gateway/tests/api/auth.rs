@@ -277,7 +277,7 @@ async fn who_writes_or_watches_shows_a_token_and_who_reads_rankings_does_not() {
     let stream = system.get(&format!("{connect}&access_token={ana}")).await;
     assert_eq!(
         (stream.status(), &stream.headers()["content-type"]),
-        (StatusCode::OK, &"text/event-stream".parse().unwrap())
+        (StatusCode::OK, &"text/event-stream; charset=utf-8".parse().unwrap())
     );
     let body = r#"{"userid":"ana","videoid":"cat"}"#;
     assert_eq!(post_with(&system, "/connect", &ana, body).await.status(), 200);
@@ -286,7 +286,8 @@ async fn who_writes_or_watches_shows_a_token_and_who_reads_rankings_does_not() {
 
     let upgrade = async |path: &str| {
         let request = system.http.get(system.at(path)).header("connection", "upgrade");
-        request.header("upgrade", "websocket").send().await.unwrap()
+        let request = request.header("upgrade", "websocket").header("sec-websocket-version", "13");
+        request.header("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==").send().await.unwrap()
     };
     for path in ["/ws/videos?limit=3", "/ws/user/ana?limit=3"] {
         refused(upgrade(path).await, 401, "Bearer").await;

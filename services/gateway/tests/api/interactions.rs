@@ -87,7 +87,8 @@ async fn what_is_one_too_many_is_turned_away_at_once() {
     let held = system.log.hold();
     let event = r#"{"video_id":"cat","user_id":"ana","type":"view"}"#;
     let waiting = async {
-        tokio::join!(system.post("/interact", event), system.post("/interactions", format!("[{event}]")))
+        let large = format!("[{event}{}]", " ".repeat(1024 * 1024 - event.len() - 2));
+        tokio::join!(system.post("/interact", event), system.post("/interactions", large))
     };
     let turned_away = async {
         for path in ["/interact", "/interactions"] {

@@ -5,6 +5,7 @@
 mod auth;
 mod bad_input;
 mod document;
+mod edge;
 mod front_door;
 mod interactions;
 mod page;

@@ -36,8 +36,8 @@ fn record(name: &str, viewers: u64, videos: &[(&str, u64)]) -> ReaderRecord {
         grace_ms: 0,
         reconnects: 0,
         reconnect_errors: 0,
-        ticket: None,
         incarnation: 1,
+        ticket: None,
     }
 }
 

@@ -39,7 +39,7 @@ type Shared = State<Arc<Manager>>;
 /// The body of an order.
 async fn order<T: DeserializeOwned>(headers: &HeaderMap, sent: Body) -> Result<T, Problem> {
     body::expect_json(headers)?;
-    let json = body::read(sent, MAX_ORDER_BYTES).await?;
+    let json = body::read(headers, sent, MAX_ORDER_BYTES).await?;
     serde_json::from_slice(&json).map_err(|error| Invalid::new("body", error.to_string()).into())
 }
 

@@ -21,8 +21,8 @@ fn record(name: &str, beat: u64) -> ReaderRecord {
         grace_ms: 0,
         reconnects: 0,
         reconnect_errors: 0,
-        ticket: None,
         incarnation: 1,
+        ticket: None,
     }
 }
 

@@ -28,7 +28,7 @@ use reqwest::{Client, Response, StatusCode};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::{AbortHandle, JoinHandle, JoinSet};
 
 /// How long anything may take to come true.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -224,6 +224,8 @@ pub struct Reader {
     pub told: Arc<Mutex<Told>>,
     /// Whether its heartbeats leave it.
     pub connected: Arc<AtomicBool>,
+    /// Answers at its address.
+    server: AbortHandle,
     tasks: JoinSet<()>,
 }
 
@@ -247,7 +249,7 @@ impl Reader {
             .route("/warm", post(warm))
             .with_state(Arc::clone(&told));
         let mut tasks = JoinSet::new();
-        tasks.spawn(async move {
+        let server = tasks.spawn(async move {
             liverank_runtime::server::serve_until_dropped(listener, router).await.unwrap();
         });
         let managers = managers.iter().map(|manager| manager.base.clone()).collect();
@@ -265,11 +267,16 @@ impl Reader {
             grace_ms: 0,
             reconnects: 0,
             reconnect_errors: 0,
-            ticket: Some(Secret::new(ticket(id))),
             incarnation: 1,
+            ticket: Some(Secret::new(ticket(id))),
         };
         tasks.spawn(beat(record, managers, Arc::clone(&told), Arc::clone(&connected)));
-        Self { id: id.to_owned(), url, told, connected, tasks }
+        Self { id: id.to_owned(), url, told, connected, server, tasks }
+    }
+
+    /// Its address leads nowhere from now on; it goes on reporting itself.
+    pub fn hide(&self) {
+        self.server.abort();
     }
 
     /// As kill -9 would: connections that are open already say nothing any more, either.

@@ -169,7 +169,8 @@ impl Shard {
         let Some(entry) = self.viewers.get_mut(number) else { return };
         let mut after = After::Waits;
         if event.is_readable() || event.is_read_closed() || event.is_error() {
-            after = entry.viewer.readable(&mut self.scratch);
+            let broken = event.is_error() || event.is_write_closed();
+            after = entry.viewer.readable(&mut self.scratch, broken);
         }
         if event.is_writable() && after != After::Gone {
             after = entry.viewer.writable();

@@ -30,6 +30,8 @@ pub struct Viewer<S> {
     heartbeats: u32,
     /// Whether its socket takes nothing for now.
     full: bool,
+    /// Whether it has shut down its sending side.
+    said_all: bool,
     /// What its socket has not taken of an event that was begun, or of the head.
     rest: Bytes,
 }
@@ -49,13 +51,13 @@ impl Viewer<()> {
     /// A viewer that is sent `first`, and then what comes after `cursor`.
     pub fn new(seat: ViewerGuard, cursor: Cursor, form: Form, first: Bytes) -> Self {
         let heartbeats = seat.room.heartbeats.load(Ordering::Relaxed);
-        Self { socket: (), seat, cursor, form, heartbeats, full: false, rest: first }
+        Self { socket: (), seat, cursor, form, heartbeats, full: false, said_all: false, rest: first }
     }
 
     /// The same viewer, with its socket.
     pub fn on<S>(self, socket: S) -> Viewer<S> {
-        let Self { socket: (), seat, cursor, form, heartbeats, full, rest } = self;
-        Viewer { socket, seat, cursor, form, heartbeats, full, rest }
+        let Self { socket: (), seat, cursor, form, heartbeats, full, said_all, rest } = self;
+        Viewer { socket, seat, cursor, form, heartbeats, full, said_all, rest }
     }
 }
 
@@ -154,13 +156,20 @@ impl<S: Read + Write> Viewer<S> {
         Ok(written)
     }
 
-    /// Looks whether it has left.
-    pub fn readable(&mut self, scratch: &mut [u8]) -> After {
+    /// Looks whether it has left; `broken`: the kernel says that the connection is.
+    ///
+    /// Who has shut down its sending side is gone, or has nothing more to say and reads on. It is sent a heartbeat: where
+    /// nobody is left to take it, the kernel learns that, and says so.
+    pub fn readable(&mut self, scratch: &mut [u8], broken: bool) -> After {
         for _ in 0..READS_A_TURN {
             match self.socket.read(scratch) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return After::Waits,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Ok(0) | Err(_) => return After::Gone,
+                Ok(0) if broken => return After::Gone,
+                Ok(0) if std::mem::replace(&mut self.said_all, true) => return After::Waits,
+                Ok(0) if self.full || !self.rest.is_empty() => return After::Waits,
+                Ok(0) => return self.send(sse::HEARTBEAT).map_or(After::Gone, |()| After::Waits),
+                Err(_) => return After::Gone,
                 Ok(_) => {}
             }
         }

@@ -13,7 +13,7 @@ async fn a_viewer_is_greeted_and_then_gets_each_comment_once() {
     let reader = Running::start(&world, config("r1")).await;
     let mut viewer = Viewer::get(&reader.address, "v", None).await;
     assert_eq!(viewer.status(), 200);
-    assert_eq!(viewer.header("content-type"), Some("text/event-stream"));
+    assert_eq!(viewer.header("content-type"), Some("text/event-stream; charset=utf-8"));
     assert_eq!(viewer.header("cache-control"), Some("no-store"));
     assert_eq!(viewer.header("x-accel-buffering"), Some("no"));
     assert_eq!(viewer.header("access-control-allow-origin"), Some("*"));

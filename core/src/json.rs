@@ -1,0 +1,106 @@
+//! JSON text as a value, and the field that is at fault where it holds a number that no number can be.
+//!
+//! JSON knows no largest number, floating point does: `1e400` is JSON, and no `f64`. The reader of JSON refuses it without
+//! a word about where it stands; here it is refused as the field that it stands in.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use crate::Invalid;
+
+/// The fields that our clients and services send. A number elsewhere is the body's fault.
+const FIELDS: [&str; 30] = [
+    "video_id",
+    "user_id",
+    "type",
+    "watch_time",
+    "timestamp",
+    "event_id",
+    "owner_id",
+    "comment_id",
+    "comment",
+    "userid",
+    "videoid",
+    "idempotency_key",
+    "epoch",
+    "instanceId",
+    "totalComments",
+    "commentsByVideo",
+    "activeTopics",
+    "topicSubscribers",
+    "activeConnections",
+    "subscribedTopics",
+    "messagesSent",
+    "service",
+    "registeredVideos",
+    "availableReaderApis",
+    "registrationCount",
+    "videoMappings",
+    "clientId",
+    "commentsGenerated",
+    "commentsConsumed",
+    "connectedReader",
+];
+
+/// JSON text as a value.
+///
+/// # Errors
+/// What is not JSON, as the field `body`; a number that is too large, as the member of the object that it stands in.
+pub fn parse(text: &[u8]) -> Result<Value, Invalid> {
+    serde_json::from_slice(text).map_err(|error| match at_fault(text) {
+        Some(field) => Invalid::new(field, "must be a number that a 64-bit floating point number can hold"),
+        None => Invalid::new("body", format!("is not JSON: {error}")),
+    })
+}
+
+/// The first of our fields whose value is JSON with a number that is too large.
+fn at_fault(text: &[u8]) -> Option<&'static str> {
+    let members: BTreeMap<String, &RawValue> = serde_json::from_slice(text).ok()?;
+    let mut unread = members.iter().filter(|(_, raw)| serde_json::from_str::<Value>(raw.get()).is_err());
+    unread.find_map(|(name, raw)| {
+        let known = FIELDS.iter().find(|field| *field == name)?;
+        let error = serde_json::from_str::<Value>(raw.get()).err()?;
+        // serde_json tells its errors apart by their words only.
+        error.to_string().starts_with("number out of range").then_some(*known)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_past_all_numbers_is_its_field_s_fault() {
+        for (text, field) in [
+            (r#"{"a":1,"watch_time":1e400}"#, "watch_time"),
+            (r#"{"timestamp":-1E+999,"video_id":"v"}"#, "timestamp"),
+            (r#"{"commentsByVideo":{"v":1e400}}"#, "commentsByVideo"),
+            (r#"{"a":1e400}"#, "body"),
+            ("1e400", "body"),
+            ("[1e400]", "body"),
+        ] {
+            assert_eq!(parse(text.as_bytes()).unwrap_err().field, field, "{text}");
+        }
+        assert!(parse(br#"{"watch_time":1e300}"#).is_ok());
+    }
+
+    #[test]
+    fn what_is_not_json_is_the_body_s_fault() {
+        let deep = format!("{{\"watch_time\":{}{}}}", "[".repeat(200), "]".repeat(200));
+        let endless = format!("{{\"watch_time\":1e400,\"a\":{}", "[".repeat(100_000));
+        for text in [
+            "",
+            "{",
+            "{\"watch_time\":1e",
+            "{\"watch_time\":\"\\ud800\"}",
+            "{\"watch_time\":NaN}",
+            &deep,
+            &endless,
+        ] {
+            assert_eq!(parse(text.as_bytes()).unwrap_err().field, "body", "{text:.40}");
+        }
+        assert_eq!(parse(b"{\"watch_time\":\"\xff\"}").unwrap_err().field, "body");
+    }
+}

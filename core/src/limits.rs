@@ -1,0 +1,142 @@
+//! How much somebody may do in a time: token buckets, one a caller, in bounded memory.
+//!
+//! A bucket is one number, the time at which it is full again (the "virtual scheduling" form of the leaky bucket, GCRA). A
+//! caller whose bucket is full is nobody in particular, so it need not be kept.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::time::Duration;
+
+/// How much, and how much at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Quota {
+    per_second: u64,
+    burst: u64,
+}
+
+impl Quota {
+    /// `per_second` for ever, and `burst` at once; both at least 1.
+    pub const fn new(per_second: u64, burst: u64) -> Self {
+        Self {
+            per_second: if per_second == 0 { 1 } else { per_second },
+            burst: if burst == 0 { 1 } else { burst },
+        }
+    }
+
+    /// How long `count` takes to come back, in nanoseconds.
+    const fn nanos(self, count: u64) -> u64 {
+        (count as u128 * 1_000_000_000 / self.per_second as u128) as u64
+    }
+}
+
+/// Buckets by caller.
+#[derive(Debug)]
+pub struct Buckets<K> {
+    quota: Quota,
+    /// When each caller's bucket is full again.
+    full_at: HashMap<K, u64>,
+    /// Callers kept.
+    capacity: usize,
+    /// The bucket of all who are not kept.
+    others: u64,
+}
+
+impl<K: Eq + Hash> Buckets<K> {
+    /// Buckets for `capacity` callers at once. Those beyond share one.
+    pub fn new(quota: Quota, capacity: usize) -> Self {
+        Self { quota, full_at: HashMap::new(), capacity, others: 0 }
+    }
+
+    /// Takes `count` out of a caller's bucket. `now` is on any clock that does not go back.
+    ///
+    /// # Errors
+    /// How long to wait, where there is not as much in it; nothing is taken then. More than the burst waits for a full
+    /// bucket and is taken from it.
+    pub fn take(&mut self, caller: K, count: u64, now: Duration) -> Result<(), Duration> {
+        let now = now.as_nanos() as u64;
+        if self.full_at.len() >= self.capacity && !self.full_at.contains_key(&caller) {
+            self.full_at.retain(|_, full_at| *full_at > now);
+            if self.full_at.len() >= self.capacity {
+                return draw(&mut self.others, self.quota, count, now);
+            }
+        }
+        draw(self.full_at.entry(caller).or_default(), self.quota, count, now)
+    }
+
+    /// How many callers are kept.
+    pub fn len(&self) -> usize {
+        self.full_at.len()
+    }
+
+    /// Whether none is.
+    pub fn is_empty(&self) -> bool {
+        self.full_at.is_empty()
+    }
+}
+
+fn draw(full_at: &mut u64, quota: Quota, count: u64, now: u64) -> Result<(), Duration> {
+    let from = (*full_at).max(now);
+    // What is missing from the bucket now, and then.
+    let then = from.saturating_add(quota.nanos(count));
+    let allowed = now.saturating_add(quota.nanos(quota.burst.max(count)));
+    if then > allowed {
+        return Err(Duration::from_nanos(then - allowed));
+    }
+    *full_at = then;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn a_burst_and_then_the_rate() {
+        let mut buckets = Buckets::new(Quota::new(10, 20), 10);
+        for _ in 0..20 {
+            assert_eq!(buckets.take("a", 1, SECOND), Ok(()));
+        }
+        assert_eq!(buckets.take("a", 1, SECOND), Err(Duration::from_millis(100)));
+        assert_eq!(buckets.take("b", 20, SECOND), Ok(()), "each has its own");
+        assert_eq!(buckets.take("a", 1, SECOND + Duration::from_millis(100)), Ok(()));
+        assert_eq!(buckets.take("c", 25, SECOND), Ok(()), "more than a burst takes a full bucket");
+        assert!(buckets.take("c", 1, SECOND * 2).is_err());
+    }
+
+    #[test]
+    fn who_is_not_kept_shares_and_who_has_rested_makes_room() {
+        let mut buckets = Buckets::new(Quota::new(1, 2), 3);
+        for caller in 0..3 {
+            buckets.take(caller, 1, SECOND).unwrap();
+        }
+        assert_eq!([3, 4, 5].map(|caller| buckets.take(caller, 1, SECOND).is_ok()), [true, true, false]);
+        assert_eq!(buckets.len(), 3);
+        assert!(buckets.take(6, 1, SECOND * 3).is_ok());
+        assert_eq!(buckets.len(), 1);
+    }
+
+    proptest! {
+        #[test]
+        fn no_more_than_burst_and_rate_ever(
+            (rate, burst) in (1u64..50, 1u64..50), steps in proptest::collection::vec((0u64..300, 1u64..5), 1..200),
+        ) {
+            let mut buckets = Buckets::new(Quota::new(rate, burst), 4);
+            let (mut now, mut taken) = (SECOND, 0);
+            for (pause, count) in steps {
+                now += Duration::from_millis(pause);
+                let count = count.min(burst);
+                if let Err(wait) = buckets.take((), count, now) {
+                    now += wait;
+                    prop_assert_eq!(buckets.take((), count, now), Ok(()), "after the time that was told");
+                }
+                taken += count;
+                let allowed = burst as f64 + (now - SECOND).as_secs_f64() * rate as f64 + 1e-3;
+                prop_assert!(taken as f64 <= allowed, "{taken} of {allowed}");
+            }
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! What is set of every HTTP port, whichever service it belongs to.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Args;
+use tokio::sync::Semaphore;
+
+use crate::origins::{Origin, Origins};
+
+/// Bytes of request bodies that a process holds at once, whole ones and those that are still coming. Per address it is a
+/// part of that: see [`crate::server::Exchange`].
+const UPLOAD_BYTES: usize = 256 * 1024 * 1024;
+/// How long a connection may stay open between two requests. Balancers keep theirs for 60 s (AWS, GCP, nginx): the
+/// server has to be the one that waits longer, or a request meets a connection that is being closed.
+const KEEP_ALIVE: Duration = Duration::from_secs(75);
+
+/// Flags of every process that answers HTTP.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "HTTP")]
+pub struct HttpArgs {
+    /// Seconds that a connection may stay open between two requests. Set it above the idle time of the balancers in front.
+    #[arg(long, env = "LIVERANK_KEEP_ALIVE_SECONDS", value_name = "SECONDS", default_value_t = KEEP_ALIVE.as_secs(),
+          value_parser = clap::value_parser!(u64).range(1..=3600))]
+    keep_alive_seconds: u64,
+    /// Pages of which origins may use the public endpoints and `WebSockets`, comma-separated, as `https://example.org`; `*`
+    /// is every page. Clients that are not browsers send no origin and are not asked.
+    #[arg(
+        long,
+        env = "LIVERANK_ALLOWED_ORIGINS",
+        value_name = "ORIGIN,…",
+        value_delimiter = ',',
+        default_value = "*"
+    )]
+    allowed_origins: Vec<Origin>,
+    /// Pages of the allowed origins may send cookies and HTTP authentication; needs a list of origins.
+    #[arg(long, env = "LIVERANK_ALLOW_CREDENTIALS")]
+    allow_credentials: bool,
+    /// How many proxies of ours stand in front. Each adds the address of its client to `X-Forwarded-For`; so many of these,
+    /// from the end, are believed.
+    #[arg(long, env = "LIVERANK_TRUSTED_PROXIES", value_name = "N", default_value_t = 0,
+          value_parser = clap::value_parser!(u8).range(0..=16))]
+    trusted_proxies: u8,
+}
+
+impl HttpArgs {
+    /// The settings that these flags make.
+    ///
+    /// # Errors
+    /// Flags that contradict each other.
+    pub fn settings(&self) -> anyhow::Result<HttpSettings> {
+        Ok(HttpSettings {
+            keep_alive: Duration::from_secs(self.keep_alive_seconds),
+            origins: Arc::new(Origins::new(&self.allowed_origins, self.allow_credentials)?),
+            trusted_proxies: self.trusted_proxies,
+            ..HttpSettings::default()
+        })
+    }
+}
+
+/// What every HTTP port of a process is run with. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct HttpSettings {
+    /// How long a connection may stay open between two requests.
+    pub keep_alive: Duration,
+    /// Whose pages may use what is public.
+    pub origins: Arc<Origins>,
+    /// How many entries of `X-Forwarded-For`, from the end, are believed.
+    pub trusted_proxies: u8,
+    /// Room for bytes of request bodies.
+    pub uploads: Arc<Semaphore>,
+}
+
+impl Default for HttpSettings {
+    fn default() -> Self {
+        Self {
+            keep_alive: KEEP_ALIVE,
+            origins: Arc::default(),
+            trusted_proxies: 0,
+            uploads: Arc::new(Semaphore::new(UPLOAD_BYTES)),
+        }
+    }
+}

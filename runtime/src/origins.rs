@@ -1,0 +1,145 @@
+//! Whose pages may use what is public: one list for cross-origin requests, `WebSockets` and beacons.
+
+use std::fmt;
+use std::str::FromStr;
+
+use anyhow::ensure;
+use axum::http::{HeaderMap, HeaderValue, header};
+use reqwest::Url;
+
+/// One entry of the list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// `*`
+    Any,
+    /// `null`, which browsers send for pages from files and after a second redirect.
+    Null,
+    /// As browsers send it: scheme, host, and the port where it is not the usual one.
+    Site(String),
+}
+
+impl FromStr for Origin {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.trim() {
+            "*" => return Ok(Self::Any),
+            "null" => return Ok(Self::Null),
+            _ => {}
+        }
+        let url: Url = text.trim().parse().map_err(|_| "must be as https://example.org, null or *")?;
+        let bare = matches!(url.scheme(), "http" | "https")
+            && url.path() == "/"
+            && url.query().is_none()
+            && url.fragment().is_none()
+            && url.username().is_empty()
+            && url.password().is_none();
+        if bare {
+            Ok(Self::Site(url.origin().ascii_serialization()))
+        } else {
+            Err("must be a scheme, a host and perhaps a port, as https://example.org".into())
+        }
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Any => "*",
+            Self::Null => "null",
+            Self::Site(site) => site,
+        })
+    }
+}
+
+/// The list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Origins {
+    /// The allowed ones, as they are sent; `None`: all.
+    listed: Option<Vec<String>>,
+    credentials: bool,
+}
+
+impl Default for Origins {
+    fn default() -> Self {
+        Self { listed: None, credentials: false }
+    }
+}
+
+impl Origins {
+    /// The list of these.
+    ///
+    /// # Errors
+    /// Credentials for everybody, which browsers refuse, and which would let any page act for its visitors.
+    pub fn new(allowed: &[Origin], credentials: bool) -> anyhow::Result<Self> {
+        let any = allowed.contains(&Origin::Any);
+        ensure!(!(any && credentials), "--allow-credentials needs a list of origins in --allowed-origins");
+        let listed = (!any).then(|| allowed.iter().map(ToString::to_string).collect());
+        Ok(Self { listed, credentials })
+    }
+
+    /// Whether every origin is allowed.
+    pub const fn is_any(&self) -> bool {
+        self.listed.is_none()
+    }
+
+    /// Whether pages may send credentials.
+    pub const fn credentials(&self) -> bool {
+        self.credentials
+    }
+
+    /// Whether a page of this origin may use what is public.
+    pub fn allows(&self, origin: &HeaderValue) -> bool {
+        let is_it = |allowed: &String| origin.as_bytes().eq_ignore_ascii_case(allowed.as_bytes());
+        self.listed.as_ref().is_none_or(|listed| listed.iter().any(is_it))
+    }
+
+    /// Whether a request is from an allowed page, or from no page at all.
+    pub fn allow_request(&self, headers: &HeaderMap) -> bool {
+        headers.get(header::ORIGIN).is_none_or(|origin| self.allows(origin))
+    }
+
+    /// Whether a request is from an allowed page.
+    pub fn is_allowed_page(&self, headers: &HeaderMap) -> bool {
+        headers.get(header::ORIGIN).is_some_and(|origin| self.allows(origin))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn origins(list: &[&str], credentials: bool) -> anyhow::Result<Origins> {
+        let list: Vec<Origin> = list.iter().map(|origin| origin.parse().unwrap()).collect();
+        Origins::new(&list, credentials)
+    }
+
+    #[test]
+    fn origins_are_compared_as_browsers_send_them() {
+        let origins = origins(&["https://Example.org:443/", "http://localhost:3000"], true).unwrap();
+        for (origin, allowed) in [
+            ("https://example.org", true),
+            ("http://localhost:3000", true),
+            ("http://example.org", false),
+            ("https://example.org.evil.test", false),
+            ("http://localhost", false),
+            ("null", false),
+        ] {
+            assert_eq!(origins.allows(&HeaderValue::from_static(origin)), allowed, "{origin}");
+        }
+        let none = HeaderMap::new();
+        assert!(origins.allow_request(&none) && !origins.is_allowed_page(&none));
+    }
+
+    #[test]
+    fn what_is_no_origin_is_refused_and_so_are_credentials_for_all() {
+        for bad in
+            ["", "example.org", "https://example.org/path", "ftp://example.org", "https://u:p@example.org"]
+        {
+            assert!(bad.parse::<Origin>().is_err(), "{bad}");
+        }
+        assert!(origins(&["*"], true).is_err());
+        assert!(origins(&["*", "https://example.org"], false).unwrap().is_any());
+        assert!(origins(&["null"], false).unwrap().allows(&HeaderValue::from_static("null")));
+    }
+}

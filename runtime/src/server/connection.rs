@@ -1,0 +1,207 @@
+//! One connection over HTTP/1, from its first request to its end.
+
+use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::ConnectInfo;
+use axum::http::{HeaderValue, Method, StatusCode, header};
+use axum::response::Response;
+use bytes::Bytes;
+use hyper::body::{Frame, Incoming, SizeHint};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::TcpStream;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio_util::sync::CancellationToken;
+use tower_service::Service;
+
+use super::exchange::Exchange;
+use super::hijack::Socket;
+use crate::http_args::HttpSettings;
+
+/// How long what a client still sends is thrown away after an answer that did not wait for it. To close with unread bytes
+/// would reset the connection, and the client would never read the answer.
+const LINGER: Duration = Duration::from_secs(10);
+/// How long it may pause meanwhile.
+const LINGER_PAUSE: Duration = Duration::from_secs(3);
+
+/// The handler has the socket now.
+#[derive(Debug, thiserror::Error)]
+#[error("the handler goes on with the socket")]
+struct HandedOver;
+
+/// Serves one connection until it ends, or until its answer in flight is out after `shutdown`, or a handler goes on with
+/// its socket.
+pub(super) async fn serve(
+    stream: TcpStream,
+    peer: SocketAddr,
+    place: OwnedSemaphorePermit,
+    router: Router,
+    settings: HttpSettings,
+    shutdown: CancellationToken,
+) {
+    let keep_alive = settings.keep_alive;
+    let socket = Socket::new(stream, place, Instant::now(), keep_alive);
+    let unread = Arc::new(AtomicBool::new(false));
+    let (own, half_read) = (socket.clone(), Arc::clone(&unread));
+    let service = service_fn(move |request: hyper::Request<Incoming>| {
+        let exchange = Exchange::new(peer, request.headers(), &settings, own.clone());
+        let bodiless = request.method() == Method::HEAD;
+        let (mut parts, body) = request.into_parts();
+        own.clock(|clock| clock.asked());
+        half_read.store(!hyper::body::Body::is_end_stream(&body), Ordering::Relaxed);
+        let upload = Upload { body, exchange: exchange.clone(), unread: Arc::clone(&half_read) };
+        parts.extensions.insert(ConnectInfo(peer));
+        parts.extensions.insert(exchange.clone());
+        let (answer, socket) =
+            (router.clone().call(hyper::Request::from_parts(parts, Body::new(upload))), own.clone());
+        async move {
+            let mut answer: Response = answer.await.unwrap_or_else(|never| match never {});
+            if !bodiless && socket.handed_over(&mut answer) {
+                return Err(HandedOver);
+            }
+            // These do not wait for the rest of the body: nothing else can follow on the connection.
+            if matches!(answer.status(), StatusCode::PAYLOAD_TOO_LARGE | StatusCode::REQUEST_TIMEOUT) {
+                answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+            }
+            let sized = answer.headers().contains_key(header::CONTENT_LENGTH)
+                || hyper::body::Body::size_hint(answer.body()).exact().is_some();
+            socket.clock(|clock| clock.answering(sized));
+            Ok(answer.map(|body| Answer { body, socket, _exchange: exchange }))
+        }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        // The clock below tells a head that is on its way from a connection that waits for one.
+        .header_read_timeout(None)
+        // Who has asked and shut down its sending side gets its answer.
+        .half_close(true)
+        // The default of 400 KiB a connection is for large uploads; ours are small.
+        .max_buf_size(64 * 1024)
+        .serve_connection(TokioIo::new(socket.clone()), service)
+        .with_upgrades();
+    let mut connection = pin!(connection);
+    let mut clock = pin!(tokio::time::sleep(keep_alive));
+    let mut shutdown = pin!(shutdown.cancelled_owned());
+    let mut leaving = false;
+    let served = poll_fn(|context| {
+        loop {
+            if let Poll::Ready(ended) = connection.as_mut().poll(context) {
+                return Poll::Ready(Some(ended));
+            }
+            if !leaving && shutdown.as_mut().poll(context).is_ready() {
+                leaving = true;
+                connection.as_mut().graceful_shutdown();
+                continue;
+            }
+            // All that moves the clock happens within the connection's own poll, so this need not be woken by it.
+            loop {
+                let Some(at) = socket.clock(|clock| clock.look_at()) else { return Poll::Pending };
+                if clock.deadline().into_std() != at {
+                    clock.as_mut().reset(at.into());
+                }
+                if clock.as_mut().poll(context).is_pending() {
+                    return Poll::Pending;
+                }
+                if socket.clock(|clock| clock.is_over(Instant::now())) {
+                    return Poll::Ready(None);
+                }
+            }
+        }
+    })
+    .await;
+    // What ends a connection early is the peer's doing; a line for each would be a line a request.
+    if served.is_some_and(|ended| ended.is_err() || unread.load(Ordering::Relaxed)) {
+        linger(&socket).await;
+    }
+}
+
+/// Reads and throws away until the client has closed, too.
+async fn linger(socket: &Socket) {
+    let rest = async {
+        let mut bytes = vec![0; 16 * 1024];
+        while let Ok(Ok(1..)) = tokio::time::timeout(LINGER_PAUSE, socket.read(&mut bytes)).await {}
+    };
+    let _ = tokio::time::timeout(LINGER, rest).await;
+}
+
+/// There is no room for more bytes of request bodies.
+#[derive(Debug, thiserror::Error)]
+#[error("too many bytes of requests are held here")]
+pub(crate) struct NoRoom;
+
+/// A request's body, counted as it comes.
+struct Upload {
+    body: Incoming,
+    exchange: Exchange,
+    unread: Arc<AtomicBool>,
+}
+
+impl hyper::body::Body for Upload {
+    type Data = Bytes;
+    type Error = axum::BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::BoxError>>> {
+        let frame = std::task::ready!(Pin::new(&mut self.body).poll_frame(context));
+        if self.body.is_end_stream() || frame.is_none() {
+            self.unread.store(false, Ordering::Relaxed);
+        }
+        Poll::Ready(frame.map(|frame| {
+            let frame = frame?;
+            let bytes = frame.data_ref().map_or(0, Bytes::len);
+            if self.exchange.take_upload(bytes) { Ok(frame) } else { Err(NoRoom.into()) }
+        }))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// An answer's body. When it goes, the connection is free for the next request, and what was held for this one is let go.
+struct Answer {
+    body: Body,
+    socket: Socket,
+    _exchange: Exchange,
+}
+
+impl hyper::body::Body for Answer {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl Drop for Answer {
+    fn drop(&mut self) {
+        self.socket.clock(|clock| clock.answered(Instant::now()));
+    }
+}

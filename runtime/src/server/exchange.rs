@@ -1,0 +1,174 @@
+//! One request and its answer: who asks, and what is held until the answer's last byte is on its way.
+//!
+//! What a request takes up (bytes of its body, a place in a queue, the answer itself) is not free again when its handler
+//! returns, for the answer may be long and its reader slow. So whatever is [held](Exchange::hold) here is let go when the
+//! answer's body has been given to the connection whole, or the connection is gone.
+
+use std::any::Any;
+use std::convert::Infallible;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use axum::extract::FromRequestParts;
+use axum::http::HeaderMap;
+use axum::http::request::Parts;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::hijack::Socket;
+use crate::http_args::HttpSettings;
+
+/// The header in which proxies tell whom they speak for.
+const FORWARDED: &str = "x-forwarded-for";
+
+/// One request and its answer. Clones are the same one.
+#[derive(Clone)]
+pub struct Exchange(Arc<Inner>);
+
+struct Inner {
+    client: IpAddr,
+    uploads: Arc<Semaphore>,
+    held: Mutex<Held>,
+    socket: Option<Socket>,
+}
+
+#[derive(Default)]
+struct Held {
+    upload: Option<OwnedSemaphorePermit>,
+    places: Vec<Box<dyn Any + Send>>,
+}
+
+impl Exchange {
+    pub(super) fn new(
+        peer: SocketAddr,
+        headers: &HeaderMap,
+        settings: &HttpSettings,
+        socket: Socket,
+    ) -> Self {
+        Self(Arc::new(Inner {
+            client: client(peer.ip(), headers, settings.trusted_proxies),
+            uploads: Arc::clone(&settings.uploads),
+            held: Mutex::default(),
+            socket: Some(socket),
+        }))
+    }
+
+    /// The address of the one who asks, as far as it can be known: see `--trusted-proxies`.
+    pub fn client(&self) -> IpAddr {
+        self.0.client
+    }
+
+    /// Keeps `place` until the answer's last byte is on its way.
+    pub fn hold(&self, place: impl Send + 'static) {
+        self.held().places.push(Box::new(place));
+    }
+
+    /// Takes room for `bytes` more of the request's body; `false` where there is none.
+    pub(super) fn take_upload(&self, bytes: usize) -> bool {
+        let Ok(bytes) = u32::try_from(bytes) else { return false };
+        let Ok(permit) = Arc::clone(&self.0.uploads).try_acquire_many_owned(bytes) else { return false };
+        let mut held = self.held();
+        match &mut held.upload {
+            Some(upload) => upload.merge(permit),
+            none => *none = Some(permit),
+        }
+        true
+    }
+
+    /// Completes when the client has shut down its sending side. It may be gone, or it may have nothing more to say and
+    /// still read: only what is written tells.
+    pub async fn said_all(&self) {
+        match &self.0.socket {
+            Some(socket) => socket.said_all().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    fn held(&self) -> std::sync::MutexGuard<'_, Held> {
+        self.0.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Of a request that came by another server than ours, as in tests: nothing is known, and it is held no longer than its
+/// handler runs.
+impl Default for Exchange {
+    fn default() -> Self {
+        Self(Arc::new(Inner {
+            client: Ipv4Addr::LOCALHOST.into(),
+            uploads: HttpSettings::default().uploads,
+            held: Mutex::default(),
+            socket: None,
+        }))
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Exchange {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        Ok(parts.extensions.get::<Self>().cloned().unwrap_or_default())
+    }
+}
+
+/// The address behind `proxies` of ours: each has added whom it saw to the end of the list. Entries before that anybody
+/// may have written.
+fn client(peer: IpAddr, headers: &HeaderMap, proxies: u8) -> IpAddr {
+    let mut addresses = headers
+        .get_all(FORWARDED)
+        .iter()
+        .rev()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|list| list.rsplit(','))
+        .map(address);
+    let mut client = peer.to_canonical();
+    for _ in 0..proxies {
+        // Where a proxy wrote nothing that can be read, it is the last one that is known.
+        match addresses.next().flatten() {
+            Some(address) => client = address,
+            None => break,
+        }
+    }
+    client
+}
+
+/// An address as proxies write it, with or without a port.
+fn address(text: &str) -> Option<IpAddr> {
+    let text = text.trim();
+    let with_port = || text.parse::<SocketAddr>().ok().map(|address| address.ip());
+    let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
+    bare.parse().ok().or_else(with_port).map(|address: IpAddr| address.to_canonical())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seen(lists: &[&'static str], proxies: u8) -> String {
+        let mut headers = HeaderMap::new();
+        for list in lists {
+            headers.append(FORWARDED, list.parse().unwrap());
+        }
+        client("10.0.0.9".parse().unwrap(), &headers, proxies).to_string()
+    }
+
+    #[test]
+    fn only_what_our_own_proxies_wrote_is_believed() {
+        assert_eq!(seen(&["6.6.6.6, 1.2.3.4"], 0), "10.0.0.9");
+        assert_eq!(seen(&["6.6.6.6, 1.2.3.4"], 1), "1.2.3.4");
+        assert_eq!(seen(&["6.6.6.6", "1.2.3.4,10.0.0.7"], 2), "1.2.3.4");
+        assert_eq!(seen(&["1.2.3.4"], 3), "1.2.3.4");
+        assert_eq!(seen(&[], 1), "10.0.0.9");
+        assert_eq!(seen(&["1.2.3.4, nonsense"], 2), "10.0.0.9");
+    }
+
+    #[test]
+    fn addresses_may_have_ports_and_brackets() {
+        for (written, read) in [
+            ("1.2.3.4:5", "1.2.3.4"),
+            ("[2001:db8::1]:5", "2001:db8::1"),
+            ("[2001:db8::1]", "2001:db8::1"),
+            ("::ffff:1.2.3.4", "1.2.3.4"),
+        ] {
+            assert_eq!(seen(&[written], 1), read);
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! Places shared by many hosts: first come, first served while there is room, and a fair share for each when there is not.
+//!
+//! Pure: who has which place, and who has to give one up for whom.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::hash::Hash;
+
+/// Places by holder; each place carries `T`, by which its holder can be told to leave.
+#[derive(Debug)]
+pub struct Shares<K, T> {
+    places: usize,
+    /// Places of one holder.
+    most: usize,
+    taken: usize,
+    next: u64,
+    holders: HashMap<K, HashMap<u64, T>>,
+}
+
+/// A place that was given.
+#[derive(Debug)]
+pub struct Given<T> {
+    /// Its number.
+    pub number: u64,
+    /// Whoever has to leave for it: of those who have most.
+    pub instead_of: Option<T>,
+}
+
+impl<K: Clone + Eq + Hash, T> Shares<K, T> {
+    /// `places` in all, at most `most` for one holder.
+    pub fn new(places: usize, most: usize) -> Self {
+        Self { places, most, taken: 0, next: 0, holders: HashMap::new() }
+    }
+
+    /// Gives `holder` a place. Where none is free, one is taken from whoever has most, if that is more than the holder would
+    /// have then. `None` where the holder has its share.
+    pub fn give(&mut self, holder: K, tell: T) -> Option<Given<T>> {
+        let own = self.holders.get(&holder).map_or(0, HashMap::len);
+        if own >= self.most {
+            return None;
+        }
+        let instead_of = if self.taken < self.places { None } else { Some(self.take_from_largest(own + 1)?) };
+        self.next += 1;
+        self.holders.entry(holder).or_default().insert(self.next, tell);
+        self.taken += 1;
+        Some(Given { number: self.next, instead_of })
+    }
+
+    /// Takes a place from the holder of most, where these are more than `than`.
+    fn take_from_largest(&mut self, than: usize) -> Option<T> {
+        let (holder, places) = self.holders.iter().max_by_key(|(_, places)| places.len())?;
+        if places.len() <= than {
+            return None;
+        }
+        let (holder, number) = (holder.clone(), *places.keys().next()?);
+        self.free(&holder, number)
+    }
+
+    /// The place is free again. Of no effect where it was taken away.
+    pub fn free(&mut self, holder: &K, number: u64) -> Option<T> {
+        let Entry::Occupied(mut places) = self.holders.entry(holder.clone()) else { return None };
+        let tell = places.get_mut().remove(&number)?;
+        self.taken -= 1;
+        if places.get().is_empty() {
+            places.remove();
+        }
+        Some(tell)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_host_has_all_until_another_comes() {
+        let mut shares = Shares::new(10, 100);
+        let all: Vec<u64> = (0..10).map(|n| shares.give("hog", n).unwrap().number).collect();
+        assert!(shares.give("hog", 10).is_none(), "it would only take from itself");
+        let mut left = 0;
+        while let Some(given) = shares.give("guest", 99) {
+            assert!(given.instead_of.is_some_and(|told| told < 10));
+            left += 1;
+        }
+        assert_eq!(left, 5, "until both have as many");
+        for number in all {
+            shares.free(&"hog", number);
+        }
+        assert_eq!((shares.taken, shares.holders.len()), (5, 1));
+        assert!((0..5).all(|n| shares.give("third", n).is_some_and(|given| given.instead_of.is_none())));
+    }
+
+    #[test]
+    fn nobody_has_more_than_is_allowed() {
+        let mut shares = Shares::new(10, 3);
+        assert_eq!((0..10).filter(|n| shares.give("a", *n).is_some()).count(), 3);
+        assert_eq!((0..10).filter(|n| shares.give("b", *n).is_some()).count(), 3);
+    }
+}

@@ -1,0 +1,234 @@
+//! What the gateway and the service behind it both know of `WebSockets` (RFC 6455): which requests are handshakes, and
+//! where frames begin and end.
+
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use liverank_core::Invalid;
+
+use crate::Problem;
+use crate::origins::Origins;
+
+/// The only version there is.
+const VERSION: HeaderValue = HeaderValue::from_static("13");
+
+/// The status of a close frame by which a server that restarts asks to connect again.
+pub const RESTART: u16 = 1012;
+
+/// Judges a handshake; the key that it is to be answered with.
+///
+/// # Errors
+/// The answer to what is none, or comes from a page that may not use it.
+pub fn check_handshake(request: &Parts, origins: &Origins) -> Result<HeaderValue, Box<Response>> {
+    let headers = &request.headers;
+    let asks = request.method == Method::GET
+        && request.version == Version::HTTP_11
+        && mentions(headers, &header::CONNECTION, "upgrade")
+        && mentions(headers, &header::UPGRADE, "websocket");
+    if !asks || headers.get(header::SEC_WEBSOCKET_VERSION) != Some(&VERSION) {
+        return Err(Box::new(upgrade_required()));
+    }
+    // Browsers let any page open one, and say from where: refusing is the server's part.
+    if !origins.allow_request(headers) {
+        let detail = "pages of this origin may not connect here: see --allowed-origins";
+        return Err(Box::new(Problem::new(StatusCode::FORBIDDEN, detail).into_response()));
+    }
+    let key = headers.get(header::SEC_WEBSOCKET_KEY).filter(|key| !key.is_empty());
+    key.cloned().ok_or_else(|| Box::new(Problem::from(Invalid::missing("Sec-WebSocket-Key")).into_response()))
+}
+
+/// Whether one of a header's comma-separated words is `word`, in any case.
+fn mentions(headers: &HeaderMap, name: &HeaderName, word: &str) -> bool {
+    let words =
+        headers.get_all(name).into_iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+    words.map(<[u8]>::trim_ascii).any(|found| found.eq_ignore_ascii_case(word.as_bytes()))
+}
+
+fn upgrade_required() -> Response {
+    let detail = "this is a WebSocket: connect with the handshake of RFC 6455, version 13, over HTTP/1.1";
+    let mut response = Problem::new(StatusCode::UPGRADE_REQUIRED, detail).into_response();
+    response.headers_mut().insert(header::SEC_WEBSOCKET_VERSION, VERSION);
+    ask_for_websocket(response.headers_mut());
+    response
+}
+
+/// The two headers of a handshake, or of an answer to one, that belong to one hop.
+pub fn ask_for_websocket(headers: &mut HeaderMap) {
+    headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+    headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+}
+
+/// A close frame of a server.
+pub fn close_frame(status: u16) -> Bytes {
+    let [high, low] = status.to_be_bytes();
+    Bytes::copy_from_slice(&[0x88, 2, high, low])
+}
+
+/// Whether a client's close frame may carry this status (RFC 6455, 7.4; the registry's later ones; applications' own).
+pub const fn is_close_status(status: u16) -> bool {
+    matches!(status, 1000..=1003 | 1007..=1014 | 3000..=4999)
+}
+
+/// The most that a frame's header can be: two bytes, a length of eight, a mask of four.
+const HEADER_BYTES: usize = 14;
+
+/// Follows frames as they go by, whatever they carry: something can be said in between only where one has ended.
+#[derive(Debug, Default)]
+pub struct Frames {
+    header: [u8; HEADER_BYTES],
+    have: usize,
+    /// Bytes of a payload that are still to come.
+    payload: u64,
+    /// A close frame has begun: nothing may follow it.
+    closed: bool,
+}
+
+impl Frames {
+    /// Takes bytes up to the end of the frame that is under way, or of the next one; answers how many that are.
+    pub fn one(&mut self, bytes: &[u8]) -> usize {
+        let mut at = 0;
+        while at < bytes.len() {
+            if self.payload > 0 {
+                let some = self.payload.min((bytes.len() - at) as u64);
+                self.payload -= some;
+                at += some as usize;
+            } else {
+                self.header[self.have] = bytes[at];
+                self.have += 1;
+                at += 1;
+                if !self.header_is_whole() {
+                    continue;
+                }
+            }
+            if self.payload == 0 {
+                return at;
+            }
+        }
+        at
+    }
+
+    /// Takes all of these bytes.
+    pub fn all(&mut self, bytes: &[u8]) {
+        let mut at = 0;
+        while at < bytes.len() {
+            at += self.one(&bytes[at..]);
+        }
+    }
+
+    fn header_is_whole(&mut self) -> bool {
+        let [first, second, ..] = self.header;
+        if self.have < 2 {
+            return false;
+        }
+        let extended = match second & 0x7f {
+            126 => 2,
+            127 => 8,
+            _ => 0,
+        };
+        let mask = if second & 0x80 == 0 { 0 } else { 4 };
+        if self.have < 2 + extended + mask {
+            return false;
+        }
+        let length =
+            self.header[2..2 + extended].iter().fold(0, |length, byte| length << 8 | u64::from(*byte));
+        self.payload = if extended == 0 { u64::from(second & 0x7f) } else { length };
+        self.closed |= first & 0x0f == 0x8;
+        self.have = 0;
+        true
+    }
+
+    /// Whether no frame is under way.
+    pub const fn is_between(&self) -> bool {
+        self.have == 0 && self.payload == 0
+    }
+
+    /// Whether a close frame went by.
+    pub const fn is_closed(&self) -> bool {
+        self.closed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::Request;
+
+    use super::*;
+
+    fn judged(version: Version, headers: &[(&str, &str)], origins: &Origins) -> u16 {
+        let mut request = Request::builder().version(version);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let (parts, ()) = request.body(()).unwrap().into_parts();
+        check_handshake(&parts, origins).map_or_else(|refused| refused.status().as_u16(), |_| 101)
+    }
+
+    const USUAL: [(&str, &str); 4] = [
+        ("connection", "keep-alive, Upgrade"),
+        ("upgrade", "foo, WebSocket"),
+        ("sec-websocket-version", "13"),
+        ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
+    ];
+
+    #[test]
+    fn a_handshake_is_of_http_1_1_and_asks_in_both_headers() {
+        let any = Origins::default();
+        assert_eq!(judged(Version::HTTP_11, &USUAL, &any), 101);
+        assert_eq!(judged(Version::HTTP_10, &USUAL, &any), 426);
+        for (left_out, status) in [(0, 426), (1, 426), (2, 426), (3, 400)] {
+            let mut headers = USUAL.to_vec();
+            headers.remove(left_out);
+            assert_eq!(judged(Version::HTTP_11, &headers, &any), status, "without {}", USUAL[left_out].0);
+        }
+        let keep_alive = [("connection", "keep-alive"), USUAL[1], USUAL[2], USUAL[3]];
+        assert_eq!(judged(Version::HTTP_11, &keep_alive, &any), 426);
+    }
+
+    #[test]
+    fn a_page_has_to_be_of_an_allowed_origin() {
+        let listed = Origins::new(&["https://a.test".parse().unwrap()], false).unwrap();
+        let from = |origin: &'static str| [&USUAL[..], &[("origin", origin)]].concat();
+        assert_eq!(judged(Version::HTTP_11, &from("https://a.test"), &listed), 101);
+        assert_eq!(judged(Version::HTTP_11, &from("https://b.test"), &listed), 403);
+        assert_eq!(judged(Version::HTTP_11, &from("https://b.test"), &Origins::default()), 101);
+        assert_eq!(judged(Version::HTTP_11, &USUAL, &listed), 101, "no page at all");
+    }
+
+    #[test]
+    fn frames_end_where_they_do_however_they_are_cut() {
+        let mut bytes = vec![0x81, 3, b'a', b'b', b'c', 0x89, 0];
+        bytes.extend([0x01, 126, 1, 0]);
+        bytes.extend([7; 256]);
+        bytes.extend([0x80, 0x82, 1, 2, 3, 4, 9, 9]);
+        bytes.extend([0x82, 127, 0, 0, 0, 0, 0, 1, 0, 0]);
+        bytes.extend(vec![7; 65_536]);
+        let mut ends = Vec::new();
+        let (mut frames, mut at) = (Frames::default(), 0);
+        while at < bytes.len() {
+            at += frames.one(&bytes[at..]);
+            assert!(frames.is_between());
+            ends.push(at);
+        }
+        assert_eq!(ends, [5, 7, 267, 275, bytes.len()]);
+        for cut in 0..300 {
+            let mut frames = Frames::default();
+            frames.all(&bytes[..cut]);
+            assert_eq!(frames.is_between(), cut == 0 || ends.contains(&cut), "after {cut} bytes");
+            frames.all(&bytes[cut..]);
+            assert!(frames.is_between() && !frames.is_closed());
+            frames.all(&close_frame(RESTART));
+            assert!(frames.is_between() && frames.is_closed());
+        }
+    }
+
+    #[test]
+    fn a_status_may_be_sent_or_not() {
+        for good in [1000, 1001, 1003, 1007, 1011, 1012, 1014, 3000, 4999] {
+            assert!(is_close_status(good), "{good}");
+        }
+        for bad in [0, 999, 1004, 1005, 1006, 1015, 1016, 2999, 5000, u16::MAX] {
+            assert!(!is_close_status(bad), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! How much one caller may do: requests by address, events by user.
+//!
+//! An address is that of the client behind the proxies that are trusted (`--trusted-proxies`); of IPv6 it is the network,
+//! for a host has a whole one to itself. A user is whom a token is for; without tokens it is the address again.
+
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use axum::extract::{Request, State};
+use axum::http::{Method, StatusCode};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use liverank_core::limits::{Buckets, Quota};
+use liverank_runtime::Problem;
+use liverank_runtime::server::Exchange;
+
+use crate::Gateway;
+use crate::auth::Caller;
+use crate::front_door;
+
+/// Callers whose buckets are kept: some 50 bytes each. Those beyond share one.
+const CALLERS: usize = 100_000;
+/// For how many seconds' worth somebody may come at once: a crowd behind one address that reconnects.
+const BURST_SECONDS: u64 = 10;
+
+/// What one caller may do.
+#[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "Limits for one caller")]
+pub struct LimitArgs {
+    /// Requests a second of one address, ten times as many at once; more are answered 429, and streams are asked to come back.
+    /// 0: no limit.
+    #[arg(long, env = "LIVERANK_REQUESTS_PER_ADDRESS", value_name = "N", default_value_t = 3000)]
+    requests_per_address: u32,
+    /// Interactions and comments a second of one user, or of one address where no tokens are asked for, ten times as many at
+    /// once. 0: no limit.
+    #[arg(long, env = "LIVERANK_EVENTS_PER_USER", value_name = "N", default_value_t = 20_000)]
+    events_per_user: u32,
+    /// Open comment streams and `WebSockets` of one address. 0: no limit but a fair share: where there is no room for
+    /// others, those with most give way.
+    #[arg(long, env = "LIVERANK_STREAMS_PER_ADDRESS", value_name = "N", default_value_t = 20_000)]
+    pub(crate) streams_per_address: u32,
+}
+
+/// The buckets of all callers.
+pub(crate) struct Limits {
+    requests: Option<Mutex<Buckets<IpAddr>>>,
+    events: Option<Mutex<Buckets<EventsOf>>>,
+    start: Instant,
+}
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+enum EventsOf {
+    User(String),
+    Address(IpAddr),
+}
+
+impl Limits {
+    pub(crate) fn new(args: &LimitArgs) -> Self {
+        Self {
+            requests: buckets(args.requests_per_address),
+            events: buckets(args.events_per_user),
+            start: Instant::now(),
+        }
+    }
+
+    /// Counts `count` events of a caller.
+    ///
+    /// # Errors
+    /// 429 where that is more than it may send.
+    pub(crate) fn events(&self, caller: &Caller, exchange: &Exchange, count: usize) -> Result<(), Problem> {
+        let who = match caller {
+            Caller::User(user) => EventsOf::User(user.clone()),
+            Caller::Anyone => EventsOf::Address(network(exchange.client())),
+        };
+        take(self.events.as_ref(), who, count as u64, self.start.elapsed())
+    }
+
+    fn request(&self, client: IpAddr) -> Result<(), Problem> {
+        take(self.requests.as_ref(), network(client), 1, self.start.elapsed())
+    }
+}
+
+fn buckets<K: Eq + std::hash::Hash>(per_second: u32) -> Option<Mutex<Buckets<K>>> {
+    let per_second = u64::from(per_second);
+    let quota = Quota::new(per_second, per_second * BURST_SECONDS);
+    (per_second > 0).then(|| Mutex::new(Buckets::new(quota, CALLERS)))
+}
+
+fn take<K: Eq + std::hash::Hash>(
+    buckets: Option<&Mutex<Buckets<K>>>,
+    caller: K,
+    count: u64,
+    now: Duration,
+) -> Result<(), Problem> {
+    let Some(buckets) = buckets else { return Ok(()) };
+    let taken = buckets.lock().unwrap_or_else(PoisonError::into_inner).take(caller, count, now);
+    taken.map_err(|wait| {
+        let detail = "one caller sends too much here: slow down, or see the limits of the gateway";
+        Problem::new(StatusCode::TOO_MANY_REQUESTS, detail).retry_after(wait + Duration::from_millis(999))
+    })
+}
+
+/// The address that counts: of IPv6 its network of 64 bits.
+fn network(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(_) => address,
+        IpAddr::V6(address) => {
+            let [a, b, c, d, ..] = address.segments();
+            Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
+        }
+    }
+}
+
+/// Lets a request through, or answers it at once.
+pub(crate) async fn admit(State(gateway): State<Arc<Gateway>>, request: Request, next: Next) -> Response {
+    let client = request.extensions().get::<Exchange>().map(Exchange::client);
+    let Some(Err(problem)) = client.map(|client| gateway.limits.request(client)) else {
+        return next.run(request).await;
+    };
+    gateway.metrics.limited.inc();
+    // A browser's stream would give up for good on an error.
+    if request.uri().path() == "/connect" && matches!(*request.method(), Method::GET | Method::POST) {
+        return front_door::turned_away(&gateway);
+    }
+    problem.into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_is_its_network() {
+        let of = |text: &str| network(text.parse().unwrap()).to_string();
+        assert_eq!(of("2001:db8:1:2:3:4:5:6"), "2001:db8:1:2::");
+        assert_eq!(of("192.0.2.7"), "192.0.2.7");
+    }
+
+    #[test]
+    fn users_have_their_own_and_nothing_is_no_limit() {
+        let limits = |requests, events| {
+            Limits::new(&LimitArgs {
+                requests_per_address: requests,
+                events_per_user: events,
+                streams_per_address: 0,
+            })
+        };
+        let (one, exchange) = (limits(1, 1), Exchange::default());
+        let user = |name: &str| Caller::User(name.to_owned());
+        assert!(one.events(&user("ana"), &exchange, 10).is_ok());
+        let refused = one.events(&user("ana"), &exchange, 1).unwrap_err();
+        assert_eq!(refused.status(), StatusCode::TOO_MANY_REQUESTS);
+        assert!(one.events(&user("ben"), &exchange, 10).is_ok());
+        assert!(one.events(&Caller::Anyone, &exchange, 10).is_ok());
+        let none = limits(0, 0);
+        assert!((0..10_000).all(|_| none.events(&Caller::Anyone, &exchange, 1000).is_ok()));
+        assert!((0..10_000).all(|_| none.request([1, 2, 3, 4].into()).is_ok()));
+    }
+}

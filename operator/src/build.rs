@@ -64,7 +64,7 @@ pub struct OperatorFacts {
     pub namespace: String,
     /// Labels of its pods.
     pub labels: BTreeMap<String, String>,
-    /// Its ServiceAccount, as whom it gives orders.
+    /// Its `ServiceAccount`, as whom it gives orders.
     pub service_account: String,
     /// The public keys of the API server's tokens (a JSON Web Key Set), and who issues them (its member `issuer`); empty
     /// where they are not known yet.

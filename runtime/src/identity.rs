@@ -99,7 +99,7 @@ impl Identity {
         Self { keys: Some(keys), verifier: Some(verifier), ..Self::default() }
     }
 
-    /// The same process as `caller`. On Kubernetes it is whom its ServiceAccount says, whatever is said here.
+    /// The same process as `caller`. On Kubernetes it is whom its `ServiceAccount` says, whatever is said here.
     ///
     /// # Errors
     /// Its key is somebody else's.

@@ -54,17 +54,13 @@ impl fmt::Display for Origin {
 
 /// The list.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Default)]
 pub struct Origins {
     /// The allowed ones, as they are sent; `None`: all.
     listed: Option<Vec<String>>,
     credentials: bool,
 }
 
-impl Default for Origins {
-    fn default() -> Self {
-        Self { listed: None, credentials: false }
-    }
-}
 
 impl Origins {
     /// The list of these.

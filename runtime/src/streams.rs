@@ -134,7 +134,7 @@ mod tests {
         let mut hog: Vec<_> = (0..4).map(|_| streams.enter(HERE).unwrap()).collect();
         let _guest = streams.enter([192, 0, 2, 1].into()).unwrap();
         let leaving = hog.iter_mut().map(|stream| Box::pin(stream.leave.as_mut()));
-        let (_, first, _) = futures::future::select_all(leaving).await;
+        let ((), first, _) = futures::future::select_all(leaving).await;
         drop(hog.swap_remove(first));
         assert!(streams.enter(HERE).is_none(), "it has its share");
     }

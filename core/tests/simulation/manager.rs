@@ -89,7 +89,7 @@ impl Manager {
             Timer::Late(rid) => match self.cas.remove(&rid) {
                 Some(Cas { pending: Pending::Order(order), .. }) => self.steward.swapped(&order),
                 Some(Cas { video, pending: Pending::Ensure(waiting) }) => {
-                    self.serve(net, video, waiting, false)
+                    self.serve(net, video, waiting, false);
                 }
                 None => {}
             },

@@ -211,7 +211,7 @@ impl Kube {
         Ok(())
     }
 
-    /// A token of a ServiceAccount for `audience`.
+    /// A token of a `ServiceAccount` for `audience`.
     pub async fn token(&self, namespace: &str, account: &str, audience: &str) -> anyhow::Result<String> {
         let path = format!("/api/v1/namespaces/{namespace}/serviceaccounts/{account}/token");
         let asked = serde_json::json!({

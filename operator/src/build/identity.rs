@@ -1,4 +1,4 @@
-//! Who each pod is to the others: a ServiceAccount for each component and each reader, tokens of them that are meant for
+//! Who each pod is to the others: a `ServiceAccount` for each component and each reader, tokens of them that are meant for
 //! this cluster alone, and the public keys by which they are checked. No Secret is needed, and none is read.
 
 use std::collections::BTreeMap;

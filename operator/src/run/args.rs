@@ -34,7 +34,7 @@ pub struct Args {
     /// Labels of the operator's pods, which workloads' network policies let in: name=value,…
     #[arg(long, env = "LIVERANK_OPERATOR_LABELS", value_name = "LABELS", value_parser = parse_labels, default_value = "app.kubernetes.io/name=liverank-operator")]
     pub operator_labels: Labels,
-    /// The operator's own ServiceAccount, beside the Lease: as whom it gives orders. It may make tokens for itself, one for
+    /// The operator's own `ServiceAccount`, beside the Lease: as whom it gives orders. It may make tokens for itself, one for
     /// each cluster, which are good there only.
     #[arg(long, env = "LIVERANK_SERVICE_ACCOUNT", value_name = "NAME", default_value = "liverank-operator")]
     pub service_account: String,

@@ -161,7 +161,7 @@ fn front(cluster: &RankingCluster, component: Component) -> Option<&HttpWorkload
 
 /// The `ConfigMap`s that a Deployment or a pod names.
 pub fn configs_in_use(deployments: &[Arc<Live>], pods: &[Arc<Pod>]) -> BTreeSet<String> {
-    let of_pods = pods.iter().flat_map(|pod| pod.configs.iter()).map(|name| name.to_string());
+    let of_pods = pods.iter().flat_map(|pod| pod.configs.iter()).map(std::string::ToString::to_string);
     let of_deployments = deployments.iter().flat_map(|live| {
         let body = live.body();
         let volumes = body.pointer("/spec/template/spec/volumes").and_then(|it| it.as_array().cloned());

@@ -51,13 +51,10 @@ impl Mounts {
                 continue;
             }
             let known = self.0.get(&pod.uid).filter(|(at, _)| at.elapsed() < AGAIN);
-            let said = match known {
-                Some((_, said)) => said.clone(),
-                None => {
-                    let said = ask(api, namespace, &pod.uid).await;
-                    self.0.insert(pod.uid.clone(), (Instant::now(), said.clone()));
-                    said
-                }
+            let said = if let Some((_, said)) = known { said.clone() } else {
+                let said = ask(api, namespace, &pod.uid).await;
+                self.0.insert(pod.uid.clone(), (Instant::now(), said.clone()));
+                said
             };
             let again = Instant::now() + AGAIN;
             next = Some(next.map_or(again, |next: Instant| next.min(again)));

@@ -1,4 +1,4 @@
-//! Who the operator is to managers, and by which keys they know each other: tokens for its own ServiceAccount, one for each
+//! Who the operator is to managers, and by which keys they know each other: tokens for its own `ServiceAccount`, one for each
 //! cluster, so that what one cluster's managers are shown is good nowhere else; and the API server's public keys.
 
 use std::collections::HashMap;
@@ -17,7 +17,7 @@ use tokio::time::timeout;
 /// How long a token is good, in seconds: the least that the API server gives.
 const SECONDS: i64 = 600;
 /// It is made anew when a fifth of that is left.
-const RENEW_AFTER: Duration = Duration::from_secs(480);
+const RENEW_AFTER: Duration = Duration::from_mins(8);
 /// How long the API server may take.
 const ANSWER: Duration = Duration::from_secs(5);
 /// How often the keys are asked for.
@@ -27,7 +27,7 @@ const KEYS_FIRST: Duration = Duration::from_secs(1);
 /// The largest set of keys.
 const MAX_KEYS_BYTES: usize = 256 * 1024;
 
-/// Asks the API server for a token of a ServiceAccount that is good for `audience`.
+/// Asks the API server for a token of a `ServiceAccount` that is good for `audience`.
 ///
 /// # Errors
 /// It gives none.
@@ -61,7 +61,7 @@ pub struct OperatorTokens {
 }
 
 impl OperatorTokens {
-    /// Of the ServiceAccount `account` in `namespace`.
+    /// Of the `ServiceAccount` `account` in `namespace`.
     pub fn new(client: Client, namespace: &str, account: &str) -> Arc<Self> {
         let (namespace, account) = (namespace.to_owned(), account.to_owned());
         Arc::new(Self { client, namespace, account, made: Mutex::default() })

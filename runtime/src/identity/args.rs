@@ -17,7 +17,7 @@ pub struct IdentityArgs {
     /// (`liverank identity derive`): for anywhere but Kubernetes.
     #[arg(long, env = "LIVERANK_IDENTITY_KEY_FILE", value_name = "FILE")]
     pub identity_key_file: Option<PathBuf>,
-    /// On Kubernetes: the projected token of this pod's ServiceAccount. It is read again as the kubelet renews it.
+    /// On Kubernetes: the projected token of this pod's `ServiceAccount`. It is read again as the kubelet renews it.
     #[arg(long, env = "LIVERANK_IDENTITY_TOKEN_FILE", value_name = "FILE")]
     pub identity_token_file: Option<PathBuf>,
     /// On Kubernetes: the cluster's public keys (a JSON Web Key Set with a member `issuer`), by which others' tokens are
@@ -27,7 +27,7 @@ pub struct IdentityArgs {
     /// On Kubernetes: for whom tokens must be meant, liverank.dev/<namespace>/<cluster>.
     #[arg(long, env = "LIVERANK_IDENTITY_AUDIENCE", value_name = "AUDIENCE")]
     pub identity_audience: Option<Audience>,
-    /// On Kubernetes: the operator's ServiceAccount, <namespace>/<name>.
+    /// On Kubernetes: the operator's `ServiceAccount`, <namespace>/<name>.
     #[arg(long, env = "LIVERANK_IDENTITY_OPERATOR", value_name = "ACCOUNT")]
     pub identity_operator: Option<Account>,
 }

@@ -1,7 +1,7 @@
-//! The cluster's own workload identity: projected tokens of ServiceAccounts with an audience of ours, so that they are
+//! The cluster's own workload identity: projected tokens of `ServiceAccounts` with an audience of ours, so that they are
 //! useless at the API server. The kubelet renews the file, and the operator the keys; both are read again.
 //!
-//! Each component and each reader has a ServiceAccount of its own, called as its Deployment: `live-manager`,
+//! Each component and each reader has a `ServiceAccount` of its own, called as its Deployment: `live-manager`,
 //! `live-reader-3`. The operator's is another one, in a namespace of its own.
 
 use std::path::PathBuf;
@@ -55,7 +55,7 @@ impl FromStr for Audience {
     }
 }
 
-/// A ServiceAccount: `<namespace>/<name>`.
+/// A `ServiceAccount`: `<namespace>/<name>`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Account {
     /// Where it is.
@@ -117,7 +117,7 @@ struct Keys {
     keys: Vec<Arc<Key>>,
 }
 
-/// Knows callers by the tokens of their ServiceAccounts.
+/// Knows callers by the tokens of their `ServiceAccounts`.
 pub struct KubernetesVerifier {
     /// A JSON Web Key Set with a member `issuer` beside its keys.
     file: PathBuf,
@@ -178,7 +178,7 @@ impl KubernetesVerifier {
         Ok((keys, fitting))
     }
 
-    /// Whose ServiceAccount it is.
+    /// Whose `ServiceAccount` it is.
     fn caller(&self, namespace: &str, account: &str) -> Option<Caller> {
         let is_operator = |it: &Account| it.namespace == namespace && it.name == account;
         if self.operator.as_ref().is_some_and(is_operator) {

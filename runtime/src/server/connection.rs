@@ -56,7 +56,7 @@ pub(super) async fn serve(
         let exchange = Exchange::new(peer, request.headers(), &settings, own.clone());
         let bodiless = request.method() == Method::HEAD;
         let (mut parts, body) = request.into_parts();
-        own.clock(|clock| clock.asked());
+        own.clock(super::clock::Clock::asked);
         half_read.store(!hyper::body::Body::is_end_stream(&body), Ordering::Relaxed);
         let upload = Upload { body, exchange: exchange.clone(), unread: Arc::clone(&half_read) };
         parts.extensions.insert(ConnectInfo(peer));

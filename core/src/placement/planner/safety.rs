@@ -104,7 +104,7 @@ pub(super) fn drain(model: &mut Model) -> bool {
             PlacementSlot::Nowhere => {}
             PlacementSlot::One(reader) => note(*reader, film.viewers),
             PlacementSlot::Several(parts) => {
-                parts.iter().for_each(|&(reader, viewers)| note(reader, viewers))
+                parts.iter().for_each(|&(reader, viewers)| note(reader, viewers));
             }
         }
     }

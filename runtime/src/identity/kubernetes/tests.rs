@@ -36,7 +36,7 @@ impl Issuer {
         format!("{message}.{}", text(self.pair.sign(&SystemRandom::new(), message.as_bytes()).unwrap()))
     }
 
-    /// What the kubelet mounts for a ServiceAccount.
+    /// What the kubelet mounts for a `ServiceAccount`.
     fn token(&self, namespace: &str, account: &str) -> String {
         self.sign(&claims(namespace, account))
     }

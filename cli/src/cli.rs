@@ -9,8 +9,8 @@ use std::time::Duration;
 use clap::{Args, Command, CommandFactory, Parser};
 use liverank_maintenance::verify;
 use liverank_protocol::roles::Role;
-use liverank_runtime::{HttpArgs, ServiceContext};
 use liverank_runtime::telemetry::{self, LogArgs};
+use liverank_runtime::{HttpArgs, ServiceContext};
 use liverank_runtime::{process, server, shutdown};
 
 use crate::help::{self, Shown};

@@ -90,7 +90,15 @@ mod tests {
     fn what_is_not_json_is_the_body_s_fault() {
         let deep = format!("{{\"watch_time\":{}{}}}", "[".repeat(200), "]".repeat(200));
         let endless = format!("{{\"watch_time\":1e400,\"a\":{}", "[".repeat(100_000));
-        for text in ["", "{", "{\"watch_time\":1e", "{\"watch_time\":\"\\ud800\"}", "{\"watch_time\":NaN}", &deep, &endless] {
+        for text in [
+            "",
+            "{",
+            "{\"watch_time\":1e",
+            "{\"watch_time\":\"\\ud800\"}",
+            "{\"watch_time\":NaN}",
+            &deep,
+            &endless,
+        ] {
             assert_eq!(parse(text.as_bytes()).unwrap_err().field, "body", "{text:.40}");
         }
         assert_eq!(parse(b"{\"watch_time\":\"\xff\"}").unwrap_err().field, "body");

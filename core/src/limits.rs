@@ -17,7 +17,10 @@ pub struct Quota {
 impl Quota {
     /// `per_second` for ever, and `burst` at once; both at least 1.
     pub const fn new(per_second: u64, burst: u64) -> Self {
-        Self { per_second: if per_second == 0 { 1 } else { per_second }, burst: if burst == 0 { 1 } else { burst } }
+        Self {
+            per_second: if per_second == 0 { 1 } else { per_second },
+            burst: if burst == 0 { 1 } else { burst },
+        }
     }
 
     /// How long `count` takes to come back, in nanoseconds.

@@ -3,6 +3,8 @@
 //! Every message can be read by a process of the previous and of the next release: a new field has a default, and a
 //! field of a fixed set of values is a [`MaybeUnknown`] where a value may be added.
 
+pub mod access;
+
 use liverank_core::handover::coordinator::ReaderStatus;
 use liverank_core::handover::{Closing, HandOver, Lease, Share};
 use liverank_core::{ReaderId, VideoId};
@@ -111,6 +113,20 @@ pub struct Load {
     /// Every closed reader, those that do not report, too.
     #[serde(default)]
     pub cordons: Vec<CordonRequest>,
+    /// Viewers who asked where to go and could not be sent to a reader that takes them; absent where there are none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unserved: Option<Unserved>,
+}
+
+/// Viewers without a reader, as a manager sees it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unserved {
+    /// Requests of the last ten seconds that no reader could be named for.
+    pub requests: u64,
+    /// Milliseconds since the first of them; pauses of less than ten seconds count.
+    pub since_ms: u64,
+    /// A video that they asked for.
+    pub video: Option<VideoId>,
 }
 
 /// A reader as the manager sees it.
@@ -131,6 +147,9 @@ pub struct ReaderState {
     pub silent_ms: u64,
     /// Whether its report is new enough to plan by.
     pub fresh: bool,
+    /// Whether it reports itself and cannot be reached at its address.
+    #[serde(default)]
+    pub unreachable: bool,
     /// While it is leaving by itself: milliseconds until it ends; 0: not said.
     pub grace_ms: u64,
     /// Viewers connected.
@@ -191,8 +210,7 @@ pub struct TermRequest {
     pub renew: Option<u64>,
     /// The lease by which it may plan: refused where the term in force was begun with a later transition of the same
     /// lease.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub lease: Option<Lease>,
+    pub lease: Lease,
 }
 
 /// Body of the manager's `POST /moves`.
@@ -200,6 +218,8 @@ pub struct TermRequest {
 pub struct MovesRequest {
     /// The planner's term.
     pub term: u64,
+    /// The lease by which it may plan.
+    pub lease: Lease,
     /// What is to be changed.
     pub moves: Vec<MoveRequest>,
 }
@@ -335,6 +355,8 @@ pub struct MoveState {
 pub struct CordonsRequest {
     /// The planner's term.
     pub term: u64,
+    /// The lease by which it may plan.
+    pub lease: Lease,
     /// What is to be changed.
     pub cordons: Vec<CordonRequest>,
 }

@@ -234,7 +234,8 @@ mod tests {
             assert_eq!(refused.body()["field"], "body");
         }
         for other in ["br", "gzip, gzip", "deflate"] {
-            let refused = read(&headers(header::CONTENT_ENCODING, other), Body::empty(), 64).await.unwrap_err();
+            let refused =
+                read(&headers(header::CONTENT_ENCODING, other), Body::empty(), 64).await.unwrap_err();
             assert_eq!(refused.status(), StatusCode::UNSUPPORTED_MEDIA_TYPE, "{other}");
         }
         assert!(read(&headers(header::CONTENT_ENCODING, "identity"), Body::from("x"), 64).await.is_ok());

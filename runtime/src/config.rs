@@ -379,7 +379,10 @@ mod tests {
             assert!(parsed(&["gateway"], &[(name, " ")], None).is_ok(), "{name}");
         }
         // clap reads the process's own environment: of a variable that is blank it must not.
-        let blank = BTreeMap::from([("LIVERANK_LISTEN".into(), String::new()), ("LIVERANK_WEIGHT".into(), " ".into())]);
+        let blank = BTreeMap::from([
+            ("LIVERANK_LISTEN".into(), String::new()),
+            ("LIVERANK_WEIGHT".into(), " ".into()),
+        ]);
         let command = without_blank(Cli::command(), &blank);
         let of: Vec<_> = all_args(&command).filter_map(Arg::get_env).collect();
         assert_eq!(of, ["LIVERANK_KAFKA"]);

@@ -74,9 +74,8 @@ mod tests {
     use super::*;
 
     async fn answered(origins: Origins, method: &str, headers: &[(&str, &str)]) -> Response {
-        let mut router = Router::new()
-            .route("/", get("here"))
-            .layer(from_fn_with_state(Arc::new(origins), share));
+        let mut router =
+            Router::new().route("/", get("here")).layer(from_fn_with_state(Arc::new(origins), share));
         let mut request = Request::builder().method(method).uri("/");
         for (name, value) in headers {
             request = request.header(*name, *value);

@@ -25,7 +25,13 @@ pub struct HttpArgs {
     keep_alive_seconds: u64,
     /// Pages of which origins may use the public endpoints and `WebSockets`, comma-separated, as `https://example.org`; `*`
     /// is every page. Clients that are not browsers send no origin and are not asked.
-    #[arg(long, env = "LIVERANK_ALLOWED_ORIGINS", value_name = "ORIGIN,…", value_delimiter = ',', default_value = "*")]
+    #[arg(
+        long,
+        env = "LIVERANK_ALLOWED_ORIGINS",
+        value_name = "ORIGIN,…",
+        value_delimiter = ',',
+        default_value = "*"
+    )]
     allowed_origins: Vec<Origin>,
     /// Pages of the allowed origins may send cookies and HTTP authentication; needs a list of origins.
     #[arg(long, env = "LIVERANK_ALLOW_CREDENTIALS")]

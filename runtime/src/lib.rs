@@ -12,6 +12,8 @@ pub mod cors;
 pub mod failpoints;
 pub mod health;
 pub mod http_args;
+pub mod identity;
+pub mod jwt;
 pub mod metrics;
 pub mod one_line;
 pub mod origins;
@@ -26,7 +28,6 @@ pub mod shutdown;
 pub mod streams;
 pub mod tasks;
 pub mod telemetry;
-pub mod token;
 pub mod websocket;
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -36,6 +37,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use health::Health;
 pub use http_args::{HttpArgs, HttpSettings};
+pub use identity::Identity;
 pub use metrics::Metrics;
 pub use problem::Problem;
 pub use tasks::Tasks;
@@ -51,6 +53,8 @@ pub struct ServiceContext {
     pub health: Health,
     /// What `/metrics` tells.
     pub metrics: Metrics,
+    /// Who this process is to our others, and how it knows them.
+    pub identity: Identity,
     /// How its HTTP ports are run.
     pub http: HttpSettings,
     /// Makes supervised tasks panic, for tests.
@@ -59,13 +63,14 @@ pub struct ServiceContext {
 }
 
 impl ServiceContext {
-    /// A shell for a process or a test: never ends by itself.
+    /// A shell for a process or a test: never ends by itself, and has no identity yet.
     pub fn new(drain: Duration) -> Self {
         Self {
             shutdown: CancellationToken::new(),
             drain,
             health: Health::default(),
             metrics: Metrics::default(),
+            identity: Identity::default(),
             http: HttpSettings::default(),
             #[cfg(feature = "failpoints")]
             failpoints: failpoints::Failpoints::default(),
@@ -77,4 +82,9 @@ impl ServiceContext {
 pub fn now_ms() -> Millis {
     // A clock before 1970 is nobody's; zero then is as good as any answer.
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_millis() as Millis)
+}
+
+/// Now, in microseconds since the Unix epoch: what epochs and terms are minted from.
+pub fn now_micros() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_micros() as u64)
 }

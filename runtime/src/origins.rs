@@ -133,7 +133,9 @@ mod tests {
 
     #[test]
     fn what_is_no_origin_is_refused_and_so_are_credentials_for_all() {
-        for bad in ["", "example.org", "https://example.org/path", "ftp://example.org", "https://u:p@example.org"] {
+        for bad in
+            ["", "example.org", "https://example.org/path", "ftp://example.org", "https://u:p@example.org"]
+        {
             assert!(bad.parse::<Origin>().is_err(), "{bad}");
         }
         assert!(origins(&["*"], true).is_err());

@@ -195,7 +195,9 @@ mod tests {
 
     #[test]
     fn the_last_event_has_four_names_and_the_header_comes_first() {
-        let headers = |id: &'static str| HeaderMap::from_iter([("last-event-id".parse().unwrap(), id.parse().unwrap())]);
+        let headers = |id: &'static str| {
+            HeaderMap::from_iter([("last-event-id".parse().unwrap(), id.parse().unwrap())])
+        };
         let none = HeaderMap::new();
         for name in ["last_event_id", "lastEventId", "lastEventID"] {
             let params = params(&format!("{name}=n-1"));

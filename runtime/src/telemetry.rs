@@ -36,8 +36,10 @@ pub fn init(args: &LogArgs) {
     let filter =
         EnvFilter::try_new(format!("{quiet},{}", args.log)).unwrap_or_else(|_| EnvFilter::new("info"));
     let colours = std::io::stderr().is_terminal();
-    let builder =
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours)
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(colours)
         // Where nobody reads the log, saying so there would be a panic.
         .log_internal_errors(false);
     let _ = match args.log_format {

@@ -130,7 +130,8 @@ impl Frames {
         if self.have < 2 + extended + mask {
             return false;
         }
-        let length = self.header[2..2 + extended].iter().fold(0, |length, byte| length << 8 | u64::from(*byte));
+        let length =
+            self.header[2..2 + extended].iter().fold(0, |length, byte| length << 8 | u64::from(*byte));
         self.payload = if extended == 0 { u64::from(second & 0x7f) } else { length };
         self.closed |= first & 0x0f == 0x8;
         self.have = 0;

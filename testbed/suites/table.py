@@ -57,10 +57,11 @@ def shell(*commands):
     return ("bash", "-c", " && ".join(commands))
 
 
-# `--all-targets` leaves out the tests that plain `cargo test` leaves out; '*' names every one.
+# `--all-targets` leaves out the tests that plain `cargo test` leaves out; '*' names every one. `--tests` are those inside of
+# libraries and programs too, where the manifest does not say that there are none.
 WORDS = " ".join(CARGO)
 LINTS = shell(*(f"cargo clippy {WORDS} --quiet {which} -- --deny warnings" for which in ("--all-targets", "--test '*'")))
-BUILD = shell(f"cargo build {WORDS} --lib --bins --test '*'", f"cargo test {WORDS} --no-run --lib --bins --tests")
+BUILD = shell(f"cargo build {WORDS} --lib --bins --test '*'", f"cargo test {WORDS} --no-run --tests")
 
 QUIET = "--no-audit --no-fund --silent"
 
@@ -85,7 +86,7 @@ STAGES = (
         (
             Suite("lints", LINTS, 300),
             Suite("build", BUILD, 900),
-            Suite("rust", cargo_test("--lib", "--bins", "--tests"), 300, needs=("build",)),
+            Suite("rust", cargo_test("--tests"), 300, needs=("build",)),
             Suite("doc", cargo_test("--doc"), 60, needs=("build",)),
         ),
         (

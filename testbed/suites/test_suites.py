@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import socket
 import subprocess
 import threading
@@ -102,11 +103,26 @@ class Table(unittest.TestCase):
             chosen(["no-such-suite"])
 
     def test_every_test_that_plain_cargo_leaves_out_is_in_a_suite(self):
-        said = subprocess.run(["cargo", "metadata", "--no-deps", "--offline", "--format-version", "1"], cwd=CHECKOUT,
-                              capture_output=True, text=True, check=True)
-        targets = [target for package in json.loads(said.stdout)["packages"] for target in package["targets"]]
-        left = [target["name"] for target in targets if target["kind"] == ["test"] and not target["test"]]
+        left = [target["name"] for target in test_targets() if not target["test"]]
         self.assertEqual(sorted(left), sorted(STORE_TESTS + SYSTEM_TESTS))
+
+    def test_plain_cargo_leaves_out_all_that_needs_servers(self):
+        for target in test_targets():
+            source = Path(target["src_path"])
+            # A program of several files has them beside its main.rs.
+            files = source.parent.rglob("*.rs") if source.name == "main.rs" else [source]
+            needs = any(NEEDS_SERVERS.search(file.read_text()) for file in files)
+            self.assertFalse(needs and target["test"], f"{source}: needs servers; give it `test = false` and name it in table.py")
+
+
+NEEDS_SERVERS = re.compile(r"LIVERANK_TEST_(KAFKA|MONGODB|REDIS)|use liverank_e2e")
+
+
+def test_targets():
+    said = subprocess.run(["cargo", "metadata", "--no-deps", "--offline", "--format-version", "1"], cwd=CHECKOUT,
+                          capture_output=True, text=True, check=True)
+    targets = [target for package in json.loads(said.stdout)["packages"] for target in package["targets"]]
+    return [target for target in targets if target["kind"] == ["test"]]
 
 
 class Commands(unittest.TestCase):

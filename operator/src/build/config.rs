@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::lifetime::Lifetime;
 use super::scope::Scope;
-use super::{ADMIN_PORT, Component, Store, names, secrets};
+use super::{ADMIN_PORT, Component, Store, identity, names, object, secrets};
 use crate::crd::RedisTopology;
 
 /// Where the file is in a pod.
@@ -22,6 +22,11 @@ pub(super) const FILE: &str = "config.yaml";
 pub(super) fn file(scope: Scope<'_>, component: Component) -> String {
     let settings = serde_yaml::to_string(&settings(scope, component));
     format!("{WRITTEN_BY_OPERATOR}\n{}", settings.expect("plain values under string keys are YAML"))
+}
+
+/// Name of the `ConfigMap` that holds the file of `component`.
+pub(super) fn object_name(scope: Scope<'_>, component: Component) -> String {
+    names::config(scope.name, component, &object::hash(&json!(file(scope, component))))
 }
 
 /// The settings of `component` by the names of its flags.
@@ -41,6 +46,7 @@ fn settings(scope: Scope<'_>, component: Component) -> BTreeMap<&'static str, Va
         settings.insert(file.setting, json!(file.path()));
     }
     settings.extend(peers(scope, component));
+    settings.extend(identity::settings(scope, component));
     settings.extend(own(scope, component));
     // An image that is older than a setting would refuse to start with it.
     let version = Version::of_image(&scope.spec.image);
@@ -60,10 +66,14 @@ fn store_settings(scope: Scope<'_>, store: Store) -> Vec<(&'static str, Value)> 
         Store::Redis => {
             let cluster =
                 (spec.redis.topology == RedisTopology::Cluster).then_some(("redis-cluster", json!(true)));
-            let prefix = spec.redis.prefix.as_ref().map(|prefix| ("redis-prefix", json!(prefix)));
-            cluster.into_iter().chain(prefix).collect()
+            let own = || names::redis_prefix(scope.namespace, scope.name);
+            let prefix = spec.redis.prefix.clone().unwrap_or_else(own);
+            cluster.into_iter().chain([("redis-prefix", json!(prefix))]).collect()
         }
-        Store::Mongodb => vec![("mongodb-database", json!(spec.mongodb.database))],
+        Store::Mongodb => {
+            let own = || names::database(scope.namespace, scope.name);
+            vec![("mongodb-database", json!(spec.mongodb.database.clone().unwrap_or_else(own)))]
+        }
     }
 }
 
@@ -93,11 +103,7 @@ fn own(scope: Scope<'_>, component: Component) -> Vec<(&'static str, Value)> {
     match component {
         Component::Manager => {
             let budget = spec.readers.rebalance.max_viewers_moved_per_minute;
-            let token = Some(&scope.input.operator.order_token_sha256).filter(|hash| !hash.is_empty());
-            [("max-viewers-moved-per-minute", json!(budget))]
-                .into_iter()
-                .chain(token.map(|hash| ("operator-token-sha256", json!(hash))))
-                .collect()
+            vec![("max-viewers-moved-per-minute", json!(budget))]
         }
         Component::Consumer => {
             let scoring = &spec.scoring;
@@ -114,7 +120,12 @@ fn own(scope: Scope<'_>, component: Component) -> Vec<(&'static str, Value)> {
         }
         Component::Reader => vec![("capacity", json!(spec.readers.viewers_per_reader))],
         Component::Gateway | Component::Comment => {
-            secrets::jwks_url(spec, component).map(|url| ("auth-jwks-url", json!(url))).into_iter().collect()
+            let viewers = secrets::checks_users(spec, component).then_some(&spec.auth);
+            let url = secrets::jwks_url(spec, component).map(|url| ("auth-jwks-url", json!(url)));
+            let issuer = viewers.and_then(|auth| auth.issuer.as_ref()).map(|it| ("auth-issuer", json!(it)));
+            let audience =
+                viewers.and_then(|auth| auth.audience.as_ref()).map(|it| ("auth-audience", json!(it)));
+            url.into_iter().chain(issuer).chain(audience).collect()
         }
         Component::Websocket | Component::Statistics => Vec::new(),
     }

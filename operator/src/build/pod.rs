@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{
-    Capabilities, ConfigMapVolumeSource, Container, ContainerPort, HTTPGetAction, KeyToPath, Lifecycle,
+    Capabilities, ConfigMapVolumeSource, Container, ContainerPort, HTTPGetAction, Lifecycle,
     LifecycleHandler, LocalObjectReference, PodSecurityContext, PodSpec, PodTemplateSpec, Probe,
     ResourceRequirements, SeccompProfile, SecurityContext, SleepAction, TopologySpreadConstraint, Volume,
     VolumeMount,
@@ -11,11 +11,10 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-use serde_json::json;
 
 use super::lifetime::Lifetime;
 use super::scope::{self, Scope};
-use super::{ADMIN_PORT, Component, config, names, object, quantity, secrets};
+use super::{ADMIN_PORT, Component, config, identity, names, object, quantity, secrets};
 
 /// User and group of the image.
 const USER: i64 = 65532;
@@ -56,8 +55,6 @@ fn labels(scope: Scope<'_>, component: Component, reader: Option<&str>) -> BTree
 
 fn annotations(scope: Scope<'_>, component: Component) -> BTreeMap<String, String> {
     let mut annotations = not_ours(&scope.pod(component).annotations);
-    let config = json!(config::file(scope, component));
-    annotations.insert(names::CONFIG_HASH.to_owned(), object::hash(&config));
     annotations.insert(names::REVISION.to_owned(), scope.input.revision.to_string());
     if let Some(at) = &scope.spec.restart_at {
         annotations.insert(names::RESTARTED_AT.to_owned(), at.0.to_string());
@@ -79,7 +76,7 @@ fn spec(scope: Scope<'_>, component: Component, reader: Option<&str>) -> PodSpec
     PodSpec {
         containers: vec![container(scope, component, reader)],
         volumes: Some(volumes(scope, component)),
-        service_account_name: Some(names::service_account(scope.name)),
+        service_account_name: Some(identity::service_account(scope, component, reader)),
         automount_service_account_token: Some(false),
         enable_service_links: Some(false),
         termination_grace_period_seconds: Some(Lifetime::of(component, scope.spec).grace),
@@ -184,18 +181,14 @@ fn volumes(scope: Scope<'_>, component: Component) -> Vec<Volume> {
     let config = Volume {
         name: "config".to_owned(),
         config_map: Some(ConfigMapVolumeSource {
-            name: names::config(scope.name),
-            items: Some(vec![KeyToPath {
-                key: names::config_key(component),
-                path: config::FILE.to_owned(),
-                mode: None,
-            }]),
+            name: config::object_name(scope, component),
             ..ConfigMapVolumeSource::default()
         }),
         ..Volume::default()
     };
     let files = secrets::files(scope.spec, component);
-    [config].into_iter().chain(files.iter().map(secrets::File::volume)).collect()
+    let files = files.iter().map(secrets::File::volume);
+    [config].into_iter().chain(files).chain(identity::volumes(scope, component)).collect()
 }
 
 fn mounts(scope: Scope<'_>, component: Component) -> Vec<VolumeMount> {
@@ -206,7 +199,8 @@ fn mounts(scope: Scope<'_>, component: Component) -> Vec<VolumeMount> {
         ..VolumeMount::default()
     };
     let files = secrets::files(scope.spec, component);
-    [config].into_iter().chain(files.iter().map(secrets::File::mount)).collect()
+    let files = files.iter().map(secrets::File::mount);
+    [config].into_iter().chain(files).chain(identity::mounts(component)).collect()
 }
 
 /// The user's, with our requests for what the user neither requests nor limits, written as the API server does.

@@ -13,6 +13,9 @@ use super::seen::Seen;
 use super::settings::Scaling;
 use super::view::View;
 
+/// How long viewers may be without a reader before it is said: a dead one is replaced within five seconds.
+const UNSERVED_AFTER_MS: u64 = 10_000;
+
 /// See the module.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Facts {
@@ -34,7 +37,7 @@ pub struct Facts {
     pub autoscaling: Fact,
     /// What makes the condition Degraded true.
     pub degraded: Vec<Fact>,
-    /// What makes the condition Progressing true.
+    /// What makes the condition Reconciling true.
     pub progressing: Vec<Fact>,
 }
 
@@ -163,6 +166,7 @@ impl Found<'_> {
                 format!("{}: no reader is taken away and nobody is moved", trouble.words()),
             ));
         }
+        facts.extend(self.unserved());
         if let Some(why) = self.phase.halt() {
             facts.push(fact(true, "UpgradeHalted", why));
         }
@@ -201,6 +205,20 @@ impl Found<'_> {
             }
         }
         facts
+    }
+
+    /// Viewers who have no stream for longer than it takes to replace a reader.
+    fn unserved(&self) -> Option<Fact> {
+        let unserved = self.view.unserved().filter(|unserved| unserved.since_ms >= UNSERVED_AFTER_MS)?;
+        let video = unserved.video.as_ref().map(|video| format!(", {video} among them")).unwrap_or_default();
+        let unreachable: Vec<&str> = self.view.unreachable().into_iter().collect();
+        let why = if unreachable.is_empty() {
+            String::new()
+        } else {
+            format!("; these report themselves and cannot be reached: {}", unreachable.join(", "))
+        };
+        let words = format!("viewers ask for videos that no reader serves{video}{why}");
+        Some(fact(true, "ViewersUnserved", words))
     }
 
     fn progressing(&self) -> Vec<Fact> {

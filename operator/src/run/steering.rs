@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use liverank_protocol::{CordonRequest, MoveRequest};
 use liverank_runtime::now_ms;
 use reqwest::Url;
+use tokio::time::sleep;
 
 use super::cache::{Live, Pod};
 use super::leadership::Leadership;
@@ -153,7 +154,9 @@ impl Steering {
         let result = match self.term {
             Some(term) if now.duration_since(term.renewed) < RENEW_EVERY => return,
             None if now < self.no_term_before => return,
-            Some(term) => self.managers.renew_term(manager, &self.office.identity, term.term).await,
+            Some(term) => {
+                self.managers.renew_term(manager, &self.office.identity, &self.office.held, term.term).await
+            }
             None => self.managers.begin_term(manager, &self.office.identity, &self.office.held).await,
         };
         match result {
@@ -164,6 +167,18 @@ impl Steering {
                 self.term = Some(Term { term: state.term, renewed: now });
             }
             Err(refusal) => self.refused(refusal).await,
+        }
+    }
+
+    /// Shows the managers again and again that this planner is still there. Ends never.
+    pub async fn stay_in_office(&mut self) {
+        loop {
+            let due =
+                self.term.map_or(RENEW_EVERY, |term| RENEW_EVERY.saturating_sub(term.renewed.elapsed()));
+            sleep(due.max(TERM_PAUSE)).await;
+            if let Some(manager) = self.answering.clone() {
+                self.keep_office(&manager).await;
+            }
         }
     }
 
@@ -190,7 +205,7 @@ impl Steering {
     /// Closes readers, or opens them. What is not done is a step again after the next look.
     pub async fn cordon(&mut self, cordons: Vec<CordonRequest>) {
         let (Some(manager), Some(term)) = (self.answering.clone(), self.term) else { return };
-        let result = self.managers.cordon(&manager, term.term, cordons).await.map(drop);
+        let result = self.managers.cordon(&manager, &self.office.held, term.term, cordons).await.map(drop);
         self.ordered(result).await;
     }
 
@@ -198,7 +213,7 @@ impl Steering {
     pub async fn order(&mut self, mut moves: Vec<MoveRequest>) {
         let (Some(manager), Some(term)) = (self.answering.clone(), self.term) else { return };
         moves.truncate(MAX_MOVES);
-        match self.managers.order(&manager, term.term, moves).await {
+        match self.managers.order(&manager, &self.office.held, term.term, moves).await {
             // What was ordered is not true any more: the next plan is made on what is.
             Err(Refusal::Refused { detail, .. }) => tracing::debug!(detail, "no move was taken"),
             result => self.ordered(result).await,
@@ -228,6 +243,7 @@ impl Steering {
             template: facts.template.to_owned(),
             held: facts.held.map(str::to_owned),
             readers: readers.collect(),
+            orphans: orphans(facts.deployments, facts.pods),
             managers: self.heard.values().cloned().collect(),
         }
     }
@@ -276,14 +292,23 @@ pub fn existing(cluster: &str, deployments: &[Arc<Live>]) -> Vec<build::Reader> 
     deployments.iter().filter(is_reader).map(reader).collect()
 }
 
+/// Readers of which there are pods and no Deployment in sight; `true`: one of these was not told to end.
+fn orphans(deployments: &[Arc<Live>], pods: &[Arc<Pod>]) -> BTreeMap<String, bool> {
+    let mut orphans = BTreeMap::new();
+    for pod in pods {
+        if let Some(reader) = pod.reader.as_deref() {
+            *orphans.entry(reader.to_owned()).or_default() |= !pod.terminating;
+        }
+    }
+    for live in deployments {
+        orphans.remove(live.name());
+    }
+    orphans
+}
+
 /// Readers of which there are running pods and no Deployment in sight.
 pub fn lost(deployments: &[Arc<Live>], pods: &[Arc<Pod>]) -> BTreeSet<String> {
-    let named = |pod: &Arc<Pod>| pod.reader.as_deref().filter(|_| !pod.terminating).map(str::to_owned);
-    let mut lost: BTreeSet<String> = pods.iter().filter_map(named).collect();
-    for live in deployments {
-        lost.remove(live.name());
-    }
-    lost
+    orphans(deployments, pods).into_iter().filter_map(|(reader, runs)| runs.then_some(reader)).collect()
 }
 
 /// A drain as the builder writes it.

@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::{Container, PodSpec};
 use liverank_operator::build::{
     self, CURRENT, Component, Input, Kind, Object, Reader, Store, names, object::annotation_of,
 };
-use liverank_operator::crd::{Autoscaling, RankingCluster};
+use liverank_operator::crd::{Autoscaling, Jwks, RankingCluster};
 use liverank_protocol::roles;
 use serde_json::{Value, json};
 
@@ -43,8 +43,8 @@ fn container(object: &Object) -> Container {
 
 /// The settings in a component's file.
 fn settings(objects: &[Object], component: Component) -> Value {
-    let data = &of_kind(objects, Kind::ConfigMap).next().unwrap().body["data"];
-    serde_yaml::from_str(data[names::config_key(component)].as_str().unwrap()).unwrap()
+    let data = &one(objects, Kind::ConfigMap, component).body["data"];
+    serde_yaml::from_str(data["config.yaml"].as_str().unwrap()).unwrap()
 }
 
 #[test]
@@ -150,7 +150,11 @@ fn every_pod_is_restricted_and_knows_nothing_of_the_api_server() {
             let pod = pod(object);
             assert_eq!(pod.automount_service_account_token, Some(false));
             assert_eq!(pod.enable_service_links, Some(false));
-            assert_eq!(pod.service_account_name.as_deref(), Some("live-workload"));
+            // One for each component and each reader, called as the Deployment.
+            assert_eq!(pod.service_account_name.as_deref(), Some(object.name.as_str()));
+            let accounts: Vec<&str> =
+                of_kind(&objects, Kind::ServiceAccount).map(|account| account.name.as_str()).collect();
+            assert!(accounts.contains(&object.name.as_str()), "{} in {accounts:?}", object.name);
             assert!(pod.host_network.is_none() && pod.host_pid.is_none() && pod.host_ipc.is_none());
             let context = pod.security_context.unwrap();
             assert_eq!(context.run_as_non_root, Some(true));
@@ -164,11 +168,21 @@ fn every_pod_is_restricted_and_knows_nothing_of_the_api_server() {
                 assert!(context.privileged.is_none());
             }
             // Of what `restricted` lets in, all that we need.
-            let kinds = |volume: &Value| volume["configMap"].is_object() || volume["secret"].is_object();
+            let audience = |volume: &Value| {
+                volume["projected"]["sources"][0]["serviceAccountToken"]["audience"]
+                    .as_str()
+                    .map(str::to_owned)
+            };
+            let kinds = |volume: &Value| {
+                volume["configMap"].is_object()
+                    || volume["secret"].is_object()
+                    || audience(volume).is_some_and(|audience| audience == "liverank.dev/tv/live")
+            };
             assert!(pod.volumes.iter().flatten().all(|volume| kinds(&json!(volume))));
         }
-        let account = &of_kind(&objects, Kind::ServiceAccount).next().unwrap().body;
-        assert_eq!(account["automountServiceAccountToken"], json!(false));
+        for account in of_kind(&objects, Kind::ServiceAccount) {
+            assert_eq!(account.body["automountServiceAccountToken"], json!(false));
+        }
     }
 }
 
@@ -320,11 +334,80 @@ fn a_component_has_the_secrets_and_settings_of_its_own_stores_only() {
                 assert_eq!(text.contains(mark), has, "{mark} at {}", component.name());
             }
         }
-        let orders = matches!(component, Component::Manager | Component::Reader);
-        assert_eq!(text.contains("internal-token"), orders, "{}", component.name());
-        assert_eq!(text.contains("jwks"), component == Component::Gateway, "{}", component.name());
-        assert_eq!(text.contains("token-sha256"), component == Component::Manager, "{}", component.name());
+        let calls = matches!(component, Component::Gateway | Component::Reader);
+        assert_eq!(text.contains("identity-token"), calls, "{}", component.name());
+        let is_asked = matches!(component, Component::Manager | Component::Statistics);
+        assert_eq!(text.contains("identity-jwks-file"), is_asked, "{}", component.name());
+        let viewers = component == Component::Gateway;
+        assert_eq!(text.contains("auth-jwks"), viewers, "{}", component.name());
     }
+}
+
+/// The name of the `ConfigMap` that a Deployment's pods mount.
+fn mounted(object: &Object) -> String {
+    let volumes = pod(object).volumes.unwrap();
+    volumes.into_iter().find_map(|volume| volume.config_map).unwrap().name
+}
+
+#[test]
+fn a_configuration_never_changes_and_another_one_is_another_object() {
+    for (_, objects) in all() {
+        for object in of_kind(&objects, Kind::Deployment) {
+            let config = of_kind(&objects, Kind::ConfigMap).find(|it| it.name == mounted(object)).unwrap();
+            assert_eq!(config.component, object.component);
+            assert_eq!(config.body["immutable"], json!(true));
+        }
+    }
+    let mut cluster = cluster("minimal");
+    let old = built(&cluster);
+    cluster.spec.scoring.trending_half_life_minutes = 7;
+    let new = built(&cluster);
+    for component in Component::ORDER {
+        let of = |objects: &[Object]| mounted(one(objects, Kind::Deployment, component));
+        let same = of(&old) == of(&new);
+        assert_eq!(same, component != Component::Consumer, "{}", component.name());
+    }
+    // One whose turn has not come keeps the template that it has, and in it the name of the file that it has.
+    let live = &one(&old, Kind::Deployment, Component::Consumer).body;
+    let held = one(&new, Kind::Deployment, Component::Consumer).keeping_template(live);
+    assert_eq!(mounted(&held), mounted(one(&old, Kind::Deployment, Component::Consumer)));
+}
+
+#[test]
+fn two_clusters_that_name_nothing_share_nothing_in_their_stores() {
+    let names = |namespace: &str, name: &str| {
+        let mut cluster = cluster("minimal");
+        (cluster.metadata.namespace, cluster.metadata.name) = (Some(namespace.into()), Some(name.into()));
+        let settings = settings(&built(&cluster), Component::Consumer);
+        ["redis-prefix", "mongodb-database", "kafka-group"]
+            .map(|key| settings[key].as_str().unwrap().to_owned())
+    };
+    let first = names("tv", "live");
+    assert_eq!(first, ["tv.live.", "tv_live", "liverank.tv.live"]);
+    for other in [names("tv", "more"), names("radio", "live")] {
+        assert!(first.iter().zip(&other).all(|(a, b)| a != b), "{first:?} {other:?}");
+    }
+}
+
+#[test]
+fn readers_may_be_evicted_by_the_tenth_and_no_faster_than_they_are_emptied() {
+    let mut cluster = cluster("minimal");
+    let mut budget = |readers: u32, moved: i32, grace: i32| {
+        cluster.spec.readers.rebalance.max_viewers_moved_per_minute = moved;
+        cluster.spec.readers.termination_grace_period_seconds = grace;
+        let name = cluster.name().to_owned();
+        let readers: Vec<Reader> =
+            (0..readers).map(|n| Reader { name: names::reader(&name, n), drain: None }).collect();
+        let operator = operator();
+        let input = Input { cluster: &cluster, revision: CURRENT, readers: &readers, operator: &operator };
+        one(&build::desired(&input), Kind::PodDisruptionBudget, Component::Reader).body["spec"]["maxUnavailable"].clone()
+    };
+    // 20,000 viewers a reader, 20,000 moved in a minute: in 150 s two readers, and half of a third.
+    assert_eq!(budget(500, 20_000, 180), json!(2));
+    assert_eq!(budget(500, 1_000_000, 180), json!(50));
+    assert_eq!(budget(11, 1_000_000, 180), json!(2));
+    assert_eq!(budget(2, 1_000_000, 180), json!(1));
+    assert_eq!(budget(0, 1, 30), json!(1), "a node must be drained sometime");
 }
 
 /// What a process is given: the keys of its file, and its own variables and flags by the same names.
@@ -348,8 +431,12 @@ fn given(objects: &[Object], object: &Object) -> BTreeSet<String> {
 
 #[test]
 fn every_setting_that_is_written_is_in_the_table_of_roles() {
+    let mut by_url = cluster("full");
+    let url = "https://issuer.example.org/jwks.json".to_owned();
+    by_url.spec.auth.jwks = Some(Jwks { secret_key: None, url: Some(url) });
+    let by_url = built(&by_url);
     let mut written = BTreeSet::new();
-    for (_, objects) in all() {
+    for objects in all().map(|(_, objects)| objects).chain([by_url]) {
         for object in of_kind(&objects, Kind::Deployment) {
             let role = object.component.unwrap().role();
             for name in given(&objects, object) {
@@ -386,7 +473,7 @@ fn overrides_cannot_take_what_is_ours() {
         assert_eq!(labels.get(names::READER), object.reader.as_ref());
         assert_eq!(labels["example.org/team"], "video");
         assert_eq!(annotations["example.org/note"], "kept");
-        assert_ne!(annotations[names::CONFIG_HASH], "not theirs");
+        assert_ne!(annotations["liverank.dev/config-hash"], "not theirs");
         assert_eq!(annotations[names::REVISION], "1");
         assert_eq!(annotations[names::RESTARTED_AT], "2026-03-01T12:00:00Z");
         let spread = &pod(object).topology_spread_constraints.unwrap()[0];
@@ -427,8 +514,7 @@ fn what_is_switched_off_leaves_nothing_behind() {
     let left: BTreeSet<_> = objects.iter().filter_map(|object| object.component).collect();
     assert_eq!(left, [Component::Consumer, Component::Websocket, Component::Gateway].into());
     assert_eq!(of_kind(&objects, Kind::NetworkPolicy).count(), 0);
-    let keys = of_kind(&objects, Kind::ConfigMap).next().unwrap().body["data"].as_object().unwrap().len();
-    assert_eq!(keys, 3);
+    assert_eq!(of_kind(&objects, Kind::ConfigMap).count(), 3);
 }
 
 #[test]

@@ -144,7 +144,12 @@ mod tests {
     #[test]
     fn who_takes_an_answer_too_slowly_is_ended_and_who_takes_a_stream_slowly_is_not() {
         let start = Instant::now();
-        for (sized, rate, over) in [(true, ANSWER_RATE - 1, true), (true, ANSWER_RATE, false), (false, STREAM_RATE, false), (false, 1, true)] {
+        for (sized, rate, over) in [
+            (true, ANSWER_RATE - 1, true),
+            (true, ANSWER_RATE, false),
+            (false, STREAM_RATE, false),
+            (false, 1, true),
+        ] {
             let mut clock = Clock::new(start, KEEP);
             clock.asked();
             clock.answering(sized);

@@ -61,7 +61,8 @@ pub(super) async fn serve(
         let upload = Upload { body, exchange: exchange.clone(), unread: Arc::clone(&half_read) };
         parts.extensions.insert(ConnectInfo(peer));
         parts.extensions.insert(exchange.clone());
-        let (answer, socket) = (router.clone().call(hyper::Request::from_parts(parts, Body::new(upload))), own.clone());
+        let (answer, socket) =
+            (router.clone().call(hyper::Request::from_parts(parts, Body::new(upload))), own.clone());
         async move {
             let mut answer: Response = answer.await.unwrap_or_else(|never| match never {});
             if !bodiless && socket.handed_over(&mut answer) {

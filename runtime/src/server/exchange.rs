@@ -38,7 +38,12 @@ struct Held {
 }
 
 impl Exchange {
-    pub(super) fn new(peer: SocketAddr, headers: &HeaderMap, settings: &HttpSettings, socket: Socket) -> Self {
+    pub(super) fn new(
+        peer: SocketAddr,
+        headers: &HeaderMap,
+        settings: &HttpSettings,
+        socket: Socket,
+    ) -> Self {
         Self(Arc::new(Inner {
             client: client(peer.ip(), headers, settings.trusted_proxies),
             uploads: Arc::clone(&settings.uploads),

@@ -58,16 +58,22 @@ struct PageJson {
 }
 
 /// Reads a page in steps, so that neither it nor what is read for it grows past a bound.
-async fn page(service: &CommentService, video: &VideoId, before: u64, limit: usize) -> Result<PageJson, Problem> {
+async fn page(
+    service: &CommentService,
+    video: &VideoId,
+    before: u64,
+    limit: usize,
+) -> Result<PageJson, Problem> {
     let (mut page, mut bytes, mut before) = (PageJson::default(), 0, before);
     while page.comments.len() < limit {
         let step = (limit - page.comments.len()).min(STEP);
-        let asked = service
-            .archive
-            .ask(PATIENCE, |archive| async move { archive.comments(video, Page::Before(before), step).await });
+        let asked = service.archive.ask(PATIENCE, |archive| async move {
+            archive.comments(video, Page::Before(before), step).await
+        });
         let found = asked.await.map_err(|_| Problem::unavailable("the archive is away: try again"))?;
         for comment in &found {
-            let json = to_raw_value(&comment_json::numbered(comment)).expect("strings and numbers always serialise");
+            let json =
+                to_raw_value(&comment_json::numbered(comment)).expect("strings and numbers always serialise");
             if bytes + json.get().len() > MAX_PAGE_BYTES && !page.comments.is_empty() {
                 page.next = Some(before);
                 return Ok(page);

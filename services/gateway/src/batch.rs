@@ -59,7 +59,9 @@ pub(crate) async fn many(
     let body = body::read(&parts.headers, body, MAX_BYTES).await?;
     // Not before the body is whole: who sends slowly must not keep others waiting. What it sends is counted as it comes.
     let bytes = body.len().max(LEAST_BYTES) as u32;
-    let Ok(place) = Arc::clone(&gateway.batches).try_acquire_many_owned(bytes) else { return Err(too_many()) };
+    let Ok(place) = Arc::clone(&gateway.batches).try_acquire_many_owned(bytes) else {
+        return Err(too_many());
+    };
     exchange.hold(place);
     let items = items(format, &body)?;
     gateway.limits.events(&caller, &exchange, items.len())?;
@@ -174,10 +176,9 @@ mod tests {
 
     #[test]
     fn a_number_past_all_numbers_is_one_item_s_fault() {
-        for (format, text) in [
-            (Format::Array, r#"[{"watch_time":1e400},{}]"#),
-            (Format::Lines, "{\"watch_time\":1e400}\n{}"),
-        ] {
+        for (format, text) in
+            [(Format::Array, r#"[{"watch_time":1e400},{}]"#), (Format::Lines, "{\"watch_time\":1e400}\n{}")]
+        {
             let found = items(format, text.as_bytes()).unwrap();
             assert_eq!(found[0].as_ref().unwrap_err().field, "watch_time");
             assert!(found[1].is_ok());

@@ -140,13 +140,17 @@ mod tests {
 
     #[test]
     fn what_is_no_id_is_passed_on_as_one_that_is_none() {
-        let of = |query: &str| last_id(&HeaderMap::new(), &Params::of(&format!("/c?{query}").parse().unwrap()));
+        let of =
+            |query: &str| last_id(&HeaderMap::new(), &Params::of(&format!("/c?{query}").parse().unwrap()));
         assert_eq!(of("last_event_id=x%0d%0ahost:%20y"), UNREADABLE);
         assert_eq!(of(&format!("lastEventId={}", "9".repeat(5000))), UNREADABLE);
         assert_eq!(of("lastEventID=%ff"), UNREADABLE);
         assert_eq!(of("lastEventId=n-1"), "n-1");
         assert_eq!(of(""), "");
-        let raw = HeaderMap::from_iter([("last-event-id".parse().unwrap(), HeaderValue::from_bytes(&[0xff]).unwrap())]);
+        let raw = HeaderMap::from_iter([(
+            "last-event-id".parse().unwrap(),
+            HeaderValue::from_bytes(&[0xff]).unwrap(),
+        )]);
         assert_eq!(last_id(&raw, &Params::default()), UNREADABLE);
     }
 }

@@ -32,7 +32,8 @@ pub(crate) async fn one(
     exchange: Exchange,
     request: Request,
 ) -> Result<(StatusCode, Json<Acknowledged>), Problem> {
-    let event = json_object(&gateway, request).await.and_then(|JsonObject(object)| Ok(read(Value::Object(object))?));
+    let event =
+        json_object(&gateway, request).await.and_then(|JsonObject(object)| Ok(read(Value::Object(object))?));
     let event = event.inspect_err(|_| gateway.metrics.interaction(AppendOutcome::Invalid))?;
     caller.expect("user_id", event.user_id.as_str())?;
     gateway.limits.events(&caller, &exchange, 1)?;

@@ -97,7 +97,11 @@ async fn to_websocket(
 
 /// A browser's script is not told why a handshake was refused. It asks again without one, and the service says what is
 /// wrong with the request, or that nothing is (426).
-async fn asked_without_handshake(gateway: &Gateway, caller: &Caller, parts: Parts) -> Result<Response, Problem> {
+async fn asked_without_handshake(
+    gateway: &Gateway,
+    caller: &Caller,
+    parts: Parts,
+) -> Result<Response, Problem> {
     let parts = for_the_service(caller, parts);
     Ok(refused(relay(send(gateway, &gateway.websocket, &parts, &Bytes::new()).await?)))
 }
@@ -125,7 +129,11 @@ async fn tunnel(client: OnUpgrade, service: OnUpgrade, stay: StreamPermit) {
     copy(TokioIo::new(client), TokioIo::new(service), stay).await;
 }
 
-async fn copy(client: impl AsyncRead + AsyncWrite, service: impl AsyncRead + AsyncWrite, mut stay: StreamPermit) {
+async fn copy(
+    client: impl AsyncRead + AsyncWrite,
+    service: impl AsyncRead + AsyncWrite,
+    mut stay: StreamPermit,
+) {
     let (mut from_client, mut to_client) = tokio::io::split(client);
     let (mut from_service, mut to_service) = tokio::io::split(service);
     let mut frames = Frames::default();
@@ -149,7 +157,10 @@ async fn copy(client: impl AsyncRead + AsyncWrite, service: impl AsyncRead + Asy
             _ = said => return,
         }
     };
-    if whole && !frames.is_closed() && to_client.write_all(&websocket::close_frame(websocket::RESTART)).await.is_err() {
+    if whole
+        && !frames.is_closed()
+        && to_client.write_all(&websocket::close_frame(websocket::RESTART)).await.is_err()
+    {
         return;
     }
     let rest = async {

@@ -13,8 +13,8 @@ use liverank_core::score::points;
 use liverank_core::trending::{shown_points, shown_time};
 use liverank_core::{Invalid, VideoId};
 use liverank_protocol::Viewers;
-use liverank_runtime::{Problem, now_ms};
 use liverank_runtime::params::Params;
+use liverank_runtime::{Problem, now_ms};
 use serde::Serialize;
 
 use crate::Gateway;

@@ -19,6 +19,10 @@ pub struct ManagerMetrics {
     pub warmed: Counter,
     /// Readers that did not.
     pub warm_failures: Counter,
+    /// Requests for a video's reader that none could be named for, or only one that leaves or is silent.
+    pub unserved: Counter,
+    /// Readers that report themselves and cannot be reached.
+    pub readers_unreachable: Gauge,
     /// Orders refused.
     pub orders_refused: Counter,
     /// Plans made.
@@ -29,6 +33,8 @@ pub struct ManagerMetrics {
     pub leading: Gauge,
     /// Heartbeats heard.
     pub heartbeats: Counter,
+    /// Heartbeats refused: another reader's, or from where their reader may not be.
+    pub heartbeats_refused: Counter,
     /// Loads of all assignments.
     pub loads: Counter,
     /// Videos assigned.
@@ -52,8 +58,19 @@ impl ManagerMetrics {
             registry.register("videos_moved", "Videos given to another reader", m.moved);
             registry.register("videos_removed", "Unwatched videos let go", m.removed);
             registry.register("heartbeats", "Heartbeats heard", m.heartbeats);
+            registry.register("heartbeats_refused", "Heartbeats refused", m.heartbeats_refused);
             registry.register("warmed", "Videos that a reader holds ready, as asked", m.warmed);
             registry.register("warm_failures", "Videos that a reader did not make ready", m.warm_failures);
+            registry.register(
+                "unserved",
+                "Requests that no reader that takes viewers could be named for",
+                m.unserved,
+            );
+            registry.register(
+                "readers_unreachable",
+                "Readers that report themselves and cannot be reached",
+                m.readers_unreachable,
+            );
             registry.register("orders_refused", "Orders refused", m.orders_refused);
             registry.register("plans", "Plans made", m.plans);
             registry.register("viewers_in_flight", "Viewers to be handed over", m.in_flight);

@@ -1,9 +1,9 @@
 //! Both boards in memory, at a version of the ranking.
 
 use liverank_adapters::ranking_store::{Board, BoardEntry, Snapshot};
+use liverank_core::ranking::{Ranked, Ranking};
 use liverank_core::trending::{shown_points, shown_time};
 use liverank_core::{Millis, UserId};
-use liverank_core::ranking::{Ranked, Ranking};
 
 /// Both boards.
 #[derive(Debug, Default)]

@@ -15,7 +15,8 @@ pub(crate) fn accept(request: Request, origins: &Origins) -> Result<(OnUpgrade, 
     let key = check_handshake(&parts, origins)?;
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-    let derived = HeaderValue::from_str(&derive_accept_key(key.as_bytes())).expect("base64 is fit for a header");
+    let derived =
+        HeaderValue::from_str(&derive_accept_key(key.as_bytes())).expect("base64 is fit for a header");
     response.headers_mut().insert(header::SEC_WEBSOCKET_ACCEPT, derived);
     ask_for_websocket(response.headers_mut());
     Ok((hyper::upgrade::on(&mut Request::from_parts(parts, body)), response))

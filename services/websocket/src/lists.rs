@@ -46,7 +46,8 @@ pub(crate) enum Key {
 impl Key {
     /// The list that this one is cut from, and to how many lines.
     fn shared(self) -> (Self, Option<usize>) {
-        let cut = |limit: usize| (LENGTHS.into_iter().find(|length| *length >= limit).unwrap_or(MAX_LINES), limit);
+        let cut =
+            |limit: usize| (LENGTHS.into_iter().find(|length| *length >= limit).unwrap_or(MAX_LINES), limit);
         match self {
             Self::Board(board, limit, Shape::List) => {
                 let (length, limit) = cut(limit.unwrap_or(MAX_LINES).min(MAX_LINES));

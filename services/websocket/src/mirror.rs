@@ -151,7 +151,9 @@ impl ViewerSession<'_> {
         let snapshot = loop {
             self.pace.happened(Instant::now());
             // The half-life first: a generation that begins in between has us read again.
-            let read = async { Ok::<_, StoreError>((self.ranking.half_life().await?, self.ranking.snapshot().await?)) };
+            let read = async {
+                Ok::<_, StoreError>((self.ranking.half_life().await?, self.ranking.snapshot().await?))
+            };
             match read.await {
                 Ok(read) => break read,
                 Err(error) => self.away(&error, &mut failures).await?,

@@ -177,7 +177,8 @@ fn encode_lines<T: Serialize>(lines: impl ExactSizeIterator<Item = T>) -> Whole 
             if at > 0 {
                 frame.push(b',');
             }
-            serde_json::to_writer(&mut *frame, &line).expect("strings and numbers always serialise to memory");
+            serde_json::to_writer(&mut *frame, &line)
+                .expect("strings and numbers always serialise to memory");
             ends.push((frame.len() - start) as u32);
         }
         frame.push(b']');
@@ -250,10 +251,17 @@ mod tests {
     #[test]
     fn a_cut_list_is_the_beginning_of_the_long_one_and_news_only_where_it_differs() {
         let encodes = Counter::default();
-        let lines = |scores: [f64; 3]| ["a", "b", "c"].iter().zip(scores).map(|(id, score)| line(id, score)).collect();
+        let lines = |scores: [f64; 3]| {
+            ["a", "b", "c"].iter().zip(scores).map(|(id, score)| line(id, score)).collect()
+        };
         let first = Published::after(None, lines([9.0, 8.0, 7.0]), Shape::List, &encodes).unwrap();
         for length in 0..5 {
-            let kept = Published::after(None, first.lines[..length.min(3)].to_vec(), Shape::List, &Counter::default());
+            let kept = Published::after(
+                None,
+                first.lines[..length.min(3)].to_vec(),
+                Shape::List,
+                &Counter::default(),
+            );
             let expected = kept.unwrap().frame_for(None);
             if length > 0 {
                 assert_eq!(first.cut(length), expected, "{length}");

@@ -427,13 +427,20 @@ async fn there_is_room_for_as_many_as_configured_and_lists_are_bounded() {
     assert_eq!(service.metric("lists"), 2);
     let mut open = Vec::new();
     for limit in 1001.. {
-        match tokio_tungstenite::connect_async(format!("ws://{}/ws/videos?mode=delta&limit={limit}", service.address)).await {
+        match tokio_tungstenite::connect_async(format!(
+            "ws://{}/ws/videos?mode=delta&limit={limit}",
+            service.address
+        ))
+        .await
+        {
             Ok((socket, _)) => open.push(socket),
             Err(_) => break,
         }
         assert!(limit < 1100, "changes of made-up lists are bounded");
     }
-    for usual in ["", "?limit=all", "?limit=17", "?mode=delta", "?mode=delta&limit=10", "?mode=delta&limit=all"] {
+    for usual in
+        ["", "?limit=all", "?limit=17", "?mode=delta", "?mode=delta&limit=10", "?mode=delta&limit=all"]
+    {
         let mut client = service.connect(&format!("/ws/videos{usual}")).await;
         client.next().await;
     }
@@ -456,7 +463,8 @@ async fn a_cut_list_is_sent_when_it_changes_and_not_when_what_is_below_it_does()
 #[tokio::test]
 async fn ten_pings_at_once_are_answered_by_the_latest_and_a_status_that_is_none_by_1002() {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    let masked = |first: u8, payload: &[u8]| [&[first, 0x80 | payload.len() as u8, 0, 0, 0, 0], payload].concat();
+    let masked =
+        |first: u8, payload: &[u8]| [&[first, 0x80 | payload.len() as u8, 0, 0, 0, 0], payload].concat();
     let handshake = "GET /ws/videos HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: foo, websocket\r\n\
                      Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
     let service = Service::start().await;

@@ -76,7 +76,10 @@ async fn bodies_may_be_compressed_with_gzip() {
         system.http.post(system.at(path)).header("content-encoding", coding).body(body).send()
     };
     assert_eq!(send("/interact", "gzip", gzip(EVENT.as_bytes())).await.unwrap().status(), 202);
-    assert_eq!(send("/interactions", "gzip", gzip(format!("[{EVENT}]").as_bytes())).await.unwrap().status(), 200);
+    assert_eq!(
+        send("/interactions", "gzip", gzip(format!("[{EVENT}]").as_bytes())).await.unwrap().status(),
+        200
+    );
     problem(send("/interactions", "gzip", gzip(&vec![b' '; 10 * 1024 * 1024])).await.unwrap(), 413).await;
     let refused = send("/interact", "br", vec![0; 9]).await.unwrap();
     assert_eq!(refused.headers()["accept-encoding"], "gzip");
@@ -87,7 +90,8 @@ async fn bodies_may_be_compressed_with_gzip() {
 async fn a_page_that_closes_sends_plain_text() {
     let system = System::start(&[]).await;
     let send = |path: &str, origin: Option<&'static str>, body: String| {
-        let request = system.http.post(system.at(path)).header("content-type", "text/plain;charset=UTF-8").body(body);
+        let request =
+            system.http.post(system.at(path)).header("content-type", "text/plain;charset=UTF-8").body(body);
         origin.into_iter().fold(request, |request, origin| request.header("origin", origin)).send()
     };
     let page = Some("https://example.org");
@@ -176,7 +180,8 @@ async fn a_handshake_is_of_http_1_1() {
 #[tokio::test]
 async fn items_are_told_what_is_wrong_with_them() {
     let system = System::start(&[]).await;
-    let batch = format!(r#"[{EVENT},{{"video_id":"v","user_id":"u","type":"watch_time","watch_time":1e400}}]"#);
+    let batch =
+        format!(r#"[{EVENT},{{"video_id":"v","user_id":"u","type":"watch_time","watch_time":1e400}}]"#);
     let answer: Value = system.post("/interactions", batch).await.json().await.unwrap();
     assert_eq!((&answer[0]["status"], &answer[1]["status"]), (&202.into(), &400.into()), "{answer}");
     assert_eq!(answer[1]["field"], "watch_time");

@@ -63,9 +63,12 @@ async fn trending_shows_points_and_pages_lead_on() {
     rank(&system, &[("a", 1.0, log2(32.0)), ("b", 3.0, log2(8.0)), ("c", 3.0, log2(1.0))]).await;
     system.backends.ranking.note_half_life(1, hour as u64).await.unwrap();
     let first = system.json("/videos?board=trending&limit=2").await;
-    let second = system.json(&format!("/videos?board=trending&cursor={}", first["next"].as_str().unwrap())).await;
+    let second =
+        system.json(&format!("/videos?board=trending&cursor={}", first["next"].as_str().unwrap())).await;
     assert_eq!((ids(&first), ids(&second)), (vec!["a", "b"], vec!["c"]));
-    for (line, points) in [(&first["videos"][0], 32.0), (&first["videos"][1], 8.0), (&second["videos"][0], 1.0)] {
+    for (line, points) in
+        [(&first["videos"][0], 32.0), (&first["videos"][1], 8.0), (&second["videos"][0], 1.0)]
+    {
         let shown = line["score"].as_f64().unwrap();
         assert!((shown / points - 1.0).abs() < 0.012, "{line}");
     }

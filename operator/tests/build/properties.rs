@@ -514,7 +514,8 @@ fn what_is_switched_off_leaves_nothing_behind() {
     let left: BTreeSet<_> = objects.iter().filter_map(|object| object.component).collect();
     assert_eq!(left, [Component::Consumer, Component::Websocket, Component::Gateway].into());
     assert_eq!(of_kind(&objects, Kind::NetworkPolicy).count(), 0);
-    assert_eq!(of_kind(&objects, Kind::ConfigMap).count(), 3);
+    let configs = of_kind(&objects, Kind::ConfigMap).count();
+    assert_eq!(configs, 4, "one for each component, and the public keys");
 }
 
 #[test]

@@ -24,7 +24,7 @@ impl Shown {
 const ALL: &str = "--help-all";
 
 /// How the names of settings begin that are rarely touched: they are in `--help-all` only.
-const RARE: [&str; 20] = [
+const RARE: [&str; 27] = [
     "kafka_",
     "redis_",
     "mongodb_",
@@ -45,6 +45,13 @@ const RARE: [&str; 20] = [
     "operator_token",
     "repair",
     "dedup",
+    "keep_alive_seconds",
+    "allowed_origins",
+    "allow_credentials",
+    "trusted_proxies",
+    "requests_per_address",
+    "events_per_user",
+    "streams_per_address",
 ];
 
 /// The command with its help in order: usual settings first, no marks of the source's markup, and two ways to ask.

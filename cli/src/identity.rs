@@ -90,10 +90,11 @@ impl IdentityCommand {
                     Taker::Statistics => Service::Statistics,
                 };
                 let now = liverank_runtime::now_micros() / 1_000_000;
-                println!("{}", source.sign(service, now, it.seconds));
+                writeln!(std::io::stdout(), "{}", source.sign(service, now, it.seconds))?;
             }
             Self::Derive(it) => {
-                println!("{}", KeyRing::read(&it.secret.identity_key_file)?.derived(&it.caller)?);
+                let derived = KeyRing::read(&it.secret.identity_key_file)?.derived(&it.caller)?;
+                writeln!(std::io::stdout(), "{derived}")?;
             }
             Self::Init(it) => it.run()?,
         }

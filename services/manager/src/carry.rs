@@ -145,7 +145,7 @@ pub async fn warm(manager: &Manager, reader: &ReaderId, video: &VideoId) {
         Err(error) => liverank_runtime::peer::root_cause(&error),
     };
     manager.metrics.warm_failures.inc();
-    tracing::debug!(%reader, %video, status, "a reader does not hold a video ready yet");
+    tracing::debug!(%reader, ?video, status, "a reader does not hold a video ready yet");
 }
 
 async fn swap(manager: &Manager, order: &Order) {

@@ -221,7 +221,7 @@ impl MoveExecutor {
 
     fn fail(&mut self, id: u64, why: String) {
         let Some(entry) = self.entries.get_mut(&id) else { return };
-        tracing::info!(video = %entry.wanted.order.video, by = %entry.wanted.by, why, "a move was given up");
+        tracing::info!(video = ?entry.wanted.order.video, by = %entry.wanted.by, why, "a move was given up");
         self.begun.remove(&entry.wanted.order.video);
         (entry.phase, entry.detail) = (MovePhase::Failed, Some(why));
     }

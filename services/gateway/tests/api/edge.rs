@@ -133,7 +133,7 @@ async fn batches_that_stall_keep_nobody_waiting() {
 
 #[tokio::test]
 async fn one_address_has_its_limits_and_its_streams_come_back() {
-    let system = System::start(&["--requests-per-address", "1"]).await;
+    let system = System::start(&["--requests-per-address", "1", "--reader-wait-seconds", "1"]).await;
     let mut refused = None;
     for _ in 0..100 {
         let answer = system.get("/health").await;

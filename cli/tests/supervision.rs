@@ -3,6 +3,8 @@
 //! Each service is started on embedded stores, tells which tasks it has, and is then started again once a task, with
 //! that task made to panic.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+
 use std::collections::BTreeSet;
 use std::pin::Pin;
 use std::sync::Arc;

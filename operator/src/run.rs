@@ -89,7 +89,7 @@ impl Args {
             let what = "the operator's admin port";
             let listener = server::bind(self.admin_listen, what).await?;
             let config = Config::infer().await.context("there is no Kubernetes to talk to")?;
-            run(self, Client::try_from(config)?, listener, shell).await
+            Box::pin(run(self, Client::try_from(config)?, listener, shell)).await
         };
         process.run(main).map(|()| ExitCode::SUCCESS)
     }
@@ -162,7 +162,7 @@ pub async fn run(
         };
         fleet::lead(Arc::clone(&world), Arc::new(office))
     };
-    tasks.alongside(candidate.lead(shell.shutdown.clone(), lead)).await
+    Box::pin(tasks.alongside(candidate.lead(shell.shutdown.clone(), lead))).await
 }
 
 /// Ready when all watches have listed once; not any more when the process is on its way out.

@@ -143,16 +143,16 @@ impl Identity {
             return Ok(Some(known.caller));
         }
         match verifier.verify(token, service, now) {
-            Ok(verified) => {
+            Ok(token) => {
                 let mut believed = self.believed();
                 if believed.len() >= MAX_BELIEVED {
                     believed.retain(|_, known| now < known.until);
                 }
                 if believed.len() < MAX_BELIEVED {
-                    let until = verified.until.min(now + BELIEVED);
-                    believed.insert(key, Verified { until, ..verified.clone() });
+                    let until = token.until.min(now + BELIEVED);
+                    believed.insert(key, Verified { until, ..token.clone() });
                 }
-                Ok(Some(verified.caller))
+                Ok(Some(token.caller))
             }
             Err(rejected @ Rejected::Invalid(_)) => Err(unauthorized(&rejected.to_string())),
             Err(rejected @ Rejected::NotReady(_)) => Err(Problem::unavailable(rejected.to_string())),

@@ -53,14 +53,12 @@ impl fmt::Display for Origin {
 }
 
 /// The list.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[derive(Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Origins {
     /// The allowed ones, as they are sent; `None`: all.
     listed: Option<Vec<String>>,
     credentials: bool,
 }
-
 
 impl Origins {
     /// The list of these.

@@ -74,6 +74,7 @@ impl Default for Pool {
 
 impl Peers {
     /// The same client for requests to `service`, with this process's token for it.
+    #[must_use]
     pub fn showing(&self, identity: &Identity, service: Service) -> Self {
         Self { pool: Arc::clone(&self.pool), shown: Some((identity.clone(), service)) }
     }

@@ -374,6 +374,7 @@ mod tests {
             messages_sent: 0,
             reconnects: 0,
             reconnect_errors: 0,
+            ticket: None,
         }
     }
 

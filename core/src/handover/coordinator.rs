@@ -177,13 +177,13 @@ pub fn without(
     let current = sight.assigned(video)?;
     let shares = as_they_lie(sight, video, current);
     let leaves = |share: &Share| sight.standing(&share.reader).is_some_and(ReaderStatus::is_emptied);
-    let (leavers, mut readers): (Vec<Share>, Vec<Share>) = shares.into_iter().partition(leaves);
-    if leavers.is_empty() {
+    let (leaving, mut readers): (Vec<Share>, Vec<Share>) = shares.into_iter().partition(leaves);
+    if leaving.is_empty() {
         return None;
     }
-    for leaver in leavers {
+    for gone in leaving {
         if let Some(reader) = choose(&readers) {
-            readers.push(Share { reader, weight: leaver.weight });
+            readers.push(Share { reader, weight: gone.weight });
         }
     }
     let order = Order { video: video.clone(), expected: current.epoch, readers };

@@ -373,8 +373,8 @@ fn is_starting(status: &SlimStatus) -> bool {
 }
 
 fn crashed(status: &SlimStatus) -> Option<i64> {
-    let states = status.container_statuses.iter().flat_map(|it| [&it.state, &it.last_state]);
-    let ends = states.filter_map(|state| state.terminated.as_ref()?.finished_at);
+    let all = status.container_statuses.iter().flat_map(|it| [&it.state, &it.last_state]);
+    let ends = all.filter_map(|state| state.terminated.as_ref()?.finished_at);
     ends.map(jiff::Timestamp::as_millisecond).max()
 }
 

@@ -70,9 +70,9 @@ mod tests {
     }
 
     /// The status that is written after a look.
-    fn after(cluster: &RankingCluster, desired: i32) -> Option<ReadersStatus> {
+    fn after(cluster: &RankingCluster, desired: i32) -> ReadersStatus {
         let unheeded_replicas = unheeded_replicas(cluster);
-        Some(ReadersStatus { desired, unheeded_replicas, ..ReadersStatus::default() })
+        ReadersStatus { desired, unheeded_replicas, ..ReadersStatus::default() }
     }
 
     fn wanted(cluster: &RankingCluster) -> i32 {
@@ -82,21 +82,21 @@ mod tests {
     #[test]
     fn what_the_scaler_came_to_stays_until_somebody_says_another_number() {
         let auto = cluster(ScalingMode::Auto, 2, None);
-        let status = after(&auto, 7);
+        let status = Some(after(&auto, 7));
         let mut manual = cluster(ScalingMode::Manual, 2, status);
         for _ in 0..3 {
             assert_eq!(wanted(&manual), 7, "whoever leads");
-            manual.status.as_mut().unwrap().readers = after(&manual, 7);
+            manual.status.as_mut().unwrap().readers = Some(after(&manual, 7));
         }
         manual.spec.readers.replicas = 5;
         assert_eq!(wanted(&manual), 5);
-        manual.status.as_mut().unwrap().readers = after(&manual, 5);
+        manual.status.as_mut().unwrap().readers = Some(after(&manual, 5));
         manual.spec.readers.replicas = 2;
         assert_eq!(wanted(&manual), 2, "said now, and not from before");
         // Both at once, and from the beginning.
-        assert_eq!(wanted(&cluster(ScalingMode::Manual, 4, after(&auto, 7))), 4);
+        assert_eq!(wanted(&cluster(ScalingMode::Manual, 4, Some(after(&auto, 7)))), 4);
         assert_eq!(wanted(&cluster(ScalingMode::Manual, 2, None)), 2);
-        assert_eq!(wanted(&cluster(ScalingMode::DryRun, 2, after(&auto, 7))), 7);
+        assert_eq!(wanted(&cluster(ScalingMode::DryRun, 2, Some(after(&auto, 7)))), 7);
     }
 
     #[test]

@@ -51,7 +51,9 @@ impl Mounts {
                 continue;
             }
             let known = self.0.get(&pod.uid).filter(|(at, _)| at.elapsed() < AGAIN);
-            let said = if let Some((_, said)) = known { said.clone() } else {
+            let said = if let Some((_, said)) = known {
+                said.clone()
+            } else {
                 let said = ask(api, namespace, &pod.uid).await;
                 self.0.insert(pod.uid.clone(), (Instant::now(), said.clone()));
                 said

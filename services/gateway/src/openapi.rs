@@ -210,7 +210,9 @@ mod tests {
     fn silent(value: &Value, at: &str, found: &mut Vec<String>) {
         let Value::Object(members) = value else {
             if let Value::Array(items) = value {
-                items.iter().for_each(|item| silent(item, at, found));
+                for item in items {
+                    silent(item, at, found);
+                }
             }
             return;
         };

@@ -54,7 +54,9 @@ pub(crate) async fn list(
         && let Some(half_life) = gateway.ranking.noted(gateway.backends.ranking.half_life().await)?
     {
         let at = shown_time(now_ms(), half_life);
-        videos.iter_mut().for_each(|line| line.score = shown_points(line.score, at, half_life));
+        for line in &mut videos {
+            line.score = shown_points(line.score, at, half_life);
+        }
     }
     Ok(Json(ListPage { videos, next }))
 }

@@ -82,7 +82,9 @@ impl Boards {
                 let mut lines = self.trending.top(limit);
                 if let Some(half_life_ms) = self.half_life_ms {
                     let at = shown_time(now, half_life_ms);
-                    lines.iter_mut().for_each(|line| line.score = shown_points(line.score, at, half_life_ms));
+                    for line in &mut lines {
+                        line.score = shown_points(line.score, at, half_life_ms);
+                    }
                 }
                 lines
             }

@@ -19,5 +19,5 @@ pub(crate) fn accept(request: Request, origins: &Origins) -> Result<(OnUpgrade, 
         HeaderValue::from_str(&derive_accept_key(key.as_bytes())).expect("base64 is fit for a header");
     response.headers_mut().insert(header::SEC_WEBSOCKET_ACCEPT, derived);
     ask_for_websocket(response.headers_mut());
-    Ok((hyper::upgrade::on(&mut Request::from_parts(parts, body)), response))
+    Ok((hyper::upgrade::on(Request::from_parts(parts, body)), response))
 }

@@ -104,7 +104,9 @@ pub(super) fn drain(model: &mut Model) -> bool {
             PlacementSlot::Nowhere => {}
             PlacementSlot::One(reader) => note(*reader, film.viewers),
             PlacementSlot::Several(parts) => {
-                parts.iter().for_each(|&(reader, viewers)| note(reader, viewers));
+                for &(reader, viewers) in parts {
+                    note(reader, viewers);
+                }
             }
         }
     }

@@ -140,7 +140,9 @@ fn resource(namespace: &str) -> Value {
 fn world(client: &Client, manager: String) -> OperatorContext {
     let metrics = OperatorMetrics::new(&Metrics::default());
     let stores = Kind::ALL.into_iter().map(|kind| (kind, Arc::new(Store::default()))).collect::<Stores>();
-    stores.values().for_each(|store| drop(store.replace(Vec::new(), "1")));
+    for store in stores.values() {
+        store.replace(Vec::new(), "1");
+    }
     let pods = Arc::new(Store::default());
     pods.replace(Vec::new(), "1");
     let clusters = Arc::new(Store::default());

@@ -151,7 +151,7 @@ async fn one_address_has_its_limits_and_its_streams_come_back() {
 #[tokio::test]
 async fn one_user_has_its_limits() {
     let system = System::start(&["--events-per-user", "1"]).await;
-    let ten = format!("[{}]", vec![EVENT; 10].join(","));
+    let ten = format!("[{}]", [EVENT; 10].join(","));
     assert_eq!(system.post("/interactions", ten.clone()).await.status(), 200);
     problem(system.post("/interactions", ten).await, 429).await;
     problem(system.post("/interact", EVENT).await, 429).await;

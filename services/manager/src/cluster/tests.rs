@@ -193,7 +193,7 @@ fn a_reader_that_cannot_be_reached_is_replaced_although_it_reports_itself() {
     let due = |cluster: &Cluster, now| {
         cluster.watch.to_probe(now).iter().map(|it| it.record.id.to_string()).collect::<Vec<_>>()
     };
-    let mut beat = |cluster: &mut Cluster, now, beat| {
+    let beat = |cluster: &mut Cluster, now, beat| {
         cluster.observe(now, records.iter().map(|it| ReaderRecord { beat, ..it.clone() }).collect());
     };
     beat(&mut cluster, now, 2);

@@ -244,7 +244,7 @@ async fn who_asks_for_a_video_whose_reader_cannot_be_reached_gets_another_within
 #[tokio::test]
 async fn a_removed_reader_is_not_given_out_by_managers_that_begin_later() {
     let store = StoreWithSwitch::new();
-    let manager = Manager::ordered(&store).await;
+    let manager = Manager::start(&store).await;
     let readers = three_readers(&[&manager]).await;
     let home = manager.register("v").await.0;
     let reader = readers.iter().find(|reader| reader.url == home).unwrap();

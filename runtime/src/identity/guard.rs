@@ -78,7 +78,13 @@ impl<S: Clone + Send + Sync + 'static> Routes<S> {
     pub fn guarded(self, identity: &Identity, ticket: Option<Secret>) -> (Router<S>, Router<S>) {
         assert!(self.left.is_empty(), "rows of the table that nothing answers: {:?}", self.left);
         let guard = Arc::new(Guard { service: self.service, identity: identity.clone(), ticket });
-        (self.public, self.internal.route_layer(from_fn_with_state(guard, check)))
+        // A service may have nothing but public paths.
+        let internal = if self.internal.has_routes() {
+            self.internal.route_layer(from_fn_with_state(guard, check))
+        } else {
+            self.internal
+        };
+        (self.public, internal)
     }
 }
 

@@ -33,6 +33,8 @@ pub struct Reporter {
     /// What was written last, and when: the store may not show it yet.
     written: Option<(RankingClusterStatus, Instant)>,
     not_before: Instant,
+    /// Why the last write did not succeed: what is the same again is not logged again.
+    refused: Option<String>,
     decision: Option<Decision>,
 }
 
@@ -47,6 +49,7 @@ impl Reporter {
             metrics,
             written: None,
             not_before: Instant::now(),
+            refused: None,
             decision: None,
         }
     }
@@ -81,10 +84,15 @@ impl Reporter {
         let news = events::of_conditions(known, &after);
         if let Err(error) = self.patch(&after).await {
             self.metrics.failed("status");
-            tracing::debug!(cluster = self.name, error, "the status was not written");
+            if self.refused.as_ref() != Some(&error) {
+                // It cannot be told where it would be looked for first.
+                tracing::warn!(cluster = self.name, error, "the status cannot be written");
+            }
+            self.refused = Some(error);
             self.not_before = now + PAUSE;
             return (Vec::new(), Some(self.not_before));
         }
+        self.refused = None;
         self.written = Some((after, now));
         (news, None)
     }

@@ -111,7 +111,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn no_more_than_so_many_young_ones_run_at_once() {
         let lanes = Lanes::new(OperatorMetrics::new(&Metrics::default()));
-        let all = (0..100).map(|_| lanes.run(sleep(Duration::from_millis(100))));
+        // Each takes its time from when it runs: a sleep alone would count from when it was made.
+        let request = || async { sleep(Duration::from_millis(100)).await };
+        let all = (0..100).map(|_| lanes.run(request()));
         let began = Instant::now();
         futures::future::join_all(all).await;
         let rounds = 100_u64.div_ceil(PLACES as u64);

@@ -167,7 +167,7 @@ mod tests {
         ];
         let (troubles, next) = mounts.look((&client, &lanes), "tv", &pods, &[deployment()], NOW).await;
         assert_eq!(troubles[0].reason, "SecretMissing");
-        assert_eq!(troubles[0].message, format!("2 reader pods: Secret internal: {SAID}"));
+        assert_eq!(troubles[0].message, format!("2 reader pods: Secret users: {SAID}"));
         assert!(next.is_some(), "nothing tells that it was found, so it is looked at again");
         // It runs.
         let pods = [pod("old", "2026-01-01T00:00:00Z", "Completed")];

@@ -94,7 +94,8 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(4))]
+    // A case builds all objects up to a hundred times: so many take two seconds.
+    #![proptest_config(ProptestConfig::with_cases(16))]
 
     /// A new image, or another number of pods, is rolled out by the operator's own functions and a Deployment controller
     /// that does one thing at a time, in any order: never current before the last pod is, and current in the end.

@@ -193,6 +193,8 @@ fn the_clocks_of_two_leaders_let_nobody_go() {
             seen.later(2_000);
         }
         seen.later(4_000);
+        assert_eq!(words(&step(&seen, &mut memory)), ["cordon x-reader-1: removed"]);
+        seen.removed(1);
         assert_eq!(words(&step(&seen, &mut memory)), ["remove x-reader-1 although it may have viewers"]);
     }
     // One that is empty goes, however far ahead the other's clock was.
@@ -204,6 +206,8 @@ fn the_clocks_of_two_leaders_let_nobody_go() {
         step(&seen, &mut memory);
         seen.later(4_000);
     }
+    assert_eq!(words(&step(&seen, &mut memory)), ["cordon x-reader-1: removed"]);
+    seen.removed(1);
     assert_eq!(words(&step(&seen, &mut memory)), ["remove x-reader-1"]);
 }
 
@@ -211,7 +215,11 @@ fn the_clocks_of_two_leaders_let_nobody_go() {
 fn a_name_is_not_given_again_while_its_last_pod_ends() {
     let mut seen = scene(replicas(5), &[10, 10, 10]);
     seen.orphans.insert(name(3), false);
-    assert_eq!(words(&seen.first()), ["create x-reader-4", "create x-reader-5"]);
+    assert_eq!(
+        words(&seen.first()),
+        ["create x-reader-4", "create x-reader-5", "cordon x-reader-3: removed"],
+        "nobody is sent to what is left of it"
+    );
 }
 
 #[test]
@@ -233,12 +241,7 @@ fn what_is_late_is_held_or_forced_and_never_on_unknown_load() {
     };
     assert_eq!(late(false, &|_| ()), (vec![], vec!["Hold"], vec!["DrainOverdue".to_owned()]));
     assert_eq!(late(true, &|_| ()), (vec!["cordon x-reader-1: removed".to_owned()], vec!["Force"], vec![]));
-    let removed = |seen: &mut Seen| {
-        for heard in &mut seen.managers {
-            heard.load.cordons[0].cordon = Some(Closing::Removed.into());
-        }
-    };
-    assert_eq!(late(true, &removed).0, ["remove x-reader-1 although it may have viewers"]);
+    assert_eq!(late(true, &|seen| seen.removed(1)).0, ["remove x-reader-1 although it may have viewers"]);
     assert_eq!(late(true, &|seen| seen.managers.clear()).0, [""; 0]);
     assert_eq!(
         late(true, &|seen| seen.readers[1].drain.as_mut().unwrap().since = Some(NOW - 899_000)).0,

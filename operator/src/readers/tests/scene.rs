@@ -113,6 +113,14 @@ impl Seen {
         }
     }
 
+    /// The managers know that a reader that was being emptied is removed.
+    pub(super) fn removed(&mut self, at: usize) {
+        for heard in &mut self.managers {
+            heard.load.cordons.retain(|cordon| cordon.reader.as_str() != name(at));
+        }
+        self.cordon(at, Closing::Removed);
+    }
+
     /// Nobody is at a reader, by the managers and by itself.
     pub(super) fn empty(&mut self, at: usize) {
         self.states(at, |state| (state.viewers, state.assigned) = (0, 0));

@@ -69,7 +69,7 @@ pub struct World {
     pub assignments: BTreeMap<usize, Assignment>,
     pub cordons: BTreeMap<String, Closing>,
     /// When the last pods of readers whose Deployments are gone end.
-    ending: BTreeMap<String, Millis>,
+    pub ending: BTreeMap<String, Millis>,
     /// When readers that are gone fell silent.
     pub gone: BTreeMap<String, Millis>,
     /// Readers without a Deployment whose processes go on until then.

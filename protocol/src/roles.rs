@@ -187,7 +187,6 @@ pub const SETTINGS: &[Setting] = &[
     first("comment-url", &[Role::Gateway]),
     first("websocket-url", &[Role::Gateway]),
     first("statistics-url", REPORTING),
-    first("identity-key-file", &[Role::Gateway, Role::Reader, Role::Manager, Role::Statistics]),
     first("identity-token-file", &[Role::Gateway, Role::Reader]),
     first("identity-jwks-file", &[Role::Manager, Role::Statistics]),
     first("identity-audience", &[Role::Manager, Role::Statistics]),

@@ -473,7 +473,7 @@ fn overrides_cannot_take_what_is_ours() {
         assert_eq!(labels.get(names::READER), object.reader.as_ref());
         assert_eq!(labels["example.org/team"], "video");
         assert_eq!(annotations["example.org/note"], "kept");
-        assert_ne!(annotations["liverank.dev/config-hash"], "not theirs");
+        assert_eq!(annotations.get("liverank.dev/config-hash"), None, "what is called like ours is left out");
         assert_eq!(annotations[names::REVISION], "1");
         assert_eq!(annotations[names::RESTARTED_AT], "2026-03-01T12:00:00Z");
         let spread = &pod(object).topology_spread_constraints.unwrap()[0];

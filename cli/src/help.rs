@@ -24,7 +24,7 @@ impl Shown {
 const ALL: &str = "--help-all";
 
 /// How the names of settings begin that are rarely touched: they are in `--help-all` only.
-const RARE: [&str; 27] = [
+const RARE: [&str; 35] = [
     "kafka_",
     "redis_",
     "mongodb_",
@@ -52,6 +52,14 @@ const RARE: [&str; 27] = [
     "requests_per_address",
     "events_per_user",
     "streams_per_address",
+    "identity_token_file",
+    "identity_jwks_file",
+    "identity_audience",
+    "identity_operator",
+    "batch",
+    "trending_half_life",
+    "writes_per_second",
+    "linger",
 ];
 
 /// The command with its help in order: usual settings first, no marks of the source's markup, and two ways to ask.

@@ -13,8 +13,9 @@ use super::local::KeyRing;
 #[derive(Debug, Clone, Default, clap::Args)]
 #[command(next_help_heading = "Identity")]
 pub struct IdentityArgs {
-    /// A file with a secret of 32 bytes or more that all processes' keys follow from, or with the key of this process alone
-    /// (`liverank identity derive`): for anywhere but Kubernetes.
+    /// A file with the secret that all processes' keys follow from, or with the key of this process alone.
+    ///
+    /// The secret has 32 bytes or more; `liverank identity derive` makes one process's key of it. For anywhere but Kubernetes.
     #[arg(long, env = "LIVERANK_IDENTITY_KEY_FILE", value_name = "FILE")]
     pub identity_key_file: Option<PathBuf>,
     /// On Kubernetes: the projected token of this pod's `ServiceAccount`. It is read again as the kubelet renews it.

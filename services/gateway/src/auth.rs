@@ -43,8 +43,9 @@ const CHALLENGE_OTHER: &str = "Bearer error=\"insufficient_scope\"";
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Viewers' tokens")]
 pub struct AuthArgs {
-    /// A file with the keys (a JSON Web Key Set) by which viewers' tokens are signed: RS256, ES256 or `EdDSA`. With it or
-    /// --auth-jwks-url, who writes, comments or watches has to show one, and to be the user that it is for.
+    /// A file with the keys (a JSON Web Key Set) by which viewers' tokens are signed: RS256, ES256 or `EdDSA`.
+    ///
+    /// With it or --auth-jwks-url, who writes, comments or watches has to show one, and to be the user that it is for.
     #[arg(long, env = "LIVERANK_AUTH_JWKS_FILE", value_name = "FILE", conflicts_with = "auth_jwks_url")]
     pub auth_jwks_file: Option<PathBuf>,
     /// Where these keys are served, http or https.

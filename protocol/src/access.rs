@@ -218,6 +218,10 @@ pub const ENDPOINTS: &[Endpoint] = {
         row(Gateway, "POST", "/client-statistics", Public),
         row(Gateway, "GET", "/health", Public),
         row(Gateway, "GET", "/openapi.json", Public),
+        // It describes what our own processes ask each other, and opens nothing of it.
+        row(Gateway, "GET", "/openapi-internal.json", Public),
+        row(Gateway, "GET", "/asyncapi.yaml", Public),
+        row(Gateway, "GET", "/asyncapi.json", Public),
         row(Websocket, "GET", "/ws/videos", Public),
         row(Websocket, "GET", "/ws/user/{user_id}", Public),
         row(Websocket, "GET", "/health", Public),

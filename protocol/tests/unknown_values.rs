@@ -9,8 +9,8 @@ fn load(state: &str, cordon: &Value) -> Value {
     json!({
         "readers": [{
             "id": "reader-1", "public_url": "http://a", "internal_url": "http://b", "state": state, "cordon": cordon,
-            "silent_ms": 1, "fresh": true, "grace_ms": 0, "viewers": 3, "capacity": 10, "assigned": 1,
-            "highest_epoch": 7, "reconnects": 0, "reconnect_errors": 0, "videos": [["v", 3]],
+            "silent_ms": 1, "fresh": true, "unreachable": false, "grace_ms": 0, "viewers": 3, "capacity": 10,
+            "assigned": 1, "highest_epoch": 7, "reconnects": 0, "reconnect_errors": 0, "videos": [["v", 3]],
         }],
         "videos": 1, "fresh": true, "highest_epoch": 7, "viewers_per_minute": 20, "in_flight": 0,
         "cordons": [{"reader": "reader-1", "cordon": cordon, "why": "a test"}],

@@ -34,7 +34,7 @@ async fn a_lost_publish_is_found_by_comparing_heads_and_one_behind_which_others_
     let comments = world.archived("v", 4).await;
     world.publish(&comments[3..]).await;
     assert_eq!(viewer.comments(4).await, [3, 4, 5, 6]);
-    assert!(reader.metric("filled_total") >= 5);
+    assert!(reader.metric("backfilled_total") >= 5);
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! Who the processes of a test are to each other, and who a test is to them.
 
 use std::path::PathBuf;
+use std::sync::OnceLock;
 
 use liverank_protocol::access::{Caller, Service};
 use liverank_runtime::identity::local::KeyRing;
@@ -8,11 +9,15 @@ use liverank_runtime::identity::local::KeyRing;
 /// What all keys of these tests follow from: good for nothing else.
 const SECRET: &str = "the-secret-of-the-end-to-end-tests";
 
-/// The file with the secret. It is made where it is not there.
+/// The file with the secret, written once: a process that starts meanwhile must not find it empty.
 pub fn key_file() -> PathBuf {
-    let file = std::env::temp_dir().join(format!("liverank-e2e-{}.key", std::process::id()));
-    std::fs::write(&file, SECRET).expect("writing the key file");
-    file
+    static FILE: OnceLock<PathBuf> = OnceLock::new();
+    let made = || {
+        let file = std::env::temp_dir().join(format!("liverank-e2e-{}.key", std::process::id()));
+        std::fs::write(&file, SECRET).expect("writing the key file");
+        file
+    };
+    FILE.get_or_init(made).clone()
 }
 
 /// The variable by which a process finds it.

@@ -1,6 +1,7 @@
 //! All readers of a video that is spread over several are replaced, one after the other, as an upgrade does it: nobody is
-//! moved twice. A small model of readers that report every second, viewers that need up to three to come back, and a
-//! manager that goes by [`coordinator::answer`], [`coordinator::without`] and [`coordinator::route`] on what was reported.
+//! moved twice. A small model of readers that report every second and refuse whom they have no room for, viewers that need
+//! up to three to come back and go on to the next reader where they are refused, and a manager that goes by
+//! [`coordinator::answer`], [`coordinator::without`] and [`coordinator::route`] on what was reported.
 //!
 //! What it begins with is what an upgrade may find: viewers who lie otherwise than the shares say, for some left and
 //! nobody balances; readers that are nearly full; one that was emptied a moment ago and whose process goes on reporting.
@@ -173,7 +174,12 @@ impl Model {
             }
             let lots = [self.random(), self.random()];
             let known = &self.known;
-            let to = to.unwrap_or_else(|| route(known, &known.video, &known.assigned, lots)[0].clone());
+            let ways = route(known, &known.video, &known.assigned, lots);
+            let mut takes = to.into_iter().chain(ways).filter(|to| self.watching(to) < known.capacity);
+            let Some(to) = takes.next() else {
+                self.viewers[at].away = Some((self.tick + TICKS_A_REPORT, None));
+                continue;
+            };
             self.known.reserved.give(TICK * self.tick as u32, &to, 1);
             let viewer = &mut self.viewers[at];
             viewer.moves += u32::from(viewer.at != to);

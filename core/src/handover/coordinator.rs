@@ -42,6 +42,11 @@ pub enum ReaderStatus {
 }
 
 impl ReaderStatus {
+    /// Whether viewers who come may be sent to a reader: it sends heartbeats and has not said that it leaves.
+    pub const fn takes_viewers(self) -> bool {
+        matches!(self, Self::Alive | Self::Draining)
+    }
+
     /// Whether what a reader serves is to be moved elsewhere while it still serves it.
     pub const fn is_emptied(self) -> bool {
         matches!(self, Self::Draining | Self::Leaving)
@@ -106,9 +111,10 @@ pub enum Decision {
 /// `choose` names a reader for the video beside those that it is given, `relief` one with room beside those that serve the
 /// video and are full: whoever would be refused otherwise is served at once, whether or not anybody plans.
 ///
-/// A reader that is gone serves nothing. Where all that are left have said that they leave, others take their places
-/// now: a move would first wait until these hold the video ready, and whoever asks meanwhile would be sent to a reader
-/// that may end at any moment. Those who are there already are handed over once the new ones are ready.
+/// A reader that is gone serves nothing. Where some have said that they leave and none of the rest takes viewers, for all
+/// leave or are silent, others take the places of those that leave now: a move would first wait until these hold the video
+/// ready, and whoever asks meanwhile would be sent to a reader that may end at any moment. Those who are there already are
+/// handed over once the new ones are ready.
 pub fn decide(
     sight: &impl ClusterView,
     video: &VideoId,
@@ -138,7 +144,8 @@ pub fn decide(
     }
 }
 
-/// A video's readers without those that are gone; others in place of all, where none is left that does not leave.
+/// A video's readers without those that are gone; others in place of those that leave, where none is left that takes
+/// viewers. One that is silent keeps its place: it may still serve.
 fn fit_to_be_used(
     sight: &impl ClusterView,
     current: &Assigned,
@@ -147,20 +154,22 @@ fn fit_to_be_used(
     let standing = |share: &Share| sight.standing(&share.reader);
     let here = current.readers.iter().filter(|share| standing(share) != Some(ReaderStatus::Gone));
     let here: Vec<Share> = here.cloned().collect();
-    if here.iter().any(|share| standing(share) != Some(ReaderStatus::Leaving)) {
+    if here.iter().any(|share| standing(share).is_some_and(ReaderStatus::takes_viewers)) {
         return here;
     }
-    let weights = if here.is_empty() { vec![1] } else { here.iter().map(|share| share.weight).collect() };
-    let mut readers = Vec::new();
+    let leaves = |share: &Share| standing(share) == Some(ReaderStatus::Leaving);
+    let (leaving, mut readers): (Vec<Share>, Vec<Share>) = here.iter().cloned().partition(leaves);
+    let staying = readers.len();
+    let weights = if here.is_empty() { vec![1] } else { leaving.iter().map(|share| share.weight).collect() };
     for weight in weights {
         if let Some(reader) = choose(&readers) {
             readers.push(Share { reader, weight });
         }
     }
-    match (readers.is_empty(), here.is_empty()) {
-        (false, _) => readers,
-        (true, false) => here,
-        (true, true) => current.readers.clone(),
+    match (readers.len() > staying, here.is_empty()) {
+        (true, _) => readers,
+        (false, false) => here,
+        (false, true) => current.readers.clone(),
     }
 }
 

@@ -198,6 +198,7 @@ impl World {
                 let manager = self.net.rng.index(self.managers.len());
                 let until = self.net.now + self.net.rng.between(1_000, 6_000);
                 self.net.cut = Some((Node::Manager(manager), until));
+                self.net.checks.away.push((self.net.now, until));
                 self.net.trace(|| format!("manager {manager} is cut off from the store until {until}"));
             }
             14 if leaving == 0 && readers_down == 0 && spare => self.remove(reader, true),

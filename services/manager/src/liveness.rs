@@ -7,10 +7,11 @@
 //! are sent is probed as well: where its name does not resolve, its address refuses, or somebody else answers there,
 //! twice in a row, it is unreachable, and its videos go elsewhere like those of a reader that is gone. One that merely
 //! answers late is not: it may have much to do. One that a manager found in the store at its start is probed at once.
+//! Who is refused need not be silent for so long: two probes, a second apart, say more than missing heartbeats.
 //!
 //! Three things keep a manager from taking its own troubles for the readers':
 //! 1. Silence is counted only while it looks: time in which it did not see the store (the store was away, or the
-//!    process stood still) is nobody's silence.
+//!    process stood still) is nobody's silence. So is a probe that failed: it counts once the store was seen after it.
 //! 2. It acts only on a view younger than [`STALE_AFTER`].
 //! 3. It does not act while more than max(1, a third) of the readers seem gone: then it is more likely cut off itself.
 //!    Readers that stay gone are forgotten after [`FORGET_AFTER`], so that this cannot last for ever.
@@ -108,8 +109,10 @@ pub struct Sighting {
     tried: Option<Instant>,
     /// When viewers were last sent there.
     sent: Option<Instant>,
-    /// Probes in a row that did not reach it.
+    /// Probes in a row that did not reach it, and after each of which the store was seen.
     unreached: u32,
+    /// When a probe was sent that did not reach it, where the store was not seen since.
+    refused: Option<Instant>,
 }
 
 /// What is known of all readers.
@@ -131,7 +134,12 @@ impl Watch {
             self.looking_since = Some(asked);
             for sighting in self.readers.values_mut() {
                 sighting.changed = (sighting.changed + blind.unwrap_or_default()).min(asked);
-                sighting.probe = None;
+                (sighting.probe, sighting.refused) = (None, None);
+            }
+        }
+        for sighting in self.readers.values_mut() {
+            if sighting.refused.take_if(|sent| *sent <= asked).is_some() {
+                sighting.unreached = sighting.unreached.saturating_add(1);
             }
         }
         for record in records {
@@ -201,7 +209,8 @@ impl Watch {
     pub fn to_probe(&self, now: Instant) -> Vec<&Sighting> {
         let due = |sighting: &&Sighting| {
             let is_silent = self.silence(sighting) >= SUSPECT_AFTER;
-            let in_doubt = !sighting.proven || sighting.unreached > 0 || sighting.sent > sighting.tried;
+            let is_refused = sighting.unreached > 0 || sighting.refused.is_some();
+            let in_doubt = !sighting.proven || is_refused || sighting.sent > sighting.tried;
             let last = if is_silent { sighting.probe.map(|(at, _)| at) } else { sighting.tried };
             let is_time = last.is_none_or(|last| now.saturating_duration_since(last) >= PROBE_EVERY);
             (is_silent || in_doubt) && is_time
@@ -214,8 +223,8 @@ impl Watch {
         let Some(sighting) = self.readers.get_mut(reader) else { return };
         sighting.tried = Some(sent);
         match outcome {
-            Probed::Answered => sighting.unreached = 0,
-            Probed::Unreachable => sighting.unreached = sighting.unreached.saturating_add(1),
+            Probed::Answered => (sighting.unreached, sighting.refused) = (0, None),
+            Probed::Unreachable => sighting.refused = Some(sent),
             Probed::Late => {}
         }
         if sighting.record.beat == beat {
@@ -389,6 +398,7 @@ impl Sighting {
             tried: None,
             sent: None,
             unreached: 0,
+            refused: None,
         }
     }
 

@@ -4,6 +4,7 @@
 //! Every manager does this, and none waits for another: what they do is decided from the same reports and takes effect
 //! by compare-and-set, so doing it twice does it once.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -16,7 +17,7 @@ use serde_json::Value;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::Manager;
-use crate::liveness::{Hold, Probed, ReaderStatus, Watch};
+use crate::liveness::{Hold, Probed, ReaderStatus};
 use crate::metrics::ManagerMetrics;
 
 /// How often it looks: a fraction of the time in which a reader is to be replaced.
@@ -48,10 +49,11 @@ const LET_GO_WHEN_CROWDED: usize = 10 * LET_GO;
 pub async fn run(manager: Arc<Manager>) {
     let mut ticks = interval(EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut held = None;
+    let (mut held, mut unreachable) = (None, BTreeSet::new());
     for sweep in 0u64.. {
         ticks.tick().await;
         probe(&manager).await;
+        note_unreachable(&manager, &mut unreachable);
         note_hold(&manager, &mut held);
         relocate(&manager, sweep.is_multiple_of(ADOPT_EACH)).await;
         if sweep.is_multiple_of(LET_GO_EACH) {
@@ -85,17 +87,10 @@ async fn probe(manager: &Manager) {
     let mut probes = stream::iter(probes).buffer_unordered(PROBES);
     while let Some((reader, beat, done, outcome)) = probes.next().await {
         let mut cluster = manager.cluster();
-        let is_lost =
-            |watch: &Watch| watch.get(&reader).is_some_and(crate::liveness::Sighting::is_unreachable);
-        let (before, was_lost) = (cluster.watch.standing(&reader), is_lost(&cluster.watch));
+        let before = cluster.watch.standing(&reader);
         cluster.watch.probed(sent, &reader, beat, outcome);
-        let (after, lost) = (cluster.watch.standing(&reader), is_lost(&cluster.watch));
+        let after = cluster.watch.standing(&reader);
         drop(cluster);
-        match (was_lost, lost) {
-            (false, true) => tracing::warn!(%reader, "a reader reports itself and cannot be reached"),
-            (true, false) => tracing::info!(%reader, "a reader can be reached again"),
-            _ => {}
-        }
         if before == after || after != Some(ReaderStatus::Gone) {
             continue;
         }
@@ -137,6 +132,26 @@ pub fn probing() -> Client {
         .no_proxy()
         .build()
         .expect("a client without TLS or proxies can always be built")
+}
+
+/// Tells of readers that cannot be reached, and of those among `known` that can be again.
+fn note_unreachable(manager: &Manager, known: &mut BTreeSet<ReaderId>) {
+    let (lost, found) = {
+        let cluster = manager.cluster();
+        let lost = cluster.watch.all().filter(|sighting| sighting.is_unreachable());
+        let lost: BTreeSet<ReaderId> = lost.map(|sighting| sighting.record.id.clone()).collect();
+        // One that was forgotten was not reached.
+        let found = known.difference(&lost).filter(|reader| cluster.watch.get(reader).is_some());
+        let found: Vec<ReaderId> = found.cloned().collect();
+        (lost, found)
+    };
+    for reader in lost.difference(known) {
+        tracing::warn!(%reader, "a reader reports itself and cannot be reached");
+    }
+    for reader in found {
+        tracing::info!(%reader, "a reader can be reached again");
+    }
+    *known = lost;
 }
 
 /// Tells of a hold when it begins and when it ends.

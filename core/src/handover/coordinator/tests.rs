@@ -282,6 +282,16 @@ fn nobody_is_sent_to_a_reader_that_leaves_where_another_can_take_the_video() {
     let others = |besides: &[Share]| besides.is_empty().then(|| reader("c"));
     let one = Decision::Assign { expected: Some(5), readers: shares(&[("c", 3)]), seen: 5 };
     assert_eq!(decide(&both, &video(), 0, others, |_| None), one);
+    // One that is silent takes nobody, and keeps its place.
+    let silent = Seen::of(5, &[("a", 3), ("b", 1)]).stands("a", ReaderStatus::Leaving);
+    let silent = silent.stands("b", ReaderStatus::Suspect);
+    let besides_b = |besides: &[Share]| (besides == shares(&[("b", 1)])).then(|| reader("c"));
+    let with_it = Decision::Assign { expected: Some(5), readers: shares(&[("b", 1), ("c", 3)]), seen: 5 };
+    assert_eq!(decide(&silent, &video(), 0, besides_b, |_| None), with_it);
+    assert_eq!(decide(&silent, &video(), 0, |_| None, |_| None), Decision::Serve);
+    // Where nobody leaves, one that is silent is waited for.
+    let quiet = Seen::of(5, &[("b", 1)]).stands("b", ReaderStatus::Suspect);
+    assert_eq!(decide(&quiet, &video(), 0, choose, |_| None), Decision::Serve);
     // One that a planner wants emptied goes on serving until its videos are elsewhere.
     let drained = Seen::of(5, &[("a", 3)]).stands("a", ReaderStatus::Draining);
     assert_eq!(decide(&drained, &video(), 0, choose, |_| None), Decision::Serve);

@@ -341,6 +341,33 @@ fn a_reader_found_at_the_start_that_does_not_answer_takes_nobody() {
 }
 
 #[test]
+fn a_probe_that_failed_counts_once_the_store_was_seen_after_it() {
+    let mut world = World::new(&["a", "b", "c"]);
+    let refused = |world: &mut World| {
+        let beat = world.readers[0].1;
+        world.watch.probed(world.now, &id("a"), beat, Probed::Unreachable);
+    };
+    // The store is away, and so may be the readers.
+    for _ in 0..10 {
+        world.blind(PROBE_EVERY);
+        refused(&mut world);
+    }
+    world.run(TICK);
+    assert_eq!(world.standing("a"), ReaderStatus::Alive);
+    assert_eq!(world.leaving(), [""; 0]);
+    // It sees, and is refused.
+    refused(&mut world);
+    world.run(PROBE_EVERY);
+    assert_eq!(world.leaving(), [""; 0], "once may be a mishap");
+    refused(&mut world);
+    assert_eq!(world.leaving(), [""; 0], "not seen yet");
+    world.run(TICK);
+    assert_eq!((world.standing("a"), world.leaving()), (ReaderStatus::Suspect, vec!["a".to_owned()]));
+    world.watch.probed(world.now, &id("a"), world.readers[0].1, Probed::Answered);
+    assert_eq!((world.standing("a"), world.leaving()), (ReaderStatus::Alive, vec![]));
+}
+
+#[test]
 fn a_process_waits_for_its_name_until_the_one_before_it_has_nobody() {
     let (mut watch, now) = (Watch::default(), Instant::now());
     let process = |incarnation, draining, viewers| ReaderRecord {

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use crate::support::{Manager, Reader, StoreWithSwitch, until};
 use futures::future::join_all;
 use liverank_adapters::AssignmentStore;
+use liverank_manager::liveness::PROBE_EVERY;
 use serde_json::Value;
 
 #[tokio::test]
@@ -71,8 +72,8 @@ async fn three_readers(managers: &[&Manager]) -> [Reader; 3] {
     readers
 }
 
-#[tokio::test]
-async fn a_killed_reader_s_videos_move_within_seconds_and_no_other_does() {
+/// One of three readers comes to an end by `end`. Its videos move after `at_least`, within five seconds, and no other does.
+async fn is_replaced(at_least: Duration, end: impl AsyncFn(&mut Reader)) {
     let store = StoreWithSwitch::new();
     let (one, two) = (Manager::start(&store).await, Manager::start(&store).await);
     let mut readers = three_readers(&[&one, &two]).await;
@@ -81,15 +82,15 @@ async fn a_killed_reader_s_videos_move_within_seconds_and_no_other_does() {
     }
     let before = places(&one, 30).await;
     let dead = readers[1].url.clone();
-    readers[1].kill().await;
-    let killed = Instant::now();
+    let ends = Instant::now();
+    end(&mut readers[1]).await;
     until("its videos are elsewhere", async || {
         places(&one, 30).await.values().all(|url| *url != dead)
             && places(&two, 30).await.values().all(|url| *url != dead)
     })
     .await;
-    let took = killed.elapsed();
-    assert!(took >= Duration::from_millis(2_500), "a reader was given up after {took:?}");
+    let took = ends.elapsed();
+    assert!(took >= at_least, "a reader was given up after {took:?}");
     assert!(took < Duration::from_secs(5), "a reader was replaced after {took:?}");
     let after = places(&two, 30).await;
     for (name, url) in &before {
@@ -102,6 +103,18 @@ async fn a_killed_reader_s_videos_move_within_seconds_and_no_other_does() {
     })
     .await;
     assert_eq!(store.assigned.load(Relaxed), 30 + before.values().filter(|url| **url == dead).count() as u64);
+}
+
+/// Three heartbeats have to be missing, less the one that was due when it fell silent.
+#[tokio::test]
+async fn a_silent_reader_s_videos_move_within_seconds_and_no_other_does() {
+    is_replaced(Duration::from_millis(2_500), async |reader: &mut Reader| reader.freeze()).await;
+}
+
+/// Its address refuses connections: two that are refused, a second apart, are enough, and one is not.
+#[tokio::test]
+async fn a_killed_reader_s_videos_move_within_seconds_and_no_other_does() {
+    is_replaced(PROBE_EVERY, async |reader: &mut Reader| reader.kill().await).await;
 }
 
 #[tokio::test]

@@ -285,6 +285,12 @@ impl Reader {
         self.tasks.shutdown().await;
     }
 
+    /// Stands still, as a machine does that has nothing left: its address takes connections, and nobody answers.
+    pub fn freeze(&self) {
+        self.told.lock().unwrap().is_dead = true;
+        self.connected.store(false, Relaxed);
+    }
+
     pub fn watch(&self, name: &str, viewers: u64) {
         let held = Held { video: video(name), viewers, epoch: 0, ready: true, shedding: false };
         self.told.lock().unwrap().videos.insert(held.video.clone(), held);
@@ -450,6 +456,10 @@ impl AssignmentStore for StoreWithSwitch {
         self.inner()?.forget_reader(reader, beat).await
     }
     async fn orders(&self) -> Result<Orders, StoreError> {
+        // A manager's poll begins with these: where it gets none, it asks no further.
+        if self.away.load(Relaxed) {
+            self.vain_polls.fetch_add(1, Relaxed);
+        }
         self.inner()?.orders().await
     }
     async fn mint_term(

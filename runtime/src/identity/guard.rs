@@ -94,6 +94,10 @@ async fn check(
     mut request: Request,
     next: Next,
 ) -> Response {
+    if let Some(allow) = guard.other_methods(path.as_str(), &request) {
+        // As bare as axum's own, so that [`no_such_method`](crate::problem::no_such_method) words it.
+        return (StatusCode::METHOD_NOT_ALLOWED, [(header::ALLOW, allow)]).into_response();
+    }
     match guard.admit(path.as_str(), &request) {
         Ok(known) => {
             request.extensions_mut().insert(known);
@@ -113,6 +117,16 @@ async fn check(
 }
 
 impl Guard {
+    /// The methods of a path that has rows, where the request's is none of them.
+    fn other_methods(&self, path: &str, request: &Request) -> Option<String> {
+        let rows = endpoints(self.service).filter(|row| row.path == path).map(|row| row.method);
+        let allowed: Vec<&str> = rows
+            .flat_map(|method| std::iter::once(method).chain((method == "GET").then_some("HEAD")))
+            .collect();
+        let is_other = !allowed.is_empty() && !allowed.contains(&request.method().as_str());
+        is_other.then(|| allowed.join(","))
+    }
+
     /// Who asks, if that one may.
     fn admit(&self, path: &str, request: &Request) -> Result<Known, Problem> {
         // axum answers HEAD by GET.

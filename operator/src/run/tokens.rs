@@ -20,8 +20,8 @@ const SECONDS: i64 = 600;
 const RENEW_AFTER: Duration = Duration::from_mins(8);
 /// How long the API server may take.
 const ANSWER: Duration = Duration::from_secs(5);
-/// How often the keys are asked for.
-const KEYS_EACH: Duration = Duration::from_mins(1);
+/// How often the keys are asked for: an API server announces a new key before it signs with it.
+const KEYS_EACH: Duration = Duration::from_mins(5);
 /// The same while they are not known.
 const KEYS_FIRST: Duration = Duration::from_secs(1);
 /// The largest set of keys.

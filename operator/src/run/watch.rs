@@ -35,6 +35,9 @@ const PAGE: u32 = 100;
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 /// See [`FIRST_PAUSE`].
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// The same for a kind that need not be installed: whoever installs it waits that long, and a cluster without it is not asked
+/// for it all the time.
+const LONGEST_PAUSE_OPTIONAL: Duration = Duration::from_mins(5);
 
 /// What a watch is made of.
 pub struct Watcher<K, T: Kept> {
@@ -127,7 +130,7 @@ where
             }
             // Spread, so that all watches of all replicas do not come back as one.
             sleep(pause.mul_f64(rand::random_range(0.5..1.0))).await;
-            pause = (pause * 2).min(LONGEST_PAUSE);
+            pause = (pause * 2).min(if self.optional { LONGEST_PAUSE_OPTIONAL } else { LONGEST_PAUSE });
         }
     }
 

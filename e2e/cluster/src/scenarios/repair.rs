@@ -94,6 +94,11 @@ pub async fn edited(world: &World) -> anyhow::Result<String> {
             ensure!(is_reader(child), "{} is gone", kube::name(child));
             continue;
         };
+        if kube::uid(&live) != kube::uid(child) {
+            // A reader that was replaced is gone as well: the next one may have its number.
+            ensure!(is_reader(child), "{} was made anew", kube::name(child));
+            continue;
+        }
         let kept = &live["metadata"]["annotations"][FOREIGN.0];
         ensure!(kept == FOREIGN.1, "{} lost its foreign annotation", kube::name(child));
     }

@@ -6,7 +6,8 @@ use anyhow::ensure;
 use serde_json::{Value, json};
 
 use crate::kube;
-use crate::world::{NAME, NAMESPACE_NAME, World, expect_restarted};
+use crate::wait::until;
+use crate::world::{NAME, NAMESPACE_NAME, SETTLE, World, expect_restarted};
 
 /// All components, as labels name them.
 const ALL: [&str; 7] = ["manager", "consumer", "comment", "reader", "websocket", "statistics", "gateway"];
@@ -51,9 +52,14 @@ async fn roll(world: &World, change: Value, expected: &[&str]) -> anyhow::Result
 /// A component that nobody wants is gone, and comes back; nobody else restarts for it.
 async fn switched_off_and_on(world: &World) -> anyhow::Result<()> {
     roll(world, json!({"statistics": {"enabled": false}}), &["statistics"]).await?;
-    let left = world.children(NAMESPACE_NAME).await?;
-    let left: Vec<&str> = left.iter().map(kube::name).filter(|name| name.contains("statistics")).collect();
-    ensure!(left.is_empty(), "statistics is off and these are there: {left:?}");
+    // Its ConfigMap stays as long as a pod that ends still names it.
+    let gone = async || {
+        let left = world.children(NAMESPACE_NAME).await?;
+        let left: Vec<&str> =
+            left.iter().map(kube::name).filter(|name| name.contains("statistics")).collect();
+        Ok(if left.is_empty() { Ok(()) } else { Err(format!("these are there: {left:?}")) })
+    };
+    until("statistics is off and nothing of it is there", SETTLE, gone).await?;
     ensure!(!world.pods().await?.contains_key("statistics"), "statistics is off and its pods are there");
     roll(world, json!({"statistics": {"enabled": true}}), &["statistics"]).await?;
     ensure!(world.pods().await?.contains_key("statistics"), "statistics is on and has no pod");

@@ -10,6 +10,7 @@
 //!    store's own is believed: the store has lost it.
 
 use async_trait::async_trait;
+pub use liverank_core::handover::Closing;
 use liverank_core::handover::{Assigned, Held, Lease, Share};
 use liverank_core::{ReaderId, VideoId};
 use serde::{Deserialize, Serialize};
@@ -60,7 +61,7 @@ impl Assignment {
     }
 }
 
-/// A reader as it last reported itself. Whether it is alive is change_message by `beat` changing, on the observer's own clock.
+/// A reader as it last reported itself. It is alive as long as `beat` changes, by the observer's own clock.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReaderRecord {
     /// Its name.
@@ -135,16 +136,6 @@ pub enum TermGrant {
     Held(Term),
     /// It is somebody else's (`None`: nobody's).
     Lost(Option<Term>),
-}
-
-/// How a reader is kept from taking videos.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Closing {
-    /// It is given no new videos.
-    Closed,
-    /// Nor does it keep those it has: the managers move them elsewhere.
-    Draining,
 }
 
 /// A reader that takes no new videos because a planner said so.

@@ -9,7 +9,7 @@ use clap::{Args, Command, CommandFactory, Parser};
 use liverank_maintenance::verify;
 use liverank_runtime::ServiceContext;
 use liverank_runtime::telemetry::{self, LogArgs};
-use liverank_runtime::{server, shutdown};
+use liverank_runtime::{process, server, shutdown};
 
 use crate::probe::Probe;
 use crate::stores::{StoreArgs, hide_unused};
@@ -86,16 +86,9 @@ impl Process {
     ) -> anyhow::Result<ExitCode> {
         telemetry::init(&self.log);
         server::raise_file_limit();
-        let shell = ServiceContext::new(Duration::from_secs(self.drain_seconds));
-        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-        let result = runtime.block_on(async {
-            shutdown::on_signal(shell.shutdown.clone())?;
-            tokio::spawn(shutdown::end_late(shell.shutdown.clone(), shell.drain + LATE));
-            main(shell).await
-        });
-        // What still runs on other threads (a store's last retry) has had its drain.
-        runtime.shutdown_timeout(Duration::from_secs(1));
-        result.map(|()| ExitCode::SUCCESS)
+        let process =
+            process::Process { drain: Duration::from_secs(self.drain_seconds), late: LATE, threads: None };
+        process.run(main).map(|()| ExitCode::SUCCESS)
     }
 }
 

@@ -42,6 +42,25 @@ pub struct Share {
     pub weight: u32,
 }
 
+/// How a planner keeps a reader from taking videos.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Closing {
+    /// It is given no new videos.
+    Closed,
+    /// It is given no new videos, and the managers move those that it has to other readers.
+    Draining,
+}
+
+impl std::fmt::Display for Closing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Closed => "closed",
+            Self::Draining => "draining",
+        })
+    }
+}
+
 /// What is in force for a video.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Assigned {

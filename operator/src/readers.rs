@@ -45,7 +45,7 @@ pub use facts::{Fact, Facts, two_digits};
 pub use memory::Memory;
 pub use seen::{Drain, DrainWhy, Heard, Own, Pod, Reader, Seen};
 pub use settings::{Rebalance, Scaling, Settings};
-pub use step::{Closing, Step};
+pub use step::Step;
 pub use what_if::{ReaderAt, WhatIf, what_if};
 
 use decision::DecisionEvent;

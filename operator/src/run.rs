@@ -39,11 +39,11 @@ use kube::api::{ApiResource, DynamicObject};
 use kube::core::DynamicResourceScope;
 use kube::{Api, Client, Config, Resource};
 use liverank_runtime::peer::Peers;
+use liverank_runtime::process::Process;
 use liverank_runtime::telemetry::LogArgs;
-use liverank_runtime::{ServiceContext, admin, server, shutdown, telemetry};
+use liverank_runtime::{ServiceContext, Tasks, admin, server, telemetry};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
-use tokio::task::JoinSet;
 
 use crate::build::{self, Kind, OperatorFacts, names};
 use crate::crd::RankingCluster;
@@ -71,19 +71,14 @@ impl Args {
         // The client tells of every request that failed; watches, writes and the Lease tell of what turned.
         let log = format!("kube_client=off,{}", self.log.log);
         telemetry::init(&LogArgs { log, ..self.log.clone() });
-        let shell = ServiceContext::new(STOP);
-        let runtime =
-            tokio::runtime::Builder::new_multi_thread().worker_threads(THREADS).enable_all().build()?;
-        let result = runtime.block_on(async {
-            shutdown::on_signal(shell.shutdown.clone())?;
-            tokio::spawn(shutdown::end_late(shell.shutdown.clone(), STOP));
+        let process = Process { drain: STOP, late: Duration::ZERO, threads: Some(THREADS) };
+        let main = move |shell| async move {
             let what = "the operator's admin port";
             let listener = server::bind(self.admin_listen, what).await?;
             let config = Config::infer().await.context("there is no Kubernetes to talk to")?;
-            run(self, Client::try_from(config)?, listener, shell.clone()).await
-        });
-        runtime.shutdown_timeout(Duration::from_secs(1));
-        result.map(|()| ExitCode::SUCCESS)
+            run(self, Client::try_from(config)?, listener, shell).await
+        };
+        process.run(main).map(|()| ExitCode::SUCCESS)
     }
 }
 
@@ -103,7 +98,7 @@ pub async fn run(
     let progress = Arc::new(Progress::default());
     let bells = Arc::new(Wakers::default());
     let mut parts = Parts {
-        tasks: JoinSet::new(),
+        tasks: Tasks::new(&shell),
         args: &args,
         client: &client,
         bells: &bells,
@@ -135,11 +130,11 @@ pub async fn run(
         client: client.clone(),
     });
     let mut tasks = parts.tasks;
-    tasks.spawn(ready(Arc::clone(&world), shell.clone()));
+    tasks.spawn("readiness", ready(Arc::clone(&world), shell.clone()));
     let (told, health, api) = (Arc::clone(&progress), shell.health.clone(), client.clone());
-    tasks.spawn(async move { progress::tell(&told, &api, &health, STILL_AFTER).await });
+    tasks.spawn("watch_progress", async move { progress::tell(&told, &api, &health, STILL_AFTER).await });
     let served = shell.clone();
-    tasks.spawn(async move { drop(admin::run(admin, served).await) });
+    tasks.spawn("admin_port", async move { drop(admin::run(admin, served).await) });
 
     let candidate = Candidate::new(client, &args.lease_namespace, &args.lease_name, identity, metrics);
     let lead = |held: Held, over| {
@@ -152,16 +147,7 @@ pub async fn run(
         };
         fleet::lead(Arc::clone(&world), Arc::new(office))
     };
-    let result = tokio::select! {
-        result = candidate.lead(shell.shutdown.clone(), lead) => result,
-        // None of them ends while the process lives: one that does has broken, and nobody would see what it saw.
-        Some(ended) = tasks.join_next() => match ended {
-            Ok(()) => Err(anyhow::anyhow!("a part of the operator ended by itself")),
-            Err(error) => Err(error).context("a part of the operator broke"),
-        },
-    };
-    tasks.shutdown().await;
-    result
+    tasks.alongside(candidate.lead(shell.shutdown.clone(), lead)).await
 }
 
 /// Ready when all watches have listed once; not any more when the process is on its way out.
@@ -177,7 +163,7 @@ async fn ready(world: Arc<OperatorContext>, shell: ServiceContext) {
 
 /// The watches, while they are made.
 struct Parts<'a> {
-    tasks: JoinSet<()>,
+    tasks: Tasks,
     args: &'a Args,
     client: &'a Client,
     bells: &'a Arc<Wakers>,
@@ -239,7 +225,7 @@ impl Parts<'_> {
             metrics: self.metrics.clone(),
             failing: AtomicBool::new(false),
         };
-        self.tasks.spawn(watcher.run());
+        self.tasks.spawn(kind, watcher.run());
         store
     }
 }

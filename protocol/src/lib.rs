@@ -1,8 +1,16 @@
 //! What our own processes say to each other over HTTP. Public formats stand in the `OpenAPI` document; so do these.
+//!
+//! Every message can be read by a process of the previous and of the next release: a new field has a default, and a
+//! field of a fixed set of values is a [`MaybeUnknown`] where a value may be added.
 
-use liverank_core::handover::{HandOver, Lease, Share};
+use liverank_core::handover::coordinator::ReaderStatus;
+use liverank_core::handover::{Closing, HandOver, Lease, Share};
 use liverank_core::{ReaderId, VideoId};
 use serde::{Deserialize, Serialize};
+
+mod unknown;
+
+pub use unknown::MaybeUnknown;
 
 /// Answer of the manager's `POST /route {"videoid", "epoch"?}`: where viewers of a video go. Registers a video that
 /// nobody serves; never under an older epoch than the asker names.
@@ -113,11 +121,11 @@ pub struct ReaderState {
     pub public_url: String,
     /// Where gateways and managers reach it.
     pub internal_url: String,
-    /// `alive`, `suspect`, `draining` or `gone`.
-    pub state: String,
-    /// `closed` or `draining`, where a planner said so.
+    /// Whether it reports, by the manager's clock.
+    pub state: MaybeUnknown<ReaderStatus>,
+    /// How a planner closed it; absent where it is open.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cordon: Option<String>,
+    pub cordon: Option<MaybeUnknown<Closing>>,
     /// Milliseconds since its last heartbeat, by the manager's clock.
     pub silent_ms: u64,
     /// Whether its report is new enough to plan by.
@@ -254,6 +262,40 @@ pub enum MovePhase {
     Failed,
 }
 
+impl std::fmt::Display for MovePhase {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Waiting => "waiting",
+            Self::Warming => "warming",
+            Self::HandingOver => "handing_over",
+            Self::Done => "done",
+            Self::Failed => "failed",
+        })
+    }
+}
+
+/// Who ordered a move.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OrderedBy {
+    /// A planner outside of the managers, by `POST /moves`.
+    Order,
+    /// The planner in one of the managers.
+    Autopilot,
+    /// A manager: the reader is to be emptied.
+    Drain,
+}
+
+impl std::fmt::Display for OrderedBy {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Order => "order",
+            Self::Autopilot => "autopilot",
+            Self::Drain => "drain",
+        })
+    }
+}
+
 /// A move and how it stands.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MoveState {
@@ -262,7 +304,7 @@ pub struct MoveState {
     /// The video.
     pub videoid: VideoId,
     /// How it stands.
-    pub state: MovePhase,
+    pub state: MaybeUnknown<MovePhase>,
     /// Who served it before.
     pub from: Vec<Share>,
     /// Who is to serve it.
@@ -273,8 +315,8 @@ pub struct MoveState {
     pub viewers: u64,
     /// Viewers still to be moved.
     pub left: u64,
-    /// `order`, `autopilot` or `drain`.
-    pub by: String,
+    /// Who ordered it.
+    pub by: MaybeUnknown<OrderedBy>,
     /// Why it was ordered.
     pub why: String,
     /// The term it was ordered under.
@@ -301,9 +343,9 @@ pub struct CordonsRequest {
 pub struct CordonRequest {
     /// The reader.
     pub reader: ReaderId,
-    /// `closed`: it is given no new videos; `draining`: those it has are moved, too; absent or null: it is open again.
+    /// How it is closed; absent or null: it is open again.
     #[serde(default)]
-    pub cordon: Option<String>,
+    pub cordon: Option<MaybeUnknown<Closing>>,
     /// Why, in the planner's words.
     #[serde(default)]
     pub why: String,

@@ -8,15 +8,19 @@ pub mod body;
 pub mod comment_json;
 pub mod config;
 pub mod cors;
+#[cfg(feature = "failpoints")]
+pub mod failpoints;
 pub mod health;
 pub mod metrics;
 pub mod params;
 pub mod peer;
 pub mod problem;
+pub mod process;
 pub mod report;
 pub mod server;
 pub mod shutdown;
 pub mod streams;
+pub mod tasks;
 pub mod telemetry;
 pub mod token;
 
@@ -28,6 +32,7 @@ use tokio_util::sync::CancellationToken;
 pub use health::Health;
 pub use metrics::Metrics;
 pub use problem::Problem;
+pub use tasks::Tasks;
 
 /// What a running service is given: when to end, and where to show how it is. Cheap to clone.
 #[derive(Clone)]
@@ -40,6 +45,9 @@ pub struct ServiceContext {
     pub health: Health,
     /// What `/metrics` tells.
     pub metrics: Metrics,
+    /// Makes supervised tasks panic, for tests.
+    #[cfg(feature = "failpoints")]
+    pub failpoints: failpoints::Failpoints,
 }
 
 impl ServiceContext {
@@ -50,6 +58,8 @@ impl ServiceContext {
             drain,
             health: Health::default(),
             metrics: Metrics::default(),
+            #[cfg(feature = "failpoints")]
+            failpoints: failpoints::Failpoints::default(),
         }
     }
 }

@@ -10,14 +10,14 @@ use crate::peer::Replicas;
 /// Often enough to look live, seldom enough to cost nothing.
 pub const EVERY: Duration = Duration::from_secs(2);
 
-/// Posts what `report` says to `path` until shutdown. Does nothing where no statistics service is configured.
+/// Posts what `report` says to `path` until shutdown. Only waits where no statistics service is configured.
 pub async fn send<T: Serialize + Sync + Send>(
     statistics: Option<Replicas>,
     path: &'static str,
     shell: ServiceContext,
     report: impl Fn() -> T + Send,
 ) {
-    let Some(statistics) = statistics else { return };
+    let Some(statistics) = statistics else { return shell.shutdown.cancelled().await };
     let mut ticks = tokio::time::interval(EVERY);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {

@@ -30,6 +30,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower_service::Service;
 
+use crate::process::confined;
 use crate::{ServiceContext, problem};
 
 mod hijack;
@@ -108,7 +109,8 @@ async fn accept(
             accepted = listener.accept() => accepted,
         };
         if let Some((stream, peer)) = usable(accepted).await {
-            connections.spawn(connection(stream, peer, permit, router.clone(), shell.shutdown.clone()));
+            let serving = connection(stream, peer, permit, router.clone(), shell.shutdown.clone());
+            connections.spawn(confined(serving));
         }
         if number.is_multiple_of(u64::from(BACKLOG) / 4) {
             // A crowd without end must not keep those from their answers who are in.
@@ -124,7 +126,7 @@ pub async fn serve_until_dropped(listener: TcpListener, router: Router) -> anyho
     loop {
         let permit = Arc::clone(&limit).acquire_owned().await.context("the limit is never closed")?;
         let Some((stream, peer)) = usable(listener.accept().await).await else { continue };
-        tokio::spawn(connection(stream, peer, permit, router.clone(), CancellationToken::new()));
+        tokio::spawn(confined(connection(stream, peer, permit, router.clone(), CancellationToken::new())));
     }
 }
 

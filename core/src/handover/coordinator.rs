@@ -7,6 +7,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::{Assigned, HandOver, Held, Share, Time};
 use crate::{ReaderId, VideoId};
 
@@ -23,17 +25,29 @@ pub const FULL: u64 = 1_000;
 /// Orders in progress at once: more than a planner gives in a round.
 pub const MOST_ORDERS: usize = 10_000;
 
-/// How a reader stands, as far as this manager sees.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+/// Whether a reader is there, as far as a manager sees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum ReaderStatus {
-    /// It reports itself.
+    /// It sends heartbeats.
     Alive,
-    /// It reports itself, and is leaving.
+    /// It sends heartbeats, and is leaving.
     Draining,
-    /// It is silent.
+    /// It sends none, and may still serve its viewers: it gets no new ones.
     Suspect,
-    /// Others are to take over what it serves.
+    /// It sends none and does not answer a probe: others are to serve its videos.
     Gone,
+}
+
+impl std::fmt::Display for ReaderStatus {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Alive => "alive",
+            Self::Draining => "draining",
+            Self::Suspect => "suspect",
+            Self::Gone => "gone",
+        })
+    }
 }
 
 /// What a manager sees. Plain look-ups.

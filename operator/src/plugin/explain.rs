@@ -163,7 +163,7 @@ fn table(
         table.row([
             (*name).to_owned(),
             pod.to_owned(),
-            seen.map_or_else(dash, |reader| reader.state.clone()),
+            seen.map_or_else(dash, |reader| reader.state.to_string()),
             number(|reader| reader.viewers),
             number(|reader| reader.capacity),
             number(|reader| reader.assigned),

@@ -3,9 +3,11 @@
 
 use std::collections::HashMap;
 
+use liverank_core::handover::Closing;
+use liverank_core::handover::coordinator::ReaderStatus;
 use liverank_core::placement::{Kind, Order, Part, Plan, Reader, ReaderAvailability, Situation, Video, plan};
 use liverank_core::{Millis, ReaderId, VideoId};
-use liverank_protocol::{Load, MoveRequest, ReaderState, VideoState};
+use liverank_protocol::{Load, MaybeUnknown, MoveRequest, ReaderState, VideoState};
 
 use super::decision::{Action, DecisionEvent, cut};
 use super::memory::{Memory, Ordered};
@@ -167,10 +169,14 @@ pub(super) fn situation(load: &Load, at: Millis) -> Situation {
 }
 
 fn reader(state: &ReaderState) -> Option<Reader> {
-    let standing = match (state.state.as_str(), state.cordon.as_deref()) {
-        ("gone", _) => return None,
-        ("draining", _) | (_, Some("draining")) => ReaderAvailability::Draining,
-        ("alive", None) if state.fresh => ReaderAvailability::Open,
+    // What this release does not know is closed to new viewers, and keeps those that it has.
+    let cordon = state.cordon.as_ref().map(MaybeUnknown::known);
+    let standing = match (state.state.known(), cordon) {
+        (Some(ReaderStatus::Gone), _) => return None,
+        (Some(ReaderStatus::Draining), _) | (_, Some(Some(Closing::Draining))) => {
+            ReaderAvailability::Draining
+        }
+        (Some(ReaderStatus::Alive), None) if state.fresh => ReaderAvailability::Open,
         _ => ReaderAvailability::Closed,
     };
     Some(Reader { id: state.id.clone(), capacity: state.capacity, standing })

@@ -1,10 +1,12 @@
 //! What the managers are to think of each reader. Level, not edge: what is wanted follows from annotations and templates,
 //! and is asked for wherever a manager has something else, whoever forgot it.
 
+use liverank_core::handover::Closing;
+
 use super::fleet::{Fleet, Member, prefix};
 use super::phase::Phase;
 use super::seen::Seen;
-use super::step::{Closing, Step};
+use super::step::Step;
 use super::view::{View, id};
 
 /// Cordons to set and to lift.

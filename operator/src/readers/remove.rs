@@ -5,13 +5,14 @@
 //! that does not run.
 
 use liverank_core::Millis;
+use liverank_core::handover::Closing;
 
 use super::change::drained_for;
 use super::decision::{Action, DecisionEvent};
 use super::fleet::{Fleet, Member};
 use super::memory::Memory;
 use super::seen::{Drain, Reader, Seen};
-use super::step::{Closing, Step};
+use super::step::Step;
 use super::view::View;
 
 /// How long a reader has to be empty: a viewer who was sent there before the cordon was known has arrived by then, and the

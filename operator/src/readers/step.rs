@@ -1,6 +1,7 @@
 //! What a round asks for.
 
 use liverank_core::ReaderId;
+use liverank_core::handover::Closing;
 use liverank_protocol::{CordonRequest, MoveRequest};
 use serde::{Deserialize, Serialize};
 
@@ -48,36 +49,11 @@ pub enum Step {
     },
 }
 
-/// How a reader is closed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Closing {
-    /// It is given no new videos.
-    Closed,
-    /// What it has leaves it, too.
-    Draining,
-}
-
-impl Closing {
-    /// The name on the wire.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Closed => "closed",
-            Self::Draining => "draining",
-        }
-    }
-
-    /// From the name on the wire.
-    pub fn parse(name: &str) -> Option<Self> {
-        [Self::Closed, Self::Draining].into_iter().find(|closing| closing.as_str() == name)
-    }
-}
-
 impl Step {
     /// What to put into `POST /cordons`, where it is a cordon.
     pub fn cordon_request(&self) -> Option<CordonRequest> {
         let Self::Cordon { reader, cordon, why } = self else { return None };
-        let cordon = cordon.map(|closing| closing.as_str().to_owned());
-        Some(CordonRequest { reader: reader.clone(), cordon, why: why.clone() })
+        Some(CordonRequest { reader: reader.clone(), cordon: cordon.map(Into::into), why: why.clone() })
     }
 
     /// In words.
@@ -89,7 +65,10 @@ impl Step {
             }
             Self::Annotate { name, drain: None, .. } => format!("keep {name}"),
             Self::Cordon { reader, cordon, .. } => {
-                format!("cordon {reader}: {}", cordon.map_or("open", Closing::as_str))
+                format!(
+                    "cordon {reader}: {}",
+                    cordon.map_or_else(|| "open".to_owned(), |closing| closing.to_string())
+                )
             }
             Self::DeleteReader { name, forced: false, .. } => format!("remove {name}"),
             Self::DeleteReader { name, forced: true, .. } => {

@@ -5,12 +5,13 @@
 
 use std::collections::BTreeMap;
 
+use liverank_core::handover::Closing;
+use liverank_core::handover::coordinator::ReaderStatus;
 use liverank_core::scaling::{Policy, Report};
 use liverank_core::{Millis, ReaderId};
 use liverank_protocol::ReaderState;
 
 use super::seen::{Heard, Seen};
-use super::step::Closing;
 
 /// Reconnects in a minute below which their errors say nothing: one of three is chance.
 const LEAST_RECONNECTS: u64 = 20;
@@ -157,7 +158,13 @@ impl<'a> View<'a> {
                 viewers: reader.viewers,
                 at: if believed && reader.fresh { heard.at - reader.silent_ms as Millis } else { stale },
             };
-            heard.load.readers.iter().filter(|reader| reader.state != "gone").map(report).collect::<Vec<_>>()
+            heard
+                .load
+                .readers
+                .iter()
+                .filter(|reader| reader.state != ReaderStatus::Gone)
+                .map(report)
+                .collect::<Vec<_>>()
         };
         seen.managers.iter().flat_map(of).collect()
     }
@@ -179,10 +186,11 @@ impl<'a> View<'a> {
         };
         let at_odds = |name: &&str| {
             let states = states(name);
-            let fresh = || states.iter().filter(|state| state.fresh && state.state != "gone");
+            let fresh = || states.iter().filter(|state| state.fresh && state.state != ReaderStatus::Gone);
             let counts = || fresh().map(|state| state.viewers);
             let apart = counts().min().zip(counts().max()).is_some_and(|(a, b)| policy.contradicts(a, b));
-            apart || (fresh().next().is_some() && states.iter().any(|state| state.state == "gone"))
+            apart
+                || (fresh().next().is_some() && states.iter().any(|state| state.state == ReaderStatus::Gone))
         };
         if self.usable.len() < 2 {
             return Vec::new();
@@ -198,15 +206,15 @@ fn merged<'a>(usable: &[&'a Heard]) -> BTreeMap<&'a str, Known> {
             let first = Known { alive: true, gone: true, fresh: true, ..Known::default() };
             let (times, known) = readers.entry(state.id.as_str()).or_insert((0, first));
             *times += 1;
-            let gone = state.state == "gone";
+            let gone = state.state == ReaderStatus::Gone;
             // What is gone has nobody: whom it had is counted where they went.
             known.viewers = known.viewers.max(if gone { 0 } else { state.viewers });
             known.capacity = known.capacity.max(state.capacity);
             known.assigned = known.assigned.max(state.assigned);
-            known.alive &= state.state == "alive" && state.fresh;
+            known.alive &= state.state == ReaderStatus::Alive && state.fresh;
             known.fresh &= state.fresh && !gone;
             known.gone &= gone;
-            known.leaving |= state.state == "draining";
+            known.leaving |= state.state == ReaderStatus::Draining;
             known.reconnects.0 = known.reconnects.0.max(state.reconnects);
             known.reconnects.1 = known.reconnects.1.max(state.reconnect_errors);
         }
@@ -221,9 +229,9 @@ fn merged<'a>(usable: &[&'a Heard]) -> BTreeMap<&'a str, Known> {
 
 fn cordon_at(heard: &Heard, name: &str) -> Option<Closing> {
     let listed = heard.load.cordons.iter().find(|cordon| cordon.reader.as_str() == name);
-    let listed = listed.and_then(|cordon| cordon.cordon.as_deref());
+    let listed = listed.and_then(|cordon| cordon.cordon.as_ref());
     let reader = || heard.load.readers.iter().find(|reader| reader.id.as_str() == name);
-    listed.or_else(|| reader()?.cordon.as_deref()).and_then(Closing::parse)
+    listed.or_else(|| reader()?.cordon.as_ref())?.known()
 }
 
 /// A reader's name as managers know it.

@@ -1,6 +1,7 @@
 //! What would be with another number of readers, by the same planner.
 
 use liverank_core::Millis;
+use liverank_core::handover::coordinator::ReaderStatus;
 use liverank_core::placement::{Budget, Limits, Plan, Reader, ReaderAvailability, Situation, plan};
 use liverank_protocol::Load;
 use serde::{Deserialize, Serialize};
@@ -180,8 +181,12 @@ fn notes(load: &Load, settings: &Settings, readers: u32) -> Vec<String> {
     if let Some(hold) = &load.hold {
         notes.push(format!("the manager holds: {hold}"));
     }
-    let viewers: u64 =
-        load.readers.iter().filter(|reader| reader.state != "gone").map(|reader| reader.viewers).sum();
+    let viewers: u64 = load
+        .readers
+        .iter()
+        .filter(|reader| reader.state != ReaderStatus::Gone)
+        .map(|reader| reader.viewers)
+        .sum();
     let room = u64::from(readers).saturating_mul(settings.viewers_per_reader);
     if viewers > room {
         notes.push(format!("{viewers} viewers are more than {readers} readers are to hold, {room}"));

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use liverank_runtime::process::confined;
 use tokio::task::{Id, JoinSet};
 use tokio::time::sleep;
 
@@ -68,7 +69,8 @@ impl Fleet {
             }
             let Some(cluster) = self.world.cluster(&key) else { continue };
             let actor = Actor::new(&self.world, &self.office, &key, &cluster);
-            let begun = self.actors.spawn(actor.run());
+            // A panic ends this actor only: see `ended`.
+            let begun = self.actors.spawn(confined(actor.run()));
             self.keys.insert(begun.id(), key);
         }
         self.world.metrics.clusters.set(self.keys.len() as i64);

@@ -21,7 +21,7 @@ use liverank_adapters::{Archive, Backends, EventLog};
 use liverank_core::comment::hex;
 use liverank_core::{Comment, CommentId};
 use liverank_runtime::peer::{Peers, Replicas};
-use liverank_runtime::{ServiceContext, cors, report, server};
+use liverank_runtime::{ServiceContext, Tasks, cors, report, server};
 use reqwest::Url;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -115,24 +115,25 @@ pub async fn serve(
     let peers = Peers::default();
     let metrics = CommentMetrics::new(&shell.metrics);
     let managers = Replicas::new(peers.clone(), config.manager_url);
+    let mut tasks = Tasks::new(&shell);
     let service = Arc::new(CommentService {
         log: Arc::clone(&log),
         archive: CircuitBreaker::new(archive, shell.health.clone()),
         statistics: Replicas::new(peers, config.statistics_url),
-        registrar: Registrar::start(managers, &shell, metrics.clone()),
+        registrar: Registrar::start(managers, &mut tasks, &shell, metrics.clone()),
         acknowledged: Mutex::new(Recent::new(REMEMBERED, REMEMBER)),
         tally: Mutex::default(),
         metrics,
     });
-    let reporting = tokio::spawn(report_counts(Arc::clone(&service), shell.clone()));
-    let looking = tokio::spawn(look_after_stores(Arc::clone(&service), shell.clone()));
-    let served = tokio::select! {
-        served = server::serve(listener, router(service), &shell) => served,
-        Err(unusable) = open(log, &shell) => Err(unusable),
+    tasks.spawn("report", report_counts(Arc::clone(&service), shell.clone()));
+    tasks.spawn("watch_stores", look_after_stores(Arc::clone(&service), shell.clone()));
+    let serving = async {
+        tokio::select! {
+            served = server::serve(listener, router(service), &shell) => served,
+            Err(unusable) = open(log, &shell) => Err(unusable),
+        }
     };
-    reporting.abort();
-    looking.abort();
-    served
+    tasks.alongside(serving).await
 }
 
 /// Opens the log, however long it is away; posts are answered 503 until then. An error where nothing but somebody's

@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use liverank_core::VideoId;
-use liverank_runtime::ServiceContext;
 use liverank_runtime::peer::{PeerError, Replicas};
+use liverank_runtime::{ServiceContext, Tasks};
 use serde_json::json;
 use tokio::sync::mpsc::{self, error::TrySendError};
 
@@ -33,12 +33,17 @@ pub struct Registrar {
 
 impl Registrar {
     /// A registrar that asks `managers` until shutdown. Where there are none it does nothing.
-    pub fn start(managers: Option<Replicas>, shell: &ServiceContext, metrics: CommentMetrics) -> Self {
+    pub fn start(
+        managers: Option<Replicas>,
+        tasks: &mut Tasks,
+        shell: &ServiceContext,
+        metrics: CommentMetrics,
+    ) -> Self {
         let (queue, waiting) = mpsc::channel(WAITING);
         let recent = Arc::new(Mutex::new(Recent::new(REMEMBERED, REMEMBER)));
         let registrar = Self { queue, recent, metrics };
         if let Some(managers) = managers {
-            tokio::spawn(work(waiting, managers, registrar.clone(), shell.clone()));
+            tasks.spawn("register", work(waiting, managers, registrar.clone(), shell.clone()));
         }
         registrar
     }

@@ -23,7 +23,7 @@ use clap::Args;
 use liverank_adapters::Backends;
 use liverank_core::counting::Rules;
 use liverank_core::score::{Weights, parse_weight};
-use liverank_runtime::ServiceContext;
+use liverank_runtime::{ServiceContext, Tasks};
 
 use crate::metrics::ConsumerMetrics;
 use crate::pace::Pace;
@@ -123,25 +123,16 @@ pub async fn run(config: Config, backends: Backends, shell: ServiceContext) -> a
     let metrics = ConsumerMetrics::new(&shell.metrics);
     let Some(partitions) = open(&config, &backends, &shell).await? else { return Ok(()) };
     let (projector, feed) = projector::start(&backends, partitions, &shell, metrics.clone());
-    let _forgetter =
-        AbortOnDrop(tokio::spawn(forget::run(backends.clone(), feed.watch_owned(), shell.clone())));
-    let counted = counter::run(&config, &backends, &shell, feed, &metrics).await;
+    let mut tasks = Tasks::new(&shell);
+    tasks.spawn("forget", forget::run(backends.clone(), feed.watch_owned(), shell.clone()));
+    tasks.spawn("projector", projector);
+    let counting = tasks.inside("counter", counter::run(&config, &backends, &shell, feed, &metrics));
+    let counted = tasks.alongside(counting).await;
     // The feed is dropped by now: the projector finishes what it was given, within the drain.
-    if let Ok(joined) = tokio::time::timeout(shell.drain.max(Duration::from_secs(1)), projector).await {
-        joined?;
-    } else {
+    if !tasks.finished("projector", shell.drain.max(Duration::from_secs(1))).await? {
         tracing::warn!("the boards were left behind at the drain's deadline; the next consumer mends them");
     }
     counted
-}
-
-/// A task that ends with its owner.
-struct AbortOnDrop(tokio::task::JoinHandle<()>);
-
-impl Drop for AbortOnDrop {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
 }
 
 /// Opens the archive and the log, however long they are away, and answers how many partitions there are; `None` where

@@ -17,7 +17,6 @@ use liverank_core::Comment;
 use liverank_core::counting::{Effects, OffsetRange};
 use liverank_runtime::ServiceContext;
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinHandle;
 
 use crate::RETRY;
 use crate::metrics::ConsumerMetrics;
@@ -82,13 +81,13 @@ impl ProjectionQueue {
     }
 }
 
-/// Starts the projector, for a log of so many partitions. It ends when the feed is dropped and empty.
+/// The projector, to be run as a task, for a log of so many partitions. It ends when the feed is dropped and empty.
 pub fn start(
     backends: &Backends,
     partitions: u32,
     shell: &ServiceContext,
     metrics: ConsumerMetrics,
-) -> (JoinHandle<()>, ProjectionQueue) {
+) -> (impl Future<Output = ()> + Send + 'static, ProjectionQueue) {
     let (batches, waiting) = mpsc::channel(WAITING);
     let (owned, owned_seen) = watch::channel(Vec::new());
     let missed = Arc::new(AtomicBool::new(false));
@@ -106,7 +105,7 @@ pub fn start(
         away_part: None,
         seen: BTreeMap::new(),
     };
-    (tokio::spawn(projector.run()), ProjectionQueue { batches, owned, missed, away, metrics })
+    (projector.run(), ProjectionQueue { batches, owned, missed, away, metrics })
 }
 
 struct Projector {

@@ -19,7 +19,7 @@ use std::time::Duration;
 use liverank_adapters::Backends;
 use liverank_runtime::peer::Peers;
 use liverank_runtime::streams::Streams;
-use liverank_runtime::{ServiceContext, server};
+use liverank_runtime::{ServiceContext, Tasks, server};
 use reqwest::Url;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
@@ -177,13 +177,14 @@ pub async fn run(
     shell: ServiceContext,
 ) -> anyhow::Result<()> {
     let gateway = Gateway::new(config, backends, &shell)?;
-    let keys = tokio::spawn(keep_keys(Arc::clone(&gateway)));
-    let watching = tokio::spawn(dependency::watch(Arc::clone(&gateway)));
+    let mut tasks = Tasks::new(&shell);
+    if gateway.auth.is_some() {
+        tasks.spawn("keep_keys", keep_keys(Arc::clone(&gateway)));
+    }
+    tasks.spawn("watch_dependencies", dependency::watch(Arc::clone(&gateway)));
     let serving = server::serve(listener, router::router(&gateway), &shell);
-    let (served, ()) = tokio::join!(serving, gateway.streams.drained());
-    watching.abort();
-    keys.abort();
-    served
+    let serving = async { tokio::join!(serving, gateway.streams.drained()).0 };
+    tasks.alongside(serving).await
 }
 
 async fn keep_keys(gateway: Arc<Gateway>) {

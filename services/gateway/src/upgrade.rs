@@ -17,6 +17,7 @@ use crate::Gateway;
 use crate::auth::Caller;
 use crate::proxy::{relay, send};
 use crate::upstream::strip_hop;
+use liverank_runtime::process::confined;
 use liverank_runtime::streams::StreamPermit;
 
 /// How long both ends may take to hand over their connection after the 101.
@@ -65,7 +66,7 @@ async fn to_websocket(gateway: &Gateway, caller: &Caller, mut request: Request) 
         return Ok(refused(relay(response)));
     }
     let service = hyper::upgrade::on(&mut response);
-    gateway.streams.tasks.spawn(tunnel(client, service, stay));
+    gateway.streams.tasks.spawn(confined(tunnel(client, service, stay)));
     let (mut parts, _) = response.into_parts();
     strip_hop(&mut parts.headers);
     ask_for_websocket(&mut parts.headers);

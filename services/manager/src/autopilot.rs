@@ -16,12 +16,13 @@ use liverank_core::comment::hex;
 use liverank_core::handover::Share;
 use liverank_core::handover::coordinator::{Order, ReaderStatus};
 use liverank_core::placement::{self, Budget, Kind, Limits, Part, Plan, Situation, plan};
+use liverank_protocol::OrderedBy;
 use liverank_runtime::now_ms;
 use serde::Serialize;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::cluster::{Cluster, Seen};
-use crate::moves::{By, MoveExecutor, Wanted};
+use crate::moves::{MoveExecutor, Wanted};
 use crate::{Config, Manager};
 
 /// How often it plans: several times within the rest that an assignment is given after a change.
@@ -308,7 +309,7 @@ fn give(
                     expected: order.epoch,
                     readers: situation.shares(&order.to),
                 },
-                by: By::Autopilot,
+                by: OrderedBy::Autopilot,
                 term: Some(term),
                 why: format!("{}: {why}", order.kind.as_str()),
                 viewers: order.moved,

@@ -9,7 +9,7 @@ use http::header::AUTHORIZATION;
 use liverank_adapters::assignment_store::Swapped;
 use liverank_core::handover::coordinator::{Order, Step};
 use liverank_core::{ReaderId, VideoId};
-use liverank_protocol::Warm;
+use liverank_protocol::{OrderedBy, Warm};
 use liverank_runtime::peer::join;
 use reqwest::Url;
 use tokio::sync::Semaphore;
@@ -17,7 +17,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use crate::Manager;
 use crate::cluster::drains::{Drain, WINDOW};
-use crate::moves::{By, Outcome, Wanted};
+use crate::moves::{Outcome, Wanted};
 
 /// How often it looks without being woken.
 const EVERY: Duration = Duration::from_millis(250);
@@ -91,7 +91,8 @@ fn drain(manager: &Manager) -> Vec<Order> {
         drains.into_iter().partition(|drain| cluster.viewers(&drain.order.video) > 0);
     for drain in watched {
         let why = format!("reader {} is to be emptied", drain.reader);
-        let wanted = Wanted { order: drain.order, by: By::Drain, term: None, why, viewers: drain.viewers };
+        let wanted =
+            Wanted { order: drain.order, by: OrderedBy::Drain, term: None, why, viewers: drain.viewers };
         // Refused: somebody else moves it, or as many moves as may be are under way. Looked at again soon.
         if let Ok(id) = carrying.want(now, &seen, wanted) {
             carrying.begin(id, time, &seen);

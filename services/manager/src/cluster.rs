@@ -106,7 +106,7 @@ impl ClusterView for Seen<'_> {
         self.cluster.view.assigned(video)
     }
 
-    fn standing(&self, reader: &ReaderId) -> Option<coordinator::ReaderStatus> {
+    fn standing(&self, reader: &ReaderId) -> Option<ReaderStatus> {
         self.cluster.standing(self.now, reader)
     }
 
@@ -162,19 +162,15 @@ impl Cluster {
 
     /// How a reader stands. One is gone only where this manager may act on it: never on a stale view, and not while so
     /// many seem gone that it is more likely cut off itself.
-    pub fn standing(&self, now: Instant, reader: &ReaderId) -> Option<coordinator::ReaderStatus> {
+    pub fn standing(&self, now: Instant, reader: &ReaderId) -> Option<ReaderStatus> {
         let Some(standing) = self.watch.standing(reader) else {
-            return self.watch.is_settled(now).then_some(coordinator::ReaderStatus::Gone);
+            return self.watch.is_settled(now).then_some(ReaderStatus::Gone);
         };
         let may_act = || self.watch.is_fresh(now) && self.verdict.leaving.contains(reader);
         Some(match standing {
-            ReaderStatus::Gone if may_act() => coordinator::ReaderStatus::Gone,
-            ReaderStatus::Gone | ReaderStatus::Suspect => coordinator::ReaderStatus::Suspect,
-            ReaderStatus::Draining => coordinator::ReaderStatus::Draining,
-            ReaderStatus::Alive if self.closing(reader) == Some(Closing::Draining) => {
-                coordinator::ReaderStatus::Draining
-            }
-            ReaderStatus::Alive => coordinator::ReaderStatus::Alive,
+            ReaderStatus::Gone if !may_act() => ReaderStatus::Suspect,
+            ReaderStatus::Alive if self.closing(reader) == Some(Closing::Draining) => ReaderStatus::Draining,
+            seen => seen,
         })
     }
 
@@ -300,7 +296,7 @@ impl Cluster {
 
     /// Videos of which a reader is gone, the most watched first, at most `most` of them.
     pub fn to_move(&self, now: Instant, most: usize) -> Vec<VideoId> {
-        let gone = |reader: &ReaderId| self.standing(now, reader) == Some(coordinator::ReaderStatus::Gone);
+        let gone = |reader: &ReaderId| self.standing(now, reader) == Some(ReaderStatus::Gone);
         let leaving: HashSet<&ReaderId> = self.view.readers().filter(|reader| gone(reader)).collect();
         if leaving.is_empty() || self.open().next().is_none() {
             return Vec::new();
@@ -347,7 +343,7 @@ impl Cluster {
         known
             .map(|sighting| {
                 let record = &sighting.record;
-                let is_alive = self.standing(now, &record.id) == Some(coordinator::ReaderStatus::Alive);
+                let is_alive = self.standing(now, &record.id) == Some(ReaderStatus::Alive);
                 let held = sighting.held(video);
                 RouteReader {
                     id: record.id.clone(),

@@ -25,10 +25,9 @@ use liverank_core::comment::hex;
 use liverank_protocol::ManagerReport;
 use liverank_runtime::peer::{Peers, Replicas};
 use liverank_runtime::token::{InternalToken, TokenHash};
-use liverank_runtime::{ServiceContext, report, server};
+use liverank_runtime::{ServiceContext, Tasks, report, server};
 use reqwest::Url;
 use tokio::net::TcpListener;
-use tokio::task::JoinSet;
 
 pub mod autopilot;
 pub mod carry;
@@ -132,17 +131,17 @@ pub async fn serve(
     let autopilot = config.autopilot;
     let statistics_url = config.statistics_url.clone();
     let manager = Manager::new(config, store, &shell)?;
-    let mut tasks = JoinSet::new();
-    tasks.spawn(follow::assignments(Arc::clone(&manager)));
-    tasks.spawn(follow::readers(Arc::clone(&manager)));
-    tasks.spawn(sweep::run(Arc::clone(&manager)));
-    tasks.spawn(carry::run(Arc::clone(&manager)));
+    let mut tasks = Tasks::new(&shell);
+    tasks.spawn("follow_assignments", follow::assignments(Arc::clone(&manager)));
+    tasks.spawn("follow_readers", follow::readers(Arc::clone(&manager)));
+    tasks.spawn("sweep", sweep::run(Arc::clone(&manager)));
+    tasks.spawn("carry_out_moves", carry::run(Arc::clone(&manager)));
     if autopilot {
-        tasks.spawn(autopilot::run(Arc::clone(&manager)));
+        tasks.spawn("autopilot", autopilot::run(Arc::clone(&manager)));
     }
     let statistics = Replicas::new(Peers::default(), statistics_url);
-    tasks.spawn(report_counts(Arc::clone(&manager), statistics, shell.clone()));
-    server::serve(listener, http::router(manager), &shell).await
+    tasks.spawn("report", report_counts(Arc::clone(&manager), statistics, shell.clone()));
+    tasks.alongside(server::serve(listener, http::router(manager), &shell)).await
 }
 
 async fn report_counts(manager: Arc<Manager>, statistics: Option<Replicas>, shell: ServiceContext) {

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use liverank_adapters::assignment_store::ReaderRecord;
 use liverank_core::handover::Held;
+pub use liverank_core::handover::coordinator::ReaderStatus;
 use liverank_core::{ReaderId, VideoId};
 
 /// Silence after which a reader is suspect: three heartbeats.
@@ -31,31 +32,6 @@ pub const FORGET_AFTER: Duration = Duration::from_mins(1);
 /// How long a manager must have looked without a break before it takes a reader it never saw for one that is no more:
 /// several heartbeats.
 pub const SETTLED_AFTER: Duration = Duration::from_secs(5);
-
-/// How a reader stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum ReaderStatus {
-    /// It reports itself.
-    Alive,
-    /// It reports itself, and is leaving.
-    Draining,
-    /// It is silent.
-    Suspect,
-    /// It is silent and does not answer either.
-    Gone,
-}
-
-impl ReaderStatus {
-    /// The name on the wire.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Alive => "alive",
-            Self::Draining => "draining",
-            Self::Suspect => "suspect",
-            Self::Gone => "gone",
-        }
-    }
-}
 
 /// Why nothing is moved although readers seem gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

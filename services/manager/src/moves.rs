@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use liverank_core::VideoId;
 use liverank_core::handover::Share;
 use liverank_core::handover::coordinator::{ClusterView, Coordinator, Order, Refused, Step};
-use liverank_protocol::{MovePhase, MoveState};
+use liverank_protocol::{MovePhase, MoveState, OrderedBy};
 
 use crate::cluster::Seen;
 
@@ -20,34 +20,13 @@ const WAITS_FOR: Duration = Duration::from_mins(2);
 /// How long viewers may take to be handed over before it is no more watched here; the heartbeats go on with it.
 const WATCHED_FOR: Duration = Duration::from_mins(30);
 
-/// Who wants a move.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum By {
-    /// A planner, by request.
-    Order,
-    /// The planner in one of the managers.
-    Autopilot,
-    /// A manager: the reader is to be emptied.
-    Drain,
-}
-
-impl By {
-    const fn name(self) -> &'static str {
-        match self {
-            Self::Order => "order",
-            Self::Autopilot => "autopilot",
-            Self::Drain => "drain",
-        }
-    }
-}
-
 /// A move that is wanted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Wanted {
     /// What.
     pub order: Order,
     /// By whom.
-    pub by: By,
+    pub by: OrderedBy,
     /// Under which term; `None` for what a manager does by itself.
     pub term: Option<u64>,
     /// Why, in words.
@@ -238,7 +217,7 @@ impl MoveExecutor {
 
     fn fail(&mut self, id: u64, why: String) {
         let Some(entry) = self.entries.get_mut(&id) else { return };
-        tracing::info!(video = %entry.wanted.order.video, by = entry.wanted.by.name(), why, "a move was given up");
+        tracing::info!(video = %entry.wanted.order.video, by = %entry.wanted.by, why, "a move was given up");
         self.begun.remove(&entry.wanted.order.video);
         (entry.phase, entry.detail) = (MovePhase::Failed, Some(why));
     }
@@ -278,13 +257,13 @@ impl MoveExecutor {
         let state = |(id, entry): (&u64, &Entry)| MoveState {
             id: *id,
             videoid: entry.wanted.order.video.clone(),
-            state: entry.phase,
+            state: entry.phase.into(),
             from: entry.from.clone(),
             to: entry.wanted.order.readers.clone(),
             epoch: entry.epoch,
             viewers: entry.wanted.viewers,
             left: entry.left,
-            by: entry.wanted.by.name().to_owned(),
+            by: entry.wanted.by.into(),
             why: entry.wanted.why.clone(),
             term: entry.wanted.term,
             detail: entry.detail.clone(),

@@ -41,11 +41,10 @@ use liverank_core::ReaderId;
 use liverank_protocol::ReaderReport;
 use liverank_runtime::peer::{Peers, Replicas};
 use liverank_runtime::token::{InternalToken, Token};
-use liverank_runtime::{ServiceContext, report, server};
+use liverank_runtime::{ServiceContext, Tasks, report, server};
 use reqwest::Url;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, watch};
-use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use hub::{Hub, Settings};
@@ -259,37 +258,34 @@ pub async fn serve(
     let streams = Streams(Arc::clone(&reader.hub));
     let served = CancellationToken::new();
     let mut tasks = background(&reader, &config, &shell);
-    let drain = tokio::spawn(drain::run(Arc::clone(&reader), shell.clone(), served.clone()));
+    tasks.spawn("drain", drain::run(Arc::clone(&reader), shell.clone(), served.clone()));
     // The port stays open while the reader empties itself: who comes meanwhile is told where to go.
     let server_shell = ServiceContext { shutdown: served, drain: shell.drain / 4, ..shell.clone() };
-    let result = tokio::select! {
-        result = server::serve(listener, http::router(reader), &server_shell) => result,
-        () = streams.0.fanout.ended() => Err(anyhow::anyhow!("a thread that writes to viewers ended")),
-        Some(ended) = tasks.join_next() => Err(anyhow::anyhow!("a part of the reader ended: {ended:?}")),
+    let serving = async {
+        tokio::select! {
+            result = server::serve(listener, http::router(reader), &server_shell) => result,
+            () = streams.0.fanout.ended() => Err(anyhow::anyhow!("a thread that writes to viewers ended")),
+        }
     };
-    drain.abort();
-    result
+    tasks.alongside(serving).await
 }
 
 /// What runs beside the server until it ends.
-fn background(reader: &Arc<Reader>, config: &Config, shell: &ServiceContext) -> JoinSet<()> {
-    let mut tasks = JoinSet::new();
+fn background(reader: &Arc<Reader>, config: &Config, shell: &ServiceContext) -> Tasks {
+    let mut tasks = Tasks::new(shell);
     let hub = &reader.hub;
-    tasks.spawn(dispatch::run(Arc::clone(hub)));
-    tasks.spawn(heads::run(Arc::clone(hub)));
-    tasks.spawn(channels::run(Arc::clone(reader)));
-    tasks.spawn(handing::run(Arc::clone(reader)));
-    tasks.spawn(Arc::clone(hub).keep_alive());
+    tasks.spawn("dispatch", dispatch::run(Arc::clone(hub)));
+    tasks.spawn("compare_heads", heads::run(Arc::clone(hub)));
+    tasks.spawn("channels", channels::run(Arc::clone(reader)));
+    tasks.spawn("hand_over", handing::run(Arc::clone(reader)));
+    tasks.spawn("keep_alive", Arc::clone(hub).keep_alive());
     if let Some(managers) = managers(config) {
-        tasks.spawn(heartbeat::run(Arc::clone(reader), managers));
+        tasks.spawn("heartbeat", heartbeat::run(Arc::clone(reader), managers));
     }
     let (reporting, shell) = (Arc::clone(reader), shell.clone());
     let statistics = Replicas::new(Peers::default(), config.statistics_url.clone());
-    tasks.spawn(async move {
-        let report = || reporting.report();
-        report::send(statistics, "reader-api-statistics", shell, report).await;
-        // Reporting ends with the shutdown; the reader has yet to drain.
-        std::future::pending::<()>().await;
+    tasks.spawn("report", async move {
+        report::send(statistics, "reader-api-statistics", shell, || reporting.report()).await;
     });
     tasks
 }

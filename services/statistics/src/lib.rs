@@ -22,7 +22,7 @@ use axum::{Json, Router};
 use liverank_adapters::{Archive, Backends};
 use liverank_core::Invalid;
 use liverank_runtime::params::Params;
-use liverank_runtime::{Problem, ServiceContext, body, comment_json, cors, now_ms, server};
+use liverank_runtime::{Problem, ServiceContext, Tasks, body, comment_json, cors, now_ms, server};
 use serde_json::{Map, Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
@@ -85,10 +85,9 @@ pub async fn serve(
         stored: Mutex::default(),
         reading: Semaphore::new(REPORTS_AT_ONCE),
     });
-    let housekeeping = tokio::spawn(keep_house(Arc::clone(&statistics), archive, shell.clone()));
-    let served = server::serve(listener, router(statistics), &shell).await;
-    housekeeping.abort();
-    served
+    let mut tasks = Tasks::new(&shell);
+    tasks.spawn("housekeeping", keep_house(Arc::clone(&statistics), archive, shell.clone()));
+    tasks.alongside(server::serve(listener, router(statistics), &shell)).await
 }
 
 /// Asks the archive for its count, and lets go of reports that are too old, also while nobody asks for them.

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use liverank_adapters::{Backends, RankingStore};
 use liverank_runtime::streams::Streams;
-use liverank_runtime::{ServiceContext, server};
+use liverank_runtime::{ServiceContext, Tasks, server};
 use tokio::net::TcpListener;
 
 mod boards;
@@ -115,7 +115,9 @@ pub async fn serve(
         metrics: metrics.clone(),
     });
     shell.health.starting("ranking");
+    let tasks = Tasks::new(&shell);
     let followed = mirror::follow(&mirror, &lists, &*ranking, &shell, &metrics);
+    let followed = tasks.inside("follow_ranking", followed);
     let served = server::serve(listener, router::new(Arc::clone(&service)), &shell);
     let drained = service.streams.drained();
     // The boards go on moving while clients leave.

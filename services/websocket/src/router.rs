@@ -11,6 +11,7 @@ use hyper_util::rt::TokioIo;
 use liverank_adapters::ranking_store::Board;
 use liverank_core::{Invalid, UserId};
 use liverank_runtime::params::Params;
+use liverank_runtime::process::confined;
 use liverank_runtime::{Problem, server};
 use serde_json::{Value, json};
 
@@ -110,12 +111,12 @@ fn open(service: &Arc<Service>, key: Key, request: Request) -> Response {
             .into_response();
     };
     let service_of = Arc::clone(service);
-    service.streams.tasks.spawn(async move {
+    service.streams.tasks.spawn(confined(async move {
         let Ok(upgraded) = upgrade.await else { return };
         let end =
             connection::run(TokioIo::new(upgraded), feed, stay, service_of.limits, &service_of.metrics).await;
         service_of.metrics.ended(end);
-    });
+    }));
     response
 }
 

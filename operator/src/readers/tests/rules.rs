@@ -4,9 +4,10 @@ use proptest::prelude::*;
 
 use super::scene::{NOW, actions, memory, name, reader, scene, settings, words};
 use crate::readers::{
-    Closing, DrainWhy, Memory, Own, Rebalance, Scaling, Seen, Settings, Step, explain, step, two_digits,
-    what_if,
+    DrainWhy, Memory, Own, Rebalance, Scaling, Seen, Settings, Step, explain, step, two_digits, what_if,
 };
+use liverank_core::handover::Closing;
+use liverank_core::handover::coordinator::ReaderStatus;
 
 fn replicas(replicas: u32) -> Settings {
     Settings { replicas, ..settings() }
@@ -17,7 +18,7 @@ fn names_are_the_lowest_that_nothing_has() {
     let mut seen = scene(replicas(5), &[10, 10, 10]);
     seen.readers.remove(1);
     // The managers remember one, and one is closed still.
-    seen.states(1, |state| "gone".clone_into(&mut state.state));
+    seen.states(1, |state| state.state = ReaderStatus::Gone.into());
     seen.cordon(3, Closing::Closed);
     let outcome = seen.first();
     assert_eq!(
@@ -57,7 +58,7 @@ fn the_cheapest_goes_first() {
         seen.readers[2].pod.as_mut().unwrap().ready = false;
         seen.states(2, |state| {
             (state.fresh, state.assigned) = (false, 0);
-            "gone".clone_into(&mut state.state);
+            state.state = ReaderStatus::Gone.into();
         });
     });
     assert_eq!(steps, ["empty x-reader-2 (scale-down)"]);
@@ -85,10 +86,10 @@ fn nobody_is_emptied_while_something_is_not_known() {
     held(&|seen| seen.managers.iter_mut().for_each(|heard| heard.load.fresh = false));
     held(&|seen| seen.managers[1].load.hold = Some("cut off".to_owned()));
     held(&|seen| seen.managers[0].load.readers[0].viewers = 500);
-    held(&|seen| "gone".clone_into(&mut seen.managers[0].load.readers[0].state));
+    held(&|seen| seen.managers[0].load.readers[0].state = ReaderStatus::Gone.into());
     // One reader's report is old; one leaves by itself; too many who were moved failed; it is paused.
     held(&|seen| seen.states(0, |state| state.fresh = false));
-    held(&|seen| seen.states(0, |state| "draining".clone_into(&mut state.state)));
+    held(&|seen| seen.states(0, |state| state.state = ReaderStatus::Draining.into()));
     held(&|seen| seen.readers[0].pod.as_mut().unwrap().terminating = true);
     held(&|seen| seen.states(0, |state| (state.reconnects, state.reconnect_errors) = (40, 3)));
     held(&|seen| seen.settings.scale_in = false);
@@ -152,7 +153,7 @@ fn a_reader_goes_when_everybody_says_that_it_is_empty_and_for_a_while() {
     assert_eq!(
         emptied(&|seen| {
             down(seen);
-            seen.states(1, |state| "gone".clone_into(&mut state.state));
+            seen.states(1, |state| state.state = ReaderStatus::Gone.into());
         }),
         gone
     );
@@ -434,14 +435,16 @@ fn any_seen() -> impl Strategy<Value = Seen> {
         }
         seen.held = held.then(|| "manager is being rolled".to_owned());
         seen.managers[1].load.fresh = fresh;
-        for (at, (viewers, kind, state, why, ago)) in readers.into_iter().enumerate() {
+        for (at, (viewers, kind, state_at, why, ago)) in readers.into_iter().enumerate() {
             let pod = seen.readers[at].pod.as_mut().unwrap();
             (pod.ready, pod.terminating) = (kind != 0, kind == 1);
             if kind == 2 {
                 seen.readers[at].template = "t2".to_owned();
             }
-            let state = ["alive", "alive", "gone", "draining"][state as usize];
-            seen.states(at, |it| state.clone_into(&mut it.state));
+            let state =
+                [ReaderStatus::Alive, ReaderStatus::Alive, ReaderStatus::Gone, ReaderStatus::Draining];
+            let state = state[state_at as usize];
+            seen.states(at, |it| it.state = state.into());
             match why {
                 0 => seen.drain(at, DrainWhy::ScaleDown, ago),
                 1 => seen.drain(at, DrainWhy::Upgrade, ago),
@@ -476,7 +479,7 @@ proptest! {
             return Ok(());
         }
         let (one, other) = (&seen.managers[0].load, &seen.managers[1].load);
-        let differ = one.readers.iter().zip(&other.readers).any(|(a, b)| a.state != "gone" && a.viewers != b.viewers);
+        let differ = one.readers.iter().zip(&other.readers).any(|(a, b)| a.state != ReaderStatus::Gone && a.viewers != b.viewers);
         let contradict = other.fresh && differ;
         let empties = |step: &&Step| matches!(step, Step::Annotate { drain: Some(_), .. });
         let mut names: Vec<&str> = Vec::new();

@@ -1,12 +1,12 @@
 //! Small scenes: readers that serve, two managers of one mind.
 
-use liverank_core::handover::Share;
+use liverank_core::handover::coordinator::ReaderStatus;
+use liverank_core::handover::{Closing, Share};
 use liverank_core::{Millis, ReaderId, VideoId};
 use liverank_protocol::{CordonRequest, Load, ReaderState, VideoState};
 
 use crate::readers::{
-    Closing, Decision, Drain, DrainWhy, Heard, Memory, Outcome, Own, Pod, Reader, Scaling, Seen, Settings,
-    Step, step,
+    Decision, Drain, DrainWhy, Heard, Memory, Outcome, Own, Pod, Reader, Scaling, Seen, Settings, Step, step,
 };
 
 pub const NOW: Millis = 1_800_000_000_000;
@@ -46,7 +46,7 @@ pub fn state(at: usize, viewers: u64) -> ReaderState {
         id: ReaderId::parse(&name(at)).unwrap(),
         public_url: String::new(),
         internal_url: String::new(),
-        state: "alive".to_owned(),
+        state: ReaderStatus::Alive.into(),
         cordon: None,
         silent_ms: 300,
         fresh: true,
@@ -106,7 +106,7 @@ impl Seen {
     pub(super) fn cordon(&mut self, at: usize, closing: Closing) {
         let reader = ReaderId::parse(&name(at)).unwrap();
         for heard in &mut self.managers {
-            let cordon = Some(closing.as_str().to_owned());
+            let cordon = Some(closing.into());
             heard.load.cordons.push(CordonRequest { reader: reader.clone(), cordon, why: String::new() });
         }
     }

@@ -3,7 +3,8 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use liverank_core::handover::Share;
+use liverank_core::handover::coordinator::ReaderStatus;
+use liverank_core::handover::{Closing, Share};
 use liverank_core::{Millis, ReaderId, VideoId};
 use liverank_protocol::{CordonRequest, Load, MoveRequest, ReaderState, VideoState};
 
@@ -66,7 +67,7 @@ pub struct World {
     counts: HashMap<(usize, String), u64>,
     pub videos: usize,
     pub assignments: BTreeMap<usize, Assignment>,
-    pub cordons: BTreeMap<String, String>,
+    pub cordons: BTreeMap<String, Closing>,
     /// When readers that are gone fell silent.
     pub gone: BTreeMap<String, Millis>,
     pub answers: Answers,
@@ -171,8 +172,8 @@ impl World {
         (viewer.at, viewer.arrives) = (to, arrives);
     }
 
-    fn cordon(&self, name: &str) -> Option<&str> {
-        self.cordons.get(name).map(String::as_str)
+    fn cordon(&self, name: &str) -> Option<Closing> {
+        self.cordons.get(name).copied()
     }
 
     fn is_open(&self, name: &str) -> bool {
@@ -216,8 +217,9 @@ impl World {
         let videos: Vec<usize> = self.assignments.keys().copied().collect();
         for video in videos {
             let current = self.assignments[&video].clone();
-            let leaves =
-                |name: &String| !self.readers.contains_key(name) || self.cordon(name) == Some("draining");
+            let leaves = |name: &String| {
+                !self.readers.contains_key(name) || self.cordon(name) == Some(Closing::Draining)
+            };
             let mut readers: Vec<(String, u32)> =
                 current.readers.iter().filter(|(name, _)| !leaves(name)).cloned().collect();
             for (_, weight) in current.readers.iter().filter(|(name, _)| leaves(name)) {
@@ -239,7 +241,7 @@ impl World {
     /// Where a viewer of the video goes: the one of its readers with the fewest for its weight that takes viewers.
     fn route(&self, video: usize) -> Option<String> {
         let assigned = self.assignments.get(&video)?;
-        let takes = |name: &String| self.serves(name) && self.cordon(name) != Some("draining");
+        let takes = |name: &String| self.serves(name) && self.cordon(name) != Some(Closing::Draining);
         let readers = assigned.readers.iter().filter(|(name, _)| takes(name));
         readers
             .min_by_key(|(name, weight)| self.count(video, name) * 1_000_000 / u64::from(*weight))
@@ -363,9 +365,9 @@ impl World {
             }
         }
         let known = self.readers.keys().filter(|name| self.serves(name)).chain(self.gone.keys());
-        let cordon = |(name, cordon): (&String, &String)| CordonRequest {
+        let cordon = |(name, cordon): (&String, &Closing)| CordonRequest {
             reader: ReaderId::parse(name).unwrap(),
-            cordon: Some(cordon.clone()),
+            cordon: Some((*cordon).into()),
             why: String::new(),
         };
         let assigned = self.assignments.iter().map(|(at, it)| VideoState {
@@ -400,8 +402,8 @@ impl World {
             id: ReaderId::parse(name).unwrap(),
             public_url: String::new(),
             internal_url: String::new(),
-            state: if is_gone { "gone" } else { "alive" }.to_owned(),
-            cordon: self.cordons.get(name).cloned(),
+            state: if is_gone { ReaderStatus::Gone } else { ReaderStatus::Alive }.into(),
+            cordon: self.cordon(name).map(Into::into),
             silent_ms: if is_gone { 10_000 } else { 500 },
             fresh: !is_gone,
             grace_ms: 0,
@@ -429,7 +431,7 @@ impl World {
                 }
             }
             Step::Cordon { reader, cordon, .. } if self.answers != Answers::Silent => match cordon {
-                Some(cordon) => drop(self.cordons.insert(reader.to_string(), cordon.as_str().to_owned())),
+                Some(cordon) => drop(self.cordons.insert(reader.to_string(), *cordon)),
                 None => drop(self.cordons.remove(reader.as_str())),
             },
             Step::Cordon { .. } => {}

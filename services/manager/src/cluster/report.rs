@@ -2,19 +2,11 @@
 
 use std::time::Instant;
 
-use liverank_adapters::assignment_store::{Assignment, Closing, Cordon, Term};
+use liverank_adapters::assignment_store::{Assignment, Cordon, Term};
 use liverank_protocol::{CordonRequest, Cordons, Load, ReaderState, TermState, VideoState};
 
 use super::Cluster;
 use crate::liveness::{Hold, Sighting};
-
-/// The name of a closing on the wire.
-pub const fn closing_name(closing: Closing) -> &'static str {
-    match closing {
-        Closing::Closed => "closed",
-        Closing::Draining => "draining",
-    }
-}
 
 /// Who plans, on the wire.
 pub fn term_state(term: &Term) -> TermState {
@@ -51,7 +43,7 @@ impl Cluster {
     pub fn cordons(&self) -> Cordons {
         let cordon = |it: &Cordon| CordonRequest {
             reader: it.reader.clone(),
-            cordon: Some(closing_name(it.closing).to_owned()),
+            cordon: Some(it.closing.into()),
             why: it.why.clone(),
         };
         Cordons { cordons: self.orders.cordons.iter().map(cordon).collect() }
@@ -65,8 +57,8 @@ impl Cluster {
             id: record.id.clone(),
             public_url: record.public_url.clone(),
             internal_url: record.internal_url.clone(),
-            state: self.watch.standing_of(sighting).name().to_owned(),
-            cordon: self.closing(&record.id).map(|closing| closing_name(closing).to_owned()),
+            state: self.watch.standing_of(sighting).into(),
+            cordon: self.closing(&record.id).map(Into::into),
             silent_ms: silence.as_millis() as u64,
             fresh: self.watch.is_fresh(now) && silence < crate::liveness::SUSPECT_AFTER,
             grace_ms: record.grace_ms,

@@ -13,8 +13,8 @@ use liverank_core::Invalid;
 use liverank_core::handover::Lease;
 use liverank_core::handover::coordinator::{Order, Refused};
 use liverank_protocol::{
-    CordonRequest, Cordons, CordonsRequest, MoveAnswer, MoveRequest, Moves, MovesRequest, TermRequest,
-    TermState,
+    CordonRequest, Cordons, CordonsRequest, MaybeUnknown, MoveAnswer, MoveRequest, Moves, MovesRequest,
+    OrderedBy, TermRequest, TermState,
 };
 use liverank_runtime::{Problem, body};
 use serde::de::DeserializeOwned;
@@ -22,7 +22,7 @@ use serde_json::{Value, json};
 
 use crate::Manager;
 use crate::cluster::report::term_state;
-use crate::moves::{By, Wanted};
+use crate::moves::Wanted;
 
 /// The largest request: 10,000 moves of videos with ids of usual length.
 const MAX_ORDER_BYTES: usize = 8 * 1024 * 1024;
@@ -197,7 +197,7 @@ fn want(manager: &Manager, term: u64, it: MoveRequest) -> MoveAnswer {
     let seen = cluster.seen(now);
     let viewers = leaving(&cluster, &it);
     let order = Order { video: it.videoid.clone(), expected: it.expected, readers: it.readers };
-    let wanted = Wanted { order, by: By::Order, term: Some(term), why: it.why, viewers };
+    let wanted = Wanted { order, by: OrderedBy::Order, term: Some(term), why: it.why, viewers };
     let refused = match manager.carrying().want(now, &seen, wanted) {
         Ok(id) => {
             let (videoid, id) = (it.videoid, Some(id));
@@ -245,7 +245,7 @@ pub(super) async fn cordons(
         if let Some(in_force) = done.map_err(|error| away(&error))? {
             return Err(overtaken(in_force));
         }
-        tracing::info!(reader = %it.reader, cordon = it.cordon, why = it.why, term = wanted.term, "cordon");
+        tracing::info!(reader = %it.reader, cordon = closing.map(tracing::field::display), why = it.why, term = wanted.term, "cordon");
         manager.cluster().cordoned(&it.reader, cordon);
     }
     Ok(Json(manager.cluster().cordons()))
@@ -253,11 +253,10 @@ pub(super) async fn cordons(
 
 fn read_closing(it: &CordonRequest) -> Result<Option<Closing>, Invalid> {
     expect_text("why", &it.why)?;
-    match it.cordon.as_deref() {
+    match &it.cordon {
         None => Ok(None),
-        Some("closed") => Ok(Some(Closing::Closed)),
-        Some("draining") => Ok(Some(Closing::Draining)),
-        Some(_) => Err(Invalid::new("cordon", "must be closed, draining or null")),
+        Some(MaybeUnknown::Known(closing)) => Ok(Some(*closing)),
+        Some(MaybeUnknown::Unknown(_)) => Err(Invalid::new("cordon", "must be closed, draining or null")),
     }
 }
 

@@ -1,0 +1,148 @@
+//! Nothing dies silently: whichever task of whichever service panics, the service ends with an error.
+//!
+//! Each service is started on embedded stores, tells which tasks it has, and is then started again once a task, with
+//! that task made to panic.
+
+use std::collections::BTreeSet;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::{Args, Command};
+use liverank_adapters::archive::embedded::EmbeddedArchive;
+use liverank_adapters::assignment_store::embedded::EmbeddedAssignments;
+use liverank_adapters::comment_bus::embedded::EmbeddedBus;
+use liverank_adapters::event_log::embedded::EmbeddedLog;
+use liverank_adapters::ranking_store::embedded::EmbeddedRanking;
+use liverank_adapters::{Backends, clock};
+use liverank_runtime::{ServiceContext, server};
+use tokio::net::TcpListener;
+
+/// How long a service may take to start its tasks, and to end.
+const SOON: Duration = Duration::from_secs(20);
+/// Nobody listens there.
+const NOBODY: &str = "http://127.0.0.1:9";
+
+type Running = Pin<Box<dyn Future<Output = anyhow::Result<()>> + Send>>;
+type Start = fn(Backends, TcpListener, ServiceContext) -> Running;
+
+fn settings<C: Args>(flags: &[&str]) -> C {
+    let command = C::augment_args(Command::new("test").no_binary_name(true));
+    C::from_arg_matches(&command.try_get_matches_from(flags).unwrap()).unwrap()
+}
+
+/// Every service, with all settings that add a task, and the tasks that it has at least.
+fn services() -> [(&'static str, Start, &'static [&'static str]); 7] {
+    [
+        (
+            "gateway",
+            |b, at, context| {
+                let keys =
+                    ["--auth-jwks-url", NOBODY, "--auth-issuer", NOBODY, "--auth-audience", "liverank"];
+                Box::pin(liverank_gateway::run(settings(&keys), b, at, context))
+            },
+            &["keep_keys", "watch_dependencies"],
+        ),
+        (
+            "consumer",
+            |b, _, context| Box::pin(liverank_consumer::run(settings(&[]), b, context)),
+            &["counter", "forget", "projector"],
+        ),
+        (
+            "websocket",
+            |b, at, context| Box::pin(liverank_websocket::run(settings(&[]), b, at, context)),
+            &["follow_ranking"],
+        ),
+        (
+            "comment",
+            |b, at, context| Box::pin(liverank_comment::run(settings(&[]), b, at, context)),
+            &["register", "report", "watch_stores"],
+        ),
+        (
+            "reader",
+            |b, at, context| {
+                let flags = ["--manager-url", NOBODY, "--statistics-url", NOBODY];
+                Box::pin(liverank_reader::run(settings(&flags), b, at, context))
+            },
+            &[
+                "channels",
+                "compare_heads",
+                "dispatch",
+                "drain",
+                "hand_over",
+                "heartbeat",
+                "keep_alive",
+                "report",
+            ],
+        ),
+        (
+            "manager",
+            |b, at, context| Box::pin(liverank_manager::run(settings(&["--autopilot"]), b, at, context)),
+            &["autopilot", "carry_out_moves", "follow_assignments", "follow_readers", "report", "sweep"],
+        ),
+        (
+            "statistics",
+            |b, at, context| Box::pin(liverank_statistics::run(settings(&[]), b, at, context)),
+            &["housekeeping"],
+        ),
+    ]
+}
+
+fn backends(directory: &std::path::Path) -> Backends {
+    Backends {
+        log: Arc::new(EmbeddedLog::open(directory, clock::system()).unwrap()),
+        archive: Arc::new(EmbeddedArchive::open(directory).unwrap()),
+        ranking: Arc::new(EmbeddedRanking::new()),
+        comments: Arc::new(EmbeddedBus::new()),
+        assignments: Arc::new(EmbeddedAssignments::new()),
+    }
+}
+
+/// Runs a service, with this task made to panic. Answers how it ended.
+async fn run_until_panic(start: Start, task: &'static str) -> Result<(), String> {
+    let directory = tempfile::tempdir().unwrap();
+    let listener = server::bind(([127, 0, 0, 1], 0).into(), "the test").await.unwrap();
+    let context = ServiceContext::new(Duration::from_millis(200));
+    context.failpoints.panic_in(task);
+    let service = tokio::spawn(start(backends(directory.path()), listener, context));
+    let ended = tokio::time::timeout(SOON, service).await.map_err(|_| "it lives on".to_owned())?;
+    match ended {
+        Ok(Err(error)) if format!("{error:#}").contains(&format!("the failpoint of {task}")) => Ok(()),
+        // A part of the service's own future: whoever runs the service gets the panic.
+        Err(error) if error.is_panic() && error.to_string().contains(&format!("the failpoint of {task}")) => {
+            Ok(())
+        }
+        other => Err(format!("it ended with {other:?}")),
+    }
+}
+
+/// The tasks that a service starts, once it has all of those expected.
+async fn tasks_of(start: Start, expected: &BTreeSet<&'static str>) -> BTreeSet<&'static str> {
+    let directory = tempfile::tempdir().unwrap();
+    let listener = server::bind(([127, 0, 0, 1], 0).into(), "the test").await.unwrap();
+    let context = ServiceContext::new(Duration::from_millis(200));
+    let service = tokio::spawn(start(backends(directory.path()), listener, context.clone()));
+    // What is missing after that shows in the names.
+    let _ = tokio::time::timeout(SOON, context.failpoints.until_started(expected)).await;
+    context.shutdown.cancel();
+    service.await.unwrap().unwrap();
+    context.failpoints.names()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_panic_in_any_task_of_any_service_ends_that_service_with_an_error() {
+    let mut wrong = Vec::new();
+    for (name, start, expected) in services() {
+        let expected: BTreeSet<&str> = expected.iter().copied().collect();
+        let tasks = tasks_of(start, &expected).await;
+        if tasks != expected {
+            wrong.push(format!("{name} has the tasks {tasks:?}, and this test expects {expected:?}"));
+        }
+        for task in tasks {
+            if let Err(ended) = run_until_panic(start, task).await {
+                wrong.push(format!("{name}: when {task} panics, {ended}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}

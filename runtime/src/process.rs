@@ -1,0 +1,128 @@
+//! A process from its start to its end: a runtime, signals, and what a panic does.
+//!
+//! A panic in a thread or task that others rely on leaves a process that looks alive and does part of its work. So every
+//! panic ends the process with an error, whoever started the thread or task, with one exception: what serves a single
+//! connection is run by [`confined`]. There a panic ends the connection, is logged and counted
+//! (`liverank_process_confined_panics`), and the others go on.
+
+use std::io;
+use std::panic::PanicHookInfo;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use anyhow::anyhow;
+use prometheus_client::metrics::counter::Counter;
+use tokio::sync::watch;
+
+use crate::{ServiceContext, shutdown};
+
+/// How long the part that panicked may take to say so itself, with its name, before the process ends with what the
+/// panic said.
+const NAMED_WITHIN: Duration = Duration::from_secs(1);
+/// How long after a panic the process may still be there, whatever it hangs in.
+const GONE_WITHIN: Duration = Duration::from_secs(5);
+
+/// How a process runs.
+#[derive(Debug, Clone, Copy)]
+pub struct Process {
+    /// How long finishing may take after it was asked to end.
+    pub drain: Duration,
+    /// How long after its drain it may still be there, whatever it hangs in.
+    pub late: Duration,
+    /// Threads of the runtime, where it is not one a core.
+    pub threads: Option<usize>,
+}
+
+impl Process {
+    /// Runs `main` until it ends, and gives it a context that shuts down on signals.
+    ///
+    /// # Errors
+    /// Those of `main`; a panic anywhere in the process that is not [`confined`]; no runtime.
+    pub fn run<F: Future<Output = anyhow::Result<()>>>(
+        self,
+        main: impl FnOnce(ServiceContext) -> F,
+    ) -> anyhow::Result<()> {
+        let context = ServiceContext::new(self.drain);
+        let runtime = self.runtime()?;
+        let mut panics = end_on_panic(&context);
+        let result = runtime.block_on(async {
+            shutdown::on_signal(context.shutdown.clone())?;
+            tokio::spawn(shutdown::end_late(context.shutdown.clone(), self.drain + self.late));
+            let mut main = std::pin::pin!(main(context));
+            tokio::select! {
+                result = &mut main => result,
+                panicked = first(&mut panics) => {
+                    let named = tokio::time::timeout(NAMED_WITHIN, main).await;
+                    Err(named.ok().and_then(Result::err).unwrap_or_else(|| anyhow!("a part of the process panicked: {panicked}")))
+                }
+            }
+        });
+        // What still runs on other threads (a store's last retry) has had its drain.
+        runtime.shutdown_timeout(Duration::from_secs(1));
+        result
+    }
+
+    fn runtime(self) -> io::Result<tokio::runtime::Runtime> {
+        let mut builder = tokio::runtime::Builder::new_multi_thread();
+        if let Some(threads) = self.threads {
+            builder.worker_threads(threads);
+        }
+        builder.enable_all().build()
+    }
+}
+
+tokio::task_local! {
+    /// Set while a task runs whose panics end nothing but itself.
+    static CONFINED: ();
+}
+
+/// Runs what serves a single connection: a panic in it ends the connection, and not the process.
+pub async fn confined<T>(connection: impl Future<Output = T>) -> T {
+    CONFINED.scope((), connection).await
+}
+
+async fn first(panics: &mut watch::Receiver<Option<String>>) -> String {
+    match panics.wait_for(Option::is_some).await {
+        Ok(panicked) => panicked.clone().unwrap_or_default(),
+        // The hook holds the sender for as long as the process lives.
+        Err(_) => std::future::pending().await,
+    }
+}
+
+/// Has every panic logged, and answers where the first one that must end the process shows.
+fn end_on_panic(context: &ServiceContext) -> watch::Receiver<Option<String>> {
+    static CONFINED_PANICS: OnceLock<Counter> = OnceLock::new();
+    let counter = CONFINED_PANICS.get_or_init(Counter::default).clone();
+    context.metrics.register("process", |registry| {
+        let help = "Panics that ended one connection and nothing else";
+        registry.register("confined_panics", help, counter.clone());
+    });
+    let (sender, receiver) = watch::channel(None);
+    std::panic::set_hook(Box::new(move |info| {
+        let confined = CONFINED.try_with(|()| ()).is_ok();
+        let panicked = text(info);
+        let thread = std::thread::current();
+        let backtrace = std::backtrace::Backtrace::capture();
+        tracing::error!(panicked, confined, thread = thread.name(), %backtrace, "a panic");
+        if confined {
+            counter.inc();
+            return;
+        }
+        if sender.send_replace(Some(panicked)).is_none() {
+            std::thread::spawn(|| {
+                std::thread::sleep(GONE_WITHIN);
+                tracing::error!("a part panicked and the rest hangs: leaving at once");
+                std::process::exit(1);
+            });
+        }
+    }));
+    receiver
+}
+
+fn text(info: &PanicHookInfo<'_>) -> String {
+    let message = info.payload_as_str().unwrap_or("without a message");
+    match info.location() {
+        Some(location) => format!("{message} ({location})"),
+        None => message.to_owned(),
+    }
+}

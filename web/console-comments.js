@@ -95,6 +95,11 @@ export class CommentsView {
     this.#stream = stream;
   }
 
+  /** Begins anew as another user. */
+  restart() {
+    if (this.#video !== null) this.open(this.#video);
+  }
+
   /** Tries again at once where the stream waits. */
   retryNow() {
     this.#stream?.retryNow();

@@ -5,6 +5,8 @@ const MOVE_MS = 450;
 const HOLD_MS = 1_000;
 
 const numbers = new Intl.NumberFormat('en', { maximumFractionDigits: 1 });
+/** Decayed points become small, and are never nothing. */
+const shown = (score) => (score > 0 && score < 0.05 ? '< 0.1' : numbers.format(score));
 const calm = matchMedia('(prefers-reduced-motion: reduce)');
 
 export class RankingView {
@@ -146,7 +148,7 @@ class Row {
   update({ score, user_id: owner }, rank, best) {
     const { points, move, meter, rank: place, owner: by } = this.#parts;
     if (score !== this.#score) {
-      points.textContent = numbers.format(score);
+      points.textContent = shown(score);
       if (this.#score !== null && score > this.#score) {
         points.animate([{ color: 'var(--accent)' }, { color: 'var(--text)' }], { duration: 900, easing: 'ease-in' });
       }

@@ -5,7 +5,7 @@ const PASSING_MS = 2_000;
 /** How long the good news stays, in ms. */
 const BACK_SHOWN_MS = 6_000;
 
-const WORDS = { live: 'Live', connecting: 'Connecting', lost: 'Server lost', partly: 'Partly lost' };
+const WORDS = { live: 'Live', connecting: 'Connecting', lost: 'Server lost', partly: 'Partly lost', refused: 'Refused' };
 
 export class StateView {
   #channels = new Map();
@@ -15,8 +15,10 @@ export class StateView {
   #ticking = null;
   #hiding = null;
   #parts;
+  #onRefused;
 
-  constructor({ onRetry }) {
+  /** `onRefused(error)` is told when an answer is final; `onSignIn` when its user wants to do something about it. */
+  constructor({ onRetry, onSignIn, onRefused }) {
     const part = (id) => document.getElementById(id);
     this.#parts = {
       pill: part('state-pill'),
@@ -25,8 +27,12 @@ export class StateView {
       what: part('banner-what'),
       when: part('banner-when'),
       announcer: part('state-announcer'),
+      retry: part('retry-now'),
+      signIn: part('banner-sign-in'),
     };
+    this.#onRefused = onRefused;
     part('retry-now').addEventListener('click', onRetry);
+    part('banner-sign-in').addEventListener('click', onSignIn);
   }
 
   /** Takes the state of one stream (`ranking`, `comments`) as liverank.js reports it, or null when there is none now. */
@@ -38,13 +44,27 @@ export class StateView {
     this.#judge();
   }
 
+  /** Forgets what was: other streams begin. */
+  reset() {
+    this.#channels.clear();
+    clearTimeout(this.#passing);
+    this.#passing = null;
+    clearInterval(this.#ticking);
+    this.#parts.banner.hidden = true;
+    this.#said = 'connecting';
+    this.#parts.pill.dataset.state = 'connecting';
+    this.#parts.word.textContent = WORDS.connecting;
+  }
+
   /** Whether nothing reaches us: then there is no point in asking for more. */
   get lost() {
-    return this.#said === 'lost';
+    return this.#said === 'lost' || this.#said === 'refused';
   }
 
   #judge() {
     const channels = [...this.#channels.values()];
+    const refused = channels.find((channel) => channel.state === 'failed');
+    if (refused) return this.#sayRefused(refused.error);
     const away = channels.filter((channel) => channel.away);
     const partly = away.length > 0 && away.length < channels.length;
     if (partly) this.#passing ??= setTimeout(() => this.#say('partly'), PASSING_MS);
@@ -56,9 +76,33 @@ export class StateView {
     else if (channels.every((channel) => channel.state === 'live')) this.#say('live');
   }
 
+  /** An answer that is final: nothing is tried until somebody does something. */
+  #sayRefused(error) {
+    const { pill, word, banner, what, when, announcer, retry, signIn } = this.#parts;
+    clearTimeout(this.#passing);
+    clearTimeout(this.#hiding);
+    clearInterval(this.#ticking);
+    const unknown = error.status === 401;
+    const sentences = unknown && !error.problem?.detail?.includes('not valid')
+      ? ['Sign in to watch.', 'This system asks viewers for a token.']
+      : [unknown ? 'Your token was refused.' : error.status === 403 ? 'Your token does not allow this.' : 'The server refuses this.', said(error)];
+    this.#said = 'refused';
+    pill.dataset.state = 'lost';
+    word.textContent = WORDS.refused;
+    banner.dataset.state = 'lost';
+    banner.hidden = false;
+    [what.textContent, when.textContent] = sentences;
+    retry.hidden = unknown;
+    signIn.hidden = !(unknown || error.status === 403);
+    announcer.textContent = sentences.join(' ');
+    this.#onRefused(error);
+    return undefined;
+  }
+
   #say(word) {
     const before = this.#said;
     this.#said = word;
+    if (before === 'refused' && word === 'live') this.#parts.banner.hidden = true;
     const { pill, word: text } = this.#parts;
     pill.dataset.state = word === 'partly' ? 'lost' : word;
     text.textContent = WORDS[word];
@@ -71,6 +115,8 @@ export class StateView {
     const first = before !== this.#said;
     if (before !== 'lost' && before !== 'partly') this.#lostAt = Date.now();
     clearTimeout(this.#hiding);
+    this.#parts.retry.hidden = false;
+    this.#parts.signIn.hidden = true;
     banner.dataset.state = 'lost';
     banner.hidden = false;
     if (first) what.textContent = this.#sentence();
@@ -112,4 +158,10 @@ export class StateView {
       banner.hidden = true;
     }, BACK_SHOWN_MS);
   }
+}
+
+/** What the server said, as a sentence. */
+function said(error) {
+  const text = error.problem?.detail ?? error.message;
+  return `${text[0].toUpperCase()}${text.slice(1)}${/[.!?]$/.test(text) ? '' : '.'}`;
 }

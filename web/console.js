@@ -4,6 +4,7 @@ import { Liverank } from './liverank.js';
 import { CommentsView } from './console-comments.js';
 import { RankingView } from './console-ranking.js';
 import { ReadersView } from './console-readers.js';
+import { Session } from './console-session.js';
 import { StateView } from './console-state.js';
 import { sendSample } from './console-sample.js';
 
@@ -19,7 +20,7 @@ const narrow = matchMedia('(max-width: 699px)');
 
 const numbers = new Intl.NumberFormat('en', { maximumFractionDigits: 1 });
 const part = (id) => document.getElementById(id);
-const liverank = new Liverank();
+const liverank = new Liverank({ token: () => session.token });
 
 let open = null;
 let board = 'global';
@@ -29,7 +30,8 @@ let videos = [];
 // ------------------------------------------------------------------------------------------------------- the user
 
 const nameField = part('user-name');
-nameField.value = remembered();
+/** A token says who its user is; without one everybody chooses a name. */
+const user = () => session.user ?? (nameField.value.trim() || remembered());
 nameField.addEventListener('change', () => {
   nameField.value = nameField.value.trim() || remembered();
   try {
@@ -38,6 +40,22 @@ nameField.addEventListener('change', () => {
     // A browser that keeps nothing still shows everything.
   }
 });
+
+const session = new Session({
+  onChange: () => {
+    liverank.forgetToken();
+    showUser();
+    state.reset();
+    follow();
+    comments.restart();
+    readers.refresh();
+  },
+});
+
+function showUser() {
+  nameField.value = session.user ?? remembered();
+  nameField.readOnly = session.user !== null;
+}
 
 function remembered() {
   const guest = `guest-${Math.random().toString(36).slice(2, 6)}`;
@@ -57,9 +75,14 @@ const state = new StateView({
     stream?.retryNow();
     comments.retryNow();
   },
+  onSignIn: () => session.ask(),
+  onRefused: () => {
+    session.offer();
+    part('ranking-loading').firstElementChild.textContent = 'There is no ranking to show.';
+  },
 });
 const comments = new CommentsView(liverank, {
-  user: () => nameField.value.trim() || remembered(),
+  user,
   onState: (now) => {
     state.set('comments', now);
     if (now?.state === 'live') stream?.retryNow();
@@ -71,7 +94,7 @@ const ranking = new RankingView(part('ranking-list'), {
     if (narrow.matches) part('video-panel').scrollIntoView({ block: 'start' });
   },
 });
-new ReadersView(liverank, { paused: () => document.hidden || state.lost });
+const readers = new ReadersView(liverank, { paused: () => document.hidden || state.lost });
 
 addEventListener('online', () => {
   stream?.retryNow();
@@ -222,7 +245,7 @@ async function send(type) {
   if (!field.reportValidity() || (type === 'watch_time' && !seconds.reportValidity())) return;
   if (id === '') return;
   openVideo(id, { now: false });
-  const event = { video_id: id, user_id: nameField.value.trim() || remembered(), type };
+  const event = { video_id: id, user_id: user(), type };
   if (type === 'watch_time') event.watch_time = Number(seconds.value);
   const began = performance.now();
   try {
@@ -244,11 +267,12 @@ for (const id of ['sample', 'sample-again']) {
     const button = event.currentTarget;
     if (button.ariaDisabled === 'true') return;
     button.ariaDisabled = 'true';
-    const { sent, failed } = await sendSample(liverank);
+    const { sent, failed } = await sendSample(liverank, { as: session.user });
     button.ariaDisabled = 'false';
-    note(failed ? `Sample traffic stopped after ${sent}: ${failed.message}` : `${sent} sample interactions are in the log.`, Boolean(failed));
+    note(failed ? `Sample traffic stopped after ${sent}: ${failed.message}` : `${sent} sample interactions and comments are in the log.`, Boolean(failed));
   });
 }
 
+showUser();
 openFromAddress();
 follow();

@@ -1,336 +1,219 @@
 /**
- * liverank.js: the reference client of liverank, for browsers and for Node 20 or later. Two ES modules (this one and
- * `liverank-protocol.js`), no dependencies, no build.
+ * liverank.js: the client of liverank for browsers, in one module without dependencies.
  *
  *   import { Liverank } from './liverank.js';
  *   const liverank = new Liverank({ baseUrl: 'http://localhost:8080' });
- *   await liverank.interact({ video_id: 'cat', user_id: 'ana', type: 'like' });
- *   const list = liverank.ranking({ limit: 10, onList: (videos) => console.log(videos) });
- *   const chat = liverank.comments('cat', { userid: 'ana', onComment: (c) => console.log(c.comment) });
+ *   liverank.ranking({ limit: 10, onList: (videos) => console.table(videos) });
+ *   const chat = liverank.comments('cat', { userid: 'ana', onComment: (comment) => console.log(comment.comment) });
  *   await liverank.postComment({ userid: 'ana', videoid: 'cat', comment: 'hello' });
- *   chat.close(); list.close();
  *
- * What it promises: a post is repeated under the same id until it is acknowledged, refused or out of time, so it counts
- * once; a comment stream resumes where it stopped and hands over each comment once and in order; what can no longer be had
- * is reported as a gap, never skipped in silence; every reconnect waits a random, bounded time, so that a thousand clients
- * of a server that went away do not come back in step.
+ * Made from clients/js/src by `npm run build` there. Do not edit.
  */
 
-import {
-  CommentPosition,
-  LONGEST_REQUESTED_PAUSE_MS,
-  LiverankError,
-  applyRankingMessage,
-  backoffDelay,
-  createSseParser,
-  retryAfterMs,
-} from './liverank-protocol.js';
-
-export * from './liverank-protocol.js';
-
-/** One attempt of a request or of opening a stream, in ms: longer than the server's own limit, so that its answer is seen. */
-const REQUEST_TIMEOUT_MS = 15_000;
-/** How long a post is repeated before the caller is told, in ms. */
-const POST_TIMEOUT_MS = 60_000;
-
-/** A random id for an event or a comment. `crypto.randomUUID` is missing on pages served over plain HTTP. */
-export function newId() {
-  const bytes = crypto.getRandomValues(new Uint8Array(16));
-  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join('');
+// src/error.ts
+var BACKOFF = { baseMs: 500, capMs: 1e4 };
+var LONGEST_REQUESTED_PAUSE_MS = 6e4;
+var LiverankError = class extends Error {
+  /** The HTTP status; 0 where no answer came. */
+  status;
+  /** The body of the error, where the server sent one. `problem.field` names the field that is wrong. */
+  problem;
+  /** How long the server asks to wait, in ms; null where it does not say. */
+  retryAfterMs;
+  constructor(message, { status = 0, problem = null, retryAfterMs: retryAfterMs2 = null, cause } = {}) {
+    super(message, cause === void 0 ? void 0 : { cause });
+    this.name = "LiverankError";
+    this.status = status;
+    this.problem = problem;
+    this.retryAfterMs = retryAfterMs2;
+  }
+  /** Whether the same request may succeed later. An answer that is final (400, 401, 403, 404 …) is not asked for again. */
+  get retryable() {
+    return this.status === 0 || this.status === 408 || this.status === 425 || this.status === 429 || this.status >= 500;
+  }
+};
+function asLiverankError(failure, doing) {
+  if (failure instanceof LiverankError) return failure;
+  const reason = failure instanceof Error ? failure.message : String(failure);
+  return new LiverankError(`${doing}: ${reason}`, { cause: failure });
+}
+async function answerError(response) {
+  const problem = await response.json().catch(() => null);
+  const said = problem?.detail ?? problem?.error ?? problem?.title ?? response.statusText;
+  return new LiverankError(`${response.status} ${said}`.trim(), {
+    status: response.status,
+    problem,
+    retryAfterMs: retryAfterMs(response.headers.get("retry-after"))
+  });
+}
+function backoffDelay(attempt, { baseMs = BACKOFF.baseMs, capMs = BACKOFF.capMs, random = Math.random } = {}) {
+  const ceiling = Math.min(capMs, baseMs * 2 ** Math.min(attempt, 30));
+  return Math.round(random() * ceiling);
+}
+function retryAfterMs(header, nowMs = Date.now()) {
+  if (!header) return null;
+  const wait = /^\s*\d+\s*$/.test(header) ? Number(header) * 1e3 : Date.parse(header) - nowMs;
+  return Number.isNaN(wait) ? null : Math.min(Math.max(wait, 0), LONGEST_REQUESTED_PAUSE_MS);
 }
 
-// -------------------------------------------------------------------------------------------------- reconnecting
-
-/**
- * Keeps one connection open. `open(link)` starts an attempt and returns a function that ends it; the attempt tells `link`
- * how it fares. States, as `onState` sees them: `connecting`, `live`, `waiting` (with `retryAt` in ms since the epoch, or
- * null when the browser itself decides), `closed`.
- */
-class Reconnecting {
-  state = 'connecting';
-  #open;
-  #onState;
-  #random;
-  #end = () => {};
-  #timer = null;
+// src/connection.ts
+var REQUEST_TIMEOUT_MS = 15e3;
+var Connection = class {
+  state = "connecting";
+  #options;
+  #end = () => {
+  };
+  #timer;
   #attempt = 0;
   #link = null;
   #retryMs = 0;
-
-  constructor({ open, onState = () => {}, random }) {
-    this.#open = open;
-    this.#onState = onState;
-    this.#random = random;
-    // Not at once: the caller's handlers may use what this constructor returns.
-    queueMicrotask(() => this.state !== 'closed' && this.#try());
+  constructor(options) {
+    this.#options = options;
+    queueMicrotask(() => this.state !== "closed" && this.#try());
   }
-
-  /** Tries again at once instead of waiting. Does nothing while connected or connecting. */
   retryNow() {
-    if (this.state === 'waiting') this.#try();
+    if (this.state !== "waiting" && this.state !== "failed") return;
+    if (this.state === "failed") this.#attempt = 0;
+    this.#try();
   }
-
-  /** Ends it for good. */
   close() {
+    if (this.state === "closed") return;
     this.#drop();
-    this.#say('closed');
+    this.#say("closed");
   }
-
   #try() {
     this.#drop();
     const current = () => this.#link === link;
     const link = {
       live: () => {
-        if (!current() || this.state === 'live') return;
+        if (!current() || this.state === "live") return;
         clearTimeout(this.#timer);
         this.#attempt = 0;
-        this.#say('live');
+        this.#say("live");
       },
-      /** The attempt is over; the next one follows after a pause of at least `pauseMs`. */
-      lost: (error = null, pauseMs = 0) => current() && this.#wait(error, pauseMs),
-      /** The connection is away and comes back without us. */
-      away: () => {
+      lost: (error = null) => {
         if (!current()) return;
-        clearTimeout(this.#timer);
-        this.#say('waiting');
+        if (error && !error.retryable) this.#fail(error);
+        else this.#wait(error);
       },
-      /** What the stream's `retry:` asks for, in ms. */
       retry: (ms) => {
         this.#retryMs = Math.min(ms, LONGEST_REQUESTED_PAUSE_MS);
       },
-      current,
+      current
     };
     this.#link = link;
-    this.#timer = setTimeout(() => link.lost(new LiverankError('no answer in time')), REQUEST_TIMEOUT_MS);
-    this.#say('connecting');
-    this.#end = this.#open(link);
+    this.#timer = setTimeout(() => link.lost(new LiverankError("no answer in time")), REQUEST_TIMEOUT_MS);
+    this.#say("connecting");
+    if (!current()) return;
+    this.#end = this.#options.open(link);
   }
-
-  #wait(error, pauseMs) {
+  #fail(error) {
     this.#drop();
-    const asked = Math.max(pauseMs, this.#retryMs);
-    // The stream's `retry:` is jittered by the server and is enough the first time; after that we step back further.
+    this.#say("failed", { error });
+  }
+  #wait(error) {
+    this.#drop();
+    const asked = Math.max(error?.retryAfterMs ?? 0, this.#retryMs);
     const enough = asked > 0 && asked === this.#retryMs && this.#attempt === 0;
-    const own = enough ? 0 : backoffDelay(this.#attempt, { random: this.#random });
+    const own = enough ? 0 : backoffDelay(this.#attempt, { random: this.#options.random });
     this.#attempt += 1;
     this.#timer = setTimeout(() => this.#try(), asked + own);
-    this.#say('waiting', { retryAt: Date.now() + asked + own, error });
+    this.#say("waiting", { retryAt: Date.now() + asked + own, error });
   }
-
   #drop() {
     clearTimeout(this.#timer);
     this.#link = null;
-    this.#end();
-    this.#end = () => {};
+    const end = this.#end;
+    this.#end = () => {
+    };
+    end();
   }
-
   #say(state, { retryAt = null, error = null } = {}) {
     this.state = state;
-    this.#onState({ state, attempt: this.#attempt, retryAt, error });
+    this.#options.onState?.({ state, attempt: this.#attempt, retryAt, error });
+  }
+};
+function readable(link, read) {
+  try {
+    return read();
+  } catch (cause) {
+    link.lost(asLiverankError(cause, "the server sent something unreadable"));
+    return void 0;
   }
 }
 
-class CommentStream extends Reconnecting {
-  #position;
-
-  constructor(options, position) {
-    super(options);
-    this.#position = position;
-  }
-
-  /** Where this viewer stands: hand it to `comments` to resume. Empty before the first event. */
-  get lastEventId() {
-    return this.#position.lastEventId;
-  }
-}
-
-// -------------------------------------------------------------------------------------------------------- client
-
-export class Liverank {
-  #base;
+// src/http.ts
+var POST_TIMEOUT_MS = 6e4;
+var Http = class {
+  base;
   #fetch;
-  #WebSocket;
-  #EventSource;
   #random;
-
-  /**
-   * `baseUrl`: the front door (the gateway), default the page's own origin. The rest is for tests and for platforms
-   * that lack them: `fetch`, `WebSocket` (Node has one from version 22 on), `EventSource`, `random`.
-   */
-  constructor({ baseUrl = globalThis.location?.origin, fetch, WebSocket, EventSource, random = Math.random } = {}) {
-    if (!baseUrl) throw new TypeError('baseUrl is needed outside a browser');
-    this.#base = String(baseUrl).replace(/\/+$/, '');
-    this.#fetch = fetch ?? globalThis.fetch.bind(globalThis);
-    this.#WebSocket = WebSocket ?? globalThis.WebSocket;
-    this.#EventSource = EventSource ?? globalThis.EventSource;
+  #source;
+  #held = null;
+  constructor(base, fetcher, random, token) {
+    this.base = base;
+    this.#fetch = fetcher;
     this.#random = random;
+    this.#source = token;
   }
-
+  /** The token in force; null where there is none. Asked for once, however many callers wait. */
+  token() {
+    if (this.#held) return this.#held;
+    const asked = this.#ask();
+    this.#held = asked;
+    asked.catch(() => this.#held === asked && (this.#held = null));
+    return asked;
+  }
+  async #ask() {
+    if (typeof this.#source !== "function") return this.#source || null;
+    try {
+      return await this.#source() || null;
+    } catch (cause) {
+      throw asLiverankError(cause, "the token could not be had");
+    }
+  }
+  /** Has the next request ask for a token again. */
+  forgetToken() {
+    this.#held = null;
+  }
   /**
-   * Sends one interaction `{video_id, user_id, type, watch_time?, owner_id?, timestamp?, event_id?}`; resolves to
-   * `{event_id}` once it is durable. It is repeated under one `event_id`, so it counts once.
+   * One request. Where the token is refused, it is renewed once and the request repeated. Rejects with the answer's error
+   * where its status is bad; `accept` names a status that is good all the same.
    */
-  interact(event, options) {
-    return this.#post('/interact', { event_id: newId(), ...event }, options);
+  async send(path, init = {}, accept = 0) {
+    for (let renewed = false; ; renewed = true) {
+      const held = this.token();
+      const token = await held;
+      const headers = new Headers(init.headers);
+      if (token) headers.set("authorization", `Bearer ${token}`);
+      const response = await this.#fetch(this.base + path, { ...init, headers });
+      if (response.ok || response.status === accept) return response;
+      if (response.status !== 401 || renewed || typeof this.#source !== "function") throw await answerError(response);
+      await response.body?.cancel();
+      if (this.#held === held) this.#held = null;
+    }
   }
-
-  /**
-   * Posts a comment; resolves to the stored one, `{id, userid, videoid, comment, timestamp}`. It is repeated under the same
-   * idempotency key. `options`: `signal`, `timeoutMs` (how long to repeat), `onRetry({error, retryAt})`.
-   */
-  async postComment({ userid, videoid, comment, idempotencyKey = newId() }, options) {
-    const body = { userid, videoid, comment, idempotency_key: idempotencyKey };
-    return (await this.#post('/comment', body, options)).comment;
+  /** A request that is answered in JSON within a bounded time. */
+  async json(path, { method = "GET", body, signal } = {}) {
+    const timeout = AbortSignal.timeout(REQUEST_TIMEOUT_MS);
+    const init = { method, signal: signal ? AbortSignal.any([signal, timeout]) : timeout };
+    if (body !== void 0) Object.assign(init, { body: JSON.stringify(body), headers: { "content-type": "application/json" } });
+    try {
+      const response = await this.send(path, init);
+      return await response.json();
+    } catch (cause) {
+      throw asLiverankError(cause, `${method} ${path}`);
+    }
   }
-
-  /** Older comments, newest page first: `{comments, next}`; pass `next` as `before` for the page that precedes it. */
-  history(videoid, { before, limit, signal } = {}) {
-    return this.#get(`/comments/${encodeURIComponent(videoid)}${query({ before, limit })}`, signal);
-  }
-
-  /** One page of a ranked list: `{videos, next}`. */
-  videos({ board, limit, cursor, signal } = {}) {
-    return this.#get(`/videos${query({ board, limit, cursor })}`, signal);
-  }
-
-  /** One video with its counters and its viewers now; rejects with status 404 when nothing has happened to it yet. */
-  video(videoId, { signal } = {}) {
-    return this.#get(`/videos/${encodeURIComponent(videoId)}`, signal);
-  }
-
-  /** What every service reports. */
-  statistics({ signal } = {}) {
-    return this.#get('/statistics', signal);
-  }
-
-  /**
-   * A video's comments as they come. Calls `onComment(comment)`, `onGap({from, to})` for what can no longer be had (from
-   * and to are the first and the last `seq`), `onConnected({instance, …})`, `onState`. Returns `{close, retryNow, state, lastEventId}`;
-   * give `lastEventId` back to resume later. Through the front door by default; with `direct: true` straight at the
-   * video's reader, resolved again after every end.
-   */
-  comments(videoid, { userid, lastEventId = '', direct = false, onState, ...handlers }) {
-    const position = new CommentPosition(lastEventId);
-    const take = (link, event) => {
-      const outcomes = readable(link, () => position.take(event)) ?? [];
-      for (const { comment, gap, connected } of outcomes) {
-        if (connected) {
-          link.live();
-          handlers.onConnected?.(connected);
-        } else if (gap) handlers.onGap?.(gap);
-        else handlers.onComment?.(comment);
-      }
-    };
-    const path = () => `/connect${query({ userid, videoid, last_event_id: position.lastEventId })}`;
-    const open = (link) => {
-      if (!direct && this.#EventSource) return this.#eventSource(link, this.#base + path(), take);
-      const where = direct ? (signal) => this.#reader(videoid, signal) : async () => this.#base;
-      return this.#fetchStream(link, async (signal) => (await where(signal)) + path(), take);
-    };
-    return new CommentStream({ open, onState, random: this.#random }, position);
-  }
-
-  /**
-   * A ranked list, best first: `onList(videos)` on connect and on every change, `[{video_id, score, user_id}]`. `board` is
-   * `global` or `trending`; `limit` a number or `all`; `mode` `delta` (changes travel) or `list` (whole lists travel).
-   * Returns `{close, retryNow, state}`.
-   */
-  ranking({ board, limit, mode = 'delta', onList, onState } = {}) {
-    const path = `/ws/videos${query({ board, limit, mode: mode === 'delta' ? mode : undefined })}`;
-    return this.#webSocket(path, { onList, onState });
-  }
-
-  /** The ranked videos of one owner, `[{video_id, score}]`, as `ranking` does it. */
-  userRanking(userId, { limit, onList, onState } = {}) {
-    return this.#webSocket(`/ws/user/${encodeURIComponent(userId)}${query({ limit })}`, { onList, onState });
-  }
-
-  // ------------------------------------------------------------------------------------------ streams
-
-  /** The browser's own stream: it reconnects and resumes by itself, unless it was answered with anything but a 200. */
-  #eventSource(link, url, take) {
-    const source = new this.#EventSource(url);
-    const deliver = (event) => {
-      if (link.current()) take(link, { type: event.type, data: event.data, id: event.lastEventId });
-    };
-    source.addEventListener('message', deliver);
-    source.addEventListener('gap', deliver);
-    source.addEventListener('error', () => {
-      if (source.readyState === this.#EventSource.CLOSED) link.lost(new LiverankError('the stream was refused'));
-      else link.away();
-    });
-    return () => source.close();
-  }
-
-  /** The same over `fetch`, for Node and for the direct mode. `target` resolves to the URL. */
-  #fetchStream(link, target, take) {
-    const abort = new AbortController();
-    const run = async () => {
-      const url = await target(abort.signal);
-      const response = await this.#fetch(url, { signal: abort.signal, headers: { accept: 'text/event-stream' }, cache: 'no-store' });
-      if (!response.ok) throw await answerError(response);
-      const parser = createSseParser({ onRetry: link.retry, onEvent: (event) => link.current() && take(link, event) });
-      const text = new TextDecoder();
-      const reader = response.body.getReader();
-      for (let part = await reader.read(); !part.done; part = await reader.read()) {
-        parser.feed(text.decode(part.value, { stream: true }));
-      }
-    };
-    run().then(() => link.lost(), (error) => link.lost(error, error.retryAfterMs ?? 0));
-    return () => abort.abort();
-  }
-
-  /** The reader that serves a video; one that nobody serves yet is registered. */
-  async #reader(videoid, signal) {
-    const found = await this.#get(`/resolve/${encodeURIComponent(videoid)}`, signal).catch((error) => {
-      if (error.status !== 404) throw error;
-      return this.#request('/register', { method: 'POST', body: { videoid }, signal });
-    });
-    return found.readerUrl.replace(/\/+$/, '');
-  }
-
-  #webSocket(path, { onList, onState }) {
-    if (!this.#WebSocket) throw new TypeError('this platform has no WebSocket: pass one to the constructor');
-    const open = (link) => {
-      const socket = new this.#WebSocket(this.#base.replace(/^http/, 'ws') + path);
-      let state = null;
-      socket.onmessage = ({ data }) => {
-        if (!link.current()) return;
-        const message = readable(link, () => JSON.parse(data));
-        if (message === undefined) return;
-        if (!Array.isArray(message)) {
-          const next = applyRankingMessage(state, message);
-          if (next === null) link.lost(new LiverankError('the list went on without us'));
-          if (next === null || next === state) return;
-          state = next;
-        }
-        link.live();
-        onList?.(state ? state.videos : message);
-      };
-      socket.onclose = () => link.lost(new LiverankError('the connection was closed'));
-      socket.onerror = () => {};
-      return () => {
-        // Closing one that is not open yet makes a browser complain in its console, as if something had failed.
-        if (socket.readyState === 0) socket.onopen = () => socket.close();
-        else socket.close();
-      };
-    };
-    return new Reconnecting({ open, onState, random: this.#random });
-  }
-
-  // ----------------------------------------------------------------------------------------- requests
-
-  #get(path, signal) {
-    return this.#request(path, { signal });
-  }
-
   /** Posts until it is acknowledged or refused, or until `timeoutMs` have passed. */
-  async #post(path, body, { signal, timeoutMs = POST_TIMEOUT_MS, onRetry = () => {} } = {}) {
+  async post(path, body, { signal, timeoutMs = POST_TIMEOUT_MS, onRetry = () => {
+  } } = {}) {
     const deadline = Date.now() + timeoutMs;
     for (let attempt = 0; ; attempt += 1) {
       try {
-        return await this.#request(path, { method: 'POST', body, signal });
-      } catch (error) {
+        return await this.json(path, { method: "POST", body, signal });
+      } catch (cause) {
+        const error = asLiverankError(cause, `POST ${path}`);
         const pause = (error.retryAfterMs ?? 0) + backoffDelay(attempt, { random: this.#random });
         if (signal?.aborted || !error.retryable || Date.now() + pause > deadline) throw error;
         onRetry({ error, retryAt: Date.now() + pause });
@@ -338,55 +221,334 @@ export class Liverank {
       }
     }
   }
-
-  async #request(path, { method = 'GET', body, signal } = {}) {
-    const timeout = AbortSignal.timeout(REQUEST_TIMEOUT_MS);
-    const init = { method, signal: signal ? AbortSignal.any([signal, timeout]) : timeout };
-    if (body !== undefined) Object.assign(init, { body: JSON.stringify(body), headers: { 'content-type': 'application/json' } });
-    try {
-      const response = await this.#fetch(this.#base + path, init);
-      if (!response.ok) throw await answerError(response);
-      return await response.json();
-    } catch (cause) {
-      if (cause instanceof LiverankError) throw cause;
-      throw new LiverankError(`${method} ${path}: ${cause.message}`, { cause });
-    }
-  }
-}
-
-/** What `read` returns; where it cannot make sense of what came, the attempt is over. */
-function readable(link, read) {
-  try {
-    return read();
-  } catch (cause) {
-    link.lost(new LiverankError('the server sent something unreadable', { cause }));
-    return undefined;
-  }
-}
-
-async function answerError(response) {
-  const problem = await response.json().catch(() => null);
-  const said = problem?.detail ?? problem?.error ?? problem?.title ?? response.statusText;
-  const wait = retryAfterMs(response.headers.get('retry-after'));
-  return new LiverankError(`${response.status} ${said}`, { status: response.status, problem, retryAfterMs: wait });
-}
-
+};
 function query(values) {
-  const given = Object.entries(values).filter(([, value]) => value !== undefined && value !== null && value !== '');
-  return given.length === 0 ? '' : `?${new URLSearchParams(given)}`;
+  const given = Object.entries(values).filter(([, value]) => value !== void 0 && value !== null && value !== "");
+  return given.length === 0 ? "" : `?${new URLSearchParams(given.map(([name, value]) => [name, String(value)]))}`;
 }
-
 function sleep(ms, signal) {
   return new Promise((resolve, reject) => {
     const abort = () => {
       clearTimeout(timer);
-      reject(new LiverankError('given up', { cause: signal.reason }));
+      reject(new LiverankError("given up", { cause: signal?.reason }));
     };
     const timer = setTimeout(() => {
-      signal?.removeEventListener('abort', abort);
+      signal?.removeEventListener("abort", abort);
       resolve();
     }, ms);
     if (signal?.aborted) abort();
-    signal?.addEventListener('abort', abort, { once: true });
+    signal?.addEventListener("abort", abort, { once: true });
   });
 }
+
+// src/position.ts
+var CommentPosition = class {
+  /** The id to resume from. Empty before the first event. */
+  lastEventId = "";
+  #numbering = null;
+  #seq = 0;
+  constructor(lastEventId = "") {
+    this.#moveTo(lastEventId);
+  }
+  /** Throws where the event's data is no JSON. */
+  take({ type, data, id }) {
+    const body = JSON.parse(data);
+    if (type === "gap") {
+      this.#moveTo(id);
+      const { from, to } = body;
+      return [{ gap: { from, to } }];
+    }
+    if (type !== "message") return [];
+    if (body.type === "connected") {
+      if (this.#numbering === null) this.#moveTo(id);
+      return [{ connected: body }];
+    }
+    return this.#comment(body, id);
+  }
+  #comment(comment, id) {
+    const at = parseEventId(id);
+    const outcomes = [];
+    if (at && at.numbering === this.#numbering) {
+      if (at.seq <= this.#seq) return [];
+      if (at.seq > this.#seq + 1) outcomes.push({ gap: { from: this.#seq + 1, to: at.seq - 1 } });
+    }
+    this.#moveTo(id);
+    outcomes.push({ comment });
+    return outcomes;
+  }
+  #moveTo(id) {
+    const at = parseEventId(id);
+    if (!at) return;
+    this.#numbering = at.numbering;
+    this.#seq = at.seq;
+    this.lastEventId = id;
+  }
+};
+function parseEventId(id) {
+  const parts = /^(.+)-(\d+)$/.exec(id);
+  return parts ? { numbering: parts[1], seq: Number(parts[2]) } : null;
+}
+
+// src/ranking.ts
+function compareUtf8(a, b) {
+  const shared = Math.min(a.length, b.length);
+  for (let i = 0; i < shared; i += 1) {
+    const x = a.charCodeAt(i);
+    const y = b.charCodeAt(i);
+    if (x === y) continue;
+    const xHigh = x >= 55296 && x <= 57343;
+    const yHigh = y >= 55296 && y <= 57343;
+    return xHigh === yHigh ? x - y : xHigh ? 1 : -1;
+  }
+  return a.length - b.length;
+}
+function compareRanked(a, b) {
+  return b.score - a.score || compareUtf8(b.video_id, a.video_id);
+}
+function applyRankingMessage(state, message) {
+  if (message.type === "snapshot") return { version: message.version, videos: message.videos };
+  if (message.type !== "delta") return state;
+  if (!state || message.base !== state.version) return null;
+  const videos = new Map(state.videos.map((video) => [video.video_id, video]));
+  for (const id of message.remove ?? []) videos.delete(id);
+  for (const video of message.set ?? []) videos.set(video.video_id, video);
+  return { version: message.version, videos: [...videos.values()].sort(compareRanked) };
+}
+
+// src/sse.ts
+var LONGEST_EVENT = 1 << 20;
+function createSseParser({ onEvent, onRetry = () => {
+} }) {
+  let rest = "";
+  let afterCr = false;
+  let started = false;
+  let id = "";
+  let type = "";
+  let data = [];
+  let size = 0;
+  const field = (name, value) => {
+    if (name === "data") data.push(value);
+    else if (name === "event") type = value;
+    else if (name === "id" && !value.includes("\0")) id = value;
+    else if (name === "retry" && /^\d+$/.test(value)) onRetry(Number(value));
+  };
+  const line = (text) => {
+    if (text === "") {
+      if (data.length > 0) onEvent({ type: type || "message", data: data.join("\n"), id });
+      type = "";
+      data = [];
+      size = 0;
+      return;
+    }
+    size += text.length;
+    if (size > LONGEST_EVENT) throw new LiverankError("an event of the stream is too long");
+    const colon = text.indexOf(":");
+    if (colon < 0) field(text, "");
+    else if (colon > 0) field(text.slice(0, colon), text.slice(colon + (text[colon + 1] === " " ? 2 : 1)));
+  };
+  return {
+    feed(chunk) {
+      if (chunk === "") return;
+      let text = chunk;
+      if (!started && text[0] === "\uFEFF") text = text.slice(1);
+      started = true;
+      if (afterCr && text[0] === "\n") text = text.slice(1);
+      afterCr = chunk.endsWith("\r");
+      const lines = (rest + text).split(/\r\n|\r|\n/);
+      rest = lines.pop() ?? "";
+      if (rest.length > LONGEST_EVENT) throw new LiverankError("a line of the stream is too long");
+      lines.forEach(line);
+    }
+  };
+}
+
+// src/client.ts
+var SILENCE_MS = 6e4;
+function newId() {
+  const bytes = crypto.getRandomValues(new Uint8Array(16));
+  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+var Liverank = class {
+  #http;
+  #fetch;
+  #WebSocket;
+  #random;
+  constructor({ baseUrl = globalThis.location?.origin, token, fetch: given, WebSocket, random = Math.random } = {}) {
+    if (!baseUrl || baseUrl === "null") throw new TypeError("baseUrl is needed outside a browser");
+    this.#fetch = given ?? ((...request) => globalThis.fetch(...request));
+    this.#http = new Http(String(baseUrl).replace(/\/+$/, ""), this.#fetch, random, token);
+    this.#WebSocket = WebSocket ?? globalThis.WebSocket;
+    this.#random = random;
+  }
+  /** Has the next request and connection ask the token function again: after a sign-in or a sign-out. */
+  forgetToken() {
+    this.#http.forgetToken();
+  }
+  /** Sends one interaction. Resolves once it is durable. It is repeated under one `event_id`, so it counts once. */
+  interact(event, options) {
+    return this.#http.post("/interact", { event_id: newId(), ...event }, options);
+  }
+  /** Posts a comment. Resolves to the stored one. It is repeated under the same idempotency key. */
+  async postComment({ userid, videoid, comment, idempotencyKey = newId() }, options) {
+    const body = { userid, videoid, comment, idempotency_key: idempotencyKey };
+    return (await this.#http.post("/comment", body, options)).comment;
+  }
+  /** Older comments, newest first. Pass `next` as `before` for the page that precedes it. */
+  history(videoid, { before, limit, signal } = {}) {
+    return this.#http.json(`/comments/${encodeURIComponent(videoid)}${query({ before, limit })}`, { signal });
+  }
+  /** One page of a ranked list. */
+  videos({ board, limit, cursor, signal } = {}) {
+    return this.#http.json(`/videos${query({ board, limit, cursor })}`, { signal });
+  }
+  /** One video with its counters and its viewers now. Rejects with status 404 when nothing has happened to it yet. */
+  video(videoId, { signal } = {}) {
+    return this.#http.json(`/videos/${encodeURIComponent(videoId)}`, { signal });
+  }
+  /** What every service reports. */
+  statistics({ signal } = {}) {
+    return this.#http.json("/statistics", { signal });
+  }
+  /** A video's comments as they come. */
+  comments(videoid, { userid, lastEventId = "", direct = false, onState, ...handlers }) {
+    const position = new CommentPosition(lastEventId);
+    const take = (link, event) => {
+      for (const outcome of readable(link, () => position.take(event)) ?? []) {
+        if ("connected" in outcome) {
+          link.live();
+          handlers.onConnected?.(outcome.connected);
+        } else if ("gap" in outcome) handlers.onGap?.(outcome.gap);
+        else handlers.onComment?.(outcome.comment);
+      }
+    };
+    const path = () => `/connect${query({ userid, videoid, last_event_id: position.lastEventId })}`;
+    const ask = async (init) => {
+      if (!direct) return this.#http.send(path(), init);
+      const response = await this.#fetch(await this.#reader(videoid, init.signal ?? void 0) + path(), init);
+      if (!response.ok) throw await answerError(response);
+      return response;
+    };
+    const connection = new Connection({ open: (link) => openStream(link, ask, take), onState, random: this.#random });
+    return Object.defineProperty(connection, "lastEventId", { get: () => position.lastEventId });
+  }
+  /** A ranked list, best first. */
+  ranking({ board, limit, mode = "delta", onList, onState } = {}) {
+    return this.#list(`/ws/videos${query({ board, limit, mode: mode === "delta" ? mode : void 0 })}`, { onList, onState });
+  }
+  /** The ranked videos of one owner, as {@link Liverank.ranking} does it. */
+  userRanking(userId, { limit, onList, onState } = {}) {
+    return this.#list(`/ws/user/${encodeURIComponent(userId)}${query({ limit })}`, { onList, onState });
+  }
+  /** The reader that serves a video; one that nobody serves yet is registered. */
+  async #reader(videoid, signal) {
+    const found = await this.#http.json(`/resolve/${encodeURIComponent(videoid)}`, { signal }).catch((error) => {
+      if (error.status !== 404) throw error;
+      return this.#http.json("/register", { method: "POST", body: { videoid }, signal });
+    });
+    return found.readerUrl.replace(/\/+$/, "");
+  }
+  #list(path, { onList, onState }) {
+    const WebSocket = this.#WebSocket;
+    if (!WebSocket) throw new TypeError("this platform has no WebSocket: pass one to the constructor");
+    const open = (link) => {
+      let state = null;
+      let socket = null;
+      const message = ({ data }) => {
+        if (!link.current()) return;
+        const read = readable(link, () => JSON.parse(String(data)));
+        if (read === void 0) return;
+        if (Array.isArray(read)) {
+          link.live();
+          onList?.(read);
+          return;
+        }
+        const next = applyRankingMessage(state, read);
+        if (next === null) link.lost(new LiverankError("the list went on without us"));
+        if (next === null || next === state) return;
+        state = next;
+        link.live();
+        onList?.(next.videos);
+      };
+      const run = async () => {
+        const token = await this.#http.token();
+        if (!link.current()) return;
+        socket = new WebSocket(this.#http.base.replace(/^http/, "ws") + withToken(path, token));
+        let opened = false;
+        socket.onopen = () => {
+          opened = true;
+        };
+        socket.onmessage = (event) => {
+          opened = true;
+          message(event);
+        };
+        socket.onclose = () => void this.#closed(link, path, opened);
+        socket.onerror = () => {
+        };
+      };
+      run().catch((cause) => link.lost(asLiverankError(cause, `GET ${path}`)));
+      return () => socket && closeQuietly(socket);
+    };
+    return new Connection({ open, onState, random: this.#random });
+  }
+  /** A WebSocket that never opened does not say why: the same request without its handshake does. */
+  async #closed(link, path, opened) {
+    if (!link.current()) return;
+    if (opened) return link.lost(new LiverankError("the connection was closed"));
+    try {
+      const answer = await this.#http.send(path, { cache: "no-store", signal: AbortSignal.timeout(REQUEST_MS) }, 426);
+      await answer.body?.cancel();
+      link.lost(new LiverankError("the connection was closed"));
+    } catch (cause) {
+      link.lost(asLiverankError(cause, `GET ${path}`));
+    }
+  }
+};
+var REQUEST_MS = 1e4;
+function withToken(path, token) {
+  if (!token) return path;
+  return `${path}${path.includes("?") ? "&" : "?"}${new URLSearchParams({ access_token: token })}`;
+}
+function closeQuietly(socket) {
+  if (socket.readyState === 0) socket.onopen = () => socket.close();
+  else socket.close();
+}
+function openStream(link, ask, take) {
+  const abort = new AbortController();
+  let silence;
+  const heard = () => {
+    clearTimeout(silence);
+    silence = setTimeout(() => link.lost(new LiverankError("the stream fell silent")), SILENCE_MS);
+  };
+  const run = async () => {
+    const response = await ask({ signal: abort.signal, headers: { accept: "text/event-stream" }, cache: "no-store" });
+    if (!response.body) throw new LiverankError("the stream has no body");
+    const parser = createSseParser({ onRetry: link.retry, onEvent: (event) => link.current() && take(link, event) });
+    const text = new TextDecoder();
+    const reader = response.body.getReader();
+    heard();
+    for (let part = await reader.read(); !part.done; part = await reader.read()) {
+      heard();
+      parser.feed(text.decode(part.value, { stream: true }));
+    }
+  };
+  run().then(
+    () => link.lost(),
+    (cause) => link.lost(asLiverankError(cause, "the stream ended"))
+  );
+  return () => {
+    clearTimeout(silence);
+    abort.abort();
+  };
+}
+export {
+  CommentPosition,
+  Liverank,
+  LiverankError,
+  applyRankingMessage,
+  backoffDelay,
+  compareRanked,
+  compareUtf8,
+  createSseParser,
+  newId,
+  retryAfterMs
+};

@@ -72,6 +72,10 @@ pub struct ReaderRecord {
     pub internal_url: String,
     /// Differs in every heartbeat; a restarted reader starts from another random number.
     pub beat: u64,
+    /// When its process began, in microseconds since 1970: of two processes under one name, the later one counts. 0: not
+    /// said.
+    #[serde(default)]
+    pub incarnation: u64,
     /// Viewers it can hold.
     pub capacity: u64,
     /// Viewers connected.

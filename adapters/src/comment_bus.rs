@@ -1,11 +1,13 @@
-//! Comments on their way from the consumer to the readers, and the last ones of each video for who comes late.
+//! Comments on their way from the consumer to the readers, and the last ones of each video, for readers and viewers that
+//! come later.
 //!
 //! Promises of every implementation, checked by [`conformance`]:
 //! 1. A published comment reaches every subscription to its video that exists at that time, at most a few times, in the
 //!    order published; a subscription that may have missed something hears [`Delivery::Reset`].
 //! 2. The last comments of a video are kept ([`KEEP_COMMENTS`]), for at least a while ([`KEEP_SECONDS`]); publishing one again changes
 //!    nothing.
-//! 3. It may lose everything at any time: the archive is what counts, and readers compare heads.
+//! 3. It may lose everything at any time. The archive has every comment, and readers compare heads to find what they
+//!    did not get.
 
 use async_trait::async_trait;
 use liverank_core::VideoId;
@@ -71,9 +73,10 @@ pub trait CommentBus: Send + Sync {
     /// [`Delivery::Reset`]. Reconnects and resubscribes by itself.
     async fn connect(&self) -> Result<(Box<dyn Subscription>, mpsc::Receiver<Delivery>), StoreError>;
 
-    /// The kept comments of a video with numbers after `after`, oldest first, at most `limit`; `None` where the first
-    /// of them (`after + 1`) is not kept (any more), or kept ones are of another numbering. Where `after` is the last one
-    /// of this numbering that is kept, there is nothing after it: `Some` of none.
+    /// The kept comments of a video with sequence numbers above `after`, oldest first, at most `limit`.
+    ///
+    /// `Some(vec![])`: `after` is the last kept comment of this comment epoch, so there is none above it. `None`: the
+    /// next one (`after + 1`) is not kept, or the kept comments are of another comment epoch; ask the archive.
     async fn recent(
         &self,
         numbering: &CommentEpoch,

@@ -7,10 +7,10 @@
 //! | [`archive`] | MongoDB | redb file | counts, comments and the offsets they stand at, atomically |
 //! | [`ranking_store`] | Redis | memory | the boards: a projection of the archive |
 //! | [`comment_bus`] | Redis | memory | comments on their way to readers, and the last ones of each video |
-//! | [`assignment_store`] | Redis | memory | which reader serves which video, and the readers' heartbeats |
+//! | [`assignment_store`] | Redis | memory and a redb file | which reader serves which video, and the readers' heartbeats |
 //!
 //! Each embedded implementation is a separate store with its own transaction, so that the windows between the real
-//! ones exist in it too. The memory ones come back empty after a restart, as a Redis may, and are repaired the same
+//! ones exist in it too. Those in memory only come back empty after a restart, as a Redis may, and are repaired the same
 //! way.
 
 pub mod archive;
@@ -32,6 +32,7 @@ pub use comment_bus::CommentBus;
 pub use error::StoreError;
 pub use event_log::EventLog;
 pub use ranking_store::RankingStore;
+pub use redb_file::catches_panics;
 
 /// All that a service may be given. Cheap to clone; every clone speaks to the same stores.
 #[derive(Clone)]

@@ -141,6 +141,14 @@ pub trait RankingStore: Send + Sync {
     /// [`RankingStore::restore`].
     async fn restored(&self, generation: u64, offsets: &[(u32, u64)]) -> Result<Projected, StoreError>;
 
+    /// Notes the half-life that the decayed scores of a generation are made by, in milliseconds. A repair does so before
+    /// [`RankingStore::restored`]. Noting it again, or after a later generation, changes nothing.
+    async fn note_half_life(&self, generation: u64, millis: u64) -> Result<(), StoreError>;
+
+    /// The half-life of the decayed scores that are in force, in milliseconds; `None` where it was never noted: an earlier
+    /// release filled the boards.
+    async fn half_life(&self) -> Result<Option<u64>, StoreError>;
+
     /// Up to `limit` videos of a board after `after`, best first. Goes on at the right place also when the cursor's
     /// video has moved or gone.
     async fn page(

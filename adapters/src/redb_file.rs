@@ -3,6 +3,7 @@
 //! After an I/O error redb refuses everything until the database is opened again. That is done here, by whoever comes
 //! next and at most once in [`RETRY_PACE`]; meanwhile every caller gets the error of the failure at once.
 
+use std::cell::Cell;
 use std::fs::{self, File};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -68,8 +69,28 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+thread_local! {
+    static CATCHING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether a panic on this thread, now, costs one call of an embedded store and nothing else. For panic hooks, which run
+/// before a panic is caught.
+pub fn catches_panics() -> bool {
+    CATCHING.get()
+}
+
+/// Puts back what [`CATCHING`] was, also where a panic passes by.
+struct Catching(bool);
+
+impl Drop for Catching {
+    fn drop(&mut self) {
+        CATCHING.set(self.0);
+    }
+}
+
 /// redb may panic on a file that somebody else wrote into; that must cost one call, not the thread.
 fn guarded<T>(work: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
+    let _catching = Catching(CATCHING.replace(true));
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().cloned();
         let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));

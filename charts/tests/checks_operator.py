@@ -28,14 +28,14 @@ MATRIX = {
 }
 # The operator's permissions, whole: what it does not use, it does not have.
 CHILD = ["get", "list", "watch", "create", "patch", "delete"]
-OPTIONAL = ["get", "list", "create", "patch", "delete"]
 PERMISSIONS = {
     "rankingclusters.liverank.dev": ["list", "watch"], "rankingclusters/status.liverank.dev": ["patch"],
     "deployments.apps": CHILD, "services.": CHILD, "configmaps.": CHILD, "serviceaccounts.": CHILD,
     "poddisruptionbudgets.policy": CHILD, "horizontalpodautoscalers.autoscaling": CHILD,
     "networkpolicies.networking.k8s.io": CHILD, "ingresses.networking.k8s.io": CHILD,
-    "httproutes.gateway.networking.k8s.io": OPTIONAL, "servicemonitors.monitoring.coreos.com": OPTIONAL,
-    "pods.": ["list", "watch"], "events.events.k8s.io": ["create", "patch"],
+    "httproutes.gateway.networking.k8s.io": CHILD, "servicemonitors.monitoring.coreos.com": CHILD,
+    "leases.coordination.k8s.io": ["get", "create", "update"],
+    "pods.": ["list", "watch"], "events.events.k8s.io": ["create", "patch"], "events.": ["list"],
 }
 LEASE = [("leases.coordination.k8s.io", ["create"], None), ("leases.coordination.k8s.io", ["get", "watch", "update"], True)]
 # Values that must not be taken, and what Helm has to name.
@@ -246,7 +246,7 @@ def check_network_policy():
     same({port["port"] for port in names["ports"]}, {53, 5353}, "names")
     same([port["port"] for port in api["ports"]], [443, 6443], "the API server's ports")
     same(api["to"], [{"ipBlock": {"cidr": "10.0.0.1/32"}}], "the API server")
-    same({port["port"] for port in workloads["ports"]}, {6000, 4001}, "managers' and readers' ports")
+    same({port["port"] for port in workloads["ports"]}, {6100, 4001}, "managers' and readers' ports")
     same(workloads["to"][0]["namespaceSelector"], {"matchLabels": {"kubernetes.io/metadata.name": "there"}}, "namespace")
 
 
@@ -321,7 +321,7 @@ def check_metrics():
 def check_arguments():
     """Flags of the Deployment are the operator's."""
     sources = "\n".join(file.read_text() for file in (ROOT / "operator" / "src").rglob("*.rs"))
-    shell = (ROOT / "services" / "shell" / "src" / "telemetry.rs").read_text()
+    shell = (ROOT / "runtime" / "src" / "telemetry.rs").read_text()
     args = only(render("liverank", "watchNamespace=there"), "Deployment")["spec"]["template"]["spec"]["containers"][0]["args"]
     for arg in args[1:]:
         variable = "LIVERANK_" + arg.split("=")[0].lstrip("-").replace("-", "_").upper()

@@ -1,5 +1,6 @@
 //! The command line.
 
+use std::io::Write;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -7,12 +8,15 @@ use std::time::Duration;
 
 use clap::{Args, Command, CommandFactory, Parser};
 use liverank_maintenance::verify;
+use liverank_protocol::roles::Role;
 use liverank_runtime::ServiceContext;
 use liverank_runtime::telemetry::{self, LogArgs};
 use liverank_runtime::{process, server, shutdown};
 
+use crate::help::{self, Shown};
 use crate::probe::Probe;
 use crate::stores::{StoreArgs, hide_unused};
+use crate::token::Token;
 use crate::tools::{Dlq, Rebuild, Tool};
 use crate::{role, up};
 
@@ -30,19 +34,19 @@ pub enum Cli {
     /// Everything in one process, on embedded storage (or on the stores given): to try, to develop, to test.
     Up(Box<up::Up>),
     /// The front door: interactions in, rankings out, the console page, and every public path of the others.
-    Gateway(Box<Role<liverank_gateway::Config>>),
+    Gateway(Box<RoleArgs<liverank_gateway::Config>>),
     /// Reads the log: counts, scores, numbers comments, publishes.
-    Consumer(Box<Role<liverank_consumer::Config>>),
+    Consumer(Box<RoleArgs<liverank_consumer::Config>>),
     /// Pushes ranked lists over WebSocket.
-    Websocket(Box<Role<liverank_websocket::Config>>),
+    Websocket(Box<RoleArgs<liverank_websocket::Config>>),
     /// Takes comments into the log, answers history.
-    Comment(Box<Role<liverank_comment::Config>>),
+    Comment(Box<RoleArgs<liverank_comment::Config>>),
     /// Holds viewers' connections and fans comments out to them.
-    Reader(Box<Role<liverank_reader::Config>>),
+    Reader(Box<RoleArgs<liverank_reader::Config>>),
     /// Knows which reader serves which video.
-    Manager(Box<Role<liverank_manager::Config>>),
+    Manager(Box<RoleArgs<liverank_manager::Config>>),
     /// Answers with everything in one place.
-    Statistics(Box<Role<liverank_statistics::Config>>),
+    Statistics(Box<RoleArgs<liverank_statistics::Config>>),
     /// Simulated viewers and posters against a running system, and whether anything got lost.
     Load(Box<Load>),
     /// What ways of giving videos to readers do to the readers' load, with time; also to recorded load reports.
@@ -55,8 +59,32 @@ pub enum Cli {
     /// What could not be read from the log.
     #[command(subcommand)]
     Dlq(Dlq),
+    /// Tokens for trying a system that asks viewers for them.
+    #[command(subcommand)]
+    Token(Token),
+    /// Prints what a shell needs to complete commands and flags: `source <(liverank completion bash)`.
+    Completion(Completion),
+    /// Prints the version.
+    Version,
     /// Asks processes until they answer well, say their `/readyz`: for images that have no other client.
     Probe(Probe),
+}
+
+/// `liverank completion`.
+#[derive(Debug, Clone, Args)]
+pub struct Completion {
+    /// Which shell.
+    shell: clap_complete::Shell,
+}
+
+impl Completion {
+    fn run(self) -> anyhow::Result<ExitCode> {
+        // Into memory first: the library panics where its reader has gone.
+        let mut script = Vec::new();
+        clap_complete::generate(self.shell, &mut command(Shown::All), "liverank", &mut script);
+        std::io::stdout().write_all(&script)?;
+        Ok(ExitCode::SUCCESS)
+    }
 }
 
 /// How long after its drain a process may take to end: what a service does at the end is bounded by it several times.
@@ -64,6 +92,7 @@ const LATE: Duration = Duration::from_secs(10);
 
 /// What every process takes.
 #[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Process")]
 pub struct Process {
     /// A YAML file with the same settings as these flags; keys of other services are passed over.
     #[arg(long, env = "LIVERANK_CONFIG", value_name = "FILE")]
@@ -86,15 +115,19 @@ impl Process {
     ) -> anyhow::Result<ExitCode> {
         telemetry::init(&self.log);
         server::raise_file_limit();
-        let process =
-            process::Process { drain: Duration::from_secs(self.drain_seconds), late: LATE, threads: None };
+        let process = process::Process {
+            drain: Duration::from_secs(self.drain_seconds),
+            late: LATE,
+            threads: None,
+            catches_panics: liverank_adapters::catches_panics,
+        };
         process.run(main).map(|()| ExitCode::SUCCESS)
     }
 }
 
 /// One service as a process of its own.
 #[derive(Debug, Clone, Args)]
-pub struct Role<C: Args> {
+pub struct RoleArgs<C: Args> {
     /// Where it listens.
     #[arg(long, env = "LIVERANK_LISTEN", value_name = "ADDRESS")]
     pub listen: Option<SocketAddr>,
@@ -135,32 +168,34 @@ impl Cli {
     pub fn run(self) -> anyhow::Result<ExitCode> {
         match self {
             Self::Up(up) => up.run(),
-            Self::Gateway(it) => role::run("gateway", *it, StoreArgs::all, liverank_gateway::run),
+            Self::Gateway(it) => role::run(Role::Gateway, *it, StoreArgs::all, liverank_gateway::run),
             Self::Consumer(it) => {
-                role::run("consumer", *it, StoreArgs::all, |config, backends, _listener, shell| {
+                role::run(Role::Consumer, *it, StoreArgs::all, |config, backends, _listener, shell| {
                     liverank_consumer::run(config, backends, shell)
                 })
             }
             Self::Websocket(it) => {
                 let ranking = async |stores: StoreArgs, who| stores.ranking(who);
-                role::run("websocket", *it, ranking, liverank_websocket::serve)
+                role::run(Role::Websocket, *it, ranking, liverank_websocket::serve)
             }
-            Self::Comment(it) => {
-                role::run("comment", *it, StoreArgs::log_and_archive, |config, (log, archive), at, shell| {
-                    liverank_comment::serve(config, log, archive, at, shell)
-                })
-            }
-            Self::Reader(it) => {
-                role::run("reader", *it, StoreArgs::archive_and_bus, |config, (archive, bus), at, shell| {
-                    liverank_reader::serve(config, archive, bus, at, shell)
-                })
-            }
+            Self::Comment(it) => role::run(
+                Role::Comment,
+                *it,
+                StoreArgs::log_and_archive,
+                |config, (log, archive), at, shell| liverank_comment::serve(config, log, archive, at, shell),
+            ),
+            Self::Reader(it) => role::run(
+                Role::Reader,
+                *it,
+                StoreArgs::archive_and_bus,
+                |config, (archive, bus), at, shell| liverank_reader::serve(config, archive, bus, at, shell),
+            ),
             Self::Manager(it) => {
                 let assignments = async |stores: StoreArgs, who| stores.assignments(who);
-                role::run("manager", *it, assignments, liverank_manager::serve)
+                role::run(Role::Manager, *it, assignments, liverank_manager::serve)
             }
             Self::Statistics(it) => {
-                role::run("statistics", *it, StoreArgs::archive, |_config, archive, at, shell| {
+                role::run(Role::Statistics, *it, StoreArgs::archive, |_config, archive, at, shell| {
                     liverank_statistics::serve(archive, at, shell)
                 })
             }
@@ -171,35 +206,37 @@ impl Cli {
             Self::Verify(tool) => tool.verify(),
             Self::Rebuild(what) => what.run(),
             Self::Dlq(what) => what.run(),
+            Self::Token(token) => token.run(),
+            Self::Completion(completion) => completion.run(),
+            Self::Version => {
+                writeln!(std::io::stdout(), "liverank {}", env!("CARGO_PKG_VERSION"))?;
+                Ok(ExitCode::SUCCESS)
+            }
             Self::Probe(probe) => probe.run(),
         }
     }
 }
 
-/// Ports by role: the service's own (the seeds' ones), and its admin port. The consumer has no service port.
-pub const PORTS: [(&str, Option<u16>, u16); 8] = [
-    ("up", None, 9090),
-    ("gateway", Some(8080), 9080),
-    ("consumer", None, 9082),
-    ("websocket", Some(8081), 9081),
-    ("comment", Some(3000), 9030),
-    ("reader", Some(4001), 9040),
-    ("manager", Some(6000), 9060),
-    ("statistics", Some(5000), 9050),
-];
+/// The admin port of `liverank up`.
+const UP_ADMIN: &str = "127.0.0.1:9090";
 
 /// The command line with each role's own defaults.
-pub fn command() -> Command {
-    PORTS.iter().fold(Cli::command(), |command, (role, port, admin)| {
-        // Admin ports carry no secrets, and probes and scrapers come from other machines.
-        let host = if *role == "up" { "127.0.0.1" } else { "0.0.0.0" };
-        command.mut_subcommand(role, |command| {
+pub fn command(shown: Shown) -> Command {
+    help::arranged(with_own_defaults(Cli::command()), shown)
+}
+
+fn with_own_defaults(command: Command) -> Command {
+    let up =
+        |command: Command| command.mut_arg("admin_listen", |arg| arg.required(false).default_value(UP_ADMIN));
+    Role::ALL.into_iter().fold(command.mut_subcommand("up", up), |command, role| {
+        command.mut_subcommand(role.name(), |command| {
+            // Admin ports carry no secrets, and probes and scrapers come from other machines.
+            let admin = format!("0.0.0.0:{}", role.admin_port());
             let command = hide_unused(role, command)
-                .mut_arg("admin_listen", |arg| arg.required(false).default_value(format!("{host}:{admin}")));
-            match port {
+                .mut_arg("admin_listen", |arg| arg.required(false).default_value(admin));
+            match role.port() {
                 Some(port) => command.mut_arg("listen", |arg| arg.default_value(format!("0.0.0.0:{port}"))),
-                None if *role == "consumer" => command.mut_arg("listen", |arg| arg.hide(true)),
-                None => command,
+                None => command.mut_arg("listen", |arg| arg.hide(true)),
             }
         })
     })
@@ -207,10 +244,65 @@ pub fn command() -> Command {
 
 #[cfg(test)]
 mod tests {
+    use liverank_protocol::roles;
+
     use super::*;
 
     #[test]
     fn the_command_line_is_well_formed() {
-        command().debug_assert();
+        command(Shown::Usual).debug_assert();
+        command(Shown::All).debug_assert();
+    }
+
+    fn file(path: &str) -> String {
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path);
+        std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+    }
+
+    #[test]
+    fn every_setting_that_the_operator_writes_is_a_flag_of_its_role() {
+        let command = command(Shown::All);
+        for setting in roles::SETTINGS {
+            for role in setting.roles {
+                let flags = command.find_subcommand(role.name()).unwrap();
+                let flag = flags.get_arguments().find(|arg| arg.get_long() == Some(setting.name));
+                let variable = format!("LIVERANK_{}", setting.name.to_uppercase().replace('-', "_"));
+                let named = flag.and_then(clap::Arg::get_env).is_some_and(|env| *env == *variable);
+                assert!(named, "liverank {} has no --{} with {variable}", role.name(), setting.name);
+            }
+        }
+    }
+
+    #[test]
+    fn compose_and_the_chart_agree_with_the_table_of_roles() {
+        let compose: serde_yaml::Value = serde_yaml::from_str(&file("docker-compose.yml")).unwrap();
+        let command = command(Shown::All);
+        for role in Role::ALL {
+            let name = if role == Role::Reader { "reader-1" } else { role.name() };
+            let service = &compose["services"][name];
+            assert_eq!(service["command"].as_str(), Some(role.name()), "{name}");
+            let listen = role.port().map(|port| format!("0.0.0.0:{port}"));
+            assert_eq!(service["environment"]["LIVERANK_LISTEN"].as_str(), listen.as_deref(), "{name}");
+            let flags = command.find_subcommand(role.name()).unwrap();
+            let own = service["environment"].as_mapping().into_iter().flatten();
+            for variable in own.filter_map(|(name, _)| name.as_str()).filter(|name| *name != "<<") {
+                let known =
+                    flags.get_arguments().any(|arg| arg.get_env().is_some_and(|env| *env == *variable));
+                assert!(known, "{name}: {variable} is no variable of liverank {}", role.name());
+            }
+        }
+        let manager = format!("{{protocol: TCP, port: {}}}", Role::Manager.port().unwrap());
+        let policy = file("charts/liverank/templates/networkpolicy.yaml");
+        assert!(policy.contains(&manager), "the operator's network policy does not let it to the managers");
+    }
+
+    #[test]
+    fn the_document_of_roles_is_that_of_the_table() {
+        let text = roles::document();
+        if std::env::var_os("UPDATE_DOCS").is_some() {
+            let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/roles.md");
+            std::fs::write(path, &text).unwrap();
+        }
+        assert!(file("docs/roles.md") == text, "docs/roles.md differs: UPDATE_DOCS=1 writes it anew");
     }
 }

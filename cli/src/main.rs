@@ -1,9 +1,11 @@
 //! `liverank`: every service as a subcommand, all of them in one process (`up`), and the tools that go with them.
 
 mod cli;
+mod help;
 mod probe;
 mod role;
 mod stores;
+mod token;
 mod tools;
 mod up;
 
@@ -19,7 +21,7 @@ fn main() -> ExitCode {
     let environment: BTreeMap<String, String> = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect();
-    match config::parse::<cli::Cli>(cli::command(), &args, &environment) {
+    match config::parse::<cli::Cli>(cli::command(help::Shown::of(&args)), &args, &environment) {
         Ok(cli) => finished(cli.run()),
         Err(ConfigError::Value(error)) => error.exit(),
         Err(error) => failed(&error),
@@ -27,7 +29,19 @@ fn main() -> ExitCode {
 }
 
 fn finished(result: anyhow::Result<ExitCode>) -> ExitCode {
-    result.unwrap_or_else(|error| failed(&format!("{error:#}")))
+    result.unwrap_or_else(|error| {
+        if is_broken_pipe(&error) { READER_GONE.into() } else { failed(&format!("{error:#}")) }
+    })
+}
+
+/// The exit code of a program that writes to a pipe that nobody reads any more (128 + SIGPIPE), as `head` leaves it.
+const READER_GONE: u8 = 141;
+
+/// Whether it failed because whoever reads its output has read enough. That is no error to tell of.
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    let io = error.chain().filter_map(|cause| cause.downcast_ref::<std::io::Error>());
+    let json = error.chain().filter_map(|cause| cause.downcast_ref::<serde_json::Error>()?.io_error_kind());
+    io.map(std::io::Error::kind).chain(json).any(|kind| kind == std::io::ErrorKind::BrokenPipe)
 }
 
 fn failed(error: &dyn std::fmt::Display) -> ExitCode {

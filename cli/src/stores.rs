@@ -17,6 +17,7 @@ use liverank_adapters::ranking_store::embedded::EmbeddedRanking;
 use liverank_adapters::ranking_store::redis::RedisRanking;
 use liverank_adapters::redis_link::{RedisConfig, RedisLink};
 use liverank_adapters::{Archive, AssignmentStore, Backends, CommentBus, EventLog, RankingStore, clock};
+use liverank_protocol::roles::{Role, Store};
 
 /// Where the real stores are, and how to speak to them.
 #[derive(Debug, Clone, Args)]
@@ -116,44 +117,29 @@ fn redis_prefix(text: &str) -> Result<String, String> {
     if fits { Ok(text.to_owned()) } else { Err("must be at most 63 of A-Z a-z 0-9 - _ . : /".into()) }
 }
 
-/// A store that a process may need.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Store {
-    Kafka,
-    Redis,
-    Mongodb,
+/// Who asks for stores: a role, or a command that works on all of them.
+#[derive(Debug, Clone, Copy)]
+pub struct StoreUser {
+    name: &'static str,
+    stores: &'static [Store],
 }
 
-impl Store {
-    const ALL: [Self; 3] = [Self::Kafka, Self::Redis, Self::Mongodb];
-
-    /// What its setting is called, and with what all of its settings begin.
-    const fn name(self) -> &'static str {
-        match self {
-            Self::Kafka => "kafka",
-            Self::Redis => "redis",
-            Self::Mongodb => "mongodb",
-        }
+impl From<Role> for StoreUser {
+    fn from(role: Role) -> Self {
+        Self { name: role.name(), stores: role.stores() }
     }
+}
 
-    /// The stores that `who`, a role or a tool, works on. It asks for no other, and connects to no other.
-    const fn needed_by(who: &str) -> &'static [Self] {
-        // Texts are compared as bytes where constants are made.
-        match who.as_bytes() {
-            b"websocket" | b"manager" => &[Self::Redis],
-            b"reader" => &[Self::Redis, Self::Mongodb],
-            b"comment" => &[Self::Kafka, Self::Mongodb],
-            b"statistics" => &[Self::Mongodb],
-            b"dlq list" | b"dlq replay" => &[Self::Kafka],
-            _ => &Self::ALL,
-        }
+impl StoreUser {
+    /// A command of this name that works on all stores.
+    pub const fn of_all(name: &'static str) -> Self {
+        Self { name, stores: &Store::ALL }
     }
 }
 
 /// Leaves out of the help of `role` what it has no use for; it may be given all the same, for the other roles.
-pub fn hide_unused(role: &str, command: Command) -> Command {
-    let needed = Store::needed_by(role);
-    let unused: Vec<Store> = Store::ALL.into_iter().filter(|store| !needed.contains(store)).collect();
+pub fn hide_unused(role: Role, command: Command) -> Command {
+    let unused: Vec<Store> = Store::ALL.into_iter().filter(|store| !role.stores().contains(store)).collect();
     command.mut_args(|arg| {
         let is_unused = unused.iter().any(|store| arg.get_id().as_str().starts_with(store.name()));
         if is_unused { arg.hide(true) } else { arg }
@@ -175,12 +161,12 @@ impl StoreArgs {
     }
 
     /// Names every setting that is missing for `who` at once.
-    fn expect(&self, who: &str) -> anyhow::Result<()> {
+    fn expect(&self, who: StoreUser) -> anyhow::Result<()> {
         let flags = |stores: &[Store]| {
             let flags: Vec<String> = stores.iter().map(|store| format!("--{}", store.name())).collect();
             flags.join(" and ")
         };
-        let needed = Store::needed_by(who);
+        let needed = who.stores;
         let missing: Vec<Store> = needed.iter().copied().filter(|store| !self.is_named(*store)).collect();
         if missing.is_empty() {
             return Ok(());
@@ -188,7 +174,8 @@ impl StoreArgs {
         let variables: Vec<String> =
             missing.iter().map(|store| format!("LIVERANK_{}", store.name().to_uppercase())).collect();
         bail!(
-            "{who} needs {}: {} is missing (or {} in the environment); `liverank up` runs everything without",
+            "{} needs {}: {} is missing (or {} in the environment); `liverank up` runs everything without",
+            who.name,
             flags(needed),
             flags(&missing),
             variables.join(" and "),
@@ -239,19 +226,19 @@ impl StoreArgs {
     }
 
     /// What the WebSocket service needs.
-    pub fn ranking(&self, who: &str) -> anyhow::Result<Arc<dyn RankingStore>> {
+    pub fn ranking(&self, who: StoreUser) -> anyhow::Result<Arc<dyn RankingStore>> {
         self.expect(who)?;
         Ok(Arc::new(RedisRanking::new(self.link()?)))
     }
 
     /// What a manager needs.
-    pub fn assignments(&self, who: &str) -> anyhow::Result<Arc<dyn AssignmentStore>> {
+    pub fn assignments(&self, who: StoreUser) -> anyhow::Result<Arc<dyn AssignmentStore>> {
         self.expect(who)?;
         Ok(Arc::new(RedisAssignments::new(self.link()?)))
     }
 
     /// What the statistics service needs.
-    pub async fn archive(self, who: &'static str) -> anyhow::Result<Arc<dyn Archive>> {
+    pub async fn archive(self, who: StoreUser) -> anyhow::Result<Arc<dyn Archive>> {
         self.expect(who)?;
         self.mongo().await
     }
@@ -259,7 +246,7 @@ impl StoreArgs {
     /// What the comment service needs.
     pub async fn log_and_archive(
         self,
-        who: &'static str,
+        who: StoreUser,
     ) -> anyhow::Result<(Arc<dyn EventLog>, Arc<dyn Archive>)> {
         self.expect(who)?;
         Ok((self.kafka()?, self.mongo().await?))
@@ -268,7 +255,7 @@ impl StoreArgs {
     /// What a reader needs.
     pub async fn archive_and_bus(
         self,
-        who: &'static str,
+        who: StoreUser,
     ) -> anyhow::Result<(Arc<dyn Archive>, Arc<dyn CommentBus>)> {
         self.expect(who)?;
         let bus = Arc::new(RedisBus::new(self.link()?));
@@ -276,7 +263,7 @@ impl StoreArgs {
     }
 
     /// The real stores, all of which must be named. `who` asks.
-    pub async fn all(self, who: &'static str) -> anyhow::Result<Backends> {
+    pub async fn all(self, who: StoreUser) -> anyhow::Result<Backends> {
         self.expect(who)?;
         let link = self.link()?;
         Ok(Backends {
@@ -298,7 +285,7 @@ pub fn embedded(directory: &Path) -> anyhow::Result<Backends> {
         archive: Arc::new(EmbeddedArchive::open(directory)?),
         ranking: Arc::new(EmbeddedRanking::new()),
         comments: Arc::new(EmbeddedBus::new()),
-        assignments: Arc::new(EmbeddedAssignments::new()),
+        assignments: Arc::new(EmbeddedAssignments::open(directory)?),
     })
 }
 
@@ -320,15 +307,15 @@ mod tests {
     }
 
     /// Opens what `role` needs, as `liverank <role>` does.
-    async fn open(role: &'static str, flags: &[&str]) -> Result<(), String> {
+    async fn open(role: Role, flags: &[&str]) -> Result<(), String> {
         let stores = args(flags);
         let opened = match role {
-            "websocket" => stores.ranking(role).map(drop),
-            "manager" => stores.assignments(role).map(drop),
-            "statistics" => stores.archive(role).await.map(drop),
-            "comment" => stores.log_and_archive(role).await.map(drop),
-            "reader" => stores.archive_and_bus(role).await.map(drop),
-            _ => stores.all(role).await.map(drop),
+            Role::Websocket => stores.ranking(role.into()).map(drop),
+            Role::Manager => stores.assignments(role.into()).map(drop),
+            Role::Statistics => stores.archive(role.into()).await.map(drop),
+            Role::Comment => stores.log_and_archive(role.into()).await.map(drop),
+            Role::Reader => stores.archive_and_bus(role.into()).await.map(drop),
+            Role::Gateway | Role::Consumer => stores.all(role.into()).await.map(drop),
         };
         opened.map_err(|error| format!("{error:#}"))
     }
@@ -336,22 +323,22 @@ mod tests {
     #[tokio::test]
     async fn a_role_needs_what_it_uses_and_touches_nothing_else() {
         for (role, needed, unused) in [
-            ("gateway", &[KAFKA, REDIS, MONGODB][..], &[][..]),
-            ("consumer", &[KAFKA, REDIS, MONGODB], &[]),
-            ("websocket", &[REDIS], &[WRONG[0], WRONG[2]]),
-            ("comment", &[KAFKA, MONGODB], &[WRONG[1]]),
-            ("reader", &[REDIS, MONGODB], &[WRONG[0]]),
-            ("manager", &[REDIS], &[WRONG[0], WRONG[2]]),
-            ("statistics", &[MONGODB], &[WRONG[0], WRONG[1]]),
+            (Role::Gateway, &[KAFKA, REDIS, MONGODB][..], &[][..]),
+            (Role::Consumer, &[KAFKA, REDIS, MONGODB], &[]),
+            (Role::Websocket, &[REDIS], &[WRONG[0], WRONG[2]]),
+            (Role::Comment, &[KAFKA, MONGODB], &[WRONG[1]]),
+            (Role::Reader, &[REDIS, MONGODB], &[WRONG[0]]),
+            (Role::Manager, &[REDIS], &[WRONG[0], WRONG[2]]),
+            (Role::Statistics, &[MONGODB], &[WRONG[0], WRONG[1]]),
         ] {
-            assert_eq!(open(role, needed).await, Ok(()), "{role}");
-            assert_eq!(open(role, &[needed, unused].concat()).await, Ok(()), "{role}");
+            assert_eq!(open(role, needed).await, Ok(()), "{}", role.name());
+            assert_eq!(open(role, &[needed, unused].concat()).await, Ok(()), "{}", role.name());
             for left_out in needed {
                 let rest: Vec<&str> = needed.iter().copied().filter(|flag| flag != left_out).collect();
                 let error = open(role, &[&rest, unused].concat()).await.unwrap_err();
                 let flag = left_out.split('=').next().unwrap();
                 let variable = flag.replace("--", "LIVERANK_").to_uppercase();
-                assert!(error.starts_with(&format!("{role} needs")), "{error}");
+                assert!(error.starts_with(&format!("{} needs", role.name())), "{error}");
                 assert!(error.contains(&format!(": {flag} is missing (or {variable}")), "{error}");
             }
         }
@@ -359,9 +346,11 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_needed_is_tried() {
-        for (role, wrong) in [("websocket", WRONG[1]), ("manager", WRONG[1]), ("statistics", WRONG[2])] {
+        for (role, wrong) in
+            [(Role::Websocket, WRONG[1]), (Role::Manager, WRONG[1]), (Role::Statistics, WRONG[2])]
+        {
             let error = open(role, &[wrong]).await.unwrap_err();
-            assert!(error.starts_with(wrong.split('=').next().unwrap()), "{role}: {error}");
+            assert!(error.starts_with(wrong.split('=').next().unwrap()), "{}: {error}", role.name());
         }
     }
 

@@ -13,7 +13,7 @@ use liverank_maintenance::rebuild::{Mongodb, Scores, Work};
 use liverank_maintenance::{Verdict, dlq, verify};
 use liverank_runtime::telemetry::{self, LogArgs};
 
-use crate::stores::{StoreArgs, embedded};
+use crate::stores::{StoreArgs, StoreUser, embedded};
 
 /// `liverank rebuild`.
 #[derive(Debug, Clone, Subcommand)]
@@ -82,7 +82,7 @@ impl<C: Args> Tool<C> {
                 embedded(directory)
                     .context("the data directory; a `liverank up` on it has to be stopped first")
             }
-            _ => self.stores.clone().all(who).await,
+            _ => self.stores.clone().all(StoreUser::of_all(who)).await,
         }
     }
 
@@ -105,8 +105,7 @@ impl Tool<verify::Options> {
     pub fn verify(self) -> anyhow::Result<ExitCode> {
         self.run(async |mut tool: Self, progress| {
             let backends = tool.backends("verify").await?;
-            // Embedded boards are in memory: there are none without their process.
-            tool.command.without_boards |= !tool.stores.any();
+            tool.command.embedded = !tool.stores.any();
             verify::run(&tool.command, &backends, &progress, &mut std::io::stdout()).await
         })
     }

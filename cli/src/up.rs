@@ -12,7 +12,8 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
 use crate::cli::Process;
-use crate::stores::{StoreArgs, embedded};
+use crate::stores::{StoreArgs, StoreUser, embedded};
+use crate::token::UpAuth;
 
 /// `liverank up`.
 #[derive(Debug, Clone, Args)]
@@ -38,9 +39,15 @@ pub struct Up {
         value_name = "ADDRESS,…"
     )]
     reader_listen: Vec<SocketAddr>,
-    /// Where videos are resolved to readers.
-    #[arg(long, env = "LIVERANK_MANAGER_LISTEN", default_value = "127.0.0.1:6000", value_name = "ADDRESS")]
-    manager_listen: SocketAddr,
+    /// Where videos are resolved to readers. 6000 is for the seed's clients: browsers and Node refuse that port.
+    #[arg(
+        long,
+        env = "LIVERANK_MANAGER_LISTEN",
+        default_value = "127.0.0.1:6100,127.0.0.1:6000",
+        value_delimiter = ',',
+        value_name = "ADDRESS,…"
+    )]
+    manager_listen: Vec<SocketAddr>,
     /// Where statistics are answered.
     #[arg(
         long,
@@ -50,6 +57,8 @@ pub struct Up {
     )]
     statistics_listen: SocketAddr,
     #[command(flatten)]
+    auth: UpAuth,
+    #[command(flatten, next_help_heading = "Counting")]
     consumer: liverank_consumer::Config,
     #[command(flatten)]
     stores: StoreArgs,
@@ -63,7 +72,7 @@ struct Listeners {
     websocket: TcpListener,
     comment: TcpListener,
     readers: Vec<TcpListener>,
-    manager: TcpListener,
+    manager: Vec<TcpListener>,
     statistics: TcpListener,
     admin: TcpListener,
 }
@@ -75,11 +84,18 @@ impl Up {
         process.run(|shell| async move {
             let listeners = self.bind().await?;
             let (backends, storage) = self.backends().await?;
-            let welcome = welcome(&listeners, &storage)?;
+            let welcome = welcome(&listeners, &storage, self.tokens_hint().as_deref())?;
             let mut services = start(&self, listeners, &backends, &shell)?;
             println!("{welcome}");
             first_end(&mut services, &shell).await
         })
+    }
+
+    /// For the first screen, where tokens are asked for that are made here.
+    fn tokens_hint(&self) -> Option<String> {
+        let data_dir = self.data_dir.display();
+        let line = format!("\n  tokens       liverank token user --user ann --data-dir {data_dir}\n");
+        self.auth.is_dev().then_some(line)
     }
 
     async fn bind(&self) -> anyhow::Result<Listeners> {
@@ -87,12 +103,16 @@ impl Up {
         for (at, address) in self.reader_listen.iter().enumerate() {
             readers.push(server::bind(*address, &format!("reader-{}", at + 1)).await?);
         }
+        let mut manager = Vec::new();
+        for address in &self.manager_listen {
+            manager.push(server::bind(*address, "the manager").await?);
+        }
         Ok(Listeners {
             gateway: server::bind(self.gateway_listen, "the gateway").await?,
             websocket: server::bind(self.websocket_listen, "the websocket service").await?,
             comment: server::bind(self.comment_listen, "the comment service").await?,
             readers,
-            manager: server::bind(self.manager_listen, "the manager").await?,
+            manager,
             statistics: server::bind(self.statistics_listen, "the statistics service").await?,
             admin: server::bind(self.process.admin_listen, "the admin port").await?,
         })
@@ -100,7 +120,10 @@ impl Up {
 
     async fn backends(&self) -> anyhow::Result<(Backends, String)> {
         if self.stores.any() {
-            return Ok((self.stores.clone().all("up").await?, "Kafka, Redis and MongoDB as given".into()));
+            return Ok((
+                self.stores.clone().all(StoreUser::of_all("up")).await?,
+                "Kafka, Redis and MongoDB as given".into(),
+            ));
         }
         let path = std::path::absolute(&self.data_dir).unwrap_or_else(|_| self.data_dir.clone());
         Ok((embedded(&self.data_dir)?, path.display().to_string()))
@@ -116,7 +139,7 @@ fn start(
     shell: &ServiceContext,
 ) -> anyhow::Result<Services> {
     let url = |listener: &TcpListener| anyhow::Ok(format!("http://{}", reachable(listener.local_addr()?)));
-    let manager = url(&listeners.manager)?;
+    let manager = url(listeners.manager.first().context("--manager-listen needs an address")?)?;
     let statistics = url(&listeners.statistics)?;
     let comment = url(&listeners.comment)?;
     let websocket = url(&listeners.websocket)?;
@@ -146,7 +169,8 @@ fn start(
     spawn!("comment", liverank_comment::run(settings(&both)?, b(), listeners.comment, s()));
     spawn!("websocket", liverank_websocket::run(settings(&[])?, b(), listeners.websocket, s()));
     spawn!("consumer", liverank_consumer::run(up.consumer.clone(), b(), s()));
-    let gateway = settings(&[&both[..], &front].concat())?;
+    let mut gateway: liverank_gateway::Config = settings(&[&both[..], &front].concat())?;
+    gateway.auth = up.auth.args(&up.data_dir)?;
     spawn!("gateway", liverank_gateway::run(gateway, b(), listeners.gateway, s()));
     Ok(services)
 }
@@ -192,10 +216,11 @@ fn reachable(mut address: SocketAddr) -> SocketAddr {
 }
 
 /// The one screen.
-fn welcome(listeners: &Listeners, storage: &str) -> anyhow::Result<String> {
+fn welcome(listeners: &Listeners, storage: &str, tokens: Option<&str>) -> anyhow::Result<String> {
     let port = |listener: &TcpListener| anyhow::Ok(reachable(listener.local_addr()?).to_string());
     let front = port(&listeners.gateway)?.replace("127.0.0.1", "localhost");
     let readers: Vec<String> = listeners.readers.iter().map(port).collect::<Result<_, _>>()?;
+    let managers: Vec<String> = listeners.manager.iter().map(port).collect::<Result<_, _>>()?;
     Ok(format!(
         r#"
   liverank is up                                    data: {storage}
@@ -208,8 +233,8 @@ fn welcome(listeners: &Listeners, storage: &str) -> anyhow::Result<String> {
   manager      http://{manager}
   statistics   http://{statistics}/statistics
   admin        http://{admin}/readyz   /livez   /metrics
-  API          http://{front}/openapi.json
-
+  API          http://{front}/docs
+{tokens}
   try
     curl http://{front}/interact --json '{{"video_id":"cats","user_id":"ann","type":"like"}}'
     curl http://{front}/videos
@@ -218,10 +243,11 @@ fn welcome(listeners: &Listeners, storage: &str) -> anyhow::Result<String> {
 
   Ctrl-C drains and ends.
 "#,
+        tokens = tokens.unwrap_or_default(),
         websocket = port(&listeners.websocket)?,
         comment = port(&listeners.comment)?,
         readers = readers.join("  "),
-        manager = port(&listeners.manager)?,
+        manager = managers.join("  "),
         statistics = port(&listeners.statistics)?,
         admin = port(&listeners.admin)?,
     ))

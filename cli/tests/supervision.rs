@@ -77,7 +77,9 @@ fn services() -> [(&'static str, Start, &'static [&'static str]); 7] {
         ),
         (
             "manager",
-            |b, at, context| Box::pin(liverank_manager::run(settings(&["--autopilot"]), b, at, context)),
+            |b, at, context| {
+                Box::pin(liverank_manager::run(settings(&["--autopilot"]), b, vec![at], context))
+            },
             &["autopilot", "carry_out_moves", "follow_assignments", "follow_readers", "report", "sweep"],
         ),
         (

@@ -64,19 +64,19 @@ pub fn hex(bytes: &[u8]) -> String {
     })
 }
 
-/// Which count of comments a `seq` belongs to. It is minted with the archive and replaced when comments are numbered
-/// anew; moving a video between readers never changes it. 1 to 16 characters of `a-z0-9`.
+/// Which run of sequence numbers a `seq` belongs to. It is made with the archive, and another one is made when the archive
+/// numbers its comments anew; moving a video between readers never changes it. 1 to 16 characters of `a-z0-9`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct CommentEpoch(String);
 
 impl CommentEpoch {
-    /// A fresh numbering from random bits.
+    /// A new comment epoch from random bits.
     pub fn from_bits(bits: u64) -> Self {
         Self(hex(&bits.to_be_bytes()[..6]))
     }
 
-    /// Reads a numbering.
+    /// Reads a comment epoch.
     pub fn parse(text: &str) -> Result<Self, Invalid> {
         let fits = (1..=16).contains(&text.len())
             && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
@@ -87,7 +87,7 @@ impl CommentEpoch {
         }
     }
 
-    /// The numbering as text.
+    /// The comment epoch as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -112,17 +112,17 @@ impl fmt::Display for CommentEpoch {
     }
 }
 
-/// Where a viewer stands: the `id` of a server-sent event, `numbering-seq`.
+/// The last comment that a viewer has got: the `id` of a server-sent event, `<comment epoch>-<seq>`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Position {
-    /// Which count.
+    /// The comment epoch.
     pub numbering: CommentEpoch,
     /// The last comment seen; 0 before the first.
     pub seq: u64,
 }
 
 impl Position {
-    /// Reads `numbering-seq`, the form that [`fmt::Display`] writes.
+    /// Reads `<comment epoch>-<seq>`, the form that [`fmt::Display`] writes.
     pub fn parse(text: &str) -> Result<Self, Invalid> {
         let wrong = || Invalid::new("last_event_id", "must be the id of an event of this stream");
         let (numbering, seq) = text.rsplit_once('-').ok_or_else(wrong)?;

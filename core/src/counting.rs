@@ -380,7 +380,7 @@ mod tests {
         /// However a log is cut into batches, the result is the same.
         #[test]
         fn the_cut_does_not_matter(
-            events in proptest::collection::vec((0..3usize, 0..5usize, proptest::option::of(0..6u8)), 1..40),
+            events in proptest::collection::vec((0..3usize, 0..crate::Kind::ALL.len(), proptest::option::of(0..6u8)), 1..40),
             cut in any::<prop::sample::Index>(),
         ) {
             let records: Vec<_> = events.iter().enumerate().map(|(at, (video, kind, id))| {

@@ -17,41 +17,48 @@ use fields::Fields;
 /// The longest watch time accepted in one event: a day, in seconds.
 pub const MAX_WATCH_SECONDS: f64 = 86_400.0;
 
-/// What the viewer did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Kind {
+/// Makes [`Kind`] from one list, so that no kind is missing from [`Kind::ALL`].
+macro_rules! kinds {
+    ($($(#[$doc:meta])* $kind:ident = $name:literal,)+) => {
+        /// What the viewer did.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum Kind {
+            $($(#[$doc])* $kind,)+
+        }
+
+        impl Kind {
+            /// Every kind, in the order of the documentation.
+            pub const ALL: [Self; [$($name),+].len()] = [$(Self::$kind),+];
+
+            /// The name on the wire.
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$kind => $name,)+
+                }
+            }
+        }
+    };
+}
+
+kinds! {
     /// Opened the video.
-    View,
+    View = "view",
     /// Liked it.
-    Like,
+    Like = "like",
     /// Commented on it.
-    Comment,
+    Comment = "comment",
     /// Shared it.
-    Share,
+    Share = "share",
     /// Watched it for a time.
-    WatchTime,
+    WatchTime = "watch_time",
 }
 
 impl Kind {
-    /// Every kind, in the order of the documentation.
-    pub const ALL: [Self; 5] = [Self::View, Self::Like, Self::Comment, Self::Share, Self::WatchTime];
-
-    /// The name on the wire.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::View => "view",
-            Self::Like => "like",
-            Self::Comment => "comment",
-            Self::Share => "share",
-            Self::WatchTime => "watch_time",
-        }
-    }
-
     fn parse(text: &str) -> Result<Self, Invalid> {
-        Self::ALL
-            .into_iter()
-            .find(|kind| kind.name() == text)
-            .ok_or_else(|| Invalid::new("type", "must be view, like, comment, share or watch_time"))
+        Self::ALL.into_iter().find(|kind| kind.name() == text).ok_or_else(|| {
+            let [others @ .., last] = Self::ALL.map(Self::name);
+            Invalid::new("type", format!("must be {} or {last}", others.join(", ")))
+        })
     }
 }
 
@@ -89,7 +96,7 @@ pub struct Interaction {
 impl Interaction {
     /// Reads an interaction from JSON text; `now` stands in for an absent timestamp.
     ///
-    /// The usual event is read without a copy of its JSON being made ([`fields`]); what is not usual, and all that is
+    /// The usual event is read without a copy of its JSON being made; what is not usual, and all that is
     /// wrong, is left to [`Interaction::parse`].
     pub fn from_json(json: &[u8], now: Millis) -> Result<Self, Invalid> {
         if let Some(event) = Fields::read(json).and_then(|fields| fields.interaction(now)) {
@@ -282,6 +289,8 @@ mod tests {
             bad[field] = value.clone();
             assert_eq!(field_of(&bad), field, "{value}");
         }
+        let kind = Interaction::parse(&json!({"type": "dislike"}), NOW).unwrap_err();
+        assert_eq!(kind.reason, "must be view, like, comment, share or watch_time");
         assert_eq!(field_of(&json!([])), "body");
         assert_eq!(Interaction::from_json(b"{", NOW).unwrap_err().field, "body");
         assert_eq!(Interaction::from_json(br#"{"watch_time":NaN}"#, NOW).unwrap_err().field, "body");
@@ -334,7 +343,7 @@ mod tests {
 
     prop_compose! {
         fn interaction()(
-            video in "[a-z]{1,8}", user in "\\PC{1,8}", kind in 0..5usize, watch_ms in 0u64..=86_400_000,
+            video in "[a-z]{1,8}", user in "\\PC{1,8}", kind in 0..Kind::ALL.len(), watch_ms in 0u64..=86_400_000,
             timestamp in 0i64..253_402_300_800_000, event in proptest::option::of("[a-z]{1,4}"),
             owner in proptest::option::of("[a-z]{1,4}"), text in "\\PC{1,40}",
         ) -> Interaction {

@@ -30,6 +30,7 @@ pub mod coordinator;
 pub mod epochs;
 pub mod peak;
 pub mod reader_agent;
+pub mod reserved;
 pub mod resume;
 pub mod viewer_session;
 
@@ -46,10 +47,12 @@ pub struct Share {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Closing {
-    /// It is given no new videos.
+    /// It is given no new videos, where another reader can be.
     Closed,
     /// It is given no new videos, and the managers move those that it has to other readers.
     Draining,
+    /// It has been taken away, or is about to be: it serves nothing from now on, whatever its process still reports.
+    Removed,
 }
 
 impl std::fmt::Display for Closing {
@@ -57,6 +60,7 @@ impl std::fmt::Display for Closing {
         f.write_str(match self {
             Self::Closed => "closed",
             Self::Draining => "draining",
+            Self::Removed => "removed",
         })
     }
 }

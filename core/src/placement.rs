@@ -11,21 +11,7 @@ pub use plan::{Balance, Bound, Kind, Order, Plan, Rejected, Why};
 pub use planner::plan;
 pub use situation::{Budget, Limits, Part, Reader, ReaderAvailability, Situation, Video, WHOLE};
 
-use serde::{Deserialize, Serialize};
-
-use crate::{ReaderId, VideoId};
-
-/// Which readers serve a video, under which epoch.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Assignment {
-    /// The video.
-    pub video_id: VideoId,
-    /// Its readers, at least one.
-    pub readers: Vec<ReaderId>,
-    /// Grows with every change of any assignment and never goes back: of two assignments of a video the one with the
-    /// greater epoch is in force.
-    pub epoch: u64,
-}
+use crate::ReaderId;
 
 /// What placing looks at in a reader.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,8 +1,8 @@
 //! How many readers there should be.
 //!
-//! One pure function from reports, trend and policy to a number of readers and the reasons for it. What is not known is
-//! never taken for "nothing": one fresh report is enough to scale up, scaling in needs every reader fresh and everybody
-//! of one mind.
+//! One pure function from reports, trend and policy to a number of readers and the reasons for it. A missing report never
+//! counts as "no viewers": one fresh report is enough to add readers; to take readers away, there must be a fresh
+//! report of every reader, and no two may contradict each other.
 
 mod demand;
 mod trend;
@@ -25,19 +25,20 @@ pub struct Policy {
     pub viewers_per_reader: u64,
     /// How full readers should be, in thousandths of `viewers_per_reader`.
     pub target: u32,
-    /// How far the wanted number may be off before anything is done, in thousandths of the current one.
+    /// Nothing is changed while the wanted number differs from the current one by less than this, in thousandths of the
+    /// current one.
     pub tolerance: u32,
-    /// Readers are taken away only where fewer sufficed all this time, in milliseconds.
+    /// Readers are taken away only if fewer were enough during all of this time, in milliseconds.
     pub down_stabilisation_ms: Millis,
     /// The most readers added in one decision.
     pub max_up_step: u32,
     /// The most readers taken away in one decision.
     pub max_down_step: u32,
-    /// Adding waits this long after the last adding, in milliseconds, so that those on their way are seen.
+    /// After readers were added, no more are added for this long, in milliseconds: the new ones must report first.
     pub up_cooldown_ms: Millis,
-    /// A report older than this says nothing, in milliseconds.
+    /// A report older than this is not used, in milliseconds.
     pub report_max_age_ms: Millis,
-    /// How long a new reader takes to serve: a rising demand is met this far ahead, in milliseconds.
+    /// How long a new reader takes until it serves, in milliseconds. Demand is forecast this far ahead.
     pub lead_ms: Millis,
     /// Two fresh reports on one reader, or two counts of readers, further apart than this contradict each other, in thousandths of the greater.
     pub contradiction: u32,
@@ -74,7 +75,8 @@ pub struct Inputs {
     pub current: u32,
     /// The readers that should be there, each once; those being drained too, since their viewers go to the others.
     pub readers: Vec<ReaderId>,
-    /// What is known of them, from whomever: several reports on one reader are compared, ones on others ignored.
+    /// Reports on them, from any number of managers. Reports on the same reader are compared; reports on readers that
+    /// are not listed are ignored.
     pub reports: Vec<Report>,
     /// What was decided before, and from how many viewers: at least the stabilisation window's worth, in any order.
     pub history: Vec<Past>,
@@ -87,7 +89,7 @@ pub struct Report {
     pub reader: ReaderId,
     /// Viewers connected to it.
     pub viewers: u64,
-    /// When it was so. One from the future counts as stale: some clock is wrong.
+    /// When it was measured. A report from the future counts as old: some clock is wrong.
     pub at: Millis,
 }
 

@@ -32,6 +32,31 @@ pub fn value_at(log2: f64, now: Millis, half_life_ms: u64) -> f64 {
     (log2 - now as f64 / half_life_ms.max(1) as f64).exp2()
 }
 
+/// Steps of the clock in a half-life by which points are shown. Between two steps they stand still, so that lists in which
+/// nothing happened are equal; they are at most 1.1 % higher than they would be.
+const SHOWN_STEPS: u64 = 64;
+/// The exponent from which on points are shown as a power of two; below, they fall more slowly, and never to zero.
+const LEAST_EXPONENT: f64 = -1000.0;
+
+/// The time that points are shown for: `now`, back to the last step.
+pub fn shown_time(now: Millis, half_life_ms: u64) -> Millis {
+    let step = (half_life_ms / SHOWN_STEPS).max(1) as Millis;
+    now.div_euclid(step) * step
+}
+
+/// The stored logarithm as points at the time `at`, for people to read.
+///
+/// They keep the order of the logarithms, also where a power of two would be too small for a number: clients sort by
+/// what they are shown.
+pub fn shown_points(log2: f64, at: Millis, half_life_ms: u64) -> f64 {
+    let exponent = log2 - at as f64 / half_life_ms.max(1) as f64;
+    if exponent >= LEAST_EXPONENT {
+        // Events are never later than the log's own clock, so that this is far from the largest number.
+        return exponent.min(1023.0).exp2();
+    }
+    LEAST_EXPONENT.exp2() / (1.0 + LEAST_EXPONENT - exponent)
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -69,6 +94,24 @@ mod tests {
             }
             let value = value_at(log2, NOW + later, HALF_LIFE);
             prop_assert!((value - direct).abs() <= direct * 1e-6, "{value} {direct}");
+        }
+
+        #[test]
+        fn shown_points_keep_the_order(a in -5_000f64..1_000.0, gap in 1e-6f64..100.0, at in 0i64..NOW) {
+            let base = at as f64 / HALF_LIFE as f64;
+            let shown = |exponent: f64| shown_points(base + exponent, at, HALF_LIFE);
+            prop_assert!(shown(a) > 0.0 && shown(a + gap).is_finite());
+            prop_assert!(shown(a) < shown(a + gap), "{} {}", shown(a), shown(a + gap));
+        }
+
+        #[test]
+        fn shown_points_stand_still_within_a_step_and_are_close(age in 0i64..MAX_AGE_MS, log2 in 0f64..30.0) {
+            let log2 = log2 + (NOW - age) as f64 / HALF_LIFE as f64;
+            let at = shown_time(NOW, HALF_LIFE);
+            prop_assert_eq!(shown_time(at, HALF_LIFE), at);
+            prop_assert!(at <= NOW && NOW - at <= (HALF_LIFE / SHOWN_STEPS) as Millis);
+            let (shown, exact) = (shown_points(log2, at, HALF_LIFE), value_at(log2, NOW, HALF_LIFE));
+            prop_assert!(shown >= exact * 0.999_999 && shown <= exact * 1.011, "{shown} {exact}");
         }
 
         #[test]

@@ -1,20 +1,22 @@
 //! All readers of a video that is spread over several are replaced, one after the other, as an upgrade does it: nobody is
 //! moved twice. A small model of readers that report every second, viewers that need up to three to come back, and a
-//! manager that goes by [`coordinator::answer`] and [`coordinator::route`] on what was reported.
+//! manager that goes by [`coordinator::answer`], [`coordinator::without`] and [`coordinator::route`] on what was reported.
+//!
+//! What it begins with is what an upgrade may find: viewers who lie otherwise than the shares say, for some left and
+//! nobody balances; readers that are nearly full; one that was emptied a moment ago and whose process goes on reporting.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use liverank_core::handover::coordinator::{ClusterView, Pace, ReaderStatus, answer, route};
+use liverank_core::handover::coordinator::{ClusterView, Pace, ReaderStatus, answer, route, without};
 use liverank_core::handover::peak::Peak;
+use liverank_core::handover::reserved::ReservedCapacity;
 use liverank_core::handover::{Assigned, HandOver, Held, Share};
 use liverank_core::{ReaderId, VideoId};
 use proptest::prelude::*;
 
 const TICK: Duration = Duration::from_millis(100);
 const TICKS_A_REPORT: u64 = 10;
-/// A thousandth of what a reader holds.
-const CAPACITY_THOUSANDTH: u64 = 10;
 /// How long an order of a heartbeat's answer holds.
 const ORDER_HOLDS: u64 = 30;
 const LONGEST_AWAY: u64 = 30;
@@ -33,6 +35,8 @@ struct Known {
     closed: Vec<ReaderId>,
     reported: BTreeMap<ReaderId, Held>,
     peak: Peak,
+    reserved: ReservedCapacity,
+    capacity: u64,
 }
 
 impl ClusterView for Known {
@@ -49,10 +53,11 @@ impl ClusterView for Known {
         self.reported.get(reader)
     }
     fn usage(&self, reader: &ReaderId) -> u64 {
-        self.reported.get(reader).map_or(0, |held| held.viewers / CAPACITY_THOUSANDTH)
+        let viewers = self.reported.get(reader).map_or(0, |held| held.viewers);
+        (viewers + self.reserved.to(reader)) * 1_000 / self.capacity
     }
     fn is_open(&self, reader: &ReaderId) -> bool {
-        !self.closed.contains(reader)
+        !self.closed.contains(reader) && self.standing(reader) == Some(ReaderStatus::Alive)
     }
     fn viewers(&self, _: &VideoId) -> u64 {
         self.peak.most()
@@ -79,39 +84,64 @@ fn reader(kind: &str, at: usize) -> ReaderId {
     ReaderId::parse(&format!("{kind}-{at}")).expect("a name")
 }
 
+/// What an upgrade finds.
+#[derive(Debug, Clone)]
+struct Start {
+    /// The readers' parts of the video.
+    weights: Vec<u32>,
+    viewers: usize,
+    /// By how much, in percent, a reader may have more or less than its part.
+    drift: u32,
+    /// Viewers that a reader holds, in percent of those that the fullest has.
+    room: u64,
+}
+
+/// Emptied a moment ago. Its process goes on for a while; the managers were told that it is removed.
+const EMPTIED: &str = "emptied";
+
 impl Model {
-    fn new(weights: &[u32], viewers: usize, seed: u64) -> Self {
-        let readers = weights.iter().enumerate();
+    fn new(start: &Start, seed: u64) -> Self {
+        let readers = start.weights.iter().enumerate();
         let readers: Vec<Share> =
             readers.map(|(at, weight)| Share { reader: reader("old", at), weight: *weight }).collect();
-        let all: u64 = weights.iter().map(|it| u64::from(*it)).sum();
         let mut model = Self {
             known: Known {
                 video: VideoId::parse("v").expect("a name"),
                 standing: readers.iter().map(|it| (it.reader.clone(), ReaderStatus::Alive)).collect(),
-                closed: readers.iter().map(|it| it.reader.clone()).collect(),
+                closed: Vec::new(),
                 reported: BTreeMap::new(),
                 peak: Peak::default(),
-                assigned: Assigned { epoch: 1, readers },
+                assigned: Assigned { epoch: 1, readers: readers.clone() },
+                reserved: ReservedCapacity::default(),
+                capacity: 1,
             },
             viewers: Vec::new(),
             orders: BTreeMap::new(),
             tick: 0,
             rng: seed | 1,
         };
-        for nth in 0..viewers {
-            // As many at each as its weight says.
-            let mut place = (nth as u64 * 7_919) % all;
-            let share = model.known.assigned.readers.iter().find(|share| {
-                let weight = u64::from(share.weight);
-                place < weight || {
-                    place -= weight;
-                    false
-                }
+        model.known.standing.insert(reader(EMPTIED, 0), ReaderStatus::Gone);
+        // As many at each as its weight says, more or less.
+        let drifted: Vec<u64> = readers
+            .iter()
+            .map(|share| {
+                let percent = 100 - start.drift + model.random() % (2 * start.drift + 1);
+                u64::from(share.weight) * u64::from(percent)
+            })
+            .collect();
+        let all: u64 = drifted.iter().sum();
+        for nth in 0..start.viewers {
+            let mut place = (nth as u64 * 7_919 * 7_919) % all;
+            let at = drifted.iter().position(|weight| {
+                let here = place < *weight;
+                place = place.saturating_sub(*weight);
+                here
             });
-            let at = share.expect("one of them").reader.clone();
+            let at = reader("old", at.expect("one of them"));
             model.viewers.push(Viewer { at, away: None, direct: nth % 2 == 0, moves: 0 });
         }
+        let most = readers.iter().map(|share| model.watching(&share.reader)).max().unwrap_or(0);
+        model.known.capacity = (most * start.room / 100).max(most + 1);
         model
     }
 
@@ -144,6 +174,7 @@ impl Model {
             let lots = [self.random(), self.random()];
             let known = &self.known;
             let to = to.unwrap_or_else(|| route(known, &known.video, &known.assigned, lots)[0].clone());
+            self.known.reserved.give(TICK * self.tick as u32, &to, 1);
             let viewer = &mut self.viewers[at];
             viewer.moves += u32::from(viewer.at != to);
             (viewer.at, viewer.away) = (to, None);
@@ -154,7 +185,9 @@ impl Model {
         let (video, epoch) = (self.known.video.clone(), self.known.assigned.epoch);
         let shedding = self.orders.get(reader).is_some_and(|(until, order)| *until > self.tick && order.here);
         let held = Held { video, viewers: self.watching(reader), epoch, ready: true, shedding };
-        self.known.reported.insert(reader.clone(), held.clone());
+        let before = self.known.reported.insert(reader.clone(), held.clone()).map_or(0, |held| held.viewers);
+        self.known.reserved.arrived(reader, held.viewers.saturating_sub(before));
+        self.known.reserved.expire(TICK * self.tick as u32);
         let all = self.known.reported.values().map(|held| held.viewers).sum();
         self.known.peak.note(TICK * self.tick as u32, all);
         match answer(&self.known, reader, &[held], pace).hand_over.pop() {
@@ -186,32 +219,45 @@ impl Model {
 
     /// One after the other leaves, and a new one takes its place. Answers whether all came to an end.
     fn replace_all(&mut self, pace: &Pace) -> bool {
+        // What goes on before, goes on: an upgrade waits for nothing.
         for _ in 0..50 {
             self.step(pace);
         }
-        for at in 0..self.known.assigned.readers.len() {
-            let (old, new) = (reader("old", at), reader("new", at));
-            self.stands(&new, ReaderStatus::Alive);
-            self.stands(&old, ReaderStatus::Draining);
+        let old: Vec<ReaderId> = self.known.assigned.readers.iter().map(|it| it.reader.clone()).collect();
+        // All are closed at once; the first new one takes a while to come. By then who was sent away before is back.
+        self.known.closed.clone_from(&old);
+        for _ in 0..NEXT_AFTER {
+            self.step(pace);
+        }
+        self.viewers.iter_mut().for_each(|viewer| viewer.moves = 0);
+        for (at, old) in old.iter().enumerate() {
+            self.stands(&reader("new", at), ReaderStatus::Alive);
+            self.stands(old, ReaderStatus::Draining);
             for _ in 0..SWAPPED_AFTER {
                 self.step(pace);
             }
-            let share = self.known.assigned.readers.iter_mut().find(|share| share.reader == old);
-            share.expect("it serves it").reader = new;
-            self.known.assigned.epoch += 1;
-            while self.watching(&old) > 0 {
+            let known = &self.known;
+            let taker = |besides: &[Share]| {
+                let open = known.standing.keys().filter(|it| known.is_open(it));
+                let beside = |it: &&ReaderId| besides.iter().all(|share| share.reader != **it);
+                open.filter(beside).min_by_key(|it| known.usage(it)).cloned()
+            };
+            let order = without(known, &known.video, taker).expect("a new reader takes it");
+            self.known.assigned = Assigned { epoch: self.known.assigned.epoch + 1, readers: order.readers };
+            while self.watching(old) > 0 {
                 self.step(pace);
                 if self.tick > AT_MOST {
                     return false;
                 }
             }
-            self.known.standing.remove(&old);
-            self.known.reported.remove(&old);
+            self.known.standing.remove(old);
+            self.known.reported.remove(old);
             // The pod goes and another starts: by then who was sent away is back.
             for _ in 0..NEXT_AFTER {
                 self.step(pace);
             }
         }
+        self.known.closed.clear();
         // Whatever else would be moved is moved by then.
         for _ in 0..200 {
             self.step(pace);
@@ -227,11 +273,12 @@ proptest! {
     fn an_upgrade_moves_nobody_twice(
         weights in prop::collection::vec(1_u32..10, 1..6),
         viewers in 1_usize..1_500,
+        (drift, room) in (0_u32..60, 100_u64..200),
         per_second in 20_u32..2_000,
         seed in any::<u64>(),
     ) {
         let pace = Pace { within: Duration::from_secs(1), least: 1, most: per_second };
-        let mut model = Model::new(&weights, viewers, seed);
+        let mut model = Model::new(&Start { weights, viewers, drift, room }, seed);
         prop_assert!(model.replace_all(&pace), "after {} ticks viewers have not left", model.tick);
         let moves: Vec<u32> = model.viewers.iter().map(|viewer| viewer.moves).collect();
         prop_assert!(moves.iter().all(|moves| *moves == 1), "{:?} were moved otherwise than once",

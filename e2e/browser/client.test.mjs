@@ -1,23 +1,11 @@
-/** The reference client in Node, through the front door and direct, against a liverank of its own. */
+/** The client in Node against a liverank of its own: through the front door and direct, with and without tokens, cut and resumed. */
 
 import assert from 'node:assert/strict';
-import { after, before, test } from 'node:test';
-import { Liverank } from '../../web/liverank.js';
+import { after, before, describe, test } from 'node:test';
+import { Liverank } from '../../clients/js/dist/node.js';
 import { prepareServer } from './server.mjs';
 
 const PATIENCE_MS = 30_000;
-let server;
-const open = [];
-
-before(async () => {
-  server = await prepareServer();
-  await server.start();
-});
-
-after(async () => {
-  for (const stream of open) stream.close();
-  await server?.remove();
-});
 
 async function until(holds, what) {
   const deadline = Date.now() + PATIENCE_MS;
@@ -27,41 +15,134 @@ async function until(holds, what) {
   }
 }
 
-test('viewers on both ways in see every comment once and in order, across kill -9', async () => {
-  const liverank = new Liverank({ baseUrl: server.origin });
-  const viewers = [false, true].map((direct) => {
-    const viewer = { heard: [], connected: 0, live: false };
-    const stream = liverank.comments('watched', {
-      userid: direct ? 'direct' : 'front',
-      direct,
-      onConnected: () => (viewer.connected += 1),
-      onComment: (comment) => viewer.heard.push(comment.comment),
-      onGap: (gap) => viewer.heard.push(gap),
-      onState: ({ state }) => (viewer.live = state === 'live'),
-    });
-    open.push(stream);
-    return viewer;
+/** A viewer who notes everything. */
+function viewer(liverank, userid, options = {}) {
+  const seen = { heard: [], connected: 0, state: '', error: null };
+  seen.stream = liverank.comments('watched', {
+    userid,
+    onConnected: () => (seen.connected += 1),
+    onComment: (comment) => seen.heard.push(comment.comment),
+    onGap: (gap) => seen.heard.push(gap),
+    onState: ({ state, error }) => Object.assign(seen, { state, error }),
+    ...options,
   });
-  const all = (holds) => viewers.every(holds);
+  return seen;
+}
+
+/** A list that notes its states. */
+function watcher(liverank, options = {}) {
+  const seen = { lists: [], state: '', error: null };
+  seen.stream = liverank.ranking({ limit: 10, onList: (videos) => seen.lists.push(videos), onState: ({ state, error }) => Object.assign(seen, { state, error }), ...options });
+  return seen;
+}
+
+/** Every viewer sees what is posted before, during and after a kill -9, each once and in order; lists come back. */
+async function survivesKill(server, poster, viewers, lists) {
   const expected = [];
   const post = async (comment) => {
-    await liverank.postComment({ userid: 'poster', videoid: 'watched', comment });
+    await poster.postComment({ userid: 'poster', videoid: 'watched', comment });
     expected.push(comment);
   };
-  await until(() => all((viewer) => viewer.live), 'both connected');
+  const all = (holds) => viewers.every(holds);
+  const everything = () => [...viewers, ...lists];
+  await until(() => everything().every(({ state }) => state === 'live'), 'all connected');
   for (let i = 0; i < 5; i += 1) await post(`before ${i}`);
-  await until(() => all((viewer) => viewer.heard.length >= 5), 'what was posted before');
+  await until(() => all(({ heard }) => heard.length >= 5), 'what was posted before');
   await server.kill();
-  await until(() => all((viewer) => !viewer.live), 'both lost');
+  await until(() => everything().every(({ state }) => state !== 'live'), 'all lost');
   const posting = post('while it was away');
   await server.start();
   await posting;
   for (let i = 0; i < 5; i += 1) await post(`after ${i}`);
-  await until(() => all((viewer) => viewer.heard.length >= expected.length), 'all of it');
-  for (const viewer of viewers) {
-    assert.deepEqual(viewer.heard, expected);
-    assert.ok(viewer.connected >= 2);
+  await until(() => all(({ heard }) => heard.length >= expected.length), 'all of it');
+  for (const { heard, connected } of viewers) {
+    assert.deepEqual(heard, expected);
+    assert.ok(connected >= 2);
   }
-  const page = await liverank.history('watched', { limit: 100 });
-  assert.deepEqual(page.comments.map((comment) => comment.comment).toReversed(), expected);
+  const score = 2 * expected.length;
+  await until(() => lists.every(({ lists }) => lists.at(-1)?.find(({ video_id }) => video_id === 'watched')?.score === score), 'the lists');
+  for (const { stream } of everything()) stream.close();
+  const page = await poster.history('watched', { limit: 100 });
+  assert.deepEqual(page.comments.map(({ comment }) => comment).toReversed(), expected);
+}
+
+describe('a system that asks nobody for a token', () => {
+  let server;
+  before(async () => {
+    server = await prepareServer();
+    await server.start();
+  });
+  after(() => server?.remove());
+
+  test('viewers on both ways in see every comment once and in order, across kill -9', async () => {
+    const liverank = new Liverank({ baseUrl: server.origin });
+    const viewers = [viewer(liverank, 'front'), viewer(liverank, 'direct', { direct: true })];
+    await survivesKill(server, liverank, viewers, [watcher(liverank), watcher(liverank, { mode: 'list' })]);
+  });
+
+  test('what is wrong ends a stream, and is named', async () => {
+    const liverank = new Liverank({ baseUrl: server.origin });
+    const nobody = viewer(liverank, '');
+    const board = watcher(liverank, { board: 'best' });
+    await until(() => nobody.state === 'failed' && board.state === 'failed', 'both ended');
+    assert.deepEqual([nobody.error.status, nobody.error.problem.field], [400, 'userid']);
+    assert.deepEqual([board.error.status, board.error.problem.field], [400, 'board']);
+    await assert.rejects(liverank.postComment({ userid: 'u', videoid: 'v', comment: ' \t ' }), ({ status, problem }) => status === 400 && problem.field === 'comment');
+    await assert.rejects(liverank.video('never-seen'), { status: 404 });
+  });
+
+  test('a parameter that nobody knows is refused by name, wherever it is public', async () => {
+    const paths = ['/videos', '/videos/cat', '/comments/cat', '/statistics', '/resolve/cat', '/connect?userid=u&videoid=v', '/ws/videos', '/ws/user/ana'];
+    for (const path of paths) {
+      const response = await fetch(`${server.origin}${path}${path.includes('?') ? '&' : '?'}limt=1`);
+      const problem = await response.json();
+      assert.deepEqual([path, response.status, problem.field], [path, 400, 'limt']);
+    }
+  });
+});
+
+describe('a system that asks viewers for tokens', () => {
+  let server;
+  before(async () => {
+    server = await prepareServer({ more: ['--auth-dev'] });
+    await server.start();
+  });
+  after(() => server?.remove());
+
+  test('without a token a stream ends, and says why', async () => {
+    const liverank = new Liverank({ baseUrl: server.origin });
+    const streams = [viewer(liverank, 'ann'), watcher(liverank)];
+    await until(() => streams.every(({ state }) => state === 'failed'), 'both ended');
+    for (const { error } of streams) assert.equal(error.status, 401);
+    await assert.rejects(liverank.interact({ video_id: 'v', user_id: 'ann', type: 'like' }), { status: 401 });
+  });
+
+  test('with a token of somebody else it ends as well', async () => {
+    const liverank = new Liverank({ baseUrl: server.origin, token: server.token('ben') });
+    const ann = viewer(liverank, 'ann');
+    await until(() => ann.state === 'failed', 'the end');
+    assert.deepEqual([ann.error.status, ann.error.problem.field], [403, 'userid']);
+  });
+
+  test('a token that is refused is renewed, and the stream goes on', async () => {
+    let asked = 0;
+    const good = server.token('ann');
+    const token = async () => ((asked += 1) === 1 ? `${good.slice(0, -4)}AAAA` : good);
+    const liverank = new Liverank({ baseUrl: server.origin, token });
+    const ann = viewer(liverank, 'ann');
+    await until(() => ann.state === 'live', 'a stream');
+    ann.stream.close();
+    assert.equal(asked, 2);
+    asked = 0;
+    const another = new Liverank({ baseUrl: server.origin, token });
+    const list = watcher(another);
+    await until(() => list.state === 'live', 'a list');
+    list.stream.close();
+    assert.equal(asked, 2);
+  });
+
+  test('viewers with tokens see every comment once and in order, across kill -9', async () => {
+    const as = (user) => new Liverank({ baseUrl: server.origin, token: () => server.token(user) });
+    await survivesKill(server, as('poster'), [viewer(as('ann'), 'ann'), viewer(as('ben'), 'ben')], [watcher(as('ann'))]);
+  });
 });

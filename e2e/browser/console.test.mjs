@@ -2,20 +2,9 @@
 
 import assert from 'node:assert/strict';
 import { after, afterEach, before, test } from 'node:test';
-import { chromium } from 'playwright-core';
+import { launch } from './chromium.mjs';
 import { prepareServer } from './server.mjs';
 
-const EXECUTABLE = process.env.CHROMIUM_BIN ?? '/usr/bin/chromium';
-const ARGUMENTS = [
-  '--headless',
-  '--no-sandbox',
-  '--disable-gpu',
-  '--disable-quic',
-  '--no-first-run',
-  '--disable-background-networking',
-  '--disable-component-update',
-  '--disable-sync',
-];
 const PATIENCE_MS = 30_000;
 
 let server;
@@ -29,7 +18,7 @@ let away = false;
 before(async () => {
   server = await prepareServer();
   await server.start();
-  browser = await chromium.launch({ executablePath: EXECUTABLE, args: ARGUMENTS });
+  browser = await launch();
 });
 
 after(async () => {
@@ -128,7 +117,7 @@ test('an empty system invites, on a phone too, and sample traffic fills it', asy
   const page = await openPage(await newContext());
   await page.getByText('nothing has been watched yet').waitFor();
   await page.getByRole('button', { name: 'Send sample traffic' }).click();
-  await page.locator('#send-note', { hasText: '30 sample interactions are in the log' }).waitFor();
+  await page.locator('#send-note', { hasText: '36 sample interactions and comments are in the log' }).waitFor();
   await until(page, () => document.querySelectorAll('#ranking-list .row').length === 6);
   await until(phone, () => document.querySelectorAll('#ranking-list .row').length === 6);
   assert.equal(await page.getByText('nothing has been watched yet').isVisible(), false);
@@ -237,6 +226,15 @@ test('a server that is lost is missed, and nothing is when it is back', async ()
   await send(page, 'outage', 'Like');
   const later = await openPage(contexts[0], 'outage');
   await commentsAre(later, expected);
+});
+
+test('sample traffic can be sent again at once, for its viewers leave room for the page', async () => {
+  const page = await openPage(await newContext());
+  for (let run = 0; run < 3; run += 1) {
+    await page.locator('#send-note').evaluate((note) => (note.textContent = ''));
+    await page.locator('#sample-again').click();
+    await page.locator('#send-note', { hasText: 'sample interactions and comments are in the log' }).waitFor();
+  }
 });
 
 test('a phone needs no sideways scrolling, whatever it is shown', async () => {

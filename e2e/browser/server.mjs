@@ -1,6 +1,6 @@
 /** Starts `liverank up` on free ports, kills it, starts it again. */
 
-import { spawn } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { createServer } from 'node:net';
@@ -14,9 +14,9 @@ const READERS = 3;
 export const binary = process.env.LIVERANK_BIN;
 
 /** The arguments of `liverank up` for these ports. */
-function upArguments(dataDir, ports, readers) {
+function upArguments(dataDir, ports, readers, more) {
   const listen = LISTENERS.flatMap((name) => [`--${name}-listen`, `127.0.0.1:${ports[name]}`]);
-  return ['up', '--data-dir', dataDir, ...listen, '--reader-listen', readers.map((port) => `127.0.0.1:${port}`).join(',')];
+  return ['up', '--data-dir', dataDir, ...listen, '--reader-listen', readers.map((port) => `127.0.0.1:${port}`).join(','), ...more];
 }
 
 /**
@@ -41,8 +41,8 @@ function isFree(port) {
   });
 }
 
-/** A liverank of its own: `{origin, start, kill, remove}`, not started yet. */
-export async function prepareServer() {
+/** A liverank of its own: `{origin, start, kill, remove, token}`, not started yet. `more` are further flags of `liverank up`. */
+export async function prepareServer({ more = [] } = {}) {
   if (!binary) throw new Error('LIVERANK_BIN must name the liverank binary');
   const dataDir = await mkdtemp(join(tmpdir(), 'liverank-browser-'));
   const free = await freePorts(LISTENERS.length + READERS);
@@ -52,7 +52,7 @@ export async function prepareServer() {
   let output = '';
 
   const start = async () => {
-    child = spawn(binary, upArguments(dataDir, ports, free.slice(LISTENERS.length)), { stdio: ['ignore', 'pipe', 'pipe'] });
+    child = spawn(binary, upArguments(dataDir, ports, free.slice(LISTENERS.length), more), { stdio: ['ignore', 'pipe', 'pipe'] });
     output = '';
     for (const stream of [child.stdout, child.stderr]) stream.on('data', (text) => (output = (output + text).slice(-8_000)));
     const deadline = Date.now() + START_MS;
@@ -73,7 +73,10 @@ export async function prepareServer() {
     await kill();
     await rm(dataDir, { recursive: true, force: true });
   };
-  return { origin, start, kill, remove };
+  /** A token of a system that was started with --auth-dev. */
+  const token = (user, ...flags) =>
+    execFileSync(binary, ['token', 'user', '--user', user, '--data-dir', dataDir, ...flags], { encoding: 'utf8' }).trim();
+  return { origin, start, kill, remove, token };
 }
 
 /** Whether the front door answers a question that needs what stands behind it. */

@@ -150,7 +150,11 @@ impl Cluster {
     pub fn load(&self, flags: &[&str]) -> tokio::process::Child {
         let mut command = tokio::process::Command::new(crate::binary());
         let report = self.directory.path().join("load.json");
-        command.args(["load", "--target", &self.gateways.join(",")]).args(flags).arg("--json").arg(report);
+        command
+            .args(["load", "--target", &self.gateways.join(",")])
+            .args(flags)
+            .arg("--report-file")
+            .arg(report);
         command.kill_on_drop(true).stdin(std::process::Stdio::null());
         command.spawn().expect("starting the load")
     }

@@ -115,6 +115,28 @@ async fn what_was_acknowledged_survives_a_kill_and_counts_once() {
 }
 
 #[tokio::test]
+async fn a_registered_video_is_resolved_as_before_after_a_kill() {
+    let mut up = Up::start().await;
+    let at = up.args.iter().position(|arg| arg == "--manager-listen").expect("a manager");
+    let manager = format!("http://{}", up.args[at + 1]);
+    let register = || async {
+        let request =
+            reqwest::Client::new().post(format!("{manager}/register")).json(&json!({"videoid": "v"}));
+        let answer = request.send().await.ok()?.error_for_status().ok()?;
+        answer.json::<serde_json::Value>().await.ok()?["readerUrl"].as_str().map(str::to_owned)
+    };
+    // The readers have to report first.
+    let reader = wait::until("the video has a reader", START, register).await;
+    for _ in 0..3 {
+        up.process.kill();
+        up.process.restart();
+        wait::json(&format!("{manager}/health"), START).await;
+        let resolved = wait::json(&format!("{manager}/resolve/v"), START).await;
+        assert_eq!(resolved["readerUrl"].as_str(), Some(reader.as_str()), "{resolved}");
+    }
+}
+
+#[tokio::test]
 async fn a_port_in_use_is_named() {
     let up = Up::start().await;
     let other = up.directory.path().join("other");

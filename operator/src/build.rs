@@ -91,7 +91,8 @@ pub fn desired(input: &Input<'_>) -> Vec<Object> {
     let readers: &[Reader] = if Component::Reader.enabled(scope.spec) { input.readers } else { &[] };
     let not_readers = || scope.components().filter(|component| *component != Component::Reader);
 
-    let mut objects = vec![shared::service_account(scope), shared::config_map(scope)];
+    let mut objects = vec![shared::service_account(scope)];
+    objects.extend(scope.components().map(|component| shared::config_map(scope, component)));
     objects.extend(not_readers().map(|component| network::service(scope, component)));
     objects.extend(readers.iter().map(|reader| network::reader_service(scope, &reader.name)));
     if scope.spec.network_policy.enabled {

@@ -110,7 +110,8 @@ pub struct RankingClusterSpec {
     /// which needs no operator.
     #[serde(default)]
     pub paused: bool,
-    /// Set it to now to restart every component; readers hand their viewers over first.
+    /// Every component restarts when this moment comes; readers hand their viewers over first. Set it to now to restart
+    /// them now. An earlier moment than the last one, or none, restarts nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::date_time")]
     pub restart_at: Option<Time>,

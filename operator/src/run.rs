@@ -6,27 +6,37 @@
 //! | [`lease`], [`leadership`] | who leads, and what fences its orders |
 //! | [`watch`], [`store`], [`cache`], [`progress`] | what is known: one watch a kind, pruned objects, whether it still moves |
 //! | [`fleet`], [`actor`] | one actor a cluster |
-//! | [`rollout`], [`apply`], [`subset`] | what is written to the API server, and in which order |
+//! | [`claim`], [`lanes`] | which operator looks after a cluster; how many requests there are at once |
+//! | [`in_force`], [`rollout`], [`shrink`] | what of the resource is carried out now |
+//! | [`carry`], [`apply`], [`subset`], [`contest`] | what is written to the API server, and who else writes it |
 //! | [`managers`], [`steering`] | what is asked and ordered of managers and readers |
-//! | [`reporter`], [`troubles`], [`events`], [`metrics`] | what is told |
+//! | [`reporter`], [`troubles`], [`mounts`], [`unreadable`], [`events`], [`metrics`] | what is told |
 
 pub mod actor;
 pub mod apply;
 pub mod args;
 pub mod cache;
+pub mod carry;
+pub mod claim;
+pub mod contest;
 pub mod events;
 pub mod fleet;
+pub mod in_force;
+pub mod lanes;
 pub mod leadership;
 pub mod lease;
 pub mod managers;
 pub mod metrics;
+pub mod mounts;
 pub mod progress;
 pub mod reporter;
 pub mod rollout;
+pub mod shrink;
 pub mod steering;
 pub mod store;
 pub mod subset;
 pub mod troubles;
+pub mod unreadable;
 pub mod watch;
 
 use std::process::ExitCode;
@@ -43,7 +53,6 @@ use liverank_runtime::process::Process;
 use liverank_runtime::telemetry::LogArgs;
 use liverank_runtime::{ServiceContext, Tasks, admin, server, telemetry};
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
 
 use crate::build::{self, Kind, OperatorFacts, names};
 use crate::crd::RankingCluster;
@@ -51,15 +60,15 @@ use actor::OperatorContext;
 pub use args::Args;
 use cache::{Cluster, Live, Pod, SlimPod};
 use events::Announcer;
+use lanes::Lanes;
 use leadership::Leadership;
 use lease::{Candidate, Held};
+use managers::AnswerBudget;
 use metrics::OperatorMetrics;
 use progress::{Progress, STILL_AFTER};
 use store::{Kept, Store, Wakers};
 use watch::{Wake, Watcher};
 
-/// Clusters that are worked on at once: what a look costs is waiting for the API server.
-const AT_ONCE: usize = 8;
 /// How long stopping may take: the leader's work, then the Lease.
 const STOP: Duration = Duration::from_secs(10);
 /// Threads: it waits, mostly, and each has memory of its own.
@@ -71,7 +80,8 @@ impl Args {
         // The client tells of every request that failed; watches, writes and the Lease tell of what turned.
         let log = format!("kube_client=off,{}", self.log.log);
         telemetry::init(&LogArgs { log, ..self.log.clone() });
-        let process = Process { drain: STOP, late: Duration::ZERO, threads: Some(THREADS) };
+        let process =
+            Process { drain: STOP, late: Duration::ZERO, threads: Some(THREADS), catches_panics: || false };
         let main = move |shell| async move {
             let what = "the operator's admin port";
             let listener = server::bind(self.admin_listen, what).await?;
@@ -106,20 +116,17 @@ pub async fn run(
         metrics: &metrics,
     };
     let world = Arc::new(OperatorContext {
-        stores: Kind::ALL
-            .into_iter()
-            .filter(|kind| !kind.optional())
-            .map(|kind| (kind, parts.objects(kind)))
-            .collect(),
+        stores: Kind::ALL.into_iter().map(|kind| (kind, parts.objects(kind))).collect(),
         pods: parts.pods(),
         clusters: parts.clusters(),
         bells: Arc::clone(&bells),
-        turns: Arc::new(Semaphore::new(AT_ONCE)),
+        lanes: Lanes::new(metrics.clone()),
+        installation: format!("{}/{}", args.lease_namespace, args.lease_name),
         metrics: metrics.clone(),
         announcer: Announcer::new(client.clone(), &identity, metrics.clone()),
         key,
         templates: args.templates(),
-        peers: Peers::default(),
+        peers: (Peers::default(), AnswerBudget::default()),
         newest: args.builder_revision.unwrap_or(build::CURRENT),
         class: args.operator_class.clone(),
         operator: OperatorFacts {
@@ -174,19 +181,19 @@ struct Parts<'a> {
 impl Parts<'_> {
     fn objects(&mut self, kind: Kind) -> Arc<Store<Live>> {
         let api = self.api::<DynamicObject>(&kind.resource());
-        self.watch(apply::kind_name(kind), api, ours(), Live::keep, false)
+        self.watch(apply::kind_name(kind), api, ours(), Live::keep, false, kind.optional())
     }
 
     fn pods(&mut self) -> Arc<Store<Pod>> {
         let resource = ApiResource::erase::<k8s_openapi::api::core::v1::Pod>(&());
         let api = self.api::<SlimPod>(&resource);
         // Pods carry the labels of their templates, which say whose they are.
-        self.watch("Pod", api, format!("{}={}", names::NAME, names::APP), Pod::keep, false)
+        self.watch("Pod", api, format!("{}={}", names::NAME, names::APP), Pod::keep, false, false)
     }
 
     fn clusters(&mut self) -> Arc<Store<Cluster>> {
         let api = self.api::<DynamicObject>(&ApiResource::erase::<RankingCluster>(&()));
-        self.watch("RankingCluster", api, String::new(), Cluster::keep, true)
+        self.watch("RankingCluster", api, String::new(), Cluster::keep, true, false)
     }
 
     fn api<K>(&self, resource: &ApiResource) -> Api<K>
@@ -206,20 +213,24 @@ impl Parts<'_> {
         labels: String,
         keep: fn(K) -> Option<T>,
         clusters: bool,
+        optional: bool,
     ) -> Arc<Store<T>>
     where
         K: Resource + Clone + std::fmt::Debug + serde::de::DeserializeOwned + Send + 'static,
         K::DynamicType: Send,
     {
         let store = Arc::new(Store::default());
-        // A watch that never begins stands still, too.
-        self.progress.made(kind);
+        if !optional {
+            // A watch that never begins stands still, too.
+            self.progress.made(kind);
+        }
         let watcher = Watcher {
             kind,
             api,
             labels,
             keep,
             store: Arc::clone(&store),
+            optional,
             wake: Wake { bells: Arc::clone(self.bells), clusters },
             progress: Arc::clone(self.progress),
             metrics: self.metrics.clone(),

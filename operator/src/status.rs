@@ -1,4 +1,8 @@
 //! What is said of a cluster in its status. Pure: the same facts give the same words, so that nothing is written twice.
+//!
+//! Flux, Argo CD and `helm --wait` read a status by the rules of kstatus: `Reconciling` is in progress, `Stalled` has
+//! failed, then `Ready` decides, and nothing of it counts before `observedGeneration` is the resource's generation. So
+//! `Reconciling` is true until the last pod is as the spec says, and `Stalled` wherever nobody but a person gets it on.
 
 use std::collections::BTreeSet;
 
@@ -25,11 +29,13 @@ pub struct Trouble {
     pub message: String,
     /// Whether it stays until somebody does something.
     pub stalled: bool,
+    /// Whether it is a write that did not succeed: something is not as the spec says.
+    pub write: bool,
 }
 
 /// All that a status is made from.
 pub struct Report<'a> {
-    /// The resource.
+    /// The resource, as it is in force.
     pub cluster: &'a RankingCluster,
     /// Now.
     pub now: Timestamp,
@@ -43,22 +49,29 @@ pub struct Report<'a> {
     pub states: &'a [State],
     /// Readers that exist and are not leaving.
     pub readers: u32,
+    /// A number of readers in the spec that is not followed: see [`crate::run::in_force`].
+    pub unheeded: Option<i32>,
     /// What is known of readers; `None` where there are none to be.
     pub facts: Option<&'a Facts>,
     /// The last decision, where one was made since the status was written.
     pub decision: Option<&'a Decision>,
     /// What else is wrong.
     pub troubles: &'a [Trouble],
+    /// Which fields somebody else writes, too.
+    pub contested: &'a [String],
     /// What the newest builder would restart.
     pub pending: &'a BTreeSet<Component>,
+    /// Whether something of the spec could not be written yet.
+    pub unwritten: bool,
 }
 
 /// The status; `before`: the one that was written last.
 pub fn of(report: &Report<'_>, before: &RankingClusterStatus) -> RankingClusterStatus {
     let conditions = [
         ("Ready", ready(report)),
-        ("Progressing", progressing(report)),
+        ("Reconciling", reconciling(report)),
         ("Degraded", degraded(report)),
+        ("Contested", contested(report)),
         ("Autoscaling", autoscaling(report)),
         ("UpdatePending", update_pending(report)),
         ("Stalled", stalled(report)),
@@ -69,6 +82,7 @@ pub fn of(report: &Report<'_>, before: &RankingClusterStatus) -> RankingClusterS
         observed_generation: Some(report.cluster.generation()),
         conditions,
         builder_revision: Some(report.revision.to_string()),
+        restarted_at: report.cluster.spec.restart_at.clone(),
         operator: Some(OperatorStatus {
             identity: report.identity.to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -167,27 +181,58 @@ fn ready(report: &Report<'_>) -> Said {
     Said::new(false, "Unavailable", format!("too few pods answer: {}", away.join(", ")))
 }
 
-fn progressing(report: &Report<'_>) -> Said {
-    if report.cluster.spec.paused {
-        return Said::new(false, "Paused", "spec.paused is set: nothing but status is written");
+/// Whether something is not as the spec says yet and gets there by itself. Not beside `Stalled`: of the two kstatus
+/// takes the first, and what does not get on without somebody is not in progress.
+fn reconciling(report: &Report<'_>) -> Said {
+    if let Some(trouble) = wrong(report).into_iter().find(|trouble| trouble.stalled) {
+        return Said::new(false, &trouble.reason, "it does not get on by itself: see Stalled");
     }
-    if !report.problems.is_empty() {
-        return Said::new(false, "Invalid", "the spec cannot be carried out: see Degraded");
+    let (reason, words) = under_way(report);
+    match (report.cluster.spec.paused, words.is_empty()) {
+        (true, true) => Said::new(false, "Paused", "spec.paused is set: nothing but status is written"),
+        (true, false) => {
+            let words = words.join("; ");
+            Said::new(
+                true,
+                "Paused",
+                format!("spec.paused is set, and not everything is as the spec says: {words}"),
+            )
+        }
+        (false, true) => Said::new(false, "Done", "everything is as the spec says"),
+        (false, false) => Said::new(true, &reason, words.join("; ")),
     }
-    let rolling = report.states.iter().filter(|state| !state.rolled);
-    let names: Vec<&str> = rolling.map(|state| state.component.name()).collect();
+}
+
+/// A reason and the words for all that is not as the spec says yet.
+fn under_way(report: &Report<'_>) -> (String, Vec<String>) {
     let facts = report.facts.map(|facts| facts.progressing.as_slice()).unwrap_or_default();
     let mut words: Vec<String> = facts.iter().map(|fact| fact.message.clone()).collect();
+    let mut reason = facts.first().map(|fact| fact.reason.clone());
+    let names: Vec<&str> =
+        report.states.iter().filter(|it| !it.rolled).map(|state| state.component.name()).collect();
     if let Some((first, rest)) = names.split_first() {
         let waiting =
             if rest.is_empty() { String::new() } else { format!("; after it: {}", rest.join(", ")) };
         words.insert(0, format!("{first} is being rolled out{waiting}"));
+        reason.get_or_insert_with(|| "RollingOut".to_owned());
     }
-    let reason = facts.first().map_or("RollingOut", |fact| fact.reason.as_str());
-    if words.is_empty() {
-        return Said::new(false, "Done", "everything is as the spec says");
+    let has = |component: &Component| report.states.iter().any(|state| state.component == *component);
+    let missing: Vec<&str> = Component::all_enabled(&report.cluster.spec)
+        .filter(|it| *it != Component::Reader && !has(it))
+        .map(Component::name)
+        .collect();
+    if !missing.is_empty() {
+        words.push(format!("to be made: {}", missing.join(", ")));
     }
-    Said::new(true, reason, words.join("; "))
+    if let Some(facts) = report.facts.filter(|facts| words.is_empty() && facts.desired != report.readers) {
+        words.push(format!("{} readers are wanted, {} are there", facts.desired, report.readers));
+    }
+    let passing = report.troubles.iter().filter(|trouble| !trouble.stalled && trouble.write);
+    words.extend(passing.map(|trouble| trouble.message.clone()));
+    if report.unwritten && words.is_empty() {
+        words.push("not everything could be written yet".to_owned());
+    }
+    (reason.unwrap_or_else(|| "Writing".to_owned()), words)
 }
 
 /// All that is wrong: the spec first, then what was refused, pods, readers.
@@ -196,6 +241,7 @@ fn wrong(report: &Report<'_>) -> Vec<Trouble> {
         reason: "Invalid".into(),
         message: problem.to_string(),
         stalled: true,
+        write: false,
     });
     let failed = report.states.iter().filter_map(|state| {
         let (reason, said) = state.failed.as_ref()?;
@@ -203,6 +249,7 @@ fn wrong(report: &Report<'_>) -> Vec<Trouble> {
             reason: (*reason).into(),
             message: format!("{}: {said}", state.component.name()),
             stalled: true,
+            write: false,
         })
     });
     let facts = report.facts.map(|facts| facts.degraded.as_slice()).unwrap_or_default();
@@ -210,6 +257,7 @@ fn wrong(report: &Report<'_>) -> Vec<Trouble> {
         reason: fact.reason.clone(),
         message: fact.message.clone(),
         stalled: fact.reason == "UpgradeHalted",
+        write: false,
     });
     problems.chain(report.troubles.iter().cloned()).chain(failed).chain(readers).collect()
 }
@@ -219,6 +267,13 @@ fn degraded(report: &Report<'_>) -> Said {
     let Some(first) = all.first() else { return Said::new(false, "AsExpected", "nothing is wrong") };
     let words: Vec<&str> = all.iter().map(|trouble| trouble.message.as_str()).collect();
     Said::new(true, &first.reason, words.join("; "))
+}
+
+fn contested(report: &Report<'_>) -> Said {
+    if report.contested.is_empty() {
+        return Said::new(false, "Alone", "nobody else writes what the operator writes");
+    }
+    Said::new(true, "AnotherWriter", report.contested.join("; "))
 }
 
 fn stalled(report: &Report<'_>) -> Said {
@@ -233,7 +288,7 @@ fn autoscaling(report: &Report<'_>) -> Said {
         Some(facts) => {
             Said::new(facts.autoscaling.ok, &facts.autoscaling.reason, facts.autoscaling.message.clone())
         }
-        None => Said::new(false, "CommentsOff", "comment.enabled is false: there are no readers"),
+        None => Said::new(false, "CommentsDisabled", "comment.enabled is false: there are no readers"),
     }
 }
 
@@ -266,6 +321,7 @@ fn readers(report: &Report<'_>, facts: &Facts) -> ReadersStatus {
         replicas: report.readers as i32,
         selector: selector.join(","),
         desired: facts.desired as i32,
+        unheeded_replicas: report.unheeded,
         ready: facts.ready as i32,
         draining: facts.draining as i32,
         viewers: facts.viewers.map(|viewers| two_digits(viewers) as i64),
@@ -297,5 +353,7 @@ fn last_decision(decision: &Decision) -> LastDecision {
     }
 }
 
+#[cfg(test)]
+mod kstatus;
 #[cfg(test)]
 mod tests;

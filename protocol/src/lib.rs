@@ -8,6 +8,7 @@ use liverank_core::handover::{Closing, HandOver, Lease, Share};
 use liverank_core::{ReaderId, VideoId};
 use serde::{Deserialize, Serialize};
 
+pub mod roles;
 mod unknown;
 
 pub use unknown::MaybeUnknown;
@@ -110,6 +111,20 @@ pub struct Load {
     /// Every closed reader, those that do not report, too.
     #[serde(default)]
     pub cordons: Vec<CordonRequest>,
+    /// Viewers who asked where to go and could not be sent to a reader that takes them; absent where there are none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unserved: Option<Unserved>,
+}
+
+/// Viewers without a reader, as a manager sees it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unserved {
+    /// Requests of the last ten seconds that no reader could be named for.
+    pub requests: u64,
+    /// Milliseconds since the first of them; pauses of less than ten seconds count.
+    pub since_ms: u64,
+    /// A video that they asked for.
+    pub video: Option<VideoId>,
 }
 
 /// A reader as the manager sees it.
@@ -130,6 +145,9 @@ pub struct ReaderState {
     pub silent_ms: u64,
     /// Whether its report is new enough to plan by.
     pub fresh: bool,
+    /// Whether it reports itself and cannot be reached at its address.
+    #[serde(default)]
+    pub unreachable: bool,
     /// While it is leaving by itself: milliseconds until it ends; 0: not said.
     pub grace_ms: u64,
     /// Viewers connected.
@@ -383,6 +401,9 @@ pub struct ReaderReport {
     pub instance_id: String,
     /// Viewers connected.
     pub active_connections: u64,
+    /// Viewers it may hold; the seed's readers do not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub capacity: Option<u64>,
     /// The channels it listens to, the busiest only.
     pub subscribed_topics: Vec<String>,
     /// Comments written to viewers since its start.

@@ -4,16 +4,23 @@
 //! The YAML file (`--config`, `LIVERANK_CONFIG`) holds what the flags hold, with or without nesting: `kafka: …` and
 //! `trending: {half-life: …}` set `--kafka` and `--trending-half-life`. One file may serve every role: a key that only
 //! another role has is passed over, one that no role has is an error.
+//!
+//! A file that the operator wrote is the exception: after a rollback the image may be older than the file, and a process
+//! that refuses to start helps nobody. What it does not know there is left out, logged as a warning, and counted
+//! (`liverank_process_ignored_settings`); see [`ignored`].
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use clap::{Arg, Command, FromArgMatches, Id};
 use serde_yaml::Value;
 
 /// The prefix of our environment variables.
 const PREFIX: &str = "LIVERANK_";
+/// The first line of a file that the operator wrote.
+pub const WRITTEN_BY_OPERATOR: &str = "# Written by liverank-operator";
 /// The variable, and the flag, that name the file.
 const FILE_VARIABLE: &str = "LIVERANK_CONFIG";
 const FILE_FLAG: &str = "--config";
@@ -52,6 +59,13 @@ pub enum ConfigError {
     },
 }
 
+static IGNORED: OnceLock<Vec<String>> = OnceLock::new();
+
+/// The keys of the operator's file that this process does not know and goes without.
+pub fn ignored() -> &'static [String] {
+    IGNORED.get().map_or(&[], Vec::as_slice)
+}
+
 fn hint(meant: Option<&String>) -> String {
     meant.map(|meant| format!(": did you mean {meant}?")).unwrap_or_default()
 }
@@ -65,8 +79,11 @@ pub fn parse<P: FromArgMatches>(
 ) -> Result<P, ConfigError> {
     check_variables(&command, environment)?;
     if let Some(path) = file_named(args, environment) {
-        let keys = read_file(&path)?;
-        command = with_defaults(command, &path, args, keys)?;
+        let file = read_file(&path)?;
+        let ignored;
+        (command, ignored) = with_defaults(command, &path, args, file)?;
+        // A process has one command line: there is nothing to replace.
+        let _ = IGNORED.set(ignored);
     }
     let matches = command.try_get_matches_from(args)?;
     Ok(P::from_arg_matches(&matches)?)
@@ -113,14 +130,21 @@ fn file_named(args: &[OsString], environment: &BTreeMap<String, String>) -> Opti
     environment.get(FILE_VARIABLE).filter(|path| !path.is_empty()).map(PathBuf::from)
 }
 
-/// The file's leaves by their keys, nesting joined with `.`.
-fn read_file(path: &Path) -> Result<BTreeMap<String, String>, ConfigError> {
+/// A configuration file.
+struct File {
+    /// Its leaves by their keys, nesting joined with `.`.
+    keys: BTreeMap<String, String>,
+    /// Whether the operator wrote it.
+    by_operator: bool,
+}
+
+fn read_file(path: &Path) -> Result<File, ConfigError> {
     let file_error = |reason: String| ConfigError::File { path: path.to_owned(), reason };
     let text = std::fs::read_to_string(path).map_err(|error| file_error(error.to_string()))?;
     let value: Value = serde_yaml::from_str(&text).map_err(|error| file_error(error.to_string()))?;
     let mut keys = BTreeMap::new();
     flatten(&value, String::new(), &mut keys).map_err(file_error)?;
-    Ok(keys)
+    Ok(File { keys, by_operator: text.lines().next() == Some(WRITTEN_BY_OPERATOR) })
 }
 
 fn flatten(value: &Value, key: String, keys: &mut BTreeMap<String, String>) -> Result<(), String> {
@@ -160,20 +184,25 @@ fn with_defaults(
     mut command: Command,
     path: &Path,
     args: &[OsString],
-    keys: BTreeMap<String, String>,
-) -> Result<Command, ConfigError> {
+    file: File,
+) -> Result<(Command, Vec<String>), ConfigError> {
     let subcommands = chosen(&command, args);
-    for (key, value) in keys {
+    let mut ignored = Vec::new();
+    for (key, value) in file.keys {
         let long = key.replace(['.', '_'], "-");
         let has_long = |arg: &&Arg| arg.get_long() == Some(&long);
         let Some(found) = all_args(&command).find(has_long).map(|arg| arg.get_id().clone()) else {
+            if file.by_operator {
+                ignored.push(key);
+                continue;
+            }
             let known: Vec<&str> = all_args(&command).filter_map(Arg::get_long).collect();
             let meant = nearest(&long, known.iter()).map(ToString::to_string);
             return Err(ConfigError::Key { path: path.to_owned(), key, meant });
         };
         command = set_default(command, &subcommands, &found, &value);
     }
-    Ok(command)
+    Ok((command, ignored))
 }
 
 /// The subcommand that was asked for, and that one's.
@@ -328,6 +357,24 @@ mod tests {
         assert!(error.contains("LIVERANK_KAFAK") && error.contains("LIVERANK_KAFKA?"), "{error}");
         let error = parsed(&["gateway"], &[], Some("- 1\n")).unwrap_err();
         assert!(error.contains("liverank.yaml"), "{error}");
+    }
+
+    #[test]
+    fn an_unknown_key_is_forgiven_to_the_operator_and_to_nobody_else() {
+        let file = format!("{WRITTEN_BY_OPERATOR}\nkafka: a\nfrom-a-newer-release: 7\n");
+        let Cli::Gateway { kafka, .. } = parsed(&["gateway"], &[], Some(&file)).unwrap() else {
+            panic!("another role")
+        };
+        assert_eq!(kafka.as_deref(), Some("a"), "the keys that are known count");
+        let by_hand = format!("kafka: a\n{WRITTEN_BY_OPERATOR}\nfrom-a-newer-release: 7\n");
+        let error = parsed(&["gateway"], &[], Some(&by_hand)).unwrap_err();
+        assert!(error.contains("`from-a-newer-release`"), "{error}");
+        // A value that is wrong is wrong whoever wrote it.
+        let wrong = format!("{WRITTEN_BY_OPERATOR}\nlisten: nowhere\n");
+        assert!(parsed(&["gateway"], &[], Some(&wrong)).unwrap_err().contains("--listen"));
+        let file = File { keys: [("new".to_owned(), "1".to_owned())].into(), by_operator: true };
+        let (_, ignored) = with_defaults(Cli::command(), Path::new("f"), &["test".into()], file).unwrap();
+        assert_eq!(ignored, ["new"]);
     }
 
     #[test]

@@ -46,3 +46,35 @@ impl Metrics {
         text
     }
 }
+
+/// Makes the values of a label: an enum, each value with its text in `snake_case`.
+///
+/// ```
+/// liverank_runtime::label_values! {
+///     /// How a request ended.
+///     pub enum Reason {
+///         /// There was no room.
+///         NoRoom = "no_room",
+///     }
+/// }
+/// ```
+#[macro_export]
+macro_rules! label_values {
+    ($(#[$doc:meta])* $visible:vis enum $name:ident { $($(#[$value_doc:meta])* $value:ident = $text:literal,)+ }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        $visible enum $name {
+            $($(#[$value_doc])* $value,)+
+        }
+
+        impl ::prometheus_client::encoding::EncodeLabelValue for $name {
+            fn encode(
+                &self,
+                encoder: &mut ::prometheus_client::encoding::LabelValueEncoder<'_>,
+            ) -> ::std::fmt::Result {
+                let text = match self { $(Self::$value => $text,)+ };
+                ::prometheus_client::encoding::EncodeLabelValue::encode(&text, encoder)
+            }
+        }
+    };
+}

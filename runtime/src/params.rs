@@ -4,13 +4,21 @@ use std::convert::Infallible;
 use std::ops::RangeInclusive;
 
 use axum::extract::{FromRequestParts, Path, Query};
-use axum::http::Uri;
 use axum::http::request::Parts;
+use axum::http::{StatusCode, Uri};
 use liverank_core::{Invalid, VideoId};
 
 use crate::Problem;
 
-/// A request's query parameters, decoded. Of a repeated one the first counts; unknown ones are passed over.
+/// The parameter that carries a viewer's token where no header can be set. Every public address takes it: who has a token
+/// need not know which systems ask for one.
+pub const TOKEN_PARAMETER: &str = "access_token";
+
+/// Characters of an unknown parameter's name that an error repeats: enough to recognise a slip of the pen.
+const NAME_SHOWN: usize = 64;
+
+/// A request's query parameters, decoded. Of a repeated one the first counts. Public endpoints refuse unknown ones
+/// ([`Params::only`]).
 #[derive(Debug, Clone, Default)]
 pub struct Params(Vec<(String, String)>);
 
@@ -19,6 +27,18 @@ impl Params {
     pub fn of(uri: &Uri) -> Self {
         // What cannot be decoded is replaced, not refused: the parameter's own check tells of it by name.
         Self(Query::try_from_uri(uri).map(|Query(pairs)| pairs).unwrap_or_default())
+    }
+
+    /// Refuses parameters that the endpoint does not know, by name: a misspelt `limit` would otherwise be answered as if
+    /// it were not there.
+    pub fn only(&self, known: &[&str]) -> Result<(), Problem> {
+        let unknown = |name: &&str| *name != TOKEN_PARAMETER && !known.contains(name);
+        let Some(name) = self.0.iter().map(|(name, _)| name.as_str()).find(unknown) else { return Ok(()) };
+        let name: String = name.chars().take(NAME_SHOWN).collect();
+        let takes =
+            if known.is_empty() { "takes none".to_owned() } else { format!("takes {}", known.join(", ")) };
+        let detail = format!("{name}: is not a parameter of this path, which {takes}");
+        Err(Problem::new(StatusCode::BAD_REQUEST, detail).with("field", name))
     }
 
     /// A parameter's text; `None` where it is absent.
@@ -98,6 +118,17 @@ mod tests {
             let refused = params(&format!("limit={bad}")).number("limit", 1..=10).unwrap_err();
             assert_eq!(refused.field, "limit", "{bad}");
         }
+    }
+
+    #[test]
+    fn an_unknown_name_is_refused_and_a_token_never_is() {
+        assert!(params("limit=1&access_token=t").only(&["limit", "board"]).is_ok());
+        assert!(params("").only(&[]).is_ok());
+        let refused = params("limit=1&limt=2").only(&["limit", "board"]).unwrap_err();
+        assert_eq!(refused.body()["field"], "limt");
+        assert!(refused.detail().ends_with("which takes limit, board"), "{}", refused.detail());
+        let long = params(&"x".repeat(500)).only(&[]).unwrap_err();
+        assert_eq!(long.body()["field"], "x".repeat(NAME_SHOWN));
     }
 
     #[test]

@@ -3,7 +3,8 @@
 //! A panic in a thread or task that others rely on leaves a process that looks alive and does part of its work. So every
 //! panic ends the process with an error, whoever started the thread or task, with one exception: what serves a single
 //! connection is run by [`confined`]. There a panic ends the connection, is logged and counted
-//! (`liverank_process_confined_panics`), and the others go on.
+//! (`liverank_process_confined_panics`), and the others go on. What a part catches itself counts there, too
+//! ([`Process::catches_panics`]).
 
 use std::io;
 use std::panic::PanicHookInfo;
@@ -12,9 +13,10 @@ use std::time::Duration;
 
 use anyhow::anyhow;
 use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::watch;
 
-use crate::{ServiceContext, shutdown};
+use crate::{ServiceContext, config, shutdown};
 
 /// How long the part that panicked may take to say so itself, with its name, before the process ends with what the
 /// panic said.
@@ -31,6 +33,8 @@ pub struct Process {
     pub late: Duration,
     /// Threads of the runtime, where it is not one a core.
     pub threads: Option<usize>,
+    /// Whether the code that runs on this thread catches panics itself: such a panic ends nothing.
+    pub catches_panics: fn() -> bool,
 }
 
 impl Process {
@@ -43,8 +47,9 @@ impl Process {
         main: impl FnOnce(ServiceContext) -> F,
     ) -> anyhow::Result<()> {
         let context = ServiceContext::new(self.drain);
+        tell_ignored(&context);
         let runtime = self.runtime()?;
-        let mut panics = end_on_panic(&context);
+        let mut panics = end_on_panic(&context, self.catches_panics);
         let result = runtime.block_on(async {
             shutdown::on_signal(context.shutdown.clone())?;
             tokio::spawn(shutdown::end_late(context.shutdown.clone(), self.drain + self.late));
@@ -81,6 +86,23 @@ pub async fn confined<T>(connection: impl Future<Output = T>) -> T {
     CONFINED.scope((), connection).await
 }
 
+/// Says which settings of the operator's file this process goes without.
+fn tell_ignored(context: &ServiceContext) {
+    let ignored = config::ignored();
+    if !ignored.is_empty() {
+        tracing::warn!(settings = ?ignored, "the operator's file has settings that this version does not know: they are ignored");
+    }
+    let gauge = Gauge::<i64>::default();
+    gauge.set(ignored.len() as i64);
+    context.metrics.register("process", |registry| {
+        registry.register(
+            "ignored_settings",
+            "Settings of the operator's file that this version does not know",
+            gauge,
+        );
+    });
+}
+
 async fn first(panics: &mut watch::Receiver<Option<String>>) -> String {
     match panics.wait_for(Option::is_some).await {
         Ok(panicked) => panicked.clone().unwrap_or_default(),
@@ -90,7 +112,7 @@ async fn first(panics: &mut watch::Receiver<Option<String>>) -> String {
 }
 
 /// Has every panic logged, and answers where the first one that must end the process shows.
-fn end_on_panic(context: &ServiceContext) -> watch::Receiver<Option<String>> {
+fn end_on_panic(context: &ServiceContext, catches_panics: fn() -> bool) -> watch::Receiver<Option<String>> {
     static CONFINED_PANICS: OnceLock<Counter> = OnceLock::new();
     let counter = CONFINED_PANICS.get_or_init(Counter::default).clone();
     context.metrics.register("process", |registry| {
@@ -99,7 +121,7 @@ fn end_on_panic(context: &ServiceContext) -> watch::Receiver<Option<String>> {
     });
     let (sender, receiver) = watch::channel(None);
     std::panic::set_hook(Box::new(move |info| {
-        let confined = CONFINED.try_with(|()| ()).is_ok();
+        let confined = CONFINED.try_with(|()| ()).is_ok() || catches_panics();
         let panicked = text(info);
         let thread = std::thread::current();
         let backtrace = std::backtrace::Backtrace::capture();

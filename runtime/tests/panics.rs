@@ -1,5 +1,6 @@
 //! What a panic does to a process. Each case runs in a process of its own, which is this test's executable again.
 
+use std::cell::Cell;
 use std::process::{Command, Output};
 use std::time::Duration;
 
@@ -8,6 +9,10 @@ use liverank_runtime::server;
 
 /// Names the case that a child is to run.
 const CASE: &str = "LIVERANK_TEST_PANIC_CASE";
+
+thread_local! {
+    static CATCHES: Cell<bool> = const { Cell::new(false) };
+}
 
 fn run_child(case: &str) -> Output {
     let test = std::env::current_exe().unwrap();
@@ -20,7 +25,8 @@ fn run_child(case: &str) -> Output {
 #[test]
 fn child() {
     let Ok(case) = std::env::var(CASE) else { return };
-    let process = Process { drain: Duration::from_secs(5), late: Duration::from_secs(5), threads: Some(2) };
+    let drain = Duration::from_secs(5);
+    let process = Process { drain, late: drain, threads: Some(2), catches_panics: || CATCHES.get() };
     let ended = process.run(|context| async move {
         match case.as_str() {
             "task" => drop(tokio::spawn(async { panic!("a bug in a task") })),
@@ -50,6 +56,14 @@ fn child() {
             "confined" => {
                 let failed = tokio::spawn(confined(async { panic!("a bug in a connection") })).await;
                 assert!(failed.is_err());
+                return Ok(());
+            }
+            "caught" => {
+                CATCHES.set(true);
+                let caught = std::panic::catch_unwind(|| panic!("a bug that is caught"));
+                CATCHES.set(false);
+                assert!(caught.is_err());
+                tokio::time::sleep(Duration::from_millis(1)).await;
                 return Ok(());
             }
             other => panic!("no such case: {other}"),
@@ -82,8 +96,8 @@ fn a_panic_in_a_task_a_thread_or_blocking_work_ends_the_process_with_an_error() 
 }
 
 #[test]
-fn a_panic_that_is_confined_to_a_connection_ends_that_connection_only() {
-    for case in ["request", "confined"] {
+fn a_panic_that_is_confined_or_caught_ends_nothing_else() {
+    for case in ["request", "confined", "caught"] {
         let output = run_child(case);
         let said = String::from_utf8_lossy(&output.stdout);
         assert_eq!(

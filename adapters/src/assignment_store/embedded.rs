@@ -1,12 +1,19 @@
-//! Assignments and heartbeats in memory: empty after a start, as a Redis may be.
+//! Assignments and heartbeats in memory, and in a file where one is given.
+//!
+//! The file has the assignments, and under which addresses the readers were: after a restart a video is served where it
+//! was, and whoever asks before the first heartbeat is told so. Terms and cordons are those of one run: with embedded
+//! stores the planner lives in the same process. Memory is what counts: a disk that cannot be written costs the next
+//! start its assignments, and nobody an answer.
 
 use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
 use liverank_core::handover::{Assigned, Lease, Share};
 use liverank_core::{ReaderId, VideoId};
+use redb::{ReadableDatabase, ReadableTable, TableDefinition};
 use tokio::sync::mpsc;
 
 use super::{
@@ -15,14 +22,34 @@ use super::{
 };
 use crate::StoreError;
 use crate::lossy_channel::LossyChannel;
+use crate::redb_file::{Failure, Purpose, RedbFile, begin_durable};
 
 /// What errors name as the part that failed.
 const PART: &str = "assignments";
 
-/// Assignments and heartbeats in memory.
+/// The name of the file.
+const FILE: &str = "assignments.redb";
+/// What is in force by video, as JSON.
+const ASSIGNED: TableDefinition<&str, &[u8]> = TableDefinition::new("assigned");
+/// Readers by name, as JSON: who they are, without viewers and videos.
+const READERS: TableDefinition<&str, &[u8]> = TableDefinition::new("readers");
+
+const PURPOSE: Purpose = Purpose {
+    part: PART,
+    version: 1,
+    tables: |transaction| {
+        transaction.open_table(ASSIGNED)?;
+        transaction.open_table(READERS)?;
+        Ok(())
+    },
+};
+
+/// See the module.
 #[derive(Default)]
 pub struct EmbeddedAssignments {
-    inner: Mutex<Inner>,
+    inner: Arc<Mutex<Inner>>,
+    /// Whether changes are written to a file, which blocks.
+    durable: bool,
 }
 
 #[derive(Default)]
@@ -34,9 +61,62 @@ struct Inner {
     term: Option<Term>,
     cordons: BTreeMap<ReaderId, Cordon>,
     subscribers: Vec<Arc<LossyChannel<Change>>>,
+    file: Option<RedbFile>,
 }
 
 impl Inner {
+    /// Reads what the file has. What cannot be read there is left out: it is assigned anew when somebody asks.
+    fn read(file: RedbFile) -> Result<Self, StoreError> {
+        let mut inner = Self::default();
+        let (assignments, readers) = file.with(|database, _| {
+            let transaction = database.begin_read()?;
+            Ok((rows(&transaction.open_table(ASSIGNED)?)?, rows(&transaction.open_table(READERS)?)?))
+        })?;
+        for (name, assigned) in assignments {
+            let Ok(video_id) = VideoId::parse(&name) else { continue };
+            let Ok(assigned) = serde_json::from_slice::<Assigned>(&assigned) else { continue };
+            inner.epoch = inner.epoch.max(assigned.epoch);
+            inner.assignments.insert(video_id.clone(), Assignment { video_id, assigned });
+        }
+        let readers = readers.iter().filter_map(|(_, json)| serde_json::from_slice(json).ok());
+        inner.readers = readers.map(|record: ReaderRecord| (record.id.clone(), record)).collect();
+        inner.file = Some(file);
+        Ok(inner)
+    }
+
+    /// Writes (`None`: removes) a row, so that it is on the disk when this returns. Blocks.
+    fn keep(
+        &self,
+        table: TableDefinition<'static, &'static str, &'static [u8]>,
+        key: &str,
+        row: Option<&[u8]>,
+    ) {
+        let Some(file) = &self.file else { return };
+        let written = file.with(|database, _| {
+            let transaction = begin_durable(database)?;
+            match row {
+                Some(row) => drop(transaction.open_table(table)?.insert(key, row)?),
+                None => drop(transaction.open_table(table)?.remove(key)?),
+            }
+            Ok(transaction.commit()?)
+        });
+        if let Err(error) = written {
+            tracing::debug!(%error, key, "an assignment is in memory only");
+        }
+    }
+
+    /// Notes a heartbeat. The file is told of readers that are new or have moved: of the rest, the next one is news.
+    fn heard(&mut self, record: ReaderRecord) {
+        let known = self.readers.get(&record.id);
+        let is_known = known.is_some_and(|known| identity(known) == identity(&record));
+        if self.file.is_some() && !is_known {
+            let absent = ReaderRecord { viewers: 0, videos: Vec::new(), draining: false, ..record.clone() };
+            let json = serde_json::to_vec(&absent).expect("a record is plain data");
+            self.keep(READERS, record.id.as_str(), Some(&json));
+        }
+        self.readers.insert(record.id.clone(), record);
+    }
+
     fn tell(&mut self, change: &Change) {
         self.subscribers.retain(|subscriber| !subscriber.is_closed());
         for subscriber in &self.subscribers {
@@ -67,10 +147,48 @@ impl Inner {
     }
 }
 
+/// What of a reader stays the same from one heartbeat to the next.
+fn identity(record: &ReaderRecord) -> (&str, &str, u64) {
+    (&record.public_url, &record.internal_url, record.capacity)
+}
+
+fn rows(table: &impl ReadableTable<&'static str, &'static [u8]>) -> Result<Vec<(String, Vec<u8>)>, Failure> {
+    let mut rows = Vec::new();
+    for row in table.iter()? {
+        let (key, value) = row?;
+        rows.push((key.value().to_owned(), value.value().to_owned()));
+    }
+    Ok(rows)
+}
+
 impl EmbeddedAssignments {
-    /// A store without assignments and readers.
+    /// A store without assignments and readers, in memory only.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Opens the store in `directory`; creates both where they are absent.
+    ///
+    /// # Errors
+    /// The file is in use by another process, cannot be written, is damaged or of another format; says which.
+    pub fn open(directory: &Path) -> Result<Self, StoreError> {
+        let inner = Inner::read(RedbFile::open(PURPOSE, directory, FILE)?)?;
+        Ok(Self { inner: Arc::new(Mutex::new(inner)), durable: true })
+    }
+
+    /// Does `work`, which may write to the file, where it may block.
+    async fn change<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Inner) -> T + Send + 'static,
+    ) -> Result<T, StoreError> {
+        if !self.durable {
+            return Ok(work(&mut self.inner()));
+        }
+        let inner = Arc::clone(&self.inner);
+        let done = tokio::task::spawn_blocking(move || {
+            work(&mut inner.lock().unwrap_or_else(PoisonError::into_inner))
+        });
+        done.await.map_err(|error| StoreError::unavailable(PART, format!("its thread ended: {error}")))
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -95,38 +213,46 @@ impl AssignmentStore for EmbeddedAssignments {
     ) -> Result<Swapped, StoreError> {
         expect_possible(seen)?;
         expect_possible(term.unwrap_or(0))?;
-        let mut inner = self.inner();
-        if let Some(in_force) = term.and_then(|term| inner.fence(term)) {
-            return Ok(Swapped::Fenced(in_force));
-        }
-        if inner.epoch_of(video) != expected {
-            return Ok(inner.conflict(video));
-        }
-        inner.epoch = mint(inner.epoch, seen, now_micros());
-        inner.version += 1;
-        let (epoch, version) = (inner.epoch, inner.version);
-        let assignment =
-            Assignment { video_id: video.clone(), assigned: Assigned { epoch, readers: readers.to_vec() } };
-        inner.assignments.insert(video.clone(), assignment.clone());
-        inner.tell(&Change::Assigned { version, assignment: assignment.clone() });
-        Ok(Swapped::Stored(assignment))
+        let (video_id, readers) = (video.clone(), readers.to_vec());
+        self.change(move |inner| {
+            if let Some(in_force) = term.and_then(|term| inner.fence(term)) {
+                return Swapped::Fenced(in_force);
+            }
+            if inner.epoch_of(&video_id) != expected {
+                return inner.conflict(&video_id);
+            }
+            inner.epoch = mint(inner.epoch, seen, now_micros());
+            inner.version += 1;
+            let (epoch, version) = (inner.epoch, inner.version);
+            let assignment = Assignment { video_id, assigned: Assigned { epoch, readers } };
+            let json = serde_json::to_vec(&assignment.assigned).expect("an assignment is plain data");
+            inner.keep(ASSIGNED, assignment.video_id.as_str(), Some(&json));
+            inner.assignments.insert(assignment.video_id.clone(), assignment.clone());
+            inner.tell(&Change::Assigned { version, assignment: assignment.clone() });
+            Swapped::Stored(assignment)
+        })
+        .await
     }
 
     async fn remove(&self, video: &VideoId, expected: u64) -> Result<Swapped, StoreError> {
-        let mut inner = self.inner();
-        if inner.epoch_of(video) != Some(expected) {
-            return Ok(inner.conflict(video));
-        }
-        let Some(removed) = inner.assignments.remove(video) else { return Ok(Swapped::Conflict(None)) };
-        inner.version += 1;
-        let version = inner.version;
-        inner.tell(&Change::Removed { version, video_id: video.clone() });
-        Ok(Swapped::Stored(removed))
+        let video_id = video.clone();
+        self.change(move |inner| {
+            if inner.epoch_of(&video_id) != Some(expected) {
+                return inner.conflict(&video_id);
+            }
+            let Some(removed) = inner.assignments.remove(&video_id) else { return Swapped::Conflict(None) };
+            inner.keep(ASSIGNED, video_id.as_str(), None);
+            inner.version += 1;
+            let version = inner.version;
+            inner.tell(&Change::Removed { version, video_id });
+            Swapped::Stored(removed)
+        })
+        .await
     }
 
     async fn heartbeat(&self, reader: &ReaderRecord) -> Result<(), StoreError> {
-        self.inner().readers.insert(reader.id.clone(), reader.clone());
-        Ok(())
+        let record = reader.clone();
+        self.change(move |inner| inner.heard(record)).await
     }
 
     async fn readers(&self) -> Result<Vec<ReaderRecord>, StoreError> {
@@ -134,11 +260,14 @@ impl AssignmentStore for EmbeddedAssignments {
     }
 
     async fn forget_reader(&self, reader: &ReaderId, beat: u64) -> Result<(), StoreError> {
-        let mut inner = self.inner();
-        if inner.readers.get(reader).is_some_and(|record| record.beat == beat) {
-            inner.readers.remove(reader);
-        }
-        Ok(())
+        let reader = reader.clone();
+        self.change(move |inner| {
+            if inner.readers.get(&reader).is_some_and(|record| record.beat == beat) {
+                inner.readers.remove(&reader);
+                inner.keep(READERS, reader.as_str(), None);
+            }
+        })
+        .await
     }
 
     async fn orders(&self) -> Result<Orders, StoreError> {
@@ -214,6 +343,8 @@ fn expect_possible(seen: u64) -> Result<(), StoreError> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use super::*;
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -222,5 +353,67 @@ mod tests {
             Arc::new(EmbeddedAssignments::new()) as Arc<dyn AssignmentStore>
         })
         .await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn keeps_it_on_a_file_too() {
+        let directory = tempfile::tempdir().unwrap();
+        let stores = AtomicUsize::new(0);
+        super::super::conformance::suite(|| async {
+            let store = stores.fetch_add(1, Ordering::Relaxed);
+            let store = EmbeddedAssignments::open(&directory.path().join(store.to_string())).unwrap();
+            Arc::new(store) as Arc<dyn AssignmentStore>
+        })
+        .await;
+    }
+
+    fn record(name: &str, beat: u64, url: &str) -> ReaderRecord {
+        ReaderRecord {
+            id: ReaderId::parse(name).unwrap(),
+            public_url: url.to_owned(),
+            internal_url: url.to_owned(),
+            beat,
+            capacity: 10,
+            viewers: 7,
+            draining: true,
+            grace_ms: 0,
+            highest_epoch: 3,
+            videos: Vec::new(),
+            messages_sent: 0,
+            reconnects: 0,
+            reconnect_errors: 0,
+        }
+    }
+
+    #[tokio::test]
+    async fn assignments_and_readers_addresses_survive_a_restart() {
+        let directory = tempfile::tempdir().unwrap();
+        let [kept, gone] = ["kept", "gone"].map(|id| VideoId::parse(id).unwrap());
+        let share = Share { reader: ReaderId::parse("r").unwrap(), weight: 1 };
+        let store = EmbeddedAssignments::open(directory.path()).unwrap();
+        store.assign(&kept, None, std::slice::from_ref(&share), 0, None).await.unwrap();
+        let Swapped::Stored(removed) =
+            store.assign(&gone, None, std::slice::from_ref(&share), 0, None).await.unwrap()
+        else {
+            panic!("nobody else was there")
+        };
+        store.remove(&gone, removed.epoch()).await.unwrap();
+        for (name, beat, url) in [("r", 1, "http://a"), ("r", 2, "http://b"), ("left", 5, "http://c")] {
+            store.heartbeat(&record(name, beat, url)).await.unwrap();
+        }
+        store.forget_reader(&ReaderId::parse("left").unwrap(), 5).await.unwrap();
+        let before = store.load().await.unwrap().assignments;
+        drop(store);
+
+        let store = EmbeddedAssignments::open(directory.path()).unwrap();
+        assert_eq!(store.load().await.unwrap().assignments, before);
+        let readers = store.readers().await.unwrap();
+        let seen: Vec<_> =
+            readers.iter().map(|it| (it.public_url.as_str(), it.viewers, it.draining)).collect();
+        assert_eq!(seen, [("http://b", 0, false)], "its viewers are not there any more");
+        let Swapped::Stored(next) = store.assign(&gone, None, &[share], 0, None).await.unwrap() else {
+            panic!("it was removed")
+        };
+        assert!(next.epoch() > before[0].epoch(), "epochs go on above those of the last run");
     }
 }

@@ -41,6 +41,7 @@ where
     generations::a_new_generation_replaces_the_old(fresh().await).await;
     generations::a_generation_that_nobody_completes_leaves_no_trace(fresh().await).await;
     generations::an_empty_generation_is_one(fresh().await).await;
+    generations::a_half_life_belongs_to_its_generation(fresh().await).await;
     a_repair_moves_up_only(fresh().await).await;
     versions_have_no_hole(fresh().await).await;
     large_batches_arrive_to_the_last_digit(fresh().await).await;

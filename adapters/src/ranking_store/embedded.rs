@@ -31,6 +31,8 @@ struct Boards {
     /// repair that nobody ended leaves here is of use to the next one.
     next: Option<(u64, Lists)>,
     subscribers: Vec<Arc<LossyChannel<Change>>>,
+    /// By generation, those before the one in force left out.
+    half_lives: BTreeMap<u64, u64>,
 }
 
 /// The videos of one generation.
@@ -183,6 +185,21 @@ impl RankingStore for EmbeddedRanking {
         }
         boards.tell(None);
         Ok(Projected::Applied)
+    }
+
+    async fn note_half_life(&self, generation: u64, millis: u64) -> Result<(), StoreError> {
+        let mut boards = self.boards();
+        let in_force = boards.generation.unwrap_or(0);
+        if generation >= in_force {
+            boards.half_lives.retain(|noted, _| *noted >= in_force);
+            boards.half_lives.insert(generation, millis);
+        }
+        Ok(())
+    }
+
+    async fn half_life(&self) -> Result<Option<u64>, StoreError> {
+        let boards = self.boards();
+        Ok(boards.generation.and_then(|generation| boards.half_lives.get(&generation).copied()))
     }
 
     async fn page(

@@ -8,6 +8,7 @@
 //! | `ranking:projection` | hash | `format`, `generation`, `version`, `offset:<partition>`, `shadow` (the one it was) |
 //! | `ranking:next`, `ranking:next:…` | as above | the shadow: the next generation while it is gathered; expires |
 //! | `ranking:steps:<random>` | string | where a write too large for one script goes, and how far it is; expires |
+//! | `ranking:half-life` | hash | generation → half-life of its decayed scores, in ms; of the one in force and later ones |
 //! | `ranking:changes` | channel | changes, as JSON |
 //!
 //! A write larger than [`STEP`] entries takes several scripts, so that none holds up Redis for long. Its offsets come
@@ -293,6 +294,28 @@ impl RankingStore for RedisRanking {
         let outcome = self.outcome(&call).await?;
         *repair = Repair::new(generation);
         outcome.projected()
+    }
+
+    async fn note_half_life(&self, generation: u64, millis: u64) -> Result<(), StoreError> {
+        let key = self.key("ranking:half-life");
+        let in_force = self.standing().await?.generation.unwrap_or(0);
+        if generation < in_force {
+            return Ok(());
+        }
+        let noted: Vec<String> = self.link.query(cmd("HKEYS").arg(&key)).await?;
+        let old = noted.iter().filter(|noted| noted.parse().is_ok_and(|noted: u64| noted < in_force));
+        for old in old {
+            self.link.query::<u64>(cmd("HDEL").arg(&key).arg(old)).await?;
+        }
+        self.link.query::<u64>(cmd("HSET").arg(&key).arg(generation).arg(millis)).await?;
+        Ok(())
+    }
+
+    async fn half_life(&self) -> Result<Option<u64>, StoreError> {
+        let Some(generation) = self.standing().await?.generation else { return Ok(None) };
+        let noted: Option<String> =
+            self.link.query(cmd("HGET").arg(self.key("ranking:half-life")).arg(generation)).await?;
+        noted.map(|text| whole(&text)).transpose()
     }
 
     async fn page(

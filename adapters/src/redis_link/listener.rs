@@ -31,7 +31,7 @@ enum SubscriptionOp {
     Unsubscribe,
 }
 
-/// Where a caller waits for what became of its request.
+/// Where a caller waits for the result of its request.
 type Answer = oneshot::Sender<Result<(), StoreError>>;
 
 struct Request {
@@ -169,7 +169,8 @@ impl<T: Clone + Send + 'static> SubscriptionTask<T> {
         self.attend(&mut live).await
     }
 
-    /// Subscribes to everything wanted, and only then tells of the loss: whoever looks again misses nothing after.
+    /// Subscribes to all wanted channels, and only then reports the loss: a receiver that then reads the current state
+    /// gets every later message.
     async fn resume(&mut self, live: &mut Live) -> Result<(), RedisError> {
         let wanted: Vec<&String> = self.wanted.iter().collect();
         for chunk in wanted.chunks(CHUNK) {
@@ -200,7 +201,7 @@ impl<T: Clone + Send + 'static> SubscriptionTask<T> {
         }
     }
 
-    /// Fulfils a request together with those waiting behind it that wish the same, in one round trip.
+    /// Carries out a request, together with the requests behind it that ask for the same, in one round trip.
     async fn fulfil(&mut self, first: Request, live: &mut Live) -> Result<(), RedisError> {
         let mut next = Some(first);
         while let Some(request) = next.take() {

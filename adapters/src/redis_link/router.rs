@@ -163,8 +163,8 @@ impl<'a> Router<'a> {
         (target, errands, result)
     }
 
-    /// Puts answers in their places, and the commands that have to be sent again with those that are left. Answers
-    /// whether to wait before.
+    /// Stores the answers, and adds the commands that have to be sent again to those that are left. Answers whether to
+    /// wait before sending them.
     fn collect(
         &self,
         target: &Target,

@@ -31,12 +31,21 @@ pub const MOST_ORDERS: usize = 10_000;
 pub enum ReaderStatus {
     /// It sends heartbeats.
     Alive,
-    /// It sends heartbeats, and is leaving.
+    /// It sends heartbeats, and is to be emptied. It serves what it has until that is elsewhere.
     Draining,
+    /// It said itself that it leaves. Nobody is sent there where any other reader can take the video.
+    Leaving,
     /// It sends none, and may still serve its viewers: it gets no new ones.
     Suspect,
     /// It sends none and does not answer a probe: others are to serve its videos.
     Gone,
+}
+
+impl ReaderStatus {
+    /// Whether what a reader serves is to be moved elsewhere while it still serves it.
+    pub const fn is_emptied(self) -> bool {
+        matches!(self, Self::Draining | Self::Leaving)
+    }
 }
 
 impl std::fmt::Display for ReaderStatus {
@@ -44,6 +53,7 @@ impl std::fmt::Display for ReaderStatus {
         f.write_str(match self {
             Self::Alive => "alive",
             Self::Draining => "draining",
+            Self::Leaving => "leaving",
             Self::Suspect => "suspect",
             Self::Gone => "gone",
         })
@@ -93,43 +103,107 @@ pub enum Decision {
 /// what this manager sees, it has not heard yet (the compare-and-set then fails and tells it) or the store has lost it
 /// (then the same readers get an epoch above). Nobody is ever answered with an older epoch than it knows.
 ///
-/// `choose` names the reader for a video that has none, `relief` one with room beside those that serve it and are full:
-/// whoever would be refused otherwise is served at once, whether or not anybody plans.
+/// `choose` names a reader for the video beside those that it is given, `relief` one with room beside those that serve the
+/// video and are full: whoever would be refused otherwise is served at once, whether or not anybody plans.
+///
+/// A reader that is gone serves nothing. Where all that are left have said that they leave, others take their places
+/// now: a move would first wait until these hold the video ready, and whoever asks meanwhile would be sent to a reader
+/// that may end at any moment. Those who are there already are handed over once the new ones are ready.
 pub fn decide(
     sight: &impl ClusterView,
     video: &VideoId,
     known: u64,
-    choose: impl FnOnce() -> Option<ReaderId>,
+    mut choose: impl FnMut(&[Share]) -> Option<ReaderId>,
     relief: impl FnOnce(&Assigned) -> Option<ReaderId>,
 ) -> Decision {
-    let one = |reader: ReaderId| vec![Share { reader, weight: 1 }];
     let Some(current) = sight.assigned(video) else {
-        return choose().map_or(Decision::NoReader, |reader| Decision::Assign {
+        return choose(&[]).map_or(Decision::NoReader, |reader| Decision::Assign {
             expected: None,
-            readers: one(reader),
+            readers: vec![Share { reader, weight: 1 }],
             seen: known,
         });
     };
-    let stays = |share: &&Share| sight.standing(&share.reader) != Some(ReaderStatus::Gone);
-    let staying: Vec<Share> = current.readers.iter().filter(stays).cloned().collect();
-    let is_complete = staying.len() == current.readers.len();
-    if is_complete && known <= current.epoch {
-        let is_full = current.readers.len() < MOST_SPREAD
-            && current.readers.iter().all(|share| is_full(sight, &share.reader));
-        return match is_full.then(|| relief(current)).flatten() {
-            Some(reader) => {
-                let readers = relieved(current, reader);
-                Decision::Assign { expected: Some(current.epoch), readers, seen: current.epoch }
-            }
-            None => Decision::Serve,
-        };
+    let expected = Some(current.epoch);
+    let readers = fit_to_be_used(sight, current, &mut choose);
+    if readers != current.readers || known > current.epoch {
+        return Decision::Assign { expected, readers, seen: known.max(current.epoch) };
     }
-    let readers =
-        if staying.is_empty() { choose().map_or_else(|| current.readers.clone(), one) } else { staying };
-    if readers == current.readers && known <= current.epoch {
-        return Decision::Serve;
+    let is_full = current.readers.len() < MOST_SPREAD
+        && current.readers.iter().all(|share| is_full(sight, &share.reader));
+    match is_full.then(|| relief(current)).flatten() {
+        Some(reader) => {
+            Decision::Assign { expected, readers: relieved(current, reader), seen: current.epoch }
+        }
+        None => Decision::Serve,
     }
-    Decision::Assign { expected: Some(current.epoch), readers, seen: known.max(current.epoch) }
+}
+
+/// A video's readers without those that are gone; others in place of all, where none is left that does not leave.
+fn fit_to_be_used(
+    sight: &impl ClusterView,
+    current: &Assigned,
+    choose: &mut impl FnMut(&[Share]) -> Option<ReaderId>,
+) -> Vec<Share> {
+    let standing = |share: &Share| sight.standing(&share.reader);
+    let here = current.readers.iter().filter(|share| standing(share) != Some(ReaderStatus::Gone));
+    let here: Vec<Share> = here.cloned().collect();
+    if here.iter().any(|share| standing(share) != Some(ReaderStatus::Leaving)) {
+        return here;
+    }
+    let weights = if here.is_empty() { vec![1] } else { here.iter().map(|share| share.weight).collect() };
+    let mut readers = Vec::new();
+    for weight in weights {
+        if let Some(reader) = choose(&readers) {
+            readers.push(Share { reader, weight });
+        }
+    }
+    match (readers.is_empty(), here.is_empty()) {
+        (false, _) => readers,
+        (true, false) => here,
+        (true, true) => current.readers.clone(),
+    }
+}
+
+/// The order that takes a video from those of its readers that are to be emptied; `None` where there are none, or nobody
+/// could take it. `choose` names a reader for the video beside those that it is given.
+///
+/// Whoever takes a reader's place is given its part. Where viewers lie otherwise than the parts say, the parts follow the
+/// viewers: emptying one reader moves nobody at the others.
+pub fn without(
+    sight: &impl ClusterView,
+    video: &VideoId,
+    mut choose: impl FnMut(&[Share]) -> Option<ReaderId>,
+) -> Option<Order> {
+    let current = sight.assigned(video)?;
+    let shares = as_they_lie(sight, video, current);
+    let leaves = |share: &Share| sight.standing(&share.reader).is_some_and(ReaderStatus::is_emptied);
+    let (leavers, mut readers): (Vec<Share>, Vec<Share>) = shares.into_iter().partition(leaves);
+    if leavers.is_empty() {
+        return None;
+    }
+    for leaver in leavers {
+        if let Some(reader) = choose(&readers) {
+            readers.push(Share { reader, weight: leaver.weight });
+        }
+    }
+    let order = Order { video: video.clone(), expected: current.epoch, readers };
+    (!order.readers.is_empty()).then_some(order)
+}
+
+/// A video's shares, with the weights that its viewers lie by where one of its readers has more than its part and the
+/// slack. A reader that lacks viewers keeps its part of them: they may be on their way.
+fn as_they_lie(sight: &impl ClusterView, video: &VideoId, assigned: &Assigned) -> Vec<Share> {
+    let total = total_viewers(sight, video, assigned);
+    let even = |share: &&Share| viewers_at(sight, &share.reader, video) <= quota(assigned, share, total).0;
+    if assigned.readers.iter().all(|share| even(&share)) {
+        return assigned.readers.clone();
+    }
+    let weight = |share: &Share| {
+        let claim = viewers_at(sight, &share.reader, video).max(part(assigned, share, total));
+        claim.clamp(1, u64::from(u32::MAX / MOST_SPREAD as u32)) as u32
+    };
+    let shares = assigned.readers.iter();
+    shares.map(|share| Share { weight: weight(share), ..share.clone() }).collect()
 }
 
 /// The readers of a video and one more, which is given a tenth: so little that none of the others sheds anybody for it.
@@ -239,8 +313,10 @@ fn answer_for(
     let total = total_viewers(sight, &held.video, assigned).max(held.viewers);
     let mine = assigned.share(reader);
     // One that is to be emptied and still serves the video waits for the one that takes its place: until then its viewers
-    // would go where they are too many.
-    if mine.is_some() && sight.standing(reader) == Some(ReaderStatus::Draining) {
+    // would go where they are too many. And nobody is moved for evenness while one of the video's readers is closed,
+    // leaves or is silent: whoever is moved now may be moved again when that one is emptied.
+    let is_settled = || assigned.readers.iter().all(|share| sight.is_open(&share.reader));
+    if mine.is_some() && !is_settled() {
         return;
     }
     let (keep, most) = mine.map_or((0, 0), |share| quota(assigned, share, total));

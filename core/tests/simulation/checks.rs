@@ -30,6 +30,10 @@ pub struct Counts {
     pub reader_crashes: u64,
     pub manager_crashes: u64,
     pub drains: u64,
+    pub removals: u64,
+    pub unreachable: u64,
+    pub early_ends: u64,
+    pub managers_replaced: u64,
     pub failovers: u64,
     pub longest_without: u64,
 }
@@ -118,6 +122,10 @@ impl Counts {
             reader_crashes,
             manager_crashes,
             drains,
+            removals,
+            unreachable,
+            early_ends,
+            managers_replaced,
             failovers
         );
         self.longest_without = self.longest_without.max(other.longest_without);

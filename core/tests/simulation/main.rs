@@ -1,6 +1,7 @@
 //! The hand-over protocol as a whole, on virtual time: managers, readers, viewers and planners around the machines of
 //! `liverank_core::handover`, a store that fails over and comes back empty, a network that loses, delays, repeats and
-//! reorders, and processes that die half way. A run is a function of its seed.
+//! reorders, and processes that die half way. Readers are removed while their processes linger, with or without a word to
+//! the managers, and managers are replaced meanwhile. A run is a function of its seed.
 //!
 //! After every step: one owner set an epoch; nobody acts on an older epoch than it has heard of; no viewer is sent to a
 //! reader that is not warm; none is without a stream for more than 10 s; each is sent every comment once and in order,
@@ -64,6 +65,10 @@ fn nothing_is_lost_repeated_or_left_behind_for_any_seed() {
         ("assignments lost by the store and minted anew", all.reminted, SEEDS / 20),
         ("words of an older epoch", all.old_words, SEEDS / 500),
         ("drains", all.drains, SEEDS / 4),
+        ("readers removed by word of the operator", all.removals, SEEDS / 20),
+        ("readers whose address leads nowhere", all.unreachable, SEEDS / 20),
+        ("readers that end before their record does", all.early_ends, SEEDS / 50),
+        ("managers replaced while a reader leaves", all.managers_replaced, SEEDS / 20),
     ] {
         assert!(times >= at_least, "{what}: {times} in {SEEDS} seeds, which shows nothing");
     }

@@ -88,7 +88,9 @@ impl Manager {
             // The store did not answer: what is known stays in force, and whoever asks again is answered from it.
             Timer::Late(rid) => match self.cas.remove(&rid) {
                 Some(Cas { pending: Pending::Order(order), .. }) => self.steward.swapped(&order),
-                Some(Cas { video, pending: Pending::Ensure(waiting) }) => self.serve(net, video, waiting),
+                Some(Cas { video, pending: Pending::Ensure(waiting) }) => {
+                    self.serve(net, video, waiting, false)
+                }
                 None => {}
             },
             _ => {}
@@ -106,6 +108,7 @@ impl Manager {
                 net.send(self.node, Node::Reader(*reader), Msg::Probe { beat: sighting.record.beat });
             }
         }
+        self.try_reach(net);
         self.view.judge();
         for video in 0..net.videos.len() {
             let id = net.videos[video].clone();
@@ -113,24 +116,37 @@ impl Manager {
             let standing = |share: &Share| self.view.standing(&share.reader);
             if assigned.readers.iter().any(|share| standing(share) == Some(ReaderStatus::Gone)) {
                 self.ensure(net, video, Vec::new());
-            } else if assigned.readers.iter().any(|share| standing(share) == Some(ReaderStatus::Draining)) {
+            } else if assigned.readers.iter().any(|share| standing(share) == Some(ReaderStatus::Leaving)) {
                 self.drain(net, &id);
             }
         }
         self.go_on(net);
     }
 
-    fn drain(&mut self, net: &mut Net, video: &VideoId) {
-        let Some(assigned) = self.view.assigned.get(video).filter(|_| !self.steward.is_moving(video)) else {
-            return;
-        };
-        let stays = |share: &&Share| self.view.standing(&share.reader) != Some(ReaderStatus::Draining);
-        let mut readers: Vec<Share> = assigned.readers.iter().filter(stays).cloned().collect();
-        if readers.is_empty() {
-            let Some(reader) = self.view.choose(video) else { return };
-            readers.push(Share { reader, weight: 1 });
+    /// Looks whether readers can be reached to which viewers are sent.
+    fn try_reach(&mut self, net: &mut Net) {
+        let now = net.now;
+        for (reader, sighting) in &self.view.readers {
+            let reach = self.view.reach.entry(*reader).or_default();
+            let in_doubt = reach.failed > 0 || reach.sent > reach.tried;
+            if !in_doubt || reach.tried.is_some_and(|at| now - at < PROBE_EVERY) {
+                continue;
+            }
+            reach.tried = Some(now);
+            if net.leads_to(Node::Reader(*reader)) {
+                net.send(self.node, Node::Reader(*reader), Msg::Probe { beat: sighting.record.beat });
+            } else {
+                reach.failed += 1;
+            }
         }
-        let order = Order { video: video.clone(), expected: assigned.epoch, readers };
+    }
+
+    fn drain(&mut self, net: &mut Net, video: &VideoId) {
+        if self.steward.is_moving(video) {
+            return;
+        }
+        let order = coordinator::without(&self.view, video, |besides| self.view.choose(video, besides));
+        let Some(order) = order else { return };
         let _ = self.steward.order(net.time(), None, order, &self.view);
     }
 
@@ -183,8 +199,9 @@ impl Manager {
         }
         let id = net.videos[video].clone();
         let known = waiting.iter().map(|it| it.known).max().unwrap_or(0);
-        match coordinator::decide(&self.view, &id, known, || self.view.choose(&id), |_| None) {
-            Decision::Serve => self.serve(net, video, waiting),
+        let choose = |besides: &[Share]| self.view.choose(&id, besides);
+        match coordinator::decide(&self.view, &id, known, choose, |_| None) {
+            Decision::Serve => self.serve(net, video, waiting, true),
             Decision::NoReader => {}
             // Before the first load, a video it does not have may have a reader all the same: only the store knows.
             Decision::Assign { expected, readers, seen } => {
@@ -198,22 +215,44 @@ impl Manager {
         }
     }
 
-    fn serve(&mut self, net: &mut Net, video: usize, waiting: Vec<Waiting>) {
+    /// `decided`: what is in force was found fit to be used, and not merely all that is known.
+    fn serve(&mut self, net: &mut Net, video: usize, waiting: Vec<Waiting>, decided: bool) {
         let id = net.videos[video].clone();
         for it in waiting {
             let Some((asker, rid)) = it.asker else { continue };
             let lots = [net.rng.next() as u32, net.rng.next() as u32];
-            let answer = match self.view.assigned.get(&id) {
-                // The store is away, and what is known here is older than what they know.
-                Some(assigned) if assigned.epoch >= it.known => {
-                    let readers = coordinator::route(&self.view, &id, assigned, lots);
-                    let readers = readers.iter().map(|reader| index(reader.as_str())).collect();
-                    Msg::Routed { rid, video, epoch: assigned.epoch, readers }
-                }
-                _ => Msg::NoRoute { rid },
+            // While the store is away, what is known here may be older than what they know.
+            let epoch = self.view.assigned.get(&id).map(|assigned| assigned.epoch);
+            let epoch = epoch.filter(|epoch| *epoch >= it.known);
+            let readers = epoch.map(|_| self.view.route(&id, lots)).unwrap_or_default();
+            if let Some(best) = readers.first().filter(|_| decided && self.view.is_fresh()) {
+                self.check_given_out(net, video, *best);
+            }
+            let answer = match epoch.filter(|_| !readers.is_empty()) {
+                Some(epoch) => Msg::Routed { rid, video, epoch, readers },
+                None => Msg::NoRoute { rid },
             };
             net.answer(self.node, asker, answer);
         }
+    }
+
+    /// Nobody is sent to a reader that leaves, was removed or cannot be reached, as far as the manager was told, while
+    /// another one takes viewers.
+    fn check_given_out(&self, net: &mut Net, video: usize, best: usize) {
+        let takes_nobody = self.view.readers.get(&best).is_some_and(|it| it.record.draining)
+            || self.view.removed.contains(&best);
+        let others = self.view.readers.values().any(|it| {
+            let (reader, is_young) = (it.record.reader, self.view.now - it.said < SUSPECT_AFTER);
+            let is_bad = it.record.draining
+                || self.view.removed.contains(&reader)
+                || self.view.reach.get(&reader).is_some_and(|reach| reach.failed > 0);
+            reader != best && is_young && !is_bad && it.probed.is_none()
+        });
+        net.checks.require(!takes_nobody || !others, || {
+            format!(
+                "a viewer of v{video} is sent to r{best}, which leaves or was removed, and there are others"
+            )
+        });
     }
 
     pub fn on(&mut self, net: &mut Net, from: (Node, u32), msg: Msg) {
@@ -234,9 +273,9 @@ impl Manager {
                     self.view.put(id, assigned);
                 }
             }
-            Msg::Records { sent, records, term } => {
+            Msg::Records { sent, records, term, removed } => {
                 self.steward.heard_of_term(term);
-                self.view.observe(sent, records);
+                self.view.observe(sent, records, removed);
             }
             Msg::Beat(record) => self.heard(net, from, record),
             Msg::Route { rid, video, known } => {
@@ -248,6 +287,7 @@ impl Manager {
                 self.go_on(net);
             }
             Msg::Probed { beat, reader } => {
+                self.view.reach.entry(reader).or_default().failed = 0;
                 if let Some(it) = self.view.readers.get_mut(&reader).filter(|it| it.record.beat == beat) {
                     it.answered = true;
                 }

@@ -1,7 +1,7 @@
 //! Virtual time and a network that loses, delays, repeats and reorders; and who is up.
 
 use std::cmp::Ordering;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::time::Duration;
 
 use liverank_core::handover::{Assigned, HandOver, Held, Share};
@@ -53,7 +53,7 @@ pub enum Msg {
     News { video: usize, assigned: Assigned },
     SaveBeat(Record),
     Poll { sent: Ms },
-    Records { sent: Ms, records: Vec<Record>, term: u64 },
+    Records { sent: Ms, records: Vec<Record>, term: u64, removed: BTreeSet<usize> },
     MintTerm { planner: usize, seen: u64 },
     Minted { planner: usize, term: u64 },
     Beat(Record),
@@ -91,6 +91,8 @@ pub enum Timer {
     Load,
     Tick,
     Heads,
+    /// A reader's process is told to end.
+    Leave,
     /// What was begun under this number is late.
     Late(u64),
     Restart,
@@ -148,6 +150,8 @@ pub struct Net {
     pub weather: Weather,
     /// A manager that cannot reach the store, and until when.
     pub cut: Option<(Node, Ms)>,
+    /// Readers whose addresses lead nowhere, whatever their processes do.
+    pub unresolved: BTreeSet<usize>,
     pub videos: Vec<VideoId>,
     pub readers: Vec<ReaderId>,
     pub managers: usize,
@@ -166,6 +170,7 @@ impl Net {
             checks: Checks::default(),
             weather: Weather { lost: 20, repeated: 20, slow: 70 },
             cut: None,
+            unresolved: BTreeSet::new(),
             videos: (0..videos).map(|at| VideoId::parse(&format!("v{at}")).expect("a name")).collect(),
             readers: (0..readers).map(|at| ReaderId::parse(&format!("r{at}")).expect("a name")).collect(),
             managers,
@@ -189,6 +194,11 @@ impl Net {
 
     pub fn is_up(&self, node: Node) -> bool {
         self.up.get(&node).is_none_or(|(_, up)| *up)
+    }
+
+    /// Whether a node's address leads to it.
+    pub fn leads_to(&self, node: Node) -> bool {
+        !matches!(node, Node::Reader(at) if self.unresolved.contains(&at))
     }
 
     pub fn inc(&self, node: Node) -> u32 {
@@ -240,7 +250,9 @@ impl Net {
         let cut = self.cut.filter(|(_, until)| self.now < *until).map(|(node, _)| node);
         let ends = [(from, to), (to, from)];
         let is_cut = cut.is_some_and(|manager| ends.contains(&(manager, Node::Store)));
-        if is_cut || self.rng.chance(self.weather.lost) {
+        // Who answers does so on the connection that it was asked on.
+        let is_found = to_inc.is_some() || self.leads_to(to) || !matches!(from, Node::Manager(_));
+        if is_cut || !is_found || self.rng.chance(self.weather.lost) {
             return;
         }
         if self.rng.chance(self.weather.repeated) {

@@ -1,7 +1,7 @@
 //! What the managers share, as it really is: it is away at times, fails over to a copy that lags behind, or comes back
 //! empty. And the archive, which keeps every comment.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use liverank_core::handover::{Assigned, epochs};
 
@@ -40,6 +40,8 @@ pub struct Store {
     /// Which server process this is.
     server: u16,
     pub away_until: Ms,
+    /// Readers that the operator has removed. Managers tell a store again that has lost these words; here it loses none.
+    pub removed: BTreeSet<usize>,
 }
 
 impl Store {
@@ -99,7 +101,11 @@ impl Store {
             Msg::SaveBeat(record) => drop(self.kept.records.insert(record.reader, record)),
             Msg::Poll { sent } => {
                 let records = self.kept.records.values().cloned().collect();
-                net.answer(Node::Store, from, Msg::Records { sent, records, term: self.kept.term.last });
+                net.answer(
+                    Node::Store,
+                    from,
+                    Msg::Records { sent, records, term: self.kept.term.last, removed: self.removed.clone() },
+                );
             }
             Msg::MintTerm { planner, seen } => {
                 self.changing();

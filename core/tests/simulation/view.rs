@@ -1,11 +1,11 @@
 //! What a manager sees of assignments and readers: who is alive, who is suspect, and who is gone.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
-use liverank_core::handover::coordinator::{ClusterView, ReaderStatus};
+use liverank_core::handover::coordinator::{self, ClusterView, ReaderStatus};
 use liverank_core::handover::peak::Peak;
-use liverank_core::handover::{Assigned, Held};
+use liverank_core::handover::{Assigned, Held, Share};
 use liverank_core::{ReaderId, VideoId};
 
 use crate::net::{Ms, Record, index};
@@ -14,7 +14,7 @@ pub const SUSPECT_AFTER: Ms = 3_000;
 const MISSING_AFTER: Ms = 2_000;
 const STALE_AFTER: Ms = 1_500;
 const PROBE_WITHIN: Ms = 500;
-const SETTLED_AFTER: Ms = 5_000;
+const SETTLED_AFTER: Ms = 3_000;
 
 pub struct Sighting {
     pub record: Record,
@@ -24,6 +24,22 @@ pub struct Sighting {
     /// When it was last probed in this silence.
     pub probed: Option<Ms>,
     pub answered: bool,
+}
+
+/// Whether a reader can be reached, whatever it reports.
+#[derive(Default)]
+pub struct Reach {
+    /// When viewers were last sent there, and when it was last tried.
+    pub sent: Option<Ms>,
+    pub tried: Option<Ms>,
+    /// How often in a row it could not be reached.
+    pub failed: u32,
+}
+
+impl Reach {
+    pub const fn is_lost(&self) -> bool {
+        self.failed >= 2
+    }
 }
 
 /// What it sees.
@@ -43,6 +59,9 @@ pub struct View {
     pub polled: Option<Ms>,
     pub looking_since: Ms,
     pub too_many: bool,
+    /// Readers that the operator has removed, by the store.
+    pub removed: BTreeSet<usize>,
+    pub reach: BTreeMap<usize, Reach>,
 }
 
 impl ClusterView for View {
@@ -51,18 +70,21 @@ impl ClusterView for View {
     }
 
     fn standing(&self, reader: &ReaderId) -> Option<ReaderStatus> {
+        if self.removed.contains(&index(reader.as_str())) {
+            return Some(ReaderStatus::Gone);
+        }
         let Some(sighting) = self.readers.get(&index(reader.as_str())) else {
             let settled = self.is_fresh() && self.now - self.looking_since >= SETTLED_AFTER;
             return settled.then_some(ReaderStatus::Gone);
         };
         let silent = self.silence(sighting) >= SUSPECT_AFTER;
         let unanswered = sighting.probed.is_some_and(|at| self.now - at >= PROBE_WITHIN);
+        let is_lost = (silent && unanswered && !sighting.answered) || self.is_unreachable(sighting);
+        let may_act = self.is_fresh() && (!self.too_many || sighting.record.draining);
         Some(match sighting.record.draining {
-            _ if silent && unanswered && !sighting.answered && self.is_fresh() && !self.too_many => {
-                ReaderStatus::Gone
-            }
-            _ if silent => ReaderStatus::Suspect,
-            true => ReaderStatus::Draining,
+            _ if is_lost && may_act => ReaderStatus::Gone,
+            true => ReaderStatus::Leaving,
+            _ if silent || self.is_unreachable(sighting) => ReaderStatus::Suspect,
             false => ReaderStatus::Alive,
         })
     }
@@ -95,6 +117,24 @@ impl View {
         self.polled.is_some_and(|polled| self.now - polled <= STALE_AFTER)
     }
 
+    fn is_unreachable(&self, sighting: &Sighting) -> bool {
+        self.reach.get(&sighting.record.reader).is_some_and(Reach::is_lost)
+    }
+
+    /// The readers of a video that viewers are sent to, the best first.
+    pub fn route(&mut self, video: &VideoId, lots: [u32; 2]) -> Vec<usize> {
+        let Some(assigned) = self.assigned.get(video) else { return Vec::new() };
+        let readers = coordinator::route(self, video, assigned, lots);
+        let readers: Vec<usize> = readers.iter().map(|reader| index(reader.as_str())).collect();
+        // One that is not known has no address.
+        let readers: Vec<usize> =
+            readers.into_iter().filter(|reader| self.readers.contains_key(reader)).collect();
+        if let Some(best) = readers.first() {
+            self.reach.entry(*best).or_default().sent = Some(self.now);
+        }
+        readers
+    }
+
     fn silence(&self, sighting: &Sighting) -> Ms {
         self.polled.map_or(0, |polled| polled.saturating_sub(sighting.changed))
     }
@@ -110,11 +150,13 @@ impl View {
     }
 
     /// The reader for a video: where most of its viewers are, else the least used.
-    pub fn choose(&self, video: &VideoId) -> Option<ReaderId> {
+    pub fn choose(&self, video: &VideoId, besides: &[Share]) -> Option<ReaderId> {
         let at = |reader: usize| self.held.get(&(reader, video.clone())).map_or(0, |held| held.viewers);
+        let is_beside = |at: &usize| besides.iter().all(|share| share.reader != self.names[*at]);
         let open = self.open();
         let best = open
             .into_iter()
+            .filter(is_beside)
             .max_by_key(|reader| (at(*reader), u64::MAX - self.viewers_at(*reader), usize::MAX - reader))?;
         Some(self.names[best].clone())
     }
@@ -150,15 +192,17 @@ impl View {
     }
 
     pub fn judge(&mut self) {
-        let counts = |it: &&Sighting| !it.record.draining;
-        let missing = |it: &&Sighting| !it.answered && self.silence(it) >= MISSING_AFTER;
+        let counts = |it: &&Sighting| !it.record.draining && !self.removed.contains(&it.record.reader);
+        let missing =
+            |it: &&Sighting| (!it.answered && self.silence(it) >= MISSING_AFTER) || self.is_unreachable(it);
         let all = self.readers.values().filter(counts).count();
         let gone = self.readers.values().filter(counts).filter(missing).count();
         self.too_many = gone > (all / 3).max(1);
     }
 
     /// Takes over what the store holds of the readers; it was asked at `sent`.
-    pub fn observe(&mut self, sent: Ms, records: Vec<Record>) {
+    pub fn observe(&mut self, sent: Ms, records: Vec<Record>, removed: BTreeSet<usize>) {
+        self.removed = removed;
         let blind = self.polled.map(|polled| sent.saturating_sub(polled));
         if blind.is_none_or(|blind| blind > STALE_AFTER) {
             self.looking_since = sent;

@@ -109,7 +109,9 @@ impl Viewer {
         // is not, the kernel refuses.
         let again = if net.rng.chance(net.weather.lost) { 1_000 } else { 0 };
         let at = net.now + net.delay() + again;
-        if net.is_up(Node::Reader(reader)) {
+        if !net.leads_to(Node::Reader(reader)) {
+            net.deliver(net.now + 1, Node::Reader(reader), self.node, None, Msg::Reset { conn });
+        } else if net.is_up(Node::Reader(reader)) {
             net.deliver(at, self.node, Node::Reader(reader), None, connect);
         } else if net.rng.chance(700) {
             net.deliver(at, Node::Reader(reader), self.node, None, Msg::Reset { conn });

@@ -124,6 +124,10 @@ impl World {
                 Node::Archive => self.archive.on_timer(net, timer),
                 Node::Manager(at) => self.managers[at].on_timer(net, timer),
                 Node::Reader(at) => {
+                    if timer == Timer::Leave {
+                        net.trace(|| format!("r{at} is told to end"));
+                        self.readers[at].leave(net);
+                    }
                     self.readers[at].on_timer(net, timer);
                     self.note_ready(at);
                 }
@@ -172,7 +176,7 @@ impl World {
         let away = self.store.is_away(self.net.now);
         let reader = self.net.rng.index(self.readers.len());
         let spare = self.readers.len() - readers_down - leaving > 2;
-        match self.net.rng.below(14) {
+        match self.net.rng.below(20) {
             0..=3 if readers_down == 0 && spare => self.stop_reader(reader, 20_000),
             4 if readers_down <= 1 && spare => self.stop_reader(reader, 2_500),
             5 | 6 if leaving == 0 && spare && self.net.is_up(Node::Reader(reader)) => self.drain(reader),
@@ -196,7 +200,54 @@ impl World {
                 self.net.cut = Some((Node::Manager(manager), until));
                 self.net.trace(|| format!("manager {manager} is cut off from the store until {until}"));
             }
+            14 if leaving == 0 && readers_down == 0 && spare => self.remove(reader, true),
+            15 if leaving == 0 && readers_down == 0 && spare => self.remove(reader, false),
+            16 | 17 if leaving > 0 && managers_down == 0 => self.replace_managers(),
+            18 => self.end_early(),
             _ => {}
+        }
+    }
+
+    /// The operator takes a reader away: first its word to the managers (or somebody else did it, without one), then its
+    /// address leads nowhere, some seconds later its process is told to end, and then it does.
+    fn remove(&mut self, reader: usize, said: bool) {
+        if !self.net.is_up(Node::Reader(reader)) || self.readers[reader].is_leaving() {
+            return;
+        }
+        self.net.trace(|| format!("r{reader} is removed, said: {said}"));
+        if said {
+            self.net.checks.counts.removals += 1;
+            self.store.removed.insert(reader);
+        } else {
+            self.net.checks.counts.unreachable += 1;
+            // Whatever led to it is gone, and its viewers' connections with it; it goes on reporting itself.
+            self.end_reader(reader);
+        }
+        self.net.unresolved.insert(reader);
+        self.down.push(Node::Reader(reader));
+        let lingers = self.net.rng.between(500, if said { 9_000 } else { 16_000 });
+        self.net.timer(Node::Reader(reader), lingers, Timer::Leave);
+        self.net.timer(Node::Reader(reader), lingers + GRACE, Timer::Restart);
+    }
+
+    /// All managers are replaced, one soon after the other.
+    fn replace_managers(&mut self) {
+        self.net.checks.counts.managers_replaced += 1;
+        for at in 0..self.managers.len() {
+            self.stop(Node::Manager(at), 600);
+        }
+    }
+
+    /// The process of a reader that leaves ends as soon as it is empty; its record says nothing of that.
+    fn end_early(&mut self) {
+        let empty = (0..self.readers.len()).find(|at| {
+            let reader = &self.readers[*at];
+            self.net.is_up(Node::Reader(*at)) && reader.is_leaving() && reader.drained
+        });
+        if let Some(at) = empty {
+            self.net.checks.counts.early_ends += 1;
+            self.net.trace(|| format!("r{at} ends"));
+            self.net.stop(Node::Reader(at));
         }
     }
 
@@ -260,6 +311,8 @@ impl World {
                     self.end_reader(at);
                     self.net.stop(node);
                 }
+                self.net.unresolved.remove(&at);
+                self.store.removed.remove(&at);
                 for subscribers in &mut self.archive.subscribers {
                     subscribers[at] = false;
                 }

@@ -11,7 +11,7 @@ use crate::agent::poster::{Posted, Posting};
 use crate::agent::processes::Memory;
 use crate::agent::viewer::Way;
 use crate::agent::{Crowd, PORT, Report, Settled};
-use crate::kube::{self, DAEMON_SET, NAMESPACE, POD};
+use crate::kube::{self, DAEMON_SET, NAMESPACE, NODE, POD};
 use crate::wait::{until, until_true};
 use crate::world::{NAME, NAMESPACE_NAME, World};
 
@@ -33,6 +33,21 @@ fn container(image: &str, command: &str, args: &[&str]) -> Value {
         "ports": [{"containerPort": PORT}],
         "readinessProbe": {"httpGet": {"path": "/healthz", "port": PORT}, "periodSeconds": 1},
     })
+}
+
+/// Starts the audience's pod where it does not run: a scenario may be the first that needs it.
+pub async fn ensure(world: &World) -> anyhow::Result<()> {
+    let there = world.kube.get(&POD.path(NAMESPACE_NAME, AUDIENCE)).await?;
+    if there.is_some_and(|pod| crate::world::is_true(&pod, "Ready")) {
+        return Ok(());
+    }
+    start(world, &audience_node(world).await?).await
+}
+
+/// The node that no scenario drains: the first by name.
+pub async fn audience_node(world: &World) -> anyhow::Result<String> {
+    let nodes = world.kube.list(NODE, "", "type!=kwok").await?;
+    nodes.iter().map(kube::name).min().map(str::to_owned).context("no node")
 }
 
 /// Starts the audience's pod, on a node that no scenario drains.

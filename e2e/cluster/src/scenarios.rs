@@ -32,6 +32,9 @@ pub struct Args {
     /// All but these.
     #[arg(long, value_delimiter = ',')]
     except: Vec<String>,
+    /// Goes through the chosen scenarios so many times, from `install` on each time, and says of each time how it went.
+    #[arg(long, default_value_t = 1)]
+    repeat: usize,
 }
 
 /// Answers the figures that it has to tell.
@@ -62,17 +65,41 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     if let Some(unknown) = args.only.iter().chain(&args.except).find(|name| !known(name)) {
         anyhow::bail!("no scenario is called {unknown}");
     }
-    let mut world = World { kube: Kube::start().await?, settings: args.settings, run: run_name() };
+    let kube = Kube::start().await?;
+    let mut world = World { kube, settings: args.settings.clone(), run: run_name() };
+    let mut bad = Vec::new();
+    for nth in 1..=args.repeat {
+        // Its own topics and databases: nothing of the time before is found.
+        world.run = run_name();
+        let failures = run_once(&args, &mut world, args.repeat > 1).await;
+        if args.repeat > 1 {
+            let verdict = if failures.is_empty() { "passed".to_owned() } else { failures.join("; ") };
+            say(&format!("run {nth} of {}: {verdict}", args.repeat));
+        }
+        if !failures.is_empty() {
+            bad.push(nth);
+        }
+    }
+    if args.repeat > 1 {
+        let all = args.repeat;
+        say(&format!("{} of {all} runs passed; failed: {bad:?}", all - bad.len()));
+    }
+    Ok(if bad.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Answers what failed. `anew`: on a system that is installed first, whatever is chosen.
+async fn run_once(args: &Args, world: &mut World, anew: bool) -> Vec<String> {
     let (mut passed, mut failed) = (0, 0);
     // Said again at the end: what was looked at because of them is long.
     let mut failures = Vec::new();
     for (name, scenario) in SCENARIOS {
-        let wanted = args.only.is_empty() || args.only.iter().any(|only| only == name);
+        let wanted =
+            args.only.is_empty() || args.only.iter().any(|only| only == name) || (anew && name == "install");
         if !wanted || args.except.iter().any(|except| except == name) {
             continue;
         }
         let start = Instant::now();
-        let result = scenario(&world).await;
+        let result = scenario(world).await;
         let seconds = start.elapsed().as_secs_f64();
         match result {
             Ok(figures) if figures.is_empty() => say(&format!("ok {name} ({seconds:.0} s)")),
@@ -81,7 +108,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
                 let failure = format!("FAILED {name} ({seconds:.0} s): {error:#}");
                 say(&failure);
                 failures.push(failure);
-                diagnose(&world).await;
+                diagnose(world).await;
                 failed += 1;
                 // The others are to find what they expect, whatever state this one has left.
                 world.run = run_name();
@@ -89,12 +116,12 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
                     break;
                 }
                 if name != "rules"
-                    && let Err(error) = anew(&world).await
+                    && let Err(error) = self::anew(world).await
                 {
                     let why =
                         format!("the system could not be made anew, and nothing more is tried: {error:#}");
                     failures.push(why);
-                    diagnose(&world).await;
+                    diagnose(world).await;
                     break;
                 }
                 continue;
@@ -106,7 +133,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         say(failure);
     }
     say(&format!("\n{passed} passed, {failed} failed"));
-    Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    failures
 }
 
 fn run_name() -> String {
@@ -126,7 +153,24 @@ fn say(line: &str) {
 
 /// What somebody who was not there has to know.
 async fn diagnose(world: &World) {
-    let looks: [&[&str]; 7] = [
+    let looks: [&[&str]; 10] = [
+        &[
+            "--namespace",
+            NAMESPACE_NAME,
+            "logs",
+            "--selector=app.kubernetes.io/component=manager",
+            "--tail=40",
+            "--prefix",
+        ],
+        &[
+            "--namespace",
+            NAMESPACE_NAME,
+            "logs",
+            "--selector=app.kubernetes.io/component=reader",
+            "--tail=15",
+            "--prefix",
+        ],
+        &["--namespace", NAMESPACE_NAME, "get", "services,deployments", "--output=wide"],
         &["--namespace", NAMESPACE_NAME, "get", "rkc", NAME, "--output=jsonpath={.status}"],
         &[
             "get",
@@ -160,6 +204,10 @@ async fn diagnose(world: &World) {
             "--prefix",
         ],
     ];
+    let load = world.load().await.map_or_else(|error| format!("{error:#}"), |load| load.to_string());
+    tracing::info!("what a manager says: {load}");
+    let report = crate::audience::report(world).await;
+    tracing::info!("what the audience says: {report:?}");
     for look in looks {
         if let Ok(output) = world.kube.kubectl(look, None).await {
             let lines: Vec<&str> = output.text.lines().collect();

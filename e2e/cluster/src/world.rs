@@ -181,7 +181,7 @@ impl World {
 
     /// What the managers see.
     pub async fn load(&self) -> anyhow::Result<Value> {
-        self.request("manager:6000", Method::GET, "/load", None).await
+        self.request("manager:6100", Method::GET, "/load", None).await
     }
 
     /// The operator's Lease.
@@ -242,7 +242,7 @@ pub fn is_true(object: &Value, condition: &str) -> bool {
 pub fn is_ready(cluster: &Value) -> bool {
     cluster["status"]["observedGeneration"] == cluster["metadata"]["generation"]
         && is_true(cluster, "Ready")
-        && !is_true(cluster, "Progressing")
+        && !is_true(cluster, "Reconciling")
 }
 
 /// A status in a line: conditions that tell something, and the components.
@@ -301,7 +301,7 @@ mod tests {
     fn ready_speaks_of_the_newest_spec() {
         let cluster = |generation: i64, progressing: &str| {
             json!({"metadata": {"generation": 3}, "status": {"observedGeneration": generation, "conditions": [
-                {"type": "Ready", "status": "True"}, {"type": "Progressing", "status": progressing}]}})
+                {"type": "Ready", "status": "True"}, {"type": "Reconciling", "status": progressing}]}})
         };
         assert!(is_ready(&cluster(3, "False")));
         assert!(!is_ready(&cluster(2, "False")));

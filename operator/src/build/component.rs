@@ -1,5 +1,8 @@
 //! The parts of a cluster, and what of them does not depend on the resource: ports, stores, who talks to whom.
 
+use liverank_protocol::roles::Role;
+pub use liverank_protocol::roles::Store;
+
 use crate::crd::RankingClusterSpec;
 
 /// A part of a cluster, in the order in which changed ones are rolled out: those that others ask come before those who
@@ -22,17 +25,6 @@ pub enum Component {
     Gateway,
 }
 
-/// A store that a role works on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Store {
-    /// The log.
-    Kafka,
-    /// Boards, comments' channels, assignments.
-    Redis,
-    /// The archive.
-    Mongodb,
-}
-
 /// The admin port of every pod: `/livez`, `/readyz`, `/metrics`.
 pub const ADMIN_PORT: u16 = 9060;
 
@@ -48,17 +40,22 @@ impl Component {
         Self::Gateway,
     ];
 
+    /// What its pods run.
+    pub const fn role(self) -> Role {
+        match self {
+            Self::Manager => Role::Manager,
+            Self::Consumer => Role::Consumer,
+            Self::Comment => Role::Comment,
+            Self::Reader => Role::Reader,
+            Self::Websocket => Role::Websocket,
+            Self::Statistics => Role::Statistics,
+            Self::Gateway => Role::Gateway,
+        }
+    }
+
     /// Its name: the subcommand of the binary, the value of the component label, and the end of its objects' names.
     pub const fn name(self) -> &'static str {
-        match self {
-            Self::Manager => "manager",
-            Self::Consumer => "consumer",
-            Self::Comment => "comment",
-            Self::Reader => "reader",
-            Self::Websocket => "websocket",
-            Self::Statistics => "statistics",
-            Self::Gateway => "gateway",
-        }
+        self.role().name()
     }
 
     /// The component of that [name](Self::name).
@@ -68,15 +65,7 @@ impl Component {
 
     /// Where it serves; the consumer serves nobody.
     pub const fn http_port(self) -> Option<u16> {
-        match self {
-            Self::Gateway => Some(8080),
-            Self::Websocket => Some(8081),
-            Self::Comment => Some(3000),
-            Self::Reader => Some(4001),
-            Self::Manager => Some(6000),
-            Self::Statistics => Some(5000),
-            Self::Consumer => None,
-        }
+        self.role().port()
     }
 
     /// Whether the cluster has it. Without comments nobody needs readers or managers.
@@ -95,13 +84,7 @@ impl Component {
 
     /// The stores that it works on: it gets the settings and secrets of no other.
     pub const fn stores(self) -> &'static [Store] {
-        match self {
-            Self::Gateway | Self::Consumer => &[Store::Kafka, Store::Redis, Store::Mongodb],
-            Self::Comment => &[Store::Kafka, Store::Mongodb],
-            Self::Reader => &[Store::Redis, Store::Mongodb],
-            Self::Websocket | Self::Manager => &[Store::Redis],
-            Self::Statistics => &[Store::Mongodb],
-        }
+        self.role().stores()
     }
 
     /// The components whose service port it opens connections to. Managers ask readers to hold videos ready and probe

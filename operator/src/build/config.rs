@@ -3,11 +3,13 @@
 
 use std::collections::BTreeMap;
 
+use liverank_protocol::roles::{self, Version};
+use liverank_runtime::config::WRITTEN_BY_OPERATOR;
 use serde_json::{Value, json};
 
 use super::lifetime::Lifetime;
 use super::scope::Scope;
-use super::{ADMIN_PORT, Component, Store, names, secrets};
+use super::{ADMIN_PORT, Component, Store, names, object, secrets};
 use crate::crd::RedisTopology;
 
 /// Where the file is in a pod.
@@ -15,9 +17,16 @@ pub(super) const FOLDER: &str = "/etc/liverank/config";
 /// Its name there.
 pub(super) const FILE: &str = "config.yaml";
 
-/// The file of `component`. Keys are sorted: the same settings are the same text.
+/// The file of `component`. Keys are sorted: the same settings are the same text. Its first line says who wrote it: to
+/// such a file a process forgives keys that it does not know.
 pub(super) fn file(scope: Scope<'_>, component: Component) -> String {
-    serde_yaml::to_string(&settings(scope, component)).expect("plain values under string keys are YAML")
+    let settings = serde_yaml::to_string(&settings(scope, component));
+    format!("{WRITTEN_BY_OPERATOR}\n{}", settings.expect("plain values under string keys are YAML"))
+}
+
+/// Name of the `ConfigMap` that holds the file of `component`.
+pub(super) fn object_name(scope: Scope<'_>, component: Component) -> String {
+    names::config(scope.name, component, &object::hash(&json!(file(scope, component))))
 }
 
 /// The settings of `component` by the names of its flags.
@@ -38,6 +47,9 @@ fn settings(scope: Scope<'_>, component: Component) -> BTreeMap<&'static str, Va
     }
     settings.extend(peers(scope, component));
     settings.extend(own(scope, component));
+    // An image that is older than a setting would refuse to start with it.
+    let version = Version::of_image(&scope.spec.image);
+    settings.retain(|name, _| roles::takes(component.role(), name, version));
     settings
 }
 
@@ -53,10 +65,14 @@ fn store_settings(scope: Scope<'_>, store: Store) -> Vec<(&'static str, Value)> 
         Store::Redis => {
             let cluster =
                 (spec.redis.topology == RedisTopology::Cluster).then_some(("redis-cluster", json!(true)));
-            let prefix = spec.redis.prefix.as_ref().map(|prefix| ("redis-prefix", json!(prefix)));
-            cluster.into_iter().chain(prefix).collect()
+            let own = || names::redis_prefix(scope.namespace, scope.name);
+            let prefix = spec.redis.prefix.clone().unwrap_or_else(own);
+            cluster.into_iter().chain([("redis-prefix", json!(prefix))]).collect()
         }
-        Store::Mongodb => vec![("mongodb-database", json!(spec.mongodb.database))],
+        Store::Mongodb => {
+            let own = || names::database(scope.namespace, scope.name);
+            vec![("mongodb-database", json!(spec.mongodb.database.clone().unwrap_or_else(own)))]
+        }
     }
 }
 

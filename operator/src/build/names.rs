@@ -8,6 +8,11 @@ use super::Component;
 /// of a pod) then keep within the 63 characters of a DNS label; pod names lose at most a part of their hash.
 pub const MAX_CLUSTER_NAME: usize = 40;
 
+/// Hexadecimal digits of the hash in a `ConfigMap`'s name: all names of ours keep within 63 characters.
+const CONFIG_HASH_DIGITS: usize = 10;
+/// What `MongoDB` takes for a database's name, and our processes for a prefix.
+const MAX_STORE_NAME: usize = 63;
+
 /// Label: what the application is called.
 pub const NAME: &str = "app.kubernetes.io/name";
 /// Label: the cluster's name.
@@ -30,8 +35,6 @@ pub const SHARED: &str = "shared";
 pub const OUR_PREFIX: &str = "liverank.dev/";
 /// Annotation of a Deployment: hash of the pod template that was wanted when it was applied.
 pub const TEMPLATE_HASH: &str = "liverank.dev/template-hash";
-/// Annotation of a pod template: hash of its component's configuration file.
-pub const CONFIG_HASH: &str = "liverank.dev/config-hash";
 /// Annotation of a pod template: revision of the builder that wrote it.
 pub const REVISION: &str = "liverank.dev/builder-revision";
 /// Annotation of a pod template: `spec.restartAt`.
@@ -60,14 +63,35 @@ pub fn reader_number(cluster: &str, name: &str) -> Option<u32> {
     (reader(cluster, number) == name).then_some(number)
 }
 
-/// Name of the `ConfigMap` with one key a component.
-pub fn config(cluster: &str) -> String {
-    format!("{cluster}-config")
+/// Name of the `ConfigMap` with a component's configuration file, by the [hash](super::object::hash) of the file: another
+/// file is another object, and pods of an old template keep theirs.
+pub fn config(cluster: &str, component: Component, hash: &str) -> String {
+    format!("{cluster}-{}-{}", component.name(), &hash[..CONFIG_HASH_DIGITS])
 }
 
-/// The key of a component's configuration in the `ConfigMap`.
-pub fn config_key(component: Component) -> String {
-    format!("{}.yaml", component.name())
+/// What is put before every key and channel in Redis where the resource names nothing: no two clusters have the same.
+/// Neither name has a dot in it.
+pub fn redis_prefix(namespace: &str, cluster: &str) -> String {
+    at_most(format!("{namespace}.{cluster}"), MAX_STORE_NAME - 1) + "."
+}
+
+/// The `MongoDB` database where the resource names none: no two clusters have the same. Neither name has an underscore.
+pub fn database(namespace: &str, cluster: &str) -> String {
+    at_most(format!("{namespace}_{cluster}"), MAX_STORE_NAME)
+}
+
+/// `name`, or where it is too long its beginning and a hash of all of it.
+fn at_most(name: String, max: usize) -> String {
+    if name.len() <= max {
+        return name;
+    }
+    let hash = super::object::hash(&name.as_str().into());
+    format!("{}-{hash}", &name[..max - hash.len() - 1])
+}
+
+/// Name of the Lease whose holder looks after the cluster.
+pub fn claim(cluster: &str) -> String {
+    format!("{cluster}-operator")
 }
 
 /// Name of the `ServiceAccount` of all workload pods.
@@ -82,12 +106,14 @@ pub fn url(cluster: &str, namespace: &str, component: Component) -> Option<Strin
 
 /// Where the managers are reached inside the Kubernetes cluster.
 pub fn manager_url(cluster: &str, namespace: &str) -> String {
-    format!("http://{}.{namespace}:6000", of(cluster, Component::Manager))
+    let port = Component::Manager.http_port().unwrap_or_default();
+    format!("http://{}.{namespace}:{port}", of(cluster, Component::Manager))
 }
 
 /// Where a reader is reached inside the Kubernetes cluster.
 pub fn reader_url(namespace: &str, reader: &str) -> String {
-    format!("http://{reader}.{namespace}:4001")
+    let port = Component::Reader.http_port().unwrap_or_default();
+    format!("http://{reader}.{namespace}:{port}")
 }
 
 /// Labels that tell the pods of a component (of all components, where none is given) of a cluster from all others.
@@ -130,6 +156,20 @@ mod tests {
         }
         // One cluster's name may begin with another's.
         assert_eq!(reader_number("live", "live-reader-2-reader-1"), None);
+    }
+
+    #[test]
+    fn what_stores_are_told_is_each_clusters_own_and_fits() {
+        assert_eq!((&*redis_prefix("tv", "live"), &*database("tv", "live")), ("tv.live.", "tv_live"));
+        // Where names are put together it must not matter where one ends.
+        assert_ne!(redis_prefix("a-b", "c"), redis_prefix("a", "b-c"));
+        assert_ne!(database("a-b", "c"), database("a", "b-c"));
+        let (long, name) = ("n".repeat(63), "c".repeat(MAX_CLUSTER_NAME));
+        let other = format!("{}d", &name[1..]);
+        for of in [redis_prefix, database] {
+            assert_eq!(of(&long, &name).len(), 63);
+            assert_ne!(of(&long, &name), of(&long, &other));
+        }
     }
 
     #[test]

@@ -53,7 +53,7 @@ impl Kind {
         Self::ServiceMonitor,
     ];
 
-    /// Whether a Kubernetes cluster may lack it: it is applied only where discovery has it, and never watched.
+    /// Whether a Kubernetes cluster may lack it: nothing waits for its watch.
     pub const fn optional(self) -> bool {
         matches!(self, Self::HttpRoute | Self::ServiceMonitor)
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{
-    Capabilities, ConfigMapVolumeSource, Container, ContainerPort, HTTPGetAction, KeyToPath, Lifecycle,
+    Capabilities, ConfigMapVolumeSource, Container, ContainerPort, HTTPGetAction, Lifecycle,
     LifecycleHandler, LocalObjectReference, PodSecurityContext, PodSpec, PodTemplateSpec, Probe,
     ResourceRequirements, SeccompProfile, SecurityContext, SleepAction, TopologySpreadConstraint, Volume,
     VolumeMount,
@@ -11,7 +11,6 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-use serde_json::json;
 
 use super::lifetime::Lifetime;
 use super::scope::{self, Scope};
@@ -56,8 +55,6 @@ fn labels(scope: Scope<'_>, component: Component, reader: Option<&str>) -> BTree
 
 fn annotations(scope: Scope<'_>, component: Component) -> BTreeMap<String, String> {
     let mut annotations = not_ours(&scope.pod(component).annotations);
-    let config = json!(config::file(scope, component));
-    annotations.insert(names::CONFIG_HASH.to_owned(), object::hash(&config));
     annotations.insert(names::REVISION.to_owned(), scope.input.revision.to_string());
     if let Some(at) = &scope.spec.restart_at {
         annotations.insert(names::RESTARTED_AT.to_owned(), at.0.to_string());
@@ -184,12 +181,7 @@ fn volumes(scope: Scope<'_>, component: Component) -> Vec<Volume> {
     let config = Volume {
         name: "config".to_owned(),
         config_map: Some(ConfigMapVolumeSource {
-            name: names::config(scope.name),
-            items: Some(vec![KeyToPath {
-                key: names::config_key(component),
-                path: config::FILE.to_owned(),
-                mode: None,
-            }]),
+            name: config::object_name(scope, component),
             ..ConfigMapVolumeSource::default()
         }),
         ..Volume::default()

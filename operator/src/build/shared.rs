@@ -4,7 +4,7 @@ use k8s_openapi::api::core::v1::{ConfigMap, ServiceAccount};
 use serde_json::json;
 
 use super::scope::{self, Scope};
-use super::{Kind, Object, config, names};
+use super::{Component, Kind, Object, config, names};
 
 /// Whom the pods run as: nobody that the API server knows anything about, and without a token.
 pub(super) fn service_account(scope: Scope<'_>) -> Object {
@@ -17,16 +17,18 @@ pub(super) fn service_account(scope: Scope<'_>) -> Object {
     Object::of(Kind::ServiceAccount, &name, None, &typed)
 }
 
-/// One key a component, so that a component's hash changes with its own settings only.
-pub(super) fn config_map(scope: Scope<'_>) -> Object {
-    let name = names::config(scope.name);
-    let files = scope
-        .components()
-        .map(|component| (names::config_key(component), config::file(scope, component)))
-        .collect();
-    let typed =
-        ConfigMap { metadata: scope.metadata(&name, None, None), data: Some(files), ..ConfigMap::default() };
-    Object::of(Kind::ConfigMap, &name, None, &typed)
+/// The configuration file of a component. It never changes: another file is another object, named by its hash, and the
+/// template that names it is rolled out in its component's turn. So a pod of an old template that starts again finds the
+/// file that it was made for.
+pub(super) fn config_map(scope: Scope<'_>, component: Component) -> Object {
+    let name = config::object_name(scope, component);
+    let typed = ConfigMap {
+        metadata: scope.metadata(&name, Some(component), None),
+        data: Some([(config::FILE.to_owned(), config::file(scope, component))].into()),
+        immutable: Some(true),
+        ..ConfigMap::default()
+    };
+    Object::of(Kind::ConfigMap, &name, Some(component), &typed)
 }
 
 /// What the Prometheus operator reads; its types are not among Kubernetes' own.

@@ -22,6 +22,9 @@ const PROGRESS_DEADLINE: i32 = 300;
 /// Old templates kept to roll back to by hand. A reader has none: it is replaced, and gone.
 const HISTORY: i32 = 3;
 
+/// Seconds of a reader's grace period in which nobody moves: the rule on the grace period counts them, too.
+const DRAIN_SLACK: i32 = 30;
+
 /// What the user may say of a component that scales.
 const fn front(scope: Scope<'_>, component: Component) -> Option<&HttpWorkload> {
     match component {
@@ -113,11 +116,15 @@ fn annotated(mut deployment: Deployment, annotations: BTreeMap<String, String>) 
     deployment
 }
 
-/// The budget of a component; readers have one together, so that a drained node empties one reader at a time.
+/// The budget of a component; readers have one together.
 pub(super) fn budget(scope: Scope<'_>, component: Component) -> Object {
     let name = names::of(scope.name, component);
-    let one = IntOrString::Int(1);
-    let max_unavailable = front(scope, component).map_or(one, |front| front.pdb.max_unavailable.clone());
+    let max_unavailable = match component {
+        Component::Reader => IntOrString::Int(evictable_readers(scope)),
+        // A share: the others take the partitions of those who go.
+        Component::Consumer => IntOrString::String("25%".to_owned()),
+        _ => front(scope, component).map_or(IntOrString::Int(1), |front| front.pdb.max_unavailable.clone()),
+    };
     let typed = PodDisruptionBudget {
         metadata: scope.metadata(&name, Some(component), None),
         spec: Some(PodDisruptionBudgetSpec {
@@ -130,6 +137,17 @@ pub(super) fn budget(scope: Scope<'_>, component: Component) -> Object {
         status: None,
     };
     Object::of(Kind::PodDisruptionBudget, &name, Some(component), &typed)
+}
+
+/// How many readers evictions may take away at a time: a tenth, so that 500 readers do not go one after the other, and
+/// never more than the move budget empties within their grace period.
+fn evictable_readers(scope: Scope<'_>) -> i32 {
+    let readers = &scope.spec.readers;
+    let seconds = i64::from(readers.termination_grace_period_seconds - DRAIN_SLACK);
+    let moved = seconds * i64::from(readers.rebalance.max_viewers_moved_per_minute) / 60;
+    let emptied = moved / i64::from(readers.viewers_per_reader.max(1));
+    let share = scope.input.readers.len().div_ceil(10);
+    i32::try_from(emptied.min(share as i64)).unwrap_or(i32::MAX).max(1)
 }
 
 /// The autoscaler of a component, where it has one.

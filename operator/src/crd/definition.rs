@@ -18,6 +18,8 @@ pub fn definition() -> CustomResourceDefinition {
         root["properties"]["metadata"] =
             json!({ "type": "object", "properties": { "name": { "type": "string" } } });
         root[VALIDATIONS] = rules::resource();
+        // Until an operator has looked nothing may read as done: kstatus takes a resource without a status for current.
+        root["properties"]["status"]["default"] = json!({ "observedGeneration": -1 });
     }
     serde_json::from_value(value).expect("a tidy definition is one")
 }

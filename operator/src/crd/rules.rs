@@ -39,7 +39,12 @@ pub(super) fn spec() -> Value {
         ),
         (
             "self.exposure.readers != 'PerReader' || !self.auth.enabled || !has(self.auth.jwks)",
-            "viewers' tokens are checked at the http_workload door only: set exposure.readers to FrontDoor or remove auth.jwks",
+            "viewers' tokens are checked at the front door only: set exposure.readers to FrontDoor or remove auth.jwks",
+        ),
+        (
+            "self.redis.urlSecret == oldSelf.redis.urlSecret || !self.comment.enabled",
+            "viewers would be stranded at readers that another Redis does not know: for new credentials change the \
+             Secret's value and set restartAt; for another Redis set comment.enabled to false first",
         ),
     ])
 }
@@ -67,7 +72,13 @@ pub(super) fn topic() -> Value {
 
 /// On `redis`.
 pub(super) fn redis() -> Value {
-    rules(&[("self.topology == oldSelf.topology", "topology is immutable: create a new RankingCluster")])
+    rules(&[
+        ("self.topology == oldSelf.topology", "topology is immutable: create a new RankingCluster"),
+        (
+            "has(self.prefix) == has(oldSelf.prefix) && (!has(self.prefix) || self.prefix == oldSelf.prefix)",
+            "prefix is immutable: create a new RankingCluster",
+        ),
+    ])
 }
 
 /// On `redis.prefix`.
@@ -77,7 +88,10 @@ pub(super) fn prefix() -> Value {
 
 /// On `mongodb`.
 pub(super) fn mongodb() -> Value {
-    rules(&[("self.database == oldSelf.database", "database is immutable: create a new RankingCluster")])
+    rules(&[(
+        "has(self.database) == has(oldSelf.database) && (!has(self.database) || self.database == oldSelf.database)",
+        "database is immutable: create a new RankingCluster",
+    )])
 }
 
 /// On `mongodb.database`.

@@ -13,7 +13,7 @@ pub struct RankingClusterStatus {
     /// The generation of the spec that all this speaks of.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// Ready, Progressing, Degraded, Autoscaling, UpdatePending, Stalled.
+    /// Ready, Reconciling, Degraded, Contested, Autoscaling, UpdatePending, Stalled.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::conditions")]
     pub conditions: Vec<Condition>,
@@ -22,6 +22,10 @@ pub struct RankingClusterStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 63))]
     pub builder_revision: Option<String>,
+    /// The last restart that was asked for by `restartAt` and has come.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::date_time")]
+    pub restarted_at: Option<Time>,
     /// Who wrote this.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub operator: Option<OperatorStatus>,
@@ -81,6 +85,10 @@ pub struct ReadersStatus {
     pub selector: String,
     /// Readers wanted.
     pub desired: i32,
+    /// A value of `spec.readers.replicas` that is not followed, because it is from before `scaling.mode` was Auto. Any
+    /// other value is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unheeded_replicas: Option<i32>,
     /// Readers that answer.
     pub ready: i32,
     /// Readers that are being emptied.

@@ -47,11 +47,13 @@ fn default_topic() -> String {
 #[serde(rename_all = "camelCase")]
 pub struct Redis {
     /// Where the URL stands, `redis://` or `rediss://` with its credentials; several, separated by commas, for a Cluster.
+    /// Another Secret can only be named while `comment.enabled` is false: viewers are at readers that are known to one Redis.
     pub url_secret: SecretKey,
     /// One server (or its replicas behind one name), or a Redis Cluster. Immutable.
     #[serde(default)]
     pub topology: RedisTopology,
-    /// Put before every key and channel, so that two systems can share one Redis.
+    /// Put before every key and channel, so that two systems can share one Redis; made from namespace and name when
+    /// absent. Immutable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63), extend("x-kubernetes-validations" = rules::prefix()))]
     pub prefix: Option<String>,
@@ -77,15 +79,11 @@ pub enum RedisTopology {
 pub struct MongoDb {
     /// Where the URI stands, `mongodb://` or `mongodb+srv://` with its credentials; a replica set.
     pub uri_secret: SecretKey,
-    /// The database. Immutable.
-    #[serde(default = "default_database")]
+    /// The database; named after namespace and name when absent. Immutable.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63), extend("x-kubernetes-validations" = rules::database()))]
-    pub database: String,
+    pub database: Option<String>,
     /// The authority (PEM) that signed the servers' certificates.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca_secret: Option<SecretKey>,
-}
-
-fn default_database() -> String {
-    "video_db".to_owned()
 }

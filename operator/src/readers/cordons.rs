@@ -1,5 +1,12 @@
 //! What the managers are to think of each reader. Level, not edge: what is wanted follows from annotations and templates,
 //! and is asked for wherever a manager has something else, whoever forgot it.
+//!
+//! A reader's process outlives its Deployment: pods are told to end some seconds later, and may take minutes. As long as
+//! anything of it is left (a pod, or what a manager remembers) it is *removed*: managers send nobody there, whatever the
+//! process still reports, and whichever manager has just begun. The word stands in the store that managers share, and is
+//! given before the Deployment goes ([`super::remove`]).
+
+use std::collections::BTreeSet;
 
 use liverank_core::handover::Closing;
 
@@ -14,10 +21,14 @@ pub(super) fn cordons(seen: &Seen, view: &View<'_>, fleet: &Fleet, phase: &Phase
     if view.trouble.is_some() {
         return Vec::new();
     }
-    // Old readers take no new videos as soon as a new one does, so that viewers are moved into new readers only. With no
-    // new one they have to.
-    let closes = phase.runs() && fleet.active().any(|member| member.new && member.serving);
+    // Old readers take no new videos as soon as a new one is asked for, so that viewers are moved into new readers only, and
+    // nobody is moved between old ones. Before it serves, managers give new videos to closed readers, for want of others.
+    let closes = phase.runs() && fleet.active().any(|member| member.new);
     let wanted = |member: &Member| match member.seen_drain {
+        // What is about to be deleted stays removed.
+        Some(drain) if view.is_removed(&member.name) => {
+            Some((Closing::Removed, format!("it goes: {}", drain.why.as_str())))
+        }
         Some(drain) => Some((Closing::Draining, format!("it is to go: {}", drain.why.as_str()))),
         None if closes && !member.new => Some((Closing::Closed, "it is being replaced".to_owned())),
         None => None,
@@ -33,12 +44,21 @@ pub(super) fn cordons(seen: &Seen, view: &View<'_>, fleet: &Fleet, phase: &Phase
     }
     let is_ours = |name: &&str| name.strip_prefix(&prefix(seen)).is_some_and(|n| n.parse::<u32>().is_ok());
     let is_gone = |name: &&str| fleet.members.iter().all(|member| member.name != *name);
-    for name in view.cordoned().into_iter().filter(is_ours).filter(is_gone) {
-        steps.push(Step::Cordon {
-            reader: id(name),
-            cordon: None,
-            why: "there is no such reader any more".to_owned(),
-        });
+    let orphans = seen.orphans.keys().map(String::as_str);
+    let names: BTreeSet<&str> = view.names().chain(view.cordoned()).chain(orphans).collect();
+    for name in names.into_iter().filter(is_ours).filter(is_gone) {
+        let (cordon, why) = match seen.orphans.get(name) {
+            // Somebody edited the labels of its Deployment: it is brought back, and nothing is known until then.
+            Some(true) => continue,
+            Some(false) => (Some(Closing::Removed), "its Deployment is gone, its pod is ending"),
+            None if view.reader(name).is_some() => {
+                (Some(Closing::Removed), "its Deployment is gone, a manager remembers it")
+            }
+            None => (None, "there is no such reader any more"),
+        };
+        if !view.has_cordon(name, cordon) {
+            steps.push(Step::Cordon { reader: id(name), cordon, why: why.to_owned() });
+        }
     }
     steps
 }

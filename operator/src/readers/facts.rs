@@ -13,6 +13,9 @@ use super::seen::Seen;
 use super::settings::Scaling;
 use super::view::View;
 
+/// How long viewers may be without a reader before it is said: a dead one is replaced within five seconds.
+const UNSERVED_AFTER_MS: u64 = 10_000;
+
 /// See the module.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Facts {
@@ -34,7 +37,7 @@ pub struct Facts {
     pub autoscaling: Fact,
     /// What makes the condition Degraded true.
     pub degraded: Vec<Fact>,
-    /// What makes the condition Progressing true.
+    /// What makes the condition Reconciling true.
     pub progressing: Vec<Fact>,
 }
 
@@ -135,7 +138,7 @@ impl Found<'_> {
         match (settings.scaling, &self.wanted.decision) {
             _ if settings.paused => fact(false, "Paused", "the resource is paused"),
             _ if !settings.enabled => {
-                fact(false, "CommentsOff", "comments are switched off, and readers with them")
+                fact(false, "CommentsDisabled", "comments are switched off, and readers with them")
             }
             (Scaling::Manual, _) => fact(false, "Manual", format!("spec.readers.replicas decides: {n}")),
             (Scaling::DryRun, _) => fact(
@@ -163,6 +166,7 @@ impl Found<'_> {
                 format!("{}: no reader is taken away and nobody is moved", trouble.words()),
             ));
         }
+        facts.extend(self.unserved());
         if let Some(why) = self.phase.halt() {
             facts.push(fact(true, "UpgradeHalted", why));
         }
@@ -201,6 +205,20 @@ impl Found<'_> {
             }
         }
         facts
+    }
+
+    /// Viewers who have no stream for longer than it takes to replace a reader.
+    fn unserved(&self) -> Option<Fact> {
+        let unserved = self.view.unserved().filter(|unserved| unserved.since_ms >= UNSERVED_AFTER_MS)?;
+        let video = unserved.video.as_ref().map(|video| format!(", {video} among them")).unwrap_or_default();
+        let unreachable: Vec<&str> = self.view.unreachable().into_iter().collect();
+        let why = if unreachable.is_empty() {
+            String::new()
+        } else {
+            format!("; these report themselves and cannot be reached: {}", unreachable.join(", "))
+        };
+        let words = format!("viewers ask for videos that no reader serves{video}{why}");
+        Some(fact(true, "ViewersUnserved", words))
     }
 
     fn progressing(&self) -> Vec<Fact> {
@@ -253,8 +271,8 @@ fn scaled(decision: &scaling::Decision, n: u32) -> Fact {
         () if binds(Bound::Stabilisation) || binds(Bound::ShortHistory) => {
             ("Stabilising", "fewer may do, and have not for long enough".to_owned())
         }
-        () if binds(Bound::Stale) => ("WaitsForReports", Bound::Stale.words().to_owned()),
-        () if binds(Bound::Draining) => ("WaitsForDrain", Bound::Draining.words().to_owned()),
+        () if binds(Bound::Stale) => ("AwaitingReports", Bound::Stale.words().to_owned()),
+        () if binds(Bound::Draining) => ("AwaitingDrain", Bound::Draining.words().to_owned()),
         () => ("Steady", String::new()),
     };
     let words = if words.is_empty() { String::new() } else { format!("; {words}") };

@@ -129,7 +129,8 @@ impl Fleet {
         self.members.iter().find(|member| member.leaving && !member.deleting)
     }
 
-    /// Names that are free, the lowest number first: nothing has them, and no manager remembers one of them.
+    /// Names that are free, the lowest number first: nothing has them, no pod is left of them,
+    /// and no manager remembers one of them.
     pub fn free_names(&self, seen: &Seen, view: &View<'_>, count: usize) -> Vec<String> {
         let taken: std::collections::BTreeSet<&str> = self
             .members
@@ -137,6 +138,7 @@ impl Fleet {
             .map(|member| member.name.as_str())
             .chain(view.names())
             .chain(view.cordoned())
+            .chain(seen.orphans.keys().map(String::as_str))
             .collect();
         let names = (0_u32..).map(|number| format!("{}{number}", prefix(seen)));
         names.filter(|name| !taken.contains(name.as_str())).take(count).collect()

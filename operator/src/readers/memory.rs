@@ -37,6 +37,9 @@ pub struct Memory {
     /// When the planner last looked.
     pub(super) planned: Option<Millis>,
     pub(super) ordered: BTreeMap<VideoId, Ordered>,
+    /// Since when this leader has seen readers being emptied, by their Deployments' uids. What their annotations say is by
+    /// the clock of whoever led then: nobody is let go by the difference of two clocks.
+    pub(super) draining: BTreeMap<String, Millis>,
     /// Since when readers have been seen to be empty.
     pub(super) empty: BTreeMap<String, Millis>,
     /// Since when readers whose pods are ready have not been heard by the managers.
@@ -100,6 +103,7 @@ impl Memory {
             bucket: Bucket::default(),
             planned: None,
             ordered: BTreeMap::new(),
+            draining: BTreeMap::new(),
             empty: BTreeMap::new(),
             unheard: BTreeMap::new(),
             rest: None,

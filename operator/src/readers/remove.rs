@@ -2,7 +2,8 @@
 //!
 //! Its managers and the reader itself have to say that nobody is there, after all of them know that it takes nobody, and
 //! for a while: whoever was sent there just before may still arrive. What nobody answers for is not empty, except a reader
-//! that does not run.
+//! that does not run. And before its Deployment goes, all managers have to know that it is removed: its Service goes with
+//! the Deployment, and its process goes on for a while.
 
 use liverank_core::Millis;
 use liverank_core::handover::Closing;
@@ -13,7 +14,7 @@ use super::fleet::{Fleet, Member};
 use super::memory::Memory;
 use super::seen::{Drain, Reader, Seen};
 use super::step::Step;
-use super::view::View;
+use super::view::{View, id};
 
 /// How long a reader has to be empty: a viewer who was sent there before the cordon was known has arrived by then, and the
 /// reader has reported it (every second).
@@ -31,6 +32,9 @@ pub(super) fn remove(
     tales: &mut Vec<DecisionEvent>,
 ) -> (Vec<Step>, Overdue) {
     let (mut steps, mut overdue) = (Vec::new(), Vec::new());
+    let drains = seen.readers.iter().filter(|reader| reader.drain.is_some());
+    let since = |uid: &String| memory.draining.get(uid).copied().unwrap_or(seen.now);
+    memory.draining = drains.map(|reader| (reader.uid.clone(), since(&reader.uid))).collect();
     let mut empty = std::mem::take(&mut memory.empty);
     for reader in &seen.readers {
         let Some(member) = fleet.members.iter().find(|member| member.name == reader.name) else { continue };
@@ -45,14 +49,17 @@ pub(super) fn remove(
             continue;
         }
         let late = drained_for(drain, seen.now) > seen.settings.drain_timeout_ms;
-        let forced = if is_empty(seen, view, reader, member, drain) {
+        let since = memory.draining.get(&reader.uid).copied().unwrap_or(seen.now);
+        let waited = seen.now - since > seen.settings.drain_timeout_ms;
+        let since = drain.since.map_or(since, |told| told.min(since));
+        let forced = if is_empty(seen, view, reader, member, since) {
             let since = empty.remove(&reader.name).unwrap_or(seen.now);
             memory.empty.insert(reader.name.clone(), since);
             if seen.now - since < EMPTY_FOR_MS {
                 continue;
             }
             false
-        } else if late && seen.settings.force {
+        } else if waited && seen.settings.force {
             true
         } else {
             if late {
@@ -63,13 +70,22 @@ pub(super) fn remove(
         if memory.writes.delete.insert(reader.uid.clone()) {
             tales.push(tale(seen, member, reader, drain, forced));
         }
+        if !view.has_cordon(&reader.name, Some(Closing::Removed)) {
+            // Where one knows, the others are told with the other cordons.
+            if !view.is_removed(&reader.name) {
+                let why = format!("it goes: {}", drain.why.as_str());
+                steps.push(Step::Cordon { reader: id(&reader.name), cordon: Some(Closing::Removed), why });
+            }
+            continue;
+        }
         steps.push(Step::DeleteReader { name: reader.name.clone(), uid: reader.uid.clone(), forced });
     }
     (steps, overdue)
 }
 
-fn is_empty(seen: &Seen, view: &View<'_>, reader: &Reader, member: &Member, drain: Drain) -> bool {
-    if !view.has_cordon(&reader.name, Some(Closing::Draining)) {
+/// `since`: when it was to be emptied; never after this leader saw that by its own clock.
+fn is_empty(seen: &Seen, view: &View<'_>, reader: &Reader, member: &Member, since: Millis) -> bool {
+    if !view.is_emptied(&reader.name) {
         return false;
     }
     let known = view.reader(&reader.name);
@@ -80,9 +96,7 @@ fn is_empty(seen: &Seen, view: &View<'_>, reader: &Reader, member: &Member, drai
     if !member.pod_ready && known.is_none_or(|known| known.gone) {
         return true;
     }
-    let young = |at: Millis| {
-        at >= drain.since.unwrap_or(at) && (0..=seen.settings.load_max_age_ms).contains(&(seen.now - at))
-    };
+    let young = |at: Millis| at >= since && (0..=seen.settings.load_max_age_ms).contains(&(seen.now - at));
     let own = reader.own.is_some_and(|own| own.viewers == 0 && young(own.at));
     own && known.is_none_or(|known| known.fresh)
 }

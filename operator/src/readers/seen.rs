@@ -1,5 +1,7 @@
 //! What a round looks at: readers as Kubernetes shows them, load as the managers tell it.
 
+use std::collections::BTreeMap;
+
 use liverank_core::Millis;
 use liverank_protocol;
 use serde::{Deserialize, Serialize};
@@ -21,6 +23,8 @@ pub struct Seen {
     pub held: Option<String>,
     /// Every reader's Deployment, those being deleted too.
     pub readers: Vec<Reader>,
+    /// Readers that have pods and no Deployment any more; `true`: one of these was not told to end yet.
+    pub orphans: BTreeMap<String, bool>,
     /// The last answer of each manager; empty where none ever answered.
     pub managers: Vec<Heard>,
 }

@@ -3,13 +3,13 @@
 //! Managers see the same readers through the same store, a moment apart. What they agree on is known; where they are
 //! further apart than a moment explains, or none of them answers, nothing is known, and nothing is not zero.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use liverank_core::handover::Closing;
 use liverank_core::handover::coordinator::ReaderStatus;
 use liverank_core::scaling::{Policy, Report};
 use liverank_core::{Millis, ReaderId};
-use liverank_protocol::ReaderState;
+use liverank_protocol::{ReaderState, Unserved};
 
 use super::seen::{Heard, Seen};
 
@@ -34,7 +34,7 @@ impl Trouble {
     pub const fn reason(&self) -> &'static str {
         match self {
             Self::Missing | Self::Blind => "LoadMissing",
-            Self::Held(_) => "LoadHeld",
+            Self::Held(_) => "MovesSuspended",
             Self::Contradictory(_) => "LoadContradictory",
         }
     }
@@ -135,6 +135,17 @@ impl<'a> View<'a> {
         self.usable.iter().all(|heard| cordon_at(heard, name) == cordon)
     }
 
+    /// Whether every manager moves away what the reader has.
+    pub fn is_emptied(&self, name: &str) -> bool {
+        let emptied = [Some(Closing::Draining), Some(Closing::Removed)];
+        self.usable.iter().all(|heard| emptied.contains(&cordon_at(heard, name)))
+    }
+
+    /// Whether some manager takes the reader for removed.
+    pub fn is_removed(&self, name: &str) -> bool {
+        self.usable.iter().any(|heard| cordon_at(heard, name) == Some(Closing::Removed))
+    }
+
     /// Every reader that is closed at some manager.
     pub fn cordoned(&self) -> Vec<&'a str> {
         let mut names: Vec<&str> = Vec::new();
@@ -146,6 +157,18 @@ impl<'a> View<'a> {
         names.sort_unstable();
         names.dedup();
         names
+    }
+
+    /// Viewers without a reader, by the manager that has seen them for longest.
+    pub fn unserved(&self) -> Option<&Unserved> {
+        let told = self.usable.iter().filter_map(|heard| heard.load.unserved.as_ref());
+        told.max_by_key(|unserved| unserved.since_ms)
+    }
+
+    /// Readers that report themselves and cannot be reached.
+    pub fn unreachable(&self) -> BTreeSet<&'a str> {
+        let readers = self.usable.iter().flat_map(|heard| &heard.load.readers);
+        readers.filter(|reader| reader.unreachable).map(|reader| reader.id.as_str()).collect()
     }
 
     /// What the scaler is told: every answer's reports, with the times they are from.

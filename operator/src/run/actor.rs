@@ -1,30 +1,41 @@
 //! One cluster's actor: woken when something of it changes, and by a tick while it has readers, it looks at what the
 //! watches know, decides with pure functions, and writes what differs.
+//!
+//! Nothing that another cluster does may keep it waiting. Managers are asked outside of any queue; a request to the API
+//! server holds a place only as long as it is young ([`super::lanes`]); what a look writes is bounded in time; and the
+//! planner's term is renewed while it is written.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Notify;
 use tokio::time::{sleep, sleep_until};
 
 use super::apply::{Applier, Stores};
-use super::cache::{Cluster, Live, Pod};
-use super::events::Announcer;
+use super::cache::{Cluster, Live, Pod, Unreadable};
+use super::carry::{self, Carry};
+use super::claim::{Claim, Hold};
+use super::events::{self, Announcer};
+use super::in_force;
+use super::lanes::Lanes;
 use super::leadership::Leadership;
-use super::managers::{Managers, OrderKey, Templates};
+use super::managers::{AnswerBudget, Managers, OrderKey, Templates};
 use super::metrics::OperatorMetrics;
+use super::mounts::Mounts;
 use super::reporter::Reporter;
 use super::rollout::{self, State};
+use super::shrink::Shrinks;
 use super::steering::{self, Steering};
-use super::store::{Kept, Key, Store, Wakers};
+use super::store::{Key, Store, Wakers};
 use super::troubles;
-use crate::build::{self, Component, Kind, Object, OperatorFacts};
+use crate::build::{self, Component, Kind, OperatorFacts};
 use crate::crd::RankingCluster;
 use crate::readers::{Memory, Outcome, Step};
 use crate::status::{Report, Trouble};
 use crate::validate::{self, Problem};
+use kube::Resource;
 use liverank_runtime::now_ms;
 use liverank_runtime::peer::Peers;
 
@@ -34,6 +45,10 @@ const TICK: Duration = Duration::from_secs(2);
 const GATHER: Duration = Duration::from_millis(100);
 /// After a look that found the stores behind our own writes: their watches wake us anyway.
 const BEHIND: Duration = Duration::from_secs(1);
+/// A store that is behind for longer holds up nothing but the objects that it is behind with.
+const BEHIND_AT_MOST: Duration = Duration::from_secs(3);
+/// How often it is looked whether another installation's claim is still there.
+const CLAIMED: Duration = Duration::from_secs(20);
 
 /// What all actors share.
 pub struct OperatorContext {
@@ -47,8 +62,10 @@ pub struct OperatorContext {
     pub clusters: Arc<Store<Cluster>>,
     /// Who is woken.
     pub bells: Arc<Wakers>,
-    /// How many may work at once.
-    pub turns: Arc<Semaphore>,
+    /// How many requests to the API server are under way at once.
+    pub lanes: Lanes,
+    /// Which installation this is: where its Lease is.
+    pub installation: String,
     /// What is counted.
     pub metrics: OperatorMetrics,
     /// Who tells.
@@ -57,8 +74,8 @@ pub struct OperatorContext {
     pub key: OrderKey,
     /// Where managers and readers are, outside of Kubernetes.
     pub templates: Templates,
-    /// To managers and readers.
-    pub peers: Peers,
+    /// To managers and readers, and what their answers may take of memory.
+    pub peers: (Peers, AnswerBudget),
     /// The newest revision of the builder.
     pub newest: u32,
     /// The class of clusters that are ours.
@@ -71,7 +88,14 @@ impl OperatorContext {
     /// The resource that is called so, where it is ours to look after.
     pub fn cluster(&self, key: &Key) -> Option<Arc<RankingCluster>> {
         let found = self.clusters.get(key, &key.name)?;
-        (found.resource.spec.operator_class == self.class).then(|| Arc::clone(&found.resource))
+        let resource = found.resource.as_ref().ok()?;
+        (resource.spec.operator_class == self.class).then(|| Arc::clone(resource))
+    }
+
+    /// Why the resource that is called so cannot be read, where it is ours and cannot.
+    pub fn unreadable(&self, key: &Key) -> Option<Unreadable> {
+        let found = self.clusters.get(key, &key.name)?;
+        found.resource.as_ref().err().filter(|it| it.class == self.class).cloned()
     }
 }
 
@@ -102,14 +126,25 @@ pub struct Actor {
     uid: String,
     bell: Arc<Notify>,
     facts: OperatorFacts,
+    claim: Claim,
+    /// Who else looks after it, where somebody does.
+    claimed_by: Option<String>,
     applier: Applier,
+    shrinks: Shrinks,
     steering: Steering,
+    mounts: Mounts,
     reporter: Reporter,
     found: Option<Found>,
     /// Whether something has changed since the last whole look.
     whole: bool,
-    /// Whether kinds that are not watched hold nothing unwanted.
-    swept: bool,
+    /// When everything has to be looked at although nothing changed.
+    due: Option<Instant>,
+}
+
+impl Drop for Actor {
+    fn drop(&mut self) {
+        self.tell_claimed(None);
+    }
 }
 
 impl Actor {
@@ -127,15 +162,29 @@ impl Actor {
         let wanted = told.and_then(|status| u32::try_from(status.readers.as_ref()?.desired).ok());
         let memory = Memory::new(now_ms(), last.as_ref(), wanted);
         let token_sha256 = world.key.token_sha256(key, &uid);
+        let (client, metrics, lanes) = (&world.client, &world.metrics, &world.lanes);
+        let owner = cluster.owner_ref(&()).unwrap_or_default();
         Self {
             facts: OperatorFacts { order_token_sha256: token_sha256, ..world.operator.clone() },
-            applier: Applier::new(world.client.clone(), key.clone(), uid.clone(), world.metrics.clone()),
+            claim: Claim::new(
+                client.clone(),
+                lanes.clone(),
+                metrics.clone(),
+                key,
+                owner,
+                &world.installation,
+            ),
+            claimed_by: None,
+            applier: Applier::new(client.clone(), lanes.clone(), key.clone(), uid.clone(), metrics.clone()),
+            shrinks: Shrinks::default(),
             steering: Steering::new(managers, Arc::clone(office), memory),
+            mounts: Mounts::default(),
             reporter: Reporter::new(
-                world.client.clone(),
+                client.clone(),
+                lanes.clone(),
                 key,
                 office.identity.clone(),
-                world.metrics.clone(),
+                metrics.clone(),
             ),
             bell: world.bells.hang(key),
             world: Arc::clone(world),
@@ -144,22 +193,16 @@ impl Actor {
             uid,
             found: None,
             whole: true,
-            swept: false,
+            due: None,
         }
     }
 
     /// Looks after the cluster until it is gone.
     pub async fn run(mut self) {
         loop {
-            let next = {
-                let _turn = self.turn().await;
-                let began = Instant::now();
-                self.world.metrics.running.inc();
-                let next = self.look().await;
-                self.world.metrics.running.dec();
-                self.world.metrics.reconcile_seconds.observe(began.elapsed().as_secs_f64());
-                next
-            };
+            let began = Instant::now();
+            let next = self.look().await;
+            self.world.metrics.reconcile_seconds.observe(began.elapsed().as_secs_f64());
             let Next::At(at) = next else { return };
             let asleep = async {
                 match at {
@@ -177,13 +220,6 @@ impl Actor {
         }
     }
 
-    async fn turn(&self) -> Option<OwnedSemaphorePermit> {
-        self.world.metrics.queued.inc();
-        let turn = Arc::clone(&self.world.turns).acquire_owned().await;
-        self.world.metrics.queued.dec();
-        turn.ok()
-    }
-
     /// One look: a whole one at everything where something changed, else at what managers say only.
     async fn look(&mut self) -> Next {
         let world = Arc::clone(&self.world);
@@ -194,11 +230,17 @@ impl Actor {
             // What it owns goes with it; nothing of that may come back meanwhile.
             return Next::At(None);
         }
-        if !self.applier.has_caught_up(&world.stores) {
+        if !self.is_ours(&cluster).await {
+            return Next::At(Some(Instant::now() + CLAIMED));
+        }
+        let now = Timestamp::now();
+        let cluster = in_force::of(&cluster, now);
+        if self.applier.behind(&world.stores).is_some_and(|age| age < BEHIND_AT_MOST) {
             return Next::At(Some(Instant::now() + BEHIND));
         }
-        let retry = self.applier.next_try().is_some_and(|at| at <= Instant::now());
-        let whole = std::mem::take(&mut self.whole) || retry || !self.swept;
+        let due = [self.applier.next_try(), self.due].into_iter().flatten().min();
+        let retry = due.is_some_and(|at| at <= Instant::now());
+        let whole = std::mem::take(&mut self.whole) || retry;
         let deployments = world.stores[&Kind::Deployment].of(&self.key);
         let pods = world.pods.of(&self.key);
         let found = match self.found.take().filter(|_| !whole) {
@@ -213,14 +255,88 @@ impl Actor {
         }
         let outcome = self.look_at_readers(&cluster, &found, &deployments, &pods).await;
         let steps = outcome.as_ref().map(|outcome| outcome.steps.clone()).unwrap_or_default();
-        if may_write && (whole || !steps.is_empty()) {
-            self.carry_out(&cluster, &found, &deployments, steps).await;
+        if may_write {
+            self.order(&steps).await;
         }
-        let status = self.report(&cluster, &found, outcome.as_ref()).await;
+        let mut shrinking = self.due.filter(|at| *at > Instant::now());
+        if may_write && (whole || !steps.is_empty()) {
+            let carry = Carry {
+                world: &world,
+                key: &self.key,
+                cluster: &cluster,
+                facts: &self.facts,
+                revision: found.revision,
+                states: &found.states,
+                deployments: &deployments,
+                pods: &pods,
+            };
+            let written = carry.out(steps, &mut self.applier, &mut self.shrinks);
+            // Writes may take long where a webhook hangs; who plans has to show itself meanwhile.
+            shrinking = tokio::select! {
+                biased;
+                next = written => next,
+                () = self.steering.stay_in_office() => None,
+            };
+        }
+        let (mounts, mounting) = self
+            .mounts
+            .look((&world.client, &world.lanes), &self.key.namespace, &pods, &deployments, now_ms())
+            .await;
+        let status = self.report(&cluster, &found, outcome.as_ref(), mounts).await;
         self.found = Some(found);
         let tick = outcome.is_some().then(|| Instant::now() + TICK);
         let retry = self.applier.next_try().filter(|_| may_write);
-        Next::At([tick, status, retry].into_iter().flatten().min())
+        self.due = [shrinking, self.turns(&pods)].into_iter().flatten().min();
+        let next = [tick, status, retry, mounting, self.due, Some(Instant::now() + CLAIMED)];
+        Next::At(next.into_iter().flatten().min())
+    }
+
+    /// When something is different although nothing happens: pods that crashed have been calm for long enough, or
+    /// `restartAt` has come.
+    fn turns(&self, pods: &[Arc<Pod>]) -> Option<Instant> {
+        let now = now_ms();
+        let restart =
+            self.world.cluster(&self.key).and_then(|spec| in_force::restarts_at(&spec, Timestamp::now()));
+        let at = [troubles::next_calm(pods, now), restart.map(Timestamp::as_millisecond)];
+        let wait = at.into_iter().flatten().min()?.saturating_sub(now);
+        Some(Instant::now() + Duration::from_millis(u64::try_from(wait).unwrap_or(0)) + GATHER)
+    }
+
+    /// Whether this installation looks after the cluster.
+    async fn is_ours(&mut self, cluster: &RankingCluster) -> bool {
+        match self.claim.hold().await {
+            Hold::Held => {
+                self.tell_claimed(None);
+                true
+            }
+            Hold::Others(holder) => {
+                if self.claimed_by.as_ref() != Some(&holder) {
+                    let words = format!(
+                        "the operator {} leaves this cluster to the operator {holder}, which holds the Lease {}; \
+                         operators beside each other need an operatorClass each, or namespaces of their own",
+                        self.world.installation,
+                        build::names::claim(&self.key.name),
+                    );
+                    tracing::warn!(cluster = %self.key, holder, "another operator looks after it");
+                    self.world
+                        .announcer
+                        .tell(&cluster.object_ref(&()), &events::warning("ClaimedByAnother", &words));
+                }
+                self.tell_claimed(Some(holder));
+                false
+            }
+            Hold::Unknown(error) => {
+                self.world.metrics.failed("claim");
+                tracing::warn!(cluster = %self.key, error, "it is not known who looks after it");
+                false
+            }
+        }
+    }
+
+    fn tell_claimed(&mut self, by: Option<String>) {
+        let gauge = &self.world.metrics.claimed_by_others;
+        gauge.inc_by(i64::from(by.is_some()) - i64::from(self.claimed_by.is_some()));
+        self.claimed_by = by;
     }
 
     /// Everything that can be known without asking anybody.
@@ -240,7 +356,8 @@ impl Actor {
         }
         let turn = rollout::turn(&states).filter(|state| state.component < Component::Reader);
         let held = turn.map(|state| format!("{} is being rolled out first", state.component.name()));
-        let troubles = troubles::of_pods(pods);
+        let mut troubles = troubles::of_pods(pods, now_ms());
+        troubles.extend(troubles::of_routes(&carry::routes(&self.world, &self.key)));
         Found { revision, template, held, states, problems, pending, troubles, readers: current }
     }
 
@@ -284,89 +401,17 @@ impl Actor {
         Some(self.steering.look(&facts).await)
     }
 
-    /// Takes the steps, then makes everything else what it should be.
-    async fn carry_out(
-        &mut self,
-        cluster: &RankingCluster,
-        found: &Found,
-        deployments: &[Arc<Live>],
-        steps: Vec<Step>,
-    ) {
-        let mut readers = steering::existing(cluster.name(), deployments);
-        self.applier.begin();
-        let mut unwritten = false;
+    /// Gives the managers their orders. These follow from what is seen, not from what is about to be written: a cordon
+    /// from the annotation that is there, a move from readers that serve.
+    async fn order(&mut self, steps: &[Step]) {
+        let cordons: Vec<_> = steps.iter().filter_map(Step::cordon_request).collect();
+        if !cordons.is_empty() {
+            self.steering.cordon(cordons).await;
+        }
         for step in steps {
-            let is_order = matches!(step, Step::Cordon { .. } | Step::Moves { .. });
-            if is_order && unwritten {
-                // An order may rest on what was to be written before it.
-                self.apply(cluster, found, &readers).await;
-                unwritten = false;
+            if let Step::Moves { moves } = step {
+                self.steering.order(moves.clone()).await;
             }
-            match step {
-                Step::CreateReader { name } => {
-                    readers.push(build::Reader { name, drain: None });
-                    unwritten = true;
-                }
-                Step::Annotate { name, drain, .. } => {
-                    let drain = drain.as_ref().map(steering::written);
-                    readers
-                        .iter_mut()
-                        .filter(|reader| reader.name == name)
-                        .for_each(|it| it.drain.clone_from(&drain));
-                    unwritten = true;
-                }
-                Step::DeleteReader { name, uid, forced } => {
-                    tracing::info!(cluster = %self.key, reader = name, forced, "a reader goes");
-                    let live = deployments.iter().find(|live| *live.uid == *uid);
-                    if let Some(live) = live.filter(|live| !live.deleting) {
-                        self.applier.delete(Kind::Deployment, live).await;
-                    }
-                    readers.retain(|reader| reader.name != name);
-                    unwritten = true;
-                }
-                Step::Cordon { .. } => {
-                    self.steering.cordon(step.cordon_request().into_iter().collect()).await;
-                }
-                Step::Moves { moves } => self.steering.order(moves).await,
-            }
-        }
-        self.apply(cluster, found, &readers).await;
-        self.applier.finish();
-    }
-
-    /// Makes all objects what they should be.
-    async fn apply(&mut self, cluster: &RankingCluster, found: &Found, readers: &[build::Reader]) {
-        let input = build::Input { cluster, revision: found.revision, readers, operator: &self.facts };
-        let objects = build::desired(&input);
-        let turn = rollout::turn(&found.states).map(|state| state.component);
-        for object in &objects {
-            let live = self.live(object.kind, &object.name);
-            let admitted = rollout::admitted(object, live.as_deref(), turn);
-            self.applier.ensure(&admitted, live.as_deref()).await;
-        }
-        self.delete_unwanted(&objects).await;
-        if !self.swept {
-            self.swept = self.applier.sweep(&objects).await;
-        }
-    }
-
-    fn live(&self, kind: Kind, name: &str) -> Option<Arc<Live>> {
-        self.world.stores.get(&kind)?.get(&self.key, name)
-    }
-
-    /// Deletes what we made and do not want any more.
-    async fn delete_unwanted(&mut self, objects: &[Object]) {
-        let wanted: BTreeSet<(Kind, &str)> = objects.iter().map(|it| (it.kind, it.name.as_str())).collect();
-        for kind in Kind::ALL.into_iter().filter(|kind| !kind.optional()) {
-            for live in self.world.stores[&kind].of(&self.key) {
-                let ours = live.owner.as_deref() == Some(&*self.uid) && !live.deleting;
-                if ours && !wanted.contains(&(kind, live.name())) {
-                    self.applier.delete(kind, &live).await;
-                }
-            }
-        }
-        if self.applier.has_unwatched_but(objects) {
-            self.swept = false;
         }
     }
 
@@ -375,13 +420,20 @@ impl Actor {
         cluster: &RankingCluster,
         found: &Found,
         outcome: Option<&Outcome>,
+        mounts: Vec<Trouble>,
     ) -> Option<Instant> {
+        let contested = self.applier.contested();
+        let spec = self.world.cluster(&self.key);
+        let unheeded = spec.as_deref().and_then(in_force::unheeded_replicas);
         let mut troubles = troubles::of_refusals(&self.applier.refused());
+        troubles.extend(troubles::of_contests(&contested));
         troubles.extend(found.troubles.iter().cloned());
+        troubles.extend(mounts);
+        let about = cluster.object_ref(&());
         let decisions = outcome.map(|outcome| outcome.decisions.as_slice()).unwrap_or_default();
         self.reporter.decided(decisions);
         for decision in decisions {
-            self.world.announcer.tell(cluster, &super::events::of_decision(decision)).await;
+            self.world.announcer.tell(&about, &events::of_decision(decision));
         }
         let decision = self.reporter.decision();
         let report = Report {
@@ -392,15 +444,21 @@ impl Actor {
             problems: &found.problems,
             states: &found.states,
             readers: found.readers,
+            unheeded,
             facts: outcome.map(|outcome| &outcome.facts),
             decision: decision.as_ref(),
             troubles: &troubles,
+            contested: &contested,
             pending: &found.pending,
+            unwritten: self.applier.is_unfinished(),
         };
         let (told, next) = self.reporter.write(&report).await;
         for news in told {
-            self.world.announcer.tell(cluster, &news).await;
+            self.world.announcer.tell(&about, &news);
         }
         next
     }
 }
+
+#[cfg(test)]
+mod tests;

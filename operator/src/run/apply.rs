@@ -1,6 +1,9 @@
 //! Making the API server's objects what they should be: server-side apply of what differs, deletion of what is not wanted
 //! any more, and nothing else.
 //!
+//! Writes are answered late or never where somebody's admission webhook hangs. So each kind backs off as a whole after one
+//! that was not answered, and what a look writes ends after [`LOOK`]: the rest is written by the next one.
+//!
 //! An object is applied when the live one lacks something of ours, or was applied from another text than today's (its
 //! annotation [`APPLIED`] says which): so nothing is written at rest, whoever leads, and a field that we do not want any
 //! more is given up. Nothing is decided on a store that does not show our own last write yet.
@@ -9,14 +12,14 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use kube::api::{
-    DeleteParams, DynamicObject, ListParams, Patch, PatchParams, Preconditions, PropagationPolicy,
-};
-use kube::{Api, Client};
+use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, Preconditions, PropagationPolicy};
+use kube::{Api, Client, ResourceExt};
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
 use super::cache::{HANDOVER, Live, MANAGER};
+use super::contest::{self, Contests};
+use super::lanes::Lanes;
 use super::metrics::OperatorMetrics;
 use super::store::{Kept, Key, Store};
 use super::subset::difference;
@@ -31,6 +34,12 @@ const ANSWER: Duration = Duration::from_secs(10);
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// What is refused for good is tried this often: somebody may have raised a quota or changed a policy.
 const LONGEST_PAUSE: Duration = Duration::from_mins(5);
+/// A name that somebody else has is looked at this often: its end is no event of ours.
+const NAME_PAUSE: Duration = Duration::from_secs(15);
+/// A kind that hangs is tried this often: everything of that kind waits for one of them.
+const HUNG_PAUSE: Duration = Duration::from_mins(1);
+/// How long the writes of one look may take together.
+const LOOK: Duration = Duration::from_secs(30);
 /// Longest text of a refusal that is shown.
 const MOST_TEXT: usize = 500;
 
@@ -55,6 +64,14 @@ enum Awaited {
 struct Backoff {
     refused: Refused,
     hash: String,
+    /// What was there when it was refused: when that goes, so does the reason to wait.
+    seen: Option<Box<str>>,
+    tries: u32,
+    until: Instant,
+}
+
+/// A kind whose writes are not answered.
+struct Hung {
     tries: u32,
     until: Instant,
 }
@@ -65,13 +82,20 @@ pub struct Applier {
     cluster: Key,
     uid: String,
     metrics: OperatorMetrics,
-    awaited: HashMap<Name, Awaited>,
+    lanes: Lanes,
+    awaited: HashMap<Name, (Awaited, Instant)>,
     backoff: HashMap<Name, Backoff>,
+    hung: HashMap<Kind, Hung>,
+    /// The hash that each object was last applied with.
+    written: HashMap<Name, String>,
+    contests: Contests<Name>,
+    /// When this look has to be over, whether that cut it short, and whether a kind that hangs was left out.
+    ends: Instant,
+    cut: bool,
+    left_out: bool,
     /// What the API server (or a webhook) makes of what we sent, where it is not what we sent: by the hash that was sent.
     /// As long as it stays so, sending it again would change nothing.
     settled: HashMap<Name, (String, Value)>,
-    /// Kinds that are not watched: the hash last applied.
-    unwatched: HashMap<Name, String>,
     /// What was looked at since [`Applier::begin`].
     touched: HashSet<Name>,
 }
@@ -81,16 +105,33 @@ pub type Stores = HashMap<Kind, Arc<Store<Live>>>;
 
 impl Applier {
     /// For the cluster `uid`.
-    pub fn new(client: Client, cluster: Key, uid: String, metrics: OperatorMetrics) -> Self {
-        let (awaited, backoff, settled, unwatched, touched) = Default::default();
-        Self { client, cluster, uid, metrics, awaited, backoff, settled, unwatched, touched }
+    pub fn new(client: Client, lanes: Lanes, cluster: Key, uid: String, metrics: OperatorMetrics) -> Self {
+        let (awaited, backoff, hung, written, settled, touched) = Default::default();
+        Self {
+            client,
+            cluster,
+            uid,
+            metrics,
+            lanes,
+            awaited,
+            backoff,
+            hung,
+            written,
+            contests: Contests::default(),
+            ends: Instant::now(),
+            cut: false,
+            left_out: false,
+            settled,
+            touched,
+        }
     }
 
-    /// Whether the stores show all our writes.
-    pub fn has_caught_up(&mut self, stores: &Stores) -> bool {
+    /// How long the stores have not shown one of our writes; `None` where they show all. An object whose last write is not
+    /// shown is left alone until it is.
+    pub fn behind(&mut self, stores: &Stores) -> Option<Duration> {
         let cluster = &self.cluster;
-        self.awaited.retain(|(kind, name), awaited| {
-            let Some(store) = stores.get(kind) else { return false };
+        self.awaited.retain(|(kind, name), (awaited, _)| {
+            let Some(store) = stores.get(kind).filter(|store| store.is_listed()) else { return false };
             match awaited {
                 Awaited::Version(version) => !store.has_seen(version),
                 Awaited::Gone { uid } => {
@@ -98,7 +139,9 @@ impl Applier {
                 }
             }
         });
-        self.awaited.is_empty()
+        // What may not be installed holds up nothing.
+        let waited = self.awaited.iter().filter(|((kind, _), _)| !kind.optional());
+        waited.map(|(_, (_, since))| since.elapsed()).max()
     }
 
     /// What is refused now.
@@ -108,42 +151,91 @@ impl Applier {
         all.into_iter().map(|(_, backoff)| backoff.refused.clone()).collect()
     }
 
-    /// When a refused write is tried again.
-    pub fn next_try(&self) -> Option<Instant> {
-        self.backoff.values().map(|backoff| backoff.until).min()
+    /// Fields that somebody else writes, too, each with the object and who that is.
+    pub fn contested(&self) -> Vec<String> {
+        self.contests.told(Instant::now())
     }
 
-    /// Makes one object what it should be, where it is not and no refusal keeps us waiting.
-    pub async fn ensure(&mut self, object: &Object, live: Option<&Live>) {
+    /// When something that waits is due: a refused write, a contested field, a kind that hangs.
+    pub fn next_try(&self) -> Option<Instant> {
+        let refused = self.backoff.values().map(|backoff| backoff.until);
+        let hung = self.hung.values().map(|hung| hung.until).filter(|_| self.left_out);
+        let rest = self.cut.then_some(self.ends);
+        refused.chain(hung).chain(rest).chain(self.contests.next(Instant::now())).min()
+    }
+
+    /// Whether the last look left something unwritten that is not among the refusals.
+    pub const fn is_unfinished(&self) -> bool {
+        self.cut || self.left_out
+    }
+
+    /// Makes one object what it should be, where it is not and nothing keeps us waiting. `listed`: whether its kind's
+    /// watch has told what there is.
+    pub async fn ensure(&mut self, object: &Object, live: Option<&Live>, listed: bool) {
         let name = (object.kind, object.name.clone());
         let hash = hash(&object.body);
         self.touched.insert(name.clone());
         if self.awaited.contains_key(&name) {
-            // Written in this very look: the store does not show it yet.
+            // The store does not show the last write yet.
             return;
         }
-        if self.waits(&name, &hash) || self.is_as_wanted(&name, object, &hash, live) {
+        let written = self.written.get(&name).is_some_and(|written| *written == hash);
+        if !listed && written {
+            // Nobody tells us what became of it.
             return;
+        }
+        let Some(path) = self.lacks(&name, object, &hash, live) else { return };
+        let now = Instant::now();
+        if self.waits(&name, &hash, live) {
+            return;
+        }
+        if self.contests.wait(&name, now).is_some() || !self.may_write(name.0, now) {
+            return;
+        }
+        if written {
+            let about = self.about(&name, &path).await;
+            self.contests.repaired(&name, about, now);
         }
         let result = self.write(object, &hash, live).await;
         match result {
             Ok(version) => {
+                self.hung.remove(&name.0);
                 self.backoff.remove(&name);
-                if object.kind.optional() {
-                    self.unwatched.insert(name, hash);
-                } else {
-                    self.awaited.insert(name, Awaited::Version(version));
-                }
+                self.written.insert(name.clone(), hash);
+                self.awaited.insert(name, (Awaited::Version(version), Instant::now()));
             }
-            Err(refused) => self.back_off(name, hash, refused),
+            Err(refused) => self.back_off(name, hash, refused, live),
         }
+    }
+
+    /// An object's contested field, and who else writes it. Looked up only where it was put right before: an operator that
+    /// is alone with its objects asks nothing.
+    async fn about(&self, name: &Name, path: &str) -> String {
+        let what = format!("{} {}: {path}", kind_name(name.0), name.1);
+        if !self.contests.is_suspicious(name) {
+            return what;
+        }
+        let api = self.api(name.0);
+        let found = self.lanes.run(timeout(ANSWER, api.get_opt(&name.1))).await;
+        let writers = match answered(found) {
+            Ok(Some(found)) => contest::writers(found.managed_fields(), path),
+            Ok(None) => return format!("{what} is deleted again and again"),
+            Err(_) => Vec::new(),
+        };
+        if writers.is_empty() {
+            return format!("{what} is changed again and again");
+        }
+        format!("{what} is also written by {}", writers.join(", "))
     }
 
     /// Deletes an object that we made and do not want any more, as it was seen.
     pub async fn delete(&mut self, kind: Kind, live: &Live) {
         let name: Name = (kind, live.name().to_owned());
         self.touched.insert(name.clone());
-        if self.awaited.contains_key(&name) || self.waits(&name, "delete") {
+        if self.awaited.contains_key(&name) || self.waits(&name, "delete", Some(live)) {
+            return;
+        }
+        if !self.may_write(kind, Instant::now()) {
             return;
         }
         let preconditions = Preconditions {
@@ -156,59 +248,31 @@ impl Applier {
             ..DeleteParams::default()
         };
         let api = self.api(kind);
-        let result = answered(timeout(ANSWER, api.delete(&name.1, &parameters)).await);
+        let result = answered(self.lanes.run(timeout(ANSWER, api.delete(&name.1, &parameters))).await);
         tracing::info!(cluster = %self.cluster, kind = kind_name(kind), name = name.1, ok = result.is_ok(), "delete");
         self.metrics.wrote(kind_name(kind), "delete");
         match result {
             Ok(_) => {
                 self.backoff.remove(&name);
-                self.awaited.insert(name, Awaited::Gone { uid: live.uid.clone() });
+                self.written.remove(&name);
+                self.awaited.insert(name, (Awaited::Gone { uid: live.uid.clone() }, Instant::now()));
             }
             Err(kube::Error::Api(status)) if status.is_not_found() => {}
             // It has changed since: what is seen next decides anew.
             Err(kube::Error::Api(status)) if status.is_conflict() => {}
             Err(error) => {
                 let refused = self.refusal(&name, &error);
-                self.back_off(name, "delete".into(), refused);
+                self.back_off(name, "delete".into(), refused, Some(live));
             }
         }
-    }
-
-    /// Whether objects of kinds that are not watched were applied and are not wanted any more.
-    pub fn has_unwatched_but(&self, wanted: &[Object]) -> bool {
-        self.unwatched.keys().any(|name| !is_among(wanted, name))
-    }
-
-    /// Deletes what we made and do not want of the kinds that are not watched. Whether that is done.
-    pub async fn sweep(&mut self, wanted: &[Object]) -> bool {
-        self.unwatched.retain(|name, _| is_among(wanted, name));
-        let labels =
-            format!("{}={},{}={}", names::INSTANCE, self.cluster.name, names::MANAGED_BY, names::MANAGER);
-        let parameters = ListParams::default().labels(&labels);
-        for kind in Kind::ALL.into_iter().filter(|kind| kind.optional()) {
-            let found = match answered(timeout(ANSWER, self.api(kind).list(&parameters)).await) {
-                Ok(found) => found.items,
-                // Not installed, or not to be seen by us: then none of them is ours.
-                Err(kube::Error::Api(status)) if matches!(status.code, 403 | 404) => continue,
-                Err(_) => return false,
-            };
-            for live in found.into_iter().filter_map(Live::keep) {
-                let name: Name = (kind, live.name().to_owned());
-                let ours = live.owner.as_deref() == Some(&*self.uid) && !live.deleting;
-                if ours && !is_among(wanted, &name) {
-                    self.delete(kind, &live).await;
-                    self.awaited.remove(&name);
-                }
-            }
-        }
-        true
     }
 
     /// Gives a reader's Deployment that the watch does not show the labels back that it is known by; whether it has them
     /// again: a refusal must not keep everything else from being looked after. All else of it is repaired once it is seen.
     pub async fn relabel(&mut self, reader: &str) -> bool {
         let api = self.api(Kind::Deployment);
-        let found = answered(timeout(ANSWER, api.get_opt(reader)).await).ok().flatten();
+        let found = self.lanes.run(timeout(ANSWER, api.get_opt(reader))).await;
+        let found = answered(found).ok().flatten();
         let ours =
             |found: &DynamicObject| self.is_owner(found) && found.metadata.deletion_timestamp.is_none();
         if !found.as_ref().is_some_and(ours) {
@@ -219,42 +283,56 @@ impl Applier {
         let body = json!({"metadata": {"labels": labels}});
         tracing::warn!(cluster = %self.cluster, reader, "somebody changed the labels that a reader is known by");
         let Ok(seen) = self.send(&api, &name, MANAGER, Patch::Merge(body)).await else { return false };
-        self.awaited.insert(name, Awaited::Version(seen.metadata.resource_version.unwrap_or_default()));
+        let version = seen.metadata.resource_version.unwrap_or_default();
+        self.awaited.insert(name, (Awaited::Version(version), Instant::now()));
         true
     }
 
     /// Begins a look at everything.
     pub fn begin(&mut self) {
         self.touched.clear();
+        self.ends = Instant::now() + LOOK;
+        (self.cut, self.left_out) = (false, false);
     }
 
     /// Ends it: what was not looked at is nobody's business any more.
     pub fn finish(&mut self) {
         self.backoff.retain(|name, _| self.touched.contains(name));
         self.settled.retain(|name, _| self.touched.contains(name));
+        self.written.retain(|name, _| self.touched.contains(name));
     }
 
-    fn waits(&self, name: &Name, hash: &str) -> bool {
+    /// Whether there is time left in this look, and the kind answers.
+    fn may_write(&mut self, kind: Kind, now: Instant) -> bool {
+        let cut = now >= self.ends;
+        let hangs = self.hung.get(&kind).is_some_and(|hung| now < hung.until);
+        self.cut |= cut;
+        self.left_out |= hangs;
+        !cut && !hangs
+    }
+
+    fn waits(&self, name: &Name, hash: &str, live: Option<&Live>) -> bool {
         let backoff = self.backoff.get(name);
-        backoff.is_some_and(|backoff| backoff.hash == hash && Instant::now() < backoff.until)
+        backoff.is_some_and(|backoff| {
+            let same = backoff.hash == hash && backoff.seen.as_deref() == live.map(|live| &*live.uid);
+            same && Instant::now() < backoff.until
+        })
     }
 
-    fn is_as_wanted(&self, name: &Name, object: &Object, hash: &str, live: Option<&Live>) -> bool {
-        if object.kind.optional() {
-            return self.unwatched.get(name).is_some_and(|applied| applied == hash);
-        }
-        let Some(live) = live else { return false };
+    /// The path of something of `object` that the live one does not have.
+    fn lacks(&self, name: &Name, object: &Object, hash: &str, live: Option<&Live>) -> Option<String> {
+        let Some(live) = live else { return Some("the object itself".to_owned()) };
         if live.mark(APPLIED) != Some(hash) {
-            return false;
+            return Some(format!("metadata.annotations.{APPLIED}"));
         }
         let body = live.body();
-        let Some(path) = difference(kind_name(object.kind), &object.body, &body) else { return true };
+        let path = difference(kind_name(object.kind), &object.body, &body)?;
         let settled = self.settled.get(name).filter(|(sent, _)| sent == hash);
-        let usual = settled.is_some_and(|(_, usual)| *usual == body);
-        if !usual {
-            tracing::info!(cluster = %self.cluster, kind = kind_name(object.kind), name = name.1, path, "somebody changed what is ours");
+        if settled.is_some_and(|(_, usual)| *usual == body) {
+            return None;
         }
-        usual
+        tracing::info!(cluster = %self.cluster, kind = kind_name(object.kind), name = name.1, path, "somebody changed what is ours");
+        Some(path)
     }
 
     async fn write(&mut self, object: &Object, hash: &str, live: Option<&Live>) -> Result<String, Refused> {
@@ -294,14 +372,19 @@ impl Applier {
             message: format!("{} {} {what}", kind_name(name.0), name.1),
         };
         match live {
-            Some(live) if live.deleting => Err(taken("is being deleted: it is made anew when it is gone")),
+            // Its end is an event of our own watch, which knows no pause then.
+            Some(live) if live.deleting => Err(Refused {
+                reason: "BeingDeleted",
+                ..taken("is being deleted: it is made anew when it is gone")
+            }),
             Some(live) => match live.owner.as_deref() {
                 None => Ok(()),
                 Some(owner) if *owner == *self.uid => Ok(()),
                 Some(_) => Err(taken("belongs to another object: rename or delete that one")),
             },
             None => {
-                let found = answered(timeout(ANSWER, self.api(name.0).get_opt(&name.1)).await);
+                let api = self.api(name.0);
+                let found = answered(self.lanes.run(timeout(ANSWER, api.get_opt(&name.1))).await);
                 let found = found.map_err(|error| self.refusal(name, &error))?;
                 if found.is_none_or(|found| self.is_owner(&found)) {
                     Ok(())
@@ -335,7 +418,8 @@ impl Applier {
     ) -> Result<DynamicObject, Refused> {
         let parameters = PatchParams::apply(manager);
         let parameters = if matches!(patch, Patch::Apply(_)) { parameters.force() } else { parameters };
-        let result = answered(timeout(ANSWER, api.patch(&name.1, &parameters, &patch)).await);
+        let sent = self.lanes.run(timeout(ANSWER, api.patch(&name.1, &parameters, &patch)));
+        let result = answered(sent.await);
         self.metrics.wrote(kind_name(name.0), "apply");
         tracing::info!(cluster = %self.cluster, kind = kind_name(name.0), name = name.1, manager, ok = result.is_ok(), "apply");
         result.map_err(|error| self.refusal(name, &error))
@@ -348,15 +432,21 @@ impl Applier {
         Refused { reason, message: format!("{} {}: {said}", kind_name(name.0), name.1) }
     }
 
-    fn back_off(&mut self, name: Name, hash: String, refused: Refused) {
-        let before = self.backoff.get(&name).filter(|before| before.hash == hash);
+    fn back_off(&mut self, name: Name, hash: String, refused: Refused, live: Option<&Live>) {
+        let seen: Option<Box<str>> = live.map(|live| live.uid.clone());
+        let before = self.backoff.get(&name).filter(|before| before.hash == hash && before.seen == seen);
         let tries = before.map_or(0, |before| before.tries);
         if before.is_none_or(|before| before.refused != refused) {
             tracing::warn!(cluster = %self.cluster, reason = refused.reason, refused.message, "refused");
         }
-        let pause = FIRST_PAUSE.saturating_mul(1 << tries.min(16)).min(LONGEST_PAUSE);
-        let until = Instant::now() + pause.mul_f64(rand::random_range(0.8..1.0));
-        self.backoff.insert(name, Backoff { refused, hash, tries: tries + 1, until });
+        if refused.reason == UNANSWERED {
+            let tries = self.hung.get(&name.0).map_or(0, |hung| hung.tries);
+            let until = Instant::now() + pause(tries, HUNG_PAUSE);
+            self.hung.insert(name.0, Hung { tries: tries + 1, until });
+        }
+        let longest = if refused.reason == "NameTaken" { NAME_PAUSE } else { LONGEST_PAUSE };
+        let until = Instant::now() + pause(tries, longest);
+        self.backoff.insert(name, Backoff { refused, hash, seen, tries: tries + 1, until });
     }
 
     fn api(&self, kind: Kind) -> Api<DynamicObject> {
@@ -378,8 +468,9 @@ fn cleared(object: &Object, live: &Live) -> Option<Value> {
     })
 }
 
-fn is_among(wanted: &[Object], name: &Name) -> bool {
-    wanted.iter().any(|it| it.kind == name.0 && it.name == name.1)
+/// The pause after so many tries before, spread so that not all come back as one.
+fn pause(tries: u32, longest: Duration) -> Duration {
+    FIRST_PAUSE.saturating_mul(1 << tries.min(16)).min(longest).mul_f64(rand::random_range(0.8..1.0))
 }
 
 /// A kind's name, for logs, messages and metrics.
@@ -398,12 +489,24 @@ pub fn kind_name(kind: Kind) -> &'static str {
     }
 }
 
+/// The reason of a write that was not answered in time.
+const UNANSWERED: &str = "NoAnswer";
+
 fn answered<T>(result: Result<kube::Result<T>, tokio::time::error::Elapsed>) -> kube::Result<T> {
-    result.unwrap_or_else(|_| Err(kube::Error::Service("no answer in time".into())))
+    result.unwrap_or_else(|late| Err(kube::Error::Service(Box::new(late))))
 }
 
 /// A condition's reason, and what was said.
 fn classified(error: &kube::Error) -> (&'static str, String) {
+    if let kube::Error::Service(error) = error
+        && error.is::<tokio::time::error::Elapsed>()
+    {
+        let seconds = ANSWER.as_secs();
+        return (
+            UNANSWERED,
+            format!("no answer in {seconds} s; where the API server is well, an admission webhook hangs"),
+        );
+    }
     let kube::Error::Api(status) = error else {
         return ("ApiUnavailable", liverank_runtime::peer::root_cause(error));
     };

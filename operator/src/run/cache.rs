@@ -24,23 +24,40 @@ const MOST_TEXT: usize = 300;
 /// A resource of ours.
 pub struct Cluster {
     key: Key,
-    /// The resource, without what a reconcile does not look at.
-    pub resource: Arc<RankingCluster>,
+    /// The resource, without what a reconcile does not look at; or why these types cannot read it.
+    pub resource: Result<Arc<RankingCluster>, Unreadable>,
+}
+
+/// A resource that was taken by the API server and that these types cannot read: of a later definition, say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unreadable {
+    /// The resource's id.
+    pub uid: String,
+    /// Counts changes of its spec.
+    pub generation: i64,
+    /// `spec.operatorClass`, as far as that can be read.
+    pub class: String,
+    /// What is wrong with it.
+    pub why: String,
 }
 
 impl Cluster {
-    /// What is kept of it; `None` for one that these types cannot read: it must not stop the watch of all others.
+    /// What is kept of it. One that these types cannot read must not stop the watch of all others.
     pub fn keep(mut object: DynamicObject) -> Option<Self> {
         object.metadata.managed_fields = None;
-        let name = object.metadata.name.clone();
-        let resource: RankingCluster = object
-            .try_parse()
-            .inspect_err(
-                |error| tracing::warn!(name, %error, "a RankingCluster that cannot be read is passed over"),
-            )
-            .ok()?;
-        let key = Key::new(resource.metadata.namespace.as_deref()?, resource.metadata.name.as_deref()?);
-        Some(Self { key, resource: Arc::new(resource) })
+        let key = Key::new(object.metadata.namespace.as_deref()?, object.metadata.name.as_deref()?);
+        let class = object.data.pointer("/spec/operatorClass").and_then(Value::as_str).unwrap_or("default");
+        let unreadable = Unreadable {
+            uid: object.metadata.uid.clone().unwrap_or_default(),
+            generation: object.metadata.generation.unwrap_or(0),
+            class: class.to_owned(),
+            why: String::new(),
+        };
+        let resource = object
+            .try_parse::<RankingCluster>()
+            .map(Arc::new)
+            .map_err(|error| Unreadable { why: shortened(&error.to_string()), ..unreadable });
+        Some(Self { key, resource })
     }
 }
 
@@ -176,6 +193,13 @@ fn pruned(status: &Value) -> Value {
     if !conditions.is_empty() {
         kept.insert("conditions".into(), conditions.into());
     }
+    // A route has conditions for each Gateway that it hangs on.
+    let parents = status.get("parents").and_then(Value::as_array).into_iter().flatten();
+    let parents: Vec<Value> =
+        parents.flat_map(|parent| parent["conditions"].as_array().into_iter().flatten()).map(short).collect();
+    if !parents.is_empty() {
+        kept.insert("parents".into(), parents.into());
+    }
     if kept.is_empty() { Value::Null } else { Value::Object(kept) }
 }
 
@@ -192,6 +216,19 @@ pub type SlimPod = Object<SlimSpec, SlimStatus>;
 #[serde(rename_all = "camelCase", default)]
 pub struct SlimSpec {
     node_name: Option<Box<str>>,
+    volumes: Vec<SlimVolume>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct SlimVolume {
+    config_map: Option<SlimName>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+struct SlimName {
+    name: Box<str>,
 }
 
 /// See [`SlimPod`].
@@ -219,13 +256,22 @@ struct SlimCondition {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct SlimContainer {
+    restart_count: u32,
     state: SlimState,
+    last_state: SlimState,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct SlimState {
     waiting: Option<SlimWaiting>,
+    terminated: Option<SlimTerminated>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct SlimTerminated {
+    finished_at: Option<jiff::Timestamp>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -256,6 +302,18 @@ pub struct Pod {
     pub since: i64,
     /// Whether its deletion has begun.
     pub terminating: bool,
+    /// By when it is to have ended, in milliseconds since 1970, where its deletion has begun.
+    pub ends: Option<i64>,
+    /// Its id.
+    pub uid: Box<str>,
+    /// The `ConfigMap`s that it mounts.
+    pub configs: Box<[Box<str>]>,
+    /// Whether a node has it and has not started its containers yet: it may be waiting for what it mounts.
+    pub starting: bool,
+    /// How often its containers were started again.
+    pub restarts: u32,
+    /// When one of them last ended, in milliseconds since 1970.
+    pub crashed: Option<i64>,
     /// Why no node takes it.
     pub unschedulable: Option<Box<str>>,
     /// Why it does not run: a container's reason to wait, or the pod's to have failed.
@@ -279,6 +337,7 @@ impl Pod {
             .filter(|it| it.status == "False" && it.reason.as_deref() == Some("Unschedulable"));
         let unschedulable =
             unplaced.map(|it| shortened(it.message.as_deref().unwrap_or("Unschedulable")).into());
+        let starting = pod.spec.node_name.is_some() && is_starting(&status);
         Some(Self {
             key,
             name: pod.metadata.name.as_deref()?.into(),
@@ -290,6 +349,12 @@ impl Pod {
             ready: ready.is_some_and(|it| it.status == "True"),
             since,
             terminating: pod.metadata.deletion_timestamp.is_some(),
+            ends: pod.metadata.deletion_timestamp.as_ref().map(|time| time.0.as_millisecond()),
+            uid: pod.metadata.uid.as_deref().unwrap_or_default().into(),
+            starting,
+            configs: pod.spec.volumes.into_iter().filter_map(|it| it.config_map).map(|it| it.name).collect(),
+            restarts: status.container_statuses.iter().map(|it| it.restart_count).max().unwrap_or(0),
+            crashed: crashed(&status),
             unschedulable,
             trouble: trouble(&status).map(Into::into),
         })
@@ -298,6 +363,20 @@ impl Pod {
 
 /// Reasons that every pod has while it starts, and that say nothing.
 const STARTING: [&str; 2] = ["ContainerCreating", "PodInitializing"];
+
+fn is_starting(status: &SlimStatus) -> bool {
+    let waits = |it: &SlimContainer| {
+        let reason = it.state.waiting.as_ref().and_then(|waiting| waiting.reason.as_deref());
+        reason.is_some_and(|reason| STARTING.contains(&reason))
+    };
+    status.reason.is_none() && status.container_statuses.iter().all(waits)
+}
+
+fn crashed(status: &SlimStatus) -> Option<i64> {
+    let states = status.container_statuses.iter().flat_map(|it| [&it.state, &it.last_state]);
+    let ends = states.filter_map(|state| state.terminated.as_ref()?.finished_at);
+    ends.map(jiff::Timestamp::as_millisecond).max()
+}
 
 fn trouble(status: &SlimStatus) -> Option<String> {
     let waiting = status.container_statuses.iter().filter_map(|it| it.state.waiting.as_ref());
@@ -373,5 +452,27 @@ mod tests {
         assert_eq!(waiting("ContainerCreating", ""), None);
         assert_eq!(waiting("CrashLoopBackOff", "back-off 40s").as_deref(), Some("CrashLoopBackOff"));
         assert_eq!(waiting("ErrImagePull", "no such image").as_deref(), Some("ErrImagePull: no such image"));
+        let creating = json!({"waiting": {"reason": "ContainerCreating"}});
+        assert!(pod(json!({"containerStatuses": [{"state": creating}]})).starting);
+        let crashed = pod(json!({"containerStatuses": [{"restartCount": 3, "state": {"running": {}},
+            "lastState": {"terminated": {"finishedAt": "2026-01-01T00:00:05Z"}}}]}));
+        assert!(!crashed.starting && crashed.restarts == 3);
+        assert_eq!(crashed.crashed, Some(crashed.created + 5_000));
+    }
+
+    #[test]
+    fn a_resource_that_cannot_be_read_is_kept_with_the_reason() {
+        let cluster = |image: Value| {
+            let object = json!({"apiVersion": "liverank.dev/v1alpha1", "kind": "RankingCluster",
+                "metadata": {"name": "x", "namespace": "ns", "uid": "u", "generation": 4},
+                "spec": {"operatorClass": "blue", "image": image, "kafka": {"bootstrapServers": "k:1"},
+                    "redis": {"urlSecret": {"name": "a", "key": "b"}}, "mongodb": {"uriSecret": {"name": "a", "key": "b"}},
+                    "auth": {"internalTokenSecret": {"name": "a", "key": "b"}}}});
+            Cluster::keep(serde_json::from_value(object).unwrap()).unwrap()
+        };
+        assert!(cluster("i:1".into()).resource.is_ok());
+        let unreadable = cluster(7.into()).resource.unwrap_err();
+        assert_eq!((&*unreadable.uid, unreadable.generation, &*unreadable.class), ("u", 4, "blue"));
+        assert!(unreadable.why.contains("invalid type"), "{}", unreadable.why);
     }
 }

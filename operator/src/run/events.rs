@@ -1,14 +1,17 @@
 //! Events about a cluster: one for each decision, and one for each condition that turned.
 
+use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::Client;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
-use kube::{Client, Resource};
 use sha2::{Digest, Sha256};
+use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use super::metrics::OperatorMetrics;
-use crate::crd::{RankingCluster, RankingClusterStatus};
+use crate::crd::RankingClusterStatus;
 use crate::readers::Decision;
 
 /// Who says so.
@@ -18,9 +21,15 @@ const MOST_NOTE: usize = 1_024;
 /// How long an event may take: nothing waits for it but the next one.
 const ANSWER: Duration = Duration::from_secs(5);
 
+/// Events under way at once. Beyond that they are dropped and counted: nothing waits for an event, least of all those
+/// who look after other clusters.
+const AT_ONCE: usize = 64;
+
 /// Publishes events.
+#[derive(Clone)]
 pub struct Announcer {
     recorder: Recorder,
+    places: Arc<Semaphore>,
     metrics: OperatorMetrics,
 }
 
@@ -36,27 +45,43 @@ impl Announcer {
     /// On behalf of `identity`.
     pub fn new(client: Client, identity: &str, metrics: OperatorMetrics) -> Self {
         let reporter = Reporter { controller: CONTROLLER.into(), instance: Some(identity.to_owned()) };
-        Self { recorder: Recorder::new(client, reporter), metrics }
+        let places = Arc::new(Semaphore::new(AT_ONCE));
+        Self { recorder: Recorder::new(client, reporter), places, metrics }
     }
 
-    /// Publishes one. One that gets lost is not missed: status says the same.
-    pub async fn tell(&self, cluster: &RankingCluster, news: &News) {
-        // The recorder counts events of the same action and reason as one, whatever their notes say.
-        let mark = Sha256::digest(&news.note);
-        let event = Event {
-            type_: if news.warning { EventType::Warning } else { EventType::Normal },
-            reason: news.reason.clone(),
-            note: Some(news.note.clone()),
-            action: format!("{}-{:02x}{:02x}{:02x}{:02x}", news.reason, mark[0], mark[1], mark[2], mark[3]),
-            secondary: None,
-        };
-        let about = cluster.object_ref(&());
-        let told = timeout(ANSWER, self.recorder.publish(&event, &about)).await;
-        self.metrics.wrote("Event", "event");
-        if !told.is_ok_and(|told| told.is_ok()) {
+    /// Publishes one, some time. One that gets lost is not missed: status says the same.
+    pub fn tell(&self, about: &ObjectReference, news: &News) {
+        let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
             self.metrics.failed("event");
-        }
+            return;
+        };
+        let (announcer, about, event) = (self.clone(), about.clone(), event(news));
+        tokio::spawn(async move {
+            let told = timeout(ANSWER, announcer.recorder.publish(&event, &about)).await;
+            announcer.metrics.wrote("Event", "event");
+            if !told.is_ok_and(|told| told.is_ok()) {
+                announcer.metrics.failed("event");
+            }
+            drop(place);
+        });
     }
+}
+
+fn event(news: &News) -> Event {
+    // The recorder counts events of the same action and reason as one, whatever their notes say.
+    let mark = Sha256::digest(&news.note);
+    Event {
+        type_: if news.warning { EventType::Warning } else { EventType::Normal },
+        reason: news.reason.clone(),
+        note: Some(news.note.clone()),
+        action: format!("{}-{:02x}{:02x}{:02x}{:02x}", news.reason, mark[0], mark[1], mark[2], mark[3]),
+        secondary: None,
+    }
+}
+
+/// Something that is not as it should be, outside of decisions and conditions.
+pub fn warning(reason: &str, note: &str) -> News {
+    News { warning: true, reason: reason.to_owned(), note: shortened(note.to_owned()) }
 }
 
 /// What a decision has to say.

@@ -1,6 +1,6 @@
 //! What a leader does: one actor for each cluster, as long as it leads.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,8 +9,10 @@ use tokio::task::{Id, JoinSet};
 use tokio::time::sleep;
 
 use super::actor::{Actor, OperatorContext};
+use super::cache::Unreadable;
 use super::leadership::Leadership;
 use super::store::Key;
+use super::unreadable;
 
 /// How often the stores are looked at until all are filled: at the beginning only.
 const FILLING: Duration = Duration::from_millis(50);
@@ -24,6 +26,8 @@ pub async fn lead(world: Arc<OperatorContext>, office: Arc<Leadership>) -> anyho
         office: Arc::clone(&office),
         actors: JoinSet::new(),
         keys: HashMap::new(),
+        unreadable: HashMap::new(),
+        telling: JoinSet::new(),
     };
     tokio::select! {
         () = office.over.cancelled() => return Ok(()),
@@ -35,17 +39,26 @@ pub async fn lead(world: Arc<OperatorContext>, office: Arc<Leadership>) -> anyho
             () = office.over.cancelled() => break,
             () = world.bells.clusters.notified() => {}
             Some(ended) = fleet.actors.join_next_with_id() => fleet.ended(&ended),
+            Some(told) = fleet.telling.join_next() => {
+                if told.is_err() {
+                    world.metrics.failed("panic");
+                }
+            }
         }
     }
     fleet.actors.shutdown().await;
+    fleet.telling.shutdown().await;
     world.metrics.clusters.set(0);
+    world.metrics.unreadable.set(0);
     Ok(())
 }
 
 /// Waits until every watch has listed what there is: nothing may be decided on less.
 pub async fn filled(world: &OperatorContext) {
     let is_filled = || {
-        let all = world.stores.values().all(|store| store.is_listed());
+        // Kinds that may not be installed are waited for by nobody.
+        let mut needed = world.stores.iter().filter(|(kind, _)| !kind.optional());
+        let all = needed.all(|(_, store)| store.is_listed());
         all && world.pods.is_listed() && world.clusters.is_listed()
     };
     while !is_filled() {
@@ -58,13 +71,23 @@ struct Fleet {
     office: Arc<Leadership>,
     actors: JoinSet<()>,
     keys: HashMap<Id, Key>,
+    /// What cannot be read, as it was told last.
+    unreadable: HashMap<Key, Unreadable>,
+    telling: JoinSet<()>,
 }
 
 impl Fleet {
     /// Begins the actors that are missing. Those too many end by themselves.
     fn complete(&mut self) {
+        let running: HashSet<Key> = self.keys.values().cloned().collect();
+        let mut unreadable = HashMap::new();
         for key in self.world.clusters.clusters() {
-            if self.keys.values().any(|running| *running == key) {
+            if let Some(found) = self.world.unreadable(&key) {
+                self.tell(&key, &found);
+                unreadable.insert(key, found);
+                continue;
+            }
+            if running.contains(&key) {
                 continue;
             }
             let Some(cluster) = self.world.cluster(&key) else { continue };
@@ -74,6 +97,17 @@ impl Fleet {
             self.keys.insert(begun.id(), key);
         }
         self.world.metrics.clusters.set(self.keys.len() as i64);
+        self.world.metrics.unreadable.set(unreadable.len() as i64);
+        self.unreadable = unreadable;
+    }
+
+    /// Tells of a resource that cannot be read, once for each thing that is wrong with it.
+    fn tell(&mut self, key: &Key, found: &Unreadable) {
+        if self.unreadable.get(key) == Some(found) {
+            return;
+        }
+        let (world, key, found) = (Arc::clone(&self.world), key.clone(), found.clone());
+        self.telling.spawn(confined(async move { unreadable::tell(&world, &key, &found).await }));
     }
 
     fn ended(&mut self, ended: &Result<(Id, ()), tokio::task::JoinError>) {

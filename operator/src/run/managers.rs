@@ -1,11 +1,13 @@
 //! What the operator says to managers and readers over HTTP, and who it is to them.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
 use futures::StreamExt;
 use hmac::{Hmac, Mac};
 use liverank_core::comment::hex;
+use liverank_protocol::roles::Role;
 use liverank_protocol::{CordonRequest, Cordons, CordonsRequest, Load, MoveRequest, MovesRequest, TermState};
 use liverank_runtime::peer::{Peers, join, root_cause};
 use reqwest::{RequestBuilder, StatusCode, Url};
@@ -13,6 +15,8 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::timeout;
 
 use super::lease::Held;
 use super::store::Key;
@@ -21,6 +25,9 @@ use super::store::Key;
 const ANSWER: Duration = Duration::from_secs(3);
 /// The longest answer taken: 30,000 videos and 500 readers with ids of usual length, twice over.
 const MAX_ANSWER_BYTES: usize = 16 * 1024 * 1024;
+/// Bytes of answers in memory at once, over all clusters: what one cluster's managers send takes no memory from others
+/// for longer than an answer may take.
+const MAX_BYTES_AT_ONCE: usize = 64 * 1024 * 1024;
 /// Text of a refusal that is shown.
 const MOST_TEXT: usize = 500;
 /// Orders in one request: managers take 8 MiB.
@@ -82,10 +89,32 @@ pub struct Templates {
     pub reader: Option<String>,
 }
 
+/// What all clusters' answers may take of memory while they are read. Clones share it.
+#[derive(Clone)]
+pub struct AnswerBudget(Arc<Semaphore>);
+
+impl Default for AnswerBudget {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(MAX_BYTES_AT_ONCE)))
+    }
+}
+
+impl AnswerBudget {
+    /// Room for so many bytes, where there is some in time.
+    async fn take(&self, bytes: usize) -> Result<SemaphorePermit<'_>, Refusal> {
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        let room = timeout(ANSWER, self.0.acquire_many(bytes)).await;
+        room.ok()
+            .and_then(Result::ok)
+            .ok_or_else(|| Refusal::Away("too many answers are being read at once".into()))
+    }
+}
+
 /// The client of one cluster's managers and readers.
 #[derive(Clone)]
 pub struct Managers {
     peers: Peers,
+    budget: AnswerBudget,
     templates: Templates,
     cluster: Key,
     token: String,
@@ -93,8 +122,14 @@ pub struct Managers {
 
 impl Managers {
     /// For `cluster`, whose object has this `uid`.
-    pub fn new(peers: Peers, templates: Templates, key: &OrderKey, cluster: &Key, uid: &str) -> Self {
-        Self { peers, templates, cluster: cluster.clone(), token: key.token(cluster, uid) }
+    pub fn new(
+        (peers, budget): (Peers, AnswerBudget),
+        templates: Templates,
+        key: &OrderKey,
+        cluster: &Key,
+        uid: &str,
+    ) -> Self {
+        Self { peers, budget, templates, cluster: cluster.clone(), token: key.token(cluster, uid) }
     }
 
     /// The managers by name: each pod by its address, or all through their Service.
@@ -106,8 +141,9 @@ impl Managers {
                 .replace("{namespace}", &self.cluster.namespace);
             return Url::parse(&url).map(|url| vec![(service, url)]).unwrap_or_default();
         }
+        let port = Role::Manager.port().unwrap_or_default();
         let address = |ip: &str| {
-            if ip.contains(':') { format!("http://[{ip}]:6000") } else { format!("http://{ip}:6000") }
+            if ip.contains(':') { format!("http://[{ip}]:{port}") } else { format!("http://{ip}:{port}") }
         };
         let pods = pods.iter().filter_map(|(name, ip)| Some((name.clone(), Url::parse(&address(ip)).ok()?)));
         pods.collect()
@@ -181,12 +217,15 @@ impl Managers {
             return Err(Refusal::Away(format!("somebody else answers there: {status}")));
         }
         let mut body = Vec::new();
+        let mut room = self.budget.take(0).await?;
         let mut parts = response.bytes_stream();
         while let Some(part) = parts.next().await {
-            body.extend_from_slice(&part.map_err(away)?);
-            if body.len() > MAX_ANSWER_BYTES {
+            let part = part.map_err(away)?;
+            if body.len() + part.len() > MAX_ANSWER_BYTES {
                 return Err(Refusal::Away(format!("the answer is longer than {MAX_ANSWER_BYTES} bytes")));
             }
+            room.merge(self.budget.take(part.len()).await?);
+            body.extend_from_slice(&part);
         }
         if status.is_success() {
             return serde_json::from_slice(&body)
@@ -243,12 +282,12 @@ mod tests {
 
     #[test]
     fn managers_are_reached_one_by_one_or_where_a_test_has_them() {
-        let of = |templates| Managers::new(Peers::default(), templates, &key(), &Key::new("ns", "x"), "1");
+        let of = |templates| Managers::new(Default::default(), templates, &key(), &Key::new("ns", "x"), "1");
         let pods = [("a".to_owned(), "10.0.0.1".to_owned()), ("b".to_owned(), "fd00::1".to_owned())];
         let urls = |managers: &Managers| -> Vec<String> {
             managers.addresses(&pods).into_iter().map(|(_, url)| url.to_string()).collect()
         };
-        assert_eq!(urls(&of(Templates::default())), ["http://10.0.0.1:6000/", "http://[fd00::1]:6000/"]);
+        assert_eq!(urls(&of(Templates::default())), ["http://10.0.0.1:6100/", "http://[fd00::1]:6100/"]);
         let manager = Some("http://127.0.0.1:7000/{namespace}/{cluster}/".into());
         assert_eq!(urls(&of(Templates { manager, reader: None })), ["http://127.0.0.1:7000/ns/x/"]);
         let reader = of(Templates::default()).reader("x-reader-0").unwrap();

@@ -41,11 +41,15 @@ pub struct OperatorMetrics {
     pub renewals_failed: Counter,
     /// `RankingCluster`s that this process looks after.
     pub clusters: Gauge,
+    /// `RankingCluster`s that this operator's types cannot read.
+    pub unreadable: Gauge,
+    /// `RankingCluster`s that another installation looks after.
+    pub claimed_by_others: Gauge,
     /// How long reconciles took, in seconds.
     pub reconcile_seconds: Histogram,
-    /// Reconciles that wait for their turn.
+    /// Requests to the API server that wait for a place.
     pub queued: Gauge,
-    /// Reconciles under way.
+    /// Requests to the API server under way.
     pub running: Gauge,
     /// What went wrong.
     pub errors: Family<Failure, Counter>,
@@ -70,6 +74,8 @@ impl OperatorMetrics {
             leader: Gauge::default(),
             renewals_failed: Counter::default(),
             clusters: Gauge::default(),
+            unreadable: Gauge::default(),
+            claimed_by_others: Gauge::default(),
             // From 1 ms: a look that finds nothing to do takes less, one that waits for a slow API server 10 s.
             reconcile_seconds: Histogram::new(exponential_buckets(0.001, 2.5, 12)),
             queued: Gauge::default(),
@@ -92,8 +98,15 @@ impl OperatorMetrics {
             );
             registry.register("clusters", "RankingClusters looked after", m.clusters);
             registry.register("reconcile_seconds", "How long reconciles took", m.reconcile_seconds);
-            registry.register("reconciles_queued", "Reconciles that wait for their turn", m.queued);
-            registry.register("reconciles_running", "Reconciles under way", m.running);
+            registry.register("clusters_unreadable", "RankingClusters that cannot be read", m.unreadable);
+            let text = "RankingClusters that another installation looks after";
+            registry.register("clusters_claimed_by_others", text, m.claimed_by_others);
+            registry.register(
+                "requests_queued",
+                "Requests to the API server that wait for a place",
+                m.queued,
+            );
+            registry.register("requests_running", "Requests to the API server under way", m.running);
             registry.register("errors", "What went wrong, by kind", m.errors);
             registry.register("writes", "Writes to the API server", m.writes);
             let text = "When a watch last made progress, in seconds since 1970";

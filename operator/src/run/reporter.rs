@@ -9,6 +9,7 @@ use tokio::time::timeout;
 
 use super::cache::MANAGER;
 use super::events::{self, News};
+use super::lanes::Lanes;
 use super::metrics::OperatorMetrics;
 use super::store::Key;
 use crate::crd::{LastDecision, RankingCluster, RankingClusterStatus};
@@ -25,6 +26,7 @@ const ANSWER: Duration = Duration::from_secs(5);
 /// See the module.
 pub struct Reporter {
     api: Api<RankingCluster>,
+    lanes: Lanes,
     name: String,
     identity: String,
     metrics: OperatorMetrics,
@@ -36,9 +38,10 @@ pub struct Reporter {
 
 impl Reporter {
     /// For one cluster.
-    pub fn new(client: Client, key: &Key, identity: String, metrics: OperatorMetrics) -> Self {
+    pub fn new(client: Client, lanes: Lanes, key: &Key, identity: String, metrics: OperatorMetrics) -> Self {
         Self {
             api: Api::namespaced(client, &key.namespace),
+            lanes,
             name: key.name.to_string(),
             identity,
             metrics,
@@ -92,8 +95,9 @@ impl Reporter {
             "metadata": {"name": self.name}, "status": status,
         });
         let parameters = PatchParams::apply(MANAGER).force();
-        let written =
-            timeout(ANSWER, self.api.patch_status(&self.name, &parameters, &Patch::Apply(body))).await;
+        let body = Patch::Apply(body);
+        let written = timeout(ANSWER, self.api.patch_status(&self.name, &parameters, &body));
+        let written = self.lanes.run(written).await;
         self.metrics.wrote("RankingCluster", "status");
         let result = written.map_err(|_| "no answer in time".to_owned())?;
         result.map(drop).map_err(|error| format!("{}: {error}", self.identity))

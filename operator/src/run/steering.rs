@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use liverank_protocol::{CordonRequest, MoveRequest};
 use liverank_runtime::now_ms;
 use reqwest::Url;
+use tokio::time::sleep;
 
 use super::cache::{Live, Pod};
 use super::leadership::Leadership;
@@ -167,6 +168,18 @@ impl Steering {
         }
     }
 
+    /// Shows the managers again and again that this planner is still there. Ends never.
+    pub async fn stay_in_office(&mut self) {
+        loop {
+            let due =
+                self.term.map_or(RENEW_EVERY, |term| RENEW_EVERY.saturating_sub(term.renewed.elapsed()));
+            sleep(due.max(TERM_PAUSE)).await;
+            if let Some(manager) = self.answering.clone() {
+                self.keep_office(&manager).await;
+            }
+        }
+    }
+
     /// What a refusal means: under another's term, perhaps that another leads.
     async fn refused(&mut self, refusal: Refusal) {
         self.office.metrics.failed("order");
@@ -228,6 +241,7 @@ impl Steering {
             template: facts.template.to_owned(),
             held: facts.held.map(str::to_owned),
             readers: readers.collect(),
+            orphans: orphans(facts.deployments, facts.pods),
             managers: self.heard.values().cloned().collect(),
         }
     }
@@ -276,14 +290,23 @@ pub fn existing(cluster: &str, deployments: &[Arc<Live>]) -> Vec<build::Reader> 
     deployments.iter().filter(is_reader).map(reader).collect()
 }
 
+/// Readers of which there are pods and no Deployment in sight; `true`: one of these was not told to end.
+fn orphans(deployments: &[Arc<Live>], pods: &[Arc<Pod>]) -> BTreeMap<String, bool> {
+    let mut orphans = BTreeMap::new();
+    for pod in pods {
+        if let Some(reader) = pod.reader.as_deref() {
+            *orphans.entry(reader.to_owned()).or_default() |= !pod.terminating;
+        }
+    }
+    for live in deployments {
+        orphans.remove(live.name());
+    }
+    orphans
+}
+
 /// Readers of which there are running pods and no Deployment in sight.
 pub fn lost(deployments: &[Arc<Live>], pods: &[Arc<Pod>]) -> BTreeSet<String> {
-    let named = |pod: &Arc<Pod>| pod.reader.as_deref().filter(|_| !pod.terminating).map(str::to_owned);
-    let mut lost: BTreeSet<String> = pods.iter().filter_map(named).collect();
-    for live in deployments {
-        lost.remove(live.name());
-    }
-    lost
+    orphans(deployments, pods).into_iter().filter_map(|(reader, runs)| runs.then_some(reader)).collect()
 }
 
 /// A drain as the builder writes it.

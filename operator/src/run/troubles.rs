@@ -3,8 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use liverank_core::Millis;
+
 use super::apply::Refused;
-use super::cache::Pod;
+use super::cache::{Live, Pod};
+use super::store::Kept;
 use crate::status::Trouble;
 
 /// Refusals that stay until somebody does something; all others pass.
@@ -12,15 +15,15 @@ const LASTING: [&str; 5] = ["ApplyRefused", "Forbidden", "QuotaExceeded", "NameT
 /// Refusals named in one status: one policy may refuse every object.
 const MOST: usize = 10;
 
+/// How long a pod that crashed counts as failing: longer than the kubelet's longest pause between two starts, so that
+/// starts in between are no recovery.
+const CALM_MS: Millis = 600_000;
+
 /// Pods that no node takes, and pods that do not run: one of each kind for a component, for they are alike.
-pub fn of_pods(pods: &[Arc<Pod>]) -> Vec<Trouble> {
+pub fn of_pods(pods: &[Arc<Pod>], now: Millis) -> Vec<Trouble> {
     let mut found: BTreeMap<(&'static str, &str), (usize, &str)> = BTreeMap::new();
-    for pod in pods.iter().filter(|pod| !pod.terminating && !pod.ready) {
-        let trouble = match (&pod.unschedulable, &pod.trouble) {
-            (Some(said), _) => ("Unschedulable", &**said),
-            (None, Some(said)) => ("PodsFailing", &**said),
-            (None, None) => continue,
-        };
+    for pod in pods.iter().filter(|pod| !pod.terminating) {
+        let Some(trouble) = trouble(pod, now) else { continue };
         let entry = found.entry((trouble.0, &pod.component)).or_insert((0, trouble.1));
         entry.0 += 1;
         // The same words whatever order pods come in.
@@ -32,9 +35,58 @@ pub fn of_pods(pods: &[Arc<Pod>]) -> Vec<Trouble> {
             reason: reason.to_owned(),
             message: format!("{pods} {component} {word}: {said}"),
             stalled: false,
+            write: false,
         }
     };
     found.into_iter().map(trouble).collect()
+}
+
+fn trouble(pod: &Pod, now: Millis) -> Option<(&'static str, &str)> {
+    let crashes = pod.restarts > u32::from(pod.ready) && calm_at(pod).is_some_and(|calm| now < calm);
+    match (&pod.unschedulable, &pod.trouble) {
+        _ if crashes => Some(("PodsFailing", "CrashLoopBackOff")),
+        _ if pod.ready => None,
+        (Some(said), _) => Some(("Unschedulable", said)),
+        (None, Some(said)) => Some(("PodsFailing", said)),
+        (None, None) => None,
+    }
+}
+
+fn calm_at(pod: &Pod) -> Option<Millis> {
+    pod.crashed.filter(|_| pod.restarts > 0).map(|at| at + CALM_MS)
+}
+
+/// When the next of the pods that crashed has been calm for long enough: nothing else tells of that.
+pub fn next_calm(pods: &[Arc<Pod>], now: Millis) -> Option<Millis> {
+    pods.iter().filter_map(|pod| calm_at(pod)).filter(|at| *at > now).min()
+}
+
+/// Routes that no Gateway takes: nobody comes in by them.
+pub fn of_routes(routes: &[Arc<Live>]) -> Vec<Trouble> {
+    let refused = |route: &Arc<Live>| {
+        let conditions = route.status["parents"].as_array().into_iter().flatten();
+        let mut refused = conditions.filter(|it| it["type"] == "Accepted" || it["type"] == "ResolvedRefs");
+        let said = refused.find(|it| it["status"] == "False")?;
+        let words = |field: &str| said[field].as_str().unwrap_or_default().to_owned();
+        Some(Trouble {
+            reason: "RouteRefused".to_owned(),
+            message: format!("HTTPRoute {}: {}: {}", route.name(), words("reason"), words("message")),
+            stalled: true,
+            write: false,
+        })
+    };
+    routes.iter().filter_map(refused).take(MOST).collect()
+}
+
+/// Fields that somebody else writes, too: only a person can say who is to have them.
+pub fn of_contests(contested: &[String]) -> Vec<Trouble> {
+    let trouble = |about: &String| Trouble {
+        reason: "Contested".to_owned(),
+        message: about.clone(),
+        stalled: true,
+        write: true,
+    };
+    contested.iter().take(MOST).map(trouble).collect()
 }
 
 /// Writes that the API server refuses.
@@ -48,6 +100,7 @@ pub fn of_refusals(refused: &[Refused]) -> Vec<Trouble> {
             reason: it.reason.into(),
             message: it.message.clone(),
             stalled: lasts(it.reason),
+            write: true,
         })
         .collect();
     all.sort_by_key(|trouble| !trouble.stalled);
@@ -57,7 +110,71 @@ pub fn of_refusals(refused: &[Refused]) -> Vec<Trouble> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::{Value, json};
+
     use super::*;
+
+    const NOW: Millis = 1_767_225_600_000;
+
+    /// A pod whose container crashed `ago` and is now in `state`.
+    fn pod(ready: bool, restarts: u32, ago: Millis, state: &Value) -> Arc<Pod> {
+        let at = jiff::Timestamp::from_millisecond(NOW - ago).unwrap();
+        let object = json!({
+            "metadata": {"name": "p", "namespace": "ns", "uid": "u", "labels": {
+                "app.kubernetes.io/instance": "x", "app.kubernetes.io/component": "gateway"}},
+            "spec": {"nodeName": "n"},
+            "status": {
+                "conditions": [{"type": "Ready", "status": if ready { "True" } else { "False" }}],
+                "containerStatuses": [{"restartCount": restarts, "state": state,
+                    "lastState": {"terminated": {"finishedAt": at.to_string()}}}],
+            },
+        });
+        Arc::new(Pod::keep(serde_json::from_value(object).unwrap()).unwrap())
+    }
+
+    #[test]
+    fn a_pod_that_crashes_again_and_again_does_not_recover_in_between() {
+        let running = json!({"running": {"startedAt": "2026-01-01T00:00:00Z"}});
+        let waiting = json!({"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 40s"}});
+        let ended = json!({"terminated": {"finishedAt": "2026-01-01T00:00:00Z"}});
+        let mut told = Vec::new();
+        for restarts in 2..9 {
+            let pause = (10_000 << restarts).min(300_000);
+            for (ready, ago, state) in [
+                (false, 1_000, &waiting),
+                (false, pause, &waiting),
+                (false, pause + 1_000, &running),
+                // It answers for a while and crashes then.
+                (true, pause + 20_000, &running),
+                (false, 100, &ended),
+            ] {
+                told.push(of_pods(&[pod(ready, restarts, ago, state)], NOW));
+            }
+        }
+        assert_eq!(told[0][0].message, "1 gateway pod: CrashLoopBackOff");
+        assert!(told.windows(2).all(|two| two[0] == two[1]), "{told:?}");
+        let calm = pod(true, 5, CALM_MS + 1, &running);
+        assert_eq!(of_pods(&[calm], NOW), []);
+        assert_eq!(next_calm(&[pod(true, 5, 1_000, &running)], NOW), Some(NOW - 1_000 + CALM_MS));
+        // Once may happen to anybody.
+        assert_eq!(of_pods(&[pod(true, 1, 1_000, &running)], NOW), []);
+    }
+
+    #[test]
+    fn a_route_that_no_gateway_takes_is_told() {
+        let route = |accepted: &str| {
+            let conditions = json!([{"type": "Accepted", "status": accepted, "reason": "NotAllowedByListeners",
+                "message": "no listener takes it", "lastTransitionTime": "2026-01-01T00:00:00Z"}]);
+            let object = json!({"apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute",
+                "metadata": {"name": "x-gateway", "namespace": "ns", "uid": "u", "resourceVersion": "1",
+                    "labels": {"app.kubernetes.io/instance": "x"}},
+                "status": {"parents": [{"parentRef": {"name": "public"}, "conditions": conditions}]}});
+            Arc::new(Live::keep(serde_json::from_value(object).unwrap()).unwrap())
+        };
+        assert_eq!(of_routes(&[route("True")]), []);
+        let told = of_routes(&[route("False")]);
+        assert_eq!(told[0].message, "HTTPRoute x-gateway: NotAllowedByListeners: no listener takes it");
+    }
 
     #[test]
     fn what_lasts_comes_first_and_what_goes_by_itself_is_not_told() {

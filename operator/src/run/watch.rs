@@ -48,6 +48,9 @@ pub struct Watcher<K, T: Kept> {
     pub keep: fn(K) -> Option<T>,
     /// Where it is kept.
     pub store: Arc<Store<T>>,
+    /// Whether this Kubernetes may lack the kind: then its watch tells nobody that it stands still, and waits for the kind
+    /// to be installed.
+    pub optional: bool,
     /// Who is woken.
     pub wake: Wake,
     /// What everybody sees of it.
@@ -116,7 +119,11 @@ where
             };
             self.metrics.watch_errors.get_or_create(&Watch { kind: self.kind }).inc();
             if !self.failing.swap(true, Relaxed) {
-                tracing::warn!(kind = self.kind, error, "the watch broke");
+                if self.optional {
+                    tracing::info!(kind = self.kind, error, "the kind cannot be watched");
+                } else {
+                    tracing::warn!(kind = self.kind, error, "the watch broke");
+                }
             }
             // Spread, so that all watches of all replicas do not come back as one.
             sleep(pause.mul_f64(rand::random_range(0.5..1.0))).await;
@@ -139,7 +146,9 @@ where
     }
 
     fn progressed(&self) {
-        self.progress.made(self.kind);
+        if !self.optional {
+            self.progress.made(self.kind);
+        }
         self.metrics.progressed(self.kind);
         if self.failing.swap(false, Relaxed) {
             tracing::info!(kind = self.kind, "the watch is back");

@@ -50,25 +50,28 @@ fn states() -> Vec<State> {
 }
 
 /// What a test changes of a cluster that is well.
-struct Given {
-    cluster: RankingCluster,
-    problems: Vec<Problem>,
-    states: Vec<State>,
-    facts: Facts,
-    troubles: Vec<Trouble>,
-    pending: BTreeSet<Component>,
-    now: i64,
+pub(super) struct Given {
+    pub(super) cluster: RankingCluster,
+    pub(super) problems: Vec<Problem>,
+    pub(super) states: Vec<State>,
+    pub(super) facts: Facts,
+    pub(super) troubles: Vec<Trouble>,
+    pub(super) contested: Vec<String>,
+    pub(super) pending: BTreeSet<Component>,
+    pub(super) unwritten: bool,
+    pub(super) now: i64,
 }
 
 impl Default for Given {
     fn default() -> Self {
-        let (problems, troubles, pending) = Default::default();
-        Self { cluster: cluster(), problems, states: states(), facts: facts(), troubles, pending, now: 100 }
+        let (problems, troubles, contested, pending, unwritten) = Default::default();
+        let (cluster, states, facts, now) = (cluster(), states(), facts(), 100);
+        Self { cluster, problems, states, facts, troubles, contested, pending, unwritten, now }
     }
 }
 
 impl Given {
-    fn status(&self, before: &RankingClusterStatus) -> RankingClusterStatus {
+    pub(super) fn status(&self, before: &RankingClusterStatus) -> RankingClusterStatus {
         let report = Report {
             cluster: &self.cluster,
             now: Timestamp::from_millisecond(self.now * 1000 + 7).unwrap(),
@@ -77,10 +80,13 @@ impl Given {
             problems: &self.problems,
             states: &self.states,
             readers: 2,
+            unheeded: None,
             facts: Some(&self.facts),
             decision: None,
             troubles: &self.troubles,
+            contested: &self.contested,
             pending: &self.pending,
+            unwritten: self.unwritten,
         };
         of(&report, before)
     }
@@ -99,8 +105,9 @@ fn a_cluster_that_is_well_says_so() {
         given.said(),
         [
             "Ready True Serving",
-            "Progressing False Done",
+            "Reconciling False Done",
             "Degraded False AsExpected",
+            "Contested False Alone",
             "Autoscaling True Steady",
             "UpdatePending False UpToDate",
             "Stalled False NotStalled",
@@ -119,7 +126,7 @@ fn too_few_pods_and_missing_components_are_not_ready() {
     let mut given = Given::default();
     given.states[0].available = false;
     given.states[0].rolled = false;
-    assert_eq!(given.said()[..2], ["Ready False Unavailable", "Progressing True RollingOut"]);
+    assert_eq!(given.said()[..2], ["Ready False Unavailable", "Reconciling True RollingOut"]);
     given = Given::default();
     given.facts.ready = 1;
     assert_eq!(given.said()[0], "Ready False Unavailable");
@@ -135,24 +142,25 @@ fn what_waits_for_somebody_is_stalled_and_what_passes_is_degraded_only() {
         reason: "Unschedulable".into(),
         message: "no node".into(),
         stalled: false,
+        write: false,
     });
     assert_eq!(
-        (&*given.said()[2], &*given.said()[5]),
+        (&*given.said()[2], &*given.said()[6]),
         ("Degraded True Unschedulable", "Stalled False NotStalled")
     );
     given.states[2].failed = Some(("RolloutFailed", "deadline".into()));
     assert_eq!(
-        (&*given.said()[2], &*given.said()[5]),
+        (&*given.said()[2], &*given.said()[6]),
         ("Degraded True Unschedulable", "Stalled True RolloutFailed")
     );
     given = Given::default();
     given.problems.push(Problem { path: "spec.image".into(), message: "name one".into() });
-    assert_eq!((&*given.said()[1], &*given.said()[5]), ("Progressing False Invalid", "Stalled True Invalid"));
+    assert_eq!((&*given.said()[1], &*given.said()[6]), ("Reconciling False Invalid", "Stalled True Invalid"));
     let message = given.status(&RankingClusterStatus::default()).conditions[2].message.clone();
     assert_eq!(message, "spec.image: name one");
     given = Given::default();
     given.facts.degraded.push(fact(true, "UpgradeHalted"));
-    assert_eq!(given.said()[5], "Stalled True UpgradeHalted");
+    assert_eq!(given.said()[6], "Stalled True UpgradeHalted");
 }
 
 #[test]
@@ -167,7 +175,7 @@ fn times_change_with_a_condition_and_not_with_its_words() {
     let third = given.status(&second);
     assert!(is_news(&second, &third));
     let times: Vec<i64> = third.conditions.iter().map(|it| it.last_transition_time.0.as_second()).collect();
-    assert_eq!(times, [100, 200, 100, 100, 100, 100]);
+    assert_eq!(times, [100, 200, 100, 100, 100, 100, 100]);
     given.facts.progressing[0].reason = "Draining".into();
     let fourth = given.status(&third);
     assert!(is_news(&third, &fourth), "another reason is news");
@@ -190,7 +198,7 @@ fn a_newer_builder_says_what_it_would_restart() {
     let mut given = Given::default();
     given.pending.extend([Component::Gateway, Component::Manager]);
     let status = given.status(&RankingClusterStatus::default());
-    let condition = &status.conditions[4];
+    let condition = &status.conditions[5];
     assert_eq!((&*condition.status, &*condition.reason), ("True", "NewerBuilder"));
     assert!(condition.message.ends_with("manager, gateway"), "{}", condition.message);
 }

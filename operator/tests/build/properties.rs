@@ -7,7 +7,8 @@ use k8s_openapi::api::core::v1::{Container, PodSpec};
 use liverank_operator::build::{
     self, CURRENT, Component, Input, Kind, Object, Reader, Store, names, object::annotation_of,
 };
-use liverank_operator::crd::{Autoscaling, RankingCluster};
+use liverank_operator::crd::{Autoscaling, Jwks, RankingCluster};
+use liverank_protocol::roles;
 use serde_json::{Value, json};
 
 use crate::fixtures::{CLUSTERS, built, cluster, operator, readers};
@@ -42,8 +43,8 @@ fn container(object: &Object) -> Container {
 
 /// The settings in a component's file.
 fn settings(objects: &[Object], component: Component) -> Value {
-    let data = &of_kind(objects, Kind::ConfigMap).next().unwrap().body["data"];
-    serde_yaml::from_str(data[names::config_key(component)].as_str().unwrap()).unwrap()
+    let data = &one(objects, Kind::ConfigMap, component).body["data"];
+    serde_yaml::from_str(data["config.yaml"].as_str().unwrap()).unwrap()
 }
 
 #[test]
@@ -326,6 +327,126 @@ fn a_component_has_the_secrets_and_settings_of_its_own_stores_only() {
     }
 }
 
+/// The name of the `ConfigMap` that a Deployment's pods mount.
+fn mounted(object: &Object) -> String {
+    let volumes = pod(object).volumes.unwrap();
+    volumes.into_iter().find_map(|volume| volume.config_map).unwrap().name
+}
+
+#[test]
+fn a_configuration_never_changes_and_another_one_is_another_object() {
+    for (_, objects) in all() {
+        for object in of_kind(&objects, Kind::Deployment) {
+            let config = of_kind(&objects, Kind::ConfigMap).find(|it| it.name == mounted(object)).unwrap();
+            assert_eq!(config.component, object.component);
+            assert_eq!(config.body["immutable"], json!(true));
+        }
+    }
+    let mut cluster = cluster("minimal");
+    let old = built(&cluster);
+    cluster.spec.scoring.trending_half_life_minutes = 7;
+    let new = built(&cluster);
+    for component in Component::ORDER {
+        let of = |objects: &[Object]| mounted(one(objects, Kind::Deployment, component));
+        let same = of(&old) == of(&new);
+        assert_eq!(same, component != Component::Consumer, "{}", component.name());
+    }
+    // One whose turn has not come keeps the template that it has, and in it the name of the file that it has.
+    let live = &one(&old, Kind::Deployment, Component::Consumer).body;
+    let held = one(&new, Kind::Deployment, Component::Consumer).keeping_template(live);
+    assert_eq!(mounted(&held), mounted(one(&old, Kind::Deployment, Component::Consumer)));
+}
+
+#[test]
+fn two_clusters_that_name_nothing_share_nothing_in_their_stores() {
+    let names = |namespace: &str, name: &str| {
+        let mut cluster = cluster("minimal");
+        (cluster.metadata.namespace, cluster.metadata.name) = (Some(namespace.into()), Some(name.into()));
+        let settings = settings(&built(&cluster), Component::Consumer);
+        ["redis-prefix", "mongodb-database", "kafka-group"]
+            .map(|key| settings[key].as_str().unwrap().to_owned())
+    };
+    let first = names("tv", "live");
+    assert_eq!(first, ["tv.live.", "tv_live", "liverank.tv.live"]);
+    for other in [names("tv", "more"), names("radio", "live")] {
+        assert!(first.iter().zip(&other).all(|(a, b)| a != b), "{first:?} {other:?}");
+    }
+}
+
+#[test]
+fn readers_may_be_evicted_by_the_tenth_and_no_faster_than_they_are_emptied() {
+    let mut cluster = cluster("minimal");
+    let mut budget = |readers: u32, moved: i32, grace: i32| {
+        cluster.spec.readers.rebalance.max_viewers_moved_per_minute = moved;
+        cluster.spec.readers.termination_grace_period_seconds = grace;
+        let name = cluster.name().to_owned();
+        let readers: Vec<Reader> =
+            (0..readers).map(|n| Reader { name: names::reader(&name, n), drain: None }).collect();
+        let operator = operator();
+        let input = Input { cluster: &cluster, revision: CURRENT, readers: &readers, operator: &operator };
+        one(&build::desired(&input), Kind::PodDisruptionBudget, Component::Reader).body["spec"]["maxUnavailable"].clone()
+    };
+    // 20,000 viewers a reader, 20,000 moved in a minute: in 150 s two readers, and half of a third.
+    assert_eq!(budget(500, 20_000, 180), json!(2));
+    assert_eq!(budget(500, 1_000_000, 180), json!(50));
+    assert_eq!(budget(11, 1_000_000, 180), json!(2));
+    assert_eq!(budget(2, 1_000_000, 180), json!(1));
+    assert_eq!(budget(0, 1, 30), json!(1), "a node must be drained sometime");
+}
+
+/// What a process is given: the keys of its file, and its own variables and flags by the same names.
+fn given(objects: &[Object], object: &Object) -> BTreeSet<String> {
+    let component = object.component.unwrap();
+    let container = container(object);
+    let variables = container.env.into_iter().flatten().map(|variable| variable.name);
+    let variables = variables.filter_map(|name| {
+        Some(
+            name.strip_prefix("LIVERANK_")
+                .filter(|_| name != "LIVERANK_CONFIG")?
+                .to_lowercase()
+                .replace('_', "-"),
+        )
+    });
+    let flags = container.args.into_iter().flatten();
+    let flags = flags.filter_map(|flag| Some(flag.strip_prefix("--")?.split('=').next()?.to_owned()));
+    let keys = settings(objects, component).as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+    keys.into_iter().chain(variables).chain(flags).filter(|name| name != "config").collect()
+}
+
+#[test]
+fn every_setting_that_is_written_is_in_the_table_of_roles() {
+    let mut by_url = cluster("full");
+    let url = "https://issuer.example.org/jwks.json".to_owned();
+    by_url.spec.auth.jwks = Some(Jwks { secret_key: None, url: Some(url) });
+    let by_url = built(&by_url);
+    let mut written = BTreeSet::new();
+    for objects in all().map(|(_, objects)| objects).chain([by_url]) {
+        for object in of_kind(&objects, Kind::Deployment) {
+            let role = object.component.unwrap().role();
+            for name in given(&objects, object) {
+                let known = roles::setting(role, &name);
+                assert!(known.is_some(), "protocol/src/roles.rs has no setting {name} of {}", role.name());
+                written.insert((role, name));
+            }
+        }
+    }
+    let listed =
+        roles::SETTINGS.iter().flat_map(|setting| setting.roles.iter().map(|role| (*role, setting.name)));
+    let idle: Vec<_> =
+        listed.filter(|(role, name)| !written.contains(&(*role, (*name).to_owned()))).collect();
+    assert_eq!(idle, [], "listed, and written for no cluster of these tests");
+}
+
+#[test]
+fn an_image_is_given_only_the_settings_that_its_version_knows() {
+    let mut cluster = cluster("full");
+    for (image, is_given) in [("liverank:0.0.9", false), ("liverank:0.1.0", true), ("liverank:dev", true)] {
+        cluster.spec.image = image.to_owned();
+        let settings = settings(&built(&cluster), Component::Reader);
+        assert_eq!(settings.get("capacity").is_some(), is_given, "{image}");
+    }
+}
+
 #[test]
 fn overrides_cannot_take_what_is_ours() {
     let objects = built(&cluster("full"));
@@ -336,7 +457,7 @@ fn overrides_cannot_take_what_is_ours() {
         assert_eq!(labels.get(names::READER), object.reader.as_ref());
         assert_eq!(labels["example.org/team"], "video");
         assert_eq!(annotations["example.org/note"], "kept");
-        assert_ne!(annotations[names::CONFIG_HASH], "not theirs");
+        assert_ne!(annotations["liverank.dev/config-hash"], "not theirs");
         assert_eq!(annotations[names::REVISION], "1");
         assert_eq!(annotations[names::RESTARTED_AT], "2026-03-01T12:00:00Z");
         let spread = &pod(object).topology_spread_constraints.unwrap()[0];
@@ -377,8 +498,7 @@ fn what_is_switched_off_leaves_nothing_behind() {
     let left: BTreeSet<_> = objects.iter().filter_map(|object| object.component).collect();
     assert_eq!(left, [Component::Consumer, Component::Websocket, Component::Gateway].into());
     assert_eq!(of_kind(&objects, Kind::NetworkPolicy).count(), 0);
-    let keys = of_kind(&objects, Kind::ConfigMap).next().unwrap().body["data"].as_object().unwrap().len();
-    assert_eq!(keys, 3);
+    assert_eq!(of_kind(&objects, Kind::ConfigMap).count(), 3);
 }
 
 #[test]

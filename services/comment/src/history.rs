@@ -26,6 +26,7 @@ pub(crate) async fn comments(
     PathVideo(video): PathVideo,
     params: Params,
 ) -> Result<Json<Value>, Problem> {
+    params.only(&["before", "limit"])?;
     let limit = params.number("limit", 1..=MAX_LIMIT)?.unwrap_or(DEFAULT_LIMIT) as usize;
     let page = Page::Before(params.number("before", 1..=MAX_SEQ)?.unwrap_or(u64::MAX));
     let video = &video;

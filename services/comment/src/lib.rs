@@ -59,7 +59,7 @@ pub struct Config {
         env = "LIVERANK_MANAGER_URL",
         value_delimiter = ',',
         value_name = "URL",
-        default_value = "http://127.0.0.1:6000"
+        default_value = "http://127.0.0.1:6100"
     )]
     pub manager_url: Vec<Url>,
     /// Addresses of the statistics service, comma-separated.

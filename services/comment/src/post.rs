@@ -25,6 +25,13 @@ const LOOK_UP_TIMEOUT: Duration = Duration::from_millis(300);
 /// How long an idempotency key holds, as the archive keeps identities.
 const KEY_HOLDS_MS: Millis = 24 * 60 * 60 * 1000;
 
+/// Characters that are no white space to Unicode, and are not seen either: zero-width ones, the word joiner, the byte order
+/// mark, Hangul fillers, the blank Braille pattern.
+const INVISIBLE: [char; 9] = [
+    '\u{200b}', '\u{200c}', '\u{200d}', '\u{2060}', '\u{feff}', '\u{115f}', '\u{1160}', '\u{3164}',
+    '\u{2800}',
+];
+
 /// What a client wants to say.
 #[derive(Debug, PartialEq, Eq)]
 struct Draft {
@@ -40,6 +47,10 @@ impl Draft {
         let video = VideoId::parse_field("videoid", required_text(body, "videoid")?)?;
         let text = required_text(body, "comment")?;
         check_text("comment", text)?;
+        // Only here: such comments are in logs already, and are read as they are.
+        if text.chars().all(|c| c.is_whitespace() || c.is_control() || INVISIBLE.contains(&c)) {
+            return Err(Invalid::new("comment", "must have a visible character"));
+        }
         let key = optional_text(body, "idempotency_key")?;
         if let Some(key) = key {
             ids::check("idempotency_key", key)?;
@@ -155,6 +166,8 @@ mod tests {
             ("videoid", json!(5)),
             ("videoid", json!("a\nb")),
             ("comment", json!("")),
+            ("comment", json!(" \t\n\u{a0}\u{3000}")),
+            ("comment", json!("\u{200b} \u{feff}")),
             ("comment", json!("c".repeat(4097))),
             ("comment", json!(["c"])),
             ("idempotency_key", json!("")),

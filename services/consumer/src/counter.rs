@@ -250,9 +250,7 @@ impl Counter<'_> {
                 self.metrics.fenced.inc();
                 tracing::warn!(
                     partition,
-                    expected,
-                    actual,
-                    "offset fence mismatch: going on from where the archive stands"
+                    "offset fence mismatch: expected {expected}, found {actual}; going on from there"
                 );
                 self.look_again(&batch).await
             }

@@ -131,6 +131,7 @@ pub fn start(
         away: Arc::clone(&away),
         away_part: None,
         seen: BTreeMap::new(),
+        noted: None,
     };
     (projector.run(), ProjectionQueue { batches, owned, missed, away, metrics })
 }
@@ -151,6 +152,8 @@ struct Projector {
     away_part: Option<&'static str>,
     /// Where the archive stood at the last look.
     seen: BTreeMap<u32, u64>,
+    /// The generation whose half-life is noted on the boards.
+    noted: Option<u64>,
 }
 
 impl Projector {
@@ -290,6 +293,11 @@ impl Projector {
         let meta = self.backends.archive.meta().await?.ok_or_else(no_archive)?;
         let standing = self.backends.ranking.standing().await?;
         let current = standing.generation == Some(meta.generation);
+        if current && self.noted != Some(meta.generation) {
+            // Boards that an earlier release filled do not say it.
+            self.backends.ranking.note_half_life(meta.generation, meta.rules.half_life_ms).await?;
+            self.noted = Some(meta.generation);
+        }
         let known: BTreeMap<u32, u64> = standing.offsets.into_iter().collect();
         Ok(expected.iter().any(|(partition, offset)| {
             *offset > 0 && (!current || known.get(partition).is_none_or(|stands| stands < offset))

@@ -101,6 +101,9 @@ impl Repair<'_> {
         // Where the store came back empty nobody knows what was published: readers find out by comparing heads.
         let Some(videos) = self.fill().await? else { return Ok(None) };
         let offsets = offsets(self.meta.generation, self.owned, &positions, &standing);
+        // Before the generation is in force: who shows its scores needs it.
+        let half_life = self.meta.rules.half_life_ms;
+        self.backends.ranking.note_half_life(self.meta.generation, half_life).await?;
         let restored = self.backends.ranking.restored(self.meta.generation, &offsets).await?;
         Ok((restored != Projected::Superseded).then_some((videos, comments)))
     }

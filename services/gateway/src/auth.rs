@@ -62,6 +62,19 @@ pub struct AuthArgs {
     pub ask_again: Duration,
 }
 
+impl AuthArgs {
+    /// The keys in a file, and who must have made the tokens for whom.
+    pub fn of_file(file: PathBuf, issuer: &str, audience: &str) -> Self {
+        Self {
+            auth_jwks_file: Some(file),
+            auth_jwks_url: None,
+            auth_issuer: Some(issuer.to_owned()),
+            auth_audience: Some(audience.to_owned()),
+            ask_again: keys::ASK_AGAIN,
+        }
+    }
+}
+
 /// What tokens are judged by.
 pub(crate) struct Auth {
     pub(crate) keys: Keys,
@@ -160,7 +173,7 @@ impl FromRequestParts<Arc<Gateway>> for Caller {
             Err(Problem::new(StatusCode::UNAUTHORIZED, detail).challenge(CHALLENGE))
         };
         caller.inspect_err(|_| {
-            gateway.metrics.unknown_callers.inc();
+            gateway.metrics.auth_failures.inc();
         })
     }
 }

@@ -39,6 +39,10 @@ pub(crate) struct Watch {
     last_id: String,
 }
 
+/// What `GET /connect` takes. The last two are what stand-ins for a browser's `EventSource` call the third; they stay
+/// unread, as such a stand-in also sends the header.
+const CONNECT_PARAMETERS: [&str; 5] = ["userid", "videoid", "last_event_id", "lastEventId", "lastEventID"];
+
 /// `GET /connect?userid=&videoid=&last_event_id=`.
 pub(crate) async fn by_get(
     State(gateway): State<Arc<Gateway>>,
@@ -46,6 +50,7 @@ pub(crate) async fn by_get(
     params: Params,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
+    params.only(&CONNECT_PARAMETERS)?;
     let needed = |name| params.get(name).ok_or_else(|| Invalid::missing(name));
     let watch = Watch {
         user_id: UserId::parse_field("userid", needed("userid")?)?,

@@ -43,7 +43,7 @@ pub(crate) async fn one(
 
 /// 429 for what the bounds of this process turn away.
 pub(crate) fn too_many() -> Problem {
-    Problem::new(StatusCode::TOO_MANY_REQUESTS, "too much is in flight here: try again")
+    Problem::new(StatusCode::TOO_MANY_REQUESTS, "too many requests in flight: try again")
         .retry_after(liverank_runtime::problem::RETRY_AFTER)
 }
 

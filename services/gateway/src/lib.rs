@@ -52,7 +52,7 @@ pub struct Config {
         env = "LIVERANK_MANAGER_URL",
         value_delimiter = ',',
         value_name = "URL",
-        default_value = "http://127.0.0.1:6000"
+        default_value = "http://127.0.0.1:6100"
     )]
     pub manager_url: Vec<Url>,
     /// Addresses of the comment services, comma-separated.
@@ -94,9 +94,9 @@ pub struct Config {
           value_parser = bound)]
     pub gateway_max_streams: u32,
     /// Seconds that a viewer is kept waiting for a reader before being asked to come back.
-    #[arg(long, env = "LIVERANK_GATEWAY_PATIENCE", value_name = "SECONDS", default_value_t = 20,
+    #[arg(long, env = "LIVERANK_READER_WAIT_SECONDS", value_name = "SECONDS", default_value_t = 20,
           value_parser = clap::value_parser!(u16).range(1..=300))]
-    pub gateway_patience: u16,
+    pub reader_wait_seconds: u16,
     /// By which keys viewers are known.
     #[command(flatten)]
     pub auth: AuthArgs,
@@ -161,7 +161,7 @@ impl Gateway {
             streams: Streams::new(config.gateway_max_streams as usize, shell, metrics.streams.clone()),
             routes: RouteCache::default(),
             rules: videos::RulesCache::default(),
-            patience: Duration::from_secs(config.gateway_patience.into()),
+            patience: Duration::from_secs(config.reader_wait_seconds.into()),
             auth: Auth::new(config.auth, shell.health.clone())?,
             metrics,
         }))

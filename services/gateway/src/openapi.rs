@@ -1,28 +1,139 @@
-//! The document of all HTTP endpoints, of the gateway and of every other service: `OpenAPI` 3.1, written by hand in
-//! `openapi/openapi.yaml`.
+//! The documents of the API, written by hand in `openapi/`: of all HTTP endpoints (`OpenAPI` 3.1), of the gateway and of every
+//! other service, and of what streams carry (`AsyncAPI` 3.0), which shares its schemas.
+//!
+//! Clients are shown the public part. What our own processes say to each other is in the whole document.
 
+use std::collections::BTreeSet;
 use std::sync::LazyLock;
 
 use axum::http::{HeaderName, header};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
-/// The document's source.
-const SOURCE: &str = include_str!("../openapi/openapi.yaml");
+/// The documents' sources.
+const OPENAPI: &str = include_str!("../openapi/openapi.yaml");
+const ASYNCAPI: &str = include_str!("../openapi/asyncapi.yaml");
+/// Tags of operations that are not for clients.
+const INTERNAL: [&str; 2] = ["internal", "orders"];
 
-static JSON: LazyLock<String> = LazyLock::new(|| document().to_string());
+static WHOLE: LazyLock<String> = LazyLock::new(|| document().to_string());
+static PUBLIC: LazyLock<String> = LazyLock::new(|| public().to_string());
+static STREAMS_JSON: LazyLock<String> = LazyLock::new(|| streams().to_string());
+static STREAMS: LazyLock<String> =
+    LazyLock::new(|| serde_yaml::to_string(&streams()).expect("JSON can be written as YAML"));
 
-/// The document.
+/// The whole document.
 pub fn document() -> Value {
-    let mut source: serde_yaml::Value =
-        serde_yaml::from_str(SOURCE).expect("a test reads the document that is built in");
+    read(OPENAPI)
+}
+
+/// The part that is for clients, with the components that it refers to.
+pub fn public() -> Value {
+    let mut document = document();
+    let is_internal = |tag: &Value| tag.as_str().is_some_and(|tag| INTERNAL.contains(&tag));
+    if let Some(paths) = document["paths"].as_object_mut() {
+        for item in paths.values_mut().filter_map(Value::as_object_mut) {
+            item.retain(|_, member| {
+                !member["tags"].as_array().is_some_and(|tags| tags.iter().any(is_internal))
+            });
+        }
+        paths.retain(|_, item| {
+            item.as_object().is_some_and(|item| item.values().any(|it| it["responses"].is_object()))
+        });
+    }
+    if let Some(tags) = document["tags"].as_array_mut() {
+        tags.retain(|tag| !is_internal(&tag["name"]));
+    }
+    let roots = document["paths"].clone();
+    keep_needed(&mut document, &roots);
+    document
+}
+
+/// What the streams carry.
+pub fn streams() -> Value {
+    let mut streams = read(ASYNCAPI);
+    let messages = streams["components"]["messages"].clone();
+    let schemes = streams["components"]["securitySchemes"].take();
+    streams["components"]["schemas"] = document()["components"]["schemas"].take();
+    keep_needed(&mut streams, &messages);
+    streams["components"]["messages"] = messages;
+    streams["components"]["securitySchemes"] = schemes;
+    streams
+}
+
+fn read(source: &str) -> Value {
+    let mut source: serde_yaml::Value = serde_yaml::from_str(source).expect("a test reads what is built in");
     source.apply_merge().expect("merged parts are mappings");
     serde_json::to_value(source).expect("its keys are strings")
 }
 
+/// Leaves out the components that nothing in `roots` leads to.
+fn keep_needed(document: &mut Value, roots: &Value) {
+    let mut needed = BTreeSet::new();
+    let mut todo = vec![roots.clone()];
+    while let Some(value) = todo.pop() {
+        let mut found = BTreeSet::new();
+        named(&value, &mut found);
+        for name in found.difference(&needed.clone()) {
+            let (kind, name) = name;
+            todo.push(document["components"][kind][name].clone());
+            needed.insert((kind.clone(), name.clone()));
+        }
+    }
+    if let Some(components) = document["components"].as_object_mut() {
+        for (kind, members) in components.iter_mut() {
+            if let Some(members) = members.as_object_mut() {
+                members.retain(|name, _| needed.contains(&(kind.clone(), name.clone())));
+            }
+        }
+        components.retain(|_, members| members.as_object().is_some_and(|members| !members.is_empty()));
+    }
+}
+
+/// The components that a value refers to, as kind and name: by `$ref`, or as a scheme in `security`.
+fn named(value: &Value, found: &mut BTreeSet<(String, String)>) {
+    match value {
+        Value::Object(members) => {
+            if let Some(at) = members.get("$ref").and_then(Value::as_str)
+                && let Some((kind, name)) =
+                    at.strip_prefix("#/components/").and_then(|rest| rest.split_once('/'))
+            {
+                found.insert((kind.to_owned(), name.to_owned()));
+            }
+            for scheme in members.get("security").and_then(Value::as_array).into_iter().flatten() {
+                let names = scheme.as_object().into_iter().flat_map(Map::keys);
+                found.extend(names.map(|name| ("securitySchemes".to_owned(), name.clone())));
+            }
+            members.values().for_each(|member| named(member, found));
+        }
+        Value::Array(items) => items.iter().for_each(|item| named(item, found)),
+        _ => {}
+    }
+}
+
+type Served = ([(HeaderName, &'static str); 2], &'static str);
+
+fn served(kind: &'static str, text: &'static str) -> Served {
+    ([(header::CONTENT_TYPE, kind), (header::CACHE_CONTROL, "no-cache")], text)
+}
+
 /// `GET /openapi.json`.
-pub(crate) async fn serve() -> ([(HeaderName, &'static str); 2], &'static str) {
-    let headers = [(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-cache")];
-    (headers, JSON.as_str())
+pub(crate) async fn serve() -> Served {
+    served("application/json", &PUBLIC)
+}
+
+/// `GET /openapi-internal.json`.
+pub(crate) async fn serve_whole() -> Served {
+    served("application/json", &WHOLE)
+}
+
+/// `GET /asyncapi.yaml`.
+pub(crate) async fn serve_streams() -> Served {
+    served("application/yaml", &STREAMS)
+}
+
+/// `GET /asyncapi.json`, for the page at `/docs`.
+pub(crate) async fn serve_streams_as_json() -> Served {
+    served("application/json", &STREAMS_JSON)
 }
 
 #[cfg(test)]
@@ -51,20 +162,21 @@ mod tests {
 
     #[test]
     fn every_reference_leads_somewhere() {
-        let document = document();
-        let mut found = Vec::new();
-        references(&document, "", &mut found);
-        assert!(found.len() > 50, "{}", found.len());
-        for (at, target) in found {
-            let pointer = target.strip_prefix('#').expect("references stay in the document");
-            assert!(document.pointer(pointer).is_some(), "{at}: {target} leads nowhere");
+        for (document, least) in [(document(), 50), (public(), 50), (streams(), 15)] {
+            let mut found = Vec::new();
+            references(&document, "", &mut found);
+            assert!(found.len() > least, "{}", found.len());
+            for (at, target) in found {
+                let pointer = target.strip_prefix('#').expect("references stay in the document");
+                assert!(document.pointer(pointer).is_some(), "{at}: {target} leads nowhere");
+            }
         }
     }
 
     #[test]
     fn every_operation_is_named_once_and_says_what_it_does() {
         let document = document();
-        let mut names = std::collections::BTreeSet::new();
+        let mut names = BTreeSet::new();
         for (path, item) in document["paths"].as_object().unwrap() {
             for (method, operation) in item.as_object().unwrap() {
                 if ["parameters", "servers"].contains(&method.as_str()) {
@@ -78,5 +190,48 @@ mod tests {
             }
         }
         assert!(names.len() > 25, "{}", names.len());
+    }
+
+    #[test]
+    fn clients_are_shown_nothing_internal() {
+        let public = public();
+        assert!(public["paths"]["/interact"].is_object() && public["paths"]["/connect"].is_object());
+        for path in ["/heartbeat", "/moves", "/warm", "/metrics", "/plan"] {
+            assert!(document()["paths"][path].is_object(), "{path}");
+            assert!(public["paths"][path].is_null(), "{path}");
+        }
+        assert!(public["components"]["securitySchemes"]["internalToken"].is_null());
+        assert!(public["components"]["schemas"]["ReaderRecord"].is_null());
+    }
+
+    /// Properties without a word about what they mean, and where they stand.
+    fn silent(value: &Value, at: &str, found: &mut Vec<String>) {
+        let Value::Object(members) = value else {
+            if let Value::Array(items) = value {
+                items.iter().for_each(|item| silent(item, at, found));
+            }
+            return;
+        };
+        for (name, member) in members {
+            let here = format!("{at}/{name}");
+            // Examples have members of any name.
+            if ["example", "examples"].contains(&name.as_str()) {
+                continue;
+            }
+            if let ("properties", Some(properties)) = (name.as_str(), member.as_object()) {
+                let silent = properties.iter().filter(|(_, property)| !property["description"].is_string());
+                found.extend(silent.map(|(name, _)| format!("{here}/{name}")));
+            }
+            silent(member, &here, found);
+        }
+    }
+
+    #[test]
+    fn every_property_says_what_it_means() {
+        for document in [public(), streams()] {
+            let mut found = Vec::new();
+            silent(&document, "", &mut found);
+            assert_eq!(found, Vec::<String>::new());
+        }
     }
 }

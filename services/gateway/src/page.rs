@@ -1,4 +1,4 @@
-//! The console page, built into the binary.
+//! The pages, built into the binary: the console, the page of the API, and the client that both use.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
@@ -30,16 +30,20 @@ pub(crate) struct Asset {
 }
 
 /// The page's files.
-pub(crate) static ASSETS: [Asset; 11] = [
+pub(crate) static ASSETS: [Asset; 15] = [
     asset!("/", "index.html", HTML),
     asset!("/console.js", "console.js", SCRIPT),
     asset!("/console-comments.js", "console-comments.js", SCRIPT),
+    asset!("/console-history.js", "console-history.js", SCRIPT),
     asset!("/console-ranking.js", "console-ranking.js", SCRIPT),
     asset!("/console-readers.js", "console-readers.js", SCRIPT),
     asset!("/console-sample.js", "console-sample.js", SCRIPT),
     asset!("/console-state.js", "console-state.js", SCRIPT),
     asset!("/liverank.js", "liverank.js", SCRIPT),
-    asset!("/liverank-protocol.js", "liverank-protocol.js", SCRIPT),
+    asset!("/console-session.js", "console-session.js", SCRIPT),
+    asset!("/docs", "docs.html", HTML),
+    asset!("/docs.js", "docs.js", SCRIPT),
+    asset!("/docs.css", "docs.css", STYLE),
     asset!("/console.css", "console.css", STYLE),
     asset!("/favicon.svg", "favicon.svg", IMAGE),
 ];

@@ -17,7 +17,7 @@ type Routes = Vec<(&'static str, MethodRouter<Arc<Gateway>>)>;
 
 /// Every path and what answers it.
 fn routes() -> Routes {
-    let mut routes: Routes = vec![
+    vec![
         ("/interact", post(interact::one)),
         ("/interactions", post(batch::many)),
         ("/videos", get(videos::list)),
@@ -36,20 +36,22 @@ fn routes() -> Routes {
         ("/client-statistics", post(to_statistics)),
         ("/health", get(health)),
         ("/openapi.json", get(openapi::serve)),
-    ];
-    routes.extend(ASSETS.iter().map(|asset| (asset.path, asset.route())));
-    routes
+        ("/openapi-internal.json", get(openapi::serve_whole)),
+        ("/asyncapi.yaml", get(openapi::serve_streams)),
+        ("/asyncapi.json", get(openapi::serve_streams_as_json)),
+    ]
 }
 
-/// The paths, as the `OpenAPI` document writes them.
+/// The paths, as the `OpenAPI` document writes them; those of the pages' files are no part of the API.
 pub fn paths() -> impl Iterator<Item = &'static str> {
     routes().into_iter().map(|(path, _)| path)
 }
 
 /// The gateway's API.
 pub(crate) fn router(gateway: &Arc<Gateway>) -> Router {
-    let router =
-        routes().into_iter().fold(Router::new(), |router, (path, answer)| router.route(path, answer));
+    let pages = ASSETS.iter().map(|asset| (asset.path, asset.route()));
+    let router = routes().into_iter().chain(pages);
+    let router = router.fold(Router::new(), |router, (path, answer)| router.route(path, answer));
     server::with_fallbacks(router.with_state(Arc::clone(gateway))).layer(from_fn(cors::allow_any_origin))
 }
 

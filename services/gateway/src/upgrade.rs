@@ -6,8 +6,9 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use bytes::Bytes;
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
@@ -50,16 +51,13 @@ pub(crate) async fn to_lists_of_a_user(
 
 async fn to_websocket(gateway: &Gateway, caller: &Caller, mut request: Request) -> Result<Response, Problem> {
     if !wants_websocket(&request) {
-        return Ok(upgrade_required());
+        return asked_without_handshake(gateway, caller, request).await;
     }
     let Some(stay) = gateway.streams.enter() else {
         return Err(Problem::unavailable("there is no room for another WebSocket here: try again"));
     };
     let client = hyper::upgrade::on(&mut request);
-    let (mut parts, _) = request.into_parts();
-    caller.strip(&mut parts.headers, &mut parts.uri);
-    strip_hop(&mut parts.headers);
-    parts.headers.remove(header::HOST);
+    let mut parts = for_the_service(caller, request);
     ask_for_websocket(&mut parts.headers);
     let mut response = send(gateway, &gateway.websocket, &parts, &Bytes::new()).await?;
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
@@ -73,6 +71,26 @@ async fn to_websocket(gateway: &Gateway, caller: &Caller, mut request: Request) 
     Ok(Response::from_parts(parts, Body::empty()))
 }
 
+/// A browser's script is not told why a handshake was refused. It asks again without one, and the service says what is
+/// wrong with the request, or that nothing is (426).
+async fn asked_without_handshake(
+    gateway: &Gateway,
+    caller: &Caller,
+    request: Request,
+) -> Result<Response, Problem> {
+    let parts = for_the_service(caller, request);
+    Ok(refused(relay(send(gateway, &gateway.websocket, &parts, &Bytes::new()).await?)))
+}
+
+/// The head of a request without what belongs to this hop.
+fn for_the_service(caller: &Caller, request: Request) -> Parts {
+    let (mut parts, _) = request.into_parts();
+    caller.strip(&mut parts.headers, &mut parts.uri);
+    strip_hop(&mut parts.headers);
+    parts.headers.remove(header::HOST);
+    parts
+}
+
 fn wants_websocket(request: &Request) -> bool {
     let upgrade = request.headers().get(header::UPGRADE);
     request.method() == Method::GET
@@ -84,13 +102,6 @@ fn refused(mut response: Response) -> Response {
     if response.status() == StatusCode::UPGRADE_REQUIRED {
         ask_for_websocket(response.headers_mut());
     }
-    response
-}
-
-fn upgrade_required() -> Response {
-    let detail = "this is a WebSocket: connect with the handshake of RFC 6455";
-    let mut response = Problem::new(StatusCode::UPGRADE_REQUIRED, detail).into_response();
-    ask_for_websocket(response.headers_mut());
     response
 }
 

@@ -10,10 +10,11 @@ use liverank_adapters::ranking_store::Board;
 use liverank_core::counting::{Rules, VideoState};
 use liverank_core::ranking::Ranked;
 use liverank_core::score::points;
+use liverank_core::trending::{shown_points, shown_time};
 use liverank_core::{Invalid, VideoId};
 use liverank_protocol::Viewers;
-use liverank_runtime::Problem;
 use liverank_runtime::params::Params;
+use liverank_runtime::{Problem, now_ms};
 use serde::Serialize;
 
 use crate::Gateway;
@@ -41,13 +42,20 @@ pub(crate) async fn list(
     State(gateway): State<Arc<Gateway>>,
     params: Params,
 ) -> Result<Json<ListPage>, Problem> {
+    params.only(&["board", "limit", "cursor"])?;
     let board = board(params.get("board"))?;
     let limit = params.number("limit", 1..=MAX_LIMIT)?.unwrap_or(DEFAULT_LIMIT) as usize;
     let after = params.get("cursor").map(cursor::read).transpose()?;
     let Ok(_permit) = gateway.in_flight.try_acquire() else { return Err(too_many()) };
     let page = gateway.backends.ranking.page(board, after.as_ref(), limit).await;
-    let videos = gateway.ranking.noted(page)?;
+    let mut videos = gateway.ranking.noted(page)?;
     let next = videos.last().filter(|_| videos.len() == limit).map(cursor::after);
+    if board == Board::Trending
+        && let Some(half_life) = gateway.ranking.noted(gateway.backends.ranking.half_life().await)?
+    {
+        let at = shown_time(now_ms(), half_life);
+        videos.iter_mut().for_each(|line| line.score = shown_points(line.score, at, half_life));
+    }
     Ok(Json(ListPage { videos, next }))
 }
 
@@ -104,7 +112,9 @@ impl VideoJson {
 pub(crate) async fn one(
     State(gateway): State<Arc<Gateway>>,
     path: Result<Path<String>, PathRejection>,
+    params: Params,
 ) -> Result<Json<VideoJson>, Problem> {
+    params.only(&[])?;
     let Path(id) = path.map_err(|_| Invalid::new("video_id", "must be UTF-8"))?;
     let id = VideoId::parse(&id)?;
     let Ok(_permit) = gateway.in_flight.try_acquire() else { return Err(too_many()) };

@@ -250,7 +250,7 @@ fn situation(cluster: &Cluster, carrying: &MoveExecutor, now: Instant) -> Situat
     for sighting in cluster.watch.all() {
         let id = &sighting.record.id;
         let standing = match (cluster.standing(now, id), cluster.closing(id)) {
-            (Some(ReaderStatus::Draining), _) | (_, Some(Closing::Draining)) => {
+            (Some(ReaderStatus::Draining | ReaderStatus::Leaving), _) | (_, Some(Closing::Draining)) => {
                 placement::ReaderAvailability::Draining
             }
             (Some(ReaderStatus::Alive), None) => placement::ReaderAvailability::Open,

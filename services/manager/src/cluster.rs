@@ -7,17 +7,19 @@ use std::time::{Duration, Instant};
 use liverank_adapters::assignment_store::{Assignment, Closing, Cordon, MAX_EPOCH, Orders, ReaderRecord};
 use liverank_core::handover::coordinator::{self, Answer, ClusterView, Pace};
 use liverank_core::handover::peak::Peak;
+use liverank_core::handover::reserved::ReservedCapacity;
 use liverank_core::handover::{Assigned, Held, Share, Time};
 use liverank_core::placement::{ReaderLoad, place};
 use liverank_core::{ReaderId, VideoId};
 use liverank_protocol::RouteReader;
 
 use crate::liveness::{Hold, ReaderStatus, Sighting, Verdict, Watch};
-use crate::reserved_capacity::ReservedCapacity;
 use crate::view::View;
+use unserved::UnservedViewers;
 
 pub mod drains;
 pub mod report;
+pub mod unserved;
 
 /// Assignments kept: several times the 90,000 concurrent streams that the comments seed expects.
 pub const MAX_ASSIGNMENTS: usize = 1_000_000;
@@ -91,6 +93,8 @@ pub struct Cluster {
     pub promises: ReservedCapacity,
     /// Viewers to go.
     pub owed: PendingHandovers,
+    /// Viewers for whom there is no reader.
+    pub unserved: UnservedViewers,
 }
 
 /// What a manager sees at a time, as the protocol asks for it.
@@ -139,9 +143,10 @@ impl Cluster {
 
     /// Notes what the store holds of the readers.
     pub fn observe(&mut self, asked: Instant, records: Vec<ReaderRecord>) {
+        self.note_arrivals(&records);
         self.watch.observe(asked, records);
-        self.promises.expire(asked);
-        let since = asked.saturating_duration_since(*self.origin.get_or_insert(asked));
+        let since = self.time(asked);
+        self.promises.expire(since);
         self.audiences = audiences(&self.watch, since, &self.audiences);
         self.judge(asked);
         self.owed = self.count_owed(asked);
@@ -149,28 +154,65 @@ impl Cluster {
 
     /// Notes a heartbeat that came to this manager itself.
     pub fn heard(&mut self, now: Instant, record: ReaderRecord) {
+        self.note_arrivals(std::slice::from_ref(&record));
         self.watch.heard(now, record);
         self.judge(now);
     }
 
+    /// Time since this manager first looked.
+    fn time(&mut self, now: Instant) -> Time {
+        now.saturating_duration_since(*self.origin.get_or_insert(now))
+    }
+
+    /// Viewers whom readers report now and did not before are expected no more.
+    fn note_arrivals(&mut self, records: &[ReaderRecord]) {
+        for record in records {
+            let Some(known) = self.watch.get(&record.id) else { continue };
+            self.promises.arrived(&record.id, record.viewers.saturating_sub(known.record.viewers));
+        }
+    }
+
+    /// Notes that a viewer is being sent to a reader.
+    pub fn sent(&mut self, now: Instant, reader: &ReaderId, is_one_of_several: bool) {
+        self.watch.sent(now, reader);
+        if is_one_of_several {
+            // The next one is sent by what will be.
+            let time = self.time(now);
+            self.promises.give(time, reader, 1);
+        }
+    }
+
     /// Decides about readers anew, and answers why nothing is moved where something should be.
     pub fn judge(&mut self, now: Instant) -> Option<Hold> {
-        let view = &self.view;
-        self.verdict = self.watch.verdict(now, |reader| view.videos_of(reader) > 0);
+        self.verdict = self.verdict_at(now);
         self.verdict.hold
     }
 
-    /// How a reader stands. One is gone only where this manager may act on it: never on a stale view, and not while so
-    /// many seem gone that it is more likely cut off itself.
+    fn verdict_at(&self, now: Instant) -> Verdict {
+        let removed = |reader: &ReaderId| self.closing(reader) == Some(Closing::Removed);
+        self.watch.verdict(now, |reader| self.view.videos_of(reader) > 0, removed)
+    }
+
+    /// How a reader stands. One that its operator removed is gone, whatever it reports. Any other is gone only where this
+    /// manager may act on it: never on a stale view, and not while so many seem gone that it is more likely cut off itself.
     pub fn standing(&self, now: Instant, reader: &ReaderId) -> Option<ReaderStatus> {
-        let Some(standing) = self.watch.standing(reader) else {
+        let closing = self.closing(reader);
+        if closing == Some(Closing::Removed) {
+            return Some(ReaderStatus::Gone);
+        }
+        let Some(sighting) = self.watch.get(reader) else {
             return self.watch.is_settled(now).then_some(ReaderStatus::Gone);
         };
         let may_act = || self.watch.is_fresh(now) && self.verdict.leaving.contains(reader);
-        Some(match standing {
-            ReaderStatus::Gone if !may_act() => ReaderStatus::Suspect,
-            ReaderStatus::Alive if self.closing(reader) == Some(Closing::Draining) => ReaderStatus::Draining,
-            seen => seen,
+        let is_lost = || self.watch.standing_of(sighting) == ReaderStatus::Gone || sighting.is_unreachable();
+        Some(match self.watch.standing_of(sighting) {
+            _ if is_lost() && may_act() => ReaderStatus::Gone,
+            // Silent or not: it said that it leaves, and its end is expected.
+            _ if sighting.record.draining => ReaderStatus::Leaving,
+            ReaderStatus::Alive if closing == Some(Closing::Draining) => ReaderStatus::Draining,
+            ReaderStatus::Alive => ReaderStatus::Alive,
+            ReaderStatus::Draining | ReaderStatus::Leaving => ReaderStatus::Leaving,
+            ReaderStatus::Gone | ReaderStatus::Suspect => ReaderStatus::Suspect,
         })
     }
 
@@ -190,7 +232,7 @@ impl Cluster {
 
     /// Readers that take new videos.
     pub fn open(&self) -> impl Iterator<Item = &Sighting> {
-        self.watch.open().filter(|sighting| self.closing(&sighting.record.id).is_none())
+        self.watch.open_among(|reader| self.closing(reader).is_none())
     }
 
     /// Whether a reader takes new videos.
@@ -205,9 +247,14 @@ impl Cluster {
         viewers.saturating_mul(1_000) / sighting.record.capacity.max(1)
     }
 
+    /// Readers to be forgotten, with their last beat in the store.
+    pub fn to_forget(&self, now: Instant) -> Vec<(ReaderId, u64)> {
+        self.watch.to_forget(now, |reader| self.closing(reader) == Some(Closing::Removed))
+    }
+
     /// Why nothing is moved where something should be.
     pub fn hold(&self, now: Instant) -> Option<Hold> {
-        self.watch.verdict(now, |reader| self.view.videos_of(reader) > 0).hold
+        self.verdict_at(now).hold
     }
 
     /// What is to be done for `video` to have a reader, asked by somebody who has heard of epoch `known` for it.
@@ -220,7 +267,7 @@ impl Cluster {
             &self.seen(now),
             video,
             known,
-            || self.choose(video),
+            |besides| self.choose(video, besides),
             |assigned| self.relief(assigned),
         );
         match (decision, current) {
@@ -246,18 +293,41 @@ impl Cluster {
     /// Counts the viewers who come to a video's new readers.
     pub fn promise(&mut self, now: Instant, video: &VideoId, readers: &[Share]) {
         let coming = self.lost(video) / readers.len().max(1) as u64;
+        let time = self.time(now);
         for share in readers {
-            self.promises.give(now, &share.reader, coming.max(1));
+            self.promises.give(time, &share.reader, coming.max(1));
         }
     }
 
-    /// The reader for a video: the one where most of its viewers are already, else the least loaded.
-    fn choose(&self, video: &VideoId) -> Option<ReaderId> {
+    /// The reader for a video beside some: the one where most of its viewers are already, else the least loaded. Where no
+    /// reader takes new videos, one that is closed does: it is alive, and nobody else is there.
+    fn choose(&self, video: &VideoId, besides: &[Share]) -> Option<ReaderId> {
+        let is_beside = |reader: &ReaderId| besides.iter().all(|share| share.reader != *reader);
         let watched_at = self.audiences.get(video).map(|audience| &audience.most.1);
         watched_at
-            .filter(|reader| self.is_open(reader))
+            .filter(|reader| self.is_open(reader) && is_beside(reader))
             .cloned()
-            .or_else(|| place(&self.loads(&HashMap::new())).cloned())
+            .or_else(|| self.least_loaded(&HashMap::new(), is_beside))
+    }
+
+    /// The least loaded of the readers that take new videos and that `fits` allows. `coming`: viewers who come to each
+    /// beside what is known.
+    fn least_loaded(
+        &self,
+        coming: &HashMap<ReaderId, u64>,
+        fits: impl Fn(&ReaderId) -> bool,
+    ) -> Option<ReaderId> {
+        let loads = |closed_too: bool| {
+            let takes = |reader: &ReaderId| {
+                let closing = self.closing(reader);
+                fits(reader) && (closing.is_none() || (closed_too && closing == Some(Closing::Closed)))
+            };
+            self.watch
+                .open_among(takes)
+                .map(|sighting| self.load_of(sighting, coming))
+                .collect::<Vec<ReaderLoad>>()
+        };
+        place(&loads(false)).or(place(&loads(true))).cloned()
     }
 
     /// The reader with the most room beside those that serve a video.
@@ -270,20 +340,16 @@ impl Cluster {
         least.map(|sighting| sighting.record.id.clone())
     }
 
-    /// The open readers' loads, with what comes to each beside what is known.
-    fn loads(&self, coming: &HashMap<ReaderId, u64>) -> Vec<ReaderLoad> {
-        let load = |sighting: &Sighting| {
-            let record = &sighting.record;
-            let coming = coming.get(&record.id).copied().unwrap_or(0);
-            ReaderLoad {
-                id: record.id.clone(),
-                viewers: record.viewers.saturating_add(self.promises.to(&record.id)).saturating_add(coming),
-                videos: self.view.videos_of(&record.id),
-                capacity: record.capacity,
-                open: true,
-            }
-        };
-        self.open().map(load).collect()
+    fn load_of(&self, sighting: &Sighting, coming: &HashMap<ReaderId, u64>) -> ReaderLoad {
+        let record = &sighting.record;
+        let coming = coming.get(&record.id).copied().unwrap_or(0);
+        ReaderLoad {
+            id: record.id.clone(),
+            viewers: record.viewers.saturating_add(self.promises.to(&record.id)).saturating_add(coming),
+            videos: self.view.videos_of(&record.id),
+            capacity: record.capacity,
+            open: true,
+        }
     }
 
     /// The highest epoch that anybody has seen: the next one must be greater.
@@ -298,7 +364,7 @@ impl Cluster {
     pub fn to_move(&self, now: Instant, most: usize) -> Vec<VideoId> {
         let gone = |reader: &ReaderId| self.standing(now, reader) == Some(ReaderStatus::Gone);
         let leaving: HashSet<&ReaderId> = self.view.readers().filter(|reader| gone(reader)).collect();
-        if leaving.is_empty() || self.open().next().is_none() {
+        if leaving.is_empty() || self.least_loaded(&HashMap::new(), |_| true).is_none() {
             return Vec::new();
         }
         let mut videos: Vec<(u64, &VideoId)> = self

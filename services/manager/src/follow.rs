@@ -60,21 +60,26 @@ pub async fn readers(manager: Arc<Manager>) {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
+        // First what planners ordered: a manager that has just begun must not take a reader for one that takes viewers
+        // before it knows that it was taken away.
+        if !follow_orders(&manager).await {
+            continue;
+        }
         // From before the question, so that a process that stands still in between does not take the answer for new.
         let asked = Instant::now();
         if let Ok(records) = manager.ask(manager.store.readers()).await {
             manager.cluster().observe(asked, records);
         }
-        follow_orders(&manager).await;
     }
 }
 
 /// Hears who plans and which readers are closed. A store that has lost this (it came back empty, or old) is told again:
 /// the highest term that anybody knows stays in force, and closed readers stay closed.
-async fn follow_orders(manager: &Manager) {
-    let Ok(orders) = manager.ask(manager.store.orders()).await else { return };
-    let Some(lost) = manager.heard_orders(orders) else { return };
-    let Some(term) = lost.term else { return };
+/// Answers whether the store said anything.
+async fn follow_orders(manager: &Manager) -> bool {
+    let Ok(orders) = manager.ask(manager.store.orders()).await else { return false };
+    let Some(lost) = manager.heard_orders(orders) else { return true };
+    let Some(term) = lost.term else { return true };
     tracing::warn!(
         term = term.term,
         cordons = lost.cordons.len(),
@@ -83,9 +88,10 @@ async fn follow_orders(manager: &Manager) {
     // Refused where a later term has begun meanwhile: its planner then says what is to be closed.
     let told = manager.ask(manager.store.renew_term(&term)).await;
     if !matches!(told, Ok(TermGrant::Held(_))) {
-        return;
+        return true;
     }
     for cordon in &lost.cordons {
         let _ = manager.ask(manager.store.cordon(term.term, &cordon.reader, Some(cordon))).await;
     }
+    true
 }

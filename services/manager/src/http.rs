@@ -5,12 +5,13 @@ use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, StatusCode};
 use axum::middleware::from_fn;
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use liverank_adapters::assignment_store::{Assignment, MAX_EPOCH, ReaderRecord};
 use liverank_core::event::required_text;
+use liverank_core::handover::coordinator::ReaderStatus;
 use liverank_core::{Invalid, VideoId};
 use liverank_protocol::{HeartbeatAnswer, Load, Route, RouteReader, Viewers};
 use liverank_runtime::body::{self, JsonObject};
@@ -71,7 +72,7 @@ async fn register(
     JsonObject(body): JsonObject,
 ) -> Result<Json<Value>, Problem> {
     let video = VideoId::parse_field("videoid", required_text(&body, "videoid")?)?;
-    let ensured = manager.ensure(&video, 0).await?;
+    let ensured = served(&manager, &video, manager.ensure(&video, 0).await)?;
     manager.metrics.registrations.inc();
     let action = if ensured.is_new { "registered" } else { "existing" };
     let reader = best(&manager, &ensured.assignment)?;
@@ -81,7 +82,9 @@ async fn register(
 async fn resolve(
     State(manager): State<Arc<Manager>>,
     PathVideo(video): PathVideo,
+    query: Params,
 ) -> Result<Json<Value>, Problem> {
+    query.only(&[])?;
     let known = manager.cluster().view.get(&video).cloned();
     let known = match known {
         // Another manager may have registered it just now.
@@ -100,6 +103,14 @@ async fn resolve(
     Ok(Json(json!({"videoid": video, "readerUrl": reader.public_url})))
 }
 
+/// Notes a request that no reader could be named for.
+fn served<T, E>(manager: &Manager, video: &VideoId, answer: Result<T, E>) -> Result<T, E> {
+    if answer.is_err() {
+        manager.unserved(video);
+    }
+    answer
+}
+
 fn best(manager: &Manager, assignment: &Assignment) -> Result<RouteReader, Problem> {
     reach(manager, assignment).map(|mut readers| readers.swap_remove(0))
 }
@@ -111,12 +122,16 @@ fn reach(manager: &Manager, assignment: &Assignment) -> Result<Vec<RouteReader>,
     cluster.view.touch(now, &assignment.video_id);
     let readers = cluster.reach(now, assignment, rand::random());
     let Some(first) = readers.first() else {
+        drop(cluster);
+        manager.unserved(&assignment.video_id);
         return Err(Problem::unavailable("the video's reader has not reported itself yet: try again"));
     };
-    if assignment.readers().len() > 1 {
-        // Somebody is on the way there: the next one is sent by what will be.
-        cluster.promises.give(now, &first.id, 1);
+    if cluster.standing(now, &first.id) > Some(ReaderStatus::Draining) {
+        // There is no other; whoever is sent there may find nobody.
+        cluster.unserved.note(now, &assignment.video_id);
+        manager.metrics.unserved.inc();
     }
+    cluster.sent(now, &first.id, assignment.readers().len() > 1);
     Ok(readers)
 }
 
@@ -133,7 +148,7 @@ async fn route(
     };
     // One that no store can have minted must not stop all placement.
     let known = if known <= plausible_epoch() { known } else { 0 };
-    let assignment = manager.ensure(&video, known).await?.assignment;
+    let assignment = served(&manager, &video, manager.ensure(&video, known).await)?.assignment;
     let readers = reach(&manager, &assignment)?;
     Ok(Json(Route { videoid: video, epoch: assignment.epoch(), readers }))
 }
@@ -157,7 +172,13 @@ async fn heartbeat(
     body::expect_json(&headers)?;
     let record = read_record(&body::read(sent, MAX_HEARTBEAT_BYTES).await?)?;
     manager.metrics.heartbeats.inc();
-    manager.cluster().heard(Instant::now(), record.clone());
+    {
+        let mut cluster = manager.cluster();
+        if let Some(taken) = cluster.watch.name_taken(&record) {
+            return Err(Problem::new(StatusCode::CONFLICT, taken.to_string()));
+        }
+        cluster.heard(Instant::now(), record.clone());
+    }
     // Refused where it could not be shared: the reader then asks another manager, which may reach the store.
     let shared = manager.ask(manager.store.heartbeat(&record)).await;
     shared.map_err(|error| Problem::unavailable(format!("{error}: try again")))?;
@@ -187,6 +208,9 @@ fn read_record(json: &[u8]) -> Result<ReaderRecord, Problem> {
     let epochs = record.videos.iter().map(|held| held.epoch).chain([record.highest_epoch]);
     if epochs.max() >= Some(MAX_EPOCH) {
         return Err(Invalid::new("highest_epoch", "is above any that can have been minted").into());
+    }
+    if record.incarnation > plausible_epoch() {
+        return Err(Invalid::new("incarnation", "is a time that has not come").into());
     }
     Ok(record)
 }

@@ -4,7 +4,6 @@
 //! |---|---|
 //! | [`liveness`] | decides which readers are alive, which are gone, and whether to act on it (pure) |
 //! | [`view`] | holds the assignments (pure) |
-//! | [`reserved_capacity`] | counts viewers to come (pure) |
 //! | [`cluster`] | decides where a video goes, which videos move and what a heartbeat is answered (pure) |
 //! | [`moves`] | keeps count of the moves that are carried out (pure) |
 //! | [`manager`] | changes what is in force, by compare-and-set |
@@ -38,7 +37,6 @@ pub mod liveness;
 pub mod manager;
 pub mod metrics;
 pub mod moves;
-pub mod reserved_capacity;
 pub mod sweep;
 pub mod view;
 
@@ -111,21 +109,30 @@ impl Default for Config {
     }
 }
 
-/// Serves until the shell's shutdown.
+/// Serves on all of these until the shell's shutdown.
 pub async fn run(
     config: Config,
     backends: Backends,
-    listener: TcpListener,
+    listeners: Vec<TcpListener>,
     shell: ServiceContext,
 ) -> anyhow::Result<()> {
-    serve(config, backends.assignments, listener, shell).await
+    serve_all(config, backends.assignments, listeners, shell).await
 }
 
-/// [`run`], with all that it needs of the backends.
+/// [`run`] on one listener, with all that it needs of the backends.
 pub async fn serve(
     config: Config,
     store: Arc<dyn AssignmentStore>,
     listener: TcpListener,
+    shell: ServiceContext,
+) -> anyhow::Result<()> {
+    serve_all(config, store, vec![listener], shell).await
+}
+
+async fn serve_all(
+    config: Config,
+    store: Arc<dyn AssignmentStore>,
+    listeners: Vec<TcpListener>,
     shell: ServiceContext,
 ) -> anyhow::Result<()> {
     let autopilot = config.autopilot;
@@ -141,7 +148,9 @@ pub async fn serve(
     }
     let statistics = Replicas::new(Peers::default(), statistics_url);
     tasks.spawn("report", report_counts(Arc::clone(&manager), statistics, shell.clone()));
-    tasks.alongside(server::serve(listener, http::router(manager), &shell)).await
+    let router = http::router(manager);
+    let ports = listeners.into_iter().map(|listener| server::serve(listener, router.clone(), &shell));
+    tasks.alongside(async { futures::future::try_join_all(ports).await.map(drop) }).await
 }
 
 async fn report_counts(manager: Arc<Manager>, statistics: Option<Replicas>, shell: ServiceContext) {

@@ -3,6 +3,11 @@
 //! A reader is alive as long as its beat changes, as seen on this manager's own monotonic clock. One whose beat has not
 //! changed for [`SUSPECT_AFTER`] is suspect and takes no new viewers; it is gone once a direct probe fails as well.
 //!
+//! A heartbeat says that a reader can reach the managers, and not that anybody can reach it. So a reader to which viewers
+//! are sent is probed as well: where its name does not resolve, its address refuses, or somebody else answers there,
+//! twice in a row, it is unreachable, and its videos go elsewhere like those of a reader that is gone. One that merely
+//! answers late is not: it may have much to do. One that a manager found in the store at its start is probed at once.
+//!
 //! Three things keep a manager from taking its own troubles for the readers':
 //! 1. Silence is counted only while it looks: time in which it did not see the store (the store was away, or the
 //!    process stood still) is nobody's silence.
@@ -30,8 +35,34 @@ pub const PROBE_EVERY: Duration = Duration::from_secs(1);
 /// How long a gone reader is remembered, for people to see.
 pub const FORGET_AFTER: Duration = Duration::from_mins(1);
 /// How long a manager must have looked without a break before it takes a reader it never saw for one that is no more:
-/// several heartbeats.
-pub const SETTLED_AFTER: Duration = Duration::from_secs(5);
+/// as long as a silent one takes to be suspect.
+pub const SETTLED_AFTER: Duration = SUSPECT_AFTER;
+/// Failed probes in a row after which a reader that reports itself is unreachable: one may be a connection that was cut.
+const UNREACHABLE_AFTER: u32 = 2;
+/// How long a reader that was removed is remembered after its last heartbeat: several of these are missing by then.
+pub const FORGET_REMOVED_AFTER: Duration = Duration::from_secs(5);
+
+/// What a probe came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Probed {
+    /// The reader answered.
+    Answered,
+    /// Nothing can be reached at its address, or somebody else.
+    Unreachable,
+    /// No answer in time.
+    Late,
+}
+
+/// Why a process may not report itself under a reader's name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NameTaken {
+    /// The one before it still has viewers, who are being handed over.
+    #[error("the process before this one has viewers still: wait until it has none")]
+    StillLeaving,
+    /// A later one reports itself.
+    #[error("a later process reports itself under this name: leave")]
+    Overtaken,
+}
 
 /// Why nothing is moved although readers seem gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,6 +104,12 @@ pub struct Sighting {
     proven: bool,
     /// When it was last probed in this silence, and whether it answered.
     probe: Option<(Instant, bool)>,
+    /// When it was last probed at all.
+    tried: Option<Instant>,
+    /// When viewers were last sent there.
+    sent: Option<Instant>,
+    /// Probes in a row that did not reach it.
+    unreached: u32,
 }
 
 /// What is known of all readers.
@@ -108,15 +145,7 @@ impl Watch {
         let Some(known) = self.readers.get_mut(&record.id) else {
             sort(&mut record);
             let polled_beat = Some(beat);
-            let sighting = Sighting {
-                record,
-                heard: None,
-                since: asked,
-                polled_beat,
-                changed: asked,
-                proven: !first,
-                probe: None,
-            };
+            let sighting = Sighting { polled_beat, proven: !first, ..Sighting::new(asked, record) };
             self.readers.insert(sighting.record.id.clone(), sighting);
             return;
         };
@@ -136,15 +165,7 @@ impl Watch {
             known.heard = heard;
         } else {
             sort(&mut record);
-            let sighting = Sighting {
-                record,
-                heard,
-                since: now,
-                polled_beat: None,
-                changed: now,
-                proven: true,
-                probe: None,
-            };
+            let sighting = Sighting { heard, ..Sighting::new(now, record) };
             self.readers.insert(sighting.record.id.clone(), sighting);
         }
     }
@@ -168,19 +189,53 @@ impl Watch {
         }
     }
 
-    /// Readers to probe now, with the beat to hand back to [`Watch::probed`].
+    /// Notes that viewers are being sent to a reader.
+    pub fn sent(&mut self, now: Instant, reader: &ReaderId) {
+        if let Some(sighting) = self.readers.get_mut(reader) {
+            sighting.sent = Some(now);
+        }
+    }
+
+    /// Readers to probe now, with the beat to hand back to [`Watch::probed`]: the silent, those found at the start, and
+    /// those to which viewers are sent or that could not be reached.
     pub fn to_probe(&self, now: Instant) -> Vec<&Sighting> {
         let due = |sighting: &&Sighting| {
-            let last = sighting.probe.map(|(at, _)| now.saturating_duration_since(at));
-            self.silence(sighting) >= SUSPECT_AFTER && last.is_none_or(|last| last >= PROBE_EVERY)
+            let is_silent = self.silence(sighting) >= SUSPECT_AFTER;
+            let in_doubt = !sighting.proven || sighting.unreached > 0 || sighting.sent > sighting.tried;
+            let last = if is_silent { sighting.probe.map(|(at, _)| at) } else { sighting.tried };
+            let is_time = last.is_none_or(|last| now.saturating_duration_since(last) >= PROBE_EVERY);
+            (is_silent || in_doubt) && is_time
         };
         self.readers.values().filter(due).collect()
     }
 
-    /// Notes whether a reader answered a probe that was sent when its beat was `beat`.
-    pub fn probed(&mut self, sent: Instant, reader: &ReaderId, beat: u64, answered: bool) {
-        if let Some(sighting) = self.readers.get_mut(reader).filter(|sighting| sighting.record.beat == beat) {
-            sighting.probe = Some((sent, answered));
+    /// Notes what a probe came to that was sent when the reader's beat was `beat`.
+    pub fn probed(&mut self, sent: Instant, reader: &ReaderId, beat: u64, outcome: Probed) {
+        let Some(sighting) = self.readers.get_mut(reader) else { return };
+        sighting.tried = Some(sent);
+        match outcome {
+            Probed::Answered => sighting.unreached = 0,
+            Probed::Unreachable => sighting.unreached = sighting.unreached.saturating_add(1),
+            Probed::Late => {}
+        }
+        if sighting.record.beat == beat {
+            sighting.probe = Some((sent, outcome == Probed::Answered));
+        }
+    }
+
+    /// Why the process that reports `record` may not do so. A pod that is told to end is replaced at once, under the same
+    /// name: two processes in one record would pass for a reader that leaves and comes back every second.
+    pub fn name_taken(&self, record: &ReaderRecord) -> Option<NameTaken> {
+        let known = self.readers.get(&record.id)?;
+        let (before, now) = (known.record.incarnation, record.incarnation);
+        if before == now || before == 0 || now == 0 || self.silence(known) >= SUSPECT_AFTER {
+            return None;
+        }
+        let has_viewers = known.record.draining && known.record.viewers > 0;
+        match () {
+            () if now < before => Some(NameTaken::Overtaken),
+            () if has_viewers => Some(NameTaken::StillLeaving),
+            () => None,
         }
     }
 
@@ -195,25 +250,33 @@ impl Watch {
         since.is_some_and(|since| now.saturating_duration_since(since) >= SETTLED_AFTER)
     }
 
-    /// What to do about readers; `serves` tells whether a reader has videos.
-    pub fn verdict(&self, now: Instant, serves: impl Fn(&ReaderId) -> bool) -> Verdict {
+    /// What to do about readers; `serves` tells whether a reader has videos, `removed` whether it was taken away.
+    pub fn verdict(
+        &self,
+        now: Instant,
+        serves: impl Fn(&ReaderId) -> bool,
+        removed: impl Fn(&ReaderId) -> bool,
+    ) -> Verdict {
         if !self.is_fresh(now) {
             return Verdict { leaving: BTreeSet::new(), hold: Some(Hold::Stale) };
         }
-        // One that said it was leaving is expected to fall silent, and one that was dealt with is history: neither
-        // says anything about how well this manager sees.
+        let is_lost = |sighting: &Sighting| {
+            self.standing_of(sighting) == ReaderStatus::Gone || sighting.is_unreachable()
+        };
+        // One that said it was leaving or was taken away is expected to fall silent, and one that was dealt with is
+        // history: neither says anything about how well this manager sees.
         let counted: Vec<&Sighting> = self
             .readers
             .values()
-            .filter(|sighting| {
-                self.standing_of(sighting) != ReaderStatus::Gone || serves(&sighting.record.id)
-            })
+            .filter(|sighting| !removed(&sighting.record.id))
+            .filter(|sighting| !is_lost(sighting) || serves(&sighting.record.id))
             .collect();
         let missing = counted.iter().filter(|sighting| self.seems_gone(sighting)).count();
         let too_many = missing > (counted.len() / 3).max(1);
-        let leaving = self.readers.values().filter(|sighting| {
-            sighting.record.draining || (self.standing_of(sighting) == ReaderStatus::Gone && !too_many)
-        });
+        let leaving = self
+            .readers
+            .values()
+            .filter(|sighting| sighting.record.draining || (is_lost(sighting) && !too_many));
         Verdict {
             leaving: leaving.map(|sighting| sighting.record.id.clone()).collect(),
             hold: too_many.then_some(Hold::TooMany { missing, readers: counted.len() }),
@@ -223,9 +286,17 @@ impl Watch {
     /// Readers that take new videos. One that was only found in the store, and not seen alive yet, does so only where
     /// there is no other.
     pub fn open(&self) -> impl Iterator<Item = &Sighting> {
-        let alive = |sighting: &&Sighting| self.standing_of(sighting) == ReaderStatus::Alive;
-        let any_proven = self.readers.values().filter(alive).any(|sighting| sighting.proven);
-        self.readers.values().filter(move |sighting| alive(sighting) && (sighting.proven || !any_proven))
+        self.open_among(|_| true)
+    }
+
+    /// The same among those that `fits` allows.
+    pub fn open_among(&self, fits: impl Fn(&ReaderId) -> bool) -> impl Iterator<Item = &Sighting> {
+        let alive = |sighting: &&Sighting| {
+            self.standing_of(sighting) == ReaderStatus::Alive && fits(&sighting.record.id)
+        };
+        let found: Vec<&Sighting> = self.readers.values().filter(alive).collect();
+        let any_proven = found.iter().any(|sighting| sighting.proven);
+        found.into_iter().filter(move |sighting| sighting.proven || !any_proven)
     }
 
     /// Every reader.
@@ -250,6 +321,9 @@ impl Watch {
             Some((_, false)) if is_silent => ReaderStatus::Gone,
             _ if is_silent => ReaderStatus::Suspect,
             _ if sighting.record.draining => ReaderStatus::Draining,
+            // Found at the start, and it does not answer: its record may be older than its end.
+            Some((_, false)) if !sighting.proven => ReaderStatus::Suspect,
+            _ if sighting.is_unreachable() => ReaderStatus::Suspect,
             _ => ReaderStatus::Alive,
         }
     }
@@ -264,32 +338,36 @@ impl Watch {
         self.readers.values().map(|sighting| sighting.record.highest_epoch).max().unwrap_or(0)
     }
 
-    /// Readers that have been gone for long enough to be forgotten, with their last beat in the store.
-    pub fn to_forget(&self, now: Instant) -> Vec<(ReaderId, u64)> {
+    /// Readers that have been gone for long enough to be forgotten, with their last beat in the store. `removed` tells
+    /// which were taken away: of these nobody wants to see anything.
+    pub fn to_forget(&self, now: Instant, removed: impl Fn(&ReaderId) -> bool) -> Vec<(ReaderId, u64)> {
         if !self.is_fresh(now) {
             return Vec::new();
         }
-        let long_gone = |sighting: &&Sighting| {
-            self.standing_of(sighting) == ReaderStatus::Gone && self.silence(sighting) >= FORGET_AFTER
+        let is_over = |sighting: &&Sighting| {
+            let silence = self.silence(sighting);
+            let long_gone = self.standing_of(sighting) == ReaderStatus::Gone && silence >= FORGET_AFTER;
+            long_gone || (removed(&sighting.record.id) && silence >= FORGET_REMOVED_AFTER)
         };
         let beat = |sighting: &Sighting| sighting.polled_beat.unwrap_or(sighting.record.beat);
         self.readers
             .values()
-            .filter(long_gone)
+            .filter(is_over)
             .map(|sighting| (sighting.record.id.clone(), beat(sighting)))
             .collect()
     }
 
-    /// Forgets a reader that still is gone.
+    /// Forgets a reader that was found in [`Watch::to_forget`], unless it has reported itself since.
     pub fn forget(&mut self, reader: &ReaderId) {
-        if self.standing(reader) == Some(ReaderStatus::Gone) {
+        if self.get(reader).is_some_and(|sighting| self.silence(sighting) >= SUSPECT_AFTER) {
             self.readers.remove(reader);
         }
     }
 
     fn seems_gone(&self, sighting: &Sighting) -> bool {
         let answered = matches!(sighting.probe, Some((_, true)));
-        !sighting.record.draining && !answered && self.silence(sighting) >= MISSING_AFTER
+        let is_silent = !answered && self.silence(sighting) >= MISSING_AFTER;
+        !sighting.record.draining && (is_silent || sighting.is_unreachable())
     }
 }
 
@@ -298,6 +376,27 @@ fn sort(record: &mut ReaderRecord) {
 }
 
 impl Sighting {
+    /// One that reports itself now.
+    const fn new(now: Instant, record: ReaderRecord) -> Self {
+        Self {
+            record,
+            heard: None,
+            since: now,
+            polled_beat: None,
+            changed: now,
+            proven: true,
+            probe: None,
+            tried: None,
+            sent: None,
+            unreached: 0,
+        }
+    }
+
+    /// Whether nobody can reach it, whatever it reports.
+    pub const fn is_unreachable(&self) -> bool {
+        self.unreached >= UNREACHABLE_AFTER
+    }
+
     /// Whether what it said is young enough to send viewers there. By the clock: time in which this manager did not look
     /// counts, for nobody knows what has become of the reader meanwhile.
     pub fn is_young(&self, now: Instant) -> bool {

@@ -10,13 +10,14 @@ use liverank_core::VideoId;
 use liverank_runtime::peer::Peers;
 use liverank_runtime::token::Token;
 use liverank_runtime::{Problem, ServiceContext};
+use reqwest::Client;
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
 use crate::cluster::{Cluster, Decision};
 use crate::metrics::ManagerMetrics;
 use crate::moves::MoveExecutor;
-use crate::{Config, autopilot};
+use crate::{Config, autopilot, sweep};
 
 /// What the store is called among the dependencies.
 const PART: &str = "assignments";
@@ -39,6 +40,8 @@ pub struct Manager {
     pub token: Option<Token>,
     /// The way to readers.
     pub peers: Peers,
+    /// Asks readers whether they are there.
+    pub probes: Client,
     /// Where the steward's time begins.
     begun: Instant,
     /// Wakes who carries out moves: there is something to do.
@@ -98,6 +101,7 @@ impl Manager {
             token: config.internal_token.read()?,
             config,
             peers: Peers::default(),
+            probes: sweep::probing(),
             begun: Instant::now(),
             carry_now: Notify::new(),
             metrics: ManagerMetrics::new(&shell.metrics),
@@ -139,6 +143,12 @@ impl Manager {
         self.carrying().heard_of_term(told);
         cluster.orders = orders;
         None
+    }
+
+    /// Notes that no reader could be named to somebody who asked.
+    pub fn unserved(&self, video: &VideoId) {
+        self.metrics.unserved.inc();
+        self.cluster().unserved.note(Instant::now(), video);
     }
 
     /// What it knows. Never held across an await.

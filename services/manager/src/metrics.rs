@@ -19,6 +19,10 @@ pub struct ManagerMetrics {
     pub warmed: Counter,
     /// Readers that did not.
     pub warm_failures: Counter,
+    /// Requests for a video's reader that none could be named for, or only one that leaves or is silent.
+    pub unserved: Counter,
+    /// Readers that report themselves and cannot be reached.
+    pub readers_unreachable: Gauge,
     /// Orders refused.
     pub orders_refused: Counter,
     /// Plans made.
@@ -38,7 +42,7 @@ pub struct ManagerMetrics {
     /// Readers that are suspect or gone.
     pub readers_silent: Gauge,
     /// 1 while nothing is moved because the view is stale or too many readers seem gone.
-    pub held: Gauge,
+    pub moves_suspended: Gauge,
 }
 
 impl ManagerMetrics {
@@ -54,6 +58,16 @@ impl ManagerMetrics {
             registry.register("heartbeats", "Heartbeats heard", m.heartbeats);
             registry.register("warmed", "Videos that a reader holds ready, as asked", m.warmed);
             registry.register("warm_failures", "Videos that a reader did not make ready", m.warm_failures);
+            registry.register(
+                "unserved",
+                "Requests that no reader that takes viewers could be named for",
+                m.unserved,
+            );
+            registry.register(
+                "readers_unreachable",
+                "Readers that report themselves and cannot be reached",
+                m.readers_unreachable,
+            );
             registry.register("orders_refused", "Orders refused", m.orders_refused);
             registry.register("plans", "Plans made", m.plans);
             registry.register("viewers_in_flight", "Viewers to be handed over", m.in_flight);
@@ -62,7 +76,7 @@ impl ManagerMetrics {
             registry.register("videos", "Videos assigned", m.videos);
             registry.register("readers_open", "Readers that take viewers", m.readers_open);
             registry.register("readers_silent", "Readers that are suspect or gone", m.readers_silent);
-            registry.register("held", "1 while moves are held back", m.held);
+            registry.register("moves_suspended", "1 while no video is moved", m.moves_suspended);
         });
         all
     }

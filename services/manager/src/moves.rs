@@ -4,9 +4,9 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
-use liverank_core::VideoId;
 use liverank_core::handover::Share;
-use liverank_core::handover::coordinator::{ClusterView, Coordinator, Order, Refused, Step};
+use liverank_core::handover::coordinator::{ClusterView, Coordinator, Order, ReaderStatus, Refused, Step};
+use liverank_core::{ReaderId, VideoId};
 use liverank_protocol::{MovePhase, MoveState, OrderedBy};
 
 use crate::cluster::Seen;
@@ -103,9 +103,13 @@ impl MoveExecutor {
         if self.begun.len() >= MOST_WAITING {
             return Err(Refused::Full);
         }
+        // A reader that ends soon has to go to whoever lives.
+        let takes = |reader: &ReaderId| match wanted.by {
+            OrderedBy::Drain => seen.standing(reader) == Some(ReaderStatus::Alive),
+            OrderedBy::Order | OrderedBy::Autopilot => seen.cluster.is_open(reader),
+        };
         let fits = |share: &Share| {
-            share.weight > 0
-                && (current.share(&share.reader).is_some() || seen.cluster.is_open(&share.reader))
+            share.weight > 0 && (current.share(&share.reader).is_some() || takes(&share.reader))
         };
         let readers = &wanted.order.readers;
         let twice = |at: usize| readers[..at].iter().any(|share| share.reader == readers[at].reader);
@@ -175,7 +179,7 @@ impl MoveExecutor {
     }
 
     /// A reader says that it holds a video ready.
-    pub fn warmed(&mut self, video: &VideoId, reader: &liverank_core::ReaderId) {
+    pub fn warmed(&mut self, video: &VideoId, reader: &ReaderId) {
         self.steward.warmed(video, reader);
     }
 

@@ -10,13 +10,13 @@ use std::time::{Duration, Instant};
 use futures::StreamExt;
 use futures::stream;
 use liverank_core::{ReaderId, VideoId};
-use liverank_runtime::peer::{Peers, join};
-use reqwest::Url;
+use liverank_runtime::peer::join;
+use reqwest::{Client, Url};
 use serde_json::Value;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::Manager;
-use crate::liveness::{Hold, ReaderStatus};
+use crate::liveness::{Hold, Probed, ReaderStatus, Watch};
 use crate::metrics::ManagerMetrics;
 
 /// How often it looks: a fraction of the time in which a reader is to be replaced.
@@ -24,7 +24,7 @@ const EVERY: Duration = Duration::from_millis(250);
 /// How long a silent reader may take to answer a probe: it is next door, and it has been silent for seconds.
 const PROBE_TIMEOUT: Duration = Duration::from_millis(500);
 /// Probes at once.
-const PROBES: usize = 16;
+const PROBES: usize = 64;
 /// Videos moved in one sweep: with the pause between sweeps, 30,000 are moved within 8 s, and the store is left room.
 const MOVES: usize = 1_000;
 /// Compare-and-sets at once.
@@ -62,9 +62,9 @@ pub async fn run(manager: Arc<Manager>) {
     }
 }
 
-/// Asks the readers that fell silent directly.
+/// Asks readers directly: those that fell silent, and those to which viewers are sent.
 async fn probe(manager: &Manager) {
-    let peers = &manager.peers;
+    let client = &manager.probes;
     let sent = Instant::now();
     let due: Vec<(ReaderId, u64, bool, String)> = manager
         .cluster()
@@ -79,16 +79,23 @@ async fn probe(manager: &Manager) {
         })
         .collect();
     let probes = due.into_iter().map(|(reader, beat, done, url)| async move {
-        let answered = answers(peers, &reader, &url).await;
-        (reader, beat, done, answered)
+        let outcome = ask(client, &reader, &url).await;
+        (reader, beat, done, outcome)
     });
     let mut probes = stream::iter(probes).buffer_unordered(PROBES);
-    while let Some((reader, beat, done, answered)) = probes.next().await {
+    while let Some((reader, beat, done, outcome)) = probes.next().await {
         let mut cluster = manager.cluster();
-        let before = cluster.watch.standing(&reader);
-        cluster.watch.probed(sent, &reader, beat, answered);
-        let after = cluster.watch.standing(&reader);
+        let is_lost =
+            |watch: &Watch| watch.get(&reader).is_some_and(crate::liveness::Sighting::is_unreachable);
+        let (before, was_lost) = (cluster.watch.standing(&reader), is_lost(&cluster.watch));
+        cluster.watch.probed(sent, &reader, beat, outcome);
+        let (after, lost) = (cluster.watch.standing(&reader), is_lost(&cluster.watch));
         drop(cluster);
+        match (was_lost, lost) {
+            (false, true) => tracing::warn!(%reader, "a reader reports itself and cannot be reached"),
+            (true, false) => tracing::info!(%reader, "a reader can be reached again"),
+            _ => {}
+        }
         if before == after || after != Some(ReaderStatus::Gone) {
             continue;
         }
@@ -101,18 +108,41 @@ async fn probe(manager: &Manager) {
 }
 
 /// Whether the reader itself answers at its address; another one that took the address over does not count.
-async fn answers(peers: &Peers, reader: &ReaderId, url: &str) -> bool {
-    let Ok(base) = url.parse::<Url>() else { return false };
-    let request = peers.client().get(join(&base, &["health"])).timeout(PROBE_TIMEOUT);
-    let Ok(answer) = request.send().await else { return false };
-    let Ok(health) = answer.json::<Value>().await else { return false };
-    health.get("instanceId").and_then(Value::as_str).is_none_or(|instance| instance == reader.as_str())
+async fn ask(client: &Client, reader: &ReaderId, url: &str) -> Probed {
+    let Ok(base) = url.parse::<Url>() else { return Probed::Unreachable };
+    let answer = match client.get(join(&base, &["health"])).timeout(PROBE_TIMEOUT).send().await {
+        Ok(answer) => answer,
+        Err(error) if error.is_connect() && !error.is_timeout() => return Probed::Unreachable,
+        Err(_) => return Probed::Late,
+    };
+    let health = match answer.json::<Value>().await {
+        Ok(health) => health,
+        Err(error) if error.is_decode() => return Probed::Unreachable,
+        Err(_) => return Probed::Late,
+    };
+    let instance = health.get("instanceId").and_then(Value::as_str);
+    if instance.is_none_or(|instance| instance == reader.as_str()) {
+        Probed::Answered
+    } else {
+        Probed::Unreachable
+    }
+}
+
+/// The client that probes: each probe finds the way anew, for a connection that is kept says nothing about whether a
+/// reader's name still leads there.
+pub fn probing() -> Client {
+    Client::builder()
+        .pool_max_idle_per_host(0)
+        .redirect(reqwest::redirect::Policy::none())
+        .no_proxy()
+        .build()
+        .expect("a client without TLS or proxies can always be built")
 }
 
 /// Tells of a hold when it begins and when it ends.
 fn note_hold(manager: &Manager, held: &mut Option<Hold>) {
     let reason = manager.cluster().judge(Instant::now());
-    manager.metrics.held.set(i64::from(reason.is_some()));
+    manager.metrics.moves_suspended.set(i64::from(reason.is_some()));
     match (held.is_some(), reason) {
         (false, Some(reason)) => tracing::warn!(?reason, "nothing is moved for now"),
         (true, None) => tracing::info!("videos are moved again"),
@@ -163,11 +193,11 @@ async fn let_go(manager: &Manager) {
 }
 
 async fn forget(manager: &Manager) {
-    let long_gone = manager.cluster().watch.to_forget(Instant::now());
+    let long_gone = manager.cluster().to_forget(Instant::now());
     for (reader, beat) in long_gone {
         if manager.ask(manager.store.forget_reader(&reader, beat)).await.is_ok() {
             manager.cluster().watch.forget(&reader);
-            tracing::info!(%reader, "a reader that has long been gone is forgotten");
+            tracing::info!(%reader, "a reader that is gone is forgotten");
         }
     }
 }
@@ -177,6 +207,8 @@ fn measure(metrics: &ManagerMetrics, manager: &Manager) {
     let silent = cluster.watch.all().filter(|sighting| {
         matches!(cluster.watch.standing_of(sighting), ReaderStatus::Suspect | ReaderStatus::Gone)
     });
+    let unreachable = cluster.watch.all().filter(|sighting| sighting.is_unreachable());
+    metrics.readers_unreachable.set(unreachable.count() as i64);
     metrics.videos.set(cluster.view.len() as i64);
     metrics.readers_silent.set(silent.count() as i64);
     metrics.readers_open.set(cluster.open().count() as i64);

@@ -286,6 +286,6 @@ pub fn count(metrics: &Metrics, pushed: Pushed) {
     match pushed {
         Pushed::Appended(_) => {}
         Pushed::Repeat => drop(metrics.repeats.inc()),
-        Pushed::Early | Pushed::Refused => drop(metrics.early.inc()),
+        Pushed::Early | Pushed::Refused => drop(metrics.out_of_order.inc()),
     }
 }

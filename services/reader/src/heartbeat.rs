@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use axum::http::StatusCode;
 use liverank_adapters::assignment_store::ReaderRecord;
 use liverank_core::handover::Held;
 use liverank_protocol::HeartbeatAnswer;
@@ -16,13 +17,24 @@ const EVERY: Duration = Duration::from_secs(1);
 /// How long a manager may take to answer a heartbeat before the next one is told: all of them share what they hear, and
 /// a stopped one must not make a healthy reader suspect.
 const WITHIN: Duration = Duration::from_millis(800);
-/// Beats for ever.
+/// What the reader waits for before it is ready: that managers know it, and not the process before it, by its name.
+const NAME: &str = "its name";
+
+/// Beats for ever. A process that takes the place of one that still has viewers is not ready before these have left: a
+/// Kubernetes that drains nodes then leaves the next reader alone for as long.
 pub async fn run(reader: Arc<Reader>, managers: Replicas) {
     // A restarted reader must not look like the one before it.
     let start = rand::random::<u64>() >> 2;
+    let began = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    let incarnation = began.as_micros() as u64;
     for beat in start.. {
-        let record = record(&reader, beat);
+        let record = ReaderRecord { incarnation, ..record(&reader, beat) };
         let told = tell(&managers, &record).await;
+        let waits =
+            matches!(&told, Err(PeerError::Refused { status, .. }) if *status == StatusCode::CONFLICT);
+        if !waits {
+            reader.hub.health.started(NAME);
+        }
         let state = told.as_ref().map(drop).map_err(ToString::to_string);
         reader.hub.health.dependency("manager", state);
         if let Ok(HeartbeatAnswer { hand_over }) = told {
@@ -41,6 +53,7 @@ fn record(reader: &Reader, beat: u64) -> ReaderRecord {
         public_url: reader.public_url.clone(),
         internal_url: reader.internal_url.clone(),
         beat,
+        incarnation: 0,
         capacity: hub.settings.capacity,
         viewers: hub.viewers(),
         draining: reader.is_draining(),
@@ -66,6 +79,11 @@ fn held(reader: &Reader) -> Vec<Held> {
         };
         rooms.iter().map(held).collect()
     })
+}
+
+/// Notes that the reader waits for its name, before it is asked whether it is ready.
+pub fn announce(reader: &Reader) {
+    reader.hub.health.starting(NAME);
 }
 
 /// Tells one manager, the others where it does not answer in time.

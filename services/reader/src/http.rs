@@ -59,6 +59,7 @@ async fn connect_get(
     headers: HeaderMap,
     query: Params,
 ) -> Result<Response, Problem> {
+    query.only(&["userid", "videoid", "last_event_id", "lastEventId", "lastEventID"])?;
     let field = |name: &'static str| query.get(name).ok_or_else(|| Invalid::new(name, "is missing"));
     let request = Request {
         user: UserId::parse_field("userid", field("userid")?)?,

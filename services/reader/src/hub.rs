@@ -210,7 +210,7 @@ impl Hub {
     fn room_in(&self, rooms: &mut HashMap<VideoId, Arc<Channel>>, video: &VideoId) -> Arc<Channel> {
         let fresh = || Arc::new(Channel::new(video.clone(), self.settings.ring_length, Instant::now()));
         let room = Arc::clone(rooms.entry(video.clone()).or_insert_with(fresh));
-        self.metrics.rooms.set(rooms.len() as i64);
+        self.metrics.active_channels.set(rooms.len() as i64);
         room
     }
 
@@ -354,7 +354,7 @@ impl Hub {
         let mut rooms = lock(&self.rooms);
         if room.viewers() == 0 {
             rooms.remove(&room.video);
-            self.metrics.rooms.set(rooms.len() as i64);
+            self.metrics.active_channels.set(rooms.len() as i64);
         }
     }
 }

@@ -210,6 +210,7 @@ impl Reader {
         ReaderReport {
             instance_id: self.hub.settings.id.to_string(),
             active_connections: self.hub.viewers(),
+            capacity: Some(self.hub.settings.capacity),
             subscribed_topics: self.topics(TOPICS_REPORTED),
             messages_sent: self.hub.metrics.messages.get(),
         }
@@ -280,6 +281,7 @@ fn background(reader: &Arc<Reader>, config: &Config, shell: &ServiceContext) -> 
     tasks.spawn("hand_over", handing::run(Arc::clone(reader)));
     tasks.spawn("keep_alive", Arc::clone(hub).keep_alive());
     if let Some(managers) = managers(config) {
+        heartbeat::announce(reader);
         tasks.spawn("heartbeat", heartbeat::run(Arc::clone(reader), managers));
     }
     let (reporting, shell) = (Arc::clone(reader), shell.clone());

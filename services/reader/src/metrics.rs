@@ -2,23 +2,24 @@
 
 use std::sync::atomic::AtomicU64;
 
-use liverank_runtime::ServiceContext;
-use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
+use liverank_runtime::{ServiceContext, label_values};
+use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 
-/// Where something came from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
-pub enum From {
-    /// The ring in this process.
-    Ring,
-    /// The bus's last comments.
-    Bus,
-    /// The archive.
-    Archive,
-    /// Nowhere: the viewer was told of a gap.
-    Gap,
+label_values! {
+    /// Where something came from.
+    pub enum From {
+        /// The ring in this process.
+        Ring = "ring",
+        /// The bus's last comments.
+        Bus = "bus",
+        /// The archive.
+        Archive = "archive",
+        /// Nowhere: the viewer was told of a gap.
+        Gap = "gap",
+    }
 }
 
 /// A label of [`From`].
@@ -28,22 +29,23 @@ pub struct Source {
     pub source: From,
 }
 
-/// What became of a connect.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
-pub enum Outcome {
-    /// A stream.
-    Stream,
-    /// Sent to another reader.
-    Redirected,
-    /// No room, or leaving.
-    Refused,
+label_values! {
+    /// How a connect was answered.
+    pub enum Outcome {
+        /// With a stream.
+        Stream = "stream",
+        /// With the address of another reader.
+        Redirected = "redirected",
+        /// There was no room, or the reader is leaving.
+        Refused = "refused",
+    }
 }
 
 /// A label of [`Outcome`].
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct Answer {
     /// Which.
-    pub outcome: Outcome,
+    pub reason: Outcome,
 }
 
 /// Cheap to clone; all clones count together.
@@ -51,28 +53,28 @@ pub struct Answer {
 pub struct Metrics {
     /// Viewers connected.
     pub viewers: Gauge,
-    /// Videos with a ring.
-    pub rooms: Gauge,
+    /// Channels with viewers, or held ready for them.
+    pub active_channels: Gauge,
     /// Answers to connects.
     pub connects: Family<Answer, Counter>,
     /// Comments handed to viewers' sockets.
     pub messages: Counter<u64, AtomicU64>,
     /// Bytes handed to viewers' sockets, events and heartbeats.
     pub bytes: Counter<u64, AtomicU64>,
-    /// Slices handed to viewers' sockets: messages by slices is how well joining works.
-    pub slices: Counter<u64, AtomicU64>,
+    /// Writes to viewers' sockets: messages by writes is how many comments a write joins.
+    pub socket_writes: Counter<u64, AtomicU64>,
     /// Gaps told to viewers.
     pub gaps: Counter,
     /// Viewers sent to another reader, or away because this one leaves.
     pub handed_over: Counter<u64, AtomicU64>,
     /// Comments that came again and were dropped.
     pub repeats: Counter,
-    /// Comments that came before their turn.
-    pub early: Counter,
+    /// Comments that came before one with a lower sequence number.
+    pub out_of_order: Counter,
     /// Comments fetched because the bus did not bring them, by where they were found.
-    pub filled: Family<Source, Counter>,
-    /// Comments that could not be had in time.
-    pub given_up: Counter,
+    pub backfilled: Family<Source, Counter>,
+    /// Comments that neither the bus nor the archive had in time: viewers were told of a gap.
+    pub lost: Counter,
     /// Viewers that came back, by where what they missed was found.
     pub resumes: Family<Source, Counter>,
 }
@@ -84,17 +86,29 @@ impl Metrics {
         shell.metrics.register("reader", |registry| {
             let m = metrics.clone();
             registry.register("viewers", "Viewers connected", m.viewers);
-            registry.register("rooms", "Videos with a ring", m.rooms);
+            registry.register(
+                "active_channels",
+                "Channels with viewers, or held ready for them",
+                m.active_channels,
+            );
             registry.register("connects", "Answers to connects", m.connects);
             registry.register("messages", "Comments handed to viewers' sockets", m.messages);
             registry.register("sent_bytes", "Bytes handed to viewers' sockets", m.bytes);
-            registry.register("slices", "Slices of joined comments handed to viewers' sockets", m.slices);
+            registry.register(
+                "socket_writes",
+                "Writes of joined comments to viewers' sockets",
+                m.socket_writes,
+            );
             registry.register("gaps", "Gaps told to viewers", m.gaps);
             registry.register("handed_over", "Viewers whose streams were ended for a move", m.handed_over);
             registry.register("repeats", "Comments that came again and were dropped", m.repeats);
-            registry.register("early", "Comments that came before their turn", m.early);
-            registry.register("filled", "Comments fetched that the bus did not bring", m.filled);
-            registry.register("given_up", "Comments that could not be had in time", m.given_up);
+            registry.register(
+                "out_of_order",
+                "Comments that came before a lower sequence number",
+                m.out_of_order,
+            );
+            registry.register("backfilled", "Comments fetched that the bus did not bring", m.backfilled);
+            registry.register("lost", "Comments that nobody had in time", m.lost);
             registry.register("resumes", "Viewers that came back, by where the missed was found", m.resumes);
         });
         metrics
@@ -106,7 +120,7 @@ impl Metrics {
     }
 
     /// Counts an answer to a connect.
-    pub fn answered(&self, outcome: Outcome) {
-        self.connects.get_or_create(&Answer { outcome }).inc();
+    pub fn answered(&self, reason: Outcome) {
+        self.connects.get_or_create(&Answer { reason }).inc();
     }
 }

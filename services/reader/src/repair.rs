@@ -87,7 +87,7 @@ impl Hub {
             }
             if Instant::now() >= deadline {
                 let lost = room.give_up();
-                self.metrics.given_up.inc_by(lost);
+                self.metrics.lost.inc_by(lost);
                 self.show(room, 1);
                 return;
             }
@@ -102,7 +102,7 @@ impl Hub {
             match room.push(numbering, comment) {
                 Some(Pushed::Appended(count)) => {
                     filled += count;
-                    self.metrics.filled.get_or_create(&Source { source: from }).inc();
+                    self.metrics.backfilled.get_or_create(&Source { source: from }).inc();
                 }
                 // What came by itself meanwhile is no repeat of the bus's.
                 Some(Pushed::Repeat) | None => {}

@@ -187,6 +187,7 @@ fn shown_reader(reader: &Reader, listed: usize) -> ShownReader<'_> {
     ShownReader {
         instance_id: &reader.instance_id,
         active_connections: reader.active_connections,
+        capacity: reader.capacity,
         subscribed_topics: first(&reader.subscribed_topics, listed),
         messages_sent: reader.messages_sent,
     }
@@ -243,6 +244,8 @@ struct ReaderApis<'a> {
 struct ShownReader<'a> {
     instance_id: &'a str,
     active_connections: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    capacity: Option<u64>,
     subscribed_topics: &'a [String],
     messages_sent: u64,
 }
@@ -282,6 +285,7 @@ mod tests {
         Reader {
             instance_id: id.into(),
             active_connections: connections,
+            capacity: None,
             subscribed_topics: topics.iter().map(ToString::to_string).collect(),
             messages_sent: 10,
         }

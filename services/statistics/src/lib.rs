@@ -125,6 +125,7 @@ async fn health() -> Json<Value> {
 }
 
 async fn summary(State(statistics): State<Arc<Statistics>>, params: Params) -> Result<Response, Problem> {
+    params.only(&["full"])?;
     let listed = if params.flag("full")? { usize::MAX } else { LISTED };
     let stored = *statistics.stored();
     let mut board = statistics.board();

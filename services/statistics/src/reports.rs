@@ -35,6 +35,8 @@ pub struct Reader {
     pub instance_id: String,
     /// Viewers connected.
     pub active_connections: u64,
+    /// Viewers it may hold; the seed's readers do not say.
+    pub capacity: Option<u64>,
     /// The channels it listens to.
     pub subscribed_topics: Vec<String>,
     /// Comments written to viewers since its start.
@@ -99,6 +101,7 @@ impl Reader {
         Ok(Self {
             instance_id: required_name(body, "instanceId")?,
             active_connections: count(body, "activeConnections")?,
+            capacity: present(body, "capacity").map(|value| whole(value, "capacity")).transpose()?,
             subscribed_topics: names(body, "subscribedTopics")?,
             messages_sent: count(body, "messagesSent")?,
         })

@@ -1,8 +1,9 @@
 //! Both boards in memory, at a version of the ranking.
 
 use liverank_adapters::ranking_store::{Board, BoardEntry, Snapshot};
-use liverank_core::UserId;
 use liverank_core::ranking::{Ranked, Ranking};
+use liverank_core::trending::{shown_points, shown_time};
+use liverank_core::{Millis, UserId};
 
 /// Both boards.
 #[derive(Debug, Default)]
@@ -10,6 +11,8 @@ pub(crate) struct Boards {
     version: u64,
     global: Ranking,
     trending: Ranking,
+    /// The half-life of the decayed scores, in milliseconds, where it is known: they are shown as points then.
+    half_life_ms: Option<u64>,
 }
 
 /// What became of a change.
@@ -61,11 +64,28 @@ impl Boards {
         self.global.len()
     }
 
-    /// The best of a board.
-    pub(crate) fn top(&self, board: Board, limit: Option<usize>) -> Vec<Ranked> {
+    /// Says by which half-life decayed scores are made. Answers whether that is news.
+    pub(crate) fn decays_by(&mut self, half_life_ms: Option<u64>) -> bool {
+        std::mem::replace(&mut self.half_life_ms, half_life_ms) != half_life_ms
+    }
+
+    /// Whether it is known how to show decayed scores.
+    pub(crate) const fn knows_half_life(&self) -> bool {
+        self.half_life_ms.is_some()
+    }
+
+    /// The best of a board, with points as they are shown at `now`.
+    pub(crate) fn top(&self, board: Board, limit: Option<usize>, now: Millis) -> Vec<Ranked> {
         match board {
             Board::Global => self.global.top(limit),
-            Board::Trending => self.trending.top(limit),
+            Board::Trending => {
+                let mut lines = self.trending.top(limit);
+                if let Some(half_life_ms) = self.half_life_ms {
+                    let at = shown_time(now, half_life_ms);
+                    lines.iter_mut().for_each(|line| line.score = shown_points(line.score, at, half_life_ms));
+                }
+                lines
+            }
         }
     }
 
@@ -96,16 +116,32 @@ mod tests {
         assert_eq!(boards.apply(7, &[entry("a", 9.0, None)]), Applied::Old);
         assert_eq!(boards.apply(8, &[entry("b", 2.0, None)]), Applied::Yes);
         assert_eq!(boards.apply(10, &[entry("c", 3.0, None)]), Applied::Hole);
-        assert_eq!(ids(&boards.top(Board::Global, None)), ["b", "a"]);
+        assert_eq!(ids(&boards.top(Board::Global, None, 0)), ["b", "a"]);
         assert_eq!(boards.apply(9, &[]), Applied::Yes);
         assert_eq!(boards.len(), 2);
+    }
+
+    #[test]
+    fn decayed_scores_are_shown_as_points_that_stand_still_for_a_while() {
+        let (hour, now) = (3_600_000, 1_800_000_000_000);
+        let log2 = |points: f64, age: i64| points.log2() + (now - age) as f64 / hour as f64;
+        let entries = vec![entry("fresh", 0.0, Some(log2(8.0, 0))), entry("old", 0.0, Some(log2(8.0, hour)))];
+        let mut boards = Boards::of(&Snapshot { version: 1, entries });
+        assert!(boards.decays_by(Some(hour as u64)) && !boards.decays_by(Some(hour as u64)));
+        let shown = |now| boards.top(Board::Trending, None, now);
+        assert_eq!(ids(&shown(now)), ["fresh", "old"]);
+        for (line, points) in shown(now).iter().zip([8.0, 4.0]) {
+            assert!((line.score / points - 1.0).abs() < 0.012, "{line:?}");
+        }
+        assert_eq!(shown(now), shown(now + 1_000));
+        assert!(shown(now + hour)[0].score < 4.1);
     }
 
     #[test]
     fn a_video_trends_from_its_first_event_of_weight_on() {
         let entries = vec![entry("a", 9.0, Some(1.0)), entry("b", 1.0, Some(2.0)), entry("c", 0.0, None)];
         let boards = Boards::of(&Snapshot { version: 1, entries });
-        assert_eq!(ids(&boards.top(Board::Trending, None)), ["b", "a"]);
+        assert_eq!(ids(&boards.top(Board::Trending, None, 0)), ["b", "a"]);
         assert_eq!(ids(&boards.of_owner(&UserId::parse("o").unwrap(), Some(2))), ["a", "b"]);
     }
 }

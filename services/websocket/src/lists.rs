@@ -9,6 +9,7 @@ use bytes::Bytes;
 use liverank_adapters::ranking_store::Board;
 use liverank_core::UserId;
 use liverank_core::ranking::Ranked;
+use liverank_runtime::now_ms;
 use tokio::sync::{Notify, watch};
 
 use crate::metrics::WebsocketMetrics;
@@ -197,7 +198,7 @@ async fn next(lists: &Arc<Lists>, key: &Key, before: State) -> Option<Published>
 fn lines(mirror: &Mirror, key: &Key) -> Vec<Ranked> {
     let boards = mirror.boards();
     match key {
-        Key::Board(board, limit, _) => boards.top(*board, *limit),
+        Key::Board(board, limit, _) => boards.top(*board, *limit, now_ms()),
         Key::Owner(owner, limit) => boards.of_owner(owner, *limit),
     }
 }

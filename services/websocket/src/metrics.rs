@@ -1,22 +1,23 @@
 //! What the WebSocket service counts.
 
-use liverank_runtime::Metrics;
-use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
+use liverank_runtime::{Metrics, label_values};
+use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 
 use crate::connection::End;
 
-/// Why a connection ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
-enum Reason {
-    Left,
-    Gone,
-    Wrong,
-    Silent,
-    Stuck,
-    Restart,
+label_values! {
+    /// Why a connection ended.
+    enum Reason {
+        Left = "left",
+        Gone = "gone",
+        Wrong = "wrong",
+        Silent = "silent",
+        Stuck = "stuck",
+        Restart = "restart",
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -37,7 +38,7 @@ pub(crate) struct WebsocketMetrics {
     pub(crate) snapshots: Counter,
     /// Different lists watched.
     pub(crate) lists: Gauge,
-    ended: Family<ReasonLabel, Counter>,
+    disconnects: Family<ReasonLabel, Counter>,
 }
 
 impl WebsocketMetrics {
@@ -49,7 +50,7 @@ impl WebsocketMetrics {
             registry.register("encodes", "Lists and deltas encoded", all.encodes.clone());
             registry.register("snapshots", "Snapshots of the ranking taken", all.snapshots.clone());
             registry.register("lists", "Different lists watched", all.lists.clone());
-            registry.register("ended", "Connections ended, by why", all.ended.clone());
+            registry.register("disconnects", "Connections that ended, by reason", all.disconnects.clone());
         });
         all
     }
@@ -63,6 +64,6 @@ impl WebsocketMetrics {
             End::Stuck => Reason::Stuck,
             End::Restart => Reason::Restart,
         };
-        self.ended.get_or_create(&ReasonLabel { reason }).inc();
+        self.disconnects.get_or_create(&ReasonLabel { reason }).inc();
     }
 }

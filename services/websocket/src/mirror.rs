@@ -108,6 +108,15 @@ impl ViewerSession<'_> {
     async fn probe(&self) {
         let standing = self.ranking.standing().await;
         self.shell.health.dependency("ranking", standing.map(drop).map_err(|error| error.to_string()));
+        // Boards that an earlier release filled are told of their half-life later, without a change.
+        let known = self.mirror.boards().knows_half_life();
+        if known {
+            return;
+        }
+        if let Ok(Some(half_life)) = self.ranking.half_life().await {
+            self.mirror.boards_mut().decays_by(Some(half_life));
+            self.lists.poke_all();
+        }
     }
 
     /// Applies changes in turn; answers whether a snapshot is due instead.
@@ -141,14 +150,20 @@ impl ViewerSession<'_> {
         let mut failures = 0;
         let snapshot = loop {
             self.pace.happened(Instant::now());
-            match self.ranking.snapshot().await {
-                Ok(snapshot) => break snapshot,
+            // The half-life first: a generation that begins in between has us read again.
+            let read = async {
+                Ok::<_, StoreError>((self.ranking.half_life().await?, self.ranking.snapshot().await?))
+            };
+            match read.await {
+                Ok(read) => break read,
                 Err(error) => self.away(&error, &mut failures).await?,
             }
         };
+        let (half_life, snapshot) = snapshot;
         self.metrics.snapshots.inc();
         let boards = tokio::task::spawn_blocking(move || Boards::of(&snapshot));
-        let boards = boards.await.context("building the boards")?;
+        let mut boards = boards.await.context("building the boards")?;
+        boards.decays_by(half_life);
         let old = std::mem::replace(&mut *self.mirror.boards_mut(), boards);
         tokio::task::spawn_blocking(move || drop(old)); // A million entries take a while.
         self.mirror.loaded.store(true, Ordering::Release);

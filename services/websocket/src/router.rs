@@ -47,7 +47,7 @@ async fn health(State(service): State<Arc<Service>>) -> Json<Value> {
 async fn videos(State(service): State<Arc<Service>>, params: Params, request: Request) -> Response {
     match board_key(&params) {
         Ok(key) => open(&service, key, request),
-        Err(invalid) => Problem::from(invalid).into_response(),
+        Err(problem) => problem.into_response(),
     }
 }
 
@@ -60,25 +60,27 @@ async fn user(
 ) -> Response {
     match owner_key(path, &params) {
         Ok(key) => open(&service, key, request),
-        Err(invalid) => Problem::from(invalid).into_response(),
+        Err(problem) => problem.into_response(),
     }
 }
 
-fn board_key(params: &Params) -> Result<Key, Invalid> {
+fn board_key(params: &Params) -> Result<Key, Problem> {
+    params.only(&["board", "limit", "mode"])?;
     let board = match params.get("board") {
         None | Some("global") => Board::Global,
         Some("trending") => Board::Trending,
-        Some(_) => return Err(Invalid::new("board", "must be global or trending")),
+        Some(_) => return Err(Invalid::new("board", "must be global or trending").into()),
     };
     let shape = match params.get("mode") {
         None | Some("list") => Shape::List,
         Some("delta") => Shape::Delta,
-        Some(_) => return Err(Invalid::new("mode", "must be list or delta")),
+        Some(_) => return Err(Invalid::new("mode", "must be list or delta").into()),
     };
     Ok(Key::Board(board, limit(params)?, shape))
 }
 
-fn owner_key(path: Result<Path<String>, PathRejection>, params: &Params) -> Result<Key, Invalid> {
+fn owner_key(path: Result<Path<String>, PathRejection>, params: &Params) -> Result<Key, Problem> {
+    params.only(&["limit"])?;
     let Path(text) = path.map_err(|_| Invalid::new("user_id", "must be UTF-8"))?;
     Ok(Key::Owner(UserId::parse(&text)?, limit(params)?))
 }
@@ -124,9 +126,9 @@ fn open(service: &Arc<Service>, key: Key, request: Request) -> Response {
 mod tests {
     use super::*;
 
-    fn key(query: &str) -> Result<Key, &'static str> {
+    fn key(query: &str) -> Result<Key, String> {
         let params = Params::of(&format!("/ws/videos?{query}").parse().unwrap());
-        board_key(&params).map_err(|invalid| invalid.field)
+        board_key(&params).map_err(|problem| problem.body()["field"].as_str().unwrap_or_default().to_owned())
     }
 
     #[test]
@@ -139,9 +141,10 @@ mod tests {
     #[test]
     fn what_is_wrong_is_named() {
         for bad in ["limit=0", "limit=", "limit=ALL", "limit=1000001", "limit=-1"] {
-            assert_eq!(key(bad), Err("limit"), "{bad}");
+            assert_eq!(key(bad), Err("limit".into()), "{bad}");
         }
-        assert_eq!(key("board=best"), Err("board"));
-        assert_eq!(key("mode="), Err("mode"));
+        assert_eq!(key("board=best"), Err("board".into()));
+        assert_eq!(key("mode="), Err("mode".into()));
+        assert_eq!(key("limt=3"), Err("limt".into()));
     }
 }

@@ -277,7 +277,7 @@ async fn a_slow_client_skips_to_the_latest_and_a_snapshot_mends_its_deltas() {
 async fn one_is_dropped(service: &Service, reason: &str) {
     service.eventually("one is gone", |service| service.metric("connections") == 1).await;
     let ended = service.shell.metrics.encode();
-    assert!(ended.contains(&format!("ended_total{{reason=\"{reason}\"}} 1")), "{reason}: {ended}");
+    assert!(ended.contains(&format!("disconnects_total{{reason=\"{reason}\"}} 1")), "{reason}: {ended}");
 }
 
 #[tokio::test]
@@ -291,7 +291,7 @@ async fn who_never_reads_is_dropped() {
     let service = Service::with(ranking, Config { limits, ..Config::default() }).await;
     let mut reads = service.connect("/ws/videos?limit=1").await;
     let never_reads = service.connect("/ws/videos?limit=all").await;
-    one_is_dropped(&service, "Stuck").await;
+    one_is_dropped(&service, "stuck").await;
     assert_eq!(reads.ids_until(1).await.len(), 1);
     assert_eq!(reads.ping(b"still here").await, b"still here");
     drop(never_reads);
@@ -307,7 +307,7 @@ async fn who_answers_no_ping_is_dropped_and_who_does_stays() {
     // A client answers while it reads.
     let listening = tokio::spawn(async move { answers.closed().await });
     let never_answers = service.connect("/ws/videos").await;
-    one_is_dropped(&service, "Silent").await;
+    one_is_dropped(&service, "silent").await;
     assert!(!listening.is_finished());
     listening.abort();
     drop(never_answers);

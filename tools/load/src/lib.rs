@@ -15,7 +15,6 @@
 //! | [`report`] | says how it went |
 
 use std::io::Write;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
@@ -67,7 +66,7 @@ pub struct Args {
     #[arg(long, default_value_t = 0, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(0..=100))]
     pub front_door_percent: u8,
     /// Managers for --direct, comma-separated.
-    #[arg(long, value_delimiter = ',', value_name = "URL", default_value = "http://localhost:6000")]
+    #[arg(long, value_delimiter = ',', value_name = "URL", default_value = "http://localhost:6100")]
     pub manager_url: Vec<Url>,
     /// Videos, all of them new.
     #[arg(long, default_value_t = 20, value_parser = at_least_one)]
@@ -102,10 +101,12 @@ pub struct Args {
     /// What happens depends on it alone.
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
-    /// Also writes the report as JSON to this file, or to standard output for `-` (the text then goes to standard
-    /// error).
+    /// Print the report as JSON; the text then goes to standard error.
+    #[arg(long)]
+    pub json: bool,
+    /// Write the report as JSON to this file as well.
     #[arg(long, value_name = "FILE")]
-    pub json: Option<String>,
+    pub report_file: Option<std::path::PathBuf>,
     /// Also reports (as JSON only) the run in pieces of this length, at least a second.
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub period: Option<Duration>,
@@ -148,17 +149,14 @@ fn duration(text: &str) -> Result<Duration, String> {
 pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<bool> {
     let report = measure(&args, shutdown).await?;
     let json = || serde_json::to_string_pretty(&report).context("writing the report");
-    match args.json.as_deref() {
-        Some("-") => {
-            writeln!(std::io::stderr(), "{report}")?;
-            writeln!(std::io::stdout(), "{}", json()?)?;
-        }
-        file => {
-            writeln!(std::io::stdout(), "{report}")?;
-            if let Some(file) = file {
-                std::fs::write(Path::new(file), json()? + "\n").with_context(|| format!("writing {file}"))?;
-            }
-        }
+    if let Some(file) = &args.report_file {
+        std::fs::write(file, json()? + "\n").with_context(|| format!("writing {}", file.display()))?;
+    }
+    if args.json {
+        writeln!(std::io::stderr(), "{report}")?;
+        writeln!(std::io::stdout(), "{}", json()?)?;
+    } else {
+        writeln!(std::io::stdout(), "{report}")?;
     }
     Ok(report.good)
 }

@@ -89,3 +89,21 @@ pub async fn an_empty_generation_is_one(store: Store) {
         ProjectionCheckpoint { generation: Some(2), offsets: vec![(0, 3)] }
     );
 }
+
+pub(super) async fn a_half_life_belongs_to_its_generation(store: Store) {
+    let half_life = async || store.half_life().await.unwrap();
+    assert_eq!(half_life().await, None);
+    store.note_half_life(1, 1_000).await.unwrap();
+    assert_eq!(half_life().await, None, "nothing is in force yet");
+    store.restored(1, &[]).await.unwrap();
+    assert_eq!(half_life().await, Some(1_000));
+    store.note_half_life(2, 2_000).await.unwrap();
+    assert_eq!(half_life().await, Some(1_000), "the next generation is not in force");
+    store.restored(2, &[]).await.unwrap();
+    assert_eq!(half_life().await, Some(2_000));
+    store.note_half_life(1, 1).await.unwrap();
+    store.note_half_life(2, 2_000).await.unwrap();
+    assert_eq!(half_life().await, Some(2_000), "a zombie changes nothing");
+    store.restored(3, &[]).await.unwrap();
+    assert_eq!(half_life().await, None, "an earlier release fills the boards without a word");
+}

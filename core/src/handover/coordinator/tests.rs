@@ -29,7 +29,7 @@ impl ClusterView for Seen {
         self.usage.get(reader).copied().unwrap_or(0)
     }
     fn is_open(&self, reader: &ReaderId) -> bool {
-        !self.closed.contains(reader)
+        !self.closed.contains(reader) && self.standing(reader) == Some(ReaderStatus::Alive)
     }
     fn viewers(&self, video: &VideoId) -> u64 {
         let held = self.held.values().filter(|held| held.video == *video);
@@ -92,30 +92,30 @@ fn second(seconds: u64) -> Time {
 #[test]
 fn nobody_is_answered_with_less_than_it_knows() {
     let seen = Seen::of(5, &[("a", 1), ("b", 1)]);
-    assert_eq!(decide(&seen, &video(), 5, || None, |_| None), Decision::Serve);
+    assert_eq!(decide(&seen, &video(), 5, |_| None, |_| None), Decision::Serve);
     let again = Decision::Assign { expected: Some(5), readers: shares(&[("a", 1), ("b", 1)]), seen: 9 };
-    assert_eq!(decide(&seen, &video(), 9, || None, |_| None), again);
+    assert_eq!(decide(&seen, &video(), 9, |_| None, |_| None), again);
     let lost = Decision::Assign { expected: None, readers: shares(&[("c", 1)]), seen: 9 };
-    assert_eq!(decide(&Seen::default(), &video(), 9, || Some(reader("c")), |_| None), lost);
-    assert_eq!(decide(&Seen::default(), &video(), 9, || None, |_| None), Decision::NoReader);
+    assert_eq!(decide(&Seen::default(), &video(), 9, |_| Some(reader("c")), |_| None), lost);
+    assert_eq!(decide(&Seen::default(), &video(), 9, |_| None, |_| None), Decision::NoReader);
 }
 
 #[test]
 fn the_gone_are_left_out_and_replaced_where_nobody_stays() {
     let seen = Seen::of(5, &[("a", 1), ("b", 2)]).stands("a", ReaderStatus::Gone);
     let rest = Decision::Assign { expected: Some(5), readers: shares(&[("b", 2)]), seen: 5 };
-    assert_eq!(decide(&seen, &video(), 0, || None, |_| None), rest);
+    assert_eq!(decide(&seen, &video(), 0, |_| None, |_| None), rest);
     let seen = seen.stands("b", ReaderStatus::Gone);
-    assert_eq!(decide(&seen, &video(), 0, || None, |_| None), Decision::Serve);
+    assert_eq!(decide(&seen, &video(), 0, |_| None, |_| None), Decision::Serve);
     let other = Decision::Assign { expected: Some(5), readers: shares(&[("c", 1)]), seen: 5 };
-    assert_eq!(decide(&seen, &video(), 0, || Some(reader("c")), |_| None), other);
+    assert_eq!(decide(&seen, &video(), 0, |_| Some(reader("c")), |_| None), other);
 }
 
 #[test]
 fn a_video_whose_readers_are_full_is_given_one_more_and_nobody_moves() {
     let mut seen = Seen::of(5, &[("a", 1), ("b", 2)]).holds("a", held(100, 5)).holds("b", held(200, 5));
     let decided =
-        |seen: &Seen, relief: Option<&str>| decide(seen, &video(), 5, || None, |_| relief.map(reader));
+        |seen: &Seen, relief: Option<&str>| decide(seen, &video(), 5, |_| None, |_| relief.map(reader));
     seen.usage = [(reader("a"), 1_000), (reader("b"), 999)].into();
     assert_eq!(decided(&seen, Some("c")), Decision::Serve);
     seen.usage.insert(reader("b"), 1_000);
@@ -263,4 +263,59 @@ fn orders_that_do_not_fit_are_refused() {
     assert_eq!(refused(4, order(5, &[("b", 1)])), None);
     assert_eq!(refused(4, order(5, &[("b", 1)])), Some(Refused::Busy));
     assert_eq!(refused(3, order(5, &[("b", 1)])), Some(Refused::OldTerm { highest: 4 }));
+}
+
+#[test]
+fn nobody_is_sent_to_a_reader_that_leaves_where_another_can_take_the_video() {
+    let seen = Seen::of(5, &[("a", 3)]).stands("a", ReaderStatus::Leaving);
+    let other = Decision::Assign { expected: Some(5), readers: shares(&[("c", 3)]), seen: 5 };
+    let choose = |_: &[Share]| Some(reader("c"));
+    assert_eq!(decide(&seen, &video(), 0, choose, |_| None), other);
+    // It is the only one there is.
+    assert_eq!(decide(&seen, &video(), 0, |_| None, |_| None), Decision::Serve);
+    // Others of the video's readers take those who come; a move takes the video from it.
+    let two = Seen::of(5, &[("a", 3), ("b", 1)]).stands("a", ReaderStatus::Leaving);
+    assert_eq!(decide(&two, &video(), 0, choose, |_| None), Decision::Serve);
+    assert_eq!(route(&two, &video(), &two.assigned[&video()], [0, 0])[0], reader("b"));
+    // Of several that leave each is replaced.
+    let both = two.stands("b", ReaderStatus::Leaving);
+    let others = |besides: &[Share]| besides.is_empty().then(|| reader("c"));
+    let one = Decision::Assign { expected: Some(5), readers: shares(&[("c", 3)]), seen: 5 };
+    assert_eq!(decide(&both, &video(), 0, others, |_| None), one);
+    // One that a planner wants emptied goes on serving until its videos are elsewhere.
+    let drained = Seen::of(5, &[("a", 3)]).stands("a", ReaderStatus::Draining);
+    assert_eq!(decide(&drained, &video(), 0, choose, |_| None), Decision::Serve);
+}
+
+#[test]
+fn emptying_one_reader_moves_nobody_at_the_others() {
+    let without = |seen: &Seen| without(seen, &video(), |_| Some(reader("d"))).unwrap().readers;
+    let uneven = |a: u64, b: u64, c: u64| {
+        Seen::of(6, &[("a", 1), ("b", 1), ("c", 1)])
+            .holds("a", held(a, 6))
+            .holds("b", held(b, 6))
+            .holds("c", held(c, 6))
+            .stands("c", ReaderStatus::Draining)
+    };
+    assert_eq!(without(&uneven(100, 95, 105)), shares(&[("a", 1), ("b", 1), ("d", 1)]));
+    // The parts follow the viewers; who lacks some keeps its part, for they may be on their way.
+    assert_eq!(without(&uneven(150, 50, 100)), shares(&[("a", 150), ("b", 100), ("d", 100)]));
+    assert!(super::without(&Seen::of(6, &[("a", 1)]), &video(), |_| Some(reader("d"))).is_none());
+}
+
+#[test]
+fn nobody_is_moved_for_evenness_while_a_reader_of_the_video_is_closed_or_leaves() {
+    let uneven = || {
+        Seen::of(6, &[("a", 1), ("b", 1), ("c", 1)])
+            .holds("a", held(900, 6))
+            .holds("b", held(0, 6))
+            .holds("c", held(0, 6))
+    };
+    assert_eq!(uneven().answer("a").hand_over.len(), 1);
+    for standing in [ReaderStatus::Draining, ReaderStatus::Leaving, ReaderStatus::Suspect] {
+        assert!(uneven().stands("c", standing).answer("a").hand_over.is_empty(), "{standing:?}");
+    }
+    let mut closed = uneven();
+    closed.closed.insert(reader("c"));
+    assert!(closed.answer("a").hand_over.is_empty());
 }

@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, ensure};
 use serde_json::{Value, json};
 
-use super::install::audience_node;
 use crate::agent::viewer::Way;
 use crate::audience;
 use crate::kube::{self, NODE};
@@ -23,6 +22,7 @@ const AT_ITS_PEAK: (usize, usize) = (500, 200);
 const COOLED: (usize, usize) = (250, 100);
 
 pub async fn moves_and_misses_nothing(world: &World) -> anyhow::Result<String> {
+    audience::ensure(world).await?;
     for nth in 0..QUIET.0 {
         let way = if nth % 3 == 0 { Way::FrontDoor } else { Way::Direct };
         audience::crowd(world, &format!("quiet-{nth}"), &format!("quiet-{nth}"), QUIET.1, way).await?;
@@ -140,7 +140,7 @@ async fn upgrade(world: &World) -> anyhow::Result<(Duration, usize)> {
 
 /// The node's pods are evicted: its readers hand their viewers over before they go.
 async fn drain_second_node(world: &World) -> anyhow::Result<(Duration, u64)> {
-    let first = audience_node(world).await?;
+    let first = audience::audience_node(world).await?;
     let nodes = world.kube.list(NODE, "", "type!=kwok").await?;
     let second = nodes.iter().map(kube::name).find(|name| *name != first);
     let second = second.context("there is no second node: this needs two")?.to_owned();

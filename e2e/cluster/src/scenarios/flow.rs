@@ -7,7 +7,6 @@ use anyhow::ensure;
 use reqwest::Method;
 use serde_json::json;
 
-use super::install::audience_node;
 use crate::agent::viewer::Way;
 use crate::audience;
 use crate::wait::{until, until_true};
@@ -19,7 +18,7 @@ const RANKED: Duration = Duration::from_secs(15);
 const TAKEN: Duration = Duration::from_secs(30);
 
 pub async fn in_and_out(world: &World) -> anyhow::Result<String> {
-    let node = audience_node(world).await?;
+    let node = audience::audience_node(world).await?;
     audience::start(world, &node).await?;
     let ranked = interactions(world).await?;
     comments(world).await?;

@@ -6,7 +6,7 @@ use anyhow::{Context, ensure};
 use serde_json::{Value, json};
 
 use crate::audience;
-use crate::kube::{self, CLUSTER, NAMESPACE, NODE, POD};
+use crate::kube::{self, CLUSTER, NAMESPACE, POD};
 use crate::wait::until_true;
 use crate::world::{MANAGED, NAME, NAMESPACE_NAME, RELEASE, SETTLE, World};
 
@@ -45,12 +45,6 @@ pub async fn to_ready(world: &World) -> anyhow::Result<String> {
     restricted(world).await?;
     helm_test(world).await?;
     Ok(format!("helm {:.1} s, apply to Ready {:.1} s", installed.as_secs_f64(), ready.as_secs_f64()))
-}
-
-/// The node that no scenario drains: the first by name.
-pub async fn audience_node(world: &World) -> anyhow::Result<String> {
-    let nodes = world.kube.list(NODE, "", "type!=kwok").await?;
-    nodes.iter().map(kube::name).min().map(str::to_owned).context("no node")
 }
 
 /// What people see.

@@ -21,6 +21,7 @@ const DRAIN: &str = "/metadata/annotations/liverank.dev~1drain";
 const SINCE: &str = "/metadata/annotations/liverank.dev~1drain-since";
 
 pub async fn in_the_middle_of_a_drain(world: &World) -> anyhow::Result<String> {
+    audience::ensure(world).await?;
     // Four viewers a second: the drain of a third of them takes half a minute.
     let slowly = json!({"readers": {
         "minReplicas": 2, "replicas": 3, "scaling": {"mode": "Manual"},

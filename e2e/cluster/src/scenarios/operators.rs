@@ -48,6 +48,7 @@ pub async fn upgrade_restarts_nothing(world: &World) -> anyhow::Result<String> {
 /// Uninstalled: every pod is the same as before, and a comment posted afterwards is delivered.
 pub async fn gone_and_all_goes_on(world: &World) -> anyhow::Result<String> {
     world.ready(NAMESPACE_NAME, NAME).await?;
+    audience::ensure(world).await?;
     audience::crowd(world, "after", "after", 20, Way::Direct).await?;
     audience::complete(world).await?;
     let before = world.pods().await?;

@@ -23,9 +23,21 @@ fn names_are_the_lowest_that_nothing_has() {
     let outcome = seen.first();
     assert_eq!(
         words(&outcome),
-        ["create x-reader-4", "create x-reader-5", "create x-reader-6", "cordon x-reader-3: open"]
+        [
+            "create x-reader-4",
+            "create x-reader-5",
+            "create x-reader-6",
+            "cordon x-reader-1: removed",
+            "cordon x-reader-3: open"
+        ]
     );
     assert_eq!(actions(&outcome), ["ScaleUp"]);
+    // Its pod is still there.
+    seen.orphans.insert(name(4), false);
+    assert_eq!(
+        words(&seen.first())[..4],
+        ["create x-reader-5", "create x-reader-6", "create x-reader-7", "cordon x-reader-1: removed"]
+    );
 }
 
 #[test]
@@ -126,8 +138,16 @@ fn a_reader_goes_when_everybody_says_that_it_is_empty_and_for_a_while() {
         change(&mut seen);
         words(&seen.twice())
     };
-    let gone = ["remove x-reader-1"];
+    let gone = ["cordon x-reader-1: removed"];
     assert_eq!(emptied(&|_| ()), gone);
+    // Every manager has to know before it goes, and then it stays so.
+    let told = |seen: &mut Seen, manager: usize| {
+        let cordon = &mut seen.managers[manager].load.cordons[0].cordon;
+        *cordon = Some(Closing::Removed.into());
+    };
+    assert_eq!(emptied(&|seen| told(seen, 0)), gone);
+    let both = |seen: &mut Seen| (0..2).for_each(|manager| told(seen, manager));
+    assert_eq!(emptied(&both), ["remove x-reader-1"]);
     let mut seen = scene(replicas(2), &[50, 0, 90]);
     seen.drain(1, DrainWhy::ScaleDown, 60_000);
     seen.empty(1);
@@ -161,12 +181,50 @@ fn a_reader_goes_when_everybody_says_that_it_is_empty_and_for_a_while() {
 }
 
 #[test]
+fn the_clocks_of_two_leaders_let_nobody_go() {
+    // The leader who annotated it was an hour behind this one, or ahead of it.
+    for ago in [3_600_000, -3_600_000] {
+        let rebalance = Rebalance::Paused;
+        let mut seen = scene(Settings { force: true, rebalance, ..replicas(2) }, &[50, 20, 90]);
+        seen.drain(1, DrainWhy::ScaleDown, ago);
+        let mut memory = memory();
+        for _ in 0..449 {
+            assert_eq!(words(&step(&seen, &mut memory)), [""; 0], "{ago}: {} s", (seen.now - NOW) / 1000);
+            seen.later(2_000);
+        }
+        seen.later(4_000);
+        assert_eq!(words(&step(&seen, &mut memory)), ["remove x-reader-1 although it may have viewers"]);
+    }
+    // One that is empty goes, however far ahead the other's clock was.
+    let mut seen = scene(Settings { rebalance: Rebalance::Paused, ..replicas(2) }, &[50, 0, 90]);
+    seen.drain(1, DrainWhy::ScaleDown, -3_600_000);
+    seen.empty(1);
+    let mut memory = memory();
+    for _ in 0..3 {
+        step(&seen, &mut memory);
+        seen.later(4_000);
+    }
+    assert_eq!(words(&step(&seen, &mut memory)), ["remove x-reader-1"]);
+}
+
+#[test]
+fn a_name_is_not_given_again_while_its_last_pod_ends() {
+    let mut seen = scene(replicas(5), &[10, 10, 10]);
+    seen.orphans.insert(name(3), false);
+    assert_eq!(words(&seen.first()), ["create x-reader-4", "create x-reader-5"]);
+}
+
+#[test]
 fn what_is_late_is_held_or_forced_and_never_on_unknown_load() {
     let late = |force: bool, change: &dyn Fn(&mut Seen)| {
         let mut seen = scene(Settings { force, ..replicas(2) }, &[50, 20, 90]);
         seen.drain(1, DrainWhy::ScaleDown, 901_000);
         change(&mut seen);
-        let outcome = seen.first();
+        let mut memory = memory();
+        // By the clock of the leader who sees it.
+        let since = seen.readers[1].drain.and_then(|drain| drain.since);
+        memory.draining.extend(since.map(|since| ("uid-1".to_owned(), since)));
+        let outcome = step(&seen, &mut memory);
         (
             words(&outcome),
             actions(&outcome),
@@ -174,10 +232,13 @@ fn what_is_late_is_held_or_forced_and_never_on_unknown_load() {
         )
     };
     assert_eq!(late(false, &|_| ()), (vec![], vec!["Hold"], vec!["DrainOverdue".to_owned()]));
-    assert_eq!(
-        late(true, &|_| ()),
-        (vec!["remove x-reader-1 although it may have viewers".to_owned()], vec!["Force"], vec![])
-    );
+    assert_eq!(late(true, &|_| ()), (vec!["cordon x-reader-1: removed".to_owned()], vec!["Force"], vec![]));
+    let removed = |seen: &mut Seen| {
+        for heard in &mut seen.managers {
+            heard.load.cordons[0].cordon = Some(Closing::Removed.into());
+        }
+    };
+    assert_eq!(late(true, &removed).0, ["remove x-reader-1 although it may have viewers"]);
     assert_eq!(late(true, &|seen| seen.managers.clear()).0, [""; 0]);
     assert_eq!(
         late(true, &|seen| seen.readers[1].drain.as_mut().unwrap().since = Some(NOW - 899_000)).0,
@@ -197,25 +258,30 @@ fn an_upgrade_surges_closes_empties_and_halts() {
     let outcome = seen.first();
     assert_eq!(
         (words(&outcome), actions(&outcome)),
-        (vec!["create x-reader-3".to_owned()], vec!["Upgrade", "ScaleUp"])
+        (
+            [
+                "create x-reader-3",
+                "cordon x-reader-0: closed",
+                "cordon x-reader-1: closed",
+                "cordon x-reader-2: closed"
+            ]
+            .map(str::to_owned)
+            .to_vec(),
+            vec!["Upgrade", "ScaleUp"]
+        )
     );
     assert_eq!(
         words(&Seen { held: Some("manager is being rolled".to_owned()), ..seen.clone() }.first()),
         [""; 0]
     );
+    (0..3).for_each(|at| seen.cordon(at, Closing::Closed));
     // The new one is there and ready, but no manager has heard it.
     let mut new = reader(3);
     new.template = "t2".to_owned();
     seen.readers.push(new);
     assert_eq!(words(&seen.first()), [""; 0]);
     seen.managers.iter_mut().for_each(|heard| heard.load.readers.push(super::scene::state(3, 0)));
-    let closed = [
-        "empty x-reader-1 (upgrade)",
-        "cordon x-reader-0: closed",
-        "cordon x-reader-1: closed",
-        "cordon x-reader-2: closed",
-    ];
-    assert_eq!(words(&seen.first()), closed);
+    assert_eq!(words(&seen.first()), ["empty x-reader-1 (upgrade)"]);
     // It is not ready for longer than it may take.
     let pod = seen.readers[3].pod.as_mut().unwrap();
     (pod.ready, pod.reason) = (false, Some("CrashLoopBackOff".to_owned()));
@@ -223,6 +289,7 @@ fn an_upgrade_surges_closes_empties_and_halts() {
     seen.readers[3].created = NOW - 5_000;
     assert_eq!(words(&seen.first()), [""; 0], "it may come yet");
     (seen.readers[3].created, seen.readers[3].pod.as_mut().unwrap().since) = (since, since);
+    seen.managers.iter_mut().for_each(|heard| heard.load.cordons.clear());
     seen.drain(1, DrainWhy::Upgrade, 60_000);
     let outcome = seen.first();
     assert_eq!(
@@ -248,7 +315,8 @@ fn a_new_reader_counts_when_every_manager_hears_it() {
     seen.readers[2].template = "t2".to_owned();
     assert_eq!(words(&seen.first())[0], "empty x-reader-1 (upgrade)");
     seen.managers[1].load.readers.pop();
-    assert_eq!(words(&seen.first()), [""; 0]);
+    // The old ones are closed, and nobody is emptied yet.
+    assert_eq!(words(&seen.first()), ["cordon x-reader-0: closed", "cordon x-reader-1: closed"]);
 }
 
 #[test]
@@ -313,6 +381,9 @@ fn a_drain_by_hand_is_carried_out_and_replaced() {
     let mut seen = scene(replicas(3), &[50, 0, 90]);
     seen.drain(1, DrainWhy::parse("because I say so"), 60_000);
     seen.empty(1);
+    assert_eq!(words(&seen.twice()), ["create x-reader-3", "cordon x-reader-1: removed"]);
+    seen.managers.iter_mut().for_each(|heard| heard.load.cordons.clear());
+    seen.cordon(1, Closing::Removed);
     assert_eq!(words(&seen.twice()), ["create x-reader-3", "remove x-reader-1"]);
     for why in [DrainWhy::ScaleDown, DrainWhy::Upgrade, DrainWhy::ByHand] {
         assert_eq!(DrainWhy::parse(why.as_str()), why);
@@ -512,4 +583,41 @@ proptest! {
         let replaced = seen.readers.iter().filter(|reader| reader.drain.is_none_or(|drain| drain.why == DrainWhy::Upgrade)).count();
         prop_assert!(names.is_empty() || replaced + names.len() <= (wanted + seen.settings.max_surge as usize).max(active + going), "more than the surge");
     }
+}
+
+#[test]
+fn a_reader_without_a_deployment_is_removed_as_long_as_anything_is_left_of_it() {
+    let mut seen = scene(replicas(2), &[50, 20, 0]);
+    seen.readers.pop();
+    let removed = ["cordon x-reader-2: removed"];
+    // A manager remembers it, whatever it says of it; or its pod is ending.
+    assert_eq!(words(&seen.first()), removed);
+    seen.managers.iter_mut().for_each(|heard| drop(heard.load.readers.pop()));
+    assert_eq!(words(&seen.first()), [""; 0]);
+    seen.orphans.insert(name(2), false);
+    assert_eq!(words(&seen.first()), removed);
+    seen.cordon(2, Closing::Removed);
+    assert_eq!(words(&seen.first()), [""; 0]);
+    // Somebody edited its labels: it is brought back.
+    seen.orphans.insert(name(2), true);
+    assert_eq!(words(&seen.first()), [""; 0]);
+    // Nothing is left.
+    seen.orphans.clear();
+    assert_eq!(words(&seen.first()), ["cordon x-reader-2: open"]);
+}
+
+#[test]
+fn viewers_without_a_reader_show() {
+    let mut seen = scene(replicas(3), &[50, 20, 90]);
+    let unserved = |since_ms| liverank_protocol::Unserved { requests: 40, since_ms, video: None };
+    let degraded = |seen: &Seen| {
+        seen.first().facts.degraded.into_iter().map(|fact| (fact.reason, fact.message)).collect::<Vec<_>>()
+    };
+    seen.managers[1].load.unserved = Some(unserved(9_000));
+    assert_eq!(degraded(&seen), []);
+    seen.managers[1].load.unserved = Some(unserved(11_000));
+    seen.managers[0].load.readers[2].unreachable = true;
+    let [(reason, message)] = &degraded(&seen)[..] else { panic!("{:?}", degraded(&seen)) };
+    assert_eq!(reason, "ViewersUnserved");
+    assert!(message.contains("x-reader-2"), "{message}");
 }

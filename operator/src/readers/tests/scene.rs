@@ -50,6 +50,7 @@ pub fn state(at: usize, viewers: u64) -> ReaderState {
         cordon: None,
         silent_ms: 300,
         fresh: true,
+        unreachable: false,
         grace_ms: 0,
         viewers,
         capacity: 1_000,
@@ -85,6 +86,7 @@ pub fn scene(settings: Settings, viewers: &[u64]) -> Seen {
         template: "t1".to_owned(),
         held: None,
         readers: (0..viewers.len()).map(reader).collect(),
+        orphans: std::collections::BTreeMap::new(),
         managers: vec![heard("a"), heard("b")],
     }
 }

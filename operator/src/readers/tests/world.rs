@@ -68,8 +68,12 @@ pub struct World {
     pub videos: usize,
     pub assignments: BTreeMap<usize, Assignment>,
     pub cordons: BTreeMap<String, Closing>,
+    /// When the last pods of readers whose Deployments are gone end.
+    ending: BTreeMap<String, Millis>,
     /// When readers that are gone fell silent.
     pub gone: BTreeMap<String, Millis>,
+    /// Readers without a Deployment whose processes go on until then.
+    pub orphans: BTreeMap<String, Millis>,
     pub answers: Answers,
     /// Viewers in a hundred who fail when they are moved.
     pub failing: u64,
@@ -105,7 +109,9 @@ impl World {
             videos: 30,
             assignments: BTreeMap::new(),
             cordons: BTreeMap::new(),
+            ending: BTreeMap::new(),
             gone: BTreeMap::new(),
+            orphans: BTreeMap::new(),
             answers: Answers::Well,
             failing: 0,
             reconnects: Vec::new(),
@@ -142,6 +148,10 @@ impl World {
     }
 
     fn serves(&self, name: &str) -> bool {
+        // Its process goes on, for all that the managers see.
+        if self.orphans.contains_key(name) {
+            return true;
+        }
         let reader = self.readers.get(name);
         reader.and_then(|reader| reader.serves).is_some_and(|at| at <= self.now)
     }
@@ -187,7 +197,8 @@ impl World {
 
     /// The open reader with the fewest viewers.
     fn emptiest(&self, besides: &[(String, u32)]) -> Option<String> {
-        let open = self.readers.keys().filter(|name| self.is_open(name));
+        let known = self.readers.keys().chain(self.orphans.keys());
+        let open = known.filter(|name| self.is_open(name));
         let open = open.filter(|name| besides.iter().all(|(reader, _)| reader != *name));
         open.min_by_key(|name| {
             let coming: u64 = (0..self.videos).map(|video| self.count(video, name)).sum();
@@ -204,12 +215,29 @@ impl World {
         let keep = self.shown.len().saturating_sub(self.lag + 1);
         self.shown.drain(..keep);
         let now = self.now;
-        self.gone.retain(|_, at| now - *at < 60_000);
+        let ended: Vec<String> =
+            self.orphans.iter().filter(|(_, until)| **until <= now).map(|(name, _)| name.clone()).collect();
+        for name in ended {
+            self.orphans.remove(&name);
+            self.gone.insert(name, now);
+        }
+        // One that was removed is forgotten soon.
+        let removed = |name: &str| self.cordons.get(name) == Some(&Closing::Removed);
+        let remembered = |name: &str| if removed(name) { 5_000 } else { 60_000 };
+        self.gone = std::mem::take(&mut self.gone)
+            .into_iter()
+            .filter(|(name, at)| now - *at < remembered(name))
+            .collect();
         self.reconnects.retain(|(at, _, _)| now - *at < 60_000);
         self.recount();
         self.drain();
         self.hand_over();
         self.connect();
+    }
+
+    /// Whether its process is no more.
+    fn is_lost(&self, name: &str) -> bool {
+        !self.readers.contains_key(name) && !self.orphans.contains_key(name)
     }
 
     /// Managers take videos off readers that are gone or to be emptied.
@@ -218,7 +246,7 @@ impl World {
         for video in videos {
             let current = self.assignments[&video].clone();
             let leaves = |name: &String| {
-                !self.readers.contains_key(name) || self.cordon(name) == Some(Closing::Draining)
+                self.is_lost(name) || self.cordon(name).is_some_and(|cordon| cordon != Closing::Closed)
             };
             let mut readers: Vec<(String, u32)> =
                 current.readers.iter().filter(|(name, _)| !leaves(name)).cloned().collect();
@@ -241,7 +269,9 @@ impl World {
     /// Where a viewer of the video goes: the one of its readers with the fewest for its weight that takes viewers.
     fn route(&self, video: usize) -> Option<String> {
         let assigned = self.assignments.get(&video)?;
-        let takes = |name: &String| self.serves(name) && self.cordon(name) != Some(Closing::Draining);
+        let takes = |name: &String| {
+            self.serves(name) && self.cordon(name).is_none_or(|cordon| cordon == Closing::Closed)
+        };
         let readers = assigned.readers.iter().filter(|(name, _)| takes(name));
         readers
             .min_by_key(|(name, weight)| self.count(video, name) * 1_000_000 / u64::from(*weight))
@@ -286,7 +316,10 @@ impl World {
     fn connect(&mut self) {
         for at in 0..self.viewers.len() {
             let viewer = &self.viewers[at];
-            let lost = viewer.at.as_ref().is_none_or(|name| !self.serves(name));
+            // Nobody gets to a process whose Service is gone.
+            let lost = viewer.at.as_ref().is_none_or(|name| {
+                !self.serves(name) || (self.orphans.contains_key(name) && viewer.arrives > self.now - 1000)
+            });
             if !lost {
                 continue;
             }
@@ -333,6 +366,13 @@ impl World {
             template: self.template.clone(),
             held: self.held.clone(),
             readers: shown.iter().map(reader).collect(),
+            orphans: self
+                .orphans
+                .iter()
+                .chain(&self.ending)
+                .filter(|(_, end)| **end > self.now)
+                .map(|(name, _)| (name.clone(), false))
+                .collect(),
             managers: self.managers(),
         }
     }
@@ -364,7 +404,8 @@ impl World {
                 *here.entry(at).or_default().entry(viewer.video).or_default() += 1;
             }
         }
-        let known = self.readers.keys().filter(|name| self.serves(name)).chain(self.gone.keys());
+        let known = self.readers.keys().chain(self.orphans.keys()).filter(|name| self.serves(name));
+        let known = known.chain(self.gone.keys());
         let cordon = |(name, cordon): (&String, &Closing)| CordonRequest {
             reader: ReaderId::parse(name).unwrap(),
             cordon: Some((*cordon).into()),
@@ -394,7 +435,7 @@ impl World {
     }
 
     fn state(&self, name: &str, here: &BTreeMap<&str, BTreeMap<usize, u64>>) -> ReaderState {
-        let is_gone = !self.readers.contains_key(name);
+        let is_gone = self.is_lost(name);
         let videos = here.get(name).into_iter().flatten().map(|(at, viewers)| (video(*at), *viewers));
         let videos: Vec<(VideoId, u64)> = videos.collect();
         let came = || self.reconnects.iter().filter(|(at, reader, _)| reader == name && *at <= self.now);
@@ -406,6 +447,7 @@ impl World {
             cordon: self.cordon(name).map(Into::into),
             silent_ms: if is_gone { 10_000 } else { 500 },
             fresh: !is_gone,
+            unreachable: false,
             grace_ms: 0,
             viewers: videos.iter().map(|(_, viewers)| viewers).sum(),
             capacity: self.settings.viewers_per_reader,
@@ -437,7 +479,13 @@ impl World {
             Step::Cordon { .. } => {}
             Step::DeleteReader { name, uid, .. } => {
                 if self.readers.get(name).is_some_and(|reader| reader.uid == *uid) {
-                    self.lose(name);
+                    let lingers = self.chance(20) as Millis * 1000;
+                    if self.serves(name) && lingers > 0 {
+                        self.readers.remove(name);
+                        self.orphans.insert(name.clone(), self.now + lingers);
+                    } else {
+                        self.lose(name);
+                    }
                 }
             }
             Step::Moves { moves } => moves.iter().for_each(|order| self.order(order)),
@@ -448,6 +496,12 @@ impl World {
         if self.readers.contains_key(name) {
             return;
         }
+        let ends = self.ending.remove(name).unwrap_or(self.now);
+        assert!(
+            ends <= self.now,
+            "{name} is there twice: its old pod ends in {} s",
+            (ends - self.now) / 1000
+        );
         self.next += 1;
         let serves = (self.broken.as_ref() != Some(&self.template)).then_some(self.now + STARTS_MS);
         let reader = Deployment {
@@ -466,7 +520,11 @@ impl World {
         if self.serves(name) {
             self.gone.insert(name.to_owned(), self.now);
         }
-        self.readers.remove(name);
+        if self.readers.remove(name).is_some() {
+            // A grace period may be ten minutes; the managers have forgotten the reader by then.
+            let takes = 1000 * self.chance(600) as i64;
+            self.ending.insert(name.to_owned(), self.now + takes);
+        }
     }
 
     fn order(&mut self, order: &MoveRequest) {

@@ -14,7 +14,7 @@ use super::reader::Attempt;
 use super::scan::{Scanner, Sort, first, last_id, sort};
 use super::{Watch, come_back};
 use crate::Gateway;
-use crate::metrics::Cause;
+use crate::metrics::RerouteReason;
 use liverank_runtime::streams::StreamPermit;
 
 /// A reader says something at least every 15 s: one that was silent for three times as long is gone.
@@ -116,7 +116,7 @@ impl Viewer {
             self.phase = Phase::Watching(Watching { stream, scanner: Scanner::default(), fresh: true });
             return None;
         }
-        self.gateway.metrics.reroute(Cause::Unreachable);
+        self.gateway.metrics.reroute(RerouteReason::Unreachable);
         self.again(Lost::Failed)
     }
 
@@ -138,7 +138,7 @@ impl Viewer {
     }
 
     fn stream_ended(&mut self) -> Option<Bytes> {
-        self.gateway.metrics.reroute(Cause::Ended);
+        self.gateway.metrics.reroute(RerouteReason::Ended);
         self.again(Lost::Ended)
     }
 

@@ -296,7 +296,7 @@ async fn a_client_that_posts_is_taken_along_too() {
 
 #[tokio::test]
 async fn without_a_reader_a_viewer_is_asked_to_come_back() {
-    let system = System::start(&["--gateway-patience", "1"]).await;
+    let system = System::start(&["--reader-wait-seconds", "1"]).await;
     let text = View::open(system.http.get(system.at("/connect?userid=u&videoid=v"))).await.end().await;
     let last = text.trim_end().rsplit('\n').next().unwrap();
     assert!(last.strip_prefix("retry: ").unwrap().parse::<u64>().unwrap() >= 500, "{text:?}");

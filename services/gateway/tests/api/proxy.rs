@@ -181,13 +181,20 @@ async fn websockets_go_through_and_end_with_the_gateway() {
 
 #[tokio::test]
 async fn what_is_no_handshake_is_told_so() {
-    let refusing = Router::new().fallback(async || {
-        liverank_runtime::Problem::from(liverank_core::Invalid::new("limit", "must be a number"))
+    // As the service does: what is wrong with the request goes first.
+    let refusing = Router::new().fallback(async |request: Request| {
+        if request.uri().query().is_some() {
+            return liverank_runtime::Problem::from(liverank_core::Invalid::new("limit", "must be a number"));
+        }
+        assert!(!request.headers().contains_key("upgrade"));
+        liverank_runtime::Problem::new(StatusCode::UPGRADE_REQUIRED, "this is a WebSocket")
     });
     let system = System::start(&["--websocket-url", &serve(refusing).await]).await;
     let plain = system.get("/ws/videos").await;
     assert_eq!(plain.headers()["upgrade"], "websocket");
     problem(plain, 426).await;
+    // A browser's script is not told why a handshake failed, and asks like this.
+    problem(system.get("/ws/videos?limit=x").await, 400).await;
     let refused = tokio_tungstenite::connect_async(ws(&system, "/ws/videos?limit=x")).await.unwrap_err();
     let tungstenite::Error::Http(response) = refused else { panic!("{refused}") };
     assert_eq!(response.status().as_u16(), 400);

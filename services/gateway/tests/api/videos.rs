@@ -55,6 +55,25 @@ async fn the_trending_board_has_its_own_order() {
     assert_eq!(page["videos"][1]["score"], 7.25);
 }
 
+#[tokio::test]
+async fn trending_shows_points_and_pages_lead_on() {
+    let system = System::start(&[]).await;
+    let (hour, now) = (3_600_000, liverank_runtime::now_ms());
+    let log2 = |points: f64| points.log2() + now as f64 / f64::from(hour);
+    rank(&system, &[("a", 1.0, log2(32.0)), ("b", 3.0, log2(8.0)), ("c", 3.0, log2(1.0))]).await;
+    system.backends.ranking.note_half_life(1, hour as u64).await.unwrap();
+    let first = system.json("/videos?board=trending&limit=2").await;
+    let second =
+        system.json(&format!("/videos?board=trending&cursor={}", first["next"].as_str().unwrap())).await;
+    assert_eq!((ids(&first), ids(&second)), (vec!["a", "b"], vec!["c"]));
+    for (line, points) in
+        [(&first["videos"][0], 32.0), (&first["videos"][1], 8.0), (&second["videos"][0], 1.0)]
+    {
+        let shown = line["score"].as_f64().unwrap();
+        assert!((shown / points - 1.0).abs() < 0.012, "{line}");
+    }
+}
+
 /// Counts events as the consumer does.
 async fn count(system: &System, events: &[Value]) {
     system.backends.archive.open(&Rules::default()).await.unwrap();

@@ -3,9 +3,7 @@
 use std::collections::HashMap;
 use std::time::Instant;
 
-use liverank_core::handover::Share;
-use liverank_core::handover::coordinator::{Order, ReaderStatus};
-use liverank_core::placement::place;
+use liverank_core::handover::coordinator::{self, Order, ReaderStatus};
 use liverank_core::{ReaderId, VideoId};
 
 use super::Cluster;
@@ -40,7 +38,8 @@ impl Cluster {
     ) -> Vec<Drain> {
         let to_empty = |sighting: &&Sighting| {
             let reader = &sighting.record.id;
-            self.standing(now, reader) == Some(ReaderStatus::Draining) && self.watch.reports_here(now, reader)
+            self.standing(now, reader).is_some_and(ReaderStatus::is_emptied)
+                && self.watch.reports_here(now, reader)
         };
         let mut leaving: HashMap<&ReaderId, u64> = HashMap::new();
         for sighting in self.watch.all().filter(to_empty) {
@@ -96,17 +95,17 @@ impl Cluster {
         viewers: u64,
         coming: &mut HashMap<ReaderId, u64>,
     ) -> Option<Order> {
+        let leaves = |reader: &ReaderId| self.standing(now, reader) == Some(ReaderStatus::Leaving);
         let current = self.view.assigned(video)?;
-        let stays = |share: &&Share| self.standing(now, &share.reader) != Some(ReaderStatus::Draining);
-        let mut readers: Vec<Share> = current.readers.iter().filter(stays).cloned().collect();
-        for leaver in current.readers.iter().filter(|share| !stays(share)) {
-            let mut loads = self.loads(coming);
-            loads.retain(|load| readers.iter().all(|share| share.reader != load.id));
-            let Some(taker) = place(&loads) else { continue };
+        // A reader that is closed would be emptied next: it takes only what cannot stay where it is.
+        let is_urgent = current.readers.iter().any(|share| leaves(&share.reader));
+        coordinator::without(&self.seen(now), video, |besides| {
+            let fits = |reader: &ReaderId| {
+                besides.iter().all(|share| share.reader != *reader) && (is_urgent || self.is_open(reader))
+            };
+            let taker = self.least_loaded(coming, fits)?;
             *coming.entry(taker.clone()).or_default() += viewers.max(1);
-            readers.push(Share { reader: taker.clone(), weight: leaver.weight });
-        }
-        let order = Order { video: video.clone(), expected: current.epoch, readers };
-        (!order.readers.is_empty()).then_some(order)
+            Some(taker)
+        })
     }
 }

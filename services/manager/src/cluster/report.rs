@@ -36,6 +36,7 @@ impl Cluster {
             viewers_per_minute: per_minute,
             in_flight: self.owed.viewers,
             cordons: self.cordons().cordons,
+            unserved: self.unserved.told(now),
         }
     }
 
@@ -61,6 +62,7 @@ impl Cluster {
             cordon: self.closing(&record.id).map(Into::into),
             silent_ms: silence.as_millis() as u64,
             fresh: self.watch.is_fresh(now) && silence < crate::liveness::SUSPECT_AFTER,
+            unreachable: sighting.is_unreachable(),
             grace_ms: record.grace_ms,
             viewers: record.viewers,
             capacity: record.capacity,

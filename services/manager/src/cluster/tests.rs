@@ -3,6 +3,7 @@ use std::collections::BTreeMap;
 use liverank_adapters::assignment_store::State;
 
 use super::*;
+use crate::liveness::Probed;
 
 fn id(name: &str) -> ReaderId {
     ReaderId::parse(name).unwrap()
@@ -35,6 +36,7 @@ fn record(name: &str, viewers: u64, videos: &[(&str, u64)]) -> ReaderRecord {
         grace_ms: 0,
         reconnects: 0,
         reconnect_errors: 0,
+        incarnation: 1,
     }
 }
 
@@ -86,7 +88,7 @@ fn a_burst_of_registrations_spreads() {
         let Decision::Assign { readers, .. } = cluster.decide(now, &video(&format!("v{number}")), 0) else {
             panic!("nobody took video {number}");
         };
-        cluster.promises.give(now, &readers[0].reader, 1);
+        cluster.sent(now, &readers[0].reader, true);
         *given.entry(readers[0].reader.to_string()).or_default() += 1;
     }
     assert_eq!(given, [("a".to_owned(), 50), ("b".to_owned(), 60)].into());
@@ -139,9 +141,112 @@ fn a_draining_reader_s_videos_leave_it_the_most_watched_first() {
     assert_eq!(order.len(), 3);
     // What one brings counts for the next.
     assert_eq!(order[1], ("calm".to_owned(), vec!["b".to_owned()]));
-    // Nothing is swapped before somebody holds it ready; until then it stays in force.
-    assert_eq!(cluster.decide(now, &video("busy"), 0), Decision::Serve(held[1].clone()));
+    // Nothing is swapped before somebody holds it ready, unless somebody comes: nobody is sent to one that leaves.
     assert!(cluster.to_move(now, 10).is_empty());
+    assert_eq!(cluster.decide(now, &video("busy"), 0), assign(Some(1), "c", 1));
+}
+
+#[test]
+fn a_removed_reader_is_given_out_no_more_whatever_it_reports_and_whoever_has_just_begun() {
+    let now = Instant::now();
+    let held = assignment("v", &["a"], 1);
+    let mut cluster = Cluster::default();
+    // A manager that has just begun: all it knows is what the store holds.
+    cluster.orders.cordons = vec![cordon("a", Closing::Removed)];
+    cluster.view.load(now, State { version: 1, assignments: vec![held] });
+    cluster.observe(now, vec![record("a", 0, &[]), record("b", 900, &[])]);
+    assert_eq!(cluster.decide(now, &video("v"), 0), assign(Some(1), "b", 1));
+    assert_eq!(cluster.decide(now, &video("new"), 0), assign(None, "b", 1));
+    assert_eq!(cluster.to_move(now, 10), [video("v")]);
+    // It goes on reporting itself, and does not become one that counts by that.
+    cluster.heard(now, ReaderRecord { beat: 2, ..record("a", 0, &[]) });
+    assert_eq!(cluster.decide(now, &video("v"), 0), assign(Some(1), "b", 1));
+    assert!(cluster.to_forget(now).is_empty(), "its word stays as long as it reports itself");
+    let records = [record("a", 0, &[])];
+    let later = settle(&mut cluster, now, &records, false);
+    assert_eq!(cluster.to_forget(later).len(), 1);
+}
+
+#[test]
+fn most_readers_may_have_been_removed_and_the_rest_is_looked_after() {
+    let start = Instant::now();
+    let names = ["a", "b", "c", "d"];
+    let records: Vec<ReaderRecord> = names.iter().map(|name| record(name, 0, &[])).collect();
+    let held = names.map(|name| assignment(name, &[name], 1));
+    let mut cluster = cluster(start, records.clone(), held.to_vec());
+    cluster.orders.cordons = vec![cordon("a", Closing::Removed), cordon("b", Closing::Removed)];
+    let now = settle(&mut cluster, start, &records, false);
+    cluster.heard(now, ReaderRecord { beat: 50, ..record("d", 0, &[]) });
+    for name in ["a", "b", "c"] {
+        cluster.watch.probed(now, &id(name), 2, Probed::Late);
+    }
+    assert_eq!(cluster.judge(now), None, "c alone is missing");
+    assert_eq!(cluster.to_move(now, 10).len(), 3);
+}
+
+#[test]
+fn a_reader_that_cannot_be_reached_is_replaced_although_it_reports_itself() {
+    let now = Instant::now();
+    let records = ["a", "b", "c"].map(|name| record(name, 0, &[]));
+    let mut cluster = cluster(now, records.to_vec(), vec![assignment("v", &["a"], 1)]);
+    let due = |cluster: &Cluster, now| {
+        cluster.watch.to_probe(now).iter().map(|it| it.record.id.to_string()).collect::<Vec<_>>()
+    };
+    let mut beat = |cluster: &mut Cluster, now, beat| {
+        cluster.observe(now, records.iter().map(|it| ReaderRecord { beat, ..it.clone() }).collect());
+    };
+    beat(&mut cluster, now, 2);
+    assert!(due(&cluster, now).is_empty());
+    cluster.sent(now, &id("a"), false);
+    assert_eq!(due(&cluster, now), ["a"]);
+    cluster.watch.probed(now, &id("a"), 2, Probed::Unreachable);
+    cluster.judge(now);
+    assert!(matches!(cluster.decide(now, &video("v"), 0), Decision::Serve(_)), "once may be a mishap");
+    let later = now + Duration::from_secs(1);
+    beat(&mut cluster, later, 3);
+    assert_eq!(due(&cluster, later), ["a"]);
+    cluster.watch.probed(later, &id("a"), 3, Probed::Unreachable);
+    cluster.judge(later);
+    assert_eq!(cluster.decide(later, &video("v"), 0), assign(Some(1), "b", 1));
+    // One that merely answers late has much to do, and keeps what it has; one that answers again is back.
+    cluster.watch.probed(later, &id("b"), 3, Probed::Late);
+    cluster.watch.probed(later, &id("b"), 3, Probed::Late);
+    cluster.judge(later);
+    assert!(cluster.is_open(&id("b")));
+    cluster.watch.probed(later, &id("a"), 3, Probed::Answered);
+    cluster.judge(later);
+    assert!(cluster.is_open(&id("a")));
+}
+
+#[test]
+fn when_no_reader_can_be_reached_it_is_this_manager_that_is_cut_off() {
+    let now = Instant::now();
+    let records = ["a", "b", "c"].map(|name| record(name, 0, &[]));
+    let held = ["a", "b", "c"].map(|name| assignment(name, &[name], 1));
+    let mut cluster = cluster(now, records.to_vec(), held.to_vec());
+    for name in ["a", "b", "c", "a", "b", "c"] {
+        cluster.watch.probed(now, &id(name), 1, Probed::Unreachable);
+    }
+    assert_eq!(cluster.judge(now), Some(Hold::TooMany { missing: 3, readers: 3 }));
+    assert!(cluster.to_move(now, 10).is_empty());
+}
+
+#[test]
+fn who_has_arrived_is_not_counted_twice() {
+    let now = Instant::now();
+    let mut cluster = cluster(now, vec![record("a", 0, &[])], vec![assignment("v", &["a", "b"], 1)]);
+    (0..400).for_each(|_| cluster.sent(now, &id("a"), true));
+    assert_eq!(cluster.usage(&id("a")), 400);
+    cluster.heard(now, ReaderRecord { beat: 2, ..record("a", 390, &[("v", 390)]) });
+    assert_eq!(cluster.usage(&id("a")), 400);
+}
+
+#[test]
+fn where_all_readers_are_closed_a_new_video_goes_to_one_of_them() {
+    let now = Instant::now();
+    let mut cluster = cluster(now, vec![record("a", 5, &[]), record("b", 0, &[])], vec![]);
+    cluster.orders.cordons = vec![cordon("a", Closing::Closed), cordon("b", Closing::Draining)];
+    assert_eq!(cluster.decide(now, &video("v"), 0), assign(None, "a", 0));
 }
 
 #[test]
@@ -240,7 +345,7 @@ fn videos_of_a_gone_reader_move_and_on_a_stale_view_they_do_not() {
     let mut now = settle(&mut cluster, start, &records, false);
     cluster.heard(now, ReaderRecord { beat: 50, ..record("b", 0, &[]) });
     assert_eq!(cluster.lost(&video("v")), 0);
-    cluster.watch.probed(now, &id("a"), 2, false);
+    cluster.watch.probed(now, &id("a"), 2, Probed::Late);
     assert_eq!(cluster.lost(&video("v")), 70);
     now += Duration::from_millis(500);
     cluster.judge(now);
@@ -260,7 +365,7 @@ fn a_gone_reader_s_crowd_is_spread_over_all_others_before_anything_is_stored() {
     for name in ["b", "c", "d"] {
         cluster.heard(now, ReaderRecord { beat: 50, ..record(name, 10, &[]) });
     }
-    cluster.watch.probed(now, &id("a"), 2, false);
+    cluster.watch.probed(now, &id("a"), 2, Probed::Late);
     cluster.judge(now);
     let mut given = BTreeMap::<ReaderId, usize>::new();
     for name in names {

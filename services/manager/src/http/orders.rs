@@ -256,7 +256,9 @@ fn read_closing(it: &CordonRequest) -> Result<Option<Closing>, Invalid> {
     match &it.cordon {
         None => Ok(None),
         Some(MaybeUnknown::Known(closing)) => Ok(Some(*closing)),
-        Some(MaybeUnknown::Unknown(_)) => Err(Invalid::new("cordon", "must be closed, draining or null")),
+        Some(MaybeUnknown::Unknown(_)) => {
+            Err(Invalid::new("cordon", "must be closed, draining, removed or null"))
+        }
     }
 }
 

@@ -21,6 +21,7 @@ fn record(name: &str, beat: u64) -> ReaderRecord {
         grace_ms: 0,
         reconnects: 0,
         reconnect_errors: 0,
+        incarnation: 1,
     }
 }
 
@@ -84,7 +85,8 @@ impl World {
             .map(|sighting| (sighting.record.id.clone(), sighting.record.beat))
             .collect();
         for (reader, beat) in &due {
-            self.watch.probed(self.now, reader, *beat, !self.dead.contains(reader.as_str()));
+            let outcome = if self.dead.contains(reader.as_str()) { Probed::Late } else { Probed::Answered };
+            self.watch.probed(self.now, reader, *beat, outcome);
         }
         due.into_iter().map(|(reader, _)| reader.to_string()).collect()
     }
@@ -98,7 +100,7 @@ impl World {
     }
 
     fn verdict(&self) -> Verdict {
-        self.watch.verdict(self.now, |_| true)
+        self.watch.verdict(self.now, |_| true, |_| false)
     }
 
     fn open(&self) -> Vec<&str> {
@@ -156,7 +158,7 @@ fn one_that_beats_again_is_alive_and_an_old_probe_does_not_count() {
     let beat = world.watch.get(&id("a")).unwrap().record.beat;
     world.dead.clear();
     world.run(Duration::from_secs(1));
-    world.watch.probed(world.now, &id("a"), beat, false);
+    world.watch.probed(world.now, &id("a"), beat, Probed::Late);
     assert_eq!(world.standing("a"), ReaderStatus::Alive);
     world.dead.insert("a");
     world.run(Duration::from_secs(4));
@@ -184,7 +186,7 @@ fn a_stale_view_moves_nothing() {
     assert_eq!(world.leaving(), ["a"]);
     world.blind(STALE_AFTER + Duration::from_millis(1));
     assert_eq!(world.verdict(), Verdict { leaving: BTreeSet::new(), hold: Some(Hold::Stale) });
-    assert!(world.watch.to_forget(world.now).is_empty());
+    assert!(world.watch.to_forget(world.now, |_| false).is_empty());
 }
 
 #[test]
@@ -265,7 +267,7 @@ fn a_reader_that_was_dealt_with_does_not_keep_the_next_from_it() {
     world.run(Duration::from_secs(4));
     world.probe();
     assert_eq!(world.leaving(), [""; 0], "while a still has videos, two of three are gone");
-    let verdict = world.watch.verdict(world.now, |reader| reader.as_str() != "a");
+    let verdict = world.watch.verdict(world.now, |reader| reader.as_str() != "a", |_| false);
     assert!(verdict.leaving.contains(&id("b")) && verdict.hold.is_none());
 }
 
@@ -290,10 +292,10 @@ fn the_long_gone_are_forgotten_and_the_silent_are_not() {
     world.dead.insert("a");
     world.run(FORGET_AFTER.saturating_sub(TICK));
     world.probe();
-    assert!(world.watch.to_forget(world.now).is_empty());
+    assert!(world.watch.to_forget(world.now, |_| false).is_empty());
     world.run(Duration::from_secs(2));
     let beat = world.readers[0].1;
-    assert_eq!(world.watch.to_forget(world.now), [(id("a"), beat)]);
+    assert_eq!(world.watch.to_forget(world.now, |_| false), [(id("a"), beat)]);
     world.watch.forget(&id("a"));
     world.watch.forget(&id("b"));
     assert_eq!(world.watch.all().count(), 2);
@@ -322,4 +324,42 @@ fn settling_takes_a_while_without_a_break() {
     assert!(!world.watch.is_settled(world.now));
     world.run(TICK);
     assert!(world.watch.is_settled(world.now));
+}
+
+#[test]
+fn a_reader_found_at_the_start_that_does_not_answer_takes_nobody() {
+    let (mut watch, start) = (Watch::default(), Instant::now());
+    watch.observe(start, vec![record("dead", 7), record("live", 1)]);
+    assert_eq!(watch.to_probe(start).len(), 2);
+    watch.probed(start, &id("dead"), 7, Probed::Late);
+    watch.probed(start, &id("live"), 1, Probed::Answered);
+    assert_eq!(watch.open().map(|sighting| sighting.record.id.as_str()).collect::<Vec<_>>(), ["live"]);
+    // It had much to do.
+    watch.observe(start + TICK, vec![record("dead", 8), record("live", 1)]);
+    assert_eq!(watch.standing(&id("dead")), Some(ReaderStatus::Alive));
+}
+
+#[test]
+fn a_process_waits_for_its_name_until_the_one_before_it_has_nobody() {
+    let (mut watch, now) = (Watch::default(), Instant::now());
+    let process = |incarnation, draining, viewers| ReaderRecord {
+        incarnation,
+        draining,
+        viewers,
+        ..record("a", incarnation)
+    };
+    watch.observe(now, vec![]);
+    watch.heard(now, process(5, true, 3));
+    let next = process(6, false, 0);
+    assert_eq!(watch.name_taken(&next), Some(NameTaken::StillLeaving));
+    assert_eq!(watch.name_taken(&process(5, true, 2)), None);
+    watch.heard(now, process(5, true, 0));
+    assert_eq!(watch.name_taken(&next), None);
+    watch.heard(now, next);
+    assert_eq!(watch.name_taken(&process(5, true, 0)), Some(NameTaken::Overtaken));
+    // One that does not say when it began is of a release before this.
+    assert_eq!(watch.name_taken(&process(0, false, 0)), None);
+    // Silent for long: it is no more.
+    (1..=6).for_each(|poll| watch.observe(now + poll * TICK, vec![]));
+    assert_eq!(watch.name_taken(&process(5, true, 0)), None);
 }

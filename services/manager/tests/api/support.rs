@@ -230,6 +230,7 @@ impl Reader {
             grace_ms: 0,
             reconnects: 0,
             reconnect_errors: 0,
+            incarnation: 1,
         };
         tasks.spawn(beat(record, managers, Arc::clone(&told), Arc::clone(&connected)));
         Self { id: id.to_owned(), url, told, connected, tasks }

@@ -150,7 +150,7 @@ impl<S: Read + Write> Viewer<S> {
         }
         let metrics = &self.seat.hub().metrics;
         metrics.bytes.inc_by(written as u64);
-        metrics.slices.inc();
+        metrics.socket_writes.inc();
         Ok(written)
     }
 

@@ -176,7 +176,7 @@ async fn a_warm_reader_has_all_that_viewers_who_come_may_have_missed() {
     let mut viewer = Viewer::get(&reader.address, "v", Some(&format!("{}-10", world.numbering))).await;
     viewer.greeted().await;
     assert_eq!(viewer.comments(52).await, (11..=62).collect::<Vec<_>>());
-    assert!(reader.shell.metrics.encode().contains("resumes_total{source=\"Ring\"} 1"));
+    assert!(reader.shell.metrics.encode().contains("resumes_total{source=\"ring\"} 1"));
 }
 
 #[tokio::test]

@@ -43,8 +43,8 @@ async fn another_reader_gives_what_was_missed_from_the_bus_or_the_archive() {
         assert_eq!(back.comments(missed).await, (last - missed + 1..=last).collect::<Vec<_>>());
     }
     let text = reader.shell.metrics.encode();
-    assert!(text.contains("liverank_reader_resumes_total{source=\"Bus\"} 1"), "{text}");
-    assert!(text.contains("liverank_reader_resumes_total{source=\"Archive\"} 1"), "{text}");
+    assert!(text.contains("liverank_reader_resumes_total{source=\"bus\"} 1"), "{text}");
+    assert!(text.contains("liverank_reader_resumes_total{source=\"archive\"} 1"), "{text}");
 }
 
 #[tokio::test]
@@ -148,7 +148,7 @@ async fn a_thousand_who_come_back_at_once_ask_the_stores_once_or_twice() {
         assert_eq!(seqs, (101..=300).collect::<Vec<_>>());
     }
     let text = reader.shell.metrics.encode();
-    assert!(text.contains("liverank_reader_resumes_total{source=\"Bus\"} 1"), "{text}");
+    assert!(text.contains("liverank_reader_resumes_total{source=\"bus\"} 1"), "{text}");
 }
 
 #[tokio::test]

@@ -38,6 +38,14 @@ impl RankingStore for Lossy {
         self.inner.restored(generation, offsets).await
     }
 
+    async fn note_half_life(&self, generation: u64, millis: u64) -> Result<(), StoreError> {
+        self.inner.note_half_life(generation, millis).await
+    }
+
+    async fn half_life(&self) -> Result<Option<u64>, StoreError> {
+        self.inner.half_life().await
+    }
+
     async fn page(
         &self,
         board: Board,

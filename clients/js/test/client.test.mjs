@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { createServer } from 'node:http';
 import { afterEach, test } from 'node:test';
-import { Liverank } from '../liverank.js';
+import { Liverank } from '../dist/index.js';
 
 const cleanups = [];
 afterEach(() => Promise.all(cleanups.splice(0).map((cleanup) => cleanup())));
@@ -196,32 +196,7 @@ test('a closed stream stays closed', async () => {
   assert.deepEqual(states, ['connecting', 'live', 'closed']);
 });
 
-/** What the client needs of a browser's EventSource and WebSocket, driven by the test. */
-class FakeSource extends EventTarget {
-  static CLOSED = 2;
-  static all = [];
-  readyState = 0;
-
-  constructor(url) {
-    super();
-    this.url = url;
-    FakeSource.all.push(this);
-  }
-
-  say(type, lastEventId, data) {
-    this.dispatchEvent(Object.assign(new Event(type), { lastEventId, data: JSON.stringify(data) }));
-  }
-
-  fail(readyState) {
-    this.readyState = readyState;
-    this.dispatchEvent(new Event('error'));
-  }
-
-  close() {
-    this.readyState = 2;
-  }
-}
-
+/** What the client needs of a browser's WebSocket, driven by the test. */
 class FakeSocket {
   static all = [];
 
@@ -238,29 +213,6 @@ class FakeSocket {
     this.closed = true;
   }
 }
-
-test('an EventSource is left to reconnect by itself, and replaced where it gave up', async () => {
-  FakeSource.all = [];
-  const liverank = new Liverank({ baseUrl: 'http://front', EventSource: FakeSource, random: quick });
-  const heard = [];
-  const states = [];
-  const comments = liverank.comments('v 1', { userid: 'u', onComment: (one) => heard.push(one.seq), onState: ({ state }) => states.push(state) });
-  await until(() => FakeSource.all.length === 1, 'a source');
-  const [first] = FakeSource.all;
-  assert.equal(first.url, 'http://front/connect?userid=u&videoid=v+1');
-  first.say('message', 'n1-0', { type: 'connected' });
-  first.say('message', 'n1-1', { id: 'c1', seq: 1 });
-  first.fail(0);
-  first.say('message', 'n1-1', { type: 'connected' });
-  assert.equal(FakeSource.all.length, 1);
-  first.fail(2);
-  await until(() => FakeSource.all.length === 2, 'another source');
-  assert.equal(FakeSource.all[1].url, 'http://front/connect?userid=u&videoid=v+1&last_event_id=n1-1');
-  first.say('message', 'n1-2', { id: 'c2', seq: 2 });
-  assert.deepEqual(heard, [1], 'the old source is not listened to any more');
-  comments.close();
-  assert.deepEqual(states, ['connecting', 'live', 'waiting', 'live', 'waiting', 'connecting', 'closed']);
-});
 
 test('a ranking follows deltas, and asks for a snapshot when one does not fit', async () => {
   FakeSocket.all = [];
@@ -294,4 +246,122 @@ test('lists come as they are, and something unreadable ends the connection, not 
   FakeSocket.all[1].say([]);
   ranking.close();
   assert.deepEqual(lists, [[{ video_id: 'a', score: 1 }], []]);
+});
+
+// ------------------------------------------------------------------------------------------ final answers and tokens
+
+/** A stream's states up to a final one. */
+function followed(start) {
+  const states = [];
+  return new Promise((resolve) => {
+    const stream = start(({ state, error }) => {
+      states.push(state);
+      if (state === 'failed') resolve({ states, error, stream });
+    });
+  });
+}
+
+test('a stream ends at an answer that is final, and says which', async () => {
+  for (const status of [400, 401, 403, 404]) {
+    let requests = 0;
+    const baseUrl = await serve((request, response) => {
+      requests += 1;
+      answer(response, status, { detail: `no: ${status}`, field: 'userid' });
+    });
+    const liverank = new Liverank({ baseUrl, random: quick });
+    const { states, error, stream } = await followed((onState) => liverank.comments('v', { userid: 'u', onState }));
+    assert.deepEqual([states, error.status, error.problem.field, stream.state], [['connecting', 'failed'], status, 'userid', 'failed']);
+    assert.equal(requests, 1);
+    stream.close();
+  }
+});
+
+test('a stream that failed begins anew when it is told to', async () => {
+  let allowed = false;
+  const baseUrl = await serve((request, response) => (allowed ? stream(response, [greeting(0)], { open: true }) : answer(response, 401, {})));
+  const states = [];
+  const comments = new Liverank({ baseUrl, random: quick }).comments('v', { userid: 'u', onState: ({ state }) => states.push(state) });
+  cleanups.push(() => comments.close());
+  await until(() => comments.state === 'failed', 'the end');
+  allowed = true;
+  comments.retryNow();
+  await until(() => comments.state === 'live', 'a stream');
+  assert.deepEqual(states, ['connecting', 'failed', 'connecting', 'live']);
+});
+
+test('a token is asked for once, shown, and renewed when it is refused', async () => {
+  const shown = [];
+  const baseUrl = await serve((request, response) => {
+    shown.push(request.headers.authorization ?? null);
+    if (request.headers.authorization !== 'Bearer t2') return answer(response, 401, { detail: 'expired' });
+    return answer(response, 200, { videos: [], next: null });
+  });
+  let asked = 0;
+  const liverank = new Liverank({ baseUrl, token: async () => `t${(asked += 1)}` });
+  await Promise.all([liverank.videos(), liverank.videos()]);
+  await liverank.videos();
+  assert.equal(asked, 2, 'callers that wait together share a token');
+  assert.deepEqual(shown.toSorted(), ['Bearer t1', 'Bearer t1', 'Bearer t2', 'Bearer t2', 'Bearer t2']);
+});
+
+test('a token that is refused when it is new is final', async () => {
+  let requests = 0;
+  const baseUrl = await serve((request, response) => {
+    requests += 1;
+    answer(response, 401, { detail: 'not of this issuer' });
+  });
+  const liverank = new Liverank({ baseUrl, random: quick, token: () => 'mine' });
+  await assert.rejects(liverank.interact({ video_id: 'v', user_id: 'u', type: 'view' }), { status: 401 });
+  assert.equal(requests, 2);
+  const fixed = new Liverank({ baseUrl, random: quick, token: 'fixed' });
+  await assert.rejects(fixed.videos(), { status: 401 });
+  assert.equal(requests, 3, 'a fixed token cannot be renewed');
+});
+
+test('a token that cannot be had now is asked for again', async () => {
+  const baseUrl = await serve((request, response) => answer(response, 202, { event_id: request.headers.authorization }));
+  let asked = 0;
+  const token = () => ((asked += 1) < 3 ? Promise.reject(new Error('the issuer is away')) : 'late');
+  const liverank = new Liverank({ baseUrl, random: quick, token });
+  const retries = [];
+  const options = { onRetry: ({ error }) => retries.push(error.message) };
+  assert.equal((await liverank.interact({ video_id: 'v', user_id: 'u', type: 'view' }, options)).event_id, 'Bearer late');
+  assert.deepEqual(retries, Array(2).fill('the token could not be had: the issuer is away'));
+});
+
+test('a reader is not shown the token', async () => {
+  const seen = [];
+  const reader = await serve((request, response) => {
+    seen.push(['reader', request.headers.authorization]);
+    stream(response, [greeting(0)], { open: true });
+  });
+  const baseUrl = await serve((request, response) => {
+    seen.push(['front', request.headers.authorization]);
+    answer(response, 200, { videoid: 'v', readerUrl: reader });
+  });
+  const comments = new Liverank({ baseUrl, token: 'secret' }).comments('v', { userid: 'u', direct: true });
+  cleanups.push(() => comments.close());
+  await until(() => seen.length === 2, 'a connection');
+  assert.deepEqual(seen, [['front', 'Bearer secret'], ['reader', undefined]]);
+});
+
+test('a WebSocket that never opens is asked why, and a final answer ends it', async () => {
+  FakeSocket.all = [];
+  const asked = [];
+  const baseUrl = await serve((request, response) => {
+    asked.push([request.url, request.headers.authorization]);
+    if (asked.length === 1) return answer(response, 426, {});
+    return answer(response, 400, { detail: 'board: must be global or trending', field: 'board' });
+  });
+  const liverank = new Liverank({ baseUrl, WebSocket: FakeSocket, token: 't', random: quick });
+  const failed = followed((onState) => liverank.ranking({ board: 'best', onState }));
+  await until(() => FakeSocket.all.length === 1, 'a socket');
+  assert.equal(new URL(FakeSocket.all[0].url).searchParams.get('access_token'), 't');
+  FakeSocket.all[0].onclose();
+  await until(() => FakeSocket.all.length === 2, 'another: the first answer was no reason to end');
+  FakeSocket.all[1].onclose();
+  const { states, error } = await failed;
+  assert.deepEqual(states, ['connecting', 'waiting', 'connecting', 'failed']);
+  assert.equal(error.problem.field, 'board');
+  assert.deepEqual(asked, Array(2).fill(['/ws/videos?board=best&mode=delta', 'Bearer t']));
 });

@@ -8,7 +8,7 @@ import {
   compareUtf8,
   createSseParser,
   retryAfterMs,
-} from '../liverank-protocol.js';
+} from '../dist/index.js';
 
 /** Feeds the pieces to a fresh parser and returns all that it said. */
 function parse(...pieces) {

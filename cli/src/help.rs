@@ -1,0 +1,143 @@
+//! What `--help` shows: one screen of what is usually set. `--help-all` shows the rest as well.
+
+use std::ffi::OsString;
+
+use clap::builder::StyledStr;
+use clap::{Arg, ArgAction, Command};
+
+/// How much of the help is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shown {
+    /// What is usually set, a line each.
+    Usual,
+    /// Every setting, with its variable.
+    All,
+}
+
+impl Shown {
+    /// What a command line asks for.
+    pub fn of(args: &[OsString]) -> Self {
+        if args.iter().any(|arg| arg == ALL) { Self::All } else { Self::Usual }
+    }
+}
+
+const ALL: &str = "--help-all";
+
+/// How the names of settings begin that are rarely touched: they are in `--help-all` only.
+const RARE: [&str; 20] = [
+    "kafka_",
+    "redis_",
+    "mongodb_",
+    "prefix",
+    "weight_",
+    "watch_threshold",
+    "log_",
+    "drain_seconds",
+    "gateway_max_",
+    "reader_wait_seconds",
+    "max_",
+    "auth_jwks_url",
+    "websocket_listen",
+    "comment_listen",
+    "statistics_listen",
+    "viewer_",
+    "ring_",
+    "operator_token",
+    "repair",
+    "dedup",
+];
+
+/// The command with its help in order: usual settings first, no marks of the source's markup, and two ways to ask.
+pub fn arranged(mut command: Command, shown: Shown) -> Command {
+    let has_rare = command.get_arguments().any(is_rare);
+    if let Some(about) = command.get_about().map(plain) {
+        command = command.about(about);
+    }
+    if let Some(about) = command.get_long_about().map(plain) {
+        command = command.long_about(about);
+    }
+    command = command.mut_args(|arg| arranged_arg(arg, shown)).disable_help_flag(true);
+    command = command
+        .arg(Arg::new("help").short('h').long("help").action(ArgAction::HelpShort).help("Print this help"))
+        .arg(
+            Arg::new("help_all")
+                .long(&ALL[2..])
+                .action(ArgAction::HelpLong)
+                .help("Print all settings, and their variables"),
+        );
+    if has_rare && shown == Shown::Usual {
+        command = command
+            .after_help(format!("{ALL} has the rest. Settings can stand in a file as well (--config)."));
+    }
+    command.mut_subcommands(|below| arranged(below, shown))
+}
+
+fn arranged_arg(mut arg: Arg, shown: Shown) -> Arg {
+    if let Some(help) = arg.get_help().map(plain) {
+        arg = arg.help(help);
+    }
+    if let Some(help) = arg.get_long_help().map(plain) {
+        arg = arg.long_help(help);
+    }
+    let rare = is_rare(&arg);
+    arg.hide_short_help(rare).hide_env(shown == Shown::Usual)
+}
+
+fn is_rare(arg: &Arg) -> bool {
+    RARE.iter().any(|start| arg.get_id().as_str().starts_with(start))
+}
+
+/// Without the back-ticks of documentation comments, which a terminal shows as they are.
+fn plain(text: &StyledStr) -> String {
+    text.to_string().replace('`', "")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli;
+
+    /// Lines of a terminal that is not small, the prompt included.
+    const SCREEN: usize = 50;
+
+    fn each(command: &mut Command, told: &mut impl FnMut(&mut Command)) {
+        told(command);
+        for below in command.get_subcommands_mut() {
+            each(below, told);
+        }
+    }
+
+    #[test]
+    fn help_is_one_screen_and_leaks_no_markup() {
+        let mut command = cli::command(Shown::Usual);
+        command.build();
+        let mut long = Vec::new();
+        each(&mut command, &mut |command| {
+            let help = command.render_help().to_string();
+            assert!(!help.contains('`'), "{help}");
+            let lines = help.lines().count();
+            if lines > SCREEN {
+                long.push(format!("{} has {lines} lines", command.get_name()));
+            }
+        });
+        assert_eq!(long, Vec::<String>::new());
+    }
+
+    #[test]
+    fn all_settings_are_in_the_long_help_without_markup() {
+        let mut command = cli::command(Shown::All);
+        command.build();
+        each(&mut command, &mut |command| {
+            let shown: Vec<String> = command
+                .get_arguments()
+                .filter(|arg| !arg.is_hide_set())
+                .filter_map(|arg| arg.get_long().map(|long| format!("--{long}")))
+                .collect();
+            let help = command.render_long_help().to_string();
+            assert!(!help.contains('`'), "{help}");
+            for flag in shown {
+                assert!(help.contains(&flag), "{flag} is missing in the help of {}", command.get_name());
+            }
+        });
+    }
+}

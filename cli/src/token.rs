@@ -1,0 +1,226 @@
+//! `liverank token`: tokens for trying a system that asks viewers for them, without an issuer.
+//!
+//! The keys are Ed25519, made at the first need and kept in a directory: `key.pkcs8` signs, `jwks.json` is what a gateway
+//! checks by. `liverank up --auth-dev` uses the same two files. They are for one's own machine: whoever reads the first
+//! can be anybody.
+
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, anyhow, ensure};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use clap::{Args, Subcommand, ValueEnum};
+use liverank_core::UserId;
+use liverank_gateway::auth::AuthArgs;
+use ring::rand::SystemRandom;
+use ring::signature::{Ed25519KeyPair, KeyPair};
+use serde_json::{Value, json};
+
+/// The `iss` and the `aud` of such tokens.
+const ISSUER: &str = "liverank-dev";
+const AUDIENCE: &str = "liverank";
+/// Where the keys are, below the data directory of `liverank up`.
+const FOLDER: &str = "dev-keys";
+const PRIVATE: &str = "key.pkcs8";
+const PUBLIC: &str = "jwks.json";
+
+/// `liverank token`.
+#[derive(Debug, Clone, Subcommand)]
+pub enum Token {
+    /// Prints a viewer's token for `liverank up --auth-dev`. Makes the keys where there are none.
+    User(UserToken),
+}
+
+/// What a viewer may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Role {
+    Viewer,
+    Poster,
+    Moderator,
+    Service,
+}
+
+/// `liverank token user`.
+#[derive(Debug, Clone, Args)]
+pub struct UserToken {
+    /// For whom it is: what requests call `userid` or `user_id`.
+    #[arg(long, value_name = "ID")]
+    user: String,
+    /// What they may do; may be given several times. It stands in the token as `roles`.
+    #[arg(long, value_enum, value_name = "ROLE", default_values = ["viewer", "poster"])]
+    role: Vec<Role>,
+    /// For how many hours it is good.
+    #[arg(long, default_value_t = 12, value_parser = clap::value_parser!(u32).range(1..=8760))]
+    hours: u32,
+    /// The data directory of the `liverank up` that is to take it.
+    #[arg(long, env = "LIVERANK_DATA_DIR", default_value = "liverank-data", value_name = "DIR")]
+    data_dir: PathBuf,
+}
+
+impl Token {
+    /// Does what was asked.
+    pub fn run(self) -> anyhow::Result<ExitCode> {
+        match self {
+            Self::User(wanted) => {
+                UserId::parse_field("--user", &wanted.user)?;
+                let keys = DevKeys::of(&wanted.data_dir)?;
+                let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
+                let token = keys.sign(&claims(&wanted, now))?;
+                writeln!(std::io::stdout(), "{token}")?;
+                Ok(ExitCode::SUCCESS)
+            }
+        }
+    }
+}
+
+fn claims(wanted: &UserToken, now: u64) -> Value {
+    let roles: Vec<String> = wanted
+        .role
+        .iter()
+        .filter_map(|role| role.to_possible_value().map(|value| value.get_name().to_owned()))
+        .collect();
+    json!({
+        "iss": ISSUER,
+        "aud": AUDIENCE,
+        "sub": wanted.user,
+        "roles": roles,
+        "iat": now,
+        "exp": now + u64::from(wanted.hours) * 3600,
+    })
+}
+
+/// The keys of `up --auth-dev`.
+pub struct DevKeys {
+    folder: PathBuf,
+    pair: Ed25519KeyPair,
+}
+
+impl DevKeys {
+    /// Those below a data directory; they are made where there are none.
+    pub fn of(data_dir: &Path) -> anyhow::Result<Self> {
+        let folder = data_dir.join(FOLDER);
+        let private = folder.join(PRIVATE);
+        if !private.exists() {
+            make(&folder).with_context(|| format!("keys cannot be made in {}", folder.display()))?;
+        }
+        let bytes = fs::read(&private).with_context(|| private.display().to_string())?;
+        let pair = Ed25519KeyPair::from_pkcs8(&bytes)
+            .map_err(|error| anyhow!("{} holds no Ed25519 key: {error}", private.display()))?;
+        let keys = Self { folder, pair };
+        // Written each time: the private key says what must be in it.
+        fs::write(keys.jwks(), keys.public().to_string())
+            .with_context(|| keys.jwks().display().to_string())?;
+        Ok(keys)
+    }
+
+    fn jwks(&self) -> PathBuf {
+        self.folder.join(PUBLIC)
+    }
+
+    fn public(&self) -> Value {
+        let x = URL_SAFE_NO_PAD.encode(self.pair.public_key().as_ref());
+        json!({"keys": [{"kty": "OKP", "crv": "Ed25519", "alg": "EdDSA", "use": "sig", "kid": ISSUER, "x": x}]})
+    }
+
+    /// What a gateway is set up with to take their tokens.
+    pub fn auth(&self) -> AuthArgs {
+        AuthArgs::of_file(self.jwks(), ISSUER, AUDIENCE)
+    }
+
+    fn sign(&self, claims: &Value) -> anyhow::Result<String> {
+        let header = json!({"alg": "EdDSA", "typ": "JWT", "kid": ISSUER});
+        let signed = format!("{}.{}", part(&header)?, part(claims)?);
+        let signature = self.pair.sign(signed.as_bytes());
+        Ok(format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature.as_ref())))
+    }
+}
+
+fn part(value: &Value) -> anyhow::Result<String> {
+    Ok(URL_SAFE_NO_PAD.encode(serde_json::to_vec(value)?))
+}
+
+/// Makes a key that only its owner reads. Where another process makes one at the same time, the first stays.
+fn make(folder: &Path) -> anyhow::Result<()> {
+    fs::create_dir_all(folder)?;
+    let pair =
+        Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).map_err(|_| anyhow!("no random bytes"))?;
+    let own = folder.join(format!("{PRIVATE}.{}", std::process::id()));
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&own)?;
+    file.write_all(pair.as_ref())?;
+    file.sync_all()?;
+    let linked = fs::hard_link(&own, folder.join(PRIVATE));
+    fs::remove_file(&own)?;
+    match linked {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
+/// Whom `liverank up` asks for tokens.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Viewers' tokens")]
+pub struct UpAuth {
+    /// Ask viewers for tokens of keys that are made here: `liverank token user` prints such a token. For trying.
+    #[arg(long, env = "LIVERANK_AUTH_DEV", conflicts_with_all = ["auth_jwks_file", "auth_jwks_url"])]
+    auth_dev: bool,
+    #[command(flatten)]
+    auth: AuthArgs,
+}
+
+impl UpAuth {
+    /// What the gateway is set up with.
+    pub fn args(&self, data_dir: &Path) -> anyhow::Result<AuthArgs> {
+        if !self.auth_dev {
+            return Ok(self.auth.clone());
+        }
+        let others = self.auth.auth_jwks_file.is_some() || self.auth.auth_jwks_url.is_some();
+        // A file of settings is below the command line's own check.
+        ensure!(!others, "set --auth-dev or the keys of an issuer, not both");
+        Ok(DevKeys::of(data_dir)?.auth())
+    }
+
+    /// Whether tokens are asked for that `liverank token user` prints.
+    pub const fn is_dev(&self) -> bool {
+        self.auth_dev
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wanted(data_dir: &Path) -> UserToken {
+        let role = vec![Role::Poster, Role::Moderator];
+        UserToken { user: "ann".into(), role, hours: 2, data_dir: data_dir.to_owned() }
+    }
+
+    #[test]
+    fn keys_are_made_once_and_the_private_one_is_its_owners() {
+        use std::os::unix::fs::PermissionsExt;
+        let directory = tempfile::tempdir().unwrap();
+        let first = DevKeys::of(directory.path()).unwrap();
+        let second = DevKeys::of(directory.path()).unwrap();
+        assert_eq!(first.public(), second.public());
+        let mode = fs::metadata(first.folder.join(PRIVATE)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        assert_eq!(fs::read_dir(&first.folder).unwrap().count(), 2, "nothing is left behind");
+    }
+
+    #[test]
+    fn a_token_says_who_what_and_until_when() {
+        let directory = tempfile::tempdir().unwrap();
+        let claims = claims(&wanted(directory.path()), 1_000);
+        assert_eq!((&claims["sub"], &claims["exp"]), (&json!("ann"), &json!(1_000 + 7_200)));
+        assert_eq!(claims["roles"], json!(["poster", "moderator"]));
+        let token = DevKeys::of(directory.path()).unwrap().sign(&claims).unwrap();
+        let parts: Vec<Vec<u8>> =
+            token.split('.').map(|part| URL_SAFE_NO_PAD.decode(part).unwrap()).collect();
+        assert_eq!(serde_json::from_slice::<Value>(&parts[1]).unwrap(), claims);
+        assert_eq!(parts[2].len(), 64);
+    }
+}

@@ -1,0 +1,320 @@
+import { Connection, readable, type Link, type Stream, type StreamStatus } from './connection.js';
+import { LiverankError, answerError, asLiverankError } from './error.js';
+import { Http, query, type PostOptions, type TokenSource } from './http.js';
+import { CommentPosition } from './position.js';
+import { applyRankingMessage, type RankingState } from './ranking.js';
+import { createSseParser, type SseEvent } from './sse.js';
+import type {
+  Acknowledged,
+  Board,
+  Comment,
+  CommentPage,
+  Connected,
+  Draft,
+  Gap,
+  Interaction,
+  NumberedComment,
+  OwnRanked,
+  Ranked,
+  RankingMessage,
+  Statistics,
+  Video,
+  VideoPage,
+} from './types.js';
+
+/** A stream on which nothing arrives for this long is dead, in ms: readers send a line every 15 s. */
+const SILENCE_MS = 60_000;
+
+/** What is needed of a WebSocket: the browser's own, or the package `ws`. */
+export interface WebSocketLike {
+  readonly readyState: number;
+  onopen: ((event: any) => void) | null;
+  onmessage: ((event: any) => void) | null;
+  onclose: ((event: any) => void) | null;
+  onerror: ((event: any) => void) | null;
+  close(): void;
+}
+
+/** How a WebSocket is made. */
+export type WebSocketConstructor = new (url: string) => WebSocketLike;
+
+/** How a {@link Liverank} is set up. */
+export interface LiverankOptions {
+  /** The front door (the gateway). The page's own origin by default; needed outside a browser. */
+  baseUrl?: string | URL | undefined;
+  /** For systems that ask viewers for tokens. A function is asked again when its token is refused. */
+  token?: TokenSource | undefined;
+  /** Instead of the platform's own. */
+  fetch?: typeof fetch | undefined;
+  /** Instead of the platform's own. */
+  WebSocket?: WebSocketConstructor | undefined;
+  /** Where chance comes from; for tests. */
+  random?: (() => number) | undefined;
+}
+
+/** Options of reads. */
+export interface ReadOptions {
+  signal?: AbortSignal;
+}
+
+/** Options of {@link Liverank.history}. */
+export interface HistoryOptions extends ReadOptions {
+  /** Comments numbered less than this. */
+  before?: number | null | undefined;
+  limit?: number | undefined;
+}
+
+/** Options of {@link Liverank.videos}. */
+export interface PageOptions extends ReadOptions {
+  board?: Board | undefined;
+  limit?: number | undefined;
+  /** The `next` of the page before. */
+  cursor?: string | null | undefined;
+}
+
+/** Options of {@link Liverank.comments}. */
+export interface CommentOptions {
+  /** Who watches. */
+  userid: string;
+  /** Where to resume: the `lastEventId` of an earlier stream. */
+  lastEventId?: string;
+  /** Connects to the video's reader instead of the front door, and resolves it again after every end. */
+  direct?: boolean;
+  onConnected?: (greeting: Connected) => void;
+  onComment?: (comment: NumberedComment) => void;
+  /** Comments that can no longer be had here; the history may have them. */
+  onGap?: (gap: Gap) => void;
+  onState?: (status: StreamStatus) => void;
+}
+
+/** A video's comments as they come. */
+export interface CommentStream extends Stream {
+  /** Where this viewer stands: hand it to {@link Liverank.comments} to resume. Empty before the first event. */
+  readonly lastEventId: string;
+}
+
+/** Options of {@link Liverank.userRanking}. */
+export interface ListOptions<Line> {
+  /** How many videos at most; 1,000 by default. */
+  limit?: number | 'all' | undefined;
+  /** Called on connect and on every change, best first. */
+  onList?: (videos: Line[]) => void;
+  onState?: (status: StreamStatus) => void;
+}
+
+/** Options of {@link Liverank.ranking}. */
+export interface RankingOptions extends ListOptions<Ranked> {
+  board?: Board | undefined;
+  /** `delta`: changes travel; `list`: whole lists do. */
+  mode?: 'delta' | 'list';
+}
+
+/** A random id for an event or a comment. `crypto.randomUUID` is missing on pages served over plain HTTP. */
+export function newId(): string {
+  const bytes = crypto.getRandomValues(new Uint8Array(16));
+  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join('');
+}
+
+/**
+ * A client of one liverank system.
+ *
+ * A post is repeated under the same id until it is acknowledged, refused or out of time, so it counts once. A comment
+ * stream resumes where it stopped and hands over each comment once and in order; what can no longer be had is reported as
+ * a gap. Each reconnect waits a random, bounded time. An answer that is final ends a stream (`failed`) and rejects a call.
+ */
+export class Liverank {
+  readonly #http: Http;
+  readonly #fetch: typeof fetch;
+  readonly #WebSocket: WebSocketConstructor | undefined;
+  readonly #random: () => number;
+
+  constructor({ baseUrl = globalThis.location?.origin, token, fetch: given, WebSocket, random = Math.random }: LiverankOptions = {}) {
+    if (!baseUrl || baseUrl === 'null') throw new TypeError('baseUrl is needed outside a browser');
+    this.#fetch = given ?? ((...request) => globalThis.fetch(...request));
+    this.#http = new Http(String(baseUrl).replace(/\/+$/, ''), this.#fetch, random, token);
+    this.#WebSocket = WebSocket ?? (globalThis.WebSocket as WebSocketConstructor | undefined);
+    this.#random = random;
+  }
+
+  /** Has the next request and connection ask the token function again: after a sign-in or a sign-out. */
+  forgetToken(): void {
+    this.#http.forgetToken();
+  }
+
+  /** Sends one interaction. Resolves once it is durable. It is repeated under one `event_id`, so it counts once. */
+  interact(event: Interaction, options?: PostOptions): Promise<Acknowledged> {
+    return this.#http.post<Acknowledged>('/interact', { event_id: newId(), ...event }, options);
+  }
+
+  /** Posts a comment. Resolves to the stored one. It is repeated under the same idempotency key. */
+  async postComment({ userid, videoid, comment, idempotencyKey = newId() }: Draft, options?: PostOptions): Promise<Comment> {
+    const body = { userid, videoid, comment, idempotency_key: idempotencyKey };
+    return (await this.#http.post<{ comment: Comment }>('/comment', body, options)).comment;
+  }
+
+  /** Older comments, newest first. Pass `next` as `before` for the page that precedes it. */
+  history(videoid: string, { before, limit, signal }: HistoryOptions = {}): Promise<CommentPage> {
+    return this.#http.json<CommentPage>(`/comments/${encodeURIComponent(videoid)}${query({ before, limit })}`, { signal });
+  }
+
+  /** One page of a ranked list. */
+  videos({ board, limit, cursor, signal }: PageOptions = {}): Promise<VideoPage> {
+    return this.#http.json<VideoPage>(`/videos${query({ board, limit, cursor })}`, { signal });
+  }
+
+  /** One video with its counters and its viewers now. Rejects with status 404 when nothing has happened to it yet. */
+  video(videoId: string, { signal }: ReadOptions = {}): Promise<Video> {
+    return this.#http.json<Video>(`/videos/${encodeURIComponent(videoId)}`, { signal });
+  }
+
+  /** What every service reports. */
+  statistics({ signal }: ReadOptions = {}): Promise<Statistics> {
+    return this.#http.json<Statistics>('/statistics', { signal });
+  }
+
+  /** A video's comments as they come. */
+  comments(videoid: string, { userid, lastEventId = '', direct = false, onState, ...handlers }: CommentOptions): CommentStream {
+    const position = new CommentPosition(lastEventId);
+    const take = (link: Link, event: SseEvent): void => {
+      for (const outcome of readable(link, () => position.take(event)) ?? []) {
+        if ('connected' in outcome) {
+          link.live();
+          handlers.onConnected?.(outcome.connected);
+        } else if ('gap' in outcome) handlers.onGap?.(outcome.gap);
+        else handlers.onComment?.(outcome.comment);
+      }
+    };
+    const path = (): string => `/connect${query({ userid, videoid, last_event_id: position.lastEventId })}`;
+    const ask = async (init: RequestInit): Promise<Response> => {
+      if (!direct) return this.#http.send(path(), init);
+      // The token is for the front door: it is not shown to whatever address a reader is said to have.
+      const response = await this.#fetch((await this.#reader(videoid, init.signal ?? undefined)) + path(), init);
+      if (!response.ok) throw await answerError(response);
+      return response;
+    };
+    const connection = new Connection({ open: (link) => openStream(link, ask, take), onState, random: this.#random });
+    return Object.defineProperty(connection, 'lastEventId', { get: () => position.lastEventId }) as Connection & CommentStream;
+  }
+
+  /** A ranked list, best first. */
+  ranking({ board, limit, mode = 'delta', onList, onState }: RankingOptions = {}): Stream {
+    return this.#list<Ranked>(`/ws/videos${query({ board, limit, mode: mode === 'delta' ? mode : undefined })}`, { onList, onState });
+  }
+
+  /** The ranked videos of one owner, as {@link Liverank.ranking} does it. */
+  userRanking(userId: string, { limit, onList, onState }: ListOptions<OwnRanked> = {}): Stream {
+    return this.#list<OwnRanked>(`/ws/user/${encodeURIComponent(userId)}${query({ limit })}`, { onList, onState });
+  }
+
+  /** The reader that serves a video; one that nobody serves yet is registered. */
+  async #reader(videoid: string, signal: AbortSignal | undefined): Promise<string> {
+    type Found = { readerUrl: string };
+    const found = await this.#http.json<Found>(`/resolve/${encodeURIComponent(videoid)}`, { signal }).catch((error: LiverankError) => {
+      if (error.status !== 404) throw error;
+      return this.#http.json<Found>('/register', { method: 'POST', body: { videoid }, signal });
+    });
+    return found.readerUrl.replace(/\/+$/, '');
+  }
+
+  #list<Line>(path: string, { onList, onState }: { onList: ((videos: Line[]) => void) | undefined; onState: ((status: StreamStatus) => void) | undefined }): Stream {
+    const WebSocket = this.#WebSocket;
+    if (!WebSocket) throw new TypeError('this platform has no WebSocket: pass one to the constructor');
+    const open = (link: Link): (() => void) => {
+      let state: RankingState | null = null;
+      let socket: WebSocketLike | null = null;
+      const message = ({ data }: { data: unknown }): void => {
+        if (!link.current()) return;
+        const read = readable(link, () => JSON.parse(String(data)) as Line[] | RankingMessage);
+        if (read === undefined) return;
+        if (Array.isArray(read)) {
+          link.live();
+          onList?.(read);
+          return;
+        }
+        const next = applyRankingMessage(state, read);
+        if (next === null) link.lost(new LiverankError('the list went on without us'));
+        if (next === null || next === state) return;
+        state = next;
+        link.live();
+        onList?.(next.videos as Line[]);
+      };
+      const run = async (): Promise<void> => {
+        const token = await this.#http.token();
+        if (!link.current()) return;
+        // A browser can set no headers here. Where it can be done otherwise (Node), the package's own class does it.
+        socket = new WebSocket(this.#http.base.replace(/^http/, 'ws') + withToken(path, token));
+        let opened = false;
+        socket.onopen = () => {
+          opened = true;
+        };
+        socket.onmessage = (event) => {
+          opened = true;
+          message(event);
+        };
+        socket.onclose = () => void this.#closed(link, path, opened);
+        socket.onerror = () => {};
+      };
+      run().catch((cause) => link.lost(asLiverankError(cause, `GET ${path}`)));
+      return () => socket && closeQuietly(socket);
+    };
+    return new Connection({ open, onState, random: this.#random });
+  }
+
+  /** A WebSocket that never opened does not say why: the same request without its handshake does. */
+  async #closed(link: Link, path: string, opened: boolean): Promise<void> {
+    if (!link.current()) return;
+    if (opened) return link.lost(new LiverankError('the connection was closed'));
+    try {
+      // 426: it is there, it takes us, and wants the handshake.
+      const answer = await this.#http.send(path, { cache: 'no-store', signal: AbortSignal.timeout(REQUEST_MS) }, 426);
+      await answer.body?.cancel();
+      link.lost(new LiverankError('the connection was closed'));
+    } catch (cause) {
+      link.lost(asLiverankError(cause, `GET ${path}`));
+    }
+  }
+}
+
+/** For the question why a WebSocket did not open, in ms. */
+const REQUEST_MS = 10_000;
+
+function withToken(path: string, token: string | null): string {
+  if (!token) return path;
+  return `${path}${path.includes('?') ? '&' : '?'}${new URLSearchParams({ access_token: token })}`;
+}
+
+function closeQuietly(socket: WebSocketLike): void {
+  // Closing one that is not open yet makes a browser complain in its console, as if something had failed.
+  if (socket.readyState === 0) socket.onopen = () => socket.close();
+  else socket.close();
+}
+
+/** A stream of events over `fetch`, which shows statuses and takes headers. The browser's `EventSource` does neither. */
+function openStream(link: Link, ask: (init: RequestInit) => Promise<Response>, take: (link: Link, event: SseEvent) => void): () => void {
+  const abort = new AbortController();
+  let silence: ReturnType<typeof setTimeout> | undefined;
+  const heard = (): void => {
+    clearTimeout(silence);
+    silence = setTimeout(() => link.lost(new LiverankError('the stream fell silent')), SILENCE_MS);
+  };
+  const run = async (): Promise<void> => {
+    const response = await ask({ signal: abort.signal, headers: { accept: 'text/event-stream' }, cache: 'no-store' });
+    if (!response.body) throw new LiverankError('the stream has no body');
+    const parser = createSseParser({ onRetry: link.retry, onEvent: (event) => link.current() && take(link, event) });
+    const text = new TextDecoder();
+    const reader = response.body.getReader();
+    heard();
+    for (let part = await reader.read(); !part.done; part = await reader.read()) {
+      heard();
+      parser.feed(text.decode(part.value, { stream: true }));
+    }
+  };
+  run().then(
+    () => link.lost(),
+    (cause) => link.lost(asLiverankError(cause, 'the stream ended')),
+  );
+  return () => {
+    clearTimeout(silence);
+    abort.abort();
+  };
+}

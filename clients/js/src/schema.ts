@@ -1,0 +1,301 @@
+/** Made by `npm run schema` from services/gateway/openapi/openapi.yaml. Do not edit. */
+
+export type paths = Record<string, never>;
+export type webhooks = Record<string, never>;
+export interface components {
+    schemas: {
+        /** @description The log has the interaction durably. */
+        Acknowledged: {
+            /** @description The sender's, or one that was made up, by which nothing can be sent again. */
+            event_id: components["schemas"]["Id"];
+        };
+        /** @description What a client reports. */
+        ClientReport: {
+            /** @description Its name. */
+            clientId: components["schemas"]["RequiredName"];
+            /** @description As whom it watches. */
+            userId?: components["schemas"]["Name"];
+            /** @description What it watches. */
+            videoId?: components["schemas"]["Name"];
+            /** @description Comments that it posted. */
+            commentsGenerated?: components["schemas"]["ReportedCount"];
+            /** @description Comments that it received. */
+            commentsConsumed?: components["schemas"]["ReportedCount"];
+            /** @description The channels that it follows. */
+            subscribedTopics?: components["schemas"]["Names"];
+            /** @description The reader that it is connected to. */
+            connectedReader?: components["schemas"]["Name"];
+        };
+        /** @description A comment. */
+        Comment: {
+            /** @description Its identity. */
+            id: components["schemas"]["Id"];
+            /** @description Who wrote it. */
+            userid: components["schemas"]["Id"];
+            /** @description Under which video. */
+            videoid: components["schemas"]["Id"];
+            /** @description What it says. */
+            comment: string;
+            /**
+             * Format: date-time
+             * @description When it was posted.
+             */
+            timestamp: string;
+        };
+        /** @description One page of a video's comments. */
+        CommentPage: {
+            /** @description The page, newest first. */
+            comments: components["schemas"]["NumberedComment"][];
+            /** @description The `before` of the page after this one; null at the end. */
+            next: number | null;
+        };
+        /** @description What a comment service reports. */
+        CommentReport: {
+            /** @description Its name; the seed's service has none. */
+            instanceId?: components["schemas"]["Name"];
+            /** @description Comments taken since its start. */
+            totalComments?: components["schemas"]["ReportedCount"];
+            /** @description The same by video. */
+            commentsByVideo?: components["schemas"]["ReportedCounts"];
+            /** @description Videos commented on. */
+            activeTopics?: components["schemas"]["Names"];
+            /** @description Readers that listen to each channel. */
+            topicSubscribers?: components["schemas"]["ReportedCounts"];
+        };
+        /** @description The first event of a comment stream. */
+        Connected: {
+            /**
+             * @description Which kind of event this is.
+             * @constant
+             */
+            type: "connected";
+            /** @description Who watches. */
+            userid: components["schemas"]["Id"];
+            /** @description What is watched. */
+            videoid: components["schemas"]["Id"];
+            /** @description The reader that holds the stream. */
+            instance: components["schemas"]["Id"];
+        };
+        /** @description How many. */
+        Count: number;
+        /** @description Comments that can no longer be had on this stream; the history may have them. */
+        Gap: {
+            /** @description The number of the first; 0 where nobody knows what was seen. */
+            from: number;
+            /** @description The number of the last. */
+            to: number;
+        };
+        /** @description 1 to 256 bytes of UTF-8 without control characters. */
+        Id: string;
+        /** @description What a viewer did. */
+        Interaction: {
+            /** @description The video that it was done to. */
+            video_id: components["schemas"]["Id"];
+            /** @description Who did it. */
+            user_id: components["schemas"]["Id"];
+            /**
+             * @description What was done.
+             * @enum {string}
+             */
+            type: "view" | "like" | "comment" | "share" | "watch_time";
+            /** @description Seconds watched, for the type `watch_time`; 0 where absent. */
+            watch_time?: number | null;
+            /** @description When, as Unix seconds or in RFC 3339, from 1970 to 9999; now where absent. */
+            timestamp?: number | string | null;
+            /** @description What the sender calls this event; sent twice within 24 hours it counts once. */
+            event_id?: components["schemas"]["OptionalId"];
+            /** @description The video's owner; where none is ever given, the user of its first interaction. */
+            owner_id?: components["schemas"]["OptionalId"];
+        };
+        /** @description What a manager reports. */
+        ManagerReport: {
+            /** @description Its name; the seed's manager has none. */
+            instanceId?: components["schemas"]["Name"];
+            /** @description What it calls itself. */
+            service?: components["schemas"]["Name"];
+            /** @description Videos that have a reader. */
+            registeredVideos?: components["schemas"]["ReportedCount"];
+            /** @description Addresses of the readers that take viewers. */
+            availableReaderApis?: components["schemas"]["Names"];
+            /** @description Registrations answered since its start. */
+            registrationCount?: components["schemas"]["ReportedCount"];
+            /** @description The address of each video's reader. */
+            videoMappings?: {
+                [key: string]: string | number;
+            } | null;
+        };
+        /** @description Up to 512 bytes; scripts may call themselves by numbers. */
+        Name: string | number | null;
+        /** @description Names, up to 512 bytes each. */
+        Names: (string | number)[] | null;
+        /** @description A comment with its number. */
+        NumberedComment: components["schemas"]["Comment"] & {
+            /** @description Its number among the video's comments. */
+            seq: number;
+        };
+        /** @description 1 to 256 bytes of UTF-8 without control characters; null is the same as none. */
+        OptionalId: string | null;
+        /** @description One line of an owner's list. */
+        OwnRanked: {
+            /** @description The video. */
+            video_id: components["schemas"]["Id"];
+            /** @description In points. */
+            score: number;
+        };
+        /** @description What went wrong (RFC 9457). */
+        Problem: {
+            /** @description The kind of problem; `about:blank` means that the status says it. */
+            type: string;
+            /** @description The status in words. */
+            title: string;
+            /** @description The status of the answer. */
+            status: number;
+            /** @description What went wrong. */
+            detail: string;
+            /** @description The same as `detail`, for clients of the comments seed. */
+            error: string;
+            /** @description Which field is wrong, as the client spells it; `body` for the whole. */
+            field?: string;
+        };
+        /** @description One line of a ranked list. */
+        Ranked: {
+            /** @description The video. */
+            video_id: components["schemas"]["Id"];
+            /** @description In points. On the trending board what the points are worth now: they halve in every half-life. They are brought up to date 64 times a half-life, and whenever the list changes; lists in between are equal. */
+            score: number;
+            /** @description The video's owner. */
+            user_id: components["schemas"]["Id"];
+        };
+        /** @description What changed since version `base`: remove, then set, then sort by score descending and, where it is equal, by the bytes of the id descending. */
+        RankingDelta: {
+            /**
+             * @description Which kind of message this is.
+             * @constant
+             */
+            type: "delta";
+            /** @description The version that it applies to; to another it does not. */
+            base: number;
+            /** @description The version that it leads to. */
+            version: number;
+            /** @description Videos that left the list. */
+            remove: components["schemas"]["Id"][];
+            /** @description Lines that are new, or changed. */
+            set: components["schemas"]["Ranked"][];
+        };
+        /** @description The whole list, at a version. */
+        RankingSnapshot: {
+            /**
+             * @description Which kind of message this is.
+             * @constant
+             */
+            type: "snapshot";
+            /** @description Changes of later versions apply to it. */
+            version: number;
+            /** @description The list, best first. */
+            videos: components["schemas"]["Ranked"][];
+        };
+        /** @description How many. */
+        ReportedCount: number | null;
+        /** @description How many, by name. */
+        ReportedCounts: {
+            [key: string]: number;
+        } | null;
+        /** @description Up to 512 bytes. */
+        RequiredName: string | number;
+        /** @description One reader as it reported itself. */
+        ShownReader: {
+            /** @description Its name. */
+            instanceId: string;
+            /** @description Viewers connected to it. */
+            activeConnections: components["schemas"]["Count"];
+            /** @description Viewers that it may hold; absent where it does not say. */
+            capacity?: components["schemas"]["Count"];
+            /** @description The channels that it listens to. */
+            subscribedTopics: string[];
+            /** @description Comments written to viewers since its start. */
+            messagesSent: components["schemas"]["Count"];
+        };
+        /** @description What every service reported last. */
+        Statistics: {
+            /** @description What the comment services report, added up. */
+            commentApi: components["schemas"]["CommentReport"];
+            /** @description The readers. */
+            readerApis: {
+                /** @description Readers that report. */
+                totalReaders: components["schemas"]["Count"];
+                /** @description Their viewers in all. */
+                totalActiveConnections: components["schemas"]["Count"];
+                /** @description Comments that they wrote to viewers since their start. */
+                totalMessagesSent: components["schemas"]["Count"];
+                /** @description The channels that they listen to. */
+                allSubscribedTopics: string[];
+                /** @description Each, the first hundred unless `full`. */
+                readers: components["schemas"]["ShownReader"][];
+            };
+            /** @description What the managers report, merged. */
+            readerApiManager: components["schemas"]["ManagerReport"];
+            /** @description Clients that report themselves, as the comments seed's do. */
+            clients: {
+                /** @description Clients that report. */
+                totalClients: components["schemas"]["Count"];
+                /** @description Comments that they posted. */
+                totalCommentsGenerated: components["schemas"]["Count"];
+                /** @description Comments that they received. */
+                totalCommentsConsumed: components["schemas"]["Count"];
+                /** @description Each, the first hundred unless `full`. */
+                clients: components["schemas"]["ClientReport"][];
+            };
+            /** @description What the archive holds. */
+            storedComments: {
+                /** @description Comments in it; null before it was asked. */
+                totalComments: number | null;
+            };
+            /**
+             * Format: date-time
+             * @description When this was put together.
+             */
+            timestamp: string;
+        };
+        /** @description One video with its counts. */
+        Video: {
+            /** @description The video. */
+            video_id: components["schemas"]["Id"];
+            /** @description Its owner. */
+            user_id: components["schemas"]["Id"];
+            /** @description In points. */
+            score: number;
+            /** @description Interactions of the type `view`. */
+            views: components["schemas"]["Count"];
+            /** @description Interactions of the type `like`. */
+            likes: components["schemas"]["Count"];
+            /** @description Interactions of the type `comment`, posted ones included. */
+            comments: components["schemas"]["Count"];
+            /** @description Interactions of the type `share`. */
+            shares: components["schemas"]["Count"];
+            /** @description Seconds watched in all. */
+            watch_time_total: number;
+            /** @description What watching is worth in all, in points. */
+            watch_time_score: number;
+            /** @description Times that it was watched for less than the threshold. */
+            watch_short: components["schemas"]["Count"];
+            /** @description Times that it was watched for the threshold or longer. */
+            watch_long: components["schemas"]["Count"];
+            /** @description Connected now; null while no manager says so. */
+            viewers: number | null;
+        };
+        /** @description One page of a ranked list. */
+        VideoPage: {
+            /** @description The page, best first. */
+            videos: components["schemas"]["Ranked"][];
+            /** @description The `cursor` of the page after this one; null at the end. */
+            next: string | null;
+        };
+    };
+    responses: never;
+    parameters: never;
+    requestBodies: never;
+    headers: never;
+    pathItems: never;
+}
+export type $defs = Record<string, never>;
+export type operations = Record<string, never>;

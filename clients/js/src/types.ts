@@ -1,0 +1,46 @@
+/** What travels, named. The shapes come from the server's OpenAPI document (`schema.ts` is generated from it). */
+
+import type { components } from './schema.js';
+
+type Schemas = components['schemas'];
+
+/** What a viewer did. */
+export type Interaction = Schemas['Interaction'];
+/** `view`, `like`, `comment`, `share` or `watch_time`. */
+export type InteractionType = Interaction['type'];
+/** The answer to an interaction. */
+export type Acknowledged = Schemas['Acknowledged'];
+/** One line of a ranked list. */
+export type Ranked = Schemas['Ranked'];
+/** One line of an owner's list. */
+export type OwnRanked = Schemas['OwnRanked'];
+/** One page of a ranked list. */
+export type VideoPage = Schemas['VideoPage'];
+/** One video with its counters. */
+export type Video = Schemas['Video'];
+/** A comment as its writer gets it back. */
+export type Comment = Schemas['Comment'];
+/** A comment with its number among its video's. */
+export type NumberedComment = Schemas['NumberedComment'];
+/** One page of a video's history. */
+export type CommentPage = Schemas['CommentPage'];
+/** The first event of a comment stream. */
+export type Connected = Schemas['Connected'];
+/** Comments that can no longer be had: the first and the last `seq`. */
+export type Gap = Schemas['Gap'];
+/** A message of `/ws/videos?mode=delta`. */
+export type RankingMessage = Schemas['RankingSnapshot'] | Schemas['RankingDelta'];
+/** Everything in one answer. */
+export type Statistics = Schemas['Statistics'];
+
+/** A board that the server has. */
+export type Board = 'global' | 'trending';
+
+/** What a new comment needs. */
+export interface Draft {
+  userid: string;
+  videoid: string;
+  comment: string;
+  /** Posting again under the same key makes no second comment; a random one by default. */
+  idempotencyKey?: string;
+}

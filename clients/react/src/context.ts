@@ -1,0 +1,23 @@
+import type { Liverank } from '@liverank/client';
+import { createContext, createElement, useContext, type ReactElement, type ReactNode } from 'react';
+
+const Context = createContext<Liverank | null>(null);
+
+/** Props of {@link LiverankProvider}. */
+export interface LiverankProviderProps {
+  /** Made once, outside of the component: another client opens other connections. */
+  client: Liverank;
+  children?: ReactNode;
+}
+
+/** Hands a client to the hooks below it. */
+export function LiverankProvider({ client, children }: LiverankProviderProps): ReactElement {
+  return createElement(Context.Provider, { value: client }, children);
+}
+
+/** The client that the nearest {@link LiverankProvider} hands down. */
+export function useLiverank(): Liverank {
+  const client = useContext(Context);
+  if (!client) throw new Error('useLiverank: there is no LiverankProvider above');
+  return client;
+}

@@ -1,0 +1,122 @@
+//! Viewers to come, who are in no reader's report yet: one for each video given out lately, and those of a dead reader.
+//! Counting them keeps a burst of registrations, or a crowd that comes back, from going to one reader.
+//!
+//! Who has arrived is in the reader's report and is counted there: a reader that reports more viewers than before has
+//! received so many of those that were expected. Counted twice, a reader that takes the place of another would seem full
+//! before it is, and viewers would be sent to readers that are to be emptied next.
+
+use std::collections::{HashMap, VecDeque};
+use std::time::Duration;
+
+use super::Time;
+use crate::ReaderId;
+
+/// How long a viewer is expected: by then the reader reports it, or it does not come.
+pub const HOLDS_FOR: Duration = Duration::from_secs(5);
+/// Viewers who are expected within this time of each other are kept as one number, so that what is kept is bounded by
+/// the number of readers: at most 50 numbers each.
+const GRAIN: Duration = Duration::from_millis(100);
+
+/// How many viewers each reader is to expect.
+#[derive(Debug, Default)]
+pub struct ReservedCapacity(HashMap<ReaderId, Expected>);
+
+#[derive(Debug, Default)]
+struct Expected {
+    /// When, and how many, in the order of the times.
+    given: VecDeque<(Time, u64)>,
+    count: u64,
+}
+
+impl ReservedCapacity {
+    /// Notes that `viewers` are on their way to `reader`. `now` does not go back.
+    pub fn give(&mut self, now: Time, reader: &ReaderId, viewers: u64) {
+        let expected = self.0.entry(reader.clone()).or_default();
+        expected.expire(now);
+        expected.count += viewers;
+        match expected.given.back_mut() {
+            Some((at, last)) if now.saturating_sub(*at) < GRAIN => *last += viewers,
+            _ => expected.given.push_back((now, viewers)),
+        }
+    }
+
+    /// Lets go of those who were expected for too long.
+    pub fn expire(&mut self, now: Time) {
+        self.0.retain(|_, expected| {
+            expected.expire(now);
+            expected.count > 0
+        });
+    }
+
+    /// Notes that a reader reports so many viewers more than before: those who were expected first have arrived.
+    pub fn arrived(&mut self, reader: &ReaderId, viewers: u64) {
+        let Some(expected) = self.0.get_mut(reader) else { return };
+        let mut left = viewers;
+        while left > 0
+            && let Some((_, first)) = expected.given.front_mut()
+        {
+            let arrived = left.min(*first);
+            *first -= arrived;
+            left -= arrived;
+            expected.count -= arrived;
+            if *first == 0 {
+                expected.given.pop_front();
+            }
+        }
+    }
+
+    /// Viewers that a reader is to expect.
+    pub fn to(&self, reader: &ReaderId) -> u64 {
+        self.0.get(reader).map_or(0, |expected| expected.count)
+    }
+}
+
+impl Expected {
+    fn expire(&mut self, now: Time) {
+        while let Some((_, viewers)) = self.given.pop_front_if(|(at, _)| now.saturating_sub(*at) >= HOLDS_FOR)
+        {
+            self.count -= viewers;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn viewers_are_expected_for_a_time_and_what_is_kept_is_bounded() {
+        let (mut reserved, now) = (ReservedCapacity::default(), Duration::from_secs(100));
+        let reader = ReaderId::parse("a").unwrap();
+        reserved.give(now, &reader, 1);
+        reserved.give(now + HOLDS_FOR / 2, &reader, 5);
+        assert_eq!(reserved.to(&reader), 6);
+        reserved.expire(now + HOLDS_FOR);
+        assert_eq!(reserved.to(&reader), 5);
+        reserved.expire(now + HOLDS_FOR * 2);
+        assert!(reserved.0.is_empty());
+        for nth in 0..100_000 {
+            reserved.give(now + Duration::from_millis(nth), &reader, 1);
+        }
+        assert!(reserved.0[&reader].given.len() <= 50);
+    }
+
+    #[test]
+    fn who_has_arrived_is_expected_no_more() {
+        let (mut reserved, now) = (ReservedCapacity::default(), Duration::ZERO);
+        let [a, b] = ["a", "b"].map(|name| ReaderId::parse(name).unwrap());
+        reserved.give(now, &a, 3);
+        reserved.give(now + Duration::from_secs(1), &a, 4);
+        reserved.give(now, &b, 2);
+        reserved.arrived(&a, 5);
+        assert_eq!((reserved.to(&a), reserved.to(&b)), (2, 2));
+        reserved.expire(now + HOLDS_FOR);
+        assert_eq!(
+            (reserved.to(&a), reserved.to(&b)),
+            (2, 0),
+            "the first to be expected are the first to arrive"
+        );
+        reserved.arrived(&a, 50);
+        assert_eq!(reserved.to(&a), 0);
+    }
+}

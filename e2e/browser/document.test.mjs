@@ -1,0 +1,157 @@
+/** The documents against the system: their examples are sent, and what comes back is what they say. */
+
+import assert from 'node:assert/strict';
+import { createRequire } from 'node:module';
+import { after, before, test } from 'node:test';
+import Ajv from 'ajv';
+import Ajv2020 from 'ajv/dist/2020.js';
+import addFormats from 'ajv-formats';
+import { createSseParser, Liverank } from '../../clients/js/dist/node.js';
+import { WebSocket } from '../../clients/js/node_modules/ws/wrapper.mjs';
+import { prepareServer } from './server.mjs';
+
+let server;
+let openapi;
+let asyncapi;
+
+before(async () => {
+  server = await prepareServer();
+  await server.start();
+  openapi = await (await fetch(`${server.origin}/openapi.json`)).json();
+  asyncapi = await (await fetch(`${server.origin}/asyncapi.json`)).json();
+  // Something to be found.
+  const liverank = new Liverank({ baseUrl: server.origin });
+  await liverank.interact({ video_id: 'cat', user_id: 'ana', type: 'like' });
+  await liverank.postComment({ userid: 'ana', videoid: 'cat', comment: 'hello' });
+  await fetch(`${server.origin}/register`, { method: 'POST', headers: { 'content-type': 'application/json' }, body: '{"videoid":"cat"}' });
+  const deadline = Date.now() + 20_000;
+  while (!(await fetch(`${server.origin}/videos/cat`)).ok) assert.ok(Date.now() < deadline, 'nothing is counted');
+});
+
+after(() => server?.remove());
+
+/** A check of values against a schema of `document`. */
+function checker(document) {
+  const ajv = new Ajv2020({ strict: false, allErrors: true });
+  addFormats(ajv);
+  ajv.addSchema({ $id: 'document', components: document.components });
+  return (schema, value, what) => {
+    const whole = JSON.parse(JSON.stringify(schema).replaceAll('"#/components/', '"document#/components/'));
+    const valid = ajv.validate(whole, value);
+    assert.ok(valid, `${what}: ${ajv.errorsText()}\n${JSON.stringify(value)}`);
+  };
+}
+
+const resolved = (document, value) =>
+  value?.$ref ? resolved(document, value.$ref.slice(2).split('/').reduce((at, name) => at[name], document)) : value;
+
+test('every example is taken, and answered as the document says', async () => {
+  const check = checker(openapi);
+  let sent = 0;
+  for (const [path, item] of Object.entries(openapi.paths)) {
+    for (const method of ['get', 'post']) {
+      const operation = item[method];
+      // Streams are below; without its handshake a WebSocket is none.
+      if (!operation || path === '/connect' || path.startsWith('/ws/')) continue;
+      let where = path;
+      for (const parameter of [...(item.parameters ?? []), ...(operation.parameters ?? [])].map((one) => resolved(openapi, one))) {
+        if (parameter.in === 'path') where = where.replace(`{${parameter.name}}`, parameter.example);
+      }
+      const content = resolved(openapi, operation.requestBody)?.content ?? { none: { examples: { none: {} } } };
+      for (const [type, { schema, examples }] of Object.entries(content)) {
+        assert.ok(examples, `${method} ${path} has no example`);
+        for (const [name, { value }] of Object.entries(examples)) {
+          const what = `${method} ${path} ${type} ${name}`;
+          if (schema) check(schema, value, `the example of ${what}`);
+          const body = type === 'none' ? undefined : typeof value === 'string' ? value : JSON.stringify(value);
+          const response = await fetch(server.origin + where, { method, ...(body && { body, headers: { 'content-type': type } }) });
+          const answer = await response.text();
+          const documented = resolved(openapi, operation.responses[response.status]);
+          assert.ok(response.ok && documented, `${what} is answered ${response.status} ${answer}`);
+          const kind = response.headers.get('content-type').split(';')[0];
+          assert.ok(documented.content[kind], `${what} is answered in ${kind}`);
+          if (kind === 'application/json') check(documented.content[kind].schema, JSON.parse(answer), `the answer of ${what}`);
+          sent += 1;
+        }
+      }
+    }
+  }
+  assert.ok(sent >= 18, `${sent} examples`);
+});
+
+test('times that the document takes are taken, and those that it refuses are refused', async () => {
+  const ajv = new Ajv2020({ strict: false });
+  addFormats(ajv);
+  ajv.addSchema({ $id: 'document', components: openapi.components });
+  const pattern = ajv.compile({ $ref: 'document#/components/schemas/Interaction/properties/timestamp' });
+  const good = ['2024-02-29T10:00:00Z', '2026-01-31T23:59:59+05:30', '2026-12-30T00:00:00.5-09:30', '2026-11-29t08:00:00z', '1972-02-29T00:00:00+14:00'];
+  const bad = ['2023-02-29T10:00:00Z', '2026-04-31T10:00:00Z', '2026-13-01T10:00:00Z', 'yesterday', '2026-01-31T24:00:00Z'];
+  for (const [times, wanted] of [[good, 202], [bad, 400]]) {
+    for (const timestamp of times) {
+      const body = JSON.stringify({ video_id: 'cat', user_id: 'ana', type: 'view', timestamp });
+      const response = await fetch(`${server.origin}/interact`, { method: 'POST', headers: { 'content-type': 'application/json' }, body });
+      assert.deepEqual([timestamp, response.status, pattern(timestamp)], [timestamp, wanted, wanted === 202]);
+    }
+  }
+});
+
+/** What a WebSocket sends until there are `count` messages. */
+function messages(path, count, meanwhile = () => {}) {
+  return new Promise((resolve, reject) => {
+    const socket = new WebSocket(server.origin.replace('http', 'ws') + path);
+    const seen = [];
+    socket.on('message', (data) => {
+      seen.push(JSON.parse(data));
+      if (seen.length === 1) meanwhile();
+      if (seen.length === count) {
+        socket.close();
+        resolve(seen);
+      }
+    });
+    socket.on('error', reject);
+  });
+}
+
+const like = () => fetch(`${server.origin}/interact`, { method: 'POST', headers: { 'content-type': 'application/json' }, body: '{"video_id":"cat","user_id":"ana","type":"like"}' });
+
+test('the AsyncAPI document is one', () => {
+  const ajv = new Ajv({ strict: false, allErrors: true });
+  addFormats(ajv);
+  const schema = createRequire(import.meta.url)('@asyncapi/specs/schemas/3.0.0-without-$id.json');
+  assert.ok(ajv.validate(schema, asyncapi), ajv.errorsText());
+});
+
+test('streams carry what the AsyncAPI document says', async () => {
+  const check = checker(asyncapi);
+  const payload = (name) => asyncapi.components.messages[name].payload;
+  for (const [name, { examples }] of Object.entries(asyncapi.components.messages)) {
+    for (const example of examples) check(payload(name), example.payload, `the example of ${name}`);
+  }
+  check(payload('list'), (await messages('/ws/videos', 1))[0], 'a list');
+  check(payload('ownList'), (await messages('/ws/user/ana', 1))[0], "an owner's list");
+  const [snapshot, delta] = await messages('/ws/videos?mode=delta', 2, like);
+  check(payload('snapshot'), snapshot, 'a snapshot');
+  check(payload('delta'), delta, 'a delta');
+
+  // From a place before everything: the greeting, then the comment; from one that is none: a gap.
+  const events = async (query, count) => {
+    const abort = new AbortController();
+    const response = await fetch(`${server.origin}/connect?userid=ana&videoid=cat${query}`, { signal: abort.signal });
+    const seen = [];
+    const parser = createSseParser({ onEvent: (event) => seen.push({ ...event, data: JSON.parse(event.data) }) });
+    const text = new TextDecoder();
+    for await (const part of response.body) {
+      parser.feed(text.decode(part, { stream: true }));
+      if (seen.length >= count) break;
+    }
+    abort.abort();
+    return seen;
+  };
+  const [greeting] = await events('', 1);
+  check(payload('connected'), greeting.data, 'a greeting');
+  const numbering = greeting.id.slice(0, greeting.id.lastIndexOf('-'));
+  const [, comment] = await events(`&last_event_id=${numbering}-0`, 2);
+  check(payload('comment'), comment.data, 'a comment');
+  const gap = (await events('&last_event_id=other-1', 2)).find(({ type }) => type === 'gap');
+  check(payload('gap'), gap.data, 'a gap');
+});

@@ -1,0 +1,84 @@
+/** The sample app in Chromium, on another origin than liverank: ranking, comments, posting, an outage, tokens. */
+
+import assert from 'node:assert/strict';
+import { after, afterEach, before, test } from 'node:test';
+import { Liverank } from '../../clients/js/dist/node.js';
+import { launch } from './chromium.mjs';
+import { serveLiveShow } from './live-show.mjs';
+import { prepareServer } from './server.mjs';
+
+let server;
+let app;
+let browser;
+const contexts = [];
+
+before(async () => {
+  server = await prepareServer({ more: ['--auth-dev'] });
+  await server.start();
+  app = await serveLiveShow();
+  browser = await launch();
+});
+
+after(async () => {
+  await browser?.close();
+  await app?.close();
+  await server?.remove();
+});
+
+afterEach(() => Promise.all(contexts.splice(0).map((context) => context.close())));
+
+async function open(user, token) {
+  const context = await browser.newContext({ viewport: { width: 1280, height: 860 } });
+  context.setDefaultTimeout(30_000);
+  contexts.push(context);
+  const page = await context.newPage();
+  page.errors = [];
+  page.on('pageerror', (error) => page.errors.push(String(error)));
+  await page.goto(`${app.origin}/?${new URLSearchParams({ liverank: server.origin, user, token })}`);
+  return page;
+}
+
+const chat = (page) => page.getByRole('list', { name: 'Comments' });
+const said = (page, text) => chat(page).getByText(text, { exact: true }).waitFor();
+
+async function say(page, text) {
+  await page.getByLabel('Your comment').fill(text);
+  await page.getByRole('button', { name: 'Send' }).click();
+}
+
+test('two viewers talk, likes move the ranking, and an outage costs nothing', async () => {
+  const [ann, ben] = [await open('ann', server.token('ann')), await open('ben', server.token('ben'))];
+  for (const page of [ann, ben]) await page.locator('.pill.live').waitFor();
+  await say(ann, 'hello from ann');
+  await said(ben, 'hello from ann');
+  await ann.getByRole('button', { name: 'The harbour at dawn' }).click();
+  await ben.getByRole('button', { name: 'The harbour at dawn' }).click();
+  for (let i = 0; i < 3; i += 1) await ben.getByRole('button', { name: 'Share' }).click();
+  await ann.locator('.ranking li').first().getByText('The harbour at dawn').waitFor();
+  await say(ben, 'before the outage');
+  await said(ann, 'before the outage');
+  await server.kill();
+  await ann.locator('.pill.waiting').waitFor();
+  await say(ann, 'during the outage');
+  await server.start();
+  await said(ben, 'during the outage');
+  const texts = await chat(ben).locator('li').allTextContents();
+  assert.deepEqual(texts, ['ben before the outage', 'ann during the outage']);
+  assert.deepEqual([...ann.errors, ...ben.errors], []);
+});
+
+test('a long history is read from its end, and older pages on request', async () => {
+  const poster = new Liverank({ baseUrl: server.origin, token: () => server.token('vera') });
+  for (let i = 1; i <= 70; i += 1) await poster.postComment({ userid: 'vera', videoid: 'northern-lights', comment: `number ${i}.` });
+  const page = await open('ann', server.token('ann'));
+  await said(page, 'number 70.');
+  assert.equal(await chat(page).getByText('number 1.', { exact: true }).count(), 0);
+  await page.getByRole('button', { name: 'Older comments' }).click();
+  await said(page, 'number 1.');
+});
+
+test('without a token it says what is wrong, and does not try for ever', async () => {
+  const page = await open('ann', '');
+  await page.locator('.pill.failed').getByText('401').waitFor();
+  await page.locator('.chat').getByText('401').waitFor();
+});

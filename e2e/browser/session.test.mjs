@@ -1,0 +1,118 @@
+/** The console where viewers have to show a token: it says so, takes one, and goes on; and the page of the API. */
+
+import assert from 'node:assert/strict';
+import { after, afterEach, before, test } from 'node:test';
+import { launch } from './chromium.mjs';
+import { prepareServer } from './server.mjs';
+
+let server;
+let browser;
+let contexts = [];
+
+before(async () => {
+  server = await prepareServer({ more: ['--auth-dev'] });
+  await server.start();
+  browser = await launch();
+});
+
+after(async () => {
+  await browser?.close();
+  await server?.remove();
+});
+
+afterEach(() => Promise.all(contexts.splice(0).map((context) => context.close())));
+
+async function open(options = {}) {
+  const context = await browser.newContext({ viewport: { width: 1280, height: 800 }, ...options });
+  context.setDefaultTimeout(20_000);
+  contexts.push(context);
+  const page = await context.newPage();
+  page.errors = [];
+  page.on('pageerror', (error) => page.errors.push(String(error)));
+  await page.goto(`${server.origin}/#cats`);
+  return page;
+}
+
+const banner = (page) => page.locator('#banner');
+const pill = (page, word) => page.locator('#state-word', { hasText: word }).waitFor();
+
+async function signIn(page, token) {
+  await banner(page).getByRole('button', { name: 'Sign in' }).click();
+  await page.getByLabel('Token', { exact: true }).fill(token);
+  await page.locator('#sign-in-form').getByRole('button', { name: 'Sign in' }).click();
+}
+
+test('who has no token is asked to sign in, and not told that the server is lost', async () => {
+  const page = await open();
+  await banner(page).getByText('Sign in to watch.').waitFor();
+  await pill(page, 'Refused');
+  assert.equal(await page.getByText('connection to the server is lost').count(), 0);
+  assert.match(await page.locator('#state-announcer').textContent(), /^Sign in to watch/);
+  // Nothing is tried again by itself.
+  const requests = [];
+  page.on('request', (request) => requests.push(new URL(request.url()).pathname));
+  await page.waitForTimeout(3_000);
+  assert.deepEqual(requests.filter((path) => path === '/connect' || path.startsWith('/ws/')), []);
+});
+
+test('a token is pasted, and everything works as its user until the sign-out', async () => {
+  const page = await open();
+  await signIn(page, `Bearer ${server.token('ann')}\n`);
+  await pill(page, 'Live');
+  assert.equal(await page.getByLabel('Your name').inputValue(), 'ann');
+  assert.equal(await page.getByLabel('Your name').isEditable(), false);
+  await page.getByRole('button', { name: 'Like', exact: true }).click();
+  await page.locator('#send-note', { hasText: 'Like for cats is in the log' }).waitFor();
+  await page.getByLabel('Your comment').fill('signed in');
+  await page.getByRole('button', { name: 'Post' }).click();
+  await page.locator('#comment-list .comment:not(.pending)', { hasText: 'signed in' }).waitFor();
+  assert.equal(await page.locator('#comment-list .author').first().textContent(), 'ann');
+  // It outlives a reload of the tab, and no other tab has it.
+  await page.reload();
+  await pill(page, 'Live');
+  const other = await page.context().newPage();
+  await other.goto(server.origin);
+  await banner(other).getByText('Sign in to watch.').waitFor();
+  await page.getByRole('button', { name: 'Sign out' }).click();
+  await banner(page).getByText('Sign in to watch.').waitFor();
+  assert.equal(await page.evaluate(() => sessionStorage.length), 0);
+  assert.deepEqual(page.errors, []);
+});
+
+test('what is no token, or no good one, is said', async () => {
+  const page = await open();
+  await signIn(page, 'not a token');
+  await page.getByText('This is no token').waitFor();
+  await page.getByRole('button', { name: 'Cancel' }).click();
+  const good = server.token('ann');
+  await signIn(page, `${good.slice(0, -6)}AAAAAA`);
+  await banner(page).getByText('Your token was refused.').waitFor();
+  await signIn(page, good);
+  await pill(page, 'Live');
+  assert.equal(await banner(page).isVisible(), false);
+});
+
+test('the dialog and the banner fit a phone', async () => {
+  const page = await open({ viewport: { width: 360, height: 740 } });
+  await banner(page).getByRole('button', { name: 'Sign in' }).click();
+  const wide = await page.evaluate(() => [...document.querySelectorAll('dialog, dialog *, .banner *')].filter((one) => one.getBoundingClientRect().right > innerWidth + 0.5).length);
+  assert.equal(wide, 0);
+});
+
+test('the page of the API shows every public operation and stream, and finds them', async () => {
+  const page = await open();
+  await page.goto(`${server.origin}/docs`);
+  await page.locator('article#interact').waitFor();
+  const document = await (await fetch(`${server.origin}/openapi.json`)).json();
+  const operations = Object.values(document.paths).flatMap((item) => ['get', 'post'].flatMap((method) => item[method]?.operationId ?? []));
+  const shown = await page.locator('article').evaluateAll((articles) => articles.map((article) => article.id));
+  assert.deepEqual(shown.filter((id) => !id.startsWith('channel-')).toSorted(), operations.toSorted());
+  assert.equal(shown.filter((id) => id.startsWith('channel-')).length, 3);
+  assert.match(await page.locator('article#interact').textContent(), /user_id.*Who did it/);
+  await page.getByPlaceholder('Filter').fill('comment');
+  assert.equal(await page.locator('article#interact').isVisible(), false);
+  assert.equal(await page.locator('article#postComment').isVisible(), true);
+  await page.setViewportSize({ width: 360, height: 740 });
+  assert.ok(await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth));
+  assert.deepEqual(page.errors, []);
+});

@@ -1,0 +1,35 @@
+//! Says which test programs `cargo test` has left out, for they need real stores or the whole machine: those that a
+//! manifest gives `test = false`. testbed/suites/table.py names every one, and its own test sees to that.
+
+use std::process::Command;
+
+use anyhow::{Context as _, ensure};
+use serde_json::Value;
+
+fn main() -> anyhow::Result<()> {
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.args(["metadata", "--no-deps", "--offline", "--format-version", "1"]);
+    let said = cargo.current_dir(env!("CARGO_MANIFEST_DIR")).output()?;
+    ensure!(said.status.success(), "cargo metadata: {}", String::from_utf8_lossy(&said.stderr));
+    let metadata: Value = serde_json::from_slice(&said.stdout)?;
+    let names = left_out(&metadata).context("metadata of another shape")?;
+    println!(
+        "Not run here, for they need the real stores or the machine for themselves: {}.",
+        names.join(", ")
+    );
+    println!("`make test` runs them.");
+    Ok(())
+}
+
+/// The names of all test targets that do not run unless they are named.
+fn left_out(metadata: &Value) -> Option<Vec<&str>> {
+    let mut names = Vec::new();
+    for package in metadata["packages"].as_array()? {
+        for target in package["targets"].as_array()? {
+            if target["kind"][0] == "test" && target["test"] == false {
+                names.push(target["name"].as_str()?);
+            }
+        }
+    }
+    Some(names)
+}

@@ -1,0 +1,64 @@
+import { useComments, usePostComment } from '@liverank/react';
+import { useLayoutEffect, useRef, useState, type FormEvent } from 'react';
+import type { Show } from './shows';
+
+/** The show's comments, newest at the bottom, and a box to write one. */
+export function Chat({ show, user }: { show: Show; user: string }) {
+  const { comments, state, error, hasOlder, loadOlder, retry } = useComments(show.id, { userid: user });
+  const { post, pending, error: refused } = usePostComment();
+  const [text, setText] = useState('');
+  const list = useRef<HTMLOListElement>(null);
+  const newest = comments.at(-1)?.seq;
+
+  // Follows the newest comment, unless its reader has scrolled up.
+  useLayoutEffect(() => {
+    const element = list.current;
+    if (element && element.scrollHeight - element.scrollTop - element.clientHeight < 160) element.scrollTop = element.scrollHeight;
+  }, [newest]);
+
+  const submit = async (event: FormEvent) => {
+    event.preventDefault();
+    if (text.trim() === '') return;
+    const draft = { userid: user, videoid: show.id, comment: text };
+    setText('');
+    if (!(await post(draft))) setText((now) => now || draft.comment);
+  };
+
+  return (
+    <section className="chat" aria-labelledby="chat">
+      <h2 id="chat">Live chat</h2>
+      <ol ref={list} tabIndex={0} aria-label="Comments">
+        {hasOlder && (
+          <li>
+            <button className="older" onClick={() => void loadOlder()}>
+              Older comments
+            </button>
+          </li>
+        )}
+        {comments.map((comment) => (
+          <li key={comment.seq}>
+            <b style={{ color: colour(comment.userid) }}>{comment.userid}</b> <span>{comment.comment}</span>
+          </li>
+        ))}
+        {comments.length === 0 && state === 'live' && <li className="muted">Nobody has written yet.</li>}
+      </ol>
+      {state !== 'live' && (
+        <p className="problem" role="status">
+          {error ? error.message : 'Connecting…'} {(state === 'waiting' || state === 'failed') && <button onClick={retry}>Try again</button>}
+        </p>
+      )}
+      <form onSubmit={(event) => void submit(event)}>
+        <input value={text} onChange={(event) => setText(event.target.value)} maxLength={4096} placeholder="Say something" aria-label="Your comment" />
+        <button disabled={text.trim() === ''}>{pending > 0 ? 'Sending…' : 'Send'}</button>
+      </form>
+      {refused && <p className="problem">{refused.message}</p>}
+    </section>
+  );
+}
+
+/** A colour that stays with a name. */
+function colour(name: string): string {
+  let sum = 7;
+  for (const letter of name) sum = (sum * 31 + letter.codePointAt(0)!) % 3_600;
+  return `hsl(${sum % 360} 75% 72%)`;
+}

@@ -1,0 +1,200 @@
+//! All actors together, on an API server and managers of which some hang.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::sync::{Mutex, PoisonError};
+
+use axum::Router;
+use axum::extract::Path;
+use axum::routing::{get, post};
+use futures::future::pending;
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::BodyExt;
+use kube::Client;
+use kube::client::Body;
+use liverank_protocol::{Load, TermState};
+use liverank_runtime::Metrics;
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+
+use super::*;
+use crate::build::CURRENT;
+use crate::run::fleet;
+use crate::run::lease::{Candidate, Held};
+
+/// Three times the turns that there were when a sick cluster kept one while it waited.
+const SICK: usize = 24;
+const HEALTHY: usize = 5;
+/// A planner that does not show itself for so long is taken for gone by its managers.
+const TERM: Duration = Duration::from_secs(15);
+
+/// What happened, by namespace.
+#[derive(Default)]
+struct Log {
+    /// When managers were shown that the planner is there.
+    terms: BTreeMap<String, Vec<Instant>>,
+    /// Objects that were applied.
+    applied: BTreeMap<String, u32>,
+    /// Requests that hang now.
+    hanging: BTreeMap<String, u32>,
+    most_hanging: u32,
+}
+
+type Shared = Arc<Mutex<Log>>;
+
+fn locked(log: &Shared) -> std::sync::MutexGuard<'_, Log> {
+    log.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn is_sick(namespace: &str) -> bool {
+    namespace.starts_with("sick")
+}
+
+/// Takes every write, but that the webhook on a sick namespace's Ingresses and Services never answers.
+async fn api_server(log: Shared, request: Request<Body>) -> Result<Response<Body>, Infallible> {
+    let (head, body) = request.into_parts();
+    let path = head.uri.path().to_owned();
+    let namespace = path.split("/namespaces/").nth(1).and_then(|rest| rest.split('/').next());
+    let namespace = namespace.unwrap_or_default().to_owned();
+    let hooked = path.contains("/ingresses/") || path.contains("/services/");
+    if is_sick(&namespace) && hooked && head.method == Method::PATCH {
+        let _hangs = Hangs::begin(&log, namespace);
+        return pending().await;
+    }
+    let answer = |status: StatusCode, body: &Value| {
+        Ok(Response::builder().status(status).body(Body::from(body.to_string().into_bytes())).unwrap())
+    };
+    if head.method == Method::GET {
+        let missing = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 404,
+            "reason": "NotFound", "message": "not found", "metadata": {}});
+        return answer(StatusCode::NOT_FOUND, &missing);
+    }
+    let bytes = body.collect().await.unwrap().to_bytes();
+    let mut object: Value = serde_json::from_slice(&bytes).unwrap();
+    if path.ends_with("/status") {
+        object = resource(&namespace);
+    } else {
+        *locked(&log).applied.entry(namespace).or_default() += 1;
+    }
+    object["metadata"]["uid"] = json!("u");
+    object["metadata"]["resourceVersion"] = json!("told by no watch");
+    answer(StatusCode::OK, &object)
+}
+
+/// A request that is given up does not hang any more.
+struct Hangs(Shared, String);
+
+impl Hangs {
+    fn begin(log: &Shared, namespace: String) -> Self {
+        let mut now = locked(log);
+        let hanging = now.hanging.entry(namespace.clone()).or_default();
+        *hanging += 1;
+        let most = *hanging;
+        now.most_hanging = now.most_hanging.max(most);
+        Self(Arc::clone(log), namespace)
+    }
+}
+
+impl Drop for Hangs {
+    fn drop(&mut self) {
+        if let Some(hanging) = locked(&self.0).hanging.get_mut(&self.1) {
+            *hanging -= 1;
+        }
+    }
+}
+
+/// Managers of all clusters; those of sick ones never answer.
+async fn managers(log: Shared) -> String {
+    let load = async |Path((namespace, _)): Path<(String, String)>| {
+        if is_sick(&namespace) {
+            pending::<()>().await;
+        }
+        axum::Json(Load { fresh: true, ..Load::default() })
+    };
+    let term = async move |Path((namespace, _)): Path<(String, String)>| {
+        locked(&log).terms.entry(namespace).or_default().push(Instant::now());
+        axum::Json(TermState { term: 7, holder: "test".into(), lease: None })
+    };
+    let routes = Router::new()
+        .route("/{namespace}/{cluster}/load", get(load))
+        .route("/{namespace}/{cluster}/term", post(term));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move { axum::serve(listener, routes).await });
+    format!("http://{address}/{{namespace}}/{{cluster}}/")
+}
+
+fn resource(namespace: &str) -> Value {
+    let text = include_str!("../../../tests/build/clusters/per-reader.yaml");
+    let mut resource: Value = serde_yaml::from_str(text).unwrap();
+    resource["metadata"]["namespace"] = json!(namespace);
+    resource["metadata"]["resourceVersion"] = json!("1");
+    resource
+}
+
+fn world(client: &Client, manager: String) -> OperatorContext {
+    let metrics = OperatorMetrics::new(&Metrics::default());
+    let stores = Kind::ALL.into_iter().map(|kind| (kind, Arc::new(Store::default()))).collect::<Stores>();
+    stores.values().for_each(|store| drop(store.replace(Vec::new(), "1")));
+    let pods = Arc::new(Store::default());
+    pods.replace(Vec::new(), "1");
+    let clusters = Arc::new(Store::default());
+    let names = (0..SICK).map(|at| format!("sick-{at}")).chain((0..HEALTHY).map(|at| format!("well-{at}")));
+    let kept = names.map(|name| Cluster::keep(serde_json::from_value(resource(&name)).unwrap()).unwrap());
+    clusters.replace(kept.collect(), "1");
+    OperatorContext {
+        stores,
+        pods,
+        clusters,
+        bells: Arc::default(),
+        lanes: Lanes::new(metrics.clone()),
+        installation: "system/operator".into(),
+        announcer: Announcer::new(client.clone(), "test", metrics.clone()),
+        metrics,
+        key: OrderKey::new(&[b'k'; 32]).unwrap(),
+        templates: Templates { manager: Some(manager), reader: None },
+        peers: Default::default(),
+        newest: CURRENT,
+        class: "default".into(),
+        operator: OperatorFacts::default(),
+        client: client.clone(),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clusters_whose_managers_and_webhooks_hang_keep_no_other_waiting() {
+    const WINDOW: Duration = Duration::from_secs(25);
+    let log = Shared::default();
+    let served = Arc::clone(&log);
+    let client =
+        Client::new(tower::service_fn(move |request| api_server(Arc::clone(&served), request)), "default");
+    let world = Arc::new(world(&client, managers(Arc::clone(&log)).await));
+    let metrics = world.metrics.clone();
+    let office = Leadership {
+        held: Held { uid: "l".into(), transitions: 1 },
+        identity: "test".into(),
+        candidate: Candidate::new(client, "system", "operator", "test".into(), metrics.clone()),
+        over: CancellationToken::new(),
+        metrics,
+    };
+    let began = Instant::now();
+    // Not a wait for something: the length of the measurement.
+    let led = tokio::time::timeout(WINDOW, fleet::lead(world, Arc::new(office))).await;
+    assert!(led.is_err(), "it does not end by itself");
+    let log = locked(&log);
+    for at in 0..HEALTHY {
+        let namespace = format!("well-{at}");
+        let terms = log.terms.get(&namespace).unwrap_or_else(|| panic!("{namespace} never had a planner"));
+        let ends = [began].into_iter().chain(terms.iter().copied()).chain([began + WINDOW]);
+        let ends: Vec<Instant> = ends.collect();
+        let longest = ends.windows(2).map(|two| two[1].saturating_duration_since(two[0])).max().unwrap();
+        assert!(longest < TERM, "{namespace} was without a planner for {longest:?}");
+        assert!(log.applied[&namespace] > 30, "{namespace}: {} objects", log.applied[&namespace]);
+    }
+    for at in 0..SICK {
+        let namespace = format!("sick-{at}");
+        // What does not hang is made all the same, Deployments behind the Services that are refused too.
+        assert!(log.applied[&namespace] > 15, "{namespace}: {} objects", log.applied[&namespace]);
+    }
+    assert_eq!(log.most_hanging, 1, "each cluster waits for one request at a time");
+}

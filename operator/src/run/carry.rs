@@ -1,0 +1,177 @@
+//! Carrying out what was decided about one cluster's objects: the steps about readers, then everything else in its order.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::actor::OperatorContext;
+use super::apply::Applier;
+use super::cache::{Live, Pod};
+use super::rollout::{self, State};
+use super::shrink::{self, Shrinks};
+use super::steering;
+use super::store::{Kept, Key};
+use crate::build::{self, Component, Kind, Object, OperatorFacts, names};
+use crate::crd::{HttpWorkload, RankingCluster};
+use crate::readers::Step;
+
+/// What is carried out, and on what.
+pub struct Carry<'a> {
+    /// What all actors share.
+    pub world: &'a OperatorContext,
+    /// Which cluster.
+    pub key: &'a Key,
+    /// The resource, as it is in force.
+    pub cluster: &'a RankingCluster,
+    /// What its objects say of the operator.
+    pub facts: &'a OperatorFacts,
+    /// The builder's revision in force.
+    pub revision: u32,
+    /// How its components stand.
+    pub states: &'a [State],
+    /// All its Deployments.
+    pub deployments: &'a [Arc<Live>],
+    /// All its pods.
+    pub pods: &'a [Arc<Pod>],
+}
+
+impl Carry<'_> {
+    /// Writes what differs. Answers when something that waits for the clock is due: the next pod of a component that
+    /// becomes smaller.
+    pub async fn out(
+        &self,
+        steps: Vec<Step>,
+        applier: &mut Applier,
+        shrinks: &mut Shrinks,
+    ) -> Option<Instant> {
+        applier.begin();
+        let readers = self.steps(steps, applier).await;
+        let next = self.apply(&readers, applier, shrinks).await;
+        applier.finish();
+        next
+    }
+
+    /// The readers that are to be there after these steps.
+    async fn steps(&self, steps: Vec<Step>, applier: &mut Applier) -> Vec<build::Reader> {
+        let mut readers = steering::existing(self.cluster.name(), self.deployments);
+        for step in steps {
+            match step {
+                Step::CreateReader { name } => readers.push(build::Reader { name, drain: None }),
+                Step::Annotate { name, drain, .. } => {
+                    let drain = drain.as_ref().map(steering::written);
+                    let found = readers.iter_mut().filter(|reader| reader.name == name);
+                    found.for_each(|reader| reader.drain.clone_from(&drain));
+                }
+                Step::DeleteReader { name, uid, forced } => {
+                    tracing::info!(cluster = %self.key, reader = name, forced, "a reader goes");
+                    let live = self.deployments.iter().find(|live| *live.uid == *uid);
+                    if let Some(live) = live.filter(|live| !live.deleting) {
+                        applier.delete(Kind::Deployment, live).await;
+                    }
+                    readers.retain(|reader| reader.name != name);
+                }
+                // Orders to managers are no writes: see [`super::actor`].
+                Step::Cordon { .. } | Step::Moves { .. } => {}
+            }
+        }
+        readers
+    }
+
+    /// Makes all objects what they should be.
+    async fn apply(
+        &self,
+        readers: &[build::Reader],
+        applier: &mut Applier,
+        shrinks: &mut Shrinks,
+    ) -> Option<Instant> {
+        let input =
+            build::Input { cluster: self.cluster, revision: self.revision, readers, operator: self.facts };
+        let objects = build::desired(&input);
+        let turn = rollout::turn(self.states).map(|state| state.component);
+        let mut next = None;
+        for object in &objects {
+            let live = self.live(object.kind, &object.name);
+            let mut admitted = rollout::admitted(object, live.as_deref(), turn);
+            if let Some(at) = self.pace(&mut admitted, live.as_deref(), shrinks) {
+                next = Some(next.map_or(at, |next: Instant| next.min(at)));
+            }
+            let listed = self.world.stores[&object.kind].is_listed();
+            applier.ensure(&admitted, live.as_deref(), listed).await;
+        }
+        self.delete_unwanted(&objects, applier).await;
+        next
+    }
+
+    fn live(&self, kind: Kind, name: &str) -> Option<Arc<Live>> {
+        self.world.stores.get(&kind)?.get(self.key, name)
+    }
+
+    /// Lets a component that holds clients lose one pod at a time. Answers when the next one may go.
+    fn pace(&self, object: &mut Object, live: Option<&Live>, shrinks: &mut Shrinks) -> Option<Instant> {
+        let component = object.component.filter(|_| object.kind == Kind::Deployment)?;
+        let drain =
+            Duration::from_secs(u64::try_from(front(self.cluster, component)?.drain_seconds).unwrap_or(0));
+        let wanted = object.body["spec"]["replicas"].as_i64()?;
+        let body = live?.body();
+        let here = body["spec"]["replicas"].as_i64()?;
+        let now = liverank_runtime::now_ms();
+        let ending =
+            self.pods.iter().any(|pod| *pod.component == *component.name() && shrink::is_ending(pod, now));
+        let counted = live?.status["replicas"].as_i64().unwrap_or(0);
+        let seen = shrink::Seen { wanted, here, settled: !ending && counted <= here };
+        let (replicas, next) = shrinks.next(component, seen, drain, Instant::now());
+        object.body["spec"]["replicas"] = replicas.into();
+        next
+    }
+
+    /// Deletes what we made and do not want any more.
+    async fn delete_unwanted(&self, objects: &[Object], applier: &mut Applier) {
+        let wanted: BTreeSet<(Kind, &str)> = objects.iter().map(|it| (it.kind, it.name.as_str())).collect();
+        let used = configs_in_use(self.deployments, self.pods);
+        for kind in Kind::ALL {
+            for live in self.world.stores[&kind].of(self.key) {
+                let ours = live.owner.as_deref() == Some(self.cluster.uid()) && !live.deleting;
+                if !ours || wanted.contains(&(kind, live.name())) {
+                    continue;
+                }
+                if kind == Kind::ConfigMap && (used.contains(live.name()) || self.is_rolling(&live)) {
+                    continue;
+                }
+                applier.delete(kind, &live).await;
+            }
+        }
+    }
+
+    /// Whether the component of a `ConfigMap` still has pods to replace: one of them may come again and need it.
+    fn is_rolling(&self, config: &Live) -> bool {
+        let body = config.body();
+        let component = body["metadata"]["labels"][names::COMPONENT].as_str().and_then(Component::parse);
+        self.states.iter().any(|state| Some(state.component) == component && !state.rolled)
+    }
+}
+
+fn front(cluster: &RankingCluster, component: Component) -> Option<&HttpWorkload> {
+    match component {
+        Component::Gateway => Some(&cluster.spec.gateway),
+        Component::Websocket => Some(&cluster.spec.websocket),
+        Component::Comment => Some(&cluster.spec.comment.front),
+        Component::Manager | Component::Consumer | Component::Reader | Component::Statistics => None,
+    }
+}
+
+/// The `ConfigMap`s that a Deployment or a pod names.
+pub fn configs_in_use(deployments: &[Arc<Live>], pods: &[Arc<Pod>]) -> BTreeSet<String> {
+    let of_pods = pods.iter().flat_map(|pod| pod.configs.iter()).map(|name| name.to_string());
+    let of_deployments = deployments.iter().flat_map(|live| {
+        let body = live.body();
+        let volumes = body.pointer("/spec/template/spec/volumes").and_then(|it| it.as_array().cloned());
+        let names = volumes.into_iter().flatten();
+        names.filter_map(|volume| volume["configMap"]["name"].as_str().map(str::to_owned)).collect::<Vec<_>>()
+    });
+    of_pods.chain(of_deployments).collect()
+}
+
+/// The routes among a cluster's objects.
+pub fn routes(world: &OperatorContext, key: &Key) -> Vec<Arc<Live>> {
+    world.stores.get(&Kind::HttpRoute).map(|store| store.of(key)).unwrap_or_default()
+}

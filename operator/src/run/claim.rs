@@ -1,0 +1,232 @@
+//! Which operator looks after a cluster: the one that holds its Lease, in the cluster's own namespace.
+//!
+//! The operator's own Lease ([`super::lease`]) chooses among the replicas of one installation. Two installations of one
+//! class, say one for the whole Kubernetes and one for a namespace, know nothing of each other's; both would roll the
+//! same pods in turn. So each cluster has a Lease of its own, which belongs to an installation, whichever replica leads.
+//! Who does not hold it writes nothing about the cluster, and gives its managers no orders.
+//!
+//! Times of others are not believed: a Lease that did not change for [`LASTS`] on our own clock is nobody's.
+
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, OwnerReference};
+use kube::api::{ObjectMeta, PostParams};
+use kube::{Api, Client};
+use tokio::time::timeout;
+
+use super::lanes::Lanes;
+use super::metrics::OperatorMetrics;
+use super::store::Key;
+use crate::build::names;
+
+/// How long a claim lasts without being renewed.
+pub const LASTS: Duration = Duration::from_mins(3);
+/// How often it is renewed: a write a minute and cluster.
+const RENEW_EVERY: Duration = Duration::from_mins(1);
+/// Whose renewals fail does nothing more from here on, before anybody else may begin: a look takes less than the rest.
+const DOUBT: Duration = Duration::from_mins(2);
+/// How long a request may take.
+const ANSWER: Duration = Duration::from_secs(5);
+
+/// Whether this installation looks after the cluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Hold {
+    /// It does.
+    Held,
+    /// Another one does.
+    Others(String),
+    /// It cannot be found out.
+    Unknown(String),
+}
+
+/// What is to be done about the Lease.
+#[derive(Debug, PartialEq, Eq)]
+enum Act {
+    /// It is ours, nobody's, or was left.
+    Write,
+    /// It is somebody else's.
+    Respect(String),
+}
+
+/// The claim on one cluster.
+pub struct Claim {
+    api: Api<Lease>,
+    lanes: Lanes,
+    metrics: OperatorMetrics,
+    name: String,
+    installation: String,
+    owner: OwnerReference,
+    /// Another's Lease: its resource version, and since when it has been that.
+    others: Option<(String, Instant)>,
+    renewed: Option<Instant>,
+}
+
+impl Claim {
+    /// On the cluster `key`, whose object is `owner`, for `installation`.
+    pub fn new(
+        client: Client,
+        lanes: Lanes,
+        metrics: OperatorMetrics,
+        key: &Key,
+        owner: OwnerReference,
+        installation: &str,
+    ) -> Self {
+        Self {
+            api: Api::namespaced(client, &key.namespace),
+            lanes,
+            metrics,
+            name: names::claim(&key.name),
+            installation: installation.to_owned(),
+            owner,
+            others: None,
+            renewed: None,
+        }
+    }
+
+    /// Takes or renews the claim where that is due.
+    pub async fn hold(&mut self) -> Hold {
+        let age = |at: Instant| at.elapsed();
+        if self.renewed.is_some_and(|at| age(at) < RENEW_EVERY) {
+            return Hold::Held;
+        }
+        match self.write().await {
+            Ok(Hold::Held) => Hold::Held,
+            Ok(other) => {
+                self.renewed = None;
+                other
+            }
+            Err(_) if self.renewed.is_some_and(|at| age(at) < DOUBT) => Hold::Held,
+            Err(error) => Hold::Unknown(error),
+        }
+    }
+
+    async fn write(&mut self) -> Result<Hold, String> {
+        let began = Instant::now();
+        let found = self.lanes.run(timeout(ANSWER, self.api.get_opt(&self.name))).await;
+        let found = found.map_err(|_| "no answer in time".to_owned())?.map_err(|error| error.to_string())?;
+        if let Act::Respect(holder) = self.act(found.as_ref(), began) {
+            return Ok(Hold::Others(holder));
+        }
+        let mine = self.mine(found.clone(), Timestamp::now());
+        let parameters = PostParams::default();
+        let written = match found {
+            None => self.lanes.run(timeout(ANSWER, self.api.create(&parameters, &mine))).await,
+            Some(_) => {
+                self.lanes.run(timeout(ANSWER, self.api.replace(&self.name, &parameters, &mine))).await
+            }
+        };
+        self.metrics.wrote("Lease", "claim");
+        written.map_err(|_| "no answer in time".to_owned())?.map_err(|error| error.to_string())?;
+        // It holds from before it was written.
+        self.renewed = Some(began);
+        Ok(Hold::Held)
+    }
+
+    fn act(&mut self, found: Option<&Lease>, now: Instant) -> Act {
+        let Some(lease) = found else { return Act::Write };
+        let holder = lease.spec.as_ref().and_then(|spec| spec.holder_identity.as_deref()).unwrap_or_default();
+        if holder.is_empty() || holder == self.installation {
+            self.others = None;
+            return Act::Write;
+        }
+        let version = lease.metadata.resource_version.clone().unwrap_or_default();
+        let since = match &self.others {
+            Some((before, since)) if *before == version => *since,
+            _ => now,
+        };
+        self.others = Some((version, since));
+        if now.saturating_duration_since(since) >= LASTS {
+            Act::Write
+        } else {
+            Act::Respect(holder.to_owned())
+        }
+    }
+
+    /// The Lease as this installation writes it, guarded by the version of what was found.
+    fn mine(&self, found: Option<Lease>, now: Timestamp) -> Lease {
+        let before = found.unwrap_or_default();
+        let spec = before.spec.unwrap_or_default();
+        let is_mine = spec.holder_identity.as_deref() == Some(&self.installation);
+        let took = if is_mine { spec.acquire_time } else { Some(MicroTime(now)) };
+        let transitions = spec.lease_transitions.unwrap_or(0).saturating_add(i32::from(!is_mine));
+        Lease {
+            metadata: ObjectMeta {
+                name: Some(self.name.clone()),
+                // The one of a cluster of that name that is gone must not be taken away under this one.
+                owner_references: Some(vec![self.owner.clone()]),
+                labels: Some(names::selector(&self.owner.name, None)),
+                resource_version: before.metadata.resource_version,
+                ..ObjectMeta::default()
+            },
+            spec: Some(LeaseSpec {
+                holder_identity: Some(self.installation.clone()),
+                lease_duration_seconds: Some(LASTS.as_secs() as i32),
+                acquire_time: took,
+                renew_time: Some(MicroTime(now)),
+                lease_transitions: Some(transitions),
+                ..LeaseSpec::default()
+            }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::client::Body;
+    use liverank_runtime::Metrics;
+
+    use super::*;
+
+    fn claim(installation: &str) -> Claim {
+        // Nobody is asked.
+        let nobody = |_: http::Request<Body>| async {
+            Err::<http::Response<Body>, std::io::Error>(std::io::Error::other("nobody"))
+        };
+        let metrics = OperatorMetrics::new(&Metrics::default());
+        let client = Client::new(tower::service_fn(nobody), "ns");
+        let owner = OwnerReference { name: "live".into(), ..OwnerReference::default() };
+        let lanes = Lanes::new(metrics.clone());
+        Claim::new(client, lanes, metrics, &Key::new("tv", "live"), owner, installation)
+    }
+
+    /// The API server's part: a version for each write.
+    fn stored(mut lease: Lease, version: u64) -> Lease {
+        lease.metadata.resource_version = Some(version.to_string());
+        lease
+    }
+
+    #[tokio::test]
+    async fn one_of_two_installations_has_it_and_the_other_when_it_is_left() {
+        let (mut a, mut b) = (claim("system/liverank"), claim("tv/liverank"));
+        let (start, now) = (Instant::now(), Timestamp::UNIX_EPOCH);
+        assert_eq!(a.act(None, start), Act::Write);
+        let mut lease = stored(a.mine(None, now), 1);
+        // As long as it is renewed.
+        for minute in 0..10 {
+            let at = start + minute * RENEW_EVERY;
+            assert_eq!(b.act(Some(&lease), at), Act::Respect("system/liverank".into()));
+            assert_eq!(a.act(Some(&lease), at), Act::Write, "its own");
+            lease = stored(a.mine(Some(lease), now), u64::from(minute) + 2);
+        }
+        let left = start + 10 * RENEW_EVERY;
+        assert_eq!(b.act(Some(&lease), left), Act::Respect("system/liverank".into()));
+        assert_eq!(b.act(Some(&lease), left + LASTS / 2), Act::Respect("system/liverank".into()));
+        assert_eq!(b.act(Some(&lease), left + LASTS), Act::Write);
+        lease = stored(b.mine(Some(lease), now), 99);
+        let spec = lease.spec.clone().unwrap();
+        assert_eq!((spec.holder_identity.as_deref(), spec.lease_transitions), (Some("tv/liverank"), Some(2)));
+        assert_eq!(a.act(Some(&lease), left + LASTS), Act::Respect("tv/liverank".into()));
+    }
+
+    #[tokio::test]
+    async fn who_cannot_renew_stops_before_another_may_begin() {
+        let mut held = claim("system/liverank");
+        held.renewed = Some(Instant::now().checked_sub(RENEW_EVERY).unwrap());
+        assert_eq!(held.hold().await, Hold::Held, "a write that failed may succeed the next time");
+        held.renewed = Some(Instant::now().checked_sub(DOUBT).unwrap());
+        assert!(matches!(held.hold().await, Hold::Unknown(_)));
+        assert!(DOUBT < LASTS);
+    }
+}

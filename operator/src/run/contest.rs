@@ -1,0 +1,202 @@
+//! Who fights with us about which object. Pure: time is an argument.
+//!
+//! What was changed by hand is put right at once. What is changed again as soon as it was put right has another writer:
+//! an autoscaler of somebody's, an admission webhook, another operator. Then each repair waits longer than the one before,
+//! and it is said which field, and who else writes it.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
+use serde_json::Value;
+
+use super::cache::{HANDOVER, MANAGER};
+
+/// Repairs that are made at once: somebody tries something by hand.
+const PATIENCE: u32 = 3;
+/// The pause before the first repair that waits, doubled by each that follows up to [`LONGEST_PAUSE`].
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+/// A fight costs the API server one write in so long, and pods are rolled no more often.
+const LONGEST_PAUSE: Duration = Duration::from_mins(5);
+/// A repair that lasts for so long beyond twice its pause was the last one.
+const CALM: Duration = Duration::from_mins(1);
+/// Foreign writers that are named.
+const MOST_NAMES: usize = 3;
+
+/// What is known of one object's repairs.
+#[derive(Debug, Clone)]
+struct Contest {
+    repairs: u32,
+    last: Instant,
+    /// The field, and who writes it beside us.
+    about: String,
+}
+
+impl Contest {
+    /// How long the next repair waits.
+    fn pause(&self) -> Duration {
+        match self.repairs.checked_sub(PATIENCE) {
+            None => Duration::ZERO,
+            Some(more) => FIRST_PAUSE.saturating_mul(1 << more.min(16)).min(LONGEST_PAUSE),
+        }
+    }
+
+    fn is_over(&self, now: Instant) -> bool {
+        now >= self.over_at()
+    }
+
+    fn over_at(&self) -> Instant {
+        self.last + 2 * self.pause() + CALM
+    }
+}
+
+/// All repairs of one cluster's objects.
+#[derive(Debug)]
+pub struct Contests<N>(HashMap<N, Contest>);
+
+impl<N> Default for Contests<N> {
+    fn default() -> Self {
+        Self(HashMap::new())
+    }
+}
+
+impl<N: Ord + Clone + std::hash::Hash> Contests<N> {
+    /// Until when a repair of this object has to wait, where it has to.
+    pub fn wait(&self, name: &N, now: Instant) -> Option<Instant> {
+        let contest = self.0.get(name)?;
+        Some(contest.last + contest.pause()).filter(|until| now < *until)
+    }
+
+    /// Whether the next repair of it is worth a look at who made it necessary.
+    pub fn is_suspicious(&self, name: &N) -> bool {
+        self.0.get(name).is_some_and(|contest| contest.repairs + 1 >= PATIENCE)
+    }
+
+    /// Notes a repair; `about`: the field, and who writes it beside us.
+    pub fn repaired(&mut self, name: &N, about: String, now: Instant) {
+        self.0.retain(|_, contest| !contest.is_over(now));
+        let contest =
+            self.0.entry(name.clone()).or_insert(Contest { repairs: 0, last: now, about: String::new() });
+        contest.repairs += 1;
+        contest.last = now;
+        contest.about = about;
+    }
+
+    /// What is contested, in words that stay the same as long as it is.
+    pub fn told(&self, now: Instant) -> Vec<String> {
+        let mut all: Vec<_> =
+            self.0.iter().filter(|(_, it)| it.repairs > PATIENCE && !it.is_over(now)).collect();
+        all.sort_by_key(|(name, _)| (*name).clone());
+        all.into_iter().map(|(_, contest)| contest.about.clone()).collect()
+    }
+
+    /// When a repair that waits is due, or a fight is over.
+    pub fn next(&self, now: Instant) -> Option<Instant> {
+        let times = self.0.values().flat_map(|it| [it.last + it.pause(), it.over_at()]);
+        times.filter(|at| *at > now).min()
+    }
+}
+
+/// Who, beside us, owns the field at `path` (`spec.template.spec.containers.0.image`) by `managedFields`: at most a few
+/// names. Items of lists are known by their keys there, so that of a list any item counts.
+pub fn writers(managed: &[ManagedFieldsEntry], path: &str) -> Vec<String> {
+    let parts: Vec<&str> = path.split('.').collect();
+    let mut names: Vec<String> = managed
+        .iter()
+        .filter(|entry| entry.fields_v1.as_ref().is_some_and(|fields| owns(&fields.0, &parts)))
+        .filter_map(|entry| entry.manager.clone())
+        .filter(|name| name != MANAGER && name != HANDOVER)
+        .collect();
+    names.sort();
+    names.dedup();
+    names.truncate(MOST_NAMES);
+    names
+}
+
+fn owns(fields: &Value, parts: &[&str]) -> bool {
+    let Some(fields) = fields.as_object() else { return false };
+    let Some(part) = parts.first() else { return true };
+    if part.parse::<usize>().is_ok() {
+        let items = fields.iter().filter(|(key, _)| key.starts_with("k:") || key.starts_with("v:"));
+        return items.into_iter().any(|(_, inside)| owns(inside, &parts[1..]));
+    }
+    // Keys of annotations and labels have dots in them.
+    (1..=parts.len()).any(|length| {
+        let name = format!("f:{}", parts[..length].join("."));
+        let Some(inside) = fields.get(&name) else { return false };
+        let is_leaf = inside.as_object().is_none_or(serde_json::Map::is_empty);
+        is_leaf || owns(inside, &parts[length..])
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    fn entry(manager: &str, fields: &Value) -> ManagedFieldsEntry {
+        serde_json::from_value(json!({"manager": manager, "operation": "Update", "fieldsV1": fields}))
+            .unwrap()
+    }
+
+    #[test]
+    fn whose_field_it_is_stands_in_managed_fields() {
+        let template = json!({"f:spec": {"f:template": {"f:spec": {"f:containers": {
+            "k:{\"name\":\"liverank\"}": {"f:image": {}}}}}}});
+        let managed = [
+            entry("kube-controller-manager", &json!({"f:spec": {"f:replicas": {}}, "f:status": {}})),
+            entry("keda", &json!({"f:spec": {"f:replicas": {}}})),
+            entry("kubectl-edit", &template),
+            entry("tagger", &json!({"f:metadata": {"f:annotations": {"f:example.org/a": {}}}})),
+            entry(MANAGER, &json!({"f:spec": {"f:replicas": {}}})),
+        ];
+        assert_eq!(writers(&managed, "spec.replicas"), ["keda", "kube-controller-manager"]);
+        assert_eq!(writers(&managed, "spec.template.spec.containers.0.image"), ["kubectl-edit"]);
+        assert_eq!(writers(&managed, "metadata.annotations.example.org/a"), ["tagger"]);
+        assert!(writers(&managed, "spec.paused").is_empty());
+    }
+
+    #[test]
+    fn a_hand_is_answered_at_once_and_a_fight_is_told_and_over() {
+        let (mut contests, start) = (Contests::default(), Instant::now());
+        let at = |seconds| start + Duration::from_secs(seconds);
+        for _ in 0..PATIENCE {
+            assert_eq!(contests.wait(&"d", start), None);
+            contests.repaired(&"d", "Deployment d: spec.replicas".into(), start);
+            assert!(contests.told(start).is_empty());
+        }
+        assert_eq!(contests.wait(&"d", start), Some(at(1)));
+        assert_eq!(contests.wait(&"other", start), None, "each object for itself");
+        contests.repaired(&"d", "Deployment d: spec.replicas".into(), at(1));
+        assert_eq!(contests.told(at(1)), ["Deployment d: spec.replicas"]);
+        assert_eq!(contests.wait(&"d", at(1)), Some(at(3)));
+        // Nobody changes it any more.
+        assert!(!contests.told(at(60)).is_empty());
+        assert!(contests.told(at(66)).is_empty());
+        contests.repaired(&"d", "again".into(), at(100));
+        assert_eq!(contests.wait(&"d", at(100)), None, "what is over is forgotten");
+    }
+
+    proptest! {
+        /// However fast somebody writes, an hour of it costs a few dozen repairs, and it is said all the time.
+        #[test]
+        fn an_endless_fight_costs_little_and_is_not_silent(answer_ms in 10_u64..20_000) {
+            let (mut contests, start) = (Contests::default(), Instant::now());
+            let (mut now, mut repairs) = (start, 0);
+            while now < start + Duration::from_hours(1) {
+                if contests.wait(&0, now).is_none() {
+                    contests.repaired(&0, "about".into(), now);
+                    repairs += 1;
+                }
+                if repairs > PATIENCE {
+                    prop_assert!(!contests.told(now).is_empty());
+                }
+                let next = contests.wait(&0, now);
+                now = next.unwrap_or(now).max(now + Duration::from_millis(answer_ms));
+            }
+            prop_assert!(repairs < 30, "{repairs} repairs");
+        }
+    }
+}

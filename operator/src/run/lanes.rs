@@ -1,0 +1,122 @@
+//! How many requests to the API server are under way at once, so that one operator does not take all of it, and a few
+//! clusters whose admission webhooks hang do not take all of the operator.
+//!
+//! A request holds a place while it is young. One that is not answered [soon](SOON) gives its place back and waits on
+//! without one: of such there is at most one a cluster, and its [`super::apply::Applier`] backs off.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+use tokio::time::sleep;
+
+use super::metrics::OperatorMetrics;
+
+/// Young requests at once: what they cost is the API server's time, and it has a place for some hundred.
+const PLACES: usize = 16;
+/// A request that takes longer is not waiting for us. Ten times what a write takes on a busy API server.
+const SOON: Duration = Duration::from_millis(250);
+
+/// See the module. Clones share the places.
+#[derive(Clone)]
+pub struct Lanes {
+    places: Arc<Semaphore>,
+    metrics: OperatorMetrics,
+}
+
+impl Lanes {
+    /// With all places free.
+    pub fn new(metrics: OperatorMetrics) -> Self {
+        Self { places: Arc::new(Semaphore::new(PLACES)), metrics }
+    }
+
+    /// Does a request when there is a place for it. `work` has to bound its own time.
+    pub async fn run<T>(&self, work: impl Future<Output = T>) -> T {
+        let queued = Counted::new(&self.metrics.queued);
+        let place = self.places.acquire().await;
+        drop(queued);
+        let _running = Counted::new(&self.metrics.running);
+        let mut work = pin!(work);
+        tokio::select! {
+            biased;
+            done = &mut work => return done,
+            () = sleep(SOON) => {}
+        }
+        drop(place);
+        work.await
+    }
+}
+
+/// Counts for as long as it lives: whoever waits may be cancelled.
+struct Counted<'a>(&'a prometheus_client::metrics::gauge::Gauge);
+
+impl<'a> Counted<'a> {
+    fn new(gauge: &'a prometheus_client::metrics::gauge::Gauge) -> Self {
+        gauge.inc();
+        Self(gauge)
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use liverank_runtime::Metrics;
+    use tokio::time::Instant;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn requests_that_hang_keep_nobody_else_from_theirs() {
+        let lanes = Lanes::new(OperatorMetrics::new(&Metrics::default()));
+        // Each of these clusters has a request that hangs for ten seconds, and another one at once.
+        for _ in 0..60 {
+            let lanes = lanes.clone();
+            tokio::spawn(async move {
+                loop {
+                    lanes.run(sleep(Duration::from_secs(10))).await;
+                }
+            });
+        }
+        let mut longest = Duration::ZERO;
+        let end = Instant::now() + Duration::from_mins(2);
+        while Instant::now() < end {
+            let began = Instant::now();
+            lanes.run(sleep(Duration::from_millis(5))).await;
+            longest = longest.max(began.elapsed());
+            sleep(Duration::from_millis(50)).await;
+        }
+        // All of them began at the same moment: four rounds of 16 places.
+        assert!(longest < Duration::from_secs(2), "a healthy cluster waited for {longest:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_gives_up_waiting_is_not_counted_any_more() {
+        let lanes = Lanes::new(OperatorMetrics::new(&Metrics::default()));
+        let all = futures::future::join_all((0..PLACES).map(|_| lanes.run(std::future::pending::<()>())));
+        let waits = tokio::time::timeout(Duration::from_millis(50), lanes.run(sleep(Duration::ZERO)));
+        tokio::select! {
+            biased;
+            _ = all => unreachable!("they hang"),
+            waited = waits => assert!(waited.is_err(), "there was a place"),
+        }
+        assert_eq!((lanes.metrics.queued.get(), lanes.metrics.running.get()), (0, 0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_more_than_so_many_young_ones_run_at_once() {
+        let lanes = Lanes::new(OperatorMetrics::new(&Metrics::default()));
+        let all = (0..100).map(|_| lanes.run(sleep(Duration::from_millis(100))));
+        let began = Instant::now();
+        futures::future::join_all(all).await;
+        let rounds = 100_u64.div_ceil(PLACES as u64);
+        // Timers are as exact as a millisecond each.
+        let took = Duration::from_millis(100 * rounds)..Duration::from_millis(110 * rounds);
+        assert!(took.contains(&began.elapsed()), "{:?}", began.elapsed());
+    }
+}

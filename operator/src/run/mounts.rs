@@ -1,0 +1,183 @@
+//! What pods wait for that cannot be mounted. A pod says of that nothing but that its container is being created; the
+//! kubelet tells it as an event, with the name, within a second. Asked only about pods that do not get on, one of each
+//! component, for they are alike. No Secret is read.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use k8s_openapi::api::core::v1::Event;
+use kube::api::ListParams;
+use kube::{Api, Client};
+use liverank_core::Millis;
+use serde_json::Value;
+use tokio::time::timeout;
+
+use super::cache::{Live, Pod};
+use super::lanes::Lanes;
+use crate::status::Trouble;
+
+/// A pod whose containers do not start for this long is asked about: usually they take less.
+const PATIENCE_MS: Millis = 2_000;
+/// How often a pod is asked about.
+const AGAIN: Duration = Duration::from_secs(10);
+/// How long an answer may take.
+const ANSWER: Duration = Duration::from_secs(5);
+/// Events of one pod that are read.
+const MOST: u32 = 5;
+
+/// What was found out about each pod, by its id.
+#[derive(Debug, Default)]
+pub struct Mounts(HashMap<Box<str>, (Instant, Option<String>)>);
+
+impl Mounts {
+    /// What keeps pods from starting, and when to look again where some do not start yet.
+    pub async fn look(
+        &mut self,
+        api: (&Client, &Lanes),
+        namespace: &str,
+        pods: &[Arc<Pod>],
+        deployments: &[Arc<Live>],
+        now: Millis,
+    ) -> (Vec<Trouble>, Option<Instant>) {
+        let waiting = waiting(pods);
+        self.0.retain(|uid, _| waiting.values().any(|(pod, _)| pod.uid == *uid));
+        let (mut troubles, mut next) = (Vec::new(), None);
+        for (component, (pod, count)) in waiting {
+            let due = Instant::now()
+                + Duration::from_millis(u64::try_from(pod.created + PATIENCE_MS - now).unwrap_or(0));
+            if now < pod.created + PATIENCE_MS {
+                next = Some(next.map_or(due, |next: Instant| next.min(due)));
+                continue;
+            }
+            let known = self.0.get(&pod.uid).filter(|(at, _)| at.elapsed() < AGAIN);
+            let said = match known {
+                Some((_, said)) => said.clone(),
+                None => {
+                    let said = ask(api, namespace, &pod.uid).await;
+                    self.0.insert(pod.uid.clone(), (Instant::now(), said.clone()));
+                    said
+                }
+            };
+            let again = Instant::now() + AGAIN;
+            next = Some(next.map_or(again, |next: Instant| next.min(again)));
+            troubles.extend(said.map(|said| trouble(component, count, &said, deployments)));
+        }
+        (troubles, next)
+    }
+}
+
+/// The oldest pod of each component that does not start, and how many do not.
+fn waiting(pods: &[Arc<Pod>]) -> BTreeMap<&str, (&Pod, usize)> {
+    let mut waiting: BTreeMap<&str, (&Pod, usize)> = BTreeMap::new();
+    for pod in pods.iter().filter(|pod| pod.starting && !pod.terminating) {
+        let entry = waiting.entry(&pod.component).or_insert((pod, 0));
+        entry.1 += 1;
+        if (pod.created, &pod.uid) < (entry.0.created, &entry.0.uid) {
+            entry.0 = pod;
+        }
+    }
+    waiting
+}
+
+async fn ask((client, lanes): (&Client, &Lanes), namespace: &str, uid: &str) -> Option<String> {
+    let events: Api<Event> = Api::namespaced(client.clone(), namespace);
+    let fields = format!("involvedObject.uid={uid},reason=FailedMount");
+    let parameters = ListParams::default().fields(&fields).limit(MOST);
+    let found = lanes.run(timeout(ANSWER, events.list(&parameters))).await.ok()?.ok()?;
+    let said = found.items.into_iter().filter(|event| event.message.is_some());
+    said.max_by_key(|event| event.last_timestamp.as_ref().map(|time| time.0)).and_then(|event| event.message)
+}
+
+fn trouble(component: &str, count: usize, said: &str, deployments: &[Arc<Live>]) -> Trouble {
+    let word = if count == 1 { "pod" } else { "pods" };
+    let secret = said
+        .split_once("for volume \"")
+        .and_then(|(_, rest)| rest.split_once('"'))
+        .and_then(|(volume, _)| secret_of(volume, deployments));
+    let (reason, named) = match secret {
+        Some(secret) => ("SecretMissing", format!("Secret {secret}: ")),
+        None => ("MountFailed", String::new()),
+    };
+    Trouble {
+        reason: reason.to_owned(),
+        message: format!("{count} {component} {word}: {named}{said}"),
+        stalled: false,
+        write: false,
+    }
+}
+
+/// The Secret of a volume of that name: all components call one Secret's volume alike.
+fn secret_of(volume: &str, deployments: &[Arc<Live>]) -> Option<String> {
+    deployments.iter().find_map(|live| {
+        let body = live.body();
+        let volumes = body.pointer("/spec/template/spec/volumes").and_then(Value::as_array)?;
+        let found = volumes.iter().find(|it| it["name"] == volume)?;
+        found["secret"]["secretName"].as_str().map(str::to_owned)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::client::Body;
+    use liverank_runtime::Metrics;
+    use serde_json::json;
+
+    use super::*;
+    use crate::run::metrics::OperatorMetrics;
+
+    const NOW: Millis = 1_767_225_610_000;
+
+    fn pod(uid: &str, created: &str, reason: &str) -> Arc<Pod> {
+        let object = json!({
+            "metadata": {"name": uid, "namespace": "tv", "uid": uid, "creationTimestamp": created, "labels": {
+                "app.kubernetes.io/instance": "live", "app.kubernetes.io/component": "reader"}},
+            "spec": {"nodeName": "n"},
+            "status": {"containerStatuses": [{"state": {"waiting": {"reason": reason}}}]},
+        });
+        Arc::new(Pod::keep(serde_json::from_value(object).unwrap()).unwrap())
+    }
+
+    fn deployment() -> Arc<Live> {
+        let volumes = json!([{"name": "internal-token", "secret": {"secretName": "internal"}}]);
+        let object = json!({"apiVersion": "apps/v1", "kind": "Deployment",
+            "metadata": {"name": "live-reader-0", "namespace": "tv", "uid": "d", "resourceVersion": "1",
+                "labels": {"app.kubernetes.io/instance": "live"}},
+            "spec": {"template": {"spec": {"volumes": volumes}}}});
+        Arc::new(Live::keep(serde_json::from_value(object).unwrap()).unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_secret_that_is_missing_is_told_by_name() {
+        const SAID: &str = "MountVolume.SetUp failed for volume \"internal-token\" : references non-existent secret key: token";
+        let answer = |request: http::Request<Body>| async move {
+            let query = request.uri().query().unwrap_or_default().to_owned();
+            assert!(query.contains("involvedObject.uid%3Dold%2Creason%3DFailedMount"), "{query}");
+            let event = json!({"metadata": {"name": "e"}, "involvedObject": {}, "message": SAID,
+                "lastTimestamp": "2026-01-01T00:00:03Z"});
+            let list = json!({"apiVersion": "v1", "kind": "EventList", "metadata": {}, "items": [event]});
+            Ok::<_, std::convert::Infallible>(http::Response::new(Body::from(list.to_string().into_bytes())))
+        };
+        let client = Client::new(tower::service_fn(answer), "tv");
+        let lanes = Lanes::new(OperatorMetrics::new(&Metrics::default()));
+        let mut mounts = Mounts::default();
+        let pods = [
+            pod("young", "2026-01-01T00:00:01Z", "ContainerCreating"),
+            pod("old", "2026-01-01T00:00:00Z", "ContainerCreating"),
+        ];
+        let (troubles, next) = mounts.look((&client, &lanes), "tv", &pods, &[deployment()], NOW).await;
+        assert_eq!(troubles[0].reason, "SecretMissing");
+        assert_eq!(troubles[0].message, format!("2 reader pods: Secret internal: {SAID}"));
+        assert!(next.is_some(), "nothing tells that it was found, so it is looked at again");
+        // It runs.
+        let pods = [pod("old", "2026-01-01T00:00:00Z", "Completed")];
+        assert_eq!(
+            mounts.look((&client, &lanes), "tv", &pods, &[deployment()], NOW).await,
+            (Vec::new(), None)
+        );
+        // It may still come by itself.
+        let pods = [pod("old", "2026-01-01T00:00:09Z", "ContainerCreating")];
+        let (troubles, next) = mounts.look((&client, &lanes), "tv", &pods, &[deployment()], NOW).await;
+        assert!(troubles.is_empty() && next.is_some());
+    }
+}

@@ -1,0 +1,119 @@
+//! How components that hold clients become smaller: one pod a drain, as an autoscaler of ours does it, too. A Deployment
+//! by itself ends all surplus pods at once, and the clients of all of them look for a place in the same second. Pure.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use liverank_core::Millis;
+
+use super::cache::Pod;
+use crate::build::Component;
+
+/// A pod that has not ended so long after it should have is lost with its node: its clients are gone.
+const LOST_MS: Millis = 60_000;
+
+/// What is seen of a component.
+#[derive(Debug, Clone, Copy)]
+pub struct Seen {
+    /// Pods wanted in the end.
+    pub wanted: i64,
+    /// Pods that the Deployment asks for.
+    pub here: i64,
+    /// Whether none of its pods is on its way out.
+    pub settled: bool,
+}
+
+/// When each component last lost a pod. A new leader knows nothing of that, and sees the pod that ends.
+#[derive(Debug, Default)]
+pub struct Shrinks(HashMap<Component, Instant>);
+
+impl Shrinks {
+    /// How many pods the Deployment is to ask for now, and when the next one may go. More is more at once.
+    pub fn next(
+        &mut self,
+        component: Component,
+        seen: Seen,
+        drain: Duration,
+        now: Instant,
+    ) -> (i64, Option<Instant>) {
+        if seen.wanted >= seen.here {
+            return (seen.wanted, None);
+        }
+        let due = self.0.get(&component).map_or(now, |last| *last + drain);
+        if !seen.settled || now < due {
+            // The end of a pod is an event; the end of a drain is none.
+            return (seen.here, Some(due.max(now + Duration::from_secs(1))));
+        }
+        self.0.insert(component, now);
+        (seen.here - 1, Some(now + drain))
+    }
+}
+
+/// Whether a pod still has clients to send away.
+pub fn is_ending(pod: &Pod, now: Millis) -> bool {
+    pod.ends.is_some_and(|ends| now < ends + LOST_MS)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const DRAIN: Duration = Duration::from_mins(1);
+
+    /// A Deployment: asked for so many pods, it ends the surplus at once, and each takes `takes` to end.
+    struct Simulated {
+        asked: i64,
+        ends: Vec<Instant>,
+        takes: Duration,
+    }
+
+    impl Simulated {
+        fn ask(&mut self, replicas: i64, now: Instant) {
+            for _ in replicas..self.asked {
+                self.ends.push(now + self.takes);
+            }
+            self.asked = replicas;
+        }
+
+        fn ending(&self, now: Instant) -> usize {
+            self.ends.iter().filter(|end| now < **end).count()
+        }
+    }
+
+    proptest! {
+        /// Whatever is wanted, however long drains take, and whoever takes over in between: never two at once.
+        #[test]
+        fn never_two_pods_end_at_once(
+            here in 2_i64..30, wanted in 1_i64..30, takes in 1_u64..90, tick in 1_u64..20, leader in 5_u64..500,
+        ) {
+            let start = Instant::now();
+            let mut pods = Simulated { asked: here, ends: Vec::new(), takes: Duration::from_secs(takes) };
+            let mut shrinks = Shrinks::default();
+            for at in (0..20_000).step_by(tick as usize) {
+                let now = start + Duration::from_secs(at);
+                if at % leader < tick {
+                    shrinks = Shrinks::default();
+                }
+                let seen = Seen { wanted, here: pods.asked, settled: pods.ending(now) == 0 };
+                let (replicas, _) = shrinks.next(Component::Gateway, seen, DRAIN, now);
+                pods.ask(replicas, now);
+                prop_assert!(pods.ending(now) <= 1, "{} end at once", pods.ending(now));
+            }
+            prop_assert_eq!(pods.asked, wanted);
+        }
+    }
+
+    #[test]
+    fn one_a_drain_even_where_pods_end_sooner() {
+        let (mut shrinks, start) = (Shrinks::default(), Instant::now());
+        let seen = |here| Seen { wanted: 2, here, settled: true };
+        assert_eq!(shrinks.next(Component::Websocket, seen(6), DRAIN, start), (5, Some(start + DRAIN)));
+        let soon = start + Duration::from_secs(10);
+        assert_eq!(shrinks.next(Component::Websocket, seen(5), DRAIN, soon), (5, Some(start + DRAIN)));
+        assert_eq!(shrinks.next(Component::Gateway, seen(5), DRAIN, soon).0, 4, "each component for itself");
+        assert_eq!(shrinks.next(Component::Websocket, seen(5), DRAIN, start + DRAIN).0, 4);
+        assert_eq!(shrinks.next(Component::Websocket, Seen { wanted: 9, ..seen(4) }, DRAIN, soon), (9, None));
+    }
+}

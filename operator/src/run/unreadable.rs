@@ -1,0 +1,106 @@
+//! Resources that these types cannot read, say of a later definition: nothing is done about them, and that is said where
+//! their owner looks.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::ObjectReference;
+use kube::api::{Patch, PatchParams};
+use kube::{Api, Resource};
+use serde_json::{Value, json};
+use tokio::time::{sleep, timeout};
+
+use super::actor::OperatorContext;
+use super::cache::{MANAGER, Unreadable};
+use super::events;
+use super::store::Key;
+use crate::crd::RankingCluster;
+
+/// The reason of conditions and of the event.
+const REASON: &str = "Unreadable";
+/// How long a write may take.
+const ANSWER: Duration = Duration::from_secs(5);
+/// After a write that failed.
+const PAUSE: Duration = Duration::from_secs(5);
+/// Writes that are tried: whoever may not write a status is told of by the log.
+const TRIES: u32 = 5;
+
+/// Says it in the resource's status, and as an event.
+pub async fn tell(world: &OperatorContext, key: &Key, unreadable: &Unreadable) {
+    let why = message(unreadable);
+    tracing::warn!(cluster = %key, why, "a RankingCluster cannot be read");
+    world.announcer.tell(&reference(key, unreadable), &events::warning(REASON, &why));
+    let api: Api<RankingCluster> = Api::namespaced(world.client.clone(), &key.namespace);
+    let parameters = PatchParams::apply(MANAGER);
+    let body = Patch::Merge(status(unreadable, Timestamp::now()));
+    for _ in 0..TRIES {
+        // What is written is not read back: it is as unreadable as before.
+        let written = api.patch_status(&key.name, &parameters, &body);
+        let written = world.lanes.run(timeout(ANSWER, written)).await;
+        world.metrics.wrote("RankingCluster", "status");
+        match written {
+            Ok(Ok(_) | Err(kube::Error::SerdeError(_))) => return,
+            _ => sleep(PAUSE).await,
+        }
+    }
+    world.metrics.failed("status");
+}
+
+fn message(unreadable: &Unreadable) -> String {
+    format!(
+        "this operator cannot read the resource, and leaves everything as it runs: {}; is the definition newer than the operator?",
+        unreadable.why
+    )
+}
+
+/// All that can be said. It is merged into what the status says otherwise, which stays true of what runs.
+fn status(unreadable: &Unreadable, now: Timestamp) -> Value {
+    let condition = |kind: &str, status: &str| {
+        json!({
+            "type": kind, "status": status, "reason": REASON, "message": message(unreadable),
+            "observedGeneration": unreadable.generation,
+            "lastTransitionTime": now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+        })
+    };
+    let conditions =
+        [("Ready", "Unknown"), ("Reconciling", "False"), ("Degraded", "True"), ("Stalled", "True")];
+    json!({
+        "apiVersion": RankingCluster::api_version(&()), "kind": RankingCluster::kind(&()),
+        "status": {
+            "observedGeneration": unreadable.generation,
+            "conditions": conditions.map(|(kind, status)| condition(kind, status)),
+        },
+    })
+}
+
+fn reference(key: &Key, unreadable: &Unreadable) -> ObjectReference {
+    ObjectReference {
+        api_version: Some(RankingCluster::api_version(&()).into_owned()),
+        kind: Some(RankingCluster::kind(&()).into_owned()),
+        name: Some(key.name.to_string()),
+        namespace: Some(key.namespace.to_string()),
+        uid: Some(unreadable.uid.clone()),
+        ..ObjectReference::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::crd::RankingClusterStatus;
+
+    #[test]
+    fn the_status_of_what_cannot_be_read_can_be_read() {
+        let unreadable = Unreadable {
+            uid: "u".into(),
+            generation: 4,
+            class: "default".into(),
+            why: "unknown variant `Diagonal`".into(),
+        };
+        let status = status(&unreadable, Timestamp::UNIX_EPOCH)["status"].take();
+        let read: RankingClusterStatus = serde_json::from_value(status).unwrap();
+        assert_eq!(read.observed_generation, Some(4));
+        let stalled = read.conditions.iter().find(|it| it.type_ == "Stalled").unwrap();
+        assert!(stalled.status == "True" && stalled.message.contains("Diagonal"));
+    }
+}

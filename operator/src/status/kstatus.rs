@@ -1,0 +1,274 @@
+//! What Flux, Argo CD and `helm --wait` make of a status, by the rules that kstatus publishes, through whole roll-outs.
+
+use std::sync::Arc;
+
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::tests::Given;
+use super::*;
+use crate::build::{self, Input, Kind, Object, OperatorFacts, Reader};
+use crate::readers::Fact;
+use crate::run::cache::Live;
+use crate::run::rollout;
+
+/// `sigs.k8s.io/cli-utils/pkg/kstatus`: `checkGenericProperties`, then `checkReadyCondition`.
+fn kstatus(object: &Value) -> &'static str {
+    if object.pointer("/metadata/deletionTimestamp").is_some() {
+        return "Terminating";
+    }
+    let observed = object.pointer("/status/observedGeneration").and_then(Value::as_i64);
+    if observed.is_some_and(|observed| Some(observed) != object["metadata"]["generation"].as_i64()) {
+        return "InProgress";
+    }
+    let conditions = object["status"]["conditions"].as_array().cloned().unwrap_or_default();
+    for condition in &conditions {
+        match (condition["type"].as_str(), condition["status"].as_str()) {
+            (Some("Reconciling"), Some("True")) => return "InProgress",
+            (Some("Stalled"), Some("True")) => return "Failed",
+            _ => {}
+        }
+    }
+    match conditions.iter().find(|it| it["type"] == "Ready").map(|it| it["status"] == "True") {
+        Some(false) => "InProgress",
+        Some(true) | None => "Current",
+    }
+}
+
+fn read(status: &RankingClusterStatus, generation: i64) -> &'static str {
+    kstatus(&json!({"metadata": {"generation": generation}, "status": status}))
+}
+
+#[test]
+fn a_new_resource_is_in_progress_before_any_operator_has_looked() {
+    let schema = serde_json::to_value(crd::definition()).unwrap();
+    let status = schema.pointer("/spec/versions/0/schema/openAPIV3Schema/properties/status/default");
+    let object = json!({"metadata": {"generation": 1}, "status": status.unwrap()});
+    assert_eq!(kstatus(&object), "InProgress");
+}
+
+#[test]
+fn what_needs_somebody_has_failed_and_what_passes_is_in_progress() {
+    let read_of = |given: &Given| read(&given.status(&RankingClusterStatus::default()), 3);
+    let refused = |stalled| Trouble { reason: "R".into(), message: "m".into(), stalled, write: true };
+    assert_eq!(read_of(&Given::default()), "Current");
+    assert_eq!(read_of(&Given { troubles: vec![refused(true)], ..Given::default() }), "Failed");
+    assert_eq!(read_of(&Given { troubles: vec![refused(false)], ..Given::default() }), "InProgress");
+    assert_eq!(read_of(&Given { unwritten: true, ..Given::default() }), "InProgress");
+    let mut given = Given::default();
+    given.states[1].failed = Some(("RolloutFailed", "deadline".into()));
+    given.states[1].rolled = false;
+    assert_eq!(read_of(&given), "Failed", "although it is being rolled out, too");
+    let mut paused = Given::default();
+    paused.cluster.spec.paused = true;
+    assert_eq!(read_of(&paused), "Current");
+    paused.states[0].rolled = false;
+    assert_eq!(read_of(&paused), "InProgress", "a change that nobody carries out is not done");
+}
+
+proptest! {
+    /// Whatever is seen: current is only what is as the spec says, with nothing wrong.
+    #[test]
+    fn current_is_only_what_is_done(
+        rolled in prop::collection::vec(any::<bool>(), 7), available in prop::collection::vec(any::<bool>(), 7),
+        desired in 0_u32..4, ready in 0_u32..4, progressing in any::<bool>(),
+        trouble in prop::option::of(any::<(bool, bool)>()), generation in 2_i64..5, paused in any::<bool>(),
+    ) {
+        let mut given = Given::default();
+        for (state, (rolled, available)) in given.states.iter_mut().zip(rolled.iter().zip(&available)) {
+            (state.rolled, state.available) = (*rolled, *available);
+        }
+        given.cluster.spec.paused = paused;
+        (given.facts.desired, given.facts.ready) = (desired, ready);
+        if progressing {
+            given.facts.progressing.push(Fact { ok: true, reason: "Draining".into(), message: "x".into() });
+        }
+        given.troubles.extend(trouble.map(|(stalled, write)| Trouble {
+            reason: "R".into(), message: "m".into(), stalled, write,
+        }));
+        let done = rolled.iter().all(|it| *it) && !progressing && desired == 2 && generation == 3
+            && !trouble.is_some_and(|(stalled, write)| stalled || write);
+        let status = given.status(&RankingClusterStatus::default());
+        prop_assert!(read(&status, generation) != "Current" || done, "{status:?}");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(4))]
+
+    /// A new image, or another number of pods, is rolled out by the operator's own functions and a Deployment controller
+    /// that does one thing at a time, in any order: never current before the last pod is, and current in the end.
+    #[test]
+    fn never_current_before_the_last_pod_is(order in prop::collection::vec(0_usize..12, 240), scale in 1_i32..5) {
+        let mut world = World::new();
+        prop_assert_eq!(world.look(), "Current");
+        world.cluster.spec.image = "registry.example.org/liverank:2".into();
+        world.cluster.spec.gateway.replicas = Some(scale);
+        world.cluster.metadata.generation = Some(4);
+        prop_assert_eq!(read(&world.status, 4), "InProgress", "before the operator has looked");
+        for at in order {
+            match at {
+                0 => drop(world.look()),
+                at => world.controllers(at - 1),
+            }
+            let told = read(&world.status, 4);
+            prop_assert!(told != "Current" || world.is_done(), "current, and {:?}", world.deployments);
+            prop_assert!(told != "Failed");
+        }
+        // Whatever is left.
+        for _ in 0..80 {
+            if world.look() == "Current" {
+                break;
+            }
+            (0..30).for_each(|at| world.controllers(at));
+        }
+        prop_assert_eq!(world.look(), "Current");
+        prop_assert!(world.is_done());
+    }
+}
+
+/// A Deployment and its pods: for each the image, and whether it is ready.
+#[derive(Debug)]
+struct Deployed {
+    object: Object,
+    generation: i64,
+    observed: i64,
+    pods: Vec<(String, bool)>,
+}
+
+impl Deployed {
+    fn image(&self) -> String {
+        self.object.body["spec"]["template"]["spec"]["containers"][0]["image"].as_str().unwrap().to_owned()
+    }
+
+    fn replicas(&self) -> usize {
+        self.object.body["spec"]["replicas"].as_u64().unwrap() as usize
+    }
+
+    /// One thing that the controller or a pod does; which, if there are several, is `at`'s to say.
+    fn controller(&mut self, at: usize) {
+        let (image, replicas) = (self.image(), self.replicas());
+        if self.observed != self.generation {
+            self.observed = self.generation;
+            return;
+        }
+        if let Some(pod) = self.pods.iter_mut().filter(|(_, ready)| !ready).nth(at % 2) {
+            pod.1 = true;
+            return;
+        }
+        let new = self.pods.iter().filter(|(of, _)| *of == image).count();
+        let ready = self.pods.iter().filter(|(_, ready)| *ready).count();
+        if new < replicas && self.pods.len() <= replicas {
+            self.pods.push((image, false));
+        } else if self.pods.len() > replicas && ready > replicas {
+            let old = self.pods.iter().position(|(of, _)| *of != image).unwrap_or(0);
+            self.pods.remove(old);
+        } else if let Some(pod) = self.pods.iter_mut().find(|(_, ready)| !ready) {
+            pod.1 = true;
+        }
+    }
+
+    fn live(&self) -> Arc<Live> {
+        let mut object = self.object.body.clone();
+        let updated = self.pods.iter().filter(|(of, _)| *of == self.image()).count();
+        let ready = self.pods.iter().filter(|(_, ready)| *ready).count();
+        object["metadata"]["uid"] = json!("u");
+        object["metadata"]["resourceVersion"] = json!("1");
+        object["metadata"]["generation"] = json!(self.generation);
+        let available = if ready > 0 { "True" } else { "False" };
+        object["status"] = json!({
+            "observedGeneration": self.observed, "replicas": self.pods.len(), "updatedReplicas": updated,
+            "readyReplicas": ready, "availableReplicas": ready,
+            "conditions": [{"type": "Available", "status": available}],
+        });
+        Arc::new(Live::keep(serde_json::from_value(object).unwrap()).unwrap())
+    }
+}
+
+struct World {
+    cluster: RankingCluster,
+    deployments: Vec<Deployed>,
+    readers: Vec<Reader>,
+    status: RankingClusterStatus,
+}
+
+impl World {
+    fn new() -> Self {
+        let given = Given::default();
+        let reader = |at| Reader { name: names::reader("live", at), drain: None };
+        let readers = vec![reader(0), reader(1)];
+        let status = RankingClusterStatus::default();
+        let mut world = Self { cluster: given.cluster, deployments: Vec::new(), readers, status };
+        world.cluster.spec.gateway.replicas = Some(2);
+        for object in world.wanted() {
+            let mut deployed = Deployed { object, generation: 1, observed: 1, pods: Vec::new() };
+            deployed.pods = vec![(deployed.image(), true); deployed.replicas()];
+            world.deployments.push(deployed);
+        }
+        world
+    }
+
+    fn wanted(&self) -> Vec<Object> {
+        let operator = OperatorFacts::default();
+        let input =
+            Input { cluster: &self.cluster, revision: 1, readers: &self.readers, operator: &operator };
+        build::desired(&input).into_iter().filter(|object| object.kind == Kind::Deployment).collect()
+    }
+
+    /// What the operator does when it looks: it writes what may be written, and says how it stands.
+    fn look(&mut self) -> &'static str {
+        let live: Vec<_> = self.deployments.iter().map(Deployed::live).collect();
+        let wanted = self.wanted();
+        let states = rollout::states(&wanted, &live);
+        let turn = rollout::turn(&states).map(|state| state.component);
+        // What comes or goes among readers is written by the next look.
+        for object in wanted {
+            let at = self.deployments.iter().position(|it| it.object.name == object.name);
+            let Some(at) = at else {
+                self.deployments.push(Deployed { object, generation: 1, observed: 0, pods: Vec::new() });
+                continue;
+            };
+            let admitted = rollout::admitted(&object, live.get(at).map(|live| &**live), turn);
+            let deployed = &mut self.deployments[at];
+            let spec = |object: &Object| object.body["spec"].clone();
+            // What the API server adds to a status is no part of the object.
+            let changed = spec(&admitted) != spec(&deployed.object);
+            deployed.generation += i64::from(changed);
+            deployed.object = admitted;
+        }
+        if turn == Some(Component::Reader) {
+            self.replace_a_reader();
+        }
+        let given = Given { cluster: self.cluster.clone(), states, ..Given::default() };
+        self.status = given.status(&self.status);
+        read(&self.status, self.cluster.generation())
+    }
+
+    /// A new one first; when it is ready an old one goes.
+    fn replace_a_reader(&mut self) {
+        let wanted = self.cluster.spec.image.clone();
+        let readers = || self.deployments.iter().filter(|it| it.object.reader.is_some());
+        let old = readers().find(|it| it.image() != wanted).map(|it| it.object.name.clone());
+        let Some(old) = old else { return };
+        if readers().count() <= 2 {
+            let next = 2 + readers().filter(|it| it.image() == wanted).count() as u32;
+            self.readers.push(Reader { name: names::reader("live", next), drain: None });
+        } else if readers().all(|it| it.pods.iter().all(|(_, ready)| *ready) && !it.pods.is_empty()) {
+            self.readers.retain(|reader| reader.name != old);
+            self.deployments.retain(|it| it.object.name != old);
+        }
+    }
+
+    fn controllers(&mut self, at: usize) {
+        let count = self.deployments.len();
+        self.deployments[at % count].controller(at);
+    }
+
+    /// Every pod is of the new image and ready, and as many are there as are wanted.
+    fn is_done(&self) -> bool {
+        let image = &self.cluster.spec.image;
+        self.deployments.iter().all(|it| {
+            it.pods.iter().all(|(of, ready)| of == image && *ready) && it.pods.len() == it.replicas()
+        }) && self.readers.len() == 2
+    }
+}

@@ -1,0 +1,295 @@
+//! The one table of roles: what each process is called, where it listens, which stores it works on, and which settings
+//! it takes from whoever deploys it.
+//!
+//! The command line, the operator's builder, Compose, the charts and `docs/roles.md` are made from it or tested against
+//! it (`cli/tests/roles.rs`, `operator/tests/build/properties.rs`).
+
+use std::fmt::{self, Write};
+
+/// A service, and the subcommand of `liverank` that runs it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Role {
+    /// The front door.
+    Gateway,
+    /// Counts what the log has.
+    Consumer,
+    /// Pushes ranked lists.
+    Websocket,
+    /// Takes comments.
+    Comment,
+    /// Holds viewers' streams.
+    Reader,
+    /// Knows which reader serves which video.
+    Manager,
+    /// Answers with everything in one place.
+    Statistics,
+}
+
+/// A store that a role works on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Store {
+    /// The log.
+    Kafka,
+    /// Boards, channels of comments, assignments.
+    Redis,
+    /// The archive.
+    Mongodb,
+}
+
+impl Store {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Kafka, Self::Redis, Self::Mongodb];
+
+    /// Its setting, and how the names of all of its settings begin.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Kafka => "kafka",
+            Self::Redis => "redis",
+            Self::Mongodb => "mongodb",
+        }
+    }
+}
+
+impl Role {
+    /// All of them.
+    pub const ALL: [Self; 7] = [
+        Self::Gateway,
+        Self::Consumer,
+        Self::Websocket,
+        Self::Comment,
+        Self::Reader,
+        Self::Manager,
+        Self::Statistics,
+    ];
+
+    /// Its subcommand, and what logs and labels call it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Gateway => "gateway",
+            Self::Consumer => "consumer",
+            Self::Websocket => "websocket",
+            Self::Comment => "comment",
+            Self::Reader => "reader",
+            Self::Manager => "manager",
+            Self::Statistics => "statistics",
+        }
+    }
+
+    /// Where it serves by default; the consumer serves nobody.
+    pub const fn port(self) -> Option<u16> {
+        match self {
+            Self::Gateway => Some(8080),
+            Self::Consumer => None,
+            Self::Websocket => Some(8081),
+            Self::Comment => Some(3000),
+            Self::Reader => Some(4001),
+            Self::Manager => Some(6100),
+            Self::Statistics => Some(5000),
+        }
+    }
+
+    /// Where `/livez`, `/readyz` and `/metrics` are by default: a port for each role, so that all fit on one machine.
+    pub const fn admin_port(self) -> u16 {
+        match self {
+            Self::Gateway => 9080,
+            Self::Consumer => 9082,
+            Self::Websocket => 9081,
+            Self::Comment => 9030,
+            Self::Reader => 9040,
+            Self::Manager => 9060,
+            Self::Statistics => 9050,
+        }
+    }
+
+    /// The stores that it works on. It asks for the settings of no other store, and connects to no other.
+    pub const fn stores(self) -> &'static [Store] {
+        match self {
+            Self::Gateway | Self::Consumer => &Store::ALL,
+            Self::Comment => &[Store::Kafka, Store::Mongodb],
+            Self::Reader => &[Store::Redis, Store::Mongodb],
+            Self::Websocket | Self::Manager => &[Store::Redis],
+            Self::Statistics => &[Store::Mongodb],
+        }
+    }
+}
+
+/// A released version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Version(pub u16, pub u16, pub u16);
+
+impl Version {
+    /// The version that an image's tag names (`…:0.1.0`, `…:v0.1.0`, `…:0.1.0-debug`); `None` for any other tag, a digest
+    /// or no tag: then nobody knows.
+    pub fn of_image(image: &str) -> Option<Self> {
+        let image = image.split_once('@').map_or(image, |(name, _)| name);
+        let (_, last) = image.rsplit_once('/').unwrap_or(("", image));
+        let (_, tag) = last.rsplit_once(':')?;
+        let tag = tag.strip_prefix('v').unwrap_or(tag);
+        let numbers = tag.split_once(['-', '+']).map_or(tag, |(numbers, _)| numbers);
+        let mut parts = numbers.split('.').map(|part| part.parse().ok());
+        let version = Self(parts.next()??, parts.next()??, parts.next()??);
+        parts.next().is_none().then_some(version)
+    }
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}.{}", self.0, self.1, self.2)
+    }
+}
+
+/// A setting that the operator's builder writes for a role.
+#[derive(Debug, Clone, Copy)]
+pub struct Setting {
+    /// The flag without its dashes, and the key of the configuration file.
+    pub name: &'static str,
+    /// The roles that it is written for.
+    pub roles: &'static [Role],
+    /// The first version that knows it: an older one would refuse it.
+    pub since: Version,
+}
+
+const FIRST: Version = Version(0, 1, 0);
+
+const fn first(name: &'static str, roles: &'static [Role]) -> Setting {
+    Setting { name, roles, since: FIRST }
+}
+
+const ON_KAFKA: &[Role] = &[Role::Gateway, Role::Consumer, Role::Comment];
+const ON_REDIS: &[Role] = &[Role::Gateway, Role::Consumer, Role::Websocket, Role::Reader, Role::Manager];
+const ON_MONGODB: &[Role] = &[Role::Gateway, Role::Consumer, Role::Comment, Role::Reader, Role::Statistics];
+const WITH_PORT: &[Role] =
+    &[Role::Gateway, Role::Websocket, Role::Comment, Role::Reader, Role::Manager, Role::Statistics];
+const REPORTING: &[Role] = &[Role::Gateway, Role::Comment, Role::Reader, Role::Manager];
+
+/// Every setting that the operator's builder writes, as a key of the file or as a variable (`LIVERANK_` and the name in
+/// upper case, with underscores). A new one gets the version of the release that will be the first to know it.
+pub const SETTINGS: &[Setting] = &[
+    first("admin-listen", &Role::ALL),
+    first("drain-seconds", &Role::ALL),
+    first("log-format", &Role::ALL),
+    first("listen", WITH_PORT),
+    first("kafka", ON_KAFKA),
+    first("kafka-topic", ON_KAFKA),
+    first("kafka-group", ON_KAFKA),
+    first("kafka-ca-file", ON_KAFKA),
+    first("kafka-username", ON_KAFKA),
+    first("kafka-password", ON_KAFKA),
+    first("kafka-sasl", ON_KAFKA),
+    first("redis", ON_REDIS),
+    first("redis-cluster", ON_REDIS),
+    first("redis-prefix", ON_REDIS),
+    first("redis-ca-file", ON_REDIS),
+    first("mongodb", ON_MONGODB),
+    first("mongodb-database", ON_MONGODB),
+    first("mongodb-ca-file", ON_MONGODB),
+    first("manager-url", &[Role::Gateway, Role::Comment, Role::Reader]),
+    first("comment-url", &[Role::Gateway]),
+    first("websocket-url", &[Role::Gateway]),
+    first("statistics-url", REPORTING),
+    first("internal-token-file", &[Role::Reader, Role::Manager]),
+    first("auth-jwks-file", &[Role::Gateway]),
+    first("auth-jwks-url", &[Role::Gateway]),
+    first("operator-token-sha256", &[Role::Manager]),
+    first("max-viewers-moved-per-minute", &[Role::Manager]),
+    first("weight-view", &[Role::Consumer]),
+    first("weight-like", &[Role::Consumer]),
+    first("weight-comment", &[Role::Consumer]),
+    first("weight-share", &[Role::Consumer]),
+    first("weight-watch-short", &[Role::Consumer]),
+    first("weight-watch-long", &[Role::Consumer]),
+    first("watch-threshold-ms", &[Role::Consumer]),
+    first("trending-half-life-minutes", &[Role::Consumer]),
+    first("capacity", &[Role::Reader]),
+    first("reader-id", &[Role::Reader]),
+    first("public-url", &[Role::Reader]),
+    first("internal-url", &[Role::Reader]),
+];
+
+/// The table's entry for a role's setting.
+pub fn setting(role: Role, name: &str) -> Option<&'static Setting> {
+    SETTINGS.iter().find(|setting| setting.name == name && setting.roles.contains(&role))
+}
+
+/// Whether a process of `version` takes this setting. Where the version is not known, as the newest one.
+pub fn takes(role: Role, name: &str, version: Option<Version>) -> bool {
+    let Some((setting, version)) = setting(role, name).zip(version) else { return true };
+    version >= setting.since
+}
+
+/// The text of `docs/roles.md`.
+pub fn document() -> String {
+    let mut text = String::from(
+        "# Roles and their settings\n\n\
+         Made from the table in [protocol/src/roles.rs](../protocol/src/roles.rs), which the command line, the operator,\n\
+         Compose and the charts follow; a test compares this file with it (`UPDATE_DOCS=1` writes it anew).\n\n\
+         | role | port | admin port | stores |\n|---|---|---|---|\n",
+    );
+    for role in Role::ALL {
+        let port = role.port().map_or_else(|| "–".to_owned(), |port| port.to_string());
+        let stores: Vec<&str> = role.stores().iter().map(|store| store.name()).collect();
+        let _ =
+            writeln!(text, "| {} | {port} | {} | {} |", role.name(), role.admin_port(), stores.join(", "));
+    }
+    text.push_str(
+        "\nIn a pod every role has its admin port at 9060, and every reader its port at 4001.\n\n\
+         ## What the operator writes\n\n\
+         A process gets only the settings that its image knows, by the version in the image's tag. All other flags keep\n\
+         their defaults; `liverank <role> --help` lists them.\n\n\
+         | setting | roles | since |\n|---|---|---|\n",
+    );
+    for setting in SETTINGS {
+        let roles: Vec<&str> = setting.roles.iter().map(|role| role.name()).collect();
+        let roles = if roles.len() == Role::ALL.len() { "all".to_owned() } else { roles.join(", ") };
+        let _ = writeln!(text, "| `{}` | {roles} | {} |", setting.name, setting.since);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_are_listed_once_and_those_of_stores_for_the_roles_that_have_them() {
+        for (at, setting) in SETTINGS.iter().enumerate() {
+            let again = SETTINGS[..at].iter().any(|other| other.name == setting.name);
+            assert!(!again, "{} is listed twice", setting.name);
+            let Some(store) = Store::ALL.into_iter().find(|store| setting.name.starts_with(store.name()))
+            else {
+                continue;
+            };
+            for role in Role::ALL {
+                let has = role.stores().contains(&store);
+                assert_eq!(setting.roles.contains(&role), has, "{} of {}", setting.name, role.name());
+            }
+        }
+        for role in Role::ALL {
+            assert_eq!(setting(role, "listen").is_some(), role.port().is_some(), "{}", role.name());
+        }
+    }
+
+    #[test]
+    fn the_version_of_an_image_is_read_from_its_tag() {
+        for (image, version) in [
+            ("liverank:0.1.0", Some(Version(0, 1, 0))),
+            ("registry.example.org:5000/tv/liverank:v1.12.3", Some(Version(1, 12, 3))),
+            ("liverank:0.2.0-debug@sha256:00", Some(Version(0, 2, 0))),
+            ("liverank", None),
+            ("registry.example.org:5000/liverank", None),
+            ("liverank:dev", None),
+            ("liverank:1.2", None),
+            ("liverank:1.2.3.4", None),
+            ("liverank@sha256:00", None),
+        ] {
+            assert_eq!(Version::of_image(image), version, "{image}");
+        }
+    }
+
+    #[test]
+    fn an_older_process_is_given_what_it_knows() {
+        assert!(takes(Role::Reader, "capacity", Some(Version(0, 1, 0))));
+        assert!(!takes(Role::Reader, "capacity", Some(Version(0, 0, 9))));
+        assert!(takes(Role::Reader, "capacity", None), "an image without a version counts as the newest");
+    }
+}

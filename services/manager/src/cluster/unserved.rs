@@ -1,0 +1,79 @@
+//! Viewers who asked where to go and could not be sent to a reader that takes them: no video without a reader is to go
+//! unnoticed, whatever every part says of itself.
+
+use std::time::{Duration, Instant};
+
+use liverank_core::VideoId;
+use liverank_protocol::Unserved;
+
+/// For how long requests are counted, and how long none has to be in vain for it to be over.
+const WINDOW: Duration = Duration::from_secs(10);
+
+/// Requests in vain.
+#[derive(Debug, Default)]
+pub struct UnservedViewers {
+    /// The first of those that are not over, and the last.
+    spell: Option<(Instant, Instant)>,
+    /// Two halves of the window: when each began, and how many.
+    now: (Option<Instant>, u64),
+    before: u64,
+    video: Option<VideoId>,
+}
+
+impl UnservedViewers {
+    /// Notes a request for `video` that no reader could be named for.
+    pub fn note(&mut self, now: Instant, video: &VideoId) {
+        let is_over = |last: Instant| now.saturating_duration_since(last) >= WINDOW;
+        let first = self.spell.filter(|(_, last)| !is_over(*last)).map_or(now, |(first, _)| first);
+        self.spell = Some((first, now));
+        self.roll(now);
+        self.now.1 += 1;
+        if self.video.as_ref() != Some(video) {
+            self.video = Some(video.clone());
+        }
+    }
+
+    /// What there is to tell.
+    pub fn told(&self, now: Instant) -> Option<Unserved> {
+        let (first, last) = self.spell?;
+        if now.saturating_duration_since(last) >= WINDOW {
+            return None;
+        }
+        Some(Unserved {
+            requests: self.now.1 + self.before,
+            since_ms: now.saturating_duration_since(first).as_millis() as u64,
+            video: self.video.clone(),
+        })
+    }
+
+    fn roll(&mut self, now: Instant) {
+        let since = *self.now.0.get_or_insert(now);
+        let passed = now.saturating_duration_since(since);
+        if passed >= WINDOW / 2 {
+            self.before = if passed < WINDOW { self.now.1 } else { 0 };
+            self.now = (Some(now), 0);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_spell_lasts_until_nobody_asked_in_vain_for_a_while() {
+        let (mut unserved, start) = (UnservedViewers::default(), Instant::now());
+        let video = VideoId::parse("v").unwrap();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        assert_eq!(unserved.told(start), None);
+        for second in 0..30 {
+            unserved.note(at(second), &video);
+        }
+        let told = unserved.told(at(30)).unwrap();
+        assert_eq!((told.since_ms, told.video.as_ref()), (30_000, Some(&video)));
+        assert!((5..=10).contains(&told.requests), "{told:?}");
+        assert_eq!(unserved.told(at(39)), None);
+        unserved.note(at(60), &video);
+        assert_eq!(unserved.told(at(61)).map(|told| (told.requests, told.since_ms)), Some((1, 1_000)));
+    }
+}

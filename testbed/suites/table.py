@@ -1,0 +1,158 @@
+"""The suites of `make test`: what each runs, what it stands on, and how long it may take."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+# How tests are compiled: see Cargo.toml. `make build` makes the optimised program; here it would cost twenty minutes.
+PROFILE = "ci"
+TARGET = Path(os.environ.get("CARGO_TARGET_DIR") or CHECKOUT / "target").resolve() / PROFILE
+CARGO = ("--profile", PROFILE, "--workspace", "--locked")
+
+# Test targets that plain `cargo test` leaves out (`test = false`), by the suite that runs them.
+STORE_TESTS = ("real_kafka", "real_mongodb", "real_redis", "real_redis_cluster")
+SYSTEM_TESTS = ("up", "seeds", "cluster", "maintenance", "bad_input")
+
+# Minutes that all of it may take on a new machine of two cores.
+TOTAL_LIMIT = 45
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A command whose output says how many tests passed and failed; one that counts nothing is one test."""
+
+    name: str
+    command: tuple
+    # Seconds on a new machine of two cores that does nothing else: twice what it took, at least 10. One that takes longer
+    # is marked; one that takes four times as long has hung: it is ended, and has failed.
+    limit: int
+    # Suites that must have passed: without them this one cannot run, and has failed.
+    needs: tuple = ()
+    # Parts of `testbed install` whose Debian packages it may use. It finds no other command than those of these packages
+    # and of the documented ones.
+    parts: tuple = ()
+    # Commands, and files, that it may use of those packages, also those that only an empty cache makes it use.
+    calls: tuple = ()
+    # Whether its task is to bring what is missing: then it finds every command of this machine.
+    installs: bool = False
+    # Whether it needs root.
+    root: bool = False
+    # Ports of 127.0.0.1 that must be free.
+    ports: tuple = ()
+    # Who makes way for what runs beside it.
+    nice: int = 0
+
+
+def cargo_test(*words):
+    return ("cargo", "test", *CARGO, "--no-fail-fast", *words)
+
+
+def named(tests):
+    return tuple(word for test in tests for word in ("--test", test))
+
+
+def shell(*commands):
+    """One after the other, as far as they succeed."""
+    return ("bash", "-c", " && ".join(commands))
+
+
+# `--all-targets` leaves out the tests that plain `cargo test` leaves out; '*' names every one. `--tests` are those inside of
+# libraries and programs too, where the manifest does not say that there are none.
+WORDS = " ".join(CARGO)
+LINTS = shell(*(f"cargo clippy {WORDS} --quiet {which} -- --deny warnings" for which in ("--all-targets", "--test '*'")))
+BUILD = shell(f"cargo build {WORDS} --lib --bins --test '*'", f"cargo test {WORDS} --no-run --tests")
+
+QUIET = "--no-audit --no-fund --silent"
+
+STORES = ("kafka", "mongodb", "redis", "redis-cluster")
+STORE_PARTS = ("kafka", "mongodb", "redis")
+STORE_CALLS = ("redis-server", "redis-cli", "setsid", "flock", "timeout", "java", "python3", "/usr/lib/*/libcurl.so.4",
+               "/usr/lib/*/libssl.so.3")
+KUBERNETES_CALLS = ("etcd", "containerd", "ctr", "containerd-shim-runc-v2", "runc", "iptables", "conntrack", "openssl", "ip",
+                    "pgrep", "mount", "umount", "objcopy", "ldd", "hostname", "/usr/lib/cni/bridge", "/usr/lib/cni/portmap")
+DOCKER_CALLS = ("docker", "dockerd", "docker-compose", "containerd", "runc", "iptables", "debootstrap", "wget", "ip", "npm")
+
+# Stages follow each other. A stage's lanes run side by side, and a lane's suites follow each other. Nothing that has
+# deadlines runs beside a compiler that does not make way.
+STAGES = (
+    ((
+        Suite("format", ("cargo", "fmt", "--all", "--check"), 10),
+        Suite("words", ("testbed/banned-words",), 10),
+        Suite("unused", ("testbed/unused-dependencies",), 10),
+        Suite("testbed", ("python3", "-B", "-m", "unittest", "discover", "--start-directory", "testbed/suites"), 20),
+    ),),
+    (
+        (
+            Suite("lints", LINTS, 300),
+            Suite("build", BUILD, 900),
+            Suite("rust", cargo_test("--tests"), 300, needs=("build",)),
+            Suite("doc", cargo_test("--doc"), 60, needs=("build",)),
+        ),
+        (
+            Suite("install", ("testbed/testbed", "install"), 600, installs=True),
+            Suite("commands", ("python3", "-B", "testbed/suites/commands.py"), 20, needs=("install", "kubernetes-packages")),
+            Suite("dependencies", ("make", "--no-print-directory", "deny"), 20, needs=("install",)),
+            Suite("images", ("testbed/compose-test", "--images"), 400, needs=("install",), parts=("tools", "docker"),
+                  calls=DOCKER_CALLS, root=True),
+            Suite("client", shell("cd clients/js", f"npm ci {QUIET}", f"npm ci {QUIET} --prefix ../react", "npm run --silent check",
+                                  "npm run --silent --prefix ../react build", "npm test"), 90),
+        ),
+        (
+            Suite("kubernetes-packages", ("testbed/kubernetes/kubernetes", "install-packages"), 120, installs=True),
+            Suite("kubernetes-build", ("testbed/kubernetes/kubernetes", "install"), 1500, needs=("kubernetes-packages",),
+                  parts=("kubernetes",), nice=19),
+        ),
+    ),
+    ((
+        Suite("start", ("testbed/testbed", "up", *STORES), 60, needs=("install",), parts=STORE_PARTS, calls=STORE_CALLS,
+              ports=(29092, 29093, 28017, 26379, 26479, 26480, 26481, 26489, 26490, 26491)),
+        Suite("stores", cargo_test(*named(STORE_TESTS)), 240, needs=("build", "start"), parts=STORE_PARTS),
+    ),),
+    (
+        (
+            Suite("system", cargo_test(*named(SYSTEM_TESTS), "--", "--test-threads=1"), 700, needs=("build", "start"),
+                  parts=STORE_PARTS),
+        ),
+        (
+            Suite("page", shell("cd e2e/browser", f"npm ci {QUIET}", "npm test"), 60,
+                  needs=("build", "install"), parts=("chromium",), calls=("chromium", "/usr/share/fonts/truetype/dejavu")),
+            Suite("api", ("testbed/api-test",), 240, needs=("build", "install"), parts=("tools",), calls=("curl",), nice=5),
+            Suite("charts", ("charts/test",), 120, needs=("kubernetes-build", "install"), nice=5),
+            Suite("containers", ("testbed/compose-test", "--binary", str(TARGET / "liverank")), 300,
+                  needs=("build", "images"), parts=("tools", "docker"), calls=DOCKER_CALLS, root=True,
+                  ports=(3000, 4001, 4002, 5000, 6000, 6100, 8080, 8081)),
+        ),
+    ),
+    ((
+        Suite("faults", (str(TARGET / "faults"), "--faults", "23", "--seconds", "150"), 200, needs=("build", "install"),
+              parts=("tools", *STORE_PARTS, "faketime"), calls=("/usr/lib/*/faketime/libfaketimeMT.so.1", "mount", "umount", "cp", "gcc")),
+        Suite("stop", ("testbed/testbed", "down"), 30, needs=("start",), parts=STORE_PARTS),
+    ),),
+    # It brings its own stores, at an address of the pods' bridge.
+    ((
+        Suite("kubernetes", ("testbed/kubernetes-test",), 1400, needs=("build", "kubernetes-build", "install"),
+              parts=(*STORE_PARTS, "kubernetes"), calls=KUBERNETES_CALLS, root=True,
+              ports=(16443, 16444, 16445, 29192, 29193, 28217, 26579)),
+    ),),
+)
+
+
+def all_suites(stages=STAGES):
+    return [suite for lanes in stages for lane in lanes for suite in lane]
+
+
+def chosen(names, stages=STAGES):
+    """The stages with the named suites and all that they stand on; everything when no name is given."""
+    suites = {suite.name: suite for suite in all_suites(stages)}
+    unknown = [name for name in names if name not in suites]
+    if unknown:
+        raise ValueError(f"no such suite: {', '.join(unknown)} (there are: {', '.join(suites)})")
+    wanted, open_names = set(), list(names or suites)
+    while open_names:
+        name = open_names.pop()
+        if name not in wanted:
+            wanted.add(name)
+            open_names += suites[name].needs
+    lanes = [[[suite for suite in lane if suite.name in wanted] for lane in stage] for stage in stages]
+    return [[lane for lane in stage if lane] for stage in lanes if any(stage)]

@@ -3,20 +3,27 @@
 //! Promises of every implementation, checked by [`conformance`]:
 //! 1. An assignment changes by compare-and-set of its epoch only; of two managers that try, one wins.
 //! 2. Epochs only grow, over all videos, and are greater than every epoch that a caller says it has seen; also where the
-//!    store has lost what it held, or falls back to a copy. The same holds for terms.
+//!    store has lost what it held, or falls back to a copy. The same holds for terms. What cannot have been minted
+//!    ([`liverank_core::epoch`]) is refused, and where it is stored already, it is as if it were not there.
 //! 3. Whoever subscribed hears of every change; a hole in the versions means that a fresh [`AssignmentStore::load`] is
 //!    due.
 //! 4. What is done under a term is refused once a later one has begun, in the same atomic step. A term later than the
 //!    store's own is believed: the store has lost it.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use async_trait::async_trait;
+use liverank_core::epoch::is_plausible;
 pub use liverank_core::handover::Closing;
 use liverank_core::handover::{Assigned, Held, Lease, Share};
+use liverank_core::secret::Secret;
 use liverank_core::{ReaderId, VideoId};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
 use crate::StoreError;
+
+pub use liverank_core::epoch::MAX_EPOCH;
 
 pub mod conformance;
 pub mod embedded;
@@ -24,8 +31,6 @@ pub mod redis;
 
 /// Changes kept for a subscriber who is slow: as many videos as change hands when a reader fails.
 pub const CHANGE_QUEUE: usize = 1024;
-/// The greatest epoch and term: what every part (JSON and Lua among them) holds exactly; in microseconds, the year 2255.
-pub const MAX_EPOCH: u64 = (1 << 53) - 1;
 
 /// The next epoch or term after `counter`, greater than `seen` and than the microseconds since 1970 on the store's own
 /// clock (a hybrid logical clock, as in Kulkarni et al., 2014). A store that lost what it held thus goes on above what it
@@ -36,8 +41,17 @@ fn mint(counter: u64, seen: u64, now_micros: u64) -> u64 {
     counter.max(seen).max(now_micros.min(MAX_EPOCH / 2)) + 1
 }
 
-fn too_high(part: &'static str, seen: u64) -> StoreError {
-    StoreError::unusable(part, format!("epoch or term {seen} was seen, above any that can have been minted"))
+fn now_micros() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_micros() as u64)
+}
+
+/// An error for an epoch or term that cannot have been minted by now: believed, it would be the last one.
+fn expect_possible(part: &'static str, seen: u64) -> Result<(), StoreError> {
+    if is_plausible(seen, now_micros()) {
+        return Ok(());
+    }
+    let reason = format!("epoch or term {seen} was seen, above any that can have been minted");
+    Err(StoreError::unusable(part, reason))
 }
 
 /// Which readers serve a video, under which epoch.
@@ -97,6 +111,9 @@ pub struct ReaderRecord {
     /// Of these, those who were sent away by a reader that leaves, or missed something. A full reader is none of it.
     #[serde(default)]
     pub reconnect_errors: u64,
+    /// What managers show this reader when they ask it for something; good nowhere else, and another one after each start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ticket: Option<Secret>,
 }
 
 /// Everything at a version.
@@ -190,8 +207,8 @@ pub trait AssignmentStore: Send + Sync {
     async fn load(&self) -> Result<State, StoreError>;
 
     /// Gives `video` to `readers` if its assignment still has epoch `expected` (`None`: has none). The new epoch is
-    /// greater than all before it and than `seen`, the highest epoch that the caller or any reader knows; a `seen` of
-    /// [`MAX_EPOCH`] or more cannot be true and is refused as [`StoreError::Unusable`]. `term`: the planner's whose order
+    /// greater than all before it and than `seen`, the highest epoch that the caller or any reader knows; a `seen` that
+    /// cannot have been minted is refused as [`StoreError::Unusable`]. `term`: the planner's whose order
     /// this is; `None` for what a manager does by itself.
     async fn assign(
         &self,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use liverank_adapters::assignment_store::{
-    self, AssignmentStore, Swapped, TermGrant, redis::RedisAssignments,
+    self, AssignmentStore, MAX_EPOCH, Swapped, TermGrant, redis::RedisAssignments,
 };
 use liverank_adapters::comment_bus::{
     self, CommentBus, Delivery, Head, KEEP_COMMENTS, KEEP_SECONDS, redis::RedisBus,
@@ -403,6 +403,67 @@ async fn epochs_and_terms_survive_a_redis_that_comes_back_empty_or_old() {
     redis.flush().await;
     assert!(assign("v", ahead).await > ahead);
     assert!(mint(0, ahead).await > ahead);
+}
+
+/// An earlier release believed whatever epoch it was told: one heartbeat with the highest number there is stopped every
+/// later assignment.
+#[tokio::test]
+async fn an_epoch_that_was_never_minted_is_healed() {
+    let (link, mut redis) = alone(5, "t5:").await;
+    let store = RedisAssignments::new(link);
+    let never = MAX_EPOCH.to_string();
+    let poisoned = format!(r#"{{"format":1,"epoch":{never},"readers":[{{"reader":"evil","weight":1}}]}}"#);
+    redis
+        .ask::<u64>(&[
+            "HSET",
+            "t5:assignments:state",
+            "format",
+            "1",
+            "version",
+            "7",
+            "epoch",
+            &never,
+            "term",
+            &never,
+        ])
+        .await;
+    redis.ask::<u64>(&["HSET", "t5:assignments", "poisoned", &poisoned]).await;
+    let record = format!(
+        r#"7 {{"format":1,"id":"evil","public_url":"http://e","internal_url":"http://e","beat":7,"capacity":1,"viewers":0,"draining":false,"highest_epoch":{},"videos":[{{"video":"v","viewers":1,"epoch":{never},"ready":true}}],"messages_sent":0}}"#,
+        MAX_EPOCH - 1
+    );
+    redis.ask::<u64>(&["HSET", "t5:readers", "evil", &record]).await;
+
+    let evil = &store.readers().await.unwrap()[0];
+    assert_eq!(
+        (evil.highest_epoch, evil.videos[0].epoch),
+        (0, 0),
+        "what a reader says of it is not believed"
+    );
+    assert_eq!(store.load().await.unwrap().assignments, [], "nor what was assigned under it");
+    assert_eq!(store.orders().await.unwrap().term, None);
+    // A video is registered, the poisoned one again, moved and let go, as if it had never been.
+    let assign =
+        async |id: &str, expected| store.assign(&video(id), expected, &[reader("r")], 0, None).await.unwrap();
+    let mut epochs = Vec::new();
+    for id in ["new", "poisoned"] {
+        let Swapped::Stored(stored) = assign(id, None).await else { panic!("{id} is not stored") };
+        let Swapped::Stored(moved) = assign(id, Some(stored.epoch())).await else {
+            panic!("{id} is not moved")
+        };
+        epochs.extend([stored.epoch(), moved.epoch()]);
+    }
+    assert!(epochs.is_sorted() && epochs[3] < MAX_EPOCH / 2, "{epochs:?}");
+    let loaded = store.load().await.unwrap();
+    assert_eq!(loaded.assignments.len(), 2);
+    let Swapped::Stored(_) = store.remove(&video("poisoned"), epochs[3]).await.unwrap() else {
+        panic!("it stays")
+    };
+    let TermGrant::Held(term) = store.mint_term("p", None, 0, 0).await.unwrap() else { panic!("no term") };
+    assert!(term.term < MAX_EPOCH / 2);
+    let ordered =
+        store.assign(&video("new"), Some(epochs[1]), &[reader("r")], 0, Some(term.term)).await.unwrap();
+    assert!(matches!(ordered, Swapped::Stored(_)), "{ordered:?}");
 }
 
 #[tokio::test]

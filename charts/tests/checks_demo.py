@@ -22,7 +22,7 @@ MATRIX = {
 WRONG = {
     "kafka.enabled=false": "kafka.bootstrapServers", "redis.enabled=false": "redis.url", "mongodb.enabled=false": "mongodb.uri",
     "redis.url=http://x": "url", "mongodb.uri=m:27017": "uri", "redis.topology=Ring": "topology",
-    "cluster.name=1st": "name", "cluster.image=x": "image", "kafka.replicas=3": "replicas", "internalToken=short": "internalToken",
+    "cluster.name=1st": "name", "cluster.image=x": "image", "kafka.replicas=3": "replicas",
     "kafka.persistence.size=big": "size", "readers.replicas=3": "readers",
 }
 
@@ -73,13 +73,10 @@ def check_references():
     objects = render("liverank-demo", "cluster.name=live")
     spec = cluster(objects)["spec"]
     there = only(objects, "Secret")
-    asked = (spec["redis"]["urlSecret"], spec["mongodb"]["uriSecret"], spec["auth"]["internalTokenSecret"])
+    asked = (spec["redis"]["urlSecret"], spec["mongodb"]["uriSecret"])
     for reference in asked:
         same(reference["name"], there["metadata"]["name"], "the Secret's name")
         require(reference["key"] in there["data"], f"no {reference['key']} in it")
-    require(len(secret(objects)["internal-token"]) >= 32, "a short token")
-    token = secret(render("liverank-demo", "internalToken=0123456789abcdef0123"))["internal-token"]
-    same(token, "0123456789abcdef0123", "a token that was given")
     for policy in of_kind(objects, "NetworkPolicy"):
         (rule,) = policy["spec"]["ingress"]
         wanted = {"app.kubernetes.io/name": "liverank", "app.kubernetes.io/instance": "live"}

@@ -1,6 +1,5 @@
 """The chart liverank: the operator."""
 
-import base64
 import re
 
 import readme
@@ -19,7 +18,7 @@ ALL_ON = (
 )
 BARE = (
     "crds.enabled=false", "rbac.create=false", "serviceAccount.create=false", "serviceAccount.name=mine",
-    "podDisruptionBudget.enabled=false", "networkPolicy.enabled=false", "orderKey.existingSecret=mine", "replicas=1",
+    "podDisruptionBudget.enabled=false", "networkPolicy.enabled=false", "replicas=1",
 )
 MATRIX = {
     "defaults": (), "everything on": ALL_ON, "everything off": BARE, "one namespace": ("watchNamespace=there",),
@@ -37,7 +36,8 @@ PERMISSIONS = {
     "leases.coordination.k8s.io": ["get", "create", "update"],
     "pods.": ["list", "watch"], "events.events.k8s.io": ["create", "patch"], "events.": ["list"],
 }
-LEASE = [("leases.coordination.k8s.io", ["create"], None), ("leases.coordination.k8s.io", ["get", "watch", "update"], True)]
+LEASE = [("leases.coordination.k8s.io", ["create"], None), ("leases.coordination.k8s.io", ["get", "watch", "update"], True),
+         ("serviceaccounts/token.", ["create"], True)]
 # Values that must not be taken, and what Helm has to name.
 WRONG = {
     "replicas=two": "replicas", "replicas=-1": "replicas", "operatorClass=": "operatorClass",
@@ -180,27 +180,17 @@ def check_aggregated():
     same(len(of_kind(render("liverank", "rbac.aggregate=false"), "ClusterRole")), 1, "ClusterRoles without them")
 
 
-def check_order_key():
-    objects = render("liverank")
-    secret = only(objects, "Secret")
-    same(secret["metadata"]["annotations"], {"helm.sh/resource-policy": "keep"}, "annotations")
-    require(len(base64.b64decode(base64.b64decode(secret["data"]["key"]))) == 32, "not 32 bytes")
-    other = only(render("liverank"), "Secret")
-    require(other["data"] != secret["data"], "two installations have one key")
-    mounted(objects, secret["metadata"]["name"], "key")
-    objects = render("liverank", "orderKey.existingSecret=mine", "orderKey.key=k2")
-    same(of_kind(objects, "Secret"), [], "Secrets of its own")
-    mounted(objects, "mine", "k2")
-
-
-def mounted(objects, secret, name):
-    pod = only(objects, "Deployment")["spec"]["template"]["spec"]
-    (volume,) = pod["volumes"]
-    same(volume["secret"]["secretName"], secret, "the mounted Secret")
-    same(volume["secret"]["defaultMode"], 0o440, "its mode")
-    same(volume["secret"]["items"], [{"key": name, "path": name}], "what is mounted of it")
-    (mount,) = pod["containers"][0]["volumeMounts"]
-    require(f"--order-key-file={mount['mountPath']}/{name}" in pod["containers"][0]["args"], "read from elsewhere")
+def check_identity():
+    """It keeps no secret: what managers know it by is a token of its own ServiceAccount."""
+    for values in ((), ("serviceAccount.create=false", "serviceAccount.name=mine")):
+        objects = render("liverank", *values)
+        same(of_kind(objects, "Secret"), [], "Secrets")
+        pod = only(objects, "Deployment")["spec"]["template"]["spec"]
+        account = pod["serviceAccountName"]
+        require(f"--service-account={account}" in pod["containers"][0]["args"], "as whom it says it runs")
+        tokens = [(verbs, names) for role in of_kind(objects, "Role")
+                  for name, verbs, names in granted(role) if name == "serviceaccounts/token."]
+        same(tokens, [(["create"], [account])], "tokens that it may make")
 
 
 def check_crd_copy():
@@ -387,7 +377,7 @@ CHECKS = [
     ("liverank: no Secrets, no wildcards, no way to more", check_never_granted),
     ("liverank: one namespace needs nothing of the whole cluster", check_namespaced),
     ("liverank: view and edit know RankingClusters", check_aggregated),
-    ("liverank: the order key is made, kept, mounted, or brought along", check_order_key),
+    ("liverank: it keeps no secret, and makes tokens for itself only", check_identity),
     ("liverank: the chart's copy of the resource is the generated one", check_crd_copy),
     ("liverank: the resource is rendered whole, and kept", check_crd),
     ("liverank: two releases share no name", check_two_releases),

@@ -10,6 +10,7 @@ use clap::{Args, Command, CommandFactory, Parser};
 use liverank_maintenance::verify;
 use liverank_protocol::roles::Role;
 use liverank_runtime::ServiceContext;
+use liverank_runtime::identity::args::IdentityArgs;
 use liverank_runtime::telemetry::{self, LogArgs};
 use liverank_runtime::{process, server, shutdown};
 
@@ -59,6 +60,9 @@ pub enum Cli {
     /// What could not be read from the log.
     #[command(subcommand)]
     Dlq(Dlq),
+    /// Keys and tokens by which our processes know each other.
+    #[command(subcommand)]
+    Identity(crate::identity::IdentityCommand),
     /// Tokens for trying a system that asks viewers for them.
     #[command(subcommand)]
     Token(Token),
@@ -105,6 +109,8 @@ pub struct Process {
     /// How many seconds a drain may take after SIGTERM or Ctrl-C; a second signal ends at once.
     #[arg(long, env = "LIVERANK_DRAIN_SECONDS", default_value_t = 20, value_parser = clap::value_parser!(u64).range(0..=600))]
     drain_seconds: u64,
+    #[command(flatten)]
+    pub identity: IdentityArgs,
 }
 
 impl Process {
@@ -115,13 +121,18 @@ impl Process {
     ) -> anyhow::Result<ExitCode> {
         telemetry::init(&self.log);
         server::raise_file_limit();
+        let identity = self.identity.open()?;
         let process = process::Process {
             drain: Duration::from_secs(self.drain_seconds),
             late: LATE,
             threads: None,
             catches_panics: liverank_adapters::catches_panics,
         };
-        process.run(main).map(|()| ExitCode::SUCCESS)
+        process.run(|mut shell| async move {
+            shell.identity = identity;
+            main(shell).await
+        })
+        .map(|()| ExitCode::SUCCESS)
     }
 }
 
@@ -206,6 +217,7 @@ impl Cli {
             Self::Verify(tool) => tool.verify(),
             Self::Rebuild(what) => what.run(),
             Self::Dlq(what) => what.run(),
+            Self::Identity(what) => what.run(),
             Self::Token(token) => token.run(),
             Self::Completion(completion) => completion.run(),
             Self::Version => {

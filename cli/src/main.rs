@@ -2,6 +2,7 @@
 
 mod cli;
 mod help;
+mod identity;
 mod probe;
 mod role;
 mod stores;

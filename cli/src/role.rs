@@ -1,13 +1,24 @@
 //! One service as a process of its own.
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use clap::Args;
+use liverank_protocol::access::{self, Caller};
 use liverank_protocol::roles::Role;
 use liverank_runtime::{ServiceContext, admin, server};
 use tokio::net::TcpListener;
 
 use crate::cli::RoleArgs;
 use crate::stores::{StoreArgs, StoreUser};
+
+/// What is said where a process that others must know was given nothing to be known by.
+const NO_IDENTITY: &str = "this process calls others or is called by them, and nobody would know whom by: set \
+    --identity-key-file to a file with 32 random bytes or more, the same for all (`openssl rand -hex 32 > identity.key`); on \
+    Kubernetes --identity-token-file and --identity-jwks-file";
+
+/// The role of the service of this name.
+fn who(name: &str) -> Option<access::Role> {
+    access::Role::ALL.into_iter().find(|role| role.name() == name)
+}
 
 /// Runs a service on the stores that `open` makes of their settings, until it is asked to end and has drained.
 pub fn run<C: Args, B, F: Future<Output = anyhow::Result<()>>>(
@@ -19,7 +30,18 @@ pub fn run<C: Args, B, F: Future<Output = anyhow::Result<()>>>(
     let name = role.name();
     let RoleArgs { listen, config, stores, process } = settings;
     let admin_listen = process.admin_listen;
-    process.run(move |shell| async move {
+    let who = who(name);
+    let has_identity = process.identity.is_given();
+    ensure!(
+        has_identity
+            || !matches!(who, Some(access::Role::Gateway | access::Role::Manager | access::Role::Reader)),
+        NO_IDENTITY
+    );
+    process.run(move |mut shell| async move {
+        // A reader says by itself which one it is.
+        if let Some(caller) = who.and_then(Caller::of).filter(|_| has_identity) {
+            shell.identity = shell.identity.acting_as(&caller)?;
+        }
         // Both before anything else: a port in use is told at once, and before a store is touched.
         let address = listen.unwrap_or(([127, 0, 0, 1], 0).into());
         let listener = server::bind(address, name).await?;

@@ -44,6 +44,14 @@ pub struct StoreArgs {
     /// Password for Kafka.
     #[arg(long, env = "LIVERANK_KAFKA_PASSWORD", hide_env_values = true)]
     kafka_password: Option<Secret>,
+    /// A file with that password, so that it stands in no environment and no list of processes.
+    #[arg(
+        long,
+        env = "LIVERANK_KAFKA_PASSWORD_FILE",
+        value_name = "FILE",
+        conflicts_with = "kafka_password"
+    )]
+    kafka_password_file: Option<PathBuf>,
     /// How the password is proven to Kafka.
     #[arg(long, env = "LIVERANK_KAFKA_SASL", value_enum, default_value_t = Sasl::ScramSha512)]
     kafka_sasl: Sasl,
@@ -51,6 +59,9 @@ pub struct StoreArgs {
     /// by commas.
     #[arg(long, env = "LIVERANK_REDIS", hide_env_values = true, value_name = "URL")]
     redis: Option<Secret>,
+    /// A file with that address, so that its password stands in no environment and no list of processes.
+    #[arg(long, env = "LIVERANK_REDIS_URL_FILE", value_name = "FILE", conflicts_with = "redis")]
+    redis_url_file: Option<PathBuf>,
     /// In front of every Redis key's and channel's name, where that is to differ from --prefix.
     #[arg(long, env = "LIVERANK_REDIS_PREFIX", value_parser = redis_prefix)]
     redis_prefix: Option<String>,
@@ -63,6 +74,9 @@ pub struct StoreArgs {
     /// `MongoDB` (a replica set), as mongodb://[user:password@]host:port/?replicaSet=…; tls=true for TLS.
     #[arg(long, env = "LIVERANK_MONGODB", hide_env_values = true, value_name = "URI")]
     mongodb: Option<Secret>,
+    /// A file with that address, so that its password stands in no environment and no list of processes.
+    #[arg(long, env = "LIVERANK_MONGODB_URI_FILE", value_name = "FILE", conflicts_with = "mongodb")]
+    mongodb_uri_file: Option<PathBuf>,
     /// The database in `MongoDB`.
     #[arg(long, env = "LIVERANK_MONGODB_DATABASE", default_value = "video_db")]
     mongodb_database: String,
@@ -110,6 +124,15 @@ fn prefix(text: &str) -> Result<String, String> {
     if fits { Ok(text.to_owned()) } else { Err("must be at most 32 of a-z 0-9 - _".into()) }
 }
 
+/// A secret that is given, or that stands in a file.
+fn secret(given: Option<&Secret>, file: Option<&Path>) -> anyhow::Result<Option<String>> {
+    let Some(file) = file else { return Ok(given.map(|secret| secret.0.clone())) };
+    let text = std::fs::read_to_string(file).with_context(|| format!("the file {}", file.display()))?;
+    let text = text.trim();
+    anyhow::ensure!(!text.is_empty(), "the file {} is empty", file.display());
+    Ok(Some(text.to_owned()))
+}
+
 /// Names of keys, however they are chosen, without what is special in Redis: a brace would be a hash tag.
 fn redis_prefix(text: &str) -> Result<String, String> {
     let fits =
@@ -150,14 +173,14 @@ impl StoreArgs {
     const fn is_named(&self, store: Store) -> bool {
         match store {
             Store::Kafka => self.kafka.is_some(),
-            Store::Redis => self.redis.is_some(),
-            Store::Mongodb => self.mongodb.is_some(),
+            Store::Redis => self.redis.is_some() || self.redis_url_file.is_some(),
+            Store::Mongodb => self.mongodb.is_some() || self.mongodb_uri_file.is_some(),
         }
     }
 
     /// Whether any real store is named.
     pub const fn any(&self) -> bool {
-        self.kafka.is_some() || self.redis.is_some() || self.mongodb.is_some()
+        self.is_named(Store::Kafka) || self.is_named(Store::Redis) || self.is_named(Store::Mongodb)
     }
 
     /// Names every setting that is missing for `who` at once.
@@ -191,7 +214,7 @@ impl StoreArgs {
             tls: self.kafka_tls || self.kafka_ca_file.is_some(),
             ca_file: self.kafka_ca_file.clone(),
             username: self.kafka_username.clone(),
-            password: self.kafka_password.clone().map(|secret| secret.0),
+            password: secret(self.kafka_password.as_ref(), self.kafka_password_file.as_deref())?,
             sasl: match self.kafka_sasl {
                 Sasl::Plain => SaslMechanism::Plain,
                 Sasl::ScramSha256 => SaslMechanism::ScramSha256,
@@ -203,7 +226,7 @@ impl StoreArgs {
 
     fn link(&self) -> anyhow::Result<Arc<RedisLink>> {
         let config = RedisConfig {
-            url: self.redis.clone().map(|secret| secret.0).unwrap_or_default(),
+            url: secret(self.redis.as_ref(), self.redis_url_file.as_deref())?.unwrap_or_default(),
             cluster: self.redis_cluster,
             prefix: self.redis_prefix.clone().unwrap_or_else(|| self.prefix.clone()),
             ca_file: self.redis_ca_file.clone(),
@@ -213,7 +236,7 @@ impl StoreArgs {
 
     async fn mongo(&self) -> anyhow::Result<Arc<dyn Archive>> {
         let config = MongoConfig {
-            uri: self.mongodb.clone().map(|secret| secret.0).unwrap_or_default(),
+            uri: secret(self.mongodb.as_ref(), self.mongodb_uri_file.as_deref())?.unwrap_or_default(),
             database: format!("{}{}", self.prefix, self.mongodb_database),
             ca_file: self.mongodb_ca_file.clone(),
         };

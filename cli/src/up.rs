@@ -7,7 +7,9 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::{Args, Command};
 use liverank_adapters::Backends;
-use liverank_runtime::{ServiceContext, admin, server};
+use liverank_protocol::access::{Caller, Role};
+use liverank_runtime::identity::local::KeyRing;
+use liverank_runtime::{Identity, ServiceContext, admin, server};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
@@ -81,7 +83,11 @@ impl Up {
     /// Runs until asked to end and drained.
     pub fn run(self) -> anyhow::Result<ExitCode> {
         let process = self.process.clone();
-        process.run(|shell| async move {
+        process.run(|mut shell| async move {
+            if !self.process.identity.is_given() {
+                // A secret that nobody else has: the parts know each other, and nobody outside is one of them.
+                shell.identity = Identity::with_keys(KeyRing::random()?);
+            }
             let listeners = self.bind().await?;
             let (backends, storage) = self.backends().await?;
             let welcome = welcome(&listeners, &storage, self.tokens_hint().as_deref())?;
@@ -153,10 +159,25 @@ fn start(
         };
     }
     let (b, s) = (|| backends.clone(), || shell.clone());
+    let acting = |role| {
+        let caller = Caller::of(role).context("no reader")?;
+        anyhow::Ok(ServiceContext { identity: shell.identity.acting_as(&caller)?, ..shell.clone() })
+    };
+    let mut reader_urls = Vec::new();
+    for (at, listener) in listeners.readers.iter().enumerate() {
+        reader_urls.push(format!("reader-{}={}", at + 1, url(listener)?));
+    }
+    let reader_urls = reader_urls.join(",");
     spawn!("the admin port", admin::run(listeners.admin, s()));
-    spawn!("statistics", liverank_statistics::run(settings(&[])?, b(), listeners.statistics, s()));
-    let manager_settings = settings(&[&["--autopilot"], &both[2..]].concat())?;
-    spawn!("manager", liverank_manager::run(manager_settings, b(), listeners.manager, s()));
+    spawn!(
+        "statistics",
+        liverank_statistics::run(settings(&[])?, b(), listeners.statistics, acting(Role::Statistics)?)
+    );
+    let manager_settings = settings(&[&["--autopilot", "--reader-urls", &reader_urls], &both[2..]].concat())?;
+    spawn!(
+        "manager",
+        liverank_manager::run(manager_settings, b(), listeners.manager, acting(Role::Manager)?)
+    );
     for (at, listener) in listeners.readers.into_iter().enumerate() {
         let (name, address) = (format!("reader-{}", at + 1), url(&listener)?);
         let own = ["--reader-id", &name, "--public-url", &address, "--internal-url", &address];
@@ -171,7 +192,7 @@ fn start(
     spawn!("consumer", liverank_consumer::run(up.consumer.clone(), b(), s()));
     let mut gateway: liverank_gateway::Config = settings(&[&both[..], &front].concat())?;
     gateway.auth = up.auth.args(&up.data_dir)?;
-    spawn!("gateway", liverank_gateway::run(gateway, b(), listeners.gateway, s()));
+    spawn!("gateway", liverank_gateway::run(gateway, b(), listeners.gateway, acting(Role::Gateway)?));
     Ok(services)
 }
 

@@ -15,6 +15,7 @@
 //! | [`ranking`] | the order of videos, and the change from one list to the next |
 //! | [`placement`] | which reader serves a video, and what to move when loads change |
 //! | [`scaling`] | how many readers there should be |
+//! | [`epoch`] | which epochs, terms and counts can be true |
 //!
 //! Invariants held here and tested here:
 //! 1. Counts are integers, so no order of events changes a sum ([`score`]).
@@ -25,6 +26,7 @@
 
 pub mod comment;
 pub mod counting;
+pub mod epoch;
 pub mod event;
 pub mod handover;
 pub mod ids;
@@ -33,6 +35,7 @@ pub mod placement;
 pub mod ranking;
 pub mod scaling;
 pub mod score;
+pub mod secret;
 pub mod trending;
 
 pub use comment::{Comment, CommentEpoch, Position};

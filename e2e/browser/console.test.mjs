@@ -44,6 +44,8 @@ async function openPage(context, video = '') {
   const page = await context.newPage();
   page.on('pageerror', (error) => complaints.push(String(error)));
   page.on('console', (message) => {
+    // Somebody else on this machine brought a network interface up or down.
+    if (/net::ERR_NETWORK_CHANGED/.test(message.text())) return;
     const failedConnection = away && /net::ERR_|WebSocket connection to .* failed/.test(message.text());
     // That a video is new is a 404, and the browser prints every one of them.
     const newVideo = /status of 404/.test(message.text()) && new URL(message.location().url).pathname.startsWith('/videos/');

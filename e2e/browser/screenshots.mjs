@@ -1,4 +1,4 @@
-/** Takes the pictures in docs/images, of a system with sample traffic: `npm run screenshots`. */
+/** Takes the pictures in docs/images, of a system with some traffic: `npm run screenshots`, or with names behind it for some of them. */
 
 import { fileURLToPath } from 'node:url';
 import { Liverank } from '../../clients/js/dist/node.js';
@@ -7,30 +7,22 @@ import { serveLiveShow } from './live-show.mjs';
 import { prepareServer } from './server.mjs';
 
 const FOLDER = process.env.SCREENSHOTS ?? fileURLToPath(new URL('../../docs/images', import.meta.url));
+const only = process.argv.slice(2);
 const server = await prepareServer();
 await server.start();
 const app = await serveLiveShow();
 const browser = await launch();
 const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
-async function shot(name, url, { settle = 1_500, before = async () => {}, ...options } = {}) {
+async function shot(name, url, { settle = 1_500, ...options } = {}) {
+  if (only.length > 0 && !only.includes(name)) return;
   const context = await browser.newContext({ viewport: { width: 1440, height: 900 }, colorScheme: 'light', reducedMotion: 'reduce', ...options });
   const page = await context.newPage();
-  await page.goto(url);
-  await before(page);
+  await page.goto(url, { timeout: 90_000 });
+  await page.getByText(/^(Live|Interactions)$/i).filter({ visible: true }).first().waitFor({ timeout: 60_000 });
   await pause(settle);
   await page.screenshot({ path: `${FOLDER}/${name}.png` });
   await context.close();
-}
-
-/** The page's own sample traffic, three times. */
-async function traffic(page) {
-  await page.locator('#sample, #sample-again').filter({ visible: true }).first().click();
-  for (let i = 0; i < 2; i += 1) {
-    await page.locator('#send-note', { hasText: 'are in the log' }).waitFor();
-    await page.locator('#sample-again').click();
-    await pause(4_500);
-  }
 }
 
 // Viewers who stay, so that readers have something to hold.
@@ -38,8 +30,25 @@ const liverank = new Liverank({ baseUrl: server.origin });
 const videos = ['northern-lights', 'street-food-tour', 'tiny-robots', 'harbour-at-dawn', 'vinyl-restoration', 'endgame-studies'];
 const streams = Array.from({ length: 48 }, (_, i) => liverank.comments(videos[Math.floor((i * i) / 400) % 6], { userid: `viewer-${i}` }));
 
+/** Something to see: likes and shares, most on the first videos, and a conversation. */
+async function fill() {
+  const owners = ['freya', 'minh', 'ada', 'joana', 'otis', 'vera'];
+  const types = ['view', 'like', 'share'];
+  for (let i = 0; i < 90; i += 1) {
+    const at = Math.floor((i * i) / 1_400) % 6;
+    await liverank.interact({ video_id: videos[at], owner_id: owners[at], user_id: `viewer-${i % 48}`, type: types[i % 3] });
+  }
+  const talk = [
+    ['ines', 'First time here, and I stay.'], ['tomas', 'Greetings from Porto!'], ['yuki', 'That light…'], ['ines', 'Where was this filmed?'],
+    ['leila', 'Near Tromsø, says the description.'], ['sam', 'How long did you wait for it?'], ['bruno', 'Three nights, and two thermos flasks.'],
+    ['yuki', 'Worth it!'], ['tomas', 'Look at the left edge now.'], ['leila', 'It moves like a curtain.'], ['sam', 'Watched it twice already.'],
+  ];
+  for (const [userid, comment] of talk) await liverank.postComment({ userid, videoid: videos[0], comment });
+}
+
 await shot('console-empty', `${server.origin}/`, { settle: 500 });
-await shot('console', `${server.origin}/#northern-lights`, { before: traffic, settle: 25_000 });
+await fill();
+await shot('console', `${server.origin}/#northern-lights`, { settle: 20_000 });
 await shot('console-dark', `${server.origin}/#northern-lights`, { colorScheme: 'dark', settle: 4_500 });
 await shot('console-phone', `${server.origin}/#northern-lights`, { viewport: { width: 360, height: 740 }, deviceScaleFactor: 2, settle: 3_000 });
 await shot('docs', `${server.origin}/docs`);

@@ -95,7 +95,7 @@ impl System {
         args.extend(flags);
         args.extend(self.common.iter().cloned());
         let clock = Clock::new(&self.directory, name, &self.library)?;
-        let process = Process::start_in(name, &args, &self.directory, &clock.environment());
+        let process = Process::start_in(name, &args, &self.directory, &environment(&clock));
         let member = Member { process: Mutex::new(process), admin, clock };
         self.members.insert(name.to_owned(), member);
         Ok(())
@@ -171,7 +171,7 @@ impl System {
         let mut args = vec!["consumer".to_owned(), "--admin-listen".into(), self.extra_admin.clone()];
         args.extend(self.common.iter().cloned());
         let clock = Clock::new(&self.directory, "consumer-extra", &self.library)?;
-        let process = Process::start_in("consumer-extra", &args, &self.directory, &clock.environment());
+        let process = Process::start_in("consumer-extra", &args, &self.directory, &environment(&clock));
         Ok(Extra(process))
     }
 
@@ -291,4 +291,11 @@ fn shorten(log: &Path) -> anyhow::Result<()> {
     std::fs::write(log.with_extension("log.old"), tail)?;
     file.set_len(0)?;
     Ok(())
+}
+
+/// A clock of its own, and the key by which processes know each other.
+fn environment(clock: &Clock) -> Vec<(String, String)> {
+    let mut environment = clock.environment();
+    environment.push(liverank_e2e::identity::variable());
+    environment
 }

@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use liverank_protocol::access::Service;
+
+use crate::identity::token;
 use crate::process::Process;
 use crate::{free_port, wait};
 
@@ -134,7 +137,8 @@ impl Cluster {
             wait::json(&format!("{url}/videos"), Duration::from_mins(1)).await;
         }
         wait::until("three readers", Duration::from_secs(30), || async {
-            let load = reqwest::get(format!("{}/load", self.managers[0])).await.ok()?;
+            let asked = reqwest::Client::new().get(format!("{}/load", self.managers[0]));
+            let load = asked.bearer_auth(token("cli", Service::Manager)).send().await.ok()?;
             let load: serde_json::Value = load.json().await.ok()?;
             (load["readers"].as_array()?.len() == 3).then_some(())
         })

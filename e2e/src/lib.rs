@@ -3,6 +3,7 @@
 //! The binary is `LIVERANK_BIN`, by default the release build of this checkout.
 
 pub mod cluster;
+pub mod identity;
 pub mod process;
 pub mod raw;
 pub mod up;

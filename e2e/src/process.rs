@@ -18,9 +18,10 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts `liverank args…`; what it prints goes into `directory/name.log`.
+    /// Starts `liverank args…`; what it prints goes into `directory/name.log`. All processes know each other by
+    /// [`crate::identity`].
     pub fn start(name: &str, args: &[String], directory: &std::path::Path) -> Self {
-        Self::start_in(name, args, directory, &[])
+        Self::start_in(name, args, directory, &[crate::identity::variable()])
     }
 
     /// The same, with these variables in its environment.

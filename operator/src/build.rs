@@ -6,6 +6,7 @@
 //! | [`component`] | the parts of a cluster, and the order in which they are rolled out |
 //! | [`names`] | names, labels, annotations |
 //! | `config`, `secrets` | each component's settings |
+//! | `identity` | who each pod is to the others |
 //! | `pod`, `lifetime` | pods, and how they end |
 //! | `workload` | Deployments, autoscalers, budgets |
 //! | `network`, `exposure` | Services, policies, and the way in |
@@ -17,6 +18,7 @@
 pub mod component;
 mod config;
 mod exposure;
+mod identity;
 mod lifetime;
 pub mod names;
 mod network;
@@ -62,8 +64,11 @@ pub struct OperatorFacts {
     pub namespace: String,
     /// Labels of its pods.
     pub labels: BTreeMap<String, String>,
-    /// SHA-256, in hexadecimal, of the token that it shows the managers of this cluster; empty where it has none.
-    pub order_token_sha256: String,
+    /// Its ServiceAccount, as whom it gives orders.
+    pub service_account: String,
+    /// The public keys of the API server's tokens (a JSON Web Key Set), and who issues them (its member `issuer`); empty
+    /// where they are not known yet.
+    pub keys: String,
 }
 
 /// A reader.
@@ -91,8 +96,9 @@ pub fn desired(input: &Input<'_>) -> Vec<Object> {
     let readers: &[Reader] = if Component::Reader.enabled(scope.spec) { input.readers } else { &[] };
     let not_readers = || scope.components().filter(|component| *component != Component::Reader);
 
-    let mut objects = vec![shared::service_account(scope)];
+    let mut objects = identity::service_accounts(scope, readers);
     objects.extend(scope.components().map(|component| shared::config_map(scope, component)));
+    objects.push(identity::keys(scope));
     objects.extend(not_readers().map(|component| network::service(scope, component)));
     objects.extend(readers.iter().map(|reader| network::reader_service(scope, &reader.name)));
     if scope.spec.network_policy.enabled {

@@ -10,6 +10,7 @@
 //! | [`in_force`], [`rollout`], [`shrink`] | what of the resource is carried out now |
 //! | [`carry`], [`apply`], [`subset`], [`contest`] | what is written to the API server, and who else writes it |
 //! | [`managers`], [`steering`] | what is asked and ordered of managers and readers |
+//! | [`tokens`] | who the operator is to managers, and by which keys all know each other |
 //! | [`reporter`], [`troubles`], [`mounts`], [`unreadable`], [`events`], [`metrics`] | what is told |
 
 pub mod actor;
@@ -35,6 +36,7 @@ pub mod shrink;
 pub mod steering;
 pub mod store;
 pub mod subset;
+pub mod tokens;
 pub mod troubles;
 pub mod unreadable;
 pub mod watch;
@@ -67,6 +69,7 @@ use managers::AnswerBudget;
 use metrics::OperatorMetrics;
 use progress::{Progress, STILL_AFTER};
 use store::{Kept, Store, Wakers};
+use tokens::{OperatorTokens, PublicKeys};
 use watch::{Wake, Watcher};
 
 /// How long stopping may take: the leader's work, then the Lease.
@@ -103,7 +106,8 @@ pub async fn run(
     shell: ServiceContext,
 ) -> anyhow::Result<()> {
     let metrics = OperatorMetrics::new(&shell.metrics);
-    let key = managers::read_key(&args.order_key_file)?;
+    let keys = Arc::new(PublicKeys::default());
+    let tokens = OperatorTokens::new(client.clone(), &args.lease_namespace, &args.service_account);
     let identity = format!("{}_{:08x}", args.identity, rand::random::<u32>());
     let progress = Arc::new(Progress::default());
     let bells = Arc::new(Wakers::default());
@@ -124,7 +128,8 @@ pub async fn run(
         installation: format!("{}/{}", args.lease_namespace, args.lease_name),
         metrics: metrics.clone(),
         announcer: Announcer::new(client.clone(), &identity, metrics.clone()),
-        key,
+        tokens,
+        keys: Arc::clone(&keys),
         templates: args.templates(),
         peers: (Peers::default(), AnswerBudget::default()),
         newest: args.builder_revision.unwrap_or(build::CURRENT),
@@ -132,11 +137,14 @@ pub async fn run(
         operator: OperatorFacts {
             namespace: args.lease_namespace.clone(),
             labels: args.operator_labels.0.clone(),
-            order_token_sha256: String::new(),
+            service_account: args.service_account.clone(),
+            keys: String::new(),
         },
         client: client.clone(),
     });
     let mut tasks = parts.tasks;
+    let api = client.clone();
+    tasks.spawn("public_keys", async move { keys.keep(api).await });
     tasks.spawn("readiness", ready(Arc::clone(&world), shell.clone()));
     let (told, health, api) = (Arc::clone(&progress), shell.health.clone(), client.clone());
     tasks.spawn("watch_progress", async move { progress::tell(&told, &api, &health, STILL_AFTER).await });

@@ -157,7 +157,7 @@ fn the_definition_and_the_types_fill_in_the_same_defaults() {
             "kafka": { "bootstrapServers": "kafka:9092" },
             "redis": { "urlSecret": required("redis") },
             "mongodb": { "uriSecret": required("mongodb") },
-            "auth": { "internalTokenSecret": required("internal") },
+            "auth": { "enabled": false },
             "gateway": { "autoscaling": { "maxReplicas": 3 } },
         },
     });

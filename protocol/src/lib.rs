@@ -3,6 +3,8 @@
 //! Every message can be read by a process of the previous and of the next release: a new field has a default, and a
 //! field of a fixed set of values is a [`MaybeUnknown`] where a value may be added.
 
+pub mod access;
+
 use liverank_core::handover::coordinator::ReaderStatus;
 use liverank_core::handover::{Closing, HandOver, Lease, Share};
 use liverank_core::{ReaderId, VideoId};
@@ -208,8 +210,7 @@ pub struct TermRequest {
     pub renew: Option<u64>,
     /// The lease by which it may plan: refused where the term in force was begun with a later transition of the same
     /// lease.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub lease: Option<Lease>,
+    pub lease: Lease,
 }
 
 /// Body of the manager's `POST /moves`.
@@ -217,6 +218,8 @@ pub struct TermRequest {
 pub struct MovesRequest {
     /// The planner's term.
     pub term: u64,
+    /// The lease by which it may plan.
+    pub lease: Lease,
     /// What is to be changed.
     pub moves: Vec<MoveRequest>,
 }
@@ -352,6 +355,8 @@ pub struct MoveState {
 pub struct CordonsRequest {
     /// The planner's term.
     pub term: u64,
+    /// The lease by which it may plan.
+    pub lease: Lease,
     /// What is to be changed.
     pub cordons: Vec<CordonRequest>,
 }

@@ -11,6 +11,8 @@ pub mod cors;
 #[cfg(feature = "failpoints")]
 pub mod failpoints;
 pub mod health;
+pub mod identity;
+pub mod jwt;
 pub mod metrics;
 pub mod params;
 pub mod peer;
@@ -22,7 +24,6 @@ pub mod shutdown;
 pub mod streams;
 pub mod tasks;
 pub mod telemetry;
-pub mod token;
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -30,6 +31,7 @@ use liverank_core::Millis;
 use tokio_util::sync::CancellationToken;
 
 pub use health::Health;
+pub use identity::Identity;
 pub use metrics::Metrics;
 pub use problem::Problem;
 pub use tasks::Tasks;
@@ -45,19 +47,22 @@ pub struct ServiceContext {
     pub health: Health,
     /// What `/metrics` tells.
     pub metrics: Metrics,
+    /// Who this process is to our others, and how it knows them.
+    pub identity: Identity,
     /// Makes supervised tasks panic, for tests.
     #[cfg(feature = "failpoints")]
     pub failpoints: failpoints::Failpoints,
 }
 
 impl ServiceContext {
-    /// A shell for a process or a test: never ends by itself.
+    /// A shell for a process or a test: never ends by itself, and has no identity yet.
     pub fn new(drain: Duration) -> Self {
         Self {
             shutdown: CancellationToken::new(),
             drain,
             health: Health::default(),
             metrics: Metrics::default(),
+            identity: Identity::default(),
             #[cfg(feature = "failpoints")]
             failpoints: failpoints::Failpoints::default(),
         }
@@ -68,4 +73,9 @@ impl ServiceContext {
 pub fn now_ms() -> Millis {
     // A clock before 1970 is nobody's; zero then is as good as any answer.
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_millis() as Millis)
+}
+
+/// Now, in microseconds since the Unix epoch: what epochs and terms are minted from.
+pub fn now_micros() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_micros() as u64)
 }

@@ -5,10 +5,12 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use liverank_protocol::access::Service;
 use reqwest::{Client, Response, StatusCode, Url, header};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::identity::Identity;
 use crate::problem::PROBLEM;
 
 /// How long a peer may take to accept a connection: it is next door.
@@ -40,8 +42,14 @@ const RENEW_EACH: Duration = Duration::from_secs(1);
 /// A connection that is kept leads to where its name led once. Where that address has been given to somebody else
 /// meanwhile, every answer comes at once and is wrong, and nothing would ever end it: so after an answer that none of our
 /// services gives, all connections are made anew.
+///
+/// It shows who this process is where it was made to ([`Peers::showing`]): to one of our services, at the addresses that
+/// are configured. What is sent to an address that a peer named carries nothing that is good elsewhere.
 #[derive(Debug, Clone, Default)]
-pub struct Peers(Arc<Mutex<Pool>>);
+pub struct Peers {
+    pool: Arc<Mutex<Pool>>,
+    shown: Option<(Identity, Service)>,
+}
 
 #[derive(Debug)]
 struct Pool {
@@ -65,6 +73,11 @@ impl Default for Pool {
 }
 
 impl Peers {
+    /// The same client for requests to `service`, with this process's token for it.
+    pub fn showing(&self, identity: &Identity, service: Service) -> Self {
+        Self { pool: Arc::clone(&self.pool), shown: Some((identity.clone(), service)) }
+    }
+
     /// The client itself, for streams. To be asked for again for each request.
     pub fn client(&self) -> Client {
         self.pool().client.clone()
@@ -89,7 +102,7 @@ impl Peers {
     }
 
     fn pool(&self) -> MutexGuard<'_, Pool> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.pool.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// `GET base/path`.
@@ -109,6 +122,11 @@ impl Peers {
 
     async fn answer<T: DeserializeOwned>(&self, request: reqwest::RequestBuilder) -> Result<T, PeerError> {
         let away = |error: reqwest::Error| PeerError::Unavailable(root_cause(&error));
+        let token = self.shown.as_ref().and_then(|(identity, service)| identity.header(*service));
+        let request = match token {
+            Some(token) => request.header(header::AUTHORIZATION, token),
+            None => request,
+        };
         let response = request.timeout(ANSWER_TIMEOUT).send().await.map_err(away)?;
         let (status, ours) = (response.status(), self.is_ours(&response));
         if status.is_success() {

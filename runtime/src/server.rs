@@ -191,5 +191,10 @@ async fn connection(
 
 /// The router with what every port has: problems for unknown paths and methods.
 pub fn with_fallbacks<S: Clone + Send + Sync + 'static>(router: Router<S>) -> Router<S> {
-    router.fallback(problem::no_such_path).layer(axum::middleware::map_response(problem::no_such_method))
+    with_method_fallback(router.fallback(problem::no_such_path))
+}
+
+/// The router with problems for unknown methods: for one that becomes a part of another.
+pub fn with_method_fallback<S: Clone + Send + Sync + 'static>(router: Router<S>) -> Router<S> {
+    router.layer(axum::middleware::map_response(problem::no_such_method))
 }

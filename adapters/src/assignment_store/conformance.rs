@@ -7,11 +7,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use liverank_core::epoch::latest;
 use liverank_core::handover::{Held, Share};
+use liverank_core::secret::Secret;
 use liverank_core::{ReaderId, VideoId};
 use tokio::sync::mpsc;
 
-use super::{Assignment, AssignmentStore, CHANGE_QUEUE, Change, MAX_EPOCH, ReaderRecord, State, Swapped};
+use super::{
+    Assignment, AssignmentStore, CHANGE_QUEUE, Change, MAX_EPOCH, ReaderRecord, State, Swapped, now_micros,
+};
 
 mod planners;
 
@@ -106,9 +110,17 @@ async fn an_assignment_changes_by_its_epoch_only(store: Store) {
     assert!(assigned(&store, "v", None, &["r1"], 0).await.epoch() > second.epoch(), "also after a removal");
 }
 
+/// A day in microseconds.
+const DAY: u64 = 24 * 3_600 * 1_000_000;
+
+/// Far ahead, and still an epoch or term that can have been minted; a day later it is none.
+fn far() -> u64 {
+    latest(now_micros()) - DAY / 2
+}
+
 async fn epochs_exceed_all_that_was_seen(store: Store) {
     let mut last = 0;
-    for (at, seen) in [0, 0, 500, 3, 0, (1 << 40) + 1, 7, 1 << 52, 1].into_iter().enumerate() {
+    for (at, seen) in [0, 0, 500, 3, 0, (1 << 40) + 1, 7, far(), 1].into_iter().enumerate() {
         let epoch = assigned(&store, &format!("v{at}"), None, &["r"], seen).await.epoch();
         assert!(epoch > last && epoch > seen, "{epoch} after {last} and {seen}");
         last = epoch;
@@ -131,7 +143,7 @@ async fn epochs_and_terms_outlive_what_the_store_holds(store: &Store, other: &St
 }
 
 async fn an_impossible_epoch_is_refused(store: Store) {
-    for seen in [MAX_EPOCH, u64::MAX] {
+    for seen in [far() + DAY, 1 << 52, MAX_EPOCH - 1, MAX_EPOCH, u64::MAX] {
         let refused = store.assign(&video("v"), None, &readers(&["r"]), seen, None).await;
         assert!(refused.is_err_and(|error| !error.is_transient()));
     }
@@ -279,8 +291,11 @@ async fn a_mirror_follows_many_writers(store: Store) {
     assert_eq!(mirror, by_video(end));
 }
 
+/// An epoch of the year 2025.
+const LATE: u64 = 1_750_000_000_000_007;
+
 fn held(id: &str) -> Held {
-    Held { video: video(id), viewers: 1, epoch: 1 << 52, ready: true, shedding: true }
+    Held { video: video(id), viewers: 1, epoch: LATE, ready: true, shedding: true }
 }
 
 fn record(id: &str, beat: u64) -> ReaderRecord {
@@ -293,12 +308,13 @@ fn record(id: &str, beat: u64) -> ReaderRecord {
         capacity: 5000,
         viewers: 17,
         draining: false,
-        highest_epoch: 1 << 52,
+        highest_epoch: LATE,
         videos: ODD.iter().map(|id| held(id)).collect(),
         messages_sent: u64::MAX,
         grace_ms: 20_000,
         reconnects: 12,
         reconnect_errors: 1,
+        ticket: Some(Secret::new("t\"")),
     }
 }
 

@@ -8,7 +8,6 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
 use liverank_core::handover::{Assigned, Lease, Share};
@@ -17,8 +16,8 @@ use redb::{ReadableDatabase, ReadableTable, TableDefinition};
 use tokio::sync::mpsc;
 
 use super::{
-    Assignment, AssignmentStore, CHANGE_QUEUE, Change, Cordon, MAX_EPOCH, Orders, ReaderRecord, State,
-    Swapped, Term, TermGrant, mint, too_high,
+    Assignment, AssignmentStore, CHANGE_QUEUE, Change, Cordon, Orders, ReaderRecord, State, Swapped, Term,
+    TermGrant, expect_possible, mint, now_micros,
 };
 use crate::StoreError;
 use crate::lossy_channel::LossyChannel;
@@ -211,8 +210,8 @@ impl AssignmentStore for EmbeddedAssignments {
         seen: u64,
         term: Option<u64>,
     ) -> Result<Swapped, StoreError> {
-        expect_possible(seen)?;
-        expect_possible(term.unwrap_or(0))?;
+        expect_possible(PART, seen)?;
+        expect_possible(PART, term.unwrap_or(0))?;
         let (video_id, readers) = (video.clone(), readers.to_vec());
         self.change(move |inner| {
             if let Some(in_force) = term.and_then(|term| inner.fence(term)) {
@@ -282,7 +281,7 @@ impl AssignmentStore for EmbeddedAssignments {
         expected: u64,
         seen: u64,
     ) -> Result<TermGrant, StoreError> {
-        expect_possible(seen)?;
+        expect_possible(PART, seen)?;
         let mut inner = self.inner();
         let in_force = inner.term.as_ref().map_or(0, |term| term.term);
         if in_force != expected {
@@ -295,7 +294,7 @@ impl AssignmentStore for EmbeddedAssignments {
     }
 
     async fn renew_term(&self, term: &Term) -> Result<TermGrant, StoreError> {
-        expect_possible(term.term)?;
+        expect_possible(PART, term.term)?;
         let mut inner = self.inner();
         if inner.fence(term.term).is_some() {
             return Ok(TermGrant::Lost(inner.term.clone()));
@@ -311,7 +310,7 @@ impl AssignmentStore for EmbeddedAssignments {
         reader: &ReaderId,
         cordon: Option<&Cordon>,
     ) -> Result<Option<u64>, StoreError> {
-        expect_possible(term)?;
+        expect_possible(PART, term)?;
         let mut inner = self.inner();
         if let Some(in_force) = inner.fence(term) {
             return Ok(Some(in_force));
@@ -331,14 +330,6 @@ impl AssignmentStore for EmbeddedAssignments {
         inner.subscribers.push(outlet);
         Ok(receiver)
     }
-}
-
-fn now_micros() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_micros() as u64)
-}
-
-fn expect_possible(seen: u64) -> Result<(), StoreError> {
-    if seen < MAX_EPOCH { Ok(()) } else { Err(too_high(PART, seen)) }
 }
 
 #[cfg(test)]
@@ -373,6 +364,7 @@ mod tests {
             public_url: url.to_owned(),
             internal_url: url.to_owned(),
             beat,
+            incarnation: 0,
             capacity: 10,
             viewers: 7,
             draining: true,

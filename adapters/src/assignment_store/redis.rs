@@ -17,15 +17,16 @@ use std::collections::HashMap;
 use std::sync::{Arc, LazyLock};
 
 use async_trait::async_trait;
+use liverank_core::epoch::{is_plausible, latest};
 use liverank_core::handover::{Assigned, Lease, Share};
 use liverank_core::{ReaderId, VideoId};
-use redis::{Script, ScriptInvocation, cmd};
+use redis::{FromRedisValue, Script, ScriptInvocation, cmd};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
 use super::{
-    Assignment, AssignmentStore, CHANGE_QUEUE, Change, Cordon, MAX_EPOCH, Orders, ReaderRecord, State,
-    Swapped, Term, TermGrant, too_high,
+    Assignment, AssignmentStore, CHANGE_QUEUE, Change, Cordon, Orders, ReaderRecord, State, Swapped, Term,
+    TermGrant, expect_possible, now_micros,
 };
 use crate::StoreError;
 use crate::lossy_channel::LossyChannel;
@@ -68,8 +69,14 @@ impl RedisAssignments {
         call
     }
 
-    async fn swapped(&self, video: &VideoId, call: &ScriptInvocation<'_>) -> Result<Swapped, StoreError> {
-        let (outcome, stands): (String, String) = self.link.script(call).await?;
+    /// Runs a script on assignments. Its last argument is the greatest epoch that can have been minted by our clock.
+    async fn run<T: FromRedisValue + Send>(&self, mut call: ScriptInvocation<'_>) -> Result<T, StoreError> {
+        call.arg(latest(now_micros()));
+        self.link.script(&call).await
+    }
+
+    async fn swapped(&self, video: &VideoId, call: ScriptInvocation<'_>) -> Result<Swapped, StoreError> {
+        let (outcome, stands): (String, String) = self.run(call).await?;
         if outcome == "fenced" {
             return Ok(Swapped::Fenced(number(&stands)?));
         }
@@ -87,8 +94,8 @@ impl RedisAssignments {
         call
     }
 
-    async fn office(&self, call: &ScriptInvocation<'_>) -> Result<TermGrant, StoreError> {
-        let (outcome, told): (String, Planner) = self.link.script(call).await?;
+    async fn office(&self, call: ScriptInvocation<'_>) -> Result<TermGrant, StoreError> {
+        let (outcome, told): (String, Planner) = self.run(call).await?;
         let term = office_of(told)?;
         match (outcome.as_str(), term) {
             ("held", Some(term)) => Ok(TermGrant::Held(term)),
@@ -125,10 +132,6 @@ fn lease_json(lease: Option<&Lease>) -> String {
     lease.map_or_else(String::new, |lease| {
         serde_json::to_string(lease).expect("texts and whole numbers always serialise")
     })
-}
-
-fn expect_possible(seen: u64) -> Result<(), StoreError> {
-    if seen < MAX_EPOCH { Ok(()) } else { Err(too_high(PART, seen)) }
 }
 
 /// An assignment as it is stored under its video.
@@ -169,9 +172,18 @@ fn decode(payload: &[u8]) -> Option<Change> {
     }
     let version = told.version;
     Some(match told.assignment {
+        // The hole in the versions has everything loaded again.
+        Some(stored) if !is_plausible(stored.epoch, now_micros()) => return None,
         Some(stored) => Change::Assigned { version, assignment: stored.of(told.video)? },
         None => Change::Removed { version, video_id: told.video },
     })
+}
+
+/// A record without epochs that cannot have been minted.
+fn healed(mut record: ReaderRecord, now: u64) -> ReaderRecord {
+    let epochs = record.videos.iter_mut().map(|held| &mut held.epoch).chain([&mut record.highest_epoch]);
+    epochs.filter(|epoch| !is_plausible(**epoch, now)).for_each(|epoch| *epoch = 0);
+    record
 }
 
 /// A reader's record or cordon as it is stored.
@@ -198,7 +210,7 @@ fn formatted<R: Serialize>(record: &R) -> String {
 #[async_trait]
 impl AssignmentStore for RedisAssignments {
     async fn load(&self) -> Result<State, StoreError> {
-        let answer: Vec<String> = self.link.script(&self.call(&LOAD)).await?;
+        let answer: Vec<String> = self.run(self.call(&LOAD)).await?;
         let foreign = |what: &str| StoreError::unusable(PART, format!("assignments: {what}"));
         let (version, all) = answer.split_first().ok_or_else(|| foreign("no version"))?;
         let version = version.parse().map_err(|_| foreign("the version is no number"))?;
@@ -222,20 +234,20 @@ impl AssignmentStore for RedisAssignments {
         seen: u64,
         term: Option<u64>,
     ) -> Result<Swapped, StoreError> {
-        expect_possible(seen)?;
-        expect_possible(term.unwrap_or(0))?;
+        expect_possible(PART, seen)?;
+        expect_possible(PART, term.unwrap_or(0))?;
         let readers = serde_json::to_string(readers).expect("texts always serialise");
         let mut call = self.call(&ASSIGN);
         call.arg(self.key("assignments:changes")).arg(video.as_str());
         call.arg(expected.map_or_else(String::new, |epoch| epoch.to_string())).arg(seen).arg(readers);
         call.arg(term.map_or_else(String::new, |term| term.to_string()));
-        self.swapped(video, &call).await
+        self.swapped(video, call).await
     }
 
     async fn remove(&self, video: &VideoId, expected: u64) -> Result<Swapped, StoreError> {
         let mut call = self.call(&REMOVE);
         call.arg(self.key("assignments:changes")).arg(video.as_str()).arg(expected);
-        self.swapped(video, &call).await
+        self.swapped(video, call).await
     }
 
     async fn heartbeat(&self, reader: &ReaderRecord) -> Result<(), StoreError> {
@@ -243,12 +255,13 @@ impl AssignmentStore for RedisAssignments {
         self.link.query(cmd("HSET").arg(self.key("readers")).arg(reader.id.as_str()).arg(record)).await
     }
 
-    /// Records of another format are left out.
+    /// Records of another format are left out, and epochs that cannot have been minted: another release believed them.
     async fn readers(&self) -> Result<Vec<ReaderRecord>, StoreError> {
         let all: HashMap<String, String> = self.link.query(cmd("HGETALL").arg(self.key("readers"))).await?;
+        let now = now_micros();
         let record = |text: &String| {
             let (_, json) = text.split_once(' ')?;
-            Formatted::<ReaderRecord>::read(json)
+            Formatted::<ReaderRecord>::read(json).map(|record| healed(record, now))
         };
         Ok(all.values().filter_map(record).collect())
     }
@@ -261,7 +274,7 @@ impl AssignmentStore for RedisAssignments {
 
     /// Cordons of another format are left out.
     async fn orders(&self) -> Result<Orders, StoreError> {
-        let (planner, cordons): (Planner, Vec<String>) = self.link.script(&self.orders_call(&ORDERS)).await?;
+        let (planner, cordons): (Planner, Vec<String>) = self.run(self.orders_call(&ORDERS)).await?;
         let mut cordons: Vec<Cordon> =
             cordons.iter().filter_map(|json| Formatted::<Cordon>::read(json)).collect();
         cordons.sort_by(|a, b| a.reader.cmp(&b.reader));
@@ -275,21 +288,21 @@ impl AssignmentStore for RedisAssignments {
         expected: u64,
         seen: u64,
     ) -> Result<TermGrant, StoreError> {
-        expect_possible(seen)?;
+        expect_possible(PART, seen)?;
         let mut call = self.call(&TERM);
         call.arg("mint").arg(expected).arg(holder).arg(seen).arg(lease_json(lease));
-        self.office(&call).await
+        self.office(call).await
     }
 
     async fn renew_term(&self, term: &Term) -> Result<TermGrant, StoreError> {
-        expect_possible(term.term)?;
+        expect_possible(PART, term.term)?;
         let mut call = self.call(&TERM);
         call.arg("renew")
             .arg(term.term)
             .arg(&term.holder)
             .arg(term.beat)
             .arg(lease_json(term.lease.as_ref()));
-        self.office(&call).await
+        self.office(call).await
     }
 
     async fn cordon(
@@ -298,10 +311,10 @@ impl AssignmentStore for RedisAssignments {
         reader: &ReaderId,
         cordon: Option<&Cordon>,
     ) -> Result<Option<u64>, StoreError> {
-        expect_possible(term)?;
+        expect_possible(PART, term)?;
         let mut call = self.orders_call(&CORDON);
         call.arg(term).arg(reader.as_str()).arg(cordon.map_or_else(String::new, formatted));
-        let in_force: String = self.link.script(&call).await?;
+        let in_force: String = self.run(call).await?;
         if in_force.is_empty() { Ok(None) } else { number(&in_force).map(Some) }
     }
 

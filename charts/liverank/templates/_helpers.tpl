@@ -52,10 +52,6 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end }}
 {{- end }}
 
-{{- define "liverank.orderKeySecret" -}}
-{{- default (printf "%s-order-key" (include "liverank.fullname" .)) .Values.orderKey.existingSecret }}
-{{- end }}
-
 {{- define "liverank.containerSecurity" -}}
 allowPrivilegeEscalation: false
 readOnlyRootFilesystem: true

@@ -91,7 +91,7 @@ impl World {
                 "kafka": {"bootstrapServers": self.settings.kafka, "topic": format!("{own}-interactions")},
                 "redis": {"urlSecret": {"name": "stores", "key": "redis"}, "prefix": format!("{own}-")},
                 "mongodb": {"uriSecret": {"name": "stores", "key": "mongodb"}, "database": format!("{own}-videos")},
-                "auth": {"enabled": false, "internalTokenSecret": {"name": "internal", "key": "token"}},
+                "auth": {"enabled": false},
             },
         })
     }
@@ -101,17 +101,10 @@ impl World {
         let labels = json!({"pod-security.kubernetes.io/enforce": "restricted"});
         let object = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace, "labels": labels}});
         self.kube.apply(NAMESPACE, &object).await?;
-        let secrets = [
-            ("stores", json!({"redis": self.settings.redis, "mongodb": self.settings.mongodb})),
-            ("internal", json!({"token": format!("{:032x}", rand::random::<u128>())})),
-        ];
-        for (name, data) in secrets {
-            let metadata = json!({"name": name, "namespace": namespace});
-            let secret =
-                json!({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": data});
-            self.kube.apply(SECRET, &secret).await?;
-        }
-        Ok(())
+        let data = json!({"redis": self.settings.redis, "mongodb": self.settings.mongodb});
+        let metadata = json!({"name": "stores", "namespace": namespace});
+        let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": data});
+        self.kube.apply(SECRET, &secret).await.map(|_| ())
     }
 
     /// The cluster as it stands.
@@ -181,7 +174,13 @@ impl World {
 
     /// What the managers see.
     pub async fn load(&self) -> anyhow::Result<Value> {
-        self.request("manager:6100", Method::GET, "/load", None).await
+        let path = format!("/api/v1/namespaces/{NAMESPACE_NAME}/services/{NAME}-manager:6100/proxy/load");
+        let audience = format!("liverank.dev/{NAMESPACE_NAME}/{NAME}");
+        let token = self.kube.token(NAMESPACE_NAME, &format!("{NAME}-cli"), &audience).await?;
+        // Who shows nothing is told nothing.
+        let anonymous = self.kube.ask(Method::GET, &path, None).await?;
+        ensure!(anonymous.status == 401, "a manager answers a stranger: {}", anonymous.status);
+        self.kube.ask_showing(Method::GET, &path, None, Some(&token)).await?.good().context("/load")
     }
 
     /// The operator's Lease.

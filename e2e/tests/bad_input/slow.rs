@@ -3,6 +3,7 @@
 use std::io;
 use std::time::{Duration, Instant};
 
+use crate::case::authorized;
 use futures::future::join_all;
 use liverank_e2e::raw::{self, Answer};
 use liverank_e2e::up::Door::{Comment, Gateway, Manager, Reader, Statistics};
@@ -46,7 +47,8 @@ async fn head_never_ends(up: &Up, door: Door, start: &[u8], byte: Option<u8>) {
 
 /// A request whose body never comes whole: 408.
 async fn body_never_ends(up: &Up, door: Door, path: &str, byte: Option<u8>) {
-    let mut start = raw::head("POST", path, &["Content-Type: application/json"], 50);
+    let head = raw::head("POST", path, &["Content-Type: application/json"], 50);
+    let mut start = authorized(door, head);
     start.push(b'{');
     let (answer, took) =
         drip(up.address(door), &start, byte).await.unwrap_or_else(|error| panic!("{door:?} {path}: {error}"));

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::lifetime::Lifetime;
 use super::scope::Scope;
-use super::{ADMIN_PORT, Component, Store, names, object, secrets};
+use super::{ADMIN_PORT, Component, Store, identity, names, object, secrets};
 use crate::crd::RedisTopology;
 
 /// Where the file is in a pod.
@@ -46,6 +46,7 @@ fn settings(scope: Scope<'_>, component: Component) -> BTreeMap<&'static str, Va
         settings.insert(file.setting, json!(file.path()));
     }
     settings.extend(peers(scope, component));
+    settings.extend(identity::settings(scope, component));
     settings.extend(own(scope, component));
     // An image that is older than a setting would refuse to start with it.
     let version = Version::of_image(&scope.spec.image);
@@ -102,11 +103,7 @@ fn own(scope: Scope<'_>, component: Component) -> Vec<(&'static str, Value)> {
     match component {
         Component::Manager => {
             let budget = spec.readers.rebalance.max_viewers_moved_per_minute;
-            let token = Some(&scope.input.operator.order_token_sha256).filter(|hash| !hash.is_empty());
-            [("max-viewers-moved-per-minute", json!(budget))]
-                .into_iter()
-                .chain(token.map(|hash| ("operator-token-sha256", json!(hash))))
-                .collect()
+            vec![("max-viewers-moved-per-minute", json!(budget))]
         }
         Component::Consumer => {
             let scoring = &spec.scoring;
@@ -123,7 +120,12 @@ fn own(scope: Scope<'_>, component: Component) -> Vec<(&'static str, Value)> {
         }
         Component::Reader => vec![("capacity", json!(spec.readers.viewers_per_reader))],
         Component::Gateway | Component::Comment => {
-            secrets::jwks_url(spec, component).map(|url| ("auth-jwks-url", json!(url))).into_iter().collect()
+            let viewers = secrets::checks_users(spec, component).then_some(&spec.auth);
+            let url = secrets::jwks_url(spec, component).map(|url| ("auth-jwks-url", json!(url)));
+            let issuer = viewers.and_then(|auth| auth.issuer.as_ref()).map(|it| ("auth-issuer", json!(it)));
+            let audience =
+                viewers.and_then(|auth| auth.audience.as_ref()).map(|it| ("auth-audience", json!(it)));
+            url.into_iter().chain(issuer).chain(audience).collect()
         }
         Component::Websocket | Component::Statistics => Vec::new(),
     }

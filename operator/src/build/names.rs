@@ -94,9 +94,19 @@ pub fn claim(cluster: &str) -> String {
     format!("{cluster}-operator")
 }
 
-/// Name of the `ServiceAccount` of all workload pods.
-pub fn service_account(cluster: &str) -> String {
-    format!("{cluster}-workload")
+/// Name of the `ConfigMap` with the public keys by which the cluster's processes know each other.
+pub fn identity(cluster: &str) -> String {
+    format!("{cluster}-identity")
+}
+
+/// Name of the `ServiceAccount` of those who look after the cluster: they may ask managers everything and order nothing.
+pub fn cli(cluster: &str) -> String {
+    format!("{cluster}-cli")
+}
+
+/// For whom the tokens of a cluster's processes are.
+pub fn audience(cluster: &str, namespace: &str) -> String {
+    format!("liverank.dev/{namespace}/{cluster}")
 }
 
 /// Where a component's Service is reached inside the Kubernetes cluster; `None` for one that serves nobody.

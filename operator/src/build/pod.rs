@@ -14,7 +14,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::lifetime::Lifetime;
 use super::scope::{self, Scope};
-use super::{ADMIN_PORT, Component, config, names, object, quantity, secrets};
+use super::{ADMIN_PORT, Component, config, identity, names, object, quantity, secrets};
 
 /// User and group of the image.
 const USER: i64 = 65532;
@@ -76,7 +76,7 @@ fn spec(scope: Scope<'_>, component: Component, reader: Option<&str>) -> PodSpec
     PodSpec {
         containers: vec![container(scope, component, reader)],
         volumes: Some(volumes(scope, component)),
-        service_account_name: Some(names::service_account(scope.name)),
+        service_account_name: Some(identity::service_account(scope, component, reader)),
         automount_service_account_token: Some(false),
         enable_service_links: Some(false),
         termination_grace_period_seconds: Some(Lifetime::of(component, scope.spec).grace),
@@ -187,7 +187,8 @@ fn volumes(scope: Scope<'_>, component: Component) -> Vec<Volume> {
         ..Volume::default()
     };
     let files = secrets::files(scope.spec, component);
-    [config].into_iter().chain(files.iter().map(secrets::File::volume)).collect()
+    let files = files.iter().map(secrets::File::volume);
+    [config].into_iter().chain(files).chain(identity::volumes(scope, component)).collect()
 }
 
 fn mounts(scope: Scope<'_>, component: Component) -> Vec<VolumeMount> {
@@ -198,7 +199,8 @@ fn mounts(scope: Scope<'_>, component: Component) -> Vec<VolumeMount> {
         ..VolumeMount::default()
     };
     let files = secrets::files(scope.spec, component);
-    [config].into_iter().chain(files.iter().map(secrets::File::mount)).collect()
+    let files = files.iter().map(secrets::File::mount);
+    [config].into_iter().chain(files).chain(identity::mounts(component)).collect()
 }
 
 /// The user's, with our requests for what the user neither requests nor limits, written as the API server does.

@@ -65,17 +65,11 @@ pub(super) fn files(spec: &RankingClusterSpec, component: Component) -> Vec<File
         };
         Some(File { setting, volume, name: "ca.pem", secret: secret.as_ref()? })
     });
-    let token = matches!(component, Component::Manager | Component::Reader).then_some(File {
-        setting: "internal-token-file",
-        volume: "internal-token",
-        name: "token",
-        secret: &spec.auth.internal_token_secret,
-    });
     let jwks = checks_users(spec, component)
         .then(|| spec.auth.jwks.as_ref()?.secret_key.as_ref())
         .flatten()
         .map(|secret| File { setting: "auth-jwks-file", volume: "jwks", name: "jwks.json", secret });
-    of_stores.chain(token).chain(jwks).collect()
+    of_stores.chain(jwks).collect()
 }
 
 /// Where a component that checks users' tokens gets the keys, if not from a Secret.
@@ -84,7 +78,7 @@ pub(super) fn jwks_url(spec: &RankingClusterSpec, component: Component) -> Optio
 }
 
 /// Whether it asks those who post for a token. What goes through the front door is checked there.
-const fn checks_users(spec: &RankingClusterSpec, component: Component) -> bool {
+pub(super) const fn checks_users(spec: &RankingClusterSpec, component: Component) -> bool {
     spec.auth.enabled && matches!(component, Component::Gateway)
 }
 

@@ -1,21 +1,10 @@
 //! What all components of a cluster share.
 
-use k8s_openapi::api::core::v1::{ConfigMap, ServiceAccount};
+use k8s_openapi::api::core::v1::ConfigMap;
 use serde_json::json;
 
 use super::scope::{self, Scope};
 use super::{Component, Kind, Object, config, names};
-
-/// Whom the pods run as: nobody that the API server knows anything about, and without a token.
-pub(super) fn service_account(scope: Scope<'_>) -> Object {
-    let name = names::service_account(scope.name);
-    let typed = ServiceAccount {
-        metadata: scope.metadata(&name, None, None),
-        automount_service_account_token: Some(false),
-        ..ServiceAccount::default()
-    };
-    Object::of(Kind::ServiceAccount, &name, None, &typed)
-}
 
 /// The configuration file of a component. It never changes: another file is another object, named by its hash, and the
 /// template that names it is rolled out in its component's turn. So a pod of an old template that starts again finds the

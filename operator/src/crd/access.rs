@@ -11,16 +11,23 @@ pub type Peer = NetworkPolicyPeer;
 
 /// Who may do what.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(extend("x-kubernetes-validations" = rules::auth()))]
 #[serde(rename_all = "camelCase")]
 pub struct Auth {
-    /// Whether those who post must show a token. Tokens are checked against `jwks`: without it nobody must.
+    /// Whether those who post or watch must show a token: then `jwks`, `issuer` and `audience` say which.
     #[serde(default = "yes")]
     pub enabled: bool,
     /// The keys (JWKS) that users' tokens are signed with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub jwks: Option<Jwks>,
-    /// The token that liverank's own processes show each other.
-    pub internal_token_secret: SecretKey,
+    /// Whose tokens are taken: their `iss`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 512))]
+    pub issuer: Option<String>,
+    /// For whom tokens must be meant: one of their `aud`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 512))]
+    pub audience: Option<String>,
 }
 
 const fn yes() -> bool {

@@ -99,6 +99,14 @@ pub(super) fn database() -> Value {
     rules(&[("self.matches('^[a-zA-Z0-9_-]+$')", "use letters, digits, - and _")])
 }
 
+/// On `auth`.
+pub(super) fn auth() -> Value {
+    rules(&[(
+        "!self.enabled || (has(self.jwks) && has(self.issuer) && has(self.audience))",
+        "set jwks, issuer and audience, or enabled: false",
+    )])
+}
+
 /// On `auth.jwks`.
 pub(super) fn jwks() -> Value {
     rules(&[("has(self.secretKey) != has(self.url)", "set secretKey or url: one of the two")])

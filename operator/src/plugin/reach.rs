@@ -11,6 +11,7 @@ use kube::api::{Api, DynamicObject, ListParams, LogParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use liverank_protocol::Load;
+use liverank_runtime::identity::BEHIND_A_PROXY;
 use serde_json::{Map, Value, json};
 use tokio::time::timeout;
 
@@ -19,6 +20,7 @@ use super::report::Gathered;
 use super::{Target, name_of};
 use crate::build::{Component, Kind, names};
 use crate::crd::RankingCluster;
+use crate::run::tokens;
 
 /// Objects asked for at a time.
 const PAGE: u32 = 500;
@@ -86,7 +88,12 @@ impl Reach {
         let port = Component::Manager.http_port().context("managers have a port")?;
         let service = names::of(cluster.name(), Component::Manager);
         let path = format!("/api/v1/namespaces/{}/services/{service}:{port}/proxy/load", cluster.namespace());
-        let request = http::Request::get(path).body(Vec::new())?;
+        // The API server takes `Authorization` for its own.
+        let (account, audience) =
+            (names::cli(cluster.name()), names::audience(cluster.name(), cluster.namespace()));
+        let token = tokens::request(&self.client, cluster.namespace(), &account, &audience).await?;
+        let request =
+            http::Request::get(path).header(BEHIND_A_PROXY, format!("Bearer {token}")).body(Vec::new())?;
         let way = format!("service {service} through the API server's proxy");
         match timeout(ANSWER, self.client.request_text(request)).await {
             Ok(Ok(text)) => Ok(text),

@@ -21,7 +21,7 @@ use super::events::{self, Announcer};
 use super::in_force;
 use super::lanes::Lanes;
 use super::leadership::Leadership;
-use super::managers::{AnswerBudget, Managers, OrderKey, Templates};
+use super::managers::{AnswerBudget, Managers, Templates};
 use super::metrics::OperatorMetrics;
 use super::mounts::Mounts;
 use super::reporter::Reporter;
@@ -29,6 +29,7 @@ use super::rollout::{self, State};
 use super::shrink::Shrinks;
 use super::steering::{self, Steering};
 use super::store::{Key, Store, Wakers};
+use super::tokens::{OperatorTokens, PublicKeys};
 use super::troubles;
 use crate::build::{self, Component, Kind, OperatorFacts};
 use crate::crd::RankingCluster;
@@ -70,8 +71,10 @@ pub struct OperatorContext {
     pub metrics: OperatorMetrics,
     /// Who tells.
     pub announcer: Announcer,
-    /// Makes every cluster's token.
-    pub key: OrderKey,
+    /// Who the operator is to managers.
+    pub tokens: Arc<OperatorTokens>,
+    /// By which keys a cluster's processes know each other.
+    pub keys: Arc<PublicKeys>,
     /// Where managers and readers are, outside of Kubernetes.
     pub templates: Templates,
     /// To managers and readers, and what their answers may take of memory.
@@ -80,11 +83,16 @@ pub struct OperatorContext {
     pub newest: u32,
     /// The class of clusters that are ours.
     pub class: String,
-    /// Where the operator itself runs, and its pods' labels.
+    /// Where the operator itself runs, as whom, and its pods' labels.
     pub operator: OperatorFacts,
 }
 
 impl OperatorContext {
+    /// What objects say of the operator, with the keys as they are now.
+    pub fn facts(&self) -> OperatorFacts {
+        OperatorFacts { keys: self.keys.known().to_string(), ..self.operator.clone() }
+    }
+
     /// The resource that is called so, where it is ours to look after.
     pub fn cluster(&self, key: &Key) -> Option<Arc<RankingCluster>> {
         let found = self.clusters.get(key, &key.name)?;
@@ -156,16 +164,16 @@ impl Actor {
         cluster: &RankingCluster,
     ) -> Self {
         let uid = cluster.uid().to_owned();
-        let managers = Managers::new(world.peers.clone(), world.templates.clone(), &world.key, key, &uid);
+        let managers =
+            Managers::new(world.peers.clone(), world.templates.clone(), Arc::clone(&world.tokens), key);
         let told = cluster.status.as_ref();
         let last = told.and_then(|status| status.last_decision.as_ref()).and_then(super::reporter::decision);
         let wanted = told.and_then(|status| u32::try_from(status.readers.as_ref()?.desired).ok());
         let memory = Memory::new(now_ms(), last.as_ref(), wanted);
-        let token_sha256 = world.key.token_sha256(key, &uid);
         let (client, metrics, lanes) = (&world.client, &world.metrics, &world.lanes);
         let owner = cluster.owner_ref(&()).unwrap_or_default();
         Self {
-            facts: OperatorFacts { order_token_sha256: token_sha256, ..world.operator.clone() },
+            facts: world.facts(),
             claim: Claim::new(
                 client.clone(),
                 lanes.clone(),
@@ -237,6 +245,10 @@ impl Actor {
         let cluster = in_force::of(&cluster, now);
         if self.applier.behind(&world.stores).is_some_and(|age| age < BEHIND_AT_MOST) {
             return Next::At(Some(Instant::now() + BEHIND));
+        }
+        if *self.facts.keys != *world.keys.known() {
+            self.facts = world.facts();
+            self.whole = true;
         }
         let due = [self.applier.next_try(), self.due].into_iter().flatten().min();
         let retry = due.is_some_and(|at| at <= Instant::now());

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 
 use liverank_runtime::telemetry::LogArgs;
 
@@ -35,9 +34,10 @@ pub struct Args {
     /// Labels of the operator's pods, which workloads' network policies let in: name=value,…
     #[arg(long, env = "LIVERANK_OPERATOR_LABELS", value_name = "LABELS", value_parser = parse_labels, default_value = "app.kubernetes.io/name=liverank-operator")]
     pub operator_labels: Labels,
-    /// A file with at least 32 random bytes: what managers know the operator's orders by is made from it.
-    #[arg(long, env = "LIVERANK_ORDER_KEY_FILE", value_name = "FILE")]
-    pub order_key_file: PathBuf,
+    /// The operator's own ServiceAccount, beside the Lease: as whom it gives orders. It may make tokens for itself, one for
+    /// each cluster, which are good there only.
+    #[arg(long, env = "LIVERANK_SERVICE_ACCOUNT", value_name = "NAME", default_value = "liverank-operator")]
+    pub service_account: String,
     /// Where /livez, /readyz and /metrics are served.
     #[arg(long, env = "LIVERANK_ADMIN_LISTEN", value_name = "ADDRESS", default_value = "0.0.0.0:9060")]
     pub admin_listen: SocketAddr,

@@ -59,7 +59,9 @@ pub async fn filled(world: &OperatorContext) {
         // Kinds that may not be installed are waited for by nobody.
         let mut needed = world.stores.iter().filter(|(kind, _)| !kind.optional());
         let all = needed.all(|(_, store)| store.is_listed());
-        all && world.pods.is_listed() && world.clusters.is_listed()
+        // Without the keys, their ConfigMap would be written empty.
+        let knows_keys = !world.keys.known().is_empty();
+        all && knows_keys && world.pods.is_listed() && world.clusters.is_listed()
     };
     while !is_filled() {
         sleep(FILLING).await;

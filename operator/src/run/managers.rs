@@ -3,10 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context;
 use futures::StreamExt;
-use hmac::{Hmac, Mac};
-use liverank_core::comment::hex;
+use liverank_core::handover::Lease;
 use liverank_protocol::roles::Role;
 use liverank_protocol::{CordonRequest, Cordons, CordonsRequest, Load, MoveRequest, MovesRequest, TermState};
 use liverank_runtime::peer::{Peers, join, root_cause};
@@ -14,12 +12,13 @@ use reqwest::{RequestBuilder, StatusCode, Url};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 
 use super::lease::Held;
 use super::store::Key;
+use super::tokens::OperatorTokens;
+use crate::build::names;
 
 /// How long an answer may take. Managers answer from memory; a load that comes later is none to plan by.
 const ANSWER: Duration = Duration::from_secs(3);
@@ -50,34 +49,6 @@ pub enum Refusal {
         /// Its words.
         detail: String,
     },
-}
-
-/// The key that the tokens of all clusters are made with: the chart makes it and mounts it into operators only.
-#[derive(Clone)]
-pub struct OrderKey(Vec<u8>);
-
-impl OrderKey {
-    /// The key in `bytes`; a trailing line end belongs to the editor.
-    ///
-    /// # Errors
-    /// A key that is too short to be one.
-    pub fn new(bytes: &[u8]) -> anyhow::Result<Self> {
-        let key = bytes.trim_ascii_end();
-        anyhow::ensure!(key.len() >= 32, "the key for orders must have at least 32 bytes");
-        Ok(Self(key.to_vec()))
-    }
-
-    /// The token for one cluster's managers: what one cluster's managers learn says nothing about another's.
-    pub fn token(&self, cluster: &Key, uid: &str) -> String {
-        let mut mac = Hmac::<Sha256>::new_from_slice(&self.0).expect("any length is a key");
-        mac.update(format!("{}/{}/{uid}", cluster.namespace, cluster.name).as_bytes());
-        hex(&mac.finalize().into_bytes())
-    }
-
-    /// What the managers know the token by.
-    pub fn token_sha256(&self, cluster: &Key, uid: &str) -> String {
-        hex(&Sha256::digest(self.token(cluster, uid)))
-    }
 }
 
 /// Where managers and readers are, for a process outside of their Kubernetes.
@@ -117,74 +88,82 @@ pub struct Managers {
     budget: AnswerBudget,
     templates: Templates,
     cluster: Key,
-    token: String,
+    tokens: Arc<OperatorTokens>,
 }
 
 impl Managers {
-    /// For `cluster`, whose object has this `uid`.
+    /// For `cluster`.
     pub fn new(
         (peers, budget): (Peers, AnswerBudget),
         templates: Templates,
-        key: &OrderKey,
+        tokens: Arc<OperatorTokens>,
         cluster: &Key,
-        uid: &str,
     ) -> Self {
-        Self { peers, budget, templates, cluster: cluster.clone(), token: key.token(cluster, uid) }
+        Self { peers, budget, templates, cluster: cluster.clone(), tokens }
+    }
+
+    /// A request with a token that this cluster's managers take, and nobody else does.
+    async fn shown(&self, request: RequestBuilder) -> Result<RequestBuilder, Refusal> {
+        let audience = names::audience(&self.cluster.name, &self.cluster.namespace);
+        let token = self.tokens.for_audience(&audience).await;
+        Ok(request.bearer_auth(token.map_err(|error| Refusal::Away(format!("{error:#}")))?))
     }
 
     /// The managers by name: each pod by its address, or all through their Service.
     pub fn addresses(&self, pods: &[(String, String)]) -> Vec<(String, Url)> {
-        let service = format!("{}-manager", self.cluster.name);
-        if let Some(template) = &self.templates.manager {
-            let url = template
-                .replace("{cluster}", &self.cluster.name)
-                .replace("{namespace}", &self.cluster.namespace);
-            return Url::parse(&url).map(|url| vec![(service, url)]).unwrap_or_default();
-        }
-        let port = Role::Manager.port().unwrap_or_default();
-        let address = |ip: &str| {
-            if ip.contains(':') { format!("http://[{ip}]:{port}") } else { format!("http://{ip}:{port}") }
-        };
-        let pods = pods.iter().filter_map(|(name, ip)| Some((name.clone(), Url::parse(&address(ip)).ok()?)));
-        pods.collect()
+        addresses(&self.cluster, &self.templates, pods)
     }
 
     fn reader(&self, reader: &str) -> Option<Url> {
-        let template = self.templates.reader.as_deref().unwrap_or("http://{reader}.{namespace}:4001");
-        Url::parse(&template.replace("{reader}", reader).replace("{namespace}", &self.cluster.namespace)).ok()
+        reader_url(&self.cluster, &self.templates, reader)
     }
 
     /// `GET /load`; `detail`: with all assignments.
     pub async fn load(&self, manager: &Url, detail: bool) -> Result<Load, Refusal> {
         let mut url = join(manager, &["load"]);
         url.set_query(Some(if detail { "assignments=true" } else { "assignments=false" }));
-        self.answer(self.peers.client().get(url)).await
+        let request = self.shown(self.peers.client().get(url)).await?;
+        self.answer(request).await
     }
 
     /// Begins a term, fenced by the Lease that this planner holds.
     pub async fn begin_term(&self, manager: &Url, holder: &str, held: &Held) -> Result<TermState, Refusal> {
-        let lease = json!({ "uid": held.uid, "transitions": held.transitions });
-        self.post(manager, "term", &json!({ "holder": holder, "lease": lease })).await
+        self.post(manager, "term", &json!({ "holder": holder, "lease": lease(held) })).await
     }
 
     /// Shows that the planner of `term` is still there.
-    pub async fn renew_term(&self, manager: &Url, holder: &str, term: u64) -> Result<TermState, Refusal> {
-        self.post(manager, "term", &json!({ "holder": holder, "renew": term })).await
+    pub async fn renew_term(
+        &self,
+        manager: &Url,
+        holder: &str,
+        held: &Held,
+        term: u64,
+    ) -> Result<TermState, Refusal> {
+        self.post(manager, "term", &json!({ "holder": holder, "renew": term, "lease": lease(held) })).await
     }
 
     /// Closes readers, or opens them again.
     pub async fn cordon(
         &self,
         manager: &Url,
+        held: &Held,
         term: u64,
         cordons: Vec<CordonRequest>,
     ) -> Result<Cordons, Refusal> {
-        self.post(manager, "cordons", &CordonsRequest { term, cordons }).await
+        self.post(manager, "cordons", &CordonsRequest { term, lease: lease(held), cordons }).await
     }
 
     /// Orders moves. A manager that took none of them for what is true by now did all that was asked.
-    pub async fn order(&self, manager: &Url, term: u64, moves: Vec<MoveRequest>) -> Result<(), Refusal> {
-        self.post::<Value>(manager, "moves", &MovesRequest { term, moves }).await.map(drop)
+    pub async fn order(
+        &self,
+        manager: &Url,
+        held: &Held,
+        term: u64,
+        moves: Vec<MoveRequest>,
+    ) -> Result<(), Refusal> {
+        self.post::<Value>(manager, "moves", &MovesRequest { term, lease: lease(held), moves })
+            .await
+            .map(drop)
     }
 
     /// Viewers connected, as the reader itself says.
@@ -205,7 +184,7 @@ impl Managers {
         path: &str,
         body: &(impl serde::Serialize + Sync),
     ) -> Result<T, Refusal> {
-        let request = self.peers.client().post(join(manager, &[path])).bearer_auth(&self.token).json(body);
+        let request = self.shown(self.peers.client().post(join(manager, &[path])).json(body)).await?;
         self.answer(request).await
     }
 
@@ -235,6 +214,29 @@ impl Managers {
     }
 }
 
+fn addresses(cluster: &Key, templates: &Templates, pods: &[(String, String)]) -> Vec<(String, Url)> {
+    if let Some(template) = &templates.manager {
+        let url = template.replace("{cluster}", &cluster.name).replace("{namespace}", &cluster.namespace);
+        let service = format!("{}-manager", cluster.name);
+        return Url::parse(&url).map(|url| vec![(service, url)]).unwrap_or_default();
+    }
+    let port = Role::Manager.port().unwrap_or_default();
+    let address =
+        |ip: &str| if ip.contains(':') { format!("http://[{ip}]:{port}") } else { format!("http://{ip}:{port}") };
+    let pods = pods.iter().filter_map(|(name, ip)| Some((name.clone(), Url::parse(&address(ip)).ok()?)));
+    pods.collect()
+}
+
+fn reader_url(cluster: &Key, templates: &Templates, reader: &str) -> Option<Url> {
+    let template = templates.reader.as_deref().unwrap_or("http://{reader}.{namespace}:4001");
+    Url::parse(&template.replace("{reader}", reader).replace("{namespace}", &cluster.namespace)).ok()
+}
+
+fn lease(held: &Held) -> Lease {
+    // Never below nothing: the API server counts up.
+    Lease { uid: held.uid.clone(), transitions: u64::try_from(held.transitions).unwrap_or_default() }
+}
+
 fn refusal(status: StatusCode, body: &[u8]) -> Refusal {
     let problem: Value = serde_json::from_slice(body).unwrap_or_default();
     let detail =
@@ -249,48 +251,21 @@ fn refusal(status: StatusCode, body: &[u8]) -> Refusal {
     }
 }
 
-/// The key in `file`.
-///
-/// # Errors
-/// A file that cannot be read, or holds no key.
-pub fn read_key(file: &std::path::Path) -> anyhow::Result<OrderKey> {
-    let bytes = std::fs::read(file)
-        .with_context(|| format!("the key for orders {} cannot be read", file.display()))?;
-    OrderKey::new(&bytes)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn key() -> OrderKey {
-        OrderKey::new(&[b'k'; 32]).unwrap()
-    }
-
-    #[test]
-    fn each_cluster_has_a_token_of_its_own_and_a_line_end_makes_no_other_key() {
-        let x = Key::new("ns", "x");
-        let token = key().token(&x, "1");
-        assert_eq!(token.len(), 64);
-        assert_ne!(token, key().token(&x, "2"));
-        assert_ne!(token, key().token(&Key::new("other", "x"), "1"));
-        let with_line_end = OrderKey::new(format!("{}\n", "k".repeat(32)).as_bytes()).unwrap();
-        assert_eq!(token, with_line_end.token(&x, "1"));
-        assert_ne!(key().token_sha256(&x, "1"), token);
-        assert!(OrderKey::new(b"short").is_err());
-    }
-
     #[test]
     fn managers_are_reached_one_by_one_or_where_a_test_has_them() {
-        let of = |templates| Managers::new(Default::default(), templates, &key(), &Key::new("ns", "x"), "1");
+        let cluster = Key::new("ns", "x");
         let pods = [("a".to_owned(), "10.0.0.1".to_owned()), ("b".to_owned(), "fd00::1".to_owned())];
-        let urls = |managers: &Managers| -> Vec<String> {
-            managers.addresses(&pods).into_iter().map(|(_, url)| url.to_string()).collect()
+        let urls = |templates: &Templates| -> Vec<String> {
+            addresses(&cluster, templates, &pods).into_iter().map(|(_, url)| url.to_string()).collect()
         };
-        assert_eq!(urls(&of(Templates::default())), ["http://10.0.0.1:6100/", "http://[fd00::1]:6100/"]);
+        assert_eq!(urls(&Templates::default()), ["http://10.0.0.1:6100/", "http://[fd00::1]:6100/"]);
         let manager = Some("http://127.0.0.1:7000/{namespace}/{cluster}/".into());
-        assert_eq!(urls(&of(Templates { manager, reader: None })), ["http://127.0.0.1:7000/ns/x/"]);
-        let reader = of(Templates::default()).reader("x-reader-0").unwrap();
+        assert_eq!(urls(&Templates { manager, reader: None }), ["http://127.0.0.1:7000/ns/x/"]);
+        let reader = reader_url(&cluster, &Templates::default(), "x-reader-0").unwrap();
         assert_eq!(reader.as_str(), "http://x-reader-0.ns:4001/");
     }
 

@@ -139,7 +139,7 @@ mod tests {
     }
 
     fn deployment() -> Arc<Live> {
-        let volumes = json!([{"name": "internal-token", "secret": {"secretName": "internal"}}]);
+        let volumes = json!([{"name": "jwks", "secret": {"secretName": "users"}}]);
         let object = json!({"apiVersion": "apps/v1", "kind": "Deployment",
             "metadata": {"name": "live-reader-0", "namespace": "tv", "uid": "d", "resourceVersion": "1",
                 "labels": {"app.kubernetes.io/instance": "live"}},
@@ -149,7 +149,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_secret_that_is_missing_is_told_by_name() {
-        const SAID: &str = "MountVolume.SetUp failed for volume \"internal-token\" : references non-existent secret key: token";
+        const SAID: &str = "MountVolume.SetUp failed for volume \"jwks\" : references non-existent secret key: token";
         let answer = |request: http::Request<Body>| async move {
             let query = request.uri().query().unwrap_or_default().to_owned();
             assert!(query.contains("involvedObject.uid%3Dold%2Creason%3DFailedMount"), "{query}");

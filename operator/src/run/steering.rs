@@ -154,7 +154,9 @@ impl Steering {
         let result = match self.term {
             Some(term) if now.duration_since(term.renewed) < RENEW_EVERY => return,
             None if now < self.no_term_before => return,
-            Some(term) => self.managers.renew_term(manager, &self.office.identity, term.term).await,
+            Some(term) => {
+                self.managers.renew_term(manager, &self.office.identity, &self.office.held, term.term).await
+            }
             None => self.managers.begin_term(manager, &self.office.identity, &self.office.held).await,
         };
         match result {
@@ -203,7 +205,7 @@ impl Steering {
     /// Closes readers, or opens them. What is not done is a step again after the next look.
     pub async fn cordon(&mut self, cordons: Vec<CordonRequest>) {
         let (Some(manager), Some(term)) = (self.answering.clone(), self.term) else { return };
-        let result = self.managers.cordon(&manager, term.term, cordons).await.map(drop);
+        let result = self.managers.cordon(&manager, &self.office.held, term.term, cordons).await.map(drop);
         self.ordered(result).await;
     }
 
@@ -211,7 +213,7 @@ impl Steering {
     pub async fn order(&mut self, mut moves: Vec<MoveRequest>) {
         let (Some(manager), Some(term)) = (self.answering.clone(), self.term) else { return };
         moves.truncate(MAX_MOVES);
-        match self.managers.order(&manager, term.term, moves).await {
+        match self.managers.order(&manager, &self.office.held, term.term, moves).await {
             // What was ordered is not true any more: the next plan is made on what is.
             Err(Refusal::Refused { detail, .. }) => tracing::debug!(detail, "no move was taken"),
             result => self.ordered(result).await,

@@ -10,7 +10,7 @@ spec:
   kafka: {bootstrapServers: 'kafka:9092'}
   redis: {urlSecret: {name: redis, key: url}}
   mongodb: {uriSecret: {name: mongodb, key: uri}}
-  auth: {enabled: false, internalTokenSecret: {name: internal, key: token}}
+  auth: {enabled: false}
 ";
 
 fn cluster() -> RankingCluster {

@@ -29,7 +29,8 @@ pub fn operator() -> OperatorFacts {
     OperatorFacts {
         namespace: "liverank-system".to_owned(),
         labels: BTreeMap::from([(names::NAME.to_owned(), "liverank-operator".to_owned())]),
-        order_token_sha256: "5e".repeat(32),
+        service_account: "liverank-operator".to_owned(),
+        keys: r#"{"issuer":"https://kubernetes.default.svc","keys":[]}"#.to_owned(),
     }
 }
 

@@ -150,7 +150,11 @@ fn every_pod_is_restricted_and_knows_nothing_of_the_api_server() {
             let pod = pod(object);
             assert_eq!(pod.automount_service_account_token, Some(false));
             assert_eq!(pod.enable_service_links, Some(false));
-            assert_eq!(pod.service_account_name.as_deref(), Some("live-workload"));
+            // One for each component and each reader, called as the Deployment.
+            assert_eq!(pod.service_account_name.as_deref(), Some(object.name.as_str()));
+            let accounts: Vec<&str> =
+                of_kind(&objects, Kind::ServiceAccount).map(|account| account.name.as_str()).collect();
+            assert!(accounts.contains(&object.name.as_str()), "{} in {accounts:?}", object.name);
             assert!(pod.host_network.is_none() && pod.host_pid.is_none() && pod.host_ipc.is_none());
             let context = pod.security_context.unwrap();
             assert_eq!(context.run_as_non_root, Some(true));
@@ -164,11 +168,21 @@ fn every_pod_is_restricted_and_knows_nothing_of_the_api_server() {
                 assert!(context.privileged.is_none());
             }
             // Of what `restricted` lets in, all that we need.
-            let kinds = |volume: &Value| volume["configMap"].is_object() || volume["secret"].is_object();
+            let audience = |volume: &Value| {
+                volume["projected"]["sources"][0]["serviceAccountToken"]["audience"]
+                    .as_str()
+                    .map(str::to_owned)
+            };
+            let kinds = |volume: &Value| {
+                volume["configMap"].is_object()
+                    || volume["secret"].is_object()
+                    || audience(volume).is_some_and(|audience| audience == "liverank.dev/tv/live")
+            };
             assert!(pod.volumes.iter().flatten().all(|volume| kinds(&json!(volume))));
         }
-        let account = &of_kind(&objects, Kind::ServiceAccount).next().unwrap().body;
-        assert_eq!(account["automountServiceAccountToken"], json!(false));
+        for account in of_kind(&objects, Kind::ServiceAccount) {
+            assert_eq!(account.body["automountServiceAccountToken"], json!(false));
+        }
     }
 }
 
@@ -320,10 +334,12 @@ fn a_component_has_the_secrets_and_settings_of_its_own_stores_only() {
                 assert_eq!(text.contains(mark), has, "{mark} at {}", component.name());
             }
         }
-        let orders = matches!(component, Component::Manager | Component::Reader);
-        assert_eq!(text.contains("internal-token"), orders, "{}", component.name());
-        assert_eq!(text.contains("jwks"), component == Component::Gateway, "{}", component.name());
-        assert_eq!(text.contains("token-sha256"), component == Component::Manager, "{}", component.name());
+        let calls = matches!(component, Component::Gateway | Component::Reader);
+        assert_eq!(text.contains("identity-token"), calls, "{}", component.name());
+        let is_asked = matches!(component, Component::Manager | Component::Statistics);
+        assert_eq!(text.contains("identity-jwks-file"), is_asked, "{}", component.name());
+        let viewers = component == Component::Gateway;
+        assert_eq!(text.contains("auth-jwks"), viewers, "{}", component.name());
     }
 }
 

@@ -20,8 +20,10 @@ use axum::{Json, Router};
 use liverank_adapters::{Archive, Backends, EventLog};
 use liverank_core::comment::hex;
 use liverank_core::{Comment, CommentId};
+use liverank_protocol::access::Service;
+use liverank_runtime::identity::guard::Routes;
 use liverank_runtime::peer::{Peers, Replicas};
-use liverank_runtime::{ServiceContext, Tasks, cors, report, server};
+use liverank_runtime::{Identity, ServiceContext, Tasks, cors, report, server};
 use reqwest::Url;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -166,11 +168,12 @@ async fn look_after_stores(service: Arc<CommentService>, shell: ServiceContext) 
 }
 
 fn router(service: Arc<CommentService>) -> Router {
-    let router = Router::new()
-        .route("/comment", post(post::comment))
-        .route("/comments/{videoid}", get(history::comments))
-        .route("/statistics", get(statistics::statistics))
-        .route("/health", get(health));
+    let (router, _) = Routes::of(Service::Comment)
+        .post("/comment", post(post::comment))
+        .get("/comments/{videoid}", get(history::comments))
+        .get("/statistics", get(statistics::statistics))
+        .get("/health", get(health))
+        .guarded(&Identity::default(), None);
     server::with_fallbacks(router).with_state(service).layer(from_fn(cors::allow_any_origin))
 }
 

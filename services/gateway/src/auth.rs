@@ -4,7 +4,6 @@
 //! |---|---|
 //! | this one | reads a request's token, and says whose it is |
 //! | `keys` | keeps the issuer's keys up to date |
-//! | `signature` | checks signatures |
 //!
 //! Without keys configured, nobody is asked for a token.
 
@@ -17,7 +16,8 @@ use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use axum::http::uri::PathAndQuery;
 use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
-use jsonwebtoken::{Header, Validation, decode, decode_header};
+use jsonwebtoken::{Header, Validation};
+use liverank_runtime::jwt;
 use liverank_runtime::params::Params;
 use liverank_runtime::{Health, Problem};
 use reqwest::Url;
@@ -27,7 +27,6 @@ use serde_json::Value;
 use crate::Gateway;
 
 pub(crate) mod keys;
-mod signature;
 
 use keys::{Keys, Source};
 
@@ -51,10 +50,10 @@ pub struct AuthArgs {
     /// Where these keys are served, http or https.
     #[arg(long, env = "LIVERANK_AUTH_JWKS_URL", value_name = "URL")]
     pub auth_jwks_url: Option<Url>,
-    /// Whose tokens are taken: their `iss` [default: anybody's with those keys]
+    /// Whose tokens are taken: their `iss`. Needed with keys, which others may sign with, too.
     #[arg(long, env = "LIVERANK_AUTH_ISSUER")]
     pub auth_issuer: Option<String>,
-    /// For whom they must be meant: one of their `aud` [default: not looked at]
+    /// For whom they must be meant: one of their `aud`. Needed with keys: a token for another service is none for this one.
     #[arg(long, env = "LIVERANK_AUTH_AUDIENCE")]
     pub auth_audience: Option<String>,
     /// Keys are asked for again at most this often.
@@ -78,12 +77,12 @@ impl AuthArgs {
 /// What tokens are judged by.
 pub(crate) struct Auth {
     pub(crate) keys: Keys,
-    issuer: Option<String>,
-    audience: Option<String>,
+    issuer: String,
+    audience: String,
 }
 
 /// What is read of a token, beside what decides whether it is good.
-#[derive(Deserialize)]
+#[derive(Clone, Deserialize)]
 struct Claims {
     sub: String,
 }
@@ -106,43 +105,32 @@ impl Auth {
                 return Ok(None);
             }
         };
-        signature::install();
+        let is_set = |text: &String| !text.is_empty();
+        let (issuer, audience) = (auth_issuer.filter(is_set), auth_audience.filter(is_set));
+        let (Some(issuer), Some(audience)) = (issuer, audience) else {
+            anyhow::bail!(
+                "viewers' keys need --auth-issuer and --auth-audience: whose tokens are taken, and for whom"
+            );
+        };
         let keys = Keys::new(source, ask_again, health);
-        Ok(Some(Self { keys, issuer: auth_issuer, audience: auth_audience }))
+        Ok(Some(Self { keys, issuer, audience }))
     }
 
     /// For whom `token` is.
     async fn subject(&self, token: &str) -> Result<String, Problem> {
-        let header = decode_header(token).map_err(|error| invalid(&error.to_string()))?;
-        if header.crit.is_some() {
-            return Err(invalid("it has critical headers, and none are known here"));
-        }
-        let validation = self.validation(&header);
-        let mut reason = "no key of its issuer's fits it".to_owned();
-        for key in self.keys.fitting(&header).await? {
-            match decode::<Claims>(token, &key.public, &validation) {
-                Ok(token) => return Ok(token.claims.sub),
-                Err(error) => reason = error.to_string(),
-            }
-        }
-        Err(invalid(&reason))
+        let header = jwt::header(token).map_err(|reason| invalid(&reason))?;
+        let fitting = self.keys.fitting(&header).await?;
+        let claims = jwt::claims::<Claims>(token, &fitting, &self.validation(&header));
+        claims.map(|claims| claims.sub).map_err(|reason| invalid(&reason))
     }
 
     fn validation(&self, header: &Header) -> Validation {
         let mut validation = Validation::new(header.alg);
         validation.leeway = LEEWAY;
         validation.validate_nbf = true;
-        validation.validate_aud = self.audience.is_some();
-        let mut required = vec!["exp", "sub"];
-        if let Some(issuer) = &self.issuer {
-            validation.set_issuer(&[issuer]);
-            required.push("iss");
-        }
-        if let Some(audience) = &self.audience {
-            validation.set_audience(&[audience]);
-            required.push("aud");
-        }
-        validation.set_required_spec_claims(&required);
+        validation.set_issuer(&[&self.issuer]);
+        validation.set_audience(&[&self.audience]);
+        validation.set_required_spec_claims(&["exp", "sub", "iss", "aud"]);
         validation
     }
 }
@@ -224,8 +212,7 @@ impl Caller {
         }
         headers.remove(header::AUTHORIZATION);
         let Some(query) = uri.query() else { return };
-        let is_other = |pair: &&str| pair.split('=').next() != Some(PARAMETER);
-        let rest: Vec<&str> = query.split('&').filter(is_other).collect();
+        let rest: Vec<&str> = query.split('&').filter(|pair| !is_token(pair)).collect();
         let path = if rest.is_empty() {
             uri.path().to_owned()
         } else {
@@ -236,6 +223,11 @@ impl Caller {
             *uri = path.into();
         }
     }
+}
+
+/// Whether a pair of a query is the token, as the query is read: `access%5Ftoken` is the same parameter.
+fn is_token(pair: &str) -> bool {
+    format!("/?{pair}").parse::<Uri>().is_ok_and(|uri| Params::of(&uri).get(PARAMETER).is_some())
 }
 
 #[cfg(test)]
@@ -254,6 +246,8 @@ mod tests {
         for (sent, expected) in [
             ("/ws/videos?access_token=t", "/ws/videos"),
             ("/ws/videos?limit=3&access_token=t&x=%20", "/ws/videos?limit=3&x=%20"),
+            ("/ws/videos?access%5Ftoken=t", "/ws/videos"),
+            ("/ws/videos?access%5ftoken=t&limit=3&%61ccess_token=t", "/ws/videos?limit=3"),
             ("/ws/videos?limit=3", "/ws/videos?limit=3"),
             ("/ws/user/a%2Fb", "/ws/user/a%2Fb"),
         ] {

@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use liverank_adapters::Backends;
+use liverank_protocol::access::Service;
 use liverank_runtime::peer::Peers;
 use liverank_runtime::streams::Streams;
 use liverank_runtime::{ServiceContext, Tasks, server};
@@ -143,6 +144,7 @@ impl Gateway {
     fn new(config: Config, backends: Backends, shell: &ServiceContext) -> anyhow::Result<Arc<Self>> {
         let peers = Peers::default();
         let peer = |name, urls| Peer::new(name, &peers, urls, shell.health.clone());
+        let to_managers = peers.showing(&shell.identity, Service::Manager);
         let store = || Dependency::new(shell.health.clone());
         let metrics = shell.metrics.register("gateway", GatewayMetrics::registered);
         Ok(Arc::new(Self {
@@ -150,7 +152,7 @@ impl Gateway {
             log: store(),
             ranking: store(),
             archive: store(),
-            manager: peer("manager", config.manager_url),
+            manager: Peer::new("manager", &to_managers, config.manager_url, shell.health.clone()),
             comment: peer("comment", config.comment_url),
             websocket: peer("websocket", config.websocket_url),
             statistics: peer("statistics", config.statistics_url),

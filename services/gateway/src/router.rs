@@ -47,6 +47,11 @@ pub fn paths() -> impl Iterator<Item = &'static str> {
     routes().into_iter().map(|(path, _)| path)
 }
 
+/// Whether a path is a part of the console page.
+pub fn is_of_the_page(path: &str) -> bool {
+    ASSETS.iter().any(|asset| asset.path == path)
+}
+
 /// The gateway's API.
 pub(crate) fn router(gateway: &Arc<Gateway>) -> Router {
     let pages = ASSETS.iter().map(|asset| (asset.path, asset.route()));

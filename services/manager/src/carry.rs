@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 
 use futures::StreamExt;
 use futures::stream;
-use http::header::AUTHORIZATION;
 use liverank_adapters::assignment_store::Swapped;
 use liverank_core::handover::coordinator::{Order, Step};
 use liverank_core::{ReaderId, VideoId};
@@ -121,13 +120,15 @@ pub async fn warm(manager: &Manager, reader: &ReaderId, video: &VideoId) {
     let asked = {
         let cluster = manager.cluster();
         let epoch = cluster.view.assigned(video).map_or(0, |assigned| assigned.epoch);
-        cluster.watch.get(reader).map(|sighting| (sighting.record.internal_url.clone(), epoch))
+        let record = cluster.watch.get(reader).map(|sighting| &sighting.record);
+        record.map(|record| (record.internal_url.parse::<Url>(), record.ticket.clone(), epoch))
     };
-    let Some((Ok(base), epoch)) = asked.map(|(url, epoch)| (url.parse::<Url>(), epoch)) else { return };
+    let Some((Ok(base), ticket, epoch)) = asked else { return };
     let body = Warm { videoid: video.clone(), epoch };
     let mut request = manager.peers.client().post(join(&base, &["warm"])).timeout(WARM_TIMEOUT).json(&body);
-    if let Some(token) = &manager.token {
-        request = request.header(AUTHORIZATION, token.header().clone());
+    // The reader's own ticket, and nothing that is good elsewhere.
+    if let Some(ticket) = ticket {
+        request = request.bearer_auth(ticket.expose());
     }
     let status = match request.send().await {
         Ok(answer) if answer.status().is_success() => {

@@ -8,15 +8,18 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::middleware::from_fn;
 use axum::routing::{get, post};
-use axum::{Json, Router};
+use axum::{Extension, Json, Router};
 use liverank_adapters::assignment_store::{Assignment, MAX_EPOCH, ReaderRecord};
+use liverank_core::epoch::{countable, is_plausible, plausible};
 use liverank_core::event::required_text;
 use liverank_core::handover::coordinator::ReaderStatus;
 use liverank_core::{Invalid, VideoId};
+use liverank_protocol::access::{Caller, Service};
 use liverank_protocol::{HeartbeatAnswer, Load, Route, RouteReader, Viewers};
 use liverank_runtime::body::{self, JsonObject};
+use liverank_runtime::identity::guard::{Known, Routes};
 use liverank_runtime::params::{Params, PathVideo};
-use liverank_runtime::{Problem, cors, server};
+use liverank_runtime::{Problem, cors, now_micros, server};
 use reqwest::Url;
 use serde_json::{Value, json};
 use tokio::time::timeout;
@@ -27,14 +30,6 @@ mod orders;
 
 /// The largest heartbeat: 30,000 watched videos with ids of usual length.
 const MAX_HEARTBEAT_BYTES: usize = 8 * 1024 * 1024;
-/// How far epochs may run ahead of the clock that they are minted from: hundreds of the store's jumps.
-const AHEAD: Duration = Duration::from_hours(24 * 30);
-
-/// The greatest epoch that a store can have minted by now, in microseconds since 1970 as the stores mint them.
-fn plausible_epoch() -> u64 {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    (now + AHEAD).as_micros() as u64
-}
 
 /// A whole number of JSON, which may also be written with a fraction of nothing: `7.0`.
 fn whole(value: &Value) -> Option<u64> {
@@ -47,24 +42,30 @@ const LOOK_UP_WITHIN: Duration = Duration::from_millis(500);
 /// Videos that other readers are asked to hold ready, or that are decided anew, after one heartbeat. The next one brings
 /// the rest.
 const AFTER_A_HEARTBEAT: usize = 16;
+/// The longest ticket of a reader.
+const MAX_TICKET_BYTES: usize = 256;
 /// The longest address of a reader.
 const MAX_URL_BYTES: usize = 2_048;
 
 /// The endpoints.
 pub fn router(manager: Arc<Manager>) -> Router {
-    let router = Router::new()
-        .route("/register", post(register))
-        .route("/resolve/{videoid}", get(resolve))
-        .route("/route", post(route))
-        .route("/viewers/{videoid}", get(viewers))
-        .route("/load", get(load))
-        .route("/moves", get(orders::moves_shown).post(orders::moves))
-        .route("/cordons", get(orders::cordons_shown).post(orders::cordons))
-        .route("/term", post(orders::term))
-        .route("/plan", get(orders::plan))
-        .route("/heartbeat", post(heartbeat))
-        .route("/health", get(health));
-    server::with_fallbacks(router).with_state(manager).layer(from_fn(cors::allow_any_origin))
+    let (public, internal) = Routes::of(Service::Manager)
+        .post("/register", post(register))
+        .get("/resolve/{videoid}", get(resolve))
+        .get("/health", get(health))
+        .post("/route", post(route))
+        .get("/viewers/{videoid}", get(viewers))
+        .post("/heartbeat", post(heartbeat))
+        .get("/load", get(load))
+        .get("/moves", get(orders::moves_shown))
+        .get("/cordons", get(orders::cordons_shown))
+        .get("/plan", get(orders::plan))
+        .post("/term", post(orders::term))
+        .post("/moves", post(orders::moves))
+        .post("/cordons", post(orders::cordons))
+        .guarded(&manager.identity, None);
+    let public = server::with_fallbacks(public).layer(from_fn(cors::allow_any_origin));
+    public.merge(server::with_method_fallback(internal)).with_state(manager)
 }
 
 async fn register(
@@ -142,12 +143,8 @@ async fn route(
     let video = VideoId::parse_field("videoid", required_text(&body, "videoid")?)?;
     let known = match body.get("epoch") {
         None | Some(Value::Null) => 0,
-        Some(epoch) => whole(epoch)
-            .filter(|epoch| *epoch < MAX_EPOCH)
-            .ok_or_else(|| Invalid::new("epoch", "must be one that can have been minted"))?,
+        Some(epoch) => plausible("epoch", whole(epoch).unwrap_or(u64::MAX), now_micros())?,
     };
-    // One that no store can have minted must not stop all placement.
-    let known = if known <= plausible_epoch() { known } else { 0 };
     let assignment = served(&manager, &video, manager.ensure(&video, known).await)?.assignment;
     let readers = reach(&manager, &assignment)?;
     Ok(Json(Route { videoid: video, epoch: assignment.epoch(), readers }))
@@ -166,11 +163,13 @@ async fn load(State(manager): State<Arc<Manager>>, query: Params) -> Result<Json
 
 async fn heartbeat(
     State(manager): State<Arc<Manager>>,
+    Extension(Known(caller)): Extension<Known>,
     headers: HeaderMap,
     sent: Body,
 ) -> Result<Json<HeartbeatAnswer>, Problem> {
     body::expect_json(&headers)?;
     let record = read_record(&body::read(sent, MAX_HEARTBEAT_BYTES).await?)?;
+    expect_own(&manager, caller.as_ref(), &record)?;
     manager.metrics.heartbeats.inc();
     {
         let mut cluster = manager.cluster();
@@ -196,6 +195,25 @@ async fn heartbeat(
     Ok(Json(HeartbeatAnswer { hand_over }))
 }
 
+/// 403 for a reader that speaks for another one, or says that it is where it is not.
+fn expect_own(manager: &Manager, caller: Option<&Caller>, record: &ReaderRecord) -> Result<(), Problem> {
+    let forbidden = |field: &str, detail: String| {
+        manager.metrics.heartbeats_refused.inc();
+        Problem::new(StatusCode::FORBIDDEN, detail).with("field", field)
+    };
+    if caller.and_then(Caller::reader_id) != Some(&record.id) {
+        let detail = format!("id: a reader speaks for itself, and this one is not {}", record.id);
+        return Err(forbidden("id", detail));
+    }
+    for (field, url) in [("public_url", &record.public_url), ("internal_url", &record.internal_url)] {
+        if !manager.addresses.may_be_at(&record.id, url) {
+            let detail = format!("{field}: reader {} may not be there, says --reader-urls", record.id);
+            return Err(forbidden(field, detail));
+        }
+    }
+    Ok(())
+}
+
 fn read_record(json: &[u8]) -> Result<ReaderRecord, Problem> {
     let record: ReaderRecord = serde_json::from_slice(json)
         .map_err(|error| Invalid::new("body", format!("is not a reader's heartbeat: {error}")))?;
@@ -205,11 +223,25 @@ fn read_record(json: &[u8]) -> Result<ReaderRecord, Problem> {
             return Err(Invalid::new(field, "must be an http address").into());
         }
     }
-    let epochs = record.videos.iter().map(|held| held.epoch).chain([record.highest_epoch]);
-    if epochs.max() >= Some(MAX_EPOCH) {
-        return Err(Invalid::new("highest_epoch", "is above any that can have been minted").into());
+    let now = now_micros();
+    plausible("highest_epoch", record.highest_epoch, now)?;
+    for held in &record.videos {
+        plausible("videos.epoch", held.epoch, now)?;
+        countable("videos.viewers", held.viewers)?;
     }
-    if record.incarnation > plausible_epoch() {
+    for (field, count) in [
+        ("capacity", record.capacity),
+        ("viewers", record.viewers),
+        ("grace_ms", record.grace_ms),
+        ("reconnects", record.reconnects),
+        ("reconnect_errors", record.reconnect_errors),
+    ] {
+        countable(field, count)?;
+    }
+    if record.ticket.as_ref().is_some_and(|ticket| ticket.expose().len() > MAX_TICKET_BYTES) {
+        return Err(Invalid::new("ticket", format!("must be at most {MAX_TICKET_BYTES} bytes")).into());
+    }
+    if !is_plausible(record.incarnation, now) {
         return Err(Invalid::new("incarnation", "is a time that has not come").into());
     }
     Ok(record)

@@ -11,6 +11,7 @@
 //! | [`sweep`] | probes, replaces the dead, adopts, lets go |
 //! | [`carry`] | carries out moves: warms, swaps, empties readers |
 //! | [`autopilot`] | plans, where nobody outside does |
+//! | [`addresses`] | says where readers may be (pure) |
 //! | [`http`] | answers |
 //!
 //! Any number of managers run side by side on one store; each knows all, and none is special. What is known is
@@ -23,11 +24,11 @@ use liverank_adapters::{AssignmentStore, Backends};
 use liverank_core::comment::hex;
 use liverank_protocol::ManagerReport;
 use liverank_runtime::peer::{Peers, Replicas};
-use liverank_runtime::token::{InternalToken, TokenHash};
 use liverank_runtime::{ServiceContext, Tasks, report, server};
 use reqwest::Url;
 use tokio::net::TcpListener;
 
+pub mod addresses;
 pub mod autopilot;
 pub mod carry;
 pub mod cluster;
@@ -40,6 +41,7 @@ pub mod moves;
 pub mod sweep;
 pub mod view;
 
+use addresses::AddressRule;
 pub use manager::Manager;
 
 /// Videos and readers in a report.
@@ -87,12 +89,16 @@ pub struct Config {
         value_parser = clap::value_parser!(u32).range(1..=50)
     )]
     pub tolerance_percent: u32,
-    /// What planners' orders show, and what readers are asked with.
-    #[command(flatten)]
-    pub internal_token: InternalToken,
-    /// SHA-256, in hex, of another token that orders may show: the operator's, which nobody but it has.
-    #[arg(long, env = "LIVERANK_OPERATOR_TOKEN_SHA256", value_name = "SHA256")]
-    pub operator_token_sha256: Option<TokenHash>,
+    /// Where readers may say that they are, comma-separated: scheme://host:port, with {reader} for a reader's own name, *
+    /// for any port, and NAME= in front of what is for one reader only. An address that is not listed is refused.
+    #[arg(
+        long,
+        env = "LIVERANK_READER_URLS",
+        value_delimiter = ',',
+        value_name = "[NAME=]URL",
+        default_value = "http://127.0.0.1:*,http://localhost:*,http://[::1]:*"
+    )]
+    pub reader_urls: Vec<AddressRule>,
 }
 
 impl Default for Config {
@@ -103,8 +109,7 @@ impl Default for Config {
             max_viewers_moved_per_minute: 20_000,
             hot_video_viewers: 15_000,
             tolerance_percent: 10,
-            internal_token: InternalToken::default(),
-            operator_token_sha256: None,
+            reader_urls: AddressRule::this_machine(),
         }
     }
 }
@@ -137,7 +142,7 @@ async fn serve_all(
 ) -> anyhow::Result<()> {
     let autopilot = config.autopilot;
     let statistics_url = config.statistics_url.clone();
-    let manager = Manager::new(config, store, &shell)?;
+    let manager = Manager::new(config, store, &shell);
     let mut tasks = Tasks::new(&shell);
     tasks.spawn("follow_assignments", follow::assignments(Arc::clone(&manager)));
     tasks.spawn("follow_readers", follow::readers(Arc::clone(&manager)));

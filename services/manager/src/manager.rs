@@ -3,17 +3,16 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use axum::http::HeaderMap;
 use liverank_adapters::StoreError;
 use liverank_adapters::assignment_store::{Assignment, AssignmentStore, Orders, Swapped, Term};
 use liverank_core::VideoId;
 use liverank_runtime::peer::Peers;
-use liverank_runtime::token::Token;
-use liverank_runtime::{Problem, ServiceContext};
+use liverank_runtime::{Identity, Problem, ServiceContext};
 use reqwest::Client;
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
+use crate::addresses::ReaderAddresses;
 use crate::cluster::{Cluster, Decision};
 use crate::metrics::ManagerMetrics;
 use crate::moves::MoveExecutor;
@@ -36,8 +35,10 @@ pub struct Manager {
     pub decisions: Mutex<autopilot::Decisions>,
     /// How it is set up.
     pub config: Config,
-    /// What readers are asked with, and orders may show.
-    pub token: Option<Token>,
+    /// Where readers may be.
+    pub addresses: ReaderAddresses,
+    /// Who this manager is, and how it knows others.
+    pub identity: Identity,
     /// The way to readers.
     pub peers: Peers,
     /// Asks readers whether they are there.
@@ -85,20 +86,14 @@ impl From<Unplaced> for Problem {
 
 impl Manager {
     /// A manager that knows nothing yet.
-    ///
-    /// # Errors
-    /// A token that cannot be read.
-    pub fn new(
-        config: Config,
-        store: Arc<dyn AssignmentStore>,
-        shell: &ServiceContext,
-    ) -> anyhow::Result<Arc<Self>> {
-        Ok(Arc::new(Self {
+    pub fn new(config: Config, store: Arc<dyn AssignmentStore>, shell: &ServiceContext) -> Arc<Self> {
+        Arc::new(Self {
             store,
             cluster: Mutex::default(),
             carrying: Mutex::default(),
             decisions: Mutex::default(),
-            token: config.internal_token.read()?,
+            addresses: ReaderAddresses::new(config.reader_urls.clone()),
+            identity: shell.identity.clone(),
             config,
             peers: Peers::default(),
             probes: sweep::probing(),
@@ -106,19 +101,7 @@ impl Manager {
             carry_now: Notify::new(),
             metrics: ManagerMetrics::new(&shell.metrics),
             shell: shell.clone(),
-        }))
-    }
-
-    /// Whether there is any token by which orders are known.
-    pub const fn takes_orders(&self) -> bool {
-        self.token.is_some() || self.config.operator_token_sha256.is_some()
-    }
-
-    /// Whether a request shows one of the tokens by which orders are known.
-    pub fn may_order(&self, headers: &HeaderMap) -> bool {
-        let internal = self.token.as_ref().is_some_and(|token| token.is_shown(headers));
-        let operator = self.config.operator_token_sha256.is_some_and(|hash| hash.is_shown(headers));
-        internal || operator
+        })
     }
 
     /// What it carries out. Where both are needed, [`Manager::cluster`] is locked first. Never held across an await.

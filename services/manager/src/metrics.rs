@@ -33,6 +33,8 @@ pub struct ManagerMetrics {
     pub leading: Gauge,
     /// Heartbeats heard.
     pub heartbeats: Counter,
+    /// Heartbeats refused: another reader's, or from where their reader may not be.
+    pub heartbeats_refused: Counter,
     /// Loads of all assignments.
     pub loads: Counter,
     /// Videos assigned.
@@ -56,6 +58,7 @@ impl ManagerMetrics {
             registry.register("videos_moved", "Videos given to another reader", m.moved);
             registry.register("videos_removed", "Unwatched videos let go", m.removed);
             registry.register("heartbeats", "Heartbeats heard", m.heartbeats);
+            registry.register("heartbeats_refused", "Heartbeats refused", m.heartbeats_refused);
             registry.register("warmed", "Videos that a reader holds ready, as asked", m.warmed);
             registry.register("warm_failures", "Videos that a reader did not make ready", m.warm_failures);
             registry.register(

@@ -5,8 +5,10 @@ use std::time::{Duration, Instant};
 
 use axum::http::StatusCode;
 use liverank_adapters::assignment_store::ReaderRecord;
+use liverank_core::epoch::is_plausible;
 use liverank_core::handover::Held;
 use liverank_protocol::HeartbeatAnswer;
+use liverank_runtime::now_micros;
 use liverank_runtime::peer::{PeerError, Replicas};
 
 use crate::Reader;
@@ -37,7 +39,9 @@ pub async fn run(reader: Arc<Reader>, managers: Replicas) {
         }
         let state = told.as_ref().map(drop).map_err(ToString::to_string);
         reader.hub.health.dependency("manager", state);
-        if let Ok(HeartbeatAnswer { hand_over }) = told {
+        if let Ok(HeartbeatAnswer { mut hand_over }) = told {
+            let now = now_micros();
+            hand_over.retain(|order| is_plausible(order.epoch, now));
             reader.placement.with(|holder, now| holder.ordered(now, hand_over));
         }
         reader.beaten.send_modify(|beats| *beats += 1);
@@ -63,6 +67,7 @@ fn record(reader: &Reader, beat: u64) -> ReaderRecord {
         messages_sent: hub.metrics.messages.get(),
         reconnects,
         reconnect_errors,
+        ticket: Some(reader.ticket.clone()),
     }
 }
 

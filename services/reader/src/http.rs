@@ -9,12 +9,15 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use liverank_core::comment::Position;
+use liverank_core::epoch::is_plausible;
 use liverank_core::{Invalid, UserId, VideoId};
 use liverank_protocol::ASSIGNMENT_EPOCH_HEADER;
+use liverank_protocol::access::Service;
 use liverank_runtime::body::JsonObject;
+use liverank_runtime::identity::guard::Routes;
 use liverank_runtime::params::Params;
 use liverank_runtime::server::Hijack;
-use liverank_runtime::{Problem, cors, server};
+use liverank_runtime::{Problem, cors, now_micros, server};
 use serde_json::{Map, Value, json};
 
 use crate::Reader;
@@ -36,11 +39,14 @@ const TOPICS_SHOWN: usize = 100;
 
 /// The public endpoints.
 pub fn router(reader: Arc<Reader>) -> Router {
-    let router = Router::new()
-        .route("/connect", get(connect_get).post(connect_post))
-        .route("/warm", post(warm::warm))
-        .route("/health", get(health));
-    server::with_fallbacks(router).layer(axum::middleware::from_fn(cors::allow_any_origin)).with_state(reader)
+    let (public, internal) = Routes::of(Service::Reader)
+        .get("/connect", get(connect_get))
+        .post("/connect", post(connect_post))
+        .get("/health", get(health))
+        .post("/warm", post(warm::warm))
+        .guarded(&reader.identity, Some(reader.ticket.clone()));
+    let public = server::with_fallbacks(public).layer(axum::middleware::from_fn(cors::allow_any_origin));
+    public.merge(server::with_method_fallback(internal)).with_state(reader)
 }
 
 /// Who wants to watch what, and where it stands.
@@ -94,7 +100,9 @@ fn last_event_id(headers: &HeaderMap) -> Option<String> {
 }
 
 fn sent_under(headers: &HeaderMap) -> Option<u64> {
-    headers.get(ASSIGNMENT_EPOCH_HEADER)?.to_str().ok()?.parse().ok()
+    let epoch = headers.get(ASSIGNMENT_EPOCH_HEADER)?.to_str().ok()?.parse().ok()?;
+    // Anybody can write the header: one that was never minted is none.
+    is_plausible(epoch, now_micros()).then_some(epoch)
 }
 
 fn text<'a>(body: &'a Map<String, Value>, field: &'static str) -> Result<&'a str, Invalid> {

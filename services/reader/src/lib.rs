@@ -38,10 +38,12 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use liverank_adapters::{Archive, Backends, CommentBus};
 use liverank_core::ReaderId;
+use liverank_core::comment::hex;
+use liverank_core::secret::Secret;
 use liverank_protocol::ReaderReport;
+use liverank_protocol::access::{Caller, Service};
 use liverank_runtime::peer::{Peers, Replicas};
-use liverank_runtime::token::{InternalToken, Token};
-use liverank_runtime::{ServiceContext, Tasks, report, server};
+use liverank_runtime::{Identity, ServiceContext, Tasks, report, server};
 use reqwest::Url;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, watch};
@@ -88,9 +90,6 @@ pub struct Config {
     /// Seconds that a video without viewers stays subscribed
     #[arg(long, env = "LIVERANK_LINGER", default_value_t = 10, value_parser = clap::value_parser!(u64).range(0..=3600))]
     pub linger: u64,
-    /// What managers must show who want a video held ready; without one, anybody may.
-    #[command(flatten)]
-    pub internal_token: InternalToken,
 }
 
 impl Default for Config {
@@ -106,7 +105,6 @@ impl Default for Config {
             viewer_heartbeat: 15,
             writes_per_second: None,
             linger: 10,
-            internal_token: InternalToken::default(),
         }
     }
 }
@@ -119,9 +117,11 @@ pub struct Reader {
     pub placement: Placement,
     public_url: String,
     internal_url: String,
+    /// Who it is to the managers.
+    identity: Identity,
     has_managers: bool,
-    /// What who asks for a video to be held ready must show.
-    token: Option<Token>,
+    /// What managers show this reader: it tells them in its heartbeats, and nobody else has it.
+    ticket: Secret,
     /// Viewers who came back in the last minute, and of them those who were refused or missed something.
     pub reconnects: SlidingCounter,
     /// When it has to be gone, once it is leaving.
@@ -144,6 +144,7 @@ impl Reader {
             Some(id) => id.clone(),
             None => named_after_host(port)?,
         };
+        let identity = shell.identity.acting_as(&Caller::reader(id.clone()))?;
         let settings = Settings {
             id: id.clone(),
             capacity: config.capacity,
@@ -158,15 +159,16 @@ impl Reader {
             hub: Hub::new(settings, archive, bus, metrics, shell.health.clone())
                 .context("the threads that write to viewers cannot be started")?,
             placement: Placement::new(
-                id,
-                managers(config),
+                id.clone(),
+                managers(config, &identity),
                 shell.health.clone(),
                 Duration::from_secs(config.linger),
             ),
             internal_url: config.internal_url.as_ref().map_or_else(|| public_url.clone(), base),
             public_url,
+            identity,
             has_managers: !config.manager_url.is_empty(),
-            token: config.internal_token.read()?,
+            ticket: Secret::new(hex(&rand::random::<[u8; 32]>())),
             reconnects: SlidingCounter::new(Instant::now()),
             gone_by: OnceLock::new(),
             beat_now: Notify::new(),
@@ -217,8 +219,9 @@ impl Reader {
     }
 }
 
-fn managers(config: &Config) -> Option<Replicas> {
-    Replicas::new(Peers::default(), config.manager_url.clone())
+fn managers(config: &Config, identity: &Identity) -> Option<Replicas> {
+    let peers = Peers::default().showing(identity, Service::Manager);
+    Replicas::new(peers, config.manager_url.clone())
 }
 
 fn named_after_host(port: u16) -> anyhow::Result<ReaderId> {
@@ -280,7 +283,7 @@ fn background(reader: &Arc<Reader>, config: &Config, shell: &ServiceContext) -> 
     tasks.spawn("channels", channels::run(Arc::clone(reader)));
     tasks.spawn("hand_over", handing::run(Arc::clone(reader)));
     tasks.spawn("keep_alive", Arc::clone(hub).keep_alive());
-    if let Some(managers) = managers(config) {
+    if let Some(managers) = managers(config, &reader.identity) {
         heartbeat::announce(reader);
         tasks.spawn("heartbeat", heartbeat::run(Arc::clone(reader), managers));
     }

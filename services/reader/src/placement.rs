@@ -7,12 +7,13 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use liverank_core::epoch::is_plausible;
 use liverank_core::handover::reader_agent::{Admission, Bounds, ReaderAgent};
 use liverank_core::handover::{AssignmentNotice, HandOver};
 use liverank_core::{ReaderId, VideoId};
 use liverank_protocol::Route;
-use liverank_runtime::Health;
 use liverank_runtime::peer::{PeerError, Replicas};
+use liverank_runtime::{Health, now_micros};
 use serde_json::json;
 
 /// How long a manager's answer is believed: a move is heard of with the next heartbeat anyway.
@@ -136,7 +137,11 @@ impl Placement {
             _ => Ok(()),
         };
         self.health.dependency("manager", state);
-        self.learn(video, &answer?);
+        let answer = answer?;
+        // Believed, one that was never minted would keep every later one out.
+        if is_plausible(answer.epoch, now_micros()) {
+            self.learn(video, &answer);
+        }
         Ok(())
     }
 

@@ -1,17 +1,16 @@
-//! `POST /warm`: a manager is about to send the viewers of a video here.
+//! `POST /warm`: a manager is about to send the viewers of a video here. It shows the ticket that this reader gave it.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::HeaderMap;
-use liverank_adapters::assignment_store::MAX_EPOCH;
 use liverank_core::Invalid;
 use liverank_core::comment::Position;
+use liverank_core::epoch::plausible;
 use liverank_protocol::{Warm, Warmed};
-use liverank_runtime::Problem;
 use liverank_runtime::body::JsonObject;
+use liverank_runtime::{Problem, now_micros};
 use serde_json::Value;
 
 use crate::Reader;
@@ -26,17 +25,11 @@ pub const MAX_EMPTY: usize = 10_000;
 /// Opens the video's room, fills its ring, and answers when it stands.
 pub async fn warm(
     State(reader): State<Arc<Reader>>,
-    headers: HeaderMap,
     JsonObject(body): JsonObject,
 ) -> Result<Json<Warmed>, Problem> {
-    if let Some(token) = &reader.token {
-        token.check(&headers)?;
-    }
     let Warm { videoid, epoch } = serde_json::from_value(Value::Object(body))
         .map_err(|error| Invalid::new("body", error.to_string()))?;
-    if epoch >= MAX_EPOCH {
-        return Err(Invalid::new("epoch", "must be one that can have been minted").into());
-    }
+    plausible("epoch", epoch, now_micros())?;
     if reader.is_draining() {
         return Err(Problem::unavailable("this reader is leaving"));
     }

@@ -209,6 +209,17 @@ fn first(items: &[String], listed: usize) -> &[String] {
     &items[..items.len().min(listed)]
 }
 
+impl Summary<'_> {
+    /// Takes out who watches what; which videos are watched, and how often, stays.
+    pub fn hide_viewers(&mut self) {
+        for client in &mut self.clients.clients {
+            client.user_id = None;
+            client.video_id = None;
+            client.subscribed_topics = &[];
+        }
+    }
+}
+
 /// The comments seed's answer.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]

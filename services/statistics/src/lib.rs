@@ -18,11 +18,13 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::from_fn;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use axum::{Json, Router};
+use axum::{Extension, Json, Router};
 use liverank_adapters::{Archive, Backends};
 use liverank_core::Invalid;
+use liverank_protocol::access::{Role, Service};
+use liverank_runtime::identity::guard::{Known, Routes};
 use liverank_runtime::params::Params;
-use liverank_runtime::{Problem, ServiceContext, Tasks, body, comment_json, cors, now_ms, server};
+use liverank_runtime::{Identity, Problem, ServiceContext, Tasks, body, comment_json, cors, now_ms, server};
 use serde_json::{Map, Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
@@ -52,6 +54,7 @@ struct Statistics {
     board: Mutex<Board>,
     stored: Mutex<StoredComments>,
     reading: Semaphore,
+    identity: Identity,
 }
 
 impl Statistics {
@@ -84,6 +87,7 @@ pub async fn serve(
         board: Mutex::default(),
         stored: Mutex::default(),
         reading: Semaphore::new(REPORTS_AT_ONCE),
+        identity: shell.identity.clone(),
     });
     let mut tasks = Tasks::new(&shell);
     tasks.spawn("housekeeping", keep_house(Arc::clone(&statistics), archive, shell.clone()));
@@ -110,28 +114,47 @@ async fn keep_house(statistics: Arc<Statistics>, archive: Arc<dyn Archive>, shel
 }
 
 fn router(statistics: Arc<Statistics>) -> Router {
-    let router = Router::new()
-        .route("/statistics", get(summary))
-        .route("/comment-api-statistics", post(comment_service))
-        .route("/reader-api-statistics", post(reader))
-        .route("/reader-api-manager-statistics", post(manager))
-        .route("/client-statistics", post(client))
-        .route("/health", get(health));
-    server::with_fallbacks(router).with_state(statistics).layer(from_fn(cors::allow_any_origin))
+    let (public, partly) = Routes::of(Service::Statistics)
+        .get("/statistics", get(summary))
+        .post("/comment-api-statistics", post(comment_service))
+        .post("/reader-api-statistics", post(reader))
+        .post("/reader-api-manager-statistics", post(manager))
+        .post("/client-statistics", post(client))
+        .get("/health", get(health))
+        .guarded(&statistics.identity, None);
+    let router = server::with_fallbacks(public.merge(partly));
+    router.with_state(statistics).layer(from_fn(cors::allow_any_origin))
 }
 
 async fn health() -> Json<Value> {
     Json(json!({"status": "healthy", "service": "statistics"}))
 }
 
-async fn summary(State(statistics): State<Arc<Statistics>>, params: Params) -> Result<Response, Problem> {
+/// Anybody is answered with the counts and the beginning of each list. Who watches what, and whole lists, are for those
+/// who look after the system.
+async fn summary(
+    State(statistics): State<Arc<Statistics>>,
+    Extension(known): Extension<Known>,
+    params: Params,
+) -> Result<Response, Problem> {
     params.only(&["full"])?;
-    let listed = if params.flag("full")? { usize::MAX } else { LISTED };
+    let all = known.is(&[Role::Operator, Role::Cli]);
+    let listed = match params.flag("full")? {
+        true if all => usize::MAX,
+        true => {
+            let detail = "full takes a token of the role cli or operator";
+            return Err(Problem::new(StatusCode::UNAUTHORIZED, detail).challenge("Bearer"));
+        }
+        false => LISTED,
+    };
     let stored = *statistics.stored();
     let mut board = statistics.board();
     board.expire(Instant::now());
-    let json = serde_json::to_vec(&board.summary(listed, stored, comment_json::time(now_ms())))
-        .expect("strings and numbers always serialise");
+    let mut summary = board.summary(listed, stored, comment_json::time(now_ms()));
+    if !all {
+        summary.hide_viewers();
+    }
+    let json = serde_json::to_vec(&summary).expect("strings and numbers always serialise");
     drop(board);
     Ok(([(header::CONTENT_TYPE, "application/json")], json).into_response())
 }

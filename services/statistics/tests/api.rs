@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 
 use liverank_adapters::Archive;
 use liverank_adapters::archive::embedded::EmbeddedArchive;
-use liverank_runtime::ServiceContext;
+use liverank_protocol::access;
+use liverank_runtime::identity::local::KeyRing;
+use liverank_runtime::{Identity, ServiceContext};
 use reqwest::{Client, StatusCode};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -26,7 +28,8 @@ impl Service {
         let archive: Arc<dyn Archive> = Arc::new(EmbeddedArchive::open(directory.path()).unwrap());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let shell = ServiceContext::new(Duration::from_secs(1));
+        let mut shell = ServiceContext::new(Duration::from_secs(1));
+        shell.identity = Identity::with_keys(keys());
         tokio::spawn(liverank_statistics::serve(archive, listener, shell.clone()));
         Self { url, client: Client::new(), shell, _directory: directory }
     }
@@ -36,11 +39,60 @@ impl Service {
         (answer.status(), answer.json().await.unwrap())
     }
 
+    /// As one who looks after the system is answered.
     async fn statistics(&self, query: &str) -> Value {
-        let answer = self.client.get(format!("{}/statistics{query}", self.url)).send().await.unwrap();
+        let request = self.client.get(format!("{}/statistics{query}", self.url));
+        let answer = request.bearer_auth(token("cli")).send().await.unwrap();
         assert_eq!(answer.status(), StatusCode::OK);
         answer.json().await.unwrap()
     }
+}
+
+fn keys() -> KeyRing {
+    KeyRing::of_secret(&[b't'; 32]).unwrap()
+}
+
+/// A token of `caller` for the statistics service.
+fn token(caller: &str) -> String {
+    let seconds = liverank_runtime::now_micros() / 1_000_000;
+    keys().source(&caller.parse().unwrap()).unwrap().sign(access::Service::Statistics, seconds, 60)
+}
+
+#[tokio::test]
+async fn who_watches_what_is_for_those_who_look_after_the_system() {
+    let service = Service::start().await;
+    let report = json!({"clientId": "c", "userId": "ana", "videoId": "v", "commentsConsumed": 9,
+        "subscribedTopics": ["video:v"], "connectedReader": "http://r:4001"});
+    assert_eq!(service.post("client-statistics", &report).await.0, StatusCode::OK);
+    let asked = async |shown: Option<String>, query: &str| {
+        let mut request = service.client.get(format!("{}/statistics{query}", service.url));
+        if let Some(shown) = shown {
+            request = request.bearer_auth(shown);
+        }
+        let answer = request.send().await.unwrap();
+        (answer.status(), answer.json::<Value>().await.unwrap())
+    };
+    for caller in ["cli", "operator"] {
+        let (status, all) = asked(Some(token(caller)), "").await;
+        assert_eq!(
+            (status, &all["clients"]["clients"][0]["userId"]),
+            (StatusCode::OK, &json!("ana")),
+            "{caller}"
+        );
+        assert_eq!(asked(Some(token(caller)), "?full=true").await.0, StatusCode::OK);
+    }
+    for shown in [None, Some(token("gateway")), Some(token("reader/r"))] {
+        let (status, some) = asked(shown.clone(), "").await;
+        assert_eq!(status, StatusCode::OK);
+        let client = &some["clients"]["clients"][0];
+        assert_eq!((&client["clientId"], &client["commentsConsumed"]), (&json!("c"), &json!(9)));
+        assert_eq!((&client["userId"], &client["videoId"]), (&Value::Null, &Value::Null));
+        assert_eq!(client["subscribedTopics"], json!([]));
+        assert_eq!(some["clients"]["totalClients"], 1);
+        assert_eq!(asked(shown, "?full=true").await.0, StatusCode::UNAUTHORIZED);
+    }
+    // A token that is not good is no reason to answer as if there were none.
+    assert_eq!(asked(Some("x".into()), "").await.0, StatusCode::UNAUTHORIZED);
 }
 
 impl Drop for Service {

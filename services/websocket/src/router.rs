@@ -10,9 +10,11 @@ use axum::{Json, Router};
 use hyper_util::rt::TokioIo;
 use liverank_adapters::ranking_store::Board;
 use liverank_core::{Invalid, UserId};
+use liverank_protocol::access;
+use liverank_runtime::identity::guard::Routes;
 use liverank_runtime::params::Params;
 use liverank_runtime::process::confined;
-use liverank_runtime::{Problem, server};
+use liverank_runtime::{Identity, Problem, server};
 use serde_json::{Value, json};
 
 use crate::lists::Key;
@@ -26,12 +28,12 @@ const MAX_LIMIT: u64 = 1_000_000;
 
 /// Every path of the service.
 pub(crate) fn new(service: Arc<Service>) -> Router {
-    let router = Router::new()
-        .route("/ws/videos", get(videos))
-        .route("/ws/user/{user_id}", get(user))
-        .route("/health", get(health))
-        .with_state(service);
-    server::with_fallbacks(router)
+    let (router, _) = Routes::of(access::Service::Websocket)
+        .get("/ws/videos", get(videos))
+        .get("/ws/user/{user_id}", get(user))
+        .get("/health", get(health))
+        .guarded(&Identity::default(), None);
+    server::with_fallbacks(router.with_state(service))
 }
 
 async fn health(State(service): State<Arc<Service>>) -> Json<Value> {

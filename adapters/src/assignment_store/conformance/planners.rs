@@ -6,7 +6,7 @@ use liverank_core::ReaderId;
 use liverank_core::handover::Lease;
 
 use super::super::{Closing, Cordon, MAX_EPOCH, Orders, Swapped, Term, TermGrant};
-use super::{ODD, Store, all, assigned, readers, video};
+use super::{DAY, ODD, Store, all, assigned, far, readers, video};
 
 /// Runs all checks; `fresh` makes a new, empty store for each.
 pub(super) async fn suite<F, Fut>(fresh: F)
@@ -55,7 +55,7 @@ async fn terms_are_minted_by_compare_and_set(store: Store) {
     let beaten = term(first, "p", 42);
     assert_eq!(store.renew_term(&beaten).await.unwrap(), TermGrant::Held(beaten.clone()));
     assert_eq!(store.orders().await.unwrap().term, Some(beaten));
-    let seen = 1 << 52;
+    let seen = far();
     let second = minted(&store, "ä \"q\"", first, seen).await;
     assert!(second > seen, "{second} after {seen}");
     let third = minted(&store, "r", second, 3).await;
@@ -106,7 +106,7 @@ async fn what_an_old_term_orders_is_refused(store: Store) {
 }
 
 async fn a_term_that_the_store_has_lost_is_believed(store: Store) {
-    let lost = (1 << 52) + 7;
+    let lost = far();
     let ordered = store.assign(&video("v"), None, &readers(&["r"]), 0, Some(lost)).await.unwrap();
     assert!(matches!(ordered, Swapped::Stored(_)));
     assert_eq!(store.orders().await.unwrap().term, Some(term(lost, "", 0)));
@@ -117,7 +117,7 @@ async fn a_term_that_the_store_has_lost_is_believed(store: Store) {
 }
 
 async fn an_impossible_term_is_refused(store: Store) {
-    for impossible in [MAX_EPOCH, u64::MAX] {
+    for impossible in [far() + DAY, 1 << 52, MAX_EPOCH, u64::MAX] {
         let ordered = store.assign(&video("v"), None, &readers(&["r"]), 0, Some(impossible)).await;
         assert!(ordered.is_err_and(|error| !error.is_transient()));
         assert!(store.mint_term("p", None, 0, impossible).await.is_err());

@@ -1,8 +1,7 @@
 -- ARGV: channel, video, expected epoch ('' for none), highest epoch seen, readers as JSON, the planner's term or ''
 local in_force = ARGV[6] ~= '' and fence(ARGV[6])
 if in_force then return {'fenced', in_force} end
-local current = redis.call('HGET', KEYS[1], ARGV[2])
-local stands = current and text(cjson.decode(current).epoch) or ''
+local current, stands = assigned(ARGV[2])
 if stands ~= ARGV[3] then return {'conflict', current or ''} end
 local epoch = mint('epoch', ARGV[4])
 local assignment = '{"format":1,"epoch":' .. epoch .. ',"readers":' .. ARGV[5] .. '}'

@@ -1,4 +1,13 @@
 -- Answers the version, then video and assignment of each
 local all = redis.call('HGETALL', KEYS[1])
-table.insert(all, 1, version())
-return all
+local answer = {version()}
+for at = 1, #all, 2 do
+  -- One that can be read and was never minted is left out; one that cannot be read is for the caller to tell.
+  local readable, assignment = pcall(cjson.decode, all[at + 1])
+  local epoch = readable and type(assignment) == 'table' and tonumber(assignment.epoch)
+  if not epoch or epoch <= latest then
+    answer[#answer + 1] = all[at]
+    answer[#answer + 1] = all[at + 1]
+  end
+end
+return answer

@@ -1,6 +1,7 @@
 -- What all scripts on assignments begin with.
 -- KEYS[1] assignments (hash: video → JSON), KEYS[2] assignments:state (hash: format, epoch, version, term, holder, beat,
 -- lease, epoch:server, term:server), KEYS[3], where orders are concerned: assignments:cordons (hash: reader → JSON)
+-- The last of ARGV: the greatest epoch or term that can have been minted by the caller's clock.
 local function text(number)
   return string.format('%.0f', number)
 end
@@ -10,14 +11,35 @@ local function micros()
   return tonumber(now[1]) * 1000000 + tonumber(now[2])
 end
 
+-- As core/src/epoch.rs has it; by the later of two clocks, so that a clock that fell behind makes nothing good look bad.
+local latest = math.max(tonumber(ARGV[#ARGV]), micros() + 2592000000000)
+
+-- Whether an epoch or term can have been minted. One that cannot was believed by another release: it is as if it were
+-- not there, and the next one that is minted takes its place.
+local function is_plausible(number)
+  return number and tonumber(number) and tonumber(number) <= latest
+end
+
+local function counter(name)
+  local stored = redis.call('HGET', KEYS[2], name)
+  return is_plausible(stored) and stored or '0'
+end
+
+-- The assignment of a video as JSON, and its epoch; nil and '' where there is none.
+local function assigned(video)
+  local current = redis.call('HGET', KEYS[1], video)
+  local epoch = current and cjson.decode(current).epoch
+  if not is_plausible(epoch) then return nil, '' end
+  return current, text(epoch)
+end
+
 -- The next epoch or term, as mint() in assignment_store.rs has it, and ahead on another server process (redis.rs).
--- 2^52: half of the greatest. `counter` is the name of its field.
-local function mint(counter, seen)
-  local stored = redis.call('HGET', KEYS[2], counter) or '0'
-  local next = math.max(tonumber(stored), tonumber(seen), math.min(micros(), 4503599627370496)) + 1
+-- 2^52: half of the greatest. `name` is that of the counter's field.
+local function mint(name, seen)
+  local next = math.max(tonumber(counter(name)), tonumber(seen), math.min(micros(), 4503599627370496)) + 1
   local server = string.match(redis.call('INFO', 'server'), 'run_id:(%x+)') or '00'
-  if redis.call('HGET', KEYS[2], counter .. ':server') ~= server then
-    redis.call('HSET', KEYS[2], counter .. ':server', server)
+  if redis.call('HGET', KEYS[2], name .. ':server') ~= server then
+    redis.call('HSET', KEYS[2], name .. ':server', server)
     next = next + (tonumber(string.sub(server, 1, 2), 16) + 1) * 60000000
   end
   return text(next)
@@ -25,7 +47,7 @@ end
 
 -- The term in force where `term` is over, else nil. One that is later than the store's has been lost here.
 local function fence(term)
-  local stored = redis.call('HGET', KEYS[2], 'term') or '0'
+  local stored = counter('term')
   if tonumber(term) < tonumber(stored) then return stored end
   if tonumber(term) > tonumber(stored) then
     redis.call('HSET', KEYS[2], 'term', term, 'holder', '', 'beat', '0')
@@ -35,7 +57,8 @@ end
 -- Who plans: term ('' for none), holder, beat and lease ('' for none).
 local function planner()
   local office = redis.call('HMGET', KEYS[2], 'term', 'holder', 'beat', 'lease')
-  return {office[1] or '', office[2] or '', office[3] or '0', office[4] or ''}
+  if not is_plausible(office[1]) then return {'', '', '0', office[4] or ''} end
+  return {office[1], office[2] or '', office[3] or '0', office[4] or ''}
 end
 
 -- The version, begun where there is none: far above those of a store that lost everything, so that nobody takes its

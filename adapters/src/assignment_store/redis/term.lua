@@ -3,8 +3,7 @@
 -- Answers 'held' or 'lost', and who plans
 local term, beat = ARGV[2], ARGV[4]
 if ARGV[1] == 'mint' then
-  local stored = redis.call('HGET', KEYS[2], 'term') or '0'
-  if stored ~= term then return {'lost', planner()} end
+  if counter('term') ~= term then return {'lost', planner()} end
   term, beat = mint('term', ARGV[4]), '0'
 elseif fence(term) then
   return {'lost', planner()}

@@ -331,7 +331,14 @@ fn an_overtaken_upgrade_gives_its_surge_back_first() {
     seen.template = "t2".to_owned();
     seen.readers[1].pod = None;
     seen.managers.iter_mut().for_each(|heard| drop(heard.load.readers.remove(1)));
-    assert_eq!(words(&seen.first()), ["create x-reader-3", "empty x-reader-1 (upgrade)"]);
+    let steps = [
+        "create x-reader-3",
+        "empty x-reader-1 (upgrade)",
+        "cordon x-reader-0: closed",
+        "cordon x-reader-1: closed",
+        "cordon x-reader-2: closed",
+    ];
+    assert_eq!(words(&seen.first()), steps);
     let mut seen = scene(replicas(2), &[50, 20]);
     seen.template = "t2".to_owned();
     seen.readers[1].template = "t2".to_owned();

@@ -69,6 +69,11 @@ async fn api_server(log: Shared, request: Request<Body>) -> Result<Response<Body
             "reason": "NotFound", "message": "not found", "metadata": {}});
         return answer(StatusCode::NOT_FOUND, &missing);
     }
+    if path.ends_with("/token") {
+        let made = json!({"kind": "TokenRequest", "apiVersion": "authentication.k8s.io/v1", "metadata": {},
+            "spec": {"audiences": []}, "status": {"token": "t", "expirationTimestamp": "2100-01-01T00:00:00Z"}});
+        return answer(StatusCode::CREATED, &made);
+    }
     let bytes = body.collect().await.unwrap().to_bytes();
     let mut object: Value = serde_json::from_slice(&bytes).unwrap();
     if path.ends_with("/status") {
@@ -151,7 +156,8 @@ fn world(client: &Client, manager: String) -> OperatorContext {
         installation: "system/operator".into(),
         announcer: Announcer::new(client.clone(), "test", metrics.clone()),
         metrics,
-        key: OrderKey::new(&[b'k'; 32]).unwrap(),
+        tokens: OperatorTokens::new(client.clone(), "system", "operator"),
+        keys: Arc::new(PublicKeys::of("{}")),
         templates: Templates { manager: Some(manager), reader: None },
         peers: Default::default(),
         newest: CURRENT,

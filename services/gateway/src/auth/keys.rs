@@ -1,5 +1,6 @@
 //! The issuer's keys: asked for at the start, every few minutes, and when a token names one that is not known.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
@@ -13,12 +14,10 @@ use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
-use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, KeyAlgorithm, PublicKeyUse};
-use jsonwebtoken::{Algorithm, DecodingKey, Header};
+use jsonwebtoken::Header;
+use liverank_runtime::jwt::{Key, MAX_SET_BYTES, fitting, key_set};
 use liverank_runtime::{Health, Problem};
 use reqwest::Url;
-use serde::Deserialize;
-use serde_json::Value;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
@@ -30,19 +29,8 @@ const ASK_FIRST: Duration = Duration::from_secs(1);
 const RENEW: Duration = Duration::from_mins(5);
 /// How long the issuer may take.
 const TIMEOUT: Duration = Duration::from_secs(5);
-/// The largest set of keys: hundreds.
-const MAX_BYTES: usize = 256 * 1024;
-/// Keys kept: issuers have two or three. Each is tried with a token that names none.
-const MAX_KEYS: usize = 32;
 /// What the issuer is called among the dependencies.
 const PART: &str = "auth";
-
-/// A key, and what it is good for.
-pub(crate) struct Key {
-    id: Option<String>,
-    algorithm: Algorithm,
-    pub(crate) public: DecodingKey,
-}
 
 /// Where they come from.
 pub(crate) enum Source {
@@ -51,9 +39,13 @@ pub(crate) enum Source {
 }
 
 impl Source {
-    /// The keys at an address, http or https (with the certificate authorities that browsers trust).
+    /// The keys at an address, https (with the certificate authorities that browsers trust); http on this machine only,
+    /// for whoever is in between could put keys of its own there.
     pub(crate) fn url(url: Url) -> anyhow::Result<Self> {
-        ensure!(matches!(url.scheme(), "http" | "https"), "--auth-jwks-url must be http or https");
+        let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
+        let here = host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
+        let is_safe = url.scheme() == "https" || (url.scheme() == "http" && here);
+        ensure!(is_safe, "--auth-jwks-url must be https (http on this machine's own addresses only)");
         let url = String::from(url).parse().context("--auth-jwks-url")?;
         let connector = HttpsConnectorBuilder::new()
             .with_provider_and_webpki_roots(rustls::crypto::ring::default_provider())?
@@ -71,7 +63,7 @@ impl Source {
                 if answer.status() != StatusCode::OK {
                     bail!("{url} answers {}", answer.status());
                 }
-                let body = axum::body::to_bytes(Body::new(answer.into_body()), MAX_BYTES).await;
+                let body = axum::body::to_bytes(Body::new(answer.into_body()), MAX_SET_BYTES).await;
                 Ok(body.with_context(|| url.to_string())?.into())
             }
         }
@@ -124,7 +116,7 @@ impl Keys {
         let read = tokio::time::timeout(TIMEOUT, self.source.read()).await;
         *asked = Some(Instant::now());
         let read = read.unwrap_or_else(|_| bail!("no answer within {} s", TIMEOUT.as_secs()));
-        match read.and_then(|json| parse(&json)) {
+        match read.and_then(|json| key_set(&json)) {
             Ok(keys) => {
                 *self.known.write().unwrap_or_else(PoisonError::into_inner) = Some(keys.into());
                 self.health.dependency(PART, Ok(()));
@@ -144,68 +136,23 @@ impl Keys {
     }
 }
 
-fn fitting(known: &[Arc<Key>], header: &Header) -> Vec<Arc<Key>> {
-    let fits = |key: &&Arc<Key>| {
-        key.algorithm == header.alg && (header.kid.is_none() || header.kid.as_ref() == key.id.as_ref())
-    };
-    known.iter().filter(fits).cloned().collect()
-}
-
-/// Reads a key set. Keys for something else are passed over, as RFC 7517 has it.
-fn parse(json: &[u8]) -> anyhow::Result<Vec<Arc<Key>>> {
-    #[derive(Deserialize)]
-    struct Set {
-        keys: Vec<Value>,
-    }
-    let Set { keys } = serde_json::from_slice(json).context("is no JSON Web Key Set")?;
-    let keys: Vec<Arc<Key>> = keys.into_iter().filter_map(key).take(MAX_KEYS).map(Arc::new).collect();
-    ensure!(!keys.is_empty(), "has no key for RS256, ES256 or EdDSA");
-    Ok(keys)
-}
-
-fn key(jwk: Value) -> Option<Key> {
-    let jwk: Jwk = serde_json::from_value(jwk).ok()?;
-    let (algorithm, named) = match &jwk.algorithm {
-        AlgorithmParameters::RSA(_) => (Algorithm::RS256, KeyAlgorithm::RS256),
-        AlgorithmParameters::EllipticCurve(key) if key.curve == EllipticCurve::P256 => {
-            (Algorithm::ES256, KeyAlgorithm::ES256)
-        }
-        AlgorithmParameters::OctetKeyPair(key) if key.curve == EllipticCurve::Ed25519 => {
-            (Algorithm::EdDSA, KeyAlgorithm::EdDSA)
-        }
-        _ => return None,
-    };
-    let for_signatures = matches!(jwk.common.public_key_use, None | Some(PublicKeyUse::Signature));
-    let for_this = jwk.common.key_algorithm.is_none_or(|algorithm| algorithm == named);
-    let public = (for_signatures && for_this).then(|| DecodingKey::from_jwk(&jwk))?.ok()?;
-    Some(Key { id: jwk.common.key_id, algorithm, public })
-}
-
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     #[test]
-    fn keys_for_something_else_are_passed_over() {
-        let x = "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo";
-        let ed = |more: Value| {
-            let mut key = json!({"kty": "OKP", "crv": "Ed25519", "x": x});
-            key.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-            key
-        };
-        let others = json!({"keys": [
-            ed(json!({"use": "enc"})), ed(json!({"alg": "ES256"})), {"kty": "oct", "k": "AAAA"},
-            {"kty": "new", "x": x}, {"kty": "EC", "crv": "P-384", "x": x, "y": x}, 7,
-        ]});
-        let error = parse(others.to_string().as_bytes()).err().unwrap().to_string();
-        assert!(error.contains("no key"), "{error}");
-        let good = json!({"keys": [ed(json!({"kid": "a"})), 7, ed(json!({"use": "sig", "alg": "EdDSA"}))]});
-        let keys = parse(good.to_string().as_bytes()).unwrap();
-        assert_eq!(keys.iter().map(|key| key.id.as_deref()).collect::<Vec<_>>(), [Some("a"), None]);
-        let many = json!({"keys": vec![ed(json!({})); MAX_KEYS + 1]});
-        assert_eq!(parse(many.to_string().as_bytes()).unwrap().len(), MAX_KEYS);
-        assert!(parse(b"[]").is_err());
+    fn keys_come_by_https_or_from_this_machine() {
+        for (url, is_good) in [
+            ("https://issuer.example/jwks", true),
+            ("http://127.0.0.1:8000/jwks", true),
+            ("http://localhost/jwks", true),
+            ("http://[::1]/jwks", true),
+            ("http://issuer.example/jwks", false),
+            ("http://10.0.0.1/jwks", false),
+            ("http://localhost.example/jwks", false),
+            ("ftp://localhost/jwks", false),
+        ] {
+            assert_eq!(Source::url(url.parse().unwrap()).is_ok(), is_good, "{url}");
+        }
     }
 }

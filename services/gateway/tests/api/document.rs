@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use liverank_protocol::access::{Access, ENDPOINTS, Service, endpoints};
+use liverank_runtime::identity::local::KeyRing;
 use serde_json::Value;
 
 use crate::support::System;
@@ -40,6 +42,30 @@ async fn every_route_is_in_the_document_and_the_other_way_round() {
         served.insert(path.to_owned(), methods.collect());
     }
     assert_eq!(served, documented);
+}
+
+/// What only our own processes may ask is at their own ports: nothing of it is reached through the front door, whoever asks.
+#[tokio::test]
+async fn the_front_door_leads_to_what_the_table_calls_public() {
+    let system = System::start(&[]).await;
+    let table: BTreeSet<&str> = endpoints(Service::Gateway).map(|row| row.path).collect();
+    for path in liverank_gateway::router::paths() {
+        let is_page = liverank_gateway::router::is_of_the_page(path);
+        assert!(is_page || table.contains(path), "{path} has no row in the table");
+    }
+    let keys = KeyRing::of_secret(&[b't'; 32]).unwrap();
+    for row in ENDPOINTS.iter().filter(|row| !matches!(row.access, Access::Public | Access::Partly(_))) {
+        assert!(!table.contains(row.path), "{}", row.path);
+        let path = row.path.replace(['{', '}'], "x");
+        let token = keys.source(&"operator".parse().unwrap()).unwrap().sign(row.service, 1_000_000_000, 60);
+        for shown in [None, Some(token)] {
+            let mut request = system.http.request(row.method.parse().unwrap(), system.at(&path));
+            if let Some(shown) = shown {
+                request = request.bearer_auth(shown);
+            }
+            assert_eq!(request.send().await.unwrap().status(), 404, "{} {path}", row.method);
+        }
+    }
 }
 
 #[tokio::test]

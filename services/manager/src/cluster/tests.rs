@@ -37,6 +37,7 @@ fn record(name: &str, viewers: u64, videos: &[(&str, u64)]) -> ReaderRecord {
         reconnects: 0,
         reconnect_errors: 0,
         incarnation: 1,
+        ticket: None,
     }
 }
 

@@ -1,4 +1,4 @@
-//! What planners order: terms, moves, cordons. Each order shows the internal token, and carries its planner's term.
+//! What planners order: terms, moves, cordons. Each order carries its planner's lease, and its term once that has begun.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -10,13 +10,14 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use liverank_adapters::assignment_store::{Closing, Cordon, MAX_EPOCH, Term, TermGrant};
 use liverank_core::Invalid;
+use liverank_core::epoch::plausible;
 use liverank_core::handover::Lease;
 use liverank_core::handover::coordinator::{Order, Refused};
 use liverank_protocol::{
     CordonRequest, Cordons, CordonsRequest, MaybeUnknown, MoveAnswer, MoveRequest, Moves, MovesRequest,
     OrderedBy, TermRequest, TermState,
 };
-use liverank_runtime::{Problem, body};
+use liverank_runtime::{Problem, body, now_micros};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
@@ -35,25 +36,8 @@ const TRIES: usize = 8;
 
 type Shared = State<Arc<Manager>>;
 
-/// The body of an order, from one who may give it.
-async fn order<T: DeserializeOwned>(
-    manager: &Manager,
-    headers: &HeaderMap,
-    sent: Body,
-) -> Result<T, Problem> {
-    let refused = |problem: Problem| {
-        manager.metrics.orders_refused.inc();
-        problem
-    };
-    if !manager.takes_orders() {
-        let detail = "this manager takes no orders: it has neither --internal-token nor --operator-token-sha256 to \
-                      know planners by";
-        return Err(refused(Problem::new(StatusCode::FORBIDDEN, detail)));
-    }
-    if !manager.may_order(headers) {
-        let detail = "this takes the internal token or the operator's: Authorization: Bearer <token>";
-        return Err(refused(Problem::new(StatusCode::UNAUTHORIZED, detail).challenge("Bearer")));
-    }
+/// The body of an order.
+async fn order<T: DeserializeOwned>(headers: &HeaderMap, sent: Body) -> Result<T, Problem> {
     body::expect_json(headers)?;
     let json = body::read(sent, MAX_ORDER_BYTES).await?;
     serde_json::from_slice(&json).map_err(|error| Invalid::new("body", error.to_string()).into())
@@ -71,8 +55,8 @@ fn overtaken(in_force: u64) -> Problem {
 }
 
 /// 409 for a planner that holds a lease which has changed hands since: the term in force was begun by who has it now.
-fn expect_lease(wanted: Option<&Lease>, in_force: Option<&Term>) -> Result<(), Problem> {
-    let (Some(wanted), Some(term)) = (wanted, in_force) else { return Ok(()) };
+fn expect_lease(wanted: &Lease, in_force: Option<&Term>) -> Result<(), Problem> {
+    let Some(term) = in_force else { return Ok(()) };
     let Some(lease) = term.lease.as_ref().filter(|lease| lease.is_later_than(wanted)) else { return Ok(()) };
     let detail = format!(
         "lease {} has changed hands: term {} was begun with its transition {}, which is after {}",
@@ -91,9 +75,10 @@ fn away(error: &impl std::fmt::Display) -> Problem {
     Problem::unavailable(format!("{error}: try again"))
 }
 
-/// 409 for a term that is over, and for one that nobody ever minted.
-async fn expect_term(manager: &Manager, term: u64) -> Result<(), Problem> {
-    if term == 0 || term >= MAX_EPOCH {
+/// 409 for a term that is over, for one that nobody ever minted, and for a lease that has changed hands.
+async fn expect_term(manager: &Manager, term: u64, lease: &Lease) -> Result<(), Problem> {
+    expect_text("lease.uid", &lease.uid)?;
+    if plausible("term", term, now_micros())? == 0 {
         return Err(Invalid::new("term", "is none that can have been minted").into());
     }
     let known = manager.carrying().term();
@@ -101,6 +86,10 @@ async fn expect_term(manager: &Manager, term: u64) -> Result<(), Problem> {
         let told = manager.ask(manager.store.orders()).await.map_err(|error| away(&error))?;
         manager.heard_orders(told);
     }
+    let in_force = manager.cluster().orders.term.clone();
+    expect_lease(lease, in_force.as_ref()).inspect_err(|_| {
+        manager.metrics.orders_refused.inc();
+    })?;
     // A store and a manager that know of none at all have both lost it: then the planner is believed.
     let known = manager.carrying().term();
     if known == term || known == 0 {
@@ -131,13 +120,11 @@ pub(super) async fn term(
     headers: HeaderMap,
     sent: Body,
 ) -> Result<Json<TermState>, Problem> {
-    let wanted: TermRequest = order(&manager, &headers, sent).await?;
+    let wanted: TermRequest = order(&headers, sent).await?;
     expect_text("holder", &wanted.holder)?;
-    if let Some(lease) = &wanted.lease {
-        expect_text("lease.uid", &lease.uid)?;
-    }
+    expect_text("lease.uid", &wanted.lease.uid)?;
     if let Some(term) = wanted.renew {
-        expect_term(&manager, term).await?;
+        expect_term(&manager, term, &wanted.lease).await?;
         return renew(&manager, term).await.map(Json);
     }
     for _ in 0..TRIES {
@@ -147,9 +134,9 @@ pub(super) async fn term(
         // What the store has lost of it, this manager may still know. Whoever takes office between this question and
         // the swap below changes the term, and the swap fails.
         let known = manager.cluster().orders.term.clone();
-        expect_lease(wanted.lease.as_ref(), later(known.as_ref(), told.term.as_ref()))?;
+        expect_lease(&wanted.lease, later(known.as_ref(), told.term.as_ref()))?;
         let seen = manager.carrying().term().max(in_force);
-        let minted = manager.store.mint_term(&wanted.holder, wanted.lease.as_ref(), expected, seen);
+        let minted = manager.store.mint_term(&wanted.holder, Some(&wanted.lease), expected, seen);
         match manager.ask(minted).await {
             Ok(TermGrant::Held(term)) => {
                 tracing::info!(term = term.term, holder = term.holder, "a planner took office");
@@ -171,11 +158,11 @@ pub(super) async fn moves(
     headers: HeaderMap,
     sent: Body,
 ) -> Result<Response, Problem> {
-    let wanted: MovesRequest = order(&manager, &headers, sent).await?;
+    let wanted: MovesRequest = order(&headers, sent).await?;
     for it in &wanted.moves {
         expect_text("why", &it.why)?;
     }
-    expect_term(&manager, wanted.term).await?;
+    expect_term(&manager, wanted.term, &wanted.lease).await?;
     renew(&manager, wanted.term).await?;
     let answers: Vec<MoveAnswer> =
         wanted.moves.into_iter().map(|it| want(&manager, wanted.term, it)).collect();
@@ -234,9 +221,9 @@ pub(super) async fn cordons(
     headers: HeaderMap,
     sent: Body,
 ) -> Result<Json<Cordons>, Problem> {
-    let wanted: CordonsRequest = order(&manager, &headers, sent).await?;
+    let wanted: CordonsRequest = order(&headers, sent).await?;
     let closings: Vec<Option<Closing>> = wanted.cordons.iter().map(read_closing).collect::<Result<_, _>>()?;
-    expect_term(&manager, wanted.term).await?;
+    expect_term(&manager, wanted.term, &wanted.lease).await?;
     renew(&manager, wanted.term).await?;
     for (it, closing) in wanted.cordons.into_iter().zip(closings) {
         let cordon =

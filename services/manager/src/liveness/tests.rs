@@ -22,6 +22,7 @@ fn record(name: &str, beat: u64) -> ReaderRecord {
         reconnects: 0,
         reconnect_errors: 0,
         incarnation: 1,
+        ticket: None,
     }
 }
 

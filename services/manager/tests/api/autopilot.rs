@@ -5,13 +5,11 @@ use std::time::Duration;
 
 use crate::support::{Manager, Reader, StoreWithSwitch, until};
 use liverank_manager::Config;
-use liverank_runtime::token::InternalToken;
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 
 async fn autopilot(store: &Arc<StoreWithSwitch>) -> Manager {
-    let internal_token = InternalToken::of(crate::support::TOKEN);
-    Manager::with(store, Config { autopilot: true, internal_token, ..Config::default() }).await
+    Manager::with(store, Config { autopilot: true, ..Config::default() }).await
 }
 
 async fn leads(manager: &Manager) -> bool {

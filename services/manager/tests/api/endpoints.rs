@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::Relaxed;
 
-use crate::support::{Manager, Reader, StoreWithSwitch, until};
+use crate::support::{Manager, Reader, StoreWithSwitch, token, until};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 
@@ -172,7 +172,7 @@ async fn a_heartbeat_that_is_none_is_refused() {
         ("id", json!(""), "1 to 256 bytes"),
         ("beat", json!("one"), "body"),
         ("videos", json!([["v", 1]]), "body"),
-        ("videos", json!([{"video": "v", "viewers": 1, "epoch": u64::MAX, "ready": true}]), "highest_epoch"),
+        ("videos", json!([{"video": "v", "viewers": 1, "epoch": u64::MAX, "ready": true}]), "videos.epoch"),
         ("public_url", json!("nowhere"), "public_url"),
         ("internal_url", json!("file:///etc/passwd"), "internal_url"),
         ("highest_epoch", json!(u64::MAX), "highest_epoch"),
@@ -189,7 +189,7 @@ async fn a_heartbeat_that_is_none_is_refused() {
 async fn what_is_no_request_is_refused_as_it_is_everywhere() {
     let manager = Manager::start(&StoreWithSwitch::new()).await;
     let status = async |path: &str, content_type: &str, body: Vec<u8>| {
-        let request = manager.client.post(format!("{}{path}", manager.base));
+        let request = manager.client.post(format!("{}{path}", manager.base)).bearer_auth(token("reader/r"));
         request.header("content-type", content_type).body(body).send().await.unwrap().status()
     };
     let json = "application/json";

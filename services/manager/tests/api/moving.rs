@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-use crate::support::{Manager, Reader, StoreWithSwitch, until, video};
+use crate::support::{Manager, Reader, StoreWithSwitch, ticket, until, video};
 use liverank_manager::Config;
 use reqwest::StatusCode;
 use serde_json::{Value, json};
@@ -37,7 +37,7 @@ async fn state(manager: &Manager, id: &Value) -> Value {
 
 #[tokio::test]
 async fn a_move_warms_swaps_and_hands_over_and_shows_it() {
-    let manager = Manager::ordered(&StoreWithSwitch::new()).await;
+    let manager = Manager::start(&StoreWithSwitch::new()).await;
     let [one, two] = watched(&manager).await;
     let (term, epoch) = (manager.term("planner").await, manager.epoch("v").await);
     let (status, answer) = order(&manager, term, epoch, &[("reader-2", 1)]).await;
@@ -52,13 +52,13 @@ async fn a_move_warms_swaps_and_hands_over_and_shows_it() {
     assert_eq!(manager.resolve("v").await, Some(two.url.clone()));
     let told = one.told.lock().unwrap();
     assert!(told.handed.iter().all(|(order, _)| order.to == two.url && order.epoch == done["epoch"]));
-    assert_eq!(two.told.lock().unwrap().asked_with[0], "Bearer a-token-of-the-tests");
+    assert_eq!(two.told.lock().unwrap().asked_with[0], format!("Bearer {}", ticket(&two.id)));
 }
 
 #[tokio::test]
 async fn while_the_new_reader_is_not_ready_nothing_changes() {
     let store = StoreWithSwitch::new();
-    let manager = Manager::ordered(&store).await;
+    let manager = Manager::start(&store).await;
     let [one, two] = watched(&manager).await;
     two.told.lock().unwrap().is_cold = true;
     let (term, epoch) = (manager.term("planner").await, manager.epoch("v").await);
@@ -78,7 +78,7 @@ async fn while_the_new_reader_is_not_ready_nothing_changes() {
 #[tokio::test]
 async fn a_new_reader_that_dies_before_the_swap_has_changed_nothing_and_after_it_is_replaced() {
     let store = StoreWithSwitch::new();
-    let manager = Manager::ordered(&store).await;
+    let manager = Manager::start(&store).await;
     let [one, mut two] = watched(&manager).await;
     let three = Reader::start("reader-3", &[&manager]).await;
     manager.knows(3).await;
@@ -99,7 +99,7 @@ async fn a_new_reader_that_dies_before_the_swap_has_changed_nothing_and_after_it
 
 #[tokio::test]
 async fn a_split_leaves_each_reader_its_share_and_a_join_brings_all_back() {
-    let manager = Manager::ordered(&StoreWithSwitch::new()).await;
+    let manager = Manager::start(&StoreWithSwitch::new()).await;
     let [one, two] = watched(&manager).await;
     one.watch("v", 400);
     one.told.lock().unwrap().heir = Some(two.told.clone());
@@ -125,7 +125,7 @@ async fn a_split_leaves_each_reader_its_share_and_a_join_brings_all_back() {
 #[tokio::test]
 async fn of_two_moves_of_one_video_at_two_managers_one_wins() {
     let store = StoreWithSwitch::new();
-    let (one, two) = (Manager::ordered(&store).await, Manager::ordered(&store).await);
+    let (one, two) = (Manager::start(&store).await, Manager::start(&store).await);
     let names = ["reader-1", "reader-2", "reader-3"];
     let mut readers = Vec::new();
     for name in names {

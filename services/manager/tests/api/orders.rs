@@ -1,70 +1,44 @@
-//! Who may order what: tokens, terms, epochs; and what planners are shown.
+//! Who may order what: leases, terms, epochs; and what planners are shown.
 
 use std::sync::atomic::Ordering::Relaxed;
 
-use crate::support::{Manager, Reader, StoreWithSwitch, TOKEN, until};
-use liverank_manager::Config;
-use liverank_runtime::token::InternalToken;
+use crate::support::{Manager, Reader, StoreWithSwitch, a_lease, until};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 
-const PATHS: [&str; 3] = ["/moves", "/cordons", "/term"];
-
 #[tokio::test]
-async fn orders_are_taken_from_who_shows_the_token_only() {
-    let store = StoreWithSwitch::new();
-    let (closed, open) = (Manager::start(&store).await, Manager::ordered(&store).await);
-    for path in PATHS {
-        let body = json!({"holder": "p", "term": 1, "moves": [], "cordons": []});
-        let (status, problem) = closed.order(path, &body).await;
-        assert_eq!(status, StatusCode::FORBIDDEN, "{path}");
-        assert!(problem["detail"].as_str().unwrap().contains("--internal-token"), "{problem}");
-        let (status, problem) = open.post(path, &body).await;
-        assert_eq!(status, StatusCode::UNAUTHORIZED, "{path} {problem}");
-        let wrong = open.client.post(format!("{}{path}", open.base)).bearer_auth(format!("{TOKEN}x"));
-        assert_eq!(wrong.json(&body).send().await.unwrap().status(), StatusCode::UNAUTHORIZED, "{path}");
-        let (status, _) = open.order(path, &json!({"term": "one"})).await;
-        assert_eq!(status, StatusCode::BAD_REQUEST, "{path}");
-    }
-    assert_eq!(open.json("/load").await.get("term"), None, "nothing of it took effect");
-}
-
-/// What an operator shows.
-const OPERATOR: &str = "a-token-of-which-the-managers-know-the-hash";
-
-/// `printf %s "$OPERATOR" | sha256sum`
-const OPERATOR_SHA256: &str = "056c67abce4a40114de3c3cd50bec4013cd0352aa8e24279b14d6c8b931494e5";
-
-#[tokio::test]
-async fn an_operators_token_is_known_by_its_hash() {
-    let operator_token_sha256 = Some(OPERATOR_SHA256.parse().unwrap());
-    let store = StoreWithSwitch::new();
-    let operated = Manager::with(&store, Config { operator_token_sha256, ..Config::default() }).await;
-    let internal_token = InternalToken::of(TOKEN);
-    let both = Config { internal_token, operator_token_sha256, ..Config::default() };
-    let both = Manager::with(&store, both).await;
-    for (manager, shown, expected) in [
-        (&operated, OPERATOR, StatusCode::OK),
-        (&operated, TOKEN, StatusCode::UNAUTHORIZED),
-        // Who reads the configuration cannot give orders.
-        (&operated, OPERATOR_SHA256, StatusCode::UNAUTHORIZED),
-        (&both, OPERATOR, StatusCode::OK),
-        (&both, TOKEN, StatusCode::OK),
-        (&both, OPERATOR_SHA256, StatusCode::UNAUTHORIZED),
-        (&both, "", StatusCode::UNAUTHORIZED),
+async fn an_order_always_carries_its_lease() {
+    let manager = Manager::start(&StoreWithSwitch::new()).await;
+    let term = manager.term("planner").await;
+    for (path, body) in [
+        ("/moves", json!({"term": term, "moves": []})),
+        ("/cordons", json!({"term": term, "cordons": []})),
+        ("/term", json!({"holder": "p", "renew": term})),
+        ("/term", json!({"holder": "p"})),
     ] {
-        let request = manager.client.post(format!("{}/term", manager.base)).bearer_auth(shown);
-        let answer = request.json(&json!({"holder": "p"})).send().await.unwrap();
-        assert_eq!(answer.status(), expected, "{shown}");
-        let challenge = answer.headers().get("www-authenticate").map(|value| value.to_str().unwrap());
-        assert_eq!(challenge, (expected == StatusCode::UNAUTHORIZED).then_some("Bearer"), "{shown}");
+        let refused = manager.send_as("operator", path, &body).await;
+        assert_eq!(refused.status(), StatusCode::BAD_REQUEST, "{path} {body}");
+        let problem: Value = refused.json().await.unwrap();
+        assert!(problem["detail"].as_str().unwrap().contains("lease"), "{problem}");
+        assert!(manager.order(path, &body).await.0.is_success(), "{path} {body}");
+    }
+    // A lease that has changed hands orders nothing, whatever its term.
+    let lease = |transitions: u64| json!({"uid": "a", "transitions": transitions});
+    let begun = manager.order("/term", &json!({"holder": "new", "lease": lease(4)})).await.1;
+    for (path, body) in [
+        ("/moves", json!({"term": begun["term"], "moves": [], "lease": lease(3)})),
+        ("/cordons", json!({"term": begun["term"], "cordons": [], "lease": lease(3)})),
+        ("/term", json!({"holder": "old", "renew": begun["term"], "lease": lease(3)})),
+    ] {
+        let (status, problem) = manager.order(path, &body).await;
+        assert_eq!((status, &problem["transitions"]), (StatusCode::CONFLICT, &json!(4)), "{path} {problem}");
     }
 }
 
 #[tokio::test]
 async fn a_planner_whose_lease_has_changed_hands_never_takes_office_again() {
     let store = StoreWithSwitch::new();
-    let (one, two) = (Manager::ordered(&store).await, Manager::ordered(&store).await);
+    let (one, two) = (Manager::start(&store).await, Manager::start(&store).await);
     let lease = |uid: &str, transitions: u64| json!({"uid": uid, "transitions": transitions});
     let office = async |manager: &Manager, holder: &str, lease: &Value| {
         manager.order("/term", &json!({"holder": holder, "lease": lease})).await
@@ -82,14 +56,14 @@ async fn a_planner_whose_lease_has_changed_hands_never_takes_office_again() {
         let expecting = json!({"holder": "old", "lease": lease("a", 3), "expected": new["term"]});
         assert_eq!(manager.order("/term", &expecting).await.0, StatusCode::CONFLICT);
     }
-    // Beats, a planner without a lease and a store that lost everything leave it so.
+    // Beats, another planner by the same lease and a store that lost everything leave it so.
     let renewed = one.order("/term", &json!({"holder": "new", "renew": new["term"]})).await.1;
     assert_eq!(renewed["lease"], lease("a", 4));
-    two.term("by hand").await;
+    assert_eq!(office(&two, "by hand", &lease("a", 4)).await.0, StatusCode::OK);
     assert_eq!(office(&one, "old", &lease("a", 3)).await.0, StatusCode::CONFLICT);
     store.lose_everything();
     assert_eq!(office(&two, "old", &lease("a", 3)).await.0, StatusCode::CONFLICT);
-    let fresh = Manager::ordered(&store).await;
+    let fresh = Manager::start(&store).await;
     until("a manager that knew nothing hears of it", async || {
         fresh.json("/load").await["term"]["lease"] == lease("a", 4)
     })
@@ -106,7 +80,7 @@ async fn a_planner_whose_lease_has_changed_hands_never_takes_office_again() {
 #[tokio::test]
 async fn a_planner_whose_term_is_over_is_refused_by_every_manager() {
     let store = StoreWithSwitch::new();
-    let (one, two) = (Manager::ordered(&store).await, Manager::ordered(&store).await);
+    let (one, two) = (Manager::start(&store).await, Manager::start(&store).await);
     let _reader = Reader::start("reader-1", &[&one]).await;
     one.knows(1).await;
     let old = one.term("old").await;
@@ -134,7 +108,7 @@ async fn a_planner_whose_term_is_over_is_refused_by_every_manager() {
 
 #[tokio::test]
 async fn an_order_says_what_it_expects_and_each_is_answered_by_itself() {
-    let manager = Manager::ordered(&StoreWithSwitch::new()).await;
+    let manager = Manager::start(&StoreWithSwitch::new()).await;
     let _one = Reader::start("reader-1", &[&manager]).await;
     let _two = Reader::start("reader-2", &[&manager]).await;
     manager.knows(2).await;
@@ -173,7 +147,7 @@ async fn an_order_says_what_it_expects_and_each_is_answered_by_itself() {
 #[tokio::test]
 async fn a_closed_reader_gets_nothing_new_and_a_draining_one_is_emptied() {
     let store = StoreWithSwitch::new();
-    let (one, two) = (Manager::ordered(&store).await, Manager::ordered(&store).await);
+    let (one, two) = (Manager::start(&store).await, Manager::start(&store).await);
     let reader = Reader::start("reader-1", &[&one]).await;
     one.knows(1).await;
     one.register("v").await;
@@ -214,7 +188,7 @@ async fn a_closed_reader_gets_nothing_new_and_a_draining_one_is_emptied() {
 #[tokio::test]
 async fn what_a_store_loses_of_orders_it_is_told_again() {
     let store = StoreWithSwitch::new();
-    let manager = Manager::ordered(&store).await;
+    let manager = Manager::start(&store).await;
     let _one = Reader::start("reader-1", &[&manager]).await;
     let two = Reader::start("reader-2", &[&manager]).await;
     manager.knows(2).await;
@@ -223,7 +197,7 @@ async fn what_a_store_loses_of_orders_it_is_told_again() {
     let cordons = json!([{"reader": "reader-1", "cordon": "closed"}]);
     manager.order("/cordons", &json!({"term": term, "cordons": cordons})).await;
     store.lose_everything();
-    let fresh = Manager::ordered(&store).await;
+    let fresh = Manager::start(&store).await;
     until("a manager that knew nothing hears of it", async || {
         fresh.json("/cordons").await["cordons"][0]["reader"] == "reader-1"
             && fresh.json("/load").await["term"]["term"] == term
@@ -239,7 +213,7 @@ async fn what_a_store_loses_of_orders_it_is_told_again() {
 #[tokio::test]
 async fn while_the_store_is_away_orders_are_503_and_routes_are_answered() {
     let store = StoreWithSwitch::new();
-    let manager = Manager::ordered(&store).await;
+    let manager = Manager::start(&store).await;
     let reader = Reader::start("reader-1", &[&manager]).await;
     manager.knows(1).await;
     manager.register("v").await;
@@ -268,7 +242,7 @@ async fn while_the_store_is_away_orders_are_503_and_routes_are_answered() {
 
 #[tokio::test]
 async fn load_has_what_a_planner_needs() {
-    let manager = Manager::ordered(&StoreWithSwitch::new()).await;
+    let manager = Manager::start(&StoreWithSwitch::new()).await;
     let one = Reader::start("reader-1", &[&manager]).await;
     manager.knows(1).await;
     manager.register("v").await;
@@ -286,7 +260,7 @@ async fn load_has_what_a_planner_needs() {
         (&video["readers"], &video["moving"]),
         (&json!([{"reader": "reader-1", "weight": 1}]), &json!(false))
     );
-    assert_eq!(load["term"], json!({"term": term, "holder": "planner"}));
+    assert_eq!(load["term"], json!({"term": term, "holder": "planner", "lease": a_lease()}));
     assert_eq!((&load["fresh"], &load["highest_epoch"]), (&json!(true), &json!(epoch)));
     let reader = &load["readers"][0];
     assert_eq!(

@@ -225,3 +225,42 @@ async fn watched_videos_that_the_store_lost_are_given_back_to_their_readers() {
         store.load().await.unwrap().assignments.into_iter().map(|assignment| assignment.epoch()).min();
     assert!(lowest.unwrap() > highest, "an epoch went back");
 }
+
+#[tokio::test]
+async fn who_asks_for_a_video_whose_reader_cannot_be_reached_gets_another_within_five_seconds() {
+    let store = StoreWithSwitch::new();
+    let manager = Manager::start(&store).await;
+    let readers = three_readers(&[&manager]).await;
+    let home = manager.register("v").await.0;
+    let reader = readers.iter().find(|reader| reader.url == home).unwrap();
+    reader.hide();
+    // As a viewer does who found nobody there: it asks again and again.
+    let took = until("another has it", async || manager.register("v").await.0 != home).await;
+    assert!(took < Duration::from_secs(5), "after {took:?}");
+    assert_eq!(manager.state_of(&reader.id).await.as_deref(), Some("suspect"));
+    assert!(manager.resolve("v").await.is_some_and(|url| url != home));
+}
+
+#[tokio::test]
+async fn a_removed_reader_is_not_given_out_by_managers_that_begin_later() {
+    let store = StoreWithSwitch::new();
+    let manager = Manager::ordered(&store).await;
+    let readers = three_readers(&[&manager]).await;
+    let home = manager.register("v").await.0;
+    let reader = readers.iter().find(|reader| reader.url == home).unwrap();
+    let term = manager.term("operator").await;
+    let cordon = serde_json::json!({"reader": reader.id, "cordon": "removed", "why": "it goes"});
+    let (status, _) =
+        manager.order("/cordons", &serde_json::json!({"term": term, "cordons": [cordon]})).await;
+    assert_eq!(status, 200);
+    assert_ne!(manager.register("v").await.0, home, "at once");
+    // It goes on reporting itself, to the one that begins now, too.
+    manager.kill();
+    let later = Manager::start(&store).await;
+    until("the later one knows the readers", async || later.state_of(&reader.id).await.is_some()).await;
+    for nth in 0..30 {
+        let (status, body) =
+            later.post("/register", &serde_json::json!({"videoid": format!("later-{nth}")})).await;
+        assert!(status != 200 || body["readerUrl"] != home.as_str(), "{body}");
+    }
+}

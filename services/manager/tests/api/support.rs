@@ -17,16 +17,18 @@ use liverank_adapters::assignment_store::{
 };
 use liverank_adapters::{AssignmentStore, StoreError};
 use liverank_core::handover::{HandOver, Held, Lease, Share};
+use liverank_core::secret::Secret;
 use liverank_core::{ReaderId, VideoId};
 use liverank_manager::Config;
+use liverank_protocol::access::{Caller, Service};
 use liverank_protocol::{HeartbeatAnswer, Warm};
-use liverank_runtime::ServiceContext;
-use liverank_runtime::token::InternalToken;
+use liverank_runtime::identity::local::KeyRing;
+use liverank_runtime::{Identity, ServiceContext};
 use reqwest::{Client, Response, StatusCode};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::{AbortHandle, JoinHandle, JoinSet};
 
 /// How long anything may take to come true.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -44,8 +46,32 @@ pub async fn until(what: &str, holds: impl AsyncFn() -> bool) -> Duration {
     start.elapsed()
 }
 
-/// What planners show.
-pub const TOKEN: &str = "a-token-of-the-tests";
+/// What all keys of the tests follow from.
+pub fn keys() -> KeyRing {
+    KeyRing::of_secret(&[b't'; 32]).unwrap()
+}
+
+/// A token of `caller` for a manager.
+pub fn token(caller: &str) -> String {
+    let caller: Caller = caller.parse().unwrap();
+    let seconds = liverank_runtime::now_micros() / 1_000_000;
+    keys().source(&caller).unwrap().sign(Service::Manager, seconds, 3_600)
+}
+
+/// Who asks for `path` in these tests, where it does not matter who it is.
+fn usual(path: &str) -> &'static str {
+    match path.split(['?', '/']).nth(1).unwrap_or_default() {
+        "route" => "gateway",
+        "term" | "moves" | "cordons" => "operator",
+        "heartbeat" => "reader/r",
+        _ => "cli",
+    }
+}
+
+/// The lease of the planner in these tests.
+pub fn a_lease() -> Value {
+    json!({"uid": "a-lease-of-the-tests", "transitions": 1})
+}
 
 pub fn video(name: &str) -> VideoId {
     VideoId::parse(name).unwrap()
@@ -63,16 +89,11 @@ impl Manager {
         Self::with(store, Config::default()).await
     }
 
-    /// One that takes orders, shown [`TOKEN`].
-    pub async fn ordered(store: &Arc<StoreWithSwitch>) -> Self {
-        let internal_token = InternalToken::of(TOKEN);
-        Self::with(store, Config { internal_token, ..Config::default() }).await
-    }
-
     pub async fn with(store: &Arc<StoreWithSwitch>, config: Config) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
-        let shell = ServiceContext::new(Duration::from_secs(1));
+        let mut shell = ServiceContext::new(Duration::from_secs(1));
+        shell.identity = Identity::with_keys(keys());
         let store: Arc<dyn AssignmentStore> = Arc::clone(store) as _;
         let task = tokio::spawn(liverank_manager::serve(config, store, listener, shell.clone()));
         // A test is silent for as long as the server keeps an idle connection: reusing one would be a race with its end.
@@ -86,11 +107,17 @@ impl Manager {
     }
 
     pub async fn get(&self, path: &str) -> Response {
-        self.client.get(format!("{}{path}", self.base)).send().await.unwrap()
+        let request = self.client.get(format!("{}{path}", self.base));
+        request.bearer_auth(token(usual(path))).send().await.unwrap()
     }
 
     pub async fn send(&self, path: &str, body: &Value) -> Response {
-        self.client.post(format!("{}{path}", self.base)).json(body).send().await.unwrap()
+        self.send_as(usual(path), path, body).await
+    }
+
+    pub async fn send_as(&self, caller: &str, path: &str, body: &Value) -> Response {
+        let request = self.client.post(format!("{}{path}", self.base)).bearer_auth(token(caller));
+        request.json(body).send().await.unwrap()
     }
 
     pub async fn post(&self, path: &str, body: &Value) -> (StatusCode, Value) {
@@ -98,10 +125,13 @@ impl Manager {
         (answer.status(), answer.json().await.unwrap())
     }
 
-    /// Posts an order, shown [`TOKEN`].
+    /// Posts an order; with the lease of these tests, where it carries none.
     pub async fn order(&self, path: &str, body: &Value) -> (StatusCode, Value) {
-        let request = self.client.post(format!("{}{path}", self.base)).bearer_auth(TOKEN);
-        let answer = request.json(body).send().await.unwrap();
+        let mut body = body.clone();
+        if body.get("lease").is_none() {
+            body["lease"] = a_lease();
+        }
+        let answer = self.send_as("operator", path, &body).await;
         (answer.status(), answer.json().await.unwrap())
     }
 
@@ -183,12 +213,19 @@ pub struct Told {
     pub asked_with: Vec<String>,
 }
 
+/// The ticket that a reader of these tests gives its managers.
+pub fn ticket(id: &str) -> String {
+    format!("ticket-of-{id}")
+}
+
 pub struct Reader {
     pub id: String,
     pub url: String,
     pub told: Arc<Mutex<Told>>,
     /// Whether its heartbeats leave it.
     pub connected: Arc<AtomicBool>,
+    /// Answers at its address.
+    server: AbortHandle,
     tasks: JoinSet<()>,
 }
 
@@ -212,7 +249,7 @@ impl Reader {
             .route("/warm", post(warm))
             .with_state(Arc::clone(&told));
         let mut tasks = JoinSet::new();
-        tasks.spawn(async move {
+        let server = tasks.spawn(async move {
             liverank_runtime::server::serve_until_dropped(listener, router).await.unwrap();
         });
         let managers = managers.iter().map(|manager| manager.base.clone()).collect();
@@ -231,9 +268,15 @@ impl Reader {
             reconnects: 0,
             reconnect_errors: 0,
             incarnation: 1,
+            ticket: Some(Secret::new(ticket(id))),
         };
         tasks.spawn(beat(record, managers, Arc::clone(&told), Arc::clone(&connected)));
-        Self { id: id.to_owned(), url, told, connected, tasks }
+        Self { id: id.to_owned(), url, told, connected, server, tasks }
+    }
+
+    /// Its address leads nowhere from now on; it goes on reporting itself.
+    pub fn hide(&self) {
+        self.server.abort();
     }
 
     /// As kill -9 would: connections that are open already say nothing any more, either.
@@ -321,7 +364,13 @@ async fn beat(
             continue;
         }
         for manager in &managers {
-            let Ok(answer) = client.post(format!("{manager}/heartbeat")).json(&record).send().await else {
+            let Ok(answer) = client
+                .post(format!("{manager}/heartbeat"))
+                .bearer_auth(token(&format!("reader/{}", record.id)))
+                .json(&record)
+                .send()
+                .await
+            else {
                 continue;
             };
             if let Ok(answer) = answer.json::<HeartbeatAnswer>().await {

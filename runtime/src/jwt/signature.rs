@@ -16,7 +16,7 @@ static PROVIDER: CryptoProvider = CryptoProvider {
 };
 
 /// Has tokens checked by what is here, in the whole process.
-pub(super) fn install() {
+pub fn install() {
     // Where it was installed before, it was by us.
     let _ = PROVIDER.install_default();
 }

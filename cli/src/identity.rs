@@ -1,0 +1,138 @@
+//! `liverank identity`: keys and tokens by which our processes know each other, anywhere but on Kubernetes.
+
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::{Args, Subcommand, ValueEnum};
+use liverank_core::comment::hex;
+use liverank_protocol::access::{Caller, Role, Service};
+use liverank_runtime::identity::local::{KeyRing, LIFE};
+
+/// `liverank identity`.
+#[derive(Debug, Clone, Subcommand)]
+pub enum IdentityCommand {
+    /// A token, for tools that ask a manager or the statistics service: shown as `Authorization: Bearer …`.
+    Token(Token),
+    /// The key file of one process alone, from the secret that all keys follow from: whoever steals it is that process, and
+    /// no other. Managers need the secret itself, for they have to know every reader.
+    Derive(Derive),
+    /// A secret and all key files below a directory, those that are not there yet: `master/key` for managers, `<role>/key`
+    /// and `<reader>/key` for the others.
+    Init(Init),
+}
+
+/// Where the secret is.
+#[derive(Debug, Clone, Args)]
+pub struct Secret {
+    /// A file with the secret that all keys follow from, or (for a token) with the key of one process.
+    #[arg(long, env = "LIVERANK_IDENTITY_KEY_FILE", value_name = "FILE")]
+    identity_key_file: PathBuf,
+}
+
+/// `liverank identity token`.
+#[derive(Debug, Clone, Args)]
+pub struct Token {
+    #[command(flatten)]
+    secret: Secret,
+    /// Whose it is: cli, operator, gateway, reader/<id>, …
+    #[arg(long = "for", value_name = "CALLER", default_value = "cli")]
+    caller: Caller,
+    /// Who takes it.
+    #[arg(long = "to", value_name = "SERVICE", default_value = "manager")]
+    service: Taker,
+    /// How many seconds it is good, a day at most.
+    #[arg(long, default_value_t = LIFE, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    seconds: u64,
+}
+
+/// Services that take tokens.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Taker {
+    Manager,
+    Statistics,
+}
+
+/// `liverank identity derive`.
+#[derive(Debug, Clone, Args)]
+pub struct Derive {
+    #[command(flatten)]
+    secret: Secret,
+    /// Whose key: gateway, statistics, reader/<id>, …
+    #[arg(long = "for", value_name = "CALLER")]
+    caller: Caller,
+}
+
+/// `liverank identity init`.
+#[derive(Debug, Clone, Args)]
+pub struct Init {
+    /// Below this directory.
+    directory: PathBuf,
+    /// The readers, comma-separated.
+    #[arg(long, value_delimiter = ',', value_name = "ID")]
+    reader: Vec<String>,
+    /// Lets everybody on the machine read the files: where each is on a volume that only its own container has.
+    #[arg(long)]
+    readable: bool,
+}
+
+impl IdentityCommand {
+    /// Does what was asked.
+    pub fn run(self) -> anyhow::Result<ExitCode> {
+        match self {
+            Self::Token(it) => {
+                let source = KeyRing::read(&it.secret.identity_key_file)?.source(&it.caller)?;
+                let service = match it.service {
+                    Taker::Manager => Service::Manager,
+                    Taker::Statistics => Service::Statistics,
+                };
+                let now = liverank_runtime::now_micros() / 1_000_000;
+                println!("{}", source.sign(service, now, it.seconds));
+            }
+            Self::Derive(it) => {
+                println!("{}", KeyRing::read(&it.secret.identity_key_file)?.derived(&it.caller)?);
+            }
+            Self::Init(it) => it.run()?,
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+impl Init {
+    fn run(&self) -> anyhow::Result<()> {
+        let secret = self.directory.join("master/key");
+        if !secret.exists() {
+            self.write(&secret, &hex(&rand::random::<[u8; 32]>()))?;
+        }
+        let all = KeyRing::read(&secret)?;
+        let roles = [Role::Gateway, Role::Statistics, Role::Cli].into_iter().filter_map(Caller::of);
+        let mut callers: Vec<(String, Caller)> = roles.map(|caller| (caller.to_string(), caller)).collect();
+        for reader in &self.reader {
+            callers.push((reader.clone(), format!("reader/{reader}").parse()?));
+        }
+        for (name, caller) in callers {
+            // Written anew each time: it follows from the secret.
+            self.write(&self.directory.join(name).join("key"), &all.derived(&caller)?)?;
+        }
+        Ok(())
+    }
+
+    fn write(&self, file: &Path, text: &str) -> anyhow::Result<()> {
+        let mode = if self.readable { 0o444 } else { 0o400 };
+        let write = || {
+            let directory = file.parent().unwrap_or(file);
+            std::fs::create_dir_all(directory)?;
+            // In place at once or not at all.
+            let new = file.with_extension("new");
+            let _ = std::fs::remove_file(&new);
+            let mut opened = OpenOptions::new().write(true).create_new(true).mode(mode).open(&new)?;
+            opened.write_all(text.as_bytes())?;
+            opened.sync_all()?;
+            std::fs::rename(&new, file)
+        };
+        write().with_context(|| format!("writing {}", file.display()))
+    }
+}

@@ -1,0 +1,29 @@
+//! Who the processes of a test are to each other, and who a test is to them.
+
+use std::path::PathBuf;
+
+use liverank_protocol::access::{Caller, Service};
+use liverank_runtime::identity::local::KeyRing;
+
+/// What all keys of these tests follow from: good for nothing else.
+const SECRET: &str = "the-secret-of-the-end-to-end-tests";
+
+/// The file with the secret. It is made where it is not there.
+pub fn key_file() -> PathBuf {
+    let file = std::env::temp_dir().join(format!("liverank-e2e-{}.key", std::process::id()));
+    std::fs::write(&file, SECRET).expect("writing the key file");
+    file
+}
+
+/// The variable by which a process finds it.
+pub fn variable() -> (String, String) {
+    ("LIVERANK_IDENTITY_KEY_FILE".to_owned(), key_file().display().to_string())
+}
+
+/// A token of `caller` for `service`, good for an hour.
+pub fn token(caller: &str, service: Service) -> String {
+    let caller: Caller = caller.parse().expect("a caller");
+    let keys = KeyRing::of_secret(SECRET.as_bytes()).expect("a secret");
+    let seconds = liverank_runtime::now_micros() / 1_000_000;
+    keys.source(&caller).expect("any caller's key").sign(service, seconds, 3_600)
+}

@@ -1,0 +1,140 @@
+//! Who each pod is to the others: a ServiceAccount for each component and each reader, tokens of them that are meant for
+//! this cluster alone, and the public keys by which they are checked. No Secret is needed, and none is read.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::{
+    ConfigMap, ConfigMapVolumeSource, ProjectedVolumeSource, ServiceAccount, ServiceAccountTokenProjection,
+    Volume, VolumeMount, VolumeProjection,
+};
+use serde_json::{Value, json};
+
+use super::scope::Scope;
+use super::{Component, Kind, Object, Reader, exposure, names};
+
+/// Where the pod's own token is.
+const TOKEN_FOLDER: &str = "/var/run/secrets/liverank.dev";
+/// Where the public keys are.
+const KEYS_FOLDER: &str = "/etc/liverank/identity";
+/// Their file.
+const KEYS: &str = "keys.json";
+/// How long a token is good, in seconds: the least that the API server gives. The kubelet renews it in time.
+const TOKEN_SECONDS: i64 = 600;
+
+/// For whom the tokens of a cluster are.
+pub(super) fn audience(scope: Scope<'_>) -> String {
+    names::audience(scope.name, scope.namespace)
+}
+
+/// Whether a component shows others who it is.
+const fn calls(component: Component) -> bool {
+    matches!(component, Component::Gateway | Component::Reader)
+}
+
+/// Whether a component has to know who asks it.
+const fn is_asked(component: Component) -> bool {
+    matches!(component, Component::Manager | Component::Statistics)
+}
+
+/// One for each component, one for each reader, and one for those who look after the cluster. None may do anything at the
+/// API server.
+pub(super) fn service_accounts(scope: Scope<'_>, readers: &[Reader]) -> Vec<Object> {
+    let account = |name: &str, component, reader: Option<&str>| ServiceAccount {
+        metadata: scope.metadata(name, component, reader),
+        automount_service_account_token: Some(false),
+        ..ServiceAccount::default()
+    };
+    let of_component = |component: Component| {
+        let name = names::of(scope.name, component);
+        Object::of(Kind::ServiceAccount, &name, Some(component), &account(&name, Some(component), None))
+    };
+    let of_reader = |reader: &Reader| {
+        let name = reader.name.as_str();
+        let typed = account(name, Some(Component::Reader), Some(name));
+        Object::of_reader(Kind::ServiceAccount, name, &typed)
+    };
+    let cli = names::cli(scope.name);
+    let of_cli = Object::of(Kind::ServiceAccount, &cli, None, &account(&cli, None, None));
+    let components = scope.components().filter(|component| *component != Component::Reader).map(of_component);
+    components.chain([of_cli]).chain(readers.iter().map(of_reader)).collect()
+}
+
+/// Whom the pods of a component, or of a reader, run as.
+pub(super) fn service_account(scope: Scope<'_>, component: Component, reader: Option<&str>) -> String {
+    reader.map_or_else(|| names::of(scope.name, component), str::to_owned)
+}
+
+/// The public keys. It is no part of any pod template: keys change while pods run.
+pub(super) fn keys(scope: Scope<'_>) -> Object {
+    let name = names::identity(scope.name);
+    let data = BTreeMap::from([(KEYS.to_owned(), scope.input.operator.keys.clone())]);
+    let typed =
+        ConfigMap { metadata: scope.metadata(&name, None, None), data: Some(data), ..ConfigMap::default() };
+    Object::of(Kind::ConfigMap, &name, None, &typed)
+}
+
+/// The settings of a component, by the names of its flags.
+pub(super) fn settings(scope: Scope<'_>, component: Component) -> Vec<(&'static str, Value)> {
+    let mut settings = Vec::new();
+    if calls(component) {
+        settings.push(("identity-token-file", json!(format!("{TOKEN_FOLDER}/token"))));
+    }
+    if is_asked(component) {
+        let operator = scope.input.operator;
+        settings.push(("identity-jwks-file", json!(format!("{KEYS_FOLDER}/{KEYS}"))));
+        settings.push(("identity-audience", json!(audience(scope))));
+        settings.push((
+            "identity-operator",
+            json!(format!("{}/{}", operator.namespace, operator.service_account)),
+        ));
+    }
+    if component == Component::Manager {
+        // Where a reader is follows from who it is.
+        let mut urls =
+            vec![names::reader_url(scope.namespace, "{reader}"), exposure::public_url(scope, "{reader}")];
+        urls.dedup();
+        settings.push(("reader-urls", json!(urls)));
+    }
+    settings
+}
+
+/// The volumes of a component's pods.
+pub(super) fn volumes(scope: Scope<'_>, component: Component) -> Vec<Volume> {
+    let token = calls(component).then(|| Volume {
+        name: "identity-token".to_owned(),
+        projected: Some(ProjectedVolumeSource {
+            sources: Some(vec![VolumeProjection {
+                service_account_token: Some(ServiceAccountTokenProjection {
+                    audience: Some(audience(scope)),
+                    expiration_seconds: Some(TOKEN_SECONDS),
+                    path: "token".to_owned(),
+                }),
+                ..VolumeProjection::default()
+            }]),
+            default_mode: Some(0o440),
+        }),
+        ..Volume::default()
+    });
+    let keys = is_asked(component).then(|| Volume {
+        name: "identity".to_owned(),
+        config_map: Some(ConfigMapVolumeSource {
+            name: names::identity(scope.name),
+            ..ConfigMapVolumeSource::default()
+        }),
+        ..Volume::default()
+    });
+    token.into_iter().chain(keys).collect()
+}
+
+/// Where they are.
+pub(super) fn mounts(component: Component) -> Vec<VolumeMount> {
+    let mount = |name: &str, path: &str| VolumeMount {
+        name: name.to_owned(),
+        mount_path: path.to_owned(),
+        read_only: Some(true),
+        ..VolumeMount::default()
+    };
+    let token = calls(component).then(|| mount("identity-token", TOKEN_FOLDER));
+    let keys = is_asked(component).then(|| mount("identity", KEYS_FOLDER));
+    token.into_iter().chain(keys).collect()
+}

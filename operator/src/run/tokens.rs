@@ -1,0 +1,168 @@
+//! Who the operator is to managers, and by which keys they know each other: tokens for its own ServiceAccount, one for each
+//! cluster, so that what one cluster's managers are shown is good nowhere else; and the API server's public keys.
+
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, ensure};
+use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
+use k8s_openapi::api::core::v1::ServiceAccount;
+use kube::api::PostParams;
+use kube::{Api, Client};
+use serde_json::{Value, json};
+use tokio::sync::Mutex;
+use tokio::time::timeout;
+
+/// How long a token is good, in seconds: the least that the API server gives.
+const SECONDS: i64 = 600;
+/// It is made anew when a fifth of that is left.
+const RENEW_AFTER: Duration = Duration::from_secs(480);
+/// How long the API server may take.
+const ANSWER: Duration = Duration::from_secs(5);
+/// How often the keys are asked for.
+const KEYS_EACH: Duration = Duration::from_mins(1);
+/// The same while they are not known.
+const KEYS_FIRST: Duration = Duration::from_secs(1);
+/// The largest set of keys.
+const MAX_KEYS_BYTES: usize = 256 * 1024;
+
+/// Asks the API server for a token of a ServiceAccount that is good for `audience`.
+///
+/// # Errors
+/// It gives none.
+pub async fn request(
+    client: &Client,
+    namespace: &str,
+    account: &str,
+    audience: &str,
+) -> anyhow::Result<String> {
+    let api: Api<ServiceAccount> = Api::namespaced(client.clone(), namespace);
+    let asked = TokenRequest {
+        spec: Some(TokenRequestSpec {
+            audiences: Some(vec![audience.to_owned()]),
+            expiration_seconds: Some(SECONDS),
+            ..TokenRequestSpec::default()
+        }),
+        ..TokenRequest::default()
+    };
+    let made = timeout(ANSWER, api.create_token_request(account, &PostParams::default(), &asked)).await;
+    let made = made.with_context(|| format!("no answer within {} s", ANSWER.as_secs()))?;
+    let made = made.with_context(|| format!("a token of the ServiceAccount {namespace}/{account}"))?;
+    made.status.and_then(|status| status.token).context("the API server made no token")
+}
+
+/// Tokens of the operator itself.
+pub struct OperatorTokens {
+    client: Client,
+    namespace: String,
+    account: String,
+    made: Mutex<HashMap<String, (String, Instant)>>,
+}
+
+impl OperatorTokens {
+    /// Of the ServiceAccount `account` in `namespace`.
+    pub fn new(client: Client, namespace: &str, account: &str) -> Arc<Self> {
+        let (namespace, account) = (namespace.to_owned(), account.to_owned());
+        Arc::new(Self { client, namespace, account, made: Mutex::default() })
+    }
+
+    /// A token that is good for `audience`.
+    ///
+    /// # Errors
+    /// There is none, and none can be had.
+    pub async fn for_audience(&self, audience: &str) -> anyhow::Result<String> {
+        let mut made = self.made.lock().await;
+        // Those of clusters that are gone.
+        made.retain(|_, (_, at)| at.elapsed() < RENEW_AFTER);
+        if let Some((token, _)) = made.get(audience) {
+            return Ok(token.clone());
+        }
+        let token = request(&self.client, &self.namespace, &self.account, audience).await?;
+        made.insert(audience.to_owned(), (token.clone(), Instant::now()));
+        Ok(token)
+    }
+}
+
+/// The API server's public keys, as last heard.
+#[derive(Default)]
+pub struct PublicKeys(RwLock<Arc<str>>);
+
+impl PublicKeys {
+    /// The set of keys, with its issuer; empty until it was heard.
+    pub fn known(&self) -> Arc<str> {
+        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Keys that are known from the start, for tests.
+    #[cfg(test)]
+    pub fn of(keys: &str) -> Self {
+        Self(RwLock::new(keys.into()))
+    }
+
+    /// Keeps them up to date. Never returns.
+    pub async fn keep(&self, client: Client) {
+        let mut failing = false;
+        loop {
+            match keys(&client).await {
+                Ok(keys) => {
+                    failing = false;
+                    if *self.known() != *keys {
+                        tracing::info!("the API server's keys for tokens are another set now");
+                        *self.0.write().unwrap_or_else(PoisonError::into_inner) = keys.into();
+                    }
+                }
+                Err(error) if !failing => {
+                    failing = true;
+                    let error = format!("{error:#}");
+                    tracing::warn!(error, "the API server's keys for tokens cannot be had");
+                }
+                Err(_) => {}
+            }
+            tokio::time::sleep(if self.known().is_empty() { KEYS_FIRST } else { KEYS_EACH }).await;
+        }
+    }
+}
+
+async fn keys(client: &Client) -> anyhow::Result<String> {
+    let set: Value =
+        serde_json::from_str(&read(client, "/openid/v1/jwks").await?).context("/openid/v1/jwks")?;
+    let about = read(client, "/.well-known/openid-configuration").await?;
+    let about: Value = serde_json::from_str(&about).context("/.well-known/openid-configuration")?;
+    joined(&set, &about)
+}
+
+/// The keys and their issuer, in one text that is the same for the same keys.
+fn joined(set: &Value, about: &Value) -> anyhow::Result<String> {
+    let issuer = about["issuer"].as_str().context("the API server names no issuer")?;
+    let keys =
+        set["keys"].as_array().filter(|keys| !keys.is_empty()).context("the API server has no keys")?;
+    Ok(json!({ "issuer": issuer, "keys": keys }).to_string())
+}
+
+async fn read(client: &Client, path: &str) -> anyhow::Result<String> {
+    let request = http::Request::get(path).body(Vec::new())?;
+    let text = timeout(ANSWER, client.request_text(request)).await.context("no answer")?;
+    let text = text.with_context(|| path.to_owned())?;
+    ensure!(text.len() <= MAX_KEYS_BYTES, "{path} is longer than {MAX_KEYS_BYTES} bytes");
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_come_with_their_issuer() {
+        let (set, about) =
+            (json!({"keys": [{"kid": "a"}], "x": 1}), json!({"issuer": "https://i", "jwks_uri": "u"}));
+        let text = joined(&set, &about).unwrap();
+        assert_eq!(
+            serde_json::from_str::<Value>(&text).unwrap(),
+            json!({"issuer": "https://i", "keys": [{"kid": "a"}]})
+        );
+        for (set, about) in [(json!({}), about.clone()), (json!({"keys": []}), about), (set, json!({}))] {
+            assert!(joined(&set, &about).is_err());
+        }
+    }
+}

@@ -1,0 +1,303 @@
+//! Who may ask what: every endpoint of every service, as data. Routers are built from this table, and the tests of each
+//! service walk through it with every kind of caller: an endpoint without a row does not exist.
+
+use std::fmt;
+use std::str::FromStr;
+
+use liverank_core::ReaderId;
+
+/// What a caller is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Role {
+    /// The front door.
+    Gateway,
+    /// Counts the log.
+    Consumer,
+    /// Pushes ranked lists.
+    Websocket,
+    /// Takes comments.
+    Comment,
+    /// Holds viewers' streams; each reader is a caller of its own.
+    Reader,
+    /// Knows which reader serves which video.
+    Manager,
+    /// Everything in one answer.
+    Statistics,
+    /// Plans, and gives orders under its term.
+    Operator,
+    /// A person who looks after the system: reads everything, orders nothing.
+    Cli,
+}
+
+impl Role {
+    /// All of them.
+    pub const ALL: [Self; 9] = [
+        Self::Gateway,
+        Self::Consumer,
+        Self::Websocket,
+        Self::Comment,
+        Self::Reader,
+        Self::Manager,
+        Self::Statistics,
+        Self::Operator,
+        Self::Cli,
+    ];
+
+    /// Its name in tokens and on the command line.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Gateway => "gateway",
+            Self::Consumer => "consumer",
+            Self::Websocket => "websocket",
+            Self::Comment => "comment",
+            Self::Reader => "reader",
+            Self::Manager => "manager",
+            Self::Statistics => "statistics",
+            Self::Operator => "operator",
+            Self::Cli => "cli",
+        }
+    }
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Who asks: `gateway`, `operator`, `reader/reader-1`. A reader always says which one it is; no other role does.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Caller {
+    role: Role,
+    reader: Option<ReaderId>,
+}
+
+impl Caller {
+    /// A caller of a role that is not [`Role::Reader`]; `None` for that one, which needs a name.
+    pub fn of(role: Role) -> Option<Self> {
+        (role != Role::Reader).then_some(Self { role, reader: None })
+    }
+
+    /// The reader of this name.
+    pub const fn reader(id: ReaderId) -> Self {
+        Self { role: Role::Reader, reader: Some(id) }
+    }
+
+    /// Its role.
+    pub const fn role(&self) -> Role {
+        self.role
+    }
+
+    /// Which reader it is.
+    pub const fn reader_id(&self) -> Option<&ReaderId> {
+        self.reader.as_ref()
+    }
+}
+
+impl fmt::Display for Caller {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.reader {
+            Some(reader) => write!(f, "reader/{reader}"),
+            None => self.role.fmt(f),
+        }
+    }
+}
+
+/// A text that names no caller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NoCaller;
+
+impl fmt::Display for NoCaller {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("must be reader/<id> or one of")?;
+        Role::ALL.iter().filter(|role| **role != Role::Reader).try_for_each(|role| write!(f, " {role}"))
+    }
+}
+
+impl std::error::Error for NoCaller {}
+
+impl FromStr for Caller {
+    type Err = NoCaller;
+
+    fn from_str(text: &str) -> Result<Self, NoCaller> {
+        if let Some(reader) = text.strip_prefix("reader/") {
+            return ReaderId::parse(reader).map(Self::reader).map_err(|_| NoCaller);
+        }
+        Role::ALL.into_iter().find(|role| role.name() == text).and_then(Self::of).ok_or(NoCaller)
+    }
+}
+
+/// Who answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Service {
+    /// The front door.
+    Gateway,
+    /// Pushes ranked lists.
+    Websocket,
+    /// Takes comments.
+    Comment,
+    /// Holds viewers' streams.
+    Reader,
+    /// Knows which reader serves which video.
+    Manager,
+    /// Everything in one answer.
+    Statistics,
+}
+
+impl Service {
+    /// Its name in the audience of tokens.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Gateway => "gateway",
+            Self::Websocket => "websocket",
+            Self::Comment => "comment",
+            Self::Reader => "reader",
+            Self::Manager => "manager",
+            Self::Statistics => "statistics",
+        }
+    }
+}
+
+/// Who may ask.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Anybody: it is bounded, and tells nobody who watches what. Viewers may have to show a token at the gateway.
+    Public,
+    /// Anybody gets an answer; these roles get all of it.
+    Partly(&'static [Role]),
+    /// These roles, by a token for this service.
+    Roles(&'static [Role]),
+    /// The managers, by the ticket that this reader gave them in its heartbeat. It is good at this reader only, so that
+    /// nothing of worth is lost where a reader is not what it says.
+    Ticket,
+}
+
+/// One endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Endpoint {
+    /// Who answers.
+    pub service: Service,
+    /// `GET` or `POST`.
+    pub method: &'static str,
+    /// Its path, as the router writes it.
+    pub path: &'static str,
+    /// Who may ask.
+    pub access: Access,
+}
+
+const fn row(service: Service, method: &'static str, path: &'static str, access: Access) -> Endpoint {
+    Endpoint { service, method, path, access }
+}
+
+/// Who reads what a planner reads.
+const LOOK: Access = Access::Roles(&[Role::Operator, Role::Cli]);
+/// Who gives orders.
+const ORDER: Access = Access::Roles(&[Role::Operator]);
+
+/// The table.
+pub const ENDPOINTS: &[Endpoint] = {
+    use Access::{Partly, Public, Roles, Ticket};
+    use Service::{Comment, Gateway, Manager, Reader, Statistics, Websocket};
+    &[
+        row(Gateway, "POST", "/interact", Public),
+        row(Gateway, "POST", "/interactions", Public),
+        row(Gateway, "GET", "/videos", Public),
+        row(Gateway, "GET", "/videos/{video_id}", Public),
+        row(Gateway, "GET", "/ws/videos", Public),
+        row(Gateway, "GET", "/ws/user/{user_id}", Public),
+        row(Gateway, "POST", "/comment", Public),
+        row(Gateway, "GET", "/comments/{videoid}", Public),
+        row(Gateway, "GET", "/connect", Public),
+        row(Gateway, "POST", "/connect", Public),
+        row(Gateway, "POST", "/register", Public),
+        row(Gateway, "GET", "/resolve/{videoid}", Public),
+        row(Gateway, "GET", "/statistics", Public),
+        row(Gateway, "POST", "/comment-api-statistics", Public),
+        row(Gateway, "POST", "/reader-api-statistics", Public),
+        row(Gateway, "POST", "/reader-api-manager-statistics", Public),
+        row(Gateway, "POST", "/client-statistics", Public),
+        row(Gateway, "GET", "/health", Public),
+        row(Gateway, "GET", "/openapi.json", Public),
+        row(Websocket, "GET", "/ws/videos", Public),
+        row(Websocket, "GET", "/ws/user/{user_id}", Public),
+        row(Websocket, "GET", "/health", Public),
+        row(Comment, "POST", "/comment", Public),
+        row(Comment, "GET", "/comments/{videoid}", Public),
+        row(Comment, "GET", "/statistics", Public),
+        row(Comment, "GET", "/health", Public),
+        row(Reader, "GET", "/connect", Public),
+        row(Reader, "POST", "/connect", Public),
+        row(Reader, "GET", "/health", Public),
+        row(Reader, "POST", "/warm", Ticket),
+        row(Manager, "POST", "/register", Public),
+        row(Manager, "GET", "/resolve/{videoid}", Public),
+        row(Manager, "GET", "/health", Public),
+        row(Manager, "POST", "/route", Roles(&[Role::Gateway, Role::Reader])),
+        row(Manager, "GET", "/viewers/{videoid}", Roles(&[Role::Gateway, Role::Operator, Role::Cli])),
+        row(Manager, "POST", "/heartbeat", Roles(&[Role::Reader])),
+        row(Manager, "GET", "/load", LOOK),
+        row(Manager, "GET", "/moves", LOOK),
+        row(Manager, "GET", "/cordons", LOOK),
+        row(Manager, "GET", "/plan", LOOK),
+        row(Manager, "POST", "/term", ORDER),
+        row(Manager, "POST", "/moves", ORDER),
+        row(Manager, "POST", "/cordons", ORDER),
+        row(Statistics, "GET", "/statistics", Partly(&[Role::Operator, Role::Cli])),
+        row(Statistics, "POST", "/comment-api-statistics", Public),
+        row(Statistics, "POST", "/reader-api-statistics", Public),
+        row(Statistics, "POST", "/reader-api-manager-statistics", Public),
+        row(Statistics, "POST", "/client-statistics", Public),
+        row(Statistics, "GET", "/health", Public),
+    ]
+};
+
+/// The endpoints of a service.
+pub fn endpoints(service: Service) -> impl Iterator<Item = &'static Endpoint> {
+    ENDPOINTS.iter().filter(move |endpoint| endpoint.service == service)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn callers_are_read_as_they_are_written() {
+        for role in Role::ALL {
+            let caller = Caller::of(role).unwrap_or_else(|| Caller::reader(ReaderId::parse("r/1").unwrap()));
+            assert_eq!(caller.to_string().parse(), Ok(caller.clone()));
+        }
+        for wrong in ["", "reader", "reader/", "Gateway", "gateway/1", "anybody"] {
+            assert_eq!(wrong.parse::<Caller>(), Err(NoCaller), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn each_endpoint_has_one_row_and_a_path_is_public_or_it_is_not() {
+        let is_open = |access: &Access| matches!(access, Access::Public | Access::Partly(_));
+        for (at, one) in ENDPOINTS.iter().enumerate() {
+            for other in &ENDPOINTS[at + 1..] {
+                if (one.service, one.path) == (other.service, other.path) {
+                    assert_ne!(one.method, other.method, "{one:?}");
+                    assert_eq!(is_open(&one.access), is_open(&other.access), "CORS is by path: {one:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_stolen_reader_credential_opens_what_a_reader_needs_and_nothing_else() {
+        let opened: Vec<&str> = ENDPOINTS
+            .iter()
+            .filter(
+                |endpoint| matches!(endpoint.access, Access::Roles(roles) if roles.contains(&Role::Reader)),
+            )
+            .map(|endpoint| endpoint.path)
+            .collect();
+        assert_eq!(opened, ["/route", "/heartbeat"]);
+    }
+
+    #[test]
+    fn nothing_internal_is_reached_through_the_front_door() {
+        assert!(endpoints(Service::Gateway).all(|endpoint| endpoint.access == Access::Public));
+    }
+}

@@ -1,0 +1,181 @@
+//! Who this process is to our other processes, and how it knows them (docs/adr/013-who-is-who.md).
+//!
+//! | module | does |
+//! |---|---|
+//! | this one | the two ports: where our tokens come from, and what others' are judged by |
+//! | [`local`] | tokens signed with keys that are derived from one file, for anywhere but Kubernetes |
+//! | [`kubernetes`] | projected tokens of ServiceAccounts, checked offline against the cluster's public keys |
+//! | [`args`] | the flags |
+//! | [`guard`] | lets in whom the table of endpoints lets in |
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use liverank_protocol::access::{Caller, Service};
+use sha2::{Digest, Sha256};
+
+use crate::Problem;
+
+pub mod args;
+pub mod guard;
+pub mod kubernetes;
+pub mod local;
+
+/// The header for a token where something in between takes `Authorization` for its own, as the API server's proxy does.
+pub const BEHIND_A_PROXY: &str = "liverank-authorization";
+/// How long a token that was found good is taken without looking again, in seconds: keys may be taken back meanwhile.
+const BELIEVED: u64 = 60;
+/// Tokens known to be good: each caller has one at a time, so these are thousands of processes.
+const MAX_BELIEVED: usize = 4_096;
+
+/// Where the tokens come from that this process shows others.
+pub trait TokenSource: Send + Sync {
+    /// A token that is good at `service` for a while.
+    ///
+    /// # Errors
+    /// None can be had now.
+    fn token(&self, service: Service) -> anyhow::Result<String>;
+}
+
+/// What tokens are judged by that others show this process.
+pub trait TokenVerifier: Send + Sync {
+    /// Whose a token is that was shown to `service`, at `now` in seconds since 1970.
+    ///
+    /// # Errors
+    /// It is not good, or that cannot be told yet.
+    fn verify(&self, token: &str, service: Service, now: u64) -> Result<Verified, Rejected>;
+}
+
+/// A token that is good.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verified {
+    /// Whose it is.
+    pub caller: Caller,
+    /// Until when, in seconds since 1970.
+    pub until: u64,
+}
+
+/// Why a token is not taken.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Rejected {
+    /// It is not good.
+    #[error("the token is not valid: {0}")]
+    Invalid(String),
+    /// The keys that tell are not known yet.
+    #[error("tokens cannot be checked now: {0}")]
+    NotReady(String),
+}
+
+/// Who this process is, and how it knows others. Cheap to clone.
+#[derive(Clone, Default)]
+pub struct Identity {
+    keys: Option<local::KeyRing>,
+    source: Option<Arc<dyn TokenSource>>,
+    verifier: Option<Arc<dyn TokenVerifier>>,
+    believed: Arc<Mutex<HashMap<Believed, Verified>>>,
+}
+
+/// A token by its hash, so that a dump of the memory shows none, and where it was shown.
+type Believed = ([u8; 32], Service);
+
+impl std::fmt::Debug for Identity {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (calls, knows) = (self.source.is_some(), self.verifier.is_some());
+        f.debug_struct("Identity").field("calls", &calls).field("knows", &knows).finish_non_exhaustive()
+    }
+}
+
+impl Identity {
+    /// One that is made of its two ports.
+    pub fn new(source: Arc<dyn TokenSource>, verifier: Arc<dyn TokenVerifier>) -> Self {
+        Self { source: Some(source), verifier: Some(verifier), ..Self::default() }
+    }
+
+    /// One on keys of our own; nobody in particular until [`Identity::acting_as`].
+    pub fn with_keys(keys: local::KeyRing) -> Self {
+        let verifier: Arc<dyn TokenVerifier> = Arc::new(keys.verifier());
+        Self { keys: Some(keys), verifier: Some(verifier), ..Self::default() }
+    }
+
+    /// The same process as `caller`. On Kubernetes it is whom its ServiceAccount says, whatever is said here.
+    ///
+    /// # Errors
+    /// Its key is somebody else's.
+    pub fn acting_as(&self, caller: &Caller) -> anyhow::Result<Self> {
+        let Some(keys) = &self.keys else { return Ok(self.clone()) };
+        let source: Arc<dyn TokenSource> = Arc::new(keys.source(caller)?);
+        Ok(Self { source: Some(source), ..self.clone() })
+    }
+
+    /// Whether it can show others who it is.
+    pub const fn can_call(&self) -> bool {
+        self.source.is_some()
+    }
+
+    /// The value of an `Authorization` header for `service`; none where this process has no identity or no token now.
+    pub fn header(&self, service: Service) -> Option<HeaderValue> {
+        let token = match self.source.as_ref()?.token(service) {
+            Ok(token) => token,
+            Err(error) => {
+                tracing::warn!(service = service.name(), error = format!("{error:#}"), "no token to show");
+                return None;
+            }
+        };
+        let mut header = HeaderValue::try_from(format!("Bearer {token}")).ok()?;
+        header.set_sensitive(true);
+        Some(header)
+    }
+
+    /// Who asks `service` with these headers; `None` for one who shows no token.
+    ///
+    /// # Errors
+    /// The problem to answer with, where a token is shown that is not taken.
+    pub fn caller(&self, headers: &HeaderMap, service: Service) -> Result<Option<Caller>, Problem> {
+        let Some(token) = shown(headers) else { return Ok(None) };
+        let Some(verifier) = &self.verifier else {
+            return Err(unauthorized("this process was given nothing to know callers by"));
+        };
+        let (key, now) = ((Sha256::digest(token).into(), service), seconds());
+        let known = self.believed().get(&key).filter(|known| now < known.until).cloned();
+        if let Some(known) = known {
+            return Ok(Some(known.caller));
+        }
+        match verifier.verify(token, service, now) {
+            Ok(verified) => {
+                let mut believed = self.believed();
+                if believed.len() >= MAX_BELIEVED {
+                    believed.retain(|_, known| now < known.until);
+                }
+                if believed.len() < MAX_BELIEVED {
+                    let until = verified.until.min(now + BELIEVED);
+                    believed.insert(key, Verified { until, ..verified.clone() });
+                }
+                Ok(Some(verified.caller))
+            }
+            Err(rejected @ Rejected::Invalid(_)) => Err(unauthorized(&rejected.to_string())),
+            Err(rejected @ Rejected::NotReady(_)) => Err(Problem::unavailable(rejected.to_string())),
+        }
+    }
+
+    fn believed(&self) -> std::sync::MutexGuard<'_, HashMap<Believed, Verified>> {
+        self.believed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The token that a request shows.
+fn shown(headers: &HeaderMap) -> Option<&str> {
+    let value = headers.get(BEHIND_A_PROXY).or_else(|| headers.get(header::AUTHORIZATION))?;
+    let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then_some(token)
+}
+
+fn unauthorized(detail: &str) -> Problem {
+    Problem::new(StatusCode::UNAUTHORIZED, detail).challenge("Bearer")
+}
+
+/// Now, in seconds since 1970.
+fn seconds() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs())
+}

@@ -1,0 +1,72 @@
+//! The flags by which a process is given its identity.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::{bail, ensure};
+
+use super::Identity;
+use super::kubernetes::{Account, Audience, KubernetesVerifier, TokenFile};
+use super::local::KeyRing;
+
+/// Who this process is to our other processes, and how it knows them.
+#[derive(Debug, Clone, Default, clap::Args)]
+#[command(next_help_heading = "Identity")]
+pub struct IdentityArgs {
+    /// A file with a secret of 32 bytes or more that all processes' keys follow from, or with the key of this process alone
+    /// (`liverank identity derive`): for anywhere but Kubernetes.
+    #[arg(long, env = "LIVERANK_IDENTITY_KEY_FILE", value_name = "FILE")]
+    pub identity_key_file: Option<PathBuf>,
+    /// On Kubernetes: the projected token of this pod's ServiceAccount. It is read again as the kubelet renews it.
+    #[arg(long, env = "LIVERANK_IDENTITY_TOKEN_FILE", value_name = "FILE")]
+    pub identity_token_file: Option<PathBuf>,
+    /// On Kubernetes: the cluster's public keys (a JSON Web Key Set with a member `issuer`), by which others' tokens are
+    /// checked. It is read again as the operator renews it.
+    #[arg(long, env = "LIVERANK_IDENTITY_JWKS_FILE", value_name = "FILE")]
+    pub identity_jwks_file: Option<PathBuf>,
+    /// On Kubernetes: for whom tokens must be meant, liverank.dev/<namespace>/<cluster>.
+    #[arg(long, env = "LIVERANK_IDENTITY_AUDIENCE", value_name = "AUDIENCE")]
+    pub identity_audience: Option<Audience>,
+    /// On Kubernetes: the operator's ServiceAccount, <namespace>/<name>.
+    #[arg(long, env = "LIVERANK_IDENTITY_OPERATOR", value_name = "ACCOUNT")]
+    pub identity_operator: Option<Account>,
+}
+
+impl IdentityArgs {
+    /// Whether any of them is given.
+    pub const fn is_given(&self) -> bool {
+        self.identity_key_file.is_some()
+            || self.identity_token_file.is_some()
+            || self.identity_jwks_file.is_some()
+    }
+
+    /// The identity; with nothing given one that shows nothing and knows nobody.
+    ///
+    /// # Errors
+    /// Flags that contradict each other, or a key file that holds no key.
+    pub fn open(&self) -> anyhow::Result<Identity> {
+        let Self {
+            identity_key_file,
+            identity_token_file,
+            identity_jwks_file,
+            identity_audience,
+            identity_operator,
+        } = self.clone();
+        let on_kubernetes = identity_token_file.is_some() || identity_jwks_file.is_some();
+        if let Some(file) = identity_key_file {
+            ensure!(!on_kubernetes, "set --identity-key-file, or the token and keys of Kubernetes, not both");
+            return Ok(Identity::with_keys(KeyRing::read(&file)?));
+        }
+        let mut identity = Identity::default();
+        if let Some(file) = identity_token_file {
+            identity.source = Some(Arc::new(TokenFile::new(file)));
+        }
+        if let Some(file) = identity_jwks_file {
+            let Some(audience) = identity_audience else {
+                bail!("--identity-jwks-file needs --identity-audience")
+            };
+            identity.verifier = Some(Arc::new(KubernetesVerifier::new(file, audience, identity_operator)));
+        }
+        Ok(identity)
+    }
+}

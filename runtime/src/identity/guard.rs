@@ -1,0 +1,148 @@
+//! Routers made of the table of endpoints, each endpoint behind who may ask it.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::{Method, StatusCode, header};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use axum::routing::MethodRouter;
+use liverank_core::secret::Secret;
+use liverank_protocol::access::{Access, Caller, Endpoint, Role, Service, endpoints};
+
+use super::Identity;
+use crate::Problem;
+
+/// The endpoints of one service on their way into a router.
+pub struct Routes<S> {
+    service: Service,
+    public: Router<S>,
+    internal: Router<S>,
+    left: Vec<&'static Endpoint>,
+}
+
+/// Who is behind a request to an endpoint that not everybody may ask for all; `None`: not known.
+#[derive(Debug, Clone, Default)]
+pub struct Known(pub Option<Caller>);
+
+impl Known {
+    /// Whether it has one of these roles.
+    pub fn is(&self, roles: &[Role]) -> bool {
+        self.0.as_ref().is_some_and(|caller| roles.contains(&caller.role()))
+    }
+}
+
+/// What the guard of one service looks at.
+struct Guard {
+    service: Service,
+    identity: Identity,
+    ticket: Option<Secret>,
+}
+
+impl<S: Clone + Send + Sync + 'static> Routes<S> {
+    /// Of `service`.
+    pub fn of(service: Service) -> Self {
+        let left = endpoints(service).collect();
+        Self { service, public: Router::new(), internal: Router::new(), left }
+    }
+
+    /// Has `method` `path` answered by `answer`. Panics where the table has no such row, or has it only once: a mistake
+    /// that every test of the service finds.
+    #[must_use]
+    pub fn on(mut self, method: &'static str, path: &'static str, answer: MethodRouter<S>) -> Self {
+        let at = self.left.iter().position(|row| (row.method, row.path) == (method, path));
+        let row = self.left.remove(at.unwrap_or_else(|| panic!("{method} {path} has no row in the table")));
+        if matches!(row.access, Access::Public) {
+            self.public = self.public.route(path, answer);
+        } else {
+            self.internal = self.internal.route(path, answer);
+        }
+        self
+    }
+
+    /// Has `path` answered as by [`Routes::on`].
+    #[must_use]
+    pub fn get(self, path: &'static str, answer: MethodRouter<S>) -> Self {
+        self.on("GET", path, answer)
+    }
+
+    /// Has `path` answered as by [`Routes::on`].
+    #[must_use]
+    pub fn post(self, path: &'static str, answer: MethodRouter<S>) -> Self {
+        self.on("POST", path, answer)
+    }
+
+    /// The routers of what everybody may ask and of the rest, which is behind a guard. `ticket`: what managers show this
+    /// process. Panics where a row of the table is not answered.
+    pub fn guarded(self, identity: &Identity, ticket: Option<Secret>) -> (Router<S>, Router<S>) {
+        assert!(self.left.is_empty(), "rows of the table that nothing answers: {:?}", self.left);
+        let guard = Arc::new(Guard { service: self.service, identity: identity.clone(), ticket });
+        (self.public, self.internal.route_layer(from_fn_with_state(guard, check)))
+    }
+}
+
+async fn check(
+    State(guard): State<Arc<Guard>>,
+    path: MatchedPath,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    match guard.admit(path.as_str(), &request) {
+        Ok(known) => {
+            request.extensions_mut().insert(known);
+            next.run(request).await
+        }
+        Err(problem) => {
+            tracing::debug!(
+                service = guard.service.name(),
+                path = path.as_str(),
+                status = problem.status().as_u16(),
+                detail = problem.detail(),
+                "a caller was turned away"
+            );
+            problem.into_response()
+        }
+    }
+}
+
+impl Guard {
+    /// Who asks, if that one may.
+    fn admit(&self, path: &str, request: &Request) -> Result<Known, Problem> {
+        // axum answers HEAD by GET.
+        let method = if request.method() == Method::HEAD { "GET" } else { request.method().as_str() };
+        let row = endpoints(self.service).find(|row| (row.method, row.path) == (method, path));
+        let Some(row) = row else { return Err(forbidden("nobody may ask for this".to_owned())) };
+        match row.access {
+            Access::Public => Ok(Known::default()),
+            Access::Partly(_) => self.identity.caller(request.headers(), self.service).map(Known),
+            Access::Ticket => self.ticket(request),
+            Access::Roles(roles) => {
+                let caller = self.identity.caller(request.headers(), self.service)?;
+                let caller =
+                    caller.ok_or_else(|| unauthorized("this takes a token of one of our processes"))?;
+                if !roles.contains(&caller.role()) {
+                    return Err(forbidden(format!("{caller} may not ask for this")));
+                }
+                Ok(Known(Some(caller)))
+            }
+        }
+    }
+
+    fn ticket(&self, request: &Request) -> Result<Known, Problem> {
+        let shown = request.headers().get(header::AUTHORIZATION).map_or(&[][..], |value| value.as_bytes());
+        let shown = shown.strip_prefix(b"Bearer ").unwrap_or_default();
+        if self.ticket.as_ref().is_some_and(|ticket| ticket.is(shown)) {
+            return Ok(Known(Caller::of(Role::Manager)));
+        }
+        Err(unauthorized("this takes the ticket that this process gave its managers"))
+    }
+}
+
+fn unauthorized(detail: &str) -> Problem {
+    Problem::new(StatusCode::UNAUTHORIZED, detail).challenge("Bearer")
+}
+
+fn forbidden(detail: String) -> Problem {
+    Problem::new(StatusCode::FORBIDDEN, detail)
+}

@@ -1,0 +1,240 @@
+//! The cluster's own workload identity: projected tokens of ServiceAccounts with an audience of ours, so that they are
+//! useless at the API server. The kubelet renews the file, and the operator the keys; both are read again.
+//!
+//! Each component and each reader has a ServiceAccount of its own, called as its Deployment: `live-manager`,
+//! `live-reader-3`. The operator's is another one, in a namespace of its own.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, ensure};
+use jsonwebtoken::{Header, Validation};
+use liverank_core::ReaderId;
+use liverank_protocol::access::{Caller, Role, Service};
+use serde::Deserialize;
+
+use super::{Rejected, TokenSource, TokenVerifier, Verified};
+use crate::jwt::{self, Key};
+
+/// How long a file is taken to be as it was: the kubelet renews tokens when a fifth of their life is left.
+const READ_EACH: Duration = Duration::from_secs(10);
+/// The same where a token names a key that is not known: anybody can write one.
+const READ_AGAIN: Duration = Duration::from_secs(1);
+/// How far the API server's clock and ours may be apart, in seconds.
+const LEEWAY: u64 = 30;
+
+/// For whom tokens of one cluster's processes are: `liverank.dev/<namespace>/<cluster>`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Audience {
+    /// The namespace of the cluster.
+    pub namespace: String,
+    /// Its name.
+    pub cluster: String,
+}
+
+/// In front of every audience.
+const PREFIX: &str = "liverank.dev/";
+
+impl std::fmt::Display for Audience {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{PREFIX}{}/{}", self.namespace, self.cluster)
+    }
+}
+
+impl FromStr for Audience {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let parts = text.strip_prefix(PREFIX).and_then(|rest| rest.split_once('/'));
+        let is_name = |name: &str| !name.is_empty() && !name.contains('/');
+        let parts = parts.filter(|(namespace, cluster)| is_name(namespace) && is_name(cluster));
+        let (namespace, cluster) = parts.ok_or("must be liverank.dev/<namespace>/<cluster>")?;
+        Ok(Self { namespace: namespace.to_owned(), cluster: cluster.to_owned() })
+    }
+}
+
+/// A ServiceAccount: `<namespace>/<name>`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Account {
+    /// Where it is.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+}
+
+impl FromStr for Account {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let parts =
+            text.split_once('/').filter(|(namespace, name)| !namespace.is_empty() && !name.is_empty());
+        let (namespace, name) = parts.ok_or("must be <namespace>/<name>")?;
+        Ok(Self { namespace: namespace.to_owned(), name: name.to_owned() })
+    }
+}
+
+impl std::fmt::Display for Account {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
+/// The token in a file.
+pub struct TokenFile {
+    path: PathBuf,
+    read: Mutex<Option<(String, Instant)>>,
+}
+
+impl TokenFile {
+    /// The file at `path`.
+    pub const fn new(path: PathBuf) -> Self {
+        Self { path, read: Mutex::new(None) }
+    }
+}
+
+impl TokenSource for TokenFile {
+    fn token(&self, _: Service) -> anyhow::Result<String> {
+        let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((token, at)) = &*read
+            && at.elapsed() < READ_EACH
+        {
+            return Ok(token.clone());
+        }
+        let token = std::fs::read_to_string(&self.path)
+            .with_context(|| format!("the token file {}", self.path.display()))?;
+        let token = token.trim().to_owned();
+        ensure!(!token.is_empty(), "the token file {} is empty", self.path.display());
+        *read = Some((token.clone(), Instant::now()));
+        Ok(token)
+    }
+}
+
+/// The keys of a Kubernetes cluster, and who issues tokens there.
+struct Keys {
+    issuer: String,
+    keys: Vec<Arc<Key>>,
+}
+
+/// Knows callers by the tokens of their ServiceAccounts.
+pub struct KubernetesVerifier {
+    /// A JSON Web Key Set with a member `issuer` beside its keys.
+    file: PathBuf,
+    audience: Audience,
+    operator: Option<Account>,
+    known: Mutex<Known>,
+}
+
+#[derive(Default)]
+struct Known {
+    keys: Option<Arc<Keys>>,
+    read: Option<Instant>,
+    failure: String,
+}
+
+impl KubernetesVerifier {
+    /// By the keys in `file`, which may come later.
+    pub fn new(file: PathBuf, audience: Audience, operator: Option<Account>) -> Self {
+        Self { file, audience, operator, known: Mutex::default() }
+    }
+
+    /// The keys, read again where that is due.
+    fn keys(&self, within: Duration) -> Result<Arc<Keys>, Rejected> {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.read.is_none_or(|read| read.elapsed() >= within) {
+            known.read = Some(Instant::now());
+            match self.read() {
+                Ok(keys) => known.keys = Some(Arc::new(keys)),
+                // What was known stays good: a file that is being replaced is back in a moment.
+                Err(error) => known.failure = format!("{error:#}"),
+            }
+        }
+        known.keys.clone().ok_or_else(|| Rejected::NotReady(known.failure.clone()))
+    }
+
+    fn read(&self) -> anyhow::Result<Keys> {
+        #[derive(Deserialize)]
+        struct Issued {
+            issuer: String,
+        }
+        let read = || {
+            let json = std::fs::read(&self.file)?;
+            let Issued { issuer } = serde_json::from_slice(&json).context("says no issuer")?;
+            ensure!(!issuer.is_empty(), "says no issuer");
+            anyhow::Ok(Keys { issuer, keys: jwt::key_set(&json)? })
+        };
+        read().with_context(|| format!("the file of keys {}", self.file.display()))
+    }
+
+    fn fitting(&self, header: &Header) -> Result<(Arc<Keys>, Vec<Arc<Key>>), Rejected> {
+        let keys = self.keys(READ_EACH)?;
+        let fitting = jwt::fitting(&keys.keys, header);
+        if !fitting.is_empty() {
+            return Ok((keys, fitting));
+        }
+        let keys = self.keys(READ_AGAIN)?;
+        let fitting = jwt::fitting(&keys.keys, header);
+        Ok((keys, fitting))
+    }
+
+    /// Whose ServiceAccount it is.
+    fn caller(&self, namespace: &str, account: &str) -> Option<Caller> {
+        let is_operator = |it: &Account| it.namespace == namespace && it.name == account;
+        if self.operator.as_ref().is_some_and(is_operator) {
+            return Caller::of(Role::Operator);
+        }
+        if namespace != self.audience.namespace {
+            return None;
+        }
+        let part = account.strip_prefix(&self.audience.cluster)?.strip_prefix('-')?;
+        if let Some(number) = part.strip_prefix("reader-") {
+            let is_number = number.parse::<u32>().is_ok_and(|read| read.to_string() == number);
+            return is_number.then(|| ReaderId::parse(account).ok()).flatten().map(Caller::reader);
+        }
+        // Nobody in the cluster's own namespace is the operator by a name.
+        let roles = Role::ALL.into_iter().filter(|role| *role != Role::Operator);
+        roles.into_iter().find(|role| role.name() == part).and_then(Caller::of)
+    }
+}
+
+#[derive(Clone, Deserialize)]
+struct Claims {
+    exp: u64,
+    #[serde(rename = "kubernetes.io")]
+    kubernetes: Bound,
+}
+
+#[derive(Clone, Deserialize)]
+struct Bound {
+    namespace: String,
+    serviceaccount: Named,
+}
+
+#[derive(Clone, Deserialize)]
+struct Named {
+    name: String,
+}
+
+impl TokenVerifier for KubernetesVerifier {
+    fn verify(&self, token: &str, _: Service, _now: u64) -> Result<Verified, Rejected> {
+        let header = jwt::header(token).map_err(Rejected::Invalid)?;
+        let (keys, fitting) = self.fitting(&header)?;
+        let mut validation = Validation::new(header.alg);
+        validation.leeway = LEEWAY;
+        validation.validate_nbf = true;
+        validation.set_issuer(&[&keys.issuer]);
+        validation.set_audience(&[self.audience.to_string()]);
+        validation.set_required_spec_claims(&["exp", "iss", "aud", "sub"]);
+        let claims: Claims = jwt::claims(token, &fitting, &validation).map_err(Rejected::Invalid)?;
+        let Bound { namespace, serviceaccount } = claims.kubernetes;
+        let caller = self.caller(&namespace, &serviceaccount.name).ok_or_else(|| {
+            let name = &serviceaccount.name;
+            Rejected::Invalid(format!("the ServiceAccount {namespace}/{name} is none of {}", self.audience))
+        })?;
+        Ok(Verified { caller, until: claims.exp })
+    }
+}
+
+#[cfg(test)]
+mod tests;

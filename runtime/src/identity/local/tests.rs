@@ -1,0 +1,123 @@
+use super::*;
+
+fn caller(text: &str) -> Caller {
+    text.parse().unwrap()
+}
+
+fn ring() -> KeyRing {
+    KeyRing::of_secret(&[b's'; 32]).unwrap()
+}
+
+fn verify(ring: &KeyRing, token: &str, service: Service) -> Result<Caller, String> {
+    let verified = ring.verifier().verify(token, service, seconds());
+    verified.map(|verified| verified.caller).map_err(|rejected| rejected.to_string())
+}
+
+#[test]
+fn each_is_known_by_a_key_of_its_own() {
+    let ring = ring();
+    for text in ["gateway", "operator", "manager", "reader/r-1", "reader/ä b/c"] {
+        let token = ring.source(&caller(text)).unwrap().token(Service::Manager).unwrap();
+        assert_eq!(verify(&ring, &token, Service::Manager), Ok(caller(text)));
+        let other = KeyRing::of_secret(&[b't'; 32]).unwrap();
+        assert!(verify(&other, &token, Service::Manager).is_err(), "another secret's");
+    }
+}
+
+#[test]
+fn a_token_is_good_at_one_service() {
+    let ring = ring();
+    let token = ring.source(&caller("cli")).unwrap().token(Service::Statistics).unwrap();
+    assert!(verify(&ring, &token, Service::Statistics).is_ok());
+    assert!(verify(&ring, &token, Service::Manager).unwrap_err().contains("InvalidAudience"));
+}
+
+#[test]
+fn a_token_has_a_time() {
+    let (ring, now) = (ring(), seconds());
+    let tokens = ring.source(&caller("cli")).unwrap();
+    let at = |from, life| verify(&ring, &tokens.sign(Service::Manager, from, life), Service::Manager);
+    assert!(at(now, 60).is_ok());
+    assert!(at(now - 3_600, 60).unwrap_err().contains("Expired"));
+    assert!(at(now + 3_600, 60).unwrap_err().contains("Immature"));
+    assert!(at(now, u64::MAX / 2).is_ok(), "a day at most");
+    // A token in use is shown again, and made anew in time.
+    assert_eq!(tokens.token(Service::Manager).unwrap(), tokens.token(Service::Manager).unwrap());
+}
+
+/// A token with these parts, signed by `signer`.
+fn forged(signer: &str, header: &serde_json::Value, claims: &serde_json::Value) -> String {
+    let tokens = ring().source(&caller(signer)).unwrap();
+    let text = |value: &serde_json::Value| URL_SAFE_NO_PAD.encode(value.to_string());
+    let message = format!("{}.{}", text(header), text(claims));
+    let signature = URL_SAFE_NO_PAD.encode(tokens.pair.sign(message.as_bytes()));
+    format!("{message}.{signature}")
+}
+
+#[test]
+fn a_reader_s_key_signs_for_that_reader_alone() {
+    let now = seconds();
+    let header = |kid: &str, alg: &str| json!({ "alg": alg, "kid": kid });
+    let claims = |more: serde_json::Value| {
+        let mut claims = json!({ "iss": "liverank", "sub": "reader/r1", "aud": "manager", "iat": now, "nbf": now, "exp": now + 60 });
+        claims.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        claims
+    };
+    let good = forged("reader/r1", &header("reader/r1", "EdDSA"), &claims(json!({})));
+    assert_eq!(verify(&ring(), &good, Service::Manager), Ok(caller("reader/r1")));
+    for (kid, alg, more) in [
+        ("operator", "EdDSA", json!({ "sub": "operator" })),
+        ("reader/r2", "EdDSA", json!({ "sub": "reader/r2" })),
+        ("reader/r1", "EdDSA", json!({ "sub": "operator" })),
+        ("reader/r1", "EdDSA", json!({ "sub": "reader/r2" })),
+        ("nobody", "EdDSA", json!({})),
+        ("reader/r1", "none", json!({})),
+        ("reader/r1", "HS256", json!({})),
+        ("reader/r1", "EdDSA", json!({ "iss": "somebody" })),
+        ("reader/r1", "EdDSA", json!({ "aud": "statistics" })),
+        ("reader/r1", "EdDSA", json!({ "exp": now - 60 })),
+        ("reader/r1", "EdDSA", json!({ "exp": now + 10 * MAX_LIFE })),
+        ("reader/r1", "EdDSA", json!({ "nbf": now + 60 })),
+    ] {
+        let token = forged("reader/r1", &header(kid, alg), &claims(more.clone()));
+        assert!(verify(&ring(), &token, Service::Manager).is_err(), "{kid} {alg} {more}");
+    }
+    for missing in ["iss", "sub", "aud", "nbf", "exp"] {
+        let mut less = claims(json!({}));
+        less.as_object_mut().unwrap().remove(missing);
+        let token = forged("reader/r1", &header("reader/r1", "EdDSA"), &less);
+        assert!(verify(&ring(), &token, Service::Manager).is_err(), "without {missing}");
+    }
+    let mut cut = good.clone();
+    cut.truncate(good.len() - 2);
+    for wrong in [String::new(), "a.b.c".into(), cut, good.replace('.', ""), "x".repeat(100_000)] {
+        assert!(verify(&ring(), &wrong, Service::Manager).is_err());
+    }
+}
+
+#[test]
+fn a_file_of_one_process_is_one_process() {
+    let directory = tempfile::tempdir().unwrap();
+    let (secret, own) = (directory.path().join("secret"), directory.path().join("own"));
+    std::fs::write(&secret, format!("{}\n", "s".repeat(32))).unwrap();
+    let all = KeyRing::read(&secret).unwrap();
+    let reader = caller("reader/r1");
+    std::fs::write(&own, all.derived(&reader).unwrap()).unwrap();
+    let one = KeyRing::read(&own).unwrap();
+    let token = one.source(&reader).unwrap().token(Service::Manager).unwrap();
+    assert_eq!(verify(&all, &token, Service::Manager), Ok(reader.clone()));
+    for other in ["reader/r2", "operator", "manager"] {
+        assert!(one.source(&caller(other)).is_err(), "{other}");
+    }
+    assert!(one.derived(&reader).is_err());
+    // It knows the roles, and no reader.
+    let of = |who: &str| all.source(&caller(who)).unwrap().token(Service::Statistics).unwrap();
+    assert_eq!(verify(&one, &of("cli"), Service::Statistics), Ok(caller("cli")));
+    assert!(verify(&one, &of("reader/r2"), Service::Statistics).is_err());
+
+    for wrong in [&b"short"[..], b"", b"{}", br#"{"format":2,"subject":"cli","seed":"","keys":{}}"#] {
+        std::fs::write(&own, wrong).unwrap();
+        assert!(KeyRing::read(&own).is_err(), "{}", String::from_utf8_lossy(wrong));
+    }
+    assert!(KeyRing::read(directory.path()).is_err());
+}

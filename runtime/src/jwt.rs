@@ -1,0 +1,172 @@
+//! JSON Web Tokens (RFC 7519): public keys as issuers publish them, and whether a token is signed by one of them.
+//!
+//! The algorithm is the key's, never the token's choice; `none` and shared secrets are no algorithms here.
+
+use std::sync::Arc;
+
+use anyhow::{Context, ensure};
+use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, KeyAlgorithm, PublicKeyUse};
+use jsonwebtoken::{Algorithm, DecodingKey, Header, Validation, decode, decode_header};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+mod signature;
+
+pub use jsonwebtoken;
+pub use signature::install;
+
+/// The longest token that is looked at: tokens of Kubernetes take one to two thousand bytes.
+pub const MAX_TOKEN_BYTES: usize = 8 * 1024;
+/// The largest set of keys: hundreds.
+pub const MAX_SET_BYTES: usize = 256 * 1024;
+/// Keys kept of a set: issuers have two or three.
+const MAX_KEYS: usize = 32;
+
+/// A public key, and what it is good for.
+pub struct Key {
+    id: Option<String>,
+    algorithm: Algorithm,
+    public: DecodingKey,
+}
+
+impl Key {
+    /// An Ed25519 key of this name.
+    pub fn ed25519(id: String, public: &[u8]) -> Self {
+        Self { id: Some(id), algorithm: Algorithm::EdDSA, public: DecodingKey::from_ed_der(public) }
+    }
+
+    /// Its name.
+    pub fn id(&self) -> Option<&str> {
+        self.id.as_deref()
+    }
+}
+
+/// The header of a token, where it is one that may be judged.
+///
+/// # Errors
+/// Why it is none, in words for the one who showed it.
+pub fn header(token: &str) -> Result<Header, String> {
+    if token.len() > MAX_TOKEN_BYTES {
+        return Err(format!("it is longer than {MAX_TOKEN_BYTES} bytes"));
+    }
+    let header = decode_header(token).map_err(|error| error.to_string())?;
+    if header.crit.is_some() {
+        return Err("it has critical headers, and none are known here".to_owned());
+    }
+    Ok(header)
+}
+
+/// Those of `known` that a token with this header may be signed by. One that names no key may be signed by the only one
+/// there is.
+pub fn fitting(known: &[Arc<Key>], header: &Header) -> Vec<Arc<Key>> {
+    let fits = |key: &&Arc<Key>| {
+        key.algorithm == header.alg
+            && match &header.kid {
+                Some(kid) => key.id.as_ref() == Some(kid),
+                None => known.len() == 1,
+            }
+    };
+    known.iter().filter(fits).cloned().collect()
+}
+
+/// What a token says, if one of `keys` signed it and `validation` (whose algorithm must be the keys') holds.
+///
+/// # Errors
+/// Why it is not taken.
+pub fn claims<T: DeserializeOwned + Clone>(
+    token: &str,
+    keys: &[Arc<Key>],
+    validation: &Validation,
+) -> Result<T, String> {
+    install();
+    let mut reason = "no key of its issuer's fits it".to_owned();
+    for key in keys {
+        match decode::<T>(token, &key.public, validation) {
+            Ok(token) => return Ok(token.claims),
+            Err(error) => reason = error.to_string(),
+        }
+    }
+    Err(reason)
+}
+
+/// Reads a key set (RFC 7517). Keys for something else are passed over, as it says.
+///
+/// # Errors
+/// A text that is no key set, or has no key that is good for anything here.
+pub fn key_set(json: &[u8]) -> anyhow::Result<Vec<Arc<Key>>> {
+    #[derive(Deserialize)]
+    struct Set {
+        keys: Vec<Value>,
+    }
+    ensure!(json.len() <= MAX_SET_BYTES, "is longer than {MAX_SET_BYTES} bytes");
+    let Set { keys } = serde_json::from_slice(json).context("is no JSON Web Key Set")?;
+    let keys: Vec<Arc<Key>> = keys.into_iter().filter_map(key).take(MAX_KEYS).map(Arc::new).collect();
+    ensure!(!keys.is_empty(), "has no key for RS256, ES256 or EdDSA");
+    Ok(keys)
+}
+
+fn key(jwk: Value) -> Option<Key> {
+    let jwk: Jwk = serde_json::from_value(jwk).ok()?;
+    let (algorithm, named) = match &jwk.algorithm {
+        AlgorithmParameters::RSA(_) => (Algorithm::RS256, KeyAlgorithm::RS256),
+        AlgorithmParameters::EllipticCurve(key) if key.curve == EllipticCurve::P256 => {
+            (Algorithm::ES256, KeyAlgorithm::ES256)
+        }
+        AlgorithmParameters::OctetKeyPair(key) if key.curve == EllipticCurve::Ed25519 => {
+            (Algorithm::EdDSA, KeyAlgorithm::EdDSA)
+        }
+        _ => return None,
+    };
+    let for_signatures = matches!(jwk.common.public_key_use, None | Some(PublicKeyUse::Signature));
+    let for_this = jwk.common.key_algorithm.is_none_or(|algorithm| algorithm == named);
+    let public = (for_signatures && for_this).then(|| DecodingKey::from_jwk(&jwk))?.ok()?;
+    Some(Key { id: jwk.common.key_id, algorithm, public })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    const X: &str = "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo";
+
+    fn ed(more: &Value) -> Value {
+        let mut key = json!({"kty": "OKP", "crv": "Ed25519", "x": X});
+        key.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        key
+    }
+
+    #[test]
+    fn keys_for_something_else_are_passed_over() {
+        let others = json!({"keys": [
+            ed(&json!({"use": "enc"})), ed(&json!({"alg": "ES256"})), {"kty": "oct", "k": "AAAA"},
+            {"kty": "new", "x": X}, {"kty": "EC", "crv": "P-384", "x": X, "y": X}, 7,
+        ]});
+        let error = key_set(others.to_string().as_bytes()).err().unwrap().to_string();
+        assert!(error.contains("no key"), "{error}");
+        let good = json!({"keys": [ed(&json!({"kid": "a"})), 7, ed(&json!({"use": "sig", "alg": "EdDSA"}))]});
+        let keys = key_set(good.to_string().as_bytes()).unwrap();
+        assert_eq!(keys.iter().map(|key| key.id()).collect::<Vec<_>>(), [Some("a"), None]);
+        let many = json!({"keys": vec![ed(&json!({})); MAX_KEYS + 1]});
+        assert_eq!(key_set(many.to_string().as_bytes()).unwrap().len(), MAX_KEYS);
+        assert!(key_set(b"[]").is_err());
+        assert!(key_set(&vec![b' '; MAX_SET_BYTES + 1]).is_err());
+    }
+
+    #[test]
+    fn a_token_names_its_key_where_there_are_several() {
+        let set = |kids: &[&str]| {
+            let keys: Vec<Value> = kids.iter().map(|kid| ed(&json!({ "kid": kid }))).collect();
+            key_set(json!({ "keys": keys }).to_string().as_bytes()).unwrap()
+        };
+        let with =
+            |kid: Option<&str>| Header { kid: kid.map(str::to_owned), ..Header::new(Algorithm::EdDSA) };
+        assert_eq!(fitting(&set(&["a", "b"]), &with(Some("b"))).len(), 1);
+        assert_eq!(fitting(&set(&["a", "b"]), &with(None)).len(), 0);
+        assert_eq!(fitting(&set(&["a"]), &with(None)).len(), 1);
+        assert_eq!(fitting(&set(&["a"]), &with(Some("b"))).len(), 0);
+        assert_eq!(fitting(&set(&["a"]), &Header { alg: Algorithm::RS256, ..with(Some("a")) }).len(), 0);
+    }
+}

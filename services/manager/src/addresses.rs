@@ -1,0 +1,177 @@
+//! Where readers may be. A reader says its addresses itself, and gateways and managers go there: so they are taken only
+//! where the configuration has them for this reader. With `{reader}` in it, a rule makes the address follow from the name
+//! by which the reader is known, and nothing else.
+
+use std::str::FromStr;
+
+use liverank_core::ReaderId;
+use reqwest::Url;
+
+/// Stands for the name of the reader.
+const READER: &str = "{reader}";
+
+/// One rule of `--reader-urls`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AddressRule {
+    /// The only reader it is for.
+    reader: Option<String>,
+    /// Scheme, host and port; or without a port, where any will do.
+    origin: String,
+    any_port: bool,
+}
+
+impl FromStr for AddressRule {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (reader, origin) = match text.split_once('=') {
+            Some((reader, origin)) => (Some(reader.trim().to_owned()), origin),
+            None => (None, text),
+        };
+        let origin = origin.trim().trim_end_matches('/');
+        let (origin, any_port) = match origin.strip_suffix(":*") {
+            Some(origin) => (origin, true),
+            None => (origin, false),
+        };
+        // A name stands for all that may be there.
+        let is_origin = parts(&origin.replace(READER, "r")).is_some_and(|it| it.path.is_empty());
+        if !is_origin || reader.as_ref().is_some_and(String::is_empty) {
+            return Err("must be scheme://host:port, with NAME= in front where it is for one reader only");
+        }
+        Ok(Self { reader, origin: origin.to_owned(), any_port })
+    }
+}
+
+impl AddressRule {
+    /// Any port of this machine.
+    pub fn this_machine() -> Vec<Self> {
+        ["http://127.0.0.1", "http://localhost", "http://[::1]"]
+            .map(|origin| Self { reader: None, origin: origin.to_owned(), any_port: true })
+            .to_vec()
+    }
+
+    fn allows(&self, reader: &ReaderId, address: &Parts) -> bool {
+        if self.reader.as_ref().is_some_and(|only| only != reader.as_str()) {
+            return false;
+        }
+        // A name that would change what comes before or after it in an address is none that belongs there.
+        if self.origin.contains(READER) && !reader.as_str().bytes().all(is_plain) {
+            return false;
+        }
+        parts(&self.origin.replace(READER, reader.as_str())).is_some_and(|rule| {
+            rule.scheme == address.scheme
+                && rule.host == address.host
+                && (self.any_port || rule.port == address.port)
+        })
+    }
+}
+
+const fn is_plain(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'.' || byte == b'_'
+}
+
+/// What an address is compared by.
+struct Parts {
+    scheme: String,
+    host: String,
+    port: Option<u16>,
+    path: String,
+}
+
+/// The parts of an http address that names nobody, asks nothing and ends with a host or a path.
+fn parts(text: &str) -> Option<Parts> {
+    let url: Url = text.parse().ok()?;
+    let is_plain = matches!(url.scheme(), "http" | "https")
+        && url.username().is_empty()
+        && url.password().is_none()
+        && url.query().is_none()
+        && url.fragment().is_none();
+    is_plain.then(|| Parts {
+        scheme: url.scheme().to_owned(),
+        host: url.host_str().unwrap_or_default().to_owned(),
+        port: url.port_or_known_default(),
+        path: url.path().trim_end_matches('/').to_owned(),
+    })
+}
+
+/// All rules.
+#[derive(Debug, Clone)]
+pub struct ReaderAddresses(Vec<AddressRule>);
+
+impl ReaderAddresses {
+    /// These rules.
+    pub const fn new(rules: Vec<AddressRule>) -> Self {
+        Self(rules)
+    }
+
+    /// Whether `reader` may be at `url`.
+    pub fn may_be_at(&self, reader: &ReaderId, url: &str) -> bool {
+        parts(url).is_some_and(|address| {
+            address.path.is_empty() && self.0.iter().any(|rule| rule.allows(reader, &address))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn may(rules: &[&str], reader: &str, url: &str) -> bool {
+        let rules = rules.iter().map(|rule| rule.parse().unwrap()).collect();
+        ReaderAddresses::new(rules).may_be_at(&ReaderId::parse(reader).unwrap(), url)
+    }
+
+    #[test]
+    fn an_address_follows_from_the_reader_s_name() {
+        let rules = ["http://{reader}.tv.svc:4001", "https://{reader}.live.example"];
+        assert!(may(&rules, "live-reader-0", "http://live-reader-0.tv.svc:4001"));
+        assert!(may(&rules, "live-reader-0", "https://live-reader-0.live.example/"));
+        assert!(may(&rules, "live-reader-0", "https://live-reader-0.live.example:443"));
+        for other in [
+            "http://live-reader-1.tv.svc:4001",
+            "http://live-reader-0.tv.svc:4002",
+            "http://live-reader-0.tv.svc",
+            "https://live-reader-0.tv.svc:4001",
+            "http://live-reader-0.tv.svc.evil.example:4001",
+            "http://live-reader-0.tv.svc:4001@evil.example",
+            "http://evil.example#live-reader-0.tv.svc:4001",
+            "http://ann@live-reader-0.tv.svc:4001",
+            "http://live-reader-0.tv.svc:4001/elsewhere",
+            "http://live-reader-0.tv.svc:4001?x",
+            "http://10.0.0.1:4001",
+            "",
+        ] {
+            assert!(!may(&rules, "live-reader-0", other), "{other}");
+        }
+        // A name that is more than a name.
+        assert!(!may(&["http://{reader}.tv.svc:4001"], "evil.example/", "http://evil.example/.tv.svc:4001"));
+        assert!(!may(&["http://{reader}:*"], "a@evil.example", "http://a@evil.example:1"));
+    }
+
+    #[test]
+    fn a_rule_may_be_for_one_reader_and_for_any_port() {
+        let rules = ["reader-1=http://localhost:4001", "http://127.0.0.1:*"];
+        assert!(may(&rules, "reader-1", "http://localhost:4001"));
+        assert!(!may(&rules, "reader-2", "http://localhost:4001"));
+        assert!(may(&rules, "reader-2", "http://127.0.0.1:39999"));
+        assert!(!may(&rules, "reader-2", "http://127.0.0.2:39999"));
+        assert!(!may(&[], "reader-1", "http://localhost:4001"));
+    }
+
+    #[test]
+    fn rules_are_origins() {
+        for wrong in [
+            "",
+            "localhost:4001",
+            "ftp://a",
+            "http://a/b",
+            "=http://a",
+            "http://",
+            "http://a?b",
+            "http://u@a",
+        ] {
+            assert!(wrong.parse::<AddressRule>().is_err(), "{wrong}");
+        }
+        assert_eq!(AddressRule::this_machine()[2], "http://[::1]:*".parse().unwrap());
+    }
+}

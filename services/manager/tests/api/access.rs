@@ -1,0 +1,151 @@
+//! Who may ask what: every endpoint of the table with every kind of caller, and what a stolen reader credential opens.
+
+use liverank_core::ReaderId;
+use liverank_manager::Config;
+use liverank_protocol::access::{Access, Caller, Role, Service, endpoints};
+use liverank_runtime::identity::local::KeyRing;
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+
+use crate::support::{Manager, Reader, StoreWithSwitch, token, until};
+
+fn heartbeat(id: &str, url: &str) -> Value {
+    json!({"id": id, "public_url": url, "internal_url": url, "beat": 1, "capacity": 10, "viewers": 0,
+        "draining": false, "highest_epoch": 0, "videos": [], "messages_sent": 0})
+}
+
+/// The status of a request that shows `shown`, and the type of what came back.
+async fn status(manager: &Manager, method: &str, path: &str, shown: Option<&str>) -> (StatusCode, String) {
+    let path = path.replace("{videoid}", "v");
+    let method: Method = method.parse().unwrap();
+    let mut request = manager.client.request(method.clone(), format!("{}{path}", manager.base));
+    if method == Method::POST {
+        request = request.json(&json!({}));
+    }
+    if let Some(shown) = shown {
+        request = request.header("authorization", shown);
+    }
+    let answer = request.header("origin", "https://page.example").send().await.unwrap();
+    let kind = answer.headers().get("content-type").map_or("", |kind| kind.to_str().unwrap()).to_owned();
+    let is_open = endpoints(Service::Manager)
+        .any(|row| row.path.replace("{videoid}", "v") == path && row.access == Access::Public);
+    let has_cors = answer.headers().contains_key("access-control-allow-origin");
+    assert_eq!(has_cors, is_open, "only public endpoints may be used from a page: {path}");
+    (answer.status(), kind)
+}
+
+#[tokio::test]
+async fn the_table_of_endpoints_is_what_the_router_does() {
+    let manager = Manager::start(&StoreWithSwitch::new()).await;
+    let refused = |status: StatusCode| matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN);
+    let callers = || {
+        Role::ALL
+            .map(|role| Caller::of(role).unwrap_or_else(|| Caller::reader(ReaderId::parse("r1").unwrap())))
+    };
+    for row in endpoints(Service::Manager) {
+        let what = format!("{} {}", row.method, row.path);
+        let stranger = KeyRing::random().unwrap().source(&Caller::of(Role::Operator).unwrap()).unwrap();
+        let strange = format!(
+            "Bearer {}",
+            stranger.sign(Service::Manager, liverank_runtime::now_micros() / 1_000_000, 60)
+        );
+        for shown in
+            [None, Some(""), Some("Bearer"), Some("Bearer x"), Some("Basic eDp5"), Some(strange.as_str())]
+        {
+            let (status, kind) = status(&manager, row.method, row.path, shown).await;
+            match row.access {
+                Access::Public => assert!(!refused(status), "{what} {shown:?}"),
+                _ => {
+                    assert_eq!(status, StatusCode::UNAUTHORIZED, "{what} {shown:?}");
+                    assert_eq!(kind, "application/problem+json");
+                }
+            }
+        }
+        let Access::Roles(roles) = row.access else { continue };
+        for caller in callers() {
+            let shown = format!("Bearer {}", token(&caller.to_string()));
+            let (status, _) = status(&manager, row.method, row.path, Some(&shown)).await;
+            if roles.contains(&caller.role()) {
+                assert!(!refused(status), "{what} as {caller}: {status}");
+            } else {
+                assert_eq!(status, StatusCode::FORBIDDEN, "{what} as {caller}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_stolen_reader_credential_is_one_reader() {
+    let store = StoreWithSwitch::new();
+    let manager = Manager::start(&store).await;
+    let victim = Reader::start("victim", &[&manager]).await;
+    manager.knows(1).await;
+    manager.register("v").await;
+    victim.watch("v", 5);
+    until("its viewers are known", async || manager.json("/viewers/v").await["viewers"] == 5).await;
+    let before = manager.json("/load").await;
+    let as_thief =
+        async |path: &str, body: &Value| manager.send_as("reader/thief", path, body).await.status();
+    // It cannot speak for another reader,
+    assert_eq!(
+        as_thief("/heartbeat", &heartbeat("victim", "http://127.0.0.1:1")).await,
+        StatusCode::FORBIDDEN
+    );
+    // give orders,
+    for (path, body) in [
+        ("/term", json!({"holder": "thief", "lease": {"uid": "a", "transitions": 1}})),
+        ("/moves", json!({"term": 1, "lease": {"uid": "a", "transitions": 1}, "moves": []})),
+        ("/cordons", json!({"term": 1, "lease": {"uid": "a", "transitions": 1}, "cordons": []})),
+    ] {
+        assert_eq!(as_thief(path, &body).await, StatusCode::FORBIDDEN, "{path}");
+    }
+    // read what others' viewers watch,
+    let shown = format!("Bearer {}", token("reader/thief"));
+    for path in ["/viewers/v", "/load", "/moves", "/cordons", "/plan"] {
+        assert_eq!(status(&manager, "GET", path, Some(&shown)).await.0, StatusCode::FORBIDDEN, "{path}");
+    }
+    // mint epochs,
+    for (field, value) in [
+        ("highest_epoch", json!((1u64 << 53) - 2)),
+        ("highest_epoch", json!(1u64 << 52)),
+        ("videos", json!([{"video": "v", "viewers": 1, "epoch": 1u64 << 52, "ready": true}])),
+        ("videos", json!([{"video": "v", "viewers": u64::MAX, "epoch": 0, "ready": true}])),
+        ("viewers", json!(u64::MAX)),
+        ("capacity", json!(u64::MAX)),
+        ("ticket", json!("x".repeat(10_000))),
+    ] {
+        let mut body = heartbeat("thief", "http://127.0.0.1:1");
+        body[field] = value.clone();
+        assert_eq!(as_thief("/heartbeat", &body).await, StatusCode::BAD_REQUEST, "{field} {value}");
+    }
+    let far = json!({"videoid": "v", "epoch": 1u64 << 52});
+    assert_eq!(as_thief("/route", &far).await, StatusCode::BAD_REQUEST);
+    // or be where the configuration does not have it.
+    for url in ["http://10.0.0.1:4001", "http://evil.example:4001", "https://127.0.0.1:4001"] {
+        for field in ["public_url", "internal_url"] {
+            let mut body = heartbeat("thief", "http://127.0.0.1:1");
+            body[field] = json!(url);
+            let refused = manager.send_as("reader/thief", "/heartbeat", &body).await;
+            assert_eq!(refused.status(), StatusCode::FORBIDDEN, "{field} {url}");
+            assert_eq!(refused.json::<Value>().await.unwrap()["field"], *field);
+        }
+    }
+    let after = manager.json("/load").await;
+    assert_eq!(before["assignments"][0]["readers"], after["assignments"][0]["readers"]);
+    assert_eq!(before["highest_epoch"], after["highest_epoch"]);
+    assert_eq!(after["readers"].as_array().unwrap().len(), 1, "nothing of it was believed");
+    assert_eq!(manager.resolve("v").await, Some(victim.url.clone()));
+}
+
+#[tokio::test]
+async fn an_address_follows_from_the_reader_s_name() {
+    let store = StoreWithSwitch::new();
+    let reader_urls = vec!["http://{reader}.tv.svc:4001".parse().unwrap()];
+    let manager = Manager::with(&store, Config { reader_urls, ..Config::default() }).await;
+    let beat = async |id: &str, url: &str| {
+        manager.send_as(&format!("reader/{id}"), "/heartbeat", &heartbeat(id, url)).await.status()
+    };
+    assert_eq!(beat("live-reader-0", "http://live-reader-0.tv.svc:4001").await, StatusCode::OK);
+    assert_eq!(beat("live-reader-1", "http://live-reader-0.tv.svc:4001").await, StatusCode::FORBIDDEN);
+    assert_eq!(beat("live-reader-0", "http://127.0.0.1:4001").await, StatusCode::FORBIDDEN);
+}

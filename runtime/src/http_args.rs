@@ -8,8 +8,8 @@ use tokio::sync::Semaphore;
 
 use crate::origins::{Origin, Origins};
 
-/// Bytes of request bodies that a process holds at once, whole ones and those that are still coming. Per address it is a
-/// part of that: see [`crate::server::Exchange`].
+/// Bytes of request bodies that a process holds at once, whole ones and those that are still coming. One pool for all
+/// callers: no address has a part of its own.
 const UPLOAD_BYTES: usize = 256 * 1024 * 1024;
 /// How long a connection may stay open between two requests. Balancers keep theirs for 60 s (AWS, GCP, nginx): the
 /// server has to be the one that waits longer, or a request meets a connection that is being closed.

@@ -18,6 +18,7 @@
 //! | [`placement`] | which reader serves a video, and what to move when loads change |
 //! | [`scaling`] | how many readers there should be |
 //! | [`epoch`] | which epochs, terms and counts can be true |
+//! | [`viewer_role`] | what a viewer's token lets its bearer do |
 //!
 //! Invariants held here and tested here:
 //! 1. Counts are integers, so no order of events changes a sum ([`score`]).
@@ -41,6 +42,7 @@ pub mod scaling;
 pub mod score;
 pub mod secret;
 pub mod trending;
+pub mod viewer_role;
 
 pub use comment::{Comment, CommentEpoch, Position};
 pub use event::{Interaction, Kind};

@@ -131,7 +131,10 @@ async fn take(gateway: &Gateway, caller: &Caller, item: Result<Value, Invalid>) 
                     let status = StatusCode::ACCEPTED.as_u16();
                     Outcome { status, event_id: Some(event_id), field: None, error: None }
                 }
-                Err(problem) => failed(problem.status(), None, problem.detail().to_owned()),
+                Err(problem) => {
+                    let field = (problem.status() == StatusCode::CONFLICT).then_some("event_id");
+                    failed(problem.status(), field, problem.detail().to_owned())
+                }
             }
         }
     }

@@ -77,8 +77,14 @@ pub(crate) fn read(mut value: Value) -> Result<Interaction, Invalid> {
 
 /// Appends an interaction to the log and answers its `event_id`.
 pub(crate) async fn append(gateway: &Gateway, event: &Interaction) -> Result<String, Problem> {
+    let claimed = gateway.acknowledged.claim(event);
+    claimed.inspect_err(|_| gateway.metrics.interaction(AppendOutcome::Invalid))?;
     let key = event.video_id.as_str().as_bytes();
-    if let Err(refused) = gateway.backends.log.append(key, event.to_json()).await {
+    let appended = gateway.backends.log.append(key, event.to_json()).await;
+    if matches!(appended, Err(AppendError::TooLarge { .. })) {
+        gateway.acknowledged.release(event);
+    }
+    if let Err(refused) = appended {
         gateway.metrics.interaction(AppendOutcome::Unavailable);
         return Err(refusal(gateway, &refused));
     }

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`router`] | says which path is answered by what; reads as the API |
 //! | `interact`, `batch` | take interactions into the log |
+//! | `acknowledged` | knows which `event_id` stands for what |
 //! | `videos` | answers ranked lists and single videos |
 //! | `front_door` | carries a viewer's comment stream, following the video from reader to reader |
 //! | `proxy`, `upgrade` | pass everything else on to the service that answers it |
@@ -27,6 +28,7 @@ use reqwest::Url;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
+mod acknowledged;
 pub mod auth;
 mod batch;
 mod dependency;
@@ -42,6 +44,7 @@ mod upgrade;
 mod upstream;
 mod videos;
 
+use acknowledged::Acknowledged;
 use auth::{Auth, AuthArgs};
 use dependency::{Dependency, Peer};
 use front_door::RouteCache;
@@ -147,6 +150,8 @@ pub(crate) struct Gateway {
     /// Reports and questions to the statistics service being passed on, each from when it is whole until its answer is.
     pub(crate) reports: Arc<Semaphore>,
     pub(crate) streams: Streams,
+    /// What was sent under which `event_id`.
+    pub(crate) acknowledged: Acknowledged,
     /// What one caller may do.
     pub(crate) limits: Limits,
     /// Whose pages may use it.
@@ -185,6 +190,7 @@ impl Gateway {
                 shell,
                 metrics.streams.clone(),
             ),
+            acknowledged: Acknowledged::default(),
             limits: Limits::new(&config.limits),
             origins: Arc::clone(&shell.http.origins),
             routes: RouteCache::default(),

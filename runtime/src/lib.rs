@@ -15,6 +15,7 @@ pub mod http_args;
 pub mod identity;
 pub mod jwt;
 pub mod metrics;
+pub mod network;
 pub mod one_line;
 pub mod origins;
 pub mod params;
@@ -28,6 +29,7 @@ pub mod shutdown;
 pub mod streams;
 pub mod tasks;
 pub mod telemetry;
+pub mod uploads;
 pub mod websocket;
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};

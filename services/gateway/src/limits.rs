@@ -3,7 +3,7 @@
 //! An address is that of the client behind the proxies that are trusted (`--trusted-proxies`); of IPv6 it is the network,
 //! for a host has a whole one to itself. A user is whom a token is for; without tokens it is the address again.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -13,6 +13,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use liverank_core::limits::{Buckets, Quota};
 use liverank_runtime::Problem;
+use liverank_runtime::network::network;
 use liverank_runtime::server::Exchange;
 
 use crate::Gateway;
@@ -101,17 +102,6 @@ fn take<K: Eq + std::hash::Hash>(
     })
 }
 
-/// The address that counts: of IPv6 its network of 64 bits.
-fn network(address: IpAddr) -> IpAddr {
-    match address {
-        IpAddr::V4(_) => address,
-        IpAddr::V6(address) => {
-            let [a, b, c, d, ..] = address.segments();
-            Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
-        }
-    }
-}
-
 /// Lets a request through, or answers it at once.
 pub(crate) async fn admit(State(gateway): State<Arc<Gateway>>, request: Request, next: Next) -> Response {
     let client = request.extensions().get::<Exchange>().map(Exchange::client);
@@ -129,13 +119,6 @@ pub(crate) async fn admit(State(gateway): State<Arc<Gateway>>, request: Request,
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_host_is_its_network() {
-        let of = |text: &str| network(text.parse().unwrap()).to_string();
-        assert_eq!(of("2001:db8:1:2:3:4:5:6"), "2001:db8:1:2::");
-        assert_eq!(of("192.0.2.7"), "192.0.2.7");
-    }
 
     #[test]
     fn users_have_their_own_and_nothing_is_no_limit() {

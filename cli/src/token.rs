@@ -181,7 +181,8 @@ impl UpAuth {
         let others = self.auth.auth_jwks_file.is_some() || self.auth.auth_jwks_url.is_some();
         // A file of settings is below the command line's own check.
         ensure!(!others, "set --auth-dev or the keys of an issuer, not both");
-        Ok(DevKeys::of(data_dir)?.auth())
+        let auth_revoked_file = self.auth.auth_revoked_file.clone();
+        Ok(AuthArgs { auth_revoked_file, ..DevKeys::of(data_dir)?.auth() })
     }
 
     /// Whether tokens are asked for that `liverank token user` prints.

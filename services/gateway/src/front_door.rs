@@ -22,6 +22,7 @@ use liverank_runtime::streams::EVENT_STREAM;
 
 use crate::Gateway;
 use crate::auth::Caller;
+use crate::auth::session::{Session, session};
 
 mod reader;
 mod routes;
@@ -39,6 +40,8 @@ pub(crate) struct Watch {
     posted: bool,
     /// The last event that the client has; empty for one that has none.
     last_id: String,
+    /// How long it may watch.
+    session: Session,
 }
 
 /// What `GET /connect` takes. The last two are what stand-ins for a browser's `EventSource` call the third.
@@ -58,6 +61,7 @@ pub(crate) async fn by_get(
         video_id: VideoId::parse_field("videoid", params.required("videoid")?)?,
         posted: false,
         last_id: last_id(&headers, &params),
+        session: session(&gateway, &caller),
     };
     caller.expect("userid", watch.user_id.as_str())?;
     if gateway.manager.replicas.is_none() {
@@ -81,6 +85,7 @@ pub(crate) async fn by_post(
         video_id: VideoId::parse_field("videoid", required_text(&body, "videoid")?)?,
         posted: true,
         last_id: last_id(&headers, &params),
+        session: session(&gateway, &caller),
     };
     caller.expect("userid", watch.user_id.as_str())?;
     if gateway.manager.replicas.is_none() {

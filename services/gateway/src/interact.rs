@@ -34,8 +34,8 @@ pub(crate) async fn one(
 ) -> Result<(StatusCode, Json<Acknowledged>), Problem> {
     let event =
         json_object(&gateway, request).await.and_then(|JsonObject(object)| Ok(read(Value::Object(object))?));
-    let event = event.inspect_err(|_| gateway.metrics.interaction(AppendOutcome::Invalid))?;
-    caller.expect("user_id", event.user_id.as_str())?;
+    let mut event = event.inspect_err(|_| gateway.metrics.interaction(AppendOutcome::Invalid))?;
+    caller.judge(&mut event)?;
     gateway.limits.events(&caller, &exchange, 1)?;
     let Ok(place) = Arc::clone(&gateway.in_flight).try_acquire_owned() else {
         gateway.metrics.interaction(AppendOutcome::Shed);

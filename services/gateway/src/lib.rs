@@ -214,6 +214,7 @@ pub async fn run(
     let mut tasks = Tasks::new(&shell);
     if gateway.auth.is_some() {
         tasks.spawn("keep_keys", keep_keys(Arc::clone(&gateway)));
+        tasks.spawn("keep_revoked", keep_revoked(Arc::clone(&gateway)));
     }
     tasks.spawn("watch_dependencies", dependency::watch(Arc::clone(&gateway)));
     let serving = server::serve(listener, router::router(&gateway), &shell);
@@ -224,5 +225,11 @@ pub async fn run(
 async fn keep_keys(gateway: Arc<Gateway>) {
     if let Some(auth) = &gateway.auth {
         auth.keys.keep().await;
+    }
+}
+
+async fn keep_revoked(gateway: Arc<Gateway>) {
+    if let Some(auth) = &gateway.auth {
+        auth.revoked.keep().await;
     }
 }

@@ -71,7 +71,7 @@ impl Limits {
     /// 429 where that is more than it may send.
     pub(crate) fn events(&self, caller: &Caller, exchange: &Exchange, count: usize) -> Result<(), Problem> {
         let who = match caller {
-            Caller::User(user) => EventsOf::User(user.clone()),
+            Caller::User(viewer) => EventsOf::User(viewer.subject.clone()),
             Caller::Anyone => EventsOf::Address(network(exchange.client())),
         };
         take(self.events.as_ref(), who, count as u64, self.start.elapsed())
@@ -130,11 +130,11 @@ mod tests {
             })
         };
         let (one, exchange) = (limits(1, 1), Exchange::default());
-        let user = |name: &str| Caller::User(name.to_owned());
-        assert!(one.events(&user("ana"), &exchange, 10).is_ok());
-        let refused = one.events(&user("ana"), &exchange, 1).unwrap_err();
+        let user = crate::auth::user;
+        assert!(one.events(&user("ana", ""), &exchange, 10).is_ok());
+        let refused = one.events(&user("ana", ""), &exchange, 1).unwrap_err();
         assert_eq!(refused.status(), StatusCode::TOO_MANY_REQUESTS);
-        assert!(one.events(&user("ben"), &exchange, 10).is_ok());
+        assert!(one.events(&user("ben", ""), &exchange, 10).is_ok());
         assert!(one.events(&Caller::Anyone, &exchange, 10).is_ok());
         let none = limits(0, 0);
         assert!((0..10_000).all(|_| none.events(&Caller::Anyone, &exchange, 1000).is_ok()));

@@ -14,6 +14,7 @@ use super::reader::Attempt;
 use super::scan::{Scanner, Sort, first, last_id, sort};
 use super::{Watch, come_back};
 use crate::Gateway;
+use crate::auth::session::TokenEnd;
 use crate::metrics::RerouteReason;
 use liverank_runtime::server::Exchange;
 use liverank_runtime::streams::StreamPermit;
@@ -111,6 +112,7 @@ impl Viewer {
                 Phase::Seeking(attempt) => tokio::select! {
                     biased;
                     () = self.stay.leave.as_mut() => Some(self.end()),
+                    end = self.watch.session.as_mut() => Some(self.shut_out(end)),
                     found = attempt.as_mut() => self.found(found),
                     () = self.farewell.probe() => Some(PROBING),
                     () = tokio::time::sleep(BEAT) => Some(HEARTBEAT),
@@ -118,6 +120,7 @@ impl Viewer {
                 Phase::Watching(watching) => tokio::select! {
                     biased;
                     () = self.stay.leave.as_mut() => Some(self.end()),
+                    end = self.watch.session.as_mut() => Some(self.shut_out(end)),
                     () = self.farewell.probe() => Some(PROBING),
                     came = next_bytes(&mut watching.stream) => self.came(came),
                 },
@@ -196,6 +199,11 @@ impl Viewer {
     fn end(&mut self) -> Bytes {
         self.phase = Phase::Over;
         come_back()
+    }
+
+    /// Its token is good no more. With another one it may come back.
+    fn shut_out(&mut self, why: TokenEnd) -> Bytes {
+        [why.event(), self.end()].concat().into()
     }
 }
 

@@ -185,6 +185,11 @@ impl UpAuth {
         Ok(AuthArgs { auth_revoked_file, ..DevKeys::of(data_dir)?.auth() })
     }
 
+    /// Whether viewers are asked for tokens at all.
+    pub const fn is_given(&self) -> bool {
+        self.auth_dev || self.auth.auth_jwks_file.is_some() || self.auth.auth_jwks_url.is_some()
+    }
+
     /// Whether tokens are asked for that `liverank token user` prints.
     pub const fn is_dev(&self) -> bool {
         self.auth_dev

@@ -200,7 +200,7 @@ fn mounts(scope: Scope<'_>, component: Component) -> Vec<VolumeMount> {
     };
     let files = secrets::files(scope.spec, component);
     let files = files.iter().map(secrets::File::mount);
-    [config].into_iter().chain(files).chain(identity::mounts(component)).collect()
+    [config].into_iter().chain(files).chain(identity::mounts(scope, component)).collect()
 }
 
 /// The user's, with our requests for what the user neither requests nor limits, written as the API server does.

@@ -336,8 +336,14 @@ fn a_component_has_the_secrets_and_settings_of_its_own_stores_only() {
         }
         let calls = matches!(component, Component::Gateway | Component::Reader);
         assert_eq!(text.contains("identity-token"), calls, "{}", component.name());
-        let is_asked = matches!(component, Component::Manager | Component::Statistics);
+        // The last two where viewers are asked for tokens: then they take viewers of gateways only.
+        let is_asked = matches!(
+            component,
+            Component::Manager | Component::Statistics | Component::Comment | Component::Websocket
+        );
         assert_eq!(text.contains("identity-jwks-file"), is_asked, "{}", component.name());
+        let has_viewers = matches!(component, Component::Comment | Component::Websocket | Component::Reader);
+        assert_eq!(text.contains("viewers-by-gateway"), has_viewers, "{}", component.name());
         let viewers = component == Component::Gateway;
         assert_eq!(text.contains("auth-jwks"), viewers, "{}", component.name());
     }

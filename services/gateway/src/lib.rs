@@ -23,7 +23,7 @@ use liverank_protocol::access::Service;
 use liverank_runtime::origins::Origins;
 use liverank_runtime::peer::Peers;
 use liverank_runtime::streams::Streams;
-use liverank_runtime::{ServiceContext, Tasks, server};
+use liverank_runtime::{Identity, ServiceContext, Tasks, server};
 use reqwest::Url;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
@@ -159,6 +159,8 @@ pub(crate) struct Gateway {
     pub(crate) routes: RouteCache,
     pub(crate) rules: videos::RulesCache,
     pub(crate) patience: Duration,
+    /// Who this process is to the others.
+    pub(crate) identity: Identity,
     /// What viewers' tokens are judged by; absent where none are asked for.
     pub(crate) auth: Option<Auth>,
     pub(crate) metrics: GatewayMetrics,
@@ -196,6 +198,7 @@ impl Gateway {
             routes: RouteCache::default(),
             rules: videos::RulesCache::default(),
             patience: Duration::from_secs(config.reader_wait_seconds.into()),
+            identity: shell.identity.clone(),
             auth: Auth::new(config.auth, shell.health.clone())?,
             metrics,
         }))

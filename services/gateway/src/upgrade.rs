@@ -26,7 +26,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use crate::Gateway;
 use crate::auth::Caller;
 use crate::auth::session::{Session, session};
-use crate::proxy::{relay, send};
+use crate::proxy::{introduce, relay, send};
 use crate::upstream::strip_hop;
 use liverank_runtime::process::confined;
 
@@ -82,7 +82,7 @@ async fn to_websocket(
         return Err(Problem::unavailable("there is no room for another WebSocket here: try again")
             .retry_after(problem::RETRY_AFTER));
     };
-    let mut parts = for_the_service(caller, parts);
+    let mut parts = for_the_service(gateway, caller, parts);
     ask_for_websocket(&mut parts.headers);
     let mut response = send(gateway, &gateway.websocket, &parts, &Bytes::new()).await?;
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
@@ -104,14 +104,14 @@ async fn asked_without_handshake(
     caller: &Caller,
     parts: Parts,
 ) -> Result<Response, Problem> {
-    let parts = for_the_service(caller, parts);
+    let parts = for_the_service(gateway, caller, parts);
     Ok(refused(relay(send(gateway, &gateway.websocket, &parts, &Bytes::new()).await?)))
 }
 
 /// The head of a request without what belongs to this hop.
-fn for_the_service(caller: &Caller, mut parts: Parts) -> Parts {
-    caller.strip(&mut parts.headers, &mut parts.uri);
+fn for_the_service(gateway: &Gateway, caller: &Caller, mut parts: Parts) -> Parts {
     strip_hop(&mut parts.headers);
+    introduce(gateway, &gateway.websocket, caller, &mut parts);
     parts.headers.remove(header::HOST);
     parts
 }

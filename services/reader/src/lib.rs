@@ -42,6 +42,7 @@ use liverank_core::comment::hex;
 use liverank_core::secret::Secret;
 use liverank_protocol::ReaderReport;
 use liverank_protocol::access::{Caller, Service};
+use liverank_runtime::identity::sent::pass_key;
 use liverank_runtime::peer::{Peers, Replicas};
 use liverank_runtime::{Identity, ServiceContext, Tasks, report, server};
 use reqwest::Url;
@@ -122,6 +123,8 @@ pub struct Reader {
     has_managers: bool,
     /// What managers show this reader: it tells them in its heartbeats, and nobody else has it.
     ticket: Secret,
+    /// By which gateways make passes for viewers; managers tell them.
+    pass_key: Secret,
     /// Viewers who came back in the last minute, and of them those who were refused or missed something.
     pub reconnects: SlidingCounter,
     /// When it has to be gone, once it is leaving.
@@ -153,6 +156,7 @@ impl Reader {
             writes_per_second: config.writes_per_second,
         };
         let metrics = Metrics::registered(shell);
+        let ticket = Secret::new(hex(&rand::random::<[u8; 32]>()));
         let base = |url: &Url| url.as_str().trim_end_matches('/').to_owned();
         let public_url = config.public_url.as_ref().map_or_else(|| format!("http://localhost:{port}"), base);
         Ok(Arc::new(Self {
@@ -168,7 +172,8 @@ impl Reader {
             public_url,
             identity,
             has_managers: !config.manager_url.is_empty(),
-            ticket: Secret::new(hex(&rand::random::<[u8; 32]>())),
+            pass_key: pass_key(&ticket),
+            ticket,
             reconnects: SlidingCounter::new(Instant::now()),
             gone_by: OnceLock::new(),
             beat_now: Notify::new(),

@@ -106,6 +106,7 @@ pub async fn serve(
     listener: TcpListener,
     shell: ServiceContext,
 ) -> anyhow::Result<()> {
+    shell.identity.expect_gateways_known()?;
     let metrics = WebsocketMetrics::new(&shell.metrics);
     let mirror = Arc::new(Mirror::default());
     let lists = Arc::new(Lists::new(Arc::clone(&mirror), metrics.clone()));
@@ -121,7 +122,7 @@ pub async fn serve(
     let tasks = Tasks::new(&shell);
     let followed = mirror::follow(&mirror, &lists, &*ranking, &shell, &metrics);
     let followed = tasks.inside("follow_ranking", followed);
-    let served = server::serve(listener, router::new(Arc::clone(&service)), &shell);
+    let served = server::serve(listener, router::new(Arc::clone(&service), &shell.identity), &shell);
     let drained = service.streams.drained();
     // The boards go on moving while clients leave.
     let (followed, served, ()) = tokio::join!(

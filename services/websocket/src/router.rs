@@ -28,12 +28,12 @@ const DEFAULT_LIMIT: usize = 1000;
 const MAX_LIMIT: u64 = 1_000_000;
 
 /// Every path of the service.
-pub(crate) fn new(service: Arc<Service>) -> Router {
+pub(crate) fn new(service: Arc<Service>, identity: &Identity) -> Router {
     let (router, _) = Routes::of(access::Service::Websocket)
         .get("/ws/videos", get(videos))
         .get("/ws/user/{user_id}", get(user))
         .get("/health", get(health))
-        .guarded(&Identity::default(), None);
+        .guarded(identity, None);
     server::with_fallbacks(router.with_state(service))
 }
 

@@ -9,6 +9,7 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use liverank_core::{UserId, VideoId};
 use liverank_protocol::{ASSIGNMENT_EPOCH_HEADER, RouteReader};
+use liverank_runtime::identity::{self, sent};
 use liverank_runtime::peer::join;
 use reqwest::Url;
 use serde_json::json;
@@ -61,6 +62,10 @@ impl Attempt {
             Request::new(Full::default())
         };
         request.headers_mut().insert(ASSIGNMENT_EPOCH_HEADER, epoch.into());
+        if let Some(key) = &reader.pass_key {
+            let pass = sent::pass(key, &self.user_id, &self.video_id, identity::seconds());
+            request.headers_mut().insert(sent::PASS, pass);
+        }
         *request.uri_mut() = url.as_str().parse().ok()?;
         if !self.last_id.is_empty() {
             request.headers_mut().insert("last-event-id", HeaderValue::from_str(&self.last_id).ok()?);
@@ -91,7 +96,7 @@ mod tests {
 
     fn reader(id: &str, load: u64, takes: bool) -> RouteReader {
         let (id, url) = (ReaderId::parse(id).unwrap(), String::new());
-        RouteReader { id, public_url: url.clone(), internal_url: url, load, takes }
+        RouteReader { id, public_url: url.clone(), internal_url: url, load, takes, pass_key: None }
     }
 
     #[test]

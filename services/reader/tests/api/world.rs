@@ -250,6 +250,7 @@ impl Manager {
             internal_url: (*url).into(),
             load: 0,
             takes: true,
+            pass_key: None,
         };
         let route = Route { videoid: video(id), epoch, readers: readers.iter().map(reader).collect() };
         self.routes.lock().unwrap().insert(video(id), route);

@@ -1,5 +1,6 @@
 //! `liverank up` with every port of its own known.
 
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -39,12 +40,18 @@ pub struct Up {
     pub process: Process,
     addresses: Vec<String>,
     client: reqwest::Client,
+    data: String,
     _directory: tempfile::TempDir,
 }
 
 impl Up {
     /// Starts it and waits until it answers and every reader is known.
     pub async fn start() -> Self {
+        Self::start_with(&[]).await
+    }
+
+    /// [`Up::start`], with these flags.
+    pub async fn start_with(flags: &[&str]) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let address = || format!("127.0.0.1:{}", free_port());
         let addresses: Vec<String> = Door::ALL.iter().map(|_| address()).collect();
@@ -54,14 +61,24 @@ impl Up {
         for (name, address) in names.iter().zip(&addresses) {
             args.extend([format!("--{name}-listen"), address.clone()]);
         }
+        args.extend(flags.iter().map(ToString::to_string));
         let process = Process::start("up", &args, directory.path());
-        let up = Self { process, addresses, client: reqwest::Client::new(), _directory: directory };
+        let client = reqwest::Client::new();
+        let up = Self { process, addresses, client, data, _directory: directory };
         wait::json(&format!("{}/videos", up.url(Door::Gateway)), START).await;
         let registered = || async {
             up.post("/register", &json!({"videoid": "calm"})).await.1["readerUrl"].as_str().map(str::len)
         };
         wait::until("a reader for a video", START, registered).await;
         up
+    }
+
+    /// A viewer's token, of a system that was started with `--auth-dev`.
+    pub fn viewer_token(&self, user: &str) -> String {
+        let args = ["token", "user", "--user", user, "--data-dir", &self.data];
+        let said = Command::new(crate::binary()).args(args).output().expect("running the binary");
+        assert!(said.status.success(), "liverank token: {}", String::from_utf8_lossy(&said.stderr));
+        String::from_utf8(said.stdout).expect("a token is text").trim().to_owned()
     }
 
     /// `host:port` of a door.

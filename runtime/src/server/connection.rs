@@ -68,10 +68,7 @@ pub(super) async fn serve(
             if !bodiless && socket.handed_over(&mut answer) {
                 return Err(HandedOver);
             }
-            // These do not wait for the rest of the body: nothing else can follow on the connection.
-            if matches!(answer.status(), StatusCode::PAYLOAD_TOO_LARGE | StatusCode::REQUEST_TIMEOUT) {
-                answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-            }
+            close_after_unread_body(&mut answer);
             let sized = answer.headers().contains_key(header::CONTENT_LENGTH)
                 || hyper::body::Body::size_hint(answer.body()).exact().is_some();
             socket.clock(|clock| clock.answering(sized));
@@ -102,6 +99,11 @@ pub(super) async fn serve(
                 connection.as_mut().graceful_shutdown();
                 continue;
             }
+            // The library waits for the first request of a connection that has not asked yet: one that a browser or a
+            // pool has opened in advance would keep this process for as long as a head may take.
+            if leaving && socket.clock(|clock| clock.asks_nothing()) {
+                return Poll::Ready(None);
+            }
             // All that moves the clock happens within the connection's own poll, so this need not be woken by it.
             loop {
                 let Some(at) = socket.clock(|clock| clock.look_at()) else { return Poll::Pending };
@@ -121,6 +123,13 @@ pub(super) async fn serve(
     // What ends a connection early is the peer's doing; a line for each would be a line a request.
     if served.is_some_and(|ended| ended.is_err() || unread.load(Ordering::Relaxed)) {
         linger(&socket).await;
+    }
+}
+
+/// These answers do not wait for the rest of the request's body: nothing else can follow on the connection.
+fn close_after_unread_body(answer: &mut Response) {
+    if matches!(answer.status(), StatusCode::PAYLOAD_TOO_LARGE | StatusCode::REQUEST_TIMEOUT) {
+        answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
 }
 

@@ -1,5 +1,7 @@
 //! What a server waits for when it is told to end.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -18,7 +20,7 @@ static ASKED: Notify = Notify::const_new();
 static ANSWER: Notify = Notify::const_new();
 
 async fn start() -> (ServiceContext, SocketAddr, JoinHandle<anyhow::Result<()>>) {
-    let context = ServiceContext::new(Duration::from_secs(600));
+    let context = ServiceContext::new(Duration::from_mins(10));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let slow = || async {

@@ -26,7 +26,7 @@ TAIL = 60
 WIDTH = 500
 # Lines that name a failure, of which the closing table repeats the first of each suite: what was printed as the suite ended
 # is far above by then.
-NAMES_FAILURE = re.compile(r"^test .* FAILED$|\bFAILED\b|panicked at|^not ok |^✖ |^(?:FAIL|ERROR): |^error(?:\[\w+\])?:|✗|^failed ")
+NAMES_FAILURE = re.compile(r"^test .* FAILED$|\bFAILED\b|panicked at|^not ok |^✖ |^(?:FAIL|ERROR): |^error(?:\[\w+\])?:|✗|❌|^failed |^_{3,} .* _{3,}$")
 REPEATED = 8
 
 # What runners say of themselves: how many passed, and how many failed.

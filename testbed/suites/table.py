@@ -122,7 +122,8 @@ STAGES = (
         (
             Suite("page", shell("cd e2e/browser", f"npm ci {QUIET}", "npm test"), 160,
                   needs=("build", "install"), parts=("chromium",), calls=("chromium", "/usr/share/fonts/truetype/dejavu")),
-            Suite("api", ("testbed/api-test",), 240, needs=("build", "install"), parts=("tools",), calls=("curl",), nice=5),
+            # The same requests each time: what a change breaks is then the change's. Without the seed, each run has its own.
+            Suite("api", ("env", "LIVERANK_TEST_SEED=1", "testbed/api-test"), 240, needs=("build", "install"), parts=("tools",), calls=("curl",), nice=5),
             Suite("containers", ("testbed/compose-test", "--binary", str(TARGET / "liverank")), 300,
                   needs=("build", "images"), parts=("tools", "docker"), calls=DOCKER_CALLS, root=True,
                   ports=(3000, 4001, 4002, 5000, 6000, 6100, 8080, 8081)),

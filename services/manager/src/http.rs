@@ -155,7 +155,8 @@ async fn route(
             reader.pass_key = None;
         }
     }
-    Ok(Json(Route { videoid: video, epoch: assignment.epoch(), readers }))
+    let stale = !manager.cluster().watch.is_fresh(Instant::now());
+    Ok(Json(Route { videoid: video, epoch: assignment.epoch(), readers, stale }))
 }
 
 async fn viewers(State(manager): State<Arc<Manager>>, PathVideo(video): PathVideo) -> Json<Viewers> {

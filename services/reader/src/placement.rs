@@ -189,7 +189,8 @@ mod tests {
             takes: *takes,
             pass_key: None,
         };
-        let route = Route { videoid: video(), epoch, readers: readers.iter().map(reader).collect() };
+        let route =
+            Route { videoid: video(), epoch, readers: readers.iter().map(reader).collect(), stale: false };
         placement.learn(&video(), &route);
     }
 

@@ -252,7 +252,8 @@ impl Manager {
             takes: true,
             pass_key: None,
         };
-        let route = Route { videoid: video(id), epoch, readers: readers.iter().map(reader).collect() };
+        let route =
+            Route { videoid: video(id), epoch, readers: readers.iter().map(reader).collect(), stale: false };
         self.routes.lock().unwrap().insert(video(id), route);
     }
 

@@ -54,9 +54,9 @@ async fn last(gateway: Arc<Gateway>, viewer: Viewer) -> TokenEnd {
     end
 }
 
-/// As late as the token would be taken for a new stream.
+/// When the token would not be taken for a new stream any more, which is told in whole seconds.
 async fn expired(until: u64) {
-    let until = until.saturating_add(LEEWAY);
+    let until = until.saturating_add(LEEWAY + 1);
     loop {
         let left = Duration::from_secs(until)
             .saturating_sub(Duration::from_millis(liverank_runtime::now_ms() as u64));

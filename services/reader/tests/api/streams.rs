@@ -131,6 +131,8 @@ async fn an_idle_viewer_hears_a_heartbeat() {
     let reader = Running::start(&world, config).await;
     let mut viewer = Viewer::get(&reader.address, "v", None).await;
     viewer.greeted().await;
+    // It is counted after it is written, and may be heard before.
+    until("the greeting is counted", async || reader.metric("sent_bytes_total") > 0).await;
     let bytes = reader.metric("sent_bytes_total");
     until("a heartbeat", async || reader.metric("sent_bytes_total") > bytes).await;
     world.post("v", 1).await;

@@ -53,6 +53,11 @@ impl StreamEvents {
         names.map(kind).try_fold(Self::default(), |asked, kind| Ok(asked.with(kind?)))
     }
 
+    /// The names that this release knows, for what another release of ours says: its other names are passed over.
+    pub fn parse_known(text: &str) -> Self {
+        text.split(',').filter_map(|name| kind(name.trim()).ok()).fold(Self::default(), Self::with)
+    }
+
     /// The same, and this kind too.
     #[must_use]
     pub const fn with(self, kind: StreamEvent) -> Self {
@@ -109,6 +114,7 @@ mod tests {
             assert!(StreamEvents::parse(nothing).unwrap().is_empty(), "{nothing:?}");
         }
         let viewers = StreamEvents::default().with(StreamEvent::Viewers);
+        assert_eq!(StreamEvents::parse_known("later,viewers"), viewers);
         assert_eq!(StreamEvents::parse(Some(" viewers,viewers ")), Ok(viewers));
         for wrong in ["viewer", "viewers;x", "Viewers", "connected", "viewers,nonsense"] {
             assert_eq!(StreamEvents::parse(Some(wrong)).unwrap_err().field, "events", "{wrong}");

@@ -17,7 +17,7 @@ pub(crate) struct Boards {
 
 /// A part of a board.
 #[derive(Debug, Default)]
-pub(crate) struct Stretch {
+pub(crate) struct BoardPart {
     /// Its lines, best first.
     pub(crate) lines: Vec<Ranked>,
     /// The rank of the first of them, from 1.
@@ -93,21 +93,21 @@ impl Boards {
     }
 
     /// The best of a board, with points as they are shown at `now`.
-    pub(crate) fn top(&self, board: Board, limit: Option<usize>, now: Millis) -> Stretch {
+    pub(crate) fn top(&self, board: Board, limit: Option<usize>, now: Millis) -> BoardPart {
         self.stretch(board, 0, limit.unwrap_or(usize::MAX), now)
     }
 
     /// The lines of a board that have this video in their middle, with points as they are shown at `now`; none while the
     /// video is not on it.
-    pub(crate) fn around(&self, board: Board, video: &VideoId, limit: usize, now: Millis) -> Stretch {
+    pub(crate) fn around(&self, board: Board, video: &VideoId, limit: usize, now: Millis) -> BoardPart {
         let ranking = self.board(board);
         match ranking.position(video) {
             Some(position) => self.stretch(board, begin_around(position, ranking.len(), limit), limit, now),
-            None => Stretch { total: ranking.len(), ..Stretch::default() },
+            None => BoardPart { total: ranking.len(), ..BoardPart::default() },
         }
     }
 
-    fn stretch(&self, board: Board, skip: usize, limit: usize, now: Millis) -> Stretch {
+    fn stretch(&self, board: Board, skip: usize, limit: usize, now: Millis) -> BoardPart {
         let ranking = self.board(board);
         let mut lines = ranking.stretch(skip, limit);
         if let (Board::Trending, Some(half_life_ms)) = (board, self.half_life_ms) {
@@ -116,13 +116,13 @@ impl Boards {
                 line.score = shown_points(line.score, at, half_life_ms);
             }
         }
-        Stretch { lines, first_rank: skip + 1, total: ranking.len() }
+        BoardPart { lines, first_rank: skip + 1, total: ranking.len() }
     }
 
     /// An owner's videos by score.
-    pub(crate) fn of_owner(&self, owner: &UserId, limit: Option<usize>) -> Stretch {
+    pub(crate) fn of_owner(&self, owner: &UserId, limit: Option<usize>) -> BoardPart {
         let lines = self.global.of_owner(owner, limit);
-        Stretch { lines, first_rank: 1, total: self.global.len() }
+        BoardPart { lines, first_rank: 1, total: self.global.len() }
     }
 }
 
@@ -135,7 +135,7 @@ mod tests {
         BoardEntry { video_id, owner, score, trending }
     }
 
-    fn ids(stretch: &Stretch) -> Vec<&str> {
+    fn ids(stretch: &BoardPart) -> Vec<&str> {
         stretch.lines.iter().map(|line| line.video_id.as_str()).collect()
     }
 

@@ -11,7 +11,7 @@ use liverank_core::{UserId, VideoId};
 use liverank_runtime::now_ms;
 use tokio::sync::{Notify, watch};
 
-use crate::boards::Stretch;
+use crate::boards::BoardPart;
 use crate::metrics::WebsocketMetrics;
 use crate::mirror::Mirror;
 use crate::pace::{INTERVAL, Pace};
@@ -268,7 +268,7 @@ async fn next(lists: &Arc<Lists>, key: &Key, before: State) -> Option<Published>
     tokio::task::spawn_blocking(work).await.expect("computing a list does not panic")
 }
 
-fn stretch(mirror: &Mirror, key: &Key) -> Stretch {
+fn stretch(mirror: &Mirror, key: &Key) -> BoardPart {
     let boards = mirror.boards();
     match key {
         Key::Around(board, video, limit) => boards.around(*board, video, *limit, now_ms()),

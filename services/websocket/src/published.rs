@@ -8,7 +8,7 @@ use liverank_core::ranking::{Delta, Ranked};
 use prometheus_client::metrics::counter::Counter;
 use serde::Serialize;
 
-use crate::boards::Stretch;
+use crate::boards::BoardPart;
 use crate::frame;
 
 /// What a list looks like to a client.
@@ -56,11 +56,11 @@ impl Published {
     /// The list after `before`; `None` where nothing changed.
     pub(crate) fn after(
         before: Option<&Self>,
-        stretch: Stretch,
+        stretch: BoardPart,
         shape: Shape,
         encodes: &Counter,
     ) -> Option<Self> {
-        let Stretch { lines, first_rank, total } = stretch;
+        let BoardPart { lines, first_rank, total } = stretch;
         let same = before.map_or(0, |before| {
             before.lines.iter().zip(&lines).take_while(|(before, now)| before == now).count()
         });
@@ -228,8 +228,8 @@ mod tests {
     }
 
     /// The best of a board of 7 videos.
-    fn best(lines: Vec<Ranked>) -> Stretch {
-        Stretch { lines, first_rank: 1, total: 7 }
+    fn best(lines: Vec<Ranked>) -> BoardPart {
+        BoardPart { lines, first_rank: 1, total: 7 }
     }
 
     /// The text of a short frame.
@@ -319,7 +319,7 @@ mod tests {
 
     #[test]
     fn a_part_of_a_board_is_news_where_it_moves_and_where_its_lines_do() {
-        let part = |first_rank, score, total| Stretch { lines: vec![line("a", score)], first_rank, total };
+        let part = |first_rank, score, total| BoardPart { lines: vec![line("a", score)], first_rank, total };
         let encodes = Counter::default();
         let after = |before, stretch| Published::after(before, stretch, Shape::Around, &encodes);
         let first = after(None, part(4, 1.0, 7)).unwrap();
@@ -329,7 +329,7 @@ mod tests {
         assert!(after(Some(&first), part(4, 2.0, 7)).is_some());
         let moved = after(Some(&first), part(3, 1.0, 8)).unwrap();
         assert!(text(&moved.frame_for(Some(1))).starts_with(r#"{"first_rank":3,"total":8,"#));
-        let gone = after(Some(&first), Stretch { total: 6, ..Stretch::default() }).unwrap();
+        let gone = after(Some(&first), BoardPart { total: 6, ..BoardPart::default() }).unwrap();
         assert_eq!(text(&gone.frame_for(Some(1))), r#"{"first_rank":null,"total":6,"videos":[]}"#);
     }
 }

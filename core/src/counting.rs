@@ -219,6 +219,7 @@ pub fn apply(
                 text: body.text.clone(),
                 timestamp: event.timestamp,
                 seq: video.last_seq,
+                reply_to: body.reply_to.clone(),
             };
             let (partition, offset) = (record.partition, record.offset);
             effects.comments.push(NumberedComment { comment, partition, offset });

@@ -108,6 +108,9 @@ pub(super) struct CommentDoc {
     comment: String,
     /// Milliseconds since the Unix epoch.
     timestamp: Millis,
+    /// Absent where it replies to none, as in what releases before replies wrote.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    reply_to: Option<String>,
     partition: i64,
     offset: i64,
 }
@@ -122,6 +125,7 @@ impl CommentDoc {
             user_id: comment.user_id.to_string(),
             comment: comment.text.clone(),
             timestamp: comment.timestamp,
+            reply_to: comment.reply_to.as_ref().map(CommentId::to_string),
             partition: i64::from(numbered.partition),
             offset: numbered.offset as i64,
         }
@@ -136,6 +140,7 @@ impl CommentDoc {
             text: self.comment,
             timestamp: self.timestamp,
             seq: self.seq as u64,
+            reply_to: self.reply_to.map(|id| CommentId::parse(&id)).transpose().map_err(damaged)?,
         };
         Ok(NumberedComment { comment, partition: self.partition as u32, offset: self.offset as u64 })
     }

@@ -10,7 +10,7 @@ use liverank_adapters::comment_bus::Subscription;
 use liverank_adapters::{Archive, CommentBus};
 use liverank_core::comment::CommentEpoch;
 use liverank_core::{Comment, ReaderId, VideoId};
-use liverank_runtime::Health;
+use liverank_runtime::{Health, now_ms};
 use tokio::sync::{Notify, Semaphore};
 
 use crate::admission_throttle::AdmissionThrottle;
@@ -292,7 +292,10 @@ impl Hub {
         let Some(pushed) = room.push(numbering, comment) else { return 0 };
         channel::count(&self.metrics, pushed);
         match pushed {
-            Pushed::Appended(count) => return count,
+            Pushed::Appended(count) => {
+                self.metrics.comment_delay.note(comment.timestamp, now_ms());
+                return count;
+            }
             Pushed::Early | Pushed::Refused => self.repair(room),
             Pushed::Repeat => {}
         }

@@ -164,6 +164,7 @@ impl Reader {
             writes_per_second: config.writes_per_second,
         };
         let metrics = Metrics::registered(shell);
+        metrics.capacity.set(config.capacity as i64);
         let base = |url: &Url| url.as_str().trim_end_matches('/').to_owned();
         let public_url = config.public_url.as_ref().map_or_else(|| format!("http://localhost:{port}"), base);
         Ok(Arc::new(Self {
@@ -279,7 +280,7 @@ pub async fn serve(
     let router = http::router(reader, Arc::clone(&shell.http.origins));
     let serving = async {
         tokio::select! {
-            result = server::serve(listener, router, &server_shell) => result,
+            result = server::serve(Service::Reader, listener, router, &server_shell) => result,
             () = streams.0.fanout.ended() => Err(anyhow::anyhow!("a thread that writes to viewers ended")),
         }
     };

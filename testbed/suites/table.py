@@ -118,6 +118,7 @@ STAGES = (
             Suite("page", shell("cd e2e/browser", f"npm ci {QUIET}", "npm test"), 60,
                   needs=("build", "install"), parts=("chromium",), calls=("chromium", "/usr/share/fonts/truetype/dejavu")),
             Suite("api", ("testbed/api-test",), 240, needs=("build", "install"), parts=("tools",), calls=("curl",), nice=5),
+            Suite("alerts", ("testbed/alerts-test",), 10, needs=("install",), parts=("prometheus",), calls=("promtool",)),
             Suite("charts", ("charts/test",), 120, needs=("kubernetes-build", "install"), nice=5),
             Suite("containers", ("testbed/compose-test", "--binary", str(TARGET / "liverank")), 300,
                   needs=("build", "images"), parts=("tools", "docker"), calls=DOCKER_CALLS, root=True,

@@ -79,6 +79,7 @@ STAGES = (
     ((
         Suite("format", ("cargo", "fmt", "--all", "--check"), 10),
         Suite("words", ("testbed/banned-words",), 10),
+        Suite("docs", ("testbed/docs-test",), 10),
         Suite("unused", ("testbed/unused-dependencies",), 10),
         Suite("testbed", ("python3", "-B", "-m", "unittest", "discover", "--start-directory", "testbed/suites"), 20),
     ),),

@@ -51,7 +51,7 @@ pub fn table(head: &[&str], rows: &[Vec<String>]) -> String {
     let mut text = String::new();
     for row in all {
         let mut line = String::new();
-        for (at, width) in widths.iter().enumerate() {
+        for (at, width) in widths.iter().copied().enumerate() {
             let _ = write!(line, "{:width$}  ", cell(row, at));
         }
         text.push_str(line.trim_end());

@@ -49,7 +49,7 @@ impl Metrics {
             let all = HttpMetrics::default();
             let mut registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
             all.register(registry.sub_registry_with_prefix("http"));
-            all.clone()
+            all
         })
     }
 

@@ -145,7 +145,7 @@ impl FromStr for Target {
     fn from_str(text: &str) -> Result<Self, String> {
         let (reader, weight) = text.rsplit_once('=').unwrap_or((text, "1"));
         let reader = ReaderId::parse(reader).map_err(|invalid| invalid.to_string())?;
-        let weight = weight.parse().ok().filter(|weight| *weight > 0);
+        let weight = weight.parse::<u32>().ok().filter(|weight| *weight > 0);
         let weight = weight.ok_or("the weight after = must be a whole number from 1")?;
         Ok(Self(Share { reader, weight }))
     }

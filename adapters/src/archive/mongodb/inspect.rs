@@ -15,7 +15,7 @@ impl MongoArchive {
     /// # Errors
     /// It is away, or refuses who asks.
     pub async fn inspect(&self) -> Result<Inspection, StoreError> {
-        let ask = |command: Document| async { self.db.run_command(command).await };
+        let ask = |command: Document| async move { self.db.run_command(command).await };
         let hello = within(READ_TIMEOUT, "asking who answers", ask(doc! { "hello": 1 })).await?;
         let build = within(READ_TIMEOUT, "asking for the version", ask(doc! { "buildInfo": 1 })).await?;
         Ok(read(&hello, &build))

@@ -164,7 +164,7 @@ struct Siege {
 
 impl Siege {
     async fn start() -> Self {
-        let up = Up::start_with(&["--auth-dev"]).await;
+        let up = Up::start_with(1, &["--auth-dev"]).await;
         let eve = up.viewer_token("eve");
         Self { up, client: Client::builder().timeout(SOON).build().unwrap(), eve }
     }

@@ -46,6 +46,7 @@ mod commit;
 mod config;
 mod cut;
 mod documents;
+mod inspect;
 mod opening;
 mod ownership;
 mod rebuilding;

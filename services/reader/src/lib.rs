@@ -169,6 +169,7 @@ impl Reader {
         };
         let metrics = Metrics::registered(shell);
         let ticket = Secret::new(hex(&rand::random::<[u8; 32]>()));
+        metrics.capacity.set(config.capacity as i64);
         let base = |url: &Url| url.as_str().trim_end_matches('/').to_owned();
         let public_url = config.public_url.as_ref().map_or_else(|| format!("http://localhost:{port}"), base);
         Ok(Arc::new(Self {
@@ -285,7 +286,7 @@ pub async fn serve(
     let router = http::router(reader, Arc::clone(&shell.http.origins));
     let serving = async {
         tokio::select! {
-            result = server::serve(listener, router, &server_shell) => result,
+            result = server::serve(Service::Reader, listener, router, &server_shell) => result,
             () = streams.0.fanout.ended() => Err(anyhow::anyhow!("a thread that writes to viewers ended")),
         }
     };

@@ -26,6 +26,10 @@ pub struct Route {
     /// Its readers, best first; at least one. Of those that take viewers the first is drawn by the power of two choices,
     /// anew for each answer.
     pub readers: Vec<RouteReader>,
+    /// Whether the manager has not seen the store for some seconds: the readers may have changed meanwhile, and another
+    /// manager may know. Managers of earlier releases do not say.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub stale: bool,
 }
 
 /// A reader as others reach it.

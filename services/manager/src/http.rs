@@ -148,7 +148,8 @@ async fn route(
     };
     let assignment = served(&manager, &video, manager.ensure(&video, known).await)?.assignment;
     let readers = reach(&manager, &assignment)?;
-    Ok(Json(Route { videoid: video, epoch: assignment.epoch(), readers }))
+    let stale = !manager.cluster().watch.is_fresh(Instant::now());
+    Ok(Json(Route { videoid: video, epoch: assignment.epoch(), readers, stale }))
 }
 
 async fn viewers(State(manager): State<Arc<Manager>>, PathVideo(video): PathVideo) -> Json<Viewers> {

@@ -109,6 +109,21 @@ impl Default for Config {
     }
 }
 
+impl Config {
+    /// Who the reader is that listens on `port`, to viewers and to the other processes.
+    ///
+    /// # Errors
+    /// The host's name makes no reader id, or `identity` has the key of another process.
+    pub fn identity(&self, port: u16, identity: &Identity) -> anyhow::Result<(ReaderId, Identity)> {
+        let id = match &self.reader_id {
+            Some(id) => id.clone(),
+            None => named_after_host(port)?,
+        };
+        let identity = identity.acting_as(&Caller::reader(id.clone()))?;
+        Ok((id, identity))
+    }
+}
+
 /// A running reader.
 pub struct Reader {
     /// Its rooms.
@@ -140,11 +155,7 @@ impl Reader {
         port: u16,
         shell: &ServiceContext,
     ) -> anyhow::Result<Arc<Self>> {
-        let id = match &config.reader_id {
-            Some(id) => id.clone(),
-            None => named_after_host(port)?,
-        };
-        let identity = shell.identity.acting_as(&Caller::reader(id.clone()))?;
+        let (id, identity) = config.identity(port, &shell.identity)?;
         let settings = Settings {
             id: id.clone(),
             capacity: config.capacity,

@@ -251,7 +251,8 @@ impl Manager {
             load: 0,
             takes: true,
         };
-        let route = Route { videoid: video(id), epoch, readers: readers.iter().map(reader).collect() };
+        let route =
+            Route { videoid: video(id), epoch, readers: readers.iter().map(reader).collect(), stale: false };
         self.routes.lock().unwrap().insert(video(id), route);
     }
 

@@ -34,7 +34,7 @@ pub async fn as_their_users_want_them(world: &World) -> anyhow::Result<String> {
     Ok(String::new())
 }
 
-/// A folder of the node is for no author of a RankingCluster, unless the operator's policy says otherwise.
+/// A folder of the node is for no author of a `RankingCluster`, unless the operator's policy says otherwise.
 async fn refused(world: &World) -> anyhow::Result<()> {
     let node = json!([{"name": "node", "hostPath": {"path": "/"}}]);
     world.change(json!({"gateway": {"pod": {"volumes": node}}})).await?;

@@ -114,8 +114,12 @@ pub fn identity(event: &Interaction) -> Option<String> {
 /// An identity in 16 bytes (the first half of its SHA-256): what an archive may remember in its place. Two of 2^48
 /// identities are the same by chance once in 2^33 times.
 pub fn identity_digest(identity: &str) -> [u8; 16] {
-    let hash = Sha256::digest(identity.as_bytes());
-    *hash.first_chunk().expect("a SHA-256 has 32 bytes")
+    *digest(identity).first_chunk().expect("a SHA-256 has 32 bytes")
+}
+
+/// The SHA-256 of a text: what stands for it where it would take too much room.
+pub fn digest(text: &str) -> [u8; 32] {
+    Sha256::digest(text.as_bytes()).into()
 }
 
 /// What is known of a video.

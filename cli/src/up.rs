@@ -198,7 +198,7 @@ fn start(
     for (at, listener) in listeners.readers.into_iter().enumerate() {
         let (name, address) = (format!("reader-{}", at + 1), url(&listener)?);
         let own = ["--reader-id", &name, "--public-url", &address, "--internal-url", &address];
-        let own_shell = ServiceContext { metrics: shell.metrics.scoped(&name), ..s() };
+        let own_shell = ServiceContext { metrics: shell.metrics.of_reader(&name), ..s() };
         spawn!(
             "reader",
             liverank_reader::run(settings(&[&own[..], &both].concat())?, b(), listener, own_shell)

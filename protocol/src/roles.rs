@@ -168,6 +168,7 @@ const REPORTING: &[Role] = &[Role::Gateway, Role::Comment, Role::Reader, Role::M
 pub const SETTINGS: &[Setting] = &[
     first("admin-listen", &Role::ALL),
     first("drain-seconds", &Role::ALL),
+    first("log", &Role::ALL),
     first("log-format", &Role::ALL),
     first("listen", WITH_PORT),
     first("kafka", ON_KAFKA),

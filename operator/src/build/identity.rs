@@ -7,6 +7,7 @@ use k8s_openapi::api::core::v1::{
     ConfigMap, ConfigMapVolumeSource, ProjectedVolumeSource, ServiceAccount, ServiceAccountTokenProjection,
     Volume, VolumeMount, VolumeProjection,
 };
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::{Value, json};
 
 use super::scope::Scope;
@@ -49,8 +50,11 @@ const fn takes_viewers_of_gateways(scope: Scope<'_>, component: Component) -> bo
 /// One for each component, one for each reader, and one for those who look after the cluster. None may do anything at the
 /// API server.
 pub(super) fn service_accounts(scope: Scope<'_>, readers: &[Reader]) -> Vec<Object> {
-    let account = |name: &str, component, reader: Option<&str>| ServiceAccount {
-        metadata: scope.metadata(name, component, reader),
+    let account = |name: &str, component: Option<Component>, reader: Option<&str>| ServiceAccount {
+        metadata: ObjectMeta {
+            annotations: component.map(|it| names::not_ours(&scope.service_account(it).annotations)),
+            ..scope.metadata(name, component, reader)
+        },
         automount_service_account_token: Some(false),
         ..ServiceAccount::default()
     };

@@ -137,7 +137,7 @@ pub async fn serve(
     let origins = Arc::clone(&shell.http.origins);
     let serving = async {
         tokio::select! {
-            served = server::serve(listener, router(service, origins, &shell.identity), &shell) => served,
+            served = server::serve(Service::Comment, listener, router(service, origins, &shell.identity), &shell) => served,
             Err(unusable) = open(log, &shell) => Err(unusable),
         }
     };

@@ -220,7 +220,7 @@ pub async fn run(
         tasks.spawn("keep_revoked", keep_revoked(Arc::clone(&gateway)));
     }
     tasks.spawn("watch_dependencies", dependency::watch(Arc::clone(&gateway)));
-    let serving = server::serve(listener, router::router(&gateway), &shell);
+    let serving = server::serve(Service::Gateway, listener, router::router(&gateway), &shell);
     let serving = async { tokio::join!(serving, gateway.streams.drained()).0 };
     tasks.alongside(serving).await
 }

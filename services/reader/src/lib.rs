@@ -10,7 +10,7 @@
 //! that some did not come. Viewers *pull* from it: each is a socket and a cursor into the ring, in the table of a
 //! [`fanout`] thread; HTTP has its socket only until the request is answered. [`pace`] decides when what is new is shown,
 //! so that writes are joined when it is hot. Around that: [`placement`] (who serves which video), [`heartbeat`] (telling the managers), [`mod@warm`] and [`handing`] (viewers who come
-//! from another reader and who go to one) and [`drain`] (leaving).
+//! from another reader and who go to one), [`viewer_counts`] (for viewers who ask) and [`drain`] (leaving).
 
 mod admission_throttle;
 pub mod channel;
@@ -30,6 +30,7 @@ mod repair;
 pub mod ring;
 pub mod sliding_counter;
 pub mod sse;
+pub mod viewer_counts;
 pub mod warm;
 
 use std::sync::{Arc, OnceLock};
@@ -168,6 +169,7 @@ impl Reader {
         };
         let metrics = Metrics::registered(shell);
         let ticket = Secret::new(hex(&rand::random::<[u8; 32]>()));
+        metrics.capacity.set(config.capacity as i64);
         let base = |url: &Url| url.as_str().trim_end_matches('/').to_owned();
         let public_url = config.public_url.as_ref().map_or_else(|| format!("http://localhost:{port}"), base);
         Ok(Arc::new(Self {
@@ -284,7 +286,7 @@ pub async fn serve(
     let router = http::router(reader, Arc::clone(&shell.http.origins));
     let serving = async {
         tokio::select! {
-            result = server::serve(listener, router, &server_shell) => result,
+            result = server::serve(Service::Reader, listener, router, &server_shell) => result,
             () = streams.0.fanout.ended() => Err(anyhow::anyhow!("a thread that writes to viewers ended")),
         }
     };
@@ -300,6 +302,7 @@ fn background(reader: &Arc<Reader>, config: &Config, shell: &ServiceContext) -> 
     tasks.spawn("channels", channels::run(Arc::clone(reader)));
     tasks.spawn("hand_over", handing::run(Arc::clone(reader)));
     tasks.spawn("keep_alive", Arc::clone(hub).keep_alive());
+    tasks.spawn("viewer_counts", viewer_counts::run(Arc::clone(hub)));
     if let Some(managers) = managers(config, &reader.identity) {
         heartbeat::announce(reader);
         tasks.spawn("heartbeat", heartbeat::run(Arc::clone(reader), managers));

@@ -48,6 +48,8 @@ pub(super) struct Viewer {
     /// Says what to do when a stream ends; its times are since `start`.
     follower: ViewerSession,
     start: Instant,
+    /// When the last stream ended, while there is no other.
+    interrupted: Option<Instant>,
     farewell: Farewell,
 }
 
@@ -99,7 +101,9 @@ impl Viewer {
         let follower = ViewerSession::new(Duration::ZERO, None, patience);
         let (start, phase) = (Instant::now(), Phase::Over);
         let farewell = Farewell::Unsaid(Box::pin(async move { exchange.said_all().await }));
-        let mut viewer = Self { gateway, watch, stay, phase, greeted: false, follower, start, farewell };
+        let (greeted, interrupted) = (false, None);
+        let mut viewer =
+            Self { gateway, watch, stay, phase, greeted, follower, start, interrupted, farewell };
         viewer.seek(Duration::ZERO, 0, None);
         viewer
     }
@@ -138,6 +142,7 @@ impl Viewer {
             user_id: self.watch.user_id.clone(),
             video_id: self.watch.video_id.clone(),
             posted: self.watch.posted,
+            events: self.watch.events,
             last_id: self.watch.last_id.clone(),
             choice,
             since,
@@ -149,6 +154,7 @@ impl Viewer {
     /// An attempt is over.
     fn found(&mut self, stream: Option<Incoming>) -> Option<Bytes> {
         if let Some(stream) = stream {
+            self.interruption_over();
             self.follower.opened(self.start.elapsed());
             self.phase = Phase::Watching(Watching { stream, scanner: Scanner::default(), fresh: true });
             return None;
@@ -175,6 +181,7 @@ impl Viewer {
     }
 
     fn stream_ended(&mut self) -> Option<Bytes> {
+        self.interrupted.get_or_insert_with(Instant::now);
         self.gateway.metrics.reroute(RerouteReason::Ended);
         self.again(Lost::Ended)
     }
@@ -196,7 +203,15 @@ impl Viewer {
         }
     }
 
+    /// Counts what the viewer was without, up to now.
+    fn interruption_over(&mut self) {
+        if let Some(since) = self.interrupted.take() {
+            self.gateway.metrics.interruptions.over(since);
+        }
+    }
+
     fn end(&mut self) -> Bytes {
+        self.interruption_over();
         self.phase = Phase::Over;
         come_back()
     }

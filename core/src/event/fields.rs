@@ -37,6 +37,8 @@ pub(super) struct Fields<'a> {
     comment_id: Option<Cow<'a, str>>,
     #[serde(borrow, default)]
     comment: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    reply_to: Option<Cow<'a, str>>,
 }
 
 impl<'a> Fields<'a> {
@@ -53,7 +55,9 @@ impl<'a> Fields<'a> {
             Some(id) => {
                 let text = self.comment?;
                 check_text("comment", &text).ok()?;
-                Some(CommentBody { comment_id: CommentId::parse(&id).ok()?, text: text.into_owned() })
+                let (comment_id, text) = (CommentId::parse(&id).ok()?, text.into_owned());
+                let reply_to = self.reply_to.and_then(|id| CommentId::parse(&id).ok());
+                Some(CommentBody { comment_id, text, reply_to })
             }
             None => None,
         };

@@ -98,6 +98,7 @@ const ROWS: &[Row] = {
         (Manager, "GET", "/health", OPEN),
         (Manager, "POST", "/route", READERS),
         (Manager, "GET", "/viewers/{videoid}", SHUT),
+        (Manager, "POST", "/viewers", SHUT),
         (Manager, "POST", "/heartbeat", SHUT),
         (Manager, "GET", "/load", SHUT),
         (Manager, "GET", "/moves", SHUT),
@@ -135,6 +136,7 @@ fn body(path: &str) -> Value {
         "/comment" => json!({"userid": VICTIM, "videoid": VIDEO, "comment": "in the victim's name"}),
         "/connect" => json!({"userid": VICTIM, "videoid": VIDEO}),
         "/register" | "/route" => json!({"videoid": VIDEO}),
+        "/viewers" => json!({"videos": [VIDEO]}),
         "/warm" => json!({"videoid": VIDEO, "epoch": 1}),
         "/heartbeat" => {
             json!({"id": "reader-1", "public_url": "http://127.0.0.1:1", "internal_url": "http://127.0.0.1:1",

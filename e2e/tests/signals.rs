@@ -46,7 +46,15 @@ const QUIET: &[(&str, &str)] = &[
 #[tokio::test]
 async fn every_documented_metric_is_there_and_moves_under_load() {
     let up = Up::start_with(2, &[]).await;
-    let before = Scrape::of(up.admin()).await;
+    // Partitions' metrics come with the consumer's first look at them.
+    let before = wait::until("the consumer tells its lag", SOON, || async {
+        let scrape = Scrape::of(up.admin()).await;
+        ["lag_records", "lag_seconds", "projection_lag_records"]
+            .iter()
+            .all(|name| scrape.has(&format!("liverank_consumer_{name}")))
+            .then_some(scrape)
+    });
+    let before = before.await;
     if std::env::var_os("UPDATE_DOCS").is_some() {
         before.write();
     }

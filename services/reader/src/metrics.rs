@@ -106,6 +106,10 @@ impl Metrics {
     /// Registered with the shell, under `liverank_reader_…`.
     pub fn registered(shell: &ServiceContext) -> Self {
         let metrics = Self::default();
+        // A series that is there from the start on can be compared with the time before its first event.
+        for source in [From::Bus, From::Archive] {
+            metrics.backfilled.get_or_create(&Source { source });
+        }
         shell.metrics.register("reader", |registry| {
             let m = metrics.clone();
             registry.register("viewers", "Viewers connected", m.viewers);

@@ -293,3 +293,5 @@ async fn several_processes_count_one_video() {
 mod rebuilds;
 #[path = "real_mongodb/take_over.rs"]
 mod take_over;
+#[path = "real_mongodb/states.rs"]
+mod states;

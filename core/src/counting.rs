@@ -4,7 +4,7 @@
 //! batch names the offsets it starts from; an archive that stands elsewhere refuses it. So this module need not
 //! remember what was applied: it only says what a batch does to the state it is given.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 
 use sha2::{Digest, Sha256};
 
@@ -72,6 +72,24 @@ pub struct Batch {
 }
 
 impl Batch {
+    /// Adds a batch that follows on: in each partition that both cover it starts where this one ends.
+    pub fn append(&mut self, next: Self) {
+        for span in next.spans {
+            match self.spans.iter_mut().find(|before| before.partition == span.partition) {
+                Some(before) if span.next == span.from => debug_assert_eq!(before.next, span.from),
+                Some(before) => (before.next, before.last) = (span.next, span.last),
+                None => self.spans.push(span),
+            }
+        }
+        self.records.extend(next.records);
+    }
+
+    /// Leaves these partitions out.
+    pub fn forget(&mut self, partitions: &[u32]) {
+        self.spans.retain(|span| !partitions.contains(&span.partition));
+        self.records.retain(|record| !partitions.contains(&record.partition));
+    }
+
     /// The videos whose state [`apply`] wants to be given.
     pub fn videos(&self) -> HashSet<&VideoId> {
         self.records.iter().map(|record| &record.event.video_id).collect()
@@ -180,10 +198,8 @@ pub fn apply(
     sightings: impl IntoIterator<Item = (String, Millis)>,
     rules: &Rules,
 ) -> Effects {
-    let mut videos: HashMap<VideoId, VideoState> =
-        known.into_iter().map(|state| (state.video_id.clone(), state)).collect();
+    let mut videos = Videos::of(known);
     let mut sightings: HashMap<String, Millis> = sightings.into_iter().collect();
-    let mut changed: BTreeSet<VideoId> = BTreeSet::new();
     let mut effects = Effects::default();
     for record in records {
         let event = &record.event;
@@ -195,7 +211,7 @@ pub fn apply(
             sightings.insert(identity.clone(), record.broker_time);
             effects.identities.push((identity, record.broker_time));
         }
-        let video = videos.entry(event.video_id.clone()).or_insert_with(|| VideoState::first(event));
+        let video = videos.to_change(event);
         count(video, record, rules);
         if let Some(body) = &event.comment {
             video.last_seq += 1;
@@ -210,11 +226,45 @@ pub fn apply(
             let (partition, offset) = (record.partition, record.offset);
             effects.comments.push(NumberedComment { comment, partition, offset });
         }
-        changed.insert(event.video_id.clone());
         effects.counted += 1;
     }
-    effects.videos = changed.into_iter().filter_map(|id| videos.remove(&id)).collect();
+    effects.videos = videos.changed();
     effects
+}
+
+/// The videos of a batch. An event of a known one costs one look-up and no copy of its id.
+struct Videos {
+    states: Vec<(VideoState, bool)>,
+    places: HashMap<VideoId, usize>,
+}
+
+impl Videos {
+    fn of(known: impl IntoIterator<Item = VideoState>) -> Self {
+        let states: Vec<_> = known.into_iter().map(|state| (state, false)).collect();
+        let places =
+            states.iter().enumerate().map(|(place, (state, _))| (state.video_id.clone(), place)).collect();
+        Self { states, places }
+    }
+
+    fn to_change(&mut self, event: &Interaction) -> &mut VideoState {
+        let place = if let Some(place) = self.places.get(&event.video_id) {
+            *place
+        } else {
+            self.places.insert(event.video_id.clone(), self.states.len());
+            self.states.push((VideoState::first(event), false));
+            self.states.len() - 1
+        };
+        let (state, changed) = &mut self.states[place];
+        *changed = true;
+        state
+    }
+
+    fn changed(self) -> Vec<VideoState> {
+        let changed = self.states.into_iter().filter_map(|(state, changed)| changed.then_some(state));
+        let mut changed: Vec<_> = changed.collect();
+        changed.sort_unstable_by(|a, b| a.video_id.cmp(&b.video_id));
+        changed
+    }
 }
 
 fn count(video: &mut VideoState, record: &LogRecord, rules: &Rules) {
@@ -309,6 +359,21 @@ mod tests {
         let view = json!({"video_id": "v", "user_id": "u", "type": "view", "event_id": "x"});
         let effects = apply(&[record(0, &view), comment(1, "v", "x")], [], none(), &Rules::default());
         assert_eq!(effects.counted, 2);
+    }
+
+    #[test]
+    fn a_batch_goes_on_where_the_one_before_it_ended() {
+        let view = json!({"video_id": "v", "user_id": "u", "type": "view"});
+        let mark = |digest| Some(RecordFingerprint { broker_time: 1, digest });
+        let span = |partition, from, next, last| OffsetRange { partition, from, next, last };
+        let mut batch = Batch { spans: vec![span(0, 3, 5, mark(1))], records: vec![record(3, &view)] };
+        let next = vec![span(0, 5, 9, mark(2)), span(7, 0, 1, mark(3))];
+        batch.append(Batch { spans: next, records: vec![record(6, &view)] });
+        batch.append(Batch { spans: vec![span(0, 9, 9, None)], records: Vec::new() });
+        assert_eq!(batch.spans, [span(0, 3, 9, mark(2)), span(7, 0, 1, mark(3))]);
+        assert_eq!(batch.records.len(), 2);
+        batch.forget(&[0]);
+        assert_eq!((batch.spans, batch.records.len()), (vec![span(7, 0, 1, mark(3))], 0));
     }
 
     proptest! {

@@ -8,7 +8,7 @@ use liverank_core::counting::{NumberedComment, RecordFingerprint, Rules, VideoSt
 use liverank_core::score::{Counters, Weights, points};
 use liverank_core::{Comment, CommentId, Invalid, Millis, UserId, VideoId};
 use mongodb::bson::spec::BinarySubtype;
-use mongodb::bson::{self, Binary, Bson, Document, doc};
+use mongodb::bson::{self, Binary, Bson, Document, RawBson, RawDocumentBuf, doc, rawdoc};
 use serde::{Deserialize, Serialize};
 
 use super::super::{Meta, Position};
@@ -22,6 +22,9 @@ pub(super) const FORMAT: i64 = 1;
 /// A video, as far as it is read.
 #[derive(Debug, Deserialize)]
 pub(super) struct VideoDoc {
+    /// Its `video_id`; an id of the server's where a release wrote it that did not say.
+    #[serde(rename = "_id")]
+    id: Bson,
     video_id: String,
     user_id: String,
     owner_given: bool,
@@ -36,9 +39,20 @@ pub(super) struct VideoDoc {
     pub(super) score: f64,
     /// Absent before the first event of weight: JSON and many a client know no negative infinity.
     trending: Option<f64>,
+    /// The partition whose owner may keep its state ([`super::states`]).
+    home: Option<i64>,
 }
 
 impl VideoDoc {
+    pub(super) fn home(&self) -> Option<u32> {
+        self.home.map(|home| home as u32)
+    }
+
+    /// Its `_id`, where that is not its `video_id`.
+    pub(super) fn foreign_id(&self) -> Option<Bson> {
+        (self.id.as_str() != Some(&self.video_id)).then(|| self.id.clone())
+    }
+
     pub(super) fn into_state(self) -> Result<VideoState, StoreError> {
         Ok(VideoState {
             video_id: VideoId::parse(&self.video_id).map_err(|error| damaged("videos", &error))?,
@@ -59,29 +73,42 @@ impl VideoDoc {
     }
 }
 
-/// The statement of an `update` command that makes a video what `state` says.
-pub(super) fn video_update(state: &VideoState, weights: &Weights) -> Document {
+/// The statement of an `update` command that makes a video what `state` says, whatever its `_id`. What it makes has no
+/// home yet.
+pub(super) fn video_update(state: &VideoState, weights: &Weights) -> RawDocumentBuf {
+    let mut update = rawdoc! { "$setOnInsert": { "_id": state.video_id.as_str() } };
+    update.append("$set", video_fields(state, weights));
+    rawdoc! { "q": { "video_id": state.video_id.as_str() }, "u": update, "upsert": true }
+}
+
+/// The same for a video of which the document, if there is one, has its `video_id` as its `_id`: found in half the time.
+pub(super) fn video_write(state: &VideoState, weights: &Weights, home: u32) -> RawDocumentBuf {
+    let mut fields = video_fields(state, weights);
+    fields.append("video_id", state.video_id.as_str());
+    fields.append("home", i64::from(home));
+    rawdoc! { "q": { "_id": state.video_id.as_str() }, "u": { "$set": fields }, "upsert": true }
+}
+
+fn video_fields(state: &VideoState, weights: &Weights) -> RawDocumentBuf {
     let counters = &state.counters;
-    doc! {
-        "q": { "video_id": state.video_id.as_str() },
-        "u": { "$set": {
-            "user_id": state.owner.as_str(),
-            "owner_given": state.owner_given,
-            "score": points(counters.score(weights)),
-            "views": counters.views,
-            "likes": counters.likes,
-            "comments": counters.comments,
-            "shares": counters.shares,
-            "watch_time_total": counters.watch_ms as f64 / 1000.0,
-            "watch_time_score": points(counters.watch_score(weights)),
-            "watch_ms": counters.watch_ms,
-            "watch_short": counters.watch_short,
-            "watch_long": counters.watch_long,
-            "last_seq": state.last_seq as i64,
-            "trending": state.trending.is_finite().then_some(state.trending),
-        } },
-        "upsert": true,
-    }
+    let mut fields = rawdoc! {
+        "user_id": state.owner.as_str(),
+        "owner_given": state.owner_given,
+        "score": points(counters.score(weights)),
+        "views": counters.views,
+        "likes": counters.likes,
+        "comments": counters.comments,
+        "shares": counters.shares,
+        "watch_time_total": counters.watch_ms as f64 / 1000.0,
+        "watch_time_score": points(counters.watch_score(weights)),
+        "watch_ms": counters.watch_ms,
+        "watch_short": counters.watch_short,
+        "watch_long": counters.watch_long,
+        "last_seq": state.last_seq as i64,
+    };
+    let trending = state.trending.is_finite().then_some(state.trending);
+    fields.append("trending", trending.map_or(RawBson::Null, RawBson::Double));
+    fields
 }
 
 /// The part of a video that tells its head.
@@ -151,9 +178,19 @@ pub(super) struct OffsetDoc {
     last: Option<MarkDoc>,
     /// The session of the archive that took it up.
     pub session: Option<Bson>,
+    /// The same, noted only by archives that count `outside_writes`.
+    pub keeper: Option<Bson>,
+    /// How often a video that is at home here was written by a batch that had no record from here.
+    #[serde(default)]
+    pub outside_writes: i64,
 }
 
 impl OffsetDoc {
+    /// Whether an archive of a release has it that does not count `outside_writes`.
+    pub(super) fn is_of_an_older_release(&self) -> bool {
+        self.session.is_some() && self.session != self.keeper
+    }
+
     pub(super) fn position(&self) -> Position {
         let last = self.last.as_ref().map(MarkDoc::mark);
         Position { next: self.next as u64, last }
@@ -419,9 +456,9 @@ mod tests {
     fn what_counting_goes_on_from_survives_exactly() {
         for trending in [f64::NEG_INFINITY, 81_234.567_890_123_45, f64::MIN_POSITIVE] {
             let state = state(trending);
-            let mut stored = video_update(&state, &Weights::default());
-            let mut stored = stored.get_document_mut("u").unwrap().get_document_mut("$set").unwrap().clone();
-            stored.insert("video_id", "v");
+            let statement = video_write(&state, &Weights::default(), 3).to_document().unwrap();
+            let mut stored = statement.get_document("u").unwrap().get_document("$set").unwrap().clone();
+            stored.insert("_id", "v");
             let read: VideoDoc = mongodb::bson::from_document(stored).unwrap();
             assert_eq!(read.into_state().unwrap(), state);
         }

@@ -14,6 +14,7 @@ use mongodb::error::Error;
 use super::super::Position;
 use super::documents::{OffsetDoc, WayDoc};
 use super::opening::{DUPLICATE_KEY, code};
+use super::states::States;
 use super::{MongoArchive, PART, store_error, within};
 use crate::StoreError;
 
@@ -32,6 +33,8 @@ pub(super) struct Owner {
     session: Option<ClientSession>,
     /// The id that stands beside the partitions taken up.
     noted: Option<Bson>,
+    /// What is known of videos without reading.
+    pub states: States,
     /// Whom we make way for, and since when.
     way: Option<(String, Instant)>,
 }
@@ -54,7 +57,7 @@ impl Owner {
             let renamed = async {
                 kill(archive, [before.clone()]).await?;
                 let offsets = archive.collection::<Document>("offsets");
-                let change = doc! { "$set": { "session": id.clone() } };
+                let change = doc! { "$set": { "session": id.clone(), "keeper": id.clone() } };
                 offsets.update_many(doc! { "session": before }, change).await
             };
             within(TAKE_UP_TIMEOUT, "replacing a session", renamed).await?;
@@ -104,13 +107,21 @@ async fn note(archive: &MongoArchive, partitions: &[u32], id: &Bson) -> Result<b
     let ids: Vec<i64> = partitions.iter().map(|partition| i64::from(*partition)).collect();
     let mine = doc! { "_id": { "$in": &ids }, "session": { "$ne": id } };
     kill(archive, sessions(archive, mine).await?).await?;
-    let statements: Vec<Document> = ids
-        .iter()
-        .map(|partition| {
-            let change = doc! { "$set": { "session": id }, "$setOnInsert": { "next": 0_i64, "last": null } };
-            doc! { "q": { "_id": partition }, "u": change, "upsert": true }
-        })
-        .collect();
+    let mut statements: Vec<Document> = Vec::new();
+    // A former owner of an older release did not count what it wrote outside. Before its end is noted, so that whoever
+    // no longer sees that it was there sees this.
+    let older = doc! {
+        "_id": { "$in": &ids }, "session": { "$exists": true }, "$expr": { "$ne": ["$session", "$keeper"] },
+    };
+    if archive.collection::<Document>("offsets").find_one(older).await?.is_some() {
+        let change = doc! { "$inc": { "outside_writes": 1_i64 } };
+        statements.push(doc! { "q": {}, "u": change, "multi": true });
+    }
+    statements.extend(ids.iter().map(|partition| {
+        let owner = doc! { "session": id, "keeper": id };
+        let change = doc! { "$set": owner, "$setOnInsert": { "next": 0_i64, "last": null } };
+        doc! { "q": { "_id": partition }, "u": change, "upsert": true }
+    }));
     let command = doc! {
         "update": archive.name("offsets"), "updates": statements, "maxTimeMS": NOTE_WAIT.as_millis() as i64,
         "writeConcern": { "w": "majority", "j": true },

@@ -28,8 +28,9 @@ use liverank_runtime::{ServiceContext, Tasks};
 use crate::metrics::ConsumerMetrics;
 use crate::pace::Pace;
 
-/// Events of a batch at most, unless configured otherwise: many of the same videos, and some 30 MB.
-const BATCH: u32 = 100_000;
+/// Events of a batch at most, unless configured otherwise. A transaction has to fit into the cache of MongoDB with room
+/// to spare: one that wrote 100,000 videos did not fit into a cache of 512 MB.
+const BATCH: u32 = 50_000;
 
 /// How a consumer counts.
 #[derive(Debug, Clone, Args)]

@@ -11,7 +11,7 @@ use std::time::Duration;
 use liverank_core::counting::{Batch, Effects, OffsetRange, Rules, VideoState, apply, identity_digest};
 use liverank_core::{Millis, VideoId};
 use mongodb::ClientSession;
-use mongodb::bson::{Bson, doc};
+use mongodb::bson::{Bson, Document, doc};
 use tokio::time::Instant;
 
 use super::super::{Archive, CommitError, Committed};
@@ -231,23 +231,29 @@ impl Commit<'_> {
     ) -> Result<(), Stop> {
         let moved: Vec<&OffsetRange> =
             spans.iter().filter(|span| span.next != span.from || absent.contains(&span.partition)).collect();
-        let statements = moved.iter().map(|span| {
+        let advances = moved.iter().map(|span| {
             let id = i64::from(span.partition);
             let mut next = doc! { "next": span.next as i64 };
             if span.next != span.from {
                 next.insert("last", span.last.map(mark_document));
             }
             let next = doc! { "$set": next };
-            if absent.contains(&span.partition) {
+            let statement = if absent.contains(&span.partition) {
                 doc! { "q": { "_id": id }, "u": next, "upsert": true }
             } else {
                 doc! { "q": { "_id": id, "next": span.from as i64 }, "u": next }
-            }
+            };
+            (span.partition, statement)
         });
         let outside = left.iter().map(|partition| {
-            doc! { "q": { "_id": i64::from(*partition) }, "u": { "$inc": { "outside_writes": 1_i64 } } }
+            let one = doc! { "$inc": { "outside_writes": 1_i64 } };
+            (*partition, doc! { "q": { "_id": i64::from(*partition) }, "u": one })
         });
-        self.transaction.update("offsets", raw(statements.chain(outside))?).await?;
+        // In one order everywhere: of two that would each wait for the other's, one gets both.
+        let mut statements: Vec<(u32, Document)> = advances.chain(outside).collect();
+        statements.sort_unstable_by_key(|(partition, _)| *partition);
+        let statements = statements.into_iter().map(|(_, statement)| statement);
+        self.transaction.update("offsets", raw(statements)?).await?;
         // A barrier that is under way knows nothing of a partition that is new.
         if moved.iter().any(|span| span.from == 0) {
             let touch = doc! { "q": { "_id": MetaDoc::ID }, "u": { "$inc": { "first_commits": 1_i64 } } };

@@ -211,7 +211,7 @@ pub fn apply(
             sightings.insert(identity.clone(), record.broker_time);
             effects.identities.push((identity, record.broker_time));
         }
-        let video = videos.to_change(event);
+        let video = videos.changing(event);
         count(video, record, rules);
         if let Some(body) = &event.comment {
             video.last_seq += 1;
@@ -246,7 +246,7 @@ impl Videos {
         Self { states, places }
     }
 
-    fn to_change(&mut self, event: &Interaction) -> &mut VideoState {
+    fn changing(&mut self, event: &Interaction) -> &mut VideoState {
         let place = if let Some(place) = self.places.get(&event.video_id) {
             *place
         } else {

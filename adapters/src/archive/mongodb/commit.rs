@@ -2,8 +2,8 @@
 //!
 //! All reads are of one snapshot, and every document that a decision rests on is written too (a partition's offset, a
 //! video, an identity), so that two transactions that would decide on each other's ground conflict, and one of them
-//! runs again. A video whose state is known ([`super::states`]) is not read: the offset document of its home, which is
-//! read and written, tells that it is still the same.
+//! runs again. A video whose state is known ([`super::states`]) is not read: the offset documents, which are read, tell
+//! that it is still the same.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::Duration;
@@ -96,7 +96,7 @@ async fn attempt(
     if !may_keep {
         owner.states.clear();
     }
-    owner.states.stand(meta.generation, &batch.spans, |partition| offsets.outside_writes(partition));
+    owner.states.stand(meta.generation, &batch.spans, |home| offsets.outside_writes(home));
     let sightings = commit.sightings(batch).await?;
     let videos = commit.videos(batch, &mut owner.states).await?;
     let known: HashSet<String> = sightings.iter().map(|(identity, _)| identity.clone()).collect();
@@ -142,8 +142,9 @@ impl Offsets {
         Ok(absent)
     }
 
-    fn outside_writes(&self, partition: u32) -> i64 {
-        self.0.get(&i64::from(partition)).map_or(0, |found| found.outside_writes)
+    /// How often videos of this home may have been written by batches that had no record of it.
+    fn outside_writes(&self, home: u32) -> i64 {
+        self.0.values().map(|found| found.outside_writes(home)).sum()
     }
 
     fn any_of_an_older_release(&self) -> bool {
@@ -180,7 +181,9 @@ impl Commit<'_> {
     }
 
     async fn videos(&mut self, batch: &Batch, kept: &mut States) -> Result<Videos, Stop> {
-        let partitions: HashSet<u32> = batch.spans.iter().map(|span| span.partition).collect();
+        // Whoever keeps states of a partition sees by its offset that this batch was there: it has to move.
+        let moved = batch.spans.iter().filter(|span| span.next != span.from);
+        let partitions: HashSet<u32> = moved.map(|span| span.partition).collect();
         let covered = |home: u32| partitions.contains(&home);
         let mut videos = Videos::default();
         let mut unknown: HashSet<&VideoId> = HashSet::new();
@@ -222,40 +225,41 @@ impl Commit<'_> {
         Ok(videos)
     }
 
-    /// The offsets first: a zombie's transaction ends here, before it touches what others wait for.
+    /// The offsets first: a zombie's transaction ends here, before it touches what others wait for. Only the batch's own
+    /// partitions are written: two consumers do not meet on them, whatever they count.
     async fn advance(
         &mut self,
         spans: &[OffsetRange],
         absent: &HashSet<u32>,
         left: &BTreeSet<u32>,
     ) -> Result<(), Stop> {
-        let moved: Vec<&OffsetRange> =
-            spans.iter().filter(|span| span.next != span.from || absent.contains(&span.partition)).collect();
-        let advances = moved.iter().map(|span| {
-            let id = i64::from(span.partition);
-            let mut next = doc! { "next": span.next as i64 };
-            if span.next != span.from {
-                next.insert("last", span.last.map(mark_document));
-            }
-            let next = doc! { "$set": next };
-            let statement = if absent.contains(&span.partition) {
-                doc! { "q": { "_id": id }, "u": next, "upsert": true }
-            } else {
-                doc! { "q": { "_id": id, "next": span.from as i64 }, "u": next }
-            };
-            (span.partition, statement)
-        });
-        let outside = left.iter().map(|partition| {
-            let one = doc! { "$inc": { "outside_writes": 1_i64 } };
-            (*partition, doc! { "q": { "_id": i64::from(*partition) }, "u": one })
-        });
-        // In one order everywhere: of two that would each wait for the other's, one gets both.
-        let mut statements: Vec<(u32, Document)> = advances.chain(outside).collect();
-        statements.sort_unstable_by_key(|(partition, _)| *partition);
-        let statements = statements.into_iter().map(|(_, statement)| statement);
+        let moved =
+            spans.iter().filter(|span| span.next != span.from || absent.contains(&span.partition));
+        // A video that is written has a record, and its partition moves.
+        let mut left: Document =
+            left.iter().map(|home| (OffsetDoc::outside_writes_member(*home), 1_i64.into())).collect();
+        let statements: Vec<Document> = moved
+            .clone()
+            .map(|span| {
+                let id = i64::from(span.partition);
+                let mut next = doc! { "next": span.next as i64 };
+                if span.next != span.from {
+                    next.insert("last", span.last.map(mark_document));
+                }
+                let mut change = doc! { "$set": next };
+                if span.next != span.from && !left.is_empty() {
+                    change.insert("$inc", std::mem::take(&mut left));
+                }
+                if absent.contains(&span.partition) {
+                    doc! { "q": { "_id": id }, "u": change, "upsert": true }
+                } else {
+                    doc! { "q": { "_id": id, "next": span.from as i64 }, "u": change }
+                }
+            })
+            .collect();
         self.transaction.update("offsets", raw(statements)?).await?;
         // A barrier that is under way knows nothing of a partition that is new.
-        if moved.iter().any(|span| span.from == 0) {
+        if moved.clone().any(|span| span.from == 0) {
             let touch = doc! { "q": { "_id": MetaDoc::ID }, "u": { "$inc": { "first_commits": 1_i64 } } };
             self.transaction.update("meta", raw([touch])?).await?;
         }

@@ -3,6 +3,8 @@
 //! What clients of the database read (`score`, `watch_time_total`, …) are doubles, made anew at each write; what
 //! counting goes on from are integers, so that no sum is ever rounded.
 
+use std::collections::HashMap;
+
 use liverank_core::comment::CommentEpoch;
 use liverank_core::counting::{NumberedComment, RecordFingerprint, Rules, VideoState};
 use liverank_core::score::{Counters, Weights, points};
@@ -178,15 +180,30 @@ pub(super) struct OffsetDoc {
     last: Option<MarkDoc>,
     /// The session of the archive that took it up.
     pub session: Option<Bson>,
-    /// The same, noted only by archives that count `outside_writes`.
+    /// The same, noted only by archives that count their outside writes.
     pub keeper: Option<Bson>,
-    /// How often a video that is at home here was written by a batch that had no record from here.
+    /// How many batches of this partition wrote videos that were at home on another one, of which the batch had no
+    /// record, by that partition. It has as many entries as there are partitions at most.
     #[serde(default)]
-    pub outside_writes: i64,
+    outside_writes: HashMap<String, i64>,
+    /// How often this partition was taken up from an archive that did not count them.
+    #[serde(default)]
+    uncounted: i64,
 }
 
 impl OffsetDoc {
-    /// Whether an archive of a release has it that does not count `outside_writes`.
+    /// The member of the document that counts writes to videos of this home.
+    pub(super) fn outside_writes_member(home: u32) -> String {
+        format!("outside_writes.{home}")
+    }
+
+    /// A number that grows whenever a batch of this partition may have written a video of this home without a record
+    /// of it.
+    pub(super) fn outside_writes(&self, home: u32) -> i64 {
+        self.uncounted + self.outside_writes.get(&home.to_string()).copied().unwrap_or_default()
+    }
+
+    /// Whether an archive of a release has it that does not count its outside writes.
     pub(super) fn is_of_an_older_release(&self) -> bool {
         self.session.is_some() && self.session != self.keeper
     }

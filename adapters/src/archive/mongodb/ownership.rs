@@ -107,21 +107,19 @@ async fn note(archive: &MongoArchive, partitions: &[u32], id: &Bson) -> Result<b
     let ids: Vec<i64> = partitions.iter().map(|partition| i64::from(*partition)).collect();
     let mine = doc! { "_id": { "$in": &ids }, "session": { "$ne": id } };
     kill(archive, sessions(archive, mine).await?).await?;
-    let mut statements: Vec<Document> = Vec::new();
-    // A former owner of an older release did not count what it wrote outside. Before its end is noted, so that whoever
-    // no longer sees that it was there sees this.
-    let older = doc! {
-        "_id": { "$in": &ids }, "session": { "$exists": true }, "$expr": { "$ne": ["$session", "$keeper"] },
-    };
-    if archive.collection::<Document>("offsets").find_one(older).await?.is_some() {
-        let change = doc! { "$inc": { "outside_writes": 1_i64 } };
-        statements.push(doc! { "q": {}, "u": change, "multi": true });
-    }
-    statements.extend(ids.iter().map(|partition| {
-        let owner = doc! { "session": id, "keeper": id };
-        let change = doc! { "$set": owner, "$setOnInsert": { "next": 0_i64, "last": null } };
-        doc! { "q": { "_id": partition }, "u": change, "upsert": true }
-    }));
+    // A former owner of an older release did not note what it wrote outside. That it was there is noted as its end is.
+    let older = doc! { "$and": [{ "$ne": [{ "$type": "$session" }, "missing"] }, { "$ne": ["$session", "$keeper"] }] };
+    let change = doc! { "$set": {
+        "next": { "$ifNull": ["$next", 0_i64] },
+        "last": { "$ifNull": ["$last", null] },
+        "uncounted": { "$add": [{ "$ifNull": ["$uncounted", 0_i64] }, { "$cond": [older, 1_i64, 0_i64] }] },
+        "session": { "$literal": id },
+        "keeper": { "$literal": id },
+    } };
+    let statements: Vec<Document> = ids
+        .iter()
+        .map(|partition| doc! { "q": { "_id": partition }, "u": [change.clone()], "upsert": true })
+        .collect();
     let command = doc! {
         "update": archive.name("offsets"), "updates": statements, "maxTimeMS": NOTE_WAIT.as_millis() as i64,
         "writeConcern": { "w": "majority", "j": true },

@@ -1,11 +1,11 @@
 //! The states of the videos that this archive counted last, so that what is known is not read again.
 //!
 //! A document of a video names its *home*: the partition whose owner may keep its state. A kept state is what the
-//! document says as long as nobody else has written it, and that shows in the offset document of its home, which every
-//! commit reads:
+//! document says as long as nobody else has written it, and that shows in the offset documents, which every commit reads:
 //! - whoever commits records of the home moves its `next`;
-//! - whoever writes the video by a record of another partition, without a record of the home in the same batch, adds one
-//!   to `outside_writes` of the home in the same transaction;
+//! - whoever writes the video by a record of another partition, without a record of the home in the same batch, notes so
+//!   in the same transaction: beside the offset of the partition that it commits, as one of the home's outside writes.
+//!   It writes nothing of the home's own document, or every such batch would conflict with every batch of the home;
 //! - a rebuild that replaces the documents begins a generation.
 //!
 //! So a state is used only in a transaction that finds all three as this archive left them. One that is changed by
@@ -32,7 +32,7 @@ struct Kept {
     run: u64,
 }
 
-/// What the offset document of a partition said when this archive wrote it last.
+/// What the offset documents said of a partition when this archive wrote it last.
 #[derive(Debug, Clone, Copy)]
 struct Standing {
     next: u64,
@@ -81,7 +81,7 @@ impl States {
     }
 
     /// Says where the archive stands, by the snapshot of a transaction that is fenced by these spans: what is known no
-    /// longer to be right is not answered any more. `outside_writes` is what the offset document of a partition says.
+    /// longer to be right is not answered any more. `outside_writes` is what all offset documents say of a partition.
     pub(super) fn stand(
         &mut self,
         generation: u64,

@@ -5,6 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::moderation::ActorRole;
 use crate::{CommentId, Invalid, Millis, UserId, VideoId};
 
 /// The longest comment accepted, in characters.
@@ -19,7 +20,86 @@ pub fn check_text(field: &'static str, text: &str) -> Result<(), Invalid> {
     Ok(())
 }
 
-/// One comment as the archive keeps it and as viewers receive it.
+/// What an entry of a video's channel is. All entries share one sequence of numbers, so a viewer who comes back is told
+/// of a deletion as it is of a comment.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Entry {
+    /// A comment.
+    #[default]
+    Comment,
+    /// A comment that was removed: its number is kept, its text is not. Nobody is shown it.
+    Removed,
+    /// Says that a comment was removed. Viewers who asked for `deleted` are told.
+    Deleted {
+        /// The comment.
+        comment_id: CommentId,
+        /// Its number; 0 where no such comment is known.
+        of: u64,
+        /// What the one who removed it is.
+        role: ActorRole,
+    },
+}
+
+impl Entry {
+    /// Whether it is a comment that may be shown.
+    pub const fn is_comment(&self) -> bool {
+        matches!(self, Self::Comment)
+    }
+
+    /// The number of the comment that this entry removes.
+    pub const fn removes(&self) -> Option<u64> {
+        match self {
+            Self::Deleted { of, .. } if *of > 0 => Some(*of),
+            _ => None,
+        }
+    }
+}
+
+/// The kinds of events that a viewer asked for beside comments: `?events=deleted`. Clients that ask for none are sent
+/// none.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub struct AskedEvents(u8);
+
+impl AskedEvents {
+    /// That a comment was removed.
+    pub const DELETED: Self = Self(1);
+
+    const NAMES: [(&str, Self); 1] = [("deleted", Self::DELETED)];
+
+    /// Reads names, separated by commas.
+    ///
+    /// # Errors
+    /// A name that is none, as the error of the field `events`.
+    pub fn parse(text: &str) -> Result<Self, Invalid> {
+        let mut asked = 0;
+        for name in text.split(',').filter(|name| !name.is_empty()) {
+            let known = Self::NAMES.iter().find(|(known, _)| *known == name);
+            let wrong = || Invalid::new("events", "must be names of events, separated by commas: deleted");
+            asked |= known.ok_or_else(wrong)?.1.0;
+        }
+        Ok(Self(asked))
+    }
+
+    /// Whether all of `other` were asked for.
+    pub const fn has(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    /// Whether none were.
+    pub const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+}
+
+impl fmt::Display for AskedEvents {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names = Self::NAMES.iter().filter(|(_, kind)| self.has(*kind)).map(|(name, _)| *name);
+        f.write_str(&names.collect::<Vec<_>>().join(","))
+    }
+}
+
+/// One comment as the archive keeps it and as viewers receive it, or another entry of its video's channel.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Comment {
     /// Its identity.
@@ -35,8 +115,19 @@ pub struct Comment {
     pub text: String,
     /// When it was posted, in milliseconds since the Unix epoch.
     pub timestamp: Millis,
-    /// Its number among the video's comments, from 1.
+    /// Its number in the video's channel, from 1.
     pub seq: u64,
+    /// What the entry is.
+    #[serde(default, skip_serializing_if = "Entry::is_comment")]
+    pub entry: Entry,
+}
+
+impl Comment {
+    /// What is left of it when it is removed.
+    #[must_use]
+    pub fn removed(self) -> Self {
+        Self { text: String::new(), entry: Entry::Removed, ..self }
+    }
 }
 
 /// The identity of a comment that carries an idempotency key: the same user, video and key always make the same id.

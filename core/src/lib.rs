@@ -14,6 +14,7 @@
 //! | [`trending`] | how worth decays |
 //! | [`counting`] | what a batch of the log does to the counts and comments (exactly once) |
 //! | [`comment`] | what a comment is, its identity and where it stands |
+//! | [`moderation`] | what moderators do, and what that refuses to whom |
 //! | [`ranking`] | the order of videos, and the change from one list to the next |
 //! | [`placement`] | which reader serves a video, and what to move when loads change |
 //! | [`scaling`] | how many readers there should be |
@@ -35,6 +36,7 @@ pub mod ids;
 pub mod invalid;
 pub mod json;
 pub mod limits;
+pub mod moderation;
 pub mod placement;
 pub mod ranking;
 pub mod scaling;

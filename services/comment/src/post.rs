@@ -7,7 +7,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use liverank_adapters::event_log::AppendError;
-use liverank_core::comment::{check_text, derived_id, random_id};
+use liverank_core::comment::{Entry, check_text, derived_id, random_id};
 use liverank_core::event::{CommentBody, optional_text, required_text};
 use liverank_core::{Comment, CommentId, Interaction, Invalid, Kind, Millis, UserId, VideoId, ids};
 use liverank_runtime::body::JsonObject;
@@ -60,7 +60,8 @@ impl Draft {
 
     fn into_comment(self, id: CommentId, now: Millis) -> Comment {
         // The consumer numbers it; nobody is shown this one.
-        Comment { id, user_id: self.user, video_id: self.video, text: self.text, timestamp: now, seq: 0 }
+        let (user_id, video_id, text) = (self.user, self.video, self.text);
+        Comment { id, user_id, video_id, text, timestamp: now, seq: 0, entry: Entry::Comment }
     }
 }
 
@@ -116,6 +117,7 @@ impl CommentService {
             event_id: None,
             owner_id: None,
             comment: Some(CommentBody { comment_id: comment.id.clone(), text: comment.text.clone() }),
+            moderation: None,
         };
         let started = Instant::now();
         let append = self.log.append(comment.video_id.as_str().as_bytes(), event.to_json());

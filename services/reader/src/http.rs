@@ -8,10 +8,10 @@ use axum::extract::{OriginalUri, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use liverank_core::comment::Position;
+use liverank_core::comment::{AskedEvents, Position};
 use liverank_core::epoch::is_plausible;
 use liverank_core::{Invalid, UserId, VideoId};
-use liverank_protocol::ASSIGNMENT_EPOCH_HEADER;
+use liverank_protocol::{ASKED_EVENTS_HEADER, ASSIGNMENT_EPOCH_HEADER};
 use liverank_protocol::access::Service;
 use liverank_runtime::body::JsonObject;
 use liverank_runtime::identity::guard::Routes;
@@ -60,6 +60,8 @@ struct Request {
     /// The epoch under which a gateway sent it here.
     sent_under: Option<u64>,
     form: Form,
+    /// What it wants beside comments.
+    asked: AskedEvents,
 }
 
 async fn connect_get(
@@ -68,13 +70,14 @@ async fn connect_get(
     headers: HeaderMap,
     query: Params,
 ) -> Result<Response, Problem> {
-    query.only(&["userid", "videoid", "last_event_id", "lastEventId", "lastEventID"])?;
+    query.only(&["userid", "videoid", "events", "last_event_id", "lastEventId", "lastEventID"])?;
     let request = Request {
         user: UserId::parse_field("userid", query.required("userid")?)?,
         video: VideoId::parse_field("videoid", query.required("videoid")?)?,
         last_event_id: last_event_id(&headers, &query),
         sent_under: sent_under(&headers),
         form: Form::Resuming,
+        asked: asked(&query, &headers)?,
     };
     connect(&reader, request, &uri).await
 }
@@ -92,8 +95,15 @@ async fn connect_post(
         last_event_id: last_event_id(&headers, &query),
         sent_under: sent_under(&headers),
         form: Form::Plain,
+        asked: AskedEvents::default(),
     };
     connect(&reader, request, &uri).await
+}
+
+/// What a viewer asks for itself, or had a gateway ask for.
+fn asked(query: &Params, headers: &HeaderMap) -> Result<AskedEvents, Invalid> {
+    let sent = headers.get(ASKED_EVENTS_HEADER).and_then(|value| value.to_str().ok());
+    query.text("events")?.or(sent).map_or(Ok(AskedEvents::default()), AskedEvents::parse)
 }
 
 fn sent_under(headers: &HeaderMap) -> Option<u64> {
@@ -140,7 +150,7 @@ async fn connect(reader: &Arc<Reader>, request: Request, uri: &Uri) -> Result<Re
         rand::random_range(RETRY_MS),
         seat.room.position(&cursor).as_ref(),
     );
-    Ok(stream(seat, cursor, request.form, &greeting))
+    Ok(stream(seat, cursor, &request, &greeting))
 }
 
 /// Where a viewer begins, and whether it will miss nothing. Fetches what it missed into the room's ring.
@@ -176,7 +186,8 @@ fn redirect(url: &str, uri: &Uri) -> Response {
 }
 
 /// An answer after which the viewer's socket goes to the thread that writes to it.
-fn stream(seat: ViewerGuard, cursor: Cursor, form: Form, greeting: &[u8]) -> Response {
+fn stream(seat: ViewerGuard, cursor: Cursor, request: &Request, greeting: &[u8]) -> Response {
+    let (form, asked) = (request.form, request.asked);
     let headers = [
         (header::CONTENT_TYPE, HeaderValue::from_static(EVENT_STREAM)),
         (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
@@ -189,7 +200,8 @@ fn stream(seat: ViewerGuard, cursor: Cursor, form: Form, greeting: &[u8]) -> Res
         let hub = Arc::clone(seat.hub());
         let mut first = std::mem::take(&mut bare.head);
         first.extend_from_slice(&greeting);
-        hub.fanout.join(Joining { viewer: Viewer::new(seat, cursor, form, first.into()), bare });
+        let viewer = Viewer::new(seat, cursor, form, first.into()).asking(asked);
+        hub.fanout.join(Joining { viewer, bare });
     }));
     response
 }

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use liverank_core::comment::CommentEpoch;
+use liverank_core::comment::{CommentEpoch, Entry};
 use liverank_core::counting::{NumberedComment, RecordFingerprint, Rules, VideoState};
 use liverank_core::score::{Counters, Weights, points};
 use liverank_core::{Comment, CommentId, Invalid, Millis, UserId, VideoId};
@@ -139,9 +139,16 @@ pub(super) struct CommentDoc {
     timestamp: Millis,
     partition: i64,
     offset: i64,
+    /// Absent for a comment.
+    #[serde(default, skip_serializing_if = "Entry::is_comment")]
+    entry: Entry,
 }
 
 impl CommentDoc {
+    pub(super) const fn seq(&self) -> i64 {
+        self.seq
+    }
+
     pub(super) fn of(numbered: &NumberedComment) -> Self {
         let comment = &numbered.comment;
         Self {
@@ -153,6 +160,7 @@ impl CommentDoc {
             timestamp: comment.timestamp,
             partition: i64::from(numbered.partition),
             offset: numbered.offset as i64,
+            entry: comment.entry.clone(),
         }
     }
 
@@ -165,6 +173,7 @@ impl CommentDoc {
             text: self.comment,
             timestamp: self.timestamp,
             seq: self.seq as u64,
+            entry: self.entry,
         };
         Ok(NumberedComment { comment, partition: self.partition as u32, offset: self.offset as u64 })
     }

@@ -200,6 +200,7 @@ impl World {
                     comment_id: CommentId::parse(&format!("c{offset}")).unwrap(),
                     text: format!("comment {offset}"),
                 }),
+                moderation: None,
             },
         };
         let next = *offset + count;

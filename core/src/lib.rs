@@ -15,6 +15,7 @@
 //! | [`counting`] | what a batch of the log does to the counts and comments (exactly once) |
 //! | [`comment`] | what a comment is, its identity and where it stands |
 //! | [`moderation`] | what moderators do, and what that refuses to whom |
+//! | [`stream_events`] | which events of a stream have to be asked for |
 //! | [`ranking`] | the order of videos, and the change from one list to the next |
 //! | [`placement`] | which reader serves a video, and what to move when loads change |
 //! | [`scaling`] | how many readers there should be |
@@ -42,6 +43,7 @@ pub mod ranking;
 pub mod scaling;
 pub mod score;
 pub mod secret;
+pub mod stream_events;
 pub mod trending;
 
 pub use comment::{Comment, CommentEpoch, Position};

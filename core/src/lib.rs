@@ -20,6 +20,7 @@
 //! | [`placement`] | which reader serves a video, and what to move when loads change |
 //! | [`scaling`] | how many readers there should be |
 //! | [`epoch`] | which epochs, terms and counts can be true |
+//! | [`viewer_role`] | what a viewer's token lets its bearer do |
 //!
 //! Invariants held here and tested here:
 //! 1. Counts are integers, so no order of events changes a sum ([`score`]).
@@ -45,6 +46,7 @@ pub mod score;
 pub mod secret;
 pub mod stream_events;
 pub mod trending;
+pub mod viewer_role;
 
 pub use comment::{Comment, CommentEpoch, Position};
 pub use event::{Interaction, Kind};

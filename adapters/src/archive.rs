@@ -18,8 +18,8 @@ use crate::StoreError;
 
 pub mod conformance;
 pub mod embedded;
-pub mod mongodb;
 mod moderation;
+pub mod mongodb;
 mod numbering;
 mod rebuild;
 

@@ -291,7 +291,7 @@ async fn several_processes_count_one_video() {
 
 #[path = "real_mongodb/rebuilds.rs"]
 mod rebuilds;
-#[path = "real_mongodb/take_over.rs"]
-mod take_over;
 #[path = "real_mongodb/states.rs"]
 mod states;
+#[path = "real_mongodb/take_over.rs"]
+mod take_over;

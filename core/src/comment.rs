@@ -24,7 +24,7 @@ pub fn check_text(field: &'static str, text: &str) -> Result<(), Invalid> {
 /// of a deletion as it is of a comment.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
-pub enum Entry {
+pub enum EntryKind {
     /// A comment.
     #[default]
     Comment,
@@ -41,7 +41,7 @@ pub enum Entry {
     },
 }
 
-impl Entry {
+impl EntryKind {
     /// Whether it is a comment that may be shown.
     pub const fn is_comment(&self) -> bool {
         matches!(self, Self::Comment)
@@ -53,49 +53,6 @@ impl Entry {
             Self::Deleted { of, .. } if *of > 0 => Some(*of),
             _ => None,
         }
-    }
-}
-
-/// The kinds of events that a viewer asked for beside comments: `?events=deleted`. Clients that ask for none are sent
-/// none.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
-pub struct AskedEvents(u8);
-
-impl AskedEvents {
-    /// That a comment was removed.
-    pub const DELETED: Self = Self(1);
-
-    const NAMES: [(&str, Self); 1] = [("deleted", Self::DELETED)];
-
-    /// Reads names, separated by commas.
-    ///
-    /// # Errors
-    /// A name that is none, as the error of the field `events`.
-    pub fn parse(text: &str) -> Result<Self, Invalid> {
-        let mut asked = 0;
-        for name in text.split(',').filter(|name| !name.is_empty()) {
-            let known = Self::NAMES.iter().find(|(known, _)| *known == name);
-            let wrong = || Invalid::new("events", "must be names of events, separated by commas: deleted");
-            asked |= known.ok_or_else(wrong)?.1.0;
-        }
-        Ok(Self(asked))
-    }
-
-    /// Whether all of `other` were asked for.
-    pub const fn has(self, other: Self) -> bool {
-        self.0 & other.0 == other.0
-    }
-
-    /// Whether none were.
-    pub const fn is_empty(self) -> bool {
-        self.0 == 0
-    }
-}
-
-impl fmt::Display for AskedEvents {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names = Self::NAMES.iter().filter(|(_, kind)| self.has(*kind)).map(|(name, _)| *name);
-        f.write_str(&names.collect::<Vec<_>>().join(","))
     }
 }
 
@@ -118,15 +75,15 @@ pub struct Comment {
     /// Its number in the video's channel, from 1.
     pub seq: u64,
     /// What the entry is.
-    #[serde(default, skip_serializing_if = "Entry::is_comment")]
-    pub entry: Entry,
+    #[serde(default, skip_serializing_if = "EntryKind::is_comment")]
+    pub entry: EntryKind,
 }
 
 impl Comment {
     /// What is left of it when it is removed.
     #[must_use]
     pub fn removed(self) -> Self {
-        Self { text: String::new(), entry: Entry::Removed, ..self }
+        Self { text: String::new(), entry: EntryKind::Removed, ..self }
     }
 }
 

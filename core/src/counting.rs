@@ -8,7 +8,7 @@ use std::collections::{HashMap, HashSet};
 
 use sha2::{Digest, Sha256};
 
-use crate::comment::{Comment, Entry};
+use crate::comment::{Comment, EntryKind};
 use crate::moderation::RuleChange;
 use crate::score::{Counters, Weights, worth};
 use crate::trending::{log2_sum, log2_worth};
@@ -248,7 +248,8 @@ pub fn apply_with(
         }
         if event.kind == Kind::Moderation {
             // Of a video that nothing has happened to there is nothing to delete.
-            let video = videos.is_known(&event.video_id).then(|| videos.changing(event));
+            let known = videos.is_known(&event.video_id);
+            let video = if known { Some(videos.changing(event)) } else { None };
             moderating.apply(record, video, &mut effects);
             effects.counted += 1;
             continue;
@@ -264,7 +265,7 @@ pub fn apply_with(
                 text: body.text.clone(),
                 timestamp: event.timestamp,
                 seq: video.last_seq,
-                entry: Entry::Comment,
+                entry: EntryKind::Comment,
             };
             moderating.note(&comment, effects.comments.len());
             let (partition, offset) = (record.partition, record.offset);

@@ -166,13 +166,7 @@ pub fn check_reason(reason: &str) -> Result<(), Invalid> {
 impl Moderation {
     /// The record of this, done by `user` at `now`; `video` is the comment's, and none for an action on a user. Repeats
     /// of `id` count once.
-    pub fn into_record(
-        self,
-        user: UserId,
-        video: Option<VideoId>,
-        id: EventId,
-        now: Millis,
-    ) -> Interaction {
+    pub fn into_record(self, user: UserId, video: Option<VideoId>, id: EventId, now: Millis) -> Interaction {
         let key = || VideoId::parse(KEY).expect("the key is an identifier");
         Interaction {
             video_id: video.unwrap_or_else(key),
@@ -293,7 +287,8 @@ mod tests {
         let good = json!({"type": "moderation", "version": 1, "video_id": "v", "user_id": "m", "timestamp": 5,
             "event_id": "e", "moderation": {"action": "delete", "comment_id": "c", "role": "moderator"}});
         assert!(parse(&good).is_ok());
-        let ban = json!({"action": "lift", "userid": "u", "kind": "ban", "scope": "everywhere", "role": "service"});
+        let ban =
+            json!({"action": "lift", "userid": "u", "kind": "ban", "scope": "everywhere", "role": "service"});
         for (field, value) in [
             ("version", json!(2)),
             ("video_id", json!(KEY)),

@@ -34,6 +34,8 @@ macro_rules! kinds {
 kinds! {
     /// How many viewers the video has, at most once a second.
     Viewers = "viewers",
+    /// That a comment was removed.
+    Deleted = "deleted",
 }
 
 /// The query parameter that asks for them.
@@ -51,6 +53,12 @@ impl StreamEvents {
     pub fn parse(text: Option<&str>) -> Result<Self, Invalid> {
         let names = text.unwrap_or_default().split(',').map(str::trim).filter(|name| !name.is_empty());
         names.map(kind).try_fold(Self::default(), |asked, kind| Ok(asked.with(kind?)))
+    }
+
+    /// Reads names as [`StreamEvents::parse`] does, and passes over those that are none: of a message of a later release.
+    pub fn parse_known(text: &str) -> Self {
+        let kinds = text.split(',').filter_map(|name| kind(name.trim()).ok());
+        kinds.fold(Self::default(), Self::with)
     }
 
     /// The same, and this kind too.

@@ -441,4 +441,4 @@ pub const ASSIGNMENT_EPOCH_HEADER: &str = "liverank-epoch";
 /// Header of a gateway's request to a reader: what the viewer asked for beside comments. A header, because a reader of an
 /// earlier release refuses a parameter that it does not know, and a viewer without its extras is better off than one
 /// without a stream.
-pub const ASKED_EVENTS_HEADER: &str = "liverank-events";
+pub const STREAM_EVENTS_HEADER: &str = "liverank-events";

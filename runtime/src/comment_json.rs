@@ -64,7 +64,7 @@ mod tests {
             text: "two\nlines \"quoted\"".into(),
             timestamp,
             seq: 7,
-            entry: liverank_core::comment::Entry::Comment,
+            entry: liverank_core::comment::EntryKind::Comment,
         }
     }
 

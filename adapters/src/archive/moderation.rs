@@ -80,7 +80,9 @@ mod tests {
         for (place, text) in places.iter().zip(&texts) {
             assert_eq!(AuditPlace::parse(text), Ok(*place));
         }
-        for wrong in ["", "1-2-3", "x", &texts[0][1..], &format!("{}-", texts[0]), &format!("+{}", &texts[0][1..])] {
+        for wrong in
+            ["", "1-2-3", "x", &texts[0][1..], &format!("{}-", texts[0]), &format!("+{}", &texts[0][1..])]
+        {
             assert_eq!(AuditPlace::parse(wrong).unwrap_err().field, "before", "{wrong}");
         }
     }

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use liverank_core::comment::{Comment, CommentEpoch, Entry};
+use liverank_core::comment::{Comment, CommentEpoch, EntryKind};
 use liverank_core::moderation::ActorRole;
 use liverank_core::{CommentId, UserId, VideoId};
 use tokio::sync::mpsc;
@@ -59,7 +59,7 @@ fn comment(id: &str, seq: u64) -> Comment {
         text: format!("comment {seq} on {id}: \"\\ \u{1f3ac} \n"),
         timestamp: 1_800_000_000_000 + seq as i64,
         seq,
-        entry: Entry::Comment,
+        entry: EntryKind::Comment,
     }
 }
 
@@ -228,7 +228,7 @@ async fn what_was_removed_is_not_handed_out(bus: Bus) {
     subscription.subscribe(&video("v")).await.unwrap();
     publish(&bus, &comments("v", 1..=5)).await;
     let of = CommentId::parse("c3").unwrap();
-    let entry = Entry::Deleted { comment_id: of, of: 3, role: ActorRole::Moderator };
+    let entry = EntryKind::Deleted { comment_id: of, of: 3, role: ActorRole::Moderator };
     let deletion = Comment { text: String::new(), entry, ..comment("v", 6) };
     // Again, as one who is not sure that it was done; and the comment, as one who comes late.
     for _ in 0..2 {

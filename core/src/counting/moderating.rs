@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::{Effects, LogRecord, NumberedComment, VideoState};
-use crate::comment::{Comment, Entry};
+use crate::comment::{Comment, EntryKind};
 use crate::moderation::{Action, ActorRole, RuleChange};
 use crate::{CommentId, Interaction, Kind, Millis, UserId, VideoId};
 
@@ -118,13 +118,13 @@ impl Moderating {
         let is_own = target.as_ref().is_some_and(|target| target.author == event.user_id);
         // A token of the author's says who it is for, and not whose the comment is.
         let entry = if role == ActorRole::Author && !is_own {
-            Entry::Removed
+            EntryKind::Removed
         } else {
             let of = target.map_or(0, |target| {
                 target.remove(&event.video_id, effects);
                 target.seq
             });
-            Entry::Deleted { comment_id: id.clone(), of, role }
+            EntryKind::Deleted { comment_id: id.clone(), of, role }
         };
         video.last_seq += 1;
         let own_id = event.event_id.as_ref().map_or(id.as_str(), |id| id.as_str());

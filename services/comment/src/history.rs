@@ -25,6 +25,8 @@ const MAX_LIMIT: u64 = 1_000;
 const MAX_PAGE_BYTES: usize = 1024 * 1024;
 /// Comments read at once: of the longest ones, some 1.6 MB.
 const STEP: usize = 100;
+/// Steps of a page: twice what the longest takes. Where more than half was removed, a page is shorter.
+const MAX_STEPS: usize = 2 * MAX_LIMIT as usize / STEP;
 /// Pages being answered, each until its last byte: what slow readers can make this process hold is so many megabytes.
 pub(crate) const PAGES: usize = 128;
 /// The greatest number that JavaScript, and with it most clients, holds exactly.
@@ -65,13 +67,20 @@ async fn page(
     limit: usize,
 ) -> Result<PageJson, Problem> {
     let (mut page, mut bytes, mut before) = (PageJson::default(), 0, before);
-    while page.comments.len() < limit {
+    for steps in 0.. {
+        if page.comments.len() >= limit || steps == MAX_STEPS {
+            break;
+        }
         let step = (limit - page.comments.len()).min(STEP);
         let asked = service.archive.ask(PATIENCE, |archive| async move {
             archive.comments(video, Page::Before(before), step).await
         });
         let found = asked.await.map_err(|_| Problem::unavailable("the archive is away: try again"))?;
         for comment in &found {
+            if !comment.entry.is_comment() {
+                before = comment.seq;
+                continue;
+            }
             let json =
                 to_raw_value(&comment_json::numbered(comment)).expect("strings and numbers always serialise");
             if bytes + json.get().len() > MAX_PAGE_BYTES && !page.comments.is_empty() {
@@ -86,7 +95,8 @@ async fn page(
             return Ok(page);
         }
     }
-    // A full page that does not reach the first comment has more before it.
+    // A page that does not reach the first comment has more before it: it is full, or so much was removed there that it
+    // is worth another question.
     page.next = Some(before).filter(|&seq| seq > 1);
     Ok(page)
 }

@@ -7,7 +7,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use liverank_adapters::event_log::AppendError;
-use liverank_core::comment::{Entry, check_text, derived_id, random_id};
+use liverank_core::comment::{EntryKind, check_text, derived_id, random_id};
 use liverank_core::event::{CommentBody, optional_text, required_text};
 use liverank_core::{Comment, CommentId, Interaction, Invalid, Kind, Millis, UserId, VideoId, ids};
 use liverank_runtime::body::JsonObject;
@@ -61,7 +61,7 @@ impl Draft {
     fn into_comment(self, id: CommentId, now: Millis) -> Comment {
         // The consumer numbers it; nobody is shown this one.
         let (user_id, video_id, text) = (self.user, self.video, self.text);
-        Comment { id, user_id, video_id, text, timestamp: now, seq: 0, entry: Entry::Comment }
+        Comment { id, user_id, video_id, text, timestamp: now, seq: 0, entry: EntryKind::Comment }
     }
 }
 
@@ -76,12 +76,17 @@ pub(crate) async fn comment(
         Some(key) => {
             let id = derived_id(&draft.user, &draft.video, key);
             if let Some(first) = service.known(&draft.video, &id).await {
+                if !first.entry.is_comment() {
+                    let detail = "this comment was posted with this key, and was deleted since";
+                    return Err(Problem::new(StatusCode::GONE, detail).with("rule", "deleted"));
+                }
                 service.metrics.repeated.inc();
                 return Ok(created(&first));
             }
             id
         }
     };
+    service.expect_allowed(&draft.user, &draft.video).await?;
     let keyed = draft.key.is_some();
     let comment = draft.into_comment(id, now_ms());
     service.append(&comment).await?;

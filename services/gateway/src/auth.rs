@@ -4,6 +4,7 @@
 //! |---|---|
 //! | this one | reads a request's token, and says whose it is |
 //! | `keys` | keeps the issuer's keys up to date |
+//! | `moderator` | knows who moderates |
 //!
 //! Without keys configured, nobody is asked for a token.
 
@@ -17,6 +18,7 @@ use axum::http::request::Parts;
 use axum::http::uri::PathAndQuery;
 use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
 use jsonwebtoken::{Header, Validation};
+use liverank_core::viewer_role::ViewerRoles;
 use liverank_runtime::jwt;
 use liverank_runtime::params::Params;
 use liverank_runtime::{Health, Problem};
@@ -27,6 +29,7 @@ use serde_json::Value;
 use crate::Gateway;
 
 pub(crate) mod keys;
+pub(crate) mod moderator;
 
 use keys::{Keys, Source};
 
@@ -86,6 +89,8 @@ pub(crate) struct Auth {
 #[derive(Clone, Deserialize)]
 struct Claims {
     sub: String,
+    #[serde(default)]
+    roles: Option<Value>,
 }
 
 impl Auth {
@@ -119,10 +124,16 @@ impl Auth {
 
     /// For whom `token` is.
     async fn subject(&self, token: &str) -> Result<String, Problem> {
+        self.viewer(token).await.map(|viewer| viewer.subject)
+    }
+
+    /// Whose `token` is, and what for.
+    async fn viewer(&self, token: &str) -> Result<Viewer, Problem> {
         let header = jwt::header(token).map_err(|reason| invalid(&reason))?;
         let fitting = self.keys.fitting(&header).await?;
         let claims = jwt::claims::<Claims>(token, &fitting, &self.validation(&header));
-        claims.map(|claims| claims.sub).map_err(|reason| invalid(&reason))
+        let claims = claims.map_err(|reason| invalid(&reason))?;
+        Ok(Viewer { subject: claims.sub, roles: ViewerRoles::of_claim(claims.roles.as_ref()) })
     }
 
     fn validation(&self, header: &Header) -> Validation {
@@ -139,6 +150,15 @@ impl Auth {
 fn invalid(reason: &str) -> Problem {
     Problem::new(StatusCode::UNAUTHORIZED, format!("the token is not valid: {reason}"))
         .challenge(CHALLENGE_INVALID)
+}
+
+/// What a good token says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Viewer {
+    /// Its user (`sub`).
+    pub(crate) subject: String,
+    /// What that one may do.
+    pub(crate) roles: ViewerRoles,
 }
 
 /// Who sent a request.

@@ -5,9 +5,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use liverank_core::VideoId;
-use liverank_core::comment::{AskedEvents, Comment, CommentEpoch, Position};
+use liverank_core::comment::{Comment, CommentEpoch, Position};
+use liverank_core::stream_events::StreamEvents;
 
-use crate::entry::Entry;
+use crate::entry::EncodedEntry;
 use crate::metrics::Metrics;
 use crate::pace::Counted;
 use crate::ring::{Cursor, Hole, Pushed, Ring, Taken};
@@ -155,7 +156,7 @@ impl Channel {
 
     /// Takes a comment. Answers what became of it, or `None` where it belongs to another count than the ring's.
     pub fn push(&self, numbering: &CommentEpoch, comment: &Comment) -> Option<Pushed> {
-        let entry = Entry::of(numbering, comment);
+        let entry = EncodedEntry::of(numbering, comment);
         let mut state = self.state();
         match state.ring.numbering() {
             None => {
@@ -192,7 +193,7 @@ impl Channel {
     }
 
     /// What a viewer is to be sent next who asked for these events beside comments.
-    pub fn next(&self, cursor: &mut Cursor, asked: AskedEvents) -> Next {
+    pub fn next(&self, cursor: &mut Cursor, asked: StreamEvents) -> Next {
         let mut state = self.state();
         match state.ring.take_for(cursor, asked) {
             Taken::Nothing if state.going > 0 => {
@@ -240,8 +241,8 @@ impl Channel {
 
     /// Puts earlier comments back into the ring.
     pub fn restore(&self, numbering: &CommentEpoch, comments: &[Comment]) {
-        let entries: Vec<(u64, Entry)> =
-            comments.iter().map(|comment| (comment.seq, Entry::of(numbering, comment))).collect();
+        let entries: Vec<(u64, EncodedEntry)> =
+            comments.iter().map(|comment| (comment.seq, EncodedEntry::of(numbering, comment))).collect();
         let mut state = self.state();
         if state.ring.numbering() == Some(numbering) {
             state.ring.restore(entries);

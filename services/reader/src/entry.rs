@@ -5,13 +5,14 @@
 //! stand at the same numbers.
 
 use bytes::Bytes;
-use liverank_core::comment::{self, AskedEvents, Comment, CommentEpoch};
+use liverank_core::comment::{self, Comment, CommentEpoch};
+use liverank_core::stream_events::{StreamEvent, StreamEvents};
 
 use crate::sse;
 
 /// See the module.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Entry {
+pub struct EncodedEntry {
     /// For those who asked for nothing beside comments.
     plain: Bytes,
     /// What is there beside it; comments have nothing.
@@ -20,31 +21,31 @@ pub struct Entry {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Special {
-    /// Who is given the event below.
-    asked: AskedEvents,
+    /// Who asked for this is given the event below.
+    kind: StreamEvent,
     event: Bytes,
     /// The number of the comment that it removes.
     removes: Option<u64>,
 }
 
-impl Entry {
+impl EncodedEntry {
     /// An entry of a channel.
     pub fn of(numbering: &CommentEpoch, entry: &Comment) -> Self {
         match &entry.entry {
-            comment::Entry::Comment => Self { plain: sse::comment(numbering, entry), special: None },
-            comment::Entry::Removed => Self { plain: sse::id_only(numbering, entry.seq), special: None },
-            comment::Entry::Deleted { comment_id, of, role } => {
+            comment::EntryKind::Comment => Self { plain: sse::comment(numbering, entry), special: None },
+            comment::EntryKind::Removed => Self { plain: sse::id_only(numbering, entry.seq), special: None },
+            comment::EntryKind::Deleted { comment_id, of, role } => {
                 let event = sse::deleted(numbering, entry, comment_id, *of, *role);
-                let special = Special { asked: AskedEvents::DELETED, event, removes: entry.entry.removes() };
+                let special = Special { kind: StreamEvent::Deleted, event, removes: entry.entry.removes() };
                 Self { plain: sse::id_only(numbering, entry.seq), special: Some(Box::new(special)) }
             }
         }
     }
 
     /// The event for a viewer who asked for these.
-    pub fn bytes(&self, asked: AskedEvents) -> &Bytes {
+    pub fn bytes(&self, asked: StreamEvents) -> &Bytes {
         match &self.special {
-            Some(special) if asked.has(special.asked) => &special.event,
+            Some(special) if asked.contains(special.kind) => &special.event,
             _ => &self.plain,
         }
     }
@@ -68,7 +69,7 @@ impl Entry {
 }
 
 /// An event that all are given.
-impl From<Bytes> for Entry {
+impl From<Bytes> for EncodedEntry {
     fn from(plain: Bytes) -> Self {
         Self { plain, special: None }
     }
@@ -81,7 +82,7 @@ mod tests {
 
     use super::*;
 
-    fn entry(what: comment::Entry) -> Entry {
+    fn entry(what: comment::EntryKind) -> EncodedEntry {
         let comment = Comment {
             id: CommentId::parse("c1").unwrap(),
             user_id: UserId::parse("ann").unwrap(),
@@ -91,22 +92,23 @@ mod tests {
             seq: 7,
             entry: what,
         };
-        Entry::of(&CommentEpoch::parse("n1").unwrap(), &comment)
+        EncodedEntry::of(&CommentEpoch::parse("n1").unwrap(), &comment)
     }
 
     #[test]
     fn what_is_left_of_a_comment_is_its_id() {
-        let left = entry(comment::Entry::Comment).removed();
-        assert_eq!(left, entry(comment::Entry::Removed));
-        assert_eq!(left.bytes(AskedEvents::DELETED), "id: n1-7\n\n");
+        let left = entry(comment::EntryKind::Comment).removed();
+        assert_eq!(left, entry(comment::EntryKind::Removed));
+        assert_eq!(left.bytes(StreamEvents::default().with(StreamEvent::Deleted)), "id: n1-7\n\n");
     }
 
     #[test]
     fn a_deletion_is_told_to_those_who_asked_and_is_an_id_to_others() {
         let of = CommentId::parse("c").unwrap();
-        let told = entry(comment::Entry::Deleted { comment_id: of, of: 3, role: ActorRole::Moderator });
-        assert_eq!(told.bytes(AskedEvents::default()), "id: n1-7\n\n");
-        let text = std::str::from_utf8(told.bytes(AskedEvents::DELETED)).unwrap();
+        let told = entry(comment::EntryKind::Deleted { comment_id: of, of: 3, role: ActorRole::Moderator });
+        assert_eq!(told.bytes(StreamEvents::default()), "id: n1-7\n\n");
+        let text =
+            std::str::from_utf8(told.bytes(StreamEvents::default().with(StreamEvent::Deleted))).unwrap();
         assert_eq!(
             text,
             "event: deleted\nid: n1-7\ndata: {\"by\":\"moderator\",\"id\":\"c\",\"seq\":3,\"timestamp\":\

@@ -8,11 +8,12 @@ use axum::extract::{OriginalUri, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use liverank_core::comment::{AskedEvents, Position};
+use liverank_core::comment::Position;
 use liverank_core::epoch::is_plausible;
+use liverank_core::stream_events::{EVENTS_PARAMETER, StreamEvents};
 use liverank_core::{Invalid, UserId, VideoId};
-use liverank_protocol::{ASKED_EVENTS_HEADER, ASSIGNMENT_EPOCH_HEADER};
 use liverank_protocol::access::Service;
+use liverank_protocol::{ASSIGNMENT_EPOCH_HEADER, STREAM_EVENTS_HEADER};
 use liverank_runtime::body::JsonObject;
 use liverank_runtime::identity::guard::Routes;
 use liverank_runtime::origins::Origins;
@@ -59,9 +60,9 @@ struct Request {
     last_event_id: Option<String>,
     /// The epoch under which a gateway sent it here.
     sent_under: Option<u64>,
+    /// What it asks for beside comments.
+    events: StreamEvents,
     form: Form,
-    /// What it wants beside comments.
-    asked: AskedEvents,
 }
 
 async fn connect_get(
@@ -70,14 +71,14 @@ async fn connect_get(
     headers: HeaderMap,
     query: Params,
 ) -> Result<Response, Problem> {
-    query.only(&["userid", "videoid", "events", "last_event_id", "lastEventId", "lastEventID"])?;
+    query.only(&["userid", "videoid", "last_event_id", "lastEventId", "lastEventID", EVENTS_PARAMETER])?;
     let request = Request {
         user: UserId::parse_field("userid", query.required("userid")?)?,
         video: VideoId::parse_field("videoid", query.required("videoid")?)?,
         last_event_id: last_event_id(&headers, &query),
         sent_under: sent_under(&headers),
+        events: events(&headers, &query)?,
         form: Form::Resuming,
-        asked: asked(&query, &headers)?,
     };
     connect(&reader, request, &uri).await
 }
@@ -94,16 +95,19 @@ async fn connect_post(
         video: VideoId::parse_field("videoid", text(&body, "videoid")?)?,
         last_event_id: last_event_id(&headers, &query),
         sent_under: sent_under(&headers),
+        events: events(&headers, &query)?,
         form: Form::Plain,
-        asked: AskedEvents::default(),
     };
     connect(&reader, request, &uri).await
 }
 
-/// What a viewer asks for itself, or had a gateway ask for.
-fn asked(query: &Params, headers: &HeaderMap) -> Result<AskedEvents, Invalid> {
-    let sent = headers.get(ASKED_EVENTS_HEADER).and_then(|value| value.to_str().ok());
-    query.text("events")?.or(sent).map_or(Ok(AskedEvents::default()), AskedEvents::parse)
+/// What a viewer asks for: by the address, or by the header of the gateway that it comes through.
+fn events(headers: &HeaderMap, query: &Params) -> Result<StreamEvents, Invalid> {
+    match headers.get(STREAM_EVENTS_HEADER).and_then(|value| value.to_str().ok()) {
+        // A gateway of the next release may know more events than this reader.
+        Some(asked) => Ok(StreamEvents::parse_known(asked)),
+        None => StreamEvents::parse(query.text(EVENTS_PARAMETER)?),
+    }
 }
 
 fn sent_under(headers: &HeaderMap) -> Option<u64> {
@@ -187,7 +191,7 @@ fn redirect(url: &str, uri: &Uri) -> Response {
 
 /// An answer after which the viewer's socket goes to the thread that writes to it.
 fn stream(seat: ViewerGuard, cursor: Cursor, request: &Request, greeting: &[u8]) -> Response {
-    let (form, asked) = (request.form, request.asked);
+    let (form, events) = (request.form, request.events);
     let headers = [
         (header::CONTENT_TYPE, HeaderValue::from_static(EVENT_STREAM)),
         (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
@@ -200,7 +204,7 @@ fn stream(seat: ViewerGuard, cursor: Cursor, request: &Request, greeting: &[u8])
         let hub = Arc::clone(seat.hub());
         let mut first = std::mem::take(&mut bare.head);
         first.extend_from_slice(&greeting);
-        let viewer = Viewer::new(seat, cursor, form, first.into()).asking(asked);
+        let viewer = Viewer::new(seat, cursor, form, first.into()).asking(events);
         hub.fanout.join(Joining { viewer, bare });
     }));
     response

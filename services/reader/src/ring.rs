@@ -11,9 +11,10 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::{Bytes, BytesMut};
-use liverank_core::comment::{AskedEvents, CommentEpoch, Position};
+use liverank_core::comment::{CommentEpoch, Position};
+use liverank_core::stream_events::StreamEvents;
 
-use crate::entry::Entry;
+use crate::entry::EncodedEntry;
 
 /// The ring holds this part more than a resuming viewer may ask for, so that one who asked for all of it has time to
 /// take it before the oldest are pushed out.
@@ -115,13 +116,13 @@ pub struct Ring {
     /// Where this turn began.
     origin: u64,
     /// The events numbered `head - len + 1 ..= head`; `None` was given up.
-    events: VecDeque<Option<Entry>>,
+    events: VecDeque<Option<EncodedEntry>>,
     head: u64,
     /// Viewers are given what is up to here: what is behind it waits to be joined with more.
     visible: u64,
     /// The highest number known to exist.
     known: u64,
-    early: BTreeMap<u64, Entry>,
+    early: BTreeMap<u64, EncodedEntry>,
     /// Comments that deletions name, no older than what may be restored.
     removed: BTreeSet<u64>,
     /// The last number of an entry that not all viewers are given alike; 0 without any.
@@ -133,7 +134,7 @@ pub struct Ring {
 struct Joined {
     seen: u64,
     visible: u64,
-    asked: AskedEvents,
+    asked: StreamEvents,
     bytes: Bytes,
     count: u64,
 }
@@ -194,7 +195,7 @@ impl Ring {
     }
 
     /// Takes an entry of the channel, in whatever order they come. Nobody is given it before [`Ring::reveal`].
-    pub fn push(&mut self, seq: u64, entry: impl Into<Entry>) -> Pushed {
+    pub fn push(&mut self, seq: u64, entry: impl Into<EncodedEntry>) -> Pushed {
         let entry = entry.into();
         self.known = self.known.max(seq);
         if let Some(removed) = entry.removes() {
@@ -233,14 +234,14 @@ impl Ring {
         }
     }
 
-    fn unless_removed(&self, seq: u64, entry: Entry) -> Entry {
+    fn unless_removed(&self, seq: u64, entry: EncodedEntry) -> EncodedEntry {
         if self.removed.contains(&seq) { entry.removed() } else { entry }
     }
 
-    fn append(&mut self, entry: Option<Entry>) {
+    fn append(&mut self, entry: Option<EncodedEntry>) {
         self.events.push_back(entry);
         self.head += 1;
-        if self.events.back().and_then(Option::as_ref).is_some_and(Entry::is_special) {
+        if self.events.back().and_then(Option::as_ref).is_some_and(EncodedEntry::is_special) {
             self.last_special = self.head;
         }
         if self.events.len() > self.capacity() {
@@ -343,8 +344,9 @@ impl Ring {
     }
 
     /// Puts back entries from before the ring's first, or ones that were given up. In ascending order, without holes.
-    pub fn restore<E: Into<Entry>>(&mut self, entries: Vec<(u64, E)>) {
-        let entries: Vec<(u64, Entry)> = entries.into_iter().map(|(seq, entry)| (seq, entry.into())).collect();
+    pub fn restore<E: Into<EncodedEntry>>(&mut self, entries: Vec<(u64, E)>) {
+        let entries: Vec<(u64, EncodedEntry)> =
+            entries.into_iter().map(|(seq, entry)| (seq, entry.into())).collect();
         for removed in entries.iter().filter_map(|(_, entry)| entry.removes()) {
             self.remove(removed);
         }
@@ -366,17 +368,17 @@ impl Ring {
         self.joined.clear();
     }
 
-    fn event(&self, seq: u64) -> Option<&Entry> {
+    fn event(&self, seq: u64) -> Option<&EncodedEntry> {
         self.events.get(seq.checked_sub(self.floor())? as usize)?.as_ref()
     }
 
     /// What a viewer is to be sent next that asked for nothing beside comments; moves its cursor past it.
     pub fn take(&mut self, cursor: &mut Cursor) -> Taken {
-        self.take_for(cursor, AskedEvents::default())
+        self.take_for(cursor, StreamEvents::default())
     }
 
     /// What a viewer is to be sent next; moves its cursor past it.
-    pub fn take_for(&mut self, cursor: &mut Cursor, asked: AskedEvents) -> Taken {
+    pub fn take_for(&mut self, cursor: &mut Cursor, asked: StreamEvents) -> Taken {
         if let Some(gap) = self.settle(cursor) {
             return gap;
         }
@@ -425,12 +427,11 @@ impl Ring {
     }
 
     /// The events after `seen`, of which the first is held, joined; and how many they are.
-    fn slice(&mut self, seen: u64, asked: AskedEvents) -> (Bytes, u64) {
+    fn slice(&mut self, seen: u64, asked: StreamEvents) -> (Bytes, u64) {
         // Where all are given the same, all share it.
-        let asked = if self.last_special > seen { asked } else { AskedEvents::default() };
-        let known = |joined: &&Joined| {
-            (joined.seen, joined.visible, joined.asked) == (seen, self.visible, asked)
-        };
+        let asked = if self.last_special > seen { asked } else { StreamEvents::default() };
+        let known =
+            |joined: &&Joined| (joined.seen, joined.visible, joined.asked) == (seen, self.visible, asked);
         if let Some(joined) = self.joined.iter().find(known) {
             return (joined.bytes.clone(), joined.count);
         }

@@ -1,6 +1,6 @@
 //! Moderation: comments that are removed, restrictions, and the audit log.
 
-use liverank_core::comment::Entry;
+use liverank_core::comment::EntryKind;
 use liverank_core::counting::{Batch, Rules};
 use liverank_core::moderation::{Action, ActorRole, Moderation, Restriction, Scope};
 use liverank_core::{CommentId, Interaction};
@@ -44,8 +44,16 @@ fn batches(log: &mut Log) -> Vec<Batch> {
     vec![
         log.on_one([comment("v", "a", "one"), comment("v", "b", "two"), delete("v", "b", "m1")]),
         log.batch([(0, comment("v", "c", "three")), (1, comment("w", "a", "another video's"))]),
-        log.batch([(0, delete("v", "a", "m2")), (0, delete("v", "a", "m2")), (2, restrict("ann", "m3", None))]),
-        log.batch([(0, delete("v", "nobody", "m4")), (2, restrict("ben", "m5", Some(7))), (2, lift("ann", "m6"))]),
+        log.batch([
+            (0, delete("v", "a", "m2")),
+            (0, delete("v", "a", "m2")),
+            (2, restrict("ann", "m3", None)),
+        ]),
+        log.batch([
+            (0, delete("v", "nobody", "m4")),
+            (2, restrict("ben", "m5", Some(7))),
+            (2, lift("ann", "m6")),
+        ]),
     ]
 }
 
@@ -62,7 +70,7 @@ pub async fn what_is_deleted_is_not_there_any_more(archive: &dyn Archive) {
     assert_eq!(archive.heads(&[video("v")]).await.unwrap(), [6]);
     let id = |id: &str| CommentId::parse(id).unwrap();
     let gone = archive.comment(&video("v"), &id("a")).await.unwrap().expect("that it was there is known");
-    assert_eq!((gone.text.as_str(), gone.entry, gone.seq), ("", Entry::Removed, 1));
+    assert_eq!((gone.text.as_str(), gone.entry, gone.seq), ("", EntryKind::Removed, 1));
     let from_log = archive.comments_from(0, 0, 100).await.unwrap();
     let texts: Vec<&str> = from_log.iter().map(|numbered| numbered.comment.text.as_str()).collect();
     assert_eq!(texts, ["", "", "", "three", "", ""], "what is published again is without them, too");

@@ -41,7 +41,9 @@ pub fn moderated(
         let names = transaction.open_table(tables.names)?;
         let comments = transaction.open_table(tables.comments)?;
         for (video, id) in targets {
-            let Some(seq) = names.get((video.as_str(), id.as_str()))?.map(|seq| seq.value()) else { continue };
+            let Some(seq) = names.get((video.as_str(), id.as_str()))?.map(|seq| seq.value()) else {
+                continue;
+            };
             if let Some(bytes) = comments.get((video.as_str(), seq))? {
                 moderated.targets.push(decode_comment(video.as_str(), seq, bytes.value())?);
             }
@@ -115,9 +117,8 @@ fn audit(
     limit: usize,
 ) -> Result<Vec<AuditEntry>, Failure> {
     let table = database.begin_read()?.open_table(tables.audit)?;
-    let before = before.map_or(Bound::Unbounded, |place| {
-        Bound::Excluded((place.time, place.partition, place.offset))
-    });
+    let before =
+        before.map_or(Bound::Unbounded, |place| Bound::Excluded((place.time, place.partition, place.offset)));
     let entries = table.range::<Place>((Bound::Unbounded, before))?.rev().take(limit).map(|entry| {
         let (place, bytes) = entry?;
         let (time, partition, offset) = place.value();

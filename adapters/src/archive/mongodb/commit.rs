@@ -235,8 +235,7 @@ impl Commit<'_> {
         absent: &HashSet<u32>,
         left: &BTreeSet<u32>,
     ) -> Result<(), Stop> {
-        let moved =
-            spans.iter().filter(|span| span.next != span.from || absent.contains(&span.partition));
+        let moved = spans.iter().filter(|span| span.next != span.from || absent.contains(&span.partition));
         // A video that is written has a record, and its partition moves.
         let mut left: Document =
             left.iter().map(|home| (OffsetDoc::outside_writes_member(*home), 1_i64.into())).collect();

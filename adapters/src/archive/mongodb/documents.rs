@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use liverank_core::comment::{CommentEpoch, Entry};
+use liverank_core::comment::{CommentEpoch, EntryKind};
 use liverank_core::counting::{NumberedComment, RecordFingerprint, Rules, VideoState};
 use liverank_core::score::{Counters, Weights, points};
 use liverank_core::{Comment, CommentId, Invalid, Millis, UserId, VideoId};
@@ -140,8 +140,8 @@ pub(super) struct CommentDoc {
     partition: i64,
     offset: i64,
     /// Absent for a comment.
-    #[serde(default, skip_serializing_if = "Entry::is_comment")]
-    entry: Entry,
+    #[serde(default, skip_serializing_if = "EntryKind::is_comment")]
+    entry: EntryKind,
 }
 
 impl CommentDoc {

@@ -63,14 +63,15 @@ impl Transaction<'_> {
     /// What a batch's moderation records are about.
     pub(super) async fn moderated(&mut self, batch: &Batch) -> Result<Moderated, Stop> {
         let mut moderated = Moderated::default();
-        let mut targets: HashSet<(&VideoId, &CommentId)> = batch.targets();
+        let targets = batch.targets().into_iter().map(|(video, id)| (video.clone(), id.clone()));
+        let mut targets: HashSet<(VideoId, CommentId)> = targets.collect();
         if !targets.is_empty() {
             let ids = targets.iter().map(|(_, id)| id.as_str().into()).collect();
             let mut found: Vec<CommentDoc> = self.find_each("comments", "comment_id", ids).await?;
             found.sort_by_key(|found| std::cmp::Reverse(found.seq()));
             for found in found {
                 let comment = found.into_numbered()?.comment;
-                if targets.remove(&(&comment.video_id, &comment.id)) {
+                if targets.remove(&(comment.video_id.clone(), comment.id.clone())) {
                     moderated.targets.push(comment);
                 }
             }
@@ -117,8 +118,7 @@ impl ModerationArchive for MongoArchive {
     }
 
     async fn audit(&self, before: Option<AuditPlace>, limit: usize) -> Result<Vec<AuditEntry>, StoreError> {
-        let filter =
-            before.map_or_else(Document::new, |place| doc! { "_id": { "$lt": place.to_string() } });
+        let filter = before.map_or_else(Document::new, |place| doc! { "_id": { "$lt": place.to_string() } });
         let found: Vec<AuditDoc> = self.find("moderation", filter, doc! { "_id": -1 }, limit).await?;
         found.into_iter().map(AuditDoc::into_entry).collect()
     }

@@ -78,20 +78,26 @@ impl Archive {
         archive
     }
 
-    fn texts(&self) -> Vec<(u64, &str, &Entry)> {
-        self.comments.iter().map(|((_, seq), comment)| (*seq, comment.text.as_str(), &comment.entry)).collect()
+    fn texts(&self) -> Vec<(u64, &str, &EntryKind)> {
+        self.comments
+            .iter()
+            .map(|((_, seq), comment)| (*seq, comment.text.as_str(), &comment.entry))
+            .collect()
     }
 }
 
 #[test]
 fn a_deletion_takes_a_number_and_leaves_nothing_of_the_comment() {
-    let log = [comment(0, "v", "a", "ann"), comment(1, "v", "b", "ben"), delete(2, "v", "a", "mod", ActorRole::Moderator)];
+    let log = [
+        comment(0, "v", "a", "ann"),
+        comment(1, "v", "b", "ben"),
+        delete(2, "v", "a", "mod", ActorRole::Moderator),
+    ];
     let archive = Archive::of(&log);
-    let deleted =
-        Entry::Deleted { comment_id: "a".parse().unwrap(), of: 1, role: ActorRole::Moderator };
+    let deleted = EntryKind::Deleted { comment_id: "a".parse().unwrap(), of: 1, role: ActorRole::Moderator };
     assert_eq!(
         archive.texts(),
-        [(1, "", &Entry::Removed), (2, "words", &Entry::Comment), (3, "", &deleted)]
+        [(1, "", &EntryKind::Removed), (2, "words", &EntryKind::Comment), (3, "", &deleted)]
     );
     assert_eq!(archive.videos[&video("v")].counters.comments, 2, "what was counted stays counted");
     assert_eq!(archive.audit.len(), 1);
@@ -106,7 +112,10 @@ fn an_author_deletes_its_own_comment_and_no_other() {
     let archive = Archive::of(&[&posted[..], &[own, other, unknown]].concat());
     let texts: Vec<&str> = archive.texts().iter().map(|(_, text, _)| *text).collect();
     assert_eq!(texts, ["", "words", "", "", ""]);
-    assert_eq!([3, 4, 5].map(|seq| archive.comments[&(video("v"), seq)].entry.removes()), [Some(1), None, None]);
+    assert_eq!(
+        [3, 4, 5].map(|seq| archive.comments[&(video("v"), seq)].entry.removes()),
+        [Some(1), None, None]
+    );
 }
 
 #[test]
@@ -153,9 +162,7 @@ fn step() -> impl Strategy<Value = Step> {
 
 fn record(offset: u64, step: &Step) -> LogRecord {
     match step {
-        Step::Post(on, id, by) => {
-            comment(offset, &format!("v{on}"), &format!("c{id}"), &format!("u{by}"))
-        }
+        Step::Post(on, id, by) => comment(offset, &format!("v{on}"), &format!("c{id}"), &format!("u{by}")),
         Step::Delete(on, id, by, own) => {
             let role = if *own { ActorRole::Author } else { ActorRole::Moderator };
             delete(offset, &format!("v{on}"), &format!("c{id}"), &format!("u{by}"), role)

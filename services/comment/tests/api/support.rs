@@ -11,7 +11,7 @@ use axum::http::{StatusCode, Uri};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use liverank_adapters::archive::embedded::EmbeddedArchive;
-use liverank_adapters::archive::{CommitError, Committed, Meta, Page, Position, Rebuild};
+use liverank_adapters::archive::{CommitError, Committed, Meta, ModerationArchive, Page, Position, Rebuild};
 use liverank_adapters::event_log::embedded::EmbeddedLog;
 use liverank_adapters::event_log::{
     AppendError, ConsumerEvent, DeadLetter, LetterReader, LogConsumer, LogReader, RawRecord, ReadRange,
@@ -19,7 +19,9 @@ use liverank_adapters::event_log::{
 };
 use liverank_adapters::{Archive, EventLog, StoreError, clock};
 use liverank_comment::Config;
+use liverank_core::comment::random_id;
 use liverank_core::counting::{Batch, LogRecord, NumberedComment, OffsetRange, Rules, VideoState};
+use liverank_core::moderation::{Action, ActorRole, Moderation};
 use liverank_core::{Comment, CommentId, Interaction, Millis, UserId, VideoId};
 use liverank_runtime::ServiceContext;
 use reqwest::{Client, Response, Url};
@@ -145,18 +147,33 @@ impl Service {
         records
     }
 
+    /// What a moderator does, into the log.
+    pub async fn moderate(&self, video: Option<&str>, action: Action) {
+        let moderation = Moderation { action, role: ActorRole::Moderator, reason: None };
+        let (user, id) = (UserId::parse("mod").unwrap(), random_id(rand::random()).as_str().parse().unwrap());
+        let video = video.map(|id| VideoId::parse(id).unwrap());
+        let record = moderation.into_record(user, video, id, liverank_runtime::now_ms());
+        self.log.append(record.video_id.as_str().as_bytes(), record.to_json()).await.unwrap();
+    }
+
     /// Does what the consumer does: moves all that the log has into the archive.
     pub async fn archive_all(&self) {
         let ends = self.log.end_offsets().await.unwrap();
         let count = ends.iter().sum::<u64>() as usize;
-        let spans = (0u32..).zip(ends).filter(|(_, end)| *end > 0);
-        let spans =
-            spans.map(|(partition, next)| OffsetRange { partition, from: 0, next, last: None }).collect();
-        let records = self.records(count).await.into_iter().map(|raw| LogRecord {
+        let partitions: Vec<u32> = (0..ends.len() as u32).collect();
+        let stand = self.archive.offsets(&partitions).await.unwrap();
+        let from: Vec<u64> = stand.into_iter().map(|position| position.next).collect();
+        let spans = (0u32..).zip(ends).zip(from.clone()).filter(|((_, end), from)| end > from);
+        let spans = spans
+            .map(|((partition, next), from)| OffsetRange { partition, from, next, last: None })
+            .collect();
+        let records = self.records(count).await;
+        let new = records.into_iter().filter(|raw| raw.offset >= from[raw.partition as usize]);
+        let records = new.map(|raw| LogRecord {
             partition: raw.partition,
             offset: raw.offset,
             broker_time: raw.broker_time,
-            event: Interaction::from_json(&raw.value, raw.broker_time).unwrap(),
+            event: Interaction::from_log(&raw.value, raw.broker_time).unwrap(),
         });
         self.archive.commit(&Batch { spans, records: records.collect() }).await.unwrap();
     }
@@ -285,6 +302,9 @@ impl Archive for ArchiveWithSwitch {
     }
     async fn take_up(&self, partitions: &[u32]) -> Result<Vec<Position>, StoreError> {
         self.inner.take_up(partitions).await
+    }
+    fn moderation(&self) -> &dyn ModerationArchive {
+        self.inner.moderation()
     }
     fn rebuilding(&self) -> &dyn Rebuild {
         self.inner.rebuilding()

@@ -135,6 +135,7 @@ impl Viewer {
             user_id: self.watch.user_id.clone(),
             video_id: self.watch.video_id.clone(),
             posted: self.watch.posted,
+            events: self.watch.events,
             last_id: self.watch.last_id.clone(),
             choice,
             since,

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
-use liverank_core::comment::AskedEvents;
+use liverank_core::stream_events::StreamEvents;
 
 use crate::channel::{Channel, Next};
 use crate::hub::ViewerGuard;
@@ -28,7 +28,7 @@ pub struct Viewer<S> {
     cursor: Cursor,
     form: Form,
     /// What it is sent beside comments.
-    asked: AskedEvents,
+    asked: StreamEvents,
     /// The heartbeats of its room that it has had or had no need of.
     heartbeats: u32,
     /// Whether its socket takes nothing for now.
@@ -54,13 +54,13 @@ impl Viewer<()> {
     /// A viewer that is sent `first`, and then what comes after `cursor`.
     pub fn new(seat: ViewerGuard, cursor: Cursor, form: Form, first: Bytes) -> Self {
         let heartbeats = seat.room.heartbeats.load(Ordering::Relaxed);
-        let asked = AskedEvents::default();
+        let asked = StreamEvents::default();
         Self { socket: (), seat, cursor, form, asked, heartbeats, full: false, said_all: false, rest: first }
     }
 
     /// The same viewer, who asked for these events beside comments.
     #[must_use]
-    pub fn asking(self, asked: AskedEvents) -> Self {
+    pub fn asking(self, asked: StreamEvents) -> Self {
         Self { asked, ..self }
     }
 

@@ -1,5 +1,7 @@
 use proptest::prelude::*;
 
+use liverank_core::stream_events::StreamEvent;
+
 use super::*;
 
 fn numbering(text: &str) -> CommentEpoch {
@@ -326,7 +328,7 @@ proptest! {
     }
 }
 
-fn channel_entry(seq: u64, entry: liverank_core::comment::Entry) -> Entry {
+fn channel_entry(seq: u64, entry: liverank_core::comment::EntryKind) -> EncodedEntry {
     let comment = liverank_core::Comment {
         id: format!("c{seq}").parse().unwrap(),
         user_id: "u".parse().unwrap(),
@@ -336,20 +338,21 @@ fn channel_entry(seq: u64, entry: liverank_core::comment::Entry) -> Entry {
         seq,
         entry,
     };
-    Entry::of(&numbering("n"), &comment)
+    EncodedEntry::of(&numbering("n"), &comment)
 }
 
-fn said(seq: u64) -> Entry {
-    channel_entry(seq, liverank_core::comment::Entry::Comment)
+fn said(seq: u64) -> EncodedEntry {
+    channel_entry(seq, liverank_core::comment::EntryKind::Comment)
 }
 
-fn deletion(seq: u64, of: u64) -> Entry {
-    let (comment_id, role) = (format!("c{of}").parse().unwrap(), liverank_core::moderation::ActorRole::Service);
-    channel_entry(seq, liverank_core::comment::Entry::Deleted { comment_id, of, role })
+fn deletion(seq: u64, of: u64) -> EncodedEntry {
+    let (comment_id, role) =
+        (format!("c{of}").parse().unwrap(), liverank_core::moderation::ActorRole::Service);
+    channel_entry(seq, liverank_core::comment::EntryKind::Deleted { comment_id, of, role })
 }
 
 /// What a viewer is sent: of each event its number, and `c` for a comment, `d` for a deletion, nothing for an id alone.
-fn shown(ring: &mut Ring, cursor: &mut Cursor, asked: AskedEvents) -> Vec<String> {
+fn shown(ring: &mut Ring, cursor: &mut Cursor, asked: StreamEvents) -> Vec<String> {
     let mut shown = Vec::new();
     while let Taken::Events { bytes, count } = ring.take_for(cursor, asked) {
         let text = String::from_utf8(bytes.to_vec()).unwrap();
@@ -379,9 +382,12 @@ fn a_deleted_comment_leaves_the_ring_and_those_who_asked_are_told() {
     ring.push(4, deletion(4, 2));
     ring.push(5, said(5));
     ring.reveal();
-    let asked = AskedEvents::DELETED;
+    let asked = StreamEvents::default().with(StreamEvent::Deleted);
     assert_eq!(shown(&mut ring, &mut position_cursor(0), asked), ["1c", "2", "3c", "4d", "5c"]);
-    assert_eq!(shown(&mut ring, &mut position_cursor(0), AskedEvents::default()), ["1c", "2", "3c", "4", "5c"]);
+    assert_eq!(
+        shown(&mut ring, &mut position_cursor(0), StreamEvents::default()),
+        ["1c", "2", "3c", "4", "5c"]
+    );
     assert_eq!(shown(&mut ring, &mut position_cursor(2), asked), ["3c", "4d", "5c"], "who had it is told");
 }
 
@@ -396,10 +402,10 @@ fn what_was_joined_before_a_deletion_is_not_handed_out_after_it() {
         ring.push(seq, said(seq));
     }
     ring.reveal();
-    assert_eq!(shown(&mut ring, &mut position_cursor(0), AskedEvents::default()), ["1c", "2c"]);
+    assert_eq!(shown(&mut ring, &mut position_cursor(0), StreamEvents::default()), ["1c", "2c"]);
     // The deletion waits for one before it, and takes effect all the same.
     ring.push(4, deletion(4, 1));
-    assert_eq!(shown(&mut ring, &mut position_cursor(0), AskedEvents::default()), ["1", "2c"]);
+    assert_eq!(shown(&mut ring, &mut position_cursor(0), StreamEvents::default()), ["1", "2c"]);
 }
 
 proptest! {
@@ -426,7 +432,7 @@ proptest! {
         // A copy that was read before any of it was deleted.
         ring.restore((1..=20).map(|seq| (seq, said(seq))).filter(|(seq, _)| *seq <= floor).collect());
         ring.reveal();
-        let asked = if asks { AskedEvents::DELETED } else { AskedEvents::default() };
+        let asked = if asks { StreamEvents::default().with(StreamEvent::Deleted) } else { StreamEvents::default() };
         let gone: Vec<u64> = there.iter().filter_map(|seq| entry(*seq).removes()).collect();
         let events = shown(&mut ring, &mut position_cursor(seen), asked);
         let numbers: Vec<u64> =

@@ -3,6 +3,7 @@
 mod cli;
 mod help;
 mod identity;
+mod judged;
 mod probe;
 mod role;
 mod stores;

@@ -8,6 +8,7 @@ use liverank_runtime::{ServiceContext, admin, server};
 use tokio::net::TcpListener;
 
 use crate::cli::RoleArgs;
+use crate::judged::Judged;
 use crate::stores::{StoreArgs, StoreUser};
 
 /// What is said where a process that others must know was given nothing to be known by.
@@ -21,7 +22,7 @@ fn who(name: &str) -> Option<access::Role> {
 }
 
 /// Runs a service on the stores that `open` makes of their settings, until it is asked to end and has drained.
-pub fn run<C: Args, B, F: Future<Output = anyhow::Result<()>>>(
+pub fn run<C: Args + Judged, B, F: Future<Output = anyhow::Result<()>>>(
     role: Role,
     settings: RoleArgs<C>,
     open: impl AsyncFnOnce(StoreArgs, StoreUser) -> anyhow::Result<B>,
@@ -42,11 +43,13 @@ pub fn run<C: Args, B, F: Future<Output = anyhow::Result<()>>>(
         if let Some(caller) = who.and_then(Caller::of).filter(|_| has_identity) {
             shell.identity = shell.identity.acting_as(&caller)?;
         }
-        // Both before anything else: a port in use is told at once, and before a store is touched.
+        // Settings are judged first: an error must name what is wrong, not what happens to be in the way. Opening these
+        // stores connects to nothing yet; a port in use is told before a store is asked for anything.
         let address = listen.unwrap_or(([127, 0, 0, 1], 0).into());
+        let stores = open(stores, role.into()).await?;
+        config.judge(address, &shell.identity)?;
         let listener = server::bind(address, name).await?;
         let admin_listener = server::bind(admin_listen, &format!("{name}'s admin port")).await?;
-        let stores = open(stores, role.into()).await?;
         tracing::info!(service = name, listen = %address, admin = %admin_listen, "started");
         let health = shell.health.clone();
         let draining = shell.shutdown.clone();

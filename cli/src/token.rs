@@ -173,15 +173,20 @@ pub struct UpAuth {
 }
 
 impl UpAuth {
-    /// What the gateway is set up with.
-    pub fn args(&self, data_dir: &Path) -> anyhow::Result<AuthArgs> {
+    /// Whether these settings fit together.
+    pub fn check(&self) -> anyhow::Result<()> {
         if !self.auth_dev {
-            return Ok(self.auth.clone());
+            return self.auth.check();
         }
         let others = self.auth.auth_jwks_file.is_some() || self.auth.auth_jwks_url.is_some();
         // A file of settings is below the command line's own check.
         ensure!(!others, "set --auth-dev or the keys of an issuer, not both");
-        Ok(DevKeys::of(data_dir)?.auth())
+        Ok(())
+    }
+
+    /// What the gateway is set up with, after [`UpAuth::check`]. Makes the keys of `--auth-dev` where there are none.
+    pub fn args(&self, data_dir: &Path) -> anyhow::Result<AuthArgs> {
+        if self.auth_dev { Ok(DevKeys::of(data_dir)?.auth()) } else { Ok(self.auth.clone()) }
     }
 
     /// Whether tokens are asked for that `liverank token user` prints.

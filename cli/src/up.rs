@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use clap::{Args, Command};
 use liverank_adapters::Backends;
 use liverank_protocol::access::{Caller, Role};
@@ -93,8 +93,10 @@ impl Up {
                 // A secret that nobody else has: the parts know each other, and nobody outside is one of them.
                 shell.identity = Identity::with_keys(KeyRing::random()?);
             }
+            // Settings first, then the ports, then the files: nothing is made on disk for a system that cannot run.
+            let real = self.judge().await?;
             let listeners = self.bind().await?;
-            let (backends, storage) = self.backends().await?;
+            let (backends, storage) = self.backends(real)?;
             let welcome = welcome(&listeners, &storage, self.tokens_hint().as_deref())?;
             let mut services = start(&self, listeners, &backends, &shell)?;
             // Nobody may be there to read it; the system is up all the same.
@@ -130,12 +132,19 @@ impl Up {
         })
     }
 
-    async fn backends(&self) -> anyhow::Result<(Backends, String)> {
-        if self.stores.any() {
-            return Ok((
-                self.stores.clone().all(StoreUser::of_all("up")).await?,
-                "Kafka, Redis and MongoDB as given".into(),
-            ));
+    /// What is wrong with the settings; the real stores, where they are named. Nothing is connected yet.
+    async fn judge(&self) -> anyhow::Result<Option<Backends>> {
+        ensure!(!self.manager_listen.is_empty(), "--manager-listen needs an address");
+        self.auth.check()?;
+        if !self.stores.any() {
+            return Ok(None);
+        }
+        self.stores.clone().all(StoreUser::of_all("up")).await.map(Some)
+    }
+
+    fn backends(&self, real: Option<Backends>) -> anyhow::Result<(Backends, String)> {
+        if let Some(real) = real {
+            return Ok((real, "Kafka, Redis and MongoDB as given".into()));
         }
         let path = std::path::absolute(&self.data_dir).unwrap_or_else(|_| self.data_dir.clone());
         Ok((embedded(&self.data_dir)?, path.display().to_string()))

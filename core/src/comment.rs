@@ -74,6 +74,9 @@ pub struct Comment {
     pub timestamp: Millis,
     /// Its number in the video's channel, from 1.
     pub seq: u64,
+    /// The comment under the same video that it replies to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reply_to: Option<CommentId>,
     /// What the entry is.
     #[serde(default, skip_serializing_if = "EntryKind::is_comment")]
     pub entry: EntryKind,

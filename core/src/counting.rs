@@ -266,6 +266,7 @@ pub fn apply_with(
                 timestamp: event.timestamp,
                 seq: video.last_seq,
                 entry: EntryKind::Comment,
+                reply_to: body.reply_to.clone(),
             };
             moderating.note(&comment, effects.comments.len());
             let (partition, offset) = (record.partition, record.offset);

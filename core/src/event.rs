@@ -73,6 +73,8 @@ pub struct CommentBody {
     pub comment_id: CommentId,
     /// Its text.
     pub text: String,
+    /// The comment under the same video that it replies to.
+    pub reply_to: Option<CommentId>,
 }
 
 /// One thing that one viewer did with one video.
@@ -142,7 +144,8 @@ impl Interaction {
             Some(id) => {
                 let text = required_text(object, "comment")?;
                 check_text("comment", text)?;
-                Some(CommentBody { comment_id: CommentId::parse(id)?, text: text.to_owned() })
+                let (comment_id, text) = (CommentId::parse(id)?, text.to_owned());
+                Some(CommentBody { comment_id, text, reply_to: reply_to(object) })
             }
             None => None,
         };
@@ -179,6 +182,8 @@ impl Interaction {
             comment_id: Option<&'a CommentId>,
             #[serde(skip_serializing_if = "Option::is_none")]
             comment: Option<&'a str>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            reply_to: Option<&'a CommentId>,
         }
         if let Some(moderation) = &self.moderation {
             return moderation::to_json(self, moderation);
@@ -193,6 +198,7 @@ impl Interaction {
             owner_id: self.owner_id.as_ref(),
             comment_id: self.comment.as_ref().map(|comment| &comment.comment_id),
             comment: self.comment.as_ref().map(|comment| comment.text.as_str()),
+            reply_to: self.comment.as_ref().and_then(|comment| comment.reply_to.as_ref()),
         };
         serde_json::to_vec(&wire).expect("strings and finite numbers always serialise")
     }
@@ -200,7 +206,21 @@ impl Interaction {
 
 /// The text member `field` of `object`.
 pub fn required_text<'a>(object: &'a Map<String, Value>, field: &'static str) -> Result<&'a str, Invalid> {
-    optional_text(object, field)?.ok_or_else(|| Invalid::missing(field))
+    optional_text(object, field)?.ok_or_else(|| missing(object, field))
+}
+
+/// The two services that liverank comes from have their own names for the same two things: who mixes them up is told.
+const TWINS: [(&str, &str); 2] = [("user_id", "userid"), ("video_id", "videoid")];
+
+fn missing(object: &Map<String, Value>, field: &'static str) -> Invalid {
+    let twins = TWINS.into_iter().flat_map(|(one, other)| [(one, other), (other, one)]);
+    let mut others = twins.filter(|(name, other)| *name == field && object.contains_key(*other));
+    match others.next() {
+        Some((_, other)) => {
+            Invalid::new(field, format!("is required: here it is called {field}, not {other}"))
+        }
+        None => Invalid::missing(field),
+    }
 }
 
 /// The text member `field` of `object`, or `None` where it is absent or null.
@@ -213,6 +233,12 @@ pub fn optional_text<'a>(
         Some(Value::String(text)) => Ok(Some(text)),
         Some(_) => Err(Invalid::new(field, "must be a string")),
     }
+}
+
+/// What a comment replies to. Before there were replies the member was passed over, whatever it was: in a log from that
+/// time it still is where it is no id. The comment service refuses one, before it comes into the log.
+fn reply_to(object: &Map<String, Value>) -> Option<CommentId> {
+    CommentId::parse(object.get("reply_to")?.as_str()?).ok()
 }
 
 fn watch_ms(object: &Map<String, Value>) -> Result<Option<u64>, Invalid> {
@@ -317,6 +343,17 @@ mod tests {
     }
 
     #[test]
+    fn who_mixes_the_two_spellings_up_is_told() {
+        let mixed = json!({"videoid": "v", "userid": "u", "type": "view"});
+        let refused = Interaction::parse(&mixed, NOW).unwrap_err();
+        assert_eq!(refused.to_string(), "video_id: is required: here it is called video_id, not videoid");
+        let Value::Object(other) = json!({"user_id": "u"}) else { panic!("an object") };
+        let refused = required_text(&other, "userid").unwrap_err();
+        assert_eq!(refused.to_string(), "userid: is required: here it is called userid, not user_id");
+        assert_eq!(required_text(&other, "videoid").unwrap_err(), Invalid::missing("videoid"));
+    }
+
+    #[test]
     fn a_number_past_all_numbers_is_its_field_s_fault() {
         for field in ["watch_time", "timestamp", "video_id", "event_id"] {
             let text = format!(r#"{{"video_id":"v","user_id":"u","type":"watch_time","{field}":1e400}}"#);
@@ -344,6 +381,14 @@ mod tests {
         assert_eq!(Interaction::parse(&value, NOW).unwrap().comment.unwrap().text, "hé");
         let foreign = json!({"video_id": "v", "user_id": "u", "type": "comment", "comment": 5});
         assert_eq!(Interaction::parse(&foreign, NOW).unwrap().comment, None);
+        for (reply_to, expected) in
+            [(json!("c1"), Some("c1")), (json!(7), None), (json!(""), None), (json!(null), None)]
+        {
+            let mut reply = value.clone();
+            reply["reply_to"] = reply_to;
+            let body = Interaction::parse(&reply, NOW).unwrap().comment.unwrap();
+            assert_eq!(body.reply_to.as_ref().map(CommentId::as_str), expected);
+        }
         let empty =
             json!({"video_id": "v", "user_id": "u", "type": "comment", "comment_id": "c", "comment": ""});
         assert_eq!(field_of(&empty), "comment");
@@ -373,7 +418,7 @@ mod tests {
         fn interaction()(
             video in "[a-z]{1,8}", user in "\\PC{1,8}", kind in 0..Kind::ALL.len(), watch_ms in 0u64..=86_400_000,
             timestamp in 0i64..253_402_300_800_000, event in proptest::option::of("[a-z]{1,4}"),
-            owner in proptest::option::of("[a-z]{1,4}"), text in "\\PC{1,40}",
+            owner in proptest::option::of("[a-z]{1,4}"), text in "\\PC{1,40}", reply in proptest::option::of("[a-z]{1,4}"),
         ) -> Interaction {
             let kind = Kind::ALL[kind];
             Interaction {
@@ -385,7 +430,11 @@ mod tests {
                 event_id: event.map(|id| EventId::parse(&id).unwrap()),
                 owner_id: owner.map(|id| UserId::parse(&id).unwrap()),
                 comment: (kind == Kind::Comment)
-                    .then(|| CommentBody { comment_id: CommentId::parse("c").unwrap(), text }),
+                    .then(|| CommentBody {
+                        comment_id: CommentId::parse("c").unwrap(),
+                        text,
+                        reply_to: reply.map(|id| CommentId::parse(&id).unwrap()),
+                    }),
                 moderation: None,
             }
         }

@@ -55,10 +55,9 @@ impl StreamEvents {
         names.map(kind).try_fold(Self::default(), |asked, kind| Ok(asked.with(kind?)))
     }
 
-    /// Reads names as [`StreamEvents::parse`] does, and passes over those that are none: of a message of a later release.
+    /// The names that this release knows, for what another release of ours says: its other names are passed over.
     pub fn parse_known(text: &str) -> Self {
-        let kinds = text.split(',').filter_map(|name| kind(name.trim()).ok());
-        kinds.fold(Self::default(), Self::with)
+        text.split(',').filter_map(|name| kind(name.trim()).ok()).fold(Self::default(), Self::with)
     }
 
     /// The same, and this kind too.
@@ -117,6 +116,7 @@ mod tests {
             assert!(StreamEvents::parse(nothing).unwrap().is_empty(), "{nothing:?}");
         }
         let viewers = StreamEvents::default().with(StreamEvent::Viewers);
+        assert_eq!(StreamEvents::parse_known("later,viewers"), viewers);
         assert_eq!(StreamEvents::parse(Some(" viewers,viewers ")), Ok(viewers));
         for wrong in ["viewer", "viewers;x", "Viewers", "connected", "viewers,nonsense"] {
             assert_eq!(StreamEvents::parse(Some(wrong)).unwrap_err().field, "events", "{wrong}");

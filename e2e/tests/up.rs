@@ -5,6 +5,7 @@ use std::time::Duration;
 use liverank_e2e::moderation::Moderated;
 use liverank_e2e::process::{Process, Signal};
 use liverank_e2e::{free_port, wait};
+use liverank_protocol::roles::Role;
 use serde_json::json;
 
 const START: Duration = Duration::from_secs(20);
@@ -199,4 +200,42 @@ async fn what_was_deleted_and_who_was_banned_stays_so_after_a_kill() {
     process.restart();
     wait::json(&format!("{front}/videos"), START).await;
     moderated.check().await;
+}
+
+#[tokio::test]
+async fn settings_are_judged_before_a_port_is_taken() {
+    // This test holds every port that the processes are told to take.
+    let held = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = held.local_addr().expect("its address").to_string();
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let said = |flags: &[&str]| {
+        let args: Vec<String> = flags.iter().map(|arg| (*arg).to_owned()).collect();
+        let said = refused(&args, directory.path());
+        std::fs::remove_file(directory.path().join("refused.log")).expect("its log");
+        assert!(!said.contains("in use"), "{flags:?} names the port instead of what is wrong: {said}");
+        said
+    };
+    for role in Role::ALL {
+        let ports = ["--listen", &address, "--admin-listen", &address];
+        let said = said(&[&[role.name()], &ports[..]].concat());
+        for store in role.stores() {
+            assert!(said.contains(&format!("--{}", store.name())), "{}: {said}", role.name());
+        }
+    }
+    let stores = [
+        "--kafka=127.0.0.1:1",
+        "--redis=redis://127.0.0.1:1",
+        "--mongodb=mongodb://127.0.0.1:1/?replicaSet=rs0",
+    ];
+    let gateway = [&["gateway", "--listen", &address, "--auth-issuer=nobody"], &stores[..]].concat();
+    assert!(said(&gateway).contains("--auth-jwks-file"));
+    let data = directory.path().join("data").display().to_string();
+    let up = ["up", "--gateway-listen", &address, "--data-dir", &data];
+    assert!(said(&[&up[..], &["--auth-issuer=nobody"]].concat()).contains("--auth-jwks-file"));
+    assert!(said(&[&up[..], &stores[..1]].concat()).contains("--redis"));
+    assert!(!std::path::Path::new(&data).exists(), "nothing is made on disk for a system that cannot run");
+    // With settings that are right the same port is what is wrong.
+    let args: Vec<String> =
+        ["consumer", "--admin-listen", &address].iter().chain(&stores).map(|arg| (*arg).to_owned()).collect();
+    assert!(refused(&args, directory.path()).contains("in use"));
 }

@@ -86,10 +86,11 @@ impl Args {
         let process =
             Process { drain: STOP, late: Duration::ZERO, threads: Some(THREADS), catches_panics: || false };
         let main = move |shell| async move {
-            let what = "the operator's admin port";
-            let listener = server::bind(self.admin_listen, what).await?;
+            // What is set is judged before a port is taken: an error must name what is wrong, not what is in the way.
             let config = Config::infer().await.context("there is no Kubernetes to talk to")?;
-            Box::pin(run(self, Client::try_from(config)?, listener, shell)).await
+            let client = Client::try_from(config)?;
+            let listener = server::bind(self.admin_listen, "the operator's admin port").await?;
+            Box::pin(run(self, client, listener, shell)).await
         };
         process.run(main).map(|()| ExitCode::SUCCESS)
     }

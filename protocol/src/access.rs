@@ -246,6 +246,7 @@ pub const ENDPOINTS: &[Endpoint] = {
         row(Manager, "GET", "/health", Public),
         row(Manager, "POST", "/route", Roles(&[Role::Gateway, Role::Reader])),
         row(Manager, "GET", "/viewers/{videoid}", Roles(&[Role::Gateway, Role::Operator, Role::Cli])),
+        row(Manager, "POST", "/viewers", Roles(&[Role::Gateway, Role::Operator, Role::Cli])),
         row(Manager, "POST", "/heartbeat", Roles(&[Role::Reader])),
         row(Manager, "GET", "/load", LOOK),
         row(Manager, "GET", "/moves", LOOK),

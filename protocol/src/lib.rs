@@ -26,6 +26,10 @@ pub struct Route {
     /// Its readers, best first; at least one. Of those that take viewers the first is drawn by the power of two choices,
     /// anew for each answer.
     pub readers: Vec<RouteReader>,
+    /// Whether the manager has not seen the store for some seconds: the readers may have changed meanwhile, and another
+    /// manager may know. Managers of earlier releases do not say.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub stale: bool,
 }
 
 /// A reader as others reach it.
@@ -55,6 +59,9 @@ pub struct HeartbeatAnswer {
     /// All that the reader is to send elsewhere now: what is not listed any more is not to be done any more. The paces
     /// of one answer may be added up.
     pub hand_over: Vec<HandOver>,
+    /// Viewers that other readers have of videos that this one has viewers of; videos without any are left out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub viewers_elsewhere: Vec<(VideoId, u64)>,
 }
 
 /// Body of a reader's `POST /warm`: it is to hold the video ready, for its viewers will be sent there.
@@ -84,6 +91,23 @@ pub struct Viewers {
     pub videoid: VideoId,
     /// Viewers connected now, as last reported by live readers.
     pub viewers: u64,
+}
+
+/// Videos in one [`ViewersRequest`]: a page of a list.
+pub const MAX_VIEWERS_ASKED: usize = 1000;
+
+/// Body of the manager's `POST /viewers`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ViewersRequest {
+    /// The videos, at most [`MAX_VIEWERS_ASKED`].
+    pub videos: Vec<VideoId>,
+}
+
+/// Answer of the manager's `POST /viewers`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ViewersOfMany {
+    /// Viewers connected now, as last reported by live readers, in the order of the question.
+    pub viewers: Vec<u64>,
 }
 
 /// Answer of the manager's `GET /load`: what a planner looks at.
@@ -438,7 +462,6 @@ pub struct ManagerReport {
 /// asks the managers before it sends the viewer elsewhere.
 pub const ASSIGNMENT_EPOCH_HEADER: &str = "liverank-epoch";
 
-/// Header of a gateway's request to a reader: what the viewer asked for beside comments. A header, because a reader of an
-/// earlier release refuses a parameter that it does not know, and a viewer without its extras is better off than one
-/// without a stream.
+/// Header of a gateway's request to a reader: the events that the viewer asks for, as in `?events=`. A reader of the
+/// release before them passes the header over, where it would refuse the parameter.
 pub const STREAM_EVENTS_HEADER: &str = "liverank-events";

@@ -189,7 +189,7 @@ impl Replicas {
 
     /// `GET path` of the first replica that is not away.
     pub async fn get<T: DeserializeOwned>(&self, path: &[&str]) -> Result<T, PeerError> {
-        self.first_answer(|url| self.peers.get(url, path)).await
+        self.first_answer(|url| self.peers.get(url, path), |_| true).await
     }
 
     /// `POST path` to the first replica that is not away. A replica that was away may have done it all the same.
@@ -198,26 +198,47 @@ impl Replicas {
         path: &[&str],
         body: &(impl Serialize + Sync),
     ) -> Result<T, PeerError> {
-        self.first_answer(|url| self.peers.post(url, path, body)).await
+        self.first_answer(|url| self.peers.post(url, path, body), |_| true).await
     }
 
-    async fn first_answer<'a, T, F>(&'a self, ask: impl Fn(&'a Url) -> F) -> Result<T, PeerError>
+    /// `POST path` to one replica after the other, until an answer is `good`; the first answer where none is. The replica
+    /// whose answer is taken is asked first from then on.
+    pub async fn post_for<T: DeserializeOwned>(
+        &self,
+        path: &[&str],
+        body: &(impl Serialize + Sync),
+        good: impl Fn(&T) -> bool,
+    ) -> Result<T, PeerError> {
+        self.first_answer(|url| self.peers.post(url, path, body), good).await
+    }
+
+    async fn first_answer<'a, T, F>(
+        &'a self,
+        ask: impl Fn(&'a Url) -> F,
+        good: impl Fn(&T) -> bool,
+    ) -> Result<T, PeerError>
     where
         F: Future<Output = Result<T, PeerError>>,
     {
         let start = self.preferred.load(Relaxed);
-        let mut last = PeerError::Unavailable("no replica is configured".into());
+        let mut away = PeerError::Unavailable("no replica is configured".into());
+        let mut second_best = None;
         for step in 0..self.urls.len() {
             let at = (start + step) % self.urls.len();
             match ask(&self.urls[at]).await {
-                Err(error @ PeerError::Unavailable(_)) => last = error,
+                Err(error @ PeerError::Unavailable(_)) => away = error,
+                Ok(answer) if !good(&answer) => second_best = second_best.or(Some((at, answer))),
+                // It knows of no better one, and somebody else has answered.
+                Err(PeerError::Refused { .. }) if second_best.is_some() => {}
                 answer => {
                     self.preferred.store(at, Relaxed);
                     return answer;
                 }
             }
         }
-        Err(last)
+        let Some((at, answer)) = second_best else { return Err(away) };
+        self.preferred.store(at, Relaxed);
+        Ok(answer)
     }
 }
 
@@ -281,6 +302,30 @@ mod tests {
             let refused: Result<u32, PeerError> = peers.get(&url, &["a"]).await;
             assert!(matches!(refused, Err(PeerError::Refused { .. })), "{refused:?}");
         }
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_is_not_good_is_taken_only_where_no_replica_has_a_better_one() {
+        const ONE: &str = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 1\r\n\r\n1";
+        const TWO: &str = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 1\r\n\r\n2";
+        const REFUSAL: &str = "HTTP/1.1 404 Not Found\r\ncontent-type: application/problem+json\r\n\
+            content-length: 2\r\n\r\n{}";
+        let replicas = async |answers: Vec<&'static str>| {
+            let mut urls = Vec::new();
+            for answer in answers {
+                urls.push(server(vec![answer]).await);
+            }
+            Replicas::new(Peers::default(), urls).unwrap()
+        };
+        let ask = async |replicas: &Replicas, wanted: u32| {
+            replicas.post_for::<u32>(&["a"], &(), |answer| *answer == wanted).await.unwrap()
+        };
+        let both = replicas(vec![ONE, TWO]).await;
+        assert_eq!(ask(&both, 2).await, 2);
+        assert_eq!(both.preferred(), &both.urls()[1], "the better one is asked first from now on");
+        assert_eq!(ask(&both, 3).await, 2, "the first answer, where none is good");
+        let refused = replicas(vec![ONE, REFUSAL]).await;
+        assert_eq!(ask(&refused, 2).await, 1, "an answer is better than a refusal");
     }
 
     #[test]

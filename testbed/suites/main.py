@@ -65,6 +65,7 @@ def run(stages, suites, began):
     try:
         for lanes in stages:
             runner.stage(lanes)
+        runner.finish()
     finally:
         if any(suite.name == "start" for suite in suites):
             stores_down()

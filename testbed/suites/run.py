@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import commands
-from table import CHECKOUT, TARGET, TOTAL_LIMIT
+from table import CHECKOUT, TARGET, TOTAL_LIMIT, Beside
 
 LOGS = CHECKOUT / ".testbed/logs"
 PATHS = CHECKOUT / ".testbed/paths"
@@ -21,6 +21,13 @@ HUNG = 4
 PATIENCE = 60
 # Lines of a log that are printed when its suite fails.
 TAIL = 60
+
+# Characters of such a line.
+WIDTH = 500
+# Lines that name a failure, of which the closing table repeats the first of each suite: what was printed as the suite ended
+# is far above by then.
+NAMES_FAILURE = re.compile(r"^test .* FAILED$|\bFAILED\b|panicked at|^not ok |^✖ |^(?:FAIL|ERROR): |^error(?:\[\w+\])?:|✗|❌|^failed |^_{3,} .* _{3,}$")
+REPEATED = 8
 
 # What runners say of themselves: how many passed, and how many failed.
 SAID = (
@@ -102,6 +109,7 @@ class Runner:
         self.environment = environment()
         self.running = set()
         self.stopping = False
+        self.beside = []
         LOGS.mkdir(parents=True, exist_ok=True)
 
     def path_of(self, suite):
@@ -138,7 +146,7 @@ class Runner:
             print(result.line(), file=self.out, flush=True)
             if result.failed and not lost:
                 print(f"---- the end of {log.relative_to(CHECKOUT)}", file=self.out)
-                print("\n".join(log.read_text(errors="replace").splitlines()[-TAIL:]), file=self.out)
+                print("\n".join(line[:WIDTH] for line in log.read_text(errors="replace").splitlines()[-TAIL:]), file=self.out)
                 print("----", file=self.out, flush=True)
 
     def execute(self, suite, log):
@@ -162,11 +170,18 @@ class Runner:
                     self.running.discard(process)
 
     def stage(self, lanes):
-        """Runs lanes side by side, until the last has ended."""
-        threads = [threading.Thread(target=lambda lane=lane: [self.run(suite) for suite in lane], daemon=True) for lane in lanes]
-        for thread in threads:
+        """Runs lanes side by side, until the last has ended that is not `Beside`."""
+        waited_for = []
+        for lane in lanes:
+            thread = threading.Thread(target=lambda lane=lane: [self.run(suite) for suite in lane], daemon=True)
+            (self.beside if isinstance(lane, Beside) else waited_for).append(thread)
             thread.start()
-        for thread in threads:
+        for thread in waited_for:
+            thread.join()
+
+    def finish(self):
+        """Waits for what runs beside the stages."""
+        for thread in self.beside:
             thread.join()
 
     def stop(self):
@@ -189,6 +204,24 @@ def end(process):
             continue
 
 
+def failures(text):
+    """The first lines that name a failure, without colours; the last line where none does."""
+    lines = [re.sub(r"\x1b\[[0-9;]*m", "", line).strip()[:WIDTH] for line in text.splitlines()]
+    lines = [line for line in lines if line]
+    named = [line for line in lines if NAMES_FAILURE.search(line)]
+    return list(dict.fromkeys(named))[:REPEATED] or lines[-1:]
+
+
+def what_failed(results):
+    """For the closing table: each failed suite with what its log names."""
+    lines = []
+    for result in results:
+        log = LOGS / f"{result.suite.name}.log"
+        if result.failed and log.exists():
+            lines += [f"{result.suite.name}: {line}" for line in failures(log.read_text(errors="replace"))]
+    return ["", "what failed:", *lines] if lines else []
+
+
 def table(results, seconds):
     """All suites, what they took and what they may take; ends with the sum alone on a line."""
     lines = ["", f"{'suite':<20} {'passed':>7} {'failed':>7} {'took':>8} {'limit':>8}"]
@@ -197,5 +230,6 @@ def table(results, seconds):
         lines.append(f"{result.suite.name:<20} {result.passed:>7} {result.failed:>7} {result.took:>6.0f} s {result.suite.limit:>6} s{mark}")
     mark = "  OVER" if seconds > TOTAL_LIMIT * 60 else ""
     lines.append(f"{'all, side by side':<36} {seconds / 60:>6.1f} m {TOTAL_LIMIT:>6} m{mark}")
+    lines += what_failed(results)
     lines += ["", f"{sum(r.passed for r in results)} passed, {sum(r.failed for r in results)} failed"]
     return "\n".join(lines)

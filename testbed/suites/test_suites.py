@@ -14,7 +14,7 @@ from unittest import mock
 import commands
 import preflight
 import run
-from table import CHECKOUT, STORE_TESTS, SYSTEM_TESTS, Suite, all_suites, chosen
+from table import CHECKOUT, STAGES, STORE_TESTS, SYSTEM_TESTS, Beside, Suite, all_suites, chosen
 
 
 def suite(name, *command, **more):
@@ -62,6 +62,19 @@ class Running(unittest.TestCase):
         ran.stage([[suite("top", needs=("base",))], [suite("base", "sleep", "0.2")]])
         self.assertEqual(ran.results["top"].failed, 0)
 
+    def test_the_next_stage_does_not_wait_for_a_lane_that_goes_on_beside_it(self):
+        path = run.LOGS / "test-fifo"
+        path.unlink(missing_ok=True)
+        subprocess.run(["mkfifo", path], check=True)
+        ran = runner()
+        # It ends when the next stage's suite writes.
+        ran.stage([Beside([suite("reads", "cat", str(path))]), [suite("first")]])
+        self.assertNotIn("reads", ran.results)
+        ran.stage([[suite("writes", "bash", "-c", f"echo hello >{path}")]])
+        ran.finish()
+        path.unlink()
+        self.assertEqual([ran.results[name].failed for name in ("reads", "first", "writes")], [0, 0, 0])
+
     def test_what_hangs_is_ended_and_has_failed(self):
         ran = runner()
         ran.stage([[suite("hangs", "sleep", "1000", limit=0.05)]])
@@ -86,6 +99,16 @@ class Running(unittest.TestCase):
         self.assertEqual(said[-1], "3 passed, 1 failed")
 
 
+class Failures(unittest.TestCase):
+    def test_the_closing_table_repeats_the_lines_that_name_them(self):
+        log = "test a ... ok\ntest b ... FAILED\n\nthread 'b' panicked at src/b.rs:1:2:\nleft\n\x1b[31mFAILED crowd (90 s): none\x1b[0m\nmore\n"
+        self.assertEqual(run.failures(log), ["test b ... FAILED", "thread 'b' panicked at src/b.rs:1:2:", "FAILED crowd (90 s): none"])
+
+    def test_what_names_none_gives_its_last_line(self):
+        self.assertEqual(run.failures("began\n\nno room on the disk\n"), ["no room on the disk"])
+        self.assertEqual(run.failures(""), [])
+
+
 class Table(unittest.TestCase):
     def test_nothing_waits_for_ever(self):
         ended = set()
@@ -95,6 +118,10 @@ class Table(unittest.TestCase):
                 ready = [lane for lane in todo if lane and set(lane[0].needs) <= ended]
                 self.assertTrue(ready, f"these wait for each other: {[lane[0].name for lane in todo if lane]}")
                 ended |= {lane.pop(0).name for lane in ready}
+
+    def test_a_lane_that_goes_on_beside_the_next_stages_does_so_when_suites_are_chosen(self):
+        count = lambda stages: sum(isinstance(lane, Beside) for lanes in stages for lane in lanes)
+        self.assertEqual(count(chosen(["kubernetes"])), count(STAGES))
 
     def test_a_named_suite_brings_what_it_stands_on(self):
         names = [suite.name for suite in all_suites(chosen(["system"]))]

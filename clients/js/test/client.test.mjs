@@ -232,6 +232,64 @@ test('a ranking follows deltas, and asks for a snapshot when one does not fit', 
   assert.deepEqual(lists, ['a', 'b,a', 'b']);
 });
 
+test('the list around a video comes as it is', async () => {
+  FakeSocket.all = [];
+  const parts = [];
+  const liverank = new Liverank({ baseUrl: 'https://front', WebSocket: FakeSocket, random: quick });
+  const around = liverank.rankingAround('a b', { limit: 3, board: 'trending', onPart: (part) => parts.push(part) });
+  await until(() => FakeSocket.all.length === 1, 'a socket');
+  assert.equal(FakeSocket.all[0].url, 'wss://front/ws/videos?board=trending&limit=3&around=a+b');
+  const part = { first_rank: 7, total: 9, videos: [{ video_id: 'a b', score: 1, user_id: 'ana' }] };
+  FakeSocket.all[0].say(part);
+  assert.equal(around.state, 'live');
+  around.close();
+  assert.deepEqual(parts, [part]);
+});
+
+test('viewers are told to who asks, and move nobody', async () => {
+  const urls = [];
+  const baseUrl = await serve((request, response) => {
+    urls.push(request.url);
+    const count = 'event: viewers\ndata: {"viewers":3}\n\n';
+    stream(response, [greeting(0), count, comment(1)], { open: true });
+  });
+  const told = [];
+  const liverank = new Liverank({ baseUrl, random: quick });
+  const watching = liverank.comments('v', { userid: 'u', onViewers: (viewers) => told.push(viewers), onComment: ({ seq }) => told.push(`c${seq}`) });
+  await until(() => told.length === 2, 'both');
+  assert.equal(watching.lastEventId, 'n1-1');
+  watching.close();
+  const quiet = liverank.comments('v', { userid: 'u', onComment: ({ seq }) => told.push(`c${seq}`) });
+  await until(() => told.length === 3, 'the comment');
+  quiet.close();
+  assert.deepEqual(told, [3, 'c1', 'c1']);
+  assert.deepEqual(urls.map((url) => new URL(url, baseUrl).searchParams.get('events')), ['viewers', null]);
+});
+
+test('pages, histories and replies are asked for as they are named', async () => {
+  const asked = [];
+  const baseUrl = await serve((request, response, body) => {
+    asked.push(request.url);
+    if (body) asked.push(body.reply_to);
+    answer(response, body ? 201 : 200, { comment: {}, comments: [], videos: [] });
+  });
+  const liverank = new Liverank({ baseUrl, random: quick });
+  await liverank.videos({ around: 'a b', fields: ['viewers'] });
+  await liverank.history('v', { after: 0 });
+  await liverank.history('v', { around: 'c1', limit: 3 });
+  await liverank.postComment({ userid: 'u', videoid: 'v', comment: 'yes', replyTo: 'c1' });
+  await liverank.postComment({ userid: 'u', videoid: 'v', comment: 'no' });
+  assert.deepEqual(asked, [
+    '/videos?around=a+b&fields=viewers',
+    '/comments/v?after=0',
+    '/comments/v?around=c1&limit=3',
+    '/comment',
+    'c1',
+    '/comment',
+    undefined,
+  ]);
+});
+
 test('lists come as they are, and something unreadable ends the connection, not the client', async () => {
   FakeSocket.all = [];
   const lists = [];

@@ -135,6 +135,7 @@ impl Moderating {
             text: String::new(),
             timestamp: event.timestamp,
             seq: video.last_seq,
+            reply_to: None,
             entry,
         };
         let (partition, offset) = (record.partition, record.offset);

@@ -53,7 +53,9 @@ impl<'a> Fields<'a> {
             Some(id) => {
                 let text = self.comment?;
                 check_text("comment", &text).ok()?;
-                Some(CommentBody { comment_id: CommentId::parse(&id).ok()?, text: text.into_owned() })
+                let (comment_id, text) = (CommentId::parse(&id).ok()?, text.into_owned());
+                // A reply has one more member, and is read the other way.
+                Some(CommentBody { comment_id, text, reply_to: None })
             }
             None => None,
         };

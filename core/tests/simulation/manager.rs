@@ -229,7 +229,7 @@ impl Manager {
                 self.check_given_out(net, video, *best);
             }
             let answer = match epoch.filter(|_| !readers.is_empty()) {
-                Some(epoch) => Msg::Routed { rid, video, epoch, readers },
+                Some(epoch) => Msg::Routed { rid, video, epoch, readers, stale: !self.view.is_fresh() },
                 None => Msg::NoRoute { rid },
             };
             net.answer(self.node, asker, answer);

@@ -59,7 +59,7 @@ pub enum Msg {
     Beat(Record),
     BeatAnswer { beat: u64, orders: Vec<HandOver> },
     Route { rid: u64, video: usize, known: u64 },
-    Routed { rid: u64, video: usize, epoch: u64, readers: Vec<usize> },
+    Routed { rid: u64, video: usize, epoch: u64, readers: Vec<usize>, stale: bool },
     NoRoute { rid: u64 },
     Warm { video: usize },
     Warmed { video: usize, reader: usize },

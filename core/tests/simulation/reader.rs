@@ -188,7 +188,7 @@ impl Reader {
                 self.answered = beat;
                 self.ordered(net, orders);
             }
-            Msg::Routed { rid, video, epoch, readers } => self.routed(net, rid, video, epoch, &readers),
+            Msg::Routed { rid, video, epoch, readers, .. } => self.routed(net, rid, video, epoch, &readers),
             Msg::NoRoute { rid } => self.unanswered(net, rid),
             Msg::Warm { video } => {
                 self.holder.warm(net.time(), &net.videos[video]);

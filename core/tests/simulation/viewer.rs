@@ -23,10 +23,24 @@ const DIAL_WITHIN: Ms = 2_500;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
-    Pausing { rid: u64, choice: u32 },
-    Asking { rid: u64, choice: u32 },
-    Dialing { conn: u64, reader: usize },
-    Watching { conn: u64, reader: usize },
+    Pausing {
+        rid: u64,
+        choice: u32,
+    },
+    /// `stale`: the epoch and reader that a manager named which does not see the store.
+    Asking {
+        rid: u64,
+        choice: u32,
+        stale: Option<(u64, usize)>,
+    },
+    Dialing {
+        conn: u64,
+        reader: usize,
+    },
+    Watching {
+        conn: u64,
+        reader: usize,
+    },
 }
 
 pub struct Viewer {
@@ -100,6 +114,22 @@ impl Viewer {
         }
     }
 
+    fn ask(&mut self, net: &mut Net, choice: u32, stale: Option<(u64, usize)>) {
+        let rid = net.fresh();
+        self.phase = Phase::Asking { rid, choice, stale };
+        let ask = Msg::Route { rid, video: self.video, known: 0 };
+        net.send(self.node, Node::Manager(self.manager), ask);
+        net.timer(self.node, ROUTE_WITHIN, Timer::Late(rid));
+    }
+
+    /// No manager knows better than the one that does not see the store.
+    fn unanswered(&mut self, net: &mut Net, stale: Option<(u64, usize)>) {
+        match stale {
+            Some((epoch, reader)) => self.dial(net, reader, Some(epoch)),
+            None => self.lost(net, Lost::Failed),
+        }
+    }
+
     fn dial(&mut self, net: &mut Net, reader: usize, under: Option<u64>) {
         let conn = net.fresh();
         self.phase = Phase::Dialing { conn, reader };
@@ -137,14 +167,10 @@ impl Viewer {
     pub fn on_timer(&mut self, net: &mut Net, timer: Timer) {
         match (timer, self.phase) {
             (Timer::Late(late), Phase::Pausing { rid, choice }) if late == rid => {
-                let rid = net.fresh();
-                self.phase = Phase::Asking { rid, choice };
-                let ask = Msg::Route { rid, video: self.video, known: 0 };
-                net.send(self.node, Node::Manager(self.manager), ask);
-                net.timer(self.node, ROUTE_WITHIN, Timer::Late(rid));
+                self.ask(net, choice, None);
             }
-            (Timer::Late(late), Phase::Asking { rid, .. }) if late == rid => {
-                self.lost(net, Lost::Failed);
+            (Timer::Late(late), Phase::Asking { rid, stale, .. }) if late == rid => {
+                self.unanswered(net, stale);
             }
             (Timer::Late(late), Phase::Dialing { conn, reader }) if late == conn => {
                 net.send(self.node, Node::Reader(reader), Msg::Close { conn });
@@ -186,14 +212,22 @@ impl Viewer {
     pub fn on(&mut self, net: &mut Net, from: (Node, u32), msg: Msg) {
         let sender = from.0;
         match (msg, self.phase) {
-            (Msg::Routed { rid, epoch, readers, .. }, Phase::Asking { rid: asked, choice })
-                if rid == asked =>
-            {
+            (
+                Msg::Routed { rid, epoch, readers, stale: is_stale, .. },
+                Phase::Asking { rid: asked, choice, stale },
+            ) if rid == asked => {
                 let reader = readers[choice as usize % readers.len()];
-                self.dial(net, reader, Some(epoch));
+                match stale {
+                    None if is_stale => {
+                        self.manager = (self.manager + 1) % net.managers;
+                        self.ask(net, choice, Some((epoch, reader)));
+                    }
+                    Some((epoch, first)) if is_stale => self.dial(net, first, Some(epoch)),
+                    _ => self.dial(net, reader, Some(epoch)),
+                }
             }
-            (Msg::NoRoute { rid }, Phase::Asking { rid: asked, .. }) if rid == asked => {
-                self.lost(net, Lost::Failed);
+            (Msg::NoRoute { rid }, Phase::Asking { rid: asked, stale, .. }) if rid == asked => {
+                self.unanswered(net, stale);
             }
             (Msg::Redirect { conn, to }, Phase::Dialing { conn: dialed, .. }) if conn == dialed => {
                 let address = net.readers[to].to_string();

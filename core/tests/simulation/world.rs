@@ -15,6 +15,8 @@ const CALM_AT: Ms = 22_000;
 const LAST_ORDER: Ms = 24_000;
 const LAST_COMMENT: Ms = 26_000;
 const END: Ms = 38_000;
+/// Nobody begins to leave later than this: by the end its viewers have their stream elsewhere.
+const LAST_LEAVE: Ms = END - 6_000;
 /// Viewers of the first video in every so many-th seed.
 const CROWD: usize = 60;
 const CROWD_EVERY: u64 = 16;
@@ -198,7 +200,6 @@ impl World {
                 let manager = self.net.rng.index(self.managers.len());
                 let until = self.net.now + self.net.rng.between(1_000, 6_000);
                 self.net.cut = Some((Node::Manager(manager), until));
-                self.net.checks.away.push((self.net.now, until));
                 self.net.trace(|| format!("manager {manager} is cut off from the store until {until}"));
             }
             14 if leaving == 0 && readers_down == 0 && spare => self.remove(reader, true),
@@ -227,6 +228,7 @@ impl World {
         self.net.unresolved.insert(reader);
         self.down.push(Node::Reader(reader));
         let lingers = self.net.rng.between(500, if said { 9_000 } else { 16_000 });
+        let lingers = lingers.min(LAST_LEAVE - self.net.now);
         self.net.timer(Node::Reader(reader), lingers, Timer::Leave);
         self.net.timer(Node::Reader(reader), lingers + GRACE, Timer::Restart);
     }

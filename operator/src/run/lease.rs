@@ -269,7 +269,12 @@ impl Candidate {
         let mut events = opened?.boxed();
         while let Act::Wait(left) = sight.act(Instant::now()) {
             let Ok(event) = timeout(left, events.next()).await else { return Ok(()) };
-            match event.context("the watch of the Lease ended")?? {
+            // The API server ends every watch after some minutes.
+            let Some(event) = event else {
+                sleep(PAUSE).await;
+                return Ok(());
+            };
+            match event? {
                 WatchEvent::Added(lease) | WatchEvent::Modified(lease) => {
                     sight.saw(Some(lease), Instant::now());
                 }

@@ -18,6 +18,8 @@ const STREAM_RATE: u64 = 1024;
 /// What the connection is at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
+    /// The connection came then, and no byte since.
+    New(Instant),
     /// A head is on its way, since then.
     Head(Instant),
     /// Nothing is asked, since then.
@@ -40,14 +42,22 @@ pub struct Clock {
 impl Clock {
     /// The clock of a connection that came at `now`.
     pub const fn new(now: Instant, keep_alive: Duration) -> Self {
-        Self { phase: Phase::Head(now), keep_alive, waiting: None, sized: false }
+        Self { phase: Phase::New(now), keep_alive, waiting: None, sized: false }
     }
 
     /// Bytes came.
     pub const fn heard(&mut self, now: Instant) {
-        if let Phase::Idle(_) = self.phase {
-            self.phase = Phase::Head(now);
+        match self.phase {
+            Phase::New(since) => self.phase = Phase::Head(since),
+            Phase::Idle(_) => self.phase = Phase::Head(now),
+            Phase::Head(_) | Phase::Busy => {}
         }
+    }
+
+    /// Whether the peer asks for nothing: no byte of a request is here, and no answer is on its way. Such a connection can
+    /// be closed at any time, and its peer loses nothing.
+    pub const fn asks_nothing(&self) -> bool {
+        matches!(self.phase, Phase::New(_) | Phase::Idle(_)) && self.waiting.is_none()
     }
 
     /// A request's head is whole.
@@ -87,7 +97,7 @@ impl Clock {
     /// When to ask next whether it has to end; `None` where nothing is waited for.
     pub fn look_at(&self) -> Option<Instant> {
         let phase = match self.phase {
-            Phase::Head(since) => Some(since + HEAD_TIMEOUT),
+            Phase::New(since) | Phase::Head(since) => Some(since + HEAD_TIMEOUT),
             Phase::Idle(since) => Some(since + self.keep_alive),
             Phase::Busy => None,
         };
@@ -139,6 +149,23 @@ mod tests {
         clock.heard(first + 9 * SECOND);
         assert!(!clock.is_over(first + 9 * SECOND));
         assert!(clock.is_over(first + HEAD_TIMEOUT));
+    }
+
+    #[test]
+    fn asks_nothing_before_the_first_byte_and_between_two_requests() {
+        let start = Instant::now();
+        let mut clock = Clock::new(start, KEEP);
+        assert!(clock.asks_nothing());
+        clock.heard(start + 9 * SECOND);
+        assert!(!clock.asks_nothing());
+        assert!(clock.is_over(start + HEAD_TIMEOUT), "a first head has its time from the connection on");
+        clock.asked();
+        assert!(!clock.asks_nothing());
+        clock.full(start);
+        clock.answered(start);
+        assert!(!clock.asks_nothing(), "the answer is still being taken");
+        clock.flushed();
+        assert!(clock.asks_nothing());
     }
 
     #[test]

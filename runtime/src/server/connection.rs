@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use axum::Router;
@@ -20,6 +20,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Sleep;
 use tokio_util::sync::CancellationToken;
 use tower_service::Service;
 
@@ -68,10 +69,7 @@ pub(super) async fn serve(
             if !bodiless && socket.handed_over(&mut answer) {
                 return Err(HandedOver);
             }
-            // These do not wait for the rest of the body: nothing else can follow on the connection.
-            if matches!(answer.status(), StatusCode::PAYLOAD_TOO_LARGE | StatusCode::REQUEST_TIMEOUT) {
-                answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-            }
+            close_after_unread_body(&mut answer);
             let sized = answer.headers().contains_key(header::CONTENT_LENGTH)
                 || hyper::body::Body::size_hint(answer.body()).exact().is_some();
             socket.clock(|clock| clock.answering(sized));
@@ -102,25 +100,40 @@ pub(super) async fn serve(
                 connection.as_mut().graceful_shutdown();
                 continue;
             }
-            // All that moves the clock happens within the connection's own poll, so this need not be woken by it.
-            loop {
-                let Some(at) = socket.clock(|clock| clock.look_at()) else { return Poll::Pending };
-                if clock.deadline().into_std() != at {
-                    clock.as_mut().reset(at.into());
-                }
-                if clock.as_mut().poll(context).is_pending() {
-                    return Poll::Pending;
-                }
-                if socket.clock(|clock| clock.is_over(Instant::now())) {
-                    return Poll::Ready(None);
-                }
+            // The library waits for the first request of a connection that has not asked yet: one that a browser or a
+            // pool has opened in advance would keep this process for as long as a head may take.
+            if leaving && socket.clock(|clock| clock.asks_nothing()) {
+                return Poll::Ready(None);
             }
+            return poll_over(&socket, clock.as_mut(), context).map(|()| None);
         }
     })
     .await;
     // What ends a connection early is the peer's doing; a line for each would be a line a request.
     if served.is_some_and(|ended| ended.is_err() || unread.load(Ordering::Relaxed)) {
         linger(&socket).await;
+    }
+}
+
+/// Ready when the connection has taken too long. All that moves its clock happens within the connection's own poll, so
+/// this need not be woken by it.
+fn poll_over(socket: &Socket, mut timer: Pin<&mut Sleep>, context: &mut Context<'_>) -> Poll<()> {
+    loop {
+        let Some(at) = socket.clock(|clock| clock.look_at()) else { return Poll::Pending };
+        if timer.deadline().into_std() != at {
+            timer.as_mut().reset(at.into());
+        }
+        ready!(timer.as_mut().poll(context));
+        if socket.clock(|clock| clock.is_over(Instant::now())) {
+            return Poll::Ready(());
+        }
+    }
+}
+
+/// These answers do not wait for the rest of the request's body: nothing else can follow on the connection.
+fn close_after_unread_body(answer: &mut Response) {
+    if matches!(answer.status(), StatusCode::PAYLOAD_TOO_LARGE | StatusCode::REQUEST_TIMEOUT) {
+        answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
 }
 
@@ -153,7 +166,7 @@ impl hyper::body::Body for Upload {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::BoxError>>> {
-        let frame = std::task::ready!(Pin::new(&mut self.body).poll_frame(context));
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
         if self.body.is_end_stream() || frame.is_none() {
             self.unread.store(false, Ordering::Relaxed);
         }

@@ -76,6 +76,37 @@ impl AuthArgs {
             ask_again: keys::ASK_AGAIN,
         }
     }
+
+    /// Whether these settings fit together. The keys themselves may come later.
+    ///
+    /// # Errors
+    /// Settings that contradict each other, or one that needs another; named by their flags.
+    pub fn check(&self) -> anyhow::Result<()> {
+        self.clone().issuer().map(drop)
+    }
+
+    /// Where the keys come from, whose tokens are taken and for whom they must be; `None` where no keys are configured.
+    fn issuer(self) -> anyhow::Result<Option<(Source, String, String)>> {
+        let source = match (self.auth_jwks_file, self.auth_jwks_url) {
+            // A file of settings is below the command line's own check.
+            (Some(_), Some(_)) => anyhow::bail!("set --auth-jwks-file or --auth-jwks-url, not both"),
+            (Some(file), None) => Source::File(file),
+            (None, Some(url)) => Source::url(url)?,
+            (None, None) => {
+                let alone = self.auth_issuer.is_none() && self.auth_audience.is_none();
+                ensure!(alone, "--auth-issuer and --auth-audience need --auth-jwks-file or --auth-jwks-url");
+                return Ok(None);
+            }
+        };
+        let is_set = |text: &String| !text.is_empty();
+        let (issuer, audience) = (self.auth_issuer.filter(is_set), self.auth_audience.filter(is_set));
+        let (Some(issuer), Some(audience)) = (issuer, audience) else {
+            anyhow::bail!(
+                "viewers' keys need --auth-issuer and --auth-audience: whose tokens are taken, and for whom"
+            );
+        };
+        Ok(Some((source, issuer, audience)))
+    }
 }
 
 /// What tokens are judged by.
@@ -97,27 +128,10 @@ impl Auth {
     /// `None` where no keys are configured.
     ///
     /// # Errors
-    /// Settings that contradict each other, or a file that holds no keys.
+    /// Those of [`AuthArgs::check`].
     pub(crate) fn new(args: AuthArgs, health: Health) -> anyhow::Result<Option<Self>> {
-        let AuthArgs { auth_jwks_file, auth_jwks_url, auth_issuer, auth_audience, ask_again } = args;
-        let source = match (auth_jwks_file, auth_jwks_url) {
-            // A file of settings is below the command line's own check.
-            (Some(_), Some(_)) => anyhow::bail!("set --auth-jwks-file or --auth-jwks-url, not both"),
-            (Some(file), None) => Source::File(file),
-            (None, Some(url)) => Source::url(url)?,
-            (None, None) => {
-                let alone = auth_issuer.is_none() && auth_audience.is_none();
-                ensure!(alone, "--auth-issuer and --auth-audience need --auth-jwks-file or --auth-jwks-url");
-                return Ok(None);
-            }
-        };
-        let is_set = |text: &String| !text.is_empty();
-        let (issuer, audience) = (auth_issuer.filter(is_set), auth_audience.filter(is_set));
-        let (Some(issuer), Some(audience)) = (issuer, audience) else {
-            anyhow::bail!(
-                "viewers' keys need --auth-issuer and --auth-audience: whose tokens are taken, and for whom"
-            );
-        };
+        let ask_again = args.ask_again;
+        let Some((source, issuer, audience)) = args.issuer()? else { return Ok(None) };
         let keys = Keys::new(source, ask_again, health);
         Ok(Some(Self { keys, issuer, audience }))
     }

@@ -7,7 +7,7 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode};
 use liverank_adapters::event_log::AppendError;
 use liverank_core::comment::hex;
-use liverank_core::{Interaction, Invalid};
+use liverank_core::{Interaction, Invalid, Kind};
 use liverank_runtime::body::{JsonObject, expect_json, media_type};
 use liverank_runtime::server::Exchange;
 use liverank_runtime::{Problem, now_ms};
@@ -71,6 +71,12 @@ pub(crate) fn too_many() -> Problem {
 pub(crate) fn read(mut value: Value) -> Result<Interaction, Invalid> {
     if let Value::Object(object) = &mut value {
         object.remove("comment_id");
+        // In the log it counts as none: who writes there has always been free to leave it out.
+        if object.get("type").is_some_and(|kind| kind == Kind::WatchTime.name())
+            && object.get("watch_time").is_none_or(Value::is_null)
+        {
+            return Err(Invalid::new("watch_time", "is required with the type watch_time: how many seconds"));
+        }
     }
     Interaction::parse(&value, now_ms())
 }

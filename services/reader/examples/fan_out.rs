@@ -116,6 +116,7 @@ fn comment(seq: u64) -> anyhow::Result<Comment> {
         timestamp: (now_us() / 1000) as i64,
         seq,
         entry: liverank_core::comment::EntryKind::Comment,
+        reply_to: None,
     })
 }
 

@@ -90,6 +90,7 @@ mod tests {
             text: "two\nlines".into(),
             timestamp: 1_700_000_000_120,
             seq: 7,
+            reply_to: None,
             entry: what,
         };
         EncodedEntry::of(&CommentEpoch::parse("n1").unwrap(), &comment)

@@ -10,6 +10,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use liverank_core::comment::Position;
 use liverank_core::epoch::is_plausible;
+use liverank_core::event::required_text;
 use liverank_core::stream_events::{EVENTS_PARAMETER, StreamEvents};
 use liverank_core::{Invalid, UserId, VideoId};
 use liverank_protocol::access::Service;
@@ -21,7 +22,7 @@ use liverank_runtime::params::{Params, last_event_id};
 use liverank_runtime::server::Hijack;
 use liverank_runtime::streams::EVENT_STREAM;
 use liverank_runtime::{Problem, cors, now_micros, server};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use crate::Reader;
 use crate::fanout::{Joining, Viewer};
@@ -91,8 +92,8 @@ async fn connect_post(
     JsonObject(body): JsonObject,
 ) -> Result<Response, Problem> {
     let request = Request {
-        user: UserId::parse_field("userid", text(&body, "userid")?)?,
-        video: VideoId::parse_field("videoid", text(&body, "videoid")?)?,
+        user: UserId::parse_field("userid", required_text(&body, "userid")?)?,
+        video: VideoId::parse_field("videoid", required_text(&body, "videoid")?)?,
         last_event_id: last_event_id(&headers, &query),
         sent_under: sent_under(&headers),
         events: events(&headers, &query)?,
@@ -116,14 +117,6 @@ fn sent_under(headers: &HeaderMap) -> Option<u64> {
     is_plausible(epoch, now_micros()).then_some(epoch)
 }
 
-fn text<'a>(body: &'a Map<String, Value>, field: &'static str) -> Result<&'a str, Invalid> {
-    match body.get(field) {
-        None | Some(Value::Null) => Err(Invalid::new(field, "is missing")),
-        Some(Value::String(text)) => Ok(text),
-        Some(_) => Err(Invalid::new(field, "must be a string")),
-    }
-}
-
 async fn connect(reader: &Arc<Reader>, request: Request, uri: &Uri) -> Result<Response, Problem> {
     reader.hub.turn().await;
     let (video, back) = (&request.video, request.last_event_id.as_deref());
@@ -132,7 +125,7 @@ async fn connect(reader: &Arc<Reader>, request: Request, uri: &Uri) -> Result<Re
             reader.reconnects.count(Instant::now(), in_vain);
         }
     };
-    let seat = match reader.placement.verdict(video, request.sent_under).await {
+    let mut seat = match reader.placement.verdict(video, request.sent_under).await {
         // Too little room is no sign that moves go wrong: moves are what makes room, and planners halt them on such signs.
         Verdict::Here => reader.hub.enter(video).ok_or_else(|| refused(reader, "this reader is full"))?,
         Verdict::Elsewhere(url) => {
@@ -144,6 +137,7 @@ async fn connect(reader: &Arc<Reader>, request: Request, uri: &Uri) -> Result<Re
             return Err(refused(reader, "this reader is leaving; resolve the video again"));
         }
     };
+    seat.ask(request.events);
     let (cursor, whole) = stand(&seat, back).await;
     came_back(!whole);
     reader.hub.metrics.answered(Outcome::Stream);

@@ -10,7 +10,7 @@
 //! that some did not come. Viewers *pull* from it: each is a socket and a cursor into the ring, in the table of a
 //! [`fanout`] thread; HTTP has its socket only until the request is answered. [`pace`] decides when what is new is shown,
 //! so that writes are joined when it is hot. Around that: [`placement`] (who serves which video), [`heartbeat`] (telling the managers), [`mod@warm`] and [`handing`] (viewers who come
-//! from another reader and who go to one) and [`drain`] (leaving).
+//! from another reader and who go to one), [`viewer_counts`] (for viewers who ask) and [`drain`] (leaving).
 
 mod admission_throttle;
 pub mod channel;
@@ -31,6 +31,7 @@ mod repair;
 pub mod ring;
 pub mod sliding_counter;
 pub mod sse;
+pub mod viewer_counts;
 pub mod warm;
 
 use std::sync::{Arc, OnceLock};
@@ -110,6 +111,21 @@ impl Default for Config {
     }
 }
 
+impl Config {
+    /// Who the reader is that listens on `port`, to viewers and to the other processes.
+    ///
+    /// # Errors
+    /// The host's name makes no reader id, or `identity` has the key of another process.
+    pub fn identity(&self, port: u16, identity: &Identity) -> anyhow::Result<(ReaderId, Identity)> {
+        let id = match &self.reader_id {
+            Some(id) => id.clone(),
+            None => named_after_host(port)?,
+        };
+        let identity = identity.acting_as(&Caller::reader(id.clone()))?;
+        Ok((id, identity))
+    }
+}
+
 /// A running reader.
 pub struct Reader {
     /// Its rooms.
@@ -141,11 +157,7 @@ impl Reader {
         port: u16,
         shell: &ServiceContext,
     ) -> anyhow::Result<Arc<Self>> {
-        let id = match &config.reader_id {
-            Some(id) => id.clone(),
-            None => named_after_host(port)?,
-        };
-        let identity = shell.identity.acting_as(&Caller::reader(id.clone()))?;
+        let (id, identity) = config.identity(port, &shell.identity)?;
         let settings = Settings {
             id: id.clone(),
             capacity: config.capacity,
@@ -285,6 +297,7 @@ fn background(reader: &Arc<Reader>, config: &Config, shell: &ServiceContext) -> 
     tasks.spawn("channels", channels::run(Arc::clone(reader)));
     tasks.spawn("hand_over", handing::run(Arc::clone(reader)));
     tasks.spawn("keep_alive", Arc::clone(hub).keep_alive());
+    tasks.spawn("viewer_counts", viewer_counts::run(Arc::clone(hub)));
     if let Some(managers) = managers(config, &reader.identity) {
         heartbeat::announce(reader);
         tasks.spawn("heartbeat", heartbeat::run(Arc::clone(reader), managers));

@@ -188,7 +188,8 @@ mod tests {
             load: 0,
             takes: *takes,
         };
-        let route = Route { videoid: video(), epoch, readers: readers.iter().map(reader).collect() };
+        let route =
+            Route { videoid: video(), epoch, readers: readers.iter().map(reader).collect(), stale: false };
         placement.learn(&video(), &route);
     }
 

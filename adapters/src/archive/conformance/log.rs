@@ -54,7 +54,7 @@ pub fn named(id: &str, event_id: &str) -> Interaction {
 /// Somebody comments.
 pub fn comment(id: &str, comment_id: &str, text: &str) -> Interaction {
     let comment_id = CommentId::parse(comment_id).unwrap();
-    let comment = Some(CommentBody { comment_id, text: text.to_owned() });
+    let comment = Some(CommentBody { comment_id, text: text.to_owned(), reply_to: None });
     Interaction { kind: Kind::Comment, comment, ..view(id) }
 }
 

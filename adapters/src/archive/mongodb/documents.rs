@@ -137,6 +137,9 @@ pub(super) struct CommentDoc {
     comment: String,
     /// Milliseconds since the Unix epoch.
     timestamp: Millis,
+    /// Absent where it replies to none, as in what releases before replies wrote.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    reply_to: Option<String>,
     partition: i64,
     offset: i64,
     /// Absent for a comment.
@@ -158,6 +161,7 @@ impl CommentDoc {
             user_id: comment.user_id.to_string(),
             comment: comment.text.clone(),
             timestamp: comment.timestamp,
+            reply_to: comment.reply_to.as_ref().map(CommentId::to_string),
             partition: i64::from(numbered.partition),
             offset: numbered.offset as i64,
             entry: comment.entry.clone(),
@@ -174,6 +178,7 @@ impl CommentDoc {
             timestamp: self.timestamp,
             seq: self.seq as u64,
             entry: self.entry,
+            reply_to: self.reply_to.map(|id| CommentId::parse(&id)).transpose().map_err(damaged)?,
         };
         Ok(NumberedComment { comment, partition: self.partition as u32, offset: self.offset as u64 })
     }

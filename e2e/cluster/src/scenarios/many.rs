@@ -1,5 +1,7 @@
 //! Many clusters with many pods, which kwok pretends: what the operator holds in memory.
 
+use std::fs::File;
+use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -28,13 +30,22 @@ fn nodes(world: &World) -> usize {
 }
 
 pub async fn fit_in_memory(world: &World) -> anyhow::Result<String> {
-    let kwok = start_kwok(world).await?;
+    // What it says is told only where something fails.
+    let log = std::env::temp_dir().join(format!("liverank-kwok-{}.log", world.run));
+    let kwok = start_kwok(world, &log).await?;
     let result = measure(world).await;
     let cleaned = clean_up(world).await;
     drop(kwok);
-    let figures = result?;
+    let said = std::fs::read_to_string(&log).unwrap_or_default();
+    let _ = std::fs::remove_file(&log);
+    let figures = result.with_context(|| format!("kwok said: {}", last_lines(&said)))?;
     cleaned?;
     Ok(figures)
+}
+
+fn last_lines(text: &str) -> String {
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(10)..].join(" | ")
 }
 
 async fn measure(world: &World) -> anyhow::Result<String> {
@@ -87,7 +98,7 @@ fn pretended(world: &World, nth: usize) -> Value {
 }
 
 /// Nodes, and who says that what is on them runs.
-async fn start_kwok(world: &World) -> anyhow::Result<Child> {
+async fn start_kwok(world: &World, log: &Path) -> anyhow::Result<Child> {
     for nth in 0..nodes(world) {
         let node = json!({
             "apiVersion": "v1", "kind": "Node",
@@ -111,12 +122,15 @@ async fn start_kwok(world: &World) -> anyhow::Result<Child> {
     Command::new("kwok")
         .arg("--config")
         .arg(world.path("e2e/cluster/kwok.yaml"))
+        // It would ask for lists as streams, which an API server over an older etcd refuses: between one refusal and the
+        // next it hears of no pod, for longer each time.
+        .env("KUBE_FEATURE_WatchListClient", "false")
         .args(["--manage-all-nodes=false", "--manage-nodes-with-label-selector=type=kwok"])
         // Without its Lease a node is taken for gone.
         .arg("--node-lease-duration-seconds=40")
         .stdin(Stdio::null())
         .stdout(Stdio::null())
-        .stderr(Stdio::null())
+        .stderr(File::create(log).context("a file for what kwok says")?)
         .kill_on_drop(true)
         .spawn()
         .context("starting kwok")

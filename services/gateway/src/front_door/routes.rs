@@ -77,7 +77,9 @@ impl RouteCache {
 
 async fn ask(managers: &Peer, video: &VideoId) -> Option<Arc<Route>> {
     let replicas = managers.replicas.as_ref()?;
-    match replicas.post::<Route>(&["route"], &json!({ "videoid": video })).await {
+    // A manager that is cut off from the store would send viewers to where the video was before.
+    let question = json!({ "videoid": video });
+    match replicas.post_for(&["route"], &question, |route: &Route| !route.stale).await {
         Ok(route) => {
             managers.dependency.answered();
             (!route.readers.is_empty()).then(|| Arc::new(route))

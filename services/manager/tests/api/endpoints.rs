@@ -74,6 +74,14 @@ async fn viewers_and_load_are_what_the_readers_report() {
         viewers == json!({"videoid": "v", "viewers": 7})
     })
     .await;
+    let many = manager.post("/viewers", &json!({"videos": ["nobody", "v", "v"]})).await;
+    assert_eq!(many, (StatusCode::OK, json!({"viewers": [0, 7, 7]})));
+    for wrong in
+        [json!({}), json!({"videos": "v"}), json!({"videos": [""]}), json!({"videos": vec!["v"; 1001]})]
+    {
+        let (status, problem) = manager.post("/viewers", &wrong).await;
+        assert_eq!((status, &problem["field"]), (StatusCode::BAD_REQUEST, &json!("videos")));
+    }
     let load: Value = manager.get("/load").await.json().await.unwrap();
     let readers = load["readers"].as_array().unwrap();
     assert_eq!(readers[1]["videos"], json!([["v", 4]]));

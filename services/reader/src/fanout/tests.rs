@@ -63,6 +63,7 @@ fn comment(seq: u64) -> Comment {
         timestamp: 0,
         seq,
         entry: liverank_core::comment::EntryKind::Comment,
+        reply_to: None,
     }
 }
 

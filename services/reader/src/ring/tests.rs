@@ -336,6 +336,7 @@ fn channel_entry(seq: u64, entry: liverank_core::comment::EntryKind) -> EncodedE
         text: "words".into(),
         timestamp: 0,
         seq,
+        reply_to: None,
         entry,
     };
     EncodedEntry::of(&numbering("n"), &comment)

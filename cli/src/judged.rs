@@ -1,0 +1,48 @@
+//! What can be said of a role's settings before it takes a port or asks a store for anything.
+//!
+//! Values are judged one by one where the command line is read. What is left are settings that need or contradict each
+//! other, and those that the machine has to fit.
+
+use std::net::SocketAddr;
+
+use liverank_runtime::Identity;
+
+/// A role's settings.
+pub trait Judged {
+    /// Whether a process could run with them, listening on `at` and known to others by `identity`.
+    ///
+    /// # Errors
+    /// What does not fit, by the names of the flags.
+    fn judge(&self, at: SocketAddr, identity: &Identity) -> anyhow::Result<()>;
+}
+
+impl Judged for liverank_gateway::Config {
+    fn judge(&self, _: SocketAddr, _: &Identity) -> anyhow::Result<()> {
+        self.auth.check()
+    }
+}
+
+impl Judged for liverank_reader::Config {
+    fn judge(&self, at: SocketAddr, identity: &Identity) -> anyhow::Result<()> {
+        self.identity(at.port(), identity).map(drop)
+    }
+}
+
+/// Of these every setting stands for itself.
+macro_rules! judged_one_by_one {
+    ($($config:ty),+) => {
+        $(impl Judged for $config {
+            fn judge(&self, _: SocketAddr, _: &Identity) -> anyhow::Result<()> {
+                Ok(())
+            }
+        })+
+    };
+}
+
+judged_one_by_one!(
+    liverank_consumer::Config,
+    liverank_websocket::Config,
+    liverank_comment::Config,
+    liverank_manager::Config,
+    liverank_statistics::Config
+);

@@ -1,0 +1,69 @@
+//! What a server waits for when it is told to end.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use axum::Router;
+use axum::routing::get;
+use liverank_runtime::{ServiceContext, server};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+
+/// Less than the ten seconds that a connection has for its first request, and far less than the drain time.
+const SOON: Duration = Duration::from_secs(5);
+
+static ASKED: Notify = Notify::const_new();
+static ANSWER: Notify = Notify::const_new();
+
+async fn start() -> (ServiceContext, SocketAddr, JoinHandle<anyhow::Result<()>>) {
+    let context = ServiceContext::new(Duration::from_mins(10));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let slow = || async {
+        ASKED.notify_one();
+        ANSWER.notified().await;
+        "answered"
+    };
+    let router = Router::new().route("/well", get(|| async { "well" })).route("/slow", get(slow));
+    let serving = context.clone();
+    (context, address, tokio::spawn(async move { server::serve(listener, router, &serving).await }))
+}
+
+async fn ask(connection: &mut TcpStream, path: &str) {
+    let head = format!("GET {path} HTTP/1.1\r\nhost: test\r\n\r\n");
+    connection.write_all(head.as_bytes()).await.unwrap();
+}
+
+/// Reads until the bytes end so.
+async fn read_to(connection: &mut TcpStream, end: &str) {
+    let mut read = Vec::new();
+    while !read.ends_with(end.as_bytes()) {
+        read.push(connection.read_u8().await.unwrap());
+    }
+}
+
+#[tokio::test]
+async fn connections_that_ask_for_nothing_do_not_keep_a_server_and_a_request_does() {
+    let (context, address, served) = start().await;
+    let mut opened_in_advance = TcpStream::connect(address).await.unwrap();
+    let mut kept_alive = TcpStream::connect(address).await.unwrap();
+    ask(&mut kept_alive, "/well").await;
+    read_to(&mut kept_alive, "well").await;
+    let mut waiting = TcpStream::connect(address).await.unwrap();
+    ask(&mut waiting, "/slow").await;
+    // By now all three are accepted: they are in the order in which they came.
+    ASKED.notified().await;
+    context.shutdown.cancel();
+    for connection in [&mut opened_in_advance, &mut kept_alive] {
+        let rest = tokio::time::timeout(SOON, connection.read(&mut [0; 16])).await;
+        assert_eq!(rest.expect("it is closed").unwrap(), 0);
+    }
+    assert!(!served.is_finished(), "a request is on its way");
+    ANSWER.notify_one();
+    read_to(&mut waiting, "answered").await;
+    tokio::time::timeout(SOON, served).await.expect("nothing is left").unwrap().unwrap();
+}

@@ -62,12 +62,10 @@ impl ViewerRoles {
     /// The roles that a token's claim names. Names that are none of ours are passed over: the claim may be there for
     /// another service, too.
     pub fn of_claim(claim: Option<&Value>) -> Self {
-        let named = |name: &str| ViewerRole::ALL.into_iter().find(|role| role.name() == name);
+        let role = |text: &str| ViewerRole::ALL.into_iter().find(|role| role.name() == text);
         let roles: u8 = match claim {
-            Some(Value::String(names)) => names.split_ascii_whitespace().filter_map(named).fold(0, add),
-            Some(Value::Array(names)) => {
-                names.iter().filter_map(Value::as_str).filter_map(named).fold(0, add)
-            }
+            Some(Value::String(list)) => list.split_ascii_whitespace().filter_map(role).fold(0, add),
+            Some(Value::Array(list)) => list.iter().filter_map(Value::as_str).filter_map(role).fold(0, add),
             _ => 0,
         };
         if roles == 0 { Self::default() } else { Self(roles) }

@@ -60,9 +60,9 @@ async fn measure(name: &str, store: &dyn RankingStore, videos: u32) -> Result<()
         let places = store.places(&video).await?;
         took[0].push(begun.elapsed());
         // Above it: the videos of greater scores, and of those with the same, the ones of greater ids.
-        let (score, rest) = (at % SCORES, videos % SCORES);
-        let of_score = |score: u32| videos / SCORES + u32::from(score < rest);
-        let above: u32 = (score + 1..SCORES).map(of_score).sum::<u32>() + of_score(score) - at / SCORES - 1;
+        let (points, rest) = (at % SCORES, videos % SCORES);
+        let with = |points: u32| videos / SCORES + u32::from(points < rest);
+        let above: u32 = (points + 1..SCORES).map(with).sum::<u32>() + with(points) - at / SCORES - 1;
         assert_eq!(places.global.rank, Some(u64::from(above) + 1), "exact");
         let begun = Instant::now();
         let page = store.page(Board::Global, &PageStart::Around(video.clone()), 11).await?;

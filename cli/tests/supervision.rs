@@ -75,6 +75,7 @@ fn services() -> [(&'static str, Start, &'static [&'static str]); 7] {
                 "heartbeat",
                 "keep_alive",
                 "report",
+                "viewer_counts",
             ],
         ),
         (

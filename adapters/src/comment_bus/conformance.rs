@@ -60,7 +60,7 @@ fn comment(id: &str, seq: u64) -> Comment {
         timestamp: 1_800_000_000_000 + seq as i64,
         seq,
         entry: EntryKind::Comment,
-        reply_to: (seq % 2 == 0).then(|| CommentId::parse("c1").unwrap()),
+        reply_to: seq.is_multiple_of(2).then(|| CommentId::parse("c1").unwrap()),
     }
 }
 

@@ -1,9 +1,9 @@
 //! Ranks, and pages around a video.
 
-use liverank_core::ranking::begin_around;
+use liverank_core::ranking::{Ranked, begin_around};
 
-use super::*;
-use crate::ranking_store::{BoardPage, Place, Places};
+use super::{ODD, Store, apply, begun, best, entry, model, owned, video};
+use crate::ranking_store::{Board, BoardEntry, BoardPage, PageStart, Place, Places};
 
 async fn around(store: &Store, board: Board, id: &str, limit: usize) -> Option<BoardPage> {
     store.page(board, &PageStart::Around(video(id)), limit).await.unwrap()

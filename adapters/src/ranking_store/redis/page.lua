@@ -47,7 +47,10 @@ elseif ARGV[2] == 'around' then
 end
 
 local page = {string.format('%.0f', first), string.format('%.0f', total)}
-local found = redis.call('ZREVRANGE', board, first, first + tonumber(ARGV[1]) - 1, 'WITHSCORES')
+local wanted = tonumber(ARGV[1])
+-- A last rank of -1 would mean all of them.
+if wanted == 0 then return page end
+local found = redis.call('ZREVRANGE', board, first, first + wanted - 1, 'WITHSCORES')
 if #found == 0 then return page end
 local ids = {}
 for at = 1, #found, 2 do ids[#ids + 1] = found[at] end

@@ -122,9 +122,6 @@ async fn start_kwok(world: &World, log: &Path) -> anyhow::Result<Child> {
     Command::new("kwok")
         .arg("--config")
         .arg(world.path("e2e/cluster/kwok.yaml"))
-        // It would ask for lists as streams, which an API server over an older etcd refuses: between one refusal and the
-        // next it hears of no pod, for longer each time.
-        .env("KUBE_FEATURE_WatchListClient", "false")
         .args(["--manage-all-nodes=false", "--manage-nodes-with-label-selector=type=kwok"])
         // Without its Lease a node is taken for gone.
         .arg("--node-lease-duration-seconds=40")

@@ -161,15 +161,13 @@ impl Service {
         let ends = self.log.end_offsets().await.unwrap();
         let count = ends.iter().sum::<u64>() as usize;
         let partitions: Vec<u32> = (0..ends.len() as u32).collect();
-        let stand = self.archive.offsets(&partitions).await.unwrap();
-        let from: Vec<u64> = stand.into_iter().map(|position| position.next).collect();
-        let spans = (0u32..).zip(ends).zip(from.clone()).filter(|((_, end), from)| end > from);
-        let spans = spans
-            .map(|((partition, next), from)| OffsetRange { partition, from, next, last: None })
-            .collect();
-        let records = self.records(count).await;
-        let new = records.into_iter().filter(|raw| raw.offset >= from[raw.partition as usize]);
-        let records = new.map(|raw| LogRecord {
+        let stands = self.archive.offsets(&partitions).await.unwrap();
+        let from = |partition: u32| stands[partition as usize].next;
+        let new = (0u32..).zip(ends).filter(|(partition, end)| *end > from(*partition));
+        let span = |(partition, next)| OffsetRange { partition, from: from(partition), next, last: None };
+        let spans = new.map(span).collect();
+        let records = self.records(count).await.into_iter();
+        let records = records.filter(|raw| raw.offset >= from(raw.partition)).map(|raw| LogRecord {
             partition: raw.partition,
             offset: raw.offset,
             broker_time: raw.broker_time,

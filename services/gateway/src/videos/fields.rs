@@ -18,9 +18,9 @@ pub(super) struct Fields {
 impl Fields {
     /// Reads names that are separated by commas. Absent or empty text asks for nothing.
     pub(super) fn parse(text: Option<&str>) -> Result<Self, Invalid> {
-        let names = text.unwrap_or_default().split(',').map(str::trim).filter(|name| !name.is_empty());
-        names.fold(Ok(Self::default()), |fields, name| match name {
-            "viewers" => Ok(Self { viewers: true, ..fields? }),
+        let mut names = text.unwrap_or_default().split(',').map(str::trim).filter(|name| !name.is_empty());
+        names.try_fold(Self::default(), |_, name| match name {
+            "viewers" => Ok(Self { viewers: true }),
             _ => Err(Invalid::new("fields", "must be names of these, separated by commas: viewers")),
         })
     }
@@ -31,16 +31,20 @@ impl Fields {
 pub(super) struct Line {
     #[serde(flatten)]
     ranked: Ranked,
-    /// Absent where it is not asked for; null while no manager says so.
+    /// Absent where it is not asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
-    viewers: Option<Option<u64>>,
+    viewers: Option<ViewersNow>,
 }
+
+/// Null while no manager says so.
+#[derive(Debug, Serialize)]
+struct ViewersNow(Option<u64>);
 
 /// Puts to each line what is asked for.
 pub(super) async fn filled(gateway: &Gateway, videos: Vec<Ranked>, fields: Fields) -> Vec<Line> {
     let viewers = if fields.viewers && !videos.is_empty() { viewers(gateway, &videos).await } else { None };
     let viewers_of =
-        |at: usize| fields.viewers.then(|| viewers.as_ref().and_then(|all| all.get(at).copied()));
+        |at: usize| fields.viewers.then(|| ViewersNow(viewers.as_ref().and_then(|all| all.get(at).copied())));
     let lines = videos.into_iter().enumerate();
     lines.map(|(at, ranked)| Line { ranked, viewers: viewers_of(at) }).collect()
 }

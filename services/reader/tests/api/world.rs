@@ -391,9 +391,10 @@ impl Viewer {
 
     /// One who asks for `events`, by the address or, as a gateway, by a header.
     pub async fn asking(address: &str, video: &str, events: &str, by_header: bool) -> Self {
-        let (query, header) = match by_header {
-            true => (String::new(), format!("Liverank-Events: {events}\r\n")),
-            false => (format!("&events={events}"), String::new()),
+        let (query, header) = if by_header {
+            (String::new(), format!("Liverank-Events: {events}\r\n"))
+        } else {
+            (format!("&events={events}"), String::new())
         };
         let line =
             format!("GET /connect?userid=u&videoid={video}{query} HTTP/1.1\r\nHost: t\r\n{header}\r\n");

@@ -82,7 +82,9 @@ impl CommentService {
             let whole = changes.len() < PAGE;
             if !changes.is_empty() {
                 let mut book = self.restrictions.write();
-                changes.into_iter().for_each(|change| book.take(change));
+                for change in changes {
+                    book.take(change);
+                }
             }
             if whole {
                 return Ok(());

@@ -225,7 +225,6 @@ pub async fn run(
             "--moderation-open lets whoever reaches this gateway moderate, and {address} is reached by others: listen \
              on a loopback address, or give it viewers' keys"
         );
-        tracing::warn!("whoever reaches this gateway may moderate (--moderation-open)");
     }
     let gateway = Gateway::new(config, backends, &shell)?;
     let mut tasks = Tasks::new(&shell);

@@ -70,12 +70,11 @@ impl FromRequestParts<Arc<Gateway>> for Actor {
                           (--auth-jwks-file), or on a loopback address --moderation-open";
             return Err(Problem::new(StatusCode::FORBIDDEN, detail).with("rule", "role"));
         };
-        let actor = match shown(parts) {
-            Some(token) => auth.viewer(&token).await.and_then(|viewer| Self::of(&viewer)),
-            None => {
-                let detail = "this takes a token: Authorization: Bearer <token>";
-                Err(Problem::new(StatusCode::UNAUTHORIZED, detail).challenge(CHALLENGE))
-            }
+        let actor = if let Some(token) = shown(parts) {
+            auth.viewer(&token).await.and_then(|viewer| Self::of(&viewer))
+        } else {
+            let detail = "this takes a token: Authorization: Bearer <token>";
+            Err(Problem::new(StatusCode::UNAUTHORIZED, detail).challenge(CHALLENGE))
         };
         actor.inspect_err(|_| {
             gateway.metrics.auth_failures.inc();

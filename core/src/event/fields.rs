@@ -37,6 +37,8 @@ pub(super) struct Fields<'a> {
     comment_id: Option<Cow<'a, str>>,
     #[serde(borrow, default)]
     comment: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    reply_to: Option<Cow<'a, str>>,
 }
 
 impl<'a> Fields<'a> {
@@ -54,8 +56,8 @@ impl<'a> Fields<'a> {
                 let text = self.comment?;
                 check_text("comment", &text).ok()?;
                 let (comment_id, text) = (CommentId::parse(&id).ok()?, text.into_owned());
-                // A reply has one more member, and is read the other way.
-                Some(CommentBody { comment_id, text, reply_to: None })
+                let reply_to = self.reply_to.and_then(|id| CommentId::parse(&id).ok());
+                Some(CommentBody { comment_id, text, reply_to })
             }
             None => None,
         };

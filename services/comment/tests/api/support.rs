@@ -343,6 +343,7 @@ impl Archive for ArchiveWithSwitch {
         self.inner.heads(videos).await
     }
     async fn owners(&self, videos: &[VideoId]) -> Result<Vec<Option<UserId>>, StoreError> {
+        self.here().await;
         self.inner.owners(videos).await
     }
     async fn forget_before(&self, watermark: Millis) -> Result<u64, StoreError> {

@@ -112,8 +112,8 @@ mod tests {
             std::str::from_utf8(told.bytes(StreamEvents::default().with(StreamEvent::Deleted))).unwrap();
         assert_eq!(
             text,
-            "event: deleted\nid: n1-7\ndata: {\"by\":\"moderator\",\"id\":\"c\",\"seq\":3,\"timestamp\":\
-             \"2023-11-14T22:13:20.120Z\",\"type\":\"deleted\",\"videoid\":\"v\"}\n\n"
+            "event: deleted\nid: n1-7\ndata: {\"type\":\"deleted\",\"id\":\"c\",\"videoid\":\"v\",\"seq\":3,\"by\":\"moderator\",\
+             \"timestamp\":\"2023-11-14T22:13:20.120Z\"}\n\n"
         );
         assert!(!text.contains("ann"), "who it was is not told");
         assert_eq!((told.removes(), told.is_special()), (Some(3), true));

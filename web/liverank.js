@@ -423,6 +423,7 @@ var Liverank = class {
   comments(videoid, { userid, lastEventId = "", direct = false, onState, ...handlers }) {
     const position = new CommentPosition(lastEventId);
     const take = (link, event) => {
+      if (event.type === UNAUTHORIZED_EVENT) this.#http.forgetToken();
       for (const outcome of readable(link, () => position.take(event)) ?? []) {
         if ("connected" in outcome) {
           link.live();
@@ -525,7 +526,10 @@ var Liverank = class {
           opened = true;
           message(event);
         };
-        socket.onclose = () => void this.#closed(link, path, opened);
+        socket.onclose = (event) => {
+          if (event?.code === UNAUTHORIZED_STATUS) this.#http.forgetToken();
+          void this.#closed(link, path, opened);
+        };
         socket.onerror = () => {
         };
       };
@@ -547,6 +551,8 @@ var Liverank = class {
     }
   }
 };
+var UNAUTHORIZED_EVENT = "unauthorized";
+var UNAUTHORIZED_STATUS = 4401;
 var REQUEST_MS = 1e4;
 function withToken(path, token) {
   if (!token) return path;

@@ -19,6 +19,7 @@ pub mod clock;
 pub mod comment_bus;
 pub mod error;
 pub mod event_log;
+pub mod inspect;
 mod lossy_channel;
 pub mod ranking_store;
 mod redb_file;

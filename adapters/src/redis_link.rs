@@ -13,6 +13,7 @@ use redis::{Cmd, ErrorKind, FromRedisValue, Pipeline, RedisError, ScriptInvocati
 use crate::StoreError;
 
 mod cluster;
+mod inspect;
 mod keys;
 mod listener;
 mod node;

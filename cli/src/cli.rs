@@ -14,7 +14,10 @@ use liverank_runtime::telemetry::{self, LogArgs};
 use liverank_runtime::{HttpArgs, ServiceContext};
 use liverank_runtime::{process, server, shutdown};
 
+use crate::doctor::Doctor;
 use crate::help::{self, Shown};
+use crate::look::orders::{CordonArgs, Drain, Move};
+use crate::look::{MovesShown, Plan, Status};
 use crate::probe::Probe;
 use crate::stores::{StoreArgs, hide_unused};
 use crate::token::Token;
@@ -48,6 +51,25 @@ pub enum Cli {
     Manager(Box<RoleArgs<liverank_manager::Config>>),
     /// Answers with everything in one place.
     Statistics(Box<RoleArgs<liverank_statistics::Config>>),
+    /// How the readers are, and what is not as it should be.
+    Status(Box<Status>),
+    /// Moves of videos from reader to reader: what waits, what is under way, what became of it and why.
+    Moves(Box<MovesShown>),
+    /// What the planner in the managers decided last, and why.
+    Plan(Box<Plan>),
+    /// Gives a video to a reader, or to several, by hand.
+    Move(Box<Move>),
+    /// Keeps readers from getting new videos; what they have stays.
+    Cordon(Box<CordonArgs>),
+    /// Opens readers again.
+    Uncordon(Box<CordonArgs>),
+    /// Has readers emptied: their viewers move to others, at the usual pace.
+    Drain(Box<Drain>),
+    /// Whether a system could run here: stores, versions, topic settings, clocks, limits. Each fault has the line that mends it.
+    Doctor(Box<Doctor>),
+    /// Settings: what they are and where they come from, and whether a file is good.
+    #[command(subcommand)]
+    Config(crate::settings::Config),
     /// Simulated viewers and posters against a running system, and whether anything got lost.
     Load(Box<Load>),
     /// What ways of giving videos to readers do to the readers' load, with time; also to recorded load reports.
@@ -210,6 +232,15 @@ impl Cli {
                     liverank_statistics::serve(archive, at, shell)
                 })
             }
+            Self::Status(it) => it.run(),
+            Self::Moves(it) => it.run(),
+            Self::Plan(it) => it.run(),
+            Self::Move(it) => it.run(),
+            Self::Cordon(it) => it.cordon(),
+            Self::Uncordon(it) => it.uncordon(),
+            Self::Drain(it) => it.run(),
+            Self::Doctor(it) => it.run(),
+            Self::Config(it) => it.run(),
             Self::Load(load) => load.run(),
             Self::Simulate(args) => {
                 liverank_simulate::run(&args, &mut std::io::stdout().lock()).map(|()| ExitCode::SUCCESS)

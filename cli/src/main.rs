@@ -1,11 +1,15 @@
 //! `liverank`: every service as a subcommand, all of them in one process (`up`), and the tools that go with them.
 
 mod cli;
+mod doctor;
 mod help;
 mod identity;
 mod judged;
+mod look;
+mod output;
 mod probe;
 mod role;
+mod settings;
 mod stores;
 mod token;
 mod tools;

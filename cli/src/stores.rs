@@ -13,6 +13,7 @@ use liverank_adapters::comment_bus::embedded::EmbeddedBus;
 use liverank_adapters::comment_bus::redis::RedisBus;
 use liverank_adapters::event_log::embedded::EmbeddedLog;
 use liverank_adapters::event_log::kafka::{KafkaConfig, KafkaLog, SaslMechanism};
+use liverank_adapters::inspect::Inspection;
 use liverank_adapters::ranking_store::embedded::EmbeddedRanking;
 use liverank_adapters::ranking_store::redis::RedisRanking;
 use liverank_adapters::redis_link::{RedisConfig, RedisLink};
@@ -205,7 +206,7 @@ impl StoreArgs {
         )
     }
 
-    fn kafka(&self) -> anyhow::Result<Arc<dyn EventLog>> {
+    fn kafka(&self) -> anyhow::Result<Arc<KafkaLog>> {
         let named = |name: &str| format!("{}{name}", self.prefix);
         let config = KafkaConfig {
             brokers: self.kafka.clone().unwrap_or_default(),
@@ -234,7 +235,7 @@ impl StoreArgs {
         RedisLink::new(config).context("--redis")
     }
 
-    async fn mongo(&self) -> anyhow::Result<Arc<dyn Archive>> {
+    async fn mongo(&self) -> anyhow::Result<Arc<MongoArchive>> {
         let config = MongoConfig {
             uri: secret(self.mongodb.as_ref(), self.mongodb_uri_file.as_deref())?.unwrap_or_default(),
             database: format!("{}{}", self.prefix, self.mongodb_database),
@@ -245,7 +246,7 @@ impl StoreArgs {
 
     /// The real log, where one is named; nothing is connected yet, as in all that follow.
     pub fn log(&self) -> anyhow::Result<Option<Arc<dyn EventLog>>> {
-        self.kafka.as_ref().map(|_| self.kafka()).transpose()
+        self.kafka.as_ref().map(|_| Ok(self.kafka()? as Arc<dyn EventLog>)).transpose()
     }
 
     /// What the WebSocket service needs.
@@ -263,7 +264,20 @@ impl StoreArgs {
     /// What the statistics service needs.
     pub async fn archive(self, who: StoreUser) -> anyhow::Result<Arc<dyn Archive>> {
         self.expect(who)?;
-        self.mongo().await
+        Ok(self.mongo().await?)
+    }
+
+    /// What a store says of itself; `None` where it is not named.
+    pub async fn inspect(&self, store: Store) -> anyhow::Result<Option<Inspection>> {
+        if !self.is_named(store) {
+            return Ok(None);
+        }
+        let inspection = match store {
+            Store::Kafka => self.kafka()?.inspect().await?,
+            Store::Redis => self.link()?.inspect().await?,
+            Store::Mongodb => self.mongo().await?.inspect().await?,
+        };
+        Ok(Some(inspection))
     }
 
     /// What the comment service needs.

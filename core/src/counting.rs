@@ -12,7 +12,7 @@ use crate::comment::{Comment, EntryKind};
 use crate::moderation::RuleChange;
 use crate::score::{Counters, Weights, worth};
 use crate::trending::{log2_sum, log2_worth};
-use crate::{CommentId, EventId, Interaction, Kind, Millis, UserId, VideoId};
+use crate::{CommentId, Interaction, Kind, Millis, UserId, VideoId};
 
 mod moderating;
 
@@ -113,25 +113,41 @@ impl Batch {
 
     /// The identities whose earlier sighting [`apply`] wants to be given.
     pub fn identities(&self) -> HashSet<String> {
-        self.records.iter().filter_map(|record| identity(&record.event)).collect()
+        self.records.iter().flat_map(|record| identities(&record.event)).collect()
     }
 }
 
-/// Under which name an event's repeats are recognised: the comment's identity, else the one that the client gave.
-/// Two name spaces, so that neither can shadow the other.
+/// Under which name an event's repeats are recognised: the comment's identity, else the video, the user and the id that the
+/// client gave. An id is its sender's own: the same one of another user, or on another video, is another event. Two name
+/// spaces, so that neither can shadow the other; no id has a line break in it.
 pub fn identity(event: &Interaction) -> Option<String> {
     match (&event.comment, &event.event_id) {
         (Some(comment), _) => Some(format!("c:{}", comment.comment_id)),
-        (None, Some(id)) => Some(format!("e:{}", EventId::as_str(id))),
+        (None, Some(id)) => Some(format!("e:{}\n{}\n{id}", event.video_id, event.user_id)),
         (None, None) => None,
     }
+}
+
+/// The name under which releases up to 0.1 remembered an event: by its id alone. It makes a repeat as it did there, until it
+/// is forgotten with its window; nothing is remembered under it any more.
+fn former_identity(event: &Interaction) -> Option<String> {
+    event.comment.is_none().then_some(event.event_id.as_ref()?).map(|id| format!("e:{id}"))
+}
+
+/// Every name under which an archive may remember an event.
+pub fn identities(event: &Interaction) -> impl Iterator<Item = String> {
+    identity(event).into_iter().chain(former_identity(event))
 }
 
 /// An identity in 16 bytes (the first half of its SHA-256): what an archive may remember in its place. Two of 2^48
 /// identities are the same by chance once in 2^33 times.
 pub fn identity_digest(identity: &str) -> [u8; 16] {
-    let hash = Sha256::digest(identity.as_bytes());
-    *hash.first_chunk().expect("a SHA-256 has 32 bytes")
+    *digest(identity).first_chunk().expect("a SHA-256 has 32 bytes")
+}
+
+/// The SHA-256 of a text: what stands for it where it would take too much room.
+pub fn digest(text: &str) -> [u8; 32] {
+    Sha256::digest(text.as_bytes()).into()
 }
 
 /// What is known of a video.
@@ -239,7 +255,8 @@ pub fn apply_with(
     for record in records {
         let event = &record.event;
         if let Some(identity) = identity(event) {
-            if sightings.get(&identity).is_some_and(|first| record.broker_time - first < REPEAT_WINDOW_MS) {
+            let is_recent = |first: &Millis| record.broker_time - first < REPEAT_WINDOW_MS;
+            if identities(event).any(|name| sightings.get(&name).is_some_and(is_recent)) {
                 effects.repeated += 1;
                 continue;
             }
@@ -368,8 +385,33 @@ mod tests {
         let effects = apply(&records, [], none(), &Rules::default());
         assert_eq!((effects.counted, effects.repeated), (2, 1));
         assert_eq!(effects.videos[0].counters.views, 2);
-        let seen = [("e:e".to_owned(), records[0].broker_time)];
-        assert_eq!(apply(&records[..2], [], seen, &Rules::default()).counted, 0);
+        for name in identities(&records[0].event) {
+            let seen = [(name, records[0].broker_time)];
+            assert_eq!(apply(&records[..2], [], seen, &Rules::default()).counted, 0);
+        }
+    }
+
+    #[test]
+    fn an_id_is_its_sender_s_own_and_of_one_video() {
+        let of = |video: &str, user: &str| json!({"video_id": video, "user_id": user, "type": "view", "event_id": "e"});
+        let records = [of("v", "ana"), of("v", "ben"), of("w", "ana"), of("v", "ana")];
+        let records: Vec<_> = records.iter().enumerate().map(|(at, it)| record(at as u64, it)).collect();
+        let effects = apply(&records, [], none(), &Rules::default());
+        assert_eq!((effects.counted, effects.repeated, effects.identities.len()), (3, 1, 3));
+    }
+
+    #[test]
+    fn what_an_earlier_release_remembered_is_recognised_until_its_window_ends() {
+        let view = json!({"video_id": "v", "user_id": "u", "type": "view", "event_id": "e"});
+        let (now, mut later) = (record(0, &view), record(1, &view));
+        later.broker_time = now.broker_time + REPEAT_WINDOW_MS;
+        let seen = || [("e:e".to_owned(), now.broker_time)];
+        assert_eq!(apply(std::slice::from_ref(&now), [], seen(), &Rules::default()).repeated, 1);
+        let effects = apply(std::slice::from_ref(&later), [], seen(), &Rules::default());
+        assert_eq!(effects.counted, 1);
+        assert_eq!(effects.identities[0].0, "e:v\nu\ne", "remembered under the new name");
+        let batch = Batch { records: vec![now], ..Batch::default() };
+        assert!(batch.identities().contains("e:e"), "the archive is asked for it");
     }
 
     #[test]

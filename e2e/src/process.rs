@@ -11,6 +11,7 @@ use rustix::process::{Pid, kill_process};
 /// A running `liverank`. Killed when dropped.
 pub struct Process {
     name: String,
+    program: PathBuf,
     child: Child,
     log: PathBuf,
     args: Vec<String>,
@@ -31,9 +32,31 @@ impl Process {
         directory: &std::path::Path,
         environment: &[(String, String)],
     ) -> Self {
+        Self::start_at(&crate::binary(), name, args, directory, environment)
+    }
+
+    /// Another program, which is found as the shell finds it.
+    pub fn start_program(program: &str, args: &[String], directory: &std::path::Path) -> Self {
+        Self::start_at(std::path::Path::new(program), program, args, directory, &[])
+    }
+
+    fn start_at(
+        program: &std::path::Path,
+        name: &str,
+        args: &[String],
+        directory: &std::path::Path,
+        environment: &[(String, String)],
+    ) -> Self {
         let log = directory.join(format!("{name}.log"));
-        let child = spawn(args, &log, environment);
-        Self { name: name.to_owned(), child, log, args: args.to_vec(), environment: environment.to_vec() }
+        let child = spawn(program, args, &log, environment);
+        Self {
+            name: name.to_owned(),
+            program: program.to_owned(),
+            child,
+            log,
+            args: args.to_vec(),
+            environment: environment.to_vec(),
+        }
     }
 
     /// Its name.
@@ -61,7 +84,7 @@ impl Process {
 
     /// Starts it again with the same arguments.
     pub fn restart(&mut self) {
-        self.child = spawn(&self.args, &self.log, &self.environment);
+        self.child = spawn(&self.program, &self.args, &self.log, &self.environment);
     }
 
     /// Sends a signal.
@@ -123,10 +146,15 @@ impl Drop for Process {
     }
 }
 
-fn spawn(args: &[String], log: &std::path::Path, environment: &[(String, String)]) -> Child {
+fn spawn(
+    program: &std::path::Path,
+    args: &[String],
+    log: &std::path::Path,
+    environment: &[(String, String)],
+) -> Child {
     let file = File::options().create(true).append(true).open(log).expect("opening a log file");
     let copy = file.try_clone().expect("duplicating a handle");
-    let mut command = Command::new(crate::binary());
+    let mut command = Command::new(program);
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("LIVERANK_")) {
         command.env_remove(name);
     }

@@ -1,9 +1,12 @@
 //! `liverank up` with every port of its own known.
 
+use std::process::Command;
 use std::time::{Duration, Instant};
 
+use liverank_protocol::access::Service;
 use serde_json::{Value, json};
 
+use crate::identity::token;
 use crate::process::Process;
 use crate::{free_port, wait};
 
@@ -38,35 +41,67 @@ pub struct Up {
     /// The process.
     pub process: Process,
     addresses: Vec<String>,
+    admin: String,
     client: reqwest::Client,
+    data: String,
     _directory: tempfile::TempDir,
 }
 
 impl Up {
-    /// Starts it and waits until it answers and every reader is known.
+    /// Starts it with one reader and waits until it answers and the reader is known.
     pub async fn start() -> Self {
+        Self::start_with(1, &[]).await
+    }
+
+    /// The same with so many readers, and with these flags.
+    pub async fn start_with(readers: usize, flags: &[&str]) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let address = || format!("127.0.0.1:{}", free_port());
         let addresses: Vec<String> = Door::ALL.iter().map(|_| address()).collect();
         let data = directory.path().join("data").display().to_string();
-        let mut args = ["up", "--data-dir", &data, "--admin-listen", &address()].map(str::to_owned).to_vec();
+        let admin = address();
+        let mut args = ["up", "--data-dir", &data, "--admin-listen", &admin].map(str::to_owned).to_vec();
         let names = ["gateway", "websocket", "comment", "reader", "manager", "statistics"];
-        for (name, address) in names.iter().zip(&addresses) {
-            args.extend([format!("--{name}-listen"), address.clone()]);
+        for (name, own) in names.iter().zip(&addresses) {
+            let more = if *name == "reader" { readers - 1 } else { 0 };
+            let all: Vec<String> = std::iter::once(own.clone()).chain((0..more).map(|_| address())).collect();
+            args.extend([format!("--{name}-listen"), all.join(",")]);
         }
+        args.extend(flags.iter().map(ToString::to_string));
         let process = Process::start("up", &args, directory.path());
-        let up = Self { process, addresses, client: reqwest::Client::new(), _directory: directory };
+        let client = reqwest::Client::new();
+        let up = Self { process, addresses, admin, client, data, _directory: directory };
         wait::json(&format!("{}/videos", up.url(Door::Gateway)), START).await;
         let registered = || async {
             up.post("/register", &json!({"videoid": "calm"})).await.1["readerUrl"].as_str().map(str::len)
         };
         wait::until("a reader for a video", START, registered).await;
+        let known = || async {
+            let load = up.client.get(format!("{}/load", up.url(Door::Manager)));
+            let load = load.bearer_auth(token("cli", Service::Manager)).send().await.ok()?;
+            let load: Value = load.json().await.ok()?;
+            (load["readers"].as_array()?.len() == readers).then_some(())
+        };
+        wait::until("every reader", START, known).await;
         up
+    }
+
+    /// A viewer's token, of a system that was started with `--auth-dev`.
+    pub fn viewer_token(&self, user: &str) -> String {
+        let args = ["token", "user", "--user", user, "--data-dir", &self.data];
+        let said = Command::new(crate::binary()).args(args).output().expect("running the binary");
+        assert!(said.status.success(), "liverank token: {}", String::from_utf8_lossy(&said.stderr));
+        String::from_utf8(said.stdout).expect("a token is text").trim().to_owned()
     }
 
     /// `host:port` of a door.
     pub fn address(&self, door: Door) -> &str {
         &self.addresses[door as usize]
+    }
+
+    /// `host:port` of the admin port.
+    pub fn admin(&self) -> &str {
+        &self.admin
     }
 
     /// The address of a door as a URL.

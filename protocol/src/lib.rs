@@ -7,6 +7,7 @@ pub mod access;
 
 use liverank_core::handover::coordinator::ReaderStatus;
 use liverank_core::handover::{Closing, HandOver, Lease, Share};
+use liverank_core::secret::Secret;
 use liverank_core::{ReaderId, VideoId};
 use serde::{Deserialize, Serialize};
 
@@ -47,6 +48,9 @@ pub struct RouteReader {
     /// Whether it takes viewers of this video: alive, and not sending any away.
     #[serde(default = "yes")]
     pub takes: bool,
+    /// By which a gateway makes passes for its viewers; of use at this reader alone. Only gateways are told it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pass_key: Option<Secret>,
 }
 
 const fn yes() -> bool {

@@ -17,6 +17,10 @@ use std::sync::OnceLock;
 use clap::{Arg, Command, FromArgMatches, Id};
 use serde_yaml::Value;
 
+mod effective;
+
+pub use effective::{Effective, Layer, effective};
+
 /// The prefix of our environment variables.
 const PREFIX: &str = "LIVERANK_";
 /// The first line of a file that the operator wrote.
@@ -73,21 +77,45 @@ fn hint(meant: Option<&String>) -> String {
 /// Reads the command line `args` (with the program's name first), the environment and the file into what `command`
 /// describes.
 pub fn parse<P: FromArgMatches>(
-    mut command: Command,
+    command: Command,
     args: &[OsString],
     environment: &BTreeMap<String, String>,
 ) -> Result<P, ConfigError> {
-    check_variables(&command, environment)?;
-    command = without_blank(command, environment);
-    if let Some(path) = file_named(args, environment) {
-        let file = read_file(&path)?;
-        let ignored;
-        (command, ignored) = with_defaults(command, &path, args, file)?;
+    let (command, read) = layered(command, args, environment)?;
+    if let Some(read) = read {
         // A process has one command line: there is nothing to replace.
-        let _ = IGNORED.set(ignored);
+        let _ = IGNORED.set(read.ignored);
     }
     let matches = command.try_get_matches_from(args)?;
     Ok(P::from_arg_matches(&matches)?)
+}
+
+/// What was read of a file.
+struct ReadFile {
+    /// Keys that are not known.
+    ignored: Vec<String>,
+    /// The names of the flags that it sets.
+    set: Vec<String>,
+}
+
+/// The command with what the file says as its defaults.
+fn layered(
+    command: Command,
+    args: &[OsString],
+    environment: &BTreeMap<String, String>,
+) -> Result<(Command, Option<ReadFile>), ConfigError> {
+    check_variables(&command, environment)?;
+    let command = without_blank(command, environment);
+    let Some(path) = file_named(args, environment) else { return Ok((command, None)) };
+    let file = read_file(&path)?;
+    let set = file.keys.iter().filter(|(_, value)| !is_blank(value)).map(|(key, _)| flag(key)).collect();
+    let (command, ignored) = with_defaults(command, &path, args, file)?;
+    Ok((command, Some(ReadFile { ignored, set })))
+}
+
+/// The flag that a key of the file sets.
+fn flag(key: &str) -> String {
+    key.replace(['.', '_'], "-")
 }
 
 fn check_variables(command: &Command, environment: &BTreeMap<String, String>) -> Result<(), ConfigError> {
@@ -209,7 +237,7 @@ fn with_defaults(
     let subcommands = chosen(&command, args);
     let mut ignored = Vec::new();
     for (key, value) in file.keys {
-        let long = key.replace(['.', '_'], "-");
+        let long = flag(&key);
         let has_long = |arg: &&Arg| arg.get_long() == Some(&long);
         let Some(found) = all_args(&command).find(has_long).map(|arg| arg.get_id().clone()) else {
             if file.by_operator {

@@ -1,40 +1,56 @@
 //! Metrics: a registry a process, filled by its parts, written out in the `OpenMetrics` text format.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use prometheus_client::registry::Registry;
+
+use crate::http_metrics::HttpMetrics;
 
 /// The process's metrics. Labels must be bounded: kinds, roles and codes, never ids.
 #[derive(Clone)]
 pub struct Metrics {
     registry: Arc<Mutex<Registry>>,
-    /// Put before a part's name, where a process has several of the same part.
-    scope: Option<String>,
+    /// What the HTTP ports of this process measure together.
+    http: Arc<OnceLock<HttpMetrics>>,
+    /// The reader whose metrics these are, where a process has several readers.
+    reader: Option<String>,
 }
 
 impl Default for Metrics {
     fn default() -> Self {
-        Self { registry: Arc::new(Mutex::new(Registry::with_prefix("liverank"))), scope: None }
+        let registry = Arc::new(Mutex::new(Registry::with_prefix("liverank")));
+        Self { registry, http: Arc::default(), reader: None }
     }
 }
 
 impl Metrics {
-    /// The same metrics for one of several equal parts of a process, under `liverank_<scope>_<part>_…`: a family of
-    /// metrics must not appear twice.
+    /// The same metrics for one of several readers of a process: each sample gets a label `reader`.
     #[must_use]
-    pub fn scoped(&self, scope: &str) -> Self {
-        Self { registry: Arc::clone(&self.registry), scope: Some(scope.replace('-', "_")) }
+    pub fn of_reader(&self, reader: &str) -> Self {
+        Self { reader: Some(reader.to_owned()), ..self.clone() }
     }
 
     /// Adds a part's metrics under `liverank_<part>_…`.
     pub fn register<T>(&self, part: &'static str, register: impl FnOnce(&mut Registry) -> T) -> T {
         let mut registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
-        match &self.scope {
-            Some(scope) => {
-                register(registry.sub_registry_with_prefix(scope.as_str()).sub_registry_with_prefix(part))
+        match &self.reader {
+            Some(reader) => {
+                let label = ("reader".into(), reader.clone().into());
+                register(registry.sub_registry_with_label(label).sub_registry_with_prefix(part))
             }
             None => register(registry.sub_registry_with_prefix(part)),
         }
+    }
+
+    /// What HTTP ports measure, registered with the first of them.
+    pub(crate) fn http(&self) -> &HttpMetrics {
+        self.http.get_or_init(|| {
+            let all = HttpMetrics::default();
+            let mut registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
+            all.register(registry.sub_registry_with_prefix("http"));
+            all
+        })
     }
 
     /// All metrics as text.
@@ -43,8 +59,42 @@ impl Metrics {
         let registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
         prometheus_client::encoding::text::encode(&mut text, &registry)
             .expect("writing to a string cannot fail");
-        text
+        each_family_once(&text)
     }
+}
+
+/// The text with each family of metrics in one place: several readers of one process each write their own part of a
+/// family, with a head of its own, and a reader of the text refuses a family that comes twice.
+fn each_family_once(text: &str) -> String {
+    let mut heads: Vec<(&str, String)> = Vec::new();
+    let mut samples: BTreeMap<&str, String> = BTreeMap::new();
+    let mut family = "";
+    for line in text.lines().filter(|line| *line != "# EOF") {
+        let described = ["# HELP ", "# TYPE ", "# UNIT "].iter().find_map(|head| line.strip_prefix(head));
+        let Some(described) = described else {
+            let samples = samples.entry(family).or_default();
+            samples.push_str(line);
+            samples.push('\n');
+            continue;
+        };
+        family = described.split(' ').next().unwrap_or_default();
+        let at = heads.iter().position(|(name, _)| *name == family);
+        let at = at.unwrap_or_else(|| {
+            heads.push((family, String::new()));
+            heads.len() - 1
+        });
+        let head = &mut heads[at].1;
+        if !head.contains(line) {
+            head.push_str(line);
+            head.push('\n');
+        }
+    }
+    let mut whole = String::with_capacity(text.len());
+    for (family, head) in heads {
+        whole.push_str(&head);
+        whole.push_str(samples.get(family).map_or("", String::as_str));
+    }
+    whole + "# EOF\n"
 }
 
 /// Makes the values of a label: an enum, each value with its text in `snake_case`.
@@ -77,4 +127,36 @@ macro_rules! label_values {
             }
         }
     };
+}
+
+#[cfg(test)]
+mod tests {
+    use prometheus_client::metrics::gauge::Gauge;
+
+    use super::*;
+
+    #[test]
+    fn several_readers_of_one_process_share_each_family() {
+        let metrics = Metrics::default();
+        for (reader, viewers) in [("reader-1", 3), ("reader-2", 5)] {
+            let gauge = Gauge::<i64>::default();
+            gauge.set(viewers);
+            metrics.of_reader(reader).register("reader", |registry| {
+                registry.register("viewers", "Viewers connected", gauge.clone());
+                registry.register("capacity", "Viewers taken at most", gauge);
+            });
+        }
+        assert_eq!(
+            metrics.encode(),
+            "# HELP liverank_reader_viewers Viewers connected.\n\
+             # TYPE liverank_reader_viewers gauge\n\
+             liverank_reader_viewers{reader=\"reader-1\"} 3\n\
+             liverank_reader_viewers{reader=\"reader-2\"} 5\n\
+             # HELP liverank_reader_capacity Viewers taken at most.\n\
+             # TYPE liverank_reader_capacity gauge\n\
+             liverank_reader_capacity{reader=\"reader-1\"} 3\n\
+             liverank_reader_capacity{reader=\"reader-2\"} 5\n\
+             # EOF\n"
+        );
+    }
 }

@@ -8,6 +8,8 @@ use axum::response::{IntoResponse, Response};
 use liverank_core::Invalid;
 use serde_json::{Value, json};
 
+use crate::request_id;
+
 /// An error as a client sees it.
 #[derive(Debug, Clone)]
 pub struct Problem {
@@ -116,7 +118,11 @@ impl From<Invalid> for Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let mut response = (self.status, Json(self.body())).into_response();
+        let mut body = self.body();
+        if let Some(id) = request_id::current() {
+            body["request_id"] = id.into();
+        }
+        let mut response = (self.status, Json(body)).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM));
         if let Some(seconds) = self.retry_after {

@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use axum::Router;
+use liverank_protocol::access::Service;
 use socket2::SockRef;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::Semaphore;
@@ -25,7 +26,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::http_args::HttpSettings;
 use crate::process::confined;
-use crate::{ServiceContext, problem};
+use crate::{ServiceContext, http_metrics, problem};
 
 mod clock;
 pub(crate) mod connection;
@@ -72,8 +73,14 @@ pub fn raise_file_limit() -> u64 {
     rlimit::increase_nofile_limit(u64::MAX).unwrap_or(1024)
 }
 
-/// Serves until the shell's shutdown, then drains for at most its drain time.
-pub async fn serve(listener: TcpListener, router: Router, shell: &ServiceContext) -> anyhow::Result<()> {
+/// Serves `service` until the shell's shutdown, then drains for at most its drain time. Every request is measured.
+pub async fn serve(
+    service: Service,
+    listener: TcpListener,
+    router: Router,
+    shell: &ServiceContext,
+) -> anyhow::Result<()> {
+    let router = http_metrics::measured(router, service, shell.metrics.http());
     let connections = TaskTracker::new();
     // Who waits in the kernel's backlog when it is full is turned away and tries again after 1, 3, 7 … s. So all who are
     // there are accepted before any of them is answered; those who wait then wait here, up to the limit.

@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::process::{Command, Output};
 use std::time::Duration;
 
+use liverank_protocol::access::Service;
 use liverank_runtime::process::{Process, confined};
 use liverank_runtime::server;
 
@@ -43,7 +44,10 @@ fn child() {
                     .route("/fail", axum::routing::get(fail))
                     .route("/well", axum::routing::get(|| async { "well" }));
                 let serving = context.clone();
-                let served = tokio::spawn(async move { server::serve(listener, router, &serving).await });
+                let served =
+                    tokio::spawn(
+                        async move { server::serve(Service::Reader, listener, router, &serving).await },
+                    );
                 let get = |path| reqwest::get(format!("http://{address}{path}"));
                 assert!(get("/fail").await.is_err(), "the connection ends without an answer");
                 assert_eq!(get("/well").await?.text().await?, "well");

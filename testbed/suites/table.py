@@ -12,7 +12,7 @@ CARGO = ("--profile", PROFILE, "--workspace", "--locked")
 
 # Test targets that plain `cargo test` leaves out (`test = false`), by the suite that runs them.
 STORE_TESTS = ("real_kafka", "real_mongodb", "real_redis", "real_redis_cluster")
-SYSTEM_TESTS = ("up", "seeds", "cluster", "maintenance", "bad_input")
+SYSTEM_TESTS = ("up", "signals", "commands", "seeds", "cluster", "maintenance", "bad_input", "hostile")
 
 # Minutes that all of it may take on a new machine of two cores.
 TOTAL_LIMIT = 45
@@ -84,6 +84,7 @@ STAGES = (
     ((
         Suite("format", ("cargo", "fmt", "--all", "--check"), 10),
         Suite("words", ("testbed/banned-words",), 10),
+        Suite("docs", ("testbed/docs-test",), 10),
         Suite("unused", ("testbed/unused-dependencies",), 10),
         Suite("testbed", ("python3", "-B", "-m", "unittest", "discover", "--start-directory", "testbed/suites"), 20),
     ),),
@@ -116,14 +117,17 @@ STAGES = (
     ),),
     (
         (
-            Suite("system", cargo_test(*named(SYSTEM_TESTS), "--", "--test-threads=1"), 700, needs=("build", "start"),
-                  parts=STORE_PARTS),
+            Suite("system", cargo_test(*named(SYSTEM_TESTS), "--", "--test-threads=1"), 760, needs=("build", "start"),
+                  parts=(*STORE_PARTS, "prometheus"), calls=("prometheus",)),
         ),
         (
             Suite("page", shell("cd e2e/browser", f"npm ci {QUIET}", "npm test"), 160,
                   needs=("build", "install"), parts=("chromium",), calls=("chromium", "/usr/share/fonts/truetype/dejavu")),
             # The same requests each time: what a change breaks is then the change's. Without the seed, each run has its own.
             Suite("api", ("env", "LIVERANK_TEST_SEED=1", "testbed/api-test"), 240, needs=("build", "install"), parts=("tools",), calls=("curl",), nice=5),
+            Suite("clients", ("testbed/clients-test",), 100, needs=("build", "install"), parts=("tools", "nginx"),
+                  calls=("curl", "nginx"), nice=5),
+            Suite("alerts", ("testbed/alerts-test",), 10, needs=("install",), parts=("prometheus",), calls=("promtool",)),
             Suite("containers", ("testbed/compose-test", "--binary", str(TARGET / "liverank")), 300,
                   needs=("build", "images"), parts=("tools", "docker"), calls=DOCKER_CALLS, root=True,
                   ports=(3000, 4001, 4002, 5000, 6000, 6100, 8080, 8081)),

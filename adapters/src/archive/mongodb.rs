@@ -50,6 +50,7 @@ mod commit;
 mod config;
 mod cut;
 mod documents;
+mod inspect;
 mod moderation;
 mod opening;
 mod ownership;

@@ -34,6 +34,7 @@ mod config;
 mod consumer;
 mod dead_letters;
 mod inbox;
+mod inspect;
 mod producer;
 mod range_reader;
 mod rebalance;

@@ -214,6 +214,8 @@ export class Liverank {
   comments(videoid: string, { userid, lastEventId = '', direct = false, onState, ...handlers }: CommentOptions): CommentStream {
     const position = new CommentPosition(lastEventId);
     const take = (link: Link, event: SseEvent): void => {
+      // The token is good no more. The stream ends with this, and the next one asks for another.
+      if (event.type === UNAUTHORIZED_EVENT) this.#http.forgetToken();
       for (const outcome of readable(link, () => position.take(event)) ?? []) {
         if ('connected' in outcome) {
           link.live();
@@ -330,7 +332,10 @@ export class Liverank {
           opened = true;
           message(event);
         };
-        socket.onclose = () => void this.#closed(link, path, opened);
+        socket.onclose = (event?: { code?: number }) => {
+          if (event?.code === UNAUTHORIZED_STATUS) this.#http.forgetToken();
+          void this.#closed(link, path, opened);
+        };
         socket.onerror = () => {};
       };
       run().catch((cause) => link.lost(asLiverankError(cause, `GET ${path}`)));
@@ -354,6 +359,9 @@ export class Liverank {
   }
 }
 
+/** The last event of a comment stream, and the status that a WebSocket is closed with, where the token is good no more. */
+const UNAUTHORIZED_EVENT = 'unauthorized';
+const UNAUTHORIZED_STATUS = 4401;
 /** Who hears of a list. */
 interface ListHandlers<Line> {
   onList?: ((videos: Line[]) => void) | undefined;

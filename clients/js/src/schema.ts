@@ -201,9 +201,9 @@ export interface components {
             watch_time?: number | null;
             /** @description When, as Unix seconds or in RFC 3339, from 1970 to 9999; now where absent. */
             timestamp?: number | string | null;
-            /** @description What the sender calls this event; sent twice within 24 hours it counts once. */
+            /** @description What the sender calls this event; sent twice by one user for one video within 24 hours it counts once. */
             event_id?: components["schemas"]["OptionalId"];
-            /** @description The video's owner; where none is ever given, the user of its first interaction. */
+            /** @description The video's owner; where none is ever given, the user of its first interaction. Where tokens are asked for, it counts from a `service` only, and is left out otherwise. */
             owner_id?: components["schemas"]["OptionalId"];
         };
         /** @description A line of a page, with what was asked for by `fields`. */

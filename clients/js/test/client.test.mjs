@@ -407,6 +407,46 @@ test('a token is asked for once, shown, and renewed when it is refused', async (
   assert.deepEqual(shown.toSorted(), ['Bearer t1', 'Bearer t1', 'Bearer t2', 'Bearer t2', 'Bearer t2']);
 });
 
+test('a stream whose token is good no more comes back with another one', async () => {
+  const shown = [];
+  let asked = 0;
+  const baseUrl = await serve((request, response) => {
+    shown.push(request.headers.authorization);
+    const last = 'event: unauthorized\ndata: {"type":"unauthorized","reason":"expired"}\n\nretry: 20\n\n';
+    return stream(response, shown.length === 1 ? [greeting(3), last] : [greeting(3), comment(4)], { open: shown.length > 1 });
+  });
+  const heard = [];
+  const liverank = new Liverank({ baseUrl, token: async () => `t${(asked += 1)}`, random: quick });
+  const comments = liverank.comments('v', { userid: 'u', onComment: (it) => heard.push(it.seq) });
+  await until(() => heard.length > 0, 'the next stream');
+  comments.close();
+  assert.deepEqual(shown, ['Bearer t1', 'Bearer t2']);
+});
+
+test('a WebSocket that is closed with 4401 comes back with another token', async () => {
+  let asked = 0;
+  const sockets = [];
+  class Socket {
+    readyState = 1;
+    constructor(url) {
+      sockets.push({ socket: this, token: new URL(url).searchParams.get('access_token') });
+    }
+    close() {}
+  }
+  const liverank = new Liverank({ baseUrl: 'http://x', WebSocket: Socket, token: async () => `t${(asked += 1)}`, random: quick });
+  const ranking = liverank.ranking();
+  for (const code of [1012, 4401]) {
+    const count = sockets.length + 1;
+    await until(() => sockets.length === count, 'a connection');
+    const { socket } = sockets.at(-1);
+    socket.onopen({});
+    socket.onclose({ code, reason: '' });
+  }
+  await until(() => sockets.length === 3, 'a connection');
+  ranking.close();
+  assert.deepEqual(sockets.map(({ token }) => token), ['t1', 't1', 't2']);
+});
+
 test('a token that is refused when it is new is final', async () => {
   let requests = 0;
   const baseUrl = await serve((request, response) => {

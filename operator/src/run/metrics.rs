@@ -135,3 +135,26 @@ impl OperatorMetrics {
         self.watch_progress.get_or_create(&Watch { kind }).set(now.as_secs() as i64);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use liverank_runtime::metrics_reference::{OPERATOR, tables};
+
+    use super::*;
+
+    #[test]
+    fn the_reference_lists_what_the_operator_tells() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/metrics.md");
+        let metrics = Metrics::default();
+        OperatorMetrics::new(&metrics);
+        let own = tables(&metrics.encode());
+        let text = std::fs::read_to_string(path).unwrap_or_default();
+        let (system, listed) = text.split_once(OPERATOR).unwrap_or((&text, ""));
+        if std::env::var_os("UPDATE_DOCS").is_some() {
+            std::fs::write(path, format!("{system}{own}")).unwrap();
+            return;
+        }
+        let hint = "docs/metrics.md is another: UPDATE_DOCS=1 writes it anew";
+        assert_eq!(format!("{OPERATOR}{listed}"), own, "{hint}");
+    }
+}

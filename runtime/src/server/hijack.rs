@@ -202,6 +202,7 @@ mod tests {
     use axum::middleware::map_response;
     use axum::response::{IntoResponse, Response};
     use axum::routing::get;
+    use liverank_protocol::access::Service;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
 
@@ -236,7 +237,8 @@ mod tests {
         let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let shell = ServiceContext::new(Duration::from_secs(5));
         let served = shell.clone();
-        let serving = tokio::spawn(async move { server::serve(listener, router, &served).await });
+        let serving =
+            tokio::spawn(async move { server::serve(Service::Reader, listener, router, &served).await });
         client.write_all(requests.as_bytes()).await.unwrap();
         let mut text = String::new();
         client.read_to_string(&mut text).await.unwrap();

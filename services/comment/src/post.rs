@@ -11,6 +11,7 @@ use liverank_core::comment::{EntryKind, check_text, derived_id, random_id};
 use liverank_core::event::{CommentBody, optional_text, required_text};
 use liverank_core::{Comment, CommentId, Interaction, Invalid, Kind, Millis, UserId, VideoId, ids};
 use liverank_runtime::body::JsonObject;
+use liverank_runtime::identity::sent::SentBy;
 use liverank_runtime::{Problem, comment_json, now_ms};
 use serde_json::{Map, Value, json};
 use tokio::time::timeout;
@@ -81,9 +82,11 @@ impl Draft {
 /// `POST /comment`.
 pub(crate) async fn comment(
     State(service): State<Arc<CommentService>>,
+    sent_by: SentBy,
     JsonObject(body): JsonObject,
 ) -> Result<(StatusCode, Json<Value>), Problem> {
     let draft = Draft::parse(&body)?;
+    sent_by.expect("userid", &draft.user)?;
     let id = match &draft.key {
         None => random_id(rand::random()),
         Some(key) => {

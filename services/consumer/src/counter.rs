@@ -27,9 +27,10 @@ const IDLE: Duration = Duration::from_millis(250);
 const CONTESTED: Duration = Duration::from_secs(1);
 /// Records parsed at a time: a few milliseconds, in which nothing else is looked at.
 const AT_ONCE: usize = 5_000;
-/// Bytes of records in a batch at most, for comments may be long. Parsed they take two to three times as much, and
-/// there are two batches: one under way, one that is gathered.
-const MOST_BYTES: usize = 32 << 20;
+/// Bytes that the records of a batch may take of the archive's memory while it is committed, by [`taken`]. A MongoDB with
+/// the least cache that we run on (512 MiB) refuses a transaction that changes some 75 MiB, and slows down all others
+/// before that. Here the records take less; there are two batches: one under way, one that is gathered.
+const MOST_TAKEN: usize = 48 << 20;
 
 /// Counts until shutdown, feeding the projector. A commit that is under way then is waited for; what was read after it
 /// is the next consumer's.
@@ -74,7 +75,8 @@ struct Gathered {
     batch: Batch,
     /// What of it could not be read, to be buried before its offsets are committed.
     poison: Vec<DeadLetter>,
-    bytes: usize,
+    /// What the records take, by [`taken`].
+    taken: usize,
 }
 
 /// A commit that has ended.
@@ -118,7 +120,7 @@ impl Counter<'_> {
             self.begin_commit();
         }
         let room = self.batch.saturating_sub(self.gathered.batch.records.len()).min(AT_ONCE);
-        let room = if self.gathered.bytes < MOST_BYTES { room } else { 0 };
+        let room = if self.gathered.taken < MOST_TAKEN { room } else { 0 };
         tokio::select! {
             ended = finished(&mut self.under_way) => {
                 self.under_way = None;
@@ -147,12 +149,12 @@ impl Counter<'_> {
     }
 
     fn gather(&mut self, records: Vec<RawRecord>) {
-        let bytes: usize = records.iter().map(|record| record.value.len()).sum();
+        let taken: usize = records.iter().map(taken).sum();
         let Some((batch, poison)) = batch_of(records, &self.read) else { return };
         self.read.extend(batch.spans.iter().map(after));
         self.gathered.batch.append(batch);
         self.gathered.poison.extend(poison);
-        self.gathered.bytes += bytes;
+        self.gathered.taken += taken;
     }
 
     /// Forgets what was read of these partitions and is not being committed.
@@ -335,6 +337,12 @@ impl Counter<'_> {
             self.shell.health.dependency(part, Ok(()));
         }
     }
+}
+
+/// What a record takes of the archive's memory at most, roughly: what it says stands in a document, in that document's
+/// indexes and in the log of operations; a video's counters and the bookkeeping come to 600 bytes.
+const fn taken(record: &RawRecord) -> usize {
+    600 + 3 * record.value.len()
 }
 
 /// Where a partition stands after this.

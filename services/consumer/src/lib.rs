@@ -12,6 +12,7 @@
 
 pub mod counter;
 pub mod forget;
+pub mod lag;
 pub mod metrics;
 pub mod pace;
 pub mod projector;
@@ -130,6 +131,7 @@ pub async fn run(config: Config, backends: Backends, shell: ServiceContext) -> a
     let (projector, feed) = projector::start(&backends, partitions, &shell, metrics.clone());
     let mut tasks = Tasks::new(&shell);
     tasks.spawn("forget", forget::run(backends.clone(), feed.watch_owned(), shell.clone()));
+    tasks.spawn("lag", lag::run(backends.clone(), feed.watch_owned(), metrics.lag.clone(), shell.clone()));
     tasks.spawn("projector", projector);
     let counting = tasks.inside("counter", counter::run(&config, &backends, &shell, feed, &metrics));
     let counted = Box::pin(tasks.alongside(counting)).await;

@@ -5,6 +5,8 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 
+use crate::lag::LagMetrics;
+
 /// Cheap to clone; all clones count together.
 #[derive(Clone)]
 pub struct ConsumerMetrics {
@@ -28,6 +30,8 @@ pub struct ConsumerMetrics {
     pub partitions: Gauge,
     /// Batches waiting for the projector.
     pub waiting: Gauge,
+    /// How far counting and the boards are behind.
+    pub lag: LagMetrics,
 }
 
 impl ConsumerMetrics {
@@ -45,6 +49,7 @@ impl ConsumerMetrics {
             repairs: Counter::default(),
             partitions: Gauge::default(),
             waiting: Gauge::default(),
+            lag: LagMetrics::new(metrics),
         };
         metrics.register("consumer", |registry| {
             registry.register("events_counted", "Events that counted", all.counted.clone());

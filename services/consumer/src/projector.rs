@@ -16,7 +16,7 @@ use liverank_adapters::ranking_store::{Projected, Projection};
 use liverank_adapters::{Backends, StoreError};
 use liverank_core::counting::{Effects, OffsetRange};
 use liverank_core::{Comment, VideoId};
-use liverank_runtime::ServiceContext;
+use liverank_runtime::{ServiceContext, now_ms};
 use tokio::sync::{mpsc, watch};
 
 use crate::RETRY;
@@ -207,6 +207,7 @@ impl Projector {
                 Ok(Projected::Applied) if !self.missed.load(Relaxed) => {
                     self.back();
                     self.metrics.project_seconds.observe(committed.elapsed().as_secs_f64());
+                    self.metrics.lag.projected(&projection.spans, now_ms());
                     return;
                 }
                 Ok(_) => match self.repair().await {

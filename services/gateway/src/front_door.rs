@@ -23,6 +23,7 @@ use liverank_runtime::streams::EVENT_STREAM;
 
 use crate::Gateway;
 use crate::auth::Caller;
+use crate::auth::session::{Session, session};
 
 mod reader;
 mod routes;
@@ -42,6 +43,8 @@ pub(crate) struct Watch {
     events: StreamEvents,
     /// The last event that the client has; empty for one that has none.
     last_id: String,
+    /// How long it may watch.
+    session: Session,
 }
 
 /// What `GET /connect` takes. The last two are what stand-ins for a browser's `EventSource` call the one before.
@@ -63,6 +66,7 @@ pub(crate) async fn by_get(
         posted: false,
         events: StreamEvents::parse(params.text(EVENTS_PARAMETER)?)?,
         last_id: last_id(&headers, &params),
+        session: session(&gateway, &caller),
     };
     caller.expect("userid", watch.user_id.as_str())?;
     if gateway.manager.replicas.is_none() {
@@ -87,6 +91,7 @@ pub(crate) async fn by_post(
         posted: true,
         events: StreamEvents::parse(params.text(EVENTS_PARAMETER)?)?,
         last_id: last_id(&headers, &params),
+        session: session(&gateway, &caller),
     };
     caller.expect("userid", watch.user_id.as_str())?;
     if gateway.manager.replicas.is_none() {

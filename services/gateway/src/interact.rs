@@ -34,8 +34,8 @@ pub(crate) async fn one(
 ) -> Result<(StatusCode, Json<Acknowledged>), Problem> {
     let event =
         json_object(&gateway, request).await.and_then(|JsonObject(object)| Ok(read(Value::Object(object))?));
-    let event = event.inspect_err(|_| gateway.metrics.interaction(AppendOutcome::Invalid))?;
-    caller.expect("user_id", event.user_id.as_str())?;
+    let mut event = event.inspect_err(|_| gateway.metrics.interaction(AppendOutcome::Invalid))?;
+    caller.judge(&mut event)?;
     gateway.limits.events(&caller, &exchange, 1)?;
     let Ok(place) = Arc::clone(&gateway.in_flight).try_acquire_owned() else {
         gateway.metrics.interaction(AppendOutcome::Shed);
@@ -83,8 +83,14 @@ pub(crate) fn read(mut value: Value) -> Result<Interaction, Invalid> {
 
 /// Appends an interaction to the log and answers its `event_id`.
 pub(crate) async fn append(gateway: &Gateway, event: &Interaction) -> Result<String, Problem> {
+    let claimed = gateway.acknowledged.claim(event);
+    claimed.inspect_err(|_| gateway.metrics.interaction(AppendOutcome::Invalid))?;
     let key = event.video_id.as_str().as_bytes();
-    if let Err(refused) = gateway.backends.log.append(key, event.to_json()).await {
+    let appended = gateway.backends.log.append(key, event.to_json()).await;
+    if matches!(appended, Err(AppendError::TooLarge { .. })) {
+        gateway.acknowledged.release(event);
+    }
+    if let Err(refused) = appended {
         gateway.metrics.interaction(AppendOutcome::Unavailable);
         return Err(refusal(gateway, &refused));
     }

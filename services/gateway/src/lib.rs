@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`router`] | says which path is answered by what; reads as the API |
 //! | `interact`, `batch` | take interactions into the log |
+//! | `acknowledged` | knows which `event_id` stands for what |
 //! | `videos` | answers ranked lists and single videos |
 //! | `front_door` | carries a viewer's comment stream, following the video from reader to reader |
 //! | `proxy`, `upgrade` | pass everything else on to the service that answers it |
@@ -24,11 +25,12 @@ use liverank_protocol::access::Service;
 use liverank_runtime::origins::Origins;
 use liverank_runtime::peer::Peers;
 use liverank_runtime::streams::Streams;
-use liverank_runtime::{ServiceContext, Tasks, server};
+use liverank_runtime::{Identity, ServiceContext, Tasks, server};
 use reqwest::Url;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
+mod acknowledged;
 pub mod auth;
 mod batch;
 mod dependency;
@@ -45,6 +47,7 @@ mod upgrade;
 mod upstream;
 mod videos;
 
+use acknowledged::Acknowledged;
 use auth::{Auth, AuthArgs};
 use dependency::{Dependency, Peer};
 use front_door::RouteCache;
@@ -156,6 +159,8 @@ pub(crate) struct Gateway {
     /// Reports and questions to the statistics service being passed on, each from when it is whole until its answer is.
     pub(crate) reports: Arc<Semaphore>,
     pub(crate) streams: Streams,
+    /// What was sent under which `event_id`.
+    pub(crate) acknowledged: Acknowledged,
     /// What one caller may do.
     pub(crate) limits: Limits,
     /// Whose pages may use it.
@@ -163,6 +168,8 @@ pub(crate) struct Gateway {
     pub(crate) routes: RouteCache,
     pub(crate) rules: videos::RulesCache,
     pub(crate) patience: Duration,
+    /// Who this process is to the others.
+    pub(crate) identity: Identity,
     /// What viewers' tokens are judged by; absent where none are asked for.
     pub(crate) auth: Option<Auth>,
     /// Whether whoever reaches it may moderate.
@@ -196,11 +203,13 @@ impl Gateway {
                 shell,
                 metrics.streams.clone(),
             ),
+            acknowledged: Acknowledged::default(),
             limits: Limits::new(&config.limits),
             origins: Arc::clone(&shell.http.origins),
             routes: RouteCache::default(),
             rules: videos::RulesCache::default(),
             patience: Duration::from_secs(config.reader_wait_seconds.into()),
+            identity: shell.identity.clone(),
             auth: Auth::new(config.auth, shell.health.clone())?,
             moderation_open: config.moderation_open,
             metrics,
@@ -230,9 +239,10 @@ pub async fn run(
     let mut tasks = Tasks::new(&shell);
     if gateway.auth.is_some() {
         tasks.spawn("keep_keys", keep_keys(Arc::clone(&gateway)));
+        tasks.spawn("keep_revoked", keep_revoked(Arc::clone(&gateway)));
     }
     tasks.spawn("watch_dependencies", dependency::watch(Arc::clone(&gateway)));
-    let serving = server::serve(listener, router::router(&gateway), &shell);
+    let serving = server::serve(Service::Gateway, listener, router::router(&gateway), &shell);
     let serving = async { tokio::join!(serving, gateway.streams.drained()).0 };
     tasks.alongside(serving).await
 }
@@ -240,5 +250,11 @@ pub async fn run(
 async fn keep_keys(gateway: Arc<Gateway>) {
     if let Some(auth) = &gateway.auth {
         auth.keys.keep().await;
+    }
+}
+
+async fn keep_revoked(gateway: Arc<Gateway>) {
+    if let Some(auth) = &gateway.auth {
+        auth.revoked.keep().await;
     }
 }

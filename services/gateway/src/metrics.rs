@@ -1,11 +1,16 @@
 //! What the gateway counts.
 
+use std::time::Instant;
+
 use liverank_runtime::label_values;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
+
+use crate::auth::session::{TokenEnd, TokenEndLabels};
 
 label_values! {
     /// What became of an interaction.
@@ -41,15 +46,35 @@ struct RerouteLabels {
     reason: RerouteReason,
 }
 
+/// How long viewers are without a stream.
+#[derive(Debug)]
+pub(crate) struct Interruptions(Histogram);
+
+impl Default for Interruptions {
+    fn default() -> Self {
+        Self(Histogram::new(exponential_buckets(0.01, 2.0, 13)))
+    }
+}
+
+impl Interruptions {
+    /// One is over that began at `since`.
+    pub(crate) fn over(&self, since: Instant) {
+        self.0.observe(since.elapsed().as_secs_f64());
+    }
+}
+
 /// The gateway's metrics.
 #[derive(Debug, Default)]
 pub(crate) struct GatewayMetrics {
     interactions: Family<InteractionLabels, Counter>,
     reroutes: Family<RerouteLabels, Counter>,
+    /// Seconds that viewers were without a stream while they were taken from one reader to another.
+    pub(crate) interruptions: Interruptions,
     /// Viewers who were asked to come back because no reader was found in time, or there was no room.
     pub(crate) turned_away: Counter,
     /// Requests without a valid token.
     pub(crate) auth_failures: Counter,
+    sessions_ended: Family<TokenEndLabels, Counter>,
     /// Requests of callers that send too many.
     pub(crate) limited: Counter,
     /// Streams and `WebSockets` open now.
@@ -61,9 +86,18 @@ impl GatewayMetrics {
         let new = Self::default();
         registry.register("interactions", "Interactions by what became of them", new.interactions.clone());
         registry.register("reroutes", "Viewers taken to a reader again, by why", new.reroutes.clone());
+        let interrupted =
+            "Time a viewer was without a stream, from one reader's end to the next one's beginning";
+        registry.register("stream_interruption_seconds", interrupted, new.interruptions.0.clone());
         registry.register("turned_away", "Viewers asked to come back later", new.turned_away.clone());
         let failures = new.auth_failures.clone();
         registry.register("auth_failures", "Requests without a valid token", failures);
+        let ended = new.sessions_ended.clone();
+        registry.register(
+            "sessions_ended",
+            "Streams ended because their token is good no more, by why",
+            ended,
+        );
         registry.register("limited", "Requests of callers that send too many", new.limited.clone());
         registry.register("streams", "Comment streams and WebSockets open", new.streams.clone());
         new
@@ -71,6 +105,10 @@ impl GatewayMetrics {
 
     pub(crate) fn interaction(&self, reason: AppendOutcome) {
         self.interactions.get_or_create(&InteractionLabels { reason }).inc();
+    }
+
+    pub(crate) fn session_ended(&self, reason: TokenEnd) {
+        self.sessions_ended.get_or_create(&TokenEndLabels { reason }).inc();
     }
 
     pub(crate) fn reroute(&self, reason: RerouteReason) {

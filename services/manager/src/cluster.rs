@@ -12,6 +12,7 @@ use liverank_core::handover::{Assigned, Held, Share, Time};
 use liverank_core::placement::{ReaderLoad, place};
 use liverank_core::{ReaderId, VideoId};
 use liverank_protocol::RouteReader;
+use liverank_runtime::identity::sent::pass_key;
 
 use crate::liveness::{Hold, ReaderStatus, Sighting, Verdict, Watch};
 use crate::view::View;
@@ -434,6 +435,7 @@ impl Cluster {
                     internal_url: record.internal_url.clone(),
                     load: self.usage(&record.id),
                     takes: is_alive && held.is_none_or(|held| owes(&seen, &record.id, held) == 0),
+                    pass_key: record.ticket.as_ref().map(pass_key),
                 }
             })
             .collect()

@@ -14,7 +14,7 @@ use liverank_core::epoch::{countable, is_plausible, plausible};
 use liverank_core::event::required_text;
 use liverank_core::handover::coordinator::ReaderStatus;
 use liverank_core::{Invalid, VideoId};
-use liverank_protocol::access::{Caller, Service};
+use liverank_protocol::access::{Caller, Role, Service};
 use liverank_protocol::{
     HeartbeatAnswer, Load, MAX_VIEWERS_ASKED, Route, RouteReader, Viewers, ViewersOfMany, ViewersRequest,
 };
@@ -145,6 +145,7 @@ fn reach(manager: &Manager, assignment: &Assignment) -> Result<Vec<RouteReader>,
 
 async fn route(
     State(manager): State<Arc<Manager>>,
+    Extension(asking): Extension<Known>,
     JsonObject(body): JsonObject,
 ) -> Result<Json<Route>, Problem> {
     let video = VideoId::parse_field("videoid", required_text(&body, "videoid")?)?;
@@ -153,7 +154,13 @@ async fn route(
         Some(epoch) => plausible("epoch", whole(epoch).unwrap_or(u64::MAX), now_micros())?,
     };
     let assignment = served(&manager, &video, manager.ensure(&video, known).await)?.assignment;
-    let readers = reach(&manager, &assignment)?;
+    let mut readers = reach(&manager, &assignment)?;
+    if !asking.is(&[Role::Gateway]) {
+        // Of no use to a reader, which sends viewers to each other by redirects; one that was stolen must not watch as anybody.
+        for reader in &mut readers {
+            reader.pass_key = None;
+        }
+    }
     let stale = !manager.cluster().watch.is_fresh(Instant::now());
     Ok(Json(Route { videoid: video, epoch: assignment.epoch(), readers, stale }))
 }

@@ -23,6 +23,7 @@ use std::sync::Arc;
 use liverank_adapters::{AssignmentStore, Backends};
 use liverank_core::comment::hex;
 use liverank_protocol::ManagerReport;
+use liverank_protocol::access::Service;
 use liverank_runtime::peer::{Peers, Replicas};
 use liverank_runtime::{ServiceContext, Tasks, report, server};
 use reqwest::Url;
@@ -154,7 +155,9 @@ async fn serve_all(
     let statistics = Replicas::new(Peers::default(), statistics_url);
     tasks.spawn("report", report_counts(Arc::clone(&manager), statistics, shell.clone()));
     let router = http::router(manager, Arc::clone(&shell.http.origins));
-    let ports = listeners.into_iter().map(|listener| server::serve(listener, router.clone(), &shell));
+    let ports = listeners
+        .into_iter()
+        .map(|listener| server::serve(Service::Manager, listener, router.clone(), &shell));
     tasks.alongside(async { futures::future::try_join_all(ports).await.map(drop) }).await
 }
 

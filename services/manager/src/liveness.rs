@@ -342,6 +342,13 @@ impl Watch {
         self.polled.map(|polled| polled.saturating_duration_since(sighting.changed)).unwrap_or_default()
     }
 
+    /// The longest that any reader has been silent, of those that have not left.
+    pub fn longest_silence(&self) -> Duration {
+        let has_left = |sighting: &Sighting| sighting.record.draining && sighting.record.viewers == 0;
+        let here = self.all().filter(|sighting| !has_left(sighting));
+        here.map(|sighting| self.silence(sighting)).max().unwrap_or_default()
+    }
+
     /// The highest epoch that any reader has seen.
     pub fn highest_epoch(&self) -> u64 {
         self.readers.values().map(|sighting| sighting.record.highest_epoch).max().unwrap_or(0)

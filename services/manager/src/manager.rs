@@ -175,6 +175,9 @@ impl Manager {
             };
             match self.ask(self.store.assign(video, expected, &readers, seen, None)).await {
                 Ok(Swapped::Stored(assignment)) => {
+                    if expected.is_some() {
+                        self.metrics.replaced();
+                    }
                     self.note(&assignment, expected);
                     return Ok(Ensured { assignment, is_new: expected.is_none() });
                 }

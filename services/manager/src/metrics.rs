@@ -1,8 +1,87 @@
 //! What a manager measures of itself.
 
-use liverank_runtime::Metrics;
+use std::cmp::Ordering;
+use std::sync::atomic::AtomicU64;
+
+use liverank_core::handover::Share;
+use liverank_protocol::OrderedBy;
+use liverank_runtime::{Metrics, label_values};
+use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
+
+label_values! {
+    /// Why a video is moved.
+    pub enum MoveReason {
+        /// A planner outside of the managers wants it.
+        Order = "order",
+        /// The planner in a manager wants it.
+        Autopilot = "autopilot",
+        /// Its reader is to be emptied.
+        Drain = "drain",
+        /// Its reader is gone, or leaves, and somebody asked for the video.
+        Replaced = "replaced",
+    }
+}
+
+label_values! {
+    /// How a video's readers change.
+    pub enum MoveKind {
+        /// As many others.
+        Move = "move",
+        /// More than before.
+        Split = "split",
+        /// Fewer than before.
+        Merge = "merge",
+        /// The same with other shares.
+        Reshare = "reshare",
+    }
+}
+
+label_values! {
+    /// How a move went.
+    pub enum MoveOutcome {
+        /// It is in force.
+        InForce = "in_force",
+        /// It was given up.
+        Failed = "failed",
+    }
+}
+
+/// A move, as it is counted.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct MoveLabels {
+    /// Why.
+    pub reason: MoveReason,
+    /// What kind of change.
+    pub kind: MoveKind,
+    /// How it went.
+    pub outcome: MoveOutcome,
+}
+
+impl From<OrderedBy> for MoveReason {
+    fn from(by: OrderedBy) -> Self {
+        match by {
+            OrderedBy::Order => Self::Order,
+            OrderedBy::Autopilot => Self::Autopilot,
+            OrderedBy::Drain => Self::Drain,
+        }
+    }
+}
+
+impl MoveKind {
+    /// From these readers to those.
+    pub fn of(from: &[Share], to: &[Share]) -> Self {
+        let stays = |share: &Share| from.iter().any(|before| before.reader == share.reader);
+        match to.len().cmp(&from.len()) {
+            Ordering::Greater => Self::Split,
+            Ordering::Less => Self::Merge,
+            Ordering::Equal if to.iter().all(stays) => Self::Reshare,
+            Ordering::Equal => Self::Move,
+        }
+    }
+}
 
 /// Cheap to clone; all clones count together.
 #[derive(Clone, Default)]
@@ -27,6 +106,10 @@ pub struct ManagerMetrics {
     pub orders_refused: Counter,
     /// Plans made.
     pub plans: Counter,
+    /// Moves of videos by why, what kind of change and how they went.
+    pub moves: Family<MoveLabels, Counter>,
+    /// Seconds since the heartbeat that is the longest ago, of readers that have not left.
+    pub heartbeat_age: Gauge<f64, AtomicU64>,
     /// Viewers that are to be handed over.
     pub in_flight: Gauge,
     /// 1 while the planner in this manager is in office.
@@ -48,6 +131,12 @@ pub struct ManagerMetrics {
 }
 
 impl ManagerMetrics {
+    /// Counts a video that was given to another reader because its own cannot be used.
+    pub fn replaced(&self) {
+        let (reason, kind, outcome) = (MoveReason::Replaced, MoveKind::Move, MoveOutcome::InForce);
+        self.moves.get_or_create(&MoveLabels { reason, kind, outcome }).inc();
+    }
+
     /// Registers them.
     pub fn new(metrics: &Metrics) -> Self {
         let all = Self::default();
@@ -73,6 +162,9 @@ impl ManagerMetrics {
             );
             registry.register("orders_refused", "Orders refused", m.orders_refused);
             registry.register("plans", "Plans made", m.plans);
+            registry.register("moves", "Moves of videos by why, kind and outcome", m.moves);
+            let age = "Time since the heartbeat that is the longest ago";
+            registry.register("heartbeat_age_seconds", age, m.heartbeat_age);
             registry.register("viewers_in_flight", "Viewers to be handed over", m.in_flight);
             registry.register("leading", "1 while its planner is in office", m.leading);
             registry.register("loads", "Loads of all assignments", m.loads);

@@ -10,6 +10,7 @@ use liverank_core::{ReaderId, VideoId};
 use liverank_protocol::{MovePhase, MoveState, OrderedBy};
 
 use crate::cluster::Seen;
+use crate::metrics::{MoveKind, MoveLabels, MoveOutcome};
 
 /// Moves that wait at once: more than a planner gives in a round.
 const MOST_WAITING: usize = 10_000;
@@ -48,6 +49,13 @@ struct Entry {
     in_force: Option<Instant>,
 }
 
+impl Entry {
+    fn labels(&self, outcome: MoveOutcome) -> MoveLabels {
+        let kind = MoveKind::of(&self.from, &self.wanted.order.readers);
+        MoveLabels { reason: self.wanted.by.into(), kind, outcome }
+    }
+}
+
 /// How the compare-and-set of a move went.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
@@ -62,6 +70,9 @@ pub enum Outcome {
 pub struct MoveExecutor {
     steward: Coordinator,
     next: u64,
+    /// Moves that came to an end of any kind, until they are counted: a quarter of a second's, and each had its place
+    /// among those that wait.
+    ended: Vec<MoveLabels>,
     entries: BTreeMap<u64, Entry>,
     /// Those that wait or are before their compare-and-set.
     begun: HashMap<VideoId, u64>,
@@ -213,6 +224,7 @@ impl MoveExecutor {
                 if let Some(entry) = self.entries.get_mut(&id) {
                     (entry.phase, entry.epoch) = (MovePhase::HandingOver, epoch);
                     entry.in_force = Some(now);
+                    self.ended.push(entry.labels(MoveOutcome::InForce));
                 }
             }
             Outcome::Failed(why) => self.fail(id, why),
@@ -223,7 +235,13 @@ impl MoveExecutor {
         let Some(entry) = self.entries.get_mut(&id) else { return };
         tracing::info!(video = ?entry.wanted.order.video, by = %entry.wanted.by, why, "a move was given up");
         self.begun.remove(&entry.wanted.order.video);
+        self.ended.push(entry.labels(MoveOutcome::Failed));
         (entry.phase, entry.detail) = (MovePhase::Failed, Some(why));
+    }
+
+    /// Moves that are in force or were given up since this was last asked.
+    pub fn take_ended(&mut self) -> Vec<MoveLabels> {
+        std::mem::take(&mut self.ended)
     }
 
     /// Notes who is still to be handed over, by the last count.

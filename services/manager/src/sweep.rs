@@ -228,4 +228,9 @@ fn measure(metrics: &ManagerMetrics, manager: &Manager) {
     metrics.readers_silent.set(silent.count() as i64);
     metrics.readers_open.set(cluster.open().count() as i64);
     metrics.in_flight.set(cluster.owed.viewers as i64);
+    metrics.heartbeat_age.set(cluster.watch.longest_silence().as_secs_f64());
+    drop(cluster);
+    for ended in manager.carrying().take_ended() {
+        metrics.moves.get_or_create(&ended).inc();
+    }
 }

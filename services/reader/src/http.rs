@@ -17,6 +17,7 @@ use liverank_protocol::access::Service;
 use liverank_protocol::{ASSIGNMENT_EPOCH_HEADER, STREAM_EVENTS_HEADER};
 use liverank_runtime::body::JsonObject;
 use liverank_runtime::identity::guard::Routes;
+use liverank_runtime::identity::{self, sent};
 use liverank_runtime::origins::Origins;
 use liverank_runtime::params::{Params, last_event_id};
 use liverank_runtime::server::Hijack;
@@ -66,6 +67,16 @@ struct Request {
     form: Form,
 }
 
+impl Request {
+    /// Where viewers come by gateways only: whether a gateway sent this one.
+    fn admitted(self, reader: &Reader, headers: &HeaderMap) -> Result<Self, Problem> {
+        if reader.identity.viewers_by_gateway() {
+            sent::check_pass(&reader.pass_key, headers, &self.user, &self.video, identity::seconds())?;
+        }
+        Ok(self)
+    }
+}
+
 async fn connect_get(
     State(reader): State<Arc<Reader>>,
     OriginalUri(uri): OriginalUri,
@@ -81,7 +92,7 @@ async fn connect_get(
         events: events(&headers, &query)?,
         form: Form::Resuming,
     };
-    connect(&reader, request, &uri).await
+    connect(&reader, request.admitted(&reader, &headers)?, &uri).await
 }
 
 async fn connect_post(
@@ -99,7 +110,7 @@ async fn connect_post(
         events: events(&headers, &query)?,
         form: Form::Plain,
     };
-    connect(&reader, request, &uri).await
+    connect(&reader, request.admitted(&reader, &headers)?, &uri).await
 }
 
 /// What a viewer asks for: by the address, or by the header of the gateway that it comes through.

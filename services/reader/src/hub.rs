@@ -11,7 +11,7 @@ use liverank_adapters::{Archive, CommentBus};
 use liverank_core::comment::CommentEpoch;
 use liverank_core::stream_events::{StreamEvent, StreamEvents};
 use liverank_core::{Comment, ReaderId, VideoId};
-use liverank_runtime::Health;
+use liverank_runtime::{Health, now_ms};
 use tokio::sync::{Notify, Semaphore};
 
 use crate::admission_throttle::AdmissionThrottle;
@@ -309,7 +309,10 @@ impl Hub {
         let Some(pushed) = room.push(numbering, comment) else { return 0 };
         channel::count(&self.metrics, pushed);
         match pushed {
-            Pushed::Appended(count) => return count,
+            Pushed::Appended(count) => {
+                self.metrics.comment_delay.note(comment.timestamp, now_ms());
+                return count;
+            }
             Pushed::Early | Pushed::Refused => self.repair(room),
             Pushed::Repeat => {}
         }

@@ -44,6 +44,7 @@ use liverank_core::comment::hex;
 use liverank_core::secret::Secret;
 use liverank_protocol::ReaderReport;
 use liverank_protocol::access::{Caller, Service};
+use liverank_runtime::identity::sent::pass_key;
 use liverank_runtime::peer::{Peers, Replicas};
 use liverank_runtime::{Identity, ServiceContext, Tasks, report, server};
 use reqwest::Url;
@@ -139,6 +140,8 @@ pub struct Reader {
     has_managers: bool,
     /// What managers show this reader: it tells them in its heartbeats, and nobody else has it.
     ticket: Secret,
+    /// By which gateways make passes for viewers; managers tell them.
+    pass_key: Secret,
     /// Viewers who came back in the last minute, and of them those who were refused or missed something.
     pub reconnects: SlidingCounter,
     /// When it has to be gone, once it is leaving.
@@ -166,6 +169,8 @@ impl Reader {
             writes_per_second: config.writes_per_second,
         };
         let metrics = Metrics::registered(shell);
+        let ticket = Secret::new(hex(&rand::random::<[u8; 32]>()));
+        metrics.capacity.set(config.capacity as i64);
         let base = |url: &Url| url.as_str().trim_end_matches('/').to_owned();
         let public_url = config.public_url.as_ref().map_or_else(|| format!("http://localhost:{port}"), base);
         Ok(Arc::new(Self {
@@ -181,7 +186,8 @@ impl Reader {
             public_url,
             identity,
             has_managers: !config.manager_url.is_empty(),
-            ticket: Secret::new(hex(&rand::random::<[u8; 32]>())),
+            pass_key: pass_key(&ticket),
+            ticket,
             reconnects: SlidingCounter::new(Instant::now()),
             gone_by: OnceLock::new(),
             beat_now: Notify::new(),
@@ -281,7 +287,7 @@ pub async fn serve(
     let router = http::router(reader, Arc::clone(&shell.http.origins));
     let serving = async {
         tokio::select! {
-            result = server::serve(listener, router, &server_shell) => result,
+            result = server::serve(Service::Reader, listener, router, &server_shell) => result,
             () = streams.0.fanout.ended() => Err(anyhow::anyhow!("a thread that writes to viewers ended")),
         }
     };

@@ -2,11 +2,13 @@
 
 use std::sync::atomic::AtomicU64;
 
+use liverank_core::Millis;
 use liverank_runtime::{ServiceContext, label_values};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 
 label_values! {
     /// Where something came from.
@@ -48,11 +50,32 @@ pub struct Answer {
     pub reason: Outcome,
 }
 
+/// How long comments take to get here, by the time that the comment service wrote into them.
+#[derive(Debug, Clone)]
+pub struct CommentDelay(Histogram);
+
+impl Default for CommentDelay {
+    fn default() -> Self {
+        Self(Histogram::new(exponential_buckets(0.005, 2.0, 14)))
+    }
+}
+
+impl CommentDelay {
+    /// Notes a comment that was `posted` then and is here `now`. Another clock may be ahead of ours.
+    pub fn note(&self, posted: Millis, now: Millis) {
+        self.0.observe(now.saturating_sub(posted).max(0) as f64 / 1000.0);
+    }
+}
+
 /// Cheap to clone; all clones count together.
 #[derive(Debug, Clone, Default)]
 pub struct Metrics {
     /// Viewers connected.
     pub viewers: Gauge,
+    /// Viewers it takes at most.
+    pub capacity: Gauge,
+    /// Seconds from a comment's post until it is here for its viewers.
+    pub comment_delay: CommentDelay,
     /// Channels with viewers, or held ready for them.
     pub active_channels: Gauge,
     /// Answers to connects.
@@ -86,6 +109,9 @@ impl Metrics {
         shell.metrics.register("reader", |registry| {
             let m = metrics.clone();
             registry.register("viewers", "Viewers connected", m.viewers);
+            registry.register("capacity", "Viewers taken at most", m.capacity);
+            let delay = "From the post of a comment until it is here for its viewers";
+            registry.register("comment_delay_seconds", delay, m.comment_delay.0);
             registry.register(
                 "active_channels",
                 "Channels with viewers, or held ready for them",

@@ -93,7 +93,7 @@ pub async fn serve(
     let router = router(Arc::clone(&statistics), Arc::clone(&shell.http.origins));
     let mut tasks = Tasks::new(&shell);
     tasks.spawn("housekeeping", keep_house(statistics, archive, shell.clone()));
-    tasks.alongside(server::serve(listener, router, &shell)).await
+    tasks.alongside(server::serve(Service::Statistics, listener, router, &shell)).await
 }
 
 /// Asks the archive for its count, and lets go of reports that are too old, also while nobody asks for them.

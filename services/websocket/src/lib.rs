@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use liverank_adapters::{Backends, RankingStore};
+use liverank_protocol::access;
 use liverank_runtime::origins::Origins;
 use liverank_runtime::streams::Streams;
 use liverank_runtime::{ServiceContext, Tasks, server};
@@ -121,7 +122,8 @@ pub async fn serve(
     let tasks = Tasks::new(&shell);
     let followed = mirror::follow(&mirror, &lists, &*ranking, &shell, &metrics);
     let followed = tasks.inside("follow_ranking", followed);
-    let served = server::serve(listener, router::new(Arc::clone(&service)), &shell);
+    let router = router::new(Arc::clone(&service), &shell.identity);
+    let served = server::serve(access::Service::Websocket, listener, router, &shell);
     let drained = service.streams.drained();
     // The boards go on moving while clients leave.
     let (followed, served, ()) = tokio::join!(

@@ -33,12 +33,12 @@ const DEFAULT_AROUND_LIMIT: u64 = 11;
 const MAX_AROUND_LIMIT: u64 = 100;
 
 /// Every path of the service.
-pub(crate) fn new(service: Arc<Service>) -> Router {
+pub(crate) fn new(service: Arc<Service>, identity: &Identity) -> Router {
     let (router, _) = Routes::of(access::Service::Websocket)
         .get("/ws/videos", get(videos))
         .get("/ws/user/{user_id}", get(user))
         .get("/health", get(health))
-        .guarded(&Identity::default(), None);
+        .guarded(identity, None);
     server::with_fallbacks(router.with_state(service))
 }
 

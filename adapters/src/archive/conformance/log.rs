@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use liverank_core::comment::Comment;
-use liverank_core::counting::{Batch, LogRecord, OffsetRange, Rules, VideoState, apply, identity};
+use liverank_core::counting::{Batch, LogRecord, OffsetRange, Rules, VideoState, apply, identities};
 use liverank_core::event::CommentBody;
 use liverank_core::{CommentId, EventId, Interaction, Kind, Millis, UserId, VideoId};
 
@@ -126,7 +126,7 @@ impl Model {
         let seen: Vec<_> = batch
             .records
             .iter()
-            .filter_map(|record| identity(&record.event))
+            .flat_map(|record| identities(&record.event))
             .filter_map(|id| self.sightings.get(&id).map(|at| (id.clone(), *at)))
             .collect();
         let expected = apply(&batch.records, known, seen, rules);

@@ -11,13 +11,13 @@ use std::time::Duration;
 use liverank_core::counting::{Batch, Effects, OffsetRange, Rules, VideoState, apply_with, identity_digest};
 use liverank_core::{Millis, VideoId};
 use mongodb::ClientSession;
-use mongodb::bson::{Bson, Document, doc};
+use mongodb::bson::{Bson, Document, RawDocumentBuf, doc};
 use tokio::time::Instant;
 
 use super::super::{Archive, CommitError, Committed};
 use super::documents::{
-    CommentDoc, MetaDoc, OffsetDoc, RebuildDoc, SeenDoc, VideoDoc, digest_bson, mark_document, video_update,
-    video_write,
+    CommentDoc, MetaDoc, OffsetDoc, RebuildDoc, SeenDoc, VideoDoc, digest_bson, mark_document, video_change,
+    video_document, video_update,
 };
 use super::ownership::{Owner, id_of};
 use super::states::States;
@@ -101,9 +101,10 @@ async fn attempt(
     let videos = commit.videos(batch, &mut owner.states).await?;
     let known: HashSet<String> = sightings.iter().map(|(identity, _)| identity.clone()).collect();
     let moderated = commit.transaction.moderated(batch).await?;
-    let effects = apply_with(&batch.records, videos.states, sightings, moderated, &meta.rules);
+    let known_videos = videos.states.values().cloned();
+    let effects = apply_with(&batch.records, known_videos, sightings, moderated, &meta.rules);
     commit.advance(&batch.spans, &new_offsets, &videos.left).await?;
-    commit.write(&effects, &meta.rules, &videos.homes, videos.misnamed).await?;
+    commit.write(&effects, &meta.rules, &videos).await?;
     commit.transaction.moderate(&effects).await?;
     if let Some(rebuild) = filling {
         commit.write_next(&effects.videos, &rebuild, &meta.rules).await?;
@@ -157,13 +158,14 @@ impl Offsets {
 /// What is known of a batch's videos before it.
 #[derive(Default)]
 struct Videos {
-    states: Vec<VideoState>,
+    states: HashMap<VideoId, VideoState>,
     /// Where each is at home from now on: one of the batch's own partitions.
     homes: HashMap<VideoId, u32>,
     /// Partitions that are not the batch's, and lose a video to it.
     left: BTreeSet<u32>,
-    /// The ids of documents that have another `_id` than their `video_id`: a former release's. They are made anew.
-    misnamed: Vec<Bson>,
+    /// Those of which the document has another `_id` than it is found by, and that `_id`: a former release's. They are
+    /// made anew.
+    misnamed: HashMap<VideoId, Bson>,
 }
 
 struct Commit<'a> {
@@ -192,7 +194,7 @@ impl Commit<'_> {
         for id in batch.videos() {
             if let Some((state, home)) = kept.get(id, covered) {
                 videos.homes.insert(id.clone(), home);
-                videos.states.push(state);
+                videos.states.insert(id.clone(), state);
             } else {
                 unknown.insert(id);
             }
@@ -203,9 +205,9 @@ impl Commit<'_> {
         let ids = unknown.iter().map(|id| id.as_str().into()).collect();
         let found: Vec<VideoDoc> = self.transaction.find_each("videos", "video_id", ids).await?;
         for document in found {
-            videos.misnamed.extend(document.foreign_id());
-            let home = document.home();
+            let (foreign, home) = (document.foreign_id(), document.home());
             let state = document.into_state()?;
+            videos.misnamed.extend(foreign.map(|id| (state.video_id.clone(), id)));
             match home {
                 Some(home) if covered(home) => {
                     unknown.remove(&state.video_id);
@@ -216,7 +218,7 @@ impl Commit<'_> {
                 }
                 None => {}
             }
-            videos.states.push(state);
+            videos.states.insert(state.video_id.clone(), state);
         }
         // New ones, and those that come here from elsewhere, are at home where they were seen first.
         for record in &batch.records {
@@ -267,22 +269,27 @@ impl Commit<'_> {
         Ok(())
     }
 
-    async fn write(
-        &mut self,
-        effects: &Effects,
-        rules: &Rules,
-        homes: &HashMap<VideoId, u32>,
-        misnamed: Vec<Bson>,
-    ) -> Result<(), Stop> {
+    async fn write(&mut self, effects: &Effects, rules: &Rules, known: &Videos) -> Result<(), Stop> {
+        let changed = || effects.videos.iter().map(|state| &state.video_id);
+        let misnamed = changed().filter_map(|id| known.misnamed.get(id).cloned()).collect();
         self.transaction.delete("videos", misnamed).await?;
-        let statements = effects.videos.iter().map(|state| {
-            let home = homes.get(&state.video_id).copied().unwrap_or_default();
-            video_write(state, &rules.weights, home)
-        });
-        self.transaction.update("videos", statements.collect()).await?;
+        let (mut fresh, mut updates) = (Vec::new(), Vec::new());
+        for state in &effects.videos {
+            let id = &state.video_id;
+            let home = known.homes.get(id).copied().unwrap_or_default();
+            match known.states.get(id).filter(|_| !known.misnamed.contains_key(id)) {
+                Some(before) => updates.push(video_change(before, state, &rules.weights, home)),
+                None => fresh.push(video_document(state, &rules.weights, home)),
+            }
+        }
+        self.transaction.update("videos", updates).await?;
+        let archive = self.transaction.archive;
+        if !fresh.is_empty() {
+            let videos = archive.collection::<RawDocumentBuf>("videos");
+            videos.insert_many(fresh).session(&mut *self.transaction.session).await?;
+        }
         if !effects.comments.is_empty() {
             // The driver cuts these into commands of a size that the server takes.
-            let archive = self.transaction.archive;
             let comments = archive.collection::<CommentDoc>("comments");
             let numbered = effects.comments.iter().map(CommentDoc::of);
             comments.insert_many(numbered).session(&mut *self.transaction.session).await?;

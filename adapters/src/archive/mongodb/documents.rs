@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 
 use liverank_core::comment::{CommentEpoch, EntryKind};
-use liverank_core::counting::{NumberedComment, RecordFingerprint, Rules, VideoState};
+use liverank_core::counting::{NumberedComment, RecordFingerprint, Rules, VideoState, digest};
 use liverank_core::score::{Counters, Weights, points};
 use liverank_core::{Comment, CommentId, Invalid, Millis, UserId, VideoId};
 use mongodb::bson::spec::BinarySubtype;
@@ -21,10 +21,22 @@ use crate::StoreError;
 /// The version of all that is written here. Another one is refused.
 pub(super) const FORMAT: i64 = 1;
 
+/// The longest `video_id` that is the `_id`, too, in bytes. A longer one would stand in each document and in each index
+/// once more, and a transaction has to fit into the server's cache.
+const LONGEST_KEY: usize = 64;
+
+/// The `_id` of a video's document: its `video_id`, or the SHA-256 of a long one.
+fn key(video_id: &str) -> RawBson {
+    if video_id.len() <= LONGEST_KEY {
+        return RawBson::String(video_id.to_owned());
+    }
+    RawBson::Binary(Binary { subtype: BinarySubtype::Generic, bytes: digest(video_id).to_vec() })
+}
+
 /// A video, as far as it is read.
 #[derive(Debug, Deserialize)]
 pub(super) struct VideoDoc {
-    /// Its `video_id`; an id of the server's where a release wrote it that did not say.
+    /// Its [`key`]; an id of the server's where a release wrote it that did not say.
     #[serde(rename = "_id")]
     id: Bson,
     video_id: String,
@@ -50,9 +62,9 @@ impl VideoDoc {
         self.home.map(|home| home as u32)
     }
 
-    /// Its `_id`, where that is not its `video_id`.
+    /// Its `_id`, where that is not its [`key`].
     pub(super) fn foreign_id(&self) -> Option<Bson> {
-        (self.id.as_str() != Some(&self.video_id)).then(|| self.id.clone())
+        (Bson::try_from(key(&self.video_id)).ok().as_ref() != Some(&self.id)).then(|| self.id.clone())
     }
 
     pub(super) fn into_state(self) -> Result<VideoState, StoreError> {
@@ -78,39 +90,66 @@ impl VideoDoc {
 /// The statement of an `update` command that makes a video what `state` says, whatever its `_id`. What it makes has no
 /// home yet.
 pub(super) fn video_update(state: &VideoState, weights: &Weights) -> RawDocumentBuf {
-    let mut update = rawdoc! { "$setOnInsert": { "_id": state.video_id.as_str() } };
+    let mut update = rawdoc! { "$setOnInsert": { "_id": key(state.video_id.as_str()) } };
     update.append("$set", video_fields(state, weights));
     rawdoc! { "q": { "video_id": state.video_id.as_str() }, "u": update, "upsert": true }
 }
 
-/// The same for a video of which the document, if there is one, has its `video_id` as its `_id`: found in half the time.
-pub(super) fn video_write(state: &VideoState, weights: &Weights, home: u32) -> RawDocumentBuf {
-    let mut fields = video_fields(state, weights);
-    fields.append("video_id", state.video_id.as_str());
-    fields.append("home", i64::from(home));
-    rawdoc! { "q": { "_id": state.video_id.as_str() }, "u": { "$set": fields }, "upsert": true }
+/// The document of a video that has none yet.
+pub(super) fn video_document(state: &VideoState, weights: &Weights, home: u32) -> RawDocumentBuf {
+    let mut document = rawdoc! { "_id": key(state.video_id.as_str()), "video_id": state.video_id.as_str() };
+    document.append("home", i64::from(home));
+    for (name, value) in members(state, weights) {
+        document.append(name, value);
+    }
+    document
+}
+
+/// The statement that makes what `before` says what `after` says, where the document has its [`key`] as its `_id`. By it a
+/// document is found in half the time, and the server looks at each member that is set.
+pub(super) fn video_change(
+    before: &VideoState,
+    after: &VideoState,
+    weights: &Weights,
+    home: u32,
+) -> RawDocumentBuf {
+    let mut set = rawdoc! { "home": i64::from(home) };
+    for ((_, old), (name, new)) in members(before, weights).into_iter().zip(members(after, weights)) {
+        if old != new {
+            set.append(name, new);
+        }
+    }
+    rawdoc! { "q": { "_id": key(after.video_id.as_str()) }, "u": { "$set": set } }
 }
 
 fn video_fields(state: &VideoState, weights: &Weights) -> RawDocumentBuf {
-    let counters = &state.counters;
-    let mut fields = rawdoc! {
-        "user_id": state.owner.as_str(),
-        "owner_given": state.owner_given,
-        "score": points(counters.score(weights)),
-        "views": counters.views,
-        "likes": counters.likes,
-        "comments": counters.comments,
-        "shares": counters.shares,
-        "watch_time_total": counters.watch_ms as f64 / 1000.0,
-        "watch_time_score": points(counters.watch_score(weights)),
-        "watch_ms": counters.watch_ms,
-        "watch_short": counters.watch_short,
-        "watch_long": counters.watch_long,
-        "last_seq": state.last_seq as i64,
-    };
-    let trending = state.trending.is_finite().then_some(state.trending);
-    fields.append("trending", trending.map_or(RawBson::Null, RawBson::Double));
+    let mut fields = RawDocumentBuf::new();
+    for (name, value) in members(state, weights) {
+        fields.append(name, value);
+    }
     fields
+}
+
+/// What changes of a video, in one order.
+fn members(state: &VideoState, weights: &Weights) -> [(&'static str, RawBson); 14] {
+    let counters = &state.counters;
+    let trending = state.trending.is_finite().then_some(state.trending);
+    [
+        ("user_id", state.owner.as_str().into()),
+        ("owner_given", state.owner_given.into()),
+        ("score", points(counters.score(weights)).into()),
+        ("views", counters.views.into()),
+        ("likes", counters.likes.into()),
+        ("comments", counters.comments.into()),
+        ("shares", counters.shares.into()),
+        ("watch_time_total", (counters.watch_ms as f64 / 1000.0).into()),
+        ("watch_time_score", points(counters.watch_score(weights)).into()),
+        ("watch_ms", counters.watch_ms.into()),
+        ("watch_short", counters.watch_short.into()),
+        ("watch_long", counters.watch_long.into()),
+        ("last_seq", (state.last_seq as i64).into()),
+        ("trending", trending.map_or(RawBson::Null, RawBson::Double)),
+    ]
 }
 
 /// The part of a video that tells its head.
@@ -487,12 +526,29 @@ mod tests {
     fn what_counting_goes_on_from_survives_exactly() {
         for trending in [f64::NEG_INFINITY, 81_234.567_890_123_45, f64::MIN_POSITIVE] {
             let state = state(trending);
-            let statement = video_write(&state, &Weights::default(), 3).to_document().unwrap();
-            let mut stored = statement.get_document("u").unwrap().get_document("$set").unwrap().clone();
-            stored.insert("_id", "v");
+            let stored = video_document(&state, &Weights::default(), 3).to_document().unwrap();
             let read: VideoDoc = mongodb::bson::from_document(stored).unwrap();
             assert_eq!(read.into_state().unwrap(), state);
         }
+    }
+
+    #[test]
+    fn a_change_sets_what_has_changed_and_the_home() {
+        let before = state(0.5);
+        let mut after = before.clone();
+        after.counters.likes += 1;
+        let weights = Weights { like: 0, ..Weights::default() };
+        let statement = video_change(&before, &after, &weights, 7).to_document().unwrap();
+        let expected = doc! { "q": { "_id": "v" }, "u": { "$set": { "home": 7_i64, "likes": 1_i64 } } };
+        assert_eq!(statement, expected);
+    }
+
+    #[test]
+    fn the_id_of_a_long_id_is_short() {
+        let long = "x".repeat(LONGEST_KEY + 1);
+        let RawBson::Binary(short) = key(&long) else { panic!("{:?}", key(&long)) };
+        assert_eq!(short.bytes.len(), 32);
+        assert_eq!(key(&long[1..]), RawBson::String(long[1..].to_owned()));
     }
 
     #[test]

@@ -14,6 +14,7 @@ use super::reader::Attempt;
 use super::scan::{Scanner, Sort, first, last_id, sort};
 use super::{Watch, come_back};
 use crate::Gateway;
+use crate::auth::session::TokenEnd;
 use crate::metrics::RerouteReason;
 use liverank_runtime::server::Exchange;
 use liverank_runtime::streams::StreamPermit;
@@ -47,6 +48,8 @@ pub(super) struct Viewer {
     /// Says what to do when a stream ends; its times are since `start`.
     follower: ViewerSession,
     start: Instant,
+    /// When the last stream ended, while there is no other.
+    interrupted: Option<Instant>,
     farewell: Farewell,
 }
 
@@ -98,7 +101,9 @@ impl Viewer {
         let follower = ViewerSession::new(Duration::ZERO, None, patience);
         let (start, phase) = (Instant::now(), Phase::Over);
         let farewell = Farewell::Unsaid(Box::pin(async move { exchange.said_all().await }));
-        let mut viewer = Self { gateway, watch, stay, phase, greeted: false, follower, start, farewell };
+        let (greeted, interrupted) = (false, None);
+        let mut viewer =
+            Self { gateway, watch, stay, phase, greeted, follower, start, interrupted, farewell };
         viewer.seek(Duration::ZERO, 0, None);
         viewer
     }
@@ -111,6 +116,7 @@ impl Viewer {
                 Phase::Seeking(attempt) => tokio::select! {
                     biased;
                     () = self.stay.leave.as_mut() => Some(self.end()),
+                    end = self.watch.session.as_mut() => Some(self.shut_out(end)),
                     found = attempt.as_mut() => self.found(found),
                     () = self.farewell.probe() => Some(PROBING),
                     () = tokio::time::sleep(BEAT) => Some(HEARTBEAT),
@@ -118,6 +124,7 @@ impl Viewer {
                 Phase::Watching(watching) => tokio::select! {
                     biased;
                     () = self.stay.leave.as_mut() => Some(self.end()),
+                    end = self.watch.session.as_mut() => Some(self.shut_out(end)),
                     () = self.farewell.probe() => Some(PROBING),
                     came = next_bytes(&mut watching.stream) => self.came(came),
                 },
@@ -147,6 +154,7 @@ impl Viewer {
     /// An attempt is over.
     fn found(&mut self, stream: Option<Incoming>) -> Option<Bytes> {
         if let Some(stream) = stream {
+            self.interruption_over();
             self.follower.opened(self.start.elapsed());
             self.phase = Phase::Watching(Watching { stream, scanner: Scanner::default(), fresh: true });
             return None;
@@ -173,6 +181,7 @@ impl Viewer {
     }
 
     fn stream_ended(&mut self) -> Option<Bytes> {
+        self.interrupted.get_or_insert_with(Instant::now);
         self.gateway.metrics.reroute(RerouteReason::Ended);
         self.again(Lost::Ended)
     }
@@ -194,9 +203,22 @@ impl Viewer {
         }
     }
 
+    /// Counts what the viewer was without, up to now.
+    fn interruption_over(&mut self) {
+        if let Some(since) = self.interrupted.take() {
+            self.gateway.metrics.interruptions.over(since);
+        }
+    }
+
     fn end(&mut self) -> Bytes {
+        self.interruption_over();
         self.phase = Phase::Over;
         come_back()
+    }
+
+    /// Its token is good no more. With another one it may come back.
+    fn shut_out(&mut self, why: TokenEnd) -> Bytes {
+        [why.event(), self.end()].concat().into()
     }
 }
 

@@ -11,5 +11,6 @@ mod interactions;
 mod moderation;
 mod page;
 mod proxy;
+mod sessions;
 mod support;
 mod videos;

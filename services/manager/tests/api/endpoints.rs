@@ -57,8 +57,15 @@ async fn a_route_names_the_readers_and_the_epoch() {
     // JSON knows one kind of number: 1.0 is as whole as 1.
     assert_eq!(manager.post("/route", &json!({"videoid": "v", "epoch": 1.0})).await.0, 200);
     assert_eq!(manager.post("/route", &json!({"videoid": "v", "epoch": 1.5})).await.0, 400);
-    let readers = json!([{"id": "reader-1", "public_url": reader.url, "internal_url": reader.url,
-        "load": route["readers"][0]["load"], "takes": true}]);
+    let mut readers = json!([{"id": "reader-1", "public_url": reader.url, "internal_url": reader.url,
+        "load": route["readers"][0]["load"], "takes": true, "pass_key": route["readers"][0]["pass_key"]}]);
+    assert_eq!(route["readers"], readers);
+    assert_eq!(route["readers"][0]["pass_key"].as_str().unwrap().len(), 64);
+    // A reader is told no other's key.
+    let asked = manager.send_as("reader/reader-2", "/route", &json!({"videoid": "v"})).await;
+    let route: Value = asked.json().await.unwrap();
+    readers[0]["load"] = route["readers"][0]["load"].clone();
+    readers[0].as_object_mut().unwrap().remove("pass_key");
     assert_eq!(route["readers"], readers);
 }
 

@@ -1,6 +1,7 @@
 //! What a viewer gets from a reader when all is well, and what wrong requests get.
 
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use serde_json::json;
 
@@ -54,7 +55,8 @@ async fn the_seeds_client_gets_data_lines_for_the_greeting_and_for_comments_only
 async fn told_until(viewer: &mut Viewer, viewers: u64) -> Vec<u64> {
     let mut told = Vec::new();
     while told.last() != Some(&viewers) {
-        let event = viewer.next().await.expect("an event, not the end");
+        let event = tokio::time::timeout(Duration::from_secs(20), viewer.next()).await;
+        let event = event.expect("a number in time").expect("an event, not the end");
         assert_eq!((event.kind.as_deref(), &event.id), (Some("viewers"), &None));
         told.push(event.json()["viewers"].as_u64().unwrap());
     }
@@ -172,6 +174,8 @@ async fn an_idle_viewer_hears_a_heartbeat() {
     let reader = Running::start(&world, config).await;
     let mut viewer = Viewer::get(&reader.address, "v", None).await;
     viewer.greeted().await;
+    // It is counted after it is written, and may be heard before.
+    until("the greeting is counted", async || reader.metric("sent_bytes_total") > 0).await;
     let bytes = reader.metric("sent_bytes_total");
     until("a heartbeat", async || reader.metric("sent_bytes_total") > bytes).await;
     world.post("v", 1).await;

@@ -253,6 +253,7 @@ impl Manager {
             internal_url: (*url).into(),
             load: 0,
             takes: true,
+            pass_key: None,
         };
         let route =
             Route { videoid: video(id), epoch, readers: readers.iter().map(reader).collect(), stale: false };

@@ -1,0 +1,61 @@
+//! What MongoDB says of itself.
+
+use mongodb::bson::{Document, doc};
+
+use super::{MongoArchive, READ_TIMEOUT, within};
+use crate::StoreError;
+use crate::inspect::{Inspection, Remark};
+
+/// The least version that has what we use.
+const LEAST: u32 = 6;
+
+impl MongoArchive {
+    /// Asks the server of the archive's database.
+    ///
+    /// # Errors
+    /// It is away, or refuses who asks.
+    pub async fn inspect(&self) -> Result<Inspection, StoreError> {
+        let ask = |command: Document| async move { self.db.run_command(command).await };
+        let hello = within(READ_TIMEOUT, "asking who answers", ask(doc! { "hello": 1 })).await?;
+        let build = within(READ_TIMEOUT, "asking for the version", ask(doc! { "buildInfo": 1 })).await?;
+        Ok(read(&hello, &build))
+    }
+}
+
+fn read(hello: &Document, build: &Document) -> Inspection {
+    let version = build.get_str("version").unwrap_or_default().to_owned();
+    let mut remarks = Vec::new();
+    let members = hello.get_array("hosts").map_or(0, Vec::len);
+    let set = hello.get_str("setName").ok();
+    if set.is_none() {
+        remarks.push(Remark::new(
+            "it is no member of a replica set, and transactions need one",
+            "mongod --replSet rs0, then once: mongosh --eval 'rs.initiate()'",
+        ));
+    }
+    let major = version.split('.').next().and_then(|major| major.parse::<u32>().ok());
+    if major.is_some_and(|major| major < LEAST) {
+        remarks.push(Remark::new(
+            format!("version {version} is older than {LEAST}"),
+            "upgrade MongoDB, a major version at a time",
+        ));
+    }
+    let clock = hello.get_datetime("localTime").ok().map(|time| time.timestamp_millis());
+    let found = set.map_or_else(String::new, |set| format!("replica set {set} of {members}"));
+    Inspection { version: Some(version), clock, found, remarks }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_that_stands_alone_or_is_old_is_told_how_it_is_mended() {
+        let set = doc! { "setName": "rs0", "hosts": ["a:1", "b:1"] };
+        let good = read(&set, &doc! { "version": "7.0.2" });
+        assert_eq!((good.found.as_str(), good.remarks.len()), ("replica set rs0 of 2", 0));
+        let wrong = read(&doc! {}, &doc! { "version": "5.0.1" });
+        assert_eq!(wrong.remarks.len(), 2);
+        assert!(wrong.remarks[0].mend.contains("rs.initiate()"));
+    }
+}

@@ -1,0 +1,90 @@
+//! What Kafka says of the log's topic.
+
+use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
+
+use super::config::Quiet;
+use super::{ASK_TIMEOUT, KafkaLog, blocking, store_error};
+use crate::StoreError;
+use crate::event_log::EventLog;
+use crate::inspect::{Inspection, Remark};
+
+/// What the topic is made with where we make it, and why it should be so.
+const WANTED: [(&str, &str, &str); 4] = [
+    ("message.timestamp.type", "LogAppendTime", "producers' clocks decide how long a repeat is recognised"),
+    ("cleanup.policy", "delete", "records are dropped that a rebuild would need"),
+    ("retention.ms", "-1", "records are dropped that a rebuild would need"),
+    ("retention.bytes", "-1", "records are dropped that a rebuild would need"),
+];
+
+impl KafkaLog {
+    /// Asks the brokers for the topic and its settings. Creates nothing.
+    ///
+    /// # Errors
+    /// They are away, refuse who asks, or have no such topic.
+    pub async fn inspect(&self) -> Result<Inspection, StoreError> {
+        let ends = self.end_offsets().await?;
+        let topic = self.config.topic.clone();
+        let found =
+            format!("topic {topic} with {} partitions and {} records", ends.len(), ends.iter().sum::<u64>());
+        let settings = self.config.client();
+        let admin = blocking(move || {
+            settings
+                .create_with_context::<_, AdminClient<Quiet>>(Quiet)
+                .map_err(|error| store_error("creating the admin client", &error))
+        })
+        .await?;
+        let options = AdminOptions::new().request_timeout(Some(ASK_TIMEOUT));
+        let described = admin.describe_configs(&[ResourceSpecifier::Topic(&topic)], &options).await;
+        let described = described.map_err(|error| store_error("reading the topic's configuration", &error));
+        // Its thread is joined where that holds nobody up.
+        blocking(move || {
+            drop(admin);
+            Ok(())
+        })
+        .await?;
+        let remarks = match described?.into_iter().next() {
+            Some(Ok(resource)) => {
+                remarks(&topic, |name| resource.get(name).and_then(|entry| entry.value.clone()))
+            }
+            // Reading it takes a permission of its own, which is not needed for anything else.
+            _ => vec![Remark::new(
+                "the topic's settings may not be read",
+                format!(
+                    "kafka-acls --add --allow-principal User:liverank --operation DescribeConfigs --topic {topic}"
+                ),
+            )],
+        };
+        Ok(Inspection { found, remarks, ..Inspection::default() })
+    }
+}
+
+fn remarks(topic: &str, value: impl Fn(&str) -> Option<String>) -> Vec<Remark> {
+    let differs = |(name, wanted, _): &&(&str, &str, &str)| value(name).as_deref() != Some(*wanted);
+    let remark = |(name, wanted, why): &(&str, &str, &str)| {
+        let is = value(name).unwrap_or_else(|| "not known".to_owned());
+        let mend = format!(
+            "kafka-configs.sh --bootstrap-server … --alter --topic {topic} --add-config {name}={wanted}"
+        );
+        Remark::new(format!("{name} is {is}: {why}"), mend)
+    };
+    WANTED.iter().filter(differs).map(remark).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_topic_that_drops_records_is_told_how_it_is_mended() {
+        let made_by_us = |name: &str| {
+            WANTED.iter().find(|(it, ..)| *it == name).map(|(_, wanted, _)| (*wanted).to_owned())
+        };
+        assert_eq!(remarks("t", made_by_us), []);
+        let week =
+            |name: &str| if name == "retention.ms" { Some("604800000".to_owned()) } else { made_by_us(name) };
+        let found = remarks("t", week);
+        assert_eq!(found.len(), 1);
+        assert!(found[0].wrong.starts_with("retention.ms is 604800000"), "{found:?}");
+        assert!(found[0].mend.ends_with("--topic t --add-config retention.ms=-1"), "{found:?}");
+    }
+}

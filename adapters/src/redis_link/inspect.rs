@@ -1,0 +1,69 @@
+//! What Redis says of itself.
+
+use std::collections::HashMap;
+
+use super::{RedisLink, Servers};
+use crate::StoreError;
+use crate::inspect::{Inspection, Remark};
+
+/// The least version that has sharded Pub/Sub.
+const LEAST: u32 = 7;
+
+impl RedisLink {
+    /// Asks the server. Of a cluster only whether its keys can be read: each of its nodes has settings of its own.
+    ///
+    /// # Errors
+    /// It is away, or refuses who asks.
+    pub async fn inspect(&self) -> Result<Inspection, StoreError> {
+        if matches!(self.servers, Servers::Cluster(_)) {
+            let found = "a cluster; the settings of its nodes are not looked at".to_owned();
+            let mut exists = redis::cmd("EXISTS");
+            let _: u64 = self.query(exists.arg(self.keys.shared("doctor", "doctor"))).await?;
+            return Ok(Inspection { found, ..Inspection::default() });
+        }
+        let info: String = self.query(&redis::cmd("INFO")).await?;
+        let (seconds, micros): (i64, i64) = self.query(&redis::cmd("TIME")).await?;
+        Ok(Inspection { clock: Some(seconds * 1000 + micros / 1000), ..read(&info) })
+    }
+}
+
+fn read(info: &str) -> Inspection {
+    let known: HashMap<&str, &str> = info.lines().filter_map(|line| line.trim().split_once(':')).collect();
+    let version = known.get("redis_version").copied().unwrap_or_default();
+    let policy = known.get("maxmemory_policy").copied().unwrap_or_default();
+    let bounded = known.get("maxmemory").is_some_and(|bytes| *bytes != "0");
+    let mut remarks = Vec::new();
+    if bounded && policy != "noeviction" {
+        remarks.push(Remark::new(
+            format!("it drops keys when memory is short (maxmemory-policy {policy}): videos vanish from the boards"),
+            "redis-cli config set maxmemory-policy noeviction",
+        ));
+    }
+    let major = version.split('.').next().and_then(|major| major.parse::<u32>().ok());
+    if major.is_some_and(|major| major < LEAST) {
+        remarks.push(Remark::new(format!("version {version} is older than {LEAST}"), "upgrade Redis"));
+    }
+    let used = known.get("used_memory_human").copied().unwrap_or("?");
+    let found = format!("{used} of memory in use");
+    Inspection { version: Some(version.to_owned()), clock: None, found, remarks }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_that_drops_keys_is_told_how_it_is_mended() {
+        let info = |policy: &str, most: &str, version: &str| {
+            read(&format!(
+                "# Server\r\nredis_version:{version}\r\nused_memory_human:2M\r\nmaxmemory:{most}\r\nmaxmemory_policy:{policy}\r\n"
+            ))
+        };
+        assert_eq!(info("noeviction", "0", "7.2.4").remarks, []);
+        assert_eq!(info("allkeys-lru", "0", "7.2.4").remarks, [], "without a bound nothing is dropped");
+        let wrong = info("allkeys-lru", "1000000", "6.0.16");
+        assert_eq!(wrong.remarks.len(), 2);
+        assert_eq!(wrong.remarks[0].mend, "redis-cli config set maxmemory-policy noeviction");
+        assert_eq!((wrong.version.as_deref(), wrong.found.as_str()), (Some("6.0.16"), "2M of memory in use"));
+    }
+}

@@ -1,0 +1,279 @@
+//! Commands that look at a running system, and give it orders, through its managers.
+//!
+//! | module | does |
+//! |---|---|
+//! | this one | reaches the managers; `status`, `moves`, `plan` |
+//! | `orders` | `move`, `cordon`, `uncordon`, `drain`, each under a term of its own |
+
+use std::fmt::Write as _;
+use std::process::ExitCode;
+
+use anyhow::{Context, anyhow};
+use clap::Args;
+use liverank_core::handover::Share;
+use liverank_protocol::access::{Caller, Role, Service};
+use liverank_protocol::{Load, MoveState, Moves, ReaderState};
+use liverank_runtime::identity::args::IdentityArgs;
+use liverank_runtime::peer::{PeerError, Peers, Replicas};
+use reqwest::Url;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::output::{OutputArgs, table};
+
+pub mod orders;
+
+/// Where the managers are, and who asks them.
+#[derive(Debug, Clone, Args)]
+pub struct ManagersArgs {
+    /// Addresses of the managers, comma-separated.
+    #[arg(
+        long,
+        env = "LIVERANK_MANAGER_URL",
+        value_delimiter = ',',
+        value_name = "URL",
+        default_value = "http://127.0.0.1:6100"
+    )]
+    pub manager_url: Vec<Url>,
+    #[command(flatten)]
+    pub identity: IdentityArgs,
+    /// A YAML file with the same settings as these flags; keys of other services are passed over.
+    #[arg(long, env = "LIVERANK_CONFIG", value_name = "FILE")]
+    config: Option<std::path::PathBuf>,
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+/// The managers, as one role asks them.
+pub struct Managers(Replicas);
+
+impl ManagersArgs {
+    /// The managers, asked as `role`.
+    ///
+    /// # Errors
+    /// There is no identity to show, or it is another's.
+    pub fn as_role(&self, role: Role) -> anyhow::Result<Managers> {
+        let given = self.identity.is_given();
+        anyhow::ensure!(
+            given,
+            "managers tell this to nobody they do not know: set --identity-key-file (LIVERANK_IDENTITY_KEY_FILE)"
+        );
+        let caller = Caller::of(role).context("a role without a name of its own")?;
+        let identity = self.identity.open()?.acting_as(&caller)?;
+        let peers = Peers::default().showing(&identity, Service::Manager);
+        let replicas = Replicas::new(peers, self.manager_url.clone());
+        Ok(Managers(replicas.context("--manager-url needs an address")?))
+    }
+}
+
+impl Managers {
+    /// What they answer to `GET path`.
+    ///
+    /// # Errors
+    /// None answers, or it refuses; with what to do about it.
+    pub async fn get<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
+        self.0.get(&[path]).await.map_err(|error| self.explain(error))
+    }
+
+    /// What they answer to `POST path`.
+    ///
+    /// # Errors
+    /// As [`Managers::get`].
+    pub async fn post<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &(impl Serialize + Sync),
+    ) -> anyhow::Result<T> {
+        self.0.post(&[path], body).await.map_err(|error| self.explain(error))
+    }
+
+    fn explain(&self, error: PeerError) -> anyhow::Error {
+        let urls: Vec<&str> = self.0.urls().iter().map(Url::as_str).collect();
+        match error {
+            PeerError::Unavailable(why) => {
+                anyhow!(
+                    "no manager answers at {}: {why}; set --manager-url to where they are",
+                    urls.join(", ")
+                )
+            }
+            PeerError::Refused { status, detail } => {
+                let told = serde_json::from_str::<Value>(&detail).ok();
+                let told = told.and_then(|problem| problem["detail"].as_str().map(str::to_owned));
+                let is_unknown = status.as_u16() == 401;
+                let hint = if is_unknown {
+                    "; --identity-key-file must be the file that the managers have"
+                } else {
+                    ""
+                };
+                anyhow!("a manager refuses: {}{hint}", told.unwrap_or(detail))
+            }
+        }
+    }
+}
+
+/// Runs `main` to its end.
+pub fn run<F: Future<Output = anyhow::Result<ExitCode>>>(main: F) -> anyhow::Result<ExitCode> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(main)
+}
+
+/// `liverank status`.
+#[derive(Debug, Clone, Args)]
+pub struct Status {
+    #[command(flatten)]
+    managers: ManagersArgs,
+}
+
+impl Status {
+    /// Exit code 1 where something is not as it should be.
+    pub fn run(&self) -> anyhow::Result<ExitCode> {
+        run(async {
+            let load: Load = self.managers.as_role(Role::Cli)?.get("load").await?;
+            self.managers.output.print(&serde_json::to_value(&load)?, || status(&load))?;
+            Ok(if troubles(&load).is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        })
+    }
+}
+
+fn status(load: &Load) -> String {
+    let percent = |reader: &ReaderState| reader.viewers * 100 / reader.capacity.max(1);
+    let row = |reader: &ReaderState| {
+        vec![
+            reader.id.to_string(),
+            reader.state.to_string(),
+            reader.cordon.as_ref().map_or_else(|| "-".to_owned(), ToString::to_string),
+            reader.viewers.to_string(),
+            reader.capacity.to_string(),
+            format!("{} %", percent(reader)),
+            reader.assigned.to_string(),
+            format!("{:.1} s", reader.silent_ms as f64 / 1000.0),
+        ]
+    };
+    let head = ["reader", "state", "cordon", "viewers", "capacity", "full", "videos", "heartbeat"];
+    let mut text = table(&head, &load.readers.iter().map(row).collect::<Vec<_>>());
+    let viewers: u64 = load.readers.iter().map(|reader| reader.viewers).sum();
+    let planner = load.term.as_ref().map_or("nobody", |term| term.holder.as_str());
+    let _ = writeln!(
+        text,
+        "\n{viewers} viewers of {} videos; {planner} plans; {} viewers are on their way",
+        load.videos, load.in_flight
+    );
+    for trouble in troubles(load) {
+        let _ = writeln!(text, "! {trouble}");
+    }
+    text
+}
+
+/// What is not as it should be.
+pub fn troubles(load: &Load) -> Vec<String> {
+    let mut troubles = Vec::new();
+    if !load.fresh {
+        troubles.push("the manager does not see Redis: all this is what it last saw".to_owned());
+    }
+    if let Some(hold) = &load.hold {
+        troubles.push(format!("nothing is moved: {hold}"));
+    }
+    if let Some(unserved) = &load.unserved {
+        let (requests, since) = (unserved.requests, unserved.since_ms / 1000);
+        troubles.push(format!("{requests} requests of the last 10 s found no reader, for {since} s"));
+    }
+    if load.readers.is_empty() {
+        troubles.push("there is no reader".to_owned());
+    }
+    let full = |reader: &&ReaderState| reader.viewers >= reader.capacity;
+    troubles.extend(load.readers.iter().filter(full).map(|reader| format!("reader {} is full", reader.id)));
+    let unreachable = load.readers.iter().filter(|reader| reader.unreachable);
+    troubles.extend(unreachable.map(|reader| {
+        format!("reader {} reports itself and cannot be reached at {}", reader.id, reader.internal_url)
+    }));
+    troubles
+}
+
+/// `liverank moves`.
+#[derive(Debug, Clone, Args)]
+pub struct MovesShown {
+    #[command(flatten)]
+    managers: ManagersArgs,
+}
+
+impl MovesShown {
+    /// Prints them.
+    pub fn run(&self) -> anyhow::Result<ExitCode> {
+        run(async {
+            let moves: Moves = self.managers.as_role(Role::Cli)?.get("moves").await?;
+            self.managers.output.print(&serde_json::to_value(&moves)?, || shown(&moves.moves))?;
+            Ok(ExitCode::SUCCESS)
+        })
+    }
+}
+
+fn shown(moves: &[MoveState]) -> String {
+    let readers = |shares: &[Share]| {
+        let names: Vec<String> = shares.iter().map(|share| share.reader.to_string()).collect();
+        names.join(",")
+    };
+    let row = |it: &MoveState| {
+        let why = it.detail.as_ref().map_or_else(|| it.why.clone(), |detail| format!("{}; {detail}", it.why));
+        vec![
+            it.id.to_string(),
+            it.videoid.to_string(),
+            it.state.to_string(),
+            readers(&it.from),
+            readers(&it.to),
+            format!("{}/{}", it.left, it.viewers),
+            format!("{} s", it.age_ms / 1000),
+            it.by.to_string(),
+            why,
+        ]
+    };
+    let head = ["id", "video", "state", "from", "to", "left", "age", "by", "why"];
+    table(&head, &moves.iter().map(row).collect::<Vec<_>>())
+}
+
+/// `liverank plan`.
+#[derive(Debug, Clone, Args)]
+pub struct Plan {
+    #[command(flatten)]
+    managers: ManagersArgs,
+}
+
+impl Plan {
+    /// Prints the decisions of the planner in the managers.
+    pub fn run(&self) -> anyhow::Result<ExitCode> {
+        run(async {
+            let plan: Value = self.managers.as_role(Role::Cli)?.get("plan").await?;
+            // What decisions hold depends on the release that made them.
+            self.managers.output.print(&plan, || serde_yaml::to_string(&plan).unwrap_or_default())?;
+            Ok(ExitCode::SUCCESS)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load() -> Load {
+        serde_json::from_str(
+            r#"{"readers":[{"id":"reader-1","public_url":"http://a","internal_url":"http://b","state":"alive","silent_ms":400,
+                "fresh":true,"grace_ms":0,"viewers":20000,"capacity":20000,"assigned":3,"highest_epoch":9,"reconnects":0,
+                "reconnect_errors":0,"videos":[]}],
+                "videos":3,"fresh":true,"highest_epoch":9,"viewers_per_minute":1,"in_flight":2,
+                "term":{"term":5,"holder":"manager-a"}}"#,
+        )
+        .unwrap()
+    }
+
+    #[test]
+    fn status_is_a_table_and_says_what_is_wrong() {
+        let text = status(&load());
+        assert!(text.starts_with("READER    STATE  CORDON  VIEWERS  CAPACITY  FULL"), "{text}");
+        assert!(text.contains("reader-1  alive  -       20000    20000     100 %"), "{text}");
+        assert!(text.contains("20000 viewers of 3 videos; manager-a plans; 2 viewers are on their way"));
+        assert!(text.ends_with("! reader reader-1 is full\n"), "{text}");
+        let mut away = load();
+        away.fresh = false;
+        away.readers[0].viewers = 0;
+        assert_eq!(troubles(&away), ["the manager does not see Redis: all this is what it last saw"]);
+    }
+}

@@ -1,0 +1,220 @@
+//! Orders by hand: each command begins a term, gives its orders under it, and is done.
+//!
+//! The planner in office gives way to it, and takes over again by itself when nothing more is heard (15 s). Cordons outlast
+//! the term; a move lasts until a planner thinks otherwise.
+
+use std::process::ExitCode;
+use std::str::FromStr;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use clap::Args;
+use liverank_core::handover::{Closing, Lease, Share};
+use liverank_core::{ReaderId, VideoId};
+use liverank_protocol::access::Role;
+use liverank_protocol::{
+    CordonRequest, Cordons, CordonsRequest, Load, MaybeUnknown, MoveAnswer, MoveRequest, MovesRequest,
+    TermRequest, TermState,
+};
+use serde::Deserialize;
+
+use super::{Managers, ManagersArgs, run};
+use crate::output::table;
+
+/// Between two looks at whether a reader is empty.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// What the term is called, for others to see who plans.
+const HOLDER: &str = "liverank command line";
+
+/// Why, for others to see.
+#[derive(Debug, Clone, Args)]
+pub struct Why {
+    /// Why, in words: managers show it.
+    #[arg(long, default_value = "by hand", value_name = "TEXT")]
+    why: String,
+}
+
+/// A lease that nobody else has: one command is one planner.
+fn lease() -> Lease {
+    Lease { uid: format!("command-line-{:016x}", rand::random::<u64>()), transitions: 0 }
+}
+
+/// Begins a term, and answers what each order of it has to show.
+async fn office(managers: &Managers) -> anyhow::Result<(u64, Lease)> {
+    let lease = lease();
+    let wanted = TermRequest { holder: HOLDER.into(), expected: None, renew: None, lease: lease.clone() };
+    let term: TermState = managers.post("term", &wanted).await?;
+    Ok((term.term, lease))
+}
+
+/// `liverank cordon`, `uncordon` and `drain`.
+#[derive(Debug, Clone, Args)]
+pub struct CordonArgs {
+    /// The readers.
+    #[arg(required = true, value_name = "READER")]
+    readers: Vec<ReaderId>,
+    #[command(flatten)]
+    why: Why,
+    #[command(flatten)]
+    managers: ManagersArgs,
+}
+
+impl CordonArgs {
+    /// `cordon`: the readers get no new videos; what they have stays.
+    pub fn cordon(&self) -> anyhow::Result<ExitCode> {
+        run(async { self.close(Some(Closing::Closed)).await.map(|()| ExitCode::SUCCESS) })
+    }
+
+    /// `uncordon`: the readers are open again.
+    pub fn uncordon(&self) -> anyhow::Result<ExitCode> {
+        run(async { self.close(None).await.map(|()| ExitCode::SUCCESS) })
+    }
+
+    async fn close(&self, closing: Option<Closing>) -> anyhow::Result<()> {
+        let managers = self.managers.as_role(Role::Operator)?;
+        let load: Load = managers.get("load").await?;
+        for reader in &self.readers {
+            let known = load.readers.iter().any(|it| it.id == *reader)
+                || load.cordons.iter().any(|it| it.reader == *reader);
+            if !known {
+                let names: Vec<String> = load.readers.iter().map(|it| it.id.to_string()).collect();
+                bail!("there is no reader {reader} (there are: {})", names.join(", "));
+            }
+        }
+        let (term, lease) = office(&managers).await?;
+        let cordon = |reader: &ReaderId| CordonRequest {
+            reader: reader.clone(),
+            cordon: closing.map(MaybeUnknown::Known),
+            why: self.why.why.clone(),
+        };
+        let wanted = CordonsRequest { term, lease, cordons: self.readers.iter().map(cordon).collect() };
+        let done: Cordons = managers.post("cordons", &wanted).await?;
+        let rows: Vec<Vec<String>> = done.cordons.iter().map(row).collect();
+        self.managers
+            .output
+            .print(&serde_json::to_value(&done)?, || table(&["reader", "cordon", "why"], &rows))
+    }
+}
+
+fn row(it: &CordonRequest) -> Vec<String> {
+    let cordon = it.cordon.as_ref().map_or_else(|| "-".to_owned(), ToString::to_string);
+    vec![it.reader.to_string(), cordon, it.why.clone()]
+}
+
+/// `liverank drain`.
+#[derive(Debug, Clone, Args)]
+pub struct Drain {
+    #[command(flatten)]
+    cordon: CordonArgs,
+    /// Waits until the readers are empty, so many seconds at most; 0 does not wait.
+    #[arg(long, value_name = "SECONDS", default_value_t = 0)]
+    wait_seconds: u64,
+}
+
+impl Drain {
+    /// Has the readers emptied. Exit code 1 where they are not empty when the time is over.
+    pub fn run(&self) -> anyhow::Result<ExitCode> {
+        run(async {
+            self.cordon.close(Some(Closing::Draining)).await?;
+            let managers = self.cordon.managers.as_role(Role::Cli)?;
+            let until = Instant::now() + Duration::from_secs(self.wait_seconds);
+            if self.wait_seconds == 0 {
+                return Ok(ExitCode::SUCCESS);
+            }
+            loop {
+                let load: Load = managers.get("load").await?;
+                let own = load.readers.iter().filter(|it| self.cordon.readers.contains(&it.id));
+                let left: u64 = own.map(|it| it.viewers).sum();
+                if left == 0 {
+                    return Ok(ExitCode::SUCCESS);
+                }
+                if Instant::now() >= until {
+                    bail!("{left} viewers are left after {} s; liverank moves says why", self.wait_seconds);
+                }
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+        })
+    }
+}
+
+/// A reader, and how much of the video it is to have beside the others.
+#[derive(Debug, Clone)]
+struct Target(Share);
+
+impl FromStr for Target {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (reader, weight) = text.rsplit_once('=').unwrap_or((text, "1"));
+        let reader = ReaderId::parse(reader).map_err(|invalid| invalid.to_string())?;
+        let weight = weight.parse::<u32>().ok().filter(|weight| *weight > 0);
+        let weight = weight.ok_or("the weight after = must be a whole number from 1")?;
+        Ok(Self(Share { reader, weight }))
+    }
+}
+
+/// `liverank move`.
+#[derive(Debug, Clone, Args)]
+pub struct Move {
+    /// The video.
+    #[arg(value_parser = video)]
+    video: VideoId,
+    /// Who is to serve it: several readers share it by their weights.
+    #[arg(required = true, value_name = "READER[=WEIGHT]")]
+    readers: Vec<Target>,
+    #[command(flatten)]
+    why: Why,
+    #[command(flatten)]
+    managers: ManagersArgs,
+}
+
+fn video(text: &str) -> Result<VideoId, String> {
+    VideoId::parse(text).map_err(|invalid| invalid.to_string())
+}
+
+/// What managers answer to moves that they take.
+#[derive(Deserialize)]
+struct Taken {
+    moves: Vec<MoveAnswer>,
+}
+
+impl Move {
+    /// Orders it; the manager carries it out.
+    pub fn run(&self) -> anyhow::Result<ExitCode> {
+        run(async {
+            let managers = self.managers.as_role(Role::Operator)?;
+            let load: Load = managers.get("load").await?;
+            let assigned = load.assignments.unwrap_or_default();
+            let assigned = assigned.into_iter().find(|it| it.videoid == self.video);
+            let assigned = assigned.with_context(|| format!("no reader has the video {}", self.video))?;
+            let (term, lease) = office(&managers).await?;
+            let wanted = MoveRequest {
+                videoid: self.video.clone(),
+                expected: assigned.epoch,
+                readers: self.readers.iter().map(|target| target.0.clone()).collect(),
+                why: self.why.why.clone(),
+            };
+            let taken: Taken =
+                managers.post("moves", &MovesRequest { term, lease, moves: vec![wanted] }).await?;
+            let answer = taken.moves.into_iter().next().context("the manager says nothing of the move")?;
+            self.managers.output.print(&serde_json::to_value(&answer)?, || {
+                let id = answer.id.map(|id| id.to_string()).unwrap_or_default();
+                format!("move {id} of {} is taken; liverank moves shows how it stands\n", self.video)
+            })?;
+            Ok(ExitCode::SUCCESS)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_target_is_a_reader_and_a_weight() {
+        let target = |text: &str| text.parse::<Target>().map(|it| (it.0.reader.to_string(), it.0.weight));
+        assert_eq!(target("reader-1"), Ok(("reader-1".to_owned(), 1)));
+        assert_eq!(target("reader-1=3"), Ok(("reader-1".to_owned(), 3)));
+        assert!(target("reader-1=0").is_err() && target("reader-1=many").is_err() && target("").is_err());
+    }
+}

@@ -1,0 +1,72 @@
+//! How commands print what they found: as a table for people, as JSON or YAML for programs.
+
+use std::fmt::Write as _;
+use std::io::{self, Write};
+
+use clap::{Args, ValueEnum};
+use serde_json::Value;
+
+/// How it is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people.
+    Table,
+    /// One JSON value.
+    Json,
+    /// One YAML document.
+    Yaml,
+}
+
+/// The flag of every command that prints what it found.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct OutputArgs {
+    /// How the answer is written.
+    #[arg(short, long, value_enum, default_value_t = Format::Table)]
+    pub output: Format,
+}
+
+impl OutputArgs {
+    /// Prints `value`, or what `table` makes of it.
+    ///
+    /// # Errors
+    /// Nobody reads it any more.
+    pub fn print(self, value: &Value, table: impl FnOnce() -> String) -> anyhow::Result<()> {
+        let text = match self.output {
+            Format::Table => table(),
+            Format::Json => format!("{value:#}\n"),
+            Format::Yaml => serde_yaml::to_string(value)?,
+        };
+        io::stdout().write_all(text.as_bytes())?;
+        Ok(())
+    }
+}
+
+/// Rows below a head, each column as wide as it needs.
+pub fn table(head: &[&str], rows: &[Vec<String>]) -> String {
+    let cell = |row: &[String], at: usize| row.get(at).cloned().unwrap_or_default();
+    let head: Vec<String> = head.iter().map(|name| name.to_uppercase()).collect();
+    let all: Vec<&[String]> = std::iter::once(&head[..]).chain(rows.iter().map(Vec::as_slice)).collect();
+    let width = |at: usize| all.iter().map(|row| cell(row, at).chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..head.len()).map(width).collect();
+    let mut text = String::new();
+    for row in all {
+        let mut line = String::new();
+        for (at, width) in widths.iter().copied().enumerate() {
+            let _ = write!(line, "{:width$}  ", cell(row, at));
+        }
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_are_as_wide_as_their_widest_cell() {
+        let rows = [vec!["reader-1".to_owned(), "5".to_owned()], vec!["ä".to_owned(), String::new()]];
+        assert_eq!(table(&["id", "viewers"], &rows), "ID        VIEWERS\nreader-1  5\nä\n");
+    }
+}

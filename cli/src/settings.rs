@@ -1,0 +1,105 @@
+//! `liverank config`: what a role's settings are and where each comes from, and whether a file is good.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand};
+use liverank_protocol::roles::Role;
+use liverank_runtime::config::{self, Effective};
+use serde_json::{Value, json};
+
+use crate::cli::command;
+use crate::help::Shown;
+use crate::output::{OutputArgs, table};
+
+/// `liverank config`.
+#[derive(Debug, Clone, Subcommand)]
+pub enum Config {
+    /// Prints every setting of a role, its value and where it comes from. Secrets are not shown.
+    Show(Show),
+    /// Whether a file of settings is good for every role; what is not understood is named.
+    Validate(Validate),
+}
+
+/// `liverank config show`.
+#[derive(Debug, Clone, Args)]
+pub struct Show {
+    /// Whose: gateway, consumer, websocket, comment, reader, manager or statistics.
+    #[arg(value_parser = role)]
+    role: Role,
+    /// The file, where it is not the one that `LIVERANK_CONFIG` names.
+    #[arg(long = "config", value_name = "FILE")]
+    file: Option<PathBuf>,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+/// `liverank config validate`.
+#[derive(Debug, Clone, Args)]
+pub struct Validate {
+    /// The file.
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+fn role(text: &str) -> Result<Role, String> {
+    let names: Vec<&str> = Role::ALL.into_iter().map(Role::name).collect();
+    Role::ALL
+        .into_iter()
+        .find(|role| role.name() == text)
+        .ok_or_else(|| format!("must be one of {}", names.join(", ")))
+}
+
+/// What the layers make of a role's settings.
+fn effective(role: Role, file: Option<&PathBuf>) -> Result<Vec<Effective>, String> {
+    let mut args: Vec<OsString> = vec!["liverank".into(), role.name().into()];
+    if let Some(file) = file {
+        args.extend(["--config".into(), file.into()]);
+    }
+    // A variable that is not Unicode is none of ours.
+    let environment: BTreeMap<String, String> = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect();
+    config::effective(command(Shown::All), &args, &environment).map_err(|error| error.to_string())
+}
+
+impl Config {
+    /// Exit code 1 where a file is not good.
+    pub fn run(&self) -> anyhow::Result<ExitCode> {
+        match self {
+            Self::Show(it) => {
+                let all = effective(it.role, it.file.as_ref()).map_err(anyhow::Error::msg)?;
+                let row = |it: &Effective| vec![it.name.clone(), it.value.clone(), it.from.to_string()];
+                let value = all
+                    .iter()
+                    .map(|it| (it.name.clone(), json!({"value": it.value, "from": it.from.to_string()})));
+                let value = Value::Object(value.collect());
+                it.output.print(&value, || {
+                    table(&["setting", "value", "from"], &all.iter().map(row).collect::<Vec<_>>())
+                })?;
+                Ok(ExitCode::SUCCESS)
+            }
+            Self::Validate(it) => {
+                let judged: Vec<(Role, Option<String>)> =
+                    Role::ALL.into_iter().map(|role| (role, effective(role, Some(&it.file)).err())).collect();
+                let wrong = judged.iter().any(|(_, error)| error.is_some());
+                let said = |error: Option<&String>| error.cloned().unwrap_or_else(|| "good".to_owned());
+                let value = judged
+                    .iter()
+                    .map(|(role, error)| (role.name().to_owned(), Value::from(said(error.as_ref()))));
+                let value = Value::Object(value.collect());
+                let row = |(role, error): &(Role, Option<String>)| {
+                    vec![role.name().to_owned(), said(error.as_ref())]
+                };
+                it.output.print(&value, || {
+                    table(&["role", "settings"], &judged.iter().map(row).collect::<Vec<_>>())
+                })?;
+                Ok(if wrong { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+            }
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! What is measured. Every metric that docs/metrics.md lists is there and moves under load, a real Prometheus takes all of
+//! them, and whatever strangers send makes no more of them.
+
+mod signals {
+    pub mod scrape;
+    pub mod work;
+}
+
+use std::time::Duration;
+
+use liverank_e2e::process::Process;
+use liverank_e2e::up::{Door, Up};
+use liverank_e2e::{free_port, wait};
+use signals::scrape::{Scrape, document};
+use signals::work;
+
+const SOON: Duration = Duration::from_secs(30);
+
+/// What moves only when something goes wrong, or seldom. The rest has to move here.
+const QUIET: &[(&str, &str)] = &[
+    ("liverank_comment_unavailable_total", "the log is never away"),
+    ("liverank_comment_registrations_dropped_total", "a queue of thousands is never full"),
+    ("liverank_consumer_events_poison_total", "the front door lets nothing in that cannot be read"),
+    ("liverank_consumer_batches_fenced_total", "there is one consumer"),
+    ("liverank_consumer_repairs_total", "the boards begin empty, as the archive does"),
+    ("liverank_gateway_turned_away_total", "there is room for everybody"),
+    ("liverank_gateway_auth_failures_total", "nobody is asked for a token"),
+    ("liverank_gateway_limited_total", "limits are far away"),
+    (
+        "liverank_manager_loads_total",
+        "all assignments are loaded at the start, and again after a lost connection",
+    ),
+    ("liverank_websocket_snapshots_total", "one is taken at the start, and again after a lost change"),
+    ("liverank_manager_videos_removed_total", "unwatched videos are let go after an hour"),
+    ("liverank_manager_heartbeats_refused_total", "readers are who they say"),
+    ("liverank_manager_warm_failures_total", "readers are well"),
+    ("liverank_manager_unserved_total", "readers are well"),
+    ("liverank_reader_gaps_total", "nobody falls behind"),
+    ("liverank_reader_repeats_total", "the bus brings each comment once"),
+    ("liverank_reader_out_of_order_total", "the bus keeps the order"),
+    ("liverank_reader_backfilled_total", "the bus loses nothing"),
+    ("liverank_reader_lost_total", "the bus loses nothing"),
+    ("liverank_process_confined_panics_total", "there is no mistake to run into"),
+];
+
+#[tokio::test]
+async fn every_documented_metric_is_there_and_moves_under_load() {
+    let up = Up::start_with(2, &[]).await;
+    let before = Scrape::of(up.admin()).await;
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        before.write();
+    }
+    assert_eq!(before.document(), document().0, "docs/metrics.md is another: UPDATE_DOCS=1 writes it anew");
+    work::everything(&up).await;
+    let quiet = |name: &str| QUIET.iter().any(|(it, _)| *it == name);
+    let still = wait::until("everything has moved", SOON, || async {
+        let after = Scrape::of(up.admin()).await;
+        let still: Vec<String> = after.still_since(&before).into_iter().filter(|name| !quiet(name)).collect();
+        still.is_empty().then_some(())
+    });
+    let within = SOON.saturating_sub(Duration::from_secs(1));
+    if tokio::time::timeout(within, still).await.is_err() {
+        let after = Scrape::of(up.admin()).await;
+        let still: Vec<String> = after.still_since(&before).into_iter().filter(|name| !quiet(name)).collect();
+        panic!("these have not moved: {still:?}");
+    }
+    for (name, _) in QUIET {
+        assert!(before.has(name), "{name} is no metric, and stands among those that are quiet");
+    }
+}
+
+#[tokio::test]
+async fn strangers_make_no_more_series() {
+    let up = Up::start().await;
+    work::hostile(&up, 0..200).await;
+    let before = Scrape::of(up.admin()).await;
+    work::hostile(&up, 200..1_000).await;
+    let after = Scrape::of(up.admin()).await;
+    // Our own processes go on meanwhile (reports, heartbeats), and may use a route for the first time.
+    let new = after.series_beside(&before);
+    let of_strangers: Vec<&String> =
+        new.iter().filter(|series| series.contains(r#"service="gateway""#)).collect();
+    assert!(of_strangers.is_empty(), "800 more hostile requests made new series: {of_strangers:?}");
+    assert!(new.len() < 200, "{} new series: {new:?}", new.len());
+    assert!(after.count() < 3_000, "{} series", after.count());
+}
+
+#[tokio::test]
+async fn a_real_prometheus_takes_all_of_it() {
+    let up = Up::start_with(2, &[]).await;
+    let address = format!("127.0.0.1:{}", free_port());
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let config = directory.path().join("prometheus.yml");
+    let scrape = format!(
+        "global: {{scrape_interval: 1s}}\nscrape_configs: [{{job_name: liverank, static_configs: [{{targets: ['{}']}}]}}]\n",
+        up.admin()
+    );
+    std::fs::write(&config, scrape).expect("writing its configuration");
+    let flags = [
+        format!("--config.file={}", config.display()),
+        format!("--storage.tsdb.path={}", directory.path().join("data").display()),
+        format!("--web.listen-address={address}"),
+    ];
+    let _prometheus = Process::start_program("prometheus", &flags, directory.path());
+    let ask = async |query: &str| {
+        let answer = reqwest::Client::new()
+            .get(format!("http://{address}/api/v1/query"))
+            .query(&[("query", query)])
+            .send()
+            .await
+            .ok()?;
+        let answer: serde_json::Value = answer.json().await.ok()?;
+        answer["data"]["result"][0]["value"][1].as_str()?.parse::<f64>().ok()
+    };
+    // It gives up on the whole of a scrape where one line is wrong.
+    wait::until("a scrape", SOON, || async { ask(r#"up{job="liverank"}"#).await.filter(|up| *up > 0.5) })
+        .await;
+    assert_eq!(ask("count(liverank_reader_capacity)").await, Some(2.0), "two readers share a family");
+    assert!(up.get(Door::Gateway, "/videos").await.is_object());
+    wait::until("the request", SOON, || async {
+        ask(r#"liverank_http_requests_total{service="gateway",route="/videos",status="2xx"}"#).await
+    })
+    .await;
+}

@@ -1,0 +1,98 @@
+//! One look at the metrics of a process.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use liverank_runtime::metrics_reference::{INTRODUCTION, OPERATOR, sample, tables};
+
+/// The reference of all metrics.
+pub const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/metrics.md");
+
+/// The reference as it is: what a system tells, and what the operator does.
+pub fn document() -> (String, String) {
+    let text = std::fs::read_to_string(DOCUMENT).unwrap_or_default();
+    let (system, operator) = text.split_once(OPERATOR).unwrap_or((&text, ""));
+    (system.to_owned(), operator.to_owned())
+}
+
+/// See the module.
+pub struct Scrape {
+    text: String,
+    /// Kind and meaning of each family, by its name in the text.
+    families: BTreeMap<String, (String, String)>,
+    /// Each sample's value, by its name and labels.
+    samples: BTreeMap<String, f64>,
+}
+
+impl Scrape {
+    /// Of the process with this admin port.
+    pub async fn of(admin: &str) -> Self {
+        let answer = reqwest::get(format!("http://{admin}/metrics")).await.expect("the metrics");
+        Self::read(&answer.text().await.expect("the metrics as text"))
+    }
+
+    fn read(text: &str) -> Self {
+        let (mut families, mut samples) = (BTreeMap::<String, (String, String)>::new(), BTreeMap::new());
+        for line in text.lines().filter(|line| *line != "# EOF") {
+            if let Some((name, help)) =
+                line.strip_prefix("# HELP ").and_then(|described| described.split_once(' '))
+            {
+                let help = help.trim_end_matches('.').to_owned();
+                let twice = families.insert(name.to_owned(), (String::new(), help));
+                assert!(twice.is_none(), "{name} comes twice");
+            } else if let Some((name, kind)) =
+                line.strip_prefix("# TYPE ").and_then(|described| described.split_once(' '))
+            {
+                kind.clone_into(&mut families.get_mut(name).expect("help comes first").0);
+            } else if let Some((series, value)) = line.rsplit_once(' ') {
+                samples.insert(series.to_owned(), value.parse().expect("a number"));
+            }
+        }
+        Self { text: text.to_owned(), families, samples }
+    }
+
+    /// What the reference says of a system.
+    pub fn document(&self) -> String {
+        format!("{INTRODUCTION}{}", tables(&self.text))
+    }
+
+    /// Writes the reference anew, but for what the operator tells.
+    pub fn write(&self) {
+        let (_, operator) = document();
+        let text = format!("{}{OPERATOR}{operator}", self.document());
+        std::fs::write(DOCUMENT, text).expect("writing docs/metrics.md");
+    }
+
+    /// Whether there is a metric of this name.
+    pub fn has(&self, name: &str) -> bool {
+        self.families.iter().any(|(family, (kind, _))| sample(family, kind) == name)
+    }
+
+    /// Metrics that have no sample yet, and those that only grow and have not since `before`.
+    pub fn still_since(&self, before: &Self) -> Vec<String> {
+        let sum = |scrape: &Self, name: &str| {
+            let own = scrape.samples.iter().filter(|(series, _)| series.split('{').next() == Some(name));
+            own.map(|(_, value)| *value).reduce(|sum, value| sum + value)
+        };
+        let still = |family: &str, kind: &str| {
+            if kind == "gauge" {
+                sum(self, family).is_none()
+            } else {
+                let sample = if kind == "counter" { "_total" } else { "_count" };
+                let name = format!("{family}{sample}");
+                sum(self, &name).unwrap_or(0.0) <= sum(before, &name).unwrap_or(0.0)
+            }
+        };
+        let families = self.families.iter().filter(|(family, (kind, _))| still(family, kind));
+        families.map(|(family, (kind, _))| sample(family, kind)).collect()
+    }
+
+    /// How many series there are.
+    pub fn count(&self) -> usize {
+        self.samples.len()
+    }
+
+    /// Series that `before` has not.
+    pub fn series_beside(&self, before: &Self) -> BTreeSet<String> {
+        self.samples.keys().filter(|series| !before.samples.contains_key(*series)).cloned().collect()
+    }
+}

@@ -1,0 +1,111 @@
+//! What settings a process would have, and where each comes from.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+
+use clap::parser::ValueSource;
+use clap::{Arg, Command};
+
+use super::{ConfigError, chosen, layered};
+
+/// Where a setting's value comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Layer {
+    /// The command line.
+    Flag,
+    /// A variable.
+    Variable,
+    /// The file.
+    File,
+    /// Nobody set it.
+    Default,
+}
+
+impl std::fmt::Display for Layer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Flag => "flag",
+            Self::Variable => "variable",
+            Self::File => "file",
+            Self::Default => "default",
+        })
+    }
+}
+
+/// A setting as a process would have it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Effective {
+    /// The flag without its dashes.
+    pub name: String,
+    /// Its value; empty where it has none. Of a secret only that there is one.
+    pub value: String,
+    /// Where that comes from.
+    pub from: Layer,
+}
+
+/// Every setting of the subcommand that `args` name, as [`parse`] would have it, by name.
+pub fn effective(
+    command: Command,
+    args: &[OsString],
+    environment: &BTreeMap<String, String>,
+) -> Result<Vec<Effective>, ConfigError> {
+    let (mut command, read) = layered(command, args, environment)?;
+    let path = chosen(&command, args);
+    let matches = command.try_get_matches_from_mut(args)?;
+    let (mut below, mut chosen) = (&command, &matches);
+    for name in &path {
+        let Some(next) = below.find_subcommand(name).zip(chosen.subcommand_matches(name)) else { break };
+        (below, chosen) = next;
+    }
+    let set = read.map(|read| read.set).unwrap_or_default();
+    let shown = |arg: &&Arg| !arg.is_hide_set() && arg.get_id() != "help" && arg.get_id() != "help_all";
+    let mut all: Vec<Effective> = below
+        .get_arguments()
+        .filter(shown)
+        .filter_map(|arg| {
+            let (id, name) = (arg.get_id().as_str(), arg.get_long()?.to_owned());
+            let from = match chosen.value_source(id) {
+                Some(ValueSource::CommandLine) => Layer::Flag,
+                Some(ValueSource::EnvVariable) => Layer::Variable,
+                _ if set.contains(&name) => Layer::File,
+                _ => Layer::Default,
+            };
+            let values = chosen.get_raw(id).into_iter().flatten();
+            let values: Vec<String> = values.map(|value| value.to_string_lossy().into_owned()).collect();
+            let is_secret = arg.is_hide_env_values_set() && !values.is_empty();
+            let value = if is_secret { "(not shown)".to_owned() } else { values.join(",") };
+            Some(Effective { name, value, from })
+        })
+        .collect();
+    all.sort_by(|one, other| one.name.cmp(&other.name));
+    Ok(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_setting_is_told_with_where_it_comes_from() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("liverank.yaml");
+        std::fs::write(&path, "kafka: from-the-file:1\n").unwrap();
+        let file = path.display().to_string();
+        let args = ["test", "gateway", "--config", &file].map(OsString::from);
+        let environment = BTreeMap::new();
+        let command = Command::new("test").subcommand(
+            Command::new("gateway")
+                .arg(Arg::new("config").long("config"))
+                .arg(Arg::new("kafka").long("kafka").env("LIVERANK_KAFKA").hide_env_values(true))
+                .arg(Arg::new("listen").long("listen").env("LIVERANK_LISTEN"))
+                .arg(Arg::new("ring").long("ring").default_value("1000")),
+        );
+        let told = effective(command, &args, &environment).unwrap();
+        let told: Vec<String> =
+            told.iter().map(|it| format!("{}={} ({})", it.name, it.value, it.from)).collect();
+        let config = format!("config={file} (flag)");
+        let expected =
+            [config.as_str(), "kafka=(not shown) (file)", "listen= (default)", "ring=1000 (default)"];
+        assert_eq!(told, expected);
+    }
+}

@@ -1,0 +1,252 @@
+//! What every HTTP port measures: each request of each route, by one layer around the service's router.
+//!
+//! Labels are bounded whatever a stranger sends: the route is the pattern in the table of endpoints
+//! ([`liverank_protocol::access`]), never the path of the request, and the method is one of the table's or `other`.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::Router;
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::{Method, StatusCode};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
+use axum::response::Response;
+use liverank_protocol::access::{Service, endpoints};
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+
+use crate::request_id;
+
+/// The route of a path that the service has, and the table has not: the files of the console page.
+const PAGE: &str = "page";
+/// The route of a path that nobody serves.
+const NONE: &str = "none";
+/// Seconds until an answer begins: an append to the log takes one to ten milliseconds, a deadline of ours five seconds.
+const SECONDS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0];
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RequestLabels {
+    service: &'static str,
+    method: &'static str,
+    route: &'static str,
+    status: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RouteLabels {
+    service: &'static str,
+    method: &'static str,
+    route: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RefusalLabels {
+    service: &'static str,
+    route: &'static str,
+    reason: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ServiceLabel {
+    service: &'static str,
+}
+
+/// What the HTTP ports of a process count together. Cheap to clone.
+#[derive(Clone)]
+pub struct HttpMetrics {
+    requests: Family<RequestLabels, Counter>,
+    seconds: Family<RouteLabels, Histogram, fn() -> Histogram>,
+    refusals: Family<RefusalLabels, Counter>,
+    in_flight: Family<ServiceLabel, Gauge>,
+}
+
+impl Default for HttpMetrics {
+    fn default() -> Self {
+        Self {
+            requests: Family::default(),
+            seconds: Family::new_with_constructor(|| Histogram::new(SECONDS)),
+            refusals: Family::default(),
+            in_flight: Family::default(),
+        }
+    }
+}
+
+impl HttpMetrics {
+    pub(crate) fn register(&self, registry: &mut Registry) {
+        let requests =
+            "Requests answered, by the class of their status; gone: the client left before the answer";
+        registry.register("requests", requests, self.requests.clone());
+        registry.register("request_seconds", "Time until an answer began", self.seconds.clone());
+        registry.register("refusals", "Requests refused, by why", self.refusals.clone());
+        registry.register(
+            "in_flight",
+            "Requests that wait for their answer to begin",
+            self.in_flight.clone(),
+        );
+    }
+}
+
+/// The router of `service` with each of its requests measured, under an id of its own.
+pub(crate) fn measured(router: Router, service: Service, metrics: &HttpMetrics) -> Router {
+    // There from the start: who watches must see that a service is there before its first request.
+    drop(metrics.in_flight.get_or_create(&ServiceLabel { service: service.name() }));
+    let port = Port { service, metrics: metrics.clone() };
+    router.layer(from_fn_with_state(Arc::new(port), measure)).layer(from_fn(request_id::give))
+}
+
+/// The ports of one service.
+struct Port {
+    service: Service,
+    metrics: HttpMetrics,
+}
+
+async fn measure(State(port): State<Arc<Port>>, request: Request, next: Next) -> Response {
+    let path = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
+    let mut exchange = port.begin(request.method(), path);
+    let response = next.run(request).await;
+    exchange.status = Some(response.status());
+    response
+}
+
+impl Port {
+    fn begin(&self, method: &Method, path: Option<&str>) -> Measured<'_> {
+        let service = self.service.name();
+        let labels = RouteLabels { service, method: of_method(method), route: route(self.service, path) };
+        self.metrics.in_flight.get_or_create(&ServiceLabel { service }).inc();
+        Measured { metrics: &self.metrics, labels, began: Instant::now(), status: None }
+    }
+}
+
+/// One request. Counted when it is dropped, for its client may leave before there is an answer.
+struct Measured<'a> {
+    metrics: &'a HttpMetrics,
+    labels: RouteLabels,
+    began: Instant,
+    status: Option<StatusCode>,
+}
+
+impl Drop for Measured<'_> {
+    fn drop(&mut self) {
+        let RouteLabels { service, method, route } = self.labels.clone();
+        let status = self.status.map_or("gone", class);
+        self.metrics.in_flight.get_or_create(&ServiceLabel { service }).dec();
+        self.metrics.requests.get_or_create(&RequestLabels { service, method, route, status }).inc();
+        self.metrics.seconds.get_or_create(&self.labels).observe(self.began.elapsed().as_secs_f64());
+        if let Some(reason) = self.status.and_then(refusal) {
+            self.metrics.refusals.get_or_create(&RefusalLabels { service, route, reason }).inc();
+        }
+    }
+}
+
+/// The pattern in the table that the router matched.
+fn route(service: Service, matched: Option<&str>) -> &'static str {
+    let Some(matched) = matched else { return NONE };
+    endpoints(service).find(|endpoint| endpoint.path == matched).map_or(PAGE, |endpoint| endpoint.path)
+}
+
+fn of_method(method: &Method) -> &'static str {
+    match *method {
+        // axum answers HEAD by GET.
+        Method::GET | Method::HEAD => "GET",
+        Method::POST => "POST",
+        Method::OPTIONS => "OPTIONS",
+        _ => "other",
+    }
+}
+
+fn class(status: StatusCode) -> &'static str {
+    match status.as_u16() {
+        100..200 => "1xx",
+        200..300 => "2xx",
+        300..400 => "3xx",
+        400..500 => "4xx",
+        _ => "5xx",
+    }
+}
+
+/// Why a request with this answer was refused; `None` where it was not.
+fn refusal(status: StatusCode) -> Option<&'static str> {
+    Some(match status {
+        StatusCode::UNAUTHORIZED => "unauthenticated",
+        StatusCode::FORBIDDEN => "forbidden",
+        StatusCode::NOT_FOUND => "not_found",
+        StatusCode::METHOD_NOT_ALLOWED => "method",
+        StatusCode::REQUEST_TIMEOUT => "too_slow",
+        StatusCode::PAYLOAD_TOO_LARGE => "too_large",
+        StatusCode::UNSUPPORTED_MEDIA_TYPE => "media_type",
+        StatusCode::TOO_MANY_REQUESTS => "too_many",
+        StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT => {
+            "unavailable"
+        }
+        other if other.is_client_error() => "invalid",
+        other if other.is_server_error() => "error",
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body;
+    use axum::routing::get;
+    use tower_service::Service as _;
+
+    use super::*;
+    use crate::Metrics;
+    use crate::server::with_fallbacks;
+
+    async fn asked(router: &Router, method: &str, path: &str) {
+        let request = axum::http::Request::builder().method(method).uri(path).body(Body::empty()).unwrap();
+        router.clone().call(request).await.unwrap();
+    }
+
+    fn router(metrics: &Metrics) -> Router {
+        let router = Router::new()
+            .route("/videos/{video_id}", get(|| async { StatusCode::NOT_FOUND }))
+            .route("/favicon.ico", get(|| async { "" }));
+        measured(with_fallbacks(router), Service::Gateway, metrics.http())
+    }
+
+    #[tokio::test]
+    async fn a_request_is_counted_by_its_pattern_whatever_its_path() {
+        let metrics = Metrics::default();
+        let router = router(&metrics);
+        for id in 0..200 {
+            asked(&router, "GET", &format!("/videos/{id}")).await;
+            asked(&router, "GET", &format!("/nothing/{id}")).await;
+            asked(&router, &format!("M{id}"), "/favicon.ico").await;
+        }
+        let text = metrics.encode();
+        let has = |line: &str| assert!(text.contains(line), "{line}: {text}");
+        has(
+            r#"liverank_http_requests_total{service="gateway",method="GET",route="/videos/{video_id}",status="4xx"} 200"#,
+        );
+        has(r#"liverank_http_requests_total{service="gateway",method="GET",route="none",status="4xx"} 200"#);
+        has(
+            r#"liverank_http_requests_total{service="gateway",method="other",route="page",status="4xx"} 200"#,
+        );
+        has(
+            r#"liverank_http_refusals_total{service="gateway",route="/videos/{video_id}",reason="not_found"} 200"#,
+        );
+        has(r#"liverank_http_in_flight{service="gateway"} 0"#);
+        let series = text.lines().filter(|line| line.starts_with("liverank_http_")).count();
+        assert!(series < 60, "{series} series of 600 hostile requests");
+    }
+
+    #[tokio::test]
+    async fn a_client_that_leaves_is_counted_too() {
+        let metrics = Metrics::default();
+        let router = Router::new().route("/videos", get(std::future::pending::<()>));
+        let mut router = measured(router, Service::Gateway, metrics.http());
+        let request = axum::http::Request::builder().uri("/videos").body(Body::empty()).unwrap();
+        let answer = router.call(request);
+        let soon = std::time::Duration::from_millis(10);
+        assert!(tokio::time::timeout(soon, answer).await.is_err());
+        let text = metrics.encode();
+        assert!(text.contains(r#"route="/videos",status="gone"} 1"#), "{text}");
+        assert!(text.contains(r#"liverank_http_in_flight{service="gateway"} 0"#), "{text}");
+    }
+}

@@ -1,0 +1,62 @@
+//! The reference of all metrics, `docs/metrics.md`, out of what processes tell.
+
+use std::fmt::Write as _;
+
+/// Before the part that each process of a system tells.
+pub const INTRODUCTION: &str = "# Metrics\n\n\
+    What `/metrics` at the admin port of each process tells, in the OpenMetrics text format. Written from the metrics of a\n\
+    running system; tests compare (`UPDATE_DOCS=1` writes it anew), and see each of them move under load.\n\n\
+    Labels are bounded: kinds, routes, partitions, and in `liverank up`, which has several readers in one process, the\n\
+    reader. No label has an id of a video, a user or a connection in it.\n";
+
+/// Before the part that the operator tells.
+pub const OPERATOR: &str = "\n## operator\n";
+
+/// A table for each part of a text of metrics, by the names of the parts.
+pub fn tables(text: &str) -> String {
+    let mut families: Vec<(&str, &str, &str)> = Vec::new();
+    for line in text.lines() {
+        let described = line.split_once(' ').and_then(|(_, rest)| rest.split_once(' '));
+        match described.map(|(head, rest)| (head, rest.split_once(' '))) {
+            Some(("HELP", Some((name, help)))) => families.push((name, "", help.trim_end_matches('.'))),
+            Some(("TYPE", Some((_, kind)))) => {
+                if let Some(last) = families.last_mut() {
+                    last.1 = kind;
+                }
+            }
+            _ => {}
+        }
+    }
+    families.sort_unstable();
+    let (mut tables, mut part) = (String::new(), "");
+    for (name, kind, help) in families {
+        let own = name.split('_').nth(1).unwrap_or_default();
+        if own != part {
+            part = own;
+            let _ = write!(tables, "\n## {part}\n\n| metric | type | tells |\n|---|---|---|\n");
+        }
+        let _ = writeln!(tables, "| `{}` | {kind} | {help} |", sample(name, kind));
+    }
+    tables
+}
+
+/// What a family of this kind is called where it is asked for.
+pub fn sample(family: &str, kind: &str) -> String {
+    if kind == "counter" { format!("{family}_total") } else { family.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_part_has_a_table() {
+        let text = "# HELP liverank_b_x How many.\n# TYPE liverank_b_x counter\nliverank_b_x_total 1\n\
+                    # HELP liverank_a_y How long.\n# TYPE liverank_a_y gauge\n# EOF\n";
+        let head = "| metric | type | tells |\n|---|---|---|\n";
+        let expected = format!(
+            "\n## a\n\n{head}| `liverank_a_y` | gauge | How long |\n\n## b\n\n{head}| `liverank_b_x_total` | counter | How many |\n"
+        );
+        assert_eq!(tables(text), expected);
+    }
+}

@@ -1,0 +1,105 @@
+//! The id of a request: one word that finds it in the logs of every process that had to do with it.
+//!
+//! It comes from whoever asks (`X-Request-Id`, or the trace of a `traceparent`, W3C Trace Context), else it is made here. It
+//! goes on to our other services in the same header, and back in the answer, in problem documents (`request_id`) and in
+//! every log line of the request.
+
+use axum::extract::Request;
+use axum::http::{HeaderMap, HeaderValue};
+use axum::middleware::Next;
+use axum::response::Response;
+use liverank_core::comment::hex;
+use tracing::Instrument;
+
+/// The header.
+pub const REQUEST_ID: &str = "x-request-id";
+/// The longest id that is taken from others: they go into logs.
+const MAX_BYTES: usize = 128;
+
+tokio::task_local! {
+    /// That of the request that is being answered.
+    static CURRENT: String;
+}
+
+/// The id of the request that is being answered; none outside of one.
+pub fn current() -> Option<String> {
+    CURRENT.try_with(Clone::clone).ok()
+}
+
+/// Gives a request its id.
+pub(crate) async fn give(mut request: Request, next: Next) -> Response {
+    let id = of(request.headers()).unwrap_or_else(|| hex(&rand::random::<[u8; 16]>()));
+    // It is made of characters that every header takes.
+    let header = HeaderValue::try_from(&id).ok();
+    if let Some(header) = header.clone() {
+        request.headers_mut().insert(REQUEST_ID, header);
+    }
+    let span = tracing::info_span!("request", request_id = id);
+    let mut response = CURRENT.scope(id, next.run(request).instrument(span)).await;
+    if let Some(header) = header {
+        response.headers_mut().insert(REQUEST_ID, header);
+    }
+    response
+}
+
+/// What the one who asks calls it. Anybody writes these headers: what could break a log line is not taken.
+fn of(headers: &HeaderMap) -> Option<String> {
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    let fits = |id: &&str| {
+        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:/=+".contains(&byte);
+        (1..=MAX_BYTES).contains(&id.len()) && id.bytes().all(is_plain)
+    };
+    let own = text(REQUEST_ID).filter(fits);
+    own.or_else(|| text("traceparent").and_then(trace)).map(str::to_owned)
+}
+
+/// The trace of `version-trace-parent-flags`.
+fn trace(parent: &str) -> Option<&str> {
+    let trace = parent.split('-').nth(1)?;
+    let is_hex = trace.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte));
+    (trace.len() == 32 && is_hex && trace.bytes().any(|byte| byte != b'0')).then_some(trace)
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::Router;
+    use axum::body::{Body, to_bytes};
+    use axum::http::HeaderName;
+    use axum::middleware::from_fn;
+    use axum::routing::get;
+    use tower_service::Service as _;
+
+    use super::*;
+    use crate::Problem;
+
+    fn asked(name: &'static str, value: &'static str) -> Option<String> {
+        of(&HeaderMap::from_iter([(HeaderName::from_static(name), HeaderValue::from_static(value))]))
+    }
+
+    #[test]
+    fn an_id_is_taken_where_it_can_stand_in_a_log() {
+        assert_eq!(asked("x-request-id", "a1-B2_c.3").as_deref(), Some("a1-B2_c.3"));
+        for wrong in ["", "a b", "a\"b", "{}"] {
+            assert_eq!(asked("x-request-id", wrong), None, "{wrong}");
+        }
+        let trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        assert_eq!(asked("traceparent", trace).as_deref(), Some("4bf92f3577b34da6a3ce929d0e0e4736"));
+        assert_eq!(asked("traceparent", "00-00000000000000000000000000000000-00f067aa0ba902b7-01"), None);
+        assert_eq!(asked("traceparent", "nonsense"), None);
+    }
+
+    #[tokio::test]
+    async fn it_is_in_the_answer_and_in_the_problem() {
+        let refused = || async { Problem::not_found("not here") };
+        let mut router = Router::new().route("/", get(refused)).layer(from_fn(give));
+        let request =
+            axum::http::Request::builder().uri("/").header("x-request-id", "abc").body(Body::empty());
+        let answer = router.call(request.unwrap()).await.unwrap();
+        assert_eq!(answer.headers()[REQUEST_ID], "abc");
+        let body = to_bytes(answer.into_body(), 10_000).await.unwrap();
+        assert_eq!(serde_json::from_slice::<serde_json::Value>(&body).unwrap()["request_id"], "abc");
+        let request = axum::http::Request::builder().uri("/").body(Body::empty());
+        let made = router.call(request.unwrap()).await.unwrap().headers()[REQUEST_ID].len();
+        assert_eq!((made, current()), (32, None));
+    }
+}

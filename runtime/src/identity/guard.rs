@@ -59,7 +59,7 @@ impl<S: Clone + Send + Sync + 'static> Routes<S> {
         let router = match row.access {
             Access::Public => &mut self.public,
             Access::Viewers => &mut self.viewers,
-            Access::Partly(_) | Access::Roles(_) | Access::Ticket => &mut self.internal,
+            Access::Partly(_) | Access::Roles(_) | Access::Ticket | Access::Moderator => &mut self.internal,
         };
         *router = std::mem::take(router).route(path, answer);
         self

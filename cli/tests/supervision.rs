@@ -48,7 +48,7 @@ fn services() -> [(&'static str, Start, &'static [&'static str]); 7] {
         (
             "consumer",
             |b, _, context| Box::pin(liverank_consumer::run(settings(&[]), b, context)),
-            &["counter", "forget", "projector"],
+            &["counter", "forget", "lag", "projector"],
         ),
         (
             "websocket",

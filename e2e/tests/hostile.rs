@@ -21,6 +21,8 @@ const SOON: Duration = Duration::from_secs(20);
 const VICTIM: &str = "victim-user";
 const VIDEO: &str = "victim-video";
 const WORDS: &str = "what-the-victim-said";
+/// How the key of a reader's passes would be told.
+const PASS_KEY: &str = r#""pass_key":""#;
 
 /// What an attacker gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,7 +72,7 @@ const ROWS: &[Row] = {
         (Gateway, "POST", "/connect", SHUT),
         (Gateway, "POST", "/register", OPEN),
         (Gateway, "GET", "/resolve/{videoid}", OPEN),
-        (Gateway, "GET", "/statistics", OPEN),
+        (Gateway, "GET", "/statistics", SHUT),
         (Gateway, "POST", "/comment-api-statistics", OPEN),
         (Gateway, "POST", "/reader-api-statistics", OPEN),
         (Gateway, "POST", "/reader-api-manager-statistics", OPEN),
@@ -85,7 +87,7 @@ const ROWS: &[Row] = {
         (Websocket, "GET", "/health", OPEN),
         (Comment, "POST", "/comment", SHUT),
         (Comment, "GET", "/comments/{videoid}", SHUT),
-        (Comment, "GET", "/statistics", OPEN),
+        (Comment, "GET", "/statistics", SHUT),
         (Comment, "GET", "/health", OPEN),
         (Reader, "GET", "/connect", SHUT),
         (Reader, "POST", "/connect", SHUT),
@@ -96,6 +98,7 @@ const ROWS: &[Row] = {
         (Manager, "GET", "/health", OPEN),
         (Manager, "POST", "/route", READERS),
         (Manager, "GET", "/viewers/{videoid}", SHUT),
+        (Manager, "POST", "/viewers", SHUT),
         (Manager, "POST", "/heartbeat", SHUT),
         (Manager, "GET", "/load", SHUT),
         (Manager, "GET", "/moves", SHUT),
@@ -104,7 +107,7 @@ const ROWS: &[Row] = {
         (Manager, "POST", "/term", SHUT),
         (Manager, "POST", "/moves", SHUT),
         (Manager, "POST", "/cordons", SHUT),
-        (Statistics, "GET", "/statistics", OPEN),
+        (Statistics, "GET", "/statistics", SHUT),
         (Statistics, "POST", "/comment-api-statistics", OPEN),
         (Statistics, "POST", "/reader-api-statistics", OPEN),
         (Statistics, "POST", "/reader-api-manager-statistics", OPEN),
@@ -133,6 +136,7 @@ fn body(path: &str) -> Value {
         "/comment" => json!({"userid": VICTIM, "videoid": VIDEO, "comment": "in the victim's name"}),
         "/connect" => json!({"userid": VICTIM, "videoid": VIDEO}),
         "/register" | "/route" => json!({"videoid": VIDEO}),
+        "/viewers" => json!({"videos": [VIDEO]}),
         "/warm" => json!({"videoid": VIDEO, "epoch": 1}),
         "/heartbeat" => {
             json!({"id": "reader-1", "public_url": "http://127.0.0.1:1", "internal_url": "http://127.0.0.1:1",
@@ -151,6 +155,7 @@ fn body(path: &str) -> Value {
 fn target(path: &str) -> String {
     match path {
         "/connect" => format!("/connect?userid={VICTIM}&videoid={VIDEO}"),
+        // All of it, with who watches what.
         "/statistics" => "/statistics?full=true".to_owned(),
         other => other.replace("{user_id}", VICTIM).replace("{videoid}", VIDEO).replace("{video_id}", VIDEO),
     }
@@ -223,7 +228,7 @@ impl Siege {
             return Err(format!("{said}: {text}"));
         }
         // History is everybody's to read at the front door. Who watches what is nobody's, and neither is a key of passes.
-        let secrets: &[&str] = if is_refused { &[VICTIM, WORDS, "pass_key"] } else { &["pass_key"] };
+        let secrets: &[&str] = if is_refused { &[VICTIM, WORDS, PASS_KEY] } else { &[PASS_KEY] };
         let is_history = *service == Service::Gateway && path.starts_with("/comments/");
         let is_public = is_history || path.starts_with("/videos") || path.contains("api");
         let who: &[&str] = if is_public { &[] } else { &[VICTIM] };

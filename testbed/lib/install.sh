@@ -7,7 +7,7 @@ INSTALL_PARTS=(tools kafka mongodb redis faketime chromium nginx node-tools sche
 # Debian's packages of each part. `make test` compares this with what its suites call (testbed/suites/commands.py): what is
 # missing here is missing there, also on a machine that happens to have it.
 declare -A PACKAGES=(
-  [tools]="curl iproute2 mount procps"
+  [tools]="curl iproute2 mount procps lua5.4"
   [mongodb]="libcurl4 libssl3"
   [redis]="redis-server redis-tools"
   [faketime]="faketime"

@@ -313,6 +313,8 @@ export interface components {
             error: string;
             /** @description Which field is wrong, as the client spells it; `body` for the whole. */
             field?: string;
+            /** @description Finds the request in the logs. It is that of the request's `X-Request-Id` or `traceparent`, where these are given, and stands in the answer's `X-Request-Id`. */
+            request_id?: string;
         };
         /** @description One line of a ranked list. */
         Ranked: {

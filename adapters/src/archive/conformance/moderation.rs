@@ -43,7 +43,7 @@ fn channel_of(expected: &[(&str, Option<u64>)]) -> Vec<(String, Option<u64>)> {
 fn batches(log: &mut Log) -> Vec<Batch> {
     vec![
         log.on_one([comment("v", "a", "one"), comment("v", "b", "two"), delete("v", "b", "m1")]),
-        log.batch([(0, comment("v", "c", "three")), (1, comment("w", "a", "another video's"))]),
+        log.batch([(0, comment("v", "c", "three")), (1, comment("w", "d", "another video's"))]),
         log.batch([
             (0, delete("v", "a", "m2")),
             (0, delete("v", "a", "m2")),

@@ -23,6 +23,7 @@ const part = (id) => document.getElementById(id);
 export class CommentsView {
   #liverank;
   #user;
+  #mayDelete;
   #onState;
   #video = null;
   #stream = null;
@@ -40,10 +41,14 @@ export class CommentsView {
   #list = part('comment-list');
   #note = part('comment-note');
 
-  /** `user()` is the name in force; `onState` gets the stream's states, null when there is no stream. */
-  constructor(liverank, { user, onState }) {
+  /**
+   * `user()` is the name in force; `mayDelete(comment)` says whose comments have a button for it; `onState` gets the stream's
+   * states, null when there is no stream.
+   */
+  constructor(liverank, { user, mayDelete, onState }) {
     this.#liverank = liverank;
     this.#user = user;
+    this.#mayDelete = mayDelete;
     this.#onState = onState;
     part('composer').addEventListener('submit', (event) => {
       event.preventDefault();
@@ -89,6 +94,7 @@ export class CommentsView {
       // The viewer's place is fixed now: history that is read from here on leaves no hole before the first live comment.
       onConnected: () => (this.#historyLoaded === 'live' ? undefined : this.#loadHistory('live')),
       onComment: (comment) => this.#live(comment),
+      onDeleted: ({ id }) => this.#remove(id),
       onGap: ({ from, to }) => this.#fill(this.#video, from, to),
       onState: (state) => (stream === this.#stream ? this.#onState(state) : undefined),
     });
@@ -169,6 +175,7 @@ export class CommentsView {
   #add(comment) {
     if (this.#shown.has(comment.id)) return false;
     const element = commentElement(comment);
+    if (this.#mayDelete(comment)) element.append(this.#deleteButton(comment));
     this.#shown.set(comment.id, { comment, element });
     element.dataset.order = order(comment);
     this.#awaited.get(comment.id)?.remove();
@@ -176,6 +183,33 @@ export class CommentsView {
     const after = [...this.#list.children].find((other) => Number(other.dataset.order) < order(comment));
     this.#list.insertBefore(element, after ?? null);
     return true;
+  }
+
+  /** Takes a comment away that was removed. */
+  #remove(id) {
+    this.#shown.get(id)?.element.remove();
+    this.#shown.delete(id);
+    this.#awaited.get(id)?.remove();
+    this.#awaited.delete(id);
+    this.#unannounced = this.#unannounced.filter((comment) => comment.id !== id);
+    this.#count();
+  }
+
+  /** A button that has a comment removed. The comment goes when the stream says that it is gone. */
+  #deleteButton({ id, videoid, userid }) {
+    const button = Object.assign(document.createElement('button'), { type: 'button', className: 'quiet delete', textContent: 'Delete' });
+    button.ariaLabel = `Delete the comment by ${userid}`;
+    button.addEventListener('click', async () => {
+      button.disabled = true;
+      try {
+        await this.#liverank.deleteComment(videoid, id);
+        this.#remove(id);
+      } catch (error) {
+        button.disabled = false;
+        this.#say(`The comment could not be deleted: ${error.message}.`);
+      }
+    });
+    return button;
   }
 
   #trim() {

@@ -32,6 +32,13 @@ export class Session {
     return this.#token === null ? null : (claims(this.#token)?.sub ?? null);
   }
 
+  /** Whether the token names a role that moderates. */
+  get moderates() {
+    const roles = this.#token === null ? [] : (claims(this.#token)?.roles ?? []);
+    const names = typeof roles === 'string' ? roles.split(/\s+/) : roles;
+    return names.includes('moderator') || names.includes('service');
+  }
+
   /** Opens the dialog; `why` is said in it. */
   ask(why = '') {
     const dialog = part('sign-in-dialog');

@@ -83,6 +83,7 @@ const state = new StateView({
 });
 const comments = new CommentsView(liverank, {
   user,
+  mayDelete: ({ userid }) => session.token !== null && (session.moderates || session.user === userid),
   onState: (now) => {
     state.set('comments', now);
     if (now?.state === 'live') stream?.retryNow();

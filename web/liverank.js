@@ -252,6 +252,7 @@ var CommentPosition = class {
   }
   /** Throws where the event's data is no JSON. */
   take({ type, data, id }) {
+    if (data === "") return this.#step(id, []);
     const body = JSON.parse(data);
     if (type === "gap") {
       this.#moveTo(id);
@@ -259,14 +260,15 @@ var CommentPosition = class {
       return [{ gap: { from, to } }];
     }
     if (type === "viewers") return [{ viewers: body.viewers }];
+    if (type === "deleted") return this.#step(id, [{ deleted: body }]);
     if (type !== "message") return [];
     if (body.type === "connected") {
       if (this.#numbering === null) this.#moveTo(id);
       return [{ connected: body }];
     }
-    return this.#comment(body, id);
+    return this.#step(id, [{ comment: body }]);
   }
-  #comment(comment, id) {
+  #step(id, what) {
     const at = parseEventId(id);
     const outcomes = [];
     if (at && at.numbering === this.#numbering) {
@@ -274,8 +276,7 @@ var CommentPosition = class {
       if (at.seq > this.#seq + 1) outcomes.push({ gap: { from: this.#seq + 1, to: at.seq - 1 } });
     }
     this.#moveTo(id);
-    outcomes.push({ comment });
-    return outcomes;
+    return [...outcomes, ...what];
   }
   #moveTo(id) {
     const at = parseEventId(id);
@@ -326,18 +327,22 @@ function createSseParser({ onEvent, onRetry = () => {
   let id = "";
   let type = "";
   let data = [];
+  let moved = false;
   let size = 0;
   const field = (name, value) => {
     if (name === "data") data.push(value);
     else if (name === "event") type = value;
-    else if (name === "id" && !value.includes("\0")) id = value;
-    else if (name === "retry" && /^\d+$/.test(value)) onRetry(Number(value));
+    else if (name === "id" && !value.includes("\0")) {
+      id = value;
+      moved = true;
+    } else if (name === "retry" && /^\d+$/.test(value)) onRetry(Number(value));
   };
   const line = (text) => {
     if (text === "") {
-      if (data.length > 0) onEvent({ type: type || "message", data: data.join("\n"), id });
+      if (data.length > 0 || moved) onEvent({ type: type || "message", data: data.join("\n"), id });
       type = "";
       data = [];
+      moved = false;
       size = 0;
       return;
     }
@@ -424,11 +429,12 @@ var Liverank = class {
           link.live();
           handlers.onConnected?.(outcome.connected);
         } else if ("gap" in outcome) handlers.onGap?.(outcome.gap);
+        else if ("deleted" in outcome) handlers.onDeleted?.(outcome.deleted);
         else if ("viewers" in outcome) handlers.onViewers?.(outcome.viewers);
         else handlers.onComment?.(outcome.comment);
       }
     };
-    const events = handlers.onViewers && "viewers";
+    const events = [handlers.onViewers && "viewers", handlers.onDeleted && "deleted"].filter(Boolean).join(",") || void 0;
     const path = () => `/connect${query({ userid, videoid, events, last_event_id: position.lastEventId })}`;
     const ask = async (init) => {
       if (!direct) return this.#http.send(path(), init);
@@ -438,6 +444,28 @@ var Liverank = class {
     };
     const connection = new Connection({ open: (link) => openStream(link, ask, take), onState, random: this.#random });
     return Object.defineProperty(connection, "lastEventId", { get: () => position.lastEventId });
+  }
+  /** Removes a comment: one's own, or as a moderator anybody's. Resolves once the log has it. */
+  async deleteComment(videoid, id, { reason, signal } = {}) {
+    const path = `/comments/${encodeURIComponent(videoid)}/${encodeURIComponent(id)}${query({ reason })}`;
+    await this.#http.json(path, { method: "DELETE", signal });
+  }
+  /** Bans or mutes a user, as a moderator. Resolves once the log has it; it is in force within a second. */
+  ban(whom, { signal } = {}) {
+    return this.#http.json("/moderation/bans", { method: "POST", body: whom, signal });
+  }
+  /** Ends a ban or a mute of this kind and in this place, as a moderator. */
+  liftBan({ userid, kind, videoid, owner_id, reason }, { signal } = {}) {
+    const path = `/moderation/bans${query({ userid, kind, videoid, owner_id, reason })}`;
+    return this.#http.json(path, { method: "DELETE", signal });
+  }
+  /** The bans and mutes in force, as a moderator. Pass `next` as `after` for the page that follows. */
+  bans({ after, limit, signal } = {}) {
+    return this.#http.json(`/moderation/bans${query({ after, limit })}`, { signal });
+  }
+  /** What was done, newest first, as a moderator. Pass `next` as `before` for the page that follows. */
+  moderationLog({ before, limit, signal } = {}) {
+    return this.#http.json(`/moderation/log${query({ before, limit })}`, { signal });
   }
   /** A ranked list, best first. */
   ranking({ board, limit, mode = "delta", onList, onState } = {}) {

@@ -18,10 +18,12 @@ use crate::StoreError;
 
 pub mod conformance;
 pub mod embedded;
+mod moderation;
 pub mod mongodb;
 mod numbering;
 mod rebuild;
 
+pub use moderation::{AuditPlace, ModerationArchive};
 pub use rebuild::{CommentTally, Cut, Finished, Progress, Rebuild, RebuildError, Replay, StoredVideo};
 
 /// What is fixed for an archive's life, or until a rebuild.
@@ -119,10 +121,10 @@ pub trait Archive: Send + Sync {
         limit: usize,
     ) -> Result<Vec<VideoState>, StoreError>;
 
-    /// Up to `limit` comments of a video.
+    /// Up to `limit` entries of a video's channel: comments, what is left of removed ones, and deletions.
     async fn comments(&self, video: &VideoId, page: Page, limit: usize) -> Result<Vec<Comment>, StoreError>;
 
-    /// The newest comment of this identity, if it is archived.
+    /// The newest comment of this identity, if it is archived; a removed one without its text.
     async fn comment(&self, video: &VideoId, id: &CommentId) -> Result<Option<Comment>, StoreError>;
 
     /// Up to `limit` comments that came from `partition` at `offset` or later, in log order: for publishing again what
@@ -142,6 +144,9 @@ pub trait Archive: Send + Sync {
 
     /// Forgets identities first seen before `watermark` of the log's time. Bounded work a call; answers how many went.
     async fn forget_before(&self, watermark: Millis) -> Result<u64, StoreError>;
+
+    /// The restrictions in force and the audit log.
+    fn moderation(&self) -> &dyn ModerationArchive;
 
     /// What this archive can do besides serving.
     fn rebuilding(&self) -> &dyn Rebuild;

@@ -6,7 +6,9 @@
 //!    order published; a subscription that may have missed something hears [`Delivery::Reset`].
 //! 2. The last comments of a video are kept ([`KEEP_COMMENTS`]), for at least a while ([`KEEP_SECONDS`]); publishing one again changes
 //!    nothing.
-//! 3. It may lose everything at any time. The archive has every comment, and readers compare heads to find what they
+//! 3. A comment that a published deletion removes is kept no longer, and is not handed out again: whoever asks for it is
+//!    told that it was removed, or to ask the archive.
+//! 4. It may lose everything at any time. The archive has every comment, and readers compare heads to find what they
 //!    did not get.
 
 use async_trait::async_trait;

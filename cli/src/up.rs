@@ -61,6 +61,10 @@ pub struct Up {
     statistics_listen: SocketAddr,
     #[command(flatten)]
     auth: UpAuth,
+    /// Whoever reaches the front door may delete comments and ban users: for trying, where no tokens are asked for and the
+    /// front door listens on a loopback address.
+    #[arg(long, env = "LIVERANK_MODERATION_OPEN", default_value_t = false)]
+    moderation_open: bool,
     #[command(flatten, next_help_heading = "Counting")]
     consumer: liverank_consumer::Config,
     #[command(flatten)]
@@ -209,6 +213,7 @@ fn start(
     spawn!("consumer", liverank_consumer::run(up.consumer.clone(), b(), s()));
     let mut gateway: liverank_gateway::Config = settings(&[&both[..], &front].concat())?;
     gateway.auth = up.auth.args(&up.data_dir)?;
+    gateway.moderation_open = up.moderation_open;
     spawn!("gateway", liverank_gateway::run(gateway, b(), listeners.gateway, acting(Role::Gateway)?));
     Ok(services)
 }

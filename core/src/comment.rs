@@ -5,6 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::moderation::ActorRole;
 use crate::{CommentId, Invalid, Millis, UserId, VideoId};
 
 /// The longest comment accepted, in characters.
@@ -19,7 +20,43 @@ pub fn check_text(field: &'static str, text: &str) -> Result<(), Invalid> {
     Ok(())
 }
 
-/// One comment as the archive keeps it and as viewers receive it.
+/// What an entry of a video's channel is. All entries share one sequence of numbers, so a viewer who comes back is told
+/// of a deletion as it is of a comment.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum EntryKind {
+    /// A comment.
+    #[default]
+    Comment,
+    /// A comment that was removed: its number is kept, its text is not. Nobody is shown it.
+    Removed,
+    /// Says that a comment was removed. Viewers who asked for `deleted` are told.
+    Deleted {
+        /// The comment.
+        comment_id: CommentId,
+        /// Its number; 0 where no such comment is known.
+        of: u64,
+        /// What the one who removed it is.
+        role: ActorRole,
+    },
+}
+
+impl EntryKind {
+    /// Whether it is a comment that may be shown.
+    pub const fn is_comment(&self) -> bool {
+        matches!(self, Self::Comment)
+    }
+
+    /// The number of the comment that this entry removes.
+    pub const fn removes(&self) -> Option<u64> {
+        match self {
+            Self::Deleted { of, .. } if *of > 0 => Some(*of),
+            _ => None,
+        }
+    }
+}
+
+/// One comment as the archive keeps it and as viewers receive it, or another entry of its video's channel.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Comment {
     /// Its identity.
@@ -35,11 +72,22 @@ pub struct Comment {
     pub text: String,
     /// When it was posted, in milliseconds since the Unix epoch.
     pub timestamp: Millis,
-    /// Its number among the video's comments, from 1.
+    /// Its number in the video's channel, from 1.
     pub seq: u64,
     /// The comment under the same video that it replies to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reply_to: Option<CommentId>,
+    /// What the entry is.
+    #[serde(default, skip_serializing_if = "EntryKind::is_comment")]
+    pub entry: EntryKind,
+}
+
+impl Comment {
+    /// What is left of it when it is removed.
+    #[must_use]
+    pub fn removed(self) -> Self {
+        Self { text: String::new(), entry: EntryKind::Removed, ..self }
+    }
 }
 
 /// The identity of a comment that carries an idempotency key: the same user, video and key always make the same id.

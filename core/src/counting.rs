@@ -8,10 +8,16 @@ use std::collections::{HashMap, HashSet};
 
 use sha2::{Digest, Sha256};
 
-use crate::comment::Comment;
+use crate::comment::{Comment, EntryKind};
+use crate::moderation::RuleChange;
 use crate::score::{Counters, Weights, worth};
 use crate::trending::{log2_sum, log2_worth};
-use crate::{Interaction, Millis, UserId, VideoId};
+use crate::{CommentId, Interaction, Kind, Millis, UserId, VideoId};
+
+mod moderating;
+
+use moderating::Moderating;
+pub use moderating::{AuditEntry, Moderated};
 
 /// A repeat of an `event_id` is recognised for this long, in the log's time.
 pub const REPEAT_WINDOW_MS: Millis = 24 * 3600 * 1000;
@@ -93,6 +99,16 @@ impl Batch {
     /// The videos whose state [`apply`] wants to be given.
     pub fn videos(&self) -> HashSet<&VideoId> {
         self.records.iter().map(|record| &record.event.video_id).collect()
+    }
+
+    /// The comments that [`apply_with`] wants to be given, where they are stored.
+    pub fn targets(&self) -> HashSet<(&VideoId, &CommentId)> {
+        moderating::targets(&self.records).collect()
+    }
+
+    /// Whether [`apply_with`] wants to be given the latest revision of the rules.
+    pub fn changes_rules(&self) -> bool {
+        self.records.iter().any(|record| RuleChange::of(&record.event, 0).is_some())
     }
 
     /// The identities whose earlier sighting [`apply`] wants to be given.
@@ -200,20 +216,39 @@ pub struct Effects {
     pub comments: Vec<NumberedComment>,
     /// The identities to remember, with the log's time of each.
     pub identities: Vec<(String, Millis)>,
+    /// Comments of earlier batches that are to be replaced by what [`Comment::removed`] leaves: video and number.
+    pub removed: Vec<(VideoId, u64)>,
+    /// Restrictions that changed, in the order of their revisions.
+    pub rules: Vec<RuleChange>,
+    /// What moderators did, in log order.
+    pub audit: Vec<AuditEntry>,
     /// Events that counted.
     pub counted: u64,
     /// Events that were repeats of counted ones.
     pub repeated: u64,
 }
 
-/// Applies `records` to the `known` videos. `sightings` are the identities among [`Batch::identities`] that the
-/// archive remembers, with the log's time of their first sighting.
+/// [`apply_with`], where nothing that is moderated was stored before.
 pub fn apply(
     records: &[LogRecord],
     known: impl IntoIterator<Item = VideoState>,
     sightings: impl IntoIterator<Item = (String, Millis)>,
     rules: &Rules,
 ) -> Effects {
+    apply_with(records, known, sightings, Moderated::default(), rules)
+}
+
+/// Applies `records` to the `known` videos. `sightings` are the identities among [`Batch::identities`] that the
+/// archive remembers, with the log's time of their first sighting. `moderated` is what it holds of what moderators
+/// change: counts and numbers do not depend on it.
+pub fn apply_with(
+    records: &[LogRecord],
+    known: impl IntoIterator<Item = VideoState>,
+    sightings: impl IntoIterator<Item = (String, Millis)>,
+    moderated: Moderated,
+    rules: &Rules,
+) -> Effects {
+    let mut moderating = Moderating::new(records, moderated);
     let mut videos = Videos::of(known);
     let mut sightings: HashMap<String, Millis> = sightings.into_iter().collect();
     let mut effects = Effects::default();
@@ -228,6 +263,14 @@ pub fn apply(
             sightings.insert(identity.clone(), record.broker_time);
             effects.identities.push((identity, record.broker_time));
         }
+        if event.kind == Kind::Moderation {
+            // Of a video that nothing has happened to there is nothing to delete.
+            let known = videos.is_known(&event.video_id);
+            let video = if known { Some(videos.changing(event)) } else { None };
+            moderating.apply(record, video, &mut effects);
+            effects.counted += 1;
+            continue;
+        }
         let video = videos.changing(event);
         count(video, record, rules);
         if let Some(body) = &event.comment {
@@ -239,8 +282,10 @@ pub fn apply(
                 text: body.text.clone(),
                 timestamp: event.timestamp,
                 seq: video.last_seq,
+                entry: EntryKind::Comment,
                 reply_to: body.reply_to.clone(),
             };
+            moderating.note(&comment, effects.comments.len());
             let (partition, offset) = (record.partition, record.offset);
             effects.comments.push(NumberedComment { comment, partition, offset });
         }
@@ -262,6 +307,10 @@ impl Videos {
         let places =
             states.iter().enumerate().map(|(place, (state, _))| (state.video_id.clone(), place)).collect();
         Self { states, places }
+    }
+
+    fn is_known(&self, id: &VideoId) -> bool {
+        self.places.contains_key(id)
     }
 
     fn changing(&mut self, event: &Interaction) -> &mut VideoState {

@@ -8,6 +8,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::comment::check_text;
+use crate::moderation::{self, Moderation};
 use crate::{CommentId, EventId, Invalid, Millis, UserId, VideoId};
 
 mod fields;
@@ -24,16 +25,19 @@ macro_rules! kinds {
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub enum Kind {
             $($(#[$doc])* $kind,)+
+            /// Not a viewer's doing: a record of [`crate::moderation`]. No client can send it as an interaction.
+            Moderation,
         }
 
         impl Kind {
-            /// Every kind, in the order of the documentation.
+            /// Every kind that clients send, in the order of the documentation.
             pub const ALL: [Self; [$($name),+].len()] = [$(Self::$kind),+];
 
             /// The name on the wire.
             pub const fn name(self) -> &'static str {
                 match self {
                     $(Self::$kind => $name,)+
+                    Self::Moderation => "moderation",
                 }
             }
         }
@@ -93,9 +97,23 @@ pub struct Interaction {
     /// Present on comments that came through the comment service; a foreign event of type `comment` has none and
     /// is only counted.
     pub comment: Option<CommentBody>,
+    /// Present on records of [`Kind::Moderation`], and on no others.
+    pub moderation: Option<Box<Moderation>>,
 }
 
 impl Interaction {
+    /// Reads a record of the log: an interaction, or what a moderator did. What clients send is read by
+    /// [`Interaction::from_json`] and [`Interaction::parse`], which know no moderation.
+    pub fn from_log(json: &[u8], now: Millis) -> Result<Self, Invalid> {
+        match Self::from_json(json, now) {
+            Err(invalid) if invalid.field == "type" => {
+                let value = crate::json::parse(json)?;
+                if moderation::is_record(&value) { moderation::parse(&value) } else { Err(invalid) }
+            }
+            read => read,
+        }
+    }
+
     /// Reads an interaction from JSON text; `now` stands in for an absent timestamp.
     ///
     /// The usual event is read without a copy of its JSON being made; what is not usual, and all that is
@@ -142,6 +160,7 @@ impl Interaction {
                 .map(|id| UserId::parse_field("owner_id", id))
                 .transpose()?,
             comment,
+            moderation: None,
         })
     }
 
@@ -165,6 +184,9 @@ impl Interaction {
             comment: Option<&'a str>,
             #[serde(skip_serializing_if = "Option::is_none")]
             reply_to: Option<&'a CommentId>,
+        }
+        if let Some(moderation) = &self.moderation {
+            return moderation::to_json(self, moderation);
         }
         let wire = Wire {
             video_id: &self.video_id,
@@ -413,6 +435,7 @@ mod tests {
                         text,
                         reply_to: reply.map(|id| CommentId::parse(&id).unwrap()),
                     }),
+                moderation: None,
             }
         }
     }

@@ -14,6 +14,7 @@
 //! | [`trending`] | how worth decays |
 //! | [`counting`] | what a batch of the log does to the counts and comments (exactly once) |
 //! | [`comment`] | what a comment is, its identity and where it stands |
+//! | [`moderation`] | what moderators do, and what that refuses to whom |
 //! | [`stream_events`] | which events of a stream have to be asked for |
 //! | [`ranking`] | the order of videos, and the change from one list to the next |
 //! | [`placement`] | which reader serves a video, and what to move when loads change |
@@ -37,6 +38,7 @@ pub mod ids;
 pub mod invalid;
 pub mod json;
 pub mod limits;
+pub mod moderation;
 pub mod placement;
 pub mod ranking;
 pub mod scaling;

@@ -82,6 +82,7 @@ impl Counters {
             Kind::Like => self.likes += 1,
             Kind::Comment => self.comments += 1,
             Kind::Share => self.shares += 1,
+            Kind::Moderation => {}
             Kind::WatchTime => {
                 self.watch_ms += event.watch_ms as i64;
                 if event.watch_ms < weights.watch_threshold_ms {

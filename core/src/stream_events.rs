@@ -34,6 +34,8 @@ macro_rules! kinds {
 kinds! {
     /// How many viewers the video has, at most once a second.
     Viewers = "viewers",
+    /// That a comment was removed.
+    Deleted = "deleted",
 }
 
 /// The query parameter that asks for them.

@@ -79,6 +79,34 @@ test('a token is pasted, and everything works as its user until the sign-out', a
   assert.deepEqual(page.errors, []);
 });
 
+test('an author deletes its own comment, a moderator anybody\u2019s, and it goes from every page', async () => {
+  const pages = [];
+  for (const [user, role] of [['ann', 'poster'], ['ben', 'poster'], ['mo', 'moderator']]) {
+    const page = await open();
+    await signIn(page, server.token(user, '--role', role));
+    await pill(page, 'Live');
+    pages.push(page);
+  }
+  const [ann, ben, mo] = pages;
+  const row = (page, text) => page.locator('#comment-list .comment:not(.pending)', { hasText: text });
+  const button = (page, text) => row(page, text).getByRole('button', { name: /^Delete/ });
+  for (const text of ['first of ann', 'second of ann']) {
+    await ann.getByLabel('Your comment').fill(text);
+    await ann.getByRole('button', { name: 'Post' }).click();
+    for (const page of pages) await row(page, text).waitFor();
+  }
+  assert.equal(await button(ben, 'first of ann').count(), 0);
+  await button(ann, 'first of ann').click();
+  await button(mo, 'second of ann').click();
+  for (const page of pages) {
+    for (const text of ['first of ann', 'second of ann']) await row(page, text).waitFor({ state: 'detached' });
+    await page.reload();
+    await pill(page, 'Live');
+    assert.equal(await row(page, 'of ann').count(), 0);
+    assert.deepEqual(page.errors, []);
+  }
+});
+
 test('what is no token, or no good one, is said', async () => {
   const page = await open();
   await signIn(page, 'not a token');

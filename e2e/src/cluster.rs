@@ -116,7 +116,9 @@ impl Cluster {
         let (comments, websockets) = (self.comments.join(","), websockets.join(","));
         let front = ["--comment-url", &comments, "--websocket-url", &websockets];
         for (at, url) in self.gateways.clone().iter().enumerate() {
-            self.spawn(&format!("gateway-{}", at + 1), "gateway", Some(url), &[&both[..], &front].concat());
+            // Tests moderate without an issuer of tokens.
+            let flags = [&both[..], &front, &["--moderation-open"]].concat();
+            self.spawn(&format!("gateway-{}", at + 1), "gateway", Some(url), &flags);
         }
     }
 

@@ -4,6 +4,7 @@
 
 pub mod cluster;
 pub mod identity;
+pub mod moderation;
 pub mod process;
 pub mod raw;
 pub mod up;

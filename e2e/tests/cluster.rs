@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use liverank_e2e::cluster::{Cluster, Stores};
+use liverank_e2e::moderation::Moderated;
 use liverank_e2e::wait;
 
 /// Every role that there is, one instance of each; the statistics service is there once.
@@ -95,4 +96,19 @@ async fn a_dead_reader_s_video_is_served_by_another_within_seconds() {
         Some(())
     })
     .await;
+}
+
+#[tokio::test]
+async fn what_was_deleted_and_who_was_banned_stays_so_whatever_dies() {
+    let mut cluster = Cluster::start(&Stores::from_environment()).await;
+    let moderated = Moderated::new(&cluster.gateways[0], &cluster.comments.clone()).await;
+    let victims = ["consumer-1", "consumer-2", "comment-1", "comment-2", "reader-1", "reader-2", "reader-3"];
+    for victim in victims {
+        cluster.process(victim).kill();
+        cluster.process(victim).restart();
+    }
+    for url in cluster.comments.iter().chain(&cluster.readers) {
+        wait::json(&format!("{url}/health"), Duration::from_secs(30)).await;
+    }
+    moderated.check().await;
 }

@@ -68,6 +68,12 @@ const ROWS: &[Row] = {
         (Gateway, "GET", "/ws/user/{user_id}", SHUT),
         (Gateway, "POST", "/comment", SHUT),
         (Gateway, "GET", "/comments/{videoid}", OPEN),
+        // Of a comment that is not there, a viewer is told that.
+        (Gateway, "DELETE", "/comments/{videoid}/{id}", VIEWERS),
+        (Gateway, "GET", "/moderation/bans", SHUT),
+        (Gateway, "POST", "/moderation/bans", SHUT),
+        (Gateway, "DELETE", "/moderation/bans", SHUT),
+        (Gateway, "GET", "/moderation/log", SHUT),
         (Gateway, "GET", "/connect", SHUT),
         (Gateway, "POST", "/connect", SHUT),
         (Gateway, "POST", "/register", OPEN),
@@ -136,6 +142,7 @@ fn body(path: &str) -> Value {
         "/comment" => json!({"userid": VICTIM, "videoid": VIDEO, "comment": "in the victim's name"}),
         "/connect" => json!({"userid": VICTIM, "videoid": VIDEO}),
         "/register" | "/route" => json!({"videoid": VIDEO}),
+        "/moderation/bans" => json!({"userid": VICTIM}),
         "/viewers" => json!({"videos": [VIDEO]}),
         "/warm" => json!({"videoid": VIDEO, "epoch": 1}),
         "/heartbeat" => {

@@ -19,6 +19,8 @@ const SOON: Duration = Duration::from_secs(30);
 /// What moves only when something goes wrong, or seldom. The rest has to move here.
 const QUIET: &[(&str, &str)] = &[
     ("liverank_comment_unavailable_total", "the log is never away"),
+    ("liverank_comment_restricted_total", "nobody is banned"),
+    ("liverank_comment_restrictions", "nobody is banned"),
     ("liverank_comment_registrations_dropped_total", "a queue of thousands is never full"),
     ("liverank_consumer_events_poison_total", "the front door lets nothing in that cannot be read"),
     ("liverank_consumer_batches_fenced_total", "there is one consumer"),

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use liverank_e2e::moderation::Moderated;
 use liverank_e2e::process::{Process, Signal};
 use liverank_e2e::{free_port, wait};
 use liverank_protocol::roles::Role;
@@ -183,6 +184,22 @@ async fn wrong_settings_are_refused_by_name() {
     let mut process = Process::start("usage", &args(&["reader", "--capacity", "many"]), directory.path());
     assert_eq!(process.wait(START).code(), Some(2));
     assert!(process.log().contains("--capacity") && process.log().contains("many"), "{}", process.log());
+}
+
+#[tokio::test]
+async fn what_was_deleted_and_who_was_banned_stays_so_after_a_kill() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let (mut args, front) = arguments(&directory.path().join("data"));
+    args.push("--moderation-open".into());
+    let comment = args.iter().position(|arg| arg == "--comment-listen").expect("a flag") + 1;
+    let comment = format!("http://{}", args[comment]);
+    let mut process = Process::start("up", &args, directory.path());
+    wait::json(&format!("{front}/videos"), START).await;
+    let moderated = Moderated::new(&front, &[comment]).await;
+    process.kill();
+    process.restart();
+    wait::json(&format!("{front}/videos"), START).await;
+    moderated.check().await;
 }
 
 #[tokio::test]

@@ -163,6 +163,8 @@ impl Service {
 pub enum Access {
     /// Anybody: it is bounded, and tells nobody who watches what. Viewers may have to show a token at the gateway.
     Public,
+    /// Viewers whose token names the role `moderator` or `service`, at the gateway.
+    Moderator,
     /// Anybody, where viewers are not asked for tokens. Where they are (`--viewers-by-gateway`): gateways, which know the viewers
     /// that they speak for. A gateway shows its token; a reader, a pass that is good there alone.
     Viewers,
@@ -180,7 +182,7 @@ pub enum Access {
 pub struct Endpoint {
     /// Who answers.
     pub service: Service,
-    /// `GET` or `POST`.
+    /// `GET`, `POST` or `DELETE`.
     pub method: &'static str,
     /// Its path, as the router writes it.
     pub path: &'static str,
@@ -199,7 +201,7 @@ const ORDER: Access = Access::Roles(&[Role::Operator]);
 
 /// The table.
 pub const ENDPOINTS: &[Endpoint] = {
-    use Access::{Partly, Public, Roles, Ticket, Viewers};
+    use Access::{Moderator, Partly, Public, Roles, Ticket, Viewers};
     use Service::{Comment, Gateway, Manager, Reader, Statistics, Websocket};
     &[
         row(Gateway, "POST", "/interact", Public),
@@ -210,6 +212,12 @@ pub const ENDPOINTS: &[Endpoint] = {
         row(Gateway, "GET", "/ws/user/{user_id}", Public),
         row(Gateway, "POST", "/comment", Public),
         row(Gateway, "GET", "/comments/{videoid}", Public),
+        // Authors delete their own; whose comment it is, the log knows.
+        row(Gateway, "DELETE", "/comments/{videoid}/{id}", Public),
+        row(Gateway, "GET", "/moderation/bans", Moderator),
+        row(Gateway, "POST", "/moderation/bans", Moderator),
+        row(Gateway, "DELETE", "/moderation/bans", Moderator),
+        row(Gateway, "GET", "/moderation/log", Moderator),
         row(Gateway, "GET", "/connect", Public),
         row(Gateway, "POST", "/connect", Public),
         row(Gateway, "POST", "/register", Public),
@@ -307,6 +315,12 @@ mod tests {
 
     #[test]
     fn nothing_internal_is_reached_through_the_front_door() {
-        assert!(endpoints(Service::Gateway).all(|endpoint| endpoint.access == Access::Public));
+        let for_viewers = |access: Access| matches!(access, Access::Public | Access::Moderator);
+        assert!(ENDPOINTS.iter().all(|endpoint| {
+            let at_the_gateway = endpoint.service == Service::Gateway;
+            for_viewers(endpoint.access) || !at_the_gateway
+        }));
+        let elsewhere = ENDPOINTS.iter().filter(|endpoint| endpoint.service != Service::Gateway);
+        assert!(!elsewhere.clone().any(|endpoint| endpoint.access == Access::Moderator));
     }
 }

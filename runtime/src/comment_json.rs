@@ -67,6 +67,7 @@ mod tests {
             text: "two\nlines \"quoted\"".into(),
             timestamp,
             seq: 7,
+            entry: liverank_core::comment::EntryKind::Comment,
             reply_to: None,
         }
     }

@@ -36,7 +36,10 @@ pub async fn share(State(origins): State<Arc<Origins>>, request: Request, next: 
         headers.insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
     }
     if preflight {
-        headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, POST, OPTIONS"));
+        headers.insert(
+            header::ACCESS_CONTROL_ALLOW_METHODS,
+            HeaderValue::from_static("GET, POST, DELETE, OPTIONS"),
+        );
         headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, allowed_headers(&asked));
         headers.append(header::VARY, HeaderValue::from_static("access-control-request-headers"));
         // Browsers keep this at most two hours; asking again then costs one small request.

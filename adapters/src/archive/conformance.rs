@@ -13,6 +13,7 @@ mod comments;
 mod counting;
 mod identities;
 mod log;
+mod moderation;
 mod rebuilds;
 mod writers;
 
@@ -46,6 +47,10 @@ where
     identities::a_repeat_counts_once(&*archive().await).await;
     identities::forgetting_is_by_the_log_s_time(&*archive().await).await;
     identities::forgetting_spares_what_was_seen_anew(&*archive().await).await;
+    moderation::what_is_deleted_is_not_there_any_more(&*archive().await).await;
+    moderation::restrictions_are_followed_by_revision(&*archive().await).await;
+    moderation::everything_that_was_done_is_in_the_audit_log(&*archive().await).await;
+    moderation::a_replay_removes_again(&*archive().await).await;
     writers::writers_of_one_video_serialise(&*archive().await).await;
     writers::of_two_writers_of_a_partition_one_wins(&*archive().await).await;
     rebuilds::the_last_record_is_known_again(&*archive().await).await;

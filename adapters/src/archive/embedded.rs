@@ -12,10 +12,11 @@ use liverank_core::{Comment, CommentId, Millis, UserId, VideoId};
 use redb::{Database, DatabaseError};
 use tokio::sync::Mutex;
 
-use super::{Archive, CommitError, Committed, Meta, Page, Position, Rebuild};
+use super::{Archive, CommitError, Committed, Meta, ModerationArchive, Page, Position, Rebuild};
 use crate::StoreError;
 use crate::redb_file::{Failure, Opener, RedbFile};
 
+mod moderation;
 mod reading;
 mod rebuilding;
 mod tables;
@@ -177,6 +178,10 @@ impl Archive for EmbeddedArchive {
 
     async fn forget_before(&self, watermark: Millis) -> Result<u64, StoreError> {
         self.write(move |database, tables| writing::forget(database, tables, watermark, FORGET_AT_ONCE)).await
+    }
+
+    fn moderation(&self) -> &dyn ModerationArchive {
+        self
     }
 
     fn rebuilding(&self) -> &dyn Rebuild {

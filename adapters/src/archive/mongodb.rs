@@ -4,6 +4,8 @@
 //! |---|---|---|
 //! | `videos` | a video's counts, as clients read them, and what counting goes on from | `_id`, `video_id` (the same) |
 //! | `comments` | a comment and the place in the log it came from | `video_id, seq`; `comment_id`; `partition, offset` |
+//! | `rules` | a restriction of a user, as it was changed last | `_id`; `revision` |
+//! | `moderation` | what a moderator did: the audit log | `_id`: time, partition and offset |
 //! | `offsets` | how far a partition is counted, and whose it is | `_id` |
 //! | `seen` | an identity, as a digest, and when the log first had it | `_id`; `time` |
 //! | `meta` | what is fixed for the archive's life, or until a rebuild, and the rebuild under way | `_id` |
@@ -17,6 +19,7 @@
 //! | `transaction` | what all transactions have in common |
 //! | `commit` | the transaction of a batch |
 //! | `states` | what is known of videos without reading them |
+//! | `moderation` | restrictions, the audit log, comments that were removed |
 //! | `ownership` | whose a partition is, and the end of what its former owner left open |
 //! | `barrier` | changes of what is in force that no commit overlaps |
 //! | `rebuilding`, `replay` | scoring anew, counting anew |
@@ -39,7 +42,7 @@ use mongodb::{Client, Collection, Database};
 use serde::de::DeserializeOwned;
 use tokio::sync::Mutex;
 
-use super::{Archive, CommitError, Committed, Meta, Page, Position, Rebuild};
+use super::{Archive, CommitError, Committed, Meta, ModerationArchive, Page, Position, Rebuild};
 use crate::StoreError;
 
 mod barrier;
@@ -48,6 +51,7 @@ mod config;
 mod cut;
 mod documents;
 mod inspect;
+mod moderation;
 mod opening;
 mod ownership;
 mod rebuilding;
@@ -252,6 +256,10 @@ impl Archive for MongoArchive {
             self.collection::<IdDoc>("seen").delete_many(filter).await
         });
         Ok(gone.await?.deleted_count)
+    }
+
+    fn moderation(&self) -> &dyn ModerationArchive {
+        self
     }
 
     fn rebuilding(&self) -> &dyn Rebuild {

@@ -6,7 +6,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use liverank_core::comment::{Comment, CommentEpoch};
+use liverank_core::comment::{Comment, CommentEpoch, EntryKind};
+use liverank_core::moderation::ActorRole;
 use liverank_core::{CommentId, UserId, VideoId};
 use tokio::sync::mpsc;
 
@@ -33,6 +34,7 @@ where
     what_is_kept_can_be_read_from_any_place(fresh().await).await;
     publishing_again_changes_nothing(fresh().await).await;
     a_hole_is_not_hidden(fresh().await).await;
+    what_was_removed_is_not_handed_out(fresh().await).await;
     another_numbering_replaces_the_old(fresh().await).await;
     only_the_last_ones_are_kept(fresh().await).await;
     heads_come_in_the_order_asked_for(fresh().await).await;
@@ -57,6 +59,7 @@ fn comment(id: &str, seq: u64) -> Comment {
         text: format!("comment {seq} on {id}: \"\\ \u{1f3ac} \n"),
         timestamp: 1_800_000_000_000 + seq as i64,
         seq,
+        entry: EntryKind::Comment,
         reply_to: seq.is_multiple_of(2).then(|| CommentId::parse("c1").unwrap()),
     }
 }
@@ -219,6 +222,31 @@ async fn a_hole_is_not_hidden(bus: Bus) {
         assert_eq!(kept, comments("v", 6..=10), "without a hole or not at all");
     }
     assert_eq!(recent(&bus, "v", 7, 100).await, Some(comments("v", 8..=10)));
+}
+
+async fn what_was_removed_is_not_handed_out(bus: Bus) {
+    let (subscription, mut deliveries) = bus.connect().await.unwrap();
+    subscription.subscribe(&video("v")).await.unwrap();
+    publish(&bus, &comments("v", 1..=5)).await;
+    let of = CommentId::parse("c3").unwrap();
+    let entry = EntryKind::Deleted { comment_id: of, of: 3, role: ActorRole::Moderator };
+    let deletion = Comment { text: String::new(), entry, ..comment("v", 6) };
+    // Again, as one who is not sure that it was done; and the comment, as one who comes late.
+    for _ in 0..2 {
+        publish(&bus, std::slice::from_ref(&deletion)).await;
+        publish(&bus, &comments("v", 3..=3)).await;
+    }
+    publish(&bus, &comments("v", 7..=7)).await;
+    let heard = heard_until(&mut deliveries, &comment("v", 7)).await;
+    assert_eq!(heard[5], deletion, "whoever listens is told");
+    assert_eq!(heard.len(), 7);
+    for after in 0..3 {
+        let kept = recent(&bus, "v", after, 100).await.unwrap_or_default();
+        assert!(kept.iter().all(|kept| kept.seq != 3 || *kept == comment("v", 3).removed()), "{kept:?}");
+    }
+    let rest = vec![comment("v", 4), comment("v", 5), deletion, comment("v", 7)];
+    assert_eq!(recent(&bus, "v", 3, 100).await, Some(rest));
+    assert_eq!(bus.heads(&[video("v")]).await.unwrap(), [Some(head(7))]);
 }
 
 async fn another_numbering_replaces_the_old(bus: Bus) {

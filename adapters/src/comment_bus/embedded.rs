@@ -47,11 +47,19 @@ impl Kept {
         self.comments.back().map_or(0, |comment| comment.seq)
     }
 
+    fn at(&mut self, seq: u64) -> Option<&mut Comment> {
+        let at = seq.checked_sub(self.first())?;
+        self.comments.get_mut(at as usize)
+    }
+
     /// Keeps a comment; whether it has to be told to subscribers.
     fn keep(&mut self, numbering: &CommentEpoch, comment: &Comment, now: Instant) -> bool {
         if self.numbering != *numbering {
             self.numbering = numbering.clone();
             self.comments.clear();
+        }
+        if let Some(removed) = comment.entry.removes().and_then(|seq| self.at(seq)) {
+            *removed = removed.clone().removed();
         }
         if !self.comments.is_empty() && comment.seq <= self.last() {
             // What is kept was told when it came; older ones were told long ago, or come late.

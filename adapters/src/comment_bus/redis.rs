@@ -61,6 +61,7 @@ impl RedisBus {
             pipeline.arg(numbering.as_str()).arg(KEEP_COMMENTS).arg(KEEP_SECONDS).arg(self.link.publish());
             for comment in &videos[video] {
                 pipeline.arg(comment.seq).arg(Wire { format: FORMAT, numbering, comment: *comment }.encode());
+                pipeline.arg(comment.entry.removes().unwrap_or(0));
             }
             pipeline.ignore();
         }

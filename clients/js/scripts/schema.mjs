@@ -12,11 +12,16 @@ const TARGET = new URL('../src/schema.ts', import.meta.url);
 /** What the client speaks of. What these refer to comes along. */
 const ROOTS = [
   'Acknowledged',
+  'BanAnswer',
+  'BanPage',
+  'BanRequest',
   'Comment',
   'CommentPage',
   'Connected',
+  'Deleted',
   'Gap',
   'Interaction',
+  'ModerationPage',
   'NumberedComment',
   'OwnRanked',
   'Problem',

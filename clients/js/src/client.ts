@@ -6,13 +6,18 @@ import { applyRankingMessage, type RankingState } from './ranking.js';
 import { createSseParser, type SseEvent } from './sse.js';
 import type {
   Acknowledged,
+  BanAnswer,
+  BanPage,
+  BanRequest,
   Board,
   Comment,
   CommentPage,
   Connected,
+  Deleted,
   Draft,
   Gap,
   Interaction,
+  ModerationPage,
   NumberedComment,
   OwnRanked,
   Ranked,
@@ -58,6 +63,12 @@ export interface ReadOptions {
   signal?: AbortSignal;
 }
 
+/** Options of {@link Liverank.deleteComment}. */
+export interface ModerationOptions extends ReadOptions {
+  /** Why, for the audit log. */
+  reason?: string | undefined;
+}
+
 /** Options of {@link Liverank.history}. */
 export interface HistoryOptions extends ReadOptions {
   /** Comments numbered less than this: the `next` of a page. */
@@ -91,6 +102,8 @@ export interface CommentOptions {
   direct?: boolean;
   onConnected?: (greeting: Connected) => void;
   onComment?: (comment: NumberedComment) => void;
+  /** A comment was removed, which this viewer may have been shown. */
+  onDeleted?: (deleted: Deleted) => void;
   /** Comments that can no longer be had here; the history may have them. */
   onGap?: (gap: Gap) => void;
   /** How many viewers the video has now: soon after connecting, and then where that has changed, at most once a second. */
@@ -208,12 +221,13 @@ export class Liverank {
           link.live();
           handlers.onConnected?.(outcome.connected);
         } else if ('gap' in outcome) handlers.onGap?.(outcome.gap);
+        else if ('deleted' in outcome) handlers.onDeleted?.(outcome.deleted);
         else if ('viewers' in outcome) handlers.onViewers?.(outcome.viewers);
         else handlers.onComment?.(outcome.comment);
       }
     };
     // The server sends no more than is asked for.
-    const events = handlers.onViewers && 'viewers';
+    const events = [handlers.onViewers && 'viewers', handlers.onDeleted && 'deleted'].filter(Boolean).join(',') || undefined;
     const path = (): string => `/connect${query({ userid, videoid, events, last_event_id: position.lastEventId })}`;
     const ask = async (init: RequestInit): Promise<Response> => {
       if (!direct) return this.#http.send(path(), init);
@@ -224,6 +238,33 @@ export class Liverank {
     };
     const connection = new Connection({ open: (link) => openStream(link, ask, take), onState, random: this.#random });
     return Object.defineProperty(connection, 'lastEventId', { get: () => position.lastEventId }) as Connection & CommentStream;
+  }
+
+  /** Removes a comment: one's own, or as a moderator anybody's. Resolves once the log has it. */
+  async deleteComment(videoid: string, id: string, { reason, signal }: ModerationOptions = {}): Promise<void> {
+    const path = `/comments/${encodeURIComponent(videoid)}/${encodeURIComponent(id)}${query({ reason })}`;
+    await this.#http.json(path, { method: 'DELETE', signal });
+  }
+
+  /** Bans or mutes a user, as a moderator. Resolves once the log has it; it is in force within a second. */
+  ban(whom: BanRequest, { signal }: ReadOptions = {}): Promise<BanAnswer> {
+    return this.#http.json<BanAnswer>('/moderation/bans', { method: 'POST', body: whom, signal });
+  }
+
+  /** Ends a ban or a mute of this kind and in this place, as a moderator. */
+  liftBan({ userid, kind, videoid, owner_id, reason }: BanRequest, { signal }: ReadOptions = {}): Promise<BanAnswer> {
+    const path = `/moderation/bans${query({ userid, kind, videoid, owner_id, reason })}`;
+    return this.#http.json<BanAnswer>(path, { method: 'DELETE', signal });
+  }
+
+  /** The bans and mutes in force, as a moderator. Pass `next` as `after` for the page that follows. */
+  bans({ after, limit, signal }: { after?: number | null | undefined; limit?: number | undefined } & ReadOptions = {}): Promise<BanPage> {
+    return this.#http.json<BanPage>(`/moderation/bans${query({ after, limit })}`, { signal });
+  }
+
+  /** What was done, newest first, as a moderator. Pass `next` as `before` for the page that follows. */
+  moderationLog({ before, limit, signal }: { before?: string | null | undefined; limit?: number | undefined } & ReadOptions = {}): Promise<ModerationPage> {
+    return this.#http.json<ModerationPage>(`/moderation/log${query({ before, limit })}`, { signal });
   }
 
   /** A ranked list, best first. */

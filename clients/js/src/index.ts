@@ -6,6 +6,7 @@ export type {
   HistoryOptions,
   LiverankOptions,
   ListOptions,
+  ModerationOptions,
   PageOptions,
   RankingOptions,
   ReadOptions,

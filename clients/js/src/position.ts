@@ -1,8 +1,8 @@
 import type { SseEvent } from './sse.js';
-import type { Connected, Gap, NumberedComment, ViewerCount } from './types.js';
+import type { Connected, Deleted, Gap, NumberedComment, ViewerCount } from './types.js';
 
 /** What one event of a comment stream means. */
-export type CommentOutcome = { connected: Connected } | { comment: NumberedComment } | { gap: Gap } | { viewers: number };
+export type CommentOutcome = { connected: Connected } | { comment: NumberedComment } | { deleted: Deleted } | { gap: Gap } | { viewers: number };
 
 /**
  * Where a viewer stands in a video's comments. `take` turns one event of the stream into what it means, in order: repeats
@@ -20,6 +20,8 @@ export class CommentPosition {
 
   /** Throws where the event's data is no JSON. */
   take({ type, data, id }: SseEvent): CommentOutcome[] {
+    // Something that was removed, or not asked for.
+    if (data === '') return this.#step(id, []);
     const body: unknown = JSON.parse(data);
     if (type === 'gap') {
       this.#moveTo(id);
@@ -28,16 +30,17 @@ export class CommentPosition {
     }
     // It has no id: it says nothing of where this viewer stands.
     if (type === 'viewers') return [{ viewers: (body as ViewerCount).viewers }];
+    if (type === 'deleted') return this.#step(id, [{ deleted: body as Deleted }]);
     if (type !== 'message') return [];
     if ((body as { type?: unknown }).type === 'connected') {
       // Once there is a position, only what was received moves it: the greeting may name the head, ahead of what is missed.
       if (this.#numbering === null) this.#moveTo(id);
       return [{ connected: body as Connected }];
     }
-    return this.#comment(body as NumberedComment, id);
+    return this.#step(id, [{ comment: body as NumberedComment }]);
   }
 
-  #comment(comment: NumberedComment, id: string): CommentOutcome[] {
+  #step(id: string, what: CommentOutcome[]): CommentOutcome[] {
     const at = parseEventId(id);
     const outcomes: CommentOutcome[] = [];
     if (at && at.numbering === this.#numbering) {
@@ -45,8 +48,7 @@ export class CommentPosition {
       if (at.seq > this.#seq + 1) outcomes.push({ gap: { from: this.#seq + 1, to: at.seq - 1 } });
     }
     this.#moveTo(id);
-    outcomes.push({ comment });
-    return outcomes;
+    return [...outcomes, ...what];
   }
 
   #moveTo(id: string): void {

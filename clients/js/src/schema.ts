@@ -9,6 +9,77 @@ export interface components {
             /** @description The sender's, or one that was made up, by which nothing can be sent again. */
             event_id: components["schemas"]["Id"];
         };
+        /** @description A ban or a mute. */
+        Ban: {
+            /** @description The user. */
+            userid: components["schemas"]["Id"];
+            /** @description What it is. */
+            kind: components["schemas"]["BanKind"];
+            /** @description On this video. */
+            videoid?: components["schemas"]["Id"];
+            /** @description On this owner's videos. */
+            owner_id?: components["schemas"]["Id"];
+            /**
+             * Format: date-time
+             * @description Until when; null is for good.
+             */
+            until: string | null;
+            /** @description Who did it. */
+            by: components["schemas"]["Id"];
+            /** @description Why. */
+            reason: string | null;
+            /**
+             * Format: date-time
+             * @description When.
+             */
+            since: string;
+        };
+        /** @description What was written into the log. */
+        BanAnswer: {
+            /** @description The action in the audit log. */
+            action_id: components["schemas"]["Id"];
+            /** @description The user. */
+            userid: components["schemas"]["Id"];
+            /** @description What it is. */
+            kind: components["schemas"]["BanKind"];
+            /** @description On this video. */
+            videoid?: components["schemas"]["Id"];
+            /** @description On this owner's videos. */
+            owner_id?: components["schemas"]["Id"];
+            /**
+             * Format: date-time
+             * @description Until when; null is for good.
+             */
+            until?: string | null;
+        };
+        /**
+         * @description Both refuse the user's comments; they are two, so that one may end while the other goes on: `ban` for one who misbehaved, `mute` for one who is to be quiet for a while.
+         * @default ban
+         * @enum {string}
+         */
+        BanKind: "ban" | "mute";
+        /** @description One page of bans and mutes. */
+        BanPage: {
+            /** @description The page. */
+            bans: components["schemas"]["Ban"][];
+            /** @description The `after` of the page after this one; null at the end. */
+            next: number | null;
+        };
+        /** @description Whom to refuse, where, for how long, and why. */
+        BanRequest: {
+            /** @description The user. */
+            userid: components["schemas"]["Id"];
+            /** @description What it is. */
+            kind?: components["schemas"]["BanKind"];
+            /** @description On this video. */
+            videoid?: components["schemas"]["OptionalId"];
+            /** @description On this owner's videos. Not together with `videoid`. */
+            owner_id?: components["schemas"]["OptionalId"];
+            /** @description For how long; for good where it is absent. */
+            seconds?: number | null;
+            /** @description Why, for the audit log. */
+            reason?: string | null;
+        };
         /** @description What a client reports. */
         ClientReport: {
             /** @description Its name. */
@@ -82,6 +153,30 @@ export interface components {
         };
         /** @description How many. */
         Count: number;
+        /** @description A comment was removed. Only viewers who asked for it are told. */
+        Deleted: {
+            /**
+             * @description Which kind of event this is.
+             * @constant
+             */
+            type: "deleted";
+            /** @description The comment. */
+            id: components["schemas"]["Id"];
+            /** @description The video. */
+            videoid: components["schemas"]["Id"];
+            /** @description The comment's number; null where none is known. */
+            seq: number | null;
+            /**
+             * @description Who removed it.
+             * @enum {string}
+             */
+            by: "author" | "moderator";
+            /**
+             * Format: date-time
+             * @description When.
+             */
+            timestamp: string;
+        };
         /** @description Comments that can no longer be had on this stream; the history may have them. */
         Gap: {
             /** @description The number of the first; 0 where nobody knows what was seen. */
@@ -132,6 +227,52 @@ export interface components {
             videoMappings?: {
                 [key: string]: string | number;
             } | null;
+        };
+        /** @description Something that was done. Clients pass over members and actions that they do not know. */
+        ModerationAction: {
+            /**
+             * @description What was done.
+             * @enum {string}
+             */
+            action: "delete" | "restrict" | "lift";
+            /** @description Its identity. */
+            action_id: components["schemas"]["Id"];
+            /** @description Who did it. */
+            by: components["schemas"]["Id"];
+            /**
+             * @description As what.
+             * @enum {string}
+             */
+            role: "author" | "moderator" | "service";
+            /** @description Why, in that one's words. */
+            reason?: string;
+            /**
+             * Format: date-time
+             * @description When, by the log's clock.
+             */
+            timestamp: string;
+            /** @description The video of a comment that was removed. */
+            videoid?: components["schemas"]["Id"];
+            /** @description The comment that was removed. */
+            comment_id?: components["schemas"]["Id"];
+            /** @description Who was restricted. */
+            userid?: components["schemas"]["Id"];
+            /** @description In what. */
+            kind?: components["schemas"]["BanKind"];
+            /** @description `everywhere`, or an object with `owner` or `video`. */
+            scope?: string | Record<string, never>;
+            /**
+             * Format: date-time
+             * @description Until when.
+             */
+            until?: string | null;
+        };
+        /** @description One page of the audit log. */
+        ModerationPage: {
+            /** @description The page, newest first. */
+            actions: components["schemas"]["ModerationAction"][];
+            /** @description The `before` of the page after this one; null at the end. */
+            next: string | null;
         };
         /** @description Up to 512 bytes; scripts may call themselves by numbers. */
         Name: string | number | null;

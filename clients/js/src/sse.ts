@@ -3,7 +3,10 @@ import { LiverankError } from './error.js';
 /** An event of a stream may not be longer than this many characters: the longest comment is 4,096. */
 const LONGEST_EVENT = 1 << 20;
 
-/** One server-sent event. `id` is the id in force, which an event without one inherits. */
+/**
+ * One server-sent event. `id` is the id in force, which an event without one inherits. `data` is empty where the event has an
+ * id alone: it only moves the place to resume from.
+ */
 export interface SseEvent {
   type: string;
   data: string;
@@ -28,19 +31,23 @@ export function createSseParser({ onEvent, onRetry = () => {} }: SseHandlers): {
   let id = '';
   let type = '';
   let data: string[] = [];
+  let moved = false;
   let size = 0;
 
   const field = (name: string, value: string): void => {
     if (name === 'data') data.push(value);
     else if (name === 'event') type = value;
-    else if (name === 'id' && !value.includes('\0')) id = value;
-    else if (name === 'retry' && /^\d+$/.test(value)) onRetry(Number(value));
+    else if (name === 'id' && !value.includes('\0')) {
+      id = value;
+      moved = true;
+    } else if (name === 'retry' && /^\d+$/.test(value)) onRetry(Number(value));
   };
   const line = (text: string): void => {
     if (text === '') {
-      if (data.length > 0) onEvent({ type: type || 'message', data: data.join('\n'), id });
+      if (data.length > 0 || moved) onEvent({ type: type || 'message', data: data.join('\n'), id });
       type = '';
       data = [];
+      moved = false;
       size = 0;
       return;
     }

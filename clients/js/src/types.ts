@@ -26,6 +26,16 @@ export type NumberedComment = Schemas['NumberedComment'];
 export type CommentPage = Schemas['CommentPage'];
 /** The first event of a comment stream. */
 export type Connected = Schemas['Connected'];
+/** That a comment was removed. */
+export type Deleted = Schemas['Deleted'];
+/** Whom to ban or mute, where, for how long, and why. */
+export type BanRequest = Schemas['BanRequest'];
+/** What the log has of it. */
+export type BanAnswer = Schemas['BanAnswer'];
+/** One page of bans and mutes. */
+export type BanPage = Schemas['BanPage'];
+/** One page of the audit log. */
+export type ModerationPage = Schemas['ModerationPage'];
 /** Comments that can no longer be had: the first and the last `seq`. */
 export type Gap = Schemas['Gap'];
 /** The data of an event `viewers`. */

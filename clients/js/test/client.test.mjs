@@ -266,6 +266,51 @@ test('viewers are told to who asks, and move nobody', async () => {
   assert.deepEqual(urls.map((url) => new URL(url, baseUrl).searchParams.get('events')), ['viewers', null]);
 });
 
+test('a deletion is told in order, and what was not asked for leaves no hole', async () => {
+  const urls = [];
+  const deleted = (seq, of) => `event: deleted\nid: n1-${seq}\ndata: {"type":"deleted","id":"c${of}","seq":${of},"by":"moderator"}\n\n`;
+  const baseUrl = await serve((request, response) => {
+    urls.push(request.url);
+    const asks = request.url.includes('events=deleted');
+    stream(response, [greeting(0), comment(1), 'id: n1-2\n\n', asks ? deleted(3, 1) : 'id: n1-3\n\n', comment(4)], { open: true });
+  });
+  const told = [];
+  const handlers = { userid: 'u', onComment: ({ seq }) => told.push(seq), onGap: (gap) => told.push(gap) };
+  const liverank = new Liverank({ baseUrl, random: quick });
+  const asking = liverank.comments('v', { ...handlers, onDeleted: ({ id }) => told.push(`-${id}`) });
+  await until(() => told.includes(4), 'the last comment');
+  assert.equal(asking.lastEventId, 'n1-4');
+  asking.close();
+  assert.deepEqual(told.splice(0), [1, '-c1', 4]);
+  const quiet = liverank.comments('v', handlers);
+  await until(() => told.includes(4), 'the last comment');
+  quiet.close();
+  assert.deepEqual(told, [1, 4]);
+});
+
+test('moderators ask for what they are named', async () => {
+  const asked = [];
+  const baseUrl = await serve((request, response, body) => {
+    asked.push(`${request.method} ${request.url}`);
+    if (body) asked.push(body);
+    answer(response, 202, {});
+  });
+  const liverank = new Liverank({ baseUrl, random: quick });
+  await liverank.deleteComment('a b', 'c/1', { reason: 'off topic' });
+  await liverank.ban({ userid: 'ben', seconds: 60 });
+  await liverank.liftBan({ userid: 'ben', kind: 'mute', videoid: 'v' });
+  await liverank.bans({ after: 7 });
+  await liverank.moderationLog({ before: 'x', limit: 2 });
+  assert.deepEqual(asked, [
+    'DELETE /comments/a%20b/c%2F1?reason=off+topic',
+    'POST /moderation/bans',
+    { userid: 'ben', seconds: 60 },
+    'DELETE /moderation/bans?userid=ben&kind=mute&videoid=v',
+    'GET /moderation/bans?after=7',
+    'GET /moderation/log?before=x&limit=2',
+  ]);
+});
+
 test('pages, histories and replies are asked for as they are named', async () => {
   const asked = [];
   const baseUrl = await serve((request, response, body) => {

@@ -79,6 +79,7 @@ impl<'a> Fields<'a> {
             event_id: self.event_id.map(|id| EventId::parse(&id)).transpose().ok()?,
             owner_id: self.owner_id.map(|id| UserId::parse(&id)).transpose().ok()?,
             comment,
+            moderation: None,
         })
     }
 }

@@ -59,7 +59,7 @@ impl<S: Clone + Send + Sync + 'static> Routes<S> {
         let router = match row.access {
             Access::Public => &mut self.public,
             Access::Viewers => &mut self.viewers,
-            Access::Partly(_) | Access::Roles(_) | Access::Ticket => &mut self.internal,
+            Access::Partly(_) | Access::Roles(_) | Access::Ticket | Access::Moderator => &mut self.internal,
         };
         *router = std::mem::take(router).route(path, answer);
         self
@@ -154,6 +154,8 @@ impl Guard {
             Access::Viewers => self.one_of(&[Role::Gateway], request),
             Access::Partly(_) => self.identity.caller(request.headers(), self.service).map(Known),
             Access::Ticket => self.ticket(request),
+            // Viewers are known at the gateway alone.
+            Access::Moderator => Err(forbidden("this is asked of the gateway".to_owned())),
             Access::Roles(roles) => self.one_of(roles, request),
         }
     }

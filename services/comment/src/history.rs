@@ -27,6 +27,8 @@ const MAX_LIMIT: u64 = 1_000;
 const MAX_PAGE_BYTES: usize = 1024 * 1024;
 /// Comments read at once: of the longest ones, some 1.6 MB.
 const STEP: usize = 100;
+/// Steps of a page: twice what the longest takes. Where more than half was removed, a page is shorter.
+const MAX_STEPS: usize = 2 * MAX_LIMIT as usize / STEP;
 /// Pages being answered, each until its last byte: what slow readers can make this process hold is so many megabytes.
 pub(crate) const PAGES: usize = 128;
 /// The greatest number that JavaScript, and with it most clients, holds exactly.
@@ -119,7 +121,8 @@ async fn around(
     limit: usize,
 ) -> Result<PageJson, Problem> {
     let asked = service.archive.ask(PATIENCE, |archive| async move { archive.comment(video, id).await });
-    let Some(Comment { seq, .. }) = asked.await.map_err(|_| away())? else {
+    let found = asked.await.map_err(|_| away())?.filter(|found| found.entry.is_comment());
+    let Some(Comment { seq, .. }) = found else {
         return Err(Problem::not_found("the video has no such comment").with("field", "around"));
     };
     // Half of the room for each side, so that long comments of one do not push the comment out.
@@ -132,7 +135,7 @@ async fn around(
     Ok(PageJson { comments, next, newer: more })
 }
 
-/// Comments read in one direction.
+/// Entries read in one direction: a line for each comment.
 #[derive(Default)]
 struct Run {
     lines: Vec<Box<RawValue>>,
@@ -169,26 +172,33 @@ async fn read(
     most_bytes: usize,
 ) -> Result<Run, Problem> {
     let (mut run, mut bytes, mut from) = (Run::default(), 0, from);
-    while run.lines.len() < limit {
+    for steps in 0.. {
+        // Where so much was removed, the rest is worth another question.
+        if run.lines.len() >= limit || steps == MAX_STEPS {
+            break;
+        }
         let step = (limit - run.lines.len()).min(STEP);
         let asked =
             service.archive.ask(PATIENCE, |archive| async move { archive.comments(video, from, step).await });
         let found = asked.await.map_err(|_| away())?;
-        for comment in &found {
-            let json =
-                to_raw_value(&comment_json::numbered(comment)).expect("strings and numbers always serialise");
-            if bytes + json.get().len() > most_bytes && !run.lines.is_empty() {
+        for entry in &found {
+            // What was removed, and that it was, has a number and no line.
+            let line = entry.entry.is_comment().then(|| {
+                to_raw_value(&comment_json::numbered(entry)).expect("strings and numbers always serialise")
+            });
+            let size = line.as_ref().map_or(0, |json| json.get().len());
+            if bytes + size > most_bytes && !run.lines.is_empty() {
                 run.more = true;
                 return Ok(run);
             }
-            bytes += json.get().len();
-            run.first.get_or_insert(comment.seq);
-            run.last = Some(comment.seq);
+            bytes += size;
+            run.first.get_or_insert(entry.seq);
+            run.last = Some(entry.seq);
             from = match from {
-                Page::Before(_) => Page::Before(comment.seq),
-                Page::After(_) => Page::After(comment.seq),
+                Page::Before(_) => Page::Before(entry.seq),
+                Page::After(_) => Page::After(entry.seq),
             };
-            run.lines.push(json);
+            run.lines.extend(line);
         }
         if found.len() < step {
             return Ok(run);

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `post` | takes a comment: into the log and nowhere else, answered once it is durable there |
 //! | `history` | answers the comments of a video |
+//! | `restrictions` | whose comments are refused, as moderators say |
 //! | `statistics` | passes `GET /statistics` on |
 //! | `registrar` | has the manager register videos that were commented on |
 //! | `tally` | counts, for the statistics service |
@@ -37,6 +38,7 @@ mod metrics;
 mod post;
 mod recent;
 mod registrar;
+mod restrictions;
 mod statistics;
 mod tally;
 
@@ -44,6 +46,7 @@ use archive::CircuitBreaker;
 use metrics::CommentMetrics;
 use recent::Recent;
 use registrar::Registrar;
+use restrictions::Restrictions;
 use tally::Tally;
 
 /// Comments with an idempotency key that are remembered here, for repeats that come before the archive has them: at
@@ -85,6 +88,7 @@ struct CommentService {
     pages: Arc<Semaphore>,
     statistics: Option<Replicas>,
     registrar: Registrar,
+    restrictions: Restrictions,
     acknowledged: Mutex<Recent<CommentId, Comment>>,
     tally: Mutex<Tally>,
     metrics: CommentMetrics,
@@ -128,10 +132,13 @@ pub async fn serve(
         pages: Arc::new(Semaphore::new(history::PAGES)),
         statistics: Replicas::new(peers, config.statistics_url),
         registrar: Registrar::start(managers, &mut tasks, &shell, metrics.clone()),
+        restrictions: Restrictions::default(),
         acknowledged: Mutex::new(Recent::new(REMEMBERED, REMEMBER)),
         tally: Mutex::default(),
         metrics,
     });
+    shell.health.starting(restrictions::PART);
+    tasks.spawn("follow_restrictions", restrictions::follow(Arc::clone(&service), shell.clone()));
     tasks.spawn("report", report_counts(Arc::clone(&service), shell.clone()));
     tasks.spawn("watch_stores", look_after_stores(Arc::clone(&service), shell.clone()));
     let origins = Arc::clone(&shell.http.origins);

@@ -7,7 +7,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use liverank_adapters::event_log::AppendError;
-use liverank_core::comment::{check_text, derived_id, random_id};
+use liverank_core::comment::{EntryKind, check_text, derived_id, random_id};
 use liverank_core::event::{CommentBody, optional_text, required_text};
 use liverank_core::{Comment, CommentId, Interaction, Invalid, Kind, Millis, UserId, VideoId, ids};
 use liverank_runtime::body::JsonObject;
@@ -74,6 +74,7 @@ impl Draft {
             timestamp: now,
             seq: 0,
             reply_to: self.reply_to,
+            entry: EntryKind::Comment,
         }
     }
 }
@@ -91,12 +92,17 @@ pub(crate) async fn comment(
         Some(key) => {
             let id = derived_id(&draft.user, &draft.video, key);
             if let Some(first) = service.known(&draft.video, &id).await {
+                if !first.entry.is_comment() {
+                    let detail = "this comment was posted with this key, and was deleted since";
+                    return Err(Problem::new(StatusCode::GONE, detail).with("rule", "deleted"));
+                }
                 service.metrics.repeated.inc();
                 return Ok(created(&first));
             }
             id
         }
     };
+    service.expect_allowed(&draft.user, &draft.video).await?;
     if let Some(reply_to) = &draft.reply_to {
         service.expect_comment(&draft.video, reply_to).await?;
     }
@@ -133,10 +139,8 @@ impl CommentService {
         let archived =
             self.archive.ask(REPLY_TIMEOUT, |archive| async move { archive.comment(video, id).await });
         match archived.await {
-            Ok(Some(_)) => Ok(()),
-            Ok(None) => {
-                Err(Invalid::new("reply_to", "must be the id of a comment under the same video").into())
-            }
+            Ok(Some(found)) if found.entry.is_comment() => Ok(()),
+            Ok(_) => Err(Invalid::new("reply_to", "must be the id of a comment under the same video").into()),
             Err(_) => Err(Problem::unavailable(
                 "the archive is away, which knows the comment that is replied to: not acknowledged, try again",
             )),
@@ -158,6 +162,7 @@ impl CommentService {
                 text: comment.text.clone(),
                 reply_to: comment.reply_to.clone(),
             }),
+            moderation: None,
         };
         let started = Instant::now();
         let append = self.log.append(comment.video_id.as_str().as_bytes(), event.to_json());

@@ -372,7 +372,7 @@ async fn ended(
 /// What a record says, or what is wrong with it.
 pub fn read(record: &RawRecord) -> Result<LogRecord, Invalid> {
     let RawRecord { partition, offset, broker_time, .. } = *record;
-    let event = Interaction::from_json(&record.value, broker_time)?;
+    let event = Interaction::from_log(&record.value, broker_time)?;
     Ok(LogRecord { partition, offset, broker_time, event })
 }
 

@@ -134,7 +134,7 @@ pub async fn run(config: Config, backends: Backends, shell: ServiceContext) -> a
     tasks.spawn("lag", lag::run(backends.clone(), feed.watch_owned(), metrics.lag.clone(), shell.clone()));
     tasks.spawn("projector", projector);
     let counting = tasks.inside("counter", counter::run(&config, &backends, &shell, feed, &metrics));
-    let counted = tasks.alongside(counting).await;
+    let counted = Box::pin(tasks.alongside(counting)).await;
     // The feed is dropped by now: the projector finishes what it was given, within the drain.
     if !tasks.finished("projector", shell.drain.max(Duration::from_secs(1))).await? {
         tracing::warn!("the boards were left behind at the drain's deadline; the next consumer mends them");

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | this one | reads a request's token, and says whose it is |
 //! | `keys` | keeps the issuer's keys up to date |
+//! | `moderator` | knows who moderates |
 //! | `revoked` | knows which tokens are good no more before they expire |
 //! | `session` | ends streams when their token is good no more |
 //!
@@ -31,6 +32,7 @@ use serde_json::Value;
 use crate::Gateway;
 
 pub(crate) mod keys;
+pub(crate) mod moderator;
 mod revoked;
 pub(crate) mod session;
 

@@ -8,6 +8,7 @@
 //! | `videos` | answers ranked lists and single videos |
 //! | `front_door` | carries a viewer's comment stream, following the video from reader to reader |
 //! | `proxy`, `upgrade` | pass everything else on to the service that answers it |
+//! | `moderation` | what moderators do, into the log; the audit log |
 //! | `limits` | how much one caller may do |
 //! | [`auth`] | knows viewers by their tokens, where they have to show one |
 //! | `page` | the console page |
@@ -18,6 +19,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::{Context, ensure};
 use liverank_adapters::Backends;
 use liverank_protocol::access::Service;
 use liverank_runtime::origins::Origins;
@@ -36,6 +38,7 @@ mod front_door;
 mod interact;
 mod limits;
 mod metrics;
+mod moderation;
 pub mod openapi;
 mod page;
 mod proxy;
@@ -112,6 +115,12 @@ pub struct Config {
     /// By which keys viewers are known.
     #[command(flatten)]
     pub auth: AuthArgs,
+    /// Whoever reaches this gateway may delete comments and ban users.
+    ///
+    /// For trying: only where no tokens are asked for, and on a loopback address only. With viewers' keys, moderators are
+    /// known by the role `moderator` or `service` in the `roles` of their tokens, and this is refused.
+    #[arg(long, env = "LIVERANK_MODERATION_OPEN", default_value_t = false)]
+    pub moderation_open: bool,
 }
 
 /// Requests to the statistics service passed on at once, up to 2 MiB each: they are few, and none is missed.
@@ -163,6 +172,8 @@ pub(crate) struct Gateway {
     pub(crate) identity: Identity,
     /// What viewers' tokens are judged by; absent where none are asked for.
     pub(crate) auth: Option<Auth>,
+    /// Whether whoever reaches it may moderate.
+    pub(crate) moderation_open: bool,
     pub(crate) metrics: GatewayMetrics,
 }
 
@@ -200,6 +211,7 @@ impl Gateway {
             patience: Duration::from_secs(config.reader_wait_seconds.into()),
             identity: shell.identity.clone(),
             auth: Auth::new(config.auth, shell.health.clone())?,
+            moderation_open: config.moderation_open,
             metrics,
         }))
     }
@@ -213,6 +225,16 @@ pub async fn run(
     listener: TcpListener,
     shell: ServiceContext,
 ) -> anyhow::Result<()> {
+    if config.moderation_open {
+        let keys = config.auth.auth_jwks_file.is_some() || config.auth.auth_jwks_url.is_some();
+        ensure!(!keys, "--moderation-open is for a gateway that asks for no tokens");
+        let address = listener.local_addr().context("the listening socket has no address")?;
+        ensure!(
+            address.ip().is_loopback(),
+            "--moderation-open lets whoever reaches this gateway moderate, and {address} is reached by others: listen \
+             on a loopback address, or give it viewers' keys"
+        );
+    }
     let gateway = Gateway::new(config, backends, &shell)?;
     let mut tasks = Tasks::new(&shell);
     if gateway.auth.is_some() {

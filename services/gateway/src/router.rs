@@ -3,15 +3,16 @@
 use std::sync::Arc;
 
 use axum::middleware::from_fn_with_state;
-use axum::routing::{MethodRouter, get, post};
+use axum::routing::{MethodRouter, delete, get, post};
 use axum::{Json, Router};
 use liverank_runtime::{cors, server};
 use serde_json::{Value, json};
 
+use crate::moderation::{bans, deletion};
 use crate::page::ASSETS;
 use crate::proxy::{comment, to_comment, to_manager, to_statistics};
 use crate::upgrade::{to_lists, to_lists_of_a_user};
-use crate::{Gateway, batch, front_door, interact, limits, openapi, videos};
+use crate::{Gateway, batch, front_door, interact, limits, moderation, openapi, videos};
 
 type Routes = Vec<(&'static str, MethodRouter<Arc<Gateway>>)>;
 
@@ -26,6 +27,9 @@ fn routes() -> Routes {
         ("/ws/user/{user_id}", get(to_lists_of_a_user)),
         ("/comment", post(comment)),
         ("/comments/{videoid}", get(to_comment)),
+        ("/comments/{videoid}/{id}", delete(deletion::delete)),
+        ("/moderation/bans", get(bans::list).post(bans::begin).delete(bans::end)),
+        ("/moderation/log", get(moderation::log)),
         ("/connect", get(front_door::by_get).post(front_door::by_post)),
         ("/register", post(to_manager)),
         ("/resolve/{videoid}", get(to_manager)),

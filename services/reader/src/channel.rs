@@ -4,14 +4,14 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use liverank_core::VideoId;
 use liverank_core::comment::{Comment, CommentEpoch, Position};
+use liverank_core::stream_events::StreamEvents;
 
+use crate::entry::EncodedEntry;
 use crate::metrics::Metrics;
 use crate::pace::Counted;
 use crate::ring::{Cursor, Hole, Pushed, Ring, Taken};
-use crate::sse;
 use crate::viewer_counts::RoomCount;
 
 /// See the module.
@@ -160,7 +160,7 @@ impl Channel {
 
     /// Takes a comment. Answers what became of it, or `None` where it belongs to another count than the ring's.
     pub fn push(&self, numbering: &CommentEpoch, comment: &Comment) -> Option<Pushed> {
-        let event = sse::comment(numbering, comment);
+        let entry = EncodedEntry::of(numbering, comment);
         let mut state = self.state();
         match state.ring.numbering() {
             None => {
@@ -171,7 +171,7 @@ impl Channel {
             Some(ours) if ours != numbering => return None,
             Some(_) => {}
         }
-        Some(state.ring.push(comment.seq, event))
+        Some(state.ring.push(comment.seq, entry))
     }
 
     /// Shows viewers what is new, or says when that may be: `gap` after the last time, as `pace` says for what came.
@@ -196,10 +196,10 @@ impl Channel {
         state.shown(now)
     }
 
-    /// What a viewer is to be sent next.
-    pub fn next(&self, cursor: &mut Cursor) -> Next {
+    /// What a viewer is to be sent next who asked for these events beside comments.
+    pub fn next(&self, cursor: &mut Cursor, asked: StreamEvents) -> Next {
         let mut state = self.state();
-        match state.ring.take(cursor) {
+        match state.ring.take_for(cursor, asked) {
             Taken::Nothing if state.going > 0 => {
                 state.going -= 1;
                 Next::End
@@ -245,11 +245,11 @@ impl Channel {
 
     /// Puts earlier comments back into the ring.
     pub fn restore(&self, numbering: &CommentEpoch, comments: &[Comment]) {
-        let events: Vec<(u64, Bytes)> =
-            comments.iter().map(|comment| (comment.seq, sse::comment(numbering, comment))).collect();
+        let entries: Vec<(u64, EncodedEntry)> =
+            comments.iter().map(|comment| (comment.seq, EncodedEntry::of(numbering, comment))).collect();
         let mut state = self.state();
         if state.ring.numbering() == Some(numbering) {
-            state.ring.restore(events);
+            state.ring.restore(entries);
         }
     }
 

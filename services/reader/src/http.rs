@@ -159,7 +159,7 @@ async fn connect(reader: &Arc<Reader>, request: Request, uri: &Uri) -> Result<Re
         rand::random_range(RETRY_MS),
         seat.room.position(&cursor).as_ref(),
     );
-    Ok(stream(seat, cursor, request.form, &greeting))
+    Ok(stream(seat, cursor, &request, &greeting))
 }
 
 /// Where a viewer begins, and whether it will miss nothing. Fetches what it missed into the room's ring.
@@ -195,7 +195,8 @@ fn redirect(url: &str, uri: &Uri) -> Response {
 }
 
 /// An answer after which the viewer's socket goes to the thread that writes to it.
-fn stream(seat: ViewerGuard, cursor: Cursor, form: Form, greeting: &[u8]) -> Response {
+fn stream(seat: ViewerGuard, cursor: Cursor, request: &Request, greeting: &[u8]) -> Response {
+    let (form, events) = (request.form, request.events);
     let headers = [
         (header::CONTENT_TYPE, HeaderValue::from_static(EVENT_STREAM)),
         (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
@@ -208,7 +209,8 @@ fn stream(seat: ViewerGuard, cursor: Cursor, form: Form, greeting: &[u8]) -> Res
         let hub = Arc::clone(seat.hub());
         let mut first = std::mem::take(&mut bare.head);
         first.extend_from_slice(&greeting);
-        hub.fanout.join(Joining { viewer: Viewer::new(seat, cursor, form, first.into()), bare });
+        let viewer = Viewer::new(seat, cursor, form, first.into()).asking(events);
+        hub.fanout.join(Joining { viewer, bare });
     }));
     response
 }

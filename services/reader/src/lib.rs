@@ -17,6 +17,7 @@ pub mod channel;
 pub mod channels;
 pub mod dispatch;
 pub mod drain;
+pub mod entry;
 pub mod fanout;
 pub mod handing;
 pub mod heads;

@@ -5,11 +5,16 @@
 //! 1. A cursor is given each number once and in order; what it cannot be given is named by a gap, so that events and
 //!    gaps together cover every number between where it began and where it is.
 //! 2. Memory is bounded by the capacity, whatever viewers do.
+//! 3. A comment that a deletion names is given to nobody from then on, in whatever order the two are pushed or restored.
+//!    Its number is: a viewer stands behind it then.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::{Bytes, BytesMut};
 use liverank_core::comment::{CommentEpoch, Position};
+use liverank_core::stream_events::StreamEvents;
+
+use crate::entry::EncodedEntry;
 
 /// The ring holds this part more than a resuming viewer may ask for, so that one who asked for all of it has time to
 /// take it before the oldest are pushed out.
@@ -111,13 +116,17 @@ pub struct Ring {
     /// Where this turn began.
     origin: u64,
     /// The events numbered `head - len + 1 ..= head`; `None` was given up.
-    events: VecDeque<Option<Bytes>>,
+    events: VecDeque<Option<EncodedEntry>>,
     head: u64,
     /// Viewers are given what is up to here: what is behind it waits to be joined with more.
     visible: u64,
     /// The highest number known to exist.
     known: u64,
-    early: BTreeMap<u64, Bytes>,
+    early: BTreeMap<u64, EncodedEntry>,
+    /// Comments that deletions name, no older than what may be restored.
+    removed: BTreeSet<u64>,
+    /// The last number of an entry that not all viewers are given alike; 0 without any.
+    last_special: u64,
     joined: VecDeque<Joined>,
 }
 
@@ -125,6 +134,7 @@ pub struct Ring {
 struct Joined {
     seen: u64,
     visible: u64,
+    asked: StreamEvents,
     bytes: Bytes,
     count: u64,
 }
@@ -142,6 +152,8 @@ impl Ring {
             visible: 0,
             known: 0,
             early: BTreeMap::new(),
+            removed: BTreeSet::new(),
+            last_special: 0,
             joined: VecDeque::new(),
         }
     }
@@ -153,6 +165,8 @@ impl Ring {
         (self.origin, self.head, self.visible, self.known) = (head, head, head, head);
         self.events.clear();
         self.early.clear();
+        self.removed.clear();
+        self.last_special = 0;
         self.joined.clear();
     }
 
@@ -180,9 +194,14 @@ impl Ring {
         self.reach + self.reach / SLACK_SHARE + 1
     }
 
-    /// Takes a comment's event, in whatever order they come. Nobody is given it before [`Ring::reveal`].
-    pub fn push(&mut self, seq: u64, event: Bytes) -> Pushed {
+    /// Takes an entry of the channel, in whatever order they come. Nobody is given it before [`Ring::reveal`].
+    pub fn push(&mut self, seq: u64, entry: impl Into<EncodedEntry>) -> Pushed {
+        let entry = entry.into();
         self.known = self.known.max(seq);
+        if let Some(removed) = entry.removes() {
+            self.remove(removed);
+        }
+        let entry = self.unless_removed(seq, entry);
         if seq <= self.head || self.early.contains_key(&seq) {
             return Pushed::Repeat;
         }
@@ -191,16 +210,40 @@ impl Ring {
             if self.early.len() >= self.reach {
                 return Pushed::Refused;
             }
-            self.early.insert(seq, event);
+            self.early.insert(seq, entry);
             return Pushed::Early;
         }
-        self.append(Some(event));
+        self.append(Some(entry));
         Pushed::Appended(1 + self.append_early())
     }
 
-    fn append(&mut self, event: Option<Bytes>) {
-        self.events.push_back(event);
+    /// Replaces a comment by what is left of it, now or when it comes.
+    fn remove(&mut self, seq: u64) {
+        let oldest = self.head.saturating_sub(self.capacity() as u64);
+        // What is older cannot be restored; what is newer than a deletion is none that it names.
+        self.removed = self.removed.split_off(&oldest);
+        if seq < oldest {
+            return;
+        }
+        self.removed.insert(seq);
+        let at = seq.checked_sub(self.floor());
+        let held = at.and_then(|at| self.events.get_mut(at as usize)).and_then(Option::as_mut);
+        if let Some(entry) = held.or_else(|| self.early.get_mut(&seq)) {
+            *entry = entry.removed();
+            self.joined.clear();
+        }
+    }
+
+    fn unless_removed(&self, seq: u64, entry: EncodedEntry) -> EncodedEntry {
+        if self.removed.contains(&seq) { entry.removed() } else { entry }
+    }
+
+    fn append(&mut self, entry: Option<EncodedEntry>) {
+        self.events.push_back(entry);
         self.head += 1;
+        if self.events.back().and_then(Option::as_ref).is_some_and(EncodedEntry::is_special) {
+            self.last_special = self.head;
+        }
         if self.events.len() > self.capacity() {
             self.events.pop_front();
         }
@@ -208,8 +251,8 @@ impl Ring {
 
     fn append_early(&mut self) -> u64 {
         let before = self.head;
-        while let Some(event) = self.early.remove(&(self.head + 1)) {
-            self.append(Some(event));
+        while let Some(entry) = self.early.remove(&(self.head + 1)) {
+            self.append(Some(entry));
         }
         self.head - before
     }
@@ -300,9 +343,18 @@ impl Ring {
         (upto > after).then_some(Hole { after, upto })
     }
 
-    /// Puts back comments from before the ring's first, or ones that were given up. In ascending order, without holes.
-    pub fn restore(&mut self, events: Vec<(u64, Bytes)>) {
-        for (seq, event) in events.into_iter().rev() {
+    /// Puts back entries from before the ring's first, or ones that were given up. In ascending order, without holes.
+    pub fn restore<E: Into<EncodedEntry>>(&mut self, entries: Vec<(u64, E)>) {
+        let entries: Vec<(u64, EncodedEntry)> =
+            entries.into_iter().map(|(seq, entry)| (seq, entry.into())).collect();
+        for removed in entries.iter().filter_map(|(_, entry)| entry.removes()) {
+            self.remove(removed);
+        }
+        for (seq, entry) in entries.into_iter().rev() {
+            let event = self.unless_removed(seq, entry);
+            if event.is_special() {
+                self.last_special = self.last_special.max(seq);
+            }
             let floor = self.floor();
             if (floor..=self.head).contains(&seq) {
                 let slot = &mut self.events[(seq - floor) as usize];
@@ -316,12 +368,17 @@ impl Ring {
         self.joined.clear();
     }
 
-    fn event(&self, seq: u64) -> Option<&Bytes> {
+    fn event(&self, seq: u64) -> Option<&EncodedEntry> {
         self.events.get(seq.checked_sub(self.floor())? as usize)?.as_ref()
     }
 
-    /// What a viewer is to be sent next; moves its cursor past it.
+    /// What a viewer is to be sent next that asked for nothing beside comments; moves its cursor past it.
     pub fn take(&mut self, cursor: &mut Cursor) -> Taken {
+        self.take_for(cursor, StreamEvents::default())
+    }
+
+    /// What a viewer is to be sent next; moves its cursor past it.
+    pub fn take_for(&mut self, cursor: &mut Cursor, asked: StreamEvents) -> Taken {
         if let Some(gap) = self.settle(cursor) {
             return gap;
         }
@@ -335,7 +392,7 @@ impl Ring {
             *seen = missed;
             return gap.unwrap_or(Taken::Nothing);
         }
-        let (bytes, count) = self.slice(*seen);
+        let (bytes, count) = self.slice(*seen, asked);
         *seen += count;
         Taken::Events { bytes, count }
     }
@@ -370,8 +427,11 @@ impl Ring {
     }
 
     /// The events after `seen`, of which the first is held, joined; and how many they are.
-    fn slice(&mut self, seen: u64) -> (Bytes, u64) {
-        let known = |joined: &&Joined| joined.seen == seen && joined.visible == self.visible;
+    fn slice(&mut self, seen: u64, asked: StreamEvents) -> (Bytes, u64) {
+        // Where all are given the same, all share it.
+        let asked = if self.last_special > seen { asked } else { StreamEvents::default() };
+        let known =
+            |joined: &&Joined| (joined.seen, joined.visible, joined.asked) == (seen, self.visible, asked);
         if let Some(joined) = self.joined.iter().find(known) {
             return (joined.bytes.clone(), joined.count);
         }
@@ -380,8 +440,8 @@ impl Ring {
             size += event.len();
             size == event.len() || size <= MAX_SLICE_BYTES
         };
-        let events: Vec<&Bytes> =
-            (seen + 1..=self.visible).map_while(|seq| self.event(seq)).take_while(fits).collect();
+        let held = (seen + 1..=self.visible).map_while(|seq| self.event(seq));
+        let events: Vec<&Bytes> = held.map(|entry| entry.bytes(asked)).take_while(fits).collect();
         let count = events.len() as u64;
         if let [event] = events[..] {
             return (event.clone(), 1);
@@ -394,7 +454,7 @@ impl Ring {
         if self.joined.len() == JOINED_KEPT {
             self.joined.pop_front();
         }
-        self.joined.push_back(Joined { seen, visible: self.visible, bytes: bytes.clone(), count });
+        self.joined.push_back(Joined { seen, visible: self.visible, asked, bytes: bytes.clone(), count });
         (bytes, count)
     }
 

@@ -4,7 +4,8 @@ use std::fmt::Write;
 
 use bytes::Bytes;
 use liverank_core::comment::{Comment, CommentEpoch, Position};
-use liverank_core::{UserId, VideoId};
+use liverank_core::moderation::ActorRole;
+use liverank_core::{CommentId, UserId, VideoId};
 use liverank_runtime::{comment_json, one_line};
 use serde_json::json;
 
@@ -23,6 +24,29 @@ pub enum Form {
 /// One comment as an event.
 pub fn comment(numbering: &CommentEpoch, comment: &Comment) -> Bytes {
     format!("id: {numbering}-{}\ndata: {}\n\n", comment.seq, comment_json::event_data(comment)).into()
+}
+
+/// A number of the channel that there is nothing to show of: the viewer is to know that it has had it.
+pub fn id_only(numbering: &CommentEpoch, seq: u64) -> Bytes {
+    format!("id: {numbering}-{seq}\n\n").into()
+}
+
+/// Says that a comment was removed; `of` is its number, 0 where that is not known. Who removed it is not told, only
+/// whether that was its author.
+pub fn deleted(
+    numbering: &CommentEpoch,
+    entry: &Comment,
+    comment: &CommentId,
+    of: u64,
+    role: ActorRole,
+) -> Bytes {
+    let by = if role == ActorRole::Author { "author" } else { "moderator" };
+    let data = json!({
+        "type": "deleted", "id": comment, "videoid": entry.video_id, "seq": (of > 0).then_some(of), "by": by,
+        "timestamp": comment_json::time(entry.timestamp),
+    });
+    let data = one_line::to_string(&data);
+    format!("event: deleted\nid: {numbering}-{}\ndata: {data}\n\n", entry.seq).into()
 }
 
 /// The first event of a stream: who is connected where, how long to wait before coming back, in ms, and where the

@@ -144,7 +144,7 @@ fn prepare(letter: &StoredDeadLetter) -> Prepared {
         return Prepared::Stays(format!("it was cut when it was buried: it had {bytes} bytes"));
     }
     let arrived = letter.origin.as_ref().map_or(letter.buried_at, |origin| origin.broker_time);
-    let event = match Interaction::from_json(&letter.value, arrived) {
+    let event = match Interaction::from_log(&letter.value, arrived) {
         Ok(event) => event,
         Err(invalid) => return Prepared::Stays(invalid.to_string()),
     };

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use liverank_core::counting::{LogRecord, REPEAT_WINDOW_MS, Rules, VideoState, apply, identities, identity};
-use liverank_core::{Interaction, Millis, UserId, VideoId};
+use liverank_core::{Interaction, Kind, Millis, UserId, VideoId};
 
 /// How often identities that no longer matter are dropped, in events.
 const PRUNE_EVERY: u64 = 100_000;
@@ -114,7 +114,7 @@ impl Tally {
         self.prune();
     }
 
-    fn note(&mut self, record: &LogRecord) {
+    fn claim(&mut self, record: &LogRecord) {
         let event = &record.event;
         let claims = self.claims.entry(event.video_id.clone()).or_default();
         let claim = claims.iter_mut().find(|claim| claim.partition == record.partition);
@@ -126,6 +126,14 @@ impl Tally {
                 first_user: event.user_id.clone(),
                 given: event.owner_id.clone(),
             }),
+        }
+    }
+
+    fn note(&mut self, record: &LogRecord) {
+        let event = &record.event;
+        // What moderators do makes nobody the owner.
+        if event.kind != Kind::Moderation {
+            self.claim(record);
         }
         if let Some((end, time)) = self.open.get_mut(&record.partition) {
             *time = record.broker_time.max(*time);

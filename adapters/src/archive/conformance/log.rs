@@ -37,6 +37,7 @@ pub fn view(id: &str) -> Interaction {
         event_id: None,
         owner_id: None,
         comment: None,
+        moderation: None,
     }
 }
 

@@ -163,7 +163,10 @@ impl Source {
         copy_table(from, LIVE.comments, to, NEXT.comments)?;
         copy_table(from, LIVE.places, to, NEXT.places)?;
         copy_table(from, LIVE.names, to, NEXT.names)?;
-        copy_table(from, LIVE.count, to, NEXT.count)
+        copy_table(from, LIVE.count, to, NEXT.count)?;
+        copy_table(from, LIVE.rules, to, NEXT.rules)?;
+        copy_table(from, LIVE.rule_revisions, to, NEXT.rule_revisions)?;
+        copy_table(from, LIVE.audit, to, NEXT.audit)
     }
 }
 

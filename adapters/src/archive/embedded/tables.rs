@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::super::{Meta, Position};
 use super::PART;
+use super::moderation::Place;
 use crate::redb_file::{Failure, Purpose};
 
 /// Where a partition stands, as stored: the next offset, and time and digest of the record before it.
@@ -36,6 +37,12 @@ pub struct Tables {
     pub names: TableDefinition<'static, (&'static str, &'static str), u64>,
     /// How many comments there are, under the one key.
     pub count: TableDefinition<'static, (), u64>,
+    /// Restrictions by the revision of their last change.
+    pub rules: TableDefinition<'static, u64, &'static [u8]>,
+    /// The revision of each restriction, by its key.
+    pub rule_revisions: TableDefinition<'static, &'static str, u64>,
+    /// What moderators did, by when and where the log has it.
+    pub audit: TableDefinition<'static, Place, &'static [u8]>,
 }
 
 /// The archive that serves.
@@ -50,6 +57,9 @@ pub static LIVE: Tables = Tables {
     places: TableDefinition::new("comment_places"),
     names: TableDefinition::new("comment_names"),
     count: TableDefinition::new("comment_count"),
+    rules: TableDefinition::new("rules"),
+    rule_revisions: TableDefinition::new("rule_revisions"),
+    audit: TableDefinition::new("moderation"),
 };
 
 /// The archive that a replay counts into.
@@ -64,6 +74,9 @@ pub static NEXT: Tables = Tables {
     places: TableDefinition::new("next_comment_places"),
     names: TableDefinition::new("next_comment_names"),
     count: TableDefinition::new("next_comment_count"),
+    rules: TableDefinition::new("next_rules"),
+    rule_revisions: TableDefinition::new("next_rule_revisions"),
+    audit: TableDefinition::new("next_moderation"),
 };
 
 pub const PURPOSE: Purpose =
@@ -82,6 +95,9 @@ impl Tables {
         transaction.open_table(self.places)?;
         transaction.open_table(self.names)?;
         transaction.open_table(self.count)?;
+        transaction.open_table(self.rules)?;
+        transaction.open_table(self.rule_revisions)?;
+        transaction.open_table(self.audit)?;
         Ok(())
     }
 
@@ -97,6 +113,9 @@ impl Tables {
         transaction.delete_table(self.places)?;
         transaction.delete_table(self.names)?;
         transaction.delete_table(self.count)?;
+        transaction.delete_table(self.rules)?;
+        transaction.delete_table(self.rule_revisions)?;
+        transaction.delete_table(self.audit)?;
         Ok(())
     }
 
@@ -112,6 +131,9 @@ impl Tables {
         transaction.rename_table(self.places, others.places)?;
         transaction.rename_table(self.names, others.names)?;
         transaction.rename_table(self.count, others.count)?;
+        transaction.rename_table(self.rules, others.rules)?;
+        transaction.rename_table(self.rule_revisions, others.rule_revisions)?;
+        transaction.rename_table(self.audit, others.audit)?;
         Ok(())
     }
 }

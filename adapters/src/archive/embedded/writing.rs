@@ -3,11 +3,12 @@
 use std::collections::HashSet;
 
 use liverank_core::comment::CommentEpoch;
-use liverank_core::counting::{Batch, Effects, NumberedComment, Rules, VideoState, apply};
+use liverank_core::counting::{Batch, Effects, NumberedComment, Rules, VideoState, apply_with};
 use liverank_core::{Millis, VideoId};
 use redb::{Database, ReadableTable, WriteTransaction};
 
 use super::super::{CommitError, Committed, Meta, Position};
+use super::moderation;
 use super::tables::{
     Tables, decode_video, encode_comment, encode_meta, encode_video, meta as meta_in, position, positions,
 };
@@ -48,10 +49,12 @@ pub fn commit(
     }
     let videos = known_videos(&transaction, tables, &batch.videos())?;
     let sightings = known_sightings(&transaction, tables, &batch.identities())?;
-    let effects = apply(&batch.records, videos, sightings, &meta.rules);
+    let moderated = moderation::moderated(&transaction, tables, batch)?;
+    let effects = apply_with(&batch.records, videos, sightings, moderated, &meta.rules);
     put_videos(&transaction, tables, &effects.videos)?;
     put_identities(&transaction, tables, &effects.identities)?;
     put_comments(&transaction, tables, &effects.comments)?;
+    moderation::put(&transaction, tables, &effects)?;
     transaction.commit()?;
     Ok(Ok(Committed { effects, meta }))
 }

@@ -8,7 +8,7 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
-use liverank_core::counting::{Batch, Effects, OffsetRange, Rules, VideoState, apply, identity_digest};
+use liverank_core::counting::{Batch, Effects, OffsetRange, Rules, VideoState, apply_with, identity_digest};
 use liverank_core::{Millis, VideoId};
 use mongodb::ClientSession;
 use mongodb::bson::{Bson, Document, RawDocumentBuf, doc};
@@ -100,9 +100,12 @@ async fn attempt(
     let sightings = commit.sightings(batch).await?;
     let videos = commit.videos(batch, &mut owner.states).await?;
     let known: HashSet<String> = sightings.iter().map(|(identity, _)| identity.clone()).collect();
-    let effects = apply(&batch.records, videos.states.values().cloned(), sightings, &meta.rules);
+    let moderated = commit.transaction.moderated(batch).await?;
+    let known_videos = videos.states.values().cloned();
+    let effects = apply_with(&batch.records, known_videos, sightings, moderated, &meta.rules);
     commit.advance(&batch.spans, &new_offsets, &videos.left).await?;
     commit.write(&effects, &meta.rules, &videos).await?;
+    commit.transaction.moderate(&effects).await?;
     if let Some(rebuild) = filling {
         commit.write_next(&effects.videos, &rebuild, &meta.rules).await?;
     }

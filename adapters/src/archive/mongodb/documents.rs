@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use liverank_core::comment::CommentEpoch;
+use liverank_core::comment::{CommentEpoch, EntryKind};
 use liverank_core::counting::{NumberedComment, RecordFingerprint, Rules, VideoState, digest};
 use liverank_core::score::{Counters, Weights, points};
 use liverank_core::{Comment, CommentId, Invalid, Millis, UserId, VideoId};
@@ -181,9 +181,16 @@ pub(super) struct CommentDoc {
     reply_to: Option<String>,
     partition: i64,
     offset: i64,
+    /// Absent for a comment.
+    #[serde(default, skip_serializing_if = "EntryKind::is_comment")]
+    entry: EntryKind,
 }
 
 impl CommentDoc {
+    pub(super) const fn seq(&self) -> i64 {
+        self.seq
+    }
+
     pub(super) fn of(numbered: &NumberedComment) -> Self {
         let comment = &numbered.comment;
         Self {
@@ -196,6 +203,7 @@ impl CommentDoc {
             reply_to: comment.reply_to.as_ref().map(CommentId::to_string),
             partition: i64::from(numbered.partition),
             offset: numbered.offset as i64,
+            entry: comment.entry.clone(),
         }
     }
 
@@ -208,6 +216,7 @@ impl CommentDoc {
             text: self.comment,
             timestamp: self.timestamp,
             seq: self.seq as u64,
+            entry: self.entry,
             reply_to: self.reply_to.map(|id| CommentId::parse(&id)).transpose().map_err(damaged)?,
         };
         Ok(NumberedComment { comment, partition: self.partition as u32, offset: self.offset as u64 })

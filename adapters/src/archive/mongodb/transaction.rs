@@ -127,6 +127,17 @@ impl<'a> Transaction<'a> {
         found.stream(self.session).try_collect().await
     }
 
+    /// The first document that a filter finds, in this order.
+    pub(super) async fn newest<T: DeserializeOwned + Send + Sync + Unpin>(
+        &mut self,
+        collection: &str,
+        filter: Document,
+        order: Document,
+    ) -> Result<Option<T>, Error> {
+        let collection = self.archive.collection::<T>(collection);
+        collection.find_one(filter).sort(order).session(&mut *self.session).await
+    }
+
     /// All documents whose `field` is one of `ids`.
     pub(super) async fn find_each<T: DeserializeOwned + Send + Sync + Unpin>(
         &mut self,

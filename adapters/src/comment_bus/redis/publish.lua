@@ -1,7 +1,8 @@
 -- Keeps a video's comments and tells its subscribers. KEYS[1] stream of its last comments: n numbering, c comment
--- ARGV: channel, numbering, how many to keep, for how many seconds, PUBLISH or on a cluster SPUBLISH, then number and
--- comment of each, ascending
--- The stream never has a hole: where an earlier comment is missing it begins anew, and who asks for that goes to the archive.
+-- ARGV: channel, numbering, how many to keep, for how many seconds, PUBLISH or on a cluster SPUBLISH, then of each entry,
+-- ascending: its number, the entry, and the number of the comment that it removes, or 0
+-- Where an earlier comment is missing the stream begins anew. A removed comment is a hole in it. Who asks for either goes to
+-- the archive.
 local function number(entry)
   return tonumber(string.match(entry[1], '^%d+'))
 end
@@ -16,7 +17,7 @@ elseif newest then
 end
 
 local kept = false
-for at = 6, #ARGV, 2 do
+for at = 6, #ARGV, 3 do
   local seq = tonumber(ARGV[at])
   if not last or seq > last then
     if not last or seq > last + 1 then
@@ -31,5 +32,6 @@ for at = 6, #ARGV, 2 do
     redis.call(ARGV[5], ARGV[1], ARGV[at + 1])
   end
   -- What is kept was published together with its keeping: nothing is left to do.
+  if ARGV[at + 2] ~= '0' then redis.call('XDEL', KEYS[1], ARGV[at + 2] .. '-0') end
 end
 if kept then redis.call('EXPIRE', KEYS[1], ARGV[4]) end

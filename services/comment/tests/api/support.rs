@@ -11,7 +11,7 @@ use axum::http::{StatusCode, Uri};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use liverank_adapters::archive::embedded::EmbeddedArchive;
-use liverank_adapters::archive::{CommitError, Committed, Meta, Page, Position, Rebuild};
+use liverank_adapters::archive::{CommitError, Committed, Meta, ModerationArchive, Page, Position, Rebuild};
 use liverank_adapters::event_log::embedded::EmbeddedLog;
 use liverank_adapters::event_log::{
     AppendError, ConsumerEvent, DeadLetter, LetterReader, LogConsumer, LogReader, RawRecord, ReadRange,
@@ -19,7 +19,9 @@ use liverank_adapters::event_log::{
 };
 use liverank_adapters::{Archive, EventLog, StoreError, clock};
 use liverank_comment::Config;
+use liverank_core::comment::random_id;
 use liverank_core::counting::{Batch, LogRecord, NumberedComment, OffsetRange, Rules, VideoState};
+use liverank_core::moderation::{Action, ActorRole, Moderation};
 use liverank_core::{Comment, CommentId, Interaction, Millis, UserId, VideoId};
 use liverank_runtime::ServiceContext;
 use reqwest::{Client, Response, Url};
@@ -145,6 +147,15 @@ impl Service {
         records
     }
 
+    /// What a moderator does, into the log.
+    pub async fn moderate(&self, video: Option<&str>, action: Action) {
+        let moderation = Moderation { action, role: ActorRole::Moderator, reason: None };
+        let (user, id) = (UserId::parse("mod").unwrap(), random_id(rand::random()).as_str().parse().unwrap());
+        let video = video.map(|id| VideoId::parse(id).unwrap());
+        let record = moderation.into_record(user, video, id, liverank_runtime::now_ms());
+        self.log.append(record.video_id.as_str().as_bytes(), record.to_json()).await.unwrap();
+    }
+
     /// Does what the consumer does: moves all that the log has into the archive.
     pub async fn archive_all(&self) {
         let ends = self.log.end_offsets().await.unwrap();
@@ -160,7 +171,7 @@ impl Service {
             partition: raw.partition,
             offset: raw.offset,
             broker_time: raw.broker_time,
-            event: Interaction::from_json(&raw.value, raw.broker_time).unwrap(),
+            event: Interaction::from_log(&raw.value, raw.broker_time).unwrap(),
         });
         self.archive.commit(&Batch { spans, records: records.collect() }).await.unwrap();
     }
@@ -290,6 +301,9 @@ impl Archive for ArchiveWithSwitch {
     async fn take_up(&self, partitions: &[u32]) -> Result<Vec<Position>, StoreError> {
         self.inner.take_up(partitions).await
     }
+    fn moderation(&self) -> &dyn ModerationArchive {
+        self.inner.moderation()
+    }
     fn rebuilding(&self) -> &dyn Rebuild {
         self.inner.rebuilding()
     }
@@ -329,6 +343,7 @@ impl Archive for ArchiveWithSwitch {
         self.inner.heads(videos).await
     }
     async fn owners(&self, videos: &[VideoId]) -> Result<Vec<Option<UserId>>, StoreError> {
+        self.here().await;
         self.inner.owners(videos).await
     }
     async fn forget_before(&self, watermark: Millis) -> Result<u64, StoreError> {

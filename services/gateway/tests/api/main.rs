@@ -8,6 +8,7 @@ mod document;
 mod edge;
 mod front_door;
 mod interactions;
+mod moderation;
 mod page;
 mod proxy;
 mod sessions;

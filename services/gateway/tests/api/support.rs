@@ -76,6 +76,14 @@ impl System {
         Self { url, http, shell, backends, log, running, _dir: dir }
     }
 
+    /// Another gateway on the same stores, which is to end by itself: how it ended.
+    pub async fn beside(&self, flags: &[&str], listener: TcpListener) -> anyhow::Result<()> {
+        let config = Cli::parse_from(["gateway"].iter().chain(flags)).config;
+        let shell = ServiceContext::new(Duration::from_secs(3));
+        let running = liverank_gateway::run(config, self.backends.clone(), listener, shell);
+        tokio::time::timeout(SOON, running).await.expect("ends by itself")
+    }
+
     /// The address of a path.
     pub fn at(&self, path: &str) -> String {
         format!("{}{path}", self.url.as_str().trim_end_matches('/'))

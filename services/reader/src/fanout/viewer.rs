@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
+use liverank_core::stream_events::StreamEvents;
 
 use crate::channel::{Channel, Next};
 use crate::hub::ViewerGuard;
@@ -26,6 +27,8 @@ pub struct Viewer<S> {
     seat: ViewerGuard,
     cursor: Cursor,
     form: Form,
+    /// What it is sent beside comments.
+    asked: StreamEvents,
     /// The heartbeats of its room that it has had or had no need of.
     heartbeats: u32,
     /// Whether its socket takes nothing for now.
@@ -51,13 +54,20 @@ impl Viewer<()> {
     /// A viewer that is sent `first`, and then what comes after `cursor`.
     pub fn new(seat: ViewerGuard, cursor: Cursor, form: Form, first: Bytes) -> Self {
         let heartbeats = seat.room.heartbeats.load(Ordering::Relaxed);
-        Self { socket: (), seat, cursor, form, heartbeats, full: false, said_all: false, rest: first }
+        let asked = StreamEvents::default();
+        Self { socket: (), seat, cursor, form, asked, heartbeats, full: false, said_all: false, rest: first }
+    }
+
+    /// The same viewer, who asked for these events beside comments.
+    #[must_use]
+    pub fn asking(self, asked: StreamEvents) -> Self {
+        Self { asked, ..self }
     }
 
     /// The same viewer, with its socket.
     pub fn on<S>(self, socket: S) -> Viewer<S> {
-        let Self { socket: (), seat, cursor, form, heartbeats, full, said_all, rest } = self;
-        Viewer { socket, seat, cursor, form, heartbeats, full, said_all, rest }
+        let Self { socket: (), seat, cursor, form, asked, heartbeats, full, said_all, rest } = self;
+        Viewer { socket, seat, cursor, form, asked, heartbeats, full, said_all, rest }
     }
 }
 
@@ -97,7 +107,7 @@ impl<S: Read + Write> Viewer<S> {
             if self.full {
                 return Ok(After::Waits);
             }
-            match self.seat.room.next(&mut self.cursor) {
+            match self.seat.room.next(&mut self.cursor, self.asked) {
                 Next::Send(Taken::Events { bytes, count }) => self.send_events(&bytes, count)?,
                 Next::Send(Taken::Gap { numbering, from, to }) => {
                     self.seat.hub().metrics.gaps.inc();

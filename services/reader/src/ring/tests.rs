@@ -1,5 +1,7 @@
 use proptest::prelude::*;
 
+use liverank_core::stream_events::StreamEvent;
+
 use super::*;
 
 fn numbering(text: &str) -> CommentEpoch {
@@ -322,6 +324,126 @@ proptest! {
                 prop_assert!(at >= item.abs());
             }
             prop_assert_eq!(at, head as i64);
+        }
+    }
+}
+
+fn channel_entry(seq: u64, entry: liverank_core::comment::EntryKind) -> EncodedEntry {
+    let comment = liverank_core::Comment {
+        id: format!("c{seq}").parse().unwrap(),
+        user_id: "u".parse().unwrap(),
+        video_id: "v".parse().unwrap(),
+        text: "words".into(),
+        timestamp: 0,
+        seq,
+        reply_to: None,
+        entry,
+    };
+    EncodedEntry::of(&numbering("n"), &comment)
+}
+
+fn said(seq: u64) -> EncodedEntry {
+    channel_entry(seq, liverank_core::comment::EntryKind::Comment)
+}
+
+fn deletion(seq: u64, of: u64) -> EncodedEntry {
+    let (comment_id, role) =
+        (format!("c{of}").parse().unwrap(), liverank_core::moderation::ActorRole::Service);
+    channel_entry(seq, liverank_core::comment::EntryKind::Deleted { comment_id, of, role })
+}
+
+/// What a viewer is sent: of each event its number, and `c` for a comment, `d` for a deletion, nothing for an id alone.
+fn shown(ring: &mut Ring, cursor: &mut Cursor, asked: StreamEvents) -> Vec<String> {
+    let mut shown = Vec::new();
+    while let Taken::Events { bytes, count } = ring.take_for(cursor, asked) {
+        let text = String::from_utf8(bytes.to_vec()).unwrap();
+        let events: Vec<&str> = text.split_terminator("\n\n").collect();
+        assert_eq!(events.len() as u64, count, "every entry is one event for whoever it is: {text:?}");
+        for event in events {
+            let number = event.lines().find_map(|line| line.strip_prefix("id: n-")).unwrap();
+            let kind = if event.starts_with("event: deleted\n") {
+                "d"
+            } else if event.contains("words") {
+                "c"
+            } else {
+                ""
+            };
+            shown.push(format!("{number}{kind}"));
+        }
+    }
+    shown
+}
+
+#[test]
+fn a_deleted_comment_leaves_the_ring_and_those_who_asked_are_told() {
+    let mut ring = anchored(10, 0);
+    for seq in 1..=3 {
+        ring.push(seq, said(seq));
+    }
+    ring.push(4, deletion(4, 2));
+    ring.push(5, said(5));
+    ring.reveal();
+    let asked = StreamEvents::default().with(StreamEvent::Deleted);
+    assert_eq!(shown(&mut ring, &mut position_cursor(0), asked), ["1c", "2", "3c", "4d", "5c"]);
+    assert_eq!(
+        shown(&mut ring, &mut position_cursor(0), StreamEvents::default()),
+        ["1c", "2", "3c", "4", "5c"]
+    );
+    assert_eq!(shown(&mut ring, &mut position_cursor(2), asked), ["3c", "4d", "5c"], "who had it is told");
+}
+
+fn position_cursor(seen: u64) -> Cursor {
+    Cursor::At { turn: 1, seen }
+}
+
+#[test]
+fn what_was_joined_before_a_deletion_is_not_handed_out_after_it() {
+    let mut ring = anchored(10, 0);
+    for seq in 1..=2 {
+        ring.push(seq, said(seq));
+    }
+    ring.reveal();
+    assert_eq!(shown(&mut ring, &mut position_cursor(0), StreamEvents::default()), ["1c", "2c"]);
+    // The deletion waits for one before it, and takes effect all the same.
+    ring.push(4, deletion(4, 1));
+    assert_eq!(shown(&mut ring, &mut position_cursor(0), StreamEvents::default()), ["1", "2c"]);
+}
+
+proptest! {
+    /// In whatever order entries come, however often, and whatever is restored of an older copy: nobody is given a comment
+    /// once its deletion is there.
+    #[test]
+    fn nobody_is_given_what_was_deleted(
+        deletions in proptest::collection::vec(proptest::option::of(1_u64..20), 20),
+        order in proptest::collection::vec(1_u64..=20, 0..60),
+        seen in 0_u64..20, asks in any::<bool>(), floor in 0_u64..10,
+    ) {
+        let entry = |seq: u64| match deletions[seq as usize - 1] {
+            Some(of) if of < seq => deletion(seq, of),
+            _ => said(seq),
+        };
+        let mut ring = anchored(30, floor);
+        let mut there = std::collections::BTreeSet::new();
+        for seq in order.into_iter().chain(floor + 1..=20) {
+            ring.push(seq, entry(seq));
+            if seq > floor {
+                there.insert(seq);
+            }
+        }
+        // A copy that was read before any of it was deleted.
+        ring.restore((1..=20).map(|seq| (seq, said(seq))).filter(|(seq, _)| *seq <= floor).collect());
+        ring.reveal();
+        let asked = if asks { StreamEvents::default().with(StreamEvent::Deleted) } else { StreamEvents::default() };
+        let gone: Vec<u64> = there.iter().filter_map(|seq| entry(*seq).removes()).collect();
+        let events = shown(&mut ring, &mut position_cursor(seen), asked);
+        let numbers: Vec<u64> =
+            events.iter().map(|event| event.trim_end_matches(['c', 'd']).parse().unwrap()).collect();
+        prop_assert_eq!(numbers, (seen + 1..=20).collect::<Vec<_>>());
+        for event in events {
+            if let Some(number) = event.strip_suffix('c') {
+                prop_assert!(!gone.contains(&number.parse().unwrap()), "{event} of {gone:?}");
+            }
+            prop_assert!(asks || !event.ends_with('d'));
         }
     }
 }

@@ -201,6 +201,7 @@ impl World {
                     text: format!("comment {offset}"),
                     reply_to: None,
                 }),
+                moderation: None,
             },
         };
         let next = *offset + count;
@@ -504,11 +505,21 @@ impl Viewer {
         }
     }
 
+    /// The next event that a browser would show its page: one without data only moves the last id.
+    pub async fn shown(&mut self) -> Event {
+        loop {
+            let event = self.next().await.expect("an event, not the end");
+            if !event.data.is_empty() {
+                return event;
+            }
+        }
+    }
+
     /// The numbers of the next `count` comments, each checked against its id.
     pub async fn comments(&mut self, count: u64) -> Vec<u64> {
         let mut seqs = Vec::new();
         for _ in 0..count {
-            let event = self.next().await.expect("a comment, not the end");
+            let event = self.shown().await;
             assert_eq!(event.kind, None, "a comment, not {event:?}");
             let seq = event.json()["seq"].as_u64().unwrap();
             assert!(event.id.unwrap().ends_with(&format!("-{seq}")));

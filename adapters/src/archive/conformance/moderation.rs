@@ -1,0 +1,142 @@
+//! Moderation: comments that are removed, restrictions, and the audit log.
+
+use liverank_core::comment::EntryKind;
+use liverank_core::counting::{Batch, Rules};
+use liverank_core::moderation::{Action, ActorRole, Moderation, Restriction, Scope};
+use liverank_core::{CommentId, Interaction};
+
+use super::log::{BEGIN, Log, comment, user, video};
+use crate::Archive;
+use crate::archive::{AuditPlace, CommitError, Finished, Page};
+
+fn moderated(on: Option<&str>, id: &str, action: Action) -> Interaction {
+    let moderation = Moderation { action, role: ActorRole::Moderator, reason: Some("spam".into()) };
+    moderation.into_record(user("mod"), on.map(video), id.parse().unwrap(), BEGIN)
+}
+
+fn delete(on: &str, comment: &str, id: &str) -> Interaction {
+    moderated(Some(on), id, Action::Delete { comment_id: comment.parse().unwrap() })
+}
+
+fn restrict(name: &str, id: &str, until: Option<i64>) -> Interaction {
+    let (kind, scope) = (Restriction::Mute, Scope::Video(video("v")));
+    moderated(None, id, Action::Restrict { userid: user(name), kind, scope, until })
+}
+
+fn lift(name: &str, id: &str) -> Interaction {
+    let (kind, scope) = (Restriction::Mute, Scope::Video(video("v")));
+    moderated(None, id, Action::Lift { userid: user(name), kind, scope })
+}
+
+/// What a video's channel holds: text, and the number that an entry removes.
+async fn channel(archive: &dyn Archive, id: &str) -> Vec<(String, Option<u64>)> {
+    let held = archive.comments(&video(id), Page::After(0), 100).await.unwrap();
+    assert!(held.iter().zip(1..).all(|(entry, seq)| entry.seq == seq), "numbered without a hole");
+    held.into_iter().map(|entry| (entry.text, entry.entry.removes())).collect()
+}
+
+fn channel_of(expected: &[(&str, Option<u64>)]) -> Vec<(String, Option<u64>)> {
+    expected.iter().map(|(text, removes)| ((*text).to_owned(), *removes)).collect()
+}
+
+/// Comments, and deletions in the same batch and in a later one.
+fn batches(log: &mut Log) -> Vec<Batch> {
+    vec![
+        log.on_one([comment("v", "a", "one"), comment("v", "b", "two"), delete("v", "b", "m1")]),
+        log.batch([(0, comment("v", "c", "three")), (1, comment("w", "d", "another video's"))]),
+        log.batch([
+            (0, delete("v", "a", "m2")),
+            (0, delete("v", "a", "m2")),
+            (2, restrict("ann", "m3", None)),
+        ]),
+        log.batch([
+            (0, delete("v", "nobody", "m4")),
+            (2, restrict("ben", "m5", Some(7))),
+            (2, lift("ann", "m6")),
+        ]),
+    ]
+}
+
+const CHANNEL: [(&str, Option<u64>); 6] =
+    [("", None), ("", None), ("", Some(2)), ("three", None), ("", Some(1)), ("", None)];
+
+pub async fn what_is_deleted_is_not_there_any_more(archive: &dyn Archive) {
+    let mut log = Log::new();
+    for batch in batches(&mut log) {
+        archive.commit(&batch).await.unwrap();
+    }
+    assert_eq!(channel(archive, "v").await, channel_of(&CHANNEL));
+    assert_eq!(channel(archive, "w").await, channel_of(&[("another video's", None)]), "of its video only");
+    assert_eq!(archive.heads(&[video("v")]).await.unwrap(), [6]);
+    let id = |id: &str| CommentId::parse(id).unwrap();
+    let gone = archive.comment(&video("v"), &id("a")).await.unwrap().expect("that it was there is known");
+    assert_eq!((gone.text.as_str(), gone.entry, gone.seq), ("", EntryKind::Removed, 1));
+    let from_log = archive.comments_from(0, 0, 100).await.unwrap();
+    let texts: Vec<&str> = from_log.iter().map(|numbered| numbered.comment.text.as_str()).collect();
+    assert_eq!(texts, ["", "", "", "three", "", ""], "what is published again is without them, too");
+}
+
+pub async fn restrictions_are_followed_by_revision(archive: &dyn Archive) {
+    let mut log = Log::new();
+    assert_eq!(archive.moderation().rules_since(0, 10).await.unwrap(), []);
+    for batch in batches(&mut log) {
+        archive.commit(&batch).await.unwrap();
+    }
+    let all = archive.moderation().rules_since(0, 10).await.unwrap();
+    let told: Vec<_> = all
+        .iter()
+        .map(|change| (change.userid.as_str(), change.revision, change.rule.as_ref().map(|rule| rule.until)))
+        .collect();
+    assert_eq!(told, [("ben", 2, Some(Some(7))), ("ann", 3, None)], "each as it is now, in order");
+    assert_eq!(archive.moderation().rules_since(0, 1).await.unwrap(), all[..1]);
+    assert_eq!(archive.moderation().rules_since(2, 10).await.unwrap(), all[1..]);
+    assert_eq!(archive.moderation().rules_since(3, 10).await.unwrap(), []);
+    archive.commit(&log.batch([(2, restrict("ann", "m7", Some(9)))])).await.unwrap();
+    let again = archive.moderation().rules_since(3, 10).await.unwrap();
+    assert_eq!((again.len(), again[0].revision), (1, 4));
+    let rule = again[0].rule.as_ref().unwrap();
+    assert_eq!((rule.by.as_str(), rule.reason.as_deref(), rule.at), ("mod", Some("spam"), BEGIN));
+}
+
+pub async fn everything_that_was_done_is_in_the_audit_log(archive: &dyn Archive) {
+    let mut log = Log::new();
+    assert_eq!(archive.moderation().audit(None, 10).await.unwrap(), []);
+    for batch in batches(&mut log) {
+        archive.commit(&batch).await.unwrap();
+    }
+    let all = archive.moderation().audit(None, 10).await.unwrap();
+    let ids: Vec<&str> = all.iter().map(|entry| entry.record.event_id.as_ref().unwrap().as_str()).collect();
+    assert_eq!(ids, ["m6", "m5", "m4", "m3", "m2", "m1"], "newest first, and a repeat is no second action");
+    assert_eq!(all[5].record, delete("v", "b", "m1"), "all of it");
+    let second = archive.moderation().audit(Some(AuditPlace::of(&all[1])), 2).await.unwrap();
+    assert_eq!(second, all[2..4], "page by page");
+}
+
+pub async fn a_replay_removes_again(archive: &dyn Archive) {
+    let mut log = Log::new();
+    let batches = batches(&mut log);
+    for batch in &batches {
+        archive.commit(batch).await.unwrap();
+    }
+    let rules = archive.moderation().rules_since(0, 10).await.unwrap();
+    let audit = archive.moderation().audit(None, 10).await.unwrap();
+    let replay = archive.rebuilding().replay(&Rules::default(), None, &|_, _| ()).await.unwrap();
+    // In other batches than at first.
+    let mut whole = Batch::default();
+    for batch in batches {
+        whole.append(batch);
+    }
+    match replay.archive().commit(&whole).await {
+        Ok(_) | Err(CommitError::Fenced { .. }) => {}
+        Err(error) => panic!("{error}"),
+    }
+    let Finished::Done { renumbered, .. } = replay.finish(false, &|_, _| ()).await.unwrap() else {
+        panic!("it was not behind")
+    };
+    assert!(!renumbered, "viewers go on where they are");
+    assert_eq!(channel(archive, "v").await, channel_of(&CHANNEL));
+    assert_eq!(archive.moderation().rules_since(0, 10).await.unwrap(), rules);
+    assert_eq!(archive.moderation().audit(None, 10).await.unwrap(), audit);
+    archive.commit(&log.batch([(2, restrict("cy", "m8", None))])).await.unwrap();
+    assert_eq!(archive.moderation().rules_since(3, 10).await.unwrap()[0].revision, 4, "and counts on");
+}

@@ -1,0 +1,89 @@
+//! What an archive holds of moderation beside comments: the restrictions in force, and the audit log. Both are written
+//! by [`super::Archive::commit`], in the transaction of the batch.
+
+use std::fmt;
+
+use async_trait::async_trait;
+use liverank_core::counting::AuditEntry;
+use liverank_core::moderation::RuleChange;
+use liverank_core::{Invalid, Millis};
+
+use crate::StoreError;
+
+/// Where an action stands in the audit log: by the log's time, and by partition and offset among those of one
+/// millisecond.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct AuditPlace {
+    /// When the log took the record.
+    pub time: Millis,
+    /// Its partition.
+    pub partition: u32,
+    /// Its offset there.
+    pub offset: u64,
+}
+
+impl AuditPlace {
+    /// The place of an entry.
+    pub const fn of(entry: &AuditEntry) -> Self {
+        Self { time: entry.time, partition: entry.partition, offset: entry.offset }
+    }
+
+    /// Reads what [`fmt::Display`] writes.
+    ///
+    /// # Errors
+    /// Any other text, as the error of the field `before`.
+    pub fn parse(text: &str) -> Result<Self, Invalid> {
+        let wrong = || Invalid::new("before", "must be the `next` of a page of this log");
+        let mut parts = text.split('-');
+        let mut number = |digits: usize| {
+            let part = parts.next().filter(|part| part.len() == digits);
+            let part = part.filter(|part| part.bytes().all(|byte| byte.is_ascii_hexdigit()));
+            part.and_then(|part| u64::from_str_radix(part, 16).ok()).ok_or_else(wrong)
+        };
+        let (time, partition, offset) = (number(16)?, number(8)?, number(16)?);
+        if parts.next().is_some() {
+            return Err(wrong());
+        }
+        let time = Millis::try_from(time).map_err(|_| wrong())?;
+        Ok(Self { time, partition: partition as u32, offset })
+    }
+}
+
+impl fmt::Display for AuditPlace {
+    /// Text of one length, in the order of the places.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}-{:08x}-{:016x}", self.time.max(0), self.partition, self.offset)
+    }
+}
+
+/// What [`super::Archive::moderation`] gives.
+#[async_trait]
+pub trait ModerationArchive: Send + Sync {
+    /// Up to `limit` restrictions that changed after `revision`, each as it is now, in the order of their revisions. One
+    /// that was lifted is among them.
+    async fn rules_since(&self, revision: u64, limit: usize) -> Result<Vec<RuleChange>, StoreError>;
+
+    /// Up to `limit` entries of the audit log from before a place (`None`: the latest), newest first.
+    async fn audit(&self, before: Option<AuditPlace>, limit: usize) -> Result<Vec<AuditEntry>, StoreError>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_are_read_as_written_and_keep_their_order() {
+        let places = [(0, 0, 0), (1, 0, 9), (1, 2, 3), (1, 11, 1), (1 << 50, 0, 0)]
+            .map(|(time, partition, offset)| AuditPlace { time, partition, offset });
+        let texts = places.map(|place| place.to_string());
+        assert!(texts.is_sorted() && places.is_sorted());
+        for (place, text) in places.iter().zip(&texts) {
+            assert_eq!(AuditPlace::parse(text), Ok(*place));
+        }
+        for wrong in
+            ["", "1-2-3", "x", &texts[0][1..], &format!("{}-", texts[0]), &format!("+{}", &texts[0][1..])]
+        {
+            assert_eq!(AuditPlace::parse(wrong).unwrap_err().field, "before", "{wrong}");
+        }
+    }
+}

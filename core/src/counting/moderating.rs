@@ -1,0 +1,159 @@
+//! What the moderation records of a batch do.
+
+use std::collections::HashMap;
+
+use super::{Effects, LogRecord, NumberedComment, VideoState};
+use crate::comment::{Comment, EntryKind};
+use crate::moderation::{Action, ActorRole, RuleChange};
+use crate::{CommentId, Interaction, Kind, Millis, UserId, VideoId};
+
+/// What an archive holds of what a batch's moderation records change.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Moderated {
+    /// The stored comments among [`super::Batch::targets`]; of several with the same identity the newest.
+    pub targets: Vec<Comment>,
+    /// The latest revision of the rules; 0 before the first.
+    pub revision: u64,
+}
+
+/// One thing that a moderator did, as the audit log keeps it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuditEntry {
+    /// When the log took the record, by the log's clock.
+    pub time: Millis,
+    /// Its partition.
+    pub partition: u32,
+    /// Its offset there.
+    pub offset: u64,
+    /// What it says.
+    pub record: Interaction,
+}
+
+/// The comments that these records delete.
+pub(super) fn targets(records: &[LogRecord]) -> impl Iterator<Item = (&VideoId, &CommentId)> {
+    records.iter().filter(|record| record.event.kind == Kind::Moderation).filter_map(|record| {
+        match &record.event.moderation.as_ref()?.action {
+            Action::Delete { comment_id } => Some((&record.event.video_id, comment_id)),
+            Action::Restrict { .. } | Action::Lift { .. } => None,
+        }
+    })
+}
+
+/// Where a comment is that a record of the batch deletes.
+struct Target {
+    author: UserId,
+    seq: u64,
+    /// Among the batch's own comments; `None`: it is stored.
+    at: Option<usize>,
+    removed: bool,
+}
+
+/// A batch's moderation under way.
+pub(super) struct Moderating {
+    targets: HashMap<(VideoId, CommentId), Option<Target>>,
+    revision: u64,
+}
+
+impl Moderating {
+    pub(super) fn new(records: &[LogRecord], moderated: Moderated) -> Self {
+        let mut targets: HashMap<_, _> =
+            targets(records).map(|(video, id)| ((video.clone(), id.clone()), None)).collect();
+        for comment in moderated.targets {
+            if let Some(target) = targets.get_mut(&(comment.video_id, comment.id)) {
+                let removed = !comment.entry.is_comment();
+                *target = Some(Target { author: comment.user_id, seq: comment.seq, at: None, removed });
+            }
+        }
+        Self { targets, revision: moderated.revision }
+    }
+
+    /// A comment of this batch, and where it is among them.
+    pub(super) fn note(&mut self, comment: &Comment, at: usize) {
+        if self.targets.is_empty() {
+            return;
+        }
+        if let Some(target) = self.targets.get_mut(&(comment.video_id.clone(), comment.id.clone())) {
+            let (author, seq) = (comment.user_id.clone(), comment.seq);
+            *target = Some(Target { author, seq, at: Some(at), removed: false });
+        }
+    }
+
+    /// Applies a record; `video` is its video, where that is known.
+    pub(super) fn apply(
+        &mut self,
+        record: &LogRecord,
+        video: Option<&mut VideoState>,
+        effects: &mut Effects,
+    ) {
+        let Some(moderation) = &record.event.moderation else { return };
+        match &moderation.action {
+            Action::Delete { comment_id } => {
+                if let Some(video) = video {
+                    self.delete(record, comment_id, moderation.role, video, effects);
+                }
+            }
+            Action::Restrict { .. } | Action::Lift { .. } => {
+                self.revision += 1;
+                effects.rules.extend(RuleChange::of(&record.event, self.revision));
+            }
+        }
+        effects.audit.push(AuditEntry {
+            time: record.broker_time,
+            partition: record.partition,
+            offset: record.offset,
+            record: record.event.clone(),
+        });
+    }
+
+    fn delete(
+        &mut self,
+        record: &LogRecord,
+        id: &CommentId,
+        role: ActorRole,
+        video: &mut VideoState,
+        effects: &mut Effects,
+    ) {
+        let event = &record.event;
+        let target = self.targets.get_mut(&(event.video_id.clone(), id.clone())).and_then(Option::as_mut);
+        let is_own = target.as_ref().is_some_and(|target| target.author == event.user_id);
+        // A token of the author's says who it is for, and not whose the comment is.
+        let entry = if role == ActorRole::Author && !is_own {
+            EntryKind::Removed
+        } else {
+            let of = target.map_or(0, |target| {
+                target.remove(&event.video_id, effects);
+                target.seq
+            });
+            EntryKind::Deleted { comment_id: id.clone(), of, role }
+        };
+        video.last_seq += 1;
+        let own_id = event.event_id.as_ref().map_or(id.as_str(), |id| id.as_str());
+        let comment = Comment {
+            id: CommentId::parse(own_id).unwrap_or_else(|_| id.clone()),
+            user_id: event.user_id.clone(),
+            video_id: event.video_id.clone(),
+            text: String::new(),
+            timestamp: event.timestamp,
+            seq: video.last_seq,
+            reply_to: None,
+            entry,
+        };
+        let (partition, offset) = (record.partition, record.offset);
+        effects.comments.push(NumberedComment { comment, partition, offset });
+    }
+}
+
+impl Target {
+    fn remove(&mut self, video: &VideoId, effects: &mut Effects) {
+        if std::mem::replace(&mut self.removed, true) {
+            return;
+        }
+        match self.at.and_then(|at| effects.comments.get_mut(at)) {
+            Some(numbered) => numbered.comment = numbered.comment.clone().removed(),
+            None => effects.removed.push((video.clone(), self.seq)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

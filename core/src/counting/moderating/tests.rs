@@ -1,0 +1,213 @@
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+use serde_json::json;
+
+use super::super::{Rules, apply_with};
+use super::*;
+use crate::moderation::{Moderation, Restriction, RuleBook, Scope};
+
+fn video(id: &str) -> VideoId {
+    VideoId::parse(id).unwrap()
+}
+
+fn user(id: &str) -> UserId {
+    UserId::parse(id).unwrap()
+}
+
+fn at(offset: u64, event: Interaction) -> LogRecord {
+    LogRecord { partition: 0, offset, broker_time: 1_700_000_000_000 + offset as Millis, event }
+}
+
+fn comment(offset: u64, on: &str, id: &str, by: &str) -> LogRecord {
+    let value =
+        json!({"video_id": on, "user_id": by, "type": "comment", "comment_id": id, "comment": "words"});
+    at(offset, Interaction::parse(&value, 1).unwrap())
+}
+
+fn moderated(offset: u64, on: Option<&str>, by: &str, role: ActorRole, action: Action) -> LogRecord {
+    let id = format!("m{offset}").parse().unwrap();
+    let moderation = Moderation { action, role, reason: Some("why".into()) };
+    at(offset, moderation.into_record(user(by), on.map(video), id, 1))
+}
+
+fn delete(offset: u64, on: &str, id: &str, by: &str, role: ActorRole) -> LogRecord {
+    moderated(offset, Some(on), by, role, Action::Delete { comment_id: id.parse().unwrap() })
+}
+
+/// What an archive holds after these records, committed in these pieces.
+#[derive(Debug, Default, PartialEq)]
+struct Archive {
+    videos: BTreeMap<VideoId, VideoState>,
+    comments: BTreeMap<(VideoId, u64), Comment>,
+    sightings: BTreeMap<String, Millis>,
+    revision: u64,
+    rules: BTreeMap<String, RuleChange>,
+    audit: Vec<AuditEntry>,
+}
+
+impl Archive {
+    fn commit(&mut self, records: &[LogRecord]) {
+        let newest = |(on, id): (&VideoId, &CommentId)| {
+            let of_video = self.comments.range((on.clone(), 0)..=(on.clone(), u64::MAX));
+            of_video.rev().map(|(_, comment)| comment).find(|comment| comment.id == *id).cloned()
+        };
+        let moderated =
+            Moderated { targets: targets(records).filter_map(newest).collect(), revision: self.revision };
+        let (known, seen) = (self.videos.clone().into_values(), self.sightings.clone());
+        let effects = apply_with(records, known, seen, moderated, &Rules::default());
+        self.videos.extend(effects.videos.into_iter().map(|state| (state.video_id.clone(), state)));
+        self.sightings.extend(effects.identities);
+        for NumberedComment { comment, .. } in effects.comments {
+            self.comments.insert((comment.video_id.clone(), comment.seq), comment);
+        }
+        for place in effects.removed {
+            let comment = self.comments.remove(&place).unwrap();
+            self.comments.insert(place, comment.removed());
+        }
+        for change in effects.rules {
+            self.revision = change.revision;
+            self.rules.insert(change.key.clone(), change);
+        }
+        self.audit.extend(effects.audit);
+    }
+
+    fn of(records: &[LogRecord]) -> Self {
+        let mut archive = Self::default();
+        archive.commit(records);
+        archive
+    }
+
+    fn texts(&self) -> Vec<(u64, &str, &EntryKind)> {
+        self.comments
+            .iter()
+            .map(|((_, seq), comment)| (*seq, comment.text.as_str(), &comment.entry))
+            .collect()
+    }
+}
+
+#[test]
+fn a_deletion_takes_a_number_and_leaves_nothing_of_the_comment() {
+    let log = [
+        comment(0, "v", "a", "ann"),
+        comment(1, "v", "b", "ben"),
+        delete(2, "v", "a", "mod", ActorRole::Moderator),
+    ];
+    let archive = Archive::of(&log);
+    let deleted = EntryKind::Deleted { comment_id: "a".parse().unwrap(), of: 1, role: ActorRole::Moderator };
+    assert_eq!(
+        archive.texts(),
+        [(1, "", &EntryKind::Removed), (2, "words", &EntryKind::Comment), (3, "", &deleted)]
+    );
+    assert_eq!(archive.videos[&video("v")].counters.comments, 2, "what was counted stays counted");
+    assert_eq!(archive.audit.len(), 1);
+}
+
+#[test]
+fn an_author_deletes_its_own_comment_and_no_other() {
+    let posted = [comment(0, "v", "a", "ann"), comment(1, "v", "b", "ben")];
+    let own = delete(2, "v", "a", "ann", ActorRole::Author);
+    let other = delete(3, "v", "b", "ann", ActorRole::Author);
+    let unknown = delete(4, "v", "c", "ann", ActorRole::Author);
+    let archive = Archive::of(&[&posted[..], &[own, other, unknown]].concat());
+    let texts: Vec<&str> = archive.texts().iter().map(|(_, text, _)| *text).collect();
+    assert_eq!(texts, ["", "words", "", "", ""]);
+    assert_eq!(
+        [3, 4, 5].map(|seq| archive.comments[&(video("v"), seq)].entry.removes()),
+        [Some(1), None, None]
+    );
+}
+
+#[test]
+fn what_is_unknown_is_deleted_without_harm() {
+    let archive = Archive::of(&[
+        delete(0, "nobody", "a", "mod", ActorRole::Moderator),
+        comment(1, "v", "a", "ann"),
+        delete(2, "v", "other", "mod", ActorRole::Service),
+        delete(3, "v", "a", "mod", ActorRole::Moderator),
+        delete(4, "v", "a", "mod", ActorRole::Moderator),
+    ]);
+    assert!(!archive.videos.contains_key(&video("nobody")), "nothing has happened to that video");
+    let removes: Vec<_> = archive.comments.values().map(|comment| comment.entry.removes()).collect();
+    assert_eq!(removes, [None, None, Some(1), Some(1)]);
+    assert_eq!(archive.audit.len(), 4, "all of it was done");
+}
+
+#[test]
+fn a_comment_posted_again_after_a_day_is_another_one() {
+    let mut again = comment(2, "v", "a", "ann");
+    again.broker_time += super::super::REPEAT_WINDOW_MS;
+    let log = [comment(0, "v", "a", "ann"), delete(1, "v", "a", "ann", ActorRole::Author), again];
+    let archive = Archive::of(&log);
+    assert_eq!(archive.texts()[0].1, "");
+    assert_eq!(archive.texts()[2].1, "words");
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Post(u8, u8, u8),
+    Delete(u8, u8, u8, bool),
+    Restrict(u8, bool),
+    Lift(u8),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        4 => (0..2u8, 0..6u8, 0..3u8).prop_map(|(on, id, by)| Step::Post(on, id, by)),
+        3 => (0..2u8, 0..6u8, 0..3u8, any::<bool>()).prop_map(|(on, id, by, own)| Step::Delete(on, id, by, own)),
+        1 => (0..3u8, any::<bool>()).prop_map(|(who, ban)| Step::Restrict(who, ban)),
+        1 => (0..3u8).prop_map(Step::Lift),
+    ]
+}
+
+fn record(offset: u64, step: &Step) -> LogRecord {
+    match step {
+        Step::Post(on, id, by) => comment(offset, &format!("v{on}"), &format!("c{id}"), &format!("u{by}")),
+        Step::Delete(on, id, by, own) => {
+            let role = if *own { ActorRole::Author } else { ActorRole::Moderator };
+            delete(offset, &format!("v{on}"), &format!("c{id}"), &format!("u{by}"), role)
+        }
+        Step::Restrict(who, ban) => {
+            let kind = if *ban { Restriction::Ban } else { Restriction::Mute };
+            let userid = user(&format!("u{who}"));
+            let action = Action::Restrict { userid, kind, scope: Scope::Everywhere, until: None };
+            moderated(offset, None, "mod", ActorRole::Moderator, action)
+        }
+        Step::Lift(who) => {
+            let userid = user(&format!("u{who}"));
+            let action = Action::Lift { userid, kind: Restriction::Ban, scope: Scope::Everywhere };
+            moderated(offset, None, "mod", ActorRole::Moderator, action)
+        }
+    }
+}
+
+proptest! {
+    /// However a log is cut into batches, the same is stored, and no comment that was deleted is left.
+    #[test]
+    fn the_cut_does_not_matter(
+        steps in proptest::collection::vec(step(), 1..40),
+        cuts in proptest::collection::vec(any::<prop::sample::Index>(), 0..5),
+    ) {
+        let log: Vec<_> = steps.iter().zip(0..).map(|(step, offset)| record(offset, step)).collect();
+        let whole = Archive::of(&log);
+        let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut.index(log.len())).collect();
+        cuts.extend([0, log.len()]);
+        cuts.sort_unstable();
+        let mut pieces = Archive::default();
+        for ends in cuts.windows(2) {
+            pieces.commit(&log[ends[0]..ends[1]]);
+        }
+        prop_assert_eq!(&pieces, &whole);
+        // Numbers do not depend on what is stored: a tally that holds no comment has the same.
+        let tally = super::super::apply(&log, [], Vec::new(), &Rules::default());
+        prop_assert_eq!(tally.videos, whole.videos.values().cloned().collect::<Vec<_>>());
+        for comment in whole.comments.values().filter(|comment| comment.entry.is_comment()) {
+            let gone = whole.comments.values().any(|other| other.video_id == comment.video_id
+                && other.entry.removes() == Some(comment.seq));
+            prop_assert!(!gone && !comment.text.is_empty());
+        }
+        let mut book = RuleBook::default();
+        whole.rules.into_values().for_each(|change| book.take(change));
+        prop_assert_eq!(book.revision(), whole.revision);
+    }
+}

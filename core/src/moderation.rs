@@ -1,0 +1,313 @@
+//! Moderation: what moderators and authors do about comments and users, as records of the one log.
+//!
+//! A record is an [`Interaction`] of [`Kind::Moderation`]. It counts for nothing. What it does follows from the log
+//! alone, so a rebuild does it again:
+//!
+//! - [`Action::Delete`] is a record of the comment's video, so it comes after the comment. It takes the next number of
+//!   the video's channel whether or not the comment is known. So the numbers of a video never depend on what is stored.
+//! - Actions on users belong to no video. All of them have the key [`KEY`], so they lie on one partition, in one order.
+//!   Each changes one [`Rule`], under a revision that grows by one; comment services ask for what changed since.
+//!
+//! Who may do what is decided at the gateway, by the caller's token. A deletion by an author is checked again where it
+//! is applied: it removes the author's own comment, and no other.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::event::required_text;
+use crate::{CommentId, EventId, Interaction, Invalid, Kind, Millis, UserId, VideoId};
+
+mod rules;
+
+pub use rules::{Refusal, Rule, RuleBook, RuleChange, scope_holds};
+
+/// The key and `video_id` of records that belong to no video. No video has this name: the log's reader takes it for
+/// moderation only.
+pub const KEY: &str = "liverank:moderation";
+
+/// The longest reason, in characters: a sentence or two.
+pub const MAX_REASON_CHARS: usize = 500;
+
+/// The version of the records that are written here.
+const VERSION: u64 = 1;
+
+/// What somebody who moderates is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ActorRole {
+    /// Wrote the comment.
+    Author,
+    /// Has the role `moderator`.
+    Moderator,
+    /// A service of the app, with the role `service`.
+    Service,
+}
+
+/// What is refused to a user.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Restriction {
+    /// Its comments are refused: it misbehaved, and is to notice.
+    Ban,
+    /// Its comments are refused: it is to be quiet for a while.
+    Mute,
+}
+
+impl Restriction {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Ban, Self::Mute];
+
+    /// Its name in requests, records and problems.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Ban => "ban",
+            Self::Mute => "mute",
+        }
+    }
+
+    /// Reads a name.
+    ///
+    /// # Errors
+    /// Another name, as the error of the field `kind`.
+    pub fn parse(text: &str) -> Result<Self, Invalid> {
+        let found = Self::ALL.into_iter().find(|kind| kind.name() == text);
+        found.ok_or_else(|| Invalid::new("kind", "must be ban or mute"))
+    }
+}
+
+impl fmt::Display for Restriction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Where something is in force.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Scope {
+    /// On every video.
+    Everywhere,
+    /// On the videos of an owner.
+    Owner(UserId),
+    /// On one video.
+    Video(VideoId),
+}
+
+impl fmt::Display for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Everywhere => f.write_str("everywhere"),
+            Self::Owner(owner) => write!(f, "on the videos of {owner}"),
+            Self::Video(video) => write!(f, "on the video {video}"),
+        }
+    }
+}
+
+/// What is done.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "action", rename_all = "snake_case")]
+pub enum Action {
+    /// Removes a comment of the record's video.
+    Delete {
+        /// The comment.
+        comment_id: CommentId,
+    },
+    /// Refuses something to a user, until a time or for good. A later one of the same kind and scope replaces it.
+    Restrict {
+        /// The user.
+        userid: UserId,
+        /// What is refused.
+        kind: Restriction,
+        /// Where.
+        scope: Scope,
+        /// Until when; absent: for good.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        until: Option<Millis>,
+    },
+    /// Ends a restriction.
+    Lift {
+        /// The user.
+        userid: UserId,
+        /// What was refused.
+        kind: Restriction,
+        /// Where.
+        scope: Scope,
+    },
+}
+
+/// What a moderation record says beside who, where and when.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Moderation {
+    /// What is done.
+    #[serde(flatten)]
+    pub action: Action,
+    /// What the one who does it is.
+    pub role: ActorRole,
+    /// Why, in that one's words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// Checks a reason: at most [`MAX_REASON_CHARS`] characters.
+///
+/// # Errors
+/// A longer one, as the error of the field `reason`.
+pub fn check_reason(reason: &str) -> Result<(), Invalid> {
+    let chars = reason.chars().count();
+    if chars > MAX_REASON_CHARS {
+        let wrong = format!("must be at most {MAX_REASON_CHARS} characters, is {chars}");
+        return Err(Invalid::new("reason", wrong));
+    }
+    Ok(())
+}
+
+impl Moderation {
+    /// The record of this, done by `user` at `now`; `video` is the comment's, and none for an action on a user. Repeats
+    /// of `id` count once.
+    pub fn into_record(self, user: UserId, video: Option<VideoId>, id: EventId, now: Millis) -> Interaction {
+        let key = || VideoId::parse(KEY).expect("the key is an identifier");
+        Interaction {
+            video_id: video.unwrap_or_else(key),
+            user_id: user,
+            kind: Kind::Moderation,
+            watch_ms: 0,
+            timestamp: now,
+            event_id: Some(id),
+            owner_id: None,
+            comment: None,
+            moderation: Some(Box::new(self)),
+        }
+    }
+}
+
+/// The JSON of a moderation record.
+pub(crate) fn to_json(record: &Interaction, moderation: &Moderation) -> Vec<u8> {
+    let wire = json!({
+        "type": Kind::Moderation.name(),
+        "version": VERSION,
+        "video_id": record.video_id,
+        "user_id": record.user_id,
+        "timestamp": record.timestamp,
+        "event_id": record.event_id,
+        "moderation": moderation,
+    });
+    serde_json::to_vec(&wire).expect("text and numbers always serialise")
+}
+
+/// Whether this JSON is meant as a moderation record.
+pub(crate) fn is_record(value: &Value) -> bool {
+    value["type"] == Kind::Moderation.name()
+}
+
+/// Reads a moderation record.
+pub(crate) fn parse(value: &Value) -> Result<Interaction, Invalid> {
+    let Value::Object(object) = value else { return Err(Invalid::new("body", "must be a JSON object")) };
+    if value["version"].as_u64() != Some(VERSION) {
+        return Err(Invalid::new("version", format!("must be {VERSION}: another release wrote this")));
+    }
+    let wrong = |field| move |error: serde_json::Error| Invalid::new(field, error.to_string());
+    let moderation: Moderation =
+        serde_json::from_value(value["moderation"].clone()).map_err(wrong("moderation"))?;
+    if let Some(reason) = &moderation.reason {
+        check_reason(reason)?;
+    }
+    let video = VideoId::parse(required_text(object, "video_id")?)?;
+    let on_a_video = matches!(moderation.action, Action::Delete { .. });
+    if on_a_video == (video.as_str() == KEY) {
+        return Err(Invalid::new("video_id", "does not go with this action"));
+    }
+    let timestamp = value["timestamp"].as_i64();
+    let timestamp = timestamp.ok_or_else(|| Invalid::new("timestamp", "must be in milliseconds"))?;
+    let user = UserId::parse(required_text(object, "user_id")?)?;
+    let id = EventId::parse(required_text(object, "event_id")?)?;
+    Ok(moderation.into_record(user, Some(video), id, timestamp))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn id<T: std::str::FromStr<Err = Invalid>>(text: &str) -> T {
+        text.parse().unwrap()
+    }
+
+    fn scope() -> impl Strategy<Value = Scope> {
+        prop_oneof![
+            Just(Scope::Everywhere),
+            "\\PC{1,8}".prop_map(|text| Scope::Owner(id(&text))),
+            "\\PC{1,8}".prop_map(|text| Scope::Video(id(&text))),
+        ]
+    }
+
+    fn action() -> impl Strategy<Value = Action> {
+        let kind = || (0..Restriction::ALL.len()).prop_map(|at| Restriction::ALL[at]);
+        prop_oneof![
+            "\\PC{1,8}".prop_map(|text| Action::Delete { comment_id: id(&text) }),
+            ("\\PC{1,8}", kind(), scope(), proptest::option::of(0_i64..1 << 50)).prop_map(
+                |(user, kind, scope, until)| Action::Restrict { userid: id(&user), kind, scope, until }
+            ),
+            ("\\PC{1,8}", kind(), scope()).prop_map(|(user, kind, scope)| Action::Lift {
+                userid: id(&user),
+                kind,
+                scope
+            }),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn a_record_is_read_as_it_was_written(
+            action in action(), user in "\\PC{1,8}", reason in proptest::option::of("\\PC{0,20}"), now in 0_i64..1 << 50,
+        ) {
+            let video = matches!(action, Action::Delete { .. }).then(|| id("v"));
+            let moderation = Moderation { action, role: ActorRole::Moderator, reason };
+            let record = moderation.into_record(id(&user), video, id("m1"), now);
+            prop_assert_eq!(Interaction::from_log(&record.to_json(), 0).unwrap(), record);
+        }
+    }
+
+    #[test]
+    fn nobody_moderates_by_way_of_an_interaction() {
+        let moderation = Moderation {
+            action: Action::Delete { comment_id: id("c") },
+            role: ActorRole::Moderator,
+            reason: None,
+        };
+        let json = moderation.into_record(id("m"), Some(id("v")), id("m1"), 5).to_json();
+        assert_eq!(Interaction::from_json(&json, 0).unwrap_err().field, "type");
+        assert!(Interaction::from_log(&json, 0).is_ok());
+    }
+
+    #[test]
+    fn every_wrong_field_of_a_record_is_named() {
+        let good = json!({"type": "moderation", "version": 1, "video_id": "v", "user_id": "m", "timestamp": 5,
+            "event_id": "e", "moderation": {"action": "delete", "comment_id": "c", "role": "moderator"}});
+        assert!(parse(&good).is_ok());
+        let ban =
+            json!({"action": "lift", "userid": "u", "kind": "ban", "scope": "everywhere", "role": "service"});
+        for (field, value) in [
+            ("version", json!(2)),
+            ("video_id", json!(KEY)),
+            ("user_id", json!("")),
+            ("timestamp", json!("now")),
+            ("event_id", json!(null)),
+            ("moderation", json!({"action": "praise", "role": "moderator"})),
+            ("moderation", json!({"action": "delete", "comment_id": "c", "role": "king"})),
+            ("video_id", json!("v")),
+        ] {
+            let mut bad = good.clone();
+            if field == "video_id" && value == "v" {
+                bad["moderation"] = ban.clone();
+            }
+            bad[field] = value.clone();
+            assert_eq!(parse(&bad).unwrap_err().field, field, "{value}");
+        }
+        let mut long = good;
+        long["moderation"]["reason"] = json!("é".repeat(MAX_REASON_CHARS + 1));
+        assert_eq!(parse(&long).unwrap_err().field, "reason");
+    }
+}

@@ -1,0 +1,131 @@
+//! What moderators do, as it is in force at a comment service.
+
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+use liverank_core::moderation::{Action, Restriction, Scope};
+use liverank_core::{UserId, VideoId};
+use reqwest::StatusCode;
+use serde_json::{Value, json};
+
+use crate::support::{Service, until};
+
+fn by(user: &str, video: &str) -> Value {
+    json!({"userid": user, "videoid": video, "comment": "hi"})
+}
+
+fn user(id: &str) -> UserId {
+    UserId::parse(id).unwrap()
+}
+
+fn restrict(id: &str, kind: Restriction, scope: Scope, until: Option<i64>) -> Action {
+    Action::Restrict { userid: user(id), kind, scope, until }
+}
+
+async fn status(service: &Service, user: &str, video: &str) -> StatusCode {
+    service.post(&by(user, video)).await.0
+}
+
+#[tokio::test]
+async fn a_ban_is_in_force_within_a_second_and_a_lifted_one_is_not() {
+    let service = Service::start().await;
+    assert_eq!(status(&service, "ann", "cat").await, StatusCode::CREATED);
+    service.moderate(None, restrict("ann", Restriction::Ban, Scope::Everywhere, None)).await;
+    service.archive_all().await;
+    let begun = Instant::now();
+    until("the ban is in force", async || status(&service, "ann", "cat").await == StatusCode::FORBIDDEN)
+        .await;
+    assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+    let answer = service.send(&by("ann", "cat")).await;
+    assert!(!answer.headers().contains_key("retry-after"), "it is for good");
+    assert_eq!(answer.headers()["content-type"], "application/problem+json");
+    let problem: Value = answer.json().await.unwrap();
+    assert_eq!((&problem["rule"], &problem["until"]), (&json!("ban"), &Value::Null));
+    assert_eq!(problem["scope"], "everywhere");
+    assert_eq!(status(&service, "ben", "cat").await, StatusCode::CREATED, "nobody else is banned");
+    let lift = Action::Lift { userid: user("ann"), kind: Restriction::Ban, scope: Scope::Everywhere };
+    service.moderate(None, lift).await;
+    service.archive_all().await;
+    until("it is lifted", async || status(&service, "ann", "cat").await == StatusCode::CREATED).await;
+}
+
+#[tokio::test]
+async fn a_mute_on_a_video_says_when_to_try_again() {
+    let service = Service::start().await;
+    let now = liverank_runtime::now_ms();
+    let on = Scope::Video(VideoId::parse("cat").unwrap());
+    service.moderate(None, restrict("ann", Restriction::Mute, on, Some(now + 600_000))).await;
+    service.archive_all().await;
+    until("the mute is in force", async || status(&service, "ann", "cat").await == StatusCode::FORBIDDEN)
+        .await;
+    let answer = service.send(&by("ann", "cat")).await;
+    let seconds: u64 = answer.headers()["retry-after"].to_str().unwrap().parse().unwrap();
+    assert!((570..=600).contains(&seconds), "{seconds}");
+    let problem: Value = answer.json().await.unwrap();
+    assert_eq!((&problem["rule"], &problem["scope"]), (&json!("mute"), &json!("video")));
+    assert!(problem["until"].as_str().unwrap().ends_with('Z'), "{problem}");
+    assert!(problem["error"].as_str().unwrap().contains("(mute)"), "{problem}");
+    assert_eq!(status(&service, "ann", "dog").await, StatusCode::CREATED, "on that video only");
+}
+
+#[tokio::test]
+async fn a_ban_on_an_owner_s_videos_follows_the_owner() {
+    let service = Service::start().await;
+    // The first who comments is the owner, as no other is given.
+    assert_eq!(status(&service, "olga", "hers").await, StatusCode::CREATED);
+    assert_eq!(status(&service, "paul", "his").await, StatusCode::CREATED);
+    let scope = Scope::Owner(user("olga"));
+    service.moderate(None, restrict("ann", Restriction::Ban, scope, None)).await;
+    service.archive_all().await;
+    until("it is in force on hers", async || status(&service, "ann", "hers").await == StatusCode::FORBIDDEN)
+        .await;
+    assert_eq!(status(&service, "ann", "his").await, StatusCode::CREATED);
+    assert_eq!(status(&service, "ann", "nobody-s").await, StatusCode::CREATED);
+    // Nobody says whose it is: what may be hers is refused.
+    service.archive.away.store(true, Relaxed);
+    assert_eq!(status(&service, "ann", "his").await, StatusCode::FORBIDDEN);
+}
+
+#[tokio::test]
+async fn a_ban_outlives_the_service() {
+    let mut service = Service::start().await;
+    service.moderate(None, restrict("ann", Restriction::Ban, Scope::Everywhere, None)).await;
+    service.archive_all().await;
+    service.restart().await;
+    until("it is in force", async || status(&service, "ann", "cat").await == StatusCode::FORBIDDEN).await;
+    // What was read is in force while the archive is away.
+    service.archive.away.store(true, Relaxed);
+    assert_eq!(status(&service, "ann", "cat").await, StatusCode::FORBIDDEN);
+}
+
+#[tokio::test]
+async fn history_is_without_what_was_deleted_and_without_the_deletion() {
+    let service = Service::start().await;
+    let mut ids = Vec::new();
+    for number in 1..=5 {
+        let body = json!({"userid": "ann", "videoid": "cat", "comment": format!("c{number}"),
+            "idempotency_key": format!("k{number}")});
+        ids.push(service.post(&body).await.1["comment"]["id"].as_str().unwrap().to_owned());
+    }
+    for id in &ids[1..3] {
+        service.moderate(Some("cat"), Action::Delete { comment_id: id.parse().unwrap() }).await;
+    }
+    service.archive_all().await;
+    let texts = |page: &Value| -> Vec<String> {
+        let comments = page["comments"].as_array().unwrap().iter();
+        comments.map(|comment| comment["comment"].as_str().unwrap().to_owned()).collect()
+    };
+    let all: Value = service.get("/comments/cat").await.json().await.unwrap();
+    assert_eq!((texts(&all), &all["next"]), (vec!["c5".into(), "c4".into(), "c1".into()], &Value::Null));
+    let first: Value = service.get("/comments/cat?limit=2").await.json().await.unwrap();
+    assert_eq!(texts(&first), ["c5", "c4"]);
+    let path = format!("/comments/cat?limit=2&before={}", first["next"]);
+    let second: Value = service.get(&path).await.json().await.unwrap();
+    assert_eq!(texts(&second), ["c1"]);
+    // Who posts it again is told, also by a service that remembers nothing.
+    let mut service = service;
+    service.restart().await;
+    let again = json!({"userid": "ann", "videoid": "cat", "comment": "c2", "idempotency_key": "k2"});
+    let (status, problem) = service.post(&again).await;
+    assert_eq!((status, &problem["rule"]), (StatusCode::GONE, &json!("deleted")), "{problem}");
+}

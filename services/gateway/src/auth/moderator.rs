@@ -1,0 +1,83 @@
+//! Who moderates: by the roles of a token.
+//!
+//! Where tokens are asked for, a moderator's has the role `moderator` or `service` among its `roles`, and everybody may
+//! delete comments of one's own. Where none are asked for, anybody could say to be anybody: then nobody may delete or ban,
+//! unless `--moderation-open` says that whoever reaches this gateway may. It is taken on a loopback address only.
+
+use std::sync::Arc;
+
+use axum::extract::FromRequestParts;
+use axum::http::StatusCode;
+use axum::http::request::Parts;
+use liverank_core::moderation::ActorRole;
+use liverank_core::viewer_role::ViewerRole;
+use liverank_core::{Invalid, UserId};
+use liverank_runtime::Problem;
+
+use super::{CHALLENGE, CHALLENGE_OTHER, Viewer, shown};
+use crate::Gateway;
+
+/// Who is named where tokens are not asked for.
+const NOBODY_KNOWN: &str = "open";
+
+/// Somebody who wants to moderate.
+pub(crate) struct Actor {
+    /// Who it is.
+    pub(crate) user: UserId,
+    /// What makes it a moderator; `None`: it may delete its own comments.
+    pub(crate) role: Option<ActorRole>,
+}
+
+impl Actor {
+    fn of(viewer: &Viewer) -> Result<Self, Problem> {
+        let role = if viewer.roles.has(ViewerRole::Moderator) {
+            Some(ActorRole::Moderator)
+        } else if viewer.roles.has(ViewerRole::Service) {
+            Some(ActorRole::Service)
+        } else {
+            None
+        };
+        let user = UserId::parse_field("sub", &viewer.subject);
+        let user = user.map_err(|Invalid { reason, .. }| refused(format!("the token's sub {reason}")))?;
+        Ok(Self { user, role })
+    }
+
+    /// The role that makes it a moderator.
+    ///
+    /// # Errors
+    /// 403 where it is none.
+    pub(crate) fn moderator(&self) -> Result<ActorRole, Problem> {
+        self.role.ok_or_else(|| {
+            refused("this takes a token whose roles have moderator or service".to_owned())
+                .with("rule", "role")
+        })
+    }
+}
+
+fn refused(detail: String) -> Problem {
+    Problem::new(StatusCode::FORBIDDEN, detail).challenge(CHALLENGE_OTHER)
+}
+
+impl FromRequestParts<Arc<Gateway>> for Actor {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, gateway: &Arc<Gateway>) -> Result<Self, Problem> {
+        let Some(auth) = &gateway.auth else {
+            if gateway.moderation_open {
+                return Ok(Self { user: UserId::parse(NOBODY_KNOWN)?, role: Some(ActorRole::Moderator) });
+            }
+            let detail = "nobody can moderate where tokens are not asked for: give the gateway viewers' keys \
+                          (--auth-jwks-file), or on a loopback address --moderation-open";
+            return Err(Problem::new(StatusCode::FORBIDDEN, detail).with("rule", "role"));
+        };
+        let actor = if let Some(token) = shown(parts) {
+            auth.viewer(&token).await.and_then(|viewer| Self::of(&viewer))
+        } else {
+            let detail = "this takes a token: Authorization: Bearer <token>";
+            Err(Problem::new(StatusCode::UNAUTHORIZED, detail).challenge(CHALLENGE))
+        };
+        actor.inspect_err(|_| {
+            gateway.metrics.auth_failures.inc();
+        })
+    }
+}

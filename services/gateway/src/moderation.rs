@@ -1,0 +1,112 @@
+//! What moderators and authors do: each action one record of the log, answered once the log has it durably.
+//!
+//! | module | does |
+//! |---|---|
+//! | this one | writes an action into the log; the audit log |
+//! | `deletion` | deletes a comment |
+//! | `bans` | bans and mutes users, and lists who is |
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use liverank_adapters::archive::AuditPlace;
+use liverank_core::comment::hex;
+use liverank_core::counting::AuditEntry;
+use liverank_core::moderation::{Action, ActorRole, KEY, Moderation, check_reason};
+use liverank_core::{EventId, Interaction, Invalid, UserId, VideoId};
+use liverank_runtime::params::Params;
+use liverank_runtime::{Problem, comment_json, now_ms};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::Gateway;
+use crate::auth::moderator::Actor;
+use crate::interact::too_many;
+
+pub(crate) mod bans;
+pub(crate) mod deletion;
+
+/// Lines of a page.
+const MAX_LIMIT: u64 = 1000;
+const DEFAULT_LIMIT: u64 = 100;
+
+/// An action on its way.
+struct Deed {
+    user: UserId,
+    role: ActorRole,
+    reason: Option<String>,
+    /// The comment's video; `None` for an action on a user.
+    video: Option<VideoId>,
+    action: Action,
+}
+
+impl Deed {
+    /// Writes it into the log, and answers its id.
+    async fn record(self, gateway: &Gateway) -> Result<String, Problem> {
+        let Ok(_permit) = gateway.in_flight.try_acquire() else { return Err(too_many()) };
+        let id = hex(&rand::random::<u128>().to_be_bytes());
+        let event_id = EventId::parse(&id)?;
+        let moderation = Moderation { action: self.action, role: self.role, reason: self.reason };
+        let record = moderation.into_record(self.user, self.video, event_id, now_ms());
+        crate::interact::append(gateway, &record).await?;
+        Ok(id)
+    }
+}
+
+fn reason(text: Option<&str>) -> Result<Option<String>, Invalid> {
+    let text = text.filter(|text| !text.is_empty());
+    text.map(check_reason).transpose()?;
+    Ok(text.map(str::to_owned))
+}
+
+/// One line of the audit log.
+#[derive(Serialize)]
+pub(crate) struct ActionJson {
+    action_id: Option<EventId>,
+    by: UserId,
+    /// When, as the log took it.
+    timestamp: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    videoid: Option<VideoId>,
+    /// What, by whom in which role, and why.
+    #[serde(flatten)]
+    moderation: Value,
+}
+
+impl ActionJson {
+    fn of(entry: AuditEntry) -> Self {
+        let AuditEntry { time, record, .. } = entry;
+        let Interaction { video_id, user_id, event_id, moderation, .. } = record;
+        let mut moderation = json!(moderation);
+        if let Some(until) = moderation["until"].as_i64() {
+            moderation["until"] = comment_json::time(until).into();
+        }
+        Self {
+            action_id: event_id,
+            by: user_id,
+            timestamp: comment_json::time(time),
+            videoid: (video_id.as_str() != KEY).then_some(video_id),
+            moderation,
+        }
+    }
+}
+
+/// `GET /moderation/log?before=&limit=`.
+pub(crate) async fn log(
+    State(gateway): State<Arc<Gateway>>,
+    actor: Actor,
+    params: Params,
+) -> Result<Json<Value>, Problem> {
+    actor.moderator()?;
+    params.only(&["before", "limit"])?;
+    let limit = params.number("limit", 1..=MAX_LIMIT)?.unwrap_or(DEFAULT_LIMIT) as usize;
+    let before = params.text("before")?.map(AuditPlace::parse).transpose()?;
+    let Ok(_permit) = gateway.in_flight.try_acquire() else { return Err(too_many()) };
+    let entries = gateway.backends.archive.moderation().audit(before, limit).await;
+    let entries = gateway.archive.noted(entries)?;
+    let full = entries.len() == limit;
+    let next = entries.last().filter(|_| full).map(|last| AuditPlace::of(last).to_string());
+    let actions: Vec<ActionJson> = entries.into_iter().map(ActionJson::of).collect();
+    Ok(Json(json!({ "actions": actions, "next": next })))
+}

@@ -1,0 +1,164 @@
+//! `/moderation/bans`: refuses comments of a user, for a time or for good, on a video, on an owner's videos or everywhere.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use liverank_core::event::{optional_text, required_text};
+use liverank_core::moderation::{Action, Restriction, Rule, RuleChange, Scope};
+use liverank_core::{Invalid, Millis, UserId, VideoId};
+use liverank_runtime::body::JsonObject;
+use liverank_runtime::params::Params;
+use liverank_runtime::{Problem, comment_json, now_ms};
+use serde_json::{Map, Value, json};
+
+use super::{DEFAULT_LIMIT, Deed, MAX_LIMIT, reason};
+use crate::Gateway;
+use crate::auth::moderator::Actor;
+use crate::interact::too_many;
+
+/// The longest time of a ban that ends: ten years. What is to last longer is for good.
+const MAX_SECONDS: u64 = 10 * 366 * 24 * 3600;
+/// The greatest revision that clients hold exactly.
+const MAX_REVISION: u64 = (1 << 53) - 1;
+/// Restrictions read for one page, ended ones included.
+const MAX_READ: usize = 10_000;
+
+/// Whom an action is about, and where.
+struct Target {
+    userid: UserId,
+    kind: Restriction,
+    scope: Scope,
+}
+
+impl Target {
+    fn read(
+        userid: &str,
+        kind: Option<&str>,
+        video: Option<&str>,
+        owner: Option<&str>,
+    ) -> Result<Self, Invalid> {
+        let scope = match (video, owner) {
+            (None, None) => Scope::Everywhere,
+            (Some(video), None) => Scope::Video(VideoId::parse_field("videoid", video)?),
+            (None, Some(owner)) => Scope::Owner(UserId::parse_field("owner_id", owner)?),
+            (Some(_), Some(_)) => return Err(Invalid::new("owner_id", "cannot go together with videoid")),
+        };
+        let kind = kind.map_or(Ok(Restriction::Ban), Restriction::parse)?;
+        Ok(Self { userid: UserId::parse_field("userid", userid)?, kind, scope })
+    }
+
+    fn json(&self, action_id: &str) -> Value {
+        let mut body = json!({ "action_id": action_id, "userid": self.userid, "kind": self.kind });
+        scope_members(&mut body, &self.scope);
+        body
+    }
+}
+
+fn scope_members(body: &mut Value, scope: &Scope) {
+    match scope {
+        Scope::Everywhere => {}
+        Scope::Owner(owner) => body["owner_id"] = json!(owner),
+        Scope::Video(video) => body["videoid"] = json!(video),
+    }
+}
+
+fn seconds(body: &Map<String, Value>) -> Result<Option<u64>, Invalid> {
+    let wrong = || Invalid::new("seconds", format!("must be a whole number from 1 to {MAX_SECONDS}"));
+    match body.get("seconds") {
+        None | Some(Value::Null) => Ok(None),
+        Some(value) => {
+            let seconds = value.as_u64().filter(|seconds| (1..=MAX_SECONDS).contains(seconds));
+            seconds.map(Some).ok_or_else(wrong)
+        }
+    }
+}
+
+/// `POST /moderation/bans {"userid","kind"?,"videoid"?|"owner_id"?,"seconds"?,"reason"?}`.
+pub(crate) async fn begin(
+    State(gateway): State<Arc<Gateway>>,
+    actor: Actor,
+    params: Params,
+    JsonObject(body): JsonObject,
+) -> Result<(StatusCode, Json<Value>), Problem> {
+    let role = actor.moderator()?;
+    params.only(&[])?;
+    let text = |field| optional_text(&body, field);
+    let target =
+        Target::read(required_text(&body, "userid")?, text("kind")?, text("videoid")?, text("owner_id")?)?;
+    let reason = reason(text("reason")?)?;
+    let until = seconds(&body)?.map(|seconds| now_ms() + 1000 * seconds as Millis);
+    let action = Action::Restrict {
+        userid: target.userid.clone(),
+        kind: target.kind,
+        scope: target.scope.clone(),
+        until,
+    };
+    let deed = Deed { user: actor.user, role, reason, video: None, action };
+    let mut answer = target.json(&deed.record(&gateway).await?);
+    answer["until"] = json!(until.map(comment_json::time));
+    Ok((StatusCode::ACCEPTED, Json(answer)))
+}
+
+/// `DELETE /moderation/bans?userid=&kind=&videoid=&owner_id=&reason=`.
+pub(crate) async fn end(
+    State(gateway): State<Arc<Gateway>>,
+    actor: Actor,
+    params: Params,
+) -> Result<(StatusCode, Json<Value>), Problem> {
+    let role = actor.moderator()?;
+    params.only(&["userid", "kind", "videoid", "owner_id", "reason"])?;
+    let target = Target::read(
+        params.required("userid")?,
+        params.text("kind")?,
+        params.text("videoid")?,
+        params.text("owner_id")?,
+    )?;
+    let reason = reason(params.text("reason")?)?;
+    let action =
+        Action::Lift { userid: target.userid.clone(), kind: target.kind, scope: target.scope.clone() };
+    let deed = Deed { user: actor.user, role, reason, video: None, action };
+    let answer = target.json(&deed.record(&gateway).await?);
+    Ok((StatusCode::ACCEPTED, Json(answer)))
+}
+
+/// `GET /moderation/bans?after=&limit=`: those in force, in the order in which they were last changed.
+pub(crate) async fn list(
+    State(gateway): State<Arc<Gateway>>,
+    actor: Actor,
+    params: Params,
+) -> Result<Json<Value>, Problem> {
+    actor.moderator()?;
+    params.only(&["after", "limit"])?;
+    let limit = params.number("limit", 1..=MAX_LIMIT)?.unwrap_or(DEFAULT_LIMIT) as usize;
+    let mut after = params.number("after", 0..=MAX_REVISION)?.unwrap_or(0);
+    let Ok(_permit) = gateway.in_flight.try_acquire() else { return Err(too_many()) };
+    let (now, mut bans, mut read) = (now_ms(), Vec::new(), 0);
+    // A page may be short where many have ended; `next` says that there is more.
+    while bans.len() < limit && read < MAX_READ {
+        let step = limit - bans.len();
+        let changes = gateway.backends.archive.moderation().rules_since(after, step).await;
+        let changes = gateway.archive.noted(changes)?;
+        let last = changes.len() < step;
+        read += changes.len();
+        for RuleChange { revision, rule, .. } in changes {
+            after = revision;
+            bans.extend(rule.filter(|rule| rule.until.is_none_or(|until| until > now)).map(line));
+        }
+        if last {
+            return Ok(Json(json!({ "bans": bans, "next": null })));
+        }
+    }
+    Ok(Json(json!({ "bans": bans, "next": after })))
+}
+
+fn line(rule: Rule) -> Value {
+    let Rule { userid, kind, scope, until, reason, by, at } = rule;
+    let mut line = json!({
+        "userid": userid, "kind": kind, "until": until.map(comment_json::time), "by": by, "reason": reason,
+        "since": comment_json::time(at),
+    });
+    scope_members(&mut line, &scope);
+    line
+}

@@ -1,0 +1,59 @@
+//! `DELETE /comments/{videoid}/{id}`: a comment is removed, by its author or by a moderator.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use liverank_core::moderation::{Action, ActorRole};
+use liverank_core::{Comment, CommentId, Invalid, VideoId};
+use liverank_runtime::Problem;
+use liverank_runtime::params::Params;
+use serde_json::{Value, json};
+
+use super::{Deed, reason};
+use crate::Gateway;
+use crate::auth::moderator::Actor;
+
+/// When to ask again for a comment that is not archived: a comment that was acknowledged is, long before.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
+
+/// `DELETE /comments/{videoid}/{id}?reason=`. Answers once the log has it; viewers are told a moment later.
+pub(crate) async fn delete(
+    State(gateway): State<Arc<Gateway>>,
+    actor: Actor,
+    path: Result<Path<(String, String)>, PathRejection>,
+    params: Params,
+) -> Result<(StatusCode, Json<Value>), Problem> {
+    let Path((video, id)) = path.map_err(|_| Invalid::new("id", "must be UTF-8"))?;
+    let video = VideoId::parse_field("videoid", &video)?;
+    let id = CommentId::parse_field("id", &id)?;
+    params.only(&["reason"])?;
+    let reason = reason(params.text("reason")?)?;
+    let comment = gateway.archive.noted(gateway.backends.archive.comment(&video, &id).await)?;
+    let comment = comment.ok_or_else(|| {
+        let detail = "the video has no such comment; one that was just posted is found a moment later";
+        Problem::not_found(detail).with("field", "id").retry_after(ASK_AGAIN)
+    })?;
+    let role = role(&actor, &comment)?;
+    let mut answer = json!({ "videoid": video, "id": id });
+    if comment.entry.is_comment() {
+        let action = Action::Delete { comment_id: id };
+        let deed = Deed { user: actor.user, role, reason, video: Some(video), action };
+        answer["action_id"] = deed.record(&gateway).await?.into();
+    }
+    Ok((StatusCode::ACCEPTED, Json(answer)))
+}
+
+/// As what somebody may delete a comment.
+fn role(actor: &Actor, comment: &Comment) -> Result<ActorRole, Problem> {
+    if comment.user_id == actor.user {
+        return Ok(ActorRole::Author);
+    }
+    actor.role.ok_or_else(|| {
+        let detail = "only the author of a comment, or a moderator, may delete it";
+        Problem::new(StatusCode::FORBIDDEN, detail).with("rule", "author")
+    })
+}

@@ -1,0 +1,299 @@
+//! What moderators and authors do at the front door: who may, what the log then has, and what is told of it.
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use liverank_core::Interaction;
+use liverank_core::counting::{Batch, LogRecord, OffsetRange, Rules};
+use reqwest::Method;
+use ring::rand::SystemRandom;
+use ring::signature::{Ed25519KeyPair, KeyPair};
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+
+use crate::support::{System, problem};
+
+/// An issuer of tokens with roles, and a gateway that knows its key.
+struct Issuer {
+    pair: Ed25519KeyPair,
+    system: System,
+    _directory: tempfile::TempDir,
+}
+
+fn text(value: &Value) -> String {
+    URL_SAFE_NO_PAD.encode(value.to_string())
+}
+
+impl Issuer {
+    async fn start() -> Self {
+        let document = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).unwrap();
+        let pair = Ed25519KeyPair::from_pkcs8(document.as_ref()).unwrap();
+        let x = URL_SAFE_NO_PAD.encode(pair.public_key().as_ref());
+        let keys = json!({"keys": [{"kty": "OKP", "crv": "Ed25519", "kid": "k", "alg": "EdDSA", "x": x}]});
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("jwks.json");
+        std::fs::write(&file, keys.to_string()).unwrap();
+        let flags =
+            ["--auth-jwks-file", file.to_str().unwrap(), "--auth-issuer", "i", "--auth-audience", "a"];
+        Self { pair, system: System::start(&flags).await, _directory: directory }
+    }
+
+    fn token(&self, user: &str, roles: &Value) -> String {
+        let until = liverank_runtime::now_ms() / 1000 + 600;
+        let claims = json!({"sub": user, "exp": until, "iss": "i", "aud": "a", "roles": roles});
+        let message = format!("{}.{}", text(&json!({"alg": "EdDSA", "kid": "k"})), text(&claims));
+        let signature = URL_SAFE_NO_PAD.encode(self.pair.sign(message.as_bytes()).as_ref());
+        format!("{message}.{signature}")
+    }
+
+    async fn ask(
+        &self,
+        user: &str,
+        roles: &Value,
+        request: (Method, &str),
+        body: Option<&Value>,
+    ) -> reqwest::Response {
+        let (method, path) = request;
+        let request = self.system.http.request(method, self.system.at(path));
+        let request = request.bearer_auth(self.token(user, roles));
+        let request = if let Some(body) = body { request.json(body) } else { request };
+        request.send().await.unwrap()
+    }
+
+    /// Counts what the log got, as the consumer does, behind these comments by `ann` on the video `cat`.
+    async fn count(&self, comments: &[&str], records: &[Value]) {
+        let archive = &self.system.backends.archive;
+        archive.open(&Rules::default()).await.unwrap();
+        let now = liverank_runtime::now_ms();
+        let posted = comments.iter().map(|id| {
+            json!({"video_id": "cat", "user_id": "ann", "type": "comment", "comment_id": id, "comment": "words"})
+        });
+        let values = posted.chain(records.iter().cloned());
+        let from = archive.offsets(&[0]).await.unwrap()[0].next;
+        let records: Vec<LogRecord> = values
+            .zip(from..)
+            .map(|(value, offset)| {
+                let event = Interaction::from_log(value.to_string().as_bytes(), now).unwrap();
+                LogRecord { partition: 0, offset, broker_time: now + offset as i64, event }
+            })
+            .collect();
+        let span = OffsetRange { partition: 0, from, next: from + records.len() as u64, last: None };
+        archive.commit(&Batch { spans: vec![span], records }).await.unwrap();
+    }
+
+    /// The moderation records that the log got.
+    fn recorded(&self) -> Vec<(String, Value)> {
+        let all = self.system.log.appended().into_iter();
+        all.filter(|(_, value)| value["type"] == "moderation").collect()
+    }
+}
+
+fn none() -> Value {
+    Value::Null
+}
+
+const BANS: &str = "/moderation/bans";
+
+#[tokio::test]
+async fn an_author_deletes_its_own_comment_and_a_moderator_anybody_s() {
+    let issuer = Issuer::start().await;
+    issuer.count(&["c1", "c2", "c/3"], &[]).await;
+    let delete = |path| (Method::DELETE, path);
+    let ben = issuer.ask("ben", &none(), delete("/comments/cat/c1"), None).await;
+    assert_eq!(problem(ben, 403).await["rule"], "author");
+    let own = issuer.ask("ann", &none(), delete("/comments/cat/c1"), None).await;
+    assert_eq!(own.status(), 202);
+    assert_eq!(own.json::<Value>().await.unwrap()["id"], "c1");
+    let by_mod = delete("/comments/cat/c2?reason=off%20topic");
+    assert_eq!(issuer.ask("mo", &json!(["moderator"]), by_mod, None).await.status(), 202);
+    let by_service = delete("/comments/cat/c%2F3");
+    assert_eq!(issuer.ask("app", &json!("service"), by_service, None).await.status(), 202);
+    let told: Vec<_> = issuer
+        .recorded()
+        .into_iter()
+        .map(|(key, record)| (key, record["user_id"].clone(), record["moderation"].clone()))
+        .collect();
+    let deletion = |id: &str, role: &str| json!({"action": "delete", "comment_id": id, "role": role});
+    let mut reasoned = deletion("c2", "moderator");
+    reasoned["reason"] = json!("off topic");
+    assert_eq!(
+        told,
+        [
+            ("cat".to_owned(), json!("ann"), deletion("c1", "author")),
+            ("cat".to_owned(), json!("mo"), reasoned),
+            ("cat".to_owned(), json!("app"), deletion("c/3", "service")),
+        ],
+        "with the key of the video: it comes after the comment"
+    );
+    let unknown = issuer.ask("mo", &json!(["moderator"]), delete("/comments/cat/other"), None).await;
+    assert_eq!(unknown.headers()["retry-after"], "1");
+    assert_eq!(problem(unknown, 404).await["field"], "id");
+    // What is deleted already is not deleted again.
+    let records: Vec<Value> = issuer.recorded().into_iter().map(|(_, record)| record).collect();
+    issuer.count(&[], &records).await;
+    assert_eq!(issuer.ask("ann", &none(), delete("/comments/cat/c1"), None).await.status(), 202);
+    assert_eq!(issuer.recorded().len(), 3);
+}
+
+#[tokio::test]
+async fn only_moderators_ban_and_read_what_was_done() {
+    let issuer = Issuer::start().await;
+    let ban = json!({"userid": "ann"});
+    let requests = [
+        (Method::POST, BANS, Some(&ban)),
+        (Method::DELETE, "/moderation/bans?userid=ann", None),
+        (Method::GET, BANS, None),
+        (Method::GET, "/moderation/log", None),
+    ];
+    for (method, path, body) in requests {
+        for roles in [none(), json!(["viewer", "poster"]), json!("admin"), json!(["Moderator"])] {
+            let answer = issuer.ask("ann", &roles, (method.clone(), path), body).await;
+            assert_eq!(answer.headers()["www-authenticate"], "Bearer error=\"insufficient_scope\"");
+            assert_eq!(problem(answer, 403).await["rule"], "role", "{method} {path} {roles}");
+        }
+        let nobody = issuer.system.http.request(method.clone(), issuer.system.at(path)).send().await.unwrap();
+        problem(nobody, 401).await;
+        let answer = issuer.ask("mo", &json!(["moderator"]), (method, path), body).await;
+        assert!(answer.status().is_success(), "{path}: {}", answer.text().await.unwrap());
+    }
+    assert_eq!(issuer.recorded().len(), 2);
+}
+
+#[tokio::test]
+async fn bans_are_listed_while_they_are_in_force_and_all_is_in_the_audit_log() {
+    let issuer = Issuer::start().await;
+    let moderator = json!(["moderator"]);
+    let bodies = [
+        json!({"userid": "ann", "kind": "mute", "videoid": "cat", "seconds": 600, "reason": "shouts"}),
+        json!({"userid": "ben", "owner_id": "olga"}),
+        json!({"userid": "cy"}),
+    ];
+    for body in &bodies {
+        let answer = issuer.ask("mo", &moderator, (Method::POST, BANS), Some(body)).await;
+        assert_eq!(answer.status(), 202);
+        let answer: Value = answer.json().await.unwrap();
+        assert_eq!(answer["userid"], body["userid"]);
+        assert_eq!(answer["until"].is_string(), body["seconds"].is_u64(), "{answer}");
+    }
+    let lift = (Method::DELETE, "/moderation/bans?userid=cy&kind=ban&reason=said%20sorry");
+    assert_eq!(issuer.ask("mo", &moderator, lift, None).await.status(), 202);
+    let recorded = issuer.recorded();
+    let keys: Vec<&str> = recorded.iter().map(|(key, _)| key.as_str()).collect();
+    assert_eq!(keys, ["liverank:moderation"; 4], "all in one order");
+    issuer.count(&[], &recorded.iter().map(|(_, record)| record.clone()).collect::<Vec<_>>()).await;
+
+    let get = async |path: &str| -> Value {
+        issuer.ask("mo", &moderator, (Method::GET, path), None).await.json().await.unwrap()
+    };
+    let all = get(BANS).await;
+    assert_eq!(all["next"], Value::Null);
+    let bans = all["bans"].as_array().unwrap();
+    assert_eq!(bans.iter().map(|ban| ban["userid"].as_str().unwrap()).collect::<Vec<_>>(), ["ann", "ben"]);
+    assert_eq!(
+        (&bans[0]["videoid"], &bans[0]["reason"], &bans[0]["by"]),
+        (&json!("cat"), &json!("shouts"), &json!("mo"))
+    );
+    assert_eq!((&bans[1]["owner_id"], &bans[1]["until"]), (&json!("olga"), &Value::Null));
+    let first = get("/moderation/bans?limit=1").await;
+    assert_eq!(
+        get(&format!("/moderation/bans?after={}", first["next"])).await["bans"].as_array().unwrap().len(),
+        1
+    );
+
+    let log = get("/moderation/log?limit=3").await;
+    let actions = log["actions"].as_array().unwrap();
+    let told: Vec<_> =
+        actions.iter().map(|line| (line["action"].as_str().unwrap(), &line["userid"])).collect();
+    assert_eq!(told, [("lift", &json!("cy")), ("restrict", &json!("cy")), ("restrict", &json!("ben"))]);
+    assert_eq!((&actions[0]["by"], &actions[0]["reason"]), (&json!("mo"), &json!("said sorry")));
+    assert!(actions[0]["action_id"].is_string() && actions[0]["timestamp"].is_string());
+    let rest = get(&format!("/moderation/log?before={}", log["next"].as_str().unwrap())).await;
+    assert_eq!((rest["actions"].as_array().unwrap().len(), &rest["next"]), (1, &Value::Null));
+    assert!(rest["actions"][0]["until"].is_string(), "{rest}");
+}
+
+#[tokio::test]
+async fn every_wrong_field_is_named() {
+    let issuer = Issuer::start().await;
+    let moderator = json!(["moderator"]);
+    let long = "r".repeat(501);
+    for (body, field) in [
+        (json!({}), "userid"),
+        (json!({"userid": 7}), "userid"),
+        (json!({"userid": "u".repeat(257)}), "userid"),
+        (json!({"userid": "u", "kind": "praise"}), "kind"),
+        (json!({"userid": "u", "videoid": ""}), "videoid"),
+        (json!({"userid": "u", "owner_id": "a\u{0}"}), "owner_id"),
+        (json!({"userid": "u", "videoid": "v", "owner_id": "o"}), "owner_id"),
+        (json!({"userid": "u", "seconds": 0}), "seconds"),
+        (json!({"userid": "u", "seconds": 1.5}), "seconds"),
+        (json!({"userid": "u", "seconds": "60"}), "seconds"),
+        (json!({"userid": "u", "seconds": u64::MAX}), "seconds"),
+        (json!({"userid": "u", "reason": long}), "reason"),
+        (json!([]), "body"),
+    ] {
+        let answer = issuer.ask("mo", &moderator, (Method::POST, BANS), Some(&body)).await;
+        assert_eq!(problem(answer, 400).await["field"], field, "{body}");
+    }
+    for (method, path, field) in [
+        (Method::DELETE, "/moderation/bans", "userid"),
+        (Method::DELETE, "/moderation/bans?userid=u&kind=x", "kind"),
+        (Method::DELETE, "/moderation/bans?userid=u&video=v", "video"),
+        (Method::GET, "/moderation/bans?limit=0", "limit"),
+        (Method::GET, "/moderation/bans?after=x", "after"),
+        (Method::GET, "/moderation/log?before=x", "before"),
+        (Method::DELETE, "/comments/a%0Ab/c", "videoid"),
+        (Method::DELETE, "/comments/v/%FF", "id"),
+        (Method::DELETE, "/comments/v/c?why=x", "why"),
+    ] {
+        let answer = issuer.ask("mo", &moderator, (method, path), None).await;
+        assert_eq!(problem(answer, 400).await["field"], field, "{path}");
+    }
+    assert!(issuer.recorded().is_empty());
+}
+
+#[tokio::test]
+async fn what_the_log_does_not_have_was_not_done() {
+    let issuer = Issuer::start().await;
+    issuer.system.log.break_down(true);
+    let ban = json!({"userid": "ann"});
+    let answer = issuer.ask("mo", &json!(["moderator"]), (Method::POST, BANS), Some(&ban)).await;
+    problem(answer, 503).await;
+    assert!(issuer.recorded().is_empty());
+}
+
+#[tokio::test]
+async fn without_tokens_nobody_moderates_unless_it_is_open_and_then_on_a_loopback_address_only() {
+    let closed = System::start(&[]).await;
+    let ban = json!({"userid": "ann"}).to_string();
+    assert_eq!(problem(closed.post(BANS, ban.clone()).await, 403).await["rule"], "role");
+    let delete = closed.http.delete(closed.at("/comments/cat/c1?userid=ann")).send().await.unwrap();
+    problem(delete, 403).await;
+    assert!(closed.log.appended().is_empty());
+    let open = System::start(&["--moderation-open"]).await;
+    assert_eq!(open.post(BANS, ban).await.status(), 202);
+    assert_eq!(open.log.appended()[0].1["user_id"], "open");
+
+    let everywhere = TcpListener::bind("0.0.0.0:0").await.unwrap();
+    let error = open.beside(&["--moderation-open"], everywhere).await.unwrap_err();
+    assert!(error.to_string().contains("loopback"), "{error}");
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("jwks.json");
+    std::fs::write(&file, r#"{"keys":[]}"#).unwrap();
+    let keys = ["--auth-jwks-file", file.to_str().unwrap(), "--auth-issuer", "i", "--auth-audience", "a"];
+    let local = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let error = open.beside(&[&keys[..], &["--moderation-open"]].concat(), local).await.unwrap_err();
+    assert!(error.to_string().contains("no tokens"), "{error}");
+}
+
+/// The seeds' clients may send whatever they like: none of it moderates.
+#[tokio::test]
+async fn an_interaction_is_never_moderation() {
+    let system = System::start(&[]).await;
+    let record = json!({"type": "moderation", "version": 1, "video_id": "v", "user_id": "u", "event_id": "e",
+        "timestamp": 5, "moderation": {"action": "delete", "comment_id": "c", "role": "moderator"}});
+    let answer = system.post("/interact", record.to_string()).await;
+    assert_eq!(problem(answer, 400).await["field"], "type");
+    let many: Value = system.post("/interactions", json!([record]).to_string()).await.json().await.unwrap();
+    assert_eq!(many[0]["status"], 400, "{many}");
+    assert!(system.log.appended().is_empty());
+}

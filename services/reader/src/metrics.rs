@@ -108,7 +108,7 @@ impl Metrics {
         let metrics = Self::default();
         // A series that is there from the start on can be compared with the time before its first event.
         for source in [From::Bus, From::Archive] {
-            metrics.backfilled.get_or_create(&Source { source });
+            metrics.backfilled.get_or_create(&Source { source }).inc_by(0);
         }
         shell.metrics.register("reader", |registry| {
             let m = metrics.clone();

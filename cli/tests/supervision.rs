@@ -58,7 +58,7 @@ fn services() -> [(&'static str, Start, &'static [&'static str]); 7] {
         (
             "comment",
             |b, at, context| Box::pin(liverank_comment::run(settings(&[]), b, at, context)),
-            &["register", "report", "watch_stores"],
+            &["follow_restrictions", "register", "report", "watch_stores"],
         ),
         (
             "reader",

@@ -15,7 +15,7 @@ let openapi;
 let asyncapi;
 
 before(async () => {
-  server = await prepareServer();
+  server = await prepareServer({ more: ['--moderation-open'] });
   await server.start();
   openapi = await (await fetch(`${server.origin}/openapi.json`)).json();
   asyncapi = await (await fetch(`${server.origin}/asyncapi.json`)).json();

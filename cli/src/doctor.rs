@@ -13,7 +13,7 @@ use liverank_protocol::roles::Store;
 use liverank_runtime::{now_ms, server};
 use serde::Serialize;
 
-use crate::look::{ManagersArgs, run, troubles};
+use crate::look::{ManagersArgs, troubles};
 use crate::output::table;
 use crate::stores::StoreArgs;
 

@@ -47,10 +47,6 @@ const QUIET: &[(&str, &str)] = &[
 async fn every_documented_metric_is_there_and_moves_under_load() {
     let up = Up::start_with(2).await;
     let before = Scrape::of(up.admin()).await;
-    if std::env::var_os("UPDATE_DOCS").is_some() {
-        before.write();
-    }
-    assert_eq!(before.document(), document().0, "docs/metrics.md is another: UPDATE_DOCS=1 writes it anew");
     work::everything(&up).await;
     let quiet = |name: &str| QUIET.iter().any(|(it, _)| *it == name);
     let still = wait::until("everything has moved", SOON, || async {
@@ -63,8 +59,14 @@ async fn every_documented_metric_is_there_and_moves_under_load() {
         let still: Vec<String> = after.still_since(&before).into_iter().filter(|name| !quiet(name)).collect();
         panic!("these have not moved: {still:?}");
     }
+    // Families without samples are not told, so the reference is that of a system that has worked.
+    let after = Scrape::of(up.admin()).await;
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        after.write();
+    }
+    assert_eq!(after.document(), document().0, "docs/metrics.md is another: UPDATE_DOCS=1 writes it anew");
     for (name, _) in QUIET {
-        assert!(before.has(name), "{name} is no metric, and stands among those that are quiet");
+        assert!(after.has(name), "{name} is no metric, and stands among those that are quiet");
     }
 }
 

@@ -106,6 +106,10 @@ impl Metrics {
     /// Registered with the shell, under `liverank_reader_…`.
     pub fn registered(shell: &ServiceContext) -> Self {
         let metrics = Self::default();
+        // There from the start: a family without samples is not told, and an increase from nothing is not seen.
+        for source in [From::Bus, From::Archive] {
+            drop(metrics.backfilled.get_or_create(&Source { source }));
+        }
         shell.metrics.register("reader", |registry| {
             let m = metrics.clone();
             registry.register("viewers", "Viewers connected", m.viewers);

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::routing::get;
+use liverank_protocol::access::Service;
 use liverank_runtime::{ServiceContext, server};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -30,7 +31,11 @@ async fn start() -> (ServiceContext, SocketAddr, JoinHandle<anyhow::Result<()>>)
     };
     let router = Router::new().route("/well", get(|| async { "well" })).route("/slow", get(slow));
     let serving = context.clone();
-    (context, address, tokio::spawn(async move { server::serve(listener, router, &serving).await }))
+    (
+        context,
+        address,
+        tokio::spawn(async move { server::serve(Service::Gateway, listener, router, &serving).await }),
+    )
 }
 
 async fn ask(connection: &mut TcpStream, path: &str) {

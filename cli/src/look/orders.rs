@@ -116,21 +116,23 @@ impl Drain {
     pub fn run(&self) -> anyhow::Result<ExitCode> {
         run(async {
             self.cordon.close(Some(Closing::Draining)).await?;
+            if self.wait_seconds == 0 {
+                return Ok(ExitCode::SUCCESS);
+            }
             let managers = self.cordon.managers.as_role(Role::Cli)?;
             let until = Instant::now() + Duration::from_secs(self.wait_seconds);
-            while self.wait_seconds > 0 {
+            loop {
                 let load: Load = managers.get("load").await?;
                 let own = load.readers.iter().filter(|it| self.cordon.readers.contains(&it.id));
                 let left: u64 = own.map(|it| it.viewers).sum();
                 if left == 0 {
-                    break;
+                    return Ok(ExitCode::SUCCESS);
                 }
                 if Instant::now() >= until {
                     bail!("{left} viewers are left after {} s; liverank moves says why", self.wait_seconds);
                 }
                 tokio::time::sleep(LOOK_EVERY).await;
             }
-            Ok(ExitCode::SUCCESS)
         })
     }
 }

@@ -42,7 +42,7 @@ impl Scrape {
             } else if let Some((name, kind)) =
                 line.strip_prefix("# TYPE ").and_then(|described| described.split_once(' '))
             {
-                families.get_mut(name).expect("help comes first").0 = kind.to_owned();
+                kind.clone_into(&mut families.get_mut(name).expect("help comes first").0);
             } else if let Some((series, value)) = line.rsplit_once(' ') {
                 samples.insert(series.to_owned(), value.parse().expect("a number"));
             }
@@ -73,13 +73,13 @@ impl Scrape {
             let own = scrape.samples.iter().filter(|(series, _)| series.split('{').next() == Some(name));
             own.map(|(_, value)| *value).reduce(|sum, value| sum + value)
         };
-        let still = |family: &str, kind: &str| match kind {
-            "gauge" => sum(self, family).is_none(),
-            _ => {
-                let sample = if kind == "counter" { "_total" } else { "_count" };
-                let name = format!("{family}{sample}");
-                sum(self, &name).unwrap_or(0.0) <= sum(before, &name).unwrap_or(0.0)
+        let still = |family: &str, kind: &str| {
+            if kind == "gauge" {
+                return sum(self, family).is_none();
             }
+            let sample = if kind == "counter" { "_total" } else { "_count" };
+            let name = format!("{family}{sample}");
+            sum(self, &name).unwrap_or(0.0) <= sum(before, &name).unwrap_or(0.0)
         };
         let families = self.families.iter().filter(|(family, (kind, _))| still(family, kind));
         families.map(|(family, (kind, _))| sample(family, kind)).collect()

@@ -258,6 +258,7 @@ var CommentPosition = class {
       const { from, to } = body;
       return [{ gap: { from, to } }];
     }
+    if (type === "viewers") return [{ viewers: body.viewers }];
     if (type !== "message") return [];
     if (body.type === "connected") {
       if (this.#numbering === null) this.#moveTo(id);
@@ -389,19 +390,23 @@ var Liverank = class {
     return this.#http.post("/interact", { event_id: newId(), ...event }, options);
   }
   /** Posts a comment. Resolves to the stored one. It is repeated under the same idempotency key. */
-  async postComment({ userid, videoid, comment, idempotencyKey = newId() }, options) {
-    const body = { userid, videoid, comment, idempotency_key: idempotencyKey };
+  async postComment({ userid, videoid, comment, replyTo, idempotencyKey = newId() }, options) {
+    const body = { userid, videoid, comment, reply_to: replyTo, idempotency_key: idempotencyKey };
     return (await this.#http.post("/comment", body, options)).comment;
   }
-  /** Older comments, newest first. Pass `next` as `before` for the page that precedes it. */
-  history(videoid, { before, limit, signal } = {}) {
-    return this.#http.json(`/comments/${encodeURIComponent(videoid)}${query({ before, limit })}`, { signal });
+  /**
+   * A page of a video's comments, newest first. Pass `next` as `before` for older ones, and `newer` as `after` for newer ones.
+   */
+  history(videoid, { before, after, around, limit, signal } = {}) {
+    const path = `/comments/${encodeURIComponent(videoid)}${query({ before, after, around, limit })}`;
+    return this.#http.json(path, { signal });
   }
   /** One page of a ranked list. */
-  videos({ board, limit, cursor, signal } = {}) {
-    return this.#http.json(`/videos${query({ board, limit, cursor })}`, { signal });
+  videos({ board, limit, cursor, around, fields, signal } = {}) {
+    const path = `/videos${query({ board, limit, cursor, around, fields: fields?.join() })}`;
+    return this.#http.json(path, { signal });
   }
-  /** One video with its counters and its viewers now. Rejects with status 404 when nothing has happened to it yet. */
+  /** One video with its counters, its viewers now and its ranks. Rejects with status 404 when nothing has happened to it yet. */
   video(videoId, { signal } = {}) {
     return this.#http.json(`/videos/${encodeURIComponent(videoId)}`, { signal });
   }
@@ -413,15 +418,18 @@ var Liverank = class {
   comments(videoid, { userid, lastEventId = "", direct = false, onState, ...handlers }) {
     const position = new CommentPosition(lastEventId);
     const take = (link, event) => {
+      if (event.type === UNAUTHORIZED_EVENT) this.#http.forgetToken();
       for (const outcome of readable(link, () => position.take(event)) ?? []) {
         if ("connected" in outcome) {
           link.live();
           handlers.onConnected?.(outcome.connected);
         } else if ("gap" in outcome) handlers.onGap?.(outcome.gap);
+        else if ("viewers" in outcome) handlers.onViewers?.(outcome.viewers);
         else handlers.onComment?.(outcome.comment);
       }
     };
-    const path = () => `/connect${query({ userid, videoid, last_event_id: position.lastEventId })}`;
+    const events = handlers.onViewers && "viewers";
+    const path = () => `/connect${query({ userid, videoid, events, last_event_id: position.lastEventId })}`;
     const ask = async (init) => {
       if (!direct) return this.#http.send(path(), init);
       const response = await this.#fetch(await this.#reader(videoid, init.signal ?? void 0) + path(), init);
@@ -435,6 +443,10 @@ var Liverank = class {
   ranking({ board, limit, mode = "delta", onList, onState } = {}) {
     return this.#list(`/ws/videos${query({ board, limit, mode: mode === "delta" ? mode : void 0 })}`, { onList, onState });
   }
+  /** The part of a ranked list that has a video in its middle, wherever the video stands. */
+  rankingAround(videoId, { board, limit, onPart, onState } = {}) {
+    return this.#list(`/ws/videos${query({ board, limit, around: videoId })}`, { onPart, onState });
+  }
   /** The ranked videos of one owner, as {@link Liverank.ranking} does it. */
   userRanking(userId, { limit, onList, onState } = {}) {
     return this.#list(`/ws/user/${encodeURIComponent(userId)}${query({ limit })}`, { onList, onState });
@@ -447,7 +459,7 @@ var Liverank = class {
     });
     return found.readerUrl.replace(/\/+$/, "");
   }
-  #list(path, { onList, onState }) {
+  #list(path, { onList, onPart, onState }) {
     const WebSocket = this.#WebSocket;
     if (!WebSocket) throw new TypeError("this platform has no WebSocket: pass one to the constructor");
     const open = (link) => {
@@ -457,6 +469,11 @@ var Liverank = class {
         if (!link.current()) return;
         const read = readable(link, () => JSON.parse(String(data)));
         if (read === void 0) return;
+        if ("first_rank" in read) {
+          link.live();
+          onPart?.(read);
+          return;
+        }
         if (Array.isArray(read)) {
           link.live();
           onList?.(read);
@@ -481,7 +498,10 @@ var Liverank = class {
           opened = true;
           message(event);
         };
-        socket.onclose = () => void this.#closed(link, path, opened);
+        socket.onclose = (event) => {
+          if (event?.code === UNAUTHORIZED_STATUS) this.#http.forgetToken();
+          void this.#closed(link, path, opened);
+        };
         socket.onerror = () => {
         };
       };
@@ -503,6 +523,8 @@ var Liverank = class {
     }
   }
 };
+var UNAUTHORIZED_EVENT = "unauthorized";
+var UNAUTHORIZED_STATUS = 4401;
 var REQUEST_MS = 1e4;
 function withToken(path, token) {
   if (!token) return path;

@@ -165,7 +165,8 @@ pub enum ConsumerEvent {
 #[async_trait]
 pub trait LogConsumer: Send {
     /// The next thing that happened, waiting at most `max_wait` for it: at most `max_records` records, and as many as
-    /// are at hand, so that batches grow under load and latency is least when calm.
+    /// are at hand, so that batches grow under load and latency is least when calm. Whoever drops it while it waits
+    /// misses nothing: the next poll tells it.
     ///
     /// An offset that the log no longer has is [`StoreError::Unusable`], never a silent skip. Where the log may be another
     /// one since it was started, a partition is revoked and assigned again, so that its start is checked again.

@@ -93,6 +93,53 @@ pub struct Cursor {
     pub video_id: VideoId,
 }
 
+/// Where a page of a board begins.
+#[derive(Debug, Clone, PartialEq)]
+pub enum PageStart {
+    /// At the best video.
+    Best,
+    /// After this place, which need not be taken any more.
+    After(Cursor),
+    /// So that this video is in the middle ([`liverank_core::ranking::begin_around`]).
+    Around(VideoId),
+}
+
+impl PageStart {
+    /// The page after the one that ends with `last`.
+    pub fn after(last: &Ranked) -> Self {
+        Self::After(Cursor { score: last.score, video_id: last.video_id.clone() })
+    }
+}
+
+/// A page of a board, and where on the board it is.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct BoardPage {
+    /// Its videos, best first.
+    pub lines: Vec<Ranked>,
+    /// The rank of the first of them; the best video has rank 1.
+    pub first_rank: u64,
+    /// How many videos are on the board.
+    pub total: u64,
+}
+
+/// Where a video stands on a board.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Place {
+    /// Its rank, the best being 1; `None` where it is not on the board.
+    pub rank: Option<u64>,
+    /// How many videos are on the board.
+    pub total: u64,
+}
+
+/// Where a video stands on both boards.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Places {
+    /// On [`Board::Global`].
+    pub global: Place,
+    /// On [`Board::Trending`].
+    pub trending: Place,
+}
+
 /// A change of the boards, as subscribers hear it.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Change {
@@ -149,14 +196,17 @@ pub trait RankingStore: Send + Sync {
     /// release filled the boards.
     async fn half_life(&self) -> Result<Option<u64>, StoreError>;
 
-    /// Up to `limit` videos of a board after `after`, best first. Goes on at the right place also when the cursor's
-    /// video has moved or gone.
+    /// Up to `limit` videos of a board from `start` on, best first, in `O(log n + limit)`. Goes on at the right place also
+    /// when the cursor's video has moved or gone. `None` where the video that it is to be around is not on the board.
     async fn page(
         &self,
         board: Board,
-        after: Option<&Cursor>,
+        start: &PageStart,
         limit: usize,
-    ) -> Result<Vec<Ranked>, StoreError>;
+    ) -> Result<Option<BoardPage>, StoreError>;
+
+    /// Where a video stands, by the order of lists, in `O(log n)`.
+    async fn places(&self, video: &VideoId) -> Result<Places, StoreError>;
 
     /// Everything. Entries may be newer than the version, never older: applying the changes after it, which are absolute,
     /// leads to the same.

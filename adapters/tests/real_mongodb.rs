@@ -9,10 +9,11 @@ use futures::future::join_all;
 use liverank_adapters::Archive;
 use liverank_adapters::archive::mongodb::{MongoArchive, MongoConfig};
 use liverank_adapters::archive::{CommitError, Page, conformance};
-use liverank_core::counting::{Batch, LogRecord, OffsetRange, Rules};
+use liverank_core::counting::{Batch, LogRecord, OffsetRange, Rules, identity_digest};
 use liverank_core::{Interaction, UserId, VideoId};
 use mongodb::Client;
-use mongodb::bson::{Bson, Document, doc};
+use mongodb::bson::spec::BinarySubtype;
+use mongodb::bson::{Binary, Bson, Document, doc};
 use proxy::{Mode, Proxy};
 use serde_json::json;
 
@@ -265,6 +266,20 @@ async fn an_open_without_a_server_says_so() {
     assert!(!error.is_transient(), "{error}");
 }
 
+/// Releases up to 0.1 remembered an event by its id alone, as a document of this form.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_an_earlier_release_remembered_is_a_repeat_still() {
+    let config = fresh();
+    let archive = opened(&config).await;
+    let digest = identity_digest("e:old").to_vec();
+    let seen = doc! { "_id": Binary { subtype: BinarySubtype::Generic, bytes: digest }, "time": 1_700_000_000_000_i64 };
+    let client = Client::with_uri_str(uri()).await.unwrap();
+    client.database(&config.database).collection("seen").insert_one(seen).await.unwrap();
+    let named = |id: &str| json!({"video_id": "v", "user_id": "u", "type": "view", "event_id": id});
+    let effects = archive.commit(&batch(0, 0, &[named("old"), named("new")])).await.unwrap().effects;
+    assert_eq!((effects.counted, effects.repeated), (1, 1));
+}
+
 /// Transactions that meet on a video, each with a batch of its own, from processes of their own.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn several_processes_count_one_video() {
@@ -291,5 +306,7 @@ async fn several_processes_count_one_video() {
 
 #[path = "real_mongodb/rebuilds.rs"]
 mod rebuilds;
+#[path = "real_mongodb/states.rs"]
+mod states;
 #[path = "real_mongodb/take_over.rs"]
 mod take_over;

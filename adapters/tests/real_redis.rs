@@ -470,8 +470,8 @@ async fn an_epoch_that_was_never_minted_is_healed() {
 async fn what_another_program_wrote_is_not_taken_for_ours() {
     let (link, mut redis) = alone(8, "t8:").await;
     redis.ask::<()>(&["SET", "t8:global_ranking", "text"]).await;
-    let error =
-        RedisRanking::new(Arc::clone(&link)).page(ranking_store::Board::Global, None, 5).await.unwrap_err();
+    let (boards, best) = (RedisRanking::new(Arc::clone(&link)), ranking_store::PageStart::Best);
+    let error = boards.page(ranking_store::Board::Global, &best, 5).await.unwrap_err();
     assert!(!error.is_transient(), "{error}");
     redis.ask::<u64>(&["HSET", "t8:ranking:projection", "format", "2", "generation", "1"]).await;
     assert!(RedisRanking::new(Arc::clone(&link)).standing().await.is_err_and(|error| !error.is_transient()));

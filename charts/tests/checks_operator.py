@@ -1,5 +1,6 @@
 """The chart liverank: the operator."""
 
+import json
 import re
 
 import readme
@@ -15,6 +16,12 @@ ALL_ON = (
     "commonLabels.team=live", "podLabels.a=b", "podAnnotations.c=d", "serviceAccount.annotations.e=f",
     "service.annotations.g=h", "imagePullSecrets[0].name=registry", "priorityClassName=system-cluster-critical",
     "nodeSelector.disk=ssd", "tolerations[0].operator=Exists", "extraArgs={--log=debug}",
+    "allow.images={registry.example.org/*}", "allow.podSecurity=baseline",
+    "commonAnnotations.owner=video", "dashboard.annotations.grafana_folder=liverank",
+    "extraEnv[0].name=HTTPS_PROXY", "extraEnv[0].value=http://proxy:3128", "extraEnvFrom[0].secretRef.name=more",
+    "extraVolumes[0].name=ca", "extraVolumes[0].configMap.name=ca",
+    "extraVolumeMounts[0].name=ca", "extraVolumeMounts[0].mountPath=/etc/ssl/extra",
+    "podSecurityContext.fsGroupChangePolicy=OnRootMismatch",
 )
 BARE = (
     "crds.enabled=false", "rbac.create=false", "serviceAccount.create=false", "serviceAccount.name=mine",
@@ -50,6 +57,9 @@ WRONG = {
     "extraArgs={run}": "extraArgs", "imagePullSecrets[0].secret=x": "secret",
     "prometheusRule.runbookURL=here": "runbookURL", "resources.memory=1Gi": "memory",
     "serviceAccount.create=false": "serviceAccount.name",
+    "allow.image={a}": "image", "allow.podSecurity=lax": "podSecurity", "allow.serviceTypes={Any}": "serviceTypes",
+    "podUser=Root": "podUser", "extraEnv[0].value=x": "name", "extraVolumeMounts[0].name=x": "mountPath",
+    "image.registry=a b": "registry",
 }
 
 
@@ -69,6 +79,8 @@ def check_matrix(values):
                 same(body["metadata"]["labels"]["app.kubernetes.io/managed-by"], "Helm", f"{kind} {name}")
                 if "commonLabels.team=live" in values:
                     same(body["metadata"]["labels"].get("team"), "live", f"{kind} {name}'s label")
+            if "commonAnnotations.owner=video" in values:
+                same(body["metadata"].get("annotations", {}).get("owner"), "video", f"{kind} {name}'s annotation")
         for name, _, spec in pods(render("liverank", *values)):
             same(unrestricted(spec), [], f"{name} by the standard `restricted`")
             same(spec["enableServiceLinks"], False, f"{name}'s enableServiceLinks")
@@ -193,6 +205,56 @@ def check_identity():
         same(tokens, [(["create"], [account])], "tokens that it may make")
 
 
+def check_extras():
+    """What is added is there, beside what the chart says."""
+    objects = render("liverank", *ALL_ON)
+    pod = only(objects, "Deployment")["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    same([it["name"] for it in container["env"]], ["POD_NAME", "POD_NAMESPACE", "HTTPS_PROXY"], "variables")
+    same(container["envFrom"], [{"secretRef": {"name": "more"}}], "envFrom")
+    same({it["name"] for it in pod["volumes"]}, {"allow", "ca"}, "volumes")
+    same({it["name"] for it in container["volumeMounts"]}, {"allow", "ca"}, "mounts")
+    same(pod["securityContext"]["fsGroupChangePolicy"], "OnRootMismatch", "the pods' security context")
+    folder = only(objects, "ConfigMap", "-dashboard")["metadata"]["annotations"]["grafana_folder"]
+    same(folder, "liverank", "the dashboard's folder")
+    other = render("liverank", "podSecurityContext.runAsUser=1000", "securityContext.runAsGroup=7")
+    pod = only(other, "Deployment")["spec"]["template"]["spec"]
+    same(pod["securityContext"]["runAsUser"], 1000, "a user of one's own")
+    same(pod["containers"][0]["securityContext"]["capabilities"], {"drop": ["ALL"]}, "what is not given stays")
+
+
+def check_allow():
+    """What is permitted reaches the operator, in words that it knows."""
+    objects = render("liverank", "allow.images={registry.example.org/*}", "allow.podSecurity=baseline")
+    said = yaml.safe_load(only(objects, "ConfigMap", "-allow")["data"]["allow.yaml"])
+    same(said, {"images": ["registry.example.org/*"], "podSecurity": "baseline"}, "allow.yaml")
+    pod = only(objects, "Deployment")["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    (mount,) = container["volumeMounts"]
+    require(f"--allow-file={mount['mountPath']}/allow.yaml" in container["args"], "the operator does not read it")
+    same([volume["configMap"]["name"] for volume in pod["volumes"] if volume["name"] == mount["name"]],
+         [only(objects, "ConfigMap", "-allow")["metadata"]["name"]], "what is mounted")
+    fields = set(re.findall(r"(?m)^    pub ([a-z_]+): (?:Patterns|Level),", (ROOT / "operator/src/policy.rs").read_text()))
+    words = {re.sub("_([a-z])", lambda it: it[1].upper(), field) for field in fields}
+    schema = json.loads((CHARTS / "liverank" / "values.schema.json").read_text())
+    same(set(schema["properties"]["allow"]["properties"]), words, "fields of allow")
+    same(of_kind(render("liverank"), "ConfigMap"), [], "ConfigMaps where nothing is said")
+
+
+def check_user():
+    """OpenShift's restricted-v2 refuses pods with a user of their own."""
+    for values, fixed in (((), True), (("podUser=Image",), True), (("podUser=Platform",), False)):
+        objects = render("liverank", *values)
+        for name, _, spec in pods(objects):
+            for field in ("runAsUser", "runAsGroup", "fsGroup"):
+                same(field in spec["securityContext"], fixed, f"{name}'s {field} with {values}")
+            same(spec["securityContext"]["runAsNonRoot"], True, f"{name} may run as root")
+        args = only(objects, "Deployment")["spec"]["template"]["spec"]["containers"][0]["args"]
+        require(f"--pod-user={'image' if fixed else 'platform'}" in args, f"workloads' users with {values}: {args}")
+    done = helm("template", "try", CHARTS / "liverank", "--api-versions", "security.openshift.io/v1")
+    require("--pod-user=platform" in done.stdout and "runAsUser" not in done.stdout.split("kind: Deployment")[1], "OpenShift is not seen")
+
+
 def check_crd_copy():
     same(CRD_COPY.read_text() == CRD.read_text(), True, "the chart's copy is crds/rankingcluster.yaml (charts/test --write)")
 
@@ -252,6 +314,7 @@ def check_image():
     version = re.search(r'(?m)^version = "(.+)"$', (ROOT / "Cargo.toml").read_text())[1]
     same(image(), f"liverank:{version}", "image")
     same(image("image.repository=localhost:5000/x/liverank", "image.tag=t"), "localhost:5000/x/liverank:t", "image")
+    same(image("image.registry=mirror.example.org:5000", "image.tag=t"), "mirror.example.org:5000/liverank:t", "image of a registry")
     digest = "sha256:" + "a" * 64
     same(image(f"image.digest={digest}"), f"liverank@{digest}", "image")
     user = re.search(r"(?m)^USER (\d+):", (ROOT / "Dockerfile").read_text())[1]
@@ -383,6 +446,9 @@ CHECKS = [
     ("liverank: one namespace needs nothing of the whole cluster", check_namespaced),
     ("liverank: view and edit know RankingClusters", check_aggregated),
     ("liverank: it keeps no secret, and makes tokens for itself only", check_identity),
+    ("liverank: what is added is beside what the chart says", check_extras),
+    ("liverank: what authors may use reaches the operator", check_allow),
+    ("liverank: no user of its own on OpenShift", check_user),
     ("liverank: the chart's copy of the resource is the generated one", check_crd_copy),
     ("liverank: the resource is rendered whole, and kept", check_crd),
     ("liverank: two releases share no name", check_two_releases),

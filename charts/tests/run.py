@@ -5,17 +5,19 @@ import subprocess
 import sys
 
 import checks_demo
+import checks_gitops
 import checks_operator
 import readme
 from chart import CRD, CRD_COPY, Failure
 
-CHECKS = checks_operator.CHECKS + checks_demo.CHECKS
+CHECKS = checks_operator.CHECKS + checks_gitops.CHECKS + checks_demo.CHECKS
 
 
 def write():
     shutil.copyfile(CRD, CRD_COPY)
     for chart in ("liverank", "liverank-demo"):
         readme.write(chart)
+    checks_gitops.write()
 
 
 def held(name, check):

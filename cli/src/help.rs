@@ -24,7 +24,7 @@ impl Shown {
 const ALL: &str = "--help-all";
 
 /// How the names of settings begin that are rarely touched: they are in `--help-all` only.
-const RARE: [&str; 35] = [
+const RARE: [&str; 37] = [
     "kafka_",
     "redis_",
     "mongodb_",
@@ -41,6 +41,8 @@ const RARE: [&str; 35] = [
     "comment_listen",
     "statistics_listen",
     "viewer_",
+    "viewers_by_gateway",
+    "auth_revoked_file",
     "ring_",
     "operator_token",
     "repair",

@@ -28,6 +28,19 @@ impl Judged for liverank_reader::Config {
     }
 }
 
+/// Of those that take viewers of gateways, where they are told so, and know a gateway by its token.
+macro_rules! judged_by_whom_they_know {
+    ($($config:ty),+) => {
+        $(impl Judged for $config {
+            fn judge(&self, _: SocketAddr, identity: &Identity) -> anyhow::Result<()> {
+                identity.expect_gateways_known()
+            }
+        })+
+    };
+}
+
+judged_by_whom_they_know!(liverank_websocket::Config, liverank_comment::Config);
+
 /// Of these every setting stands for itself.
 macro_rules! judged_one_by_one {
     ($($config:ty),+) => {
@@ -39,10 +52,4 @@ macro_rules! judged_one_by_one {
     };
 }
 
-judged_one_by_one!(
-    liverank_consumer::Config,
-    liverank_websocket::Config,
-    liverank_comment::Config,
-    liverank_manager::Config,
-    liverank_statistics::Config
-);
+judged_one_by_one!(liverank_consumer::Config, liverank_manager::Config, liverank_statistics::Config);

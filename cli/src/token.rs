@@ -186,7 +186,16 @@ impl UpAuth {
 
     /// What the gateway is set up with, after [`UpAuth::check`]. Makes the keys of `--auth-dev` where there are none.
     pub fn args(&self, data_dir: &Path) -> anyhow::Result<AuthArgs> {
-        if self.auth_dev { Ok(DevKeys::of(data_dir)?.auth()) } else { Ok(self.auth.clone()) }
+        if !self.auth_dev {
+            return Ok(self.auth.clone());
+        }
+        let auth_revoked_file = self.auth.auth_revoked_file.clone();
+        Ok(AuthArgs { auth_revoked_file, ..DevKeys::of(data_dir)?.auth() })
+    }
+
+    /// Whether viewers are asked for tokens at all.
+    pub const fn is_given(&self) -> bool {
+        self.auth_dev || self.auth.auth_jwks_file.is_some() || self.auth.auth_jwks_url.is_some()
     }
 
     /// Whether tokens are asked for that `liverank token user` prints.

@@ -162,6 +162,7 @@ fn start(
     let websocket = url(&listeners.websocket)?;
     let both = ["--manager-url", &manager, "--statistics-url", &statistics];
     let front = ["--comment-url", &comment, "--websocket-url", &websocket];
+    let asks_for_tokens = up.auth.is_given();
     let mut services = Services::new();
     macro_rules! spawn {
         ($name:literal, $service:expr) => {
@@ -169,6 +170,11 @@ fn start(
             services.spawn(async move { ($name, running.await) });
         };
     }
+    // Where viewers are asked for tokens, at the front door, there is no other way in.
+    let shell = &ServiceContext {
+        identity: shell.identity.clone().with_viewers_by_gateway(asks_for_tokens),
+        ..shell.clone()
+    };
     let (b, s) = (|| backends.clone(), || shell.clone());
     let acting = |role| {
         let caller = Caller::of(role).context("no reader")?;

@@ -43,12 +43,12 @@ fn services() -> [(&'static str, Start, &'static [&'static str]); 7] {
                     ["--auth-jwks-url", NOBODY, "--auth-issuer", NOBODY, "--auth-audience", "liverank"];
                 Box::pin(liverank_gateway::run(settings(&keys), b, at, context))
             },
-            &["keep_keys", "watch_dependencies"],
+            &["keep_keys", "keep_revoked", "watch_dependencies"],
         ),
         (
             "consumer",
             |b, _, context| Box::pin(liverank_consumer::run(settings(&[]), b, context)),
-            &["counter", "forget", "projector"],
+            &["counter", "forget", "lag", "projector"],
         ),
         (
             "websocket",
@@ -75,6 +75,7 @@ fn services() -> [(&'static str, Start, &'static [&'static str]); 7] {
                 "heartbeat",
                 "keep_alive",
                 "report",
+                "viewer_counts",
             ],
         ),
         (

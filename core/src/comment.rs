@@ -37,6 +37,9 @@ pub struct Comment {
     pub timestamp: Millis,
     /// Its number among the video's comments, from 1.
     pub seq: u64,
+    /// The comment under the same video that it replies to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reply_to: Option<CommentId>,
 }
 
 /// The identity of a comment that carries an idempotency key: the same user, video and key always make the same id.

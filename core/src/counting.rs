@@ -4,14 +4,14 @@
 //! batch names the offsets it starts from; an archive that stands elsewhere refuses it. So this module need not
 //! remember what was applied: it only says what a batch does to the state it is given.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 
 use sha2::{Digest, Sha256};
 
 use crate::comment::Comment;
 use crate::score::{Counters, Weights, worth};
 use crate::trending::{log2_sum, log2_worth};
-use crate::{EventId, Interaction, Millis, UserId, VideoId};
+use crate::{Interaction, Millis, UserId, VideoId};
 
 /// A repeat of an `event_id` is recognised for this long, in the log's time.
 pub const REPEAT_WINDOW_MS: Millis = 24 * 3600 * 1000;
@@ -72,6 +72,24 @@ pub struct Batch {
 }
 
 impl Batch {
+    /// Adds a batch that follows on: in each partition that both cover it starts where this one ends.
+    pub fn append(&mut self, next: Self) {
+        for span in next.spans {
+            match self.spans.iter_mut().find(|before| before.partition == span.partition) {
+                Some(before) if span.next == span.from => debug_assert_eq!(before.next, span.from),
+                Some(before) => (before.next, before.last) = (span.next, span.last),
+                None => self.spans.push(span),
+            }
+        }
+        self.records.extend(next.records);
+    }
+
+    /// Leaves these partitions out.
+    pub fn forget(&mut self, partitions: &[u32]) {
+        self.spans.retain(|span| !partitions.contains(&span.partition));
+        self.records.retain(|record| !partitions.contains(&record.partition));
+    }
+
     /// The videos whose state [`apply`] wants to be given.
     pub fn videos(&self) -> HashSet<&VideoId> {
         self.records.iter().map(|record| &record.event.video_id).collect()
@@ -79,25 +97,41 @@ impl Batch {
 
     /// The identities whose earlier sighting [`apply`] wants to be given.
     pub fn identities(&self) -> HashSet<String> {
-        self.records.iter().filter_map(|record| identity(&record.event)).collect()
+        self.records.iter().flat_map(|record| identities(&record.event)).collect()
     }
 }
 
-/// Under which name an event's repeats are recognised: the comment's identity, else the one that the client gave.
-/// Two name spaces, so that neither can shadow the other.
+/// Under which name an event's repeats are recognised: the comment's identity, else the video, the user and the id that the
+/// client gave. An id is its sender's own: the same one of another user, or on another video, is another event. Two name
+/// spaces, so that neither can shadow the other; no id has a line break in it.
 pub fn identity(event: &Interaction) -> Option<String> {
     match (&event.comment, &event.event_id) {
         (Some(comment), _) => Some(format!("c:{}", comment.comment_id)),
-        (None, Some(id)) => Some(format!("e:{}", EventId::as_str(id))),
+        (None, Some(id)) => Some(format!("e:{}\n{}\n{id}", event.video_id, event.user_id)),
         (None, None) => None,
     }
+}
+
+/// The name under which releases up to 0.1 remembered an event: by its id alone. It makes a repeat as it did there, until it
+/// is forgotten with its window; nothing is remembered under it any more.
+fn former_identity(event: &Interaction) -> Option<String> {
+    event.comment.is_none().then_some(event.event_id.as_ref()?).map(|id| format!("e:{id}"))
+}
+
+/// Every name under which an archive may remember an event.
+pub fn identities(event: &Interaction) -> impl Iterator<Item = String> {
+    identity(event).into_iter().chain(former_identity(event))
 }
 
 /// An identity in 16 bytes (the first half of its SHA-256): what an archive may remember in its place. Two of 2^48
 /// identities are the same by chance once in 2^33 times.
 pub fn identity_digest(identity: &str) -> [u8; 16] {
-    let hash = Sha256::digest(identity.as_bytes());
-    *hash.first_chunk().expect("a SHA-256 has 32 bytes")
+    *digest(identity).first_chunk().expect("a SHA-256 has 32 bytes")
+}
+
+/// The SHA-256 of a text: what stands for it where it would take too much room.
+pub fn digest(text: &str) -> [u8; 32] {
+    Sha256::digest(text.as_bytes()).into()
 }
 
 /// What is known of a video.
@@ -180,22 +214,21 @@ pub fn apply(
     sightings: impl IntoIterator<Item = (String, Millis)>,
     rules: &Rules,
 ) -> Effects {
-    let mut videos: HashMap<VideoId, VideoState> =
-        known.into_iter().map(|state| (state.video_id.clone(), state)).collect();
+    let mut videos = Videos::of(known);
     let mut sightings: HashMap<String, Millis> = sightings.into_iter().collect();
-    let mut changed: BTreeSet<VideoId> = BTreeSet::new();
     let mut effects = Effects::default();
     for record in records {
         let event = &record.event;
         if let Some(identity) = identity(event) {
-            if sightings.get(&identity).is_some_and(|first| record.broker_time - first < REPEAT_WINDOW_MS) {
+            let is_recent = |first: &Millis| record.broker_time - first < REPEAT_WINDOW_MS;
+            if identities(event).any(|name| sightings.get(&name).is_some_and(is_recent)) {
                 effects.repeated += 1;
                 continue;
             }
             sightings.insert(identity.clone(), record.broker_time);
             effects.identities.push((identity, record.broker_time));
         }
-        let video = videos.entry(event.video_id.clone()).or_insert_with(|| VideoState::first(event));
+        let video = videos.changing(event);
         count(video, record, rules);
         if let Some(body) = &event.comment {
             video.last_seq += 1;
@@ -206,15 +239,50 @@ pub fn apply(
                 text: body.text.clone(),
                 timestamp: event.timestamp,
                 seq: video.last_seq,
+                reply_to: body.reply_to.clone(),
             };
             let (partition, offset) = (record.partition, record.offset);
             effects.comments.push(NumberedComment { comment, partition, offset });
         }
-        changed.insert(event.video_id.clone());
         effects.counted += 1;
     }
-    effects.videos = changed.into_iter().filter_map(|id| videos.remove(&id)).collect();
+    effects.videos = videos.changed();
     effects
+}
+
+/// The videos of a batch. An event of a known one costs one look-up and no copy of its id.
+struct Videos {
+    states: Vec<(VideoState, bool)>,
+    places: HashMap<VideoId, usize>,
+}
+
+impl Videos {
+    fn of(known: impl IntoIterator<Item = VideoState>) -> Self {
+        let states: Vec<_> = known.into_iter().map(|state| (state, false)).collect();
+        let places =
+            states.iter().enumerate().map(|(place, (state, _))| (state.video_id.clone(), place)).collect();
+        Self { states, places }
+    }
+
+    fn changing(&mut self, event: &Interaction) -> &mut VideoState {
+        let place = if let Some(place) = self.places.get(&event.video_id) {
+            *place
+        } else {
+            self.places.insert(event.video_id.clone(), self.states.len());
+            self.states.push((VideoState::first(event), false));
+            self.states.len() - 1
+        };
+        let (state, changed) = &mut self.states[place];
+        *changed = true;
+        state
+    }
+
+    fn changed(self) -> Vec<VideoState> {
+        let changed = self.states.into_iter().filter_map(|(state, changed)| changed.then_some(state));
+        let mut changed: Vec<_> = changed.collect();
+        changed.sort_unstable_by(|a, b| a.video_id.cmp(&b.video_id));
+        changed
+    }
 }
 
 fn count(video: &mut VideoState, record: &LogRecord, rules: &Rules) {
@@ -268,8 +336,33 @@ mod tests {
         let effects = apply(&records, [], none(), &Rules::default());
         assert_eq!((effects.counted, effects.repeated), (2, 1));
         assert_eq!(effects.videos[0].counters.views, 2);
-        let seen = [("e:e".to_owned(), records[0].broker_time)];
-        assert_eq!(apply(&records[..2], [], seen, &Rules::default()).counted, 0);
+        for name in identities(&records[0].event) {
+            let seen = [(name, records[0].broker_time)];
+            assert_eq!(apply(&records[..2], [], seen, &Rules::default()).counted, 0);
+        }
+    }
+
+    #[test]
+    fn an_id_is_its_sender_s_own_and_of_one_video() {
+        let of = |video: &str, user: &str| json!({"video_id": video, "user_id": user, "type": "view", "event_id": "e"});
+        let records = [of("v", "ana"), of("v", "ben"), of("w", "ana"), of("v", "ana")];
+        let records: Vec<_> = records.iter().enumerate().map(|(at, it)| record(at as u64, it)).collect();
+        let effects = apply(&records, [], none(), &Rules::default());
+        assert_eq!((effects.counted, effects.repeated, effects.identities.len()), (3, 1, 3));
+    }
+
+    #[test]
+    fn what_an_earlier_release_remembered_is_recognised_until_its_window_ends() {
+        let view = json!({"video_id": "v", "user_id": "u", "type": "view", "event_id": "e"});
+        let (now, mut later) = (record(0, &view), record(1, &view));
+        later.broker_time = now.broker_time + REPEAT_WINDOW_MS;
+        let seen = || [("e:e".to_owned(), now.broker_time)];
+        assert_eq!(apply(std::slice::from_ref(&now), [], seen(), &Rules::default()).repeated, 1);
+        let effects = apply(std::slice::from_ref(&later), [], seen(), &Rules::default());
+        assert_eq!(effects.counted, 1);
+        assert_eq!(effects.identities[0].0, "e:v\nu\ne", "remembered under the new name");
+        let batch = Batch { records: vec![now], ..Batch::default() };
+        assert!(batch.identities().contains("e:e"), "the archive is asked for it");
     }
 
     #[test]
@@ -309,6 +402,21 @@ mod tests {
         let view = json!({"video_id": "v", "user_id": "u", "type": "view", "event_id": "x"});
         let effects = apply(&[record(0, &view), comment(1, "v", "x")], [], none(), &Rules::default());
         assert_eq!(effects.counted, 2);
+    }
+
+    #[test]
+    fn a_batch_goes_on_where_the_one_before_it_ended() {
+        let view = json!({"video_id": "v", "user_id": "u", "type": "view"});
+        let mark = |digest| Some(RecordFingerprint { broker_time: 1, digest });
+        let span = |partition, from, next, last| OffsetRange { partition, from, next, last };
+        let mut batch = Batch { spans: vec![span(0, 3, 5, mark(1))], records: vec![record(3, &view)] };
+        let next = vec![span(0, 5, 9, mark(2)), span(7, 0, 1, mark(3))];
+        batch.append(Batch { spans: next, records: vec![record(6, &view)] });
+        batch.append(Batch { spans: vec![span(0, 9, 9, None)], records: Vec::new() });
+        assert_eq!(batch.spans, [span(0, 3, 9, mark(2)), span(7, 0, 1, mark(3))]);
+        assert_eq!(batch.records.len(), 2);
+        batch.forget(&[0]);
+        assert_eq!((batch.spans, batch.records.len()), (vec![span(7, 0, 1, mark(3))], 0));
     }
 
     proptest! {

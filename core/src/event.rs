@@ -10,6 +10,10 @@ use serde_json::{Map, Value};
 use crate::comment::check_text;
 use crate::{CommentId, EventId, Invalid, Millis, UserId, VideoId};
 
+mod fields;
+
+use fields::Fields;
+
 /// The longest watch time accepted in one event: a day, in seconds.
 pub const MAX_WATCH_SECONDS: f64 = 86_400.0;
 
@@ -65,6 +69,8 @@ pub struct CommentBody {
     pub comment_id: CommentId,
     /// Its text.
     pub text: String,
+    /// The comment under the same video that it replies to.
+    pub reply_to: Option<CommentId>,
 }
 
 /// One thing that one viewer did with one video.
@@ -91,7 +97,18 @@ pub struct Interaction {
 
 impl Interaction {
     /// Reads an interaction from JSON text; `now` stands in for an absent timestamp.
+    ///
+    /// The usual event is read without a copy of its JSON being made; what is not usual, and all that is
+    /// wrong, is left to [`Interaction::parse`].
     pub fn from_json(json: &[u8], now: Millis) -> Result<Self, Invalid> {
+        if let Some(event) = Fields::read(json).and_then(|fields| fields.interaction(now)) {
+            return Ok(event);
+        }
+        Self::from_value(json, now)
+    }
+
+    /// As [`Interaction::from_json`], by way of a [`Value`].
+    fn from_value(json: &[u8], now: Millis) -> Result<Self, Invalid> {
         Self::parse(&crate::json::parse(json)?, now)
     }
 
@@ -109,7 +126,8 @@ impl Interaction {
             Some(id) => {
                 let text = required_text(object, "comment")?;
                 check_text("comment", text)?;
-                Some(CommentBody { comment_id: CommentId::parse(id)?, text: text.to_owned() })
+                let (comment_id, text) = (CommentId::parse(id)?, text.to_owned());
+                Some(CommentBody { comment_id, text, reply_to: reply_to(object) })
             }
             None => None,
         };
@@ -145,6 +163,8 @@ impl Interaction {
             comment_id: Option<&'a CommentId>,
             #[serde(skip_serializing_if = "Option::is_none")]
             comment: Option<&'a str>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            reply_to: Option<&'a CommentId>,
         }
         let wire = Wire {
             video_id: &self.video_id,
@@ -156,6 +176,7 @@ impl Interaction {
             owner_id: self.owner_id.as_ref(),
             comment_id: self.comment.as_ref().map(|comment| &comment.comment_id),
             comment: self.comment.as_ref().map(|comment| comment.text.as_str()),
+            reply_to: self.comment.as_ref().and_then(|comment| comment.reply_to.as_ref()),
         };
         serde_json::to_vec(&wire).expect("strings and finite numbers always serialise")
     }
@@ -163,7 +184,21 @@ impl Interaction {
 
 /// The text member `field` of `object`.
 pub fn required_text<'a>(object: &'a Map<String, Value>, field: &'static str) -> Result<&'a str, Invalid> {
-    optional_text(object, field)?.ok_or_else(|| Invalid::missing(field))
+    optional_text(object, field)?.ok_or_else(|| missing(object, field))
+}
+
+/// The two services that liverank comes from have their own names for the same two things: who mixes them up is told.
+const TWINS: [(&str, &str); 2] = [("user_id", "userid"), ("video_id", "videoid")];
+
+fn missing(object: &Map<String, Value>, field: &'static str) -> Invalid {
+    let twins = TWINS.into_iter().flat_map(|(one, other)| [(one, other), (other, one)]);
+    let mut others = twins.filter(|(name, other)| *name == field && object.contains_key(*other));
+    match others.next() {
+        Some((_, other)) => {
+            Invalid::new(field, format!("is required: here it is called {field}, not {other}"))
+        }
+        None => Invalid::missing(field),
+    }
 }
 
 /// The text member `field` of `object`, or `None` where it is absent or null.
@@ -178,17 +213,29 @@ pub fn optional_text<'a>(
     }
 }
 
+/// What a comment replies to. Before there were replies the member was passed over, whatever it was: in a log from that
+/// time it still is where it is no id. The comment service refuses one, before it comes into the log.
+fn reply_to(object: &Map<String, Value>) -> Option<CommentId> {
+    CommentId::parse(object.get("reply_to")?.as_str()?).ok()
+}
+
 fn watch_ms(object: &Map<String, Value>) -> Result<Option<u64>, Invalid> {
-    let seconds = match object.get("watch_time") {
-        None | Some(Value::Null) => return Ok(None),
+    match object.get("watch_time") {
+        None | Some(Value::Null) => Ok(None),
         Some(value) => {
-            value.as_f64().ok_or_else(|| Invalid::new("watch_time", "must be a number of seconds"))?
+            let seconds =
+                value.as_f64().ok_or_else(|| Invalid::new("watch_time", "must be a number of seconds"))?;
+            watched(seconds).map(Some)
         }
-    };
+    }
+}
+
+/// Seconds of watching in milliseconds.
+fn watched(seconds: f64) -> Result<u64, Invalid> {
     if !seconds.is_finite() || !(0.0..=MAX_WATCH_SECONDS).contains(&seconds) {
         return Err(Invalid::new("watch_time", "must be 0 to 86400 seconds"));
     }
-    Ok(Some((seconds * 1000.0).round() as u64))
+    Ok((seconds * 1000.0).round() as u64)
 }
 
 /// Where the years of four digits end.
@@ -196,14 +243,27 @@ const YEAR_10000: Millis = 253_402_300_800_000;
 
 /// Unix seconds (integer or fractional) or RFC 3339, in the years 1970 to 9999.
 fn timestamp(object: &Map<String, Value>) -> Result<Option<Millis>, Invalid> {
-    let wrong = || Invalid::new("timestamp", "must be Unix seconds or an RFC 3339 time, from 1970 to 9999");
-    let millis = match object.get("timestamp") {
-        None | Some(Value::Null) => return Ok(None),
-        Some(Value::Number(seconds)) => (seconds.as_f64().ok_or_else(wrong)? * 1000.0).round() as Millis,
-        Some(Value::String(text)) => text.parse::<Timestamp>().map_err(|_| wrong())?.as_millisecond(),
-        Some(_) => return Err(wrong()),
-    };
-    if (0..YEAR_10000).contains(&millis) { Ok(Some(millis)) } else { Err(wrong()) }
+    match object.get("timestamp") {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::Number(seconds)) => {
+            let seconds = seconds.as_f64().ok_or_else(not_a_time)?;
+            in_range((seconds * 1000.0).round() as Millis).map(Some)
+        }
+        Some(Value::String(text)) => rfc_3339(text).map(Some),
+        Some(_) => Err(not_a_time()),
+    }
+}
+
+fn not_a_time() -> Invalid {
+    Invalid::new("timestamp", "must be Unix seconds or an RFC 3339 time, from 1970 to 9999")
+}
+
+fn rfc_3339(text: &str) -> Result<Millis, Invalid> {
+    in_range(text.parse::<Timestamp>().map_err(|_| not_a_time())?.as_millisecond())
+}
+
+fn in_range(millis: Millis) -> Result<Millis, Invalid> {
+    if (0..YEAR_10000).contains(&millis) { Ok(millis) } else { Err(not_a_time()) }
 }
 
 #[cfg(test)]
@@ -261,6 +321,17 @@ mod tests {
     }
 
     #[test]
+    fn who_mixes_the_two_spellings_up_is_told() {
+        let mixed = json!({"videoid": "v", "userid": "u", "type": "view"});
+        let refused = Interaction::parse(&mixed, NOW).unwrap_err();
+        assert_eq!(refused.to_string(), "video_id: is required: here it is called video_id, not videoid");
+        let Value::Object(other) = json!({"user_id": "u"}) else { panic!("an object") };
+        let refused = required_text(&other, "userid").unwrap_err();
+        assert_eq!(refused.to_string(), "userid: is required: here it is called userid, not user_id");
+        assert_eq!(required_text(&other, "videoid").unwrap_err(), Invalid::missing("videoid"));
+    }
+
+    #[test]
     fn a_number_past_all_numbers_is_its_field_s_fault() {
         for field in ["watch_time", "timestamp", "video_id", "event_id"] {
             let text = format!(r#"{{"video_id":"v","user_id":"u","type":"watch_time","{field}":1e400}}"#);
@@ -288,16 +359,44 @@ mod tests {
         assert_eq!(Interaction::parse(&value, NOW).unwrap().comment.unwrap().text, "hé");
         let foreign = json!({"video_id": "v", "user_id": "u", "type": "comment", "comment": 5});
         assert_eq!(Interaction::parse(&foreign, NOW).unwrap().comment, None);
+        for (reply_to, expected) in
+            [(json!("c1"), Some("c1")), (json!(7), None), (json!(""), None), (json!(null), None)]
+        {
+            let mut reply = value.clone();
+            reply["reply_to"] = reply_to;
+            let body = Interaction::parse(&reply, NOW).unwrap().comment.unwrap();
+            assert_eq!(body.reply_to.as_ref().map(CommentId::as_str), expected);
+        }
         let empty =
             json!({"video_id": "v", "user_id": "u", "type": "comment", "comment_id": "c", "comment": ""});
         assert_eq!(field_of(&empty), "comment");
+    }
+
+    /// A member of an object, right or wrong.
+    fn member() -> impl Strategy<Value = String> {
+        let name = prop_oneof![
+            6 => proptest::sample::select(vec!["video_id", "user_id", "type", "watch_time", "timestamp", "event_id",
+                "owner_id", "comment_id", "comment"]).prop_map(str::to_owned),
+            1 => "[a-z_]{0,6}",
+            1 => Just("vid\\u0065o_id".to_owned()),
+        ];
+        let value = prop_oneof![
+            6 => proptest::sample::select(vec![r#""v""#, r#""view""#, r#""like""#, r#""comment""#, r#""share""#,
+                r#""watch_time""#, r#""""#, r#""\u0041""#, r#""\ud800""#, r#""a\nb""#, "null", "true", "[1,{}]", "{}",
+                "0", "-0.0", "3.5", "1e999", "86400.5", "1700000000", "1700000000.25", "-1", "18446744073709551616",
+                r#""2023-11-14T22:13:20.5Z""#, r#""yesterday""#, "NaN", "01", ""]).prop_map(str::to_owned),
+            1 => any::<f64>().prop_map(|number| number.to_string()),
+            1 => any::<i64>().prop_map(|number| number.to_string()),
+            1 => "\\PC{0,6}".prop_map(|text| serde_json::to_string(&text).unwrap()),
+        ];
+        (name, value, " {0,1}").prop_map(|(name, value, space)| format!("{space}\"{name}\":{space}{value}"))
     }
 
     prop_compose! {
         fn interaction()(
             video in "[a-z]{1,8}", user in "\\PC{1,8}", kind in 0..Kind::ALL.len(), watch_ms in 0u64..=86_400_000,
             timestamp in 0i64..253_402_300_800_000, event in proptest::option::of("[a-z]{1,4}"),
-            owner in proptest::option::of("[a-z]{1,4}"), text in "\\PC{1,40}",
+            owner in proptest::option::of("[a-z]{1,4}"), text in "\\PC{1,40}", reply in proptest::option::of("[a-z]{1,4}"),
         ) -> Interaction {
             let kind = Kind::ALL[kind];
             Interaction {
@@ -309,7 +408,11 @@ mod tests {
                 event_id: event.map(|id| EventId::parse(&id).unwrap()),
                 owner_id: owner.map(|id| UserId::parse(&id).unwrap()),
                 comment: (kind == Kind::Comment)
-                    .then(|| CommentBody { comment_id: CommentId::parse("c").unwrap(), text }),
+                    .then(|| CommentBody {
+                        comment_id: CommentId::parse("c").unwrap(),
+                        text,
+                        reply_to: reply.map(|id| CommentId::parse(&id).unwrap()),
+                    }),
             }
         }
     }
@@ -318,6 +421,23 @@ mod tests {
         #[test]
         fn what_is_written_is_read_back(event in interaction()) {
             prop_assert_eq!(Interaction::from_json(&event.to_json(), NOW).unwrap(), event);
+        }
+
+        /// However a client writes its JSON, both ways of reading say the same, errors and their words included.
+        #[test]
+        fn the_fast_way_says_what_the_other_says(members in proptest::collection::vec(member(), 0..9), cut in 0..400usize) {
+            let text = format!("{{{}}}", members.join(","));
+            let bytes = text.as_bytes();
+            let cut = &bytes[..bytes.len().min(cut)];
+            for json in [bytes, cut] {
+                prop_assert_eq!(Interaction::from_json(json, NOW), Interaction::from_value(json, NOW));
+            }
+        }
+
+        #[test]
+        fn what_we_write_is_read_the_fast_way(event in interaction()) {
+            let json = event.to_json();
+            prop_assert!(Fields::read(&json).and_then(|fields| fields.interaction(NOW)).is_some());
         }
 
         #[test]

@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 use crate::Invalid;
 
 /// The fields that our clients and services send. A number elsewhere is the body's fault.
-const FIELDS: [&str; 30] = [
+const FIELDS: [&str; 31] = [
     "video_id",
     "user_id",
     "type",
@@ -24,6 +24,7 @@ const FIELDS: [&str; 30] = [
     "userid",
     "videoid",
     "idempotency_key",
+    "reply_to",
     "epoch",
     "instanceId",
     "totalComments",

@@ -14,10 +14,12 @@
 //! | [`trending`] | how worth decays |
 //! | [`counting`] | what a batch of the log does to the counts and comments (exactly once) |
 //! | [`comment`] | what a comment is, its identity and where it stands |
+//! | [`stream_events`] | which events of a stream have to be asked for |
 //! | [`ranking`] | the order of videos, and the change from one list to the next |
 //! | [`placement`] | which reader serves a video, and what to move when loads change |
 //! | [`scaling`] | how many readers there should be |
 //! | [`epoch`] | which epochs, terms and counts can be true |
+//! | [`viewer_role`] | what a viewer's token lets its bearer do |
 //!
 //! Invariants held here and tested here:
 //! 1. Counts are integers, so no order of events changes a sum ([`score`]).
@@ -40,7 +42,9 @@ pub mod ranking;
 pub mod scaling;
 pub mod score;
 pub mod secret;
+pub mod stream_events;
 pub mod trending;
+pub mod viewer_role;
 
 pub use comment::{Comment, CommentEpoch, Position};
 pub use event::{Interaction, Kind};

@@ -6,6 +6,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::{UserId, VideoId};
 
+mod ordered;
+
+use ordered::OrderedSet;
+
 /// A score in the order that lists are in. Never NaN.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Score(f64);
@@ -57,10 +61,10 @@ impl Ranked {
 
 /// A board in memory: every video, in order, and each owner's videos in the same order.
 ///
-/// Setting a score costs `O(log n)`, a top list of `k` costs `O(k)`.
+/// Setting a score and finding a place cost `O(log n)`, a list of `k` from there on costs `O(k)`.
 #[derive(Debug, Clone, Default)]
 pub struct Ranking {
-    order: BTreeSet<(Score, VideoId)>,
+    order: OrderedSet<(Score, VideoId)>,
     entries: HashMap<VideoId, (Score, UserId)>,
     owners: HashMap<UserId, BTreeSet<(Score, VideoId)>>,
 }
@@ -68,7 +72,7 @@ pub struct Ranking {
 impl Ranking {
     /// The number of videos.
     pub fn len(&self) -> usize {
-        self.entries.len()
+        self.order.len()
     }
 
     /// Whether there is none.
@@ -105,12 +109,25 @@ impl Ranking {
 
     /// The best `limit` videos (`None`: all), best first.
     pub fn top(&self, limit: Option<usize>) -> Vec<Ranked> {
-        self.lines(self.order.iter().rev().take(limit.unwrap_or(usize::MAX)))
+        self.lines(self.order.descending(0).take(limit.unwrap_or(usize::MAX)))
     }
 
-    /// The best `limit` videos after the place where `video` stands, or would stand, with `score`.
-    pub fn after(&self, score: f64, video: &VideoId, limit: usize) -> Vec<Ranked> {
-        self.lines(self.order.range(..(Score::new(score), video.clone())).rev().take(limit))
+    /// Where a video stands: how many are above it, or `None` where it is not on the board.
+    pub fn position(&self, video: &VideoId) -> Option<usize> {
+        let (score, _) = self.entries.get(video)?;
+        Some(self.order.above(&(*score, video.clone())))
+    }
+
+    /// The place after the one where `video` stands, or would stand, with `score`.
+    pub fn position_after(&self, score: f64, video: &VideoId) -> usize {
+        let score = Score::new(score);
+        let stands = self.entries.get(video).is_some_and(|(now, _)| *now == score);
+        self.order.above(&(score, video.clone())) + usize::from(stands)
+    }
+
+    /// Up to `limit` videos, best first, without the first `skip`.
+    pub fn stretch(&self, skip: usize, limit: usize) -> Vec<Ranked> {
+        self.lines(self.order.descending(skip).take(limit))
     }
 
     /// An owner's videos, best first.
@@ -129,6 +146,12 @@ impl Ranking {
         })
         .collect()
     }
+}
+
+/// Where a list of `limit` lines begins that has the line at `position` in its middle: how many lines of all the `total`
+/// are before it. At an end of the board it lies as near to the middle as a full list allows.
+pub fn begin_around(position: usize, total: usize, limit: usize) -> usize {
+    position.saturating_sub(limit.saturating_sub(1) / 2).min(total.saturating_sub(limit))
 }
 
 /// The change from one ranked list to the next, for whoever holds the first: remove, then set, then sort.
@@ -219,14 +242,47 @@ mod tests {
         for (id, score) in [("a", 1.0), ("c", 1.0), ("d", 2.0), ("e", 0.0)] {
             ranking.set(&line(id, score, "o"));
         }
-        let after = |score, id| ranking.after(score, &VideoId::parse(id).unwrap(), 2);
+        let after =
+            |score, id| ranking.stretch(ranking.position_after(score, &VideoId::parse(id).unwrap()), 2);
         assert_eq!(ids(&after(2.0, "d")), ["c", "a"]);
         assert_eq!(ids(&after(1.0, "b")), ["a", "e"]);
         assert_eq!(ids(&after(-0.0, "f")), ["e"]);
         assert!(after(0.0, "e").is_empty());
     }
 
+    #[test]
+    fn a_list_around_a_line_is_full_wherever_it_can_be() {
+        let around = |position, limit| begin_around(position, 10, limit);
+        assert_eq!([0, 1, 2, 5, 8, 9].map(|position| around(position, 5)), [0, 0, 0, 3, 5, 5]);
+        assert_eq!([4, 9].map(|position| around(position, 4)), [3, 6]);
+        assert_eq!(
+            [(0, 1), (9, 1), (9, 10), (5, 99)].map(|(position, limit)| around(position, limit)),
+            [0, 9, 0, 0]
+        );
+    }
+
     proptest! {
+        #[test]
+        fn a_list_around_a_line_has_it(total in 1..500usize, at in any::<proptest::sample::Index>(), limit in 1..60usize) {
+            let position = at.index(total);
+            let first = begin_around(position, total, limit);
+            prop_assert!(first <= position && position < first + limit);
+            prop_assert!(first + limit <= total || first == 0);
+        }
+
+        #[test]
+        fn positions_are_those_in_the_list(updates in proptest::collection::vec((0..30u8, -3i8..3), 1..200)) {
+            let mut ranking = Ranking::default();
+            for (id, score) in updates {
+                ranking.set(&line(&format!("v{id}"), f64::from(score), "o"));
+            }
+            for (at, line) in ranking.top(None).iter().enumerate() {
+                prop_assert_eq!(ranking.position(&line.video_id), Some(at));
+                prop_assert_eq!(ranking.position_after(line.score, &line.video_id), at + 1);
+            }
+            prop_assert_eq!(ranking.position(&VideoId::parse("other").unwrap()), None);
+        }
+
         #[test]
         fn the_order_is_that_of_a_sort(updates in proptest::collection::vec((0..30u8, -3i8..3), 0..200)) {
             let mut ranking = Ranking::default();

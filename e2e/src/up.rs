@@ -1,5 +1,6 @@
 //! `liverank up` with every port of its own known.
 
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use liverank_protocol::access::Service;
@@ -42,17 +43,18 @@ pub struct Up {
     addresses: Vec<String>,
     admin: String,
     client: reqwest::Client,
+    data: String,
     _directory: tempfile::TempDir,
 }
 
 impl Up {
     /// Starts it with one reader and waits until it answers and the reader is known.
     pub async fn start() -> Self {
-        Self::start_with(1).await
+        Self::start_with(1, &[]).await
     }
 
-    /// The same with so many readers.
-    pub async fn start_with(readers: usize) -> Self {
+    /// The same with so many readers, and with these flags.
+    pub async fn start_with(readers: usize, flags: &[&str]) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let address = || format!("127.0.0.1:{}", free_port());
         let addresses: Vec<String> = Door::ALL.iter().map(|_| address()).collect();
@@ -65,8 +67,10 @@ impl Up {
             let all: Vec<String> = std::iter::once(own.clone()).chain((0..more).map(|_| address())).collect();
             args.extend([format!("--{name}-listen"), all.join(",")]);
         }
+        args.extend(flags.iter().map(ToString::to_string));
         let process = Process::start("up", &args, directory.path());
-        let up = Self { process, addresses, admin, client: reqwest::Client::new(), _directory: directory };
+        let client = reqwest::Client::new();
+        let up = Self { process, addresses, admin, client, data, _directory: directory };
         wait::json(&format!("{}/videos", up.url(Door::Gateway)), START).await;
         let registered = || async {
             up.post("/register", &json!({"videoid": "calm"})).await.1["readerUrl"].as_str().map(str::len)
@@ -80,6 +84,14 @@ impl Up {
         };
         wait::until("every reader", START, known).await;
         up
+    }
+
+    /// A viewer's token, of a system that was started with `--auth-dev`.
+    pub fn viewer_token(&self, user: &str) -> String {
+        let args = ["token", "user", "--user", user, "--data-dir", &self.data];
+        let said = Command::new(crate::binary()).args(args).output().expect("running the binary");
+        assert!(said.status.success(), "liverank token: {}", String::from_utf8_lossy(&said.stderr));
+        String::from_utf8(said.stdout).expect("a token is text").trim().to_owned()
     }
 
     /// `host:port` of a door.

@@ -35,7 +35,7 @@ async fn json_of(up: &Up, args: &[&str]) -> Value {
 
 #[tokio::test]
 async fn a_reader_is_cordoned_drained_and_opened_again() {
-    let up = Up::start_with(2).await;
+    let up = Up::start_with(2, &[]).await;
     // Whoever asked before there was a reader is told of for ten seconds.
     let status = wait::until("nothing is wrong", SOON, || async {
         let status = run(Some(&up), &["status"]).await;
@@ -69,7 +69,7 @@ async fn a_reader_is_cordoned_drained_and_opened_again() {
 
 #[tokio::test]
 async fn a_video_is_moved_by_hand_and_the_move_is_shown() {
-    let up = Up::start_with(2).await;
+    let up = Up::start_with(2, &[]).await;
     let load = json_of(&up, &["status"]).await;
     let calm = load["assignments"].as_array().expect("assignments").iter().find(|it| it["videoid"] == "calm");
     let own = calm.expect("the video")["readers"][0]["reader"].as_str().expect("its reader").to_owned();

@@ -45,8 +45,13 @@ const QUIET: &[(&str, &str)] = &[
 
 #[tokio::test]
 async fn every_documented_metric_is_there_and_moves_under_load() {
-    let up = Up::start_with(2).await;
-    let before = Scrape::of(up.admin()).await;
+    let up = Up::start_with(2, &[]).await;
+    // Partitions' metrics come with the consumer's first look at them.
+    let before = wait::until("the consumer tells its lag", SOON, || async {
+        let scrape = Scrape::of(up.admin()).await;
+        scrape.has("liverank_consumer_lag_records").then_some(scrape)
+    })
+    .await;
     work::everything(&up).await;
     let quiet = |name: &str| QUIET.iter().any(|(it, _)| *it == name);
     let deadline = Instant::now() + SOON;
@@ -88,7 +93,7 @@ async fn strangers_make_no_more_series() {
 
 #[tokio::test]
 async fn a_real_prometheus_takes_all_of_it() {
-    let up = Up::start_with(2).await;
+    let up = Up::start_with(2, &[]).await;
     let address = format!("127.0.0.1:{}", free_port());
     let directory = tempfile::tempdir().expect("a temporary directory");
     let config = directory.path().join("prometheus.yml");

@@ -7,7 +7,7 @@
 //! | [`names`] | names, labels, annotations |
 //! | `config`, `secrets` | each component's settings |
 //! | `identity` | who each pod is to the others |
-//! | `pod`, `lifetime` | pods, and how they end |
+//! | `pod`, `extras`, `lifetime` | pods, what users add to them, and how they end |
 //! | `workload` | Deployments, autoscalers, budgets |
 //! | `network`, `exposure` | Services, policies, and the way in |
 //! | [`object`], `quantity` | objects as the API server stores them |
@@ -18,6 +18,7 @@
 pub mod component;
 mod config;
 mod exposure;
+mod extras;
 mod identity;
 mod lifetime;
 pub mod names;
@@ -69,6 +70,8 @@ pub struct OperatorFacts {
     /// The public keys of the API server's tokens (a JSON Web Key Set), and who issues them (its member `issuer`); empty
     /// where they are not known yet.
     pub keys: String,
+    /// Whether the platform gives pods their user ids, where the resource does not say.
+    pub platform_user: bool,
 }
 
 /// A reader.
@@ -119,6 +122,11 @@ pub fn desired(input: &Input<'_>) -> Vec<Object> {
         objects.push(shared::service_monitor(scope));
     }
     objects
+}
+
+/// Whether an annotation of an object is the builder's and none that somebody asked for.
+pub fn is_own_annotation(key: &str, value: &str) -> bool {
+    key.starts_with(names::OUR_PREFIX) || exposure::STREAM_ANNOTATIONS.contains(&(key, value))
 }
 
 /// The hash of the pod template that every reader is to have ([`names::TEMPLATE_HASH`]).

@@ -15,6 +15,7 @@ mod readers;
 mod rules;
 mod schema;
 mod scoring;
+mod service;
 mod status;
 mod stores;
 
@@ -26,14 +27,18 @@ use serde::{Deserialize, Serialize};
 pub use access::{Auth, Jwks, Monitoring, NetworkPolicy, Peer};
 pub use definition::{definition, definition_yaml};
 pub use exposure::{Exposure, ExposureType, ParentRef, ReaderExposure};
-pub use http_workload::{Autoscaling, Budget, Comment, Consumer, HttpWorkload, Manager, Statistics};
-pub use pod::Pod;
+pub use http_workload::{
+    Autoscaling, Budget, Comment, Consumer, HttpWorkload, Manager, ScaledBy, Statistics,
+};
+pub use pod::{ExtraContainer, ExtraVolume, Pod, PodUser};
 pub use readers::{
     Drain, OnTimeout, Readers, Rebalance, RebalanceMode, Rollout, ScaleIn, Scaling, ScalingMode,
 };
 pub use scoring::{Decimal, Scoring};
+pub use service::{Service, ServiceAccount, ServiceType};
 pub use status::{
-    Component, DecisionInputs, LastDecision, OperatorStatus, RankingClusterStatus, ReadersStatus,
+    Component, DecisionInputs, LastDecision, OperatorStatus, PastDecision, RankingClusterStatus,
+    ReadersStatus, WaitingPlan,
 };
 pub use stores::{Kafka, MongoDb, Redis, RedisTopology, SecretKey};
 
@@ -83,7 +88,30 @@ pub const DEFAULT_REPLICAS: i32 = 2;
         json_path = ".status.readers.imbalancePercent",
         description = "How far the fullest reader is above the mean, in percent."
     ),
-    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+    printcolumn(
+        name = "Mode",
+        type_ = "string",
+        json_path = ".spec.readers.scaling.mode",
+        description = "Who decides how many readers there are.",
+        priority = 1
+    ),
+    printcolumn(
+        name = "Image",
+        type_ = "string",
+        json_path = ".spec.image",
+        description = "The image that every component runs.",
+        priority = 1
+    ),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type=='Ready')].reason",
+        description = "Why it is ready or not.",
+        priority = 1
+    ),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    selectable = ".spec.operatorClass",
+    selectable = ".spec.image"
 )]
 #[schemars(extend("x-kubernetes-validations" = rules::spec()))]
 #[serde(rename_all = "camelCase")]
@@ -106,6 +134,10 @@ pub struct RankingClusterSpec {
         extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"])
     )]
     pub image_pull_secrets: Vec<PullSecret>,
+    /// Whose user ids the pods run with; as the operator was started when absent. `Platform` is for OpenShift, which gives
+    /// each namespace its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod_user: Option<PodUser>,
     /// The operator observes and reports, and writes nothing but status. Node drains and evictions still empty readers,
     /// which needs no operator.
     #[serde(default)]

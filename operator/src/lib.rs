@@ -1,10 +1,11 @@
 //! The operator: from one `RankingCluster` to all that runs it, and the readers scaled by the load that viewers cause.
 //!
-//! A reconcile goes one way: observe (I/O) → [`validate`] (pure) → [`build`] (pure) → [`readers`] (pure) → apply (I/O) →
+//! A reconcile goes one way: observe (I/O) → [`validate`], [`policy`] (pure) → [`build`] (pure) → [`readers`] (pure) → apply (I/O) →
 //! [`status`] (pure). I/O lives in [`run`] alone; [`plugin`] is the client's side, `kubectl liverank`.
 pub mod build;
 pub mod crd;
 pub mod plugin;
+pub mod policy;
 pub mod readers;
 pub mod run;
 pub mod status;

@@ -2,8 +2,9 @@
 //!
 //! What is shown is made by pure functions from what was read ([`explain`], [`what_if`], [`report`]); [`reach`] reads it,
 //! with the rights of whoever asks: of Kubernetes' objects, and of a manager through the API server's proxy. It asks for
-//! no Secret and changes nothing.
+//! no Secret, and changes nothing but the annotation by which a plan is [approved](approve).
 
+pub mod approve;
 pub mod explain;
 pub mod reach;
 pub mod report;
@@ -61,6 +62,19 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Print the decisions about readers that the status remembers, the latest last.
+    History {
+        /// `NAME` or `rkc/NAME`; the only one in the namespace when absent.
+        cluster: Option<String>,
+    },
+    /// Approve a plan that waits (`scaling.mode: Proposal`, `rebalance.mode: Proposal`); without its name, print those that
+    /// do.
+    Approve {
+        /// `NAME` or `rkc/NAME`.
+        cluster: String,
+        /// The plan's name.
+        id: Option<String>,
+    },
     /// Write one YAML file with the resource, what was made from it, pods, events, load and the operator's last lines;
     /// never a Secret.
     Report {
@@ -110,6 +124,19 @@ impl Arguments {
                 } else {
                     out.write_all(what_if::render(&cluster, &load, readers, &answer).as_bytes())?;
                 }
+            }
+            Command::History { cluster } => {
+                let cluster = reach.cluster(cluster.as_deref()).await?;
+                out.write_all(approve::history(&cluster).as_bytes())?;
+            }
+            Command::Approve { cluster, id: None } => {
+                let cluster = reach.cluster(Some(&cluster)).await?;
+                out.write_all(approve::render(&cluster, Timestamp::now()).as_bytes())?;
+            }
+            Command::Approve { cluster, id: Some(id) } => {
+                let cluster = reach.cluster(Some(&cluster)).await?;
+                reach.approve(&cluster, &id).await?;
+                writeln!(out, "{id} is approved")?;
             }
             Command::Report { cluster, output, operator_namespace, log_lines } => {
                 let cluster = reach.cluster(cluster.as_deref()).await?;

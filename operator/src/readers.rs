@@ -19,6 +19,8 @@
 //! readers are emptied into new ones, so that each viewer moves at most once (nothing is moved for balance meanwhile).
 //! A *node drain* is the reader's own business; nobody else is told to go while it lasts.
 //!
+//! Where the mode is `Proposal`, a plan waits in [`proposal`] until somebody approves it by name.
+//!
 //! What is missing or contradictory is not zero: nothing is taken away, nobody is moved, and it is said.
 
 mod balance;
@@ -31,6 +33,7 @@ mod fleet;
 mod memory;
 mod of_spec;
 mod phase;
+mod proposal;
 mod remove;
 mod scale;
 mod seen;
@@ -43,6 +46,7 @@ pub use decision::{Action, Decision, Numbers};
 pub use explain::{Explain, explain};
 pub use facts::{Fact, Facts, two_digits};
 pub use memory::Memory;
+pub use proposal::{Proposal, Subject};
 pub use seen::{Drain, DrainWhy, Heard, Own, Pod, Reader, Seen};
 pub use settings::{Rebalance, Scaling, Settings};
 pub use step::Step;
@@ -62,6 +66,8 @@ pub struct Outcome {
     pub steps: Vec<Step>,
     /// What was decided, where that is news.
     pub decisions: Vec<Decision>,
+    /// Plans that wait to be approved, one of each subject at most.
+    pub proposals: Vec<Proposal>,
     /// For the status.
     pub facts: Facts,
     /// Readers that are to be asked themselves how many viewers they have.
@@ -80,6 +86,7 @@ pub fn step(seen: &Seen, memory: &mut Memory) -> Outcome {
     *memory = Memory::new(seen.now, None, Some(outcome.facts.desired));
     outcome.steps.clear();
     outcome.decisions.clear();
+    outcome.proposals.clear();
     outcome.detail = false;
     outcome
 }
@@ -106,6 +113,7 @@ fn round(seen: &Seen, memory: &mut Memory) -> Outcome {
     steps.extend(deletes);
     let halted = phase.runs() || view.reconnect_errors(seen.settings.max_reconnect_error_percent).is_some();
     let balanced = balance::balance(seen, &view, memory, halted);
+    let proposals = memory.proposals.values().map(|waiting| waiting.told.clone()).collect();
     steps.extend(balanced.step);
     tales.extend(balanced.tale);
     let found = Found { seen, view: &view, fleet: &fleet, wanted, phase, overdue: &overdue, patient };
@@ -113,6 +121,7 @@ fn round(seen: &Seen, memory: &mut Memory) -> Outcome {
     Outcome {
         steps,
         decisions: decision::decided(tales, seen, found.numbers()),
+        proposals,
         facts: found.facts(),
         ask: asked.map(|reader| reader.name.clone()).collect(),
         detail: balanced.detail,
@@ -142,11 +151,11 @@ fn off(seen: &Seen, view: &View<'_>, fleet: &Fleet, memory: &mut Memory) -> Outc
     let tale =
         DecisionEvent::new(Action::Remove, format!("{why}: all readers go, with the viewers they have"));
     let tales = if chosen.is_empty() { Vec::new() } else { vec![tale.chosen(chosen)] };
-    let wanted = Wanted { readers: 0, decision: None };
+    let wanted = Wanted { readers: 0, decision: None, tale: None };
     let (phase, overdue) = (&Phase::Done, &Vec::new());
     let found = Found { seen, view, fleet, wanted: &wanted, phase, overdue, patient: false };
     let decisions = decision::decided(tales, seen, found.numbers());
-    Outcome { steps, decisions, facts: found.facts(), ask: Vec::new(), detail: false }
+    Outcome { steps, decisions, proposals: Vec::new(), facts: found.facts(), ask: Vec::new(), detail: false }
 }
 
 /// Writes that are not seen yet, again; `empty`: readers may begin to be emptied.

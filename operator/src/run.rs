@@ -59,7 +59,7 @@ use tokio::net::TcpListener;
 use crate::build::{self, Kind, OperatorFacts, names};
 use crate::crd::RankingCluster;
 use actor::OperatorContext;
-pub use args::Args;
+pub use args::{Args, PodUserArg};
 use cache::{Cluster, Live, Pod, SlimPod};
 use events::Announcer;
 use lanes::Lanes;
@@ -106,6 +106,7 @@ pub async fn run(
     admin: TcpListener,
     shell: ServiceContext,
 ) -> anyhow::Result<()> {
+    let policy = args.policy()?;
     let metrics = OperatorMetrics::new(&shell.metrics);
     let keys = Arc::new(PublicKeys::default());
     let tokens = OperatorTokens::new(client.clone(), &args.lease_namespace, &args.service_account);
@@ -140,7 +141,9 @@ pub async fn run(
             labels: args.operator_labels.0.clone(),
             service_account: args.service_account.clone(),
             keys: String::new(),
+            platform_user: args.pod_user == PodUserArg::Platform,
         },
+        policy,
         client: client.clone(),
     });
     let mut tasks = parts.tasks;

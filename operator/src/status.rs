@@ -11,14 +11,18 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use crate::build::{Component, names};
 use crate::crd::{
-    self, DecisionInputs, LastDecision, OperatorStatus, RankingCluster, RankingClusterStatus, ReadersStatus,
+    self, DecisionInputs, LastDecision, OperatorStatus, PastDecision, RankingCluster, RankingClusterStatus,
+    ReadersStatus, WaitingPlan,
 };
-use crate::readers::{Decision, Facts, two_digits};
+use crate::readers::{Decision, Facts, Proposal, two_digits};
 use crate::run::rollout::State;
 use crate::validate::Problem;
 
 /// Longest message of a condition, in bytes: what a person reads.
 const MOST_TEXT: usize = 2_000;
+
+/// Longest reason of a decision in the history, in bytes.
+const MOST_PAST: usize = 256;
 
 /// Something that is not as it should be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,6 +59,10 @@ pub struct Report<'a> {
     pub facts: Option<&'a Facts>,
     /// The last decision, where one was made since the status was written.
     pub decision: Option<&'a Decision>,
+    /// The last decisions, that one among them.
+    pub history: &'a [PastDecision],
+    /// Plans that wait to be approved.
+    pub proposals: &'a [Proposal],
     /// What else is wrong.
     pub troubles: &'a [Trouble],
     /// Which fields somebody else writes, too.
@@ -90,6 +98,8 @@ pub fn of(report: &Report<'_>, before: &RankingClusterStatus) -> RankingClusterS
         components: report.states.iter().map(component).collect(),
         readers: report.facts.map(|facts| readers(report, facts)),
         last_decision: report.decision.map(last_decision).or_else(|| before.last_decision.clone()),
+        history: report.history.to_vec(),
+        proposals: report.proposals.iter().map(waiting_plan).collect(),
     }
 }
 
@@ -105,6 +115,7 @@ pub fn is_news(before: &RankingClusterStatus, after: &RankingClusterStatus) -> b
         || before.builder_revision != after.builder_revision
         || short(before) != short(after)
         || decision(before) != decision(after)
+        || before.proposals != after.proposals
 }
 
 /// Whether `after` says anything that `before` does not, but for the time at which viewers were counted.
@@ -328,6 +339,37 @@ fn readers(report: &Report<'_>, facts: &Facts) -> ReadersStatus {
         imbalance_percent: facts.imbalance_percent.map(|percent| two_digits(u64::from(percent)) as i32),
         load_as_of: time.map(|time| Time(seconds(time))),
     }
+}
+
+/// A decision in short.
+pub fn past_decision(decision: &Decision) -> PastDecision {
+    let mut reason = decision.reason.clone();
+    let end = (0..=reason.len().min(MOST_PAST)).rev().find(|at| reason.is_char_boundary(*at));
+    reason.truncate(end.unwrap_or(0));
+    PastDecision {
+        id: decision.id.clone(),
+        time: time(decision.time),
+        action: decision.action.as_str().to_owned(),
+        reason,
+    }
+}
+
+fn waiting_plan(proposal: &Proposal) -> WaitingPlan {
+    WaitingPlan {
+        subject: proposal.subject.as_str().to_owned(),
+        id: proposal.id.clone(),
+        time: time(proposal.made),
+        expires: time(proposal.expires),
+        summary: proposal.summary.clone(),
+        viewers_moved: i64::try_from(proposal.viewers_moved).unwrap_or(i64::MAX),
+        effect: proposal.effect.clone(),
+        steps: proposal.steps.clone(),
+        inputs_hash: proposal.inputs_hash.clone(),
+    }
+}
+
+fn time(at: i64) -> Option<Time> {
+    Timestamp::from_millisecond(at).ok().map(|time| Time(seconds(time)))
 }
 
 fn last_decision(decision: &Decision) -> LastDecision {

@@ -3,9 +3,12 @@
 //!
 //! A resource with problems is left as it runs; the condition `Degraded` names them.
 
+mod extras;
 mod image;
 mod keys;
 mod pods;
+
+use std::net::IpAddr;
 
 use crate::crd::{RankingCluster, RankingClusterSpec};
 
@@ -38,10 +41,11 @@ impl Problems {
 pub fn validate(cluster: &RankingCluster) -> Vec<Problem> {
     let spec = &cluster.spec;
     let mut problems = Problems::default();
-    image::check(&spec.image, &mut problems);
+    image::check("spec.image", &spec.image, &mut problems);
     servers(spec, &mut problems);
     reader_hosts(cluster, &mut problems);
     keys::annotations("spec.exposure.annotations", &spec.exposure.annotations, &mut problems);
+    accounts(spec, &mut problems);
     for (path, pod) in [
         ("spec.gateway.pod", &spec.gateway.pod),
         ("spec.websocket.pod", &spec.websocket.pod),
@@ -52,8 +56,47 @@ pub fn validate(cluster: &RankingCluster) -> Vec<Problem> {
         ("spec.readers.pod", &spec.readers.pod),
     ] {
         pods::check(path, pod, &mut problems);
+        extras::check(path, pod, &mut problems);
     }
     problems.0
+}
+
+/// Annotations of Services and `ServiceAccount`s.
+fn accounts(spec: &RankingClusterSpec, problems: &mut Problems) {
+    for (path, service, account) in [
+        ("spec.gateway", &spec.gateway.service, &spec.gateway.service_account),
+        ("spec.websocket", &spec.websocket.service, &spec.websocket.service_account),
+        ("spec.comment", &spec.comment.front.service, &spec.comment.front.service_account),
+        ("spec.consumer", &spec.consumer.service, &spec.consumer.service_account),
+        ("spec.manager", &spec.manager.service, &spec.manager.service_account),
+        ("spec.statistics", &spec.statistics.service, &spec.statistics.service_account),
+        ("spec.readers", &spec.readers.service, &spec.readers.service_account),
+    ] {
+        for (at, network) in service.load_balancer_source_ranges.iter().enumerate() {
+            if !is_network(network) {
+                let path = format!("{path}.service.loadBalancerSourceRanges[{at}]");
+                problems.add(path, "write a network such as 10.1.0.0/16");
+            }
+        }
+        for (path, annotations) in [
+            (format!("{path}.service.annotations"), &service.annotations),
+            (format!("{path}.serviceAccount.annotations"), &account.annotations),
+        ] {
+            keys::annotations(&path, annotations, problems);
+            keys::not_ours(&path, annotations.keys(), problems);
+        }
+    }
+}
+
+/// An address, and how many bits of it count.
+fn is_network(text: &str) -> bool {
+    let Some((address, bits)) = text.split_once('/') else { return false };
+    let most = match address.parse() {
+        Ok(IpAddr::V4(_)) => 32,
+        Ok(IpAddr::V6(_)) => 128,
+        Err(_) => return false,
+    };
+    bits.parse::<u8>().is_ok_and(|bits| bits <= most)
 }
 
 /// The rule on `bootstrapServers` sees digits where a port is.

@@ -8,8 +8,31 @@ use serde_json::Value;
 const MAX_BYTES: usize = 200 * 1024;
 
 /// What is Kubernetes' own goes in without words.
-const FOREIGN: [&str; 6] =
-    ["affinity", "conditions", "ingressFrom", "resources", "tolerations", "topologySpread"];
+const FOREIGN: [&str; 23] = [
+    "affinity",
+    "conditions",
+    "configMap",
+    "containerSecurityContext",
+    "csi",
+    "emptyDir",
+    "env",
+    "envFrom",
+    "hostAliases",
+    "hostPath",
+    "ingressFrom",
+    "livenessProbe",
+    "persistentVolumeClaim",
+    "ports",
+    "projected",
+    "readinessProbe",
+    "resources",
+    "secret",
+    "securityContext",
+    "startupProbe",
+    "tolerations",
+    "topologySpread",
+    "volumeMounts",
+];
 
 fn schema() -> Value {
     serde_json::to_value(definition()).unwrap()["spec"]["versions"][0]["schema"]["openAPIV3Schema"].clone()
@@ -110,7 +133,11 @@ fn it_says_what_a_definition_must() {
     assert!(version["subresources"]["status"].is_object());
     let columns = version["additionalPrinterColumns"].as_array().unwrap();
     let names: Vec<&str> = columns.iter().map(|column| column["name"].as_str().unwrap()).collect();
-    assert_eq!(names, ["Ready", "Readers", "Viewers", "Imbalance", "Age"]);
+    assert_eq!(names, ["Ready", "Readers", "Viewers", "Imbalance", "Mode", "Image", "Reason", "Age"]);
+    let wide = columns.iter().filter(|column| column["priority"] == 1).count();
+    assert_eq!(wide, 3, "columns of -o wide");
+    let selectable = serde_json::json!([{"jsonPath": ".spec.operatorClass"}, {"jsonPath": ".spec.image"}]);
+    assert_eq!(version["selectableFields"], selectable);
     for parent in ["gateway", "scoring", "networkPolicy", "manager"] {
         assert_eq!(
             schema()["properties"]["spec"]["properties"][parent]["default"],

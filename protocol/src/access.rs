@@ -163,6 +163,9 @@ impl Service {
 pub enum Access {
     /// Anybody: it is bounded, and tells nobody who watches what. Viewers may have to show a token at the gateway.
     Public,
+    /// Anybody, where viewers are not asked for tokens. Where they are (`--viewers-by-gateway`): gateways, which know the viewers
+    /// that they speak for. A gateway shows its token; a reader, a pass that is good there alone.
+    Viewers,
     /// Anybody gets an answer; these roles get all of it.
     Partly(&'static [Role]),
     /// These roles, by a token for this service.
@@ -196,7 +199,7 @@ const ORDER: Access = Access::Roles(&[Role::Operator]);
 
 /// The table.
 pub const ENDPOINTS: &[Endpoint] = {
-    use Access::{Partly, Public, Roles, Ticket};
+    use Access::{Partly, Public, Roles, Ticket, Viewers};
     use Service::{Comment, Gateway, Manager, Reader, Statistics, Websocket};
     &[
         row(Gateway, "POST", "/interact", Public),
@@ -222,15 +225,15 @@ pub const ENDPOINTS: &[Endpoint] = {
         row(Gateway, "GET", "/openapi-internal.json", Public),
         row(Gateway, "GET", "/asyncapi.yaml", Public),
         row(Gateway, "GET", "/asyncapi.json", Public),
-        row(Websocket, "GET", "/ws/videos", Public),
-        row(Websocket, "GET", "/ws/user/{user_id}", Public),
+        row(Websocket, "GET", "/ws/videos", Viewers),
+        row(Websocket, "GET", "/ws/user/{user_id}", Viewers),
         row(Websocket, "GET", "/health", Public),
-        row(Comment, "POST", "/comment", Public),
-        row(Comment, "GET", "/comments/{videoid}", Public),
+        row(Comment, "POST", "/comment", Viewers),
+        row(Comment, "GET", "/comments/{videoid}", Viewers),
         row(Comment, "GET", "/statistics", Public),
         row(Comment, "GET", "/health", Public),
-        row(Reader, "GET", "/connect", Public),
-        row(Reader, "POST", "/connect", Public),
+        row(Reader, "GET", "/connect", Viewers),
+        row(Reader, "POST", "/connect", Viewers),
         row(Reader, "GET", "/health", Public),
         row(Reader, "POST", "/warm", Ticket),
         row(Manager, "POST", "/register", Public),
@@ -238,6 +241,7 @@ pub const ENDPOINTS: &[Endpoint] = {
         row(Manager, "GET", "/health", Public),
         row(Manager, "POST", "/route", Roles(&[Role::Gateway, Role::Reader])),
         row(Manager, "GET", "/viewers/{videoid}", Roles(&[Role::Gateway, Role::Operator, Role::Cli])),
+        row(Manager, "POST", "/viewers", Roles(&[Role::Gateway, Role::Operator, Role::Cli])),
         row(Manager, "POST", "/heartbeat", Roles(&[Role::Reader])),
         row(Manager, "GET", "/load", LOOK),
         row(Manager, "GET", "/moves", LOOK),
@@ -277,7 +281,8 @@ mod tests {
 
     #[test]
     fn each_endpoint_has_one_row_and_a_path_is_public_or_it_is_not() {
-        let is_open = |access: &Access| matches!(access, Access::Public | Access::Partly(_));
+        let is_open =
+            |access: &Access| matches!(access, Access::Public | Access::Viewers | Access::Partly(_));
         for (at, one) in ENDPOINTS.iter().enumerate() {
             for other in &ENDPOINTS[at + 1..] {
                 if (one.service, one.path) == (other.service, other.path) {

@@ -7,6 +7,7 @@ pub mod access;
 
 use liverank_core::handover::coordinator::ReaderStatus;
 use liverank_core::handover::{Closing, HandOver, Lease, Share};
+use liverank_core::secret::Secret;
 use liverank_core::{ReaderId, VideoId};
 use serde::{Deserialize, Serialize};
 
@@ -47,6 +48,9 @@ pub struct RouteReader {
     /// Whether it takes viewers of this video: alive, and not sending any away.
     #[serde(default = "yes")]
     pub takes: bool,
+    /// By which a gateway makes passes for its viewers; of use at this reader alone. Only gateways are told it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pass_key: Option<Secret>,
 }
 
 const fn yes() -> bool {
@@ -59,6 +63,9 @@ pub struct HeartbeatAnswer {
     /// All that the reader is to send elsewhere now: what is not listed any more is not to be done any more. The paces
     /// of one answer may be added up.
     pub hand_over: Vec<HandOver>,
+    /// Viewers that other readers have of videos that this one has viewers of; videos without any are left out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub viewers_elsewhere: Vec<(VideoId, u64)>,
 }
 
 /// Body of a reader's `POST /warm`: it is to hold the video ready, for its viewers will be sent there.
@@ -88,6 +95,23 @@ pub struct Viewers {
     pub videoid: VideoId,
     /// Viewers connected now, as last reported by live readers.
     pub viewers: u64,
+}
+
+/// Videos in one [`ViewersRequest`]: a page of a list.
+pub const MAX_VIEWERS_ASKED: usize = 1000;
+
+/// Body of the manager's `POST /viewers`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ViewersRequest {
+    /// The videos, at most [`MAX_VIEWERS_ASKED`].
+    pub videos: Vec<VideoId>,
+}
+
+/// Answer of the manager's `POST /viewers`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ViewersOfMany {
+    /// Viewers connected now, as last reported by live readers, in the order of the question.
+    pub viewers: Vec<u64>,
 }
 
 /// Answer of the manager's `GET /load`: what a planner looks at.
@@ -441,3 +465,7 @@ pub struct ManagerReport {
 /// Header of a gateway's request to a reader: the epoch under which the route named it. A reader that has heard of less
 /// asks the managers before it sends the viewer elsewhere.
 pub const ASSIGNMENT_EPOCH_HEADER: &str = "liverank-epoch";
+
+/// Header of a gateway's request to a reader: the events that the viewer asks for, as in `?events=`. A reader of the
+/// release before them passes the header over, where it would refuse the parameter.
+pub const STREAM_EVENTS_HEADER: &str = "liverank-events";

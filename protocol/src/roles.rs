@@ -160,6 +160,7 @@ const ON_REDIS: &[Role] = &[Role::Gateway, Role::Consumer, Role::Websocket, Role
 const ON_MONGODB: &[Role] = &[Role::Gateway, Role::Consumer, Role::Comment, Role::Reader, Role::Statistics];
 const WITH_PORT: &[Role] =
     &[Role::Gateway, Role::Websocket, Role::Comment, Role::Reader, Role::Manager, Role::Statistics];
+const CALLED: &[Role] = &[Role::Websocket, Role::Comment, Role::Manager, Role::Statistics];
 const REPORTING: &[Role] = &[Role::Gateway, Role::Comment, Role::Reader, Role::Manager];
 
 /// Every setting that the operator's builder writes, as a key of the file or as a variable (`LIVERANK_` and the name in
@@ -167,6 +168,7 @@ const REPORTING: &[Role] = &[Role::Gateway, Role::Comment, Role::Reader, Role::M
 pub const SETTINGS: &[Setting] = &[
     first("admin-listen", &Role::ALL),
     first("drain-seconds", &Role::ALL),
+    first("log", &Role::ALL),
     first("log-format", &Role::ALL),
     first("listen", WITH_PORT),
     first("kafka", ON_KAFKA),
@@ -188,9 +190,10 @@ pub const SETTINGS: &[Setting] = &[
     first("websocket-url", &[Role::Gateway]),
     first("statistics-url", REPORTING),
     first("identity-token-file", &[Role::Gateway, Role::Reader]),
-    first("identity-jwks-file", &[Role::Manager, Role::Statistics]),
-    first("identity-audience", &[Role::Manager, Role::Statistics]),
-    first("identity-operator", &[Role::Manager, Role::Statistics]),
+    first("identity-jwks-file", CALLED),
+    first("identity-audience", CALLED),
+    first("identity-operator", CALLED),
+    first("viewers-by-gateway", &[Role::Websocket, Role::Comment, Role::Reader]),
     first("reader-urls", &[Role::Manager]),
     first("auth-jwks-file", &[Role::Gateway]),
     first("auth-jwks-url", &[Role::Gateway]),

@@ -4,7 +4,7 @@
 //! The names are the comments seed's; the time is what its `Date` wrote: RFC 3339 with milliseconds and `Z`.
 
 use jiff::{Timestamp, fmt::temporal::DateTimePrinter};
-use liverank_core::{Comment, Millis};
+use liverank_core::{Comment, CommentId, Millis};
 use serde::Serialize;
 
 use crate::one_line;
@@ -19,6 +19,8 @@ pub struct CommentJson<'a> {
     timestamp: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     seq: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reply_to: Option<&'a str>,
 }
 
 /// A comment with its number among the video's: what history and streams carry.
@@ -35,6 +37,7 @@ pub fn unnumbered(comment: &Comment) -> CommentJson<'_> {
         comment: &comment.text,
         timestamp: time(comment.timestamp),
         seq: None,
+        reply_to: comment.reply_to.as_ref().map(CommentId::as_str),
     }
 }
 
@@ -52,7 +55,7 @@ pub fn time(millis: Millis) -> String {
 
 #[cfg(test)]
 mod tests {
-    use liverank_core::{CommentId, UserId, VideoId};
+    use liverank_core::{UserId, VideoId};
 
     use super::*;
 
@@ -64,6 +67,7 @@ mod tests {
             text: "two\nlines \"quoted\"".into(),
             timestamp,
             seq: 7,
+            reply_to: None,
         }
     }
 
@@ -73,6 +77,13 @@ mod tests {
             event_data(&comment(1_700_000_000_120)),
             r#"{"id":"c1","userid":"ana","videoid":"cat","comment":"two\nlines \"quoted\"","timestamp":"2023-11-14T22:13:20.120Z","seq":7}"#
         );
+    }
+
+    #[test]
+    fn a_reply_says_to_what() {
+        let reply = Comment { reply_to: Some(CommentId::parse("c0").unwrap()), ..comment(0) };
+        assert!(event_data(&reply).ends_with(r#","seq":7,"reply_to":"c0"}"#));
+        assert_eq!(serde_json::to_value(unnumbered(&reply)).unwrap()["reply_to"], "c0");
     }
 
     #[test]

@@ -4,13 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
-use tokio::sync::Semaphore;
 
 use crate::origins::{Origin, Origins};
+use crate::uploads::Uploads;
 
-/// Bytes of request bodies that a process holds at once, whole ones and those that are still coming. One pool for all
-/// callers: no address has a part of its own.
-const UPLOAD_BYTES: usize = 256 * 1024 * 1024;
 /// How long a connection may stay open between two requests. Balancers keep theirs for 60 s (AWS, GCP, nginx): the
 /// server has to be the one that waits longer, or a request meets a connection that is being closed.
 const KEEP_ALIVE: Duration = Duration::from_secs(75);
@@ -68,7 +65,7 @@ pub struct HttpSettings {
     /// How many entries of `X-Forwarded-For`, from the end, are believed.
     pub trusted_proxies: u8,
     /// Room for bytes of request bodies.
-    pub uploads: Arc<Semaphore>,
+    pub uploads: Uploads,
 }
 
 impl Default for HttpSettings {
@@ -77,7 +74,7 @@ impl Default for HttpSettings {
             keep_alive: KEEP_ALIVE,
             origins: Arc::default(),
             trusted_proxies: 0,
-            uploads: Arc::new(Semaphore::new(UPLOAD_BYTES)),
+            uploads: Uploads::default(),
         }
     }
 }

@@ -7,6 +7,7 @@
 //! | [`kubernetes`] | projected tokens of ServiceAccounts, checked offline against the cluster's public keys |
 //! | [`args`] | the flags |
 //! | [`guard`] | lets in whom the table of endpoints lets in |
+//! | [`sent`] | viewers that a gateway sends to the services behind it |
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -22,6 +23,7 @@ pub mod args;
 pub mod guard;
 pub mod kubernetes;
 pub mod local;
+pub mod sent;
 
 /// The header for a token where something in between takes `Authorization` for its own, as the API server's proxy does.
 pub const BEHIND_A_PROXY: &str = "liverank-authorization";
@@ -75,6 +77,7 @@ pub struct Identity {
     source: Option<Arc<dyn TokenSource>>,
     verifier: Option<Arc<dyn TokenVerifier>>,
     believed: Arc<Mutex<HashMap<Believed, Verified>>>,
+    viewers_by_gateway: bool,
 }
 
 /// A token by its hash, so that a dump of the memory shows none, and where it was shown.
@@ -107,6 +110,30 @@ impl Identity {
         let Some(keys) = &self.keys else { return Ok(self.clone()) };
         let source: Arc<dyn TokenSource> = Arc::new(keys.source(caller)?);
         Ok(Self { source: Some(source), ..self.clone() })
+    }
+
+    /// The same process, which takes viewers that a gateway sends and no others, or all of them.
+    #[must_use]
+    pub fn with_viewers_by_gateway(self, viewers_by_gateway: bool) -> Self {
+        Self { viewers_by_gateway, ..self }
+    }
+
+    /// Whether it takes viewers that a gateway sends, and no others.
+    pub const fn viewers_by_gateway(&self) -> bool {
+        self.viewers_by_gateway
+    }
+
+    /// For a service whose gateways show tokens.
+    ///
+    /// # Errors
+    /// It is to take viewers of gateways only, and was given nothing to know gateways by.
+    pub fn expect_gateways_known(&self) -> anyhow::Result<()> {
+        let is_known = self.verifier.is_some() || !self.viewers_by_gateway;
+        anyhow::ensure!(
+            is_known,
+            "--viewers-by-gateway needs --identity-key-file, or --identity-jwks-file on Kubernetes: gateways are known by it"
+        );
+        Ok(())
     }
 
     /// Whether it can show others who it is.
@@ -176,6 +203,6 @@ fn unauthorized(detail: &str) -> Problem {
 }
 
 /// Now, in seconds since 1970.
-fn seconds() -> u64 {
+pub fn seconds() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs())
 }

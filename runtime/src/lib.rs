@@ -17,6 +17,7 @@ pub mod identity;
 pub mod jwt;
 pub mod metrics;
 pub mod metrics_reference;
+pub mod network;
 pub mod one_line;
 pub mod origins;
 pub mod params;
@@ -31,6 +32,7 @@ pub mod shutdown;
 pub mod streams;
 pub mod tasks;
 pub mod telemetry;
+pub mod uploads;
 pub mod websocket;
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};

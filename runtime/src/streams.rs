@@ -10,6 +10,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::network::network;
 use crate::shares::Shares;
 use crate::{ServiceContext, server};
 
@@ -56,6 +57,7 @@ impl Streams {
         if self.shutdown.is_cancelled() {
             return None;
         }
+        let client = network(client);
         let sent_away = CancellationToken::new();
         let given = lock(&self.shares).give(client, sent_away.clone())?;
         if let Some(other) = given.instead_of {

@@ -25,7 +25,11 @@ pub struct LogArgs {
     pub log_format: LogFormat,
 }
 
-fn parse_filter(text: &str) -> Result<String, String> {
+/// Reads a filter of log lines, such as `info,liverank_reader=debug`.
+///
+/// # Errors
+/// What is wrong with it, in words.
+pub fn parse_filter(text: &str) -> Result<String, String> {
     EnvFilter::try_new(text).map(|_| text.to_owned()).map_err(|error| error.to_string())
 }
 

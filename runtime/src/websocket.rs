@@ -65,6 +65,13 @@ pub fn close_frame(status: u16) -> Bytes {
     Bytes::copy_from_slice(&[0x88, 2, high, low])
 }
 
+/// The same with a reason, of at most 123 bytes.
+pub fn close_frame_with(status: u16, reason: &'static str) -> Bytes {
+    debug_assert!(reason.len() <= 123, "a control frame has 125 bytes at most");
+    let [high, low] = status.to_be_bytes();
+    [&[0x88, 2 + reason.len() as u8, high, low], reason.as_bytes()].concat().into()
+}
+
 /// Whether a client's close frame may carry this status (RFC 6455, 7.4; the registry's later ones; applications' own).
 pub const fn is_close_status(status: u16) -> bool {
     matches!(status, 1000..=1003 | 1007..=1014 | 3000..=4999)

@@ -34,7 +34,7 @@ async fn start() -> (ServiceContext, SocketAddr, JoinHandle<anyhow::Result<()>>)
     (
         context,
         address,
-        tokio::spawn(async move { server::serve(Service::Gateway, listener, router, &serving).await }),
+        tokio::spawn(async move { server::serve(Service::Reader, listener, router, &serving).await }),
     )
 }
 

@@ -3,23 +3,24 @@
 # Debian's packages lives in $CACHE, each part in a folder named by the content of the file that pins its version; a
 # folder appears by one rename, so it is either whole or not there.
 
-INSTALL_PARTS=(tools kafka mongodb redis faketime chromium node-tools schemathesis cargo-deny prometheus docker)
+INSTALL_PARTS=(tools kafka mongodb redis faketime chromium nginx node-tools schemathesis cargo-deny prometheus docker)
 # Debian's packages of each part. `make test` compares this with what its suites call (testbed/suites/commands.py): what is
 # missing here is missing there, also on a machine that happens to have it.
 declare -A PACKAGES=(
-  [tools]="curl iproute2 mount procps"
+  [tools]="curl iproute2 mount procps lua5.4"
   [mongodb]="libcurl4 libssl3"
   [redis]="redis-server redis-tools"
   [faketime]="faketime"
   # It draws no text without a font.
   [chromium]="chromium fonts-dejavu-core"
+  [nginx]="nginx"
   # Its checker of rules, promtool, comes with the server.
   [prometheus]="prometheus"
   [docker]="docker.io docker-compose debootstrap"
   [kubernetes]="etcd-server containerd runc containernetworking-plugins iptables conntrack openssl iproute2 mount procps"
 )
 # Packages whose service must not start at the next boot either.
-declare -A PACKAGE_SERVICES=([redis]="redis-server" [prometheus]="prometheus prometheus-node-exporter" [docker]="docker" [kubernetes]="etcd")
+declare -A PACKAGE_SERVICES=([redis]="redis-server" [nginx]="nginx" [prometheus]="prometheus prometheus-node-exporter" [docker]="docker" [kubernetes]="etcd")
 
 NODE_FOLDER=$CACHE/node-tools-$(content_id "$TESTBED_HOME/node/package-lock.json")
 FAKETIME_FOLDER=$CACHE/faketime-$(content_id "$TESTBED_HOME/faketime/cnd_timedwait.c")

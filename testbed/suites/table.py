@@ -12,7 +12,7 @@ CARGO = ("--profile", PROFILE, "--workspace", "--locked")
 
 # Test targets that plain `cargo test` leaves out (`test = false`), by the suite that runs them.
 STORE_TESTS = ("real_kafka", "real_mongodb", "real_redis", "real_redis_cluster")
-SYSTEM_TESTS = ("up", "signals", "commands", "seeds", "cluster", "maintenance", "bad_input")
+SYSTEM_TESTS = ("up", "signals", "commands", "seeds", "cluster", "maintenance", "bad_input", "hostile")
 
 # Minutes that all of it may take on a new machine of two cores.
 TOTAL_LIMIT = 45
@@ -125,12 +125,15 @@ STAGES = (
                   needs=("build", "install"), parts=("chromium",), calls=("chromium", "/usr/share/fonts/truetype/dejavu")),
             # The same requests each time: what a change breaks is then the change's. Without the seed, each run has its own.
             Suite("api", ("env", "LIVERANK_TEST_SEED=1", "testbed/api-test"), 240, needs=("build", "install"), parts=("tools",), calls=("curl",), nice=5),
+            Suite("clients", ("testbed/clients-test",), 100, needs=("build", "install"), parts=("tools", "nginx"),
+                  calls=("curl", "nginx"), nice=5),
             Suite("alerts", ("testbed/alerts-test",), 10, needs=("install",), parts=("prometheus",), calls=("promtool",)),
             Suite("containers", ("testbed/compose-test", "--binary", str(TARGET / "liverank")), 300,
                   needs=("build", "images"), parts=("tools", "docker"), calls=DOCKER_CALLS, root=True,
                   ports=(3000, 4001, 4002, 5000, 6000, 6100, 8080, 8081)),
             # The last: on a new machine it waits for the build.
-            Suite("charts", ("charts/test",), 120, needs=("kubernetes-build", "install"), nice=5),
+            Suite("charts", ("charts/test",), 120, needs=("kubernetes-build", "install"), parts=("tools",), calls=("lua5.4",),
+                  nice=5),
         ),
     ),
     ((

@@ -40,6 +40,7 @@ where
     counting::any_log_in_any_cut_gives_what_the_core_says(&*archive().await).await;
     comments::comments_are_numbered_without_a_hole(&*archive().await).await;
     comments::pages_of_comments(&*archive().await).await;
+    comments::a_reply_is_kept_with_what_it_replies_to(&*archive().await).await;
     comments::comments_are_found_by_where_they_came_from(&*archive().await).await;
     comments::the_newest_of_an_identity_is_answered(&*archive().await).await;
     identities::a_repeat_counts_once(&*archive().await).await;

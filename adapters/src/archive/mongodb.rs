@@ -2,7 +2,7 @@
 //!
 //! | collection | a document is | found by |
 //! |---|---|---|
-//! | `videos` | a video's counts, as clients read them, and what counting goes on from | `video_id` |
+//! | `videos` | a video's counts, as clients read them, and what counting goes on from | `_id`, `video_id` (the same) |
 //! | `comments` | a comment and the place in the log it came from | `video_id, seq`; `comment_id`; `partition, offset` |
 //! | `offsets` | how far a partition is counted, and whose it is | `_id` |
 //! | `seen` | an identity, as a digest, and when the log first had it | `_id`; `time` |
@@ -16,6 +16,7 @@
 //! | `opening` | checks the server, creates what is absent |
 //! | `transaction` | what all transactions have in common |
 //! | `commit` | the transaction of a batch |
+//! | `states` | what is known of videos without reading them |
 //! | `ownership` | whose a partition is, and the end of what its former owner left open |
 //! | `barrier` | changes of what is in force that no commit overlaps |
 //! | `rebuilding`, `replay` | scoring anew, counting anew |
@@ -51,6 +52,7 @@ mod opening;
 mod ownership;
 mod rebuilding;
 mod replay;
+mod states;
 mod swapping;
 mod transaction;
 

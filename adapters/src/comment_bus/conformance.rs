@@ -57,6 +57,7 @@ fn comment(id: &str, seq: u64) -> Comment {
         text: format!("comment {seq} on {id}: \"\\ \u{1f3ac} \n"),
         timestamp: 1_800_000_000_000 + seq as i64,
         seq,
+        reply_to: seq.is_multiple_of(2).then(|| CommentId::parse("c1").unwrap()),
     }
 }
 

@@ -13,11 +13,12 @@ use liverank_core::{UserId, VideoId};
 use tokio::sync::mpsc;
 
 use super::{
-    Board, BoardEntry, CHANGE_QUEUE, Change, Cursor, Projected, Projection, ProjectionCheckpoint,
+    Board, BoardEntry, CHANGE_QUEUE, Change, Cursor, PageStart, Projected, Projection, ProjectionCheckpoint,
     RankingStore, Snapshot,
 };
 
 mod generations;
+mod places;
 
 type Store = Arc<dyn RankingStore>;
 
@@ -48,6 +49,9 @@ where
     a_slow_subscriber_is_told(fresh().await).await;
     ties_stand_in_byte_order(fresh().await).await;
     pages_lead_through_a_moving_board(fresh().await).await;
+    places::every_place_is_that_in_the_list(fresh().await).await;
+    places::what_is_on_no_board_has_no_place(fresh().await).await;
+    places::places_follow_a_moving_board(fresh().await).await;
     a_mirror_follows_two_writers(fresh().await).await;
 }
 
@@ -110,8 +114,17 @@ async fn all(store: &Store) -> Vec<BoardEntry> {
     sorted(&store.snapshot().await.unwrap())
 }
 
+/// The lines of a page that is not around a video.
+async fn page_of(store: &Store, board: Board, start: &PageStart, limit: usize) -> Vec<Ranked> {
+    store.page(board, start, limit).await.unwrap().expect("around no video").lines
+}
+
+async fn best(store: &Store, board: Board, limit: usize) -> Vec<Ranked> {
+    page_of(store, board, &PageStart::Best, limit).await
+}
+
 async fn lines(store: &Store, board: Board) -> Vec<(String, f64, String)> {
-    let page = store.page(board, None, 100).await.unwrap();
+    let page = best(store, board, 100).await;
     page.iter().map(|line| (line.video_id.to_string(), line.score, line.user_id.to_string())).collect()
 }
 
@@ -144,7 +157,7 @@ async fn a_projection_is_on_both_boards(store: Store) {
     let global = vec![line("b", 3.0, "y"), line("a", 2.5, "x"), line("zero", 0.0, "o")];
     assert_eq!(lines(&store, Board::Global).await, global);
     assert_eq!(lines(&store, Board::Trending).await, vec![line("a", 9.0, "x"), line("b", 8.0, "y")]);
-    assert!(store.page(Board::Global, None, 0).await.unwrap().is_empty());
+    assert!(best(&store, Board::Global, 0).await.is_empty());
 }
 
 async fn replays_and_zombies_change_nothing(store: Store) {
@@ -261,7 +274,7 @@ async fn large_batches_arrive_to_the_last_digit(store: Store) {
         told.extend(changed(&mut changes).await.1);
     }
     assert_eq!(told, entries);
-    let page = store.page(Board::Global, None, 10_000).await.unwrap();
+    let page = best(&store, Board::Global, 10_000).await;
     assert_eq!(page.len(), 2500);
     let top = &entries[2499];
     assert_eq!((page[0].score.to_bits(), &page[0].user_id), (top.score.to_bits(), &top.owner));
@@ -316,14 +329,15 @@ async fn ties_stand_in_byte_order(store: Store) {
     let ranking = model(&entries);
     let mut expected: Vec<_> = entries.iter().collect();
     expected.sort_by_key(|entry| std::cmp::Reverse(entry.video_id.as_str().as_bytes()));
-    assert_eq!(store.page(Board::Global, None, 100).await.unwrap(), ranking.top(None));
+    assert_eq!(best(&store, Board::Global, 100).await, ranking.top(None));
     // From every place, also from places where no video stands (any more).
     let gone = ["0", "b", "aä", "zz", "\u{10ffff}"].map(|id| entry(id, 7.0));
     let moved = [entry("a", 7.5), entry("best", 7.0), entry("ä", -2.0), entry("{", f64::INFINITY)];
     for from in entries.iter().chain(&gone).chain(&moved) {
-        let cursor = Cursor { score: from.score, video_id: from.video_id.clone() };
-        let page = store.page(Board::Global, Some(&cursor), 3).await.unwrap();
-        assert_eq!(page, ranking.after(from.score, &from.video_id, 3), "after {from:?}");
+        let start = PageStart::After(Cursor { score: from.score, video_id: from.video_id.clone() });
+        let page = page_of(&store, Board::Global, &start, 3).await;
+        let position = ranking.position_after(from.score, &from.video_id);
+        assert_eq!(page, ranking.stretch(position, 3), "after {from:?}");
     }
 }
 
@@ -334,11 +348,11 @@ async fn pages_lead_through_a_moving_board(store: Store) {
     apply(&store, 0, 1, entries.clone()).await;
     let mut seen: Vec<Ranked> = Vec::new();
     let mut moved = HashSet::new();
-    let mut cursor: Option<Cursor> = None;
+    let mut start = PageStart::Best;
     for round in 1.. {
-        let page = store.page(Board::Global, cursor.as_ref(), 333).await.unwrap();
+        let page = page_of(&store, Board::Global, &start, 333).await;
         let Some(last) = page.last() else { break };
-        cursor = Some(Cursor { score: last.score, video_id: last.video_id.clone() });
+        start = PageStart::after(last);
         // The cursor's own video moves away every other time, and some others move anywhere.
         let mut bumped: Vec<_> =
             (0..20).map(|at| entry(&id((at * 499 + round * 37) % 10_000), 3.0 + f64::from(round))).collect();

@@ -5,12 +5,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use liverank_core::VideoId;
-use liverank_core::ranking::{Ranked, Ranking};
+use liverank_core::ranking::{Ranked, Ranking, begin_around};
 use tokio::sync::mpsc;
 
 use super::{
-    Board, BoardEntry, CHANGE_QUEUE, Change, Cursor, Projected, Projection, ProjectionCheckpoint,
-    RankingStore, Snapshot,
+    Board, BoardEntry, BoardPage, CHANGE_QUEUE, Change, PageStart, Place, Places, Projected, Projection,
+    ProjectionCheckpoint, RankingStore, Snapshot,
 };
 use crate::StoreError;
 use crate::lossy_channel::LossyChannel;
@@ -44,6 +44,13 @@ struct Lists {
 }
 
 impl Lists {
+    const fn board(&self, board: Board) -> &Ranking {
+        match board {
+            Board::Global => &self.global,
+            Board::Trending => &self.trending,
+        }
+    }
+
     /// Puts entries on the boards where they are higher; answers the ones that changed anything, as they stand now.
     fn raise(&mut self, entries: &[BoardEntry]) -> Vec<BoardEntry> {
         entries.iter().filter_map(|entry| self.raise_one(entry)).collect()
@@ -205,18 +212,31 @@ impl RankingStore for EmbeddedRanking {
     async fn page(
         &self,
         board: Board,
-        after: Option<&Cursor>,
+        start: &PageStart,
         limit: usize,
-    ) -> Result<Vec<Ranked>, StoreError> {
+    ) -> Result<Option<BoardPage>, StoreError> {
         let boards = self.boards();
-        let ranking = match board {
-            Board::Global => &boards.lists.global,
-            Board::Trending => &boards.lists.trending,
+        let ranking = boards.lists.board(board);
+        let skip = match start {
+            PageStart::Best => 0,
+            PageStart::After(cursor) => ranking.position_after(cursor.score, &cursor.video_id),
+            PageStart::Around(video) => match ranking.position(video) {
+                Some(position) => begin_around(position, ranking.len(), limit),
+                None => return Ok(None),
+            },
         };
-        Ok(match after {
-            None => ranking.top(Some(limit)),
-            Some(cursor) => ranking.after(cursor.score, &cursor.video_id, limit),
-        })
+        let lines = ranking.stretch(skip, limit);
+        Ok(Some(BoardPage { lines, first_rank: skip as u64 + 1, total: ranking.len() as u64 }))
+    }
+
+    async fn places(&self, video: &VideoId) -> Result<Places, StoreError> {
+        let boards = self.boards();
+        let place = |board| {
+            let ranking = boards.lists.board(board);
+            let rank = ranking.position(video).map(|position| position as u64 + 1);
+            Place { rank, total: ranking.len() as u64 }
+        };
+        Ok(Places { global: place(Board::Global), trending: place(Board::Trending) })
     }
 
     async fn snapshot(&self) -> Result<Snapshot, StoreError> {

@@ -28,8 +28,8 @@ use redis::{Script, ScriptInvocation, cmd};
 use tokio::sync::{Mutex, mpsc};
 
 use super::{
-    Board, BoardEntry, CHANGE_QUEUE, Change, Cursor, Projected, Projection, ProjectionCheckpoint,
-    RankingStore, Snapshot,
+    Board, BoardEntry, BoardPage, CHANGE_QUEUE, Change, PageStart, Place, Places, Projected, Projection,
+    ProjectionCheckpoint, RankingStore, Snapshot,
 };
 use crate::StoreError;
 use crate::lossy_channel::LossyChannel;
@@ -57,6 +57,7 @@ static RESTORE: LazyLock<Script> =
 static RESTORED: LazyLock<Script> =
     LazyLock::new(|| script(&[ENTRIES, REPAIR, include_str!("redis/restored.lua")]));
 static PAGE: LazyLock<Script> = LazyLock::new(|| script(&[include_str!("redis/page.lua")]));
+static PLACES: LazyLock<Script> = LazyLock::new(|| script(&[include_str!("redis/places.lua")]));
 static READ: LazyLock<Script> = LazyLock::new(|| script(&[include_str!("redis/read.lua")]));
 
 fn script(parts: &[&str]) -> Script {
@@ -180,6 +181,38 @@ impl RedisRanking {
             })
             .collect::<Result<Vec<_>, StoreError>>()?;
         Ok((generation.clone(), whole(version)?, entries))
+    }
+
+    /// Up to `step` videos, at most [`STEP`], of a page of `limit`.
+    async fn page_step(
+        &self,
+        board: Board,
+        start: &PageStart,
+        limit: usize,
+        step: usize,
+    ) -> Result<Option<BoardPage>, StoreError> {
+        let name = match board {
+            Board::Global => "global_ranking",
+            Board::Trending => "trending",
+        };
+        let mut call = PAGE.key(self.key(name));
+        call.key(self.key("ranking:owners")).arg(step);
+        match start {
+            PageStart::Best => call.arg("best"),
+            PageStart::After(cursor) => {
+                let score = Score::new(cursor.score).get();
+                call.arg("after").arg(cursor.video_id.as_str()).arg(score)
+            }
+            PageStart::Around(video) => call.arg("around").arg(video.as_str()).arg(limit),
+        };
+        let answer: Vec<String> = self.link.script(&call).await?;
+        let [skipped, total, lines @ ..] = answer.as_slice() else { return Ok(None) };
+        let line = |[video, score, owner]: &[String; 3]| {
+            let (user_id, score) = (owner_of(video, owner)?, number(score)?);
+            Ok(Ranked { video_id: video_id(video)?, score, user_id })
+        };
+        let lines = lines.as_chunks::<3>().0.iter().map(line).collect::<Result<_, StoreError>>()?;
+        Ok(Some(BoardPage { lines, first_rank: whole(skipped)? + 1, total: whole(total)? }))
     }
 
     /// Everything, or `None` where the boards were emptied meanwhile.
@@ -321,33 +354,36 @@ impl RankingStore for RedisRanking {
     async fn page(
         &self,
         board: Board,
-        after: Option<&Cursor>,
+        start: &PageStart,
         limit: usize,
-    ) -> Result<Vec<Ranked>, StoreError> {
-        let name = match board {
-            Board::Global => "global_ranking",
-            Board::Trending => "trending",
+    ) -> Result<Option<BoardPage>, StoreError> {
+        let Some(mut page) = self.page_step(board, start, limit, limit.min(STEP)).await? else {
+            return Ok(None);
         };
-        let mut page: Vec<Ranked> = Vec::new();
-        let mut cursor = after.cloned();
-        while page.len() < limit {
-            let wanted = (limit - page.len()).min(STEP);
-            let mut call = PAGE.key(self.key(name));
-            call.key(self.key("ranking:owners")).arg(wanted);
-            if let Some(cursor) = &cursor {
-                call.arg(Score::new(cursor.score).get()).arg(cursor.video_id.as_str());
-            }
-            let answer: Vec<String> = self.link.script(&call).await?;
-            for [video, score, owner] in answer.as_chunks::<3>().0 {
-                let (user_id, score) = (owner_of(video, owner)?, number(score)?);
-                page.push(Ranked { video_id: video_id(video)?, score, user_id });
-            }
-            if answer.len() < 3 * wanted {
-                break;
-            }
-            cursor = page.last().map(|line| Cursor { score: line.score, video_id: line.video_id.clone() });
+        let mut step = page.lines.len();
+        while step == STEP && page.lines.len() < limit {
+            let Some(last) = page.lines.last() else { break };
+            let wanted = (limit - page.lines.len()).min(STEP);
+            let next = self.page_step(board, &PageStart::after(last), limit, wanted).await?;
+            let lines = next.unwrap_or_default().lines;
+            step = lines.len();
+            page.lines.extend(lines);
         }
-        Ok(page)
+        Ok(Some(page))
+    }
+
+    async fn places(&self, video: &VideoId) -> Result<Places, StoreError> {
+        let mut call = PLACES.key(self.key("global_ranking"));
+        call.key(self.key("trending")).arg(video.as_str());
+        let answer: Vec<i64> = self.link.script(&call).await?;
+        let [global, global_total, trending, trending_total] = answer[..] else {
+            return Err(StoreError::unusable(PART, "a script answered less than it should"));
+        };
+        let place = |above: i64, total: i64| Place {
+            rank: u64::try_from(above).ok().map(|above| above + 1),
+            total: total.max(0) as u64,
+        };
+        Ok(Places { global: place(global, global_total), trending: place(trending, trending_total) })
     }
 
     /// Reads in stretches, so as not to hold up Redis, from the best to the last: a video can only move towards the

@@ -47,7 +47,7 @@ impl SharedLog {
                     json!({"video_id": "hot", "user_id": "u", "type": "like"}),
                     json!({"video_id": "hot", "user_id": "u", "type": "comment", "comment": "hi",
                         "comment_id": format!("{partition}-{at}")}),
-                    json!({"video_id": format!("own{partition}-{}", at % 40), "user_id": "u", "type": "view",
+                    json!({"video_id": format!("own{partition}-{}", at / 2 % 40), "user_id": "u", "type": "view",
                         "event_id": format!("{partition}-{}", at / 2)}),
                 ];
                 let batch = batch(partition, stands, &values);

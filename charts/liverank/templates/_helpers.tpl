@@ -38,9 +38,18 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- merge $labels .Values.commonLabels | toYaml }}
 {{- end }}
 
+{{/* What is on every object, and what is on this one (`more`), which wins. */}}
+{{- define "liverank.annotations" -}}
+{{- with merge (deepCopy (default dict .more)) .root.Values.commonAnnotations }}
+annotations: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+
 {{- define "liverank.image" -}}
 {{- with .Values.image }}
-{{- if .digest }}{{ .repository }}@{{ .digest }}{{ else }}{{ .repository }}:{{ default $.Chart.AppVersion .tag }}{{ end }}
+{{- $repository := .repository }}
+{{- with .registry }}{{ $repository = printf "%s/%s" (trimSuffix "/" .) $repository }}{{ end }}
+{{- if .digest }}{{ $repository }}@{{ .digest }}{{ else }}{{ $repository }}:{{ default $.Chart.AppVersion .tag }}{{ end }}
 {{- end }}
 {{- end }}
 
@@ -53,17 +62,22 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end }}
 
 {{- define "liverank.containerSecurity" -}}
-allowPrivilegeEscalation: false
-readOnlyRootFilesystem: true
-capabilities:
-  drop: [ALL]
+{{- $ours := dict "allowPrivilegeEscalation" false "readOnlyRootFilesystem" true "capabilities" (dict "drop" (list "ALL")) }}
+{{- mergeOverwrite $ours .Values.securityContext | toYaml }}
+{{- end }}
+
+{{/* `Platform` or `Image`: OpenShift gives each namespace its user ids, and refuses others. */}}
+{{- define "liverank.podUser" -}}
+{{- if .Values.podUser }}{{ .Values.podUser }}
+{{- else if .Capabilities.APIVersions.Has "security.openshift.io/v1" }}Platform
+{{- else }}Image
+{{- end }}
 {{- end }}
 
 {{- define "liverank.podSecurity" -}}
-runAsNonRoot: true
-runAsUser: 65532
-runAsGroup: 65532
-fsGroup: 65532
-seccompProfile:
-  type: RuntimeDefault
+{{- $ours := dict "runAsNonRoot" true "seccompProfile" (dict "type" "RuntimeDefault") }}
+{{- if eq (include "liverank.podUser" . | trim) "Image" }}
+{{- $ours = merge $ours (dict "runAsUser" 65532 "runAsGroup" 65532 "fsGroup" 65532) }}
+{{- end }}
+{{- mergeOverwrite $ours .Values.podSecurityContext | toYaml }}
 {{- end }}

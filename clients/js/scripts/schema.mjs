@@ -22,10 +22,12 @@ const ROOTS = [
   'Problem',
   'Ranked',
   'RankingDelta',
+  'RankingPart',
   'RankingSnapshot',
   'Statistics',
   'Video',
   'VideoPage',
+  'ViewerCount',
 ];
 
 /** Names of the schemas that `value` refers to. */

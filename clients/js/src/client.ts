@@ -17,6 +17,7 @@ import type {
   OwnRanked,
   Ranked,
   RankingMessage,
+  RankingPart,
   Statistics,
   Video,
   VideoPage,
@@ -59,8 +60,12 @@ export interface ReadOptions {
 
 /** Options of {@link Liverank.history}. */
 export interface HistoryOptions extends ReadOptions {
-  /** Comments numbered less than this. */
+  /** Comments numbered less than this: the `next` of a page. */
   before?: number | null | undefined;
+  /** Comments numbered more than this, those next to it: the `newer` of a page. */
+  after?: number | null | undefined;
+  /** A comment's id: the page has it in its middle. */
+  around?: string | undefined;
   limit?: number | undefined;
 }
 
@@ -70,6 +75,10 @@ export interface PageOptions extends ReadOptions {
   limit?: number | undefined;
   /** The `next` of the page before. */
   cursor?: string | null | undefined;
+  /** What else each line is to have: `['viewers']`. */
+  fields?: 'viewers'[] | undefined;
+  /** A video that the page has in its middle; not together with `cursor`. */
+  around?: string | undefined;
 }
 
 /** Options of {@link Liverank.comments}. */
@@ -84,6 +93,8 @@ export interface CommentOptions {
   onComment?: (comment: NumberedComment) => void;
   /** Comments that can no longer be had here; the history may have them. */
   onGap?: (gap: Gap) => void;
+  /** How many viewers the video has now: soon after connecting, and then where that has changed, at most once a second. */
+  onViewers?: (viewers: number) => void;
   onState?: (status: StreamStatus) => void;
 }
 
@@ -107,6 +118,16 @@ export interface RankingOptions extends ListOptions<Ranked> {
   board?: Board | undefined;
   /** `delta`: changes travel; `list`: whole lists do. */
   mode?: 'delta' | 'list';
+}
+
+/** Options of {@link Liverank.rankingAround}. */
+export interface AroundOptions {
+  board?: Board | undefined;
+  /** How many videos at most, up to 100; 11 by default. */
+  limit?: number | undefined;
+  /** Called on connect and on every change, at most twice a second. */
+  onPart?: (part: RankingPart) => void;
+  onState?: (status: StreamStatus) => void;
 }
 
 /** A random id for an event or a comment. `crypto.randomUUID` is missing on pages served over plain HTTP. */
@@ -147,22 +168,26 @@ export class Liverank {
   }
 
   /** Posts a comment. Resolves to the stored one. It is repeated under the same idempotency key. */
-  async postComment({ userid, videoid, comment, idempotencyKey = newId() }: Draft, options?: PostOptions): Promise<Comment> {
-    const body = { userid, videoid, comment, idempotency_key: idempotencyKey };
+  async postComment({ userid, videoid, comment, replyTo, idempotencyKey = newId() }: Draft, options?: PostOptions): Promise<Comment> {
+    const body = { userid, videoid, comment, reply_to: replyTo, idempotency_key: idempotencyKey };
     return (await this.#http.post<{ comment: Comment }>('/comment', body, options)).comment;
   }
 
-  /** Older comments, newest first. Pass `next` as `before` for the page that precedes it. */
-  history(videoid: string, { before, limit, signal }: HistoryOptions = {}): Promise<CommentPage> {
-    return this.#http.json<CommentPage>(`/comments/${encodeURIComponent(videoid)}${query({ before, limit })}`, { signal });
+  /**
+   * A page of a video's comments, newest first. Pass `next` as `before` for older ones, and `newer` as `after` for newer ones.
+   */
+  history(videoid: string, { before, after, around, limit, signal }: HistoryOptions = {}): Promise<CommentPage> {
+    const path = `/comments/${encodeURIComponent(videoid)}${query({ before, after, around, limit })}`;
+    return this.#http.json<CommentPage>(path, { signal });
   }
 
   /** One page of a ranked list. */
-  videos({ board, limit, cursor, signal }: PageOptions = {}): Promise<VideoPage> {
-    return this.#http.json<VideoPage>(`/videos${query({ board, limit, cursor })}`, { signal });
+  videos({ board, limit, cursor, around, fields, signal }: PageOptions = {}): Promise<VideoPage> {
+    const path = `/videos${query({ board, limit, cursor, around, fields: fields?.join() })}`;
+    return this.#http.json<VideoPage>(path, { signal });
   }
 
-  /** One video with its counters and its viewers now. Rejects with status 404 when nothing has happened to it yet. */
+  /** One video with its counters, its viewers now and its ranks. Rejects with status 404 when nothing has happened to it yet. */
   video(videoId: string, { signal }: ReadOptions = {}): Promise<Video> {
     return this.#http.json<Video>(`/videos/${encodeURIComponent(videoId)}`, { signal });
   }
@@ -176,15 +201,20 @@ export class Liverank {
   comments(videoid: string, { userid, lastEventId = '', direct = false, onState, ...handlers }: CommentOptions): CommentStream {
     const position = new CommentPosition(lastEventId);
     const take = (link: Link, event: SseEvent): void => {
+      // The token is good no more. The stream ends with this, and the next one asks for another.
+      if (event.type === UNAUTHORIZED_EVENT) this.#http.forgetToken();
       for (const outcome of readable(link, () => position.take(event)) ?? []) {
         if ('connected' in outcome) {
           link.live();
           handlers.onConnected?.(outcome.connected);
         } else if ('gap' in outcome) handlers.onGap?.(outcome.gap);
+        else if ('viewers' in outcome) handlers.onViewers?.(outcome.viewers);
         else handlers.onComment?.(outcome.comment);
       }
     };
-    const path = (): string => `/connect${query({ userid, videoid, last_event_id: position.lastEventId })}`;
+    // The server sends no more than is asked for.
+    const events = handlers.onViewers && 'viewers';
+    const path = (): string => `/connect${query({ userid, videoid, events, last_event_id: position.lastEventId })}`;
     const ask = async (init: RequestInit): Promise<Response> => {
       if (!direct) return this.#http.send(path(), init);
       // The token is for the front door: it is not shown to whatever address a reader is said to have.
@@ -199,6 +229,11 @@ export class Liverank {
   /** A ranked list, best first. */
   ranking({ board, limit, mode = 'delta', onList, onState }: RankingOptions = {}): Stream {
     return this.#list<Ranked>(`/ws/videos${query({ board, limit, mode: mode === 'delta' ? mode : undefined })}`, { onList, onState });
+  }
+
+  /** The part of a ranked list that has a video in its middle, wherever the video stands. */
+  rankingAround(videoId: string, { board, limit, onPart, onState }: AroundOptions = {}): Stream {
+    return this.#list<Ranked>(`/ws/videos${query({ board, limit, around: videoId })}`, { onPart, onState });
   }
 
   /** The ranked videos of one owner, as {@link Liverank.ranking} does it. */
@@ -216,7 +251,7 @@ export class Liverank {
     return found.readerUrl.replace(/\/+$/, '');
   }
 
-  #list<Line>(path: string, { onList, onState }: { onList: ((videos: Line[]) => void) | undefined; onState: ((status: StreamStatus) => void) | undefined }): Stream {
+  #list<Line>(path: string, { onList, onPart, onState }: ListHandlers<Line>): Stream {
     const WebSocket = this.#WebSocket;
     if (!WebSocket) throw new TypeError('this platform has no WebSocket: pass one to the constructor');
     const open = (link: Link): (() => void) => {
@@ -224,8 +259,13 @@ export class Liverank {
       let socket: WebSocketLike | null = null;
       const message = ({ data }: { data: unknown }): void => {
         if (!link.current()) return;
-        const read = readable(link, () => JSON.parse(String(data)) as Line[] | RankingMessage);
+        const read = readable(link, () => JSON.parse(String(data)) as Line[] | RankingMessage | RankingPart);
         if (read === undefined) return;
+        if ('first_rank' in read) {
+          link.live();
+          onPart?.(read);
+          return;
+        }
         if (Array.isArray(read)) {
           link.live();
           onList?.(read);
@@ -251,7 +291,10 @@ export class Liverank {
           opened = true;
           message(event);
         };
-        socket.onclose = () => void this.#closed(link, path, opened);
+        socket.onclose = (event?: { code?: number }) => {
+          if (event?.code === UNAUTHORIZED_STATUS) this.#http.forgetToken();
+          void this.#closed(link, path, opened);
+        };
         socket.onerror = () => {};
       };
       run().catch((cause) => link.lost(asLiverankError(cause, `GET ${path}`)));
@@ -273,6 +316,16 @@ export class Liverank {
       link.lost(asLiverankError(cause, `GET ${path}`));
     }
   }
+}
+
+/** The last event of a comment stream, and the status that a WebSocket is closed with, where the token is good no more. */
+const UNAUTHORIZED_EVENT = 'unauthorized';
+const UNAUTHORIZED_STATUS = 4401;
+/** Who hears of a list. */
+interface ListHandlers<Line> {
+  onList?: ((videos: Line[]) => void) | undefined;
+  onPart?: ((part: RankingPart) => void) | undefined;
+  onState?: ((status: StreamStatus) => void) | undefined;
 }
 
 /** For the question why a WebSocket did not open, in ms. */

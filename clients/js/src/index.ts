@@ -1,5 +1,6 @@
 export { Liverank, newId } from './client.js';
 export type {
+  AroundOptions,
   CommentOptions,
   CommentStream,
   HistoryOptions,

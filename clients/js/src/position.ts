@@ -1,8 +1,8 @@
 import type { SseEvent } from './sse.js';
-import type { Connected, Gap, NumberedComment } from './types.js';
+import type { Connected, Gap, NumberedComment, ViewerCount } from './types.js';
 
 /** What one event of a comment stream means. */
-export type CommentOutcome = { connected: Connected } | { comment: NumberedComment } | { gap: Gap };
+export type CommentOutcome = { connected: Connected } | { comment: NumberedComment } | { gap: Gap } | { viewers: number };
 
 /**
  * Where a viewer stands in a video's comments. `take` turns one event of the stream into what it means, in order: repeats
@@ -26,6 +26,8 @@ export class CommentPosition {
       const { from, to } = body as Gap;
       return [{ gap: { from, to } }];
     }
+    // It has no id: it says nothing of where this viewer stands.
+    if (type === 'viewers') return [{ viewers: (body as ViewerCount).viewers }];
     if (type !== 'message') return [];
     if ((body as { type?: unknown }).type === 'connected') {
       // Once there is a position, only what was received moves it: the greeting may name the head, ahead of what is missed.

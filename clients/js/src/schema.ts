@@ -41,13 +41,17 @@ export interface components {
              * @description When it was posted.
              */
             timestamp: string;
+            /** @description The comment that it replies to; absent where it replies to none. */
+            reply_to?: components["schemas"]["Id"];
         };
         /** @description One page of a video's comments. */
         CommentPage: {
             /** @description The page, newest first. */
             comments: components["schemas"]["NumberedComment"][];
-            /** @description The `before` of the page after this one; null at the end. */
+            /** @description The `before` of the page of older comments; null at the first. */
             next: number | null;
+            /** @description The `after` of the page of newer comments; absent where there were none when this was asked. */
+            newer?: number;
         };
         /** @description What a comment service reports. */
         CommentReport: {
@@ -98,14 +102,19 @@ export interface components {
              * @enum {string}
              */
             type: "view" | "like" | "comment" | "share" | "watch_time";
-            /** @description Seconds watched, for the type `watch_time`; 0 where absent. */
+            /** @description Seconds watched; required with the type `watch_time`, passed over with the others. */
             watch_time?: number | null;
             /** @description When, as Unix seconds or in RFC 3339, from 1970 to 9999; now where absent. */
             timestamp?: number | string | null;
-            /** @description What the sender calls this event; sent twice within 24 hours it counts once. */
+            /** @description What the sender calls this event; sent twice by one user for one video within 24 hours it counts once. */
             event_id?: components["schemas"]["OptionalId"];
-            /** @description The video's owner; where none is ever given, the user of its first interaction. */
+            /** @description The video's owner; where none is ever given, the user of its first interaction. Where tokens are asked for, it counts from a `service` only, and is left out otherwise. */
             owner_id?: components["schemas"]["OptionalId"];
+        };
+        /** @description A line of a page, with what was asked for by `fields`. */
+        ListedVideo: components["schemas"]["Ranked"] & {
+            /** @description Connected now, where it was asked for; null while no manager says so. */
+            viewers?: number | null;
         };
         /** @description What a manager reports. */
         ManagerReport: {
@@ -142,6 +151,13 @@ export interface components {
             /** @description In points. */
             score: number;
         };
+        /** @description Where a video stands on a board. */
+        Place: {
+            /** @description 1 for the best; null where it is not on the board. */
+            rank: number | null;
+            /** @description How many videos are ranked on the board. */
+            total: number;
+        };
         /** @description What went wrong (RFC 9457). */
         Problem: {
             /** @description The kind of problem; `about:blank` means that the status says it. */
@@ -156,6 +172,8 @@ export interface components {
             error: string;
             /** @description Which field is wrong, as the client spells it; `body` for the whole. */
             field?: string;
+            /** @description Finds the request in the logs. It is that of the request's `X-Request-Id` or `traceparent`, where these are given, and stands in the answer's `X-Request-Id`. */
+            request_id?: string;
         };
         /** @description One line of a ranked list. */
         Ranked: {
@@ -177,10 +195,21 @@ export interface components {
             base: number;
             /** @description The version that it leads to. */
             version: number;
+            /** @description How many videos are ranked on the board when this is sent. */
+            total?: number;
             /** @description Videos that left the list. */
             remove: components["schemas"]["Id"][];
             /** @description Lines that are new, or changed. */
             set: components["schemas"]["Ranked"][];
+        };
+        /** @description A message of `/ws/videos?around=`. The lines of a board that have a video in their middle. */
+        RankingPart: {
+            /** @description The rank of the first of them; null where there are none. */
+            first_rank: number | null;
+            /** @description How many videos were ranked on the board when these lines last changed. */
+            total: number;
+            /** @description They, best first. */
+            videos: components["schemas"]["Ranked"][];
         };
         /** @description The whole list, at a version. */
         RankingSnapshot: {
@@ -191,8 +220,17 @@ export interface components {
             type: "snapshot";
             /** @description Changes of later versions apply to it. */
             version: number;
+            /** @description How many videos are ranked on the board. */
+            total?: number;
             /** @description The list, best first. */
             videos: components["schemas"]["Ranked"][];
+        };
+        /** @description Where a video stands on each board. */
+        Ranks: {
+            /** @description By score. */
+            global: components["schemas"]["Place"];
+            /** @description By the score that decays. */
+            trending: components["schemas"]["Place"];
         };
         /** @description How many. */
         ReportedCount: number | null;
@@ -282,13 +320,24 @@ export interface components {
             watch_long: components["schemas"]["Count"];
             /** @description Connected now; null while no manager says so. */
             viewers: number | null;
+            /** @description Where it stands on each board; null while the boards are away. */
+            ranks: components["schemas"]["Ranks"] | null;
         };
         /** @description One page of a ranked list. */
         VideoPage: {
             /** @description The page, best first. */
-            videos: components["schemas"]["Ranked"][];
+            videos: components["schemas"]["ListedVideo"][];
             /** @description The `cursor` of the page after this one; null at the end. */
             next: string | null;
+            /** @description The rank of the first video of the page; the best of the board has rank 1. */
+            first_rank: number;
+            /** @description How many videos are ranked on the board. */
+            total: number;
+        };
+        /** @description How many viewers the video has now. */
+        ViewerCount: {
+            /** @description Connected to any reader. */
+            viewers: components["schemas"]["Count"];
         };
     };
     responses: never;

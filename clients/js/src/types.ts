@@ -28,8 +28,12 @@ export type CommentPage = Schemas['CommentPage'];
 export type Connected = Schemas['Connected'];
 /** Comments that can no longer be had: the first and the last `seq`. */
 export type Gap = Schemas['Gap'];
+/** The data of an event `viewers`. */
+export type ViewerCount = Schemas['ViewerCount'];
 /** A message of `/ws/videos?mode=delta`. */
 export type RankingMessage = Schemas['RankingSnapshot'] | Schemas['RankingDelta'];
+/** A message of `/ws/videos?around=`: the lines around a video. */
+export type RankingPart = Schemas['RankingPart'];
 /** Everything in one answer. */
 export type Statistics = Schemas['Statistics'];
 
@@ -41,6 +45,8 @@ export interface Draft {
   userid: string;
   videoid: string;
   comment: string;
+  /** The comment under the same video that it replies to. */
+  replyTo?: string;
   /** Posting again under the same key makes no second comment; a random one by default. */
   idempotencyKey?: string;
 }

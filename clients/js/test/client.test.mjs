@@ -232,6 +232,64 @@ test('a ranking follows deltas, and asks for a snapshot when one does not fit', 
   assert.deepEqual(lists, ['a', 'b,a', 'b']);
 });
 
+test('the list around a video comes as it is', async () => {
+  FakeSocket.all = [];
+  const parts = [];
+  const liverank = new Liverank({ baseUrl: 'https://front', WebSocket: FakeSocket, random: quick });
+  const around = liverank.rankingAround('a b', { limit: 3, board: 'trending', onPart: (part) => parts.push(part) });
+  await until(() => FakeSocket.all.length === 1, 'a socket');
+  assert.equal(FakeSocket.all[0].url, 'wss://front/ws/videos?board=trending&limit=3&around=a+b');
+  const part = { first_rank: 7, total: 9, videos: [{ video_id: 'a b', score: 1, user_id: 'ana' }] };
+  FakeSocket.all[0].say(part);
+  assert.equal(around.state, 'live');
+  around.close();
+  assert.deepEqual(parts, [part]);
+});
+
+test('viewers are told to who asks, and move nobody', async () => {
+  const urls = [];
+  const baseUrl = await serve((request, response) => {
+    urls.push(request.url);
+    const count = 'event: viewers\ndata: {"viewers":3}\n\n';
+    stream(response, [greeting(0), count, comment(1)], { open: true });
+  });
+  const told = [];
+  const liverank = new Liverank({ baseUrl, random: quick });
+  const watching = liverank.comments('v', { userid: 'u', onViewers: (viewers) => told.push(viewers), onComment: ({ seq }) => told.push(`c${seq}`) });
+  await until(() => told.length === 2, 'both');
+  assert.equal(watching.lastEventId, 'n1-1');
+  watching.close();
+  const quiet = liverank.comments('v', { userid: 'u', onComment: ({ seq }) => told.push(`c${seq}`) });
+  await until(() => told.length === 3, 'the comment');
+  quiet.close();
+  assert.deepEqual(told, [3, 'c1', 'c1']);
+  assert.deepEqual(urls.map((url) => new URL(url, baseUrl).searchParams.get('events')), ['viewers', null]);
+});
+
+test('pages, histories and replies are asked for as they are named', async () => {
+  const asked = [];
+  const baseUrl = await serve((request, response, body) => {
+    asked.push(request.url);
+    if (body) asked.push(body.reply_to);
+    answer(response, body ? 201 : 200, { comment: {}, comments: [], videos: [] });
+  });
+  const liverank = new Liverank({ baseUrl, random: quick });
+  await liverank.videos({ around: 'a b', fields: ['viewers'] });
+  await liverank.history('v', { after: 0 });
+  await liverank.history('v', { around: 'c1', limit: 3 });
+  await liverank.postComment({ userid: 'u', videoid: 'v', comment: 'yes', replyTo: 'c1' });
+  await liverank.postComment({ userid: 'u', videoid: 'v', comment: 'no' });
+  assert.deepEqual(asked, [
+    '/videos?around=a+b&fields=viewers',
+    '/comments/v?after=0',
+    '/comments/v?around=c1&limit=3',
+    '/comment',
+    'c1',
+    '/comment',
+    undefined,
+  ]);
+});
+
 test('lists come as they are, and something unreadable ends the connection, not the client', async () => {
   FakeSocket.all = [];
   const lists = [];
@@ -302,6 +360,46 @@ test('a token is asked for once, shown, and renewed when it is refused', async (
   await liverank.videos();
   assert.equal(asked, 2, 'callers that wait together share a token');
   assert.deepEqual(shown.toSorted(), ['Bearer t1', 'Bearer t1', 'Bearer t2', 'Bearer t2', 'Bearer t2']);
+});
+
+test('a stream whose token is good no more comes back with another one', async () => {
+  const shown = [];
+  let asked = 0;
+  const baseUrl = await serve((request, response) => {
+    shown.push(request.headers.authorization);
+    const last = 'event: unauthorized\ndata: {"type":"unauthorized","reason":"expired"}\n\nretry: 20\n\n';
+    return stream(response, shown.length === 1 ? [greeting(3), last] : [greeting(3), comment(4)], { open: shown.length > 1 });
+  });
+  const heard = [];
+  const liverank = new Liverank({ baseUrl, token: async () => `t${(asked += 1)}`, random: quick });
+  const comments = liverank.comments('v', { userid: 'u', onComment: (it) => heard.push(it.seq) });
+  await until(() => heard.length > 0, 'the next stream');
+  comments.close();
+  assert.deepEqual(shown, ['Bearer t1', 'Bearer t2']);
+});
+
+test('a WebSocket that is closed with 4401 comes back with another token', async () => {
+  let asked = 0;
+  const sockets = [];
+  class Socket {
+    readyState = 1;
+    constructor(url) {
+      sockets.push({ socket: this, token: new URL(url).searchParams.get('access_token') });
+    }
+    close() {}
+  }
+  const liverank = new Liverank({ baseUrl: 'http://x', WebSocket: Socket, token: async () => `t${(asked += 1)}`, random: quick });
+  const ranking = liverank.ranking();
+  for (const code of [1012, 4401]) {
+    const count = sockets.length + 1;
+    await until(() => sockets.length === count, 'a connection');
+    const { socket } = sockets.at(-1);
+    socket.onopen({});
+    socket.onclose({ code, reason: '' });
+  }
+  await until(() => sockets.length === 3, 'a connection');
+  ranking.close();
+  assert.deepEqual(sockets.map(({ token }) => token), ['t1', 't1', 't2']);
 });
 
 test('a token that is refused when it is new is final', async () => {

@@ -90,7 +90,8 @@ test('a polyfill resumes by the id in its address', { timeout: 60_000 }, async (
 });
 
 test('fetch reads the 413 of a body of 3 MB', { timeout: 30_000 }, async () => {
-  const response = await fetch(`${front}/interact`, { method: 'POST', body: 'x'.repeat(3 * 1024 * 1024) });
+  const headers = { 'content-type': 'application/json' };
+  const response = await fetch(`${front}/interact`, { method: 'POST', headers, body: 'x'.repeat(3 * 1024 * 1024) });
   assert.equal(response.status, 413);
   assert.equal((await response.json()).status, 413);
 });

@@ -17,6 +17,7 @@ mod kills;
 mod many;
 mod objects;
 mod operators;
+mod pods;
 mod repair;
 mod restarts;
 mod rules;
@@ -42,7 +43,7 @@ type Scenario = for<'a> fn(&'a World) -> LocalBoxFuture<'a, anyhow::Result<Strin
 
 /// In this order: each leaves the system as the next one needs it, ready and without an audience; the last ones take it
 /// away.
-const SCENARIOS: [(&str, Scenario); 14] = [
+const SCENARIOS: [(&str, Scenario); 15] = [
     ("rules", |world| Box::pin(rules::refuse_exactly(world))),
     ("install", |world| Box::pin(install::to_ready(world))),
     ("flow", |world| Box::pin(flow::in_and_out(world))),
@@ -50,6 +51,7 @@ const SCENARIOS: [(&str, Scenario); 14] = [
     ("repair-edited", |world| Box::pin(repair::edited(world))),
     ("restarts", |world| Box::pin(restarts::only_the_right_pods(world))),
     ("objects", |world| Box::pin(objects::come_and_go(world))),
+    ("pods", |world| Box::pin(pods::as_their_users_want_them(world))),
     ("crowd", |world| Box::pin(crowd::moves_and_misses_nothing(world))),
     ("kills", |world| Box::pin(kills::in_the_middle_of_a_drain(world))),
     ("at-rest", |world| Box::pin(at_rest::asks_for_nothing(world))),

@@ -64,6 +64,25 @@ fn parameters(cases: &mut Vec<Case>) {
             cases.push(get_case(door, &format!("/statistics?full=x{value}"), 400, Some("full")));
         }
     }
+    for value in ["-1", "1.5", "ten", "", "%ff", "9007199254740992"] {
+        for door in [Gateway, Comment] {
+            cases.push(get_case(door, &format!("/comments/v?after={value}"), 400, Some("after")));
+        }
+    }
+    for value in ["", "%00", "%ff", &"v".repeat(LONG)] {
+        cases.push(get_case(Gateway, &format!("/videos?around={value}"), 400, Some("around")));
+        for door in [Gateway, Comment] {
+            cases.push(get_case(door, &format!("/comments/v?around={value}"), 400, Some("around")));
+        }
+    }
+    cases.push(get_case(Gateway, "/videos?around=nobody-has-seen-it", 404, Some("around")));
+    for value in ["views", "viewers;", "%00", "%ff"] {
+        cases.push(get_case(Gateway, &format!("/videos?fields={value}"), 400, Some("fields")));
+        for door in [Gateway, Reader] {
+            let path = format!("/connect?userid=u&videoid=v&events={value}");
+            cases.push(get_case(door, &path, 400, Some("events")));
+        }
+    }
     let long = "0".repeat(2000);
     for value in ["zz", "00", "4008000000000000", "-", "%00", "", &long] {
         cases.push(get_case(Gateway, &format!("/videos?cursor={value}"), 400, Some("cursor")));
@@ -123,6 +142,9 @@ fn websockets(cases: &mut Vec<Case>) {
         ("/ws/videos?limit=1000001", "limit"),
         ("/ws/videos?board=best", "board"),
         ("/ws/videos?mode=fast", "mode"),
+        ("/ws/videos?around=", "around"),
+        ("/ws/videos?around=v&mode=delta", "around"),
+        ("/ws/videos?around=v&limit=101", "limit"),
         ("/ws/user/u?limit=-1", "limit"),
         ("/ws/user/%00", "user_id"),
         ("/ws/user/%ff", "user_id"),

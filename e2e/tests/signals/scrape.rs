@@ -75,11 +75,12 @@ impl Scrape {
         };
         let still = |family: &str, kind: &str| {
             if kind == "gauge" {
-                return sum(self, family).is_none();
+                sum(self, family).is_none()
+            } else {
+                let sample = if kind == "counter" { "_total" } else { "_count" };
+                let name = format!("{family}{sample}");
+                sum(self, &name).unwrap_or(0.0) <= sum(before, &name).unwrap_or(0.0)
             }
-            let sample = if kind == "counter" { "_total" } else { "_count" };
-            let name = format!("{family}{sample}");
-            sum(self, &name).unwrap_or(0.0) <= sum(before, &name).unwrap_or(0.0)
         };
         let families = self.families.iter().filter(|(family, (kind, _))| still(family, kind));
         families.map(|(family, (kind, _))| sample(family, kind)).collect()

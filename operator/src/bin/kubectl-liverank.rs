@@ -7,7 +7,7 @@ use liverank_operator::plugin::Arguments;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    match Arguments::parse().run().await {
+    match Box::pin(Arguments::parse().run()).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{error:#}");

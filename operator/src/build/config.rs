@@ -36,6 +36,9 @@ fn settings(scope: Scope<'_>, component: Component) -> BTreeMap<&'static str, Va
         ("drain-seconds", json!(Lifetime::of(component, scope.spec).drain)),
         ("log-format", json!("json")),
     ]);
+    if let Some(filter) = &scope.pod(component).log_level {
+        settings.insert("log", json!(filter));
+    }
     if let Some(port) = component.http_port() {
         settings.insert("listen", json!(format!("0.0.0.0:{port}")));
     }

@@ -15,7 +15,7 @@ use crate::crd::ExposureType;
 
 /// What an Ingress needs so that streams live: the usual controllers cut off what is silent for a minute, and some hold
 /// back what is not a full buffer. Streams say something every 15 s; an hour also covers calm `WebSocket`s.
-const STREAM_ANNOTATIONS: [(&str, &str); 6] = [
+pub(super) const STREAM_ANNOTATIONS: [(&str, &str); 6] = [
     ("nginx.ingress.kubernetes.io/proxy-buffering", "off"),
     ("nginx.ingress.kubernetes.io/proxy-read-timeout", "3600"),
     ("nginx.ingress.kubernetes.io/proxy-send-timeout", "3600"),

@@ -7,6 +7,7 @@ use k8s_openapi::api::core::v1::{
     ConfigMap, ConfigMapVolumeSource, ProjectedVolumeSource, ServiceAccount, ServiceAccountTokenProjection,
     Volume, VolumeMount, VolumeProjection,
 };
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::{Value, json};
 
 use super::scope::Scope;
@@ -32,15 +33,28 @@ const fn calls(component: Component) -> bool {
 }
 
 /// Whether a component has to know who asks it.
-const fn is_asked(component: Component) -> bool {
-    matches!(component, Component::Manager | Component::Statistics)
+const fn is_asked(scope: Scope<'_>, component: Component) -> bool {
+    match component {
+        Component::Manager | Component::Statistics => true,
+        Component::Comment | Component::Websocket => takes_viewers_of_gateways(scope, component),
+        Component::Gateway | Component::Consumer | Component::Reader => false,
+    }
+}
+
+/// Whether it takes viewers that a gateway sends, and no others: gateways ask viewers for tokens then.
+const fn takes_viewers_of_gateways(scope: Scope<'_>, component: Component) -> bool {
+    let has_viewers = matches!(component, Component::Comment | Component::Websocket | Component::Reader);
+    has_viewers && scope.spec.auth.enabled && scope.spec.auth.jwks.is_some()
 }
 
 /// One for each component, one for each reader, and one for those who look after the cluster. None may do anything at the
 /// API server.
 pub(super) fn service_accounts(scope: Scope<'_>, readers: &[Reader]) -> Vec<Object> {
-    let account = |name: &str, component, reader: Option<&str>| ServiceAccount {
-        metadata: scope.metadata(name, component, reader),
+    let account = |name: &str, component: Option<Component>, reader: Option<&str>| ServiceAccount {
+        metadata: ObjectMeta {
+            annotations: component.map(|it| names::not_ours(&scope.service_account(it).annotations)),
+            ..scope.metadata(name, component, reader)
+        },
         automount_service_account_token: Some(false),
         ..ServiceAccount::default()
     };
@@ -79,7 +93,10 @@ pub(super) fn settings(scope: Scope<'_>, component: Component) -> Vec<(&'static 
     if calls(component) {
         settings.push(("identity-token-file", json!(format!("{TOKEN_FOLDER}/token"))));
     }
-    if is_asked(component) {
+    if takes_viewers_of_gateways(scope, component) {
+        settings.push(("viewers-by-gateway", json!(true)));
+    }
+    if is_asked(scope, component) {
         let operator = scope.input.operator;
         settings.push(("identity-jwks-file", json!(format!("{KEYS_FOLDER}/{KEYS}"))));
         settings.push(("identity-audience", json!(audience(scope))));
@@ -115,7 +132,7 @@ pub(super) fn volumes(scope: Scope<'_>, component: Component) -> Vec<Volume> {
         }),
         ..Volume::default()
     });
-    let keys = is_asked(component).then(|| Volume {
+    let keys = is_asked(scope, component).then(|| Volume {
         name: "identity".to_owned(),
         config_map: Some(ConfigMapVolumeSource {
             name: names::identity(scope.name),
@@ -127,7 +144,7 @@ pub(super) fn volumes(scope: Scope<'_>, component: Component) -> Vec<Volume> {
 }
 
 /// Where they are.
-pub(super) fn mounts(component: Component) -> Vec<VolumeMount> {
+pub(super) fn mounts(scope: Scope<'_>, component: Component) -> Vec<VolumeMount> {
     let mount = |name: &str, path: &str| VolumeMount {
         name: name.to_owned(),
         mount_path: path.to_owned(),
@@ -135,6 +152,6 @@ pub(super) fn mounts(component: Component) -> Vec<VolumeMount> {
         ..VolumeMount::default()
     };
     let token = calls(component).then(|| mount("identity-token", TOKEN_FOLDER));
-    let keys = is_asked(component).then(|| mount("identity", KEYS_FOLDER));
+    let keys = is_asked(scope, component).then(|| mount("identity", KEYS_FOLDER));
     token.into_iter().chain(keys).collect()
 }

@@ -33,6 +33,14 @@ pub const SHARED: &str = "shared";
 
 /// Everything of ours below this prefix is ours alone: overrides cannot set it.
 pub const OUR_PREFIX: &str = "liverank.dev/";
+/// Keys that are given, without those that would be ours.
+pub(super) fn not_ours(given: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+    let theirs = given.iter().filter(|(key, _)| !key.starts_with(OUR_PREFIX));
+    theirs.map(|(key, value)| (key.clone(), value.clone())).collect()
+}
+
+/// Annotation of a resource: names of plans that somebody approves, separated by commas.
+pub const APPROVE: &str = "liverank.dev/approve";
 /// Annotation of a Deployment: hash of the pod template that was wanted when it was applied.
 pub const TEMPLATE_HASH: &str = "liverank.dev/template-hash";
 /// Annotation of a pod template: revision of the builder that wrote it.

@@ -7,12 +7,12 @@ use k8s_openapi::api::networking::v1::{
     IPBlock, NetworkPolicy, NetworkPolicyEgressRule, NetworkPolicyIngressRule, NetworkPolicyPeer,
     NetworkPolicyPort, NetworkPolicySpec,
 };
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::scope::Scope;
 use super::{ADMIN_PORT, Component, Kind, Object, names};
-use crate::crd::ReaderExposure;
+use crate::crd::{ReaderExposure, ServiceType};
 
 /// Where DNS is asked: the usual port, and the one behind it where the DNS pods run unprivileged (policies see a
 /// packet after its Service was resolved).
@@ -26,10 +26,10 @@ pub(super) fn service(scope: Scope<'_>, component: Component) -> Object {
     // Nobody asks a consumer anything: its Service is but a list of its admin ports.
     let headless = component.http_port().is_none().then(|| "None".to_owned());
     let typed = Service {
-        metadata: scope.metadata(&name, Some(component), None),
+        metadata: service_metadata(scope, &name, component, None),
         spec: Some(ServiceSpec {
             cluster_ip: headless,
-            ..service_spec(component, names::selector(scope.name, Some(component)))
+            ..service_spec(scope, component, names::selector(scope.name, Some(component)))
         }),
         status: None,
     };
@@ -40,17 +40,28 @@ pub(super) fn service(scope: Scope<'_>, component: Component) -> Object {
 /// whom it sends elsewhere, and managers judge readers by themselves.
 pub(super) fn reader_service(scope: Scope<'_>, reader: &str) -> Object {
     let typed = Service {
-        metadata: scope.metadata(reader, Some(Component::Reader), Some(reader)),
+        metadata: service_metadata(scope, reader, Component::Reader, Some(reader)),
         spec: Some(ServiceSpec {
             publish_not_ready_addresses: Some(true),
-            ..service_spec(Component::Reader, names::reader_selector(scope.name, reader))
+            ..service_spec(scope, Component::Reader, names::reader_selector(scope.name, reader))
         }),
         status: None,
     };
     Object::of_reader(Kind::Service, reader, &typed)
 }
 
-fn service_spec(component: Component, selector: BTreeMap<String, String>) -> ServiceSpec {
+fn service_metadata(scope: Scope<'_>, name: &str, component: Component, reader: Option<&str>) -> ObjectMeta {
+    let annotations = names::not_ours(&scope.service(component).annotations);
+    ObjectMeta { annotations: Some(annotations), ..scope.metadata(name, Some(component), reader) }
+}
+
+/// A Service as the user wants it. What nobody connects to has no address, whatever is said of it; what is only for
+/// another type of Service is left out, for the API server would refuse it.
+fn service_spec(scope: Scope<'_>, component: Component, selector: BTreeMap<String, String>) -> ServiceSpec {
+    let given = scope.service(component);
+    let kind = given.kind.filter(|_| component.http_port().is_some()).unwrap_or(ServiceType::ClusterIp);
+    let outside = kind != ServiceType::ClusterIp;
+    let balanced = kind == ServiceType::LoadBalancer;
     let port = |name: &str, port: u16| ServicePort {
         name: Some(name.to_owned()),
         port: port.into(),
@@ -60,7 +71,16 @@ fn service_spec(component: Component, selector: BTreeMap<String, String>) -> Ser
     };
     let http = component.http_port().map(|http| port("http", http));
     ServiceSpec {
-        type_: Some("ClusterIP".to_owned()),
+        type_: Some(kind.as_str().to_owned()),
+        ip_family_policy: given.ip_family_policy.map(|it| it.as_str().to_owned()),
+        ip_families: Some(given.ip_families.iter().map(|it| it.as_str().to_owned()).collect()),
+        traffic_distribution: given.traffic_distribution.clone(),
+        external_traffic_policy: given
+            .external_traffic_policy
+            .filter(|_| outside)
+            .map(|it| it.as_str().to_owned()),
+        load_balancer_class: given.load_balancer_class.clone().filter(|_| balanced),
+        load_balancer_source_ranges: balanced.then(|| given.load_balancer_source_ranges.clone()),
         selector: Some(selector),
         ports: Some(http.into_iter().chain([port("admin", ADMIN_PORT)]).collect()),
         ..ServiceSpec::default()

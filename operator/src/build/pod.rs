@@ -3,10 +3,8 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{
-    Capabilities, ConfigMapVolumeSource, Container, ContainerPort, HTTPGetAction, Lifecycle,
-    LifecycleHandler, LocalObjectReference, PodSecurityContext, PodSpec, PodTemplateSpec, Probe,
-    ResourceRequirements, SeccompProfile, SecurityContext, SleepAction, TopologySpreadConstraint, Volume,
-    VolumeMount,
+    ConfigMapVolumeSource, Container, ContainerPort, HTTPGetAction, Lifecycle, LifecycleHandler, PodSpec,
+    PodTemplateSpec, Probe, ResourceRequirements, SleepAction, TopologySpreadConstraint, Volume, VolumeMount,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -14,10 +12,8 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::lifetime::Lifetime;
 use super::scope::{self, Scope};
-use super::{ADMIN_PORT, Component, config, identity, names, object, quantity, secrets};
+use super::{ADMIN_PORT, Component, config, extras, identity, names, object, quantity, secrets};
 
-/// User and group of the image.
-const USER: i64 = 65532;
 /// Requested where the user says nothing: enough to be scheduled sensibly, and something for an autoscaler to divide by.
 const REQUESTS: [(&str, &str); 2] = [("cpu", "100m"), ("memory", "128Mi")];
 /// The label that tells the pods of one template of a Deployment from those of another.
@@ -47,14 +43,14 @@ pub(super) fn template_hash(scope: Scope<'_>, component: Component) -> String {
 
 /// The user's labels, and ours over them: nobody joins another component's Service by a label.
 fn labels(scope: Scope<'_>, component: Component, reader: Option<&str>) -> BTreeMap<String, String> {
-    let mut labels = not_ours(&scope.pod(component).labels);
+    let mut labels = names::not_ours(&scope.pod(component).labels);
     labels.remove(TEMPLATE_LABEL);
     labels.extend(names::labels(scope.name, Some(component), reader));
     labels
 }
 
 fn annotations(scope: Scope<'_>, component: Component) -> BTreeMap<String, String> {
-    let mut annotations = not_ours(&scope.pod(component).annotations);
+    let mut annotations = names::not_ours(&scope.pod(component).annotations);
     annotations.insert(names::REVISION.to_owned(), scope.input.revision.to_string());
     if let Some(at) = &scope.spec.restart_at {
         annotations.insert(names::RESTARTED_AT.to_owned(), at.0.to_string());
@@ -62,42 +58,26 @@ fn annotations(scope: Scope<'_>, component: Component) -> BTreeMap<String, Strin
     annotations
 }
 
-fn not_ours(given: &BTreeMap<String, String>) -> BTreeMap<String, String> {
-    given
-        .iter()
-        .filter(|(key, _)| !key.starts_with(names::OUR_PREFIX))
-        .map(|(key, value)| (key.clone(), value.clone()))
-        .collect()
-}
-
 fn spec(scope: Scope<'_>, component: Component, reader: Option<&str>) -> PodSpec {
     let pod = scope.pod(component);
-    let pull = |secret: &crate::crd::PullSecret| LocalObjectReference { name: secret.name.clone() };
     PodSpec {
+        init_containers: Some(extras::before(scope, component)),
         containers: vec![container(scope, component, reader)],
         volumes: Some(volumes(scope, component)),
         service_account_name: Some(identity::service_account(scope, component, reader)),
         automount_service_account_token: Some(false),
         enable_service_links: Some(false),
         termination_grace_period_seconds: Some(Lifetime::of(component, scope.spec).grace),
-        security_context: Some(PodSecurityContext {
-            run_as_non_root: Some(true),
-            run_as_user: Some(USER),
-            run_as_group: Some(USER),
-            // So that files from Secrets can be read.
-            fs_group: Some(USER),
-            seccomp_profile: Some(SeccompProfile {
-                type_: "RuntimeDefault".to_owned(),
-                localhost_profile: None,
-            }),
-            ..PodSecurityContext::default()
-        }),
-        image_pull_secrets: Some(scope.spec.image_pull_secrets.iter().map(pull).collect()),
+        security_context: Some(extras::pod_security(scope, component)),
+        image_pull_secrets: Some(extras::pull_secrets(scope, component)),
         node_selector: Some(pod.node_selector.clone()),
         tolerations: Some(pod.tolerations.clone()),
         affinity: pod.affinity.clone(),
         topology_spread_constraints: Some(spread(scope, component)),
         priority_class_name: pod.priority_class_name.clone(),
+        runtime_class_name: pod.runtime_class_name.clone(),
+        scheduler_name: pod.scheduler_name.clone(),
+        host_aliases: Some(pod.host_aliases.clone()),
         ..PodSpec::default()
     }
 }
@@ -128,7 +108,8 @@ fn container(scope: Scope<'_>, component: Component, reader: Option<&str>) -> Co
         image: Some(scope.spec.image.clone()),
         image_pull_policy: Some(scope.spec.image_pull_policy.as_str().to_owned()),
         args: Some(arguments(scope, component, reader)),
-        env: Some(secrets::variables(scope.spec, component)),
+        env: Some(extras::variables(scope, component)),
+        env_from: Some(scope.pod(component).env_from.clone()),
         ports: Some(ports(component)),
         volume_mounts: Some(mounts(scope, component)),
         resources: Some(resources(scope.pod(component).resources.clone().unwrap_or_default())),
@@ -140,12 +121,7 @@ fn container(scope: Scope<'_>, component: Component, reader: Option<&str>) -> Co
         // Its runtime moves at all; half a minute, for a restart costs all that are connected.
         liveness_probe: Some(probe("/livez", 10, 5, 3)),
         lifecycle: Lifetime::of(component, scope.spec).pre_stop.map(before_stop),
-        security_context: Some(SecurityContext {
-            allow_privilege_escalation: Some(false),
-            read_only_root_filesystem: Some(true),
-            capabilities: Some(Capabilities { drop: Some(vec!["ALL".to_owned()]), add: None }),
-            ..SecurityContext::default()
-        }),
+        security_context: Some(extras::own_security(scope, component)),
         termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
         ..Container::default()
     }
@@ -159,6 +135,7 @@ fn arguments(scope: Scope<'_>, component: Component, reader: Option<&str>) -> Ve
         arguments.push(format!("--internal-url={}", names::reader_url(scope.namespace, reader)));
         arguments.push(format!("--public-url={}", super::exposure::public_url(scope, reader)));
     }
+    arguments.extend(scope.pod(component).extra_args.iter().cloned());
     arguments
 }
 
@@ -188,7 +165,8 @@ fn volumes(scope: Scope<'_>, component: Component) -> Vec<Volume> {
     };
     let files = secrets::files(scope.spec, component);
     let files = files.iter().map(secrets::File::volume);
-    [config].into_iter().chain(files).chain(identity::volumes(scope, component)).collect()
+    let ours = [config].into_iter().chain(files).chain(identity::volumes(scope, component));
+    ours.chain(extras::volumes(scope, component)).collect()
 }
 
 fn mounts(scope: Scope<'_>, component: Component) -> Vec<VolumeMount> {
@@ -200,16 +178,22 @@ fn mounts(scope: Scope<'_>, component: Component) -> Vec<VolumeMount> {
     };
     let files = secrets::files(scope.spec, component);
     let files = files.iter().map(secrets::File::mount);
-    [config].into_iter().chain(files).chain(identity::mounts(component)).collect()
+    let given = scope.pod(component).volume_mounts.iter().cloned();
+    [config].into_iter().chain(files).chain(identity::mounts(scope, component)).chain(given).collect()
 }
 
-/// The user's, with our requests for what the user neither requests nor limits, written as the API server does.
+/// The user's, with our requests for what the user neither requests nor limits.
 fn resources(mut given: ResourceRequirements) -> ResourceRequirements {
     let limited = |name: &str| given.limits.as_ref().is_some_and(|limits| limits.contains_key(name));
     let requests = given.requests.get_or_insert_default();
     for (name, quantity) in REQUESTS.into_iter().filter(|(name, _)| !limited(name)) {
         requests.entry(name.to_owned()).or_insert_with(|| Quantity(quantity.to_owned()));
     }
+    written(given)
+}
+
+/// Amounts written as the API server does.
+pub(super) fn written(mut given: ResourceRequirements) -> ResourceRequirements {
     for quantities in given.requests.iter_mut().chain(&mut given.limits) {
         for quantity in quantities.values_mut() {
             quantity.0 = quantity::canonical(&quantity.0);

@@ -5,7 +5,7 @@ use kube::Resource;
 use serde::Serialize;
 
 use super::{Component, Input, names};
-use crate::crd::{Pod, RankingCluster, RankingClusterSpec};
+use crate::crd::{Pod, RankingCluster, RankingClusterSpec, Service, ServiceAccount};
 
 /// A cluster under construction.
 #[derive(Clone, Copy)]
@@ -38,6 +38,32 @@ impl<'a> Scope<'a> {
             Component::Websocket => &self.spec.websocket.pod,
             Component::Statistics => &self.spec.statistics.pod,
             Component::Gateway => &self.spec.gateway.pod,
+        }
+    }
+
+    /// What the user says about a component's Services.
+    pub(super) const fn service(self, component: Component) -> &'a Service {
+        match component {
+            Component::Manager => &self.spec.manager.service,
+            Component::Consumer => &self.spec.consumer.service,
+            Component::Comment => &self.spec.comment.front.service,
+            Component::Reader => &self.spec.readers.service,
+            Component::Websocket => &self.spec.websocket.service,
+            Component::Statistics => &self.spec.statistics.service,
+            Component::Gateway => &self.spec.gateway.service,
+        }
+    }
+
+    /// What the user says about whom a component's pods run as.
+    pub(super) const fn service_account(self, component: Component) -> &'a ServiceAccount {
+        match component {
+            Component::Manager => &self.spec.manager.service_account,
+            Component::Consumer => &self.spec.consumer.service_account,
+            Component::Comment => &self.spec.comment.front.service_account,
+            Component::Reader => &self.spec.readers.service_account,
+            Component::Websocket => &self.spec.websocket.service_account,
+            Component::Statistics => &self.spec.statistics.service_account,
+            Component::Gateway => &self.spec.gateway.service_account,
         }
     }
 

@@ -14,7 +14,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::scope::Scope;
 use super::{Component, Kind, Object, Reader, names, pod};
-use crate::crd::{Autoscaling, HttpWorkload};
+use crate::crd::{Autoscaling, HttpWorkload, ScaledBy};
 
 /// Seconds without a pod becoming ready after which a roll-out counts as failed: an image of some hundred megabytes over
 /// a slow line, and a startup probe's two minutes.
@@ -35,11 +35,14 @@ const fn front(scope: Scope<'_>, component: Component) -> Option<&HttpWorkload> 
     }
 }
 
-/// How many pods are wanted; `None` where an autoscaler owns the number.
+/// How many pods are wanted; `None` where an autoscaler or somebody else owns the number.
 fn replicas(scope: Scope<'_>, component: Component) -> Option<i32> {
     match component {
         Component::Manager => Some(scope.spec.manager.replicas),
-        Component::Consumer => Some(scope.spec.consumer.replicas),
+        Component::Consumer => {
+            let consumer = &scope.spec.consumer;
+            (consumer.scaled_by == ScaledBy::Operator).then_some(consumer.replicas)
+        }
         Component::Statistics | Component::Reader => Some(1),
         Component::Gateway | Component::Websocket | Component::Comment => {
             front(scope, component).and_then(HttpWorkload::wanted_replicas)

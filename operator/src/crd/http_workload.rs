@@ -4,7 +4,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{DEFAULT_REPLICAS, Pod, rules, schema};
+use super::{DEFAULT_REPLICAS, Pod, Service, ServiceAccount, rules, schema};
 
 /// A component that holds or answers clients and may autoscale.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -15,6 +15,9 @@ pub struct HttpWorkload {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 500))]
     pub replicas: Option<i32>,
+    /// Who decides how many pods there are: `Operator`, by `replicas` or `autoscaling`, or `Others`: the operator leaves the
+    /// number alone, for KEDA or an autoscaler of somebody's.
+    pub scaled_by: ScaledBy,
     /// Makes a HorizontalPodAutoscaler, which then owns the number of pods.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub autoscaling: Option<Autoscaling>,
@@ -23,6 +26,10 @@ pub struct HttpWorkload {
     pub drain_seconds: i32,
     /// Where and how its pods run.
     pub pod: Pod,
+    /// Its Service.
+    pub service: Service,
+    /// Whom its pods run as.
+    pub service_account: ServiceAccount,
     /// How many pods may be away at a time by somebody's wish.
     pub pdb: Budget,
 }
@@ -31,9 +38,12 @@ impl Default for HttpWorkload {
     fn default() -> Self {
         Self {
             replicas: None,
+            scaled_by: ScaledBy::Operator,
             autoscaling: None,
             drain_seconds: 60,
             pod: Pod::default(),
+            service: Service::default(),
+            service_account: ServiceAccount::default(),
             pdb: Budget::default(),
         }
     }
@@ -42,11 +52,21 @@ impl Default for HttpWorkload {
 impl HttpWorkload {
     /// How many pods the operator wants; absent where an autoscaler decides.
     pub fn wanted_replicas(&self) -> Option<i32> {
-        match &self.autoscaling {
-            Some(_) => None,
-            None => Some(self.replicas.unwrap_or(DEFAULT_REPLICAS)),
+        match (&self.autoscaling, self.scaled_by) {
+            (Some(_), _) | (_, ScaledBy::Others) => None,
+            (None, ScaledBy::Operator) => Some(self.replicas.unwrap_or(DEFAULT_REPLICAS)),
         }
     }
+}
+
+/// Who decides how many pods a component has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum ScaledBy {
+    /// The operator, or the autoscaler that it makes.
+    #[default]
+    Operator,
+    /// Somebody else: the operator does not write the number.
+    Others,
 }
 
 /// How a HorizontalPodAutoscaler scales.
@@ -119,16 +139,28 @@ impl Default for Comment {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Consumer {
-    /// How many pods; more than the topic has partitions do nothing.
+    /// Who decides how many pods there are: `Operator`, by `replicas`, or `Others`: the operator leaves the number alone.
+    pub scaled_by: ScaledBy,
+    /// How many pods; more than the topic has partitions do nothing. Not looked at where `scaledBy` is Others.
     #[schemars(range(min = 1, max = 64))]
     pub replicas: i32,
     /// Where and how its pods run.
     pub pod: Pod,
+    /// Its Service.
+    pub service: Service,
+    /// Whom its pods run as.
+    pub service_account: ServiceAccount,
 }
 
 impl Default for Consumer {
     fn default() -> Self {
-        Self { replicas: 2, pod: Pod::default() }
+        Self {
+            scaled_by: ScaledBy::Operator,
+            replicas: 2,
+            pod: Pod::default(),
+            service: Service::default(),
+            service_account: ServiceAccount::default(),
+        }
     }
 }
 
@@ -141,11 +173,20 @@ pub struct Manager {
     pub replicas: i32,
     /// Where and how its pods run.
     pub pod: Pod,
+    /// Its Service.
+    pub service: Service,
+    /// Whom its pods run as.
+    pub service_account: ServiceAccount,
 }
 
 impl Default for Manager {
     fn default() -> Self {
-        Self { replicas: 2, pod: Pod::default() }
+        Self {
+            replicas: 2,
+            pod: Pod::default(),
+            service: Service::default(),
+            service_account: ServiceAccount::default(),
+        }
     }
 }
 
@@ -157,10 +198,19 @@ pub struct Statistics {
     pub enabled: bool,
     /// Where and how its pod runs.
     pub pod: Pod,
+    /// Its Service.
+    pub service: Service,
+    /// Whom its pod runs as.
+    pub service_account: ServiceAccount,
 }
 
 impl Default for Statistics {
     fn default() -> Self {
-        Self { enabled: true, pod: Pod::default() }
+        Self {
+            enabled: true,
+            pod: Pod::default(),
+            service: Service::default(),
+            service_account: ServiceAccount::default(),
+        }
     }
 }

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Pod, rules};
+use super::{Pod, Service, ServiceAccount, rules};
 
 /// Readers hold viewers' streams. Each is a Deployment of its own, so that the operator chooses which one goes and empties
 /// it first.
@@ -41,6 +41,10 @@ pub struct Readers {
     pub termination_grace_period_seconds: i32,
     /// Where and how readers' pods run.
     pub pod: Pod,
+    /// Each reader's Service.
+    pub service: Service,
+    /// Whom readers' pods run as.
+    pub service_account: ServiceAccount,
 }
 
 impl Default for Readers {
@@ -57,6 +61,8 @@ impl Default for Readers {
             rollout: Rollout::default(),
             termination_grace_period_seconds: 180,
             pod: Pod::default(),
+            service: Service::default(),
+            service_account: ServiceAccount::default(),
         }
     }
 }
@@ -65,7 +71,8 @@ impl Default for Readers {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Scaling {
-    /// `Auto`: the operator, by the viewers there are. `DryRun`: it says what it would do, and `replicas` decides.
+    /// `Auto`: the operator, by the viewers there are. `Proposal`: it proposes another number in the status, and waits for
+    /// `kubectl liverank approve`. `DryRun`: it says what it would do, and `replicas` decides.
     /// `Manual`: `replicas` decides.
     pub mode: ScalingMode,
     /// `Paused` keeps readers that are not needed.
@@ -99,6 +106,8 @@ pub enum ScalingMode {
     /// The operator.
     #[default]
     Auto,
+    /// The operator, once somebody approves what it proposes.
+    Proposal,
     /// `replicas`; the operator says what it would do.
     DryRun,
     /// `replicas`.
@@ -119,7 +128,8 @@ pub enum ScaleIn {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Rebalance {
-    /// `Auto`: when readers are unevenly loaded. `DryRun`: only say which. `Paused`: never. Readers that leave are emptied
+    /// `Auto`: when readers are unevenly loaded. `Proposal`: the plan stands in the status, and waits for
+    /// `kubectl liverank approve`. `DryRun`: only say which. `Paused`: never. Readers that leave are emptied
     /// in every mode.
     pub mode: RebalanceMode,
     /// How far from the mean a reader may be before viewers move, in percent.
@@ -142,6 +152,8 @@ pub enum RebalanceMode {
     /// When readers are unevenly loaded.
     #[default]
     Auto,
+    /// Once somebody approves the plan.
+    Proposal,
     /// Only say which would.
     DryRun,
     /// Never.

@@ -187,6 +187,10 @@ pub(super) fn front() -> Value {
             "set replicas or autoscaling, not both: remove one",
         ),
         (
+            "!has(self.scaledBy) || self.scaledBy == 'Operator' || !(has(self.replicas) || has(self.autoscaling))",
+            "scaledBy is Others: remove replicas and autoscaling",
+        ),
+        (
             "!has(self.autoscaling) || !has(self.pod.resources) \
              || (has(self.pod.resources.requests) && 'cpu' in self.pod.resources.requests) \
              || (has(self.pod.resources.limits) && 'cpu' in self.pod.resources.limits)",
@@ -211,8 +215,8 @@ pub(super) fn readers() -> Value {
             "raise the grace period or the move budget: a drain cannot finish",
         ),
         (
-            "self.scaling.mode != 'Auto' || oldSelf.scaling.mode != 'Auto' || self.replicas == oldSelf.replicas",
-            "scaling.mode is Auto: set Manual to scale by hand",
+            "!(self.scaling.mode in ['Auto', 'Proposal']) || !(oldSelf.scaling.mode in ['Auto', 'Proposal']) || self.replicas == oldSelf.replicas",
+            "scaling.mode is Auto or Proposal: set Manual to scale by hand",
         ),
     ])
 }
@@ -230,5 +234,21 @@ pub(super) fn annotations() -> Value {
     rules(&[(
         "self.all(k, !k.startsWith('liverank.dev/'))",
         "choose another key: liverank.dev/ is the operator's",
+    )])
+}
+
+/// On the variables of liverank's own container.
+pub(super) fn own_env() -> Value {
+    rules(&[(
+        "self.all(v, !v.name.startsWith('LIVERANK_'))",
+        "liverank's own settings are flags here: write them into extraArgs",
+    )])
+}
+
+/// On the mounts of liverank's own container.
+pub(super) fn own_mounts() -> Value {
+    rules(&[(
+        "self.all(m, !m.mountPath.startsWith('/etc/liverank') && !m.mountPath.startsWith('/var/run/secrets'))",
+        "mount it elsewhere: /etc/liverank and /var/run/secrets hold what the operator gives the pod",
     )])
 }

@@ -1,7 +1,10 @@
 //! Schemas of what is not ours, and of a few shapes that schemars cannot say. Kubernetes' own types go in without their
 //! descriptions: with them the definition would be past what `kubectl apply` can annotate (262,144 bytes).
 
-use k8s_openapi::api::core::v1::{Affinity, ResourceRequirements, Toleration, TopologySpreadConstraint};
+use k8s_openapi::api::core::v1::{
+    Affinity, EnvFromSource, EnvVar, HostAlias, PodSecurityContext, ResourceRequirements, SecurityContext,
+    Toleration, TopologySpreadConstraint, VolumeMount,
+};
 use k8s_openapi::api::networking::v1::NetworkPolicyPeer;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -13,7 +16,7 @@ use super::rules;
 pub(super) const VALIDATIONS: &str = "x-kubernetes-validations";
 
 /// The schema of a foreign type, without words.
-fn foreign<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
+pub(super) fn foreign<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
     let mut schema = generator.subschema_for::<T>().to_value();
     without_descriptions(&mut schema);
     Schema::try_from(schema).expect("a schema without its descriptions is one")
@@ -64,6 +67,80 @@ pub(super) fn topology_spread(generator: &mut SchemaGenerator) -> Schema {
     foreign_list::<TopologySpreadConstraint>(generator, 4)
 }
 
+/// `PodSecurityContext`, for Linux.
+pub(super) fn pod_security(generator: &mut SchemaGenerator) -> Schema {
+    without(foreign::<PodSecurityContext>(generator), WINDOWS)
+}
+
+/// `SecurityContext`, for Linux.
+pub(super) fn container_security(generator: &mut SchemaGenerator) -> Schema {
+    without(foreign::<SecurityContext>(generator), WINDOWS)
+}
+
+/// What only Windows has.
+const WINDOWS: &str = "windowsOptions";
+
+fn without(mut schema: Schema, member: &str) -> Schema {
+    if let Some(properties) = schema.get_mut("properties").and_then(Value::as_object_mut) {
+        properties.remove(member);
+    }
+    schema
+}
+
+/// A part of Kubernetes' own that is read by the operator alone: seven components would carry its schema, and the
+/// definition would be past what `kubectl apply` can annotate.
+pub(super) fn opaque(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "object", "x-kubernetes-preserve-unknown-fields": true })
+}
+
+/// A list of such parts, at most 64.
+pub(super) fn opaque_list(generator: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "array", "maxItems": 64, "items": opaque(generator) })
+}
+
+/// Lines of `/etc/hosts`, at most 32.
+pub(super) fn host_aliases(generator: &mut SchemaGenerator) -> Schema {
+    foreign_list::<HostAlias>(generator, 32)
+}
+
+/// `envFrom`, at most 16.
+pub(super) fn env_from(generator: &mut SchemaGenerator) -> Schema {
+    foreign_list::<EnvFromSource>(generator, 16)
+}
+
+/// Variables of liverank's own container, at most 64.
+pub(super) fn own_env(generator: &mut SchemaGenerator) -> Schema {
+    let mut list = foreign_list::<EnvVar>(generator, 64);
+    if let Some(items) = list.get_mut("items") {
+        items["properties"]["valueFrom"] = opaque(generator).to_value();
+    }
+    ruled(list, "name", 253, rules::own_env())
+}
+
+/// Mounts, at most 16.
+pub(super) fn mounts(generator: &mut SchemaGenerator) -> Schema {
+    foreign_list::<VolumeMount>(generator, 16)
+}
+
+/// Mounts of liverank's own container.
+pub(super) fn own_mounts(generator: &mut SchemaGenerator) -> Schema {
+    ruled(mounts(generator), "mountPath", 1024, rules::own_mounts())
+}
+
+/// A list with rules on one member of its items, which gets a bound: rules are priced by it.
+fn ruled(mut list: Schema, member: &str, max: u32, rules: Value) -> Schema {
+    if let Some(items) = list.get_mut("items") {
+        items["properties"][member]["maxLength"] = json!(max);
+    }
+    list.insert(VALIDATIONS.into(), rules);
+    list
+}
+
+/// Networks that a load balancer takes connections from, at most 32; [`crate::validate`] says what is wrong with them.
+pub(super) fn source_ranges(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "array", "maxItems": 32, "items": { "type": "string", "maxLength": 64 } })
+}
+
 /// Peers of a network policy, at most 16.
 pub(super) fn peers(generator: &mut SchemaGenerator) -> Schema {
     let mut peer = foreign::<NetworkPolicyPeer>(generator);
@@ -110,12 +187,18 @@ fn label_value() -> Value {
 }
 
 /// Annotations, at most 32.
-pub(super) fn annotations(_: &mut SchemaGenerator) -> Schema {
+pub(super) fn annotations(generator: &mut SchemaGenerator) -> Schema {
+    let mut schema = plain_annotations(generator);
+    schema.insert(VALIDATIONS.into(), rules::annotations());
+    schema
+}
+
+/// Annotations of which [`crate::validate`] says what is wrong.
+pub(super) fn plain_annotations(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "object",
         "maxProperties": 32,
         "additionalProperties": { "type": "string", "maxLength": 8192 },
-        VALIDATIONS: rules::annotations(),
     })
 }
 

@@ -42,6 +42,81 @@ pub struct RankingClusterStatus {
     /// The last thing that was decided about readers, and why.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_decision: Option<LastDecision>,
+    /// The last 50 decisions in short, the latest last.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 50))]
+    pub history: Vec<PastDecision>,
+    /// Plans that wait to be approved (`kubectl liverank approve`), one of each subject at most.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(max = 4),
+        extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["subject"])
+    )]
+    pub proposals: Vec<WaitingPlan>,
+}
+
+/// A decision about readers, in short.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct PastDecision {
+    /// Its name.
+    #[schemars(length(max = 63))]
+    pub id: String,
+    /// When it was made.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::date_time")]
+    pub time: Option<Time>,
+    /// What was done.
+    #[schemars(length(max = 63))]
+    pub action: String,
+    /// Why, in words.
+    #[schemars(length(max = 256))]
+    pub reason: String,
+}
+
+/// A plan that waits to be approved.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct WaitingPlan {
+    /// What it is about: `Scaling` or `Rebalance`.
+    #[schemars(length(min = 1, max = 63))]
+    pub subject: String,
+    /// Its name, by which it is approved.
+    #[serde(default)]
+    #[schemars(length(max = 63))]
+    pub id: String,
+    /// When it was made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::date_time")]
+    pub time: Option<Time>,
+    /// When it is withdrawn at the latest; earlier, where what it was made from has changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::date_time")]
+    pub expires: Option<Time>,
+    /// What would be done and why.
+    #[serde(default)]
+    #[schemars(length(max = 1024))]
+    pub summary: String,
+    /// What it costs: viewers who change readers.
+    #[serde(default)]
+    pub viewers_moved: i64,
+    /// What it leads to.
+    #[serde(default)]
+    #[schemars(length(max = 512))]
+    pub effect: String,
+    /// Its steps, at most ten.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 10), inner(length(max = 256)))]
+    pub steps: Vec<String>,
+    /// A hash of what it was made from.
+    #[serde(default)]
+    #[schemars(length(max = 64))]
+    pub inputs_hash: String,
+}
+
+impl RankingClusterStatus {
+    /// Decisions that are remembered.
+    pub const MAX_HISTORY: usize = 50;
 }
 
 /// Who wrote the status.

@@ -7,7 +7,7 @@ use anyhow::{Context, bail};
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::{Api, DynamicObject, ListParams, LogParams};
+use kube::api::{Api, DynamicObject, ListParams, LogParams, Patch, PatchParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use liverank_protocol::Load;
@@ -17,7 +17,7 @@ use tokio::time::timeout;
 
 use super::explain::Deployed;
 use super::report::Gathered;
-use super::{Target, name_of};
+use super::{Target, approve, name_of};
 use crate::build::{Component, Kind, names};
 use crate::crd::RankingCluster;
 use crate::run::tokens;
@@ -68,6 +68,17 @@ impl Reach {
             1 => Ok(all.remove(0)),
             _ => bail!("which one? namespace {} has {}", self.namespace, names.join(", ")),
         }
+    }
+
+    /// Approves a plan, by an annotation of the resource.
+    pub async fn approve(&self, cluster: &RankingCluster, id: &str) -> anyhow::Result<()> {
+        let annotations = cluster.metadata.annotations.as_ref();
+        let before = annotations.and_then(|all| all.get(names::APPROVE)).map(String::as_str);
+        let value = approve::approved(cluster, id, before.unwrap_or_default()).map_err(anyhow::Error::msg)?;
+        let api: Api<RankingCluster> = Api::namespaced(self.client.clone(), cluster.namespace());
+        let patch = json!({ "metadata": { "annotations": { names::APPROVE: value } } });
+        api.patch(cluster.name(), &PatchParams::default(), &Patch::Merge(patch)).await?;
+        Ok(())
     }
 
     /// The readers as Kubernetes has them.

@@ -11,6 +11,7 @@ use liverank_protocol::{Load, MaybeUnknown, MoveRequest, ReaderState, VideoState
 
 use super::decision::{Action, DecisionEvent, cut};
 use super::memory::{Memory, Ordered};
+use super::proposal::{self, Basis, Draft, Subject};
 use super::seen::{Heard, Seen};
 use super::settings::Rebalance;
 use super::step::Step;
@@ -38,6 +39,10 @@ pub(super) fn balance(seen: &Seen, view: &View<'_>, memory: &mut Memory, halted:
     let off = mode == Rebalance::Paused || halted || view.trouble.is_some();
     let available = memory.bucket.fill(seen.now, seen.settings.viewers_per_minute);
     let due = memory.planned.is_none_or(|at| seen.now - at >= PLAN_EVERY_MS);
+    if off {
+        // What cannot be carried out now is not offered.
+        memory.proposals.remove(&Subject::Rebalance);
+    }
     if off || !due {
         return Balanced {
             detail: !off && memory.planned.is_some_and(|at| seen.now - at >= PLAN_EVERY_MS / 2),
@@ -52,23 +57,110 @@ pub(super) fn balance(seen: &Seen, view: &View<'_>, memory: &mut Memory, halted:
     let mut situation = situation(&heard.load, heard.at);
     foresee(&mut situation, memory, seen.now);
     // What is on its way has been spent, whoever ordered it.
-    let limits = seen.settings.limits(available.saturating_sub(heard.load.in_flight));
+    let left = available.saturating_sub(heard.load.in_flight);
+    // What waits for somebody is measured by a whole minute's budget.
+    let proposes = mode == Rebalance::Proposal;
+    let limits = seen.settings.limits(if proposes { seen.settings.viewers_per_minute } else { left });
     let plan = plan(&situation, &limits);
     let is_ours = |order: &&Order| !matches!(order.kind, Kind::Place | Kind::Drain);
     let orders: Vec<&Order> = plan.orders.iter().filter(is_ours).take(MOST_ORDERS).collect();
+    if proposes {
+        return propose(seen, &situation, &plan, &orders, memory);
+    }
     let told = tell(seen, &situation, &plan, &orders, memory);
     let mut balanced = Balanced { tale: told, ..Balanced::default() };
     if mode == Rebalance::DryRun || orders.is_empty() {
         return balanced;
     }
     let moves: Vec<MoveRequest> = orders.iter().map(|order| request(&situation, order)).collect();
-    memory.bucket.take(orders.iter().map(|order| order.moved).sum());
+    let viewers = orders.iter().map(|order| order.moved).sum();
+    balanced.step = Some(order(seen, memory, moves, viewers));
+    balanced
+}
+
+/// Orders that are given now, and paid for.
+fn order(seen: &Seen, memory: &mut Memory, moves: Vec<MoveRequest>, viewers: u64) -> Step {
+    memory.bucket.take(viewers);
     for it in &moves {
         let order = Ordered { epoch: it.expected, at: seen.now, readers: it.readers.clone() };
         memory.ordered.insert(it.videoid.clone(), order);
     }
-    balanced.step = Some(Step::Moves { moves });
-    balanced
+    Step::Moves { moves }
+}
+
+/// The plan is told and waits; one that was approved is carried out as it was told.
+fn propose(
+    seen: &Seen,
+    situation: &Situation,
+    plan: &Plan,
+    orders: &[&Order],
+    memory: &mut Memory,
+) -> Balanced {
+    let waiting = memory.proposals.get(&Subject::Rebalance).map_or(0, |waiting| waiting.told.viewers_moved);
+    let moves: Vec<MoveRequest> = orders.iter().map(|order| request(situation, order)).collect();
+    let told = move_words(situation, plan, orders);
+    let draft = (!orders.is_empty()).then(|| Draft {
+        basis: basis(situation, &moves),
+        plan: proposal::Plan::Moves(moves),
+        summary: told.summary,
+        viewers_moved: told.moved,
+        effect: told.effect,
+        steps: told.steps,
+    });
+    let now = |plan: &proposal::Plan| match plan {
+        proposal::Plan::Moves(moves) => Some(basis(situation, moves)),
+        proposal::Plan::Readers { .. } => None,
+    };
+    let settled = proposal::settle(seen, memory, Subject::Rebalance, draft, now);
+    let step = match settled.approved {
+        Some(proposal::Plan::Moves(moves)) => Some(order(seen, memory, moves, waiting)),
+        _ => None,
+    };
+    Balanced { step, tale: settled.tale, detail: false }
+}
+
+/// What moves rest on: the readers there are and what they take, and the videos that move.
+fn basis(situation: &Situation, moves: &[MoveRequest]) -> Basis {
+    let readers = situation.readers.iter().map(|it| format!("{} {} {:?}", it.id, it.capacity, it.standing));
+    let mut facts: Vec<String> = readers.collect();
+    let mut viewers = 0;
+    for it in moves {
+        let video = situation.videos.iter().find(|video| video.id == it.videoid);
+        facts.push(format!("{} {:?}", it.videoid, video.map(|video| (video.epoch, video.moving))));
+        viewers += video.map_or(0, |video| video.parts.iter().map(|part| part.viewers).sum());
+    }
+    Basis::new(&facts.join("\n"), viewers)
+}
+
+/// A plan in words.
+struct MoveWords {
+    summary: String,
+    effect: String,
+    steps: Vec<String>,
+    moved: u64,
+}
+
+fn move_words(situation: &Situation, plan: &Plan, orders: &[&Order]) -> MoveWords {
+    let moved = orders.iter().map(|order| order.moved).sum();
+    let percent = |millionths: u64| millionths / 10_000;
+    let step = |order: &&Order| {
+        let video = &situation.videos[order.video].id;
+        format!("{video}: {}; {} viewers", words_of(situation, order), order.moved)
+    };
+    MoveWords {
+        summary: format!(
+            "{} videos change readers, {moved} viewers of {} move",
+            orders.len(),
+            plan.before.viewers
+        ),
+        effect: format!(
+            "the fullest reader has {} % of its fair share, then {} %",
+            percent(plan.before.max_over_mean),
+            percent(plan.after.max_over_mean),
+        ),
+        steps: orders.iter().take(10).map(step).collect(),
+        moved,
+    }
 }
 
 /// Orders that are not in force yet count as if they were: otherwise others would be given to the same end.
@@ -106,22 +198,10 @@ fn tell(
     memory: &mut Memory,
 ) -> Option<DecisionEvent> {
     let dry = seen.settings.rebalance == Rebalance::DryRun;
-    let moved: u64 = orders.iter().map(|order| order.moved).sum();
-    let percent = |millionths: u64| millionths / 10_000;
-    let words = format!(
-        "{}{} videos change readers, {moved} viewers of {} move; the fullest reader has {} % of its fair share, then {} %",
-        if dry { "dry run: " } else { "" },
-        orders.len(),
-        plan.before.viewers,
-        percent(plan.before.max_over_mean),
-        percent(plan.after.max_over_mean),
-    );
-    let chosen = orders.iter().map(|order| {
-        let video = &situation.videos[order.video].id;
-        format!("{video}: {}; {} viewers", words_of(situation, order), order.moved)
-    });
+    let told = move_words(situation, plan, orders);
+    let words = format!("{}{}; {}", if dry { "dry run: " } else { "" }, told.summary, told.effect);
     let tale = DecisionEvent::new(Action::Rebalance, words)
-        .chosen(chosen.take(10))
+        .chosen(told.steps)
         .bound(plan.bound_by.iter().map(|bound| format!("{bound:?}")))
         .rejected(plan.rejected.iter().take(10).map(|rejected| rejected.explain(situation)));
     if dry {

@@ -82,13 +82,17 @@ pub enum Action {
     Upgraded,
     /// Videos change readers.
     Rebalance,
+    /// A plan waits to be approved.
+    Propose,
+    /// Another number of readers was approved.
+    Approved,
     /// Nothing is done where something should be.
     Hold,
 }
 
 impl Action {
     /// Every one.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 13] = [
         Self::ScaleUp,
         Self::ScaleDown,
         Self::Keep,
@@ -99,6 +103,8 @@ impl Action {
         Self::Resume,
         Self::Upgraded,
         Self::Rebalance,
+        Self::Propose,
+        Self::Approved,
         Self::Hold,
     ];
 
@@ -115,6 +121,8 @@ impl Action {
             Self::Resume => "Resume",
             Self::Upgraded => "Upgraded",
             Self::Rebalance => "Rebalance",
+            Self::Propose => "Propose",
+            Self::Approved => "Approved",
             Self::Hold => "Hold",
         }
     }

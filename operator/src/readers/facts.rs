@@ -146,7 +146,12 @@ impl Found<'_> {
                 "DryRun",
                 format!("spec.readers.replicas decides: {n}; what the scaler would do is told as events"),
             ),
-            (Scaling::Auto, decision) => match &self.view.trouble {
+            (Scaling::Proposal, _) if self.view.trouble.is_none() => fact(
+                false,
+                "AwaitingApproval",
+                format!("{n} readers stay until somebody approves what is proposed"),
+            ),
+            (Scaling::Auto | Scaling::Proposal, decision) => match &self.view.trouble {
                 Some(trouble) => {
                     fact(false, trouble.reason(), format!("{n} readers stay: {}", trouble.words()))
                 }

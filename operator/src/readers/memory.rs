@@ -8,6 +8,7 @@ use liverank_core::scaling::Past;
 use liverank_core::{Millis, VideoId};
 
 use super::decision::{Decision, LastTold};
+use super::proposal::{Subject, Waiting};
 use super::seen::{Drain, Reader};
 
 /// Counts closer together than this are kept as one: the trend and the window need no more.
@@ -37,6 +38,8 @@ pub struct Memory {
     /// When the planner last looked.
     pub(super) planned: Option<Millis>,
     pub(super) ordered: BTreeMap<VideoId, Ordered>,
+    /// Plans that wait to be approved.
+    pub(super) proposals: BTreeMap<Subject, Waiting>,
     /// Since when this leader has seen readers being emptied, by their Deployments' uids. What their annotations say is by
     /// the clock of whoever led then: nobody is let go by the difference of two clocks.
     pub(super) draining: BTreeMap<String, Millis>,
@@ -103,6 +106,7 @@ impl Memory {
             bucket: Bucket::default(),
             planned: None,
             ordered: BTreeMap::new(),
+            proposals: BTreeMap::new(),
             draining: BTreeMap::new(),
             empty: BTreeMap::new(),
             unheard: BTreeMap::new(),

@@ -19,6 +19,7 @@ impl Settings {
             hot_video_viewers: count(readers.hot_video_viewers).into(),
             scaling: match readers.scaling.mode {
                 ScalingMode::Auto => Scaling::Auto,
+                ScalingMode::Proposal => Scaling::Proposal,
                 ScalingMode::DryRun => Scaling::DryRun,
                 ScalingMode::Manual => Scaling::Manual,
             },
@@ -28,6 +29,7 @@ impl Settings {
             load_max_age_ms: ms(readers.scaling.load_max_age_seconds),
             rebalance: match readers.rebalance.mode {
                 RebalanceMode::Auto => Rebalance::Auto,
+                RebalanceMode::Proposal => Rebalance::Proposal,
                 RebalanceMode::DryRun => Rebalance::DryRun,
                 RebalanceMode::Paused => Rebalance::Paused,
             },

@@ -6,6 +6,7 @@ use liverank_core::scaling::{self, Bound, Inputs, Past, Report};
 use super::decision::{Action, DecisionEvent};
 use super::fleet::Fleet;
 use super::memory::Memory;
+use super::proposal::{self, Basis, Draft, Plan, Subject};
 use super::seen::Seen;
 use super::settings::Scaling;
 use super::view::{View, id};
@@ -17,33 +18,89 @@ pub(super) struct Wanted {
     pub readers: u32,
     /// What the scaler says; `None` where it is not asked.
     pub decision: Option<scaling::Decision>,
+    /// What there is to tell of a plan that waits or was approved.
+    pub tale: Option<DecisionEvent>,
 }
 
 /// Readers wanted now. What the scaler sets is remembered.
 pub(super) fn wanted(seen: &Seen, view: &View<'_>, fleet: &Fleet, memory: &mut Memory) -> Wanted {
     let settings = &seen.settings;
     let current = match settings.scaling {
-        Scaling::Auto => memory.wanted.unwrap_or_else(|| found(seen, fleet, memory)),
+        Scaling::Auto | Scaling::Proposal => memory.wanted.unwrap_or_else(|| found(seen, fleet, memory)),
         Scaling::DryRun | Scaling::Manual => settings.replicas,
     };
     memory.wanted = Some(current);
     if settings.scaling == Scaling::Manual {
         // Who switches to Auto later begins with what there is.
         memory.history.clear();
-        return Wanted { readers: current, decision: None };
+        return Wanted { readers: current, decision: None, tale: None };
     }
     let inputs = inputs(seen, view, fleet, memory, current);
     let policy = settings.policy();
     let decision = scaling::decide(&inputs, &policy);
     let lead: Millis = 2 * policy.lead_ms;
-    let is_set = settings.scaling == Scaling::Auto;
-    let readers = if is_set { decision.desired } else { current };
+    let (readers, tale) = match settings.scaling {
+        Scaling::Auto => (decision.desired, None),
+        Scaling::Proposal => proposed(seen, fleet, memory, &decision, current),
+        Scaling::DryRun | Scaling::Manual => (current, None),
+    };
     memory.remember(
         Past { desired: readers, ..decision.past(seen.now) },
         policy.down_stabilisation_ms.max(lead),
     );
     memory.wanted = Some(readers);
-    Wanted { readers, decision: Some(decision) }
+    Wanted { readers, decision: Some(decision), tale }
+}
+
+/// Readers wanted where another number has to be approved.
+fn proposed(
+    seen: &Seen,
+    fleet: &Fleet,
+    memory: &mut Memory,
+    decision: &scaling::Decision,
+    current: u32,
+) -> (u32, Option<DecisionEvent>) {
+    let to = decision.desired;
+    let basis = |from: u32, to: u32| Basis::new(&format!("{from} {to}"), decision.viewers);
+    let draft = (to != current).then(|| Draft {
+        plan: Plan::Readers { from: current, to },
+        basis: basis(current, to),
+        summary: format!("{to} readers instead of {current}: {}", decision.explain()),
+        viewers_moved: viewers_moved(&by_cost(fleet), current, to),
+        effect: format!(
+            "about {} viewers a reader, then {}",
+            decision.viewers / u64::from(current.max(1)),
+            decision.viewers / u64::from(to.max(1)),
+        ),
+        steps: vec![if to > current {
+            format!("create {} readers", to - current)
+        } else {
+            format!("empty and remove {} readers", current - to)
+        }],
+    });
+    let now = |_: &Plan| Some(basis(current, to));
+    let settled = proposal::settle(seen, memory, Subject::Scaling, draft, now);
+    match settled.approved {
+        Some(Plan::Readers { to, .. }) => (to, settled.tale),
+        _ => (current, settled.tale),
+    }
+}
+
+/// Viewers of the readers that stay or go, the cheapest to empty first.
+fn by_cost(fleet: &Fleet) -> Vec<u64> {
+    let mut active: Vec<_> = fleet.active().collect();
+    active.sort_by_key(|member| member.cost());
+    active.iter().map(|member| member.viewers).collect()
+}
+
+/// Viewers who change readers when there are `to` readers instead of `from`: new ones are filled to the mean, and whoever is
+/// at the cheapest goes elsewhere.
+fn viewers_moved(cheapest_first: &[u64], from: u32, to: u32) -> u64 {
+    if to <= from {
+        return cheapest_first.iter().take((from - to) as usize).sum();
+    }
+    let all: u64 = cheapest_first.iter().sum();
+    (u128::from(all) * u128::from(to - from) / u128::from(to)) as u64
 }
 
 /// What a new leader takes to be wanted: what is there. While readers are replaced there are more than are wanted, so
@@ -85,6 +142,9 @@ fn inputs(seen: &Seen, view: &View<'_>, fleet: &Fleet, memory: &Memory, current:
 
 /// Tells of what the scaler would do and does not, and of what holds it for long.
 pub(super) fn tell(seen: &Seen, wanted: &Wanted, memory: &mut Memory) -> Option<DecisionEvent> {
+    if seen.settings.scaling == Scaling::Proposal {
+        return wanted.tale.clone();
+    }
     let decision = wanted.decision.as_ref()?;
     let action = match decision.action {
         scaling::Action::Up => Action::ScaleUp,

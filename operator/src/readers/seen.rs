@@ -1,6 +1,6 @@
 //! What a round looks at: readers as Kubernetes shows them, load as the managers tell it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use liverank_core::Millis;
 use liverank_protocol;
@@ -25,6 +25,8 @@ pub struct Seen {
     pub readers: Vec<Reader>,
     /// Readers that have pods and no Deployment any more; `true`: one of these was not told to end yet.
     pub orphans: BTreeMap<String, bool>,
+    /// Names of plans that somebody approved.
+    pub approved: BTreeSet<String>,
     /// The last answer of each manager; empty where none ever answered.
     pub managers: Vec<Heard>,
 }

@@ -14,6 +14,8 @@ const REST_MS: Millis = 10_000;
 pub enum Scaling {
     /// The scaler, by the viewers there are.
     Auto,
+    /// The scaler, once somebody approves what it proposes.
+    Proposal,
     /// The resource; the scaler says what it would do.
     DryRun,
     /// The resource.
@@ -25,6 +27,8 @@ pub enum Scaling {
 pub enum Rebalance {
     /// Where readers are unevenly loaded.
     Auto,
+    /// Once somebody approves the plan.
+    Proposal,
     /// It is said which would be.
     DryRun,
     /// Never; readers that leave are emptied all the same.
@@ -132,13 +136,14 @@ impl Settings {
 
     /// Whether there are to be no readers: nobody could take the viewers of the last ones, so they go as they are.
     pub fn is_off(&self) -> bool {
-        !self.enabled || (self.scaling != Scaling::Auto && self.replicas == 0)
+        let by_resource = matches!(self.scaling, Scaling::DryRun | Scaling::Manual);
+        !self.enabled || (by_resource && self.replicas == 0)
     }
 
     /// Readers to begin with where none are known.
     pub fn first(&self) -> u32 {
         match self.scaling {
-            Scaling::Auto => self.replicas.clamp(self.min, self.max.max(self.min)),
+            Scaling::Auto | Scaling::Proposal => self.replicas.clamp(self.min, self.max.max(self.min)),
             Scaling::DryRun | Scaling::Manual => self.replicas,
         }
     }

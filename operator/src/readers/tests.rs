@@ -1,5 +1,6 @@
 //! The rules one by one, on small scenes; and all of them together, in a simulation.
 
+mod proposals;
 mod rules;
 mod scene;
 mod simulation;

@@ -33,6 +33,7 @@ use super::tokens::{OperatorTokens, PublicKeys};
 use super::troubles;
 use crate::build::{self, Component, Kind, OperatorFacts};
 use crate::crd::RankingCluster;
+use crate::policy::Policy;
 use crate::readers::{Memory, Outcome, Step};
 use crate::status::{Report, Trouble};
 use crate::validate::{self, Problem};
@@ -85,6 +86,8 @@ pub struct OperatorContext {
     pub class: String,
     /// Where the operator itself runs, as whom, and its pods' labels.
     pub operator: OperatorFacts,
+    /// What authors of resources may use.
+    pub policy: Policy,
 }
 
 impl OperatorContext {
@@ -143,6 +146,8 @@ pub struct Actor {
     mounts: Mounts,
     reporter: Reporter,
     found: Option<Found>,
+    /// What the operator's policy says of which generation and builder's revision.
+    permitted: Option<((i64, u32), Vec<Problem>)>,
     /// Whether something has changed since the last whole look.
     whole: bool,
     /// When everything has to be looked at although nothing changed.
@@ -193,6 +198,7 @@ impl Actor {
                 key,
                 office.identity.clone(),
                 metrics.clone(),
+                told.map(|status| status.history.clone()).unwrap_or_default(),
             ),
             bell: world.bells.hang(key),
             world: Arc::clone(world),
@@ -200,6 +206,7 @@ impl Actor {
             key: key.clone(),
             uid,
             found: None,
+            permitted: None,
             whole: true,
             due: None,
         }
@@ -209,7 +216,8 @@ impl Actor {
     pub async fn run(mut self) {
         loop {
             let began = Instant::now();
-            let next = self.look().await;
+            // Clusters are large, and an actor that waits holds what it looks at.
+            let next = Box::pin(self.look()).await;
             self.world.metrics.reconcile_seconds.observe(began.elapsed().as_secs_f64());
             let Next::At(at) = next else { return };
             let asleep = async {
@@ -242,7 +250,8 @@ impl Actor {
             return Next::At(Some(Instant::now() + CLAIMED));
         }
         let now = Timestamp::now();
-        let cluster = in_force::of(&cluster, now);
+        // On the heap: every actor would hold it on its own stack else, for as long as it looks.
+        let cluster = Box::new(in_force::of(&cluster, now));
         if self.applier.behind(&world.stores).is_some_and(|age| age < BEHIND_AT_MOST) {
             return Next::At(Some(Instant::now() + BEHIND));
         }
@@ -352,14 +361,22 @@ impl Actor {
     }
 
     /// Everything that can be known without asking anybody.
-    fn find(&self, cluster: &RankingCluster, deployments: &[Arc<Live>], pods: &[Arc<Pod>]) -> Found {
+    fn find(&mut self, cluster: &RankingCluster, deployments: &[Arc<Live>], pods: &[Arc<Pod>]) -> Found {
         let revision = self.revision(cluster);
-        let problems = validate::validate(cluster);
+        let mut problems = validate::validate(cluster);
         let readers = steering::existing(cluster.name(), deployments);
         let current = readers.iter().filter(|reader| reader.drain.is_none()).count() as u32;
         let (mut template, mut states, mut pending) = (String::new(), Vec::new(), BTreeSet::new());
+        let input = build::Input { cluster, revision, readers: &readers, operator: &self.facts };
         if problems.is_empty() {
-            let input = build::Input { cluster, revision, readers: &readers, operator: &self.facts };
+            // What is permitted depends on the resource and the builder alone, and pods change often.
+            let of = (cluster.generation(), revision);
+            if self.permitted.as_ref().is_none_or(|(was, _)| *was != of) {
+                self.permitted = Some((of, self.world.policy.refusals(&input)));
+            }
+            problems = self.permitted.as_ref().map(|(_, refusals)| refusals.clone()).unwrap_or_default();
+        }
+        if problems.is_empty() {
             template = build::reader_template_hash(&input);
             states = rollout::states(&build::desired(&input), deployments);
             if revision != self.world.newest {
@@ -448,6 +465,7 @@ impl Actor {
             self.world.announcer.tell(&about, &events::of_decision(decision));
         }
         let decision = self.reporter.decision();
+        let history = self.reporter.history();
         let report = Report {
             cluster,
             now: Timestamp::now(),
@@ -459,6 +477,8 @@ impl Actor {
             unheeded,
             facts: outcome.map(|outcome| &outcome.facts),
             decision: decision.as_ref(),
+            history: &history,
+            proposals: outcome.map(|outcome| outcome.proposals.as_slice()).unwrap_or_default(),
             troubles: &troubles,
             contested: &contested,
             pending: &found.pending,

@@ -70,6 +70,13 @@ struct Backoff {
     until: Instant,
 }
 
+impl Backoff {
+    /// Whether the same write has to wait still. Another text, or another object or none in its place, is another write.
+    fn holds(&self, hash: &str, seen: Option<&str>, now: Instant) -> bool {
+        self.hash == hash && self.seen.as_deref() == seen && now < self.until
+    }
+}
+
 /// A kind whose writes are not answered.
 struct Hung {
     tries: u32,
@@ -313,10 +320,7 @@ impl Applier {
 
     fn waits(&self, name: &Name, hash: &str, live: Option<&Live>) -> bool {
         let backoff = self.backoff.get(name);
-        backoff.is_some_and(|backoff| {
-            let same = backoff.hash == hash && backoff.seen.as_deref() == live.map(|live| &*live.uid);
-            same && Instant::now() < backoff.until
-        })
+        backoff.is_some_and(|backoff| backoff.holds(hash, live.map(|live| &*live.uid), Instant::now()))
     }
 
     /// The path of something of `object` that the live one does not have.
@@ -528,6 +532,19 @@ mod tests {
     use kube::core::Status;
 
     use super::*;
+
+    #[test]
+    fn a_wait_ends_with_its_cause() {
+        let now = Instant::now();
+        let refused = Refused { reason: "BeingDeleted", message: String::new() };
+        let until = now + LONGEST_PAUSE;
+        let backoff = Backoff { refused, hash: "text".into(), seen: Some("old".into()), tries: 9, until };
+        assert!(backoff.holds("text", Some("old"), now));
+        assert!(!backoff.holds("text", None, now), "the object that was in the way is gone");
+        assert!(!backoff.holds("text", Some("new"), now));
+        assert!(!backoff.holds("other", Some("old"), now), "somebody corrected the resource");
+        assert!(!backoff.holds("text", Some("old"), until));
+    }
 
     #[test]
     fn each_refusal_has_a_reason_of_its_own() {

@@ -2,10 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
+use anyhow::Context;
 use liverank_runtime::telemetry::LogArgs;
 
 use super::managers::Templates;
+use crate::policy::Policy;
 
 /// Looks after `RankingCluster`s.
 #[derive(Debug, Clone, clap::Args)]
@@ -38,6 +41,14 @@ pub struct Args {
     /// each cluster, which are good there only.
     #[arg(long, env = "LIVERANK_SERVICE_ACCOUNT", value_name = "NAME", default_value = "liverank-operator")]
     pub service_account: String,
+    /// A file (YAML) of what authors of `RankingCluster`s may use: images, hosts, annotations, priority classes and so on;
+    /// without it, what docs/operations.md says.
+    #[arg(long, env = "LIVERANK_ALLOW_FILE", value_name = "FILE")]
+    pub allow_file: Option<PathBuf>,
+    /// Whose user ids pods run with where a `RankingCluster` does not say: the image's, or the one that the platform
+    /// gives each namespace (`OpenShift`).
+    #[arg(long, env = "LIVERANK_POD_USER", value_enum, default_value_t = PodUserArg::Image)]
+    pub pod_user: PodUserArg,
     /// Where /livez, /readyz and /metrics are served.
     #[arg(long, env = "LIVERANK_ADMIN_LISTEN", value_name = "ADDRESS", default_value = "0.0.0.0:9060")]
     pub admin_listen: SocketAddr,
@@ -55,6 +66,15 @@ pub struct Args {
     pub reader_url_template: Option<String>,
 }
 
+/// Whose user ids pods run with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum PodUserArg {
+    /// The image's.
+    Image,
+    /// The platform's.
+    Platform,
+}
+
 /// Labels of pods.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Labels(pub BTreeMap<String, String>);
@@ -69,6 +89,14 @@ fn parse_labels(text: &str) -> Result<Labels, String> {
 }
 
 impl Args {
+    /// What authors may use.
+    pub(super) fn policy(&self) -> anyhow::Result<Policy> {
+        let Some(file) = &self.allow_file else { return Ok(Policy::default()) };
+        let text = std::fs::read_to_string(file)
+            .with_context(|| format!("--allow-file: {} cannot be read", file.display()))?;
+        Policy::parse(&text).with_context(|| format!("--allow-file: {}", file.display()))
+    }
+
     pub(super) fn templates(&self) -> Templates {
         Templates { manager: self.manager_url_template.clone(), reader: self.reader_url_template.clone() }
     }

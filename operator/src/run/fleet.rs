@@ -109,7 +109,7 @@ impl Fleet {
             return;
         }
         let (world, key, found) = (Arc::clone(&self.world), key.clone(), found.clone());
-        self.telling.spawn(confined(async move { unreadable::tell(&world, &key, &found).await }));
+        self.telling.spawn(confined(async move { Box::pin(unreadable::tell(&world, &key, &found)).await }));
     }
 
     fn ended(&mut self, ended: &Result<(Id, ()), tokio::task::JoinError>) {

@@ -35,7 +35,7 @@ pub fn restarts_at(cluster: &RankingCluster, now: Timestamp) -> Option<Timestamp
 pub fn unheeded_replicas(cluster: &RankingCluster) -> Option<i32> {
     let replicas = cluster.spec.readers.replicas;
     match cluster.spec.readers.scaling.mode {
-        ScalingMode::Auto => Some(replicas),
+        ScalingMode::Auto | ScalingMode::Proposal => Some(replicas),
         ScalingMode::Manual | ScalingMode::DryRun => {
             last(cluster)?.readers.as_ref()?.unheeded_replicas.filter(|unheeded| *unheeded == replicas)
         }
@@ -44,7 +44,7 @@ pub fn unheeded_replicas(cluster: &RankingCluster) -> Option<i32> {
 
 /// The readers that stay as they are, outside of `Auto`.
 fn held_readers(cluster: &RankingCluster) -> Option<i32> {
-    if cluster.spec.readers.scaling.mode == ScalingMode::Auto {
+    if matches!(cluster.spec.readers.scaling.mode, ScalingMode::Auto | ScalingMode::Proposal) {
         return None;
     }
     unheeded_replicas(cluster)?;

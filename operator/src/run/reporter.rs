@@ -12,7 +12,7 @@ use super::events::{self, News};
 use super::lanes::Lanes;
 use super::metrics::OperatorMetrics;
 use super::store::Key;
-use crate::crd::{LastDecision, RankingCluster, RankingClusterStatus};
+use crate::crd::{LastDecision, PastDecision, RankingCluster, RankingClusterStatus};
 use crate::readers::{Action, Decision, Numbers};
 use crate::status::{self, Report, differs, is_news};
 
@@ -36,11 +36,20 @@ pub struct Reporter {
     /// Why the last write did not succeed: what is the same again is not logged again.
     refused: Option<String>,
     decision: Option<Decision>,
+    /// The last decisions, those of leaders before this one too.
+    history: Vec<PastDecision>,
 }
 
 impl Reporter {
     /// For one cluster.
-    pub fn new(client: Client, lanes: Lanes, key: &Key, identity: String, metrics: OperatorMetrics) -> Self {
+    pub fn new(
+        client: Client,
+        lanes: Lanes,
+        key: &Key,
+        identity: String,
+        metrics: OperatorMetrics,
+        history: Vec<PastDecision>,
+    ) -> Self {
         Self {
             api: Api::namespaced(client, &key.namespace),
             lanes,
@@ -51,6 +60,7 @@ impl Reporter {
             not_before: Instant::now(),
             refused: None,
             decision: None,
+            history,
         }
     }
 
@@ -59,6 +69,14 @@ impl Reporter {
         if let Some(last) = decisions.last() {
             self.decision = Some(last.clone());
         }
+        self.history.extend(decisions.iter().map(status::past_decision));
+        let surplus = self.history.len().saturating_sub(RankingClusterStatus::MAX_HISTORY);
+        self.history.drain(..surplus);
+    }
+
+    /// The last decisions, the latest last.
+    pub fn history(&self) -> Vec<PastDecision> {
+        self.history.clone()
     }
 
     /// The last decision of this leader.

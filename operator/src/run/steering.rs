@@ -244,6 +244,7 @@ impl Steering {
             held: facts.held.map(str::to_owned),
             readers: readers.collect(),
             orphans: orphans(facts.deployments, facts.pods),
+            approved: approved(facts.cluster),
             managers: self.heard.values().cloned().collect(),
         }
     }
@@ -276,6 +277,16 @@ impl Steering {
             own: self.own.get(live.name()).copied(),
         }
     }
+}
+
+/// Names of plans are short, and few wait: what else stands there is not looked at.
+const MOST_APPROVED: usize = 8;
+
+/// The plans that somebody approves, by the resource's annotation.
+fn approved(cluster: &RankingCluster) -> BTreeSet<String> {
+    let said = cluster.metadata.annotations.as_ref().and_then(|all| all.get(names::APPROVE));
+    let ids = said.map(String::as_str).unwrap_or_default().split(',').map(str::trim);
+    ids.filter(|id| !id.is_empty()).take(MOST_APPROVED).map(str::to_owned).collect()
 }
 
 /// The readers that exist, as the builder wants to know them. One whose deletion has begun is none.

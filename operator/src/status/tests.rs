@@ -83,6 +83,8 @@ impl Given {
             unheeded: None,
             facts: Some(&self.facts),
             decision: None,
+            history: &[],
+            proposals: &[],
             troubles: &self.troubles,
             contested: &self.contested,
             pending: &self.pending,

@@ -3,7 +3,7 @@
 use super::Problems;
 
 /// A registry and a repository, then `:tag`, `@digest` or both.
-pub(super) fn check(image: &str, problems: &mut Problems) {
+pub(super) fn check(path: &str, image: &str, problems: &mut Problems) {
     let (name, digest) = image.split_once('@').map_or((image, None), |(name, digest)| (name, Some(digest)));
     let (repository, tag) = match name.rsplit_once(':') {
         Some((repository, tag)) if !tag.contains('/') => (repository, Some(tag)),
@@ -23,14 +23,14 @@ pub(super) fn check(image: &str, problems: &mut Problems) {
             && part.chars().all(|c| lower(c) || matches!(c, '.' | '_' | '-'))
     };
     if !parts.all(is_part) {
-        problems.add("spec.image", "write the repository in lower case: registry.example.org/liverank:tag");
+        problems.add(path, "write the repository in lower case: registry.example.org/liverank:tag");
     }
     let word = |c: char| c.is_ascii_alphanumeric() || c == '_';
     let is_tag = |tag: &str| {
         tag.starts_with(word) && tag.len() <= 128 && tag.chars().all(|c| word(c) || matches!(c, '.' | '-'))
     };
     if !tag.is_none_or(is_tag) {
-        problems.add("spec.image", "use letters, digits, dots, dashes and underscores in the tag");
+        problems.add(path, "use letters, digits, dots, dashes and underscores in the tag");
     }
     let is_digest = |digest: &str| {
         digest
@@ -38,6 +38,6 @@ pub(super) fn check(image: &str, problems: &mut Problems) {
             .is_some_and(|hex| hex.len() == 64 && hex.bytes().all(|b| b.is_ascii_hexdigit()))
     };
     if !digest.is_none_or(is_digest) {
-        problems.add("spec.image", "write the digest as sha256: and 64 hexadecimal digits");
+        problems.add(path, "write the digest as sha256: and 64 hexadecimal digits");
     }
 }

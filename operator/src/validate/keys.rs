@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::Problems;
+use crate::build::names;
 
 /// What Kubernetes lets all annotations of an object be, in bytes.
 const ANNOTATIONS_MAX: usize = 256 * 1024;
@@ -27,6 +28,13 @@ pub(super) fn annotations(path: &str, annotations: &BTreeMap<String, String>, pr
     let bytes: usize = annotations.iter().map(|(key, value)| key.len() + value.len()).sum();
     if bytes > ANNOTATIONS_MAX - ANNOTATIONS_OURS {
         problems.add(path, format!("shorten them: {bytes} bytes are more than an object can carry"));
+    }
+}
+
+/// Names each key that is the operator's.
+pub(super) fn not_ours<'a>(path: &str, keys: impl Iterator<Item = &'a String>, problems: &mut Problems) {
+    for key in keys.filter(|key| key.starts_with(names::OUR_PREFIX)) {
+        problems.add(path, format!("choose another key than {key}: liverank.dev/ is the operator's"));
     }
 }
 

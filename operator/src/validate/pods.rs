@@ -27,7 +27,7 @@ pub(super) fn check(path: &str, pod: &Pod, problems: &mut Problems) {
     keys::keys(&format!("{path}.labels"), pod.labels.keys(), problems);
 }
 
-fn check_resources(path: &str, resources: &ResourceRequirements, problems: &mut Problems) {
+pub(super) fn check_resources(path: &str, resources: &ResourceRequirements, problems: &mut Problems) {
     let read = |which: &str, all: &Option<BTreeMap<String, Quantity>>, problems: &mut Problems| {
         let mut read = BTreeMap::new();
         for (name, Quantity(text)) in all.iter().flatten() {

@@ -200,3 +200,91 @@ fn spreads_are_not_said_twice() {
         &format!("{path}[0].whenUnsatisfiable: write DoNotSchedule or ScheduleAnyway"),
     );
 }
+
+#[test]
+fn additions_to_pods_do_not_take_the_place_of_ours() {
+    let pod = |field: &str| format!("/spec/readers/pod/{field}");
+    let path = "spec.readers.pod";
+    none(&pod("extraArgs"), json!(["--max-connections=7", "--verbose"]));
+    for (args, problem) in [
+        (
+            json!(["--drain-seconds=1"]),
+            "[0]: remove --drain-seconds: the operator writes it from the resource",
+        ),
+        (json!(["--config=/x"]), "[0]: remove --config: the operator writes it from the resource"),
+        (json!(["--a=1", "--a=2"]), "[1]: remove it: --a stands there already"),
+    ] {
+        one(&pod("extraArgs"), args, &format!("{path}.extraArgs{problem}"));
+    }
+    none(&pod("logLevel"), json!("info,liverank_reader=debug"));
+    let said = with(&pod("logLevel"), json!("liverank=loud"));
+    assert!(said[0].starts_with("spec.readers.pod.logLevel: write a level or a filter: "), "{said:?}");
+    one(
+        &pod("env"),
+        json!([{"name": "A", "value": "1"}, {"name": "A"}]),
+        &format!("{path}.env[A]: remove it: the variable stands there already"),
+    );
+    one(
+        &pod("hostAliases"),
+        json!([{"ip": "kafka", "hostnames": ["a"]}]),
+        &format!("{path}.hostAliases[0].ip: write an IP address"),
+    );
+}
+
+#[test]
+fn volumes_have_one_source_and_mounts_have_a_volume() {
+    let pod = |field: &str| format!("/spec/gateway/pod/{field}");
+    let path = "spec.gateway.pod";
+    none(&pod("volumes"), json!([{"name": "a", "emptyDir": {}}]));
+    one(
+        &pod("volumes"),
+        json!([{"name": "config", "emptyDir": {}}]),
+        &format!("{path}.volumes[config]: choose another name: a volume of the operator's has this one"),
+    );
+    let words = "set one source: configMap, secret, emptyDir, projected, …";
+    for volume in [json!({"name": "a"}), json!({"name": "a", "emptyDir": {}, "secret": {"secretName": "s"}})]
+    {
+        one(&pod("volumes"), json!([volume]), &format!("{path}.volumes[a]: {words}"));
+    }
+    one(
+        &pod("volumeMounts"),
+        json!([{"name": "a", "mountPath": "/a"}]),
+        &format!("{path}.volumeMounts[0].name: add the volume \"a\" to volumes"),
+    );
+}
+
+#[test]
+fn containers_have_names_of_their_own_and_images() {
+    let path = "spec.consumer.pod.sidecars";
+    let pointer = "/spec/consumer/pod/sidecars";
+    let probe = json!({"tcpSocket": {"port": 1}});
+    none(pointer, json!([{"name": "a", "image": "a:1", "startupProbe": probe}]));
+    one(
+        pointer,
+        json!([{"name": "liverank", "image": "a:1"}]),
+        &format!("{path}[liverank]: choose another name: a container of the pod has this one already"),
+    );
+    one(
+        pointer,
+        json!([{"name": "a", "image": "A/b:1"}]),
+        &format!("{path}[a].image: write the repository in lower case: registry.example.org/liverank:tag"),
+    );
+    one(
+        "/spec/consumer/pod/initContainers",
+        json!([{"name": "a", "image": "a:1", "readinessProbe": probe}]),
+        "spec.consumer.pod.initContainers[a].readinessProbe: remove it: a container that runs to its end has no probes",
+    );
+    none("/spec/gateway/service", json!({"loadBalancerSourceRanges": ["192.0.2.0/24", "fd00::/8"]}));
+    for network in ["192.0.2.0", "192.0.2.0/33", "a/8", "fd00::/129"] {
+        one(
+            "/spec/gateway/service",
+            json!({"loadBalancerSourceRanges": [network]}),
+            "spec.gateway.service.loadBalancerSourceRanges[0]: write a network such as 10.1.0.0/16",
+        );
+    }
+    one(
+        "/spec/consumer/serviceAccount",
+        json!({"annotations": {"liverank.dev/drain": "x"}}),
+        "spec.consumer.serviceAccount.annotations: choose another key than liverank.dev/drain: liverank.dev/ is the operator's",
+    );
+}

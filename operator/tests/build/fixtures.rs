@@ -30,6 +30,7 @@ pub fn operator() -> OperatorFacts {
         namespace: "liverank-system".to_owned(),
         labels: BTreeMap::from([(names::NAME.to_owned(), "liverank-operator".to_owned())]),
         service_account: "liverank-operator".to_owned(),
+        platform_user: false,
         keys: r#"{"issuer":"https://kubernetes.default.svc","keys":[]}"#.to_owned(),
     }
 }

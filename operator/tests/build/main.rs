@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests: a failure there is a failed test")]
 
 mod fixtures;
+mod pods;
 mod properties;
 mod rollouts;
 mod snapshots;

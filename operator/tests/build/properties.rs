@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::{Container, PodSpec};
 use liverank_operator::build::{
     self, CURRENT, Component, Input, Kind, Object, Reader, Store, names, object::annotation_of,
 };
-use liverank_operator::crd::{Autoscaling, Jwks, RankingCluster};
+use liverank_operator::crd::{Autoscaling, Jwks, RankingCluster, ScaledBy};
 use liverank_protocol::roles;
 use serde_json::{Value, json};
 
@@ -336,8 +336,14 @@ fn a_component_has_the_secrets_and_settings_of_its_own_stores_only() {
         }
         let calls = matches!(component, Component::Gateway | Component::Reader);
         assert_eq!(text.contains("identity-token"), calls, "{}", component.name());
-        let is_asked = matches!(component, Component::Manager | Component::Statistics);
+        // The last two where viewers are asked for tokens: then they take viewers of gateways only.
+        let is_asked = matches!(
+            component,
+            Component::Manager | Component::Statistics | Component::Comment | Component::Websocket
+        );
         assert_eq!(text.contains("identity-jwks-file"), is_asked, "{}", component.name());
+        let has_viewers = matches!(component, Component::Comment | Component::Websocket | Component::Reader);
+        assert_eq!(text.contains("viewers-by-gateway"), has_viewers, "{}", component.name());
         let viewers = component == Component::Gateway;
         assert_eq!(text.contains("auth-jwks"), viewers, "{}", component.name());
     }
@@ -506,6 +512,21 @@ fn replicas_belong_to_the_autoscaler_where_there_is_one() {
     let in_turn = json!([{"type": "Pods", "value": 1, "periodSeconds": 60}]);
     assert_eq!(autoscaler["behavior"]["scaleDown"]["policies"], in_turn);
     assert_eq!(of_kind(&objects, Kind::HorizontalPodAutoscaler).count(), 1);
+}
+
+#[test]
+fn replicas_are_left_to_others_where_the_resource_says_so() {
+    let mut cluster = cluster("minimal");
+    cluster.spec.gateway.scaled_by = ScaledBy::Others;
+    cluster.spec.consumer.scaled_by = ScaledBy::Others;
+    let objects = built(&cluster);
+    for (component, has) in
+        [(Component::Gateway, false), (Component::Consumer, false), (Component::Websocket, true)]
+    {
+        let spec = &one(&objects, Kind::Deployment, component).body["spec"];
+        assert_eq!(spec.get("replicas").is_some(), has, "{}", component.name());
+    }
+    assert_eq!(of_kind(&objects, Kind::HorizontalPodAutoscaler).count(), 0);
 }
 
 #[test]

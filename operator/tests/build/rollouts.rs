@@ -14,7 +14,7 @@ const BEGIN: &str = "<!-- table: written by the builder's test -->\n";
 const END: &str = "<!-- end of table -->\n";
 
 /// Fields of ours whose value is Kubernetes' own type: what is below them is not told apart.
-const FOREIGN: [&str; 2] = ["resources", "affinity"];
+const FOREIGN: [&str; 4] = ["resources", "affinity", "securityContext", "containerSecurityContext"];
 
 type Restarted = BTreeSet<Component>;
 
@@ -116,6 +116,16 @@ fn others(now: &Value, field: &str, schema: &Value) -> Vec<Value> {
         ("resources", _) => json!({"limits": {"cpu": "3"}}),
         ("affinity", _) => json!({"podAntiAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [
             {"weight": 1, "podAffinityTerm": {"topologyKey": "zone"}}]}}),
+        ("securityContext" | "containerSecurityContext", _) => json!({"runAsUser": 7}),
+        ("hostAliases", _) => json!([{"ip": "192.0.2.8", "hostnames": ["a"]}]),
+        ("extraArgs", _) => json!(["--another"]),
+        ("env", _) => json!([{"name": "ANOTHER", "value": "one"}]),
+        ("envFrom", _) => json!([{"secretRef": {"name": "another"}}]),
+        ("volumes", _) => json!([{"name": "another", "emptyDir": {}}]),
+        ("volumeMounts", _) => json!([{"name": "extra-ca", "mountPath": "/another"}]),
+        ("initContainers" | "sidecars", _) => json!([{"name": "another", "image": "another"}]),
+        ("ipFamilies", _) => json!(["IPv4"]),
+        ("loadBalancerSourceRanges", _) => json!(["198.51.100.0/24"]),
         ("imagePullSecrets" | "parentRefs", _) => json!([{"name": "another"}]),
         ("tolerations", _) => json!([{"operator": "Exists"}]),
         ("topologySpread", _) => json!([]),

@@ -31,6 +31,10 @@ pub struct IdentityArgs {
     /// On Kubernetes: the operator's `ServiceAccount`, <namespace>/<name>.
     #[arg(long, env = "LIVERANK_IDENTITY_OPERATOR", value_name = "ACCOUNT")]
     pub identity_operator: Option<Account>,
+    /// Take viewers that a gateway sends, and no others: of readers, comment and websocket services, where gateways ask viewers
+    /// for tokens.
+    #[arg(long, env = "LIVERANK_VIEWERS_BY_GATEWAY")]
+    pub viewers_by_gateway: bool,
 }
 
 impl IdentityArgs {
@@ -46,12 +50,17 @@ impl IdentityArgs {
     /// # Errors
     /// Flags that contradict each other, or a key file that holds no key.
     pub fn open(&self) -> anyhow::Result<Identity> {
+        Ok(self.identity()?.with_viewers_by_gateway(self.viewers_by_gateway))
+    }
+
+    fn identity(&self) -> anyhow::Result<Identity> {
         let Self {
             identity_key_file,
             identity_token_file,
             identity_jwks_file,
             identity_audience,
             identity_operator,
+            viewers_by_gateway: _,
         } = self.clone();
         let on_kubernetes = identity_token_file.is_some() || identity_jwks_file.is_some();
         if let Some(file) = identity_key_file {

@@ -12,12 +12,14 @@ use liverank_core::secret::Secret;
 use liverank_protocol::access::{Access, Caller, Endpoint, Role, Service, endpoints};
 
 use super::Identity;
+use super::sent::{self, SentBy};
 use crate::Problem;
 
 /// The endpoints of one service on their way into a router.
 pub struct Routes<S> {
     service: Service,
     public: Router<S>,
+    viewers: Router<S>,
     internal: Router<S>,
     left: Vec<&'static Endpoint>,
 }
@@ -44,7 +46,8 @@ impl<S: Clone + Send + Sync + 'static> Routes<S> {
     /// Of `service`.
     pub fn of(service: Service) -> Self {
         let left = endpoints(service).collect();
-        Self { service, public: Router::new(), internal: Router::new(), left }
+        let (public, viewers, internal) = (Router::new(), Router::new(), Router::new());
+        Self { service, public, viewers, internal, left }
     }
 
     /// Has `method` `path` answered by `answer`. Panics where the table has no such row, or has it only once: a mistake
@@ -53,11 +56,12 @@ impl<S: Clone + Send + Sync + 'static> Routes<S> {
     pub fn on(mut self, method: &'static str, path: &'static str, answer: MethodRouter<S>) -> Self {
         let at = self.left.iter().position(|row| (row.method, row.path) == (method, path));
         let row = self.left.remove(at.unwrap_or_else(|| panic!("{method} {path} has no row in the table")));
-        if matches!(row.access, Access::Public) {
-            self.public = self.public.route(path, answer);
-        } else {
-            self.internal = self.internal.route(path, answer);
-        }
+        let router = match row.access {
+            Access::Public => &mut self.public,
+            Access::Viewers => &mut self.viewers,
+            Access::Partly(_) | Access::Roles(_) | Access::Ticket => &mut self.internal,
+        };
+        *router = std::mem::take(router).route(path, answer);
         self
     }
 
@@ -78,13 +82,15 @@ impl<S: Clone + Send + Sync + 'static> Routes<S> {
     pub fn guarded(self, identity: &Identity, ticket: Option<Secret>) -> (Router<S>, Router<S>) {
         assert!(self.left.is_empty(), "rows of the table that nothing answers: {:?}", self.left);
         let guard = Arc::new(Guard { service: self.service, identity: identity.clone(), ticket });
-        // A service may have nothing but public paths.
-        let internal = if self.internal.has_routes() {
-            self.internal.route_layer(from_fn_with_state(guard, check))
-        } else {
-            self.internal
+        // A service may have none of a sort.
+        let guarded = |router: Router<S>| {
+            if router.has_routes() {
+                router.route_layer(from_fn_with_state(Arc::clone(&guard), check))
+            } else {
+                router
+            }
         };
-        (self.public, internal)
+        (self.public.merge(guarded(self.viewers)), guarded(self.internal))
     }
 }
 
@@ -100,6 +106,10 @@ async fn check(
     }
     match guard.admit(path.as_str(), &request) {
         Ok(known) => {
+            if known.is(&[Role::Gateway]) {
+                let sent = SentBy::gateway(request.headers());
+                request.extensions_mut().insert(sent);
+            }
             request.extensions_mut().insert(known);
             next.run(request).await
         }
@@ -135,18 +145,26 @@ impl Guard {
         let Some(row) = row else { return Err(forbidden("nobody may ask for this".to_owned())) };
         match row.access {
             Access::Public => Ok(Known::default()),
+            Access::Viewers if !self.identity.viewers_by_gateway() => Ok(Known::default()),
+            // Whose it is, and which video's, is known when the request is read. Without any, it is not read.
+            Access::Viewers if self.service == Service::Reader => {
+                let is_shown = request.headers().contains_key(sent::PASS);
+                if is_shown { Ok(Known::default()) } else { Err(sent::no_pass()) }
+            }
+            Access::Viewers => self.one_of(&[Role::Gateway], request),
             Access::Partly(_) => self.identity.caller(request.headers(), self.service).map(Known),
             Access::Ticket => self.ticket(request),
-            Access::Roles(roles) => {
-                let caller = self.identity.caller(request.headers(), self.service)?;
-                let caller =
-                    caller.ok_or_else(|| unauthorized("this takes a token of one of our processes"))?;
-                if !roles.contains(&caller.role()) {
-                    return Err(forbidden(format!("{caller} may not ask for this")));
-                }
-                Ok(Known(Some(caller)))
-            }
+            Access::Roles(roles) => self.one_of(roles, request),
         }
+    }
+
+    fn one_of(&self, roles: &[Role], request: &Request) -> Result<Known, Problem> {
+        let caller = self.identity.caller(request.headers(), self.service)?;
+        let caller = caller.ok_or_else(|| unauthorized("this takes a token of one of our processes"))?;
+        if !roles.contains(&caller.role()) {
+            return Err(forbidden(format!("{caller} may not ask for this")));
+        }
+        Ok(Known(Some(caller)))
     }
 
     fn ticket(&self, request: &Request) -> Result<Known, Problem> {

@@ -12,10 +12,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use axum::extract::FromRequestParts;
 use axum::http::HeaderMap;
 use axum::http::request::Parts;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::hijack::Socket;
 use crate::http_args::HttpSettings;
+use crate::uploads::{Upload, Uploads};
 
 /// The header in which proxies tell whom they speak for.
 const FORWARDED: &str = "x-forwarded-for";
@@ -26,14 +26,12 @@ pub struct Exchange(Arc<Inner>);
 
 struct Inner {
     client: IpAddr,
-    uploads: Arc<Semaphore>,
     held: Mutex<Held>,
     socket: Option<Socket>,
 }
 
-#[derive(Default)]
 struct Held {
-    upload: Option<OwnedSemaphorePermit>,
+    upload: Upload,
     places: Vec<Box<dyn Any + Send>>,
 }
 
@@ -44,12 +42,13 @@ impl Exchange {
         settings: &HttpSettings,
         socket: Socket,
     ) -> Self {
-        Self(Arc::new(Inner {
-            client: client(peer.ip(), headers, settings.trusted_proxies),
-            uploads: Arc::clone(&settings.uploads),
-            held: Mutex::default(),
-            socket: Some(socket),
-        }))
+        let client = client(peer.ip(), headers, settings.trusted_proxies);
+        Self::of(client, &settings.uploads, Some(socket))
+    }
+
+    fn of(client: IpAddr, uploads: &Uploads, socket: Option<Socket>) -> Self {
+        let held = Held { upload: uploads.begin(client), places: Vec::new() };
+        Self(Arc::new(Inner { client, held: Mutex::new(held), socket }))
     }
 
     /// The address of the one who asks, as far as it can be known: see `--trusted-proxies`.
@@ -62,16 +61,9 @@ impl Exchange {
         self.held().places.push(Box::new(place));
     }
 
-    /// Takes room for `bytes` more of the request's body; `false` where there is none.
+    /// Takes room for `bytes` more of the request's body; `false` where the client has its part of it.
     pub(super) fn take_upload(&self, bytes: usize) -> bool {
-        let Ok(bytes) = u32::try_from(bytes) else { return false };
-        let Ok(permit) = Arc::clone(&self.0.uploads).try_acquire_many_owned(bytes) else { return false };
-        let mut held = self.held();
-        match &mut held.upload {
-            Some(upload) => upload.merge(permit),
-            none => *none = Some(permit),
-        }
-        true
+        self.held().upload.take(bytes)
     }
 
     /// Completes when the client has shut down its sending side. It may be gone, or it may have nothing more to say and
@@ -92,12 +84,7 @@ impl Exchange {
 /// handler runs.
 impl Default for Exchange {
     fn default() -> Self {
-        Self(Arc::new(Inner {
-            client: Ipv4Addr::LOCALHOST.into(),
-            uploads: HttpSettings::default().uploads,
-            held: Mutex::default(),
-            socket: None,
-        }))
+        Self::of(Ipv4Addr::LOCALHOST.into(), &Uploads::default(), None)
     }
 }
 

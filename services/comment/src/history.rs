@@ -1,4 +1,6 @@
-//! `GET /comments/{videoid}`: the comments of a video, newest first, page by page.
+//! `GET /comments/{videoid}`: the comments of a video, newest first, page by page, in both directions.
+//!
+//! Whichever way a page was found, it is newest first, `next` leads to older comments and `newer` to newer ones.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,7 +9,7 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use liverank_adapters::archive::Page;
-use liverank_core::VideoId;
+use liverank_core::{Comment, CommentId, Invalid, VideoId};
 use liverank_runtime::params::{Params, PathVideo};
 use liverank_runtime::problem::RETRY_AFTER;
 use liverank_runtime::server::Exchange;
@@ -17,7 +19,7 @@ use serde_json::value::{RawValue, to_raw_value};
 
 use crate::CommentService;
 
-/// How long the archive may take for a page.
+/// How long the archive may take for a step of a page.
 const PATIENCE: Duration = Duration::from_secs(5);
 const DEFAULT_LIMIT: u64 = 50;
 const MAX_LIMIT: u64 = 1_000;
@@ -30,22 +32,48 @@ pub(crate) const PAGES: usize = 128;
 /// The greatest number that JavaScript, and with it most clients, holds exactly.
 const MAX_SEQ: u64 = (1 << 53) - 1;
 
-/// `GET /comments/{videoid}?before=&limit=`.
+/// Which page is asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Asked {
+    /// The comments before this number, which is beyond all of them where none is given.
+    Before(u64),
+    /// Those after this number that are next to it.
+    After(u64),
+    /// Those around this comment.
+    Around(CommentId),
+}
+
+impl Asked {
+    fn read(params: &Params) -> Result<Self, Invalid> {
+        let before = params.number("before", 1..=MAX_SEQ)?;
+        let after = params.number("after", 0..=MAX_SEQ)?;
+        let around = params.text("around")?.map(|id| CommentId::parse_field("around", id)).transpose()?;
+        match (before, after, around) {
+            (before, None, None) => Ok(Self::Before(before.unwrap_or(u64::MAX))),
+            (None, Some(after), None) => Ok(Self::After(after)),
+            (None, None, Some(id)) => Ok(Self::Around(id)),
+            (_, _, None) => Err(Invalid::new("after", "cannot go together with before")),
+            (_, _, Some(_)) => Err(Invalid::new("around", "cannot go together with before or after")),
+        }
+    }
+}
+
+/// `GET /comments/{videoid}?before=&after=&around=&limit=`.
 pub(crate) async fn comments(
     State(service): State<Arc<CommentService>>,
     PathVideo(video): PathVideo,
     params: Params,
     exchange: Exchange,
 ) -> Result<Response, Problem> {
-    params.only(&["before", "limit"])?;
+    params.only(&["before", "after", "around", "limit"])?;
     let limit = params.number("limit", 1..=MAX_LIMIT)?.unwrap_or(DEFAULT_LIMIT) as usize;
-    let before = params.number("before", 1..=MAX_SEQ)?.unwrap_or(u64::MAX);
+    let asked = Asked::read(&params)?;
     let Ok(place) = Arc::clone(&service.pages).try_acquire_owned() else {
         let detail = "too many pages of history are being answered: try again";
         return Err(Problem::new(StatusCode::TOO_MANY_REQUESTS, detail).retry_after(RETRY_AFTER));
     };
     exchange.hold(place);
-    let page = page(&service, &video, before, limit).await?;
+    let page = page(&service, &video, asked, limit).await?;
     let json = serde_json::to_vec(&page).expect("strings and numbers always serialise");
     Ok(([(header::CONTENT_TYPE, "application/json")], json).into_response())
 }
@@ -54,39 +82,141 @@ pub(crate) async fn comments(
 #[derive(Default, Serialize)]
 struct PageJson {
     comments: Vec<Box<RawValue>>,
+    /// The `before` of the page of older comments.
     next: Option<u64>,
+    /// The `after` of the page of newer ones; absent where there were none when this was asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    newer: Option<u64>,
 }
 
-/// Reads a page in steps, so that neither it nor what is read for it grows past a bound.
 async fn page(
     service: &CommentService,
     video: &VideoId,
-    before: u64,
+    asked: Asked,
     limit: usize,
 ) -> Result<PageJson, Problem> {
-    let (mut page, mut bytes, mut before) = (PageJson::default(), 0, before);
-    while page.comments.len() < limit {
-        let step = (limit - page.comments.len()).min(STEP);
-        let asked = service.archive.ask(PATIENCE, |archive| async move {
-            archive.comments(video, Page::Before(before), step).await
-        });
-        let found = asked.await.map_err(|_| Problem::unavailable("the archive is away: try again"))?;
+    match asked {
+        Asked::Before(before) => {
+            let older = read(service, video, Page::Before(before), limit, MAX_PAGE_BYTES).await?;
+            // What was asked for says that there are newer ones, but for the page that nothing was asked of.
+            let newer = (before <= MAX_SEQ).then(|| older.first.unwrap_or(before - 1));
+            Ok(PageJson { next: older.next(), newer, comments: older.lines })
+        }
+        Asked::After(after) => {
+            let newer = read(service, video, Page::After(after), limit, MAX_PAGE_BYTES).await?;
+            let next = newer.first.map_or(after.checked_add(1), Some).filter(|&seq| seq > 1);
+            Ok(PageJson { next, newer: newer.last.filter(|_| newer.more), comments: newer.reversed() })
+        }
+        Asked::Around(id) => around(service, video, &id, limit).await,
+    }
+}
+
+/// The page that has this comment in its middle: of an even number of lines, one more is newer than it.
+async fn around(
+    service: &CommentService,
+    video: &VideoId,
+    id: &CommentId,
+    limit: usize,
+) -> Result<PageJson, Problem> {
+    let asked = service.archive.ask(PATIENCE, |archive| async move { archive.comment(video, id).await });
+    let Some(Comment { seq, .. }) = asked.await.map_err(|_| away())? else {
+        return Err(Problem::not_found("the video has no such comment").with("field", "around"));
+    };
+    // Half of the room for each side, so that long comments of one do not push the comment out.
+    let newer = read(service, video, Page::After(seq), limit / 2, MAX_PAGE_BYTES / 2).await?;
+    let older =
+        read(service, video, Page::Before(seq + 1), limit - newer.lines.len(), MAX_PAGE_BYTES / 2).await?;
+    let (next, more) = (older.next(), newer.more.then(|| newer.last.unwrap_or(seq)));
+    let mut comments = newer.reversed();
+    comments.extend(older.lines);
+    Ok(PageJson { comments, next, newer: more })
+}
+
+/// Comments read in one direction.
+#[derive(Default)]
+struct Run {
+    lines: Vec<Box<RawValue>>,
+    /// The number of the first of them.
+    first: Option<u64>,
+    /// The number of the last of them.
+    last: Option<u64>,
+    /// Whether there may be more after them.
+    more: bool,
+}
+
+impl Run {
+    /// For those that were read from new to old: the `before` of the next page. The first comment has none before it.
+    fn next(&self) -> Option<u64> {
+        self.last.filter(|&seq| self.more && seq > 1)
+    }
+
+    fn reversed(mut self) -> Vec<Box<RawValue>> {
+        self.lines.reverse();
+        self.lines
+    }
+}
+
+fn away() -> Problem {
+    Problem::unavailable("the archive is away: try again")
+}
+
+/// Reads in steps, so that neither what is read nor what is read for it grows past a bound.
+async fn read(
+    service: &CommentService,
+    video: &VideoId,
+    from: Page,
+    limit: usize,
+    most_bytes: usize,
+) -> Result<Run, Problem> {
+    let (mut run, mut bytes, mut from) = (Run::default(), 0, from);
+    while run.lines.len() < limit {
+        let step = (limit - run.lines.len()).min(STEP);
+        let asked =
+            service.archive.ask(PATIENCE, |archive| async move { archive.comments(video, from, step).await });
+        let found = asked.await.map_err(|_| away())?;
         for comment in &found {
             let json =
                 to_raw_value(&comment_json::numbered(comment)).expect("strings and numbers always serialise");
-            if bytes + json.get().len() > MAX_PAGE_BYTES && !page.comments.is_empty() {
-                page.next = Some(before);
-                return Ok(page);
+            if bytes + json.get().len() > most_bytes && !run.lines.is_empty() {
+                run.more = true;
+                return Ok(run);
             }
             bytes += json.get().len();
-            before = comment.seq;
-            page.comments.push(json);
+            run.first.get_or_insert(comment.seq);
+            run.last = Some(comment.seq);
+            from = match from {
+                Page::Before(_) => Page::Before(comment.seq),
+                Page::After(_) => Page::After(comment.seq),
+            };
+            run.lines.push(json);
         }
         if found.len() < step {
-            return Ok(page);
+            return Ok(run);
         }
     }
-    // A full page that does not reach the first comment has more before it.
-    page.next = Some(before).filter(|&seq| seq > 1);
-    Ok(page)
+    run.more = true;
+    Ok(run)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asked(query: &str) -> Result<Asked, &'static str> {
+        let params = Params::of(&format!("/comments/v?{query}").parse().unwrap());
+        Asked::read(&params).map_err(|invalid| invalid.field)
+    }
+
+    #[test]
+    fn one_way_at_a_time() {
+        assert_eq!(asked("limit=3"), Ok(Asked::Before(u64::MAX)));
+        assert_eq!(asked("before=7"), Ok(Asked::Before(7)));
+        assert_eq!(asked("after=0"), Ok(Asked::After(0)));
+        assert_eq!(asked("around=c%201"), Ok(Asked::Around(CommentId::parse("c 1").unwrap())));
+        assert_eq!(asked("before=7&after=1"), Err("after"));
+        for both in ["before=7&around=c", "after=7&around=c", "before=2&after=1&around=c", "around="] {
+            assert_eq!(asked(both), Err("around"), "{both}");
+        }
+        assert_eq!((asked("before=0"), asked("after=-1")), (Err("before"), Err("after")));
+    }
 }

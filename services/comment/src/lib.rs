@@ -137,7 +137,7 @@ pub async fn serve(
     let origins = Arc::clone(&shell.http.origins);
     let serving = async {
         tokio::select! {
-            served = server::serve(Service::Comment, listener, router(service, origins), &shell) => served,
+            served = server::serve(Service::Comment, listener, router(service, origins, &shell.identity), &shell) => served,
             Err(unusable) = open(log, &shell) => Err(unusable),
         }
     };
@@ -173,13 +173,13 @@ async fn look_after_stores(service: Arc<CommentService>, shell: ServiceContext) 
     }
 }
 
-fn router(service: Arc<CommentService>, origins: Arc<Origins>) -> Router {
+fn router(service: Arc<CommentService>, origins: Arc<Origins>, identity: &Identity) -> Router {
     let (router, _) = Routes::of(Service::Comment)
         .post("/comment", post(post::comment))
         .get("/comments/{videoid}", get(history::comments))
         .get("/statistics", get(statistics::statistics))
         .get("/health", get(health))
-        .guarded(&Identity::default(), None);
+        .guarded(identity, None);
     server::with_fallbacks(router).with_state(service).layer(from_fn_with_state(origins, cors::share))
 }
 

@@ -11,6 +11,7 @@ use liverank_core::comment::{check_text, derived_id, random_id};
 use liverank_core::event::{CommentBody, optional_text, required_text};
 use liverank_core::{Comment, CommentId, Interaction, Invalid, Kind, Millis, UserId, VideoId, ids};
 use liverank_runtime::body::JsonObject;
+use liverank_runtime::identity::sent::SentBy;
 use liverank_runtime::{Problem, comment_json, now_ms};
 use serde_json::{Map, Value, json};
 use tokio::time::timeout;
@@ -22,6 +23,8 @@ const APPEND_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long the archive may take to tell whether a comment is there already: answering matters more, for the archive
 /// takes a repeated identity only once in any case.
 const LOOK_UP_TIMEOUT: Duration = Duration::from_millis(300);
+/// How long it may take to find the comment that is replied to: without it a reply is not taken.
+const REPLY_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long an idempotency key holds, as the archive keeps identities.
 const KEY_HOLDS_MS: Millis = 24 * 60 * 60 * 1000;
 
@@ -39,6 +42,7 @@ struct Draft {
     video: VideoId,
     text: String,
     key: Option<String>,
+    reply_to: Option<CommentId>,
 }
 
 impl Draft {
@@ -55,21 +59,33 @@ impl Draft {
         if let Some(key) = key {
             ids::check("idempotency_key", key)?;
         }
-        Ok(Self { user, video, text: text.to_owned(), key: key.map(str::to_owned) })
+        let reply_to = optional_text(body, "reply_to")?;
+        let reply_to = reply_to.map(|id| CommentId::parse_field("reply_to", id)).transpose()?;
+        Ok(Self { user, video, text: text.to_owned(), key: key.map(str::to_owned), reply_to })
     }
 
     fn into_comment(self, id: CommentId, now: Millis) -> Comment {
         // The consumer numbers it; nobody is shown this one.
-        Comment { id, user_id: self.user, video_id: self.video, text: self.text, timestamp: now, seq: 0 }
+        Comment {
+            id,
+            user_id: self.user,
+            video_id: self.video,
+            text: self.text,
+            timestamp: now,
+            seq: 0,
+            reply_to: self.reply_to,
+        }
     }
 }
 
 /// `POST /comment`.
 pub(crate) async fn comment(
     State(service): State<Arc<CommentService>>,
+    sent_by: SentBy,
     JsonObject(body): JsonObject,
 ) -> Result<(StatusCode, Json<Value>), Problem> {
     let draft = Draft::parse(&body)?;
+    sent_by.expect("userid", &draft.user)?;
     let id = match &draft.key {
         None => random_id(rand::random()),
         Some(key) => {
@@ -81,6 +97,9 @@ pub(crate) async fn comment(
             id
         }
     };
+    if let Some(reply_to) = &draft.reply_to {
+        service.expect_comment(&draft.video, reply_to).await?;
+    }
     let keyed = draft.key.is_some();
     let comment = draft.into_comment(id, now_ms());
     service.append(&comment).await?;
@@ -105,6 +124,25 @@ impl CommentService {
         archived.await.ok().flatten().filter(|comment| now_ms() - comment.timestamp < KEY_HOLDS_MS)
     }
 
+    /// Refuses a reply to what is no comment under this video. A comment is in the archive before any viewer sees it.
+    async fn expect_comment(&self, video: &VideoId, id: &CommentId) -> Result<(), Problem> {
+        let here = self.acknowledged().get(Instant::now(), id).is_some_and(|it| it.video_id == *video);
+        if here {
+            return Ok(());
+        }
+        let archived =
+            self.archive.ask(REPLY_TIMEOUT, |archive| async move { archive.comment(video, id).await });
+        match archived.await {
+            Ok(Some(_)) => Ok(()),
+            Ok(None) => {
+                Err(Invalid::new("reply_to", "must be the id of a comment under the same video").into())
+            }
+            Err(_) => Err(Problem::unavailable(
+                "the archive is away, which knows the comment that is replied to: not acknowledged, try again",
+            )),
+        }
+    }
+
     /// Answers once the log has the comment durably.
     async fn append(&self, comment: &Comment) -> Result<(), Problem> {
         let event = Interaction {
@@ -115,7 +153,11 @@ impl CommentService {
             timestamp: comment.timestamp,
             event_id: None,
             owner_id: None,
-            comment: Some(CommentBody { comment_id: comment.id.clone(), text: comment.text.clone() }),
+            comment: Some(CommentBody {
+                comment_id: comment.id.clone(),
+                text: comment.text.clone(),
+                reply_to: comment.reply_to.clone(),
+            }),
         };
         let started = Instant::now();
         let append = self.log.append(comment.video_id.as_str().as_bytes(), event.to_json());
@@ -174,6 +216,9 @@ mod tests {
             ("idempotency_key", json!(1)),
             ("idempotency_key", json!("k".repeat(257))),
             ("idempotency_key", json!("k\u{7}")),
+            ("reply_to", json!(5)),
+            ("reply_to", json!("")),
+            ("reply_to", json!("c".repeat(257))),
         ];
         for (field, value) in cases {
             let mut bad = good.clone();

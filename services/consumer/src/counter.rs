@@ -1,4 +1,8 @@
 //! From the log into the archive: the one place where an event counts.
+//!
+//! While one commit is under way, what comes meanwhile is read and parsed into the next batch. So batches grow with the
+//! load, and a calm log is committed at once. Nothing is decided by what was read ahead: when a commit is refused or its
+//! fate is unknown, what was read after it is dropped and read again from where the archive stands.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -9,6 +13,7 @@ use liverank_adapters::{Backends, StoreError};
 use liverank_core::counting::{Batch, LogRecord, OffsetRange};
 use liverank_core::{Interaction, Invalid};
 use liverank_runtime::ServiceContext;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::metrics::ConsumerMetrics;
 use crate::pace::until_done;
@@ -20,8 +25,15 @@ const IDLE: Duration = Duration::from_millis(250);
 /// Who finds that a partition was taken up by another waits this long before taking it up again. By then the log has
 /// told one of the two that it is not theirs: a member of the group that was away learns so with its next heartbeat.
 const CONTESTED: Duration = Duration::from_secs(1);
+/// Records parsed at a time: a few milliseconds, in which nothing else is looked at.
+const AT_ONCE: usize = 5_000;
+/// Bytes that the records of a batch may take of the archive's memory while it is committed, by [`taken`]. A MongoDB with
+/// the least cache that we run on (512 MiB) refuses a transaction that changes some 75 MiB, and slows down all others
+/// before that. Here the records take less; there are two batches: one under way, one that is gathered.
+const MOST_TAKEN: usize = 48 << 20;
 
-/// Counts until shutdown, feeding the projector.
+/// Counts until shutdown, feeding the projector. A commit that is under way then is waited for; what was read after it
+/// is the next consumer's.
 pub async fn run(
     config: &Config,
     backends: &Backends,
@@ -41,6 +53,9 @@ pub async fn run(
         most: config.batch as usize,
         batch: config.batch as usize,
         owned: BTreeMap::new(),
+        read: BTreeMap::new(),
+        gathered: Gathered::default(),
+        under_way: None,
         due: BTreeMap::new(),
         failures: 0,
         away: None,
@@ -48,7 +63,29 @@ pub async fn run(
     while !shell.shutdown.is_cancelled() {
         counter.step().await?;
     }
+    if let Some(commit) = counter.under_way.take() {
+        counter.settle(ended(commit).await?).await?;
+    }
     Ok(())
+}
+
+/// What was read and is not being committed yet.
+#[derive(Default)]
+struct Gathered {
+    batch: Batch,
+    /// What of it could not be read, to be buried before its offsets are committed.
+    poison: Vec<DeadLetter>,
+    /// What the records take, by [`taken`].
+    taken: usize,
+}
+
+/// A commit that has ended.
+struct Ended {
+    batch: Batch,
+    /// `None` where shutdown came first: nothing of the batch has counted.
+    outcome: Option<Result<Committed, CommitError>>,
+    buried: usize,
+    took: Duration,
 }
 
 struct Counter<'a> {
@@ -64,6 +101,10 @@ struct Counter<'a> {
     batch: usize,
     /// Where each partition stands that we count.
     owned: BTreeMap<u32, Position>,
+    /// Where each will stand when all that was read is committed.
+    read: BTreeMap<u32, Position>,
+    gathered: Gathered,
+    under_way: Option<AbortOnDropHandle<anyhow::Result<Ended>>>,
     /// Partitions that the log gave us and that are not taken up yet, and when to do it.
     due: BTreeMap<u32, Instant>,
     /// Failures in a row, for the pace of trying again.
@@ -74,21 +115,73 @@ struct Counter<'a> {
 
 impl Counter<'_> {
     async fn step(&mut self) -> anyhow::Result<()> {
-        self.take_up().await?;
-        match self.log.poll(self.batch, IDLE).await {
+        if self.under_way.is_none() {
+            self.take_up().await?;
+            self.begin_commit();
+        }
+        let room = self.batch.saturating_sub(self.gathered.batch.records.len()).min(AT_ONCE);
+        let room = if self.gathered.taken < MOST_TAKEN { room } else { 0 };
+        tokio::select! {
+            ended = finished(&mut self.under_way) => {
+                self.under_way = None;
+                self.settle(ended?).await
+            }
+            polled = self.log.poll(room, IDLE), if room > 0 => self.polled(polled).await,
+        }
+    }
+
+    async fn polled(&mut self, polled: Result<ConsumerEvent, StoreError>) -> anyhow::Result<()> {
+        match polled {
             Ok(ConsumerEvent::Idle) => {}
             Ok(ConsumerEvent::Assigned(partitions)) => {
                 self.due.extend(partitions.into_iter().map(|partition| (partition, Instant::now())));
             }
             Ok(ConsumerEvent::Revoked(partitions)) => {
+                self.drop_read(&partitions);
                 self.owned.retain(|partition, _| !partitions.contains(partition));
                 self.due.retain(|partition, _| !partitions.contains(partition));
                 self.owned_changed();
             }
-            Ok(ConsumerEvent::Records(records)) => self.count(records).await?,
+            Ok(ConsumerEvent::Records(records)) => self.gather(records),
             Err(error) => self.failed(error).await?,
         }
         Ok(())
+    }
+
+    fn gather(&mut self, records: Vec<RawRecord>) {
+        let taken: usize = records.iter().map(taken).sum();
+        let Some((batch, poison)) = batch_of(records, &self.read) else { return };
+        self.read.extend(batch.spans.iter().map(after));
+        self.gathered.batch.append(batch);
+        self.gathered.poison.extend(poison);
+        self.gathered.taken += taken;
+    }
+
+    /// Forgets what was read of these partitions and is not being committed.
+    fn drop_read(&mut self, partitions: &[u32]) {
+        self.read.retain(|partition, _| !partitions.contains(partition));
+        self.gathered.batch.forget(partitions);
+        self.gathered.poison.retain(|letter| !partitions.contains(&letter.record.partition));
+    }
+
+    /// Commits what was gathered, if anything was.
+    fn begin_commit(&mut self) {
+        let Gathered { batch, poison, .. } = std::mem::take(&mut self.gathered);
+        if batch.spans.is_empty() {
+            return;
+        }
+        let (backends, shell) = (self.backends.clone(), self.shell.clone());
+        let commit = tokio::spawn(async move {
+            for letter in &poison {
+                if until_done(&shell, "burying a record", || backends.log.bury(letter)).await?.is_none() {
+                    return Ok(Ended { batch, outcome: None, buried: 0, took: Duration::ZERO });
+                }
+            }
+            let started = Instant::now();
+            let outcome = Some(backends.archive.commit(&batch).await);
+            Ok(Ended { batch, outcome, buried: poison.len(), took: started.elapsed() })
+        });
+        self.under_way = Some(AbortOnDropHandle::new(commit));
     }
 
     /// Makes the partitions that are due ours in the archive, too, and goes on where it stands, whatever the log thinks
@@ -108,6 +201,8 @@ impl Counter<'_> {
 
     /// Reads these partitions from these positions on.
     async fn begin(&mut self, positions: Vec<(u32, Position)>) -> anyhow::Result<()> {
+        let partitions: Vec<u32> = positions.iter().map(|(partition, _)| *partition).collect();
+        self.drop_read(&partitions);
         let starts: Vec<Start> = positions
             .iter()
             .map(|(partition, position)| Start {
@@ -120,6 +215,7 @@ impl Counter<'_> {
         match started {
             Ok(()) => {
                 self.due.retain(|partition, _| !positions.iter().any(|(started, _)| started == partition));
+                self.read.extend(positions.iter().copied());
                 self.owned.extend(positions);
             }
             Err(error) => {
@@ -142,23 +238,17 @@ impl Counter<'_> {
         }
     }
 
-    async fn count(&mut self, records: Vec<RawRecord>) -> anyhow::Result<()> {
-        let Some((batch, poison)) = batch_of(records, &self.owned) else { return Ok(()) };
-        for letter in poison {
-            let log = &self.backends.log;
-            if until_done(self.shell, "burying a record", || log.bury(&letter)).await?.is_none() {
-                return Ok(()); // Nothing of this batch has counted; the next consumer reads it again.
-            }
-            self.metrics.poison.inc();
-        }
-        let started = Instant::now();
-        match self.backends.archive.commit(&batch).await {
-            Ok(committed) => {
-                self.metrics.commit_seconds.observe(started.elapsed().as_secs_f64());
+    async fn settle(&mut self, ended: Ended) -> anyhow::Result<()> {
+        let Ended { batch, outcome, buried, took } = ended;
+        self.metrics.poison.inc_by(buried as u64);
+        match outcome {
+            None => Ok(()),
+            Some(Ok(committed)) => {
+                self.metrics.commit_seconds.observe(took.as_secs_f64());
                 self.counted(batch, committed).await;
                 Ok(())
             }
-            Err(CommitError::Fenced { partition, expected, actual }) => {
+            Some(Err(CommitError::Fenced { partition, expected, actual })) => {
                 self.metrics.fenced.inc();
                 tracing::warn!(
                     partition,
@@ -166,12 +256,12 @@ impl Counter<'_> {
                 );
                 self.look_again(&batch).await
             }
-            Err(CommitError::TakenOver { partition }) => {
+            Some(Err(CommitError::TakenOver { partition })) => {
                 self.metrics.fenced.inc();
                 tracing::warn!(partition, "another consumer took this partition up");
                 self.contested(&batch, partition).await
             }
-            Err(CommitError::Store(error)) => {
+            Some(Err(CommitError::Store(error))) => {
                 self.failed(error).await?;
                 self.batch = (self.batch / 2).max(1);
                 // The batch may be in: the archive's offsets tell, and the boards' offsets tell the projector.
@@ -188,29 +278,45 @@ impl Counter<'_> {
         self.metrics.counted.inc_by(effects.counted);
         self.metrics.repeated.inc_by(effects.repeated);
         let next: Vec<(u32, u64)> = batch.spans.iter().map(|span| (span.partition, span.next)).collect();
-        self.owned.extend(
-            batch.spans.iter().map(|span| (span.partition, Position { next: span.next, last: span.last })),
-        );
+        for (partition, position) in batch.spans.iter().map(after) {
+            // One that was revoked meanwhile is not ours again by this.
+            if let Some(stands) = self.owned.get_mut(&partition) {
+                *stands = position;
+            }
+        }
         self.feed.done(CommittedBatch { spans: batch.spans, effects, meta, committed: Instant::now() }).await;
         self.log.report(&next).await;
     }
 
-    /// Goes on where the archive stands in the batch's partitions: nobody knows whether the batch is in.
+    /// Goes on where the archive stands in the partitions of the batch and of what was read after it: nobody knows
+    /// whether the batch is in.
     async fn look_again(&mut self, batch: &Batch) -> anyhow::Result<()> {
-        let partitions: Vec<u32> = batch.spans.iter().map(|span| span.partition).collect();
+        let partitions = self.in_doubt(batch);
         let archive = &self.backends.archive;
         let positions = until_done(self.shell, "reading offsets", || archive.offsets(&partitions)).await?;
         let Some(positions) = positions else { return Ok(()) };
         self.begin(partitions.into_iter().zip(positions).collect()).await
     }
 
-    /// Lets go of a partition until the log has said whose it is, and goes back to where the others of the batch stood.
+    /// Lets go of a partition until the log has said whose it is, and goes back to where the others stood.
     async fn contested(&mut self, batch: &Batch, partition: u32) -> anyhow::Result<()> {
-        self.owned.remove(&partition);
-        self.due.insert(partition, Instant::now() + CONTESTED);
-        let others = batch.spans.iter().filter(|span| span.partition != partition);
-        let others = others.filter_map(|span| Some((span.partition, *self.owned.get(&span.partition)?)));
-        self.begin(others.collect()).await
+        let others = self.in_doubt(batch).into_iter().filter(|other| *other != partition);
+        let others: Vec<_> = others.filter_map(|other| Some((other, *self.owned.get(&other)?))).collect();
+        self.drop_read(&[partition]);
+        if self.owned.remove(&partition).is_some() {
+            self.due.insert(partition, Instant::now() + CONTESTED);
+        }
+        self.begin(others).await
+    }
+
+    /// The partitions that a batch covers, or what was read after it, and that are still ours.
+    fn in_doubt(&self, batch: &Batch) -> Vec<u32> {
+        let spans = batch.spans.iter().chain(&self.gathered.batch.spans);
+        let mut partitions: Vec<u32> = spans.map(|span| span.partition).collect();
+        partitions.sort_unstable();
+        partitions.dedup();
+        partitions.retain(|partition| self.owned.contains_key(partition));
+        partitions
     }
 
     async fn failed(&mut self, error: StoreError) -> anyhow::Result<()> {
@@ -230,6 +336,36 @@ impl Counter<'_> {
         if let Some(part) = self.away.take() {
             self.shell.health.dependency(part, Ok(()));
         }
+    }
+}
+
+/// What a record takes of the archive's memory at most, roughly: what it says stands in a document, in that document's
+/// indexes and in the log of operations; a video's counters and the bookkeeping come to 600 bytes.
+const fn taken(record: &RawRecord) -> usize {
+    600 + 3 * record.value.len()
+}
+
+/// Where a partition stands after this.
+fn after(span: &OffsetRange) -> (u32, Position) {
+    (span.partition, Position { next: span.next, last: span.last })
+}
+
+/// The end of a commit that is under way; for ever away where none is.
+async fn finished(under_way: &mut Option<AbortOnDropHandle<anyhow::Result<Ended>>>) -> anyhow::Result<Ended> {
+    match under_way {
+        Some(commit) => ended(commit).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// A panic of the commit is one of its owner.
+async fn ended(
+    commit: impl Future<Output = Result<anyhow::Result<Ended>, tokio::task::JoinError>>,
+) -> anyhow::Result<Ended> {
+    match commit.await {
+        Ok(ended) => ended,
+        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+        Err(error) => Err(error.into()),
     }
 }
 

@@ -29,11 +29,16 @@ use liverank_runtime::{ServiceContext, Tasks};
 use crate::metrics::ConsumerMetrics;
 use crate::pace::Pace;
 
+/// Events of a batch at most, unless configured otherwise. A transaction has to fit into the cache of MongoDB with room
+/// to spare: one that wrote 100,000 videos did not fit into a cache of 512 MB.
+const BATCH: u32 = 50_000;
+
 /// How a consumer counts.
 #[derive(Debug, Clone, Args)]
 pub struct Config {
-    /// Most events in one transaction. More are faster per event and slower for each other.
-    #[arg(long, env = "LIVERANK_BATCH", default_value_t = 5000, value_parser = clap::value_parser!(u32).range(1..=50_000))]
+    /// Most events in one transaction. A batch is what came while the one before it was committed: only a consumer that
+    /// is behind fills it.
+    #[arg(long, env = "LIVERANK_BATCH", default_value_t = BATCH, value_parser = clap::value_parser!(u32).range(1..=200_000))]
     pub batch: u32,
     /// What an event is worth.
     #[command(flatten)]
@@ -77,7 +82,7 @@ fn weight(text: &str) -> Result<i64, String> {
 
 impl Default for Config {
     fn default() -> Self {
-        Self { batch: 5000, rules: RuleArgs::default() }
+        Self { batch: BATCH, rules: RuleArgs::default() }
     }
 }
 

@@ -1,10 +1,11 @@
 //! From the archive onto the boards and to the readers, behind every commit.
 //!
 //! Batches arrive in the order of their commits. For each: publish its comments, then project its scores with its
-//! offsets, in the generation it was committed in. When the boards say that they are behind or of another generation,
+//! offsets, in the generation it was committed in. Those that wait are taken as one, so that a video that changed in
+//! each goes to the boards once. When the boards say that they are behind or of another generation,
 //! or a batch was missed, everything is made good from the archive ([`crate::repair`]).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
@@ -13,8 +14,8 @@ use std::time::{Duration, Instant};
 use liverank_adapters::archive::Meta;
 use liverank_adapters::ranking_store::{Projected, Projection};
 use liverank_adapters::{Backends, StoreError};
-use liverank_core::Comment;
 use liverank_core::counting::{Effects, OffsetRange};
+use liverank_core::{Comment, VideoId};
 use liverank_runtime::{ServiceContext, now_ms};
 use tokio::sync::{mpsc, watch};
 
@@ -22,8 +23,8 @@ use crate::RETRY;
 use crate::metrics::ConsumerMetrics;
 use crate::repair::{RepairError, entry, no_archive, repair};
 
-/// Batches that may wait for the boards: enough to ride out a hiccup; with more, a repair is cheaper than a queue.
-const WAITING: usize = 16;
+/// Batches that may wait for the boards, of which each may be tens of megabytes. They are put on the boards together.
+const WAITING: usize = 4;
 /// How often the boards are looked at when nothing happens, so that one that was emptied is filled again soon.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 
@@ -37,6 +38,31 @@ pub struct CommittedBatch {
     pub meta: Meta,
     /// When it was committed.
     pub committed: Instant,
+}
+
+impl CommittedBatch {
+    /// Makes one of this and the `next`, unless something lies between them.
+    fn join(&mut self, next: Self) -> Result<(), Box<Self>> {
+        let follows = |span: &OffsetRange| {
+            let before = self.spans.iter().find(|before| before.partition == span.partition);
+            before.is_none_or(|before| before.next == span.from)
+        };
+        if next.meta != self.meta || !next.spans.iter().all(follows) {
+            return Err(Box::new(next));
+        }
+        for span in next.spans {
+            match self.spans.iter_mut().find(|before| before.partition == span.partition) {
+                Some(before) => before.next = span.next,
+                None => self.spans.push(span),
+            }
+        }
+        let changed: HashSet<VideoId> =
+            next.effects.videos.iter().map(|state| state.video_id.clone()).collect();
+        self.effects.videos.retain(|state| !changed.contains(&state.video_id));
+        self.effects.videos.extend(next.effects.videos);
+        self.effects.comments.extend(next.effects.comments);
+        Ok(())
+    }
 }
 
 /// The counter's end of the way to the projector.
@@ -99,6 +125,7 @@ pub fn start(
         shell: shell.clone(),
         metrics: metrics.clone(),
         waiting,
+        apart: None,
         owned: owned_seen,
         missed: Arc::clone(&missed),
         away: Arc::clone(&away),
@@ -117,6 +144,8 @@ struct Projector {
     shell: ServiceContext,
     metrics: ConsumerMetrics,
     waiting: mpsc::Receiver<CommittedBatch>,
+    /// One that could not be joined to those before it.
+    apart: Option<CommittedBatch>,
     owned: watch::Receiver<Vec<u32>>,
     missed: Arc<AtomicBool>,
     away: Arc<AtomicBool>,
@@ -135,7 +164,7 @@ impl Projector {
             tokio::select! {
                 biased;
                 done = self.waiting.recv() => match done {
-                    Some(done) => self.follow(done).await,
+                    Some(done) => self.follow_all(done).await,
                     None => return,
                 },
                 changed = self.owned.changed() => if changed.is_ok() {
@@ -145,6 +174,21 @@ impl Projector {
                 },
                 _ = look.tick() => self.look(false).await,
             }
+        }
+    }
+
+    /// Follows a batch and those that wait behind it.
+    async fn follow_all(&mut self, first: CommittedBatch) {
+        let mut next = Some(first);
+        while let Some(mut done) = next {
+            while let Ok(more) = self.waiting.try_recv() {
+                if let Err(more) = done.join(more) {
+                    self.apart = Some(*more);
+                    break;
+                }
+            }
+            self.follow(done).await;
+            next = self.apart.take();
         }
     }
 
@@ -244,7 +288,7 @@ impl Projector {
         // A batch may be committed and not yet in the queue: only what was there at the last look counts as missing.
         let before = std::mem::replace(&mut self.seen, now.clone());
         let expected = if new_partitions { now } else { before };
-        if !self.waiting.is_empty() {
+        if !self.waiting.is_empty() || self.apart.is_some() {
             return Ok(false);
         }
         let meta = self.backends.archive.meta().await?.ok_or_else(no_archive)?;
@@ -278,5 +322,55 @@ impl Projector {
             "the boards were empty, behind or of an earlier generation, and have been filled from the archive"
         );
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use liverank_core::UserId;
+    use liverank_core::comment::CommentEpoch;
+    use liverank_core::counting::{Rules, VideoState};
+    use liverank_core::score::Counters;
+
+    use super::*;
+
+    fn batch(generation: u64, spans: &[(u32, u64, u64)], videos: &[(&str, i64)]) -> CommittedBatch {
+        let state = |&(id, views): &(&str, i64)| VideoState {
+            video_id: VideoId::parse(id).unwrap(),
+            owner: UserId::parse("o").unwrap(),
+            owner_given: false,
+            counters: Counters { views, ..Counters::default() },
+            last_seq: 0,
+            trending: 0.0,
+        };
+        let span =
+            |&(partition, from, next): &(u32, u64, u64)| OffsetRange { partition, from, next, last: None };
+        CommittedBatch {
+            spans: spans.iter().map(span).collect(),
+            effects: Effects { videos: videos.iter().map(state).collect(), ..Effects::default() },
+            meta: Meta { numbering: CommentEpoch::from_bits(1), generation, rules: Rules::default() },
+            committed: Instant::now(),
+        }
+    }
+
+    #[test]
+    fn batches_that_follow_each_other_are_one_with_the_later_states() {
+        let mut first = batch(1, &[(0, 0, 5), (1, 3, 4)], &[("a", 1), ("b", 1)]);
+        assert!(first.join(batch(1, &[(0, 5, 9), (2, 7, 8)], &[("b", 2), ("c", 2)])).is_ok());
+        let spans: Vec<_> = first.spans.iter().map(|span| (span.partition, span.from, span.next)).collect();
+        assert_eq!(spans, [(0, 0, 9), (1, 3, 4), (2, 7, 8)]);
+        let videos = first.effects.videos.iter();
+        let videos: Vec<_> = videos.map(|state| (state.video_id.as_str(), state.counters.views)).collect();
+        assert_eq!(videos, [("a", 1), ("b", 2), ("c", 2)]);
+    }
+
+    #[test]
+    fn what_does_not_follow_stays_apart() {
+        let mut first = batch(1, &[(0, 0, 5)], &[("a", 1)]);
+        for apart in [batch(1, &[(0, 6, 7)], &[]), batch(2, &[(0, 5, 7)], &[])] {
+            let spans = apart.spans.clone();
+            assert_eq!(first.join(apart).unwrap_err().spans, spans);
+        }
+        assert_eq!((first.spans[0].next, first.effects.videos.len()), (5, 1));
     }
 }

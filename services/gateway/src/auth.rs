@@ -4,6 +4,8 @@
 //! |---|---|
 //! | this one | reads a request's token, and says whose it is |
 //! | `keys` | keeps the issuer's keys up to date |
+//! | `revoked` | knows which tokens are good no more before they expire |
+//! | `session` | ends streams when their token is good no more |
 //!
 //! Without keys configured, nobody is asked for a token.
 
@@ -17,6 +19,8 @@ use axum::http::request::Parts;
 use axum::http::uri::PathAndQuery;
 use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
 use jsonwebtoken::{Header, Validation};
+use liverank_core::Interaction;
+use liverank_core::viewer_role::{ViewerRole, ViewerRoles};
 use liverank_runtime::jwt;
 use liverank_runtime::params::Params;
 use liverank_runtime::{Health, Problem};
@@ -27,8 +31,11 @@ use serde_json::Value;
 use crate::Gateway;
 
 pub(crate) mod keys;
+mod revoked;
+pub(crate) mod session;
 
 use keys::{Keys, Source};
+use revoked::Revoked;
 
 /// The query parameter for those who cannot send headers: a browser's `EventSource` and `WebSocket`.
 const PARAMETER: &str = "access_token";
@@ -57,6 +64,11 @@ pub struct AuthArgs {
     /// For whom they must be meant: one of their `aud`. Needed with keys: a token for another service is none for this one.
     #[arg(long, env = "LIVERANK_AUTH_AUDIENCE")]
     pub auth_audience: Option<String>,
+    /// A file that lists tokens that are good no more: `{"revoked": [{"jti": "…"}, {"sub": "…", "issued_before": 1760000000}]}`.
+    ///
+    /// It is looked at each second, and may be replaced at any time; streams that it concerns end then.
+    #[arg(long, env = "LIVERANK_AUTH_REVOKED_FILE", value_name = "FILE")]
+    pub auth_revoked_file: Option<PathBuf>,
     /// Keys are asked for again at most this often.
     #[arg(skip = keys::ASK_AGAIN)]
     pub ask_again: Duration,
@@ -70,6 +82,7 @@ impl AuthArgs {
             auth_jwks_url: None,
             auth_issuer: Some(issuer.to_owned()),
             auth_audience: Some(audience.to_owned()),
+            auth_revoked_file: None,
             ask_again: keys::ASK_AGAIN,
         }
     }
@@ -90,8 +103,12 @@ impl AuthArgs {
             (Some(file), None) => Source::File(file),
             (None, Some(url)) => Source::url(url)?,
             (None, None) => {
-                let alone = self.auth_issuer.is_none() && self.auth_audience.is_none();
-                ensure!(alone, "--auth-issuer and --auth-audience need --auth-jwks-file or --auth-jwks-url");
+                let others = [&self.auth_issuer, &self.auth_audience];
+                let alone = others.iter().all(|it| it.is_none()) && self.auth_revoked_file.is_none();
+                ensure!(
+                    alone,
+                    "--auth-issuer, --auth-audience and --auth-revoked-file need --auth-jwks-file or --auth-jwks-url"
+                );
                 return Ok(None);
             }
         };
@@ -109,14 +126,22 @@ impl AuthArgs {
 /// What tokens are judged by.
 pub(crate) struct Auth {
     pub(crate) keys: Keys,
+    pub(crate) revoked: Revoked,
     issuer: String,
     audience: String,
 }
 
-/// What is read of a token, beside what decides whether it is good.
+/// What is read of a token.
 #[derive(Clone, Deserialize)]
 struct Claims {
     sub: String,
+    exp: f64,
+    #[serde(default)]
+    iat: Option<f64>,
+    #[serde(default)]
+    jti: Option<String>,
+    #[serde(default)]
+    roles: Option<Value>,
 }
 
 impl Auth {
@@ -125,18 +150,30 @@ impl Auth {
     /// # Errors
     /// Those of [`AuthArgs::check`].
     pub(crate) fn new(args: AuthArgs, health: Health) -> anyhow::Result<Option<Self>> {
-        let ask_again = args.ask_again;
+        let (ask_again, revoked) = (args.ask_again, args.auth_revoked_file.clone());
         let Some((source, issuer, audience)) = args.issuer()? else { return Ok(None) };
+        let revoked = Revoked::new(revoked, health.clone())?;
         let keys = Keys::new(source, ask_again, health);
-        Ok(Some(Self { keys, issuer, audience }))
+        Ok(Some(Self { keys, revoked, issuer, audience }))
     }
 
-    /// For whom `token` is.
-    async fn subject(&self, token: &str) -> Result<String, Problem> {
+    /// Whose `token` is, and what for.
+    async fn viewer(&self, token: &str) -> Result<Viewer, Problem> {
         let header = jwt::header(token).map_err(|reason| invalid(&reason))?;
         let fitting = self.keys.fitting(&header).await?;
         let claims = jwt::claims::<Claims>(token, &fitting, &self.validation(&header));
-        claims.map(|claims| claims.sub).map_err(|reason| invalid(&reason))
+        let claims = claims.map_err(|reason| invalid(&reason))?;
+        let viewer = Viewer {
+            subject: claims.sub,
+            roles: ViewerRoles::of_claim(claims.roles.as_ref()),
+            until: claims.exp as u64,
+            token: claims.jti,
+            issued: claims.iat.map(|seconds| seconds as u64),
+        };
+        if self.revoked.has(&viewer) {
+            return Err(invalid("it was revoked"));
+        }
+        Ok(viewer)
     }
 
     fn validation(&self, header: &Header) -> Validation {
@@ -155,13 +192,32 @@ fn invalid(reason: &str) -> Problem {
         .challenge(CHALLENGE_INVALID)
 }
 
+/// What a good token says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Viewer {
+    /// Its user (`sub`).
+    pub(crate) subject: String,
+    /// What that one may do.
+    pub(crate) roles: ViewerRoles,
+    /// When it expires, in Unix seconds (`exp`).
+    until: u64,
+    /// Its name (`jti`).
+    token: Option<String>,
+    /// When it was issued, in Unix seconds (`iat`).
+    issued: Option<u64>,
+}
+
+fn not_allowed(detail: String) -> Problem {
+    Problem::new(StatusCode::FORBIDDEN, detail).challenge(CHALLENGE_OTHER)
+}
+
 /// Who sent a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Caller {
     /// Tokens are not asked for.
     Anyone,
     /// The one that the token is for.
-    User(String),
+    User(Viewer),
 }
 
 impl FromRequestParts<Arc<Gateway>> for Caller {
@@ -170,7 +226,7 @@ impl FromRequestParts<Arc<Gateway>> for Caller {
     async fn from_request_parts(parts: &mut Parts, gateway: &Arc<Gateway>) -> Result<Self, Problem> {
         let Some(auth) = &gateway.auth else { return Ok(Self::Anyone) };
         let caller = if let Some(token) = shown(parts) {
-            auth.subject(&token).await.map(Self::User)
+            auth.viewer(&token).await.map(Self::User)
         } else {
             let detail = "this takes a token: Authorization: Bearer <token>";
             Err(Problem::new(StatusCode::UNAUTHORIZED, detail).challenge(CHALLENGE))
@@ -193,21 +249,44 @@ fn shown(parts: &Parts) -> Option<String> {
 }
 
 impl Caller {
-    /// 403 where it speaks for somebody else than `user`, who stands in `field`.
+    /// 403 where it speaks for somebody else than `user`, who stands in `field`. A service speaks for anybody.
     pub(crate) fn expect(&self, field: &'static str, user: &str) -> Result<(), Problem> {
         match self {
-            Self::User(subject) if subject != user => {
+            Self::User(viewer) if viewer.subject != user && !viewer.roles.has(ViewerRole::Service) => {
                 let detail = format!("{field} must be the user that the token is for, its `sub`");
-                let problem = Problem::new(StatusCode::FORBIDDEN, detail).challenge(CHALLENGE_OTHER);
-                Err(problem.with("field", field))
+                Err(not_allowed(detail).with("field", field))
             }
             Self::Anyone | Self::User(_) => Ok(()),
         }
     }
 
+    /// 403 where it may not post at all.
+    pub(crate) fn expect_poster(&self) -> Result<(), Problem> {
+        match self {
+            Self::User(viewer) if !viewer.roles.has(ViewerRole::Poster) => {
+                Err(not_allowed("the token's roles let its user watch, not post".to_owned()))
+            }
+            Self::Anyone | Self::User(_) => Ok(()),
+        }
+    }
+
+    /// 403 where it may not send this event as it is. Whose a video is, a service says: what a viewer says of that does not
+    /// count.
+    pub(crate) fn judge(&self, event: &mut Interaction) -> Result<(), Problem> {
+        self.expect_poster()?;
+        self.expect("user_id", event.user_id.as_str())?;
+        if let Self::User(viewer) = self
+            && !viewer.roles.has(ViewerRole::Service)
+        {
+            event.owner_id = None;
+        }
+        Ok(())
+    }
+
     /// As [`Caller::expect`], for a comment on its way to the comment service. What is no comment is that service's to
     /// refuse; it reads JSON as we do here.
     pub(crate) fn expect_author(&self, body: &[u8]) -> Result<(), Problem> {
+        self.expect_poster()?;
         if *self == Self::Anyone {
             return Ok(());
         }
@@ -245,6 +324,13 @@ fn is_token(pair: &str) -> bool {
     format!("/?{pair}").parse::<Uri>().is_ok_and(|uri| Params::of(&uri).get(PARAMETER).is_some())
 }
 
+/// A viewer with these roles.
+#[cfg(test)]
+pub(crate) fn user(subject: &str, roles: &str) -> Caller {
+    let roles = ViewerRoles::of_names(roles);
+    Caller::User(Viewer { subject: subject.to_owned(), roles, until: 0, token: None, issued: None })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -257,7 +343,7 @@ mod tests {
             caller.strip(&mut headers, &mut uri);
             (uri.to_string(), headers.len())
         };
-        let user = Caller::User("ana".to_owned());
+        let user = user("ana", "");
         for (sent, expected) in [
             ("/ws/videos?access_token=t", "/ws/videos"),
             ("/ws/videos?limit=3&access_token=t&x=%20", "/ws/videos?limit=3&x=%20"),
@@ -273,7 +359,7 @@ mod tests {
 
     #[test]
     fn nobody_comments_for_another() {
-        let user = Caller::User("ana".to_owned());
+        let (service, watcher, user) = (user("app", "service"), user("ana", "viewer"), user("ana", ""));
         let status = |caller: &Caller, body: &str| {
             caller.expect_author(body.as_bytes()).map_or_else(|problem| problem.status().as_u16(), |()| 0)
         };
@@ -281,8 +367,23 @@ mod tests {
         assert_eq!(status(&user, r#"{"userid":"ben"}"#), 403);
         assert_eq!(status(&user, r#"{"userid":"ana","userid":"ben"}"#), 403, "the last one is meant");
         assert_eq!(status(&Caller::Anyone, r#"{"userid":"ben"}"#), 0);
+        assert_eq!(status(&service, r#"{"userid":"ben"}"#), 0);
+        assert_eq!(status(&watcher, r#"{"userid":"ana"}"#), 403);
         for refused_later in ["", "[]", "{", r#"{"userid":7}"#] {
             assert_eq!(status(&user, refused_later), 0);
         }
+    }
+
+    #[test]
+    fn whose_a_video_is_a_service_says() {
+        let event = serde_json::json!({"video_id": "v", "user_id": "ana", "type": "view", "owner_id": "eve"});
+        let judged = |caller: &Caller| {
+            let mut event = Interaction::parse(&event, 0).unwrap();
+            caller.judge(&mut event).map(|()| event.owner_id.map(|owner| owner.to_string())).ok()
+        };
+        let eve = Some(Some("eve".to_owned()));
+        assert_eq!([judged(&Caller::Anyone), judged(&user("app", "service"))], [eve.clone(), eve]);
+        assert_eq!(judged(&user("ana", "poster")), Some(None));
+        assert_eq!([judged(&user("ana", "viewer")), judged(&user("ben", ""))], [None, None]);
     }
 }

@@ -122,8 +122,8 @@ async fn take(gateway: &Gateway, caller: &Caller, item: Result<Value, Invalid>) 
             gateway.metrics.interaction(AppendOutcome::Invalid);
             failed(StatusCode::BAD_REQUEST, Some(invalid.field), invalid.to_string())
         }
-        Ok(event) => {
-            if let Err(problem) = caller.expect("user_id", event.user_id.as_str()) {
+        Ok(mut event) => {
+            if let Err(problem) = caller.judge(&mut event) {
                 return failed(problem.status(), Some("user_id"), problem.detail().to_owned());
             }
             match append(gateway, &event).await {
@@ -131,7 +131,10 @@ async fn take(gateway: &Gateway, caller: &Caller, item: Result<Value, Invalid>) 
                     let status = StatusCode::ACCEPTED.as_u16();
                     Outcome { status, event_id: Some(event_id), field: None, error: None }
                 }
-                Err(problem) => failed(problem.status(), None, problem.detail().to_owned()),
+                Err(problem) => {
+                    let field = (problem.status() == StatusCode::CONFLICT).then_some("event_id");
+                    failed(problem.status(), field, problem.detail().to_owned())
+                }
             }
         }
     }

@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use liverank_adapters::StoreError;
+use liverank_protocol::access::Service;
 use liverank_runtime::peer::{PeerError, Peers, Replicas};
 use liverank_runtime::{Health, Problem};
 use reqwest::Url;
@@ -62,6 +63,8 @@ impl Dependency {
 /// One of our services, in any number of replicas.
 pub(crate) struct Peer {
     pub(crate) name: &'static str,
+    /// Whom it is told by token that a gateway asks, where viewers are asked for theirs.
+    pub(crate) takes_viewers: Option<Service>,
     pub(crate) replicas: Option<Replicas>,
     pub(crate) dependency: Dependency,
 }
@@ -69,7 +72,9 @@ pub(crate) struct Peer {
 impl Peer {
     pub(crate) fn new(name: &'static str, peers: &Peers, urls: Vec<Url>, health: Health) -> Self {
         let replicas = Replicas::new(peers.clone(), urls);
-        Self { name, replicas, dependency: Dependency::new(health) }
+        let takes_viewers =
+            [Service::Comment, Service::Websocket].into_iter().find(|service| service.name() == name);
+        Self { name, takes_viewers, replicas, dependency: Dependency::new(health) }
     }
 
     /// Its replicas, the one that answered last first.

@@ -13,6 +13,7 @@ use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use liverank_core::event::required_text;
+use liverank_core::stream_events::{EVENTS_PARAMETER, StreamEvents};
 use liverank_core::{Position, UserId, VideoId};
 use liverank_runtime::Problem;
 use liverank_runtime::body::JsonObject;
@@ -22,6 +23,7 @@ use liverank_runtime::streams::EVENT_STREAM;
 
 use crate::Gateway;
 use crate::auth::Caller;
+use crate::auth::session::{Session, session};
 
 mod reader;
 mod routes;
@@ -37,14 +39,19 @@ pub(crate) struct Watch {
     video_id: VideoId,
     /// Clients that post cannot resume: the reader tells them of gaps in another way.
     posted: bool,
+    /// What the client asks for beside comments.
+    events: StreamEvents,
     /// The last event that the client has; empty for one that has none.
     last_id: String,
+    /// How long it may watch.
+    session: Session,
 }
 
-/// What `GET /connect` takes. The last two are what stand-ins for a browser's `EventSource` call the third.
-const CONNECT_PARAMETERS: [&str; 5] = ["userid", "videoid", "last_event_id", "lastEventId", "lastEventID"];
+/// What `GET /connect` takes. The last two are what stand-ins for a browser's `EventSource` call the one before.
+const CONNECT_PARAMETERS: [&str; 6] =
+    ["userid", "videoid", EVENTS_PARAMETER, "last_event_id", "lastEventId", "lastEventID"];
 
-/// `GET /connect?userid=&videoid=&last_event_id=`.
+/// `GET /connect?userid=&videoid=&events=&last_event_id=`.
 pub(crate) async fn by_get(
     State(gateway): State<Arc<Gateway>>,
     caller: Caller,
@@ -57,7 +64,9 @@ pub(crate) async fn by_get(
         user_id: UserId::parse_field("userid", params.required("userid")?)?,
         video_id: VideoId::parse_field("videoid", params.required("videoid")?)?,
         posted: false,
+        events: StreamEvents::parse(params.text(EVENTS_PARAMETER)?)?,
         last_id: last_id(&headers, &params),
+        session: session(&gateway, &caller),
     };
     caller.expect("userid", watch.user_id.as_str())?;
     if gateway.manager.replicas.is_none() {
@@ -80,7 +89,9 @@ pub(crate) async fn by_post(
         user_id: UserId::parse_field("userid", required_text(&body, "userid")?)?,
         video_id: VideoId::parse_field("videoid", required_text(&body, "videoid")?)?,
         posted: true,
+        events: StreamEvents::parse(params.text(EVENTS_PARAMETER)?)?,
         last_id: last_id(&headers, &params),
+        session: session(&gateway, &caller),
     };
     caller.expect("userid", watch.user_id.as_str())?;
     if gateway.manager.replicas.is_none() {

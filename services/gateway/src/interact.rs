@@ -7,7 +7,7 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode};
 use liverank_adapters::event_log::AppendError;
 use liverank_core::comment::hex;
-use liverank_core::{Interaction, Invalid};
+use liverank_core::{Interaction, Invalid, Kind};
 use liverank_runtime::body::{JsonObject, expect_json, media_type};
 use liverank_runtime::server::Exchange;
 use liverank_runtime::{Problem, now_ms};
@@ -34,8 +34,8 @@ pub(crate) async fn one(
 ) -> Result<(StatusCode, Json<Acknowledged>), Problem> {
     let event =
         json_object(&gateway, request).await.and_then(|JsonObject(object)| Ok(read(Value::Object(object))?));
-    let event = event.inspect_err(|_| gateway.metrics.interaction(AppendOutcome::Invalid))?;
-    caller.expect("user_id", event.user_id.as_str())?;
+    let mut event = event.inspect_err(|_| gateway.metrics.interaction(AppendOutcome::Invalid))?;
+    caller.judge(&mut event)?;
     gateway.limits.events(&caller, &exchange, 1)?;
     let Ok(place) = Arc::clone(&gateway.in_flight).try_acquire_owned() else {
         gateway.metrics.interaction(AppendOutcome::Shed);
@@ -71,14 +71,26 @@ pub(crate) fn too_many() -> Problem {
 pub(crate) fn read(mut value: Value) -> Result<Interaction, Invalid> {
     if let Value::Object(object) = &mut value {
         object.remove("comment_id");
+        // In the log it counts as none: who writes there has always been free to leave it out.
+        if object.get("type").is_some_and(|kind| kind == Kind::WatchTime.name())
+            && object.get("watch_time").is_none_or(Value::is_null)
+        {
+            return Err(Invalid::new("watch_time", "is required with the type watch_time: how many seconds"));
+        }
     }
     Interaction::parse(&value, now_ms())
 }
 
 /// Appends an interaction to the log and answers its `event_id`.
 pub(crate) async fn append(gateway: &Gateway, event: &Interaction) -> Result<String, Problem> {
+    let claimed = gateway.acknowledged.claim(event);
+    claimed.inspect_err(|_| gateway.metrics.interaction(AppendOutcome::Invalid))?;
     let key = event.video_id.as_str().as_bytes();
-    if let Err(refused) = gateway.backends.log.append(key, event.to_json()).await {
+    let appended = gateway.backends.log.append(key, event.to_json()).await;
+    if matches!(appended, Err(AppendError::TooLarge { .. })) {
+        gateway.acknowledged.release(event);
+    }
+    if let Err(refused) = appended {
         gateway.metrics.interaction(AppendOutcome::Unavailable);
         return Err(refusal(gateway, &refused));
     }

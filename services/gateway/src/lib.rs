@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`router`] | says which path is answered by what; reads as the API |
 //! | `interact`, `batch` | take interactions into the log |
+//! | `acknowledged` | knows which `event_id` stands for what |
 //! | `videos` | answers ranked lists and single videos |
 //! | `front_door` | carries a viewer's comment stream, following the video from reader to reader |
 //! | `proxy`, `upgrade` | pass everything else on to the service that answers it |
@@ -22,11 +23,12 @@ use liverank_protocol::access::Service;
 use liverank_runtime::origins::Origins;
 use liverank_runtime::peer::Peers;
 use liverank_runtime::streams::Streams;
-use liverank_runtime::{ServiceContext, Tasks, server};
+use liverank_runtime::{Identity, ServiceContext, Tasks, server};
 use reqwest::Url;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
+mod acknowledged;
 pub mod auth;
 mod batch;
 mod dependency;
@@ -42,6 +44,7 @@ mod upgrade;
 mod upstream;
 mod videos;
 
+use acknowledged::Acknowledged;
 use auth::{Auth, AuthArgs};
 use dependency::{Dependency, Peer};
 use front_door::RouteCache;
@@ -147,6 +150,8 @@ pub(crate) struct Gateway {
     /// Reports and questions to the statistics service being passed on, each from when it is whole until its answer is.
     pub(crate) reports: Arc<Semaphore>,
     pub(crate) streams: Streams,
+    /// What was sent under which `event_id`.
+    pub(crate) acknowledged: Acknowledged,
     /// What one caller may do.
     pub(crate) limits: Limits,
     /// Whose pages may use it.
@@ -154,6 +159,8 @@ pub(crate) struct Gateway {
     pub(crate) routes: RouteCache,
     pub(crate) rules: videos::RulesCache,
     pub(crate) patience: Duration,
+    /// Who this process is to the others.
+    pub(crate) identity: Identity,
     /// What viewers' tokens are judged by; absent where none are asked for.
     pub(crate) auth: Option<Auth>,
     pub(crate) metrics: GatewayMetrics,
@@ -185,11 +192,13 @@ impl Gateway {
                 shell,
                 metrics.streams.clone(),
             ),
+            acknowledged: Acknowledged::default(),
             limits: Limits::new(&config.limits),
             origins: Arc::clone(&shell.http.origins),
             routes: RouteCache::default(),
             rules: videos::RulesCache::default(),
             patience: Duration::from_secs(config.reader_wait_seconds.into()),
+            identity: shell.identity.clone(),
             auth: Auth::new(config.auth, shell.health.clone())?,
             metrics,
         }))
@@ -208,6 +217,7 @@ pub async fn run(
     let mut tasks = Tasks::new(&shell);
     if gateway.auth.is_some() {
         tasks.spawn("keep_keys", keep_keys(Arc::clone(&gateway)));
+        tasks.spawn("keep_revoked", keep_revoked(Arc::clone(&gateway)));
     }
     tasks.spawn("watch_dependencies", dependency::watch(Arc::clone(&gateway)));
     let serving = server::serve(Service::Gateway, listener, router::router(&gateway), &shell);
@@ -218,5 +228,11 @@ pub async fn run(
 async fn keep_keys(gateway: Arc<Gateway>) {
     if let Some(auth) = &gateway.auth {
         auth.keys.keep().await;
+    }
+}
+
+async fn keep_revoked(gateway: Arc<Gateway>) {
+    if let Some(auth) = &gateway.auth {
+        auth.revoked.keep().await;
     }
 }

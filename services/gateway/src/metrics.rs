@@ -10,6 +10,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
+use crate::auth::session::{TokenEnd, TokenEndLabels};
+
 label_values! {
     /// What became of an interaction.
     pub(crate) enum AppendOutcome {
@@ -72,6 +74,7 @@ pub(crate) struct GatewayMetrics {
     pub(crate) turned_away: Counter,
     /// Requests without a valid token.
     pub(crate) auth_failures: Counter,
+    sessions_ended: Family<TokenEndLabels, Counter>,
     /// Requests of callers that send too many.
     pub(crate) limited: Counter,
     /// Streams and `WebSockets` open now.
@@ -89,6 +92,12 @@ impl GatewayMetrics {
         registry.register("turned_away", "Viewers asked to come back later", new.turned_away.clone());
         let failures = new.auth_failures.clone();
         registry.register("auth_failures", "Requests without a valid token", failures);
+        let ended = new.sessions_ended.clone();
+        registry.register(
+            "sessions_ended",
+            "Streams ended because their token is good no more, by why",
+            ended,
+        );
         registry.register("limited", "Requests of callers that send too many", new.limited.clone());
         registry.register("streams", "Comment streams and WebSockets open", new.streams.clone());
         new
@@ -96,6 +105,10 @@ impl GatewayMetrics {
 
     pub(crate) fn interaction(&self, reason: AppendOutcome) {
         self.interactions.get_or_create(&InteractionLabels { reason }).inc();
+    }
+
+    pub(crate) fn session_ended(&self, reason: TokenEnd) {
+        self.sessions_ended.get_or_create(&TokenEndLabels { reason }).inc();
     }
 
     pub(crate) fn reroute(&self, reason: RerouteReason) {

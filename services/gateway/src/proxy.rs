@@ -17,6 +17,7 @@ use http_body_util::{BodyDataStream, Full};
 use hyper::body::{Body as _, Incoming};
 use liverank_runtime::Problem;
 use liverank_runtime::body::{MAX_BODY_BYTES, read};
+use liverank_runtime::identity::{BEHIND_A_PROXY, sent};
 use liverank_runtime::peer::root_cause;
 use liverank_runtime::server::Exchange;
 
@@ -44,7 +45,7 @@ pub(crate) async fn comment(
     let body = whole(&parts, body, MAX_BODY_BYTES).await?;
     caller.expect_author(&body)?;
     gateway.limits.events(&caller, &exchange, 1)?;
-    caller.strip(&mut parts.headers, &mut parts.uri);
+    introduce(&gateway, &gateway.comment, &caller, &mut parts);
     pass_on(&gateway, &gateway.comment, &exchange, parts, &body).await
 }
 
@@ -72,8 +73,9 @@ pub(crate) async fn to_statistics(
     exchange: Exchange,
     request: Request,
 ) -> Result<Response, Problem> {
-    let (parts, body) = request.into_parts();
+    let (mut parts, body) = request.into_parts();
     let body = whole(&parts, body, MAX_REPORT_BYTES).await?;
+    sent::strip(&mut parts.headers);
     // Not before the body is whole: who sends slowly must not keep others waiting. What it sends is counted as it comes.
     let Ok(place) = Arc::clone(&gateway.reports).try_acquire_owned() else { return Err(too_many()) };
     exchange.hold(place);
@@ -86,9 +88,26 @@ async fn pass(
     exchange: &Exchange,
     request: Request,
 ) -> Result<Response, Problem> {
-    let (parts, body) = request.into_parts();
+    let (mut parts, body) = request.into_parts();
     let body = whole(&parts, body, MAX_BODY_BYTES).await?;
+    introduce(gateway, peer, &Caller::Anyone, &mut parts);
     pass_on(gateway, peer, exchange, parts, &body).await
+}
+
+/// Says to a service behind this one who asks: the viewer's own token ends here. Where tokens are asked for, services take
+/// viewers of gateways only, which show theirs.
+pub(crate) fn introduce(gateway: &Gateway, peer: &Peer, caller: &Caller, parts: &mut Parts) {
+    caller.strip(&mut parts.headers, &mut parts.uri);
+    sent::strip(&mut parts.headers);
+    let Some(service) = peer.takes_viewers.filter(|_| gateway.auth.is_some()) else { return };
+    parts.headers.remove(BEHIND_A_PROXY);
+    parts.headers.remove(header::AUTHORIZATION);
+    if let Some(token) = gateway.identity.header(service) {
+        parts.headers.insert(header::AUTHORIZATION, token);
+    }
+    if let Caller::User(viewer) = caller {
+        sent::name_user(&mut parts.headers, &viewer.subject, viewer.roles);
+    }
 }
 
 async fn whole(parts: &Parts, body: Body, max_bytes: usize) -> Result<Bytes, Problem> {

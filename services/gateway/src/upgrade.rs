@@ -25,7 +25,8 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use crate::Gateway;
 use crate::auth::Caller;
-use crate::proxy::{relay, send};
+use crate::auth::session::{Session, session};
+use crate::proxy::{introduce, relay, send};
 use crate::upstream::strip_hop;
 use liverank_runtime::process::confined;
 
@@ -64,7 +65,7 @@ pub(crate) async fn to_lists_of_a_user(
 }
 
 async fn to_websocket(
-    gateway: &Gateway,
+    gateway: &Arc<Gateway>,
     caller: &Caller,
     exchange: &Exchange,
     mut request: Request,
@@ -81,14 +82,15 @@ async fn to_websocket(
         return Err(Problem::unavailable("there is no room for another WebSocket here: try again")
             .retry_after(problem::RETRY_AFTER));
     };
-    let mut parts = for_the_service(caller, parts);
+    let mut parts = for_the_service(gateway, caller, parts);
     ask_for_websocket(&mut parts.headers);
     let mut response = send(gateway, &gateway.websocket, &parts, &Bytes::new()).await?;
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
         return Ok(refused(relay(response)));
     }
     let service = hyper::upgrade::on(&mut response);
-    gateway.streams.tasks.spawn(confined(tunnel(client, service, stay)));
+    let session = session(gateway, caller);
+    gateway.streams.tasks.spawn(confined(tunnel(client, service, stay, session)));
     let (mut parts, _) = response.into_parts();
     strip_hop(&mut parts.headers);
     ask_for_websocket(&mut parts.headers);
@@ -102,14 +104,14 @@ async fn asked_without_handshake(
     caller: &Caller,
     parts: Parts,
 ) -> Result<Response, Problem> {
-    let parts = for_the_service(caller, parts);
+    let parts = for_the_service(gateway, caller, parts);
     Ok(refused(relay(send(gateway, &gateway.websocket, &parts, &Bytes::new()).await?)))
 }
 
 /// The head of a request without what belongs to this hop.
-fn for_the_service(caller: &Caller, mut parts: Parts) -> Parts {
-    caller.strip(&mut parts.headers, &mut parts.uri);
+fn for_the_service(gateway: &Gateway, caller: &Caller, mut parts: Parts) -> Parts {
     strip_hop(&mut parts.headers);
+    introduce(gateway, &gateway.websocket, caller, &mut parts);
     parts.headers.remove(header::HOST);
     parts
 }
@@ -123,21 +125,22 @@ fn refused(mut response: Response) -> Response {
 }
 
 /// Copies until either end closes, or until it is this connection's turn to leave.
-async fn tunnel(client: OnUpgrade, service: OnUpgrade, stay: StreamPermit) {
+async fn tunnel(client: OnUpgrade, service: OnUpgrade, stay: StreamPermit, session: Session) {
     let both = async { tokio::try_join!(client, service) };
     let Ok(Ok((client, service))) = tokio::time::timeout(HANDOVER_TIMEOUT, both).await else { return };
-    copy(TokioIo::new(client), TokioIo::new(service), stay).await;
+    copy(TokioIo::new(client), TokioIo::new(service), stay, session).await;
 }
 
 async fn copy(
     client: impl AsyncRead + AsyncWrite,
     service: impl AsyncRead + AsyncWrite,
     mut stay: StreamPermit,
+    mut session: Session,
 ) {
     let (mut from_client, mut to_client) = tokio::io::split(client);
     let (mut from_service, mut to_service) = tokio::io::split(service);
     let mut frames = Frames::default();
-    let whole = {
+    let last = {
         let said = async {
             let mut buffer = [0; TO_SERVICE_BYTES];
             loop {
@@ -151,15 +154,14 @@ async fn copy(
             // The service answers that by closing.
             std::future::pending::<std::io::Result<()>>().await
         };
-        let lists = pass_lists(&mut from_service, &mut to_client, &mut frames, &mut stay);
+        let lists = pass_lists(&mut from_service, &mut to_client, &mut frames, &mut stay, &mut session);
         tokio::select! {
-            whole = lists => whole.unwrap_or(false),
+            last = lists => last.unwrap_or_default(),
             _ = said => return,
         }
     };
-    if whole
-        && !frames.is_closed()
-        && to_client.write_all(&websocket::close_frame(websocket::RESTART)).await.is_err()
+    if let Some(last) = last.filter(|_| !frames.is_closed())
+        && to_client.write_all(&last).await.is_err()
     {
         return;
     }
@@ -171,40 +173,44 @@ async fn copy(
     let _ = tokio::time::timeout(GOODBYE, rest).await;
 }
 
-/// Copies what the service sends until it closes or it is time to leave; whether the last frame is whole.
+/// Copies what the service sends until it closes, it is time to leave, or the client's token is good no more; the frame to
+/// close with, where the last one that was sent is whole.
 async fn pass_lists(
     from: &mut (impl AsyncRead + Unpin),
     to: &mut (impl AsyncWrite + Unpin),
     frames: &mut Frames,
     stay: &mut StreamPermit,
-) -> std::io::Result<bool> {
+    session: &mut Session,
+) -> std::io::Result<Option<Bytes>> {
+    let restart = websocket::close_frame(websocket::RESTART);
     let mut buffer = vec![0; TO_CLIENT_BYTES];
-    loop {
+    let last = loop {
         let count = tokio::select! {
             biased;
-            () = stay.leave.as_mut() => break,
+            () = stay.leave.as_mut() => break restart,
+            end = session.as_mut() => break end.frame(),
             count = from.read(&mut buffer) => count?,
         };
         if count == 0 {
-            return Ok(frames.is_between());
+            return Ok(frames.is_between().then_some(restart));
         }
         frames.all(&buffer[..count]);
         to.write_all(&buffer[..count]).await?;
         to.flush().await?;
-    }
+    };
     let mut rest = pin!(tokio::time::sleep(LAST_FRAME));
     while !frames.is_between() {
         let count = tokio::select! {
-            () = rest.as_mut() => return Ok(false),
+            () = rest.as_mut() => return Ok(None),
             count = from.read(&mut buffer) => count?,
         };
         if count == 0 {
-            return Ok(false);
+            return Ok(None);
         }
         let end = frames.one(&buffer[..count]);
         to.write_all(&buffer[..end]).await?;
     }
-    Ok(true)
+    Ok(Some(last))
 }
 
 #[cfg(test)]
@@ -222,7 +228,7 @@ mod tests {
         let streams = Streams::new(1, &shell, Gauge::default());
         let stay = streams.enter([127, 0, 0, 1].into()).unwrap();
         let ((client, near), (service, far)) = (duplex(1 << 20), duplex(1 << 20));
-        tokio::spawn(copy(near, far, stay));
+        tokio::spawn(copy(near, far, stay, Box::pin(std::future::pending())));
         (client, service, shell)
     }
 

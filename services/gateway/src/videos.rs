@@ -1,4 +1,4 @@
-//! `GET /videos`, a ranked list in pages, and `GET /videos/{video_id}`, one video with its counts and its viewers.
+//! `GET /videos`, a ranked list in pages, and `GET /videos/{video_id}`, one video with its counts, viewers and ranks.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -6,9 +6,8 @@ use std::time::{Duration, Instant};
 use axum::Json;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
-use liverank_adapters::ranking_store::Board;
+use liverank_adapters::ranking_store::{Board, BoardPage, PageStart, Place, Places};
 use liverank_core::counting::{Rules, VideoState};
-use liverank_core::ranking::Ranked;
 use liverank_core::score::points;
 use liverank_core::trending::{shown_points, shown_time};
 use liverank_core::{Invalid, VideoId};
@@ -21,6 +20,9 @@ use crate::Gateway;
 use crate::interact::too_many;
 
 mod cursor;
+mod fields;
+
+use fields::{Fields, Line};
 
 /// The largest page: what the WebSocket sends by default, too.
 const MAX_LIMIT: u64 = 1000;
@@ -29,26 +31,37 @@ const DEFAULT_LIMIT: u64 = 100;
 /// How long a manager may take to say how many viewers a video has: the rest of the answer does not wait longer.
 const VIEWERS_TIMEOUT: Duration = Duration::from_millis(500);
 
+/// How long the boards may take to say where a video stands: as above.
+const RANKS_TIMEOUT: Duration = Duration::from_millis(500);
+
 /// One page of a board.
 #[derive(Serialize)]
 pub(crate) struct ListPage {
-    videos: Vec<Ranked>,
+    videos: Vec<Line>,
     /// The cursor of the page after this one; null at the end.
     next: Option<String>,
+    /// The rank of the first of them, the best video having rank 1.
+    first_rank: u64,
+    /// How many videos are ranked on the board.
+    total: u64,
 }
 
-/// `GET /videos?board=&limit=&cursor=`.
+/// `GET /videos?board=&limit=&cursor=&around=&fields=`.
 pub(crate) async fn list(
     State(gateway): State<Arc<Gateway>>,
     params: Params,
 ) -> Result<Json<ListPage>, Problem> {
-    params.only(&["board", "limit", "cursor"])?;
+    params.only(&["board", "limit", "cursor", "around", "fields"])?;
     let board = board(params.text("board")?)?;
     let limit = params.number("limit", 1..=MAX_LIMIT)?.unwrap_or(DEFAULT_LIMIT) as usize;
-    let after = params.text("cursor")?.map(cursor::read).transpose()?;
+    let start = start(&params)?;
+    let fields = Fields::parse(params.text("fields")?)?;
     let Ok(_permit) = gateway.in_flight.try_acquire() else { return Err(too_many()) };
-    let page = gateway.backends.ranking.page(board, after.as_ref(), limit).await;
-    let mut videos = gateway.ranking.noted(page)?;
+    let page = gateway.ranking.noted(gateway.backends.ranking.page(board, &start, limit).await)?;
+    let Some(BoardPage { lines: mut videos, first_rank, total }) = page else {
+        return Err(Problem::not_found("the video that the list is to be around is not on the board")
+            .with("field", "around"));
+    };
     let next = videos.last().filter(|_| videos.len() == limit).map(cursor::after);
     if board == Board::Trending
         && let Some(half_life) = gateway.ranking.noted(gateway.backends.ranking.half_life().await)?
@@ -58,7 +71,17 @@ pub(crate) async fn list(
             line.score = shown_points(line.score, at, half_life);
         }
     }
-    Ok(Json(ListPage { videos, next }))
+    let videos = fields::filled(&gateway, videos, fields).await;
+    Ok(Json(ListPage { videos, next, first_rank, total }))
+}
+
+fn start(params: &Params) -> Result<PageStart, Invalid> {
+    match (params.text("cursor")?, params.text("around")?) {
+        (None, None) => Ok(PageStart::Best),
+        (Some(cursor), None) => Ok(PageStart::After(cursor::read(cursor)?)),
+        (None, Some(id)) => Ok(PageStart::Around(VideoId::parse_field("around", id)?)),
+        (Some(_), Some(_)) => Err(Invalid::new("around", "cannot go together with cursor")),
+    }
 }
 
 fn board(text: Option<&str>) -> Result<Board, Invalid> {
@@ -88,10 +111,40 @@ pub(crate) struct VideoJson {
     watch_long: i64,
     /// Viewers connected now; null while no manager says so.
     viewers: Option<u64>,
+    /// Where it stands on each board; null while the boards are away.
+    ranks: Option<RanksJson>,
+}
+
+/// Where a video stands on each board.
+#[derive(Serialize)]
+struct RanksJson {
+    global: PlaceJson,
+    trending: PlaceJson,
+}
+
+/// Where a video stands on a board.
+#[derive(Serialize)]
+struct PlaceJson {
+    /// 1 for the best; null where it is not on the board.
+    rank: Option<u64>,
+    /// How many videos are ranked.
+    total: u64,
+}
+
+impl PlaceJson {
+    const fn new(place: Place) -> Self {
+        Self { rank: place.rank, total: place.total }
+    }
+}
+
+impl RanksJson {
+    const fn new(places: Places) -> Self {
+        Self { global: PlaceJson::new(places.global), trending: PlaceJson::new(places.trending) }
+    }
 }
 
 impl VideoJson {
-    fn new(video: VideoState, rules: &Rules, viewers: Option<u64>) -> Self {
+    fn new(video: VideoState, rules: &Rules, viewers: Option<u64>, places: Option<Places>) -> Self {
         let counters = &video.counters;
         Self {
             score: points(counters.score(&rules.weights)),
@@ -104,6 +157,7 @@ impl VideoJson {
             watch_short: counters.watch_short,
             watch_long: counters.watch_long,
             viewers,
+            ranks: places.map(RanksJson::new),
             video_id: video.video_id,
             user_id: video.owner,
         }
@@ -121,12 +175,22 @@ pub(crate) async fn one(
     let id = VideoId::parse(&id)?;
     let Ok(_permit) = gateway.in_flight.try_acquire() else { return Err(too_many()) };
     let unknown = || Problem::not_found(format!("nothing has happened to the video {id} yet"));
-    let (rules, video, viewers) =
-        tokio::join!(rules(&gateway), gateway.backends.archive.video(&id), viewers(&gateway, &id));
+    let (rules, video, viewers, places) = tokio::join!(
+        rules(&gateway),
+        gateway.backends.archive.video(&id),
+        viewers(&gateway, &id),
+        places(&gateway, &id)
+    );
     let video = gateway.archive.noted(video)?.ok_or_else(unknown)?;
     // No rules: nobody has counted anything yet.
     let rules = rules?.ok_or_else(unknown)?;
-    Ok(Json(VideoJson::new(video, &rules, viewers)))
+    Ok(Json(VideoJson::new(video, &rules, viewers, places)))
+}
+
+/// Counts come from the archive: boards that are away hide a video's ranks, and nothing else of it.
+async fn places(gateway: &Gateway, id: &VideoId) -> Option<Places> {
+    let asked = tokio::time::timeout(RANKS_TIMEOUT, gateway.backends.ranking.places(id)).await.ok()?;
+    gateway.ranking.noted(asked).ok()
 }
 
 async fn viewers(gateway: &Gateway, id: &VideoId) -> Option<u64> {

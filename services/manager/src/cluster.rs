@@ -12,6 +12,7 @@ use liverank_core::handover::{Assigned, Held, Share, Time};
 use liverank_core::placement::{ReaderLoad, place};
 use liverank_core::{ReaderId, VideoId};
 use liverank_protocol::RouteReader;
+use liverank_runtime::identity::sent::pass_key;
 
 use crate::liveness::{Hold, ReaderStatus, Sighting, Verdict, Watch};
 use crate::view::View;
@@ -401,6 +402,23 @@ impl Cluster {
         self.audiences.get(video).map_or(0, |audience| audience.viewers)
     }
 
+    /// Viewers that other live readers have of the videos that this one has viewers of, where there are any. No more of them
+    /// than the heartbeat has.
+    pub fn viewers_elsewhere(&self, record: &ReaderRecord) -> Vec<(VideoId, u64)> {
+        let all_here = |audience: &Audience| audience.most == (audience.viewers, record.id.clone());
+        let watched = record.videos.iter().filter(|held| held.viewers > 0).map(|held| &held.video);
+        // Looking through all readers is for the few videos that have several.
+        let split = watched.filter(|video| self.audiences.get(*video).is_some_and(|it| !all_here(it)));
+        let others = |sighting: &&Sighting| {
+            sighting.record.id != record.id && self.watch.standing_of(sighting) != ReaderStatus::Gone
+        };
+        let elsewhere = |video: &VideoId| -> u64 {
+            let held = self.watch.all().filter(others).filter_map(|sighting| sighting.held(video));
+            held.map(|held| held.viewers).sum()
+        };
+        split.map(|video| (video.clone(), elsewhere(video))).filter(|(_, viewers)| *viewers > 0).collect()
+    }
+
     /// An assignment's readers as others reach them, the best first; `lots` are random.
     pub fn reach(&self, now: Instant, assignment: &Assignment, lots: [u32; 2]) -> Vec<RouteReader> {
         let (seen, video) = (self.seen(now), &assignment.video_id);
@@ -417,6 +435,7 @@ impl Cluster {
                     internal_url: record.internal_url.clone(),
                     load: self.usage(&record.id),
                     takes: is_alive && held.is_none_or(|held| owes(&seen, &record.id, held) == 0),
+                    pass_key: record.ticket.as_ref().map(pass_key),
                 }
             })
             .collect()

@@ -14,8 +14,10 @@ use liverank_core::epoch::{countable, is_plausible, plausible};
 use liverank_core::event::required_text;
 use liverank_core::handover::coordinator::ReaderStatus;
 use liverank_core::{Invalid, VideoId};
-use liverank_protocol::access::{Caller, Service};
-use liverank_protocol::{HeartbeatAnswer, Load, Route, RouteReader, Viewers};
+use liverank_protocol::access::{Caller, Role, Service};
+use liverank_protocol::{
+    HeartbeatAnswer, Load, MAX_VIEWERS_ASKED, Route, RouteReader, Viewers, ViewersOfMany, ViewersRequest,
+};
 use liverank_runtime::body::{self, JsonObject};
 use liverank_runtime::identity::guard::{Known, Routes};
 use liverank_runtime::origins::Origins;
@@ -31,6 +33,9 @@ mod orders;
 
 /// The largest heartbeat: 30,000 watched videos with ids of usual length.
 const MAX_HEARTBEAT_BYTES: usize = 8 * 1024 * 1024;
+
+/// The largest question for viewers: as many ids as there may be, of the greatest length, each character escaped.
+const MAX_VIEWERS_BYTES: usize = 1024 * 1024;
 
 /// A whole number of JSON, which may also be written with a fraction of nothing: `7.0`.
 fn whole(value: &Value) -> Option<u64> {
@@ -57,6 +62,7 @@ pub fn router(manager: Arc<Manager>, origins: Arc<Origins>) -> Router {
         .post("/route", post(route))
         .get("/viewers/{videoid}", get(viewers))
         .post("/heartbeat", post(heartbeat))
+        .post("/viewers", post(viewers_of_many))
         .get("/load", get(load))
         .get("/moves", get(orders::moves_shown))
         .get("/cordons", get(orders::cordons_shown))
@@ -139,6 +145,7 @@ fn reach(manager: &Manager, assignment: &Assignment) -> Result<Vec<RouteReader>,
 
 async fn route(
     State(manager): State<Arc<Manager>>,
+    Extension(asking): Extension<Known>,
     JsonObject(body): JsonObject,
 ) -> Result<Json<Route>, Problem> {
     let video = VideoId::parse_field("videoid", required_text(&body, "videoid")?)?;
@@ -147,7 +154,13 @@ async fn route(
         Some(epoch) => plausible("epoch", whole(epoch).unwrap_or(u64::MAX), now_micros())?,
     };
     let assignment = served(&manager, &video, manager.ensure(&video, known).await)?.assignment;
-    let readers = reach(&manager, &assignment)?;
+    let mut readers = reach(&manager, &assignment)?;
+    if !asking.is(&[Role::Gateway]) {
+        // Of no use to a reader, which sends viewers to each other by redirects; one that was stolen must not watch as anybody.
+        for reader in &mut readers {
+            reader.pass_key = None;
+        }
+    }
     let stale = !manager.cluster().watch.is_fresh(Instant::now());
     Ok(Json(Route { videoid: video, epoch: assignment.epoch(), readers, stale }))
 }
@@ -155,6 +168,22 @@ async fn route(
 async fn viewers(State(manager): State<Arc<Manager>>, PathVideo(video): PathVideo) -> Json<Viewers> {
     let viewers = manager.cluster().viewers(&video);
     Json(Viewers { videoid: video, viewers })
+}
+
+async fn viewers_of_many(
+    State(manager): State<Arc<Manager>>,
+    headers: HeaderMap,
+    sent: Body,
+) -> Result<Json<ViewersOfMany>, Problem> {
+    body::expect_json(&headers)?;
+    let read = body::read(&headers, sent, MAX_VIEWERS_BYTES).await?;
+    let ViewersRequest { videos } = serde_json::from_slice(&read)
+        .map_err(|error| Invalid::new("videos", format!("must be a list of ids of videos: {error}")))?;
+    if videos.len() > MAX_VIEWERS_ASKED {
+        return Err(Invalid::new("videos", format!("must be at most {MAX_VIEWERS_ASKED}")).into());
+    }
+    let cluster = manager.cluster();
+    Ok(Json(ViewersOfMany { viewers: videos.iter().map(|video| cluster.viewers(video)).collect() }))
 }
 
 async fn load(State(manager): State<Arc<Manager>>, query: Params) -> Result<Json<Load>, Problem> {
@@ -184,7 +213,10 @@ async fn heartbeat(
     let shared = manager.ask(manager.store.heartbeat(&record)).await;
     shared.map_err(|error| Problem::unavailable(format!("{error}: try again")))?;
     let per_minute = manager.config.max_viewers_moved_per_minute;
-    let answer = manager.cluster().answer(Instant::now(), &record, per_minute);
+    let (answer, viewers_elsewhere) = {
+        let cluster = manager.cluster();
+        (cluster.answer(Instant::now(), &record, per_minute), cluster.viewers_elsewhere(&record))
+    };
     let hand_over = answer.hand_over;
     for (reader, video) in answer.warm.into_iter().take(AFTER_A_HEARTBEAT) {
         let manager = Arc::clone(&manager);
@@ -194,7 +226,7 @@ async fn heartbeat(
         let manager = Arc::clone(&manager);
         tokio::spawn(async move { manager.ensure(&video, known).await });
     }
-    Ok(Json(HeartbeatAnswer { hand_over }))
+    Ok(Json(HeartbeatAnswer { hand_over, viewers_elsewhere }))
 }
 
 /// 403 for a reader that speaks for another one, or says that it is where it is not.

@@ -115,6 +115,7 @@ fn comment(seq: u64) -> anyhow::Result<Comment> {
         text: format!("posted {:016} {}", now_us(), "x".repeat(40)),
         timestamp: (now_us() / 1000) as i64,
         seq,
+        reply_to: None,
     })
 }
 

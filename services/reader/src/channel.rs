@@ -12,6 +12,7 @@ use crate::metrics::Metrics;
 use crate::pace::Counted;
 use crate::ring::{Cursor, Hole, Pushed, Ring, Taken};
 use crate::sse;
+use crate::viewer_counts::RoomCount;
 
 /// See the module.
 pub struct Channel {
@@ -29,6 +30,8 @@ pub struct Channel {
     pub repairing: AtomicBool,
     /// Grows with every heartbeat that idle viewers are due.
     pub heartbeats: AtomicU32,
+    /// What viewers who ask are told of how many they are.
+    pub count: RoomCount,
     viewers: AtomicU64,
     state: Mutex<State>,
 }
@@ -79,6 +82,7 @@ impl Channel {
             subscribed_on: AtomicU64::new(0),
             repairing: AtomicBool::new(false),
             heartbeats: AtomicU32::new(0),
+            count: RoomCount::default(),
             viewers: AtomicU64::new(0),
             state: Mutex::new(State {
                 ring: Ring::new(ring_length),

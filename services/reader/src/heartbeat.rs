@@ -39,7 +39,8 @@ pub async fn run(reader: Arc<Reader>, managers: Replicas) {
         }
         let state = told.as_ref().map(drop).map_err(ToString::to_string);
         reader.hub.health.dependency("manager", state);
-        if let Ok(HeartbeatAnswer { mut hand_over }) = told {
+        if let Ok(HeartbeatAnswer { mut hand_over, viewers_elsewhere }) = told {
+            reader.hub.elsewhere.note(viewers_elsewhere);
             let now = now_micros();
             hand_over.retain(|order| is_plausible(order.epoch, now));
             reader.placement.with(|holder, now| holder.ordered(now, hand_over));

@@ -10,17 +10,20 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use liverank_core::comment::Position;
 use liverank_core::epoch::is_plausible;
+use liverank_core::event::required_text;
+use liverank_core::stream_events::{EVENTS_PARAMETER, StreamEvents};
 use liverank_core::{Invalid, UserId, VideoId};
-use liverank_protocol::ASSIGNMENT_EPOCH_HEADER;
 use liverank_protocol::access::Service;
+use liverank_protocol::{ASSIGNMENT_EPOCH_HEADER, STREAM_EVENTS_HEADER};
 use liverank_runtime::body::JsonObject;
 use liverank_runtime::identity::guard::Routes;
+use liverank_runtime::identity::{self, sent};
 use liverank_runtime::origins::Origins;
 use liverank_runtime::params::{Params, last_event_id};
 use liverank_runtime::server::Hijack;
 use liverank_runtime::streams::EVENT_STREAM;
 use liverank_runtime::{Problem, cors, now_micros, server};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use crate::Reader;
 use crate::fanout::{Joining, Viewer};
@@ -59,7 +62,19 @@ struct Request {
     last_event_id: Option<String>,
     /// The epoch under which a gateway sent it here.
     sent_under: Option<u64>,
+    /// What it asks for beside comments.
+    events: StreamEvents,
     form: Form,
+}
+
+impl Request {
+    /// Where viewers come by gateways only: whether a gateway sent this one.
+    fn admitted(self, reader: &Reader, headers: &HeaderMap) -> Result<Self, Problem> {
+        if reader.identity.viewers_by_gateway() {
+            sent::check_pass(&reader.pass_key, headers, &self.user, &self.video, identity::seconds())?;
+        }
+        Ok(self)
+    }
 }
 
 async fn connect_get(
@@ -68,15 +83,16 @@ async fn connect_get(
     headers: HeaderMap,
     query: Params,
 ) -> Result<Response, Problem> {
-    query.only(&["userid", "videoid", "last_event_id", "lastEventId", "lastEventID"])?;
+    query.only(&["userid", "videoid", "last_event_id", "lastEventId", "lastEventID", EVENTS_PARAMETER])?;
     let request = Request {
         user: UserId::parse_field("userid", query.required("userid")?)?,
         video: VideoId::parse_field("videoid", query.required("videoid")?)?,
         last_event_id: last_event_id(&headers, &query),
         sent_under: sent_under(&headers),
+        events: events(&headers, &query)?,
         form: Form::Resuming,
     };
-    connect(&reader, request, &uri).await
+    connect(&reader, request.admitted(&reader, &headers)?, &uri).await
 }
 
 async fn connect_post(
@@ -87,27 +103,29 @@ async fn connect_post(
     JsonObject(body): JsonObject,
 ) -> Result<Response, Problem> {
     let request = Request {
-        user: UserId::parse_field("userid", text(&body, "userid")?)?,
-        video: VideoId::parse_field("videoid", text(&body, "videoid")?)?,
+        user: UserId::parse_field("userid", required_text(&body, "userid")?)?,
+        video: VideoId::parse_field("videoid", required_text(&body, "videoid")?)?,
         last_event_id: last_event_id(&headers, &query),
         sent_under: sent_under(&headers),
+        events: events(&headers, &query)?,
         form: Form::Plain,
     };
-    connect(&reader, request, &uri).await
+    connect(&reader, request.admitted(&reader, &headers)?, &uri).await
+}
+
+/// What a viewer asks for: by the address, or by the header of the gateway that it comes through.
+fn events(headers: &HeaderMap, query: &Params) -> Result<StreamEvents, Invalid> {
+    match headers.get(STREAM_EVENTS_HEADER).and_then(|value| value.to_str().ok()) {
+        // A gateway of the next release may know more events than this reader.
+        Some(asked) => Ok(StreamEvents::parse_known(asked)),
+        None => StreamEvents::parse(query.text(EVENTS_PARAMETER)?),
+    }
 }
 
 fn sent_under(headers: &HeaderMap) -> Option<u64> {
     let epoch = headers.get(ASSIGNMENT_EPOCH_HEADER)?.to_str().ok()?.parse().ok()?;
     // Anybody can write the header: one that was never minted is none.
     is_plausible(epoch, now_micros()).then_some(epoch)
-}
-
-fn text<'a>(body: &'a Map<String, Value>, field: &'static str) -> Result<&'a str, Invalid> {
-    match body.get(field) {
-        None | Some(Value::Null) => Err(Invalid::new(field, "is missing")),
-        Some(Value::String(text)) => Ok(text),
-        Some(_) => Err(Invalid::new(field, "must be a string")),
-    }
 }
 
 async fn connect(reader: &Arc<Reader>, request: Request, uri: &Uri) -> Result<Response, Problem> {
@@ -118,7 +136,7 @@ async fn connect(reader: &Arc<Reader>, request: Request, uri: &Uri) -> Result<Re
             reader.reconnects.count(Instant::now(), in_vain);
         }
     };
-    let seat = match reader.placement.verdict(video, request.sent_under).await {
+    let mut seat = match reader.placement.verdict(video, request.sent_under).await {
         // Too little room is no sign that moves go wrong: moves are what makes room, and planners halt them on such signs.
         Verdict::Here => reader.hub.enter(video).ok_or_else(|| refused(reader, "this reader is full"))?,
         Verdict::Elsewhere(url) => {
@@ -130,6 +148,7 @@ async fn connect(reader: &Arc<Reader>, request: Request, uri: &Uri) -> Result<Re
             return Err(refused(reader, "this reader is leaving; resolve the video again"));
         }
     };
+    seat.ask(request.events);
     let (cursor, whole) = stand(&seat, back).await;
     came_back(!whole);
     reader.hub.metrics.answered(Outcome::Stream);

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use liverank_adapters::comment_bus::Subscription;
 use liverank_adapters::{Archive, CommentBus};
 use liverank_core::comment::CommentEpoch;
+use liverank_core::stream_events::{StreamEvent, StreamEvents};
 use liverank_core::{Comment, ReaderId, VideoId};
 use liverank_runtime::{Health, now_ms};
 use tokio::sync::{Notify, Semaphore};
@@ -19,6 +20,7 @@ use crate::fanout::Fanout;
 use crate::metrics::Metrics;
 use crate::pace::{Pace, WRITES_PER_SECOND};
 use crate::ring::Pushed;
+use crate::viewer_counts::Elsewhere;
 
 /// How long a viewer may be kept waiting for its video's channel and head: then it is served with what is known, and
 /// the comparing of heads makes up for the rest.
@@ -54,6 +56,8 @@ pub struct Hub {
     pub health: Health,
     /// Writes to viewers.
     pub fanout: Fanout,
+    /// Viewers at other readers.
+    pub elsewhere: Elsewhere,
     pub(crate) archive: Arc<dyn Archive>,
     pub(crate) bus: Arc<dyn CommentBus>,
     /// Wakes the comparing of heads.
@@ -88,6 +92,8 @@ pub struct ViewerGuard {
     hub: Arc<Hub>,
     /// The room.
     pub room: Arc<Channel>,
+    /// Where it asks how many viewers there are: which version of that it has had.
+    pub count_had: Option<u32>,
 }
 
 impl ViewerGuard {
@@ -95,10 +101,20 @@ impl ViewerGuard {
     pub const fn hub(&self) -> &Arc<Hub> {
         &self.hub
     }
+
+    /// Notes which events the viewer asks for. To be called once.
+    pub fn ask(&mut self, events: StreamEvents) {
+        if events.contains(StreamEvent::Viewers) {
+            self.count_had = Some(self.room.count.join());
+        }
+    }
 }
 
 impl Drop for ViewerGuard {
     fn drop(&mut self) {
+        if self.count_had.is_some() {
+            self.room.count.leave();
+        }
         self.room.leave(Instant::now());
         self.hub.viewers.fetch_sub(1, Ordering::Relaxed);
         self.hub.metrics.viewers.dec();
@@ -121,6 +137,7 @@ impl Hub {
             metrics,
             health,
             fanout,
+            elsewhere: Elsewhere::default(),
             archive,
             bus,
             compare: Notify::new(),
@@ -194,7 +211,7 @@ impl Hub {
         // Under the lock, so that the room is not closed in between.
         room.enter();
         drop(rooms);
-        Some(ViewerGuard { hub: Arc::clone(self), room })
+        Some(ViewerGuard { hub: Arc::clone(self), room, count_had: None })
     }
 
     /// The room of a video whose viewers are yet to come; `None` where there are `most` such rooms already.

@@ -10,7 +10,7 @@
 //! that some did not come. Viewers *pull* from it: each is a socket and a cursor into the ring, in the table of a
 //! [`fanout`] thread; HTTP has its socket only until the request is answered. [`pace`] decides when what is new is shown,
 //! so that writes are joined when it is hot. Around that: [`placement`] (who serves which video), [`heartbeat`] (telling the managers), [`mod@warm`] and [`handing`] (viewers who come
-//! from another reader and who go to one) and [`drain`] (leaving).
+//! from another reader and who go to one), [`viewer_counts`] (for viewers who ask) and [`drain`] (leaving).
 
 mod admission_throttle;
 pub mod channel;
@@ -30,6 +30,7 @@ mod repair;
 pub mod ring;
 pub mod sliding_counter;
 pub mod sse;
+pub mod viewer_counts;
 pub mod warm;
 
 use std::sync::{Arc, OnceLock};
@@ -42,6 +43,7 @@ use liverank_core::comment::hex;
 use liverank_core::secret::Secret;
 use liverank_protocol::ReaderReport;
 use liverank_protocol::access::{Caller, Service};
+use liverank_runtime::identity::sent::pass_key;
 use liverank_runtime::peer::{Peers, Replicas};
 use liverank_runtime::{Identity, ServiceContext, Tasks, report, server};
 use reqwest::Url;
@@ -137,6 +139,8 @@ pub struct Reader {
     has_managers: bool,
     /// What managers show this reader: it tells them in its heartbeats, and nobody else has it.
     ticket: Secret,
+    /// By which gateways make passes for viewers; managers tell them.
+    pass_key: Secret,
     /// Viewers who came back in the last minute, and of them those who were refused or missed something.
     pub reconnects: SlidingCounter,
     /// When it has to be gone, once it is leaving.
@@ -164,6 +168,7 @@ impl Reader {
             writes_per_second: config.writes_per_second,
         };
         let metrics = Metrics::registered(shell);
+        let ticket = Secret::new(hex(&rand::random::<[u8; 32]>()));
         metrics.capacity.set(config.capacity as i64);
         let base = |url: &Url| url.as_str().trim_end_matches('/').to_owned();
         let public_url = config.public_url.as_ref().map_or_else(|| format!("http://localhost:{port}"), base);
@@ -180,7 +185,8 @@ impl Reader {
             public_url,
             identity,
             has_managers: !config.manager_url.is_empty(),
-            ticket: Secret::new(hex(&rand::random::<[u8; 32]>())),
+            pass_key: pass_key(&ticket),
+            ticket,
             reconnects: SlidingCounter::new(Instant::now()),
             gone_by: OnceLock::new(),
             beat_now: Notify::new(),
@@ -296,6 +302,7 @@ fn background(reader: &Arc<Reader>, config: &Config, shell: &ServiceContext) -> 
     tasks.spawn("channels", channels::run(Arc::clone(reader)));
     tasks.spawn("hand_over", handing::run(Arc::clone(reader)));
     tasks.spawn("keep_alive", Arc::clone(hub).keep_alive());
+    tasks.spawn("viewer_counts", viewer_counts::run(Arc::clone(hub)));
     if let Some(managers) = managers(config, &reader.identity) {
         heartbeat::announce(reader);
         tasks.spawn("heartbeat", heartbeat::run(Arc::clone(reader), managers));

@@ -106,9 +106,9 @@ impl Metrics {
     /// Registered with the shell, under `liverank_reader_…`.
     pub fn registered(shell: &ServiceContext) -> Self {
         let metrics = Self::default();
-        // There from the start: a family without samples is not told, and an increase from nothing is not seen.
+        // A series that is there from the start on can be compared with the time before its first event.
         for source in [From::Bus, From::Archive] {
-            drop(metrics.backfilled.get_or_create(&Source { source }));
+            metrics.backfilled.get_or_create(&Source { source });
         }
         shell.metrics.register("reader", |registry| {
             let m = metrics.clone();

@@ -187,6 +187,7 @@ mod tests {
             internal_url: String::new(),
             load: 0,
             takes: *takes,
+            pass_key: None,
         };
         let route =
             Route { videoid: video(), epoch, readers: readers.iter().map(reader).collect(), stale: false };

@@ -1,9 +1,9 @@
 //! Both boards in memory, at a version of the ranking.
 
 use liverank_adapters::ranking_store::{Board, BoardEntry, Snapshot};
-use liverank_core::ranking::{Ranked, Ranking};
+use liverank_core::ranking::{Ranked, Ranking, begin_around};
 use liverank_core::trending::{shown_points, shown_time};
-use liverank_core::{Millis, UserId};
+use liverank_core::{Millis, UserId, VideoId};
 
 /// Both boards.
 #[derive(Debug, Default)]
@@ -13,6 +13,17 @@ pub(crate) struct Boards {
     trending: Ranking,
     /// The half-life of the decayed scores, in milliseconds, where it is known: they are shown as points then.
     half_life_ms: Option<u64>,
+}
+
+/// A part of a board.
+#[derive(Debug, Default)]
+pub(crate) struct BoardPart {
+    /// Its lines, best first.
+    pub(crate) lines: Vec<Ranked>,
+    /// The rank of the first of them, from 1.
+    pub(crate) first_rank: usize,
+    /// How many videos are on the board.
+    pub(crate) total: usize,
 }
 
 /// What became of a change.
@@ -74,33 +85,49 @@ impl Boards {
         self.half_life_ms.is_some()
     }
 
-    /// The best of a board, with points as they are shown at `now`.
-    pub(crate) fn top(&self, board: Board, limit: Option<usize>, now: Millis) -> Vec<Ranked> {
+    const fn board(&self, board: Board) -> &Ranking {
         match board {
-            Board::Global => self.global.top(limit),
-            Board::Trending => {
-                let mut lines = self.trending.top(limit);
-                if let Some(half_life_ms) = self.half_life_ms {
-                    let at = shown_time(now, half_life_ms);
-                    for line in &mut lines {
-                        line.score = shown_points(line.score, at, half_life_ms);
-                    }
-                }
-                lines
-            }
+            Board::Global => &self.global,
+            Board::Trending => &self.trending,
         }
     }
 
+    /// The best of a board, with points as they are shown at `now`.
+    pub(crate) fn top(&self, board: Board, limit: Option<usize>, now: Millis) -> BoardPart {
+        self.stretch(board, 0, limit.unwrap_or(usize::MAX), now)
+    }
+
+    /// The lines of a board that have this video in their middle, with points as they are shown at `now`; none while the
+    /// video is not on it.
+    pub(crate) fn around(&self, board: Board, video: &VideoId, limit: usize, now: Millis) -> BoardPart {
+        let ranking = self.board(board);
+        match ranking.position(video) {
+            Some(position) => self.stretch(board, begin_around(position, ranking.len(), limit), limit, now),
+            None => BoardPart { total: ranking.len(), ..BoardPart::default() },
+        }
+    }
+
+    fn stretch(&self, board: Board, skip: usize, limit: usize, now: Millis) -> BoardPart {
+        let ranking = self.board(board);
+        let mut lines = ranking.stretch(skip, limit);
+        if let (Board::Trending, Some(half_life_ms)) = (board, self.half_life_ms) {
+            let at = shown_time(now, half_life_ms);
+            for line in &mut lines {
+                line.score = shown_points(line.score, at, half_life_ms);
+            }
+        }
+        BoardPart { lines, first_rank: skip + 1, total: ranking.len() }
+    }
+
     /// An owner's videos by score.
-    pub(crate) fn of_owner(&self, owner: &UserId, limit: Option<usize>) -> Vec<Ranked> {
-        self.global.of_owner(owner, limit)
+    pub(crate) fn of_owner(&self, owner: &UserId, limit: Option<usize>) -> BoardPart {
+        let lines = self.global.of_owner(owner, limit);
+        BoardPart { lines, first_rank: 1, total: self.global.len() }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use liverank_core::VideoId;
-
     use super::*;
 
     fn entry(id: &str, score: f64, trending: Option<f64>) -> BoardEntry {
@@ -108,8 +135,8 @@ mod tests {
         BoardEntry { video_id, owner, score, trending }
     }
 
-    fn ids(list: &[Ranked]) -> Vec<&str> {
-        list.iter().map(|line| line.video_id.as_str()).collect()
+    fn ids(stretch: &BoardPart) -> Vec<&str> {
+        stretch.lines.iter().map(|line| line.video_id.as_str()).collect()
     }
 
     #[test]
@@ -132,11 +159,11 @@ mod tests {
         assert!(boards.decays_by(Some(hour as u64)) && !boards.decays_by(Some(hour as u64)));
         let shown = |now| boards.top(Board::Trending, None, now);
         assert_eq!(ids(&shown(now)), ["fresh", "old"]);
-        for (line, points) in shown(now).iter().zip([8.0, 4.0]) {
+        for (line, points) in shown(now).lines.iter().zip([8.0, 4.0]) {
             assert!((line.score / points - 1.0).abs() < 0.012, "{line:?}");
         }
-        assert_eq!(shown(now), shown(now + 1_000));
-        assert!(shown(now + hour)[0].score < 4.1);
+        assert_eq!(shown(now).lines, shown(now + 1_000).lines);
+        assert!(shown(now + hour).lines[0].score < 4.1);
     }
 
     #[test]
@@ -145,5 +172,19 @@ mod tests {
         let boards = Boards::of(&Snapshot { version: 1, entries });
         assert_eq!(ids(&boards.top(Board::Trending, None, 0)), ["b", "a"]);
         assert_eq!(ids(&boards.of_owner(&UserId::parse("o").unwrap(), Some(2))), ["a", "b"]);
+    }
+
+    #[test]
+    fn a_list_around_a_video_says_where_it_begins() {
+        let entries = (0..9).map(|at| entry(&format!("v{at}"), f64::from(at), None)).collect();
+        let boards = Boards::of(&Snapshot { version: 1, entries });
+        let around = |id| boards.around(Board::Global, &VideoId::parse(id).unwrap(), 3, 0);
+        let middle = around("v4");
+        assert_eq!(ids(&middle), ["v5", "v4", "v3"]);
+        assert_eq!((middle.first_rank, middle.total), (4, 9));
+        assert_eq!((ids(&around("v8")), around("v8").first_rank), (vec!["v8", "v7", "v6"], 1));
+        assert_eq!((ids(&around("v0")), around("v0").first_rank), (vec!["v2", "v1", "v0"], 7));
+        let absent = around("other");
+        assert_eq!((absent.lines.len(), absent.total), (0, 9));
     }
 }

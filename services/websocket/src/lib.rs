@@ -122,8 +122,8 @@ pub async fn serve(
     let tasks = Tasks::new(&shell);
     let followed = mirror::follow(&mirror, &lists, &*ranking, &shell, &metrics);
     let followed = tasks.inside("follow_ranking", followed);
-    let served =
-        server::serve(access::Service::Websocket, listener, router::new(Arc::clone(&service)), &shell);
+    let router = router::new(Arc::clone(&service), &shell.identity);
+    let served = server::serve(access::Service::Websocket, listener, router, &shell);
     let drained = service.streams.drained();
     // The boards go on moving while clients leave.
     let (followed, served, ()) = tokio::join!(

@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use liverank_adapters::ranking_store::Board;
-use liverank_core::UserId;
-use liverank_core::ranking::Ranked;
+use liverank_core::{UserId, VideoId};
 use liverank_runtime::now_ms;
 use tokio::sync::{Notify, watch};
 
+use crate::boards::BoardPart;
 use crate::metrics::WebsocketMetrics;
 use crate::mirror::Mirror;
 use crate::pace::{INTERVAL, Pace};
@@ -29,6 +29,11 @@ const USUAL: [usize; 5] = [5, 10, 20, 50, 500];
 /// Other delta lists watched at once, and their lines together. A change of a list cannot be cut from that of a longer one,
 /// so each of these is computed by itself.
 const MAX_ODD: (usize, usize) = (64, 50_000);
+/// Lists around a video that are watched at once, by different videos, boards or lengths: nobody shares them, and each is
+/// looked at whenever a board changes. With 100 lines each, looking at all of them takes a fifth of a core.
+const MAX_AROUND: usize = 2000;
+/// Between two states of a list around a video: it is watched by few, so that it may cost less.
+const AROUND_INTERVAL: Duration = Duration::from_millis(500);
 /// From this many lines on, computing a list takes milliseconds and goes where it blocks nobody.
 const LONG: usize = 2000;
 /// A list of more lines than this goes out less often than ten times a second: a megabyte is no news at that rate.
@@ -41,6 +46,8 @@ pub(crate) enum Key {
     Board(Board, Option<usize>, Shape),
     /// An owner's best videos.
     Owner(UserId, Option<usize>),
+    /// The lines of a board that have a video in their middle.
+    Around(Board, VideoId, usize),
 }
 
 impl Key {
@@ -60,6 +67,7 @@ impl Key {
                 let (length, limit) = cut(limit.unwrap_or(MAX_OWNED).min(MAX_OWNED));
                 (Self::Owner(owner, Some(length)), (limit < length).then_some(limit))
             }
+            Self::Around(..) => (self, None),
         }
     }
 
@@ -77,6 +85,15 @@ impl Key {
         match self {
             Self::Board(_, _, shape) => *shape,
             Self::Owner(..) => Shape::Owned,
+            Self::Around(..) => Shape::Around,
+        }
+    }
+
+    /// The least time between two states of the list.
+    const fn interval(&self) -> Duration {
+        match self {
+            Self::Around(..) => AROUND_INTERVAL,
+            Self::Board(..) | Self::Owner(..) => INTERVAL,
         }
     }
 }
@@ -112,7 +129,7 @@ impl Watched {
     fn of(&mut self, key: &Key) -> Option<(Arc<List>, bool)> {
         let fresh = || Arc::new(List { sender: watch::Sender::new(None), dirty: Notify::new() });
         match key {
-            Key::Board(..) => {
+            Key::Board(..) | Key::Around(..) => {
                 let room = self.has_room(key);
                 match self.boards.entry(key.clone()) {
                     Entry::Occupied(list) => Some((Arc::clone(list.get()), false)),
@@ -127,6 +144,9 @@ impl Watched {
     }
 
     fn has_room(&self, key: &Key) -> bool {
+        if matches!(key, Key::Around(..)) {
+            return self.boards.keys().filter(|key| matches!(key, Key::Around(..))).count() < MAX_AROUND;
+        }
         let Some(lines) = key.odd() else { return true };
         let odd = self.boards.keys().filter_map(Key::odd);
         let (lists, sum) = odd.fold((0, 0), |(lists, sum), lines| (lists + 1, sum + lines));
@@ -135,7 +155,7 @@ impl Watched {
 
     fn remove(&mut self, key: &Key) {
         match key {
-            Key::Board(..) => {
+            Key::Board(..) | Key::Around(..) => {
                 self.boards.remove(key);
             }
             Key::Owner(owner, limit) => {
@@ -206,7 +226,7 @@ impl Lists {
 
 /// Keeps one list up to date while somebody watches it.
 async fn keep(lists: Arc<Lists>, key: Key, list: Arc<List>) {
-    let mut pace = Pace::new(INTERVAL);
+    let mut pace = Pace::new(key.interval());
     loop {
         tokio::select! {
             () = list.sender.closed() => {
@@ -233,12 +253,13 @@ async fn keep(lists: Arc<Lists>, key: Key, list: Arc<List>) {
 async fn next(lists: &Arc<Lists>, key: &Key, before: State) -> Option<Published> {
     let limit = match key {
         Key::Board(_, limit, _) | Key::Owner(_, limit) => limit.unwrap_or(usize::MAX),
+        Key::Around(_, _, limit) => *limit,
     };
     let work = {
         let (lists, key) = (Arc::clone(lists), key.clone());
         move || {
-            let lines = lines(&lists.mirror, &key);
-            Published::after(before.as_deref(), lines, key.shape(), &lists.metrics.encodes)
+            let stretch = stretch(&lists.mirror, &key);
+            Published::after(before.as_deref(), stretch, key.shape(), &lists.metrics.encodes)
         }
     };
     if limit.min(lists.mirror.len()) < LONG {
@@ -247,9 +268,10 @@ async fn next(lists: &Arc<Lists>, key: &Key, before: State) -> Option<Published>
     tokio::task::spawn_blocking(work).await.expect("computing a list does not panic")
 }
 
-fn lines(mirror: &Mirror, key: &Key) -> Vec<Ranked> {
+fn stretch(mirror: &Mirror, key: &Key) -> BoardPart {
     let boards = mirror.boards();
     match key {
+        Key::Around(board, video, limit) => boards.around(*board, video, *limit, now_ms()),
         Key::Board(board, limit, _) => boards.top(*board, *limit, now_ms()),
         Key::Owner(owner, limit) => boards.of_owner(owner, *limit),
     }
@@ -312,5 +334,18 @@ mod tests {
         }
         let owner = UserId::parse("ana").unwrap();
         assert_eq!(Key::Owner(owner.clone(), None).shared(), (Key::Owner(owner, Some(MAX_OWNED)), None));
+    }
+
+    #[test]
+    fn lists_around_videos_are_bounded_and_take_no_room_from_others() {
+        let mut watched = Watched::default();
+        let around = |at: usize| Key::Around(Board::Global, VideoId::parse(&format!("v{at}")).unwrap(), 11);
+        let taken = (0..MAX_AROUND + 5).filter(|at| watched.of(&around(*at).shared().0).is_some()).count();
+        assert_eq!(taken, MAX_AROUND);
+        assert!(watched.of(&around(0)).is_some(), "it is watched already");
+        assert!(watched.of(&board(Some(1), Shape::List).shared().0).is_some());
+        assert!(watched.of(&board(Some(1234), Shape::Delta).shared().0).is_some());
+        watched.remove(&around(7));
+        assert!(watched.of(&around(MAX_AROUND + 9)).is_some());
     }
 }

@@ -8,6 +8,7 @@ use liverank_core::ranking::{Delta, Ranked};
 use prometheus_client::metrics::counter::Counter;
 use serde::Serialize;
 
+use crate::boards::BoardPart;
 use crate::frame;
 
 /// What a list looks like to a client.
@@ -19,6 +20,8 @@ pub(crate) enum Shape {
     Delta,
     /// The whole list without its owner, whom everyone knows who asked for it.
     Owned,
+    /// A part of a board with where it begins, each time.
+    Around,
 }
 
 /// A list at a version of its own: 1, 2, 3, … while somebody watches it.
@@ -26,6 +29,10 @@ pub(crate) struct Published {
     pub(crate) version: u64,
     shape: Shape,
     lines: Vec<Ranked>,
+    /// The rank of the first line.
+    first_rank: usize,
+    /// How many videos are on the board. By itself it is no news.
+    total: usize,
     whole: OnceLock<Whole>,
     /// How many of its first lines are those of the version before.
     same: usize,
@@ -49,27 +56,29 @@ impl Published {
     /// The list after `before`; `None` where nothing changed.
     pub(crate) fn after(
         before: Option<&Self>,
-        lines: Vec<Ranked>,
+        stretch: BoardPart,
         shape: Shape,
         encodes: &Counter,
     ) -> Option<Self> {
+        let BoardPart { lines, first_rank, total } = stretch;
         let same = before.map_or(0, |before| {
             before.lines.iter().zip(&lines).take_while(|(before, now)| before == now).count()
         });
         let (version, delta) = match before {
             None => (1, None),
-            Some(before) if before.lines == lines => return None,
+            Some(before) if before.lines == lines && before.first_rank == first_rank => return None,
             Some(before) => {
                 let version = before.version + 1;
                 let delta = (shape == Shape::Delta).then(|| {
                     encodes.inc();
-                    encode_delta(version, &Delta::between(&before.lines, &lines))
+                    encode_delta(version, total, &Delta::between(&before.lines, &lines))
                 });
                 (version, delta)
             }
         };
         let (whole, cuts) = (OnceLock::new(), Mutex::default());
-        let next = Self { version, shape, lines, whole, same, cuts, delta, encodes: encodes.clone() };
+        let encodes = encodes.clone();
+        let next = Self { version, shape, lines, first_rank, total, whole, same, cuts, delta, encodes };
         if next.delta.is_none() {
             // Everyone gets it: better here than in a connection's task, for it may be long.
             next.whole();
@@ -126,8 +135,13 @@ impl Published {
                 Shape::List => encode_lines(self.lines.iter()),
                 Shape::Delta => {
                     let (kind, version, videos) = ("snapshot", self.version, &self.lines[..]);
-                    let frame = encode(&SnapshotJson { r#type: kind, version, videos });
+                    let frame = encode(&SnapshotJson { r#type: kind, version, total: self.total, videos });
                     Whole { frame, ends: Vec::new() }
+                }
+                Shape::Around => {
+                    let (first_rank, total, videos) = (self.first_rank, self.total, &self.lines[..]);
+                    let first_rank = (!videos.is_empty()).then_some(first_rank);
+                    Whole { frame: encode(&AroundJson { first_rank, total, videos }), ends: Vec::new() }
                 }
                 Shape::Owned => encode_lines(self.lines.iter().map(OwnedJson::of)),
             }
@@ -152,6 +166,16 @@ impl<'a> OwnedJson<'a> {
 struct SnapshotJson<'a> {
     r#type: &'static str,
     version: u64,
+    total: usize,
+    videos: &'a [Ranked],
+}
+
+/// A part of a board.
+#[derive(Serialize)]
+struct AroundJson<'a> {
+    /// Null where there are no lines.
+    first_rank: Option<usize>,
+    total: usize,
     videos: &'a [Ranked],
 }
 
@@ -160,12 +184,13 @@ struct DeltaJson<'a> {
     r#type: &'static str,
     base: u64,
     version: u64,
+    total: usize,
     #[serde(flatten)]
     delta: &'a Delta,
 }
 
-fn encode_delta(version: u64, delta: &Delta) -> Bytes {
-    encode(&DeltaJson { r#type: "delta", base: version - 1, version, delta })
+fn encode_delta(version: u64, total: usize, delta: &Delta) -> Bytes {
+    encode(&DeltaJson { r#type: "delta", base: version - 1, version, total, delta })
 }
 
 fn encode_lines<T: Serialize>(lines: impl ExactSizeIterator<Item = T>) -> Whole {
@@ -202,6 +227,11 @@ mod tests {
         Ranked { video_id: VideoId::parse(id).unwrap(), score, user_id: UserId::parse("o").unwrap() }
     }
 
+    /// The best of a board of 7 videos.
+    fn best(lines: Vec<Ranked>) -> BoardPart {
+        BoardPart { lines, first_rank: 1, total: 7 }
+    }
+
     /// The text of a short frame.
     fn text(frame: &Bytes) -> &str {
         let header = if frame[1] < 126 { 2 } else { 4 };
@@ -211,36 +241,42 @@ mod tests {
     #[test]
     fn a_list_is_encoded_once_however_many_get_it_and_not_at_all_where_nothing_changed() {
         let encodes = Counter::default();
-        let first = Published::after(None, vec![line("a", 1.0)], Shape::List, &encodes).unwrap();
+        let first = Published::after(None, best(vec![line("a", 1.0)]), Shape::List, &encodes).unwrap();
         let one = first.frame_for(None);
         let other = first.frame_for(Some(9));
         assert_eq!(one.as_ptr(), other.as_ptr());
         assert_eq!(text(&one), r#"[{"video_id":"a","score":1.0,"user_id":"o"}]"#);
-        assert!(Published::after(Some(&first), vec![line("a", 1.0)], Shape::List, &encodes).is_none());
+        assert!(Published::after(Some(&first), best(vec![line("a", 1.0)]), Shape::List, &encodes).is_none());
         assert_eq!(encodes.get(), 1);
     }
 
     #[test]
     fn an_empty_list_is_a_list() {
         let empty =
-            |shape| Published::after(None, vec![], shape, &Counter::default()).unwrap().frame_for(None);
+            |shape| Published::after(None, best(vec![]), shape, &Counter::default()).unwrap().frame_for(None);
         assert_eq!(text(&empty(Shape::List)), "[]");
         assert_eq!(text(&empty(Shape::Owned)), "[]");
-        assert_eq!(text(&empty(Shape::Delta)), r#"{"type":"snapshot","version":1,"videos":[]}"#);
+        assert_eq!(text(&empty(Shape::Delta)), r#"{"type":"snapshot","version":1,"total":7,"videos":[]}"#);
     }
 
     #[test]
     fn who_holds_the_version_before_gets_the_change_and_everyone_else_a_snapshot() {
         let encodes = Counter::default();
         let first =
-            Published::after(None, vec![line("b", 2.0), line("a", 1.0)], Shape::Delta, &encodes).unwrap();
-        let second =
-            Published::after(Some(&first), vec![line("c", 3.0), line("b", 2.0)], Shape::Delta, &encodes)
+            Published::after(None, best(vec![line("b", 2.0), line("a", 1.0)]), Shape::Delta, &encodes)
                 .unwrap();
+        let second = Published::after(
+            Some(&first),
+            best(vec![line("c", 3.0), line("b", 2.0)]),
+            Shape::Delta,
+            &encodes,
+        )
+        .unwrap();
         assert_eq!(encodes.get(), 2);
-        let delta = r#"{"type":"delta","base":1,"version":2,"remove":["a"],"set":[{"video_id":"c","score":3.0,"user_id":"o"}]}"#;
+        let delta = r#"{"type":"delta","base":1,"version":2,"total":7,"remove":["a"],"set":[{"video_id":"c","score":3.0,"user_id":"o"}]}"#;
         assert_eq!(text(&second.frame_for(Some(1))), delta);
-        let third = Published::after(Some(&second), vec![line("c", 3.0)], Shape::Delta, &encodes).unwrap();
+        let third =
+            Published::after(Some(&second), best(vec![line("c", 3.0)]), Shape::Delta, &encodes).unwrap();
         for held in [None, Some(1)] {
             let snapshot = third.frame_for(held);
             assert!(text(&snapshot).starts_with(r#"{"type":"snapshot","version":3,"#), "{held:?}");
@@ -252,13 +288,13 @@ mod tests {
     fn a_cut_list_is_the_beginning_of_the_long_one_and_news_only_where_it_differs() {
         let encodes = Counter::default();
         let lines = |scores: [f64; 3]| {
-            ["a", "b", "c"].iter().zip(scores).map(|(id, score)| line(id, score)).collect()
+            best(["a", "b", "c"].iter().zip(scores).map(|(id, score)| line(id, score)).collect())
         };
         let first = Published::after(None, lines([9.0, 8.0, 7.0]), Shape::List, &encodes).unwrap();
         for length in 0..5 {
             let kept = Published::after(
                 None,
-                first.lines[..length.min(3)].to_vec(),
+                best(first.lines[..length.min(3)].to_vec()),
                 Shape::List,
                 &Counter::default(),
             );
@@ -276,7 +312,24 @@ mod tests {
 
     #[test]
     fn an_owner_s_list_leaves_the_owner_out() {
-        let list = Published::after(None, vec![line("a", 1.0)], Shape::Owned, &Counter::default()).unwrap();
+        let list =
+            Published::after(None, best(vec![line("a", 1.0)]), Shape::Owned, &Counter::default()).unwrap();
         assert_eq!(text(&list.frame_for(None)), r#"[{"video_id":"a","score":1.0}]"#);
+    }
+
+    #[test]
+    fn a_part_of_a_board_is_news_where_it_moves_and_where_its_lines_do() {
+        let part = |first_rank, score, total| BoardPart { lines: vec![line("a", score)], first_rank, total };
+        let encodes = Counter::default();
+        let after = |before, stretch| Published::after(before, stretch, Shape::Around, &encodes);
+        let first = after(None, part(4, 1.0, 7)).unwrap();
+        let expected = r#"{"first_rank":4,"total":7,"videos":[{"video_id":"a","score":1.0,"user_id":"o"}]}"#;
+        assert_eq!(text(&first.frame_for(None)), expected);
+        assert!(after(Some(&first), part(4, 1.0, 8)).is_none(), "nothing of it changed");
+        assert!(after(Some(&first), part(4, 2.0, 7)).is_some());
+        let moved = after(Some(&first), part(3, 1.0, 8)).unwrap();
+        assert!(text(&moved.frame_for(Some(1))).starts_with(r#"{"first_rank":3,"total":8,"#));
+        let gone = after(Some(&first), BoardPart { total: 6, ..BoardPart::default() }).unwrap();
+        assert_eq!(text(&gone.frame_for(Some(1))), r#"{"first_rank":null,"total":6,"videos":[]}"#);
     }
 }

@@ -9,7 +9,7 @@ use axum::routing::get;
 use axum::{Json, Router};
 use hyper_util::rt::TokioIo;
 use liverank_adapters::ranking_store::Board;
-use liverank_core::{Invalid, UserId};
+use liverank_core::{Invalid, UserId, VideoId};
 use liverank_protocol::access;
 use liverank_runtime::identity::guard::Routes;
 use liverank_runtime::params::Params;
@@ -27,13 +27,18 @@ const DEFAULT_LIMIT: usize = 1000;
 /// The largest number for `limit`; beyond it, `all` is meant.
 const MAX_LIMIT: u64 = 1_000_000;
 
+/// The lines of a list around a video where no `limit` is given: five above it and five below.
+const DEFAULT_AROUND_LIMIT: u64 = 11;
+/// The most lines of such a list.
+const MAX_AROUND_LIMIT: u64 = 100;
+
 /// Every path of the service.
-pub(crate) fn new(service: Arc<Service>) -> Router {
+pub(crate) fn new(service: Arc<Service>, identity: &Identity) -> Router {
     let (router, _) = Routes::of(access::Service::Websocket)
         .get("/ws/videos", get(videos))
         .get("/ws/user/{user_id}", get(user))
         .get("/health", get(health))
-        .guarded(&Identity::default(), None);
+        .guarded(identity, None);
     server::with_fallbacks(router.with_state(service))
 }
 
@@ -46,7 +51,7 @@ async fn health(State(service): State<Arc<Service>>) -> Json<Value> {
     }))
 }
 
-/// `GET /ws/videos?board=&limit=&mode=`.
+/// `GET /ws/videos?board=&limit=&mode=&around=`.
 async fn videos(State(service): State<Arc<Service>>, params: Params, request: Request) -> Response {
     match board_key(&params) {
         Ok(key) => open(&service, key, request),
@@ -68,7 +73,7 @@ async fn user(
 }
 
 fn board_key(params: &Params) -> Result<Key, Problem> {
-    params.only(&["board", "limit", "mode"])?;
+    params.only(&["board", "limit", "mode", "around"])?;
     let board = match params.text("board")? {
         None | Some("global") => Board::Global,
         Some("trending") => Board::Trending,
@@ -79,7 +84,16 @@ fn board_key(params: &Params) -> Result<Key, Problem> {
         Some("delta") => Shape::Delta,
         Some(_) => return Err(Invalid::new("mode", "must be list or delta").into()),
     };
-    Ok(Key::Board(board, limit(params)?, shape))
+    match params.text("around")? {
+        None => Ok(Key::Board(board, limit(params)?, shape)),
+        Some(_) if shape == Shape::Delta => {
+            Err(Invalid::new("around", "goes with mode=list only: all of such a list moves at once").into())
+        }
+        Some(id) => {
+            let limit = params.number("limit", 1..=MAX_AROUND_LIMIT)?.unwrap_or(DEFAULT_AROUND_LIMIT);
+            Ok(Key::Around(board, VideoId::parse_field("around", id)?, limit as usize))
+        }
+    }
 }
 
 fn owner_key(path: Result<Path<String>, PathRejection>, params: &Params) -> Result<Key, Problem> {
@@ -140,6 +154,17 @@ mod tests {
         assert_eq!(key(""), Ok(Key::Board(Board::Global, Some(1000), Shape::List)));
         let all = key("limit=all&board=trending&mode=delta");
         assert_eq!(all, Ok(Key::Board(Board::Trending, None, Shape::Delta)));
+    }
+
+    #[test]
+    fn a_list_around_a_video_is_short_and_whole() {
+        let around = |limit| Key::Around(Board::Trending, VideoId::parse("a b").unwrap(), limit);
+        assert_eq!(key("board=trending&around=a%20b"), Ok(around(11)));
+        assert_eq!(key("board=trending&around=a+b&limit=100&mode=list"), Ok(around(100)));
+        assert_eq!(key("around=v&mode=delta"), Err("around".into()));
+        assert_eq!(key("around="), Err("around".into()));
+        assert_eq!(key("around=v&limit=101"), Err("limit".into()));
+        assert_eq!(key("around=v&limit=all"), Err("limit".into()));
     }
 
     #[test]

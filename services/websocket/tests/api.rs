@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use liverank_adapters::RankingStore;
 use liverank_adapters::ranking_store::embedded::EmbeddedRanking;
-use liverank_adapters::ranking_store::{Board, BoardEntry, Change, Projection};
+use liverank_adapters::ranking_store::{Board, BoardEntry, Change, PageStart, Projection};
 use liverank_core::ranking::{Delta, Ranked};
 use liverank_core::{UserId, VideoId};
 use liverank_runtime::ServiceContext;
@@ -134,6 +134,28 @@ async fn the_trending_board_has_an_order_of_its_own() {
 }
 
 #[tokio::test]
+async fn a_list_around_a_video_follows_it_wherever_it_goes() {
+    let service = Service::start().await;
+    let mut client = service.connect("/ws/videos?around=v4&limit=3").await;
+    let none = |total: u32| json!({ "first_rank": null, "total": total, "videos": [] });
+    assert_eq!(client.next().await, none(0));
+    let entries: Vec<_> = (0..9).map(|n| entry(&format!("v{n}"), f64::from(n), "o")).collect();
+    service.change(&entries).await;
+    let part = |first_rank: u32, lines: [(&str, f64); 3]| {
+        let videos = lines.map(|(id, score)| line(id, score, "o"));
+        json!({ "first_rank": first_rank, "total": 9, "videos": videos })
+    };
+    assert_eq!(client.next().await, part(4, [("v5", 5.0), ("v4", 4.0), ("v3", 3.0)]));
+    // It stays where it is, and one overtakes all of these lines: only the ranks change.
+    service.change(&[entry("v0", 20.0, "o")]).await;
+    assert_eq!(client.next().await, part(5, [("v5", 5.0), ("v4", 4.0), ("v3", 3.0)]));
+    service.change(&[entry("v4", 30.0, "o")]).await;
+    assert_eq!(client.next().await, part(1, [("v4", 30.0), ("v0", 20.0), ("v8", 8.0)]));
+    let mut late = service.connect("/ws/videos?around=v4&limit=3").await;
+    assert_eq!(late.next().await, part(1, [("v4", 30.0), ("v0", 20.0), ("v8", 8.0)]));
+}
+
+#[tokio::test]
 async fn an_owner_sees_own_videos_only_and_hears_of_nothing_else() {
     let service = Service::start().await;
     let mut ana = service.connect("/ws/user/ana").await;
@@ -163,6 +185,7 @@ impl Copy {
             self.snapshots += 1;
         } else {
             assert_eq!(message["type"], "delta");
+            assert!(message["total"].as_u64() >= Some(1), "how many are ranked");
             assert_eq!(message["base"], json!(self.version), "a delta for another version");
             let delta: Delta = serde_json::from_value(message.clone()).unwrap();
             self.lines = delta.applied_to(&self.lines);
@@ -181,7 +204,8 @@ async fn deltas_rebuild_the_list_exactly() {
         let id = |n: u32| format!("v{}", (round * 7 + n * 3) % 11);
         let entries = [0, 1, 2].map(|n| entry(&id(n), f64::from(round * 2 + n % 2), "o"));
         service.change(&entries).await;
-        let expected = service.ranking.page(Board::Global, None, 5).await.unwrap();
+        let page = service.ranking.page(Board::Global, &PageStart::Best, 5).await.unwrap();
+        let expected = page.unwrap().lines;
         while copy.lines != expected {
             copy.take(&client.next().await);
         }

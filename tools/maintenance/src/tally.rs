@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use liverank_core::counting::{LogRecord, REPEAT_WINDOW_MS, Rules, VideoState, apply, identity};
+use liverank_core::counting::{LogRecord, REPEAT_WINDOW_MS, Rules, VideoState, apply, identities, identity};
 use liverank_core::{Interaction, Millis, UserId, VideoId};
 
 /// How often identities that no longer matter are dropped, in events.
@@ -101,7 +101,7 @@ impl Tally {
         let known: Vec<VideoState> = ids.into_iter().filter_map(|id| self.videos.get(id).cloned()).collect();
         let sightings: Vec<(String, Millis)> = records
             .iter()
-            .filter_map(|record| identity(&record.event))
+            .flat_map(|record| identities(&record.event))
             .filter_map(|identity| self.sightings.get(&identity).map(|first| (identity, first.time)))
             .collect();
         let effects = apply(records, known, sightings, &self.rules);
@@ -140,7 +140,7 @@ impl Tally {
             content: content(event),
             event_time: event.timestamp,
         };
-        let first = self.sightings.get(&identity);
+        let first = identities(event).find_map(|name| self.sightings.get(&name));
         if let Some(Sighting { time, what: Some(first) }) = first
             && first.partition != seen.partition
         {

@@ -11,7 +11,7 @@ use liverank_adapters::archive::{Archive, Cut, Position};
 use liverank_adapters::event_log::{LogReader, RawRecord, ReadRange};
 use liverank_consumer::counter::read;
 use liverank_core::VideoId;
-use liverank_core::counting::{LogRecord, Rules, identity};
+use liverank_core::counting::{LogRecord, Rules, identities};
 
 use crate::compare::{Difference, Kept, log_and_archive, within_archive};
 use crate::progress::Progress;
@@ -209,7 +209,7 @@ impl Counting<'_> {
             let mut earlier = Vec::new();
             if self.snapshot.is_some() {
                 let identities: Vec<String> =
-                    records.iter().filter_map(|record| identity(&record.event)).collect();
+                    records.iter().flat_map(|record| identities(&record.event)).collect();
                 let sightings = self.archive.rebuilding().sightings(self.snapshot, &identities);
                 earlier = sightings.await.context("reading the snapshot")?;
             }

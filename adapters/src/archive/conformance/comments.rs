@@ -67,6 +67,22 @@ pub async fn pages_of_comments(archive: &dyn Archive) {
     assert_eq!(page(Page::Before(u64::MAX), 1000).await.len(), 20);
 }
 
+pub async fn a_reply_is_kept_with_what_it_replies_to(archive: &dyn Archive) {
+    let mut log = Log::new();
+    let replied = CommentId::parse("c 1/ü").unwrap();
+    let mut reply = comment("v", "c2", "and so am I");
+    reply.comment.as_mut().unwrap().reply_to = Some(replied.clone());
+    let batch = log.on_one([comment("v", replied.as_str(), "I am here"), reply]);
+    let effects = archive.commit(&batch).await.unwrap().effects;
+    let expected = [None, Some(replied)];
+    let told: Vec<_> = effects.comments.iter().map(|numbered| numbered.comment.reply_to.clone()).collect();
+    assert_eq!(told, expected, "for the publishing");
+    let page = archive.comments(&video("v"), Page::After(0), 10).await.unwrap();
+    assert_eq!(page.into_iter().map(|comment| comment.reply_to).collect::<Vec<_>>(), expected);
+    let again = archive.comments_from(0, 0, 10).await.unwrap();
+    assert_eq!(again.into_iter().map(|numbered| numbered.comment.reply_to).collect::<Vec<_>>(), expected);
+}
+
 pub async fn comments_are_found_by_where_they_came_from(archive: &dyn Archive) {
     let mut log = Log::new();
     let mut events = Vec::new();

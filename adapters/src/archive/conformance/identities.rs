@@ -1,6 +1,7 @@
 //! Repeats: recognised for a day of the log's time, in any batch, on any partition.
 
 use liverank_core::counting::{REPEAT_WINDOW_MS, Rules};
+use liverank_core::{Interaction, UserId};
 
 use super::log::{Log, Model, comment, named, video};
 use crate::Archive;
@@ -20,12 +21,17 @@ pub async fn a_repeat_counts_once(archive: &dyn Archive) {
     model.commit(archive, &log.batch([(9, named("v", "e"))]), &rules).await;
     assert_eq!(views(archive).await, 1, "on another partition");
     model.commit(archive, &log.on_one([comment("v", "e", "of the same name")]), &rules).await;
+    let of_another = Interaction { user_id: UserId::parse("another").unwrap(), ..named("v", "e") };
+    let others = [of_another.clone(), of_another, named("w", "e"), named("w", "e")];
+    model.commit(archive, &log.on_one(others), &rules).await;
+    assert_eq!(views(archive).await, 2, "the same id of another user is another event");
+    assert_eq!(archive.video(&video("w")).await.unwrap().unwrap().counters.views, 1, "and on another video");
     log.pass(REPEAT_WINDOW_MS - 100);
     model.commit(archive, &log.on_one([named("v", "e")]), &rules).await;
-    assert_eq!(views(archive).await, 1, "almost a day later");
+    assert_eq!(views(archive).await, 2, "almost a day later");
     log.pass(100);
     model.commit(archive, &log.on_one([named("v", "e"), named("v", "e")]), &rules).await;
-    assert_eq!(views(archive).await, 2, "a day later it is a new event");
+    assert_eq!(views(archive).await, 3, "a day later it is a new event");
     model.check(archive).await;
 }
 

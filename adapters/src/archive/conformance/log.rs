@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use liverank_core::comment::Comment;
-use liverank_core::counting::{Batch, LogRecord, OffsetRange, Rules, VideoState, apply, identity};
+use liverank_core::counting::{Batch, LogRecord, OffsetRange, Rules, VideoState, apply, identities};
 use liverank_core::event::CommentBody;
 use liverank_core::{CommentId, EventId, Interaction, Kind, Millis, UserId, VideoId};
 
@@ -53,7 +53,7 @@ pub fn named(id: &str, event_id: &str) -> Interaction {
 /// Somebody comments.
 pub fn comment(id: &str, comment_id: &str, text: &str) -> Interaction {
     let comment_id = CommentId::parse(comment_id).unwrap();
-    let comment = Some(CommentBody { comment_id, text: text.to_owned() });
+    let comment = Some(CommentBody { comment_id, text: text.to_owned(), reply_to: None });
     Interaction { kind: Kind::Comment, comment, ..view(id) }
 }
 
@@ -125,7 +125,7 @@ impl Model {
         let seen: Vec<_> = batch
             .records
             .iter()
-            .filter_map(|record| identity(&record.event))
+            .flat_map(|record| identities(&record.event))
             .filter_map(|id| self.sightings.get(&id).map(|at| (id.clone(), *at)))
             .collect();
         let expected = apply(&batch.records, known, seen, rules);

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::documents::{MetaDoc, OffsetDoc};
 use super::ownership;
-use super::transaction::{Stop, Transaction, abort};
+use super::transaction::{Stop, Transaction, abort, raw};
 use super::{MongoArchive, PART, READ_TIMEOUT, store_error, within};
 use crate::StoreError;
 use crate::archive::CommitError;
@@ -117,12 +117,12 @@ async fn attempt(
     if let Some(unset) = unset.as_document_mut() {
         unset.insert("make_way", "");
     }
-    transaction.update("meta", vec![doc! { "q": { "_id": MetaDoc::ID }, "u": change.meta }]).await?;
+    transaction.update("meta", raw([doc! { "q": { "_id": MetaDoc::ID }, "u": change.meta }])?).await?;
     let touch =
         |found: &OffsetDoc| doc! { "q": { "_id": found.partition }, "u": { "$inc": { "barrier": 1_i64 } } };
-    transaction.update("offsets", offsets.iter().map(touch).collect()).await?;
+    transaction.update("offsets", raw(offsets.iter().map(touch))?).await?;
     for (collection, statements) in change.others {
-        transaction.update(&collection, statements).await?;
+        transaction.update(&collection, raw(statements)?).await?;
     }
     transaction.commit().await?;
     Ok(true)

@@ -2,23 +2,26 @@
 //!
 //! All reads are of one snapshot, and every document that a decision rests on is written too (a partition's offset, a
 //! video, an identity), so that two transactions that would decide on each other's ground conflict, and one of them
-//! runs again.
+//! runs again. A video whose state is known ([`super::states`]) is not read: the offset documents, which are read, tell
+//! that it is still the same.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
 use liverank_core::counting::{Batch, Effects, OffsetRange, Rules, VideoState, apply, identity_digest};
 use liverank_core::{Millis, VideoId};
 use mongodb::ClientSession;
-use mongodb::bson::{Bson, Document, doc};
+use mongodb::bson::{Bson, Document, RawDocumentBuf, doc};
 use tokio::time::Instant;
 
 use super::super::{Archive, CommitError, Committed};
 use super::documents::{
-    CommentDoc, MetaDoc, OffsetDoc, RebuildDoc, SeenDoc, VideoDoc, digest_bson, mark_document, video_update,
+    CommentDoc, MetaDoc, OffsetDoc, RebuildDoc, SeenDoc, VideoDoc, digest_bson, mark_document, video_change,
+    video_document, video_update,
 };
 use super::ownership::{Owner, id_of};
-use super::transaction::{Stop, Transaction, abort, never_opened};
+use super::states::States;
+use super::transaction::{Stop, Transaction, abort, never_opened, raw};
 use super::{MongoArchive, PART, swapping};
 use crate::StoreError;
 
@@ -87,36 +90,44 @@ async fn attempt(
     }
     let filling = meta_doc.rebuilding()?;
     let meta = meta_doc.into_meta()?;
-    let new_offsets = commit.fence(&batch.spans, &me).await?;
+    let offsets = Offsets::of(commit.transaction.find("offsets", doc! {}).await?);
+    let new_offsets = offsets.fence(&batch.spans, &me)?;
+    let may_keep = !offsets.any_of_an_older_release();
+    if !may_keep {
+        owner.states.clear();
+    }
+    owner.states.stand(meta.generation, &batch.spans, |home| offsets.outside_writes(home));
     let sightings = commit.sightings(batch).await?;
-    let videos = commit.videos(batch).await?;
+    let videos = commit.videos(batch, &mut owner.states).await?;
     let known: HashSet<String> = sightings.iter().map(|(identity, _)| identity.clone()).collect();
-    let effects = apply(&batch.records, videos, sightings, &meta.rules);
-    commit.advance(&batch.spans, &new_offsets).await?;
-    commit.write(&effects, &meta.rules).await?;
+    let effects = apply(&batch.records, videos.states.values().cloned(), sightings, &meta.rules);
+    commit.advance(&batch.spans, &new_offsets, &videos.left).await?;
+    commit.write(&effects, &meta.rules, &videos).await?;
     if let Some(rebuild) = filling {
         commit.write_next(&effects.videos, &rebuild, &meta.rules).await?;
     }
     commit.remember(&effects.identities, &known).await?;
     commit.transaction.commit().await?;
+    if may_keep {
+        owner.states.wrote(&batch.spans, &effects.videos, |id| videos.homes.get(id).copied());
+    }
     Ok(Committed { effects, meta })
 }
 
-struct Commit<'a> {
-    transaction: Transaction<'a>,
-}
+/// The offset documents, all of them: also those of partitions that are others'.
+struct Offsets(HashMap<i64, OffsetDoc>);
 
-impl Commit<'_> {
+impl Offsets {
+    fn of(found: Vec<OffsetDoc>) -> Self {
+        Self(found.into_iter().map(|found| (found.partition, found)).collect())
+    }
+
     /// Refuses a batch that does not follow on, or that is for another to commit. Answers the partitions that have no
     /// offset yet.
-    async fn fence(&mut self, spans: &[OffsetRange], me: &Bson) -> Result<HashSet<u32>, Stop> {
-        let ids: Vec<Bson> = spans.iter().map(|span| i64::from(span.partition).into()).collect();
-        let found: Vec<OffsetDoc> = self.transaction.find_each("offsets", "_id", ids).await?;
-        let found: HashMap<i64, OffsetDoc> =
-            found.into_iter().map(|found| (found.partition, found)).collect();
+    fn fence(&self, spans: &[OffsetRange], me: &Bson) -> Result<HashSet<u32>, Stop> {
         let mut absent = HashSet::new();
         for &OffsetRange { partition, from, .. } in spans {
-            let found = found.get(&i64::from(partition));
+            let found = self.0.get(&i64::from(partition));
             if found.and_then(|found| found.session.as_ref()).is_some_and(|owner| owner != me) {
                 return Err(Stop::Never(CommitError::TakenOver { partition }));
             }
@@ -131,6 +142,34 @@ impl Commit<'_> {
         Ok(absent)
     }
 
+    /// How often videos of this home may have been written by batches that had no record of it.
+    fn outside_writes(&self, home: u32) -> i64 {
+        self.0.values().map(|found| found.outside_writes(home)).sum()
+    }
+
+    fn any_of_an_older_release(&self) -> bool {
+        self.0.values().any(OffsetDoc::is_of_an_older_release)
+    }
+}
+
+/// What is known of a batch's videos before it.
+#[derive(Default)]
+struct Videos {
+    states: HashMap<VideoId, VideoState>,
+    /// Where each is at home from now on: one of the batch's own partitions.
+    homes: HashMap<VideoId, u32>,
+    /// Partitions that are not the batch's, and lose a video to it.
+    left: BTreeSet<u32>,
+    /// Those of which the document has another `_id` than it is found by, and that `_id`: a former release's. They are
+    /// made anew.
+    misnamed: HashMap<VideoId, Bson>,
+}
+
+struct Commit<'a> {
+    transaction: Transaction<'a>,
+}
+
+impl Commit<'_> {
     async fn sightings(&mut self, batch: &Batch) -> Result<Vec<(String, Millis)>, Stop> {
         let mut names: HashMap<[u8; 16], String> =
             batch.identities().into_iter().map(|identity| (identity_digest(&identity), identity)).collect();
@@ -142,44 +181,112 @@ impl Commit<'_> {
         Ok(found.into_iter().filter_map(|seen| Some((names.remove(&seen.digest()?)?, seen.time))).collect())
     }
 
-    async fn videos(&mut self, batch: &Batch) -> Result<Vec<VideoState>, Stop> {
-        let ids = batch.videos().into_iter().map(|id: &VideoId| id.as_str().into()).collect();
+    async fn videos(&mut self, batch: &Batch, kept: &mut States) -> Result<Videos, Stop> {
+        // Whoever keeps states of a partition sees by its offset that this batch was there: it has to move.
+        let moved = batch.spans.iter().filter(|span| span.next != span.from);
+        let partitions: HashSet<u32> = moved.map(|span| span.partition).collect();
+        let covered = |home: u32| partitions.contains(&home);
+        let mut videos = Videos::default();
+        let mut unknown: HashSet<&VideoId> = HashSet::new();
+        for id in batch.videos() {
+            if let Some((state, home)) = kept.get(id, covered) {
+                videos.homes.insert(id.clone(), home);
+                videos.states.insert(id.clone(), state);
+            } else {
+                unknown.insert(id);
+            }
+        }
+        if unknown.is_empty() {
+            return Ok(videos);
+        }
+        let ids = unknown.iter().map(|id| id.as_str().into()).collect();
         let found: Vec<VideoDoc> = self.transaction.find_each("videos", "video_id", ids).await?;
-        Ok(found.into_iter().map(VideoDoc::into_state).collect::<Result<_, _>>()?)
+        for document in found {
+            let (foreign, home) = (document.foreign_id(), document.home());
+            let state = document.into_state()?;
+            videos.misnamed.extend(foreign.map(|id| (state.video_id.clone(), id)));
+            match home {
+                Some(home) if covered(home) => {
+                    unknown.remove(&state.video_id);
+                    videos.homes.insert(state.video_id.clone(), home);
+                }
+                Some(home) => {
+                    videos.left.insert(home);
+                }
+                None => {}
+            }
+            videos.states.insert(state.video_id.clone(), state);
+        }
+        // New ones, and those that come here from elsewhere, are at home where they were seen first.
+        for record in &batch.records {
+            if unknown.remove(&record.event.video_id) {
+                videos.homes.insert(record.event.video_id.clone(), record.partition);
+            }
+        }
+        Ok(videos)
     }
 
-    /// The offsets first: a zombie's transaction ends here, before it touches what others wait for.
-    async fn advance(&mut self, spans: &[OffsetRange], absent: &HashSet<u32>) -> Result<(), Stop> {
-        let moved: Vec<&OffsetRange> =
-            spans.iter().filter(|span| span.next != span.from || absent.contains(&span.partition)).collect();
-        let statements = moved.iter().map(|span| {
-            let id = i64::from(span.partition);
-            let mut next = doc! { "next": span.next as i64 };
-            if span.next != span.from {
-                next.insert("last", span.last.map(mark_document));
-            }
-            let next = doc! { "$set": next };
-            if absent.contains(&span.partition) {
-                doc! { "q": { "_id": id }, "u": next, "upsert": true }
-            } else {
-                doc! { "q": { "_id": id, "next": span.from as i64 }, "u": next }
-            }
-        });
-        self.transaction.update("offsets", statements.collect()).await?;
+    /// The offsets first: a zombie's transaction ends here, before it touches what others wait for. Only the batch's own
+    /// partitions are written: two consumers do not meet on them, whatever they count.
+    async fn advance(
+        &mut self,
+        spans: &[OffsetRange],
+        absent: &HashSet<u32>,
+        left: &BTreeSet<u32>,
+    ) -> Result<(), Stop> {
+        let moved = spans.iter().filter(|span| span.next != span.from || absent.contains(&span.partition));
+        // A video that is written has a record, and its partition moves.
+        let mut left: Document =
+            left.iter().map(|home| (OffsetDoc::outside_writes_member(*home), 1_i64.into())).collect();
+        let statements: Vec<Document> = moved
+            .clone()
+            .map(|span| {
+                let id = i64::from(span.partition);
+                let mut next = doc! { "next": span.next as i64 };
+                if span.next != span.from {
+                    next.insert("last", span.last.map(mark_document));
+                }
+                let mut change = doc! { "$set": next };
+                if span.next != span.from && !left.is_empty() {
+                    change.insert("$inc", std::mem::take(&mut left));
+                }
+                if absent.contains(&span.partition) {
+                    doc! { "q": { "_id": id }, "u": change, "upsert": true }
+                } else {
+                    doc! { "q": { "_id": id, "next": span.from as i64 }, "u": change }
+                }
+            })
+            .collect();
+        self.transaction.update("offsets", raw(statements)?).await?;
         // A barrier that is under way knows nothing of a partition that is new.
-        if moved.iter().any(|span| span.from == 0) {
+        if moved.clone().any(|span| span.from == 0) {
             let touch = doc! { "q": { "_id": MetaDoc::ID }, "u": { "$inc": { "first_commits": 1_i64 } } };
-            self.transaction.update("meta", vec![touch]).await?;
+            self.transaction.update("meta", raw([touch])?).await?;
         }
         Ok(())
     }
 
-    async fn write(&mut self, effects: &Effects, rules: &Rules) -> Result<(), Stop> {
-        let statements = effects.videos.iter().map(|state| video_update(state, &rules.weights));
-        self.transaction.update("videos", statements.collect()).await?;
+    async fn write(&mut self, effects: &Effects, rules: &Rules, known: &Videos) -> Result<(), Stop> {
+        let changed = || effects.videos.iter().map(|state| &state.video_id);
+        let misnamed = changed().filter_map(|id| known.misnamed.get(id).cloned()).collect();
+        self.transaction.delete("videos", misnamed).await?;
+        let (mut fresh, mut updates) = (Vec::new(), Vec::new());
+        for state in &effects.videos {
+            let id = &state.video_id;
+            let home = known.homes.get(id).copied().unwrap_or_default();
+            match known.states.get(id).filter(|_| !known.misnamed.contains_key(id)) {
+                Some(before) => updates.push(video_change(before, state, &rules.weights, home)),
+                None => fresh.push(video_document(state, &rules.weights, home)),
+            }
+        }
+        self.transaction.update("videos", updates).await?;
+        let archive = self.transaction.archive;
+        if !fresh.is_empty() {
+            let videos = archive.collection::<RawDocumentBuf>("videos");
+            videos.insert_many(fresh).session(&mut *self.transaction.session).await?;
+        }
         if !effects.comments.is_empty() {
             // The driver cuts these into commands of a size that the server takes.
-            let archive = self.transaction.archive;
             let comments = archive.collection::<CommentDoc>("comments");
             let numbered = effects.comments.iter().map(CommentDoc::of);
             comments.insert_many(numbered).session(&mut *self.transaction.session).await?;
@@ -220,10 +327,10 @@ impl Commit<'_> {
             let seen = archive.collection::<SeenDoc>("seen");
             seen.insert_many(fresh).session(&mut *self.transaction.session).await?;
         }
-        let statements: Vec<Document> = again
-            .into_iter()
-            .map(|(id, time)| doc! { "q": { "_id": digest_bson(&identity_digest(id)) }, "u": { "$set": { "time": time } } })
-            .collect();
-        self.transaction.update("seen", statements).await
+        let statements = again.into_iter().map(|(id, time)| {
+            let digest = digest_bson(&identity_digest(id));
+            doc! { "q": { "_id": digest }, "u": { "$set": { "time": time } } }
+        });
+        self.transaction.update("seen", raw(statements)?).await
     }
 }

@@ -3,12 +3,14 @@
 //! What clients of the database read (`score`, `watch_time_total`, …) are doubles, made anew at each write; what
 //! counting goes on from are integers, so that no sum is ever rounded.
 
+use std::collections::HashMap;
+
 use liverank_core::comment::CommentEpoch;
-use liverank_core::counting::{NumberedComment, RecordFingerprint, Rules, VideoState};
+use liverank_core::counting::{NumberedComment, RecordFingerprint, Rules, VideoState, digest};
 use liverank_core::score::{Counters, Weights, points};
 use liverank_core::{Comment, CommentId, Invalid, Millis, UserId, VideoId};
 use mongodb::bson::spec::BinarySubtype;
-use mongodb::bson::{self, Binary, Bson, Document, doc};
+use mongodb::bson::{self, Binary, Bson, Document, RawBson, RawDocumentBuf, doc, rawdoc};
 use serde::{Deserialize, Serialize};
 
 use super::super::{Meta, Position};
@@ -19,9 +21,24 @@ use crate::StoreError;
 /// The version of all that is written here. Another one is refused.
 pub(super) const FORMAT: i64 = 1;
 
+/// The longest `video_id` that is the `_id`, too, in bytes. A longer one would stand in each document and in each index
+/// once more, and a transaction has to fit into the server's cache.
+const LONGEST_KEY: usize = 64;
+
+/// The `_id` of a video's document: its `video_id`, or the SHA-256 of a long one.
+fn key(video_id: &str) -> RawBson {
+    if video_id.len() <= LONGEST_KEY {
+        return RawBson::String(video_id.to_owned());
+    }
+    RawBson::Binary(Binary { subtype: BinarySubtype::Generic, bytes: digest(video_id).to_vec() })
+}
+
 /// A video, as far as it is read.
 #[derive(Debug, Deserialize)]
 pub(super) struct VideoDoc {
+    /// Its [`key`]; an id of the server's where a release wrote it that did not say.
+    #[serde(rename = "_id")]
+    id: Bson,
     video_id: String,
     user_id: String,
     owner_given: bool,
@@ -36,9 +53,20 @@ pub(super) struct VideoDoc {
     pub(super) score: f64,
     /// Absent before the first event of weight: JSON and many a client know no negative infinity.
     trending: Option<f64>,
+    /// The partition whose owner may keep its state ([`super::states`]).
+    home: Option<i64>,
 }
 
 impl VideoDoc {
+    pub(super) fn home(&self) -> Option<u32> {
+        self.home.map(|home| home as u32)
+    }
+
+    /// Its `_id`, where that is not its [`key`].
+    pub(super) fn foreign_id(&self) -> Option<Bson> {
+        (Bson::try_from(key(&self.video_id)).ok().as_ref() != Some(&self.id)).then(|| self.id.clone())
+    }
+
     pub(super) fn into_state(self) -> Result<VideoState, StoreError> {
         Ok(VideoState {
             video_id: VideoId::parse(&self.video_id).map_err(|error| damaged("videos", &error))?,
@@ -59,29 +87,69 @@ impl VideoDoc {
     }
 }
 
-/// The statement of an `update` command that makes a video what `state` says.
-pub(super) fn video_update(state: &VideoState, weights: &Weights) -> Document {
-    let counters = &state.counters;
-    doc! {
-        "q": { "video_id": state.video_id.as_str() },
-        "u": { "$set": {
-            "user_id": state.owner.as_str(),
-            "owner_given": state.owner_given,
-            "score": points(counters.score(weights)),
-            "views": counters.views,
-            "likes": counters.likes,
-            "comments": counters.comments,
-            "shares": counters.shares,
-            "watch_time_total": counters.watch_ms as f64 / 1000.0,
-            "watch_time_score": points(counters.watch_score(weights)),
-            "watch_ms": counters.watch_ms,
-            "watch_short": counters.watch_short,
-            "watch_long": counters.watch_long,
-            "last_seq": state.last_seq as i64,
-            "trending": state.trending.is_finite().then_some(state.trending),
-        } },
-        "upsert": true,
+/// The statement of an `update` command that makes a video what `state` says, whatever its `_id`. What it makes has no
+/// home yet.
+pub(super) fn video_update(state: &VideoState, weights: &Weights) -> RawDocumentBuf {
+    let mut update = rawdoc! { "$setOnInsert": { "_id": key(state.video_id.as_str()) } };
+    update.append("$set", video_fields(state, weights));
+    rawdoc! { "q": { "video_id": state.video_id.as_str() }, "u": update, "upsert": true }
+}
+
+/// The document of a video that has none yet.
+pub(super) fn video_document(state: &VideoState, weights: &Weights, home: u32) -> RawDocumentBuf {
+    let mut document = rawdoc! { "_id": key(state.video_id.as_str()), "video_id": state.video_id.as_str() };
+    document.append("home", i64::from(home));
+    for (name, value) in members(state, weights) {
+        document.append(name, value);
     }
+    document
+}
+
+/// The statement that makes what `before` says what `after` says, where the document has its [`key`] as its `_id`. By it a
+/// document is found in half the time, and the server looks at each member that is set.
+pub(super) fn video_change(
+    before: &VideoState,
+    after: &VideoState,
+    weights: &Weights,
+    home: u32,
+) -> RawDocumentBuf {
+    let mut set = rawdoc! { "home": i64::from(home) };
+    for ((_, old), (name, new)) in members(before, weights).into_iter().zip(members(after, weights)) {
+        if old != new {
+            set.append(name, new);
+        }
+    }
+    rawdoc! { "q": { "_id": key(after.video_id.as_str()) }, "u": { "$set": set } }
+}
+
+fn video_fields(state: &VideoState, weights: &Weights) -> RawDocumentBuf {
+    let mut fields = RawDocumentBuf::new();
+    for (name, value) in members(state, weights) {
+        fields.append(name, value);
+    }
+    fields
+}
+
+/// What changes of a video, in one order.
+fn members(state: &VideoState, weights: &Weights) -> [(&'static str, RawBson); 14] {
+    let counters = &state.counters;
+    let trending = state.trending.is_finite().then_some(state.trending);
+    [
+        ("user_id", state.owner.as_str().into()),
+        ("owner_given", state.owner_given.into()),
+        ("score", points(counters.score(weights)).into()),
+        ("views", counters.views.into()),
+        ("likes", counters.likes.into()),
+        ("comments", counters.comments.into()),
+        ("shares", counters.shares.into()),
+        ("watch_time_total", (counters.watch_ms as f64 / 1000.0).into()),
+        ("watch_time_score", points(counters.watch_score(weights)).into()),
+        ("watch_ms", counters.watch_ms.into()),
+        ("watch_short", counters.watch_short.into()),
+        ("watch_long", counters.watch_long.into()),
+        ("last_seq", (state.last_seq as i64).into()),
+        ("trending", trending.map_or(RawBson::Null, RawBson::Double)),
+    ]
 }
 
 /// The part of a video that tells its head.
@@ -108,6 +176,9 @@ pub(super) struct CommentDoc {
     comment: String,
     /// Milliseconds since the Unix epoch.
     timestamp: Millis,
+    /// Absent where it replies to none, as in what releases before replies wrote.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    reply_to: Option<String>,
     partition: i64,
     offset: i64,
 }
@@ -122,6 +193,7 @@ impl CommentDoc {
             user_id: comment.user_id.to_string(),
             comment: comment.text.clone(),
             timestamp: comment.timestamp,
+            reply_to: comment.reply_to.as_ref().map(CommentId::to_string),
             partition: i64::from(numbered.partition),
             offset: numbered.offset as i64,
         }
@@ -136,6 +208,7 @@ impl CommentDoc {
             text: self.comment,
             timestamp: self.timestamp,
             seq: self.seq as u64,
+            reply_to: self.reply_to.map(|id| CommentId::parse(&id)).transpose().map_err(damaged)?,
         };
         Ok(NumberedComment { comment, partition: self.partition as u32, offset: self.offset as u64 })
     }
@@ -151,9 +224,34 @@ pub(super) struct OffsetDoc {
     last: Option<MarkDoc>,
     /// The session of the archive that took it up.
     pub session: Option<Bson>,
+    /// The same, noted only by archives that count their outside writes.
+    pub keeper: Option<Bson>,
+    /// How many batches of this partition wrote videos that were at home on another one, of which the batch had no
+    /// record, by that partition. It has as many entries as there are partitions at most.
+    #[serde(default)]
+    outside_writes: HashMap<String, i64>,
+    /// How often this partition was taken up from an archive that did not count them.
+    #[serde(default)]
+    uncounted: i64,
 }
 
 impl OffsetDoc {
+    /// The member of the document that counts writes to videos of this home.
+    pub(super) fn outside_writes_member(home: u32) -> String {
+        format!("outside_writes.{home}")
+    }
+
+    /// A number that grows whenever a batch of this partition may have written a video of this home without a record
+    /// of it.
+    pub(super) fn outside_writes(&self, home: u32) -> i64 {
+        self.uncounted + self.outside_writes.get(&home.to_string()).copied().unwrap_or_default()
+    }
+
+    /// Whether an archive of a release has it that does not count its outside writes.
+    pub(super) fn is_of_an_older_release(&self) -> bool {
+        self.session.is_some() && self.session != self.keeper
+    }
+
     pub(super) fn position(&self) -> Position {
         let last = self.last.as_ref().map(MarkDoc::mark);
         Position { next: self.next as u64, last }
@@ -419,12 +517,29 @@ mod tests {
     fn what_counting_goes_on_from_survives_exactly() {
         for trending in [f64::NEG_INFINITY, 81_234.567_890_123_45, f64::MIN_POSITIVE] {
             let state = state(trending);
-            let mut stored = video_update(&state, &Weights::default());
-            let mut stored = stored.get_document_mut("u").unwrap().get_document_mut("$set").unwrap().clone();
-            stored.insert("video_id", "v");
+            let stored = video_document(&state, &Weights::default(), 3).to_document().unwrap();
             let read: VideoDoc = mongodb::bson::from_document(stored).unwrap();
             assert_eq!(read.into_state().unwrap(), state);
         }
+    }
+
+    #[test]
+    fn a_change_sets_what_has_changed_and_the_home() {
+        let before = state(0.5);
+        let mut after = before.clone();
+        after.counters.likes += 1;
+        let weights = Weights { like: 0, ..Weights::default() };
+        let statement = video_change(&before, &after, &weights, 7).to_document().unwrap();
+        let expected = doc! { "q": { "_id": "v" }, "u": { "$set": { "home": 7_i64, "likes": 1_i64 } } };
+        assert_eq!(statement, expected);
+    }
+
+    #[test]
+    fn the_id_of_a_long_id_is_short() {
+        let long = "x".repeat(LONGEST_KEY + 1);
+        let RawBson::Binary(short) = key(&long) else { panic!("{:?}", key(&long)) };
+        assert_eq!(short.bytes.len(), 32);
+        assert_eq!(key(&long[1..]), RawBson::String(long[1..].to_owned()));
     }
 
     #[test]

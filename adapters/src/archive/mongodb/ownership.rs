@@ -14,6 +14,7 @@ use mongodb::error::Error;
 use super::super::Position;
 use super::documents::{OffsetDoc, WayDoc};
 use super::opening::{DUPLICATE_KEY, code};
+use super::states::States;
 use super::{MongoArchive, PART, store_error, within};
 use crate::StoreError;
 
@@ -32,6 +33,8 @@ pub(super) struct Owner {
     session: Option<ClientSession>,
     /// The id that stands beside the partitions taken up.
     noted: Option<Bson>,
+    /// What is known of videos without reading.
+    pub states: States,
     /// Whom we make way for, and since when.
     way: Option<(String, Instant)>,
 }
@@ -54,7 +57,7 @@ impl Owner {
             let renamed = async {
                 kill(archive, [before.clone()]).await?;
                 let offsets = archive.collection::<Document>("offsets");
-                let change = doc! { "$set": { "session": id.clone() } };
+                let change = doc! { "$set": { "session": id.clone(), "keeper": id.clone() } };
                 offsets.update_many(doc! { "session": before }, change).await
             };
             within(TAKE_UP_TIMEOUT, "replacing a session", renamed).await?;
@@ -104,12 +107,18 @@ async fn note(archive: &MongoArchive, partitions: &[u32], id: &Bson) -> Result<b
     let ids: Vec<i64> = partitions.iter().map(|partition| i64::from(*partition)).collect();
     let mine = doc! { "_id": { "$in": &ids }, "session": { "$ne": id } };
     kill(archive, sessions(archive, mine).await?).await?;
+    // A former owner of an older release did not note what it wrote outside. That it was there is noted as its end is.
+    let older = doc! { "$and": [{ "$ne": [{ "$type": "$session" }, "missing"] }, { "$ne": ["$session", "$keeper"] }] };
+    let change = doc! { "$set": {
+        "next": { "$ifNull": ["$next", 0_i64] },
+        "last": { "$ifNull": ["$last", null] },
+        "uncounted": { "$add": [{ "$ifNull": ["$uncounted", 0_i64] }, { "$cond": [older, 1_i64, 0_i64] }] },
+        "session": { "$literal": id },
+        "keeper": { "$literal": id },
+    } };
     let statements: Vec<Document> = ids
         .iter()
-        .map(|partition| {
-            let change = doc! { "$set": { "session": id }, "$setOnInsert": { "next": 0_i64, "last": null } };
-            doc! { "q": { "_id": partition }, "u": change, "upsert": true }
-        })
+        .map(|partition| doc! { "q": { "_id": partition }, "u": [change.clone()], "upsert": true })
         .collect();
     let command = doc! {
         "update": archive.name("offsets"), "updates": statements, "maxTimeMS": NOTE_WAIT.as_millis() as i64,

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use futures::TryStreamExt;
 use liverank_core::comment::CommentEpoch;
 use liverank_core::counting::Rules;
-use mongodb::bson::{Document, doc};
+use mongodb::bson::{Document, RawArrayBuf, doc, rawdoc};
 use tokio::sync::Mutex;
 
 use super::super::{Archive, Finished, Meta, Progress, RebuildError, Replay, numbering};
@@ -89,7 +89,9 @@ async fn copy(
     })
     .await?;
     let kept = |mut offset: Document| {
-        offset.remove("session");
+        for member in ["session", "keeper"] {
+            offset.remove(member);
+        }
         offset
     };
     let offsets: Vec<Document> = offsets.into_iter().map(kept).collect();
@@ -121,13 +123,16 @@ async fn copy_videos(
         after = Some(last.video_id.clone());
         done += page.len() as u64;
         let carried = page.into_iter().map(|state| swapping::carried_over(state, before, rules));
-        let statements: Vec<Document> = carried.map(|state| video_update(&state, &rules.weights)).collect();
-        let command = doc! {
+        let mut statements = RawArrayBuf::new();
+        for state in carried {
+            statements.push(video_update(&state, &rules.weights));
+        }
+        let command = rawdoc! {
             "update": to.name("videos"), "updates": statements, "ordered": false,
             "writeConcern": { "w": "majority", "j": true },
         };
         let reply =
-            within(OPEN_TIMEOUT, "copying videos", async { to.db.run_command(command).await }).await?;
+            within(OPEN_TIMEOUT, "copying videos", async { to.db.run_raw_command(command).await }).await?;
         if let Ok(errors) = reply.get_array("writeErrors") {
             return Err(StoreError::unavailable(PART, format!("copying videos: {errors:?}")));
         }
@@ -197,12 +202,17 @@ impl MongoReplay {
             // Partitions stay with those who have them.
             let owner = |found: &OffsetDoc| {
                 let owner = live.iter().find(|live| live.partition == found.partition);
-                let owner = owner.and_then(|live| live.session.clone());
-                let change = if let Some(owner) = owner {
-                    doc! { "$set": { "session": owner } }
-                } else {
-                    doc! { "$unset": { "session": "" } }
-                };
+                let mut change = doc! {};
+                for (member, value) in [
+                    ("session", owner.and_then(|live| live.session.clone())),
+                    ("keeper", owner.and_then(|live| live.keeper.clone())),
+                ] {
+                    let (operator, value) = value.map_or(("$unset", "".into()), |value| ("$set", value));
+                    let members = change.entry(operator.to_owned()).or_insert_with(|| doc! {}.into());
+                    if let Some(members) = members.as_document_mut() {
+                        members.insert(member, value);
+                    }
+                }
                 doc! { "q": { "_id": found.partition }, "u": change }
             };
             let owners = (rebuild.source("offsets"), next.iter().map(owner).collect());

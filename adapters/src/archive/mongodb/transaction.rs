@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures::TryStreamExt;
 use mongodb::ClientSession;
-use mongodb::bson::{Bson, Document, doc};
+use mongodb::bson::{Bson, Document, RawArrayBuf, RawDocumentBuf, doc};
 use mongodb::error::{
     Error, ErrorKind, TRANSIENT_TRANSACTION_ERROR, UNKNOWN_TRANSACTION_COMMIT_RESULT, WriteFailure,
 };
@@ -148,15 +148,41 @@ impl<'a> Transaction<'a> {
     }
 
     /// Runs `update` commands; every statement must find or make its document.
-    pub(super) async fn update(&mut self, collection: &str, statements: Vec<Document>) -> Result<(), Stop> {
-        let mut statements = statements.into_iter().map(Bson::from).peekable();
+    pub(super) async fn update(
+        &mut self,
+        collection: &str,
+        statements: Vec<RawDocumentBuf>,
+    ) -> Result<(), Stop> {
+        self.run("update", "updates", collection, statements).await
+    }
+
+    /// Deletes the documents with these ids; each must be there.
+    pub(super) async fn delete(&mut self, collection: &str, ids: Vec<Bson>) -> Result<(), Stop> {
+        let statement = |id: Bson| RawDocumentBuf::from_document(&doc! { "q": { "_id": id }, "limit": 1 });
+        let statements =
+            ids.into_iter().map(statement).collect::<Result<Vec<_>, _>>().map_err(Error::from)?;
+        self.run("delete", "deletes", collection, statements).await
+    }
+
+    async fn run(
+        &mut self,
+        command: &str,
+        member: &str,
+        collection: &str,
+        statements: Vec<RawDocumentBuf>,
+    ) -> Result<(), Stop> {
+        let mut statements = statements.into_iter().peekable();
         while statements.peek().is_some() {
-            let chunk: Vec<Bson> = statements.by_ref().take(CHUNK).collect();
-            let count = chunk.len();
-            let name = self.archive.name(collection);
-            let command = doc! { "update": name, "updates": chunk, "ordered": true };
-            let reply = self.archive.db.run_command(command).session(&mut *self.session).await?;
-            check_update(collection, count, &reply)?;
+            let (mut chunk, mut count) = (RawArrayBuf::new(), 0);
+            for statement in statements.by_ref().take(CHUNK) {
+                chunk.push(statement);
+                count += 1;
+            }
+            let mut whole = RawDocumentBuf::new();
+            whole.append(command, self.archive.name(collection));
+            whole.append(member, chunk);
+            let reply = self.archive.db.run_raw_command(whole).session(&mut *self.session).await?;
+            check_reply(command, collection, count, &reply)?;
         }
         Ok(())
     }
@@ -181,8 +207,14 @@ pub(super) async fn abort(session: &mut ClientSession) -> bool {
     matches!(tokio::time::timeout(ABORT_TIMEOUT, session.abort_transaction()).await, Ok(Ok(())))
 }
 
+/// Statements as they are sent.
+pub(super) fn raw(statements: impl IntoIterator<Item = Document>) -> Result<Vec<RawDocumentBuf>, Stop> {
+    let statements = statements.into_iter().map(|statement| RawDocumentBuf::from_document(&statement));
+    Ok(statements.collect::<Result<_, _>>().map_err(Error::from)?)
+}
+
 /// The command's own reply tells of statements that failed, while the command as such is fine.
-fn check_update(collection: &str, count: usize, reply: &Document) -> Result<(), Stop> {
+fn check_reply(command: &str, collection: &str, count: usize, reply: &Document) -> Result<(), Stop> {
     if let Ok(errors) = reply.get_array("writeErrors") {
         let codes: Vec<i32> = errors
             .iter()
@@ -190,7 +222,7 @@ fn check_update(collection: &str, count: usize, reply: &Document) -> Result<(), 
             .filter_map(|error| error.get_i32("code").ok())
             .collect();
         let conflict = codes.iter().all(|code| matches!(*code, WRITE_CONFLICT | DUPLICATE_KEY));
-        let what = format!("updating {collection}: {errors:?}");
+        let what = format!("{command} of {collection}: {errors:?}");
         return Err(if conflict {
             Stop::Again(Error::custom(what))
         } else {
@@ -202,7 +234,7 @@ fn check_update(collection: &str, count: usize, reply: &Document) -> Result<(), 
         Ok(())
     } else {
         // Within a snapshot this cannot be: what was read is there.
-        let what = format!("updating {collection}: {touched} of {count} statements took effect");
+        let what = format!("{command} of {collection}: {touched} of {count} statements took effect");
         Err(Stop::Never(StoreError::unavailable(PART, what).into()))
     }
 }

@@ -1,5 +1,7 @@
--- A stretch of a board. KEYS: board (sorted set), owners (hash). ARGV: limit, then the cursor's score and id, if any
--- Answers id, score, owner of each, best first.
+-- A stretch of a board. KEYS: board (sorted set), owners (hash). ARGV: how many, then where it begins:
+-- 'best'; 'after', the cursor's id and score; 'around', a video's id and how many lines it is to be in the middle of
+-- Answers how many stand before it and on the whole board, then id, score, owner of each, best first; nothing where the
+-- video that it is to be around is not on the board.
 local board, owners = KEYS[1], KEYS[2]
 
 -- Whether a stands below b in bytes; Lua's own comparison depends on the server's locale.
@@ -31,10 +33,26 @@ local function after(score, id)
   return low
 end
 
-local first = ARGV[2] and after(ARGV[2], ARGV[3]) or 0
-local found = redis.call('ZREVRANGE', board, first, first + tonumber(ARGV[1]) - 1, 'WITHSCORES')
-if #found == 0 then return {} end
-local ids, page = {}, {}
+local total = redis.call('ZCARD', board)
+local first = 0
+if ARGV[2] == 'after' then
+  first = after(ARGV[4], ARGV[3])
+elseif ARGV[2] == 'around' then
+  local stands = redis.call('ZREVRANK', board, ARGV[3])
+  if not stands then return {} end
+  local limit = tonumber(ARGV[4])
+  -- As begin_around of the core has it.
+  first = math.max(stands - math.floor(math.max(limit - 1, 0) / 2), 0)
+  first = math.min(first, math.max(total - limit, 0))
+end
+
+local page = {string.format('%.0f', first), string.format('%.0f', total)}
+local wanted = tonumber(ARGV[1])
+-- A last rank of -1 would mean all of them.
+if wanted == 0 then return page end
+local found = redis.call('ZREVRANGE', board, first, first + wanted - 1, 'WITHSCORES')
+if #found == 0 then return page end
+local ids = {}
 for at = 1, #found, 2 do ids[#ids + 1] = found[at] end
 for i, owner in ipairs(redis.call('HMGET', owners, unpack(ids))) do
   page[#page + 1] = found[2 * i - 1]

@@ -109,7 +109,7 @@ async fn scale(world: &World) -> anyhow::Result<Duration> {
         }
     };
     let refused = scale("3").await?;
-    let why = "scaling.mode is Auto: set Manual to scale by hand";
+    let why = "scaling.mode is Auto or Proposal: set Manual to scale by hand";
     ensure!(!refused.good && refused.errors.contains(why), "kubectl scale in Auto: {refused:?}");
     world.change(json!({"readers": {"scaling": {"mode": "Manual"}}})).await?;
     let done = scale("3").await?;

@@ -87,6 +87,7 @@ pub fn scene(settings: Settings, viewers: &[u64]) -> Seen {
         held: None,
         readers: (0..viewers.len()).map(reader).collect(),
         orphans: std::collections::BTreeMap::new(),
+        approved: std::collections::BTreeSet::new(),
         managers: vec![heard("a"), heard("b")],
     }
 }

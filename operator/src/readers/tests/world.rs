@@ -373,6 +373,7 @@ impl World {
                 .filter(|(_, end)| **end > self.now)
                 .map(|(name, _)| (name.clone(), false))
                 .collect(),
+            approved: std::collections::BTreeSet::new(),
             managers: self.managers(),
         }
     }

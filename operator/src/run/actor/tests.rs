@@ -150,6 +150,7 @@ fn world(client: &Client, manager: String) -> OperatorContext {
     let kept = names.map(|name| Cluster::keep(serde_json::from_value(resource(&name)).unwrap()).unwrap());
     clusters.replace(kept.collect(), "1");
     OperatorContext {
+        policy: Policy::default(),
         stores,
         pods,
         clusters,

@@ -125,6 +125,93 @@ async fn history_is_newest_first_and_page_by_page() {
 }
 
 #[tokio::test]
+async fn history_leads_both_ways_and_to_both_sides_of_a_comment() {
+    let service = Service::start().await;
+    let mut ids = Vec::new();
+    for number in 1..=9 {
+        let posted = service.post(&post(&format!("c{number}"))).await.1;
+        ids.push(posted["comment"]["id"].as_str().unwrap().to_owned());
+    }
+    service.archive_all().await;
+    let page = async |query: &str| -> (Vec<u64>, Value, Value) {
+        let page: Value = service.get(&format!("/comments/cat?{query}")).await.json().await.unwrap();
+        let seqs = page["comments"].as_array().unwrap().iter();
+        (seqs.map(|it| it["seq"].as_u64().unwrap()).collect(), page["next"].clone(), page["newer"].clone())
+    };
+    let all = |seqs: &[u64], next: Value, newer: Value| (seqs.to_vec(), next, newer);
+    // From the newest, which has none after it, back; and on from there.
+    assert_eq!(page("limit=3").await, all(&[9, 8, 7], json!(7), Value::Null));
+    assert_eq!(page("limit=3&before=7").await, all(&[6, 5, 4], json!(4), json!(6)));
+    assert_eq!(page("limit=3&after=6").await, all(&[9, 8, 7], json!(7), json!(9)));
+    assert_eq!(page("limit=3&after=9").await, all(&[], json!(10), Value::Null));
+    assert_eq!(page("limit=3&after=0").await, all(&[3, 2, 1], Value::Null, json!(3)));
+    assert_eq!(page("limit=4&after=7").await, all(&[9, 8], json!(8), Value::Null));
+    assert_eq!(page("limit=3&before=1").await, all(&[], Value::Null, json!(0)));
+    let around =
+        async |number: usize, limit: u32| page(&format!("limit={limit}&around={}", ids[number - 1])).await;
+    assert_eq!(around(5, 3).await, all(&[6, 5, 4], json!(4), json!(6)));
+    assert_eq!(around(5, 4).await, all(&[7, 6, 5, 4], json!(4), json!(7)));
+    assert_eq!(around(5, 1).await, all(&[5], json!(5), json!(5)));
+    assert_eq!(around(9, 4).await, all(&[9, 8, 7, 6], json!(6), Value::Null));
+    assert_eq!(around(1, 4).await, all(&[3, 2, 1], Value::Null, json!(3)));
+    let unknown = service.get("/comments/cat?around=nobody-s").await;
+    assert_eq!(unknown.status(), StatusCode::NOT_FOUND);
+    assert_eq!(unknown.json::<Value>().await.unwrap()["field"], "around");
+    assert_eq!(service.get("/comments/dog?around=").await.status(), StatusCode::BAD_REQUEST);
+}
+
+#[tokio::test]
+async fn a_page_of_long_comments_is_cut_in_either_direction_and_leads_on() {
+    let service = Service::start().await;
+    // Together more than a megabyte.
+    for _ in 0..90 {
+        service.post(&post(&"🎬".repeat(4096))).await;
+    }
+    service.archive_all().await;
+    let mut seqs: Vec<u64> = Vec::new();
+    let mut after = Some(0);
+    while let Some(from) = after {
+        let page: Value =
+            service.get(&format!("/comments/cat?limit=1000&after={from}")).await.json().await.unwrap();
+        let comments = page["comments"].as_array().unwrap();
+        assert!(comments.len() < 90, "one page has them all: {}", comments.len());
+        seqs.extend(comments.iter().rev().map(|it| it["seq"].as_u64().unwrap()));
+        after = page["newer"].as_u64();
+    }
+    assert_eq!(seqs, (1..=90).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn a_reply_is_to_a_comment_under_the_same_video() {
+    let mut service = Service::start().await;
+    let first = service.post(&post("first")).await.1["comment"]["id"].clone();
+    service.archive_all().await;
+    let reply = |to: &Value, video: &str| json!({"userid": "bob", "videoid": video, "comment": "yes", "reply_to": to});
+    let (status, answer) = service.post(&reply(&first, "cat")).await;
+    assert_eq!((status, &answer["comment"]["reply_to"]), (StatusCode::CREATED, &first));
+    service.archive_all().await;
+    let history: Value = service.get("/comments/cat").await.json().await.unwrap();
+    assert_eq!(history["comments"][0]["reply_to"], first);
+    assert!(history["comments"][1].get("reply_to").is_none());
+    // Also to one's own, which the archive may not have yet.
+    let own = service.post(&keyed("own", "k")).await.1["comment"]["id"].clone();
+    assert_eq!(service.post(&reply(&own, "cat")).await.0, StatusCode::CREATED);
+    for (to, video) in [(&json!("nobody-s"), "cat"), (&first, "dog"), (&own, "dog"), (&json!(7), "cat")] {
+        let (status, problem) = service.post(&reply(to, video)).await;
+        assert_eq!(
+            (status, &problem["field"]),
+            (StatusCode::BAD_REQUEST, &json!("reply_to")),
+            "{to} {video}"
+        );
+    }
+    assert_eq!(service.log_length().await, 4);
+    service.restart().await;
+    service.archive.away.store(true, Relaxed);
+    assert_eq!(service.send(&reply(&first, "cat")).await.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(service.post(&post("no reply")).await.0, StatusCode::CREATED);
+}
+
+#[tokio::test]
 async fn a_video_is_registered_once_and_a_manager_that_is_away_holds_nobody_up() {
     let service = Service::start().await;
     for _ in 0..3 {

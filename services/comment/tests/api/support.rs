@@ -149,10 +149,14 @@ impl Service {
     pub async fn archive_all(&self) {
         let ends = self.log.end_offsets().await.unwrap();
         let count = ends.iter().sum::<u64>() as usize;
-        let spans = (0u32..).zip(ends).filter(|(_, end)| *end > 0);
-        let spans =
-            spans.map(|(partition, next)| OffsetRange { partition, from: 0, next, last: None }).collect();
-        let records = self.records(count).await.into_iter().map(|raw| LogRecord {
+        let partitions: Vec<u32> = (0..ends.len() as u32).collect();
+        let stands = self.archive.offsets(&partitions).await.unwrap();
+        let from = |partition: u32| stands[partition as usize].next;
+        let new = (0u32..).zip(ends).filter(|(partition, end)| *end > from(*partition));
+        let span = |(partition, next)| OffsetRange { partition, from: from(partition), next, last: None };
+        let spans = new.map(span).collect();
+        let records = self.records(count).await.into_iter();
+        let records = records.filter(|raw| raw.offset >= from(raw.partition)).map(|raw| LogRecord {
             partition: raw.partition,
             offset: raw.offset,
             broker_time: raw.broker_time,

@@ -7,8 +7,10 @@ use axum::http::{HeaderValue, Method, Request, StatusCode, header};
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
+use liverank_core::stream_events::StreamEvents;
 use liverank_core::{UserId, VideoId};
-use liverank_protocol::{ASSIGNMENT_EPOCH_HEADER, RouteReader};
+use liverank_protocol::{ASSIGNMENT_EPOCH_HEADER, RouteReader, STREAM_EVENTS_HEADER};
+use liverank_runtime::identity::{self, sent};
 use liverank_runtime::peer::join;
 use reqwest::Url;
 use serde_json::json;
@@ -24,6 +26,7 @@ pub(super) struct Attempt {
     pub(super) user_id: UserId,
     pub(super) video_id: VideoId,
     pub(super) posted: bool,
+    pub(super) events: StreamEvents,
     pub(super) last_id: String,
     /// Which reader: 0 the best, after failures the others in turn.
     pub(super) choice: u32,
@@ -61,6 +64,14 @@ impl Attempt {
             Request::new(Full::default())
         };
         request.headers_mut().insert(ASSIGNMENT_EPOCH_HEADER, epoch.into());
+        if let Some(key) = &reader.pass_key {
+            let pass = sent::pass(key, &self.user_id, &self.video_id, identity::seconds());
+            request.headers_mut().insert(sent::PASS, pass);
+        }
+        if !self.events.is_empty() {
+            let events = HeaderValue::from_str(&self.events.to_string()).ok()?;
+            request.headers_mut().insert(STREAM_EVENTS_HEADER, events);
+        }
         *request.uri_mut() = url.as_str().parse().ok()?;
         if !self.last_id.is_empty() {
             request.headers_mut().insert("last-event-id", HeaderValue::from_str(&self.last_id).ok()?);
@@ -91,7 +102,7 @@ mod tests {
 
     fn reader(id: &str, load: u64, takes: bool) -> RouteReader {
         let (id, url) = (ReaderId::parse(id).unwrap(), String::new());
-        RouteReader { id, public_url: url.clone(), internal_url: url, load, takes }
+        RouteReader { id, public_url: url.clone(), internal_url: url, load, takes, pass_key: None }
     }
 
     #[test]

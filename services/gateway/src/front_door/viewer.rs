@@ -14,6 +14,7 @@ use super::reader::Attempt;
 use super::scan::{Scanner, Sort, first, last_id, sort};
 use super::{Watch, come_back};
 use crate::Gateway;
+use crate::auth::session::TokenEnd;
 use crate::metrics::RerouteReason;
 use liverank_runtime::server::Exchange;
 use liverank_runtime::streams::StreamPermit;
@@ -115,6 +116,7 @@ impl Viewer {
                 Phase::Seeking(attempt) => tokio::select! {
                     biased;
                     () = self.stay.leave.as_mut() => Some(self.end()),
+                    end = self.watch.session.as_mut() => Some(self.shut_out(end)),
                     found = attempt.as_mut() => self.found(found),
                     () = self.farewell.probe() => Some(PROBING),
                     () = tokio::time::sleep(BEAT) => Some(HEARTBEAT),
@@ -122,6 +124,7 @@ impl Viewer {
                 Phase::Watching(watching) => tokio::select! {
                     biased;
                     () = self.stay.leave.as_mut() => Some(self.end()),
+                    end = self.watch.session.as_mut() => Some(self.shut_out(end)),
                     () = self.farewell.probe() => Some(PROBING),
                     came = next_bytes(&mut watching.stream) => self.came(came),
                 },
@@ -139,6 +142,7 @@ impl Viewer {
             user_id: self.watch.user_id.clone(),
             video_id: self.watch.video_id.clone(),
             posted: self.watch.posted,
+            events: self.watch.events,
             last_id: self.watch.last_id.clone(),
             choice,
             since,
@@ -210,6 +214,11 @@ impl Viewer {
         self.interruption_over();
         self.phase = Phase::Over;
         come_back()
+    }
+
+    /// Its token is good no more. With another one it may come back.
+    fn shut_out(&mut self, why: TokenEnd) -> Bytes {
+        [why.event(), self.end()].concat().into()
     }
 }
 

@@ -46,7 +46,7 @@ enum Pair {
 }
 
 /// What an issuer signs with.
-struct Key {
+pub struct Key {
     id: &'static str,
     pair: Pair,
 }
@@ -68,7 +68,7 @@ impl Key {
         Self { id, pair: Pair::Ec(pair) }
     }
 
-    fn ed(id: &'static str) -> Self {
+    pub fn ed(id: &'static str) -> Self {
         let document = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).unwrap();
         Self { id, pair: Pair::Ed(Ed25519KeyPair::from_pkcs8(document.as_ref()).unwrap()) }
     }
@@ -90,7 +90,7 @@ impl Key {
         }
     }
 
-    fn header(&self) -> Value {
+    pub fn header(&self) -> Value {
         let algorithm = match self.pair {
             Pair::Rsa(_) => "RS256",
             Pair::Ec(_) => "ES256",
@@ -99,7 +99,7 @@ impl Key {
         json!({"alg": algorithm, "kid": self.id, "typ": "JWT"})
     }
 
-    fn sign(&self, header: &Value, claims: &Value) -> String {
+    pub fn sign(&self, header: &Value, claims: &Value) -> String {
         let message =
             format!("{}.{}", text(header.to_string().as_bytes()), text(claims.to_string().as_bytes()));
         let random = SystemRandom::new();
@@ -116,16 +116,16 @@ impl Key {
     }
 
     /// A good token for `user`.
-    fn token(&self, user: &str) -> String {
+    pub fn token(&self, user: &str) -> String {
         self.sign(&self.header(), &claims(user))
     }
 }
 
-fn now() -> i64 {
+pub fn now() -> i64 {
     liverank_runtime::now_ms() as i64 / 1000
 }
 
-fn claims(user: &str) -> Value {
+pub fn claims(user: &str) -> Value {
     json!({"sub": user, "exp": now() + 600, "nbf": now(), "iss": "https://issuer.example", "aud": ["other", "live"]})
 }
 
@@ -137,7 +137,7 @@ fn set(keys: &[&Key]) -> Value {
 const ISSUED: [&str; 4] = ["--auth-issuer", "https://issuer.example", "--auth-audience", "live"];
 
 /// A gateway that knows `keys` from a file.
-async fn system(keys: &[&Key], flags: &[&str]) -> (System, tempfile::TempDir) {
+pub async fn system(keys: &[&Key], flags: &[&str]) -> (System, tempfile::TempDir) {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("jwks.json");
     std::fs::write(&file, set(keys).to_string()).unwrap();
@@ -145,9 +145,9 @@ async fn system(keys: &[&Key], flags: &[&str]) -> (System, tempfile::TempDir) {
     (System::start(&[&own[..], &ISSUED, flags].concat()).await, directory)
 }
 
-const VIEW: &str = r#"{"video_id":"cat","user_id":"ana","type":"view"}"#;
+pub const VIEW: &str = r#"{"video_id":"cat","user_id":"ana","type":"view"}"#;
 
-async fn post_with(system: &System, path: &str, token: &str, body: &str) -> reqwest::Response {
+pub async fn post_with(system: &System, path: &str, token: &str, body: &str) -> reqwest::Response {
     system.http.post(system.at(path)).bearer_auth(token).body(body.to_owned()).send().await.unwrap()
 }
 
@@ -156,13 +156,13 @@ async fn interact(system: &System, token: &str) -> u16 {
 }
 
 /// A refusal as section 5 of the design and RFC 6750 have it.
-async fn refused(response: reqwest::Response, status: u16, challenge: &str) -> Value {
+pub async fn refused(response: reqwest::Response, status: u16, challenge: &str) -> Value {
     assert_eq!(response.headers()["www-authenticate"], challenge, "{}", response.url());
     problem(response, status).await
 }
 
-const INVALID: &str = "Bearer error=\"invalid_token\"";
-const OTHER: &str = "Bearer error=\"insufficient_scope\"";
+pub const INVALID: &str = "Bearer error=\"invalid_token\"";
+pub const OTHER: &str = "Bearer error=\"insufficient_scope\"";
 
 #[tokio::test]
 async fn a_token_of_each_kind_lets_its_user_in_and_nobody_else() {

@@ -24,6 +24,8 @@ async fn a_bad_body_is_told_by_its_field() {
         ("/interact", format!(r#"{{"video_id":"v","user_id":"{long}","type":"view"}}"#), "user_id"),
         ("/interact", r#"{"video_id":"v","user_id":"u","type":"blink"}"#.into(), "type"),
         ("/interact", with(r#""watch_time":-1"#), "watch_time"),
+        ("/interact", with(r#""type":"watch_time""#), "watch_time"),
+        ("/interact", with(r#""type":"watch_time","watch_time":null"#), "watch_time"),
         ("/interact", with(r#""watch_time":86400.1"#), "watch_time"),
         ("/interact", with(r#""watch_time":"2""#), "watch_time"),
         ("/interact", with(r#""watch_time":NaN"#), "body"),

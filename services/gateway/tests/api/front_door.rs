@@ -33,6 +33,7 @@ struct Seen {
     query: String,
     last_event_id: Option<String>,
     sent_under: Option<String>,
+    events: Option<String>,
     body: Value,
 }
 
@@ -75,6 +76,7 @@ async fn connect(State(reader): State<Reader>, request: Request) -> Response {
         query: parts.uri.query().unwrap_or_default().to_owned(),
         last_event_id: parts.headers.get("last-event-id").map(|id| id.to_str().unwrap().to_owned()),
         sent_under: parts.headers.get("liverank-epoch").map(|epoch| epoch.to_str().unwrap().to_owned()),
+        events: parts.headers.get("liverank-events").map(|asked| asked.to_str().unwrap().to_owned()),
         body: serde_json::from_slice(&body).unwrap_or(Value::Null),
     };
     let mut state = reader.0.lock().unwrap();
@@ -345,4 +347,26 @@ async fn streams_end_in_good_order_with_the_gateway() {
         );
     }
     ended.await.unwrap();
+}
+
+#[tokio::test]
+async fn what_a_viewer_asks_for_goes_along_to_every_reader() {
+    let stage = Stage::set(&[]).await;
+    let (first, second) = (stage.first.stream(), stage.second.stream());
+    let count = |viewers: u32| format!("event: viewers\ndata: {{\"viewers\":{viewers}}}\n\n");
+    say(&first, &(connected(0) + &count(2) + &comment(1)));
+    let asking = stage.system.http.get(stage.system.at("/connect?userid=u&videoid=v&events=viewers"));
+    let mut view = View::open(asking).await;
+    view.until("c1").await;
+    stage.manager.send_to(&stage.urls[1]);
+    drop(first);
+    say(&second, &(connected(1) + &count(3) + &comment(2)));
+    view.until("c2").await;
+    assert!(view.text.contains(&count(2)) && view.text.contains(&count(3)));
+    assert_eq!((view.comments(), view.greetings()), (vec!["n-1".to_owned(), "n-2".to_owned()], 1));
+    for seen in [stage.first.seen().remove(0), stage.second.seen().remove(0)] {
+        assert_eq!((seen.query.as_str(), seen.events.as_deref()), ("userid=u&videoid=v", Some("viewers")));
+    }
+    let wrong = stage.system.get("/connect?userid=u&videoid=v&events=views").await;
+    assert_eq!(crate::support::problem(wrong, 400).await["field"], "events");
 }

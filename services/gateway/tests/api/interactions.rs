@@ -134,6 +134,28 @@ async fn a_batch_is_answered_item_by_item_in_order() {
 }
 
 #[tokio::test]
+async fn an_event_id_stands_for_one_content_of_one_user_on_one_video() {
+    let system = System::start(&[]).await;
+    let event = |video: &str, user: &str, kind: &str| json!({ "video_id": video, "user_id": user, "type": kind, "event_id": "e" });
+    for (event, expected) in [
+        (event("cat", "ana", "view"), 202),
+        (event("cat", "ana", "view"), 202),
+        (event("cat", "ben", "like"), 202),
+        (event("dog", "ana", "like"), 202),
+    ] {
+        assert_eq!(system.post("/interact", event.to_string()).await.status(), expected, "{event}");
+    }
+    let other = event("cat", "ana", "like");
+    let refused = problem(system.post("/interact", other.to_string()).await, 409).await;
+    assert_eq!(refused["field"], "event_id");
+    let batch = system.post("/interactions", json!([event("cat", "ana", "view"), other]).to_string()).await;
+    let answer: Value = batch.json().await.unwrap();
+    assert_eq!((&answer[0]["status"], &answer[1]["status"]), (&json!(202), &json!(409)));
+    assert_eq!(answer[1]["field"], "event_id");
+    assert_eq!(system.log.appended().len(), 5, "what is refused is not in the log");
+}
+
+#[tokio::test]
 async fn lines_are_answered_in_lines() {
     let system = System::start(&[]).await;
     let lines = "{\"video_id\":\"cat\",\"user_id\":\"ana\",\"type\":\"view\",\"event_id\":\"e\"}\n\nnope\n";

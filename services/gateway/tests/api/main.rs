@@ -10,5 +10,6 @@ mod front_door;
 mod interactions;
 mod page;
 mod proxy;
+mod sessions;
 mod support;
 mod videos;

@@ -2,7 +2,7 @@
 
 use axum::Json;
 use axum::extract::Path;
-use axum::routing::get;
+use axum::routing::{get, post};
 use liverank_adapters::ranking_store::{BoardEntry, Projection};
 use liverank_core::counting::{Batch, LogRecord, OffsetRange, Rules};
 use liverank_core::{Interaction, UserId, VideoId};
@@ -44,6 +44,50 @@ async fn a_list_comes_in_pages_best_first() {
     let third = system.json(&format!("/videos?limit=2&cursor={cursor}")).await;
     assert_eq!((ids(&third), &third["next"]), (vec![], &Value::Null));
     assert_eq!(system.json("/videos").await["next"], Value::Null);
+}
+
+#[tokio::test]
+async fn a_list_says_where_it_begins_and_how_many_are_ranked() {
+    let system = System::start(&[]).await;
+    let empty = system.json("/videos").await;
+    assert_eq!(empty, json!({ "videos": [], "next": null, "first_rank": 1, "total": 0 }));
+    let videos: Vec<(String, f64)> = (0..20).map(|at| (format!("v{at:02}"), f64::from(at / 2))).collect();
+    let videos: Vec<_> = videos.iter().map(|(id, score)| (id.as_str(), *score, -*score)).collect();
+    rank(&system, &videos).await;
+    let whole = system.json("/videos").await;
+    let whole = ids(&whole);
+    for (at, id) in whole.iter().enumerate() {
+        let page = system.json(&format!("/videos?around={id}&limit=5")).await;
+        let first = at.saturating_sub(2).min(15);
+        assert_eq!(ids(&page), whole[first..first + 5], "around {id}");
+        assert_eq!((&page["first_rank"], &page["total"]), (&json!(first + 1), &json!(20)));
+        let next = system.json(&format!("/videos?limit=3&cursor={}", page["next"].as_str().unwrap())).await;
+        assert_eq!(ids(&next), whole[first + 5..(first + 8).min(20)], "after the page around {id}");
+        assert_eq!(next["first_rank"], json!(first + 6));
+    }
+    let least = system.json("/videos?board=trending&around=v00&limit=3").await;
+    assert_eq!((ids(&least), &least["first_rank"]), (vec!["v01", "v00", "v03"], &json!(1)));
+    let absent = problem(system.get("/videos?around=other").await, 404).await;
+    assert_eq!(absent["field"], "around");
+    let both = problem(system.get("/videos?around=v00&cursor=00000000000000006161").await, 400).await;
+    assert_eq!(both["field"], "around");
+    problem(system.get("/videos?around=").await, 400).await;
+}
+
+#[tokio::test]
+async fn a_video_has_its_rank_on_each_board() {
+    let system = System::start(&[]).await;
+    let event = |id: &str| json!({ "video_id": id, "user_id": "ana", "type": "view" });
+    count(&system, &[event("a"), event("c"), event("late")]).await;
+    rank(&system, &[("a", 1.0, 9.0), ("b", 1.0, 8.0), ("c", 0.0, 8.0)]).await;
+    let ranks = async |id: &str| system.json(&format!("/videos/{id}")).await["ranks"].clone();
+    let places = |global, trending| {
+        let place = |rank: Option<u64>| json!({ "rank": rank, "total": 3 });
+        json!({ "global": place(global), "trending": place(trending) })
+    };
+    assert_eq!(ranks("a").await, places(Some(2), Some(1)), "ties stand in descending order of ids");
+    assert_eq!(ranks("c").await, places(Some(3), Some(2)));
+    assert_eq!(ranks("late").await, places(None, None), "counted, and not on the boards yet");
 }
 
 #[tokio::test]
@@ -110,8 +154,30 @@ async fn a_video_has_its_counts_and_its_viewers() {
     assert_eq!(
         system.json("/videos/a%20b%2Fc").await,
         json!({ "video_id": "a b/c", "user_id": "ben", "score": 11.0, "views": 1, "likes": 1, "comments": 1, "shares": 1,
-            "watch_time_total": 11.25, "watch_time_score": 3.0, "watch_short": 1, "watch_long": 1, "viewers": 12 })
+            "watch_time_total": 11.25, "watch_time_score": 3.0, "watch_short": 1, "watch_long": 1, "viewers": 12,
+            "ranks": { "global": { "rank": null, "total": 0 }, "trending": { "rank": null, "total": 0 } } })
     );
+}
+
+#[tokio::test]
+async fn a_list_has_viewers_where_they_are_asked_for() {
+    let manager = axum::Router::new().route(
+        "/viewers",
+        post(|Json(asked): Json<Value>| async move {
+            let viewers = asked["videos"].as_array().unwrap().iter().map(|id| if id == "b" { 7 } else { 0 });
+            Json(json!({ "viewers": viewers.collect::<Vec<_>>() }))
+        }),
+    );
+    let system = System::start(&["--manager-url", &serve(manager).await]).await;
+    rank(&system, &[("a", 1.0, 9.0), ("b", 3.0, 7.0)]).await;
+    let page = system.json("/videos?fields=viewers").await;
+    let line = |id: &str, score: f64, viewers: u32| json!({ "video_id": id, "score": score, "user_id": "ana", "viewers": viewers });
+    assert_eq!(page["videos"], json!([line("b", 3.0, 7), line("a", 1.0, 0)]));
+    assert!(system.json("/videos").await["videos"][0].get("viewers").is_none());
+    assert_eq!(problem(system.get("/videos?fields=views").await, 400).await["field"], "fields");
+    let alone = System::start(&[]).await;
+    rank(&alone, &[("a", 1.0, 9.0)]).await;
+    assert_eq!(alone.json("/videos?fields=viewers").await["videos"][0]["viewers"], Value::Null);
 }
 
 #[tokio::test]

@@ -239,6 +239,20 @@ fn when_no_reader_can_be_reached_it_is_this_manager_that_is_cut_off() {
 }
 
 #[test]
+fn a_reader_hears_of_viewers_elsewhere_where_there_are_any() {
+    let now = Instant::now();
+    let one = record("a", 9, &[("alone", 2), ("empty here", 0), ("shared", 7)]);
+    let two = record("b", 9, &[("empty here", 4), ("shared", 5)]);
+    let three = record("c", 1, &[("shared", 1)]);
+    let cluster = cluster(now, vec![one.clone(), two.clone(), three], vec![]);
+    assert_eq!(cluster.viewers_elsewhere(&one), [(video("shared"), 6)]);
+    assert_eq!(cluster.viewers_elsewhere(&two), [(video("shared"), 8)]);
+    // Of a video that it has just got viewers of, too.
+    let more = record("c", 3, &[("alone", 2), ("shared", 1)]);
+    assert_eq!(cluster.viewers_elsewhere(&more), [(video("alone"), 2), (video("shared"), 12)]);
+}
+
+#[test]
 fn who_has_arrived_is_not_counted_twice() {
     let now = Instant::now();
     let mut cluster = cluster(now, vec![record("a", 0, &[])], vec![assignment("v", &["a", "b"], 1)]);

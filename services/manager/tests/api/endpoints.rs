@@ -57,8 +57,15 @@ async fn a_route_names_the_readers_and_the_epoch() {
     // JSON knows one kind of number: 1.0 is as whole as 1.
     assert_eq!(manager.post("/route", &json!({"videoid": "v", "epoch": 1.0})).await.0, 200);
     assert_eq!(manager.post("/route", &json!({"videoid": "v", "epoch": 1.5})).await.0, 400);
-    let readers = json!([{"id": "reader-1", "public_url": reader.url, "internal_url": reader.url,
-        "load": route["readers"][0]["load"], "takes": true}]);
+    let mut readers = json!([{"id": "reader-1", "public_url": reader.url, "internal_url": reader.url,
+        "load": route["readers"][0]["load"], "takes": true, "pass_key": route["readers"][0]["pass_key"]}]);
+    assert_eq!(route["readers"], readers);
+    assert_eq!(route["readers"][0]["pass_key"].as_str().unwrap().len(), 64);
+    // A reader is told no other's key.
+    let asked = manager.send_as("reader/reader-2", "/route", &json!({"videoid": "v"})).await;
+    let route: Value = asked.json().await.unwrap();
+    readers[0]["load"] = route["readers"][0]["load"].clone();
+    readers[0].as_object_mut().unwrap().remove("pass_key");
     assert_eq!(route["readers"], readers);
 }
 
@@ -74,6 +81,14 @@ async fn viewers_and_load_are_what_the_readers_report() {
         viewers == json!({"videoid": "v", "viewers": 7})
     })
     .await;
+    let many = manager.post("/viewers", &json!({"videos": ["nobody", "v", "v"]})).await;
+    assert_eq!(many, (StatusCode::OK, json!({"viewers": [0, 7, 7]})));
+    for wrong in
+        [json!({}), json!({"videos": "v"}), json!({"videos": [""]}), json!({"videos": vec!["v"; 1001]})]
+    {
+        let (status, problem) = manager.post("/viewers", &wrong).await;
+        assert_eq!((status, &problem["field"]), (StatusCode::BAD_REQUEST, &json!("videos")));
+    }
     let load: Value = manager.get("/load").await.json().await.unwrap();
     let readers = load["readers"].as_array().unwrap();
     assert_eq!(readers[1]["videos"], json!([["v", 4]]));

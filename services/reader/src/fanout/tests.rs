@@ -62,6 +62,7 @@ fn comment(seq: u64) -> Comment {
         text: "hello".into(),
         timestamp: 0,
         seq,
+        reply_to: None,
     }
 }
 

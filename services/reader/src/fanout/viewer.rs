@@ -110,11 +110,17 @@ impl<S: Read + Write> Viewer<S> {
         Ok(After::More)
     }
 
-    /// A heartbeat, if one is due.
+    /// What is due to one who has all comments: a heartbeat, and the number of viewers.
     fn beat(&mut self) -> io::Result<After> {
         let due = self.seat.room.heartbeats.load(Ordering::Relaxed);
         if std::mem::replace(&mut self.heartbeats, due) != due {
             self.send(sse::HEARTBEAT)?;
+        }
+        // Where the socket is full, the number waits, and a later one takes its place.
+        if let (true, Some(had)) = (self.rest.is_empty() && !self.full, &mut self.seat.count_had)
+            && let Some(event) = self.seat.room.count.news(had)
+        {
+            self.send(event)?;
         }
         Ok(After::Waits)
     }

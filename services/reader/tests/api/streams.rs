@@ -1,10 +1,11 @@
 //! What a viewer gets from a reader when all is well, and what wrong requests get.
 
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use serde_json::json;
 
-use crate::world::{Running, Viewer, World, config, until};
+use crate::world::{Manager, Running, Viewer, World, config, config_with, until, video};
 
 #[tokio::test]
 async fn a_viewer_is_greeted_and_then_gets_each_comment_once() {
@@ -48,6 +49,48 @@ async fn the_seeds_client_gets_data_lines_for_the_greeting_and_for_comments_only
     viewer.greeted().await;
     world.post("v", 2).await;
     assert_eq!(viewer.comments(2).await, [1, 2]);
+}
+
+/// The numbers of viewers that a viewer is told, until it is this one; nothing else may come.
+async fn told_until(viewer: &mut Viewer, viewers: u64) -> Vec<u64> {
+    let mut told = Vec::new();
+    while told.last() != Some(&viewers) {
+        let event = tokio::time::timeout(Duration::from_secs(20), viewer.next()).await;
+        let event = event.expect("a number in time").expect("an event, not the end");
+        assert_eq!((event.kind.as_deref(), &event.id), (Some("viewers"), &None));
+        told.push(event.json()["viewers"].as_u64().unwrap());
+    }
+    told
+}
+
+#[tokio::test]
+async fn who_asks_hears_how_many_watch_and_nobody_else_does() {
+    let world = World::new().await;
+    let (manager, url) = Manager::start().await;
+    let reader = Running::start(&world, config_with("r1", &url)).await;
+    manager.assign("v", 1, &[("r1", &reader.url)]);
+    let mut quiet = Viewer::get(&reader.address, "v", None).await;
+    quiet.greeted().await;
+    let mut first = Viewer::asking(&reader.address, "v", "viewers", false).await;
+    first.greeted().await;
+    told_until(&mut first, 2).await;
+    let mut second = Viewer::asking(&reader.address, "v", "viewers,of-a-later-release", true).await;
+    second.greeted().await;
+    told_until(&mut first, 3).await;
+    told_until(&mut second, 3).await;
+    // What managers say of other readers is added, and what they say no more is not.
+    *manager.elsewhere.lock().unwrap() = vec![(video("v"), 40), (video("w"), 9)];
+    assert_eq!(told_until(&mut first, 43).await, [43]);
+    drop(second);
+    assert_eq!(told_until(&mut first, 42).await, [42]);
+    manager.elsewhere.lock().unwrap().clear();
+    told_until(&mut first, 2).await;
+    // It moves nobody's place, and who did not ask has had comments only.
+    world.post("v", 2).await;
+    assert_eq!(first.comments(2).await, [1, 2]);
+    assert_eq!(quiet.comments(2).await, [1, 2]);
+    let wrong = Viewer::asking(&reader.address, "v", "views", false).await;
+    assert_eq!(wrong.status(), 400);
 }
 
 #[tokio::test]
@@ -131,6 +174,8 @@ async fn an_idle_viewer_hears_a_heartbeat() {
     let reader = Running::start(&world, config).await;
     let mut viewer = Viewer::get(&reader.address, "v", None).await;
     viewer.greeted().await;
+    // It is counted after it is written, and may be heard before.
+    until("the greeting is counted", async || reader.metric("sent_bytes_total") > 0).await;
     let bytes = reader.metric("sent_bytes_total");
     until("a heartbeat", async || reader.metric("sent_bytes_total") > bytes).await;
     world.post("v", 1).await;

@@ -199,6 +199,7 @@ impl World {
                 comment: Some(CommentBody {
                     comment_id: CommentId::parse(&format!("c{offset}")).unwrap(),
                     text: format!("comment {offset}"),
+                    reply_to: None,
                 }),
             },
         };
@@ -228,6 +229,7 @@ pub struct Manager {
     pub routes: Mutex<HashMap<VideoId, Route>>,
     pub heartbeats: Mutex<VecDeque<ReaderRecord>>,
     pub hand_over: Mutex<Vec<HandOver>>,
+    pub elsewhere: Mutex<Vec<(VideoId, u64)>>,
 }
 
 impl Manager {
@@ -250,6 +252,7 @@ impl Manager {
             internal_url: (*url).into(),
             load: 0,
             takes: true,
+            pass_key: None,
         };
         let route =
             Route { videoid: video(id), epoch, readers: readers.iter().map(reader).collect(), stale: false };
@@ -292,7 +295,8 @@ async fn heartbeat(
     if heartbeats.len() > 100 {
         heartbeats.pop_front();
     }
-    Json(HeartbeatAnswer { hand_over })
+    let viewers_elsewhere = manager.elsewhere.lock().unwrap().clone();
+    Json(HeartbeatAnswer { hand_over, viewers_elsewhere })
 }
 
 /// A running reader.
@@ -383,6 +387,18 @@ impl Viewer {
             &format!("GET /connect?userid=u&videoid={video} HTTP/1.1\r\nHost: t\r\n{header}\r\n"),
         )
         .await
+    }
+
+    /// One who asks for `events`, by the address or, as a gateway, by a header.
+    pub async fn asking(address: &str, video: &str, events: &str, by_header: bool) -> Self {
+        let (query, header) = if by_header {
+            (String::new(), format!("Liverank-Events: {events}\r\n"))
+        } else {
+            (format!("&events={events}"), String::new())
+        };
+        let line =
+            format!("GET /connect?userid=u&videoid={video}{query} HTTP/1.1\r\nHost: t\r\n{header}\r\n");
+        Self::ask(address, &line).await
     }
 
     pub async fn post(address: &str, video: &str) -> Self {

@@ -2,10 +2,11 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use liverank_adapters::ranking_store::{
-    Board, BoardEntry, CHANGE_QUEUE, Change, Cursor, Projected, Projection, ProjectionCheckpoint, Snapshot,
+    Board, BoardEntry, BoardPage, CHANGE_QUEUE, Change, PageStart, Places, Projected, Projection,
+    ProjectionCheckpoint, Snapshot,
 };
 use liverank_adapters::{RankingStore, StoreError};
-use liverank_core::ranking::Ranked;
+use liverank_core::VideoId;
 use tokio::sync::mpsc;
 
 /// A ranking whose subscribers miss some changes, as a publish may get lost.
@@ -49,10 +50,14 @@ impl RankingStore for Lossy {
     async fn page(
         &self,
         board: Board,
-        after: Option<&Cursor>,
+        start: &PageStart,
         limit: usize,
-    ) -> Result<Vec<Ranked>, StoreError> {
-        self.inner.page(board, after, limit).await
+    ) -> Result<Option<BoardPage>, StoreError> {
+        self.inner.page(board, start, limit).await
+    }
+
+    async fn places(&self, video: &VideoId) -> Result<Places, StoreError> {
+        self.inner.places(video).await
     }
 
     async fn snapshot(&self) -> Result<Snapshot, StoreError> {

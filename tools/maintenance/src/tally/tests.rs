@@ -73,6 +73,16 @@ fn counting_goes_on_from_a_snapshot() {
 }
 
 #[test]
+fn what_an_earlier_release_remembered_makes_no_longer_a_repeat_than_there() {
+    let view = json!({"video_id": "v", "user_id": "u", "type": "view", "event_id": "e"});
+    let mut tally = Tally::new(Rules::default(), [(0, 3)]);
+    let mut last = record(0, 2, &view);
+    last.broker_time = T0 + REPEAT_WINDOW_MS;
+    tally.count(&[record(0, 1, &view), last], vec![("e:e".to_owned(), T0)]);
+    assert_eq!(tally.events(), (1, 1));
+}
+
+#[test]
 fn identities_are_forgotten_once_no_partition_can_repeat_them() {
     let mut tally = Tally::new(Rules::default(), [(0, 1_000_000), (1, 1)]);
     let event =

@@ -45,6 +45,7 @@ fn comment(seq: u64) -> Comment {
         text: "x".repeat(seq as usize % 7),
         timestamp: 0,
         seq,
+        reply_to: None,
     }
 }
 

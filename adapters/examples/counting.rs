@@ -1,0 +1,312 @@
+//! The parts of `bench/counting` that speak to Kafka, MongoDB and Redis. Each prints one line of JSON.
+//!
+//! | command | does |
+//! |---|---|
+//! | `produce TOPIC EVENTS VIDEOS ids\|plain` | makes a topic as the system does and fills it: keyed events, videos by Zipf 1.0 |
+//! | `bare TOPIC` | reads all of it with one rdkafka consumer and parses each value |
+//! | `archive DATABASE TOTAL` | waits until an archive has counted so many, and tells how fast |
+//! | `standing DATABASE` | says how many it has counted |
+//! | `group GROUP TOPIC TOTAL` | the same by the offsets that a consumer group has committed |
+//! | `latency TOPIC VIDEOS RATE SECONDS PREFIX` | sends at a rate; the time from when each probe was due until the board has it |
+//!
+//! A rate is taken between the first progress that is seen and the end, so that nobody's start counts.
+#![allow(clippy::print_stdout, reason = "a program of a bench: its output is its result")]
+
+use std::collections::HashMap;
+use std::error::Error;
+use std::time::{Duration, Instant, SystemTime};
+
+use liverank_adapters::archive::mongodb::{MongoArchive, MongoConfig};
+use liverank_adapters::event_log::PARTITIONS;
+use liverank_adapters::event_log::kafka::{KafkaConfig, KafkaLog};
+use liverank_adapters::ranking_store::redis::RedisRanking;
+use liverank_adapters::ranking_store::{Change, RankingStore};
+use liverank_adapters::redis_link::{RedisConfig, RedisLink};
+use liverank_adapters::{Archive, EventLog};
+use liverank_core::Interaction;
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use rdkafka::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaError;
+use rdkafka::message::Message;
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use rdkafka::types::RDKafkaErrorCode;
+use serde_json::{Value, json};
+
+type Outcome<T> = Result<T, Box<dyn Error>>;
+
+const PATIENCE: Duration = Duration::from_secs(10);
+const LOOK: Duration = Duration::from_millis(10);
+
+fn main() -> Outcome<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let result = match arguments.as_slice() {
+        ["produce", topic, events, videos, ids] => {
+            runtime.block_on(created(topic))?;
+            produce(topic, events.parse()?, videos.parse()?, *ids == "ids")
+        }
+        ["bare", topic] => bare(topic),
+        ["archive", database, total] => runtime.block_on(archive(database, total.parse()?)),
+        ["standing", database] => runtime.block_on(standing(database)),
+        ["group", group, topic, total] => committed(group, topic, total.parse()?),
+        ["latency", topic, videos, rate, seconds, prefix] => {
+            runtime.block_on(latency(topic, videos.parse()?, rate.parse()?, seconds.parse()?, prefix))
+        }
+        _ => Err("see the head of this file for the commands".into()),
+    }?;
+    println!("{result}");
+    Ok(())
+}
+
+fn kafka() -> Outcome<String> {
+    std::env::var("LIVERANK_TEST_KAFKA")
+        .map_err(|_| "LIVERANK_TEST_KAFKA is not set: start the real parts, testbed/testbed up".into())
+}
+
+fn client() -> Outcome<ClientConfig> {
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", kafka()?);
+    Ok(config)
+}
+
+async fn created(topic: &str) -> Outcome<()> {
+    let mut config = KafkaConfig::new(kafka()?);
+    config.topic = topic.to_owned();
+    Ok(KafkaLog::new(config)?.open().await?)
+}
+
+/// Makes the events of a bench.
+struct Events {
+    random: StdRng,
+    /// The sums of the videos' shares.
+    shares: Vec<f64>,
+    ids: bool,
+    made: u64,
+    run: u128,
+}
+
+impl Events {
+    fn new(videos: usize, ids: bool) -> Outcome<Self> {
+        let shares = (1..=videos).scan(0.0, |sum, rank| {
+            *sum += 1.0 / rank as f64;
+            Some(*sum)
+        });
+        let run = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.as_nanos();
+        Ok(Self { random: StdRng::seed_from_u64(7), shares: shares.collect(), ids, made: 0, run })
+    }
+
+    fn next(&mut self) -> (String, String) {
+        let at = self.random.random_range(0.0..self.shares.last().copied().unwrap_or(1.0));
+        let video = format!("video-{:06}", self.shares.partition_point(|sum| *sum <= at));
+        let user = self.random.random_range(0..50_000);
+        let kind = ["view", "view", "view", "like", "share", "watch_time", "watch_time"]
+            [self.random.random_range(0..7)];
+        let mut event = json!({"video_id": video, "user_id": format!("user-{user:05}"), "type": kind,
+            "timestamp": 1_700_000_000 + self.made / 1000});
+        if kind == "watch_time" {
+            event["watch_time"] = json!(f64::from(self.random.random_range(0..60_000)) / 1000.0);
+        }
+        if self.ids {
+            event["event_id"] = json!(format!("{:x}-{:08x}", self.run, self.made));
+        }
+        self.made += 1;
+        (video, event.to_string())
+    }
+}
+
+fn send(producer: &BaseProducer, topic: &str, key: &str, value: &str) -> Outcome<()> {
+    let mut record = BaseRecord::to(topic).key(key).payload(value);
+    loop {
+        match producer.send(record) {
+            Ok(()) => return Ok(()),
+            Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), back)) => {
+                producer.poll(LOOK);
+                record = back;
+            }
+            Err((error, _)) => return Err(error.into()),
+        }
+    }
+}
+
+fn produce(topic: &str, events: u64, videos: usize, ids: bool) -> Outcome<Value> {
+    let producer: BaseProducer =
+        client()?.set("linger.ms", "20").set("partitioner", "murmur2_random").create()?;
+    let mut source = Events::new(videos, ids)?;
+    for _ in 0..events {
+        let (key, value) = source.next();
+        send(&producer, topic, &key, &value)?;
+        producer.poll(Duration::ZERO);
+    }
+    producer.flush(PATIENCE)?;
+    Ok(json!({"produced": events}))
+}
+
+/// Where each partition begins and ends.
+fn extents(consumer: &BaseConsumer, topic: &str) -> Outcome<(TopicPartitionList, u64)> {
+    let metadata = consumer.fetch_metadata(Some(topic), PATIENCE)?;
+    let partitions = metadata.topics().first().ok_or("no such topic")?.partitions();
+    let (mut list, mut total) = (TopicPartitionList::new(), 0);
+    for partition in partitions {
+        let (low, high) = consumer.fetch_watermarks(topic, partition.id(), PATIENCE)?;
+        list.add_partition_offset(topic, partition.id(), Offset::Offset(low))?;
+        total += (high - low) as u64;
+    }
+    Ok((list, total))
+}
+
+fn bare(topic: &str) -> Outcome<Value> {
+    let consumer: BaseConsumer = client()?
+        .set("group.id", "bench-bare")
+        .set("enable.auto.commit", "false")
+        .set("isolation.level", "read_committed")
+        .set("queued.min.messages", "200000")
+        .set("fetch.max.bytes", "16777216")
+        .create()?;
+    let (list, total) = extents(&consumer, topic)?;
+    consumer.assign(&list)?;
+    let (mut begun, mut read, mut readable) = (None, 0_u64, 0_u64);
+    while read < total {
+        let message = consumer.poll(PATIENCE).ok_or("the log says nothing any more")??;
+        begun.get_or_insert_with(Instant::now);
+        let event = Interaction::from_json(message.payload().unwrap_or_default(), 0);
+        read += 1;
+        readable += u64::from(event.is_ok());
+    }
+    let seconds = begun.map_or(0.0, |begun| begun.elapsed().as_secs_f64());
+    Ok(json!({"events": read, "readable": readable, "seconds": seconds, "rate": read as f64 / seconds}))
+}
+
+/// What was seen of a count that grows.
+#[derive(Default)]
+struct Growth {
+    seen: Vec<(Instant, u64)>,
+}
+
+impl Growth {
+    fn note(&mut self, count: u64) {
+        if self.seen.last().is_none_or(|(_, before)| *before < count) {
+            self.seen.push((Instant::now(), count));
+        }
+    }
+
+    /// From the first progress to the end.
+    fn result(&self) -> Outcome<Value> {
+        let first = self.seen.iter().find(|(_, count)| *count > 0).ok_or("nothing was counted")?;
+        let last = self.seen.last().ok_or("nothing was counted")?;
+        let seconds = (last.0 - first.0).as_secs_f64();
+        let events = last.1 - first.1;
+        Ok(
+            json!({"events": events, "seconds": seconds, "rate": events as f64 / seconds, "steps": self.seen.len()}),
+        )
+    }
+}
+
+async fn counts(database: &str) -> Outcome<MongoArchive> {
+    let mut config = MongoConfig::new(std::env::var("LIVERANK_TEST_MONGODB")?);
+    config.database = database.to_owned();
+    Ok(MongoArchive::new(config).await?)
+}
+
+async fn counted(archive: &MongoArchive) -> Outcome<u64> {
+    let partitions: Vec<u32> = (0..PARTITIONS).collect();
+    Ok(archive.offsets(&partitions).await?.iter().map(|position| position.next).sum())
+}
+
+async fn standing(database: &str) -> Outcome<Value> {
+    Ok(json!({"count": counted(&counts(database).await?).await?}))
+}
+
+async fn archive(database: &str, total: u64) -> Outcome<Value> {
+    let archive = counts(database).await?;
+    let mut growth = Growth::default();
+    let mut count = 0;
+    while count < total {
+        count = counted(&archive).await?;
+        growth.note(count);
+        tokio::time::sleep(LOOK).await;
+    }
+    growth.result()
+}
+
+fn committed(group: &str, topic: &str, total: u64) -> Outcome<Value> {
+    let consumer: BaseConsumer = client()?.set("group.id", group).create()?;
+    let (list, _) = extents(&consumer, topic)?;
+    let mut growth = Growth::default();
+    let mut count = 0;
+    while count < total {
+        // Transactions leave marks in the log of results, not in this one: its offsets are its events.
+        let offsets = consumer.committed_offsets(list.clone(), PATIENCE)?;
+        let next = |offset| if let Offset::Offset(next) = offset { next as u64 } else { 0 };
+        count = offsets.elements().iter().map(|partition| next(partition.offset())).sum();
+        growth.note(count);
+        std::thread::sleep(LOOK);
+    }
+    growth.result()
+}
+
+async fn latency(topic: &str, videos: usize, rate: u64, seconds: u64, prefix: &str) -> Outcome<Value> {
+    let url = std::env::var("LIVERANK_TEST_REDIS")?;
+    let redis = RedisConfig { url, cluster: false, prefix: prefix.to_owned(), ca_file: None };
+    let boards = RedisRanking::new(RedisLink::new(redis)?);
+    let mut changes = boards.changes().await?;
+    let topic = topic.to_owned();
+    let begun = Instant::now() + Duration::from_millis(500);
+    let sending = tokio::task::spawn_blocking(move || {
+        paced(&topic, videos, rate, seconds, begun).map_err(|error| error.to_string())
+    });
+    let due = |nth: u64| begun + Duration::from_nanos(nth * 1_000_000_000 / rate);
+    let probes = rate * seconds / every(rate);
+    let mut waits: HashMap<u64, Duration> = HashMap::new();
+    let deadline = begun + Duration::from_secs(seconds) + PATIENCE;
+    while (waits.len() as u64) < probes && Instant::now() < deadline {
+        let Ok(Some(change)) = tokio::time::timeout(PATIENCE, changes.recv()).await else { break };
+        let now = Instant::now();
+        let Change::Changed { entries, .. } = change else { continue };
+        for entry in entries {
+            let Some(nth) = entry.video_id.as_str().strip_prefix("probe-") else { continue };
+            let nth: u64 = nth.parse()?;
+            waits.entry(nth).or_insert(now.saturating_duration_since(due(nth)));
+        }
+    }
+    sending.await??;
+    // What the first second meets is caches that are empty.
+    let mut sorted: Vec<f64> =
+        waits.iter().filter(|(nth, _)| **nth >= rate).map(|(_, wait)| wait.as_secs_f64() * 1000.0).collect();
+    sorted.sort_by(f64::total_cmp);
+    let at = |share: f64| sorted.get(((sorted.len().max(1) - 1) as f64 * share) as usize).copied();
+    Ok(
+        json!({"rate": rate, "probes": probes, "seen": waits.len(), "p50_ms": at(0.5), "p99_ms": at(0.99), "max_ms": at(1.0)}),
+    )
+}
+
+/// One event in so many is a probe: a hundred a second, or all.
+const fn every(rate: u64) -> u64 {
+    if rate < 100 { 1 } else { rate / 100 }
+}
+
+fn paced(topic: &str, videos: usize, rate: u64, seconds: u64, begun: Instant) -> Outcome<()> {
+    let producer: BaseProducer =
+        client()?.set("linger.ms", "1").set("partitioner", "murmur2_random").create()?;
+    let mut source = Events::new(videos, false)?;
+    let mut nth = 0;
+    while nth < rate * seconds {
+        let due = (begun.elapsed().as_nanos() * u128::from(rate) / 1_000_000_000) as u64;
+        let due = if Instant::now() < begun { 0 } else { due.min(rate * seconds) };
+        while nth < due {
+            let (mut key, mut value) = source.next();
+            if nth.is_multiple_of(every(rate)) {
+                key = format!("probe-{nth}");
+                value = json!({"video_id": key, "user_id": "prober", "type": "view"}).to_string();
+            }
+            send(&producer, topic, &key, &value)?;
+            nth += 1;
+        }
+        producer.poll(Duration::from_millis(1));
+    }
+    producer.flush(PATIENCE)?;
+    Ok(())
+}

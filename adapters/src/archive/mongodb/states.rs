@@ -1,0 +1,292 @@
+//! The states of the videos that this archive counted last, so that what is known is not read again.
+//!
+//! A document of a video names its *home*: the partition whose owner may keep its state. A kept state is what the
+//! document says as long as nobody else has written it, and that shows in the offset documents, which every commit reads:
+//! - whoever commits records of the home moves its `next`;
+//! - whoever writes the video by a record of another partition, without a record of the home in the same batch, notes so
+//!   in the same transaction: beside the offset of the partition that it commits, as one of the home's outside writes.
+//!   It writes nothing of the home's own document, or every such batch would conflict with every batch of the home;
+//! - a rebuild that replaces the documents begins a generation.
+//!
+//! So a state is used only in a transaction that finds all three as this archive left them. One that is changed by
+//! another transaction after that reading conflicts with this one on the video's own document.
+//!
+//! The memory is bounded: what was not used for the longest time goes first, and is read again when it comes again.
+
+use std::collections::HashMap;
+
+use liverank_core::VideoId;
+use liverank_core::counting::{OffsetRange, VideoState};
+
+/// Bytes of the states kept, roughly: those of some 350,000 videos with ids of usual length.
+const MOST_BYTES: usize = 128 << 20;
+/// What a state takes beside its texts: itself, its key, the table's free places and the allocator's share.
+const OVERHEAD: usize = 2 * size_of::<Kept>() + 96;
+
+/// A state, and where its video is at home.
+#[derive(Debug, Clone)]
+struct Kept {
+    state: VideoState,
+    home: u32,
+    /// The home's run when it was kept.
+    run: u64,
+}
+
+/// What the offset documents said of a partition when this archive wrote it last.
+#[derive(Debug, Clone, Copy)]
+struct Standing {
+    next: u64,
+    outside_writes: i64,
+    /// Counts how often another was here: what was kept in an earlier run is void.
+    run: u64,
+}
+
+/// The states that an archive keeps.
+#[derive(Debug)]
+pub(super) struct States {
+    /// Half of them at most is in either.
+    half: usize,
+    generation: u64,
+    partitions: HashMap<u32, Standing>,
+    runs: u64,
+    /// Used since the last change of places.
+    young: HashMap<VideoId, Kept>,
+    young_bytes: usize,
+    /// Not used since. Forgotten when `young` is full.
+    old: HashMap<VideoId, Kept>,
+}
+
+impl Default for States {
+    fn default() -> Self {
+        Self::bounded(MOST_BYTES)
+    }
+}
+
+impl States {
+    fn bounded(bytes: usize) -> Self {
+        Self {
+            half: bytes / 2,
+            generation: 0,
+            partitions: HashMap::new(),
+            runs: 0,
+            young: HashMap::new(),
+            young_bytes: 0,
+            old: HashMap::new(),
+        }
+    }
+
+    /// Forgets everything.
+    pub(super) fn clear(&mut self) {
+        *self = Self { runs: self.runs, ..Self::bounded(2 * self.half) };
+    }
+
+    /// Says where the archive stands, by the snapshot of a transaction that is fenced by these spans: what is known no
+    /// longer to be right is not answered any more. `outside_writes` is what all offset documents say of a partition.
+    pub(super) fn stand(
+        &mut self,
+        generation: u64,
+        spans: &[OffsetRange],
+        outside_writes: impl Fn(u32) -> i64,
+    ) {
+        if self.generation != generation {
+            self.clear();
+            self.generation = generation;
+        }
+        for span in spans {
+            let (next, outside_writes) = (span.from, outside_writes(span.partition));
+            let same = |was: &Standing| was.next == next && was.outside_writes == outside_writes;
+            if !self.partitions.get(&span.partition).is_some_and(same) {
+                self.runs += 1;
+                self.partitions.insert(span.partition, Standing { next, outside_writes, run: self.runs });
+            }
+        }
+    }
+
+    /// The state of a video and its home, if it is known in a transaction that covers these partitions.
+    pub(super) fn get(&mut self, id: &VideoId, covered: impl Fn(u32) -> bool) -> Option<(VideoState, u32)> {
+        if !self.young.contains_key(id) {
+            let (id, kept) = self.old.remove_entry(id)?;
+            self.insert(id, kept);
+        }
+        let kept = self.young.get(id)?;
+        let current = self.partitions.get(&kept.home).is_some_and(|standing| standing.run == kept.run);
+        (current && covered(kept.home)).then(|| (kept.state.clone(), kept.home))
+    }
+
+    /// Keeps what a transaction has written that covered these spans. `home` tells where each video is at home now.
+    pub(super) fn wrote(
+        &mut self,
+        spans: &[OffsetRange],
+        states: &[VideoState],
+        home: impl Fn(&VideoId) -> Option<u32>,
+    ) {
+        for span in spans {
+            if let Some(standing) = self.partitions.get_mut(&span.partition) {
+                standing.next = span.next;
+            }
+        }
+        for state in states {
+            let known = home(&state.video_id).and_then(|home| Some((home, self.partitions.get(&home)?.run)));
+            if let Some((home, run)) = known {
+                self.insert(state.video_id.clone(), Kept { state: state.clone(), home, run });
+            }
+        }
+    }
+
+    fn insert(&mut self, id: VideoId, kept: Kept) {
+        let bytes = bytes(&kept.state);
+        self.old.remove(&id);
+        match self.young.insert(id, kept) {
+            Some(before) => self.young_bytes -= self::bytes(&before.state),
+            None => {
+                if self.young_bytes + bytes > self.half {
+                    self.old = std::mem::take(&mut self.young);
+                    self.young_bytes = 0;
+                    return;
+                }
+            }
+        }
+        self.young_bytes += bytes;
+    }
+}
+
+/// What keeping a state takes, roughly.
+fn bytes(state: &VideoState) -> usize {
+    // The owner's text may be shared with nobody.
+    OVERHEAD + state.video_id.as_str().len() + state.owner.as_str().len()
+}
+
+#[cfg(test)]
+mod tests {
+    use liverank_core::UserId;
+    use liverank_core::score::Counters;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn state(id: &str, views: i64) -> VideoState {
+        VideoState {
+            video_id: VideoId::parse(id).unwrap(),
+            owner: UserId::parse("o").unwrap(),
+            owner_given: false,
+            counters: Counters { views, ..Counters::default() },
+            last_seq: 0,
+            trending: 0.0,
+        }
+    }
+
+    fn span(partition: u32, from: u64) -> OffsetRange {
+        OffsetRange { partition, from, next: from + 1, last: None }
+    }
+
+    fn views(states: &mut States, id: &str, covered: &[u32]) -> Option<i64> {
+        let id = VideoId::parse(id).unwrap();
+        states.get(&id, |home| covered.contains(&home)).map(|(state, _)| state.counters.views)
+    }
+
+    /// Has counted one record of each of the partitions 1 and 2; "v" is at home on 1.
+    fn counted() -> States {
+        let mut states = States::default();
+        let spans = [span(1, 0), span(2, 0)];
+        states.stand(1, &spans, |_| 0);
+        states.wrote(&spans, &[state("v", 7)], |_| Some(1));
+        states
+    }
+
+    #[test]
+    fn what_was_written_is_known_while_nobody_else_was_there() {
+        let mut states = counted();
+        states.stand(1, &[span(1, 1)], |_| 0);
+        assert_eq!(views(&mut states, "v", &[1]), Some(7));
+        assert_eq!(views(&mut states, "w", &[1]), None);
+    }
+
+    #[test]
+    fn nothing_is_known_of_a_home_that_the_transaction_does_not_look_at() {
+        let mut states = counted();
+        states.stand(1, &[span(2, 1)], |_| 0);
+        assert_eq!(views(&mut states, "v", &[2]), None);
+    }
+
+    #[test]
+    fn another_who_was_there_makes_it_void_for_good() {
+        type Stand = fn(&mut States);
+        let cases: [Stand; 3] = [
+            |states| states.stand(1, &[span(1, 2)], |_| 0),
+            |states| states.stand(1, &[span(1, 1)], |partition| i64::from(partition == 1)),
+            |states| states.stand(2, &[span(1, 1)], |_| 0),
+        ];
+        for stand in cases {
+            let mut states = counted();
+            stand(&mut states);
+            assert_eq!(views(&mut states, "v", &[1, 2]), None);
+            states.stand(1, &[span(1, 1)], |_| 0);
+            assert_eq!(views(&mut states, "v", &[1, 2]), None, "also where it stands as before again");
+        }
+    }
+
+    #[test]
+    fn the_least_used_go_first_and_memory_is_bounded() {
+        let mut states = States::bounded(20 * (OVERHEAD + 4));
+        let spans = [span(1, 0)];
+        states.stand(1, &spans, |_| 0);
+        states.wrote(&spans, &[state("hot", 1)], |_| Some(1));
+        for at in 0..1000 {
+            states.wrote(&[], &[state(&format!("{:03}", at % 500), 2)], |_| Some(1));
+            assert_eq!(views(&mut states, "hot", &[1]), Some(1));
+            let kept = states.young.values().chain(states.old.values());
+            let taken: usize = kept.map(|kept| bytes(&kept.state)).sum();
+            assert!(taken <= 21 * (OVERHEAD + 4), "{taken}");
+        }
+        assert_eq!(views(&mut states, "001", &[1]), None);
+    }
+
+    /// What is done to documents: by this archive, or by another one.
+    #[derive(Debug, Clone, Copy)]
+    struct Write {
+        mine: bool,
+        partition: u32,
+        video: usize,
+    }
+
+    fn writes() -> impl Strategy<Value = Vec<Write>> {
+        let write = (any::<bool>(), 0..3u32, 0..4usize).prop_map(|(mine, partition, video)| Write {
+            mine,
+            partition,
+            video,
+        });
+        proptest::collection::vec(write, 0..60)
+    }
+
+    proptest! {
+        /// Whoever writes what, by the rules of the documents: a state that is answered is the document's.
+        #[test]
+        fn a_known_state_is_never_an_old_one(writes in writes()) {
+            let mut states = States::bounded(3 * (OVERHEAD + 2));
+            let mut next = [0_u64; 3];
+            let mut outside = [0_i64; 3];
+            let mut documents: [Option<(i64, u32)>; 4] = [None; 4];
+            for Write { mine, partition, video } in writes {
+                let name = format!("{video}");
+                let id = VideoId::parse(&name).unwrap();
+                let spans = [span(partition, next[partition as usize])];
+                let document = documents[video];
+                if mine {
+                    states.stand(1, &spans, |at| outside[at as usize]);
+                    if let Some((state, home)) = states.get(&id, |at| at == partition) {
+                        prop_assert_eq!(Some((state.counters.views, home)), document);
+                    }
+                }
+                if let Some((_, home)) = document.filter(|(_, home)| *home != partition) {
+                    outside[home as usize] += 1;
+                }
+                let views = document.map_or(0, |(views, _)| views) + 1;
+                documents[video] = Some((views, partition));
+                next[partition as usize] += 1;
+                if mine {
+                    states.wrote(&spans, &[state(&name, views)], |_| Some(partition));
+                }
+            }
+        }
+    }
+}

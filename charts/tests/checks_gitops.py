@@ -1,0 +1,143 @@
+"""What other tools than Helm install: the kustomize base, and the examples for Argo CD and Flux."""
+
+import re
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+import yaml
+from chart import CHARTS, CRD, ROOT, flags, helm, key, render, require, same
+
+BASE = CHARTS / "kustomize" / "base"
+OPERATOR = BASE / "operator.yaml"
+GITOPS = CHARTS / "gitops"
+HEADER = "# Made from charts/liverank by `charts/test --write`; a check compares.\n"
+# The resource is of crds/, and a test's pod is for Helm alone.
+VALUES = ("crds.enabled=false",)
+
+
+def rendered():
+    """The chart with its defaults, as `liverank` in the namespace liverank."""
+    done = helm("template", "liverank", CHARTS / "liverank", "--namespace", "liverank", "--skip-tests", *flags(VALUES))
+    require(done.returncode == 0, done.stderr)
+    objects = [body for body in yaml.safe_load_all(done.stdout) if body]
+    return HEADER + yaml.safe_dump_all(objects, sort_keys=False)
+
+
+def write():
+    OPERATOR.write_text(rendered())
+
+
+def check_base():
+    same(OPERATOR.read_text() == rendered(), True, "charts/kustomize/base/operator.yaml is the chart's (charts/test --write)")
+    base = yaml.safe_load((BASE / "kustomization.yaml").read_text())
+    for resource in base["resources"]:
+        there = (BASE / resource).resolve()
+        require(there.exists(), f"kustomization.yaml names {resource}")
+        require(there.is_file() or (there / "kustomization.yaml").exists(), f"{resource} is no base")
+    crds = yaml.safe_load((CRD.parent / "kustomization.yaml").read_text())["resources"]
+    same(crds, [CRD.name], "resources of crds")
+    wanted = {name for name in render("liverank", *VALUES, release="liverank", namespace="liverank") if name[0] != "Pod"}
+    found = {key(body) for body in yaml.safe_load_all(OPERATOR.read_text())}
+    same(found, wanted, "objects of the base")
+    for body in yaml.safe_load_all(OPERATOR.read_text()):
+        same(body["metadata"].get("namespace", "liverank"), base["namespace"], f"namespace of {key(body)}")
+
+
+def health():
+    text = yaml.safe_load((GITOPS / "argocd-cm.yaml").read_text())["data"]
+    return text["resource.customizations.health.liverank.dev_RankingCluster"]
+
+
+# What the health check has to say of which resource; the first that fits wins, as in the script.
+CASES = [
+    ("no status", {}, "Progressing"),
+    ("an old generation", {"generation": 1, "conditions": {"Ready": "True"}}, "Progressing"),
+    ("stalled", {"conditions": {"Stalled": "True", "Reconciling": "False", "Ready": "True"}}, "Degraded"),
+    ("rolling out", {"conditions": {"Reconciling": "True", "Ready": "True"}}, "Progressing"),
+    ("done", {"conditions": {"Reconciling": "False", "Stalled": "False", "Ready": "True"}}, "Healthy"),
+    ("too few pods", {"conditions": {"Reconciling": "False", "Ready": "False"}}, "Progressing"),
+    ("paused", {"paused": True, "conditions": {"Reconciling": "False", "Ready": "True"}}, "Suspended"),
+]
+
+
+def lua(value):
+    """A Python value as Lua writes it."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"[{lua(name)}] = {lua(item)}" for name, item in value.items()) + "}"
+    if isinstance(value, list):
+        return "{" + ", ".join(lua(item) for item in value) + "}"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(value) if isinstance(value, int) else f'"{value}"'
+
+
+def resource(case):
+    body = {"metadata": {"generation": 2}, "spec": {"paused": case.get("paused", False)}}
+    if "conditions" in case:
+        conditions = [{"type": kind, "status": status, "message": kind} for kind, status in case["conditions"].items()]
+        body["status"] = {"observedGeneration": case.get("generation", 2), "conditions": conditions}
+    return body
+
+
+def check_health():
+    script = health()
+    kinds = set(re.findall(r'is\("(\w+)"', script))
+    status = (ROOT / "operator" / "src" / "status.rs").read_text()
+    for kind in kinds:
+        require(f'("{kind}", ' in status, f"the operator gives no condition {kind}")
+    same(kinds, {"Stalled", "Reconciling", "Ready"}, "conditions that are looked at")
+    interpreter = next((it for it in ("lua5.4", "lua5.3", "lua", "luajit") if shutil.which(it)), None)
+    require(interpreter, "no Lua to run the health check with; apt-get install -y lua5.4")
+    for name, case, wanted in CASES:
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / "health.lua"
+            file.write_text(f"obj = {lua(resource(case))}\nlocal function judge()\n{script}\nend\nprint(judge().status)\n")
+            done = subprocess.run([interpreter, file], capture_output=True, text=True, timeout=10, check=False)
+        same((done.stderr, done.stdout.strip()), ("", wanted), name)
+
+
+def check_examples():
+    """Values that the examples set are values of the chart."""
+    flux = {body["kind"]: body for body in yaml.safe_load_all((GITOPS / "flux.yaml").read_text())}
+    application = yaml.safe_load((GITOPS / "application.yaml").read_text())
+    for values in (flux["HelmRelease"]["spec"]["values"], application["spec"]["source"]["helm"]["valuesObject"]):
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / "values.yaml"
+            file.write_text(yaml.safe_dump(values))
+            done = helm("template", "try", CHARTS / "liverank", "--values", file)
+        require(done.returncode == 0, done.stderr)
+        require("registry.example.org/liverank:" in done.stdout, "the image is another")
+    same(flux["HelmRelease"]["spec"]["chart"]["spec"]["chart"], "charts/liverank", "the chart")
+    require((ROOT / application["spec"]["source"]["path"] / "Chart.yaml").exists(), "no chart there")
+    same(flux["Kustomization"]["spec"]["wait"], True, "Flux waits")
+
+
+def check_scaling():
+    """What the recipes scale is a Deployment of a RankingCluster, by a metric that its pods have."""
+    targets = set()
+    for file in sorted((CHARTS / "scaling").glob("*.yaml")):
+        for body in yaml.safe_load_all(file.read_text()):
+            text = yaml.safe_dump(body)
+            for part, metric in re.findall(r"\bliverank_([a-z]+)_([a-z_]+)", text):
+                sources = "\n".join(it.read_text() for it in (ROOT / "services" / part / "src").rglob("*.rs"))
+                require(f'"{metric}"' in sources, f"{file.name}: {part} has no metric {metric}")
+            target = body.get("spec", {}).get("scaleTargetRef")
+            if target:
+                component = target["name"].removeprefix("live-")
+                same((target["apiVersion"], target["kind"]), ("apps/v1", "Deployment"), file.name)
+                require(f"`{component}.scaledBy: Others`" in file.read_text(), f"{file.name} does not say scaledBy")
+                targets.add(component)
+    same(targets, {"websocket", "gateway"}, "components with a recipe")
+    spec = yaml.safe_load(CRD.read_text())["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
+    for component in targets:
+        same(spec["properties"][component]["properties"]["scaledBy"]["enum"], ["Operator", "Others"], component)
+
+
+CHECKS = [
+    ("scaling: the recipes scale what there is by what it tells", check_scaling),
+    ("kustomize: the base is what the chart renders", check_base),
+    ("Argo CD: the health check says what the conditions say", check_health),
+    ("Argo CD, Flux: the examples are of this chart", check_examples),
+]

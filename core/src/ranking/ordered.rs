@@ -1,0 +1,315 @@
+//! A sorted set that knows positions: how many keys stand above one, and what comes from a position on, each in
+//! `O(log n)`.
+//!
+//! A weight-balanced tree: the sizes that tell positions are what it is balanced by, too (Adams 1992, with the parameters
+//! that Hirai and Yamazaki proved in 2011). Nodes are in one vector and name each other by index. The standard library's
+//! trees do not know positions.
+
+use std::cmp::Ordering;
+
+/// No node.
+const NONE: u32 = u32::MAX;
+/// One side is at most so many times as large as the other.
+const DELTA: u32 = 3;
+/// Up to so many times its outer part, the inner part of a side that is too large goes over by a single rotation.
+const RATIO: u32 = 2;
+
+#[derive(Debug, Clone)]
+struct Node<K> {
+    /// `None` for a node that is free.
+    key: Option<K>,
+    size: u32,
+    left: u32,
+    right: u32,
+}
+
+/// See the module. Holds fewer than `u32::MAX` keys.
+#[derive(Debug, Clone)]
+pub(super) struct OrderedSet<K> {
+    nodes: Vec<Node<K>>,
+    free: Vec<u32>,
+    root: u32,
+}
+
+impl<K> Default for OrderedSet<K> {
+    fn default() -> Self {
+        Self { nodes: Vec::new(), free: Vec::new(), root: NONE }
+    }
+}
+
+impl<K: Ord> OrderedSet<K> {
+    /// The number of keys.
+    pub(super) fn len(&self) -> usize {
+        self.size(self.root) as usize
+    }
+
+    /// Puts a key in.
+    pub(super) fn insert(&mut self, key: K) {
+        self.root = self.inserted(self.root, key);
+    }
+
+    /// Takes a key out, if it is there.
+    pub(super) fn remove(&mut self, key: &K) {
+        self.root = self.removed(self.root, key);
+    }
+
+    /// How many keys are greater than this one, which need not be there.
+    pub(super) fn above(&self, key: &K) -> usize {
+        let (mut at, mut above) = (self.root, 0);
+        while at != NONE {
+            let node = self.node(at);
+            match key.cmp(self.key(at)) {
+                Ordering::Less => {
+                    above += self.size(node.right) + 1;
+                    at = node.left;
+                }
+                Ordering::Equal => return (above + self.size(node.right)) as usize,
+                Ordering::Greater => at = node.right,
+            }
+        }
+        above as usize
+    }
+
+    /// The keys from the greatest down, without the first `skip`.
+    pub(super) fn descending(&self, skip: usize) -> Descending<'_, K> {
+        let mut path = Vec::new();
+        let (mut at, mut skip) = (self.root, skip);
+        while at != NONE {
+            let node = self.node(at);
+            let above = self.size(node.right) as usize;
+            if skip > above {
+                skip -= above + 1;
+                at = node.left;
+                continue;
+            }
+            path.push(at);
+            if skip == above {
+                break;
+            }
+            at = node.right;
+        }
+        Descending { set: self, path }
+    }
+
+    fn node(&self, at: u32) -> &Node<K> {
+        &self.nodes[at as usize]
+    }
+
+    fn node_mut(&mut self, at: u32) -> &mut Node<K> {
+        &mut self.nodes[at as usize]
+    }
+
+    fn key(&self, at: u32) -> &K {
+        self.node(at).key.as_ref().expect("a node in the tree has a key")
+    }
+
+    fn size(&self, at: u32) -> u32 {
+        if at == NONE { 0 } else { self.node(at).size }
+    }
+
+    fn inserted(&mut self, at: u32, key: K) -> u32 {
+        if at == NONE {
+            return self.leaf(key);
+        }
+        match key.cmp(self.key(at)) {
+            Ordering::Equal => return at,
+            Ordering::Less => self.node_mut(at).left = self.inserted(self.node(at).left, key),
+            Ordering::Greater => self.node_mut(at).right = self.inserted(self.node(at).right, key),
+        }
+        self.balanced(at)
+    }
+
+    fn leaf(&mut self, key: K) -> u32 {
+        let node = Node { key: Some(key), size: 1, left: NONE, right: NONE };
+        if let Some(at) = self.free.pop() {
+            *self.node_mut(at) = node;
+            return at;
+        }
+        self.nodes.push(node);
+        u32::try_from(self.nodes.len() - 1).expect("no board has four thousand million videos")
+    }
+
+    fn removed(&mut self, at: u32, key: &K) -> u32 {
+        if at == NONE {
+            return NONE;
+        }
+        match key.cmp(self.key(at)) {
+            Ordering::Less => self.node_mut(at).left = self.removed(self.node(at).left, key),
+            Ordering::Greater => self.node_mut(at).right = self.removed(self.node(at).right, key),
+            Ordering::Equal => {
+                let Node { left, right, .. } = *self.node(at);
+                self.node_mut(at).key = None;
+                self.free.push(at);
+                return self.joined(left, right);
+            }
+        }
+        self.balanced(at)
+    }
+
+    /// Two sides whose parent is gone: the nearest key of the larger one takes its place.
+    fn joined(&mut self, left: u32, right: u32) -> u32 {
+        if left == NONE || right == NONE {
+            return left.min(right);
+        }
+        let (top, left, right) = if self.size(left) > self.size(right) {
+            let (top, rest) = self.without_greatest(left);
+            (top, rest, right)
+        } else {
+            let (top, rest) = self.without_least(right);
+            (top, left, rest)
+        };
+        let node = self.node_mut(top);
+        (node.left, node.right) = (left, right);
+        self.balanced(top)
+    }
+
+    fn without_greatest(&mut self, at: u32) -> (u32, u32) {
+        let right = self.node(at).right;
+        if right == NONE {
+            return (at, self.node(at).left);
+        }
+        let (greatest, rest) = self.without_greatest(right);
+        self.node_mut(at).right = rest;
+        (greatest, self.balanced(at))
+    }
+
+    fn without_least(&mut self, at: u32) -> (u32, u32) {
+        let left = self.node(at).left;
+        if left == NONE {
+            return (at, self.node(at).right);
+        }
+        let (least, rest) = self.without_least(left);
+        self.node_mut(at).left = rest;
+        (least, self.balanced(at))
+    }
+
+    /// Notes the size of a node of which one side has changed by one key, and balances it. Answers what stands there now.
+    fn balanced(&mut self, at: u32) -> u32 {
+        let Node { left, right, .. } = *self.node(at);
+        let (less, more) = (self.size(left), self.size(right));
+        self.node_mut(at).size = less + more + 1;
+        if less + more <= 1 {
+            return at;
+        }
+        if more > DELTA * less {
+            let Node { left: inner, right: outer, .. } = *self.node(right);
+            if self.size(inner) >= RATIO * self.size(outer) {
+                self.node_mut(at).right = self.turned_right(right);
+            }
+            return self.turned_left(at);
+        }
+        if less > DELTA * more {
+            let Node { left: outer, right: inner, .. } = *self.node(left);
+            if self.size(inner) >= RATIO * self.size(outer) {
+                self.node_mut(at).left = self.turned_left(left);
+            }
+            return self.turned_right(at);
+        }
+        at
+    }
+
+    /// The right side comes up.
+    fn turned_left(&mut self, at: u32) -> u32 {
+        let up = self.node(at).right;
+        self.node_mut(at).right = self.node(up).left;
+        self.node_mut(up).left = at;
+        self.measure(at);
+        self.measure(up);
+        up
+    }
+
+    /// The left side comes up.
+    fn turned_right(&mut self, at: u32) -> u32 {
+        let up = self.node(at).left;
+        self.node_mut(at).left = self.node(up).right;
+        self.node_mut(up).right = at;
+        self.measure(at);
+        self.measure(up);
+        up
+    }
+
+    fn measure(&mut self, at: u32) {
+        let Node { left, right, .. } = *self.node(at);
+        self.node_mut(at).size = self.size(left) + self.size(right) + 1;
+    }
+}
+
+/// Keys from the greatest down.
+pub(super) struct Descending<'a, K> {
+    set: &'a OrderedSet<K>,
+    /// Nodes that are still to come, each before its left side; the next one is last.
+    path: Vec<u32>,
+}
+
+impl<'a, K: Ord> Iterator for Descending<'a, K> {
+    type Item = &'a K;
+
+    fn next(&mut self) -> Option<&'a K> {
+        let at = self.path.pop()?;
+        let mut below = self.set.node(at).left;
+        while below != NONE {
+            self.path.push(below);
+            below = self.set.node(below).right;
+        }
+        Some(self.set.key(at))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Checks sizes and balance; answers the depth.
+    fn check(set: &OrderedSet<u16>, at: u32) -> u32 {
+        if at == NONE {
+            return 0;
+        }
+        let Node { left, right, size, .. } = *set.node(at);
+        let (less, more) = (set.size(left), set.size(right));
+        assert_eq!(size, less + more + 1);
+        assert!(less + more <= 1 || (less <= DELTA * more && more <= DELTA * less), "{less} {more}");
+        check(set, left).max(check(set, right)) + 1
+    }
+
+    proptest! {
+        #[test]
+        fn it_is_a_sorted_set_and_knows_positions(
+            steps in proptest::collection::vec((any::<bool>(), 0..200u16), 0..400), probe in 0..200u16, skip in 0..220usize,
+        ) {
+            let mut set = OrderedSet::default();
+            let mut model = BTreeSet::new();
+            for (put, key) in steps {
+                if put {
+                    set.insert(key);
+                    model.insert(key);
+                } else {
+                    set.remove(&key);
+                    model.remove(&key);
+                }
+                prop_assert_eq!(set.len(), model.len());
+            }
+            check(&set, set.root);
+            prop_assert_eq!(set.above(&probe), model.range(probe + 1..).count());
+            prop_assert!(set.descending(skip).eq(model.iter().rev().skip(skip)));
+            prop_assert_eq!(set.nodes.len() - set.free.len(), model.len(), "freed nodes are used again");
+        }
+    }
+
+    #[test]
+    fn it_stays_flat_whatever_the_order() {
+        let mut set = OrderedSet::default();
+        for key in 0..=u16::MAX {
+            set.insert(key);
+        }
+        assert!(check(&set, set.root) <= 24);
+        for key in 0..60_000 {
+            set.remove(&key);
+        }
+        assert!(check(&set, set.root) <= 20);
+        assert_eq!(set.nodes.len(), usize::from(u16::MAX) + 1);
+    }
+}

@@ -1,0 +1,133 @@
+//! What a viewer's token lets its bearer do, read from the token's claim `roles`.
+
+use serde_json::Value;
+
+/// The claim that names the roles: an array of names, or names with spaces between them.
+pub const CLAIM: &str = "roles";
+
+/// One thing that a viewer may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ViewerRole {
+    /// Watches: comment streams, ranked lists, history.
+    Viewer,
+    /// Posts interactions and comments, as itself.
+    Poster,
+    /// Moderates comments of others.
+    Moderator,
+    /// A program of the app's own: posts for any user, and says whose a video is.
+    Service,
+}
+
+impl ViewerRole {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Viewer, Self::Poster, Self::Moderator, Self::Service];
+
+    /// The name in a token.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Viewer => "viewer",
+            Self::Poster => "poster",
+            Self::Moderator => "moderator",
+            Self::Service => "service",
+        }
+    }
+
+    /// The roles that come with this one, as bits.
+    const fn with_others(self) -> u8 {
+        let others = match self {
+            Self::Viewer => 0,
+            Self::Poster => Self::Viewer.bit(),
+            Self::Moderator | Self::Service => Self::Viewer.bit() | Self::Poster.bit(),
+        };
+        others | self.bit()
+    }
+
+    const fn bit(self) -> u8 {
+        1 << self as u8
+    }
+}
+
+/// The roles of one viewer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ViewerRoles(u8);
+
+impl Default for ViewerRoles {
+    /// Whose token names no role of ours watches and posts: tokens of issuers that know nothing of roles do.
+    fn default() -> Self {
+        Self(ViewerRole::Poster.with_others())
+    }
+}
+
+impl ViewerRoles {
+    /// The roles that a token's claim names. Names that are none of ours are passed over: the claim may be there for
+    /// another service, too.
+    pub fn of_claim(claim: Option<&Value>) -> Self {
+        let role = |text: &str| ViewerRole::ALL.into_iter().find(|role| role.name() == text);
+        let roles: u8 = match claim {
+            Some(Value::String(list)) => list.split_ascii_whitespace().filter_map(role).fold(0, add),
+            Some(Value::Array(list)) => list.iter().filter_map(Value::as_str).filter_map(role).fold(0, add),
+            _ => 0,
+        };
+        if roles == 0 { Self::default() } else { Self(roles) }
+    }
+
+    /// The roles that a list of names says, as [`ViewerRoles::to_string`](ToString) writes it.
+    pub fn of_names(names: &str) -> Self {
+        Self::of_claim(Some(&Value::from(names)))
+    }
+
+    /// Whether `role` is among them.
+    pub const fn has(self, role: ViewerRole) -> bool {
+        self.0 & role.bit() != 0
+    }
+}
+
+impl std::fmt::Display for ViewerRoles {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let names: Vec<_> =
+            ViewerRole::ALL.into_iter().filter(|role| self.has(*role)).map(ViewerRole::name).collect();
+        f.write_str(&names.join(" "))
+    }
+}
+
+const fn add(roles: u8, role: ViewerRole) -> u8 {
+    roles | role.with_others()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_claim_names_roles_in_either_form_and_other_names_are_passed_over() {
+        for (claim, names) in [
+            (Value::Null, "viewer poster"),
+            (json!([]), "viewer poster"),
+            (json!(["admin", 7]), "viewer poster"),
+            (json!("admin"), "viewer poster"),
+            (json!(["viewer"]), "viewer"),
+            (json!("viewer admin"), "viewer"),
+            (json!(["poster"]), "viewer poster"),
+            (json!(["moderator", "admin"]), "viewer poster moderator"),
+            (json!("service"), "viewer poster service"),
+            (json!("service moderator"), "viewer poster moderator service"),
+        ] {
+            let roles = ViewerRoles::of_claim(Some(&claim));
+            assert_eq!(roles.to_string(), names, "{claim}");
+            assert_eq!(ViewerRoles::of_names(names), roles, "read as it is written");
+        }
+        assert_eq!(ViewerRoles::of_claim(None), ViewerRoles::default());
+    }
+
+    #[test]
+    fn a_role_is_no_other() {
+        let moderator = ViewerRoles::of_names("moderator");
+        assert!(moderator.has(ViewerRole::Moderator) && moderator.has(ViewerRole::Poster));
+        assert!(!moderator.has(ViewerRole::Service));
+        assert!(!ViewerRoles::of_names("service").has(ViewerRole::Moderator));
+        assert!(!ViewerRoles::of_names("viewer").has(ViewerRole::Poster));
+        assert!(!ViewerRoles::default().has(ViewerRole::Moderator));
+    }
+}

@@ -1,0 +1,124 @@
+//! What a user adds to a component's pods: containers, volumes, variables, and other security contexts.
+//!
+//! What is given is merged with ours field by field, by name. Where nothing is given, pods are exactly as without this
+//! module: a new operator restarts none.
+
+use k8s_openapi::api::core::v1::{
+    Capabilities, Container, EnvVar, LocalObjectReference, PodSecurityContext, SeccompProfile,
+    SecurityContext, Volume,
+};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::scope::{self, Scope};
+use super::{Component, pod, secrets};
+use crate::crd::{ExtraContainer, ExtraVolume, PodUser, PullSecret};
+
+/// User and group of the image.
+const USER: i64 = 65532;
+
+/// What pods may do: nothing beyond the Pod Security Standard `restricted`.
+pub(super) fn pod_security(scope: Scope<'_>, component: Component) -> PodSecurityContext {
+    let fixed = match scope.spec.pod_user {
+        Some(user) => user == PodUser::Image,
+        None => !scope.input.operator.platform_user,
+    };
+    let id = fixed.then_some(USER);
+    let ours = PodSecurityContext {
+        run_as_non_root: Some(true),
+        run_as_user: id,
+        run_as_group: id,
+        // So that files from Secrets can be read.
+        fs_group: id,
+        seccomp_profile: Some(SeccompProfile { type_: "RuntimeDefault".to_owned(), localhost_profile: None }),
+        ..PodSecurityContext::default()
+    };
+    over(ours, scope.pod(component).security_context.as_ref())
+}
+
+/// What liverank's own container may do.
+pub(super) fn own_security(scope: Scope<'_>, component: Component) -> SecurityContext {
+    let ours = SecurityContext { read_only_root_filesystem: Some(true), ..unprivileged() };
+    over(ours, scope.pod(component).container_security_context.as_ref())
+}
+
+fn unprivileged() -> SecurityContext {
+    SecurityContext {
+        allow_privilege_escalation: Some(false),
+        capabilities: Some(Capabilities { drop: Some(vec!["ALL".to_owned()]), add: None }),
+        ..SecurityContext::default()
+    }
+}
+
+/// `ours` with the fields that are given in their places.
+fn over<T: Serialize + DeserializeOwned>(ours: T, given: Option<&T>) -> T {
+    let Some(given) = given else { return ours };
+    let (mut merged, given) = (scope::json(&ours), scope::json(given));
+    if let (Value::Object(merged), Value::Object(given)) = (&mut merged, given) {
+        merged.extend(given.into_iter().filter(|(_, value)| !value.is_null()));
+    }
+    serde_json::from_value(merged).expect("members of one type, from two values of it")
+}
+
+/// Secrets to pull images with: the cluster's, then the component's, each once.
+pub(super) fn pull_secrets(scope: Scope<'_>, component: Component) -> Vec<LocalObjectReference> {
+    let of_cluster = &scope.spec.image_pull_secrets;
+    let more = scope.pod(component).image_pull_secrets.iter().filter(|it| !of_cluster.contains(it));
+    let reference = |secret: &PullSecret| LocalObjectReference { name: secret.name.clone() };
+    of_cluster.iter().chain(more).map(reference).collect()
+}
+
+/// Variables of liverank's own container: ours, and those that are given.
+pub(super) fn variables(scope: Scope<'_>, component: Component) -> Vec<EnvVar> {
+    let mut variables = secrets::variables(scope.spec, component);
+    variables.extend(scope.pod(component).env.iter().cloned());
+    variables
+}
+
+/// Volumes that are given.
+pub(super) fn volumes(scope: Scope<'_>, component: Component) -> impl Iterator<Item = Volume> {
+    scope.pod(component).volumes.iter().map(volume)
+}
+
+fn volume(given: &ExtraVolume) -> Volume {
+    Volume {
+        name: given.name.clone(),
+        config_map: given.config_map.clone(),
+        secret: given.secret.clone(),
+        empty_dir: given.empty_dir.clone(),
+        projected: given.projected.clone(),
+        persistent_volume_claim: given.persistent_volume_claim.clone(),
+        csi: given.csi.clone(),
+        host_path: given.host_path.clone(),
+        ..Volume::default()
+    }
+}
+
+/// Containers that come before liverank's own: those that end first, then the sidecars, which go on until it has ended.
+pub(super) fn before(scope: Scope<'_>, component: Component) -> Vec<Container> {
+    let pod = scope.pod(component);
+    let sidecar = |given| Container { restart_policy: Some("Always".to_owned()), ..container(given) };
+    pod.init_containers.iter().map(container).chain(pod.sidecars.iter().map(sidecar)).collect()
+}
+
+fn container(given: &ExtraContainer) -> Container {
+    let list = |list: &[String]| (!list.is_empty()).then(|| list.to_vec());
+    Container {
+        name: given.name.clone(),
+        image: Some(given.image.clone()),
+        image_pull_policy: Some(given.image_pull_policy.as_str().to_owned()),
+        command: list(&given.command),
+        args: list(&given.args),
+        env: Some(given.env.clone()),
+        env_from: Some(given.env_from.clone()),
+        ports: Some(given.ports.clone()),
+        volume_mounts: Some(given.volume_mounts.clone()),
+        resources: given.resources.clone().map(pod::written),
+        startup_probe: given.startup_probe.clone(),
+        readiness_probe: given.readiness_probe.clone(),
+        liveness_probe: given.liveness_probe.clone(),
+        security_context: Some(over(unprivileged(), given.security_context.as_ref())),
+        ..Container::default()
+    }
+}

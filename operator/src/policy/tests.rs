@@ -1,0 +1,193 @@
+use serde_json::{Value, json};
+
+use super::*;
+use crate::build::{CURRENT, OperatorFacts};
+
+/// A resource that uses nothing but what there has always been.
+fn plain() -> Value {
+    serde_yaml::from_str(include_str!("../../tests/fixtures/valid.yaml")).unwrap()
+}
+
+/// What the policy says of the plain resource with one field set, as `path: message`.
+fn said(policy: &Policy, pointer: &str, value: &Value) -> Vec<String> {
+    let mut resource = plain();
+    let (parent, field) = pointer.rsplit_once('/').unwrap();
+    let mut at = &mut resource;
+    for part in parent.split('/').skip(1) {
+        at = &mut at[part];
+    }
+    at[field] = value.clone();
+    let cluster: RankingCluster = serde_json::from_value(resource).unwrap();
+    let operator = OperatorFacts::default();
+    let input = Input { cluster: &cluster, revision: CURRENT, readers: &[], operator: &operator };
+    policy.refusals(&input).iter().map(ToString::to_string).collect()
+}
+
+fn sidecar(more: &Value) -> Value {
+    let mut sidecar = json!({"name": "more", "image": "registry.example.org/more:1"});
+    for (name, value) in more.as_object().unwrap() {
+        sidecar[name] = value.clone();
+    }
+    json!([sidecar])
+}
+
+/// Every way in that needs somebody's leave: where it stands, what is written there, how the refusal begins, and the
+/// policy that permits it.
+fn ways() -> Vec<(&'static str, Value, &'static str, &'static str)> {
+    let security = |context: Value| sidecar(&json!({ "securityContext": context }));
+    let of_more = "spec.gateway.pod.securityContext of more";
+    let sidecars = "/spec/gateway/pod/sidecars";
+    vec![
+        (
+            "/spec/readers/pod/runtimeClassName",
+            json!("gvisor"),
+            "spec.readers.pod.runtimeClassName",
+            "runtimeClasses: [gvisor]",
+        ),
+        (
+            "/spec/consumer/pod/schedulerName",
+            json!("batch"),
+            "spec.consumer.pod.schedulerName",
+            "schedulers: [ba*]",
+        ),
+        (
+            "/spec/gateway/service",
+            json!({"type": "LoadBalancer"}),
+            "spec.gateway.service.type",
+            "serviceTypes: [ClusterIP, LoadBalancer]",
+        ),
+        (
+            "/spec/readers/serviceAccount",
+            json!({"annotations": {"eks.amazonaws.com/role-arn": "arn"}}),
+            "spec.readers.serviceAccount.annotations[eks.amazonaws.com/role-arn]",
+            "serviceAccountAnnotations: [eks.amazonaws.com/*]",
+        ),
+        (
+            "/spec/gateway/pod/priorityClassName",
+            json!("system-node-critical"),
+            "spec.gateway.pod.priorityClassName",
+            "priorityClasses: [system-*]",
+        ),
+        (
+            "/spec/exposure/annotations",
+            json!({"nginx.ingress.kubernetes.io/configuration-snippet": "load_module x;"}),
+            "spec.exposure.annotations[nginx.ingress.kubernetes.io/configuration-snippet]",
+            "annotations: [nginx.ingress.kubernetes.io/*]",
+        ),
+        (
+            "/spec/gateway/pod/volumes",
+            json!([{"name": "node", "hostPath": {"path": "/"}}]),
+            "spec.gateway.pod.volumes[node].hostPath",
+            "podSecurity: privileged",
+        ),
+        (sidecars, security(json!({"privileged": true})), of_more, "podSecurity: privileged"),
+        (sidecars, security(json!({"procMount": "Unmasked"})), of_more, "podSecurity: privileged"),
+        (
+            sidecars,
+            security(json!({"seccompProfile": {"type": "Unconfined"}})),
+            of_more,
+            "podSecurity: privileged",
+        ),
+        (
+            sidecars,
+            security(json!({"capabilities": {"drop": ["ALL"], "add": ["SYS_ADMIN"]}})),
+            of_more,
+            "podSecurity: privileged",
+        ),
+        (
+            sidecars,
+            security(json!({"capabilities": {"drop": ["ALL"], "add": ["CHOWN"]}})),
+            of_more,
+            "podSecurity: baseline",
+        ),
+        (sidecars, security(json!({"runAsUser": 0})), of_more, "podSecurity: baseline"),
+        (sidecars, security(json!({"runAsNonRoot": false})), of_more, "podSecurity: baseline"),
+        (sidecars, security(json!({"allowPrivilegeEscalation": true})), of_more, "podSecurity: baseline"),
+        (
+            sidecars,
+            sidecar(&json!({"ports": [{"containerPort": 1, "hostPort": 1}]})),
+            "spec.gateway.pod.ports of more",
+            "podSecurity: privileged",
+        ),
+        (
+            "/spec/manager/pod/containerSecurityContext",
+            json!({"privileged": true}),
+            "spec.manager.pod.securityContext of liverank",
+            "podSecurity: privileged",
+        ),
+        (
+            "/spec/manager/pod/securityContext",
+            json!({"sysctls": [{"name": "kernel.msgmax", "value": "1"}]}),
+            "spec.manager.pod.securityContext.sysctls",
+            "podSecurity: privileged",
+        ),
+        (
+            "/spec/manager/pod/securityContext",
+            json!({"runAsUser": 0}),
+            "spec.manager.pod.securityContext of liverank",
+            "podSecurity: baseline",
+        ),
+    ]
+}
+
+#[test]
+fn what_there_has_always_been_is_permitted() {
+    assert_eq!(said(&Policy::default(), "/spec/operatorClass", &json!("default")), [""; 0]);
+    let more = sidecar(&json!({"securityContext": {"runAsUser": 1000, "readOnlyRootFilesystem": true}}));
+    assert_eq!(said(&Policy::default(), "/spec/gateway/pod/sidecars", &more), [""; 0], "restricted");
+    let high = json!("high");
+    assert_eq!(said(&Policy::default(), "/spec/gateway/pod/priorityClassName", &high), [""; 0]);
+}
+
+#[test]
+fn each_way_in_is_refused_by_its_place_until_it_is_permitted() {
+    for (pointer, value, place, permits) in ways() {
+        let refused = said(&Policy::default(), pointer, &value);
+        assert!(!refused.is_empty(), "{pointer} {value} is taken");
+        for problem in &refused {
+            assert!(problem.starts_with(&format!("{place}: ")), "{pointer}: {problem}");
+        }
+        let policy = Policy::parse(permits).unwrap();
+        assert_eq!(said(&policy, pointer, &value), [""; 0], "{pointer} {value} with {permits}");
+    }
+}
+
+#[test]
+fn lists_hold_for_every_image_host_and_annotation() {
+    let policy = Policy::parse(
+        "images: [registry.example.org/*]\nhosts: [live.example.org, '*']\nannotations: [example.org/*]",
+    )
+    .unwrap();
+    assert_eq!(said(&policy, "/spec/operatorClass", &json!("default")), [""; 0]);
+    let theirs = json!("elsewhere.example.net/liverank:1");
+    let refused = said(&policy, "/spec/image", &theirs);
+    assert_eq!(refused.len(), 1, "one sentence, not one for each component: {refused:?}");
+    assert!(refused[0].starts_with("spec.image: \"elsewhere"), "{refused:?}");
+    for list in ["initContainers", "sidecars"] {
+        let more = json!([{"name": "more", "image": "registry.example.org.evil.example/more"}]);
+        let refused = said(&policy, &format!("/spec/statistics/pod/{list}"), &more);
+        assert!(refused[0].starts_with("spec.statistics.pod: image of more: "), "{list}: {refused:?}");
+    }
+    for (pointer, place) in [
+        ("/spec/websocket/pod/annotations", "spec.websocket.pod.annotations[other/key]"),
+        ("/spec/websocket/service", "spec.websocket.service.annotations[other/key]"),
+    ] {
+        let given = json!({"other/key": "x"});
+        let value = if pointer.ends_with("service") { json!({ "annotations": given }) } else { given };
+        let refused = said(&policy, pointer, &value);
+        assert!(refused[0].starts_with(&format!("{place}: ")), "{refused:?}");
+    }
+    let narrow = Policy::parse("hosts: ['{reader}.none']").unwrap();
+    let refused = said(&narrow, "/spec/operatorClass", &json!("default"));
+    let places: Vec<&str> = refused.iter().map(|it| it.split(':').next().unwrap()).collect();
+    assert_eq!(places, ["spec.exposure.host", "spec.exposure.readerHostTemplate"]);
+}
+
+#[test]
+fn a_policy_that_cannot_be_read_names_its_field() {
+    let error = Policy::parse("image: [a]").unwrap_err().to_string();
+    assert!(error.contains("`image`"), "{error}");
+    let error = Policy::parse("podSecurity: lax").unwrap_err().to_string();
+    assert!(error.contains("podSecurity"), "{error}");
+    assert_eq!(Policy::parse(" \n").unwrap(), Policy::default());
+}

@@ -1,0 +1,193 @@
+//! Plans that wait for somebody's word: `scaling.mode: Proposal`, `rebalance.mode: Proposal`. Pure.
+//!
+//! A plan that is made is told with what it costs and what it leads to, under a name that no other plan ever has. It is
+//! carried out as it was told, once, when it is approved by that name. It is withdrawn as soon as what it was made from is
+//! not so any more: its inputs have another hash, as many viewers more or less are concerned as a quarter, nothing is to be
+//! done any more, or it is [`LIFE_MS`] old. Whoever leads next makes plans of its own.
+
+use liverank_core::Millis;
+use liverank_protocol::MoveRequest;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::decision::{Action, DecisionEvent, cut};
+use super::memory::Memory;
+use super::seen::Seen;
+
+/// How long a plan waits: what viewers do changes within an hour.
+pub const LIFE_MS: Millis = 3_600_000;
+
+/// What a plan is about; one of each waits at most.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Subject {
+    /// How many readers there are.
+    Scaling,
+    /// Who serves which video.
+    Rebalance,
+}
+
+impl Subject {
+    /// Its name.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Scaling => "Scaling",
+            Self::Rebalance => "Rebalance",
+        }
+    }
+}
+
+/// A plan as it is told.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Proposal {
+    /// What it is about.
+    pub subject: Subject,
+    /// Its name, by which it is approved.
+    pub id: String,
+    /// When it was made.
+    pub made: Millis,
+    /// When it is withdrawn at the latest.
+    pub expires: Millis,
+    /// What would be done and why, in words.
+    pub summary: String,
+    /// What it costs: viewers who change readers.
+    pub viewers_moved: u64,
+    /// What it leads to, in words.
+    pub effect: String,
+    /// Its steps, at most ten.
+    pub steps: Vec<String>,
+    /// A hash of what it was made from.
+    pub inputs_hash: String,
+}
+
+/// What a plan does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Plan {
+    /// Another number of readers.
+    Readers {
+        /// How many there are.
+        from: u32,
+        /// How many there are to be.
+        to: u32,
+    },
+    /// Orders for the managers.
+    Moves(Vec<MoveRequest>),
+}
+
+/// What a plan was made from: a hash, and how many viewers were concerned.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Basis {
+    /// Of all that has to be the same.
+    pub hash: String,
+    /// Viewers, who come and go.
+    pub viewers: u64,
+}
+
+impl Basis {
+    /// From what has to be the same.
+    pub fn new(facts: &str, viewers: u64) -> Self {
+        Self { hash: short_hash(facts), viewers }
+    }
+
+    /// Whether a plan made from this is still one for `now`.
+    fn holds(&self, now: &Self) -> bool {
+        let (less, more) = (self.viewers.min(now.viewers), self.viewers.max(now.viewers));
+        self.hash == now.hash && (more - less) <= more / 4
+    }
+}
+
+fn short_hash(text: &str) -> String {
+    liverank_core::comment::hex(&Sha256::digest(text.as_bytes())[..8])
+}
+
+/// A plan that could be told.
+#[derive(Debug, Clone)]
+pub struct Draft {
+    /// What it does.
+    pub plan: Plan,
+    /// What it is made from.
+    pub basis: Basis,
+    /// What would be done and why.
+    pub summary: String,
+    /// Viewers who would change readers.
+    pub viewers_moved: u64,
+    /// What it leads to.
+    pub effect: String,
+    /// Its steps.
+    pub steps: Vec<String>,
+}
+
+/// A plan that waits.
+#[derive(Debug, Clone)]
+pub struct Waiting {
+    /// As it was told.
+    pub told: Proposal,
+    /// What it does.
+    pub plan: Plan,
+    basis: Basis,
+}
+
+/// What a round came to.
+#[derive(Debug, Default)]
+pub struct Settled {
+    /// The plan that was approved, to be carried out now.
+    pub approved: Option<Plan>,
+    /// What there is to tell.
+    pub tale: Option<DecisionEvent>,
+}
+
+/// Looks at the plan that waits and at the one that would be made now. `basis`: what a plan would be made from now;
+/// `None` where it cannot be carried out any more.
+pub fn settle(
+    seen: &Seen,
+    memory: &mut Memory,
+    subject: Subject,
+    draft: Option<Draft>,
+    basis: impl Fn(&Plan) -> Option<Basis>,
+) -> Settled {
+    let Some(draft) = draft else {
+        memory.proposals.remove(&subject);
+        return Settled::default();
+    };
+    let waiting = memory.proposals.get(&subject);
+    let holds = waiting.is_some_and(|waiting| {
+        let now = basis(&waiting.plan);
+        seen.now < waiting.told.expires && now.is_some_and(|now| waiting.basis.holds(&now))
+    });
+    if holds {
+        let is_approved = waiting.is_some_and(|waiting| seen.approved.contains(&waiting.told.id));
+        let approved = if is_approved { memory.proposals.remove(&subject) } else { None };
+        return Settled {
+            tale: approved.as_ref().map(|waiting| {
+                let words = format!("{} is approved: {}", waiting.told.id, waiting.told.summary);
+                let action = if subject == Subject::Rebalance { Action::Rebalance } else { Action::Approved };
+                DecisionEvent::new(action, words).chosen(waiting.told.steps.iter().cloned())
+            }),
+            approved: approved.map(|waiting| waiting.plan),
+        };
+    }
+    let waiting = make(seen, subject, draft);
+    let told = &waiting.told;
+    let words = format!(
+        "proposal {}: {}; {} viewers change readers; {}",
+        told.id, told.summary, told.viewers_moved, told.effect
+    );
+    let tale = DecisionEvent::new(Action::Propose, words).chosen(told.steps.iter().cloned());
+    memory.proposals.insert(subject, waiting);
+    Settled { approved: None, tale: Some(tale) }
+}
+
+fn make(seen: &Seen, subject: Subject, draft: Draft) -> Waiting {
+    let named = format!("{} {} {} {}", seen.cluster, subject.as_str(), seen.now, draft.basis.hash);
+    let told = Proposal {
+        subject,
+        id: short_hash(&named)[..10].to_owned(),
+        made: seen.now,
+        expires: seen.now + LIFE_MS,
+        summary: cut(draft.summary, 512),
+        viewers_moved: draft.viewers_moved,
+        effect: cut(draft.effect, 256),
+        steps: draft.steps.into_iter().take(10).map(|step| cut(step, 256)).collect(),
+        inputs_hash: draft.basis.hash.clone(),
+    };
+    Waiting { told, plan: draft.plan, basis: draft.basis }
+}

@@ -1,0 +1,237 @@
+//! Viewers that a gateway sends, where viewers are asked for tokens: how a gateway says whom it sends, and how the services
+//! behind it know that it was a gateway. So a process that merely reaches them is no viewer.
+//!
+//! A comment or websocket service is at an address that is configured. The gateway shows it the token of a gateway, and says
+//! in two headers whom it speaks for. A reader is at an address that a reader named, so a gateway sends it nothing that is
+//! good elsewhere: a *pass* for one viewer of one video, good for a minute at this reader alone. Managers tell gateways the key
+//! of the passes, which follows from the ticket that the reader gave them.
+
+use std::fmt::Write;
+
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use liverank_core::secret::Secret;
+use liverank_core::viewer_role::{ViewerRole, ViewerRoles};
+use liverank_core::{UserId, VideoId};
+use ring::hmac;
+
+use crate::Problem;
+
+/// The user for whom a gateway speaks.
+pub const USER: HeaderName = HeaderName::from_static("liverank-user");
+/// What that one may do, as [`ViewerRoles`] are written.
+pub const ROLES: HeaderName = HeaderName::from_static("liverank-roles");
+/// A pass for a reader.
+pub const PASS: HeaderName = HeaderName::from_static("liverank-pass");
+
+/// What the key of passes is made for; another number when passes change.
+const PURPOSE: &[u8] = b"liverank pass 1";
+/// How long a pass is good, in seconds: a viewer is at the reader within moments.
+const LIFE: u64 = 60;
+/// How far the clocks of a gateway and a reader may be apart, in seconds.
+const LEEWAY: u64 = 30;
+
+/// Whom a gateway speaks for. Of a request that came otherwise, where that is allowed: nobody in particular.
+#[derive(Debug, Clone, Default)]
+pub struct SentBy(Option<Sent>);
+
+#[derive(Debug, Clone)]
+struct Sent {
+    user: Option<UserId>,
+    roles: ViewerRoles,
+}
+
+impl SentBy {
+    /// What the headers of a gateway say.
+    pub(super) fn gateway(headers: &HeaderMap) -> Self {
+        let text =
+            |name| headers.get(name).and_then(|value: &HeaderValue| str::from_utf8(value.as_bytes()).ok());
+        let user = text(USER).and_then(|user| UserId::parse(user).ok());
+        let roles = text(ROLES).map(ViewerRoles::of_names).unwrap_or_default();
+        Self(Some(Sent { user, roles }))
+    }
+
+    /// 403 where it may not post as `user`, who stands in `field`.
+    ///
+    /// # Errors
+    /// The problem to answer with.
+    pub fn expect(&self, field: &'static str, user: &UserId) -> Result<(), Problem> {
+        let Some(sent) = &self.0 else { return Ok(()) };
+        let is_allowed = sent.user.as_ref() == Some(user) || self.has(ViewerRole::Service);
+        if is_allowed && self.has(ViewerRole::Poster) {
+            return Ok(());
+        }
+        let detail = format!("{field} must be the user that the gateway speaks for");
+        Err(Problem::new(StatusCode::FORBIDDEN, detail).with("field", field))
+    }
+
+    /// Whether it has this role. Somebody who is nobody in particular has none.
+    pub fn has(&self, role: ViewerRole) -> bool {
+        self.0.as_ref().is_some_and(|sent| sent.user.is_some() && sent.roles.has(role))
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for SentBy {
+    type Rejection = std::convert::Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
+        Ok(parts.extensions.get::<Self>().cloned().unwrap_or_default())
+    }
+}
+
+/// Takes out of a client's request what only a gateway may say.
+pub fn strip(headers: &mut HeaderMap) {
+    for name in [USER, ROLES, PASS] {
+        headers.remove(name);
+    }
+}
+
+/// Says in a request for whom a gateway speaks. A user that no header can carry is left out.
+pub fn name_user(headers: &mut HeaderMap, user: &str, roles: ViewerRoles) {
+    let roles = HeaderValue::try_from(roles.to_string());
+    if let (Ok(user), Ok(roles)) = (HeaderValue::from_bytes(user.as_bytes()), roles) {
+        headers.insert(USER, user);
+        headers.insert(ROLES, roles);
+    }
+}
+
+/// The key of the passes of the reader with this ticket. Who has it can make passes for that reader, and cannot tell the
+/// ticket from it.
+pub fn pass_key(ticket: &Secret) -> Secret {
+    let key = hmac::Key::new(hmac::HMAC_SHA256, ticket.expose().as_bytes());
+    Secret::new(hex(hmac::sign(&key, PURPOSE).as_ref()))
+}
+
+/// A pass for `user` to `video`, made at `now` in seconds since 1970.
+pub fn pass(key: &Secret, user: &UserId, video: &VideoId, now: u64) -> HeaderValue {
+    let until = now + LIFE;
+    let signature = hex(hmac::sign(&signing(key), &message(until, user, video)).as_ref());
+    let mut value = HeaderValue::try_from(format!("{until}.{signature}")).expect("digits, a dot and letters");
+    value.set_sensitive(true);
+    value
+}
+
+/// Whether the headers show a pass of this key for `user` to `video`.
+///
+/// # Errors
+/// 401 where they do not.
+pub fn check_pass(
+    key: &Secret,
+    headers: &HeaderMap,
+    user: &UserId,
+    video: &VideoId,
+    now: u64,
+) -> Result<(), Problem> {
+    let shown = headers.get(PASS).and_then(|value| value.to_str().ok());
+    let read = shown.and_then(|shown| {
+        let (until, signature) = shown.split_once('.')?;
+        Some((until.parse::<u64>().ok()?, unhex(signature)?))
+    });
+    let is_good = read.is_some_and(|(until, signature)| {
+        // It was made by a clock that may be ahead or behind, for LIFE seconds and no more.
+        let is_now = now <= until.saturating_add(LEEWAY) && until <= now + LIFE + LEEWAY;
+        is_now && hmac::verify(&signing(key), &message(until, user, video), &signature).is_ok()
+    });
+    if is_good { Ok(()) } else { Err(no_pass()) }
+}
+
+/// For one who comes to a reader by itself, where gateways send the viewers.
+pub(super) fn no_pass() -> Problem {
+    let detail = "viewers are asked for tokens here, at the front door: connect to a gateway";
+    Problem::new(StatusCode::UNAUTHORIZED, detail).challenge("Bearer")
+}
+
+fn signing(key: &Secret) -> hmac::Key {
+    hmac::Key::new(hmac::HMAC_SHA256, key.expose().as_bytes())
+}
+
+/// No id has a line break in it.
+fn message(until: u64, user: &UserId, video: &VideoId) -> Vec<u8> {
+    format!("{until}\n{video}\n{user}").into_bytes()
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+fn unhex(text: &str) -> Option<Vec<u8>> {
+    let is_hex = text.len().is_multiple_of(2) && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    is_hex.then(|| {
+        (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).ok()).collect()
+    })?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: u64 = 1_760_000_000;
+
+    fn user(id: &str) -> UserId {
+        UserId::parse(id).unwrap()
+    }
+
+    fn video(id: &str) -> VideoId {
+        VideoId::parse(id).unwrap()
+    }
+
+    #[test]
+    fn a_pass_is_for_one_viewer_of_one_video_at_one_reader_for_a_minute() {
+        let (key, other) = (pass_key(&Secret::new("a")), pass_key(&Secret::new("b")));
+        let shown = HeaderMap::from_iter([(PASS, pass(&key, &user("ana"), &video("cat"), NOW))]);
+        let taken = |key: &Secret, by: &str, of: &str, now| {
+            check_pass(key, &shown, &user(by), &video(of), now).is_ok()
+        };
+        assert!(taken(&key, "ana", "cat", NOW) && taken(&key, "ana", "cat", NOW + LIFE + LEEWAY));
+        assert!(taken(&key, "ana", "cat", NOW - LEEWAY), "the gateway's clock is ahead");
+        assert!(!taken(&key, "ana", "cat", NOW + LIFE + LEEWAY + 1), "it is over");
+        assert!(!taken(&key, "ana", "cat", NOW - LEEWAY - 1), "nobody makes one for later");
+        assert!(!taken(&other, "ana", "cat", NOW) && !taken(&Secret::new("a"), "ana", "cat", NOW));
+        assert!(!taken(&key, "ben", "cat", NOW) && !taken(&key, "ana", "dog", NOW));
+    }
+
+    #[test]
+    fn what_is_no_pass_is_none() {
+        let key = pass_key(&Secret::new("a"));
+        let good = pass(&key, &user("ana"), &video("cat"), NOW);
+        let good = good.to_str().unwrap();
+        let (until, signature) = good.split_once('.').unwrap();
+        for wrong in [
+            String::new(),
+            ".".to_owned(),
+            until.to_owned(),
+            format!("{until}."),
+            format!("{}.{signature}", NOW + 1),
+            format!("{}.{signature}", u64::MAX),
+            format!("{until}.{}", &signature[1..]),
+            format!("{until}.{}", &signature[2..]),
+            format!("{until}.+{}", &signature[1..]),
+            format!("-1.{signature}"),
+        ] {
+            let shown = HeaderMap::from_iter([(PASS, HeaderValue::try_from(&wrong).unwrap())]);
+            assert!(check_pass(&key, &shown, &user("ana"), &video("cat"), NOW).is_err(), "{wrong:?}");
+        }
+        assert!(check_pass(&key, &HeaderMap::new(), &user("ana"), &video("cat"), NOW).is_err());
+    }
+
+    #[test]
+    fn a_gateway_speaks_for_its_user_alone() {
+        let sent = |name: &str, roles: &str| {
+            let mut headers = HeaderMap::new();
+            name_user(&mut headers, name, ViewerRoles::of_names(roles));
+            SentBy::gateway(&headers)
+        };
+        let may = |sent: &SentBy, as_user: &str| sent.expect("userid", &user(as_user)).is_ok();
+        assert!(may(&sent("änne", "poster"), "änne") && !may(&sent("änne", "poster"), "ben"));
+        assert!(!may(&sent("ana", "viewer"), "ana"));
+        assert!(may(&sent("app", "service"), "ben") && !may(&sent("app", "moderator"), "ben"));
+        let nobody = SentBy::gateway(&HeaderMap::new());
+        assert!(!may(&nobody, "ana") && !nobody.has(ViewerRole::Viewer));
+        assert!(may(&SentBy::default(), "ana"), "where nobody is asked for a token");
+        assert!(!may(&sent("a\nb", "service"), "ana"), "what no header can carry");
+    }
+}

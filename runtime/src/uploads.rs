@@ -1,0 +1,130 @@
+//! Room for the bytes of request bodies, shared by all callers of a process.
+//!
+//! A caller may hold no more than what it leaves free for others ("dynamic thresholds"): one alone gets half of the room, two get
+//! a third each, and there is always some for one who comes. So nobody has to be asked to give anything back, for bytes that
+//! are here cannot be.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::network::network;
+
+/// Bytes of request bodies that a process holds at once, whole ones and those that are still coming.
+const ROOM: usize = 256 * 1024 * 1024;
+
+/// The room. Clones share it.
+#[derive(Debug, Clone)]
+pub struct Uploads(Arc<Mutex<Held>>);
+
+#[derive(Debug)]
+struct Held {
+    free: usize,
+    /// Bytes of each caller that holds any: there are no more of these than connections.
+    by_caller: HashMap<IpAddr, usize>,
+}
+
+impl Default for Uploads {
+    fn default() -> Self {
+        Self::of(ROOM)
+    }
+}
+
+impl Uploads {
+    fn of(room: usize) -> Self {
+        Self(Arc::new(Mutex::new(Held { free: room, by_caller: HashMap::new() })))
+    }
+
+    /// No bytes yet, for a request of this client.
+    pub fn begin(&self, client: IpAddr) -> Upload {
+        Upload { of: self.clone(), caller: network(client), bytes: 0 }
+    }
+
+    fn held(&self) -> MutexGuard<'_, Held> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The bytes of one request. They are free again when it is dropped.
+#[derive(Debug)]
+pub struct Upload {
+    of: Uploads,
+    caller: IpAddr,
+    bytes: usize,
+}
+
+impl Upload {
+    /// Takes room for `bytes` more; `false` where the caller has its part.
+    pub fn take(&mut self, bytes: usize) -> bool {
+        let mut held = self.of.held();
+        let own = held.by_caller.get(&self.caller).copied().unwrap_or(0).saturating_add(bytes);
+        let Some(free) = held.free.checked_sub(bytes).filter(|free| own <= *free) else { return false };
+        if bytes > 0 {
+            held.free = free;
+            held.by_caller.insert(self.caller, own);
+            self.bytes += bytes;
+        }
+        true
+    }
+}
+
+impl Drop for Upload {
+    fn drop(&mut self) {
+        if self.bytes == 0 {
+            return;
+        }
+        let mut held = self.of.held();
+        held.free += self.bytes;
+        if let Entry::Occupied(mut own) = held.by_caller.entry(self.caller) {
+            *own.get_mut() = own.get().saturating_sub(self.bytes);
+            if *own.get() == 0 {
+                own.remove();
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn caller(last: u8) -> IpAddr {
+        [192, 0, 2, last].into()
+    }
+
+    #[test]
+    fn one_caller_leaves_room_for_others() {
+        let room = Uploads::of(1200);
+        let fill = |client: IpAddr| {
+            let mut places = Vec::new();
+            loop {
+                let mut upload = room.begin(client);
+                if !upload.take(10) {
+                    return places;
+                }
+                places.push(upload);
+            }
+        };
+        let hog = fill(caller(1));
+        assert_eq!(hog.len(), 60, "half of the room, in however many requests");
+        let (second, third) = (fill(caller(2)), fill(caller(3)));
+        assert_eq!((second.len(), third.len()), (30, 15), "half of what is left, each");
+        drop(hog);
+        assert_eq!(fill(caller(2)).len(), 22, "one that waited gets its part of what came free");
+        drop((second, third));
+        let held = room.held();
+        assert_eq!((held.free, held.by_caller.len()), (1200, 0), "nothing is kept of those who are gone");
+    }
+
+    #[test]
+    fn what_does_not_fit_takes_nothing() {
+        let room = Uploads::of(100);
+        let mut upload = room.begin(caller(1));
+        assert!(!upload.take(51) && !upload.take(usize::MAX));
+        assert!(upload.take(0) && upload.take(50) && !upload.take(1));
+        let (v6, same) = ("2001:db8::1".parse().unwrap(), "2001:db8::2".parse().unwrap());
+        let mut other = room.begin(v6);
+        assert!(other.take(25) && !room.begin(same).take(1), "a host has a whole network of IPv6");
+    }
+}

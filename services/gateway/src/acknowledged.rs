@@ -1,0 +1,154 @@
+//! What was sent under which `event_id`, so that different content under the same one is refused (409). The log would have
+//! both, and only the first would count.
+//!
+//! This gateway knows what went through itself, and the last [`REMEMBERED`] of these. It does not know what another gateway
+//! took, what it took before it was started, nor what a producer wrote to the log: there the first of them counts, as ever.
+
+use std::collections::{HashMap, VecDeque};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use axum::http::StatusCode;
+use liverank_core::Interaction;
+use liverank_core::counting::{identity, identity_digest};
+use liverank_runtime::Problem;
+
+/// Events remembered: some 100 bytes each, and several seconds' worth of a busy gateway. A client that sends again does so
+/// within seconds.
+const REMEMBERED: usize = 100_000;
+
+/// An identity as it is kept.
+type Digest = [u8; 16];
+
+/// The events of the last while.
+#[derive(Default)]
+pub(crate) struct Acknowledged(Mutex<Events>);
+
+#[derive(Default)]
+struct Events {
+    contents: HashMap<Digest, u64>,
+    /// The oldest first.
+    order: VecDeque<Digest>,
+}
+
+impl Acknowledged {
+    /// Takes the event's id for its content. It stays taken where the log does not answer, for the log may have the event.
+    ///
+    /// # Errors
+    /// 409 where the id stands for another content, also one that is on its way into the log.
+    pub(crate) fn claim(&self, event: &Interaction) -> Result<(), Problem> {
+        let Some(digest) = digest(event) else { return Ok(()) };
+        let content = content(event);
+        let mut events = self.events();
+        match events.contents.get(&digest) {
+            Some(first) if *first != content => Err(conflict()),
+            Some(_) => Ok(()),
+            None => {
+                events.insert(digest, content);
+                Ok(())
+            }
+        }
+    }
+
+    /// Gives the id back: the log refused the event for good.
+    pub(crate) fn release(&self, event: &Interaction) {
+        let Some(digest) = digest(event) else { return };
+        let mut events = self.events();
+        if events.contents.remove(&digest).is_some() {
+            events.order.retain(|kept| *kept != digest);
+        }
+    }
+
+    fn events(&self) -> MutexGuard<'_, Events> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Events {
+    fn insert(&mut self, digest: Digest, content: u64) {
+        if self.order.len() >= REMEMBERED
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.contents.remove(&oldest);
+        }
+        self.contents.insert(digest, content);
+        self.order.push_back(digest);
+    }
+}
+
+/// The identity of an event that its client gave an id.
+fn digest(event: &Interaction) -> Option<Digest> {
+    event.event_id.as_ref()?;
+    identity(event).map(|name| identity_digest(&name))
+}
+
+fn conflict() -> Problem {
+    let detail =
+        "event_id: an event with other content has this id, user_id and video_id: give each event its own id";
+    Problem::new(StatusCode::CONFLICT, detail).with("field", "event_id")
+}
+
+/// What an event says, as a number. Its time is no part of it: senders that stamp each attempt send the same event.
+fn content(event: &Interaction) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (event.kind, event.watch_ms, &event.owner_id).hash(&mut hasher);
+    hasher.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn event(more: &Value) -> Interaction {
+        let mut value = json!({"video_id": "v", "user_id": "u", "type": "view", "event_id": "e"});
+        value.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        Interaction::parse(&value, 0).unwrap()
+    }
+
+    fn take(known: &Acknowledged, event: &Interaction) -> bool {
+        known.claim(event).is_ok()
+    }
+
+    #[test]
+    fn an_id_stands_for_one_content_of_one_user_on_one_video() {
+        let known = Acknowledged::default();
+        assert!(take(&known, &event(&json!({}))));
+        assert!(take(&known, &event(&json!({"timestamp": 7}))), "the same, sent again");
+        for other in [json!({"type": "like"}), json!({"owner_id": "o"})] {
+            let refused = known.claim(&event(&other)).err().unwrap();
+            assert_eq!(
+                (refused.status(), &refused.body()["field"]),
+                (StatusCode::CONFLICT, &json!("event_id"))
+            );
+        }
+        let elsewhere = [json!({"video_id": "w", "type": "like"}), json!({"user_id": "w", "type": "like"})];
+        assert!(elsewhere.iter().all(|other| take(&known, &event(other))));
+        let watched =
+            |seconds: f64| event(&json!({"event_id": "w", "type": "watch_time", "watch_time": seconds}));
+        assert!(take(&known, &watched(1.5)) && !take(&known, &watched(2.0)));
+        let unnamed = |kind: &str| event(&json!({"event_id": null, "type": kind}));
+        assert!(take(&known, &unnamed("view")) && take(&known, &unnamed("like")));
+    }
+
+    #[test]
+    fn what_the_log_refused_leaves_nothing() {
+        let known = Acknowledged::default();
+        let (view, like) = (event(&json!({})), event(&json!({"type": "like"})));
+        assert!(take(&known, &view) && !take(&known, &like));
+        known.release(&view);
+        assert!(take(&known, &like));
+        assert_eq!(known.events().order.len(), 1);
+    }
+
+    #[test]
+    fn no_more_are_remembered_than_the_bound() {
+        let known = Acknowledged::default();
+        for n in 0..REMEMBERED + 100 {
+            assert!(take(&known, &event(&json!({"event_id": format!("e{n}")}))));
+        }
+        let events = known.events();
+        assert_eq!((events.contents.len(), events.order.len()), (REMEMBERED, REMEMBERED));
+    }
+}

@@ -1,0 +1,225 @@
+//! Tokens that are good no more although they have not expired: a list in a file, by token (`jti`) or by user (`sub`).
+//!
+//! ```json
+//! {"revoked": [{"jti": "7f3a"}, {"sub": "ana"}, {"sub": "ben", "issued_before": 1760000000}]}
+//! ```
+//!
+//! A `sub` alone shuts the user out until the line is gone; with `issued_before` (Unix seconds) it takes back what was issued
+//! until then, and tokens without `iat`. The file is looked at each second. Streams that it concerns end then.
+
+use std::collections::{HashMap, HashSet};
+use std::fs::Metadata;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use liverank_core::ids;
+use liverank_runtime::Health;
+use serde::Deserialize;
+use tokio::sync::watch;
+
+use super::Viewer;
+
+/// How often the file is looked at.
+const LOOK_EACH: Duration = Duration::from_secs(1);
+/// The longest file: the most entries, with the longest names.
+const MAX_BYTES: u64 = 32 * 1024 * 1024;
+/// The most entries. Tokens live hours, so what is older can go; each takes some 100 bytes of memory, names included.
+const MAX_ENTRIES: usize = 100_000;
+/// What the file is called among the dependencies.
+const PART: &str = "revoked-tokens";
+
+/// What is revoked now.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct List {
+    tokens: HashSet<String>,
+    /// Since when each user's tokens are good again, in Unix seconds.
+    users: HashMap<String, u64>,
+}
+
+#[derive(Deserialize)]
+struct File {
+    revoked: Vec<Entry>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Entry {
+    jti: Option<String>,
+    sub: Option<String>,
+    issued_before: Option<u64>,
+}
+
+impl List {
+    fn parse(json: &[u8]) -> anyhow::Result<Self> {
+        let File { revoked } = serde_json::from_slice(json).context("is no list of revoked tokens")?;
+        ensure!(revoked.len() <= MAX_ENTRIES, "has more than {MAX_ENTRIES} entries");
+        let mut list = Self::default();
+        for (at, entry) in revoked.into_iter().enumerate() {
+            list.add(entry).with_context(|| format!("revoked[{at}]"))?;
+        }
+        Ok(list)
+    }
+
+    fn add(&mut self, entry: Entry) -> anyhow::Result<()> {
+        match entry {
+            Entry { jti: Some(jti), sub: None, issued_before: None } => {
+                ids::check("jti", &jti)?;
+                self.tokens.insert(jti);
+            }
+            Entry { jti: None, sub: Some(sub), issued_before } => {
+                ids::check("sub", &sub)?;
+                let since = self.users.entry(sub).or_default();
+                *since = issued_before.unwrap_or(u64::MAX).max(*since);
+            }
+            _ => anyhow::bail!("must have a jti, or a sub and perhaps an issued_before"),
+        }
+        Ok(())
+    }
+
+    /// Whether this viewer's token is revoked.
+    pub(super) fn has(&self, viewer: &Viewer) -> bool {
+        let is_listed = viewer.token.as_ref().is_some_and(|token| self.tokens.contains(token));
+        let issued = viewer.issued.unwrap_or(0);
+        is_listed || self.users.get(&viewer.subject).is_some_and(|since| issued < *since)
+    }
+}
+
+/// The list as last read.
+pub(crate) struct Revoked {
+    file: Option<PathBuf>,
+    list: watch::Sender<Arc<List>>,
+    health: Health,
+}
+
+/// By which it is told whether the file is another one: whoever replaces it, by whatever means, changes one of these.
+type Stamp = (u64, u64, i64, i64);
+
+fn stamp(metadata: &Metadata) -> Stamp {
+    (metadata.ino(), metadata.size(), metadata.mtime(), metadata.mtime_nsec())
+}
+
+impl Revoked {
+    /// What `file` says; nothing where there is none.
+    ///
+    /// # Errors
+    /// A file that cannot be read, or is no list. Whoever revokes tokens has to know that it is of effect.
+    pub(super) fn new(file: Option<PathBuf>, health: Health) -> anyhow::Result<Self> {
+        let list = match &file {
+            Some(file) => read(file).with_context(|| wrong(file))?,
+            None => List::default(),
+        };
+        Ok(Self { file, list: watch::Sender::new(Arc::new(list)), health })
+    }
+
+    /// Whether this viewer's token is revoked now.
+    pub(super) fn has(&self, viewer: &Viewer) -> bool {
+        self.list.borrow().has(viewer)
+    }
+
+    /// Completes when this viewer's token is revoked.
+    pub(super) async fn revoked(&self, viewer: &Viewer) {
+        // The sender is here, so that this never fails.
+        let _ = self.list.subscribe().wait_for(|list| list.has(viewer)).await;
+    }
+
+    /// Keeps it up to date. Never returns.
+    pub(crate) async fn keep(&self) {
+        let Some(file) = &self.file else { return std::future::pending().await };
+        let mut read_last = None;
+        loop {
+            let now = tokio::fs::metadata(file).await.ok().as_ref().map(stamp);
+            if now.is_none() || now != read_last {
+                read_last = now;
+                self.read_again(file.clone()).await;
+            }
+            tokio::time::sleep(LOOK_EACH).await;
+        }
+    }
+
+    /// What cannot be read leaves the list as it is.
+    async fn read_again(&self, file: PathBuf) {
+        let path = file.clone();
+        let list = match tokio::task::spawn_blocking(move || read(&file)).await {
+            Ok(read) => read,
+            Err(failed) => Err(failed.into()),
+        };
+        match list {
+            Ok(list) => {
+                self.health.dependency(PART, Ok(()));
+                self.list.send_if_modified(|known| {
+                    let is_other = **known != list;
+                    if is_other {
+                        *known = Arc::new(list);
+                    }
+                    is_other
+                });
+            }
+            Err(error) => self.health.dependency(PART, Err(format!("{}: {error:#}", wrong(&path)))),
+        }
+    }
+}
+
+fn wrong(file: &Path) -> String {
+    format!("the list of revoked tokens {}", file.display())
+}
+
+fn read(file: &Path) -> anyhow::Result<List> {
+    let size = std::fs::metadata(file)?.len();
+    ensure!(size <= MAX_BYTES, "is longer than {MAX_BYTES} bytes");
+    List::parse(&std::fs::read(file)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use liverank_core::viewer_role::ViewerRoles;
+    use serde_json::json;
+
+    use super::*;
+
+    fn viewer(subject: &str, token: Option<&str>, issued: Option<u64>) -> Viewer {
+        let token = token.map(str::to_owned);
+        Viewer { subject: subject.to_owned(), roles: ViewerRoles::default(), until: 0, token, issued }
+    }
+
+    #[test]
+    fn a_token_is_revoked_by_its_name_its_user_or_its_age() {
+        let list = json!({"revoked": [
+            {"jti": "t"}, {"sub": "ana"}, {"sub": "ben", "issued_before": 100}, {"sub": "ben", "issued_before": 50},
+        ]});
+        let list = List::parse(list.to_string().as_bytes()).unwrap();
+        for (viewer, is_revoked) in [
+            (viewer("eve", Some("t"), Some(1)), true),
+            (viewer("eve", Some("u"), Some(1)), false),
+            (viewer("eve", None, None), false),
+            (viewer("ana", Some("u"), Some(u64::MAX - 1)), true),
+            (viewer("ben", None, Some(99)), true),
+            (viewer("ben", None, Some(100)), false),
+            (viewer("ben", None, None), true),
+            (viewer("t", None, None), false),
+        ] {
+            assert_eq!(list.has(&viewer), is_revoked, "{viewer:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_list_is_told() {
+        for wrong in [
+            json!({}),
+            json!([]),
+            json!({"revoked": [{}]}),
+            json!({"revoked": [{"jti": ""}]}),
+            json!({"revoked": [{"jti": "a", "sub": "b"}]}),
+            json!({"revoked": [{"issued_before": 1}]}),
+            json!({"revoked": [{"sub": "a", "before": 1}]}),
+            json!({"revoked": vec![json!({"jti": "a"}); MAX_ENTRIES + 1]}),
+        ] {
+            assert!(List::parse(wrong.to_string().as_bytes()).is_err());
+        }
+        let error = List::parse(br#"{"revoked": [{"jti": "a"}, {"sub": 7}]}"#).unwrap_err();
+        assert!(format!("{error:#}").contains("string"), "{error:#}");
+        assert_eq!(List::parse(br#"{"revoked": []}"#).unwrap(), List::default());
+    }
+}

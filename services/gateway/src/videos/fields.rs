@@ -1,0 +1,76 @@
+//! What a line of a list has beside the video, its score and its owner, where it is asked for: `?fields=viewers`.
+
+use liverank_core::ranking::Ranked;
+use liverank_core::{Invalid, VideoId};
+use liverank_protocol::{ViewersOfMany, ViewersRequest};
+use serde::Serialize;
+
+use super::VIEWERS_TIMEOUT;
+use crate::Gateway;
+
+/// What is asked for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Fields {
+    /// How many viewers each video has now.
+    pub(super) viewers: bool,
+}
+
+impl Fields {
+    /// Reads names that are separated by commas. Absent or empty text asks for nothing.
+    pub(super) fn parse(text: Option<&str>) -> Result<Self, Invalid> {
+        let mut names = text.unwrap_or_default().split(',').map(str::trim).filter(|name| !name.is_empty());
+        names.try_fold(Self::default(), |_, name| match name {
+            "viewers" => Ok(Self { viewers: true }),
+            _ => Err(Invalid::new("fields", "must be names of these, separated by commas: viewers")),
+        })
+    }
+}
+
+/// One line of a list.
+#[derive(Debug, Serialize)]
+pub(super) struct Line {
+    #[serde(flatten)]
+    ranked: Ranked,
+    /// Absent where it is not asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    viewers: Option<ViewersNow>,
+}
+
+/// Null while no manager says so.
+#[derive(Debug, Serialize)]
+struct ViewersNow(Option<u64>);
+
+/// Puts to each line what is asked for.
+pub(super) async fn filled(gateway: &Gateway, videos: Vec<Ranked>, fields: Fields) -> Vec<Line> {
+    let viewers = if fields.viewers && !videos.is_empty() { viewers(gateway, &videos).await } else { None };
+    let viewers_of =
+        |at: usize| fields.viewers.then(|| ViewersNow(viewers.as_ref().and_then(|all| all.get(at).copied())));
+    let lines = videos.into_iter().enumerate();
+    lines.map(|(at, ranked)| Line { ranked, viewers: viewers_of(at) }).collect()
+}
+
+/// The viewers of all of them in one question; `None` while no manager answers it.
+async fn viewers(gateway: &Gateway, videos: &[Ranked]) -> Option<Vec<u64>> {
+    let replicas = gateway.manager.replicas.as_ref()?;
+    let videos: Vec<VideoId> = videos.iter().map(|line| line.video_id.clone()).collect();
+    let request = ViewersRequest { videos };
+    let asked = replicas.post::<ViewersOfMany>(&["viewers"], &request);
+    let answer = tokio::time::timeout(VIEWERS_TIMEOUT, asked).await.ok()?.ok()?;
+    gateway.manager.dependency.answered();
+    Some(answer.viewers)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_known_is_refused() {
+        for (text, viewers) in [(None, false), (Some(""), false), (Some("viewers, viewers"), true)] {
+            assert_eq!(Fields::parse(text), Ok(Fields { viewers }));
+        }
+        for wrong in ["viewer", "viewers;", "viewers,score"] {
+            assert_eq!(Fields::parse(Some(wrong)).unwrap_err().field, "fields", "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! Streams and the tokens that they were opened by: both end together. What the roles in a token allow.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::extract::ws::WebSocketUpgrade;
+use axum::routing::get;
+use futures::StreamExt;
+use serde_json::{Value, json};
+use tokio_tungstenite::MaybeTlsStream;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+
+use crate::auth::{INVALID, Key, OTHER, VIEW, claims, now, post_with, refused, system};
+use crate::support::{SOON, System, eventually, serve};
+
+/// How far past its end a token is taken: the leeway between two clocks, in seconds.
+const LEEWAY: i64 = 30;
+
+fn token(key: &Key, more: &Value) -> String {
+    let mut claims = claims("ana");
+    claims.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    key.sign(&key.header(), &claims)
+}
+
+/// A service whose `WebSockets` say nothing and stay open.
+async fn silent_lists() -> String {
+    let stay = async |upgrade: WebSocketUpgrade| {
+        upgrade.on_upgrade(async |mut socket| while socket.recv().await.is_some() {})
+    };
+    serve(Router::new().route("/ws/videos", get(stay))).await
+}
+
+type Socket = tokio_tungstenite::WebSocketStream<MaybeTlsStream<tokio::net::TcpStream>>;
+
+async fn lists(system: &System, token: &str) -> Socket {
+    let url = system.at(&format!("/ws/videos?access_token={token}")).replacen("http", "ws", 1);
+    tokio_tungstenite::connect_async(url).await.unwrap().0
+}
+
+async fn comments(system: &System, token: &str) -> reqwest::Response {
+    let stream = system.get(&format!("/connect?userid=ana&videoid=cat&access_token={token}")).await;
+    assert_eq!(stream.status(), 200);
+    stream
+}
+
+/// How a client is told: the last event, and the close frame.
+async fn told(stream: reqwest::Response, mut socket: Socket, reason: &str) {
+    let text = tokio::time::timeout(SOON, stream.text()).await.expect("the stream ends").unwrap();
+    let event = format!(
+        "event: unauthorized\ndata: {{\"type\":\"unauthorized\",\"reason\":\"{reason}\"}}\n\nretry: "
+    );
+    assert!(text.contains(&event), "{text}");
+    let closed = tokio::time::timeout(SOON, socket.next()).await.expect("the WebSocket ends");
+    let Some(Ok(Message::Close(Some(frame)))) = closed else { panic!("{closed:?}") };
+    assert_eq!((frame.code, frame.reason.as_str()), (CloseCode::Library(4401), reason));
+}
+
+#[tokio::test]
+async fn streams_end_with_their_token_and_say_so() {
+    let (key, behind) = (Key::ed("d"), silent_lists().await);
+    let (system, _directory) = system(&[&key], &["--websocket-url", &behind]).await;
+    let short = token(&key, &json!({ "exp": now() - LEEWAY + 2 }));
+    let (stream, socket) = (comments(&system, &short).await, lists(&system, &short).await);
+    let longer = token(&key, &json!({}));
+    let (mut other, mut other_lists) = (comments(&system, &longer).await, lists(&system, &longer).await);
+    told(stream, socket, "expired").await;
+    let waits = tokio::time::timeout(Duration::from_millis(300), other_lists.next()).await;
+    assert!(waits.is_err(), "a token that is good keeps its streams: {waits:?}");
+    while let Ok(part) = tokio::time::timeout(Duration::from_millis(300), other.chunk()).await {
+        assert!(part.unwrap().is_some(), "a token that is good keeps its streams");
+    }
+    let again = system.get(&format!("/connect?userid=ana&videoid=cat&access_token={short}")).await;
+    refused(again, 401, INVALID).await;
+}
+
+/// Puts a list in the place of the one before, as a person's editor and the kubelet do.
+fn revoke(file: &Path, list: &Value) {
+    let next = file.with_extension("next");
+    std::fs::write(&next, json!({ "revoked": list }).to_string()).unwrap();
+    std::fs::rename(next, file).unwrap();
+}
+
+#[tokio::test]
+async fn a_revoked_token_lets_nobody_in_and_its_streams_end_within_two_seconds() {
+    let (key, behind, directory) = (Key::ed("d"), silent_lists().await, tempfile::tempdir().unwrap());
+    let file = directory.path().join("revoked.json");
+    revoke(&file, &json!([]));
+    let flags = ["--websocket-url", &behind, "--auth-revoked-file", file.to_str().unwrap()];
+    let (system, _keys) = system(&[&key], &flags).await;
+    let named = token(&key, &json!({ "jti": "t-1", "iat": now() - 50 }));
+    let (stream, socket) = (comments(&system, &named).await, lists(&system, &named).await);
+    let revoked = Instant::now();
+    revoke(&file, &json!([{ "jti": "t-1" }]));
+    told(stream, socket, "revoked").await;
+    assert!(revoked.elapsed() < Duration::from_secs(2), "{:?}", revoked.elapsed());
+    let again = post_with(&system, "/interact", &named, VIEW).await;
+    let problem = refused(again, 401, INVALID).await;
+    assert!(problem["detail"].as_str().unwrap().contains("revoked"), "{problem}");
+    let other = token(&key, &json!({ "jti": "t-2", "iat": now() - 50 }));
+    assert_eq!(post_with(&system, "/interact", &other, VIEW).await.status(), 202);
+
+    let stream = comments(&system, &other).await;
+    let socket = lists(&system, &other).await;
+    revoke(&file, &json!([{ "sub": "ana", "issued_before": now() - 20 }]));
+    told(stream, socket, "revoked").await;
+    let renewed = token(&key, &json!({ "iat": now() }));
+    assert_eq!(post_with(&system, "/interact", &renewed, VIEW).await.status(), 202);
+
+    // What cannot be read changes nothing, and is told.
+    std::fs::write(&file, "{").unwrap();
+    eventually("the list's fault is told", async || {
+        let report = system.shell.health.report().1;
+        report.dependencies.get("revoked-tokens").is_some_and(|state| state.contains("is no list"))
+    })
+    .await;
+    assert_eq!(post_with(&system, "/interact", &other, VIEW).await.status(), 401);
+    assert_eq!(post_with(&system, "/interact", &renewed, VIEW).await.status(), 202);
+    let metrics = system.shell.metrics.encode();
+    assert!(metrics.contains(r#"liverank_gateway_sessions_ended_total{reason="revoked"} 4"#), "{metrics}");
+}
+
+#[tokio::test]
+async fn without_the_list_that_is_named_it_does_not_start() {
+    let key = Key::ed("d");
+    let (system, _directory) = system(&[&key], &["--auth-revoked-file", "/nowhere/revoked.json"]).await;
+    let error = format!("{:#}", system.ended().await.unwrap_err());
+    assert!(error.contains("/nowhere/revoked.json"), "{error}");
+}
+
+#[tokio::test]
+async fn a_token_s_roles_say_what_it_is_good_for() {
+    let key = Key::ed("d");
+    let (system, _directory) = system(&[&key], &[]).await;
+    let with = |roles: Value| token(&key, &json!({ "roles": roles }));
+    let watcher = with(json!(["viewer"]));
+    refused(post_with(&system, "/interact", &watcher, VIEW).await, 403, OTHER).await;
+    let comment = r#"{"userid":"ana","videoid":"cat","comment":"hi"}"#;
+    refused(post_with(&system, "/comment", &watcher, comment).await, 403, OTHER).await;
+    comments(&system, &watcher).await;
+
+    let owned = r#"{"video_id":"cat","user_id":"ben","type":"view","owner_id":"eve"}"#;
+    refused(post_with(&system, "/interact", &with(json!(["poster"])), owned).await, 403, OTHER).await;
+    let own = owned.replace("ben", "ana");
+    assert_eq!(post_with(&system, "/interact", &with(json!("poster")), &own).await.status(), 202);
+    assert_eq!(post_with(&system, "/interact", &with(json!("service")), owned).await.status(), 202);
+    let owners: Vec<_> =
+        system.log.appended().iter().map(|(_, event)| event.get("owner_id").cloned()).collect();
+    assert_eq!(owners, [None, Some(json!("eve"))], "a service says whose a video is");
+}

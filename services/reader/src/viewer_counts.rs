@@ -1,0 +1,147 @@
+//! How many viewers a video has, for those of its viewers who ask (`?events=viewers`): one event, at most once a second,
+//! where the number has changed.
+//!
+//! A reader counts its own. What other readers have of the video, managers say in the answers to heartbeats; of most videos
+//! there is nothing elsewhere, and nothing is said.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use liverank_core::VideoId;
+
+use crate::hub::Hub;
+
+/// Between two events at least.
+const EVERY: Duration = Duration::from_secs(1);
+
+/// What one room's viewers are told.
+#[derive(Default)]
+pub struct RoomCount {
+    /// Viewers who ask.
+    askers: AtomicU64,
+    /// Grows with every event.
+    version: AtomicU32,
+    told: Mutex<Told>,
+}
+
+#[derive(Default)]
+struct Told {
+    /// `None` where nobody asked when there last was something to tell.
+    viewers: Option<u64>,
+    event: Bytes,
+}
+
+impl RoomCount {
+    fn told(&self) -> MutexGuard<'_, Told> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A viewer who asks comes. Answers the version that it has had: the number that others know is news to it, one from a
+    /// time when nobody asked is not to be told.
+    pub fn join(&self) -> u32 {
+        let mut told = self.told();
+        if self.askers.fetch_add(1, Ordering::Relaxed) == 0 {
+            told.viewers = None;
+        }
+        let version = self.version.load(Ordering::Acquire);
+        if told.viewers.is_some() { version.wrapping_sub(1) } else { version }
+    }
+
+    /// A viewer who asked goes.
+    pub fn leave(&self) {
+        self.askers.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Notes the number. `true`: it is news for somebody.
+    pub fn note(&self, viewers: u64) -> bool {
+        let mut told = self.told();
+        if self.askers.load(Ordering::Relaxed) == 0 || told.viewers == Some(viewers) {
+            return false;
+        }
+        told.viewers = Some(viewers);
+        told.event = format!("event: viewers\ndata: {{\"viewers\":{viewers}}}\n\n").into();
+        self.version.fetch_add(1, Ordering::Release);
+        true
+    }
+
+    /// The event for one who has had the version `had`, if there is a later one. Only the last counts.
+    pub fn news(&self, had: &mut u32) -> Option<Bytes> {
+        if self.version.load(Ordering::Acquire) == *had {
+            return None;
+        }
+        let told = self.told();
+        *had = self.version.load(Ordering::Acquire);
+        told.viewers.is_some().then(|| told.event.clone())
+    }
+}
+
+/// Viewers that other readers have of the videos that are watched here, as a manager last said.
+#[derive(Default)]
+pub struct Elsewhere(Mutex<HashMap<VideoId, u64>>);
+
+impl Elsewhere {
+    /// Notes what a manager says: all of it.
+    pub fn note(&self, viewers: Vec<(VideoId, u64)>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = viewers.into_iter().collect();
+    }
+
+    fn of(&self, video: &VideoId) -> u64 {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(video).copied().unwrap_or(0)
+    }
+}
+
+/// Tells viewers who ask, for ever.
+pub async fn run(hub: Arc<Hub>) {
+    let mut ticks = tokio::time::interval(EVERY);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        for room in hub.rooms() {
+            if room.count.note(room.viewers().saturating_add(hub.elsewhere.of(&room.video))) {
+                hub.fanout.news(&room);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(event: Option<Bytes>) -> Option<String> {
+        event.map(|event| String::from_utf8(event.to_vec()).unwrap())
+    }
+
+    #[test]
+    fn who_asks_hears_of_a_number_once_and_of_the_last_one_only() {
+        let count = RoomCount::default();
+        assert!(!count.note(3), "nobody asks");
+        let mut had = count.join();
+        assert_eq!(count.news(&mut had), None);
+        assert!(count.note(3) && !count.note(3));
+        assert!(count.note(4));
+        let event = "event: viewers\ndata: {\"viewers\":4}\n\n";
+        assert_eq!(text(count.news(&mut had)).as_deref(), Some(event));
+        assert_eq!(count.news(&mut had), None);
+        let mut late = count.join();
+        assert_eq!(text(count.news(&mut late)).as_deref(), Some(event), "it is news to this one");
+        assert_eq!(count.news(&mut late), None);
+    }
+
+    #[test]
+    fn a_number_from_a_time_when_nobody_asked_is_not_told() {
+        let count = RoomCount::default();
+        let mut had = count.join();
+        assert!(count.note(3));
+        assert!(count.news(&mut had).is_some());
+        count.leave();
+        assert!(!count.note(9));
+        let mut had = count.join();
+        assert_eq!(count.news(&mut had), None);
+        assert!(count.note(3), "also where it is the same as then");
+        assert!(count.news(&mut had).is_some());
+    }
+}

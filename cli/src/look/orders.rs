@@ -116,11 +116,11 @@ impl Drain {
     pub fn run(&self) -> anyhow::Result<ExitCode> {
         run(async {
             self.cordon.close(Some(Closing::Draining)).await?;
-            let managers = self.cordon.managers.as_role(Role::Cli)?;
-            let until = Instant::now() + Duration::from_secs(self.wait_seconds);
             if self.wait_seconds == 0 {
                 return Ok(ExitCode::SUCCESS);
             }
+            let managers = self.cordon.managers.as_role(Role::Cli)?;
+            let until = Instant::now() + Duration::from_secs(self.wait_seconds);
             loop {
                 let load: Load = managers.get("load").await?;
                 let own = load.readers.iter().filter(|it| self.cordon.readers.contains(&it.id));

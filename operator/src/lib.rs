@@ -4,6 +4,7 @@
 //! [`status`] (pure). I/O lives in [`run`] alone; [`plugin`] is the client's side, `kubectl liverank`.
 pub mod build;
 pub mod crd;
+pub mod maintenance;
 pub mod plugin;
 pub mod policy;
 pub mod readers;

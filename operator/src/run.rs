@@ -7,7 +7,7 @@
 //! | [`watch`], [`store`], [`cache`], [`progress`] | what is known: one watch a kind, pruned objects, whether it still moves |
 //! | [`fleet`], [`actor`] | one actor a cluster |
 //! | [`claim`], [`lanes`] | which operator looks after a cluster; how many requests there are at once |
-//! | [`in_force`], [`rollout`], [`shrink`] | what of the resource is carried out now |
+//! | [`in_force`], [`rollout`], [`shrink`], [`hibernation`] | what of the resource is carried out now |
 //! | [`carry`], [`apply`], [`subset`], [`contest`] | what is written to the API server, and who else writes it |
 //! | [`managers`], [`steering`] | what is asked and ordered of managers and readers |
 //! | [`tokens`] | who the operator is to managers, and by which keys all know each other |
@@ -22,6 +22,7 @@ pub mod claim;
 pub mod contest;
 pub mod events;
 pub mod fleet;
+pub mod hibernation;
 pub mod in_force;
 pub mod lanes;
 pub mod leadership;

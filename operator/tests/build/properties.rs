@@ -480,7 +480,7 @@ fn overrides_cannot_take_what_is_ours() {
         assert_eq!(labels["example.org/team"], "video");
         assert_eq!(annotations["example.org/note"], "kept");
         assert_eq!(annotations.get("liverank.dev/config-hash"), None, "what is called like ours is left out");
-        assert_eq!(annotations[names::REVISION], "1");
+        assert_eq!(annotations[names::REVISION], CURRENT.to_string());
         assert_eq!(annotations[names::RESTARTED_AT], "2026-03-01T12:00:00Z");
         let spread = &pod(object).topology_spread_constraints.unwrap()[0];
         assert_eq!(spread.topology_key, "topology.kubernetes.io/zone");

@@ -3,14 +3,14 @@
 //! A window begins and ends by the clocks of its time zone. One that would begin in the hour that summer time leaves out
 //! begins at the end of that hour; one that ends before it begins then is left out.
 
-use jiff::Timestamp;
 use jiff::civil::{DateTime, Time, Weekday};
 use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
 
 use crate::crd::{Day, Held, Maintenance, Window};
 
 /// Days that are looked at around a moment: each window comes within a week, and one that began yesterday may be open.
-const DAYS: std::ops::RangeInclusive<i32> = -1..=8;
+const DAYS: std::ops::RangeInclusive<i64> = -1..=8;
 
 /// How the windows stand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,8 +51,8 @@ fn around(window: &Window, now: Timestamp) -> Vec<(Timestamp, Timestamp)> {
     let Some(((zone, from), to)) = parsed else { return Vec::new() };
     let today = zone.to_datetime(now).date();
     let at = |when: DateTime| zone.to_ambiguous_timestamp(when).compatible().ok();
-    let on = |days: i32| {
-        let date = today.checked_add(jiff::Span::new().try_days(days).ok()?).ok()?;
+    let on = |days: i64| {
+        let date = today.checked_add(SignedDuration::from_hours(24 * days)).ok()?;
         if !window.days.is_empty() && !window.days.iter().any(|day| weekday(*day) == date.weekday()) {
             return None;
         }

@@ -140,7 +140,7 @@ impl Applier {
         self.awaited.retain(|(kind, name), (awaited, _)| {
             let Some(store) = stores.get(kind).filter(|store| store.is_listed()) else { return false };
             match awaited {
-                Awaited::Version(version) => !store.has_seen(version),
+                Awaited::Version(version) => !store.has_seen(&cluster.namespace, version),
                 Awaited::Gone { uid } => {
                     store.get(cluster, name).is_some_and(|live| live.uid == *uid && !live.deleting)
                 }

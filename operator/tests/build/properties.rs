@@ -678,6 +678,25 @@ fn a_draining_reader_says_so_and_its_pod_does_not_restart_for_it() {
 }
 
 #[test]
+fn pods_of_the_first_revision_stay_as_they_are_and_later_ones_spread_over_zones() {
+    let cluster = cluster("minimal");
+    let keys = |revision: u32| -> Vec<Vec<String>> {
+        let operator = operator();
+        let readers = readers(&cluster);
+        let input = Input { cluster: &cluster, revision, readers: &readers, operator: &operator };
+        let objects = build::desired(&input);
+        let of = |object: &Object| {
+            let spread = pod(object).topology_spread_constraints.unwrap();
+            spread.into_iter().map(|it| it.topology_key).collect::<Vec<_>>()
+        };
+        of_kind(&objects, Kind::Deployment).map(of).collect()
+    };
+    let (host, zone) = ("kubernetes.io/hostname".to_owned(), "topology.kubernetes.io/zone".to_owned());
+    assert!(keys(1).iter().all(|keys| *keys == std::slice::from_ref(&host)));
+    assert!(keys(2).iter().all(|keys| *keys == [host.clone(), zone.clone()]));
+}
+
+#[test]
 fn another_revision_of_the_builder_restarts_everything_that_there_is() {
     for (cluster, _) in all() {
         let pending = |newest| build::pending(&cluster, CURRENT, newest, &operator());

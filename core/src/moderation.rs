@@ -31,7 +31,7 @@ pub const KEY: &str = "liverank:moderation";
 pub const MAX_REASON_CHARS: usize = 500;
 
 /// The version of the records that are written here.
-const VERSION: u64 = 1;
+pub(crate) const VERSION: u64 = 1;
 
 /// What somebody who moderates is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]

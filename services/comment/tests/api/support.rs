@@ -23,7 +23,7 @@ use liverank_core::comment::random_id;
 use liverank_core::counting::{Batch, LogRecord, NumberedComment, OffsetRange, Rules, VideoState};
 use liverank_core::moderation::{Action, ActorRole, Moderation};
 use liverank_core::{Comment, CommentId, Interaction, Millis, UserId, VideoId};
-use liverank_runtime::ServiceContext;
+use liverank_runtime::{HttpSettings, ServiceContext};
 use reqwest::{Client, Response, Url};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -200,7 +200,11 @@ impl Neighbours {
             .route("/comment-api-statistics", post(report))
             .route("/statistics", get(statistics))
             .with_state(self.clone());
-        tokio::spawn(liverank_runtime::server::serve_until_dropped(listener, router));
+        tokio::spawn(liverank_runtime::server::serve_until_dropped(
+            listener,
+            router,
+            HttpSettings::default(),
+        ));
         url
     }
 }

@@ -7,6 +7,8 @@
 //!   the video's channel whether or not the comment is known. So the numbers of a video never depend on what is stored.
 //! - Actions on users belong to no video. All of them have the key [`KEY`], so they lie on one partition, in one order.
 //!   Each changes one [`Rule`], under a revision that grows by one; comment services ask for what changed since.
+//! - [`Action::SetRules`] is of the same kind: it changes the [`CommentRules`] of a place. What they say of a text is in
+//!   [`screening`], how it is compared in [`folding`], and what must keep a distance in time in [`spacing`].
 //!
 //! Who may do what is decided at the gateway, by the caller's token. A deletion by an author is checked again where it
 //! is applied: it removes the author's own comment, and no other.
@@ -19,9 +21,14 @@ use serde_json::{Value, json};
 use crate::event::required_text;
 use crate::{CommentId, EventId, Interaction, Invalid, Kind, Millis, UserId, VideoId};
 
+pub mod comment_rules;
+pub mod folding;
 mod rules;
+pub mod screening;
+pub mod spacing;
 
-pub use rules::{Refusal, Rule, RuleBook, RuleChange, scope_holds};
+pub use comment_rules::CommentRules;
+pub use rules::{Changed, Refusal, Rule, RuleBook, RuleChange, RulesInForce, ScopeRules, scope_holds};
 
 /// The key and `video_id` of records that belong to no video. No video has this name: the log's reader takes it for
 /// moderation only.
@@ -135,6 +142,14 @@ pub enum Action {
         /// Where.
         scope: Scope,
     },
+    /// Says what comments in a place must be like. Later ones of the same place replace them.
+    SetRules {
+        /// Where.
+        scope: Scope,
+        /// The rules; absent: there are none any more.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        rules: Option<CommentRules>,
+    },
 }
 
 /// What a moderation record says beside who, where and when.
@@ -213,6 +228,9 @@ pub(crate) fn parse(value: &Value) -> Result<Interaction, Invalid> {
     if let Some(reason) = &moderation.reason {
         check_reason(reason)?;
     }
+    if let Action::SetRules { rules: Some(rules), .. } = &moderation.action {
+        rules.check()?;
+    }
     let video = VideoId::parse(required_text(object, "video_id")?)?;
     let on_a_video = matches!(moderation.action, Action::Delete { .. });
     if on_a_video == (video.as_str() == KEY) {
@@ -254,6 +272,10 @@ mod tests {
                 userid: id(&user),
                 kind,
                 scope
+            }),
+            (scope(), proptest::option::of(1..100_u32)).prop_map(|(scope, slow)| Action::SetRules {
+                scope,
+                rules: slow.map(|slow| CommentRules { slow_seconds: Some(slow), ..CommentRules::default() }),
             }),
         ]
     }
@@ -297,13 +319,17 @@ mod tests {
             ("event_id", json!(null)),
             ("moderation", json!({"action": "praise", "role": "moderator"})),
             ("moderation", json!({"action": "delete", "comment_id": "c", "role": "king"})),
+            (
+                "slow_seconds",
+                json!({"action": "set_rules", "scope": "everywhere", "rules": {"slow_seconds": 0}, "role": "moderator"}),
+            ),
             ("video_id", json!("v")),
         ] {
             let mut bad = good.clone();
             if field == "video_id" && value == "v" {
                 bad["moderation"] = ban.clone();
             }
-            bad[field] = value.clone();
+            bad[if field == "slow_seconds" { "moderation" } else { field }] = value.clone();
             assert_eq!(parse(&bad).unwrap_err().field, field, "{value}");
         }
         let mut long = good;

@@ -73,6 +73,9 @@ const ROWS: &[Row] = {
         (Gateway, "GET", "/moderation/bans", SHUT),
         (Gateway, "POST", "/moderation/bans", SHUT),
         (Gateway, "DELETE", "/moderation/bans", SHUT),
+        (Gateway, "GET", "/moderation/rules", SHUT),
+        (Gateway, "POST", "/moderation/rules", SHUT),
+        (Gateway, "DELETE", "/moderation/rules", SHUT),
         (Gateway, "GET", "/moderation/log", SHUT),
         (Gateway, "GET", "/connect", SHUT),
         (Gateway, "POST", "/connect", SHUT),
@@ -143,6 +146,7 @@ fn body(path: &str) -> Value {
         "/connect" => json!({"userid": VICTIM, "videoid": VIDEO}),
         "/register" | "/route" => json!({"videoid": VIDEO}),
         "/moderation/bans" => json!({"userid": VICTIM}),
+        "/moderation/rules" => json!({"videoid": VIDEO, "rules": {"slow_seconds": 60}}),
         "/viewers" => json!({"videos": [VIDEO]}),
         "/warm" => json!({"videoid": VIDEO, "epoch": 1}),
         "/heartbeat" => {

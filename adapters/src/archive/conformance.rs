@@ -49,6 +49,7 @@ where
     identities::forgetting_spares_what_was_seen_anew(&*archive().await).await;
     moderation::what_is_deleted_is_not_there_any_more(&*archive().await).await;
     moderation::restrictions_are_followed_by_revision(&*archive().await).await;
+    moderation::rules_of_comments_are_in_the_order_of_restrictions(&*archive().await).await;
     moderation::everything_that_was_done_is_in_the_audit_log(&*archive().await).await;
     moderation::a_replay_removes_again(&*archive().await).await;
     writers::writers_of_one_video_serialise(&*archive().await).await;

@@ -59,9 +59,16 @@ impl fmt::Display for AuditPlace {
 /// What [`super::Archive::moderation`] gives.
 #[async_trait]
 pub trait ModerationArchive: Send + Sync {
-    /// Up to `limit` restrictions that changed after `revision`, each as it is now, in the order of their revisions. One
-    /// that was lifted is among them.
+    /// Up to `limit` restrictions and rules of comments that changed after `revision`, each as it is now, in the order of
+    /// their revisions. What was lifted or taken away is among them.
     async fn rules_since(&self, revision: u64, limit: usize) -> Result<Vec<RuleChange>, StoreError>;
+
+    /// Up to `limit` places whose rules of comments changed after `revision` and are in force, in the order of their
+    /// revisions.
+    async fn comment_rules_since(&self, revision: u64, limit: usize) -> Result<Vec<RuleChange>, StoreError>;
+
+    /// How many places have rules of comments in force.
+    async fn comment_rules_count(&self) -> Result<u64, StoreError>;
 
     /// Up to `limit` entries of the audit log from before a place (`None`: the latest), newest first.
     async fn audit(&self, before: Option<AuditPlace>, limit: usize) -> Result<Vec<AuditEntry>, StoreError>;

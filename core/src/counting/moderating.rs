@@ -34,7 +34,7 @@ pub(super) fn targets(records: &[LogRecord]) -> impl Iterator<Item = (&VideoId, 
     records.iter().filter(|record| record.event.kind == Kind::Moderation).filter_map(|record| {
         match &record.event.moderation.as_ref()?.action {
             Action::Delete { comment_id } => Some((&record.event.video_id, comment_id)),
-            Action::Restrict { .. } | Action::Lift { .. } => None,
+            Action::Restrict { .. } | Action::Lift { .. } | Action::SetRules { .. } => None,
         }
     })
 }
@@ -92,7 +92,7 @@ impl Moderating {
                     self.delete(record, comment_id, moderation.role, video, effects);
                 }
             }
-            Action::Restrict { .. } | Action::Lift { .. } => {
+            Action::Restrict { .. } | Action::Lift { .. } | Action::SetRules { .. } => {
                 self.revision += 1;
                 effects.rules.extend(RuleChange::of(&record.event, self.revision));
             }

@@ -85,7 +85,7 @@ pub(crate) async fn comment(
     sent_by: SentBy,
     JsonObject(body): JsonObject,
 ) -> Result<(StatusCode, Json<Value>), Problem> {
-    let draft = Draft::parse(&body)?;
+    let mut draft = Draft::parse(&body)?;
     sent_by.expect("userid", &draft.user)?;
     let id = match &draft.key {
         None => random_id(rand::random()),
@@ -106,9 +106,10 @@ pub(crate) async fn comment(
     if let Some(reply_to) = &draft.reply_to {
         service.expect_comment(&draft.video, reply_to).await?;
     }
+    let claimed = service.expect_kept(&sent_by, &draft.user, &draft.video, &mut draft.text).await?;
     let keyed = draft.key.is_some();
     let comment = draft.into_comment(id, now_ms());
-    service.append(&comment).await?;
+    service.append(&comment).await.inspect_err(|_| service.give_back(&claimed))?;
     service.took(&comment, keyed);
     Ok(created(&comment))
 }

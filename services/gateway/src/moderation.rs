@@ -5,6 +5,7 @@
 //! | this one | writes an action into the log; the audit log |
 //! | `deletion` | deletes a comment |
 //! | `bans` | bans and mutes users, and lists who is |
+//! | `rules` | says what comments must be like |
 
 use std::sync::Arc;
 
@@ -26,6 +27,7 @@ use crate::interact::too_many;
 
 pub(crate) mod bans;
 pub(crate) mod deletion;
+pub(crate) mod rules;
 
 /// Lines of a page.
 const MAX_LIMIT: u64 = 1000;

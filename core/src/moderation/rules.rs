@@ -79,7 +79,7 @@ impl RuleChange {
     pub(crate) fn of(record: &Interaction, revision: u64) -> Option<Self> {
         let moderation = record.moderation.as_ref()?;
         let (key, what) = match &moderation.action {
-            Action::Delete { .. } => return None,
+            Action::Delete { .. } | Action::Pin { .. } | Action::Shadow { .. } => return None,
             Action::Restrict { userid, kind, scope, until } => {
                 let rule = Some(Rule {
                     userid: userid.clone(),
@@ -247,12 +247,20 @@ impl RuleBook {
         owner: Option<&UserId>,
         now: Millis,
     ) -> Option<Refusal> {
-        let rules = self.users.get(user)?.values().filter(|rule| in_force(rule, now));
+        let rules = self.users.get(user)?.values();
+        let rules = rules.filter(|rule| in_force(rule, now) && rule.kind != Restriction::Shadow);
         let holding = rules.filter(|rule| scope_holds(&rule.scope, video, owner).unwrap_or(true));
         let longest = holding.max_by_key(|rule| {
             (rule.until.unwrap_or(Millis::MAX), std::cmp::Reverse(rule.kind), rule.scope.clone())
         })?;
         Some(Refusal { kind: longest.kind, scope: longest.scope.clone(), until: longest.until })
+    }
+
+    /// Whether a comment of `user` on `video` is for its author alone, by the same rules as [`RuleBook::refusal`].
+    pub fn is_shadowed(&self, user: &UserId, video: &VideoId, owner: Option<&UserId>, now: Millis) -> bool {
+        let rules = self.users.get(user).into_iter().flat_map(HashMap::values);
+        let mut shadows = rules.filter(|rule| in_force(rule, now) && rule.kind == Restriction::Shadow);
+        shadows.any(|rule| scope_holds(&rule.scope, video, owner).unwrap_or(true))
     }
 }
 
@@ -319,6 +327,20 @@ mod tests {
         ]);
         let refusal = book.refusal(&user("a"), &video("v"), None, 5).unwrap();
         assert_eq!((refusal.kind, refusal.until), (Restriction::Ban, Some(500)));
+    }
+
+    #[test]
+    fn who_is_shadow_banned_is_refused_nothing() {
+        let of_o = Scope::Owner(user("o"));
+        let book = book(vec![restrict("a", Restriction::Shadow, of_o, Some(100))]);
+        let shadowed = |name: &str, owner: Option<&str>, now| {
+            let owner = owner.map(user);
+            assert_eq!(book.refusal(&user(name), &video("v"), owner.as_ref(), now), None);
+            book.is_shadowed(&user(name), &video("v"), owner.as_ref(), now)
+        };
+        assert!(shadowed("a", Some("o"), 99) && shadowed("a", None, 99), "an unknown owner may be the one");
+        assert!(!shadowed("a", Some("o"), 100) && !shadowed("a", Some("p"), 99) && !shadowed("b", Some("o"), 99));
+        assert!(book.needs_owner(&user("a"), 99));
     }
 
     #[test]

@@ -62,6 +62,8 @@ pub struct CommentMetrics {
     pub restrictions: Gauge,
     /// Comments refused, by the rule that refused them.
     ruled: Family<RuleLabels, Counter>,
+    /// Comments of users who are shadow-banned.
+    pub shadowed: Counter,
     /// Comments taken with something masked.
     pub masked: Counter,
     /// Places that have rules of comments.
@@ -82,6 +84,7 @@ impl CommentMetrics {
             restricted: Counter::default(),
             restrictions: Gauge::default(),
             ruled: Family::default(),
+            shadowed: Counter::default(),
             masked: Counter::default(),
             ruled_scopes: Gauge::default(),
             append_seconds: Histogram::new(exponential_buckets(0.0005, 2.0, 15)),
@@ -95,6 +98,7 @@ impl CommentMetrics {
             registry.register("restricted", "Comments refused: their user is banned or muted", m.restricted);
             registry.register("restrictions", "Bans and mutes known", m.restrictions);
             registry.register("ruled", "Comments refused by a rule of comments", m.ruled);
+            registry.register("shadowed", "Comments that their authors alone are shown", m.shadowed);
             registry.register("masked", "Comments taken with something masked", m.masked);
             registry.register("ruled_scopes", "Places that have rules of comments", m.ruled_scopes);
             registry.register("append_seconds", "Time until the log answered", m.append_seconds);

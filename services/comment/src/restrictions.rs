@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use axum::http::StatusCode;
 use liverank_adapters::StoreError;
+use liverank_core::comment::EntryKind;
 use liverank_core::moderation::{Refusal, RuleBook, RulesInForce, Scope};
 use liverank_core::{Millis, UserId, VideoId};
 use liverank_runtime::{Problem, ServiceContext, comment_json, now_ms};
@@ -137,11 +138,11 @@ impl CommentService {
         Ok(owners.await?.into_iter().next().flatten())
     }
 
-    /// Whether a user may comment on a video now.
+    /// What a comment of a user on a video becomes now: a comment, or one that its author alone is shown.
     ///
     /// # Errors
     /// 403, which names the rule and until when it is in force.
-    pub(crate) async fn expect_allowed(&self, user: &UserId, video: &VideoId) -> Result<(), Problem> {
+    pub(crate) async fn expect_allowed(&self, user: &UserId, video: &VideoId) -> Result<EntryKind, Problem> {
         let now = now_ms();
         let owner = if self.restrictions.read().needs_owner(user, now) {
             // Nothing has happened to one without: this comment makes its user the owner.
@@ -149,11 +150,13 @@ impl CommentService {
         } else {
             None
         };
-        let refusal = self.restrictions.read().refusal(user, video, owner.as_ref(), now);
-        refusal.map_or(Ok(()), |refusal| {
+        let book = self.restrictions.read();
+        if let Some(refusal) = book.refusal(user, video, owner.as_ref(), now) {
             self.metrics.restricted.inc();
-            Err(problem(&refusal, now))
-        })
+            return Err(problem(&refusal, now));
+        }
+        let shadowed = book.is_shadowed(user, video, owner.as_ref(), now);
+        Ok(if shadowed { EntryKind::Shadowed } else { EntryKind::Comment })
     }
 }
 

@@ -9,7 +9,7 @@ use liverank_core::{CommentId, Interaction};
 
 use super::log::{BEGIN, Log, comment, user, video};
 use crate::Archive;
-use crate::archive::{AuditPlace, CommitError, Finished, Page};
+use crate::archive::{AuditPlace, CommitError, Finished, Page, pinned};
 
 fn moderated(on: Option<&str>, id: &str, action: Action) -> Interaction {
     let moderation = Moderation { action, role: ActorRole::Moderator, reason: Some("spam".into()) };
@@ -176,6 +176,58 @@ pub async fn everything_that_was_done_is_in_the_audit_log(archive: &dyn Archive)
     assert_eq!(all[5].record, delete("v", "b", "m1"), "all of it");
     let second = archive.moderation().audit(Some(AuditPlace::of(&all[1])), 2).await.unwrap();
     assert_eq!(second, all[2..4], "page by page");
+}
+
+fn pin(on: &str, comment: Option<&str>, id: &str) -> Interaction {
+    let comment_id = comment.map(|id| id.parse().unwrap());
+    moderated(Some(on), id, Action::Pin { comment_id })
+}
+
+fn shadow(on: &str, comment: &str, text: &str) -> Interaction {
+    let (comment_id, text) = (comment.parse().unwrap(), text.to_owned());
+    let action = Action::Shadow { comment_id, text, reply_to: None };
+    let moderation = Moderation { action, role: ActorRole::Author, reason: None };
+    moderation.into_record(user("troll"), Some(video(on)), comment.parse().unwrap(), BEGIN)
+}
+
+pub async fn the_last_pin_is_in_force_while_its_comment_is(archive: &dyn Archive) {
+    let mut log = Log::new();
+    let pinned = async || pinned(archive, &video("v")).await.unwrap().map(|comment| comment.text);
+    assert_eq!(pinned().await, None);
+    let commit = async |batch: Batch| archive.commit(&batch).await.unwrap();
+    commit(log.on_one([comment("v", "a", "one"), comment("v", "b", "two"), pin("v", Some("a"), "m1")])).await;
+    assert_eq!(pinned().await.as_deref(), Some("one"), "in the batch of its comment");
+    commit(log.on_one([pin("v", Some("b"), "m2"), comment("w", "c", "other")])).await;
+    assert_eq!(pinned().await.as_deref(), Some("two"));
+    // What is not there, and what is another video's, is no pin.
+    commit(log.on_one([pin("v", Some("x"), "m3"), pin("v", Some("c"), "m4")])).await;
+    assert_eq!(pinned().await.as_deref(), Some("two"));
+    commit(log.on_one([delete("v", "b", "m5")])).await;
+    assert_eq!(pinned().await, None, "it was removed");
+    commit(log.on_one([pin("v", Some("a"), "m6"), pin("v", None, "m7")])).await;
+    assert_eq!(pinned().await, None);
+    assert_eq!(archive.heads(&[video("v")]).await.unwrap(), [9], "each has a number");
+}
+
+pub async fn a_shadowed_comment_is_numbered_and_counts_for_nothing(archive: &dyn Archive) {
+    let mut log = Log::new();
+    let batch = log.on_one([comment("v", "a", "one"), shadow("v", "s", "hidden"), shadow("v", "s", "hidden"), pin("v", Some("s"), "m1")]);
+    archive.commit(&batch).await.unwrap();
+    let held = archive.comments(&video("v"), Page::After(0), 10).await.unwrap();
+    let told: Vec<_> = held.iter().map(|entry| (entry.seq, entry.text.as_str(), &entry.entry)).collect();
+    assert_eq!(
+        told,
+        [(1, "one", &EntryKind::Comment), (2, "hidden", &EntryKind::Shadowed), (3, "", &EntryKind::Removed)],
+        "a repeat is none, and what nobody sees cannot be pinned"
+    );
+    assert_eq!(held[1].user_id, user("troll"));
+    let state = archive.video(&video("v")).await.unwrap().unwrap();
+    assert_eq!((state.counters.comments, state.last_seq), (1, 3));
+    let done = archive.moderation().audit(None, 10).await.unwrap();
+    assert_eq!(done.len(), 1, "it is no moderator's doing");
+    archive.commit(&log.on_one([delete("v", "s", "m2")])).await.unwrap();
+    let gone = archive.comment(&video("v"), &"s".parse().unwrap()).await.unwrap().unwrap();
+    assert_eq!((gone.text.as_str(), gone.entry), ("", EntryKind::Removed));
 }
 
 pub async fn a_replay_removes_again(archive: &dyn Archive) {

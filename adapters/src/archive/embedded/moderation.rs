@@ -4,9 +4,10 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use liverank_core::counting::{AuditEntry, Batch, Effects, Moderated};
+use liverank_core::comment::EntryKind;
+use liverank_core::counting::{AuditEntry, Batch, Effects, Moderated, NumberedComment};
 use liverank_core::moderation::{Changed, Rule, RuleChange, Scope, ScopeRules};
-use liverank_core::{Interaction, Millis, UserId};
+use liverank_core::{Comment, Interaction, Millis, UserId, VideoId};
 use redb::{Database, ReadableDatabase, ReadableTable, WriteTransaction};
 use serde::{Deserialize, Serialize};
 
@@ -104,6 +105,14 @@ pub fn put(transaction: &WriteTransaction, tables: &Tables, effects: &Effects) -
             comments.insert(key, encode_comment(&comment.removed()).as_slice())?;
         }
     }
+    let is_pin = |comment: &&NumberedComment| matches!(comment.comment.entry, EntryKind::Pinned { .. });
+    let mut pinned = effects.comments.iter().filter(is_pin).peekable();
+    if pinned.peek().is_some() {
+        let mut pins = transaction.open_table(tables.pins)?;
+        for NumberedComment { comment, .. } in pinned {
+            pins.insert(comment.video_id.as_str(), comment.seq)?;
+        }
+    }
     if !effects.rules.is_empty() {
         let mut rules = transaction.open_table(tables.rules)?;
         let mut revisions = transaction.open_table(tables.rule_revisions)?;
@@ -148,6 +157,15 @@ fn rules_since(
     changes.filter(is_asked).take(limit).collect()
 }
 
+fn last_pin(database: &Database, tables: &Tables, video: &VideoId) -> Result<Option<Comment>, Failure> {
+    let transaction = database.begin_read()?;
+    let pins = transaction.open_table(tables.pins)?;
+    let Some(seq) = pins.get(video.as_str())?.map(|seq| seq.value()) else { return Ok(None) };
+    let comments = transaction.open_table(tables.comments)?;
+    let bytes = comments.get((video.as_str(), seq))?;
+    bytes.map(|bytes| decode_comment(video.as_str(), seq, bytes.value())).transpose()
+}
+
 fn audit(
     database: &Database,
     tables: &Tables,
@@ -180,6 +198,11 @@ impl ModerationArchive for EmbeddedArchive {
     async fn comment_rules_count(&self) -> Result<u64, StoreError> {
         let all = self.read(|database, tables| rules_since(database, tables, 0, usize::MAX, true)).await?;
         Ok(all.len() as u64)
+    }
+
+    async fn last_pin(&self, video: &VideoId) -> Result<Option<Comment>, StoreError> {
+        let video = video.clone();
+        self.read(move |database, tables| last_pin(database, tables, &video)).await
     }
 
     async fn audit(&self, before: Option<AuditPlace>, limit: usize) -> Result<Vec<AuditEntry>, StoreError> {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use liverank_core::counting::{AuditEntry, Batch, Effects, Moderated};
 use liverank_core::moderation::{Changed, Rule, RuleChange, Scope, ScopeRules};
-use liverank_core::{CommentId, Interaction, Invalid, UserId, VideoId};
+use liverank_core::{Comment, CommentId, Interaction, Invalid, UserId, VideoId};
 use mongodb::IndexModel;
 use mongodb::bson::{Bson, Document, doc};
 use mongodb::options::IndexOptions;
@@ -82,6 +82,18 @@ impl RuleDoc {
         };
         doc! { "q": { "_id": &change.key }, "u": fields, "upsert": true }
     }
+}
+
+/// What entries have that say which comment is pinned. They have an index of their own.
+const PINNED: (&str, &str) = ("entry.kind", "pinned");
+
+/// The index of pins.
+pub(super) fn pins() -> IndexModel {
+    let options = IndexOptions::builder()
+        .name("pins".to_owned())
+        .partial_filter_expression(doc! { PINNED.0: PINNED.1 })
+        .build();
+    IndexModel::builder().keys(doc! { "video_id": 1, "seq": -1 }).options(options).build()
 }
 
 /// The index of rules of comments in force.
@@ -172,6 +184,12 @@ impl ModerationArchive for MongoArchive {
             self.collection::<Document>("rules").count_documents(in_force).await
         })
         .await
+    }
+
+    async fn last_pin(&self, video: &VideoId) -> Result<Option<Comment>, StoreError> {
+        let pins = doc! { "video_id": video.as_str(), PINNED.0: PINNED.1 };
+        let found: Vec<CommentDoc> = self.find("comments", pins, doc! { "seq": -1 }, 1).await?;
+        found.into_iter().next().map(|found| Ok(found.into_numbered()?.comment)).transpose()
     }
 
     async fn audit(&self, before: Option<AuditPlace>, limit: usize) -> Result<Vec<AuditEntry>, StoreError> {

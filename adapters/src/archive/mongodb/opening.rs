@@ -67,6 +67,7 @@ pub(super) async fn create(archive: &MongoArchive) -> Result<(), Error> {
             unique(doc! { "video_id": 1, "seq": 1 }),
             index(doc! { "comment_id": 1 }),
             index(doc! { "partition": 1, "offset": 1 }),
+            moderation::pins(),
         ])
         .await?;
     // Revisions are given one by one: two commits that would give the same meet here, and one of them runs again.

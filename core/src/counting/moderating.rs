@@ -69,7 +69,8 @@ impl Moderating {
         for comment in moderated.targets {
             if let Some(target) = targets.get_mut(&(comment.video_id, comment.id)) {
                 let (removed, is_public) = (!comment.entry.has_text(), comment.entry.is_comment());
-                *target = Some(Target { author: comment.user_id, seq: comment.seq, at: None, removed, is_public });
+                *target =
+                    Some(Target { author: comment.user_id, seq: comment.seq, at: None, removed, is_public });
             }
         }
         Self { targets, revision: moderated.revision }

@@ -339,7 +339,9 @@ mod tests {
             book.is_shadowed(&user(name), &video("v"), owner.as_ref(), now)
         };
         assert!(shadowed("a", Some("o"), 99) && shadowed("a", None, 99), "an unknown owner may be the one");
-        assert!(!shadowed("a", Some("o"), 100) && !shadowed("a", Some("p"), 99) && !shadowed("b", Some("o"), 99));
+        assert!(
+            !shadowed("a", Some("o"), 100) && !shadowed("a", Some("p"), 99) && !shadowed("b", Some("o"), 99)
+        );
         assert!(book.needs_owner(&user("a"), 99));
     }
 

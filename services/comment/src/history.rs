@@ -108,11 +108,7 @@ struct PageJson {
     pinned: Option<Box<RawValue>>,
 }
 
-async fn page(
-    reading: &Reading<'_>,
-    asked: Asked,
-    limit: usize,
-) -> Result<PageJson, Problem> {
+async fn page(reading: &Reading<'_>, asked: Asked, limit: usize) -> Result<PageJson, Problem> {
     match asked {
         Asked::Before(before) => {
             let older = read(reading, Page::Before(before), limit, MAX_PAGE_BYTES).await?;
@@ -124,7 +120,8 @@ async fn page(
         Asked::After(after) => {
             let newer = read(reading, Page::After(after), limit, MAX_PAGE_BYTES).await?;
             let next = newer.first.map_or(after.checked_add(1), Some).filter(|&seq| seq > 1);
-            let (comments, newer) = (newer.lines.into_iter().rev().collect(), newer.last.filter(|_| newer.more));
+            let (comments, newer) =
+                (newer.lines.into_iter().rev().collect(), newer.last.filter(|_| newer.more));
             Ok(PageJson { comments, next, newer, pinned: None })
         }
         Asked::Around(id) => around(reading, &id, limit).await,
@@ -132,11 +129,7 @@ async fn page(
 }
 
 /// The page that has this comment in its middle: of an even number of lines, one more is newer than it.
-async fn around(
-    reading: &Reading<'_>,
-    id: &CommentId,
-    limit: usize,
-) -> Result<PageJson, Problem> {
+async fn around(reading: &Reading<'_>, id: &CommentId, limit: usize) -> Result<PageJson, Problem> {
     let Reading { service, video, viewer } = reading;
     let asked = service.archive.ask(PATIENCE, |archive| async move { archive.comment(video, id).await });
     let found = asked.await.map_err(|_| away())?.filter(|found| found.is_shown_to(viewer.as_ref()));
@@ -145,8 +138,7 @@ async fn around(
     };
     // Half of the room for each side, so that long comments of one do not push the comment out.
     let newer = read(reading, Page::After(seq), limit / 2, MAX_PAGE_BYTES / 2).await?;
-    let older =
-        read(reading, Page::Before(seq + 1), limit - newer.lines.len(), MAX_PAGE_BYTES / 2).await?;
+    let older = read(reading, Page::Before(seq + 1), limit - newer.lines.len(), MAX_PAGE_BYTES / 2).await?;
     let (next, more) = (older.next(), newer.more.then(|| newer.last.unwrap_or(seq)));
     let mut comments = newer.reversed();
     comments.extend(older.lines);
@@ -195,12 +187,7 @@ async fn pinned(reading: &Reading<'_>) -> Result<Option<Box<RawValue>>, Problem>
 }
 
 /// Reads in steps, so that neither what is read nor what is read for it grows past a bound.
-async fn read(
-    reading: &Reading<'_>,
-    from: Page,
-    limit: usize,
-    most_bytes: usize,
-) -> Result<Run, Problem> {
+async fn read(reading: &Reading<'_>, from: Page, limit: usize, most_bytes: usize) -> Result<Run, Problem> {
     let Reading { service, video, viewer } = reading;
     let (mut run, mut bytes, mut from) = (Run::default(), 0, from);
     for steps in 0.. {

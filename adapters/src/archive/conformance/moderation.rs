@@ -211,7 +211,12 @@ pub async fn the_last_pin_is_in_force_while_its_comment_is(archive: &dyn Archive
 
 pub async fn a_shadowed_comment_is_numbered_and_counts_for_nothing(archive: &dyn Archive) {
     let mut log = Log::new();
-    let batch = log.on_one([comment("v", "a", "one"), shadow("v", "s", "hidden"), shadow("v", "s", "hidden"), pin("v", Some("s"), "m1")]);
+    let batch = log.on_one([
+        comment("v", "a", "one"),
+        shadow("v", "s", "hidden"),
+        shadow("v", "s", "hidden"),
+        pin("v", Some("s"), "m1"),
+    ]);
     archive.commit(&batch).await.unwrap();
     let held = archive.comments(&video("v"), Page::After(0), 10).await.unwrap();
     let told: Vec<_> = held.iter().map(|entry| (entry.seq, entry.text.as_str(), &entry.entry)).collect();

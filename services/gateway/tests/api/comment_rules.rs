@@ -1,4 +1,5 @@
-//! `/moderation/rules`: who may set rules of comments, what the log then has, and what is listed.
+//! `/moderation/rules` and `/moderation/pins`: who may set rules of comments and pin one, what the log then has, and what is
+//! listed.
 
 use liverank_core::moderation::comment_rules::MAX_RULED_SCOPES;
 use reqwest::Method;
@@ -100,6 +101,42 @@ async fn every_wrong_field_is_named() {
         assert_eq!(problem(answer, 400).await["field"], field, "{path}");
     }
     assert!(issuer.recorded().is_empty());
+}
+
+#[tokio::test]
+async fn moderators_pin_what_is_there() {
+    const PINS: &str = "/moderation/pins";
+    let issuer = Issuer::start().await;
+    issuer.count(&["c1"], &[]).await;
+    let pin = json!({"videoid": "cat", "id": "c1", "reason": "rules"});
+    let refused = issuer.ask("ann", &Value::Null, (Method::POST, PINS), Some(&pin)).await;
+    assert_eq!(problem(refused, 403).await["rule"], "role", "not even its author");
+    let answer = issuer.ask("mo", &moderator(), (Method::POST, PINS), Some(&pin)).await;
+    assert_eq!(answer.status(), 202);
+    assert_eq!(answer.json::<Value>().await.unwrap()["id"], "c1");
+    let unpin = (Method::DELETE, "/moderation/pins?videoid=cat");
+    assert_eq!(issuer.ask("mo", &moderator(), unpin, None).await.status(), 202);
+    let recorded = issuer.recorded();
+    assert_eq!(
+        recorded[0].1["moderation"],
+        json!({"action": "pin", "comment_id": "c1", "role": "moderator", "reason": "rules"})
+    );
+    assert_eq!(recorded[1].1["moderation"], json!({"action": "pin", "role": "moderator"}));
+    assert!(recorded.iter().all(|(key, _)| key == "cat"), "with the key of the video");
+    let unknown = json!({"videoid": "cat", "id": "c2"});
+    let answer = issuer.ask("mo", &moderator(), (Method::POST, PINS), Some(&unknown)).await;
+    assert_eq!(problem(answer, 404).await["field"], "id");
+    for (body, field) in [
+        (json!({"id": "c1"}), "videoid"),
+        (json!({"videoid": "cat"}), "id"),
+        (json!({"videoid": "cat", "id": "c1", "reason": 5}), "reason"),
+    ] {
+        let answer = issuer.ask("mo", &moderator(), (Method::POST, PINS), Some(&body)).await;
+        assert_eq!(problem(answer, 400).await["field"], field, "{body}");
+    }
+    let answer = issuer.ask("mo", &moderator(), (Method::DELETE, PINS), None).await;
+    assert_eq!(problem(answer, 400).await["field"], "videoid");
+    assert_eq!(issuer.recorded().len(), 2);
 }
 
 /// Comment services keep all rules in memory.

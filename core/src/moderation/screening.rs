@@ -42,6 +42,17 @@ pub enum RuleName {
 }
 
 impl RuleName {
+    /// All of them.
+    pub const ALL: [Self; 7] = [
+        Self::SlowMode,
+        Self::MembersOnly,
+        Self::Repeat,
+        Self::Length,
+        Self::Links,
+        Self::Words,
+        Self::Patterns,
+    ];
+
     /// Its name in problems and as the label of a metric.
     pub const fn name(self) -> &'static str {
         match self {
@@ -194,7 +205,8 @@ impl Words {
                 let (begins, ends) = self.whole[word.as_usize()];
                 let before = in_word(text[..range.start].chars().next_back());
                 let after = in_word(text[range.end..].chars().next());
-                (!(begins && before) && !(ends && after)).then_some(range)
+                let is_part = (begins && before) || (ends && after);
+                (!is_part).then_some(range)
             },
         )
     }

@@ -90,6 +90,10 @@ impl CommentMetrics {
             append_seconds: Histogram::new(exponential_buckets(0.0005, 2.0, 15)),
             registrations_dropped: Counter::default(),
         };
+        // From the start, so that a first one is seen as one more.
+        for rule in RuleName::ALL {
+            all.ruled.get_or_create(&RuleLabels { rule: rule.into() });
+        }
         metrics.register("comment", |registry| {
             let m = all.clone();
             registry.register("acknowledged", "Comments that the log has", m.acknowledged);

@@ -41,6 +41,8 @@ pub struct Tables {
     pub rules: TableDefinition<'static, u64, &'static [u8]>,
     /// The revision of each restriction, by its key.
     pub rule_revisions: TableDefinition<'static, &'static str, u64>,
+    /// The number of the last entry that says what is pinned, by video.
+    pub pins: TableDefinition<'static, &'static str, u64>,
     /// What moderators did, by when and where the log has it.
     pub audit: TableDefinition<'static, Place, &'static [u8]>,
 }
@@ -59,6 +61,7 @@ pub static LIVE: Tables = Tables {
     count: TableDefinition::new("comment_count"),
     rules: TableDefinition::new("rules"),
     rule_revisions: TableDefinition::new("rule_revisions"),
+    pins: TableDefinition::new("pins"),
     audit: TableDefinition::new("moderation"),
 };
 
@@ -76,6 +79,7 @@ pub static NEXT: Tables = Tables {
     count: TableDefinition::new("next_comment_count"),
     rules: TableDefinition::new("next_rules"),
     rule_revisions: TableDefinition::new("next_rule_revisions"),
+    pins: TableDefinition::new("next_pins"),
     audit: TableDefinition::new("next_moderation"),
 };
 
@@ -97,6 +101,7 @@ impl Tables {
         transaction.open_table(self.count)?;
         transaction.open_table(self.rules)?;
         transaction.open_table(self.rule_revisions)?;
+        transaction.open_table(self.pins)?;
         transaction.open_table(self.audit)?;
         Ok(())
     }
@@ -115,6 +120,7 @@ impl Tables {
         transaction.delete_table(self.count)?;
         transaction.delete_table(self.rules)?;
         transaction.delete_table(self.rule_revisions)?;
+        transaction.delete_table(self.pins)?;
         transaction.delete_table(self.audit)?;
         Ok(())
     }
@@ -133,6 +139,7 @@ impl Tables {
         transaction.rename_table(self.count, others.count)?;
         transaction.rename_table(self.rules, others.rules)?;
         transaction.rename_table(self.rule_revisions, others.rule_revisions)?;
+        transaction.rename_table(self.pins, others.pins)?;
         transaction.rename_table(self.audit, others.audit)?;
         Ok(())
     }

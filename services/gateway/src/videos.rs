@@ -213,7 +213,8 @@ pub(crate) struct RulesCache(Mutex<Option<(Instant, Rules)>>);
 /// Rules change with a rebuild of all scores only; a page is that much behind at most.
 const RULES_FOR: Duration = Duration::from_secs(5);
 
-async fn rules(gateway: &Gateway) -> Result<Option<Rules>, Problem> {
+/// By which rules the archive counts; `None` before anything is counted.
+pub(crate) async fn rules(gateway: &Gateway) -> Result<Option<Rules>, Problem> {
     let cached = *gateway.rules.0.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some((at, rules)) = cached
         && at.elapsed() < RULES_FOR

@@ -177,15 +177,23 @@ pub fn with_boards(
     if exact.is_empty() {
         return OnBoards::Right;
     }
-    // Scores only grow, so a state between the two lies between them in every number.
+    // The latest state there is, and not as it is.
+    if board.revision != 0 && board.revision == after.revision() {
+        return OnBoards::Wrong(exact);
+    }
+    let revisions = before.map_or(0, VideoState::revision)..=after.revision();
+    // Where nothing was taken back, a state between the two lies between them in every number.
+    let grew = before.is_none_or(|before| before.corrections == after.corrections);
     let score = |state: &VideoState| points(state.counters.score(&rules.weights));
     let least = before.map_or(0.0, score);
     let trending = board.trending.unwrap_or(f64::NEG_INFINITY);
     let least_trending = before.map_or(f64::NEG_INFINITY, |before| before.trending);
-    let between = before != Some(after)
-        && (least..=score(after)).contains(&board.score)
+    let in_range = (least..=score(after)).contains(&board.score)
         && trending >= least_trending - TRENDING_TOLERANCE
-        && trending <= after.trending + TRENDING_TOLERANCE
+        && trending <= after.trending + TRENDING_TOLERANCE;
+    let between = before != Some(after)
+        && (in_range || !grew)
+        && (board.revision == 0 || revisions.contains(&board.revision))
         && (board.owner == after.owner || before.is_none_or(|before| board.owner == before.owner));
     if between { OnBoards::Moving } else { OnBoards::Wrong(exact) }
 }

@@ -172,6 +172,7 @@ mod tests {
             counters: Counters { views, ..Counters::default() },
             last_seq: 0,
             trending: 0.0,
+            corrections: 0,
         }
     }
 

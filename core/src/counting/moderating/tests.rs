@@ -55,7 +55,7 @@ impl Archive {
         let moderated =
             Moderated { targets: targets(records).filter_map(newest).collect(), revision: self.revision };
         let (known, seen) = (self.videos.clone().into_values(), self.sightings.clone());
-        let effects = apply_with(records, known, seen, moderated, &Rules::default());
+        let effects = apply_with(records, known, seen, moderated, [], &Rules::default());
         self.videos.extend(effects.videos.into_iter().map(|state| (state.video_id.clone(), state)));
         self.sightings.extend(effects.identities);
         for NumberedComment { comment, .. } in effects.comments {

@@ -16,6 +16,8 @@ async fn rank(system: &System, videos: &[(&str, f64, f64)]) {
         owner: UserId::parse("ana").unwrap(),
         score: *score,
         trending: Some(*trending),
+        revision: 1,
+        removed: false,
     });
     // The boards are empty, so a repair of their first generation is what fills them.
     let entries: Vec<BoardEntry> = entries.collect();

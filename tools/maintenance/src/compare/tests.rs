@@ -11,6 +11,7 @@ fn state(video: &str, counters: Counters) -> VideoState {
         owner_given: false,
         last_seq: counters.comments as u64,
         trending: (1.0 + counters.score(&Rules::default().weights) as f64).log2(),
+        corrections: 0,
         counters,
     }
 }
@@ -35,6 +36,8 @@ fn board(state: &VideoState) -> BoardEntry {
         owner: state.owner.clone(),
         score: points(state.counters.score(&Rules::default().weights)),
         trending: state.trending.is_finite().then_some(state.trending),
+        revision: state.revision(),
+        removed: false,
     }
 }
 
@@ -154,6 +157,7 @@ proptest! {
         let (least, most) = (board(&before).score, between.score);
         between.score = (least + (most - least) * share).round();
         between.trending = board(&before).trending;
+        between.revision = before.revision();
         prop_assert_ne!(with_boards(Some(&before), Some(&between), Some(&after), &rules), OnBoards::Right);
         prop_assert_eq!(with_boards(Some(&before), Some(&between), Some(&after), &rules), OnBoards::Moving);
         prop_assert_eq!(with_boards(Some(&after), Some(&board(&after)), Some(&after), &rules), OnBoards::Right);

@@ -100,6 +100,7 @@ pub async fn a_snapshot_misses_nothing_while_scores_fall(store: Store) {
         let seen: HashSet<_> =
             store.snapshot().await.unwrap().entries.into_iter().map(|entry| entry.video_id).collect();
         assert_eq!(seen.len(), VIDEOS as usize, "all are in each snapshot");
+        tokio::task::yield_now().await;
         if ended {
             break;
         }

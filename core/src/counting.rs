@@ -9,10 +9,10 @@ use std::collections::{HashMap, HashSet};
 use sha2::{Digest, Sha256};
 
 use crate::comment::{Comment, EntryKind};
-use crate::moderation::RuleChange;
+use crate::moderation::{ActorRole, RuleChange};
 use crate::score::{Counters, Weights, worth};
 use crate::trending::{log2_difference, log2_sum, log2_worth};
-use crate::{CommentId, Interaction, Kind, Millis, UserId, VideoId};
+use crate::{CommentId, Interaction, Kind, Metadata, Millis, UserId, VideoId};
 
 mod moderating;
 mod unique;
@@ -173,8 +173,13 @@ pub struct VideoState {
     pub last_seq: u64,
     /// The decayed score as a logarithm ([`crate::trending`]); negative infinity before the first event of weight.
     pub trending: f64,
-    /// What [`VideoState::revision`] has beside the counts: two for each event that was taken back.
+    /// What [`VideoState::revision`] has beside the counts: two for each event that was taken back, and one for each time
+    /// that the video was put or removed.
     pub corrections: u64,
+    /// What the app says of it, if anything.
+    pub metadata: Option<Metadata>,
+    /// What the one is who took it off the boards; `None` while it is not.
+    pub removed: Option<ActorRole>,
 }
 
 impl VideoState {
@@ -196,7 +201,25 @@ impl VideoState {
             last_seq: 0,
             trending: f64::NEG_INFINITY,
             corrections: 0,
+            metadata: None,
+            removed: None,
         }
+    }
+
+    fn put(&mut self, metadata: &Metadata, owner: Option<&UserId>) {
+        if let (false, Some(owner)) = (self.owner_given, owner) {
+            self.owner = owner.clone();
+            self.owner_given = true;
+        }
+        self.metadata = Some(metadata.clone());
+        self.removed = None;
+        self.corrections += 1;
+    }
+
+    /// Takes it off the boards. An owner does not take the place of a service that did so before.
+    fn remove(&mut self, by: ActorRole) {
+        self.removed = Some(self.removed.filter(|_| by == ActorRole::Owner).unwrap_or(by));
+        self.corrections += 1;
     }
 
     /// Takes back an event of this type that added `log2` to the decayed score.
@@ -334,7 +357,7 @@ pub fn apply_with(
         }
         if event.kind == Kind::Moderation {
             // Of a video that nothing has happened to there is nothing to delete.
-            let known = videos.is_known(&event.video_id);
+            let known = videos.is_known(&event.video_id) || moderating::makes_known(event);
             let video = if known { Some(videos.changing(event)) } else { None };
             moderating.apply(record, video, &mut effects);
             effects.counted += 1;

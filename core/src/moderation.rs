@@ -5,11 +5,12 @@
 //!
 //! - [`Action::Delete`] is a record of the comment's video, so it comes after the comment. It takes the next number of
 //!   the video's channel whether or not the comment is known. So the numbers of a video never depend on what is stored.
+//! - [`Action::PutVideo`] and [`Action::RemoveVideo`] are records of their video, in one order with what happens to it.
 //! - Actions on users belong to no video. All of them have the key [`KEY`], so they lie on one partition, in one order.
 //!   Each changes one [`Rule`], under a revision that grows by one; comment services ask for what changed since.
 //!
 //! Who may do what is decided at the gateway, by the caller's token. A deletion by an author is checked again where it
-//! is applied: it removes the author's own comment, and no other.
+//! is applied: it removes the author's own comment, and no other. So is what an owner says of a video.
 
 use std::fmt;
 
@@ -17,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::event::required_text;
-use crate::{CommentId, EventId, Interaction, Invalid, Kind, Millis, UserId, VideoId};
+use crate::{CommentId, EventId, Interaction, Invalid, Kind, Metadata, Millis, UserId, VideoId};
 
 mod rules;
 
@@ -43,6 +44,8 @@ pub enum ActorRole {
     Moderator,
     /// A service of the app, with the role `service`.
     Service,
+    /// Owns the video.
+    Owner,
 }
 
 /// What is refused to a user.
@@ -53,6 +56,18 @@ pub enum Restriction {
     Ban,
     /// Its comments are refused: it is to be quiet for a while.
     Mute,
+}
+
+impl ActorRole {
+    /// Its name in records and documents.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Author => "author",
+            Self::Moderator => "moderator",
+            Self::Service => "service",
+            Self::Owner => "owner",
+        }
+    }
 }
 
 impl Restriction {
@@ -114,6 +129,18 @@ pub enum Action {
         /// The comment.
         comment_id: CommentId,
     },
+    /// Says what the record's video is, in place of all that was said before; and puts it on the boards, also where it was
+    /// removed. An owner does not put back what others removed.
+    PutVideo {
+        /// What it is.
+        metadata: Metadata,
+        /// Its owner, where that is not known for good.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        owner_id: Option<UserId>,
+    },
+    /// Takes the record's video off all boards, until it is put there again. What happens to it meanwhile counts, and does not
+    /// bring it back.
+    RemoveVideo,
     /// Refuses something to a user, until a time or for good. A later one of the same kind and scope replaces it.
     Restrict {
         /// The user.
@@ -135,6 +162,16 @@ pub enum Action {
         /// Where.
         scope: Scope,
     },
+}
+
+impl Action {
+    /// Whether it is about the record's video: the others are about users, and their records belong to no video.
+    pub const fn is_on_a_video(&self) -> bool {
+        match self {
+            Self::Delete { .. } | Self::PutVideo { .. } | Self::RemoveVideo => true,
+            Self::Restrict { .. } | Self::Lift { .. } => false,
+        }
+    }
 }
 
 /// What a moderation record says beside who, where and when.
@@ -214,8 +251,7 @@ pub(crate) fn parse(value: &Value) -> Result<Interaction, Invalid> {
         check_reason(reason)?;
     }
     let video = VideoId::parse(required_text(object, "video_id")?)?;
-    let on_a_video = matches!(moderation.action, Action::Delete { .. });
-    if on_a_video == (video.as_str() == KEY) {
+    if moderation.action.is_on_a_video() == (video.as_str() == KEY) {
         return Err(Invalid::new("video_id", "does not go with this action"));
     }
     let timestamp = value["timestamp"].as_i64();
@@ -247,6 +283,11 @@ mod tests {
         let kind = || (0..Restriction::ALL.len()).prop_map(|at| Restriction::ALL[at]);
         prop_oneof![
             "\\PC{1,8}".prop_map(|text| Action::Delete { comment_id: id(&text) }),
+            Just(Action::RemoveVideo),
+            ("[a-z]{1,8}", proptest::option::of("\\PC{1,8}")).prop_map(|(title, owner)| Action::PutVideo {
+                metadata: Metadata::read(&json!({ "title": title })).unwrap(),
+                owner_id: owner.map(|owner| id(&owner)),
+            }),
             ("\\PC{1,8}", kind(), scope(), proptest::option::of(0_i64..1 << 50)).prop_map(
                 |(user, kind, scope, until)| Action::Restrict { userid: id(&user), kind, scope, until }
             ),
@@ -263,7 +304,7 @@ mod tests {
         fn a_record_is_read_as_it_was_written(
             action in action(), user in "\\PC{1,8}", reason in proptest::option::of("\\PC{0,20}"), now in 0_i64..1 << 50,
         ) {
-            let video = matches!(action, Action::Delete { .. }).then(|| id("v"));
+            let video = action.is_on_a_video().then(|| id("v"));
             let moderation = Moderation { action, role: ActorRole::Moderator, reason };
             let record = moderation.into_record(id(&user), video, id("m1"), now);
             prop_assert_eq!(Interaction::from_log(&record.to_json(), 0).unwrap(), record);

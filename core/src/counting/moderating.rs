@@ -34,7 +34,7 @@ pub(super) fn targets(records: &[LogRecord]) -> impl Iterator<Item = (&VideoId, 
     records.iter().filter(|record| record.event.kind == Kind::Moderation).filter_map(|record| {
         match &record.event.moderation.as_ref()?.action {
             Action::Delete { comment_id } => Some((&record.event.video_id, comment_id)),
-            Action::Restrict { .. } | Action::Lift { .. } => None,
+            _ => None,
         }
     })
 }
@@ -92,6 +92,21 @@ impl Moderating {
                     self.delete(record, comment_id, moderation.role, video, effects);
                 }
             }
+            Action::PutVideo { metadata, owner_id } => {
+                let owner_may = |video: &VideoState| video.removed.is_none_or(|by| by == ActorRole::Owner);
+                let may = video.filter(|video| may_change(video, record, moderation.role));
+                if let Some(video) =
+                    may.filter(|video| moderation.role != ActorRole::Owner || owner_may(video))
+                {
+                    video.put(metadata, owner_id.as_ref());
+                }
+            }
+            Action::RemoveVideo => {
+                let may = video.filter(|video| may_change(video, record, moderation.role));
+                if let Some(video) = may {
+                    video.remove(moderation.role);
+                }
+            }
             Action::Restrict { .. } | Action::Lift { .. } => {
                 self.revision += 1;
                 effects.rules.extend(RuleChange::of(&record.event, self.revision));
@@ -141,6 +156,18 @@ impl Moderating {
         let (partition, offset) = (record.partition, record.offset);
         effects.comments.push(NumberedComment { comment, partition, offset });
     }
+}
+
+/// An owner's token says who it is for, and not whose the video is: who was merely the first to see it does not own it.
+fn may_change(video: &VideoState, record: &LogRecord, role: ActorRole) -> bool {
+    role != ActorRole::Owner || (video.owner_given && video.owner == record.event.user_id)
+}
+
+/// Whether a record makes a video known that nothing has happened to yet.
+pub(super) fn makes_known(event: &Interaction) -> bool {
+    event.moderation.as_ref().is_some_and(|moderation| {
+        matches!(moderation.action, Action::PutVideo { .. }) && moderation.role != ActorRole::Owner
+    })
 }
 
 impl Target {

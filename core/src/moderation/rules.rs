@@ -49,7 +49,7 @@ impl RuleChange {
             serde_json::to_string(&(userid, kind, scope)).expect("text always serialises")
         };
         match &moderation.action {
-            Action::Delete { .. } => None,
+            Action::Delete { .. } | Action::PutVideo { .. } | Action::RemoveVideo => None,
             Action::Restrict { userid, kind, scope, until } => Some(Self {
                 key: key(userid, kind, scope),
                 userid: userid.clone(),

@@ -343,6 +343,8 @@ mod tests {
             last_seq: 0,
             trending: 0.0,
             corrections: 0,
+            metadata: None,
+            removed: None,
         };
         let span =
             |&(partition, from, next): &(u32, u64, u64)| OffsetRange { partition, from, next, last: None };

@@ -127,6 +127,10 @@ pub fn with_log(told: Option<&Told>, kept: Option<&Kept>, trending: bool) -> Vec
     differences.check("watch_long", watch_long, found.watch_long);
     differences.check("last_seq", told.state.last_seq, kept.last_seq);
     differences.check("owner_given", told.state.owner_given, kept.owner_given);
+    let metadata = |state: &VideoState| state.metadata.as_ref().map(|it| it.as_str().to_owned());
+    let (told_metadata, kept_metadata) = (metadata(&told.state), metadata(kept));
+    differences.check("metadata", told_metadata.as_deref(), kept_metadata.as_deref());
+    differences.check("removed", told.state.removed, kept.removed);
     if !told.other_owners.contains(&kept.owner) {
         differences.check_owner(&told.state.owner, &kept.owner);
     }
@@ -162,11 +166,13 @@ pub fn with_boards(
     after: Option<&VideoState>,
     rules: &Rules,
 ) -> OnBoards {
-    let (before, after) = match (before, after, board) {
+    let taken_off = after.is_some_and(|state| state.removed.is_some());
+    let is_on = |state: &&VideoState| state.removed.is_none();
+    let (before, after) = match (before.filter(is_on), after.filter(is_on), board) {
         (None, None, None) => return OnBoards::Right,
         (None, None, Some(board)) => return stranger(board),
         (None, Some(_), None) => return OnBoards::Moving,
-        // Videos are never removed.
+        (Some(_), None, None) if taken_off => return OnBoards::Moving,
         (Some(state), _, None) => {
             return OnBoards::Wrong(absent(state, "archive", "boards", true));
         }

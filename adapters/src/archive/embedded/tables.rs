@@ -2,8 +2,9 @@
 
 use liverank_core::comment::CommentEpoch;
 use liverank_core::counting::{MarkKey, RecordFingerprint, Rules, UniqueKinds, VideoState};
+use liverank_core::moderation::ActorRole;
 use liverank_core::score::{Counters, Weights};
-use liverank_core::{Comment, Millis, UserId, VideoId};
+use liverank_core::{Comment, Metadata, Millis, UserId, VideoId};
 use redb::{ReadableTable, TableDefinition, WriteTransaction};
 use serde::{Deserialize, Serialize};
 
@@ -210,6 +211,10 @@ struct StoredVideo {
     trending: u64,
     #[serde(default, skip_serializing_if = "is_zero")]
     corrections: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    metadata: Option<Metadata>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    removed: Option<ActorRole>,
 }
 
 pub fn encode_video(state: &VideoState) -> Vec<u8> {
@@ -220,6 +225,8 @@ pub fn encode_video(state: &VideoState) -> Vec<u8> {
         last_seq: state.last_seq,
         trending: state.trending.to_bits(),
         corrections: state.corrections,
+        metadata: state.metadata.clone(),
+        removed: state.removed,
     };
     serde_json::to_vec(&stored).expect("text and numbers always serialise")
 }
@@ -235,6 +242,8 @@ pub fn decode_video(id: &str, bytes: &[u8]) -> Result<VideoState, Failure> {
         last_seq: stored.last_seq,
         trending: f64::from_bits(stored.trending),
         corrections: stored.corrections,
+        metadata: stored.metadata,
+        removed: stored.removed,
     })
 }
 

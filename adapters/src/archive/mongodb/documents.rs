@@ -9,8 +9,9 @@ use liverank_core::comment::{CommentEpoch, EntryKind};
 use liverank_core::counting::{
     MarkKey, NumberedComment, RecordFingerprint, Rules, UniqueKinds, VideoState, digest,
 };
+use liverank_core::moderation::ActorRole;
 use liverank_core::score::{Counters, Weights, points};
-use liverank_core::{Comment, CommentId, Invalid, Millis, UserId, VideoId};
+use liverank_core::{Comment, CommentId, Invalid, Metadata, Millis, UserId, VideoId};
 use mongodb::bson::spec::BinarySubtype;
 use mongodb::bson::{self, Binary, Bson, Document, RawBson, RawDocumentBuf, doc, rawdoc};
 use serde::{Deserialize, Serialize};
@@ -65,6 +66,12 @@ pub(super) struct VideoDoc {
     /// Absent before the first.
     #[serde(default)]
     corrections: i64,
+    /// JSON; absent where nothing was said of it.
+    #[serde(default)]
+    metadata: Option<String>,
+    /// Absent where it was not removed.
+    #[serde(default)]
+    removed: Option<ActorRole>,
     /// The partition whose owner may keep its state ([`super::states`]).
     home: Option<i64>,
 }
@@ -96,6 +103,8 @@ impl VideoDoc {
             last_seq: self.last_seq as u64,
             trending: self.trending.unwrap_or(f64::NEG_INFINITY),
             corrections: self.corrections as u64,
+            metadata: self.metadata.as_deref().map(metadata).transpose()?,
+            removed: self.removed,
         })
     }
 }
@@ -139,19 +148,20 @@ fn video_fields(state: &VideoState, weights: &Weights) -> RawDocumentBuf {
     fields
 }
 
-/// All members but for corrections where there are none, as in most videos.
+/// All members but for the last ones where there is nothing to correct, as in most videos.
 fn append_all(document: &mut RawDocumentBuf, state: &VideoState, weights: &Weights) {
-    for (name, value) in members(state, weights) {
-        if name != CORRECTIONS || state.corrections > 0 {
-            document.append(name, value);
-        }
+    let members = members(state, weights);
+    let count = if state.corrections == 0 { members.len() - CORRECTED } else { members.len() };
+    for (name, value) in members.into_iter().take(count) {
+        document.append(name, value);
     }
 }
 
-const CORRECTIONS: &str = "corrections";
+/// How many members, the last ones, a video has only when something was taken back, put or removed.
+const CORRECTED: usize = 3;
 
 /// What changes of a video, in one order.
-fn members(state: &VideoState, weights: &Weights) -> [(&'static str, RawBson); 15] {
+fn members(state: &VideoState, weights: &Weights) -> [(&'static str, RawBson); 17] {
     let counters = &state.counters;
     let trending = state.trending.is_finite().then_some(state.trending);
     [
@@ -169,8 +179,18 @@ fn members(state: &VideoState, weights: &Weights) -> [(&'static str, RawBson); 1
         ("watch_long", counters.watch_long.into()),
         ("last_seq", (state.last_seq as i64).into()),
         ("trending", trending.map_or(RawBson::Null, RawBson::Double)),
-        (CORRECTIONS, (state.corrections as i64).into()),
+        ("corrections", (state.corrections as i64).into()),
+        ("metadata", state.metadata.as_ref().map_or(RawBson::Null, |metadata| metadata.as_str().into())),
+        ("removed", state.removed.map_or(RawBson::Null, |by| by.name().into())),
     ]
+}
+
+/// The part of a video that tells what it is.
+#[derive(Debug, Deserialize)]
+pub(super) struct MetadataDoc {
+    pub video_id: String,
+    #[serde(default)]
+    pub metadata: Option<String>,
 }
 
 /// The part of a video that tells its head.
@@ -549,6 +569,11 @@ impl MetaDoc {
     }
 }
 
+/// Metadata as stored.
+pub(super) fn metadata(json: &str) -> Result<Metadata, StoreError> {
+    Metadata::parse(json).map_err(|error| damaged("videos", &error))
+}
+
 /// An owner as stored.
 pub(super) fn user(id: &str) -> Result<UserId, StoreError> {
     UserId::parse(id).map_err(|error| damaged("videos", &error))
@@ -575,6 +600,8 @@ mod tests {
             last_seq: (1 << 53) + 1,
             trending,
             corrections: 0,
+            metadata: None,
+            removed: None,
         }
     }
 
@@ -582,7 +609,9 @@ mod tests {
     fn what_counting_goes_on_from_survives_exactly() {
         for trending in [f64::NEG_INFINITY, 81_234.567_890_123_45, f64::MIN_POSITIVE] {
             let corrections = if trending > 0.0 { 2 } else { 0 };
-            let state = VideoState { corrections, ..state(trending) };
+            let metadata = (corrections > 0).then(|| metadata(r#"{"title":"Cats"}"#).unwrap());
+            let removed = metadata.as_ref().map(|_| ActorRole::Service);
+            let state = VideoState { corrections, metadata, removed, ..state(trending) };
             let stored = video_document(&state, &Weights::default(), 3).to_document().unwrap();
             let read: VideoDoc = mongodb::bson::from_document(stored).unwrap();
             assert_eq!(read.into_state().unwrap(), state);

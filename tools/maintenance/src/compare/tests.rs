@@ -1,5 +1,6 @@
 use std::collections::HashSet;
 
+use liverank_core::moderation::ActorRole;
 use proptest::prelude::*;
 
 use super::*;
@@ -12,6 +13,8 @@ fn state(video: &str, counters: Counters) -> VideoState {
         last_seq: counters.comments as u64,
         trending: (1.0 + counters.score(&Rules::default().weights) as f64).log2(),
         corrections: 0,
+        metadata: None,
+        removed: None,
         counters,
     }
 }
@@ -122,6 +125,34 @@ fn a_score_beside_the_counters_that_the_rules_do_not_make_is_named() {
         fields(&within_archive(&wrong, &Rules::default())),
         ["score", "stored comments", "highest comment number"]
     );
+}
+
+#[test]
+fn what_was_taken_off_is_on_no_board() {
+    let rules = Rules::default();
+    let on = state("v", Counters { views: 3, ..Counters::default() });
+    let off = VideoState { removed: Some(ActorRole::Service), corrections: 1, ..on.clone() };
+    let compare = |before, board, after| with_boards(Some(before), board, Some(after), &rules);
+    assert_eq!(compare(&off, None, &off), OnBoards::Right);
+    assert!(matches!(compare(&off, Some(&board(&on)), &off), OnBoards::Wrong(_)));
+    assert!(matches!(compare(&on, None, &on), OnBoards::Wrong(_)));
+    assert_eq!(compare(&on, None, &off), OnBoards::Moving);
+    let mut log = told(&on);
+    log.state = off;
+    assert_eq!(fields(&with_log(Some(&log), Some(&kept(&on)), true)), ["removed"]);
+}
+
+#[test]
+fn a_score_may_fall_where_something_was_taken_back() {
+    let rules = Rules::default();
+    let before = state("v", Counters { views: 3, likes: 1, ..Counters::default() });
+    let mut after = state("v", Counters { views: 3, likes: 0, ..Counters::default() });
+    after.corrections = 2;
+    let compare = |board: &BoardEntry| with_boards(Some(&before), Some(board), Some(&after), &rules);
+    assert_eq!(compare(&board(&after)), OnBoards::Right);
+    assert_eq!(compare(&board(&before)), OnBoards::Moving);
+    let wrong = BoardEntry { score: 1.0, ..board(&after) };
+    assert!(matches!(compare(&wrong), OnBoards::Wrong(_)), "of the latest state each number is known");
 }
 
 proptest! {

@@ -87,9 +87,23 @@ kinds! {
     Share = "share",
     /// Watched it for a time.
     WatchTime = "watch_time",
+    /// Took its like back. A type of its own, and no member `"undo": true` of a like: who does not know the type refuses
+    /// it, and who does not know the member would count one like more.
+    Unlike = "unlike",
+    /// Took its share back.
+    Unshare = "unshare",
 }
 
 impl Kind {
+    /// The type of event that this one takes back, where it does.
+    pub const fn takes_back(self) -> Option<Self> {
+        match self {
+            Self::Unlike => Some(Self::Like),
+            Self::Unshare => Some(Self::Share),
+            _ => None,
+        }
+    }
+
     fn parse(text: &str) -> Result<Self, Invalid> {
         Self::ALL.into_iter().find(|kind| kind.name() == text).ok_or_else(|| {
             let [others @ .., last] = Self::ALL.map(Self::name);
@@ -387,7 +401,7 @@ mod tests {
             assert_eq!(field_of(&bad), field, "{value}");
         }
         let kind = Interaction::parse(&json!({"type": "dislike"}), NOW).unwrap_err();
-        assert_eq!(kind.reason, "must be view, like, comment, share or watch_time");
+        assert_eq!(kind.reason, "must be view, like, comment, share, watch_time, unlike or unshare");
         assert_eq!(field_of(&json!([])), "body");
         assert_eq!(Interaction::from_json(b"{", NOW).unwrap_err().field, "body");
         assert_eq!(Interaction::from_json(br#"{"watch_time":NaN}"#, NOW).unwrap_err().field, "body");

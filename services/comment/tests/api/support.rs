@@ -23,7 +23,7 @@ use liverank_comment::Config;
 use liverank_core::comment::random_id;
 use liverank_core::counting::{Batch, LogRecord, NumberedComment, OffsetRange, Rules, VideoState};
 use liverank_core::moderation::{Action, ActorRole, Moderation};
-use liverank_core::{Comment, CommentId, Interaction, Millis, UserId, VideoId};
+use liverank_core::{Comment, CommentId, Interaction, Metadata, Millis, UserId, VideoId};
 use liverank_runtime::{HttpSettings, Identity, ServiceContext};
 use reqwest::{Client, Response, Url};
 use serde_json::{Value, json};
@@ -365,6 +365,10 @@ impl Archive for ArchiveWithSwitch {
     async fn heads(&self, videos: &[VideoId]) -> Result<Vec<u64>, StoreError> {
         self.inner.heads(videos).await
     }
+    async fn metadata(&self, videos: &[VideoId]) -> Result<Vec<Option<Metadata>>, StoreError> {
+        self.inner.metadata(videos).await
+    }
+
     async fn owners(&self, videos: &[VideoId]) -> Result<Vec<Option<UserId>>, StoreError> {
         self.here().await;
         self.inner.owners(videos).await

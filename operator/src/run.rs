@@ -5,7 +5,7 @@
 //! | [`args`] | the command line |
 //! | [`lease`], [`leadership`] | who leads, and what fences its orders |
 //! | [`watch`], [`store`], [`cache`], [`progress`] | what is known: one watch a kind, pruned objects, whether it still moves |
-//! | [`fleet`], [`actor`] | one actor a cluster |
+//! | [`fleet`], [`actor`], [`context`] | one actor a cluster |
 //! | [`claim`], [`lanes`] | which operator looks after a cluster; how many requests there are at once |
 //! | [`in_force`], [`rollout`], [`shrink`], [`hibernation`] | what of the resource is carried out now |
 //! | [`carry`], [`apply`], [`subset`], [`contest`] | what is written to the API server, and who else writes it |
@@ -20,6 +20,7 @@ pub mod cache;
 pub mod carry;
 pub mod claim;
 pub mod contest;
+pub mod context;
 pub mod events;
 pub mod fleet;
 pub mod hibernation;
@@ -59,9 +60,9 @@ use tokio::net::TcpListener;
 
 use crate::build::{self, Kind, OperatorFacts, names};
 use crate::crd::RankingCluster;
-use actor::OperatorContext;
 pub use args::{Args, PodUserArg};
 use cache::{Cluster, Live, Pod, SlimPod};
+use context::OperatorContext;
 use events::Announcer;
 use lanes::Lanes;
 use leadership::Leadership;
@@ -194,19 +195,19 @@ struct Parts<'a> {
 impl Parts<'_> {
     fn objects(&mut self, kind: Kind) -> Arc<Store<Live>> {
         let api = self.apis::<DynamicObject>(&kind.resource());
-        self.watch(apply::kind_name(kind), api, ours(), Live::keep, false, kind.optional())
+        self.watch(apply::kind_name(kind), api, &ours(), Live::keep, false, kind.optional())
     }
 
     fn pods(&mut self) -> Arc<Store<Pod>> {
         let resource = ApiResource::erase::<k8s_openapi::api::core::v1::Pod>(&());
         let api = self.apis::<SlimPod>(&resource);
         // Pods carry the labels of their templates, which say whose they are.
-        self.watch("Pod", api, format!("{}={}", names::NAME, names::APP), Pod::keep, false, false)
+        self.watch("Pod", api, &format!("{}={}", names::NAME, names::APP), Pod::keep, false, false)
     }
 
     fn clusters(&mut self) -> Arc<Store<Cluster>> {
         let api = self.apis::<DynamicObject>(&ApiResource::erase::<RankingCluster>(&()));
-        self.watch("RankingCluster", api, String::new(), Cluster::keep, true, false)
+        self.watch("RankingCluster", api, "", Cluster::keep, true, false)
     }
 
     /// One for each namespace that is looked at; an empty name for all of them.
@@ -226,7 +227,7 @@ impl Parts<'_> {
         &mut self,
         kind: &'static str,
         apis: Vec<(Box<str>, Api<K>)>,
-        labels: String,
+        labels: &str,
         keep: fn(K) -> Option<T>,
         clusters: bool,
         optional: bool,
@@ -245,7 +246,7 @@ impl Parts<'_> {
                 kind,
                 api,
                 namespace,
-                labels: labels.clone(),
+                labels: labels.to_owned(),
                 keep,
                 store: Arc::clone(&store),
                 optional,

@@ -13,35 +13,31 @@ use jiff::Timestamp;
 use tokio::sync::Notify;
 use tokio::time::{sleep, sleep_until};
 
-use super::apply::{Applier, Stores};
-use super::cache::{Cluster, Live, Pod, Unreadable};
+use super::apply::Applier;
+use super::cache::{Live, Pod};
 use super::carry::{self, Carry};
 use super::claim::{Claim, Hold};
-use super::events::{self, Announcer};
+use super::context::OperatorContext;
+use super::events;
 use super::hibernation;
 use super::in_force;
-use super::lanes::Lanes;
 use super::leadership::Leadership;
-use super::managers::{AnswerBudget, Managers, Templates};
-use super::metrics::OperatorMetrics;
+use super::managers::Managers;
 use super::mounts::Mounts;
 use super::reporter::Reporter;
 use super::rollout::{self, State};
 use super::shrink::{self, Shrinks};
 use super::steering::{self, Steering};
-use super::store::{Key, Store, Wakers};
-use super::tokens::{OperatorTokens, PublicKeys};
+use super::store::Key;
 use super::troubles;
 use crate::build::{self, Component, Kind, OperatorFacts};
 use crate::crd::RankingCluster;
 use crate::maintenance;
-use crate::policy::Policy;
 use crate::readers::{Memory, Outcome, Step};
 use crate::status::{Report, Trouble};
 use crate::validate::{self, Problem};
 use kube::Resource;
 use liverank_runtime::now_ms;
-use liverank_runtime::peer::Peers;
 
 /// How often managers are asked, while there are any: readers report to them every second.
 const TICK: Duration = Duration::from_secs(2);
@@ -51,73 +47,10 @@ const GATHER: Duration = Duration::from_millis(100);
 const BEHIND: Duration = Duration::from_secs(1);
 /// A store that is behind for longer holds up nothing but the objects that it is behind with.
 const BEHIND_AT_MOST: Duration = Duration::from_secs(3);
-/// How long bringing readers back may take in one look: less than managers wait for who plans.
-const RECOVER: Duration = Duration::from_secs(4);
+/// How long bringing readers back may take in one look.
+const RECOVER: Duration = Duration::from_secs(30);
 /// How often it is looked whether another installation's claim is still there.
 const CLAIMED: Duration = Duration::from_secs(20);
-
-/// What all actors share.
-pub struct OperatorContext {
-    /// To the API server.
-    pub client: kube::Client,
-    /// All objects that we make.
-    pub stores: Stores,
-    /// Their pods.
-    pub pods: Arc<Store<Pod>>,
-    /// The resources.
-    pub clusters: Arc<Store<Cluster>>,
-    /// Who is woken.
-    pub bells: Arc<Wakers>,
-    /// How many requests to the API server are under way at once.
-    pub lanes: Lanes,
-    /// Which installation this is: where its Lease is.
-    pub installation: String,
-    /// What is counted.
-    pub metrics: OperatorMetrics,
-    /// Who tells.
-    pub announcer: Announcer,
-    /// Who the operator is to managers.
-    pub tokens: Arc<OperatorTokens>,
-    /// By which keys a cluster's processes know each other.
-    pub keys: Arc<PublicKeys>,
-    /// Where managers and readers are, outside of Kubernetes.
-    pub templates: Templates,
-    /// To managers and readers, and what their answers may take of memory.
-    pub peers: (Peers, AnswerBudget),
-    /// The newest revision of the builder.
-    pub newest: u32,
-    /// The class of clusters that are ours.
-    pub class: String,
-    /// Where the operator itself runs, as whom, and its pods' labels.
-    pub operator: OperatorFacts,
-    /// What authors of resources may use.
-    pub policy: Policy,
-}
-
-impl OperatorContext {
-    /// What objects say of the operator, with the keys as they are now.
-    pub fn facts(&self) -> OperatorFacts {
-        OperatorFacts { keys: self.keys.known().to_string(), ..self.operator.clone() }
-    }
-
-    /// The resource that is called so, where it is ours to look after.
-    pub fn cluster(&self, key: &Key) -> Option<Arc<RankingCluster>> {
-        let found = self.clusters.get(key, &key.name)?;
-        let resource = found.resource.as_ref().ok()?;
-        (resource.spec.operator_class == self.class).then(|| Arc::clone(resource))
-    }
-
-    /// What the resource that is called so says where the definition is open, and what there is no field for.
-    pub fn unknown_fields(&self, key: &Key) -> Vec<Problem> {
-        self.clusters.get(key, &key.name).map(|found| found.unknown.clone()).unwrap_or_default()
-    }
-
-    /// Why the resource that is called so cannot be read, where it is ours and cannot.
-    pub fn unreadable(&self, key: &Key) -> Option<Unreadable> {
-        let found = self.clusters.get(key, &key.name)?;
-        found.resource.as_ref().err().filter(|it| it.class == self.class).cloned()
-    }
-}
 
 /// What a whole look found; a tick in between needs no more.
 struct Found {
@@ -426,19 +359,13 @@ impl Actor {
         }
     }
 
-    /// Brings readers back whose Deployments the watch has lost sight of, because somebody edited the labels that it
-    /// selects by: their pods are still there to tell. They would be replaced, and stay for ever. Whether there were any.
+    /// Brings lost readers back; who plans shows itself meanwhile. Whether there were any.
     async fn recover(&mut self, deployments: &[Arc<Live>], pods: &[Arc<Pod>]) -> bool {
-        let mut any = false;
-        let until = Instant::now() + RECOVER;
-        for name in steering::lost(deployments, pods) {
-            if Instant::now() >= until {
-                // The next look goes on: no webhook that hangs may keep viewers waiting.
-                break;
-            }
-            any |= self.applier.relabel(&name).await;
+        tokio::select! {
+            biased;
+            any = recover(&mut self.applier, deployments, pods) => any,
+            () = self.steering.stay_in_office() => false,
         }
-        any
     }
 
     async fn look_at_readers(
@@ -525,6 +452,20 @@ impl Actor {
         }
         next
     }
+}
+
+/// Brings readers back whose Deployments the watch has lost sight of, because somebody edited the labels that it selects by:
+/// their pods are still there to tell. They would be replaced, and stay for ever. Whether there were any.
+async fn recover(applier: &mut Applier, deployments: &[Arc<Live>], pods: &[Arc<Pod>]) -> bool {
+    let (mut any, until) = (false, Instant::now() + RECOVER);
+    for name in steering::lost(deployments, pods) {
+        if Instant::now() >= until {
+            // Where a webhook hangs, everything else is looked after first.
+            break;
+        }
+        any |= applier.relabel(&name).await;
+    }
+    any
 }
 
 #[cfg(test)]

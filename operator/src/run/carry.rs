@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::actor::OperatorContext;
 use super::apply::Applier;
 use super::cache::{Live, Pod};
+use super::context::OperatorContext;
 use super::hibernation;
 use super::rollout::{self, State};
 use super::shrink::{self, Shrinks};

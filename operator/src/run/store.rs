@@ -35,8 +35,8 @@ pub trait Kept: Send + Sync + 'static {
     fn name(&self) -> &str;
 }
 
-/// All objects of one kind that its watches have seen. There is one watch of the whole Kubernetes, whose part is called ``,
-/// or one a namespace, whose part is called so.
+/// All objects of one kind that its watches have seen. There is one watch of the whole Kubernetes, whose part has an empty
+/// name, or one a namespace, whose part is called so.
 pub struct Store<T>(RwLock<State<T>>);
 
 struct State<T> {

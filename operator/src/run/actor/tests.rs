@@ -19,8 +19,18 @@ use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::build::CURRENT;
+use crate::build::OperatorFacts;
+use crate::policy::Policy;
+use crate::run::apply::Stores;
+use crate::run::cache::Cluster;
+use crate::run::events::Announcer;
 use crate::run::fleet;
+use crate::run::lanes::Lanes;
 use crate::run::lease::{Candidate, Held};
+use crate::run::managers::Templates;
+use crate::run::metrics::OperatorMetrics;
+use crate::run::store::Store;
+use crate::run::tokens::{OperatorTokens, PublicKeys};
 
 /// Three times the turns that there were when a sick cluster kept one while it waited.
 const SICK: usize = 24;

@@ -19,6 +19,8 @@ pub mod clock;
 pub mod comment_bus;
 pub mod error;
 pub mod event_log;
+#[cfg(test)]
+mod fixtures;
 pub mod inspect;
 mod lossy_channel;
 pub mod ranking_store;

@@ -22,7 +22,7 @@ pub const MAX_WATCH_SECONDS: f64 = 86_400.0;
 /// whoever meets it waits for the release that knows it ([`Unreadable::Newer`]). A record without the member is of
 /// format 1. A release that writes what this one would misread (another type, another meaning) raises the number, and
 /// gives it to those records only: all others stay readable for this release.
-pub const FORMAT: u64 = 1;
+pub const FORMAT: u64 = 2;
 
 /// Why a record of the log cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -89,9 +89,9 @@ kinds! {
     WatchTime = "watch_time",
     /// Took its like back. A type of its own, and no member `"undo": true` of a like: who does not know the type refuses
     /// it, and who does not know the member would count one like more.
-    Unlike = "unlike",
+    Unlike = "unlike" since 2,
     /// Took its share back.
-    Unshare = "unshare",
+    Unshare = "unshare" since 2,
 }
 
 impl Kind {
@@ -148,8 +148,11 @@ pub struct Interaction {
 }
 
 impl Interaction {
-    /// Reads a record of the log: an interaction, or what a moderator did. What clients send is read by
-    /// [`Interaction::from_json`] and [`Interaction::parse`], which know neither moderation nor formats.
+    /// Reads a record of the log: an interaction, or what a moderator did; `now` stands in for an absent timestamp. What
+    /// clients send is read by [`Interaction::parse`], which knows neither moderation nor formats.
+    ///
+    /// The usual record is read without a copy of its JSON being made; what is not usual, and all that is wrong, is left
+    /// to [`Interaction::parse`].
     ///
     /// # Errors
     /// A record of a later format is [`Unreadable::Newer`], whatever else is wrong with it.
@@ -168,22 +171,6 @@ impl Interaction {
             };
         }
         Ok(Self::parse(&value, now)?)
-    }
-
-    /// Reads an interaction from JSON text; `now` stands in for an absent timestamp.
-    ///
-    /// The usual event is read without a copy of its JSON being made; what is not usual, and all that is
-    /// wrong, is left to [`Interaction::parse`].
-    pub fn from_json(json: &[u8], now: Millis) -> Result<Self, Invalid> {
-        if let Some(event) = Fields::read(json).and_then(|fields| fields.interaction(now)) {
-            return Ok(event);
-        }
-        Self::from_value(json, now)
-    }
-
-    /// As [`Interaction::from_json`], by way of a [`Value`].
-    fn from_value(json: &[u8], now: Millis) -> Result<Self, Invalid> {
-        Self::parse(&crate::json::parse(json)?, now)
     }
 
     /// Reads an interaction from a JSON object; `now` stands in for an absent timestamp. Unknown members are
@@ -366,10 +353,17 @@ mod tests {
         Interaction::parse(value, NOW).unwrap_err().field
     }
 
+    fn field_in_the_log(record: &[u8]) -> &'static str {
+        match Interaction::from_log(record, NOW) {
+            Err(Unreadable::Invalid(invalid)) => invalid.field,
+            other => panic!("{other:?}"),
+        }
+    }
+
     #[test]
     fn the_seed_s_event_is_read_as_it_is() {
         let seed = br#"{"video_id":"v1","user_id":"u1","type":"watch_time","watch_time":3.5,"timestamp":1700000000}"#;
-        let event = Interaction::from_json(seed, NOW).unwrap();
+        let event = Interaction::from_log(seed, NOW).unwrap();
         assert_eq!((event.kind, event.watch_ms, event.timestamp), (Kind::WatchTime, 3500, 1_700_000_000_000));
     }
 
@@ -403,8 +397,8 @@ mod tests {
         let kind = Interaction::parse(&json!({"type": "dislike"}), NOW).unwrap_err();
         assert_eq!(kind.reason, "must be view, like, comment, share, watch_time, unlike or unshare");
         assert_eq!(field_of(&json!([])), "body");
-        assert_eq!(Interaction::from_json(b"{", NOW).unwrap_err().field, "body");
-        assert_eq!(Interaction::from_json(br#"{"watch_time":NaN}"#, NOW).unwrap_err().field, "body");
+        assert_eq!(field_in_the_log(b"{"), "body");
+        assert_eq!(field_in_the_log(br#"{"watch_time":NaN}"#), "body");
     }
 
     #[test]
@@ -457,7 +451,7 @@ mod tests {
     fn a_number_past_all_numbers_is_its_field_s_fault() {
         for field in ["watch_time", "timestamp", "video_id", "event_id"] {
             let text = format!(r#"{{"video_id":"v","user_id":"u","type":"watch_time","{field}":1e400}}"#);
-            assert_eq!(Interaction::from_json(text.as_bytes(), NOW).unwrap_err().field, field);
+            assert_eq!(field_in_the_log(text.as_bytes()), field);
         }
     }
 
@@ -543,7 +537,7 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_written_is_read_back(event in interaction()) {
-            prop_assert_eq!(Interaction::from_json(&event.to_json(), NOW).unwrap(), event);
+            prop_assert_eq!(Interaction::from_log(&event.to_json(), NOW).unwrap(), event);
         }
 
         /// However a client writes its JSON, both ways of reading say the same, errors and their words included.
@@ -553,7 +547,8 @@ mod tests {
             let bytes = text.as_bytes();
             let cut = &bytes[..bytes.len().min(cut)];
             for json in [bytes, cut] {
-                prop_assert_eq!(Interaction::from_json(json, NOW), Interaction::from_value(json, NOW));
+                let other = crate::json::parse(json).and_then(|value| Interaction::parse(&value, NOW));
+                prop_assert_eq!(Interaction::from_log(json, NOW), other.map_err(Unreadable::from));
             }
         }
 
@@ -565,7 +560,7 @@ mod tests {
 
         #[test]
         fn no_bytes_make_the_reader_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let _ = Interaction::from_json(&bytes, NOW);
+            let _ = Interaction::from_log(&bytes, NOW);
         }
     }
 }

@@ -20,7 +20,7 @@
 //! | [`ranking`] | the order of videos, and the change from one list to the next |
 //! | [`placement`] | which reader serves a video, and what to move when loads change |
 //! | [`scaling`] | how many readers there should be |
-//! | [`epoch`] | which epochs, terms and counts can be true |
+//! | [`epoch`] | how epochs and terms are minted, and which of them, and which counts, can be true |
 //! | [`viewer_role`] | what a viewer's token lets its bearer do |
 //!
 //! Invariants held here and tested here:
@@ -30,6 +30,7 @@
 //! 4. Every list is totally ordered: score descending, then id in descending byte order ([`ranking`]).
 //! 5. A snapshot with all later deltas applied is the list itself ([`ranking`]).
 
+pub mod backoff;
 pub mod comment;
 pub mod counting;
 pub mod epoch;

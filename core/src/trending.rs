@@ -41,11 +41,6 @@ pub fn log2_worth(thousandths: i64, event: Millis, broker: Millis, half_life_ms:
     Some((thousandths as f64 / 1000.0).log2() + at as f64 / half_life_ms.max(1) as f64)
 }
 
-/// The stored logarithm as what it is worth at `now`, in points.
-pub fn value_at(log2: f64, now: Millis, half_life_ms: u64) -> f64 {
-    (log2 - now as f64 / half_life_ms.max(1) as f64).exp2()
-}
-
 /// Steps of the clock in a half-life by which points are shown. Between two steps they stand still, so that lists in which
 /// nothing happened are equal; they are at most 1.1 % higher than they would be.
 const SHOWN_STEPS: u64 = 64;
@@ -69,6 +64,12 @@ pub fn shown_points(log2: f64, at: Millis, half_life_ms: u64) -> f64 {
         return exponent.min(1023.0).exp2();
     }
     LEAST_EXPONENT.exp2() / (1.0 + LEAST_EXPONENT - exponent)
+}
+
+/// The stored logarithm as what it is worth at `now`, in points.
+#[cfg(test)]
+pub(crate) fn value_at(log2: f64, now: Millis, half_life_ms: u64) -> f64 {
+    (log2 - now as f64 / half_life_ms.max(1) as f64).exp2()
 }
 
 #[cfg(test)]

@@ -2,9 +2,6 @@
 
 use serde_json::Value;
 
-/// The claim that names the roles: an array of names, or names with spaces between them.
-pub const CLAIM: &str = "roles";
-
 /// One thing that a viewer may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ViewerRole {

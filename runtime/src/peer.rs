@@ -24,6 +24,20 @@ pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long a connection is kept that nobody uses: a little less than servers keep an idle one, so that none dies in our hands.
 const IDLE: Duration = Duration::from_secs(8);
 
+/// Where the managers are, of every process and command that asks them.
+#[derive(Debug, Clone, clap::Args)]
+pub struct ManagerUrls {
+    /// Addresses of the managers, comma-separated.
+    #[arg(
+        long,
+        env = "LIVERANK_MANAGER_URL",
+        value_delimiter = ',',
+        value_name = "URL",
+        default_value = "http://127.0.0.1:6100"
+    )]
+    pub manager_url: Vec<Url>,
+}
+
 /// Why a peer did not answer as asked.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum PeerError {

@@ -474,7 +474,7 @@ fn cleared(object: &Object, live: &Live) -> Option<Value> {
 
 /// The pause after so many tries before, spread so that not all come back as one.
 fn pause(tries: u32, longest: Duration) -> Duration {
-    FIRST_PAUSE.saturating_mul(1 << tries.min(16)).min(longest).mul_f64(rand::random_range(0.8..1.0))
+    liverank_core::backoff::wait(tries, FIRST_PAUSE, longest).mul_f64(rand::random_range(0.8..1.0))
 }
 
 /// A kind's name, for logs, messages and metrics.

@@ -27,7 +27,7 @@ use liverank_core::{Comment, CommentId};
 use liverank_protocol::access::Service;
 use liverank_runtime::identity::guard::Routes;
 use liverank_runtime::origins::Origins;
-use liverank_runtime::peer::Replicas;
+use liverank_runtime::peer::{ManagerUrls, Replicas};
 use liverank_runtime::{Identity, ServiceContext, Tasks, cors, report, server};
 use reqwest::Url;
 use serde_json::{Value, json};
@@ -65,15 +65,9 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How the comment service is set up.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Config {
-    /// Addresses of the managers, comma-separated.
-    #[arg(
-        long,
-        env = "LIVERANK_MANAGER_URL",
-        value_delimiter = ',',
-        value_name = "URL",
-        default_value = "http://127.0.0.1:6100"
-    )]
-    pub manager_url: Vec<Url>,
+    /// Where the managers are.
+    #[command(flatten)]
+    pub managers: ManagerUrls,
     /// Addresses of the statistics service, comma-separated.
     #[arg(
         long,
@@ -135,7 +129,7 @@ pub async fn serve(
 ) -> anyhow::Result<()> {
     let peers = shell.peers();
     let metrics = CommentMetrics::new(&shell.metrics);
-    let managers = Replicas::new(peers.clone(), config.manager_url);
+    let managers = Replicas::new(peers.clone(), config.managers.manager_url);
     let mut tasks = Tasks::new(&shell);
     let service = Arc::new(CommentService {
         log: Arc::clone(&log),

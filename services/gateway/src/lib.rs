@@ -23,6 +23,7 @@ use anyhow::{Context, ensure};
 use liverank_adapters::Backends;
 use liverank_protocol::access::Service;
 use liverank_runtime::origins::Origins;
+use liverank_runtime::peer::ManagerUrls;
 use liverank_runtime::streams::Streams;
 use liverank_runtime::{Identity, ServiceContext, Tasks, server};
 use reqwest::Url;
@@ -56,15 +57,9 @@ use metrics::GatewayMetrics;
 /// How the gateway is set up.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Config {
-    /// Addresses of the managers, comma-separated.
-    #[arg(
-        long,
-        env = "LIVERANK_MANAGER_URL",
-        value_delimiter = ',',
-        value_name = "URL",
-        default_value = "http://127.0.0.1:6100"
-    )]
-    pub manager_url: Vec<Url>,
+    /// Where the managers are.
+    #[command(flatten)]
+    pub managers: ManagerUrls,
     /// Addresses of the comment services, comma-separated.
     #[arg(
         long,
@@ -188,7 +183,7 @@ impl Gateway {
             log: store(),
             ranking: store(),
             archive: store(),
-            manager: Peer::new("manager", &to_managers, config.manager_url, shell.health.clone()),
+            manager: Peer::new("manager", &to_managers, config.managers.manager_url, shell.health.clone()),
             comment: peer("comment", config.comment_url),
             websocket: peer("websocket", config.websocket_url),
             statistics: peer("statistics", config.statistics_url),

@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use bytes::{Bytes, BytesMut};
 use liverank_core::comment::{CommentEpoch, Position};
+use liverank_core::handover::resume::{self, Start};
 use liverank_core::stream_events::StreamEvents;
 
 use crate::entry::{Asked, EncodedEntry, UserKey};
@@ -313,11 +314,10 @@ impl Ring {
         if self.numbering.as_ref() != Some(&position.numbering) {
             return Cursor::Resume(position);
         }
-        let reach = self.head.saturating_sub(self.reach as u64);
-        if position.seq < reach {
-            Cursor::Missing { turn: self.turn, from: position.seq + 1, to: reach }
-        } else {
-            Cursor::At { turn: self.turn, seen: position.seq }
+        let Start { gap, after } = resume::start(position.seq, self.head, self.reach as u64);
+        match gap {
+            Some((from, to)) => Cursor::Missing { turn: self.turn, from, to },
+            None => Cursor::At { turn: self.turn, seen: after },
         }
     }
 
@@ -336,7 +336,7 @@ impl Ring {
 
     /// What has to be fetched so that a viewer who has seen everything up to `seen` misses no more than it must.
     pub fn lacks(&self, seen: u64) -> Option<Hole> {
-        let after = seen.max(self.head.saturating_sub(self.reach as u64));
+        let after = resume::start(seen, self.head, self.reach as u64).after;
         if after >= self.head {
             return None;
         }

@@ -50,6 +50,10 @@ impl StoredRule {
         }
     }
 
+    fn encode(&self) -> Vec<u8> {
+        serde_json::to_vec(self).expect("text and numbers always serialise")
+    }
+
     fn read(revision: u64, bytes: &[u8]) -> Result<RuleChange, Failure> {
         let stored: Self = serde_json::from_slice(bytes).map_err(|error| damaged("a restriction", error))?;
         let what = match (stored.scope, stored.userid) {
@@ -121,9 +125,7 @@ pub fn put(transaction: &WriteTransaction, tables: &Tables, effects: &Effects) -
             if let Some(before) = before {
                 rules.remove(before)?;
             }
-            let stored = serde_json::to_vec(&StoredRule::of(change));
-            let stored = stored.expect("text and numbers always serialise");
-            rules.insert(change.revision, stored.as_slice())?;
+            rules.insert(change.revision, StoredRule::of(change).encode().as_slice())?;
         }
     }
     if !effects.audit.is_empty() {
@@ -207,5 +209,17 @@ impl ModerationArchive for EmbeddedArchive {
 
     async fn audit(&self, before: Option<AuditPlace>, limit: usize) -> Result<Vec<AuditEntry>, StoreError> {
         self.read(move |database, tables| audit(database, tables, before, limit)).await
+    }
+}
+
+#[cfg(test)]
+mod fixtures {
+    use super::*;
+    use crate::fixtures::{check, json, muted};
+
+    #[test]
+    fn restrictions() {
+        let write = |change: &RuleChange| json(&StoredRule::of(change).encode());
+        check("embedded-rule", &muted(), write, |value| StoredRule::read(8, value.to_string().as_bytes()));
     }
 }

@@ -194,11 +194,14 @@ const fn is_zero(number: &u64) -> bool {
 
 /// What is fixed, if it is yet.
 pub fn meta(table: &impl ReadableTable<(), &'static str>) -> Result<Option<Meta>, Failure> {
-    let Some(text) = table.get(())? else { return Ok(None) };
-    let stored: StoredMeta = serde_json::from_str(text.value()).map_err(|error| damaged("meta", &error))?;
+    table.get(())?.map(|text| decode_meta(text.value())).transpose()
+}
+
+fn decode_meta(text: &str) -> Result<Meta, Failure> {
+    let stored: StoredMeta = serde_json::from_str(text).map_err(|error| damaged("meta", &error))?;
     let StoredMeta { weights, half_life_ms, unique, .. } = stored;
     let rules = Rules { weights, half_life_ms, unique };
-    Ok(Some(Meta { numbering: stored.numbering, generation: stored.generation, rules }))
+    Ok(Meta { numbering: stored.numbering, generation: stored.generation, rules })
 }
 
 pub fn encode_meta(meta: &Meta) -> String {
@@ -260,4 +263,33 @@ pub fn encode_comment(comment: &Comment) -> Vec<u8> {
 
 pub fn decode_comment(video: &str, seq: u64, bytes: &[u8]) -> Result<Comment, Failure> {
     serde_json::from_slice(bytes).map_err(|error| damaged(&format!("comment {seq} of {video:?}"), &error))
+}
+
+#[cfg(test)]
+mod fixtures {
+    use super::*;
+    use crate::fixtures::{WEIGHTS, check, comment, deletion, json, video};
+
+    #[test]
+    fn videos() {
+        let write = |state: &VideoState| json(&encode_video(state));
+        check("embedded-video", &video(), write, |value| decode_video("cats", value.to_string().as_bytes()));
+    }
+
+    #[test]
+    fn comments() {
+        for (name, today) in [("embedded-comment", comment()), ("embedded-deletion", deletion())] {
+            let write = |comment: &Comment| json(&encode_comment(comment));
+            check(name, &today, write, |value| decode_comment("cats", 12, value.to_string().as_bytes()));
+        }
+    }
+
+    #[test]
+    fn what_is_fixed() {
+        let unique = "like,share".parse().expect("types");
+        let rules = Rules { weights: WEIGHTS, half_life_ms: 60_000, unique };
+        let today = Meta { numbering: CommentEpoch::from_bits(7), generation: 5, rules };
+        let write = |meta: &Meta| json(encode_meta(meta).as_bytes());
+        check("embedded-meta", &today, write, |value| decode_meta(&value.to_string()));
+    }
 }

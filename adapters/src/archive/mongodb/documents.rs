@@ -383,7 +383,7 @@ pub(super) struct IdDoc {
 }
 
 /// Consumers are asked to wait.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct WayDoc {
     /// Which request it is.
     pub token: String,
@@ -392,7 +392,7 @@ pub(super) struct WayDoc {
 }
 
 /// What a rebuild is about.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct RebuildDoc {
     /// Part of the names of its collections: no two rebuilds share one.
     pub token: String,
@@ -459,7 +459,7 @@ pub(super) fn suffix(token: &str) -> String {
 pub(super) const NEXT: &str = "_next_";
 
 /// What is fixed for the archive's life, or until a rebuild.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct MetaDoc {
     #[serde(rename = "_id")]
     id: String,
@@ -478,7 +478,7 @@ pub(super) struct MetaDoc {
 }
 
 /// The weights in thousandths of a point: integers, as they are counted with.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct WeightsDoc {
     view: i64,
     like: i64,
@@ -584,6 +584,8 @@ pub(super) fn damaged(collection: &str, error: &Invalid) -> StoreError {
     StoreError::unusable(PART, format!("collection {collection} has a document that is not ours: {error}"))
 }
 
+#[cfg(test)]
+mod fixtures;
 #[cfg(test)]
 mod tests {
     use liverank_core::counting::Rules;

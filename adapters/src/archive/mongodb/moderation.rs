@@ -113,6 +113,11 @@ struct AuditDoc {
 }
 
 impl AuditDoc {
+    fn of(entry: &AuditEntry) -> Self {
+        let record = String::from_utf8_lossy(&entry.record.to_json()).into_owned();
+        Self { place: AuditPlace::of(entry).to_string(), record }
+    }
+
     fn into_entry(self) -> Result<AuditEntry, StoreError> {
         let damaged = |error: Invalid| damaged("moderation", &error);
         let AuditPlace { time, partition, offset } = AuditPlace::parse(&self.place).map_err(damaged)?;
@@ -157,8 +162,7 @@ impl Transaction<'_> {
         let changed = effects.rules.iter().map(RuleDoc::update);
         self.update("rules", raw(changed)?).await?;
         let done = effects.audit.iter().map(|entry| {
-            let record = String::from_utf8_lossy(&entry.record.to_json()).into_owned();
-            let place = AuditPlace::of(entry).to_string();
+            let AuditDoc { place, record } = AuditDoc::of(entry);
             doc! { "q": { "_id": place }, "u": { "$set": { "record": record } }, "upsert": true }
         });
         self.update("moderation", raw(done)?).await
@@ -197,5 +201,44 @@ impl ModerationArchive for MongoArchive {
         let filter = before.map_or_else(Document::new, |place| doc! { "_id": { "$lt": place.to_string() } });
         let found: Vec<AuditDoc> = self.find("moderation", filter, doc! { "_id": -1 }, limit).await?;
         found.into_iter().map(AuditDoc::into_entry).collect()
+    }
+}
+
+#[cfg(test)]
+mod fixtures {
+    use mongodb::bson::{from_bson, to_bson};
+    use serde_json::Value;
+
+    use super::*;
+    use crate::fixtures::{check, deleted_by_a_moderator, muted};
+
+    #[test]
+    fn restrictions() {
+        let write = |change: &RuleChange| {
+            let update = RuleDoc::update(change);
+            let set = update.get_document("u").and_then(|update| update.get_document("$set"));
+            let mut document = doc! { "_id": &change.key };
+            document.extend(set.expect("the members that are set").clone());
+            Bson::Document(document).into_canonical_extjson()
+        };
+        let read = |json: &Value| {
+            let read: RuleDoc = from_bson(Bson::try_from(json.clone()).map_err(|error| error.to_string())?)
+                .map_err(|error| error.to_string())?;
+            read.into_change().map_err(|error| error.to_string())
+        };
+        check("mongodb-rule", &muted(), write, read);
+    }
+
+    #[test]
+    fn what_moderators_did() {
+        let write = |entry: &AuditEntry| {
+            to_bson(&AuditDoc::of(entry)).expect("a document serialises").into_canonical_extjson()
+        };
+        let read = |json: &Value| {
+            let read: AuditDoc = from_bson(Bson::try_from(json.clone()).map_err(|error| error.to_string())?)
+                .map_err(|error| error.to_string())?;
+            read.into_entry().map_err(|error| error.to_string())
+        };
+        check("mongodb-moderation", &deleted_by_a_moderator(), write, read);
     }
 }

@@ -24,6 +24,7 @@ use liverank_core::comment::random_id;
 use liverank_core::counting::{Batch, LogRecord, NumberedComment, OffsetRange, Rules, VideoState};
 use liverank_core::moderation::{Action, ActorRole, Moderation};
 use liverank_core::{Comment, CommentId, Interaction, Metadata, Millis, UserId, VideoId};
+use liverank_runtime::peer::ManagerUrls;
 use liverank_runtime::{HttpSettings, Identity, ServiceContext};
 use reqwest::{Client, Response, Url};
 use serde_json::{Value, json};
@@ -107,7 +108,7 @@ impl Service {
 
     fn serve(&self, listener: TcpListener) -> impl Future<Output = anyhow::Result<()>> + use<> {
         let config = Config {
-            manager_url: vec![self.neighbour_url.clone()],
+            managers: ManagerUrls { manager_url: vec![self.neighbour_url.clone()] },
             statistics_url: vec![self.neighbour_url.clone()],
             comment_rules_file: self.rules_file.clone(),
         };

@@ -5,6 +5,7 @@ use serde_json::json;
 
 use super::super::{Rules, apply_with};
 use super::*;
+use crate::Metadata;
 use crate::moderation::{Moderation, Restriction, RuleBook, Scope};
 
 fn video(id: &str) -> VideoId {

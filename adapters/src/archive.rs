@@ -23,7 +23,7 @@ pub mod mongodb;
 mod numbering;
 mod rebuild;
 
-pub use moderation::{AuditPlace, ModerationArchive};
+pub use moderation::{AuditPlace, ModerationArchive, pinned};
 pub use rebuild::{CommentTally, Cut, Finished, Progress, Rebuild, RebuildError, Replay, StoredVideo};
 
 /// What is fixed for an archive's life, or until a rebuild.

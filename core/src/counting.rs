@@ -306,7 +306,7 @@ pub struct Effects {
     pub identities: Vec<(String, Millis)>,
     /// Comments of earlier batches that are to be replaced by what [`Comment::removed`] leaves: video and number.
     pub removed: Vec<(VideoId, u64)>,
-    /// Restrictions that changed, in the order of their revisions.
+    /// Restrictions and rules of comments that changed, in the order of their revisions.
     pub rules: Vec<RuleChange>,
     /// What moderators did, in log order.
     pub audit: Vec<AuditEntry>,

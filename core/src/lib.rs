@@ -51,7 +51,7 @@ pub mod trending;
 pub mod viewer_role;
 
 pub use comment::{Comment, CommentEpoch, Position};
-pub use event::{Interaction, Kind};
+pub use event::{Interaction, Kind, Unreadable};
 pub use ids::{CommentId, EventId, ReaderId, UserId, VideoId};
 pub use invalid::Invalid;
 pub use metadata::Metadata;

@@ -5,9 +5,13 @@
 //!
 //! - [`Action::Delete`] is a record of the comment's video, so it comes after the comment. It takes the next number of
 //!   the video's channel whether or not the comment is known. So the numbers of a video never depend on what is stored.
+//! - [`Action::Pin`] takes a number in the same way; the last one of a video is in force. [`Action::Shadow`] takes one, too:
+//!   it is a comment that counts for nothing, and that its author alone is shown.
 //! - [`Action::PutVideo`] and [`Action::RemoveVideo`] are records of their video, in one order with what happens to it.
 //! - Actions on users belong to no video. All of them have the key [`KEY`], so they lie on one partition, in one order.
 //!   Each changes one [`Rule`], under a revision that grows by one; comment services ask for what changed since.
+//! - [`Action::SetRules`] is of the same kind: it changes the [`CommentRules`] of a place. What they say of a text is in
+//!   [`screening`], how it is compared in [`folding`], and what must keep a distance in time in [`spacing`].
 //!
 //! Who may do what is decided at the gateway, by the caller's token. A deletion by an author is checked again where it
 //! is applied: it removes the author's own comment, and no other. So is what an owner says of a video.
@@ -17,12 +21,18 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use crate::comment::check_text;
 use crate::event::required_text;
 use crate::{CommentId, EventId, Interaction, Invalid, Kind, Metadata, Millis, UserId, VideoId};
 
+pub mod comment_rules;
+pub mod folding;
 mod rules;
+pub mod screening;
+pub mod spacing;
 
-pub use rules::{Refusal, Rule, RuleBook, RuleChange, scope_holds};
+pub use comment_rules::CommentRules;
+pub use rules::{Changed, Refusal, Rule, RuleBook, RuleChange, RulesInForce, ScopeRules, scope_holds};
 
 /// The key and `video_id` of records that belong to no video. No video has this name: the log's reader takes it for
 /// moderation only.
@@ -32,7 +42,7 @@ pub const KEY: &str = "liverank:moderation";
 pub const MAX_REASON_CHARS: usize = 500;
 
 /// The version of the records that are written here.
-const VERSION: u64 = 1;
+pub(crate) const VERSION: u64 = 1;
 
 /// What somebody who moderates is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -56,6 +66,8 @@ pub enum Restriction {
     Ban,
     /// Its comments are refused: it is to be quiet for a while.
     Mute,
+    /// Its comments are taken, and shown to itself alone: it is not to notice.
+    Shadow,
 }
 
 impl ActorRole {
@@ -71,14 +83,15 @@ impl ActorRole {
 }
 
 impl Restriction {
-    /// Both.
-    pub const ALL: [Self; 2] = [Self::Ban, Self::Mute];
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Ban, Self::Mute, Self::Shadow];
 
     /// Its name in requests, records and problems.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Ban => "ban",
             Self::Mute => "mute",
+            Self::Shadow => "shadow",
         }
     }
 
@@ -88,7 +101,7 @@ impl Restriction {
     /// Another name, as the error of the field `kind`.
     pub fn parse(text: &str) -> Result<Self, Invalid> {
         let found = Self::ALL.into_iter().find(|kind| kind.name() == text);
-        found.ok_or_else(|| Invalid::new("kind", "must be ban or mute"))
+        found.ok_or_else(|| Invalid::new("kind", "must be ban, mute or shadow"))
     }
 }
 
@@ -129,6 +142,22 @@ pub enum Action {
         /// The comment.
         comment_id: CommentId,
     },
+    /// Pins a comment of the record's video, in the place of the one that was; or none.
+    Pin {
+        /// The comment.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        comment_id: Option<CommentId>,
+    },
+    /// A comment of a user who is shadow-banned on the record's video. No moderator's doing: the comment service writes it.
+    Shadow {
+        /// Its identity.
+        comment_id: CommentId,
+        /// Its text.
+        text: String,
+        /// The comment under the same video that it replies to.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reply_to: Option<CommentId>,
+    },
     /// Says what the record's video is, in place of all that was said before; and puts it on the boards, also where it was
     /// removed. An owner does not put back what others removed.
     PutVideo {
@@ -162,14 +191,26 @@ pub enum Action {
         /// Where.
         scope: Scope,
     },
+    /// Says what comments in a place must be like. Later ones of the same place replace them.
+    SetRules {
+        /// Where.
+        scope: Scope,
+        /// The rules; absent: there are none any more.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        rules: Option<CommentRules>,
+    },
 }
 
 impl Action {
     /// Whether it is about the record's video: the others are about users, and their records belong to no video.
     pub const fn is_on_a_video(&self) -> bool {
         match self {
-            Self::Delete { .. } | Self::PutVideo { .. } | Self::RemoveVideo => true,
-            Self::Restrict { .. } | Self::Lift { .. } => false,
+            Self::Delete { .. }
+            | Self::Pin { .. }
+            | Self::Shadow { .. }
+            | Self::PutVideo { .. }
+            | Self::RemoveVideo => true,
+            Self::Restrict { .. } | Self::Lift { .. } | Self::SetRules { .. } => false,
         }
     }
 }
@@ -250,7 +291,13 @@ pub(crate) fn parse(value: &Value) -> Result<Interaction, Invalid> {
     if let Some(reason) = &moderation.reason {
         check_reason(reason)?;
     }
+    if let Action::SetRules { rules: Some(rules), .. } = &moderation.action {
+        rules.check()?;
+    }
     let video = VideoId::parse(required_text(object, "video_id")?)?;
+    if let Action::Shadow { text, .. } = &moderation.action {
+        check_text("text", text)?;
+    }
     if moderation.action.is_on_a_video() == (video.as_str() == KEY) {
         return Err(Invalid::new("video_id", "does not go with this action"));
     }
@@ -283,6 +330,11 @@ mod tests {
         let kind = || (0..Restriction::ALL.len()).prop_map(|at| Restriction::ALL[at]);
         prop_oneof![
             "\\PC{1,8}".prop_map(|text| Action::Delete { comment_id: id(&text) }),
+            proptest::option::of("\\PC{1,8}")
+                .prop_map(|text| Action::Pin { comment_id: text.map(|text| id(&text)) }),
+            ("\\PC{1,8}", "\\PC{1,8}", proptest::option::of("\\PC{1,8}")).prop_map(|(own, text, other)| {
+                Action::Shadow { comment_id: id(&own), text, reply_to: other.map(|other| id(&other)) }
+            }),
             Just(Action::RemoveVideo),
             ("[a-z]{1,8}", proptest::option::of("\\PC{1,8}")).prop_map(|(title, owner)| Action::PutVideo {
                 metadata: Metadata::read(&json!({ "title": title })).unwrap(),
@@ -295,6 +347,10 @@ mod tests {
                 userid: id(&user),
                 kind,
                 scope
+            }),
+            (scope(), proptest::option::of(1..100_u32)).prop_map(|(scope, slow)| Action::SetRules {
+                scope,
+                rules: slow.map(|slow| CommentRules { slow_seconds: Some(slow), ..CommentRules::default() }),
             }),
         ]
     }
@@ -338,13 +394,17 @@ mod tests {
             ("event_id", json!(null)),
             ("moderation", json!({"action": "praise", "role": "moderator"})),
             ("moderation", json!({"action": "delete", "comment_id": "c", "role": "king"})),
+            (
+                "slow_seconds",
+                json!({"action": "set_rules", "scope": "everywhere", "rules": {"slow_seconds": 0}, "role": "moderator"}),
+            ),
             ("video_id", json!("v")),
         ] {
             let mut bad = good.clone();
             if field == "video_id" && value == "v" {
                 bad["moderation"] = ban.clone();
             }
-            bad[field] = value.clone();
+            bad[if field == "slow_seconds" { "moderation" } else { field }] = value.clone();
             assert_eq!(parse(&bad).unwrap_err().field, field, "{value}");
         }
         let mut long = good;

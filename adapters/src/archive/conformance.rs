@@ -50,7 +50,10 @@ where
     identities::forgetting_spares_what_was_seen_anew(&*archive().await).await;
     moderation::what_is_deleted_is_not_there_any_more(&*archive().await).await;
     moderation::restrictions_are_followed_by_revision(&*archive().await).await;
+    moderation::rules_of_comments_are_in_the_order_of_restrictions(&*archive().await).await;
     moderation::everything_that_was_done_is_in_the_audit_log(&*archive().await).await;
+    moderation::the_last_pin_is_in_force_while_its_comment_is(&*archive().await).await;
+    moderation::a_shadowed_comment_is_numbered_and_counts_for_nothing(&*archive().await).await;
     moderation::a_replay_removes_again(&*archive().await).await;
     unique::each_counts_once_in_either_direction(&*fresh().await).await;
     unique::a_replay_marks_again(&*fresh().await).await;

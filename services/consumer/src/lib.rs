@@ -40,6 +40,10 @@ pub struct Config {
     /// is behind fills it.
     #[arg(long, env = "LIVERANK_BATCH", default_value_t = BATCH, value_parser = clap::value_parser!(u32).range(1..=200_000))]
     pub batch: u32,
+    /// Bury records of a format that only a later release knows, instead of waiting for it. What they say does not count
+    /// until their dead letters are replayed. For records of which you know that no release will read them.
+    #[arg(long, env = "LIVERANK_BURY_NEWER_FORMATS")]
+    pub bury_newer_formats: bool,
     /// What an event is worth.
     #[command(flatten)]
     pub rules: RuleArgs,
@@ -90,7 +94,7 @@ fn weight(text: &str) -> Result<i64, String> {
 
 impl Default for Config {
     fn default() -> Self {
-        Self { batch: BATCH, rules: RuleArgs::default() }
+        Self { batch: BATCH, bury_newer_formats: false, rules: RuleArgs::default() }
     }
 }
 

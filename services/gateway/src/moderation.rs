@@ -5,6 +5,8 @@
 //! | this one | writes an action into the log; the audit log |
 //! | `deletion` | deletes a comment |
 //! | `bans` | bans and mutes users, and lists who is |
+//! | `pins` | pins a comment of a video |
+//! | `rules` | says what comments must be like |
 
 use std::sync::Arc;
 
@@ -26,6 +28,8 @@ use crate::interact::too_many;
 
 pub(crate) mod bans;
 pub(crate) mod deletion;
+pub(crate) mod pins;
+pub(crate) mod rules;
 
 /// Lines of a page.
 const MAX_LIMIT: u64 = 1000;

@@ -42,6 +42,8 @@ pub struct Tables {
     pub rules: TableDefinition<'static, u64, &'static [u8]>,
     /// The revision of each restriction, by its key.
     pub rule_revisions: TableDefinition<'static, &'static str, u64>,
+    /// The number of the last entry that says what is pinned, by video.
+    pub pins: TableDefinition<'static, &'static str, u64>,
     /// What moderators did, by when and where the log has it.
     pub audit: TableDefinition<'static, Place, &'static [u8]>,
     /// The bits of what an event that counts once per user added to the decayed score, by its mark's key.
@@ -62,6 +64,7 @@ pub static LIVE: Tables = Tables {
     count: TableDefinition::new("comment_count"),
     rules: TableDefinition::new("rules"),
     rule_revisions: TableDefinition::new("rule_revisions"),
+    pins: TableDefinition::new("pins"),
     audit: TableDefinition::new("moderation"),
     marks: TableDefinition::new("marks"),
 };
@@ -80,6 +83,7 @@ pub static NEXT: Tables = Tables {
     count: TableDefinition::new("next_comment_count"),
     rules: TableDefinition::new("next_rules"),
     rule_revisions: TableDefinition::new("next_rule_revisions"),
+    pins: TableDefinition::new("next_pins"),
     audit: TableDefinition::new("next_moderation"),
     marks: TableDefinition::new("next_marks"),
 };
@@ -102,6 +106,7 @@ impl Tables {
         transaction.open_table(self.count)?;
         transaction.open_table(self.rules)?;
         transaction.open_table(self.rule_revisions)?;
+        transaction.open_table(self.pins)?;
         transaction.open_table(self.audit)?;
         transaction.open_table(self.marks)?;
         Ok(())
@@ -121,6 +126,7 @@ impl Tables {
         transaction.delete_table(self.count)?;
         transaction.delete_table(self.rules)?;
         transaction.delete_table(self.rule_revisions)?;
+        transaction.delete_table(self.pins)?;
         transaction.delete_table(self.audit)?;
         transaction.delete_table(self.marks)?;
         Ok(())
@@ -140,6 +146,7 @@ impl Tables {
         transaction.rename_table(self.count, others.count)?;
         transaction.rename_table(self.rules, others.rules)?;
         transaction.rename_table(self.rule_revisions, others.rule_revisions)?;
+        transaction.rename_table(self.pins, others.pins)?;
         transaction.rename_table(self.audit, others.audit)?;
         transaction.rename_table(self.marks, others.marks)?;
         Ok(())

@@ -12,7 +12,7 @@ use mongodb::options::IndexOptions;
 
 use super::super::{Archive, Meta};
 use super::documents::{CommentDoc, MetaDoc, VideoDoc};
-use super::{MongoArchive, OPEN_TIMEOUT, PART, within};
+use super::{MongoArchive, OPEN_TIMEOUT, PART, moderation, within};
 use crate::StoreError;
 
 /// Between two looks for what another process wrote.
@@ -67,10 +67,12 @@ pub(super) async fn create(archive: &MongoArchive) -> Result<(), Error> {
             unique(doc! { "video_id": 1, "seq": 1 }),
             index(doc! { "comment_id": 1 }),
             index(doc! { "partition": 1, "offset": 1 }),
+            moderation::pins(),
         ])
         .await?;
     // Revisions are given one by one: two commits that would give the same meet here, and one of them runs again.
     archive.collection::<Document>("rules").create_index(unique(doc! { "revision": 1 })).await?;
+    archive.collection::<Document>("rules").create_index(moderation::index()).await?;
     archive.collection::<Document>("seen").create_index(index(doc! { "time": 1 })).await?;
     Ok(())
 }

@@ -61,6 +61,8 @@ const RARE: &[&str] = &[
     "batch",
     "bury_newer_formats",
     "trending_half_life",
+    "unique",
+    "comment_rules_file",
     "writes_per_second",
     "linger",
     "moderation_open",

@@ -64,7 +64,7 @@ fn video(id: &str) -> VideoId {
 
 /// An entry of a revision that grows with its score.
 fn entry(id: &str, score: f64) -> BoardEntry {
-    let revision = (score.max(0.0) * 1000.0) as u64 + 1;
+    let revision = ((score.max(0.0) * 1000.0) as u64).saturating_add(1);
     let owner = UserId::parse("o").unwrap();
     BoardEntry { video_id: video(id), owner, score, trending: None, revision, removed: false }
 }

@@ -276,10 +276,10 @@ export interface components {
             /** @description Who did it. */
             user_id: components["schemas"]["Id"];
             /**
-             * @description What was done.
+             * @description What was done. `unlike` and `unshare` take back what the user did before; they are taken where likes or shares count once per user (setting `unique`), and where this user has not done it they count for nothing.
              * @enum {string}
              */
-            type: "view" | "like" | "comment" | "share" | "watch_time";
+            type: "view" | "like" | "comment" | "share" | "watch_time" | "unlike" | "unshare";
             /** @description Seconds watched; required with the type `watch_time`, passed over with the others. */
             watch_time?: number | null;
             /** @description When, as Unix seconds or in RFC 3339, from 1970 to 9999; now where absent. */
@@ -293,6 +293,8 @@ export interface components {
         ListedVideo: components["schemas"]["Ranked"] & {
             /** @description Connected now, where it was asked for; null while no manager says so. */
             viewers?: number | null;
+            /** @description What the app says of it, where it was asked for; null where it says nothing, and while the archive is away. */
+            metadata?: components["schemas"]["Metadata"] | null;
         };
         /** @description What a manager reports. */
         ManagerReport: {
@@ -316,13 +318,22 @@ export interface components {
          * @enum {string}
          */
         Measure: "reject" | "mask";
+        /** @description What an app says of a video; at most 4096 bytes of JSON without blanks. Other members are the app's own. */
+        Metadata: {
+            /** @description Its title, which is not only blanks. */
+            title?: string | null;
+            /** @description The address of an image. */
+            thumbnail?: string | null;
+            /** @description What it belongs to. */
+            category?: string | null;
+        };
         /** @description Something that was done. Clients pass over members and actions that they do not know. */
         ModerationAction: {
             /**
              * @description What was done.
              * @enum {string}
              */
-            action: "delete" | "restrict" | "lift" | "set_rules" | "pin";
+            action: "delete" | "put_video" | "remove_video" | "restrict" | "lift" | "set_rules" | "pin";
             /** @description Its identity. */
             action_id: components["schemas"]["Id"];
             /** @description Who did it. */
@@ -331,7 +342,7 @@ export interface components {
              * @description As what.
              * @enum {string}
              */
-            role: "author" | "moderator" | "service";
+            role: "author" | "owner" | "moderator" | "service";
             /** @description Why, in that one's words. */
             reason?: string;
             /**
@@ -339,8 +350,12 @@ export interface components {
              * @description When, by the log's clock.
              */
             timestamp: string;
-            /** @description The video of a comment that was removed or pinned. */
+            /** @description The video that was put or removed, or of a comment that was removed or pinned. */
             videoid?: components["schemas"]["Id"];
+            /** @description What was said of the video. */
+            metadata?: components["schemas"]["Metadata"];
+            /** @description Who was said to be its owner. */
+            owner_id?: components["schemas"]["Id"];
             /** @description The comment that was removed or pinned. */
             comment_id?: components["schemas"]["Id"];
             /** @description Who was restricted. */
@@ -581,6 +596,10 @@ export interface components {
             viewers: number | null;
             /** @description Where it stands on each board; null while the boards are away. */
             ranks: components["schemas"]["Ranks"] | null;
+            /** @description What the app says of it; null where it says nothing. */
+            metadata?: components["schemas"]["Metadata"] | null;
+            /** @description Whether it was taken off the boards, by `DELETE`. */
+            removed?: boolean;
         };
         /** @description One page of a ranked list. */
         VideoPage: {

@@ -118,17 +118,17 @@ pub struct MarkChange {
 }
 
 /// A mark during a batch.
-struct Mark {
+struct MarkState {
     stored: Option<f64>,
     now: Option<f64>,
 }
 
 /// The marks of a batch.
-pub(super) struct Marks(HashMap<MarkKey, Mark>);
+pub(super) struct Marks(HashMap<MarkKey, MarkState>);
 
 impl Marks {
     pub(super) fn of(stored: impl IntoIterator<Item = (MarkKey, f64)>) -> Self {
-        let mark = |(key, value)| (key, Mark { stored: Some(value), now: Some(value) });
+        let mark = |(key, value)| (key, MarkState { stored: Some(value), now: Some(value) });
         Self(stored.into_iter().map(mark).collect())
     }
 
@@ -137,7 +137,7 @@ impl Marks {
     }
 
     pub(super) fn set(&mut self, key: MarkKey, value: f64) {
-        self.0.entry(key).or_insert(Mark { stored: None, now: None }).now = Some(value);
+        self.0.entry(key).or_insert(MarkState { stored: None, now: None }).now = Some(value);
     }
 
     /// Removes a mark and answers its value, if it was set.
@@ -149,7 +149,7 @@ impl Marks {
     pub(super) fn changes(self) -> Vec<MarkChange> {
         let others = self.0.into_iter().filter(|(_, mark)| mark.now != mark.stored);
         let mut changes: Vec<_> = others
-            .map(|(key, Mark { stored, now })| MarkChange { key, stored: stored.is_some(), now })
+            .map(|(key, MarkState { stored, now })| MarkChange { key, stored: stored.is_some(), now })
             .collect();
         changes.sort_unstable_by_key(|change| change.key);
         changes

@@ -112,7 +112,7 @@ fn own(scope: Scope<'_>, component: Component) -> Vec<(&'static str, Value)> {
             let scoring = &spec.scoring;
             let unique: Vec<&str> = scoring.unique.iter().map(|kind| kind.name()).collect();
             let unique = (!unique.is_empty()).then(|| ("unique", json!(unique.join(","))));
-            let weights = vec![
+            let weights = [
                 ("weight-view", json!(scoring.view.to_string())),
                 ("weight-like", json!(scoring.like.to_string())),
                 ("weight-comment", json!(scoring.comment.to_string())),

@@ -157,7 +157,8 @@ async fn a_video_has_its_counts_and_its_viewers() {
         system.json("/videos/a%20b%2Fc").await,
         json!({ "video_id": "a b/c", "user_id": "ben", "score": 11.0, "views": 1, "likes": 1, "comments": 1, "shares": 1,
             "watch_time_total": 11.25, "watch_time_score": 3.0, "watch_short": 1, "watch_long": 1, "viewers": 12,
-            "ranks": { "global": { "rank": null, "total": 0 }, "trending": { "rank": null, "total": 0 } } })
+            "ranks": { "global": { "rank": null, "total": 0 }, "trending": { "rank": null, "total": 0 } },
+            "metadata": null, "removed": false })
     );
 }
 

@@ -53,6 +53,7 @@ where
     moderation::everything_that_was_done_is_in_the_audit_log(&*archive().await).await;
     moderation::the_last_pin_is_in_force_while_its_comment_is(&*archive().await).await;
     moderation::a_shadowed_comment_is_numbered_and_counts_for_nothing(&*archive().await).await;
+    moderation::a_held_comment_waits_beside_the_channel(&*archive().await).await;
     moderation::a_replay_removes_again(&*archive().await).await;
     writers::writers_of_one_video_serialise(&*archive().await).await;
     writers::of_two_writers_of_a_partition_one_wins(&*archive().await).await;

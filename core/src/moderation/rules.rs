@@ -79,7 +79,11 @@ impl RuleChange {
     pub(crate) fn of(record: &Interaction, revision: u64) -> Option<Self> {
         let moderation = record.moderation.as_ref()?;
         let (key, what) = match &moderation.action {
-            Action::Delete { .. } | Action::Pin { .. } | Action::Shadow { .. } => return None,
+            Action::Delete { .. }
+            | Action::Pin { .. }
+            | Action::Shadow { .. }
+            | Action::Hold { .. }
+            | Action::Review { .. } => return None,
             Action::Restrict { userid, kind, scope, until } => {
                 let rule = Some(Rule {
                     userid: userid.clone(),

@@ -25,7 +25,7 @@ const ROUNDS: usize = 5;
 /// Videos copied at once.
 const PAGE: usize = 5_000;
 /// What a rebuild from the log replaces.
-const COLLECTIONS: [&str; 6] = ["videos", "comments", "rules", "moderation", "seen", "offsets"];
+const COLLECTIONS: [&str; 7] = ["videos", "comments", "rules", "moderation", "held", "seen", "offsets"];
 
 /// A replay under way.
 struct MongoReplay {
@@ -76,7 +76,7 @@ async fn copy(
             meta.rules.weights.watch_threshold_ms, rules.weights.watch_threshold_ms
         )));
     }
-    for collection in ["comments", "rules", "moderation", "seen"] {
+    for collection in ["comments", "rules", "moderation", "held", "seen"] {
         let out = doc! { "$out": { "db": to.db.name(), "coll": to.name(collection) } };
         // As long as it takes: the server does it alone.
         let copied = from.collection::<Document>(collection).aggregate([out]).await;

@@ -62,6 +62,11 @@ impl Rules {
         })
     }
 
+    /// Other rules may have the revisions of those that it has: the archive was counted anew.
+    pub(crate) fn forget_screens(&self) {
+        *lock(&self.screens) = Recent::new(SCREENS, SCREENS_KEEP);
+    }
+
     /// The text rules of a place, made ready.
     fn screen(&self, rules: &RulesInForce) -> Arc<Screen> {
         let now = Instant::now();

@@ -33,8 +33,8 @@ pub mod screening;
 pub mod spacing;
 
 pub use comment_rules::CommentRules;
-pub use screening::RuleName;
 pub use rules::{Changed, Refusal, Rule, RuleBook, RuleChange, RulesInForce, ScopeRules, scope_holds};
+pub use screening::RuleName;
 
 /// The key and `video_id` of records that belong to no video. No video has this name: the log's reader takes it for
 /// moderation only.

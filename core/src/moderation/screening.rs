@@ -316,8 +316,10 @@ mod tests {
 
     #[test]
     fn what_is_held_is_masked_too_and_what_is_refused_is_not_held() {
-        let screen = screen(&json!({"words": [{"action": "hold", "words": ["odd"]}, {"action": "mask", "words": ["darn"]},
-            {"action": "reject", "words": ["bad"]}], "links": {"action": "hold"}}));
+        let screen = screen(
+            &json!({"words": [{"action": "hold", "words": ["odd"]}, {"action": "mask", "words": ["darn"]},
+            {"action": "reject", "words": ["bad"]}], "links": {"action": "hold"}}),
+        );
         let held = |text: &str, rule| Screened::Held(text.to_owned(), rule);
         assert_eq!(screen.screen("odd, darn"), held("odd, ****", RuleName::Words));
         assert_eq!(screen.screen("see evil.com"), held("see evil.com", RuleName::Links));

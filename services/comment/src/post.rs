@@ -151,9 +151,9 @@ impl CommentService {
 
     /// The comment that an earlier post with the same key made, and that waits for a moderator.
     async fn known_to_wait(&self, video: &VideoId, id: &CommentId) -> Option<Comment> {
-        let asked = self
-            .archive
-            .ask(LOOK_UP_TIMEOUT, |archive| async move { archive.moderation().held_comment(video, id).await });
+        let asked = self.archive.ask(LOOK_UP_TIMEOUT, |archive| async move {
+            archive.moderation().held_comment(video, id).await
+        });
         let held = asked.await.ok().flatten()?;
         Some(Comment {
             id: held.id,

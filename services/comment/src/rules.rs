@@ -157,7 +157,8 @@ impl CommentService {
 
     /// Refuses a comment that is to wait where too many do, and where nobody knows.
     pub(crate) async fn expect_room_to_wait(&self) -> Result<(), Problem> {
-        let count = self.archive.ask(HELD_TIMEOUT, |archive| async move { archive.moderation().held_count().await });
+        let count =
+            self.archive.ask(HELD_TIMEOUT, |archive| async move { archive.moderation().held_count().await });
         match count.await {
             Ok(count) if count < MAX_HELD => Ok(()),
             Ok(_) => {

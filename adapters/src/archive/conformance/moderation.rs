@@ -3,7 +3,8 @@
 use liverank_core::comment::EntryKind;
 use liverank_core::counting::{Batch, Rules};
 use liverank_core::moderation::{
-    Action, ActorRole, Changed, CommentRules, Moderation, Outcome, Restriction, Rule, RuleChange, RuleName, Scope,
+    Action, ActorRole, Changed, CommentRules, Moderation, Outcome, Restriction, Rule, RuleChange, RuleName,
+    Scope,
 };
 use liverank_core::{CommentId, Interaction};
 
@@ -113,6 +114,9 @@ pub async fn restrictions_are_followed_by_revision(archive: &dyn Archive) {
     assert_eq!((rule.by.as_str(), rule.reason.as_deref(), rule.at), ("mod", Some("spam"), BEGIN));
 }
 
+/// A revision, and the place and the slow mode of rules of comments.
+type Told = (u64, Option<(Scope, Option<u32>)>);
+
 pub async fn rules_of_comments_are_in_the_order_of_restrictions(archive: &dyn Archive) {
     let mut log = Log::new();
     let on_v = || Scope::Video(video("v"));
@@ -123,7 +127,7 @@ pub async fn rules_of_comments_are_in_the_order_of_restrictions(archive: &dyn Ar
         (2, set_rules(Scope::Owner(user("o")), Some(3), "m4")),
     ]);
     archive.commit(&batch).await.unwrap();
-    let told = |changes: Vec<RuleChange>| -> Vec<(u64, Option<(Scope, Option<u32>)>)> {
+    let told = |changes: Vec<RuleChange>| -> Vec<Told> {
         let what = |change: &RuleChange| match &change.what {
             Changed::Restriction { .. } => None,
             Changed::Comments { scope, rules } => {

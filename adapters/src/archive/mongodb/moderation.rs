@@ -186,7 +186,8 @@ impl Transaction<'_> {
         // Of each comment the last that happened to it: one may wait and be released in one batch.
         let last: HashMap<_, _> =
             effects.held.iter().map(|change| ((&change.video, &change.id), &change.held)).collect();
-        let waiting = last.iter().filter_map(|((video, id), held)| Some(HeldDoc::update(video, id, held.as_ref()?)));
+        let waiting =
+            last.iter().filter_map(|((video, id), held)| Some(HeldDoc::update(video, id, held.as_ref()?)));
         self.update("held", raw(waiting)?).await?;
         let ended = last.iter().filter(|(_, held)| held.is_none());
         self.delete("held", ended.map(|((video, id), _)| HeldDoc::key(video, id).into()).collect()).await?;

@@ -163,24 +163,38 @@ async fn what_waits_is_listed_and_released_as_any_comment_or_rejected() {
     assert_eq!((&second["comments"][0]["id"], &second["next"]), (&json!("h2"), &Value::Null));
 
     let review = |id: &str, outcome: &str| json!({"videoid": "cat", "id": id, "outcome": outcome});
-    for (body, status) in [(review("h1", "release"), 202), (review("h2", "reject"), 202), (review("h3", "reject"), 404)] {
+    for (body, status) in
+        [(review("h1", "release"), 202), (review("h2", "reject"), 202), (review("h3", "reject"), 404)]
+    {
         let refused = issuer.ask("ann", &Value::Null, (Method::POST, HELD), Some(&body)).await;
         assert_eq!(refused.status(), 403);
         let answer = issuer.ask("mo", &moderator(), (Method::POST, HELD), Some(&body)).await;
         assert_eq!(answer.status(), status, "{body}");
     }
-    for (body, field) in [(review("h1", "praise"), "outcome"), (json!({"videoid": "cat", "outcome": "reject"}), "id")] {
+    for (body, field) in
+        [(review("h1", "praise"), "outcome"), (json!({"videoid": "cat", "outcome": "reject"}), "id")]
+    {
         let answer = issuer.ask("mo", &moderator(), (Method::POST, HELD), Some(&body)).await;
         assert_eq!(problem(answer, 400).await["field"], field, "{body}");
     }
     let log: Vec<Value> = issuer.system.log.appended().into_iter().map(|(_, record)| record).collect();
     let kinds: Vec<&Value> = log.iter().map(|record| &record["type"]).collect();
-    assert_eq!(kinds, ["comment", "moderation", "moderation"], "first the comment, then that it waits no more");
-    assert_eq!((&log[0]["comment_id"], &log[0]["user_id"], &log[0]["comment"]), (&json!("h1"), &json!("ann"), &json!("one")));
+    assert_eq!(
+        kinds,
+        ["comment", "moderation", "moderation"],
+        "first the comment, then that it waits no more"
+    );
+    assert_eq!(
+        (&log[0]["comment_id"], &log[0]["user_id"], &log[0]["comment"]),
+        (&json!("h1"), &json!("ann"), &json!("one"))
+    );
     issuer.count(&[], &log).await;
     assert_eq!(get(HELD).await["comments"], json!([]));
     let actions = get("/moderation/log").await;
-    assert_eq!((&actions["actions"][0]["action"], &actions["actions"][0]["outcome"]), (&json!("review"), &json!("reject")));
+    assert_eq!(
+        (&actions["actions"][0]["action"], &actions["actions"][0]["outcome"]),
+        (&json!("review"), &json!("reject"))
+    );
 }
 
 /// Comment services keep all rules in memory.

@@ -151,6 +151,8 @@ export interface components {
             own_repeat_seconds?: number;
             /** @description For so long nobody may say the same again. */
             any_repeat_seconds?: number;
+            /** @description Every comment waits for a moderator. */
+            hold_all?: boolean;
             /** @description Links. */
             links?: {
                 /** @description What happens to a comment with a link. */
@@ -267,6 +269,33 @@ export interface components {
             /** @description The number of the last. */
             to: number;
         };
+        /** @description A comment that waits for a moderator. */
+        Held: {
+            /** @description The comment. */
+            id: components["schemas"]["Id"];
+            /** @description Its video. */
+            videoid: components["schemas"]["Id"];
+            /** @description Who wrote it. */
+            userid: components["schemas"]["Id"];
+            /** @description What it says. */
+            comment: string;
+            /** @description The comment that it replies to. */
+            reply_to?: components["schemas"]["Id"];
+            /** @description By which rule it waits: `words`, `links`, `patterns`, `hold_all`. */
+            rule: string;
+            /**
+             * Format: date-time
+             * @description When it was posted.
+             */
+            timestamp: string;
+        };
+        /** @description One page of comments that wait. */
+        HeldPage: {
+            /** @description The page, oldest first. */
+            comments: components["schemas"]["Held"][];
+            /** @description The `after` of the page after this one; null at the end. */
+            next: string | null;
+        };
         /** @description 1 to 256 bytes of UTF-8 without control characters. */
         Id: string;
         /** @description What a viewer did. */
@@ -312,17 +341,17 @@ export interface components {
             } | null;
         };
         /**
-         * @description What happens to a comment in which something is found. `mask` puts stars in its place.
+         * @description What happens to a comment in which something is found. `mask` puts stars in its place; with `hold` the comment waits for a moderator.
          * @enum {string}
          */
-        Measure: "reject" | "mask";
+        Measure: "reject" | "mask" | "hold";
         /** @description Something that was done. Clients pass over members and actions that they do not know. */
         ModerationAction: {
             /**
              * @description What was done.
              * @enum {string}
              */
-            action: "delete" | "restrict" | "lift" | "set_rules" | "pin";
+            action: "delete" | "restrict" | "lift" | "set_rules" | "pin" | "review";
             /** @description Its identity. */
             action_id: components["schemas"]["Id"];
             /** @description Who did it. */
@@ -354,6 +383,11 @@ export interface components {
              * @description Until when.
              */
             until?: string | null;
+            /**
+             * @description What became of a comment that waited.
+             * @enum {string}
+             */
+            outcome?: "release" | "reject";
             /** @description The rules that were set; absent where they were taken away. */
             rules?: components["schemas"]["CommentRules"];
         };

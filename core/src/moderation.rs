@@ -9,13 +9,14 @@
 //!   it is a comment that counts for nothing, and that its author alone is shown.
 //! - [`Action::Hold`] takes no number: the comment waits beside the channel. Who releases it writes the record of an ordinary
 //!   comment, which is numbered and counted as any, and then [`Action::Review`], which ends the waiting.
+//! - [`Action::PutVideo`] and [`Action::RemoveVideo`] are records of their video, in one order with what happens to it.
 //! - Actions on users belong to no video. All of them have the key [`KEY`], so they lie on one partition, in one order.
 //!   Each changes one [`Rule`], under a revision that grows by one; comment services ask for what changed since.
 //! - [`Action::SetRules`] is of the same kind: it changes the [`CommentRules`] of a place. What they say of a text is in
 //!   [`screening`], how it is compared in [`folding`], and what must keep a distance in time in [`spacing`].
 //!
 //! Who may do what is decided at the gateway, by the caller's token. A deletion by an author is checked again where it
-//! is applied: it removes the author's own comment, and no other.
+//! is applied: it removes the author's own comment, and no other. So is what an owner says of a video.
 
 use std::fmt;
 
@@ -24,7 +25,7 @@ use serde_json::{Value, json};
 
 use crate::comment::check_text;
 use crate::event::{CommentBody, required_text};
-use crate::{CommentId, EventId, Interaction, Invalid, Kind, Millis, UserId, VideoId};
+use crate::{CommentId, EventId, Interaction, Invalid, Kind, Metadata, Millis, UserId, VideoId};
 
 pub mod comment_rules;
 pub mod folding;
@@ -44,7 +45,7 @@ pub const KEY: &str = "liverank:moderation";
 pub const MAX_REASON_CHARS: usize = 500;
 
 /// The version of the records that are written here.
-const VERSION: u64 = 1;
+pub(crate) const VERSION: u64 = 1;
 
 /// What somebody who moderates is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -56,6 +57,8 @@ pub enum ActorRole {
     Moderator,
     /// A service of the app, with the role `service`.
     Service,
+    /// Owns the video.
+    Owner,
 }
 
 /// What is refused to a user.
@@ -68,6 +71,18 @@ pub enum Restriction {
     Mute,
     /// Its comments are taken, and shown to itself alone: it is not to notice.
     Shadow,
+}
+
+impl ActorRole {
+    /// Its name in records and documents.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Author => "author",
+            Self::Moderator => "moderator",
+            Self::Service => "service",
+            Self::Owner => "owner",
+        }
+    }
 }
 
 impl Restriction {
@@ -166,6 +181,18 @@ pub enum Action {
         /// What became of it.
         outcome: Outcome,
     },
+    /// Says what the record's video is, in place of all that was said before; and puts it on the boards, also where it was
+    /// removed. An owner does not put back what others removed.
+    PutVideo {
+        /// What it is.
+        metadata: Metadata,
+        /// Its owner, where that is not known for good.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        owner_id: Option<UserId>,
+    },
+    /// Takes the record's video off all boards, until it is put there again. What happens to it meanwhile counts, and does not
+    /// bring it back.
+    RemoveVideo,
     /// Refuses something to a user, until a time or for good. A later one of the same kind and scope replaces it.
     Restrict {
         /// The user.
@@ -198,14 +225,16 @@ pub enum Action {
 }
 
 impl Action {
-    /// Whether its record is one of a video, and not of [`KEY`].
+    /// Whether it is about the record's video: the others are about users, and their records belong to no video.
     pub const fn is_on_a_video(&self) -> bool {
         match self {
             Self::Delete { .. }
             | Self::Pin { .. }
             | Self::Shadow { .. }
             | Self::Hold { .. }
-            | Self::Review { .. } => true,
+            | Self::Review { .. }
+            | Self::PutVideo { .. }
+            | Self::RemoveVideo => true,
             Self::Restrict { .. } | Self::Lift { .. } | Self::SetRules { .. } => false,
         }
     }
@@ -358,8 +387,7 @@ pub(crate) fn parse(value: &Value) -> Result<Interaction, Invalid> {
     if let Action::Shadow { text, .. } | Action::Hold { text, .. } = &moderation.action {
         check_text("text", text)?;
     }
-    let on_a_video = moderation.action.is_on_a_video();
-    if on_a_video == (video.as_str() == KEY) {
+    if moderation.action.is_on_a_video() == (video.as_str() == KEY) {
         return Err(Invalid::new("video_id", "does not go with this action"));
     }
     let timestamp = value["timestamp"].as_i64();
@@ -396,6 +424,11 @@ mod tests {
             ("\\PC{1,8}", "\\PC{1,8}", proptest::option::of("\\PC{1,8}")).prop_map(|(own, text, other)| {
                 Action::Shadow { comment_id: id(&own), text, reply_to: other.map(|other| id(&other)) }
             }),
+            Just(Action::RemoveVideo),
+            ("[a-z]{1,8}", proptest::option::of("\\PC{1,8}")).prop_map(|(title, owner)| Action::PutVideo {
+                metadata: Metadata::read(&json!({ "title": title })).unwrap(),
+                owner_id: owner.map(|owner| id(&owner)),
+            }),
             ("\\PC{1,8}", kind(), scope(), proptest::option::of(0_i64..1 << 50)).prop_map(
                 |(user, kind, scope, until)| Action::Restrict { userid: id(&user), kind, scope, until }
             ),
@@ -423,8 +456,7 @@ mod tests {
         fn a_record_is_read_as_it_was_written(
             action in action(), user in "\\PC{1,8}", reason in proptest::option::of("\\PC{0,20}"), now in 0_i64..1 << 50,
         ) {
-            let on_a_video = action.is_on_a_video();
-            let video = on_a_video.then(|| id("v"));
+            let video = action.is_on_a_video().then(|| id("v"));
             let moderation = Moderation { action, role: ActorRole::Moderator, reason };
             let record = moderation.into_record(id(&user), video, id("m1"), now);
             prop_assert_eq!(Interaction::from_log(&record.to_json(), 0).unwrap(), record);

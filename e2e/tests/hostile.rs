@@ -64,6 +64,8 @@ const ROWS: &[Row] = {
         (Gateway, "POST", "/interactions", VIEWERS),
         (Gateway, "GET", "/videos", OPEN),
         (Gateway, "GET", "/videos/{video_id}", OPEN),
+        (Gateway, "PUT", "/videos/{video_id}", SHUT),
+        (Gateway, "DELETE", "/videos/{video_id}", SHUT),
         (Gateway, "GET", "/ws/videos", VIEWERS),
         (Gateway, "GET", "/ws/user/{user_id}", SHUT),
         (Gateway, "POST", "/comment", SHUT),
@@ -207,7 +209,7 @@ impl Siege {
         // What only a gateway may say: whoever can say it to a service behind the gateway is believed by nobody.
         request = request.header("liverank-user", VICTIM).header("liverank-roles", "moderator service");
         request = request.header("liverank-pass", format!("9999999999.{}", "0".repeat(64)));
-        if method == Method::POST {
+        if matches!(method, Method::POST | Method::PUT) {
             request = request.json(&body(path));
         }
         if path.starts_with("/ws/") {

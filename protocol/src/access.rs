@@ -208,6 +208,9 @@ pub const ENDPOINTS: &[Endpoint] = {
         row(Gateway, "POST", "/interactions", Public),
         row(Gateway, "GET", "/videos", Public),
         row(Gateway, "GET", "/videos/{video_id}", Public),
+        // Owners change their own; whose video it is, the log knows.
+        row(Gateway, "PUT", "/videos/{video_id}", Public),
+        row(Gateway, "DELETE", "/videos/{video_id}", Public),
         row(Gateway, "GET", "/ws/videos", Public),
         row(Gateway, "GET", "/ws/user/{user_id}", Public),
         row(Gateway, "POST", "/comment", Public),

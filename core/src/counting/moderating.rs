@@ -42,6 +42,8 @@ pub(super) fn targets(records: &[LogRecord]) -> impl Iterator<Item = (&VideoId, 
             | Action::Review { .. }
             | Action::Restrict { .. }
             | Action::Lift { .. }
+            | Action::PutVideo { .. }
+            | Action::RemoveVideo
             | Action::SetRules { .. } => None,
         }
     })
@@ -127,6 +129,21 @@ impl Moderating {
             Action::Review { comment_id, .. } => {
                 let (video, id) = (record.event.video_id.clone(), comment_id.clone());
                 effects.held.push(HeldChange { video, id, held: None });
+            }
+            Action::PutVideo { metadata, owner_id } => {
+                let owner_may = |video: &VideoState| video.removed.is_none_or(|by| by == ActorRole::Owner);
+                let may = video.filter(|video| may_change(video, record, moderation.role));
+                if let Some(video) =
+                    may.filter(|video| moderation.role != ActorRole::Owner || owner_may(video))
+                {
+                    video.put(metadata, owner_id.as_ref());
+                }
+            }
+            Action::RemoveVideo => {
+                let may = video.filter(|video| may_change(video, record, moderation.role));
+                if let Some(video) = may {
+                    video.remove(moderation.role);
+                }
             }
             Action::Restrict { .. } | Action::Lift { .. } | Action::SetRules { .. } => {
                 self.revision += 1;
@@ -237,6 +254,18 @@ fn entry(
 
 fn push(record: &LogRecord, comment: Comment, effects: &mut Effects) {
     effects.comments.push(NumberedComment { comment, partition: record.partition, offset: record.offset });
+}
+
+/// An owner's token says who it is for, and not whose the video is: who was merely the first to see it does not own it.
+fn may_change(video: &VideoState, record: &LogRecord, role: ActorRole) -> bool {
+    role != ActorRole::Owner || (video.owner_given && video.owner == record.event.user_id)
+}
+
+/// Whether a record makes a video known that nothing has happened to yet.
+pub(super) fn makes_known(event: &Interaction) -> bool {
+    event.moderation.as_ref().is_some_and(|moderation| {
+        matches!(moderation.action, Action::PutVideo { .. }) && moderation.role != ActorRole::Owner
+    })
 }
 
 impl Target {

@@ -83,7 +83,9 @@ impl RuleChange {
             | Action::Pin { .. }
             | Action::Shadow { .. }
             | Action::Hold { .. }
-            | Action::Review { .. } => return None,
+            | Action::Review { .. }
+            | Action::PutVideo { .. }
+            | Action::RemoveVideo => return None,
             Action::Restrict { userid, kind, scope, until } => {
                 let rule = Some(Rule {
                     userid: userid.clone(),

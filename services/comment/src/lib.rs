@@ -27,7 +27,7 @@ use liverank_core::{Comment, CommentId};
 use liverank_protocol::access::Service;
 use liverank_runtime::identity::guard::Routes;
 use liverank_runtime::origins::Origins;
-use liverank_runtime::peer::{Peers, Replicas};
+use liverank_runtime::peer::Replicas;
 use liverank_runtime::{Identity, ServiceContext, Tasks, cors, report, server};
 use reqwest::Url;
 use serde_json::{Value, json};
@@ -133,7 +133,7 @@ pub async fn serve(
     listener: TcpListener,
     shell: ServiceContext,
 ) -> anyhow::Result<()> {
-    let peers = Peers::default();
+    let peers = shell.peers();
     let metrics = CommentMetrics::new(&shell.metrics);
     let managers = Replicas::new(peers.clone(), config.manager_url);
     let mut tasks = Tasks::new(&shell);

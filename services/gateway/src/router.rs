@@ -22,7 +22,7 @@ fn routes() -> Routes {
         ("/interact", post(interact::one)),
         ("/interactions", post(batch::many)),
         ("/videos", get(videos::list)),
-        ("/videos/{video_id}", get(videos::one)),
+        ("/videos/{video_id}", get(videos::one).put(videos::entry::put).delete(videos::entry::delete)),
         ("/ws/videos", get(to_lists)),
         ("/ws/user/{user_id}", get(to_lists_of_a_user)),
         ("/comment", post(comment)),

@@ -1,9 +1,10 @@
 //! How the archive lies in its file.
 
 use liverank_core::comment::CommentEpoch;
-use liverank_core::counting::{RecordFingerprint, Rules, VideoState};
+use liverank_core::counting::{MarkKey, RecordFingerprint, Rules, UniqueKinds, VideoState};
+use liverank_core::moderation::ActorRole;
 use liverank_core::score::{Counters, Weights};
-use liverank_core::{Comment, Millis, UserId, VideoId};
+use liverank_core::{Comment, Metadata, Millis, UserId, VideoId};
 use redb::{ReadableTable, TableDefinition, WriteTransaction};
 use serde::{Deserialize, Serialize};
 
@@ -49,6 +50,8 @@ pub struct Tables {
     pub held_places: TableDefinition<'static, (&'static str, &'static str), Place>,
     /// What moderators did, by when and where the log has it.
     pub audit: TableDefinition<'static, Place, &'static [u8]>,
+    /// The bits of what an event that counts once per user added to the decayed score, by its mark's key.
+    pub marks: TableDefinition<'static, MarkKey, u64>,
 }
 
 /// The archive that serves.
@@ -69,6 +72,7 @@ pub static LIVE: Tables = Tables {
     held: TableDefinition::new("held"),
     held_places: TableDefinition::new("held_places"),
     audit: TableDefinition::new("moderation"),
+    marks: TableDefinition::new("marks"),
 };
 
 /// The archive that a replay counts into.
@@ -89,6 +93,7 @@ pub static NEXT: Tables = Tables {
     held: TableDefinition::new("next_held"),
     held_places: TableDefinition::new("next_held_places"),
     audit: TableDefinition::new("next_moderation"),
+    marks: TableDefinition::new("next_marks"),
 };
 
 pub const PURPOSE: Purpose =
@@ -113,6 +118,7 @@ impl Tables {
         transaction.open_table(self.held)?;
         transaction.open_table(self.held_places)?;
         transaction.open_table(self.audit)?;
+        transaction.open_table(self.marks)?;
         Ok(())
     }
 
@@ -134,6 +140,7 @@ impl Tables {
         transaction.delete_table(self.held)?;
         transaction.delete_table(self.held_places)?;
         transaction.delete_table(self.audit)?;
+        transaction.delete_table(self.marks)?;
         Ok(())
     }
 
@@ -155,6 +162,7 @@ impl Tables {
         transaction.rename_table(self.held, others.held)?;
         transaction.rename_table(self.held_places, others.held_places)?;
         transaction.rename_table(self.audit, others.audit)?;
+        transaction.rename_table(self.marks, others.marks)?;
         Ok(())
     }
 }
@@ -183,20 +191,34 @@ struct StoredMeta {
     generation: u64,
     weights: Weights,
     half_life_ms: u64,
+    /// Absent where none is, as in what former releases wrote.
+    #[serde(default, skip_serializing_if = "is_none")]
+    unique: UniqueKinds,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde wants it so")]
+fn is_none(unique: &UniqueKinds) -> bool {
+    unique.is_empty()
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde wants it so")]
+const fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// What is fixed, if it is yet.
 pub fn meta(table: &impl ReadableTable<(), &'static str>) -> Result<Option<Meta>, Failure> {
     let Some(text) = table.get(())? else { return Ok(None) };
     let stored: StoredMeta = serde_json::from_str(text.value()).map_err(|error| damaged("meta", &error))?;
-    let rules = Rules { weights: stored.weights, half_life_ms: stored.half_life_ms };
+    let StoredMeta { weights, half_life_ms, unique, .. } = stored;
+    let rules = Rules { weights, half_life_ms, unique };
     Ok(Some(Meta { numbering: stored.numbering, generation: stored.generation, rules }))
 }
 
 pub fn encode_meta(meta: &Meta) -> String {
     let Meta { numbering, generation, rules } = meta.clone();
-    let stored =
-        StoredMeta { numbering, generation, weights: rules.weights, half_life_ms: rules.half_life_ms };
+    let Rules { weights, half_life_ms, unique } = rules;
+    let stored = StoredMeta { numbering, generation, weights, half_life_ms, unique };
     serde_json::to_string(&stored).expect("text and numbers always serialise")
 }
 
@@ -208,6 +230,12 @@ struct StoredVideo {
     last_seq: u64,
     /// The bits of the number: JSON knows no infinity, and reads no other one back to the bit.
     trending: u64,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    corrections: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    metadata: Option<Metadata>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    removed: Option<ActorRole>,
 }
 
 pub fn encode_video(state: &VideoState) -> Vec<u8> {
@@ -217,6 +245,9 @@ pub fn encode_video(state: &VideoState) -> Vec<u8> {
         counters: state.counters,
         last_seq: state.last_seq,
         trending: state.trending.to_bits(),
+        corrections: state.corrections,
+        metadata: state.metadata.clone(),
+        removed: state.removed,
     };
     serde_json::to_vec(&stored).expect("text and numbers always serialise")
 }
@@ -231,6 +262,9 @@ pub fn decode_video(id: &str, bytes: &[u8]) -> Result<VideoState, Failure> {
         counters: stored.counters,
         last_seq: stored.last_seq,
         trending: f64::from_bits(stored.trending),
+        corrections: stored.corrections,
+        metadata: stored.metadata,
+        removed: stored.removed,
     })
 }
 

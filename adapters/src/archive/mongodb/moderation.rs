@@ -144,7 +144,8 @@ impl AuditDoc {
     fn into_entry(self) -> Result<AuditEntry, StoreError> {
         let damaged = |error: Invalid| damaged("moderation", &error);
         let AuditPlace { time, partition, offset } = AuditPlace::parse(&self.place).map_err(damaged)?;
-        let record = Interaction::from_log(self.record.as_bytes(), time).map_err(damaged)?;
+        let record = Interaction::from_log(self.record.as_bytes(), time)
+            .map_err(|error| damaged(Invalid::new("record", error.to_string())))?;
         Ok(AuditEntry { time, partition, offset, record })
     }
 }

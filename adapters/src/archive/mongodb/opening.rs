@@ -50,7 +50,7 @@ fn suits(hello: &Document) -> Result<(), StoreError> {
 
 pub(super) async fn create(archive: &MongoArchive) -> Result<(), Error> {
     // Beforehand, so that no transaction has to: two that create the same collection would conflict.
-    for name in ["videos", "comments", "rules", "moderation", "held", "offsets", "seen", "meta"] {
+    for name in ["videos", "comments", "rules", "moderation", "held", "offsets", "seen", "marks", "meta"] {
         match archive.db.create_collection(archive.name(name)).await {
             Err(error) if code(&error) == Some(NAMESPACE_EXISTS) => {}
             other => other?,

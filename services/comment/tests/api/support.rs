@@ -23,8 +23,8 @@ use liverank_comment::Config;
 use liverank_core::comment::random_id;
 use liverank_core::counting::{Batch, LogRecord, NumberedComment, OffsetRange, Rules, VideoState};
 use liverank_core::moderation::{Action, ActorRole, Moderation};
-use liverank_core::{Comment, CommentId, Interaction, Millis, UserId, VideoId};
-use liverank_runtime::{Identity, ServiceContext};
+use liverank_core::{Comment, CommentId, Interaction, Metadata, Millis, UserId, VideoId};
+use liverank_runtime::{HttpSettings, Identity, ServiceContext};
 use reqwest::{Client, Response, Url};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -219,7 +219,11 @@ impl Neighbours {
             .route("/comment-api-statistics", post(report))
             .route("/statistics", get(statistics))
             .with_state(self.clone());
-        tokio::spawn(liverank_runtime::server::serve_until_dropped(listener, router));
+        tokio::spawn(liverank_runtime::server::serve_until_dropped(
+            listener,
+            router,
+            HttpSettings::default(),
+        ));
         url
     }
 }
@@ -361,6 +365,10 @@ impl Archive for ArchiveWithSwitch {
     async fn heads(&self, videos: &[VideoId]) -> Result<Vec<u64>, StoreError> {
         self.inner.heads(videos).await
     }
+    async fn metadata(&self, videos: &[VideoId]) -> Result<Vec<Option<Metadata>>, StoreError> {
+        self.inner.metadata(videos).await
+    }
+
     async fn owners(&self, videos: &[VideoId]) -> Result<Vec<Option<UserId>>, StoreError> {
         self.here().await;
         self.inner.owners(videos).await

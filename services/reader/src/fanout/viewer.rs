@@ -84,10 +84,20 @@ impl<S> Viewer<S> {
 }
 
 impl<S: Read + Write> Viewer<S> {
-    /// Its socket takes something again.
+    /// Its socket takes something again: first what waits in the socket itself.
     pub fn writable(&mut self) -> After {
-        self.full = false;
-        self.turn()
+        match self.socket.flush() {
+            Ok(()) => {
+                self.full = false;
+                self.turn()
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.full = true;
+                After::Waits
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => After::More,
+            Err(_) => After::Gone,
+        }
     }
 
     /// Writes what there is for it, as far as the socket takes it and others need not wait too long.

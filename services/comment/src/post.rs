@@ -183,7 +183,8 @@ impl CommentService {
 
     /// Refuses a reply to what is no comment under this video. A comment is in the archive before any viewer sees it.
     async fn expect_comment(&self, user: &UserId, video: &VideoId, id: &CommentId) -> Result<(), Problem> {
-        let here = self.acknowledged().get(Instant::now(), id).is_some_and(|it| it.video_id == *video);
+        let is_shown = |it: &Comment| it.video_id == *video && it.is_shown_to(Some(user));
+        let here = self.acknowledged().get(Instant::now(), id).is_some_and(is_shown);
         if here {
             return Ok(());
         }

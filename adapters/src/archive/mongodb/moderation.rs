@@ -191,7 +191,12 @@ impl Transaction<'_> {
             last.iter().filter_map(|((video, id), held)| Some(HeldDoc::update(video, id, held.as_ref()?)));
         self.update("held", raw(waiting)?).await?;
         let ended = last.iter().filter(|(_, held)| held.is_none());
-        self.delete("held", ended.map(|((video, id), _)| HeldDoc::key(video, id).into()).collect()).await?;
+        let ended: Vec<Bson> = ended.map(|((video, id), _)| HeldDoc::key(video, id).into()).collect();
+        if !ended.is_empty() {
+            // Two moderators may have ended the same; and what was written and ended in one batch was never there.
+            let there: Vec<HeldDoc> = self.find_each("held", "_id", ended).await?;
+            self.delete("held", there.into_iter().map(|held| held.key.into()).collect()).await?;
+        }
         let done = effects.audit.iter().map(|entry| {
             let record = String::from_utf8_lossy(&entry.record.to_json()).into_owned();
             let place = AuditPlace::of(entry).to_string();

@@ -67,11 +67,11 @@ impl Ruled {
 
     /// Has a user shadow-banned, and waits until a comment of that user does not come between two of another.
     async fn shadow(&mut self, stream: &mut Response, seen: &mut String) {
-        self.moderate("/moderation/bans", &json!({"userid": "troll", "kind": "shadow", "videoid": VIDEO}))
+        self.moderate("/moderation/bans", &json!({"userid": "shade", "kind": "shadow", "videoid": VIDEO}))
             .await;
         for round in 0..200 {
             let (hidden, marker) = (format!("hidden-{round}."), format!("marker-{round}."));
-            let (status, answer) = self.post("troll", &hidden).await;
+            let (status, answer) = self.post("shade", &hidden).await;
             assert_eq!(status, StatusCode::CREATED, "who is shadow-banned does not notice: {answer}");
             self.post("ben", &marker).await;
             until(stream, seen, &marker).await;
@@ -99,7 +99,7 @@ impl Ruled {
             (is_shown("first") && is_shown("odd one") && !is_shown(&self.hidden) && pinned).then_some(())
         })
         .await;
-        let own = self.get(&format!("/comments/{VIDEO}?limit=1000&userid=troll")).await;
+        let own = self.get(&format!("/comments/{VIDEO}?limit=1000&userid=shade")).await;
         assert!(texts(&own).contains(&self.hidden), "its author is shown it: {own:#}");
         assert_eq!(self.get("/moderation/held").await["comments"], json!([]));
         let rules = self.get("/moderation/rules").await;

@@ -9,7 +9,7 @@ use std::collections::{HashMap, HashSet};
 use sha2::{Digest, Sha256};
 
 use crate::comment::{Comment, EntryKind};
-use crate::moderation::{ActorRole, RuleChange};
+use crate::moderation::{ActorRole, HeldChange, RuleChange};
 use crate::score::{Counters, Weights, worth};
 use crate::trending::{log2_difference, log2_sum, log2_worth};
 use crate::{CommentId, Interaction, Kind, Metadata, Millis, UserId, VideoId};
@@ -308,6 +308,8 @@ pub struct Effects {
     pub removed: Vec<(VideoId, u64)>,
     /// Restrictions and rules of comments that changed, in the order of their revisions.
     pub rules: Vec<RuleChange>,
+    /// Comments that wait for a moderator from now on, and those that wait no more, in log order.
+    pub held: Vec<HeldChange>,
     /// What moderators did, in log order.
     pub audit: Vec<AuditEntry>,
     /// The marks that changed, by key.

@@ -7,6 +7,8 @@
 //!   the video's channel whether or not the comment is known. So the numbers of a video never depend on what is stored.
 //! - [`Action::Pin`] takes a number in the same way; the last one of a video is in force. [`Action::Shadow`] takes one, too:
 //!   it is a comment that counts for nothing, and that its author alone is shown.
+//! - [`Action::Hold`] takes no number: the comment waits beside the channel. Who releases it writes the record of an ordinary
+//!   comment, which is numbered and counted as any, and then [`Action::Review`], which ends the waiting.
 //! - [`Action::PutVideo`] and [`Action::RemoveVideo`] are records of their video, in one order with what happens to it.
 //! - Actions on users belong to no video. All of them have the key [`KEY`], so they lie on one partition, in one order.
 //!   Each changes one [`Rule`], under a revision that grows by one; comment services ask for what changed since.
@@ -22,7 +24,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::comment::check_text;
-use crate::event::required_text;
+use crate::event::{CommentBody, required_text};
 use crate::{CommentId, EventId, Interaction, Invalid, Kind, Metadata, Millis, UserId, VideoId};
 
 pub mod comment_rules;
@@ -33,6 +35,7 @@ pub mod spacing;
 
 pub use comment_rules::CommentRules;
 pub use rules::{Changed, Refusal, Rule, RuleBook, RuleChange, RulesInForce, ScopeRules, scope_holds};
+pub use screening::RuleName;
 
 /// The key and `video_id` of records that belong to no video. No video has this name: the log's reader takes it for
 /// moderation only.
@@ -158,6 +161,26 @@ pub enum Action {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         reply_to: Option<CommentId>,
     },
+    /// A comment that waits for a moderator. No moderator's doing: the comment service writes it. It has no number and no
+    /// place in its video's channel.
+    Hold {
+        /// Its identity.
+        comment_id: CommentId,
+        /// Its text.
+        text: String,
+        /// The comment under the same video that it replies to.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reply_to: Option<CommentId>,
+        /// By which rule it waits.
+        rule: RuleName,
+    },
+    /// Ends the waiting of a comment. One that is released is in the log before this, as any comment.
+    Review {
+        /// The comment.
+        comment_id: CommentId,
+        /// What became of it.
+        outcome: Outcome,
+    },
     /// Says what the record's video is, in place of all that was said before; and puts it on the boards, also where it was
     /// removed. An owner does not put back what others removed.
     PutVideo {
@@ -208,9 +231,75 @@ impl Action {
             Self::Delete { .. }
             | Self::Pin { .. }
             | Self::Shadow { .. }
+            | Self::Hold { .. }
+            | Self::Review { .. }
             | Self::PutVideo { .. }
             | Self::RemoveVideo => true,
             Self::Restrict { .. } | Self::Lift { .. } | Self::SetRules { .. } => false,
+        }
+    }
+}
+
+/// What became of a comment that waited.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// Others are shown it.
+    Release,
+    /// Nobody is shown it.
+    Reject,
+}
+
+/// A comment that waits for a moderator, or what ended that.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HeldChange {
+    /// Its video.
+    pub video: VideoId,
+    /// The comment.
+    pub id: CommentId,
+    /// The comment while it waits; absent: it waits no more.
+    pub held: Option<HeldComment>,
+}
+
+/// A comment that waits for a moderator.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeldComment {
+    /// Its identity.
+    pub id: CommentId,
+    /// Its video.
+    pub video: VideoId,
+    /// Who wrote it.
+    pub user: UserId,
+    /// What it says.
+    pub text: String,
+    /// The comment under the same video that it replies to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reply_to: Option<CommentId>,
+    /// When it was posted, in milliseconds since the Unix epoch.
+    pub timestamp: Millis,
+    /// By which rule it waits.
+    pub rule: RuleName,
+    /// Where it stands among those that wait: when the log took it, its partition and its offset there.
+    pub place: (Millis, u32, u64),
+}
+
+impl HeldComment {
+    /// The record of the comment once it is released at `now`: that of any comment.
+    pub fn released(&self, now: Millis) -> Interaction {
+        Interaction {
+            video_id: self.video.clone(),
+            user_id: self.user.clone(),
+            kind: Kind::Comment,
+            watch_ms: 0,
+            timestamp: now,
+            event_id: None,
+            owner_id: None,
+            comment: Some(CommentBody {
+                comment_id: self.id.clone(),
+                text: self.text.clone(),
+                reply_to: self.reply_to.clone(),
+            }),
+            moderation: None,
         }
     }
 }
@@ -295,7 +384,7 @@ pub(crate) fn parse(value: &Value) -> Result<Interaction, Invalid> {
         rules.check()?;
     }
     let video = VideoId::parse(required_text(object, "video_id")?)?;
-    if let Action::Shadow { text, .. } = &moderation.action {
+    if let Action::Shadow { text, .. } | Action::Hold { text, .. } = &moderation.action {
         check_text("text", text)?;
     }
     if moderation.action.is_on_a_video() == (video.as_str() == KEY) {
@@ -348,6 +437,13 @@ mod tests {
                 kind,
                 scope
             }),
+            ("\\PC{1,8}", "\\PC{1,8}").prop_map(|(own, text)| Action::Hold {
+                comment_id: id(&own),
+                text,
+                reply_to: None,
+                rule: RuleName::Words
+            }),
+            "\\PC{1,8}".prop_map(|text| Action::Review { comment_id: id(&text), outcome: Outcome::Release }),
             (scope(), proptest::option::of(1..100_u32)).prop_map(|(scope, slow)| Action::SetRules {
                 scope,
                 rules: slow.map(|slow| CommentRules { slow_seconds: Some(slow), ..CommentRules::default() }),

@@ -21,6 +21,7 @@ const QUIET: &[(&str, &str)] = &[
     ("liverank_comment_unavailable_total", "the log is never away"),
     ("liverank_comment_restricted_total", "nobody is banned"),
     ("liverank_comment_ruled_total", "there are no rules of comments"),
+    ("liverank_comment_held_total", "there are no rules of comments"),
     ("liverank_comment_masked_total", "there are no rules of comments"),
     ("liverank_comment_shadowed_total", "nobody is shadow-banned"),
     ("liverank_comment_restrictions", "nobody is banned"),

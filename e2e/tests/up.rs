@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use liverank_e2e::moderation::Moderated;
 use liverank_e2e::process::{Process, Signal};
+use liverank_e2e::ruled::Ruled;
 use liverank_e2e::{free_port, wait};
 use liverank_protocol::roles::Role;
 use serde_json::json;
@@ -201,7 +202,7 @@ async fn wrong_settings_are_refused_by_name() {
 }
 
 #[tokio::test]
-async fn what_was_deleted_and_who_was_banned_stays_so_after_a_kill() {
+async fn what_moderators_did_stays_so_after_a_kill() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let (mut args, front) = arguments(&directory.path().join("data"));
     args.push("--moderation-open".into());
@@ -214,6 +215,11 @@ async fn what_was_deleted_and_who_was_banned_stays_so_after_a_kill() {
     process.restart();
     wait::json(&format!("{front}/videos"), START).await;
     moderated.check().await;
+    let ruled = Ruled::new(&front).await;
+    process.kill();
+    process.restart();
+    wait::json(&format!("{front}/videos"), START).await;
+    ruled.check().await;
 }
 
 #[tokio::test]

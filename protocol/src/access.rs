@@ -220,6 +220,8 @@ pub const ENDPOINTS: &[Endpoint] = {
         row(Gateway, "GET", "/moderation/bans", Moderator),
         row(Gateway, "POST", "/moderation/bans", Moderator),
         row(Gateway, "DELETE", "/moderation/bans", Moderator),
+        row(Gateway, "GET", "/moderation/held", Moderator),
+        row(Gateway, "POST", "/moderation/held", Moderator),
         row(Gateway, "POST", "/moderation/pins", Moderator),
         row(Gateway, "DELETE", "/moderation/pins", Moderator),
         row(Gateway, "GET", "/moderation/rules", Moderator),

@@ -54,6 +54,7 @@ where
     moderation::everything_that_was_done_is_in_the_audit_log(&*archive().await).await;
     moderation::the_last_pin_is_in_force_while_its_comment_is(&*archive().await).await;
     moderation::a_shadowed_comment_is_numbered_and_counts_for_nothing(&*archive().await).await;
+    moderation::a_held_comment_waits_beside_the_channel(&*archive().await).await;
     moderation::a_replay_removes_again(&*archive().await).await;
     unique::each_counts_once_in_either_direction(&*fresh().await).await;
     unique::a_replay_marks_again(&*fresh().await).await;

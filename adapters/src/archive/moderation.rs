@@ -6,8 +6,8 @@ use std::fmt;
 use async_trait::async_trait;
 use liverank_core::comment::EntryKind;
 use liverank_core::counting::AuditEntry;
-use liverank_core::moderation::RuleChange;
-use liverank_core::{Comment, Invalid, Millis, VideoId};
+use liverank_core::moderation::{HeldComment, RuleChange};
+use liverank_core::{Comment, CommentId, Invalid, Millis, VideoId};
 
 use super::{Archive, Page};
 use crate::StoreError;
@@ -25,17 +25,31 @@ pub struct AuditPlace {
 }
 
 impl AuditPlace {
+    /// The place of a comment that waits for a moderator.
+    pub const fn of_held(held: &HeldComment) -> Self {
+        let (time, partition, offset) = held.place;
+        Self { time, partition, offset }
+    }
+
     /// The place of an entry.
     pub const fn of(entry: &AuditEntry) -> Self {
         Self { time: entry.time, partition: entry.partition, offset: entry.offset }
     }
 
+    /// Reads what [`fmt::Display`] writes, as the field `before`.
+    ///
+    /// # Errors
+    /// As [`AuditPlace::parse_field`].
+    pub fn parse(text: &str) -> Result<Self, Invalid> {
+        Self::parse_field("before", text)
+    }
+
     /// Reads what [`fmt::Display`] writes.
     ///
     /// # Errors
-    /// Any other text, as the error of the field `before`.
-    pub fn parse(text: &str) -> Result<Self, Invalid> {
-        let wrong = || Invalid::new("before", "must be the `next` of a page of this log");
+    /// Any other text, as the error of `field`.
+    pub fn parse_field(field: &'static str, text: &str) -> Result<Self, Invalid> {
+        let wrong = || Invalid::new(field, "must be the `next` of a page of this list");
         let mut parts = text.split('-');
         let mut number = |digits: usize| {
             let part = parts.next().filter(|part| part.len() == digits);
@@ -74,6 +88,15 @@ pub trait ModerationArchive: Send + Sync {
 
     /// The last entry of a video's channel that says which comment is pinned.
     async fn last_pin(&self, video: &VideoId) -> Result<Option<Comment>, StoreError>;
+
+    /// Up to `limit` comments that wait for a moderator, from after a place (`None`: the first), oldest first.
+    async fn held(&self, after: Option<AuditPlace>, limit: usize) -> Result<Vec<HeldComment>, StoreError>;
+
+    /// A comment that waits for a moderator.
+    async fn held_comment(&self, video: &VideoId, id: &CommentId) -> Result<Option<HeldComment>, StoreError>;
+
+    /// How many comments wait for a moderator, roughly.
+    async fn held_count(&self) -> Result<u64, StoreError>;
 
     /// Up to `limit` entries of the audit log from before a place (`None`: the latest), newest first.
     async fn audit(&self, before: Option<AuditPlace>, limit: usize) -> Result<Vec<AuditEntry>, StoreError>;

@@ -23,6 +23,7 @@ const ROOTS = [
   'Connected',
   'Deleted',
   'Gap',
+  'HeldPage',
   'Interaction',
   'ModerationPage',
   'NumberedComment',

@@ -151,6 +151,8 @@ export interface components {
             own_repeat_seconds?: number;
             /** @description For so long nobody may say the same again. */
             any_repeat_seconds?: number;
+            /** @description Every comment waits for a moderator. */
+            hold_all?: boolean;
             /** @description Links. */
             links?: {
                 /** @description What happens to a comment with a link. */
@@ -267,6 +269,33 @@ export interface components {
             /** @description The number of the last. */
             to: number;
         };
+        /** @description A comment that waits for a moderator. */
+        Held: {
+            /** @description The comment. */
+            id: components["schemas"]["Id"];
+            /** @description Its video. */
+            videoid: components["schemas"]["Id"];
+            /** @description Who wrote it. */
+            userid: components["schemas"]["Id"];
+            /** @description What it says. */
+            comment: string;
+            /** @description The comment that it replies to. */
+            reply_to?: components["schemas"]["Id"];
+            /** @description By which rule it waits: `words`, `links`, `patterns`, `hold_all`. */
+            rule: string;
+            /**
+             * Format: date-time
+             * @description When it was posted.
+             */
+            timestamp: string;
+        };
+        /** @description One page of comments that wait. */
+        HeldPage: {
+            /** @description The page, oldest first. */
+            comments: components["schemas"]["Held"][];
+            /** @description The `after` of the page after this one; null at the end. */
+            next: string | null;
+        };
         /** @description 1 to 256 bytes of UTF-8 without control characters. */
         Id: string;
         /** @description What a viewer did. */
@@ -314,10 +343,10 @@ export interface components {
             } | null;
         };
         /**
-         * @description What happens to a comment in which something is found. `mask` puts stars in its place.
+         * @description What happens to a comment in which something is found. `mask` puts stars in its place; with `hold` the comment waits for a moderator.
          * @enum {string}
          */
-        Measure: "reject" | "mask";
+        Measure: "reject" | "mask" | "hold";
         /** @description What an app says of a video; at most 4096 bytes of JSON without blanks. Other members are the app's own. */
         Metadata: {
             /** @description Its title, which is not only blanks. */
@@ -333,7 +362,7 @@ export interface components {
              * @description What was done.
              * @enum {string}
              */
-            action: "delete" | "put_video" | "remove_video" | "restrict" | "lift" | "set_rules" | "pin";
+            action: "delete" | "put_video" | "remove_video" | "restrict" | "lift" | "set_rules" | "pin" | "review";
             /** @description Its identity. */
             action_id: components["schemas"]["Id"];
             /** @description Who did it. */
@@ -369,6 +398,11 @@ export interface components {
              * @description Until when.
              */
             until?: string | null;
+            /**
+             * @description What became of a comment that waited.
+             * @enum {string}
+             */
+            outcome?: "release" | "reject";
             /** @description The rules that were set; absent where they were taken away. */
             rules?: components["schemas"]["CommentRules"];
         };

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::{Effects, LogRecord, NumberedComment, VideoState};
 use crate::comment::{Comment, EntryKind};
-use crate::moderation::{Action, ActorRole, RuleChange};
+use crate::moderation::{Action, ActorRole, HeldChange, HeldComment, RuleChange, RuleName};
 use crate::{CommentId, Interaction, Kind, Millis, UserId, VideoId};
 
 /// What an archive holds of what a batch's moderation records change.
@@ -38,6 +38,8 @@ pub(super) fn targets(records: &[LogRecord]) -> impl Iterator<Item = (&VideoId, 
             }
             Action::Pin { comment_id: None }
             | Action::Shadow { .. }
+            | Action::Hold { .. }
+            | Action::Review { .. }
             | Action::Restrict { .. }
             | Action::Lift { .. }
             | Action::PutVideo { .. }
@@ -120,6 +122,14 @@ impl Moderating {
                 // Nobody moderated.
                 return;
             }
+            Action::Hold { comment_id, text, reply_to, rule } => {
+                hold(record, (comment_id, text, reply_to.as_ref()), *rule, effects);
+                return;
+            }
+            Action::Review { comment_id, .. } => {
+                let (video, id) = (record.event.video_id.clone(), comment_id.clone());
+                effects.held.push(HeldChange { video, id, held: None });
+            }
             Action::PutVideo { metadata, owner_id } => {
                 let owner_may = |video: &VideoState| video.removed.is_none_or(|by| by == ActorRole::Owner);
                 let may = video.filter(|video| may_change(video, record, moderation.role));
@@ -191,6 +201,26 @@ impl Moderating {
         };
         push(record, told(record, video, entry), effects);
     }
+}
+
+fn hold(
+    record: &LogRecord,
+    (id, text, reply_to): (&CommentId, &str, Option<&CommentId>),
+    rule: RuleName,
+    effects: &mut Effects,
+) {
+    let event = &record.event;
+    let held = HeldComment {
+        id: id.clone(),
+        video: event.video_id.clone(),
+        user: event.user_id.clone(),
+        text: text.to_owned(),
+        reply_to: reply_to.cloned(),
+        timestamp: event.timestamp,
+        rule,
+        place: (record.broker_time, record.partition, record.offset),
+    };
+    effects.held.push(HeldChange { video: event.video_id.clone(), id: id.clone(), held: Some(held) });
 }
 
 /// An entry that says what was done, with the next number of the video's channel.

@@ -36,6 +36,8 @@ pub enum Measure {
     Reject,
     /// It is taken; stars are in the place of what was found.
     Mask,
+    /// It waits for a moderator.
+    Hold,
 }
 
 /// What links do to a comment.
@@ -91,6 +93,9 @@ pub struct CommentRules {
     /// Links.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub links: Option<LinkRule>,
+    /// Every comment waits for a moderator.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub hold_all: bool,
     /// Words.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub words: Vec<WordRule>,
@@ -105,13 +110,14 @@ const fn is_false(flag: &bool) -> bool {
 }
 
 /// The members of [`CommentRules`], as they are written.
-const MEMBERS: [&str; 8] = [
+const MEMBERS: [&str; 9] = [
     "slow_seconds",
     "members_only",
     "max_chars",
     "own_repeat_seconds",
     "any_repeat_seconds",
     "links",
+    "hold_all",
     "words",
     "patterns",
 ];
@@ -133,6 +139,7 @@ impl CommentRules {
             own_repeat_seconds: member(object, "own_repeat_seconds")?,
             any_repeat_seconds: member(object, "any_repeat_seconds")?,
             links: member(object, "links")?,
+            hold_all: member(object, "hold_all")?.unwrap_or(false),
             words: member(object, "words")?.unwrap_or_default(),
             patterns: member(object, "patterns")?.unwrap_or_default(),
         };
@@ -236,7 +243,7 @@ mod tests {
     fn rules_are_read_as_they_are_written() {
         let json = json!({
             "slow_seconds": 5, "members_only": true, "max_chars": 200, "own_repeat_seconds": 60,
-            "any_repeat_seconds": 10, "links": {"action": "reject", "allow": ["example.org"]},
+            "any_repeat_seconds": 10, "hold_all": true, "links": {"action": "reject", "allow": ["example.org"]},
             "words": [{"action": "mask", "words": ["darn*", "go away"]}],
             "patterns": [{"action": "reject", "pattern": r"(?:\d[ -]?){9,}"}],
         });
@@ -257,6 +264,7 @@ mod tests {
             ("slow_seconds", json!("5")),
             ("slow_seconds", json!(MAX_SLOW_SECONDS + 1)),
             ("members_only", json!(1)),
+            ("hold_all", json!("yes")),
             ("max_chars", json!(5000)),
             ("own_repeat_seconds", json!(-1)),
             ("any_repeat_seconds", json!(1.5)),

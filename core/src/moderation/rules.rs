@@ -82,6 +82,8 @@ impl RuleChange {
             Action::Delete { .. }
             | Action::Pin { .. }
             | Action::Shadow { .. }
+            | Action::Hold { .. }
+            | Action::Review { .. }
             | Action::PutVideo { .. }
             | Action::RemoveVideo => return None,
             Action::Restrict { userid, kind, scope, until } => {

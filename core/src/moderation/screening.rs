@@ -39,11 +39,13 @@ pub enum RuleName {
     Words,
     /// A pattern.
     Patterns,
+    /// Every comment waits.
+    HoldAll,
 }
 
 impl RuleName {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::SlowMode,
         Self::MembersOnly,
         Self::Repeat,
@@ -51,6 +53,7 @@ impl RuleName {
         Self::Links,
         Self::Words,
         Self::Patterns,
+        Self::HoldAll,
     ];
 
     /// Its name in problems and as the label of a metric.
@@ -63,6 +66,7 @@ impl RuleName {
             Self::Links => "links",
             Self::Words => "words",
             Self::Patterns => "patterns",
+            Self::HoldAll => "hold_all",
         }
     }
 }
@@ -78,6 +82,8 @@ impl fmt::Display for RuleName {
 pub enum Screened {
     /// It is taken; masked where something was to be.
     Taken(String),
+    /// It waits for a moderator, by this rule; masked where something was to be.
+    Held(String, RuleName),
     /// It is refused by this rule.
     Refused(RuleName),
 }
@@ -103,6 +109,7 @@ struct Links {
 #[derive(Debug, Clone, Default)]
 pub struct Screen {
     max_chars: Option<usize>,
+    hold_all: bool,
     links: Option<Links>,
     words: Vec<Words>,
     patterns: Vec<(Measure, Regex)>,
@@ -118,17 +125,20 @@ impl Screen {
         let patterns = rules.patterns.iter().map(|rule| Ok((rule.action, pattern(&rule.pattern)?)));
         Ok(Self {
             max_chars: rules.max_chars.map(|chars| chars as usize),
+            hold_all: rules.hold_all,
             links: rules.links.as_ref().map(Links::of).transpose()?,
             words: words.collect::<Result<_, _>>()?,
             patterns: patterns.collect::<Result<_, _>>()?,
         })
     }
 
-    /// What becomes of a comment with this text. What is refused by one rule is not masked by another.
+    /// What becomes of a comment with this text. What is refused by one rule is not held by another; what is held is
+    /// masked, too.
     pub fn screen(&self, text: &str) -> Screened {
         if self.max_chars.is_some_and(|most| text.chars().count() > most) {
             return Screened::Refused(RuleName::Length);
         }
+        let mut held = self.hold_all.then_some(RuleName::HoldAll);
         let mut masked = vec![false; text.chars().count()];
         if !self.words.is_empty() {
             let (folded, seen) = (Folded::of(text), Folded::seen(text));
@@ -137,16 +147,17 @@ impl Screen {
                 self.words.iter().flat_map(|words| forms.iter().flatten().map(move |form| (words, form)))
             {
                 for found in words.find(form.as_str()) {
-                    if words.measure == Measure::Reject {
-                        return Screened::Refused(RuleName::Words);
+                    match words.measure {
+                        Measure::Reject => return Screened::Refused(RuleName::Words),
+                        Measure::Hold => held = Some(RuleName::Words),
+                        Measure::Mask => masked[form.origins(found)].fill(true),
                     }
-                    masked[form.origins(found)].fill(true);
                 }
             }
         }
         let mut text = stars(text, &masked);
         if self.links.is_none() && self.patterns.is_empty() {
-            return Screened::Taken(text);
+            return taken(text, held);
         }
         // As it reads: without what is not seen, and with one way of writing each character.
         let mut plain: String = text.nfkc().filter(|c| !is_invisible(*c)).collect();
@@ -161,9 +172,13 @@ impl Screen {
         if let Some((rule, ..)) = found.iter().find(|(_, measure, _)| *measure == Measure::Reject) {
             return Screened::Refused(*rule);
         }
-        if !found.is_empty() {
+        if let Some((rule, ..)) = found.iter().find(|(_, measure, _)| *measure == Measure::Hold) {
+            held = Some(*rule);
+        }
+        let masks = || found.iter().filter(|(_, measure, _)| *measure == Measure::Mask);
+        if masks().next().is_some() {
             let mut masked = vec![false; plain.chars().count()];
-            for range in found.into_iter().flat_map(|(.., ranges)| ranges) {
+            for range in masks().flat_map(|(.., ranges)| ranges.clone()) {
                 let from = plain[..range.start].chars().count();
                 let chars = plain[range].chars().count();
                 masked[from..from + chars].fill(true);
@@ -171,7 +186,14 @@ impl Screen {
             plain = stars(&plain, &masked);
             text = plain;
         }
-        Screened::Taken(text)
+        taken(text, held)
+    }
+}
+
+fn taken(text: String, held: Option<RuleName>) -> Screened {
+    match held {
+        Some(rule) => Screened::Held(text, rule),
+        None => Screened::Taken(text),
     }
 }
 
@@ -290,6 +312,22 @@ mod tests {
 
     fn taken(text: &str) -> Screened {
         Screened::Taken(text.to_owned())
+    }
+
+    #[test]
+    fn what_is_held_is_masked_too_and_what_is_refused_is_not_held() {
+        let screen = screen(
+            &json!({"words": [{"action": "hold", "words": ["odd"]}, {"action": "mask", "words": ["darn"]},
+            {"action": "reject", "words": ["bad"]}], "links": {"action": "hold"}}),
+        );
+        let held = |text: &str, rule| Screened::Held(text.to_owned(), rule);
+        assert_eq!(screen.screen("odd, darn"), held("odd, ****", RuleName::Words));
+        assert_eq!(screen.screen("see evil.com"), held("see evil.com", RuleName::Links));
+        assert_eq!(screen.screen("bad and odd"), Screened::Refused(RuleName::Words));
+        assert_eq!(screen.screen("fine"), taken("fine"));
+        let all = Screen { hold_all: true, ..screen };
+        assert_eq!(all.screen("fine"), held("fine", RuleName::HoldAll));
+        assert_eq!(all.screen("bad"), Screened::Refused(RuleName::Words));
     }
 
     #[test]

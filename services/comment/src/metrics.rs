@@ -25,6 +25,8 @@ label_values! {
         Words = "words",
         /// A pattern.
         Patterns = "patterns",
+        /// Every comment waits.
+        HoldAll = "hold_all",
     }
 }
 
@@ -38,6 +40,7 @@ impl From<RuleName> for RuleLabel {
             RuleName::Links => Self::Links,
             RuleName::Words => Self::Words,
             RuleName::Patterns => Self::Patterns,
+            RuleName::HoldAll => Self::HoldAll,
         }
     }
 }
@@ -64,6 +67,8 @@ pub struct CommentMetrics {
     ruled: Family<RuleLabels, Counter>,
     /// Comments of users who are shadow-banned.
     pub shadowed: Counter,
+    /// Comments that wait for a moderator, as this service wrote them.
+    pub held: Counter,
     /// Comments taken with something masked.
     pub masked: Counter,
     /// Places that have rules of comments.
@@ -85,6 +90,7 @@ impl CommentMetrics {
             restrictions: Gauge::default(),
             ruled: Family::default(),
             shadowed: Counter::default(),
+            held: Counter::default(),
             masked: Counter::default(),
             ruled_scopes: Gauge::default(),
             append_seconds: Histogram::new(exponential_buckets(0.0005, 2.0, 15)),
@@ -103,6 +109,7 @@ impl CommentMetrics {
             registry.register("restrictions", "Bans and mutes known", m.restrictions);
             registry.register("ruled", "Comments refused by a rule of comments", m.ruled);
             registry.register("shadowed", "Comments that their authors alone are shown", m.shadowed);
+            registry.register("held", "Comments that were to wait for a moderator", m.held);
             registry.register("masked", "Comments taken with something masked", m.masked);
             registry.register("ruled_scopes", "Places that have rules of comments", m.ruled_scopes);
             registry.register("append_seconds", "Time until the log answered", m.append_seconds);

@@ -9,7 +9,7 @@ use axum::http::StatusCode;
 use liverank_adapters::event_log::AppendError;
 use liverank_core::comment::{EntryKind, check_text, derived_id, random_id};
 use liverank_core::event::{CommentBody, optional_text, required_text};
-use liverank_core::moderation::{Action, ActorRole, Moderation};
+use liverank_core::moderation::{Action, ActorRole, Moderation, RuleName};
 use liverank_core::{Comment, CommentId, EventId, Interaction, Invalid, Kind, Millis, UserId, VideoId, ids};
 use liverank_runtime::body::JsonObject;
 use liverank_runtime::identity::sent::SentBy;
@@ -100,6 +100,10 @@ pub(crate) async fn comment(
                 service.metrics.repeated.inc();
                 return Ok(created(&first));
             }
+            if let Some(first) = service.known_to_wait(&draft.video, &id).await {
+                service.metrics.repeated.inc();
+                return Ok(waits(&first));
+            }
             id
         }
     };
@@ -107,12 +111,25 @@ pub(crate) async fn comment(
     if let Some(reply_to) = &draft.reply_to {
         service.expect_comment(&draft.user, &draft.video, reply_to).await?;
     }
-    let claimed = service.expect_kept(&sent_by, &draft.user, &draft.video, &mut draft.text).await?;
+    let kept = service.expect_kept(&sent_by, &draft.user, &draft.video, &mut draft.text).await?;
     let keyed = draft.key.is_some();
     let comment = draft.into_comment(id, now_ms(), entry);
-    service.append(&comment).await.inspect_err(|_| service.give_back(&claimed))?;
+    // Nobody but its author is shown a shadowed one: there is nothing to wait for.
+    let held = kept.held.filter(|_| comment.entry.is_comment());
+    let written = service.write(&comment, held).await;
+    written.inspect_err(|_| service.give_back(&kept))?;
+    if held.is_some() {
+        service.metrics.held.inc();
+        return Ok(waits(&comment));
+    }
     service.took(&comment, keyed);
     Ok(created(&comment))
+}
+
+/// The answer to a comment that waits for a moderator.
+fn waits(comment: &Comment) -> (StatusCode, Json<Value>) {
+    let body = json!({"success": true, "held": true, "comment": comment_json::unnumbered(comment)});
+    (StatusCode::ACCEPTED, Json(body))
 }
 
 fn created(comment: &Comment) -> (StatusCode, Json<Value>) {
@@ -132,9 +149,42 @@ impl CommentService {
         archived.await.ok().flatten().filter(|comment| now_ms() - comment.timestamp < KEY_HOLDS_MS)
     }
 
+    /// The comment that an earlier post with the same key made, and that waits for a moderator.
+    async fn known_to_wait(&self, video: &VideoId, id: &CommentId) -> Option<Comment> {
+        let asked = self.archive.ask(LOOK_UP_TIMEOUT, |archive| async move {
+            archive.moderation().held_comment(video, id).await
+        });
+        let held = asked.await.ok().flatten()?;
+        Some(Comment {
+            id: held.id,
+            user_id: held.user,
+            video_id: held.video,
+            text: held.text,
+            timestamp: held.timestamp,
+            seq: 0,
+            reply_to: held.reply_to,
+            entry: EntryKind::Comment,
+        })
+    }
+
+    /// Writes a comment into the log: as one, as one that waits by this rule, or as one that is its author's alone.
+    async fn write(&self, comment: &Comment, held: Option<RuleName>) -> Result<(), Problem> {
+        let (id, text, reply_to) = (comment.id.clone(), comment.text.clone(), comment.reply_to.clone());
+        let record = if let Some(rule) = held {
+            self.expect_room_to_wait().await?;
+            unseen(comment, Action::Hold { comment_id: id, text, reply_to, rule })?
+        } else if comment.entry == EntryKind::Shadowed {
+            unseen(comment, Action::Shadow { comment_id: id, text, reply_to })?
+        } else {
+            posted(comment)
+        };
+        self.append(&record).await
+    }
+
     /// Refuses a reply to what is no comment under this video. A comment is in the archive before any viewer sees it.
     async fn expect_comment(&self, user: &UserId, video: &VideoId, id: &CommentId) -> Result<(), Problem> {
-        let here = self.acknowledged().get(Instant::now(), id).is_some_and(|it| it.video_id == *video);
+        let is_shown = |it: &Comment| it.video_id == *video && it.is_shown_to(Some(user));
+        let here = self.acknowledged().get(Instant::now(), id).is_some_and(is_shown);
         if here {
             return Ok(());
         }
@@ -149,11 +199,10 @@ impl CommentService {
         }
     }
 
-    /// Answers once the log has the comment durably.
-    async fn append(&self, comment: &Comment) -> Result<(), Problem> {
-        let event = if comment.entry == EntryKind::Shadowed { shadowed(comment)? } else { posted(comment) };
+    /// Answers once the log has the record durably.
+    async fn append(&self, record: &Interaction) -> Result<(), Problem> {
         let started = Instant::now();
-        let append = self.log.append(comment.video_id.as_str().as_bytes(), event.to_json());
+        let append = self.log.append(record.video_id.as_str().as_bytes(), record.to_json());
         match timeout(APPEND_TIMEOUT, append).await {
             Ok(Ok(_)) => {
                 self.metrics.append_seconds.observe(started.elapsed().as_secs_f64());
@@ -202,10 +251,8 @@ fn posted(comment: &Comment) -> Interaction {
     }
 }
 
-/// The record of a comment that its author alone is to be shown.
-fn shadowed(comment: &Comment) -> Result<Interaction, Invalid> {
-    let (text, reply_to) = (comment.text.clone(), comment.reply_to.clone());
-    let action = Action::Shadow { comment_id: comment.id.clone(), text, reply_to };
+/// The record of a comment that others than its author are not shown, or not yet.
+fn unseen(comment: &Comment, action: Action) -> Result<Interaction, Invalid> {
     let (user, video) = (comment.user_id.clone(), comment.video_id.clone());
     let id = EventId::parse(comment.id.as_str())?;
     let moderation = Moderation { action, role: ActorRole::Author, reason: None };

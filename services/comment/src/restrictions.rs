@@ -81,6 +81,7 @@ pub(crate) async fn follow(service: Arc<CommentService>, shell: ServiceContext) 
             {
                 // Counted anew, from a log that may not have all of them any more: what it says is in force.
                 *service.restrictions.write() = RuleBook::default();
+                service.rules.forget_screens();
             }
         }
         let before = service.restrictions.read().revision();

@@ -31,6 +31,14 @@ const SCREENS_KEEP: Duration = Duration::from_hours(1);
 const OWNERS: usize = 10_000;
 const OWNERS_KEEP: Duration = Duration::from_secs(10);
 
+/// Comments that wait for moderators, in all: 160 MB of the longest ones in the archive. One more is refused; those that
+/// come at once at several services may pass it by their number.
+const MAX_HELD: u64 = 10_000;
+/// How long the archive may take to say how many wait.
+const HELD_TIMEOUT: Duration = Duration::from_millis(500);
+/// When to try again where too many wait: moderators are people.
+const HELD_RETRY: Duration = Duration::from_mins(1);
+
 /// The rules of comments at this service, beside those that moderators set.
 pub(crate) struct Rules {
     system: Option<RulesInForce>,
@@ -52,6 +60,11 @@ impl Rules {
             spacing: Mutex::new(Spacing::new(CLAIMS)),
             owners: Mutex::new(Recent::new(OWNERS, OWNERS_KEEP)),
         })
+    }
+
+    /// Other rules may have the revisions of those that it has: the archive was counted anew.
+    pub(crate) fn forget_screens(&self) {
+        *lock(&self.screens) = Recent::new(SCREENS, SCREENS_KEEP);
     }
 
     /// The text rules of a place, made ready.
@@ -82,9 +95,14 @@ fn read(file: &Path) -> anyhow::Result<RulesInForce> {
     Ok(RulesInForce { scope: Scope::Everywhere, revision: 0, rules })
 }
 
-/// What a comment has claimed. It is given back where the comment does not come into the log.
+/// What the rules say of a comment that is taken.
 #[derive(Debug, Default)]
-pub(crate) struct Claimed(Vec<Claim>);
+pub(crate) struct Kept {
+    /// What it has claimed. It is given back where the comment does not come into the log.
+    claims: Vec<Claim>,
+    /// The rule by which it waits for a moderator.
+    pub(crate) held: Option<RuleName>,
+}
 
 impl CommentService {
     /// The text as it is taken: masked, where the rules say so.
@@ -97,9 +115,9 @@ impl CommentService {
         user: &UserId,
         video: &VideoId,
         text: &mut String,
-    ) -> Result<Claimed, Problem> {
+    ) -> Result<Kept, Problem> {
         if sent_by.has(ViewerRole::Moderator) {
-            return Ok(Claimed::default());
+            return Ok(Kept::default());
         }
         let rules = self.comment_rules(user, video).await;
         let refused = |problem: Problem, rule: RuleName| {
@@ -110,10 +128,14 @@ impl CommentService {
         if let Some(of) = rules.iter().find(|of| of.rules.rules.members_only && !is_member) {
             return Err(refused(forbidden(RuleName::MembersOnly, &of.scope), RuleName::MembersOnly));
         }
-        let (said, mut claims) = (text.clone(), Vec::new());
+        let (said, mut claims, mut held) = (text.clone(), Vec::new(), None);
         for of in &rules {
             match self.rules.screen(of).screen(text) {
                 Screened::Taken(masked) => *text = masked,
+                Screened::Held(masked, rule) => {
+                    *text = masked;
+                    held = held.or(Some(rule));
+                }
                 Screened::Refused(rule) => return Err(refused(forbidden(rule, &of.scope), rule)),
             }
             claims.extend(Claim::of(&of.rules.rules, &of.scope, user, &said));
@@ -125,12 +147,29 @@ impl CommentService {
         let taken = lock(&self.rules.spacing)
             .take(&claims, now)
             .map_err(|(claim, until)| refused(too_soon(claim, until, now), claim.rule));
-        taken.map(|()| Claimed(claims))
+        taken.map(|()| Kept { claims, held })
     }
 
     /// Gives back what a comment claimed that was not acknowledged: it may be sent again at once.
-    pub(crate) fn give_back(&self, claimed: &Claimed) {
-        lock(&self.rules.spacing).give_back(&claimed.0);
+    pub(crate) fn give_back(&self, kept: &Kept) {
+        lock(&self.rules.spacing).give_back(&kept.claims);
+    }
+
+    /// Refuses a comment that is to wait where too many do, and where nobody knows.
+    pub(crate) async fn expect_room_to_wait(&self) -> Result<(), Problem> {
+        let count =
+            self.archive.ask(HELD_TIMEOUT, |archive| async move { archive.moderation().held_count().await });
+        match count.await {
+            Ok(count) if count < MAX_HELD => Ok(()),
+            Ok(_) => {
+                let detail = "comments here wait for a moderator, and too many wait already: try again later";
+                let problem = Problem::new(StatusCode::TOO_MANY_REQUESTS, detail).with("rule", "hold");
+                Err(problem.retry_after(HELD_RETRY))
+            }
+            Err(_) => Err(Problem::unavailable(
+                "comments here wait for a moderator, and the archive is away: not acknowledged, try again",
+            )),
+        }
     }
 
     /// All rules that a comment has to keep.
@@ -163,7 +202,7 @@ fn forbidden(rule: RuleName, scope: &Scope) -> Problem {
         RuleName::Length => "the comment is longer than is allowed",
         RuleName::Links => "the comment has a link that is not allowed",
         RuleName::Words => "the comment has a word that is not allowed",
-        RuleName::Patterns | RuleName::SlowMode | RuleName::Repeat => {
+        RuleName::Patterns | RuleName::SlowMode | RuleName::Repeat | RuleName::HoldAll => {
             "the comment is of a kind that is not allowed"
         }
     };

@@ -5,6 +5,7 @@
 //! | this one | writes an action into the log; the audit log |
 //! | `deletion` | deletes a comment |
 //! | `bans` | bans and mutes users, and lists who is |
+//! | `held` | comments that wait for a moderator |
 //! | `pins` | pins a comment of a video |
 //! | `rules` | says what comments must be like |
 
@@ -28,6 +29,7 @@ use crate::interact::too_many;
 
 pub(crate) mod bans;
 pub(crate) mod deletion;
+pub(crate) mod held;
 pub(crate) mod pins;
 pub(crate) mod rules;
 

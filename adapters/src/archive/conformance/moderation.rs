@@ -3,7 +3,8 @@
 use liverank_core::comment::EntryKind;
 use liverank_core::counting::{Batch, Rules};
 use liverank_core::moderation::{
-    Action, ActorRole, Changed, CommentRules, Moderation, Restriction, Rule, RuleChange, Scope,
+    Action, ActorRole, Changed, CommentRules, Moderation, Outcome, Restriction, Rule, RuleChange, RuleName,
+    Scope,
 };
 use liverank_core::{CommentId, Interaction};
 
@@ -236,6 +237,63 @@ pub async fn a_shadowed_comment_is_numbered_and_counts_for_nothing(archive: &dyn
     archive.commit(&log.on_one([delete("v", "s", "m2")])).await.unwrap();
     let gone = archive.comment(&video("v"), &"s".parse().unwrap()).await.unwrap().unwrap();
     assert_eq!((gone.text.as_str(), gone.entry), ("", EntryKind::Removed));
+}
+
+fn hold(on: &str, comment: &str, text: &str) -> Interaction {
+    let (comment_id, text) = (comment.parse().unwrap(), text.to_owned());
+    let action = Action::Hold { comment_id, text, reply_to: None, rule: RuleName::Words };
+    let moderation = Moderation { action, role: ActorRole::Author, reason: None };
+    moderation.into_record(user("ann"), Some(video(on)), comment.parse().unwrap(), BEGIN)
+}
+
+fn review(on: &str, comment: &str, outcome: Outcome, id: &str) -> Interaction {
+    moderated(Some(on), id, Action::Review { comment_id: comment.parse().unwrap(), outcome })
+}
+
+pub async fn a_held_comment_waits_beside_the_channel(archive: &dyn Archive) {
+    let mut log = Log::new();
+    let held = archive.moderation();
+    let commit = async |batch: Batch| archive.commit(&batch).await.unwrap();
+    let committed = commit(log.batch([
+        (0, hold("v", "h1", "one")),
+        (1, hold("w", "h2", "two")),
+        (0, hold("v", "h1", "again")),
+        (0, comment("v", "c", "shown")),
+    ]))
+    .await;
+    assert_eq!(committed.effects.comments.len(), 1, "nobody is told of what waits");
+    assert_eq!(channel(archive, "v").await, channel_of(&[("shown", None)]));
+    assert_eq!(archive.heads(&[video("v"), video("w")]).await.unwrap(), [1, 0]);
+    assert!(archive.video(&video("w")).await.unwrap().is_none(), "it makes nobody an owner");
+    let texts = async |after, limit| -> Vec<String> {
+        held.held(after, limit).await.unwrap().into_iter().map(|held| held.text).collect()
+    };
+    assert_eq!(texts(None, 10).await, ["one", "two"], "oldest first, and a repeat is none");
+    assert_eq!(held.held_count().await.unwrap(), 2);
+    let first = held.held(None, 1).await.unwrap().remove(0);
+    assert_eq!((first.user.as_str(), first.rule, first.timestamp), ("ann", RuleName::Words, BEGIN));
+    assert_eq!(texts(Some(AuditPlace::of_held(&first)), 10).await, ["two"]);
+    let id: CommentId = "h1".parse().unwrap();
+    assert_eq!(held.held_comment(&video("v"), &id).await.unwrap(), Some(first.clone()));
+    assert_eq!(held.held_comment(&video("w"), &id).await.unwrap(), None);
+    // Released by two moderators at once: it is one comment.
+    commit(log.on_one([
+        first.released(BEGIN + 9),
+        review("v", "h1", Outcome::Release, "m1"),
+        first.released(BEGIN + 10),
+        review("v", "h1", Outcome::Release, "m2"),
+    ]))
+    .await;
+    assert_eq!(channel(archive, "v").await, channel_of(&[("shown", None), ("one", None)]));
+    assert_eq!(archive.video(&video("v")).await.unwrap().unwrap().counters.comments, 2);
+    // One that waits and is refused in the same batch.
+    commit(log.on_one([hold("v", "h3", "three"), review("v", "h3", Outcome::Reject, "m3")])).await;
+    commit(log.on_one([review("w", "h2", Outcome::Reject, "m4")])).await;
+    assert_eq!(texts(None, 10).await, Vec::<String>::new());
+    assert_eq!(held.held_count().await.unwrap(), 0);
+    assert_eq!(channel(archive, "v").await.len(), 2);
+    let done: Vec<_> = held.audit(None, 10).await.unwrap();
+    assert_eq!(done.len(), 4, "reviews, and nobody's comments");
 }
 
 pub async fn a_replay_removes_again(archive: &dyn Archive) {

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use liverank_core::comment::EntryKind;
 use liverank_core::counting::{AuditEntry, Batch, Effects, Moderated, NumberedComment};
-use liverank_core::moderation::{Changed, Rule, RuleChange, Scope, ScopeRules};
-use liverank_core::{Comment, Interaction, Millis, UserId, VideoId};
-use redb::{Database, ReadableDatabase, ReadableTable, WriteTransaction};
+use liverank_core::moderation::{Changed, HeldComment, Rule, RuleChange, Scope, ScopeRules};
+use liverank_core::{Comment, CommentId, Interaction, Millis, UserId, VideoId};
+use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, WriteTransaction};
 use serde::{Deserialize, Serialize};
 
 use super::super::{AuditPlace, ModerationArchive};
@@ -128,6 +128,22 @@ pub fn put(transaction: &WriteTransaction, tables: &Tables, effects: &Effects) -
             rules.insert(change.revision, StoredRule::of(change).encode().as_slice())?;
         }
     }
+    if !effects.held.is_empty() {
+        let mut held = transaction.open_table(tables.held)?;
+        let mut places = transaction.open_table(tables.held_places)?;
+        for change in &effects.held {
+            let key = (change.video.as_str(), change.id.as_str());
+            let before = places.remove(key)?.map(|place| place.value());
+            if let Some(before) = before {
+                held.remove(before)?;
+            }
+            if let Some(waits) = &change.held {
+                let json = serde_json::to_vec(waits).expect("text and numbers always serialise");
+                held.insert(waits.place, json.as_slice())?;
+                places.insert(key, waits.place)?;
+            }
+        }
+    }
     if !effects.audit.is_empty() {
         let mut audit = transaction.open_table(tables.audit)?;
         for entry in &effects.audit {
@@ -157,6 +173,39 @@ fn rules_since(
         Err(_) => true,
     };
     changes.filter(is_asked).take(limit).collect()
+}
+
+fn decode_held(bytes: &[u8]) -> Result<HeldComment, Failure> {
+    serde_json::from_slice(bytes).map_err(|error| damaged("a held comment", error))
+}
+
+fn held(
+    database: &Database,
+    tables: &Tables,
+    after: Option<AuditPlace>,
+    limit: usize,
+) -> Result<Vec<HeldComment>, Failure> {
+    let table = database.begin_read()?.open_table(tables.held)?;
+    let after =
+        after.map_or(Bound::Unbounded, |place| Bound::Excluded((place.time, place.partition, place.offset)));
+    let found = table.range::<Place>((after, Bound::Unbounded))?.take(limit);
+    found.map(|entry| decode_held(entry?.1.value())).collect()
+}
+
+fn held_comment(
+    database: &Database,
+    tables: &Tables,
+    video: &VideoId,
+    id: &CommentId,
+) -> Result<Option<HeldComment>, Failure> {
+    let transaction = database.begin_read()?;
+    let places = transaction.open_table(tables.held_places)?;
+    let Some(place) = places.get((video.as_str(), id.as_str()))?.map(|place| place.value()) else {
+        return Ok(None);
+    };
+    let table = transaction.open_table(tables.held)?;
+    let bytes = table.get(place)?;
+    bytes.map(|bytes| decode_held(bytes.value())).transpose()
 }
 
 fn last_pin(database: &Database, tables: &Tables, video: &VideoId) -> Result<Option<Comment>, Failure> {
@@ -200,6 +249,19 @@ impl ModerationArchive for EmbeddedArchive {
     async fn comment_rules_count(&self) -> Result<u64, StoreError> {
         let all = self.read(|database, tables| rules_since(database, tables, 0, usize::MAX, true)).await?;
         Ok(all.len() as u64)
+    }
+
+    async fn held(&self, after: Option<AuditPlace>, limit: usize) -> Result<Vec<HeldComment>, StoreError> {
+        self.read(move |database, tables| held(database, tables, after, limit)).await
+    }
+
+    async fn held_comment(&self, video: &VideoId, id: &CommentId) -> Result<Option<HeldComment>, StoreError> {
+        let (video, id) = (video.clone(), id.clone());
+        self.read(move |database, tables| held_comment(database, tables, &video, &id)).await
+    }
+
+    async fn held_count(&self) -> Result<u64, StoreError> {
+        self.read(|database, tables| Ok(database.begin_read()?.open_table(tables.held)?.len()?)).await
     }
 
     async fn last_pin(&self, video: &VideoId) -> Result<Option<Comment>, StoreError> {

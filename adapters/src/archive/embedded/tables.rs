@@ -44,6 +44,10 @@ pub struct Tables {
     pub rule_revisions: TableDefinition<'static, &'static str, u64>,
     /// The number of the last entry that says what is pinned, by video.
     pub pins: TableDefinition<'static, &'static str, u64>,
+    /// Comments that wait for a moderator, by when and where the log has them.
+    pub held: TableDefinition<'static, Place, &'static [u8]>,
+    /// Where each of them is, by video and comment.
+    pub held_places: TableDefinition<'static, (&'static str, &'static str), Place>,
     /// What moderators did, by when and where the log has it.
     pub audit: TableDefinition<'static, Place, &'static [u8]>,
     /// The bits of what an event that counts once per user added to the decayed score, by its mark's key.
@@ -65,6 +69,8 @@ pub static LIVE: Tables = Tables {
     rules: TableDefinition::new("rules"),
     rule_revisions: TableDefinition::new("rule_revisions"),
     pins: TableDefinition::new("pins"),
+    held: TableDefinition::new("held"),
+    held_places: TableDefinition::new("held_places"),
     audit: TableDefinition::new("moderation"),
     marks: TableDefinition::new("marks"),
 };
@@ -84,6 +90,8 @@ pub static NEXT: Tables = Tables {
     rules: TableDefinition::new("next_rules"),
     rule_revisions: TableDefinition::new("next_rule_revisions"),
     pins: TableDefinition::new("next_pins"),
+    held: TableDefinition::new("next_held"),
+    held_places: TableDefinition::new("next_held_places"),
     audit: TableDefinition::new("next_moderation"),
     marks: TableDefinition::new("next_marks"),
 };
@@ -107,6 +115,8 @@ impl Tables {
         transaction.open_table(self.rules)?;
         transaction.open_table(self.rule_revisions)?;
         transaction.open_table(self.pins)?;
+        transaction.open_table(self.held)?;
+        transaction.open_table(self.held_places)?;
         transaction.open_table(self.audit)?;
         transaction.open_table(self.marks)?;
         Ok(())
@@ -127,6 +137,8 @@ impl Tables {
         transaction.delete_table(self.rules)?;
         transaction.delete_table(self.rule_revisions)?;
         transaction.delete_table(self.pins)?;
+        transaction.delete_table(self.held)?;
+        transaction.delete_table(self.held_places)?;
         transaction.delete_table(self.audit)?;
         transaction.delete_table(self.marks)?;
         Ok(())
@@ -147,6 +159,8 @@ impl Tables {
         transaction.rename_table(self.rules, others.rules)?;
         transaction.rename_table(self.rule_revisions, others.rule_revisions)?;
         transaction.rename_table(self.pins, others.pins)?;
+        transaction.rename_table(self.held, others.held)?;
+        transaction.rename_table(self.held_places, others.held_places)?;
         transaction.rename_table(self.audit, others.audit)?;
         transaction.rename_table(self.marks, others.marks)?;
         Ok(())

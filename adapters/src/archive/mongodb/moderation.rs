@@ -1,11 +1,11 @@
 //! Restrictions, rules of comments and the audit log, in their collections; and comments that were removed.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use liverank_core::counting::{AuditEntry, Batch, Effects, Moderated};
-use liverank_core::moderation::{Changed, Rule, RuleChange, Scope, ScopeRules};
+use liverank_core::moderation::{Changed, HeldComment, Rule, RuleChange, Scope, ScopeRules};
 use liverank_core::{Comment, CommentId, Interaction, Invalid, UserId, VideoId};
 use mongodb::IndexModel;
 use mongodb::bson::{Bson, Document, doc};
@@ -102,6 +102,34 @@ pub(super) fn index() -> IndexModel {
     IndexModel::builder().keys(doc! { IN_FORCE: 1 }).options(options).build()
 }
 
+/// A comment that waits for a moderator.
+#[derive(Debug, Serialize, Deserialize)]
+struct HeldDoc {
+    /// Video and comment: no id has a line break in it.
+    #[serde(rename = "_id")]
+    key: String,
+    /// An [`AuditPlace`], as text.
+    place: String,
+    /// The comment as JSON.
+    held: String,
+}
+
+impl HeldDoc {
+    fn key(video: &VideoId, id: &CommentId) -> String {
+        format!("{video}\n{id}")
+    }
+
+    fn update(video: &VideoId, id: &CommentId, held: &HeldComment) -> Document {
+        let fields = doc! { "place": AuditPlace::of_held(held).to_string(), "held": text(held) };
+        doc! { "q": { "_id": Self::key(video, id) }, "u": { "$set": fields }, "upsert": true }
+    }
+}
+
+/// The index of comments that wait.
+pub(super) fn held_index() -> IndexModel {
+    IndexModel::builder().keys(doc! { "place": 1 }).build()
+}
+
 /// One thing that a moderator did.
 #[derive(Debug, Serialize, Deserialize)]
 struct AuditDoc {
@@ -161,6 +189,19 @@ impl Transaction<'_> {
         self.update("comments", raw(removed)?).await?;
         let changed = effects.rules.iter().map(RuleDoc::update);
         self.update("rules", raw(changed)?).await?;
+        // Of each comment the last that happened to it: one may wait and be released in one batch.
+        let last: HashMap<_, _> =
+            effects.held.iter().map(|change| ((&change.video, &change.id), &change.held)).collect();
+        let waiting =
+            last.iter().filter_map(|((video, id), held)| Some(HeldDoc::update(video, id, held.as_ref()?)));
+        self.update("held", raw(waiting)?).await?;
+        let ended = last.iter().filter(|(_, held)| held.is_none());
+        let ended: Vec<Bson> = ended.map(|((video, id), _)| HeldDoc::key(video, id).into()).collect();
+        if !ended.is_empty() {
+            // Two moderators may have ended the same; and what was written and ended in one batch was never there.
+            let there: Vec<HeldDoc> = self.find_each("held", "_id", ended).await?;
+            self.delete("held", there.into_iter().map(|held| held.key.into()).collect()).await?;
+        }
         let done = effects.audit.iter().map(|entry| {
             let AuditDoc { place, record } = AuditDoc::of(entry);
             doc! { "q": { "_id": place }, "u": { "$set": { "record": record } }, "upsert": true }
@@ -187,6 +228,25 @@ impl ModerationArchive for MongoArchive {
         within(READ_TIMEOUT, "counting rules of comments", async {
             let in_force = doc! { IN_FORCE: { "$gt": 0_i64 } };
             self.collection::<Document>("rules").count_documents(in_force).await
+        })
+        .await
+    }
+
+    async fn held(&self, after: Option<AuditPlace>, limit: usize) -> Result<Vec<HeldComment>, StoreError> {
+        let filter = after.map_or_else(Document::new, |place| doc! { "place": { "$gt": place.to_string() } });
+        let found: Vec<HeldDoc> = self.find("held", filter, doc! { "place": 1 }, limit).await?;
+        found.iter().map(|found| json(&found.held)).collect()
+    }
+
+    async fn held_comment(&self, video: &VideoId, id: &CommentId) -> Result<Option<HeldComment>, StoreError> {
+        let key = doc! { "_id": HeldDoc::key(video, id) };
+        let found: Vec<HeldDoc> = self.find("held", key, doc! {}, 1).await?;
+        found.first().map(|found| json(&found.held)).transpose()
+    }
+
+    async fn held_count(&self) -> Result<u64, StoreError> {
+        within(READ_TIMEOUT, "counting held comments", async {
+            self.collection::<Document>("held").estimated_document_count().await
         })
         .await
     }

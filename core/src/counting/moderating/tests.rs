@@ -6,7 +6,7 @@ use serde_json::json;
 use super::super::{Rules, apply_with};
 use super::*;
 use crate::Metadata;
-use crate::moderation::{Moderation, Restriction, RuleBook, Scope};
+use crate::moderation::{Moderation, Outcome, Restriction, RuleBook, Scope};
 
 fn video(id: &str) -> VideoId {
     VideoId::parse(id).unwrap()
@@ -44,6 +44,7 @@ struct Archive {
     sightings: BTreeMap<String, Millis>,
     revision: u64,
     rules: BTreeMap<String, RuleChange>,
+    held: BTreeMap<(VideoId, CommentId), HeldComment>,
     audit: Vec<AuditEntry>,
 }
 
@@ -69,6 +70,12 @@ impl Archive {
         for change in effects.rules {
             self.revision = change.revision;
             self.rules.insert(change.key.clone(), change);
+        }
+        for HeldChange { video, id, held } in effects.held {
+            match held {
+                Some(held) => self.held.insert((video, id), held),
+                None => self.held.remove(&(video, id)),
+            };
         }
         self.audit.extend(effects.audit);
     }
@@ -134,6 +141,75 @@ fn what_is_unknown_is_deleted_without_harm() {
     assert_eq!(archive.audit.len(), 4, "all of it was done");
 }
 
+fn shadow(offset: u64, on: &str, id: &str, by: &str) -> LogRecord {
+    let (comment_id, text) = (id.parse().unwrap(), "hidden".to_owned());
+    moderated(offset, Some(on), by, ActorRole::Author, Action::Shadow { comment_id, text, reply_to: None })
+}
+
+fn pin(offset: u64, on: &str, id: Option<&str>) -> LogRecord {
+    let comment_id = id.map(|id| id.parse().unwrap());
+    moderated(offset, Some(on), "mod", ActorRole::Moderator, Action::Pin { comment_id })
+}
+
+fn hold(offset: u64, on: &str, id: &str, by: &str) -> LogRecord {
+    let (comment_id, text) = (id.parse().unwrap(), "held".to_owned());
+    let action = Action::Hold { comment_id, text, reply_to: None, rule: RuleName::Words };
+    moderated(offset, Some(on), by, ActorRole::Author, action)
+}
+
+fn review(offset: u64, on: &str, id: &str) -> LogRecord {
+    let action = Action::Review { comment_id: id.parse().unwrap(), outcome: Outcome::Reject };
+    moderated(offset, Some(on), "mod", ActorRole::Moderator, action)
+}
+
+#[test]
+fn a_pin_is_one_of_a_comment_that_is_shown() {
+    let log = [
+        comment(0, "v", "a", "ann"),
+        shadow(1, "v", "s", "troll"),
+        pin(2, "v", Some("a")),
+        pin(3, "v", Some("s")),
+        pin(4, "v", Some("other")),
+        delete(5, "v", "a", "mod", ActorRole::Moderator),
+        pin(6, "v", Some("a")),
+        pin(7, "v", None),
+    ];
+    let archive = Archive::of(&log);
+    let pinned =
+        |id: Option<&str>, of| EntryKind::Pinned { comment_id: id.map(|id| id.parse().unwrap()), of };
+    let entries: Vec<_> = archive.texts().into_iter().map(|(_, _, entry)| entry.clone()).collect();
+    assert_eq!(entries[1], EntryKind::Shadowed);
+    assert_eq!(entries[2], pinned(Some("a"), 1));
+    assert_eq!(
+        [&entries[3], &entries[4], &entries[6]],
+        [&EntryKind::Removed; 3],
+        "each has a number all the same"
+    );
+    assert_eq!(entries[7], pinned(None, 0));
+    assert_eq!(archive.audit.len(), 6, "a shadowed comment is no moderator's doing");
+}
+
+#[test]
+fn what_waits_is_beside_the_channel() {
+    let log = [
+        comment(0, "v", "a", "ann"),
+        hold(1, "v", "h", "ann"),
+        hold(2, "w", "i", "ann"),
+        review(3, "w", "i"),
+    ];
+    let archive = Archive::of(&log);
+    assert_eq!(archive.comments.len(), 1);
+    assert_eq!(archive.videos.keys().collect::<Vec<_>>(), [&video("v")], "it makes nobody an owner");
+    let held: Vec<_> =
+        archive.held.values().map(|held| (held.id.as_str(), held.text.as_str(), held.place)).collect();
+    assert_eq!(held, [("h", "held", (1_700_000_000_001, 0, 1))]);
+    assert_eq!(archive.audit.len(), 1);
+    let released = archive.held.into_values().next().unwrap().released(7);
+    let event = Interaction::from_log(&released.to_json(), 0).unwrap();
+    assert_eq!((event.kind, event.user_id, event.timestamp), (Kind::Comment, user("ann"), 7));
+    assert_eq!(event.comment.unwrap().text, "held");
+}
+
 #[test]
 fn a_comment_posted_again_after_a_day_is_another_one() {
     let mut again = comment(2, "v", "a", "ann");
@@ -150,6 +226,10 @@ enum Step {
     Delete(u8, u8, u8, bool),
     Restrict(u8, bool),
     Lift(u8),
+    Shadow(u8, u8, u8),
+    Pin(u8, Option<u8>),
+    Hold(u8, u8, u8),
+    Review(u8, u8),
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -158,6 +238,10 @@ fn step() -> impl Strategy<Value = Step> {
         3 => (0..2u8, 0..6u8, 0..3u8, any::<bool>()).prop_map(|(on, id, by, own)| Step::Delete(on, id, by, own)),
         1 => (0..3u8, any::<bool>()).prop_map(|(who, ban)| Step::Restrict(who, ban)),
         1 => (0..3u8).prop_map(Step::Lift),
+        1 => (0..2u8, 0..6u8, 0..3u8).prop_map(|(on, id, by)| Step::Shadow(on, id, by)),
+        2 => (0..2u8, proptest::option::of(0..6u8)).prop_map(|(on, id)| Step::Pin(on, id)),
+        1 => (0..2u8, 0..6u8, 0..3u8).prop_map(|(on, id, by)| Step::Hold(on, id, by)),
+        1 => (0..2u8, 0..6u8).prop_map(|(on, id)| Step::Review(on, id)),
     ]
 }
 
@@ -168,6 +252,10 @@ fn record(offset: u64, step: &Step) -> LogRecord {
             let role = if *own { ActorRole::Author } else { ActorRole::Moderator };
             delete(offset, &format!("v{on}"), &format!("c{id}"), &format!("u{by}"), role)
         }
+        Step::Shadow(on, id, by) => shadow(offset, &format!("v{on}"), &format!("c{id}"), &format!("u{by}")),
+        Step::Pin(on, id) => pin(offset, &format!("v{on}"), id.map(|id| format!("c{id}")).as_deref()),
+        Step::Hold(on, id, by) => hold(offset, &format!("v{on}"), &format!("c{id}"), &format!("u{by}")),
+        Step::Review(on, id) => review(offset, &format!("v{on}"), &format!("c{id}")),
         Step::Restrict(who, ban) => {
             let kind = if *ban { Restriction::Ban } else { Restriction::Mute };
             let userid = user(&format!("u{who}"));

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 
+use liverank_adapters::Archive;
 use liverank_core::moderation::{Action, CommentRules, Scope};
 use liverank_core::viewer_role::ViewerRoles;
 use liverank_protocol::access::Service as Called;
@@ -14,8 +15,8 @@ use serde_json::{Value, json};
 
 use crate::support::{Service, until};
 
-fn rules(json: &Value) -> Option<CommentRules> {
-    Some(CommentRules::from_json(json.to_string().as_bytes()).unwrap())
+fn rules(json: &Value) -> CommentRules {
+    CommentRules::from_json(json.to_string().as_bytes()).unwrap()
 }
 
 fn on(video: &str) -> Scope {
@@ -23,7 +24,7 @@ fn on(video: &str) -> Scope {
 }
 
 async fn set(service: &Service, scope: Scope, json: &Value) {
-    service.moderate(None, Action::SetRules { scope, rules: rules(json) }).await;
+    service.moderate(None, Action::SetRules { scope, rules: Some(rules(json)) }).await;
     service.archive_all().await;
 }
 
@@ -145,4 +146,41 @@ async fn members_comment_where_only_members_may_and_moderators_keep_no_rule() {
     for _ in 0..2 {
         assert_eq!(post("mo", "moderator").await, (201, Value::Null));
     }
+}
+
+#[tokio::test]
+async fn a_held_comment_is_in_no_history_and_a_repeat_is_answered_as_the_first() {
+    let service = Service::start().await;
+    set(
+        &service,
+        on("cat"),
+        &json!({"words": [{"action": "hold", "words": ["odd"]}], "own_repeat_seconds": 600}),
+    )
+    .await;
+    let body = json!({"userid": "ann", "videoid": "cat", "comment": "odd", "idempotency_key": "k"});
+    until("it is held", async || {
+        let other = says("ben", "cat", &format!("odd {}", rand::random::<u64>()));
+        service.post(&other).await.0 == StatusCode::ACCEPTED
+    })
+    .await;
+    let (status, answer) = service.post(&body).await;
+    assert_eq!(
+        (status, &answer["held"], &answer["comment"]["comment"]),
+        (StatusCode::ACCEPTED, &json!(true), &json!("odd"))
+    );
+    service.archive_all().await;
+    assert_eq!(service.post(&body).await, (status, answer));
+    assert_eq!(service.post(&says("ann", "cat", "fine")).await.0, StatusCode::CREATED);
+    service.archive_all().await;
+    let page: Value = service.get("/comments/cat").await.json().await.unwrap();
+    assert!(page["comments"].as_array().unwrap().iter().any(|comment| comment["comment"] == "fine"));
+    assert!(
+        !page["comments"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .any(|comment| comment["userid"] == "ann" && comment["comment"] == "odd")
+    );
+    let held = service.archive.moderation().held(None, 10).await.unwrap();
+    assert_eq!(held.last().unwrap().user.as_str(), "ann");
 }

@@ -139,6 +139,64 @@ async fn moderators_pin_what_is_there() {
     assert_eq!(issuer.recorded().len(), 2);
 }
 
+#[tokio::test]
+async fn what_waits_is_listed_and_released_as_any_comment_or_rejected() {
+    const HELD: &str = "/moderation/held";
+    let issuer = Issuer::start().await;
+    let hold = |id: &str, text: &str| {
+        json!({"type": "moderation", "version": 1, "video_id": "cat", "user_id": "ann", "timestamp": 5, "event_id": id,
+            "moderation": {"action": "hold", "comment_id": id, "text": text, "rule": "words", "role": "author"}})
+    };
+    issuer.count(&[], &[hold("h1", "one"), hold("h2", "two")]).await;
+    let refused = issuer.ask("ann", &Value::Null, (Method::GET, HELD), None).await;
+    assert_eq!(problem(refused, 403).await["rule"], "role");
+    let get = async |path: &str| -> Value {
+        issuer.ask("mo", &moderator(), (Method::GET, path), None).await.json().await.unwrap()
+    };
+    let first = get("/moderation/held?limit=1").await;
+    let line = &first["comments"][0];
+    assert_eq!(
+        (&line["id"], &line["videoid"], &line["userid"], &line["comment"], &line["rule"]),
+        (&json!("h1"), &json!("cat"), &json!("ann"), &json!("one"), &json!("words"))
+    );
+    let second = get(&format!("/moderation/held?after={}", first["next"].as_str().unwrap())).await;
+    assert_eq!((&second["comments"][0]["id"], &second["next"]), (&json!("h2"), &Value::Null));
+
+    let review = |id: &str, outcome: &str| json!({"videoid": "cat", "id": id, "outcome": outcome});
+    for (body, status) in
+        [(review("h1", "release"), 202), (review("h2", "reject"), 202), (review("h3", "reject"), 404)]
+    {
+        let refused = issuer.ask("ann", &Value::Null, (Method::POST, HELD), Some(&body)).await;
+        assert_eq!(refused.status(), 403);
+        let answer = issuer.ask("mo", &moderator(), (Method::POST, HELD), Some(&body)).await;
+        assert_eq!(answer.status(), status, "{body}");
+    }
+    for (body, field) in
+        [(review("h1", "praise"), "outcome"), (json!({"videoid": "cat", "outcome": "reject"}), "id")]
+    {
+        let answer = issuer.ask("mo", &moderator(), (Method::POST, HELD), Some(&body)).await;
+        assert_eq!(problem(answer, 400).await["field"], field, "{body}");
+    }
+    let log: Vec<Value> = issuer.system.log.appended().into_iter().map(|(_, record)| record).collect();
+    let kinds: Vec<&Value> = log.iter().map(|record| &record["type"]).collect();
+    assert_eq!(
+        kinds,
+        ["comment", "moderation", "moderation"],
+        "first the comment, then that it waits no more"
+    );
+    assert_eq!(
+        (&log[0]["comment_id"], &log[0]["user_id"], &log[0]["comment"]),
+        (&json!("h1"), &json!("ann"), &json!("one"))
+    );
+    issuer.count(&[], &log).await;
+    assert_eq!(get(HELD).await["comments"], json!([]));
+    let actions = get("/moderation/log").await;
+    assert_eq!(
+        (&actions["actions"][0]["action"], &actions["actions"][0]["outcome"]),
+        (&json!("review"), &json!("reject"))
+    );
+}
+
 /// Comment services keep all rules in memory.
 #[tokio::test]
 async fn there_is_a_bound_of_places_that_have_rules() {

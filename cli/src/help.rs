@@ -24,7 +24,7 @@ impl Shown {
 const ALL: &str = "--help-all";
 
 /// How the names of settings begin that are rarely touched: they are in `--help-all` only.
-const RARE: [&str; 40] = [
+const RARE: [&str; 43] = [
     "kafka_",
     "redis_",
     "mongodb_",
@@ -63,6 +63,9 @@ const RARE: [&str; 40] = [
     "writes_per_second",
     "linger",
     "moderation_open",
+    "proxy_protocol_from",
+    "streams_per_user",
+    "new_videos_per_caller",
     "tls_",
     "peer_",
 ];

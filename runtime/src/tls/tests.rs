@@ -9,7 +9,8 @@ use axum::routing::get;
 use liverank_protocol::access::Service;
 use proptest::prelude::*;
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, date_time_ymd,
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    date_time_ymd,
 };
 use reqwest::Url;
 use rustls::pki_types::pem::PemObject;

@@ -37,6 +37,7 @@ pub(crate) async fn one(
     let mut event = event.inspect_err(|_| gateway.metrics.interaction(AppendOutcome::Invalid))?;
     caller.judge(&mut event)?;
     gateway.limits.events(&caller, &exchange, 1)?;
+    gateway.new_videos.admit(&gateway, &caller, &exchange, &event.video_id).await?;
     let Ok(place) = Arc::clone(&gateway.in_flight).try_acquire_owned() else {
         gateway.metrics.interaction(AppendOutcome::Shed);
         return Err(too_many());

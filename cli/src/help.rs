@@ -24,7 +24,7 @@ impl Shown {
 const ALL: &str = "--help-all";
 
 /// How the names of settings begin that are rarely touched: they are in `--help-all` only.
-const RARE: [&str; 43] = [
+const RARE: &[&str] = &[
     "kafka_",
     "redis_",
     "mongodb_",
@@ -59,6 +59,7 @@ const RARE: [&str; 43] = [
     "identity_audience",
     "identity_operator",
     "batch",
+    "bury_newer_formats",
     "trending_half_life",
     "writes_per_second",
     "linger",

@@ -65,6 +65,9 @@ pub struct Up {
     /// front door listens on a loopback address.
     #[arg(long, env = "LIVERANK_MODERATION_OPEN", default_value_t = false)]
     moderation_open: bool,
+    /// A file (JSON) with rules that every comment has to keep, as `rules` of `POST /moderation/rules`.
+    #[arg(long, env = "LIVERANK_COMMENT_RULES_FILE", value_name = "FILE")]
+    comment_rules_file: Option<PathBuf>,
     #[command(flatten, next_help_heading = "Counting")]
     consumer: liverank_consumer::Config,
     #[command(flatten)]
@@ -217,7 +220,9 @@ fn start(
             liverank_reader::run(settings(&[&own[..], &both].concat())?, b(), listener, own_shell)
         );
     }
-    spawn!("comment", liverank_comment::run(settings(&both)?, b(), listeners.comment, s()));
+    let mut comment: liverank_comment::Config = settings(&both)?;
+    comment.comment_rules_file.clone_from(&up.comment_rules_file);
+    spawn!("comment", liverank_comment::run(comment, b(), listeners.comment, s()));
     spawn!("websocket", liverank_websocket::run(settings(&[])?, b(), listeners.websocket, s()));
     spawn!("consumer", liverank_consumer::run(up.consumer.clone(), b(), s()));
     let mut gateway: liverank_gateway::Config = settings(&[&both[..], &front].concat())?;

@@ -107,9 +107,19 @@ fn port(ports: &[u8]) -> Option<u16> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use axum::Router;
+    use axum::routing::get;
+    use liverank_protocol::access::Service;
     use proptest::prelude::*;
+    use tokio::io::AsyncWriteExt;
+    use tokio::net::{TcpListener, TcpStream};
 
     use super::*;
+    use crate::server::Exchange;
+    use crate::{HttpSettings, ServiceContext, server};
 
     /// What is read of these bytes, and what is left of them.
     fn read_of(bytes: &[u8]) -> (Result<Option<String>, io::ErrorKind>, usize) {
@@ -168,6 +178,42 @@ mod tests {
         for short in [&b"PROXY TC"[..], &b"PROXY TCP4 1.2.3"[..], &with(&[0x21, 0x11], &[0; 12])[..20]] {
             assert_eq!(read_of(short).0, Err(io::ErrorKind::UnexpectedEof));
         }
+    }
+
+    /// What a server that believes these addresses answers to these bytes.
+    async fn answer(believed: &str, bytes: &[u8]) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let proxy_protocol_from = Arc::from([believed.parse().unwrap()]);
+        let shell = ServiceContext {
+            http: HttpSettings { proxy_protocol_from, ..HttpSettings::default() },
+            ..ServiceContext::new(Duration::from_secs(5))
+        };
+        let router = Router::new()
+            .route("/me", get(|exchange: Exchange| async move { exchange.client().to_string() }));
+        let served = shell.clone();
+        let serving =
+            tokio::spawn(async move { server::serve(Service::Gateway, listener, router, &served).await });
+        client.write_all(bytes).await.unwrap();
+        let mut text = String::new();
+        // Bytes that were not read make the end a reset.
+        let _ = client.read_to_string(&mut text).await;
+        shell.shutdown.cancel();
+        serving.await.unwrap().unwrap();
+        text
+    }
+
+    #[tokio::test]
+    async fn only_a_balancer_that_is_named_says_whom_it_speaks_for() {
+        const REQUEST: &str = "GET /me HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n";
+        let told = format!("PROXY TCP4 192.0.2.7 10.0.0.1 4660 80\r\n{REQUEST}");
+        assert!(answer("127.0.0.0/8", told.as_bytes()).await.ends_with("192.0.2.7"));
+        let checks = [&with(&[0x20, 0x00], &[])[..], REQUEST.as_bytes()].concat();
+        assert!(answer("127.0.0.0/8", &checks).await.ends_with("127.0.0.1"), "the balancer itself");
+        assert_eq!(answer("127.0.0.0/8", REQUEST.as_bytes()).await, "", "it has to be there");
+        let stranger = answer("10.0.0.0/8", told.as_bytes()).await;
+        assert!(stranger.starts_with("HTTP/1.1 400") && !stranger.contains("192.0.2.7"), "{stranger}");
+        assert!(answer("10.0.0.0/8", REQUEST.as_bytes()).await.ends_with("127.0.0.1"));
     }
 
     proptest! {

@@ -78,9 +78,9 @@ impl Tls {
         if answer.status().is_success() { answer.json().await.ok() } else { None }
     }
 
-    /// Opens a stream and reads until a comment has come.
-    async fn watch(&self, service: &str, text: &str) {
-        let url = self.url(service, "/connect?userid=ann&videoid=cats");
+    /// Opens a stream of a video at this address and reads until a comment has come.
+    async fn watch(&self, base: &str, text: &str) {
+        let url = format!("{base}/connect?userid=ann&videoid=cats").parse().expect("a URL");
         let answer = self.client.get(url).timeout(START).send().await.expect("a stream");
         let (mut seen, mut parts) = (String::new(), answer.bytes_stream());
         while !seen.contains(text) {
@@ -101,7 +101,11 @@ impl Tls {
 #[tokio::test]
 async fn all_ports_talk_tls_to_who_has_a_certificate() {
     let mut up = Tls::start().await;
-    wait::until("a reader", START, || up.post("manager", "/register", json!({"videoid": "cats"}))).await;
+    let registered =
+        wait::until("a reader", START, || up.post("manager", "/register", json!({"videoid": "cats"}))).await;
+    // Others send viewers on.
+    let reader = registered["readerUrl"].as_str().expect("an address").to_owned();
+    assert!(reader.starts_with("https://"), "{reader}");
     up.post("gateway", "/interact", json!({"video_id": "cats", "user_id": "ann", "type": "like"}))
         .await
         .expect("it is acknowledged");
@@ -110,8 +114,8 @@ async fn all_ports_talk_tls_to_who_has_a_certificate() {
     })
     .await;
     // By the front door, from process part to process part; and on a viewer's bare socket.
-    up.watch("gateway", "through the front door").await;
-    up.watch("reader", "from the reader").await;
+    up.watch(up.url("gateway", "").as_str().trim_end_matches('/'), "through the front door").await;
+    up.watch(&reader, "from the reader").await;
     assert!(up.get("gateway", "/comments/cats").await.is_some_and(|page| page["comments"].is_array()));
 
     let stranger =

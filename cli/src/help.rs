@@ -66,6 +66,9 @@ const RARE: &[&str] = &[
     "writes_per_second",
     "linger",
     "moderation_open",
+    "proxy_protocol_from",
+    "streams_per_user",
+    "new_videos_per_caller",
     "tls_",
     "peer_",
 ];

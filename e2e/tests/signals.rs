@@ -32,6 +32,7 @@ const QUIET: &[(&str, &str)] = &[
     ("liverank_gateway_turned_away_total", "there is room for everybody"),
     ("liverank_gateway_auth_failures_total", "nobody is asked for a token"),
     ("liverank_gateway_limited_total", "limits are far away"),
+    ("liverank_gateway_new_videos_refused_total", "limits are far away"),
     (
         "liverank_manager_loads_total",
         "all assignments are loaded at the start, and again after a lost connection",

@@ -9,6 +9,9 @@ use liverank_e2e::{free_port, wait};
 use liverank_protocol::roles::Role;
 use serde_json::json;
 
+#[path = "up/tls.rs"]
+mod tls;
+
 const START: Duration = Duration::from_secs(20);
 
 struct Up {

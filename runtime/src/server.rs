@@ -1,6 +1,7 @@
 //! The HTTP/1 server of every port: an accept loop over hyper with the limits that `axum::serve` does not set.
 //!
 //! - at most [`MAX_CONNECTIONS`] at once (or what the file limit allows): past it the kernel's backlog waits;
+//! - from balancers that are named, the PROXY protocol (`proxy_protocol`);
 //! - where certificates are set, TLS and nothing else, shaken hands within that time ([`crate::tls`]);
 //! - a request's head within [`HEAD_TIMEOUT`], a connection without a request as long as is set, an answer taken at no less
 //!   than a least rate (`clock`);
@@ -33,6 +34,7 @@ mod clock;
 pub(crate) mod connection;
 mod exchange;
 mod hijack;
+mod proxy_protocol;
 mod stream;
 
 pub use clock::HEAD_TIMEOUT;

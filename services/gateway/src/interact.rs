@@ -40,6 +40,7 @@ pub(crate) async fn one(
     caller.judge(&mut event)?;
     check_taking_back(&gateway, &event).await?;
     gateway.limits.events(&caller, &exchange, 1)?;
+    gateway.new_videos.admit(&gateway, &caller, &exchange, &event.video_id).await?;
     let Ok(place) = Arc::clone(&gateway.in_flight).try_acquire_owned() else {
         gateway.metrics.interaction(AppendOutcome::Shed);
         return Err(too_many());

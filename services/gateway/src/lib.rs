@@ -10,6 +10,7 @@
 //! | `proxy`, `upgrade` | pass everything else on to the service that answers it |
 //! | `moderation` | what moderators do, into the log; the audit log |
 //! | `limits` | how much one caller may do |
+//! | `new_videos` | how many videos one caller may bring |
 //! | [`auth`] | knows viewers by their tokens, where they have to show one |
 //! | `page` | the console page |
 //! | [`openapi`] | the document of all HTTP endpoints |
@@ -39,6 +40,7 @@ mod interact;
 mod limits;
 mod metrics;
 mod moderation;
+mod new_videos;
 pub mod openapi;
 mod page;
 mod proxy;
@@ -53,6 +55,7 @@ use dependency::{Dependency, Peer};
 use front_door::RouteCache;
 use limits::{LimitArgs, Limits};
 use metrics::GatewayMetrics;
+use new_videos::NewVideos;
 
 /// How the gateway is set up.
 #[derive(Debug, Clone, clap::Args)]
@@ -157,6 +160,8 @@ pub(crate) struct Gateway {
     pub(crate) acknowledged: Acknowledged,
     /// What one caller may do.
     pub(crate) limits: Limits,
+    /// How many new videos one caller may bring.
+    pub(crate) new_videos: NewVideos,
     /// Whose pages may use it.
     pub(crate) origins: Arc<Origins>,
     pub(crate) routes: RouteCache,
@@ -199,6 +204,7 @@ impl Gateway {
             ),
             acknowledged: Acknowledged::default(),
             limits: Limits::new(&config.limits),
+            new_videos: NewVideos::new(config.limits.new_videos_per_caller),
             origins: Arc::clone(&shell.http.origins),
             routes: RouteCache::default(),
             rules: videos::RulesCache::default(),

@@ -77,6 +77,8 @@ pub(crate) struct GatewayMetrics {
     sessions_ended: Family<TokenEndLabels, Counter>,
     /// Requests of callers that send too many.
     pub(crate) limited: Counter,
+    /// Videos that were refused because their caller has brought too many.
+    pub(crate) new_videos_refused: Counter,
     /// Streams and `WebSockets` open now.
     pub(crate) streams: Gauge,
 }
@@ -99,6 +101,12 @@ impl GatewayMetrics {
             ended,
         );
         registry.register("limited", "Requests of callers that send too many", new.limited.clone());
+        let refused = new.new_videos_refused.clone();
+        registry.register(
+            "new_videos_refused",
+            "Requests that name a new video too many of one caller",
+            refused,
+        );
         registry.register("streams", "Comment streams and WebSockets open", new.streams.clone());
         new
     }

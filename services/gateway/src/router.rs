@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::moderation::{bans, deletion, held, pins, rules};
 use crate::page::ASSETS;
-use crate::proxy::{comment, to_comment, to_manager, to_statistics};
+use crate::proxy::{comment, register, to_comment, to_manager, to_statistics};
 use crate::upgrade::{to_lists, to_lists_of_a_user};
 use crate::{Gateway, batch, front_door, interact, limits, moderation, openapi, videos};
 
@@ -34,7 +34,7 @@ fn routes() -> Routes {
         ("/moderation/rules", get(rules::list).post(rules::set).delete(rules::take_away)),
         ("/moderation/log", get(moderation::log)),
         ("/connect", get(front_door::by_get).post(front_door::by_post)),
-        ("/register", post(to_manager)),
+        ("/register", post(register)),
         ("/resolve/{videoid}", get(to_manager)),
         ("/statistics", get(to_statistics)),
         ("/comment-api-statistics", post(to_statistics)),

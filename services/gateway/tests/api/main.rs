@@ -10,6 +10,7 @@ mod edge;
 mod front_door;
 mod interactions;
 mod moderation;
+mod new_videos;
 mod page;
 mod proxy;
 mod sessions;

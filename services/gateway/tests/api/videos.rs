@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::support::{System, problem, serve};
 
-async fn rank(system: &System, videos: &[(&str, f64, f64)]) {
+pub async fn rank(system: &System, videos: &[(&str, f64, f64)]) {
     let entries = videos.iter().map(|(id, score, trending)| BoardEntry {
         video_id: VideoId::parse(id).unwrap(),
         owner: UserId::parse("ana").unwrap(),

@@ -20,6 +20,7 @@ pub mod comment_bus;
 pub mod error;
 pub mod event_log;
 pub mod inspect;
+pub mod lag;
 mod lossy_channel;
 pub mod ranking_store;
 mod redb_file;

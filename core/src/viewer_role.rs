@@ -16,11 +16,13 @@ pub enum ViewerRole {
     Moderator,
     /// A program of the app's own: posts for any user, and says whose a video is.
     Service,
+    /// Looks after the system: sees its load, its moves and what the planner decides. It changes nothing by that.
+    Operator,
 }
 
 impl ViewerRole {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Viewer, Self::Poster, Self::Moderator, Self::Service];
+    pub const ALL: [Self; 5] = [Self::Viewer, Self::Poster, Self::Moderator, Self::Service, Self::Operator];
 
     /// The name in a token.
     pub const fn name(self) -> &'static str {
@@ -29,6 +31,7 @@ impl ViewerRole {
             Self::Poster => "poster",
             Self::Moderator => "moderator",
             Self::Service => "service",
+            Self::Operator => "operator",
         }
     }
 
@@ -37,7 +40,7 @@ impl ViewerRole {
         let others = match self {
             Self::Viewer => 0,
             Self::Poster => Self::Viewer.bit(),
-            Self::Moderator | Self::Service => Self::Viewer.bit() | Self::Poster.bit(),
+            Self::Moderator | Self::Service | Self::Operator => Self::Viewer.bit() | Self::Poster.bit(),
         };
         others | self.bit()
     }
@@ -113,6 +116,7 @@ mod tests {
             (json!(["moderator", "admin"]), "viewer poster moderator"),
             (json!("service"), "viewer poster service"),
             (json!("service moderator"), "viewer poster moderator service"),
+            (json!(["operator"]), "viewer poster operator"),
         ] {
             let roles = ViewerRoles::of_claim(Some(&claim));
             assert_eq!(roles.to_string(), names, "{claim}");
@@ -127,6 +131,7 @@ mod tests {
         assert!(moderator.has(ViewerRole::Moderator) && moderator.has(ViewerRole::Poster));
         assert!(!moderator.has(ViewerRole::Service));
         assert!(!ViewerRoles::of_names("service").has(ViewerRole::Moderator));
+        assert!(!ViewerRoles::of_names("moderator service").has(ViewerRole::Operator));
         assert!(!ViewerRoles::of_names("viewer").has(ViewerRole::Poster));
         assert!(!ViewerRoles::default().has(ViewerRole::Moderator));
     }

@@ -9,6 +9,7 @@
 //! | `front_door` | carries a viewer's comment stream, following the video from reader to reader |
 //! | `proxy`, `upgrade` | pass everything else on to the service that answers it |
 //! | `moderation` | what moderators do, into the log; the audit log |
+//! | `operate` | shows how the system is to those who look after it |
 //! | `limits` | how much one caller may do |
 //! | [`auth`] | knows viewers by their tokens, where they have to show one |
 //! | `page` | the console page |
@@ -40,6 +41,7 @@ mod limits;
 mod metrics;
 mod moderation;
 pub mod openapi;
+mod operate;
 mod page;
 mod proxy;
 pub mod router;
@@ -53,6 +55,7 @@ use dependency::{Dependency, Peer};
 use front_door::RouteCache;
 use limits::{LimitArgs, Limits};
 use metrics::GatewayMetrics;
+pub use operate::demo;
 
 /// How the gateway is set up.
 #[derive(Debug, Clone, clap::Args)]
@@ -121,6 +124,9 @@ pub struct Config {
     /// known by the role `moderator` or `service` in the `roles` of their tokens, and this is refused.
     #[arg(long, env = "LIVERANK_MODERATION_OPEN", default_value_t = false)]
     pub moderation_open: bool,
+    /// Who runs the demo, where there is one.
+    #[arg(skip)]
+    pub demo: Option<demo::Demo>,
 }
 
 /// Requests to the statistics service passed on at once, up to 2 MiB each: they are few, and none is missed.
@@ -168,6 +174,10 @@ pub(crate) struct Gateway {
     pub(crate) routes: RouteCache,
     pub(crate) rules: videos::RulesCache,
     pub(crate) patience: Duration,
+    /// What is shown to those who look after the system.
+    pub(crate) operate: operate::Operate,
+    /// Who runs the demo.
+    pub(crate) demo: Option<demo::Demo>,
     /// Who this process is to the others.
     pub(crate) identity: Identity,
     /// What viewers' tokens are judged by; absent where none are asked for.
@@ -208,6 +218,8 @@ impl Gateway {
             origins: Arc::clone(&shell.http.origins),
             routes: RouteCache::default(),
             rules: videos::RulesCache::default(),
+            operate: operate::Operate::default(),
+            demo: config.demo,
             patience: Duration::from_secs(config.reader_wait_seconds.into()),
             identity: shell.identity.clone(),
             auth: Auth::new(config.auth, shell.health.clone())?,

@@ -1,5 +1,6 @@
 //! What the gateway counts.
 
+use std::collections::BTreeMap;
 use std::time::Instant;
 
 use liverank_runtime::label_values;
@@ -105,6 +106,20 @@ impl GatewayMetrics {
 
     pub(crate) fn interaction(&self, reason: AppendOutcome) {
         self.interactions.get_or_create(&InteractionLabels { reason }).inc();
+    }
+
+    /// What is shown to those who look after the system: interactions taken, and every kind of refusal.
+    pub(crate) fn counts(&self) -> BTreeMap<&'static str, u64> {
+        let interactions = |reason| self.interactions.get_or_create(&InteractionLabels { reason }).get();
+        BTreeMap::from([
+            ("acknowledged", interactions(AppendOutcome::Acknowledged)),
+            ("refused_invalid", interactions(AppendOutcome::Invalid)),
+            ("refused_unavailable", interactions(AppendOutcome::Unavailable)),
+            ("refused_overload", interactions(AppendOutcome::Shed)),
+            ("refused_limited", self.limited.get()),
+            ("refused_token", self.auth_failures.get()),
+            ("refused_viewers", self.turned_away.get()),
+        ])
     }
 
     pub(crate) fn session_ended(&self, reason: TokenEnd) {

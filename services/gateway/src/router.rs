@@ -12,7 +12,7 @@ use crate::moderation::{bans, deletion};
 use crate::page::ASSETS;
 use crate::proxy::{comment, to_comment, to_manager, to_statistics};
 use crate::upgrade::{to_lists, to_lists_of_a_user};
-use crate::{Gateway, batch, front_door, interact, limits, moderation, openapi, videos};
+use crate::{Gateway, batch, front_door, interact, limits, moderation, openapi, operate, videos};
 
 type Routes = Vec<(&'static str, MethodRouter<Arc<Gateway>>)>;
 
@@ -30,6 +30,9 @@ fn routes() -> Routes {
         ("/comments/{videoid}/{id}", delete(deletion::delete)),
         ("/moderation/bans", get(bans::list).post(bans::begin).delete(bans::end)),
         ("/moderation/log", get(moderation::log)),
+        ("/operate", get(operate::show)),
+        ("/operate/what-if", post(operate::what_if)),
+        ("/operate/demo", post(operate::demo::start).delete(operate::demo::stop)),
         ("/connect", get(front_door::by_get).post(front_door::by_post)),
         ("/register", post(to_manager)),
         ("/resolve/{videoid}", get(to_manager)),

@@ -9,6 +9,7 @@ mod edge;
 mod front_door;
 mod interactions;
 mod moderation;
+mod operate;
 mod page;
 mod proxy;
 mod sessions;

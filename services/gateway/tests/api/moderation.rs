@@ -13,9 +13,9 @@ use tokio::net::TcpListener;
 use crate::support::{System, problem};
 
 /// An issuer of tokens with roles, and a gateway that knows its key.
-struct Issuer {
+pub struct Issuer {
     pair: Ed25519KeyPair,
-    system: System,
+    pub system: System,
     _directory: tempfile::TempDir,
 }
 
@@ -24,7 +24,7 @@ fn text(value: &Value) -> String {
 }
 
 impl Issuer {
-    async fn start() -> Self {
+    pub async fn start() -> Self {
         let document = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).unwrap();
         let pair = Ed25519KeyPair::from_pkcs8(document.as_ref()).unwrap();
         let x = URL_SAFE_NO_PAD.encode(pair.public_key().as_ref());
@@ -45,7 +45,7 @@ impl Issuer {
         format!("{message}.{signature}")
     }
 
-    async fn ask(
+    pub async fn ask(
         &self,
         user: &str,
         roles: &Value,

@@ -11,6 +11,7 @@ const CAPACITY_FROM = 0.3;
 const HUES = [231, 172, 38, 330, 96, 14, 276, 200, 60, 300, 150, 0];
 const dark = matchMedia('(prefers-color-scheme: dark)');
 
+const clock = new Intl.DateTimeFormat('en-GB', { hour: '2-digit', minute: '2-digit' });
 const colours = new Map();
 
 /** The colour of a reader. */
@@ -103,7 +104,7 @@ export class ViewersChart {
         y: { range: (_, __, max) => [0, Math.max(4, max * 1.08)] },
       },
       axes: [
-        { ...axis, size: 28, values: (plot, ticks) => ticks.map((at) => ago(plot.scales.x.max - at)), space: 72, incrs: [15, 30, 60, 120, 180, 300] },
+        { ...axis, size: 28, values: (_, ticks) => ticks.map((at) => clock.format(new Date(at * 1_000))), space: 72, incrs: [60, 120, 180, 300] },
         { ...axis, size: 46, values: (_, ticks) => ticks.map((value) => (Number.isInteger(value) ? short(value) : '')) },
       ],
       series: [{}, ...series, { label: 'capacity', stroke: warn, dash: [6, 5], width: 1.5, points: { show: false } }],
@@ -169,9 +170,4 @@ function stack(columns) {
     sums.push(column.map((value, index) => value + (below?.[index] ?? 0)));
   }
   return sums;
-}
-
-function ago(seconds) {
-  if (seconds < 8) return 'now';
-  return seconds < 100 ? `−${Math.round(seconds)} s` : `−${Math.round(seconds / 60)} min`;
 }

@@ -1,6 +1,6 @@
 /** Moves, splits and drains as they happen, and what the planner decided. */
 
-import { element, exact, percent, plural, replaceList, seconds, short } from './console-format.js';
+import { element, exact, percent, plural, replaceList, seconds } from './console-format.js';
 
 const KINDS = { split: 'Split', merge: 'Merge', move: 'Move', reshare: 'Shares', swap: 'Swap', join: 'Merge', place: 'Place', drain: 'Drain' };
 const PHASES = { waiting: 'waits for the budget', warming: 'new readers get ready', handing_over: 'viewers go over', done: 'done', failed: 'given up' };
@@ -37,7 +37,7 @@ export function showMoves({ moves, readers, viewers_per_minute: perMinute }, lis
   }));
   replaceList(list, moves.slice(0, SHOWN), keyOf, moveRow, fillMove);
   document.getElementById('operate-moves-none').hidden = moves.length > 0;
-  document.getElementById('operate-budget').textContent = perMinute ? `at most ${short(perMinute)} viewers a minute` : '';
+  document.getElementById('operate-budget').textContent = perMinute ? `at most ${exact(perMinute)} viewers a minute` : '';
   announce(moves, announcer);
 }
 
@@ -54,7 +54,7 @@ function announce(moves, announcer) {
 function moveRow(move) {
   const row = element('li', 'move-row');
   const kind = kindOf(move);
-  row.append(element('span', `badge ${kind.toLowerCase()}`, kind));
+  row.append(element('span', `badge badge-${kind.toLowerCase()}`, kind));
   const video = element('b', 'name', move.videoid);
   video.title = move.videoid;
   row.append(video, element('span', 'age'), element('span', 'way'), element('span', 'cost'));
@@ -98,7 +98,7 @@ export function showPlanner({ decisions = [], holder, leading }, now, root) {
 
 function decisionBlock(title, decision, now) {
   const block = element('section');
-  const head = element('h4', '', `${title}, ${seconds(Math.max(0, now - decision.at))} ago`);
+  const head = element('h3', '', `${title}, ${seconds(Math.max(0, now - decision.at))} ago`);
   const facts = element('ul', 'facts');
   const fact = (name, value) => {
     const row = element('li', 'fact');
@@ -108,7 +108,7 @@ function decisionBlock(title, decision, now) {
   fact('Looked at', `${plural(decision.readers, 'reader')}, ${plural(decision.videos, 'video')}`);
   fact('Fullest reader, of its fair share', `${ratio(decision.before.max_over_mean)}${decision.chosen_total > 0 ? ` → ${ratio(decision.after.max_over_mean)}` : ''}`);
   fact('Outside the tolerance', `${plural(decision.before.outside, 'reader')}${decision.chosen_total > 0 ? ` → ${decision.after.outside}` : ''}`);
-  fact('Orders', decision.chosen_total === 0 ? 'none needed' : `${exact(decision.chosen_total)}, ${plural(decision.moved, 'viewer')}`);
+  fact('Orders', decision.chosen_total === 0 ? 'none needed' : `${exact(decision.chosen_total)}, for ${plural(decision.moved, 'viewer')}`);
   fact('Might have moved', plural(decision.budget, 'viewer'));
   if (decision.bound_by.length > 0) fact('Bound by', decision.bound_by.map((bound) => BOUNDS[bound] ?? bound).join('; '));
   block.append(head, facts);

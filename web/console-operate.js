@@ -107,7 +107,7 @@ export class OperateView {
     showMoves(placement, part('operate-moves'), part('operate-move-announcer'));
     showPlanner(placement.planner, answer.at, part('operate-planner'));
     this.#whatIf.know(placement, open.length);
-    this.#lag(answer.lag);
+    this.#lag(answer);
     this.#refusals(answer);
     this.#health(answer, placement);
     showDemo(answer.demo);
@@ -124,7 +124,7 @@ export class OperateView {
       ['logged', 'Into the log', rate(rates.logged), 'records a second', rates.logged],
       ['delivered', 'Delivered', rate(rates.delivered), 'comments a second', rates.delivered],
       ['lag', 'Not counted yet', lag ? short(lag.records) : '–', lag ? lagWords(lag) : 'the stores do not answer', lag?.records ?? null],
-      ['moving', 'On their way', exact(placement.in_flight), 'viewers being handed over', placement.in_flight],
+      ['moving', 'On their way', exact(placement.in_flight), 'handed over now', placement.in_flight],
       ['refused', 'Refused', rate(refused), 'requests a second, here', refused],
     ];
     for (const [name, title, value, note, point] of tiles) this.#tile(name, title, value, note, point);
@@ -171,7 +171,7 @@ export class OperateView {
 
   // ----------------------------------------------------------------------------------- lag, refusals, health
 
-  #lag(lag) {
+  #lag({ lag, freshness }) {
     const list = part('operate-lag');
     if (!lag) return list.replaceChildren(line('The stores do not answer', '', 'bad'));
     const late = lag.partitions.filter((partition) => partition.records > 0);
@@ -179,6 +179,7 @@ export class OperateView {
       line('Log, not counted yet', plural(lag.records, 'record'), lag.records > 0 ? '' : 'good'),
       line('The oldest of them waits for', seconds(lag.waited_ms), lag.waited_ms > 5_000 ? 'bad' : 'good'),
       line('Counted, not on the boards yet', plural(lag.projection, 'record'), lag.projection > 0 ? '' : 'good'),
+      line('From a request to the boards', freshness ? `${seconds(freshness.median_ms)}, at worst ${seconds(freshness.worst_ms)}` : 'not measured yet', freshness ? (freshness.worst_ms > 5_000 ? 'bad' : 'good') : ''),
       ...late.slice(0, 6).map((partition) => line(`Partition ${partition.partition}`, `${plural(partition.records, 'record')}, ${seconds(partition.waited_ms)}`)),
     ];
     return list.replaceChildren(...rows);

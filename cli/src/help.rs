@@ -24,7 +24,7 @@ impl Shown {
 const ALL: &str = "--help-all";
 
 /// How the names of settings begin that are rarely touched: they are in `--help-all` only.
-const RARE: [&str; 38] = [
+const RARE: [&str; 39] = [
     "kafka_",
     "redis_",
     "mongodb_",
@@ -63,6 +63,7 @@ const RARE: [&str; 38] = [
     "writes_per_second",
     "linger",
     "moderation_open",
+    "demo",
 ];
 
 /// The command with its help in order: usual settings first, no marks of the source's markup, and two ways to ask.

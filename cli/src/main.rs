@@ -14,6 +14,7 @@ mod settings;
 mod stores;
 mod token;
 mod tools;
+mod top;
 mod up;
 
 use std::collections::BTreeMap;

@@ -10,6 +10,7 @@
 //! | `proxy`, `upgrade` | pass everything else on to the service that answers it |
 //! | `moderation` | what moderators do, into the log; the audit log |
 //! | `operate` | shows how the system is to those who look after it |
+//! | `freshness` | measures how long interactions take to the boards |
 //! | `limits` | how much one caller may do |
 //! | [`auth`] | knows viewers by their tokens, where they have to show one |
 //! | `page` | the console page |
@@ -35,6 +36,7 @@ mod acknowledged;
 pub mod auth;
 mod batch;
 mod dependency;
+mod freshness;
 mod front_door;
 mod interact;
 mod limits;
@@ -253,6 +255,7 @@ pub async fn run(
         tasks.spawn("keep_keys", keep_keys(Arc::clone(&gateway)));
         tasks.spawn("keep_revoked", keep_revoked(Arc::clone(&gateway)));
     }
+    tasks.spawn("measure_freshness", freshness::measure(Arc::clone(&gateway)));
     tasks.spawn("watch_dependencies", dependency::watch(Arc::clone(&gateway)));
     let serving = server::serve(Service::Gateway, listener, router::router(&gateway), &shell);
     let serving = async { tokio::join!(serving, gateway.streams.drained()).0 };

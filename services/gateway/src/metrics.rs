@@ -12,6 +12,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
 use crate::auth::session::{TokenEnd, TokenEndLabels};
+use crate::freshness::Freshness;
 
 label_values! {
     /// What became of an interaction.
@@ -65,7 +66,7 @@ impl Interruptions {
 }
 
 /// The gateway's metrics.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct GatewayMetrics {
     interactions: Family<InteractionLabels, Counter>,
     reroutes: Family<RerouteLabels, Counter>,
@@ -76,6 +77,8 @@ pub(crate) struct GatewayMetrics {
     /// Requests without a valid token.
     pub(crate) auth_failures: Counter,
     sessions_ended: Family<TokenEndLabels, Counter>,
+    /// How long interactions take to the boards.
+    pub(crate) freshness: Freshness,
     /// Requests of callers that send too many.
     pub(crate) limited: Counter,
     /// Streams and `WebSockets` open now.
@@ -91,6 +94,8 @@ impl GatewayMetrics {
             "Time a viewer was without a stream, from one reader's end to the next one's beginning";
         registry.register("stream_interruption_seconds", interrupted, new.interruptions.0.clone());
         registry.register("turned_away", "Viewers asked to come back later", new.turned_away.clone());
+        let fresh = "From a request with an interaction to the boards showing it, for one each 2 s at most";
+        registry.register("board_freshness_seconds", fresh, new.freshness.histogram.clone());
         let failures = new.auth_failures.clone();
         registry.register("auth_failures", "Requests without a valid token", failures);
         let ended = new.sessions_ended.clone();

@@ -12,7 +12,7 @@
 //! never who. Where viewers show tokens, it takes one with the role `operator` or `service`; where none are asked for, anybody
 //! gets it, as the counts of `GET /videos` and `GET /statistics`.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use axum::Json;
@@ -21,6 +21,7 @@ use axum::http::request::Parts;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
+use liverank_core::limits::{Buckets, Quota};
 use liverank_core::viewer_role::ViewerRole;
 use liverank_runtime::Problem;
 use liverank_runtime::body::JsonObject;
@@ -41,14 +42,33 @@ use gather::Memory;
 
 /// How old an answer may be that another one gets, too.
 const FRESH: Duration = Duration::from_secs(1);
-/// Between two questions to the planner: each takes a processor of a manager for a while.
-const ASK_EACH: Duration = Duration::from_millis(250);
+/// Questions to the planner a second, and at once: each takes a processor of a manager for a while.
+const QUESTIONS: Quota = Quota::new(4, 8);
 
 /// What is kept between two answers.
-#[derive(Default)]
 pub(crate) struct Operate {
     last: Mutex<(Option<(Instant, Bytes)>, Memory)>,
-    asked: Mutex<Option<Instant>>,
+    questions: std::sync::Mutex<Buckets<()>>,
+    begun: Instant,
+}
+
+impl Default for Operate {
+    fn default() -> Self {
+        // All share one: it is the managers' processors that are kept, whoever asks.
+        Self { last: Mutex::default(), questions: Buckets::new(QUESTIONS, 1).into(), begun: Instant::now() }
+    }
+}
+
+impl Operate {
+    /// Takes a question to the planner, or says when to come back.
+    fn question(&self) -> Result<(), Problem> {
+        let mut questions = self.questions.lock().unwrap_or_else(PoisonError::into_inner);
+        questions.take((), 1, self.begun.elapsed()).map_err(|wait| {
+            let detail = "the planner is asked a few times a second at most: try again";
+            let problem = Problem::new(StatusCode::TOO_MANY_REQUESTS, detail);
+            problem.retry_after(wait + Duration::from_millis(999))
+        })
+    }
 }
 
 /// Somebody who may see how the system is.
@@ -104,14 +124,7 @@ pub(crate) async fn what_if(
 ) -> Result<Json<Value>, Problem> {
     params.only(&[])?;
     let Some(managers) = gateway.manager.replicas.as_ref() else { return Err(gateway.manager.absent()) };
-    {
-        let mut asked = gateway.operate.asked.lock().await;
-        if asked.is_some_and(|asked| asked.elapsed() < ASK_EACH) {
-            let detail = "the planner is asked a few times a second at most: try again";
-            return Err(Problem::new(StatusCode::TOO_MANY_REQUESTS, detail).retry_after(FRESH));
-        }
-        *asked = Some(Instant::now());
-    }
+    gateway.operate.question()?;
     match managers.post::<Value>(&["what-if"], &body).await {
         Ok(answer) => {
             gateway.manager.dependency.answered();

@@ -77,6 +77,7 @@ pub(super) async fn gather(gateway: &Gateway, memory: &mut Memory) -> Value {
         "streams": gateway.metrics.streams.get(),
         "parts": parts,
         "demo": demo::shown(gateway),
+        "freshness": gateway.metrics.freshness.shown(),
     })
 }
 

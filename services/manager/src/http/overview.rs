@@ -3,7 +3,7 @@
 
 use std::cmp::Reverse;
 use std::sync::{Arc, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::Json;
 use axum::extract::State;
@@ -17,7 +17,9 @@ use liverank_runtime::params::Params;
 use liverank_runtime::{Problem, now_ms};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
+use tokio::time::timeout;
 
+use super::whole;
 use crate::Manager;
 use crate::autopilot::{self, Chosen, Decision};
 use crate::cluster::watched::WatchedVideo;
@@ -25,6 +27,8 @@ use crate::history::HistoryShown;
 use crate::liveness::ReaderStatus;
 use crate::metrics::MoveKind;
 
+/// How long a question waits for those before it: gateways pass a few a second on.
+const WAITS: Duration = Duration::from_secs(1);
 /// Readers that are listed, the fullest first: more than a page of them is read by nobody.
 const READERS: usize = 200;
 /// Videos that are listed, the most watched first.
@@ -215,8 +219,8 @@ pub(super) async fn ask(
 ) -> Result<Json<Value>, Problem> {
     let changes = read(&body)?;
     // A plan of a large system takes a processor for a while: one question at a time.
-    let Ok(_turn) = manager.what_if.try_acquire() else {
-        return Err(Problem::unavailable("another question is being answered: try again"));
+    let Ok(Ok(_turn)) = timeout(WAITS, manager.what_if.acquire()).await else {
+        return Err(Problem::unavailable("other questions are being answered: try again"));
     };
     let (situation, limits) = autopilot::now(&manager);
     let answer = tokio::task::spawn_blocking(move || answer(situation, &limits, &changes)).await;
@@ -284,7 +288,7 @@ fn read(body: &Map<String, Value>) -> Result<Changes, Invalid> {
             format!("has a member {unknown:?}: it may have readers and videos"),
         ));
     }
-    let number = |value: &Value, most: u64| value.as_u64().filter(|number| (1..=most).contains(number));
+    let number = |value: &Value, most: u64| whole(value).filter(|number| (1..=most).contains(number));
     let readers = match body.get("readers") {
         None | Some(Value::Null) => None,
         Some(value) => {

@@ -157,7 +157,7 @@ export class ViewersChart {
         return item;
       }));
     }
-    const most = Math.max(0, ...stack(columns.map((column) => column.viewers)).at(-1) ?? []);
+    const most = Math.max(viewers, ...stack(columns.map((column) => column.viewers)).at(-1) ?? []);
     this.#root.setAttribute('aria-label', `Viewers by reader over the last 15 minutes: ${exact(viewers)} now, at most ${exact(most)}, and room for ${exact(capacity)}.`);
   }
 }

@@ -66,13 +66,14 @@ export class WhatIf {
     const outside = last.after.outside > 0 ? ` ${plural(last.after.outside, 'reader')} would stay outside of the tolerance.` : '';
     const sentence = working.length === 0
       ? `The planner would do nothing.${room}${outside}`
-      : `${plural(working.reduce((sum, minute) => sum + minute.orders_total, 0), 'order')} within ${plural(working.length, 'minute')}: ${plural(moved, 'viewer')} would move.${settled ? '' : ' It would not be done after that.'}${room}${outside}`;
+      : `${plural(working.reduce((sum, minute) => sum + minute.orders_total, 0), 'order')} within ${plural(minutes.indexOf(working.at(-1)) + 1, 'minute')}: ${plural(moved, 'viewer')} would move.${settled ? '' : ' It would not be done after that.'}${room}${outside}`;
     const list = element('ul', 'loads');
     const most = Math.max(1, ...readers.map((reader) => Math.max(reader.before, reader.after)));
     for (const reader of readers.slice(0, SHOWN)) list.append(row(reader, most));
     const more = readers.length > SHOWN ? [element('p', 'note', `and ${readers.length - SHOWN} more readers`)] : [];
-    const orders = working.flatMap((minute, index) => minute.orders.map((order) => `${working.length > 1 ? `Minute ${index + 1}: ` : ''}${order.kind} of ${order.videoid}: ${order.why}`));
-    const rejected = [...new Set(minutes.flatMap((minute) => minute.rejected))];
+    const orders = minutes.flatMap((minute, index) => minute.orders.map((order) => `${minutes.length > 2 ? `Minute ${index + 1}: ` : ''}${order.kind} of ${order.videoid}: ${order.why}`));
+    // What was put off only is done by then.
+    const rejected = last.rejected;
     part('what-if-answer').replaceChildren(element('p', 'sentence', sentence), list, ...more, ...lines('Orders', orders), ...lines('Rejected', rejected));
   }
 }

@@ -1,9 +1,9 @@
 //! What the planner would do if the system were another one: more or fewer readers, a video that many come to watch.
 //!
 //! It is asked by people, of the situation as it is now. Nothing is changed by it: [`what_if`] plans minute by minute, each
-//! minute with a full budget and on what the minute before led to, until a minute has no orders or [`MAX_MINUTES`] are over.
+//! minute with a full budget and on what the minute before led to, until nothing is left to be done or [`MAX_MINUTES`] are over.
 
-use super::plan::Plan;
+use super::plan::{Bound, Plan};
 use super::planner::plan;
 use super::situation::{Budget, Limits, Reader, ReaderAvailability, Situation, Video};
 use crate::{Millis, ReaderId, VideoId};
@@ -34,10 +34,12 @@ pub struct Changes {
 pub struct Forecast {
     /// The situation that the first plan is made for. Every plan's positions of readers and videos are those in it.
     pub from: Situation,
-    /// The plans, one a minute. The last one has no orders, or [`MAX_MINUTES`] are over.
+    /// The plans, one a minute. One without orders may stand before others: videos rest after a change.
     pub plans: Vec<Plan>,
     /// What the last plan leads to.
     pub to: Situation,
+    /// Whether nothing was left to be done, before [`MAX_MINUTES`] were over.
+    pub settled: bool,
 }
 
 /// Plans for the situation with the changes made. `limits.budget.full` is what may be moved in a minute.
@@ -51,21 +53,19 @@ pub fn what_if(situation: Situation, limits: &Limits, changes: &Changes) -> Fore
     }
     let from = from.sorted();
     let mut to = from.clone();
-    let mut plans = Vec::new();
+    let (mut plans, mut settled) = (Vec::new(), false);
     let limits = Limits { budget: Budget::full(limits.budget.full), ..*limits };
-    while plans.len() < MAX_MINUTES {
+    while plans.len() < MAX_MINUTES && !settled {
         let made = plan(&to, &limits);
-        let done = made.orders.is_empty();
+        // What only rests now is looked at again in the next minute.
+        settled = made.orders.is_empty() && !made.bound_by.contains(&Bound::Rest);
         to.carry_out(&made, to.now);
         // Everything has come to rest by the next look: the forecast counts minutes, not seconds.
         to.now += MINUTE_MS.max(limits.rest_ms);
         to.videos.iter_mut().for_each(|video| video.moving = false);
         plans.push(made);
-        if done {
-            break;
-        }
     }
-    Forecast { from, plans, to }
+    Forecast { from, plans, to, settled }
 }
 
 /// Viewers come to a video: to its readers by their shares, or they wait where it has none.
@@ -164,6 +164,18 @@ mod tests {
         assert!(orders.iter().any(|order| order.kind == crate::placement::Kind::Split), "{orders:?}");
         assert!(orders.iter().any(|order| order.kind == crate::placement::Kind::Place), "{orders:?}");
         assert_eq!(viral.plans.last().unwrap().after.viewers, 1_230);
+        assert_eq!(viral.plans.last().unwrap().after.outside, 0);
+    }
+
+    #[test]
+    fn a_video_that_rests_now_is_moved_in_a_later_minute() {
+        let mut now = situation(&[100, 100, 100]);
+        now.videos.iter_mut().for_each(|video| video.changed = -1);
+        now.videos[0].moving = true;
+        let changes = Changes { readers: None, viewers: vec![(video("video-0"), 900)] };
+        let viral = what_if(now, &Limits::default(), &changes);
+        assert_eq!(viral.plans[0].orders.len(), 0, "it rests");
+        assert!(viral.settled && viral.plans.iter().any(|plan| !plan.orders.is_empty()), "{:?}", viral.plans);
         assert_eq!(viral.plans.last().unwrap().after.outside, 0);
     }
 

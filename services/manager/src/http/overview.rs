@@ -229,9 +229,8 @@ pub(super) async fn ask(
 
 fn answer(situation: Situation, limits: &Limits, changes: &Changes) -> Value {
     let forecast = what_if(situation, limits, changes);
-    let settled = forecast.plans.last().is_some_and(|plan| plan.orders.is_empty());
     json!(Answer {
-        settled,
+        settled: forecast.settled,
         moved: forecast.plans.iter().map(|plan| plan.moved).sum(),
         minutes: forecast.plans.iter().map(|plan| minute(&forecast.from, plan)).collect(),
         readers: readers(&forecast),

@@ -11,7 +11,8 @@ use liverank_maintenance::verify;
 use liverank_protocol::roles::Role;
 use liverank_runtime::identity::args::IdentityArgs;
 use liverank_runtime::telemetry::{self, LogArgs};
-use liverank_runtime::{HttpArgs, ServiceContext};
+use liverank_runtime::tls::{Tls, TlsArgs};
+use liverank_runtime::{HttpArgs, HttpSettings, ServiceContext};
 use liverank_runtime::{process, server, shutdown};
 
 use crate::doctor::Doctor;
@@ -130,6 +131,8 @@ pub struct Process {
     log: LogArgs,
     #[command(flatten)]
     http: HttpArgs,
+    #[command(flatten)]
+    pub tls: TlsArgs,
     /// Where /livez, /readyz and /metrics are served.
     #[arg(long, env = "LIVERANK_ADMIN_LISTEN", value_name = "ADDRESS")]
     pub admin_listen: SocketAddr,
@@ -155,8 +158,18 @@ impl Process {
             threads: None,
             catches_panics: liverank_adapters::catches_panics,
         };
-        let http = self.http.settings()?;
-        let lived = process.run(|shell| main(ServiceContext { identity, http, ..shell }));
+        let Tls { listener, peers, reloading } = self.tls.open()?;
+        let http = HttpSettings { tls: listener, ..self.http.settings()? };
+        let lived = process.run(|shell| {
+            let metrics = shell.metrics.clone();
+            let running = main(ServiceContext { identity, http, peer_tls: peers, ..shell });
+            async move {
+                tokio::select! {
+                    ended = running => ended,
+                    never = reloading.keep(&metrics) => match never {},
+                }
+            }
+        });
         lived.map(|()| ExitCode::SUCCESS)
     }
 }

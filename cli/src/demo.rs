@@ -7,14 +7,16 @@
 use std::time::Duration;
 
 use anyhow::Context;
+use futures::StreamExt;
 use liverank_core::ReaderId;
 use liverank_core::handover::{Closing, Lease};
 use liverank_gateway::demo::{Demo, DemoOrder, DemoState};
 use liverank_protocol::access::Service;
 use liverank_protocol::{CordonRequest, Cordons, CordonsRequest, Load, MaybeUnknown};
+use liverank_runtime::client::{Client, RequestBuilder};
 use liverank_runtime::peer::{Peers, join};
 use liverank_runtime::{Identity, ServiceContext};
-use reqwest::{Client, Url};
+use reqwest::Url;
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -95,36 +97,36 @@ pub struct System {
 /// The demo of a system, and what has it running until the end of the process.
 pub fn demo(system: System, shell: ServiceContext) -> (Demo, impl Future<Output = anyhow::Result<()>>) {
     let (orders, wanted) = mpsc::channel(WAITING);
+    let peers = Peers::over(&shell.peer_tls);
     let (tell, state) = watch::channel(DemoState::default());
     (Demo { orders, state }, async move {
         let shutdown = shell.shutdown.clone();
         tokio::select! {
             () = shutdown.cancelled() => Ok(()),
-            ended = serve(system, wanted, tell) => ended,
+            ended = serve(Stage::new(system, &peers), wanted, tell) => ended,
         }
     })
 }
 
 async fn serve(
-    system: System,
+    stage: Stage,
     mut wanted: mpsc::Receiver<DemoOrder>,
     tell: watch::Sender<DemoState>,
 ) -> anyhow::Result<()> {
-    let system = Stage::new(system);
-    open_again(&system).await;
+    open_again(&stage).await;
     while let Some(order) = wanted.recv().await {
         if order == DemoOrder::Stop {
             continue;
         }
         let played = tokio::select! {
-            played = play(&system, &tell) => played,
+            played = play(&stage, &tell) => played,
             () = stopped(&mut wanted) => Ok(()),
         };
         if let Err(error) = played {
             tracing::warn!(%error, "the demo ended early");
         }
         // However it ended, no reader stays closed because of it.
-        if let Err(error) = system.cordon(None).await {
+        if let Err(error) = stage.cordon(None).await {
             tracing::warn!(%error, "the reader that the demo closed could not be opened again");
         }
         tell.send_replace(DemoState::default());
@@ -197,13 +199,12 @@ struct Stage {
 }
 
 impl Stage {
-    fn new(system: System) -> Self {
-        let client = Client::builder().no_proxy().build().unwrap_or_default();
-        let managers = Peers::default().showing(&system.identity, Service::Manager);
-        Self { system, client, managers }
+    fn new(system: System, peers: &Peers) -> Self {
+        let managers = peers.showing(&system.identity, Service::Manager);
+        Self { system, client: peers.client(), managers }
     }
 
-    fn signed(&self, user: &str, request: reqwest::RequestBuilder) -> reqwest::RequestBuilder {
+    fn signed(&self, user: &str, request: RequestBuilder) -> RequestBuilder {
         match self.system.token.as_ref().and_then(|token| token(user).ok()) {
             Some(token) => request.bearer_auth(token),
             None => request,
@@ -217,8 +218,9 @@ impl Stage {
         url.query_pairs_mut().append_pair("userid", &user).append_pair("videoid", video);
         let request = self.signed(&user, self.client.get(url));
         async move {
-            let Ok(mut stream) = request.send().await else { return };
-            while let Ok(Some(_)) = stream.chunk().await {}
+            let Ok(answer) = request.send().await else { return };
+            let mut stream = answer.bytes_stream();
+            while let Some(Ok(_)) = stream.next().await {}
         }
     }
 

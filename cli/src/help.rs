@@ -24,7 +24,7 @@ impl Shown {
 const ALL: &str = "--help-all";
 
 /// How the names of settings begin that are rarely touched: they are in `--help-all` only.
-const RARE: [&str; 39] = [
+const RARE: &[&str] = &[
     "kafka_",
     "redis_",
     "mongodb_",
@@ -59,11 +59,14 @@ const RARE: [&str; 39] = [
     "identity_audience",
     "identity_operator",
     "batch",
+    "bury_newer_formats",
     "trending_half_life",
     "writes_per_second",
     "linger",
     "moderation_open",
     "demo",
+    "tls_",
+    "peer_",
 ];
 
 /// The command with its help in order: usual settings first, no marks of the source's markup, and two ways to ask.

@@ -15,6 +15,7 @@ use liverank_protocol::access::{Caller, Role, Service};
 use liverank_protocol::{Load, MoveState, Moves, ReaderState};
 use liverank_runtime::identity::args::IdentityArgs;
 use liverank_runtime::peer::{PeerError, Peers, Replicas};
+use liverank_runtime::tls::PeerTlsArgs;
 use reqwest::Url;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -38,6 +39,8 @@ pub struct ManagersArgs {
     pub manager_url: Vec<Url>,
     #[command(flatten)]
     pub identity: IdentityArgs,
+    #[command(flatten)]
+    pub tls: PeerTlsArgs,
     /// A YAML file with the same settings as these flags; keys of other services are passed over.
     #[arg(long, env = "LIVERANK_CONFIG", value_name = "FILE")]
     config: Option<std::path::PathBuf>,
@@ -61,7 +64,7 @@ impl ManagersArgs {
         );
         let caller = Caller::of(role).context("a role without a name of its own")?;
         let identity = self.identity.open()?.acting_as(&caller)?;
-        let peers = Peers::default().showing(&identity, Service::Manager);
+        let peers = Peers::over(&self.tls.open()?).showing(&identity, Service::Manager);
         let replicas = Replicas::new(peers, self.manager_url.clone());
         Ok(Managers(replicas.context("--manager-url needs an address")?))
     }

@@ -41,6 +41,7 @@ pub enum Token {
 enum Role {
     Viewer,
     Poster,
+    Member,
     Moderator,
     Service,
     Operator,

@@ -13,8 +13,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use clap::Args;
+use liverank_runtime::client::Client;
+use liverank_runtime::peer::{Peers, root_cause};
+use liverank_runtime::tls::PeerTlsArgs;
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers};
-use reqwest::{Client, StatusCode, Url};
+use reqwest::{StatusCode, Url};
 use serde_json::Value;
 
 use crate::look;
@@ -44,6 +47,8 @@ pub struct Top {
     #[arg(long)]
     once: bool,
     #[command(flatten)]
+    tls: PeerTlsArgs,
+    #[command(flatten)]
     output: OutputArgs,
 }
 
@@ -51,7 +56,7 @@ impl Top {
     /// Shows it until q is pressed; once, where nobody could press it.
     pub fn run(&self) -> anyhow::Result<ExitCode> {
         look::run(async {
-            let client = Client::builder().no_proxy().timeout(WITHIN).build()?;
+            let client = Peers::over(&self.tls.open()?).client();
             if self.once || self.output.output != Format::Table || !std::io::stdout().is_terminal() {
                 let answer = self.ask(&client).await?;
                 let picture = Picture::read(&answer)?;
@@ -105,14 +110,15 @@ impl Top {
 
     async fn ask(&self, client: &Client) -> anyhow::Result<Value> {
         let url = self.url.join("/operate").context("--url")?;
-        let mut request = client.get(url);
+        let mut request = client.get(url).timeout(WITHIN);
         if let Some(token) = &self.token {
             request = request.bearer_auth(token);
         }
         let answer = request.send().await;
-        let answer = answer
-            .map_err(|error| error.without_url())
-            .with_context(|| format!("the front door does not answer at {}; set --url", self.url))?;
+        let answer = answer.map_err(|error| {
+            let why = root_cause(&error);
+            anyhow::anyhow!("the front door does not answer at {}; set --url: {why}", self.url)
+        })?;
         match answer.status() {
             StatusCode::OK => answer.json().await.context("what answers there is not liverank"),
             StatusCode::UNAUTHORIZED => bail!(

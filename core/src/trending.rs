@@ -1,8 +1,8 @@
 //! The decaying board: forward decay (Cormode, Shkapenyuk, Srivastava, Xu, 2009), kept as a logarithm.
 //!
 //! An event of weight `w` at time `t` is worth `w · 2^((t − now) / h)` at time `now`. Dividing by `2^(now / h)`,
-//! which is the same for all videos, leaves the order alone: each video keeps `log2 Σ w · 2^(t / h)`, which only
-//! grows, never has to be recomputed while time passes, and does not overflow in any year to come.
+//! which is the same for all videos, leaves the order alone: each video keeps `log2 Σ w · 2^(t / h)`, which never has to be
+//! recomputed while time passes, and does not overflow in any year to come.
 
 use crate::Millis;
 
@@ -13,6 +13,20 @@ pub const MAX_AGE_MS: Millis = 24 * 3600 * 1000;
 pub fn log2_sum(a: f64, b: f64) -> f64 {
     let (high, low) = if a >= b { (a, b) } else { (b, a) };
     if low == f64::NEG_INFINITY { high } else { high + (low - high).exp2().ln_1p() / std::f64::consts::LN_2 }
+}
+
+/// Binary places that a sum of worths is right to. The logarithms are some 10^5 today, so that a double holds 36 places
+/// behind their point.
+const PLACES: f64 = 32.0;
+
+/// `log2(2^sum − 2^part)`: what is left of a sum when a part of it is taken off. Where that is too little to be told from
+/// nothing, it is `2^-32` of the sum: a sum of which something is left stays on the board, at its end.
+pub fn log2_difference(sum: f64, part: f64) -> f64 {
+    if part == f64::NEG_INFINITY {
+        return sum;
+    }
+    let left = -((part - sum) * std::f64::consts::LN_2).exp_m1();
+    sum + left.max((-PLACES).exp2()).log2()
 }
 
 /// What one event adds, as a logarithm: `None` where it weighs nothing.
@@ -112,6 +126,17 @@ mod tests {
             prop_assert!(at <= NOW && NOW - at <= (HALF_LIFE / SHOWN_STEPS) as Millis);
             let (shown, exact) = (shown_points(log2, at, HALF_LIFE), value_at(log2, NOW, HALF_LIFE));
             prop_assert!(shown >= exact * 0.999_999 && shown <= exact * 1.011, "{shown} {exact}");
+        }
+
+        #[test]
+        fn what_is_taken_off_again_changes_nothing(a in 80_000f64..80_020.0, b in 80_000f64..80_020.0) {
+            let left = log2_difference(log2_sum(a, b), b);
+            // To a millionth of the larger one.
+            let scale = a.max(b);
+            prop_assert!(((left - scale).exp2() - (a - scale).exp2()).abs() < 1e-6, "{left} {a}");
+            prop_assert!(left <= log2_sum(a, b) && left.is_finite());
+            prop_assert_eq!(log2_difference(a, f64::NEG_INFINITY).to_bits(), a.to_bits());
+            prop_assert!((log2_difference(a, a) - (a - 32.0)).abs() < 1e-6);
         }
 
         #[test]

@@ -12,6 +12,8 @@ pub enum ViewerRole {
     Viewer,
     /// Posts interactions and comments, as itself.
     Poster,
+    /// Comments where only members may.
+    Member,
     /// Moderates comments of others.
     Moderator,
     /// A program of the app's own: posts for any user, and says whose a video is.
@@ -22,13 +24,15 @@ pub enum ViewerRole {
 
 impl ViewerRole {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::Viewer, Self::Poster, Self::Moderator, Self::Service, Self::Operator];
+    pub const ALL: [Self; 6] =
+        [Self::Viewer, Self::Poster, Self::Member, Self::Moderator, Self::Service, Self::Operator];
 
     /// The name in a token.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Viewer => "viewer",
             Self::Poster => "poster",
+            Self::Member => "member",
             Self::Moderator => "moderator",
             Self::Service => "service",
             Self::Operator => "operator",
@@ -40,7 +44,9 @@ impl ViewerRole {
         let others = match self {
             Self::Viewer => 0,
             Self::Poster => Self::Viewer.bit(),
-            Self::Moderator | Self::Service | Self::Operator => Self::Viewer.bit() | Self::Poster.bit(),
+            Self::Member | Self::Moderator | Self::Service | Self::Operator => {
+                Self::Viewer.bit() | Self::Poster.bit()
+            }
         };
         others | self.bit()
     }
@@ -115,6 +121,8 @@ mod tests {
             (json!(["poster"]), "viewer poster"),
             (json!(["moderator", "admin"]), "viewer poster moderator"),
             (json!("service"), "viewer poster service"),
+            (json!(["member"]), "viewer poster member"),
+            (json!("viewer member"), "viewer poster member"),
             (json!("service moderator"), "viewer poster moderator service"),
             (json!(["operator"]), "viewer poster operator"),
         ] {

@@ -20,6 +20,9 @@ const SOON: Duration = Duration::from_secs(30);
 const QUIET: &[(&str, &str)] = &[
     ("liverank_comment_unavailable_total", "the log is never away"),
     ("liverank_comment_restricted_total", "nobody is banned"),
+    ("liverank_comment_ruled_total", "there are no rules of comments"),
+    ("liverank_comment_masked_total", "there are no rules of comments"),
+    ("liverank_comment_shadowed_total", "nobody is shadow-banned"),
     ("liverank_comment_restrictions", "nobody is banned"),
     ("liverank_comment_registrations_dropped_total", "a queue of thousands is never full"),
     ("liverank_consumer_events_poison_total", "the front door lets nothing in that cannot be read"),

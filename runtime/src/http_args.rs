@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::Args;
 
 use crate::origins::{Origin, Origins};
+use crate::tls::ListenerTls;
 use crate::uploads::Uploads;
 
 /// How long a connection may stay open between two requests. Balancers keep theirs for 60 s (AWS, GCP, nginx): the
@@ -66,6 +67,15 @@ pub struct HttpSettings {
     pub trusted_proxies: u8,
     /// Room for bytes of request bodies.
     pub uploads: Uploads,
+    /// TLS of the ports; `None`: they take plain HTTP.
+    pub tls: Option<ListenerTls>,
+}
+
+impl HttpSettings {
+    /// How addresses of these ports begin.
+    pub const fn scheme(&self) -> &'static str {
+        if self.tls.is_some() { "https" } else { "http" }
+    }
 }
 
 impl Default for HttpSettings {
@@ -75,6 +85,7 @@ impl Default for HttpSettings {
             origins: Arc::default(),
             trusted_proxies: 0,
             uploads: Uploads::default(),
+            tls: None,
         }
     }
 }

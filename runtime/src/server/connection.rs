@@ -26,6 +26,7 @@ use tower_service::Service;
 
 use super::exchange::Exchange;
 use super::hijack::Socket;
+use super::stream::Stream;
 use crate::http_args::HttpSettings;
 
 /// How long what a client still sends is thrown away after an answer that did not wait for it. To close with unread bytes
@@ -50,6 +51,11 @@ pub(super) async fn serve(
     shutdown: CancellationToken,
 ) {
     let keep_alive = settings.keep_alive;
+    let opened = tokio::select! {
+        stream = open(stream, &settings) => stream,
+        () = shutdown.cancelled() => None,
+    };
+    let Some(stream) = opened else { return };
     let socket = Socket::new(stream, place, Instant::now(), keep_alive);
     let unread = Arc::new(AtomicBool::new(false));
     let (own, half_read) = (socket.clone(), Arc::clone(&unread));
@@ -112,6 +118,14 @@ pub(super) async fn serve(
     // What ends a connection early is the peer's doing; a line for each would be a line a request.
     if served.is_some_and(|ended| ended.is_err() || unread.load(Ordering::Relaxed)) {
         linger(&socket).await;
+    }
+}
+
+/// The connection's bytes as HTTP is to have them; `None` where it does not come to that.
+async fn open(stream: TcpStream, settings: &HttpSettings) -> Option<Stream> {
+    match &settings.tls {
+        None => Some(Stream::Plain(stream)),
+        Some(tls) => Some(Stream::tls(tls.accept(stream).await?)),
     }
 }
 

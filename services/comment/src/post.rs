@@ -9,7 +9,8 @@ use axum::http::StatusCode;
 use liverank_adapters::event_log::AppendError;
 use liverank_core::comment::{EntryKind, check_text, derived_id, random_id};
 use liverank_core::event::{CommentBody, optional_text, required_text};
-use liverank_core::{Comment, CommentId, Interaction, Invalid, Kind, Millis, UserId, VideoId, ids};
+use liverank_core::moderation::{Action, ActorRole, Moderation};
+use liverank_core::{Comment, CommentId, EventId, Interaction, Invalid, Kind, Millis, UserId, VideoId, ids};
 use liverank_runtime::body::JsonObject;
 use liverank_runtime::identity::sent::SentBy;
 use liverank_runtime::{Problem, comment_json, now_ms};
@@ -64,7 +65,7 @@ impl Draft {
         Ok(Self { user, video, text: text.to_owned(), key: key.map(str::to_owned), reply_to })
     }
 
-    fn into_comment(self, id: CommentId, now: Millis) -> Comment {
+    fn into_comment(self, id: CommentId, now: Millis, entry: EntryKind) -> Comment {
         // The consumer numbers it; nobody is shown this one.
         Comment {
             id,
@@ -74,7 +75,7 @@ impl Draft {
             timestamp: now,
             seq: 0,
             reply_to: self.reply_to,
-            entry: EntryKind::Comment,
+            entry,
         }
     }
 }
@@ -85,14 +86,14 @@ pub(crate) async fn comment(
     sent_by: SentBy,
     JsonObject(body): JsonObject,
 ) -> Result<(StatusCode, Json<Value>), Problem> {
-    let draft = Draft::parse(&body)?;
+    let mut draft = Draft::parse(&body)?;
     sent_by.expect("userid", &draft.user)?;
     let id = match &draft.key {
         None => random_id(rand::random()),
         Some(key) => {
             let id = derived_id(&draft.user, &draft.video, key);
             if let Some(first) = service.known(&draft.video, &id).await {
-                if !first.entry.is_comment() {
+                if !first.entry.has_text() {
                     let detail = "this comment was posted with this key, and was deleted since";
                     return Err(Problem::new(StatusCode::GONE, detail).with("rule", "deleted"));
                 }
@@ -102,13 +103,14 @@ pub(crate) async fn comment(
             id
         }
     };
-    service.expect_allowed(&draft.user, &draft.video).await?;
+    let entry = service.expect_allowed(&draft.user, &draft.video).await?;
     if let Some(reply_to) = &draft.reply_to {
-        service.expect_comment(&draft.video, reply_to).await?;
+        service.expect_comment(&draft.user, &draft.video, reply_to).await?;
     }
+    let claimed = service.expect_kept(&sent_by, &draft.user, &draft.video, &mut draft.text).await?;
     let keyed = draft.key.is_some();
-    let comment = draft.into_comment(id, now_ms());
-    service.append(&comment).await?;
+    let comment = draft.into_comment(id, now_ms(), entry);
+    service.append(&comment).await.inspect_err(|_| service.give_back(&claimed))?;
     service.took(&comment, keyed);
     Ok(created(&comment))
 }
@@ -131,7 +133,7 @@ impl CommentService {
     }
 
     /// Refuses a reply to what is no comment under this video. A comment is in the archive before any viewer sees it.
-    async fn expect_comment(&self, video: &VideoId, id: &CommentId) -> Result<(), Problem> {
+    async fn expect_comment(&self, user: &UserId, video: &VideoId, id: &CommentId) -> Result<(), Problem> {
         let here = self.acknowledged().get(Instant::now(), id).is_some_and(|it| it.video_id == *video);
         if here {
             return Ok(());
@@ -139,7 +141,7 @@ impl CommentService {
         let archived =
             self.archive.ask(REPLY_TIMEOUT, |archive| async move { archive.comment(video, id).await });
         match archived.await {
-            Ok(Some(found)) if found.entry.is_comment() => Ok(()),
+            Ok(Some(found)) if found.is_shown_to(Some(user)) => Ok(()),
             Ok(_) => Err(Invalid::new("reply_to", "must be the id of a comment under the same video").into()),
             Err(_) => Err(Problem::unavailable(
                 "the archive is away, which knows the comment that is replied to: not acknowledged, try again",
@@ -149,21 +151,7 @@ impl CommentService {
 
     /// Answers once the log has the comment durably.
     async fn append(&self, comment: &Comment) -> Result<(), Problem> {
-        let event = Interaction {
-            video_id: comment.video_id.clone(),
-            user_id: comment.user_id.clone(),
-            kind: Kind::Comment,
-            watch_ms: 0,
-            timestamp: comment.timestamp,
-            event_id: None,
-            owner_id: None,
-            comment: Some(CommentBody {
-                comment_id: comment.id.clone(),
-                text: comment.text.clone(),
-                reply_to: comment.reply_to.clone(),
-            }),
-            moderation: None,
-        };
+        let event = if comment.entry == EntryKind::Shadowed { shadowed(comment)? } else { posted(comment) };
         let started = Instant::now();
         let append = self.log.append(comment.video_id.as_str().as_bytes(), event.to_json());
         match timeout(APPEND_TIMEOUT, append).await {
@@ -184,12 +172,44 @@ impl CommentService {
     /// What follows an acknowledgement, off its path.
     fn took(&self, comment: &Comment, keyed: bool) {
         self.metrics.acknowledged.inc();
+        if comment.entry == EntryKind::Shadowed {
+            self.metrics.shadowed.inc();
+        }
         self.tally().count(&comment.video_id);
         if keyed {
             self.acknowledged().insert(Instant::now(), comment.id.clone(), comment.clone());
         }
         self.registrar.offer(&comment.video_id);
     }
+}
+
+/// The record of a comment.
+fn posted(comment: &Comment) -> Interaction {
+    Interaction {
+        video_id: comment.video_id.clone(),
+        user_id: comment.user_id.clone(),
+        kind: Kind::Comment,
+        watch_ms: 0,
+        timestamp: comment.timestamp,
+        event_id: None,
+        owner_id: None,
+        comment: Some(CommentBody {
+            comment_id: comment.id.clone(),
+            text: comment.text.clone(),
+            reply_to: comment.reply_to.clone(),
+        }),
+        moderation: None,
+    }
+}
+
+/// The record of a comment that its author alone is to be shown.
+fn shadowed(comment: &Comment) -> Result<Interaction, Invalid> {
+    let (text, reply_to) = (comment.text.clone(), comment.reply_to.clone());
+    let action = Action::Shadow { comment_id: comment.id.clone(), text, reply_to };
+    let (user, video) = (comment.user_id.clone(), comment.video_id.clone());
+    let id = EventId::parse(comment.id.as_str())?;
+    let moderation = Moderation { action, role: ActorRole::Author, reason: None };
+    Ok(moderation.into_record(user, Some(video), id, comment.timestamp))
 }
 
 #[cfg(test)]

@@ -252,6 +252,12 @@ fn shown(parts: &Parts) -> Option<String> {
 }
 
 impl Caller {
+    /// Who asks for what anybody may ask for: the user of a good token, if one is shown.
+    pub(crate) async fn of_anybody(parts: &Parts, gateway: &Gateway) -> Self {
+        let (Some(auth), Some(token)) = (&gateway.auth, shown(parts)) else { return Self::Anyone };
+        auth.viewer(&token).await.map_or(Self::Anyone, Self::User)
+    }
+
     /// 403 where it speaks for somebody else than `user`, who stands in `field`. A service speaks for anybody.
     pub(crate) fn expect(&self, field: &'static str, user: &str) -> Result<(), Problem> {
         match self {

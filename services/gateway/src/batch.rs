@@ -16,7 +16,7 @@ use serde_json::value::RawValue;
 
 use crate::Gateway;
 use crate::auth::Caller;
-use crate::interact::{append, is_beacon, read, too_many};
+use crate::interact::{append, check_taking_back, is_beacon, read, too_many};
 use crate::metrics::AppendOutcome;
 
 /// The most interactions of one request: all of them are in flight in the log at once.
@@ -125,6 +125,10 @@ async fn take(gateway: &Gateway, caller: &Caller, item: Result<Value, Invalid>) 
         Ok(mut event) => {
             if let Err(problem) = caller.judge(&mut event) {
                 return failed(problem.status(), Some("user_id"), problem.detail().to_owned());
+            }
+            if let Err(invalid) = check_taking_back(gateway, &event).await {
+                gateway.metrics.interaction(AppendOutcome::Invalid);
+                return failed(StatusCode::BAD_REQUEST, Some(invalid.field), invalid.to_string());
             }
             match append(gateway, &event).await {
                 Ok(event_id) => {

@@ -20,7 +20,7 @@ use crate::Gateway;
 /// Between the end of one sample and the next: the boards are asked a few times for each.
 const EVERY: Duration = Duration::from_secs(2);
 /// An interaction that is not on the boards by then counts as this old.
-const AT_MOST: Duration = Duration::from_secs(60);
+const AT_MOST: Duration = Duration::from_mins(1);
 /// Between two looks: a twentieth of the time that has passed, so that what is measured is right to that part of it.
 const PRECISION: u32 = 20;
 const LEAST_PAUSE: Duration = Duration::from_millis(5);

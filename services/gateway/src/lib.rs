@@ -25,7 +25,6 @@ use anyhow::{Context, ensure};
 use liverank_adapters::Backends;
 use liverank_protocol::access::Service;
 use liverank_runtime::origins::Origins;
-use liverank_runtime::peer::Peers;
 use liverank_runtime::streams::Streams;
 use liverank_runtime::{Identity, ServiceContext, Tasks, server};
 use reqwest::Url;
@@ -191,7 +190,7 @@ pub(crate) struct Gateway {
 
 impl Gateway {
     fn new(config: Config, backends: Backends, shell: &ServiceContext) -> anyhow::Result<Arc<Self>> {
-        let peers = Peers::default();
+        let peers = shell.peers();
         let peer = |name, urls| Peer::new(name, &peers, urls, shell.health.clone());
         let to_managers = peers.showing(&shell.identity, Service::Manager);
         let store = || Dependency::new(shell.health.clone());
@@ -205,7 +204,7 @@ impl Gateway {
             comment: peer("comment", config.comment_url),
             websocket: peer("websocket", config.websocket_url),
             statistics: peer("statistics", config.statistics_url),
-            client: upstream::client(),
+            client: upstream::client(&shell.peer_tls),
             in_flight: Arc::new(Semaphore::new(config.gateway_max_in_flight as usize)),
             batches: Arc::new(Semaphore::new(config.gateway_max_batches as usize * batch::MAX_BYTES)),
             reports: Arc::new(Semaphore::new(MAX_REPORTS)),

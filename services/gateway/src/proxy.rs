@@ -49,13 +49,17 @@ pub(crate) async fn comment(
     pass_on(&gateway, &gateway.comment, &exchange, parts, &body).await
 }
 
-/// A question to the comment service.
+/// A question to the comment service. Anybody may ask; who shows a token is shown what is for its user alone, too.
 pub(crate) async fn to_comment(
     State(gateway): State<Arc<Gateway>>,
     exchange: Exchange,
     request: Request,
 ) -> Result<Response, Problem> {
-    pass(&gateway, &gateway.comment, &exchange, request).await
+    let (mut parts, body) = request.into_parts();
+    let body = whole(&parts, body, MAX_BODY_BYTES).await?;
+    let caller = Caller::of_anybody(&parts, &gateway).await;
+    introduce(&gateway, &gateway.comment, &caller, &mut parts);
+    pass_on(&gateway, &gateway.comment, &exchange, parts, &body).await
 }
 
 /// To a manager.

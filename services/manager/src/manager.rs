@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 use liverank_adapters::StoreError;
 use liverank_adapters::assignment_store::{Assignment, AssignmentStore, Orders, Swapped, Term};
 use liverank_core::VideoId;
+use liverank_runtime::client::Client;
 use liverank_runtime::peer::Peers;
 use liverank_runtime::{Identity, Problem, ServiceContext};
-use reqwest::Client;
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::timeout;
 
@@ -102,8 +102,8 @@ impl Manager {
             addresses: ReaderAddresses::new(config.reader_urls.clone()),
             identity: shell.identity.clone(),
             config,
-            peers: Peers::default(),
-            probes: sweep::probing(),
+            peers: shell.peers(),
+            probes: sweep::probing(&shell.peer_tls),
             begun: Instant::now(),
             carry_now: Notify::new(),
             metrics: ManagerMetrics::new(&shell.metrics),

@@ -11,9 +11,10 @@ use std::time::{Duration, Instant};
 use futures::StreamExt;
 use futures::stream;
 use liverank_core::{ReaderId, VideoId};
-use liverank_runtime::now_ms;
+use liverank_runtime::client::{Client, Connections};
 use liverank_runtime::peer::join;
-use reqwest::{Client, Url};
+use liverank_runtime::{PeerTls, now_ms};
+use reqwest::Url;
 use serde_json::Value;
 use tokio::time::{MissedTickBehavior, interval};
 
@@ -113,7 +114,7 @@ async fn ask(client: &Client, reader: &ReaderId, url: &str) -> Probed {
     let Ok(base) = url.parse::<Url>() else { return Probed::Unreachable };
     let answer = match client.get(join(&base, &["health"])).timeout(PROBE_TIMEOUT).send().await {
         Ok(answer) => answer,
-        Err(error) if error.is_connect() && !error.is_timeout() => return Probed::Unreachable,
+        Err(error) if error.is_refused() => return Probed::Unreachable,
         Err(_) => return Probed::Late,
     };
     let health = match answer.json::<Value>().await {
@@ -131,13 +132,8 @@ async fn ask(client: &Client, reader: &ReaderId, url: &str) -> Probed {
 
 /// The client that probes: each probe finds the way anew, for a connection that is kept says nothing about whether a
 /// reader's name still leads there.
-pub fn probing() -> Client {
-    Client::builder()
-        .pool_max_idle_per_host(0)
-        .redirect(reqwest::redirect::Policy::none())
-        .no_proxy()
-        .build()
-        .expect("a client without TLS or proxies can always be built")
+pub fn probing(tls: &PeerTls) -> Client {
+    Client::new(tls, Connections::default())
 }
 
 /// Tells of readers that cannot be reached, and of those among `known` that can be again.

@@ -105,7 +105,11 @@ pub async fn unreadable_records_are_stepped_over(archive: &dyn Archive) {
 
 /// Also: what weighs nothing has no place on the trending board, and that nothing must survive the store.
 pub async fn the_archive_s_rules_count(archive: &dyn Archive) {
-    let rules = Rules { weights: Weights { view: 0, like: 333, ..Weights::default() }, half_life_ms: 60_000 };
+    let rules = Rules {
+        weights: Weights { view: 0, like: 333, ..Weights::default() },
+        half_life_ms: 60_000,
+        ..Rules::default()
+    };
     archive.open(&rules).await.unwrap();
     archive.open(&Rules::default()).await.unwrap();
     let mut log = Log::new();

@@ -5,6 +5,7 @@ use serde_json::json;
 
 use super::super::{Rules, apply_with};
 use super::*;
+use crate::Metadata;
 use crate::moderation::{Moderation, Restriction, RuleBook, Scope};
 
 fn video(id: &str) -> VideoId {
@@ -55,7 +56,7 @@ impl Archive {
         let moderated =
             Moderated { targets: targets(records).filter_map(newest).collect(), revision: self.revision };
         let (known, seen) = (self.videos.clone().into_values(), self.sightings.clone());
-        let effects = apply_with(records, known, seen, moderated, &Rules::default());
+        let effects = apply_with(records, known, seen, moderated, [], &Rules::default());
         self.videos.extend(effects.videos.into_iter().map(|state| (state.video_id.clone(), state)));
         self.sightings.extend(effects.identities);
         for NumberedComment { comment, .. } in effects.comments {
@@ -210,4 +211,61 @@ proptest! {
         whole.rules.into_values().for_each(|change| book.take(change));
         prop_assert_eq!(book.revision(), whole.revision);
     }
+}
+
+fn put(offset: u64, by: &str, role: ActorRole, title: &str, owner: Option<&str>) -> LogRecord {
+    let metadata = Metadata::read(&json!({ "title": title })).unwrap();
+    let owner_id = owner.map(|owner| UserId::parse(owner).unwrap());
+    moderated(offset, Some("v"), by, role, Action::PutVideo { metadata, owner_id })
+}
+
+#[test]
+fn a_video_is_put_removed_and_put_again() {
+    let view = |offset, by: &str| {
+        let value = json!({"video_id": "v", "user_id": by, "type": "view"});
+        at(offset, Interaction::parse(&value, 0).unwrap())
+    };
+    let mut known: Vec<VideoState> = Vec::new();
+    let mut revision = 0;
+    let mut then = |record: LogRecord| {
+        let rules = Rules::default();
+        let moderated = Moderated::default();
+        let effects = apply_with(&[record], known.clone(), Vec::new(), moderated, [], &rules);
+        if let Some(state) = effects.videos.first() {
+            assert!(state.revision() >= revision);
+            revision = state.revision();
+            known = effects.videos;
+        }
+        let state = known.first()?;
+        let title =
+            state.metadata.as_ref().map(|metadata| metadata.to_value()["title"].as_str().unwrap().to_owned());
+        Some((
+            title.unwrap_or_default(),
+            state.removed.is_some(),
+            state.owner.to_string(),
+            state.counters.views,
+        ))
+    };
+    let is =
+        |title: &str, removed, owner: &str, views| Some((title.to_owned(), removed, owner.to_owned(), views));
+    let remove = |offset, by: &str, role| moderated(offset, Some("v"), by, role, Action::RemoveVideo);
+    assert_eq!(then(remove(0, "app", ActorRole::Service)), None, "there is nothing to remove");
+    assert_eq!(then(put(1, "eve", ActorRole::Owner, "x", None)), None, "nobody owns what is not there");
+    assert_eq!(then(put(2, "app", ActorRole::Service, "Cats", None)), is("Cats", false, "app", 0));
+    assert_eq!(then(view(3, "ana")), is("Cats", false, "app", 1));
+    assert_eq!(
+        then(put(4, "app", ActorRole::Owner, "x", None)),
+        is("Cats", false, "app", 1),
+        "it was not given"
+    );
+    assert_eq!(then(put(5, "app", ActorRole::Service, "Cats!", Some("ben"))), is("Cats!", false, "ben", 1));
+    assert_eq!(then(remove(6, "eve", ActorRole::Owner)), is("Cats!", false, "ben", 1));
+    assert_eq!(then(remove(7, "ben", ActorRole::Owner)), is("Cats!", true, "ben", 1));
+    assert_eq!(then(view(8, "ana")), is("Cats!", true, "ben", 2), "what happens does not bring it back");
+    assert_eq!(then(put(9, "ben", ActorRole::Owner, "Back", None)), is("Back", false, "ben", 2));
+    then(remove(10, "mod", ActorRole::Moderator));
+    then(remove(11, "ben", ActorRole::Owner));
+    let still = then(put(12, "ben", ActorRole::Owner, "Again", None));
+    assert_eq!(still, is("Back", true, "ben", 2), "an owner does not undo what a moderator did");
+    assert_eq!(then(put(13, "app", ActorRole::Service, "New", None)), is("New", false, "ben", 2));
 }

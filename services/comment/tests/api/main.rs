@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "what a test cannot go on without ends it, in its helpers too")]
 
 mod moderation;
+mod rules;
 mod support;
 
 use std::sync::atomic::Ordering::Relaxed;

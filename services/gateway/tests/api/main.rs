@@ -4,6 +4,7 @@
 
 mod auth;
 mod bad_input;
+mod comment_rules;
 mod document;
 mod edge;
 mod front_door;

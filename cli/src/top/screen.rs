@@ -3,7 +3,7 @@
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout};
 use ratatui::style::{Color, Style, Stylize};
-use ratatui::text::{Line, Span};
+use ratatui::text::Line;
 use ratatui::widgets::{Block, Paragraph, Row, Table};
 
 use super::picture::{Move, Picture, Placement, Reader, Video};
@@ -36,7 +36,7 @@ pub(super) fn draw(frame: &mut Frame, picture: &Picture, trouble: Option<&str>) 
 }
 
 fn framed<'a>(title: &'a str, head: &[&'a str], rows: Vec<Row<'a>>, widths: &[Constraint]) -> Table<'a> {
-    let head = Row::new(head.iter().map(|name| Span::from(*name).dim()).collect::<Vec<_>>());
+    let head = Row::new(head.iter().map(|name| Line::from(*name).dim()).collect::<Vec<_>>());
     Table::new(rows, widths.to_vec()).header(head).block(Block::bordered().title(title))
 }
 
@@ -44,15 +44,15 @@ fn readers_table(readers: &[Reader]) -> Table<'_> {
     let row = |reader: &Reader| {
         let filled = (reader.used() * BAR as f64).round() as usize;
         let bar = format!("{}{}", "█".repeat(filled), "░".repeat(BAR - filled));
-        let bar = if reader.used() > 0.9 { Span::from(bar).red() } else { Span::from(bar).cyan() };
+        let bar = if reader.used() > 0.9 { Line::from(bar).red() } else { Line::from(bar).cyan() };
         let style = if reader.takes_viewers() { Style::new() } else { Style::new().fg(Color::Yellow) };
         Row::new(vec![
-            Span::from(reader.id.clone()),
-            Span::from(reader.word().to_owned()),
-            Span::from(reader.viewers.to_string()).bold(),
-            Span::from(reader.capacity.to_string()),
+            Line::from(reader.id.clone()),
+            Line::from(reader.word().to_owned()),
+            Line::from(reader.viewers.to_string()).bold(),
+            Line::from(reader.capacity.to_string()),
             bar,
-            Span::from(reader.videos.to_string()),
+            Line::from(reader.videos.to_string()),
         ])
         .style(style)
     };

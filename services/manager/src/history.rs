@@ -134,12 +134,12 @@ mod tests {
     fn a_crowd_of_readers_is_summed_up_and_nobody_is_left_out() {
         let mut history = History::default();
         let crowd = READERS + 50;
-        history.note(0, (0..crowd).map(|number| (id(&format!("reader-{number}")), number as u64)));
+        history.note(0, (0..crowd).map(|number| (id(&format!("reader-{number}")), number as u64 + 1)));
         assert_eq!(history.readers.len(), READERS, "names are bounded");
         let shown = history.shown();
         assert_eq!(shown.readers.len(), SHOWN);
         let named: u64 = shown.readers.iter().map(|column| column.viewers[0]).sum();
-        assert_eq!(named + shown.others[0], (0..crowd as u64).sum::<u64>());
-        assert_eq!(column(&shown, &format!("reader-{}", READERS - 1)).unwrap(), [READERS as u64 - 1]);
+        assert_eq!(named + shown.others[0], (1..=crowd as u64).sum::<u64>());
+        assert_eq!(column(&shown, &format!("reader-{}", READERS - 1)).unwrap(), [READERS as u64]);
     }
 }

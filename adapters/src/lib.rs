@@ -22,6 +22,7 @@ pub mod event_log;
 #[cfg(test)]
 mod fixtures;
 pub mod inspect;
+pub mod lag;
 mod lossy_channel;
 pub mod ranking_store;
 mod redb_file;

@@ -23,6 +23,7 @@ use crate::probe::Probe;
 use crate::stores::{StoreArgs, hide_unused};
 use crate::token::Token;
 use crate::tools::{Dlq, Rebuild, Tool};
+use crate::top::Top;
 use crate::{role, up};
 
 /// Ranks videos in real time by what viewers do with them, and carries the live comments of every video.
@@ -54,6 +55,8 @@ pub enum Cli {
     Statistics(Box<RoleArgs<liverank_statistics::Config>>),
     /// How the readers are, and what is not as it should be.
     Status(Box<Status>),
+    /// Readers, viewers, hot videos, moves, lag and rates, as they change.
+    Top(Box<Top>),
     /// Moves of videos from reader to reader: what waits, what is under way, what became of it and why.
     Moves(Box<MovesShown>),
     /// What the planner in the managers decided last, and why.
@@ -246,6 +249,7 @@ impl Cli {
                 })
             }
             Self::Status(it) => it.run(),
+            Self::Top(it) => it.run(),
             Self::Moves(it) => it.run(),
             Self::Plan(it) => it.run(),
             Self::Move(it) => it.run(),

@@ -69,6 +69,7 @@ const RARE: &[&str] = &[
     "proxy_protocol_from",
     "streams_per_user",
     "new_videos_per_caller",
+    "demo",
     "tls_",
     "peer_",
 ];

@@ -15,8 +15,9 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
 use crate::cli::Process;
+use crate::demo;
 use crate::stores::{StoreArgs, StoreUser, embedded};
-use crate::token::UpAuth;
+use crate::token::{DevKeys, UpAuth};
 
 /// `liverank up`.
 #[derive(Debug, Clone, Args)]
@@ -65,6 +66,12 @@ pub struct Up {
     /// front door listens on a loopback address.
     #[arg(long, env = "LIVERANK_MODERATION_OPEN", default_value_t = false)]
     moderation_open: bool,
+    /// Offer the demo in the console's Operate tab also where the front door listens on more than a loopback address.
+    ///
+    /// It is synthetic viewers for 80 s, a video that goes viral and a reader that is emptied. Where tokens of an issuer
+    /// outside are asked for, there is none: it has no tokens to show.
+    #[arg(long, env = "LIVERANK_DEMO", default_value_t = false)]
+    demo: bool,
     /// A file (JSON) with rules that every comment has to keep, as `rules` of `POST /moderation/rules`.
     #[arg(long, env = "LIVERANK_COMMENT_RULES_FILE", value_name = "FILE")]
     comment_rules_file: Option<PathBuf>,
@@ -228,8 +235,26 @@ fn start(
     let mut gateway: liverank_gateway::Config = settings(&[&both[..], &front].concat())?;
     gateway.auth = up.auth.args(&up.data_dir)?;
     gateway.moderation_open = up.moderation_open;
+    let is_local = listeners.gateway.local_addr()?.ip().is_loopback();
+    if (is_local || up.demo) && (!asks_for_tokens || up.auth.is_dev()) {
+        let system = demo_system(up, &url(&listeners.gateway)?, &manager, acting(Role::Operator)?.identity)?;
+        let (demo, running) = demo::demo(system, s());
+        gateway.demo = Some(demo);
+        spawn!("the demo", running);
+    }
     spawn!("gateway", liverank_gateway::run(gateway, b(), listeners.gateway, acting(Role::Gateway)?));
     Ok(services)
+}
+
+/// What the demo needs of this system.
+fn demo_system(up: &Up, gateway: &str, manager: &str, identity: Identity) -> anyhow::Result<demo::System> {
+    let keys = up.auth.is_dev().then(|| DevKeys::of(&up.data_dir)).transpose()?;
+    Ok(demo::System {
+        gateway: gateway.parse()?,
+        manager: manager.parse()?,
+        identity,
+        token: keys.map(|keys| -> demo::Token { Box::new(move |user: &str| keys.viewer(user)) }),
+    })
 }
 
 /// A service's configuration from flags, the rest by default.

@@ -209,7 +209,8 @@ pub(crate) struct Viewer {
     issued: Option<u64>,
 }
 
-fn not_allowed(detail: String) -> Problem {
+/// 403: who asks is known, and may not.
+pub(crate) fn not_allowed(detail: String) -> Problem {
     Problem::new(StatusCode::FORBIDDEN, detail).challenge(CHALLENGE_OTHER)
 }
 

@@ -1,7 +1,7 @@
 //! `POST /interact`: one interaction into the log, acknowledged once the log has it durably.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Json;
 use axum::extract::{Request, State};
@@ -109,14 +109,17 @@ pub(crate) async fn check_taking_back(gateway: &Gateway, event: &Interaction) ->
 pub(crate) async fn append(gateway: &Gateway, event: &Interaction) -> Result<String, Problem> {
     let claimed = gateway.acknowledged.claim(event);
     claimed.inspect_err(|_| gateway.metrics.interaction(AppendOutcome::Invalid))?;
-    let key = event.video_id.as_str().as_bytes();
+    let (key, asked) = (event.video_id.as_str().as_bytes(), Instant::now());
     let appended = gateway.backends.log.append(key, event.to_json()).await;
     if matches!(appended, Err(AppendError::TooLarge { .. })) {
         gateway.acknowledged.release(event);
     }
-    if let Err(refused) = appended {
-        gateway.metrics.interaction(AppendOutcome::Unavailable);
-        return Err(refusal(gateway, &refused));
+    match appended {
+        Ok(position) => gateway.metrics.freshness.note(position, asked),
+        Err(refused) => {
+            gateway.metrics.interaction(AppendOutcome::Unavailable);
+            return Err(refusal(gateway, &refused));
+        }
     }
     gateway.log.answered();
     gateway.metrics.interaction(AppendOutcome::Acknowledged);

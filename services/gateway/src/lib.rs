@@ -9,6 +9,8 @@
 //! | `front_door` | carries a viewer's comment stream, following the video from reader to reader |
 //! | `proxy`, `upgrade` | pass everything else on to the service that answers it |
 //! | `moderation` | what moderators do, into the log; the audit log |
+//! | `operate` | shows how the system is to those who look after it |
+//! | `freshness` | measures how long interactions take to the boards |
 //! | `limits` | how much one caller may do |
 //! | `new_videos` | how many videos one caller may bring |
 //! | [`auth`] | knows viewers by their tokens, where they have to show one |
@@ -35,6 +37,7 @@ mod acknowledged;
 pub mod auth;
 mod batch;
 mod dependency;
+mod freshness;
 mod front_door;
 mod interact;
 mod limits;
@@ -42,6 +45,7 @@ mod metrics;
 mod moderation;
 mod new_videos;
 pub mod openapi;
+mod operate;
 mod page;
 mod proxy;
 pub mod router;
@@ -56,6 +60,7 @@ use front_door::RouteCache;
 use limits::{LimitArgs, Limits};
 use metrics::GatewayMetrics;
 use new_videos::NewVideos;
+pub use operate::demo;
 
 /// How the gateway is set up.
 #[derive(Debug, Clone, clap::Args)]
@@ -118,6 +123,9 @@ pub struct Config {
     /// known by the role `moderator` or `service` in the `roles` of their tokens, and this is refused.
     #[arg(long, env = "LIVERANK_MODERATION_OPEN", default_value_t = false)]
     pub moderation_open: bool,
+    /// Who runs the demo, where there is one.
+    #[arg(skip)]
+    pub demo: Option<demo::Demo>,
 }
 
 /// Requests to the statistics service passed on at once, up to 2 MiB each: they are few, and none is missed.
@@ -167,6 +175,10 @@ pub(crate) struct Gateway {
     pub(crate) routes: RouteCache,
     pub(crate) rules: videos::RulesCache,
     pub(crate) patience: Duration,
+    /// What is shown to those who look after the system.
+    pub(crate) operate: operate::Operate,
+    /// Who runs the demo.
+    pub(crate) demo: Option<demo::Demo>,
     /// Who this process is to the others.
     pub(crate) identity: Identity,
     /// What viewers' tokens are judged by; absent where none are asked for.
@@ -208,6 +220,8 @@ impl Gateway {
             origins: Arc::clone(&shell.http.origins),
             routes: RouteCache::default(),
             rules: videos::RulesCache::default(),
+            operate: operate::Operate::default(),
+            demo: config.demo,
             patience: Duration::from_secs(config.reader_wait_seconds.into()),
             identity: shell.identity.clone(),
             auth: Auth::new(config.auth, shell.health.clone())?,
@@ -241,6 +255,7 @@ pub async fn run(
         tasks.spawn("keep_keys", keep_keys(Arc::clone(&gateway)));
         tasks.spawn("keep_revoked", keep_revoked(Arc::clone(&gateway)));
     }
+    tasks.spawn("measure_freshness", freshness::measure(Arc::clone(&gateway)));
     tasks.spawn("watch_dependencies", dependency::watch(Arc::clone(&gateway)));
     let serving = server::serve(Service::Gateway, listener, router::router(&gateway), &shell);
     let serving = async { tokio::join!(serving, gateway.streams.drained()).0 };

@@ -12,7 +12,7 @@ use crate::moderation::{bans, deletion, held, pins, rules};
 use crate::page::ASSETS;
 use crate::proxy::{comment, register, to_comment, to_manager, to_statistics};
 use crate::upgrade::{to_lists, to_lists_of_a_user};
-use crate::{Gateway, batch, front_door, interact, limits, moderation, openapi, videos};
+use crate::{Gateway, batch, front_door, interact, limits, moderation, openapi, operate, videos};
 
 type Routes = Vec<(&'static str, MethodRouter<Arc<Gateway>>)>;
 
@@ -33,6 +33,9 @@ fn routes() -> Routes {
         ("/moderation/pins", post(pins::pin).delete(pins::unpin)),
         ("/moderation/rules", get(rules::list).post(rules::set).delete(rules::take_away)),
         ("/moderation/log", get(moderation::log)),
+        ("/operate", get(operate::show)),
+        ("/operate/what-if", post(operate::what_if)),
+        ("/operate/demo", post(operate::demo::start).delete(operate::demo::stop)),
         ("/connect", get(front_door::by_get).post(front_door::by_post)),
         ("/register", post(register)),
         ("/resolve/{videoid}", get(to_manager)),

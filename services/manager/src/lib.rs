@@ -11,6 +11,7 @@
 //! | [`sweep`] | probes, replaces the dead, adopts, lets go |
 //! | [`carry`] | carries out moves: warms, swaps, empties readers |
 //! | [`autopilot`] | plans, where nobody outside does |
+//! | [`history`] | remembers how many viewers each reader had (pure) |
 //! | [`addresses`] | says where readers may be (pure) |
 //! | [`http`] | answers |
 //!
@@ -34,6 +35,7 @@ pub mod autopilot;
 pub mod carry;
 pub mod cluster;
 pub mod follow;
+pub mod history;
 pub mod http;
 pub mod liveness;
 pub mod manager;

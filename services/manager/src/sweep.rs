@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 use futures::StreamExt;
 use futures::stream;
 use liverank_core::{ReaderId, VideoId};
-use liverank_runtime::PeerTls;
 use liverank_runtime::client::{Client, Connections};
 use liverank_runtime::peer::join;
+use liverank_runtime::{PeerTls, now_ms};
 use reqwest::Url;
 use serde_json::Value;
 use tokio::time::{MissedTickBehavior, interval};
@@ -36,6 +36,8 @@ const AT_ONCE: usize = 16;
 const ADOPT_EACH: u64 = 8;
 /// Sweeps between two looks for videos that nobody watches: 10 s.
 const LET_GO_EACH: u64 = 40;
+/// Sweeps between two samples of the readers' viewers: 5 s.
+const REMEMBER_EACH: u64 = 20;
 /// How long a video may be unwatched and not registered again before its assignment is let go.
 const IDLE: Duration = Duration::from_hours(1);
 /// The same when there are so many of them that most must be of no use.
@@ -63,6 +65,9 @@ pub async fn run(manager: Arc<Manager>) {
         }
         forget(&manager).await;
         measure(&manager.metrics, &manager);
+        if sweep.is_multiple_of(REMEMBER_EACH) {
+            remember(&manager);
+        }
     }
 }
 
@@ -212,6 +217,16 @@ async fn forget(manager: &Manager) {
             tracing::info!(%reader, "a reader that is gone is forgotten");
         }
     }
+}
+
+/// Takes a sample of the readers' viewers.
+fn remember(manager: &Manager) {
+    let viewers: Vec<(ReaderId, u64)> = {
+        let cluster = manager.cluster();
+        let alive = cluster.watch.all().filter(|it| cluster.watch.standing_of(it) != ReaderStatus::Gone);
+        alive.map(|sighting| (sighting.record.id.clone(), sighting.record.viewers)).collect()
+    };
+    manager.history.lock().unwrap_or_else(std::sync::PoisonError::into_inner).note(now_ms(), viewers);
 }
 
 fn measure(metrics: &ManagerMetrics, manager: &Manager) {

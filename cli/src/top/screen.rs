@@ -17,7 +17,8 @@ pub(super) fn draw(frame: &mut Frame, picture: &Picture, trouble: Option<&str>) 
     let placement = picture.placement.as_ref().unwrap_or(&none);
     let troubles: Vec<String> =
         trouble.map(ToOwned::to_owned).into_iter().chain(picture.troubles()).collect();
-    let readers = (placement.readers.len() as u16).clamp(1, frame.area().height / 3) + 3;
+    let most = (frame.area().height / 3).max(1);
+    let readers = (placement.readers.len() as u16).clamp(1, most) + 3;
     let areas = Layout::vertical([
         Constraint::Length(2 + troubles.len() as u16),
         Constraint::Length(readers),

@@ -15,7 +15,7 @@ async fn system() -> (Manager, Reader, Reader) {
     let two = Reader::start("reader-2", &[&manager]).await;
     manager.knows(2).await;
     one.watch("v", 40);
-    until("its viewers are known", async || manager.json("/overview").await["viewers"] == 40).await;
+    until("its viewers are known", async || manager.json("/overview").await["videos_watched"] == 1).await;
     (manager, one, two)
 }
 

@@ -78,6 +78,11 @@ impl Assigned {
     pub fn share(&self, reader: &ReaderId) -> Option<&Share> {
         self.readers.iter().find(|share| share.reader == *reader)
     }
+
+    /// Whether a reader that reports this has viewers of the video who are to go to others, for the video was taken from it.
+    pub fn hands_over(&self, reader: &ReaderId, held: &Held) -> bool {
+        held.viewers > 0 && self.share(reader).is_none()
+    }
 }
 
 /// What a reader says of a video in a heartbeat: every video that it has viewers of or holds ready.

@@ -12,6 +12,7 @@ use super::Time;
 const WINDOW: Duration = Duration::from_secs(5);
 
 /// The greatest number of the last 5 to 10 s, where it is noted every second: a maximum over two windows, as cheap to keep as two numbers.
+/// While viewers are handed over nothing is forgotten, and for 5 s after that.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Peak {
     since: Time,
@@ -20,8 +21,13 @@ pub struct Peak {
 }
 
 impl Peak {
-    /// Notes a number. `now` does not go back.
-    pub fn note(&mut self, now: Time, number: u64) {
+    /// Notes a number. `now` does not go back. `handed_over`: viewers are being sent from one reader to another; see
+    /// [`Assigned::hands_over`](super::Assigned::hands_over).
+    pub fn note(&mut self, now: Time, number: u64, handed_over: bool) {
+        if handed_over {
+            (self.before, self.now, self.since) = (self.most().max(number), 0, now);
+            return;
+        }
         let passed = now.saturating_sub(self.since);
         if passed >= WINDOW {
             self.before = if passed < WINDOW * 2 { self.now } else { 0 };
@@ -44,15 +50,20 @@ mod tests {
 
     proptest! {
         /// Nothing of the last window is forgotten, and nothing older than three is remembered: one window that began late,
-        /// where nothing was noted for a while, and the one before it.
+        /// where nothing was noted for a while, and the one before it. During a hand-over nothing becomes older.
         #[test]
         fn it_is_the_most_of_the_last_windows(
-            steps in prop::collection::vec((0_u64..4_000, 0_u64..100), 1..60)
+            steps in prop::collection::vec((0_u64..4_000, 0_u64..100, prop::bool::weighted(0.3)), 1..60)
         ) {
             let (mut peak, mut now, mut noted) = (Peak::default(), Duration::ZERO, Vec::new());
-            for (passed, number) in steps {
+            for (passed, number, handed_over) in steps {
                 now += Duration::from_millis(passed);
-                peak.note(now, number);
+                let most = peak.most();
+                peak.note(now, number, handed_over);
+                if handed_over {
+                    prop_assert_eq!(peak.most(), most.max(number));
+                    noted.push((now, most));
+                }
                 noted.push((now, number));
                 let since = |window: Duration| {
                     noted.iter().filter(|(at, _)| *at + window > now).map(|it| it.1).max().unwrap_or(0)

@@ -182,12 +182,18 @@ impl View {
         }
         let sighting = Sighting { record, changed: at, said: at, probed: None, answered: false };
         self.readers.insert(reader, sighting);
-        let mut viewers: HashMap<&VideoId, u64> = HashMap::new();
-        for held in self.held.values() {
-            *viewers.entry(&held.video).or_default() += held.viewers;
+        let mut viewers: HashMap<&VideoId, (u64, bool)> = HashMap::new();
+        // What one said that is gone is said of nobody.
+        let is_there = |reader: &usize| self.standing(&self.names[*reader]) != Some(ReaderStatus::Gone);
+        for ((reader, video), held) in self.held.iter().filter(|((reader, _), _)| is_there(reader)) {
+            let (viewers, handed_over) = viewers.entry(video).or_default();
+            *viewers += held.viewers;
+            let assigned = self.assigned.get(video);
+            *handed_over |= assigned.is_some_and(|it| it.hands_over(&self.names[*reader], held));
         }
-        for (video, viewers) in viewers {
-            self.peaks.entry(video.clone()).or_default().note(Duration::from_millis(at), viewers);
+        for (video, (viewers, handed_over)) in viewers {
+            let peak = self.peaks.entry(video.clone()).or_default();
+            peak.note(Duration::from_millis(at), viewers, handed_over);
         }
     }
 

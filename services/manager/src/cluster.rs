@@ -61,6 +61,8 @@ struct Audience {
     viewers: u64,
     /// The reader with the most of them, and how many it has.
     most: (u64, ReaderId),
+    /// Whether some of them are being sent to another reader.
+    handed_over: bool,
     /// The most viewers lately.
     peak: Peak,
 }
@@ -149,7 +151,7 @@ impl Cluster {
         self.watch.observe(asked, records);
         let since = self.time(asked);
         self.promises.expire(since);
-        self.audiences = audiences(&self.watch, since, &self.audiences);
+        self.audiences = audiences(&self.watch, &self.view, since, &self.audiences);
         self.judge(asked);
         self.owed = self.count_owed(asked);
     }
@@ -517,24 +519,31 @@ fn owed<'a>(answer: &'a Answer, held: &'a [Held]) -> impl Iterator<Item = (&'a V
     going.chain(waiting).map(|(video, keep)| (video, viewers_in(held, video).saturating_sub(keep)))
 }
 
-fn audiences(watch: &Watch, now: Time, before: &HashMap<VideoId, Audience>) -> HashMap<VideoId, Audience> {
+fn audiences(
+    watch: &Watch,
+    view: &View,
+    now: Time,
+    before: &HashMap<VideoId, Audience>,
+) -> HashMap<VideoId, Audience> {
     let mut audiences: HashMap<VideoId, Audience> = HashMap::new();
     for sighting in watch.all().filter(|sighting| watch.standing_of(sighting) != ReaderStatus::Gone) {
         let reader = &sighting.record.id;
         for held in sighting.record.videos.iter().filter(|held| held.viewers > 0) {
             let first = || {
                 let peak = before.get(&held.video).map_or_else(Peak::default, |audience| audience.peak);
-                Audience { viewers: 0, most: (0, reader.clone()), peak }
+                Audience { viewers: 0, most: (0, reader.clone()), handed_over: false, peak }
             };
             let audience = audiences.entry(held.video.clone()).or_insert_with(first);
             audience.viewers += held.viewers;
+            audience.handed_over |=
+                view.assigned(&held.video).is_some_and(|assigned| assigned.hands_over(reader, held));
             if held.viewers > audience.most.0 {
                 audience.most = (held.viewers, reader.clone());
             }
         }
     }
     for audience in audiences.values_mut() {
-        audience.peak.note(now, audience.viewers);
+        audience.peak.note(now, audience.viewers, audience.handed_over);
     }
     audiences
 }

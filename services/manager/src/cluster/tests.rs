@@ -263,6 +263,31 @@ fn who_has_arrived_is_not_counted_twice() {
 }
 
 #[test]
+fn who_is_on_the_way_is_counted_as_long_as_a_hand_over_lasts() {
+    let start = Instant::now();
+    let there = [record("a", 900, &[("v", 900)]), record("b", 300, &[("v", 300)])];
+    let mut cluster = cluster(start, there.to_vec(), vec![assignment("v", &["b", "c"], 2)]);
+    let mut at = |seconds: u64, viewers: [u64; 3]| {
+        let record = |(name, viewers): (&str, u64)| {
+            let videos = [("v", viewers)];
+            ReaderRecord { beat: seconds + 2, ..record(name, viewers, &videos) }
+        };
+        let now = start + Duration::from_secs(seconds);
+        cluster.observe(now, ["a", "b", "c"].into_iter().zip(viewers).map(record).collect());
+        cluster.seen(now).viewers(&video("v"))
+    };
+    for second in 1..30 {
+        // A hundred are on their way all the time.
+        assert_eq!(at(second, [900 - 30 * second, 300, 30 * second - 100_u64.min(30 * second)]), 1_200);
+    }
+    assert_eq!(at(30, [0, 300, 890]), 1_200, "the last ones are coming");
+    for second in 31..42 {
+        at(second, [0, 300, 890]);
+    }
+    assert_eq!(at(42, [0, 300, 890]), 1_190, "ten have really left");
+}
+
+#[test]
 fn where_all_readers_are_closed_a_new_video_goes_to_one_of_them() {
     let now = Instant::now();
     let mut cluster = cluster(now, vec![record("a", 5, &[]), record("b", 0, &[])], vec![]);

@@ -32,8 +32,8 @@ const ROUTES: u32 = 20_000;
 fn main() -> anyhow::Result<()> {
     let path = std::env::args().nth(1).context("name a path: count, stream, list, plan or route")?;
     let operations = match path.as_str() {
-        "count" => measured_count(&events()?),
-        "stream" => measured_stream(&comments()?)?,
+        "count" => measured_count(&events()),
+        "stream" => measured_stream(&comments()?),
         "list" => measured_list(ListEncoder::new(), lists()?),
         "plan" => measured_plan(&situation()?),
         "route" => measured_route(&Cluster::new()?),
@@ -44,7 +44,7 @@ fn main() -> anyhow::Result<()> {
 }
 
 /// Events of 2,000 videos as the log gives them, the first videos more often.
-fn events() -> anyhow::Result<Vec<RawRecord>> {
+fn events() -> Vec<RawRecord> {
     let mut random = StdRng::seed_from_u64(1);
     let kinds = [r#""view""#, r#""view""#, r#""like""#, r#""share""#, r#""watch_time","watch_time":3.5"#];
     let record = |offset: u64| {
@@ -60,7 +60,7 @@ fn events() -> anyhow::Result<Vec<RawRecord>> {
             value: value.into_bytes().into(),
         }
     };
-    Ok((0..EVENTS as u64).map(record).collect())
+    (0..EVENTS as u64).map(record).collect()
 }
 
 /// From the bytes of the log to what a commit writes; an operation is an event.
@@ -90,7 +90,7 @@ fn comments() -> anyhow::Result<Vec<Comment>> {
 
 /// From a comment of the bus to the bytes of each viewer, in portions of five; an operation is a delivery.
 #[inline(never)]
-fn measured_stream(comments: &[Comment]) -> anyhow::Result<usize> {
+fn measured_stream(comments: &[Comment]) -> usize {
     let numbering = CommentEpoch::from_bits(1);
     let mut ring = Ring::new(100);
     ring.anchor(numbering.clone(), 0);
@@ -113,7 +113,7 @@ fn measured_stream(comments: &[Comment]) -> anyhow::Result<usize> {
         }
     }
     black_box(&sink);
-    Ok(given)
+    given
 }
 
 /// The best hundred of a board, again and again after three of them changed.
@@ -127,7 +127,7 @@ fn lists() -> anyhow::Result<Vec<Vec<Ranked>>> {
     let mut list = (0..LIST).map(line).collect::<anyhow::Result<Vec<_>>>()?;
     let mut update = || {
         for _ in 0..3 {
-            list[random.random_range(0..LIST)].score += random.random_range(1..30_i32) as f64;
+            list[random.random_range(0..LIST)].score += f64::from(random.random_range(1..30_i32));
         }
         list.sort_by(|a, b| b.score.total_cmp(&a.score).then_with(|| a.video_id.cmp(&b.video_id)));
         list.clone()

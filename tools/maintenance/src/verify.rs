@@ -10,8 +10,8 @@ use liverank_adapters::Backends;
 use liverank_adapters::archive::{Archive, Cut, Position};
 use liverank_adapters::event_log::{LogReader, RawRecord, ReadRange};
 use liverank_consumer::counter::read;
-use liverank_core::VideoId;
 use liverank_core::counting::{LogRecord, MarkKey, Rules, identities, mark_key};
+use liverank_core::{VideoId, canary};
 
 use crate::compare::{Difference, Kept, log_and_archive, within_archive};
 use crate::progress::Progress;
@@ -79,7 +79,7 @@ pub async fn verify(options: &Options, backends: &Backends, progress: &Progress)
     let mut report = Report {
         cut: positions.iter().map(|(partition, position)| (*partition, position.next)).collect(),
         generation,
-        videos: kept.len(),
+        videos: kept.keys().filter(|video| !canary::is(video)).count(),
         ..Report::default()
     };
     let mut differences: Vec<Difference> =

@@ -7,6 +7,7 @@ use anyhow::{Context, bail};
 use jiff::Timestamp;
 use liverank_adapters::event_log::{AppendError, EventLog, RecordPosition, StoredDeadLetter};
 use liverank_core::{Interaction, Millis};
+use liverank_runtime::output::{Format, OutputArgs};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -21,8 +22,10 @@ const SHOWN: usize = 80;
 /// `dlq list`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct List {
+    #[command(flatten)]
+    output: OutputArgs,
     /// One JSON object a letter and line.
-    #[arg(long)]
+    #[arg(long, hide = true, conflicts_with = "output")]
     json: bool,
 }
 
@@ -113,19 +116,36 @@ pub async fn list(options: &List, log: &dyn EventLog, out: &mut impl Write) -> a
             break;
         }
         for letter in &page {
-            let shown = Shown::of(letter);
-            if options.json {
-                writeln!(out, "{}", serde_json::to_string(&shown)?)?;
-            } else {
-                writeln!(out, "{}", shown.line())?;
-            }
+            options.write(out, count, &Shown::of(letter))?;
+            count += 1;
         }
-        count += page.len();
     }
-    if !options.json {
-        writeln!(out, "{count} dead letters")?;
+    match options.output.output {
+        _ if options.json => {}
+        Format::Table => writeln!(out, "{count} dead letters")?,
+        Format::Json if count == 0 => writeln!(out, "[]")?,
+        Format::Json => writeln!(out, "\n]")?,
+        Format::Yaml if count == 0 => writeln!(out, "[]")?,
+        Format::Yaml => {}
     }
     Ok(Verdict::Good)
+}
+
+impl List {
+    /// Writes a letter that `before` others come before. There may be more of them than memory holds: together they are one
+    /// value, and none waits for the others.
+    fn write(&self, out: &mut impl Write, before: usize, shown: &Shown) -> anyhow::Result<()> {
+        match self.output.output {
+            _ if self.json => writeln!(out, "{}", serde_json::to_string(shown)?)?,
+            Format::Table => writeln!(out, "{}", shown.line())?,
+            Format::Json => {
+                let open = if before == 0 { "[" } else { "," };
+                write!(out, "{open}\n  {}", serde_json::to_string(shown)?)?;
+            }
+            Format::Yaml => write!(out, "{}", serde_yaml::to_string(&[shown])?)?,
+        }
+        Ok(())
+    }
 }
 
 /// What can be done with a letter.

@@ -25,18 +25,48 @@ pub struct OutputArgs {
     pub output: Format,
 }
 
+/// [`OutputArgs`] of a command that was told to write JSON by a switch of its own before.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct OutputOrJsonArgs {
+    #[command(flatten)]
+    args: OutputArgs,
+    /// The same as `--output json`.
+    #[arg(long, hide = true, conflicts_with = "output")]
+    json: bool,
+}
+
+impl OutputOrJsonArgs {
+    /// As what it is written.
+    pub const fn args(&self) -> OutputArgs {
+        if self.json { OutputArgs { output: Format::Json } } else { self.args }
+    }
+}
+
 impl OutputArgs {
     /// Prints `value`, or what `table` makes of it.
     ///
     /// # Errors
     /// Nobody reads it any more.
     pub fn print(self, value: &Value, table: impl FnOnce() -> String) -> anyhow::Result<()> {
+        self.write(&mut io::stdout(), value, table)
+    }
+
+    /// Writes `value`, or what `table` makes of it, to `out`.
+    ///
+    /// # Errors
+    /// `out` takes no more.
+    pub fn write(
+        self,
+        out: &mut impl Write,
+        value: &Value,
+        table: impl FnOnce() -> String,
+    ) -> anyhow::Result<()> {
         let text = match self.output {
             Format::Table => table(),
             Format::Json => format!("{value:#}\n"),
             Format::Yaml => serde_yaml::to_string(value)?,
         };
-        io::stdout().write_all(text.as_bytes())?;
+        out.write_all(text.as_bytes())?;
         Ok(())
     }
 }

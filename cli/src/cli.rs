@@ -130,11 +130,16 @@ pub struct Man {
     directory: PathBuf,
 }
 
+/// Without the commands that print the help of others: a page has it.
+fn without_help(command: Command) -> Command {
+    command.disable_help_subcommand(true).mut_subcommands(without_help)
+}
+
 impl Man {
     fn run(&self) -> anyhow::Result<ExitCode> {
         let write = || {
             std::fs::create_dir_all(&self.directory)?;
-            clap_mangen::generate_to(command(Shown::All).disable_help_subcommand(true), &self.directory)
+            clap_mangen::generate_to(without_help(command(Shown::All)), &self.directory)
         };
         write().with_context(|| format!("writing to {}", self.directory.display()))?;
         Ok(ExitCode::SUCCESS)
@@ -368,7 +373,7 @@ mod tests {
             let flag = |long: &str| shown.iter().find(|arg| arg.get_long() == Some(long));
             let answers = !serves(command.get_name()) && !NO_ANSWER.contains(&command.get_name());
             let output = flag("output").filter(|arg| arg.get_short() == Some('o'));
-            let formats = output
+            let formats: Option<Vec<String>> = output
                 .map(|arg| arg.get_possible_values().iter().map(|it| it.get_name().to_owned()).collect());
             let expected = answers.then(|| ["table", "json", "yaml"].map(str::to_owned).to_vec());
             assert_eq!(formats, expected, "{path}");
@@ -398,7 +403,7 @@ mod tests {
             let page = page.unwrap_or_else(|error| panic!("{path}: {error}"));
             assert!(page.contains(".SH OPTIONS") && !page.contains('`'), "{path}");
         }
-        assert!(!directory.path().join("liverank-help.1").exists());
+        assert!(!directory.path().join("liverank-config-help.1").exists());
     }
 
     fn file(path: &str) -> String {

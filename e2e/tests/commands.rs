@@ -193,7 +193,9 @@ async fn a_reader_of_the_output_that_goes_is_no_error() {
         // As a program that SIGPIPE ended.
         assert_eq!(ended.status.code(), Some(141), "{args:?}");
     }
-    for args in [&["--help"][..], &["gateway", "--help-all"], &["probe", "--within", "1s", "http://127.0.0.1:9/"]] {
+    for args in
+        [&["--help"][..], &["gateway", "--help-all"], &["probe", "--within", "1s", "http://127.0.0.1:9/"]]
+    {
         assert_eq!(said(&to_nobody(args)), "", "{args:?}");
     }
 }

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::io::{self, Write};
 
 use clap::{Args, ValueEnum};
+use serde::Serialize;
 use serde_json::Value;
 
 /// How it is written.
@@ -67,6 +68,56 @@ impl OutputArgs {
             Format::Yaml => serde_yaml::to_string(value)?,
         };
         out.write_all(text.as_bytes())?;
+        Ok(())
+    }
+}
+
+/// A list whose items are written one by one: there may be more of them than memory holds. For programs it is one value.
+#[derive(Debug)]
+pub struct Items {
+    format: Format,
+    count: u64,
+}
+
+impl Items {
+    /// None yet.
+    pub const fn new(format: Format) -> Self {
+        Self { format, count: 0 }
+    }
+
+    /// Writes the next one, or what `line` makes of it.
+    ///
+    /// # Errors
+    /// `out` takes no more.
+    pub fn next(
+        &mut self,
+        out: &mut impl Write,
+        item: &impl Serialize,
+        line: impl FnOnce() -> String,
+    ) -> anyhow::Result<()> {
+        match self.format {
+            Format::Table => writeln!(out, "{}", line())?,
+            Format::Json => {
+                let open = if self.count == 0 { "[" } else { "," };
+                write!(out, "{open}\n  {}", serde_json::to_string(item)?)?;
+            }
+            Format::Yaml => write!(out, "{}", serde_yaml::to_string(&[item])?)?,
+        }
+        self.count += 1;
+        Ok(())
+    }
+
+    /// Ends the list, for people with the line that `last` makes of how many there were.
+    ///
+    /// # Errors
+    /// `out` takes no more.
+    pub fn end(self, out: &mut impl Write, last: impl FnOnce(u64) -> String) -> anyhow::Result<()> {
+        match (self.format, self.count) {
+            (Format::Table, count) => writeln!(out, "{}", last(count))?,
+            (Format::Json | Format::Yaml, 0) => writeln!(out, "[]")?,
+            (Format::Json, _) => writeln!(out, "\n]")?,
+            (Format::Yaml, _) => {}
+        }
         Ok(())
     }
 }

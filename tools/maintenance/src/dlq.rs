@@ -7,7 +7,7 @@ use anyhow::{Context, bail};
 use jiff::Timestamp;
 use liverank_adapters::event_log::{AppendError, EventLog, RecordPosition, StoredDeadLetter};
 use liverank_core::{Interaction, Millis};
-use liverank_runtime::output::{Format, OutputArgs};
+use liverank_runtime::output::{Items, OutputArgs};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -109,43 +109,24 @@ impl Shown {
 /// Shows every letter.
 pub async fn list(options: &List, log: &dyn EventLog, out: &mut impl Write) -> anyhow::Result<Verdict> {
     let mut letters = log.dead_letters(None).await.context("reading the dead letters")?;
-    let mut count = 0;
+    let mut shown = Items::new(options.output.output);
     loop {
         let page = letters.next(PAGE).await.context("reading the dead letters")?;
         if page.is_empty() {
             break;
         }
-        for letter in &page {
-            options.write(out, count, &Shown::of(letter))?;
-            count += 1;
+        for letter in page.iter().map(Shown::of) {
+            if options.json {
+                writeln!(out, "{}", serde_json::to_string(&letter)?)?;
+            } else {
+                shown.next(out, &letter, || letter.line())?;
+            }
         }
     }
-    match options.output.output {
-        _ if options.json => {}
-        Format::Table => writeln!(out, "{count} dead letters")?,
-        Format::Json if count == 0 => writeln!(out, "[]")?,
-        Format::Json => writeln!(out, "\n]")?,
-        Format::Yaml if count == 0 => writeln!(out, "[]")?,
-        Format::Yaml => {}
+    if !options.json {
+        shown.end(out, |count| format!("{count} dead letters"))?;
     }
     Ok(Verdict::Good)
-}
-
-impl List {
-    /// Writes a letter that `before` others come before. There may be more of them than memory holds: together they are one
-    /// value, and none waits for the others.
-    fn write(&self, out: &mut impl Write, before: usize, shown: &Shown) -> anyhow::Result<()> {
-        match self.output.output {
-            _ if self.json => writeln!(out, "{}", serde_json::to_string(shown)?)?,
-            Format::Table => writeln!(out, "{}", shown.line())?,
-            Format::Json => {
-                let open = if before == 0 { "[" } else { "," };
-                write!(out, "{open}\n  {}", serde_json::to_string(shown)?)?;
-            }
-            Format::Yaml => write!(out, "{}", serde_yaml::to_string(&[shown])?)?,
-        }
-        Ok(())
-    }
 }
 
 /// What can be done with a letter.

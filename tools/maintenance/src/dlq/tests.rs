@@ -3,6 +3,8 @@ use liverank_adapters::clock;
 use liverank_adapters::event_log::embedded::EmbeddedLog;
 use liverank_adapters::event_log::{DeadLetter, Origin, RawRecord, ReadRange};
 
+use liverank_runtime::output::Format;
+
 use super::*;
 
 const TIME: Millis = 1_700_000_000_000;

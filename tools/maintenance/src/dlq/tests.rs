@@ -2,7 +2,6 @@ use clap::Parser;
 use liverank_adapters::clock;
 use liverank_adapters::event_log::embedded::EmbeddedLog;
 use liverank_adapters::event_log::{DeadLetter, Origin, RawRecord, ReadRange};
-
 use liverank_runtime::output::Format;
 
 use super::*;

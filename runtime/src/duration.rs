@@ -34,7 +34,7 @@ fn parse(text: &str) -> Option<Duration> {
 /// A duration as it is typed: in the longest unit that it is a whole number of.
 fn shown(duration: Duration) -> String {
     let millis = duration.as_millis();
-    let unit = UNITS.iter().rev().find(|(_, seconds)| millis % ((seconds * 1_000.0) as u128) == 0);
+    let unit = UNITS.iter().rev().find(|(_, seconds)| millis.is_multiple_of((seconds * 1_000.0) as u128));
     let (name, seconds) = unit.filter(|_| millis > 0).unwrap_or(&("s", 1.0));
     format!("{}{name}", millis / (seconds * 1_000.0) as u128)
 }

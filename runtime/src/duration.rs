@@ -45,7 +45,7 @@ mod tests {
 
     #[test]
     fn numbers_with_a_unit_and_seconds_without() {
-        let day = Duration::from_secs(86_400);
+        let day = Duration::from_hours(24);
         let read = between(Duration::ZERO, day);
         for (text, millis) in [
             ("30", 30_000),

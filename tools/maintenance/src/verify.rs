@@ -30,6 +30,7 @@ pub struct Options {
     /// Name every difference instead of the first fifty.
     #[arg(long)]
     pub full: bool,
+    /// How the report is written.
     #[command(flatten)]
     pub output: OutputOrJsonArgs,
     /// Compare archive and boards only; for a log that no longer reaches back to its start.

@@ -104,17 +104,14 @@ pub fn run(args: &Args, out: &mut impl Write) -> anyhow::Result<()> {
 }
 
 fn scenario(args: &Args) -> anyhow::Result<Scenario> {
-    let mut scenario = match &args.replay {
-        Some(path) => {
-            let text = std::fs::read_to_string(path)
-                .with_context(|| format!("the recording {} cannot be read", path.display()))?;
-            recording::scenario(&text, args.interval)
-                .with_context(|| format!("the recording {}", path.display()))?
-        }
-        None => {
-            let minutes = args.minutes.map(|minutes| Duration::from_mins(minutes.into()));
-            Scenario::named(args.scenario, minutes.unwrap_or(args.duration))
-        }
+    let mut scenario = if let Some(path) = &args.replay {
+        let text = std::fs::read_to_string(path)
+            .with_context(|| format!("the recording {} cannot be read", path.display()))?;
+        recording::scenario(&text, args.interval)
+            .with_context(|| format!("the recording {}", path.display()))?
+    } else {
+        let minutes = args.minutes.map(|minutes| Duration::from_mins(minutes.into()));
+        Scenario::named(args.scenario, minutes.unwrap_or(args.duration))
     };
     if let Some(readers) = args.readers {
         scenario.readers = readers as usize;

@@ -42,6 +42,17 @@ const AT_MOST: Duration = Duration::from_mins(1);
 /// How long the stream and the socket may take to begin: a dead reader's videos are elsewhere after some seconds.
 const BEGIN: Duration = Duration::from_secs(20);
 
+/// Whether, and how often, a gateway measures the system.
+#[derive(Debug, Clone, Copy, clap::Args)]
+pub struct CanaryArgs {
+    /// Seconds between two measurements end to end, by an interaction and a comment on a video of the system's own; 0: none.
+    ///
+    /// That video is on no board and in no list. Each measurement is two records in the log.
+    #[arg(long, env = "LIVERANK_CANARY_SECONDS", value_name = "SECONDS", default_value_t = 15,
+          value_parser = clap::value_parser!(u16).range(0..=3600))]
+    pub canary_seconds: u16,
+}
+
 label_values! {
     /// From where to where.
     pub(crate) enum Way {

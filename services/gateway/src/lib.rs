@@ -57,6 +57,7 @@ mod videos;
 
 use acknowledged::Acknowledged;
 use auth::{Auth, AuthArgs};
+pub use canary::CanaryArgs;
 use dependency::{Dependency, Peer};
 use front_door::RouteCache;
 use limits::{LimitArgs, Limits};
@@ -113,12 +114,9 @@ pub struct Config {
     #[arg(long, env = "LIVERANK_READER_WAIT_SECONDS", value_name = "SECONDS", default_value_t = 20,
           value_parser = clap::value_parser!(u16).range(1..=300))]
     pub reader_wait_seconds: u16,
-    /// Seconds between two measurements end to end, by an interaction and a comment on a video of the system's own; 0: none.
-    ///
-    /// That video is on no board and in no list. Each measurement is two records in the log.
-    #[arg(long, env = "LIVERANK_CANARY_SECONDS", value_name = "SECONDS", default_value_t = 15,
-          value_parser = clap::value_parser!(u16).range(0..=3600))]
-    pub canary_seconds: u16,
+    /// Whether, and how often, it measures the system.
+    #[command(flatten)]
+    pub canary: CanaryArgs,
     /// What one caller may do.
     #[command(flatten)]
     pub limits: LimitArgs,
@@ -257,7 +255,7 @@ pub async fn run(
              on a loopback address, or give it viewers' keys"
         );
     }
-    let every = Duration::from_secs(config.canary_seconds.into());
+    let every = Duration::from_secs(config.canary.canary_seconds.into());
     let gateway = Gateway::new(config, backends, &shell)?;
     let mut tasks = Tasks::new(&shell);
     if gateway.auth.is_some() {

@@ -42,6 +42,16 @@ const AT_MOST: Duration = Duration::from_mins(1);
 /// How long the stream and the socket may take to begin: a dead reader's videos are elsewhere after some seconds.
 const BEGIN: Duration = Duration::from_secs(20);
 
+/// A list that began anew meanwhile (a repair of the boards, a change that was lost) knows the canary from its next event on.
+/// So one more is posted after each of these: real lists are whole when they begin anew, and the canary must not look later.
+const AGAIN: [Duration; 5] = [
+    Duration::from_secs(1),
+    Duration::from_secs(2),
+    Duration::from_secs(4),
+    Duration::from_secs(8),
+    Duration::from_secs(16),
+];
+
 /// Whether, and how often, a gateway measures the system.
 #[derive(Debug, Clone, Copy, clap::Args)]
 pub struct CanaryArgs {
@@ -157,19 +167,34 @@ async fn interaction(gateway: &Arc<Gateway>) -> Result<(), CanaryFailure> {
         None => Err(CanaryFailure::Socket),
     };
     let asked = Instant::now();
-    let event = json!({"video_id": canary::ID, "user_id": canary::ID, "type": "view"});
-    let position = append(gateway, &event).await?;
+    let position = append(gateway, &view()).await?;
     let shown = timeout(AT_MOST, follow(&*gateway.backends.ranking, position, asked)).await;
     metrics.arrived(Way::Board, asked, shown.is_ok().then(Instant::now));
     if gateway.websocket.replicas.is_none() {
         return Ok(());
     }
     let mut socket = socket?;
-    let seen = async { socket.shows(revision(gateway).await?).await };
-    let seen = timeout(AT_MOST.saturating_sub(asked.elapsed()), seen).await;
+    let seen = timeout(AT_MOST.saturating_sub(asked.elapsed()), shown_at(gateway, &mut socket)).await;
     metrics.arrived(Way::Socket, asked, seen.ok().flatten());
     socket.close().await;
     Ok(())
+}
+
+fn view() -> Value {
+    json!({"video_id": canary::ID, "user_id": canary::ID, "type": "view"})
+}
+
+/// When the list showed what the boards have now; `None` where the socket ends before.
+async fn shown_at(gateway: &Gateway, socket: &mut Socket) -> Option<Instant> {
+    let revision = revision(gateway).await?;
+    for pause in AGAIN {
+        if let Ok(seen) = timeout(pause, socket.shows(revision)).await {
+            return seen;
+        }
+        // That the log is away now is for the next round to say.
+        let _ = append(gateway, &view()).await;
+    }
+    socket.shows(revision).await
 }
 
 /// A comment, to a stream.

@@ -1,6 +1,6 @@
 //! Which reader serves which video, the readers' heartbeats, and who plans: what the managers share.
 //!
-//! Promises of every implementation, checked by [`conformance`]:
+//! Promises of every implementation, checked by `adapters-testkit/src/assignment_store.rs`:
 //! 1. An assignment changes by compare-and-set of its epoch only; of two managers that try, one wins.
 //! 2. Epochs only grow, over all videos, and are greater than every epoch that a caller says it has seen; also where the
 //!    store has lost what it held, or falls back to a copy. The same holds for terms. What cannot have been minted
@@ -25,7 +25,6 @@ use crate::StoreError;
 
 pub use liverank_core::epoch::MAX_EPOCH;
 
-pub mod conformance;
 pub mod embedded;
 pub mod redis;
 

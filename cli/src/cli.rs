@@ -334,6 +334,15 @@ mod tests {
     }
 
     #[test]
+    fn every_weight_of_the_consumer_can_be_set_by_the_operator() {
+        let command = command(Shown::All);
+        let flags = command.find_subcommand(Role::Consumer.name()).unwrap().get_arguments();
+        for name in flags.filter_map(clap::Arg::get_long).filter(|name| name.starts_with("weight-")) {
+            assert!(roles::setting(Role::Consumer, name).is_some(), "--{name} is not in the table of roles");
+        }
+    }
+
+    #[test]
     fn compose_and_the_chart_agree_with_the_table_of_roles() {
         let compose: serde_yaml::Value = serde_yaml::from_str(&file("docker-compose.yml")).unwrap();
         let command = command(Shown::All);

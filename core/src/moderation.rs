@@ -22,6 +22,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use strum::{EnumCount, VariantArray};
 
 use crate::comment::check_text;
 use crate::event::{CommentBody, required_text};
@@ -61,7 +62,9 @@ pub enum ActorRole {
 }
 
 /// What is refused to a user.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, EnumCount, VariantArray,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Restriction {
     /// Its comments are refused: it misbehaved, and is to notice.
@@ -86,7 +89,7 @@ impl ActorRole {
 
 impl Restriction {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Ban, Self::Mute, Self::Shadow];
+    pub const ALL: [Self; Self::COUNT] = *Self::VARIANTS.as_array().expect("as many as it has");
 
     /// Its name in requests, records and problems.
     pub const fn name(self) -> &'static str {
@@ -189,7 +192,7 @@ pub enum Action {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         owner_id: Option<UserId>,
     },
-    /// Takes the record's video off all boards, until it is put there again. What happens to it meanwhile counts, and does not
+    /// Takes the record's video off all boards, until [`Action::PutVideo`]. Interactions with it are counted meanwhile, and do not
     /// bring it back.
     RemoveVideo,
     /// Refuses something to a user, until a time or for good. A later one of the same kind and scope replaces it.

@@ -70,7 +70,7 @@ pub struct RuleChange {
     pub key: String,
     /// When it changed, in the order of all changes of all rules: 1, 2, 3, …
     pub revision: u64,
-    /// What is in force.
+    /// The restriction or rules that are in force since.
     pub what: Changed,
 }
 
@@ -245,7 +245,7 @@ impl RuleBook {
     }
 
     /// Why a comment of `user` on `video` is refused now. Of several restrictions the one that lasts longest is named.
-    /// One that depends on an owner who is not given is taken to be in force.
+    /// A restriction that depends on the owner, where the owner is not given, is taken to be in force.
     pub fn refusal(
         &self,
         user: &UserId,

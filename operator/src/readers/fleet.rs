@@ -112,7 +112,7 @@ impl Fleet {
         self.active().count() as u32
     }
 
-    /// Those of them that serve.
+    /// How many readers serve that are not being emptied.
     pub fn serving(&self) -> u32 {
         self.active().filter(|member| member.serving).count() as u32
     }

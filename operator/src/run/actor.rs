@@ -41,7 +41,7 @@ use liverank_runtime::now_ms;
 
 /// How often managers are asked, while there are any: readers report to them every second.
 const TICK: Duration = Duration::from_secs(2);
-/// Changes come in groups: this long is waited for the rest of one.
+/// Changes come in groups: after the first change of a group, the actor waits this long for the others.
 const GATHER: Duration = Duration::from_millis(100);
 /// After a look that found the stores behind our own writes: their watches wake us anyway.
 const BEHIND: Duration = Duration::from_secs(1);

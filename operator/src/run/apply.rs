@@ -472,7 +472,7 @@ fn cleared(object: &Object, live: &Live) -> Option<Value> {
     })
 }
 
-/// The pause after so many tries before, spread so that not all come back as one.
+/// The pause after `tries` failed tries, with a random part so that not all objects are tried at one time.
 fn pause(tries: u32, longest: Duration) -> Duration {
     liverank_core::backoff::wait(tries, FIRST_PAUSE, longest).mul_f64(rand::random_range(0.8..1.0))
 }

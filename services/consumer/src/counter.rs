@@ -25,7 +25,7 @@ use crate::{Config, RETRY};
 const IDLE: Duration = Duration::from_millis(250);
 /// Who finds that a partition was taken up by another waits this long before taking it up again. By then the log has
 /// told one of the two that it is not theirs: a member of the group that was away learns so with its next heartbeat.
-const CONTESTED: Duration = Duration::from_secs(1);
+const CONTESTED_PAUSE: Duration = Duration::from_secs(1);
 /// Records parsed at a time: a few milliseconds, in which nothing else is looked at.
 const AT_ONCE: usize = 5_000;
 /// Bytes that the records of a batch may take of the archive's memory while it is committed, by [`taken`]. A MongoDB with
@@ -328,7 +328,7 @@ impl Counter<'_> {
         let others: Vec<_> = others.filter_map(|other| Some((other, *self.owned.get(&other)?))).collect();
         self.drop_read(&[partition]);
         if self.owned.remove(&partition).is_some() {
-            self.due.insert(partition, Instant::now() + CONTESTED);
+            self.due.insert(partition, Instant::now() + CONTESTED_PAUSE);
         }
         self.begin(others).await
     }

@@ -77,7 +77,7 @@ impl<T> Roster<T> {
         self.reports.len()
     }
 
-    /// Whether there is none.
+    /// Whether nothing has reported yet.
     pub fn is_empty(&self) -> bool {
         self.reports.is_empty()
     }

@@ -105,7 +105,7 @@ struct Faults {
 }
 
 impl Record {
-    /// For a run of so many videos (the probe's included) and comments.
+    /// For a run with these numbers of videos (the probe's included) and comments.
     pub fn new(videos: usize, comments: usize) -> Self {
         Self {
             start: Instant::now(),

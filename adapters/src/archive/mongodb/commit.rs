@@ -167,8 +167,8 @@ struct Videos {
     homes: HashMap<VideoId, u32>,
     /// Partitions that are not the batch's, and lose a video to it.
     left: BTreeSet<u32>,
-    /// Those of which the document has another `_id` than it is found by, and that `_id`: a former release's. They are
-    /// made anew.
+    /// Videos whose document has the `_id` that a former release gave it, with that `_id`. The document is written anew under
+    /// the `_id` of today.
     misnamed: HashMap<VideoId, Bson>,
 }
 

@@ -102,7 +102,7 @@ fn stamp(metadata: &Metadata) -> Stamp {
 }
 
 impl Revoked {
-    /// What `file` says; nothing where there is none.
+    /// What `file` says; nothing is revoked where no file is given.
     ///
     /// # Errors
     /// A file that cannot be read, or is no list. Whoever revokes tokens has to know that it is of effect.

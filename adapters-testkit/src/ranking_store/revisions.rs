@@ -4,8 +4,8 @@ use std::collections::HashSet;
 
 use liverank_core::counting::OffsetRange;
 
-use super::super::{Board, BoardEntry, Projected, Projection};
 use super::{Store, all, apply, begun, changed, entry, lines, owned, subscribed};
+use liverank_adapters::ranking_store::{Board, BoardEntry, Projected, Projection};
 
 fn at(revision: u64, entry: BoardEntry) -> BoardEntry {
     BoardEntry { revision, ..entry }

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use super::super::{ConsumerEvent, EventLog, LogConsumer, PARTITIONS, RawRecord, Start};
 use super::{DEADLINE, is_final};
+use liverank_adapters::event_log::{ConsumerEvent, EventLog, LogConsumer, PARTITIONS, RawRecord, Start};
 
 /// A member that starts whatever it is assigned where it last stood, and remembers what it read.
 pub struct Member {

@@ -11,7 +11,7 @@ use liverank_core::moderation::ActorRole;
 use liverank_core::{CommentId, UserId, VideoId};
 use tokio::sync::mpsc;
 
-use super::{CommentBus, DELIVERY_QUEUE, Delivery, Head, KEEP_COMMENTS};
+use liverank_adapters::comment_bus::{CommentBus, DELIVERY_QUEUE, Delivery, Head, KEEP_COMMENTS};
 
 type Bus = Arc<dyn CommentBus>;
 

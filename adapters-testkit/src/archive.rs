@@ -7,7 +7,7 @@ use std::sync::Arc;
 use liverank_core::counting::Rules;
 use liverank_core::score::Weights;
 
-use super::Archive;
+use liverank_adapters::Archive;
 
 mod comments;
 mod counting;

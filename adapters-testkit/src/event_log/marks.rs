@@ -2,9 +2,9 @@
 
 use liverank_core::counting::RecordFingerprint;
 
-use super::super::{ConsumerEvent, EventLog, RawRecord, Start};
 use super::member::Member;
 use super::{QUIET, append};
+use liverank_adapters::event_log::{ConsumerEvent, EventLog, RawRecord, Start};
 
 /// Five records of one partition, as they are read.
 async fn five(log: &dyn EventLog, member: &mut Member) -> Vec<RawRecord> {

@@ -6,8 +6,8 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use super::log::{Log, Model, does, user, video};
-use crate::Archive;
-use crate::archive::{Finished, RebuildError};
+use liverank_adapters::Archive;
+use liverank_adapters::archive::{Finished, RebuildError};
 
 fn unique(kinds: &str) -> Rules {
     Rules { unique: kinds.parse().unwrap(), ..Rules::default() }

@@ -12,7 +12,7 @@ use liverank_core::ranking::{Ranked, Ranking};
 use liverank_core::{UserId, VideoId};
 use tokio::sync::mpsc;
 
-use super::{
+use liverank_adapters::ranking_store::{
     Board, BoardEntry, CHANGE_QUEUE, Change, Cursor, PageStart, Projected, Projection, ProjectionCheckpoint,
     RankingStore, Snapshot,
 };

@@ -4,7 +4,7 @@ use liverank_core::counting::{REPEAT_WINDOW_MS, Rules};
 use liverank_core::{Interaction, UserId};
 
 use super::log::{Log, Model, comment, named, video};
-use crate::Archive;
+use liverank_adapters::Archive;
 
 async fn views(archive: &dyn Archive) -> i64 {
     archive.video(&video("v")).await.unwrap().map_or(0, |state| state.counters.views)

@@ -3,7 +3,7 @@
 use liverank_core::ranking::{Ranked, begin_around};
 
 use super::{ODD, Store, apply, begun, best, entry, model, owned, video};
-use crate::ranking_store::{Board, BoardEntry, BoardPage, PageStart, Place, Places};
+use liverank_adapters::ranking_store::{Board, BoardEntry, BoardPage, PageStart, Place, Places};
 
 async fn around(store: &Store, board: Board, id: &str, limit: usize) -> Option<BoardPage> {
     store.page(board, &PageStart::Around(video(id)), limit).await.unwrap()

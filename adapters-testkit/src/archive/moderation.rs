@@ -9,8 +9,8 @@ use liverank_core::moderation::{
 use liverank_core::{CommentId, Interaction};
 
 use super::log::{BEGIN, Log, comment, user, video};
-use crate::Archive;
-use crate::archive::{AuditPlace, CommitError, Finished, Page, pinned};
+use liverank_adapters::Archive;
+use liverank_adapters::archive::{AuditPlace, CommitError, Finished, Page, pinned};
 
 fn moderated(on: Option<&str>, id: &str, action: Action) -> Interaction {
     let moderation = Moderation { action, role: ActorRole::Moderator, reason: Some("spam".into()) };

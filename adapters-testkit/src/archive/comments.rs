@@ -4,8 +4,8 @@ use liverank_core::counting::{REPEAT_WINDOW_MS, Rules};
 use liverank_core::{Comment, CommentId};
 
 use super::log::{Log, Model, comment, video, view};
-use crate::Archive;
-use crate::archive::Page;
+use liverank_adapters::Archive;
+use liverank_adapters::archive::Page;
 
 const NONE: [u64; 0] = [];
 

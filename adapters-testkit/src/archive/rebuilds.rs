@@ -8,8 +8,8 @@ use liverank_core::counting::{Batch, RecordFingerprint, Rules, identity};
 use liverank_core::score::{Weights, points};
 
 use super::log::{BEGIN, Log, Model, comment, does, named, offsets, video, view};
-use crate::Archive;
-use crate::archive::{CommitError, Finished, Page, Position, RebuildError, Replay};
+use liverank_adapters::Archive;
+use liverank_adapters::archive::{CommitError, Finished, Page, Position, RebuildError, Replay};
 
 const QUIET: &(dyn Fn(u64, u64) + Send + Sync) = &|_, _| {};
 

@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use futures::future::join_all;
 use liverank_core::counting::RecordFingerprint;
 
-use super::super::{
+use super::{append, is_final};
+use liverank_adapters::StoreError;
+use liverank_adapters::event_log::{
     DeadLetter, EventLog, Origin, PARTITIONS, RawRecord, ReadRange, RecordPosition, StoredDeadLetter,
 };
-use super::{append, is_final};
-use crate::StoreError;
 
 async fn read(
     log: &dyn EventLog,

@@ -1,7 +1,7 @@
 //! One generation after the other.
 
-use super::super::{Board, Change, Projected, ProjectionCheckpoint};
 use super::{Store, all, apply, apply_of, batch, begun, changed, entry, lines, next, owned, subscribed};
+use liverank_adapters::ranking_store::{Board, Change, Projected, ProjectionCheckpoint};
 
 pub async fn a_new_generation_replaces_the_old(store: Store) {
     let store = begun(store).await;

@@ -4,8 +4,8 @@ use futures::future::join_all;
 use liverank_core::Kind;
 
 use super::log::{Log, comment, does, named, offsets, video};
-use crate::Archive;
-use crate::archive::{CommitError, Page};
+use liverank_adapters::Archive;
+use liverank_adapters::archive::{CommitError, Page};
 
 pub async fn writers_of_one_video_serialise(archive: &dyn Archive) {
     const WRITERS: u32 = 4;

@@ -7,8 +7,8 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use super::log::{Log, Model, comment, does, named, offsets, user, video, view};
-use crate::Archive;
-use crate::archive::{CommitError, Page};
+use liverank_adapters::Archive;
+use liverank_adapters::archive::{CommitError, Page};
 
 pub async fn a_fresh_archive_is_empty(archive: &dyn Archive) {
     assert_eq!(offsets(archive, &[0, 5, 11]).await, [0, 0, 0]);
@@ -49,7 +49,7 @@ pub async fn a_batch_takes_effect_and_says_what_it_did(archive: &dyn Archive) {
 }
 
 /// The fence's words must be the truth, for the consumer goes on from them.
-fn fenced(result: Result<crate::archive::Committed, CommitError>) -> (u32, u64, u64) {
+fn fenced(result: Result<liverank_adapters::archive::Committed, CommitError>) -> (u32, u64, u64) {
     match result {
         Err(CommitError::Fenced { partition, expected, actual }) => (partition, expected, actual),
         other => panic!("a batch that does not follow on is fenced, not {other:?}"),

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use liverank_core::epoch::latest;
 use liverank_core::handover::{Held, Share};
@@ -13,8 +13,8 @@ use liverank_core::secret::Secret;
 use liverank_core::{ReaderId, VideoId};
 use tokio::sync::mpsc;
 
-use super::{
-    Assignment, AssignmentStore, CHANGE_QUEUE, Change, MAX_EPOCH, ReaderRecord, State, Swapped, now_micros,
+use liverank_adapters::assignment_store::{
+    Assignment, AssignmentStore, CHANGE_QUEUE, Change, MAX_EPOCH, ReaderRecord, State, Swapped,
 };
 
 mod planners;
@@ -113,9 +113,10 @@ async fn an_assignment_changes_by_its_epoch_only(store: Store) {
 /// A day in microseconds.
 const DAY: u64 = 24 * 3_600 * 1_000_000;
 
-/// Far ahead, and still an epoch or term that can have been minted; a day later it is none.
+/// Half a day below the highest epoch or term that a store accepts: a day later it is above it.
 fn far() -> u64 {
-    latest(now_micros()) - DAY / 2
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    latest(now.as_micros() as u64) - DAY / 2
 }
 
 async fn epochs_exceed_all_that_was_seen(store: Store) {

@@ -9,7 +9,7 @@ use liverank_core::counting::{
 use liverank_core::event::CommentBody;
 use liverank_core::{CommentId, EventId, Interaction, Kind, Millis, UserId, VideoId};
 
-use crate::Archive;
+use liverank_adapters::Archive;
 
 /// When the pretended logs begin.
 pub const BEGIN: Millis = 1_700_000_000_000;
@@ -162,7 +162,7 @@ impl Model {
         assert_eq!(archive.heads(&ids).await.unwrap(), heads, "the heads are the last numbers");
         let mut comments = 0;
         for (video, expected) in &self.comments {
-            let page = super::super::Page::After(0);
+            let page = liverank_adapters::archive::Page::After(0);
             let held = archive.comments(video, page, expected.len() + 10).await.unwrap();
             assert_eq!(&held, expected, "the comments of {video}");
             comments += expected.len() as u64;

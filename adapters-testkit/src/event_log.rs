@@ -11,8 +11,10 @@ use std::time::{Duration, Instant};
 
 use futures::future::join_all;
 
-use super::{AppendError, ConsumerEvent, EventLog, PARTITIONS, RawRecord, RecordPosition, Start};
-use crate::StoreError;
+use liverank_adapters::StoreError;
+use liverank_adapters::event_log::{
+    AppendError, ConsumerEvent, EventLog, PARTITIONS, RawRecord, RecordPosition, Start,
+};
 use member::Member;
 
 mod marks;

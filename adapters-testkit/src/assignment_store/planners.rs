@@ -5,8 +5,8 @@ use std::sync::Arc;
 use liverank_core::ReaderId;
 use liverank_core::handover::Lease;
 
-use super::super::{Closing, Cordon, MAX_EPOCH, Orders, Swapped, Term, TermGrant};
 use super::{DAY, ODD, Store, all, assigned, far, readers, video};
+use liverank_adapters::assignment_store::{Closing, Cordon, MAX_EPOCH, Orders, Swapped, Term, TermGrant};
 
 /// Runs all checks; `fresh` makes a new, empty store for each.
 pub(super) async fn suite<F, Fut>(fresh: F)

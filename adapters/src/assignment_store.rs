@@ -86,7 +86,7 @@ pub struct ReaderRecord {
     pub viewers: u64,
     /// Whether it is leaving and takes no new viewers.
     pub draining: bool,
-    /// While it is leaving: milliseconds until it ends, whoever is left. 0: not said.
+    /// While the reader is leaving: milliseconds until it ends, even if viewers are left. 0: it did not say.
     #[serde(default)]
     pub grace_ms: u64,
     /// The highest epoch it has seen.
@@ -145,7 +145,7 @@ pub struct Term {
 pub enum TermGrant {
     /// This is in force now.
     Held(Term),
-    /// It is somebody else's (`None`: nobody's).
+    /// The term of another planner is in force (`None`: no term is).
     Lost(Option<Term>),
 }
 

@@ -188,14 +188,14 @@ pub enum Action {
     PutVideo {
         /// What it is.
         metadata: Metadata,
-        /// Its owner, where that is not known for good.
+        /// Its owner. Passed over where the owner was given before.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         owner_id: Option<UserId>,
     },
     /// Takes the record's video off all boards, until [`Action::PutVideo`]. Interactions with it are counted meanwhile, and do not
     /// bring it back.
     RemoveVideo,
-    /// Refuses something to a user, until a time or for good. A later one of the same kind and scope replaces it.
+    /// Refuses something to a user, until a time or without an end. A later one of the same kind and scope replaces it.
     Restrict {
         /// The user.
         userid: UserId,
@@ -203,7 +203,7 @@ pub enum Action {
         kind: Restriction,
         /// Where.
         scope: Scope,
-        /// Until when; absent: for good.
+        /// Until when, in milliseconds since the Unix epoch; absent: it does not end.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         until: Option<Millis>,
     },

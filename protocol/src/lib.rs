@@ -303,7 +303,7 @@ pub enum MovePhase {
     Waiting,
     /// The new readers are asked to hold the video ready.
     Warming,
-    /// It is in force, and viewers are on their way.
+    /// The new assignment is in force, and viewers go to the new readers.
     HandingOver,
     /// Nobody is left to be moved.
     Done,

@@ -42,7 +42,7 @@ impl Key {
     }
 }
 
-/// The header of a token, where it is one that may be judged.
+/// Reads the header of a token.
 ///
 /// # Errors
 /// Why a token is refused, in words for the caller who showed it.

@@ -41,7 +41,7 @@ pub struct StoredVideo {
 pub struct CommentTally {
     /// The video.
     pub video_id: VideoId,
-    /// How many there are.
+    /// How many comments the video has.
     pub count: u64,
     /// The largest number among them. Numbers are unique, so there is no hole where it equals the count.
     pub last: u64,

@@ -18,7 +18,7 @@ pub struct Rule {
     pub kind: Restriction,
     /// Where.
     pub scope: Scope,
-    /// Until when; absent: for good.
+    /// Until when, in milliseconds since the Unix epoch; absent: it does not end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<Millis>,
     /// Why, in the moderator's words.
@@ -125,7 +125,7 @@ pub struct Refusal {
     pub kind: Restriction,
     /// Where that is in force.
     pub scope: Scope,
-    /// Until when; absent: for good.
+    /// Until when, in milliseconds since the Unix epoch; absent: it does not end.
     pub until: Option<Millis>,
 }
 

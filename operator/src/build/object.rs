@@ -109,7 +109,7 @@ impl Object {
     }
 
     /// Of a Deployment: hash of the pod template that is wanted. A template has changed where the live object's
-    /// [annotation](names::TEMPLATE_HASH) is another one; the templates themselves differ by the API server's defaults.
+    /// [annotation](names::TEMPLATE_HASH) differs; the templates themselves differ by the API server's defaults.
     pub fn template_hash(&self) -> Option<&str> {
         annotation_of(&self.body, names::TEMPLATE_HASH)
     }

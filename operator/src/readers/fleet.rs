@@ -62,7 +62,7 @@ impl Member {
     }
 }
 
-/// All of them.
+/// The readers of a cluster, those that are being emptied included.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Fleet {
     pub members: Vec<Member>,

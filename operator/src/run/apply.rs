@@ -302,7 +302,7 @@ impl Applier {
         (self.cut, self.left_out) = (false, false);
     }
 
-    /// Ends it: what was not looked at is nobody's business any more.
+    /// Ends the round: forgets what was noted of objects that were not looked at.
     pub fn finish(&mut self) {
         self.backoff.retain(|name, _| self.touched.contains(name));
         self.settled.retain(|name, _| self.touched.contains(name));

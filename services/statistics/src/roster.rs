@@ -72,7 +72,7 @@ impl<T> Roster<T> {
         self.reports.values().map(|entry| &entry.report)
     }
 
-    /// How many there are.
+    /// How many reports there are.
     pub fn len(&self) -> usize {
         self.reports.len()
     }

@@ -72,7 +72,7 @@ pub struct Report {
     pub retried: u64,
     /// Events given up: they may count or not.
     pub unacknowledged: u64,
-    /// Events refused for good.
+    /// Events that were refused, and would be refused again.
     pub refused: u64,
     /// Comments given to viewers.
     pub delivered: u64,

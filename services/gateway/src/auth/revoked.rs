@@ -94,7 +94,7 @@ pub(crate) struct Revoked {
     health: Health,
 }
 
-/// By which it is told whether the file is another one: whoever replaces it, by whatever means, changes one of these.
+/// What shows that the file was replaced: whoever replaces it, by whatever means, changes one of these.
 type Stamp = (u64, u64, i64, i64);
 
 fn stamp(metadata: &Metadata) -> Stamp {

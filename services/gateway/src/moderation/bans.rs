@@ -1,4 +1,4 @@
-//! `/moderation/bans`: refuses comments of a user, for a time or for good, on a video, on an owner's videos or everywhere.
+//! `/moderation/bans`: refuses comments of a user, for a time or without an end, on a video, on an owner's videos or everywhere.
 
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ use crate::Gateway;
 use crate::auth::moderator::Actor;
 use crate::interact::too_many;
 
-/// The longest time of a ban that ends: ten years. What is to last longer is for good.
+/// The longest time of a ban that ends: ten years. A ban that is to last longer is given no end.
 const MAX_SECONDS: u64 = 10 * 366 * 24 * 3600;
 /// The greatest revision that clients hold exactly.
 pub(super) const MAX_REVISION: u64 = (1 << 53) - 1;

@@ -13,7 +13,7 @@ use crate::world::{NAME, NAMESPACE_NAME, World};
 /// After how long the fallback holds: the least that may be said.
 const AFTER: Duration = Duration::from_secs(10);
 /// How long it may take: managers end (30 s of grace), what they said grows old (10 s), then [`AFTER`], and a look (10 s).
-const FALLBACK: Duration = Duration::from_secs(60);
+const FALLBACK: Duration = Duration::from_mins(1);
 /// How long it may take until the load is known again.
 const KNOWN: Duration = Duration::from_secs(30);
 

@@ -28,6 +28,7 @@ use crate::{ReaderId, VideoId};
 
 pub mod coordinator;
 pub mod epochs;
+pub mod local_health;
 pub mod peak;
 pub mod reader_agent;
 pub mod reserved;

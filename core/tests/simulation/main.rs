@@ -1,10 +1,11 @@
 //! The hand-over protocol as a whole, on virtual time: managers, readers, viewers and planners around the machines of
 //! `liverank_core::handover`, a store that fails over and comes back empty, a network that loses, delays, repeats and
 //! reorders, and processes that die half way. Readers are removed while their processes linger, with or without a word to
-//! the managers, and managers are replaced meanwhile. A run is a function of its seed.
+//! the managers, and managers are replaced meanwhile. Managers are not given the time that they need, and a machine stops and
+//! goes on. A run is a function of its seed.
 //!
 //! After every step: one owner set an epoch; nobody acts on an older epoch than it has heard of; no viewer is sent to a
-//! reader that is not warm; none is without a stream for more than 10 s; each is sent every comment once and in order,
+//! reader that is not warm; no reader that lives is taken for gone; none is without a stream for more than 10 s; each is sent every comment once and in order,
 //! and gaps only where it was away for more than a ring. When all is calm everybody agrees and has everything.
 //!
 //! A failing seed prints the end of its trace. To run one alone:
@@ -69,6 +70,9 @@ fn nothing_is_lost_repeated_or_left_behind_for_any_seed() {
         ("readers whose address leads nowhere", all.unreachable, SEEDS / 20),
         ("readers that end before their record does", all.early_ends, SEEDS / 50),
         ("managers replaced while a reader leaves", all.managers_replaced, SEEDS / 20),
+        ("managers that stand still", all.managers_paused, SEEDS / 20),
+        ("managers that starve", all.managers_starved, SEEDS / 20),
+        ("machines that stop", all.machine_stops, SEEDS / 20),
     ] {
         assert!(times >= at_least, "{what}: {times} in {SEEDS} seeds, which shows nothing");
     }

@@ -49,7 +49,7 @@ soak: build ## faults of every kind under load, for SOAK_HOURS; everything sent 
 	@$(CARGO) run --release --locked --quiet --package liverank-e2e --bin faults -- \
 	  --seed $(SOAK_SEED) --faults 1000000 --seconds $$(awk "BEGIN { print int($(SOAK_HOURS) * 3600) }") --json .testbed/soak.json
 
-bench: ## the figures that are too long for `make test`, each against its limit; some twenty minutes
+bench: ## the figures that are too long for `make test`, each against its limit or a peer; some forty minutes
 	@bench/all
 
 mutants: ## breaks what the guarantee stands on, each in a copy, and expects a test to notice

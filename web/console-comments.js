@@ -24,6 +24,7 @@ export class CommentsView {
   #liverank;
   #user;
   #mayDelete;
+  #moderate;
   #onState;
   #video = null;
   #stream = null;
@@ -42,13 +43,15 @@ export class CommentsView {
   #note = part('comment-note');
 
   /**
-   * `user()` is the name in force; `mayDelete(comment)` says whose comments have a button for it; `onState` gets the stream's
+   * `user()` is the name in force; `mayDelete(comment)` says whose comments have a button for it; `moderate(comment)`
+   * returns what bans its author, or null; `onState` gets the stream's
    * states, null when there is no stream.
    */
-  constructor(liverank, { user, mayDelete, onState }) {
+  constructor(liverank, { user, mayDelete, moderate, onState }) {
     this.#liverank = liverank;
     this.#user = user;
     this.#mayDelete = mayDelete;
+    this.#moderate = moderate;
     this.#onState = onState;
     part('composer').addEventListener('submit', (event) => {
       event.preventDefault();
@@ -175,7 +178,7 @@ export class CommentsView {
   #add(comment) {
     if (this.#shown.has(comment.id)) return false;
     const element = commentElement(comment);
-    if (this.#mayDelete(comment)) element.append(this.#deleteButton(comment));
+    this.#addTools(element, comment);
     this.#shown.set(comment.id, { comment, element });
     element.dataset.order = order(comment);
     this.#awaited.get(comment.id)?.remove();
@@ -193,6 +196,20 @@ export class CommentsView {
     this.#awaited.delete(id);
     this.#unannounced = this.#unannounced.filter((comment) => comment.id !== id);
     this.#count();
+  }
+
+  /** What the one who is signed in may do about a comment. */
+  #addTools(element, comment) {
+    const tools = Object.assign(document.createElement('span'), { className: 'tools' });
+    if (this.#mayDelete(comment)) tools.append(this.#deleteButton(comment));
+    const moderate = this.#moderate(comment);
+    if (moderate) {
+      const button = Object.assign(document.createElement('button'), { type: 'button', className: 'quiet', textContent: 'Ban or mute' });
+      button.ariaLabel = `Ban or mute ${comment.userid}`;
+      button.addEventListener('click', moderate);
+      tools.append(button);
+    }
+    if (tools.childElementCount > 0) element.append(tools);
   }
 
   /** A button that has a comment removed. The comment goes when the stream says that it is gone. */

@@ -2,6 +2,8 @@
 
 import { Liverank } from './liverank.js';
 import { CommentsView } from './console-comments.js';
+import { Moderation } from './console-moderation.js';
+import { OperateView } from './console-operate.js';
 import { RankingView } from './console-ranking.js';
 import { ReadersView } from './console-readers.js';
 import { Session } from './console-session.js';
@@ -49,6 +51,8 @@ const session = new Session({
     follow();
     comments.restart();
     readers.refresh();
+    operate.refresh();
+    moderation.offer(session.moderates);
   },
 });
 
@@ -84,11 +88,14 @@ const state = new StateView({
 const comments = new CommentsView(liverank, {
   user,
   mayDelete: ({ userid }) => session.token !== null && (session.moderates || session.user === userid),
+  moderate: (comment) => (session.moderates && comment.userid !== session.user ? () => moderation.ask(comment) : null),
   onState: (now) => {
     state.set('comments', now);
     if (now?.state === 'live') stream?.retryNow();
   },
 });
+const moderation = new Moderation(liverank, { onDone: (text) => note(text) });
+moderation.offer(session.moderates);
 const ranking = new RankingView(part('ranking-list'), {
   onOpen: (id) => {
     openVideo(id);
@@ -96,6 +103,32 @@ const ranking = new RankingView(part('ranking-list'), {
   },
 });
 const readers = new ReadersView(liverank, { paused: () => document.hidden || state.lost });
+
+/** `fetch` with what shows who asks. */
+const ask = (path, { headers = {}, ...init } = {}) =>
+  fetch(path, { ...init, headers: session.token === null ? headers : { ...headers, authorization: `Bearer ${session.token}` } });
+const operate = new OperateView({ ask, session });
+
+// ----------------------------------------------------------------------------------------------------------- tabs
+
+/** The tab that is open stands in the address, so that it can be kept and sent. */
+function openTab(name) {
+  for (const tab of ['watch', 'operate']) {
+    part(tab).hidden = tab !== name;
+    if (tab === name) part(`tab-${tab}`).setAttribute('aria-current', 'page');
+    else part(`tab-${tab}`).removeAttribute('aria-current');
+  }
+  const address = new URL(location.href);
+  if (name === 'operate') address.searchParams.set('tab', name);
+  else address.searchParams.delete('tab');
+  history.replaceState(null, '', address);
+  operate.show(name === 'operate');
+}
+for (const tab of ['watch', 'operate']) part(`tab-${tab}`).addEventListener('click', () => openTab(tab));
+// A video in the Operate tab leads to the video.
+part('operate').addEventListener('click', (event) => {
+  if (event.target.closest('a[href^="#"]')) openTab('watch');
+});
 
 addEventListener('online', () => {
   stream?.retryNow();
@@ -212,7 +245,7 @@ function openVideo(id, { now = true } = {}) {
   figures.readAt = now ? -Infinity : performance.now();
   if (now) figures.refresh();
   document.title = `${id} · liverank`;
-  history.replaceState(null, '', `#${encodeURIComponent(id)}`);
+  history.replaceState(null, '', `${location.search}#${encodeURIComponent(id)}`);
 }
 
 part('open-form').addEventListener('submit', (event) => {
@@ -277,3 +310,4 @@ for (const id of ['sample', 'sample-again']) {
 showUser();
 openFromAddress();
 follow();
+if (new URLSearchParams(location.search).get('tab') === 'operate') openTab('operate');

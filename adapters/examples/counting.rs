@@ -172,7 +172,7 @@ fn bare(topic: &str) -> Outcome<Value> {
     while read < total {
         let message = consumer.poll(PATIENCE).ok_or("the log says nothing any more")??;
         begun.get_or_insert_with(Instant::now);
-        let event = Interaction::from_json(message.payload().unwrap_or_default(), 0);
+        let event = Interaction::from_log(message.payload().unwrap_or_default(), 0);
         read += 1;
         readable += u64::from(event.is_ok());
     }

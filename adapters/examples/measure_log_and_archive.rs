@@ -11,6 +11,7 @@ use liverank_adapters::event_log::{ConsumerEvent, Start};
 use liverank_adapters::{Archive, EventLog};
 use liverank_core::Interaction;
 use liverank_core::counting::{Batch, LogRecord, OffsetRange, Rules};
+use mongodb::bson::doc;
 use serde_json::json;
 
 const RUN: Duration = Duration::from_secs(5);
@@ -19,7 +20,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     tokio::runtime::Runtime::new()?.block_on(async {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.as_millis();
         log(&format!("measure-{now}")).await?;
-        archive(&format!("measure-{now}")).await
+        archive(&format!("measure-{now}")).await?;
+        once_per_user(&format!("measure-{now}-once")).await
     })
 }
 
@@ -133,6 +135,48 @@ async fn archive(name: &str) -> Result<(), Box<dyn std::error::Error>> {
             percentile(&took, 0.5),
             percentile(&took, 0.9)
         );
+    }
+    Ok(())
+}
+
+/// What it costs that likes count once per user: each of another user, all of them again, and all taken back.
+async fn once_per_user(name: &str) -> Result<(), Box<dyn std::error::Error>> {
+    const EVENTS: u64 = 5_000;
+    const BATCHES: u64 = 20;
+    for unique in ["", "like"] {
+        let mut config = MongoConfig::new(std::env::var("LIVERANK_TEST_MONGODB")?);
+        config.database = format!("{name}-{unique}");
+        let database = mongodb::Client::with_uri_str(&config.uri).await?.database(&config.database);
+        let archive = MongoArchive::new(config).await?;
+        archive.open(&Rules { unique: unique.parse()?, ..Rules::default() }).await?;
+        let mut next = 0;
+        for kind in ["like", "like", "unlike"] {
+            let mut took = Vec::new();
+            for batch in 0..BATCHES {
+                let records = (0..EVENTS).map(|at| -> Result<LogRecord, liverank_core::Invalid> {
+                    let value = json!({"video_id": format!("video-{}", at % 162), "user_id": format!("user-{batch}-{at}"),
+                        "type": kind});
+                    let event = Interaction::parse(&value, 1_700_000_000_000)?;
+                    Ok(LogRecord { partition: 0, offset: next + at, broker_time: 1_700_000_000_000, event })
+                });
+                let records = records.collect::<Result<Vec<_>, _>>()?;
+                let span = OffsetRange { partition: 0, from: next, next: next + EVENTS, last: None };
+                let begun = Instant::now();
+                archive.commit(&Batch { spans: vec![span], records }).await?;
+                took.push(begun.elapsed());
+                next += EVENTS;
+            }
+            took.sort();
+            let sizes = database.run_command(doc! { "collStats": "marks" }).await?;
+            println!(
+                "once per user {unique:?}, commit {EVENTS} x {kind}: p50 {:?} p90 {:?}; marks {:?}, bytes {:?}, of indexes {:?}",
+                percentile(&took, 0.5),
+                percentile(&took, 0.9),
+                sizes.get("count"),
+                sizes.get("size"),
+                sizes.get("totalIndexSize"),
+            );
+        }
     }
     Ok(())
 }

@@ -40,7 +40,7 @@ fn id(at: u32) -> Result<VideoId, Box<dyn Error>> {
 
 fn entry(at: u32, score: f64) -> Result<BoardEntry, Box<dyn Error>> {
     let owner = UserId::parse(&format!("owner-{}", at % 1000))?;
-    Ok(BoardEntry { video_id: id(at)?, owner, score, trending: Some(score) })
+    Ok(BoardEntry { video_id: id(at)?, owner, score, trending: Some(score), revision: 1, removed: false })
 }
 
 async fn measure(name: &str, store: &dyn RankingStore, videos: u32) -> Result<(), Box<dyn Error>> {

@@ -12,7 +12,7 @@
 use async_trait::async_trait;
 use liverank_core::comment::{Comment, CommentEpoch};
 use liverank_core::counting::{Batch, Effects, NumberedComment, RecordFingerprint, Rules, VideoState};
-use liverank_core::{CommentId, Millis, UserId, VideoId};
+use liverank_core::{CommentId, Metadata, Millis, UserId, VideoId};
 
 use crate::StoreError;
 
@@ -23,7 +23,7 @@ pub mod mongodb;
 mod numbering;
 mod rebuild;
 
-pub use moderation::{AuditPlace, ModerationArchive};
+pub use moderation::{AuditPlace, ModerationArchive, pinned};
 pub use rebuild::{CommentTally, Cut, Finished, Progress, Rebuild, RebuildError, Replay, StoredVideo};
 
 /// What is fixed for an archive's life, or until a rebuild.
@@ -138,6 +138,9 @@ pub trait Archive: Send + Sync {
 
     /// The number of the last comment of each video, in their order; 0 where there is none.
     async fn heads(&self, videos: &[VideoId]) -> Result<Vec<u64>, StoreError>;
+
+    /// What apps say of these videos, in their order.
+    async fn metadata(&self, videos: &[VideoId]) -> Result<Vec<Option<Metadata>>, StoreError>;
 
     /// The owners of these videos, in their order.
     async fn owners(&self, videos: &[VideoId]) -> Result<Vec<Option<UserId>>, StoreError>;

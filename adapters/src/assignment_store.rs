@@ -32,15 +32,6 @@ pub mod redis;
 /// Changes kept for a subscriber who is slow: as many videos as change hands when a reader fails.
 pub const CHANGE_QUEUE: usize = 1024;
 
-/// The next epoch or term after `counter`, greater than `seen` and than the microseconds since 1970 on the store's own
-/// clock (a hybrid logical clock, as in Kulkarni et al., 2014). A store that lost what it held thus goes on above what it
-/// minted before, also where nobody is left who has seen it. A store that can fall back to a copy has to do more
-/// ([`redis`]).
-fn mint(counter: u64, seen: u64, now_micros: u64) -> u64 {
-    // A clock that is centuries ahead must not use up all numbers.
-    counter.max(seen).max(now_micros.min(MAX_EPOCH / 2)) + 1
-}
-
 fn now_micros() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_micros() as u64)
 }

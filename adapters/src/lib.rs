@@ -19,7 +19,10 @@ pub mod clock;
 pub mod comment_bus;
 pub mod error;
 pub mod event_log;
+#[cfg(test)]
+mod fixtures;
 pub mod inspect;
+pub mod lag;
 mod lossy_channel;
 pub mod ranking_store;
 mod redb_file;

@@ -2,8 +2,8 @@
 //!
 //! Promises of every implementation, checked by [`conformance`]:
 //! 1. [`RankingStore::project`] is one atomic step. It takes effect only in its own generation and only where no
-//!    earlier batch is missing; replays and zombies change nothing, for scores are absolute and only move up within a
-//!    generation.
+//!    earlier batch is missing; replays and zombies change nothing, for entries are absolute, and each has the revision of
+//!    its video: a later one stands, whether its scores are higher or lower.
 //! 2. Whoever subscribed hears of every change once, in the order of versions `v+1, v+2, …`; a hole in the versions
 //!    means that something was missed and a fresh [`RankingStore::snapshot`] is due.
 //! 3. A later generation replaces an earlier one as a whole: the earlier one is served until the later one is complete.
@@ -50,6 +50,13 @@ pub struct BoardEntry {
     /// Its decayed score as a logarithm; `None` before its first event of weight.
     #[serde(rename = "t", default, skip_serializing_if = "Option::is_none")]
     pub trending: Option<f64>,
+    /// Which state of the video this is ([`liverank_core::counting::VideoState::revision`]): an earlier one never takes the
+    /// place of a later one. 0 where a former release put it there.
+    #[serde(rename = "n", default)]
+    pub revision: u64,
+    /// Whether the video was taken off the boards; then it has no scores.
+    #[serde(rename = "x", default)]
+    pub removed: bool,
 }
 
 /// What one batch changed.
@@ -173,7 +180,7 @@ pub trait RankingStore: Send + Sync {
     async fn standing(&self) -> Result<ProjectionCheckpoint, StoreError>;
 
     /// Writes entries of a repair. Where the store is empty they are on the boards at once, for a part of a list is better
-    /// than none. In the generation that is in force scores move up only, and ordinary projections go on meanwhile.
+    /// than none. In the generation that is in force later revisions stay, and ordinary projections go on meanwhile.
     /// Where an earlier generation is in force it goes on being served, and takes its own projections, while the later
     /// one is gathered out of sight until [`RankingStore::restored`]; several may gather the same one.
     ///

@@ -139,7 +139,7 @@ impl RedisLink {
 /// A wait before the next attempt: doubles with every failure up to a bound, and differs between processes, so that
 /// they do not all come back at the same moment.
 pub(crate) fn backoff(failures: u32) -> Duration {
-    let full = BACKOFF.0.saturating_mul(1 << failures.saturating_sub(1).min(16)).min(BACKOFF.1);
+    let full = liverank_core::backoff::wait(failures.saturating_sub(1), BACKOFF.0, BACKOFF.1);
     full.mul_f64(rand::random_range(0.5..1.0))
 }
 

@@ -186,7 +186,7 @@ async fn dead_letters_say_where_they_come_from() {
             key: Some(key.into()),
             value: value.into(),
         },
-        reason: "type: must be view, like, comment, share or watch_time".to_owned(),
+        reason: "type: must be view, like, comment, share, watch_time, unlike or unshare".to_owned(),
     };
     log.bury(&letter(b"{}".to_vec(), b"k".to_vec())).await.unwrap();
     log.bury(&letter(vec![b'x'; 2 << 20], vec![b'k'; 2 << 20])).await.unwrap();

@@ -145,10 +145,10 @@ async fn another_format_and_an_archive_that_is_gone_are_refused() {
     let client = Client::with_uri_str(uri()).await.unwrap();
     let meta = client.database(&config.database).collection::<Document>("meta");
     let view = batch(0, 0, &[json!({"video_id": "v", "user_id": "u", "type": "view"})]);
-    meta.update_one(doc! {}, doc! { "$set": { "format": 2_i64 } }).await.unwrap();
+    meta.update_one(doc! {}, doc! { "$set": { "format": 3_i64 } }).await.unwrap();
     let errors = [archive.open(&Rules::default()).await.unwrap_err(), archive.meta().await.unwrap_err()];
     for error in errors {
-        assert!(!error.is_transient() && error.to_string().contains("format 2"), "{error}");
+        assert!(!error.is_transient() && error.to_string().contains("format 3"), "{error}");
     }
     let refused = archive.commit(&view).await;
     assert!(matches!(&refused, Err(CommitError::Store(error)) if !error.is_transient()), "{refused:?}");

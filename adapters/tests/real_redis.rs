@@ -98,7 +98,14 @@ fn reader(id: &str) -> Share {
 
 fn entry(id: &str, score: f64) -> BoardEntry {
     let owner = UserId::parse("owner").unwrap();
-    BoardEntry { video_id: video(id), owner, score, trending: Some(score) }
+    BoardEntry {
+        video_id: video(id),
+        owner,
+        score,
+        trending: Some(score),
+        revision: score as u64,
+        removed: false,
+    }
 }
 
 fn batch(from: u64, next: u64, entries: Vec<BoardEntry>) -> Projection {
@@ -322,7 +329,8 @@ async fn two_who_fill_a_generation_do_each_other_no_harm() {
     assert_eq!(standing, ProjectionCheckpoint { generation: Some(2), offsets: vec![(0, 1), (1, 7), (2, 3)] });
     let mut keys: Vec<String> = redis.ask(&["KEYS", "*"]).await;
     keys.sort();
-    assert_eq!(keys, ["t6:global_ranking", "t6:ranking:owners", "t6:ranking:projection", "t6:trending"]);
+    let kept = ["global_ranking", "ranking:owners", "ranking:projection", "ranking:revisions", "trending"];
+    assert_eq!(keys, kept.map(|name| format!("t6:{name}")));
     for key in keys {
         assert_eq!(redis.ask::<i64>(&["TTL", &key]).await, -1, "{key} in force does not expire");
     }
@@ -334,13 +342,14 @@ async fn what_a_filler_leaves_behind_expires_and_is_not_taken_for_whole() {
     first.restore(2, &[entry("a", 1.0)]).await.unwrap();
     let mut left: Vec<String> = redis.ask(&["KEYS", "t5:ranking:next*"]).await;
     left.extend(redis.ask::<Vec<String>>(&["KEYS", "t5:ranking:steps:*"]).await);
-    assert_eq!(left.len(), 5, "{left:?}");
+    assert_eq!(left.len(), 6, "{left:?}");
     for key in &left {
         let seconds: i64 = redis.ask(&["TTL", key]).await;
         assert!((1..=600).contains(&seconds), "{key} expires in {seconds} s");
     }
     // As if it had expired, as a whole or in part, while its filler slept: and another one has begun anew meanwhile.
-    for gone in [&left[..4], &["t5:ranking:next:global".to_owned()], &["t5:ranking:next:owners".to_owned()]] {
+    let one = |name: &str| vec![format!("t5:ranking:next:{name}")];
+    for gone in [left[..5].to_vec(), one("global"), one("owners"), one("revisions")] {
         first.restore(2, &[entry("a", 1.0)]).await.unwrap();
         let words: Vec<&str> = ["DEL"].into_iter().chain(gone.iter().map(String::as_str)).collect();
         redis.ask::<u64>(&words).await;

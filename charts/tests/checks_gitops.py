@@ -38,7 +38,9 @@ def check_base():
         require(there.is_file() or (there / "kustomization.yaml").exists(), f"{resource} is no base")
     crds = yaml.safe_load((CRD.parent / "kustomization.yaml").read_text())["resources"]
     same(crds, [CRD.name], "resources of crds")
-    wanted = {name for name in render("liverank", *VALUES, release="liverank", namespace="liverank") if name[0] != "Pod"}
+    everything = render("liverank", *VALUES, release="liverank", namespace="liverank")
+    hooks = {name for name, body in everything.items() if "helm.sh/hook" in body["metadata"].get("annotations", {})}
+    wanted = everything.keys() - hooks
     found = {key(body) for body in yaml.safe_load_all(OPERATOR.read_text())}
     same(found, wanted, "objects of the base")
     for body in yaml.safe_load_all(OPERATOR.read_text()):
@@ -58,6 +60,8 @@ CASES = [
     ("rolling out", {"conditions": {"Reconciling": "True", "Ready": "True"}}, "Progressing"),
     ("done", {"conditions": {"Reconciling": "False", "Stalled": "False", "Ready": "True"}}, "Healthy"),
     ("too few pods", {"conditions": {"Reconciling": "False", "Ready": "False"}}, "Progressing"),
+    ("going to sleep", {"conditions": {"Reconciling": "True", "Ready": "False"}}, "Progressing"),
+    ("asleep", {"conditions": {"Reconciling": "False", "Stalled": "False", "Ready": "True"}}, "Healthy"),
     ("paused", {"paused": True, "conditions": {"Reconciling": "False", "Ready": "True"}}, "Suspended"),
 ]
 
@@ -114,6 +118,23 @@ def check_examples():
     same(flux["Kustomization"]["spec"]["wait"], True, "Flux waits")
 
 
+def check_scaler(name, body):
+    """What a scaler of ours keeps to: one pod at a time on the way down, and nobody less while the metric is away."""
+    spec = body["spec"]
+    keda = body["kind"] == "ScaledObject"
+    require(keda or body["kind"] == "HorizontalPodAutoscaler", f"{name}: {body['kind']}")
+    least, most = (spec["minReplicaCount"], spec["maxReplicaCount"]) if keda else (spec["minReplicas"], spec["maxReplicas"])
+    require(1 <= least < most, f"{name}: from {least} to {most}")
+    behavior = spec["advanced"]["horizontalPodAutoscalerConfig"]["behavior"] if keda else spec["behavior"]
+    (policy,) = behavior["scaleDown"]["policies"]
+    same((policy["type"], policy["value"]), ("Pods", 1), f"{name}: pods that go at a time")
+    if keda:
+        same(spec["fallback"]["behavior"], "currentReplicasIfHigher", f"{name}: without the metric")
+        require(least <= spec["fallback"]["replicas"] <= most, f"{name}: the fallback")
+        for trigger in spec["triggers"]:
+            require(f'namespace="{body["metadata"]["namespace"]}"' in trigger["metadata"]["query"], f"{name}: whose metric?")
+
+
 def check_scaling():
     """What the recipes scale is a Deployment of a RankingCluster, by a metric that its pods have."""
     targets = set()
@@ -129,7 +150,8 @@ def check_scaling():
                 same((target["apiVersion"], target["kind"]), ("apps/v1", "Deployment"), file.name)
                 require(f"`{component}.scaledBy: Others`" in file.read_text(), f"{file.name} does not say scaledBy")
                 targets.add(component)
-    same(targets, {"websocket", "gateway"}, "components with a recipe")
+                check_scaler(file.name, body)
+    same(targets, {"websocket", "gateway", "consumer"}, "components with a recipe")
     spec = yaml.safe_load(CRD.read_text())["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
     for component in targets:
         same(spec["properties"][component]["properties"]["scaledBy"]["enum"], ["Operator", "Others"], component)

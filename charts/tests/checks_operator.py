@@ -30,6 +30,7 @@ BARE = (
 MATRIX = {
     "defaults": (), "everything on": ALL_ON, "everything off": BARE, "one namespace": ("watchNamespace=there",),
     "one namespace, everything on": (*ALL_ON, "watchNamespace=there"),
+    "three namespaces, everything on": (*ALL_ON, "watchNamespaces={there,here,beyond}"),
     "other names": ("nameOverride=op", "fullnameOverride=ranking-op"),
 }
 # The operator's permissions, whole: what it does not use, it does not have.
@@ -59,7 +60,8 @@ WRONG = {
     "serviceAccount.create=false": "serviceAccount.name",
     "allow.image={a}": "image", "allow.podSecurity=lax": "podSecurity", "allow.serviceTypes={Any}": "serviceTypes",
     "podUser=Root": "podUser", "extraEnv[0].value=x": "name", "extraVolumeMounts[0].name=x": "mountPath",
-    "image.registry=a b": "registry",
+    "image.registry=a b": "registry", "watchNamespaces={a_b}": "watchNamespaces", "watchNamespaces={a,a}": "watchNamespaces",
+    "test.reconcile=maybe": "reconcile",
 }
 
 
@@ -117,8 +119,10 @@ def check_references():
         selectors += [body["spec"]["podSelector"]["matchLabels"] for body in of_kind(objects, "NetworkPolicy")]
         for selector in selectors:
             require(matches(selector, labels), f"{selector} does not select {labels}")
-        (test,) = [it for name, it, _ in pods(objects) if name.endswith("-test")]
-        require(not any(matches(selector, test) for selector in selectors), "the test's pod is taken for the operator's")
+        tests = [it for name, it, _ in pods(objects) if name.endswith(("-test", "-check"))]
+        same(len(tests), 1 if "rbac.create=false" in values else 2, "pods of helm test")
+        for test in tests:
+            require(not any(matches(selector, test) for selector in selectors), "a test's pod is taken for the operator's")
         for monitor in of_kind(objects, "ServiceMonitor"):
             wanted = monitor["spec"]["selector"]["matchLabels"]
             require(matches(wanted, only(objects, "Service")["metadata"]["labels"]), "nothing is scraped")
@@ -126,7 +130,8 @@ def check_references():
         made = [body["metadata"]["name"] for body in of_kind(objects, "ServiceAccount")]
         require(account in made or "serviceAccount.create=false" in values, f"no ServiceAccount {account}")
         for binding in of_kind(objects, "RoleBinding") + of_kind(objects, "ClusterRoleBinding"):
-            same([(it["name"], it["namespace"]) for it in binding["subjects"]], [(account, "here")], "who is bound")
+            bound = f"{account}-check" if binding["metadata"]["name"].endswith("-check") else account
+            same([(it["name"], it["namespace"]) for it in binding["subjects"]], [(bound, "here")], "who is bound")
             role = (binding["roleRef"]["kind"], binding["metadata"].get("namespace"), binding["roleRef"]["name"])
             require(role in objects, f"no {role}")
         operator = [arg for arg in pod["containers"][0]["args"] if arg.startswith("--operator-labels=")]
@@ -177,6 +182,43 @@ def check_namespaced():
         wide = [name for name in objects if name[0] in CLUSTER_WIDE]
         same(wide, [], "objects of the whole cluster")
     same(of_kind(render("liverank", "rbac.create=false"), "ClusterRole"), [], "ClusterRoles without rbac.create")
+
+
+def check_namespaces():
+    """A Role in each namespace of the list, all alike, and the operator watches these."""
+    objects = render("liverank", "watchNamespaces={there,beyond}", "crds.enabled=false")
+    same([name for name in objects if name[0] in CLUSTER_WIDE], [], "objects of the whole cluster")
+    for kind in ("Role", "RoleBinding"):
+        found = [body for body in of_kind(objects, kind) if body["metadata"]["name"] == "here:try-liverank-operator"]
+        same([body["metadata"]["namespace"] for body in found], ["there", "beyond"], f"where there is a {kind}")
+        require(kind != "Role" or found[0]["rules"] == found[1]["rules"], "they may not do the same")
+    args = only(objects, "Deployment")["spec"]["template"]["spec"]["containers"][0]["args"]
+    same([arg for arg in args if arg.startswith("--watch")], ["--watch-namespace=there,beyond"], "what is watched")
+    policy = only(render("liverank", *ALL_ON, "watchNamespaces={there,beyond}"), "NetworkPolicy")["spec"]
+    selected = [peer["namespaceSelector"] for peer in policy["egress"][2]["to"]]
+    same(selected, [{"matchLabels": {"kubernetes.io/metadata.name": it}} for it in ("there", "beyond")], "where managers are")
+    require("watchNamespace" in refused("liverank", "watchNamespace=a", "watchNamespaces={b}"), "both are taken")
+
+
+def check_reconcile():
+    """helm test makes a RankingCluster where the operator looks, and may do nothing else."""
+    for values, namespace in (((), "here"), (("watchNamespace=there",), "there"), (("watchNamespaces={beyond,there}",), "beyond")):
+        objects = render("liverank", *values)
+        checks = [body for body in objects.values() if body["metadata"]["name"].endswith("-check")]
+        same(sorted(body["kind"] for body in checks), ["Pod", "Role", "RoleBinding", "ServiceAccount"], "objects of the check")
+        for body in checks:
+            same(body["metadata"]["annotations"]["helm.sh/hook"], "test", f"{body['kind']}'s hook")
+        role, pod = only(objects, "Role", "-check"), only(objects, "Pod", "-check")
+        same(role["metadata"]["namespace"], namespace, "where it may")
+        same(list(granted(role)), [("rankingclusters.liverank.dev", ["create", "get", "delete"], None)], "what it may")
+        (container,) = pod["spec"]["containers"]
+        same(container["command"] + container["args"][:1], ["/liverank-operator", "check"], "what it runs")
+        require(f"--namespace={namespace}" in container["args"], f"it looks elsewhere: {container['args']}")
+    source = (ROOT / "operator" / "src" / "check.rs").read_text()
+    for arg in container["args"][1:]:
+        field = arg.split("=")[0].lstrip("-").replace("-", "_")
+        require(f"pub {field}: " in source, f"the check has no {arg}")
+    same([name for name in render("liverank", "test.reconcile=false") if name[2].endswith("-check")], [], "where it is not wanted")
 
 
 def check_aggregated():
@@ -291,7 +333,7 @@ def check_network_policy():
     (rule,) = only(objects, "NetworkPolicy")["spec"]["ingress"]
     given, test = rule["from"]
     same(given, {"ipBlock": {"cidr": "10.0.0.0/8"}}, "who may read the admin port")
-    require(matches(test["podSelector"]["matchLabels"], only(objects, "Pod")["metadata"]["labels"]), "helm test is kept out")
+    require(matches(test["podSelector"]["matchLabels"], only(objects, "Pod", "-test")["metadata"]["labels"]), "helm test is kept out")
     policy = only(render("liverank", *ALL_ON, "watchNamespace=there"), "NetworkPolicy")["spec"]
     same(policy["policyTypes"], ["Ingress", "Egress"], "types")
     names, api, workloads = policy["egress"]
@@ -396,7 +438,7 @@ def check_notes():
 
 
 def check_test_pod():
-    pod = only(render("liverank"), "Pod")
+    pod = only(render("liverank"), "Pod", "-test")
     same(pod["metadata"]["annotations"]["helm.sh/hook"], "test", "hook")
     (container,) = pod["spec"]["containers"]
     same(container["command"] + container["args"][:1], ["/liverank", "probe"], "what it runs")
@@ -444,6 +486,8 @@ CHECKS = [
     ("liverank: those in one namespace too", check_permissions(("watchNamespace=there",), "Role", "there")),
     ("liverank: no Secrets, no wildcards, no way to more", check_never_granted),
     ("liverank: one namespace needs nothing of the whole cluster", check_namespaced),
+    ("liverank: a list of namespaces needs no more than one", check_namespaces),
+    ("liverank: helm test lets the operator do its work, and may do nothing else", check_reconcile),
     ("liverank: view and edit know RankingClusters", check_aggregated),
     ("liverank: it keeps no secret, and makes tokens for itself only", check_identity),
     ("liverank: what is added is beside what the chart says", check_extras),

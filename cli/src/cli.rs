@@ -11,7 +11,8 @@ use liverank_maintenance::verify;
 use liverank_protocol::roles::Role;
 use liverank_runtime::identity::args::IdentityArgs;
 use liverank_runtime::telemetry::{self, LogArgs};
-use liverank_runtime::{HttpArgs, ServiceContext};
+use liverank_runtime::tls::{Tls, TlsArgs};
+use liverank_runtime::{HttpArgs, HttpSettings, ServiceContext};
 use liverank_runtime::{process, server, shutdown};
 
 use crate::doctor::Doctor;
@@ -22,6 +23,7 @@ use crate::probe::Probe;
 use crate::stores::{StoreArgs, hide_unused};
 use crate::token::Token;
 use crate::tools::{Dlq, Rebuild, Tool};
+use crate::top::Top;
 use crate::{role, up};
 
 /// Ranks videos in real time by what viewers do with them, and carries the live comments of every video.
@@ -53,6 +55,8 @@ pub enum Cli {
     Statistics(Box<RoleArgs<liverank_statistics::Config>>),
     /// How the readers are, and what is not as it should be.
     Status(Box<Status>),
+    /// Readers, viewers, hot videos, moves, lag and rates, as they change.
+    Top(Box<Top>),
     /// Moves of videos from reader to reader: what waits, what is under way, what became of it and why.
     Moves(Box<MovesShown>),
     /// What the planner in the managers decided last, and why.
@@ -127,6 +131,8 @@ pub struct Process {
     log: LogArgs,
     #[command(flatten)]
     http: HttpArgs,
+    #[command(flatten)]
+    pub tls: TlsArgs,
     /// Where /livez, /readyz and /metrics are served.
     #[arg(long, env = "LIVERANK_ADMIN_LISTEN", value_name = "ADDRESS")]
     pub admin_listen: SocketAddr,
@@ -152,8 +158,18 @@ impl Process {
             threads: None,
             catches_panics: liverank_adapters::catches_panics,
         };
-        let http = self.http.settings()?;
-        let lived = process.run(|shell| main(ServiceContext { identity, http, ..shell }));
+        let Tls { listener, peers, reloading } = self.tls.open()?;
+        let http = HttpSettings { tls: listener, ..self.http.settings()? };
+        let lived = process.run(|shell| {
+            let metrics = shell.metrics.clone();
+            let running = main(ServiceContext { identity, http, peer_tls: peers, ..shell });
+            async move {
+                tokio::select! {
+                    ended = running => ended,
+                    never = reloading.keep(&metrics) => match never {},
+                }
+            }
+        });
         lived.map(|()| ExitCode::SUCCESS)
     }
 }
@@ -233,6 +249,7 @@ impl Cli {
                 })
             }
             Self::Status(it) => it.run(),
+            Self::Top(it) => it.run(),
             Self::Moves(it) => it.run(),
             Self::Plan(it) => it.run(),
             Self::Move(it) => it.run(),

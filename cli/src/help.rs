@@ -24,7 +24,7 @@ impl Shown {
 const ALL: &str = "--help-all";
 
 /// How the names of settings begin that are rarely touched: they are in `--help-all` only.
-const RARE: [&str; 38] = [
+const RARE: &[&str] = &[
     "kafka_",
     "redis_",
     "mongodb_",
@@ -59,10 +59,19 @@ const RARE: [&str; 38] = [
     "identity_audience",
     "identity_operator",
     "batch",
+    "bury_newer_formats",
     "trending_half_life",
+    "unique",
+    "comment_rules_file",
     "writes_per_second",
     "linger",
     "moderation_open",
+    "proxy_protocol_from",
+    "streams_per_user",
+    "new_videos_per_caller",
+    "demo",
+    "tls_",
+    "peer_",
 ];
 
 /// The command with its help in order: usual settings first, no marks of the source's markup, and two ways to ask.

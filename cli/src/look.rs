@@ -14,7 +14,8 @@ use liverank_core::handover::Share;
 use liverank_protocol::access::{Caller, Role, Service};
 use liverank_protocol::{Load, MoveState, Moves, ReaderState};
 use liverank_runtime::identity::args::IdentityArgs;
-use liverank_runtime::peer::{PeerError, Peers, Replicas};
+use liverank_runtime::peer::{ManagerUrls, PeerError, Peers, Replicas};
+use liverank_runtime::tls::PeerTlsArgs;
 use reqwest::Url;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -27,17 +28,13 @@ pub mod orders;
 /// Where the managers are, and who asks them.
 #[derive(Debug, Clone, Args)]
 pub struct ManagersArgs {
-    /// Addresses of the managers, comma-separated.
-    #[arg(
-        long,
-        env = "LIVERANK_MANAGER_URL",
-        value_delimiter = ',',
-        value_name = "URL",
-        default_value = "http://127.0.0.1:6100"
-    )]
-    pub manager_url: Vec<Url>,
+    /// Where the managers are.
+    #[command(flatten)]
+    pub managers: ManagerUrls,
     #[command(flatten)]
     pub identity: IdentityArgs,
+    #[command(flatten)]
+    pub tls: PeerTlsArgs,
     /// A YAML file with the same settings as these flags; keys of other services are passed over.
     #[arg(long, env = "LIVERANK_CONFIG", value_name = "FILE")]
     config: Option<std::path::PathBuf>,
@@ -61,8 +58,8 @@ impl ManagersArgs {
         );
         let caller = Caller::of(role).context("a role without a name of its own")?;
         let identity = self.identity.open()?.acting_as(&caller)?;
-        let peers = Peers::default().showing(&identity, Service::Manager);
-        let replicas = Replicas::new(peers, self.manager_url.clone());
+        let peers = Peers::over(&self.tls.open()?).showing(&identity, Service::Manager);
+        let replicas = Replicas::new(peers, self.managers.manager_url.clone());
         Ok(Managers(replicas.context("--manager-url needs an address")?))
     }
 }

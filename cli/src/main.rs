@@ -1,6 +1,7 @@
 //! `liverank`: every service as a subcommand, all of them in one process (`up`), and the tools that go with them.
 
 mod cli;
+mod demo;
 mod doctor;
 mod help;
 mod identity;
@@ -13,6 +14,7 @@ mod settings;
 mod stores;
 mod token;
 mod tools;
+mod top;
 mod up;
 
 use std::collections::BTreeMap;

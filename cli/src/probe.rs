@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::Args;
 use liverank_runtime::peer::{ANSWER_TIMEOUT, Peers, root_cause};
+use liverank_runtime::tls::PeerTlsArgs;
 use reqwest::Url;
 use tokio::time::{Instant, sleep, timeout_at};
 
@@ -23,15 +24,17 @@ pub struct Probe {
     /// Seconds that all of them together have for it.
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=600))]
     seconds: u64,
+    #[command(flatten)]
+    tls: PeerTlsArgs,
 }
 
 impl Probe {
     /// Exit code 1 where one did not answer well in time; its last answer, or why there was none, is printed.
     pub fn run(&self) -> anyhow::Result<ExitCode> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let peers = Peers::over(&self.tls.open()?);
         let good = runtime.block_on(async {
             let deadline = Instant::now() + Duration::from_secs(self.seconds);
-            let peers = Peers::default();
             let mut good = true;
             for url in &self.urls {
                 match answered(&peers, url, deadline).await {

@@ -41,8 +41,10 @@ pub enum Token {
 enum Role {
     Viewer,
     Poster,
+    Member,
     Moderator,
     Service,
+    Operator,
 }
 
 /// `liverank token user`.
@@ -130,6 +132,18 @@ impl DevKeys {
     /// What a gateway is set up with to take their tokens.
     pub fn auth(&self) -> AuthArgs {
         AuthArgs::of_file(self.jwks(), ISSUER, AUDIENCE)
+    }
+
+    /// A token with which a user of this name watches and posts, for an hour.
+    pub fn viewer(&self, user: &str) -> anyhow::Result<String> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
+        let wanted = UserToken {
+            user: user.to_owned(),
+            role: vec![Role::Viewer, Role::Poster],
+            hours: 1,
+            data_dir: PathBuf::new(),
+        };
+        self.sign(&claims(&wanted, now))
     }
 
     fn sign(&self, claims: &Value) -> anyhow::Result<String> {

@@ -15,8 +15,9 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
 use crate::cli::Process;
+use crate::demo;
 use crate::stores::{StoreArgs, StoreUser, embedded};
-use crate::token::UpAuth;
+use crate::token::{DevKeys, UpAuth};
 
 /// `liverank up`.
 #[derive(Debug, Clone, Args)]
@@ -65,6 +66,15 @@ pub struct Up {
     /// front door listens on a loopback address.
     #[arg(long, env = "LIVERANK_MODERATION_OPEN", default_value_t = false)]
     moderation_open: bool,
+    /// Offer the demo in the console's Operate tab also where the front door listens on more than a loopback address.
+    ///
+    /// It is synthetic viewers for 80 s, a video that goes viral and a reader that is emptied. Where tokens of an issuer
+    /// outside are asked for, there is none: it has no tokens to show.
+    #[arg(long, env = "LIVERANK_DEMO", default_value_t = false)]
+    demo: bool,
+    /// A file (JSON) with rules that every comment has to keep, as `rules` of `POST /moderation/rules`.
+    #[arg(long, env = "LIVERANK_COMMENT_RULES_FILE", value_name = "FILE")]
+    comment_rules_file: Option<PathBuf>,
     #[command(flatten, next_help_heading = "Counting")]
     consumer: liverank_consumer::Config,
     #[command(flatten)]
@@ -97,7 +107,8 @@ impl Up {
             let real = self.judge().await?;
             let listeners = self.bind().await?;
             let (backends, storage) = self.backends(real)?;
-            let welcome = welcome(&listeners, &storage, self.tokens_hint().as_deref())?;
+            let welcome =
+                welcome(&listeners, shell.http.tls.is_some(), &storage, self.tokens_hint().as_deref())?;
             let mut services = start(&self, listeners, &backends, &shell)?;
             // Nobody may be there to read it; the system is up all the same.
             let _ = writeln!(std::io::stdout(), "{welcome}");
@@ -136,6 +147,12 @@ impl Up {
     async fn judge(&self) -> anyhow::Result<Option<Backends>> {
         ensure!(!self.manager_listen.is_empty(), "--manager-listen needs an address");
         self.auth.check()?;
+        let tls = &self.process.tls;
+        ensure!(
+            tls.tls_cert_file.is_none() || tls.peers.peer_ca_file.is_some(),
+            "--tls-cert-file needs --peer-ca-file here: the parts ask each other over TLS, at 127.0.0.1 or where they listen, and \
+             know each other's certificate by its authority"
+        );
         if !self.stores.any() {
             return Ok(None);
         }
@@ -159,7 +176,9 @@ fn start(
     backends: &Backends,
     shell: &ServiceContext,
 ) -> anyhow::Result<Services> {
-    let url = |listener: &TcpListener| anyhow::Ok(format!("http://{}", reachable(listener.local_addr()?)));
+    let url = |listener: &TcpListener| {
+        anyhow::Ok(format!("{}://{}", shell.http.scheme(), reachable(listener.local_addr()?)))
+    };
     let manager = url(listeners.manager.first().context("--manager-listen needs an address")?)?;
     let statistics = url(&listeners.statistics)?;
     let comment = url(&listeners.comment)?;
@@ -208,14 +227,34 @@ fn start(
             liverank_reader::run(settings(&[&own[..], &both].concat())?, b(), listener, own_shell)
         );
     }
-    spawn!("comment", liverank_comment::run(settings(&both)?, b(), listeners.comment, s()));
+    let mut comment: liverank_comment::Config = settings(&both)?;
+    comment.comment_rules_file.clone_from(&up.comment_rules_file);
+    spawn!("comment", liverank_comment::run(comment, b(), listeners.comment, s()));
     spawn!("websocket", liverank_websocket::run(settings(&[])?, b(), listeners.websocket, s()));
     spawn!("consumer", liverank_consumer::run(up.consumer.clone(), b(), s()));
     let mut gateway: liverank_gateway::Config = settings(&[&both[..], &front].concat())?;
     gateway.auth = up.auth.args(&up.data_dir)?;
     gateway.moderation_open = up.moderation_open;
+    let is_local = listeners.gateway.local_addr()?.ip().is_loopback();
+    if (is_local || up.demo) && (!asks_for_tokens || up.auth.is_dev()) {
+        let system = demo_system(up, &url(&listeners.gateway)?, &manager, acting(Role::Operator)?.identity)?;
+        let (demo, running) = demo::demo(system, s());
+        gateway.demo = Some(demo);
+        spawn!("the demo", running);
+    }
     spawn!("gateway", liverank_gateway::run(gateway, b(), listeners.gateway, acting(Role::Gateway)?));
     Ok(services)
+}
+
+/// What the demo needs of this system.
+fn demo_system(up: &Up, gateway: &str, manager: &str, identity: Identity) -> anyhow::Result<demo::System> {
+    let keys = up.auth.is_dev().then(|| DevKeys::of(&up.data_dir)).transpose()?;
+    Ok(demo::System {
+        gateway: gateway.parse()?,
+        manager: manager.parse()?,
+        identity,
+        token: keys.map(|keys| -> demo::Token { Box::new(move |user: &str| keys.viewer(user)) }),
+    })
 }
 
 /// A service's configuration from flags, the rest by default.
@@ -259,7 +298,7 @@ fn reachable(mut address: SocketAddr) -> SocketAddr {
 }
 
 /// The one screen.
-fn welcome(listeners: &Listeners, storage: &str, tokens: Option<&str>) -> anyhow::Result<String> {
+fn welcome(listeners: &Listeners, tls: bool, storage: &str, tokens: Option<&str>) -> anyhow::Result<String> {
     let port = |listener: &TcpListener| anyhow::Ok(reachable(listener.local_addr()?).to_string());
     let front = port(&listeners.gateway)?.replace("127.0.0.1", "localhost");
     let readers: Vec<String> = listeners.readers.iter().map(port).collect::<Result<_, _>>()?;
@@ -268,24 +307,26 @@ fn welcome(listeners: &Listeners, storage: &str, tokens: Option<&str>) -> anyhow
         r#"
   liverank is up                                    data: {storage}
 
-  page         http://{front}/
-  gateway      http://{front}      interactions, rankings, and everything below
-  websocket    ws://{websocket}/ws/videos
-  comment      http://{comment}
+  page         {scheme}://{front}/
+  gateway      {scheme}://{front}      interactions, rankings, and everything below
+  websocket    {ws}://{websocket}/ws/videos
+  comment      {scheme}://{comment}
   readers      {readers}
-  manager      http://{manager}
-  statistics   http://{statistics}/statistics
-  admin        http://{admin}/readyz   /livez   /metrics
-  API          http://{front}/docs
+  manager      {scheme}://{manager}
+  statistics   {scheme}://{statistics}/statistics
+  admin        {scheme}://{admin}/readyz   /livez   /metrics
+  API          {scheme}://{front}/docs
 {tokens}
   try
-    curl http://{front}/interact --json '{{"video_id":"cats","user_id":"ann","type":"like"}}'
-    curl http://{front}/videos
-    curl -N 'http://{front}/connect?userid=ann&videoid=cats'     (and in another terminal)
-    curl http://{front}/comment --json '{{"userid":"ben","videoid":"cats","comment":"Hello!"}}'
+    curl {scheme}://{front}/interact --json '{{"video_id":"cats","user_id":"ann","type":"like"}}'
+    curl {scheme}://{front}/videos
+    curl -N '{scheme}://{front}/connect?userid=ann&videoid=cats'     (and in another terminal)
+    curl {scheme}://{front}/comment --json '{{"userid":"ben","videoid":"cats","comment":"Hello!"}}'
 
   Ctrl-C drains and ends.
 "#,
+        scheme = if tls { "https" } else { "http" },
+        ws = if tls { "wss" } else { "ws" },
         tokens = tokens.unwrap_or_default(),
         websocket = port(&listeners.websocket)?,
         comment = port(&listeners.comment)?,

@@ -30,6 +30,8 @@ pub enum EntryKind {
     Comment,
     /// A comment that was removed: its number is kept, its text is not. Nobody is shown it.
     Removed,
+    /// A comment of a user who is shadow-banned: its author is shown it, and nobody else.
+    Shadowed,
     /// Says that a comment was removed. Viewers who asked for `deleted` are told.
     Deleted {
         /// The comment.
@@ -39,12 +41,25 @@ pub enum EntryKind {
         /// What the one who removed it is.
         role: ActorRole,
     },
+    /// Says which comment is pinned from here on. Viewers who asked for `pinned` are told.
+    Pinned {
+        /// The comment; absent: none is.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        comment_id: Option<CommentId>,
+        /// Its number; 0 where none is pinned.
+        of: u64,
+    },
 }
 
 impl EntryKind {
     /// Whether it is a comment that may be shown.
     pub const fn is_comment(&self) -> bool {
         matches!(self, Self::Comment)
+    }
+
+    /// Whether it has a text, that somebody may be shown.
+    pub const fn has_text(&self) -> bool {
+        matches!(self, Self::Comment | Self::Shadowed)
     }
 
     /// The number of the comment that this entry removes.
@@ -83,6 +98,15 @@ pub struct Comment {
 }
 
 impl Comment {
+    /// Whether `viewer` may be shown it.
+    pub fn is_shown_to(&self, viewer: Option<&UserId>) -> bool {
+        match self.entry {
+            EntryKind::Comment => true,
+            EntryKind::Shadowed => viewer == Some(&self.user_id),
+            EntryKind::Removed | EntryKind::Deleted { .. } | EntryKind::Pinned { .. } => false,
+        }
+    }
+
     /// What is left of it when it is removed.
     #[must_use]
     pub fn removed(self) -> Self {

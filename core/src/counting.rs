@@ -9,15 +9,18 @@ use std::collections::{HashMap, HashSet};
 use sha2::{Digest, Sha256};
 
 use crate::comment::{Comment, EntryKind};
-use crate::moderation::RuleChange;
+use crate::moderation::{ActorRole, HeldChange, RuleChange};
 use crate::score::{Counters, Weights, worth};
-use crate::trending::{log2_sum, log2_worth};
-use crate::{CommentId, Interaction, Kind, Millis, UserId, VideoId};
+use crate::trending::{log2_difference, log2_sum, log2_worth};
+use crate::{CommentId, Interaction, Kind, Metadata, Millis, UserId, VideoId};
 
 mod moderating;
+mod unique;
 
 use moderating::Moderating;
 pub use moderating::{AuditEntry, Moderated};
+use unique::Marks;
+pub use unique::{MarkChange, MarkKey, UniqueKinds, mark_key};
 
 /// A repeat of an `event_id` is recognised for this long, in the log's time.
 pub const REPEAT_WINDOW_MS: Millis = 24 * 3600 * 1000;
@@ -111,6 +114,11 @@ impl Batch {
         self.records.iter().any(|record| RuleChange::of(&record.event, 0).is_some())
     }
 
+    /// The marks that [`apply_with`] wants to be given, where they are set.
+    pub fn marks(&self, unique: UniqueKinds) -> HashSet<MarkKey> {
+        self.records.iter().filter_map(|record| mark_key(&record.event, unique)).collect()
+    }
+
     /// The identities whose earlier sighting [`apply`] wants to be given.
     pub fn identities(&self) -> HashSet<String> {
         self.records.iter().flat_map(|record| identities(&record.event)).collect()
@@ -165,9 +173,24 @@ pub struct VideoState {
     pub last_seq: u64,
     /// The decayed score as a logarithm ([`crate::trending`]); negative infinity before the first event of weight.
     pub trending: f64,
+    /// What [`VideoState::revision`] has beside the counts: two for each event that was taken back, and one for each time
+    /// that the video was put or removed.
+    pub corrections: u64,
+    /// What the app says of it, if anything.
+    pub metadata: Option<Metadata>,
+    /// What the one is who took it off the boards; `None` while it is not.
+    pub removed: Option<ActorRole>,
 }
 
 impl VideoState {
+    /// A number that grows with every change of the state: of two states of a generation it tells the later one. It is made
+    /// of the counts, so that what releases before it have counted is in it, too.
+    pub const fn revision(&self) -> u64 {
+        let Counters { views, likes, comments, shares, watch_ms: _, watch_short, watch_long } = self.counters;
+        let counted = views + likes + comments + shares + watch_short + watch_long;
+        counted as u64 + self.last_seq + self.corrections
+    }
+
     /// A video's state before its first event, which `event` is.
     fn first(event: &Interaction) -> Self {
         Self {
@@ -177,7 +200,38 @@ impl VideoState {
             counters: Counters::default(),
             last_seq: 0,
             trending: f64::NEG_INFINITY,
+            corrections: 0,
+            metadata: None,
+            removed: None,
         }
+    }
+
+    fn put(&mut self, metadata: &Metadata, owner: Option<&UserId>) {
+        if let (false, Some(owner)) = (self.owner_given, owner) {
+            self.owner = owner.clone();
+            self.owner_given = true;
+        }
+        self.metadata = Some(metadata.clone());
+        self.removed = None;
+        self.corrections += 1;
+    }
+
+    /// Takes it off the boards. An owner does not take the place of a service that did so before.
+    fn remove(&mut self, by: ActorRole) {
+        self.removed = Some(self.removed.filter(|_| by == ActorRole::Owner).unwrap_or(by));
+        self.corrections += 1;
+    }
+
+    /// Takes back an event of this type that added `log2` to the decayed score.
+    fn take_back(&mut self, kind: Kind, log2: f64, rules: &Rules) {
+        self.counters.take_back(kind);
+        // The count has one less now: with two more the revision still grows by one.
+        self.corrections += 2;
+        self.trending = if self.counters.score(&rules.weights) == 0 {
+            f64::NEG_INFINITY
+        } else {
+            log2_difference(self.trending, log2)
+        };
     }
 }
 
@@ -188,11 +242,45 @@ pub struct Rules {
     pub weights: Weights,
     /// The half-life of the trending board, in milliseconds.
     pub half_life_ms: u64,
+    /// The types that count once per user and video.
+    pub unique: UniqueKinds,
+}
+
+impl Rules {
+    /// Why the scores of an archive that was counted by these rules cannot be made by `others` from its counts, if so.
+    ///
+    /// # Errors
+    /// Says what differs, and that the log has to be counted anew.
+    pub fn rescored_by(&self, others: &Self) -> Result<(), String> {
+        const ANEW: &str = "`rebuild mongodb` counts anew from the log";
+        let (threshold, wanted) = (self.weights.watch_threshold_ms, others.weights.watch_threshold_ms);
+        if threshold != wanted {
+            return Err(format!(
+                "the watch threshold is {threshold} ms in the archive and {wanted} ms now: how many watches are of \
+                 either kind cannot be had from counts; {ANEW}"
+            ));
+        }
+        if !others.unique.includes(self.unique) {
+            return Err(format!(
+                "these types count once per user in the archive: {}; and these now: {}. Counts do not tell how often \
+                 each user did it; {ANEW}",
+                self.unique, others.unique
+            ));
+        }
+        if !self.unique.is_empty() && self.half_life_ms != others.half_life_ms {
+            return Err(format!(
+                "another half-life starts trending anew, and then what is taken back later cannot be told from what \
+                 was never in it (once per user: {}); {ANEW}",
+                self.unique
+            ));
+        }
+        Ok(())
+    }
 }
 
 impl Default for Rules {
     fn default() -> Self {
-        Self { weights: Weights::default(), half_life_ms: 360 * 60 * 1000 }
+        Self { weights: Weights::default(), half_life_ms: 360 * 60 * 1000, unique: UniqueKinds::default() }
     }
 }
 
@@ -218,37 +306,43 @@ pub struct Effects {
     pub identities: Vec<(String, Millis)>,
     /// Comments of earlier batches that are to be replaced by what [`Comment::removed`] leaves: video and number.
     pub removed: Vec<(VideoId, u64)>,
-    /// Restrictions that changed, in the order of their revisions.
+    /// Restrictions and rules of comments that changed, in the order of their revisions.
     pub rules: Vec<RuleChange>,
+    /// Comments that wait for a moderator from now on, and those that wait no more, in log order.
+    pub held: Vec<HeldChange>,
     /// What moderators did, in log order.
     pub audit: Vec<AuditEntry>,
+    /// The marks that changed, by key.
+    pub marks: Vec<MarkChange>,
     /// Events that counted.
     pub counted: u64,
-    /// Events that were repeats of counted ones.
+    /// Events that were repeats of counted ones, or took back what had not counted.
     pub repeated: u64,
 }
 
-/// [`apply_with`], where nothing that is moderated was stored before.
+/// [`apply_with`], where nothing that is moderated was stored before, and no mark is set.
 pub fn apply(
     records: &[LogRecord],
     known: impl IntoIterator<Item = VideoState>,
     sightings: impl IntoIterator<Item = (String, Millis)>,
     rules: &Rules,
 ) -> Effects {
-    apply_with(records, known, sightings, Moderated::default(), rules)
+    apply_with(records, known, sightings, Moderated::default(), [], rules)
 }
 
 /// Applies `records` to the `known` videos. `sightings` are the identities among [`Batch::identities`] that the
 /// archive remembers, with the log's time of their first sighting. `moderated` is what it holds of what moderators
-/// change: counts and numbers do not depend on it.
+/// change: counts and numbers do not depend on it. `marks` are those among [`Batch::marks`] that are set.
 pub fn apply_with(
     records: &[LogRecord],
     known: impl IntoIterator<Item = VideoState>,
     sightings: impl IntoIterator<Item = (String, Millis)>,
     moderated: Moderated,
+    marks: impl IntoIterator<Item = (MarkKey, f64)>,
     rules: &Rules,
 ) -> Effects {
     let mut moderating = Moderating::new(records, moderated);
+    let mut marks = Marks::of(marks);
     let mut videos = Videos::of(known);
     let mut sightings: HashMap<String, Millis> = sightings.into_iter().collect();
     let mut effects = Effects::default();
@@ -265,14 +359,32 @@ pub fn apply_with(
         }
         if event.kind == Kind::Moderation {
             // Of a video that nothing has happened to there is nothing to delete.
-            let known = videos.is_known(&event.video_id);
+            let known = videos.is_known(&event.video_id) || moderating::makes_known(event);
             let video = if known { Some(videos.changing(event)) } else { None };
             moderating.apply(record, video, &mut effects);
             effects.counted += 1;
             continue;
         }
+        let mark = mark_key(event, rules.unique);
+        if let Some(kind) = event.kind.takes_back() {
+            match mark.and_then(|key| marks.remove(&key)) {
+                Some(log2) => {
+                    videos.changing(event).take_back(kind, log2, rules);
+                    effects.counted += 1;
+                }
+                None => effects.repeated += 1,
+            }
+            continue;
+        }
+        if mark.is_some_and(|key| marks.is_set(&key)) {
+            effects.repeated += 1;
+            continue;
+        }
         let video = videos.changing(event);
-        count(video, record, rules);
+        let log2 = count(video, record, rules);
+        if let Some(key) = mark {
+            marks.set(key, log2);
+        }
         if let Some(body) = &event.comment {
             video.last_seq += 1;
             let comment = Comment {
@@ -292,6 +404,7 @@ pub fn apply_with(
         effects.counted += 1;
     }
     effects.videos = videos.changed();
+    effects.marks = marks.changes();
     effects
 }
 
@@ -334,7 +447,8 @@ impl Videos {
     }
 }
 
-fn count(video: &mut VideoState, record: &LogRecord, rules: &Rules) {
+/// Counts an event, and answers what it added to the decayed score, as a logarithm.
+fn count(video: &mut VideoState, record: &LogRecord, rules: &Rules) -> f64 {
     let event = &record.event;
     if let (false, Some(owner)) = (video.owner_given, &event.owner_id) {
         video.owner = owner.clone();
@@ -342,9 +456,10 @@ fn count(video: &mut VideoState, record: &LogRecord, rules: &Rules) {
     }
     video.counters.add(event, &rules.weights);
     let worth = worth(event, &rules.weights);
-    if let Some(log2) = log2_worth(worth, event.timestamp, record.broker_time, rules.half_life_ms) {
-        video.trending = log2_sum(video.trending, log2);
-    }
+    let log2 = log2_worth(worth, event.timestamp, record.broker_time, rules.half_life_ms);
+    let log2 = log2.unwrap_or(f64::NEG_INFINITY);
+    video.trending = log2_sum(video.trending, log2);
+    log2
 }
 
 #[cfg(test)]

@@ -1,7 +1,9 @@
-//! Which epochs, terms and counts can be true: the one check for all that comes from outside.
+//! Epochs and terms: how they are minted, and which of those that come from outside can be true; and the same of counts.
 //!
-//! Epochs and terms are microseconds since 1970 that never go back (see the assignment store). So one that is far ahead of
-//! the clock was never minted: it is a mistake or an attack, and would stop all later ones if it were believed.
+//! An epoch tells which of two words about a video is the later one, a term which of two planners. The store mints them,
+//! all videos sharing one counter, so that an epoch names one assignment for ever: microseconds since 1970 that never go
+//! back ([`mint`]). So one that is far ahead of the clock was never minted: it is a mistake or an attack, and would stop
+//! all later ones if it were believed.
 
 use crate::Invalid;
 
@@ -12,6 +14,25 @@ pub const MAX_EPOCH: u64 = (1 << 53) - 1;
 pub const AHEAD_MICROS: u64 = 30 * 24 * 3_600 * 1_000_000;
 /// The greatest count that anybody may report: more than people live, and 30,000 of them still add up.
 pub const MAX_COUNT: u64 = 10_000_000_000;
+
+/// The next epoch or term after `counter`, greater than `seen`, which is the highest that the one who asks knows, and than
+/// the microseconds since 1970 on the store's own clock (a hybrid logical clock, as in Kulkarni et al., 2014). A store that
+/// lost what it held thus goes on above what it minted before, also where nobody is left who has seen it.
+///
+/// A copy that takes over may not have heard of the last epochs, and its clock may be behind: `other_server` is the first
+/// byte of the identity of the server process, where the counter last moved on another one. Looking and minting are one
+/// atomic step. Redis does the same in `adapters/src/assignment_store/redis/state.lua`.
+pub fn mint(counter: u64, seen: u64, now_micros: u64, other_server: Option<u8>) -> u64 {
+    // A clock that is centuries ahead must not use up all numbers.
+    let next = counter.max(seen).max(now_micros.min(MAX_EPOCH / 2)).saturating_add(1);
+    next.saturating_add(other_server.map_or(0, jump))
+}
+
+/// How much higher the first epoch on a server process is: 1 to 256 minutes of the clock, which is more than can have been
+/// minted and lost unseen. It differs from process to process: two in a row may both start from the same old copy.
+pub const fn jump(server: u8) -> u64 {
+    (server as u64 + 1) * 60_000_000
+}
 
 /// The greatest epoch or term that can have been minted by now.
 pub const fn latest(now_micros: u64) -> u64 {
@@ -64,6 +85,29 @@ mod tests {
         }
         // A clock that has gone mad does not make the greatest number a good one.
         assert!(is_plausible(MAX_EPOCH - 1, u64::MAX) && !is_plausible(MAX_EPOCH, u64::MAX));
+    }
+
+    #[test]
+    fn epochs_grow_past_everything_seen_and_the_clock() {
+        assert_eq!(mint(4, 3, 0, None), 5);
+        assert_eq!(mint(4, 9, 0, None), 10);
+        assert_eq!(mint(4, 9, NOW, None), NOW + 1);
+        assert_eq!(mint(NOW, 9, 5, None), NOW + 1, "a clock that fell behind");
+        assert_eq!(mint(4, 9, u64::MAX, None), MAX_EPOCH / 2 + 1, "a clock that has gone mad");
+        assert_eq!(mint(4, 9, NOW, Some(2)), NOW + 1 + jump(2));
+    }
+
+    #[test]
+    fn servers_that_start_from_the_same_copy_mint_apart() {
+        let first = |server| mint(7, 0, 0, Some(server));
+        for (a, b) in [(0, 1), (0, u8::MAX), (100, 101)] {
+            assert!(first(a).abs_diff(first(b)) >= jump(0));
+        }
+        let most = mint(NOW, NOW, NOW, Some(u8::MAX));
+        assert!(
+            is_plausible(most + 100 * jump(u8::MAX), NOW),
+            "a hundred fail-overs make nothing unbelievable"
+        );
     }
 
     #[test]

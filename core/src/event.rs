@@ -18,9 +18,30 @@ use fields::Fields;
 /// The longest watch time accepted in one event: a day, in seconds.
 pub const MAX_WATCH_SECONDS: f64 = 86_400.0;
 
-/// Makes [`Kind`] from one list, so that no kind is missing from [`Kind::ALL`].
+/// The newest format of records that this release reads. A record of a later one says so in its member `format`, and
+/// whoever meets it waits for the release that knows it ([`Unreadable::Newer`]). A record without the member is of
+/// format 1. A release that writes what this one would misread (another type, another meaning) raises the number, and
+/// gives it to those records only: all others stay readable for this release.
+pub const FORMAT: u64 = 2;
+
+/// Why a record of the log cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Unreadable {
+    /// A later release wrote it: it is to wait for a release that reads it, and is never a dead letter.
+    #[error("the record is of format {format}, and this release reads formats up to {FORMAT}")]
+    Newer {
+        /// Its format.
+        format: u64,
+    },
+    /// No release reads it.
+    #[error(transparent)]
+    Invalid(#[from] Invalid),
+}
+
+/// Makes [`Kind`] from one list, so that no kind is missing from [`Kind::ALL`]. `since` is the format of the records of
+/// a kind that format 1 does not have.
 macro_rules! kinds {
-    ($($(#[$doc:meta])* $kind:ident = $name:literal,)+) => {
+    ($($(#[$doc:meta])* $kind:ident = $name:literal $(since $since:literal)?,)+) => {
         /// What the viewer did.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub enum Kind {
@@ -40,8 +61,19 @@ macro_rules! kinds {
                     Self::Moderation => "moderation",
                 }
             }
+
+            /// The format of its records: the first one that has this kind.
+            pub const fn format(self) -> u64 {
+                match self {
+                    $(Self::$kind => kinds!(@since $($since)?),)+
+                    // Its records have a version of their own.
+                    Self::Moderation => 1,
+                }
+            }
         }
     };
+    (@since) => { 1 };
+    (@since $since:literal) => { $since };
 }
 
 kinds! {
@@ -55,9 +87,23 @@ kinds! {
     Share = "share",
     /// Watched it for a time.
     WatchTime = "watch_time",
+    /// Took its like back. A type of its own, and no member `"undo": true` of a like: who does not know the type refuses
+    /// it, and who does not know the member would count one like more.
+    Unlike = "unlike" since 2,
+    /// Took its share back.
+    Unshare = "unshare" since 2,
 }
 
 impl Kind {
+    /// The type of event that this one takes back, where it does.
+    pub const fn takes_back(self) -> Option<Self> {
+        match self {
+            Self::Unlike => Some(Self::Like),
+            Self::Unshare => Some(Self::Share),
+            _ => None,
+        }
+    }
+
     fn parse(text: &str) -> Result<Self, Invalid> {
         Self::ALL.into_iter().find(|kind| kind.name() == text).ok_or_else(|| {
             let [others @ .., last] = Self::ALL.map(Self::name);
@@ -102,32 +148,29 @@ pub struct Interaction {
 }
 
 impl Interaction {
-    /// Reads a record of the log: an interaction, or what a moderator did. What clients send is read by
-    /// [`Interaction::from_json`] and [`Interaction::parse`], which know no moderation.
-    pub fn from_log(json: &[u8], now: Millis) -> Result<Self, Invalid> {
-        match Self::from_json(json, now) {
-            Err(invalid) if invalid.field == "type" => {
-                let value = crate::json::parse(json)?;
-                if moderation::is_record(&value) { moderation::parse(&value) } else { Err(invalid) }
-            }
-            read => read,
-        }
-    }
-
-    /// Reads an interaction from JSON text; `now` stands in for an absent timestamp.
+    /// Reads a record of the log: an interaction, or what a moderator did; `now` stands in for an absent timestamp. What
+    /// clients send is read by [`Interaction::parse`], which knows neither moderation nor formats.
     ///
-    /// The usual event is read without a copy of its JSON being made; what is not usual, and all that is
-    /// wrong, is left to [`Interaction::parse`].
-    pub fn from_json(json: &[u8], now: Millis) -> Result<Self, Invalid> {
+    /// The usual record is read without a copy of its JSON being made; what is not usual, and all that is wrong, is left
+    /// to [`Interaction::parse`].
+    ///
+    /// # Errors
+    /// A record of a later format is [`Unreadable::Newer`], whatever else is wrong with it.
+    pub fn from_log(json: &[u8], now: Millis) -> Result<Self, Unreadable> {
         if let Some(event) = Fields::read(json).and_then(|fields| fields.interaction(now)) {
             return Ok(event);
         }
-        Self::from_value(json, now)
-    }
-
-    /// As [`Interaction::from_json`], by way of a [`Value`].
-    fn from_value(json: &[u8], now: Millis) -> Result<Self, Invalid> {
-        Self::parse(&crate::json::parse(json)?, now)
+        let value = crate::json::parse(json)?;
+        if let Some(format) = later(&value, "format", FORMAT) {
+            return Err(Unreadable::Newer { format });
+        }
+        if moderation::is_record(&value) {
+            return match later(&value, "version", moderation::VERSION) {
+                Some(format) => Err(Unreadable::Newer { format }),
+                None => Ok(moderation::parse(&value)?),
+            };
+        }
+        Ok(Self::parse(&value, now)?)
     }
 
     /// Reads an interaction from a JSON object; `now` stands in for an absent timestamp. Unknown members are
@@ -184,6 +227,8 @@ impl Interaction {
             comment: Option<&'a str>,
             #[serde(skip_serializing_if = "Option::is_none")]
             reply_to: Option<&'a CommentId>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            format: Option<u64>,
         }
         if let Some(moderation) = &self.moderation {
             return moderation::to_json(self, moderation);
@@ -199,9 +244,16 @@ impl Interaction {
             comment_id: self.comment.as_ref().map(|comment| &comment.comment_id),
             comment: self.comment.as_ref().map(|comment| comment.text.as_str()),
             reply_to: self.comment.as_ref().and_then(|comment| comment.reply_to.as_ref()),
+            format: Some(self.kind.format()).filter(|format| *format > 1),
         };
         serde_json::to_vec(&wire).expect("strings and finite numbers always serialise")
     }
+}
+
+/// The whole number in `member` of a record, where it is later than the `latest` that this release reads. Anything but a
+/// whole number is no format: foreign records may have such a member.
+fn later(record: &Value, member: &str, latest: u64) -> Option<u64> {
+    record.get(member)?.as_u64().filter(|number| *number > latest)
 }
 
 /// The text member `field` of `object`.
@@ -301,10 +353,17 @@ mod tests {
         Interaction::parse(value, NOW).unwrap_err().field
     }
 
+    fn field_in_the_log(record: &[u8]) -> &'static str {
+        match Interaction::from_log(record, NOW) {
+            Err(Unreadable::Invalid(invalid)) => invalid.field,
+            other => panic!("{other:?}"),
+        }
+    }
+
     #[test]
     fn the_seed_s_event_is_read_as_it_is() {
         let seed = br#"{"video_id":"v1","user_id":"u1","type":"watch_time","watch_time":3.5,"timestamp":1700000000}"#;
-        let event = Interaction::from_json(seed, NOW).unwrap();
+        let event = Interaction::from_log(seed, NOW).unwrap();
         assert_eq!((event.kind, event.watch_ms, event.timestamp), (Kind::WatchTime, 3500, 1_700_000_000_000));
     }
 
@@ -336,10 +395,45 @@ mod tests {
             assert_eq!(field_of(&bad), field, "{value}");
         }
         let kind = Interaction::parse(&json!({"type": "dislike"}), NOW).unwrap_err();
-        assert_eq!(kind.reason, "must be view, like, comment, share or watch_time");
+        assert_eq!(kind.reason, "must be view, like, comment, share, watch_time, unlike or unshare");
         assert_eq!(field_of(&json!([])), "body");
-        assert_eq!(Interaction::from_json(b"{", NOW).unwrap_err().field, "body");
-        assert_eq!(Interaction::from_json(br#"{"watch_time":NaN}"#, NOW).unwrap_err().field, "body");
+        assert_eq!(field_in_the_log(b"{"), "body");
+        assert_eq!(field_in_the_log(br#"{"watch_time":NaN}"#), "body");
+    }
+
+    #[test]
+    fn a_record_of_a_later_format_is_to_wait_and_a_foreign_member_is_none() {
+        let read = |value: &Value| Interaction::from_log(value.to_string().as_bytes(), NOW);
+        let good = json!({"video_id": "v", "user_id": "u", "type": "view"});
+        let with = |member: &str, value: Value| {
+            let mut record = good.clone();
+            record[member] = value;
+            record
+        };
+        let newer = |format| Err(Unreadable::Newer { format });
+        assert_eq!(read(&with("format", json!(FORMAT + 1))), newer(FORMAT + 1), "it may mean something else");
+        assert_eq!(read(&json!({"format": 7, "type": "save"})), newer(7), "whatever it lacks");
+        for none in [json!(FORMAT), json!(0), json!(-1), json!(2.5), json!("2"), json!(null), json!([2])] {
+            assert_eq!(read(&with("format", none.clone())), read(&good), "{none}");
+        }
+        assert!(matches!(read(&with("type", json!("save"))), Err(Unreadable::Invalid(_))), "of format 1");
+        assert_eq!(read(&json!({"type": "moderation", "version": 2})), newer(2));
+        assert!(matches!(read(&json!({"type": "moderation", "version": 0})), Err(Unreadable::Invalid(_))));
+        let sent = Interaction::parse(&with("format", json!(9)), NOW).unwrap();
+        assert_eq!(
+            read(&serde_json::from_slice(&sent.to_json()).unwrap()),
+            Ok(sent),
+            "no client sets a format"
+        );
+    }
+
+    #[test]
+    fn every_kind_that_format_1_lacks_says_its_own_format() {
+        for kind in Kind::ALL {
+            let old = ["view", "like", "comment", "share", "watch_time"].contains(&kind.name());
+            assert_eq!(kind.format() == 1, old, "a release that does not know {} would bury it", kind.name());
+            assert!(kind.format() <= FORMAT, "this release reads what it writes");
+        }
     }
 
     #[test]
@@ -357,7 +451,7 @@ mod tests {
     fn a_number_past_all_numbers_is_its_field_s_fault() {
         for field in ["watch_time", "timestamp", "video_id", "event_id"] {
             let text = format!(r#"{{"video_id":"v","user_id":"u","type":"watch_time","{field}":1e400}}"#);
-            assert_eq!(Interaction::from_json(text.as_bytes(), NOW).unwrap_err().field, field);
+            assert_eq!(field_in_the_log(text.as_bytes()), field);
         }
     }
 
@@ -443,7 +537,7 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_written_is_read_back(event in interaction()) {
-            prop_assert_eq!(Interaction::from_json(&event.to_json(), NOW).unwrap(), event);
+            prop_assert_eq!(Interaction::from_log(&event.to_json(), NOW).unwrap(), event);
         }
 
         /// However a client writes its JSON, both ways of reading say the same, errors and their words included.
@@ -453,7 +547,8 @@ mod tests {
             let bytes = text.as_bytes();
             let cut = &bytes[..bytes.len().min(cut)];
             for json in [bytes, cut] {
-                prop_assert_eq!(Interaction::from_json(json, NOW), Interaction::from_value(json, NOW));
+                let other = crate::json::parse(json).and_then(|value| Interaction::parse(&value, NOW));
+                prop_assert_eq!(Interaction::from_log(json, NOW), other.map_err(Unreadable::from));
             }
         }
 
@@ -465,7 +560,7 @@ mod tests {
 
         #[test]
         fn no_bytes_make_the_reader_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let _ = Interaction::from_json(&bytes, NOW);
+            let _ = Interaction::from_log(&bytes, NOW);
         }
     }
 }

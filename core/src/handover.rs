@@ -14,7 +14,7 @@
 //! therefore all the same case: the next answer is right again.
 //!
 //! Invariants, checked at every step by the simulation in `tests/simulation`:
-//! 1. An epoch belongs to one assignment of one video, for ever ([`epochs`]).
+//! 1. An epoch belongs to one assignment of one video, for ever ([`crate::epoch`]).
 //! 2. Nobody acts on an epoch older than one it has heard of, and nobody is answered with one ([`coordinator::decide`]).
 //! 3. No reader closes a viewer for a move before the reader that it goes to holds the video's ring.
 //! 4. A viewer is given every comment once and in order; what it misses for being away too long is named by a gap
@@ -27,7 +27,6 @@ use serde::{Deserialize, Serialize};
 use crate::{ReaderId, VideoId};
 
 pub mod coordinator;
-pub mod epochs;
 pub mod local_health;
 pub mod peak;
 pub mod reader_agent;
@@ -69,7 +68,7 @@ impl std::fmt::Display for Closing {
 /// What is in force for a video.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Assigned {
-    /// See [`epochs`].
+    /// See [`crate::epoch`].
     pub epoch: u64,
     /// Its readers, at least one, each once.
     pub readers: Vec<Share>,

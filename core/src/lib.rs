@@ -15,11 +15,12 @@
 //! | [`counting`] | what a batch of the log does to the counts and comments (exactly once) |
 //! | [`comment`] | what a comment is, its identity and where it stands |
 //! | [`moderation`] | what moderators do, and what that refuses to whom |
+//! | [`metadata`] | what an app says of a video |
 //! | [`stream_events`] | which events of a stream have to be asked for |
 //! | [`ranking`] | the order of videos, and the change from one list to the next |
 //! | [`placement`] | which reader serves a video, and what to move when loads change |
 //! | [`scaling`] | how many readers there should be |
-//! | [`epoch`] | which epochs, terms and counts can be true |
+//! | [`epoch`] | how epochs and terms are minted, and which of them, and which counts, can be true |
 //! | [`viewer_role`] | what a viewer's token lets its bearer do |
 //!
 //! Invariants held here and tested here:
@@ -29,6 +30,7 @@
 //! 4. Every list is totally ordered: score descending, then id in descending byte order ([`ranking`]).
 //! 5. A snapshot with all later deltas applied is the list itself ([`ranking`]).
 
+pub mod backoff;
 pub mod comment;
 pub mod counting;
 pub mod epoch;
@@ -38,6 +40,7 @@ pub mod ids;
 pub mod invalid;
 pub mod json;
 pub mod limits;
+pub mod metadata;
 pub mod moderation;
 pub mod placement;
 pub mod ranking;
@@ -49,9 +52,10 @@ pub mod trending;
 pub mod viewer_role;
 
 pub use comment::{Comment, CommentEpoch, Position};
-pub use event::{Interaction, Kind};
+pub use event::{Interaction, Kind, Unreadable};
 pub use ids::{CommentId, EventId, ReaderId, UserId, VideoId};
 pub use invalid::Invalid;
+pub use metadata::Metadata;
 
 /// Milliseconds since the Unix epoch.
 pub type Millis = i64;

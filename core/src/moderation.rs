@@ -5,23 +5,37 @@
 //!
 //! - [`Action::Delete`] is a record of the comment's video, so it comes after the comment. It takes the next number of
 //!   the video's channel whether or not the comment is known. So the numbers of a video never depend on what is stored.
+//! - [`Action::Pin`] takes a number in the same way; the last one of a video is in force. [`Action::Shadow`] takes one, too:
+//!   it is a comment that counts for nothing, and that its author alone is shown.
+//! - [`Action::Hold`] takes no number: the comment waits beside the channel. Who releases it writes the record of an ordinary
+//!   comment, which is numbered and counted as any, and then [`Action::Review`], which ends the waiting.
+//! - [`Action::PutVideo`] and [`Action::RemoveVideo`] are records of their video, in one order with what happens to it.
 //! - Actions on users belong to no video. All of them have the key [`KEY`], so they lie on one partition, in one order.
 //!   Each changes one [`Rule`], under a revision that grows by one; comment services ask for what changed since.
+//! - [`Action::SetRules`] is of the same kind: it changes the [`CommentRules`] of a place. What they say of a text is in
+//!   [`screening`], how it is compared in [`folding`], and what must keep a distance in time in [`spacing`].
 //!
 //! Who may do what is decided at the gateway, by the caller's token. A deletion by an author is checked again where it
-//! is applied: it removes the author's own comment, and no other.
+//! is applied: it removes the author's own comment, and no other. So is what an owner says of a video.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::event::required_text;
-use crate::{CommentId, EventId, Interaction, Invalid, Kind, Millis, UserId, VideoId};
+use crate::comment::check_text;
+use crate::event::{CommentBody, required_text};
+use crate::{CommentId, EventId, Interaction, Invalid, Kind, Metadata, Millis, UserId, VideoId};
 
+pub mod comment_rules;
+pub mod folding;
 mod rules;
+pub mod screening;
+pub mod spacing;
 
-pub use rules::{Refusal, Rule, RuleBook, RuleChange, scope_holds};
+pub use comment_rules::CommentRules;
+pub use rules::{Changed, Refusal, Rule, RuleBook, RuleChange, RulesInForce, ScopeRules, scope_holds};
+pub use screening::RuleName;
 
 /// The key and `video_id` of records that belong to no video. No video has this name: the log's reader takes it for
 /// moderation only.
@@ -31,7 +45,7 @@ pub const KEY: &str = "liverank:moderation";
 pub const MAX_REASON_CHARS: usize = 500;
 
 /// The version of the records that are written here.
-const VERSION: u64 = 1;
+pub(crate) const VERSION: u64 = 1;
 
 /// What somebody who moderates is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -43,6 +57,8 @@ pub enum ActorRole {
     Moderator,
     /// A service of the app, with the role `service`.
     Service,
+    /// Owns the video.
+    Owner,
 }
 
 /// What is refused to a user.
@@ -53,17 +69,32 @@ pub enum Restriction {
     Ban,
     /// Its comments are refused: it is to be quiet for a while.
     Mute,
+    /// Its comments are taken, and shown to itself alone: it is not to notice.
+    Shadow,
+}
+
+impl ActorRole {
+    /// Its name in records and documents.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Author => "author",
+            Self::Moderator => "moderator",
+            Self::Service => "service",
+            Self::Owner => "owner",
+        }
+    }
 }
 
 impl Restriction {
-    /// Both.
-    pub const ALL: [Self; 2] = [Self::Ban, Self::Mute];
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Ban, Self::Mute, Self::Shadow];
 
     /// Its name in requests, records and problems.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Ban => "ban",
             Self::Mute => "mute",
+            Self::Shadow => "shadow",
         }
     }
 
@@ -73,7 +104,7 @@ impl Restriction {
     /// Another name, as the error of the field `kind`.
     pub fn parse(text: &str) -> Result<Self, Invalid> {
         let found = Self::ALL.into_iter().find(|kind| kind.name() == text);
-        found.ok_or_else(|| Invalid::new("kind", "must be ban or mute"))
+        found.ok_or_else(|| Invalid::new("kind", "must be ban, mute or shadow"))
     }
 }
 
@@ -114,6 +145,54 @@ pub enum Action {
         /// The comment.
         comment_id: CommentId,
     },
+    /// Pins a comment of the record's video, in the place of the one that was; or none.
+    Pin {
+        /// The comment.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        comment_id: Option<CommentId>,
+    },
+    /// A comment of a user who is shadow-banned on the record's video. No moderator's doing: the comment service writes it.
+    Shadow {
+        /// Its identity.
+        comment_id: CommentId,
+        /// Its text.
+        text: String,
+        /// The comment under the same video that it replies to.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reply_to: Option<CommentId>,
+    },
+    /// A comment that waits for a moderator. No moderator's doing: the comment service writes it. It has no number and no
+    /// place in its video's channel.
+    Hold {
+        /// Its identity.
+        comment_id: CommentId,
+        /// Its text.
+        text: String,
+        /// The comment under the same video that it replies to.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reply_to: Option<CommentId>,
+        /// By which rule it waits.
+        rule: RuleName,
+    },
+    /// Ends the waiting of a comment. One that is released is in the log before this, as any comment.
+    Review {
+        /// The comment.
+        comment_id: CommentId,
+        /// What became of it.
+        outcome: Outcome,
+    },
+    /// Says what the record's video is, in place of all that was said before; and puts it on the boards, also where it was
+    /// removed. An owner does not put back what others removed.
+    PutVideo {
+        /// What it is.
+        metadata: Metadata,
+        /// Its owner, where that is not known for good.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        owner_id: Option<UserId>,
+    },
+    /// Takes the record's video off all boards, until it is put there again. What happens to it meanwhile counts, and does not
+    /// bring it back.
+    RemoveVideo,
     /// Refuses something to a user, until a time or for good. A later one of the same kind and scope replaces it.
     Restrict {
         /// The user.
@@ -135,6 +214,94 @@ pub enum Action {
         /// Where.
         scope: Scope,
     },
+    /// Says what comments in a place must be like. Later ones of the same place replace them.
+    SetRules {
+        /// Where.
+        scope: Scope,
+        /// The rules; absent: there are none any more.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        rules: Option<CommentRules>,
+    },
+}
+
+impl Action {
+    /// Whether it is about the record's video: the others are about users, and their records belong to no video.
+    pub const fn is_on_a_video(&self) -> bool {
+        match self {
+            Self::Delete { .. }
+            | Self::Pin { .. }
+            | Self::Shadow { .. }
+            | Self::Hold { .. }
+            | Self::Review { .. }
+            | Self::PutVideo { .. }
+            | Self::RemoveVideo => true,
+            Self::Restrict { .. } | Self::Lift { .. } | Self::SetRules { .. } => false,
+        }
+    }
+}
+
+/// What became of a comment that waited.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// Others are shown it.
+    Release,
+    /// Nobody is shown it.
+    Reject,
+}
+
+/// A comment that waits for a moderator, or what ended that.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HeldChange {
+    /// Its video.
+    pub video: VideoId,
+    /// The comment.
+    pub id: CommentId,
+    /// The comment while it waits; absent: it waits no more.
+    pub held: Option<HeldComment>,
+}
+
+/// A comment that waits for a moderator.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeldComment {
+    /// Its identity.
+    pub id: CommentId,
+    /// Its video.
+    pub video: VideoId,
+    /// Who wrote it.
+    pub user: UserId,
+    /// What it says.
+    pub text: String,
+    /// The comment under the same video that it replies to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reply_to: Option<CommentId>,
+    /// When it was posted, in milliseconds since the Unix epoch.
+    pub timestamp: Millis,
+    /// By which rule it waits.
+    pub rule: RuleName,
+    /// Where it stands among those that wait: when the log took it, its partition and its offset there.
+    pub place: (Millis, u32, u64),
+}
+
+impl HeldComment {
+    /// The record of the comment once it is released at `now`: that of any comment.
+    pub fn released(&self, now: Millis) -> Interaction {
+        Interaction {
+            video_id: self.video.clone(),
+            user_id: self.user.clone(),
+            kind: Kind::Comment,
+            watch_ms: 0,
+            timestamp: now,
+            event_id: None,
+            owner_id: None,
+            comment: Some(CommentBody {
+                comment_id: self.id.clone(),
+                text: self.text.clone(),
+                reply_to: self.reply_to.clone(),
+            }),
+            moderation: None,
+        }
+    }
 }
 
 /// What a moderation record says beside who, where and when.
@@ -213,9 +380,14 @@ pub(crate) fn parse(value: &Value) -> Result<Interaction, Invalid> {
     if let Some(reason) = &moderation.reason {
         check_reason(reason)?;
     }
+    if let Action::SetRules { rules: Some(rules), .. } = &moderation.action {
+        rules.check()?;
+    }
     let video = VideoId::parse(required_text(object, "video_id")?)?;
-    let on_a_video = matches!(moderation.action, Action::Delete { .. });
-    if on_a_video == (video.as_str() == KEY) {
+    if let Action::Shadow { text, .. } | Action::Hold { text, .. } = &moderation.action {
+        check_text("text", text)?;
+    }
+    if moderation.action.is_on_a_video() == (video.as_str() == KEY) {
         return Err(Invalid::new("video_id", "does not go with this action"));
     }
     let timestamp = value["timestamp"].as_i64();
@@ -247,6 +419,16 @@ mod tests {
         let kind = || (0..Restriction::ALL.len()).prop_map(|at| Restriction::ALL[at]);
         prop_oneof![
             "\\PC{1,8}".prop_map(|text| Action::Delete { comment_id: id(&text) }),
+            proptest::option::of("\\PC{1,8}")
+                .prop_map(|text| Action::Pin { comment_id: text.map(|text| id(&text)) }),
+            ("\\PC{1,8}", "\\PC{1,8}", proptest::option::of("\\PC{1,8}")).prop_map(|(own, text, other)| {
+                Action::Shadow { comment_id: id(&own), text, reply_to: other.map(|other| id(&other)) }
+            }),
+            Just(Action::RemoveVideo),
+            ("[a-z]{1,8}", proptest::option::of("\\PC{1,8}")).prop_map(|(title, owner)| Action::PutVideo {
+                metadata: Metadata::read(&json!({ "title": title })).unwrap(),
+                owner_id: owner.map(|owner| id(&owner)),
+            }),
             ("\\PC{1,8}", kind(), scope(), proptest::option::of(0_i64..1 << 50)).prop_map(
                 |(user, kind, scope, until)| Action::Restrict { userid: id(&user), kind, scope, until }
             ),
@@ -254,6 +436,17 @@ mod tests {
                 userid: id(&user),
                 kind,
                 scope
+            }),
+            ("\\PC{1,8}", "\\PC{1,8}").prop_map(|(own, text)| Action::Hold {
+                comment_id: id(&own),
+                text,
+                reply_to: None,
+                rule: RuleName::Words
+            }),
+            "\\PC{1,8}".prop_map(|text| Action::Review { comment_id: id(&text), outcome: Outcome::Release }),
+            (scope(), proptest::option::of(1..100_u32)).prop_map(|(scope, slow)| Action::SetRules {
+                scope,
+                rules: slow.map(|slow| CommentRules { slow_seconds: Some(slow), ..CommentRules::default() }),
             }),
         ]
     }
@@ -263,7 +456,7 @@ mod tests {
         fn a_record_is_read_as_it_was_written(
             action in action(), user in "\\PC{1,8}", reason in proptest::option::of("\\PC{0,20}"), now in 0_i64..1 << 50,
         ) {
-            let video = matches!(action, Action::Delete { .. }).then(|| id("v"));
+            let video = action.is_on_a_video().then(|| id("v"));
             let moderation = Moderation { action, role: ActorRole::Moderator, reason };
             let record = moderation.into_record(id(&user), video, id("m1"), now);
             prop_assert_eq!(Interaction::from_log(&record.to_json(), 0).unwrap(), record);
@@ -278,7 +471,8 @@ mod tests {
             reason: None,
         };
         let json = moderation.into_record(id("m"), Some(id("v")), id("m1"), 5).to_json();
-        assert_eq!(Interaction::from_json(&json, 0).unwrap_err().field, "type");
+        let sent = serde_json::from_slice(&json).unwrap();
+        assert_eq!(Interaction::parse(&sent, 0).unwrap_err().field, "type");
         assert!(Interaction::from_log(&json, 0).is_ok());
     }
 
@@ -297,13 +491,17 @@ mod tests {
             ("event_id", json!(null)),
             ("moderation", json!({"action": "praise", "role": "moderator"})),
             ("moderation", json!({"action": "delete", "comment_id": "c", "role": "king"})),
+            (
+                "slow_seconds",
+                json!({"action": "set_rules", "scope": "everywhere", "rules": {"slow_seconds": 0}, "role": "moderator"}),
+            ),
             ("video_id", json!("v")),
         ] {
             let mut bad = good.clone();
             if field == "video_id" && value == "v" {
                 bad["moderation"] = ban.clone();
             }
-            bad[field] = value.clone();
+            bad[if field == "slow_seconds" { "moderation" } else { field }] = value.clone();
             assert_eq!(parse(&bad).unwrap_err().field, field, "{value}");
         }
         let mut long = good;

@@ -2,10 +2,12 @@
 //!
 //! [`place`] finds a reader for one video at once, when somebody asks for it. [`plan`](planner::plan) looks at all
 //! readers and all videos and says what to change: its problem, wanted properties and method are in `docs/planner.md`.
+//! [`what_if`](what_if::what_if) asks it about a system that is another one.
 
 pub mod plan;
 pub mod planner;
 pub mod situation;
+pub mod what_if;
 
 pub use plan::{Balance, Bound, Kind, Order, Plan, Rejected, Why};
 pub use planner::plan;

@@ -98,6 +98,15 @@ impl Ranking {
         true
     }
 
+    /// Takes a video off the board. Returns whether it was there.
+    pub fn remove(&mut self, video: &VideoId) -> bool {
+        let Some((score, owner)) = self.entries.remove(video) else { return false };
+        let key = (score, video.clone());
+        self.order.remove(&key);
+        self.forget_owned(&owner, &key);
+        true
+    }
+
     fn forget_owned(&mut self, owner: &UserId, key: &(Score, VideoId)) {
         if let Some(owned) = self.owners.get_mut(owner) {
             owned.remove(key);
@@ -284,14 +293,21 @@ mod tests {
         }
 
         #[test]
-        fn the_order_is_that_of_a_sort(updates in proptest::collection::vec((0..30u8, -3i8..3), 0..200)) {
+        fn the_order_is_that_of_a_sort(updates in proptest::collection::vec((0..30u8, -3i8..4), 0..200)) {
             let mut ranking = Ranking::default();
             let mut model = BTreeMap::new();
             for (id, score) in updates {
                 let line = line(&format!("v{id}"), f64::from(score), "o");
+                if score == 3 {
+                    prop_assert_eq!(ranking.remove(&line.video_id), model.remove(&line.video_id).is_some());
+                    continue;
+                }
                 ranking.set(&line);
                 model.insert(line.video_id.clone(), line);
             }
+            prop_assert_eq!(ranking.len(), model.len());
+            let owned = ranking.of_owner(&UserId::parse("o").unwrap(), None);
+            prop_assert_eq!(owned, ranking.top(None));
             let mut sorted: Vec<_> = model.into_values().collect();
             sorted.sort_by(|a, b| {
                 b.score.total_cmp(&a.score).then_with(|| b.video_id.as_str().as_bytes().cmp(a.video_id.as_str().as_bytes()))

@@ -44,6 +44,8 @@ pub struct Policy {
     pub contradiction: u32,
     /// Whether readers may be taken away at all.
     pub scale_in: bool,
+    /// Whether readers may be added beyond `min`.
+    pub scale_out: bool,
 }
 
 impl Default for Policy {
@@ -62,6 +64,7 @@ impl Default for Policy {
             lead_ms: 60_000,
             contradiction: 200,
             scale_in: true,
+            scale_out: true,
         }
     }
 }
@@ -165,6 +168,8 @@ pub enum Bound {
     DownStep,
     /// Taking readers away is paused.
     ScaleInPaused,
+    /// Adding readers is paused.
+    ScaleOutPaused,
     /// Some readers have no fresh report.
     Stale,
     /// Fresh reports contradict each other.
@@ -285,6 +290,10 @@ impl Draft<'_> {
         let mut number = self.raw;
         if policy.carried_by(expected, current) {
             self.drop(number, Bound::Tolerance);
+            return current;
+        }
+        if !policy.scale_out {
+            self.drop(number, Bound::ScaleOutPaused);
             return current;
         }
         if number > policy.most() {

@@ -53,7 +53,7 @@ pub fn parse_weight(field: &'static str, points: f64) -> Result<i64, Invalid> {
     Ok(thousandths as i64)
 }
 
-/// How often each thing happened to a video. Sums only, so that merging is addition. A counter that a stored document
+/// How often each thing happened to a video, without what was taken back. Sums only, so that merging is addition. A counter that a stored document
 /// does not have yet is 0.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -82,7 +82,8 @@ impl Counters {
             Kind::Like => self.likes += 1,
             Kind::Comment => self.comments += 1,
             Kind::Share => self.shares += 1,
-            Kind::Moderation => {}
+            // What is taken back depends on what has counted ([`Counters::take_back`]).
+            Kind::Moderation | Kind::Unlike | Kind::Unshare => {}
             Kind::WatchTime => {
                 self.watch_ms += event.watch_ms as i64;
                 if event.watch_ms < weights.watch_threshold_ms {
@@ -91,6 +92,15 @@ impl Counters {
                     self.watch_long += 1;
                 }
             }
+        }
+    }
+
+    /// Counts one less of a type that can be taken back ([`Kind::takes_back`]).
+    pub const fn take_back(&mut self, kind: Kind) {
+        match kind {
+            Kind::Like => self.likes -= 1,
+            Kind::Share => self.shares -= 1,
+            _ => {}
         }
     }
 

@@ -36,6 +36,8 @@ kinds! {
     Viewers = "viewers",
     /// That a comment was removed.
     Deleted = "deleted",
+    /// Which comment is pinned from now on.
+    Pinned = "pinned",
 }
 
 /// The query parameter that asks for them.

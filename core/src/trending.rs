@@ -1,8 +1,8 @@
 //! The decaying board: forward decay (Cormode, Shkapenyuk, Srivastava, Xu, 2009), kept as a logarithm.
 //!
 //! An event of weight `w` at time `t` is worth `w · 2^((t − now) / h)` at time `now`. Dividing by `2^(now / h)`,
-//! which is the same for all videos, leaves the order alone: each video keeps `log2 Σ w · 2^(t / h)`, which only
-//! grows, never has to be recomputed while time passes, and does not overflow in any year to come.
+//! which is the same for all videos, leaves the order alone: each video keeps `log2 Σ w · 2^(t / h)`, which never has to be
+//! recomputed while time passes, and does not overflow in any year to come.
 
 use crate::Millis;
 
@@ -15,6 +15,20 @@ pub fn log2_sum(a: f64, b: f64) -> f64 {
     if low == f64::NEG_INFINITY { high } else { high + (low - high).exp2().ln_1p() / std::f64::consts::LN_2 }
 }
 
+/// Binary places that a sum of worths is right to. The logarithms are some 10^5 today, so that a double holds 36 places
+/// behind their point.
+const PLACES: f64 = 32.0;
+
+/// `log2(2^sum − 2^part)`: what is left of a sum when a part of it is taken off. Where that is too little to be told from
+/// nothing, it is `2^-32` of the sum: a sum of which something is left stays on the board, at its end.
+pub fn log2_difference(sum: f64, part: f64) -> f64 {
+    if part == f64::NEG_INFINITY {
+        return sum;
+    }
+    let left = -((part - sum) * std::f64::consts::LN_2).exp_m1();
+    sum + left.max((-PLACES).exp2()).log2()
+}
+
 /// What one event adds, as a logarithm: `None` where it weighs nothing.
 ///
 /// `event` is clamped to the log's time `broker` minus a day … `broker`: a wrong clock can neither bury a video
@@ -25,11 +39,6 @@ pub fn log2_worth(thousandths: i64, event: Millis, broker: Millis, half_life_ms:
     }
     let at = event.clamp(broker.saturating_sub(MAX_AGE_MS), broker);
     Some((thousandths as f64 / 1000.0).log2() + at as f64 / half_life_ms.max(1) as f64)
-}
-
-/// The stored logarithm as what it is worth at `now`, in points.
-pub fn value_at(log2: f64, now: Millis, half_life_ms: u64) -> f64 {
-    (log2 - now as f64 / half_life_ms.max(1) as f64).exp2()
 }
 
 /// Steps of the clock in a half-life by which points are shown. Between two steps they stand still, so that lists in which
@@ -55,6 +64,12 @@ pub fn shown_points(log2: f64, at: Millis, half_life_ms: u64) -> f64 {
         return exponent.min(1023.0).exp2();
     }
     LEAST_EXPONENT.exp2() / (1.0 + LEAST_EXPONENT - exponent)
+}
+
+/// The stored logarithm as what it is worth at `now`, in points.
+#[cfg(test)]
+pub(crate) fn value_at(log2: f64, now: Millis, half_life_ms: u64) -> f64 {
+    (log2 - now as f64 / half_life_ms.max(1) as f64).exp2()
 }
 
 #[cfg(test)]
@@ -112,6 +127,17 @@ mod tests {
             prop_assert!(at <= NOW && NOW - at <= (HALF_LIFE / SHOWN_STEPS) as Millis);
             let (shown, exact) = (shown_points(log2, at, HALF_LIFE), value_at(log2, NOW, HALF_LIFE));
             prop_assert!(shown >= exact * 0.999_999 && shown <= exact * 1.011, "{shown} {exact}");
+        }
+
+        #[test]
+        fn what_is_taken_off_again_changes_nothing(a in 80_000f64..80_020.0, b in 80_000f64..80_020.0) {
+            let left = log2_difference(log2_sum(a, b), b);
+            // To a millionth of the larger one.
+            let scale = a.max(b);
+            prop_assert!(((left - scale).exp2() - (a - scale).exp2()).abs() < 1e-6, "{left} {a}");
+            prop_assert!(left <= log2_sum(a, b) && left.is_finite());
+            prop_assert_eq!(log2_difference(a, f64::NEG_INFINITY).to_bits(), a.to_bits());
+            prop_assert!((log2_difference(a, a) - (a - 32.0)).abs() < 1e-6);
         }
 
         #[test]

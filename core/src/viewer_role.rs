@@ -2,9 +2,6 @@
 
 use serde_json::Value;
 
-/// The claim that names the roles: an array of names, or names with spaces between them.
-pub const CLAIM: &str = "roles";
-
 /// One thing that a viewer may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ViewerRole {
@@ -12,23 +9,30 @@ pub enum ViewerRole {
     Viewer,
     /// Posts interactions and comments, as itself.
     Poster,
+    /// Comments where only members may.
+    Member,
     /// Moderates comments of others.
     Moderator,
     /// A program of the app's own: posts for any user, and says whose a video is.
     Service,
+    /// Looks after the system: sees its load, its moves and what the planner decides. It changes nothing by that.
+    Operator,
 }
 
 impl ViewerRole {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Viewer, Self::Poster, Self::Moderator, Self::Service];
+    pub const ALL: [Self; 6] =
+        [Self::Viewer, Self::Poster, Self::Member, Self::Moderator, Self::Service, Self::Operator];
 
     /// The name in a token.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Viewer => "viewer",
             Self::Poster => "poster",
+            Self::Member => "member",
             Self::Moderator => "moderator",
             Self::Service => "service",
+            Self::Operator => "operator",
         }
     }
 
@@ -37,7 +41,9 @@ impl ViewerRole {
         let others = match self {
             Self::Viewer => 0,
             Self::Poster => Self::Viewer.bit(),
-            Self::Moderator | Self::Service => Self::Viewer.bit() | Self::Poster.bit(),
+            Self::Member | Self::Moderator | Self::Service | Self::Operator => {
+                Self::Viewer.bit() | Self::Poster.bit()
+            }
         };
         others | self.bit()
     }
@@ -112,7 +118,10 @@ mod tests {
             (json!(["poster"]), "viewer poster"),
             (json!(["moderator", "admin"]), "viewer poster moderator"),
             (json!("service"), "viewer poster service"),
+            (json!(["member"]), "viewer poster member"),
+            (json!("viewer member"), "viewer poster member"),
             (json!("service moderator"), "viewer poster moderator service"),
+            (json!(["operator"]), "viewer poster operator"),
         ] {
             let roles = ViewerRoles::of_claim(Some(&claim));
             assert_eq!(roles.to_string(), names, "{claim}");
@@ -127,6 +136,7 @@ mod tests {
         assert!(moderator.has(ViewerRole::Moderator) && moderator.has(ViewerRole::Poster));
         assert!(!moderator.has(ViewerRole::Service));
         assert!(!ViewerRoles::of_names("service").has(ViewerRole::Moderator));
+        assert!(!ViewerRoles::of_names("moderator service").has(ViewerRole::Operator));
         assert!(!ViewerRoles::of_names("viewer").has(ViewerRole::Poster));
         assert!(!ViewerRoles::default().has(ViewerRole::Moderator));
     }

@@ -80,7 +80,7 @@ async function say(page, text) {
 
 async function send(page, video, interaction) {
   await page.getByLabel('Video id').fill(video);
-  await page.getByRole('button', { name: interaction, exact: true }).click();
+  await page.getByRole('group', { name: 'Send an interaction' }).getByRole('button', { name: interaction, exact: true }).click();
   await page.locator('#send-note', { hasText: `for ${video} is in the log` }).waitFor();
 }
 

@@ -56,6 +56,13 @@ await shot('docs-phone', `${server.origin}/docs#interact`, { viewport: { width: 
 await shot('live-show', `${app.origin}/?${new URLSearchParams({ liverank: server.origin, user: 'ann' })}`, { viewport: { width: 1280, height: 800 } });
 await shot('live-show-phone', `${app.origin}/?${new URLSearchParams({ liverank: server.origin, user: 'ann' })}`, { viewport: { width: 360, height: 740 } });
 
+// While a reader is emptied.
+await fetch(`${server.origin}/operate/demo`, { method: 'POST' });
+await pause(only.length === 0 || only.some((name) => name.startsWith('operate')) ? 37_000 : 0);
+await shot('operate', `${server.origin}/?tab=operate`, { settle: 3_000 });
+await shot('operate-dark', `${server.origin}/?tab=operate`, { colorScheme: 'dark', settle: 3_000 });
+await shot('operate-phone', `${server.origin}/?tab=operate`, { viewport: { width: 360, height: 740 }, deviceScaleFactor: 2, settle: 3_000 });
+
 for (const stream of streams) stream.close();
 await browser.close();
 await app.close();

@@ -107,6 +107,57 @@ test('an author deletes its own comment, a moderator anybody\u2019s, and it goes
   }
 });
 
+test('a moderator mutes and bans from a comment, sees who is, and lifts it', async () => {
+  const ann = await open();
+  await signIn(ann, server.token('ann'));
+  const mo = await open();
+  await signIn(mo, server.token('mo', '--role', 'moderator'));
+  for (const page of [ann, mo]) await pill(page, 'Live');
+  const say = async (text) => {
+    await ann.getByLabel('Your comment').fill(text);
+    await ann.getByRole('button', { name: 'Post' }).click();
+  };
+  await say('something rude');
+  await mo.locator('.comment', { hasText: 'something rude' }).getByRole('button', { name: 'Ban or mute ann' }).click();
+  await mo.getByLabel('Why').fill('rude');
+  await mo.locator('#moderate-do').click();
+  await mo.getByText('ann is muted on this video.').waitFor();
+  // In force within a second.
+  await ann.waitForTimeout(1_200);
+  await say('something ruder');
+  await ann.locator('.comment.failed', { hasText: 'something ruder' }).waitFor();
+  assert.equal(await ann.getByRole('button', { name: 'Banned and muted' }).isVisible(), false);
+  await mo.getByRole('button', { name: 'Banned and muted' }).click();
+  const line = mo.locator('#bans-list li', { hasText: 'ann' });
+  await line.waitFor();
+  assert.match(await line.textContent(), /Mute on cats, until .*, by mo: rude/);
+  await line.getByRole('button', { name: /^Lift/ }).click();
+  await mo.getByText('Nobody is banned or muted.').waitFor();
+  await mo.getByRole('button', { name: 'Close' }).click();
+  await ann.waitForTimeout(1_200);
+  await say('something kind');
+  await mo.locator('.comment', { hasText: 'something kind' }).waitFor();
+  for (const page of [ann, mo]) assert.deepEqual(page.errors, []);
+});
+
+test('how the system is, is shown to those with the role for it, and others are told what is missing', async () => {
+  const page = await open();
+  await page.getByRole('button', { name: 'Operate' }).click();
+  await page.getByText('Sign in to see how the system is.').waitFor();
+  for (const [role, words] of [['moderator', 'it needs the role operator or service'], ['operator', null]]) {
+    await page.locator('#operate-note').getByRole('button', { name: 'Sign in' }).click();
+    await page.getByLabel('Token', { exact: true }).fill(server.token('olga', '--role', role));
+    await page.locator('#sign-in-form').getByRole('button', { name: 'Sign in' }).click();
+    if (words) await page.locator('#operate-note', { hasText: words }).waitFor();
+  }
+  await page.locator('[data-tile="readers"] .value', { hasText: '3' }).waitFor();
+  assert.equal(await page.locator('#operate-note').isVisible(), false);
+  await page.getByRole('button', { name: 'Sign out' }).click();
+  await page.getByText('Sign in to see how the system is.').waitFor();
+  assert.equal(await page.locator('#operate-body').isVisible(), false);
+  assert.deepEqual(page.errors, []);
+});
+
 test('what is no token, or no good one, is said', async () => {
   const page = await open();
   await signIn(page, 'not a token');

@@ -7,6 +7,7 @@ pub mod identity;
 pub mod moderation;
 pub mod process;
 pub mod raw;
+pub mod ruled;
 pub mod up;
 pub mod wait;
 

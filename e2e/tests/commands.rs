@@ -68,6 +68,27 @@ async fn a_reader_is_cordoned_drained_and_opened_again() {
 }
 
 #[tokio::test]
+async fn top_is_text_where_there_is_no_terminal_and_says_what_is_wrong() {
+    let up = Up::start_with(2, &[]).await;
+    let url = up.url(Door::Gateway);
+    let once = wait::until("the readers are seen", SOON, || async {
+        let once = run(Some(&up), &["top", "--url", &url]).await;
+        said(&once).contains("2 of 2 readers take viewers").then_some(once)
+    })
+    .await;
+    assert!(
+        once.status.success() && said(&once).contains("READER    STATE  VIEWERS  CAPACITY"),
+        "{}",
+        said(&once)
+    );
+    let answer = json_of(&up, &["top", "--once", "--url", &url]).await;
+    assert_eq!(answer["placement"]["readers_total"], 2);
+    let nobody = run(None, &["top", "--url", "http://127.0.0.1:1"]).await;
+    assert_eq!(nobody.status.code(), Some(1));
+    assert!(said(&nobody).contains("does not answer at http://127.0.0.1:1/; set --url"), "{}", said(&nobody));
+}
+
+#[tokio::test]
 async fn a_video_is_moved_by_hand_and_the_move_is_shown() {
     let up = Up::start_with(2, &[]).await;
     let load = json_of(&up, &["status"]).await;

@@ -64,6 +64,8 @@ const ROWS: &[Row] = {
         (Gateway, "POST", "/interactions", VIEWERS),
         (Gateway, "GET", "/videos", OPEN),
         (Gateway, "GET", "/videos/{video_id}", OPEN),
+        (Gateway, "PUT", "/videos/{video_id}", SHUT),
+        (Gateway, "DELETE", "/videos/{video_id}", SHUT),
         (Gateway, "GET", "/ws/videos", VIEWERS),
         (Gateway, "GET", "/ws/user/{user_id}", SHUT),
         (Gateway, "POST", "/comment", SHUT),
@@ -73,7 +75,18 @@ const ROWS: &[Row] = {
         (Gateway, "GET", "/moderation/bans", SHUT),
         (Gateway, "POST", "/moderation/bans", SHUT),
         (Gateway, "DELETE", "/moderation/bans", SHUT),
+        (Gateway, "GET", "/moderation/held", SHUT),
+        (Gateway, "POST", "/moderation/held", SHUT),
+        (Gateway, "POST", "/moderation/pins", SHUT),
+        (Gateway, "DELETE", "/moderation/pins", SHUT),
+        (Gateway, "GET", "/moderation/rules", SHUT),
+        (Gateway, "POST", "/moderation/rules", SHUT),
+        (Gateway, "DELETE", "/moderation/rules", SHUT),
         (Gateway, "GET", "/moderation/log", SHUT),
+        (Gateway, "GET", "/operate", SHUT),
+        (Gateway, "POST", "/operate/what-if", SHUT),
+        (Gateway, "POST", "/operate/demo", SHUT),
+        (Gateway, "DELETE", "/operate/demo", SHUT),
         (Gateway, "GET", "/connect", SHUT),
         (Gateway, "POST", "/connect", SHUT),
         (Gateway, "POST", "/register", OPEN),
@@ -110,6 +123,8 @@ const ROWS: &[Row] = {
         (Manager, "GET", "/moves", SHUT),
         (Manager, "GET", "/cordons", SHUT),
         (Manager, "GET", "/plan", SHUT),
+        (Manager, "GET", "/overview", SHUT),
+        (Manager, "POST", "/what-if", SHUT),
         (Manager, "POST", "/term", SHUT),
         (Manager, "POST", "/moves", SHUT),
         (Manager, "POST", "/cordons", SHUT),
@@ -143,6 +158,9 @@ fn body(path: &str) -> Value {
         "/connect" => json!({"userid": VICTIM, "videoid": VIDEO}),
         "/register" | "/route" => json!({"videoid": VIDEO}),
         "/moderation/bans" => json!({"userid": VICTIM}),
+        "/moderation/held" => json!({"videoid": VIDEO, "id": "c", "outcome": "release"}),
+        "/moderation/pins" => json!({"videoid": VIDEO, "id": "c"}),
+        "/moderation/rules" => json!({"videoid": VIDEO, "rules": {"slow_seconds": 60}}),
         "/viewers" => json!({"videos": [VIDEO]}),
         "/warm" => json!({"videoid": VIDEO, "epoch": 1}),
         "/heartbeat" => {
@@ -197,7 +215,7 @@ impl Siege {
         // What only a gateway may say: whoever can say it to a service behind the gateway is believed by nobody.
         request = request.header("liverank-user", VICTIM).header("liverank-roles", "moderator service");
         request = request.header("liverank-pass", format!("9999999999.{}", "0".repeat(64)));
-        if method == Method::POST {
+        if matches!(method, Method::POST | Method::PUT) {
             request = request.json(&body(path));
         }
         if path.starts_with("/ws/") {

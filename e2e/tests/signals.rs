@@ -20,6 +20,10 @@ const SOON: Duration = Duration::from_secs(30);
 const QUIET: &[(&str, &str)] = &[
     ("liverank_comment_unavailable_total", "the log is never away"),
     ("liverank_comment_restricted_total", "nobody is banned"),
+    ("liverank_comment_ruled_total", "there are no rules of comments"),
+    ("liverank_comment_held_total", "there are no rules of comments"),
+    ("liverank_comment_masked_total", "there are no rules of comments"),
+    ("liverank_comment_shadowed_total", "nobody is shadow-banned"),
     ("liverank_comment_restrictions", "nobody is banned"),
     ("liverank_comment_registrations_dropped_total", "a queue of thousands is never full"),
     ("liverank_consumer_events_poison_total", "the front door lets nothing in that cannot be read"),
@@ -28,6 +32,7 @@ const QUIET: &[(&str, &str)] = &[
     ("liverank_gateway_turned_away_total", "there is room for everybody"),
     ("liverank_gateway_auth_failures_total", "nobody is asked for a token"),
     ("liverank_gateway_limited_total", "limits are far away"),
+    ("liverank_gateway_new_videos_refused_total", "limits are far away"),
     (
         "liverank_manager_loads_total",
         "all assignments are loaded at the start, and again after a lost connection",

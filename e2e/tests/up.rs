@@ -4,9 +4,13 @@ use std::time::Duration;
 
 use liverank_e2e::moderation::Moderated;
 use liverank_e2e::process::{Process, Signal};
+use liverank_e2e::ruled::Ruled;
 use liverank_e2e::{free_port, wait};
 use liverank_protocol::roles::Role;
 use serde_json::json;
+
+#[path = "up/tls.rs"]
+mod tls;
 
 const START: Duration = Duration::from_secs(20);
 
@@ -45,6 +49,20 @@ impl Up {
             .send()
             .await
             .expect("an answer")
+    }
+
+    /// The videos of the board, with their metadata.
+    async fn list(&self) -> Option<Vec<serde_json::Value>> {
+        let response = reqwest::get(format!("{}/videos?fields=metadata", self.front)).await.ok()?;
+        response.json::<serde_json::Value>().await.ok()?["videos"].as_array().cloned()
+    }
+
+    async fn until_listed(&self, video: &str, score: &serde_json::Value) {
+        wait::until("the score on the board", START, || async {
+            let list = self.list().await?;
+            (list.len() == 1 && list[0]["video_id"] == video && list[0]["score"] == *score).then_some(())
+        })
+        .await;
     }
 
     async fn views(&self, video: &str) -> Option<i64> {
@@ -187,7 +205,7 @@ async fn wrong_settings_are_refused_by_name() {
 }
 
 #[tokio::test]
-async fn what_was_deleted_and_who_was_banned_stays_so_after_a_kill() {
+async fn what_moderators_did_stays_so_after_a_kill() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let (mut args, front) = arguments(&directory.path().join("data"));
     args.push("--moderation-open".into());
@@ -200,6 +218,65 @@ async fn what_was_deleted_and_who_was_banned_stays_so_after_a_kill() {
     process.restart();
     wait::json(&format!("{front}/videos"), START).await;
     moderated.check().await;
+    let ruled = Ruled::new(&front).await;
+    process.kill();
+    process.restart();
+    wait::json(&format!("{front}/videos"), START).await;
+    ruled.check().await;
+}
+
+#[tokio::test]
+async fn a_like_counts_once_and_is_taken_back_and_a_video_leaves_the_boards_also_after_a_kill() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let (mut args, front) = arguments(&directory.path().join("data"));
+    args.extend(["--moderation-open".into(), "--unique".into(), "like".into()]);
+    let process = Process::start("up", &args, directory.path());
+    let mut up = Up { process, front, args, directory };
+    wait::json(&format!("{}/videos", up.front), START).await;
+    let does = async |user: &str, kind: &str| {
+        let event = json!({"video_id": "cats", "user_id": user, "type": kind});
+        assert_eq!(up.post("/interact", event).await.status(), 202);
+    };
+    for kind in ["like", "like", "view", "like"] {
+        does("ann", kind).await;
+    }
+    does("ben", "like").await;
+    up.until_listed("cats", &json!(5.0)).await;
+    up.process.kill();
+    up.process.restart();
+    wait::json(&format!("{}/videos", up.front), START).await;
+    let does = async |user: &str, kind: &str| {
+        let event = json!({"video_id": "cats", "user_id": user, "type": kind});
+        assert_eq!(up.post("/interact", event).await.status(), 202);
+    };
+    does("ann", "like").await;
+    does("ann", "unlike").await;
+    does("ann", "unlike").await;
+    up.until_listed("cats", &json!(3.0)).await;
+    let url = format!("{}/videos/cats", up.front);
+    let client = reqwest::Client::new();
+    let put = async |body: serde_json::Value| {
+        let answer = client.put(&url).json(&body).send().await.expect("an answer");
+        assert_eq!(answer.status(), 202);
+    };
+    put(json!({"title": "Cats"})).await;
+    let is_put = async || {
+        let list = up.list().await?;
+        (list[0]["metadata"]["title"] == "Cats" && list[0]["score"] == json!(3.0)).then_some(())
+    };
+    wait::until("the title in the list", START, is_put).await;
+    assert_eq!(client.delete(&url).send().await.expect("an answer").status(), 202);
+    let is_off = async || up.list().await?.is_empty().then_some(());
+    wait::until("the video off the boards", START, is_off).await;
+    does("cid", "like").await;
+    let counted = async || {
+        let video: serde_json::Value = reqwest::get(&url).await.ok()?.json().await.ok()?;
+        (video["likes"] == 2 && video["removed"] == true).then_some(())
+    };
+    wait::until("the like of a video that is off", START, counted).await;
+    assert_eq!(up.list().await.expect("a list"), Vec::<serde_json::Value>::new());
+    put(json!({"title": "Cats again"})).await;
+    up.until_listed("cats", &json!(5.0)).await;
 }
 
 #[tokio::test]

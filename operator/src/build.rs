@@ -43,7 +43,10 @@ use crate::crd::{RankingCluster, RankingClusterSpec};
 
 /// The newest revision of the pod templates that this builder writes. It is counted up whenever a template or a
 /// configuration file changes for an unchanged spec; clusters stay at the one they have until their spec changes.
-pub const CURRENT: u32 = 1;
+pub const CURRENT: u32 = 2;
+
+/// The first revision that spreads pods over zones, too.
+const SPREADS_OVER_ZONES: u32 = 2;
 
 /// All that a cluster's objects depend on.
 #[derive(Debug, Clone, Copy)]

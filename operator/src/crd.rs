@@ -10,6 +10,7 @@ mod access;
 mod definition;
 mod exposure;
 mod http_workload;
+mod maintenance;
 mod pod;
 mod readers;
 mod rules;
@@ -30,9 +31,11 @@ pub use exposure::{Exposure, ExposureType, ParentRef, ReaderExposure};
 pub use http_workload::{
     Autoscaling, Budget, Comment, Consumer, HttpWorkload, Manager, ScaledBy, Statistics,
 };
+pub use maintenance::{Day, Held, Maintenance, Window};
 pub use pod::{ExtraContainer, ExtraVolume, Pod, PodUser};
 pub use readers::{
-    Drain, OnTimeout, Readers, Rebalance, RebalanceMode, Rollout, ScaleIn, Scaling, ScalingMode,
+    Drain, Fallback, OnTimeout, Readers, Rebalance, RebalanceMode, Rollout, ScaleIn, ScaleOut, Scaling,
+    ScalingMode,
 };
 pub use scoring::{Decimal, Scoring};
 pub use service::{Service, ServiceAccount, ServiceType};
@@ -142,6 +145,13 @@ pub struct RankingClusterSpec {
     /// which needs no operator.
     #[serde(default)]
     pub paused: bool,
+    /// No pod of any component is left: gateways go first, then those whom they ask. Viewers' streams end. What the stores
+    /// have stays there; set it to false, and everything comes back. The log must keep what was not counted yet until then.
+    #[serde(default)]
+    pub hibernate: bool,
+    /// When the operator does what it begins by itself and what can wait.
+    #[serde(default)]
+    pub maintenance: Maintenance,
     /// Every component restarts when this moment comes; readers hand their viewers over first. Set it to now to restart
     /// them now. An earlier moment than the last one, or none, restarts nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]

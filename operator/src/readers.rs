@@ -21,7 +21,8 @@
 //!
 //! Where the mode is `Proposal`, a plan waits in [`proposal`] until somebody approves it by name.
 //!
-//! What is missing or contradictory is not zero: nothing is taken away, nobody is moved, and it is said.
+//! What is missing or contradictory is not zero: nothing is taken away, nobody is moved, and it is said. Where the resource
+//! names a fallback, so many readers come at least.
 
 mod balance;
 mod change;
@@ -48,7 +49,7 @@ pub use facts::{Fact, Facts, two_digits};
 pub use memory::Memory;
 pub use proposal::{Proposal, Subject};
 pub use seen::{Drain, DrainWhy, Heard, Own, Pod, Reader, Seen};
-pub use settings::{Rebalance, Scaling, Settings};
+pub use settings::{Fallback, Rebalance, Scaling, Settings};
 pub use step::Step;
 pub use what_if::{ReaderAt, WhatIf, what_if};
 
@@ -147,11 +148,15 @@ fn off(seen: &Seen, view: &View<'_>, fleet: &Fleet, memory: &mut Memory) -> Outc
         let here = |step: &Step| !matches!(step, Step::Cordon { reader, .. } if fleet.members.iter().any(|member| member.name == reader.as_str()));
         steps.extend(cordons::cordons(seen, view, &gone, &Phase::Done).into_iter().filter(here));
     }
-    let why = if seen.settings.enabled { "spec.readers.replicas is 0" } else { "comments are switched off" };
+    let why = match () {
+        () if seen.settings.hibernates => "spec.hibernate is set",
+        () if seen.settings.enabled => "spec.readers.replicas is 0",
+        () => "comments are switched off",
+    };
     let tale =
         DecisionEvent::new(Action::Remove, format!("{why}: all readers go, with the viewers they have"));
     let tales = if chosen.is_empty() { Vec::new() } else { vec![tale.chosen(chosen)] };
-    let wanted = Wanted { readers: 0, decision: None, tale: None };
+    let wanted = Wanted { readers: 0, decision: None, tale: None, fallback: false };
     let (phase, overdue) = (&Phase::Done, &Vec::new());
     let found = Found { seen, view, fleet, wanted: &wanted, phase, overdue, patient: false };
     let decisions = decision::decided(tales, seen, found.numbers());

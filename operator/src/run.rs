@@ -5,9 +5,9 @@
 //! | [`args`] | the command line |
 //! | [`lease`], [`leadership`] | who leads, and what fences its orders |
 //! | [`watch`], [`store`], [`cache`], [`progress`] | what is known: one watch a kind, pruned objects, whether it still moves |
-//! | [`fleet`], [`actor`] | one actor a cluster |
+//! | [`fleet`], [`actor`], [`context`] | one actor a cluster |
 //! | [`claim`], [`lanes`] | which operator looks after a cluster; how many requests there are at once |
-//! | [`in_force`], [`rollout`], [`shrink`] | what of the resource is carried out now |
+//! | [`in_force`], [`rollout`], [`shrink`], [`hibernation`] | what of the resource is carried out now |
 //! | [`carry`], [`apply`], [`subset`], [`contest`] | what is written to the API server, and who else writes it |
 //! | [`managers`], [`steering`] | what is asked and ordered of managers and readers |
 //! | [`tokens`] | who the operator is to managers, and by which keys all know each other |
@@ -20,8 +20,10 @@ pub mod cache;
 pub mod carry;
 pub mod claim;
 pub mod contest;
+pub mod context;
 pub mod events;
 pub mod fleet;
+pub mod hibernation;
 pub mod in_force;
 pub mod lanes;
 pub mod leadership;
@@ -58,9 +60,9 @@ use tokio::net::TcpListener;
 
 use crate::build::{self, Kind, OperatorFacts, names};
 use crate::crd::RankingCluster;
-use actor::OperatorContext;
 pub use args::{Args, PodUserArg};
 use cache::{Cluster, Live, Pod, SlimPod};
+use context::OperatorContext;
 use events::Announcer;
 use lanes::Lanes;
 use leadership::Leadership;
@@ -192,37 +194,40 @@ struct Parts<'a> {
 
 impl Parts<'_> {
     fn objects(&mut self, kind: Kind) -> Arc<Store<Live>> {
-        let api = self.api::<DynamicObject>(&kind.resource());
-        self.watch(apply::kind_name(kind), api, ours(), Live::keep, false, kind.optional())
+        let api = self.apis::<DynamicObject>(&kind.resource());
+        self.watch(apply::kind_name(kind), api, &ours(), Live::keep, false, kind.optional())
     }
 
     fn pods(&mut self) -> Arc<Store<Pod>> {
         let resource = ApiResource::erase::<k8s_openapi::api::core::v1::Pod>(&());
-        let api = self.api::<SlimPod>(&resource);
+        let api = self.apis::<SlimPod>(&resource);
         // Pods carry the labels of their templates, which say whose they are.
-        self.watch("Pod", api, format!("{}={}", names::NAME, names::APP), Pod::keep, false, false)
+        self.watch("Pod", api, &format!("{}={}", names::NAME, names::APP), Pod::keep, false, false)
     }
 
     fn clusters(&mut self) -> Arc<Store<Cluster>> {
-        let api = self.api::<DynamicObject>(&ApiResource::erase::<RankingCluster>(&()));
-        self.watch("RankingCluster", api, String::new(), Cluster::keep, true, false)
+        let api = self.apis::<DynamicObject>(&ApiResource::erase::<RankingCluster>(&()));
+        self.watch("RankingCluster", api, "", Cluster::keep, true, false)
     }
 
-    fn api<K>(&self, resource: &ApiResource) -> Api<K>
+    /// One for each namespace that is looked at; an empty name for all of them.
+    fn apis<K>(&self, resource: &ApiResource) -> Vec<(Box<str>, Api<K>)>
     where
         K: Resource<DynamicType = ApiResource, Scope = DynamicResourceScope>,
     {
-        match &self.args.watch_namespace {
-            Some(namespace) => Api::namespaced_with(self.client.clone(), namespace, resource),
-            None => Api::all_with(self.client.clone(), resource),
+        let namespaces = self.args.namespaces();
+        if namespaces.is_empty() {
+            return vec![("".into(), Api::all_with(self.client.clone(), resource))];
         }
+        let api = |name: &str| (name.into(), Api::namespaced_with(self.client.clone(), name, resource));
+        namespaces.into_iter().map(api).collect()
     }
 
     fn watch<K, T: Kept>(
         &mut self,
         kind: &'static str,
-        api: Api<K>,
-        labels: String,
+        apis: Vec<(Box<str>, Api<K>)>,
+        labels: &str,
         keep: fn(K) -> Option<T>,
         clusters: bool,
         optional: bool,
@@ -231,24 +236,27 @@ impl Parts<'_> {
         K: Resource + Clone + std::fmt::Debug + serde::de::DeserializeOwned + Send + 'static,
         K::DynamicType: Send,
     {
-        let store = Arc::new(Store::default());
-        if !optional {
-            // A watch that never begins stands still, too.
-            self.progress.made(kind);
+        let store = Arc::new(Store::of_parts(apis.len()));
+        for (namespace, api) in apis {
+            if !optional {
+                // A watch that never begins stands still, too.
+                self.progress.made(kind, &namespace);
+            }
+            let watcher = Watcher {
+                kind,
+                api,
+                namespace,
+                labels: labels.to_owned(),
+                keep,
+                store: Arc::clone(&store),
+                optional,
+                wake: Wake { bells: Arc::clone(self.bells), clusters },
+                progress: Arc::clone(self.progress),
+                metrics: self.metrics.clone(),
+                failing: AtomicBool::new(false),
+            };
+            self.tasks.spawn(kind, watcher.run());
         }
-        let watcher = Watcher {
-            kind,
-            api,
-            labels,
-            keep,
-            store: Arc::clone(&store),
-            optional,
-            wake: Wake { bells: Arc::clone(self.bells), clusters },
-            progress: Arc::clone(self.progress),
-            metrics: self.metrics.clone(),
-            failing: AtomicBool::new(false),
-        };
-        self.tasks.spawn(kind, watcher.run());
         store
     }
 }

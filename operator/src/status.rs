@@ -11,9 +11,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use crate::build::{Component, names};
 use crate::crd::{
-    self, DecisionInputs, LastDecision, OperatorStatus, PastDecision, RankingCluster, RankingClusterStatus,
-    ReadersStatus, WaitingPlan,
+    self, DecisionInputs, Held, LastDecision, OperatorStatus, PastDecision, RankingCluster,
+    RankingClusterStatus, ReadersStatus, WaitingPlan,
 };
+use crate::maintenance;
 use crate::readers::{Decision, Facts, Proposal, two_digits};
 use crate::run::rollout::State;
 use crate::validate::Problem;
@@ -71,6 +72,8 @@ pub struct Report<'a> {
     pub pending: &'a BTreeSet<Component>,
     /// Whether something of the spec could not be written yet.
     pub unwritten: bool,
+    /// The components that have pods.
+    pub awake: &'a BTreeSet<Component>,
 }
 
 /// The status; `before`: the one that was written last.
@@ -84,8 +87,8 @@ pub fn of(report: &Report<'_>, before: &RankingClusterStatus) -> RankingClusterS
         ("UpdatePending", update_pending(report)),
         ("Stalled", stalled(report)),
     ];
-    let conditions =
-        conditions.into_iter().map(|(kind, said)| condition(report, before, kind, said)).collect();
+    let conditions = conditions.into_iter().chain(window(report).map(|said| ("MaintenanceWindow", said)));
+    let conditions = conditions.map(|(kind, said)| condition(report, before, kind, said)).collect();
     RankingClusterStatus {
         observed_generation: Some(report.cluster.generation()),
         conditions,
@@ -170,8 +173,36 @@ fn seconds(time: Timestamp) -> Timestamp {
     Timestamp::from_second(time.as_second()).unwrap_or(time)
 }
 
+/// Ready, where all is to sleep: everything is as the spec says once no pod is left.
+fn hibernated(report: &Report<'_>) -> Said {
+    if report.awake.is_empty() {
+        return Said::new(true, "Hibernated", "spec.hibernate is set: nothing runs, nobody is served");
+    }
+    Said::new(false, "Hibernating", format!("spec.hibernate is set; still there: {}", names(report.awake)))
+}
+
+fn names(components: &BTreeSet<Component>) -> String {
+    components.iter().map(|it| it.name()).collect::<Vec<_>>().join(", ")
+}
+
+/// Whether a maintenance window is open, where there are any.
+fn window(report: &Report<'_>) -> Option<Said> {
+    let maintenance = &report.cluster.spec.maintenance;
+    let state = maintenance::state(maintenance, report.now)?;
+    let until = state.until.map(|at| format!(" until {}", seconds(at))).unwrap_or_default();
+    let held = maintenance.holds.iter().map(|held| format!("{held:?}")).collect::<Vec<_>>().join(", ");
+    Some(if state.open {
+        Said::new(true, "Open", format!("nothing waits{until}"))
+    } else {
+        Said::new(false, "Closed", format!("these wait{until}: {held}"))
+    })
+}
+
 fn ready(report: &Report<'_>) -> Said {
     let spec = &report.cluster.spec;
+    if spec.hibernate {
+        return hibernated(report);
+    }
     let is_away = |state: &&State| state.component != Component::Reader && !state.available;
     let mut away: Vec<&str> = report.states.iter().filter(is_away).map(|it| it.component.name()).collect();
     if report
@@ -219,8 +250,13 @@ fn under_way(report: &Report<'_>) -> (String, Vec<String>) {
     let facts = report.facts.map(|facts| facts.progressing.as_slice()).unwrap_or_default();
     let mut words: Vec<String> = facts.iter().map(|fact| fact.message.clone()).collect();
     let mut reason = facts.first().map(|fact| fact.reason.clone());
-    let names: Vec<&str> =
-        report.states.iter().filter(|it| !it.rolled).map(|state| state.component.name()).collect();
+    let hibernates = report.cluster.spec.hibernate && !report.awake.is_empty();
+    if hibernates {
+        reason = Some("Hibernating".to_owned());
+        words = vec![format!("to end, those who ask others first: {}", names(report.awake))];
+    }
+    let rolling = report.states.iter().filter(|it| !it.rolled && !hibernates);
+    let names: Vec<&str> = rolling.map(|state| state.component.name()).collect();
     if let Some((first, rest)) = names.split_first() {
         let waiting =
             if rest.is_empty() { String::new() } else { format!("; after it: {}", rest.join(", ")) };
@@ -299,6 +335,9 @@ fn autoscaling(report: &Report<'_>) -> Said {
         Some(facts) => {
             Said::new(facts.autoscaling.ok, &facts.autoscaling.reason, facts.autoscaling.message.clone())
         }
+        None if report.cluster.spec.hibernate => {
+            Said::new(false, "Hibernated", "spec.hibernate is set: there are no readers")
+        }
         None => Said::new(false, "CommentsDisabled", "comment.enabled is false: there are no readers"),
     }
 }
@@ -308,8 +347,11 @@ fn update_pending(report: &Report<'_>) -> Said {
         return Said::new(false, "UpToDate", "the pods are as this operator builds them");
     }
     let names: Vec<&str> = report.pending.iter().map(|it| it.name()).collect();
+    let maintenance = &report.cluster.spec.maintenance;
+    let waits = maintenance::holds(maintenance, Held::OperatorUpdates, report.now);
+    let when = if waits { "in the next maintenance window" } else { "with the next change of the spec" };
     let message = format!(
-        "this operator builds these pods differently, and restarts them with the next change of the spec: {}",
+        "this operator builds these pods differently, and restarts them {when}: {}",
         names.join(", ")
     );
     Said::new(true, "NewerBuilder", message)

@@ -6,11 +6,14 @@
 mod extras;
 mod image;
 mod keys;
+mod open;
 mod pods;
 
 use std::net::IpAddr;
 
 use crate::crd::{RankingCluster, RankingClusterSpec};
+use crate::maintenance;
+pub use open::unknown_fields;
 
 /// Something wrong in a resource.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -46,6 +49,7 @@ pub fn validate(cluster: &RankingCluster) -> Vec<Problem> {
     reader_hosts(cluster, &mut problems);
     keys::annotations("spec.exposure.annotations", &spec.exposure.annotations, &mut problems);
     accounts(spec, &mut problems);
+    time_zones(spec, &mut problems);
     for (path, pod) in [
         ("spec.gateway.pod", &spec.gateway.pod),
         ("spec.websocket.pod", &spec.websocket.pod),
@@ -84,6 +88,16 @@ fn accounts(spec: &RankingClusterSpec, problems: &mut Problems) {
         ] {
             keys::annotations(&path, annotations, problems);
             keys::not_ours(&path, annotations.keys(), problems);
+        }
+    }
+}
+
+/// Time zones are known by the data that the operator carries.
+fn time_zones(spec: &RankingClusterSpec, problems: &mut Problems) {
+    for (at, window) in spec.maintenance.windows.iter().enumerate() {
+        if maintenance::time_zone(&window.time_zone).is_none() {
+            let path = format!("spec.maintenance.windows[{at}].timeZone");
+            problems.add(path, format!("{}: write one such as Europe/Berlin or UTC", window.time_zone));
         }
     }
 }

@@ -165,6 +165,9 @@ pub enum Access {
     Public,
     /// Viewers whose token names the role `moderator` or `service`, at the gateway.
     Moderator,
+    /// At the gateway: anybody, where viewers are not asked for tokens; where they are, those whose token names the role
+    /// `operator` or `service`.
+    Operators,
     /// Anybody, where viewers are not asked for tokens. Where they are (`--viewers-by-gateway`): gateways, which know the viewers
     /// that they speak for. A gateway shows its token; a reader, a pass that is good there alone.
     Viewers,
@@ -201,13 +204,16 @@ const ORDER: Access = Access::Roles(&[Role::Operator]);
 
 /// The table.
 pub const ENDPOINTS: &[Endpoint] = {
-    use Access::{Moderator, Partly, Public, Roles, Ticket, Viewers};
+    use Access::{Moderator, Operators, Partly, Public, Roles, Ticket, Viewers};
     use Service::{Comment, Gateway, Manager, Reader, Statistics, Websocket};
     &[
         row(Gateway, "POST", "/interact", Public),
         row(Gateway, "POST", "/interactions", Public),
         row(Gateway, "GET", "/videos", Public),
         row(Gateway, "GET", "/videos/{video_id}", Public),
+        // Owners change their own; whose video it is, the log knows.
+        row(Gateway, "PUT", "/videos/{video_id}", Public),
+        row(Gateway, "DELETE", "/videos/{video_id}", Public),
         row(Gateway, "GET", "/ws/videos", Public),
         row(Gateway, "GET", "/ws/user/{user_id}", Public),
         row(Gateway, "POST", "/comment", Public),
@@ -217,7 +223,18 @@ pub const ENDPOINTS: &[Endpoint] = {
         row(Gateway, "GET", "/moderation/bans", Moderator),
         row(Gateway, "POST", "/moderation/bans", Moderator),
         row(Gateway, "DELETE", "/moderation/bans", Moderator),
+        row(Gateway, "GET", "/moderation/held", Moderator),
+        row(Gateway, "POST", "/moderation/held", Moderator),
+        row(Gateway, "POST", "/moderation/pins", Moderator),
+        row(Gateway, "DELETE", "/moderation/pins", Moderator),
+        row(Gateway, "GET", "/moderation/rules", Moderator),
+        row(Gateway, "POST", "/moderation/rules", Moderator),
+        row(Gateway, "DELETE", "/moderation/rules", Moderator),
         row(Gateway, "GET", "/moderation/log", Moderator),
+        row(Gateway, "GET", "/operate", Operators),
+        row(Gateway, "POST", "/operate/what-if", Operators),
+        row(Gateway, "POST", "/operate/demo", Operators),
+        row(Gateway, "DELETE", "/operate/demo", Operators),
         row(Gateway, "GET", "/connect", Public),
         row(Gateway, "POST", "/connect", Public),
         row(Gateway, "POST", "/register", Public),
@@ -255,6 +272,9 @@ pub const ENDPOINTS: &[Endpoint] = {
         row(Manager, "GET", "/moves", LOOK),
         row(Manager, "GET", "/cordons", LOOK),
         row(Manager, "GET", "/plan", LOOK),
+        // How many watch what, and never who: the front door shows it to those who look after the system.
+        row(Manager, "GET", "/overview", Roles(&[Role::Gateway, Role::Operator, Role::Cli])),
+        row(Manager, "POST", "/what-if", Roles(&[Role::Gateway, Role::Operator, Role::Cli])),
         row(Manager, "POST", "/term", ORDER),
         row(Manager, "POST", "/moves", ORDER),
         row(Manager, "POST", "/cordons", ORDER),
@@ -315,12 +335,14 @@ mod tests {
 
     #[test]
     fn nothing_internal_is_reached_through_the_front_door() {
-        let for_viewers = |access: Access| matches!(access, Access::Public | Access::Moderator);
+        let for_viewers =
+            |access: Access| matches!(access, Access::Public | Access::Moderator | Access::Operators);
         assert!(ENDPOINTS.iter().all(|endpoint| {
             let at_the_gateway = endpoint.service == Service::Gateway;
             for_viewers(endpoint.access) || !at_the_gateway
         }));
         let elsewhere = ENDPOINTS.iter().filter(|endpoint| endpoint.service != Service::Gateway);
-        assert!(!elsewhere.clone().any(|endpoint| endpoint.access == Access::Moderator));
+        let persons = [Access::Moderator, Access::Operators];
+        assert!(!elsewhere.clone().any(|endpoint| persons.contains(&endpoint.access)));
     }
 }

@@ -208,6 +208,7 @@ pub const SETTINGS: &[Setting] = &[
     first("weight-watch-long", &[Role::Consumer]),
     first("watch-threshold-ms", &[Role::Consumer]),
     first("trending-half-life-minutes", &[Role::Consumer]),
+    first("unique", &[Role::Consumer]),
     first("capacity", &[Role::Reader]),
     first("reader-id", &[Role::Reader]),
     first("public-url", &[Role::Reader]),

@@ -1,11 +1,14 @@
 //! What is set of every HTTP port, whichever service it belongs to.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
+use ipnet::IpNet;
 
 use crate::origins::{Origin, Origins};
+use crate::tls::ListenerTls;
 use crate::uploads::Uploads;
 
 /// How long a connection may stay open between two requests. Balancers keep theirs for 60 s (AWS, GCP, nginx): the
@@ -38,6 +41,17 @@ pub struct HttpArgs {
     #[arg(long, env = "LIVERANK_TRUSTED_PROXIES", value_name = "N", default_value_t = 0,
           value_parser = clap::value_parser!(u8).range(0..=16))]
     trusted_proxies: u8,
+    /// Networks of balancers of ours that pass bytes on and say whom they speak for by the PROXY protocol, version 1 or 2, as
+    /// 10.0.0.0/8, comma-separated. Their connections have to begin with it; it is believed of nobody else.
+    #[arg(long, env = "LIVERANK_PROXY_PROTOCOL_FROM", value_name = "NETWORK,…", value_delimiter = ',',
+          value_parser = addresses)]
+    proxy_protocol_from: Vec<IpNet>,
+}
+
+/// A network, or one address.
+fn addresses(text: &str) -> Result<IpNet, String> {
+    let one = || text.parse::<IpAddr>().map(IpNet::from);
+    text.parse().or_else(|_| one()).map_err(|_| "must be an address, or a network as 10.0.0.0/8".to_owned())
 }
 
 impl HttpArgs {
@@ -50,6 +64,7 @@ impl HttpArgs {
             keep_alive: Duration::from_secs(self.keep_alive_seconds),
             origins: Arc::new(Origins::new(&self.allowed_origins, self.allow_credentials)?),
             trusted_proxies: self.trusted_proxies,
+            proxy_protocol_from: self.proxy_protocol_from.clone().into(),
             ..HttpSettings::default()
         })
     }
@@ -64,8 +79,19 @@ pub struct HttpSettings {
     pub origins: Arc<Origins>,
     /// How many entries of `X-Forwarded-For`, from the end, are believed.
     pub trusted_proxies: u8,
+    /// Whose connections begin with the PROXY protocol.
+    pub proxy_protocol_from: Arc<[IpNet]>,
     /// Room for bytes of request bodies.
     pub uploads: Uploads,
+    /// TLS of the ports; `None`: they take plain HTTP.
+    pub tls: Option<ListenerTls>,
+}
+
+impl HttpSettings {
+    /// How addresses of these ports begin.
+    pub const fn scheme(&self) -> &'static str {
+        if self.tls.is_some() { "https" } else { "http" }
+    }
 }
 
 impl Default for HttpSettings {
@@ -74,7 +100,9 @@ impl Default for HttpSettings {
             keep_alive: KEEP_ALIVE,
             origins: Arc::default(),
             trusted_proxies: 0,
+            proxy_protocol_from: Arc::default(),
             uploads: Uploads::default(),
+            tls: None,
         }
     }
 }

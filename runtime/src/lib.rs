@@ -5,6 +5,7 @@
 
 pub mod admin;
 pub mod body;
+pub mod client;
 pub mod comment_json;
 pub mod config;
 pub mod cors;
@@ -32,6 +33,7 @@ pub mod shutdown;
 pub mod streams;
 pub mod tasks;
 pub mod telemetry;
+pub mod tls;
 pub mod uploads;
 pub mod websocket;
 
@@ -44,8 +46,10 @@ pub use health::Health;
 pub use http_args::{HttpArgs, HttpSettings};
 pub use identity::Identity;
 pub use metrics::Metrics;
+pub use peer::Peers;
 pub use problem::Problem;
 pub use tasks::Tasks;
+pub use tls::PeerTls;
 
 /// What a running service is given: when to end, and where to show how it is. Cheap to clone.
 #[derive(Clone)]
@@ -62,6 +66,8 @@ pub struct ServiceContext {
     pub identity: Identity,
     /// How its HTTP ports are run.
     pub http: HttpSettings,
+    /// How it knows our others over TLS.
+    pub peer_tls: PeerTls,
     /// Makes supervised tasks panic, for tests.
     #[cfg(feature = "failpoints")]
     pub failpoints: failpoints::Failpoints,
@@ -77,9 +83,15 @@ impl ServiceContext {
             metrics: Metrics::default(),
             identity: Identity::default(),
             http: HttpSettings::default(),
+            peer_tls: PeerTls::default(),
             #[cfg(feature = "failpoints")]
             failpoints: failpoints::Failpoints::default(),
         }
+    }
+
+    /// A client for our own services, over TLS where their addresses say so.
+    pub fn peers(&self) -> Peers {
+        Peers::over(&self.peer_tls)
     }
 }
 

@@ -5,18 +5,38 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use axum::http::{StatusCode, header};
 use liverank_protocol::access::Service;
-use reqwest::{Client, Response, StatusCode, Url, header};
+use reqwest::Url;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::client::{Client, ClientError, Connections, RequestBuilder, Response};
 use crate::identity::Identity;
 use crate::problem::PROBLEM;
+use crate::tls::PeerTls;
 
 /// How long a peer may take to accept a connection: it is next door.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long a peer may take to answer: anything longer helps no viewer.
 pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// How long a connection is kept that nobody uses: a little less than servers keep an idle one, so that none dies in our hands.
+const IDLE: Duration = Duration::from_secs(8);
+
+/// Where the managers are, of every process and command that asks them.
+#[derive(Debug, Clone, clap::Args)]
+pub struct ManagerUrls {
+    /// Addresses of the managers, comma-separated.
+    #[arg(
+        long,
+        env = "LIVERANK_MANAGER_URL",
+        value_delimiter = ',',
+        value_name = "URL",
+        default_value = "http://127.0.0.1:6100"
+    )]
+    pub manager_url: Vec<Url>,
+}
 
 /// Why a peer did not answer as asked.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -47,6 +67,7 @@ const RENEW_EACH: Duration = Duration::from_secs(1);
 /// are configured. What is sent to an address that a peer named carries nothing that is good elsewhere.
 #[derive(Debug, Clone, Default)]
 pub struct Peers {
+    tls: PeerTls,
     pool: Arc<Mutex<Pool>>,
     shown: Option<(Identity, Service)>,
 }
@@ -59,24 +80,28 @@ struct Pool {
 
 impl Default for Pool {
     fn default() -> Self {
-        let client = Client::builder()
-            .connect_timeout(CONNECT_TIMEOUT)
-            .redirect(reqwest::redirect::Policy::none())
-            // Kept a little less long than the server keeps an idle connection, so that none dies in our hands.
-            .pool_idle_timeout(Duration::from_secs(8))
-            .tcp_nodelay(true)
-            .no_proxy()
-            .build()
-            .expect("a client without TLS or proxies can always be built");
-        Self { client, since: Instant::now() }
+        Self::over(&PeerTls::default())
+    }
+}
+
+impl Pool {
+    fn over(tls: &PeerTls) -> Self {
+        let connections =
+            Connections { connect_timeout: Some(CONNECT_TIMEOUT), idle: Some(IDLE), keep_alive: None };
+        Self { client: Client::new(tls, connections), since: Instant::now() }
     }
 }
 
 impl Peers {
+    /// A client that knows our services over TLS by `tls`.
+    pub fn over(tls: &PeerTls) -> Self {
+        Self { tls: tls.clone(), pool: Arc::new(Mutex::new(Pool::over(tls))), shown: None }
+    }
+
     /// The same client for requests to `service`, with this process's token for it.
     #[must_use]
     pub fn showing(&self, identity: &Identity, service: Service) -> Self {
-        Self { pool: Arc::clone(&self.pool), shown: Some((identity.clone(), service)) }
+        Self { shown: Some((identity.clone(), service)), ..self.clone() }
     }
 
     /// The client itself, for streams. To be asked for again for each request.
@@ -98,7 +123,7 @@ impl Peers {
     fn renew(&self) {
         let mut pool = self.pool();
         if pool.since.elapsed() >= RENEW_EACH {
-            *pool = Pool::default();
+            *pool = Pool::over(&self.tls);
         }
     }
 
@@ -121,8 +146,8 @@ impl Peers {
         self.answer(self.client().post(join(base, path)).json(body)).await
     }
 
-    async fn answer<T: DeserializeOwned>(&self, request: reqwest::RequestBuilder) -> Result<T, PeerError> {
-        let away = |error: reqwest::Error| PeerError::Unavailable(root_cause(&error));
+    async fn answer<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<T, PeerError> {
+        let away = |error: ClientError| PeerError::Unavailable(root_cause(&error));
         let token = self.shown.as_ref().and_then(|(identity, service)| identity.header(*service));
         let request = match token {
             Some(token) => request.header(header::AUTHORIZATION, token),

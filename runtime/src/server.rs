@@ -1,6 +1,8 @@
 //! The HTTP/1 server of every port: an accept loop over hyper with the limits that `axum::serve` does not set.
 //!
 //! - at most [`MAX_CONNECTIONS`] at once (or what the file limit allows): past it the kernel's backlog waits;
+//! - from balancers that are named, the PROXY protocol (`proxy_protocol`);
+//! - where certificates are set, TLS and nothing else, shaken hands within that time ([`crate::tls`]);
 //! - a request's head within [`HEAD_TIMEOUT`], a connection without a request as long as is set, an answer taken at no less
 //!   than a least rate (`clock`);
 //! - a peer that takes nothing for [`PEER_TIMEOUT`] is gone;
@@ -32,6 +34,8 @@ mod clock;
 pub(crate) mod connection;
 mod exchange;
 mod hijack;
+mod proxy_protocol;
+mod stream;
 
 pub use clock::HEAD_TIMEOUT;
 pub use exchange::Exchange;
@@ -125,12 +129,16 @@ async fn accept(
 }
 
 /// Serves until the future is dropped: for the admin port, which outlives the drain.
-pub async fn serve_until_dropped(listener: TcpListener, router: Router) -> anyhow::Result<()> {
+pub async fn serve_until_dropped(
+    listener: TcpListener,
+    router: Router,
+    settings: HttpSettings,
+) -> anyhow::Result<()> {
     let limit = Arc::new(Semaphore::new(64)); // Probes and scrapers; nobody else has business there.
     loop {
         let permit = Arc::clone(&limit).acquire_owned().await.context("the limit is never closed")?;
         let Some((stream, peer)) = usable(listener.accept().await).await else { continue };
-        let (settings, never) = (HttpSettings::default(), CancellationToken::new());
+        let (settings, never) = (settings.clone(), CancellationToken::new());
         tokio::spawn(confined(connection::serve(stream, peer, permit, router.clone(), settings, never)));
     }
 }

@@ -61,8 +61,7 @@ pub fn ask_for_websocket(headers: &mut HeaderMap) {
 
 /// A close frame of a server.
 pub fn close_frame(status: u16) -> Bytes {
-    let [high, low] = status.to_be_bytes();
-    Bytes::copy_from_slice(&[0x88, 2, high, low])
+    close_frame_with(status, "")
 }
 
 /// The same with a reason, of at most 123 bytes.

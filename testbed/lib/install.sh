@@ -3,7 +3,7 @@
 # Debian's packages lives in $CACHE, each part in a folder named by the content of the file that pins its version; a
 # folder appears by one rename, so it is either whole or not there.
 
-INSTALL_PARTS=(tools kafka mongodb redis faketime chromium nginx node-tools schemathesis cargo-deny prometheus docker)
+INSTALL_PARTS=(tools kafka mongodb redis faketime chromium nginx node-tools schemathesis cargo-deny prometheus valgrind docker)
 # Debian's packages of each part. `make test` compares this with what its suites call (testbed/suites/commands.py): what is
 # missing here is missing there, also on a machine that happens to have it.
 declare -A PACKAGES=(
@@ -16,6 +16,7 @@ declare -A PACKAGES=(
   [nginx]="nginx"
   # Its checker of rules, promtool, comes with the server.
   [prometheus]="prometheus"
+  [valgrind]="valgrind"
   [docker]="docker.io docker-compose debootstrap"
   [kubernetes]="etcd-server containerd runc containernetworking-plugins iptables conntrack openssl iproute2 mount procps"
 )
@@ -193,6 +194,10 @@ redis_installed() {
 # --- Prometheus
 
 prometheus_installed() { command -v promtool >/dev/null; }
+
+# --- Valgrind
+
+valgrind_installed() { command -v valgrind >/dev/null; }
 
 # --- libfaketime
 

@@ -119,15 +119,19 @@ STAGES = (
         (
             Suite("system", cargo_test(*named(SYSTEM_TESTS), "--", "--test-threads=1"), 760, needs=("build", "start"),
                   parts=(*STORE_PARTS, "prometheus"), calls=("prometheus",)),
+            Suite("clients", ("testbed/clients-test",), 100, needs=("build", "install"), parts=("tools", "nginx"),
+                  calls=("curl", "nginx"), nice=5),
+            Suite("instructions", ("bench/instructions",), 60, needs=("build", "install"), parts=("valgrind",), calls=("valgrind",)),
         ),
         (
             Suite("page", shell("cd e2e/browser", f"npm ci {QUIET}", "npm test"), 160,
                   needs=("build", "install"), parts=("chromium",), calls=("chromium", "/usr/share/fonts/truetype/dejavu")),
             # The same requests each time: what a change breaks is then the change's. Without the seed, each run has its own.
             Suite("api", ("env", "LIVERANK_TEST_SEED=1", "testbed/api-test"), 240, needs=("build", "install"), parts=("tools",), calls=("curl",), nice=5),
-            Suite("clients", ("testbed/clients-test",), 100, needs=("build", "install"), parts=("tools", "nginx"),
-                  calls=("curl", "nginx"), nice=5),
             Suite("alerts", ("testbed/alerts-test",), 10, needs=("install",), parts=("prometheus",), calls=("promtool",)),
+            # On the ports that the documents name: those of a system as it comes.
+            Suite("documented", ("env", f"LIVERANK_BIN={TARGET / 'liverank'}", "testbed/documents-run"), 60, needs=("build", "start"),
+                  parts=("tools", *STORE_PARTS), calls=("curl", "openssl")),
             Suite("containers", ("testbed/compose-test", "--binary", str(TARGET / "liverank")), 300,
                   needs=("build", "images"), parts=("tools", "docker"), calls=DOCKER_CALLS, root=True,
                   ports=(3000, 4001, 4002, 5000, 6000, 6100, 8080, 8081)),

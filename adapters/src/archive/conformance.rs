@@ -15,6 +15,7 @@ mod identities;
 mod log;
 mod moderation;
 mod rebuilds;
+mod unique;
 mod writers;
 
 /// Runs every check, each on an archive of its own: `fresh` gives a new, empty one that has not been opened.
@@ -49,8 +50,15 @@ where
     identities::forgetting_spares_what_was_seen_anew(&*archive().await).await;
     moderation::what_is_deleted_is_not_there_any_more(&*archive().await).await;
     moderation::restrictions_are_followed_by_revision(&*archive().await).await;
+    moderation::rules_of_comments_are_in_the_order_of_restrictions(&*archive().await).await;
     moderation::everything_that_was_done_is_in_the_audit_log(&*archive().await).await;
+    moderation::the_last_pin_is_in_force_while_its_comment_is(&*archive().await).await;
+    moderation::a_shadowed_comment_is_numbered_and_counts_for_nothing(&*archive().await).await;
+    moderation::a_held_comment_waits_beside_the_channel(&*archive().await).await;
     moderation::a_replay_removes_again(&*archive().await).await;
+    unique::each_counts_once_in_either_direction(&*fresh().await).await;
+    unique::a_replay_marks_again(&*fresh().await).await;
+    unique::a_rescore_may_add_types_and_no_more(&*fresh().await).await;
     writers::writers_of_one_video_serialise(&*archive().await).await;
     writers::of_two_writers_of_a_partition_one_wins(&*archive().await).await;
     rebuilds::the_last_record_is_known_again(&*archive().await).await;
@@ -65,7 +73,11 @@ where
 
 async fn what_is_fixed_is_fixed_once(archive: &dyn Archive) {
     assert_eq!(archive.meta().await.unwrap(), None, "nobody has opened it");
-    let rules = Rules { weights: Weights { like: 333, ..Weights::default() }, half_life_ms: 1234 };
+    let rules = Rules {
+        weights: Weights { like: 333, ..Weights::default() },
+        half_life_ms: 1234,
+        ..Rules::default()
+    };
     let first = archive.open(&rules).await.unwrap();
     assert_eq!(first.rules, rules, "the first opener's rules are in force");
     assert_eq!(archive.open(&Rules::default()).await.unwrap(), first, "later openers' rules are not");

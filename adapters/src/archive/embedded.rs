@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use liverank_core::counting::{Batch, NumberedComment, Rules, VideoState};
-use liverank_core::{Comment, CommentId, Millis, UserId, VideoId};
+use liverank_core::{Comment, CommentId, Metadata, Millis, UserId, VideoId};
 use redb::{Database, DatabaseError};
 use tokio::sync::Mutex;
 
@@ -168,6 +168,12 @@ impl Archive for EmbeddedArchive {
         let videos = videos.to_vec();
         let states = self.read(move |database, tables| reading::videos(database, tables, &videos)).await?;
         Ok(states.into_iter().map(|state| state.map_or(0, |state| state.last_seq)).collect())
+    }
+
+    async fn metadata(&self, videos: &[VideoId]) -> Result<Vec<Option<Metadata>>, StoreError> {
+        let videos = videos.to_vec();
+        let states = self.read(move |database, tables| reading::videos(database, tables, &videos)).await?;
+        Ok(states.into_iter().map(|state| state.and_then(|state| state.metadata)).collect())
     }
 
     async fn owners(&self, videos: &[VideoId]) -> Result<Vec<Option<UserId>>, StoreError> {

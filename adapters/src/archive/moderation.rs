@@ -4,10 +4,12 @@
 use std::fmt;
 
 use async_trait::async_trait;
+use liverank_core::comment::EntryKind;
 use liverank_core::counting::AuditEntry;
-use liverank_core::moderation::RuleChange;
-use liverank_core::{Invalid, Millis};
+use liverank_core::moderation::{HeldComment, RuleChange};
+use liverank_core::{Comment, CommentId, Invalid, Millis, VideoId};
 
+use super::{Archive, Page};
 use crate::StoreError;
 
 /// Where an action stands in the audit log: by the log's time, and by partition and offset among those of one
@@ -23,17 +25,31 @@ pub struct AuditPlace {
 }
 
 impl AuditPlace {
+    /// The place of a comment that waits for a moderator.
+    pub const fn of_held(held: &HeldComment) -> Self {
+        let (time, partition, offset) = held.place;
+        Self { time, partition, offset }
+    }
+
     /// The place of an entry.
     pub const fn of(entry: &AuditEntry) -> Self {
         Self { time: entry.time, partition: entry.partition, offset: entry.offset }
     }
 
+    /// Reads what [`fmt::Display`] writes, as the field `before`.
+    ///
+    /// # Errors
+    /// As [`AuditPlace::parse_field`].
+    pub fn parse(text: &str) -> Result<Self, Invalid> {
+        Self::parse_field("before", text)
+    }
+
     /// Reads what [`fmt::Display`] writes.
     ///
     /// # Errors
-    /// Any other text, as the error of the field `before`.
-    pub fn parse(text: &str) -> Result<Self, Invalid> {
-        let wrong = || Invalid::new("before", "must be the `next` of a page of this log");
+    /// Any other text, as the error of `field`.
+    pub fn parse_field(field: &'static str, text: &str) -> Result<Self, Invalid> {
+        let wrong = || Invalid::new(field, "must be the `next` of a page of this list");
         let mut parts = text.split('-');
         let mut number = |digits: usize| {
             let part = parts.next().filter(|part| part.len() == digits);
@@ -59,12 +75,39 @@ impl fmt::Display for AuditPlace {
 /// What [`super::Archive::moderation`] gives.
 #[async_trait]
 pub trait ModerationArchive: Send + Sync {
-    /// Up to `limit` restrictions that changed after `revision`, each as it is now, in the order of their revisions. One
-    /// that was lifted is among them.
+    /// Up to `limit` restrictions and rules of comments that changed after `revision`, each as it is now, in the order of
+    /// their revisions. What was lifted or taken away is among them.
     async fn rules_since(&self, revision: u64, limit: usize) -> Result<Vec<RuleChange>, StoreError>;
+
+    /// Up to `limit` places whose rules of comments changed after `revision` and are in force, in the order of their
+    /// revisions.
+    async fn comment_rules_since(&self, revision: u64, limit: usize) -> Result<Vec<RuleChange>, StoreError>;
+
+    /// How many places have rules of comments in force.
+    async fn comment_rules_count(&self) -> Result<u64, StoreError>;
+
+    /// The last entry of a video's channel that says which comment is pinned.
+    async fn last_pin(&self, video: &VideoId) -> Result<Option<Comment>, StoreError>;
+
+    /// Up to `limit` comments that wait for a moderator, from after a place (`None`: the first), oldest first.
+    async fn held(&self, after: Option<AuditPlace>, limit: usize) -> Result<Vec<HeldComment>, StoreError>;
+
+    /// A comment that waits for a moderator.
+    async fn held_comment(&self, video: &VideoId, id: &CommentId) -> Result<Option<HeldComment>, StoreError>;
+
+    /// How many comments wait for a moderator, roughly.
+    async fn held_count(&self) -> Result<u64, StoreError>;
 
     /// Up to `limit` entries of the audit log from before a place (`None`: the latest), newest first.
     async fn audit(&self, before: Option<AuditPlace>, limit: usize) -> Result<Vec<AuditEntry>, StoreError>;
+}
+
+/// The comment that is pinned on a video, unless it was removed since.
+pub async fn pinned(archive: &dyn Archive, video: &VideoId) -> Result<Option<Comment>, StoreError> {
+    let entry = archive.moderation().last_pin(video).await?.map(|pin| pin.entry);
+    let Some(EntryKind::Pinned { comment_id: Some(id), of }) = entry else { return Ok(None) };
+    let found = archive.comments(video, Page::After(of.saturating_sub(1)), 1).await?.pop();
+    Ok(found.filter(|comment| comment.id == id && comment.entry.is_comment()))
 }
 
 #[cfg(test)]

@@ -35,7 +35,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures::TryStreamExt;
 use liverank_core::counting::{Batch, NumberedComment, Rules, VideoState};
-use liverank_core::{Comment, CommentId, Millis, UserId, VideoId};
+use liverank_core::{Comment, CommentId, Metadata, Millis, UserId, VideoId};
 use mongodb::bson::{Bson, Document, doc};
 use mongodb::error::{Error, ErrorKind};
 use mongodb::{Client, Collection, Database};
@@ -61,7 +61,7 @@ mod swapping;
 mod transaction;
 
 pub use config::MongoConfig;
-use documents::{CommentDoc, HeadDoc, IdDoc, MetaDoc, OffsetDoc, OwnerDoc, VideoDoc};
+use documents::{CommentDoc, HeadDoc, IdDoc, MetaDoc, MetadataDoc, OffsetDoc, OwnerDoc, VideoDoc};
 use ownership::Owner;
 
 /// How errors and logs name this store.
@@ -234,6 +234,12 @@ impl Archive for MongoArchive {
         let ids: Vec<&str> = videos.iter().map(VideoId::as_str).collect();
         let found = self.find_in_videos(&ids, |found: HeadDoc| (found.video_id, found.last_seq)).await?;
         Ok(found.into_iter().map(|seq| seq.unwrap_or(0) as u64).collect())
+    }
+
+    async fn metadata(&self, videos: &[VideoId]) -> Result<Vec<Option<Metadata>>, StoreError> {
+        let ids: Vec<&str> = videos.iter().map(VideoId::as_str).collect();
+        let found = self.find_in_videos(&ids, |found: MetadataDoc| (found.video_id, found.metadata)).await?;
+        found.into_iter().map(|json| json.flatten().as_deref().map(documents::metadata).transpose()).collect()
     }
 
     async fn owners(&self, videos: &[VideoId]) -> Result<Vec<Option<UserId>>, StoreError> {

@@ -7,7 +7,7 @@
 //! 3. Nothing of what was committed is lost by a rebuild, and nothing counts twice.
 
 use async_trait::async_trait;
-use liverank_core::counting::{Rules, VideoState};
+use liverank_core::counting::{MarkKey, Rules, VideoState};
 use liverank_core::{Millis, VideoId};
 
 use super::{Archive, Meta, Position};
@@ -96,12 +96,13 @@ pub trait Rebuild: Send + Sync {
     async fn bump_generation(&self) -> Result<Meta, StoreError>;
 
     /// Scores all videos by other rules, in a new generation. Counts stay; so does trending, unless the half-life
-    /// changes: then it starts anew. Refused where the watch threshold changes, which counts do not tell.
+    /// changes: then it starts anew. Types that count once per user from now on may be added: what counted before is
+    /// nobody's, and stays. Refused where counts do not tell ([`Rules::rescored_by`]).
     async fn rescore(&self, rules: &Rules, progress: Progress<'_>) -> Result<Meta, RebuildError>;
 
     /// Begins an empty archive of the next generation beside this one, or one that starts as a copy of the archive
     /// `from` (MongoDB: a database on the same servers; embedded: a directory) that nobody writes to. Refused where
-    /// that has another watch threshold. A replay that was begun before is thrown away.
+    /// that could not be scored by these rules. A replay that was begun before is thrown away.
     async fn replay(
         &self,
         rules: &Rules,
@@ -120,4 +121,7 @@ pub trait Rebuild: Send + Sync {
         of: Option<&str>,
         identities: &[String],
     ) -> Result<Vec<(String, Millis)>, StoreError>;
+
+    /// Which of these marks are set, with their values: in this archive, or in the one named as in [`Rebuild::replay`].
+    async fn marks(&self, of: Option<&str>, keys: &[MarkKey]) -> Result<Vec<(MarkKey, f64)>, StoreError>;
 }

@@ -10,6 +10,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
+use liverank_core::epoch::mint;
 use liverank_core::handover::{Assigned, Lease, Share};
 use liverank_core::{ReaderId, VideoId};
 use redb::{ReadableDatabase, ReadableTable, TableDefinition};
@@ -17,7 +18,7 @@ use tokio::sync::mpsc;
 
 use super::{
     Assignment, AssignmentStore, CHANGE_QUEUE, Change, Cordon, Orders, ReaderRecord, State, Swapped, Term,
-    TermGrant, expect_possible, mint, now_micros,
+    TermGrant, expect_possible, now_micros,
 };
 use crate::StoreError;
 use crate::lossy_channel::LossyChannel;
@@ -220,7 +221,7 @@ impl AssignmentStore for EmbeddedAssignments {
             if inner.epoch_of(&video_id) != expected {
                 return inner.conflict(&video_id);
             }
-            inner.epoch = mint(inner.epoch, seen, now_micros());
+            inner.epoch = mint(inner.epoch, seen, now_micros(), None);
             inner.version += 1;
             let (epoch, version) = (inner.epoch, inner.version);
             let assignment = Assignment { video_id, assigned: Assigned { epoch, readers } };
@@ -287,7 +288,7 @@ impl AssignmentStore for EmbeddedAssignments {
         if in_force != expected {
             return Ok(TermGrant::Lost(inner.term.clone()));
         }
-        let term = mint(in_force, seen, now_micros());
+        let term = mint(in_force, seen, now_micros(), None);
         let term = Term { term, holder: holder.to_owned(), lease: inner.lease(lease), beat: 0 };
         inner.term = Some(term.clone());
         Ok(TermGrant::Held(term))
@@ -408,5 +409,13 @@ mod tests {
             panic!("it was removed")
         };
         assert!(next.epoch() > before[0].epoch(), "epochs go on above those of the last run");
+    }
+
+    #[test]
+    fn fixtures_of_the_file() {
+        let readers = vec![Share { reader: ReaderId::parse("reader-1").unwrap(), weight: 2 }];
+        let write = |assigned: &Assigned| serde_json::to_value(assigned).unwrap();
+        let read = |json: &serde_json::Value| serde_json::from_str::<Assigned>(&json.to_string());
+        crate::fixtures::check("embedded-assignment", &Assigned { epoch: 7, readers }, write, read);
     }
 }

@@ -9,9 +9,7 @@
 //! | `readers` | hash | reader → its beat, a space, its record as JSON |
 //! | `assignments:changes` | channel | changes, as JSON |
 //!
-//! A copy that takes over may not have heard of the last epochs, and its clock may be behind. The first epoch minted on
-//! another server process is therefore minutes ahead, by a number of minutes (1 to 256) that differs from server to
-//! server: two that start one after the other from the same old copy mint apart.
+//! Epochs and terms are minted in Lua as [`liverank_core::epoch::mint`] says; a test compares their numbers.
 
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock};
@@ -342,5 +340,70 @@ mod tests {
         for other in [&b"{}"[..], b"", br#"{"format":2,"version":4,"video":"v"}"#] {
             assert_eq!(decode(other), None);
         }
+    }
+
+    fn written(text: &str) -> serde_json::Value {
+        crate::fixtures::json(text.as_bytes())
+    }
+
+    #[test]
+    fn fixtures_of_heartbeats_and_cordons() {
+        let read = |json: &serde_json::Value| {
+            Formatted::<ReaderRecord>::read(&json.to_string()).ok_or("is not read")
+        };
+        crate::fixtures::check(
+            "redis-reader",
+            &crate::fixtures::reader_record(),
+            |record| written(&formatted(record)),
+            read,
+        );
+        let cordon = Cordon {
+            reader: ReaderId::parse("reader-1").unwrap(),
+            closing: super::super::Closing::Draining,
+            why: "upgrade".to_owned(),
+        };
+        let read =
+            |json: &serde_json::Value| Formatted::<Cordon>::read(&json.to_string()).ok_or("is not read");
+        crate::fixtures::check("redis-cordon", &cordon, |cordon| written(&formatted(cordon)), read);
+        let lease = Lease { uid: "5e2c".to_owned(), transitions: 4 };
+        let read = |json: &serde_json::Value| serde_json::from_str::<Lease>(&json.to_string());
+        crate::fixtures::check("redis-lease", &lease, |lease| written(&lease_json(Some(lease))), read);
+    }
+
+    /// What `assign.lua` and `tell` of `state.lua` write.
+    #[test]
+    fn fixtures_of_assignments_and_their_changes() {
+        let readers = vec![Share { reader: ReaderId::parse("reader-1").unwrap(), weight: 2 }];
+        let video_id = VideoId::parse("cats").unwrap();
+        let today = Assignment { video_id: video_id.clone(), assigned: Assigned { epoch: 7, readers } };
+        let stored = |it: &Assignment| {
+            let Assigned { epoch, readers } = &it.assigned;
+            serde_json::json!({ "format": 1, "epoch": epoch, "readers": readers })
+        };
+        let read = |json: &serde_json::Value| assignment(&video_id, &json.to_string());
+        crate::fixtures::check("redis-assignment", &today, stored, read);
+        let write = |change: &Change| {
+            let Change::Assigned { version, assignment } = change else { panic!("{change:?}") };
+            serde_json::json!({ "format": 1, "version": version, "video": "cats", "assignment": stored(assignment) })
+        };
+        let read = |json: &serde_json::Value| decode(json.to_string().as_bytes()).ok_or("is not read");
+        let change = Change::Assigned { version: 3, assignment: today.clone() };
+        crate::fixtures::check("redis-assignment-change", &change, write, read);
+    }
+
+    #[test]
+    fn a_cordon_of_a_kind_that_this_release_does_not_know_is_left_out() {
+        let later = r#"{"format":1,"reader":"r","closing":"half_closed","why":""}"#;
+        assert_eq!(Formatted::<Cordon>::read(later), None);
+    }
+
+    #[test]
+    fn the_script_mints_by_the_numbers_of_the_core() {
+        use liverank_core::epoch::{MAX_EPOCH, jump};
+        assert!(STATE.contains(&format!("+ 1) * {}", jump(0))), "the jump");
+        assert!(
+            STATE.contains(&format!("math.min(micros(), {})", MAX_EPOCH.div_ceil(2))),
+            "the clock's greatest"
+        );
     }
 }

@@ -238,4 +238,18 @@ mod tests {
         assert_eq!(unbroken(&entries(&[4]), &CommentEpoch::parse("xyz").unwrap(), 3).unwrap(), None);
         assert!(head(&("7-1".to_owned(), vec![])).is_err());
     }
+
+    #[test]
+    fn fixtures_of_streams_and_channels() {
+        type Told = (CommentEpoch, Comment);
+        for (name, comment) in
+            [("redis-comment", crate::fixtures::comment()), ("redis-deletion", crate::fixtures::deletion())]
+        {
+            let write = |(numbering, comment): &Told| {
+                crate::fixtures::json(&Wire { format: FORMAT, numbering, comment }.encode())
+            };
+            let read = |value: &serde_json::Value| decode(value.to_string().as_bytes()).ok_or("is not read");
+            crate::fixtures::check(name, &(numbering(), comment), write, read);
+        }
+    }
 }

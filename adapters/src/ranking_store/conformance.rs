@@ -19,6 +19,7 @@ use super::{
 
 mod generations;
 mod places;
+mod revisions;
 
 type Store = Arc<dyn RankingStore>;
 
@@ -37,13 +38,15 @@ where
     an_empty_store_says_so(fresh().await).await;
     a_projection_is_on_both_boards(fresh().await).await;
     replays_and_zombies_change_nothing(fresh().await).await;
-    scores_only_move_up(fresh().await).await;
+    revisions::the_later_state_of_a_video_stands(fresh().await).await;
+    revisions::what_is_taken_off_comes_back_by_a_later_state_only(fresh().await).await;
+    revisions::a_snapshot_misses_nothing_while_scores_fall(fresh().await).await;
     a_missing_batch_is_noticed(fresh().await).await;
     generations::a_new_generation_replaces_the_old(fresh().await).await;
     generations::a_generation_that_nobody_completes_leaves_no_trace(fresh().await).await;
     generations::an_empty_generation_is_one(fresh().await).await;
     generations::a_half_life_belongs_to_its_generation(fresh().await).await;
-    a_repair_moves_up_only(fresh().await).await;
+    a_repair_spares_what_is_later(fresh().await).await;
     versions_have_no_hole(fresh().await).await;
     large_batches_arrive_to_the_last_digit(fresh().await).await;
     a_slow_subscriber_is_told(fresh().await).await;
@@ -59,8 +62,11 @@ fn video(id: &str) -> VideoId {
     VideoId::parse(id).unwrap()
 }
 
+/// An entry of a revision that grows with its score.
 fn entry(id: &str, score: f64) -> BoardEntry {
-    BoardEntry { video_id: video(id), owner: UserId::parse("o").unwrap(), score, trending: None }
+    let revision = ((score.max(0.0) * 1000.0) as u64).saturating_add(1);
+    let owner = UserId::parse("o").unwrap();
+    BoardEntry { video_id: video(id), owner, score, trending: None, revision, removed: false }
 }
 
 fn owned(id: &str, score: f64, owner: &str, trending: f64) -> BoardEntry {
@@ -177,27 +183,6 @@ async fn replays_and_zombies_change_nothing(store: Store) {
     assert_eq!(versions, [versions[0], versions[0] + 1, versions[0] + 2], "replays were told");
 }
 
-async fn scores_only_move_up(store: Store) {
-    let store = begun(store).await;
-    apply(&store, 0, 10, vec![owned("a", 5.0, "given", 5.0), owned("b", 5.0, "o", 5.0)]).await;
-    let mut changes = subscribed(&store).await;
-    // Another partition's consumer read `a` before the batch above and comes later.
-    let late = Projection {
-        generation: 1,
-        spans: vec![OffsetRange { partition: 1, from: 0, next: 1, last: None }],
-        entries: vec![owned("a", 4.0, "first", 4.0), owned("b", 6.0, "o", 4.0), entry("c", 1.0)],
-    };
-    assert_eq!(store.project(&late).await.unwrap(), Projected::Applied);
-    let moved = [owned("b", 6.0, "o", 5.0), entry("c", 1.0)];
-    assert_eq!(changed(&mut changes).await.1, moved, "what is told is what stands there");
-    let stands = vec![owned("a", 5.0, "given", 5.0), owned("b", 6.0, "o", 5.0), entry("c", 1.0)];
-    assert_eq!(all(&store).await, stands);
-    // An event without weight may still name the owner.
-    apply(&store, 10, 11, vec![owned("b", 6.0, "given", 5.0)]).await;
-    assert_eq!(changed(&mut changes).await.1, [owned("b", 6.0, "given", 5.0)]);
-    assert_eq!(lines(&store, Board::Global).await[0].2, "given");
-}
-
 async fn a_missing_batch_is_noticed(store: Store) {
     let store = begun(store).await;
     let behind = async |projection: Projection| {
@@ -216,7 +201,7 @@ async fn a_missing_batch_is_noticed(store: Store) {
     behind(batch(2, 10, 11, vec![entry("a", 2.0)])).await;
 }
 
-async fn a_repair_moves_up_only(store: Store) {
+async fn a_repair_spares_what_is_later(store: Store) {
     let store = begun(store).await;
     apply(&store, 0, 10, vec![owned("v00007", 9.0, "x", 9.0)]).await;
     let mut changes = subscribed(&store).await;
@@ -357,7 +342,7 @@ async fn pages_lead_through_a_moving_board(store: Store) {
         let mut bumped: Vec<_> =
             (0..20).map(|at| entry(&id((at * 499 + round * 37) % 10_000), 3.0 + f64::from(round))).collect();
         if round % 2 == 0 {
-            bumped.push(BoardEntry { score: 1e6, ..entry(last.video_id.as_str(), 0.0) });
+            bumped.push(entry(last.video_id.as_str(), 1e6));
         }
         moved.extend(bumped.iter().map(|entry| entry.video_id.clone()));
         seen.extend(page);

@@ -39,6 +39,8 @@ struct Boards {
 #[derive(Default)]
 struct Lists {
     entries: HashMap<VideoId, BoardEntry>,
+    /// Of the last state known of each, also where it was taken off.
+    revisions: HashMap<VideoId, u64>,
     global: Ranking,
     trending: Ranking,
 }
@@ -51,36 +53,32 @@ impl Lists {
         }
     }
 
-    /// Puts entries on the boards where they are higher; answers the ones that changed anything, as they stand now.
-    fn raise(&mut self, entries: &[BoardEntry]) -> Vec<BoardEntry> {
-        entries.iter().filter_map(|entry| self.raise_one(entry)).collect()
+    /// Puts entries on the boards where no later state is known; answers the ones that changed anything.
+    fn put(&mut self, entries: &[BoardEntry]) -> Vec<BoardEntry> {
+        entries.iter().filter_map(|entry| self.put_one(entry)).collect()
     }
 
-    fn raise_one(&mut self, entry: &BoardEntry) -> Option<BoardEntry> {
-        let mut now = entry.clone();
-        now.trending = now.trending.filter(|trending| trending.is_finite());
-        let was = self.entries.get(&entry.video_id);
-        if let Some(was) = was {
-            if now.score < was.score {
-                // An older batch than the one that stands there: its owner is older too.
-                now.score = was.score;
-                now.owner = was.owner.clone();
-            }
-            now.trending = match (now.trending, was.trending) {
-                (Some(now), Some(was)) => Some(now.max(was)),
-                (now, was) => now.or(was),
-            };
-        }
-        if was == Some(&now) {
+    fn put_one(&mut self, entry: &BoardEntry) -> Option<BoardEntry> {
+        let revision = self.revisions.entry(entry.video_id.clone()).or_default();
+        if entry.revision < *revision {
             return None;
         }
-        let line = |score| Ranked { video_id: now.video_id.clone(), score, user_id: now.owner.clone() };
-        self.global.set(&line(now.score));
-        if let Some(trending) = now.trending {
-            self.trending.set(&line(trending));
+        *revision = entry.revision;
+        if entry.removed {
+            self.global.remove(&entry.video_id);
+            self.trending.remove(&entry.video_id);
+            return self.entries.remove(&entry.video_id).map(|_| entry.clone());
         }
+        let mut now = entry.clone();
+        now.trending = now.trending.filter(|trending| trending.is_finite());
+        let line = |score| Ranked { video_id: now.video_id.clone(), score, user_id: now.owner.clone() };
+        let mut changed = self.global.set(&line(now.score));
+        changed |= match now.trending {
+            Some(trending) => self.trending.set(&line(trending)),
+            None => self.trending.remove(&now.video_id),
+        };
         self.entries.insert(now.video_id.clone(), now.clone());
-        Some(now)
+        changed.then_some(now)
     }
 }
 
@@ -137,7 +135,7 @@ impl RankingStore for EmbeddedRanking {
         if replay && !projection.spans.is_empty() {
             return Ok(Projected::Applied);
         }
-        let changed = boards.lists.raise(&projection.entries);
+        let changed = boards.lists.put(&projection.entries);
         for span in &projection.spans {
             let offset = boards.offsets.entry(span.partition).or_default();
             *offset = span.next.max(*offset);
@@ -166,13 +164,13 @@ impl RankingStore for EmbeddedRanking {
             boards.tell(None);
         }
         if boards.generation == Some(generation) {
-            if !boards.lists.raise(entries).is_empty() {
+            if !boards.lists.put(entries).is_empty() {
                 boards.version += 1;
             }
         } else {
             let begun = boards.next.take().filter(|(next, _)| *next == generation);
             let (_, lists) = boards.next.insert(begun.unwrap_or((generation, Lists::default())));
-            lists.raise(entries);
+            lists.put(entries);
         }
         Ok(Projected::Applied)
     }

@@ -5,7 +5,8 @@
 //! | `global_ranking` | sorted set | video → score in points, as in MongoDB |
 //! | `trending` | sorted set | video → log2 of the decayed score |
 //! | `ranking:owners` | hash | video → owner |
-//! | `ranking:projection` | hash | `format`, `generation`, `version`, `offset:<partition>`, `shadow` (the one it was) |
+//! | `ranking:revisions` | hash | video → revision of its state; of videos that were taken off, too |
+//! | `ranking:projection` | hash | `format`, `generation`, `version`, `offset:<partition>`, `shadow` (the one it was), `revisions` (the generation of those) |
 //! | `ranking:next`, `ranking:next:…` | as above | the shadow: the next generation while it is gathered; expires |
 //! | `ranking:steps:<random>` | string | where a write too large for one script goes, and how far it is; expires |
 //! | `ranking:half-life` | hash | generation → half-life of its decayed scores, in ms; of the one in force and later ones |
@@ -46,6 +47,16 @@ const STEP: usize = 1000;
 const REPAIR_SECONDS: u32 = 600;
 /// How often a snapshot begins again when the boards are emptied under it.
 const SNAPSHOT_ATTEMPTS: usize = 3;
+/// What the scripts know of the boards that are served, and of the shadow.
+const LIVE: [&str; 5] =
+    ["ranking:projection", "global_ranking", "trending", "ranking:owners", "ranking:revisions"];
+const SHADOW: [&str; 5] = [
+    "ranking:next",
+    "ranking:next:global",
+    "ranking:next:trending",
+    "ranking:next:owners",
+    "ranking:next:revisions",
+];
 /// The format of what is stored and published.
 const FORMAT: u32 = 1;
 
@@ -56,9 +67,10 @@ static RESTORE: LazyLock<Script> =
     LazyLock::new(|| script(&[ENTRIES, REPAIR, include_str!("redis/restore.lua")]));
 static RESTORED: LazyLock<Script> =
     LazyLock::new(|| script(&[ENTRIES, REPAIR, include_str!("redis/restored.lua")]));
-static PAGE: LazyLock<Script> = LazyLock::new(|| script(&[include_str!("redis/page.lua")]));
+const PLACE: &str = include_str!("redis/place.lua");
+static PAGE: LazyLock<Script> = LazyLock::new(|| script(&[PLACE, include_str!("redis/page.lua")]));
 static PLACES: LazyLock<Script> = LazyLock::new(|| script(&[include_str!("redis/places.lua")]));
-static READ: LazyLock<Script> = LazyLock::new(|| script(&[include_str!("redis/read.lua")]));
+static READ: LazyLock<Script> = LazyLock::new(|| script(&[PLACE, include_str!("redis/read.lua")]));
 
 fn script(parts: &[&str]) -> Script {
     Script::new(&parts.concat())
@@ -134,7 +146,7 @@ impl RedisRanking {
     /// A step of a repair.
     fn repairing<'a>(&self, script: &'a Script, repair: &Repair) -> ScriptInvocation<'a> {
         let mut call = self.call(script, repair.token);
-        for name in ["ranking:next", "ranking:next:global", "ranking:next:trending", "ranking:next:owners"] {
+        for name in SHADOW {
             call.key(self.key(name));
         }
         call.arg(self.channel())
@@ -147,7 +159,7 @@ impl RedisRanking {
     /// A call of `script` with the boards as its keys, and where its steps are counted.
     fn call<'a>(&self, script: &'a Script, token: u64) -> ScriptInvocation<'a> {
         let mut call = script.prepare_invoke();
-        for name in ["ranking:projection", "global_ranking", "trending", "ranking:owners"] {
+        for name in LIVE {
             call.key(self.key(name));
         }
         call.key(self.key(&format!("ranking:steps:{token:016x}")));
@@ -158,25 +170,30 @@ impl RedisRanking {
         Outcome::read(&self.link.script::<String>(call).await?)
     }
 
-    /// Reads the stretch of the boards that begins at rank `first`: generation, version and entries.
-    async fn stretch(&self, first: usize) -> Result<(String, u64, Vec<BoardEntry>), StoreError> {
+    /// Reads a stretch of the boards, the best or what stands after `last`: generation, version and entries.
+    async fn stretch(&self, last: Option<&BoardEntry>) -> Result<(String, u64, Vec<BoardEntry>), StoreError> {
         let mut call = self.call(&READ, 0);
-        call.arg(first).arg(STEP);
+        call.arg(STEP);
+        if let Some(last) = last {
+            call.arg(last.video_id.as_str()).arg(last.score);
+        }
         let answer: Vec<String> = self.link.script(&call).await?;
         let [generation, version, entries @ ..] = answer.as_slice() else {
             return Err(StoreError::unusable(PART, "a script answered less than it should"));
         };
         let entries = entries
-            .as_chunks::<4>()
+            .as_chunks::<5>()
             .0
             .iter()
-            .map(|[video, owner, score, trending]| {
+            .map(|[video, owner, score, trending, revision]| {
                 let trending = if trending.is_empty() { None } else { Some(number(trending)?) };
                 Ok(BoardEntry {
                     video_id: video_id(video)?,
                     owner: owner_of(video, owner)?,
                     score: number(score)?,
                     trending,
+                    revision: if revision.is_empty() { 0 } else { whole(revision)? },
+                    removed: false,
                 })
             })
             .collect::<Result<Vec<_>, StoreError>>()?;
@@ -217,18 +234,17 @@ impl RedisRanking {
 
     /// Everything, or `None` where the boards were emptied meanwhile.
     async fn try_snapshot(&self) -> Result<Option<Snapshot>, StoreError> {
-        let (generation, version, mut stretch) = self.stretch(0).await?;
+        let (generation, version, mut stretch) = self.stretch(None).await?;
         let mut entries: HashMap<VideoId, BoardEntry> = HashMap::new();
-        let mut first = 0;
         loop {
-            let read = stretch.len();
-            // Who is overtaken while we read falls into the next stretch too: the later reading holds.
+            let full = stretch.len() == STEP;
+            let last = stretch.last().filter(|_| full).cloned();
+            // Who falls while we read is in a later stretch again: the later reading holds.
             entries.extend(stretch.into_iter().map(|entry| (entry.video_id.clone(), entry)));
-            if read < STEP {
+            let Some(last) = last else {
                 return Ok(Some(Snapshot { version, entries: entries.into_values().collect() }));
-            }
-            first += read;
-            let next = self.stretch(first).await?;
+            };
+            let next = self.stretch(Some(&last)).await?;
             if next.0 != generation || next.1 < version {
                 return Ok(None);
             }
@@ -239,11 +255,17 @@ impl RedisRanking {
 
 fn write_entries(call: &mut ScriptInvocation<'_>, entries: &[BoardEntry]) {
     for entry in entries {
-        call.arg(entry.video_id.as_str()).arg(entry.owner.as_str()).arg(entry.score);
-        match entry.trending.filter(|trending| trending.is_finite()) {
-            Some(trending) => call.arg(trending),
-            None => call.arg(""),
-        };
+        call.arg(entry.video_id.as_str()).arg(entry.owner.as_str());
+        if entry.removed {
+            call.arg("").arg("");
+        } else {
+            call.arg(entry.score);
+            match entry.trending.filter(|trending| trending.is_finite()) {
+                Some(trending) => call.arg(trending),
+                None => call.arg(""),
+            };
+        }
+        call.arg(entry.revision);
     }
 }
 
@@ -386,9 +408,9 @@ impl RankingStore for RedisRanking {
         Ok(Places { global: place(global, global_total), trending: place(trending, trending_total) })
     }
 
-    /// Reads in stretches, so as not to hold up Redis, from the best to the last: a video can only move towards the
-    /// stretches already read by changing, and changes after the answered version are told to subscribers. So an
-    /// entry may be newer than the version, never older.
+    /// Reads in stretches, so as not to hold up Redis, from the best to the last, each from where the one before it ended, by
+    /// score and id: what does not change meanwhile is read once, whatever moves above or below it. What changes is told to
+    /// subscribers after the answered version. So an entry may be newer than the version, never older.
     async fn snapshot(&self) -> Result<Snapshot, StoreError> {
         for _ in 0..SNAPSHOT_ATTEMPTS {
             if let Some(snapshot) = self.try_snapshot().await? {

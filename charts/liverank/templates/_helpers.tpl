@@ -61,6 +61,14 @@ annotations: {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- end }}
 
+{{/* The namespaces that are watched, separated by commas; empty: all of them. */}}
+{{- define "liverank.namespaces" -}}
+{{- if and .Values.watchNamespace .Values.watchNamespaces }}
+{{- fail "watchNamespaces: remove watchNamespace, the list takes its place" }}
+{{- end }}
+{{- concat (list .Values.watchNamespace) .Values.watchNamespaces | compact | join "," }}
+{{- end }}
+
 {{- define "liverank.containerSecurity" -}}
 {{- $ours := dict "allowPrivilegeEscalation" false "readOnlyRootFilesystem" true "capabilities" (dict "drop" (list "ALL")) }}
 {{- mergeOverwrite $ours .Values.securityContext | toYaml }}

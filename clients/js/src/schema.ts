@@ -53,11 +53,11 @@ export interface components {
             until?: string | null;
         };
         /**
-         * @description Both refuse the user's comments; they are two, so that one may end while the other goes on: `ban` for one who misbehaved, `mute` for one who is to be quiet for a while.
+         * @description `ban` and `mute` refuse the user's comments; they are two, so that one may end while the other goes on: `ban` for one who misbehaved, `mute` for one who is to be quiet for a while. `shadow` takes the comments, and shows them to the user alone.
          * @default ban
          * @enum {string}
          */
-        BanKind: "ban" | "mute";
+        BanKind: "ban" | "mute" | "shadow";
         /** @description One page of bans and mutes. */
         BanPage: {
             /** @description The page. */
@@ -123,6 +123,8 @@ export interface components {
             next: number | null;
             /** @description The `after` of the page of newer comments; absent where there were none when this was asked. */
             newer?: number;
+            /** @description The pinned comment, with the newest page; absent where none is. */
+            pinned?: components["schemas"]["NumberedComment"];
         };
         /** @description What a comment service reports. */
         CommentReport: {
@@ -136,6 +138,89 @@ export interface components {
             activeTopics?: components["schemas"]["Names"];
             /** @description Readers that listen to each channel. */
             topicSubscribers?: components["schemas"]["ReportedCounts"];
+        };
+        /** @description What comments must be like. What is absent is no rule; all of it is at most 8 KiB as JSON. */
+        CommentRules: {
+            /** @description A user may comment once in so many seconds. */
+            slow_seconds?: number;
+            /** @description Only users whose token has the role `member` may comment. */
+            members_only?: boolean;
+            /** @description The longest comment, in characters. */
+            max_chars?: number;
+            /** @description For so long a user may not say the same again. */
+            own_repeat_seconds?: number;
+            /** @description For so long nobody may say the same again. */
+            any_repeat_seconds?: number;
+            /** @description Every comment waits for a moderator. */
+            hold_all?: boolean;
+            /** @description Links. */
+            links?: {
+                /** @description What happens to a comment with a link. */
+                action: components["schemas"]["Measure"];
+                /** @description Hosts that may be linked to, with all below them. */
+                allow?: string[];
+            };
+            /** @description Words and phrases; at most 1,000 in all lists. */
+            words?: {
+                /** @description What happens to a comment with one of them. */
+                action: components["schemas"]["Measure"];
+                /** @description Whole words, in any disguise; `*` at an end stands for more of a word. */
+                words: string[];
+            }[];
+            /** @description Patterns. */
+            patterns?: {
+                /** @description What happens to a comment in which it is found. */
+                action: components["schemas"]["Measure"];
+                /** @description A regular expression in the syntax of the Rust crate `regex`, whatever the case. */
+                pattern: string;
+            }[];
+        };
+        /** @description What was written into the log. */
+        CommentRulesAnswer: {
+            /** @description The action in the audit log. */
+            action_id: components["schemas"]["Id"];
+            /** @description Of this video. */
+            videoid?: components["schemas"]["Id"];
+            /** @description Of this owner's videos. */
+            owner_id?: components["schemas"]["Id"];
+            /** @description The rules; null where there are none any more. */
+            rules: components["schemas"]["CommentRules"] | null;
+        };
+        /** @description The rules of a place. */
+        CommentRulesLine: {
+            /** @description Of this video. */
+            videoid?: components["schemas"]["Id"];
+            /** @description Of this owner's videos. */
+            owner_id?: components["schemas"]["Id"];
+            /** @description The rules. */
+            rules: components["schemas"]["CommentRules"];
+            /** @description Who set them. */
+            by: components["schemas"]["Id"];
+            /** @description Why. */
+            reason: string | null;
+            /**
+             * Format: date-time
+             * @description When.
+             */
+            since: string;
+        };
+        /** @description One page of rules of comments. */
+        CommentRulesPage: {
+            /** @description The page. */
+            rules: components["schemas"]["CommentRulesLine"][];
+            /** @description The `after` of the page after this one; null at the end. */
+            next: number | null;
+        };
+        /** @description The rules of a place, and why. */
+        CommentRulesRequest: {
+            /** @description Of this video. */
+            videoid?: components["schemas"]["OptionalId"];
+            /** @description Of this owner's videos. Not together with `videoid`. */
+            owner_id?: components["schemas"]["OptionalId"];
+            /** @description The rules. */
+            rules: components["schemas"]["CommentRules"];
+            /** @description Why, for the audit log. */
+            reason?: string | null;
         };
         /** @description The first event of a comment stream. */
         Connected: {
@@ -184,6 +269,33 @@ export interface components {
             /** @description The number of the last. */
             to: number;
         };
+        /** @description A comment that waits for a moderator. */
+        Held: {
+            /** @description The comment. */
+            id: components["schemas"]["Id"];
+            /** @description Its video. */
+            videoid: components["schemas"]["Id"];
+            /** @description Who wrote it. */
+            userid: components["schemas"]["Id"];
+            /** @description What it says. */
+            comment: string;
+            /** @description The comment that it replies to. */
+            reply_to?: components["schemas"]["Id"];
+            /** @description By which rule it waits: `words`, `links`, `patterns`, `hold_all`. */
+            rule: string;
+            /**
+             * Format: date-time
+             * @description When it was posted.
+             */
+            timestamp: string;
+        };
+        /** @description One page of comments that wait. */
+        HeldPage: {
+            /** @description The page, oldest first. */
+            comments: components["schemas"]["Held"][];
+            /** @description The `after` of the page after this one; null at the end. */
+            next: string | null;
+        };
         /** @description 1 to 256 bytes of UTF-8 without control characters. */
         Id: string;
         /** @description What a viewer did. */
@@ -193,10 +305,10 @@ export interface components {
             /** @description Who did it. */
             user_id: components["schemas"]["Id"];
             /**
-             * @description What was done.
+             * @description What was done. `unlike` and `unshare` take back what the user did before; they are taken where likes or shares count once per user (setting `unique`), and where this user has not done it they count for nothing.
              * @enum {string}
              */
-            type: "view" | "like" | "comment" | "share" | "watch_time";
+            type: "view" | "like" | "comment" | "share" | "watch_time" | "unlike" | "unshare";
             /** @description Seconds watched; required with the type `watch_time`, passed over with the others. */
             watch_time?: number | null;
             /** @description When, as Unix seconds or in RFC 3339, from 1970 to 9999; now where absent. */
@@ -210,6 +322,8 @@ export interface components {
         ListedVideo: components["schemas"]["Ranked"] & {
             /** @description Connected now, where it was asked for; null while no manager says so. */
             viewers?: number | null;
+            /** @description What the app says of it, where it was asked for; null where it says nothing, and while the archive is away. */
+            metadata?: components["schemas"]["Metadata"] | null;
         };
         /** @description What a manager reports. */
         ManagerReport: {
@@ -228,13 +342,27 @@ export interface components {
                 [key: string]: string | number;
             } | null;
         };
+        /**
+         * @description What happens to a comment in which something is found. `mask` puts stars in its place; with `hold` the comment waits for a moderator.
+         * @enum {string}
+         */
+        Measure: "reject" | "mask" | "hold";
+        /** @description What an app says of a video; at most 4096 bytes of JSON without blanks. Other members are the app's own. */
+        Metadata: {
+            /** @description Its title, which is not only blanks. */
+            title?: string | null;
+            /** @description The address of an image. */
+            thumbnail?: string | null;
+            /** @description What it belongs to. */
+            category?: string | null;
+        };
         /** @description Something that was done. Clients pass over members and actions that they do not know. */
         ModerationAction: {
             /**
              * @description What was done.
              * @enum {string}
              */
-            action: "delete" | "restrict" | "lift";
+            action: "delete" | "put_video" | "remove_video" | "restrict" | "lift" | "set_rules" | "pin" | "review";
             /** @description Its identity. */
             action_id: components["schemas"]["Id"];
             /** @description Who did it. */
@@ -243,7 +371,7 @@ export interface components {
              * @description As what.
              * @enum {string}
              */
-            role: "author" | "moderator" | "service";
+            role: "author" | "owner" | "moderator" | "service";
             /** @description Why, in that one's words. */
             reason?: string;
             /**
@@ -251,9 +379,13 @@ export interface components {
              * @description When, by the log's clock.
              */
             timestamp: string;
-            /** @description The video of a comment that was removed. */
+            /** @description The video that was put or removed, or of a comment that was removed or pinned. */
             videoid?: components["schemas"]["Id"];
-            /** @description The comment that was removed. */
+            /** @description What was said of the video. */
+            metadata?: components["schemas"]["Metadata"];
+            /** @description Who was said to be its owner. */
+            owner_id?: components["schemas"]["Id"];
+            /** @description The comment that was removed or pinned. */
             comment_id?: components["schemas"]["Id"];
             /** @description Who was restricted. */
             userid?: components["schemas"]["Id"];
@@ -266,6 +398,13 @@ export interface components {
              * @description Until when.
              */
             until?: string | null;
+            /**
+             * @description What became of a comment that waited.
+             * @enum {string}
+             */
+            outcome?: "release" | "reject";
+            /** @description The rules that were set; absent where they were taken away. */
+            rules?: components["schemas"]["CommentRules"];
         };
         /** @description One page of the audit log. */
         ModerationPage: {
@@ -291,6 +430,34 @@ export interface components {
             video_id: components["schemas"]["Id"];
             /** @description In points. */
             score: number;
+        };
+        /** @description What was written into the log. */
+        PinAnswer: {
+            /** @description The action in the audit log. */
+            action_id: components["schemas"]["Id"];
+            /** @description The video. */
+            videoid: components["schemas"]["Id"];
+            /** @description The comment; null where none is pinned any more. */
+            id: string | null;
+        };
+        /** @description A comment is pinned from now on, or none. Only viewers who asked for it are told. */
+        Pinned: {
+            /**
+             * @description Which kind of event this is.
+             * @constant
+             */
+            type: "pinned";
+            /** @description The comment; null where none is pinned any more. */
+            id: string | null;
+            /** @description The video. */
+            videoid: components["schemas"]["Id"];
+            /** @description The comment's number. */
+            seq: number | null;
+            /**
+             * Format: date-time
+             * @description When.
+             */
+            timestamp: string;
         };
         /** @description Where a video stands on a board. */
         Place: {
@@ -463,6 +630,10 @@ export interface components {
             viewers: number | null;
             /** @description Where it stands on each board; null while the boards are away. */
             ranks: components["schemas"]["Ranks"] | null;
+            /** @description What the app says of it; null where it says nothing. */
+            metadata?: components["schemas"]["Metadata"] | null;
+            /** @description Whether it was taken off the boards, by `DELETE`. */
+            removed?: boolean;
         };
         /** @description One page of a ranked list. */
         VideoPage: {

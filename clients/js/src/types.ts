@@ -6,7 +6,7 @@ type Schemas = components['schemas'];
 
 /** What a viewer did. */
 export type Interaction = Schemas['Interaction'];
-/** `view`, `like`, `comment`, `share` or `watch_time`. */
+/** `view`, `like`, `comment`, `share`, `watch_time`, `unlike` or `unshare`. */
 export type InteractionType = Interaction['type'];
 /** The answer to an interaction. */
 export type Acknowledged = Schemas['Acknowledged'];

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::{Effects, LogRecord, NumberedComment, VideoState};
 use crate::comment::{Comment, EntryKind};
-use crate::moderation::{Action, ActorRole, RuleChange};
+use crate::moderation::{Action, ActorRole, HeldChange, HeldComment, RuleChange, RuleName};
 use crate::{CommentId, Interaction, Kind, Millis, UserId, VideoId};
 
 /// What an archive holds of what a batch's moderation records change.
@@ -29,23 +29,35 @@ pub struct AuditEntry {
     pub record: Interaction,
 }
 
-/// The comments that these records delete.
+/// The comments that these records delete or pin.
 pub(super) fn targets(records: &[LogRecord]) -> impl Iterator<Item = (&VideoId, &CommentId)> {
     records.iter().filter(|record| record.event.kind == Kind::Moderation).filter_map(|record| {
         match &record.event.moderation.as_ref()?.action {
-            Action::Delete { comment_id } => Some((&record.event.video_id, comment_id)),
-            Action::Restrict { .. } | Action::Lift { .. } => None,
+            Action::Delete { comment_id } | Action::Pin { comment_id: Some(comment_id) } => {
+                Some((&record.event.video_id, comment_id))
+            }
+            Action::Pin { comment_id: None }
+            | Action::Shadow { .. }
+            | Action::Hold { .. }
+            | Action::Review { .. }
+            | Action::Restrict { .. }
+            | Action::Lift { .. }
+            | Action::PutVideo { .. }
+            | Action::RemoveVideo
+            | Action::SetRules { .. } => None,
         }
     })
 }
 
-/// Where a comment is that a record of the batch deletes.
+/// Where a comment is that a record of the batch deletes or pins.
 struct Target {
     author: UserId,
     seq: u64,
     /// Among the batch's own comments; `None`: it is stored.
     at: Option<usize>,
     removed: bool,
+    /// Whether others than its author are shown it, while it is not removed.
+    is_public: bool,
 }
 
 /// A batch's moderation under way.
@@ -60,8 +72,9 @@ impl Moderating {
             targets(records).map(|(video, id)| ((video.clone(), id.clone()), None)).collect();
         for comment in moderated.targets {
             if let Some(target) = targets.get_mut(&(comment.video_id, comment.id)) {
-                let removed = !comment.entry.is_comment();
-                *target = Some(Target { author: comment.user_id, seq: comment.seq, at: None, removed });
+                let (removed, is_public) = (!comment.entry.has_text(), comment.entry.is_comment());
+                *target =
+                    Some(Target { author: comment.user_id, seq: comment.seq, at: None, removed, is_public });
             }
         }
         Self { targets, revision: moderated.revision }
@@ -74,7 +87,8 @@ impl Moderating {
         }
         if let Some(target) = self.targets.get_mut(&(comment.video_id.clone(), comment.id.clone())) {
             let (author, seq) = (comment.user_id.clone(), comment.seq);
-            *target = Some(Target { author, seq, at: Some(at), removed: false });
+            let is_public = comment.entry.is_comment();
+            *target = Some(Target { author, seq, at: Some(at), removed: false, is_public });
         }
     }
 
@@ -92,7 +106,46 @@ impl Moderating {
                     self.delete(record, comment_id, moderation.role, video, effects);
                 }
             }
-            Action::Restrict { .. } | Action::Lift { .. } => {
+            Action::Pin { comment_id } => {
+                if let Some(video) = video {
+                    self.pin(record, comment_id.as_ref(), video, effects);
+                }
+            }
+            Action::Shadow { comment_id, text, reply_to } => {
+                // On a video that nothing has happened to there is nobody else to see it.
+                if let Some(video) = video {
+                    let body = (comment_id.clone(), text.clone(), reply_to.clone());
+                    let comment = entry(record, video, body, EntryKind::Shadowed);
+                    self.note(&comment, effects.comments.len());
+                    push(record, comment, effects);
+                }
+                // Nobody moderated.
+                return;
+            }
+            Action::Hold { comment_id, text, reply_to, rule } => {
+                hold(record, (comment_id, text, reply_to.as_ref()), *rule, effects);
+                return;
+            }
+            Action::Review { comment_id, .. } => {
+                let (video, id) = (record.event.video_id.clone(), comment_id.clone());
+                effects.held.push(HeldChange { video, id, held: None });
+            }
+            Action::PutVideo { metadata, owner_id } => {
+                let owner_may = |video: &VideoState| video.removed.is_none_or(|by| by == ActorRole::Owner);
+                let may = video.filter(|video| may_change(video, record, moderation.role));
+                if let Some(video) =
+                    may.filter(|video| moderation.role != ActorRole::Owner || owner_may(video))
+                {
+                    video.put(metadata, owner_id.as_ref());
+                }
+            }
+            Action::RemoveVideo => {
+                let may = video.filter(|video| may_change(video, record, moderation.role));
+                if let Some(video) = may {
+                    video.remove(moderation.role);
+                }
+            }
+            Action::Restrict { .. } | Action::Lift { .. } | Action::SetRules { .. } => {
                 self.revision += 1;
                 effects.rules.extend(RuleChange::of(&record.event, self.revision));
             }
@@ -126,21 +179,93 @@ impl Moderating {
             });
             EntryKind::Deleted { comment_id: id.clone(), of, role }
         };
-        video.last_seq += 1;
-        let own_id = event.event_id.as_ref().map_or(id.as_str(), |id| id.as_str());
-        let comment = Comment {
-            id: CommentId::parse(own_id).unwrap_or_else(|_| id.clone()),
-            user_id: event.user_id.clone(),
-            video_id: event.video_id.clone(),
-            text: String::new(),
-            timestamp: event.timestamp,
-            seq: video.last_seq,
-            reply_to: None,
-            entry,
-        };
-        let (partition, offset) = (record.partition, record.offset);
-        effects.comments.push(NumberedComment { comment, partition, offset });
+        push(record, told(record, video, entry), effects);
     }
+
+    fn pin(
+        &mut self,
+        record: &LogRecord,
+        id: Option<&CommentId>,
+        video: &mut VideoState,
+        effects: &mut Effects,
+    ) {
+        let key = |id: &CommentId| (record.event.video_id.clone(), id.clone());
+        let target = id.and_then(|id| self.targets.get(&key(id))?.as_ref());
+        let entry = match (id, target) {
+            (None, _) => EntryKind::Pinned { comment_id: None, of: 0 },
+            (Some(id), Some(target)) if target.is_public && !target.removed => {
+                EntryKind::Pinned { comment_id: Some(id.clone()), of: target.seq }
+            }
+            // What is not shown cannot be pinned: the number is taken all the same.
+            (Some(_), _) => EntryKind::Removed,
+        };
+        push(record, told(record, video, entry), effects);
+    }
+}
+
+fn hold(
+    record: &LogRecord,
+    (id, text, reply_to): (&CommentId, &str, Option<&CommentId>),
+    rule: RuleName,
+    effects: &mut Effects,
+) {
+    let event = &record.event;
+    let held = HeldComment {
+        id: id.clone(),
+        video: event.video_id.clone(),
+        user: event.user_id.clone(),
+        text: text.to_owned(),
+        reply_to: reply_to.cloned(),
+        timestamp: event.timestamp,
+        rule,
+        place: (record.broker_time, record.partition, record.offset),
+    };
+    effects.held.push(HeldChange { video: event.video_id.clone(), id: id.clone(), held: Some(held) });
+}
+
+/// An entry that says what was done, with the next number of the video's channel.
+fn told(record: &LogRecord, video: &mut VideoState, what: EntryKind) -> Comment {
+    let id = record.event.event_id.as_ref().and_then(|id| CommentId::parse(id.as_str()).ok());
+    // The log's reader takes no such record without an id.
+    let id = id.unwrap_or_else(|| CommentId::parse("moderation").expect("it is an identifier"));
+    entry(record, video, (id, String::new(), None), what)
+}
+
+/// An entry with the next number of the video's channel.
+fn entry(
+    record: &LogRecord,
+    video: &mut VideoState,
+    (id, text, reply_to): (CommentId, String, Option<CommentId>),
+    entry: EntryKind,
+) -> Comment {
+    let event = &record.event;
+    video.last_seq += 1;
+    Comment {
+        id,
+        user_id: event.user_id.clone(),
+        video_id: event.video_id.clone(),
+        text,
+        timestamp: event.timestamp,
+        seq: video.last_seq,
+        reply_to,
+        entry,
+    }
+}
+
+fn push(record: &LogRecord, comment: Comment, effects: &mut Effects) {
+    effects.comments.push(NumberedComment { comment, partition: record.partition, offset: record.offset });
+}
+
+/// An owner's token says who it is for, and not whose the video is: who was merely the first to see it does not own it.
+fn may_change(video: &VideoState, record: &LogRecord, role: ActorRole) -> bool {
+    role != ActorRole::Owner || (video.owner_given && video.owner == record.event.user_id)
+}
+
+/// Whether a record makes a video known that nothing has happened to yet.
+pub(super) fn makes_known(event: &Interaction) -> bool {
+    event.moderation.as_ref().is_some_and(|moderation| {
+        matches!(moderation.action, Action::PutVideo { .. }) && moderation.role != ActorRole::Owner
+    })
 }
 
 impl Target {

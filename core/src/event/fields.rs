@@ -11,7 +11,7 @@ use std::fmt;
 use serde::Deserialize;
 use serde::de::{Error, Visitor};
 
-use super::{CommentBody, Interaction, Kind, in_range, rfc_3339, watched};
+use super::{CommentBody, FORMAT, Interaction, Kind, in_range, rfc_3339, watched};
 use crate::comment::check_text;
 use crate::{CommentId, EventId, Millis, UserId, VideoId};
 
@@ -39,6 +39,9 @@ pub(super) struct Fields<'a> {
     comment: Option<Cow<'a, str>>,
     #[serde(borrow, default)]
     reply_to: Option<Cow<'a, str>>,
+    /// Of a known record. What clients send has none, and one of theirs means nothing.
+    #[serde(default)]
+    format: Option<u64>,
 }
 
 impl<'a> Fields<'a> {
@@ -49,6 +52,9 @@ impl<'a> Fields<'a> {
 
     /// `None` where something is wrong with a member.
     pub(super) fn interaction(self, now: Millis) -> Option<Interaction> {
+        if self.format.is_some_and(|format| format > FORMAT) {
+            return None;
+        }
         let kind = Kind::parse(&self.r#type).ok()?;
         let comment = match self.comment_id {
             Some(_) if kind != Kind::Comment => return None,

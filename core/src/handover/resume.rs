@@ -10,7 +10,7 @@ pub struct Start {
 }
 
 /// Where a viewer goes on that has seen everything up to `seen`, at a reader whose ring ends at `head` and reaches back
-/// `reach` numbers. One that is ahead of this reader is given nothing before the reader is ahead of it.
+/// `reach` numbers. A viewer that has seen more than this reader holds gets nothing until the reader has caught up.
 pub const fn start(seen: u64, head: u64, reach: u64) -> Start {
     let first = head.saturating_sub(reach);
     if seen < first {

@@ -1,9 +1,11 @@
-//! The restrictions in force, and what they say of a comment.
+//! The restrictions and the rules of comments in force, and what they say of a comment.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::comment_rules::CommentRules;
 use super::{Action, Restriction, Scope};
 use crate::{Interaction, Millis, UserId, VideoId};
 
@@ -28,33 +30,64 @@ pub struct Rule {
     pub at: Millis,
 }
 
-/// A restriction as it was changed last.
+/// What comments in a place must be like.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScopeRules {
+    /// The rules.
+    pub rules: CommentRules,
+    /// Why, in the moderator's words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Who set them.
+    pub by: UserId,
+    /// When, in milliseconds since the Unix epoch.
+    pub at: Millis,
+}
+
+/// What changed, as it is now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Changed {
+    /// A restriction of a user.
+    Restriction {
+        /// Whose it is.
+        userid: UserId,
+        /// What is in force; absent: it was lifted.
+        rule: Option<Rule>,
+    },
+    /// The rules of comments in a place.
+    Comments {
+        /// Where.
+        scope: Scope,
+        /// What is in force; absent: they were taken away.
+        rules: Option<Arc<ScopeRules>>,
+    },
+}
+
+/// A restriction, or the rules of comments in a place, as they were changed last.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RuleChange {
-    /// Its identity: user, kind and scope.
+    /// Its identity: user, kind and scope of a restriction; the scope of rules of comments.
     pub key: String,
-    /// Whose it is.
-    pub userid: UserId,
     /// When it changed, in the order of all changes of all rules: 1, 2, 3, …
     pub revision: u64,
-    /// What is in force; absent: it was lifted.
-    pub rule: Option<Rule>,
+    /// What is in force.
+    pub what: Changed,
 }
 
 impl RuleChange {
     /// What a record changes; `None` for one that changes no rule.
     pub(crate) fn of(record: &Interaction, revision: u64) -> Option<Self> {
         let moderation = record.moderation.as_ref()?;
-        let key = |userid, kind, scope| {
-            serde_json::to_string(&(userid, kind, scope)).expect("text always serialises")
-        };
-        match &moderation.action {
-            Action::Delete { .. } => None,
-            Action::Restrict { userid, kind, scope, until } => Some(Self {
-                key: key(userid, kind, scope),
-                userid: userid.clone(),
-                revision,
-                rule: Some(Rule {
+        let (key, what) = match &moderation.action {
+            Action::Delete { .. }
+            | Action::Pin { .. }
+            | Action::Shadow { .. }
+            | Action::Hold { .. }
+            | Action::Review { .. }
+            | Action::PutVideo { .. }
+            | Action::RemoveVideo => return None,
+            Action::Restrict { userid, kind, scope, until } => {
+                let rule = Some(Rule {
                     userid: userid.clone(),
                     kind: *kind,
                     scope: scope.clone(),
@@ -62,13 +95,27 @@ impl RuleChange {
                     reason: moderation.reason.clone(),
                     by: record.user_id.clone(),
                     at: record.timestamp,
-                }),
-            }),
-            Action::Lift { userid, kind, scope } => {
-                Some(Self { key: key(userid, kind, scope), userid: userid.clone(), revision, rule: None })
+                });
+                (key(&(userid, kind, scope)), Changed::Restriction { userid: userid.clone(), rule })
             }
-        }
+            Action::Lift { userid, kind, scope } => {
+                let what = Changed::Restriction { userid: userid.clone(), rule: None };
+                (key(&(userid, kind, scope)), what)
+            }
+            Action::SetRules { scope, rules } => {
+                let rules = rules.as_ref().map(|rules| {
+                    let (reason, by) = (moderation.reason.clone(), record.user_id.clone());
+                    Arc::new(ScopeRules { rules: rules.clone(), reason, by, at: record.timestamp })
+                });
+                (key(&("comments", scope)), Changed::Comments { scope: scope.clone(), rules })
+            }
+        };
+        Some(Self { key, revision, what })
     }
+}
+
+fn key(parts: &impl Serialize) -> String {
+    serde_json::to_string(parts).expect("text always serialises")
 }
 
 /// Why a comment is refused.
@@ -92,11 +139,26 @@ pub fn scope_holds(scope: &Scope, video: &VideoId, owner: Option<&UserId>) -> Op
     }
 }
 
-/// The restrictions in force, by user. Some 300 bytes a rule: a million of them are 300 MB, and nobody moderates by hand
-/// on that scale.
+/// The rules of comments in a place, as they are in force.
+#[derive(Debug, Clone)]
+pub struct RulesInForce {
+    /// Where.
+    pub scope: Scope,
+    /// Their revision: no others have it.
+    pub revision: u64,
+    /// What they say.
+    pub rules: Arc<ScopeRules>,
+}
+
+/// What is in force: restrictions by user, some 300 bytes each (a million of them are 300 MB, and nobody moderates by hand
+/// on that scale), and rules of comments by place, of which there is a bound
+/// ([`MAX_RULED_SCOPES`](super::comment_rules::MAX_RULED_SCOPES)).
 #[derive(Debug, Clone, Default)]
 pub struct RuleBook {
     users: HashMap<UserId, HashMap<String, Rule>>,
+    scopes: HashMap<Scope, RulesInForce>,
+    /// How many of these are an owner's.
+    owners: usize,
     revision: u64,
 }
 
@@ -108,15 +170,54 @@ impl RuleBook {
 
     /// Takes a change over.
     pub fn take(&mut self, change: RuleChange) {
-        self.revision = self.revision.max(change.revision);
-        if let Some(rule) = change.rule {
-            self.users.entry(change.userid).or_default().insert(change.key, rule);
-        } else if let Some(rules) = self.users.get_mut(&change.userid) {
-            rules.remove(&change.key);
-            if rules.is_empty() {
-                self.users.remove(&change.userid);
+        let RuleChange { key, revision, what } = change;
+        self.revision = self.revision.max(revision);
+        match what {
+            Changed::Restriction { userid, rule: Some(rule) } => {
+                self.users.entry(userid).or_default().insert(key, rule);
+            }
+            Changed::Restriction { userid, rule: None } => {
+                if let Some(rules) = self.users.get_mut(&userid) {
+                    rules.remove(&key);
+                    if rules.is_empty() {
+                        self.users.remove(&userid);
+                    }
+                }
+            }
+            Changed::Comments { scope, rules } => {
+                let now = rules.map(|rules| RulesInForce { scope: scope.clone(), revision, rules });
+                let is_owner = matches!(scope, Scope::Owner(_));
+                let is_now = now.is_some();
+                let was = match now {
+                    Some(now) => self.scopes.insert(scope, now),
+                    None => self.scopes.remove(&scope),
+                };
+                if is_owner {
+                    self.owners = self.owners + usize::from(is_now) - usize::from(was.is_some());
+                }
             }
         }
+    }
+
+    /// The rules of comments that are in force on a video of `owner`, from the widest to the narrowest: a comment has to
+    /// keep all of them. Without an owner those of owners are left out.
+    pub fn comment_rules(&self, video: &VideoId, owner: Option<&UserId>) -> Vec<RulesInForce> {
+        if self.scopes.is_empty() {
+            return Vec::new();
+        }
+        let owner = owner.map(|owner| Scope::Owner(owner.clone()));
+        let scopes = [Some(Scope::Everywhere), owner, Some(Scope::Video(video.clone()))];
+        scopes.into_iter().flatten().filter_map(|scope| self.scopes.get(&scope).cloned()).collect()
+    }
+
+    /// Whether any owner's videos have rules of comments.
+    pub const fn has_rules_of_owners(&self) -> bool {
+        self.owners > 0
+    }
+
+    /// How many places have rules of comments.
+    pub fn ruled_scopes(&self) -> usize {
+        self.scopes.len()
     }
 
     /// Forgets the rules whose time is over.
@@ -127,12 +228,12 @@ impl RuleBook {
         });
     }
 
-    /// How many rules there are.
+    /// How many restrictions there are.
     pub fn len(&self) -> usize {
         self.users.values().map(HashMap::len).sum()
     }
 
-    /// Whether there is no rule.
+    /// Whether there is no restriction.
     pub fn is_empty(&self) -> bool {
         self.users.is_empty()
     }
@@ -152,12 +253,20 @@ impl RuleBook {
         owner: Option<&UserId>,
         now: Millis,
     ) -> Option<Refusal> {
-        let rules = self.users.get(user)?.values().filter(|rule| in_force(rule, now));
+        let rules = self.users.get(user)?.values();
+        let rules = rules.filter(|rule| in_force(rule, now) && rule.kind != Restriction::Shadow);
         let holding = rules.filter(|rule| scope_holds(&rule.scope, video, owner).unwrap_or(true));
         let longest = holding.max_by_key(|rule| {
             (rule.until.unwrap_or(Millis::MAX), std::cmp::Reverse(rule.kind), rule.scope.clone())
         })?;
         Some(Refusal { kind: longest.kind, scope: longest.scope.clone(), until: longest.until })
+    }
+
+    /// Whether a comment of `user` on `video` is for its author alone, by the same rules as [`RuleBook::refusal`].
+    pub fn is_shadowed(&self, user: &UserId, video: &VideoId, owner: Option<&UserId>, now: Millis) -> bool {
+        let rules = self.users.get(user).into_iter().flat_map(HashMap::values);
+        let mut shadows = rules.filter(|rule| in_force(rule, now) && rule.kind == Restriction::Shadow);
+        shadows.any(|rule| scope_holds(&rule.scope, video, owner).unwrap_or(true))
     }
 }
 
@@ -227,6 +336,22 @@ mod tests {
     }
 
     #[test]
+    fn who_is_shadow_banned_is_refused_nothing() {
+        let of_o = Scope::Owner(user("o"));
+        let book = book(vec![restrict("a", Restriction::Shadow, of_o, Some(100))]);
+        let shadowed = |name: &str, owner: Option<&str>, now| {
+            let owner = owner.map(user);
+            assert_eq!(book.refusal(&user(name), &video("v"), owner.as_ref(), now), None);
+            book.is_shadowed(&user(name), &video("v"), owner.as_ref(), now)
+        };
+        assert!(shadowed("a", Some("o"), 99) && shadowed("a", None, 99), "an unknown owner may be the one");
+        assert!(
+            !shadowed("a", Some("o"), 100) && !shadowed("a", Some("p"), 99) && !shadowed("b", Some("o"), 99)
+        );
+        assert!(book.needs_owner(&user("a"), 99));
+    }
+
+    #[test]
     fn lifting_ends_its_own_kind_and_scope_only() {
         let lift = Action::Lift { userid: user("a"), kind: Restriction::Ban, scope: Scope::Everywhere };
         let rest = book(vec![
@@ -237,6 +362,34 @@ mod tests {
         let refusal = rest.refusal(&user("a"), &video("v"), None, 5).unwrap();
         assert_eq!((refusal.kind, rest.revision(), rest.len()), (Restriction::Mute, 3, 1));
         assert!(book(vec![restrict("a", Restriction::Ban, Scope::Everywhere, None), lift]).is_empty());
+    }
+
+    #[test]
+    fn rules_of_comments_are_in_force_in_their_place() {
+        let set = |scope, slow: Option<u32>| {
+            let rules = slow.map(|slow| CommentRules { slow_seconds: Some(slow), ..CommentRules::default() });
+            Action::SetRules { scope, rules }
+        };
+        let (on_v, of_o) = (Scope::Video(video("v")), Scope::Owner(user("o")));
+        let mut book = book(vec![
+            set(on_v.clone(), Some(1)),
+            set(of_o.clone(), Some(2)),
+            set(Scope::Everywhere, Some(3)),
+            set(on_v.clone(), Some(4)),
+        ]);
+        let slow = |book: &RuleBook, on: &str, owner: Option<&UserId>| -> Vec<u32> {
+            let rules = book.comment_rules(&video(on), owner).into_iter();
+            rules.map(|it| it.rules.rules.slow_seconds.unwrap()).collect()
+        };
+        assert_eq!(slow(&book, "v", Some(&user("o"))), [3, 2, 4]);
+        assert_eq!(slow(&book, "v", None), [3, 4]);
+        assert_eq!(slow(&book, "w", Some(&user("p"))), [3]);
+        assert_eq!((book.revision(), book.ruled_scopes(), book.has_rules_of_owners()), (4, 3, true));
+        assert!(book.is_empty(), "rules of comments are no restrictions");
+        for (revision, scope) in (5..).zip([of_o.clone(), of_o, Scope::Everywhere, on_v]) {
+            book.take(change(set(scope, None), revision));
+        }
+        assert_eq!((book.revision(), book.ruled_scopes(), book.has_rules_of_owners()), (8, 0, false));
     }
 
     proptest! {

@@ -86,6 +86,20 @@ fn taking_away_waits_for_everybody_and_for_the_window() {
 }
 
 #[test]
+fn adding_can_be_paused_and_the_least_there_has_to_be_comes_all_the_same() {
+    let paused = Policy { scale_out: false, ..policy() };
+    let decision = decide(&even(3, 40_000), &paused);
+    assert_eq!((decision.action, decision.desired, decision.raw), (Action::Hold, 3, 8));
+    assert_eq!(
+        (decision.bound_by, decision.rejected),
+        (vec![Bound::ScaleOutPaused], vec![(8, Bound::ScaleOutPaused)])
+    );
+    assert_eq!(decide(&even(1, 40_000), &paused).desired, 2);
+    // The other direction goes on.
+    assert_eq!(decide(&settled(even(5, 1000), 1), &paused).action, Action::Down);
+}
+
+#[test]
 fn steps_bounds_and_cooldown() {
     let decision = decide(&even(2, 200_000), &policy());
     assert_eq!((decision.desired, &decision.bound_by[..]), (6, &[Bound::UpStep][..]));

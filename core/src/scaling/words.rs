@@ -47,6 +47,7 @@ impl Bound {
             Self::ShortHistory => "what is known does not reach back over the stabilisation window",
             Self::DownStep => "more than may be taken away at once",
             Self::ScaleInPaused => "taking readers away is paused",
+            Self::ScaleOutPaused => "adding readers is paused",
             Self::Stale => "readers without a fresh report",
             Self::Contradiction => "fresh reports contradict each other",
             Self::Rising => "demand is rising",

@@ -209,8 +209,9 @@ impl View {
 
     pub fn judge(&mut self) {
         let counts = |it: &&Sighting| !it.record.draining && !self.removed.contains(&it.record.reader);
-        let missing =
-            |it: &&Sighting| (!it.answered && self.silence(it) >= self.wait(MISSING_AFTER)) || self.is_unreachable(it);
+        let missing = |it: &&Sighting| {
+            (!it.answered && self.silence(it) >= self.wait(MISSING_AFTER)) || self.is_unreachable(it)
+        };
         let all = self.readers.values().filter(counts).count();
         let gone = self.readers.values().filter(counts).filter(missing).count();
         self.too_many = gone > (all / 3).max(1);

@@ -1,25 +1,40 @@
 //! A viewer around the [`ViewerSession`]: behind a gateway, which asks a manager after every end, or direct, which follows
-//! redirects. Remembers everything it is sent.
+//! redirects as a browser does. Remembers everything it is sent.
 
 use std::time::Duration;
 
-use liverank_core::handover::viewer_session::{Lost, Pass, RetryPolicy, Seen, Step, ViewerSession};
+use liverank_core::handover::viewer_session::{RetryPolicy, Step, ViewerSession};
 use liverank_core::{CommentEpoch, Position};
 
 use crate::checks::WITHOUT_ROUTE;
-use crate::net::{Item, Ms, Msg, Net, Node, Timer, index};
+use crate::net::{Item, Ms, Msg, Net, Node, Timer};
 
 const PATIENCE: RetryPolicy = RetryPolicy {
     first_pause: Duration::from_millis(250),
     longest_pause: Duration::from_secs(1),
     settled: Duration::from_secs(2),
-    silence: Duration::from_secs(5),
     gives_up: Duration::from_mins(1),
 };
+/// What a gateway's read timeout is, on the simulation's scale.
+const SILENCE: Ms = 5_000;
+/// Sent on so often in a row, a direct viewer asks a manager instead: readers that do not agree will have been told by
+/// then.
+const MOST_HOPS: u32 = 2;
 const ROUTE_WITHIN: Ms = 800;
 /// A host that is dead is not waited for as long as a reader that may have to ask and to fetch.
 const CONNECT_WITHIN: Ms = 1_000;
 const DIAL_WITHIN: Ms = 2_500;
+
+/// Why there is no stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Lost {
+    /// It ended, broke or fell silent.
+    Ended,
+    /// Nobody took the viewer, or could say who does.
+    Failed,
+    /// A reader names another one.
+    Redirected(usize),
+}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
@@ -48,7 +63,11 @@ pub struct Viewer {
     at: usize,
     pub video: usize,
     direct: bool,
-    follower: ViewerSession,
+    session: ViewerSession,
+    /// When its stream said something last.
+    heard: Ms,
+    /// Redirects followed in a row.
+    hops: u32,
     phase: Phase,
     manager: usize,
     numbering: CommentEpoch,
@@ -66,7 +85,9 @@ impl Viewer {
             at,
             video,
             direct,
-            follower: ViewerSession::new(Duration::ZERO, None, PATIENCE),
+            session: ViewerSession::new(Duration::ZERO, String::new(), PATIENCE),
+            heard: 0,
+            hops: 0,
             phase: Phase::Pausing { rid: 0, choice: 0 },
             manager: at,
             numbering: CommentEpoch::parse("n").expect("a numbering"),
@@ -80,9 +101,8 @@ impl Viewer {
     pub fn boot(&mut self, net: &mut Net) {
         self.manager = net.rng.index(net.managers);
         self.without_since = Some(net.now);
-        self.follower = ViewerSession::new(net.time(), None, PATIENCE);
-        let step = self.follower.begin(net.time());
-        self.go(net, step, None);
+        self.session = ViewerSession::new(net.time(), String::new(), PATIENCE);
+        self.go(net, Step::Ask { at: net.time(), choice: 0 });
         net.timer(self.node, 1_000, Timer::Beat);
         let after = net.rng.between(1_000, 20_000);
         net.timer(self.node, after, Timer::Hiccup);
@@ -96,16 +116,12 @@ impl Viewer {
         }
     }
 
-    fn go(&mut self, net: &mut Net, step: Step, under: Option<u64>) {
+    fn go(&mut self, net: &mut Net, step: Step) {
         match step {
             Step::Ask { at, choice } => {
                 let rid = net.fresh();
                 self.phase = Phase::Pausing { rid, choice };
                 net.timer(self.node, (at.as_millis() as u64).saturating_sub(net.now), Timer::Late(rid));
-            }
-            Step::Go(address) => {
-                let reader = index(&address);
-                self.dial(net, reader, under);
             }
             Step::GiveUp => {
                 let at = self.at;
@@ -133,7 +149,7 @@ impl Viewer {
     fn dial(&mut self, net: &mut Net, reader: usize, under: Option<u64>) {
         let conn = net.fresh();
         self.phase = Phase::Dialing { conn, reader };
-        let position = self.follower.position().map(|position| position.seq);
+        let position = Position::parse(self.session.last_id()).ok().map(|position| position.seq);
         let connect = Msg::Connect { conn, video: self.video, position, under };
         // TCP repeats nothing, and tries again after a second what was lost. Where the process is dead and its host
         // is not, the kernel refuses.
@@ -158,10 +174,18 @@ impl Viewer {
         if !matches!(why, Lost::Ended) || matches!(self.phase, Phase::Dialing { .. }) {
             self.manager = (self.manager + 1) % net.managers;
         }
+        let lot = net.rng.next() as u32;
         // A gateway does not follow readers' redirects: it asks a manager.
-        let why = if matches!(why, Lost::Redirected(_)) && !self.direct { Lost::Failed } else { why };
-        let step = self.follower.lost(net.time(), why, net.rng.next() as u32);
-        self.go(net, step, None);
+        if let Lost::Redirected(reader) = why
+            && self.direct
+            && self.hops < MOST_HOPS
+        {
+            self.hops += 1;
+            return self.dial(net, reader, None);
+        }
+        self.hops = 0;
+        let step = self.session.lost(net.time(), lot);
+        self.go(net, step);
     }
 
     pub fn on_timer(&mut self, net: &mut Net, timer: Timer) {
@@ -177,7 +201,8 @@ impl Viewer {
                 self.lost(net, Lost::Failed);
             }
             (Timer::Beat, _) => {
-                if self.follower.is_silent(net.time()) {
+                let watches = matches!(self.phase, Phase::Watching { .. });
+                if watches && net.now.saturating_sub(self.heard) >= SILENCE {
                     self.lost(net, Lost::Ended);
                 }
                 self.check_route(net);
@@ -230,8 +255,7 @@ impl Viewer {
                 self.unanswered(net, stale);
             }
             (Msg::Redirect { conn, to }, Phase::Dialing { conn: dialed, .. }) if conn == dialed => {
-                let address = net.readers[to].to_string();
-                self.lost(net, Lost::Redirected(address));
+                self.lost(net, Lost::Redirected(to));
             }
             (Msg::Refuse { conn }, Phase::Dialing { conn: dialed, .. }) if conn == dialed => {
                 self.lost(net, Lost::Failed);
@@ -243,7 +267,8 @@ impl Viewer {
             }
             (Msg::Sent { conn, item }, Phase::Dialing { conn: mine, reader }) if conn == mine => {
                 self.phase = Phase::Watching { conn, reader };
-                self.follower.opened(net.time());
+                self.session.opened(net.time());
+                self.hops = 0;
                 self.take(net, item);
             }
             (Msg::Sent { conn, item }, Phase::Watching { conn: mine, .. }) if conn == mine => {
@@ -258,18 +283,18 @@ impl Viewer {
     }
 
     fn take(&mut self, net: &mut Net, item: Item) {
-        self.follower.heard(net.time());
-        let position = |seq| Position { numbering: self.numbering.clone(), seq };
-        let seen = match item {
+        self.heard = net.now;
+        let id = |seq| Position { numbering: self.numbering.clone(), seq }.to_string();
+        // As a gateway does: the first greeting is for the client, and each event that it passes on has an id.
+        match item {
             Item::Alive => return,
             Item::End => return self.lost(net, Lost::Ended),
-            Item::Connected(at) => Seen::Connected(Some(position(at))),
-            Item::Comment(seq) => Seen::Comment(position(seq)),
-            Item::Gap(_, to) => Seen::Gap(position(to)),
-        };
-        let pass = self.follower.take(seen);
+            Item::Connected(seq) if self.session.greeted() => self.session.stands_at(&id(seq)),
+            Item::Connected(_) => {}
+            Item::Comment(seq) | Item::Gap(_, seq) => self.session.stands_at(&id(seq)),
+        }
         let (at, last) = (self.at, self.last);
-        net.trace(|| format!("viewer {at} {item:?} {pass:?}"));
+        net.trace(|| format!("viewer {at} {item:?}"));
         match item {
             Item::Connected(head) => {
                 self.without_since = None;
@@ -285,7 +310,7 @@ impl Viewer {
             Item::Comment(seq) => {
                 net.checks.counts.comments_seen += 1;
                 self.comments += 1;
-                net.checks.require(last.is_some_and(|last| last + 1 == seq) && pass == Pass::On, || {
+                net.checks.require(last.is_some_and(|last| last + 1 == seq), || {
                     format!("viewer {at} has seen {last:?} and is sent {seq}")
                 });
                 self.last = Some(seq);

@@ -243,7 +243,8 @@ impl World {
     fn stop_machine(&mut self) {
         let (from, to) = (self.net.now, (self.net.now + 5_000).min(CALM_AT + 1_000));
         let managers = (0..self.managers.len()).map(Node::Manager);
-        let all = managers.chain((0..self.readers.len()).map(Node::Reader)).chain([Node::Store, Node::Archive]);
+        let all =
+            managers.chain((0..self.readers.len()).map(Node::Reader)).chain([Node::Store, Node::Archive]);
         self.net.pauses.extend(all.map(|node| (node, from, to)));
         self.net.checks.away.push((from, to));
         self.net.checks.counts.machine_stops += 1;

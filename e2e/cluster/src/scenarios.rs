@@ -12,8 +12,10 @@ mod at_rest;
 mod crowd;
 mod deletion;
 mod flow;
+mod hibernation;
 mod install;
 mod kills;
+mod load_loss;
 mod many;
 mod objects;
 mod operators;
@@ -43,15 +45,18 @@ type Scenario = for<'a> fn(&'a World) -> LocalBoxFuture<'a, anyhow::Result<Strin
 
 /// In this order: each leaves the system as the next one needs it, ready and without an audience; the last ones take it
 /// away.
-const SCENARIOS: [(&str, Scenario); 15] = [
+const SCENARIOS: [(&str, Scenario); 18] = [
     ("rules", |world| Box::pin(rules::refuse_exactly(world))),
     ("install", |world| Box::pin(install::to_ready(world))),
+    ("helm-test", |world| Box::pin(install::helm_test(world))),
     ("flow", |world| Box::pin(flow::in_and_out(world))),
     ("repair-deleted", |world| Box::pin(repair::deleted(world))),
     ("repair-edited", |world| Box::pin(repair::edited(world))),
     ("restarts", |world| Box::pin(restarts::only_the_right_pods(world))),
     ("objects", |world| Box::pin(objects::come_and_go(world))),
     ("pods", |world| Box::pin(pods::as_their_users_want_them(world))),
+    ("load-loss", |world| Box::pin(load_loss::falls_back(world))),
+    ("hibernation", |world| Box::pin(hibernation::to_zero_and_back(world))),
     ("crowd", |world| Box::pin(crowd::moves_and_misses_nothing(world))),
     ("kills", |world| Box::pin(kills::in_the_middle_of_a_drain(world))),
     ("at-rest", |world| Box::pin(at_rest::asks_for_nothing(world))),

@@ -21,7 +21,7 @@ pub const OPERATOR: &str = "liverank-operator";
 pub const OPERATOR_NAMESPACE: &str = "liverank-system";
 /// Everything that belongs to the operator's cluster carries it.
 pub const MANAGED: &str = "app.kubernetes.io/managed-by=liverank-operator";
-const COMPONENT: &str = "app.kubernetes.io/component";
+pub const COMPONENT: &str = "app.kubernetes.io/component";
 /// How long everything may take to be as wanted after a change, on a busy machine.
 pub const SETTLE: Duration = Duration::from_secs(150);
 

@@ -45,7 +45,7 @@ pub fn authorized(door: Door, request: Vec<u8>) -> Vec<u8> {
         _ if door != Door::Manager => return request,
         "/heartbeat" => "reader/r",
         "/route" => "gateway",
-        "/load" | "/plan" => "cli",
+        "/load" | "/plan" | "/overview" | "/what-if" => "cli",
         "/term" | "/moves" | "/cordons" => "operator",
         _ if path.starts_with("/viewers/") => "cli",
         _ => return request,

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use liverank_operator::{crd, run};
+use liverank_operator::{check, crd, run};
 
 /// Reconciles `RankingCluster` resources.
 #[derive(Debug, Parser)]
@@ -18,20 +18,25 @@ struct Arguments {
 enum Command {
     /// Look after the `RankingCluster` resources of a Kubernetes cluster.
     Run(Box<run::Args>),
+    /// Try whether the operator of this Kubernetes does its work.
+    Check(check::Args),
     /// Print the definition of `RankingCluster`, as YAML.
     Crd,
 }
 
 fn main() -> ExitCode {
     match Arguments::parse().command {
-        Command::Run(args) => args.main().unwrap_or_else(|error| {
-            eprintln!("liverank-operator: {error:#}");
-            ExitCode::FAILURE
-        }),
+        Command::Run(args) => args.main().unwrap_or_else(|error| failed(&error)),
+        Command::Check(args) => args.main().unwrap_or_else(|error| failed(&error)),
         Command::Crd => {
             // Who has stopped reading (`| head`) needs no more of it.
             let _ = write!(std::io::stdout(), "{}", crd::definition_yaml());
             ExitCode::SUCCESS
         }
     }
+}
+
+fn failed(error: &anyhow::Error) -> ExitCode {
+    eprintln!("liverank-operator: {error:#}");
+    ExitCode::FAILURE
 }

@@ -110,7 +110,9 @@ fn own(scope: Scope<'_>, component: Component) -> Vec<(&'static str, Value)> {
         }
         Component::Consumer => {
             let scoring = &spec.scoring;
-            vec![
+            let unique: Vec<&str> = scoring.unique.iter().map(|kind| kind.name()).collect();
+            let unique = (!unique.is_empty()).then(|| ("unique", json!(unique.join(","))));
+            let weights = [
                 ("weight-view", json!(scoring.view.to_string())),
                 ("weight-like", json!(scoring.like.to_string())),
                 ("weight-comment", json!(scoring.comment.to_string())),
@@ -119,7 +121,8 @@ fn own(scope: Scope<'_>, component: Component) -> Vec<(&'static str, Value)> {
                 ("weight-watch-long", json!(scoring.watch_time_long.to_string())),
                 ("watch-threshold-ms", json!(scoring.watch_time_threshold_seconds.thousandths())),
                 ("trending-half-life-minutes", json!(scoring.trending_half_life_minutes)),
-            ]
+            ];
+            weights.into_iter().chain(unique).collect()
         }
         Component::Reader => vec![("capacity", json!(spec.readers.viewers_per_reader))],
         Component::Gateway | Component::Comment => {

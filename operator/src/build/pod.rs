@@ -16,6 +16,8 @@ use super::{ADMIN_PORT, Component, config, extras, identity, names, object, quan
 
 /// Requested where the user says nothing: enough to be scheduled sensibly, and something for an autoscaler to divide by.
 const REQUESTS: [(&str, &str); 2] = [("cpu", "100m"), ("memory", "128Mi")];
+/// What pods are spread over.
+const SPREAD: [&str; 2] = ["kubernetes.io/hostname", "topology.kubernetes.io/zone"];
 /// The label that tells the pods of one template of a Deployment from those of another.
 const TEMPLATE_LABEL: &str = "pod-template-hash";
 
@@ -82,19 +84,19 @@ fn spec(scope: Scope<'_>, component: Component, reader: Option<&str>) -> PodSpec
     }
 }
 
-/// Over hosts as evenly as may be, where the user says nothing. All readers spread together, though each is a
+/// Over hosts and zones as evenly as may be, where the user says nothing. All readers spread together, though each is a
 /// Deployment of its own; of the others the pods of one template do, so that a roll-out ends as even as it began.
 fn spread(scope: Scope<'_>, component: Component) -> Vec<TopologySpreadConstraint> {
     let of_template = (component != Component::Reader).then(|| vec![TEMPLATE_LABEL.to_owned()]);
-    let default = || {
-        vec![TopologySpreadConstraint {
-            max_skew: 1,
-            topology_key: "kubernetes.io/hostname".to_owned(),
-            when_unsatisfiable: "ScheduleAnyway".to_owned(),
-            match_label_keys: of_template,
-            ..TopologySpreadConstraint::default()
-        }]
+    let over = |key: &&str| TopologySpreadConstraint {
+        max_skew: 1,
+        topology_key: (*key).to_owned(),
+        when_unsatisfiable: "ScheduleAnyway".to_owned(),
+        match_label_keys: of_template.clone(),
+        ..TopologySpreadConstraint::default()
     };
+    let zones = scope.input.revision >= super::SPREADS_OVER_ZONES;
+    let default = || SPREAD.iter().take(1 + usize::from(zones)).map(over).collect::<Vec<_>>();
     let mut spread = scope.pod(component).topology_spread.clone().unwrap_or_else(default);
     for constraint in &mut spread {
         constraint.label_selector.get_or_insert_with(|| scope.selector(component));

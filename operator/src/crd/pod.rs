@@ -34,9 +34,9 @@ pub struct Pod {
     pub tolerations: Vec<Toleration>,
     /// Which nodes and which neighbours these pods want.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "schema::affinity")]
+    #[schemars(schema_with = "schema::opaque")]
     pub affinity: Option<Affinity>,
-    /// How pods spread. Absent: over hosts, maxSkew 1, ScheduleAnyway; an empty list: not at all.
+    /// How pods spread. Absent: over hosts and zones, maxSkew 1, ScheduleAnyway; an empty list: not at all.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::topology_spread")]
     pub topology_spread: Option<Vec<TopologySpreadConstraint>>,

@@ -77,6 +77,11 @@ pub struct Scaling {
     pub mode: ScalingMode,
     /// `Paused` keeps readers that are not needed.
     pub scale_in: ScaleIn,
+    /// `Paused` adds no readers beyond `minReplicas`, whatever the load; those that die are replaced.
+    pub scale_out: ScaleOut,
+    /// What happens in Auto while nobody knows the load. Absent: as many readers stay as there are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fallback: Option<Fallback>,
     /// For how long fewer readers must have been enough before one goes, in seconds.
     #[schemars(range(min = 0, max = 3600))]
     pub scale_down_stabilization_seconds: i32,
@@ -93,6 +98,8 @@ impl Default for Scaling {
         Self {
             mode: ScalingMode::Auto,
             scale_in: ScaleIn::Enabled,
+            scale_out: ScaleOut::Enabled,
+            fallback: None,
             scale_down_stabilization_seconds: 300,
             max_scale_up_step: 4,
             load_max_age_seconds: 10,
@@ -122,6 +129,33 @@ pub enum ScaleIn {
     Enabled,
     /// They stay.
     Paused,
+}
+
+/// Whether readers are added where there are too few.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum ScaleOut {
+    /// They are.
+    #[default]
+    Enabled,
+    /// They are not.
+    Paused,
+}
+
+/// What happens while nobody knows the load: the managers do not answer, or cannot be believed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Fallback {
+    /// At least so many readers. More than these stay: without the load nobody can say that a reader is empty.
+    #[schemars(range(min = 1, max = 500))]
+    pub replicas: i32,
+    /// For how long the load must have been unknown, in seconds.
+    #[serde(default = "a_minute")]
+    #[schemars(range(min = 10, max = 3600))]
+    pub after_seconds: i32,
+}
+
+const fn a_minute() -> i32 {
+    60
 }
 
 /// When viewers move between readers.

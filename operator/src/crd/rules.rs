@@ -218,7 +218,16 @@ pub(super) fn readers() -> Value {
             "!(self.scaling.mode in ['Auto', 'Proposal']) || !(oldSelf.scaling.mode in ['Auto', 'Proposal']) || self.replicas == oldSelf.replicas",
             "scaling.mode is Auto or Proposal: set Manual to scale by hand",
         ),
+        (
+            "!has(self.scaling.fallback) || self.scaling.fallback.replicas <= self.maxReplicas",
+            "raise maxReplicas or lower scaling.fallback.replicas",
+        ),
     ])
+}
+
+/// On each of `maintenance.windows`.
+pub(super) fn window() -> Value {
+    rules(&[("self.from != self.to", "choose another end: this window is empty")])
 }
 
 /// On pods' labels.

@@ -2,8 +2,8 @@
 //! descriptions: with them the definition would be past what `kubectl apply` can annotate (262,144 bytes).
 
 use k8s_openapi::api::core::v1::{
-    Affinity, EnvFromSource, EnvVar, HostAlias, PodSecurityContext, ResourceRequirements, SecurityContext,
-    Toleration, TopologySpreadConstraint, VolumeMount,
+    EnvFromSource, EnvVar, HostAlias, PodSecurityContext, ResourceRequirements, SecurityContext, Toleration,
+    TopologySpreadConstraint, VolumeMount,
 };
 use k8s_openapi::api::networking::v1::NetworkPolicyPeer;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
@@ -52,11 +52,6 @@ pub(super) fn resources(generator: &mut SchemaGenerator) -> Schema {
     foreign::<ResourceRequirements>(generator)
 }
 
-/// `Affinity`.
-pub(super) fn affinity(generator: &mut SchemaGenerator) -> Schema {
-    foreign::<Affinity>(generator)
-}
-
 /// Tolerations, at most 16.
 pub(super) fn tolerations(generator: &mut SchemaGenerator) -> Schema {
     foreign_list::<Toleration>(generator, 16)
@@ -88,7 +83,8 @@ fn without(mut schema: Schema, member: &str) -> Schema {
 }
 
 /// A part of Kubernetes' own that is read by the operator alone: seven components would carry its schema, and the
-/// definition would be past what `kubectl apply` can annotate.
+/// definition would be past what `kubectl apply` can annotate. What is wrong in it is told by a condition: what cannot
+/// be read by [`crate::run::unreadable`], what there is no field for by [`crate::validate`].
 pub(super) fn opaque(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "type": "object", "x-kubernetes-preserve-unknown-fields": true })
 }

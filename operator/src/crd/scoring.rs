@@ -29,6 +29,35 @@ pub struct Scoring {
     /// After how many minutes an interaction counts half on the trending board.
     #[schemars(range(min = 1, max = 525_600))]
     pub trending_half_life_minutes: i32,
+    /// What counts once per user and video, and can be taken back (`unlike`, `unshare`). By default every interaction
+    /// counts. `liverank rebuild scores` adds one to an archive that is there; `liverank rebuild mongodb --new-weights` takes
+    /// one away.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 3))]
+    pub unique: Vec<UniqueType>,
+}
+
+/// A type of interaction that can count once per user.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum UniqueType {
+    /// A view.
+    View,
+    /// A like.
+    Like,
+    /// A share.
+    Share,
+}
+
+impl UniqueType {
+    /// Its name in the setting.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::View => "view",
+            Self::Like => "like",
+            Self::Share => "share",
+        }
+    }
 }
 
 impl Default for Scoring {
@@ -42,6 +71,7 @@ impl Default for Scoring {
             watch_time_long: Decimal::from_thousandths(2000),
             watch_time_threshold_seconds: Decimal::from_thousandths(2000),
             trending_half_life_minutes: 360,
+            unique: Vec::new(),
         }
     }
 }

@@ -137,6 +137,9 @@ impl Found<'_> {
         let n = self.wanted.readers;
         match (settings.scaling, &self.wanted.decision) {
             _ if settings.paused => fact(false, "Paused", "the resource is paused"),
+            _ if settings.hibernates => {
+                fact(false, "Hibernated", "spec.hibernate is set: there are no readers")
+            }
             _ if !settings.enabled => {
                 fact(false, "CommentsDisabled", "comments are switched off, and readers with them")
             }
@@ -273,6 +276,7 @@ fn scaled(decision: &scaling::Decision, n: u32) -> Fact {
             ("AtMaximum", Bound::Max.words().to_owned())
         }
         () if binds(Bound::ScaleInPaused) => ("ScaleInPaused", Bound::ScaleInPaused.words().to_owned()),
+        () if binds(Bound::ScaleOutPaused) => ("ScaleOutPaused", Bound::ScaleOutPaused.words().to_owned()),
         () if binds(Bound::Stabilisation) || binds(Bound::ShortHistory) => {
             ("Stabilising", "fewer may do, and have not for long enough".to_owned())
         }

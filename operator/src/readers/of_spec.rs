@@ -1,7 +1,7 @@
 //! The resource's words in the units of [`Settings`].
 
-use super::settings::{Rebalance, Scaling, Settings};
-use crate::crd::{OnTimeout, RankingClusterSpec, RebalanceMode, ScaleIn, ScalingMode};
+use super::settings::{Fallback, Rebalance, Scaling, Settings};
+use crate::crd::{OnTimeout, RankingClusterSpec, RebalanceMode, ScaleIn, ScaleOut, ScalingMode};
 
 impl Settings {
     /// What a resource says of readers. The definition bounds every number from below at 0.
@@ -11,6 +11,8 @@ impl Settings {
         let ms = |seconds: i32| i64::from(seconds) * 1000;
         Self {
             enabled: spec.comment.enabled,
+            // What runs says when.
+            hibernates: false,
             paused: spec.paused,
             replicas: count(readers.replicas),
             min: count(readers.min_replicas),
@@ -24,6 +26,11 @@ impl Settings {
                 ScalingMode::Manual => Scaling::Manual,
             },
             scale_in: readers.scaling.scale_in == ScaleIn::Enabled,
+            scale_out: readers.scaling.scale_out == ScaleOut::Enabled,
+            fallback: readers.scaling.fallback.as_ref().map(|fallback| Fallback {
+                readers: count(fallback.replicas),
+                after_ms: ms(fallback.after_seconds),
+            }),
             down_stabilisation_ms: ms(readers.scaling.scale_down_stabilization_seconds),
             max_up_step: count(readers.scaling.max_scale_up_step),
             load_max_age_ms: ms(readers.scaling.load_max_age_seconds),

@@ -20,6 +20,8 @@ pub(super) struct Wanted {
     pub decision: Option<scaling::Decision>,
     /// What there is to tell of a plan that waits or was approved.
     pub tale: Option<DecisionEvent>,
+    /// The fallback asks for more than the scaler, which knows no load.
+    pub fallback: bool,
 }
 
 /// Readers wanted now. What the scaler sets is remembered.
@@ -33,14 +35,15 @@ pub(super) fn wanted(seen: &Seen, view: &View<'_>, fleet: &Fleet, memory: &mut M
     if settings.scaling == Scaling::Manual {
         // Who switches to Auto later begins with what there is.
         memory.history.clear();
-        return Wanted { readers: current, decision: None, tale: None };
+        return Wanted { readers: current, decision: None, tale: None, fallback: false };
     }
     let inputs = inputs(seen, view, fleet, memory, current);
     let policy = settings.policy();
     let decision = scaling::decide(&inputs, &policy);
     let lead: Millis = 2 * policy.lead_ms;
+    let least = fallback(seen, view, memory).filter(|least| *least > decision.desired);
     let (readers, tale) = match settings.scaling {
-        Scaling::Auto => (decision.desired, None),
+        Scaling::Auto => (least.unwrap_or(decision.desired), None),
         Scaling::Proposal => proposed(seen, fleet, memory, &decision, current),
         Scaling::DryRun | Scaling::Manual => (current, None),
     };
@@ -49,7 +52,18 @@ pub(super) fn wanted(seen: &Seen, view: &View<'_>, fleet: &Fleet, memory: &mut M
         policy.down_stabilisation_ms.max(lead),
     );
     memory.wanted = Some(readers);
-    Wanted { readers, decision: Some(decision), tale }
+    let fallback = settings.scaling == Scaling::Auto && least.is_some();
+    Wanted { readers, decision: Some(decision), tale, fallback }
+}
+
+/// The readers that there are to be at least, because the load has been unknown for long enough. None is taken away by
+/// this: nobody could say that it is empty.
+fn fallback(seen: &Seen, view: &View<'_>, memory: &Memory) -> Option<u32> {
+    let settings = &seen.settings;
+    let fallback = settings.fallback.filter(|_| settings.scale_out && view.trouble.is_some())?;
+    let (_, since) = memory.trouble.filter(|(unknown, _)| *unknown)?;
+    let long = seen.now - since.max(memory.born) >= fallback.after_ms;
+    long.then_some(fallback.readers.min(settings.max.max(settings.min)))
 }
 
 /// Readers wanted where another number has to be approved.
@@ -108,7 +122,8 @@ fn viewers_moved(cheapest_first: &[u64], from: u32, to: u32) -> u64 {
 fn found(seen: &Seen, fleet: &Fleet, memory: &Memory) -> u32 {
     let here = fleet.actives();
     if here == 0 {
-        return memory.last_wanted.unwrap_or(seen.settings.first());
+        // None were wanted while comments were off, or all slept.
+        return memory.last_wanted.filter(|last| *last > 0).unwrap_or(seen.settings.first());
     }
     if !fleet.has_old() {
         return here;
@@ -145,6 +160,14 @@ pub(super) fn tell(seen: &Seen, wanted: &Wanted, memory: &mut Memory) -> Option<
     if seen.settings.scaling == Scaling::Proposal {
         return wanted.tale.clone();
     }
+    if wanted.fallback {
+        let words = format!(
+            "what load there is has been unknown for too long: at least {} readers (scaling.fallback)",
+            wanted.readers
+        );
+        let tale = DecisionEvent::new(Action::Hold, words).bound(["Fallback".to_owned()]);
+        return memory.told.is_news(seen.now, "scaling", Some(("fallback", &tale))).then_some(tale);
+    }
     let decision = wanted.decision.as_ref()?;
     let action = match decision.action {
         scaling::Action::Up => Action::ScaleUp,
@@ -172,6 +195,7 @@ pub(super) fn held(decision: &scaling::Decision) -> Option<Bound> {
     match () {
         () if decision.raw > decision.desired && binds(Bound::Max) => Some(Bound::Max),
         () if binds(Bound::ScaleInPaused) => Some(Bound::ScaleInPaused),
+        () if binds(Bound::ScaleOutPaused) => Some(Bound::ScaleOutPaused),
         () => None,
     }
 }

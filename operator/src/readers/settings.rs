@@ -35,12 +35,23 @@ pub enum Rebalance {
     Paused,
 }
 
+/// How many readers there are to be at least once the load has been unknown for so long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fallback {
+    /// At least so many readers.
+    pub readers: u32,
+    /// For how long the load must have been unknown, in milliseconds.
+    pub after_ms: Millis,
+}
+
 /// See the module.
 #[expect(clippy::struct_excessive_bools, reason = "switches of the resource")]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Settings {
     /// Whether there are to be readers at all: comments are switched on.
     pub enabled: bool,
+    /// All components go to zero, and it is the readers' turn.
+    pub hibernates: bool,
     /// Observe and report, change nothing.
     pub paused: bool,
     /// Readers wanted where the scaler does not decide, and where it begins.
@@ -57,6 +68,10 @@ pub struct Settings {
     pub scaling: Scaling,
     /// Whether readers that are not needed go.
     pub scale_in: bool,
+    /// Whether readers are added beyond the least there has to be.
+    pub scale_out: bool,
+    /// What happens in [`Scaling::Auto`] while the load is not known; `None`: nothing.
+    pub fallback: Option<Fallback>,
     /// How long fewer must have been enough, in milliseconds.
     pub down_stabilisation_ms: Millis,
     /// Readers added at once, at most.
@@ -85,6 +100,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             enabled: true,
+            hibernates: false,
             paused: false,
             replicas: 2,
             min: 2,
@@ -93,6 +109,8 @@ impl Default for Settings {
             hot_video_viewers: 15_000,
             scaling: Scaling::Auto,
             scale_in: true,
+            scale_out: true,
+            fallback: None,
             down_stabilisation_ms: 300_000,
             max_up_step: 4,
             load_max_age_ms: 10_000,
@@ -119,6 +137,7 @@ impl Settings {
             max_up_step: self.max_up_step,
             report_max_age_ms: self.load_max_age_ms,
             scale_in: self.scale_in,
+            scale_out: self.scale_out,
             ..Policy::default()
         }
     }
@@ -137,7 +156,7 @@ impl Settings {
     /// Whether there are to be no readers: nobody could take the viewers of the last ones, so they go as they are.
     pub fn is_off(&self) -> bool {
         let by_resource = matches!(self.scaling, Scaling::DryRun | Scaling::Manual);
-        !self.enabled || (by_resource && self.replicas == 0)
+        !self.enabled || self.hibernates || (by_resource && self.replicas == 0)
     }
 
     /// Readers to begin with where none are known.

@@ -13,33 +13,31 @@ use jiff::Timestamp;
 use tokio::sync::Notify;
 use tokio::time::{sleep, sleep_until};
 
-use super::apply::{Applier, Stores};
-use super::cache::{Cluster, Live, Pod, Unreadable};
+use super::apply::Applier;
+use super::cache::{Live, Pod};
 use super::carry::{self, Carry};
 use super::claim::{Claim, Hold};
-use super::events::{self, Announcer};
+use super::context::OperatorContext;
+use super::events;
+use super::hibernation;
 use super::in_force;
-use super::lanes::Lanes;
 use super::leadership::Leadership;
-use super::managers::{AnswerBudget, Managers, Templates};
-use super::metrics::OperatorMetrics;
+use super::managers::Managers;
 use super::mounts::Mounts;
 use super::reporter::Reporter;
 use super::rollout::{self, State};
-use super::shrink::Shrinks;
+use super::shrink::{self, Shrinks};
 use super::steering::{self, Steering};
-use super::store::{Key, Store, Wakers};
-use super::tokens::{OperatorTokens, PublicKeys};
+use super::store::Key;
 use super::troubles;
 use crate::build::{self, Component, Kind, OperatorFacts};
 use crate::crd::RankingCluster;
-use crate::policy::Policy;
+use crate::maintenance;
 use crate::readers::{Memory, Outcome, Step};
 use crate::status::{Report, Trouble};
 use crate::validate::{self, Problem};
 use kube::Resource;
 use liverank_runtime::now_ms;
-use liverank_runtime::peer::Peers;
 
 /// How often managers are asked, while there are any: readers report to them every second.
 const TICK: Duration = Duration::from_secs(2);
@@ -49,66 +47,10 @@ const GATHER: Duration = Duration::from_millis(100);
 const BEHIND: Duration = Duration::from_secs(1);
 /// A store that is behind for longer holds up nothing but the objects that it is behind with.
 const BEHIND_AT_MOST: Duration = Duration::from_secs(3);
+/// How long bringing readers back may take in one look.
+const RECOVER: Duration = Duration::from_secs(30);
 /// How often it is looked whether another installation's claim is still there.
 const CLAIMED: Duration = Duration::from_secs(20);
-
-/// What all actors share.
-pub struct OperatorContext {
-    /// To the API server.
-    pub client: kube::Client,
-    /// All objects that we make.
-    pub stores: Stores,
-    /// Their pods.
-    pub pods: Arc<Store<Pod>>,
-    /// The resources.
-    pub clusters: Arc<Store<Cluster>>,
-    /// Who is woken.
-    pub bells: Arc<Wakers>,
-    /// How many requests to the API server are under way at once.
-    pub lanes: Lanes,
-    /// Which installation this is: where its Lease is.
-    pub installation: String,
-    /// What is counted.
-    pub metrics: OperatorMetrics,
-    /// Who tells.
-    pub announcer: Announcer,
-    /// Who the operator is to managers.
-    pub tokens: Arc<OperatorTokens>,
-    /// By which keys a cluster's processes know each other.
-    pub keys: Arc<PublicKeys>,
-    /// Where managers and readers are, outside of Kubernetes.
-    pub templates: Templates,
-    /// To managers and readers, and what their answers may take of memory.
-    pub peers: (Peers, AnswerBudget),
-    /// The newest revision of the builder.
-    pub newest: u32,
-    /// The class of clusters that are ours.
-    pub class: String,
-    /// Where the operator itself runs, as whom, and its pods' labels.
-    pub operator: OperatorFacts,
-    /// What authors of resources may use.
-    pub policy: Policy,
-}
-
-impl OperatorContext {
-    /// What objects say of the operator, with the keys as they are now.
-    pub fn facts(&self) -> OperatorFacts {
-        OperatorFacts { keys: self.keys.known().to_string(), ..self.operator.clone() }
-    }
-
-    /// The resource that is called so, where it is ours to look after.
-    pub fn cluster(&self, key: &Key) -> Option<Arc<RankingCluster>> {
-        let found = self.clusters.get(key, &key.name)?;
-        let resource = found.resource.as_ref().ok()?;
-        (resource.spec.operator_class == self.class).then(|| Arc::clone(resource))
-    }
-
-    /// Why the resource that is called so cannot be read, where it is ours and cannot.
-    pub fn unreadable(&self, key: &Key) -> Option<Unreadable> {
-        let found = self.clusters.get(key, &key.name)?;
-        found.resource.as_ref().err().filter(|it| it.class == self.class).cloned()
-    }
-}
 
 /// What a whole look found; a tick in between needs no more.
 struct Found {
@@ -120,6 +62,10 @@ struct Found {
     pending: BTreeSet<Component>,
     troubles: Vec<Trouble>,
     readers: u32,
+    /// The components that have pods.
+    awake: BTreeSet<Component>,
+    /// All goes to zero, and it is the readers' turn.
+    hibernates: bool,
 }
 
 /// When to look again if nothing happens.
@@ -312,13 +258,20 @@ impl Actor {
         Next::At(next.into_iter().flatten().min())
     }
 
-    /// When something is different although nothing happens: pods that crashed have been calm for long enough, or
-    /// `restartAt` has come.
+    /// When something is different although nothing happens: pods that crashed have been calm for long enough,
+    /// `restartAt` has come, a maintenance window opens or closes, or a pod that all wait for is taken for lost.
     fn turns(&self, pods: &[Arc<Pod>]) -> Option<Instant> {
         let now = now_ms();
-        let restart =
-            self.world.cluster(&self.key).and_then(|spec| in_force::restarts_at(&spec, Timestamp::now()));
-        let at = [troubles::next_calm(pods, now), restart.map(Timestamp::as_millisecond)];
+        let cluster = self.world.cluster(&self.key);
+        let spec = cluster.as_deref();
+        let restart = spec.and_then(|it| in_force::restarts_at(it, Timestamp::now()));
+        let window = spec.and_then(|it| maintenance::state(&it.spec.maintenance, Timestamp::now()));
+        let at = [
+            troubles::next_calm(pods, now),
+            restart.map(Timestamp::as_millisecond),
+            window.and_then(|state| state.until).map(Timestamp::as_millisecond),
+            spec.filter(|it| it.spec.hibernate).and_then(|_| shrink::next_lost(pods, now)),
+        ];
         let wait = at.into_iter().flatten().min()?.saturating_sub(now);
         Some(Instant::now() + Duration::from_millis(u64::try_from(wait).unwrap_or(0)) + GATHER)
     }
@@ -362,8 +315,11 @@ impl Actor {
 
     /// Everything that can be known without asking anybody.
     fn find(&mut self, cluster: &RankingCluster, deployments: &[Arc<Live>], pods: &[Arc<Pod>]) -> Found {
-        let revision = self.revision(cluster);
+        let revision = in_force::revision(cluster, self.world.newest, Timestamp::now());
+        let awake = hibernation::awake(pods, now_ms());
+        let hibernates = cluster.spec.hibernate && hibernation::may_go(Component::Reader, &awake);
         let mut problems = validate::validate(cluster);
+        problems.extend(self.world.unknown_fields(&self.key));
         let readers = steering::existing(cluster.name(), deployments);
         let current = readers.iter().filter(|reader| reader.drain.is_none()).count() as u32;
         let (mut template, mut states, mut pending) = (String::new(), Vec::new(), BTreeSet::new());
@@ -378,7 +334,9 @@ impl Actor {
         }
         if problems.is_empty() {
             template = build::reader_template_hash(&input);
-            states = rollout::states(&build::desired(&input), deployments);
+            let mut objects = build::desired(&input);
+            hibernation::settle(&mut objects, cluster, deployments, &awake);
+            states = rollout::states(&objects, deployments);
             if revision != self.world.newest {
                 pending = build::pending(cluster, revision, self.world.newest, &self.facts);
             }
@@ -387,26 +345,27 @@ impl Actor {
         let held = turn.map(|state| format!("{} is being rolled out first", state.component.name()));
         let mut troubles = troubles::of_pods(pods, now_ms());
         troubles.extend(troubles::of_routes(&carry::routes(&self.world, &self.key)));
-        Found { revision, template, held, states, problems, pending, troubles, readers: current }
-    }
-
-    /// The builder's revision in force: the newest, once the spec has changed; till then the one it was built with.
-    fn revision(&self, cluster: &RankingCluster) -> u32 {
-        let status = cluster.status.as_ref();
-        let unchanged = status.is_some_and(|status| status.observed_generation == Some(cluster.generation()));
-        let kept = status.and_then(|status| status.builder_revision.as_ref()?.parse().ok());
-        // One of a later operator cannot be built by this one.
-        kept.filter(|_| unchanged).map_or(self.world.newest, |kept: u32| kept.min(self.world.newest))
-    }
-
-    /// Brings readers back whose Deployments the watch has lost sight of, because somebody edited the labels that it
-    /// selects by: their pods are still there to tell. They would be replaced, and stay for ever. Whether there were any.
-    async fn recover(&mut self, deployments: &[Arc<Live>], pods: &[Arc<Pod>]) -> bool {
-        let mut any = false;
-        for name in steering::lost(deployments, pods) {
-            any |= self.applier.relabel(&name).await;
+        Found {
+            revision,
+            template,
+            held,
+            states,
+            problems,
+            pending,
+            troubles,
+            readers: current,
+            awake,
+            hibernates,
         }
-        any
+    }
+
+    /// Brings lost readers back; who plans shows itself meanwhile. Whether there were any.
+    async fn recover(&mut self, deployments: &[Arc<Live>], pods: &[Arc<Pod>]) -> bool {
+        tokio::select! {
+            biased;
+            any = recover(&mut self.applier, deployments, pods) => any,
+            () = self.steering.stay_in_office() => false,
+        }
     }
 
     async fn look_at_readers(
@@ -417,13 +376,15 @@ impl Actor {
         pods: &[Arc<Pod>],
     ) -> Option<Outcome> {
         let none_left = || steering::existing(cluster.name(), deployments).is_empty();
-        if !found.problems.is_empty() || (!cluster.spec.comments() && none_left()) {
+        let none_wanted = !cluster.spec.comments() || found.hibernates;
+        if !found.problems.is_empty() || (none_wanted && none_left()) {
             return None;
         }
         let facts = steering::Facts {
             cluster,
             template: &found.template,
             held: found.held.as_deref(),
+            hibernates: found.hibernates,
             deployments,
             pods,
         };
@@ -483,6 +444,7 @@ impl Actor {
             contested: &contested,
             pending: &found.pending,
             unwritten: self.applier.is_unfinished(),
+            awake: &found.awake,
         };
         let (told, next) = self.reporter.write(&report).await;
         for news in told {
@@ -490,6 +452,20 @@ impl Actor {
         }
         next
     }
+}
+
+/// Brings readers back whose Deployments the watch has lost sight of, because somebody edited the labels that it selects by:
+/// their pods are still there to tell. They would be replaced, and stay for ever. Whether there were any.
+async fn recover(applier: &mut Applier, deployments: &[Arc<Live>], pods: &[Arc<Pod>]) -> bool {
+    let (mut any, until) = (false, Instant::now() + RECOVER);
+    for name in steering::lost(deployments, pods) {
+        if Instant::now() >= until {
+            // Where a webhook hangs, everything else is looked after first.
+            break;
+        }
+        any |= applier.relabel(&name).await;
+    }
+    any
 }
 
 #[cfg(test)]

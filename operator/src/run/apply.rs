@@ -140,7 +140,7 @@ impl Applier {
         self.awaited.retain(|(kind, name), (awaited, _)| {
             let Some(store) = stores.get(kind).filter(|store| store.is_listed()) else { return false };
             match awaited {
-                Awaited::Version(version) => !store.has_seen(version),
+                Awaited::Version(version) => !store.has_seen(&cluster.namespace, version),
                 Awaited::Gone { uid } => {
                     store.get(cluster, name).is_some_and(|live| live.uid == *uid && !live.deleting)
                 }
@@ -474,7 +474,7 @@ fn cleared(object: &Object, live: &Live) -> Option<Value> {
 
 /// The pause after so many tries before, spread so that not all come back as one.
 fn pause(tries: u32, longest: Duration) -> Duration {
-    FIRST_PAUSE.saturating_mul(1 << tries.min(16)).min(longest).mul_f64(rand::random_range(0.8..1.0))
+    liverank_core::backoff::wait(tries, FIRST_PAUSE, longest).mul_f64(rand::random_range(0.8..1.0))
 }
 
 /// A kind's name, for logs, messages and metrics.

@@ -1,6 +1,6 @@
 //! The command line of `liverank-operator run`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -16,9 +16,9 @@ pub struct Args {
     /// Looks after those resources only whose spec.operatorClass is this.
     #[arg(long, env = "LIVERANK_OPERATOR_CLASS", value_name = "CLASS", default_value = "default")]
     pub operator_class: String,
-    /// Looks at this namespace only; without it, at all.
-    #[arg(long, env = "LIVERANK_WATCH_NAMESPACE", value_name = "NAMESPACE")]
-    pub watch_namespace: Option<String>,
+    /// Looks at these namespaces only, separated by commas; without it, at all.
+    #[arg(long, env = "LIVERANK_WATCH_NAMESPACE", value_name = "NAMESPACES", value_delimiter = ',')]
+    pub watch_namespace: Vec<String>,
     /// The name of the Lease whose holder leads.
     #[arg(long, env = "LIVERANK_LEASE_NAME", value_name = "NAME", default_value = "liverank-operator")]
     pub lease_name: String,
@@ -89,6 +89,11 @@ fn parse_labels(text: &str) -> Result<Labels, String> {
 }
 
 impl Args {
+    /// The namespaces that are looked at, each once; none: all of them.
+    pub(super) fn namespaces(&self) -> BTreeSet<&str> {
+        self.watch_namespace.iter().map(|name| name.trim()).filter(|name| !name.is_empty()).collect()
+    }
+
     /// What authors may use.
     pub(super) fn policy(&self) -> anyhow::Result<Policy> {
         let Some(file) = &self.allow_file else { return Ok(Policy::default()) };

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use super::store::{Kept, Key};
 use crate::build::names;
 use crate::crd::RankingCluster;
+use crate::validate::{self, Problem};
 
 /// The field manager of everything that we apply.
 pub const MANAGER: &str = names::MANAGER;
@@ -26,6 +27,8 @@ pub struct Cluster {
     key: Key,
     /// The resource, without what a reconcile does not look at; or why these types cannot read it.
     pub resource: Result<Arc<RankingCluster>, Unreadable>,
+    /// What it says in the parts that the definition leaves open and that these types have no field for.
+    pub unknown: Vec<Problem>,
 }
 
 /// A resource that was taken by the API server and that these types cannot read: of a later definition, say.
@@ -53,11 +56,14 @@ impl Cluster {
             class: class.to_owned(),
             why: String::new(),
         };
-        let resource = object
-            .try_parse::<RankingCluster>()
+        let given = object.data.get("spec").cloned().unwrap_or_default();
+        let whole = serde_json::to_value(object).ok()?;
+        let resource = serde_path_to_error::deserialize::<_, RankingCluster>(whole)
             .map(Arc::new)
             .map_err(|error| Unreadable { why: shortened(&error.to_string()), ..unreadable });
-        Some(Self { key, resource })
+        let read = resource.as_ref().ok().and_then(|cluster| serde_json::to_value(&cluster.spec).ok());
+        let unknown = read.map(|read| validate::unknown_fields(&given, &read)).unwrap_or_default();
+        Some(Self { key, resource, unknown })
     }
 }
 
@@ -473,6 +479,6 @@ mod tests {
         assert!(cluster("i:1".into()).resource.is_ok());
         let unreadable = cluster(7.into()).resource.unwrap_err();
         assert_eq!((&*unreadable.uid, unreadable.generation, &*unreadable.class), ("u", 4, "blue"));
-        assert!(unreadable.why.contains("invalid type"), "{}", unreadable.why);
+        assert!(unreadable.why.contains("spec.image: invalid type"), "{}", unreadable.why);
     }
 }

@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::actor::OperatorContext;
 use super::apply::Applier;
 use super::cache::{Live, Pod};
+use super::context::OperatorContext;
+use super::hibernation;
 use super::rollout::{self, State};
 use super::shrink::{self, Shrinks};
 use super::steering;
@@ -14,6 +15,7 @@ use super::store::{Kept, Key};
 use crate::build::{self, Component, Kind, Object, OperatorFacts, names};
 use crate::crd::{HttpWorkload, RankingCluster};
 use crate::readers::Step;
+use liverank_runtime::now_ms;
 
 /// What is carried out, and on what.
 pub struct Carry<'a> {
@@ -86,7 +88,9 @@ impl Carry<'_> {
     ) -> Option<Instant> {
         let input =
             build::Input { cluster: self.cluster, revision: self.revision, readers, operator: self.facts };
-        let objects = build::desired(&input);
+        let mut objects = build::desired(&input);
+        let awake = hibernation::awake(self.pods, now_ms());
+        hibernation::settle(&mut objects, self.cluster, self.deployments, &awake);
         let turn = rollout::turn(self.states).map(|state| state.component);
         let mut next = None;
         for object in &objects {
@@ -108,13 +112,15 @@ impl Carry<'_> {
 
     /// Lets a component that holds clients lose one pod at a time. Answers when the next one may go.
     fn pace(&self, object: &mut Object, live: Option<&Live>, shrinks: &mut Shrinks) -> Option<Instant> {
-        let component = object.component.filter(|_| object.kind == Kind::Deployment)?;
+        // Where all go, nobody takes the clients of those who go first.
+        let is_paced = object.kind == Kind::Deployment && !self.cluster.spec.hibernate;
+        let component = object.component.filter(|_| is_paced)?;
         let drain =
             Duration::from_secs(u64::try_from(front(self.cluster, component)?.drain_seconds).unwrap_or(0));
         let wanted = object.body["spec"]["replicas"].as_i64()?;
         let body = live?.body();
         let here = body["spec"]["replicas"].as_i64()?;
-        let now = liverank_runtime::now_ms();
+        let now = now_ms();
         let ending =
             self.pods.iter().any(|pod| *pod.component == *component.name() && shrink::is_ending(pod, now));
         let counted = live?.status["replicas"].as_i64().unwrap_or(0);

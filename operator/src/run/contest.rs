@@ -37,7 +37,7 @@ impl Contest {
     fn pause(&self) -> Duration {
         match self.repairs.checked_sub(PATIENCE) {
             None => Duration::ZERO,
-            Some(more) => FIRST_PAUSE.saturating_mul(1 << more.min(16)).min(LONGEST_PAUSE),
+            Some(more) => liverank_core::backoff::wait(more, FIRST_PAUSE, LONGEST_PAUSE),
         }
     }
 

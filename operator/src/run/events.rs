@@ -101,7 +101,7 @@ pub fn of_conditions(before: Option<&RankingClusterStatus>, after: &RankingClust
     for it in &after.conditions {
         let is_true = it.status == "True";
         let good = match it.type_.as_str() {
-            "Ready" => is_true,
+            "Ready" => is_true || it.reason == "Hibernating",
             "Degraded" | "UpdatePending" => !is_true,
             _ => continue,
         };
@@ -117,12 +117,18 @@ pub fn of_conditions(before: Option<&RankingClusterStatus>, after: &RankingClust
 
 fn reason_of(condition: &Condition) -> String {
     match (condition.type_.as_str(), condition.status == "True") {
+        ("Ready", _) if it_sleeps(condition) => condition.reason.clone(),
         ("Ready", true) => "Ready".into(),
         ("Ready", false) => "NotReady".into(),
         ("Degraded", false) => "Recovered".into(),
         ("UpdatePending", false) => "Updated".into(),
         _ => condition.reason.clone(),
     }
+}
+
+/// That nobody is served is somebody's wish.
+fn it_sleeps(condition: &Condition) -> bool {
+    matches!(condition.reason.as_str(), "Hibernated" | "Hibernating")
 }
 
 fn shortened(mut text: String) -> String {

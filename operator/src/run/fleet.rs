@@ -8,8 +8,9 @@ use liverank_runtime::process::confined;
 use tokio::task::{Id, JoinSet};
 use tokio::time::sleep;
 
-use super::actor::{Actor, OperatorContext};
+use super::actor::Actor;
 use super::cache::Unreadable;
+use super::context::OperatorContext;
 use super::leadership::Leadership;
 use super::store::Key;
 use super::unreadable;

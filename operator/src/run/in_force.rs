@@ -5,17 +5,43 @@
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use crate::crd::{RankingCluster, RankingClusterStatus, ScalingMode};
+use crate::crd::{Held, RankingCluster, RankingClusterStatus, RebalanceMode, ScaleIn, ScalingMode};
+use crate::maintenance;
 
-/// The resource with the values that are in force: `restartAt` once that moment has come, and the number of readers that
-/// there were in `Auto` until somebody says another one.
+/// The resource with the values that are in force: `restartAt` once that moment has come, the number of readers that
+/// there were in `Auto` until somebody says another one, and nothing that waits for a maintenance window.
 pub fn of(cluster: &RankingCluster, now: Timestamp) -> RankingCluster {
     let mut cluster = cluster.clone();
     cluster.spec.restart_at = restarted_at(&cluster, now);
     if let Some(readers) = held_readers(&cluster) {
         cluster.spec.readers.replicas = readers;
     }
+    let waits = |what| maintenance::holds(&cluster.spec.maintenance, what, now);
+    let (stays, keeps) = (waits(Held::Rebalancing), waits(Held::ScaleIn));
+    let readers = &mut cluster.spec.readers;
+    if stays && readers.rebalance.mode == RebalanceMode::Auto {
+        readers.rebalance.mode = RebalanceMode::Paused;
+    }
+    if keeps {
+        readers.scaling.scale_in = ScaleIn::Paused;
+    }
     cluster
+}
+
+/// The builder's revision in force. Without windows it is the newest once the spec has changed, and till then the one that
+/// the cluster was built with; with windows it becomes the newest in one of them, and else stays.
+pub fn revision(cluster: &RankingCluster, newest: u32, now: Timestamp) -> u32 {
+    let status = last(cluster);
+    let maintenance = &cluster.spec.maintenance;
+    let windows = maintenance.holds.contains(&Held::OperatorUpdates) && !maintenance.windows.is_empty();
+    let keeps = if windows {
+        maintenance::holds(maintenance, Held::OperatorUpdates, now)
+    } else {
+        status.is_some_and(|status| status.observed_generation == Some(cluster.generation()))
+    };
+    let kept = status.and_then(|status| status.builder_revision.as_ref()?.parse().ok());
+    // One of a later operator cannot be built by this one.
+    kept.filter(|_| keeps).map_or(newest, |kept: u32| kept.min(newest))
 }
 
 /// The restart in force: the latest that has come. One that is taken back, or set to an earlier moment, undoes nothing.
@@ -57,6 +83,8 @@ fn last(cluster: &RankingCluster) -> Option<&RankingClusterStatus> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
     use crate::crd::ReadersStatus;
 
@@ -97,6 +125,33 @@ mod tests {
         assert_eq!(wanted(&cluster(ScalingMode::Manual, 4, Some(after(&auto, 7)))), 4);
         assert_eq!(wanted(&cluster(ScalingMode::Manual, 2, None)), 2);
         assert_eq!(wanted(&cluster(ScalingMode::DryRun, 2, Some(after(&auto, 7)))), 7);
+    }
+
+    #[test]
+    fn what_can_wait_waits_for_a_window_and_what_somebody_says_does_not() {
+        let at = |text: &str| text.parse::<Timestamp>().unwrap();
+        let (noon, night) = (at("2026-01-10T12:00:00Z"), at("2026-01-11T02:30:00Z"));
+        let mut cluster = cluster(ScalingMode::Auto, 2, None);
+        cluster.metadata.generation = Some(5);
+        let status = cluster.status.as_mut().unwrap();
+        (status.builder_revision, status.observed_generation) = (Some("1".into()), Some(4));
+        assert_eq!(revision(&cluster, 2, noon), 2, "with a change of the spec");
+        let window = json!({"windows": [{"from": "02:00", "to": "03:00"}]});
+        cluster.spec.maintenance = serde_json::from_value(window).unwrap();
+        assert_eq!((revision(&cluster, 2, noon), revision(&cluster, 2, night)), (1, 2));
+        assert_eq!(revision(&cluster, 1, night), 1);
+        cluster.status.as_mut().unwrap().builder_revision = Some("2".into());
+        assert_eq!(revision(&cluster, 2, noon), 2, "what began in a window is finished");
+        cluster.status.as_mut().unwrap().builder_revision = None;
+        assert_eq!(revision(&cluster, 2, noon), 2, "a new one waits for nothing");
+        cluster.spec.restart_at = Some(Time(noon));
+        cluster.spec.maintenance.holds = vec![Held::Rebalancing, Held::ScaleIn];
+        let in_force = of(&cluster, noon).spec;
+        assert_eq!(in_force.restart_at, Some(Time(noon)));
+        assert_eq!(in_force.readers.rebalance.mode, RebalanceMode::Paused);
+        assert_eq!(in_force.readers.scaling.scale_in, ScaleIn::Paused);
+        let in_force = of(&cluster, night).spec;
+        assert_eq!(in_force.readers, cluster.spec.readers);
     }
 
     #[test]

@@ -7,8 +7,9 @@ use futures::StreamExt;
 use liverank_core::handover::Lease;
 use liverank_protocol::roles::Role;
 use liverank_protocol::{CordonRequest, Cordons, CordonsRequest, Load, MoveRequest, MovesRequest, TermState};
+use liverank_runtime::client::{ClientError, RequestBuilder};
 use liverank_runtime::peer::{Peers, join, root_cause};
-use reqwest::{RequestBuilder, StatusCode, Url};
+use reqwest::{StatusCode, Url};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -189,7 +190,7 @@ impl Managers {
     }
 
     async fn answer<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<T, Refusal> {
-        let away = |error: reqwest::Error| Refusal::Away(root_cause(&error));
+        let away = |error: ClientError| Refusal::Away(root_cause(&error));
         let response = request.timeout(ANSWER).send().await.map_err(away)?;
         let status = response.status();
         if !self.peers.is_ours(&response) {

@@ -19,21 +19,23 @@ const ANSWER: Duration = Duration::from_secs(5);
 
 /// When each watch last made progress.
 #[derive(Debug, Default)]
-pub struct Progress(Mutex<BTreeMap<&'static str, Instant>>);
+pub struct Progress(Mutex<BTreeMap<(&'static str, Box<str>), Instant>>);
 
 impl Progress {
-    /// A list, an event, a bookmark or a new watch of `kind` came.
-    pub fn made(&self, kind: &'static str) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(kind, Instant::now());
+    /// A list, an event, a bookmark or a new watch of `kind` came, in a namespace or in all of them (empty).
+    pub fn made(&self, kind: &'static str, namespace: &str) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.insert((kind, namespace.into()), Instant::now());
     }
 
     /// The watches that have stood still for `limit`.
-    fn still(&self, now: Instant, limit: Duration) -> Vec<&'static str> {
+    fn still(&self, now: Instant, limit: Duration) -> Vec<String> {
         let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        all.iter()
-            .filter(|(_, at)| now.saturating_duration_since(**at) >= limit)
-            .map(|(kind, _)| *kind)
-            .collect()
+        let still = all.iter().filter(|(_, at)| now.saturating_duration_since(**at) >= limit);
+        let name = |(kind, namespace): &(&str, Box<str>)| {
+            if namespace.is_empty() { (*kind).to_owned() } else { format!("{kind} in {namespace}") }
+        };
+        still.map(|(watch, _)| name(watch)).collect()
     }
 }
 
@@ -58,11 +60,13 @@ mod tests {
     #[test]
     fn a_watch_stands_still_when_nothing_came_for_long_and_not_before() {
         let progress = Progress::default();
-        progress.made("Pod");
+        progress.made("Pod", "");
+        progress.made("Pod", "tv");
         let (now, limit) = (Instant::now(), Duration::from_mins(1));
         assert!(progress.still(now + Duration::from_secs(59), limit).is_empty());
-        assert_eq!(progress.still(now + Duration::from_secs(61), limit), ["Pod"]);
-        progress.made("Pod");
+        assert_eq!(progress.still(now + Duration::from_secs(61), limit), ["Pod", "Pod in tv"]);
+        progress.made("Pod", "");
+        progress.made("Pod", "tv");
         assert!(progress.still(Instant::now(), limit).is_empty());
     }
 }

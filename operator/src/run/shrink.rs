@@ -2,6 +2,7 @@
 //! by itself ends all surplus pods at once, and the clients of all of them look for a place in the same second. Pure.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use liverank_core::Millis;
@@ -52,6 +53,11 @@ impl Shrinks {
 /// Whether a pod still has clients to send away.
 pub fn is_ending(pod: &Pod, now: Millis) -> bool {
     pod.ends.is_some_and(|ends| now < ends + LOST_MS)
+}
+
+/// When the next pod that has not ended is taken for lost: nothing else tells of that.
+pub fn next_lost(pods: &[Arc<Pod>], now: Millis) -> Option<Millis> {
+    pods.iter().filter_map(|pod| pod.ends).map(|ends| ends + LOST_MS).filter(|at| *at > now).min()
 }
 
 #[cfg(test)]

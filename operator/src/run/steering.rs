@@ -59,6 +59,8 @@ pub struct Facts<'a> {
     pub template: &'a str,
     /// Why readers may not be upgraded yet.
     pub held: Option<&'a str>,
+    /// All goes to zero, and it is the readers' turn.
+    pub hibernates: bool,
     /// All Deployments.
     pub deployments: &'a [Arc<Live>],
     /// All pods.
@@ -239,7 +241,7 @@ impl Steering {
         Seen {
             now: now_ms(),
             cluster: cluster.to_owned(),
-            settings: Settings::of(&facts.cluster.spec),
+            settings: Settings { hibernates: facts.hibernates, ..Settings::of(&facts.cluster.spec) },
             template: facts.template.to_owned(),
             held: facts.held.map(str::to_owned),
             readers: readers.collect(),

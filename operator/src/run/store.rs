@@ -1,6 +1,6 @@
 //! What the watches know: pruned objects by the cluster that they belong to, and whom to wake when one changes.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use tokio::sync::Notify;
@@ -35,35 +35,48 @@ pub trait Kept: Send + Sync + 'static {
     fn name(&self) -> &str;
 }
 
-/// All objects of one kind that a watch has seen.
+/// All objects of one kind that its watches have seen. There is one watch of the whole Kubernetes, whose part has an empty
+/// name, or one a namespace, whose part is called so.
 pub struct Store<T>(RwLock<State<T>>);
 
 struct State<T> {
     objects: BTreeMap<(Key, Box<str>), Arc<T>>,
     /// The cluster of each object by its namespace and name: a label edited by hand moves an object between clusters.
     homes: HashMap<(Arc<str>, Box<str>), Key>,
-    /// The latest resource version that the watch has seen of its kind.
-    version: u64,
-    listed: bool,
+    /// The latest resource version that the watch of each part has seen of its kind.
+    versions: HashMap<Box<str>, u64>,
+    /// The parts that have been filled, and how many there are.
+    listed: BTreeSet<Box<str>>,
+    parts: usize,
 }
 
 impl<T> Default for Store<T> {
     fn default() -> Self {
-        let state = State { objects: BTreeMap::new(), homes: HashMap::new(), version: 0, listed: false };
-        Self(RwLock::new(state))
+        Self::of_parts(1)
+    }
+}
+
+impl<T> Store<T> {
+    /// One that so many watches fill.
+    pub fn of_parts(parts: usize) -> Self {
+        let (objects, homes, versions, listed) = Default::default();
+        Self(RwLock::new(State { objects, homes, versions, listed, parts }))
     }
 }
 
 impl<T: Kept> Store<T> {
-    /// Whether it has been filled once.
+    /// Whether all of it has been filled once.
     pub fn is_listed(&self) -> bool {
-        self.read().listed
+        let state = self.read();
+        state.listed.len() >= state.parts
     }
 
-    /// Whether a write that answered with `version` must show here by now. Resource versions of one kind are ordered
+    /// Whether a write in `namespace` that answered with `version` must show here by now. Resource versions of one kind are ordered
     /// numbers (KEP-5504); one that is none is never waited for.
-    pub fn has_seen(&self, version: &str) -> bool {
-        version.parse::<u64>().map_or(true, |version| self.read().version >= version)
+    pub fn has_seen(&self, namespace: &str, version: &str) -> bool {
+        let state = self.read();
+        let seen = state.versions.get(namespace).or_else(|| state.versions.get("")).copied().unwrap_or(0);
+        version.parse::<u64>().map_or(true, |version| seen >= version)
     }
 
     /// A cluster's objects, by name.
@@ -102,9 +115,9 @@ impl<T: Kept> Store<T> {
     }
 
     /// Takes in an object that was added or changed. Answers the clusters that this concerns.
-    pub(super) fn apply(&self, object: T, version: &str) -> Vec<Key> {
+    pub(super) fn apply(&self, part: &str, object: T, version: &str) -> Vec<Key> {
         let mut state = self.write();
-        state.saw(version);
+        state.saw(part, version);
         let key = object.cluster().clone();
         let mut concerned = state.forget(&key.namespace, object.name());
         concerned.retain(|before| *before != key);
@@ -114,29 +127,31 @@ impl<T: Kept> Store<T> {
     }
 
     /// Forgets a deleted object. Answers the clusters that this concerns.
-    pub(super) fn remove(&self, namespace: &str, name: &str, version: &str) -> Vec<Key> {
+    pub(super) fn remove(&self, part: &str, (namespace, name): (&str, &str), version: &str) -> Vec<Key> {
         let mut state = self.write();
-        state.saw(version);
+        state.saw(part, version);
         state.forget(&Arc::from(namespace), name)
     }
 
     /// Notes how far the watch is, where nothing changed.
-    pub(super) fn advance(&self, version: &str) {
-        self.write().saw(version);
+    pub(super) fn advance(&self, part: &str, version: &str) {
+        self.write().saw(part, version);
     }
 
-    /// Holds exactly `objects` from now on. Answers all clusters that had or have some.
-    pub(super) fn replace(&self, objects: Vec<T>, version: &str) -> Vec<Key> {
+    /// Holds exactly `objects` of a part from now on. Answers all clusters that had or have some.
+    pub(super) fn replace(&self, part: &str, objects: Vec<T>, version: &str) -> Vec<Key> {
         let mut state = self.write();
-        let mut concerned: Vec<Key> = state.objects.keys().map(|(key, _)| key.clone()).collect();
-        state.objects.clear();
-        state.homes.clear();
+        let is_of_part = |namespace: &str| part.is_empty() || part == namespace;
+        let before = state.objects.keys().filter(|(key, _)| is_of_part(&key.namespace));
+        let mut concerned: Vec<Key> = before.map(|(key, _)| key.clone()).collect();
+        state.objects.retain(|(key, _), _| !is_of_part(&key.namespace));
+        state.homes.retain(|(namespace, _), _| !is_of_part(namespace));
         for object in objects {
             concerned.push(object.cluster().clone());
             state.keep(object);
         }
-        state.saw(version);
-        state.listed = true;
+        state.saw(part, version);
+        state.listed.insert(part.into());
         concerned.sort();
         concerned.dedup();
         concerned
@@ -152,8 +167,9 @@ impl<T: Kept> Store<T> {
 }
 
 impl<T: Kept> State<T> {
-    fn saw(&mut self, version: &str) {
-        self.version = version.parse().map_or(self.version, |seen: u64| seen.max(self.version));
+    fn saw(&mut self, part: &str, version: &str) {
+        let before = self.versions.entry(part.into()).or_default();
+        *before = version.parse().map_or(*before, |seen: u64| seen.max(*before));
     }
 
     fn keep(&mut self, object: T) {
@@ -230,27 +246,44 @@ mod tests {
     fn objects_are_found_by_their_cluster_and_change_it_with_their_label() {
         let store = Store::default();
         let (x, y) = (Key::new("ns", "x"), Key::new("ns", "y"));
-        assert_eq!(store.apply(thing("x", "b", 2), "5"), std::slice::from_ref(&x));
-        store.apply(thing("x", "a", 1), "6");
-        store.apply(thing("y", "c", 3), "7");
+        assert_eq!(store.apply("", thing("x", "b", 2), "5"), std::slice::from_ref(&x));
+        store.apply("", thing("x", "a", 1), "6");
+        store.apply("", thing("y", "c", 3), "7");
         assert_eq!(values(&store, "x"), [1, 2]);
-        assert_eq!(store.apply(thing("y", "a", 4), "8"), [x.clone(), y.clone()]);
+        assert_eq!(store.apply("", thing("y", "a", 4), "8"), [x.clone(), y.clone()]);
         assert_eq!((values(&store, "x"), values(&store, "y")), (vec![2], vec![4, 3]));
-        assert_eq!(store.remove("ns", "a", "9"), std::slice::from_ref(&y));
-        assert!(store.remove("ns", "a", "9").is_empty());
-        assert_eq!(store.replace(vec![thing("x", "d", 5)], "12"), [x, y]);
+        assert_eq!(store.remove("", ("ns", "a"), "9"), std::slice::from_ref(&y));
+        assert!(store.remove("", ("ns", "a"), "9").is_empty());
+        assert_eq!(store.replace("", vec![thing("x", "d", 5)], "12"), [x, y]);
         assert_eq!((values(&store, "x"), values(&store, "y")), (vec![5], vec![]));
+    }
+
+    #[test]
+    fn each_namespace_is_filled_by_a_watch_of_its_own() {
+        let store: Store<Thing> = Store::of_parts(2);
+        let of = |namespace: &str, name| Thing(Key::new(namespace, "x"), name, 1);
+        store.replace("a", vec![of("a", "one"), of("a", "two")], "90");
+        assert!(!store.is_listed(), "nothing is decided on half of it");
+        store.replace("b", vec![of("b", "one")], "50");
+        assert!(store.is_listed());
+        // How far one watch is says nothing of the other.
+        assert!(store.has_seen("a", "90") && !store.has_seen("b", "60"));
+        store.replace("b", Vec::new(), "60");
+        let left = |namespace| store.of(&Key::new(namespace, "x")).len();
+        assert_eq!((left("a"), left("b"), store.has_seen("b", "60")), (2, 0, true));
+        store.remove("a", ("a", "one"), "91");
+        assert_eq!((left("a"), store.is_listed()), (1, true));
     }
 
     #[test]
     fn a_write_is_seen_when_the_watch_has_come_as_far() {
         let store: Store<Thing> = Store::default();
-        store.apply(thing("x", "a", 1), "10");
-        assert!(store.has_seen("10") && !store.has_seen("11"));
-        store.advance("12");
-        assert!(store.has_seen("11"));
-        store.advance("3");
-        assert!(store.has_seen("12"), "a watch never goes back");
-        assert!(store.has_seen("not a number"));
+        store.apply("", thing("x", "a", 1), "10");
+        assert!(store.has_seen("ns", "10") && !store.has_seen("ns", "11"));
+        store.advance("", "12");
+        assert!(store.has_seen("ns", "11"));
+        store.advance("", "3");
+        assert!(store.has_seen("ns", "12"), "a watch never goes back");
+        assert!(store.has_seen("ns", "not a number"));
     }
 }

@@ -10,8 +10,8 @@ use kube::{Api, Resource};
 use serde_json::{Value, json};
 use tokio::time::{sleep, timeout};
 
-use super::actor::OperatorContext;
 use super::cache::{MANAGER, Unreadable};
+use super::context::OperatorContext;
 use super::events;
 use super::store::Key;
 use crate::crd::RankingCluster;

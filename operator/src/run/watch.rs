@@ -45,6 +45,8 @@ pub struct Watcher<K, T: Kept> {
     pub kind: &'static str,
     /// Where it looks.
     pub api: Api<K>,
+    /// The namespace that it looks at; empty: all of them.
+    pub namespace: Box<str>,
     /// What it selects; empty: everything.
     pub labels: String,
     /// What is kept of an object.
@@ -123,9 +125,14 @@ where
             self.metrics.watch_errors.get_or_create(&Watch { kind: self.kind }).inc();
             if !self.failing.swap(true, Relaxed) {
                 if self.optional {
-                    tracing::info!(kind = self.kind, error, "the kind cannot be watched");
+                    tracing::info!(
+                        kind = self.kind,
+                        namespace = &*self.namespace,
+                        error,
+                        "the kind cannot be watched"
+                    );
                 } else {
-                    tracing::warn!(kind = self.kind, error, "the watch broke");
+                    tracing::warn!(kind = self.kind, namespace = &*self.namespace, error, "the watch broke");
                 }
             }
             // Spread, so that all watches of all replicas do not come back as one.
@@ -150,11 +157,11 @@ where
 
     fn progressed(&self) {
         if !self.optional {
-            self.progress.made(self.kind);
+            self.progress.made(self.kind, &self.namespace);
         }
         self.metrics.progressed(self.kind);
         if self.failing.swap(false, Relaxed) {
-            tracing::info!(kind = self.kind, "the watch is back");
+            tracing::info!(kind = self.kind, namespace = &*self.namespace, "the watch is back");
         }
     }
 
@@ -172,7 +179,7 @@ where
                 continue;
             }
             let version = page.metadata.resource_version.unwrap_or_default();
-            let concerned = self.store.replace(kept, &version);
+            let concerned = self.store.replace(&self.namespace, kept, &version);
             self.metrics.watch_lists.get_or_create(&Watch { kind: self.kind }).inc();
             self.count();
             self.wake.ring(&concerned);
@@ -200,7 +207,7 @@ where
                 }
                 WatchEvent::Bookmark(mark) => {
                     *version = mark.metadata.resource_version;
-                    self.store.advance(version);
+                    self.store.advance(&self.namespace, version);
                 }
                 WatchEvent::Error(status) => return Err(kube::Error::Api(status).into()),
             }
@@ -209,11 +216,12 @@ where
     }
 
     fn changed(&self, object: K, version: &str) {
-        let name = (object.meta().namespace.clone(), object.meta().name.clone());
+        let namespace = object.meta().namespace.clone().unwrap_or_default();
+        let name = object.meta().name.clone().unwrap_or_default();
         let concerned = match (self.keep)(object) {
-            Some(kept) => self.store.apply(kept, version),
+            Some(kept) => self.store.apply(&self.namespace, kept, version),
             // It lost the label that makes it one of ours.
-            None => self.store.remove(&name.0.unwrap_or_default(), &name.1.unwrap_or_default(), version),
+            None => self.store.remove(&self.namespace, (&namespace, &name), version),
         };
         self.count();
         self.wake.ring(&concerned);
@@ -222,7 +230,8 @@ where
     fn forget(&self, object: &K, version: &str) {
         let meta = object.meta();
         let (namespace, name) = (meta.namespace.as_deref(), meta.name.as_deref());
-        let concerned = self.store.remove(namespace.unwrap_or_default(), name.unwrap_or_default(), version);
+        let name = (namespace.unwrap_or_default(), name.unwrap_or_default());
+        let concerned = self.store.remove(&self.namespace, name, version);
         self.count();
         self.wake.ring(&concerned);
     }

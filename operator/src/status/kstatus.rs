@@ -66,6 +66,32 @@ fn what_needs_somebody_has_failed_and_what_passes_is_in_progress() {
     assert_eq!(read_of(&paused), "InProgress", "a change that nobody carries out is not done");
 }
 
+#[test]
+fn what_hibernates_is_current_once_no_pod_is_left() {
+    let read_of = |given: &Given| read(&given.status(&RankingClusterStatus::default()), 3);
+    let said = |given: &Given| -> Vec<String> {
+        let status = given.status(&RankingClusterStatus::default());
+        status
+            .conditions
+            .iter()
+            .take(2)
+            .map(|it| format!("{} {} {}", it.type_, it.status, it.reason))
+            .collect()
+    };
+    let mut given = Given::default();
+    given.cluster.spec.hibernate = true;
+    assert_eq!(read_of(&given), "InProgress");
+    assert_eq!(said(&given), ["Ready False Hibernating", "Reconciling True Hibernating"]);
+    given.awake.clear();
+    given.states[0].rolled = false;
+    assert_eq!(read_of(&given), "InProgress", "a Deployment still asks for pods");
+    given.states[0].rolled = true;
+    assert_eq!(read_of(&given), "Current");
+    assert_eq!(said(&given), ["Ready True Hibernated", "Reconciling False Done"]);
+    given.problems.push(Problem { path: "spec.image".into(), message: "m".into() });
+    assert_eq!(read_of(&given), "Failed");
+}
+
 proptest! {
     /// Whatever is seen: current is only what is as the spec says, with nothing wrong.
     #[test]

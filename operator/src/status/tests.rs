@@ -59,14 +59,16 @@ pub(super) struct Given {
     pub(super) contested: Vec<String>,
     pub(super) pending: BTreeSet<Component>,
     pub(super) unwritten: bool,
+    pub(super) awake: BTreeSet<Component>,
     pub(super) now: i64,
 }
 
 impl Default for Given {
     fn default() -> Self {
         let (problems, troubles, contested, pending, unwritten) = Default::default();
+        let awake = Component::ORDER.into();
         let (cluster, states, facts, now) = (cluster(), states(), facts(), 100);
-        Self { cluster, problems, states, facts, troubles, contested, pending, unwritten, now }
+        Self { cluster, problems, states, facts, troubles, contested, pending, unwritten, awake, now }
     }
 }
 
@@ -89,6 +91,7 @@ impl Given {
             contested: &self.contested,
             pending: &self.pending,
             unwritten: self.unwritten,
+            awake: &self.awake,
         };
         of(&report, before)
     }
@@ -193,6 +196,23 @@ fn viewers_alone_are_no_news_and_a_new_generation_is() {
     assert!(differs(&first, &second) && !is_news(&first, &second));
     given.cluster.metadata.generation = Some(4);
     assert!(is_news(&second, &given.status(&second)));
+}
+
+#[test]
+fn where_there_are_windows_it_is_told_whether_one_is_open() {
+    let mut given = Given::default();
+    given.pending.insert(Component::Gateway);
+    let window = serde_json::json!({"windows": [{"from": "02:00", "to": "03:00"}]});
+    given.cluster.spec.maintenance = serde_json::from_value(window).unwrap();
+    let status = given.status(&RankingClusterStatus::default());
+    let told = &status.conditions[7];
+    assert_eq!((&*told.type_, &*told.status, &*told.reason), ("MaintenanceWindow", "False", "Closed"));
+    assert_eq!(told.message, "these wait until 1970-01-01T02:00:00Z: OperatorUpdates");
+    assert!(status.conditions[5].message.contains("in the next maintenance window"));
+    given.now = 2 * 3_600;
+    let status = given.status(&status);
+    assert_eq!((&*status.conditions[7].status, &*status.conditions[7].reason), ("True", "Open"));
+    assert!(status.conditions[5].message.contains("with the next change"));
 }
 
 #[test]

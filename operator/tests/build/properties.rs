@@ -480,7 +480,7 @@ fn overrides_cannot_take_what_is_ours() {
         assert_eq!(labels["example.org/team"], "video");
         assert_eq!(annotations["example.org/note"], "kept");
         assert_eq!(annotations.get("liverank.dev/config-hash"), None, "what is called like ours is left out");
-        assert_eq!(annotations[names::REVISION], "1");
+        assert_eq!(annotations[names::REVISION], CURRENT.to_string());
         assert_eq!(annotations[names::RESTARTED_AT], "2026-03-01T12:00:00Z");
         let spread = &pod(object).topology_spread_constraints.unwrap()[0];
         assert_eq!(spread.topology_key, "topology.kubernetes.io/zone");
@@ -675,6 +675,25 @@ fn a_draining_reader_says_so_and_its_pod_does_not_restart_for_it() {
     assert_eq!(annotation_of(&leaving.body, names::DRAIN_SINCE), Some("2026-03-01T12:30:00Z"));
     assert_eq!(annotation_of(&of("live-reader-0").body, names::DRAIN), None);
     assert!(!json!(deployment(leaving).spec).to_string().contains("scale-down"));
+}
+
+#[test]
+fn pods_of_the_first_revision_stay_as_they_are_and_later_ones_spread_over_zones() {
+    let cluster = cluster("minimal");
+    let keys = |revision: u32| -> Vec<Vec<String>> {
+        let operator = operator();
+        let readers = readers(&cluster);
+        let input = Input { cluster: &cluster, revision, readers: &readers, operator: &operator };
+        let objects = build::desired(&input);
+        let of = |object: &Object| {
+            let spread = pod(object).topology_spread_constraints.unwrap();
+            spread.into_iter().map(|it| it.topology_key).collect::<Vec<_>>()
+        };
+        of_kind(&objects, Kind::Deployment).map(of).collect()
+    };
+    let (host, zone) = ("kubernetes.io/hostname".to_owned(), "topology.kubernetes.io/zone".to_owned());
+    assert!(keys(1).iter().all(|keys| *keys == std::slice::from_ref(&host)));
+    assert!(keys(2).iter().all(|keys| *keys == [host.clone(), zone.clone()]));
 }
 
 #[test]

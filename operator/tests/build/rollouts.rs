@@ -132,6 +132,9 @@ fn others(now: &Value, field: &str, schema: &Value) -> Vec<Value> {
         ("ingressFrom", _) => json!([{"ipBlock": {"cidr": "192.0.2.0/24"}}]),
         ("egressCIDRs", _) => json!(["192.0.2.0/24"]),
         ("maxUnavailable", _) => json!(3),
+        ("unique", _) => json!(["view"]),
+        ("holds", _) => json!(["ScaleIn"]),
+        ("windows", _) => json!([{"from": "02:00", "to": "03:00"}]),
         (_, Value::Bool(now)) => json!(!now),
         (_, Value::Number(now)) => json!(now.as_i64().unwrap() + 1),
         // A weight, in thousandths.

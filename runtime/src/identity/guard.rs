@@ -59,7 +59,9 @@ impl<S: Clone + Send + Sync + 'static> Routes<S> {
         let router = match row.access {
             Access::Public => &mut self.public,
             Access::Viewers => &mut self.viewers,
-            Access::Partly(_) | Access::Roles(_) | Access::Ticket | Access::Moderator => &mut self.internal,
+            Access::Partly(_) | Access::Roles(_) | Access::Ticket | Access::Moderator | Access::Operators => {
+                &mut self.internal
+            }
         };
         *router = std::mem::take(router).route(path, answer);
         self
@@ -155,7 +157,9 @@ impl Guard {
             Access::Partly(_) => self.identity.caller(request.headers(), self.service).map(Known),
             Access::Ticket => self.ticket(request),
             // Viewers are known at the gateway alone.
-            Access::Moderator => Err(forbidden("this is asked of the gateway".to_owned())),
+            Access::Moderator | Access::Operators => {
+                Err(forbidden("this is asked of the gateway".to_owned()))
+            }
             Access::Roles(roles) => self.one_of(roles, request),
         }
     }

@@ -66,6 +66,16 @@ impl SentBy {
         Err(Problem::new(StatusCode::FORBIDDEN, detail).with("field", field))
     }
 
+    /// The user that a gateway speaks for.
+    pub fn user(&self) -> Option<&UserId> {
+        self.0.as_ref()?.user.as_ref()
+    }
+
+    /// Whether a gateway sent it.
+    pub const fn is_by_gateway(&self) -> bool {
+        self.0.is_some()
+    }
+
     /// Whether it has this role. Somebody who is nobody in particular has none.
     pub fn has(&self, role: ViewerRole) -> bool {
         self.0.as_ref().is_some_and(|sent| sent.user.is_some() && sent.roles.has(role))

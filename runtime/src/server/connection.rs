@@ -24,8 +24,11 @@ use tokio::time::Sleep;
 use tokio_util::sync::CancellationToken;
 use tower_service::Service;
 
+use super::clock::HEAD_TIMEOUT;
 use super::exchange::Exchange;
 use super::hijack::Socket;
+use super::proxy_protocol::{self, Source};
+use super::stream::Stream;
 use crate::http_args::HttpSettings;
 
 /// How long what a client still sends is thrown away after an answer that did not wait for it. To close with unread bytes
@@ -50,6 +53,11 @@ pub(super) async fn serve(
     shutdown: CancellationToken,
 ) {
     let keep_alive = settings.keep_alive;
+    let opened = tokio::select! {
+        opened = open(stream, peer, &settings) => opened,
+        () = shutdown.cancelled() => None,
+    };
+    let Some((stream, peer)) = opened else { return };
     let socket = Socket::new(stream, place, Instant::now(), keep_alive);
     let unread = Arc::new(AtomicBool::new(false));
     let (own, half_read) = (socket.clone(), Arc::clone(&unread));
@@ -112,6 +120,26 @@ pub(super) async fn serve(
     // What ends a connection early is the peer's doing; a line for each would be a line a request.
     if served.is_some_and(|ended| ended.is_err() || unread.load(Ordering::Relaxed)) {
         linger(&socket).await;
+    }
+}
+
+/// The connection's bytes as HTTP is to have them, and whose they are; `None` where it does not come to that.
+async fn open(
+    mut stream: TcpStream,
+    peer: SocketAddr,
+    settings: &HttpSettings,
+) -> Option<(Stream, SocketAddr)> {
+    let mut client = peer;
+    let address = peer.ip().to_canonical();
+    if settings.proxy_protocol_from.iter().any(|balancers| balancers.contains(&address)) {
+        let said = tokio::time::timeout(HEAD_TIMEOUT, proxy_protocol::read(&mut stream)).await;
+        if let Source::Client(said) = said.ok()?.ok()? {
+            client = said;
+        }
+    }
+    match &settings.tls {
+        None => Some((Stream::Plain(stream), client)),
+        Some(tls) => Some((Stream::tls(tls.accept(stream).await?), client)),
     }
 }
 

@@ -14,17 +14,21 @@ use std::time::{Duration, Instant};
 use axum::http::{HeaderMap, Response, StatusCode, header};
 use jiff::Timestamp;
 use jiff::fmt::rfc2822::DateTimePrinter;
+use rustls::ServerConnection;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::clock::Clock;
+use super::stream::Stream;
 
 /// A socket that HTTP has let go of.
 #[derive(Debug)]
 pub struct RawConnection {
     /// Non-blocking, and no longer known to the runtime. Nothing of the answer has been written to it.
     pub socket: std::net::TcpStream,
+    /// The state of TLS on it, where the connection has TLS: what is written and read has to go through this, and it may
+    /// have bytes that wait to be sent.
+    pub tls: Option<Box<ServerConnection>>,
     /// The answer's head: status and headers, encoded, with the blank line after them.
     pub head: Vec<u8>,
     /// The connection's place within the port's limit: to be kept as long as the socket.
@@ -64,12 +68,12 @@ pub(super) struct Socket(Arc<Mutex<Shared>>);
 
 struct Shared {
     /// `None` once a handler has it.
-    stream: Option<(TcpStream, ConnectionSlot)>,
+    stream: Option<(Stream, ConnectionSlot)>,
     clock: Clock,
 }
 
 impl Socket {
-    pub(super) fn new(stream: TcpStream, place: ConnectionSlot, now: Instant, keep_alive: Duration) -> Self {
+    pub(super) fn new(stream: Stream, place: ConnectionSlot, now: Instant, keep_alive: Duration) -> Self {
         let clock = Clock::new(now, keep_alive);
         Self(Arc::new(Mutex::new(Shared { stream: Some((stream, place)), clock })))
     }
@@ -81,11 +85,7 @@ impl Socket {
 
     /// Completes when the peer has shut down its sending side. Only for when nothing else reads.
     pub(super) async fn said_all(&self) {
-        let mut byte = [0];
-        let end = poll_fn(|context| {
-            let mut buffer = ReadBuf::new(&mut byte);
-            self.with(|stream| stream.poll_peek(context, &mut buffer))
-        });
+        let end = poll_fn(|context| self.with(|stream| stream.get_mut().poll_peek(context)));
         // The next request's bytes hide the end; an error is found by whoever writes.
         if !matches!(end.await, Ok(0)) {
             std::future::pending::<()>().await;
@@ -107,13 +107,18 @@ impl Socket {
         let Some(takeover) = answer.extensions_mut().remove::<Hijack>() else { return false };
         let Some((stream, place)) = lock(&self.0).stream.take() else { return true };
         // Fails only where the socket is broken, and then there is nobody to answer.
-        if let Ok(socket) = stream.into_std() {
-            takeover.call(RawConnection { socket, head: head(answer.status(), answer.headers()), place });
+        if let Ok((socket, tls)) = stream.into_raw() {
+            takeover.call(RawConnection {
+                socket,
+                tls,
+                head: head(answer.status(), answer.headers()),
+                place,
+            });
         }
         true
     }
 
-    fn with<T>(&self, act: impl FnOnce(Pin<&mut TcpStream>) -> Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+    fn with<T>(&self, act: impl FnOnce(Pin<&mut Stream>) -> Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         match lock(&self.0).stream.as_mut() {
             Some((stream, _)) => act(Pin::new(stream)),
             None => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
@@ -185,9 +190,13 @@ impl AsyncWrite for Socket {
     }
 
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // HTTP flushes when it has nothing left to write.
-        self.clock(Clock::flushed);
-        self.with(|stream| stream.poll_flush(context))
+        // HTTP flushes when it has nothing left to write. TLS may have.
+        let flushed = self.with(|stream| stream.poll_flush(context));
+        match flushed {
+            Poll::Pending => self.clock(|clock| clock.full(Instant::now())),
+            Poll::Ready(_) => self.clock(Clock::flushed),
+        }
+        flushed
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -204,7 +213,7 @@ mod tests {
     use axum::routing::get;
     use liverank_protocol::access::Service;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::net::TcpListener;
+    use tokio::net::{TcpListener, TcpStream};
 
     use super::*;
     use crate::{ServiceContext, server};

@@ -8,8 +8,10 @@ use std::time::Duration;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use liverank_adapters::archive::Page;
-use liverank_core::{Comment, CommentId, Invalid, VideoId};
+use liverank_adapters::Archive;
+use liverank_adapters::archive::{self, Page};
+use liverank_core::{Comment, CommentId, Invalid, UserId, VideoId};
+use liverank_runtime::identity::sent::SentBy;
 use liverank_runtime::params::{Params, PathVideo};
 use liverank_runtime::problem::RETRY_AFTER;
 use liverank_runtime::server::Exchange;
@@ -45,6 +47,14 @@ enum Asked {
     Around(CommentId),
 }
 
+/// Whose history it is, and for whom.
+struct Reading<'a> {
+    service: &'a CommentService,
+    video: &'a VideoId,
+    /// Who is shown shadowed comments of its own, too.
+    viewer: Option<UserId>,
+}
+
 impl Asked {
     fn read(params: &Params) -> Result<Self, Invalid> {
         let before = params.number("before", 1..=MAX_SEQ)?;
@@ -60,22 +70,26 @@ impl Asked {
     }
 }
 
-/// `GET /comments/{videoid}?before=&after=&around=&limit=`.
+/// `GET /comments/{videoid}?before=&after=&around=&limit=&userid=`.
 pub(crate) async fn comments(
     State(service): State<Arc<CommentService>>,
+    sent_by: SentBy,
     PathVideo(video): PathVideo,
     params: Params,
     exchange: Exchange,
 ) -> Result<Response, Problem> {
-    params.only(&["before", "after", "around", "limit"])?;
+    params.only(&["before", "after", "around", "limit", "userid"])?;
     let limit = params.number("limit", 1..=MAX_LIMIT)?.unwrap_or(DEFAULT_LIMIT) as usize;
     let asked = Asked::read(&params)?;
+    let named = params.text("userid")?.map(|id| UserId::parse_field("userid", id)).transpose()?;
+    // Where viewers show tokens at a gateway, it is the gateway that says who asks.
+    let viewer = if sent_by.is_by_gateway() { sent_by.user().cloned() } else { named };
     let Ok(place) = Arc::clone(&service.pages).try_acquire_owned() else {
         let detail = "too many pages of history are being answered: try again";
         return Err(Problem::new(StatusCode::TOO_MANY_REQUESTS, detail).retry_after(RETRY_AFTER));
     };
     exchange.hold(place);
-    let page = page(&service, &video, asked, limit).await?;
+    let page = page(&Reading { service: &service, video: &video, viewer }, asked, limit).await?;
     let json = serde_json::to_vec(&page).expect("strings and numbers always serialise");
     Ok(([(header::CONTENT_TYPE, "application/json")], json).into_response())
 }
@@ -89,50 +103,46 @@ struct PageJson {
     /// The `after` of the page of newer ones; absent where there were none when this was asked.
     #[serde(skip_serializing_if = "Option::is_none")]
     newer: Option<u64>,
+    /// The pinned comment, with the newest page.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pinned: Option<Box<RawValue>>,
 }
 
-async fn page(
-    service: &CommentService,
-    video: &VideoId,
-    asked: Asked,
-    limit: usize,
-) -> Result<PageJson, Problem> {
+async fn page(reading: &Reading<'_>, asked: Asked, limit: usize) -> Result<PageJson, Problem> {
     match asked {
         Asked::Before(before) => {
-            let older = read(service, video, Page::Before(before), limit, MAX_PAGE_BYTES).await?;
+            let older = read(reading, Page::Before(before), limit, MAX_PAGE_BYTES).await?;
             // What was asked for says that there are newer ones, but for the page that nothing was asked of.
             let newer = (before <= MAX_SEQ).then(|| older.first.unwrap_or(before - 1));
-            Ok(PageJson { next: older.next(), newer, comments: older.lines })
+            let pinned = if newer.is_none() { pinned(reading).await? } else { None };
+            Ok(PageJson { next: older.next(), newer, comments: older.lines, pinned })
         }
         Asked::After(after) => {
-            let newer = read(service, video, Page::After(after), limit, MAX_PAGE_BYTES).await?;
+            let newer = read(reading, Page::After(after), limit, MAX_PAGE_BYTES).await?;
             let next = newer.first.map_or(after.checked_add(1), Some).filter(|&seq| seq > 1);
-            Ok(PageJson { next, newer: newer.last.filter(|_| newer.more), comments: newer.reversed() })
+            let (comments, newer) =
+                (newer.lines.into_iter().rev().collect(), newer.last.filter(|_| newer.more));
+            Ok(PageJson { comments, next, newer, pinned: None })
         }
-        Asked::Around(id) => around(service, video, &id, limit).await,
+        Asked::Around(id) => around(reading, &id, limit).await,
     }
 }
 
 /// The page that has this comment in its middle: of an even number of lines, one more is newer than it.
-async fn around(
-    service: &CommentService,
-    video: &VideoId,
-    id: &CommentId,
-    limit: usize,
-) -> Result<PageJson, Problem> {
+async fn around(reading: &Reading<'_>, id: &CommentId, limit: usize) -> Result<PageJson, Problem> {
+    let Reading { service, video, viewer } = reading;
     let asked = service.archive.ask(PATIENCE, |archive| async move { archive.comment(video, id).await });
-    let found = asked.await.map_err(|_| away())?.filter(|found| found.entry.is_comment());
+    let found = asked.await.map_err(|_| away())?.filter(|found| found.is_shown_to(viewer.as_ref()));
     let Some(Comment { seq, .. }) = found else {
         return Err(Problem::not_found("the video has no such comment").with("field", "around"));
     };
     // Half of the room for each side, so that long comments of one do not push the comment out.
-    let newer = read(service, video, Page::After(seq), limit / 2, MAX_PAGE_BYTES / 2).await?;
-    let older =
-        read(service, video, Page::Before(seq + 1), limit - newer.lines.len(), MAX_PAGE_BYTES / 2).await?;
+    let newer = read(reading, Page::After(seq), limit / 2, MAX_PAGE_BYTES / 2).await?;
+    let older = read(reading, Page::Before(seq + 1), limit - newer.lines.len(), MAX_PAGE_BYTES / 2).await?;
     let (next, more) = (older.next(), newer.more.then(|| newer.last.unwrap_or(seq)));
     let mut comments = newer.reversed();
     comments.extend(older.lines);
-    Ok(PageJson { comments, next, newer: more })
+    Ok(PageJson { comments, next, newer: more, pinned: None })
 }
 
 /// Entries read in one direction: a line for each comment.
@@ -163,14 +173,22 @@ fn away() -> Problem {
     Problem::unavailable("the archive is away: try again")
 }
 
+/// The comment as JSON.
+fn line(comment: &Comment) -> Box<RawValue> {
+    to_raw_value(&comment_json::numbered(comment)).expect("strings and numbers always serialise")
+}
+
+/// The comment that is pinned.
+async fn pinned(reading: &Reading<'_>) -> Result<Option<Box<RawValue>>, Problem> {
+    let video = reading.video;
+    let ask = |archive: Arc<dyn Archive>| async move { archive::pinned(&*archive, video).await };
+    let found = reading.service.archive.ask(PATIENCE, ask).await.map_err(|_| away())?;
+    Ok(found.as_ref().map(line))
+}
+
 /// Reads in steps, so that neither what is read nor what is read for it grows past a bound.
-async fn read(
-    service: &CommentService,
-    video: &VideoId,
-    from: Page,
-    limit: usize,
-    most_bytes: usize,
-) -> Result<Run, Problem> {
+async fn read(reading: &Reading<'_>, from: Page, limit: usize, most_bytes: usize) -> Result<Run, Problem> {
+    let Reading { service, video, viewer } = reading;
     let (mut run, mut bytes, mut from) = (Run::default(), 0, from);
     for steps in 0.. {
         // Where so much was removed, the rest is worth another question.
@@ -183,9 +201,7 @@ async fn read(
         let found = asked.await.map_err(|_| away())?;
         for entry in &found {
             // What was removed, and that it was, has a number and no line.
-            let line = entry.entry.is_comment().then(|| {
-                to_raw_value(&comment_json::numbered(entry)).expect("strings and numbers always serialise")
-            });
+            let line = entry.is_shown_to(viewer.as_ref()).then(|| line(entry));
             let size = line.as_ref().map_or(0, |json| json.get().len());
             if bytes + size > most_bytes && !run.lines.is_empty() {
                 run.more = true;

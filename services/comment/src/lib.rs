@@ -5,12 +5,15 @@
 //! | `post` | takes a comment: into the log and nowhere else, answered once it is durable there |
 //! | `history` | answers the comments of a video |
 //! | `restrictions` | whose comments are refused, as moderators say |
+//! | `rules` | what comments must be like, as moderators and the settings say |
 //! | `statistics` | passes `GET /statistics` on |
 //! | `registrar` | has the manager register videos that were commented on |
 //! | `tally` | counts, for the statistics service |
 //!
-//! It keeps nothing: any number of them may run side by side, and killing one costs its open requests only.
+//! It keeps nothing but who commented lately, for slow mode and the like: any number of them may run side by side, and
+//! killing one costs its open requests only.
 
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -24,7 +27,7 @@ use liverank_core::{Comment, CommentId};
 use liverank_protocol::access::Service;
 use liverank_runtime::identity::guard::Routes;
 use liverank_runtime::origins::Origins;
-use liverank_runtime::peer::{Peers, Replicas};
+use liverank_runtime::peer::{ManagerUrls, Replicas};
 use liverank_runtime::{Identity, ServiceContext, Tasks, cors, report, server};
 use reqwest::Url;
 use serde_json::{Value, json};
@@ -39,6 +42,7 @@ mod post;
 mod recent;
 mod registrar;
 mod restrictions;
+mod rules;
 mod statistics;
 mod tally;
 
@@ -47,6 +51,7 @@ use metrics::CommentMetrics;
 use recent::Recent;
 use registrar::Registrar;
 use restrictions::Restrictions;
+use rules::Rules;
 use tally::Tally;
 
 /// Comments with an idempotency key that are remembered here, for repeats that come before the archive has them: at
@@ -60,15 +65,9 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How the comment service is set up.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Config {
-    /// Addresses of the managers, comma-separated.
-    #[arg(
-        long,
-        env = "LIVERANK_MANAGER_URL",
-        value_delimiter = ',',
-        value_name = "URL",
-        default_value = "http://127.0.0.1:6100"
-    )]
-    pub manager_url: Vec<Url>,
+    /// Where the managers are.
+    #[command(flatten)]
+    pub managers: ManagerUrls,
     /// Addresses of the statistics service, comma-separated.
     #[arg(
         long,
@@ -78,6 +77,11 @@ pub struct Config {
         default_value = "http://127.0.0.1:5000"
     )]
     pub statistics_url: Vec<Url>,
+    /// A file (JSON) with rules that every comment has to keep: slow mode, members only, words and so on.
+    ///
+    /// It has the members of `rules` in `POST /moderation/rules` (docs/moderation.md), and is read at the start.
+    #[arg(long, env = "LIVERANK_COMMENT_RULES_FILE", value_name = "FILE")]
+    pub comment_rules_file: Option<PathBuf>,
 }
 
 /// Shared by all requests.
@@ -89,6 +93,7 @@ struct CommentService {
     statistics: Option<Replicas>,
     registrar: Registrar,
     restrictions: Restrictions,
+    rules: Rules,
     acknowledged: Mutex<Recent<CommentId, Comment>>,
     tally: Mutex<Tally>,
     metrics: CommentMetrics,
@@ -122,9 +127,9 @@ pub async fn serve(
     listener: TcpListener,
     shell: ServiceContext,
 ) -> anyhow::Result<()> {
-    let peers = Peers::default();
+    let peers = shell.peers();
     let metrics = CommentMetrics::new(&shell.metrics);
-    let managers = Replicas::new(peers.clone(), config.manager_url);
+    let managers = Replicas::new(peers.clone(), config.managers.manager_url);
     let mut tasks = Tasks::new(&shell);
     let service = Arc::new(CommentService {
         log: Arc::clone(&log),
@@ -133,6 +138,7 @@ pub async fn serve(
         statistics: Replicas::new(peers, config.statistics_url),
         registrar: Registrar::start(managers, &mut tasks, &shell, metrics.clone()),
         restrictions: Restrictions::default(),
+        rules: Rules::new(config.comment_rules_file.as_deref())?,
         acknowledged: Mutex::new(Recent::new(REMEMBERED, REMEMBER)),
         tally: Mutex::default(),
         metrics,

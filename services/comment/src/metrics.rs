@@ -1,9 +1,54 @@
 //! What a comment service measures of itself.
 
-use liverank_runtime::Metrics;
+use liverank_core::moderation::screening::RuleName;
+use liverank_runtime::{Metrics, label_values};
+use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+
+label_values! {
+    /// Which rule of comments.
+    enum RuleLabel {
+        /// One comment a user in a time.
+        SlowMode = "slow_mode",
+        /// Members only.
+        MembersOnly = "members_only",
+        /// The same text again.
+        Repeat = "repeat",
+        /// Too long.
+        Length = "length",
+        /// A link.
+        Links = "links",
+        /// A word.
+        Words = "words",
+        /// A pattern.
+        Patterns = "patterns",
+        /// Every comment waits.
+        HoldAll = "hold_all",
+    }
+}
+
+impl From<RuleName> for RuleLabel {
+    fn from(rule: RuleName) -> Self {
+        match rule {
+            RuleName::SlowMode => Self::SlowMode,
+            RuleName::MembersOnly => Self::MembersOnly,
+            RuleName::Repeat => Self::Repeat,
+            RuleName::Length => Self::Length,
+            RuleName::Links => Self::Links,
+            RuleName::Words => Self::Words,
+            RuleName::Patterns => Self::Patterns,
+            RuleName::HoldAll => Self::HoldAll,
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RuleLabels {
+    rule: RuleLabel,
+}
 
 /// Cheap to clone; all clones count together.
 #[derive(Clone)]
@@ -18,6 +63,16 @@ pub struct CommentMetrics {
     pub restricted: Counter,
     /// Restrictions in force, as this service knows them.
     pub restrictions: Gauge,
+    /// Comments refused, by the rule that refused them.
+    ruled: Family<RuleLabels, Counter>,
+    /// Comments of users who are shadow-banned.
+    pub shadowed: Counter,
+    /// Comments that wait for a moderator, as this service wrote them.
+    pub held: Counter,
+    /// Comments taken with something masked.
+    pub masked: Counter,
+    /// Places that have rules of comments.
+    pub ruled_scopes: Gauge,
     /// Seconds until the log answered.
     pub append_seconds: Histogram,
     /// Videos that were not registered because too many were waiting.
@@ -33,9 +88,18 @@ impl CommentMetrics {
             unavailable: Counter::default(),
             restricted: Counter::default(),
             restrictions: Gauge::default(),
+            ruled: Family::default(),
+            shadowed: Counter::default(),
+            held: Counter::default(),
+            masked: Counter::default(),
+            ruled_scopes: Gauge::default(),
             append_seconds: Histogram::new(exponential_buckets(0.0005, 2.0, 15)),
             registrations_dropped: Counter::default(),
         };
+        // From the start, so that a first one is seen as one more.
+        for rule in RuleName::ALL {
+            drop(all.ruled.get_or_create(&RuleLabels { rule: rule.into() }));
+        }
         metrics.register("comment", |registry| {
             let m = all.clone();
             registry.register("acknowledged", "Comments that the log has", m.acknowledged);
@@ -43,6 +107,11 @@ impl CommentMetrics {
             registry.register("unavailable", "Posts turned away: the log is away", m.unavailable);
             registry.register("restricted", "Comments refused: their user is banned or muted", m.restricted);
             registry.register("restrictions", "Bans and mutes known", m.restrictions);
+            registry.register("ruled", "Comments refused by a rule of comments", m.ruled);
+            registry.register("shadowed", "Comments that their authors alone are shown", m.shadowed);
+            registry.register("held", "Comments that were to wait for a moderator", m.held);
+            registry.register("masked", "Comments taken with something masked", m.masked);
+            registry.register("ruled_scopes", "Places that have rules of comments", m.ruled_scopes);
             registry.register("append_seconds", "Time until the log answered", m.append_seconds);
             registry.register(
                 "registrations_dropped",
@@ -51,5 +120,10 @@ impl CommentMetrics {
             );
         });
         all
+    }
+
+    /// A comment was refused by this rule.
+    pub fn ruled(&self, rule: RuleName) {
+        self.ruled.get_or_create(&RuleLabels { rule: rule.into() }).inc();
     }
 }

@@ -9,7 +9,8 @@ use axum::http::StatusCode;
 use liverank_adapters::event_log::AppendError;
 use liverank_core::comment::{EntryKind, check_text, derived_id, random_id};
 use liverank_core::event::{CommentBody, optional_text, required_text};
-use liverank_core::{Comment, CommentId, Interaction, Invalid, Kind, Millis, UserId, VideoId, ids};
+use liverank_core::moderation::{Action, ActorRole, Moderation, RuleName};
+use liverank_core::{Comment, CommentId, EventId, Interaction, Invalid, Kind, Millis, UserId, VideoId, ids};
 use liverank_runtime::body::JsonObject;
 use liverank_runtime::identity::sent::SentBy;
 use liverank_runtime::{Problem, comment_json, now_ms};
@@ -64,7 +65,7 @@ impl Draft {
         Ok(Self { user, video, text: text.to_owned(), key: key.map(str::to_owned), reply_to })
     }
 
-    fn into_comment(self, id: CommentId, now: Millis) -> Comment {
+    fn into_comment(self, id: CommentId, now: Millis, entry: EntryKind) -> Comment {
         // The consumer numbers it; nobody is shown this one.
         Comment {
             id,
@@ -74,7 +75,7 @@ impl Draft {
             timestamp: now,
             seq: 0,
             reply_to: self.reply_to,
-            entry: EntryKind::Comment,
+            entry,
         }
     }
 }
@@ -85,32 +86,50 @@ pub(crate) async fn comment(
     sent_by: SentBy,
     JsonObject(body): JsonObject,
 ) -> Result<(StatusCode, Json<Value>), Problem> {
-    let draft = Draft::parse(&body)?;
+    let mut draft = Draft::parse(&body)?;
     sent_by.expect("userid", &draft.user)?;
     let id = match &draft.key {
         None => random_id(rand::random()),
         Some(key) => {
             let id = derived_id(&draft.user, &draft.video, key);
             if let Some(first) = service.known(&draft.video, &id).await {
-                if !first.entry.is_comment() {
+                if !first.entry.has_text() {
                     let detail = "this comment was posted with this key, and was deleted since";
                     return Err(Problem::new(StatusCode::GONE, detail).with("rule", "deleted"));
                 }
                 service.metrics.repeated.inc();
                 return Ok(created(&first));
             }
+            if let Some(first) = service.known_to_wait(&draft.video, &id).await {
+                service.metrics.repeated.inc();
+                return Ok(waits(&first));
+            }
             id
         }
     };
-    service.expect_allowed(&draft.user, &draft.video).await?;
+    let entry = service.expect_allowed(&draft.user, &draft.video).await?;
     if let Some(reply_to) = &draft.reply_to {
-        service.expect_comment(&draft.video, reply_to).await?;
+        service.expect_comment(&draft.user, &draft.video, reply_to).await?;
     }
+    let kept = service.expect_kept(&sent_by, &draft.user, &draft.video, &mut draft.text).await?;
     let keyed = draft.key.is_some();
-    let comment = draft.into_comment(id, now_ms());
-    service.append(&comment).await?;
+    let comment = draft.into_comment(id, now_ms(), entry);
+    // Nobody but its author is shown a shadowed one: there is nothing to wait for.
+    let held = kept.held.filter(|_| comment.entry.is_comment());
+    let written = service.write(&comment, held).await;
+    written.inspect_err(|_| service.give_back(&kept))?;
+    if held.is_some() {
+        service.metrics.held.inc();
+        return Ok(waits(&comment));
+    }
     service.took(&comment, keyed);
     Ok(created(&comment))
+}
+
+/// The answer to a comment that waits for a moderator.
+fn waits(comment: &Comment) -> (StatusCode, Json<Value>) {
+    let body = json!({"success": true, "held": true, "comment": comment_json::unnumbered(comment)});
+    (StatusCode::ACCEPTED, Json(body))
 }
 
 fn created(comment: &Comment) -> (StatusCode, Json<Value>) {
@@ -130,16 +149,49 @@ impl CommentService {
         archived.await.ok().flatten().filter(|comment| now_ms() - comment.timestamp < KEY_HOLDS_MS)
     }
 
+    /// The comment that an earlier post with the same key made, and that waits for a moderator.
+    async fn known_to_wait(&self, video: &VideoId, id: &CommentId) -> Option<Comment> {
+        let asked = self.archive.ask(LOOK_UP_TIMEOUT, |archive| async move {
+            archive.moderation().held_comment(video, id).await
+        });
+        let held = asked.await.ok().flatten()?;
+        Some(Comment {
+            id: held.id,
+            user_id: held.user,
+            video_id: held.video,
+            text: held.text,
+            timestamp: held.timestamp,
+            seq: 0,
+            reply_to: held.reply_to,
+            entry: EntryKind::Comment,
+        })
+    }
+
+    /// Writes a comment into the log: as one, as one that waits by this rule, or as one that is its author's alone.
+    async fn write(&self, comment: &Comment, held: Option<RuleName>) -> Result<(), Problem> {
+        let (id, text, reply_to) = (comment.id.clone(), comment.text.clone(), comment.reply_to.clone());
+        let record = if let Some(rule) = held {
+            self.expect_room_to_wait().await?;
+            unseen(comment, Action::Hold { comment_id: id, text, reply_to, rule })?
+        } else if comment.entry == EntryKind::Shadowed {
+            unseen(comment, Action::Shadow { comment_id: id, text, reply_to })?
+        } else {
+            posted(comment)
+        };
+        self.append(&record).await
+    }
+
     /// Refuses a reply to what is no comment under this video. A comment is in the archive before any viewer sees it.
-    async fn expect_comment(&self, video: &VideoId, id: &CommentId) -> Result<(), Problem> {
-        let here = self.acknowledged().get(Instant::now(), id).is_some_and(|it| it.video_id == *video);
+    async fn expect_comment(&self, user: &UserId, video: &VideoId, id: &CommentId) -> Result<(), Problem> {
+        let is_shown = |it: &Comment| it.video_id == *video && it.is_shown_to(Some(user));
+        let here = self.acknowledged().get(Instant::now(), id).is_some_and(is_shown);
         if here {
             return Ok(());
         }
         let archived =
             self.archive.ask(REPLY_TIMEOUT, |archive| async move { archive.comment(video, id).await });
         match archived.await {
-            Ok(Some(found)) if found.entry.is_comment() => Ok(()),
+            Ok(Some(found)) if found.is_shown_to(Some(user)) => Ok(()),
             Ok(_) => Err(Invalid::new("reply_to", "must be the id of a comment under the same video").into()),
             Err(_) => Err(Problem::unavailable(
                 "the archive is away, which knows the comment that is replied to: not acknowledged, try again",
@@ -147,25 +199,10 @@ impl CommentService {
         }
     }
 
-    /// Answers once the log has the comment durably.
-    async fn append(&self, comment: &Comment) -> Result<(), Problem> {
-        let event = Interaction {
-            video_id: comment.video_id.clone(),
-            user_id: comment.user_id.clone(),
-            kind: Kind::Comment,
-            watch_ms: 0,
-            timestamp: comment.timestamp,
-            event_id: None,
-            owner_id: None,
-            comment: Some(CommentBody {
-                comment_id: comment.id.clone(),
-                text: comment.text.clone(),
-                reply_to: comment.reply_to.clone(),
-            }),
-            moderation: None,
-        };
+    /// Answers once the log has the record durably.
+    async fn append(&self, record: &Interaction) -> Result<(), Problem> {
         let started = Instant::now();
-        let append = self.log.append(comment.video_id.as_str().as_bytes(), event.to_json());
+        let append = self.log.append(record.video_id.as_str().as_bytes(), record.to_json());
         match timeout(APPEND_TIMEOUT, append).await {
             Ok(Ok(_)) => {
                 self.metrics.append_seconds.observe(started.elapsed().as_secs_f64());
@@ -184,12 +221,42 @@ impl CommentService {
     /// What follows an acknowledgement, off its path.
     fn took(&self, comment: &Comment, keyed: bool) {
         self.metrics.acknowledged.inc();
+        if comment.entry == EntryKind::Shadowed {
+            self.metrics.shadowed.inc();
+        }
         self.tally().count(&comment.video_id);
         if keyed {
             self.acknowledged().insert(Instant::now(), comment.id.clone(), comment.clone());
         }
         self.registrar.offer(&comment.video_id);
     }
+}
+
+/// The record of a comment.
+fn posted(comment: &Comment) -> Interaction {
+    Interaction {
+        video_id: comment.video_id.clone(),
+        user_id: comment.user_id.clone(),
+        kind: Kind::Comment,
+        watch_ms: 0,
+        timestamp: comment.timestamp,
+        event_id: None,
+        owner_id: None,
+        comment: Some(CommentBody {
+            comment_id: comment.id.clone(),
+            text: comment.text.clone(),
+            reply_to: comment.reply_to.clone(),
+        }),
+        moderation: None,
+    }
+}
+
+/// The record of a comment that others than its author are not shown, or not yet.
+fn unseen(comment: &Comment, action: Action) -> Result<Interaction, Invalid> {
+    let (user, video) = (comment.user_id.clone(), comment.video_id.clone());
+    let id = EventId::parse(comment.id.as_str())?;
+    let moderation = Moderation { action, role: ActorRole::Author, reason: None };
+    Ok(moderation.into_record(user, Some(video), id, comment.timestamp))
 }
 
 #[cfg(test)]

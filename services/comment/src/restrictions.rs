@@ -1,31 +1,40 @@
-//! Whose comments are refused: the bans and mutes that moderators gave, followed in the archive.
+//! Whose comments are refused: the bans and mutes that moderators gave, followed in the archive. The rules of comments that
+//! they set come the same way.
 //!
-//! What changed is asked for four times a second, so a ban is in force here within a second of its acknowledgement: the
-//! consumer has it in some ten milliseconds. A service that has not read them yet says that it is not ready. While the
-//! archive is away, what was read last is in force.
+//! What changed is asked for so often that a ban is in force here within a second of its acknowledgement: four times a
+//! second while moderators are at work, and less often at rest. The consumer has a ban in some ten milliseconds. A service
+//! that has not read them yet says that it is not ready. While the archive is away, what was read last is in force.
+//!
+//! A look that finds nothing is one question that an index answers. A change stream would be no less work: the server reads
+//! all of its oplog for each one that is open, and counting writes thousands of entries a second there.
 
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::http::StatusCode;
 use liverank_adapters::StoreError;
-use liverank_core::moderation::{Refusal, RuleBook, Scope};
+use liverank_core::comment::EntryKind;
+use liverank_core::moderation::{Refusal, RuleBook, RulesInForce, Scope};
 use liverank_core::{Millis, UserId, VideoId};
 use liverank_runtime::{Problem, ServiceContext, comment_json, now_ms};
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::sleep;
 
 use crate::CommentService;
 
 /// What readiness calls it.
 pub(crate) const PART: &str = "restrictions";
-/// How often changes are asked for.
-const EVERY: Duration = Duration::from_millis(250);
+/// How often changes are asked for while moderators are at work.
+const AT_WORK: Duration = Duration::from_millis(250);
+/// How often they are at rest. The rest of a second is for the consumer, which has to have the ban first.
+const AT_REST: Duration = Duration::from_millis(700);
+/// How long moderators are taken to be at work after a change.
+const WORK_LASTS: Duration = Duration::from_mins(1);
 /// How long the archive may take to answer.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// Changes read at once: some hundred kilobytes.
 const PAGE: usize = 1000;
-/// Between two looks whether the archive was rebuilt, in rounds; ended restrictions are forgotten then, too.
-const LOOK_EVERY: u64 = 20;
+/// Between two looks whether the archive was rebuilt; ended restrictions are forgotten then, too.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// How long the archive may take to say whose a video is. Where it does not say, a restriction is taken to hold.
 const OWNER_TIMEOUT: Duration = Duration::from_millis(300);
 
@@ -38,22 +47,33 @@ impl Restrictions {
         self.0.read().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The rules of comments on a video that moderators set.
+    pub(crate) fn comment_rules(&self, video: &VideoId, owner: Option<&UserId>) -> Vec<RulesInForce> {
+        self.read().comment_rules(video, owner)
+    }
+
+    /// Whether the rules of a video depend on whose it is.
+    pub(crate) fn has_rules_of_owners(&self) -> bool {
+        self.read().has_rules_of_owners()
+    }
+
     fn write(&self) -> RwLockWriteGuard<'_, RuleBook> {
         self.0.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
+/// How long to wait before the next look; the last change was so long ago, if there was one since the start.
+fn pause(last_change: Option<Duration>) -> Duration {
+    if last_change.is_some_and(|ago| ago < WORK_LASTS) { AT_WORK } else { AT_REST }
+}
+
 /// Follows the restrictions until shutdown.
 pub(crate) async fn follow(service: Arc<CommentService>, shell: ServiceContext) {
-    let mut ticks = interval(EVERY);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut generation = None;
-    for round in 0_u64.. {
-        tokio::select! {
-            () = shell.shutdown.cancelled() => return,
-            _ = ticks.tick() => {}
-        }
-        if round.is_multiple_of(LOOK_EVERY) {
+    let (mut generation, mut looked, mut changed, mut ready) =
+        (None, None::<Instant>, None::<Instant>, false);
+    loop {
+        if looked.is_none_or(|looked| looked.elapsed() >= LOOK_EVERY) {
+            looked = Some(Instant::now());
             service.restrictions.write().expire(now_ms());
             if let Ok(Some(meta)) =
                 service.archive.ask(PATIENCE, |archive| async move { archive.meta().await }).await
@@ -61,12 +81,26 @@ pub(crate) async fn follow(service: Arc<CommentService>, shell: ServiceContext) 
             {
                 // Counted anew, from a log that may not have all of them any more: what it says is in force.
                 *service.restrictions.write() = RuleBook::default();
+                service.rules.forget_screens();
             }
         }
+        let before = service.restrictions.read().revision();
         // Where the archive is away its health says so.
-        if service.read_changes().await.is_ok() {
+        let pause = if service.read_changes().await.is_ok() {
+            // What is there at the start is no work of now.
+            if ready && service.restrictions.read().revision() != before {
+                changed = Some(Instant::now());
+            }
+            ready = true;
             shell.health.started(PART);
-            service.metrics.restrictions.set(service.restrictions.read().len() as i64);
+            service.tell_restrictions();
+            pause(changed.map(|changed| changed.elapsed()))
+        } else {
+            AT_WORK
+        };
+        tokio::select! {
+            () = shell.shutdown.cancelled() => return,
+            () = sleep(pause) => {}
         }
     }
 }
@@ -92,29 +126,38 @@ impl CommentService {
         }
     }
 
-    /// Whether a user may comment on a video now.
+    fn tell_restrictions(&self) {
+        let book = self.restrictions.read();
+        self.metrics.restrictions.set(book.len() as i64);
+        self.metrics.ruled_scopes.set(book.ruled_scopes() as i64);
+    }
+
+    /// Whose a video is.
+    pub(crate) async fn owner(&self, video: &VideoId) -> Result<Option<UserId>, StoreError> {
+        let videos = std::slice::from_ref(video);
+        let owners = self.archive.ask(OWNER_TIMEOUT, |archive| async move { archive.owners(videos).await });
+        Ok(owners.await?.into_iter().next().flatten())
+    }
+
+    /// What a comment of a user on a video becomes now: a comment, or one that its author alone is shown.
     ///
     /// # Errors
     /// 403, which names the rule and until when it is in force.
-    pub(crate) async fn expect_allowed(&self, user: &UserId, video: &VideoId) -> Result<(), Problem> {
+    pub(crate) async fn expect_allowed(&self, user: &UserId, video: &VideoId) -> Result<EntryKind, Problem> {
         let now = now_ms();
         let owner = if self.restrictions.read().needs_owner(user, now) {
-            let videos = std::slice::from_ref(video);
-            let owners =
-                self.archive.ask(OWNER_TIMEOUT, |archive| async move { archive.owners(videos).await });
-            match owners.await {
-                // Nothing has happened to it yet: this comment makes its user the owner.
-                Ok(owners) => owners.into_iter().next().flatten().or_else(|| Some(user.clone())),
-                Err(_) => None,
-            }
+            // Nothing has happened to one without: this comment makes its user the owner.
+            self.owner(video).await.ok().map(|owner| owner.unwrap_or_else(|| user.clone()))
         } else {
             None
         };
-        let refusal = self.restrictions.read().refusal(user, video, owner.as_ref(), now);
-        refusal.map_or(Ok(()), |refusal| {
+        let book = self.restrictions.read();
+        if let Some(refusal) = book.refusal(user, video, owner.as_ref(), now) {
             self.metrics.restricted.inc();
-            Err(problem(&refusal, now))
-        })
+            return Err(problem(&refusal, now));
+        }
+        let shadowed = book.is_shadowed(user, video, owner.as_ref(), now);
+        Ok(if shadowed { EntryKind::Shadowed } else { EntryKind::Comment })
     }
 }
 
@@ -127,18 +170,39 @@ fn problem(refusal: &Refusal, now: Millis) -> Problem {
         }
         None => ("for good".to_owned(), None),
     };
-    let scope_name = match scope {
-        Scope::Everywhere => "everywhere",
-        Scope::Owner(_) => "owner",
-        Scope::Video(_) => "video",
-    };
     let detail = format!("a moderator refuses this user's comments {scope}, {how_long} ({kind})");
     let problem = Problem::new(StatusCode::FORBIDDEN, detail)
         .with("rule", kind.name())
-        .with("scope", scope_name)
+        .with("scope", scope_name(scope))
         .with("until", until.map(comment_json::time));
     match again {
         Some(again) => problem.retry_after(again),
         None => problem,
+    }
+}
+
+/// What a problem calls the place where a rule is in force.
+pub(crate) const fn scope_name(scope: &Scope) -> &'static str {
+    match scope {
+        Scope::Everywhere => "everywhere",
+        Scope::Owner(_) => "owner",
+        Scope::Video(_) => "video",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_looks_often_while_moderators_are_at_work_and_often_enough_at_rest() {
+        assert_eq!(pause(None), AT_REST);
+        assert_eq!(pause(Some(Duration::ZERO)), AT_WORK);
+        assert_eq!(pause(Some(WORK_LASTS)), AT_REST);
+        let second = Duration::from_secs(1);
+        assert!(
+            AT_WORK < AT_REST && AT_REST + Duration::from_millis(250) < second,
+            "in force within a second"
+        );
     }
 }

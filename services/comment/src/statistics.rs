@@ -6,8 +6,8 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::{Uri, header};
 use axum::response::{IntoResponse, Response};
-use liverank_runtime::Problem;
 use liverank_runtime::peer::{self, ANSWER_TIMEOUT};
+use liverank_runtime::{Problem, client};
 
 use crate::CommentService;
 
@@ -32,7 +32,7 @@ pub(crate) async fn statistics(
     Err(away())
 }
 
-fn passed_on(answer: reqwest::Response) -> Response {
+fn passed_on(answer: client::Response) -> Response {
     let status = answer.status();
     let content_type = answer.headers().get(header::CONTENT_TYPE).cloned();
     let mut response = (status, Body::from_stream(answer.bytes_stream())).into_response();

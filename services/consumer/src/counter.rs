@@ -11,7 +11,8 @@ use liverank_adapters::archive::{CommitError, Committed, Position};
 use liverank_adapters::event_log::{ConsumerEvent, DeadLetter, LogConsumer, RawRecord, Start};
 use liverank_adapters::{Backends, StoreError};
 use liverank_core::counting::{Batch, LogRecord, OffsetRange};
-use liverank_core::{Interaction, Invalid};
+use liverank_core::event::FORMAT;
+use liverank_core::{Interaction, Unreadable};
 use liverank_runtime::ServiceContext;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -57,6 +58,8 @@ pub async fn run(
         gathered: Gathered::default(),
         under_way: None,
         due: BTreeMap::new(),
+        waiting: BTreeMap::new(),
+        bury_newer: config.bury_newer_formats,
         failures: 0,
         away: None,
     };
@@ -107,6 +110,11 @@ struct Counter<'a> {
     under_way: Option<AbortOnDropHandle<anyhow::Result<Ended>>>,
     /// Partitions that the log gave us and that are not taken up yet, and when to do it.
     due: BTreeMap<u32, Instant>,
+    /// Partitions that are not read any further, and the record at which each waits for another release of this program.
+    /// What comes of them meanwhile is dropped: whoever goes on with them reads it again.
+    waiting: BTreeMap<u32, Waiting>,
+    /// Whether such records are buried instead.
+    bury_newer: bool,
     /// Failures in a row, for the pace of trying again.
     failures: u32,
     /// The store that failed last and has not worked since.
@@ -148,13 +156,27 @@ impl Counter<'_> {
         Ok(())
     }
 
-    fn gather(&mut self, records: Vec<RawRecord>) {
+    fn gather(&mut self, mut records: Vec<RawRecord>) {
+        records.retain(|record| !self.waiting.contains_key(&record.partition));
         let taken: usize = records.iter().map(taken).sum();
-        let Some((batch, poison)) = batch_of(records, &self.read) else { return };
+        let waits = !self.bury_newer;
+        let Sorted { batch, poison, waiting } = batch_of(records, &self.read, |_| waits);
         self.read.extend(batch.spans.iter().map(after));
         self.gathered.batch.append(batch);
         self.gathered.poison.extend(poison);
         self.gathered.taken += taken;
+        for waiting in waiting {
+            let Waiting { partition, offset, format } = waiting;
+            tracing::error!(
+                partition,
+                offset,
+                format,
+                "this partition waits: a record of a later release is next, and this release reads formats up to \
+                 {FORMAT}; start consumers of the release that wrote it"
+            );
+            self.waiting.insert(partition, waiting);
+        }
+        self.metrics.waiting_partitions.set(self.waiting.len() as i64);
     }
 
     /// Forgets what was read of these partitions and is not being committed.
@@ -162,6 +184,8 @@ impl Counter<'_> {
         self.read.retain(|partition, _| !partitions.contains(partition));
         self.gathered.batch.forget(partitions);
         self.gathered.poison.retain(|letter| !partitions.contains(&letter.record.partition));
+        self.waiting.retain(|partition, _| !partitions.contains(partition));
+        self.metrics.waiting_partitions.set(self.waiting.len() as i64);
     }
 
     /// Commits what was gathered, if anything was.
@@ -370,34 +394,71 @@ async fn ended(
 }
 
 /// What a record says, or what is wrong with it.
-pub fn read(record: &RawRecord) -> Result<LogRecord, Invalid> {
+pub fn read(record: &RawRecord) -> Result<LogRecord, Unreadable> {
     let RawRecord { partition, offset, broker_time, .. } = *record;
     let event = Interaction::from_log(&record.value, broker_time)?;
     Ok(LogRecord { partition, offset, broker_time, event })
 }
 
-/// Readable records as a batch that starts where we stand, and the unreadable ones. `None` where nothing is left of
-/// them, because they belong to partitions that were given up or were counted already.
+/// A record of a later release, before which its partition stops.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Waiting {
+    /// Its partition.
+    pub partition: u32,
+    /// Its offset there.
+    pub offset: u64,
+    /// Its format.
+    pub format: u64,
+}
+
+/// Records by what is to be done with them.
+#[derive(Debug, Default)]
+pub struct Sorted {
+    /// The readable ones, as a batch that starts where we stand. It has no spans where nothing is left of them, because
+    /// they belong to partitions that were given up, or were counted already, or wait.
+    pub batch: Batch,
+    /// The unreadable ones.
+    pub poison: Vec<DeadLetter>,
+    /// Where partitions wait for a later release. Nothing behind that is in the batch, or unreadable.
+    pub waiting: Vec<Waiting>,
+}
+
+/// Sorts what was read. A record of a later release is waited for where `waits` says so, and is unreadable otherwise.
 pub fn batch_of(
     mut records: Vec<RawRecord>,
     owned: &BTreeMap<u32, Position>,
-) -> Option<(Batch, Vec<DeadLetter>)> {
+    waits: impl Fn(&RawRecord) -> bool,
+) -> Sorted {
     records.retain(|record| owned.get(&record.partition).is_some_and(|stands| record.offset >= stands.next));
+    let mut sorted = Sorted::default();
+    let mut taken = Vec::with_capacity(records.len());
+    for record in records {
+        if sorted.waiting.iter().any(|waiting| waiting.partition == record.partition) {
+            continue;
+        }
+        match read(&record) {
+            Err(Unreadable::Newer { format }) if waits(&record) => {
+                let (partition, offset) = (record.partition, record.offset);
+                sorted.waiting.push(Waiting { partition, offset, format });
+            }
+            outcome => taken.push((record, outcome)),
+        }
+    }
     // They are in the order of their offsets: what stays in the map is each partition's last.
-    let last: BTreeMap<u32, &RawRecord> = records.iter().map(|record| (record.partition, record)).collect();
+    let last: BTreeMap<u32, &RawRecord> =
+        taken.iter().map(|(record, _)| (record.partition, record)).collect();
     let span = |(&partition, last): (&u32, &&RawRecord)| {
         let from = owned.get(&partition)?.next;
         Some(OffsetRange { partition, from, next: last.offset + 1, last: Some(last.mark()) })
     };
-    let mut batch = Batch { spans: last.iter().filter_map(span).collect(), records: Vec::new() };
-    let mut poison = Vec::new();
-    for record in records {
-        match read(&record) {
-            Ok(record) => batch.records.push(record),
-            Err(invalid) => poison.push(DeadLetter { record, reason: invalid.to_string() }),
+    sorted.batch.spans = last.iter().filter_map(span).collect();
+    for (record, outcome) in taken {
+        match outcome {
+            Ok(record) => sorted.batch.records.push(record),
+            Err(error) => sorted.poison.push(DeadLetter { record, reason: error.to_string() }),
         }
     }
-    (!batch.spans.is_empty()).then_some((batch, poison))
+    sorted
 }
 
 #[cfg(test)]
@@ -423,7 +484,8 @@ mod tests {
         let records = vec![raw(0, 7, VIEW), raw(1, 0, "{"), raw(0, 9, VIEW), raw(1, 1, "{}")];
         let mark = RecordFingerprint::of(1_700_000_000_000, VIEW.as_bytes());
         let mark_of_poison = RecordFingerprint::of(1_700_000_000_000, b"{}");
-        let (batch, poison) = batch_of(records, &owned).unwrap();
+        let Sorted { batch, poison, waiting } = batch_of(records, &owned, |_| true);
+        assert_eq!(waiting, []);
         assert_eq!(
             batch.spans,
             [
@@ -438,6 +500,30 @@ mod tests {
 
     #[test]
     fn what_is_not_ours_or_was_counted_is_passed_over() {
-        assert!(batch_of(vec![raw(3, 0, VIEW), raw(0, 4, VIEW)], &owned(&[(0, 5)])).is_none());
+        let sorted = batch_of(vec![raw(3, 0, VIEW), raw(0, 4, VIEW)], &owned(&[(0, 5)]), |_| true);
+        assert_eq!((sorted.batch.spans.len(), sorted.batch.records.len(), sorted.poison.len()), (0, 0, 0));
+    }
+
+    const NEWER: &str = r#"{"video_id":"v","user_id":"u","type":"save","format":99}"#;
+
+    #[test]
+    fn a_partition_stops_before_a_record_of_a_later_release_and_the_others_go_on() {
+        let records = || {
+            let of_two =
+                [raw(0, 5, VIEW), raw(1, 0, NEWER), raw(0, 6, "{"), raw(0, 8, NEWER), raw(1, 1, VIEW)];
+            [of_two.as_slice(), &[raw(0, 9, VIEW), raw(0, 10, "{"), raw(2, 3, VIEW)]].concat()
+        };
+        let owned = owned(&[(0, 5), (1, 0), (2, 3)]);
+        let Sorted { batch, poison, waiting } = batch_of(records(), &owned, |_| true);
+        let spans: Vec<_> = batch.spans.iter().map(|span| (span.partition, span.from, span.next)).collect();
+        assert_eq!(spans, [(0, 5, 7), (2, 3, 4)]);
+        assert_eq!((batch.records.len(), poison.len()), (2, 1));
+        let at = |partition, offset| Waiting { partition, offset, format: 99 };
+        assert_eq!(waiting, [at(1, 0), at(0, 8)]);
+
+        let Sorted { batch, poison, waiting } = batch_of(records(), &owned, |record| record.partition == 1);
+        let next: Vec<_> = batch.spans.iter().map(|span| (span.partition, span.next)).collect();
+        assert_eq!((next, waiting), (vec![(0, 11), (2, 4)], vec![at(1, 0)]));
+        assert!(poison[1].reason.contains("format 99"), "{}", poison[1].reason);
     }
 }

@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use clap::Args;
 use liverank_adapters::Backends;
-use liverank_core::counting::Rules;
+use liverank_core::counting::{Rules, UniqueKinds};
 use liverank_core::score::{Weights, parse_weight};
 use liverank_runtime::{ServiceContext, Tasks};
 
@@ -40,6 +40,10 @@ pub struct Config {
     /// is behind fills it.
     #[arg(long, env = "LIVERANK_BATCH", default_value_t = BATCH, value_parser = clap::value_parser!(u32).range(1..=200_000))]
     pub batch: u32,
+    /// Bury records of a format that only a later release knows, instead of waiting for it. What they say does not count
+    /// until their dead letters are replayed. For records of which you know that no release will read them.
+    #[arg(long, env = "LIVERANK_BURY_NEWER_FORMATS")]
+    pub bury_newer_formats: bool,
     /// What an event is worth.
     #[command(flatten)]
     pub rules: RuleArgs,
@@ -73,6 +77,14 @@ pub struct RuleArgs {
     /// Half-life of the trending board, in minutes.
     #[arg(long, env = "LIVERANK_TRENDING_HALF_LIFE_MINUTES", default_value_t = 360, value_parser = clap::value_parser!(u64).range(1..=525_600))]
     pub trending_half_life_minutes: u64,
+    /// Types that count once per user and video, and that a user takes back: names of like, share and view, with commas.
+    /// None by default. These, too, are those of a new archive: `rebuild scores` adds one to another archive.
+    #[arg(long, env = "LIVERANK_UNIQUE", default_value = "", value_name = "TYPES", value_parser = unique, hide_default_value = true)]
+    pub unique: UniqueKinds,
+}
+
+fn unique(text: &str) -> Result<UniqueKinds, String> {
+    text.parse().map_err(|invalid: liverank_core::Invalid| invalid.reason)
 }
 
 fn weight(text: &str) -> Result<i64, String> {
@@ -82,7 +94,7 @@ fn weight(text: &str) -> Result<i64, String> {
 
 impl Default for Config {
     fn default() -> Self {
-        Self { batch: BATCH, rules: RuleArgs::default() }
+        Self { batch: BATCH, bury_newer_formats: false, rules: RuleArgs::default() }
     }
 }
 
@@ -98,6 +110,7 @@ impl Default for RuleArgs {
             weight_watch_long: rules.weights.watch_long,
             watch_threshold_ms: rules.weights.watch_threshold_ms,
             trending_half_life_minutes: rules.half_life_ms / 60_000,
+            unique: rules.unique,
         }
     }
 }
@@ -116,6 +129,7 @@ impl RuleArgs {
                 watch_threshold_ms: self.watch_threshold_ms,
             },
             half_life_ms: self.trending_half_life_minutes * 60_000,
+            unique: self.unique,
         }
     }
 }

@@ -28,6 +28,8 @@ pub struct ConsumerMetrics {
     pub repairs: Counter,
     /// Partitions owned.
     pub partitions: Gauge,
+    /// Partitions that wait for a later release of this program.
+    pub waiting_partitions: Gauge,
     /// Batches waiting for the projector.
     pub waiting: Gauge,
     /// How far counting and the boards are behind.
@@ -48,6 +50,7 @@ impl ConsumerMetrics {
             project_seconds: seconds(),
             repairs: Counter::default(),
             partitions: Gauge::default(),
+            waiting_partitions: Gauge::default(),
             waiting: Gauge::default(),
             lag: LagMetrics::new(metrics),
         };
@@ -69,6 +72,11 @@ impl ConsumerMetrics {
             registry.register("project_seconds", "Time from commit to boards", all.project_seconds.clone());
             registry.register("repairs", "Repairs of the boards from the archive", all.repairs.clone());
             registry.register("partitions", "Partitions owned", all.partitions.clone());
+            registry.register(
+                "partitions_waiting",
+                "Partitions that wait: a later release wrote their next record",
+                all.waiting_partitions.clone(),
+            );
             registry.register("batches_waiting", "Batches waiting for the projector", all.waiting.clone());
         });
         all

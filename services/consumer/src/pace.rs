@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use liverank_adapters::StoreError;
+use liverank_core::backoff;
 use liverank_runtime::ServiceContext;
 
 use crate::RETRY;
@@ -19,7 +20,7 @@ pub struct Pace {
 impl Pace {
     /// The wait after `failures` failures in a row, without jitter.
     pub fn wait(&self, failures: u32) -> Duration {
-        self.first.saturating_mul(1 << failures.min(16)).min(self.most)
+        backoff::wait(failures, self.first, self.most)
     }
 
     /// Waits after `failures` failures in a row, half of it by chance, or less where shutdown comes. Answers whether
@@ -65,16 +66,4 @@ pub async fn until_done<T, F: Future<Output = Result<T, StoreError>>>(
         }
     }
     Ok(None)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn waits_double_up_to_the_bound() {
-        let waits: Vec<u128> = (0..8).map(|failures| RETRY.wait(failures).as_millis()).collect();
-        assert_eq!(waits, [50, 100, 200, 400, 800, 1600, 2000, 2000]);
-        assert_eq!(RETRY.wait(u32::MAX), RETRY.most);
-    }
 }

@@ -342,6 +342,9 @@ mod tests {
             counters: Counters { views, ..Counters::default() },
             last_seq: 0,
             trending: 0.0,
+            corrections: 0,
+            metadata: None,
+            removed: None,
         };
         let span =
             |&(partition, from, next): &(u32, u64, u64)| OffsetRange { partition, from, next, last: None };

@@ -188,6 +188,8 @@ pub fn entry(video: &VideoState, rules: &Rules) -> BoardEntry {
         owner: video.owner.clone(),
         score: points(video.counters.score(&rules.weights)),
         trending: video.trending.is_finite().then_some(video.trending),
+        revision: video.revision(),
+        removed: video.removed.is_some(),
     }
 }
 

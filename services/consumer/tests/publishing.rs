@@ -19,6 +19,9 @@ use liverank_runtime::ServiceContext;
 use serde_json::json;
 use tokio::sync::mpsc;
 
+#[path = "publishing/later_releases.rs"]
+mod later_releases;
+
 /// Comments of the test.
 const COMMENTS: usize = 200;
 /// How long they may take.

@@ -209,7 +209,8 @@ pub(crate) struct Viewer {
     issued: Option<u64>,
 }
 
-fn not_allowed(detail: String) -> Problem {
+/// 403: who asks is known, and may not.
+pub(crate) fn not_allowed(detail: String) -> Problem {
     Problem::new(StatusCode::FORBIDDEN, detail).challenge(CHALLENGE_OTHER)
 }
 
@@ -251,6 +252,12 @@ fn shown(parts: &Parts) -> Option<String> {
 }
 
 impl Caller {
+    /// Who asks for what anybody may ask for: the user of a good token, if one is shown.
+    pub(crate) async fn of_anybody(parts: &Parts, gateway: &Gateway) -> Self {
+        let (Some(auth), Some(token)) = (&gateway.auth, shown(parts)) else { return Self::Anyone };
+        auth.viewer(&token).await.map_or(Self::Anyone, Self::User)
+    }
+
     /// 403 where it speaks for somebody else than `user`, who stands in `field`. A service speaks for anybody.
     pub(crate) fn expect(&self, field: &'static str, user: &str) -> Result<(), Problem> {
         match self {

@@ -16,7 +16,7 @@ use serde_json::value::RawValue;
 
 use crate::Gateway;
 use crate::auth::Caller;
-use crate::interact::{append, is_beacon, read, too_many};
+use crate::interact::{append, check_taking_back, is_beacon, read, too_many};
 use crate::metrics::AppendOutcome;
 
 /// The most interactions of one request: all of them are in flight in the log at once.
@@ -65,8 +65,11 @@ pub(crate) async fn many(
     exchange.hold(place);
     let items = items(format, &body)?;
     gateway.limits.events(&caller, &exchange, items.len())?;
-    let outcomes: Vec<Outcome> =
-        stream::iter(items).map(|item| take(&gateway, &caller, item)).buffered(MAX_ITEMS).collect().await;
+    let outcomes: Vec<Outcome> = stream::iter(items)
+        .map(|item| take(&gateway, &caller, &exchange, item))
+        .buffered(MAX_ITEMS)
+        .collect()
+        .await;
     Ok(answer(format, &outcomes))
 }
 
@@ -110,7 +113,12 @@ fn items(format: Format, text: &[u8]) -> Result<Vec<Result<Value, Invalid>>, Pro
     Ok(items)
 }
 
-async fn take(gateway: &Gateway, caller: &Caller, item: Result<Value, Invalid>) -> Outcome {
+async fn take(
+    gateway: &Gateway,
+    caller: &Caller,
+    exchange: &Exchange,
+    item: Result<Value, Invalid>,
+) -> Outcome {
     let failed = |status: StatusCode, field, error: String| Outcome {
         status: status.as_u16(),
         event_id: None,
@@ -125,6 +133,13 @@ async fn take(gateway: &Gateway, caller: &Caller, item: Result<Value, Invalid>) 
         Ok(mut event) => {
             if let Err(problem) = caller.judge(&mut event) {
                 return failed(problem.status(), Some("user_id"), problem.detail().to_owned());
+            }
+            if let Err(invalid) = check_taking_back(gateway, &event).await {
+                gateway.metrics.interaction(AppendOutcome::Invalid);
+                return failed(StatusCode::BAD_REQUEST, Some(invalid.field), invalid.to_string());
+            }
+            if let Err(problem) = gateway.new_videos.admit(gateway, caller, exchange, &event.video_id).await {
+                return failed(problem.status(), Some("video_id"), problem.detail().to_owned());
             }
             match append(gateway, &event).await {
                 Ok(event_id) => {

@@ -55,7 +55,8 @@ impl Dependency {
         })
     }
 
-    fn is_away(&self) -> bool {
+    /// Whether it was when it was last needed.
+    pub(crate) fn is_away(&self) -> bool {
         self.away.load(Relaxed)
     }
 }

@@ -72,7 +72,7 @@ pub(crate) async fn by_get(
     if gateway.manager.replicas.is_none() {
         return Err(gateway.manager.absent());
     }
-    Ok(stream(gateway, watch, exchange))
+    Ok(stream(gateway, watch, &caller, exchange).await)
 }
 
 /// `POST /connect {"userid","videoid"}`.
@@ -97,7 +97,7 @@ pub(crate) async fn by_post(
     if gateway.manager.replicas.is_none() {
         return Err(gateway.manager.absent());
     }
-    Ok(stream(gateway, watch, exchange))
+    Ok(stream(gateway, watch, &caller, exchange).await)
 }
 
 /// Stands for every id that is none: the reader answers it with a `gap`, as it does any other bad id.
@@ -108,7 +108,14 @@ fn last_id(headers: &HeaderMap, params: &Params) -> String {
     if id.is_empty() || Position::parse(&id).is_ok() { id } else { UNREADABLE.to_owned() }
 }
 
-fn stream(gateway: Arc<Gateway>, watch: Watch, exchange: Exchange) -> Response {
+async fn stream(gateway: Arc<Gateway>, watch: Watch, caller: &Caller, exchange: Exchange) -> Response {
+    if gateway.new_videos.admit(&gateway, caller, &exchange, &watch.video_id).await.is_err() {
+        return turned_away(&gateway);
+    }
+    match gateway.limits.stream(caller) {
+        Ok(place) => exchange.hold(place),
+        Err(_) => return turned_away(&gateway),
+    }
     let body = if let Some(stay) = gateway.streams.enter(exchange.client()) {
         let viewer = Viewer::new(gateway, watch, stay, exchange);
         Body::from_stream(futures::stream::unfold(viewer, Viewer::next))

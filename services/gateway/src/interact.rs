@@ -1,6 +1,7 @@
 //! `POST /interact`: one interaction into the log, acknowledged once the log has it durably.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use axum::Json;
 use axum::extract::{Request, State};
@@ -17,6 +18,7 @@ use serde_json::Value;
 use crate::Gateway;
 use crate::auth::Caller;
 use crate::metrics::AppendOutcome;
+use crate::videos;
 
 /// The answer to an acknowledged interaction.
 #[derive(Serialize)]
@@ -36,7 +38,9 @@ pub(crate) async fn one(
         json_object(&gateway, request).await.and_then(|JsonObject(object)| Ok(read(Value::Object(object))?));
     let mut event = event.inspect_err(|_| gateway.metrics.interaction(AppendOutcome::Invalid))?;
     caller.judge(&mut event)?;
+    check_taking_back(&gateway, &event).await?;
     gateway.limits.events(&caller, &exchange, 1)?;
+    gateway.new_videos.admit(&gateway, &caller, &exchange, &event.video_id).await?;
     let Ok(place) = Arc::clone(&gateway.in_flight).try_acquire_owned() else {
         gateway.metrics.interaction(AppendOutcome::Shed);
         return Err(too_many());
@@ -81,18 +85,41 @@ pub(crate) fn read(mut value: Value) -> Result<Interaction, Invalid> {
     Interaction::parse(&value, now_ms())
 }
 
+/// How long the archive may take to say by which rules it counts: who takes something back does not wait longer.
+const RULES_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// Refuses to take back what counts each time: nothing is taken back there, and who sends it is to notice. Where the archive
+/// does not say how it counts the event goes into the log; at worst it counts for nothing.
+pub(crate) async fn check_taking_back(gateway: &Gateway, event: &Interaction) -> Result<(), Invalid> {
+    let Some(kind) = event.kind.takes_back() else { return Ok(()) };
+    match tokio::time::timeout(RULES_TIMEOUT, videos::rules(gateway)).await {
+        Ok(Ok(Some(rules))) if !rules.unique.contains(kind) => {
+            let (this, other) = (event.kind.name(), kind.name());
+            let why = format!(
+                "cannot be {this}: here every {other} counts, and only what counts once per user can be taken back (the \
+                 setting `unique`)"
+            );
+            Err(Invalid::new("type", why))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Appends an interaction to the log and answers its `event_id`.
 pub(crate) async fn append(gateway: &Gateway, event: &Interaction) -> Result<String, Problem> {
     let claimed = gateway.acknowledged.claim(event);
     claimed.inspect_err(|_| gateway.metrics.interaction(AppendOutcome::Invalid))?;
-    let key = event.video_id.as_str().as_bytes();
+    let (key, asked) = (event.video_id.as_str().as_bytes(), Instant::now());
     let appended = gateway.backends.log.append(key, event.to_json()).await;
     if matches!(appended, Err(AppendError::TooLarge { .. })) {
         gateway.acknowledged.release(event);
     }
-    if let Err(refused) = appended {
-        gateway.metrics.interaction(AppendOutcome::Unavailable);
-        return Err(refusal(gateway, &refused));
+    match appended {
+        Ok(position) => gateway.metrics.freshness.note(position, asked),
+        Err(refused) => {
+            gateway.metrics.interaction(AppendOutcome::Unavailable);
+            return Err(refusal(gateway, &refused));
+        }
     }
     gateway.log.answered();
     gateway.metrics.interaction(AppendOutcome::Acknowledged);

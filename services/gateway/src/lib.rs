@@ -9,7 +9,10 @@
 //! | `front_door` | carries a viewer's comment stream, following the video from reader to reader |
 //! | `proxy`, `upgrade` | pass everything else on to the service that answers it |
 //! | `moderation` | what moderators do, into the log; the audit log |
+//! | `operate` | shows how the system is to those who look after it |
+//! | `freshness` | measures how long interactions take to the boards |
 //! | `limits` | how much one caller may do |
+//! | `new_videos` | how many videos one caller may bring |
 //! | [`auth`] | knows viewers by their tokens, where they have to show one |
 //! | `page` | the console page |
 //! | [`openapi`] | the document of all HTTP endpoints |
@@ -23,7 +26,7 @@ use anyhow::{Context, ensure};
 use liverank_adapters::Backends;
 use liverank_protocol::access::Service;
 use liverank_runtime::origins::Origins;
-use liverank_runtime::peer::Peers;
+use liverank_runtime::peer::ManagerUrls;
 use liverank_runtime::streams::Streams;
 use liverank_runtime::{Identity, ServiceContext, Tasks, server};
 use reqwest::Url;
@@ -34,12 +37,15 @@ mod acknowledged;
 pub mod auth;
 mod batch;
 mod dependency;
+mod freshness;
 mod front_door;
 mod interact;
 mod limits;
 mod metrics;
 mod moderation;
+mod new_videos;
 pub mod openapi;
+mod operate;
 mod page;
 mod proxy;
 pub mod router;
@@ -53,19 +59,15 @@ use dependency::{Dependency, Peer};
 use front_door::RouteCache;
 use limits::{LimitArgs, Limits};
 use metrics::GatewayMetrics;
+use new_videos::NewVideos;
+pub use operate::demo;
 
 /// How the gateway is set up.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Config {
-    /// Addresses of the managers, comma-separated.
-    #[arg(
-        long,
-        env = "LIVERANK_MANAGER_URL",
-        value_delimiter = ',',
-        value_name = "URL",
-        default_value = "http://127.0.0.1:6100"
-    )]
-    pub manager_url: Vec<Url>,
+    /// Where the managers are.
+    #[command(flatten)]
+    pub managers: ManagerUrls,
     /// Addresses of the comment services, comma-separated.
     #[arg(
         long,
@@ -121,6 +123,9 @@ pub struct Config {
     /// known by the role `moderator` or `service` in the `roles` of their tokens, and this is refused.
     #[arg(long, env = "LIVERANK_MODERATION_OPEN", default_value_t = false)]
     pub moderation_open: bool,
+    /// Who runs the demo, where there is one.
+    #[arg(skip)]
+    pub demo: Option<demo::Demo>,
 }
 
 /// Requests to the statistics service passed on at once, up to 2 MiB each: they are few, and none is missed.
@@ -163,11 +168,17 @@ pub(crate) struct Gateway {
     pub(crate) acknowledged: Acknowledged,
     /// What one caller may do.
     pub(crate) limits: Limits,
+    /// How many new videos one caller may bring.
+    pub(crate) new_videos: NewVideos,
     /// Whose pages may use it.
     pub(crate) origins: Arc<Origins>,
     pub(crate) routes: RouteCache,
     pub(crate) rules: videos::RulesCache,
     pub(crate) patience: Duration,
+    /// What is shown to those who look after the system.
+    pub(crate) operate: operate::Operate,
+    /// Who runs the demo.
+    pub(crate) demo: Option<demo::Demo>,
     /// Who this process is to the others.
     pub(crate) identity: Identity,
     /// What viewers' tokens are judged by; absent where none are asked for.
@@ -179,7 +190,7 @@ pub(crate) struct Gateway {
 
 impl Gateway {
     fn new(config: Config, backends: Backends, shell: &ServiceContext) -> anyhow::Result<Arc<Self>> {
-        let peers = Peers::default();
+        let peers = shell.peers();
         let peer = |name, urls| Peer::new(name, &peers, urls, shell.health.clone());
         let to_managers = peers.showing(&shell.identity, Service::Manager);
         let store = || Dependency::new(shell.health.clone());
@@ -189,11 +200,11 @@ impl Gateway {
             log: store(),
             ranking: store(),
             archive: store(),
-            manager: Peer::new("manager", &to_managers, config.manager_url, shell.health.clone()),
+            manager: Peer::new("manager", &to_managers, config.managers.manager_url, shell.health.clone()),
             comment: peer("comment", config.comment_url),
             websocket: peer("websocket", config.websocket_url),
             statistics: peer("statistics", config.statistics_url),
-            client: upstream::client(),
+            client: upstream::client(&shell.peer_tls),
             in_flight: Arc::new(Semaphore::new(config.gateway_max_in_flight as usize)),
             batches: Arc::new(Semaphore::new(config.gateway_max_batches as usize * batch::MAX_BYTES)),
             reports: Arc::new(Semaphore::new(MAX_REPORTS)),
@@ -205,9 +216,12 @@ impl Gateway {
             ),
             acknowledged: Acknowledged::default(),
             limits: Limits::new(&config.limits),
+            new_videos: NewVideos::new(config.limits.new_videos_per_caller),
             origins: Arc::clone(&shell.http.origins),
             routes: RouteCache::default(),
             rules: videos::RulesCache::default(),
+            operate: operate::Operate::default(),
+            demo: config.demo,
             patience: Duration::from_secs(config.reader_wait_seconds.into()),
             identity: shell.identity.clone(),
             auth: Auth::new(config.auth, shell.health.clone())?,
@@ -241,6 +255,7 @@ pub async fn run(
         tasks.spawn("keep_keys", keep_keys(Arc::clone(&gateway)));
         tasks.spawn("keep_revoked", keep_revoked(Arc::clone(&gateway)));
     }
+    tasks.spawn("measure_freshness", freshness::measure(Arc::clone(&gateway)));
     tasks.spawn("watch_dependencies", dependency::watch(Arc::clone(&gateway)));
     let serving = server::serve(Service::Gateway, listener, router::router(&gateway), &shell);
     let serving = async { tokio::join!(serving, gateway.streams.drained()).0 };

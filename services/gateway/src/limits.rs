@@ -1,8 +1,9 @@
-//! How much one caller may do: requests by address, events by user.
+//! How much one caller may do: requests and streams by address, events and streams by user. New videos: [`crate::new_videos`].
 //!
 //! An address is that of the client behind the proxies that are trusted (`--trusted-proxies`); of IPv6 it is the network,
 //! for a host has a whole one to itself. A user is whom a token is for; without tokens it is the address again.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -14,6 +15,7 @@ use axum::response::{IntoResponse, Response};
 use liverank_core::limits::{Buckets, Quota};
 use liverank_runtime::Problem;
 use liverank_runtime::network::network;
+use liverank_runtime::problem::RETRY_AFTER;
 use liverank_runtime::server::Exchange;
 
 use crate::Gateway;
@@ -21,7 +23,7 @@ use crate::auth::Caller;
 use crate::front_door;
 
 /// Callers whose buckets are kept: some 50 bytes each. Those beyond share one.
-const CALLERS: usize = 100_000;
+pub(crate) const CALLERS: usize = 100_000;
 /// For how many seconds' worth somebody may come at once: a crowd behind one address that reconnects.
 const BURST_SECONDS: u64 = 10;
 
@@ -41,19 +43,64 @@ pub struct LimitArgs {
     /// others, those with most give way.
     #[arg(long, env = "LIVERANK_STREAMS_PER_ADDRESS", value_name = "N", default_value_t = 20_000)]
     pub(crate) streams_per_address: u32,
+    /// Open comment streams and `WebSockets` of one user, where tokens are asked for. 0: no limit.
+    #[arg(long, env = "LIVERANK_STREAMS_PER_USER", value_name = "N", default_value_t = 20_000)]
+    streams_per_user: u32,
+    /// Videos that nobody has named before, an hour and at once, of one user, or of one address where no tokens are asked
+    /// for; more are answered 429. 0: no limit.
+    #[arg(long, env = "LIVERANK_NEW_VIDEOS_PER_CALLER", value_name = "N", default_value_t = 36_000)]
+    pub(crate) new_videos_per_caller: u32,
 }
 
 /// The buckets of all callers.
 pub(crate) struct Limits {
     requests: Option<Mutex<Buckets<IpAddr>>>,
-    events: Option<Mutex<Buckets<EventsOf>>>,
+    events: Option<Mutex<Buckets<Sender>>>,
+    streams: Arc<UserStreams>,
     start: Instant,
 }
 
+/// Who is counted.
 #[derive(Debug, PartialEq, Eq, Hash)]
-enum EventsOf {
+pub(crate) enum Sender {
+    /// The user that a token is for.
     User(String),
+    /// Where it comes from, where no tokens are asked for.
     Address(IpAddr),
+}
+
+impl Sender {
+    /// The sender of a request.
+    pub(crate) fn of(caller: &Caller, exchange: &Exchange) -> Self {
+        match caller {
+            Caller::User(viewer) => Self::User(viewer.subject.clone()),
+            Caller::Anyone => Self::Address(network(exchange.client())),
+        }
+    }
+}
+
+/// Streams open by user. There are no more users here than streams.
+struct UserStreams {
+    most: u32,
+    open: Mutex<HashMap<String, u32>>,
+}
+
+/// One stream of a user's; it is free again when this is dropped.
+pub(crate) struct UserStream {
+    user: String,
+    of: Arc<UserStreams>,
+}
+
+impl Drop for UserStream {
+    fn drop(&mut self) {
+        let mut open = self.of.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = open.get_mut(&self.user) {
+            *count -= 1;
+            if *count == 0 {
+                open.remove(&self.user);
+            }
+        }
+    }
 }
 
 impl Limits {
@@ -61,6 +108,7 @@ impl Limits {
         Self {
             requests: buckets(args.requests_per_address),
             events: buckets(args.events_per_user),
+            streams: Arc::new(UserStreams { most: args.streams_per_user, open: Mutex::default() }),
             start: Instant::now(),
         }
     }
@@ -70,15 +118,29 @@ impl Limits {
     /// # Errors
     /// 429 where that is more than it may send.
     pub(crate) fn events(&self, caller: &Caller, exchange: &Exchange, count: usize) -> Result<(), Problem> {
-        let who = match caller {
-            Caller::User(viewer) => EventsOf::User(viewer.subject.clone()),
-            Caller::Anyone => EventsOf::Address(network(exchange.client())),
-        };
-        take(self.events.as_ref(), who, count as u64, self.start.elapsed())
+        let who = Sender::of(caller, exchange);
+        take(self.events.as_ref(), "events-per-user", who, count as u64, self.start.elapsed())
+    }
+
+    /// Counts a stream for as long as what is answered is kept: of a user, for those of an address are counted with their
+    /// places.
+    ///
+    /// # Errors
+    /// 429 where the user has as many as it may.
+    pub(crate) fn stream(&self, caller: &Caller) -> Result<Option<UserStream>, Problem> {
+        let (Caller::User(viewer), 1..) = (caller, self.streams.most) else { return Ok(None) };
+        let mut open = self.streams.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = open.get(&viewer.subject).copied().unwrap_or(0);
+        if count >= self.streams.most {
+            let detail = "this user has as many streams open as one may have: close some";
+            return Err(too_much("streams-per-user", detail, RETRY_AFTER));
+        }
+        open.insert(viewer.subject.clone(), count + 1);
+        Ok(Some(UserStream { user: viewer.subject.clone(), of: Arc::clone(&self.streams) }))
     }
 
     fn request(&self, client: IpAddr) -> Result<(), Problem> {
-        take(self.requests.as_ref(), network(client), 1, self.start.elapsed())
+        take(self.requests.as_ref(), "requests-per-address", network(client), 1, self.start.elapsed())
     }
 }
 
@@ -90,6 +152,7 @@ fn buckets<K: Eq + std::hash::Hash>(per_second: u32) -> Option<Mutex<Buckets<K>>
 
 fn take<K: Eq + std::hash::Hash>(
     buckets: Option<&Mutex<Buckets<K>>>,
+    limit: &'static str,
     caller: K,
     count: u64,
     now: Duration,
@@ -98,8 +161,15 @@ fn take<K: Eq + std::hash::Hash>(
     let taken = buckets.lock().unwrap_or_else(PoisonError::into_inner).take(caller, count, now);
     taken.map_err(|wait| {
         let detail = "one caller sends too much here: slow down, or see the limits of the gateway";
-        Problem::new(StatusCode::TOO_MANY_REQUESTS, detail).retry_after(wait + Duration::from_millis(999))
+        too_much(limit, detail, wait)
     })
+}
+
+/// 429 for a caller that has come to a limit, with the setting's name.
+pub(crate) fn too_much(limit: &'static str, detail: &str, wait: Duration) -> Problem {
+    Problem::new(StatusCode::TOO_MANY_REQUESTS, detail)
+        .with("limit", limit)
+        .retry_after(wait + Duration::from_millis(999))
 }
 
 /// Lets a request through, or answers it at once.
@@ -127,6 +197,8 @@ mod tests {
                 requests_per_address: requests,
                 events_per_user: events,
                 streams_per_address: 0,
+                streams_per_user: requests,
+                new_videos_per_caller: 0,
             })
         };
         let (one, exchange) = (limits(1, 1), Exchange::default());
@@ -134,10 +206,33 @@ mod tests {
         assert!(one.events(&user("ana", ""), &exchange, 10).is_ok());
         let refused = one.events(&user("ana", ""), &exchange, 1).unwrap_err();
         assert_eq!(refused.status(), StatusCode::TOO_MANY_REQUESTS);
+        assert_eq!(refused.body()["limit"], "events-per-user");
         assert!(one.events(&user("ben", ""), &exchange, 10).is_ok());
         assert!(one.events(&Caller::Anyone, &exchange, 10).is_ok());
         let none = limits(0, 0);
         assert!((0..10_000).all(|_| none.events(&Caller::Anyone, &exchange, 1000).is_ok()));
         assert!((0..10_000).all(|_| none.request([1, 2, 3, 4].into()).is_ok()));
+        let streams: Vec<_> = (0..100).map(|_| none.stream(&user("ana", "")).map(drop)).collect();
+        assert!(streams.iter().all(Result::is_ok));
+    }
+
+    #[test]
+    fn a_user_has_so_many_streams_and_nobody_in_particular_is_none() {
+        let args = LimitArgs {
+            requests_per_address: 0,
+            events_per_user: 0,
+            streams_per_address: 0,
+            streams_per_user: 2,
+            new_videos_per_caller: 0,
+        };
+        let (limits, ana, ben) =
+            (Limits::new(&args), crate::auth::user("ana", ""), crate::auth::user("ben", ""));
+        let held = [limits.stream(&ana).unwrap(), limits.stream(&ana).unwrap()];
+        assert_eq!(limits.stream(&ana).map(drop).unwrap_err().body()["limit"], "streams-per-user");
+        assert!(limits.stream(&ben).is_ok());
+        assert!((0..10).all(|_| limits.stream(&Caller::Anyone).is_ok_and(|stream| stream.is_none())));
+        drop(held);
+        assert!(limits.stream(&ana).is_ok());
+        assert!(limits.streams.open.lock().unwrap().is_empty(), "nothing is kept of those who are gone");
     }
 }

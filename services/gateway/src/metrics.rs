@@ -1,5 +1,6 @@
 //! What the gateway counts.
 
+use std::collections::BTreeMap;
 use std::time::Instant;
 
 use liverank_runtime::label_values;
@@ -11,6 +12,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
 use crate::auth::session::{TokenEnd, TokenEndLabels};
+use crate::freshness::Freshness;
 
 label_values! {
     /// What became of an interaction.
@@ -64,7 +66,7 @@ impl Interruptions {
 }
 
 /// The gateway's metrics.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct GatewayMetrics {
     interactions: Family<InteractionLabels, Counter>,
     reroutes: Family<RerouteLabels, Counter>,
@@ -75,8 +77,12 @@ pub(crate) struct GatewayMetrics {
     /// Requests without a valid token.
     pub(crate) auth_failures: Counter,
     sessions_ended: Family<TokenEndLabels, Counter>,
+    /// How long interactions take to the boards.
+    pub(crate) freshness: Freshness,
     /// Requests of callers that send too many.
     pub(crate) limited: Counter,
+    /// Videos that were refused because their caller has brought too many.
+    pub(crate) new_videos_refused: Counter,
     /// Streams and `WebSockets` open now.
     pub(crate) streams: Gauge,
 }
@@ -90,6 +96,8 @@ impl GatewayMetrics {
             "Time a viewer was without a stream, from one reader's end to the next one's beginning";
         registry.register("stream_interruption_seconds", interrupted, new.interruptions.0.clone());
         registry.register("turned_away", "Viewers asked to come back later", new.turned_away.clone());
+        let fresh = "From a request with an interaction to the boards showing it, for one each 2 s at most";
+        registry.register("board_freshness_seconds", fresh, new.freshness.histogram.clone());
         let failures = new.auth_failures.clone();
         registry.register("auth_failures", "Requests without a valid token", failures);
         let ended = new.sessions_ended.clone();
@@ -99,12 +107,32 @@ impl GatewayMetrics {
             ended,
         );
         registry.register("limited", "Requests of callers that send too many", new.limited.clone());
+        let refused = new.new_videos_refused.clone();
+        registry.register(
+            "new_videos_refused",
+            "Requests that name a new video too many of one caller",
+            refused,
+        );
         registry.register("streams", "Comment streams and WebSockets open", new.streams.clone());
         new
     }
 
     pub(crate) fn interaction(&self, reason: AppendOutcome) {
         self.interactions.get_or_create(&InteractionLabels { reason }).inc();
+    }
+
+    /// What is shown to those who look after the system: interactions taken, and every kind of refusal.
+    pub(crate) fn counts(&self) -> BTreeMap<&'static str, u64> {
+        let interactions = |reason| self.interactions.get_or_create(&InteractionLabels { reason }).get();
+        BTreeMap::from([
+            ("acknowledged", interactions(AppendOutcome::Acknowledged)),
+            ("refused_invalid", interactions(AppendOutcome::Invalid)),
+            ("refused_unavailable", interactions(AppendOutcome::Unavailable)),
+            ("refused_overload", interactions(AppendOutcome::Shed)),
+            ("refused_limited", self.limited.get()),
+            ("refused_token", self.auth_failures.get()),
+            ("refused_viewers", self.turned_away.get()),
+        ])
     }
 
     pub(crate) fn session_ended(&self, reason: TokenEnd) {

@@ -5,6 +5,9 @@
 //! | this one | writes an action into the log; the audit log |
 //! | `deletion` | deletes a comment |
 //! | `bans` | bans and mutes users, and lists who is |
+//! | `held` | comments that wait for a moderator |
+//! | `pins` | pins a comment of a video |
+//! | `rules` | says what comments must be like |
 
 use std::sync::Arc;
 
@@ -26,24 +29,27 @@ use crate::interact::too_many;
 
 pub(crate) mod bans;
 pub(crate) mod deletion;
+pub(crate) mod held;
+pub(crate) mod pins;
+pub(crate) mod rules;
 
 /// Lines of a page.
 const MAX_LIMIT: u64 = 1000;
 const DEFAULT_LIMIT: u64 = 100;
 
 /// An action on its way.
-struct Deed {
-    user: UserId,
-    role: ActorRole,
-    reason: Option<String>,
-    /// The comment's video; `None` for an action on a user.
-    video: Option<VideoId>,
-    action: Action,
+pub(crate) struct Deed {
+    pub(crate) user: UserId,
+    pub(crate) role: ActorRole,
+    pub(crate) reason: Option<String>,
+    /// The video that it is about; `None` for an action on a user.
+    pub(crate) video: Option<VideoId>,
+    pub(crate) action: Action,
 }
 
 impl Deed {
     /// Writes it into the log, and answers its id.
-    async fn record(self, gateway: &Gateway) -> Result<String, Problem> {
+    pub(crate) async fn record(self, gateway: &Gateway) -> Result<String, Problem> {
         let Ok(_permit) = gateway.in_flight.try_acquire() else { return Err(too_many()) };
         let id = hex(&rand::random::<u128>().to_be_bytes());
         let event_id = EventId::parse(&id)?;
@@ -54,7 +60,7 @@ impl Deed {
     }
 }
 
-fn reason(text: Option<&str>) -> Result<Option<String>, Invalid> {
+pub(crate) fn reason(text: Option<&str>) -> Result<Option<String>, Invalid> {
     let text = text.filter(|text| !text.is_empty());
     text.map(check_reason).transpose()?;
     Ok(text.map(str::to_owned))

@@ -1,4 +1,5 @@
-//! The pages, built into the binary: the console, the page of the API, and the client that both use.
+//! The pages, built into the binary: the console, the page of the API, the client that both use, and the library that draws
+//! the console's chart (uPlot, MIT; its licence is served beside it).
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
@@ -9,6 +10,7 @@ use axum::routing::{MethodRouter, get};
 const HTML: &str = "text/html; charset=utf-8";
 const SCRIPT: &str = "text/javascript; charset=utf-8";
 const STYLE: &str = "text/css; charset=utf-8";
+const TEXT: &str = "text/plain; charset=utf-8";
 const IMAGE: &str = "image/svg+xml";
 
 macro_rules! asset {
@@ -30,7 +32,7 @@ pub(crate) struct Asset {
 }
 
 /// The page's files.
-pub(crate) static ASSETS: [Asset; 15] = [
+pub(crate) static ASSETS: [Asset; 25] = [
     asset!("/", "index.html", HTML),
     asset!("/console.js", "console.js", SCRIPT),
     asset!("/console-comments.js", "console-comments.js", SCRIPT),
@@ -41,6 +43,16 @@ pub(crate) static ASSETS: [Asset; 15] = [
     asset!("/console-state.js", "console-state.js", SCRIPT),
     asset!("/liverank.js", "liverank.js", SCRIPT),
     asset!("/console-session.js", "console-session.js", SCRIPT),
+    asset!("/console-format.js", "console-format.js", SCRIPT),
+    asset!("/console-moderation.js", "console-moderation.js", SCRIPT),
+    asset!("/console-operate.js", "console-operate.js", SCRIPT),
+    asset!("/console-operate-chart.js", "console-operate-chart.js", SCRIPT),
+    asset!("/console-operate-moves.js", "console-operate-moves.js", SCRIPT),
+    asset!("/console-operate-what-if.js", "console-operate-what-if.js", SCRIPT),
+    asset!("/console-operate.css", "console-operate.css", STYLE),
+    asset!("/vendor/uplot.js", "vendor/uplot.js", SCRIPT),
+    asset!("/vendor/uplot.css", "vendor/uplot.css", STYLE),
+    asset!("/vendor/uplot.LICENSE", "vendor/uplot.LICENSE", TEXT),
     asset!("/docs", "docs.html", HTML),
     asset!("/docs.js", "docs.js", SCRIPT),
     asset!("/docs.css", "docs.css", STYLE),

@@ -15,11 +15,13 @@ use bytes::Bytes;
 use futures::TryStreamExt;
 use http_body_util::{BodyDataStream, Full};
 use hyper::body::{Body as _, Incoming};
+use liverank_core::VideoId;
 use liverank_runtime::Problem;
 use liverank_runtime::body::{MAX_BODY_BYTES, read};
 use liverank_runtime::identity::{BEHIND_A_PROXY, sent};
 use liverank_runtime::peer::root_cause;
 use liverank_runtime::server::Exchange;
+use serde_json::Value;
 
 use crate::Gateway;
 use crate::auth::Caller;
@@ -45,17 +47,22 @@ pub(crate) async fn comment(
     let body = whole(&parts, body, MAX_BODY_BYTES).await?;
     caller.expect_author(&body)?;
     gateway.limits.events(&caller, &exchange, 1)?;
+    admit_video(&gateway, &caller, &exchange, &body).await?;
     introduce(&gateway, &gateway.comment, &caller, &mut parts);
     pass_on(&gateway, &gateway.comment, &exchange, parts, &body).await
 }
 
-/// A question to the comment service.
+/// A question to the comment service. Anybody may ask; who shows a token is shown what is for its user alone, too.
 pub(crate) async fn to_comment(
     State(gateway): State<Arc<Gateway>>,
     exchange: Exchange,
     request: Request,
 ) -> Result<Response, Problem> {
-    pass(&gateway, &gateway.comment, &exchange, request).await
+    let (mut parts, body) = request.into_parts();
+    let body = whole(&parts, body, MAX_BODY_BYTES).await?;
+    let caller = Caller::of_anybody(&parts, &gateway).await;
+    introduce(&gateway, &gateway.comment, &caller, &mut parts);
+    pass_on(&gateway, &gateway.comment, &exchange, parts, &body).await
 }
 
 /// To a manager.
@@ -65,6 +72,37 @@ pub(crate) async fn to_manager(
     request: Request,
 ) -> Result<Response, Problem> {
     pass(&gateway, &gateway.manager, &exchange, request).await
+}
+
+/// A registration, to a manager.
+pub(crate) async fn register(
+    State(gateway): State<Arc<Gateway>>,
+    exchange: Exchange,
+    request: Request,
+) -> Result<Response, Problem> {
+    let (mut parts, body) = request.into_parts();
+    let body = whole(&parts, body, MAX_BODY_BYTES).await?;
+    admit_video(&gateway, &Caller::Anyone, &exchange, &body).await?;
+    introduce(&gateway, &gateway.manager, &Caller::Anyone, &mut parts);
+    pass_on(&gateway, &gateway.manager, &exchange, parts, &body).await
+}
+
+/// Lets a caller name the video that a body is about. A body that names none is the service's to refuse.
+async fn admit_video(
+    gateway: &Gateway,
+    caller: &Caller,
+    exchange: &Exchange,
+    body: &[u8],
+) -> Result<(), Problem> {
+    if !gateway.new_videos.are_limited() {
+        return Ok(());
+    }
+    // As the services read it: of a member that stands there twice, the last.
+    let named = serde_json::from_slice::<Value>(body).ok();
+    match named.and_then(|named| VideoId::parse(named.get("videoid")?.as_str()?).ok()) {
+        Some(video) => gateway.new_videos.admit(gateway, caller, exchange, &video).await,
+        None => Ok(()),
+    }
 }
 
 /// To the statistics service.

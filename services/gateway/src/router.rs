@@ -8,11 +8,11 @@ use axum::{Json, Router};
 use liverank_runtime::{cors, server};
 use serde_json::{Value, json};
 
-use crate::moderation::{bans, deletion};
+use crate::moderation::{bans, deletion, held, pins, rules};
 use crate::page::ASSETS;
-use crate::proxy::{comment, to_comment, to_manager, to_statistics};
+use crate::proxy::{comment, register, to_comment, to_manager, to_statistics};
 use crate::upgrade::{to_lists, to_lists_of_a_user};
-use crate::{Gateway, batch, front_door, interact, limits, moderation, openapi, videos};
+use crate::{Gateway, batch, front_door, interact, limits, moderation, openapi, operate, videos};
 
 type Routes = Vec<(&'static str, MethodRouter<Arc<Gateway>>)>;
 
@@ -22,16 +22,22 @@ fn routes() -> Routes {
         ("/interact", post(interact::one)),
         ("/interactions", post(batch::many)),
         ("/videos", get(videos::list)),
-        ("/videos/{video_id}", get(videos::one)),
+        ("/videos/{video_id}", get(videos::one).put(videos::entry::put).delete(videos::entry::delete)),
         ("/ws/videos", get(to_lists)),
         ("/ws/user/{user_id}", get(to_lists_of_a_user)),
         ("/comment", post(comment)),
         ("/comments/{videoid}", get(to_comment)),
         ("/comments/{videoid}/{id}", delete(deletion::delete)),
         ("/moderation/bans", get(bans::list).post(bans::begin).delete(bans::end)),
+        ("/moderation/held", get(held::list).post(held::review)),
+        ("/moderation/pins", post(pins::pin).delete(pins::unpin)),
+        ("/moderation/rules", get(rules::list).post(rules::set).delete(rules::take_away)),
         ("/moderation/log", get(moderation::log)),
+        ("/operate", get(operate::show)),
+        ("/operate/what-if", post(operate::what_if)),
+        ("/operate/demo", post(operate::demo::start).delete(operate::demo::stop)),
         ("/connect", get(front_door::by_get).post(front_door::by_post)),
-        ("/register", post(to_manager)),
+        ("/register", post(register)),
         ("/resolve/{videoid}", get(to_manager)),
         ("/statistics", get(to_statistics)),
         ("/comment-api-statistics", post(to_statistics)),

@@ -78,6 +78,7 @@ async fn to_websocket(
         }
         return asked_without_handshake(gateway, caller, parts).await;
     }
+    let place = gateway.limits.stream(caller)?;
     let Some(stay) = gateway.streams.enter(exchange.client()) else {
         return Err(Problem::unavailable("there is no room for another WebSocket here: try again")
             .retry_after(problem::RETRY_AFTER));
@@ -90,7 +91,10 @@ async fn to_websocket(
     }
     let service = hyper::upgrade::on(&mut response);
     let session = session(gateway, caller);
-    gateway.streams.tasks.spawn(confined(tunnel(client, service, stay, session)));
+    gateway.streams.tasks.spawn(confined(async move {
+        tunnel(client, service, stay, session).await;
+        drop(place);
+    }));
     let (mut parts, _) = response.into_parts();
     strip_hop(&mut parts.headers);
     ask_for_websocket(&mut parts.headers);

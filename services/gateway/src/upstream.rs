@@ -1,32 +1,33 @@
-//! Requests passed on to our services byte for byte: a plain HTTP/1 client that rewrites neither path nor query.
+//! Requests passed on to our services byte for byte: an HTTP/1 client that rewrites neither path nor query.
 
 use std::time::Duration;
 
 use axum::http::{HeaderMap, HeaderName, Uri, header};
 use bytes::Bytes;
 use http_body_util::Full;
+use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use liverank_runtime::PeerTls;
+use liverank_runtime::client::{Connections, connector};
 use liverank_runtime::peer::CONNECT_TIMEOUT;
 use reqwest::Url;
 
 /// The client: connections are kept and shared.
-pub(crate) type Client = hyper_util::client::legacy::Client<HttpConnector, Full<Bytes>>;
+pub(crate) type Client = hyper_util::client::legacy::Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
 
 /// Kept a little less long than our servers keep an idle connection, so that none dies in our hands.
 const IDLE: Duration = Duration::from_secs(8);
 /// A peer that vanished without a word is noticed on silent streams, too.
 const KEEPALIVE: Duration = Duration::from_secs(10);
 
-pub(crate) fn client() -> Client {
-    let mut connector = HttpConnector::new();
-    connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
-    connector.set_nodelay(true);
-    connector.set_keepalive(Some(KEEPALIVE));
+pub(crate) fn client(tls: &PeerTls) -> Client {
+    let connections =
+        Connections { connect_timeout: Some(CONNECT_TIMEOUT), idle: Some(IDLE), keep_alive: Some(KEEPALIVE) };
     hyper_util::client::legacy::Client::builder(TokioExecutor::new())
         .pool_idle_timeout(IDLE)
         .pool_timer(TokioTimer::new())
-        .build(connector)
+        .build(connector(tls, connections))
 }
 
 /// `base` followed by a request's path and query exactly as they came (`Url` would resolve a video called `..`).

@@ -10,7 +10,7 @@ use liverank_adapters::ranking_store::{Board, BoardPage, PageStart, Place, Place
 use liverank_core::counting::{Rules, VideoState};
 use liverank_core::score::points;
 use liverank_core::trending::{shown_points, shown_time};
-use liverank_core::{Invalid, VideoId};
+use liverank_core::{Invalid, Metadata, VideoId};
 use liverank_protocol::Viewers;
 use liverank_runtime::params::Params;
 use liverank_runtime::{Problem, now_ms};
@@ -20,6 +20,7 @@ use crate::Gateway;
 use crate::interact::too_many;
 
 mod cursor;
+pub(crate) mod entry;
 mod fields;
 
 use fields::{Fields, Line};
@@ -33,6 +34,9 @@ const VIEWERS_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// How long the boards may take to say where a video stands: as above.
 const RANKS_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// How long the archive may take to say what the videos of a page are: as above.
+const METADATA_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// One page of a board.
 #[derive(Serialize)]
@@ -113,6 +117,10 @@ pub(crate) struct VideoJson {
     viewers: Option<u64>,
     /// Where it stands on each board; null while the boards are away.
     ranks: Option<RanksJson>,
+    /// What the app says of it; null where it says nothing.
+    metadata: Option<Metadata>,
+    /// Whether it was taken off the boards.
+    removed: bool,
 }
 
 /// Where a video stands on each board.
@@ -158,6 +166,8 @@ impl VideoJson {
             watch_long: counters.watch_long,
             viewers,
             ranks: places.map(RanksJson::new),
+            metadata: video.metadata,
+            removed: video.removed.is_some(),
             video_id: video.video_id,
             user_id: video.owner,
         }
@@ -213,7 +223,8 @@ pub(crate) struct RulesCache(Mutex<Option<(Instant, Rules)>>);
 /// Rules change with a rebuild of all scores only; a page is that much behind at most.
 const RULES_FOR: Duration = Duration::from_secs(5);
 
-async fn rules(gateway: &Gateway) -> Result<Option<Rules>, Problem> {
+/// By which rules the archive counts; `None` before anything is counted.
+pub(crate) async fn rules(gateway: &Gateway) -> Result<Option<Rules>, Problem> {
     let cached = *gateway.rules.0.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some((at, rules)) = cached
         && at.elapsed() < RULES_FOR

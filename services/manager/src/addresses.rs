@@ -45,9 +45,13 @@ impl FromStr for AddressRule {
 impl AddressRule {
     /// Any port of this machine.
     pub fn this_machine() -> Vec<Self> {
-        ["http://127.0.0.1", "http://localhost", "http://[::1]"]
+        let plain = ["http://127.0.0.1", "http://localhost", "http://[::1]"];
+        let encrypted = ["https://127.0.0.1", "https://localhost", "https://[::1]"];
+        [plain, encrypted]
+            .concat()
+            .into_iter()
             .map(|origin| Self { reader: None, origin: origin.to_owned(), any_port: true })
-            .to_vec()
+            .collect()
     }
 
     fn allows(&self, reader: &ReaderId, address: &Parts) -> bool {

@@ -233,6 +233,13 @@ fn note(manager: &Manager, decision: Decision) {
     decisions.truncate(REMEMBERED);
 }
 
+/// What the planner looks at now, and what it keeps to with a full budget: for questions about what it would do.
+pub fn now(manager: &Manager) -> (Situation, Limits) {
+    let cluster = manager.cluster();
+    let limits = limits(&manager.config, manager.config.max_viewers_moved_per_minute);
+    (situation(&cluster, &manager.carrying(), Instant::now()), limits)
+}
+
 fn limits(config: &Config, available: u64) -> Limits {
     Limits {
         hot_video_viewers: config.hot_video_viewers,

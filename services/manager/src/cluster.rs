@@ -21,6 +21,7 @@ use unserved::UnservedViewers;
 pub mod drains;
 pub mod report;
 pub mod unserved;
+pub mod watched;
 
 /// Assignments kept: several times the 90,000 concurrent streams that the comments seed expects.
 pub const MAX_ASSIGNMENTS: usize = 1_000_000;

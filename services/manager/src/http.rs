@@ -30,6 +30,7 @@ use tokio::time::timeout;
 use crate::{Manager, carry};
 
 mod orders;
+mod overview;
 
 /// The largest heartbeat: 30,000 watched videos with ids of usual length.
 const MAX_HEARTBEAT_BYTES: usize = 8 * 1024 * 1024;
@@ -67,6 +68,8 @@ pub fn router(manager: Arc<Manager>, origins: Arc<Origins>) -> Router {
         .get("/moves", get(orders::moves_shown))
         .get("/cordons", get(orders::cordons_shown))
         .get("/plan", get(orders::plan))
+        .get("/overview", get(overview::overview))
+        .post("/what-if", post(overview::ask))
         .post("/term", post(orders::term))
         .post("/moves", post(orders::moves))
         .post("/cordons", post(orders::cordons))

@@ -11,6 +11,7 @@
 //! | [`sweep`] | probes, replaces the dead, adopts, lets go |
 //! | [`carry`] | carries out moves: warms, swaps, empties readers |
 //! | [`autopilot`] | plans, where nobody outside does |
+//! | [`history`] | remembers how many viewers each reader had (pure) |
 //! | [`addresses`] | says where readers may be (pure) |
 //! | [`http`] | answers |
 //!
@@ -24,7 +25,7 @@ use liverank_adapters::{AssignmentStore, Backends};
 use liverank_core::comment::hex;
 use liverank_protocol::ManagerReport;
 use liverank_protocol::access::Service;
-use liverank_runtime::peer::{Peers, Replicas};
+use liverank_runtime::peer::Replicas;
 use liverank_runtime::{ServiceContext, Tasks, report, server};
 use reqwest::Url;
 use tokio::net::TcpListener;
@@ -34,6 +35,7 @@ pub mod autopilot;
 pub mod carry;
 pub mod cluster;
 pub mod follow;
+pub mod history;
 pub mod http;
 pub mod liveness;
 pub mod manager;
@@ -97,7 +99,7 @@ pub struct Config {
         env = "LIVERANK_READER_URLS",
         value_delimiter = ',',
         value_name = "[NAME=]URL",
-        default_value = "http://127.0.0.1:*,http://localhost:*,http://[::1]:*"
+        default_value = "http://127.0.0.1:*,http://localhost:*,http://[::1]:*,https://127.0.0.1:*,https://localhost:*,https://[::1]:*"
     )]
     pub reader_urls: Vec<AddressRule>,
 }
@@ -152,7 +154,7 @@ async fn serve_all(
     if autopilot {
         tasks.spawn("autopilot", autopilot::run(Arc::clone(&manager)));
     }
-    let statistics = Replicas::new(Peers::default(), statistics_url);
+    let statistics = Replicas::new(shell.peers(), statistics_url);
     tasks.spawn("report", report_counts(Arc::clone(&manager), statistics, shell.clone()));
     let router = http::router(manager, Arc::clone(&shell.http.origins));
     let ports = listeners

@@ -13,7 +13,7 @@
 //! 1. Silence is counted only while it looks: time in which it did not see the store (the store was away, or the
 //!    process stood still) is nobody's silence. So is a probe that failed: it counts once the store was seen after it.
 //! 2. It acts only on a view younger than [`STALE_AFTER`].
-//! 3. The more often it is late itself, the longer it waits for readers ([`LocalHealth`], ADR 019).
+//! 3. The more often it is late itself, the longer it waits for readers ([`LocalHealth`], ADR 022).
 //! 4. It does not act while more than max(1, a third) of the readers seem gone: then it is more likely cut off itself.
 //!    Readers that stay gone are forgotten after [`FORGET_AFTER`], so that this cannot last for ever.
 
@@ -22,8 +22,8 @@ use std::time::{Duration, Instant};
 
 use liverank_adapters::assignment_store::ReaderRecord;
 use liverank_core::handover::Held;
-use liverank_core::handover::local_health::{LocalHealth, paused};
 pub use liverank_core::handover::coordinator::ReaderStatus;
+use liverank_core::handover::local_health::{LocalHealth, paused};
 use liverank_core::{ReaderId, VideoId};
 
 /// How often the readers' heartbeats are looked at: twice a beat.

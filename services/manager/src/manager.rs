@@ -6,14 +6,15 @@ use std::time::{Duration, Instant};
 use liverank_adapters::StoreError;
 use liverank_adapters::assignment_store::{Assignment, AssignmentStore, Orders, Swapped, Term};
 use liverank_core::VideoId;
+use liverank_runtime::client::Client;
 use liverank_runtime::peer::Peers;
 use liverank_runtime::{Identity, Problem, ServiceContext};
-use reqwest::Client;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 use tokio::time::timeout;
 
 use crate::addresses::ReaderAddresses;
 use crate::cluster::{Cluster, Decision};
+use crate::history::History;
 use crate::metrics::ManagerMetrics;
 use crate::moves::MoveExecutor;
 use crate::{Config, autopilot, sweep};
@@ -33,6 +34,10 @@ pub struct Manager {
     carrying: Mutex<MoveExecutor>,
     /// What the planner in this manager decided last.
     pub decisions: Mutex<autopilot::Decisions>,
+    /// What the readers had over the last minutes.
+    pub history: Mutex<History>,
+    /// Questions of what the planner would do that are answered at once.
+    pub what_if: Semaphore,
     /// How it is set up.
     pub config: Config,
     /// Where readers may be.
@@ -92,11 +97,13 @@ impl Manager {
             cluster: Mutex::default(),
             carrying: Mutex::default(),
             decisions: Mutex::default(),
+            history: Mutex::default(),
+            what_if: Semaphore::new(1),
             addresses: ReaderAddresses::new(config.reader_urls.clone()),
             identity: shell.identity.clone(),
             config,
-            peers: Peers::default(),
-            probes: sweep::probing(),
+            peers: shell.peers(),
+            probes: sweep::probing(&shell.peer_tls),
             begun: Instant::now(),
             carry_now: Notify::new(),
             metrics: ManagerMetrics::new(&shell.metrics),

@@ -71,6 +71,16 @@ impl From<OrderedBy> for MoveReason {
 }
 
 impl MoveKind {
+    /// Its name, as in the metrics' labels.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Move => "move",
+            Self::Split => "split",
+            Self::Merge => "merge",
+            Self::Reshare => "reshare",
+        }
+    }
+
     /// From these readers to those.
     pub fn of(from: &[Share], to: &[Share]) -> Self {
         let stays = |share: &Share| from.iter().any(|before| before.reader == share.reader);

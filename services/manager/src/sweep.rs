@@ -11,8 +11,10 @@ use std::time::{Duration, Instant};
 use futures::StreamExt;
 use futures::stream;
 use liverank_core::{ReaderId, VideoId};
+use liverank_runtime::client::{Client, Connections};
 use liverank_runtime::peer::join;
-use reqwest::{Client, Url};
+use liverank_runtime::{PeerTls, now_ms};
+use reqwest::Url;
 use serde_json::Value;
 use tokio::time::{MissedTickBehavior, interval};
 
@@ -35,6 +37,8 @@ const AT_ONCE: usize = 16;
 const ADOPT_EACH: u64 = 8;
 /// Sweeps between two looks for videos that nobody watches: 10 s.
 const LET_GO_EACH: u64 = 40;
+/// Sweeps between two samples of the readers' viewers: 5 s.
+const REMEMBER_EACH: u64 = 20;
 /// How long a video may be unwatched and not registered again before its assignment is let go.
 const IDLE: Duration = Duration::from_hours(1);
 /// The same when there are so many of them that most must be of no use.
@@ -62,6 +66,9 @@ pub async fn run(manager: Arc<Manager>) {
         }
         forget(&manager).await;
         measure(&manager.metrics, &manager);
+        if sweep.is_multiple_of(REMEMBER_EACH) {
+            remember(&manager);
+        }
     }
 }
 
@@ -109,7 +116,7 @@ async fn ask(client: &Client, reader: &ReaderId, url: &str, within: Duration) ->
     let Ok(base) = url.parse::<Url>() else { return Probed::Unreachable };
     let answer = match client.get(join(&base, &["health"])).timeout(within).send().await {
         Ok(answer) => answer,
-        Err(error) if error.is_connect() && !error.is_timeout() => return Probed::Unreachable,
+        Err(error) if error.is_refused() => return Probed::Unreachable,
         Err(_) => return Probed::Late,
     };
     let health = match answer.json::<Value>().await {
@@ -127,13 +134,8 @@ async fn ask(client: &Client, reader: &ReaderId, url: &str, within: Duration) ->
 
 /// The client that probes: each probe finds the way anew, for a connection that is kept says nothing about whether a
 /// reader's name still leads there.
-pub fn probing() -> Client {
-    Client::builder()
-        .pool_max_idle_per_host(0)
-        .redirect(reqwest::redirect::Policy::none())
-        .no_proxy()
-        .build()
-        .expect("a client without TLS or proxies can always be built")
+pub fn probing(tls: &PeerTls) -> Client {
+    Client::new(tls, Connections::default())
 }
 
 /// Tells of readers that cannot be reached, and of those among `known` that can be again.
@@ -217,6 +219,16 @@ async fn forget(manager: &Manager) {
             tracing::info!(%reader, "a reader that is gone is forgotten");
         }
     }
+}
+
+/// Takes a sample of the readers' viewers.
+fn remember(manager: &Manager) {
+    let viewers: Vec<(ReaderId, u64)> = {
+        let cluster = manager.cluster();
+        let alive = cluster.watch.all().filter(|it| cluster.watch.standing_of(it) != ReaderStatus::Gone);
+        alive.map(|sighting| (sighting.record.id.clone(), sighting.record.viewers)).collect()
+    };
+    manager.history.lock().unwrap_or_else(std::sync::PoisonError::into_inner).note(now_ms(), viewers);
 }
 
 fn measure(metrics: &ManagerMetrics, manager: &Manager) {

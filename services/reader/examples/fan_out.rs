@@ -8,6 +8,8 @@
 //! taskset -c 1 target/release/examples/fan_out watch --port 24001 --viewers 2000 --seconds 20 --server $!
 //! ```
 //!
+//! `post` posts comments to another server, so that others can be measured beside a whole liverank (`bench/fanout`).
+//!
 //! A storm is a second `watch --at-once` beside one that goes on. What it tells is how long each viewer was without a
 //! stream since all lost theirs together, however often it had to dial.
 
@@ -30,7 +32,7 @@ use liverank_core::counting::Rules;
 use liverank_core::{Comment, CommentId, UserId, VideoId};
 use liverank_reader::{Config, sse};
 use liverank_runtime::{ServiceContext, server};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpSocket;
 
 /// How long viewers are in before what they get is counted.
@@ -69,15 +71,43 @@ enum Mode {
         /// Comments a write.
         #[arg(long, default_value_t = 1)]
         joined: usize,
+        /// Writes a second to each; 0: as fast as it goes.
+        #[arg(long, default_value_t = 0)]
+        rate: u32,
     },
+    /// Posts comments at a rate, each with the time at which it was to be posted.
+    Post(Post),
     /// Watches the video.
     Watch(Watch),
+}
+
+#[derive(Parser)]
+struct Post {
+    #[arg(long)]
+    port: u16,
+    /// Path that takes them.
+    #[arg(long, default_value = "/comment")]
+    path: String,
+    /// Comments a second.
+    #[arg(long)]
+    rate: u32,
+    #[arg(long)]
+    seconds: u32,
+    /// The text alone is the body, not a comment of liverank's.
+    #[arg(long)]
+    plain: bool,
 }
 
 #[derive(Parser)]
 struct Watch {
     #[arg(long)]
     port: u16,
+    /// Path of the stream; `{}` stands for the viewer's number.
+    #[arg(long, default_value = "/connect?userid=u{}&videoid=hot")]
+    path: String,
+    /// Print what was seen as JSON, too: the last line.
+    #[arg(long)]
+    json: bool,
     #[arg(long)]
     viewers: usize,
     #[arg(long)]
@@ -98,7 +128,8 @@ fn main() -> anyhow::Result<()> {
         Mode::Serve { port, rate, writes_per_second } => {
             runtime.block_on(serve(port, rate, writes_per_second))
         }
-        Mode::Floor { port, viewers, joined } => floor(port, viewers, joined),
+        Mode::Floor { port, viewers, joined, rate } => floor(port, viewers, joined, rate),
+        Mode::Post(options) => runtime.block_on(post(options)),
         Mode::Watch(options) => runtime.block_on(watch(options)),
     }
 }
@@ -107,12 +138,17 @@ fn now_us() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_micros() as u64)
 }
 
+/// The text of a comment that was to be posted at this time, in microseconds.
+fn text(due: u64) -> String {
+    format!("posted {due:016} {}", "x".repeat(40))
+}
+
 fn comment(seq: u64) -> anyhow::Result<Comment> {
     Ok(Comment {
         id: CommentId::parse(&format!("{seq:032x}"))?,
         user_id: UserId::parse("poster")?,
         video_id: VideoId::parse("hot")?,
-        text: format!("posted {:016} {}", now_us(), "x".repeat(40)),
+        text: text(now_us()),
         timestamp: (now_us() / 1000) as i64,
         seq,
         entry: liverank_core::comment::EntryKind::Comment,
@@ -150,7 +186,7 @@ async fn serve(port: u16, rate: u32, writes_per_second: Option<u64>) -> anyhow::
     reader.await?
 }
 
-fn floor(port: u16, viewers: usize, joined: usize) -> anyhow::Result<()> {
+fn floor(port: u16, viewers: usize, joined: usize, rate: u32) -> anyhow::Result<()> {
     let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, port))?;
     let mut sockets = Vec::new();
     for _ in 0..viewers {
@@ -161,13 +197,75 @@ fn floor(port: u16, viewers: usize, joined: usize) -> anyhow::Result<()> {
         sockets.push(socket);
     }
     let numbering = CommentEpoch::parse("n")?;
-    loop {
+    let begun = Instant::now();
+    for turn in 0_u32.. {
+        if rate > 0 {
+            std::thread::sleep(
+                (begun + Duration::from_secs(1) / rate * turn).saturating_duration_since(Instant::now()),
+            );
+        }
         let event = sse::comment(&numbering, &comment(1)?).repeat(joined);
         for socket in &mut sockets {
             match socket.write(&event) {
                 Err(error) if error.kind() != std::io::ErrorKind::WouldBlock => return Ok(()),
                 _ => {}
             }
+        }
+    }
+    Ok(())
+}
+
+/// Connections that post in turn: one waits for each answer before it posts again.
+const POSTING: usize = 16;
+
+async fn post(options: Post) -> anyhow::Result<()> {
+    let begun = now_us();
+    let options = Arc::new(options);
+    let posts = u64::from(options.rate) * u64::from(options.seconds);
+    let mut posting = tokio::task::JoinSet::new();
+    for first in 0..POSTING as u64 {
+        let options = Arc::clone(&options);
+        posting.spawn(async move {
+            let mut connection = tokio::net::TcpStream::connect((Ipv4Addr::LOCALHOST, options.port)).await?;
+            connection.set_nodelay(true)?;
+            for nth in (first..posts).step_by(POSTING) {
+                let due = begun + nth * 1_000_000 / u64::from(options.rate);
+                tokio::time::sleep(Duration::from_micros(due.saturating_sub(now_us()))).await;
+                post_one(&mut connection, &options, due).await?;
+            }
+            anyhow::Ok(())
+        });
+    }
+    while let Some(done) = posting.join_next().await {
+        done??;
+    }
+    Ok(())
+}
+
+async fn post_one(connection: &mut tokio::net::TcpStream, options: &Post, due: u64) -> anyhow::Result<()> {
+    let text = text(due);
+    let (kind, body) = if options.plain {
+        ("text/plain", text)
+    } else {
+        ("application/json", format!(r#"{{"userid":"poster","videoid":"hot","comment":"{text}"}}"#))
+    };
+    let (path, length) = (&options.path, body.len());
+    let request = format!(
+        "POST {path} HTTP/1.1\r\nHost: h\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\n\r\n{body}"
+    );
+    connection.write_all(request.as_bytes()).await?;
+    let (mut answer, mut buffer) = (Vec::new(), [0; 4096]);
+    loop {
+        let read = connection.read(&mut buffer).await?;
+        anyhow::ensure!(read > 0, "the connection was closed");
+        answer.extend_from_slice(&buffer[..read]);
+        let text = String::from_utf8_lossy(&answer).to_lowercase();
+        let Some((head, rest)) = text.split_once("\r\n\r\n") else { continue };
+        anyhow::ensure!(head.starts_with("http/1.1 20"), "refused: {text}");
+        let length = head.lines().find_map(|line| line.strip_prefix("content-length:"));
+        let length: usize = length.map_or(Ok(0), |length| length.trim().parse())?;
+        if rest.len() >= length {
+            return Ok(());
         }
     }
 }
@@ -203,17 +301,19 @@ fn usage(process: Option<u32>) -> anyhow::Result<(u64, u64)> {
 
 async fn watch(options: Watch) -> anyhow::Result<()> {
     let Watch { viewers, server, .. } = options;
+    let path: Arc<str> = options.path.as_str().into();
     let seen = Arc::new(Seen::default());
     let (resident, _) = usage(server)?;
     let start = Instant::now();
     for number in 0..viewers {
         let (seen, port, again) = (Arc::clone(&seen), options.port, options.at_once);
+        let path = path.replace("{}", &number.to_string());
         let sampled = number % SAMPLED == 0;
         if again {
-            tokio::spawn(async move { view_again(port, number, start, &seen, sampled).await });
+            tokio::spawn(async move { view_again(port, &path, number, start, &seen, sampled).await });
         } else {
             let dialled = Instant::now();
-            let stream = dial(port, number).await?;
+            let stream = dial(port, &path, number).await?;
             tokio::spawn(async move { view(stream, dialled, &seen, sampled).await });
         }
     }
@@ -239,21 +339,28 @@ async fn watch(options: Watch) -> anyhow::Result<()> {
     let core = (usage(server)?.1 - busy) as f64 / 1000.0 / seconds;
     let [comments, bytes, reads] = [0, 1, 2].map(|at| (after[at] - before[at]) as f64 / seconds);
     println!("{comments:.0} deliveries/s, {:.1} MB/s, {:.2} a read", bytes / 1e6, comments / reads.max(1.0));
-    println!("late: {}", quantiles(&mut seen.late_us.lock().expect("no panics")));
+    let mut late = seen.late_us.lock().expect("no panics").clone();
+    println!("late: {}", quantiles(&mut late));
+    let growth = now_resident.saturating_sub(resident) as f64 * 1024.0 / viewers as f64;
     if server.is_some() {
-        let growth = now_resident.saturating_sub(resident) as f64 * 1024.0 / viewers as f64;
         println!(
             "the server: {growth:.0} bytes more a viewer, {core:.2} cores, {:.0} deliveries a core second",
             comments / core.max(0.001)
+        );
+    }
+    if options.json {
+        let [p50, p99] = [0.5, 0.99].map(|part| at(&late, part));
+        println!(
+            r#"{{"deliveries":{comments:.0},"p50_ms":{p50:.1},"p99_ms":{p99:.1},"bytes_a_viewer":{growth:.0},"cores":{core:.3}}}"#
         );
     }
     Ok(())
 }
 
 /// Dials, as a viewer does whose connection is refused, reset or ended, until it is greeted; then watches.
-async fn view_again(port: u16, number: usize, start: Instant, seen: &Seen, sampled: bool) {
+async fn view_again(port: u16, path: &str, number: usize, start: Instant, seen: &Seen, sampled: bool) {
     loop {
-        if let Ok(stream) = dial(port, number).await
+        if let Ok(stream) = dial(port, path, number).await
             && view(stream, start, seen, sampled).await.is_ok()
         {
             return;
@@ -263,24 +370,27 @@ async fn view_again(port: u16, number: usize, start: Instant, seen: &Seen, sampl
     }
 }
 
-async fn dial(port: u16, number: usize) -> anyhow::Result<tokio::net::TcpStream> {
+async fn dial(port: u16, path: &str, number: usize) -> anyhow::Result<tokio::net::TcpStream> {
     let socket = TcpSocket::new_v4()?;
     if number >= PER_SOURCE {
         let source = Ipv4Addr::new(127, 0, 0, 1 + (number / PER_SOURCE) as u8);
         socket.bind(SocketAddr::from((source, 0)))?;
     }
     let mut stream = socket.connect(SocketAddr::from((Ipv4Addr::LOCALHOST, port))).await?;
-    let request = format!("GET /connect?userid=u{number}&videoid=hot HTTP/1.1\r\nHost: h\r\n\r\n");
+    let request = format!("GET {path} HTTP/1.1\r\nHost: h\r\nAccept: text/event-stream\r\n\r\n");
     stream.write_all(request.as_bytes()).await?;
     Ok(stream)
+}
+
+/// The time below which this part of the sorted times lies, in milliseconds.
+fn at(times: &[u64], part: f64) -> f64 {
+    times.get((times.len() as f64 * part) as usize).copied().unwrap_or(0) as f64 / 1000.0
 }
 
 /// Sorts them, in microseconds.
 fn quantiles(times: &mut [u64]) -> String {
     times.sort_unstable();
-    let at =
-        |part: f64| times.get((times.len() as f64 * part) as usize).copied().unwrap_or(0) as f64 / 1000.0;
-    let (p50, p99, max) = (at(0.5), at(0.99), at(0.999_999));
+    let [p50, p99, max] = [0.5, 0.99, 0.999_999].map(|part| at(times, part));
     format!("p50 {p50:.1} ms, p99 {p99:.1} ms, max {max:.1} ms ({} samples)", times.len())
 }
 

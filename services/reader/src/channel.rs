@@ -6,9 +6,8 @@ use std::time::{Duration, Instant};
 
 use liverank_core::VideoId;
 use liverank_core::comment::{Comment, CommentEpoch, Position};
-use liverank_core::stream_events::StreamEvents;
 
-use crate::entry::EncodedEntry;
+use crate::entry::{Asked, EncodedEntry};
 use crate::metrics::Metrics;
 use crate::pace::Counted;
 use crate::ring::{Cursor, Hole, Pushed, Ring, Taken};
@@ -196,8 +195,8 @@ impl Channel {
         state.shown(now)
     }
 
-    /// What a viewer is to be sent next who asked for these events beside comments.
-    pub fn next(&self, cursor: &mut Cursor, asked: StreamEvents) -> Next {
+    /// What a viewer is to be sent next who is and asked for this.
+    pub fn next(&self, cursor: &mut Cursor, asked: Asked) -> Next {
         let mut state = self.state();
         match state.ring.take_for(cursor, asked) {
             Taken::Nothing if state.going > 0 => {

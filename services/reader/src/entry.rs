@@ -4,11 +4,43 @@
 //! dispatches none for it and remembers its id, and a client that counts data lines does not count it. So all viewers
 //! stand at the same numbers.
 
+use std::hash::{BuildHasher, RandomState};
+use std::sync::LazyLock;
+
 use bytes::Bytes;
+use liverank_core::UserId;
 use liverank_core::comment::{self, Comment, CommentEpoch};
 use liverank_core::stream_events::{StreamEvent, StreamEvents};
 
 use crate::sse;
+
+/// A user in eight bytes, for this process alone: two are the same by chance once in 2^64 times, and nobody outside can
+/// look for one that is the same as another's.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub struct UserKey(u64);
+
+impl UserKey {
+    /// The key of a user.
+    pub fn of(user: &UserId) -> Self {
+        static KEYS: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+        Self(KEYS.hash_one(user).max(1))
+    }
+}
+
+/// Who a viewer is, and what it asks for beside comments.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Asked {
+    /// The events that it asked for.
+    pub events: StreamEvents,
+    /// Whose shadowed comments it is shown; none are nobody's.
+    pub user: UserKey,
+}
+
+impl From<StreamEvents> for Asked {
+    fn from(events: StreamEvents) -> Self {
+        Self { events, user: UserKey::default() }
+    }
+}
 
 /// See the module.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,10 +51,18 @@ pub struct EncodedEntry {
     special: Option<Box<Special>>,
 }
 
+/// Who is given another event than the others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum For {
+    /// Who asked for this.
+    WhoAsked(StreamEvent),
+    /// This user.
+    Author(UserKey),
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Special {
-    /// Who asked for this is given the event below.
-    kind: StreamEvent,
+    whom: For,
     event: Bytes,
     /// The number of the comment that it removes.
     removes: Option<u64>,
@@ -31,22 +71,43 @@ struct Special {
 impl EncodedEntry {
     /// An entry of a channel.
     pub fn of(numbering: &CommentEpoch, entry: &Comment) -> Self {
-        match &entry.entry {
-            comment::EntryKind::Comment => Self { plain: sse::comment(numbering, entry), special: None },
-            comment::EntryKind::Removed => Self { plain: sse::id_only(numbering, entry.seq), special: None },
+        let (whom, event) = match &entry.entry {
+            comment::EntryKind::Comment => {
+                return Self { plain: sse::comment(numbering, entry), special: None };
+            }
+            comment::EntryKind::Removed => {
+                return Self { plain: sse::id_only(numbering, entry.seq), special: None };
+            }
             comment::EntryKind::Deleted { comment_id, of, role } => {
                 let event = sse::deleted(numbering, entry, comment_id, *of, *role);
-                let special = Special { kind: StreamEvent::Deleted, event, removes: entry.entry.removes() };
-                Self { plain: sse::id_only(numbering, entry.seq), special: Some(Box::new(special)) }
+                (For::WhoAsked(StreamEvent::Deleted), event)
             }
+            comment::EntryKind::Pinned { comment_id, of } => {
+                let event = sse::pinned(numbering, entry, comment_id.as_ref(), *of);
+                (For::WhoAsked(StreamEvent::Pinned), event)
+            }
+            comment::EntryKind::Shadowed => {
+                (For::Author(UserKey::of(&entry.user_id)), sse::comment(numbering, entry))
+            }
+        };
+        let special = Special { whom, event, removes: entry.entry.removes() };
+        Self { plain: sse::id_only(numbering, entry.seq), special: Some(Box::new(special)) }
+    }
+
+    /// The event for a viewer.
+    pub fn bytes(&self, asked: impl Into<Asked>) -> &Bytes {
+        let asked = asked.into();
+        match &self.special {
+            Some(special) if special.whom.is(asked) => &special.event,
+            _ => &self.plain,
         }
     }
 
-    /// The event for a viewer who asked for these.
-    pub fn bytes(&self, asked: StreamEvents) -> &Bytes {
-        match &self.special {
-            Some(special) if asked.contains(special.kind) => &special.event,
-            _ => &self.plain,
+    /// Who alone is shown it.
+    pub fn author(&self) -> Option<UserKey> {
+        match self.special.as_ref()?.whom {
+            For::Author(author) => Some(author),
+            For::WhoAsked(_) => None,
         }
     }
 
@@ -65,6 +126,15 @@ impl EncodedEntry {
     pub fn removed(&self) -> Self {
         let line = self.plain.split_inclusive(|byte| *byte == b'\n').next().unwrap_or_default();
         Self { plain: [line, b"\n"].concat().into(), special: None }
+    }
+}
+
+impl For {
+    fn is(self, asked: Asked) -> bool {
+        match self {
+            Self::WhoAsked(event) => asked.events.contains(event),
+            Self::Author(author) => asked.user == author,
+        }
     }
 }
 
@@ -101,6 +171,34 @@ mod tests {
         let left = entry(comment::EntryKind::Comment).removed();
         assert_eq!(left, entry(comment::EntryKind::Removed));
         assert_eq!(left.bytes(StreamEvents::default().with(StreamEvent::Deleted)), "id: n1-7\n\n");
+    }
+
+    #[test]
+    fn a_shadowed_comment_is_its_author_s_alone() {
+        let shadowed = entry(comment::EntryKind::Shadowed);
+        let all = StreamEvent::ALL.into_iter().fold(StreamEvents::default(), StreamEvents::with);
+        let of = |name: &str| Asked { events: all, user: UserKey::of(&name.parse().unwrap()) };
+        assert_eq!(shadowed.bytes(of("ann")), entry(comment::EntryKind::Comment).bytes(all));
+        for other in [of("ben"), all.into(), Asked::default()] {
+            assert_eq!(shadowed.bytes(other), "id: n1-7\n\n");
+        }
+        assert_eq!(shadowed.removed(), entry(comment::EntryKind::Removed));
+        assert_eq!((shadowed.author(), shadowed.is_special()), (Some(of("ann").user), true));
+    }
+
+    #[test]
+    fn a_pin_is_told_to_those_who_asked() {
+        let asked = StreamEvents::default().with(StreamEvent::Pinned);
+        let pinned = entry(comment::EntryKind::Pinned { comment_id: CommentId::parse("c").ok(), of: 3 });
+        assert_eq!(pinned.bytes(StreamEvents::default().with(StreamEvent::Deleted)), "id: n1-7\n\n");
+        assert_eq!(
+            pinned.bytes(asked),
+            "event: pinned\nid: n1-7\ndata: {\"type\":\"pinned\",\"id\":\"c\",\"videoid\":\"v\",\"seq\":3,\
+             \"timestamp\":\"2023-11-14T22:13:20.120Z\"}\n\n"
+        );
+        let none = entry(comment::EntryKind::Pinned { comment_id: None, of: 0 });
+        let text = std::str::from_utf8(none.bytes(asked)).unwrap();
+        assert!(text.contains("\"id\":null,\"videoid\":\"v\",\"seq\":null"), "{text}");
     }
 
     #[test]

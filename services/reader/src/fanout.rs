@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use crate::channel::Channel;
 
 mod shard;
+mod socket;
 mod viewer;
 
 use shard::Shard;

@@ -26,6 +26,7 @@ use liverank_runtime::{Problem, cors, now_micros, server};
 use serde_json::{Value, json};
 
 use crate::Reader;
+use crate::entry::{Asked, UserKey};
 use crate::fanout::{Joining, Viewer};
 use crate::hub::ViewerGuard;
 use crate::metrics::{From, Outcome};
@@ -196,7 +197,8 @@ fn redirect(url: &str, uri: &Uri) -> Response {
 
 /// An answer after which the viewer's socket goes to the thread that writes to it.
 fn stream(seat: ViewerGuard, cursor: Cursor, request: &Request, greeting: &[u8]) -> Response {
-    let (form, events) = (request.form, request.events);
+    let form = request.form;
+    let asked = Asked { events: request.events, user: UserKey::of(&request.user) };
     let headers = [
         (header::CONTENT_TYPE, HeaderValue::from_static(EVENT_STREAM)),
         (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
@@ -209,7 +211,7 @@ fn stream(seat: ViewerGuard, cursor: Cursor, request: &Request, greeting: &[u8])
         let hub = Arc::clone(seat.hub());
         let mut first = std::mem::take(&mut bare.head);
         first.extend_from_slice(&greeting);
-        let viewer = Viewer::new(seat, cursor, form, first.into()).asking(events);
+        let viewer = Viewer::new(seat, cursor, form, first.into()).asking(asked);
         hub.fanout.join(Joining { viewer, bare });
     }));
     response

@@ -45,7 +45,7 @@ use liverank_core::secret::Secret;
 use liverank_protocol::ReaderReport;
 use liverank_protocol::access::{Caller, Service};
 use liverank_runtime::identity::sent::pass_key;
-use liverank_runtime::peer::{Peers, Replicas};
+use liverank_runtime::peer::Replicas;
 use liverank_runtime::{Identity, ServiceContext, Tasks, report, server};
 use reqwest::Url;
 use tokio::net::TcpListener;
@@ -172,13 +172,16 @@ impl Reader {
         let ticket = Secret::new(hex(&rand::random::<[u8; 32]>()));
         metrics.capacity.set(config.capacity as i64);
         let base = |url: &Url| url.as_str().trim_end_matches('/').to_owned();
-        let public_url = config.public_url.as_ref().map_or_else(|| format!("http://localhost:{port}"), base);
+        let public_url = config
+            .public_url
+            .as_ref()
+            .map_or_else(|| format!("{}://localhost:{port}", shell.http.scheme()), base);
         Ok(Arc::new(Self {
             hub: Hub::new(settings, archive, bus, metrics, shell.health.clone())
                 .context("the threads that write to viewers cannot be started")?,
             placement: Placement::new(
                 id.clone(),
-                managers(config, &identity),
+                managers(config, &identity, shell),
                 shell.health.clone(),
                 Duration::from_secs(config.linger),
             ),
@@ -238,8 +241,8 @@ impl Reader {
     }
 }
 
-fn managers(config: &Config, identity: &Identity) -> Option<Replicas> {
-    let peers = Peers::default().showing(identity, Service::Manager);
+fn managers(config: &Config, identity: &Identity, shell: &ServiceContext) -> Option<Replicas> {
+    let peers = shell.peers().showing(identity, Service::Manager);
     Replicas::new(peers, config.manager_url.clone())
 }
 
@@ -304,12 +307,12 @@ fn background(reader: &Arc<Reader>, config: &Config, shell: &ServiceContext) -> 
     tasks.spawn("hand_over", handing::run(Arc::clone(reader)));
     tasks.spawn("keep_alive", Arc::clone(hub).keep_alive());
     tasks.spawn("viewer_counts", viewer_counts::run(Arc::clone(hub)));
-    if let Some(managers) = managers(config, &reader.identity) {
+    if let Some(managers) = managers(config, &reader.identity, shell) {
         heartbeat::announce(reader);
         tasks.spawn("heartbeat", heartbeat::run(Arc::clone(reader), managers));
     }
     let (reporting, shell) = (Arc::clone(reader), shell.clone());
-    let statistics = Replicas::new(Peers::default(), config.statistics_url.clone());
+    let statistics = Replicas::new(shell.peers(), config.statistics_url.clone());
     tasks.spawn("report", async move {
         report::send(statistics, "reader-api-statistics", shell, || reporting.report()).await;
     });

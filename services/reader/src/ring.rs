@@ -8,13 +8,14 @@
 //! 3. A comment that a deletion names is given to nobody from then on, in whatever order the two are pushed or restored.
 //!    Its number is: a viewer stands behind it then.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use bytes::{Bytes, BytesMut};
 use liverank_core::comment::{CommentEpoch, Position};
+use liverank_core::handover::resume::{self, Start};
 use liverank_core::stream_events::StreamEvents;
 
-use crate::entry::EncodedEntry;
+use crate::entry::{Asked, EncodedEntry, UserKey};
 
 /// The ring holds this part more than a resuming viewer may ask for, so that one who asked for all of it has time to
 /// take it before the oldest are pushed out.
@@ -127,6 +128,8 @@ pub struct Ring {
     removed: BTreeSet<u64>,
     /// The last number of an entry that not all viewers are given alike; 0 without any.
     last_special: u64,
+    /// The last number of a shadowed comment of each author that has one here.
+    shadowed: HashMap<UserKey, u64>,
     joined: VecDeque<Joined>,
 }
 
@@ -134,7 +137,7 @@ pub struct Ring {
 struct Joined {
     seen: u64,
     visible: u64,
-    asked: StreamEvents,
+    asked: Asked,
     bytes: Bytes,
     count: u64,
 }
@@ -154,6 +157,7 @@ impl Ring {
             early: BTreeMap::new(),
             removed: BTreeSet::new(),
             last_special: 0,
+            shadowed: HashMap::new(),
             joined: VecDeque::new(),
         }
     }
@@ -167,6 +171,7 @@ impl Ring {
         self.early.clear();
         self.removed.clear();
         self.last_special = 0;
+        self.shadowed.clear();
         self.joined.clear();
     }
 
@@ -239,11 +244,11 @@ impl Ring {
     }
 
     fn append(&mut self, entry: Option<EncodedEntry>) {
-        self.events.push_back(entry);
         self.head += 1;
-        if self.events.back().and_then(Option::as_ref).is_some_and(EncodedEntry::is_special) {
-            self.last_special = self.head;
+        if let Some(entry) = &entry {
+            self.note_special(self.head, entry);
         }
+        self.events.push_back(entry);
         if self.events.len() > self.capacity() {
             self.events.pop_front();
         }
@@ -309,11 +314,10 @@ impl Ring {
         if self.numbering.as_ref() != Some(&position.numbering) {
             return Cursor::Resume(position);
         }
-        let reach = self.head.saturating_sub(self.reach as u64);
-        if position.seq < reach {
-            Cursor::Missing { turn: self.turn, from: position.seq + 1, to: reach }
-        } else {
-            Cursor::At { turn: self.turn, seen: position.seq }
+        let Start { gap, after } = resume::start(position.seq, self.head, self.reach as u64);
+        match gap {
+            Some((from, to)) => Cursor::Missing { turn: self.turn, from, to },
+            None => Cursor::At { turn: self.turn, seen: after },
         }
     }
 
@@ -332,7 +336,7 @@ impl Ring {
 
     /// What has to be fetched so that a viewer who has seen everything up to `seen` misses no more than it must.
     pub fn lacks(&self, seen: u64) -> Option<Hole> {
-        let after = seen.max(self.head.saturating_sub(self.reach as u64));
+        let after = resume::start(seen, self.head, self.reach as u64).after;
         if after >= self.head {
             return None;
         }
@@ -352,9 +356,7 @@ impl Ring {
         }
         for (seq, entry) in entries.into_iter().rev() {
             let event = self.unless_removed(seq, entry);
-            if event.is_special() {
-                self.last_special = self.last_special.max(seq);
-            }
+            self.note_special(seq, &event);
             let floor = self.floor();
             if (floor..=self.head).contains(&seq) {
                 let slot = &mut self.events[(seq - floor) as usize];
@@ -368,6 +370,23 @@ impl Ring {
         self.joined.clear();
     }
 
+    /// Notes an entry that not all viewers are given alike.
+    fn note_special(&mut self, seq: u64, entry: &EncodedEntry) {
+        if !entry.is_special() {
+            return;
+        }
+        self.last_special = self.last_special.max(seq);
+        if let Some(author) = entry.author() {
+            let last = self.shadowed.entry(author).or_default();
+            *last = seq.max(*last);
+            // Of those whose comments have left the ring nothing is to be known.
+            if self.shadowed.len() > 2 * self.capacity() {
+                let floor = self.head.saturating_sub(self.capacity() as u64);
+                self.shadowed.retain(|_, last| *last >= floor);
+            }
+        }
+    }
+
     fn event(&self, seq: u64) -> Option<&EncodedEntry> {
         self.events.get(seq.checked_sub(self.floor())? as usize)?.as_ref()
     }
@@ -378,7 +397,7 @@ impl Ring {
     }
 
     /// What a viewer is to be sent next; moves its cursor past it.
-    pub fn take_for(&mut self, cursor: &mut Cursor, asked: StreamEvents) -> Taken {
+    pub fn take_for(&mut self, cursor: &mut Cursor, asked: impl Into<Asked>) -> Taken {
         if let Some(gap) = self.settle(cursor) {
             return gap;
         }
@@ -392,7 +411,7 @@ impl Ring {
             *seen = missed;
             return gap.unwrap_or(Taken::Nothing);
         }
-        let (bytes, count) = self.slice(*seen, asked);
+        let (bytes, count) = self.slice(*seen, asked.into());
         *seen += count;
         Taken::Events { bytes, count }
     }
@@ -427,9 +446,14 @@ impl Ring {
     }
 
     /// The events after `seen`, of which the first is held, joined; and how many they are.
-    fn slice(&mut self, seen: u64, asked: StreamEvents) -> (Bytes, u64) {
+    fn slice(&mut self, seen: u64, asked: Asked) -> (Bytes, u64) {
         // Where all are given the same, all share it.
-        let asked = if self.last_special > seen { asked } else { StreamEvents::default() };
+        let asked = if self.last_special > seen {
+            let has_own = self.shadowed.get(&asked.user).is_some_and(|last| *last > seen);
+            Asked { user: if has_own { asked.user } else { UserKey::default() }, ..asked }
+        } else {
+            Asked::default()
+        };
         let known =
             |joined: &&Joined| (joined.seen, joined.visible, joined.asked) == (seen, self.visible, asked);
         if let Some(joined) = self.joined.iter().find(known) {

@@ -49,6 +49,16 @@ pub fn deleted(
     format!("event: deleted\nid: {numbering}-{}\ndata: {data}\n\n", entry.seq).into()
 }
 
+/// Says which comment is pinned from now on, by its id and number; none where there is no id.
+pub fn pinned(numbering: &CommentEpoch, entry: &Comment, comment: Option<&CommentId>, of: u64) -> Bytes {
+    let data = json!({
+        "type": "pinned", "id": comment, "videoid": entry.video_id, "seq": (of > 0).then_some(of),
+        "timestamp": comment_json::time(entry.timestamp),
+    });
+    let data = one_line::to_string(&data);
+    format!("event: pinned\nid: {numbering}-{}\ndata: {data}\n\n", entry.seq).into()
+}
+
 /// The first event of a stream: who is connected where, how long to wait before coming back, in ms, and where the
 /// viewer stands, if that is known.
 pub fn connected(

@@ -64,10 +64,15 @@ impl Boards {
 
     fn set(&mut self, entry: &BoardEntry) {
         let line = |score| Ranked { video_id: entry.video_id.clone(), score, user_id: entry.owner.clone() };
-        self.global.set(&line(entry.score));
-        if let Some(trending) = entry.trending {
-            self.trending.set(&line(trending));
+        if entry.removed {
+            self.global.remove(&entry.video_id);
+        } else {
+            self.global.set(&line(entry.score));
         }
+        match entry.trending.filter(|_| !entry.removed) {
+            Some(trending) => self.trending.set(&line(trending)),
+            None => self.trending.remove(&entry.video_id),
+        };
     }
 
     /// The number of videos.
@@ -132,7 +137,7 @@ mod tests {
 
     fn entry(id: &str, score: f64, trending: Option<f64>) -> BoardEntry {
         let (video_id, owner) = (VideoId::parse(id).unwrap(), UserId::parse("o").unwrap());
-        BoardEntry { video_id, owner, score, trending }
+        BoardEntry { video_id, owner, score, trending, revision: 0, removed: false }
     }
 
     fn ids(stretch: &BoardPart) -> Vec<&str> {
@@ -172,6 +177,18 @@ mod tests {
         let boards = Boards::of(&Snapshot { version: 1, entries });
         assert_eq!(ids(&boards.top(Board::Trending, None, 0)), ["b", "a"]);
         assert_eq!(ids(&boards.of_owner(&UserId::parse("o").unwrap(), Some(2))), ["a", "b"]);
+    }
+
+    #[test]
+    fn what_is_taken_back_or_off_leaves_its_boards() {
+        let entries = vec![entry("a", 9.0, Some(1.0)), entry("b", 1.0, Some(2.0))];
+        let mut boards = Boards::of(&Snapshot { version: 1, entries });
+        boards.apply(2, &[entry("a", 0.5, None)]);
+        assert_eq!(ids(&boards.top(Board::Global, None, 0)), ["b", "a"]);
+        assert_eq!(ids(&boards.top(Board::Trending, None, 0)), ["b"]);
+        boards.apply(3, &[BoardEntry { removed: true, ..entry("b", 0.0, None) }]);
+        assert_eq!(ids(&boards.top(Board::Global, None, 0)), ["a"]);
+        assert_eq!(boards.top(Board::Trending, None, 0).total, 0);
     }
 
     #[test]

@@ -27,6 +27,7 @@ mod connection;
 mod frame;
 mod handshake;
 mod lists;
+pub mod measure;
 mod metrics;
 mod mirror;
 mod pace;

@@ -179,7 +179,7 @@ impl ViewerSession<'_> {
             return Err(anyhow::Error::new(error.clone()).context("following the ranking"));
         }
         self.shell.health.dependency("ranking", Err(error.to_string()));
-        let most = RETRY.0.saturating_mul(1 << (*failures).min(16)).min(RETRY.1);
+        let most = liverank_core::backoff::wait(*failures, RETRY.0, RETRY.1);
         *failures = failures.saturating_add(1);
         tokio::time::sleep(most.mul_f64(rand::random_range(0.5..=1.0))).await;
         Ok(())

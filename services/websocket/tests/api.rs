@@ -81,7 +81,9 @@ impl Service {
 
 fn entry(id: &str, score: f64, owner: &str) -> BoardEntry {
     let (video_id, owner) = (VideoId::parse(id).unwrap(), UserId::parse(owner).unwrap());
-    BoardEntry { video_id, owner, score, trending: None }
+    // Later states have higher scores in these tests.
+    let revision = (score.max(0.0) * 1000.0) as u64 + 1;
+    BoardEntry { video_id, owner, score, trending: None, revision, removed: false }
 }
 
 fn line(id: &str, score: f64, owner: &str) -> Value {

@@ -304,8 +304,8 @@ fn add(counters: &mut Counters, event: &Event) {
         Action::Interact(Kind::View, _) => counters.views += 1,
         Action::Interact(Kind::Like, _) => counters.likes += 1,
         Action::Interact(Kind::Share, _) => counters.shares += 1,
-        // No client sends it.
-        Action::Interact(Kind::Moderation, _) => {}
+        // No client sends the first, and the load none of the others.
+        Action::Interact(Kind::Moderation | Kind::Unlike | Kind::Unshare, _) => {}
         Action::Interact(Kind::WatchTime, ms) => {
             counters.watch_ms += ms as i64;
             if ms < Weights::default().watch_threshold_ms {

@@ -1,7 +1,7 @@
 //! The boards against the archive, while both move.
 //!
-//! Scores only grow within a generation. So what the boards show of a video is right if it lies between what the
-//! archive says before and after the boards are read, once the boards have reached all that was committed before. What
+//! Where nothing was taken back, scores only grow within a generation; and revisions always do. So what the boards show of
+//! a video is right if it lies between what the archive says before and after the boards are read, once the boards have reached all that was committed before. What
 //! does not is looked at again, and named only if it is wrong twice in a row.
 
 use std::collections::{BTreeMap, HashMap};

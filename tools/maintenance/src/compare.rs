@@ -127,6 +127,10 @@ pub fn with_log(told: Option<&Told>, kept: Option<&Kept>, trending: bool) -> Vec
     differences.check("watch_long", watch_long, found.watch_long);
     differences.check("last_seq", told.state.last_seq, kept.last_seq);
     differences.check("owner_given", told.state.owner_given, kept.owner_given);
+    let metadata = |state: &VideoState| state.metadata.as_ref().map(|it| it.as_str().to_owned());
+    let (told_metadata, kept_metadata) = (metadata(&told.state), metadata(kept));
+    differences.check("metadata", told_metadata.as_deref(), kept_metadata.as_deref());
+    differences.check("removed", told.state.removed, kept.removed);
     if !told.other_owners.contains(&kept.owner) {
         differences.check_owner(&told.state.owner, &kept.owner);
     }
@@ -162,11 +166,13 @@ pub fn with_boards(
     after: Option<&VideoState>,
     rules: &Rules,
 ) -> OnBoards {
-    let (before, after) = match (before, after, board) {
+    let taken_off = after.is_some_and(|state| state.removed.is_some());
+    let is_on = |state: &&VideoState| state.removed.is_none();
+    let (before, after) = match (before.filter(is_on), after.filter(is_on), board) {
         (None, None, None) => return OnBoards::Right,
         (None, None, Some(board)) => return stranger(board),
         (None, Some(_), None) => return OnBoards::Moving,
-        // Videos are never removed.
+        (Some(_), None, None) if taken_off => return OnBoards::Moving,
         (Some(state), _, None) => {
             return OnBoards::Wrong(absent(state, "archive", "boards", true));
         }
@@ -177,15 +183,23 @@ pub fn with_boards(
     if exact.is_empty() {
         return OnBoards::Right;
     }
-    // Scores only grow, so a state between the two lies between them in every number.
+    // The latest state there is, and not as it is.
+    if board.revision != 0 && board.revision == after.revision() {
+        return OnBoards::Wrong(exact);
+    }
+    let revisions = before.map_or(0, VideoState::revision)..=after.revision();
+    // Where nothing was taken back, a state between the two lies between them in every number.
+    let grew = before.is_none_or(|before| before.corrections == after.corrections);
     let score = |state: &VideoState| points(state.counters.score(&rules.weights));
     let least = before.map_or(0.0, score);
     let trending = board.trending.unwrap_or(f64::NEG_INFINITY);
     let least_trending = before.map_or(f64::NEG_INFINITY, |before| before.trending);
-    let between = before != Some(after)
-        && (least..=score(after)).contains(&board.score)
+    let in_range = (least..=score(after)).contains(&board.score)
         && trending >= least_trending - TRENDING_TOLERANCE
-        && trending <= after.trending + TRENDING_TOLERANCE
+        && trending <= after.trending + TRENDING_TOLERANCE;
+    let between = before != Some(after)
+        && (in_range || !grew)
+        && (board.revision == 0 || revisions.contains(&board.revision))
         && (board.owner == after.owner || before.is_none_or(|before| board.owner == before.owner));
     if between { OnBoards::Moving } else { OnBoards::Wrong(exact) }
 }

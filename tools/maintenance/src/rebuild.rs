@@ -15,10 +15,10 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
 use liverank_adapters::archive::{Archive, CommitError, Finished, Meta, Position, RebuildError, Replay};
-use liverank_adapters::event_log::ReadRange;
+use liverank_adapters::event_log::{RawRecord, ReadRange};
 use liverank_adapters::{Backends, StoreError};
 use liverank_consumer::RuleArgs;
-use liverank_consumer::counter::batch_of;
+use liverank_consumer::counter::{Sorted, Waiting, batch_of};
 use liverank_consumer::repair::{RepairError, Repaired, no_archive, repair};
 use liverank_core::counting::{Batch, OffsetRange, Rules};
 
@@ -201,7 +201,10 @@ impl<W: Write + Send> Work<'_, W> {
         if let Some(reason) = starts_late(beginnings, &positions, options.log_as_it_is) {
             return Ok(Replayed::Refused(reason));
         }
+        let partitions: Vec<u32> = positions.keys().copied().collect();
+        let counted = self.backends.archive.offsets(&partitions).await.context("reading the archive")?;
         let mut recount = Recount {
+            counted: partitions.into_iter().zip(counted.iter().map(|position| position.next)).collect(),
             backends: self.backends,
             archive: replay.archive(),
             progress: self.progress,
@@ -269,6 +272,8 @@ struct Recount<'a> {
     archive: &'a dyn Archive,
     progress: &'a Progress,
     positions: BTreeMap<u32, Position>,
+    /// Where the archive stood that is replaced. Records of later releases before that were buried.
+    counted: BTreeMap<u32, u64>,
     done: u64,
     beginnings: &'a [u64],
 }
@@ -318,7 +323,17 @@ impl Recount<'_> {
                 break;
             }
             // What cannot be read is among the dead letters already.
-            if let Some((batch, _)) = batch_of(records, &self.positions) {
+            let waits = |record: &RawRecord| {
+                self.counted.get(&record.partition).is_none_or(|counted| record.offset >= *counted)
+            };
+            let Sorted { batch, waiting, .. } = batch_of(records, &self.positions, waits);
+            if let Some(Waiting { partition, offset, format }) = waiting.first() {
+                bail!(
+                    "offset {offset} of partition {partition} is of format {format}, which a later release of liverank \
+                     wrote: rebuild with that release"
+                );
+            }
+            if !batch.spans.is_empty() {
                 self.commit(batch).await?;
                 self.progress.at("counting the log", self.done, total);
             }

@@ -7,7 +7,10 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use liverank_core::counting::{LogRecord, REPEAT_WINDOW_MS, Rules, VideoState, apply, identities, identity};
+use liverank_core::counting::{
+    LogRecord, MarkKey, Moderated, REPEAT_WINDOW_MS, Rules, VideoState, apply_with, identities, identity,
+    mark_key,
+};
 use liverank_core::{Interaction, Kind, Millis, UserId, VideoId};
 
 /// How often identities that no longer matter are dropped, in events.
@@ -57,6 +60,10 @@ pub struct Tally {
     videos: HashMap<VideoId, VideoState>,
     claims: HashMap<VideoId, Vec<Claim>>,
     sightings: HashMap<String, Sighting>,
+    /// Marks that are set, with their values.
+    marks: HashMap<MarkKey, f64>,
+    /// On which partition an event set or removed each mark first, and whether it removed it.
+    marked_on: HashMap<MarkKey, (u32, bool)>,
     ambiguous: HashSet<VideoId>,
     ambiguous_times: HashSet<VideoId>,
     counted: u64,
@@ -73,6 +80,8 @@ impl Tally {
             videos: HashMap::new(),
             claims: HashMap::new(),
             sightings: HashMap::new(),
+            marks: HashMap::new(),
+            marked_on: HashMap::new(),
             ambiguous: HashSet::new(),
             ambiguous_times: HashSet::new(),
             counted: 0,
@@ -86,9 +95,24 @@ impl Tally {
         self.videos.extend(videos.into_iter().map(|state| (state.video_id.clone(), state)));
     }
 
+    /// What it counts by.
+    pub const fn rules(&self) -> &Rules {
+        &self.rules
+    }
+
     /// Events that counted, and repeats of such.
     pub const fn events(&self) -> (u64, u64) {
         (self.counted, self.repeated)
+    }
+
+    /// Takes marks that were set before the counting began, those of records that are counted next. One that this counting
+    /// has set or removed itself stays as it is.
+    pub fn begin_with_marks(&mut self, earlier: Vec<(MarkKey, f64)>) {
+        for (key, log2) in earlier {
+            if !self.marked_on.contains_key(&key) {
+                self.marks.insert(key, log2);
+            }
+        }
     }
 
     /// Counts records. `earlier` are sightings of their identities from before the counting began.
@@ -104,7 +128,16 @@ impl Tally {
             .flat_map(|record| identities(&record.event))
             .filter_map(|identity| self.sightings.get(&identity).map(|first| (identity, first.time)))
             .collect();
-        let effects = apply(records, known, sightings, &self.rules);
+        let keys: HashSet<MarkKey> =
+            records.iter().filter_map(|record| mark_key(&record.event, self.rules.unique)).collect();
+        let marks: Vec<_> = keys.iter().filter_map(|key| Some((*key, *self.marks.get(key)?))).collect();
+        let effects = apply_with(records, known, sightings, Moderated::default(), marks, &self.rules);
+        for change in &effects.marks {
+            match change.now {
+                Some(log2) => self.marks.insert(change.key, log2),
+                None => self.marks.remove(&change.key),
+            };
+        }
         for record in records {
             self.note(record);
         }
@@ -141,6 +174,7 @@ impl Tally {
                 self.open.remove(&record.partition);
             }
         }
+        self.note_mark(record);
         let Some(identity) = identity(event) else { return };
         let seen = Seen {
             partition: record.partition,
@@ -162,6 +196,22 @@ impl Tally {
         }
         if first.is_none_or(|first| record.broker_time - first.time >= REPEAT_WINDOW_MS) {
             self.sightings.insert(identity, Sighting { time: record.broker_time, what: Some(seen) });
+        }
+    }
+
+    /// Of events on two partitions that set or remove the same mark nobody knows which came first: it decides what counts
+    /// where one of them takes back, and otherwise only when it counted.
+    fn note_mark(&mut self, record: &LogRecord) {
+        let event = &record.event;
+        let Some(key) = mark_key(event, self.rules.unique) else { return };
+        let takes_back = event.kind.takes_back().is_some();
+        let (first, removed) = self.marked_on.entry(key).or_insert((record.partition, takes_back));
+        *removed |= takes_back;
+        if *first != record.partition {
+            self.ambiguous_times.insert(event.video_id.clone());
+            if *removed {
+                self.ambiguous.insert(event.video_id.clone());
+            }
         }
     }
 

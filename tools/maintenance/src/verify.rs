@@ -11,7 +11,7 @@ use liverank_adapters::archive::{Archive, Cut, Position};
 use liverank_adapters::event_log::{LogReader, RawRecord, ReadRange};
 use liverank_consumer::counter::read;
 use liverank_core::VideoId;
-use liverank_core::counting::{LogRecord, Rules, identities};
+use liverank_core::counting::{LogRecord, MarkKey, Rules, identities, mark_key};
 
 use crate::compare::{Difference, Kept, log_and_archive, within_archive};
 use crate::progress::Progress;
@@ -153,10 +153,8 @@ async fn begin<'a>(
     let (mut from, mut trending) = (BTreeMap::new(), true);
     if let Some(snapshot) = snapshot {
         let cut = archive.rebuilding().cut(Some(snapshot)).await.context("reading the snapshot")?;
-        if cut.meta.rules.weights.watch_threshold_ms != rules.weights.watch_threshold_ms {
-            bail!(
-                "the snapshot {snapshot} counted long watches from another time on: it cannot be counted from"
-            );
+        if let Err(why) = cut.meta.rules.rescored_by(&rules) {
+            bail!("the snapshot {snapshot} cannot be counted from: {why}");
         }
         trending = follows(&cut) && cut.meta.rules == rules;
         from = cut.positions.into_iter().collect();
@@ -212,6 +210,11 @@ impl Counting<'_> {
                     records.iter().flat_map(|record| identities(&record.event)).collect();
                 let sightings = self.archive.rebuilding().sightings(self.snapshot, &identities);
                 earlier = sightings.await.context("reading the snapshot")?;
+                let unique = self.tally.rules().unique;
+                let keys: Vec<MarkKey> =
+                    records.iter().filter_map(|record| mark_key(&record.event, unique)).collect();
+                let marks = self.archive.rebuilding().marks(self.snapshot, &keys).await;
+                self.tally.begin_with_marks(marks.context("reading the snapshot")?);
             }
             self.tally.count(&records, earlier);
             read_records += page.len() as u64;

@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, HashMap};
 
 use liverank_core::comment::Comment;
-use liverank_core::counting::{Batch, LogRecord, OffsetRange, Rules, VideoState, apply, identities};
+use liverank_core::counting::{
+    Batch, LogRecord, MarkKey, Moderated, OffsetRange, Rules, VideoState, apply_with, identities,
+};
 use liverank_core::event::CommentBody;
 use liverank_core::{CommentId, EventId, Interaction, Kind, Millis, UserId, VideoId};
 
@@ -117,6 +119,7 @@ pub struct Model {
     pub videos: BTreeMap<VideoId, VideoState>,
     pub comments: BTreeMap<VideoId, Vec<Comment>>,
     sightings: HashMap<String, Millis>,
+    marks: HashMap<MarkKey, f64>,
 }
 
 impl Model {
@@ -129,11 +132,19 @@ impl Model {
             .flat_map(|record| identities(&record.event))
             .filter_map(|id| self.sightings.get(&id).map(|at| (id.clone(), *at)))
             .collect();
-        let expected = apply(&batch.records, known, seen, rules);
+        let marks = batch.marks(rules.unique).into_iter();
+        let marks: Vec<_> = marks.filter_map(|key| Some((key, *self.marks.get(&key)?))).collect();
+        let expected = apply_with(&batch.records, known, seen, Moderated::default(), marks, rules);
         let committed = archive.commit(batch).await.expect("a batch that follows on is committed");
         assert_eq!(committed.effects, expected, "a commit does what the core says");
         self.videos.extend(expected.videos.into_iter().map(|state| (state.video_id.clone(), state)));
         self.sightings.extend(expected.identities);
+        for change in expected.marks {
+            match change.now {
+                Some(log2) => self.marks.insert(change.key, log2),
+                None => self.marks.remove(&change.key),
+            };
+        }
         for numbered in expected.comments {
             self.comments.entry(numbered.comment.video_id.clone()).or_default().push(numbered.comment);
         }
@@ -145,6 +156,9 @@ impl Model {
         assert_eq!(held, self.videos.values().cloned().collect::<Vec<_>>(), "the archive holds these videos");
         let ids: Vec<VideoId> = self.videos.keys().cloned().collect();
         let heads: Vec<u64> = self.videos.values().map(|state| state.last_seq).collect();
+        let marks: Vec<MarkKey> = self.marks.keys().copied().collect();
+        let held = archive.rebuilding().marks(None, &marks).await.unwrap();
+        assert_eq!(held.into_iter().collect::<HashMap<_, _>>(), self.marks, "the marks are set");
         assert_eq!(archive.heads(&ids).await.unwrap(), heads, "the heads are the last numbers");
         let mut comments = 0;
         for (video, expected) in &self.comments {

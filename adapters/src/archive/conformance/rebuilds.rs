@@ -199,7 +199,11 @@ pub async fn a_replay_that_numbers_otherwise_says_so(archive: &dyn Archive) {
     let before = archive.meta().await.unwrap().unwrap();
     let mut other = batch.clone();
     other.records.reverse();
-    let rules = Rules { weights: Weights { watch_threshold_ms: 1, ..Weights::default() }, half_life_ms: 5 };
+    let rules = Rules {
+        weights: Weights { watch_threshold_ms: 1, ..Weights::default() },
+        half_life_ms: 5,
+        ..Rules::default()
+    };
     let replay = archive.rebuilding().replay(&rules, None, QUIET).await.unwrap();
     let Finished::Done { meta, renumbered } = replayed(&*replay, &[other]).await else {
         panic!("it was not behind")

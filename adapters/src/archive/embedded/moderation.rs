@@ -1,12 +1,14 @@
-//! Restrictions and the audit log, in their tables; and comments that were removed.
+//! Restrictions, rules of comments and the audit log, in their tables; and comments that were removed.
 
 use std::ops::Bound;
+use std::sync::Arc;
 
 use async_trait::async_trait;
-use liverank_core::counting::{AuditEntry, Batch, Effects, Moderated};
-use liverank_core::moderation::{Rule, RuleChange};
-use liverank_core::{Interaction, Millis, UserId};
-use redb::{Database, ReadableDatabase, ReadableTable, WriteTransaction};
+use liverank_core::comment::EntryKind;
+use liverank_core::counting::{AuditEntry, Batch, Effects, Moderated, NumberedComment};
+use liverank_core::moderation::{Changed, HeldComment, Rule, RuleChange, Scope, ScopeRules};
+use liverank_core::{Comment, CommentId, Interaction, Millis, UserId, VideoId};
+use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, WriteTransaction};
 use serde::{Deserialize, Serialize};
 
 use super::super::{AuditPlace, ModerationArchive};
@@ -21,8 +23,46 @@ pub type Place = (Millis, u32, u64);
 #[derive(Serialize, Deserialize)]
 struct StoredRule {
     key: String,
-    userid: UserId,
+    /// Whose restriction it is; absent of rules of comments.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    userid: Option<UserId>,
+    /// The restriction; absent where it was lifted.
+    #[serde(default)]
     rule: Option<Rule>,
+    /// The place that has rules of comments.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    scope: Option<Scope>,
+    /// These; absent where they were taken away.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    comments: Option<Arc<ScopeRules>>,
+}
+
+impl StoredRule {
+    fn of(change: &RuleChange) -> Self {
+        let key = change.key.clone();
+        match change.what.clone() {
+            Changed::Restriction { userid, rule } => {
+                Self { key, userid: Some(userid), rule, scope: None, comments: None }
+            }
+            Changed::Comments { scope, rules } => {
+                Self { key, userid: None, rule: None, scope: Some(scope), comments: rules }
+            }
+        }
+    }
+
+    fn encode(&self) -> Vec<u8> {
+        serde_json::to_vec(self).expect("text and numbers always serialise")
+    }
+
+    fn read(revision: u64, bytes: &[u8]) -> Result<RuleChange, Failure> {
+        let stored: Self = serde_json::from_slice(bytes).map_err(|error| damaged("a restriction", error))?;
+        let what = match (stored.scope, stored.userid) {
+            (Some(scope), _) => Changed::Comments { scope, rules: stored.comments },
+            (None, Some(userid)) => Changed::Restriction { userid, rule: stored.rule },
+            (None, None) => return Err(damaged("a restriction", "it is nobody's")),
+        };
+        Ok(RuleChange { key: stored.key, revision, what })
+    }
 }
 
 fn damaged(what: &str, error: impl std::fmt::Display) -> Failure {
@@ -69,6 +109,14 @@ pub fn put(transaction: &WriteTransaction, tables: &Tables, effects: &Effects) -
             comments.insert(key, encode_comment(&comment.removed()).as_slice())?;
         }
     }
+    let is_pin = |comment: &&NumberedComment| matches!(comment.comment.entry, EntryKind::Pinned { .. });
+    let mut pinned = effects.comments.iter().filter(is_pin).peekable();
+    if pinned.peek().is_some() {
+        let mut pins = transaction.open_table(tables.pins)?;
+        for NumberedComment { comment, .. } in pinned {
+            pins.insert(comment.video_id.as_str(), comment.seq)?;
+        }
+    }
     if !effects.rules.is_empty() {
         let mut rules = transaction.open_table(tables.rules)?;
         let mut revisions = transaction.open_table(tables.rule_revisions)?;
@@ -77,10 +125,23 @@ pub fn put(transaction: &WriteTransaction, tables: &Tables, effects: &Effects) -
             if let Some(before) = before {
                 rules.remove(before)?;
             }
-            let RuleChange { key, userid, rule, .. } = change.clone();
-            let stored = serde_json::to_vec(&StoredRule { key, userid, rule });
-            let stored = stored.expect("text and numbers always serialise");
-            rules.insert(change.revision, stored.as_slice())?;
+            rules.insert(change.revision, StoredRule::of(change).encode().as_slice())?;
+        }
+    }
+    if !effects.held.is_empty() {
+        let mut held = transaction.open_table(tables.held)?;
+        let mut places = transaction.open_table(tables.held_places)?;
+        for change in &effects.held {
+            let key = (change.video.as_str(), change.id.as_str());
+            let before = places.remove(key)?.map(|place| place.value());
+            if let Some(before) = before {
+                held.remove(before)?;
+            }
+            if let Some(waits) = &change.held {
+                let json = serde_json::to_vec(waits).expect("text and numbers always serialise");
+                held.insert(waits.place, json.as_slice())?;
+                places.insert(key, waits.place)?;
+            }
         }
     }
     if !effects.audit.is_empty() {
@@ -93,21 +154,67 @@ pub fn put(transaction: &WriteTransaction, tables: &Tables, effects: &Effects) -
     Ok(())
 }
 
+/// Changes after a revision; all of them, or those that are rules of comments in force.
 fn rules_since(
     database: &Database,
     tables: &Tables,
     revision: u64,
     limit: usize,
+    of_comments: bool,
 ) -> Result<Vec<RuleChange>, Failure> {
     let table = database.begin_read()?.open_table(tables.rules)?;
     let since = (Bound::Excluded(revision), Bound::Unbounded);
-    let changes = table.range::<u64>(since)?.take(limit).map(|entry| {
+    let changes = table.range::<u64>(since)?.map(|entry| {
         let (revision, bytes) = entry?;
-        let StoredRule { key, userid, rule } =
-            serde_json::from_slice(bytes.value()).map_err(|error| damaged("a restriction", error))?;
-        Ok(RuleChange { key, userid, revision: revision.value(), rule })
+        StoredRule::read(revision.value(), bytes.value())
     });
-    changes.collect()
+    let is_asked = |change: &Result<RuleChange, Failure>| match change {
+        Ok(change) => !of_comments || matches!(change.what, Changed::Comments { rules: Some(_), .. }),
+        Err(_) => true,
+    };
+    changes.filter(is_asked).take(limit).collect()
+}
+
+fn decode_held(bytes: &[u8]) -> Result<HeldComment, Failure> {
+    serde_json::from_slice(bytes).map_err(|error| damaged("a held comment", error))
+}
+
+fn held(
+    database: &Database,
+    tables: &Tables,
+    after: Option<AuditPlace>,
+    limit: usize,
+) -> Result<Vec<HeldComment>, Failure> {
+    let table = database.begin_read()?.open_table(tables.held)?;
+    let after =
+        after.map_or(Bound::Unbounded, |place| Bound::Excluded((place.time, place.partition, place.offset)));
+    let found = table.range::<Place>((after, Bound::Unbounded))?.take(limit);
+    found.map(|entry| decode_held(entry?.1.value())).collect()
+}
+
+fn held_comment(
+    database: &Database,
+    tables: &Tables,
+    video: &VideoId,
+    id: &CommentId,
+) -> Result<Option<HeldComment>, Failure> {
+    let transaction = database.begin_read()?;
+    let places = transaction.open_table(tables.held_places)?;
+    let Some(place) = places.get((video.as_str(), id.as_str()))?.map(|place| place.value()) else {
+        return Ok(None);
+    };
+    let table = transaction.open_table(tables.held)?;
+    let bytes = table.get(place)?;
+    bytes.map(|bytes| decode_held(bytes.value())).transpose()
+}
+
+fn last_pin(database: &Database, tables: &Tables, video: &VideoId) -> Result<Option<Comment>, Failure> {
+    let transaction = database.begin_read()?;
+    let pins = transaction.open_table(tables.pins)?;
+    let Some(seq) = pins.get(video.as_str())?.map(|seq| seq.value()) else { return Ok(None) };
+    let comments = transaction.open_table(tables.comments)?;
+    let bytes = comments.get((video.as_str(), seq))?;
+    bytes.map(|bytes| decode_comment(video.as_str(), seq, bytes.value())).transpose()
 }
 
 fn audit(
@@ -132,10 +239,49 @@ fn audit(
 #[async_trait]
 impl ModerationArchive for EmbeddedArchive {
     async fn rules_since(&self, revision: u64, limit: usize) -> Result<Vec<RuleChange>, StoreError> {
-        self.read(move |database, tables| rules_since(database, tables, revision, limit)).await
+        self.read(move |database, tables| rules_since(database, tables, revision, limit, false)).await
+    }
+
+    async fn comment_rules_since(&self, revision: u64, limit: usize) -> Result<Vec<RuleChange>, StoreError> {
+        self.read(move |database, tables| rules_since(database, tables, revision, limit, true)).await
+    }
+
+    async fn comment_rules_count(&self) -> Result<u64, StoreError> {
+        let all = self.read(|database, tables| rules_since(database, tables, 0, usize::MAX, true)).await?;
+        Ok(all.len() as u64)
+    }
+
+    async fn held(&self, after: Option<AuditPlace>, limit: usize) -> Result<Vec<HeldComment>, StoreError> {
+        self.read(move |database, tables| held(database, tables, after, limit)).await
+    }
+
+    async fn held_comment(&self, video: &VideoId, id: &CommentId) -> Result<Option<HeldComment>, StoreError> {
+        let (video, id) = (video.clone(), id.clone());
+        self.read(move |database, tables| held_comment(database, tables, &video, &id)).await
+    }
+
+    async fn held_count(&self) -> Result<u64, StoreError> {
+        self.read(|database, tables| Ok(database.begin_read()?.open_table(tables.held)?.len()?)).await
+    }
+
+    async fn last_pin(&self, video: &VideoId) -> Result<Option<Comment>, StoreError> {
+        let video = video.clone();
+        self.read(move |database, tables| last_pin(database, tables, &video)).await
     }
 
     async fn audit(&self, before: Option<AuditPlace>, limit: usize) -> Result<Vec<AuditEntry>, StoreError> {
         self.read(move |database, tables| audit(database, tables, before, limit)).await
+    }
+}
+
+#[cfg(test)]
+mod fixtures {
+    use super::*;
+    use crate::fixtures::{check, json, muted};
+
+    #[test]
+    fn restrictions() {
+        let write = |change: &RuleChange| json(&StoredRule::of(change).encode());
+        check("embedded-rule", &muted(), write, |value| StoredRule::read(8, value.to_string().as_bytes()));
     }
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 use liverank_core::comment::CommentEpoch;
-use liverank_core::counting::{Rules, VideoState};
+use liverank_core::counting::{MarkKey, Rules, VideoState};
 use liverank_core::score::points;
 use liverank_core::{Millis, VideoId};
 use redb::{
@@ -18,6 +18,7 @@ use super::super::{
     StoredVideo, numbering,
 };
 use super::tables::{LIVE, NEXT, Offset, Tables, decode_video, encode_meta, encode_video, meta, position};
+use super::writing::marks;
 use super::{EmbeddedArchive, FILE, PART};
 use crate::StoreError;
 use crate::redb_file::{Failure, begin_durable};
@@ -35,13 +36,7 @@ impl Rebuild for EmbeddedArchive {
 
     async fn rescore(&self, rules: &Rules, progress: Progress<'_>) -> Result<Meta, RebuildError> {
         let before = self.meta().await?.ok_or_else(never_opened)?;
-        let (threshold, wanted) = (before.rules.weights.watch_threshold_ms, rules.weights.watch_threshold_ms);
-        if threshold != wanted {
-            return Err(RebuildError::Refused(format!(
-                "the watch threshold is {threshold} ms in the archive and {wanted} ms now: how many watches are of \
-                 either kind cannot be had from counts; `rebuild mongodb` counts anew from the log"
-            )));
-        }
+        before.rules.rescored_by(rules).map_err(RebuildError::Refused)?;
         let rules = *rules;
         let after = self
             .write(move |database, tables| {
@@ -117,6 +112,17 @@ impl Rebuild for EmbeddedArchive {
             None => self.read(look).await,
         }
     }
+
+    async fn marks(&self, of: Option<&str>, keys: &[MarkKey]) -> Result<Vec<(MarkKey, f64)>, StoreError> {
+        let keys = keys.to_vec();
+        let look = move |database: &Database, tables: &Tables| {
+            marks(&database.begin_read()?.open_table(tables.marks)?, keys)
+        };
+        match of {
+            Some(path) => opened(path)?.read(look).await,
+            None => self.read(look).await,
+        }
+    }
 }
 
 /// Another archive, which nobody writes to.
@@ -143,13 +149,9 @@ impl Source {
     async fn open(directory: &str, rules: &Rules) -> Result<Self, RebuildError> {
         let archive = opened(directory)?;
         let meta = archive.meta().await?.ok_or_else(never_opened)?;
-        let (threshold, wanted) = (meta.rules.weights.watch_threshold_ms, rules.weights.watch_threshold_ms);
-        if threshold != wanted {
-            return Err(RebuildError::Refused(format!(
-                "the archive in {directory} was counted with a watch threshold of {threshold} ms, not {wanted} ms: start \
-                 from the log"
-            )));
-        }
+        meta.rules.rescored_by(rules).map_err(|why| {
+            RebuildError::Refused(format!("the archive in {directory} cannot be begun with: {why}"))
+        })?;
         let transaction = archive.read(|database, _| Ok(database.begin_read()?)).await?;
         Ok(Self { transaction, meta, _archive: archive })
     }
@@ -166,7 +168,8 @@ impl Source {
         copy_table(from, LIVE.count, to, NEXT.count)?;
         copy_table(from, LIVE.rules, to, NEXT.rules)?;
         copy_table(from, LIVE.rule_revisions, to, NEXT.rule_revisions)?;
-        copy_table(from, LIVE.audit, to, NEXT.audit)
+        copy_table(from, LIVE.audit, to, NEXT.audit)?;
+        copy_table(from, LIVE.marks, to, NEXT.marks)
     }
 }
 

@@ -1,9 +1,10 @@
 //! How the archive lies in its file.
 
 use liverank_core::comment::CommentEpoch;
-use liverank_core::counting::{RecordFingerprint, Rules, VideoState};
+use liverank_core::counting::{MarkKey, RecordFingerprint, Rules, UniqueKinds, VideoState};
+use liverank_core::moderation::ActorRole;
 use liverank_core::score::{Counters, Weights};
-use liverank_core::{Comment, Millis, UserId, VideoId};
+use liverank_core::{Comment, Metadata, Millis, UserId, VideoId};
 use redb::{ReadableTable, TableDefinition, WriteTransaction};
 use serde::{Deserialize, Serialize};
 
@@ -41,8 +42,16 @@ pub struct Tables {
     pub rules: TableDefinition<'static, u64, &'static [u8]>,
     /// The revision of each restriction, by its key.
     pub rule_revisions: TableDefinition<'static, &'static str, u64>,
+    /// The number of the last entry that says what is pinned, by video.
+    pub pins: TableDefinition<'static, &'static str, u64>,
+    /// Comments that wait for a moderator, by when and where the log has them.
+    pub held: TableDefinition<'static, Place, &'static [u8]>,
+    /// Where each of them is, by video and comment.
+    pub held_places: TableDefinition<'static, (&'static str, &'static str), Place>,
     /// What moderators did, by when and where the log has it.
     pub audit: TableDefinition<'static, Place, &'static [u8]>,
+    /// The bits of what an event that counts once per user added to the decayed score, by its mark's key.
+    pub marks: TableDefinition<'static, MarkKey, u64>,
 }
 
 /// The archive that serves.
@@ -59,7 +68,11 @@ pub static LIVE: Tables = Tables {
     count: TableDefinition::new("comment_count"),
     rules: TableDefinition::new("rules"),
     rule_revisions: TableDefinition::new("rule_revisions"),
+    pins: TableDefinition::new("pins"),
+    held: TableDefinition::new("held"),
+    held_places: TableDefinition::new("held_places"),
     audit: TableDefinition::new("moderation"),
+    marks: TableDefinition::new("marks"),
 };
 
 /// The archive that a replay counts into.
@@ -76,7 +89,11 @@ pub static NEXT: Tables = Tables {
     count: TableDefinition::new("next_comment_count"),
     rules: TableDefinition::new("next_rules"),
     rule_revisions: TableDefinition::new("next_rule_revisions"),
+    pins: TableDefinition::new("next_pins"),
+    held: TableDefinition::new("next_held"),
+    held_places: TableDefinition::new("next_held_places"),
     audit: TableDefinition::new("next_moderation"),
+    marks: TableDefinition::new("next_marks"),
 };
 
 pub const PURPOSE: Purpose =
@@ -97,7 +114,11 @@ impl Tables {
         transaction.open_table(self.count)?;
         transaction.open_table(self.rules)?;
         transaction.open_table(self.rule_revisions)?;
+        transaction.open_table(self.pins)?;
+        transaction.open_table(self.held)?;
+        transaction.open_table(self.held_places)?;
         transaction.open_table(self.audit)?;
+        transaction.open_table(self.marks)?;
         Ok(())
     }
 
@@ -115,7 +136,11 @@ impl Tables {
         transaction.delete_table(self.count)?;
         transaction.delete_table(self.rules)?;
         transaction.delete_table(self.rule_revisions)?;
+        transaction.delete_table(self.pins)?;
+        transaction.delete_table(self.held)?;
+        transaction.delete_table(self.held_places)?;
         transaction.delete_table(self.audit)?;
+        transaction.delete_table(self.marks)?;
         Ok(())
     }
 
@@ -133,7 +158,11 @@ impl Tables {
         transaction.rename_table(self.count, others.count)?;
         transaction.rename_table(self.rules, others.rules)?;
         transaction.rename_table(self.rule_revisions, others.rule_revisions)?;
+        transaction.rename_table(self.pins, others.pins)?;
+        transaction.rename_table(self.held, others.held)?;
+        transaction.rename_table(self.held_places, others.held_places)?;
         transaction.rename_table(self.audit, others.audit)?;
+        transaction.rename_table(self.marks, others.marks)?;
         Ok(())
     }
 }
@@ -162,20 +191,37 @@ struct StoredMeta {
     generation: u64,
     weights: Weights,
     half_life_ms: u64,
+    /// Absent where none is, as in what former releases wrote.
+    #[serde(default, skip_serializing_if = "is_none")]
+    unique: UniqueKinds,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde wants it so")]
+fn is_none(unique: &UniqueKinds) -> bool {
+    unique.is_empty()
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde wants it so")]
+const fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// What is fixed, if it is yet.
 pub fn meta(table: &impl ReadableTable<(), &'static str>) -> Result<Option<Meta>, Failure> {
-    let Some(text) = table.get(())? else { return Ok(None) };
-    let stored: StoredMeta = serde_json::from_str(text.value()).map_err(|error| damaged("meta", &error))?;
-    let rules = Rules { weights: stored.weights, half_life_ms: stored.half_life_ms };
-    Ok(Some(Meta { numbering: stored.numbering, generation: stored.generation, rules }))
+    table.get(())?.map(|text| decode_meta(text.value())).transpose()
+}
+
+fn decode_meta(text: &str) -> Result<Meta, Failure> {
+    let stored: StoredMeta = serde_json::from_str(text).map_err(|error| damaged("meta", &error))?;
+    let StoredMeta { weights, half_life_ms, unique, .. } = stored;
+    let rules = Rules { weights, half_life_ms, unique };
+    Ok(Meta { numbering: stored.numbering, generation: stored.generation, rules })
 }
 
 pub fn encode_meta(meta: &Meta) -> String {
     let Meta { numbering, generation, rules } = meta.clone();
-    let stored =
-        StoredMeta { numbering, generation, weights: rules.weights, half_life_ms: rules.half_life_ms };
+    let Rules { weights, half_life_ms, unique } = rules;
+    let stored = StoredMeta { numbering, generation, weights, half_life_ms, unique };
     serde_json::to_string(&stored).expect("text and numbers always serialise")
 }
 
@@ -187,6 +233,12 @@ struct StoredVideo {
     last_seq: u64,
     /// The bits of the number: JSON knows no infinity, and reads no other one back to the bit.
     trending: u64,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    corrections: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    metadata: Option<Metadata>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    removed: Option<ActorRole>,
 }
 
 pub fn encode_video(state: &VideoState) -> Vec<u8> {
@@ -196,6 +248,9 @@ pub fn encode_video(state: &VideoState) -> Vec<u8> {
         counters: state.counters,
         last_seq: state.last_seq,
         trending: state.trending.to_bits(),
+        corrections: state.corrections,
+        metadata: state.metadata.clone(),
+        removed: state.removed,
     };
     serde_json::to_vec(&stored).expect("text and numbers always serialise")
 }
@@ -210,6 +265,9 @@ pub fn decode_video(id: &str, bytes: &[u8]) -> Result<VideoState, Failure> {
         counters: stored.counters,
         last_seq: stored.last_seq,
         trending: f64::from_bits(stored.trending),
+        corrections: stored.corrections,
+        metadata: stored.metadata,
+        removed: stored.removed,
     })
 }
 
@@ -219,4 +277,33 @@ pub fn encode_comment(comment: &Comment) -> Vec<u8> {
 
 pub fn decode_comment(video: &str, seq: u64, bytes: &[u8]) -> Result<Comment, Failure> {
     serde_json::from_slice(bytes).map_err(|error| damaged(&format!("comment {seq} of {video:?}"), &error))
+}
+
+#[cfg(test)]
+mod fixtures {
+    use super::*;
+    use crate::fixtures::{WEIGHTS, check, comment, deletion, json, video};
+
+    #[test]
+    fn videos() {
+        let write = |state: &VideoState| json(&encode_video(state));
+        check("embedded-video", &video(), write, |value| decode_video("cats", value.to_string().as_bytes()));
+    }
+
+    #[test]
+    fn comments() {
+        for (name, today) in [("embedded-comment", comment()), ("embedded-deletion", deletion())] {
+            let write = |comment: &Comment| json(&encode_comment(comment));
+            check(name, &today, write, |value| decode_comment("cats", 12, value.to_string().as_bytes()));
+        }
+    }
+
+    #[test]
+    fn what_is_fixed() {
+        let unique = "like,share".parse().expect("types");
+        let rules = Rules { weights: WEIGHTS, half_life_ms: 60_000, unique };
+        let today = Meta { numbering: CommentEpoch::from_bits(7), generation: 5, rules };
+        let write = |meta: &Meta| json(encode_meta(meta).as_bytes());
+        check("embedded-meta", &today, write, |value| decode_meta(&value.to_string()));
+    }
 }

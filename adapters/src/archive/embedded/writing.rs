@@ -3,7 +3,9 @@
 use std::collections::HashSet;
 
 use liverank_core::comment::CommentEpoch;
-use liverank_core::counting::{Batch, Effects, NumberedComment, Rules, VideoState, apply_with};
+use liverank_core::counting::{
+    Batch, Effects, MarkChange, MarkKey, NumberedComment, Rules, VideoState, apply_with,
+};
 use liverank_core::{Millis, VideoId};
 use redb::{Database, ReadableTable, WriteTransaction};
 
@@ -50,11 +52,13 @@ pub fn commit(
     let videos = known_videos(&transaction, tables, &batch.videos())?;
     let sightings = known_sightings(&transaction, tables, &batch.identities())?;
     let moderated = moderation::moderated(&transaction, tables, batch)?;
-    let effects = apply_with(&batch.records, videos, sightings, moderated, &meta.rules);
+    let marks = known_marks(&transaction, tables, batch.marks(meta.rules.unique))?;
+    let effects = apply_with(&batch.records, videos, sightings, moderated, marks, &meta.rules);
     put_videos(&transaction, tables, &effects.videos)?;
     put_identities(&transaction, tables, &effects.identities)?;
     put_comments(&transaction, tables, &effects.comments)?;
     moderation::put(&transaction, tables, &effects)?;
+    put_marks(&transaction, tables, &effects.marks)?;
     transaction.commit()?;
     Ok(Ok(Committed { effects, meta }))
 }
@@ -131,6 +135,45 @@ fn known_sightings(
         Some(time.map(|time| (identity.clone(), time.value())).map_err(Failure::from))
     });
     known.collect()
+}
+
+fn known_marks(
+    transaction: &WriteTransaction,
+    tables: &Tables,
+    keys: HashSet<MarkKey>,
+) -> Result<Vec<(MarkKey, f64)>, Failure> {
+    if keys.is_empty() {
+        return Ok(Vec::new());
+    }
+    marks(&transaction.open_table(tables.marks)?, keys)
+}
+
+/// Those of the marks that are set, with their values.
+pub fn marks(
+    table: &impl ReadableTable<MarkKey, u64>,
+    keys: impl IntoIterator<Item = MarkKey>,
+) -> Result<Vec<(MarkKey, f64)>, Failure> {
+    let mut keys: Vec<MarkKey> = keys.into_iter().collect();
+    keys.sort_unstable();
+    let set = keys.into_iter().filter_map(|key| {
+        let bits = table.get(key).transpose()?;
+        Some(bits.map(|bits| (key, f64::from_bits(bits.value()))).map_err(Failure::from))
+    });
+    set.collect()
+}
+
+fn put_marks(transaction: &WriteTransaction, tables: &Tables, changes: &[MarkChange]) -> Result<(), Failure> {
+    if changes.is_empty() {
+        return Ok(());
+    }
+    let mut table = transaction.open_table(tables.marks)?;
+    for change in changes {
+        match change.now {
+            Some(log2) => table.insert(change.key, log2.to_bits())?,
+            None => table.remove(change.key)?,
+        };
+    }
+    Ok(())
 }
 
 fn put_videos(transaction: &WriteTransaction, tables: &Tables, videos: &[VideoState]) -> Result<(), Failure> {

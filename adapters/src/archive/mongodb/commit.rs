@@ -8,7 +8,9 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
-use liverank_core::counting::{Batch, Effects, OffsetRange, Rules, VideoState, apply_with, identity_digest};
+use liverank_core::counting::{
+    Batch, Effects, MarkChange, MarkKey, OffsetRange, Rules, VideoState, apply_with, identity_digest,
+};
 use liverank_core::{Millis, VideoId};
 use mongodb::ClientSession;
 use mongodb::bson::{Bson, Document, RawDocumentBuf, doc};
@@ -16,8 +18,8 @@ use tokio::time::Instant;
 
 use super::super::{Archive, CommitError, Committed};
 use super::documents::{
-    CommentDoc, MetaDoc, OffsetDoc, RebuildDoc, SeenDoc, VideoDoc, digest_bson, mark_document, video_change,
-    video_document, video_update,
+    CommentDoc, MarkedDoc, MetaDoc, OffsetDoc, RebuildDoc, SeenDoc, VideoDoc, digest_bson, mark_document,
+    video_change, video_document, video_update,
 };
 use super::ownership::{Owner, id_of};
 use super::states::States;
@@ -101,8 +103,9 @@ async fn attempt(
     let videos = commit.videos(batch, &mut owner.states).await?;
     let known: HashSet<String> = sightings.iter().map(|(identity, _)| identity.clone()).collect();
     let moderated = commit.transaction.moderated(batch).await?;
+    let marks = commit.marks(batch, &meta.rules).await?;
     let known_videos = videos.states.values().cloned();
-    let effects = apply_with(&batch.records, known_videos, sightings, moderated, &meta.rules);
+    let effects = apply_with(&batch.records, known_videos, sightings, moderated, marks, &meta.rules);
     commit.advance(&batch.spans, &new_offsets, &videos.left).await?;
     commit.write(&effects, &meta.rules, &videos).await?;
     commit.transaction.moderate(&effects).await?;
@@ -110,6 +113,7 @@ async fn attempt(
         commit.write_next(&effects.videos, &rebuild, &meta.rules).await?;
     }
     commit.remember(&effects.identities, &known).await?;
+    commit.mark(&effects.marks).await?;
     commit.transaction.commit().await?;
     if may_keep {
         owner.states.wrote(&batch.spans, &effects.videos, |id| videos.homes.get(id).copied());
@@ -182,6 +186,14 @@ impl Commit<'_> {
         let ids = digests.iter().map(digest_bson).collect();
         let found: Vec<SeenDoc> = self.transaction.find_each("seen", "_id", ids).await?;
         Ok(found.into_iter().filter_map(|seen| Some((names.remove(&seen.digest()?)?, seen.time))).collect())
+    }
+
+    async fn marks(&mut self, batch: &Batch, rules: &Rules) -> Result<Vec<(MarkKey, f64)>, Stop> {
+        let mut keys: Vec<MarkKey> = batch.marks(rules.unique).into_iter().collect();
+        keys.sort_unstable();
+        let ids = keys.iter().map(digest_bson).collect();
+        let found: Vec<MarkedDoc> = self.transaction.find_each("marks", "_id", ids).await?;
+        Ok(found.iter().filter_map(MarkedDoc::entry).collect())
     }
 
     async fn videos(&mut self, batch: &Batch, kept: &mut States) -> Result<Videos, Stop> {
@@ -335,5 +347,27 @@ impl Commit<'_> {
             doc! { "q": { "_id": digest }, "u": { "$set": { "time": time } } }
         });
         self.transaction.update("seen", raw(statements)?).await
+    }
+
+    /// Sets and removes marks. Two batches that would decide on the same mark meet on its video, too: what a mark decides
+    /// changes that.
+    async fn mark(&mut self, changes: &[MarkChange]) -> Result<(), Stop> {
+        let (mut fresh, mut again, mut gone) = (Vec::new(), Vec::new(), Vec::new());
+        for MarkChange { key, stored, now } in changes {
+            match now {
+                Some(log2) if *stored => {
+                    let set = doc! { "$set": { "log2": *log2 } };
+                    again.push(doc! { "q": { "_id": digest_bson(key) }, "u": set });
+                }
+                Some(log2) => fresh.push(MarkedDoc::of(key, *log2)),
+                None => gone.push(digest_bson(key)),
+            }
+        }
+        if !fresh.is_empty() {
+            let marks = self.transaction.archive.collection::<MarkedDoc>("marks");
+            marks.insert_many(fresh).session(&mut *self.transaction.session).await?;
+        }
+        self.transaction.update("marks", raw(again)?).await?;
+        self.transaction.delete("marks", gone).await
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use futures::TryStreamExt;
-use liverank_core::counting::identity_digest;
+use liverank_core::counting::{MarkKey, identity_digest};
 use liverank_core::{Millis, VideoId};
 use mongodb::bson::{Document, doc};
 use mongodb::error::Error;
@@ -13,7 +13,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::super::{CommentTally, Cut, StoredVideo};
-use super::documents::{MetaDoc, OffsetDoc, SeenDoc, VideoDoc, damaged, digest_bson};
+use super::documents::{MarkedDoc, MetaDoc, OffsetDoc, SeenDoc, VideoDoc, damaged, digest_bson};
 use super::transaction::never_opened;
 use super::{MongoArchive, store_error};
 use crate::StoreError;
@@ -105,4 +105,15 @@ pub(super) async fn sightings(
     let sighted =
         found.into_iter().filter_map(|seen| Some((names.remove(&seen.digest()?)?.clone(), seen.time)));
     Ok(sighted.collect())
+}
+
+/// Which marks are set, and their values.
+pub(super) async fn marks(
+    archive: &MongoArchive,
+    keys: &[MarkKey],
+) -> Result<Vec<(MarkKey, f64)>, StoreError> {
+    let ids: Vec<_> = keys.iter().map(digest_bson).collect();
+    let found: Vec<MarkedDoc> =
+        archive.find("marks", doc! { "_id": { "$in": ids } }, doc! {}, keys.len()).await?;
+    Ok(found.iter().filter_map(MarkedDoc::entry).collect())
 }

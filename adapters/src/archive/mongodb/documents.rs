@@ -6,9 +6,12 @@
 use std::collections::HashMap;
 
 use liverank_core::comment::{CommentEpoch, EntryKind};
-use liverank_core::counting::{NumberedComment, RecordFingerprint, Rules, VideoState, digest};
+use liverank_core::counting::{
+    MarkKey, NumberedComment, RecordFingerprint, Rules, UniqueKinds, VideoState, digest,
+};
+use liverank_core::moderation::ActorRole;
 use liverank_core::score::{Counters, Weights, points};
-use liverank_core::{Comment, CommentId, Invalid, Millis, UserId, VideoId};
+use liverank_core::{Comment, CommentId, Invalid, Metadata, Millis, UserId, VideoId};
 use mongodb::bson::spec::BinarySubtype;
 use mongodb::bson::{self, Binary, Bson, Document, RawBson, RawDocumentBuf, doc, rawdoc};
 use serde::{Deserialize, Serialize};
@@ -18,8 +21,15 @@ use super::PART;
 use super::transaction::Stop;
 use crate::StoreError;
 
-/// The version of all that is written here. Another one is refused.
-pub(super) const FORMAT: i64 = 1;
+/// The version of what is written here: a later one is refused.
+pub(super) const FORMAT: i64 = 2;
+/// The version that an archive has in which every event counts. Releases that know no other one would count each event of
+/// the types that count once per user.
+const FORMAT_WITHOUT_MARKS: i64 = 1;
+
+const fn format(rules: &Rules) -> i64 {
+    if rules.unique.is_empty() { FORMAT_WITHOUT_MARKS } else { FORMAT }
+}
 
 /// The longest `video_id` that is the `_id`, too, in bytes. A longer one would stand in each document and in each index
 /// once more, and a transaction has to fit into the server's cache.
@@ -53,6 +63,15 @@ pub(super) struct VideoDoc {
     pub(super) score: f64,
     /// Absent before the first event of weight: JSON and many a client know no negative infinity.
     trending: Option<f64>,
+    /// Absent before the first.
+    #[serde(default)]
+    corrections: i64,
+    /// JSON; absent where nothing was said of it.
+    #[serde(default)]
+    metadata: Option<String>,
+    /// Absent where it was not removed.
+    #[serde(default)]
+    removed: Option<ActorRole>,
     /// The partition whose owner may keep its state ([`super::states`]).
     home: Option<i64>,
 }
@@ -83,6 +102,9 @@ impl VideoDoc {
             },
             last_seq: self.last_seq as u64,
             trending: self.trending.unwrap_or(f64::NEG_INFINITY),
+            corrections: self.corrections as u64,
+            metadata: self.metadata.as_deref().map(metadata).transpose()?,
+            removed: self.removed,
         })
     }
 }
@@ -99,9 +121,7 @@ pub(super) fn video_update(state: &VideoState, weights: &Weights) -> RawDocument
 pub(super) fn video_document(state: &VideoState, weights: &Weights, home: u32) -> RawDocumentBuf {
     let mut document = rawdoc! { "_id": key(state.video_id.as_str()), "video_id": state.video_id.as_str() };
     document.append("home", i64::from(home));
-    for (name, value) in members(state, weights) {
-        document.append(name, value);
-    }
+    append_all(&mut document, state, weights);
     document
 }
 
@@ -124,14 +144,24 @@ pub(super) fn video_change(
 
 fn video_fields(state: &VideoState, weights: &Weights) -> RawDocumentBuf {
     let mut fields = RawDocumentBuf::new();
-    for (name, value) in members(state, weights) {
-        fields.append(name, value);
-    }
+    append_all(&mut fields, state, weights);
     fields
 }
 
+/// All members but for the last ones where there is nothing to correct, as in most videos.
+fn append_all(document: &mut RawDocumentBuf, state: &VideoState, weights: &Weights) {
+    let members = members(state, weights);
+    let count = if state.corrections == 0 { members.len() - CORRECTED } else { members.len() };
+    for (name, value) in members.into_iter().take(count) {
+        document.append(name, value);
+    }
+}
+
+/// How many members, the last ones, a video has only when something was taken back, put or removed.
+const CORRECTED: usize = 3;
+
 /// What changes of a video, in one order.
-fn members(state: &VideoState, weights: &Weights) -> [(&'static str, RawBson); 14] {
+fn members(state: &VideoState, weights: &Weights) -> [(&'static str, RawBson); 17] {
     let counters = &state.counters;
     let trending = state.trending.is_finite().then_some(state.trending);
     [
@@ -149,7 +179,18 @@ fn members(state: &VideoState, weights: &Weights) -> [(&'static str, RawBson); 1
         ("watch_long", counters.watch_long.into()),
         ("last_seq", (state.last_seq as i64).into()),
         ("trending", trending.map_or(RawBson::Null, RawBson::Double)),
+        ("corrections", (state.corrections as i64).into()),
+        ("metadata", state.metadata.as_ref().map_or(RawBson::Null, |metadata| metadata.as_str().into())),
+        ("removed", state.removed.map_or(RawBson::Null, |by| by.name().into())),
     ]
+}
+
+/// The part of a video that tells what it is.
+#[derive(Debug, Deserialize)]
+pub(super) struct MetadataDoc {
+    pub video_id: String,
+    #[serde(default)]
+    pub metadata: Option<String>,
 }
 
 /// The part of a video that tells its head.
@@ -305,6 +346,26 @@ impl SeenDoc {
     }
 }
 
+/// That an event of a type that counts once per user has counted.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct MarkedDoc {
+    #[serde(rename = "_id")]
+    id: Binary,
+    /// What it added to the decayed score, as a logarithm.
+    pub log2: f64,
+}
+
+impl MarkedDoc {
+    pub(super) fn of(key: &MarkKey, log2: f64) -> Self {
+        Self { id: digest_binary(key), log2 }
+    }
+
+    /// `None` for a document that is not ours.
+    pub(super) fn entry(&self) -> Option<(MarkKey, f64)> {
+        Some((self.id.bytes.as_slice().try_into().ok()?, self.log2))
+    }
+}
+
 fn digest_binary(digest: &[u8; 16]) -> Binary {
     Binary { subtype: BinarySubtype::Generic, bytes: digest.to_vec() }
 }
@@ -322,7 +383,7 @@ pub(super) struct IdDoc {
 }
 
 /// Consumers are asked to wait.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct WayDoc {
     /// Which request it is.
     pub token: String,
@@ -331,7 +392,7 @@ pub(super) struct WayDoc {
 }
 
 /// What a rebuild is about.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct RebuildDoc {
     /// Part of the names of its collections: no two rebuilds share one.
     pub token: String,
@@ -339,6 +400,8 @@ pub(super) struct RebuildDoc {
     numbering: String,
     weights: WeightsDoc,
     half_life_ms: i64,
+    #[serde(default)]
+    unique: UniqueKinds,
     pub phase: String,
     /// The collections that it replaces.
     pub collections: Vec<String>,
@@ -357,6 +420,7 @@ impl RebuildDoc {
             numbering: meta.numbering.as_str().to_owned(),
             weights: WeightsDoc::of(&meta.rules.weights),
             half_life_ms: meta.rules.half_life_ms as i64,
+            unique: meta.rules.unique,
             phase: phase.to_owned(),
             collections: collections.iter().map(|&name| name.to_owned()).collect(),
         }
@@ -370,6 +434,8 @@ impl RebuildDoc {
             "numbering": &self.numbering,
             "weights": weights,
             "half_life_ms": self.half_life_ms,
+            "unique": self.unique.to_string(),
+            "format": format(&self.rules()),
         })
     }
 
@@ -379,7 +445,8 @@ impl RebuildDoc {
     }
 
     pub(super) fn rules(&self) -> Rules {
-        Rules { weights: self.weights.weights(), half_life_ms: self.half_life_ms as u64 }
+        let half_life_ms = self.half_life_ms as u64;
+        Rules { weights: self.weights.weights(), half_life_ms, unique: self.unique }
     }
 }
 
@@ -392,7 +459,7 @@ pub(super) fn suffix(token: &str) -> String {
 pub(super) const NEXT: &str = "_next_";
 
 /// What is fixed for the archive's life, or until a rebuild.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct MetaDoc {
     #[serde(rename = "_id")]
     id: String,
@@ -401,6 +468,9 @@ pub(super) struct MetaDoc {
     generation: i64,
     weights: WeightsDoc,
     half_life_ms: i64,
+    /// Absent in what former releases made.
+    #[serde(default)]
+    unique: UniqueKinds,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rebuild: Option<RebuildDoc>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -408,7 +478,7 @@ pub(super) struct MetaDoc {
 }
 
 /// The weights in thousandths of a point: integers, as they are counted with.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct WeightsDoc {
     view: i64,
     like: i64,
@@ -451,11 +521,12 @@ impl MetaDoc {
     pub(super) fn of(meta: &Meta) -> Self {
         Self {
             id: Self::ID.to_owned(),
-            format: FORMAT,
+            format: format(&meta.rules),
             numbering: meta.numbering.as_str().to_owned(),
             generation: meta.generation as i64,
             weights: WeightsDoc::of(&meta.rules.weights),
             half_life_ms: meta.rules.half_life_ms as i64,
+            unique: meta.rules.unique,
             rebuild: None,
             make_way: None,
         }
@@ -478,9 +549,9 @@ impl MetaDoc {
     }
 
     pub(super) fn into_meta(self) -> Result<Meta, StoreError> {
-        if self.format != FORMAT {
+        if !(FORMAT_WITHOUT_MARKS..=FORMAT).contains(&self.format) {
             let what = format!(
-                "the archive has format {}, and this release reads format {FORMAT}: run a release that reads it, or \
+                "the archive has format {}, and this release reads up to {FORMAT}: run a release that reads it, or \
                  give liverank another database",
                 self.format
             );
@@ -489,9 +560,18 @@ impl MetaDoc {
         Ok(Meta {
             numbering: CommentEpoch::parse(&self.numbering).map_err(|error| damaged("meta", &error))?,
             generation: self.generation as u64,
-            rules: Rules { weights: self.weights.weights(), half_life_ms: self.half_life_ms as u64 },
+            rules: Rules {
+                weights: self.weights.weights(),
+                half_life_ms: self.half_life_ms as u64,
+                unique: self.unique,
+            },
         })
     }
+}
+
+/// Metadata as stored.
+pub(super) fn metadata(json: &str) -> Result<Metadata, StoreError> {
+    Metadata::parse(json).map_err(|error| damaged("videos", &error))
 }
 
 /// An owner as stored.
@@ -504,6 +584,8 @@ pub(super) fn damaged(collection: &str, error: &Invalid) -> StoreError {
     StoreError::unusable(PART, format!("collection {collection} has a document that is not ours: {error}"))
 }
 
+#[cfg(test)]
+mod fixtures;
 #[cfg(test)]
 mod tests {
     use liverank_core::counting::Rules;
@@ -519,13 +601,19 @@ mod tests {
             counters: Counters { views: (1 << 53) + 1, watch_ms: (1 << 53) + 1, ..Counters::default() },
             last_seq: (1 << 53) + 1,
             trending,
+            corrections: 0,
+            metadata: None,
+            removed: None,
         }
     }
 
     #[test]
     fn what_counting_goes_on_from_survives_exactly() {
         for trending in [f64::NEG_INFINITY, 81_234.567_890_123_45, f64::MIN_POSITIVE] {
-            let state = state(trending);
+            let corrections = if trending > 0.0 { 2 } else { 0 };
+            let metadata = (corrections > 0).then(|| metadata(r#"{"title":"Cats"}"#).unwrap());
+            let removed = metadata.as_ref().map(|_| ActorRole::Service);
+            let state = VideoState { corrections, metadata, removed, ..state(trending) };
             let stored = video_document(&state, &Weights::default(), 3).to_document().unwrap();
             let read: VideoDoc = mongodb::bson::from_document(stored).unwrap();
             assert_eq!(read.into_state().unwrap(), state);
@@ -559,6 +647,18 @@ mod tests {
         assert_eq!((meta.numbering, meta.generation, meta.rules), (numbering.clone(), 1, rules));
         let newer = MetaDoc { format: FORMAT + 1, ..MetaDoc::fresh(&numbering, &rules) };
         let error = newer.into_meta().unwrap_err();
-        assert!(!error.is_transient() && error.to_string().contains("format 2"), "{error}");
+        assert!(!error.is_transient() && error.to_string().contains("format 3"), "{error}");
+    }
+
+    #[test]
+    fn only_an_archive_with_marks_has_the_format_that_former_releases_refuse() {
+        let numbering = CommentEpoch::from_bits(7);
+        let of = |unique: &str| {
+            let rules = Rules { unique: unique.parse().unwrap(), ..Rules::default() };
+            let document = MetaDoc::fresh(&numbering, &rules);
+            assert_eq!(document.clone().into_meta().unwrap().rules, rules);
+            document.format
+        };
+        assert_eq!((of(""), of("like")), (1, 2));
     }
 }

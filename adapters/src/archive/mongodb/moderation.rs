@@ -1,43 +1,133 @@
-//! Restrictions and the audit log, in their collections; and comments that were removed.
+//! Restrictions, rules of comments and the audit log, in their collections; and comments that were removed.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use liverank_core::counting::{AuditEntry, Batch, Effects, Moderated};
-use liverank_core::moderation::{Rule, RuleChange};
-use liverank_core::{CommentId, Interaction, Invalid, UserId, VideoId};
+use liverank_core::moderation::{Changed, HeldComment, Rule, RuleChange, Scope, ScopeRules};
+use liverank_core::{Comment, CommentId, Interaction, Invalid, UserId, VideoId};
+use mongodb::IndexModel;
 use mongodb::bson::{Bson, Document, doc};
+use mongodb::options::IndexOptions;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::super::{AuditPlace, ModerationArchive};
-use super::MongoArchive;
 use super::documents::{CommentDoc, damaged};
 use super::transaction::{Stop, Transaction, raw};
+use super::{MongoArchive, READ_TIMEOUT, within};
 use crate::StoreError;
 
-/// A restriction as it was changed last.
+/// A restriction, or the rules of comments in a place, as they were changed last.
 #[derive(Debug, Deserialize)]
 struct RuleDoc {
     #[serde(rename = "_id")]
     key: String,
-    userid: String,
     revision: i64,
-    /// The rule as JSON; absent where it was lifted.
+    /// Whose restriction it is; absent of rules of comments.
+    #[serde(default)]
+    userid: Option<String>,
+    /// The restriction as JSON; absent where it was lifted.
     #[serde(default)]
     rule: Option<String>,
+    /// The place that has rules of comments, as JSON.
+    #[serde(default)]
+    scope: Option<String>,
+    /// These rules as JSON; absent where they were taken away.
+    #[serde(default)]
+    comments: Option<String>,
+}
+
+/// The member that rules of comments have while they are in force: their revision. It has an index of its own.
+const IN_FORCE: &str = "comments_in_force";
+
+fn json<T: DeserializeOwned>(text: &str) -> Result<T, StoreError> {
+    serde_json::from_str(text).map_err(|error| damaged("rules", &Invalid::new("rule", error.to_string())))
+}
+
+fn text(value: &impl Serialize) -> String {
+    serde_json::to_string(value).expect("text and numbers always serialise")
 }
 
 impl RuleDoc {
     fn into_change(self) -> Result<RuleChange, StoreError> {
-        let wrong = |error: serde_json::Error| damaged("rules", &Invalid::new("rule", error.to_string()));
-        let rule = self.rule.map(|json| serde_json::from_str::<Rule>(&json)).transpose().map_err(wrong)?;
-        Ok(RuleChange {
-            userid: UserId::parse(&self.userid).map_err(|error| damaged("rules", &error))?,
-            key: self.key,
-            revision: self.revision as u64,
-            rule,
-        })
+        let what = if let Some(scope) = self.scope {
+            let rules = self.comments.map(|rules| json::<ScopeRules>(&rules)).transpose()?;
+            Changed::Comments { scope: json::<Scope>(&scope)?, rules: rules.map(Arc::new) }
+        } else {
+            let userid = UserId::parse(&self.userid.unwrap_or_default());
+            Changed::Restriction {
+                userid: userid.map_err(|error| damaged("rules", &error))?,
+                rule: self.rule.map(|rule| json::<Rule>(&rule)).transpose()?,
+            }
+        };
+        Ok(RuleChange { key: self.key, revision: self.revision as u64, what })
     }
+
+    fn update(change: &RuleChange) -> Document {
+        let revision = change.revision as i64;
+        let fields = match &change.what {
+            Changed::Restriction { userid, rule } => {
+                let rule = rule.as_ref().map_or(Bson::Null, |rule| text(rule).into());
+                doc! { "$set": { "userid": userid.as_str(), "revision": revision, "rule": rule } }
+            }
+            Changed::Comments { scope, rules: Some(rules) } => doc! { "$set": {
+                "scope": text(scope), "revision": revision, "comments": text(rules), IN_FORCE: revision,
+            } },
+            Changed::Comments { scope, rules: None } => doc! {
+                "$set": { "scope": text(scope), "revision": revision, "comments": Bson::Null },
+                "$unset": { IN_FORCE: "" },
+            },
+        };
+        doc! { "q": { "_id": &change.key }, "u": fields, "upsert": true }
+    }
+}
+
+/// What entries have that say which comment is pinned. They have an index of their own.
+const PINNED: (&str, &str) = ("entry.kind", "pinned");
+
+/// The index of pins.
+pub(super) fn pins() -> IndexModel {
+    let options = IndexOptions::builder()
+        .name("pins".to_owned())
+        .partial_filter_expression(doc! { PINNED.0: PINNED.1 })
+        .build();
+    IndexModel::builder().keys(doc! { "video_id": 1, "seq": -1 }).options(options).build()
+}
+
+/// The index of rules of comments in force.
+pub(super) fn index() -> IndexModel {
+    let options = IndexOptions::builder().sparse(true).build();
+    IndexModel::builder().keys(doc! { IN_FORCE: 1 }).options(options).build()
+}
+
+/// A comment that waits for a moderator.
+#[derive(Debug, Serialize, Deserialize)]
+struct HeldDoc {
+    /// Video and comment: no id has a line break in it.
+    #[serde(rename = "_id")]
+    key: String,
+    /// An [`AuditPlace`], as text.
+    place: String,
+    /// The comment as JSON.
+    held: String,
+}
+
+impl HeldDoc {
+    fn key(video: &VideoId, id: &CommentId) -> String {
+        format!("{video}\n{id}")
+    }
+
+    fn update(video: &VideoId, id: &CommentId, held: &HeldComment) -> Document {
+        let fields = doc! { "place": AuditPlace::of_held(held).to_string(), "held": text(held) };
+        doc! { "q": { "_id": Self::key(video, id) }, "u": { "$set": fields }, "upsert": true }
+    }
+}
+
+/// The index of comments that wait.
+pub(super) fn held_index() -> IndexModel {
+    IndexModel::builder().keys(doc! { "place": 1 }).build()
 }
 
 /// One thing that a moderator did.
@@ -51,10 +141,16 @@ struct AuditDoc {
 }
 
 impl AuditDoc {
+    fn of(entry: &AuditEntry) -> Self {
+        let record = String::from_utf8_lossy(&entry.record.to_json()).into_owned();
+        Self { place: AuditPlace::of(entry).to_string(), record }
+    }
+
     fn into_entry(self) -> Result<AuditEntry, StoreError> {
         let damaged = |error: Invalid| damaged("moderation", &error);
         let AuditPlace { time, partition, offset } = AuditPlace::parse(&self.place).map_err(damaged)?;
-        let record = Interaction::from_log(self.record.as_bytes(), time).map_err(damaged)?;
+        let record = Interaction::from_log(self.record.as_bytes(), time)
+            .map_err(|error| damaged(Invalid::new("record", error.to_string())))?;
         Ok(AuditEntry { time, partition, offset, record })
     }
 }
@@ -91,18 +187,23 @@ impl Transaction<'_> {
             doc! { "q": { "video_id": video.as_str(), "seq": *seq as i64 }, "u": { "$set": gone } }
         });
         self.update("comments", raw(removed)?).await?;
-        let changed = effects.rules.iter().map(|change| {
-            let rule = change.rule.as_ref().map_or(Bson::Null, |rule| {
-                serde_json::to_string(rule).expect("text and numbers always serialise").into()
-            });
-            let (userid, revision) = (change.userid.as_str(), change.revision as i64);
-            let fields = doc! { "userid": userid, "revision": revision, "rule": rule };
-            doc! { "q": { "_id": &change.key }, "u": { "$set": fields }, "upsert": true }
-        });
+        let changed = effects.rules.iter().map(RuleDoc::update);
         self.update("rules", raw(changed)?).await?;
+        // Of each comment the last that happened to it: one may wait and be released in one batch.
+        let last: HashMap<_, _> =
+            effects.held.iter().map(|change| ((&change.video, &change.id), &change.held)).collect();
+        let waiting =
+            last.iter().filter_map(|((video, id), held)| Some(HeldDoc::update(video, id, held.as_ref()?)));
+        self.update("held", raw(waiting)?).await?;
+        let ended = last.iter().filter(|(_, held)| held.is_none());
+        let ended: Vec<Bson> = ended.map(|((video, id), _)| HeldDoc::key(video, id).into()).collect();
+        if !ended.is_empty() {
+            // Two moderators may have ended the same; and what was written and ended in one batch was never there.
+            let there: Vec<HeldDoc> = self.find_each("held", "_id", ended).await?;
+            self.delete("held", there.into_iter().map(|held| held.key.into()).collect()).await?;
+        }
         let done = effects.audit.iter().map(|entry| {
-            let record = String::from_utf8_lossy(&entry.record.to_json()).into_owned();
-            let place = AuditPlace::of(entry).to_string();
+            let AuditDoc { place, record } = AuditDoc::of(entry);
             doc! { "q": { "_id": place }, "u": { "$set": { "record": record } }, "upsert": true }
         });
         self.update("moderation", raw(done)?).await
@@ -117,9 +218,87 @@ impl ModerationArchive for MongoArchive {
         found.into_iter().map(RuleDoc::into_change).collect()
     }
 
+    async fn comment_rules_since(&self, revision: u64, limit: usize) -> Result<Vec<RuleChange>, StoreError> {
+        let since = doc! { IN_FORCE: { "$gt": i64::try_from(revision).unwrap_or(i64::MAX) } };
+        let found: Vec<RuleDoc> = self.find("rules", since, doc! { IN_FORCE: 1 }, limit).await?;
+        found.into_iter().map(RuleDoc::into_change).collect()
+    }
+
+    async fn comment_rules_count(&self) -> Result<u64, StoreError> {
+        within(READ_TIMEOUT, "counting rules of comments", async {
+            let in_force = doc! { IN_FORCE: { "$gt": 0_i64 } };
+            self.collection::<Document>("rules").count_documents(in_force).await
+        })
+        .await
+    }
+
+    async fn held(&self, after: Option<AuditPlace>, limit: usize) -> Result<Vec<HeldComment>, StoreError> {
+        let filter = after.map_or_else(Document::new, |place| doc! { "place": { "$gt": place.to_string() } });
+        let found: Vec<HeldDoc> = self.find("held", filter, doc! { "place": 1 }, limit).await?;
+        found.iter().map(|found| json(&found.held)).collect()
+    }
+
+    async fn held_comment(&self, video: &VideoId, id: &CommentId) -> Result<Option<HeldComment>, StoreError> {
+        let key = doc! { "_id": HeldDoc::key(video, id) };
+        let found: Vec<HeldDoc> = self.find("held", key, doc! {}, 1).await?;
+        found.first().map(|found| json(&found.held)).transpose()
+    }
+
+    async fn held_count(&self) -> Result<u64, StoreError> {
+        within(READ_TIMEOUT, "counting held comments", async {
+            self.collection::<Document>("held").estimated_document_count().await
+        })
+        .await
+    }
+
+    async fn last_pin(&self, video: &VideoId) -> Result<Option<Comment>, StoreError> {
+        let pins = doc! { "video_id": video.as_str(), PINNED.0: PINNED.1 };
+        let found: Vec<CommentDoc> = self.find("comments", pins, doc! { "seq": -1 }, 1).await?;
+        found.into_iter().next().map(|found| Ok(found.into_numbered()?.comment)).transpose()
+    }
+
     async fn audit(&self, before: Option<AuditPlace>, limit: usize) -> Result<Vec<AuditEntry>, StoreError> {
         let filter = before.map_or_else(Document::new, |place| doc! { "_id": { "$lt": place.to_string() } });
         let found: Vec<AuditDoc> = self.find("moderation", filter, doc! { "_id": -1 }, limit).await?;
         found.into_iter().map(AuditDoc::into_entry).collect()
+    }
+}
+
+#[cfg(test)]
+mod fixtures {
+    use mongodb::bson::{from_bson, to_bson};
+    use serde_json::Value;
+
+    use super::*;
+    use crate::fixtures::{check, deleted_by_a_moderator, muted};
+
+    #[test]
+    fn restrictions() {
+        let write = |change: &RuleChange| {
+            let update = RuleDoc::update(change);
+            let set = update.get_document("u").and_then(|update| update.get_document("$set"));
+            let mut document = doc! { "_id": &change.key };
+            document.extend(set.expect("the members that are set").clone());
+            Bson::Document(document).into_canonical_extjson()
+        };
+        let read = |json: &Value| {
+            let read: RuleDoc = from_bson(Bson::try_from(json.clone()).map_err(|error| error.to_string())?)
+                .map_err(|error| error.to_string())?;
+            read.into_change().map_err(|error| error.to_string())
+        };
+        check("mongodb-rule", &muted(), write, read);
+    }
+
+    #[test]
+    fn what_moderators_did() {
+        let write = |entry: &AuditEntry| {
+            to_bson(&AuditDoc::of(entry)).expect("a document serialises").into_canonical_extjson()
+        };
+        let read = |json: &Value| {
+            let read: AuditDoc = from_bson(Bson::try_from(json.clone()).map_err(|error| error.to_string())?)
+                .map_err(|error| error.to_string())?;
+            read.into_entry().map_err(|error| error.to_string())
+        };
+        check("mongodb-moderation", &deleted_by_a_moderator(), write, read);
     }
 }

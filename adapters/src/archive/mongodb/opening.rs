@@ -12,7 +12,7 @@ use mongodb::options::IndexOptions;
 
 use super::super::{Archive, Meta};
 use super::documents::{CommentDoc, MetaDoc, VideoDoc};
-use super::{MongoArchive, OPEN_TIMEOUT, PART, within};
+use super::{MongoArchive, OPEN_TIMEOUT, PART, moderation, within};
 use crate::StoreError;
 
 /// Between two looks for what another process wrote.
@@ -50,7 +50,7 @@ fn suits(hello: &Document) -> Result<(), StoreError> {
 
 pub(super) async fn create(archive: &MongoArchive) -> Result<(), Error> {
     // Beforehand, so that no transaction has to: two that create the same collection would conflict.
-    for name in ["videos", "comments", "rules", "moderation", "offsets", "seen", "meta"] {
+    for name in ["videos", "comments", "rules", "moderation", "held", "offsets", "seen", "marks", "meta"] {
         match archive.db.create_collection(archive.name(name)).await {
             Err(error) if code(&error) == Some(NAMESPACE_EXISTS) => {}
             other => other?,
@@ -67,10 +67,13 @@ pub(super) async fn create(archive: &MongoArchive) -> Result<(), Error> {
             unique(doc! { "video_id": 1, "seq": 1 }),
             index(doc! { "comment_id": 1 }),
             index(doc! { "partition": 1, "offset": 1 }),
+            moderation::pins(),
         ])
         .await?;
     // Revisions are given one by one: two commits that would give the same meet here, and one of them runs again.
     archive.collection::<Document>("rules").create_index(unique(doc! { "revision": 1 })).await?;
+    archive.collection::<Document>("rules").create_index(moderation::index()).await?;
+    archive.collection::<Document>("held").create_index(moderation::held_index()).await?;
     archive.collection::<Document>("seen").create_index(index(doc! { "time": 1 })).await?;
     Ok(())
 }

@@ -5,7 +5,7 @@
 
 use async_trait::async_trait;
 use liverank_core::Millis;
-use liverank_core::counting::Rules;
+use liverank_core::counting::{MarkKey, Rules};
 use mongodb::bson::{Document, doc};
 use mongodb::{ClientSession, IndexModel, options::IndexOptions};
 
@@ -50,13 +50,7 @@ impl Rebuild for MongoArchive {
     async fn rescore(&self, rules: &Rules, progress: Progress<'_>) -> Result<Meta, RebuildError> {
         swapping::finish_any(self).await?;
         let meta = self.meta_doc().await?.ok_or_else(never_opened)?.into_meta()?;
-        if meta.rules.weights.watch_threshold_ms != rules.weights.watch_threshold_ms {
-            return Err(RebuildError::Refused(format!(
-                "the watch threshold is {} ms in the archive and {} ms now: how many watches are of either kind cannot \
-                 be had from counts; `rebuild mongodb` counts anew from the log",
-                meta.rules.weights.watch_threshold_ms, rules.weights.watch_threshold_ms
-            )));
-        }
+        meta.rules.rescored_by(rules).map_err(RebuildError::Refused)?;
         let rebuild = self.begin_filling(rules).await?;
         let filled = self.fill(&rebuild.token, rules, progress).await;
         if let Err(error) = filled {
@@ -93,6 +87,13 @@ impl Rebuild for MongoArchive {
         match of {
             Some(database) => cut::sightings(&self.beside(database, String::new()), identities).await,
             None => cut::sightings(self, identities).await,
+        }
+    }
+
+    async fn marks(&self, of: Option<&str>, keys: &[MarkKey]) -> Result<Vec<(MarkKey, f64)>, StoreError> {
+        match of {
+            Some(database) => cut::marks(&self.beside(database, String::new()), keys).await,
+            None => cut::marks(self, keys).await,
         }
     }
 }

@@ -25,7 +25,8 @@ const ROUNDS: usize = 5;
 /// Videos copied at once.
 const PAGE: usize = 5_000;
 /// What a rebuild from the log replaces.
-const COLLECTIONS: [&str; 6] = ["videos", "comments", "rules", "moderation", "seen", "offsets"];
+const COLLECTIONS: [&str; 8] =
+    ["videos", "comments", "rules", "moderation", "held", "seen", "marks", "offsets"];
 
 /// A replay under way.
 struct MongoReplay {
@@ -70,13 +71,10 @@ async fn copy(
     let meta =
         meta.ok_or_else(|| RebuildError::Refused(format!("there is no archive in database {name}")))?;
     let meta = meta.into_meta()?;
-    if meta.rules.weights.watch_threshold_ms != rules.weights.watch_threshold_ms {
-        return Err(RebuildError::Refused(format!(
-            "the archive in database {name} was counted with a watch threshold of {} ms, not {} ms: start from the log",
-            meta.rules.weights.watch_threshold_ms, rules.weights.watch_threshold_ms
-        )));
-    }
-    for collection in ["comments", "rules", "moderation", "seen"] {
+    meta.rules.rescored_by(rules).map_err(|why| {
+        RebuildError::Refused(format!("the archive in database {name} cannot be begun with: {why}"))
+    })?;
+    for collection in ["comments", "rules", "moderation", "held", "seen", "marks"] {
         let out = doc! { "$out": { "db": to.db.name(), "coll": to.name(collection) } };
         // As long as it takes: the server does it alone.
         let copied = from.collection::<Document>(collection).aggregate([out]).await;

@@ -153,7 +153,8 @@ impl States {
 /// What keeping a state takes, roughly.
 fn bytes(state: &VideoState) -> usize {
     // The owner's text may be shared with nobody.
-    OVERHEAD + state.video_id.as_str().len() + state.owner.as_str().len()
+    let metadata = state.metadata.as_ref().map_or(0, |metadata| metadata.as_str().len());
+    OVERHEAD + state.video_id.as_str().len() + state.owner.as_str().len() + metadata
 }
 
 #[cfg(test)]
@@ -172,6 +173,9 @@ mod tests {
             counters: Counters { views, ..Counters::default() },
             last_seq: 0,
             trending: 0.0,
+            corrections: 0,
+            metadata: None,
+            removed: None,
         }
     }
 

@@ -33,7 +33,7 @@ local function assigned(video)
   return current, text(epoch)
 end
 
--- The next epoch or term, as mint() in assignment_store.rs has it, and ahead on another server process (redis.rs).
+-- The next epoch or term, as mint() in core/src/epoch.rs has it.
 -- 2^52: half of the greatest. `name` is that of the counter's field.
 local function mint(name, seen)
   local next = math.max(tonumber(counter(name)), tonumber(seen), math.min(micros(), 4503599627370496)) + 1

@@ -268,4 +268,28 @@ mod tests {
         assert!(bytes.len() <= MAX_RECORD_BYTES + 64, "{}", bytes.len());
         assert_eq!(decode_letter(&bytes), Some(letter));
     }
+
+    /// The records as lines of hexadecimal digits. Nothing in them is optional: they are read as they were, or have
+    /// another version.
+    #[test]
+    fn records_and_letters_of_the_release_before_are_read() {
+        let lines = include_str!("../../../tests/fixtures/previous/embedded-log.txt").lines();
+        let bytes = |line: &str| -> Vec<u8> {
+            line.as_bytes()
+                .chunks(2)
+                .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap())
+                .collect()
+        };
+        let [with_key, without, letter] = lines.map(bytes).collect::<Vec<_>>().try_into().unwrap();
+        let time = 1_700_000_000_250;
+        assert_eq!(decode(&with_key), Some((time, Some(&b"cats"[..]), &b"{}"[..])));
+        assert_eq!(encode(time, Some(b"cats"), b"{}"), with_key);
+        assert_eq!(decode(&without), Some((time, None, &b"{}"[..])));
+        assert_eq!(encode(time, None, b"{}"), without);
+        let (key, value) = (Some(Bytes::from_static(b"cats")), Bytes::from_static(b"{"));
+        let record = RawRecord { partition: 4, offset: 99, broker_time: time, key, value };
+        let expected = DeadLetter { record, reason: "body: no JSON".to_owned() };
+        assert_eq!(decode_letter(&letter), Some(expected.clone()));
+        assert_eq!(encode_letter(&expected), letter);
+    }
 }

@@ -35,6 +35,9 @@ struct ChangeMessage {
     version: u64,
     #[serde(default)]
     entries: Vec<(VideoId, UserId, String, String)>,
+    /// One for each entry. Releases before there were revisions send none, and pass them over.
+    #[serde(default)]
+    revisions: Vec<u64>,
     #[serde(default)]
     reset: bool,
 }
@@ -47,12 +50,17 @@ pub(super) fn decode(payload: &[u8]) -> Option<Change> {
     if told.reset {
         return Some(Change::Reset);
     }
+    let revisions = told.revisions.into_iter().chain(std::iter::repeat(0));
     let entries = told
         .entries
         .into_iter()
-        .map(|(video_id, owner, score, trending)| {
+        .zip(revisions)
+        .map(|((video_id, owner, score, trending), revision)| {
             let trending = if trending.is_empty() { None } else { Some(trending.parse().ok()?) };
-            Some(BoardEntry { video_id, owner, score: score.parse().ok()?, trending })
+            // One that was taken off the boards has no score.
+            let removed = score.is_empty();
+            let score = if removed { 0.0 } else { score.parse().ok()? };
+            Some(BoardEntry { video_id, owner, score, trending, revision, removed })
         })
         .collect::<Option<Vec<_>>>()?;
     Some(Change::Changed { version: told.version, entries })
@@ -71,6 +79,12 @@ mod tests {
             ("12.345000000000001".parse::<f64>().unwrap().to_bits(), Some(0.1))
         );
         assert_eq!((entries[1].score, entries[1].trending), (1e20, None));
+        assert_eq!((entries[1].revision, entries[1].removed), (0, false));
+        let payload =
+            br#"{"format":1,"version":8,"entries":[["v","u","",""],["w","u","1","2"]],"revisions":[7,9]}"#;
+        let Some(Change::Changed { version: 8, entries }) = decode(payload) else { panic!("is a change") };
+        assert_eq!((entries[0].revision, entries[0].removed), (7, true));
+        assert_eq!((entries[1].revision, entries[1].removed), (9, false));
         assert_eq!(decode(br#"{"format":1,"reset":true}"#), Some(Change::Reset));
         for other in [&b"{}"[..], b"", b"null", br#"{"format":2,"reset":true}"#] {
             assert_eq!(decode(other), None);

@@ -1,9 +1,11 @@
 -- What all scripts on the boards begin with.
--- KEYS[1] projection (hash), KEYS[2] global_ranking, KEYS[3] trending (sorted sets), KEYS[4] owners (hash)
-local live = {state = KEYS[1], global = KEYS[2], trending = KEYS[3], owners = KEYS[4]}
+-- KEYS[1] projection (hash), KEYS[2] global_ranking, KEYS[3] trending (sorted sets), KEYS[4] owners, KEYS[5] revisions (hashes)
+local live = {state = KEYS[1], global = KEYS[2], trending = KEYS[3], owners = KEYS[4], revisions = KEYS[5]}
 
 -- Below Lua's limit of arguments to one call, with room to spare.
 local BATCH = 1000
+-- Arguments of an entry.
+local SIZE = 5
 
 local function text(number)
   return string.format('%.0f', number)
@@ -14,52 +16,83 @@ local function tell(channel, message)
   redis.call(string.find(channel, '{', 1, true) and 'SPUBLISH' or 'PUBLISH', channel, message)
 end
 
--- Puts the entries in ARGV[from], … (id, owner, score, trending or '') on these boards where they are higher than what
--- is there. Answers the ones that changed anything, as JSON, as they stand now.
-local function raise(boards, from)
-  local changed = {}
-  for start = from, #ARGV, 4 * BATCH do
+-- Revisions of another generation say nothing of this one: a release that does not know of them put it in force.
+local function begin_revisions(boards, generation)
+  if redis.call('HGET', boards.state, 'revisions') ~= generation then
+    redis.call('UNLINK', boards.revisions)
+    redis.call('HSET', boards.state, 'revisions', generation)
+  end
+end
+
+-- Whether an entry is later than what is there, or the same.
+local function is_later(revision, noted, score, stands)
+  if noted then return tonumber(revision) >= tonumber(noted) end
+  -- A release that knows of no revisions put it there: in those, scores only grow.
+  return score == '' or not stands or tonumber(score) >= tonumber(stands)
+end
+
+local function differs(now, was)
+  if not was then return now ~= '' end
+  return now == '' or tonumber(now) ~= tonumber(was)
+end
+
+-- Puts the entries in ARGV[from], … (id, owner, score, trending or '', revision) on these boards, where no later revision is
+-- noted. One without a score is taken off; its revision stays, so that an earlier one does not bring it back.
+-- Answers the ones that changed anything as JSON, and their revisions.
+local function put(boards, from)
+  local changed, revisions = {}, {}
+  for start = from, #ARGV, SIZE * BATCH do
     local ids = {}
-    for at = start, math.min(start + 4 * BATCH, #ARGV + 1) - 1, 4 do
+    for at = start, math.min(start + SIZE * BATCH, #ARGV + 1) - 1, SIZE do
       ids[#ids + 1] = ARGV[at]
     end
     local scores = redis.call('ZMSCORE', boards.global, unpack(ids))
     local trends = redis.call('ZMSCORE', boards.trending, unpack(ids))
     local owners = redis.call('HMGET', boards.owners, unpack(ids))
-    local up, hot, owned = {}, {}, {}
+    local noted = redis.call('HMGET', boards.revisions, unpack(ids))
+    local up, hot, cold, gone, owned, note = {}, {}, {}, {}, {}, {}
     for i, id in ipairs(ids) do
-      local at = start + 4 * (i - 1)
-      local owner, score, trend = ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]
-      local news = false
-      local was, now = scores[i] and tonumber(scores[i]), tonumber(score)
-      if not was or now > was then
-        up[#up + 1] = score
-        up[#up + 1] = id
-        news = true
-      elseif now < was then
-        -- An older batch than the one that stands there: its owner is older too.
-        score, owner = scores[i], owners[i] or owner
-      end
-      if owner ~= owners[i] then
-        owned[#owned + 1] = id
-        owned[#owned + 1] = owner
-        news = true
-      end
-      if trend ~= '' and (not trends[i] or tonumber(trend) > tonumber(trends[i])) then
-        hot[#hot + 1] = trend
-        hot[#hot + 1] = id
-        news = true
-      else
-        trend = trends[i] or ''
-      end
-      if news then
-        changed[#changed + 1] = '[' .. cjson.encode(id) .. ',' .. cjson.encode(owner)
-          .. ',"' .. score .. '","' .. trend .. '"]'
+      local at = start + SIZE * (i - 1)
+      local owner, score, trend, revision = ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], ARGV[at + 4]
+      if is_later(revision, noted[i], score, scores[i]) then
+        local moved, bent = differs(score, scores[i]), differs(trend, trends[i])
+        local passed = score ~= '' and owner ~= owners[i]
+        if score == '' then
+          if moved then gone[#gone + 1] = id end
+        elseif moved then
+          up[#up + 1] = score
+          up[#up + 1] = id
+        end
+        if bent and trend == '' then
+          cold[#cold + 1] = id
+        elseif bent then
+          hot[#hot + 1] = trend
+          hot[#hot + 1] = id
+        end
+        if passed then
+          owned[#owned + 1] = id
+          owned[#owned + 1] = owner
+        end
+        if revision ~= noted[i] then
+          note[#note + 1] = id
+          note[#note + 1] = revision
+        end
+        if moved or bent or passed then
+          changed[#changed + 1] = '[' .. cjson.encode(id) .. ',' .. cjson.encode(owner)
+            .. ',"' .. score .. '","' .. trend .. '"]'
+          revisions[#revisions + 1] = revision
+        end
       end
     end
-    if #up > 0 then redis.call('ZADD', boards.global, 'GT', unpack(up)) end
-    if #hot > 0 then redis.call('ZADD', boards.trending, 'GT', unpack(hot)) end
+    if #up > 0 then redis.call('ZADD', boards.global, unpack(up)) end
+    if #hot > 0 then redis.call('ZADD', boards.trending, unpack(hot)) end
+    if #cold > 0 then redis.call('ZREM', boards.trending, unpack(cold)) end
     if #owned > 0 then redis.call('HSET', boards.owners, unpack(owned)) end
+    if #note > 0 then redis.call('HSET', boards.revisions, unpack(note)) end
+    if #gone > 0 then
+      redis.call('ZREM', boards.global, unpack(gone))
+      redis.call('HDEL', boards.owners, unpack(gone))
+    end
   end
-  return changed
+  return changed, revisions
 end

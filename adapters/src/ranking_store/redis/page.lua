@@ -4,39 +4,10 @@
 -- video that it is to be around is not on the board.
 local board, owners = KEYS[1], KEYS[2]
 
--- Whether a stands below b in bytes; Lua's own comparison depends on the server's locale.
-local function below(a, b)
-  local shared = math.min(#a, #b)
-  for at = 1, shared do
-    local x, y = string.byte(a, at), string.byte(b, at)
-    if x ~= y then return x < y end
-  end
-  return #a < #b
-end
-
-local function after(score, id)
-  local stands = redis.call('ZSCORE', board, id)
-  if stands and tonumber(stands) == tonumber(score) then
-    return redis.call('ZREVRANK', board, id) + 1
-  end
-  -- The video has moved on: where it would stand with that score, among those that tie.
-  local low = redis.call('ZCOUNT', board, '(' .. score, '+inf')
-  local high = low + redis.call('ZCOUNT', board, score, score)
-  while low < high do
-    local middle = math.floor((low + high) / 2)
-    if below(redis.call('ZREVRANGE', board, middle, middle)[1], id) then
-      high = middle
-    else
-      low = middle + 1
-    end
-  end
-  return low
-end
-
 local total = redis.call('ZCARD', board)
 local first = 0
 if ARGV[2] == 'after' then
-  first = after(ARGV[4], ARGV[3])
+  first = after(board, ARGV[4], ARGV[3])
 elseif ARGV[2] == 'around' then
   local stands = redis.call('ZREVRANK', board, ARGV[3])
   if not stands then return {} end

@@ -1,4 +1,4 @@
--- A step of a projection. KEYS[5] counts the steps of this one, if it takes several.
+-- A step of a projection. KEYS[6] counts the steps of this one, if it takes several.
 -- ARGV: channel, generation, this step (from 1), steps, spans, then partition, from, next of each, then the entries
 local stored = redis.call('HGET', KEYS[1], 'generation')
 if not stored or tonumber(stored) < tonumber(ARGV[2]) then return 'behind' end
@@ -6,7 +6,7 @@ if tonumber(stored) > tonumber(ARGV[2]) then return 'superseded' end
 
 local step, steps = tonumber(ARGV[3]), tonumber(ARGV[4])
 -- Only if all steps before this one are in this very store may the last one move the offsets.
-if step > 1 and redis.call('GET', KEYS[5]) ~= text(step - 1) then return 'lost' end
+if step > 1 and redis.call('GET', KEYS[6]) ~= text(step - 1) then return 'lost' end
 
 local spans = tonumber(ARGV[5])
 local entries = 6 + 3 * spans
@@ -23,16 +23,18 @@ for at = 6, entries - 1, 3 do
 end
 if not news then return 'applied' end
 
-local changed = raise(live, entries)
+begin_revisions(live, ARGV[2])
+local changed, revisions = put(live, entries)
 if step == steps then
   if #offsets > 0 then redis.call('HSET', KEYS[1], unpack(offsets)) end
-  if steps > 1 then redis.call('DEL', KEYS[5]) end
+  if steps > 1 then redis.call('DEL', KEYS[6]) end
 else
-  redis.call('SET', KEYS[5], text(step), 'EX', 60)
+  redis.call('SET', KEYS[6], text(step), 'EX', 60)
 end
 if #changed > 0 then
   local version = redis.call('HINCRBY', KEYS[1], 'version', 1)
   tell(ARGV[1],
-    '{"format":1,"version":' .. text(version) .. ',"entries":[' .. table.concat(changed, ',') .. ']}')
+    '{"format":1,"version":' .. text(version) .. ',"entries":[' .. table.concat(changed, ',')
+    .. '],"revisions":[' .. table.concat(revisions, ',') .. ']}')
 end
 return 'applied'

@@ -1,18 +1,18 @@
--- What the scripts of a repair begin with. KEYS[5] says where and how far this repair is: '<where>/<steps>'.
--- KEYS[6] to KEYS[9]: the shadow, where a new generation is gathered while the boards of the old one serve. It is shared
+-- What the scripts of a repair begin with. KEYS[6] says where and how far this repair is: '<where>/<steps>'.
+-- KEYS[7] to KEYS[11]: the shadow, where a new generation is gathered while the boards of the old one serve. It is shared
 -- by all who fill it, for their entries are absolute; its name is the token of who began it.
-local shadow = {state = KEYS[6], global = KEYS[7], trending = KEYS[8], owners = KEYS[9]}
+local shadow = {state = KEYS[7], global = KEYS[8], trending = KEYS[9], owners = KEYS[10], revisions = KEYS[11]}
 local RESET = '{"format":1,"reset":true}'
 
 local function drop(boards)
   -- In Redis's background.
-  redis.call('UNLINK', boards.state, boards.global, boards.trending, boards.owners)
+  redis.call('UNLINK', boards.state, boards.global, boards.trending, boards.owners, boards.revisions)
 end
 
 -- What a shadow holds, in numbers: it expires, and a full Redis may evict keys that do, one by one.
 local function held(boards)
   return redis.call('ZCARD', boards.global) .. '/' .. redis.call('ZCARD', boards.trending)
-    .. '/' .. redis.call('HLEN', boards.owners)
+    .. '/' .. redis.call('HLEN', boards.owners) .. '/' .. redis.call('HLEN', boards.revisions)
 end
 
 -- The boards that a repair towards a later generation fills, and their name; begins them where there are none.
@@ -51,7 +51,7 @@ local function go_on(channel, generation, steps, token)
   local stop, boards, name = place(channel, generation, steps, token)
   if stop or steps == 0 then return stop, boards, name end
   -- A step that was taken but not answered may be taken again.
-  local where, taken = string.match(redis.call('GET', KEYS[5]) or '', '^(%w+)/(%d+)$')
+  local where, taken = string.match(redis.call('GET', KEYS[6]) or '', '^(%w+)/(%d+)$')
   if not where or tonumber(taken) < steps then return 'lost' end
   if where == name then return nil, boards, name end
   -- Somebody else was faster: the shadow that this repair wrote to is in force now.

@@ -3,7 +3,8 @@
 local steps = tonumber(ARGV[3])
 local stop, boards, name = go_on(ARGV[1], ARGV[2], steps, ARGV[4])
 if stop then return stop end
-local changed = raise(boards, 6)
+begin_revisions(boards, ARGV[2])
+local changed = put(boards, 6)
 if boards == shadow then
   redis.call('HSET', shadow.state, 'held', held(shadow))
   -- Nobody may ever end this repair: what it gathered is not to stay.
@@ -12,5 +13,5 @@ elseif #changed > 0 then
   -- Versions count what was changed, told or not: who missed the telling notices the hole.
   redis.call('HINCRBY', live.state, 'version', 1)
 end
-redis.call('SET', KEYS[5], name .. '/' .. text(steps + 1), 'EX', ARGV[5])
+redis.call('SET', KEYS[6], name .. '/' .. text(steps + 1), 'EX', ARGV[5])
 return 'applied'

@@ -5,14 +5,15 @@ if boards == shadow then
   local version = tonumber(redis.call('HGET', live.state, 'version') or '0') + 1
   -- Renaming over a large key would delete it at once, and hold Redis up.
   drop(live)
-  for _, board in ipairs({'global', 'trending', 'owners'}) do
+  for _, board in ipairs({'global', 'trending', 'owners', 'revisions'}) do
     if redis.call('EXISTS', shadow[board]) == 1 then
       redis.call('RENAME', shadow[board], live[board])
       redis.call('PERSIST', live[board])
     end
   end
   drop(shadow)
-  redis.call('HSET', live.state, 'format', '1', 'generation', ARGV[2], 'version', text(version), 'shadow', name)
+  redis.call('HSET', live.state, 'format', '1', 'generation', ARGV[2], 'version', text(version), 'shadow', name,
+    'revisions', ARGV[2])
 end
 for at = 5, #ARGV, 2 do
   local field = 'offset:' .. ARGV[at]
@@ -20,6 +21,6 @@ for at = 5, #ARGV, 2 do
     redis.call('HSET', live.state, field, ARGV[at + 1])
   end
 end
-redis.call('DEL', KEYS[5])
+redis.call('DEL', KEYS[6])
 tell(ARGV[1], RESET)
 return 'applied'

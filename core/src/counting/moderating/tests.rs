@@ -5,7 +5,8 @@ use serde_json::json;
 
 use super::super::{Rules, apply_with};
 use super::*;
-use crate::moderation::{Moderation, Restriction, RuleBook, Scope};
+use crate::Metadata;
+use crate::moderation::{Moderation, Outcome, Restriction, RuleBook, Scope};
 
 fn video(id: &str) -> VideoId {
     VideoId::parse(id).unwrap()
@@ -43,6 +44,7 @@ struct Archive {
     sightings: BTreeMap<String, Millis>,
     revision: u64,
     rules: BTreeMap<String, RuleChange>,
+    held: BTreeMap<(VideoId, CommentId), HeldComment>,
     audit: Vec<AuditEntry>,
 }
 
@@ -55,7 +57,7 @@ impl Archive {
         let moderated =
             Moderated { targets: targets(records).filter_map(newest).collect(), revision: self.revision };
         let (known, seen) = (self.videos.clone().into_values(), self.sightings.clone());
-        let effects = apply_with(records, known, seen, moderated, &Rules::default());
+        let effects = apply_with(records, known, seen, moderated, [], &Rules::default());
         self.videos.extend(effects.videos.into_iter().map(|state| (state.video_id.clone(), state)));
         self.sightings.extend(effects.identities);
         for NumberedComment { comment, .. } in effects.comments {
@@ -68,6 +70,12 @@ impl Archive {
         for change in effects.rules {
             self.revision = change.revision;
             self.rules.insert(change.key.clone(), change);
+        }
+        for HeldChange { video, id, held } in effects.held {
+            match held {
+                Some(held) => self.held.insert((video, id), held),
+                None => self.held.remove(&(video, id)),
+            };
         }
         self.audit.extend(effects.audit);
     }
@@ -133,6 +141,75 @@ fn what_is_unknown_is_deleted_without_harm() {
     assert_eq!(archive.audit.len(), 4, "all of it was done");
 }
 
+fn shadow(offset: u64, on: &str, id: &str, by: &str) -> LogRecord {
+    let (comment_id, text) = (id.parse().unwrap(), "hidden".to_owned());
+    moderated(offset, Some(on), by, ActorRole::Author, Action::Shadow { comment_id, text, reply_to: None })
+}
+
+fn pin(offset: u64, on: &str, id: Option<&str>) -> LogRecord {
+    let comment_id = id.map(|id| id.parse().unwrap());
+    moderated(offset, Some(on), "mod", ActorRole::Moderator, Action::Pin { comment_id })
+}
+
+fn hold(offset: u64, on: &str, id: &str, by: &str) -> LogRecord {
+    let (comment_id, text) = (id.parse().unwrap(), "held".to_owned());
+    let action = Action::Hold { comment_id, text, reply_to: None, rule: RuleName::Words };
+    moderated(offset, Some(on), by, ActorRole::Author, action)
+}
+
+fn review(offset: u64, on: &str, id: &str) -> LogRecord {
+    let action = Action::Review { comment_id: id.parse().unwrap(), outcome: Outcome::Reject };
+    moderated(offset, Some(on), "mod", ActorRole::Moderator, action)
+}
+
+#[test]
+fn a_pin_is_one_of_a_comment_that_is_shown() {
+    let log = [
+        comment(0, "v", "a", "ann"),
+        shadow(1, "v", "s", "troll"),
+        pin(2, "v", Some("a")),
+        pin(3, "v", Some("s")),
+        pin(4, "v", Some("other")),
+        delete(5, "v", "a", "mod", ActorRole::Moderator),
+        pin(6, "v", Some("a")),
+        pin(7, "v", None),
+    ];
+    let archive = Archive::of(&log);
+    let pinned =
+        |id: Option<&str>, of| EntryKind::Pinned { comment_id: id.map(|id| id.parse().unwrap()), of };
+    let entries: Vec<_> = archive.texts().into_iter().map(|(_, _, entry)| entry.clone()).collect();
+    assert_eq!(entries[1], EntryKind::Shadowed);
+    assert_eq!(entries[2], pinned(Some("a"), 1));
+    assert_eq!(
+        [&entries[3], &entries[4], &entries[6]],
+        [&EntryKind::Removed; 3],
+        "each has a number all the same"
+    );
+    assert_eq!(entries[7], pinned(None, 0));
+    assert_eq!(archive.audit.len(), 6, "a shadowed comment is no moderator's doing");
+}
+
+#[test]
+fn what_waits_is_beside_the_channel() {
+    let log = [
+        comment(0, "v", "a", "ann"),
+        hold(1, "v", "h", "ann"),
+        hold(2, "w", "i", "ann"),
+        review(3, "w", "i"),
+    ];
+    let archive = Archive::of(&log);
+    assert_eq!(archive.comments.len(), 1);
+    assert_eq!(archive.videos.keys().collect::<Vec<_>>(), [&video("v")], "it makes nobody an owner");
+    let held: Vec<_> =
+        archive.held.values().map(|held| (held.id.as_str(), held.text.as_str(), held.place)).collect();
+    assert_eq!(held, [("h", "held", (1_700_000_000_001, 0, 1))]);
+    assert_eq!(archive.audit.len(), 1);
+    let released = archive.held.into_values().next().unwrap().released(7);
+    let event = Interaction::from_log(&released.to_json(), 0).unwrap();
+    assert_eq!((event.kind, event.user_id, event.timestamp), (Kind::Comment, user("ann"), 7));
+    assert_eq!(event.comment.unwrap().text, "held");
+}
+
 #[test]
 fn a_comment_posted_again_after_a_day_is_another_one() {
     let mut again = comment(2, "v", "a", "ann");
@@ -149,6 +226,10 @@ enum Step {
     Delete(u8, u8, u8, bool),
     Restrict(u8, bool),
     Lift(u8),
+    Shadow(u8, u8, u8),
+    Pin(u8, Option<u8>),
+    Hold(u8, u8, u8),
+    Review(u8, u8),
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -157,6 +238,10 @@ fn step() -> impl Strategy<Value = Step> {
         3 => (0..2u8, 0..6u8, 0..3u8, any::<bool>()).prop_map(|(on, id, by, own)| Step::Delete(on, id, by, own)),
         1 => (0..3u8, any::<bool>()).prop_map(|(who, ban)| Step::Restrict(who, ban)),
         1 => (0..3u8).prop_map(Step::Lift),
+        1 => (0..2u8, 0..6u8, 0..3u8).prop_map(|(on, id, by)| Step::Shadow(on, id, by)),
+        2 => (0..2u8, proptest::option::of(0..6u8)).prop_map(|(on, id)| Step::Pin(on, id)),
+        1 => (0..2u8, 0..6u8, 0..3u8).prop_map(|(on, id, by)| Step::Hold(on, id, by)),
+        1 => (0..2u8, 0..6u8).prop_map(|(on, id)| Step::Review(on, id)),
     ]
 }
 
@@ -167,6 +252,10 @@ fn record(offset: u64, step: &Step) -> LogRecord {
             let role = if *own { ActorRole::Author } else { ActorRole::Moderator };
             delete(offset, &format!("v{on}"), &format!("c{id}"), &format!("u{by}"), role)
         }
+        Step::Shadow(on, id, by) => shadow(offset, &format!("v{on}"), &format!("c{id}"), &format!("u{by}")),
+        Step::Pin(on, id) => pin(offset, &format!("v{on}"), id.map(|id| format!("c{id}")).as_deref()),
+        Step::Hold(on, id, by) => hold(offset, &format!("v{on}"), &format!("c{id}"), &format!("u{by}")),
+        Step::Review(on, id) => review(offset, &format!("v{on}"), &format!("c{id}")),
         Step::Restrict(who, ban) => {
             let kind = if *ban { Restriction::Ban } else { Restriction::Mute };
             let userid = user(&format!("u{who}"));
@@ -210,4 +299,61 @@ proptest! {
         whole.rules.into_values().for_each(|change| book.take(change));
         prop_assert_eq!(book.revision(), whole.revision);
     }
+}
+
+fn put(offset: u64, by: &str, role: ActorRole, title: &str, owner: Option<&str>) -> LogRecord {
+    let metadata = Metadata::read(&json!({ "title": title })).unwrap();
+    let owner_id = owner.map(|owner| UserId::parse(owner).unwrap());
+    moderated(offset, Some("v"), by, role, Action::PutVideo { metadata, owner_id })
+}
+
+#[test]
+fn a_video_is_put_removed_and_put_again() {
+    let view = |offset, by: &str| {
+        let value = json!({"video_id": "v", "user_id": by, "type": "view"});
+        at(offset, Interaction::parse(&value, 0).unwrap())
+    };
+    let mut known: Vec<VideoState> = Vec::new();
+    let mut revision = 0;
+    let mut then = |record: LogRecord| {
+        let rules = Rules::default();
+        let moderated = Moderated::default();
+        let effects = apply_with(&[record], known.clone(), Vec::new(), moderated, [], &rules);
+        if let Some(state) = effects.videos.first() {
+            assert!(state.revision() >= revision);
+            revision = state.revision();
+            known = effects.videos;
+        }
+        let state = known.first()?;
+        let title =
+            state.metadata.as_ref().map(|metadata| metadata.to_value()["title"].as_str().unwrap().to_owned());
+        Some((
+            title.unwrap_or_default(),
+            state.removed.is_some(),
+            state.owner.to_string(),
+            state.counters.views,
+        ))
+    };
+    let is =
+        |title: &str, removed, owner: &str, views| Some((title.to_owned(), removed, owner.to_owned(), views));
+    let remove = |offset, by: &str, role| moderated(offset, Some("v"), by, role, Action::RemoveVideo);
+    assert_eq!(then(remove(0, "app", ActorRole::Service)), None, "there is nothing to remove");
+    assert_eq!(then(put(1, "eve", ActorRole::Owner, "x", None)), None, "nobody owns what is not there");
+    assert_eq!(then(put(2, "app", ActorRole::Service, "Cats", None)), is("Cats", false, "app", 0));
+    assert_eq!(then(view(3, "ana")), is("Cats", false, "app", 1));
+    assert_eq!(
+        then(put(4, "app", ActorRole::Owner, "x", None)),
+        is("Cats", false, "app", 1),
+        "it was not given"
+    );
+    assert_eq!(then(put(5, "app", ActorRole::Service, "Cats!", Some("ben"))), is("Cats!", false, "ben", 1));
+    assert_eq!(then(remove(6, "eve", ActorRole::Owner)), is("Cats!", false, "ben", 1));
+    assert_eq!(then(remove(7, "ben", ActorRole::Owner)), is("Cats!", true, "ben", 1));
+    assert_eq!(then(view(8, "ana")), is("Cats!", true, "ben", 2), "what happens does not bring it back");
+    assert_eq!(then(put(9, "ben", ActorRole::Owner, "Back", None)), is("Back", false, "ben", 2));
+    then(remove(10, "mod", ActorRole::Moderator));
+    then(remove(11, "ben", ActorRole::Owner));
+    let still = then(put(12, "ben", ActorRole::Owner, "Again", None));
+    assert_eq!(still, is("Back", true, "ben", 2), "an owner does not undo what a moderator did");
+    assert_eq!(then(put(13, "app", ActorRole::Service, "New", None)), is("New", false, "ben", 2));
 }

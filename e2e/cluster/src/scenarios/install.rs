@@ -6,9 +6,9 @@ use anyhow::{Context, ensure};
 use serde_json::{Value, json};
 
 use crate::audience;
-use crate::kube::{self, CLUSTER, NAMESPACE, POD};
+use crate::kube::{self, CLUSTER, DEPLOYMENT, NAMESPACE, POD};
 use crate::wait::until_true;
-use crate::world::{MANAGED, NAME, NAMESPACE_NAME, RELEASE, SETTLE, World};
+use crate::world::{MANAGED, NAME, NAMESPACE_NAME, OPERATOR, OPERATOR_NAMESPACE, RELEASE, SETTLE, World};
 
 /// Small enough for a crowd of a thousand to need several readers, and quick enough for a test of minutes.
 fn settings() -> Value {
@@ -43,7 +43,6 @@ pub async fn to_ready(world: &World) -> anyhow::Result<String> {
     let ready = start.elapsed();
     shown(world).await?;
     restricted(world).await?;
-    helm_test(world).await?;
     Ok(format!("helm {:.1} s, apply to Ready {:.1} s", installed.as_secs_f64(), ready.as_secs_f64()))
 }
 
@@ -88,11 +87,21 @@ async fn restricted(world: &World) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The chart's own test.
-async fn helm_test(world: &World) -> anyhow::Result<()> {
-    let namespace = crate::world::OPERATOR_NAMESPACE;
+/// The chart's own test: the operator answers, and does its work on a resource without pods, of which nothing is left.
+pub async fn helm_test(world: &World) -> anyhow::Result<String> {
     let test = async || {
-        world.kube.helm(&["test", RELEASE, "--namespace", namespace, "--timeout", "60s"]).await.map(|_| true)
+        let args = ["test", RELEASE, "--namespace", OPERATOR_NAMESPACE, "--timeout", "60s"];
+        world.kube.helm(&args).await.map(|_| true)
     };
-    until_true("helm test", SETTLE, test).await.map(|_| ())
+    until_true("helm test", SETTLE, test).await?;
+    let pod = format!("pod/{OPERATOR}-check");
+    let log = world.kube.kubectl(&["--namespace", OPERATOR_NAMESPACE, "logs", &pod], None).await?.text;
+    ensure!(log.contains("the operator made a RankingCluster of it in"), "{pod} says: {log}");
+    let gone = async || {
+        let clusters = world.kube.list(CLUSTER, OPERATOR_NAMESPACE, "").await?;
+        let deployments = world.kube.list(DEPLOYMENT, OPERATOR_NAMESPACE, MANAGED).await?;
+        Ok(clusters.is_empty() && deployments.is_empty())
+    };
+    until_true("nothing is left of the test", SETTLE, gone).await?;
+    Ok(log.trim().to_owned())
 }

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use super::world::{Answers, START, World};
 use liverank_core::handover::Closing;
 
-use crate::readers::{Action, Decision, DrainWhy, Memory, Outcome, Seen, Settings, Step, step};
+use crate::readers::{Action, Decision, DrainWhy, Fallback, Memory, Outcome, Seen, Settings, Step, step};
 
 struct Run {
     world: World,
@@ -331,6 +331,59 @@ fn load_that_is_unknown_is_not_zero() {
         assert!(run.actions().contains(&Action::Resume));
         run.at_rest();
     }
+}
+
+#[test]
+fn while_the_load_is_unknown_there_are_as_many_readers_as_the_fallback_says() {
+    for answers in [Answers::Silent, Answers::Blind, Answers::Holding, Answers::Contradicting] {
+        let mut run = settled(5, 200);
+        let before = run.count();
+        run.world.settings.fallback = Some(Fallback { readers: 5, after_ms: 60_000 });
+        run.world.answers = answers;
+        run.run(40);
+        assert_eq!(run.count(), before, "{answers:?}: not at once");
+        run.run(60);
+        assert_eq!(run.count(), 5, "{answers:?}");
+        assert!(run.told.iter().any(|told| told.bound_by == ["Fallback"]), "{:?}", run.actions());
+        run.deaths = 20;
+        run.run(200);
+        assert_eq!(run.count(), 5, "{answers:?}: whoever leads");
+        run.deaths = 0;
+        run.world.answers = Answers::Well;
+        run.run(500);
+        assert_eq!(run.count(), before, "{answers:?}: when it is known again, it decides");
+        assert_eq!(run.served(), 200);
+        run.at_rest();
+    }
+    // It takes nobody away, and asks for no more than there may be.
+    let mut run = settled(5, 400);
+    run.world.settings.fallback = Some(Fallback { readers: 1, after_ms: 10_000 });
+    run.world.answers = Answers::Silent;
+    run.run(200);
+    assert_eq!(run.count(), 5);
+    run.world.settings.fallback = Some(Fallback { readers: 90, after_ms: 10_000 });
+    run.run(60);
+    assert_eq!(run.count(), 8);
+}
+
+#[test]
+fn adding_readers_can_be_paused() {
+    let mut run = settled(5, 200);
+    let before = run.count();
+    run.world.settings.scale_out = false;
+    run.world.settings.fallback = Some(Fallback { readers: 7, after_ms: 10_000 });
+    run.world.audience(600);
+    run.run(100);
+    assert_eq!(run.count(), before);
+    let said = run.last.as_ref().unwrap().facts.autoscaling.reason.clone();
+    assert_eq!(said, "ScaleOutPaused");
+    run.world.answers = Answers::Silent;
+    run.run(100);
+    assert_eq!(run.count(), before, "the fallback adds readers, too");
+    run.world.answers = Answers::Well;
+    run.world.settings.scale_out = true;
+    run.run(200);
+    assert!(run.count() > before);
 }
 
 #[test]

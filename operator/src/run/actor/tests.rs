@@ -19,8 +19,18 @@ use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::build::CURRENT;
+use crate::build::OperatorFacts;
+use crate::policy::Policy;
+use crate::run::apply::Stores;
+use crate::run::cache::Cluster;
+use crate::run::events::Announcer;
 use crate::run::fleet;
+use crate::run::lanes::Lanes;
 use crate::run::lease::{Candidate, Held};
+use crate::run::managers::Templates;
+use crate::run::metrics::OperatorMetrics;
+use crate::run::store::Store;
+use crate::run::tokens::{OperatorTokens, PublicKeys};
 
 /// Three times the turns that there were when a sick cluster kept one while it waited.
 const SICK: usize = 24;
@@ -141,14 +151,14 @@ fn world(client: &Client, manager: String) -> OperatorContext {
     let metrics = OperatorMetrics::new(&Metrics::default());
     let stores = Kind::ALL.into_iter().map(|kind| (kind, Arc::new(Store::default()))).collect::<Stores>();
     for store in stores.values() {
-        store.replace(Vec::new(), "1");
+        store.replace("", Vec::new(), "1");
     }
     let pods = Arc::new(Store::default());
-    pods.replace(Vec::new(), "1");
+    pods.replace("", Vec::new(), "1");
     let clusters = Arc::new(Store::default());
     let names = (0..SICK).map(|at| format!("sick-{at}")).chain((0..HEALTHY).map(|at| format!("well-{at}")));
     let kept = names.map(|name| Cluster::keep(serde_json::from_value(resource(&name)).unwrap()).unwrap());
-    clusters.replace(kept.collect(), "1");
+    clusters.replace("", kept.collect(), "1");
     OperatorContext {
         policy: Policy::default(),
         stores,

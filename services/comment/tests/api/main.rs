@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "what a test cannot go on without ends it, in its helpers too")]
 
 mod moderation;
+mod rules;
 mod support;
 
 use std::sync::atomic::Ordering::Relaxed;
@@ -34,7 +35,7 @@ async fn a_comment_is_answered_in_the_seed_s_shape_once_the_log_has_it() {
 
     let records = service.records(1).await;
     assert_eq!(records[0].key.as_deref(), Some(&b"cat"[..]));
-    let event = Interaction::from_json(&records[0].value, 0).unwrap();
+    let event = Interaction::from_log(&records[0].value, 0).unwrap();
     assert_eq!((event.kind, event.user_id.as_str()), (Kind::Comment, "ana"));
     let carried = event.comment.unwrap();
     assert_eq!(

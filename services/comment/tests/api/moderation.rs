@@ -87,6 +87,70 @@ async fn a_ban_on_an_owner_s_videos_follows_the_owner() {
 }
 
 #[tokio::test]
+async fn who_is_shadow_banned_is_answered_as_ever_and_shown_to_itself_alone() {
+    let service = Service::start().await;
+    assert_eq!(status(&service, "ann", "cat").await, StatusCode::CREATED);
+    let on = Scope::Video(VideoId::parse("cat").unwrap());
+    service.moderate(None, restrict("troll", Restriction::Shadow, on, None)).await;
+    service.archive_all().await;
+    until("the shadow ban is in force", async || {
+        let (status, posted) = service.post(&by("troll", "cat")).await;
+        assert_eq!(status, StatusCode::CREATED, "who is shadow-banned does not notice");
+        service.archive_all().await;
+        let page: Value = service.get("/comments/cat?limit=1").await.json().await.unwrap();
+        page["comments"][0]["id"] != posted["comment"]["id"]
+    })
+    .await;
+    let hidden = json!({"userid": "troll", "videoid": "cat", "comment": "hidden", "idempotency_key": "k"});
+    let first = service.post(&hidden).await;
+    assert_eq!(first.0, StatusCode::CREATED);
+    service.archive_all().await;
+    assert_eq!(service.post(&hidden).await, first, "as any comment");
+    assert_eq!(status(&service, "troll", "dog").await, StatusCode::CREATED);
+    assert_eq!(status(&service, "ann", "cat").await, StatusCode::CREATED);
+    service.archive_all().await;
+    let texts = async |query: &str| -> Vec<String> {
+        let page: Value = service.get(&format!("/comments/cat{query}")).await.json().await.unwrap();
+        let comments = page["comments"].as_array().unwrap().iter();
+        comments.map(|comment| comment["comment"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(texts("?userid=troll&limit=2").await, ["hi", "hidden"]);
+    for other in ["?userid=ann&limit=1000", "?limit=1000"] {
+        assert!(!texts(other).await.contains(&"hidden".to_owned()), "{other}");
+    }
+    let id = first.1["comment"]["id"].as_str().unwrap();
+    let around = service.get(&format!("/comments/cat?around={id}")).await;
+    assert_eq!(around.status(), StatusCode::NOT_FOUND, "nor is it found by its id");
+    // Its author may reply to it; nobody else knows that it is there.
+    let reply = |user: &str| json!({"userid": user, "videoid": "cat", "comment": "r", "reply_to": id});
+    assert_eq!(service.post(&reply("ann")).await.1["field"], "reply_to");
+    assert_eq!(service.post(&reply("troll")).await.0, StatusCode::CREATED);
+}
+
+#[tokio::test]
+async fn the_newest_page_has_the_pinned_comment() {
+    let service = Service::start().await;
+    let mut ids = Vec::new();
+    for text in ["one", "two"] {
+        let body = json!({"userid": "ann", "videoid": "cat", "comment": text});
+        ids.push(service.post(&body).await.1["comment"]["id"].as_str().unwrap().to_owned());
+    }
+    let page = async |query: &str| -> Value {
+        service.get(&format!("/comments/cat{query}")).await.json().await.unwrap()
+    };
+    service.archive_all().await;
+    assert_eq!(page("").await.get("pinned"), None);
+    service.moderate(Some("cat"), Action::Pin { comment_id: Some(ids[0].parse().unwrap()) }).await;
+    service.archive_all().await;
+    assert_eq!(page("?limit=1").await["pinned"]["comment"], "one");
+    assert_eq!(page("?limit=1").await["pinned"]["seq"], 1);
+    assert_eq!(page("?before=2").await.get("pinned"), None);
+    service.moderate(Some("cat"), Action::Delete { comment_id: ids[0].parse().unwrap() }).await;
+    service.archive_all().await;
+    assert_eq!(page("").await.get("pinned"), None);
+}
+
+#[tokio::test]
 async fn a_ban_outlives_the_service() {
     let mut service = Service::start().await;
     service.moderate(None, restrict("ann", Restriction::Ban, Scope::Everywhere, None)).await;

@@ -1,6 +1,7 @@
 //! A comment service on embedded stores that can be taken away, with a manager and a statistics service that write down
 //! what they are sent.
 
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -22,8 +23,9 @@ use liverank_comment::Config;
 use liverank_core::comment::random_id;
 use liverank_core::counting::{Batch, LogRecord, NumberedComment, OffsetRange, Rules, VideoState};
 use liverank_core::moderation::{Action, ActorRole, Moderation};
-use liverank_core::{Comment, CommentId, Interaction, Millis, UserId, VideoId};
-use liverank_runtime::ServiceContext;
+use liverank_core::{Comment, CommentId, Interaction, Metadata, Millis, UserId, VideoId};
+use liverank_runtime::peer::ManagerUrls;
+use liverank_runtime::{HttpSettings, Identity, ServiceContext};
 use reqwest::{Client, Response, Url};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -50,7 +52,11 @@ pub struct Service {
     neighbours: Neighbours,
     neighbour_url: Url,
     shell: ServiceContext,
-    _directory: TempDir,
+    /// The system's rules of comments, for the next restart.
+    pub rules_file: Option<PathBuf>,
+    /// Who it is and whom it knows, from the next restart on.
+    pub identity: Identity,
+    pub directory: TempDir,
 }
 
 impl Service {
@@ -76,7 +82,9 @@ impl Service {
             neighbours,
             neighbour_url,
             shell: ServiceContext::new(Duration::from_secs(1)),
-            _directory: directory,
+            rules_file: None,
+            identity: Identity::default(),
+            directory,
         };
         service.restart().await;
         service
@@ -85,15 +93,27 @@ impl Service {
     /// Starts a comment service that remembers nothing, on the same stores.
     pub async fn restart(&mut self) {
         self.shell.shutdown.cancel();
-        self.shell = ServiceContext::new(Duration::from_secs(1));
+        self.shell =
+            ServiceContext { identity: self.identity.clone(), ..ServiceContext::new(Duration::from_secs(1)) };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         self.base = format!("http://{}", listener.local_addr().unwrap());
+        tokio::spawn(self.serve(listener));
+    }
+
+    /// Why a comment service on these stores does not start.
+    pub async fn refused_start(&self) -> anyhow::Error {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        self.serve(listener).await.unwrap_err()
+    }
+
+    fn serve(&self, listener: TcpListener) -> impl Future<Output = anyhow::Result<()>> + use<> {
         let config = Config {
-            manager_url: vec![self.neighbour_url.clone()],
+            managers: ManagerUrls { manager_url: vec![self.neighbour_url.clone()] },
             statistics_url: vec![self.neighbour_url.clone()],
+            comment_rules_file: self.rules_file.clone(),
         };
         let (log, archive) = (Arc::clone(&self.log), Arc::clone(&self.archive));
-        tokio::spawn(liverank_comment::serve(config, log, archive, listener, self.shell.clone()));
+        liverank_comment::serve(config, log, archive, listener, self.shell.clone())
     }
 
     pub fn url(&self, path: &str) -> String {
@@ -200,7 +220,11 @@ impl Neighbours {
             .route("/comment-api-statistics", post(report))
             .route("/statistics", get(statistics))
             .with_state(self.clone());
-        tokio::spawn(liverank_runtime::server::serve_until_dropped(listener, router));
+        tokio::spawn(liverank_runtime::server::serve_until_dropped(
+            listener,
+            router,
+            HttpSettings::default(),
+        ));
         url
     }
 }
@@ -342,6 +366,10 @@ impl Archive for ArchiveWithSwitch {
     async fn heads(&self, videos: &[VideoId]) -> Result<Vec<u64>, StoreError> {
         self.inner.heads(videos).await
     }
+    async fn metadata(&self, videos: &[VideoId]) -> Result<Vec<Option<Metadata>>, StoreError> {
+        self.inner.metadata(videos).await
+    }
+
     async fn owners(&self, videos: &[VideoId]) -> Result<Vec<Option<UserId>>, StoreError> {
         self.here().await;
         self.inner.owners(videos).await

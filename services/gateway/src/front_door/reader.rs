@@ -45,7 +45,8 @@ impl Attempt {
         let reader = choose(&route.readers, self.choice, rand::random())?;
         let sent = gateway.client.request(self.request(reader, route.epoch)?);
         let response = tokio::time::timeout(ANSWER_TIMEOUT, sent).await.ok()?.ok()?;
-        // A 307 says that it does not serve the video any more; the managers know who does.
+        // A 307 says that it does not serve the video any more, and names an address for viewers, which may not be one for
+        // us. The managers know who serves it.
         (response.status() == StatusCode::OK).then(|| response.into_body())
     }
 

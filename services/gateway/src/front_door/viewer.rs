@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use liverank_core::handover::viewer_session::{Lost, RetryPolicy, Step, ViewerSession};
+use liverank_core::handover::viewer_session::{RetryPolicy, Step, ViewerSession};
 
 use super::reader::Attempt;
 use super::scan::{Scanner, Sort, first, last_id, sort};
@@ -33,7 +33,6 @@ const PATIENCE: RetryPolicy = RetryPolicy {
     first_pause: Duration::from_millis(250),
     longest_pause: Duration::from_secs(2),
     settled: Duration::from_secs(2),
-    silence: SILENCE,
     gives_up: Duration::MAX,
 };
 
@@ -43,10 +42,8 @@ pub(super) struct Viewer {
     watch: Watch,
     stay: StreamPermit,
     phase: Phase,
-    /// Whether the client has had its `connected`.
-    greeted: bool,
-    /// Says what to do when a stream ends; its times are since `start`.
-    follower: ViewerSession,
+    /// Where the client stands, and what to do when a stream ends; its times are since `start`.
+    session: ViewerSession,
     start: Instant,
     /// When the last stream ended, while there is no other.
     interrupted: Option<Instant>,
@@ -97,13 +94,10 @@ struct Watching {
 impl Viewer {
     pub(super) fn new(gateway: Arc<Gateway>, watch: Watch, stay: StreamPermit, exchange: Exchange) -> Self {
         let patience = RetryPolicy { gives_up: gateway.patience, ..PATIENCE };
-        // Where it stands is kept as it came, for it may be a bad id that a reader has to judge.
-        let follower = ViewerSession::new(Duration::ZERO, None, patience);
+        let session = ViewerSession::new(Duration::ZERO, watch.last_id.clone(), patience);
         let (start, phase) = (Instant::now(), Phase::Over);
         let farewell = Farewell::Unsaid(Box::pin(async move { exchange.said_all().await }));
-        let (greeted, interrupted) = (false, None);
-        let mut viewer =
-            Self { gateway, watch, stay, phase, greeted, follower, start, interrupted, farewell };
+        let mut viewer = Self { gateway, watch, stay, phase, session, start, interrupted: None, farewell };
         viewer.seek(Duration::ZERO, 0, None);
         viewer
     }
@@ -143,7 +137,7 @@ impl Viewer {
             video_id: self.watch.video_id.clone(),
             posted: self.watch.posted,
             events: self.watch.events,
-            last_id: self.watch.last_id.clone(),
+            last_id: self.session.last_id().to_owned(),
             choice,
             since,
             pause,
@@ -155,12 +149,12 @@ impl Viewer {
     fn found(&mut self, stream: Option<Incoming>) -> Option<Bytes> {
         if let Some(stream) = stream {
             self.interruption_over();
-            self.follower.opened(self.start.elapsed());
+            self.session.opened(self.start.elapsed());
             self.phase = Phase::Watching(Watching { stream, scanner: Scanner::default(), fresh: true });
             return None;
         }
         self.gateway.metrics.reroute(RerouteReason::Unreachable);
-        self.again(Lost::Failed)
+        self.again()
     }
 
     /// Something came from the reader, or nothing will any more.
@@ -170,12 +164,11 @@ impl Viewer {
             return self.stream_ended();
         };
         if watching.fresh {
-            events = settle(watching, &mut self.greeted, events);
+            events = settle(watching, &mut self.session, events);
         }
         // Ids of our readers are ASCII; any other could not be sent back in a header.
         if let Some(id) = last_id(&events).and_then(|id| str::from_utf8(id).ok()) {
-            self.watch.last_id.clear();
-            self.watch.last_id.push_str(id);
+            self.session.stands_at(id);
         }
         (!events.is_empty()).then_some(events)
     }
@@ -183,20 +176,18 @@ impl Viewer {
     fn stream_ended(&mut self) -> Option<Bytes> {
         self.interrupted.get_or_insert_with(Instant::now);
         self.gateway.metrics.reroute(RerouteReason::Ended);
-        self.again(Lost::Ended)
+        self.again()
     }
 
     /// Tries again, elsewhere, unless the client's time is better spent waiting by itself.
-    fn again(&mut self, why: Lost) -> Option<Bytes> {
+    fn again(&mut self) -> Option<Bytes> {
         let now = self.start.elapsed();
-        match self.follower.lost(now, why, rand::random()) {
+        match self.session.lost(now, rand::random()) {
             Step::Ask { at, choice } => {
                 self.seek(at.saturating_sub(now), choice, Some(Instant::now()));
                 None
             }
-            // A redirect names an address for viewers, which may not be one for us: it counts as a failure above, and
-            // the managers are asked. So none is followed here.
-            Step::Go(_) | Step::GiveUp => {
+            Step::GiveUp => {
                 self.gateway.metrics.turned_away.inc();
                 Some(self.end())
             }
@@ -233,7 +224,7 @@ async fn next_bytes(stream: &mut Incoming) -> Option<Bytes> {
 }
 
 /// Looks at a reader's first events: its greeting is for a client that has had none.
-fn settle(watching: &mut Watching, greeted: &mut bool, mut events: Bytes) -> Bytes {
+fn settle(watching: &mut Watching, session: &mut ViewerSession, mut events: Bytes) -> Bytes {
     let mut before = Vec::new();
     while watching.fresh && !events.is_empty() {
         let (event, rest) = first(&events);
@@ -245,7 +236,7 @@ fn settle(watching: &mut Watching, greeted: &mut bool, mut events: Bytes) -> Byt
             }
             Sort::Connected => {
                 watching.fresh = false;
-                if !std::mem::replace(greeted, true) {
+                if session.greeted() {
                     before.extend_from_slice(&event);
                 }
             }

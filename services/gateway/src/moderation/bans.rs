@@ -6,7 +6,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use liverank_core::event::{optional_text, required_text};
-use liverank_core::moderation::{Action, Restriction, Rule, RuleChange, Scope};
+use liverank_core::moderation::{Action, Changed, Restriction, Rule, RuleChange, Scope};
 use liverank_core::{Invalid, Millis, UserId, VideoId};
 use liverank_runtime::body::JsonObject;
 use liverank_runtime::params::Params;
@@ -21,7 +21,7 @@ use crate::interact::too_many;
 /// The longest time of a ban that ends: ten years. What is to last longer is for good.
 const MAX_SECONDS: u64 = 10 * 366 * 24 * 3600;
 /// The greatest revision that clients hold exactly.
-const MAX_REVISION: u64 = (1 << 53) - 1;
+pub(super) const MAX_REVISION: u64 = (1 << 53) - 1;
 /// Restrictions read for one page, ended ones included.
 const MAX_READ: usize = 10_000;
 
@@ -39,12 +39,7 @@ impl Target {
         video: Option<&str>,
         owner: Option<&str>,
     ) -> Result<Self, Invalid> {
-        let scope = match (video, owner) {
-            (None, None) => Scope::Everywhere,
-            (Some(video), None) => Scope::Video(VideoId::parse_field("videoid", video)?),
-            (None, Some(owner)) => Scope::Owner(UserId::parse_field("owner_id", owner)?),
-            (Some(_), Some(_)) => return Err(Invalid::new("owner_id", "cannot go together with videoid")),
-        };
+        let scope = scope(video, owner)?;
         let kind = kind.map_or(Ok(Restriction::Ban), Restriction::parse)?;
         Ok(Self { userid: UserId::parse_field("userid", userid)?, kind, scope })
     }
@@ -56,7 +51,17 @@ impl Target {
     }
 }
 
-fn scope_members(body: &mut Value, scope: &Scope) {
+/// Where something is to be in force.
+pub(super) fn scope(video: Option<&str>, owner: Option<&str>) -> Result<Scope, Invalid> {
+    match (video, owner) {
+        (None, None) => Ok(Scope::Everywhere),
+        (Some(video), None) => Ok(Scope::Video(VideoId::parse_field("videoid", video)?)),
+        (None, Some(owner)) => Ok(Scope::Owner(UserId::parse_field("owner_id", owner)?)),
+        (Some(_), Some(_)) => Err(Invalid::new("owner_id", "cannot go together with videoid")),
+    }
+}
+
+pub(super) fn scope_members(body: &mut Value, scope: &Scope) {
     match scope {
         Scope::Everywhere => {}
         Scope::Owner(owner) => body["owner_id"] = json!(owner),
@@ -142,8 +147,9 @@ pub(crate) async fn list(
         let changes = gateway.archive.noted(changes)?;
         let last = changes.len() < step;
         read += changes.len();
-        for RuleChange { revision, rule, .. } in changes {
+        for RuleChange { revision, what, .. } in changes {
             after = revision;
+            let Changed::Restriction { rule, .. } = what else { continue };
             bans.extend(rule.filter(|rule| rule.until.is_none_or(|until| until > now)).map(line));
         }
         if last {

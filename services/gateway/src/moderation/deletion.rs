@@ -32,19 +32,31 @@ pub(crate) async fn delete(
     let id = CommentId::parse_field("id", &id)?;
     params.only(&["reason"])?;
     let reason = reason(params.text("reason")?)?;
-    let comment = gateway.archive.noted(gateway.backends.archive.comment(&video, &id).await)?;
-    let comment = comment.ok_or_else(|| {
-        let detail = "the video has no such comment; one that was just posted is found a moment later";
-        Problem::not_found(detail).with("field", "id").retry_after(ASK_AGAIN)
-    })?;
+    let comment = known_comment(&gateway, &video, &id).await?;
     let role = role(&actor, &comment)?;
     let mut answer = json!({ "videoid": video, "id": id });
-    if comment.entry.is_comment() {
+    if comment.entry.has_text() {
         let action = Action::Delete { comment_id: id };
         let deed = Deed { user: actor.user, role, reason, video: Some(video), action };
         answer["action_id"] = deed.record(&gateway).await?.into();
     }
     Ok((StatusCode::ACCEPTED, Json(answer)))
+}
+
+/// A comment of the video.
+///
+/// # Errors
+/// 404 where the video has none of this id.
+pub(super) async fn known_comment(
+    gateway: &Gateway,
+    video: &VideoId,
+    id: &CommentId,
+) -> Result<Comment, Problem> {
+    let comment = gateway.archive.noted(gateway.backends.archive.comment(video, id).await)?;
+    comment.ok_or_else(|| {
+        let detail = "the video has no such comment; one that was just posted is found a moment later";
+        Problem::not_found(detail).with("field", "id").retry_after(ASK_AGAIN)
+    })
 }
 
 /// As what somebody may delete a comment.

@@ -1,11 +1,11 @@
-//! What a line of a list has beside the video, its score and its owner, where it is asked for: `?fields=viewers`.
+//! What a line of a list has beside the video, its score and its owner, where it is asked for: `?fields=viewers,metadata`.
 
 use liverank_core::ranking::Ranked;
-use liverank_core::{Invalid, VideoId};
+use liverank_core::{Invalid, Metadata, VideoId};
 use liverank_protocol::{ViewersOfMany, ViewersRequest};
 use serde::Serialize;
 
-use super::VIEWERS_TIMEOUT;
+use super::{METADATA_TIMEOUT, VIEWERS_TIMEOUT};
 use crate::Gateway;
 
 /// What is asked for.
@@ -13,15 +13,20 @@ use crate::Gateway;
 pub(super) struct Fields {
     /// How many viewers each video has now.
     pub(super) viewers: bool,
+    /// What the app says of it.
+    pub(super) metadata: bool,
 }
 
 impl Fields {
     /// Reads names that are separated by commas. Absent or empty text asks for nothing.
     pub(super) fn parse(text: Option<&str>) -> Result<Self, Invalid> {
         let mut names = text.unwrap_or_default().split(',').map(str::trim).filter(|name| !name.is_empty());
-        names.try_fold(Self::default(), |_, name| match name {
-            "viewers" => Ok(Self { viewers: true }),
-            _ => Err(Invalid::new("fields", "must be names of these, separated by commas: viewers")),
+        names.try_fold(Self::default(), |fields, name| match name {
+            "viewers" => Ok(Self { viewers: true, ..fields }),
+            "metadata" => Ok(Self { metadata: true, ..fields }),
+            _ => {
+                Err(Invalid::new("fields", "must be names of these, separated by commas: viewers, metadata"))
+            }
         })
     }
 }
@@ -34,7 +39,14 @@ pub(super) struct Line {
     /// Absent where it is not asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     viewers: Option<ViewersNow>,
+    /// Absent where it is not asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    metadata: Option<MetadataNow>,
 }
+
+/// Null where nothing was said of the video, and while the archive is away.
+#[derive(Debug, Serialize)]
+struct MetadataNow(Option<Metadata>);
 
 /// Null while no manager says so.
 #[derive(Debug, Serialize)]
@@ -45,8 +57,26 @@ pub(super) async fn filled(gateway: &Gateway, videos: Vec<Ranked>, fields: Field
     let viewers = if fields.viewers && !videos.is_empty() { viewers(gateway, &videos).await } else { None };
     let viewers_of =
         |at: usize| fields.viewers.then(|| ViewersNow(viewers.as_ref().and_then(|all| all.get(at).copied())));
-    let lines = videos.into_iter().enumerate();
-    lines.map(|(at, ranked)| Line { ranked, viewers: viewers_of(at) }).collect()
+    let mut metadata =
+        if fields.metadata && !videos.is_empty() { metadata(gateway, &videos).await } else { vec![] };
+    metadata.resize(videos.len(), None);
+    let lines = videos.into_iter().zip(metadata).enumerate();
+    lines
+        .map(|(at, (ranked, metadata))| {
+            let metadata = fields.metadata.then_some(MetadataNow(metadata));
+            Line { ranked, viewers: viewers_of(at), metadata }
+        })
+        .collect()
+}
+
+/// What apps say of them; nothing while the archive does not answer: the list is worth having without it.
+async fn metadata(gateway: &Gateway, videos: &[Ranked]) -> Vec<Option<Metadata>> {
+    let videos: Vec<VideoId> = videos.iter().map(|line| line.video_id.clone()).collect();
+    let asked = tokio::time::timeout(METADATA_TIMEOUT, gateway.backends.archive.metadata(&videos)).await;
+    match asked {
+        Ok(answer) => gateway.archive.noted(answer).unwrap_or_default(),
+        Err(_) => Vec::new(),
+    }
 }
 
 /// The viewers of all of them in one question; `None` while no manager answers it.
@@ -66,8 +96,14 @@ mod tests {
 
     #[test]
     fn what_is_not_known_is_refused() {
-        for (text, viewers) in [(None, false), (Some(""), false), (Some("viewers, viewers"), true)] {
-            assert_eq!(Fields::parse(text), Ok(Fields { viewers }));
+        for (text, viewers, metadata) in [
+            (None, false, false),
+            (Some(""), false, false),
+            (Some("viewers, viewers"), true, false),
+            (Some("metadata"), false, true),
+            (Some("metadata,viewers"), true, true),
+        ] {
+            assert_eq!(Fields::parse(text), Ok(Fields { viewers, metadata }));
         }
         for wrong in ["viewer", "viewers;", "viewers,score"] {
             assert_eq!(Fields::parse(Some(wrong)).unwrap_err().field, "fields", "{wrong}");

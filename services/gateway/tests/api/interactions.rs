@@ -1,5 +1,6 @@
 //! Interactions on their way into the log.
 
+use liverank_core::counting::Rules;
 use serde_json::{Value, json};
 
 use crate::support::{System, eventually, problem};
@@ -179,4 +180,23 @@ async fn a_thousand_are_in_flight_at_once() {
     let answer: Value = system.post("/interactions", json!(items).to_string()).await.json().await.unwrap();
     assert!(answer.as_array().unwrap().iter().all(|item| item["status"] == 202));
     assert_eq!(system.log.appended().len(), 1000);
+}
+
+#[tokio::test]
+async fn only_what_counts_once_per_user_is_taken_back() {
+    let system = System::start(&[]).await;
+    let unlike = r#"{"video_id":"cat","user_id":"ana","type":"unlike"}"#;
+    let unshare = r#"{"video_id":"cat","user_id":"ana","type":"unshare"}"#;
+    let rules = Rules { unique: "like".parse().unwrap(), ..Rules::default() };
+    system.backends.archive.open(&rules).await.unwrap();
+    assert_eq!(system.post("/interact", unlike).await.status(), 202);
+    let refused = problem(system.post("/interact", unshare).await, 400).await;
+    assert_eq!(refused["field"], "type");
+    assert!(refused["detail"].as_str().unwrap().contains("every share counts"), "{refused}");
+    let answer = system.post("/interactions", format!("[{unlike},{unshare}]")).await;
+    let answer: Value = answer.json().await.unwrap();
+    assert_eq!((&answer[0]["status"], &answer[1]["status"]), (&json!(202), &json!(400)));
+    assert_eq!(answer[1]["field"], "type");
+    assert_eq!(system.log.appended().len(), 2);
+    system.end().await;
 }

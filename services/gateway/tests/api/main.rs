@@ -4,11 +4,14 @@
 
 mod auth;
 mod bad_input;
+mod comment_rules;
 mod document;
 mod edge;
 mod front_door;
 mod interactions;
 mod moderation;
+mod new_videos;
+mod operate;
 mod page;
 mod proxy;
 mod sessions;

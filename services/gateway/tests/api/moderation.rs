@@ -13,9 +13,9 @@ use tokio::net::TcpListener;
 use crate::support::{System, problem};
 
 /// An issuer of tokens with roles, and a gateway that knows its key.
-struct Issuer {
+pub struct Issuer {
     pair: Ed25519KeyPair,
-    system: System,
+    pub system: System,
     _directory: tempfile::TempDir,
 }
 
@@ -24,7 +24,7 @@ fn text(value: &Value) -> String {
 }
 
 impl Issuer {
-    async fn start() -> Self {
+    pub async fn start() -> Self {
         let document = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).unwrap();
         let pair = Ed25519KeyPair::from_pkcs8(document.as_ref()).unwrap();
         let x = URL_SAFE_NO_PAD.encode(pair.public_key().as_ref());
@@ -45,7 +45,7 @@ impl Issuer {
         format!("{message}.{signature}")
     }
 
-    async fn ask(
+    pub async fn ask(
         &self,
         user: &str,
         roles: &Value,
@@ -60,7 +60,7 @@ impl Issuer {
     }
 
     /// Counts what the log got, as the consumer does, behind these comments by `ann` on the video `cat`.
-    async fn count(&self, comments: &[&str], records: &[Value]) {
+    pub async fn count(&self, comments: &[&str], records: &[Value]) {
         let archive = &self.system.backends.archive;
         archive.open(&Rules::default()).await.unwrap();
         let now = liverank_runtime::now_ms();
@@ -81,7 +81,7 @@ impl Issuer {
     }
 
     /// The moderation records that the log got.
-    fn recorded(&self) -> Vec<(String, Value)> {
+    pub fn recorded(&self) -> Vec<(String, Value)> {
         let all = self.system.log.appended().into_iter();
         all.filter(|(_, value)| value["type"] == "moderation").collect()
     }
@@ -296,4 +296,64 @@ async fn an_interaction_is_never_moderation() {
     let many: Value = system.post("/interactions", json!([record]).to_string()).await.json().await.unwrap();
     assert_eq!(many[0]["status"], 400, "{many}");
     assert!(system.log.appended().is_empty());
+}
+
+#[tokio::test]
+async fn a_service_or_the_owner_says_what_a_video_is_and_takes_it_off() {
+    let issuer = Issuer::start().await;
+    let (service, moderator) = (json!("service"), json!(["moderator"]));
+    let put = |path| (Method::PUT, path);
+    let cats = json!({"title": "Cats", "thumbnail": "https://cdn.test/c.jpg", "category": "pets", "length": 95, "no": null});
+    let first = issuer.ask("app", &service, put("/videos/dog?owner_id=olga"), Some(&cats)).await;
+    assert_eq!(first.status(), 202);
+    assert_eq!(first.json::<Value>().await.unwrap()["video_id"], "dog");
+    let records =
+        |issuer: &Issuer| issuer.recorded().into_iter().map(|(_, record)| record).collect::<Vec<_>>();
+    issuer.count(&["c1"], &records(&issuer)).await;
+    let mut kept = cats.clone();
+    kept.as_object_mut().unwrap().remove("no");
+    let video = issuer.system.json("/videos/dog").await;
+    assert_eq!((&video["metadata"], &video["user_id"]), (&kept, &json!("olga")));
+    assert_eq!((&video["removed"], &video["views"]), (&json!(false), &json!(0)));
+    assert_eq!(issuer.system.json("/videos/cat").await["metadata"], Value::Null);
+    // `ann` was the first to comment on `cat`, which makes her its owner in lists, and gives her no right to it.
+    for (user, roles, path) in
+        [("ben", none(), "/videos/dog"), ("ann", none(), "/videos/cat"), ("ann", none(), "/videos/new")]
+    {
+        for method in [Method::PUT, Method::DELETE] {
+            let answer = issuer.ask(user, &roles, (method, path), Some(&cats)).await;
+            assert_eq!(problem(answer, 403).await["rule"], "owner", "{user} {path}");
+        }
+    }
+    let own = json!({"title": "Dogs"});
+    assert_eq!(issuer.ask("olga", &none(), put("/videos/dog"), Some(&own)).await.status(), 202);
+    let answer = issuer.ask("olga", &none(), put("/videos/dog?owner_id=ben"), Some(&own)).await;
+    assert_eq!(problem(answer, 400).await["field"], "owner_id");
+    assert_eq!(
+        issuer.ask("mo", &moderator, (Method::DELETE, "/videos/dog?reason=dull"), None).await.status(),
+        202
+    );
+    let all = records(&issuer);
+    issuer.count(&[], &all[1..]).await;
+    let video = issuer.system.json("/videos/dog").await;
+    assert_eq!((&video["metadata"], &video["removed"]), (&own, &json!(true)));
+    let answer = issuer.ask("olga", &none(), put("/videos/dog"), Some(&own)).await;
+    assert_eq!(problem(answer, 403).await["rule"], "owner", "she does not undo what a moderator did");
+    problem(issuer.ask("app", &service, (Method::DELETE, "/videos/new"), None).await, 404).await;
+    for (field, bad) in [
+        ("title", json!({"title": 7})),
+        ("thumbnail", json!({"thumbnail": "javascript:alert(1)"})),
+        ("body", json!({"x": "y".repeat(4096)})),
+    ] {
+        let answer = issuer.ask("app", &service, put("/videos/dog"), Some(&bad)).await;
+        assert_eq!(problem(answer, 400).await["field"], field);
+    }
+    assert_eq!(issuer.recorded().len(), 3);
+    let log = issuer.ask("mo", &moderator, (Method::GET, "/moderation/log"), None).await;
+    let log: Value = log.json().await.unwrap();
+    assert_eq!(
+        (&log["actions"][0]["action"], &log["actions"][0]["reason"]),
+        (&json!("remove_video"), &json!("dull"))
+    );
+    assert_eq!((&log["actions"][1]["role"], &log["actions"][1]["metadata"]), (&json!("owner"), &own));
 }

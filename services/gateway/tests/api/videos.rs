@@ -10,12 +10,14 @@ use serde_json::{Value, json};
 
 use crate::support::{System, problem, serve};
 
-async fn rank(system: &System, videos: &[(&str, f64, f64)]) {
+pub async fn rank(system: &System, videos: &[(&str, f64, f64)]) {
     let entries = videos.iter().map(|(id, score, trending)| BoardEntry {
         video_id: VideoId::parse(id).unwrap(),
         owner: UserId::parse("ana").unwrap(),
         score: *score,
         trending: Some(*trending),
+        revision: 1,
+        removed: false,
     });
     // The boards are empty, so a repair of their first generation is what fills them.
     let entries: Vec<BoardEntry> = entries.collect();
@@ -125,7 +127,7 @@ async fn count(system: &System, events: &[Value]) {
         partition: 0,
         offset: offset as u64,
         broker_time: 1_760_000_000_000,
-        event: Interaction::parse(event, 1_760_000_000_000).unwrap(),
+        event: Interaction::from_log(event.to_string().as_bytes(), 1_760_000_000_000).unwrap(),
     };
     let batch = Batch {
         spans: vec![OffsetRange { partition: 0, from: 0, next: events.len() as u64, last: None }],
@@ -155,7 +157,8 @@ async fn a_video_has_its_counts_and_its_viewers() {
         system.json("/videos/a%20b%2Fc").await,
         json!({ "video_id": "a b/c", "user_id": "ben", "score": 11.0, "views": 1, "likes": 1, "comments": 1, "shares": 1,
             "watch_time_total": 11.25, "watch_time_score": 3.0, "watch_short": 1, "watch_long": 1, "viewers": 12,
-            "ranks": { "global": { "rank": null, "total": 0 }, "trending": { "rank": null, "total": 0 } } })
+            "ranks": { "global": { "rank": null, "total": 0 }, "trending": { "rank": null, "total": 0 } },
+            "metadata": null, "removed": false })
     );
 }
 
@@ -178,6 +181,22 @@ async fn a_list_has_viewers_where_they_are_asked_for() {
     let alone = System::start(&[]).await;
     rank(&alone, &[("a", 1.0, 9.0)]).await;
     assert_eq!(alone.json("/videos?fields=viewers").await["videos"][0]["viewers"], Value::Null);
+}
+
+#[tokio::test]
+async fn a_list_has_what_the_app_says_of_its_videos_where_it_is_asked_for() {
+    let system = System::start(&[]).await;
+    rank(&system, &[("a", 1.0, 9.0), ("b", 3.0, 7.0)]).await;
+    let unknown = system.json("/videos?fields=metadata").await;
+    assert_eq!(unknown["videos"][0]["metadata"], Value::Null);
+    let cats = json!({ "title": "Cats", "category": "pets" });
+    let put = json!({ "type": "moderation", "version": 1, "video_id": "a", "user_id": "app", "timestamp": 5, "event_id": "m",
+        "moderation": { "action": "put_video", "metadata": cats, "role": "service" } });
+    count(&system, &[put]).await;
+    let page = system.json("/videos?fields=metadata,viewers").await;
+    assert_eq!((&page["videos"][1]["metadata"], &page["videos"][0]["metadata"]), (&cats, &Value::Null));
+    assert_eq!(page["videos"][1].get("viewers"), Some(&Value::Null));
+    assert!(system.json("/videos").await["videos"][0].get("metadata").is_none());
 }
 
 #[tokio::test]

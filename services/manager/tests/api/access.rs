@@ -120,7 +120,7 @@ async fn a_stolen_reader_credential_is_one_reader() {
     let far = json!({"videoid": "v", "epoch": 1u64 << 52});
     assert_eq!(as_thief("/route", &far).await, StatusCode::BAD_REQUEST);
     // or be where the configuration does not have it.
-    for url in ["http://10.0.0.1:4001", "http://evil.example:4001", "https://127.0.0.1:4001"] {
+    for url in ["http://10.0.0.1:4001", "http://evil.example:4001", "https://10.0.0.1:4001"] {
         for field in ["public_url", "internal_url"] {
             let mut body = heartbeat("thief", "http://127.0.0.1:1");
             body[field] = json!(url);

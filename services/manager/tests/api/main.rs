@@ -7,5 +7,6 @@ mod autopilot;
 mod endpoints;
 mod moving;
 mod orders;
+mod overview;
 mod replacing;
 mod support;

@@ -23,7 +23,7 @@ use liverank_manager::Config;
 use liverank_protocol::access::{Caller, Service};
 use liverank_protocol::{HeartbeatAnswer, Warm};
 use liverank_runtime::identity::local::KeyRing;
-use liverank_runtime::{Identity, ServiceContext};
+use liverank_runtime::{HttpSettings, Identity, ServiceContext};
 use reqwest::{Client, Response, StatusCode};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -250,7 +250,9 @@ impl Reader {
             .with_state(Arc::clone(&told));
         let mut tasks = JoinSet::new();
         let server = tasks.spawn(async move {
-            liverank_runtime::server::serve_until_dropped(listener, router).await.unwrap();
+            liverank_runtime::server::serve_until_dropped(listener, router, HttpSettings::default())
+                .await
+                .unwrap();
         });
         let managers = managers.iter().map(|manager| manager.base.clone()).collect();
         let record = ReaderRecord {

@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use liverank_runtime::server::ConnectionSlot;
 use mio::event::Event;
-use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 use slab::Slab;
 use socket2::SockRef;
 
+use super::socket::Socket;
 use super::viewer::{After, Viewer};
 use super::{IDLE, Joining, WAKE, WorkerHandle};
 use crate::channel::Channel;
@@ -40,7 +40,7 @@ struct Members {
 }
 
 struct Entry {
-    viewer: Viewer<TcpStream>,
+    viewer: Viewer<Socket>,
     /// Where it is among its room's members.
     at: usize,
     /// Whether it stands in line for more.
@@ -139,11 +139,11 @@ impl Shard {
 
     fn enter(&mut self, Joining { viewer, bare }: Joining) {
         let _ = SockRef::from(&bare.socket).set_send_buffer_size(SEND_BUFFER);
-        let mut socket = TcpStream::from_std(bare.socket);
+        let mut socket = Socket::new(bare.socket, bare.tls);
         let slot = self.viewers.vacant_entry();
         let number = slot.key();
         let interest = Interest::READABLE | Interest::WRITABLE;
-        if let Err(error) = self.poll.registry().register(&mut socket, Token(number), interest) {
+        if let Err(error) = self.poll.registry().register(socket.tcp(), Token(number), interest) {
             return tracing::error!(%error, "a viewer's socket cannot be waited for");
         }
         let room = Arc::clone(viewer.room());

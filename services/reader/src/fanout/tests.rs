@@ -7,6 +7,7 @@ use liverank_adapters::comment_bus::embedded::EmbeddedBus;
 use liverank_core::comment::{Comment, CommentEpoch};
 use liverank_core::{CommentId, ReaderId, UserId, VideoId};
 use liverank_runtime::Health;
+use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection, StreamOwned};
 use tokio::sync::Semaphore;
 
 use super::*;
@@ -32,18 +33,64 @@ fn video() -> VideoId {
     VideoId::parse("v").unwrap()
 }
 
-/// A viewer's end, of a viewer who has joined.
-fn joined(hub: &Arc<Hub>, listener: &TcpListener, places: &Arc<Semaphore>) -> TcpStream {
+/// Both ends of a connection.
+fn connected(listener: &TcpListener) -> (TcpStream, TcpStream) {
     let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     client.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-    let (socket, _) = listener.accept().unwrap();
+    (client, listener.accept().unwrap().0)
+}
+
+/// A viewer's end, of a viewer who has joined.
+fn joined(hub: &Arc<Hub>, listener: &TcpListener, places: &Arc<Semaphore>) -> TcpStream {
+    let (client, socket) = connected(listener);
+    join(hub, places, socket, None);
+    client
+}
+
+fn join(hub: &Arc<Hub>, places: &Arc<Semaphore>, socket: TcpStream, tls: Option<Box<ServerConnection>>) {
     socket.set_nonblocking(true).unwrap();
     let seat = hub.enter(&video()).unwrap();
     let cursor = seat.room.now();
     let viewer = Viewer::new(seat, cursor, Form::Resuming, Bytes::from_static(b"HELLO\n\n"));
     let place = Arc::clone(places).try_acquire_owned().unwrap();
-    hub.fanout.join(Joining { viewer, bare: RawConnection { socket, head: Vec::new(), place } });
-    client
+    hub.fanout.join(Joining { viewer, bare: RawConnection { socket, tls, head: Vec::new(), place } });
+}
+
+type TlsClient = StreamOwned<ClientConnection, TcpStream>;
+
+/// The same over TLS.
+fn joined_over_tls(hub: &Arc<Hub>, listener: &TcpListener, places: &Arc<Semaphore>) -> TlsClient {
+    let own = rcgen::generate_simple_self_signed(vec!["reader".to_owned()]).unwrap();
+    let (cert, key) = (own.cert.der().clone(), own.signing_key.serialize_der());
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let server = ServerConfig::builder_with_provider(Arc::clone(&provider))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![cert.clone()], key.try_into().unwrap())
+        .unwrap();
+    let mut known = RootCertStore::empty();
+    known.add(cert).unwrap();
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(known)
+        .with_no_client_auth();
+    let (mut client, mut socket) = connected(listener);
+    let mut own = ClientConnection::new(Arc::new(config), "reader".try_into().unwrap()).unwrap();
+    let mut tls = ServerConnection::new(Arc::new(server)).unwrap();
+    std::thread::scope(|threads| {
+        threads.spawn(|| {
+            while tls.is_handshaking() {
+                tls.complete_io(&mut socket).unwrap();
+            }
+        });
+        while own.is_handshaking() {
+            own.complete_io(&mut client).unwrap();
+        }
+    });
+    join(hub, places, socket, Some(Box::new(tls)));
+    StreamOwned::new(own, client)
 }
 
 fn until(what: &str, holds: impl Fn() -> bool) {
@@ -68,7 +115,7 @@ fn comment(seq: u64) -> Comment {
 }
 
 /// Reads until the text ends with this.
-fn reads(client: &mut TcpStream, end: &str) -> String {
+fn reads(client: &mut impl Read, end: &str) -> String {
     let mut text = Vec::new();
     let mut buffer = [0; 4096];
     while !text.ends_with(end.as_bytes()) {
@@ -117,6 +164,52 @@ fn those_who_leave_are_noticed_and_the_others_get_everything() {
     let mut late = joined(&hub, &listener, &places);
     assert_eq!(late.read(&mut [0; 8]).unwrap_or(0), 0);
     assert_eq!((hub.viewers(), places.available_permits()), (0, 700));
+}
+
+#[test]
+fn over_tls_too_those_who_do_not_read_get_everything_later_and_all_are_told_the_end() {
+    // More than all buffers of a connection hold.
+    const COMMENTS: u64 = 2_000;
+    let hub = hub(COMMENTS as usize);
+    let (listener, places) = (TcpListener::bind("127.0.0.1:0").unwrap(), Arc::new(Semaphore::new(3)));
+    let mut clients: Vec<_> = (0..3).map(|_| joined_over_tls(&hub, &listener, &places)).collect();
+    for client in &mut clients {
+        reads(client, "HELLO\n\n");
+    }
+    drop(clients.pop());
+    let room = hub.room(&video()).unwrap();
+    let numbering = CommentEpoch::parse("n").unwrap();
+    room.note_head(&numbering, 0);
+    let long = |seq| Comment { text: "x".repeat(4_000), ..comment(seq) };
+    for seq in 1..=COMMENTS {
+        room.push(&numbering, &long(seq));
+        room.show_due(Instant::now());
+        hub.fanout.news(&room);
+    }
+    let last = String::from_utf8(crate::sse::comment(&numbering, &long(COMMENTS)).to_vec()).unwrap();
+    for client in &mut clients {
+        let text = reads(client, &last);
+        let seqs = text.lines().filter_map(|line| line.strip_prefix("id: n-"));
+        assert!(seqs.map(|n| n.parse::<u64>().unwrap()).eq(1..=COMMENTS));
+    }
+    until("leaving", || hub.viewers() == 2 && places.available_permits() == 1);
+    hub.fanout.stop();
+    for client in &mut clients {
+        assert_eq!(client.read(&mut [0; 8]).unwrap(), 0, "the end is said, and not a cut");
+    }
+}
+
+#[test]
+fn who_talks_without_end_over_tls_is_let_go() {
+    let hub = hub(10);
+    let (listener, places) = (TcpListener::bind("127.0.0.1:0").unwrap(), Arc::new(Semaphore::new(1)));
+    let mut client = joined_over_tls(&hub, &listener, &places);
+    reads(&mut client, "HELLO\n\n");
+    let hub_too = Arc::clone(&hub);
+    let talking = std::thread::spawn(move || while client.write_all(&[b'x'; 10_000]).is_ok() {});
+    until("the end", || hub_too.viewers() == 0);
+    talking.join().unwrap();
+    hub.fanout.stop();
 }
 
 #[test]

@@ -9,9 +9,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
-use liverank_core::stream_events::StreamEvents;
 
 use crate::channel::{Channel, Next};
+use crate::entry::Asked;
 use crate::hub::ViewerGuard;
 use crate::ring::{Cursor, Taken};
 use crate::sse::{self, Form};
@@ -27,8 +27,8 @@ pub struct Viewer<S> {
     seat: ViewerGuard,
     cursor: Cursor,
     form: Form,
-    /// What it is sent beside comments.
-    asked: StreamEvents,
+    /// Who it is, and what it is sent beside comments.
+    asked: Asked,
     /// The heartbeats of its room that it has had or had no need of.
     heartbeats: u32,
     /// Whether its socket takes nothing for now.
@@ -54,14 +54,14 @@ impl Viewer<()> {
     /// A viewer that is sent `first`, and then what comes after `cursor`.
     pub fn new(seat: ViewerGuard, cursor: Cursor, form: Form, first: Bytes) -> Self {
         let heartbeats = seat.room.heartbeats.load(Ordering::Relaxed);
-        let asked = StreamEvents::default();
+        let asked = Asked::default();
         Self { socket: (), seat, cursor, form, asked, heartbeats, full: false, said_all: false, rest: first }
     }
 
     /// The same viewer, who asked for these events beside comments.
     #[must_use]
-    pub fn asking(self, asked: StreamEvents) -> Self {
-        Self { asked, ..self }
+    pub fn asking(self, asked: impl Into<Asked>) -> Self {
+        Self { asked: asked.into(), ..self }
     }
 
     /// The same viewer, with its socket.
@@ -84,10 +84,20 @@ impl<S> Viewer<S> {
 }
 
 impl<S: Read + Write> Viewer<S> {
-    /// Its socket takes something again.
+    /// Its socket takes something again: first what waits in the socket itself.
     pub fn writable(&mut self) -> After {
-        self.full = false;
-        self.turn()
+        match self.socket.flush() {
+            Ok(()) => {
+                self.full = false;
+                self.turn()
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.full = true;
+                After::Waits
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => After::More,
+            Err(_) => After::Gone,
+        }
     }
 
     /// Writes what there is for it, as far as the socket takes it and others need not wait too long.

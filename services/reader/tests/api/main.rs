@@ -4,6 +4,7 @@
 mod crowd;
 mod deletions;
 mod faults;
+mod moderated;
 mod moves;
 mod resume;
 mod streams;

@@ -1,5 +1,6 @@
 use std::collections::HashSet;
 
+use liverank_core::moderation::ActorRole;
 use proptest::prelude::*;
 
 use super::*;
@@ -11,6 +12,9 @@ fn state(video: &str, counters: Counters) -> VideoState {
         owner_given: false,
         last_seq: counters.comments as u64,
         trending: (1.0 + counters.score(&Rules::default().weights) as f64).log2(),
+        corrections: 0,
+        metadata: None,
+        removed: None,
         counters,
     }
 }
@@ -35,6 +39,8 @@ fn board(state: &VideoState) -> BoardEntry {
         owner: state.owner.clone(),
         score: points(state.counters.score(&Rules::default().weights)),
         trending: state.trending.is_finite().then_some(state.trending),
+        revision: state.revision(),
+        removed: false,
     }
 }
 
@@ -121,6 +127,35 @@ fn a_score_beside_the_counters_that_the_rules_do_not_make_is_named() {
     );
 }
 
+#[test]
+fn what_was_taken_off_is_on_no_board() {
+    let rules = Rules::default();
+    let on = state("v", Counters { views: 3, ..Counters::default() });
+    let off = VideoState { removed: Some(ActorRole::Service), corrections: 1, ..on.clone() };
+    let compare = |before, board, after| with_boards(Some(before), board, Some(after), &rules);
+    assert_eq!(compare(&off, None, &off), OnBoards::Right);
+    let shown = board(&on);
+    assert!(matches!(compare(&off, Some(&shown), &off), OnBoards::Wrong(_)));
+    assert!(matches!(compare(&on, None, &on), OnBoards::Wrong(_)));
+    assert_eq!(compare(&on, None, &off), OnBoards::Moving);
+    let mut log = told(&on);
+    log.state = off;
+    assert_eq!(fields(&with_log(Some(&log), Some(&kept(&on)), true)), ["removed"]);
+}
+
+#[test]
+fn a_score_may_fall_where_something_was_taken_back() {
+    let rules = Rules::default();
+    let before = state("v", Counters { views: 3, likes: 1, ..Counters::default() });
+    let mut after = state("v", Counters { views: 3, likes: 0, ..Counters::default() });
+    after.corrections = 2;
+    let compare = |board: &BoardEntry| with_boards(Some(&before), Some(board), Some(&after), &rules);
+    assert_eq!(compare(&board(&after)), OnBoards::Right);
+    assert_eq!(compare(&board(&before)), OnBoards::Moving);
+    let wrong = BoardEntry { score: 1.0, ..board(&after) };
+    assert!(matches!(compare(&wrong), OnBoards::Wrong(_)), "of the latest state each number is known");
+}
+
 proptest! {
     #[test]
     fn equal_stores_have_no_difference_and_each_wrong_thing_is_named_alone(
@@ -154,6 +189,7 @@ proptest! {
         let (least, most) = (board(&before).score, between.score);
         between.score = (least + (most - least) * share).round();
         between.trending = board(&before).trending;
+        between.revision = before.revision();
         prop_assert_ne!(with_boards(Some(&before), Some(&between), Some(&after), &rules), OnBoards::Right);
         prop_assert_eq!(with_boards(Some(&before), Some(&between), Some(&after), &rules), OnBoards::Moving);
         prop_assert_eq!(with_boards(Some(&after), Some(&board(&after)), Some(&after), &rules), OnBoards::Right);

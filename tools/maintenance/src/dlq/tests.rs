@@ -134,6 +134,6 @@ async fn a_letter_buried_twice_goes_back_once_and_the_unreadable_one_stays() {
     let mut reader = log.read(&stretches).await.unwrap();
     let records = reader.next(10).await.unwrap();
     assert_eq!(records.len(), 1);
-    let event = Interaction::from_json(&records[0].value, 0).unwrap();
+    let event = Interaction::from_log(&records[0].value, 0).unwrap();
     assert_eq!((event.event_id.unwrap().as_str(), event.timestamp), ("dlq-2-5", TIME));
 }

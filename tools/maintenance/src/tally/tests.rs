@@ -1,3 +1,4 @@
+use liverank_core::counting::apply;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 

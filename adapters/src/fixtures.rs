@@ -1,0 +1,138 @@
+//! Fixtures of what the stores hold: see `core/tests/support/fixtures.rs`.
+
+use std::fmt::Debug;
+
+use liverank_core::comment::EntryKind;
+use liverank_core::counting::{AuditEntry, VideoState};
+use liverank_core::handover::Held;
+use liverank_core::moderation::{
+    Action, ActorRole, Changed, Moderation, Restriction, Rule, RuleChange, Scope,
+};
+use liverank_core::score::{Counters, Weights};
+use liverank_core::{Comment, CommentId, EventId, Metadata, ReaderId, UserId, VideoId};
+use serde_json::Value;
+
+use crate::assignment_store::ReaderRecord;
+
+#[path = "../../core/tests/support/fixtures.rs"]
+mod shared;
+
+/// Checks a format that is JSON, or is written as JSON in its fixture.
+pub fn check<T: PartialEq + Debug, E: Debug>(
+    name: &'static str,
+    today: &T,
+    write: impl Fn(&T) -> Value,
+    read: impl Fn(&Value) -> Result<T, E>,
+) {
+    let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures");
+    shared::check(&shared::Format { directory, name, write, read }, today);
+}
+
+/// Bytes of JSON as a value.
+pub fn json(bytes: &[u8]) -> Value {
+    serde_json::from_slice(bytes).expect("what is written is JSON")
+}
+
+/// A comment that replies to another one.
+pub fn comment() -> Comment {
+    let id = |id| CommentId::parse(id).expect("an id");
+    Comment {
+        id: id("c-2"),
+        user_id: UserId::parse("ann").expect("an id"),
+        video_id: VideoId::parse("cats").expect("an id"),
+        text: "hé".to_owned(),
+        timestamp: 1_700_000_000_250,
+        seq: 12,
+        reply_to: Some(id("c-1")),
+        entry: EntryKind::Comment,
+    }
+}
+
+/// An entry that says that a comment was removed.
+pub fn deletion() -> Comment {
+    let comment_id = CommentId::parse("c-1").expect("an id");
+    let entry = EntryKind::Deleted { comment_id, of: 11, role: ActorRole::Author };
+    Comment { text: String::new(), reply_to: None, entry, ..comment() }
+}
+
+/// A video with another number in each counter.
+pub fn video() -> VideoState {
+    VideoState {
+        video_id: VideoId::parse("cats").expect("an id"),
+        owner: UserId::parse("olga").expect("an id"),
+        owner_given: true,
+        counters: Counters {
+            views: 1,
+            likes: 2,
+            comments: 3,
+            shares: 4,
+            watch_ms: 5500,
+            watch_short: 6,
+            watch_long: 7,
+        },
+        last_seq: 12,
+        trending: 81_234.5,
+        corrections: 8,
+        metadata: Metadata::read(&serde_json::json!({"title": "Cats"})).ok(),
+        removed: Some(ActorRole::Service),
+    }
+}
+
+/// Weights of which none is as another one.
+pub const WEIGHTS: Weights = Weights {
+    view: 1,
+    like: 20,
+    comment: 300,
+    share: 4000,
+    watch_short: 50_000,
+    watch_long: 600_000,
+    watch_threshold_ms: 2000,
+};
+
+/// A restriction.
+pub fn muted() -> RuleChange {
+    let user = |id| UserId::parse(id).expect("an id");
+    let rule = Rule {
+        userid: user("ann"),
+        kind: Restriction::Mute,
+        scope: Scope::Owner(user("olga")),
+        until: Some(1_700_000_060_250),
+        reason: Some("spam".to_owned()),
+        by: user("mia"),
+        at: 1_700_000_000_250,
+    };
+    let what = Changed::Restriction { userid: user("ann"), rule: Some(rule) };
+    RuleChange { key: "ann/mute/owner/olga".to_owned(), revision: 8, what }
+}
+
+/// An entry of the audit log.
+pub fn deleted_by_a_moderator() -> AuditEntry {
+    let action = Action::Delete { comment_id: CommentId::parse("c-1").expect("an id") };
+    let moderation = Moderation { action, role: ActorRole::Moderator, reason: Some("spam".to_owned()) };
+    let (user, video) = (UserId::parse("mia").expect("an id"), VideoId::parse("cats").expect("an id"));
+    let id = EventId::parse("m-1").expect("an id");
+    let record = moderation.into_record(user, Some(video), id, 1_700_000_000_250);
+    AuditEntry { time: 1_700_000_000_251, partition: 4, offset: 99, record }
+}
+
+/// A heartbeat.
+pub fn reader_record() -> ReaderRecord {
+    let video = VideoId::parse("cats").expect("an id");
+    ReaderRecord {
+        id: ReaderId::parse("reader-1").expect("an id"),
+        public_url: "http://a:4001".to_owned(),
+        internal_url: "http://b:4001".to_owned(),
+        beat: 77,
+        incarnation: 1_700_000_000_000_250,
+        capacity: 100,
+        viewers: 12,
+        draining: true,
+        grace_ms: 5000,
+        highest_epoch: 9,
+        videos: vec![Held { video, viewers: 12, epoch: 7, ready: true, shedding: true }],
+        messages_sent: 70,
+        reconnects: 2,
+        reconnect_errors: 1,
+        ticket: serde_json::from_str(r#""c2VjcmV0""#).ok(),
+    }
+}

@@ -1,0 +1,239 @@
+//! The five paths that all else waits for, each on input that is always the same: `bench/instructions` counts what a
+//! processor executes for them. One path a run: `hot_paths count|stream|list|plan|route` prints how many operations it did.
+//!
+//! What comes before a `measured_…` function (making the input) is not counted.
+
+use std::collections::BTreeMap;
+use std::hint::black_box;
+
+use anyhow::{Context, bail};
+use liverank_adapters::event_log::RawRecord;
+use liverank_consumer::counter;
+use liverank_core::comment::{Comment, CommentEpoch, EntryKind};
+use liverank_core::counting::{self, Rules};
+use liverank_core::handover::coordinator::{ClusterView, ReaderStatus, route};
+use liverank_core::handover::{Assigned, Held, Share};
+use liverank_core::placement::{Budget, Limits, Part, Reader, ReaderAvailability, Situation, Video, plan};
+use liverank_core::ranking::Ranked;
+use liverank_core::{CommentId, ReaderId, UserId, VideoId};
+use liverank_reader::entry::EncodedEntry;
+use liverank_reader::ring::{Cursor, Ring, Taken};
+use liverank_websocket::measure::ListEncoder;
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+
+const EVENTS: usize = 5_000;
+const COMMENTS: u64 = 50;
+const VIEWERS: usize = 500;
+const LIST: usize = 100;
+const UPDATES: usize = 200;
+const ROUTES: u32 = 20_000;
+
+fn main() -> anyhow::Result<()> {
+    let path = std::env::args().nth(1).context("name a path: count, stream, list, plan or route")?;
+    let operations = match path.as_str() {
+        "count" => measured_count(&events()),
+        "stream" => measured_stream(&comments()?),
+        "list" => measured_list(ListEncoder::new(), lists()?),
+        "plan" => measured_plan(&situation()?),
+        "route" => measured_route(&Cluster::new()?),
+        other => bail!("there is no path {other:?}: count, stream, list, plan or route"),
+    };
+    println!("{operations}");
+    Ok(())
+}
+
+/// Events of 2,000 videos as the log gives them, the first videos more often.
+fn events() -> Vec<RawRecord> {
+    let mut random = StdRng::seed_from_u64(1);
+    let kinds = [r#""view""#, r#""view""#, r#""like""#, r#""share""#, r#""watch_time","watch_time":3.5"#];
+    let record = |offset: u64| {
+        let video = (2_000_f64.powf(random.random_range(0.0..1.0))) as u32;
+        let kind = kinds[offset as usize % kinds.len()];
+        let user = random.random_range(0..100_000);
+        let value = format!(r#"{{"video_id":"video-{video}","user_id":"user-{user}","type":{kind}}}"#);
+        RawRecord {
+            partition: 0,
+            offset,
+            broker_time: 1_800_000_000_000,
+            key: None,
+            value: value.into_bytes().into(),
+        }
+    };
+    (0..EVENTS as u64).map(record).collect()
+}
+
+/// From the bytes of the log to what a commit writes; an operation is an event.
+#[inline(never)]
+fn measured_count(records: &[RawRecord]) -> usize {
+    let records: Vec<_> = records.iter().filter_map(|record| counter::read(record).ok()).collect();
+    let effects = counting::apply(&records, [], [], &Rules::default());
+    black_box(&effects.videos);
+    effects.counted as usize
+}
+
+fn comments() -> anyhow::Result<Vec<Comment>> {
+    let comment = |seq| {
+        Ok(Comment {
+            id: CommentId::parse(&format!("comment-{seq}"))?,
+            user_id: UserId::parse(&format!("user-{seq}"))?,
+            video_id: VideoId::parse("video")?,
+            text: "What a goal that was, from so far away!".to_owned(),
+            timestamp: 1_800_000_000_000,
+            seq,
+            entry: EntryKind::Comment,
+            reply_to: None,
+        })
+    };
+    (1..=COMMENTS).map(comment).collect()
+}
+
+/// From a comment of the bus to the bytes of each viewer, in portions of five; an operation is a delivery.
+#[inline(never)]
+fn measured_stream(comments: &[Comment]) -> usize {
+    let numbering = CommentEpoch::from_bits(1);
+    let mut ring = Ring::new(100);
+    ring.anchor(numbering.clone(), 0);
+    let mut viewers = vec![Cursor::New; VIEWERS];
+    for viewer in &mut viewers {
+        ring.take(viewer);
+    }
+    let (mut given, mut sink) = (0, Vec::with_capacity(64 * 1024));
+    for portion in comments.chunks(5) {
+        for comment in portion {
+            ring.push(comment.seq, EncodedEntry::of(&numbering, comment));
+        }
+        ring.reveal();
+        for viewer in &mut viewers {
+            while let Taken::Events { bytes, count } = ring.take(viewer) {
+                sink.clear();
+                sink.extend_from_slice(&bytes);
+                given += count as usize;
+            }
+        }
+    }
+    black_box(&sink);
+    given
+}
+
+/// The best hundred of a board, again and again after three of them changed.
+fn lists() -> anyhow::Result<Vec<Vec<Ranked>>> {
+    let mut random = StdRng::seed_from_u64(2);
+    let line = |at: usize| {
+        let (video, owner) = (format!("video-{at}"), format!("owner-{}", at % 7));
+        let (video_id, user_id) = (VideoId::parse(&video)?, UserId::parse(&owner)?);
+        anyhow::Ok(Ranked { video_id, score: (LIST - at) as f64 * 10.0, user_id })
+    };
+    let mut list = (0..LIST).map(line).collect::<anyhow::Result<Vec<_>>>()?;
+    let mut update = || {
+        for _ in 0..3 {
+            list[random.random_range(0..LIST)].score += f64::from(random.random_range(1..30_i32));
+        }
+        list.sort_by(|a, b| b.score.total_cmp(&a.score).then_with(|| a.video_id.cmp(&b.video_id)));
+        list.clone()
+    };
+    Ok((0..UPDATES).map(|_| update()).collect())
+}
+
+/// A list of a hundred and its change, encoded for all who watch it; an operation is an update.
+#[inline(never)]
+fn measured_list(mut encoder: ListEncoder, lists: Vec<Vec<Ranked>>) -> usize {
+    let operations = lists.len();
+    for list in lists {
+        black_box(encoder.encode(list));
+    }
+    operations
+}
+
+/// 20 readers of which one is to be emptied, and 2,000 videos.
+fn situation() -> anyhow::Result<Situation> {
+    let mut random = StdRng::seed_from_u64(3);
+    let reader = |at: usize| {
+        let standing = if at == 7 { ReaderAvailability::Draining } else { ReaderAvailability::Open };
+        anyhow::Ok(Reader { id: ReaderId::parse(&format!("reader-{at:02}"))?, capacity: 20_000, standing })
+    };
+    let mut video = |at: usize| {
+        let viewers = (5_000_f64.powf(random.random_range(0.0..1.0))) as u64;
+        let part =
+            Part { reader: random.random_range(0..20), viewers, share: liverank_core::placement::WHOLE };
+        let id = VideoId::parse(&format!("video-{at:04}"))?;
+        anyhow::Ok(Video { id, epoch: 1, changed: 0, waiting: 0, moving: false, parts: vec![part] })
+    };
+    Ok(Situation {
+        now: 1_800_000_000_000,
+        readers: (0..20).map(reader).collect::<anyhow::Result<_>>()?,
+        videos: (0..2_000).map(&mut video).collect::<anyhow::Result<_>>()?,
+    })
+}
+
+/// One plan for all videos; an operation is a video.
+#[inline(never)]
+fn measured_plan(situation: &Situation) -> usize {
+    let limits = Limits { budget: Budget::unlimited(), ..Limits::default() };
+    black_box(plan(situation, &limits));
+    situation.videos.len()
+}
+
+/// What a manager knows of four readers of one video.
+struct Cluster {
+    video: VideoId,
+    assigned: Assigned,
+    held: BTreeMap<ReaderId, Held>,
+}
+
+impl Cluster {
+    fn new() -> anyhow::Result<Self> {
+        let video = VideoId::parse("video")?;
+        let mut readers = Vec::new();
+        let mut held = BTreeMap::new();
+        for (at, viewers) in [900, 1_000, 1_100, 700].into_iter().enumerate() {
+            let reader = ReaderId::parse(&format!("reader-{at}"))?;
+            readers.push(Share { reader: reader.clone(), weight: 250_000 });
+            held.insert(
+                reader,
+                Held { video: video.clone(), viewers, epoch: 3, ready: true, shedding: false },
+            );
+        }
+        Ok(Self { video, assigned: Assigned { epoch: 3, readers }, held })
+    }
+}
+
+impl ClusterView for Cluster {
+    fn assigned(&self, _: &VideoId) -> Option<&Assigned> {
+        Some(&self.assigned)
+    }
+
+    fn standing(&self, reader: &ReaderId) -> Option<ReaderStatus> {
+        self.held.contains_key(reader).then_some(ReaderStatus::Alive)
+    }
+
+    fn address(&self, reader: &ReaderId) -> Option<String> {
+        Some(format!("http://{reader}"))
+    }
+
+    fn held(&self, reader: &ReaderId, _: &VideoId) -> Option<&Held> {
+        self.held.get(reader)
+    }
+
+    fn usage(&self, reader: &ReaderId) -> u64 {
+        self.held.get(reader).map_or(0, |held| held.viewers / 2)
+    }
+
+    fn is_open(&self, _: &ReaderId) -> bool {
+        true
+    }
+
+    fn viewers(&self, _: &VideoId) -> u64 {
+        self.held.values().map(|held| held.viewers).sum()
+    }
+}
+
+/// Which reader a viewer is sent to; an operation is a viewer.
+#[inline(never)]
+fn measured_route(cluster: &Cluster) -> usize {
+    for lot in 0..ROUTES {
+        let lots = [lot.wrapping_mul(2_654_435_761), lot];
+        black_box(route(cluster, &cluster.video, &cluster.assigned, lots));
+    }
+    ROUTES as usize
+}

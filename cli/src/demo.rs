@@ -1,0 +1,294 @@
+//! The demo of `liverank up`: viewers come, a video goes viral, a reader is emptied and opened again, and all of them leave.
+//! Within a minute a newcomer has seen a split, moves and a drain.
+//!
+//! The viewers are real ones: each holds a comment stream at the front door, so everything that happens to them happens to
+//! any viewer. What happens when is data ([`SCRIPT`]). It is bounded by [`VIEWERS`] and by its end, and one runs at a time.
+
+use std::time::Duration;
+
+use anyhow::Context;
+use futures::StreamExt;
+use liverank_core::ReaderId;
+use liverank_core::handover::{Closing, Lease};
+use liverank_gateway::demo::{Demo, DemoOrder, DemoState};
+use liverank_protocol::access::Service;
+use liverank_protocol::{CordonRequest, Cordons, CordonsRequest, Load, MaybeUnknown};
+use liverank_runtime::client::{Client, RequestBuilder};
+use liverank_runtime::peer::{Peers, join};
+use liverank_runtime::{Identity, ServiceContext};
+use reqwest::Url;
+use serde_json::{Value, json};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until, timeout};
+
+/// Viewers at once: enough for the planner to act (it leaves imbalances below 25 viewers alone), and four sockets each.
+const VIEWERS: usize = 460;
+/// The video that goes viral.
+const VIRAL: &str = "moon-landing-live";
+/// The others, each with its owner and its part of the viewers.
+const VIDEOS: [(&str, &str, usize); 7] = [
+    ("northern-lights", "freya", 8),
+    ("street-food-tour", "minh", 6),
+    ("tiny-robots", "ada", 5),
+    ("harbour-at-dawn", "joana", 4),
+    ("vinyl-restoration", "otis", 3),
+    ("endgame-studies", "vera", 2),
+    (VIRAL, "katherine", 1),
+];
+const WORDS: [&str; 6] = [
+    "It is really happening!",
+    "Greetings from Porto!",
+    "Everybody in the office watches this.",
+    "Where was this filmed?",
+    "Here from the front page.",
+    "I have waited years for this.",
+];
+/// Between two things that are done.
+const BEAT: Duration = Duration::from_millis(100);
+/// How many seconds the managers may take to know who plans, at the start.
+const STARTS_WITHIN: usize = 30;
+/// How long one request may take.
+const WITHIN: Duration = Duration::from_secs(5);
+/// Orders that wait: one to begin and one to end.
+const WAITING: usize = 2;
+
+/// What begins at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Act {
+    /// So many viewers come to the videos, one a beat at least.
+    Come(usize),
+    /// So many come to the one that goes viral.
+    Viral(usize),
+    /// The last reader is emptied.
+    Drain,
+    /// It takes viewers again.
+    Open,
+    /// Everybody leaves.
+    Leave,
+}
+
+/// Second, what begins then, and how it is told.
+const SCRIPT: [(u64, Act, &str); 5] = [
+    (0, Act::Come(180), "180 viewers come to seven videos"),
+    (10, Act::Viral(280), "One video goes viral: 280 viewers come within seconds, and the planner splits it"),
+    (34, Act::Drain, "A reader is emptied: its viewers go over to the others, and nobody loses a comment"),
+    (52, Act::Open, "The reader is open again, and the planner evens the load out"),
+    (74, Act::Leave, "The viewers leave"),
+];
+/// When it is over, in seconds.
+const END: u64 = 78;
+
+/// Makes a viewer's token.
+pub type Token = Box<dyn Fn(&str) -> anyhow::Result<String> + Send + Sync>;
+
+/// What the demo needs of the system.
+pub struct System {
+    /// The front door.
+    pub gateway: Url,
+    /// A manager.
+    pub manager: Url,
+    /// Shown to the managers: an operator's.
+    pub identity: Identity,
+    /// Where the system asks viewers for tokens.
+    pub token: Option<Token>,
+}
+
+/// The demo of a system, and what has it running until the end of the process.
+pub fn demo(system: System, shell: ServiceContext) -> (Demo, impl Future<Output = anyhow::Result<()>>) {
+    let (orders, wanted) = mpsc::channel(WAITING);
+    let peers = Peers::over(&shell.peer_tls);
+    let (tell, state) = watch::channel(DemoState::default());
+    (Demo { orders, state }, async move {
+        let shutdown = shell.shutdown.clone();
+        tokio::select! {
+            () = shutdown.cancelled() => Ok(()),
+            ended = serve(Stage::new(system, &peers), wanted, tell) => ended,
+        }
+    })
+}
+
+async fn serve(
+    stage: Stage,
+    mut wanted: mpsc::Receiver<DemoOrder>,
+    tell: watch::Sender<DemoState>,
+) -> anyhow::Result<()> {
+    open_again(&stage).await;
+    while let Some(order) = wanted.recv().await {
+        if order == DemoOrder::Stop {
+            continue;
+        }
+        let played = tokio::select! {
+            played = play(&stage, &tell) => played,
+            () = stopped(&mut wanted) => Ok(()),
+        };
+        if let Err(error) = played {
+            tracing::warn!(%error, "the demo ended early");
+        }
+        // However it ended, no reader stays closed because of it.
+        if let Err(error) = stage.cordon(None).await {
+            tracing::warn!(%error, "the reader that the demo closed could not be opened again");
+        }
+        tell.send_replace(DemoState::default());
+    }
+    Ok(())
+}
+
+/// A process that was killed in the middle of a demo has left a reader closed.
+async fn open_again(stage: &Stage) {
+    for _ in 0..STARTS_WITHIN {
+        if stage.cordon(None).await.is_ok() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+}
+
+async fn stopped(wanted: &mut mpsc::Receiver<DemoOrder>) {
+    while wanted.recv().await.is_some_and(|order| order != DemoOrder::Stop) {}
+}
+
+async fn play(stage: &Stage, tell: &watch::Sender<DemoState>) -> anyhow::Result<()> {
+    let begun = Instant::now();
+    // Dropped at the end, and the streams with it.
+    let mut viewers = JoinSet::new();
+    let mut coming: Vec<&str> = Vec::new();
+    let mut acts = SCRIPT.iter().peekable();
+    let mut step = "";
+    for beat in 0_u64.. {
+        let seconds = begun.elapsed().as_secs();
+        if seconds >= END {
+            break;
+        }
+        while let Some((_, act, text)) = acts.next_if(|(at, ..)| *at <= seconds) {
+            step = text;
+            match act {
+                Act::Come(count) => coming.extend(spread(*count)),
+                Act::Viral(count) => coming.extend(std::iter::repeat_n(VIRAL, *count)),
+                Act::Drain => stage.cordon(Some(Closing::Draining)).await?,
+                Act::Open => stage.cordon(None).await?,
+                Act::Leave => viewers.abort_all(),
+            }
+        }
+        tell.send_replace(DemoState { running: true, step: step.to_owned(), seconds_left: END - seconds });
+        for video in coming.drain(..coming.len().min(5)) {
+            if viewers.len() < VIEWERS {
+                viewers.spawn(stage.watch(video, viewers.len()));
+            }
+        }
+        stage.say(beat).await;
+        while viewers.try_join_next().is_some() {}
+        sleep_until(begun + BEAT * u32::try_from(beat + 1).unwrap_or(u32::MAX)).await;
+    }
+    Ok(())
+}
+
+/// The videos of so many viewers, by each video's part, mixed.
+fn spread(count: usize) -> Vec<&'static str> {
+    let parts: Vec<&str> =
+        VIDEOS.iter().flat_map(|(video, _, part)| std::iter::repeat_n(*video, *part)).collect();
+    // A step that has no divisor in common with the parts goes through all of them in turn.
+    (0..count).map(|at| parts[at * 11 % parts.len()]).collect()
+}
+
+/// The system, and the way to it.
+struct Stage {
+    system: System,
+    client: Client,
+    managers: Peers,
+}
+
+impl Stage {
+    fn new(system: System, peers: &Peers) -> Self {
+        let managers = peers.showing(&system.identity, Service::Manager);
+        Self { system, client: peers.client(), managers }
+    }
+
+    fn signed(&self, user: &str, request: RequestBuilder) -> RequestBuilder {
+        match self.system.token.as_ref().and_then(|token| token(user).ok()) {
+            Some(token) => request.bearer_auth(token),
+            None => request,
+        }
+    }
+
+    /// A viewer's stream, read until it ends.
+    fn watch(&self, video: &str, number: usize) -> impl Future<Output = ()> + Send + use<> {
+        let user = format!("demo-{number}");
+        let mut url = join(&self.system.gateway, &["connect"]);
+        url.query_pairs_mut().append_pair("userid", &user).append_pair("videoid", video);
+        let request = self.signed(&user, self.client.get(url));
+        async move {
+            let Ok(answer) = request.send().await else { return };
+            let mut stream = answer.bytes_stream();
+            while let Some(Ok(_)) = stream.next().await {}
+        }
+    }
+
+    /// What a few of the viewers do: one thing a beat, and a comment now and then. What does not arrive is no harm.
+    async fn say(&self, beat: u64) {
+        let at = beat as usize;
+        let user = format!("demo-{}", at * 37 % VIEWERS);
+        let (video, owner, _) = VIDEOS[if at.is_multiple_of(2) { 6 } else { at * 5 % 6 }];
+        let (path, body): (&str, Value) = if at.is_multiple_of(7) {
+            ("comment", json!({"userid": user, "videoid": video, "comment": WORDS[at / 7 % WORDS.len()]}))
+        } else {
+            let kind = ["view", "view", "like", "share"][at / 2 % 4];
+            ("interact", json!({"video_id": video, "owner_id": owner, "user_id": user, "type": kind}))
+        };
+        let request = self.client.post(join(&self.system.gateway, &[path])).json(&body);
+        let _ = timeout(WITHIN, self.signed(&user, request).send()).await;
+    }
+
+    /// Closes the last reader, or opens all that the demo closed. Under the term in force, so that its planner goes on.
+    async fn cordon(&self, closing: Option<Closing>) -> anyhow::Result<()> {
+        let load: Load = self.managers.get(&self.system.manager, &["load"]).await?;
+        let own = load.cordons.iter().filter(|cordon| cordon.why == WHY).map(|cordon| cordon.reader.clone());
+        let readers: Vec<ReaderId> = match closing {
+            None => own.collect(),
+            Some(_) => load.readers.iter().map(|reader| reader.id.clone()).max().into_iter().collect(),
+        };
+        if readers.is_empty() || (closing.is_some() && load.readers.len() < 2) {
+            return Ok(());
+        }
+        let term = load.term.context("nobody plans")?.term;
+        let cordon =
+            |reader| CordonRequest { reader, cordon: closing.map(MaybeUnknown::Known), why: WHY.to_owned() };
+        let lease = Lease { uid: "demo".into(), transitions: 0 };
+        let wanted = CordonsRequest { term, lease, cordons: readers.into_iter().map(cordon).collect() };
+        let _: Cordons = self.managers.post(&self.system.manager, &["cordons"], &wanted).await?;
+        Ok(())
+    }
+}
+
+/// Why a reader is closed, for others to see, and for the demo to know its own.
+const WHY: &str = "the demo";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_script_is_in_order_and_within_its_bounds() {
+        assert!(SCRIPT.is_sorted_by_key(|(at, ..)| *at));
+        assert!(SCRIPT.iter().all(|(at, ..)| *at < END));
+        let come: usize = SCRIPT
+            .iter()
+            .map(|(_, act, _)| match act {
+                Act::Come(count) | Act::Viral(count) => *count,
+                _ => 0,
+            })
+            .sum();
+        assert_eq!(come, VIEWERS);
+        assert_eq!(SCRIPT.last().unwrap().1, Act::Leave);
+    }
+
+    #[test]
+    fn every_video_has_its_part_of_the_viewers() {
+        let spread = spread(180);
+        let most = VIDEOS.iter().map(|(_, _, part)| part).sum::<usize>();
+        for (video, _, part) in VIDEOS {
+            let own = spread.iter().filter(|one| **one == video).count();
+            assert!(own.abs_diff(180 * part / most) <= part, "{video}: {own}");
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! `liverank top`: readers, viewers, hot videos, moves, lag and rates, as they change, from the front door's `GET /operate`.
+//!
+//! | module | does |
+//! |---|---|
+//! | this one | asks, and goes on until it is told to stop |
+//! | `picture` | reads the answer |
+//! | `screen` | draws it on a terminal |
+//! | `text` | writes it where there is no terminal |
+
+use std::io::IsTerminal;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use clap::Args;
+use liverank_runtime::client::Client;
+use liverank_runtime::peer::{Peers, root_cause};
+use liverank_runtime::tls::PeerTlsArgs;
+use ratatui::crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers};
+use reqwest::{StatusCode, Url};
+use serde_json::Value;
+
+use crate::look;
+use crate::output::{Format, OutputArgs};
+use picture::Picture;
+
+mod picture;
+mod screen;
+mod text;
+
+/// How long the front door may take: it waits for the stores 3 s itself.
+const WITHIN: Duration = Duration::from_secs(6);
+
+/// `liverank top`.
+#[derive(Debug, Clone, Args)]
+pub struct Top {
+    /// The front door.
+    #[arg(long, env = "LIVERANK_URL", value_name = "URL", default_value = "http://127.0.0.1:8080")]
+    url: Url,
+    /// A viewer's token with the role operator or service, where the system asks viewers for tokens.
+    #[arg(long, env = "LIVERANK_TOKEN", value_name = "TOKEN", hide_env_values = true)]
+    token: Option<String>,
+    /// Seconds from one look to the next.
+    #[arg(long, value_name = "SECONDS", default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=60))]
+    interval_seconds: u64,
+    /// One look, as text; as where the output is no terminal.
+    #[arg(long)]
+    once: bool,
+    #[command(flatten)]
+    tls: PeerTlsArgs,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+impl Top {
+    /// Shows it until q is pressed; once, where nobody could press it.
+    pub fn run(&self) -> anyhow::Result<ExitCode> {
+        look::run(async {
+            let client = Peers::over(&self.tls.open()?).client();
+            if self.once || self.output.output != Format::Table || !std::io::stdout().is_terminal() {
+                let answer = self.ask(&client).await?;
+                let picture = Picture::read(&answer)?;
+                self.output.print(&answer, || text::of(&picture))?;
+                return Ok(ExitCode::SUCCESS);
+            }
+            // What is wrong from the start is said on an ordinary screen.
+            let first = Picture::read(&self.ask(&client).await?)?;
+            let mut terminal = ratatui::init();
+            let ended = self.show(&client, &mut terminal, first).await;
+            ratatui::restore();
+            ended.map(|()| ExitCode::SUCCESS)
+        })
+    }
+
+    async fn show(
+        &self,
+        client: &Client,
+        terminal: &mut ratatui::DefaultTerminal,
+        first: Picture,
+    ) -> anyhow::Result<()> {
+        let (mut picture, mut trouble) = (first, None);
+        loop {
+            terminal.draw(|frame| screen::draw(frame, &picture, trouble.as_deref()))?;
+            let until = Instant::now() + Duration::from_secs(self.interval_seconds);
+            while let Some(left) = until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())
+            {
+                if !event::poll(left)? {
+                    break;
+                }
+                match event::read()? {
+                    Event::Key(key) if key.kind == KeyEventKind::Press => {
+                        let interrupts =
+                            key.code == KeyCode::Char('c') && key.modifiers.contains(KeyModifiers::CONTROL);
+                        if interrupts || matches!(key.code, KeyCode::Char('q') | KeyCode::Esc) {
+                            return Ok(());
+                        }
+                    }
+                    Event::Resize(..) => {
+                        terminal.draw(|frame| screen::draw(frame, &picture, trouble.as_deref()))?;
+                    }
+                    _ => {}
+                }
+            }
+            match self.ask(client).await.and_then(|answer| Picture::read(&answer)) {
+                Ok(seen) => (picture, trouble) = (seen, None),
+                Err(error) => trouble = Some(format!("{error:#}")),
+            }
+        }
+    }
+
+    async fn ask(&self, client: &Client) -> anyhow::Result<Value> {
+        let url = self.url.join("/operate").context("--url")?;
+        let mut request = client.get(url).timeout(WITHIN);
+        if let Some(token) = &self.token {
+            request = request.bearer_auth(token);
+        }
+        let answer = request.send().await;
+        let answer = answer.map_err(|error| {
+            let why = root_cause(&error);
+            anyhow::anyhow!("the front door does not answer at {}; set --url: {why}", self.url)
+        })?;
+        match answer.status() {
+            StatusCode::OK => answer.json().await.context("what answers there is not liverank"),
+            StatusCode::UNAUTHORIZED => bail!(
+                "this system asks viewers for tokens, and {}: --token (LIVERANK_TOKEN), with the role operator",
+                if self.token.is_some() { "this one is not good" } else { "none is given" }
+            ),
+            StatusCode::FORBIDDEN => bail!("the token lacks the role operator or service"),
+            StatusCode::NOT_FOUND => bail!("{} is of a release without this, or no front door", self.url),
+            status => bail!("the front door answers {status}"),
+        }
+    }
+}

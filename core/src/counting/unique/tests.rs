@@ -1,0 +1,196 @@
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+use serde_json::json;
+
+use super::super::{Effects, LogRecord, Moderated, Rules, VideoState, apply_with};
+use super::*;
+use crate::Millis;
+use crate::score::{Counters, Weights};
+
+const BEGIN: Millis = 1_700_000_000_000;
+
+fn rules() -> Rules {
+    Rules { unique: "like,share".parse().unwrap(), ..Rules::default() }
+}
+
+fn record(offset: u64, video: &str, user: &str, kind: &str) -> LogRecord {
+    let value = json!({"video_id": video, "user_id": user, "type": kind, "watch_time": 1});
+    let broker_time = BEGIN + offset as Millis;
+    LogRecord { partition: 0, offset, broker_time, event: Interaction::parse(&value, broker_time).unwrap() }
+}
+
+/// An archive in memory.
+#[derive(Default)]
+struct Store {
+    videos: BTreeMap<String, VideoState>,
+    marks: BTreeMap<MarkKey, f64>,
+}
+
+impl Store {
+    fn commit(&mut self, records: &[LogRecord], rules: &Rules) -> Effects {
+        let keys: Vec<_> =
+            records.iter().filter_map(|record| mark_key(&record.event, rules.unique)).collect();
+        let marks: BTreeMap<_, _> =
+            keys.into_iter().filter_map(|key| Some((key, *self.marks.get(&key)?))).collect();
+        let known: Vec<_> = self.videos.values().cloned().collect();
+        let effects = apply_with(records, known, Vec::new(), Moderated::default(), marks, rules);
+        for state in &effects.videos {
+            self.videos.insert(state.video_id.to_string(), state.clone());
+        }
+        for change in &effects.marks {
+            assert_eq!(self.marks.contains_key(&change.key), change.stored);
+            match change.now {
+                Some(value) => self.marks.insert(change.key, value),
+                None => self.marks.remove(&change.key),
+            };
+        }
+        effects
+    }
+
+    fn counters(&self, video: &str) -> Counters {
+        self.videos[video].counters
+    }
+}
+
+#[test]
+fn a_user_likes_a_video_once_and_takes_it_back_once() {
+    let mut store = Store::default();
+    let log = ["like", "like", "unlike", "unlike", "like", "view", "view"];
+    let log: Vec<_> = log.iter().enumerate().map(|(at, kind)| record(at as u64, "v", "ana", kind)).collect();
+    let likes: Vec<i64> = log
+        .iter()
+        .map(|record| {
+            store.commit(std::slice::from_ref(record), &rules());
+            store.counters("v").likes
+        })
+        .collect();
+    assert_eq!(likes, [1, 1, 0, 0, 1, 1, 1]);
+    assert_eq!((store.counters("v").views, store.marks.len()), (2, 1));
+    let mut at_once = Store::default();
+    let effects = at_once.commit(&log, &rules());
+    assert_eq!((effects.counted, effects.repeated), (5, 2));
+    assert_eq!((&at_once.videos, &at_once.marks), (&store.videos, &store.marks));
+}
+
+#[test]
+fn users_videos_and_types_are_apart() {
+    let mut store = Store::default();
+    let log = [
+        record(0, "v", "ana", "like"),
+        record(1, "v", "ben", "like"),
+        record(2, "w", "ana", "like"),
+        record(3, "v", "ana", "share"),
+        record(4, "v", "ana", "unshare"),
+        record(5, "v", "cid", "unlike"),
+    ];
+    store.commit(&log, &rules());
+    let (v, w) = (store.counters("v"), store.counters("w"));
+    assert_eq!((v.likes, v.shares, w.likes, store.marks.len()), (2, 0, 1, 3));
+}
+
+#[test]
+fn where_a_type_counts_each_time_nothing_is_taken_back() {
+    let mut store = Store::default();
+    let log = [record(0, "v", "ana", "like"), record(1, "v", "ana", "like"), record(2, "v", "ana", "unlike")];
+    let effects = store.commit(&log, &Rules::default());
+    assert_eq!((store.counters("v").likes, effects.counted, effects.repeated), (2, 2, 1));
+    assert!(effects.marks.is_empty());
+    let nothing = store.commit(&[record(3, "new", "ana", "unlike")], &rules());
+    assert!(nothing.videos.is_empty(), "an unlike makes no video");
+}
+
+#[test]
+fn a_like_that_was_taken_back_leaves_no_trend() {
+    let mut store = Store::default();
+    store.commit(&[record(0, "v", "ana", "like"), record(1, "v", "ana", "unlike")], &rules());
+    assert!(store.videos["v"].trending.is_infinite());
+}
+
+#[test]
+fn names_are_read_as_written() {
+    for text in ["", "like", "view,like,share"] {
+        assert_eq!(text.parse::<UniqueKinds>().unwrap().to_string(), text);
+    }
+    assert_eq!(" share, like ".parse::<UniqueKinds>().unwrap().to_string(), "like,share");
+    for wrong in ["likes", "comment", "like;share", "unlike"] {
+        assert_eq!(wrong.parse::<UniqueKinds>().unwrap_err().field, "unique", "{wrong}");
+    }
+    let of = |text: &str| text.parse::<UniqueKinds>().unwrap();
+    assert!(of("like,share").includes(of("like")) && !of("like").includes(of("like,share")));
+    assert!(of("").includes(of("")) && of("").is_empty() && !of("view").is_empty());
+}
+
+/// What the log says by the definition: the last of a user's likes and unlikes decides.
+fn model(log: &[LogRecord]) -> BTreeMap<String, (Counters, f64)> {
+    let weights = Weights::default();
+    let mut counters: BTreeMap<String, Counters> = BTreeMap::new();
+    let mut marks: BTreeMap<(String, String, Kind), Millis> = BTreeMap::new();
+    let mut worth: BTreeMap<String, f64> = BTreeMap::new();
+    for record in log {
+        let event = &record.event;
+        let (video, user) = (event.video_id.to_string(), event.user_id.to_string());
+        if let Some(kind) = event.kind.takes_back() {
+            marks.remove(&(video, user, kind));
+        } else if rules().unique.contains(event.kind) {
+            counters.entry(video.clone()).or_default();
+            marks.entry((video, user, event.kind)).or_insert(event.timestamp);
+        } else {
+            counters.entry(video.clone()).or_default().add(event, &weights);
+            *worth.entry(video).or_default() += crate::score::worth(event, &weights) as f64;
+        }
+    }
+    for (video, _, kind) in marks.into_keys() {
+        let counted = counters.get_mut(&video).unwrap();
+        let points = if kind == Kind::Like {
+            counted.likes += 1;
+            weights.like
+        } else {
+            counted.shares += 1;
+            weights.share
+        };
+        *worth.entry(video).or_default() += points as f64;
+    }
+    counters
+        .into_iter()
+        .map(|(video, counted)| {
+            let worth = worth.get(&video).copied().unwrap_or_default();
+            (video, (counted, worth))
+        })
+        .collect()
+}
+
+proptest! {
+    /// However a log of likes and unlikes is cut, each counts once in either direction.
+    #[test]
+    fn each_counts_once_in_either_direction(
+        events in proptest::collection::vec((0..2u8, 0..3u8, 0..crate::Kind::ALL.len()), 1..80), step in 1..20usize,
+    ) {
+        let log: Vec<_> = events.iter().enumerate().map(|(at, (video, user, kind))| {
+            record(at as u64, &format!("v{video}"), &format!("u{user}"), Kind::ALL[*kind].name())
+        }).collect();
+        let mut store = Store::default();
+        let mut revisions: BTreeMap<String, u64> = BTreeMap::new();
+        for records in log.chunks(step) {
+            let before = store.videos.clone();
+            for state in store.commit(records, &rules()).videos {
+                let id = state.video_id.to_string();
+                let was = before.get(&id);
+                // The boards tell a later state from an earlier one by this.
+                if was != Some(&state) {
+                    prop_assert!(state.revision() > revisions.get(&id).copied().unwrap_or(0));
+                }
+                revisions.insert(id, state.revision());
+            }
+        }
+        let expected = model(&log);
+        prop_assert_eq!(store.videos.len(), expected.len());
+        for (video, (counters, worth)) in expected {
+            let state = &store.videos[&video];
+            prop_assert_eq!(state.counters, counters);
+            // All is of the same moment, as far as the half-life tells.
+            let shown = crate::trending::value_at(state.trending, BEGIN, rules().half_life_ms) * 1000.0;
+            prop_assert!((shown - worth).abs() <= worth.max(1.0) * 1e-4, "{} {}", shown, worth);
+        }
+    }
+}

@@ -1,0 +1,307 @@
+//! What comments in a place must be like: everywhere, on an owner's videos, or on one video. As moderators set it by
+//! requests, and whoever runs the system by a file.
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::screening::Screen;
+use crate::Invalid;
+use crate::comment::MAX_COMMENT_CHARS;
+
+/// The longest JSON of the rules of one place. They are kept whole in memory by every comment service.
+pub const MAX_RULES_BYTES: usize = 8 * 1024;
+/// Places that have rules, at most: 80 MB of rules at every comment service. More are refused.
+pub const MAX_RULED_SCOPES: u64 = 10_000;
+/// The longest pause that slow mode asks for: a day.
+pub const MAX_SLOW_SECONDS: u32 = 24 * 3600;
+/// The longest time for which a text must not be repeated: an hour. Each text is remembered for it.
+pub const MAX_REPEAT_SECONDS: u32 = 3600;
+/// Words of one place. They are looked for all at once, in one pass over a comment.
+pub const MAX_WORDS: usize = 1000;
+/// The longest word or phrase, in characters.
+pub const MAX_WORD_CHARS: usize = 64;
+/// Patterns of one place. Each is one pass over a comment.
+pub const MAX_PATTERNS: usize = 8;
+/// The longest pattern, in characters.
+pub const MAX_PATTERN_CHARS: usize = 200;
+/// Hosts of links that are allowed.
+pub const MAX_HOSTS: usize = 50;
+
+/// What happens to a comment in which something is found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Measure {
+    /// It is refused.
+    Reject,
+    /// It is taken; stars are in the place of what was found.
+    Mask,
+    /// It waits for a moderator.
+    Hold,
+}
+
+/// What links do to a comment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LinkRule {
+    /// What happens to a comment with a link.
+    pub action: Measure,
+    /// Hosts that may be linked to, with all below them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub allow: Vec<String>,
+}
+
+/// Words and phrases, and what they do to a comment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WordRule {
+    /// What happens to a comment with one of them.
+    pub action: Measure,
+    /// Whole words; a `*` at an end stands for more of a word.
+    pub words: Vec<String>,
+}
+
+/// A pattern, and what it does to a comment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PatternRule {
+    /// What happens to a comment in which it is found.
+    pub action: Measure,
+    /// A regular expression, in the syntax of the Rust crate `regex`, whatever the case of letters.
+    pub pattern: String,
+}
+
+/// The rules of one place. What is absent is no rule.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CommentRules {
+    /// A user may comment once in so many seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slow_seconds: Option<u32>,
+    /// Only members may comment: users whose token has the role `member`.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub members_only: bool,
+    /// The longest comment, in characters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_chars: Option<u32>,
+    /// For so many seconds a user may not say the same again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub own_repeat_seconds: Option<u32>,
+    /// For so many seconds nobody may say the same again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub any_repeat_seconds: Option<u32>,
+    /// Links.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub links: Option<LinkRule>,
+    /// Every comment waits for a moderator.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub hold_all: bool,
+    /// Words.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub words: Vec<WordRule>,
+    /// Patterns.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub patterns: Vec<PatternRule>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands out references")]
+const fn is_false(flag: &bool) -> bool {
+    !*flag
+}
+
+/// The members of [`CommentRules`], as they are written.
+const MEMBERS: [&str; 9] = [
+    "slow_seconds",
+    "members_only",
+    "max_chars",
+    "own_repeat_seconds",
+    "any_repeat_seconds",
+    "links",
+    "hold_all",
+    "words",
+    "patterns",
+];
+
+impl CommentRules {
+    /// Reads and checks the rules that somebody wrote.
+    ///
+    /// # Errors
+    /// Names the member that is wrong; an unknown one is wrong, too.
+    pub fn parse(object: &Map<String, Value>) -> Result<Self, Invalid> {
+        if let Some(unknown) = object.keys().find(|name| !MEMBERS.contains(&name.as_str())) {
+            let known = MEMBERS.join(", ");
+            return Err(Invalid::new("rules", format!("has no member {unknown:?}; it may have {known}")));
+        }
+        let rules = Self {
+            slow_seconds: member(object, "slow_seconds")?,
+            members_only: member(object, "members_only")?.unwrap_or(false),
+            max_chars: member(object, "max_chars")?,
+            own_repeat_seconds: member(object, "own_repeat_seconds")?,
+            any_repeat_seconds: member(object, "any_repeat_seconds")?,
+            links: member(object, "links")?,
+            hold_all: member(object, "hold_all")?.unwrap_or(false),
+            words: member(object, "words")?.unwrap_or_default(),
+            patterns: member(object, "patterns")?.unwrap_or_default(),
+        };
+        rules.check()?;
+        Ok(rules)
+    }
+
+    /// Reads the JSON of a file.
+    ///
+    /// # Errors
+    /// As [`CommentRules::parse`].
+    pub fn from_json(json: &[u8]) -> Result<Self, Invalid> {
+        match crate::json::parse(json)? {
+            Value::Object(object) => Self::parse(&object),
+            _ => Err(Invalid::new("rules", "must be a JSON object")),
+        }
+    }
+
+    /// Whether there is no rule.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Whether every member keeps its bounds, and words and patterns can be looked for.
+    ///
+    /// # Errors
+    /// Names the member that is wrong.
+    pub fn check(&self) -> Result<(), Invalid> {
+        number("slow_seconds", self.slow_seconds, MAX_SLOW_SECONDS)?;
+        number("max_chars", self.max_chars, MAX_COMMENT_CHARS as u32)?;
+        number("own_repeat_seconds", self.own_repeat_seconds, MAX_REPEAT_SECONDS)?;
+        number("any_repeat_seconds", self.any_repeat_seconds, MAX_REPEAT_SECONDS)?;
+        let hosts = self.links.as_ref().map_or(0, |links| links.allow.len());
+        most("links", hosts, MAX_HOSTS)?;
+        let words = || self.words.iter().flat_map(|rule| &rule.words);
+        most("words", words().count(), MAX_WORDS)?;
+        if self.words.iter().any(|rule| rule.words.is_empty()) {
+            return Err(Invalid::new("words", "each of them must have words"));
+        }
+        most("patterns", self.patterns.len(), MAX_PATTERNS)?;
+        for (field, text, chars) in words()
+            .map(|word| ("words", word, MAX_WORD_CHARS))
+            .chain(self.patterns.iter().map(|rule| ("patterns", &rule.pattern, MAX_PATTERN_CHARS)))
+        {
+            if text.chars().count() > chars {
+                return Err(Invalid::new(field, format!("must be at most {chars} characters each")));
+            }
+        }
+        let bytes = serde_json::to_vec(self).map_or(usize::MAX, |json| json.len());
+        if bytes > MAX_RULES_BYTES {
+            let wrong = format!("must be at most {MAX_RULES_BYTES} bytes as JSON, are {bytes}");
+            return Err(Invalid::new("rules", wrong));
+        }
+        Screen::of(self).map(drop)
+    }
+}
+
+fn member<T: DeserializeOwned>(
+    object: &Map<String, Value>,
+    name: &'static str,
+) -> Result<Option<T>, Invalid> {
+    match object.get(name) {
+        None | Some(Value::Null) => Ok(None),
+        Some(value) => {
+            let read = serde_json::from_value(value.clone());
+            read.map(Some).map_err(|error| Invalid::new(name, format!("cannot be read: {error}")))
+        }
+    }
+}
+
+fn number(field: &'static str, value: Option<u32>, most: u32) -> Result<(), Invalid> {
+    match value {
+        Some(value) if !(1..=most).contains(&value) => {
+            Err(Invalid::new(field, format!("must be a whole number from 1 to {most}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn most(field: &'static str, count: usize, most: usize) -> Result<(), Invalid> {
+    if count > most {
+        return Err(Invalid::new(field, format!("must be at most {most}, are {count}")));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn parse(value: Value) -> Result<CommentRules, Invalid> {
+        match value {
+            Value::Object(object) => CommentRules::parse(&object),
+            other => panic!("not an object: {other}"),
+        }
+    }
+
+    #[test]
+    fn rules_are_read_as_they_are_written() {
+        let json = json!({
+            "slow_seconds": 5, "members_only": true, "max_chars": 200, "own_repeat_seconds": 60,
+            "any_repeat_seconds": 10, "hold_all": true, "links": {"action": "reject", "allow": ["example.org"]},
+            "words": [{"action": "mask", "words": ["darn*", "go away"]}],
+            "patterns": [{"action": "reject", "pattern": r"(?:\d[ -]?){9,}"}],
+        });
+        let rules = parse(json.clone()).unwrap();
+        assert_eq!(serde_json::to_value(&rules).unwrap(), json);
+        assert_eq!(serde_json::from_value::<CommentRules>(json).unwrap(), rules);
+        assert!(parse(json!({})).unwrap().is_empty() && !rules.is_empty());
+        assert_eq!(serde_json::to_value(CommentRules::default()).unwrap(), json!({}));
+    }
+
+    #[test]
+    fn every_wrong_member_is_named() {
+        let many = vec!["word"; MAX_WORDS + 1];
+        let reject = |words: Value| json!([{"action": "reject", "words": words}]);
+        let pattern = |pattern: &str| json!([{"action": "reject", "pattern": pattern}]);
+        for (field, value) in [
+            ("slow_seconds", json!(0)),
+            ("slow_seconds", json!("5")),
+            ("slow_seconds", json!(MAX_SLOW_SECONDS + 1)),
+            ("members_only", json!(1)),
+            ("hold_all", json!("yes")),
+            ("max_chars", json!(5000)),
+            ("own_repeat_seconds", json!(-1)),
+            ("any_repeat_seconds", json!(1.5)),
+            ("links", json!("reject")),
+            ("links", json!({"action": "explode"})),
+            ("links", json!({"action": "reject", "allow": ["http://example.org/"]})),
+            ("links", json!({"action": "reject", "allow": vec!["example.org"; MAX_HOSTS + 1]})),
+            ("words", json!(["darn"])),
+            ("words", reject(json!([]))),
+            ("words", reject(json!(["\u{200b}"]))),
+            ("words", reject(json!(["*"]))),
+            ("words", reject(json!(["a*b"]))),
+            ("words", reject(json!(["w".repeat(MAX_WORD_CHARS + 1)]))),
+            ("words", reject(json!(many))),
+            ("patterns", pattern("(")),
+            ("patterns", pattern("")),
+            ("patterns", pattern("a?")),
+            ("patterns", pattern(&"p".repeat(MAX_PATTERN_CHARS + 1))),
+            ("patterns", pattern(r"(?:\w{100}){100}")),
+            ("patterns", json!(vec![json!({"action": "mask", "pattern": "x"}); MAX_PATTERNS + 1])),
+            ("rules", json!(null)),
+        ] {
+            let mut object = json!({});
+            object[if field == "rules" { "slow" } else { field }] = value.clone();
+            assert_eq!(parse(object).unwrap_err().field, field, "{value}");
+        }
+        let long: Vec<String> = (0..200).map(|at| format!("{at:060}")).collect();
+        assert_eq!(parse(json!({ "words": reject(json!(long)) })).unwrap_err().field, "rules");
+        assert_eq!(CommentRules::from_json(b"[]").unwrap_err().field, "rules");
+    }
+
+    #[test]
+    fn usual_patterns_fit() {
+        for pattern in [r"\w+@\w+\.\w+", r"(?:\d[ -]?){9,16}", r"\b(buy|sell)\s+\w+\s+now\b", r"(.)\1"] {
+            let read = parse(json!({ "patterns": [{ "action": "reject", "pattern": pattern }] }));
+            // The last one looks back, which takes more than one pass.
+            assert_eq!(read.is_err(), pattern.contains(r"\1"), "{pattern}: {read:?}");
+        }
+    }
+}

@@ -1,0 +1,220 @@
+//! What a text says, whichever characters it is written with: the form in which words are looked for.
+//!
+//! Each character is folded by itself, so that it is known which characters of the text a match stands for:
+//!
+//! 1. Unicode's compatibility decomposition (of NFKD and NFKC), in canonical order;
+//! 2. invisible characters and accents are left out, white space is one space;
+//! 3. cases are folded, and look-alikes of other scripts become the letters that they look like (UTS 39);
+//! 4. digits and signs that stand for letters become these; `i`, `l`, `1`, and `|` and `!` within a word, are one.
+//!
+//! A capital may look like another letter than its small form: the Greek Ν like N, ν like v. So there are two folded forms
+//! of a text, by what its letters are and by what they look like.
+
+use std::ops::Range;
+
+use unicode_normalization::char::{canonical_combining_class, decompose_compatible};
+use unicode_security::confusable_detection::skeleton;
+
+/// A folded text, and which characters of the text it came from.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Folded {
+    text: String,
+    /// For each byte of `text`, the character of the original.
+    origins: Vec<usize>,
+}
+
+impl Folded {
+    /// Folds a text by what its letters are.
+    pub fn of(original: &str) -> Self {
+        Self::by(original, by_meaning)
+    }
+
+    /// Folds a text by what its capitals look like.
+    pub fn seen(original: &str) -> Self {
+        Self::by(original, by_shape)
+    }
+
+    fn by(original: &str, letters: fn(char, &mut dyn FnMut(char))) -> Self {
+        let mut folded = Self::default();
+        let all = decomposed(original);
+        for (at, (origin, c)) in all.iter().enumerate() {
+            let is_letter =
+                |at: Option<usize>| at.and_then(|at| all.get(at)).is_some_and(|(_, c)| c.is_alphanumeric());
+            let (before, after) = (is_letter(at.checked_sub(1)), is_letter(Some(at + 1)));
+            if c.is_whitespace() {
+                if !folded.text.is_empty() && !folded.text.ends_with(' ') {
+                    folded.push(*origin, ' ');
+                }
+            } else if let Some(letter) = sign(*c, before, after) {
+                folded.push(*origin, letter);
+            } else {
+                letters(*c, &mut |letter| folded.push(*origin, letter));
+            }
+        }
+        if folded.text.ends_with(' ') {
+            folded.text.pop();
+            folded.origins.pop();
+        }
+        folded
+    }
+
+    fn push(&mut self, origin: usize, c: char) {
+        self.text.push(c);
+        self.origins.resize(self.text.len(), origin);
+    }
+
+    /// The folded text.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// The characters of the original that a range of bytes of the folded text came from, from the first to the last.
+    pub fn origins(&self, bytes: Range<usize>) -> Range<usize> {
+        match (self.origins.get(bytes.start), self.origins.get(bytes.end.wrapping_sub(1))) {
+            (Some(first), Some(last)) if !bytes.is_empty() => (*first).min(*last)..(*first).max(*last) + 1,
+            _ => 0..0,
+        }
+    }
+}
+
+/// The characters that a text is made of, each with the place of the character that it is a part of, accents in canonical
+/// order; without what is not seen.
+fn decomposed(original: &str) -> Vec<(usize, char)> {
+    let mut all: Vec<(usize, char)> = Vec::with_capacity(original.len());
+    for (origin, c) in original.chars().enumerate() {
+        decompose_compatible(c, |part| all.push((origin, part)));
+    }
+    let class = |(_, c): &(usize, char)| canonical_combining_class(*c);
+    let mut from = 0;
+    while from < all.len() {
+        let run = all[from..].iter().take_while(|part| class(part) != 0).count();
+        all[from..from + run].sort_by_key(class);
+        from += run.max(1);
+    }
+    all.retain(|(_, c)| !is_invisible(*c) && !is_accent(*c));
+    all
+}
+
+/// The letter that a sign stands for, where there are letters around it: at an end it is a sign.
+const fn sign(c: char, before: bool, after: bool) -> Option<char> {
+    match c {
+        '!' | '|' if before && after => Some('l'),
+        '@' if before && after => Some('a'),
+        '$' if after => Some('s'),
+        _ => None,
+    }
+}
+
+fn by_meaning(c: char, take: &mut dyn FnMut(char)) {
+    fold_case(c, &mut |c| look_alike(c, &mut |c| fold_case(c, &mut |c| take(stands_for(c)))));
+}
+
+fn by_shape(c: char, take: &mut dyn FnMut(char)) {
+    look_alike(c, &mut |c| fold_case(c, &mut |c| take(stands_for(c))));
+}
+
+/// Upper case first: it has folds that lower case has not, as ß has.
+fn fold_case(c: char, take: &mut dyn FnMut(char)) {
+    c.to_uppercase().flat_map(char::to_lowercase).filter(|c| !is_accent(*c)).for_each(take);
+}
+
+/// What a character looks like. What is ASCII is what others look like; there an m is no rn.
+fn look_alike(c: char, take: &mut dyn FnMut(char)) {
+    if c.is_ascii() {
+        return take(c);
+    }
+    skeleton(c.encode_utf8(&mut [0; 4])).filter(|c| !is_accent(*c)).for_each(take);
+}
+
+/// Digits that are written in place of letters, and small capitals, which look-alikes of other scripts are taken for.
+const fn stands_for(c: char) -> char {
+    match c {
+        '0' => 'o',
+        '1' | 'i' => 'l',
+        '3' => 'e',
+        '4' => 'a',
+        '5' => 's',
+        'ʍ' | 'ᴍ' => 'm',
+        '7' | 'ᴛ' => 't',
+        'ĸ' | 'ᴋ' => 'k',
+        'ʜ' => 'h',
+        'ʙ' => 'b',
+        _ => c,
+    }
+}
+
+/// Accents of any letter. Vowel signs of scripts that are written with them are none.
+const fn is_accent(c: char) -> bool {
+    matches!(c, '\u{300}'..='\u{36f}' | '\u{1ab0}'..='\u{1aff}' | '\u{1dc0}'..='\u{1dff}'
+        | '\u{20d0}'..='\u{20ff}' | '\u{fe20}'..='\u{fe2f}')
+}
+
+/// Characters that nobody sees: zero-width ones, marks of direction, variation selectors, tags, fillers.
+pub const fn is_invisible(c: char) -> bool {
+    matches!(c, '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}'
+        | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
+        | '\u{2800}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}' | '\u{e0000}'..='\u{e0fff}')
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use unicode_normalization::UnicodeNormalization;
+
+    use super::*;
+
+    fn fold(text: &str) -> String {
+        Folded::of(text).text
+    }
+
+    #[test]
+    fn a_word_is_the_same_whichever_way_it_is_written() {
+        for (plain, written) in [
+            ("spam", "ＳＰＡＭ"),
+            ("spam", "s\u{200b}p\u{ad}a\u{fe0f}m"),
+            ("spam", "ѕрам"),
+            ("spam", "$p4m"),
+            ("spam", "s\u{336}p\u{336}a\u{336}m\u{336}"),
+            ("spam", "𝕤𝓅𝖆𝗺"),
+            ("kill", "K1LL"),
+            ("kill", "KΙLL"),
+            ("kill", "k!ll"),
+            ("νερο", "ΝΕΡΟ"),
+            ("strasse", "Straße"),
+            ("resume", "résume\u{301}"),
+            ("two words", " two \n\u{3000} words "),
+            ("ПРИВЕТ", "привет"),
+            ("하다", "하다"),
+        ] {
+            assert_eq!(fold(written), fold(plain), "{written}");
+        }
+        assert_eq!(Folded::seen("ΝΑΗ, ΒΟΒ").as_str(), fold("nah, bob"), "by its capitals");
+        assert_eq!(fold("hi! @ann 5$"), "hl! @ann s$", "signs at an end of a word are signs");
+        assert_ne!(fold("cat"), fold("cut"));
+        assert_eq!(fold("\u{200b}\u{feff} "), "");
+    }
+
+    proptest! {
+        #[test]
+        fn how_a_text_is_normalised_does_not_matter(text in "\\PC{0,20}") {
+            let expected = fold(&text);
+            prop_assert_eq!(fold(&text.nfc().collect::<String>()), expected.clone(), "NFC");
+            prop_assert_eq!(fold(&text.nfkc().collect::<String>()), expected.clone(), "NFKC");
+            prop_assert_eq!(fold(&text.nfkd().collect::<String>()), expected, "NFKD");
+        }
+
+        #[test]
+        fn what_is_not_seen_does_not_matter(text in "[a-zA-Zа-яα-ω ]{0,20}", at in any::<prop::sample::Index>()) {
+            let mut seen: Vec<char> = text.chars().collect();
+            seen.insert(at.index(seen.len() + 1), '\u{200d}');
+            prop_assert_eq!(fold(&seen.into_iter().collect::<String>()), fold(&text));
+        }
+
+        #[test]
+        fn every_byte_has_an_origin_and_origins_do_not_go_back(text in "\\PC{0,20}") {
+            let folded = Folded::of(&text);
+            prop_assert_eq!(folded.origins.len(), folded.text.len());
+            prop_assert!(folded.origins.iter().all(|origin| *origin < text.chars().count()));
+        }
+    }
+}

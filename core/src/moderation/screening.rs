@@ -1,0 +1,426 @@
+//! What the text of a comment does by the rules of a place: [`CommentRules`] made ready for looking.
+
+use std::fmt;
+use std::ops::Range;
+
+use aho_corasick::{AhoCorasick, AhoCorasickKind};
+use regex::{Regex, RegexBuilder};
+use serde::{Deserialize, Serialize};
+use unicode_normalization::UnicodeNormalization;
+
+use super::comment_rules::{CommentRules, LinkRule, Measure};
+use super::folding::{Folded, is_invisible};
+use crate::Invalid;
+
+/// The memory that one compiled pattern may take, in bytes, and again what it may take while it is matched. So a pattern
+/// like `(\w{100}){100}` is refused and not obeyed.
+const PATTERN_BYTES: usize = 256 * 1024;
+/// What is taken for a link: an address with a scheme, one that begins with `www.`, and a host with a path or with an
+/// ending that is common.
+const LINK: &str = r"(?i)(?:https?://|\bwww\.)\S+|\b(?:[\p{L}\d](?:[\p{L}\d-]*[\p{L}\d])?\.)+(?:\p{L}{2,24}(?::\d+)?/\S*|(?:com|net|org|info|biz|xyz|top|site|online|shop|club|live|app|dev|link|click|io|co|me|tv|gg|ly|to|cc|ru|cn|de|uk|fr|nl|eu|us|ca|au|in|br|jp|pl|it|es|рф)\b)";
+/// What stands in the place of what is masked.
+const STAR: char = '*';
+
+/// Which rule it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RuleName {
+    /// One comment a user in a time.
+    SlowMode,
+    /// Members only.
+    MembersOnly,
+    /// The same text again.
+    Repeat,
+    /// Too long.
+    Length,
+    /// A link.
+    Links,
+    /// A word.
+    Words,
+    /// A pattern.
+    Patterns,
+    /// Every comment waits.
+    HoldAll,
+}
+
+impl RuleName {
+    /// All of them.
+    pub const ALL: [Self; 8] = [
+        Self::SlowMode,
+        Self::MembersOnly,
+        Self::Repeat,
+        Self::Length,
+        Self::Links,
+        Self::Words,
+        Self::Patterns,
+        Self::HoldAll,
+    ];
+
+    /// Its name in problems and as the label of a metric.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::SlowMode => "slow_mode",
+            Self::MembersOnly => "members_only",
+            Self::Repeat => "repeat",
+            Self::Length => "length",
+            Self::Links => "links",
+            Self::Words => "words",
+            Self::Patterns => "patterns",
+            Self::HoldAll => "hold_all",
+        }
+    }
+}
+
+impl fmt::Display for RuleName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// What becomes of a text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Screened {
+    /// It is taken; masked where something was to be.
+    Taken(String),
+    /// It waits for a moderator, by this rule; masked where something was to be.
+    Held(String, RuleName),
+    /// It is refused by this rule.
+    Refused(RuleName),
+}
+
+/// One list of words.
+#[derive(Debug, Clone)]
+struct Words {
+    measure: Measure,
+    searcher: AhoCorasick,
+    /// Of each word: whether it must begin and end where a word does.
+    whole: Vec<(bool, bool)>,
+}
+
+/// The links of a place.
+#[derive(Debug, Clone)]
+struct Links {
+    measure: Measure,
+    finder: Regex,
+    allow: Vec<String>,
+}
+
+/// The rules of a place that concern the text.
+#[derive(Debug, Clone, Default)]
+pub struct Screen {
+    max_chars: Option<usize>,
+    hold_all: bool,
+    links: Option<Links>,
+    words: Vec<Words>,
+    patterns: Vec<(Measure, Regex)>,
+}
+
+impl Screen {
+    /// Makes them ready.
+    ///
+    /// # Errors
+    /// Names the member that cannot be looked for.
+    pub fn of(rules: &CommentRules) -> Result<Self, Invalid> {
+        let words = rules.words.iter().map(|rule| Words::of(rule.action, &rule.words));
+        let patterns = rules.patterns.iter().map(|rule| Ok((rule.action, pattern(&rule.pattern)?)));
+        Ok(Self {
+            max_chars: rules.max_chars.map(|chars| chars as usize),
+            hold_all: rules.hold_all,
+            links: rules.links.as_ref().map(Links::of).transpose()?,
+            words: words.collect::<Result<_, _>>()?,
+            patterns: patterns.collect::<Result<_, _>>()?,
+        })
+    }
+
+    /// What becomes of a comment with this text. What is refused by one rule is not held by another; what is held is
+    /// masked, too.
+    pub fn screen(&self, text: &str) -> Screened {
+        if self.max_chars.is_some_and(|most| text.chars().count() > most) {
+            return Screened::Refused(RuleName::Length);
+        }
+        let mut held = self.hold_all.then_some(RuleName::HoldAll);
+        let mut masked = vec![false; text.chars().count()];
+        if !self.words.is_empty() {
+            let (folded, seen) = (Folded::of(text), Folded::seen(text));
+            let forms = [Some(&folded), (seen != folded).then_some(&seen)];
+            for (words, form) in
+                self.words.iter().flat_map(|words| forms.iter().flatten().map(move |form| (words, form)))
+            {
+                for found in words.find(form.as_str()) {
+                    match words.measure {
+                        Measure::Reject => return Screened::Refused(RuleName::Words),
+                        Measure::Hold => held = Some(RuleName::Words),
+                        Measure::Mask => masked[form.origins(found)].fill(true),
+                    }
+                }
+            }
+        }
+        let mut text = stars(text, &masked);
+        if self.links.is_none() && self.patterns.is_empty() {
+            return taken(text, held);
+        }
+        // As it reads: without what is not seen, and with one way of writing each character.
+        let mut plain: String = text.nfkc().filter(|c| !is_invisible(*c)).collect();
+        let links = self.links.iter().map(|links| (RuleName::Links, links.measure, links.find(&plain)));
+        let found: Vec<_> = links.collect();
+        let patterns = self.patterns.iter().map(|(measure, pattern)| {
+            let found = pattern.find_iter(&plain).map(|found| found.range());
+            (RuleName::Patterns, *measure, found.filter(|range| !range.is_empty()).collect::<Vec<_>>())
+        });
+        let found: Vec<_> =
+            found.into_iter().chain(patterns).filter(|(.., ranges)| !ranges.is_empty()).collect();
+        if let Some((rule, ..)) = found.iter().find(|(_, measure, _)| *measure == Measure::Reject) {
+            return Screened::Refused(*rule);
+        }
+        if let Some((rule, ..)) = found.iter().find(|(_, measure, _)| *measure == Measure::Hold) {
+            held = Some(*rule);
+        }
+        let masks = || found.iter().filter(|(_, measure, _)| *measure == Measure::Mask);
+        if masks().next().is_some() {
+            let mut masked = vec![false; plain.chars().count()];
+            for range in masks().flat_map(|(.., ranges)| ranges.clone()) {
+                let from = plain[..range.start].chars().count();
+                let chars = plain[range].chars().count();
+                masked[from..from + chars].fill(true);
+            }
+            plain = stars(&plain, &masked);
+            text = plain;
+        }
+        taken(text, held)
+    }
+}
+
+fn taken(text: String, held: Option<RuleName>) -> Screened {
+    match held {
+        Some(rule) => Screened::Held(text, rule),
+        None => Screened::Taken(text),
+    }
+}
+
+impl Words {
+    fn of(measure: Measure, words: &[String]) -> Result<Self, Invalid> {
+        let wrong = |word: &str, why: &str| Invalid::new("words", format!("{word:?} {why}"));
+        let (mut folded, mut whole) = (Vec::new(), Vec::new());
+        for word in words {
+            let (begins, rest) = word.strip_prefix('*').map_or((true, word.as_str()), |rest| (false, rest));
+            let (ends, rest) = rest.strip_suffix('*').map_or((true, rest), |rest| (false, rest));
+            if rest.contains('*') {
+                return Err(wrong(word, "may have a * at its ends only"));
+            }
+            let letters = Folded::of(rest);
+            if !letters.as_str().chars().any(|c| !c.is_whitespace()) {
+                return Err(wrong(word, "has no letters"));
+            }
+            folded.push(letters.as_str().to_owned());
+            whole.push((begins, ends));
+        }
+        let searcher = AhoCorasick::builder().kind(Some(AhoCorasickKind::ContiguousNFA)).build(&folded);
+        let searcher = searcher.map_err(|error| Invalid::new("words", error.to_string()))?;
+        Ok(Self { measure, searcher, whole })
+    }
+
+    /// Where words of the list are in a folded text.
+    fn find<'a>(&'a self, text: &'a str) -> impl Iterator<Item = Range<usize>> + 'a {
+        let in_word = |c: Option<char>| c.is_some_and(char::is_alphanumeric);
+        self.searcher.find_overlapping_iter(text).map(|found| (found.range(), found.pattern())).filter_map(
+            move |(range, word)| {
+                let (begins, ends) = self.whole[word.as_usize()];
+                let before = in_word(text[..range.start].chars().next_back());
+                let after = in_word(text[range.end..].chars().next());
+                let is_part = (begins && before) || (ends && after);
+                (!is_part).then_some(range)
+            },
+        )
+    }
+}
+
+impl Links {
+    fn of(rule: &LinkRule) -> Result<Self, Invalid> {
+        let is_host = |host: &str| {
+            !host.is_empty() && host.chars().all(|c| c.is_alphanumeric() || matches!(c, '.' | '-'))
+        };
+        if let Some(wrong) = rule.allow.iter().find(|host| !is_host(host)) {
+            return Err(Invalid::new("links", format!("{wrong:?} is no host, as example.org is one")));
+        }
+        let finder = RegexBuilder::new(LINK).build().expect("the pattern of links is one");
+        let allow = rule.allow.iter().map(|host| host.to_lowercase()).collect();
+        Ok(Self { measure: rule.action, finder, allow })
+    }
+
+    /// Where links are that are not allowed.
+    fn find(&self, text: &str) -> Vec<Range<usize>> {
+        let found = self.finder.find_iter(text);
+        found.filter(|link| !self.allows(link.as_str())).map(|link| link.range()).collect()
+    }
+
+    fn allows(&self, link: &str) -> bool {
+        let link = link.to_lowercase();
+        let rest = link.split_once("://").map_or(link.as_str(), |(_, rest)| rest);
+        let authority = rest.split(['/', '?', '#', '\\']).next().unwrap_or_default();
+        // What stands before an @ is no host: `https://example.org@elsewhere.net` leads elsewhere.
+        let host = authority.rsplit('@').next().unwrap_or_default();
+        let host = host.split(':').next().unwrap_or_default().trim_end_matches('.');
+        self.allow.iter().any(|allowed| {
+            host.strip_suffix(allowed.as_str()).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+        })
+    }
+}
+
+fn pattern(text: &str) -> Result<Regex, Invalid> {
+    let built = RegexBuilder::new(text)
+        .case_insensitive(true)
+        .size_limit(PATTERN_BYTES)
+        .dfa_size_limit(PATTERN_BYTES)
+        .nest_limit(20)
+        .build();
+    let built = built.map_err(|error| {
+        let why = match error {
+            regex::Error::CompiledTooBig(_) => "is too large once it is compiled".to_owned(),
+            // The last line says what is wrong; those before show where.
+            other => format!("cannot be read: {}", other.to_string().lines().last().unwrap_or_default()),
+        };
+        Invalid::new("patterns", format!("{text:?} {why}"))
+    })?;
+    if built.is_match("") {
+        return Err(Invalid::new("patterns", format!("{text:?} is found in every comment")));
+    }
+    Ok(built)
+}
+
+/// The text with stars in the place of the masked characters; white space stays.
+fn stars(text: &str, masked: &[bool]) -> String {
+    let chars = text.chars().zip(masked);
+    chars.map(|(c, masked)| if *masked && !c.is_whitespace() { STAR } else { c }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::LazyLock;
+
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn screen(rules: &Value) -> Screen {
+        Screen::of(&CommentRules::from_json(rules.to_string().as_bytes()).unwrap()).unwrap()
+    }
+
+    fn words(action: &str, words: &[&str]) -> Screen {
+        screen(&json!({"words": [{"action": action, "words": words}]}))
+    }
+
+    fn taken(text: &str) -> Screened {
+        Screened::Taken(text.to_owned())
+    }
+
+    #[test]
+    fn what_is_held_is_masked_too_and_what_is_refused_is_not_held() {
+        let screen = screen(
+            &json!({"words": [{"action": "hold", "words": ["odd"]}, {"action": "mask", "words": ["darn"]},
+            {"action": "reject", "words": ["bad"]}], "links": {"action": "hold"}}),
+        );
+        let held = |text: &str, rule| Screened::Held(text.to_owned(), rule);
+        assert_eq!(screen.screen("odd, darn"), held("odd, ****", RuleName::Words));
+        assert_eq!(screen.screen("see evil.com"), held("see evil.com", RuleName::Links));
+        assert_eq!(screen.screen("bad and odd"), Screened::Refused(RuleName::Words));
+        assert_eq!(screen.screen("fine"), taken("fine"));
+        let all = Screen { hold_all: true, ..screen };
+        assert_eq!(all.screen("fine"), held("fine", RuleName::HoldAll));
+        assert_eq!(all.screen("bad"), Screened::Refused(RuleName::Words));
+    }
+
+    #[test]
+    fn words_are_found_as_whole_words_in_any_disguise() {
+        let screen = words("reject", &["spam", "buy now", "crypto*", "*coin"]);
+        for refused in [
+            "SPAM!",
+            "this is ѕрам, no?",
+            "s\u{200b}pam",
+            "Buy  NOW",
+            "cryptography",
+            "dogecoin",
+            "$PAM",
+            "crypto",
+            "@spam",
+        ] {
+            assert_eq!(screen.screen(refused), Screened::Refused(RuleName::Words), "{refused}");
+        }
+        for fine in ["spammer", "antispam", "buy it now", "coins", "sp am", "krypto", ""] {
+            assert_eq!(screen.screen(fine), taken(fine), "{fine}");
+        }
+    }
+
+    #[test]
+    fn what_is_masked_is_stars_and_the_rest_as_it_was() {
+        let screen = words("mask", &["darn", "go away"]);
+        assert_eq!(screen.screen("Well, DÄRN it: go\taway, Ünï!"), taken("Well, **** it: **\t****, Ünï!"));
+        assert_eq!(screen.screen("d\u{200b}arn"), taken("*****"));
+    }
+
+    #[test]
+    fn links_are_found_and_allowed_by_host() {
+        let screen = screen(&json!({"links": {"action": "reject", "allow": ["example.org"]}}));
+        for refused in [
+            "see http://evil.net/x",
+            "www.evil.example",
+            "evil.com",
+            "ｅｖｉｌ.com",
+            "ev\u{200b}il.com",
+            "a.b.xx/path",
+            "https://example.org@evil.net/",
+            "https://example.org.evil.net",
+            "notexample.org",
+        ] {
+            assert_eq!(screen.screen(refused), Screened::Refused(RuleName::Links), "{refused}");
+        }
+        for fine in
+            ["https://example.org/a?b", "www.example.org", "so.what", "3.14", "e.g. this", "hello...ok"]
+        {
+            assert_eq!(screen.screen(fine), taken(fine), "{fine}");
+        }
+    }
+
+    #[test]
+    fn patterns_and_links_are_masked_and_reject_goes_before() {
+        let screen = screen(&json!({"links": {"action": "mask"}, "patterns": [
+            {"action": "mask", "pattern": r"\d{4,}"}, {"action": "reject", "pattern": "(?:call|ring) me"}]}));
+        assert_eq!(screen.screen("№ 12345 or evil.com!"), taken("No ***** or ********!"));
+        assert_eq!(screen.screen("Call me: 12345"), Screened::Refused(RuleName::Patterns));
+        assert_eq!(screen.screen("№ 123"), taken("№ 123"), "a text in which nothing is found stays as it is");
+    }
+
+    #[test]
+    fn length_is_that_of_the_comment() {
+        let screen = screen(&json!({"max_chars": 3}));
+        assert_eq!(screen.screen("äöü"), taken("äöü"));
+        assert_eq!(screen.screen("four"), Screened::Refused(RuleName::Length));
+    }
+
+    proptest! {
+        /// Whatever the text: it stays as long as it was, nothing is left to mask, and all else is as it was. (Whole words
+        /// are another matter: what is left beside stars may be one.)
+        #[test]
+        fn a_masked_text_has_no_such_word_any_more(text in "[a-cA-C @4àс\u{200b}.]{0,30}") {
+            const LIST: [&str; 4] = ["*a*", "*bc*", "*cab*", "*ab a*"];
+            static MASK: LazyLock<Screen> = LazyLock::new(|| words("mask", &LIST));
+            static REJECT: LazyLock<Screen> = LazyLock::new(|| words("reject", &LIST));
+            let screen = &*MASK;
+            let Screened::Taken(masked) = screen.screen(&text) else { panic!("refused") };
+            prop_assert_eq!(masked.chars().count(), text.chars().count());
+            prop_assert_eq!(screen.screen(&masked), Screened::Taken(masked.clone()));
+            for (after, before) in masked.chars().zip(text.chars()) {
+                prop_assert!(after == before || after == STAR);
+            }
+            prop_assert_eq!(REJECT.screen(&text) == taken(&text), masked == text, "both measures find the same");
+        }
+
+        #[test]
+        fn no_text_makes_it_panic(text in "\\PC{0,60}") {
+            static SCREEN: LazyLock<Screen> = LazyLock::new(|| screen(&json!({"links": {"action": "mask"},
+                "words": [{"action": "mask", "words": ["a*", "*0"]}],
+                "patterns": [{"action": "mask", "pattern": r"\w\W"}]})));
+            let _ = SCREEN.screen(&text);
+        }
+    }
+}

@@ -1,0 +1,220 @@
+//! What has to keep a distance in time: comments of a user in slow mode, and texts that must not be repeated. In bounded
+//! memory: what ends first is forgotten first.
+
+use std::collections::{BTreeSet, HashMap};
+
+use sha2::{Digest, Sha256};
+
+use super::Scope;
+use super::comment_rules::CommentRules;
+use super::folding::Folded;
+use super::screening::RuleName;
+use crate::{Millis, UserId};
+
+/// Something that must not happen again for a time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claim {
+    /// By which rule.
+    pub rule: RuleName,
+    /// Where that is in force.
+    pub scope: Scope,
+    /// For how long, in milliseconds.
+    pub for_ms: Millis,
+    key: u128,
+}
+
+impl Claim {
+    /// What a comment claims by the rules of a place.
+    pub fn of(rules: &CommentRules, scope: &Scope, user: &UserId, text: &str) -> Vec<Self> {
+        let claim = |rule, seconds: u32, parts: &[&str]| {
+            let scope_name = serde_json::to_string(scope).expect("text always serialises");
+            let key = key(rule, &scope_name, parts);
+            Self { rule, scope: scope.clone(), for_ms: Millis::from(seconds) * 1000, key }
+        };
+        let mut claims = Vec::new();
+        if let Some(seconds) = rules.slow_seconds {
+            claims.push(claim(RuleName::SlowMode, seconds, &[user.as_str()]));
+        }
+        if rules.own_repeat_seconds.is_none() && rules.any_repeat_seconds.is_none() {
+            return claims;
+        }
+        // "Hello" and "HELLO !" are the same to who reads them.
+        let said: String = Folded::of(text).as_str().chars().filter(|c| c.is_alphanumeric()).collect();
+        let said = if said.is_empty() { text } else { &said };
+        if let Some(seconds) = rules.own_repeat_seconds {
+            claims.push(claim(RuleName::Repeat, seconds, &[said, user.as_str()]));
+        }
+        if let Some(seconds) = rules.any_repeat_seconds {
+            claims.push(claim(RuleName::Repeat, seconds, &[said]));
+        }
+        claims
+    }
+}
+
+fn key(rule: RuleName, scope: &str, parts: &[&str]) -> u128 {
+    let mut hash = Sha256::new();
+    for part in [rule.name(), scope].iter().chain(parts) {
+        // Lengths keep ("ab", "c") and ("a", "bc") apart.
+        hash.update((part.len() as u64).to_be_bytes());
+        hash.update(part.as_bytes());
+    }
+    let hash = hash.finalize();
+    let (first, _) = hash.split_first_chunk().expect("a SHA-256 has 32 bytes");
+    u128::from_be_bytes(*first)
+}
+
+/// What was claimed, until when: at most so many, some 100 bytes each.
+#[derive(Debug)]
+pub struct Spacing {
+    most: usize,
+    until: HashMap<u128, Millis>,
+    /// The same by time.
+    order: BTreeSet<(Millis, u128)>,
+}
+
+impl Spacing {
+    /// Remembers at most so many claims.
+    pub fn new(most: usize) -> Self {
+        Self { most, until: HashMap::new(), order: BTreeSet::new() }
+    }
+
+    /// Takes all of these, or none.
+    ///
+    /// # Errors
+    /// The one that has to wait the longest, and until when.
+    pub fn take<'a>(&mut self, claims: &'a [Claim], now: Millis) -> Result<(), (&'a Claim, Millis)> {
+        self.forget_ended(now);
+        let waiting = claims.iter().filter_map(|claim| Some((claim, *self.until.get(&claim.key)?)));
+        if let Some(longest) = waiting.max_by_key(|(_, until)| *until) {
+            return Err(longest);
+        }
+        for claim in claims {
+            let until = now + claim.for_ms;
+            self.until.insert(claim.key, until);
+            self.order.insert((until, claim.key));
+        }
+        while self.until.len() > self.most {
+            let Some((_, key)) = self.order.pop_first() else { break };
+            self.until.remove(&key);
+        }
+        Ok(())
+    }
+
+    /// Gives back what was taken: what was to happen did not.
+    pub fn give_back(&mut self, claims: &[Claim]) {
+        for claim in claims {
+            if let Some(until) = self.until.remove(&claim.key) {
+                self.order.remove(&(until, claim.key));
+            }
+        }
+    }
+
+    fn forget_ended(&mut self, now: Millis) {
+        while let Some(&(until, key)) = self.order.first().filter(|(until, _)| *until <= now) {
+            self.order.remove(&(until, key));
+            self.until.remove(&key);
+        }
+    }
+
+    /// How many are remembered.
+    pub fn len(&self) -> usize {
+        self.until.len()
+    }
+
+    /// Whether none is.
+    pub fn is_empty(&self) -> bool {
+        self.until.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn claims(rules: &CommentRules, user: &str, text: &str) -> Vec<Claim> {
+        Claim::of(rules, &Scope::Everywhere, &user.parse().unwrap(), text)
+    }
+
+    fn rules(slow: Option<u32>, own: Option<u32>, any: Option<u32>) -> CommentRules {
+        CommentRules {
+            slow_seconds: slow,
+            own_repeat_seconds: own,
+            any_repeat_seconds: any,
+            ..CommentRules::default()
+        }
+    }
+
+    #[test]
+    fn slow_mode_is_for_each_user_and_place() {
+        let (slow, mut spacing) = (rules(Some(5), None, None), Spacing::new(10));
+        let ann = claims(&slow, "ann", "one");
+        assert_eq!(spacing.take(&ann, 1000), Ok(()));
+        let again = claims(&slow, "ann", "two");
+        let (claim, until) = spacing.take(&again, 5999).unwrap_err();
+        assert_eq!((claim.rule, until), (RuleName::SlowMode, 6000));
+        assert_eq!(spacing.take(&claims(&slow, "ben", "one"), 5999), Ok(()));
+        let elsewhere = Claim::of(&slow, &Scope::Video("v".parse().unwrap()), &"ann".parse().unwrap(), "one");
+        assert_eq!(spacing.take(&elsewhere, 5999), Ok(()));
+        assert_eq!(spacing.take(&again, 6000), Ok(()));
+    }
+
+    #[test]
+    fn the_same_is_not_said_again_by_the_same_or_by_anybody() {
+        let mut spacing = Spacing::new(10);
+        let own = rules(None, Some(60), None);
+        assert_eq!(spacing.take(&claims(&own, "ann", "Hello!"), 0), Ok(()));
+        assert!(spacing.take(&claims(&own, "ann", " HELLO"), 59_999).is_err());
+        assert_eq!(spacing.take(&claims(&own, "ben", "hello"), 0), Ok(()));
+        assert_eq!(spacing.take(&claims(&own, "ann", "hello you"), 0), Ok(()));
+        let any = rules(None, None, Some(60));
+        assert_eq!(spacing.take(&claims(&any, "ann", "🎉🎉"), 0), Ok(()));
+        assert_eq!(spacing.take(&claims(&any, "ben", "🎉"), 0), Ok(()));
+        assert!(spacing.take(&claims(&any, "ben", "🎉🎉"), 0).is_err());
+    }
+
+    #[test]
+    fn what_did_not_happen_is_given_back_and_what_is_refused_claims_nothing() {
+        let (both, mut spacing) = (rules(Some(5), Some(60), None), Spacing::new(10));
+        let first = claims(&both, "ann", "one");
+        assert_eq!(spacing.take(&first, 0), Ok(()));
+        assert_eq!(spacing.take(&claims(&both, "ann", "two"), 0).unwrap_err().1, 5000);
+        assert_eq!(spacing.len(), 2, "the text of the second is free");
+        spacing.give_back(&first);
+        assert!(spacing.is_empty());
+        assert_eq!(spacing.take(&first, 0), Ok(()));
+    }
+
+    proptest! {
+        /// It never refuses what nothing forbids, never forgets what is still to be remembered while there is room, and
+        /// never grows past its bound.
+        #[test]
+        fn it_is_a_bounded_memory_of_what_was_taken(
+            steps in proptest::collection::vec((0..6u8, 0..5u32, 0..3000_i64), 1..60), most in 1..8usize,
+        ) {
+            let mut spacing = Spacing::new(most);
+            let mut model: HashMap<u8, Millis> = HashMap::new();
+            let mut now = 0;
+            for (user, seconds, pause) in steps {
+                now += pause;
+                model.retain(|_, until| *until > now);
+                let claim = claims(&rules(Some(seconds + 1), None, None), &format!("u{user}"), "x");
+                let taken = spacing.take(&claim, now);
+                if let Err((_, until)) = &taken {
+                    prop_assert_eq!(model.get(&user), Some(until));
+                } else {
+                    let room = model.len() < most;
+                    prop_assert!(!model.contains_key(&user) || !room, "forgotten too early");
+                    model.insert(user, now + Millis::from(seconds + 1) * 1000);
+                    while model.len() > most {
+                        let first = *model.iter().min_by_key(|(user, until)| (**until, claims(&rules(Some(1), None, None), &format!("u{user}"), "x")[0].key)).unwrap().0;
+                        model.remove(&first);
+                    }
+                }
+                prop_assert!(spacing.len() <= most && spacing.until.len() == spacing.order.len());
+                prop_assert_eq!(spacing.len(), model.len());
+            }
+        }
+    }
+}

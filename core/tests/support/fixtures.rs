@@ -1,0 +1,114 @@
+//! Fixtures of what is stored and sent: two files of each format.
+//!
+//! `fixtures/<name>.json` is what today's code writes, as a snapshot: a change of it is seen, and has to be meant.
+//! `fixtures/previous/<name>.json` is what the release before wrote; it is never made anew by a program, and moves on
+//! with each release (`docs/formats.md`). Of both, [`check`] asks what two releases that run side by side rely on.
+
+#![allow(clippy::disallowed_methods, reason = "a test reads files; core itself does not")]
+
+use std::fmt::Debug;
+use std::path::PathBuf;
+
+use serde_json::{Value, json};
+
+/// Objects that are maps or the app's own, or have one member by definition: a later release adds no member to them.
+const CLOSED: [&str; 6] =
+    ["commentsByVideo", "topicSubscribers", "videoMappings", "scope", "outside_writes", "metadata"];
+
+/// Where fixtures are, and how one format is written and read.
+pub struct Format<W, R> {
+    /// The directory `fixtures`.
+    pub directory: &'static str,
+    /// The name of the two files.
+    pub name: &'static str,
+    /// What today's code writes.
+    pub write: W,
+    /// How today's code reads it; an error where it does not.
+    pub read: R,
+}
+
+/// Checks a format, with `today` as the value that is written:
+///
+/// 1. what is written is what the snapshot says (`UPDATE_FIXTURES=1` writes it anew), and is read back;
+/// 2. what the release before wrote is read;
+/// 3. members that a later release adds are passed over, wherever they are;
+/// 4. what the release before needs to read it is still written: every member, and of the same type.
+pub fn check<T: PartialEq + Debug, E: Debug>(
+    format: &Format<impl Fn(&T) -> Value, impl Fn(&Value) -> Result<T, E>>,
+    today: &T,
+) {
+    let Format { directory, name, write, read } = format;
+    let file = |sub: &str| -> PathBuf { [*directory, sub, &format!("{name}.json")].iter().collect() };
+    let stored = |sub: &str| -> Value {
+        let file = file(sub);
+        let text =
+            std::fs::read_to_string(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", file.display()))
+    };
+    let written = write(today);
+    if std::env::var_os("UPDATE_FIXTURES").is_some() {
+        let text = serde_json::to_string_pretty(&written).expect("a value serialises");
+        std::fs::write(file(""), text + "\n").expect("the snapshot is written");
+        return;
+    }
+    assert_eq!(
+        stored(""),
+        written,
+        "{name}: what is written has changed. May the release before read it? Then UPDATE_FIXTURES=1, and CHANGELOG.md \
+         says what changed"
+    );
+    let read = |what: &str, value: &Value| -> T {
+        read(value).unwrap_or_else(|error| panic!("{name}: {what} is not read: {error:?}\n{value:#}"))
+    };
+    assert_eq!(read("what is written today", &written), *today, "{name}: is not read back");
+    let previous = stored("previous");
+    let before = read("what the release before wrote", &previous);
+    for (value, meant) in [(&previous, &before), (&written, today)] {
+        let later = read("what a later release adds to", &with_unknown_members(value));
+        assert_eq!(later, *meant, "{name}: a member of a later release changes what is read");
+    }
+    let lost = lost(&previous, &written, name);
+    assert!(lost.is_empty(), "{name}: the release before needs {lost:?}");
+}
+
+/// The value with one more member in each object that may have one.
+fn with_unknown_members(value: &Value) -> Value {
+    match value {
+        // A value of MongoDB's extended JSON: {"$numberLong": "7"}.
+        Value::Object(members) if members.keys().any(|name| name.starts_with('$')) => value.clone(),
+        Value::Object(members) => {
+            let within = |(name, value): (&String, &Value)| {
+                let value =
+                    if CLOSED.contains(&name.as_str()) { value.clone() } else { with_unknown_members(value) };
+                (name.clone(), value)
+            };
+            let mut members: serde_json::Map<String, Value> = members.iter().map(within).collect();
+            members.insert("of_a_later_release".to_owned(), json!({"of": ["any", 1, null]}));
+            Value::Object(members)
+        }
+        Value::Array(items) => items.iter().map(with_unknown_members).collect(),
+        other => other.clone(),
+    }
+}
+
+/// What of `before` is not in `now`, or is of another type there. Of lists, the first items are compared.
+fn lost(before: &Value, now: &Value, path: &str) -> Vec<String> {
+    match (before, now) {
+        // An id that MongoDB made: no release ever read one.
+        (Value::Object(before), _) if before.contains_key("$oid") => Vec::new(),
+        (Value::Object(before), Value::Object(now)) => {
+            let lost = before.iter().flat_map(|(name, value)| {
+                let path = format!("{path}.{name}");
+                now.get(name).map_or_else(|| vec![path.clone()], |now| lost(value, now, &path))
+            });
+            lost.collect()
+        }
+        (Value::Array(before), Value::Array(now)) => match (before.first(), now.first()) {
+            (Some(before), Some(now)) => lost(before, now, &format!("{path}[0]")),
+            _ => Vec::new(),
+        },
+        (Value::Null, _) => Vec::new(),
+        _ if std::mem::discriminant(before) == std::mem::discriminant(now) => Vec::new(),
+        _ => vec![path.to_owned()],
+    }
+}

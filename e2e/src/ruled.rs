@@ -1,0 +1,147 @@
+//! Rules of comments, a comment that waits, one that is pinned and a shadow ban, as clients of a whole system see them.
+
+use std::time::Duration;
+
+use reqwest::{Client, Method, Response, StatusCode};
+use serde_json::{Value, json};
+
+use crate::wait;
+
+/// For what happens at once when all is well, on a busy machine.
+const SOON: Duration = Duration::from_secs(20);
+const VIDEO: &str = "ruled";
+
+/// What was released and pinned, and where to look whether it still is.
+pub struct Ruled {
+    client: Client,
+    gateway: String,
+    pinned: String,
+    /// The last of the comments that were never to be shown.
+    hidden: String,
+}
+
+impl Ruled {
+    /// Sets rules, has a comment wait and be released, another one pinned, a user shadow-banned, and checks what viewers see.
+    ///
+    /// # Panics
+    /// Where it is not as it should be.
+    pub async fn new(gateway: &str) -> Self {
+        let (client, gateway) = (Client::new(), gateway.to_owned());
+        let mut ruled = Self { client, gateway, pinned: String::new(), hidden: String::new() };
+        ruled.run().await;
+        ruled.check().await;
+        ruled
+    }
+
+    async fn run(&mut self) {
+        let url = format!("{}/connect?userid=watcher&videoid={VIDEO}&events=pinned", self.gateway);
+        let mut stream = self.client.get(url).send().await.expect("a stream");
+        let mut seen = String::new();
+        let rules =
+            json!({"words": [{"action": "hold", "words": ["odd"]}, {"action": "mask", "words": ["darn"]}]});
+        self.moderate("/moderation/rules", &json!({"videoid": VIDEO, "rules": rules})).await;
+        wait::until("words are masked", SOON, || async {
+            let (_, answer) = self.post("ben", "darn").await;
+            (answer["comment"]["comment"] == "****").then_some(())
+        })
+        .await;
+        let (status, waits) = self.post("ann", "odd one").await;
+        assert_eq!((status, &waits["held"]), (StatusCode::ACCEPTED, &json!(true)), "{waits}");
+        let (status, first) = self.post("ben", "first").await;
+        assert_eq!(status, StatusCode::CREATED);
+        until(&mut stream, &mut seen, "\"first\"").await;
+        assert!(!seen.contains("odd one"), "nobody is shown what waits:\n{seen}");
+        wait::until("it is in the queue", SOON, || async {
+            let held = self.get("/moderation/held").await;
+            (held["comments"][0]["id"] == waits["comment"]["id"]).then_some(())
+        })
+        .await;
+        let release = json!({"videoid": VIDEO, "id": waits["comment"]["id"], "outcome": "release"});
+        self.moderate("/moderation/held", &release).await;
+        until(&mut stream, &mut seen, "odd one").await;
+        first["comment"]["id"].as_str().expect("an id").clone_into(&mut self.pinned);
+        self.moderate("/moderation/pins", &json!({"videoid": VIDEO, "id": self.pinned})).await;
+        until(&mut stream, &mut seen, "event: pinned").await;
+        self.shadow(&mut stream, &mut seen).await;
+    }
+
+    /// Has a user shadow-banned, and waits until a comment of that user does not come between two of another.
+    async fn shadow(&mut self, stream: &mut Response, seen: &mut String) {
+        self.moderate("/moderation/bans", &json!({"userid": "shade", "kind": "shadow", "videoid": VIDEO}))
+            .await;
+        for round in 0..200 {
+            let (hidden, marker) = (format!("hidden-{round}."), format!("marker-{round}."));
+            let (status, answer) = self.post("shade", &hidden).await;
+            assert_eq!(status, StatusCode::CREATED, "who is shadow-banned does not notice: {answer}");
+            self.post("ben", &marker).await;
+            until(stream, seen, &marker).await;
+            if !seen.contains(&hidden) {
+                self.hidden = hidden;
+                return;
+            }
+        }
+        panic!("the shadow ban is not in force:\n{seen}");
+    }
+
+    /// Checks that history, the queue and the rules are as they were left.
+    ///
+    /// # Panics
+    /// Where they are not.
+    pub async fn check(&self) {
+        let texts = |page: &Value| -> Vec<String> {
+            let lines = page["comments"].as_array().into_iter().flatten();
+            lines.filter_map(|line| Some(line["comment"].as_str()?.to_owned())).collect()
+        };
+        wait::until("history", SOON, || async {
+            let page = self.get(&format!("/comments/{VIDEO}?limit=1000")).await;
+            let (shown, pinned) = (texts(&page), page["pinned"]["id"] == self.pinned.as_str());
+            let is_shown = |text: &str| shown.iter().any(|shown| shown == text);
+            (is_shown("first") && is_shown("odd one") && !is_shown(&self.hidden) && pinned).then_some(())
+        })
+        .await;
+        let own = self.get(&format!("/comments/{VIDEO}?limit=1000&userid=shade")).await;
+        assert!(texts(&own).contains(&self.hidden), "its author is shown it: {own:#}");
+        assert_eq!(self.get("/moderation/held").await["comments"], json!([]));
+        let rules = self.get("/moderation/rules").await;
+        assert_eq!(rules["rules"][0]["videoid"], VIDEO, "{rules:#}");
+        let bans = self.get("/moderation/bans").await;
+        let bans = bans["bans"].as_array().expect("bans");
+        assert!(bans.iter().any(|ban| ban["kind"] == "shadow"), "{bans:?}");
+        wait::until("rules are in force", SOON, || async {
+            let (_, answer) = self.post("ben", "darn").await;
+            (answer["comment"]["comment"] == "****").then_some(())
+        })
+        .await;
+    }
+
+    async fn post(&self, user: &str, text: &str) -> (StatusCode, Value) {
+        let body = json!({"userid": user, "videoid": VIDEO, "comment": text});
+        self.ask(Method::POST, "/comment", Some(&body)).await
+    }
+
+    async fn moderate(&self, path: &str, body: &Value) {
+        let (status, answer) = self.ask(Method::POST, path, Some(body)).await;
+        assert_eq!(status, StatusCode::ACCEPTED, "{path}: {answer}");
+    }
+
+    async fn get(&self, path: &str) -> Value {
+        self.ask(Method::GET, path, None).await.1
+    }
+
+    async fn ask(&self, method: Method, path: &str, body: Option<&Value>) -> (StatusCode, Value) {
+        let request = self.client.request(method, format!("{}{path}", self.gateway));
+        let request = if let Some(body) = body { request.json(body) } else { request };
+        let answer = request.send().await.expect("an answer");
+        (answer.status(), answer.json().await.expect("JSON"))
+    }
+}
+
+/// Reads a stream until this text has come.
+async fn until(stream: &mut Response, seen: &mut String, what: &str) {
+    while !seen.contains(what) {
+        let chunk = tokio::time::timeout(SOON, stream.chunk()).await;
+        let chunk = chunk.unwrap_or_else(|_| panic!("{what} does not come after:\n{seen}"));
+        let chunk = chunk.expect("the stream goes on").expect("the stream goes on");
+        seen.push_str(&String::from_utf8_lossy(&chunk));
+    }
+}

@@ -1,0 +1,167 @@
+//! `liverank-operator check`: whether an operator that is installed does its work. A `RankingCluster` that hibernates is made
+//! and deleted again: the operator has to write all of its objects and to say so, and no pod runs, so that no store and no
+//! room is needed for it.
+
+use std::io::Write;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use kube::api::{DeleteParams, PostParams};
+use kube::{Api, Client};
+use serde_json::json;
+use tokio::time::{sleep, timeout};
+
+use crate::crd::RankingCluster;
+
+/// How often it is looked.
+const LOOK: Duration = Duration::from_millis(500);
+/// How long a request may take.
+const ANSWER: Duration = Duration::from_secs(10);
+
+/// Makes a `RankingCluster` without pods, waits until the operator has done what it asks for, and deletes it.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Args {
+    /// Where it is made: a namespace that the operator looks at.
+    #[arg(long, value_name = "NAMESPACE")]
+    pub namespace: String,
+    /// Which operator is asked: the class that it was started with.
+    #[arg(long, value_name = "CLASS", default_value = "default")]
+    pub operator_class: String,
+    /// The image that the objects name; no node pulls it.
+    #[arg(long, value_name = "IMAGE")]
+    pub image: String,
+    /// How long the operator may take, in seconds.
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    pub seconds: u64,
+}
+
+impl Args {
+    /// Runs it; prints how long the operator took.
+    pub fn main(self) -> anyhow::Result<ExitCode> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let took = runtime.block_on(Box::pin(self.run()))?;
+        writeln!(
+            std::io::stdout(),
+            "the operator made a RankingCluster of it in {:.1} s",
+            took.as_secs_f64()
+        )?;
+        Ok(ExitCode::SUCCESS)
+    }
+
+    async fn run(&self) -> anyhow::Result<Duration> {
+        let client = Client::try_default().await.context("there is no Kubernetes to talk to")?;
+        let api: Api<RankingCluster> = Api::namespaced(client, &self.namespace);
+        let name = format!("check-{:08x}", rand::random::<u32>());
+        let start = Instant::now();
+        let wanted = self.resource(&name)?;
+        let parameters = PostParams::default();
+        let made = timeout(ANSWER, api.create(&parameters, &wanted)).await;
+        made.context("no answer in time")?.context("the RankingCluster cannot be made")?;
+        let result = self.wait(&api, &name, start).await;
+        // Whatever came of it: nothing is left.
+        let deleted = timeout(ANSWER, api.delete(&name, &DeleteParams::default())).await;
+        let took = result?;
+        deleted.context("no answer in time")?.with_context(|| format!("{name} cannot be deleted"))?;
+        Ok(took)
+    }
+
+    async fn wait(&self, api: &Api<RankingCluster>, name: &str, start: Instant) -> anyhow::Result<Duration> {
+        let mut said = "nothing".to_owned();
+        while start.elapsed() < Duration::from_secs(self.seconds) {
+            match timeout(ANSWER, api.get(name)).await {
+                Ok(Ok(cluster)) => match judge(&cluster) {
+                    Verdict::Done => return Ok(start.elapsed()),
+                    Verdict::Failed(why) => bail!("the operator says: {why}"),
+                    Verdict::Waits(why) => said = why,
+                },
+                Ok(Err(error)) => said = error.to_string(),
+                Err(_) => "no answer in time".clone_into(&mut said),
+            }
+            sleep(LOOK).await;
+        }
+        bail!(
+            "within {} s no operator of the class {} has made {}/{name} what it asks for; last was said: {said}",
+            self.seconds,
+            self.operator_class,
+            self.namespace,
+        )
+    }
+
+    fn resource(&self, name: &str) -> anyhow::Result<RankingCluster> {
+        let secret = |key: &str| json!({"name": "not-needed", "key": key});
+        let resource = json!({
+            "apiVersion": "liverank.dev/v1alpha1", "kind": "RankingCluster",
+            "metadata": {"name": name, "namespace": self.namespace},
+            "spec": {
+                "operatorClass": self.operator_class,
+                "image": self.image,
+                "hibernate": true,
+                "kafka": {"bootstrapServers": "not-needed:9092"},
+                "redis": {"urlSecret": secret("url")},
+                "mongodb": {"uriSecret": secret("uri")},
+                "auth": {"enabled": false},
+            },
+        });
+        serde_json::from_value(resource).context("a RankingCluster")
+    }
+}
+
+/// How a resource stands.
+#[derive(Debug, PartialEq, Eq)]
+enum Verdict {
+    Done,
+    Waits(String),
+    Failed(String),
+}
+
+/// By the rules of kstatus, and asleep.
+fn judge(cluster: &RankingCluster) -> Verdict {
+    let Some(status) = cluster.status.as_ref() else { return Verdict::Waits("no status".to_owned()) };
+    if status.observed_generation != Some(cluster.generation()) {
+        return Verdict::Waits("no operator has looked at it".to_owned());
+    }
+    let find = |kind: &str| status.conditions.iter().find(|it| it.type_ == kind);
+    let told = |kind: &str| find(kind).map(|it| format!("{}: {}", it.reason, it.message)).unwrap_or_default();
+    let is = |kind: &str, wanted: &str| find(kind).is_some_and(|it| it.status == wanted);
+    if is("Stalled", "True") {
+        return Verdict::Failed(told("Stalled"));
+    }
+    let sleeps = find("Ready").is_some_and(|it| it.status == "True" && it.reason == "Hibernated");
+    if is("Reconciling", "False") && sleeps { Verdict::Done } else { Verdict::Waits(told("Reconciling")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn judged(generation: i64, conditions: &[(&str, &str, &str)]) -> Verdict {
+        let args =
+            Args { namespace: "ns".into(), operator_class: "blue".into(), image: "i:1".into(), seconds: 1 };
+        let mut cluster = args.resource("check-1").unwrap();
+        assert_eq!(crate::validate::validate(&cluster), [], "what is made is valid");
+        cluster.metadata.generation = Some(1);
+        let conditions: Vec<_> = conditions
+            .iter()
+            .map(|(kind, status, reason)| {
+                json!({"type": kind, "status": status, "reason": reason, "message": "m",
+                    "lastTransitionTime": "2026-01-01T00:00:00Z"})
+            })
+            .collect();
+        let status = json!({"observedGeneration": generation, "conditions": conditions});
+        cluster.status = Some(serde_json::from_value(status).unwrap());
+        judge(&cluster)
+    }
+
+    #[test]
+    fn it_is_done_when_the_operator_says_so_of_this_spec() {
+        let (done, asleep) = (("Reconciling", "False", "Done"), ("Ready", "True", "Hibernated"));
+        assert_eq!(judged(1, &[done, asleep]), Verdict::Done);
+        assert!(matches!(judged(-1, &[done, asleep]), Verdict::Waits(_)));
+        let writing = ("Reconciling", "True", "Writing");
+        assert_eq!(judged(1, &[writing, asleep]), Verdict::Waits("Writing: m".into()));
+        assert!(matches!(judged(1, &[done, ("Ready", "True", "Serving")]), Verdict::Waits(_)));
+        let stalled = ("Stalled", "True", "Forbidden");
+        assert_eq!(judged(1, &[stalled, done, asleep]), Verdict::Failed("Forbidden: m".into()));
+    }
+}

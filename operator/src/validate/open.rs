@@ -1,0 +1,103 @@
+//! What stands in the parts of a resource that the definition leaves open, and that no type has a field for: a typing
+//! error, which the API server lets in there. Pure.
+
+use std::sync::LazyLock;
+
+use serde_json::{Value, json};
+
+use super::Problem;
+use crate::crd::definition;
+
+/// Members that are told of one resource.
+const MOST: usize = 10;
+
+/// The schema of a spec. Of a later definition this operator knows nothing, so that only what is open by its own counts.
+static SPEC: LazyLock<Value> = LazyLock::new(|| {
+    let definition = serde_json::to_value(definition()).unwrap_or_default();
+    definition
+        .pointer("/spec/versions/0/schema/openAPIV3Schema/properties/spec")
+        .cloned()
+        .unwrap_or_else(|| json!({}))
+});
+
+/// All members of open parts of `given` that `read`, the same spec as the types know it, does not have.
+pub fn unknown_fields(given: &Value, read: &Value) -> Vec<Problem> {
+    let mut found = Vec::new();
+    search(&SPEC, given, read, "spec", &mut found);
+    found.truncate(MOST);
+    found.into_iter().map(|path| Problem { path, message: "there is no such field".to_owned() }).collect()
+}
+
+fn search(schema: &Value, given: &Value, read: &Value, path: &str, found: &mut Vec<String>) {
+    let open = schema["x-kubernetes-preserve-unknown-fields"] == true;
+    match given {
+        Value::Object(members) => {
+            for (name, value) in members.iter().filter(|(_, value)| !says_nothing(value)) {
+                let below = &schema["properties"][name.as_str()];
+                let path = format!("{path}.{name}");
+                match read.get(name) {
+                    Some(read) if open => search(schema, value, read, &path, found),
+                    Some(read) => search(below, value, read, &path, found),
+                    None if open => found.push(path),
+                    None => {}
+                }
+            }
+        }
+        Value::Array(items) => {
+            let below = if open { schema } else { &schema["items"] };
+            for (at, value) in items.iter().enumerate() {
+                search(below, value, &read[at], &format!("{path}[{at}]"), found);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// What is left out when it is written again.
+fn says_nothing(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Array(items) => items.is_empty(),
+        Value::Object(members) => members.is_empty(),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::crd::RankingClusterSpec;
+
+    /// What is told of a spec with these members of a component's pod.
+    fn told(component: &str, pod: &Value) -> Vec<String> {
+        let secret = json!({"name": "a", "key": "b"});
+        let mut given = json!({"image": "i:1", "kafka": {"bootstrapServers": "k:1"}, "redis": {"urlSecret": secret},
+            "mongodb": {"uriSecret": secret}, "auth": {"enabled": false}, "later": {"field": 1}});
+        given[component] = json!({"pod": pod, "laterStill": true});
+        let read: RankingClusterSpec = serde_json::from_value(given.clone()).unwrap();
+        let problems = unknown_fields(&given, &serde_json::to_value(&read).unwrap());
+        problems.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn a_typing_error_in_an_open_part_is_told_with_its_path() {
+        let term = |key: &str| {
+            json!({"affinity": {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [
+                {key: "zone", "labelSelector": {"matchLabels": {"any": "thing"}}, "namespaces": []}]}}})
+        };
+        assert_eq!(told("gateway", &term("topologyKey")), [""; 0]);
+        let path =
+            "pod.affinity.podAntiAffinity.requiredDuringSchedulingIgnoredDuringExecution[0].topologykey";
+        for component in ["gateway", "comment", "readers"] {
+            let mut pod = term("topologyKey");
+            let terms =
+                &mut pod["affinity"]["podAntiAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"];
+            terms[0]["topologykey"] = json!("zone");
+            assert_eq!(told(component, &pod), [format!("spec.{component}.{path}: there is no such field")]);
+        }
+        let sidecar = json!({"sidecars": [{"name": "a", "image": "b", "livenessProbe": {"periodSecond": 3},
+            "resources": {"requests": {"cpu": "1"}}, "later": true}]});
+        let path = "spec.manager.pod.sidecars[0].livenessProbe.periodSecond";
+        assert_eq!(told("manager", &sidecar), [format!("{path}: there is no such field")]);
+    }
+}

@@ -1,0 +1,206 @@
+//! Messages between processes of two releases: what the release before sent is read, what a later one adds is passed over,
+//! and what the release before needs is still sent.
+
+#[path = "../../core/tests/support/fixtures.rs"]
+mod fixtures;
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+
+use fixtures::{Format, check};
+use liverank_core::handover::coordinator::ReaderStatus;
+use liverank_core::handover::{Closing, HandOver, Lease, Share};
+use liverank_core::secret::Secret;
+use liverank_core::{ReaderId, VideoId};
+use liverank_protocol::{
+    CommentReport, CordonRequest, Cordons, CordonsRequest, HeartbeatAnswer, Load, ManagerReport, MoveAnswer,
+    MovePhase, MoveRequest, MoveState, Moves, MovesRequest, OrderedBy, ReaderReport, ReaderState, Route,
+    RouteReader, TermRequest, TermState, Unserved, VideoState, Viewers, ViewersOfMany, ViewersRequest, Warm,
+    Warmed,
+};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+fn message<T: Serialize + DeserializeOwned + PartialEq + Debug>(name: &'static str, today: &T) {
+    let format = Format {
+        directory: concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures"),
+        name,
+        write: |message: &T| serde_json::to_value(message).expect("a message serialises"),
+        read: |json: &serde_json::Value| serde_json::from_str::<T>(&json.to_string()),
+    };
+    check(&format, today);
+}
+
+fn video() -> VideoId {
+    VideoId::parse("cats").expect("an id")
+}
+
+fn reader(name: &str) -> ReaderId {
+    ReaderId::parse(name).expect("an id")
+}
+
+fn share() -> Share {
+    Share { reader: reader("reader-1"), weight: 2 }
+}
+
+fn lease() -> Lease {
+    Lease { uid: "5e2c".to_owned(), transitions: 4 }
+}
+
+fn secret() -> Secret {
+    serde_json::from_str(r#""c2VjcmV0""#).expect("a secret")
+}
+
+fn cordon() -> CordonRequest {
+    CordonRequest {
+        reader: reader("reader-2"),
+        cordon: Some(Closing::Draining.into()),
+        why: "upgrade".to_owned(),
+    }
+}
+
+#[test]
+fn routes_and_heartbeats() {
+    let of_route = RouteReader {
+        id: reader("reader-1"),
+        public_url: "http://a:4001".to_owned(),
+        internal_url: "http://b:4001".to_owned(),
+        load: 120,
+        takes: false,
+        pass_key: Some(secret()),
+    };
+    message("route", &Route { videoid: video(), epoch: 7, readers: vec![of_route], stale: true });
+    let hand_over =
+        HandOver { video: video(), epoch: 7, to: "http://c:4001".to_owned(), here: true, keep: 3, pace: 50 };
+    let answer = HeartbeatAnswer { hand_over: vec![hand_over], viewers_elsewhere: vec![(video(), 12)] };
+    message("heartbeat-answer", &answer);
+    message("warm", &Warm { videoid: video(), epoch: 7 });
+    message("warmed", &Warmed { videoid: video(), head: Some("abc-12".to_owned()) });
+    message("viewers", &Viewers { videoid: video(), viewers: 12 });
+    message("viewers-request", &ViewersRequest { videos: vec![video()] });
+    message("viewers-of-many", &ViewersOfMany { viewers: vec![12] });
+}
+
+#[test]
+fn the_load_of_the_readers() {
+    let state = ReaderState {
+        id: reader("reader-1"),
+        public_url: "http://a:4001".to_owned(),
+        internal_url: "http://b:4001".to_owned(),
+        state: ReaderStatus::Suspect.into(),
+        cordon: Some(Closing::Closed.into()),
+        silent_ms: 3100,
+        fresh: true,
+        unreachable: true,
+        grace_ms: 5,
+        viewers: 12,
+        capacity: 100,
+        assigned: 1,
+        highest_epoch: 9,
+        reconnects: 2,
+        reconnect_errors: 1,
+        videos: vec![(video(), 12)],
+    };
+    let assignment = VideoState {
+        videoid: video(),
+        epoch: 7,
+        readers: vec![share()],
+        viewers: 12,
+        changed_ms: 60,
+        moving: true,
+    };
+    let load = Load {
+        readers: vec![state],
+        videos: 1,
+        assignments: Some(vec![assignment]),
+        term: Some(TermState { term: 3, holder: "operator".to_owned(), lease: Some(lease()) }),
+        fresh: true,
+        hold: Some("too many readers are silent".to_owned()),
+        highest_epoch: 9,
+        viewers_per_minute: 20_000,
+        in_flight: 1,
+        cordons: vec![cordon()],
+        unserved: Some(Unserved { requests: 2, since_ms: 1500, video: Some(video()) }),
+    };
+    message("load", &load);
+}
+
+#[test]
+fn orders() {
+    let request =
+        TermRequest { holder: "operator".to_owned(), expected: Some(2), renew: Some(3), lease: lease() };
+    message("term-request", &request);
+    let order =
+        MoveRequest { videoid: video(), expected: 7, readers: vec![share()], why: "balance".to_owned() };
+    message("moves-request", &MovesRequest { term: 3, lease: lease(), moves: vec![order] });
+    let answer = MoveAnswer {
+        videoid: video(),
+        status: 409,
+        id: Some(5),
+        epoch: Some(8),
+        detail: Some("another epoch is in force".to_owned()),
+    };
+    message("move-answer", &answer);
+    let state = MoveState {
+        id: 5,
+        videoid: video(),
+        state: MovePhase::HandingOver.into(),
+        from: vec![share()],
+        to: vec![share()],
+        epoch: 8,
+        viewers: 12,
+        left: 4,
+        by: OrderedBy::Autopilot.into(),
+        why: "balance".to_owned(),
+        term: Some(3),
+        detail: Some("it was given up".to_owned()),
+        age_ms: 900,
+    };
+    message("moves", &Moves { moves: vec![state], in_flight: 4, viewers_per_minute: 20_000 });
+    message("cordons-request", &CordonsRequest { term: 3, lease: lease(), cordons: vec![cordon()] });
+    message("cordons", &Cordons { cordons: vec![cordon()] });
+}
+
+#[test]
+fn reports() {
+    let one = |value| BTreeMap::from([("cats".to_owned(), value)]);
+    let comment = CommentReport {
+        instance_id: Some("comment-1".to_owned()),
+        total_comments: 9,
+        comments_by_video: one(9),
+        active_topics: vec!["cats".to_owned()],
+        topic_subscribers: one(1),
+    };
+    message("comment-report", &comment);
+    let of_reader = ReaderReport {
+        instance_id: "reader-1".to_owned(),
+        active_connections: 12,
+        capacity: Some(100),
+        subscribed_topics: vec!["cats".to_owned()],
+        messages_sent: 70,
+    };
+    message("reader-report", &of_reader);
+    let manager = ManagerReport {
+        instance_id: Some("manager-1".to_owned()),
+        service: "ReaderApiManager".to_owned(),
+        registered_videos: 1,
+        available_reader_apis: vec!["reader-1".to_owned()],
+        registration_count: 2,
+        video_mappings: BTreeMap::from([("cats".to_owned(), "reader-1".to_owned())]),
+    };
+    message("manager-report", &manager);
+}
+
+#[test]
+fn every_message_has_a_fixture() {
+    let (source, here) = (include_str!("../src/lib.rs"), include_str!("formats.rs"));
+    let messages: Vec<&str> = source
+        .lines()
+        .filter_map(|line| line.strip_prefix("pub struct ")?.split_once(" {"))
+        .map(|(name, _)| name)
+        .collect();
+    assert!(messages.len() > 20, "{messages:?}");
+    for name in messages {
+        assert!(here.contains(&format!("{name} {{")), "{name} is in no fixture");
+    }
+}

@@ -1,0 +1,268 @@
+//! The HTTP/1 client that our processes ask each other with: plain, or over TLS as [`PeerTls`] says.
+//!
+//! It follows no redirects, knows no proxies and decompresses nothing: an address of ours leads to one of ours. Requests are
+//! small and whole; answers are read whole or as they come, within one time for all of it.
+
+use std::time::Duration;
+
+use axum::BoxError;
+use axum::http::header::{AUTHORIZATION, CONTENT_TYPE};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri};
+use bytes::Bytes;
+use futures::{Stream, StreamExt, stream};
+use http_body_util::{BodyDataStream, Full};
+use hyper::body::Incoming;
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use reqwest::Url;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::time::{Instant, timeout_at};
+
+use crate::tls::PeerTls;
+
+/// Why there is no answer, or none that can be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// The request could not be made of what was given.
+    #[error("the request cannot be sent: {0}")]
+    Request(String),
+    /// There is no connection: refused, no such name, TLS failed, or no answer to the attempt.
+    #[error("there is no connection")]
+    Connect(#[source] legacy::Error),
+    /// The connection ended before the answer did.
+    #[error("the connection ended")]
+    Broken(#[source] BoxError),
+    /// It took longer than was allowed.
+    #[error("no answer within {} ms", .0.as_millis())]
+    Late(Duration),
+    /// The answer is not what was asked for.
+    #[error("an answer that cannot be read")]
+    Decode(#[source] serde_json::Error),
+}
+
+impl ClientError {
+    /// Whether nobody is there: the attempt to connect was refused, and not merely unanswered.
+    pub fn is_refused(&self) -> bool {
+        matches!(self, Self::Connect(_)) && !self.is_late()
+    }
+
+    /// Whether the answer came and is not what was asked for.
+    pub const fn is_decode(&self) -> bool {
+        matches!(self, Self::Decode(_))
+    }
+
+    fn is_late(&self) -> bool {
+        let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(self);
+        while let Some(error) = cause {
+            let io = error.downcast_ref::<std::io::Error>();
+            if io.is_some_and(|error| error.kind() == std::io::ErrorKind::TimedOut) {
+                return true;
+            }
+            cause = error.source();
+        }
+        matches!(self, Self::Late(_))
+    }
+}
+
+/// How connections of a client are made and kept.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Connections {
+    /// How long the other side may take to accept one; `None`: as long as the request may.
+    pub connect_timeout: Option<Duration>,
+    /// How long one is kept that nobody uses. `None`: each request makes its own.
+    pub idle: Option<Duration>,
+    /// After how long of silence the kernel asks whether the other side is there.
+    pub keep_alive: Option<Duration>,
+}
+
+/// The connector of all clients: plain for `http://`, TLS for `https://`.
+pub fn connector(tls: &PeerTls, connections: Connections) -> HttpsConnector<HttpConnector> {
+    let mut plain = HttpConnector::new();
+    plain.set_connect_timeout(connections.connect_timeout);
+    plain.set_nodelay(true);
+    plain.set_keepalive(connections.keep_alive);
+    plain.enforce_http(false);
+    HttpsConnectorBuilder::new()
+        .with_tls_config(rustls::ClientConfig::clone(tls.config()))
+        .https_or_http()
+        .enable_http1()
+        .wrap_connector(plain)
+}
+
+/// See the module. Clones share connections.
+#[derive(Debug, Clone)]
+pub struct Client(legacy::Client<HttpsConnector<HttpConnector>, Full<Bytes>>);
+
+impl Client {
+    /// A client without connections yet.
+    pub fn new(tls: &PeerTls, connections: Connections) -> Self {
+        let mut builder = legacy::Client::builder(TokioExecutor::new());
+        match connections.idle {
+            Some(idle) => builder.pool_idle_timeout(idle).pool_timer(TokioTimer::new()),
+            None => builder.pool_max_idle_per_host(0),
+        };
+        Self(builder.build(connector(tls, connections)))
+    }
+
+    /// `GET url`.
+    pub fn get(&self, url: Url) -> RequestBuilder {
+        self.request(Method::GET, url)
+    }
+
+    /// `POST url`.
+    pub fn post(&self, url: Url) -> RequestBuilder {
+        self.request(Method::POST, url)
+    }
+
+    fn request(&self, method: Method, mut url: Url) -> RequestBuilder {
+        url.set_fragment(None);
+        let (client, headers) = (self.clone(), HeaderMap::new());
+        RequestBuilder { client, method, url, headers, body: Ok(Bytes::new()), timeout: None }
+    }
+}
+
+/// A request that is being made.
+#[derive(Debug)]
+#[must_use = "it has to be sent"]
+pub struct RequestBuilder {
+    client: Client,
+    method: Method,
+    url: Url,
+    headers: HeaderMap,
+    body: Result<Bytes, String>,
+    timeout: Option<Duration>,
+}
+
+impl RequestBuilder {
+    /// With a header.
+    pub fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.headers.insert(name, value);
+        self
+    }
+
+    /// With a token.
+    pub fn bearer_auth(mut self, token: impl AsRef<str>) -> Self {
+        let Ok(mut value) = HeaderValue::try_from(format!("Bearer {}", token.as_ref())) else {
+            self.body = Err("the token is no text for a header".to_owned());
+            return self;
+        };
+        value.set_sensitive(true);
+        self.header(AUTHORIZATION, value)
+    }
+
+    /// With a body.
+    pub fn json(mut self, body: &(impl Serialize + ?Sized)) -> Self {
+        if self.body.is_ok() {
+            self.body = serde_json::to_vec(body).map(Bytes::from).map_err(|error| error.to_string());
+        }
+        self.header(CONTENT_TYPE, HeaderValue::from_static("application/json"))
+    }
+
+    /// How long it may take until the answer has been read; without it, for ever.
+    pub const fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = Some(timeout);
+        self
+    }
+
+    /// Sends it; the answer's body is yet to be read.
+    ///
+    /// # Errors
+    /// No answer.
+    pub async fn send(self) -> Result<Response, ClientError> {
+        let uri: Uri = self.url.as_str().parse().map_err(|error| ClientError::Request(format!("{error}")))?;
+        let mut request = Request::new(Full::new(self.body.map_err(ClientError::Request)?));
+        *request.method_mut() = self.method;
+        *request.uri_mut() = uri;
+        *request.headers_mut() = self.headers;
+        let deadline = Deadline::of(self.timeout);
+        let answer = deadline.wait(self.client.0.request(request)).await?.map_err(|error| {
+            if error.is_connect() { ClientError::Connect(error) } else { ClientError::Broken(error.into()) }
+        })?;
+        let (head, body) = answer.into_parts();
+        Ok(Response { status: head.status, headers: head.headers, body, deadline })
+    }
+}
+
+/// Until when all of it has to be done.
+#[derive(Debug, Clone, Copy)]
+struct Deadline(Option<(Instant, Duration)>);
+
+impl Deadline {
+    fn of(timeout: Option<Duration>) -> Self {
+        Self(timeout.map(|timeout| (Instant::now() + timeout, timeout)))
+    }
+
+    async fn wait<T>(self, future: impl Future<Output = T>) -> Result<T, ClientError> {
+        match self.0 {
+            Some((at, timeout)) => timeout_at(at, future).await.map_err(|_| ClientError::Late(timeout)),
+            None => Ok(future.await),
+        }
+    }
+}
+
+/// An answer.
+#[derive(Debug)]
+pub struct Response {
+    status: StatusCode,
+    headers: HeaderMap,
+    body: Incoming,
+    deadline: Deadline,
+}
+
+impl Response {
+    /// Its status.
+    pub const fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// Its headers.
+    pub const fn headers(&self) -> &HeaderMap {
+        &self.headers
+    }
+
+    /// Its body as it comes.
+    pub fn bytes_stream(self) -> impl Stream<Item = Result<Bytes, ClientError>> + Send + Unpin + 'static {
+        let deadline = self.deadline;
+        let parts = stream::unfold(Some(BodyDataStream::new(self.body)), move |body| async move {
+            let mut body = body?;
+            match deadline.wait(body.next()).await {
+                Ok(Some(Ok(part))) => Some((Ok(part), Some(body))),
+                Ok(None) => None,
+                Ok(Some(Err(error))) => Some((Err(ClientError::Broken(error.into())), None)),
+                Err(late) => Some((Err(late), None)),
+            }
+        });
+        Box::pin(parts)
+    }
+
+    /// Its body, whole. Only of processes that are ours.
+    ///
+    /// # Errors
+    /// It does not come whole.
+    pub async fn bytes(self) -> Result<Vec<u8>, ClientError> {
+        let (mut whole, mut parts) = (Vec::new(), self.bytes_stream());
+        while let Some(part) = parts.next().await {
+            whole.extend_from_slice(&part?);
+        }
+        Ok(whole)
+    }
+
+    /// Its body as text; what is not UTF-8 is replaced.
+    ///
+    /// # Errors
+    /// As [`Response::bytes`].
+    pub async fn text(self) -> Result<String, ClientError> {
+        Ok(String::from_utf8_lossy(&self.bytes().await?).into_owned())
+    }
+
+    /// What its body says in JSON.
+    ///
+    /// # Errors
+    /// As [`Response::bytes`]; or it says something else.
+    pub async fn json<T: DeserializeOwned>(self) -> Result<T, ClientError> {
+        serde_json::from_slice(&self.bytes().await?).map_err(ClientError::Decode)
+    }
+}

@@ -1,0 +1,229 @@
+//! The PROXY protocol, versions 1 and 2: how balancers that pass bytes on say whom they speak for, before anything else.
+//!
+//! It is looked for on connections from balancers that are named (`--proxy-protocol-from`), and has to be there; on all others it
+//! is no HTTP. So nobody else can say that it is somebody else.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use tokio::io::{AsyncRead, AsyncReadExt};
+
+/// What is read at first: the shortest header of version 1 has 15 bytes, and version 2 begins with these twelve.
+const SIGNATURE: [u8; 12] = *b"\r\n\r\n\0\r\nQUIT\n";
+/// The longest header of version 1, its end included, as the specification has it.
+const MAX_LINE: usize = 107;
+/// The longest rest of a header of version 2: what balancers add (TLS, the name of an endpoint) takes some hundred bytes.
+const MAX_REST: usize = 4096;
+
+/// Whom a balancer speaks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Source {
+    /// For this client.
+    Client(SocketAddr),
+    /// For itself, as in its checks, or for somebody whose address it does not say.
+    Unsaid,
+}
+
+/// Reads a header, and nothing after it.
+///
+/// # Errors
+/// There is none, or it cannot be read.
+pub(super) async fn read(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Source> {
+    let mut start = [0; SIGNATURE.len()];
+    stream.read_exact(&mut start).await?;
+    if start == SIGNATURE {
+        let mut head = [0; 4];
+        stream.read_exact(&mut head).await?;
+        let length = usize::from(u16::from_be_bytes([head[2], head[3]]));
+        if length > MAX_REST {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        let mut rest = vec![0; length];
+        stream.read_exact(&mut rest).await?;
+        return binary(head[0], head[1], &rest).ok_or_else(|| io::ErrorKind::InvalidData.into());
+    }
+    let mut line = start.to_vec();
+    while !line.ends_with(b"\r\n") {
+        if line.len() >= MAX_LINE || !line.starts_with(b"PROXY ") {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        // One at a time: the next byte may be the client's.
+        line.push(stream.read_u8().await?);
+    }
+    text(&line).ok_or_else(|| io::ErrorKind::InvalidData.into())
+}
+
+/// A header of version 1, its end included. `None`: it is none.
+fn text(line: &[u8]) -> Option<Source> {
+    let line = std::str::from_utf8(line).ok()?.strip_suffix("\r\n")?;
+    let mut words = line.split(' ');
+    if words.next()? != "PROXY" {
+        return None;
+    }
+    let (is_v4, words) = match words.next()? {
+        // Whatever follows.
+        "UNKNOWN" => return Some(Source::Unsaid),
+        "TCP4" => (true, words),
+        "TCP6" => (false, words),
+        _ => return None,
+    };
+    let words: Vec<&str> = words.collect();
+    let [source, destination, port, to_port] = words[..] else { return None };
+    let address = |text: &str| text.parse::<IpAddr>().ok().filter(|address| address.is_ipv4() == is_v4);
+    address(destination)?;
+    to_port.parse::<u16>().ok()?;
+    Some(Source::Client(SocketAddr::new(address(source)?, port.parse().ok()?)))
+}
+
+/// What follows the signature of version 2. `None`: it is none.
+fn binary(version_and_command: u8, family: u8, rest: &[u8]) -> Option<Source> {
+    match version_and_command {
+        // The balancer's own connection.
+        0x20 => return Some(Source::Unsaid),
+        0x21 => {}
+        _ => return None,
+    }
+    match family {
+        0x11 => {
+            let (source, rest) = rest.split_first_chunk::<4>()?;
+            let (_, ports) = rest.split_first_chunk::<4>()?;
+            Some(Source::Client(SocketAddr::new(Ipv4Addr::from(*source).into(), port(ports)?)))
+        }
+        0x21 => {
+            let (source, rest) = rest.split_first_chunk::<16>()?;
+            let (_, ports) = rest.split_first_chunk::<16>()?;
+            Some(Source::Client(SocketAddr::new(Ipv6Addr::from(*source).into(), port(ports)?)))
+        }
+        // Not by TCP, or by something that has no address.
+        _ => Some(Source::Unsaid),
+    }
+}
+
+/// The source's port; the destination's follows.
+fn port(ports: &[u8]) -> Option<u16> {
+    let ([high, low, _, _], _) = ports.split_first_chunk()?;
+    Some(u16::from_be_bytes([*high, *low]))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use axum::Router;
+    use axum::routing::get;
+    use liverank_protocol::access::Service;
+    use proptest::prelude::*;
+    use tokio::io::AsyncWriteExt;
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::*;
+    use crate::server::Exchange;
+    use crate::{HttpSettings, ServiceContext, server};
+
+    /// What is read of these bytes, and what is left of them.
+    fn read_of(bytes: &[u8]) -> (Result<Option<String>, io::ErrorKind>, usize) {
+        let mut rest = bytes;
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let read = runtime.block_on(read(&mut rest));
+        let read = read.map(|source| match source {
+            Source::Client(address) => Some(address.to_string()),
+            Source::Unsaid => None,
+        });
+        (read.map_err(|error| error.kind()), rest.len())
+    }
+
+    fn with(head: &[u8], rest: &[u8]) -> Vec<u8> {
+        [&SIGNATURE, head, &(rest.len() as u16).to_be_bytes(), rest].concat()
+    }
+
+    #[test]
+    fn both_versions_are_read_and_nothing_of_what_follows() {
+        let v4 = [192, 0, 2, 7, 10, 0, 0, 1, 0x12, 0x34, 0, 80, 3, 0, 4, 1, 2, 3, 4];
+        let v6 = [&[0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1][..], &[0; 16], &[0, 9, 0, 80]]
+            .concat();
+        for (header, source) in [
+            (b"PROXY TCP4 192.0.2.7 10.0.0.1 4660 80\r\n".to_vec(), Some("192.0.2.7:4660")),
+            (b"PROXY TCP6 2001:db8::1 ::1 9 80\r\n".to_vec(), Some("[2001:db8::1]:9")),
+            (b"PROXY UNKNOWN\r\n".to_vec(), None),
+            (b"PROXY UNKNOWN ffff::1 ffff::2 1 2\r\n".to_vec(), None),
+            (with(&[0x21, 0x11], &v4), Some("192.0.2.7:4660")),
+            (with(&[0x21, 0x21], &v6), Some("[2001:db8::1]:9")),
+            (with(&[0x20, 0x00], &[]), None),
+            (with(&[0x21, 0x31], &[7; 216]), None),
+        ] {
+            let request = [&header[..], b"GET / HTTP/1.1\r\n"].concat();
+            assert_eq!(read_of(&request), (Ok(source.map(str::to_owned)), 16), "{}", header.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn what_is_no_header_is_refused() {
+        for wrong in [
+            b"GET / HTTP/1.1\r\nHost: a\r\n\r\n".to_vec(),
+            b"PROXY TCP4 192.0.2.7 10.0.0.1 4660\r\n".to_vec(),
+            b"PROXY TCP4 ::1 ::1 1 2\r\n".to_vec(),
+            b"PROXY TCP4 192.0.2.7 10.0.0.1 70000 80\r\n".to_vec(),
+            b"PROXY  TCP4 192.0.2.7 10.0.0.1 1 80\r\n".to_vec(),
+            b"PROXY TCP9 192.0.2.7 10.0.0.1 1 80\r\n".to_vec(),
+            [&b"PROXY UNKNOWN "[..], &[b'x'; 200], b"\r\n"].concat(),
+            with(&[0x11, 0x11], &[0; 12]),
+            with(&[0x22, 0x11], &[0; 12]),
+            with(&[0x21, 0x11], &[0; 11]),
+            with(&[0x21, 0x21], &[0; 35]),
+            with(&[0x21, 0x11], &[0; MAX_REST + 1]),
+        ] {
+            assert_eq!(read_of(&wrong).0, Err(io::ErrorKind::InvalidData), "{}", wrong.escape_ascii());
+        }
+        for short in [&b"PROXY TC"[..], &b"PROXY TCP4 1.2.3"[..], &with(&[0x21, 0x11], &[0; 12])[..20]] {
+            assert_eq!(read_of(short).0, Err(io::ErrorKind::UnexpectedEof));
+        }
+    }
+
+    /// What a server that believes these addresses answers to these bytes.
+    async fn answer(believed: &str, bytes: &[u8]) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let proxy_protocol_from = Arc::from([believed.parse().unwrap()]);
+        let shell = ServiceContext {
+            http: HttpSettings { proxy_protocol_from, ..HttpSettings::default() },
+            ..ServiceContext::new(Duration::from_secs(5))
+        };
+        let router = Router::new()
+            .route("/me", get(|exchange: Exchange| async move { exchange.client().to_string() }));
+        let served = shell.clone();
+        let serving =
+            tokio::spawn(async move { server::serve(Service::Gateway, listener, router, &served).await });
+        client.write_all(bytes).await.unwrap();
+        let mut text = String::new();
+        // Bytes that were not read make the end a reset.
+        let _ = client.read_to_string(&mut text).await;
+        shell.shutdown.cancel();
+        serving.await.unwrap().unwrap();
+        text
+    }
+
+    #[tokio::test]
+    async fn only_a_balancer_that_is_named_says_whom_it_speaks_for() {
+        const REQUEST: &str = "GET /me HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n";
+        let told = format!("PROXY TCP4 192.0.2.7 10.0.0.1 4660 80\r\n{REQUEST}");
+        assert!(answer("127.0.0.0/8", told.as_bytes()).await.ends_with("192.0.2.7"));
+        let checks = [&with(&[0x20, 0x00], &[])[..], REQUEST.as_bytes()].concat();
+        assert!(answer("127.0.0.0/8", &checks).await.ends_with("127.0.0.1"), "the balancer itself");
+        assert_eq!(answer("127.0.0.0/8", REQUEST.as_bytes()).await, "", "it has to be there");
+        let stranger = answer("10.0.0.0/8", told.as_bytes()).await;
+        assert!(stranger.starts_with("HTTP/1.1 400") && !stranger.contains("192.0.2.7"), "{stranger}");
+        assert!(answer("10.0.0.0/8", REQUEST.as_bytes()).await.ends_with("127.0.0.1"));
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_comes_is_read_or_refused(
+            signed in any::<bool>(), bytes in prop::collection::vec(any::<u8>(), 0..300),
+        ) {
+            let start: &[u8] = if signed { &SIGNATURE } else { b"PROXY TCP4 " };
+            let _ = read_of(&bytes);
+            let _ = read_of(&[start, &bytes].concat());
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! TLS on this process's ports, and towards our other processes, by files of certificates that may change at any time.
+//!
+//! The files are looked at each second, by their contents: so it does not matter whether they are written in place, renamed or
+//! reached by a symbolic link that is exchanged, as the kubelet does. New connections use what is in force; open ones go on. Files
+//! that are broken at the start are an error. Later on they are a warning and a count, and what was in force stays: a mistake of
+//! whoever renews certificates must not end a service.
+//!
+//! A certificate says that a process belongs to us. What it may do is still decided by its token
+//! ([`access`](liverank_protocol::access)).
+//!
+//! | module | has |
+//! |---|---|
+//! | this one | the flags, and what is made of them |
+//! | `material` | what is read from files, and what is wrong with it |
+//! | `validity` | until when a certificate is good |
+//! | `listener` | TLS of the ports |
+//! | `peers` | TLS towards our other processes |
+//! | `reload` | the look at the files each second |
+
+use std::path::PathBuf;
+
+use anyhow::{bail, ensure};
+
+mod listener;
+mod material;
+mod peers;
+mod reload;
+#[cfg(test)]
+mod tests;
+mod validity;
+
+pub use listener::ListenerTls;
+use material::{KeyFiles, NamedFile};
+pub use peers::PeerTls;
+pub use reload::Reloading;
+pub use validity::not_after;
+
+/// TLS of a process.
+#[derive(Debug, Clone, Default, clap::Args)]
+#[command(next_help_heading = "TLS")]
+pub struct TlsArgs {
+    /// The certificate of this process's ports, in PEM, followed by those that lead to its authority.
+    ///
+    /// All ports of the process then take TLS only, the admin port included. This file and all others of this section are read
+    /// again when they change.
+    #[arg(long, env = "LIVERANK_TLS_CERT_FILE", value_name = "FILE")]
+    pub tls_cert_file: Option<PathBuf>,
+    /// The key of --tls-cert-file, in PEM.
+    #[arg(long, env = "LIVERANK_TLS_KEY_FILE", value_name = "FILE")]
+    pub tls_key_file: Option<PathBuf>,
+    /// Take only clients that show a certificate of these authorities, in PEM. The admin port asks for none: probes have none.
+    #[arg(long, env = "LIVERANK_TLS_CLIENT_CA_FILE", value_name = "FILE")]
+    pub tls_client_ca_file: Option<PathBuf>,
+    /// Towards our other processes.
+    #[command(flatten)]
+    pub peers: PeerTlsArgs,
+}
+
+/// TLS towards our other processes, where their addresses begin with `https://`.
+#[derive(Debug, Clone, Default, clap::Args)]
+#[command(next_help_heading = "TLS")]
+pub struct PeerTlsArgs {
+    /// The authorities, in PEM, that certificates of our other processes must be of. Without it: those that browsers trust.
+    #[arg(long, env = "LIVERANK_PEER_CA_FILE", value_name = "FILE")]
+    pub peer_ca_file: Option<PathBuf>,
+    /// The certificate that is shown to our other processes, in PEM. Without it: that of --tls-cert-file, if there is one.
+    #[arg(long, env = "LIVERANK_PEER_CERT_FILE", value_name = "FILE")]
+    pub peer_cert_file: Option<PathBuf>,
+    /// The key of --peer-cert-file, in PEM.
+    #[arg(long, env = "LIVERANK_PEER_KEY_FILE", value_name = "FILE")]
+    pub peer_key_file: Option<PathBuf>,
+}
+
+/// What the flags make.
+#[derive(Debug, Default)]
+pub struct Tls {
+    /// TLS of the ports; `None`: they take plain HTTP.
+    pub listener: Option<ListenerTls>,
+    /// TLS towards our other processes.
+    pub peers: PeerTls,
+    /// Keeps both up to date.
+    pub reloading: Reloading,
+}
+
+impl TlsArgs {
+    /// Reads all files once.
+    ///
+    /// # Errors
+    /// Flags that miss each other; a file that cannot be used, with its name and what is wrong with it.
+    pub fn open(&self) -> anyhow::Result<Tls> {
+        let own = pair(
+            "--tls-cert-file",
+            self.tls_cert_file.as_ref(),
+            "--tls-key-file",
+            self.tls_key_file.as_ref(),
+        )?;
+        let clients =
+            self.tls_client_ca_file.as_ref().map(|file| NamedFile::new("--tls-client-ca-file", file));
+        ensure!(
+            own.is_some() || clients.is_none(),
+            "--tls-client-ca-file needs --tls-cert-file and --tls-key-file"
+        );
+        let (peers, watched) = self.peers.read(own.clone())?;
+        let mut reloading = Reloading::default();
+        reloading.watch(watched);
+        let Some(own) = own else { return Ok(Tls { listener: None, peers, reloading }) };
+        let (listener, watched) = ListenerTls::read(own, clients)?;
+        reloading.count_handshakes(listener.failures());
+        reloading.watch(watched);
+        Ok(Tls { listener: Some(listener), peers, reloading })
+    }
+}
+
+impl PeerTlsArgs {
+    /// TLS towards our other processes, for a command that ends soon: the files are read once.
+    ///
+    /// # Errors
+    /// As [`TlsArgs::open`].
+    pub fn open(&self) -> anyhow::Result<PeerTls> {
+        Ok(self.read(None)?.0)
+    }
+
+    fn read(&self, own: Option<KeyFiles>) -> anyhow::Result<(PeerTls, Option<reload::Watched>)> {
+        let shown = pair(
+            "--peer-cert-file",
+            self.peer_cert_file.as_ref(),
+            "--peer-key-file",
+            self.peer_key_file.as_ref(),
+        )?;
+        let authorities = self.peer_ca_file.as_ref().map(|file| NamedFile::new("--peer-ca-file", file));
+        PeerTls::read(authorities, shown.or(own))
+    }
+}
+
+/// A certificate and its key: both or none.
+fn pair(
+    cert_flag: &'static str,
+    cert: Option<&PathBuf>,
+    key_flag: &'static str,
+    key: Option<&PathBuf>,
+) -> anyhow::Result<Option<KeyFiles>> {
+    match (cert, key) {
+        (Some(cert), Some(key)) => {
+            Ok(Some(KeyFiles { cert: NamedFile::new(cert_flag, cert), key: NamedFile::new(key_flag, key) }))
+        }
+        (None, None) => Ok(None),
+        (Some(_), None) => bail!("{cert_flag} needs {key_flag}"),
+        (None, Some(_)) => bail!("{key_flag} needs {cert_flag}"),
+    }
+}

@@ -1,0 +1,110 @@
+//! TLS of the ports.
+
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use anyhow::anyhow;
+use jiff::Timestamp;
+use prometheus_client::metrics::counter::Counter;
+use rustls::ServerConfig;
+use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{NoClientAuth, WebPkiClientVerifier};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+
+use super::material::{KeyFiles, NamedFile, provider};
+use super::reload::{Loader, ShownTo, Watched, watched};
+use crate::server::HEAD_TIMEOUT;
+
+/// How long a handshake may take: as long as a request's head.
+const HANDSHAKE_TIMEOUT: Duration = HEAD_TIMEOUT;
+
+/// TLS of a port. Clones share the certificate, and get the new one when it is renewed.
+#[derive(Debug, Clone)]
+pub struct ListenerTls {
+    current: Arc<RwLock<Current>>,
+    failures: Counter,
+    /// Whether clients are asked for certificates, where that is set at all.
+    asks: bool,
+}
+
+/// What new connections are taken with.
+#[derive(Debug)]
+struct Current {
+    asking: Arc<ServerConfig>,
+    not_asking: Arc<ServerConfig>,
+}
+
+impl ListenerTls {
+    pub(super) fn read(own: KeyFiles, clients: Option<NamedFile>) -> anyhow::Result<(Self, Option<Watched>)> {
+        let mut files = vec![own.cert.clone(), own.key.clone()];
+        files.extend(clients.clone());
+        let load = move |contents: &[Vec<u8>], now| load(&own, clients.as_ref(), contents, now);
+        let (current, watched) = watched(ShownTo::Clients, files, Box::new(load) as Loader<Current>)?;
+        Ok((Self { current, failures: Counter::default(), asks: true }, Some(watched)))
+    }
+
+    /// The same for a port whose clients have no certificates.
+    #[must_use]
+    pub fn without_client_certificates(&self) -> Self {
+        Self { asks: false, ..self.clone() }
+    }
+
+    /// Handshakes that failed.
+    pub(super) fn failures(&self) -> Counter {
+        self.failures.clone()
+    }
+
+    /// Shakes hands. `None` where that fails: the peer has been told why, as far as TLS tells.
+    pub(crate) async fn accept(&self, stream: TcpStream) -> Option<TlsStream<TcpStream>> {
+        let config = {
+            let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(if self.asks { &current.asking } else { &current.not_asking })
+        };
+        // A line for each would be a line a scanner's port scan.
+        let shaken = tokio::time::timeout(HANDSHAKE_TIMEOUT, TlsAcceptor::from(config).accept(stream)).await;
+        if let Ok(Ok(stream)) = shaken {
+            return Some(stream);
+        }
+        self.failures.inc();
+        None
+    }
+}
+
+fn load(
+    own: &KeyFiles,
+    clients: Option<&NamedFile>,
+    contents: &[Vec<u8>],
+    now: Timestamp,
+) -> anyhow::Result<(Current, Option<i64>)> {
+    let [cert, key, rest @ ..] = contents else { return Err(anyhow!("two files are read")) };
+    let certified = own.certified(cert, key, now)?;
+    let verifier = match clients.zip(rest.first()) {
+        Some((file, pem)) => {
+            let authorities = Arc::new(file.authorities(pem)?);
+            let builder = WebPkiClientVerifier::builder_with_provider(authorities, provider());
+            Some(builder.build().map_err(|error| anyhow!("{file}: {error}"))?)
+        }
+        None => None,
+    };
+    let not_asking = config(Arc::new(NoClientAuth), &certified.key)?;
+    let asking = match verifier {
+        Some(verifier) => config(verifier, &certified.key)?,
+        None => Arc::clone(&not_asking),
+    };
+    Ok((Current { asking, not_asking }, Some(certified.ends_at)))
+}
+
+fn config(
+    clients: Arc<dyn ClientCertVerifier>,
+    own: &Arc<CertifiedKey>,
+) -> anyhow::Result<Arc<ServerConfig>> {
+    let mut config = ServerConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()?
+        .with_client_cert_verifier(clients)
+        .with_cert_resolver(Arc::new(SingleCertAndKey::from(Arc::clone(own))));
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(Arc::new(config))
+}

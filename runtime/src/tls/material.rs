@@ -1,0 +1,116 @@
+//! Certificates, keys and authorities as files have them, and what is wrong with them, by the file's flag and name.
+
+use std::fmt;
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, anyhow, bail, ensure};
+use jiff::Timestamp;
+use rustls::RootCertStore;
+use rustls::crypto::CryptoProvider;
+use rustls::crypto::ring::default_provider;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::CertifiedKey;
+
+use super::validity::not_after;
+
+/// The largest file that is taken: a bundle of all authorities that browsers trust has 250 KB.
+const MAX_BYTES: u64 = 1024 * 1024;
+
+/// The one implementation of cryptography here.
+pub(super) fn provider() -> Arc<CryptoProvider> {
+    Arc::new(default_provider())
+}
+
+/// A file, and the flag that names it.
+#[derive(Debug, Clone)]
+pub(super) struct NamedFile {
+    flag: &'static str,
+    path: PathBuf,
+}
+
+impl NamedFile {
+    pub(super) fn new(flag: &'static str, path: &Path) -> Self {
+        Self { flag, path: path.to_owned() }
+    }
+
+    /// What is in it now.
+    pub(super) fn read(&self) -> anyhow::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        let read = File::open(&self.path).and_then(|file| file.take(MAX_BYTES + 1).read_to_end(&mut bytes));
+        read.with_context(|| self.to_string())?;
+        ensure!(bytes.len() as u64 <= MAX_BYTES, "{self}: it is larger than {MAX_BYTES} bytes");
+        Ok(bytes)
+    }
+
+    fn certificates(&self, pem: &[u8]) -> anyhow::Result<Vec<CertificateDer<'static>>> {
+        let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
+        let found = found.map_err(|error| anyhow!("{self}: it is not PEM: {error}"))?;
+        ensure!(!found.is_empty(), "{self}: there is no certificate in it");
+        Ok(found)
+    }
+
+    /// The authorities in it.
+    pub(super) fn authorities(&self, pem: &[u8]) -> anyhow::Result<RootCertStore> {
+        let mut store = RootCertStore::empty();
+        for certificate in self.certificates(pem)? {
+            store
+                .add(certificate)
+                .map_err(|error| anyhow!("{self}: an authority that cannot be used: {error}"))?;
+        }
+        Ok(store)
+    }
+}
+
+impl fmt::Display for NamedFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.flag, self.path.display())
+    }
+}
+
+/// A certificate's file and that of its key.
+#[derive(Debug, Clone)]
+pub(super) struct KeyFiles {
+    pub(super) cert: NamedFile,
+    pub(super) key: NamedFile,
+}
+
+/// A certificate with its key, and when it ends, in seconds since the Unix epoch.
+#[derive(Debug)]
+pub(super) struct Certified {
+    pub(super) key: Arc<CertifiedKey>,
+    pub(super) ends_at: i64,
+}
+
+impl KeyFiles {
+    /// The certificate and its key, out of the contents of both files.
+    ///
+    /// # Errors
+    /// Either is none; they do not belong together; the certificate has expired.
+    pub(super) fn certified(
+        &self,
+        cert_pem: &[u8],
+        key_pem: &[u8],
+        now: Timestamp,
+    ) -> anyhow::Result<Certified> {
+        let Self { cert, key } = self;
+        let chain = cert.certificates(cert_pem)?;
+        let Some(ends_at) = chain.first().and_then(|first| not_after(first)) else {
+            bail!("{cert}: the first certificate has no end that can be read")
+        };
+        let end = Timestamp::from_second(ends_at).with_context(|| cert.to_string())?;
+        ensure!(now < end, "{cert}: the certificate has expired ({end})");
+        let private = PrivateKeyDer::from_pem_slice(key_pem)
+            .map_err(|error| anyhow!("{key}: there is no key in it: {error}"))?;
+        let certified = CertifiedKey::from_der(chain, private, &provider()).map_err(|error| match error {
+            rustls::Error::InconsistentKeys(_) => {
+                anyhow!("{key}: it is not the key of the certificate in {cert}")
+            }
+            error => anyhow!("{key} and {cert}: {error}"),
+        })?;
+        Ok(Certified { key: Arc::new(certified), ends_at })
+    }
+}

@@ -1,0 +1,165 @@
+//! TLS towards our other processes.
+//!
+//! One client configuration for the life of the process, which asks at each handshake what is in force: so clients and their
+//! pools need not be made anew when certificates are renewed.
+
+use std::fmt;
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+
+use anyhow::anyhow;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{ResolvesClientCert, Resumption, WebPkiServerVerifier};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::sign::CertifiedKey;
+use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+
+use super::material::{KeyFiles, NamedFile, provider};
+use super::reload::{Loader, ShownTo, Watched, watched};
+
+/// How our other processes are known over TLS, and what is shown to them. The default trusts the authorities that browsers
+/// trust, and shows nothing. Cheap to clone.
+#[derive(Clone)]
+pub struct PeerTls(Arc<ClientConfig>);
+
+impl fmt::Debug for PeerTls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("PeerTls")
+    }
+}
+
+impl Default for PeerTls {
+    fn default() -> Self {
+        static PUBLIC: OnceLock<PeerTls> = OnceLock::new();
+        let public = || {
+            let known = Known { servers: public_servers(), shown: None };
+            Self::of(&Arc::new(RwLock::new(known)))
+        };
+        PUBLIC.get_or_init(public).clone()
+    }
+}
+
+impl PeerTls {
+    /// As rustls has it.
+    pub fn config(&self) -> &Arc<ClientConfig> {
+        &self.0
+    }
+
+    pub(super) fn read(
+        authorities: Option<NamedFile>,
+        shown: Option<KeyFiles>,
+    ) -> anyhow::Result<(Self, Option<Watched>)> {
+        let mut files: Vec<NamedFile> = authorities.iter().cloned().collect();
+        files.extend(shown.iter().flat_map(|shown| [shown.cert.clone(), shown.key.clone()]));
+        if files.is_empty() {
+            return Ok((Self::default(), None));
+        }
+        let load = move |contents: &[Vec<u8>], now| {
+            let (first, pair) = contents.split_at(usize::from(authorities.is_some()));
+            let servers = match authorities.as_ref().zip(first.first()) {
+                Some((file, pem)) => {
+                    servers(file.authorities(pem)?).map_err(|error| anyhow!("{file}: {error}"))?
+                }
+                None => public_servers(),
+            };
+            let certified = match (&shown, pair) {
+                (Some(shown), [cert, key]) => Some(shown.certified(cert, key, now)?),
+                _ => None,
+            };
+            let ends_at = certified.as_ref().map(|certified| certified.ends_at);
+            Ok((Known { servers, shown: certified.map(|certified| certified.key) }, ends_at))
+        };
+        let (known, watched) = watched(ShownTo::Peers, files, Box::new(load) as Loader<Known>)?;
+        Ok((Self::of(&known), Some(watched)))
+    }
+
+    fn of(known: &Arc<RwLock<Known>>) -> Self {
+        let current = Arc::new(Asked(Arc::clone(known)));
+        let mut config = ClientConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()
+            .expect("the provider has cipher suites for every version")
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::clone(&current) as Arc<dyn ServerCertVerifier>)
+            .with_client_cert_resolver(current);
+        // A session that is resumed is checked by nobody again; ours are kept open instead.
+        config.resumption = Resumption::disabled();
+        Self(Arc::new(config))
+    }
+}
+
+fn servers(
+    authorities: RootCertStore,
+) -> Result<Arc<WebPkiServerVerifier>, rustls::client::VerifierBuilderError> {
+    WebPkiServerVerifier::builder_with_provider(Arc::new(authorities), provider()).build()
+}
+
+/// By the authorities that browsers trust.
+fn public_servers() -> Arc<WebPkiServerVerifier> {
+    let roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+    servers(roots).expect("there are authorities in it")
+}
+
+/// What is in force.
+#[derive(Debug)]
+struct Known {
+    servers: Arc<WebPkiServerVerifier>,
+    shown: Option<Arc<CertifiedKey>>,
+}
+
+/// Asks what is in force.
+#[derive(Debug)]
+struct Asked(Arc<RwLock<Known>>);
+
+impl Asked {
+    fn servers(&self) -> Arc<WebPkiServerVerifier> {
+        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner).servers)
+    }
+
+    fn shown(&self) -> Option<Arc<CertifiedKey>> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).shown.clone()
+    }
+}
+
+impl ServerCertVerifier for Asked {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        self.servers().verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.servers().verify_tls12_signature(message, cert, signed)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.servers().verify_tls13_signature(message, cert, signed)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.servers().supported_verify_schemes()
+    }
+}
+
+impl ResolvesClientCert for Asked {
+    fn resolve(&self, _authorities: &[&[u8]], _schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        self.shown()
+    }
+
+    fn has_certs(&self) -> bool {
+        self.shown().is_some()
+    }
+}

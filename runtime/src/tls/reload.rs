@@ -1,0 +1,221 @@
+//! The look at the files each second.
+
+use std::convert::Infallible;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use sha2::{Digest, Sha256};
+use tokio::task::spawn_blocking;
+
+use super::material::NamedFile;
+use crate::Metrics;
+
+/// Between two looks. A certificate is renewed days before its end, but whoever tries it does not like to wait.
+const EVERY: Duration = Duration::from_millis(if cfg!(test) { 20 } else { 1000 });
+
+crate::label_values! {
+    /// To whom a certificate is shown.
+    pub enum ShownTo {
+        /// To those who connect to a port.
+        Clients = "clients",
+        /// To our other processes, where this one connects to them.
+        Peers = "peers",
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Labels {
+    shown_to: ShownTo,
+}
+
+/// Makes something of files' contents, in their order; and when its certificate ends, if there is one.
+pub(super) type Loader<T> =
+    Box<dyn Fn(&[Vec<u8>], Timestamp) -> anyhow::Result<(T, Option<i64>)> + Send + Sync>;
+/// A look: something new came into force, nothing changed, or why what is there cannot be used.
+type Look = Box<dyn FnMut(Timestamp) -> Seen + Send>;
+
+/// Files that are looked at again.
+pub struct Watched {
+    shown_to: ShownTo,
+    look: Look,
+    ends_at: Option<i64>,
+}
+
+/// What one look found.
+enum Seen {
+    Unchanged,
+    Renewed(Option<i64>),
+    /// For the second time in a row: what is being written just now is no mistake yet.
+    Broken(anyhow::Error),
+}
+
+/// What was seen of files: a digest of them (keys are not kept), or why they could not be read.
+type Contents = Result<[u8; 32], String>;
+
+/// Reads `files`, and answers what `load` makes of them, now and whenever they change.
+///
+/// # Errors
+/// A file cannot be used.
+pub(super) fn watched<T: Send + Sync + 'static>(
+    shown_to: ShownTo,
+    files: Vec<NamedFile>,
+    load: Loader<T>,
+) -> anyhow::Result<(Arc<RwLock<T>>, Watched)> {
+    let contents = read(&files)?;
+    let (first, ends_at) = load(&contents, Timestamp::now())?;
+    let current = Arc::new(RwLock::new(first));
+    let shared = Arc::clone(&current);
+    let mut history = History::new(Ok(digest(&contents)));
+    let look = move |now| {
+        let contents = read(&files);
+        let seen = contents.as_ref().map(|contents| digest(contents)).map_err(|error| format!("{error:#}"));
+        if !history.is_news(&seen) {
+            return Seen::Unchanged;
+        }
+        match contents.and_then(|contents| load(&contents, now)) {
+            Ok((new, ends_at)) => {
+                *shared.write().unwrap_or_else(PoisonError::into_inner) = new;
+                history.in_force(seen);
+                Seen::Renewed(ends_at)
+            }
+            Err(error) if history.is_broken_again(seen) => Seen::Broken(error),
+            Err(_) => Seen::Unchanged,
+        }
+    };
+    Ok((current, Watched { shown_to, look: Box::new(look), ends_at }))
+}
+
+fn read(files: &[NamedFile]) -> anyhow::Result<Vec<Vec<u8>>> {
+    files.iter().map(NamedFile::read).collect()
+}
+
+fn digest(contents: &[Vec<u8>]) -> [u8; 32] {
+    let mut digest = Sha256::new();
+    for content in contents {
+        digest.update((content.len() as u64).to_be_bytes());
+        digest.update(content);
+    }
+    digest.finalize().into()
+}
+
+/// What was seen before: what is in force, and what was broken last and how often.
+struct History {
+    in_force: Contents,
+    broken: Option<(Contents, u32)>,
+}
+
+impl History {
+    const fn new(in_force: Contents) -> Self {
+        Self { in_force, broken: None }
+    }
+
+    /// Whether there is something to try. What is in force is not; nor what has been told to be broken.
+    fn is_news(&mut self, seen: &Contents) -> bool {
+        if *seen == self.in_force {
+            self.broken = None;
+            return false;
+        }
+        !matches!(&self.broken, Some((broken, 2..)) if broken == seen)
+    }
+
+    fn in_force(&mut self, seen: Contents) {
+        *self = Self::new(seen);
+    }
+
+    /// Notes what is broken; `true` where it was so at the last look already.
+    fn is_broken_again(&mut self, seen: Contents) -> bool {
+        let times = match &self.broken {
+            Some((broken, times)) if *broken == seen => times + 1,
+            _ => 1,
+        };
+        self.broken = Some((seen, times));
+        times == 2
+    }
+}
+
+/// Keeps what was made of files up to date.
+#[derive(Default)]
+pub struct Reloading {
+    watched: Vec<Watched>,
+    handshakes: Counter,
+}
+
+impl std::fmt::Debug for Reloading {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Reloading")
+    }
+}
+
+impl Reloading {
+    pub(super) fn watch(&mut self, watched: Option<Watched>) {
+        self.watched.extend(watched);
+    }
+
+    pub(super) fn count_handshakes(&mut self, failures: Counter) {
+        self.handshakes = failures;
+    }
+
+    /// Looks at the files each second, for ever.
+    pub async fn keep(mut self, metrics: &Metrics) -> Infallible {
+        if self.watched.is_empty() {
+            return std::future::pending().await;
+        }
+        let (ends, failed) = (Family::<Labels, Gauge>::default(), Counter::<u64>::default());
+        metrics.register("tls", |registry| {
+            let help = "When the certificate in force ends, in seconds since the Unix epoch";
+            registry.register("certificate_expiry_timestamp_seconds", help, ends.clone());
+            let help = "Changes of certificate files that could not be used: what was in force stays";
+            registry.register("reload_failures", help, failed.clone());
+            registry.register(
+                "handshake_failures",
+                "TLS handshakes of clients that failed",
+                self.handshakes.clone(),
+            );
+        });
+        for watched in &self.watched {
+            tell_end(&ends, watched.shown_to, watched.ends_at);
+        }
+        loop {
+            tokio::time::sleep(EVERY).await;
+            let watched = std::mem::take(&mut self.watched);
+            // A file may be on a network.
+            let looked = spawn_blocking(move || look_at_all(watched)).await;
+            let Ok((watched, seen)) = looked else { return std::future::pending().await };
+            self.watched = watched;
+            for (shown_to, seen) in seen {
+                match seen {
+                    Seen::Unchanged => {}
+                    Seen::Renewed(ends_at) => {
+                        tell_end(&ends, shown_to, ends_at);
+                        tracing::info!(?shown_to, ends_at, "certificates were renewed");
+                    }
+                    Seen::Broken(error) => {
+                        failed.inc();
+                        let error = format!("{error:#}");
+                        tracing::warn!(
+                            error,
+                            "changed certificate files cannot be used: what was in force stays"
+                        );
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn look_at_all(mut watched: Vec<Watched>) -> (Vec<Watched>, Vec<(ShownTo, Seen)>) {
+    let now = Timestamp::now();
+    let seen = watched.iter_mut().map(|watched| (watched.shown_to, (watched.look)(now))).collect();
+    (watched, seen)
+}
+
+fn tell_end(ends: &Family<Labels, Gauge>, shown_to: ShownTo, ends_at: Option<i64>) {
+    if let Some(ends_at) = ends_at {
+        ends.get_or_create(&Labels { shown_to }).set(ends_at);
+    }
+}

@@ -1,0 +1,324 @@
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::routing::get;
+use liverank_protocol::access::Service;
+use proptest::prelude::*;
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    date_time_ymd,
+};
+use reqwest::Url;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use super::*;
+use crate::peer::PeerError;
+use crate::{HttpSettings, Peers, ServiceContext, server};
+
+/// Whoever gives out certificates.
+struct Authority {
+    pem: String,
+    issuer: Issuer<'static, KeyPair>,
+}
+
+impl Authority {
+    fn new() -> Self {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.distinguished_name.push(DnType::CommonName, format!("authority {}", rand::random::<u64>()));
+        let key = KeyPair::generate().unwrap();
+        let pem = params.self_signed(&key).unwrap().pem();
+        Self { pem, issuer: Issuer::new(params, key) }
+    }
+
+    /// A certificate for this machine, good until a year begins, and its key.
+    fn issue(&self, until: i32) -> (String, String) {
+        let mut params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
+        params.not_after = date_time_ymd(until, 1, 1);
+        params.extended_key_usages =
+            vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        let key = KeyPair::generate().unwrap();
+        (params.signed_by(&key, &self.issuer).unwrap().pem(), key.serialize_pem())
+    }
+}
+
+/// A directory as the kubelet mounts it: files are links to a directory of their own, which is exchanged as a whole.
+struct Mount {
+    directory: TempDir,
+    versions: u32,
+}
+
+const FILES: [&str; 3] = ["tls.crt", "tls.key", "ca.crt"];
+
+impl Mount {
+    fn new(authority: &Authority, until: i32) -> Self {
+        let mut mount = Self { directory: tempfile::tempdir().unwrap(), versions: 0 };
+        let (cert, key) = authority.issue(until);
+        mount.renew([&cert, &key, &authority.pem]);
+        for name in FILES {
+            symlink(Path::new("..data").join(name), mount.directory.path().join(name)).unwrap();
+        }
+        mount
+    }
+
+    fn renew(&mut self, contents: [&str; 3]) {
+        self.versions += 1;
+        let (at, version) = (self.directory.path(), format!("..{}", self.versions));
+        fs::create_dir(at.join(&version)).unwrap();
+        for (name, content) in FILES.iter().zip(contents) {
+            fs::write(at.join(&version).join(name), content).unwrap();
+        }
+        symlink(&version, at.join("..new")).unwrap();
+        fs::rename(at.join("..new"), at.join("..data")).unwrap();
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    /// All that there is, on both sides.
+    fn args(&self) -> TlsArgs {
+        TlsArgs {
+            tls_cert_file: Some(self.path("tls.crt")),
+            tls_key_file: Some(self.path("tls.key")),
+            tls_client_ca_file: Some(self.path("ca.crt")),
+            peers: PeerTlsArgs { peer_ca_file: Some(self.path("ca.crt")), ..PeerTlsArgs::default() },
+        }
+    }
+}
+
+/// A server on a port of its own, for as long as the shell is not shut down.
+async fn serve(tls: ListenerTls) -> (Url, ServiceContext) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("https://{}", listener.local_addr().unwrap()).parse().unwrap();
+    let shell = ServiceContext {
+        http: HttpSettings { tls: Some(tls), ..HttpSettings::default() },
+        ..ServiceContext::new(Duration::from_secs(5))
+    };
+    let (router, served) = (Router::new().route("/seven", get("7")), shell.clone());
+    tokio::spawn(async move { server::serve(Service::Reader, listener, router, &served).await });
+    (url, shell)
+}
+
+async fn ask(peers: &PeerTls, url: &Url) -> Result<u32, PeerError> {
+    Peers::over(peers).get(url, &["seven"]).await
+}
+
+#[tokio::test]
+async fn only_who_has_a_certificate_of_the_authority_is_answered() {
+    let authority = Authority::new();
+    let mount = Mount::new(&authority, 2100);
+    let tls = mount.args().open().unwrap();
+    let listener = tls.listener.unwrap();
+    let (url, shell) = serve(listener.clone()).await;
+    assert_eq!(ask(&tls.peers, &url).await.unwrap(), 7);
+
+    let without =
+        PeerTlsArgs { peer_ca_file: Some(mount.path("ca.crt")), ..PeerTlsArgs::default() }.open().unwrap();
+    let refused = ask(&without, &url).await.unwrap_err();
+    assert!(
+        matches!(&refused, PeerError::Unavailable(why) if why.contains("CertificateRequired")),
+        "{refused}"
+    );
+
+    // One of another authority, shown to a server that this client knows.
+    let stranger = Mount::new(&Authority::new(), 2100);
+    let args = PeerTlsArgs {
+        peer_ca_file: Some(mount.path("ca.crt")),
+        peer_cert_file: Some(stranger.path("tls.crt")),
+        peer_key_file: Some(stranger.path("tls.key")),
+    };
+    let refused = ask(&args.open().unwrap(), &url).await.unwrap_err();
+    assert!(matches!(refused, PeerError::Unavailable(_)), "{refused}");
+
+    // A server of another authority, or with another name.
+    let own = TlsArgs {
+        peers: PeerTlsArgs { peer_ca_file: Some(stranger.path("ca.crt")), ..args },
+        ..mount.args()
+    };
+    let refused = ask(&own.open().unwrap().peers, &url).await.unwrap_err();
+    assert!(refused.to_string().contains("UnknownIssuer"), "{refused}");
+    let named: Url = url.as_str().replace("127.0.0.1", "localhost").parse().unwrap();
+    let refused = ask(&tls.peers, &named).await.unwrap_err();
+    assert!(refused.to_string().contains("not valid for name"), "{refused}");
+    let refused = ask(&PeerTls::default(), &url).await.unwrap_err();
+    assert!(refused.to_string().contains("UnknownIssuer"), "{refused}");
+
+    // Nothing is said in plain text; and a port that asks for no certificates takes anybody.
+    let plain: Url = url.as_str().replace("https", "http").parse().unwrap();
+    assert!(ask(&tls.peers, &plain).await.is_err());
+    let (admin, other) = serve(listener.without_client_certificates()).await;
+    assert_eq!(ask(&without, &admin).await.unwrap(), 7);
+    assert!(
+        listener.failures().get() >= 4,
+        "handshakes that failed are counted: {}",
+        listener.failures().get()
+    );
+    shell.shutdown.cancel();
+    other.shutdown.cancel();
+}
+
+async fn connect(peers: &PeerTls, url: &Url) -> TlsStream<TcpStream> {
+    let address = url.socket_addrs(|| None).unwrap()[0];
+    let stream = TcpStream::connect(address).await.unwrap();
+    let name = ServerName::from(address.ip());
+    TlsConnector::from(Arc::clone(peers.config())).connect(name, stream).await.unwrap()
+}
+
+fn shown(stream: &TlsStream<TcpStream>) -> CertificateDer<'static> {
+    stream.get_ref().1.peer_certificates().unwrap()[0].clone().into_owned()
+}
+
+async fn seven(stream: &mut TlsStream<TcpStream>) {
+    stream.write_all(b"GET /seven HTTP/1.1\r\nHost: t\r\n\r\n").await.unwrap();
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"7") {
+        assert!(stream.read_buf(&mut answer).await.unwrap() > 0, "the connection ended");
+    }
+}
+
+/// Waits until the metrics have a line.
+async fn measured(shell: &ServiceContext, line: &str) {
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
+    while !shell.metrics.encode().lines().any(|found| found == line) {
+        assert!(tokio::time::Instant::now() < deadline, "{line} is not in {}", shell.metrics.encode());
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test]
+async fn what_the_kubelet_exchanges_comes_into_force_under_open_connections() {
+    let authority = Authority::new();
+    let mut mount = Mount::new(&authority, 2100);
+    let tls = mount.args().open().unwrap();
+    let (url, shell) = serve(tls.listener.unwrap()).await;
+    let metrics = shell.metrics.clone();
+    tokio::spawn(async move { tls.reloading.keep(&metrics).await });
+    let ends = |name, at: i64| {
+        format!("liverank_tls_certificate_expiry_timestamp_seconds{{shown_to=\"{name}\"}} {at}")
+    };
+    let (in_2100, in_2101) = (4_102_444_800, 4_133_980_800);
+    measured(&shell, &ends("clients", in_2100)).await;
+    let mut open = connect(&tls.peers, &url).await;
+    let first = shown(&open);
+    seven(&mut open).await;
+
+    let (cert, key) = authority.issue(2101);
+    mount.renew([&cert, &key, &authority.pem]);
+    measured(&shell, &ends("clients", in_2101)).await;
+    measured(&shell, &ends("peers", in_2101)).await;
+    seven(&mut open).await;
+    let second = shown(&connect(&tls.peers, &url).await);
+    assert!(first != second && second == CertificateDer::from_pem_slice(cert.as_bytes()).unwrap());
+
+    // A key of another certificate: told once, for each side, and what was in force stays.
+    let (other, _) = authority.issue(2102);
+    mount.renew([&other, &key, &authority.pem]);
+    measured(&shell, "liverank_tls_reload_failures_total 2").await;
+    seven(&mut open).await;
+    assert_eq!(shown(&connect(&tls.peers, &url).await), second);
+
+    // All of it anew, the authority included.
+    let next = Authority::new();
+    let (cert, key) = next.issue(2100);
+    mount.renew([&cert, &key, &next.pem]);
+    measured(&shell, &ends("clients", in_2100)).await;
+    measured(&shell, &ends("peers", in_2100)).await;
+    measured(&shell, "liverank_tls_reload_failures_total 2").await;
+    assert_eq!(ask(&tls.peers, &url).await.unwrap(), 7);
+    seven(&mut open).await;
+    shell.shutdown.cancel();
+}
+
+#[test]
+fn what_cannot_be_used_is_named() {
+    let authority = Authority::new();
+    let mount = Mount::new(&authority, 2100);
+    let at = |name: &str, content: &str| {
+        let path = mount.directory.path().join(name);
+        fs::write(&path, content).unwrap();
+        Some(path)
+    };
+    let (expired, expired_key) = authority.issue(2020);
+    let (_, other_key) = authority.issue(2100);
+    let good = mount.args();
+    let with_key = |key| TlsArgs { tls_key_file: key, ..good.clone() };
+    let with_cert = |cert| TlsArgs { tls_cert_file: cert, ..good.clone() };
+    let with_clients = |clients| TlsArgs { tls_client_ca_file: clients, ..good.clone() };
+    let peers = |peers| TlsArgs { peers, ..good.clone() };
+    let none = PeerTlsArgs::default;
+    for (args, words) in [
+        (with_key(None), ["--tls-cert-file", "needs --tls-key-file"]),
+        (with_cert(None), ["--tls-key-file", "needs --tls-cert-file"]),
+        (
+            TlsArgs { tls_key_file: None, ..with_cert(None) },
+            ["--tls-client-ca-file", "needs --tls-cert-file"],
+        ),
+        (with_cert(Some(mount.path("absent"))), ["--tls-cert-file", "absent: No such file"]),
+        (with_cert(at("empty", "")), ["--tls-cert-file", "empty: there is no certificate in it"]),
+        (with_cert(at("odd", "-----BEGIN CERTIFICATE-----\n!\n")), ["--tls-cert-file", "odd: it is not PEM"]),
+        (with_key(at("no-key", &authority.pem)), ["--tls-key-file", "no-key: there is no key in it"]),
+        (
+            with_key(at("other.key", &other_key)),
+            ["other.key: it is not the key of the certificate", "tls.crt"],
+        ),
+        (
+            TlsArgs { tls_key_file: at("old.key", &expired_key), ..with_cert(at("old.crt", &expired)) },
+            ["--tls-cert-file", "old.crt: the certificate has expired (2020-01-01T00:00:00Z)"],
+        ),
+        (with_clients(at("none", "")), ["--tls-client-ca-file", "none: there is no certificate in it"]),
+        (
+            with_clients(at("large", &"x".repeat(1_100_000))),
+            ["--tls-client-ca-file", "large: it is larger than"],
+        ),
+        (peers(PeerTlsArgs { peer_ca_file: at("none", ""), ..none() }), ["--peer-ca-file", "no certificate"]),
+        (
+            peers(PeerTlsArgs { peer_cert_file: Some(mount.path("tls.crt")), ..none() }),
+            ["--peer-cert-file", "needs --peer-key-file"],
+        ),
+    ] {
+        let said = format!("{:#}", args.open().unwrap_err());
+        for word in words {
+            assert!(said.contains(word), "{word:?} is not in {said:?}");
+        }
+    }
+    assert!(TlsArgs::default().open().unwrap().listener.is_none());
+}
+
+fn der(until: i32) -> CertificateDer<'static> {
+    CertificateDer::from_pem_slice(Authority::new().issue(until).0.as_bytes()).unwrap()
+}
+
+#[test]
+fn the_end_of_a_certificate_is_read_in_both_forms() {
+    assert_eq!(not_after(&der(2049)), Some(2_493_072_000));
+    assert_eq!(not_after(&der(2051)), Some(2_556_144_000));
+}
+
+proptest! {
+    #[test]
+    fn whatever_stands_in_a_certificate_is_read_or_refused(
+        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..8),
+        length in any::<prop::sample::Index>(),
+    ) {
+        thread_local!(static GOOD: CertificateDer<'static> = der(2100));
+        let mut bytes = GOOD.with(|good| good.to_vec());
+        for (at, value) in changes {
+            let at = at.index(bytes.len());
+            bytes[at] = value;
+        }
+        let _ = not_after(&bytes);
+        bytes.truncate(length.index(bytes.len()));
+        let _ = not_after(&bytes);
+    }
+}

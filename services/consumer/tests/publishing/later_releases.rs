@@ -1,0 +1,76 @@
+//! A record of a later release holds up its own partition, and is not a dead letter.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::*;
+
+const NEWER: &str = r#"{"video_id":"a","user_id":"u","type":"save","format":99}"#;
+
+fn backends(directory: &Path) -> Backends {
+    Backends {
+        log: Arc::new(EmbeddedLog::open(directory, clock::system()).unwrap()),
+        archive: Arc::new(EmbeddedArchive::open(directory).unwrap()),
+        ranking: Arc::new(EmbeddedRanking::new()),
+        comments: Arc::new(EmbeddedBus::new()),
+        assignments: Arc::new(EmbeddedAssignments::new()),
+    }
+}
+
+fn view(video: &str) -> String {
+    json!({"video_id": video, "user_id": "u", "type": "view"}).to_string()
+}
+
+/// Runs a consumer until `done` says so of its metrics.
+async fn consume(config: Config, backends: &Backends, done: impl AsyncFn(&str) -> bool) {
+    let shell = ServiceContext::new(Duration::from_secs(1));
+    let consumer = tokio::spawn(liverank_consumer::run(config, backends.clone(), shell.clone()));
+    let deadline = Instant::now() + DEADLINE;
+    while !done(&shell.metrics.encode()).await {
+        assert!(Instant::now() < deadline, "{}", shell.metrics.encode());
+        assert!(!consumer.is_finished(), "the consumer ended");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    shell.shutdown.cancel();
+    consumer.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_record_of_a_later_release_waits_and_is_buried_only_where_that_is_asked_for() {
+    let directory = tempfile::tempdir().unwrap();
+    let backends = backends(directory.path());
+    // These two videos are on partitions of their own.
+    for (video, value) in [("a", view("a")), ("a", NEWER.to_owned()), ("a", view("a")), ("v1", view("v1"))] {
+        backends.log.append(video.as_bytes(), value.into_bytes()).await.unwrap();
+    }
+    let left = async || {
+        let ends = backends.log.end_offsets().await.unwrap();
+        let partitions: Vec<u32> = (0..ends.len() as u32).collect();
+        let counted = backends.archive.offsets(&partitions).await.unwrap();
+        ends.iter().sum::<u64>() - counted.iter().map(|position| position.next).sum::<u64>()
+    };
+    let buried = async || backends.log.dead_letters(None).await.unwrap().next(10).await.unwrap();
+
+    consume(Config::default(), &backends, async |metrics| {
+        metrics.contains("liverank_consumer_partitions_waiting 1\n") && left().await == 2
+    })
+    .await;
+    assert_eq!(buried().await, []);
+
+    // Another one of the same release stops there, too.
+    backends.log.append(b"v1", view("v1").into_bytes()).await.unwrap();
+    consume(Config::default(), &backends, async |metrics| {
+        metrics.contains("liverank_consumer_partitions_waiting 1\n") && left().await == 2
+    })
+    .await;
+    assert_eq!(buried().await, []);
+
+    let config = Config { bury_newer_formats: true, ..Config::default() };
+    consume(config, &backends, async |metrics| {
+        metrics.contains("liverank_consumer_partitions_waiting 0\n") && left().await == 0
+    })
+    .await;
+    let letters = buried().await;
+    assert_eq!((letters.len(), &letters[0].value[..]), (1, NEWER.as_bytes()));
+    assert!(letters[0].reason.contains("format 99"), "{}", letters[0].reason);
+}

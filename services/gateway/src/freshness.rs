@@ -1,0 +1,145 @@
+//! How fresh the boards are, end to end: from a request with an interaction to the boards that show it.
+//!
+//! Measured by real interactions: now and then one that the log has taken is followed, by its place in the log, until the
+//! boards stand behind it. Nothing is sent for it, so nothing of it is on a board.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use liverank_adapters::RankingStore;
+use liverank_adapters::event_log::RecordPosition;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use serde_json::{Value, json};
+use tokio::sync::Notify;
+use tokio::time::{sleep, timeout};
+
+use crate::Gateway;
+
+/// Between the end of one sample and the next: the boards are asked a few times for each.
+const EVERY: Duration = Duration::from_secs(2);
+/// An interaction that is not on the boards by then counts as this old.
+const AT_MOST: Duration = Duration::from_mins(1);
+/// Between two looks: a twentieth of the time that has passed, so that what is measured is right to that part of it.
+const PRECISION: u32 = 20;
+const LEAST_PAUSE: Duration = Duration::from_millis(5);
+/// Samples that are remembered, for people to look at.
+const KEPT: usize = 30;
+
+/// See the module.
+pub(crate) struct Freshness {
+    wanted: AtomicBool,
+    taken: Mutex<Option<(RecordPosition, Instant)>>,
+    found: Notify,
+    last: Mutex<VecDeque<Duration>>,
+    pub(crate) histogram: Histogram,
+}
+
+impl Default for Freshness {
+    fn default() -> Self {
+        Self {
+            wanted: AtomicBool::new(false),
+            taken: Mutex::default(),
+            found: Notify::new(),
+            last: Mutex::default(),
+            histogram: Histogram::new(exponential_buckets(0.005, 2.0, 14)),
+        }
+    }
+}
+
+impl Freshness {
+    /// The log has taken, at `position`, what was asked for at `asked`. Costs one atomic where no sample is wanted.
+    pub(crate) fn note(&self, position: RecordPosition, asked: Instant) {
+        if self.wanted.load(Relaxed) && self.wanted.swap(false, Relaxed) {
+            *self.taken.lock().unwrap_or_else(PoisonError::into_inner) = Some((position, asked));
+            self.found.notify_one();
+        }
+    }
+
+    async fn sample(&self) -> (RecordPosition, Instant) {
+        self.wanted.store(true, Relaxed);
+        loop {
+            self.found.notified().await;
+            if let Some(taken) = self.taken.lock().unwrap_or_else(PoisonError::into_inner).take() {
+                return taken;
+            }
+        }
+    }
+
+    fn measured(&self, age: Duration) {
+        self.histogram.observe(age.as_secs_f64());
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        last.push_back(age);
+        if last.len() > KEPT {
+            last.pop_front();
+        }
+    }
+
+    /// The last samples in milliseconds: the middle one and the worst one; null where there is none yet.
+    pub(crate) fn shown(&self) -> Value {
+        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut ages: Vec<u64> = last.iter().map(|age| age.as_millis() as u64).collect();
+        ages.sort_unstable();
+        ages.last().map_or(
+            Value::Null,
+            |worst| json!({ "samples": ages.len(), "median_ms": ages[ages.len() / 2], "worst_ms": worst }),
+        )
+    }
+}
+
+/// Measures for as long as the gateway lives.
+pub(crate) async fn measure(gateway: Arc<Gateway>) {
+    let freshness = &gateway.metrics.freshness;
+    loop {
+        let (position, asked) = freshness.sample().await;
+        let shown = timeout(AT_MOST, follow(&*gateway.backends.ranking, position, asked)).await;
+        freshness.measured(if shown.is_ok() { asked.elapsed() } else { AT_MOST });
+        sleep(EVERY).await;
+    }
+}
+
+/// Completes when the boards show what is at `position`.
+async fn follow(boards: &dyn RankingStore, position: RecordPosition, asked: Instant) {
+    loop {
+        // A store that is away is waited for: what it does not show is not fresh.
+        if let Ok(standing) = boards.standing().await
+            && standing
+                .offsets
+                .iter()
+                .any(|(partition, next)| *partition == position.partition && *next > position.offset)
+        {
+            return;
+        }
+        sleep((asked.elapsed() / PRECISION).max(LEAST_PAUSE)).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn one_is_sampled_when_it_is_wanted_and_no_other() {
+        let freshness = Freshness::default();
+        let at = |offset| RecordPosition { partition: 0, offset };
+        freshness.note(at(1), Instant::now());
+        assert!(freshness.taken.lock().unwrap().is_none(), "none is wanted");
+        let asked = Instant::now();
+        let sampled = tokio::join!(freshness.sample(), async {
+            freshness.note(at(2), asked);
+            freshness.note(at(3), Instant::now());
+        });
+        assert_eq!(sampled.0, (at(2), asked));
+    }
+
+    #[test]
+    fn the_middle_and_the_worst_of_the_last_ones_are_shown() {
+        let freshness = Freshness::default();
+        assert_eq!(freshness.shown(), Value::Null);
+        for ms in [9_000, 9_000].into_iter().chain(1..=KEPT as u64) {
+            freshness.measured(Duration::from_millis(ms));
+        }
+        assert_eq!(freshness.shown(), json!({ "samples": KEPT, "median_ms": 16, "worst_ms": 30 }));
+    }
+}

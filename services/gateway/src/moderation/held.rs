@@ -1,0 +1,91 @@
+//! `/moderation/held`: comments that wait for a moderator, and what becomes of them.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use liverank_adapters::archive::AuditPlace;
+use liverank_core::event::{optional_text, required_text};
+use liverank_core::moderation::{Action, HeldComment, Outcome};
+use liverank_core::{CommentId, Invalid, VideoId};
+use liverank_runtime::body::JsonObject;
+use liverank_runtime::params::Params;
+use liverank_runtime::{Problem, comment_json, now_ms};
+use serde_json::{Value, json};
+
+use super::{DEFAULT_LIMIT, Deed, reason};
+use crate::Gateway;
+use crate::auth::moderator::Actor;
+use crate::interact::{append, too_many};
+
+/// Lines of a page: comments are at most 16 KiB each.
+const MAX_LIMIT: u64 = 200;
+
+/// `GET /moderation/held?after=&limit=`: oldest first.
+pub(crate) async fn list(
+    State(gateway): State<Arc<Gateway>>,
+    actor: Actor,
+    params: Params,
+) -> Result<Json<Value>, Problem> {
+    actor.moderator()?;
+    params.only(&["after", "limit"])?;
+    let limit = params.number("limit", 1..=MAX_LIMIT)?.unwrap_or(DEFAULT_LIMIT) as usize;
+    let after = params.text("after")?.map(|text| AuditPlace::parse_field("after", text)).transpose()?;
+    let Ok(_permit) = gateway.in_flight.try_acquire() else { return Err(too_many()) };
+    let held = gateway.backends.archive.moderation().held(after, limit).await;
+    let held = gateway.archive.noted(held)?;
+    let next = held.last().filter(|_| held.len() == limit).map(|last| AuditPlace::of_held(last).to_string());
+    let comments: Vec<Value> = held.into_iter().map(line).collect();
+    Ok(Json(json!({ "comments": comments, "next": next })))
+}
+
+fn line(held: HeldComment) -> Value {
+    let HeldComment { id, video, user, text, reply_to, timestamp, rule, .. } = held;
+    let mut line = json!({
+        "id": id, "videoid": video, "userid": user, "comment": text, "rule": rule,
+        "timestamp": comment_json::time(timestamp),
+    });
+    if let Some(reply_to) = reply_to {
+        line["reply_to"] = json!(reply_to);
+    }
+    line
+}
+
+fn outcome(text: &str) -> Result<Outcome, Invalid> {
+    match text {
+        "release" => Ok(Outcome::Release),
+        "reject" => Ok(Outcome::Reject),
+        _ => Err(Invalid::new("outcome", "must be release or reject")),
+    }
+}
+
+/// `POST /moderation/held {"videoid","id","outcome","reason"?}`.
+///
+/// What is released comes into the log as any comment, before what says that it waits no more. Where only the first of the
+/// two gets there, it still waits; released again, it is the same comment.
+pub(crate) async fn review(
+    State(gateway): State<Arc<Gateway>>,
+    actor: Actor,
+    params: Params,
+    JsonObject(body): JsonObject,
+) -> Result<(StatusCode, Json<Value>), Problem> {
+    let role = actor.moderator()?;
+    params.only(&[])?;
+    let video = VideoId::parse_field("videoid", required_text(&body, "videoid")?)?;
+    let id = CommentId::parse_field("id", required_text(&body, "id")?)?;
+    let outcome = outcome(required_text(&body, "outcome")?)?;
+    let reason = reason(optional_text(&body, "reason")?)?;
+    let held = gateway.backends.archive.moderation().held_comment(&video, &id).await;
+    let held = gateway.archive.noted(held)?;
+    let held = held.ok_or_else(|| Problem::not_found("no such comment waits").with("field", "id"))?;
+    if outcome == Outcome::Release {
+        let Ok(_permit) = gateway.in_flight.try_acquire() else { return Err(too_many()) };
+        append(&gateway, &held.released(now_ms())).await?;
+    }
+    let mut answer = json!({ "videoid": video, "id": id, "outcome": outcome });
+    let action = Action::Review { comment_id: id, outcome };
+    let deed = Deed { user: actor.user, role, reason, video: Some(video), action };
+    answer["action_id"] = deed.record(&gateway).await?.into();
+    Ok((StatusCode::ACCEPTED, Json(answer)))
+}

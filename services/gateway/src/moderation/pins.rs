@@ -1,0 +1,66 @@
+//! `/moderation/pins`: one comment of a video is pinned, or none.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use liverank_core::event::{optional_text, required_text};
+use liverank_core::moderation::Action;
+use liverank_core::{CommentId, VideoId};
+use liverank_runtime::Problem;
+use liverank_runtime::body::JsonObject;
+use liverank_runtime::params::Params;
+use serde_json::{Value, json};
+
+use super::deletion::known_comment;
+use super::{Deed, reason};
+use crate::Gateway;
+use crate::auth::moderator::Actor;
+
+/// `POST /moderation/pins {"videoid","id","reason"?}`: the comment takes the place of the one that was pinned.
+pub(crate) async fn pin(
+    State(gateway): State<Arc<Gateway>>,
+    actor: Actor,
+    params: Params,
+    JsonObject(body): JsonObject,
+) -> Result<(StatusCode, Json<Value>), Problem> {
+    actor.moderator()?;
+    params.only(&[])?;
+    let video = VideoId::parse_field("videoid", required_text(&body, "videoid")?)?;
+    let id = CommentId::parse_field("id", required_text(&body, "id")?)?;
+    let why = reason(optional_text(&body, "reason")?)?;
+    let comment = known_comment(&gateway, &video, &id).await?;
+    if !comment.entry.is_comment() {
+        return Err(Problem::not_found("this comment was removed").with("field", "id"));
+    }
+    record(&gateway, actor, video, Some(id), why).await
+}
+
+/// `DELETE /moderation/pins?videoid=&reason=`.
+pub(crate) async fn unpin(
+    State(gateway): State<Arc<Gateway>>,
+    actor: Actor,
+    params: Params,
+) -> Result<(StatusCode, Json<Value>), Problem> {
+    actor.moderator()?;
+    params.only(&["videoid", "reason"])?;
+    let video = VideoId::parse_field("videoid", params.required("videoid")?)?;
+    let why = reason(params.text("reason")?)?;
+    record(&gateway, actor, video, None, why).await
+}
+
+async fn record(
+    gateway: &Gateway,
+    actor: Actor,
+    video: VideoId,
+    comment_id: Option<CommentId>,
+    reason: Option<String>,
+) -> Result<(StatusCode, Json<Value>), Problem> {
+    let role = actor.moderator()?;
+    let mut answer = json!({ "videoid": video, "id": comment_id });
+    let action = Action::Pin { comment_id };
+    let deed = Deed { user: actor.user, role, reason, video: Some(video), action };
+    answer["action_id"] = deed.record(gateway).await?.into();
+    Ok((StatusCode::ACCEPTED, Json(answer)))
+}

@@ -1,0 +1,118 @@
+//! `/moderation/rules`: what comments must be like, on a video, on an owner's videos or everywhere.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use liverank_core::Invalid;
+use liverank_core::event::optional_text;
+use liverank_core::moderation::comment_rules::MAX_RULED_SCOPES;
+use liverank_core::moderation::{Action, Changed, CommentRules, RuleChange, Scope, ScopeRules};
+use liverank_runtime::body::JsonObject;
+use liverank_runtime::params::Params;
+use liverank_runtime::{Problem, comment_json};
+use serde_json::{Map, Value, json};
+
+use super::bans::{MAX_REVISION, scope, scope_members};
+use super::{DEFAULT_LIMIT, Deed, reason};
+use crate::Gateway;
+use crate::auth::moderator::Actor;
+use crate::interact::too_many;
+
+/// Lines of a page: rules are at most 8 KiB each.
+const MAX_LIMIT: u64 = 200;
+
+/// `POST /moderation/rules {"videoid"?|"owner_id"?,"reason"?,"rules"}`: they take the place of those that were there.
+pub(crate) async fn set(
+    State(gateway): State<Arc<Gateway>>,
+    actor: Actor,
+    params: Params,
+    JsonObject(body): JsonObject,
+) -> Result<(StatusCode, Json<Value>), Problem> {
+    actor.moderator()?;
+    params.only(&[])?;
+    let text = |field| optional_text(&body, field);
+    let scope = scope(text("videoid")?, text("owner_id")?)?;
+    let why = reason(text("reason")?)?;
+    let rules = Some(read(&body)?).filter(|rules| !rules.is_empty());
+    if rules.is_some() {
+        expect_room(&gateway).await?;
+    }
+    record(&gateway, actor, scope, why, rules).await
+}
+
+fn read(body: &Map<String, Value>) -> Result<CommentRules, Invalid> {
+    match body.get("rules") {
+        Some(Value::Object(rules)) => CommentRules::parse(rules),
+        None | Some(Value::Null) => Err(Invalid::missing("rules")),
+        Some(_) => Err(Invalid::new("rules", "must be a JSON object")),
+    }
+}
+
+/// Comment services keep all rules in memory, so there is a bound of places that have some. Those of several requests at
+/// once may pass it by their number.
+async fn expect_room(gateway: &Gateway) -> Result<(), Problem> {
+    let Ok(_permit) = gateway.in_flight.try_acquire() else { return Err(too_many()) };
+    let count = gateway.backends.archive.moderation().comment_rules_count().await;
+    if gateway.archive.noted(count)? < MAX_RULED_SCOPES {
+        return Ok(());
+    }
+    let detail = format!("{MAX_RULED_SCOPES} places have rules already: take some away first");
+    Err(Problem::new(StatusCode::CONFLICT, detail).with("rule", "places"))
+}
+
+/// `DELETE /moderation/rules?videoid=&owner_id=&reason=`.
+pub(crate) async fn take_away(
+    State(gateway): State<Arc<Gateway>>,
+    actor: Actor,
+    params: Params,
+) -> Result<(StatusCode, Json<Value>), Problem> {
+    actor.moderator()?;
+    params.only(&["videoid", "owner_id", "reason"])?;
+    let scope = scope(params.text("videoid")?, params.text("owner_id")?)?;
+    let why = reason(params.text("reason")?)?;
+    record(&gateway, actor, scope, why, None).await
+}
+
+async fn record(
+    gateway: &Gateway,
+    actor: Actor,
+    scope: Scope,
+    reason: Option<String>,
+    rules: Option<CommentRules>,
+) -> Result<(StatusCode, Json<Value>), Problem> {
+    let role = actor.moderator()?;
+    let mut answer = json!({ "rules": rules });
+    scope_members(&mut answer, &scope);
+    let action = Action::SetRules { scope, rules };
+    let deed = Deed { user: actor.user, role, reason, video: None, action };
+    answer["action_id"] = deed.record(gateway).await?.into();
+    Ok((StatusCode::ACCEPTED, Json(answer)))
+}
+
+/// `GET /moderation/rules?after=&limit=`: those in force, in the order in which they were last changed.
+pub(crate) async fn list(
+    State(gateway): State<Arc<Gateway>>,
+    actor: Actor,
+    params: Params,
+) -> Result<Json<Value>, Problem> {
+    actor.moderator()?;
+    params.only(&["after", "limit"])?;
+    let limit = params.number("limit", 1..=MAX_LIMIT)?.unwrap_or(DEFAULT_LIMIT) as usize;
+    let after = params.number("after", 0..=MAX_REVISION)?.unwrap_or(0);
+    let Ok(_permit) = gateway.in_flight.try_acquire() else { return Err(too_many()) };
+    let found = gateway.backends.archive.moderation().comment_rules_since(after, limit).await;
+    let found = gateway.archive.noted(found)?;
+    let next = found.last().filter(|_| found.len() == limit).map(|last| last.revision);
+    let rules: Vec<Value> = found.into_iter().filter_map(line).collect();
+    Ok(Json(json!({ "rules": rules, "next": next })))
+}
+
+fn line(change: RuleChange) -> Option<Value> {
+    let Changed::Comments { scope, rules: Some(rules) } = change.what else { return None };
+    let ScopeRules { rules, reason, by, at } = &*rules;
+    let mut line = json!({ "rules": rules, "by": by, "reason": reason, "since": comment_json::time(*at) });
+    scope_members(&mut line, &scope);
+    Some(line)
+}

@@ -1,0 +1,152 @@
+//! What people who look after the system see: `GET /operate`, all of it in one bounded answer; and what the planner would do
+//! if it were another system, `POST /operate/what-if`.
+//!
+//! | module | does |
+//! |---|---|
+//! | this one | says who may ask, and answers |
+//! | [`demo`] | begins and ends the demo, where there is one |
+//! | `gather` | asks the managers, the stores and the services |
+//! | `rates` | makes rates of counts |
+//!
+//! The answer is gathered at most once a second, whoever asks and however many do. It says how many watch which video, and
+//! never who. Where viewers show tokens, it takes one with the role `operator` or `service`; where none are asked for, anybody
+//! gets it, as the counts of `GET /videos` and `GET /statistics`.
+
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
+
+use axum::Json;
+use axum::extract::{FromRequestParts, State};
+use axum::http::request::Parts;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use liverank_core::limits::{Buckets, Quota};
+use liverank_core::viewer_role::ViewerRole;
+use liverank_runtime::Problem;
+use liverank_runtime::body::JsonObject;
+use liverank_runtime::params::Params;
+use liverank_runtime::peer::PeerError;
+use serde_json::{Map, Value};
+use tokio::sync::Mutex;
+
+use crate::Gateway;
+use crate::auth::{Caller, not_allowed};
+use crate::interact::too_many;
+
+pub mod demo;
+mod gather;
+mod rates;
+
+use gather::Memory;
+
+/// How old an answer may be that another one gets, too.
+const FRESH: Duration = Duration::from_secs(1);
+/// Questions to the planner a second, and at once: each takes a processor of a manager for a while.
+const QUESTIONS: Quota = Quota::new(4, 8);
+
+/// What is kept between two answers.
+pub(crate) struct Operate {
+    last: Mutex<(Option<(Instant, Bytes)>, Memory)>,
+    questions: std::sync::Mutex<Buckets<()>>,
+    begun: Instant,
+}
+
+impl Default for Operate {
+    fn default() -> Self {
+        // All share one: it is the managers' processors that are kept, whoever asks.
+        Self { last: Mutex::default(), questions: Buckets::new(QUESTIONS, 1).into(), begun: Instant::now() }
+    }
+}
+
+impl Operate {
+    /// Takes a question to the planner, or says when to come back.
+    fn question(&self) -> Result<(), Problem> {
+        let mut questions = self.questions.lock().unwrap_or_else(PoisonError::into_inner);
+        questions.take((), 1, self.begun.elapsed()).map_err(|wait| {
+            let detail = "the planner is asked a few times a second at most: try again";
+            let problem = Problem::new(StatusCode::TOO_MANY_REQUESTS, detail);
+            problem.retry_after(wait + Duration::from_millis(999))
+        })
+    }
+}
+
+/// Somebody who may see how the system is.
+pub(crate) struct Operator;
+
+impl FromRequestParts<Arc<Gateway>> for Operator {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, gateway: &Arc<Gateway>) -> Result<Self, Problem> {
+        match Caller::from_request_parts(parts, gateway).await? {
+            Caller::Anyone => Ok(Self),
+            Caller::User(viewer) => {
+                let may = [ViewerRole::Operator, ViewerRole::Service];
+                if may.into_iter().any(|role| viewer.roles.has(role)) {
+                    return Ok(Self);
+                }
+                let detail = "this takes a token whose roles have operator or service";
+                Err(not_allowed(detail.to_owned()).with("rule", "role"))
+            }
+        }
+    }
+}
+
+/// `GET /operate`.
+pub(crate) async fn show(
+    State(gateway): State<Arc<Gateway>>,
+    _: Operator,
+    params: Params,
+) -> Result<Response, Problem> {
+    params.only(&["access_token"])?;
+    let Ok(_permit) = gateway.in_flight.try_acquire() else { return Err(too_many()) };
+    // Whoever comes while it is gathered waits for it.
+    let mut last = gateway.operate.last.lock().await;
+    let fresh = last.0.as_ref().filter(|(at, _)| at.elapsed() < FRESH).map(|(_, body)| body.clone());
+    let body = if let Some(body) = fresh {
+        body
+    } else {
+        let body = Bytes::from(gather::gather(&gateway, &mut last.1).await.to_string());
+        last.0 = Some((Instant::now(), body.clone()));
+        body
+    };
+    drop(last);
+    let headers = [(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-store")];
+    Ok((headers, body).into_response())
+}
+
+/// `POST /operate/what-if`: the manager's `POST /what-if`.
+pub(crate) async fn what_if(
+    State(gateway): State<Arc<Gateway>>,
+    _: Operator,
+    params: Params,
+    JsonObject(body): JsonObject,
+) -> Result<Json<Value>, Problem> {
+    params.only(&[])?;
+    let Some(managers) = gateway.manager.replicas.as_ref() else { return Err(gateway.manager.absent()) };
+    gateway.operate.question()?;
+    match managers.post::<Value>(&["what-if"], &body).await {
+        Ok(answer) => {
+            gateway.manager.dependency.answered();
+            Ok(Json(answer))
+        }
+        Err(PeerError::Refused { status, detail }) => Err(refused(status, &detail)),
+        Err(PeerError::Unavailable(reason)) => {
+            Err(Problem::unavailable(format!("no manager answers the question now: {reason}")))
+        }
+    }
+}
+
+/// A manager's refusal as ours: what was wrong is the asker's.
+fn refused(status: StatusCode, problem: &str) -> Problem {
+    let told: Map<String, Value> = serde_json::from_str(problem).unwrap_or_default();
+    let text = |name: &str| told.get(name).and_then(Value::as_str);
+    if status != StatusCode::BAD_REQUEST {
+        return Problem::unavailable(format!("a manager refuses: {}", text("detail").unwrap_or_default()));
+    }
+    let refusal = Problem::new(status, text("detail").unwrap_or("the question cannot be read"));
+    match text("field") {
+        Some(field) => refusal.with("field", field),
+        None => refusal,
+    }
+}

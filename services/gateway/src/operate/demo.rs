@@ -1,0 +1,78 @@
+//! The demo: synthetic viewers who come, one video that goes viral, a reader that is emptied. Who runs it is not this gateway:
+//! `liverank up` hands it one ([`Demo`]); a gateway that was given none says so.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use liverank_runtime::Problem;
+use liverank_runtime::params::Params;
+use serde::Serialize;
+use serde_json::{Value, json};
+use tokio::sync::{mpsc, watch};
+
+use super::Operator;
+use crate::Gateway;
+
+/// What the demo does now.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct DemoState {
+    /// Whether it runs.
+    pub running: bool,
+    /// What happens, in words.
+    pub step: String,
+    /// Seconds until it ends by itself.
+    pub seconds_left: u64,
+}
+
+/// What is wanted of the demo.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DemoOrder {
+    /// It begins, where it does not run yet.
+    Start,
+    /// It ends now.
+    Stop,
+}
+
+/// The way to who runs the demo.
+#[derive(Debug, Clone)]
+pub struct Demo {
+    /// Where orders go; a few may wait.
+    pub orders: mpsc::Sender<DemoOrder>,
+    /// How it is.
+    pub state: watch::Receiver<DemoState>,
+}
+
+/// How the demo is; null where there is none.
+pub(super) fn shown(gateway: &Gateway) -> Value {
+    gateway.demo.as_ref().map_or(Value::Null, |demo| json!(*demo.state.borrow()))
+}
+
+fn order(gateway: &Gateway, order: DemoOrder) -> Result<(StatusCode, Json<Value>), Problem> {
+    let demo = gateway.demo.as_ref();
+    let demo = demo.ok_or_else(|| Problem::not_found("this system has no demo: liverank up has one"))?;
+    // One that is full has been told already.
+    let _ = demo.orders.try_send(order);
+    Ok((StatusCode::ACCEPTED, Json(shown(gateway))))
+}
+
+/// `POST /operate/demo`: begins it. While it runs this changes nothing.
+pub(crate) async fn start(
+    State(gateway): State<Arc<Gateway>>,
+    _: Operator,
+    params: Params,
+) -> Result<(StatusCode, Json<Value>), Problem> {
+    params.only(&[])?;
+    order(&gateway, DemoOrder::Start)
+}
+
+/// `DELETE /operate/demo`: ends it.
+pub(crate) async fn stop(
+    State(gateway): State<Arc<Gateway>>,
+    _: Operator,
+    params: Params,
+) -> Result<(StatusCode, Json<Value>), Problem> {
+    params.only(&[])?;
+    order(&gateway, DemoOrder::Stop)
+}

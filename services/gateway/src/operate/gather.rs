@@ -1,0 +1,192 @@
+//! Asks everybody at once, each for a bounded time, and puts the answers together. What does not answer is named as away.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use futures::future::join_all;
+use liverank_adapters::StoreError;
+use liverank_adapters::lag::{Backlog, Lag, Offsets};
+use liverank_runtime::now_ms;
+use liverank_runtime::peer::Replicas;
+use serde_json::{Value, json};
+use tokio::time::timeout;
+
+use super::demo;
+use super::rates::Rates;
+use crate::Gateway;
+use crate::dependency::Peer;
+
+/// How long the stores may take.
+const WITHIN: Duration = Duration::from_secs(3);
+/// Managers that are asked: each knows all readers, and only its own moves.
+const MANAGERS: usize = 8;
+/// Moves that are shown of all managers together.
+const MOVES: usize = 80;
+/// Partitions that are shown one by one, those that wait longest first.
+const PARTITIONS: usize = 64;
+
+/// What is kept from one look to the next.
+#[derive(Default)]
+pub(crate) struct Memory {
+    backlogs: BTreeMap<u32, Backlog>,
+    rates: Rates,
+}
+
+pub(super) async fn gather(gateway: &Gateway, memory: &mut Memory) -> Value {
+    let (managers, offsets, statistics, comment, websocket) = tokio::join!(
+        managers(&gateway.manager),
+        timeout(WITHIN, offsets(gateway)),
+        ask(&gateway.statistics, "statistics"),
+        ask(&gateway.comment, "health"),
+        ask(&gateway.websocket, "health"),
+    );
+    let offsets = offsets.unwrap_or_else(|_| Err("no answer in time".to_owned()));
+    let mut parts = Vec::new();
+    let mut part = |name: &str, state: Result<(), &str>| {
+        parts.push(json!({ "name": name, "away": state.is_err(), "detail": state.err() }));
+    };
+    let stores = [("log", &gateway.log), ("archive", &gateway.archive), ("boards", &gateway.ranking)];
+    for (name, store) in &stores {
+        part(name, if store.is_away() { Err("it does not answer") } else { Ok(()) });
+    }
+    if let Err(reason) = &offsets
+        && stores.iter().all(|(_, store)| !store.is_away())
+    {
+        part("stores", Err(reason));
+    }
+    for (url, answer) in &managers {
+        part(&format!("manager {url}"), answer.as_ref().map(|_| ()).map_err(String::as_str));
+    }
+    let services = [("statistics", &statistics), ("comment", &comment), ("websocket", &websocket)];
+    for (name, answer) in services {
+        if let Some(answer) = answer {
+            part(name, answer.as_ref().map(|_| ()).map_err(String::as_str));
+        }
+    }
+    let statistics = statistics.and_then(Result::ok).unwrap_or_default();
+    let mut counts = gateway.metrics.counts();
+    counts.extend(count("delivered", &statistics["readerApis"]["totalMessagesSent"]));
+    counts.extend(count("comments", &statistics["commentApi"]["totalComments"]));
+    let lag = offsets.ok().map(|offsets| lag(&offsets, memory, &mut counts));
+    json!({
+        "at": now_ms(),
+        "placement": placement(managers.into_iter().filter_map(|(_, answer)| answer.ok()).collect()),
+        "lag": lag,
+        "counts": counts.clone(),
+        "rates": memory.rates.look(Instant::now(), counts),
+        "streams": gateway.metrics.streams.get(),
+        "parts": parts,
+        "demo": demo::shown(gateway),
+        "freshness": gateway.metrics.freshness.shown(),
+    })
+}
+
+fn count(name: &'static str, value: &Value) -> Option<(&'static str, u64)> {
+    value.as_u64().map(|count| (name, count))
+}
+
+/// What every manager knows, by its address.
+async fn managers(peer: &Peer) -> Vec<(String, Result<Value, String>)> {
+    let Some(replicas) = &peer.replicas else { return Vec::new() };
+    let asked = replicas.urls().iter().take(MANAGERS).map(|url| async move {
+        let answer = replicas.peers().get::<Value>(url, &["overview"]).await;
+        let name = url.host_str().unwrap_or_default();
+        let name = url.port().map_or_else(|| name.to_owned(), |port| format!("{name}:{port}"));
+        (name, answer.map_err(|error| error.to_string()))
+    });
+    join_all(asked).await
+}
+
+/// One picture of several managers' answers: the readers as the first one sees them that sees the store, everybody's moves, and
+/// the decisions of the one that plans.
+fn placement(mut answers: Vec<Value>) -> Value {
+    let is = |answer: &Value, what: &str| answer.pointer(what) == Some(&Value::Bool(true));
+    let best = answers.iter().position(|answer| is(answer, "/fresh")).unwrap_or(0);
+    if answers.is_empty() {
+        return Value::Null;
+    }
+    let mut picture = answers.swap_remove(best);
+    let leading = answers.iter_mut().find(|answer| is(answer, "/planner/leading"));
+    if let Some(leading) = leading.filter(|_| !is(&picture, "/planner/leading")) {
+        picture["planner"] = leading["planner"].take();
+    }
+    let mut moves: Vec<Value> = Vec::new();
+    for answer in std::iter::once(&mut picture).chain(&mut answers) {
+        if let Value::Array(own) = answer["moves"].take() {
+            moves.extend(own);
+        }
+    }
+    moves.sort_by_key(|it| it["age_ms"].as_u64());
+    moves.truncate(MOVES);
+    picture["moves"] = Value::Array(moves);
+    picture
+}
+
+async fn ask(peer: &Peer, path: &str) -> Option<Result<Value, String>> {
+    let replicas: &Replicas = peer.replicas.as_ref()?;
+    Some(replicas.get::<Value>(&[path]).await.map_err(|error| error.to_string()))
+}
+
+async fn offsets(gateway: &Gateway) -> Result<Offsets, String> {
+    let backends = &gateway.backends;
+    let read = async {
+        let partitions = backends.log.end_offsets().await?.len() as u32;
+        Offsets::read(backends, &(0..partitions).collect::<Vec<_>>()).await
+    };
+    let read: Result<Offsets, StoreError> = read.await;
+    if read.is_err() {
+        // Which of them it is.
+        let _ = gateway.log.noted(backends.log.health());
+        let _ = gateway.ranking.noted(backends.ranking.standing().await);
+        let _ = gateway.archive.noted(backends.archive.meta().await);
+    }
+    read.map_err(|error| error.to_string())
+}
+
+/// How far counting and the boards are behind, in all and by partition.
+fn lag(offsets: &Offsets, memory: &mut Memory, counts: &mut BTreeMap<&'static str, u64>) -> Value {
+    let now = now_ms();
+    memory.backlogs.retain(|partition, _| offsets.0.iter().any(|(known, _)| known == partition));
+    let mut partitions: Vec<(u32, Lag)> = Vec::new();
+    let (mut logged, mut counted, mut shown) = (0_u64, 0_u64, 0_u64);
+    for (partition, at) in &offsets.0 {
+        let lag = memory.backlogs.entry(*partition).or_default().look(at, now);
+        partitions.push((*partition, lag));
+        logged += at.end;
+        counted += at.counted.next;
+        shown += at.shown;
+    }
+    counts.extend([("logged", logged), ("counted", counted), ("shown", shown)]);
+    partitions.sort_by_key(|(partition, lag)| (std::cmp::Reverse(lag.waited), *partition));
+    let line = |(partition, lag): &(u32, Lag)| json!({ "partition": partition, "records": lag.records, "waited_ms": lag.waited, "projection": lag.projection });
+    json!({
+        "records": partitions.iter().map(|(_, lag)| lag.records).sum::<u64>(),
+        "waited_ms": partitions.iter().map(|(_, lag)| lag.waited).max(),
+        "projection": partitions.iter().map(|(_, lag)| lag.projection).sum::<u64>(),
+        "partitions": partitions.iter().take(PARTITIONS).map(line).collect::<Vec<_>>(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn several_managers_make_one_picture() {
+        let manager = |fresh, leading, age| {
+            json!({ "fresh": fresh, "viewers": age, "moves": [{ "age_ms": age }],
+                "planner": { "leading": leading, "decisions": [age] } })
+        };
+        let picture =
+            placement(vec![manager(false, false, 5), manager(true, false, 1), manager(true, true, 3)]);
+        assert_eq!(picture["viewers"], 1, "of the first that sees the store");
+        assert_eq!(picture["moves"], json!([{ "age_ms": 1 }, { "age_ms": 3 }, { "age_ms": 5 }]));
+        assert_eq!(picture["planner"]["decisions"], json!([3]), "of the one that plans");
+        assert_eq!(
+            placement(vec![manager(false, false, 7)])["viewers"],
+            7,
+            "an old picture is better than none"
+        );
+        assert_eq!(placement(vec![]), Value::Null);
+    }
+}

@@ -1,0 +1,52 @@
+//! Rates of counts that only grow, from one look to the next.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+/// Looks that are further apart than this say nothing about now.
+const TOO_LONG: Duration = Duration::from_secs(20);
+
+/// Counts as of the last look.
+#[derive(Debug, Default)]
+pub(super) struct Rates {
+    last: Option<(Instant, BTreeMap<&'static str, u64>)>,
+}
+
+impl Rates {
+    /// What each count grew by a second since the last look; null where that is not known. A count that shrank was begun
+    /// anew by a process that was restarted: no rate is better than a wrong one.
+    pub(super) fn look(&mut self, now: Instant, counts: BTreeMap<&'static str, u64>) -> Value {
+        let before = self.last.as_ref().filter(|(at, _)| now.saturating_duration_since(*at) < TOO_LONG);
+        let rate = |(name, count): (&&'static str, &u64)| {
+            let rate = before.and_then(|(at, counts)| {
+                let grown = count.checked_sub(*counts.get(name)?)?;
+                let seconds = now.saturating_duration_since(*at).as_secs_f64();
+                (seconds > 0.0).then(|| (grown as f64 / seconds * 10.0).round() / 10.0)
+            });
+            ((*name).to_owned(), json!(rate))
+        };
+        let rates = Value::Object(counts.iter().map(rate).collect());
+        self.last = Some((now, counts));
+        rates
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_known_is_null() {
+        let (mut rates, start) = (Rates::default(), Instant::now());
+        let mut look = |seconds, a, b| {
+            let counts = BTreeMap::from([("a", a), ("b", b)]);
+            rates.look(start + Duration::from_secs(seconds), counts)
+        };
+        assert_eq!(look(0, 10, 10), json!({"a": null, "b": null}), "nothing to compare it with");
+        assert_eq!(look(2, 15, 10), json!({"a": 2.5, "b": 0.0}));
+        assert_eq!(look(4, 3, 14), json!({"a": null, "b": 2.0}), "it was begun anew");
+        assert_eq!(look(60, 9, 90), json!({"a": null, "b": null}), "nobody looked for long");
+    }
+}

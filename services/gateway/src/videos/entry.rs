@@ -1,0 +1,100 @@
+//! `PUT /videos/{video_id}` says what a video is, `DELETE /videos/{video_id}` takes it off all boards: each one record of the
+//! log, answered once the log has it durably.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use liverank_core::counting::VideoState;
+use liverank_core::moderation::{Action, ActorRole};
+use liverank_core::{Invalid, Metadata, UserId, VideoId};
+use liverank_runtime::Problem;
+use liverank_runtime::body::JsonObject;
+use liverank_runtime::params::Params;
+use serde_json::{Value, json};
+
+use crate::Gateway;
+use crate::auth::moderator::Actor;
+use crate::moderation::{Deed, reason};
+
+/// `PUT /videos/{video_id}?owner_id=`, with the metadata as the body.
+pub(crate) async fn put(
+    State(gateway): State<Arc<Gateway>>,
+    actor: Actor,
+    path: Result<Path<String>, PathRejection>,
+    params: Params,
+    JsonObject(body): JsonObject,
+) -> Result<(StatusCode, Json<Value>), Problem> {
+    let video = id(path)?;
+    params.only(&["owner_id"])?;
+    let owner_id = params.text("owner_id")?.map(|id| UserId::parse_field("owner_id", id)).transpose()?;
+    let metadata = Metadata::read(&Value::Object(body))?;
+    let known = gateway.archive.noted(gateway.backends.archive.video(&video).await)?;
+    let role = role(&actor, known.as_ref())?;
+    if role == ActorRole::Owner {
+        if owner_id.is_some() {
+            return Err(Invalid::new("owner_id", "is for services to say").into());
+        }
+        if known.is_some_and(|state| state.removed.is_some_and(|by| by != ActorRole::Owner)) {
+            return Err(forbidden(
+                "somebody else than its owner took this video off: only a service puts it back",
+            ));
+        }
+    }
+    let action = Action::PutVideo { metadata, owner_id };
+    record(&gateway, actor.user, role, None, video, action).await
+}
+
+/// `DELETE /videos/{video_id}?reason=`.
+pub(crate) async fn delete(
+    State(gateway): State<Arc<Gateway>>,
+    actor: Actor,
+    path: Result<Path<String>, PathRejection>,
+    params: Params,
+) -> Result<(StatusCode, Json<Value>), Problem> {
+    let video = id(path)?;
+    params.only(&["reason"])?;
+    let reason = reason(params.text("reason")?)?;
+    let known = gateway.archive.noted(gateway.backends.archive.video(&video).await)?;
+    let role = role(&actor, known.as_ref())?;
+    if known.is_none() {
+        return Err(Problem::not_found(format!("nothing has happened to the video {video} yet")));
+    }
+    record(&gateway, actor.user, role, reason, video, Action::RemoveVideo).await
+}
+
+fn id(path: Result<Path<String>, PathRejection>) -> Result<VideoId, Invalid> {
+    let Path(id) = path.map_err(|_| Invalid::new("video_id", "must be UTF-8"))?;
+    VideoId::parse(&id)
+}
+
+async fn record(
+    gateway: &Gateway,
+    user: UserId,
+    role: ActorRole,
+    reason: Option<String>,
+    video: VideoId,
+    action: Action,
+) -> Result<(StatusCode, Json<Value>), Problem> {
+    let deed = Deed { user, role, reason, video: Some(video.clone()), action };
+    let action_id = deed.record(gateway).await?;
+    Ok((StatusCode::ACCEPTED, Json(json!({ "video_id": video, "action_id": action_id }))))
+}
+
+/// As what somebody may change a video. Its owner is who was given as such: whoever is merely the first to see it is none.
+fn role(actor: &Actor, video: Option<&VideoState>) -> Result<ActorRole, Problem> {
+    let owns = |state: &&VideoState| state.owner_given && state.owner == actor.user;
+    match (actor.role, video.filter(owns)) {
+        (Some(role), _) => Ok(role),
+        (None, Some(_)) => Ok(ActorRole::Owner),
+        (None, None) => Err(forbidden(
+            "only its owner, or a token whose roles have service or moderator, may change a video",
+        )),
+    }
+}
+
+fn forbidden(detail: &str) -> Problem {
+    Problem::new(StatusCode::FORBIDDEN, detail).with("rule", "owner")
+}

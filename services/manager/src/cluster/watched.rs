@@ -1,0 +1,57 @@
+//! Which videos are watched most.
+
+use std::cmp::Reverse;
+
+use liverank_core::{ReaderId, VideoId};
+use serde::Serialize;
+
+use super::Cluster;
+
+/// A video, for people to look at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct WatchedVideo {
+    /// The video.
+    pub videoid: VideoId,
+    /// Viewers connected now.
+    pub viewers: u64,
+    /// Its readers, those that still hand it over left out.
+    pub readers: Vec<ReaderId>,
+    /// Whether some of its viewers are still to be handed over.
+    pub moving: bool,
+}
+
+/// Readers that are named of one video: a hot one may have hundreds.
+const READERS_SHOWN: usize = 16;
+
+impl Cluster {
+    /// How many videos have viewers.
+    pub fn watched(&self) -> usize {
+        self.audiences.len()
+    }
+
+    /// The videos with most viewers, at most `most` of them.
+    pub fn hottest(&self, most: usize) -> Vec<WatchedVideo> {
+        let mut all: Vec<(u64, &VideoId)> =
+            self.audiences.iter().map(|(video, audience)| (audience.viewers, video)).collect();
+        let heat = |(viewers, video): &(u64, &VideoId)| (Reverse(*viewers), video.as_str().to_owned());
+        if all.len() > most {
+            all.select_nth_unstable_by_key(most, |(viewers, _)| Reverse(*viewers));
+            all.truncate(most);
+        }
+        all.sort_by_cached_key(heat);
+        let shown = |(viewers, video): (u64, &VideoId)| WatchedVideo {
+            videoid: video.clone(),
+            viewers,
+            readers: self
+                .view
+                .get(video)
+                .map(|assignment| {
+                    let readers = assignment.readers().iter().take(READERS_SHOWN);
+                    readers.map(|share| share.reader.clone()).collect()
+                })
+                .unwrap_or_default(),
+            moving: self.owed.videos.contains_key(video),
+        };
+        all.into_iter().map(shown).collect()
+    }
+}

@@ -1,0 +1,145 @@
+//! How many viewers each reader had over the last minutes, for people to look at. Every manager hears of every reader, so
+//! each of them remembers by itself. Time is an argument.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, VecDeque};
+
+use liverank_core::{Millis, ReaderId};
+use serde::Serialize;
+
+/// Samples that are kept: 15 minutes of one each 5 s.
+const SAMPLES: usize = 180;
+/// Readers that are remembered by name: eight bytes a sample each, 1.5 MB in all. Those beyond are summed up.
+const READERS: usize = 1_000;
+/// Readers that are shown by name: as many as a chart can tell apart. The others are summed up.
+const SHOWN: usize = 24;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct History {
+    times: VecDeque<Millis>,
+    readers: BTreeMap<ReaderId, VecDeque<u64>>,
+    others: VecDeque<u64>,
+}
+
+/// The last minutes, in columns.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct HistoryShown {
+    /// When each sample was taken, in milliseconds since 1970.
+    times: Vec<Millis>,
+    /// Readers in the order of their names.
+    readers: Vec<Column>,
+    /// The readers that are not listed, together.
+    others: Vec<u64>,
+}
+
+/// One reader's viewers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+struct Column {
+    id: ReaderId,
+    viewers: Vec<u64>,
+}
+
+impl History {
+    /// Takes a sample. A reader that is not in it has no viewers.
+    pub fn note(&mut self, now: Millis, viewers: impl IntoIterator<Item = (ReaderId, u64)>) {
+        let before = self.times.len();
+        self.times.push_back(now);
+        self.others.push_back(0);
+        for column in self.readers.values_mut() {
+            column.push_back(0);
+        }
+        for (reader, count) in viewers {
+            let room = self.readers.len() < READERS;
+            let column = if room {
+                let empty = || std::iter::repeat_n(0, before + 1).collect();
+                Some(self.readers.entry(reader).or_insert_with(empty))
+            } else {
+                self.readers.get_mut(&reader)
+            };
+            let last = column.unwrap_or(&mut self.others).back_mut();
+            if let Some(last) = last {
+                *last = last.saturating_add(count);
+            }
+        }
+        if self.times.len() > SAMPLES {
+            self.times.pop_front();
+            self.others.pop_front();
+            for column in self.readers.values_mut() {
+                column.pop_front();
+            }
+        }
+        self.readers.retain(|_, column| column.iter().any(|viewers| *viewers > 0));
+    }
+
+    /// What is remembered: the readers with most viewers by name.
+    pub fn shown(&self) -> HistoryShown {
+        let mut by_most: Vec<(&ReaderId, &VecDeque<u64>)> = self.readers.iter().collect();
+        by_most.sort_by_key(|(_, column)| Reverse(column.iter().copied().max()));
+        let (shown, rest) = by_most.split_at(by_most.len().min(SHOWN));
+        let mut others: Vec<u64> = self.others.iter().copied().collect();
+        for (_, column) in rest {
+            for (sum, viewers) in others.iter_mut().zip(*column) {
+                *sum = sum.saturating_add(*viewers);
+            }
+        }
+        let column = |(id, viewers): &(&ReaderId, &VecDeque<u64>)| Column {
+            id: (*id).clone(),
+            viewers: viewers.iter().copied().collect(),
+        };
+        let mut readers: Vec<Column> = shown.iter().map(column).collect();
+        readers.sort_by(|a, b| a.id.cmp(&b.id));
+        HistoryShown { times: self.times.iter().copied().collect(), readers, others }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(name: &str) -> ReaderId {
+        ReaderId::parse(name).unwrap()
+    }
+
+    fn column(shown: &HistoryShown, name: &str) -> Option<Vec<u64>> {
+        shown.readers.iter().find(|column| column.id.as_str() == name).map(|column| column.viewers.clone())
+    }
+
+    #[test]
+    fn all_columns_are_as_long_as_the_time() {
+        let mut history = History::default();
+        history.note(1, [(id("a"), 5)]);
+        history.note(2, [(id("a"), 6), (id("b"), 1)]);
+        history.note(3, [(id("b"), 2)]);
+        let shown = history.shown();
+        assert_eq!(shown.times, [1, 2, 3]);
+        assert_eq!(column(&shown, "a"), Some(vec![5, 6, 0]), "who is away has nobody");
+        assert_eq!(column(&shown, "b"), Some(vec![0, 1, 2]), "who came later had nobody");
+        assert_eq!(shown.others, [0, 0, 0]);
+    }
+
+    #[test]
+    fn what_is_older_than_the_time_shown_is_forgotten() {
+        let mut history = History::default();
+        history.note(0, [(id("gone"), 9)]);
+        for at in 1..=SAMPLES as Millis {
+            history.note(at, [(id("a"), 1)]);
+        }
+        let shown = history.shown();
+        assert_eq!((shown.times.len(), shown.times[0]), (SAMPLES, 1));
+        assert_eq!(column(&shown, "gone"), None);
+    }
+
+    #[test]
+    fn a_crowd_of_readers_is_summed_up_and_nobody_is_left_out() {
+        let mut history = History::default();
+        let crowd = READERS + 50;
+        history.note(0, (0..crowd).map(|number| (id(&format!("reader-{number}")), number as u64 + 1)));
+        assert_eq!(history.readers.len(), READERS, "names are bounded");
+        let shown = history.shown();
+        assert_eq!(shown.readers.len(), SHOWN);
+        let named: u64 = shown.readers.iter().map(|column| column.viewers[0]).sum();
+        assert_eq!(named + shown.others[0], (1..=crowd as u64).sum::<u64>());
+        assert_eq!(column(&shown, &format!("reader-{}", READERS - 1)).unwrap(), [READERS as u64]);
+    }
+}

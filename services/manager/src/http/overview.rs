@@ -1,0 +1,314 @@
+//! What people who look after the system see: all of it in one bounded answer, and what the planner would do if it were
+//! another system.
+
+use std::cmp::Reverse;
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
+
+use axum::Json;
+use axum::extract::State;
+use liverank_core::placement::situation::{Limits, ReaderAvailability, Situation};
+use liverank_core::placement::what_if::{self, Changes, Forecast, what_if};
+use liverank_core::placement::{Balance, Bound, Plan};
+use liverank_core::{Invalid, Millis, ReaderId, VideoId};
+use liverank_protocol::{CordonRequest, MaybeUnknown, MovePhase, MoveState, ReaderState, Unserved};
+use liverank_runtime::body::JsonObject;
+use liverank_runtime::params::Params;
+use liverank_runtime::{Problem, now_ms};
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+use tokio::time::timeout;
+
+use super::whole;
+use crate::Manager;
+use crate::autopilot::{self, Chosen, Decision};
+use crate::cluster::watched::WatchedVideo;
+use crate::history::HistoryShown;
+use crate::liveness::ReaderStatus;
+use crate::metrics::MoveKind;
+
+/// How long a question waits for those before it: gateways pass a few a second on.
+const WAITS: Duration = Duration::from_secs(1);
+/// Readers that are listed, the fullest first: more than a page of them is read by nobody.
+const READERS: usize = 200;
+/// Videos that are listed, the most watched first.
+const VIDEOS: usize = 30;
+/// Moves that are listed, the latest first, and those that are under way besides.
+const MOVES: usize = 40;
+/// Decisions of the planner that are listed, the latest first, each with as many orders and rejections.
+const DECISIONS: usize = 8;
+const LINES: usize = 12;
+
+/// Answer of `GET /overview`.
+#[derive(Debug, Serialize)]
+pub(super) struct Overview {
+    /// When, in milliseconds since 1970.
+    at: Millis,
+    /// Whether this manager sees the store; otherwise all this is what it last saw.
+    fresh: bool,
+    /// Why nothing is moved where something should be.
+    hold: Option<String>,
+    viewers: u64,
+    capacity: u64,
+    /// Videos that have a reader, and those of them that have viewers.
+    videos_assigned: usize,
+    videos_watched: usize,
+    readers_total: usize,
+    readers: Vec<ReaderLine>,
+    history: HistoryShown,
+    videos: Vec<WatchedVideo>,
+    moves: Vec<MoveLine>,
+    /// Viewers that are to be handed over and still are where they were.
+    in_flight: u64,
+    viewers_per_minute: u64,
+    cordons: Vec<CordonRequest>,
+    unserved: Option<Unserved>,
+    planner: Planner,
+}
+
+#[derive(Debug, Serialize)]
+struct ReaderLine {
+    id: ReaderId,
+    state: String,
+    cordon: Option<String>,
+    viewers: u64,
+    capacity: u64,
+    videos: u64,
+    silent_ms: u64,
+    unreachable: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct MoveLine {
+    #[serde(flatten)]
+    state: MoveState,
+    /// `move`, `split`, `merge` or `reshare`.
+    kind: &'static str,
+}
+
+#[derive(Debug, Serialize)]
+struct Planner {
+    /// Whether the planner in this manager is in office.
+    leading: bool,
+    /// Who plans.
+    holder: Option<String>,
+    term: Option<u64>,
+    decisions: Vec<Decision>,
+}
+
+pub(super) async fn overview(
+    State(manager): State<Arc<Manager>>,
+    query: Params,
+) -> Result<Json<Overview>, Problem> {
+    query.only(&[])?;
+    let now = Instant::now();
+    let cluster = manager.cluster();
+    let load = cluster.load(now, manager.config.max_viewers_moved_per_minute, false);
+    let videos = cluster.hottest(VIDEOS);
+    let videos_watched = cluster.watched();
+    drop(cluster);
+    let mut readers: Vec<ReaderLine> = load.readers.iter().map(line).collect();
+    readers.sort_by_key(|reader| Reverse(reader.viewers * 1_000_000 / reader.capacity.max(1)));
+    readers.truncate(READERS);
+    let gone = MaybeUnknown::Known(ReaderStatus::Gone);
+    let alive = || load.readers.iter().filter(|reader| reader.state != gone);
+    let term = load.term.as_ref();
+    Ok(Json(Overview {
+        at: now_ms(),
+        fresh: load.fresh,
+        hold: load.hold,
+        viewers: alive().map(|reader| reader.viewers).sum(),
+        capacity: alive().map(|reader| reader.capacity).sum(),
+        videos_assigned: load.videos as usize,
+        videos_watched,
+        readers_total: load.readers.len(),
+        readers,
+        history: manager.history.lock().unwrap_or_else(PoisonError::into_inner).shown(),
+        videos,
+        moves: moves(&manager, now),
+        in_flight: load.in_flight,
+        viewers_per_minute: load.viewers_per_minute,
+        cordons: load.cordons.into_iter().take(READERS).collect(),
+        unserved: load.unserved,
+        planner: Planner {
+            leading: manager.metrics.leading.get() == 1,
+            holder: term.map(|term| term.holder.clone()).filter(|holder| !holder.is_empty()),
+            term: term.map(|term| term.term),
+            decisions: decisions(&manager),
+        },
+    }))
+}
+
+fn line(reader: &ReaderState) -> ReaderLine {
+    ReaderLine {
+        id: reader.id.clone(),
+        state: reader.state.to_string(),
+        cordon: reader.cordon.as_ref().map(ToString::to_string),
+        viewers: reader.viewers,
+        capacity: reader.capacity,
+        videos: reader.assigned,
+        silent_ms: reader.silent_ms,
+        unreachable: reader.unreachable,
+    }
+}
+
+fn moves(manager: &Manager, now: Instant) -> Vec<MoveLine> {
+    let is_over = |it: &MoveState| {
+        let over = |phase: &MovePhase| matches!(phase, MovePhase::Done | MovePhase::Failed);
+        matches!(&it.state, MaybeUnknown::Known(phase) if over(phase))
+    };
+    let line = |state: MoveState| MoveLine { kind: MoveKind::of(&state.from, &state.to).as_str(), state };
+    let states = manager.carrying().states(now, 10 * MOVES);
+    let mut shown: Vec<MoveState> = Vec::new();
+    for (at, state) in states.into_iter().enumerate() {
+        if shown.len() < 2 * MOVES && (at < MOVES || !is_over(&state)) {
+            shown.push(state);
+        }
+    }
+    shown.into_iter().map(line).collect()
+}
+
+fn decisions(manager: &Manager) -> Vec<Decision> {
+    let decisions = manager.decisions.lock().unwrap_or_else(PoisonError::into_inner);
+    let cut = |decision: &Decision| {
+        let mut decision = decision.clone();
+        decision.chosen.truncate(LINES);
+        decision.rejected.truncate(LINES);
+        decision
+    };
+    decisions.iter().take(DECISIONS).map(cut).collect()
+}
+
+/// Answer of `POST /what-if`.
+#[derive(Debug, Serialize)]
+struct Answer {
+    /// One a minute.
+    minutes: Vec<Minute>,
+    /// Whether a minute came in which nothing was left to be done.
+    settled: bool,
+    /// Viewers that are moved, in all.
+    moved: u64,
+    readers: Vec<ForecastReader>,
+}
+
+#[derive(Debug, Serialize)]
+struct Minute {
+    orders_total: usize,
+    orders: Vec<Chosen>,
+    moved: u64,
+    before: Balance,
+    after: Balance,
+    bound_by: Vec<Bound>,
+    rejected: Vec<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct ForecastReader {
+    id: ReaderId,
+    capacity: u64,
+    standing: ReaderAvailability,
+    /// Viewers before the first order and after the last one.
+    before: u64,
+    after: u64,
+}
+
+/// `POST /what-if {"readers"?, "videos"?: [{"videoid", "viewers"}]}`.
+pub(super) async fn ask(
+    State(manager): State<Arc<Manager>>,
+    JsonObject(body): JsonObject,
+) -> Result<Json<Value>, Problem> {
+    let changes = read(&body)?;
+    // A plan of a large system takes a processor for a while: one question at a time.
+    let Ok(Ok(_turn)) = timeout(WAITS, manager.what_if.acquire()).await else {
+        return Err(Problem::unavailable("other questions are being answered: try again"));
+    };
+    let (situation, limits) = autopilot::now(&manager);
+    let answer = tokio::task::spawn_blocking(move || answer(situation, &limits, &changes)).await;
+    answer.map(Json).map_err(|error| Problem::unavailable(format!("the plan was not finished: {error}")))
+}
+
+fn answer(situation: Situation, limits: &Limits, changes: &Changes) -> Value {
+    let forecast = what_if(situation, limits, changes);
+    json!(Answer {
+        settled: forecast.settled,
+        moved: forecast.plans.iter().map(|plan| plan.moved).sum(),
+        minutes: forecast.plans.iter().map(|plan| minute(&forecast.from, plan)).collect(),
+        readers: readers(&forecast),
+    })
+}
+
+fn minute(situation: &Situation, plan: &Plan) -> Minute {
+    let order = |order: &liverank_core::placement::Order| Chosen {
+        videoid: situation.videos[order.video].id.to_string(),
+        kind: order.kind.as_str(),
+        from: situation.shares(&order.from),
+        to: situation.shares(&order.to),
+        viewers: order.moved,
+        why: order.explain(situation),
+        outcome: String::new(),
+    };
+    Minute {
+        orders_total: plan.orders.len(),
+        orders: plan.orders.iter().take(LINES).map(order).collect(),
+        moved: plan.moved,
+        before: plan.before,
+        after: plan.after,
+        bound_by: plan.bound_by.clone(),
+        rejected: plan.rejected.iter().take(LINES).map(|it| it.explain(situation)).collect(),
+    }
+}
+
+fn readers(forecast: &Forecast) -> Vec<ForecastReader> {
+    let loads = |situation: &Situation| {
+        let mut loads = vec![0_u64; situation.readers.len()];
+        for part in situation.videos.iter().flat_map(|video| &video.parts) {
+            loads[part.reader] += part.viewers;
+        }
+        loads
+    };
+    let loads = loads(&forecast.from).into_iter().zip(loads(&forecast.to));
+    let lines = forecast.from.readers.iter().zip(loads).map(|(reader, (before, after))| ForecastReader {
+        id: reader.id.clone(),
+        capacity: reader.capacity,
+        standing: reader.standing,
+        before,
+        after,
+    });
+    let mut lines: Vec<ForecastReader> = lines.collect();
+    lines.sort_by_key(|line| Reverse(line.before.max(line.after)));
+    lines.truncate(READERS);
+    lines
+}
+
+fn read(body: &Map<String, Value>) -> Result<Changes, Invalid> {
+    if let Some(unknown) = body.keys().find(|key| !["readers", "videos"].contains(&key.as_str())) {
+        return Err(Invalid::new(
+            "body",
+            format!("has a member {unknown:?}: it may have readers and videos"),
+        ));
+    }
+    let number = |value: &Value, most: u64| whole(value).filter(|number| (1..=most).contains(number));
+    let readers = match body.get("readers") {
+        None | Some(Value::Null) => None,
+        Some(value) => {
+            let most = what_if::MAX_READERS;
+            let wrong = || Invalid::new("readers", format!("must be a whole number from 1 to {most}"));
+            Some(number(value, most as u64).ok_or_else(wrong)? as usize)
+        }
+    };
+    let videos = match body.get("videos") {
+        None | Some(Value::Null) => &[][..],
+        Some(Value::Array(videos)) if videos.len() <= what_if::MAX_VIDEOS => videos,
+        Some(_) => {
+            let most = what_if::MAX_VIDEOS;
+            return Err(Invalid::new("videos", format!("must be a list of at most {most} videos")));
+        }
+    };
+    let coming = |entry: &Value| {
+        let video = VideoId::parse_field("videos.videoid", entry["videoid"].as_str().unwrap_or_default())?;
+        let most = what_if::MAX_VIEWERS;
+        let wrong = || Invalid::new("videos.viewers", format!("must be a whole number from 1 to {most}"));
+        Ok((video, number(&entry["viewers"], most).ok_or_else(wrong)?))
+    };
+    Ok(Changes { readers, viewers: videos.iter().map(coming).collect::<Result<_, Invalid>>()? })
+}

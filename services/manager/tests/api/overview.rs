@@ -1,0 +1,96 @@
+//! What people see who look after the system, and what the planner would do if it were another one.
+
+use crate::support::{Manager, Reader, StoreWithSwitch, until};
+use liverank_manager::Config;
+use reqwest::StatusCode;
+use serde_json::{Value, json};
+
+/// Two readers, the first of which has a video with 40 viewers.
+async fn system() -> (Manager, Reader, Reader) {
+    let store = StoreWithSwitch::new();
+    let manager = Manager::with(&store, Config { autopilot: true, ..Config::default() }).await;
+    let one = Reader::start("reader-1", &[&manager]).await;
+    manager.knows(1).await;
+    manager.register("v").await;
+    let two = Reader::start("reader-2", &[&manager]).await;
+    manager.knows(2).await;
+    one.watch("v", 40);
+    until("its viewers are known", async || manager.json("/overview").await["videos_watched"] == 1).await;
+    (manager, one, two)
+}
+
+#[tokio::test]
+async fn the_overview_has_readers_videos_history_and_who_plans() {
+    let (manager, _one, _two) = system().await;
+    let shown = manager.json("/overview").await;
+    assert_eq!((&shown["readers_total"], &shown["videos_watched"]), (&json!(2), &json!(1)), "{shown}");
+    assert_eq!(shown["readers"][0]["id"], "reader-1", "the fullest first");
+    assert_eq!(
+        shown["videos"],
+        json!([{"videoid": "v", "viewers": 40, "readers": ["reader-1"], "moving": false}])
+    );
+    until("a sample is taken", async || {
+        let shown = manager.json("/overview").await;
+        let column = &shown["history"]["readers"][0];
+        let viewers = column["viewers"].as_array().cloned().unwrap_or_default();
+        assert_eq!(
+            shown["history"]["others"].as_array().unwrap().len(),
+            shown["history"]["times"].as_array().unwrap().len()
+        );
+        column["id"] == "reader-1" && viewers.last() == Some(&json!(40))
+    })
+    .await;
+    until("the planner shows what it decided", async || {
+        let planner = manager.json("/overview").await["planner"].clone();
+        planner["leading"] == true && planner["decisions"][0]["readers"] == 2
+    })
+    .await;
+    assert_eq!(manager.get("/overview?verbose=1").await.status(), StatusCode::BAD_REQUEST);
+}
+
+#[tokio::test]
+async fn a_question_is_answered_by_the_planner_and_changes_nothing() {
+    let (manager, _one, _two) = system().await;
+    let epoch = manager.epoch("v").await;
+    let (status, answer) =
+        manager.post("/what-if", &json!({"videos": [{"videoid": "v", "viewers": 9_000}]})).await;
+    assert_eq!(status, StatusCode::OK, "{answer}");
+    // What was registered a moment ago rests in the first minute.
+    let minutes = answer["minutes"].as_array().unwrap();
+    let orders: Vec<&Value> =
+        minutes.iter().flat_map(|minute| minute["orders"].as_array().unwrap()).collect();
+    assert!(orders.iter().any(|order| order["kind"] == "split" && order["videoid"] == "v"), "{answer}");
+    assert_eq!(answer["settled"], true);
+    let after: u64 =
+        answer["readers"].as_array().unwrap().iter().map(|reader| reader["after"].as_u64().unwrap()).sum();
+    assert_eq!(after, 9_040, "{answer}");
+    let (_, fewer) = manager.post("/what-if", &json!({"readers": 1})).await;
+    let emptied = fewer["readers"].as_array().unwrap().iter().find(|reader| reader["id"] == "reader-2");
+    assert_eq!(emptied.unwrap()["standing"], "draining");
+    assert_eq!(manager.epoch("v").await, epoch, "it was only a question");
+    assert_eq!(manager.json("/moves").await["moves"], json!([]));
+}
+
+#[tokio::test]
+async fn a_question_that_cannot_be_read_names_the_field() {
+    let store = StoreWithSwitch::new();
+    let manager = Manager::start(&store).await;
+    let many: Vec<Value> = (0..11).map(|at| json!({"videoid": format!("v{at}"), "viewers": 1})).collect();
+    for (question, field) in [
+        (json!({"readers": 0}), "readers"),
+        (json!({"readers": 1_001}), "readers"),
+        (json!({"readers": "3"}), "readers"),
+        (json!({"videos": "v"}), "videos"),
+        (json!({"videos": many}), "videos"),
+        (json!({"videos": [{"videoid": "", "viewers": 1}]}), "videos.videoid"),
+        (json!({"videos": [{"videoid": "v", "viewers": 0}]}), "videos.viewers"),
+        (json!({"videos": [{"videoid": "v", "viewers": 10_000_001}]}), "videos.viewers"),
+        (json!({"reader": 3}), "body"),
+    ] {
+        let (status, problem) = manager.post("/what-if", &question).await;
+        assert_eq!((status, &problem["field"]), (StatusCode::BAD_REQUEST, &json!(field)), "{question}");
+    }
+    // Without readers and videos there is nothing to do, and that is an answer.
+    let (status, answer) = manager.post("/what-if", &json!({})).await;
+    assert_eq!((status, &answer["moved"]), (StatusCode::OK, &json!(0)));
+}

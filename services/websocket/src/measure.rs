@@ -1,0 +1,34 @@
+//! What `bench/instructions` measures of this service: the states of one list, encoded as for its watchers.
+
+use bytes::Bytes;
+use liverank_core::ranking::Ranked;
+use prometheus_client::metrics::counter::Counter;
+
+use crate::boards::BoardPart;
+use crate::published::{Published, Shape};
+
+/// One list that is watched as a whole and by its changes.
+#[derive(Default)]
+pub struct ListEncoder {
+    whole: Option<Published>,
+    changes: Option<Published>,
+}
+
+impl ListEncoder {
+    /// A list that has had no state.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Encodes the list's next state. Answers the frames of those who watch it whole and by its changes; none where nothing
+    /// changed.
+    pub fn encode(&mut self, lines: Vec<Ranked>) -> Option<[Bytes; 2]> {
+        let (encodes, total) = (Counter::default(), lines.len());
+        let part = |lines| BoardPart { lines, first_rank: 1, total };
+        let whole = Published::after(self.whole.as_ref(), part(lines.clone()), Shape::List, &encodes)?;
+        let changes = Published::after(self.changes.as_ref(), part(lines), Shape::Delta, &encodes)?;
+        let frames = [whole.frame_for(None), changes.frame_for(Some(changes.version - 1))];
+        (self.whole, self.changes) = (Some(whole), Some(changes));
+        Some(frames)
+    }
+}

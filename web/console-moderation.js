@@ -1,0 +1,109 @@
+/** What moderators do to users: bans and mutes, and their end. Deleting a comment stands beside the comment. */
+
+import { element } from './console-format.js';
+
+const part = (id) => document.getElementById(id);
+const PAGE = 50;
+const WORDS = { ban: 'Ban', mute: 'Mute' };
+const day = new Intl.DateTimeFormat('en-GB', { day: 'numeric', month: 'short', hour: '2-digit', minute: '2-digit' });
+
+export class Moderation {
+  #liverank;
+  #whom = null;
+  #next = null;
+  #onDone;
+
+  /** `onDone(text)` is told what was done. */
+  constructor(liverank, { onDone }) {
+    this.#liverank = liverank;
+    this.#onDone = onDone;
+    part('moderate-cancel').addEventListener('click', () => part('moderate-dialog').close());
+    part('moderate-kind').addEventListener('change', () => (part('moderate-do').textContent = WORDS[part('moderate-kind').value]));
+    part('moderate-form').addEventListener('submit', (event) => {
+      event.preventDefault();
+      this.#begin();
+    });
+    part('show-bans').addEventListener('click', () => this.#open());
+    part('bans-close').addEventListener('click', () => part('bans-dialog').close());
+    part('bans-more').addEventListener('click', () => this.#page());
+  }
+
+  /** Shows what moderators have, or hides it. */
+  offer(moderates) {
+    part('show-bans').hidden = !moderates;
+  }
+
+  /** Asks what to do with the author of a comment. */
+  ask({ userid, videoid }) {
+    this.#whom = { userid, videoid };
+    part('moderate-whom').textContent = `Comments of ${userid} are refused from then on. Those that are there stay.`;
+    part('moderate-reason').value = '';
+    this.#complain('');
+    part('moderate-dialog').showModal();
+  }
+
+  async #begin() {
+    const { userid, videoid } = this.#whom;
+    const kind = part('moderate-kind').value;
+    const whom = { userid, kind };
+    if (part('moderate-scope').value === 'video') whom.videoid = videoid;
+    if (part('moderate-time').value !== '') whom.seconds = Number(part('moderate-time').value);
+    const reason = part('moderate-reason').value.trim();
+    if (reason !== '') whom.reason = reason;
+    try {
+      await this.#liverank.ban(whom);
+      part('moderate-dialog').close();
+      this.#onDone(`${userid} is ${kind === 'ban' ? 'banned' : 'muted'} ${whom.videoid ? 'on this video' : 'everywhere'}.`);
+    } catch (error) {
+      this.#complain(`It was not done: ${error.message}`);
+    }
+  }
+
+  #complain(text) {
+    part('moderate-problem').textContent = text;
+    part('moderate-problem').hidden = text === '';
+  }
+
+  #open() {
+    part('bans-list').replaceChildren();
+    this.#next = null;
+    part('bans-dialog').showModal();
+    this.#page();
+  }
+
+  async #page() {
+    part('bans-note').textContent = 'Loading…';
+    try {
+      const { bans, next } = await this.#liverank.bans({ after: this.#next, limit: PAGE });
+      this.#next = next;
+      part('bans-list').append(...bans.map((ban) => this.#line(ban)));
+      part('bans-more').hidden = next === null;
+      part('bans-note').textContent = part('bans-list').childElementCount === 0 ? 'Nobody is banned or muted.' : '';
+    } catch (error) {
+      part('bans-note').textContent = `They could not be read: ${error.message}`;
+    }
+  }
+
+  #line({ userid, kind, videoid, owner_id: owner, until, by, reason }) {
+    const where = videoid ? `on ${videoid}` : owner ? `on the videos of ${owner}` : 'everywhere';
+    const end = until ? `until ${day.format(new Date(until))}` : 'for good';
+    const item = element('li');
+    item.append(element('b', '', userid), element('small', '', `${WORDS[kind] ?? kind} ${where}, ${end}, by ${by}${reason ? `: ${reason}` : ''}`));
+    const lift = Object.assign(element('button', 'quiet', 'Lift'), { type: 'button', ariaLabel: `Lift the ${kind} of ${userid} ${where}` });
+    lift.addEventListener('click', async () => {
+      lift.disabled = true;
+      try {
+        await this.#liverank.liftBan({ userid, kind, videoid, owner_id: owner });
+        item.remove();
+        this.#onDone(`The ${kind} of ${userid} is lifted.`);
+        part('bans-note').textContent = part('bans-list').childElementCount === 0 ? 'Nobody is banned or muted.' : '';
+        part('bans-close').focus();
+      } catch (error) {
+        lift.disabled = false;
+        part('bans-note').textContent = `It was not lifted: ${error.message}`;
+      }
+    });
+    item.append(lift);
+    return item;
+  }
+}

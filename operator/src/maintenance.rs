@@ -12,6 +12,10 @@ use crate::crd::{Day, Held, Maintenance, Window};
 /// Days that are looked at around a moment: each window comes within a week, and one that began yesterday may be open.
 const DAYS: std::ops::RangeInclusive<i64> = -1..=8;
 
+/// How far a turn is looked for. What stays as it is for a week, and the hours by which clocks are changed, stays so for
+/// ever. It has to be less than what `DAYS` covers: the last window that is looked at would seem to end with nothing after it.
+const AHEAD: SignedDuration = SignedDuration::from_hours(7 * 24 + 12);
+
 /// How the windows stand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct State {
@@ -30,7 +34,7 @@ pub fn state(maintenance: &Maintenance, now: Timestamp) -> Option<State> {
         maintenance.windows.iter().flat_map(|window| around(window, now)).collect();
     let is_open = |at: Timestamp| times.iter().any(|(from, to)| *from <= at && at < *to);
     let open = is_open(now);
-    let ends = times.iter().flat_map(|(from, to)| [*from, *to]).filter(|at| *at > now);
+    let ends = times.iter().flat_map(|(from, to)| [*from, *to]).filter(|at| now < *at && *at <= now + AHEAD);
     Some(State { open, until: ends.filter(|at| is_open(*at) != open).min() })
 }
 
@@ -124,6 +128,13 @@ mod tests {
             state_at(&[daily], "2026-01-11T23:59:30Z"),
             (false, Some("2026-01-12T00:00:00Z".to_owned()))
         );
+    }
+
+    #[test]
+    fn windows_that_cover_every_hour_are_open_for_ever() {
+        let day = window(&[], "00:00", "15:00", "UTC");
+        let rest = window(&[], "07:15", "00:00", "UTC");
+        assert_eq!(state_at(&[day, rest], "2026-01-01T00:00:00Z"), (true, None));
     }
 
     #[test]

@@ -124,7 +124,7 @@ STAGES = (
             Suite("instructions", ("bench/instructions",), 60, needs=("build", "install"), parts=("valgrind",), calls=("valgrind",)),
         ),
         (
-            Suite("page", shell("cd e2e/browser", f"npm ci {QUIET}", "npm test"), 160,
+            Suite("page", shell("cd e2e/browser", f"npm ci {QUIET}", "npm test"), 240,
                   needs=("build", "install"), parts=("chromium",), calls=("chromium", "/usr/share/fonts/truetype/dejavu")),
             # The same requests each time: what a change breaks is then the change's. Without the seed, each run has its own.
             Suite("api", ("env", "LIVERANK_TEST_SEED=1", "testbed/api-test"), 240, needs=("build", "install"), parts=("tools",), calls=("curl",), nice=5),

@@ -61,6 +61,12 @@ impl ViewerSession {
         &self.last_id
     }
 
+    /// Whether it was greeted by a reader that did not know yet where the comments stand, and has heard nothing since: it does
+    /// not begin anew, and cannot say what it misses.
+    pub const fn is_lost(&self) -> bool {
+        self.greeted && self.last_id.is_empty()
+    }
+
     /// A reader's stream has begun.
     pub const fn opened(&mut self, now: Time) {
         self.open = Some(now);

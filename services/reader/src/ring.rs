@@ -28,7 +28,8 @@ pub const MAX_SLICE_BYTES: usize = 32 * 1024;
 /// Where a viewer stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Cursor {
-    /// Came before it was known where the comments stand: is given all that come from there on.
+    /// Came before it was known where the comments stand: is told of a gap once it is known, where there are comments that may
+    /// have come meanwhile, and given all that come from there on.
     New,
     /// Has seen everything up to a position that the ring has yet to judge.
     Resume(Position),
@@ -421,7 +422,9 @@ impl Ring {
         let numbering = self.numbering.as_ref()?;
         let (seen, gap) = match cursor {
             Cursor::At { turn, .. } if *turn == self.turn => return None,
-            Cursor::New => (self.origin, None),
+            // What came between its greeting and now, nobody can tell.
+            Cursor::New if self.origin > 0 => (self.origin, self.gap(0, self.origin)),
+            Cursor::New => (0, None),
             Cursor::Resume(position) if position.numbering == *numbering => (position.seq, None),
             Cursor::Missing { turn, from, to } if *turn == self.turn => (*to, self.gap(*from, *to)),
             Cursor::Lost | Cursor::Resume(_) => (self.head, self.gap(0, self.head)),

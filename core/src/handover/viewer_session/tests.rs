@@ -19,8 +19,11 @@ fn session(last_id: &str) -> ViewerSession {
 fn a_viewer_that_has_seen_no_comment_resumes_from_its_greeting() {
     let mut viewer = session("");
     assert_eq!(viewer.last_id(), "");
+    assert!(!viewer.is_lost());
     assert!(viewer.greeted());
+    assert!(viewer.is_lost(), "it cannot say where it stands");
     viewer.stands_at("n-7");
+    assert!(!viewer.is_lost());
     assert!(!viewer.greeted(), "the client has had one");
     assert_eq!(viewer.last_id(), "n-7");
 }

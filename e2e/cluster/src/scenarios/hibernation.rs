@@ -11,8 +11,9 @@ use crate::kube::{self, DEPLOYMENT, POD, condition, text};
 use crate::wait::{until, until_true};
 use crate::world::{COMPONENT, MANAGED, NAME, NAMESPACE_NAME, World, is_ready};
 
-/// How long falling asleep may take: the drain times of gateways and then of those behind them, and a manager's end.
-const ASLEEP: Duration = Duration::from_secs(45);
+/// How long falling asleep may take: gateways end, then readers, then managers. Each of the three has a drain time of 30 s,
+/// and viewers of other scenarios are still there, so that the readers need all of theirs.
+const ASLEEP: Duration = Duration::from_secs(100);
 /// How long what was acknowledged may take to be ranked once all are up.
 const RANKED: Duration = Duration::from_secs(30);
 /// Interactions that are acknowledged just before.

@@ -12,7 +12,7 @@ use liverank_core::handover::viewer_session::{RetryPolicy, Step, ViewerSession};
 
 use super::reader::Attempt;
 use super::scan::{Scanner, Sort, first, last_id, sort};
-use super::{Watch, come_back};
+use super::{UNREADABLE, Watch, come_back};
 use crate::Gateway;
 use crate::auth::session::TokenEnd;
 use crate::metrics::RerouteReason;
@@ -137,7 +137,7 @@ impl Viewer {
             video_id: self.watch.video_id.clone(),
             posted: self.watch.posted,
             events: self.watch.events,
-            last_id: self.session.last_id().to_owned(),
+            last_id: if self.session.is_lost() { UNREADABLE } else { self.session.last_id() }.to_owned(),
             choice,
             since,
             pause,

@@ -211,15 +211,24 @@ fn when_comments_are_numbered_anew_everybody_hears_of_a_gap_to_the_new_head() {
 }
 
 #[test]
-fn who_came_before_the_head_was_known_sees_all_from_there() {
+fn who_came_before_the_head_was_known_hears_of_a_gap_to_it_and_sees_all_from_there() {
     let mut ring = Ring::new(10);
     let (mut new, mut back) = (ring.now(), ring.resume(position(3)));
     assert_eq!(ring.take(&mut new), Taken::Nothing);
     assert_eq!(ring.position(&new), None);
     ring.anchor(numbering("n"), 4);
     pushed(&mut ring, [5, 6]);
-    assert_eq!(drained(&mut ring, &mut new), [5, 6]);
+    assert_eq!(drained(&mut ring, &mut new), [0, -4, 5, 6], "what came since its greeting, nobody can tell");
     assert_eq!(drained(&mut ring, &mut back), [-4, -4, 5, 6]);
+}
+
+#[test]
+fn who_came_before_it_was_known_that_there_are_no_comments_misses_none() {
+    let mut ring = Ring::new(10);
+    let mut new = ring.now();
+    ring.anchor(numbering("n"), 0);
+    pushed(&mut ring, [1]);
+    assert_eq!(drained(&mut ring, &mut new), [1]);
 }
 
 /// What may happen to a ring.

@@ -73,6 +73,7 @@ impl Manager {
         self.view.now = net.now;
         match timer {
             Timer::Poll => {
+                self.view.asks();
                 net.send(self.node, Node::Store, Msg::Poll { sent: net.now });
                 net.timer(self.node, POLL_EVERY, timer);
             }

@@ -60,6 +60,8 @@ pub struct View {
     pub peaks: HashMap<VideoId, Peak>,
     pub names: Vec<ReaderId>,
     pub polled: Option<Ms>,
+    /// When the store was last asked, with success or not.
+    pub asked: Option<Ms>,
     /// How well the manager itself runs.
     pub health: LocalHealth,
     pub looking_since: Ms,
@@ -138,6 +140,16 @@ impl View {
             self.reach.entry(*best).or_default().sent = Some(self.now);
         }
         readers
+    }
+
+    /// Asks the store what it holds of the readers. A question that comes late is the manager's own delay; one that is not
+    /// answered is not.
+    pub fn asks(&mut self) {
+        let since_last = self.asked.replace(self.now).map_or(0, |last| self.now - last);
+        if since_last <= STALE_AFTER {
+            let pause = paused(Duration::from_millis(since_last), LOOK_EVERY);
+            self.health.worked(Duration::from_millis(self.now), pause);
+        }
     }
 
     /// How long it waits for what one would wait for so long that is never late itself.
@@ -226,7 +238,6 @@ impl View {
             for sighting in self.readers.values_mut() {
                 sighting.changed = (sighting.changed + pause.as_millis() as u64).min(sent);
             }
-            self.health.worked(Duration::from_millis(sent), pause);
         }
         if blind.is_none_or(|blind| blind > STALE_AFTER) {
             self.looking_since = sent;

@@ -59,6 +59,7 @@ pub async fn readers(manager: Arc<Manager>) {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
+        manager.cluster().watch.asks(Instant::now());
         // First what planners ordered: a manager that has just begun must not take a reader for one that takes viewers
         // before it knows that it was taken away.
         if !follow_orders(&manager).await {

@@ -127,7 +127,9 @@ pub struct Watch {
     polled: Option<Instant>,
     /// Since when it was asked without a break.
     looking_since: Option<Instant>,
-    /// When it was first asked.
+    /// When it was last asked, with success or not.
+    asked: Option<Instant>,
+    /// When this manager first noted how late it is.
     origin: Option<Instant>,
     /// How well this manager itself runs.
     health: LocalHealth,
@@ -157,8 +159,18 @@ impl Watch {
         self.polled = Some(asked);
     }
 
-    /// A look that came late, though not so late that it is a break: what is missing is nobody's silence, and what follows
-    /// may be late, too.
+    /// Notes that the store is about to be asked for the readers. Where that comes late, this manager is late itself, and what
+    /// follows may be late, too. A question that is not answered says nothing of the kind: it only is no look. Nor does a
+    /// break: what was before it counts no more.
+    pub fn asks(&mut self, now: Instant) {
+        let last = self.asked.replace(now).unwrap_or(now);
+        let since_last = now.saturating_duration_since(last);
+        if since_last <= STALE_AFTER {
+            self.worked(now, paused(since_last, LOOK_EVERY));
+        }
+    }
+
+    /// A look that came late, though not so late that it is a break: what is missing is nobody's silence.
     fn excuse_own_delay(&mut self, asked: Instant, since_last: Duration) {
         if since_last > STALE_AFTER {
             return;
@@ -167,10 +179,9 @@ impl Watch {
         for sighting in self.readers.values_mut() {
             sighting.changed = (sighting.changed + pause).min(asked);
         }
-        self.worked(asked, pause);
     }
 
-    /// Notes that some work of this manager was done `late`: a look at the readers, or the answer to a heartbeat.
+    /// Notes that some work of this manager was done `late`: a question for the readers, or the answer to a heartbeat.
     pub fn worked(&mut self, now: Instant, late: Duration) {
         let origin = *self.origin.get_or_insert(now);
         self.health.worked(now.saturating_duration_since(origin), late);

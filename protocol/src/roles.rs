@@ -205,6 +205,7 @@ pub const SETTINGS: &[Setting] = &[
     first("auth-jwks-url", &[Role::Gateway]),
     first("auth-issuer", &[Role::Gateway]),
     first("auth-audience", &[Role::Gateway]),
+    first("auth-revoked-file", &[Role::Gateway]),
     first("max-viewers-moved-per-minute", &[Role::Manager]),
     first("weight-view", &[Role::Consumer]),
     first("weight-like", &[Role::Consumer]),

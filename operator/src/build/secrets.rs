@@ -75,7 +75,14 @@ pub(super) fn files(spec: &RankingClusterSpec, component: Component) -> Vec<File
         .then(|| spec.auth.jwks.as_ref()?.secret_key.as_ref())
         .flatten()
         .map(|secret| File { setting: "auth-jwks-file", volume: "jwks", name: "jwks.json", secret });
-    of_stores.chain(jwks).collect()
+    let revoked = checks_users(spec, component).then_some(spec.auth.revoked_secret.as_ref()).flatten();
+    let revoked = revoked.map(|secret| File {
+        setting: "auth-revoked-file",
+        volume: "liverank-revoked",
+        name: "revoked.json",
+        secret,
+    });
+    of_stores.chain(jwks).chain(revoked).collect()
 }
 
 /// Where a component that checks users' tokens gets the keys, if not from a Secret.

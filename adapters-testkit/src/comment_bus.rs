@@ -11,7 +11,7 @@ use liverank_core::moderation::ActorRole;
 use liverank_core::{CommentId, UserId, VideoId};
 use tokio::sync::mpsc;
 
-use liverank_adapters::comment_bus::{CommentBus, DELIVERY_QUEUE, Delivery, Head, KEEP_COMMENTS};
+use liverank_adapters::comment_bus::{CommentBus, DELIVERY_QUEUE, Delivery, Head, KEEP_BYTES, KEEP_COMMENTS};
 
 type Bus = Arc<dyn CommentBus>;
 
@@ -37,6 +37,7 @@ where
     what_was_removed_is_not_handed_out(fresh().await).await;
     another_numbering_replaces_the_old(fresh().await).await;
     only_the_last_ones_are_kept(fresh().await).await;
+    long_ones_are_kept_by_bytes(fresh().await).await;
     heads_come_in_the_order_asked_for(fresh().await).await;
     a_slow_subscriber_is_told(fresh().await).await;
     a_dropped_subscription_ends(fresh().await).await;
@@ -277,6 +278,34 @@ async fn only_the_last_ones_are_kept(bus: Bus) {
     assert_eq!(kept, Some(comments("v", first + 1..=count)));
     assert_eq!(recent(&bus, "v", 0, 10).await, None, "memory is bounded");
     assert_eq!(bus.heads(&[video("v")]).await.unwrap(), [Some(head(count))]);
+}
+
+async fn long_ones_are_kept_by_bytes(bus: Bus) {
+    const LONG: usize = 16 * 1024;
+    let count = 2 * KEEP_BYTES as u64 / LONG as u64;
+    let long = |seq| Comment { text: "x".repeat(LONG), ..comment("v", seq) };
+    let all: Vec<Comment> = (1..=count).map(long).collect();
+    // As they come: one, a few, and many at a time.
+    let (one, rest) = all.split_at(1);
+    publish(&bus, one).await;
+    for few in rest.chunks(50) {
+        publish(&bus, few).await;
+    }
+    let near = |after| recent(&bus, "v", after, KEEP_COMMENTS);
+    // What the text has beside it takes little.
+    let fit = (KEEP_BYTES / LONG) as u64 * 9 / 10;
+    assert_eq!(
+        near(count - fit).await.as_deref(),
+        Some(&all[(count - fit) as usize..]),
+        "there is room for these"
+    );
+    assert_eq!(near(count - (KEEP_BYTES / LONG) as u64 - 1).await, None, "and not for these");
+    assert_eq!(bus.heads(&[video("v")]).await.unwrap(), [Some(head(count))]);
+    // Short ones have room again, up to their number.
+    publish(&bus, &comments("v", count + 1..=count + 2 * KEEP_COMMENTS as u64)).await;
+    let after = count + KEEP_COMMENTS as u64;
+    let kept = recent(&bus, "v", after, KEEP_COMMENTS).await;
+    assert_eq!(kept, Some(comments("v", after + 1..=after + KEEP_COMMENTS as u64)));
 }
 
 async fn heads_come_in_the_order_asked_for(bus: Bus) {

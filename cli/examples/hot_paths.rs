@@ -92,7 +92,7 @@ fn comments() -> anyhow::Result<Vec<Comment>> {
 #[inline(never)]
 fn measured_stream(comments: &[Comment]) -> usize {
     let numbering = CommentEpoch::from_bits(1);
-    let mut ring = Ring::new(100);
+    let mut ring = Ring::new(100, 4 << 20);
     ring.anchor(numbering.clone(), 0);
     let mut viewers = vec![Cursor::New; VIEWERS];
     for viewer in &mut viewers {

@@ -158,8 +158,8 @@ impl Process {
             threads: None,
             catches_panics: liverank_adapters::catches_panics,
         };
-        let Tls { listener, peers, reloading } = self.tls.open()?;
-        let http = HttpSettings { tls: listener, ..self.http.settings()? };
+        let Tls { listener, admin, peers, reloading } = self.tls.open()?;
+        let http = HttpSettings { tls: listener, admin_tls: admin, ..self.http.settings()? };
         let lived = process.run(|shell| {
             let metrics = shell.metrics.clone();
             let running = main(ServiceContext { identity, http, peer_tls: peers, ..shell });

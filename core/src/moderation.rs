@@ -11,7 +11,7 @@
 //!   comment, which is numbered and counted as any, and then [`Action::Review`], which ends the waiting.
 //! - [`Action::PutVideo`] and [`Action::RemoveVideo`] are records of their video, in one order with what happens to it.
 //! - Actions on users belong to no video. All of them have the key [`KEY`], so they lie on one partition, in one order.
-//!   Each changes one [`Rule`], under a revision that grows by one; comment services ask for what changed since.
+//!   Each changes one [`Rule`], under a revision that grows by one; comment services and gateways ask for what changed since.
 //! - [`Action::SetRules`] is of the same kind: it changes the [`CommentRules`] of a place. What they say of a text is in
 //!   [`screening`], how it is compared in [`folding`], and what must keep a distance in time in [`spacing`].
 //!
@@ -30,12 +30,14 @@ use crate::{CommentId, EventId, Interaction, Invalid, Kind, Metadata, Millis, Us
 
 pub mod comment_rules;
 pub mod folding;
+pub mod revocations;
 mod rules;
 pub mod screening;
 pub mod spacing;
 mod version;
 
 pub use comment_rules::CommentRules;
+pub use revocations::Revocations;
 pub use rules::{Changed, Refusal, Rule, RuleBook, RuleChange, RulesInForce, ScopeRules, scope_holds};
 pub use screening::RuleName;
 pub(crate) use version::VERSION;
@@ -73,6 +75,10 @@ pub enum Restriction {
     Mute,
     /// Its comments are taken, and shown to itself alone: it is not to notice.
     Shadow,
+    /// Its tokens that were issued until then are good no more. Of no matter for comments.
+    Tokens,
+    /// The token of this name (`jti`), which stands where others have the user, is good no more.
+    Token,
 }
 
 impl ActorRole {
@@ -88,8 +94,15 @@ impl ActorRole {
 }
 
 impl Restriction {
+    /// Those that are about comments.
+    pub const OF_COMMENTS: [Self; 3] = [Self::Ban, Self::Mute, Self::Shadow];
     /// All of them.
     pub const ALL: [Self; Self::COUNT] = *Self::VARIANTS.as_array().expect("as many as it has");
+
+    /// Whether it is about comments, not about tokens.
+    pub const fn is_of_comments(self) -> bool {
+        matches!(self, Self::Ban | Self::Mute | Self::Shadow)
+    }
 
     /// Its name in requests, records and problems.
     pub const fn name(self) -> &'static str {
@@ -97,15 +110,17 @@ impl Restriction {
             Self::Ban => "ban",
             Self::Mute => "mute",
             Self::Shadow => "shadow",
+            Self::Tokens => "tokens",
+            Self::Token => "token",
         }
     }
 
-    /// Reads a name.
+    /// Reads the name of one that is about comments.
     ///
     /// # Errors
     /// Another name, as the error of the field `kind`.
     pub fn parse(text: &str) -> Result<Self, Invalid> {
-        let found = Self::ALL.into_iter().find(|kind| kind.name() == text);
+        let found = Self::OF_COMMENTS.into_iter().find(|kind| kind.name() == text);
         found.ok_or_else(|| Invalid::new("kind", "must be ban, mute or shadow"))
     }
 }

@@ -114,7 +114,7 @@ impl RuleChange {
     }
 }
 
-fn key(parts: &impl Serialize) -> String {
+pub(super) fn key(parts: &impl Serialize) -> String {
     serde_json::to_string(parts).expect("text always serialises")
 }
 
@@ -173,6 +173,8 @@ impl RuleBook {
         let RuleChange { key, revision, what } = change;
         self.revision = self.revision.max(revision);
         match what {
+            // Gateways look at tokens, before anything comes here.
+            Changed::Restriction { rule: Some(rule), .. } if !rule.kind.is_of_comments() => {}
             Changed::Restriction { userid, rule: Some(rule) } => {
                 self.users.entry(userid).or_default().insert(key, rule);
             }

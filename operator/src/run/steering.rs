@@ -93,6 +93,7 @@ impl Steering {
 
     /// Asks managers and readers, and says what is to be done.
     pub async fn look(&mut self, facts: &Facts<'_>) -> Outcome {
+        self.managers.speak(facts.cluster.spec.tls.as_ref());
         self.hear(facts.pods).await;
         self.ask_readers().await;
         if let Some(manager) = self.answering.clone() {

@@ -271,6 +271,6 @@ async fn keep_keys(gateway: Arc<Gateway>) {
 
 async fn keep_revoked(gateway: Arc<Gateway>) {
     if let Some(auth) = &gateway.auth {
-        auth.revoked.keep().await;
+        auth.revoked.keep(&gateway).await;
     }
 }

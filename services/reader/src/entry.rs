@@ -42,6 +42,9 @@ impl From<StreamEvents> for Asked {
     }
 }
 
+/// What an entry takes beside its text: its place in the ring, and what the allocator keeps of it.
+const OVERHEAD: usize = 128;
+
 /// See the module.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EncodedEntry {
@@ -101,6 +104,11 @@ impl EncodedEntry {
             Some(special) if special.whom.is(asked) => &special.event,
             _ => &self.plain,
         }
+    }
+
+    /// What it takes of memory, in bytes.
+    pub fn size(&self) -> usize {
+        self.plain.len() + self.special.as_ref().map_or(0, |special| special.event.len()) + OVERHEAD
     }
 
     /// Who alone is shown it.

@@ -224,7 +224,10 @@ impl Commit<'_> {
         if unknown.is_empty() {
             return Ok(videos);
         }
-        let ids = unknown.iter().map(|id| id.as_str().into()).collect();
+        let mut ids: Vec<&str> = unknown.iter().map(|id| id.as_str()).collect();
+        // Each command then looks at a stretch of the index, and not at all of it.
+        ids.sort_unstable();
+        let ids = ids.into_iter().map(Bson::from).collect();
         let found: Vec<VideoDoc> = self.transaction.find_each("videos", "video_id", ids).await?;
         for document in found {
             let (foreign, home) = (document.foreign_id(), document.home());

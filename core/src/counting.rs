@@ -147,6 +147,15 @@ pub fn identities(event: &Interaction) -> impl Iterator<Item = String> {
     identity(event).into_iter().chain(former_identity(event))
 }
 
+/// Whether an archive keeps something of this event beside the state of its video: its identity, its comment, a mark, or what
+/// a moderator did. `unique` are the types of which each event leaves a mark.
+pub fn leaves_more_than_counts(event: &Interaction, unique: UniqueKinds) -> bool {
+    event.event_id.is_some()
+        || event.comment.is_some()
+        || event.moderation.is_some()
+        || unique.marked(event.kind).is_some()
+}
+
 /// An identity in 16 bytes (the first half of its SHA-256): what an archive may remember in its place. Two of 2^48
 /// identities are the same by chance once in 2^33 times.
 pub fn identity_digest(identity: &str) -> [u8; 16] {

@@ -18,7 +18,7 @@ use liverank_adapters::archive::{Archive, CommitError, Finished, Meta, Position,
 use liverank_adapters::event_log::{RawRecord, ReadRange};
 use liverank_adapters::{Backends, StoreError};
 use liverank_consumer::RuleArgs;
-use liverank_consumer::counter::{Sorted, Waiting, batch_of};
+use liverank_consumer::batches::{Sorted, Waiting, batch_of};
 use liverank_consumer::repair::{RepairError, Repaired, no_archive, repair};
 use liverank_core::counting::{Batch, OffsetRange, Rules};
 

@@ -39,6 +39,7 @@ where
     a_projection_is_on_both_boards(fresh().await).await;
     replays_and_zombies_change_nothing(fresh().await).await;
     revisions::the_later_state_of_a_video_stands(fresh().await).await;
+    revisions::the_canary_is_told_of_and_not_shown(fresh().await).await;
     revisions::what_is_taken_off_comes_back_by_a_later_state_only(fresh().await).await;
     revisions::a_snapshot_misses_nothing_while_scores_fall(fresh().await).await;
     a_missing_batch_is_noticed(fresh().await).await;

@@ -172,7 +172,8 @@ pub struct Snapshot {
 /// The boards.
 #[async_trait]
 pub trait RankingStore: Send + Sync {
-    /// Puts a batch's result on the boards, notes its offsets and tells the subscribers.
+    /// Puts a batch's result on the boards, notes its offsets and tells the subscribers. They also hear of each later state
+    /// of the canary ([`liverank_core::canary`]), which is on no board.
     async fn project(&self, projection: &Projection) -> Result<Projected, StoreError>;
 
     /// Where the projection stands.

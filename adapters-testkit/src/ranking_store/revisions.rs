@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use liverank_core::canary;
 use liverank_core::counting::OffsetRange;
 
 use super::{Store, all, apply, begun, changed, entry, lines, owned, subscribed};
@@ -74,6 +75,21 @@ pub async fn what_is_taken_off_comes_back_by_a_later_state_only(store: Store) {
     store.restore(2, &[at(7, owned("a", 5.0, "o", 5.0))]).await.unwrap();
     store.restored(2, &[]).await.unwrap();
     is_off().await;
+}
+
+pub async fn the_canary_is_told_of_and_not_shown(store: Store) {
+    let store = begun(store).await;
+    let mut changes = subscribed(&store).await;
+    for revision in 1..=2 {
+        let entries = vec![removed(canary::ID, revision)];
+        apply(&store, revision - 1, revision, entries.clone()).await;
+        assert_eq!(changed(&mut changes).await.1, entries);
+    }
+    // What was told of is no news, nor is what came before it.
+    from_another(&store, 0, vec![removed(canary::ID, 1)]).await;
+    from_another(&store, 1, vec![removed(canary::ID, 2), entry("a", 1.0)]).await;
+    assert_eq!(changed(&mut changes).await.1, [entry("a", 1.0)]);
+    assert_eq!(all(&store).await, [entry("a", 1.0)]);
 }
 
 pub async fn a_snapshot_misses_nothing_while_scores_fall(store: Store) {

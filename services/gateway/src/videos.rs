@@ -10,7 +10,7 @@ use liverank_adapters::ranking_store::{Board, BoardPage, PageStart, Place, Place
 use liverank_core::counting::{Rules, VideoState};
 use liverank_core::score::{Counters, points};
 use liverank_core::trending::{shown_points, shown_time};
-use liverank_core::{Invalid, Metadata, VideoId};
+use liverank_core::{Invalid, Metadata, VideoId, canary};
 use liverank_protocol::Viewers;
 use liverank_runtime::params::Params;
 use liverank_runtime::{Problem, now_ms};
@@ -184,7 +184,7 @@ pub(crate) async fn one(
 ) -> Result<Json<VideoJson>, Problem> {
     params.only(&[])?;
     let Path(id) = path.map_err(|_| Invalid::new("video_id", "must be UTF-8"))?;
-    let id = VideoId::parse(&id)?;
+    let id = canary::named_outside("video_id", &id)?;
     let Ok(_permit) = gateway.in_flight.try_acquire() else { return Err(too_many()) };
     let unknown = || Problem::not_found(format!("nothing has happened to the video {id} yet"));
     let (rules, video, viewers, places) = tokio::join!(

@@ -239,7 +239,7 @@ impl Reader {
     fn report(&self) -> ReaderReport {
         ReaderReport {
             instance_id: self.hub.settings.id.to_string(),
-            active_connections: self.hub.viewers(),
+            active_connections: self.hub.viewers_from_outside(),
             capacity: Some(self.hub.settings.capacity),
             subscribed_topics: self.topics(TOPICS_REPORTED),
             messages_sent: self.hub.metrics.messages.get(),

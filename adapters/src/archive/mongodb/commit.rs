@@ -313,10 +313,10 @@ impl Commit<'_> {
             let videos = archive.collection::<RawDocumentBuf>("videos");
             videos.insert_many(fresh).session(&mut *self.transaction.session).await?;
         }
-        if !effects.comments.is_empty() {
+        if effects.archived_comments().next().is_some() {
             // The driver cuts these into commands of a size that the server takes.
             let comments = archive.collection::<CommentDoc>("comments");
-            let numbered = effects.comments.iter().map(CommentDoc::of);
+            let numbered = effects.archived_comments().map(CommentDoc::of);
             comments.insert_many(numbered).session(&mut *self.transaction.session).await?;
         }
         Ok(())

@@ -1,4 +1,4 @@
-//! Finds the ConfigMaps and Secrets that pods wait for and cannot mount. The pod itself says only that its container is
+//! Finds the `ConfigMaps` and Secrets that pods wait for and cannot mount. The pod itself says only that its container is
 //! being created; the kubelet writes an event with the name within a second. Only pods that do not start are looked at, one
 //! of each component, for they are alike. No Secret is read.
 

@@ -10,7 +10,7 @@ use liverank_adapters::assignment_store::{
     self, AssignmentStore, MAX_EPOCH, Swapped, TermGrant, redis::RedisAssignments,
 };
 use liverank_adapters::comment_bus::{
-    self, CommentBus, Delivery, Head, KEEP_COMMENTS, KEEP_SECONDS, redis::RedisBus,
+    CommentBus, Delivery, Head, KEEP_COMMENTS, KEEP_SECONDS, redis::RedisBus,
 };
 use liverank_adapters::ranking_store::{
     self, BoardEntry, Change, Projected, Projection, ProjectionCheckpoint, RankingStore, redis::RedisRanking,

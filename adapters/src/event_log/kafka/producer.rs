@@ -136,8 +136,8 @@ impl Producer {
     }
 
     /// Buries a letter once more, as it is.
-    pub(super) async fn bury_again(&self, letter: &StoredDeadLetter) -> Result<(), StoreError> {
-        let headers = dead_letters::headers_of(letter);
+    pub(super) async fn bury_again(&self, letter: StoredDeadLetter) -> Result<(), StoreError> {
+        let headers = dead_letters::headers_of(&letter);
         match self.send(&self.dead_letters, letter.key.as_deref(), &letter.value, Some(headers)).await {
             Ok(_) => Ok(()),
             Err(AppendError::Unavailable(error)) => Err(error),

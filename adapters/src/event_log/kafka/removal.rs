@@ -7,61 +7,53 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use futures::StreamExt;
-use futures::stream::{self, TryStreamExt};
+use futures::future::try_join_all;
 use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
-use super::super::{EventLog, LetterFilter, Retention, StoredDeadLetter};
+use super::super::{EventLog, LetterFilter, Retention};
 use super::config::{KafkaConfig, Quiet};
 use super::{ASK_TIMEOUT, KafkaLog, PART, blocking, store_error};
 use crate::StoreError;
 
-/// Letters read at once.
+/// Letters read, and written again, at once.
 const PAGE: usize = 100;
-/// Letters written again at once.
-const AT_ONCE: usize = 64;
 
 /// See [`EventLog::remove_letters`].
 pub(super) async fn remove_letters(log: &KafkaLog, is_meant: LetterFilter<'_>) -> Result<u64, StoreError> {
     // The offset after the last letter that has to go, by partition.
     let mut ends: BTreeMap<u32, u64> = BTreeMap::new();
     let mut removed = 0;
-    each_page(log, async |page| {
-        for letter in page.iter().filter(|letter| is_meant(letter)) {
-            removed += 1;
-            ends.insert(letter.place.partition, letter.place.offset + 1);
-        }
-        Ok(())
-    })
-    .await?;
-    if ends.is_empty() {
-        return Ok(0);
-    }
-    each_page(log, async |page| {
-        let before =
-            |it: &&StoredDeadLetter| ends.get(&it.place.partition).is_some_and(|end| it.place.offset < *end);
-        let stay = page.iter().filter(before).filter(|letter| !is_meant(letter));
-        let again = stream::iter(stay).map(|letter| log.producer.bury_again(letter));
-        again.buffered(AT_ONCE).try_collect().await
-    })
-    .await?;
-    delete(log, &ends).await?;
-    Ok(removed)
-}
-
-async fn each_page(
-    log: &KafkaLog,
-    mut take: impl AsyncFnMut(Vec<StoredDeadLetter>) -> Result<(), StoreError>,
-) -> Result<(), StoreError> {
     let mut letters = log.dead_letters(None).await?;
     loop {
         let page = letters.next(PAGE).await?;
         if page.is_empty() {
-            return Ok(());
+            break;
         }
-        take(page).await?;
+        for letter in page {
+            if is_meant(&letter) {
+                removed += 1;
+                ends.insert(letter.place.partition, letter.place.offset + 1);
+            }
+        }
     }
+    if removed == 0 {
+        return Ok(0);
+    }
+    let mut letters = log.dead_letters(None).await?;
+    loop {
+        let mut page = letters.next(PAGE).await?;
+        if page.is_empty() {
+            break;
+        }
+        page.retain(|letter| {
+            let end = ends.get(&letter.place.partition).copied().unwrap_or(0);
+            letter.place.offset < end && !is_meant(letter)
+        });
+        try_join_all(page.into_iter().map(|letter| log.producer.bury_again(letter))).await?;
+    }
+    delete(log, &ends).await?;
+    Ok(removed)
 }
 
 async fn admin(config: &KafkaConfig) -> Result<AdminClient<Quiet>, StoreError> {

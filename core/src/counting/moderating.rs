@@ -134,7 +134,7 @@ impl Moderating {
                 }
             }
             Action::Shadow { comment_id, text, reply_to } => {
-                // On a video that nothing has happened to there is nobody else to see it.
+                // It makes the video known, as any comment: its author is to find it there.
                 if let Some(video) = video {
                     let body = (comment_id.clone(), text.clone(), reply_to.clone());
                     let comment = entry(record, video, body, EntryKind::Shadowed);
@@ -335,8 +335,10 @@ fn may_change(video: &VideoState, record: &LogRecord, role: ActorRole) -> bool {
 
 /// Whether a record makes a video known that nothing has happened to yet.
 pub(super) fn makes_known(event: &Interaction) -> bool {
-    event.moderation.as_ref().is_some_and(|moderation| {
-        matches!(moderation.action, Action::PutVideo { .. }) && moderation.role != ActorRole::Owner
+    event.moderation.as_ref().is_some_and(|moderation| match moderation.action {
+        Action::PutVideo { .. } => moderation.role != ActorRole::Owner,
+        Action::Shadow { .. } => true,
+        _ => false,
     })
 }
 

@@ -149,6 +149,15 @@ fn shadow(offset: u64, on: &str, id: &str, by: &str) -> LogRecord {
     moderated(offset, Some(on), by, ActorRole::Author, Action::Shadow { comment_id, text, reply_to: None })
 }
 
+#[test]
+fn a_shadowed_comment_is_kept_where_it_is_the_first_thing() {
+    let archive = Archive::of(&[shadow(0, "new", "s", "troll"), comment(1, "new", "a", "ann")]);
+    let entries: Vec<_> = archive.comments.values().map(|entry| (entry.seq, entry.id.as_str())).collect();
+    assert_eq!(entries, [(1, "s"), (2, "a")]);
+    let state = &archive.videos[&video("new")];
+    assert_eq!((state.counters.comments, state.last_seq), (1, 2), "it counts for nothing");
+}
+
 fn pin(offset: u64, on: &str, id: Option<&str>) -> LogRecord {
     let comment_id = id.map(|id| id.parse().unwrap());
     moderated(offset, Some(on), "mod", ActorRole::Moderator, Action::Pin { comment_id })

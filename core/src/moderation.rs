@@ -35,11 +35,13 @@ pub mod folding;
 mod rules;
 pub mod screening;
 pub mod spacing;
+mod version;
 
 pub use comment_rules::CommentRules;
 pub use erasure::Digest;
 pub use rules::{Changed, Refusal, Rule, RuleBook, RuleChange, RulesInForce, ScopeRules, scope_holds};
 pub use screening::RuleName;
+pub(crate) use version::VERSION;
 
 /// The key and `video_id` of records that belong to no video. No video has this name: the log's reader takes it for
 /// moderation only.
@@ -47,9 +49,6 @@ pub const KEY: &str = "liverank:moderation";
 
 /// The longest reason, in characters: a sentence or two.
 pub const MAX_REASON_CHARS: usize = 500;
-
-/// The version of the records that are written here.
-pub(crate) const VERSION: u64 = 1;
 
 /// What somebody who moderates is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -385,7 +384,7 @@ impl Moderation {
 pub(crate) fn to_json(record: &Interaction, moderation: &Moderation) -> Vec<u8> {
     let wire = json!({
         "type": Kind::Moderation.name(),
-        "version": VERSION,
+        "version": moderation.version(),
         "video_id": record.video_id,
         "user_id": record.user_id,
         "timestamp": record.timestamp,
@@ -403,8 +402,8 @@ pub(crate) fn is_record(value: &Value) -> bool {
 /// Reads a moderation record.
 pub(crate) fn parse(value: &Value) -> Result<Interaction, Invalid> {
     let Value::Object(object) = value else { return Err(Invalid::new("body", "must be a JSON object")) };
-    if value["version"].as_u64() != Some(VERSION) {
-        return Err(Invalid::new("version", format!("must be {VERSION}: another release wrote this")));
+    if !value["version"].as_u64().is_some_and(|version| (1..=VERSION).contains(&version)) {
+        return Err(Invalid::new("version", format!("must be a whole number from 1 to {VERSION}")));
     }
     let wrong = |field| move |error: serde_json::Error| Invalid::new(field, error.to_string());
     let moderation: Moderation =
@@ -529,7 +528,8 @@ mod tests {
         let ban =
             json!({"action": "lift", "userid": "u", "kind": "ban", "scope": "everywhere", "role": "service"});
         for (field, value) in [
-            ("version", json!(2)),
+            ("version", json!(0)),
+            ("version", json!(VERSION + 1)),
             ("video_id", json!(KEY)),
             ("user_id", json!("")),
             ("timestamp", json!("now")),

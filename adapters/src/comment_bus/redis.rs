@@ -242,9 +242,12 @@ mod tests {
     #[test]
     fn fixtures_of_streams_and_channels() {
         type Told = (CommentEpoch, Comment);
-        for (name, comment) in
-            [("redis-comment", crate::fixtures::comment()), ("redis-deletion", crate::fixtures::deletion())]
-        {
+        for (name, comment) in [
+            ("redis-comment", crate::fixtures::comment()),
+            ("redis-deletion", crate::fixtures::deletion()),
+            ("redis-pin", crate::fixtures::pin()),
+            ("redis-shadowed", crate::fixtures::shadowed()),
+        ] {
             let write = |(numbering, comment): &Told| {
                 crate::fixtures::json(&Wire { format: FORMAT, numbering, comment }.encode())
             };

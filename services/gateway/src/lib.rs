@@ -256,6 +256,7 @@ pub async fn run(
         tasks.spawn("keep_revoked", keep_revoked(Arc::clone(&gateway)));
     }
     tasks.spawn("measure_freshness", freshness::measure(Arc::clone(&gateway)));
+    tasks.spawn("open_log", dependency::open_log(Arc::clone(&gateway)));
     tasks.spawn("watch_dependencies", dependency::watch(Arc::clone(&gateway)));
     let serving = server::serve(Service::Gateway, listener, router::router(&gateway), &shell);
     let serving = async { tokio::join!(serving, gateway.streams.drained()).0 };

@@ -139,8 +139,7 @@ pub fn put(transaction: &WriteTransaction, tables: &Tables, effects: &Effects) -
                 held.remove(before)?;
             }
             if let Some(waits) = &change.held {
-                let json = serde_json::to_vec(waits).expect("text and numbers always serialise");
-                held.insert(waits.place, json.as_slice())?;
+                held.insert(waits.place, encode_held(waits).as_slice())?;
                 places.insert(key, waits.place)?;
             }
         }
@@ -174,6 +173,10 @@ fn rules_since(
         Err(_) => true,
     };
     changes.filter(is_asked).take(limit).collect()
+}
+
+fn encode_held(held: &HeldComment) -> Vec<u8> {
+    serde_json::to_vec(held).expect("text and numbers always serialise")
 }
 
 fn decode_held(bytes: &[u8]) -> Result<HeldComment, Failure> {
@@ -311,11 +314,19 @@ impl ModerationArchive for EmbeddedArchive {
 #[cfg(test)]
 mod fixtures {
     use super::*;
-    use crate::fixtures::{check, json, muted};
+    use crate::fixtures::{check, comment_rules, held, json, muted};
 
     #[test]
-    fn restrictions() {
-        let write = |change: &RuleChange| json(&StoredRule::of(change).encode());
-        check("embedded-rule", &muted(), write, |value| StoredRule::read(8, value.to_string().as_bytes()));
+    fn restrictions_and_rules_of_comments() {
+        for (name, today) in [("embedded-rule", muted()), ("embedded-comment-rules", comment_rules())] {
+            let write = |change: &RuleChange| json(&StoredRule::of(change).encode());
+            check(name, &today, write, |value| StoredRule::read(8, value.to_string().as_bytes()));
+        }
+    }
+
+    #[test]
+    fn comments_that_wait() {
+        let write = |held: &HeldComment| json(&encode_held(held));
+        check("embedded-held", &held(), write, |value| decode_held(value.to_string().as_bytes()));
     }
 }

@@ -317,23 +317,41 @@ mod fixtures {
     use serde_json::Value;
 
     use super::*;
-    use crate::fixtures::{check, deleted_by_a_moderator, muted};
+    use crate::fixtures::{check, comment_rules, deleted_by_a_moderator, held, muted};
+
+    fn document<T: DeserializeOwned>(json: &Value) -> Result<T, String> {
+        from_bson(Bson::try_from(json.clone()).map_err(|error| error.to_string())?)
+            .map_err(|error| error.to_string())
+    }
+
+    /// The document that an update makes where none is there.
+    fn made_by(update: &Document) -> Value {
+        let part = |of: &Document, name: &str| of.get_document(name).expect("a part of an update").clone();
+        let mut document = part(update, "q");
+        document.extend(part(&part(update, "u"), "$set"));
+        Bson::Document(document).into_canonical_extjson()
+    }
 
     #[test]
-    fn restrictions() {
-        let write = |change: &RuleChange| {
-            let update = RuleDoc::update(change);
-            let set = update.get_document("u").and_then(|update| update.get_document("$set"));
-            let mut document = doc! { "_id": &change.key };
-            document.extend(set.expect("the members that are set").clone());
-            Bson::Document(document).into_canonical_extjson()
+    fn restrictions_and_rules_of_comments() {
+        for (name, today) in [("mongodb-rule", muted()), ("mongodb-comment-rules", comment_rules())] {
+            let write = |change: &RuleChange| made_by(&RuleDoc::update(change));
+            let read =
+                |json: &Value| document::<RuleDoc>(json)?.into_change().map_err(|error| error.to_string());
+            check(name, &today, write, read);
+        }
+    }
+
+    #[test]
+    fn comments_that_wait() {
+        let write = |held: &HeldComment| made_by(&HeldDoc::update(&held.video, &held.id, held));
+        let read = |value: &Value| {
+            let HeldDoc { key, place, held } = document(value)?;
+            let held: HeldComment = json(&held).map_err(|error| error.to_string())?;
+            let expected = (HeldDoc::key(&held.video, &held.id), AuditPlace::of_held(&held).to_string());
+            if (key, place) == expected { Ok(held) } else { Err("is somewhere else".to_owned()) }
         };
-        let read = |json: &Value| {
-            let read: RuleDoc = from_bson(Bson::try_from(json.clone()).map_err(|error| error.to_string())?)
-                .map_err(|error| error.to_string())?;
-            read.into_change().map_err(|error| error.to_string())
-        };
-        check("mongodb-rule", &muted(), write, read);
+        check("mongodb-held", &held(), write, read);
     }
 
     #[test]
@@ -341,11 +359,7 @@ mod fixtures {
         let write = |entry: &AuditEntry| {
             to_bson(&AuditDoc::of(entry)).expect("a document serialises").into_canonical_extjson()
         };
-        let read = |json: &Value| {
-            let read: AuditDoc = from_bson(Bson::try_from(json.clone()).map_err(|error| error.to_string())?)
-                .map_err(|error| error.to_string())?;
-            read.into_entry().map_err(|error| error.to_string())
-        };
+        let read = |json: &Value| document::<AuditDoc>(json)?.into_entry().map_err(|error| error.to_string());
         check("mongodb-moderation", &deleted_by_a_moderator(), write, read);
     }
 }

@@ -1,6 +1,6 @@
 //! The log of interactions: the one source of truth.
 //!
-//! Promises of every implementation, checked by [`conformance`]:
+//! Promises of every implementation, checked by `adapters-testkit/src/event_log.rs`:
 //! 1. An append that answered is durable: it survives the death of this process and of the machine (Kafka: acks=all;
 //!    embedded: fsync before the answer, grouped).
 //! 2. Records of one partition have offsets 0, 1, 2, … (holes are allowed, going back is not) and keep them.
@@ -21,7 +21,6 @@ use liverank_core::counting::RecordFingerprint;
 
 use crate::StoreError;
 
-pub mod conformance;
 pub mod embedded;
 pub mod kafka;
 

@@ -10,7 +10,7 @@ use liverank_adapters::assignment_store::{
     self, AssignmentStore, MAX_EPOCH, Swapped, TermGrant, redis::RedisAssignments,
 };
 use liverank_adapters::comment_bus::{
-    self, CommentBus, Delivery, Head, KEEP_COMMENTS, KEEP_SECONDS, redis::RedisBus,
+    CommentBus, Delivery, Head, KEEP_COMMENTS, KEEP_SECONDS, redis::RedisBus,
 };
 use liverank_adapters::ranking_store::{
     self, BoardEntry, Change, Projected, Projection, ProjectionCheckpoint, RankingStore, redis::RedisRanking,
@@ -129,19 +129,19 @@ fn comments(id: &str, seqs: impl IntoIterator<Item = u64>) -> Vec<Comment> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn keeps_what_every_ranking_store_promises() {
     let fresh = || async { Arc::new(RedisRanking::new(link(0))) as Arc<dyn RankingStore> };
-    ranking_store::conformance::suite(fresh).await;
+    liverank_adapters_testkit::ranking_store::suite(fresh).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn keeps_what_every_comment_bus_promises() {
     let fresh = || async { Arc::new(RedisBus::new(link(0))) as Arc<dyn CommentBus> };
-    comment_bus::conformance::suite(fresh).await;
+    liverank_adapters_testkit::comment_bus::suite(fresh).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn keeps_what_every_assignment_store_promises() {
     let fresh = || async { Arc::new(RedisAssignments::new(link(0))) as Arc<dyn AssignmentStore> };
-    assignment_store::conformance::suite(fresh).await;
+    liverank_adapters_testkit::assignment_store::suite(fresh).await;
 }
 
 #[tokio::test]

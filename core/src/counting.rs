@@ -12,7 +12,7 @@ use crate::comment::{Comment, EntryKind, nobody};
 use crate::moderation::{ActorRole, Digest, HeldChange, RuleChange};
 use crate::score::{Counters, Weights, worth};
 use crate::trending::{log2_difference, log2_sum, log2_worth};
-use crate::{CommentId, Interaction, Kind, Metadata, Millis, UserId, VideoId};
+use crate::{CommentId, Interaction, Kind, Metadata, Millis, UserId, VideoId, canary};
 
 mod moderating;
 mod unique;
@@ -153,6 +153,15 @@ pub fn identities(event: &Interaction) -> impl Iterator<Item = String> {
     identity(event).into_iter().chain(former_identity(event))
 }
 
+/// Whether an archive keeps something of this event beside the state of its video: its identity, its comment, a mark, or what
+/// a moderator did. `unique` are the types of which each event leaves a mark.
+pub fn leaves_more_than_counts(event: &Interaction, unique: UniqueKinds) -> bool {
+    event.event_id.is_some()
+        || event.comment.is_some()
+        || event.moderation.is_some()
+        || unique.marked(event.kind).is_some()
+}
+
 /// An identity in 16 bytes (the first half of its SHA-256): what an archive may remember in its place. Two of 2^48
 /// identities are the same by chance once in 2^33 times.
 pub fn identity_digest(identity: &str) -> [u8; 16] {
@@ -197,12 +206,20 @@ impl VideoState {
         counted as u64 + self.last_seq + self.corrections
     }
 
+    /// Whether it is on no board: it was taken off, or it is the system's own.
+    pub fn is_off_boards(&self) -> bool {
+        self.removed.is_some() || canary::is(&self.video_id)
+    }
+
     /// A video's state before its first event, which `event` is.
     fn first(event: &Interaction) -> Self {
+        // Whoever writes to the topic first must not become the owner of the system's own video.
+        let own = canary::is(&event.video_id).then(canary::user);
+        let given = own.or_else(|| event.owner_id.clone());
         Self {
             video_id: event.video_id.clone(),
-            owner: event.owner_id.clone().unwrap_or_else(|| event.user_id.clone()),
-            owner_given: event.owner_id.is_some(),
+            owner_given: given.is_some(),
+            owner: given.unwrap_or_else(|| event.user_id.clone()),
             counters: Counters::default(),
             last_seq: 0,
             trending: f64::NEG_INFINITY,
@@ -336,7 +353,8 @@ impl Removal {
 pub struct Effects {
     /// The new state of every video that changed, by id.
     pub videos: Vec<VideoState>,
-    /// The new comments, in the order of their numbers within each video.
+    /// The new comments, in the order of their numbers within each video. Not all are archived:
+    /// [`Effects::archived_comments`].
     pub comments: Vec<NumberedComment>,
     /// The identities to remember, with the log's time of each.
     pub identities: Vec<(String, Millis)>,
@@ -354,6 +372,13 @@ pub struct Effects {
     pub counted: u64,
     /// Events that were repeats of counted ones, or took back what had not counted.
     pub repeated: u64,
+}
+
+impl Effects {
+    /// The new comments that are archived: all but those of the canary, which are published only.
+    pub fn archived_comments(&self) -> impl Iterator<Item = &NumberedComment> {
+        self.comments.iter().filter(|numbered| !canary::is(&numbered.comment.video_id))
+    }
 }
 
 /// [`apply_with`], where nothing that is moderated was stored before, and no mark is set.
@@ -598,6 +623,20 @@ mod tests {
         assert_eq!(run(&[by("a", None), by("b", None)]), "a");
         assert_eq!(run(&[by("a", None), by("b", Some("o"))]), "o");
         assert_eq!(run(&[by("a", Some("o")), by("b", Some("p"))]), "o");
+    }
+
+    #[test]
+    fn the_canary_is_counted_and_numbered_and_neither_shown_nor_kept() {
+        let view =
+            json!({"video_id": canary::ID, "user_id": "mallory", "type": "view", "owner_id": "mallory"});
+        let records = [record(0, &view), comment(1, canary::ID, "a"), comment(2, "v", "b")];
+        let effects = apply(&records, [], none(), &Rules::default());
+        let [own, other] = effects.videos.as_slice() else { panic!("{:?}", effects.videos) };
+        assert_eq!((own.owner.as_str(), own.counters.views, own.last_seq), (canary::ID, 1, 1));
+        assert!(own.is_off_boards() && !other.is_off_boards());
+        assert_eq!(effects.comments.len(), 2, "both are published");
+        let archived: Vec<_> = effects.archived_comments().map(|it| it.comment.id.as_str()).collect();
+        assert_eq!(archived, ["b"]);
     }
 
     #[test]

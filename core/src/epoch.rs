@@ -48,7 +48,7 @@ pub const fn is_plausible(epoch: u64, now_micros: u64) -> bool {
 /// An epoch or term that stands in `field`.
 ///
 /// # Errors
-/// One that cannot have been minted by now.
+/// An epoch that cannot have been minted by now.
 pub fn plausible(field: &'static str, epoch: u64, now_micros: u64) -> Result<u64, Invalid> {
     if is_plausible(epoch, now_micros) {
         return Ok(epoch);

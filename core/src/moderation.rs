@@ -13,7 +13,7 @@
 //!   remove by its place: [`erasure`] says why.
 //! - [`Action::PutVideo`] and [`Action::RemoveVideo`] are records of their video, in one order with what happens to it.
 //! - Actions on users belong to no video. All of them have the key [`KEY`], so they lie on one partition, in one order.
-//!   Each changes one [`Rule`], under a revision that grows by one; comment services ask for what changed since.
+//!   Each changes one [`Rule`], under a revision that grows by one; comment services and gateways ask for what changed since.
 //! - [`Action::SetRules`] is of the same kind: it changes the [`CommentRules`] of a place. What they say of a text is in
 //!   [`screening`], how it is compared in [`folding`], and what must keep a distance in time in [`spacing`].
 //!
@@ -24,6 +24,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use strum::{EnumCount, VariantArray};
 
 use crate::comment::check_text;
 use crate::event::{CommentBody, required_text};
@@ -32,6 +33,7 @@ use crate::{CommentId, EventId, Interaction, Invalid, Kind, Metadata, Millis, Us
 pub mod comment_rules;
 pub mod erasure;
 pub mod folding;
+pub mod revocations;
 mod rules;
 pub mod screening;
 pub mod spacing;
@@ -39,6 +41,7 @@ mod version;
 
 pub use comment_rules::CommentRules;
 pub use erasure::Digest;
+pub use revocations::Revocations;
 pub use rules::{Changed, Refusal, Rule, RuleBook, RuleChange, RulesInForce, ScopeRules, scope_holds};
 pub use screening::RuleName;
 pub(crate) use version::VERSION;
@@ -65,7 +68,9 @@ pub enum ActorRole {
 }
 
 /// What is refused to a user.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, EnumCount, VariantArray,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Restriction {
     /// Its comments are refused: it misbehaved, and is to notice.
@@ -74,6 +79,10 @@ pub enum Restriction {
     Mute,
     /// Its comments are taken, and shown to itself alone: it is not to notice.
     Shadow,
+    /// Its tokens that were issued until then are good no more. Of no matter for comments.
+    Tokens,
+    /// The token of this name (`jti`), which stands where others have the user, is good no more.
+    Token,
 }
 
 impl ActorRole {
@@ -89,8 +98,15 @@ impl ActorRole {
 }
 
 impl Restriction {
+    /// Those that are about comments.
+    pub const OF_COMMENTS: [Self; 3] = [Self::Ban, Self::Mute, Self::Shadow];
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Ban, Self::Mute, Self::Shadow];
+    pub const ALL: [Self; Self::COUNT] = *Self::VARIANTS.as_array().expect("as many as it has");
+
+    /// Whether it is about comments, not about tokens.
+    pub const fn is_of_comments(self) -> bool {
+        matches!(self, Self::Ban | Self::Mute | Self::Shadow)
+    }
 
     /// Its name in requests, records and problems.
     pub const fn name(self) -> &'static str {
@@ -98,15 +114,17 @@ impl Restriction {
             Self::Ban => "ban",
             Self::Mute => "mute",
             Self::Shadow => "shadow",
+            Self::Tokens => "tokens",
+            Self::Token => "token",
         }
     }
 
-    /// Reads a name.
+    /// Reads the name of one that is about comments.
     ///
     /// # Errors
     /// Another name, as the error of the field `kind`.
     pub fn parse(text: &str) -> Result<Self, Invalid> {
-        let found = Self::ALL.into_iter().find(|kind| kind.name() == text);
+        let found = Self::OF_COMMENTS.into_iter().find(|kind| kind.name() == text);
         found.ok_or_else(|| Invalid::new("kind", "must be ban, mute or shadow"))
     }
 }
@@ -189,14 +207,14 @@ pub enum Action {
     PutVideo {
         /// What it is.
         metadata: Metadata,
-        /// Its owner, where that is not known for good.
+        /// Its owner. Passed over where the owner was given before.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         owner_id: Option<UserId>,
     },
-    /// Takes the record's video off all boards, until it is put there again. What happens to it meanwhile counts, and does not
+    /// Takes the record's video off all boards, until [`Action::PutVideo`]. Interactions with it are counted meanwhile, and do not
     /// bring it back.
     RemoveVideo,
-    /// Refuses something to a user, until a time or for good. A later one of the same kind and scope replaces it.
+    /// Refuses something to a user, until a time or without an end. A later one of the same kind and scope replaces it.
     Restrict {
         /// The user.
         userid: UserId,
@@ -204,7 +222,7 @@ pub enum Action {
         kind: Restriction,
         /// Where.
         scope: Scope,
-        /// Until when; absent: for good.
+        /// Until when, in milliseconds since the Unix epoch; absent: it does not end.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         until: Option<Millis>,
     },

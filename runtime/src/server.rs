@@ -20,6 +20,7 @@ use std::time::Duration;
 use anyhow::Context;
 use axum::Router;
 use liverank_protocol::access::Service;
+#[cfg(target_os = "linux")]
 use socket2::SockRef;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::Semaphore;
@@ -156,6 +157,7 @@ async fn usable(accepted: io::Result<(TcpStream, SocketAddr)>) -> Option<(TcpStr
     };
     // Small events must not wait for more of them; a failure here means the peer is gone already.
     let _ = stream.set_nodelay(true);
+    #[cfg(target_os = "linux")]
     let _ = SockRef::from(&stream).set_tcp_user_timeout(Some(PEER_TIMEOUT));
     Some((stream, peer))
 }

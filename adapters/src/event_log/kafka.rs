@@ -73,7 +73,7 @@ impl KafkaLog {
 impl EventLog for KafkaLog {
     async fn open(&self) -> Result<(), StoreError> {
         let limit = topics::prepare(&self.config).await.map_err(|error| self.producer.explain(error))?;
-        self.producer.fit(limit).await
+        self.producer.set_batch_limit(limit).await
     }
 
     async fn append(&self, key: &[u8], value: Vec<u8>) -> Result<RecordPosition, AppendError> {

@@ -29,6 +29,9 @@ pub struct UniqueKinds {
 const POSSIBLE: [Kind; 3] = [Kind::View, Kind::Like, Kind::Share];
 
 impl UniqueKinds {
+    /// All that can.
+    pub const ALL: Self = Self { view: true, like: true, share: true };
+
     /// Whether none does.
     pub const fn is_empty(self) -> bool {
         !(self.view || self.like || self.share)
@@ -50,7 +53,7 @@ impl UniqueKinds {
     }
 
     /// The type whose mark an event of type `kind` sets or removes, if it does.
-    fn marked(self, kind: Kind) -> Option<Kind> {
+    pub(super) fn marked(self, kind: Kind) -> Option<Kind> {
         Some(kind.takes_back().unwrap_or(kind)).filter(|kind| self.contains(*kind))
     }
 }

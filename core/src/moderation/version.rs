@@ -56,7 +56,7 @@ impl Restriction {
     const fn version(self) -> u64 {
         match self {
             Self::Ban | Self::Mute => 1,
-            Self::Shadow => 2,
+            Self::Shadow | Self::Tokens | Self::Token => 2,
         }
     }
 }

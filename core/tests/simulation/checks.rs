@@ -34,6 +34,9 @@ pub struct Counts {
     pub unreachable: u64,
     pub early_ends: u64,
     pub managers_replaced: u64,
+    pub managers_paused: u64,
+    pub managers_starved: u64,
+    pub machine_stops: u64,
     pub failovers: u64,
     pub longest_without: u64,
 }
@@ -126,6 +129,9 @@ impl Counts {
             unreachable,
             early_ends,
             managers_replaced,
+            managers_paused,
+            managers_starved,
+            machine_stops,
             failovers
         );
         self.longest_without = self.longest_without.max(other.longest_without);

@@ -73,6 +73,7 @@ impl Manager {
         self.view.now = net.now;
         match timer {
             Timer::Poll => {
+                self.view.asks();
                 net.send(self.node, Node::Store, Msg::Poll { sent: net.now });
                 net.timer(self.node, POLL_EVERY, timer);
             }
@@ -114,13 +115,27 @@ impl Manager {
             let id = net.videos[video].clone();
             let Some(assigned) = self.view.assigned.get(&id) else { continue };
             let standing = |share: &Share| self.view.standing(&share.reader);
-            if assigned.readers.iter().any(|share| standing(share) == Some(ReaderStatus::Gone)) {
+            let is_gone = |share: &&Share| standing(share) == Some(ReaderStatus::Gone);
+            if let Some(share) = assigned.readers.iter().find(is_gone) {
+                self.check_gone(net, index(share.reader.as_str()));
                 self.ensure(net, video, Vec::new());
             } else if assigned.readers.iter().any(|share| standing(share) == Some(ReaderStatus::Leaving)) {
                 self.drain(net, &id);
             }
         }
         self.go_on(net);
+    }
+
+    /// Nobody is taken for gone who lives and can be reached: what the managers had no time for says nothing about readers.
+    fn check_gone(&self, net: &mut Net, reader: usize) {
+        let node = Node::Reader(reader);
+        let is_well =
+            net.is_up_for(node, 2 * SUSPECT_AFTER) && net.leads_to(node) && net.carries_probes(reader);
+        let is_removed = self.view.removed.contains(&reader);
+        let leaves = self.view.readers.get(&reader).is_some_and(|it| it.record.draining);
+        net.checks.require(!is_well || is_removed || leaves, || {
+            format!("{:?} takes r{reader} for gone, which lives", self.node)
+        });
     }
 
     /// Looks whether readers can be reached to which viewers are sent.

@@ -20,6 +20,8 @@ const LAST_LEAVE: Ms = END - 6_000;
 /// Viewers of the first video in every so many-th seed.
 const CROWD: usize = 60;
 const CROWD_EVERY: u64 = 16;
+/// How long a process that starves may stand still at once: what is longer is a break.
+const STARVED: Ms = 1_400;
 /// How old what a manager knows of a reader may be: a heartbeat, its way and a reader that is restarted in between.
 const LAG: Ms = 6_000;
 
@@ -206,8 +208,47 @@ impl World {
             15 if leaving == 0 && readers_down == 0 && spare => self.remove(reader, false),
             16 | 17 if leaving > 0 && managers_down == 0 => self.replace_managers(),
             18 => self.end_early(),
+            13 if !away && self.net.pauses.iter().all(|it| it.2 < self.net.now) => self.starve(),
+            19 if !away && self.net.pauses.iter().all(|it| it.2 < self.net.now) => self.stop_machine(),
             _ => {}
         }
+    }
+
+    /// A machine with too much to do: one manager stands still for long, or all managers and readers do again and again.
+    fn starve(&mut self) {
+        let now = self.net.now;
+        if self.net.rng.chance(300) {
+            let manager = Node::Manager(self.net.rng.index(self.managers.len()));
+            let until = (now + self.net.rng.between(3_000, 20_000)).min(CALM_AT + 1_000);
+            self.net.pauses.push((manager, now, until));
+            self.net.checks.counts.managers_paused += 1;
+            return;
+        }
+        let until = (now + self.net.rng.between(4_000, 10_000)).min(CALM_AT + 1_000);
+        let managers = (0..self.managers.len()).map(Node::Manager);
+        for node in managers.chain((0..self.readers.len()).map(Node::Reader)) {
+            let mut at = now + self.net.rng.below(500);
+            while at < until {
+                let paused = self.net.rng.between(300, STARVED);
+                self.net.pauses.push((node, at, at + paused));
+                at += paused + self.net.rng.between(5, 100);
+            }
+        }
+        self.net.checks.away.push((now, until + STARVED));
+        self.net.checks.counts.managers_starved += 1;
+        self.net.trace(|| format!("all starve until {until}"));
+    }
+
+    /// The machine on which everything runs but the viewers stops for a while.
+    fn stop_machine(&mut self) {
+        let (from, to) = (self.net.now, (self.net.now + 5_000).min(CALM_AT + 1_000));
+        let managers = (0..self.managers.len()).map(Node::Manager);
+        let all =
+            managers.chain((0..self.readers.len()).map(Node::Reader)).chain([Node::Store, Node::Archive]);
+        self.net.pauses.extend(all.map(|node| (node, from, to)));
+        self.net.checks.away.push((from, to));
+        self.net.checks.counts.machine_stops += 1;
+        self.net.trace(|| format!("the machine stops until {to}"));
     }
 
     /// The operator takes a reader away: first its word to the managers (or somebody else did it, without one), then its

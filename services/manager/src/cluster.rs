@@ -70,7 +70,7 @@ struct Audience {
 /// Viewers that are to go to another reader and have not gone yet.
 #[derive(Debug, Default)]
 pub struct PendingHandovers {
-    /// All of them.
+    /// How many viewers, of all videos.
     pub viewers: u64,
     /// By the video they watch.
     pub videos: HashMap<VideoId, u64>,

@@ -9,11 +9,12 @@
 //! answers late is not: it may have much to do. One that a manager found in the store at its start is probed at once.
 //! Who is refused need not be silent for so long: two probes, a second apart, say more than missing heartbeats.
 //!
-//! Three things keep a manager from taking its own troubles for the readers':
+//! Four things keep a manager from taking its own troubles for the readers':
 //! 1. Silence is counted only while it looks: time in which it did not see the store (the store was away, or the
 //!    process stood still) is nobody's silence. So is a probe that failed: it counts once the store was seen after it.
 //! 2. It acts only on a view younger than [`STALE_AFTER`].
-//! 3. It does not act while more than max(1, a third) of the readers seem gone: then it is more likely cut off itself.
+//! 3. The more often it is late itself, the longer it waits for readers ([`LocalHealth`], ADR 022).
+//! 4. It does not act while more than max(1, a third) of the readers seem gone: then it is more likely cut off itself.
 //!    Readers that stay gone are forgotten after [`FORGET_AFTER`], so that this cannot last for ever.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,9 +23,12 @@ use std::time::{Duration, Instant};
 use liverank_adapters::assignment_store::ReaderRecord;
 use liverank_core::handover::Held;
 pub use liverank_core::handover::coordinator::ReaderStatus;
+use liverank_core::handover::local_health::{LocalHealth, paused};
 use liverank_core::{ReaderId, VideoId};
 
-/// Silence after which a reader is suspect: three heartbeats.
+/// How often the readers' heartbeats are looked at: twice a beat.
+pub const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// Silence after which a reader is suspect: three heartbeats. A manager that is late itself waits longer.
 pub const SUSPECT_AFTER: Duration = Duration::from_secs(3);
 /// Silence after which a reader counts among those that seem gone. Readers that a network takes away together fall
 /// silent up to a heartbeat apart: the first must not be acted on before the others show.
@@ -123,6 +127,12 @@ pub struct Watch {
     polled: Option<Instant>,
     /// Since when it was asked without a break.
     looking_since: Option<Instant>,
+    /// When it was last asked, with success or not.
+    asked: Option<Instant>,
+    /// When this manager first noted how late it is.
+    origin: Option<Instant>,
+    /// How well this manager itself runs.
+    health: LocalHealth,
 }
 
 impl Watch {
@@ -130,6 +140,7 @@ impl Watch {
     pub fn observe(&mut self, asked: Instant, records: Vec<ReaderRecord>) {
         let first = self.polled.is_none();
         let blind = self.polled.map(|polled| asked.saturating_duration_since(polled));
+        self.excuse_own_delay(asked, blind.unwrap_or_default());
         if blind.is_none_or(|blind| blind > STALE_AFTER) {
             self.looking_since = Some(asked);
             for sighting in self.readers.values_mut() {
@@ -146,6 +157,39 @@ impl Watch {
             self.observe_one(asked, record, first);
         }
         self.polled = Some(asked);
+    }
+
+    /// Notes that the store is about to be asked for the readers. Where that comes late, this manager is late itself, and what
+    /// follows may be late, too. A question that is not answered says nothing of the kind: it only is no look. Nor does a
+    /// break: what was before it counts no more.
+    pub fn asks(&mut self, now: Instant) {
+        let last = self.asked.replace(now).unwrap_or(now);
+        let since_last = now.saturating_duration_since(last);
+        if since_last <= STALE_AFTER {
+            self.worked(now, paused(since_last, LOOK_EVERY));
+        }
+    }
+
+    /// A look that came late, though not so late that it is a break: what is missing is nobody's silence.
+    fn excuse_own_delay(&mut self, asked: Instant, since_last: Duration) {
+        if since_last > STALE_AFTER {
+            return;
+        }
+        let pause = paused(since_last, LOOK_EVERY);
+        for sighting in self.readers.values_mut() {
+            sighting.changed = (sighting.changed + pause).min(asked);
+        }
+    }
+
+    /// Notes that some work of this manager was done `late`: a question for the readers, or the answer to a heartbeat.
+    pub fn worked(&mut self, now: Instant, late: Duration) {
+        let origin = *self.origin.get_or_insert(now);
+        self.health.worked(now.saturating_duration_since(origin), late);
+    }
+
+    /// How long this manager waits for what one would wait for so long that is never late itself.
+    pub fn wait(&self, time: Duration) -> Duration {
+        self.health.wait(time)
     }
 
     fn observe_one(&mut self, asked: Instant, mut record: ReaderRecord, first: bool) {
@@ -256,7 +300,7 @@ impl Watch {
     /// Whether it was looked at for so long that a reader never seen is no more.
     pub fn is_settled(&self, now: Instant) -> bool {
         let since = self.looking_since.filter(|_| self.is_fresh(now));
-        since.is_some_and(|since| now.saturating_duration_since(since) >= SETTLED_AFTER)
+        since.is_some_and(|since| now.saturating_duration_since(since) >= self.wait(SETTLED_AFTER))
     }
 
     /// What to do about readers; `serves` tells whether a reader has videos, `removed` whether it was taken away.
@@ -325,7 +369,7 @@ impl Watch {
 
     /// How a reader stands.
     pub fn standing_of(&self, sighting: &Sighting) -> ReaderStatus {
-        let is_silent = self.silence(sighting) >= SUSPECT_AFTER;
+        let is_silent = self.silence(sighting) >= self.wait(SUSPECT_AFTER);
         match sighting.probe {
             Some((_, false)) if is_silent => ReaderStatus::Gone,
             _ if is_silent => ReaderStatus::Suspect,
@@ -382,7 +426,7 @@ impl Watch {
 
     fn seems_gone(&self, sighting: &Sighting) -> bool {
         let answered = matches!(sighting.probe, Some((_, true)));
-        let is_silent = !answered && self.silence(sighting) >= MISSING_AFTER;
+        let is_silent = !answered && self.silence(sighting) >= self.wait(MISSING_AFTER);
         !sighting.record.draining && (is_silent || sighting.is_unreachable())
     }
 }

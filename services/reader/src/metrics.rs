@@ -78,6 +78,10 @@ pub struct Metrics {
     pub comment_delay: CommentDelay,
     /// Channels with viewers, or held ready for them.
     pub active_channels: Gauge,
+    /// Bytes that the rings of all channels take.
+    pub ring_bytes: Gauge,
+    /// Comments that left a ring for want of room, before their number was due.
+    pub crowded_out: Counter<u64, AtomicU64>,
     /// Answers to connects.
     pub connects: Family<Answer, Counter>,
     /// Comments handed to viewers' sockets.
@@ -120,6 +124,12 @@ impl Metrics {
                 "active_channels",
                 "Channels with viewers, or held ready for them",
                 m.active_channels,
+            );
+            registry.register("ring_bytes", "Bytes that the rings of all channels take", m.ring_bytes);
+            registry.register(
+                "ring_crowded_out",
+                "Comments that left a ring because they are long, before it was as long as it may be",
+                m.crowded_out,
             );
             registry.register("connects", "Answers to connects", m.connects);
             registry.register("messages", "Comments handed to viewers' sockets", m.messages);

@@ -22,6 +22,7 @@ use liverank_core::comment::{NOBODY, hex};
 use liverank_core::counting::{MarkKey, UniqueKinds, mark_keys};
 use liverank_core::moderation::{Action, ActorRole, Digest, Moderation, check_reason};
 use liverank_core::{CommentId, EventId, Interaction, Millis, UserId, VideoId};
+use liverank_runtime::output::OutputArgs;
 use serde::Serialize;
 
 use crate::Verdict;
@@ -53,9 +54,8 @@ pub struct Options {
     /// Why, for the audit log. It stays there: leave the user's name out.
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
-    /// Tell the result as JSON.
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    output: OutputArgs,
     /// The stores are embedded ones, of a system that does not run: what the log says is counted here.
     #[arg(skip)]
     pub embedded: bool,
@@ -104,27 +104,24 @@ pub async fn user(
     let done = Erasure { options, backends, progress, now }.run().await;
     progress.finished();
     let done = done.context("what was erased stays erased: run it again, and it goes on")?;
-    if options.json {
-        writeln!(out, "{}", serde_json::to_string(&done)?)?;
-    } else {
-        tell(options, &done, out)?;
-    }
+    let value = serde_json::to_value(&done)?;
+    options.output.write(out, &value, || told(options, &done))?;
     Ok(if done.dead_letters_refused.is_none() { Verdict::Good } else { Verdict::Bad })
 }
 
-fn tell(options: &Options, done: &Done, out: &mut impl Write) -> anyhow::Result<()> {
+/// What was done, for a person.
+fn told(options: &Options, done: &Done) -> String {
     let Done { entries, held, owned, marks, dead_letters, .. } = done;
-    writeln!(out, "erased {}:", options.user)?;
-    writeln!(out, "  {entries} comments and other entries, {held} comments that waited for a moderator")?;
-    writeln!(out, "  the name of the owner of {owned} videos, {marks} marks of what counted once")?;
-    writeln!(out, "  {dead_letters} dead letters")?;
-    if let Some(reason) = &done.dead_letters_refused {
-        writeln!(out, "dead letters that name the user stay: {reason}")?;
-    }
-    if let Some(left) = &done.left {
-        left.tell(out)?;
-    }
-    Ok(())
+    let mut lines = vec![
+        format!("erased {}:", options.user),
+        format!("  {entries} comments and other entries, {held} comments that waited for a moderator"),
+        format!("  the name of the owner of {owned} videos, {marks} marks of what counted once"),
+        format!("  {dead_letters} dead letters"),
+    ];
+    let refused = done.dead_letters_refused.iter();
+    lines.extend(refused.map(|reason| format!("dead letters that name the user stay: {reason}")));
+    lines.extend(done.left.iter().flat_map(Left::told));
+    lines.into_iter().map(|line| line + "\n").collect()
 }
 
 struct Erasure<'a> {

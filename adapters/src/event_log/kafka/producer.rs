@@ -79,7 +79,7 @@ impl Producer {
 
     /// Adapts to the largest batch that the topic takes, in bytes: a batch beyond it would be refused as a whole,
     /// however small its records are.
-    pub(super) async fn fit(self: &Arc<Self>, topic_limit: usize) -> Result<(), StoreError> {
+    pub(super) async fn set_batch_limit(self: &Arc<Self>, topic_limit: usize) -> Result<(), StoreError> {
         let limit = topic_limit.saturating_sub(BATCH_OVERHEAD).clamp(LETTER_HEADERS, MAX_RECORD);
         if limit == self.limit.load(Ordering::Relaxed) {
             return Ok(());

@@ -69,6 +69,7 @@ impl World {
     }
 
     fn poll(&mut self) {
+        self.watch.asks(self.now);
         let draining = &self.draining;
         let records = self
             .readers
@@ -206,6 +207,48 @@ fn time_in_which_nobody_looked_is_nobody_s_silence() {
     world.run(Duration::from_secs(4));
     assert_eq!(world.standing("a"), ReaderStatus::Suspect);
     assert_eq!(world.probe(), ["a"]);
+}
+
+/// How long it takes until a reader is gone that dies now, and whose manager looks as `look` says.
+fn gone_after(look: impl Fn(&mut World)) -> Duration {
+    let mut world = World::new(&["a", "b", "c"]);
+    world.dead.insert("a");
+    let died = world.now;
+    while world.standing("a") != ReaderStatus::Gone {
+        look(&mut world);
+        world.probe();
+        assert!(world.now - died < Duration::from_secs(30), "it is never gone");
+    }
+    world.now - died
+}
+
+#[test]
+fn a_manager_that_is_late_itself_waits_longer_within_bounds() {
+    let at_once = gone_after(|world| world.run(TICK));
+    let late = gone_after(|world| {
+        world.blind(TICK * 2);
+        world.run(TICK);
+    });
+    assert!(at_once <= SUSPECT_AFTER + TICK * 2, "{at_once:?}");
+    // Two thirds of the time are nobody's silence, and three times as much of the rest is waited for.
+    assert!(late > SUSPECT_AFTER * 6 && late <= SUSPECT_AFTER * 9 + TICK * 4, "{late:?}");
+}
+
+#[test]
+fn a_store_that_does_not_answer_is_not_the_manager_s_delay() {
+    let looks = std::cell::Cell::new(0_u32);
+    let unanswered = gone_after(|world| {
+        looks.set(looks.get() + 1);
+        match looks.get() {
+            2 | 3 => {
+                world.blind(TICK);
+                world.watch.asks(world.now);
+            }
+            _ => world.run(TICK),
+        }
+    });
+    let most = SUSPECT_AFTER + TICK * 4;
+    assert!(unanswered <= most, "only the two looks that failed are nobody's silence: {unanswered:?}");
 }
 
 #[test]

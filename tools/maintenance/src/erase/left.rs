@@ -1,6 +1,5 @@
 //! What stays of a user who is erased, and until when.
 
-use std::io::Write;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -61,38 +60,24 @@ pub(super) async fn look(backends: &Backends, user: &UserId, now: Millis) -> any
 }
 
 impl Left {
-    /// Says it to a person.
-    pub(super) fn tell(&self, out: &mut impl Write) -> anyhow::Result<()> {
-        writeln!(out, "what stays:")?;
-        match (&self.log_until, self.log) {
-            (Some(until), _) => writeln!(out, "  in the log, what the user did and wrote: until {until}")?,
-            (None, "for good") => writeln!(
-                out,
-                "  in the log, what the user did and wrote: for good, for the log has no retention"
-            )?,
-            (None, "size") => {
-                writeln!(
-                    out,
-                    "  in the log, what the user did and wrote: until it reaches its retention.bytes"
-                )?;
-            }
-            (None, _) => writeln!(
-                out,
-                "  in the log, what the user did and wrote: for as long as its retention says, which may not be read"
-            )?,
-        }
-        writeln!(
-            out,
-            "  in the archive, digests by which repeats are known: until {}",
-            self.identities_until
-        )?;
-        writeln!(
-            out,
-            "  in the archive, bans and mutes of the user, lifted ones included: {}",
-            self.restrictions
-        )?;
-        writeln!(out, "  in the audit log, what moderators did about the user, and what it did as one")?;
-        writeln!(out, "  in backups and snapshots of the archive, what they had: until they are removed")?;
-        Ok(())
+    /// The same, for a person.
+    pub(super) fn told(&self) -> Vec<String> {
+        let until = match (&self.log_until, self.log) {
+            (Some(until), _) => format!("until {until}"),
+            (None, "for good") => "for good, for the log has no retention".to_owned(),
+            (None, "size") => "until it reaches its retention.bytes".to_owned(),
+            (None, _) => "for as long as its retention says, which may not be read".to_owned(),
+        };
+        vec![
+            "what stays:".to_owned(),
+            format!("  in the log, what the user did and wrote: {until}"),
+            format!("  in the archive, digests by which repeats are known: until {}", self.identities_until),
+            format!(
+                "  in the archive, bans and mutes of the user, lifted ones included: {}",
+                self.restrictions
+            ),
+            "  in the audit log, what moderators did about the user, and what it did as one".to_owned(),
+            "  in backups and snapshots of the archive, what they had: until they are removed".to_owned(),
+        ]
     }
 }

@@ -10,6 +10,7 @@ use liverank_adapters::event_log::RecordPosition;
 use liverank_adapters::event_log::embedded::EmbeddedLog;
 use liverank_adapters::ranking_store::embedded::EmbeddedRanking;
 use liverank_core::counting::Rules;
+use liverank_runtime::output::Format;
 use serde_json::{Value, json};
 
 use super::*;
@@ -43,7 +44,7 @@ fn options(user: &str) -> Options {
         user: user.parse().unwrap(),
         by: "ops".parse().unwrap(),
         reason: Some("asked for it".to_owned()),
-        json: true,
+        output: OutputArgs { output: Format::Json },
         embedded: true,
     }
 }

@@ -11,6 +11,7 @@ use liverank_adapters::Archive;
 
 mod comments;
 mod counting;
+mod erasure;
 mod identities;
 mod log;
 mod moderation;
@@ -56,6 +57,9 @@ where
     moderation::a_shadowed_comment_is_numbered_and_counts_for_nothing(&*archive().await).await;
     moderation::a_held_comment_waits_beside_the_channel(&*archive().await).await;
     moderation::a_replay_removes_again(&*archive().await).await;
+    erasure::a_user_s_entries_are_found_part_by_part_and_erased(&*archive().await).await;
+    erasure::what_is_owned_marked_or_waits_is_forgotten(&*fresh().await).await;
+    erasure::a_replay_erases_again(&*archive().await).await;
     unique::each_counts_once_in_either_direction(&*fresh().await).await;
     unique::a_replay_marks_again(&*fresh().await).await;
     unique::a_rescore_may_add_types_and_no_more(&*fresh().await).await;

@@ -43,6 +43,7 @@ where
     the_log_s_time_never_goes_back(&*log().await).await;
     too_large_is_refused_and_not_in_the_log(&*log().await).await;
     reading::dead_letters_stay_out_of_the_log_and_are_found_again(&*log().await).await;
+    reading::dead_letters_are_removed_one_by_one(&*log().await).await;
     reading::stretches_are_read_without_a_group(&*log().await).await;
     reading::what_the_log_has_not_is_not_read(&*log().await).await;
     nothing_is_read_before_start(&*log().await).await;

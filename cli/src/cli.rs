@@ -25,7 +25,7 @@ use crate::look::{MovesShown, Plan, Status};
 use crate::probe::Probe;
 use crate::stores::{StoreArgs, hide_unused};
 use crate::token::Token;
-use crate::tools::{Dlq, Rebuild, Tool};
+use crate::tools::{Dlq, Erase, Rebuild, Tool};
 use crate::top::Top;
 use crate::{role, up};
 
@@ -89,6 +89,9 @@ pub enum Cli {
     /// What could not be read from the log.
     #[command(subcommand)]
     Dlq(Dlq),
+    /// Everything that names a user goes, while the system serves.
+    #[command(subcommand)]
+    Erase(Erase),
     /// Keys and tokens by which our processes know each other.
     #[command(subcommand)]
     Identity(crate::identity::IdentityCommand),
@@ -294,6 +297,7 @@ impl Cli {
             Self::Verify(tool) => tool.verify(),
             Self::Rebuild(what) => what.run(),
             Self::Dlq(what) => what.run(),
+            Self::Erase(what) => what.run(),
             Self::Identity(what) => what.run(),
             Self::Token(token) => token.run(),
             Self::Completion(completion) => completion.run(),

@@ -189,6 +189,13 @@ impl Cluster {
         command.output().await.expect("running the binary")
     }
 
+    /// Starts a command on this system's stores, for who wants to end it.
+    pub fn spawn_command(&self, args: &[&str]) -> tokio::process::Child {
+        let mut command = tokio::process::Command::new(crate::binary());
+        command.args(args).args(&self.common).kill_on_drop(true).stdin(std::process::Stdio::null());
+        command.spawn().expect("running the binary")
+    }
+
     /// What the last load wrote.
     pub fn load_report(&self) -> serde_json::Value {
         let text = std::fs::read(self.directory.path().join("load.json")).expect("the load's report");

@@ -108,6 +108,42 @@ async fn letters(log: &dyn EventLog, only: Option<RecordPosition>, most: usize) 
     }
 }
 
+pub async fn dead_letters_are_removed_one_by_one(log: &dyn EventLog) {
+    let letter = |offset: u64, value: &str| DeadLetter {
+        record: RawRecord {
+            partition: 3,
+            offset,
+            broker_time: 1_700_000_000_000,
+            key: Some(b"key"[..].into()),
+            value: value.as_bytes().to_vec().into(),
+        },
+        reason: "body: is not JSON".to_owned(),
+    };
+    for (offset, value) in (0..).zip(["stays", "goes", "stays too", "goes", "comes last"]) {
+        log.bury(&letter(offset, value)).await.unwrap();
+    }
+    let whole = DeadLetter {
+        record: RawRecord { value: vec![b'x'; 3 << 20].into(), ..letter(0, "").record },
+        ..letter(0, "")
+    };
+    log.bury(&whole).await.unwrap();
+    assert_eq!(log.remove_letters(&|letter| letter.value == "nothing").await.unwrap(), 0);
+    assert_eq!(letters(log, None, 10).await.len(), 6);
+    assert_eq!(log.remove_letters(&|letter| letter.value == "goes").await.unwrap(), 2);
+    let mut left = letters(log, None, 10).await;
+    left.sort_by_key(|letter| (letter.origin.map(|origin| origin.place.offset), letter.value.len()));
+    let values: Vec<&[u8]> = left.iter().map(|letter| &letter.value[..letter.value.len().min(10)]).collect();
+    assert_eq!(values, [&b"stays"[..], b"xxxxxxxxxx", b"stays too", b"comes last"]);
+    assert_eq!(left[1].truncated_from, Some(3 << 20), "that it was cut is still known");
+    for letter in &left {
+        let origin = letter.origin.expect("where it came from is still known");
+        assert_eq!((origin.place.partition, origin.broker_time), (3, 1_700_000_000_000));
+        assert_eq!((letter.reason.as_str(), letter.key.as_deref()), ("body: is not JSON", Some(&b"key"[..])));
+    }
+    log.bury(&letter(9, "another")).await.unwrap();
+    assert_eq!(letters(log, None, 10).await.len(), 5, "it takes letters as before");
+}
+
 pub async fn dead_letters_stay_out_of_the_log_and_are_found_again(log: &dyn EventLog) {
     let letter = |offset: u64, size: usize, key: Option<&'static [u8]>| DeadLetter {
         record: RawRecord {

@@ -85,7 +85,10 @@ impl RuleChange {
             | Action::Hold { .. }
             | Action::Review { .. }
             | Action::PutVideo { .. }
-            | Action::RemoveVideo => return None,
+            | Action::RemoveVideo
+            | Action::Erase { .. }
+            | Action::Forget { .. }
+            | Action::EraseUser { .. } => return None,
             Action::Restrict { userid, kind, scope, until } => {
                 let rule = Some(Rule {
                     userid: userid.clone(),

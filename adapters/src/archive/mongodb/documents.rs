@@ -251,10 +251,6 @@ pub(super) struct CommentDoc {
 }
 
 impl CommentDoc {
-    pub(super) const fn seq(&self) -> i64 {
-        self.seq
-    }
-
     pub(super) fn of(numbered: &NumberedComment) -> Self {
         let comment = &numbered.comment;
         Self {

@@ -13,7 +13,7 @@ use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProd
 use rdkafka::types::RDKafkaErrorCode;
 use tokio::sync::oneshot;
 
-use super::super::{AppendError, DeadLetter, RecordPosition};
+use super::super::{AppendError, DeadLetter, RecordPosition, StoredDeadLetter};
 use super::breaker::{Breaker, ProbeAction};
 use super::config::{KafkaConfig, trace_library};
 use super::dead_letters::{self, LETTER_HEADERS};
@@ -132,6 +132,16 @@ impl Producer {
                 PART,
                 format!("{}: {error}: raise its max.message.bytes to that of the log", self.dead_letters),
             )),
+        }
+    }
+
+    /// Buries a letter once more, as it is.
+    pub(super) async fn bury_again(&self, letter: StoredDeadLetter) -> Result<(), StoreError> {
+        let headers = dead_letters::headers_of(&letter);
+        match self.send(&self.dead_letters, letter.key.as_deref(), &letter.value, Some(headers)).await {
+            Ok(_) => Ok(()),
+            Err(AppendError::Unavailable(error)) => Err(error),
+            Err(error @ AppendError::TooLarge { .. }) => Err(StoreError::unusable(PART, error.to_string())),
         }
     }
 

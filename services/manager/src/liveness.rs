@@ -311,7 +311,8 @@ impl Watch {
     /// Whether viewers may be sent to a reader by what it last said: it was seen to say so lately, and not within a heartbeat
     /// after a break, for what came then may have waited all the time.
     pub fn is_current(&self, now: Instant, reader: &ReaderId) -> bool {
-        let since_break = |it: &Sighting| self.looking_since.is_some_and(|break_over| it.since >= break_over + BEAT);
+        let since_break =
+            |it: &Sighting| self.looking_since.is_some_and(|break_over| it.since >= break_over + BEAT);
         self.get(reader).is_some_and(|it| it.seen && it.is_young(now) && since_break(it))
     }
 

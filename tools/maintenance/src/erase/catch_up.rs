@@ -7,7 +7,7 @@ use anyhow::{Context, bail};
 use liverank_adapters::Backends;
 use liverank_adapters::archive::Position;
 use liverank_adapters::event_log::ReadRange;
-use liverank_consumer::counter::{Sorted, Waiting, batch_of};
+use liverank_consumer::batches::{Sorted, Waiting, batch_of};
 
 use crate::progress::Progress;
 
@@ -76,7 +76,7 @@ async fn count(backends: &Backends, ends: &[u64]) -> anyhow::Result<()> {
         if records.is_empty() {
             return Ok(());
         }
-        let Sorted { batch, poison, waiting } = batch_of(records, &positions, |_| true);
+        let Sorted { batch, poison, waiting, sizes: _ } = batch_of(records, &positions, |_| true);
         if let Some(Waiting { partition, offset, format }) = waiting.first() {
             bail!(
                 "offset {offset} of partition {partition} is of format {format}, which a later release wrote: erase with that one"

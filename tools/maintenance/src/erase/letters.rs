@@ -25,13 +25,11 @@ const OTHER_MEMBERS: [&str; 14] = [
 /// Whether a letter names this user: as a whole text of its JSON, wherever that is but for [`OTHER_MEMBERS`]. In what is no
 /// JSON, or was cut, as a text in quotes.
 pub(super) fn names(letter: &StoredDeadLetter, user: &UserId) -> bool {
-    match serde_json::from_slice::<Value>(&letter.value) {
-        Ok(value) => is_in(&value, user.as_str()),
-        Err(_) => {
-            let quoted = Value::from(user.as_str()).to_string().into_bytes();
-            letter.value.windows(quoted.len()).any(|part| part == quoted)
-        }
+    if let Ok(value) = serde_json::from_slice::<Value>(&letter.value) {
+        return is_in(&value, user.as_str());
     }
+    let quoted = Value::from(user.as_str()).to_string().into_bytes();
+    letter.value.windows(quoted.len()).any(|part| part == quoted)
 }
 
 fn is_in(value: &Value, user: &str) -> bool {

@@ -1,12 +1,14 @@
 //! Fixtures of what the stores hold: see `core/tests/support/fixtures.rs`.
 
 use std::fmt::Debug;
+use std::sync::Arc;
 
 use liverank_core::comment::EntryKind;
 use liverank_core::counting::{AuditEntry, VideoState};
 use liverank_core::handover::Held;
 use liverank_core::moderation::{
-    Action, ActorRole, Changed, Moderation, Restriction, Rule, RuleChange, Scope,
+    Action, ActorRole, Changed, HeldComment, Moderation, Restriction, Rule, RuleChange, RuleName, Scope,
+    ScopeRules,
 };
 use liverank_core::score::{Counters, Weights};
 use liverank_core::{Comment, CommentId, EventId, Metadata, ReaderId, UserId, VideoId};
@@ -53,6 +55,51 @@ pub fn deletion() -> Comment {
     let comment_id = CommentId::parse("c-1").expect("an id");
     let entry = EntryKind::Deleted { comment_id, of: 11, role: ActorRole::Author };
     Comment { text: String::new(), reply_to: None, entry, ..comment() }
+}
+
+/// An entry that says which comment is pinned.
+pub fn pin() -> Comment {
+    let entry = EntryKind::Pinned { comment_id: CommentId::parse("c-1").ok(), of: 11 };
+    Comment { text: String::new(), reply_to: None, entry, ..comment() }
+}
+
+/// A comment of a user who is shadow-banned.
+pub fn shadowed() -> Comment {
+    Comment { entry: EntryKind::Shadowed, ..comment() }
+}
+
+/// A comment that waits for a moderator.
+pub fn held() -> HeldComment {
+    let Comment { id, video_id: video, user_id: user, text, reply_to, timestamp, .. } = comment();
+    HeldComment {
+        id,
+        video,
+        user,
+        text,
+        reply_to,
+        timestamp,
+        rule: RuleName::Words,
+        place: (timestamp + 1, 4, 99),
+    }
+}
+
+/// Rules of comments, with one of each kind.
+pub fn comment_rules() -> RuleChange {
+    let rules = serde_json::json!({
+        "slow_seconds": 5, "members_only": true, "max_chars": 200, "own_repeat_seconds": 60, "any_repeat_seconds": 5,
+        "links": {"action": "hold", "allow": ["example.org"]}, "hold_all": true,
+        "words": [{"action": "mask", "words": ["spam*"]}],
+        "patterns": [{"action": "reject", "pattern": "a+b"}],
+    });
+    let rules = ScopeRules {
+        rules: serde_json::from_value(rules).expect("rules"),
+        reason: Some("spam".to_owned()),
+        by: UserId::parse("mia").expect("an id"),
+        at: 1_700_000_000_250,
+    };
+    let scope = Scope::Video(VideoId::parse("cats").expect("an id"));
+    let what = Changed::Comments { scope, rules: Some(Arc::new(rules)) };
+    RuleChange { key: "comments/video/cats".to_owned(), revision: 8, what }
 }
 
 /// A video with another number in each counter.

@@ -25,7 +25,7 @@ use crate::look::{MovesShown, Plan, Status};
 use crate::probe::Probe;
 use crate::stores::{StoreArgs, hide_unused};
 use crate::token::Token;
-use crate::tools::{Dlq, Rebuild, Tool};
+use crate::tools::{Dlq, Erase, Rebuild, Tool};
 use crate::top::Top;
 use crate::{role, up};
 
@@ -89,6 +89,9 @@ pub enum Cli {
     /// What could not be read from the log.
     #[command(subcommand)]
     Dlq(Dlq),
+    /// Everything that names a user goes, while the system serves.
+    #[command(subcommand)]
+    Erase(Erase),
     /// Keys and tokens by which our processes know each other.
     #[command(subcommand)]
     Identity(crate::identity::IdentityCommand),
@@ -187,8 +190,8 @@ impl Process {
             threads: None,
             catches_panics: liverank_adapters::catches_panics,
         };
-        let Tls { listener, peers, reloading } = self.tls.open()?;
-        let http = HttpSettings { tls: listener, ..self.http.settings()? };
+        let Tls { listener, admin, peers, reloading } = self.tls.open()?;
+        let http = HttpSettings { tls: listener, admin_tls: admin, ..self.http.settings()? };
         let lived = process.run(|shell| {
             let metrics = shell.metrics.clone();
             let running = main(ServiceContext { identity, http, peer_tls: peers, ..shell });
@@ -294,6 +297,7 @@ impl Cli {
             Self::Verify(tool) => tool.verify(),
             Self::Rebuild(what) => what.run(),
             Self::Dlq(what) => what.run(),
+            Self::Erase(what) => what.run(),
             Self::Identity(what) => what.run(),
             Self::Token(token) => token.run(),
             Self::Completion(completion) => completion.run(),
@@ -422,6 +426,15 @@ mod tests {
                 let named = flag.and_then(clap::Arg::get_env).is_some_and(|env| *env == *variable);
                 assert!(named, "liverank {} has no --{} with {variable}", role.name(), setting.name);
             }
+        }
+    }
+
+    #[test]
+    fn every_weight_of_the_consumer_can_be_set_by_the_operator() {
+        let command = command(Shown::All);
+        let flags = command.find_subcommand(Role::Consumer.name()).unwrap().get_arguments();
+        for name in flags.filter_map(clap::Arg::get_long).filter(|name| name.starts_with("weight-")) {
+            assert!(roles::setting(Role::Consumer, name).is_some(), "--{name} is not in the table of roles");
         }
     }
 

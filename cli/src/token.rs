@@ -116,7 +116,7 @@ pub struct DevKeys {
 }
 
 impl DevKeys {
-    /// Those below a data directory; they are made where there are none.
+    /// The keys below a data directory; they are made where there are none.
     pub fn of(data_dir: &Path) -> anyhow::Result<Self> {
         let folder = data_dir.join(FOLDER);
         let private = folder.join(PRIVATE);

@@ -11,7 +11,8 @@ use liverank_adapters::event_log::embedded::EmbeddedLog;
 use liverank_adapters::{Backends, EventLog, clock};
 use liverank_maintenance::progress::Progress;
 use liverank_maintenance::rebuild::{Mongodb, Scores, Work};
-use liverank_maintenance::{Verdict, dlq, verify};
+use liverank_maintenance::{Verdict, dlq, erase, verify};
+use liverank_runtime::now_ms;
 use liverank_runtime::output::{Format, OutputArgs};
 use liverank_runtime::telemetry::{self, LogArgs};
 use serde_json::json;
@@ -76,6 +77,28 @@ pub enum Dlq {
     List(Box<Tool<dlq::List>>),
     /// Appends letters that can be read by now to the log; replayed again within a day, they still count once.
     Replay(Box<Tool<Told<dlq::Replay>>>),
+}
+
+/// `liverank erase`.
+#[derive(Debug, Clone, Subcommand)]
+pub enum Erase {
+    /// A user: comments, name and identities go, from archive, Redis, readers and dead letters; what stays in the log is told.
+    ///
+    /// It goes through the log as moderation does, while the system serves. Killed in the middle and run again, it goes on.
+    User(Box<Tool<erase::Options>>),
+}
+
+impl Erase {
+    /// Exit code 1 where something could not be removed.
+    pub fn run(self) -> anyhow::Result<ExitCode> {
+        match self {
+            Self::User(tool) => tool.run(async |mut tool: Tool<erase::Options>, progress| {
+                let backends = tool.backends("erase").await?;
+                tool.command.embedded = !tool.stores.any();
+                erase::user(&tool.command, &backends, &progress, now_ms(), &mut std::io::stdout()).await
+            }),
+        }
+    }
 }
 
 /// No flags of its own.

@@ -417,7 +417,7 @@ mod tests {
             assert_eq!(read(&with("format", none.clone())), read(&good), "{none}");
         }
         assert!(matches!(read(&with("type", json!("save"))), Err(Unreadable::Invalid(_))), "of format 1");
-        assert_eq!(read(&json!({"type": "moderation", "version": 2})), newer(2));
+        assert_eq!(read(&json!({"type": "moderation", "version": 3})), newer(3));
         assert!(matches!(read(&json!({"type": "moderation", "version": 0})), Err(Unreadable::Invalid(_))));
         let sent = Interaction::parse(&with("format", json!(9)), NOW).unwrap();
         assert_eq!(

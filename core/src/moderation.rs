@@ -9,9 +9,11 @@
 //!   it is a comment that counts for nothing, and that its author alone is shown.
 //! - [`Action::Hold`] takes no number: the comment waits beside the channel. Who releases it writes the record of an ordinary
 //!   comment, which is numbered and counted as any, and then [`Action::Review`], which ends the waiting.
+//! - [`Action::Erase`] takes a number as a deletion does, and leaves no name either. It names the user by a digest, and what to
+//!   remove by its place: [`erasure`] says why.
 //! - [`Action::PutVideo`] and [`Action::RemoveVideo`] are records of their video, in one order with what happens to it.
 //! - Actions on users belong to no video. All of them have the key [`KEY`], so they lie on one partition, in one order.
-//!   Each changes one [`Rule`], under a revision that grows by one; comment services ask for what changed since.
+//!   Each changes one [`Rule`], under a revision that grows by one; comment services and gateways ask for what changed since.
 //! - [`Action::SetRules`] is of the same kind: it changes the [`CommentRules`] of a place. What they say of a text is in
 //!   [`screening`], how it is compared in [`folding`], and what must keep a distance in time in [`spacing`].
 //!
@@ -22,20 +24,27 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use strum::{EnumCount, VariantArray};
 
 use crate::comment::check_text;
 use crate::event::{CommentBody, required_text};
 use crate::{CommentId, EventId, Interaction, Invalid, Kind, Metadata, Millis, UserId, VideoId};
 
 pub mod comment_rules;
+pub mod erasure;
 pub mod folding;
+pub mod revocations;
 mod rules;
 pub mod screening;
 pub mod spacing;
+mod version;
 
 pub use comment_rules::CommentRules;
+pub use erasure::Digest;
+pub use revocations::Revocations;
 pub use rules::{Changed, Refusal, Rule, RuleBook, RuleChange, RulesInForce, ScopeRules, scope_holds};
 pub use screening::RuleName;
+pub(crate) use version::VERSION;
 
 /// The key and `video_id` of records that belong to no video. No video has this name: the log's reader takes it for
 /// moderation only.
@@ -43,9 +52,6 @@ pub const KEY: &str = "liverank:moderation";
 
 /// The longest reason, in characters: a sentence or two.
 pub const MAX_REASON_CHARS: usize = 500;
-
-/// The version of the records that are written here.
-pub(crate) const VERSION: u64 = 1;
 
 /// What somebody who moderates is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -62,7 +68,9 @@ pub enum ActorRole {
 }
 
 /// What is refused to a user.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, EnumCount, VariantArray,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Restriction {
     /// Its comments are refused: it misbehaved, and is to notice.
@@ -71,6 +79,10 @@ pub enum Restriction {
     Mute,
     /// Its comments are taken, and shown to itself alone: it is not to notice.
     Shadow,
+    /// Its tokens that were issued until then are good no more. Of no matter for comments.
+    Tokens,
+    /// The token of this name (`jti`), which stands where others have the user, is good no more.
+    Token,
 }
 
 impl ActorRole {
@@ -86,8 +98,15 @@ impl ActorRole {
 }
 
 impl Restriction {
+    /// Those that are about comments.
+    pub const OF_COMMENTS: [Self; 3] = [Self::Ban, Self::Mute, Self::Shadow];
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Ban, Self::Mute, Self::Shadow];
+    pub const ALL: [Self; Self::COUNT] = *Self::VARIANTS.as_array().expect("as many as it has");
+
+    /// Whether it is about comments, not about tokens.
+    pub const fn is_of_comments(self) -> bool {
+        matches!(self, Self::Ban | Self::Mute | Self::Shadow)
+    }
 
     /// Its name in requests, records and problems.
     pub const fn name(self) -> &'static str {
@@ -95,15 +114,17 @@ impl Restriction {
             Self::Ban => "ban",
             Self::Mute => "mute",
             Self::Shadow => "shadow",
+            Self::Tokens => "tokens",
+            Self::Token => "token",
         }
     }
 
-    /// Reads a name.
+    /// Reads the name of one that is about comments.
     ///
     /// # Errors
     /// Another name, as the error of the field `kind`.
     pub fn parse(text: &str) -> Result<Self, Invalid> {
-        let found = Self::ALL.into_iter().find(|kind| kind.name() == text);
+        let found = Self::OF_COMMENTS.into_iter().find(|kind| kind.name() == text);
         found.ok_or_else(|| Invalid::new("kind", "must be ban, mute or shadow"))
     }
 }
@@ -186,14 +207,14 @@ pub enum Action {
     PutVideo {
         /// What it is.
         metadata: Metadata,
-        /// Its owner, where that is not known for good.
+        /// Its owner. Passed over where the owner was given before.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         owner_id: Option<UserId>,
     },
-    /// Takes the record's video off all boards, until it is put there again. What happens to it meanwhile counts, and does not
+    /// Takes the record's video off all boards, until [`Action::PutVideo`]. Interactions with it are counted meanwhile, and do not
     /// bring it back.
     RemoveVideo,
-    /// Refuses something to a user, until a time or for good. A later one of the same kind and scope replaces it.
+    /// Refuses something to a user, until a time or without an end. A later one of the same kind and scope replaces it.
     Restrict {
         /// The user.
         userid: UserId,
@@ -201,7 +222,7 @@ pub enum Action {
         kind: Restriction,
         /// Where.
         scope: Scope,
-        /// Until when; absent: for good.
+        /// Until when, in milliseconds since the Unix epoch; absent: it does not end.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         until: Option<Millis>,
     },
@@ -213,6 +234,30 @@ pub enum Action {
         kind: Restriction,
         /// Where.
         scope: Scope,
+    },
+    /// Removes one entry of a user who is erased from the record's video, and its author's name; or a comment that waits.
+    Erase {
+        /// The entry.
+        comment_id: CommentId,
+        /// Its number, where it has one. Where the comments were numbered anew since, the newest entry of this id is meant.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        seq: Option<u64>,
+        /// Who is erased: others' entries stay.
+        user: Digest,
+    },
+    /// Forgets that a user who is erased owns the record's video, and what counted once for that user there.
+    Forget {
+        /// Who is erased: another owner stays.
+        user: Digest,
+        /// The keys of the marks, at most [`erasure::MAX_MARKS`].
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        marks: Vec<Digest>,
+    },
+    /// Says in the audit log that a user is erased. What is done about it are the records of [`Action::Erase`] and
+    /// [`Action::Forget`] that follow.
+    EraseUser {
+        /// Who is erased.
+        user: Digest,
     },
     /// Says what comments in a place must be like. Later ones of the same place replace them.
     SetRules {
@@ -234,8 +279,12 @@ impl Action {
             | Self::Hold { .. }
             | Self::Review { .. }
             | Self::PutVideo { .. }
-            | Self::RemoveVideo => true,
-            Self::Restrict { .. } | Self::Lift { .. } | Self::SetRules { .. } => false,
+            | Self::RemoveVideo
+            | Self::Erase { .. }
+            | Self::Forget { .. } => true,
+            Self::Restrict { .. } | Self::Lift { .. } | Self::SetRules { .. } | Self::EraseUser { .. } => {
+                false
+            }
         }
     }
 }
@@ -353,7 +402,7 @@ impl Moderation {
 pub(crate) fn to_json(record: &Interaction, moderation: &Moderation) -> Vec<u8> {
     let wire = json!({
         "type": Kind::Moderation.name(),
-        "version": VERSION,
+        "version": moderation.version(),
         "video_id": record.video_id,
         "user_id": record.user_id,
         "timestamp": record.timestamp,
@@ -371,8 +420,8 @@ pub(crate) fn is_record(value: &Value) -> bool {
 /// Reads a moderation record.
 pub(crate) fn parse(value: &Value) -> Result<Interaction, Invalid> {
     let Value::Object(object) = value else { return Err(Invalid::new("body", "must be a JSON object")) };
-    if value["version"].as_u64() != Some(VERSION) {
-        return Err(Invalid::new("version", format!("must be {VERSION}: another release wrote this")));
+    if !value["version"].as_u64().is_some_and(|version| (1..=VERSION).contains(&version)) {
+        return Err(Invalid::new("version", format!("must be a whole number from 1 to {VERSION}")));
     }
     let wrong = |field| move |error: serde_json::Error| Invalid::new(field, error.to_string());
     let moderation: Moderation =
@@ -382,6 +431,9 @@ pub(crate) fn parse(value: &Value) -> Result<Interaction, Invalid> {
     }
     if let Action::SetRules { rules: Some(rules), .. } = &moderation.action {
         rules.check()?;
+    }
+    if let Action::Forget { marks, .. } = &moderation.action {
+        erasure::check_marks(marks)?;
     }
     let video = VideoId::parse(required_text(object, "video_id")?)?;
     if let Action::Shadow { text, .. } | Action::Hold { text, .. } = &moderation.action {
@@ -443,6 +495,16 @@ mod tests {
                 reply_to: None,
                 rule: RuleName::Words
             }),
+            ("\\PC{1,8}", proptest::option::of(0..1_u64 << 53)).prop_map(|(text, seq)| Action::Erase {
+                comment_id: id(&text),
+                seq,
+                user: Digest::of_user(&id(&text))
+            }),
+            ("\\PC{1,8}", 0..=erasure::MAX_MARKS).prop_map(|(text, marks)| Action::Forget {
+                user: Digest::of_user(&id(&text)),
+                marks: vec![Digest::of_user(&id(&text)); marks]
+            }),
+            "\\PC{1,8}".prop_map(|text| Action::EraseUser { user: Digest::of_user(&id(&text)) }),
             "\\PC{1,8}".prop_map(|text| Action::Review { comment_id: id(&text), outcome: Outcome::Release }),
             (scope(), proptest::option::of(1..100_u32)).prop_map(|(scope, slow)| Action::SetRules {
                 scope,
@@ -484,7 +546,8 @@ mod tests {
         let ban =
             json!({"action": "lift", "userid": "u", "kind": "ban", "scope": "everywhere", "role": "service"});
         for (field, value) in [
-            ("version", json!(2)),
+            ("version", json!(0)),
+            ("version", json!(VERSION + 1)),
             ("video_id", json!(KEY)),
             ("user_id", json!("")),
             ("timestamp", json!("now")),
@@ -495,13 +558,21 @@ mod tests {
                 "slow_seconds",
                 json!({"action": "set_rules", "scope": "everywhere", "rules": {"slow_seconds": 0}, "role": "moderator"}),
             ),
+            (
+                "marks",
+                json!({"action": "forget", "user": "0".repeat(32), "marks": vec!["0".repeat(32); 9], "role": "service"}),
+            ),
+            (
+                "moderation",
+                json!({"action": "erase", "comment_id": "c", "user": "not a digest", "role": "service"}),
+            ),
             ("video_id", json!("v")),
         ] {
             let mut bad = good.clone();
             if field == "video_id" && value == "v" {
                 bad["moderation"] = ban.clone();
             }
-            bad[if field == "slow_seconds" { "moderation" } else { field }] = value.clone();
+            bad[if matches!(field, "slow_seconds" | "marks") { "moderation" } else { field }] = value.clone();
             assert_eq!(parse(&bad).unwrap_err().field, field, "{value}");
         }
         let mut long = good;

@@ -3,22 +3,34 @@
 
 #[path = "support/fixtures.rs"]
 mod fixtures;
+#[path = "support/release_before.rs"]
+mod release_before;
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use fixtures::{Format, check};
 use liverank_core::event::CommentBody;
-use liverank_core::moderation::{Action, ActorRole, Moderation, Restriction, Scope};
+use liverank_core::moderation::{Action, ActorRole, Moderation, Restriction};
 use liverank_core::{CommentId, EventId, Interaction, Kind, UserId, VideoId};
+use release_before::{Treatment, treatment};
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
 
 const TIME: i64 = 1_700_000_000_250;
+const DIGEST: &str = "00112233445566778899aabbccddeeff";
 
 fn record(name: &'static str, today: &Interaction) {
     let format = Format {
         directory: concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures"),
         name,
-        write: |record: &Interaction| serde_json::from_slice(&record.to_json()).expect("a record is JSON"),
-        read: |json: &serde_json::Value| Interaction::from_log(json.to_string().as_bytes(), TIME),
+        write: written,
+        read: |json: &Value| Interaction::from_log(json.to_string().as_bytes(), TIME),
     };
     check(&format, today);
+}
+
+fn written(record: &Interaction) -> Value {
+    serde_json::from_slice(&record.to_json()).expect("a record is JSON")
 }
 
 fn user(id: &str) -> UserId {
@@ -43,6 +55,63 @@ fn interaction(kind: Kind) -> Interaction {
     }
 }
 
+/// One record of each action, by the name of its fixture; of an action that holds a restriction, one of each version.
+fn actions() -> Vec<(&'static str, Value)> {
+    let restrict = |kind: &str| json!({"action": "restrict", "userid": "ann", "kind": kind, "scope": {"owner": "olga"}, "until": TIME + 60_000});
+    let rules = json!({
+        "slow_seconds": 5, "members_only": true, "max_chars": 200, "own_repeat_seconds": 60, "any_repeat_seconds": 5,
+        "links": {"action": "hold", "allow": ["example.org"]}, "hold_all": true,
+        "words": [{"action": "mask", "words": ["spam*"]}],
+        "patterns": [{"action": "reject", "pattern": "a+b"}],
+    });
+    vec![
+        ("moderation-delete", json!({"action": "delete", "comment_id": "c-2"})),
+        ("moderation-pin", json!({"action": "pin", "comment_id": "c-2"})),
+        (
+            "moderation-shadow",
+            json!({"action": "shadow", "comment_id": "c-2", "text": "hé", "reply_to": "c-1"}),
+        ),
+        (
+            "moderation-hold",
+            json!({"action": "hold", "comment_id": "c-2", "text": "hé", "reply_to": "c-1", "rule": "words"}),
+        ),
+        ("moderation-review", json!({"action": "review", "comment_id": "c-2", "outcome": "reject"})),
+        (
+            "moderation-put-video",
+            json!({"action": "put_video", "metadata": {"title": "Cats"}, "owner_id": "olga"}),
+        ),
+        ("moderation-remove-video", json!({"action": "remove_video"})),
+        ("moderation-erase", json!({"action": "erase", "comment_id": "c-2", "seq": 7, "user": DIGEST})),
+        ("moderation-forget", json!({"action": "forget", "user": DIGEST, "marks": [DIGEST]})),
+        ("moderation-erase-user", json!({"action": "erase_user", "user": DIGEST})),
+        ("moderation-restrict", restrict("mute")),
+        ("moderation-restrict-shadow", restrict("shadow")),
+        (
+            "moderation-lift",
+            json!({"action": "lift", "userid": "ann", "kind": "mute", "scope": {"owner": "olga"}}),
+        ),
+        ("moderation-set-rules", json!({"action": "set_rules", "scope": {"video": "cats"}, "rules": rules})),
+    ]
+}
+
+fn action(json: &Value) -> Action {
+    serde_json::from_value(json.clone()).unwrap_or_else(|error| panic!("{json}: {error}"))
+}
+
+fn done(action: Action, role: ActorRole) -> Interaction {
+    let video = action.is_on_a_video().then(|| VideoId::parse("cats").expect("an id"));
+    let moderation = Moderation { action, role, reason: Some("spam".to_owned()) };
+    moderation.into_record(user("mia"), video, EventId::parse("m-1").expect("an id"), TIME)
+}
+
+/// The names that `T` may have, as serde lists them where it meets another one. So no test has to list them.
+fn names<T: DeserializeOwned + std::fmt::Debug>(other: &Value) -> Vec<String> {
+    let error = serde_json::from_value::<T>(other.clone()).expect_err("no such name").to_string();
+    let names: Vec<String> = error.split('`').skip(3).step_by(2).map(str::to_owned).collect();
+    assert!(names.len() > 1, "{error}");
+    names
+}
+
 #[test]
 fn interactions() {
     for kind in Kind::ALL {
@@ -52,17 +121,95 @@ fn interactions() {
 
 #[test]
 fn what_moderators_do() {
-    let done = |action, video: Option<&str>| {
-        let moderation = Moderation { action, role: ActorRole::Moderator, reason: Some("spam".to_owned()) };
-        let video = video.map(|id| VideoId::parse(id).expect("an id"));
-        moderation.into_record(user("mia"), video, EventId::parse("m-1").expect("an id"), TIME)
+    for (name, json) in actions() {
+        record(name, &done(action(&json), ActorRole::Moderator));
+    }
+}
+
+/// Every record that can be written, and what a consumer of the release before does with it.
+fn treatments() -> BTreeMap<String, Treatment> {
+    let mut treatments = BTreeMap::new();
+    for kind in Kind::ALL {
+        treatments.insert(kind.name().to_owned(), treatment(&written(&interaction(kind))));
+    }
+    for role in names::<ActorRole>(&json!("king")) {
+        let role: ActorRole = serde_json::from_value(json!(role)).expect("a role");
+        for (_, json) in actions() {
+            let restrictions =
+                if json.get("kind").is_some() { names::<Restriction>(&json!("fine")) } else { vec![] };
+            for kind in restrictions.iter().map(Some).chain(restrictions.is_empty().then_some(None)) {
+                let mut json = json.clone();
+                if let Some(kind) = kind {
+                    json["kind"] = json!(kind);
+                }
+                let kind = kind.map(|kind| format!(" {kind}")).unwrap_or_default();
+                let name = json["action"].as_str().expect("a name").to_owned();
+                let treatment = treatment(&written(&done(action(&json), role)));
+                treatments.insert(format!("{name}{kind} by {}", role.name()), treatment);
+            }
+        }
+    }
+    treatments
+}
+
+#[test]
+fn a_consumer_of_the_release_before_counts_what_it_knows_waits_at_the_rest_and_buries_nothing() {
+    let covered: Vec<String> =
+        actions().iter().map(|(_, json)| json["action"].as_str().expect("a name").to_owned()).collect();
+    for name in names::<Action>(&json!({"action": "praise"})) {
+        assert!(covered.contains(&name), "{name}: has no record among `actions`");
+    }
+    let of = |wanted: Treatment| -> Vec<String> {
+        treatments().into_iter().filter(|(_, it)| *it == wanted).map(|(name, _)| name).collect()
     };
-    let delete = Action::Delete { comment_id: CommentId::parse("c-2").expect("an id") };
-    record("moderation-delete", &done(delete, Some("cats")));
-    let (userid, kind) = (user("ann"), Restriction::Mute);
-    let scope = Scope::Owner(user("olga"));
-    let restrict =
-        Action::Restrict { userid: userid.clone(), kind, scope: scope.clone(), until: Some(TIME + 60_000) };
-    record("moderation-restrict", &done(restrict, None));
-    record("moderation-lift", &done(Action::Lift { userid, kind, scope }, None));
+    assert_eq!(of(Treatment::Buries), [""; 0], "say a later format, or version: docs/formats.md");
+    let by = |action: &str| ["author", "moderator", "service"].map(|role| format!("{action} by {role}"));
+    let mut known: Vec<String> = ["view", "like", "comment", "share", "watch_time"].map(str::to_owned).into();
+    known.extend(
+        ["delete", "restrict ban", "restrict mute", "lift ban", "lift mute"].into_iter().flat_map(by),
+    );
+    known.sort();
+    assert_eq!(
+        of(Treatment::Counts),
+        known,
+        "a record that the release before counts makes no consumer wait"
+    );
+}
+
+/// The fixtures of a crate, by name. Each is there twice.
+#[allow(clippy::disallowed_methods, reason = "a test reads files; core itself does not")]
+fn stored(directory: &str) -> BTreeSet<String> {
+    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+    let names = |directory: String| -> BTreeSet<String> {
+        let files = std::fs::read_dir(&directory).unwrap_or_else(|error| panic!("{directory}: {error}"));
+        let names = files.map(|file| file.expect("a file").file_name().into_string().expect("a plain name"));
+        names.filter_map(|name| name.strip_suffix(".json").map(str::to_owned)).collect()
+    };
+    let today = names(format!("{root}/{directory}"));
+    assert_eq!(today, names(format!("{root}/{directory}/previous")), "{directory}: a fixture has two files");
+    today
+}
+
+#[test]
+fn the_document_names_every_fixture_and_no_other() {
+    let document = include_str!("../../docs/formats.md");
+    stored("protocol/tests/fixtures");
+    for (letter, directory) in
+        [("A", "adapters/tests/fixtures"), ("C", "core/tests/fixtures"), ("R", "runtime/tests/fixtures")]
+    {
+        let cells = document.lines().filter_map(|line| line.rsplit(" | ").next());
+        let cells = cells.filter_map(|cell| cell.strip_prefix(&format!("{letter} `")));
+        let named = cells.flat_map(|cell| cell.split('`').step_by(2)).filter(|name| !name.contains('.'));
+        assert_eq!(named.map(str::to_owned).collect::<BTreeSet<_>>(), stored(directory), "{directory}");
+    }
+}
+
+#[test]
+fn a_record_that_an_earlier_build_wrote_under_version_1_is_read() {
+    for (name, json) in actions() {
+        let today = done(action(&json), ActorRole::Owner);
+        let mut record = written(&today);
+        record["version"] = json!(1);
+        assert_eq!(Interaction::from_log(record.to_string().as_bytes(), TIME), Ok(today), "{name}");
+    }
 }

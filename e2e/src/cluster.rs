@@ -48,6 +48,7 @@ pub struct Cluster {
     pub comments: Vec<String>,
     /// The readers.
     pub readers: Vec<String>,
+    websockets: Vec<String>,
     /// The statistics service.
     pub statistics: String,
     /// In front of every name in the stores.
@@ -65,6 +66,15 @@ fn address(url: &str) -> String {
 impl Cluster {
     /// Starts it and waits until a gateway answers with what the stores hold.
     pub async fn start(stores: &Stores) -> Self {
+        let mut cluster = Self::new(stores);
+        cluster.start_others();
+        cluster.start_gateways();
+        cluster.ready().await;
+        cluster
+    }
+
+    /// One whose processes are to be started, over topics and keys that nobody has made yet.
+    pub fn new(stores: &Stores) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let prefix = format!("t{}-{}-", std::process::id(), free_port());
         let common = [
@@ -74,7 +84,7 @@ impl Cluster {
             ("--prefix", &prefix),
         ];
         let common = common.iter().flat_map(|(flag, value)| [(*flag).to_owned(), (*value).clone()]).collect();
-        let mut cluster = Self {
+        Self {
             directory,
             common,
             processes: Vec::new(),
@@ -82,16 +92,14 @@ impl Cluster {
             managers: urls(2),
             comments: urls(2),
             readers: urls(3),
+            websockets: urls(2),
             statistics: urls(1).remove(0),
             prefix,
-        };
-        cluster.start_all();
-        cluster.ready().await;
-        cluster
+        }
     }
 
-    fn start_all(&mut self) {
-        let websockets = urls(2);
+    /// Starts all but the gateways.
+    pub fn start_others(&mut self) {
         let statistics = self.statistics.clone();
         let managers = self.managers.join(",");
         let both = ["--manager-url", &managers, "--statistics-url", &statistics];
@@ -107,13 +115,20 @@ impl Cluster {
         for (at, url) in self.comments.clone().iter().enumerate() {
             self.spawn(&format!("comment-{}", at + 1), "comment", Some(url), &both);
         }
-        for (at, url) in websockets.iter().enumerate() {
+        for (at, url) in self.websockets.clone().iter().enumerate() {
             self.spawn(&format!("websocket-{}", at + 1), "websocket", Some(url), &[]);
         }
         for at in 1..=2 {
             self.spawn(&format!("consumer-{at}"), "consumer", None, &[]);
         }
-        let (comments, websockets) = (self.comments.join(","), websockets.join(","));
+    }
+
+    /// Starts the gateways.
+    pub fn start_gateways(&mut self) {
+        let (comments, websockets) = (self.comments.join(","), self.websockets.join(","));
+        let managers = self.managers.join(",");
+        let statistics = self.statistics.clone();
+        let both = ["--manager-url", &managers, "--statistics-url", &statistics];
         let front = ["--comment-url", &comments, "--websocket-url", &websockets];
         for (at, url) in self.gateways.clone().iter().enumerate() {
             // Tests moderate without an issuer of tokens.
@@ -135,7 +150,8 @@ impl Cluster {
         self.processes.push(process);
     }
 
-    async fn ready(&self) {
+    /// Waits until all of it serves.
+    pub async fn ready(&self) {
         for url in &self.gateways {
             wait::json(&format!("{url}/videos"), Duration::from_mins(1)).await;
         }
@@ -171,6 +187,13 @@ impl Cluster {
         let mut command = tokio::process::Command::new(crate::binary());
         command.args(args).args(&self.common).kill_on_drop(true).stdin(std::process::Stdio::null());
         command.output().await.expect("running the binary")
+    }
+
+    /// Starts a command on this system's stores, for who wants to end it.
+    pub fn spawn_command(&self, args: &[&str]) -> tokio::process::Child {
+        let mut command = tokio::process::Command::new(crate::binary());
+        command.args(args).args(&self.common).kill_on_drop(true).stdin(std::process::Stdio::null());
+        command.spawn().expect("running the binary")
     }
 
     /// What the last load wrote.

@@ -56,6 +56,26 @@ async fn one_of_each_killed_under_load_and_nothing_is_missing_or_repeated() {
 }
 
 #[tokio::test]
+async fn gateways_that_are_there_first_take_events_that_are_counted_later() {
+    let mut cluster = Cluster::new(&Stores::from_environment());
+    cluster.start_gateways();
+    let client = reqwest::Client::new();
+    let like = serde_json::json!({"video_id": "first", "user_id": "ann", "type": "like"});
+    wait::until("a gateway acknowledges before there is a consumer", Duration::from_secs(30), || async {
+        let sent = client.post(format!("{}/interact", cluster.gateways[0])).json(&like).send().await.ok()?;
+        (sent.status() == 202).then_some(())
+    })
+    .await;
+    cluster.start_others();
+    cluster.ready().await;
+    wait::until("the event is counted, once", Duration::from_secs(30), || async {
+        let list = wait::json(&format!("{}/videos", cluster.gateways[1]), Duration::from_secs(10)).await;
+        (list["videos"][0]["video_id"] == "first" && list["videos"][0]["score"] == 2.0).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn every_process_drains_on_sigterm() {
     use liverank_e2e::process::Signal;
     let mut cluster = Cluster::start(&Stores::from_environment()).await;

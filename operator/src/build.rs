@@ -5,7 +5,7 @@
 //! |---|---|
 //! | [`component`] | the parts of a cluster, and the order in which they are rolled out |
 //! | [`names`] | names, labels, annotations |
-//! | `config`, `secrets` | each component's settings |
+//! | `config`, `secrets`, `tls` | each component's settings |
 //! | `identity` | who each pod is to the others |
 //! | `pod`, `extras`, `lifetime` | pods, what users add to them, and how they end |
 //! | `workload` | Deployments, autoscalers, budgets |
@@ -29,6 +29,7 @@ pub(crate) mod quantity;
 mod scope;
 mod secrets;
 mod shared;
+mod tls;
 mod workload;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -129,7 +130,8 @@ pub fn desired(input: &Input<'_>) -> Vec<Object> {
 
 /// Whether an annotation of an object is the builder's and none that somebody asked for.
 pub fn is_own_annotation(key: &str, value: &str) -> bool {
-    key.starts_with(names::OUR_PREFIX) || exposure::STREAM_ANNOTATIONS.contains(&(key, value))
+    let own = exposure::STREAM_ANNOTATIONS.iter().chain(&tls::BACKEND_ANNOTATIONS);
+    key.starts_with(names::OUR_PREFIX) || own.into_iter().any(|annotation| *annotation == (key, value))
 }
 
 /// The hash of the pod template that every reader is to have ([`names::TEMPLATE_HASH`]).
@@ -166,7 +168,7 @@ pub fn pending(
     differing(&input(in_force), &input(newest))
 }
 
-/// The components that both have, with other pod templates.
+/// The components that are in both clusters and whose pod templates differ.
 fn differing(old: &Input<'_>, new: &Input<'_>) -> BTreeSet<Component> {
     let [old, new] = [old, new].map(Scope::of);
     let differs =

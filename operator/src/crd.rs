@@ -19,6 +19,7 @@ mod scoring;
 mod service;
 mod status;
 mod stores;
+mod tls;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::{CustomResource, Resource as _};
@@ -44,6 +45,7 @@ pub use status::{
     ReadersStatus, WaitingPlan,
 };
 pub use stores::{Kafka, MongoDb, Redis, RedisTopology, SecretKey};
+pub use tls::{InternalTls, PublicTls, Tls};
 
 /// Replicas of a front component whose `replicas` is not set and that does not autoscale. Not a default in the schema:
 /// with one, `autoscaling` could never be set alone.
@@ -168,6 +170,9 @@ pub struct RankingClusterSpec {
     pub scoring: Scoring,
     /// Who may do what.
     pub auth: Auth,
+    /// TLS of all ports of the pods; plain HTTP when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<Tls>,
     /// Who may reach the pods, and what they may reach.
     #[serde(default)]
     pub network_policy: NetworkPolicy,

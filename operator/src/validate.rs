@@ -11,6 +11,8 @@ mod pods;
 
 use std::net::IpAddr;
 
+use liverank_runtime::PeerTls;
+
 use crate::crd::{RankingCluster, RankingClusterSpec};
 use crate::maintenance;
 pub use open::unknown_fields;
@@ -50,6 +52,7 @@ pub fn validate(cluster: &RankingCluster) -> Vec<Problem> {
     keys::annotations("spec.exposure.annotations", &spec.exposure.annotations, &mut problems);
     accounts(spec, &mut problems);
     time_zones(spec, &mut problems);
+    authorities(spec, &mut problems);
     for (path, pod) in [
         ("spec.gateway.pod", &spec.gateway.pod),
         ("spec.websocket.pod", &spec.websocket.pod),
@@ -99,6 +102,14 @@ fn time_zones(spec: &RankingClusterSpec, problems: &mut Problems) {
             let path = format!("spec.maintenance.windows[{at}].timeZone");
             problems.add(path, format!("{}: write one such as Europe/Berlin or UTC", window.time_zone));
         }
+    }
+}
+
+/// The operator knows managers by them.
+fn authorities(spec: &RankingClusterSpec, problems: &mut Problems) {
+    let Some(tls) = &spec.tls else { return };
+    if let Err(error) = PeerTls::trusting(&tls.internal.ca_bundle, None) {
+        problems.add("spec.tls.internal.caBundle", format!("{error:#}"));
     }
 }
 

@@ -8,14 +8,11 @@ use axum::{Json, Router};
 use serde_json::json;
 use tokio::net::TcpListener;
 
-use crate::tls::ListenerTls;
 use crate::{HttpSettings, ServiceContext, problem, server};
 
 /// Serves the admin port until well after the drain began, so that the drain itself can be watched.
 pub async fn run(listener: TcpListener, shell: ServiceContext) -> anyhow::Result<()> {
-    // Probes and scrapers have no certificates.
-    let tls = shell.http.tls.as_ref().map(ListenerTls::without_client_certificates);
-    let settings = HttpSettings { tls, ..HttpSettings::default() };
+    let settings = HttpSettings { tls: shell.http.admin_tls.clone(), ..HttpSettings::default() };
     server::serve_until_dropped(listener, router(shell), settings).await
 }
 

@@ -85,6 +85,8 @@ pub struct HttpSettings {
     pub uploads: Uploads,
     /// TLS of the ports; `None`: they take plain HTTP.
     pub tls: Option<ListenerTls>,
+    /// TLS of the admin port; `None`: plain HTTP.
+    pub admin_tls: Option<ListenerTls>,
 }
 
 impl HttpSettings {
@@ -103,6 +105,7 @@ impl Default for HttpSettings {
             proxy_protocol_from: Arc::default(),
             uploads: Uploads::default(),
             tls: None,
+            admin_tls: None,
         }
     }
 }

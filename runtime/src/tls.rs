@@ -41,8 +41,8 @@ pub use validity::not_after;
 pub struct TlsArgs {
     /// The certificate of this process's ports, in PEM, followed by those that lead to its authority.
     ///
-    /// All ports of the process then take TLS only, the admin port included. This file and all others of this section are read
-    /// again when they change.
+    /// All ports of the process then take TLS only, the admin port included, which shows --peer-cert-file where that is given:
+    /// nobody from outside asks there. This file and all others of this section are read again when they change.
     #[arg(long, env = "LIVERANK_TLS_CERT_FILE", value_name = "FILE")]
     pub tls_cert_file: Option<PathBuf>,
     /// The key of --tls-cert-file, in PEM.
@@ -76,6 +76,8 @@ pub struct PeerTlsArgs {
 pub struct Tls {
     /// TLS of the ports; `None`: they take plain HTTP.
     pub listener: Option<ListenerTls>,
+    /// TLS of the admin port, which asks for no certificates: probes and scrapers have none.
+    pub admin: Option<ListenerTls>,
     /// TLS towards our other processes.
     pub peers: PeerTls,
     /// Keeps both up to date.
@@ -100,14 +102,23 @@ impl TlsArgs {
             own.is_some() || clients.is_none(),
             "--tls-client-ca-file needs --tls-cert-file and --tls-key-file"
         );
-        let (peers, watched) = self.peers.read(own.clone())?;
+        let shown = self.peers.shown()?;
+        let (peers, watched) = self.peers.read(shown.clone().or_else(|| own.clone()))?;
         let mut reloading = Reloading::default();
         reloading.watch(watched);
-        let Some(own) = own else { return Ok(Tls { listener: None, peers, reloading }) };
+        let Some(own) = own else { return Ok(Tls { listener: None, admin: None, peers, reloading }) };
         let (listener, watched) = ListenerTls::read(own, clients)?;
         reloading.count_handshakes(listener.failures());
         reloading.watch(watched);
-        Ok(Tls { listener: Some(listener), peers, reloading })
+        let admin = match shown {
+            Some(shown) => {
+                let (admin, watched) = listener.of_another(shown)?;
+                reloading.watch(watched);
+                admin
+            }
+            None => listener.without_client_certificates(),
+        };
+        Ok(Tls { listener: Some(listener), admin: Some(admin), peers, reloading })
     }
 }
 
@@ -117,18 +128,17 @@ impl PeerTlsArgs {
     /// # Errors
     /// As [`TlsArgs::open`].
     pub fn open(&self) -> anyhow::Result<PeerTls> {
-        Ok(self.read(None)?.0)
+        Ok(self.read(self.shown()?)?.0)
     }
 
-    fn read(&self, own: Option<KeyFiles>) -> anyhow::Result<(PeerTls, Option<reload::Watched>)> {
-        let shown = pair(
-            "--peer-cert-file",
-            self.peer_cert_file.as_ref(),
-            "--peer-key-file",
-            self.peer_key_file.as_ref(),
-        )?;
+    /// What these flags say is shown to our other processes.
+    fn shown(&self) -> anyhow::Result<Option<KeyFiles>> {
+        pair("--peer-cert-file", self.peer_cert_file.as_ref(), "--peer-key-file", self.peer_key_file.as_ref())
+    }
+
+    fn read(&self, shown: Option<KeyFiles>) -> anyhow::Result<(PeerTls, Option<reload::Watched>)> {
         let authorities = self.peer_ca_file.as_ref().map(|file| NamedFile::new("--peer-ca-file", file));
-        PeerTls::read(authorities, shown.or(own))
+        PeerTls::read(authorities, shown)
     }
 }
 

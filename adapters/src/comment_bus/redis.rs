@@ -2,7 +2,7 @@
 //!
 //! | key | type | holds |
 //! |---|---|---|
-//! | `comments:<video>` | stream | entry `<seq>-0`: `n` the numbering, `c` the comment as JSON |
+//! | `comments:<video>` | stream | entry `<seq>-0`: `n` the numbering, `c` the comment as JSON, `b` the bytes of all up to it |
 //! | `video:<video>` | channel, sharded on a cluster | the same JSON |
 
 use std::collections::HashMap;
@@ -15,7 +15,9 @@ use redis::{Pipeline, cmd};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
-use super::{CommentBus, DELIVERY_QUEUE, Delivery, Head, KEEP_COMMENTS, KEEP_SECONDS, Subscription};
+use super::{
+    CommentBus, DELIVERY_QUEUE, Delivery, Head, KEEP_BYTES, KEEP_COMMENTS, KEEP_SECONDS, Subscription,
+};
 use crate::StoreError;
 use crate::lossy_channel::LossyChannel;
 use crate::redis_link::{Listener, PART, RedisLink};
@@ -59,6 +61,7 @@ impl RedisBus {
             pipeline.cmd("EVALSHA").arg(&self.digest).arg(1);
             pipeline.arg(self.link.keys().comment_stream(video)).arg(self.link.keys().video_channel(video));
             pipeline.arg(numbering.as_str()).arg(KEEP_COMMENTS).arg(KEEP_SECONDS).arg(self.link.publish());
+            pipeline.arg(KEEP_BYTES);
             for comment in &videos[video] {
                 pipeline.arg(comment.seq).arg(Wire { format: FORMAT, numbering, comment: *comment }.encode());
                 pipeline.arg(comment.entry.removes().unwrap_or(0));
@@ -242,9 +245,12 @@ mod tests {
     #[test]
     fn fixtures_of_streams_and_channels() {
         type Told = (CommentEpoch, Comment);
-        for (name, comment) in
-            [("redis-comment", crate::fixtures::comment()), ("redis-deletion", crate::fixtures::deletion())]
-        {
+        for (name, comment) in [
+            ("redis-comment", crate::fixtures::comment()),
+            ("redis-deletion", crate::fixtures::deletion()),
+            ("redis-pin", crate::fixtures::pin()),
+            ("redis-shadowed", crate::fixtures::shadowed()),
+        ] {
             let write = |(numbering, comment): &Told| {
                 crate::fixtures::json(&Wire { format: FORMAT, numbering, comment }.encode())
             };

@@ -253,16 +253,3 @@ impl RankingStore for EmbeddedRanking {
         Ok(receiver)
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn keeps_what_every_ranking_store_promises() {
-        super::super::conformance::suite(|| async {
-            Arc::new(EmbeddedRanking::new()) as Arc<dyn RankingStore>
-        })
-        .await;
-    }
-}

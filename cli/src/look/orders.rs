@@ -40,8 +40,8 @@ fn lease() -> Lease {
     Lease { uid: format!("command-line-{:016x}", rand::random::<u64>()), transitions: 0 }
 }
 
-/// Begins a term, and answers what each order of it has to show.
-async fn office(managers: &Managers) -> anyhow::Result<(u64, Lease)> {
+/// Begins a term, and returns its number and the lease, which each order has to name.
+async fn begin_term(managers: &Managers) -> anyhow::Result<(u64, Lease)> {
     let lease = lease();
     let wanted = TermRequest { holder: HOLDER.into(), expected: None, renew: None, lease: lease.clone() };
     let term: TermState = managers.post("term", &wanted).await?;
@@ -82,7 +82,7 @@ impl CordonArgs {
                 bail!("there is no reader {reader} (there are: {})", names.join(", "));
             }
         }
-        let (term, lease) = office(&managers).await?;
+        let (term, lease) = begin_term(&managers).await?;
         let cordon = |reader: &ReaderId| CordonRequest {
             reader: reader.clone(),
             cordon: closing.map(MaybeUnknown::Known),
@@ -192,7 +192,7 @@ impl Move {
             let assigned = load.assignments.unwrap_or_default();
             let assigned = assigned.into_iter().find(|it| it.videoid == self.video);
             let assigned = assigned.with_context(|| format!("no reader has the video {}", self.video))?;
-            let (term, lease) = office(&managers).await?;
+            let (term, lease) = begin_term(&managers).await?;
             let wanted = MoveRequest {
                 videoid: self.video.clone(),
                 expected: assigned.epoch,

@@ -1,10 +1,11 @@
 //! The hand-over protocol as a whole, on virtual time: managers, readers, viewers and planners around the machines of
 //! `liverank_core::handover`, a store that fails over and comes back empty, a network that loses, delays, repeats and
 //! reorders, and processes that die half way. Readers are removed while their processes linger, with or without a word to
-//! the managers, and managers are replaced meanwhile. A run is a function of its seed.
+//! the managers, and managers are replaced meanwhile. Managers are not given the time that they need, and a machine stops and
+//! goes on. A run is a function of its seed.
 //!
 //! After every step: one owner set an epoch; nobody acts on an older epoch than it has heard of; no viewer is sent to a
-//! reader that is not warm; none is without a stream for more than 10 s; each is sent every comment once and in order,
+//! reader that is not warm; no reader that lives is taken for gone; none is without a stream for more than 10 s; each is sent every comment once and in order,
 //! and gaps only where it was away for more than a ring. When all is calm everybody agrees and has everything.
 //!
 //! A failing seed prints the end of its trace. To run one alone:
@@ -22,6 +23,8 @@ mod view;
 mod viewer;
 mod world;
 
+use std::ops::Range;
+
 use checks::Counts;
 use world::World;
 
@@ -29,6 +32,18 @@ use world::World;
 const SEEDS: u64 = if cfg!(debug_assertions) { 200 } else { 2_500 };
 /// Lines of trace shown of a failing seed.
 const SHOWN: usize = 150;
+
+/// The seeds to run: `LIVERANK_SEEDS=2500..20000` names others than the first [`SEEDS`].
+fn seeds() -> Range<u64> {
+    let Some(named) = named("LIVERANK_SEEDS") else { return 0..SEEDS };
+    let (from, to) = named.split_once("..").expect("FROM..TO");
+    from.parse().expect("a number")..to.parse().expect("a number")
+}
+
+#[expect(clippy::disallowed_methods, reason = "a person names seeds; the simulation itself asks nothing")]
+fn named(variable: &str) -> Option<String> {
+    std::env::var(variable).ok()
+}
 
 fn explain(seed: u64, violation: &str) -> String {
     let mut world = World::new(seed, true);
@@ -42,7 +57,9 @@ fn explain(seed: u64, violation: &str) -> String {
 fn nothing_is_lost_repeated_or_left_behind_for_any_seed() {
     let mut all = Counts::default();
     let mut failed = Vec::new();
-    for seed in 0..SEEDS {
+    let seeds = seeds();
+    let count = seeds.end - seeds.start;
+    for seed in seeds {
         match World::new(seed, false).run() {
             Ok(counts) => all.add(&counts),
             Err(violation) => failed.push((seed, violation)),
@@ -50,27 +67,30 @@ fn nothing_is_lost_repeated_or_left_behind_for_any_seed() {
     }
     if let Some((seed, violation)) = failed.first() {
         let others: Vec<String> = failed.iter().map(|(seed, what)| format!("seed {seed}: {what}")).collect();
-        panic!("{}\n{} of {SEEDS} seeds:\n{}", explain(*seed, violation), failed.len(), others.join("\n"));
+        panic!("{}\n{} of {count} seeds:\n{}", explain(*seed, violation), failed.len(), others.join("\n"));
     }
-    println!("{SEEDS} seeds: {all:#?}");
+    println!("{count} seeds: {all:#?}");
     // A run in which nothing happened would prove nothing.
     for (what, times, at_least) in [
-        ("viewers handed over", all.handed_over, SEEDS),
-        ("viewers over a reader's share moved", all.shed, SEEDS / 10),
-        ("resumes before any comment", all.before_any_comment, SEEDS / 2),
-        ("gaps", all.gaps, SEEDS / 50),
-        ("orders carried out", all.swaps, SEEDS),
-        ("races lost", all.races_lost, SEEDS / 50),
-        ("videos of dead readers given to others", all.reassigned, SEEDS / 4),
-        ("assignments lost by the store and minted anew", all.reminted, SEEDS / 20),
-        ("words of an older epoch", all.old_words, SEEDS / 500),
-        ("drains", all.drains, SEEDS / 4),
-        ("readers removed by word of the operator", all.removals, SEEDS / 20),
-        ("readers whose address leads nowhere", all.unreachable, SEEDS / 20),
-        ("readers that end before their record does", all.early_ends, SEEDS / 50),
-        ("managers replaced while a reader leaves", all.managers_replaced, SEEDS / 20),
+        ("viewers handed over", all.handed_over, count),
+        ("viewers over a reader's share moved", all.shed, count / 10),
+        ("resumes before any comment", all.before_any_comment, count / 2),
+        ("gaps", all.gaps, count / 50),
+        ("orders carried out", all.swaps, count),
+        ("races lost", all.races_lost, count / 50),
+        ("videos of dead readers given to others", all.reassigned, count / 4),
+        ("assignments lost by the store and minted anew", all.reminted, count / 20),
+        ("words of an older epoch", all.old_words, count / 500),
+        ("drains", all.drains, count / 4),
+        ("readers removed by word of the operator", all.removals, count / 20),
+        ("readers whose address leads nowhere", all.unreachable, count / 20),
+        ("readers that end before their record does", all.early_ends, count / 50),
+        ("managers replaced while a reader leaves", all.managers_replaced, count / 20),
+        ("managers that stand still", all.managers_paused, count / 20),
+        ("managers that starve", all.managers_starved, count / 20),
+        ("machines that stop", all.machine_stops, count / 20),
     ] {
-        assert!(times >= at_least, "{what}: {times} in {SEEDS} seeds, which shows nothing");
+        assert!(times >= at_least, "{what}: {times} in {count} seeds, which shows nothing");
     }
 }
 
@@ -88,11 +108,7 @@ fn a_run_is_a_function_of_its_seed() {
 /// One seed with all of its trace, for a person to read.
 #[test]
 fn one_seed() {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "a person names the seed; the simulation itself asks nothing"
-    )]
-    let seed = std::env::var("LIVERANK_SEED").map_or(0, |seed| seed.parse().expect("a number"));
+    let seed = named("LIVERANK_SEED").map_or(0, |seed| seed.parse().expect("a number"));
     let mut world = World::new(seed, true);
     let outcome = world.run();
     println!("{}", world.trace().join("\n"));

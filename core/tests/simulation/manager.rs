@@ -42,6 +42,8 @@ pub struct Manager {
     view: View,
     pub steward: Coordinator,
     cas: BTreeMap<u64, Cas>,
+    /// Heartbeats that the store is told of.
+    told: BTreeMap<u64, ((Node, u32), Record)>,
     last_load: u64,
     planners: BTreeMap<usize, (Node, u32)>,
 }
@@ -53,6 +55,7 @@ impl Manager {
             view: View { names, ..View::default() },
             steward: Coordinator::default(),
             cas: BTreeMap::new(),
+            told: BTreeMap::new(),
             last_load: 0,
             planners: BTreeMap::new(),
         }
@@ -73,6 +76,7 @@ impl Manager {
         self.view.now = net.now;
         match timer {
             Timer::Poll => {
+                self.view.asks();
                 net.send(self.node, Node::Store, Msg::Poll { sent: net.now });
                 net.timer(self.node, POLL_EVERY, timer);
             }
@@ -114,13 +118,27 @@ impl Manager {
             let id = net.videos[video].clone();
             let Some(assigned) = self.view.assigned.get(&id) else { continue };
             let standing = |share: &Share| self.view.standing(&share.reader);
-            if assigned.readers.iter().any(|share| standing(share) == Some(ReaderStatus::Gone)) {
+            let is_gone = |share: &&Share| standing(share) == Some(ReaderStatus::Gone);
+            if let Some(share) = assigned.readers.iter().find(is_gone) {
+                self.check_gone(net, index(share.reader.as_str()));
                 self.ensure(net, video, Vec::new());
             } else if assigned.readers.iter().any(|share| standing(share) == Some(ReaderStatus::Leaving)) {
                 self.drain(net, &id);
             }
         }
         self.go_on(net);
+    }
+
+    /// Nobody is taken for gone who lives and can be reached: what the managers had no time for says nothing about readers.
+    fn check_gone(&self, net: &mut Net, reader: usize) {
+        let node = Node::Reader(reader);
+        let is_well =
+            net.is_up_for(node, 2 * SUSPECT_AFTER) && net.leads_to(node) && net.carries_probes(reader);
+        let is_removed = self.view.removed.contains(&reader);
+        let leaves = self.view.readers.get(&reader).is_some_and(|it| it.record.draining);
+        net.checks.require(!is_well || is_removed || leaves, || {
+            format!("{:?} takes r{reader} for gone, which lives", self.node)
+        });
     }
 
     /// Looks whether readers can be reached to which viewers are sent.
@@ -249,6 +267,22 @@ impl Manager {
             reader != best && is_young && !is_bad && it.probed.is_none()
         });
         net.checks.require(!takes_nobody || !others, || {
+            let all: Vec<String> = self
+                .view
+                .readers
+                .iter()
+                .map(|(r, s)| {
+                    format!(
+                        "r{r} sil {} said {} probed {:?} ans {} {:?}",
+                        self.view.polled.map_or(0, |p| p.saturating_sub(s.changed)),
+                        s.said,
+                        s.probed,
+                        s.answered,
+                        self.view.standing(&net.readers[*r])
+                    )
+                })
+                .collect();
+            println!("DBG {all:?} {:?}", self.view.assigned);
             format!(
                 "a viewer of v{video} is sent to r{best}, which leaves or was removed, and there are others"
             )
@@ -278,6 +312,7 @@ impl Manager {
                 self.view.observe(sent, records, removed);
             }
             Msg::Beat(record) => self.heard(net, from, record),
+            Msg::Saved { beat } => self.shared(net, beat),
             Msg::Route { rid, video, known } => {
                 self.ensure(net, video, vec![Waiting { asker: Some((from, rid)), known }]);
             }
@@ -352,9 +387,15 @@ impl Manager {
             return;
         }
         net.send(self.node, Node::Store, Msg::SaveBeat(record.clone()));
-        let held = record.held.clone();
-        self.view.saw(net.now, record);
-        let name = net.readers[reader].clone();
+        self.told.retain(|_, (_, it)| it.reader != reader);
+        self.told.insert(beat, (from, record.clone()));
+        self.view.saw(net.now, record, true);
+    }
+
+    /// The store has a heartbeat: what could not be shared is not answered, and the reader then tells another manager.
+    fn shared(&mut self, net: &mut Net, beat: u64) {
+        let Some((from, record)) = self.told.remove(&beat) else { return };
+        let (name, held) = (net.readers[record.reader].clone(), record.held);
         let answer = coordinator::answer(&self.view, &name, &held, &PACE);
         for (reader, video) in answer.warm {
             let msg = Msg::Warm { video: index(video.as_str()) };
@@ -368,10 +409,6 @@ impl Manager {
                 let waiting = Waiting { asker: None, known: held.epoch };
                 self.ensure(net, index(held.video.as_str()), vec![waiting]);
             }
-        }
-        // What could not be shared is not answered: the reader then tells another manager.
-        if !self.view.is_fresh() {
-            return;
         }
         net.answer(self.node, from, Msg::BeatAnswer { beat, orders: answer.hand_over });
     }

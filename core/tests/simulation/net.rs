@@ -10,6 +10,9 @@ use liverank_core::{ReaderId, VideoId};
 use crate::checks::Checks;
 use crate::rng::Rng;
 
+/// A message that is longer on its way is slow.
+const SLOW: Ms = 20;
+
 /// Milliseconds since the start.
 pub type Ms = u64;
 
@@ -52,6 +55,7 @@ pub enum Msg {
     State { rid: u64, assignments: BTreeMap<usize, Assigned> },
     News { video: usize, assigned: Assigned },
     SaveBeat(Record),
+    Saved { beat: u64 },
     Poll { sent: Ms },
     Records { sent: Ms, records: Vec<Record>, term: u64, removed: BTreeSet<usize> },
     MintTerm { planner: usize, seen: u64 },
@@ -72,8 +76,8 @@ pub enum Msg {
     Order { term: u64, video: usize, expected: u64, readers: Vec<Share> },
     Ordered { accepted: bool },
     Publish { video: usize, seq: u64 },
-    Fetch { video: usize, after: Option<u64> },
-    Fetched { video: usize, after: u64, head: u64 },
+    Fetch { video: usize, room: u64, after: Option<u64> },
+    Fetched { video: usize, room: u64, after: u64, head: u64 },
     Connect { conn: u64, video: usize, position: Option<u64>, under: Option<u64> },
     Redirect { conn: u64, to: usize },
     Refuse { conn: u64 },
@@ -148,13 +152,19 @@ pub struct Net {
     pub rng: Rng,
     pub checks: Checks,
     pub weather: Weather,
-    /// A manager that cannot reach the store, and until when.
-    pub cut: Option<(Node, Ms)>,
+    /// Managers that cannot reach the store, and until when: the last one only cannot now.
+    pub cuts: Vec<(Node, Ms)>,
     /// Readers whose addresses lead nowhere, whatever their processes do.
     pub unresolved: BTreeSet<usize>,
     pub videos: Vec<VideoId>,
     pub readers: Vec<ReaderId>,
     pub managers: usize,
+    /// Processes that do not run for a time, from when to when: what comes for them waits, and then comes all at once.
+    pub pauses: Vec<(Node, Ms, Ms)>,
+    /// When a probe of each reader, or its answer, was last lost or slow.
+    probes_lost: BTreeMap<usize, Ms>,
+    /// When each process began.
+    began: BTreeMap<Node, Ms>,
     /// The process that runs as a node now, and whether it does.
     up: BTreeMap<Node, (u32, bool)>,
     queue: BinaryHeap<Queued>,
@@ -169,11 +179,14 @@ impl Net {
             rng: Rng::new(seed),
             checks: Checks::default(),
             weather: Weather { lost: 20, repeated: 20, slow: 70 },
-            cut: None,
+            cuts: Vec::new(),
             unresolved: BTreeSet::new(),
             videos: (0..videos).map(|at| VideoId::parse(&format!("v{at}")).expect("a name")).collect(),
             readers: (0..readers).map(|at| ReaderId::parse(&format!("r{at}")).expect("a name")).collect(),
             managers,
+            pauses: Vec::new(),
+            probes_lost: BTreeMap::new(),
+            began: BTreeMap::new(),
             up: BTreeMap::new(),
             queue: BinaryHeap::new(),
             number: 0,
@@ -213,6 +226,26 @@ impl Net {
     pub fn start(&mut self, node: Node) {
         let inc = self.inc(node);
         self.up.insert(node, (inc, true));
+        self.began.insert(node, self.now);
+    }
+
+    /// Whether a node has been up for so long.
+    pub fn is_up_for(&self, node: Node, time: Ms) -> bool {
+        self.is_up(node) && self.now - self.began.get(&node).copied().unwrap_or(0) >= time
+    }
+
+    /// Whether a manager has been up, running and in reach of the store for so long.
+    pub fn is_able_for(&self, manager: usize, time: Ms) -> bool {
+        let (node, since) = (Node::Manager(manager), self.now.saturating_sub(time));
+        let stood_still = self.pauses.iter().any(|it| it.0 == node && it.1 <= self.now && it.2 > since);
+        let was_cut = self.cuts.iter().any(|(it, until)| *it == node && *until > since);
+        self.is_up_for(node, time) && !stood_still && !was_cut
+    }
+
+    /// Until when a process that does not run now does not.
+    fn paused_until(&self, node: Node) -> Option<Ms> {
+        let now = |it: &&(Node, Ms, Ms)| it.0 == node && (it.1..it.2).contains(&self.now);
+        self.pauses.iter().filter(now).map(|(_, _, until)| *until).max()
     }
 
     pub fn trace(&mut self, line: impl FnOnce() -> String) {
@@ -247,12 +280,18 @@ impl Net {
     }
 
     fn send_to(&mut self, from: Node, to: Node, to_inc: Option<u32>, msg: Msg) {
-        let cut = self.cut.filter(|(_, until)| self.now < *until).map(|(node, _)| node);
+        let cut = self.cuts.last().filter(|(_, until)| self.now < *until).map(|(node, _)| *node);
         let ends = [(from, to), (to, from)];
         let is_cut = cut.is_some_and(|manager| ends.contains(&(manager, Node::Store)));
         // Who answers does so on the connection that it was asked on.
         let is_found = to_inc.is_some() || self.leads_to(to) || !matches!(from, Node::Manager(_));
+        let probed = match (&msg, to) {
+            (Msg::Probe { .. }, Node::Reader(reader)) => Some(reader),
+            (Msg::Probed { reader, .. }, _) => Some(*reader),
+            _ => None,
+        };
         if is_cut || !is_found || self.rng.chance(self.weather.lost) {
+            self.probes_lost.extend(probed.map(|reader| (reader, self.now)));
             return;
         }
         if self.rng.chance(self.weather.repeated) {
@@ -260,7 +299,17 @@ impl Net {
             self.deliver(at, from, to, to_inc, msg.clone());
         }
         let at = self.now + self.delay();
+        if at > self.now + SLOW {
+            self.probes_lost.extend(probed.map(|reader| (reader, self.now)));
+        }
         self.deliver(at, from, to, to_inc, msg);
+    }
+
+    /// Whether the network carries probes of a reader now: none was lost or slow lately, and no manager is cut off.
+    pub fn carries_probes(&self, reader: usize) -> bool {
+        let is_over = |last: Ms| last + 3_000 < self.now;
+        self.probes_lost.get(&reader).is_none_or(|last| is_over(*last))
+            && self.cuts.last().is_none_or(|(_, until)| is_over(*until))
     }
 
     /// Sends without loss and repeats, at a time: what TCP does for a stream, as long as the connection lives.
@@ -287,6 +336,11 @@ impl Net {
             }
             let Queued { at, what, .. } = self.queue.pop()?;
             self.now = at;
+            let (Happening::Message { to: node, .. } | Happening::Timer { node, .. }) = &what;
+            if let Some(until) = self.paused_until(*node) {
+                self.push(until, what);
+                continue;
+            }
             let is_for_somebody = match &what {
                 Happening::Message { to, to_inc, .. } => {
                     self.is_up(*to) && to_inc.is_none_or(|inc| inc == self.inc(*to))

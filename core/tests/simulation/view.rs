@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 use liverank_core::handover::coordinator::{self, ClusterView, ReaderStatus};
+use liverank_core::handover::local_health::{LocalHealth, paused};
 use liverank_core::handover::peak::Peak;
 use liverank_core::handover::{Assigned, Held, Share};
 use liverank_core::{ReaderId, VideoId};
@@ -11,6 +12,8 @@ use liverank_core::{ReaderId, VideoId};
 use crate::net::{Ms, Record, index};
 
 pub const SUSPECT_AFTER: Ms = 3_000;
+/// How often the store is asked.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
 const MISSING_AFTER: Ms = 2_000;
 const STALE_AFTER: Ms = 1_500;
 const PROBE_WITHIN: Ms = 500;
@@ -21,6 +24,8 @@ pub struct Sighting {
     pub changed: Ms,
     /// The same by the clock: time in which nobody looked counts.
     pub said: Ms,
+    /// Whether it was seen to say so, rather than found in the store.
+    pub seen: bool,
     /// When it was last probed in this silence.
     pub probed: Option<Ms>,
     pub answered: bool,
@@ -51,12 +56,14 @@ pub struct View {
     pub highest_epoch: u64,
     pub readers: BTreeMap<usize, Sighting>,
     pub held: HashMap<(usize, VideoId), Held>,
-    /// The same for readers that said so too long ago.
-    pub old: HashMap<(usize, VideoId), Held>,
     /// The most viewers of each video lately.
     pub peaks: HashMap<VideoId, Peak>,
     pub names: Vec<ReaderId>,
     pub polled: Option<Ms>,
+    /// When the store was last asked, with success or not.
+    pub asked: Option<Ms>,
+    /// How well the manager itself runs.
+    pub health: LocalHealth,
     pub looking_since: Ms,
     pub too_many: bool,
     /// Readers that the operator has removed, by the store.
@@ -74,11 +81,11 @@ impl ClusterView for View {
             return Some(ReaderStatus::Gone);
         }
         let Some(sighting) = self.readers.get(&index(reader.as_str())) else {
-            let settled = self.is_fresh() && self.now - self.looking_since >= SETTLED_AFTER;
+            let settled = self.is_fresh() && self.now - self.looking_since >= self.wait(SETTLED_AFTER);
             return settled.then_some(ReaderStatus::Gone);
         };
-        let silent = self.silence(sighting) >= SUSPECT_AFTER;
-        let unanswered = sighting.probed.is_some_and(|at| self.now - at >= PROBE_WITHIN);
+        let silent = self.silence(sighting) >= self.wait(SUSPECT_AFTER);
+        let unanswered = sighting.probed.is_some_and(|at| self.now - at >= self.wait(PROBE_WITHIN));
         let is_lost = (silent && unanswered && !sighting.answered) || self.is_unreachable(sighting);
         let may_act = self.is_fresh() && (!self.too_many || sighting.record.draining);
         Some(match sighting.record.draining {
@@ -94,9 +101,15 @@ impl ClusterView for View {
     }
 
     fn held(&self, reader: &ReaderId, video: &VideoId) -> Option<&Held> {
-        let key = (index(reader.as_str()), video.clone());
-        let is_old = self.readers.get(&key.0).is_none_or(|it| self.now - it.said >= SUSPECT_AFTER);
-        if is_old { self.old.get(&key) } else { self.held.get(&key) }
+        let reader = index(reader.as_str());
+        self.held.get(&(reader, video.clone())).filter(|_| self.is_young(reader))
+    }
+
+    fn holds(&self, reader: &ReaderId, video: &VideoId) -> bool {
+        let is_known = self.readers.get(&index(reader.as_str())).is_some_and(|it| {
+            it.seen && it.said >= self.looking_since + coordinator::BEAT.as_millis() as u64
+        });
+        is_known && self.held(reader, video).is_some_and(|held| held.ready)
     }
 
     fn usage(&self, reader: &ReaderId) -> u64 {
@@ -117,6 +130,11 @@ impl View {
         self.polled.is_some_and(|polled| self.now - polled <= STALE_AFTER)
     }
 
+    /// Whether what a reader said is young, by the clock.
+    fn is_young(&self, reader: usize) -> bool {
+        self.readers.get(&reader).is_some_and(|it| self.now - it.said < SUSPECT_AFTER)
+    }
+
     fn is_unreachable(&self, sighting: &Sighting) -> bool {
         self.reach.get(&sighting.record.reader).is_some_and(Reach::is_lost)
     }
@@ -133,6 +151,23 @@ impl View {
             self.reach.entry(*best).or_default().sent = Some(self.now);
         }
         readers
+    }
+
+    /// Asks the store what it holds of the readers. A question that comes late is the manager's own delay; one that is not
+    /// answered is not.
+    pub fn asks(&mut self) {
+        let since_last = self.asked.replace(self.now).map_or(0, |last| self.now - last);
+        if since_last > STALE_AFTER {
+            self.looking_since = self.now;
+        } else {
+            let pause = paused(Duration::from_millis(since_last), LOOK_EVERY);
+            self.health.worked(Duration::from_millis(self.now), pause);
+        }
+    }
+
+    /// How long it waits for what one would wait for so long that is never late itself.
+    fn wait(&self, time: Ms) -> Ms {
+        self.health.wait(Duration::from_millis(time)).as_millis() as u64
     }
 
     fn silence(&self, sighting: &Sighting) -> Ms {
@@ -172,15 +207,13 @@ impl View {
         self.highest_epoch.max(readers.unwrap_or(0))
     }
 
-    pub fn saw(&mut self, at: Ms, record: Record) {
+    pub fn saw(&mut self, at: Ms, record: Record, seen: bool) {
         let reader = record.reader;
         self.held.retain(|(of, _), _| *of != reader);
-        self.old.retain(|(of, _), _| *of != reader);
         for held in &record.held {
             self.held.insert((reader, held.video.clone()), held.clone());
-            self.old.insert((reader, held.video.clone()), Held { ready: false, ..held.clone() });
         }
-        let sighting = Sighting { record, changed: at, said: at, probed: None, answered: false };
+        let sighting = Sighting { record, changed: at, said: at, seen, probed: None, answered: false };
         self.readers.insert(reader, sighting);
         let mut viewers: HashMap<&VideoId, (u64, bool)> = HashMap::new();
         // What one said that is gone is said of nobody.
@@ -199,8 +232,9 @@ impl View {
 
     pub fn judge(&mut self) {
         let counts = |it: &&Sighting| !it.record.draining && !self.removed.contains(&it.record.reader);
-        let missing =
-            |it: &&Sighting| (!it.answered && self.silence(it) >= MISSING_AFTER) || self.is_unreachable(it);
+        let missing = |it: &&Sighting| {
+            (!it.answered && self.silence(it) >= self.wait(MISSING_AFTER)) || self.is_unreachable(it)
+        };
         let all = self.readers.values().filter(counts).count();
         let gone = self.readers.values().filter(counts).filter(missing).count();
         self.too_many = gone > (all / 3).max(1);
@@ -210,6 +244,12 @@ impl View {
     pub fn observe(&mut self, sent: Ms, records: Vec<Record>, removed: BTreeSet<usize>) {
         self.removed = removed;
         let blind = self.polled.map(|polled| sent.saturating_sub(polled));
+        if let Some(gap) = blind.filter(|gap| *gap <= STALE_AFTER) {
+            let pause = paused(Duration::from_millis(gap), LOOK_EVERY);
+            for sighting in self.readers.values_mut() {
+                sighting.changed = (sighting.changed + pause.as_millis() as u64).min(sent);
+            }
+        }
         if blind.is_none_or(|blind| blind > STALE_AFTER) {
             self.looking_since = sent;
             for sighting in self.readers.values_mut() {
@@ -220,7 +260,7 @@ impl View {
         for record in records {
             let known = self.readers.get(&record.reader).map(|it| it.record.beat);
             if known.is_none_or(|beat| beat < record.beat) {
-                self.saw(sent, record);
+                self.saw(sent, record, known.is_some());
             }
         }
         self.polled = self.polled.max(Some(sent));

@@ -18,6 +18,7 @@ pub mod audience;
 pub mod poster;
 pub mod processes;
 pub mod stream;
+pub mod tls;
 pub mod viewer;
 
 use audience::Audience;
@@ -84,6 +85,8 @@ pub async fn watch(listen: SocketAddr, gateway: Url) -> anyhow::Result<()> {
         .route("/forget", post(forget))
         .route("/settled", get(settled))
         .route("/pushed", get(pushed))
+        .route("/over-tls", post(over_tls))
+        .route("/over-tls/comment/{video}", post(comment_over_tls))
         .route("/healthz", get(|| async { "ok" }))
         .with_state(audience);
     Ok(axum::serve(TcpListener::bind(listen).await?, router).await?)
@@ -125,6 +128,18 @@ async fn settled(State(audience): Shared) -> Json<Settled> {
 
 async fn pushed(State(audience): Shared) -> Result<Json<Value>, Refused> {
     audience.pushed().await.map(Json).map_err(|error| refused(&error))
+}
+
+async fn over_tls(Json(asked): Json<tls::Asked>) -> Result<Json<tls::Said>, Refused> {
+    asked.get().await.map(Json).map_err(|error| refused(&error))
+}
+
+async fn comment_over_tls(
+    Path(video): Path<String>,
+    Json(asked): Json<tls::Asked>,
+) -> Result<Json<Value>, Refused> {
+    let ms = asked.comment(&video).await.map_err(|error| refused(&error))?;
+    Ok(Json(json!({"ms": ms})))
 }
 
 type Refused = (StatusCode, String);

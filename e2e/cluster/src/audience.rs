@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use crate::agent::poster::{Posted, Posting};
 use crate::agent::processes::Memory;
+use crate::agent::tls::{Asked, Said};
 use crate::agent::viewer::Way;
 use crate::agent::{Crowd, PORT, Report, Settled};
 use crate::kube::{self, DAEMON_SET, NAMESPACE, NODE, POD};
@@ -106,6 +107,19 @@ pub async fn report(world: &World) -> anyhow::Result<Report> {
 /// The first list that the websocket service pushes.
 pub async fn pushed(world: &World) -> anyhow::Result<Value> {
     ask(world, Method::GET, "/pushed", None).await
+}
+
+/// What a server says over TLS to who knows it by an authority and shows no certificate.
+pub async fn ask_over_tls(world: &World, asked: &Asked) -> anyhow::Result<Said> {
+    let said = ask(world, Method::POST, "/over-tls", Some(&serde_json::to_value(asked)?)).await?;
+    Ok(serde_json::from_value(said)?)
+}
+
+/// Posts a comment over TLS and waits for it on a stream. Answers how many ms it took.
+pub async fn comment_over_tls(world: &World, asked: &Asked, video: &str) -> anyhow::Result<u64> {
+    let path = format!("/over-tls/comment/{video}");
+    let came = ask(world, Method::POST, &path, Some(&serde_json::to_value(asked)?)).await?;
+    came["ms"].as_u64().context("no ms")
 }
 
 /// Counts moves and comments anew; faults stay.

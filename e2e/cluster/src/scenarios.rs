@@ -23,6 +23,7 @@ mod pods;
 mod repair;
 mod restarts;
 mod rules;
+mod tls;
 
 /// The command line.
 #[derive(Debug, Clone, clap::Args)]
@@ -45,7 +46,7 @@ type Scenario = for<'a> fn(&'a World) -> LocalBoxFuture<'a, anyhow::Result<Strin
 
 /// In this order: each leaves the system as the next one needs it, ready and without an audience; the last ones take it
 /// away.
-const SCENARIOS: [(&str, Scenario); 18] = [
+const SCENARIOS: [(&str, Scenario); 19] = [
     ("rules", |world| Box::pin(rules::refuse_exactly(world))),
     ("install", |world| Box::pin(install::to_ready(world))),
     ("helm-test", |world| Box::pin(install::helm_test(world))),
@@ -57,6 +58,7 @@ const SCENARIOS: [(&str, Scenario); 18] = [
     ("pods", |world| Box::pin(pods::as_their_users_want_them(world))),
     ("load-loss", |world| Box::pin(load_loss::falls_back(world))),
     ("hibernation", |world| Box::pin(hibernation::to_zero_and_back(world))),
+    ("tls", |world| Box::pin(tls::sealed(world))),
     ("crowd", |world| Box::pin(crowd::moves_and_misses_nothing(world))),
     ("kills", |world| Box::pin(kills::in_the_middle_of_a_drain(world))),
     ("at-rest", |world| Box::pin(at_rest::asks_for_nothing(world))),

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::lifetime::Lifetime;
 use super::scope::Scope;
-use super::{ADMIN_PORT, Component, Store, identity, names, object, secrets};
+use super::{ADMIN_PORT, Component, Store, identity, names, object, secrets, tls};
 use crate::crd::RedisTopology;
 
 /// Where the file is in a pod.
@@ -50,6 +50,7 @@ fn settings(scope: Scope<'_>, component: Component) -> BTreeMap<&'static str, Va
     }
     settings.extend(peers(scope, component));
     settings.extend(identity::settings(scope, component));
+    settings.extend(tls::settings(scope, component));
     settings.extend(own(scope, component));
     // An image that is older than a setting would refuse to start with it.
     let version = Version::of_image(&scope.spec.image);
@@ -95,7 +96,7 @@ fn peers(scope: Scope<'_>, component: Component) -> Vec<(&'static str, Value)> {
                 // The managers say where a video's readers are.
                 Component::Reader | Component::Consumer | Component::Gateway => return None,
             };
-            Some((setting, json!(names::url(scope.name, scope.namespace, *peer)?)))
+            Some((setting, json!(scope.url(*peer)?)))
         })
         .collect()
 }

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::object::Object;
 use super::scope::{self, Scope};
-use super::{Component, Kind, names};
+use super::{Component, Kind, names, tls};
 use crate::crd::ExposureType;
 
 /// What an Ingress needs so that streams live: the usual controllers cut off what is silent for a minute, and some hold
@@ -64,7 +64,7 @@ pub(super) fn to_reader(scope: Scope<'_>, reader: &str) -> Option<Object> {
 pub(super) fn public_url(scope: Scope<'_>, reader: &str) -> String {
     let exposure = &scope.spec.exposure;
     match (exposure.kind, exposure.reader_host(reader)) {
-        (ExposureType::None, _) | (_, None) => names::reader_url(scope.namespace, reader),
+        (ExposureType::None, _) | (_, None) => scope.reader_url(reader),
         (ExposureType::Ingress, Some(host)) if exposure.tls_secret.is_none() => format!("http://{host}"),
         (_, Some(host)) => format!("https://{host}"),
     }
@@ -82,7 +82,9 @@ fn way_in(scope: Scope<'_>, way: &Way<'_>) -> Option<Object> {
 
 fn ingress(scope: Scope<'_>, way: &Way<'_>) -> Ingress {
     let exposure = &scope.spec.exposure;
-    let own = STREAM_ANNOTATIONS.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned()));
+    let backend = tls::on(scope).then_some(tls::BACKEND_ANNOTATIONS);
+    let own = STREAM_ANNOTATIONS.into_iter().chain(backend.into_iter().flatten());
+    let own = own.map(|(key, value)| (key.to_owned(), value.to_owned()));
     let mut metadata = scope.metadata(way.name, Some(way.component), way.reader);
     metadata.annotations = Some(own.chain(exposure.annotations.clone()).collect::<BTreeMap<_, _>>());
     let path = HTTPIngressPath {

@@ -107,8 +107,7 @@ pub(super) fn settings(scope: Scope<'_>, component: Component) -> Vec<(&'static 
     }
     if component == Component::Manager {
         // Where a reader is follows from who it is.
-        let mut urls =
-            vec![names::reader_url(scope.namespace, "{reader}"), exposure::public_url(scope, "{reader}")];
+        let mut urls = vec![scope.reader_url("{reader}"), exposure::public_url(scope, "{reader}")];
         urls.dedup();
         settings.push(("reader-urls", json!(urls)));
     }

@@ -117,21 +117,23 @@ pub fn audience(cluster: &str, namespace: &str) -> String {
     format!("liverank.dev/{namespace}/{cluster}")
 }
 
-/// Where a component's Service is reached inside the Kubernetes cluster; `None` for one that serves nobody.
-pub fn url(cluster: &str, namespace: &str, component: Component) -> Option<String> {
-    component.http_port().map(|port| format!("http://{}.{namespace}:{port}", of(cluster, component)))
+/// What a Service is called in addresses over TLS: certificates have to name it, and a wildcard in one needs three labels.
+pub fn host(service: &str, namespace: &str) -> String {
+    format!("{service}.{namespace}.svc")
 }
 
-/// Where the managers are reached inside the Kubernetes cluster.
-pub fn manager_url(cluster: &str, namespace: &str) -> String {
-    let port = Component::Manager.http_port().unwrap_or_default();
-    format!("http://{}.{namespace}:{port}", of(cluster, Component::Manager))
+/// Where a Service is reached inside the Kubernetes cluster.
+pub fn url(service: &str, namespace: &str, port: u16, tls: bool) -> String {
+    if tls {
+        format!("https://{}:{port}", host(service, namespace))
+    } else {
+        format!("http://{service}.{namespace}:{port}")
+    }
 }
 
 /// Where a reader is reached inside the Kubernetes cluster.
-pub fn reader_url(namespace: &str, reader: &str) -> String {
-    let port = Component::Reader.http_port().unwrap_or_default();
-    format!("http://{reader}.{namespace}:{port}")
+pub fn reader_url(namespace: &str, reader: &str, tls: bool) -> String {
+    url(reader, namespace, Component::Reader.http_port().unwrap_or_default(), tls)
 }
 
 /// Labels that tell the pods of a component (of all components, where none is given) of a cluster from all others.
@@ -191,9 +193,8 @@ mod tests {
     }
 
     #[test]
-    fn ports_in_addresses_are_the_components() {
-        assert_eq!(url("live", "tv", Component::Manager), Some(manager_url("live", "tv")));
-        assert_eq!(Component::Reader.http_port(), Some(4001));
-        assert_eq!(url("live", "tv", Component::Consumer), None);
+    fn addresses_say_whether_they_take_tls() {
+        assert_eq!(reader_url("tv", "live-reader-0", false), "http://live-reader-0.tv:4001");
+        assert_eq!(url("live-manager", "tv", 6100, true), "https://live-manager.tv.svc:6100");
     }
 }

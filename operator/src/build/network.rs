@@ -11,7 +11,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::scope::Scope;
-use super::{ADMIN_PORT, Component, Kind, Object, names};
+use super::{ADMIN_PORT, Component, Kind, Object, names, tls};
 use crate::crd::{ReaderExposure, ServiceType};
 
 /// Where DNS is asked: the usual port, and the one behind it where the DNS pods run unprivileged (policies see a
@@ -64,6 +64,8 @@ fn service_spec(scope: Scope<'_>, component: Component, selector: BTreeMap<Strin
     let balanced = kind == ServiceType::LoadBalancer;
     let port = |name: &str, port: u16| ServicePort {
         name: Some(name.to_owned()),
+        // Proxies that choose by it how they speak to what is behind.
+        app_protocol: tls::on(scope).then(|| "https".to_owned()),
         port: port.into(),
         target_port: Some(IntOrString::String(name.to_owned())),
         protocol: Some("TCP".to_owned()),

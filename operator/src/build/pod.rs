@@ -12,7 +12,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::lifetime::Lifetime;
 use super::scope::{self, Scope};
-use super::{ADMIN_PORT, Component, config, extras, identity, names, object, quantity, secrets};
+use super::{ADMIN_PORT, Component, config, extras, identity, names, object, quantity, secrets, tls};
 
 /// Requested where the user says nothing: enough to be scheduled sensibly, and something for an autoscaler to divide by.
 const REQUESTS: [(&str, &str); 2] = [("cpu", "100m"), ("memory", "128Mi")];
@@ -117,11 +117,11 @@ fn container(scope: Scope<'_>, component: Component, reader: Option<&str>) -> Co
         resources: Some(resources(scope.pod(component).resources.clone().unwrap_or_default())),
         // A runtime that has started, so that the other two may begin to judge; two minutes for a store's name to be
         // found and a slow node.
-        startup_probe: Some(probe("/livez", 1, 5, 120)),
+        startup_probe: Some(probe(scope, "/livez", 1, 5, 120)),
         // Can answer: what it depends on may be away meanwhile, and somebody must be left to say so.
-        readiness_probe: Some(probe("/readyz", 5, 3, 2)),
+        readiness_probe: Some(probe(scope, "/readyz", 5, 3, 2)),
         // Its runtime moves at all; half a minute, for a restart costs all that are connected.
-        liveness_probe: Some(probe("/livez", 10, 5, 3)),
+        liveness_probe: Some(probe(scope, "/livez", 10, 5, 3)),
         lifecycle: Lifetime::of(component, scope.spec).pre_stop.map(before_stop),
         security_context: Some(extras::own_security(scope, component)),
         termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
@@ -134,7 +134,7 @@ fn arguments(scope: Scope<'_>, component: Component, reader: Option<&str>) -> Ve
         vec![component.name().to_owned(), format!("--config={}/{}", config::FOLDER, config::FILE)];
     if let Some(reader) = reader {
         arguments.push(format!("--reader-id={reader}"));
-        arguments.push(format!("--internal-url={}", names::reader_url(scope.namespace, reader)));
+        arguments.push(format!("--internal-url={}", scope.reader_url(reader)));
         arguments.push(format!("--public-url={}", super::exposure::public_url(scope, reader)));
     }
     arguments.extend(scope.pod(component).extra_args.iter().cloned());
@@ -168,6 +168,7 @@ fn volumes(scope: Scope<'_>, component: Component) -> Vec<Volume> {
     let files = secrets::files(scope.spec, component);
     let files = files.iter().map(secrets::File::volume);
     let ours = [config].into_iter().chain(files).chain(identity::volumes(scope, component));
+    let ours = ours.chain(tls::volumes(scope, component));
     ours.chain(extras::volumes(scope, component)).collect()
 }
 
@@ -181,7 +182,8 @@ fn mounts(scope: Scope<'_>, component: Component) -> Vec<VolumeMount> {
     let files = secrets::files(scope.spec, component);
     let files = files.iter().map(secrets::File::mount);
     let given = scope.pod(component).volume_mounts.iter().cloned();
-    [config].into_iter().chain(files).chain(identity::mounts(scope, component)).chain(given).collect()
+    let ours = [config].into_iter().chain(files).chain(identity::mounts(scope, component));
+    ours.chain(tls::mounts(scope, component)).chain(given).collect()
 }
 
 /// The user's, with our requests for what the user neither requests nor limits.
@@ -204,11 +206,13 @@ pub(super) fn written(mut given: ResourceRequirements) -> ResourceRequirements {
     given
 }
 
-fn probe(path: &str, period_seconds: i32, timeout_seconds: i32, failures: i32) -> Probe {
+fn probe(scope: Scope<'_>, path: &str, period_seconds: i32, timeout_seconds: i32, failures: i32) -> Probe {
     Probe {
         http_get: Some(HTTPGetAction {
             path: Some(path.to_owned()),
             port: IntOrString::String("admin".to_owned()),
+            // The kubelet checks no certificate.
+            scheme: tls::on(scope).then(|| "HTTPS".to_owned()),
             ..HTTPGetAction::default()
         }),
         period_seconds: Some(period_seconds),

@@ -4,7 +4,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, 
 use kube::Resource;
 use serde::Serialize;
 
-use super::{Component, Input, names};
+use super::{Component, Input, names, tls};
 use crate::crd::{Pod, RankingCluster, RankingClusterSpec, Service, ServiceAccount};
 
 /// A cluster under construction.
@@ -65,6 +65,17 @@ impl<'a> Scope<'a> {
             Component::Statistics => &self.spec.statistics.service_account,
             Component::Gateway => &self.spec.gateway.service_account,
         }
+    }
+
+    /// Where a component's Service is reached inside the Kubernetes cluster; `None` for one that serves nobody.
+    pub(super) fn url(self, component: Component) -> Option<String> {
+        let port = component.http_port()?;
+        Some(names::url(&names::of(self.name, component), self.namespace, port, tls::on(self)))
+    }
+
+    /// Where a reader is reached inside the Kubernetes cluster.
+    pub(super) fn reader_url(self, reader: &str) -> String {
+        names::reader_url(self.namespace, reader, tls::on(self))
     }
 
     pub(super) fn selector(self, component: Component) -> LabelSelector {

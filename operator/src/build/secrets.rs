@@ -29,20 +29,7 @@ impl File<'_> {
     }
 
     pub(super) fn volume(&self) -> Volume {
-        Volume {
-            name: self.volume.to_owned(),
-            secret: Some(SecretVolumeSource {
-                secret_name: Some(self.secret.name.clone()),
-                items: Some(vec![KeyToPath {
-                    key: self.secret.key.clone(),
-                    path: self.name.to_owned(),
-                    mode: None,
-                }]),
-                default_mode: Some(MODE),
-                optional: None,
-            }),
-            ..Volume::default()
-        }
+        volume(self.volume, &self.secret.name, &[(&self.secret.key, self.name)])
     }
 
     pub(super) fn mount(&self) -> VolumeMount {
@@ -52,6 +39,25 @@ impl File<'_> {
             read_only: Some(true),
             ..VolumeMount::default()
         }
+    }
+}
+
+/// A volume of a Secret's keys, each as a file of another name or of its own.
+pub(super) fn volume(name: &str, secret: &str, files: &[(&str, &str)]) -> Volume {
+    let file = |(key, path): &(&str, &str)| KeyToPath {
+        key: (*key).to_owned(),
+        path: (*path).to_owned(),
+        mode: None,
+    };
+    Volume {
+        name: name.to_owned(),
+        secret: Some(SecretVolumeSource {
+            secret_name: Some(secret.to_owned()),
+            items: Some(files.iter().map(file).collect()),
+            default_mode: Some(MODE),
+            optional: None,
+        }),
+        ..Volume::default()
     }
 }
 
@@ -69,7 +75,14 @@ pub(super) fn files(spec: &RankingClusterSpec, component: Component) -> Vec<File
         .then(|| spec.auth.jwks.as_ref()?.secret_key.as_ref())
         .flatten()
         .map(|secret| File { setting: "auth-jwks-file", volume: "jwks", name: "jwks.json", secret });
-    of_stores.chain(jwks).collect()
+    let revoked = checks_users(spec, component).then_some(spec.auth.revoked_secret.as_ref()).flatten();
+    let revoked = revoked.map(|secret| File {
+        setting: "auth-revoked-file",
+        volume: "liverank-revoked",
+        name: "revoked.json",
+        secret,
+    });
+    of_stores.chain(jwks).chain(revoked).collect()
 }
 
 /// Where a component that checks users' tokens gets the keys, if not from a Secret.

@@ -4,7 +4,7 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use serde_json::json;
 
 use super::scope::{self, Scope};
-use super::{Component, Kind, Object, config, names};
+use super::{Component, Kind, Object, config, names, tls};
 
 /// The configuration file of a component. It never changes: another file is another object, named by its hash, and the
 /// template that names it is rolled out in its component's turn. So a pod of an old template that starts again finds the
@@ -23,6 +23,11 @@ pub(super) fn config_map(scope: Scope<'_>, component: Component) -> Object {
 /// What the Prometheus operator reads; its types are not among Kubernetes' own.
 pub(super) fn service_monitor(scope: Scope<'_>) -> Object {
     let name = scope.name;
+    let mut endpoint = json!({ "port": "admin", "path": "/metrics" });
+    if let Some(tls) = tls::scraped(scope) {
+        endpoint["scheme"] = json!("https");
+        endpoint["tlsConfig"] = tls;
+    }
     let body = json!({
         "apiVersion": "monitoring.coreos.com/v1",
         "kind": "ServiceMonitor",
@@ -30,7 +35,7 @@ pub(super) fn service_monitor(scope: Scope<'_>) -> Object {
         "spec": {
             "selector": { "matchLabels": names::selector(scope.name, None) },
             "targetLabels": [names::INSTANCE, names::COMPONENT, names::READER],
-            "endpoints": [{ "port": "admin", "path": "/metrics" }],
+            "endpoints": [endpoint],
         },
     });
     Object::stored(Kind::ServiceMonitor, name.to_owned(), None, None, body)

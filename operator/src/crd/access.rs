@@ -28,6 +28,10 @@ pub struct Auth {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 512))]
     pub audience: Option<String>,
+    /// A list of tokens that are good no more, as `--auth-revoked-file` of the gateway has it. Its Secret may change at any time;
+    /// what is revoked by the API needs none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revoked_secret: Option<SecretKey>,
 }
 
 const fn yes() -> bool {

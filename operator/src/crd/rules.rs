@@ -46,6 +46,10 @@ pub(super) fn spec() -> Value {
             "viewers would be stranded at readers that another Redis does not know: for new credentials change the \
              Secret's value and set restartAt; for another Redis set comment.enabled to false first",
         ),
+        (
+            "has(self.tls) == has(oldSelf.tls) || oldSelf.hibernate",
+            "pods with TLS and pods without it do not understand each other: set hibernate to true first",
+        ),
     ])
 }
 
@@ -115,6 +119,11 @@ pub(super) fn jwks() -> Value {
 /// On `auth.jwks.url`.
 pub(super) fn jwks_url() -> Value {
     rules(&[("self.startsWith('https://') && isURL(self)", "use a URL that begins with https://")])
+}
+
+/// On `tls.internal.caBundle`.
+pub(super) fn ca_bundle() -> Value {
+    rules(&[("self.contains('-----BEGIN CERTIFICATE-----')", "write certificates of authorities in PEM")])
 }
 
 /// On each of `networkPolicy.egressCIDRs`.

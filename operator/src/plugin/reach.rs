@@ -98,7 +98,10 @@ impl Reach {
     async fn load_text(&self, cluster: &RankingCluster) -> anyhow::Result<String> {
         let port = Component::Manager.http_port().context("managers have a port")?;
         let service = names::of(cluster.name(), Component::Manager);
-        let path = format!("/api/v1/namespaces/{}/services/{service}:{port}/proxy/load", cluster.namespace());
+        // The API server checks no certificate of what is behind it: who may reach its proxy is its own affair.
+        let scheme = if cluster.spec.tls.is_some() { "https:" } else { "" };
+        let namespace = cluster.namespace();
+        let path = format!("/api/v1/namespaces/{namespace}/services/{scheme}{service}:{port}/proxy/load");
         // The API server takes `Authorization` for its own.
         let (account, audience) =
             (names::cli(cluster.name()), names::audience(cluster.name(), cluster.namespace()));

@@ -7,6 +7,7 @@ use futures::StreamExt;
 use liverank_core::handover::Lease;
 use liverank_protocol::roles::Role;
 use liverank_protocol::{CordonRequest, Cordons, CordonsRequest, Load, MoveRequest, MovesRequest, TermState};
+use liverank_runtime::PeerTls;
 use liverank_runtime::client::{ClientError, RequestBuilder};
 use liverank_runtime::peer::{Peers, join, root_cause};
 use reqwest::{StatusCode, Url};
@@ -19,7 +20,8 @@ use tokio::time::timeout;
 use super::lease::Held;
 use super::store::Key;
 use super::tokens::OperatorTokens;
-use crate::build::names;
+use crate::build::{Component, names};
+use crate::crd::Tls;
 
 /// How long an answer may take. Managers answer from memory; a load that comes later is none to plan by.
 const ANSWER: Duration = Duration::from_secs(3);
@@ -72,7 +74,7 @@ impl Default for AnswerBudget {
 }
 
 impl AnswerBudget {
-    /// Room for so many bytes, where there is some in time.
+    /// Waits for room for `bytes` bytes of an answer.
     async fn take(&self, bytes: usize) -> Result<SemaphorePermit<'_>, Refusal> {
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
         let room = timeout(ANSWER, self.0.acquire_many(bytes)).await;
@@ -90,6 +92,8 @@ pub struct Managers {
     templates: Templates,
     cluster: Key,
     tokens: Arc<OperatorTokens>,
+    /// By which authorities they are known, where they take TLS, and the client that does.
+    trusted: Option<(String, Peers)>,
 }
 
 impl Managers {
@@ -100,7 +104,26 @@ impl Managers {
         tokens: Arc<OperatorTokens>,
         cluster: &Key,
     ) -> Self {
-        Self { peers, budget, templates, cluster: cluster.clone(), tokens }
+        Self { peers, budget, templates, cluster: cluster.clone(), tokens, trusted: None }
+    }
+
+    /// From now on, speaks as the resource says. Where its authorities are none, which its problems tell, public ones take their
+    /// place: those give no certificates for names inside a Kubernetes cluster.
+    pub fn speak(&mut self, tls: Option<&Tls>) {
+        let bundle = tls.map(|tls| &tls.internal.ca_bundle);
+        if self.trusted.as_ref().map(|(known, _)| known) == bundle {
+            return;
+        }
+        let name = names::of(&self.cluster.name, Component::Manager);
+        let name = names::host(&name, &self.cluster.namespace);
+        self.trusted = bundle.map(|bundle| {
+            let trusted = PeerTls::trusting(bundle, Some(&name)).unwrap_or_default();
+            (bundle.clone(), Peers::over(&trusted))
+        });
+    }
+
+    fn peers(&self) -> &Peers {
+        self.trusted.as_ref().map_or(&self.peers, |(_, peers)| peers)
     }
 
     /// A request with a token that this cluster's managers take, and nobody else does.
@@ -112,18 +135,18 @@ impl Managers {
 
     /// The managers by name: each pod by its address, or all through their Service.
     pub fn addresses(&self, pods: &[(String, String)]) -> Vec<(String, Url)> {
-        addresses(&self.cluster, &self.templates, pods)
+        addresses(&self.cluster, &self.templates, pods, self.trusted.is_some())
     }
 
     fn reader(&self, reader: &str) -> Option<Url> {
-        reader_url(&self.cluster, &self.templates, reader)
+        reader_url(&self.cluster, &self.templates, reader, self.trusted.is_some())
     }
 
     /// `GET /load`; `detail`: with all assignments.
     pub async fn load(&self, manager: &Url, detail: bool) -> Result<Load, Refusal> {
         let mut url = join(manager, &["load"]);
         url.set_query(Some(if detail { "assignments=true" } else { "assignments=false" }));
-        let request = self.shown(self.peers.client().get(url)).await?;
+        let request = self.shown(self.peers().client().get(url)).await?;
         self.answer(request).await
     }
 
@@ -175,7 +198,7 @@ impl Managers {
             active_connections: u64,
         }
         let url = self.reader(reader).ok_or_else(|| Refusal::Away("it has no address".into()))?;
-        let own: Own = self.answer(self.peers.client().get(join(&url, &["health"]))).await?;
+        let own: Own = self.answer(self.peers().client().get(join(&url, &["health"]))).await?;
         Ok(own.active_connections)
     }
 
@@ -185,7 +208,7 @@ impl Managers {
         path: &str,
         body: &(impl serde::Serialize + Sync),
     ) -> Result<T, Refusal> {
-        let request = self.shown(self.peers.client().post(join(manager, &[path])).json(body)).await?;
+        let request = self.shown(self.peers().client().post(join(manager, &[path])).json(body)).await?;
         self.answer(request).await
     }
 
@@ -193,7 +216,7 @@ impl Managers {
         let away = |error: ClientError| Refusal::Away(root_cause(&error));
         let response = request.timeout(ANSWER).send().await.map_err(away)?;
         let status = response.status();
-        if !self.peers.is_ours(&response) {
+        if !self.peers().is_ours(&response) {
             return Err(Refusal::Away(format!("somebody else answers there: {status}")));
         }
         let mut body = Vec::new();
@@ -215,23 +238,31 @@ impl Managers {
     }
 }
 
-fn addresses(cluster: &Key, templates: &Templates, pods: &[(String, String)]) -> Vec<(String, Url)> {
+fn addresses(
+    cluster: &Key,
+    templates: &Templates,
+    pods: &[(String, String)],
+    tls: bool,
+) -> Vec<(String, Url)> {
     if let Some(template) = &templates.manager {
         let url = template.replace("{cluster}", &cluster.name).replace("{namespace}", &cluster.namespace);
         let service = format!("{}-manager", cluster.name);
         return Url::parse(&url).map(|url| vec![(service, url)]).unwrap_or_default();
     }
     let port = Role::Manager.port().unwrap_or_default();
+    let scheme = if tls { "https" } else { "http" };
     let address = |ip: &str| {
-        if ip.contains(':') { format!("http://[{ip}]:{port}") } else { format!("http://{ip}:{port}") }
+        if ip.contains(':') { format!("{scheme}://[{ip}]:{port}") } else { format!("{scheme}://{ip}:{port}") }
     };
     let pods = pods.iter().filter_map(|(name, ip)| Some((name.clone(), Url::parse(&address(ip)).ok()?)));
     pods.collect()
 }
 
-fn reader_url(cluster: &Key, templates: &Templates, reader: &str) -> Option<Url> {
-    let template = templates.reader.as_deref().unwrap_or("http://{reader}.{namespace}:4001");
-    Url::parse(&template.replace("{reader}", reader).replace("{namespace}", &cluster.namespace)).ok()
+fn reader_url(cluster: &Key, templates: &Templates, reader: &str, tls: bool) -> Option<Url> {
+    let namespace = &cluster.namespace;
+    let template = templates.reader.as_ref();
+    let given = template.map(|it| it.replace("{reader}", reader).replace("{namespace}", namespace));
+    Url::parse(&given.unwrap_or_else(|| names::reader_url(namespace, reader, tls))).ok()
 }
 
 fn lease(held: &Held) -> Lease {
@@ -262,13 +293,16 @@ mod tests {
         let cluster = Key::new("ns", "x");
         let pods = [("a".to_owned(), "10.0.0.1".to_owned()), ("b".to_owned(), "fd00::1".to_owned())];
         let urls = |templates: &Templates| -> Vec<String> {
-            addresses(&cluster, templates, &pods).into_iter().map(|(_, url)| url.to_string()).collect()
+            addresses(&cluster, templates, &pods, false).into_iter().map(|(_, url)| url.to_string()).collect()
         };
         assert_eq!(urls(&Templates::default()), ["http://10.0.0.1:6100/", "http://[fd00::1]:6100/"]);
         let manager = Some("http://127.0.0.1:7000/{namespace}/{cluster}/".into());
         assert_eq!(urls(&Templates { manager, reader: None }), ["http://127.0.0.1:7000/ns/x/"]);
-        let reader = reader_url(&cluster, &Templates::default(), "x-reader-0").unwrap();
-        assert_eq!(reader.as_str(), "http://x-reader-0.ns:4001/");
+        let reader = |tls| reader_url(&cluster, &Templates::default(), "x-reader-0", tls).unwrap();
+        assert_eq!(reader(false).as_str(), "http://x-reader-0.ns:4001/");
+        assert_eq!(reader(true).as_str(), "https://x-reader-0.ns.svc:4001/");
+        let managers = addresses(&cluster, &Templates::default(), &pods, true);
+        assert_eq!(managers[0].1.as_str(), "https://10.0.0.1:6100/");
     }
 
     #[test]

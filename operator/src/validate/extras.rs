@@ -13,8 +13,18 @@ use crate::crd::{ExtraContainer, Pod};
 /// Name of our own container.
 const OWN: &str = "liverank";
 /// Names of our own volumes.
-const OWN_VOLUMES: [&str; 7] =
-    ["config", "identity", "identity-token", "jwks", "kafka-ca", "mongodb-ca", "redis-ca"];
+const OWN_VOLUMES: [&str; 10] = [
+    "config",
+    "identity",
+    "identity-token",
+    "jwks",
+    "kafka-ca",
+    "liverank-revoked",
+    "liverank-tls",
+    "liverank-tls-public",
+    "mongodb-ca",
+    "redis-ca",
+];
 /// A flag that the operator writes and that is no setting of its own.
 const CONFIG: &str = "config";
 

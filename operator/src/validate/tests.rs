@@ -35,6 +35,19 @@ fn nothing_is_wrong_with_what_is_valid() {
 }
 
 #[test]
+fn authorities_are_certificates() {
+    let path = "/spec/tls/internal/caBundle";
+    for (bundle, why) in
+        [("", "there is no certificate in it"), ("-----BEGIN CERTIFICATE-----\n!\n", "not PEM")]
+    {
+        let told = with(path, json!(bundle)).join("; ");
+        assert!(told.starts_with("spec.tls.internal.caBundle: ") && told.contains(why), "{told}");
+    }
+    let bundle = valid().pointer(path).unwrap().as_str().unwrap().to_owned();
+    none(path, json!(bundle.repeat(2)));
+}
+
+#[test]
 fn images_are_read_as_runtimes_read_them() {
     let digest = format!("liverank@sha256:{}", "0".repeat(64));
     for image in [

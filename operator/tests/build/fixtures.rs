@@ -8,7 +8,7 @@ use liverank_operator::crd::RankingCluster;
 use serde_json::Value;
 
 /// The clusters in `clusters/`, each with a snapshot of its name.
-pub const CLUSTERS: [&str; 5] = ["minimal", "full", "no-comment", "per-reader", "httproute"];
+pub const CLUSTERS: [&str; 6] = ["minimal", "full", "no-comment", "per-reader", "httproute", "tls"];
 
 /// A file beside this one or of the operator.
 pub fn path(path: &str) -> PathBuf {

@@ -7,3 +7,4 @@ mod pods;
 mod properties;
 mod rollouts;
 mod snapshots;
+mod tls;

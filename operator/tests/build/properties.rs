@@ -572,7 +572,8 @@ fn policies_let_through_exactly_those_who_talk() {
             (Component::Websocket, "websocket-url"),
             (Component::Statistics, "statistics-url"),
         ] {
-            let url = component.talks_to().contains(&peer).then(|| names::url("live", "tv", peer));
+            let port = peer.http_port().filter(|_| component.talks_to().contains(&peer));
+            let url = port.map(|port| names::url(&names::of("live", peer), "tv", port, false));
             assert_eq!(settings.get(setting), url.map(|url| json!(url)).as_ref(), "{}", component.name());
         }
     }
@@ -622,7 +623,13 @@ fn all_readers_have_one_template_hash_and_names_of_their_own() {
             assert_eq!(object.body["spec"]["strategy"], json!({"type": "Recreate"}));
             let args = container(object).args.unwrap();
             assert!(args.contains(&format!("--reader-id={}", object.name)));
-            assert!(args.contains(&format!("--internal-url=http://{}.tv:4001", object.name)));
+            let name = &object.name;
+            let url = if cluster.spec.tls.is_some() {
+                format!("https://{name}.tv.svc:4001")
+            } else {
+                format!("http://{name}.tv:4001")
+            };
+            assert!(args.contains(&format!("--internal-url={url}")));
         }
     }
 }

@@ -46,6 +46,14 @@ impl ListenerTls {
         Ok((Self { current, failures: Counter::default(), asks: true }, Some(watched)))
     }
 
+    /// TLS with the certificate that is shown to our other processes, which asks for none. Failures are counted together.
+    pub(super) fn of_another(&self, shown: KeyFiles) -> anyhow::Result<(Self, Option<Watched>)> {
+        let files = vec![shown.cert.clone(), shown.key.clone()];
+        let load = move |contents: &[Vec<u8>], now| load(&shown, None, contents, now);
+        let (current, watched) = watched(ShownTo::Peers, files, Box::new(load) as Loader<Current>)?;
+        Ok((Self { current, failures: self.failures(), asks: false }, Some(watched)))
+    }
+
     /// The same for a port whose clients have no certificates.
     #[must_use]
     pub fn without_client_certificates(&self) -> Self {

@@ -47,22 +47,29 @@ impl NamedFile {
     }
 
     fn certificates(&self, pem: &[u8]) -> anyhow::Result<Vec<CertificateDer<'static>>> {
-        let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
-        let found = found.map_err(|error| anyhow!("{self}: it is not PEM: {error}"))?;
-        ensure!(!found.is_empty(), "{self}: there is no certificate in it");
-        Ok(found)
+        certificates(pem).map_err(|error| anyhow!("{self}: {error}"))
     }
 
     /// The authorities in it.
     pub(super) fn authorities(&self, pem: &[u8]) -> anyhow::Result<RootCertStore> {
-        let mut store = RootCertStore::empty();
-        for certificate in self.certificates(pem)? {
-            store
-                .add(certificate)
-                .map_err(|error| anyhow!("{self}: an authority that cannot be used: {error}"))?;
-        }
-        Ok(store)
+        authorities(pem).map_err(|error| anyhow!("{self}: {error}"))
     }
+}
+
+fn certificates(pem: &[u8]) -> anyhow::Result<Vec<CertificateDer<'static>>> {
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
+    let found = found.map_err(|error| anyhow!("it is not PEM: {error}"))?;
+    ensure!(!found.is_empty(), "there is no certificate in it");
+    Ok(found)
+}
+
+/// The authorities in a text.
+pub(super) fn authorities(pem: &[u8]) -> anyhow::Result<RootCertStore> {
+    let mut store = RootCertStore::empty();
+    for certificate in certificates(pem)? {
+        store.add(certificate).map_err(|error| anyhow!("an authority that cannot be used: {error}"))?;
+    }
+    Ok(store)
 }
 
 impl fmt::Display for NamedFile {
@@ -89,7 +96,7 @@ impl KeyFiles {
     /// The certificate and its key, out of the contents of both files.
     ///
     /// # Errors
-    /// Either is none; they do not belong together; the certificate has expired.
+    /// The certificate or the key cannot be read; they do not belong together; the certificate has expired.
     pub(super) fn certified(
         &self,
         cert_pem: &[u8],

@@ -6,14 +6,14 @@
 use std::fmt;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
-use anyhow::anyhow;
+use anyhow::{Context, anyhow};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{ResolvesClientCert, Resumption, WebPkiServerVerifier};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 
-use super::material::{KeyFiles, NamedFile, provider};
+use super::material::{KeyFiles, NamedFile, authorities, provider};
 use super::reload::{Loader, ShownTo, Watched, watched};
 
 /// How our other processes are known over TLS, and what is shown to them. The default trusts the authorities that browsers
@@ -32,7 +32,7 @@ impl Default for PeerTls {
         static PUBLIC: OnceLock<PeerTls> = OnceLock::new();
         let public = || {
             let known = Known { servers: public_servers(), shown: None };
-            Self::of(&Arc::new(RwLock::new(known)))
+            Self::of(&Arc::new(RwLock::new(known)), None)
         };
         PUBLIC.get_or_init(public).clone()
     }
@@ -69,11 +69,23 @@ impl PeerTls {
             Ok((Known { servers, shown: certified.map(|certified| certified.key) }, ends_at))
         };
         let (known, watched) = watched(ShownTo::Peers, files, Box::new(load) as Loader<Known>)?;
-        Ok((Self::of(&known), Some(watched)))
+        Ok((Self::of(&known, None), Some(watched)))
     }
 
-    fn of(known: &Arc<RwLock<Known>>) -> Self {
-        let current = Arc::new(Asked(Arc::clone(known)));
+    /// Knows servers by these authorities (PEM), and shows nothing. A server that is reached by its address has to be called
+    /// `at_addresses`, where that is given: pods have no certificates for addresses.
+    ///
+    /// # Errors
+    /// There is no authority in the text, or the name is none.
+    pub fn trusting(authorities_pem: &str, at_addresses: Option<&str>) -> anyhow::Result<Self> {
+        let servers = servers(authorities(authorities_pem.as_bytes())?)?;
+        let name =
+            at_addresses.map(|name| ServerName::try_from(name.to_owned()).context("the name of a server"));
+        Ok(Self::of(&Arc::new(RwLock::new(Known { servers, shown: None })), name.transpose()?))
+    }
+
+    fn of(known: &Arc<RwLock<Known>>, at_addresses: Option<ServerName<'static>>) -> Self {
+        let current = Arc::new(Asked { known: Arc::clone(known), at_addresses });
         let mut config = ClientConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()
             .expect("the provider has cipher suites for every version")
@@ -107,15 +119,19 @@ struct Known {
 
 /// Asks what is in force.
 #[derive(Debug)]
-struct Asked(Arc<RwLock<Known>>);
+struct Asked {
+    known: Arc<RwLock<Known>>,
+    /// What a server that is reached by its address has to be called.
+    at_addresses: Option<ServerName<'static>>,
+}
 
 impl Asked {
     fn servers(&self) -> Arc<WebPkiServerVerifier> {
-        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner).servers)
+        Arc::clone(&self.known.read().unwrap_or_else(PoisonError::into_inner).servers)
     }
 
     fn shown(&self) -> Option<Arc<CertifiedKey>> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).shown.clone()
+        self.known.read().unwrap_or_else(PoisonError::into_inner).shown.clone()
     }
 }
 
@@ -128,7 +144,11 @@ impl ServerCertVerifier for Asked {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        self.servers().verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
+        let name = match (server_name, &self.at_addresses) {
+            (ServerName::IpAddress(_), Some(name)) => name,
+            _ => server_name,
+        };
+        self.servers().verify_server_cert(end_entity, intermediates, name, ocsp_response, now)
     }
 
     fn verify_tls12_signature(

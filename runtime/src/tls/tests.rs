@@ -168,6 +168,62 @@ async fn only_who_has_a_certificate_of_the_authority_is_answered() {
     other.shutdown.cancel();
 }
 
+#[tokio::test]
+async fn pods_that_are_reached_by_their_addresses_are_known_by_their_service() {
+    let authority = Authority::new();
+    let mount = Mount::new(&authority, 2100);
+    let named = |name: &str| {
+        let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        params.not_after = date_time_ymd(2100, 1, 1);
+        let key = KeyPair::generate().unwrap();
+        (params.signed_by(&key, &authority.issuer).unwrap().pem(), key.serialize_pem())
+    };
+    let (cert, key) = named("*.tv.svc");
+    fs::write(mount.path("service.crt"), cert).unwrap();
+    fs::write(mount.path("service.key"), key).unwrap();
+    let args = TlsArgs {
+        tls_cert_file: Some(mount.path("service.crt")),
+        tls_key_file: Some(mount.path("service.key")),
+        ..TlsArgs::default()
+    };
+    let (url, shell) = serve(args.open().unwrap().listener.unwrap()).await;
+    let trusting = |name| PeerTls::trusting(&authority.pem, name).unwrap();
+    assert_eq!(ask(&trusting(Some("live-manager.tv.svc")), &url).await.unwrap(), 7);
+    for other in [Some("live-manager.radio.svc"), None] {
+        let refused = ask(&trusting(other), &url).await.unwrap_err();
+        assert!(refused.to_string().contains("not valid for name"), "{refused}");
+    }
+    // A name in the address is what the server has to be called.
+    let by_name: Url = url.as_str().replace("127.0.0.1", "localhost").parse().unwrap();
+    let refused = ask(&trusting(Some("live-manager.tv.svc")), &by_name).await.unwrap_err();
+    assert!(refused.to_string().contains("not valid for name"), "{refused}");
+    let of_others = PeerTls::trusting(&Authority::new().pem, Some("live-manager.tv.svc")).unwrap();
+    let refused = ask(&of_others, &url).await.unwrap_err();
+    assert!(refused.to_string().contains("UnknownIssuer"), "{refused}");
+    assert!(PeerTls::trusting("live-ca", None).unwrap_err().to_string().contains("no certificate"));
+    shell.shutdown.cancel();
+}
+
+#[tokio::test]
+async fn the_admin_port_shows_what_is_shown_to_our_other_processes() {
+    let (public, internal) = (Authority::new(), Authority::new());
+    let (front, inside) = (Mount::new(&public, 2100), Mount::new(&internal, 2101));
+    let peers = PeerTlsArgs {
+        peer_ca_file: Some(inside.path("ca.crt")),
+        peer_cert_file: Some(inside.path("tls.crt")),
+        peer_key_file: Some(inside.path("tls.key")),
+    };
+    let tls = TlsArgs { tls_client_ca_file: None, peers, ..front.args() }.open().unwrap();
+    let (url, shell) = serve(tls.listener.unwrap()).await;
+    let (admin, other) = serve(tls.admin.unwrap()).await;
+    let [by_public, by_internal] = [public, internal].map(|it| PeerTls::trusting(&it.pem, None).unwrap());
+    assert_eq!(ask(&by_public, &url).await.unwrap(), 7);
+    assert_eq!(ask(&by_internal, &admin).await.unwrap(), 7);
+    assert!(ask(&by_internal, &url).await.is_err() && ask(&by_public, &admin).await.is_err());
+    shell.shutdown.cancel();
+    other.shutdown.cancel();
+}
+
 async fn connect(peers: &PeerTls, url: &Url) -> TlsStream<TcpStream> {
     let address = url.socket_addrs(|| None).unwrap()[0];
     let stream = TcpStream::connect(address).await.unwrap();

@@ -6,6 +6,7 @@
 //! | `keys` | keeps the issuer's keys up to date |
 //! | `moderator` | knows who moderates |
 //! | `revoked` | knows which tokens are good no more before they expire |
+//! | `revocations` | those of them that moderators and services named |
 //! | `session` | ends streams when their token is good no more |
 //!
 //! Without keys configured, nobody is asked for a token.
@@ -33,10 +34,12 @@ use crate::Gateway;
 
 pub(crate) mod keys;
 pub(crate) mod moderator;
+mod revocations;
 mod revoked;
 pub(crate) mod session;
 
 use keys::{Keys, Source};
+pub(crate) use revoked::MAX_ENTRIES as MAX_REVOKED;
 use revoked::Revoked;
 
 /// The query parameter for those who cannot send headers: a browser's `EventSource` and `WebSocket`.
@@ -150,7 +153,7 @@ impl Auth {
     /// `None` where no keys are configured.
     ///
     /// # Errors
-    /// Those of [`AuthArgs::check`].
+    /// The errors of [`AuthArgs::check`].
     pub(crate) fn new(args: AuthArgs, health: Health) -> anyhow::Result<Option<Self>> {
         let (ask_again, revoked) = (args.ask_again, args.auth_revoked_file.clone());
         let Some((source, issuer, audience)) = args.issuer()? else { return Ok(None) };

@@ -15,6 +15,9 @@ use crate::Gateway;
 /// How often something that was away is asked again, for `/readyz` to be right where no request asks.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
+/// How long until the log is opened again: each try waits for the brokers itself, and asks them for a few answers.
+const OPEN_EVERY: Duration = Duration::from_secs(2);
+
 /// A store or a service that requests need.
 pub(crate) struct Dependency {
     health: Health,
@@ -24,7 +27,7 @@ pub(crate) struct Dependency {
 }
 
 impl Dependency {
-    /// One whose name shows with its first error.
+    /// A dependency; its name shows in the process's health from its first error on.
     pub(crate) fn new(health: Health) -> Self {
         Self { health, name: OnceLock::new(), away: AtomicBool::new(false) }
     }
@@ -111,6 +114,22 @@ impl Peer {
             Err(PeerError::Unavailable(_)) => {}
         }
     }
+}
+
+/// Opens the log, however long that takes, so that a gateway which is there before all consumers has topics to write to.
+/// Posts are answered 503 until there are some; all else is served meanwhile. Each reason why it cannot is logged once.
+/// Never returns.
+pub(crate) async fn open_log(gateway: Arc<Gateway>) {
+    let mut told = String::new();
+    while let Err(error) = gateway.backends.log.open().await {
+        let reason = error.to_string();
+        if reason != told {
+            tracing::warn!(part = error.part(), reason, "the log cannot be opened: trying again");
+            told = reason;
+        }
+        tokio::time::sleep(OPEN_EVERY).await;
+    }
+    std::future::pending::<()>().await;
 }
 
 /// Looks after what is away until it is back, and after the log's own opinion of itself. Never returns.

@@ -102,7 +102,7 @@ pub(crate) async fn by_post(
     Ok(stream(gateway, watch, &caller, exchange).await)
 }
 
-/// Stands for every id that is none: the reader answers it with a `gap`, as it does any other bad id.
+/// Stands for every id that cannot be read: the reader answers it with a `gap`, as it does any other bad id.
 const UNREADABLE: &str = "unreadable";
 
 fn last_id(headers: &HeaderMap, params: &Params) -> String {

@@ -263,6 +263,7 @@ pub async fn run(
         tasks.spawn("keep_revoked", keep_revoked(Arc::clone(&gateway)));
     }
     tasks.spawn("measure_freshness", freshness::measure(Arc::clone(&gateway)));
+    tasks.spawn("open_log", dependency::open_log(Arc::clone(&gateway)));
     gateway.metrics.canary.interval.set(every.as_secs() as i64);
     if !every.is_zero() {
         tasks.spawn("run_canary", canary::run(Arc::clone(&gateway), every));
@@ -281,6 +282,6 @@ async fn keep_keys(gateway: Arc<Gateway>) {
 
 async fn keep_revoked(gateway: Arc<Gateway>) {
     if let Some(auth) = &gateway.auth {
-        auth.revoked.keep().await;
+        auth.revoked.keep(&gateway).await;
     }
 }

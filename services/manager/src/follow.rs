@@ -8,10 +8,9 @@ use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use crate::Manager;
+use crate::liveness::LOOK_EVERY;
 use crate::view::Applied;
 
-/// How often the readers' heartbeats are looked at: twice a beat.
-pub const POLL_EVERY: Duration = Duration::from_millis(500);
 /// How often all assignments are compared by their version, should a change ever have been missed without a sign.
 const RELOAD_EVERY: Duration = Duration::from_secs(30);
 /// How long to wait before asking a store again that did not answer.
@@ -56,10 +55,11 @@ async fn load(manager: &Manager) -> bool {
 
 /// Follows the readers. Never returns.
 pub async fn readers(manager: Arc<Manager>) {
-    let mut ticks = interval(POLL_EVERY);
+    let mut ticks = interval(LOOK_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
+        manager.cluster().watch.asks(Instant::now());
         // First what planners ordered: a manager that has just begun must not take a reader for one that takes viewers
         // before it knows that it was taken away.
         if !follow_orders(&manager).await {

@@ -213,8 +213,11 @@ async fn heartbeat(
         cluster.heard(Instant::now(), record.clone());
     }
     // Refused where it could not be shared: the reader then asks another manager, which may reach the store.
+    let began = Instant::now();
     let shared = manager.ask(manager.store.heartbeat(&record)).await;
     shared.map_err(|error| Problem::unavailable(format!("{error}: try again")))?;
+    let now = Instant::now();
+    manager.cluster().watch.worked(now, now.saturating_duration_since(began));
     let per_minute = manager.config.max_viewers_moved_per_minute;
     let (answer, viewers_elsewhere) = {
         let cluster = manager.cluster();

@@ -9,11 +9,12 @@
 //! answers late is not: it may have much to do. One that a manager found in the store at its start is probed at once.
 //! Who is refused need not be silent for so long: two probes, a second apart, say more than missing heartbeats.
 //!
-//! Three things keep a manager from taking its own troubles for the readers':
+//! Four things keep a manager from taking its own troubles for the readers':
 //! 1. Silence is counted only while it looks: time in which it did not see the store (the store was away, or the
 //!    process stood still) is nobody's silence. So is a probe that failed: it counts once the store was seen after it.
 //! 2. It acts only on a view younger than [`STALE_AFTER`].
-//! 3. It does not act while more than max(1, a third) of the readers seem gone: then it is more likely cut off itself.
+//! 3. The more often it is late itself, the longer it waits for readers ([`LocalHealth`], ADR 022).
+//! 4. It does not act while more than max(1, a third) of the readers seem gone: then it is more likely cut off itself.
 //!    Readers that stay gone are forgotten after [`FORGET_AFTER`], so that this cannot last for ever.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,10 +22,14 @@ use std::time::{Duration, Instant};
 
 use liverank_adapters::assignment_store::ReaderRecord;
 use liverank_core::handover::Held;
+use liverank_core::handover::coordinator::BEAT;
 pub use liverank_core::handover::coordinator::ReaderStatus;
+use liverank_core::handover::local_health::{LocalHealth, paused};
 use liverank_core::{ReaderId, VideoId};
 
-/// Silence after which a reader is suspect: three heartbeats.
+/// How often the readers' heartbeats are looked at: twice a beat.
+pub const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// Silence after which a reader is suspect: three heartbeats. A manager that is late itself waits longer.
 pub const SUSPECT_AFTER: Duration = Duration::from_secs(3);
 /// Silence after which a reader counts among those that seem gone. Readers that a network takes away together fall
 /// silent up to a heartbeat apart: the first must not be acted on before the others show.
@@ -103,6 +108,8 @@ pub struct Sighting {
     changed: Instant,
     /// Whether it was seen alive, rather than found in the store at this manager's start.
     proven: bool,
+    /// Whether it was seen to say what its record says, rather than found: the store may have come back with an old copy.
+    seen: bool,
     /// When it was last probed in this silence, and whether it answered.
     probe: Option<(Instant, bool)>,
     /// When it was last probed at all.
@@ -123,6 +130,12 @@ pub struct Watch {
     polled: Option<Instant>,
     /// Since when it was asked without a break.
     looking_since: Option<Instant>,
+    /// When it was last asked, with success or not.
+    asked: Option<Instant>,
+    /// When this manager first noted how late it is.
+    origin: Option<Instant>,
+    /// How well this manager itself runs.
+    health: LocalHealth,
 }
 
 impl Watch {
@@ -130,6 +143,7 @@ impl Watch {
     pub fn observe(&mut self, asked: Instant, records: Vec<ReaderRecord>) {
         let first = self.polled.is_none();
         let blind = self.polled.map(|polled| asked.saturating_duration_since(polled));
+        self.excuse_own_delay(asked, blind.unwrap_or_default());
         if blind.is_none_or(|blind| blind > STALE_AFTER) {
             self.looking_since = Some(asked);
             for sighting in self.readers.values_mut() {
@@ -148,20 +162,61 @@ impl Watch {
         self.polled = Some(asked);
     }
 
+    /// Notes that the store is about to be asked for the readers. Where that comes late, this manager is late itself, and what
+    /// follows may be late, too. A question that is not answered says nothing of the kind: it only is no look. Nor does a
+    /// break: what was before it counts no more.
+    pub fn asks(&mut self, now: Instant) {
+        let last = self.asked.replace(now).unwrap_or(now);
+        let since_last = now.saturating_duration_since(last);
+        if since_last > STALE_AFTER {
+            self.looking_since = Some(now);
+        } else {
+            self.worked(now, paused(since_last, LOOK_EVERY));
+        }
+    }
+
+    /// A look that came late, though not so late that it is a break: what is missing is nobody's silence.
+    fn excuse_own_delay(&mut self, asked: Instant, since_last: Duration) {
+        if since_last > STALE_AFTER {
+            return;
+        }
+        let pause = paused(since_last, LOOK_EVERY);
+        for sighting in self.readers.values_mut() {
+            sighting.changed = (sighting.changed + pause).min(asked);
+        }
+    }
+
+    /// Notes that some work of this manager was done `late`: a question for the readers, or the answer to a heartbeat.
+    pub fn worked(&mut self, now: Instant, late: Duration) {
+        let origin = *self.origin.get_or_insert(now);
+        self.health.worked(now.saturating_duration_since(origin), late);
+    }
+
+    /// How long this manager waits for what one would wait for so long that is never late itself.
+    pub fn wait(&self, time: Duration) -> Duration {
+        self.health.wait(time)
+    }
+
     fn observe_one(&mut self, asked: Instant, mut record: ReaderRecord, first: bool) {
-        let beat = record.beat;
+        let (beat, polled) = (record.beat, self.polled);
         let Some(known) = self.readers.get_mut(&record.id) else {
             sort(&mut record);
             let polled_beat = Some(beat);
-            let sighting = Sighting { polled_beat, proven: !first, ..Sighting::new(asked, record) };
+            let found = Sighting { proven: !first, seen: false, ..Sighting::new(asked, record) };
+            let sighting = Sighting { polled_beat, ..found };
             self.readers.insert(sighting.record.id.clone(), sighting);
             return;
         };
         // What the store holds unchanged may be older than what the reader told this manager itself, and what it told
         // may be what the store holds now: neither is news.
         let changed = known.polled_beat.replace(beat) != Some(beat);
-        if changed && known.record.beat != beat {
+        let silence = polled.map_or(Duration::ZERO, |polled| polled.saturating_duration_since(known.changed));
+        if changed && is_later(&record, &known.record) {
             known.saw(asked, record);
+        } else if changed && record.incarnation < known.record.incarnation && silence >= SUSPECT_AFTER {
+            // An old copy, or a process on a machine whose clock was set back: its next heartbeat tells.
+            sort(&mut record);
+            (known.record, known.seen) = (record, false);
         }
     }
 
@@ -253,10 +308,18 @@ impl Watch {
         self.polled.is_some_and(|polled| now.saturating_duration_since(polled) <= STALE_AFTER)
     }
 
+    /// Whether viewers may be sent to a reader by what it last said: it was seen to say so lately, and not within a heartbeat
+    /// after a break, for what came then may have waited all the time.
+    pub fn is_current(&self, now: Instant, reader: &ReaderId) -> bool {
+        let since_break =
+            |it: &Sighting| self.looking_since.is_some_and(|break_over| it.since >= break_over + BEAT);
+        self.get(reader).is_some_and(|it| it.seen && it.is_young(now) && since_break(it))
+    }
+
     /// Whether it was looked at for so long that a reader never seen is no more.
     pub fn is_settled(&self, now: Instant) -> bool {
         let since = self.looking_since.filter(|_| self.is_fresh(now));
-        since.is_some_and(|since| now.saturating_duration_since(since) >= SETTLED_AFTER)
+        since.is_some_and(|since| now.saturating_duration_since(since) >= self.wait(SETTLED_AFTER))
     }
 
     /// What to do about readers; `serves` tells whether a reader has videos, `removed` whether it was taken away.
@@ -325,7 +388,7 @@ impl Watch {
 
     /// How a reader stands.
     pub fn standing_of(&self, sighting: &Sighting) -> ReaderStatus {
-        let is_silent = self.silence(sighting) >= SUSPECT_AFTER;
+        let is_silent = self.silence(sighting) >= self.wait(SUSPECT_AFTER);
         match sighting.probe {
             Some((_, false)) if is_silent => ReaderStatus::Gone,
             _ if is_silent => ReaderStatus::Suspect,
@@ -382,8 +445,20 @@ impl Watch {
 
     fn seems_gone(&self, sighting: &Sighting) -> bool {
         let answered = matches!(sighting.probe, Some((_, true)));
-        let is_silent = !answered && self.silence(sighting) >= MISSING_AFTER;
+        let is_silent = !answered && self.silence(sighting) >= self.wait(MISSING_AFTER);
         !sighting.record.draining && (is_silent || sighting.is_unreachable())
+    }
+}
+
+/// Whether a record was written after another one: the store may come back with an old copy, which is no sign of life.
+/// Processes count their heartbeats up, from a random number. Of one that does not say when it began, any other is later.
+const fn is_later(record: &ReaderRecord, known: &ReaderRecord) -> bool {
+    let ahead = record.beat.wrapping_sub(known.beat);
+    let is_ahead = ahead != 0 && ahead < u64::MAX / 2;
+    match (record.incarnation, known.incarnation) {
+        (0, _) | (_, 0) => ahead != 0,
+        (now, before) if now == before => is_ahead,
+        (now, before) => now > before,
     }
 }
 
@@ -401,6 +476,7 @@ impl Sighting {
             polled_beat: None,
             changed: now,
             proven: true,
+            seen: true,
             probe: None,
             tried: None,
             sent: None,
@@ -428,8 +504,8 @@ impl Sighting {
 
     fn saw(&mut self, now: Instant, mut record: ReaderRecord) {
         sort(&mut record);
-        (self.record, self.changed, self.proven, self.probe) = (record, now, true, None);
-        self.since = now;
+        (self.record, self.changed, self.probe) = (record, now, None);
+        (self.proven, self.seen, self.since) = (true, true, now);
     }
 }
 

@@ -24,7 +24,8 @@ use crate::metrics::ManagerMetrics;
 
 /// How often it looks: a fraction of the time in which a reader is to be replaced.
 const EVERY: Duration = Duration::from_millis(250);
-/// How long a silent reader may take to answer a probe: it is next door, and it has been silent for seconds.
+/// How long a silent reader may take to answer a probe: it is next door, and it has been silent for seconds. A manager that
+/// is late itself waits longer.
 const PROBE_TIMEOUT: Duration = Duration::from_millis(500);
 /// Probes at once.
 const PROBES: usize = 64;
@@ -75,6 +76,7 @@ pub async fn run(manager: Arc<Manager>) {
 async fn probe(manager: &Manager) {
     let client = &manager.probes;
     let sent = Instant::now();
+    let within = manager.cluster().watch.wait(PROBE_TIMEOUT);
     let due: Vec<(ReaderId, u64, bool, String)> = manager
         .cluster()
         .watch
@@ -88,7 +90,7 @@ async fn probe(manager: &Manager) {
         })
         .collect();
     let probes = due.into_iter().map(|(reader, beat, done, url)| async move {
-        let outcome = ask(client, &reader, &url).await;
+        let outcome = ask(client, &reader, &url, within).await;
         (reader, beat, done, outcome)
     });
     let mut probes = stream::iter(probes).buffer_unordered(PROBES);
@@ -110,9 +112,9 @@ async fn probe(manager: &Manager) {
 }
 
 /// Whether the reader itself answers at its address; another one that took the address over does not count.
-async fn ask(client: &Client, reader: &ReaderId, url: &str) -> Probed {
+async fn ask(client: &Client, reader: &ReaderId, url: &str, within: Duration) -> Probed {
     let Ok(base) = url.parse::<Url>() else { return Probed::Unreachable };
-    let answer = match client.get(join(&base, &["health"])).timeout(PROBE_TIMEOUT).send().await {
+    let answer = match client.get(join(&base, &["health"])).timeout(within).send().await {
         Ok(answer) => answer,
         Err(error) if error.is_refused() => return Probed::Unreachable,
         Err(_) => return Probed::Late,

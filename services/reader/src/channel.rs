@@ -72,7 +72,7 @@ pub enum Show {
 
 impl Channel {
     /// A room that nobody is in and that stands nowhere yet.
-    pub fn new(video: VideoId, ring_length: usize, now: Instant) -> Self {
+    pub fn new(video: VideoId, (ring_length, ring_bytes): (usize, usize), now: Instant) -> Self {
         Self {
             video,
             called: AtomicU32::new(0),
@@ -84,7 +84,7 @@ impl Channel {
             count: RoomCount::default(),
             viewers: AtomicU64::new(0),
             state: Mutex::new(State {
-                ring: Ring::new(ring_length),
+                ring: Ring::new(ring_length, ring_bytes),
                 blank: false,
                 shown_at: now,
                 showing: false,
@@ -250,6 +250,11 @@ impl Channel {
         if state.ring.numbering() == Some(numbering) {
             state.ring.restore(entries);
         }
+    }
+
+    /// What its ring takes, in bytes, and how many comments went for want of room since this was asked last.
+    pub fn weigh(&self) -> (usize, u64) {
+        self.state().ring.weigh()
     }
 
     /// What is due once in a while. `true`: idle viewers are due a heartbeat, for nothing was shown for `idle`.

@@ -32,7 +32,7 @@ impl UserKey {
 pub struct Asked {
     /// The events that it asked for.
     pub events: StreamEvents,
-    /// Whose shadowed comments it is shown; none are nobody's.
+    /// The user whose shadowed comments it is shown; absent: it is shown no shadowed comments.
     pub user: UserKey,
 }
 
@@ -41,6 +41,9 @@ impl From<StreamEvents> for Asked {
         Self { events, user: UserKey::default() }
     }
 }
+
+/// What an entry takes beside its text: its place in the ring, and what the allocator keeps of it.
+const OVERHEAD: usize = 128;
 
 /// See the module.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -101,6 +104,11 @@ impl EncodedEntry {
             Some(special) if special.whom.is(asked) => &special.event,
             _ => &self.plain,
         }
+    }
+
+    /// What it takes of memory, in bytes.
+    pub fn size(&self) -> usize {
+        self.plain.len() + self.special.as_ref().map_or(0, |special| special.event.len()) + OVERHEAD
     }
 
     /// Who alone is shown it.

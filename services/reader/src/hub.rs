@@ -40,6 +40,8 @@ pub struct Settings {
     pub capacity: u64,
     /// Comments a viewer who comes back may have missed.
     pub ring_length: usize,
+    /// Bytes that these may take together; where they take more, the oldest go.
+    pub ring_bytes: usize,
     /// How long nothing may be sent to a viewer.
     pub idle: Duration,
     /// Writes a second above which they are joined; by default what this machine's threads make without strain.
@@ -231,7 +233,8 @@ impl Hub {
     }
 
     fn room_in(&self, rooms: &mut HashMap<VideoId, Arc<Channel>>, video: &VideoId) -> Arc<Channel> {
-        let fresh = || Arc::new(Channel::new(video.clone(), self.settings.ring_length, Instant::now()));
+        let ring = (self.settings.ring_length, self.settings.ring_bytes);
+        let fresh = || Arc::new(Channel::new(video.clone(), ring, Instant::now()));
         let room = Arc::clone(rooms.entry(video.clone()).or_insert_with(fresh));
         self.metrics.active_channels.set(rooms.len() as i64);
         room
@@ -354,12 +357,16 @@ impl Hub {
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            let now = Instant::now();
+            let (now, mut held) = (Instant::now(), 0);
             for room in self.rooms() {
                 if room.rest(now, self.settings.idle) {
                     self.fanout.news(&room);
                 }
+                let (bytes, crowded_out) = room.weigh();
+                held += bytes;
+                self.metrics.crowded_out.inc_by(crowded_out);
             }
+            self.metrics.ring_bytes.set(held as i64);
         }
     }
 

@@ -84,6 +84,10 @@ pub struct Config {
     /// Comments of each watched video kept in memory: what a viewer who comes back may have missed, at most
     #[arg(long, env = "LIVERANK_RING_LENGTH", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub ring_length: u32,
+    /// Kilobytes that these comments may take, for each watched video; where they take more, the oldest go, and viewers who come
+    /// back to them are told of a gap
+    #[arg(long, env = "LIVERANK_RING_KILOBYTES", default_value_t = 4096, value_parser = clap::value_parser!(u32).range(64..=1_048_576))]
+    pub ring_kilobytes: u32,
     /// Seconds after which an idle viewer is sent a heartbeat
     #[arg(long, env = "LIVERANK_VIEWER_HEARTBEAT", default_value_t = 15, value_parser = clap::value_parser!(u64).range(1..=300))]
     pub viewer_heartbeat: u64,
@@ -105,6 +109,7 @@ impl Default for Config {
             statistics_url: Vec::new(),
             capacity: 20_000,
             ring_length: 1000,
+            ring_kilobytes: 4096,
             viewer_heartbeat: 15,
             writes_per_second: None,
             linger: 10,
@@ -165,6 +170,7 @@ impl Reader {
             id: id.clone(),
             capacity: config.capacity,
             ring_length: config.ring_length as usize,
+            ring_bytes: config.ring_kilobytes as usize * 1024,
             idle: Duration::from_secs(config.viewer_heartbeat),
             writes_per_second: config.writes_per_second,
         };
@@ -286,7 +292,8 @@ pub async fn serve(
     let mut tasks = background(&reader, &config, &shell);
     tasks.spawn("drain", drain::run(Arc::clone(&reader), shell.clone(), served.clone()));
     // The port stays open while the reader empties itself: who comes meanwhile is told where to go.
-    let server_shell = ServiceContext { shutdown: served, drain: shell.drain / 4, ..shell.clone() };
+    let server_shell =
+        ServiceContext { shutdown: served, drain: drain::REQUESTS.min(shell.drain / 4), ..shell.clone() };
     let router = http::router(reader, Arc::clone(&shell.http.origins));
     let serving = async {
         tokio::select! {

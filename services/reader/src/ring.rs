@@ -4,7 +4,7 @@
 //! comes next and gets a shared slice. Promises, tested below for any order, repeat and loss of what is pushed:
 //! 1. A cursor is given each number once and in order; what it cannot be given is named by a gap, so that events and
 //!    gaps together cover every number between where it began and where it is.
-//! 2. Memory is bounded by the capacity, whatever viewers do.
+//! 2. Memory is bounded by the capacity and by bytes, whatever viewers do and however long comments are. Beyond either is a gap.
 //! 3. A comment that a deletion names is given to nobody from then on, in whatever order the two are pushed or restored.
 //!    Its number is: a viewer stands behind it then.
 
@@ -112,6 +112,8 @@ pub struct Hole {
 pub struct Ring {
     /// How far back a resuming viewer may ask.
     reach: usize,
+    /// What the events may take together, and again those that came early. The newest one is kept, whatever it takes.
+    max_bytes: usize,
     numbering: Option<CommentEpoch>,
     /// Grows when comments are numbered anew; 0 while it is unknown where they stand.
     turn: u32,
@@ -119,12 +121,20 @@ pub struct Ring {
     origin: u64,
     /// The events numbered `head - len + 1 ..= head`; `None` was given up.
     events: VecDeque<Option<EncodedEntry>>,
+    /// What they take.
+    bytes: usize,
+    /// There was no room for this number and those before it.
+    no_room_upto: u64,
+    /// Events that went for want of room, since somebody asked last.
+    crowded_out: u64,
     head: u64,
     /// Viewers are given what is up to here: what is behind it waits to be joined with more.
     visible: u64,
     /// The highest number known to exist.
     known: u64,
     early: BTreeMap<u64, EncodedEntry>,
+    /// What they take.
+    early_bytes: usize,
     /// Comments that deletions name, no older than what may be restored.
     removed: BTreeSet<u64>,
     /// The last number of an entry that not all viewers are given alike; 0 without any.
@@ -144,18 +154,24 @@ struct Joined {
 }
 
 impl Ring {
-    /// A ring that serves viewers who missed up to `reach` comments. It holds nothing before [`Ring::anchor`].
-    pub fn new(reach: usize) -> Self {
+    /// A ring that serves viewers who missed up to `reach` comments, fewer where these take more than `max_bytes`. It holds
+    /// nothing before [`Ring::anchor`].
+    pub fn new(reach: usize, max_bytes: usize) -> Self {
         Self {
             reach: reach.max(1),
+            max_bytes,
             numbering: None,
             turn: 0,
             origin: 0,
             events: VecDeque::new(),
+            bytes: 0,
+            no_room_upto: 0,
+            crowded_out: 0,
             head: 0,
             visible: 0,
             known: 0,
             early: BTreeMap::new(),
+            early_bytes: 0,
             removed: BTreeSet::new(),
             last_special: 0,
             shadowed: HashMap::new(),
@@ -170,6 +186,7 @@ impl Ring {
         (self.origin, self.head, self.visible, self.known) = (head, head, head, head);
         self.events.clear();
         self.early.clear();
+        (self.bytes, self.early_bytes, self.no_room_upto) = (0, 0, 0);
         self.removed.clear();
         self.last_special = 0;
         self.shadowed.clear();
@@ -213,9 +230,11 @@ impl Ring {
         }
         if seq > self.head + 1 {
             // A hole is filled from the stores long before as many arrive; what is beyond is fetched with it.
-            if self.early.len() >= self.reach {
+            let full = self.early_bytes + entry.size() > self.max_bytes && !self.early.is_empty();
+            if full || self.early.len() >= self.reach {
                 return Pushed::Refused;
             }
+            self.early_bytes += entry.size();
             self.early.insert(seq, entry);
             return Pushed::Early;
         }
@@ -234,10 +253,15 @@ impl Ring {
         self.removed.insert(seq);
         let at = seq.checked_sub(self.floor());
         let held = at.and_then(|at| self.events.get_mut(at as usize)).and_then(Option::as_mut);
-        if let Some(entry) = held.or_else(|| self.early.get_mut(&seq)) {
-            *entry = entry.removed();
-            self.joined.clear();
-        }
+        let (entry, bytes) = match (held, self.early.get_mut(&seq)) {
+            (Some(entry), _) => (entry, &mut self.bytes),
+            (None, Some(entry)) => (entry, &mut self.early_bytes),
+            (None, None) => return,
+        };
+        *bytes -= entry.size();
+        *entry = entry.removed();
+        *bytes += entry.size();
+        self.joined.clear();
     }
 
     fn unless_removed(&self, seq: u64, entry: EncodedEntry) -> EncodedEntry {
@@ -248,16 +272,43 @@ impl Ring {
         self.head += 1;
         if let Some(entry) = &entry {
             self.note_special(self.head, entry);
+            self.bytes += entry.size();
         }
         self.events.push_back(entry);
         if self.events.len() > self.capacity() {
-            self.events.pop_front();
+            self.drop_oldest();
         }
+        self.make_room();
+    }
+
+    fn drop_oldest(&mut self) {
+        if let Some(Some(entry)) = self.events.pop_front() {
+            self.bytes -= entry.size();
+        }
+    }
+
+    fn make_room(&mut self) {
+        while self.bytes > self.max_bytes && self.events.len() > 1 {
+            self.no_room_upto = self.floor();
+            self.crowded_out += 1;
+            self.drop_oldest();
+        }
+    }
+
+    /// How far back it reaches: less than it may be asked for where there was no room.
+    fn reach_now(&self) -> u64 {
+        (self.reach as u64).min(self.head.saturating_sub(self.no_room_upto))
+    }
+
+    /// What all that is held takes, in bytes; and how many events went for want of room since this was asked last.
+    pub const fn weigh(&mut self) -> (usize, u64) {
+        (self.bytes + self.early_bytes, std::mem::replace(&mut self.crowded_out, 0))
     }
 
     fn append_early(&mut self) -> u64 {
         let before = self.head;
         while let Some(entry) = self.early.remove(&(self.head + 1)) {
+            self.early_bytes -= entry.size();
             self.append(Some(entry));
         }
         self.head - before
@@ -286,6 +337,7 @@ impl Ring {
         let lost = hole.upto - hole.after;
         if lost as usize >= self.capacity() {
             self.events.clear();
+            self.bytes = 0;
             self.head = hole.upto;
         } else {
             (0..lost).for_each(|_| self.append(None));
@@ -315,7 +367,7 @@ impl Ring {
         if self.numbering.as_ref() != Some(&position.numbering) {
             return Cursor::Resume(position);
         }
-        let Start { gap, after } = resume::start(position.seq, self.head, self.reach as u64);
+        let Start { gap, after } = resume::start(position.seq, self.head, self.reach_now());
         match gap {
             Some((from, to)) => Cursor::Missing { turn: self.turn, from, to },
             None => Cursor::At { turn: self.turn, seen: after },
@@ -337,7 +389,7 @@ impl Ring {
 
     /// What has to be fetched so that a viewer who has seen everything up to `seen` misses no more than it must.
     pub fn lacks(&self, seen: u64) -> Option<Hole> {
-        let after = resume::start(seen, self.head, self.reach as u64).after;
+        let after = resume::start(seen, self.head, self.reach_now()).after;
         if after >= self.head {
             return None;
         }
@@ -362,12 +414,19 @@ impl Ring {
             if (floor..=self.head).contains(&seq) {
                 let slot = &mut self.events[(seq - floor) as usize];
                 if slot.is_none() {
+                    self.bytes += event.size();
                     *slot = Some(event);
                 }
             } else if seq + 1 == floor && seq > 0 && self.events.len() < self.capacity() {
+                if self.bytes + event.size() > self.max_bytes {
+                    self.no_room_upto = self.no_room_upto.max(seq);
+                    break;
+                }
+                self.bytes += event.size();
                 self.events.push_front(Some(event));
             }
         }
+        self.make_room();
         self.joined.clear();
     }
 

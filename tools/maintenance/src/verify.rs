@@ -9,7 +9,7 @@ use anyhow::{Context, bail};
 use liverank_adapters::Backends;
 use liverank_adapters::archive::{Archive, Cut, Position};
 use liverank_adapters::event_log::{LogReader, RawRecord, ReadRange};
-use liverank_consumer::counter::read;
+use liverank_consumer::batches::read;
 use liverank_core::counting::{LogRecord, MarkKey, Rules, identities, mark_key};
 use liverank_core::{VideoId, canary};
 use liverank_runtime::output::OutputOrJsonArgs;

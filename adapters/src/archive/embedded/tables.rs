@@ -282,7 +282,7 @@ pub fn decode_comment(video: &str, seq: u64, bytes: &[u8]) -> Result<Comment, Fa
 #[cfg(test)]
 mod fixtures {
     use super::*;
-    use crate::fixtures::{WEIGHTS, check, comment, deletion, json, video};
+    use crate::fixtures::{WEIGHTS, check, comment, deletion, json, pin, shadowed, video};
 
     #[test]
     fn videos() {
@@ -292,7 +292,12 @@ mod fixtures {
 
     #[test]
     fn comments() {
-        for (name, today) in [("embedded-comment", comment()), ("embedded-deletion", deletion())] {
+        for (name, today) in [
+            ("embedded-comment", comment()),
+            ("embedded-deletion", deletion()),
+            ("embedded-pin", pin()),
+            ("embedded-shadowed", shadowed()),
+        ] {
             let write = |comment: &Comment| json(&encode_comment(comment));
             check(name, &today, write, |value| decode_comment("cats", 12, value.to_string().as_bytes()));
         }

@@ -148,7 +148,7 @@ fn known_marks(
     marks(&transaction.open_table(tables.marks)?, keys)
 }
 
-/// Those of the marks that are set, with their values.
+/// The marks among `keys` that are set, with their values.
 pub fn marks(
     table: &impl ReadableTable<MarkKey, u64>,
     keys: impl IntoIterator<Item = MarkKey>,

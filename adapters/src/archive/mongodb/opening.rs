@@ -48,9 +48,13 @@ fn suits(hello: &Document) -> Result<(), StoreError> {
     Ok(())
 }
 
+/// The collections of an archive.
+const COLLECTIONS: [&str; 9] =
+    ["videos", "comments", "rules", "moderation", "held", "offsets", "seen", "marks", "meta"];
+
 pub(super) async fn create(archive: &MongoArchive) -> Result<(), Error> {
     // Beforehand, so that no transaction has to: two that create the same collection would conflict.
-    for name in ["videos", "comments", "rules", "moderation", "held", "offsets", "seen", "marks", "meta"] {
+    for name in COLLECTIONS {
         match archive.db.create_collection(archive.name(name)).await {
             Err(error) if code(&error) == Some(NAMESPACE_EXISTS) => {}
             other => other?,
@@ -117,6 +121,14 @@ pub(super) fn code(error: &Error) -> Option<i32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_collection_is_in_the_document_of_formats() {
+        let document = include_str!("../../../../docs/formats.md");
+        for name in COLLECTIONS {
+            assert!(document.contains(&format!("| MongoDB `{name}` |")), "{name}");
+        }
+    }
 
     #[test]
     fn a_standalone_server_is_refused_in_clear_words() {

@@ -1,30 +1,40 @@
--- Keeps a video's comments and tells its subscribers. KEYS[1] stream of its last comments: n numbering, c comment
--- ARGV: channel, numbering, how many to keep, for how many seconds, PUBLISH or on a cluster SPUBLISH, then of each entry,
--- ascending: its number, the entry, and the number of the comment that it removes, or 0
+-- Keeps a video's comments and tells its subscribers. KEYS[1] stream of its last comments: n numbering, c comment, b bytes of
+-- all comments up to this one
+-- ARGV: channel, numbering, how many to keep, for how many seconds, PUBLISH or on a cluster SPUBLISH, how many bytes to keep,
+-- then of each entry, ascending: its number, the entry, and the number of the comment that it removes, or 0
 -- Where an earlier comment is missing the stream begins anew. A removed comment is a hole in it. Who asks for either goes to
 -- the archive.
 local function number(entry)
   return tonumber(string.match(entry[1], '^%d+'))
 end
 
+-- An earlier release wrote none.
+local function bytes(entry)
+  return tonumber(entry[2][6] or 0)
+end
+
 local first, last
+local total = 0
 local newest = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)[1]
 if newest and newest[2][2] == ARGV[2] then
   first = number(redis.call('XRANGE', KEYS[1], '-', '+', 'COUNT', 1)[1])
   last = number(newest)
+  total = bytes(newest)
 elseif newest then
   redis.call('UNLINK', KEYS[1])
 end
 
 local kept = false
-for at = 6, #ARGV, 3 do
+for at = 7, #ARGV, 3 do
   local seq = tonumber(ARGV[at])
   if not last or seq > last then
     if not last or seq > last + 1 then
       redis.call('UNLINK', KEYS[1])
       first = seq
     end
-    redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[3], ARGV[at] .. '-0', 'n', ARGV[2], 'c', ARGV[at + 1])
+    total = total + #ARGV[at + 1]
+    redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[3], ARGV[at] .. '-0', 'n', ARGV[2], 'c', ARGV[at + 1],
+      'b', string.format('%.0f', total))
     redis.call(ARGV[5], ARGV[1], ARGV[at + 1])
     last, kept = seq, true
   elseif seq < first then
@@ -34,4 +44,22 @@ for at = 6, #ARGV, 3 do
   -- What is kept was published together with its keeping: nothing is left to do.
   if ARGV[at + 2] ~= '0' then redis.call('XDEL', KEYS[1], ARGV[at + 2] .. '-0') end
 end
-if kept then redis.call('EXPIRE', KEYS[1], ARGV[4]) end
+
+if kept then
+  -- The oldest go until those behind them fit. The newest one stays.
+  local room = tonumber(ARGV[6])
+  local look = 1
+  while true do
+    local oldest = redis.call('XRANGE', KEYS[1], '-', '+', 'COUNT', look)
+    local gone = 0
+    for _, entry in ipairs(oldest) do
+      local behind = total - bytes(entry)
+      if total <= room or number(entry) == last or behind + #entry[2][4] <= room or bytes(entry) == 0 then break end
+      redis.call('XDEL', KEYS[1], entry[1])
+      gone = gone + 1
+    end
+    if gone < look or gone == 0 then break end
+    look = 16
+  end
+  redis.call('EXPIRE', KEYS[1], ARGV[4])
+end

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use rdkafka::message::{BorrowedMessage, Header, Headers, Message, OwnedHeaders};
 
-use super::super::{DeadLetter, Origin, RecordPosition, StoredDeadLetter};
+use super::super::{DeadLetter, Origin, RawRecord, RecordPosition, StoredDeadLetter};
 use super::consumer::record;
 
 const REASON: &str = "reason";
@@ -38,11 +38,30 @@ pub(super) fn write(letter: &DeadLetter, limit: usize) -> (Option<&[u8]>, &[u8],
     (key, value, headers)
 }
 
+/// The headers of a letter that is written again as it is.
+pub(super) fn headers_of(letter: &StoredDeadLetter) -> OwnedHeaders {
+    let mut headers = OwnedHeaders::new_with_capacity(5);
+    let mut insert = |name: &str, text: Option<String>| {
+        if let Some(text) = text {
+            headers = std::mem::take(&mut headers).insert(Header { key: name, value: Some(&text) });
+        }
+    };
+    insert(REASON, Some(letter.reason.clone()).filter(|reason| !reason.is_empty()));
+    insert(PARTITION, letter.origin.map(|origin| origin.place.partition.to_string()));
+    insert(OFFSET, letter.origin.map(|origin| origin.place.offset.to_string()));
+    insert(BROKER_TIME, letter.origin.map(|origin| origin.broker_time.to_string()));
+    insert(TRUNCATED_FROM, letter.truncated_from.map(|bytes| bytes.to_string()));
+    headers
+}
+
 /// A letter as it was written; anyone may have written it, with whatever headers.
 pub(super) fn read(message: &BorrowedMessage<'_>) -> StoredDeadLetter {
+    letter(record(message), message.headers())
+}
+
+fn letter(record: RawRecord, headers: Option<&impl Headers>) -> StoredDeadLetter {
     let text = |name: &str| {
-        let headers = message.headers()?;
-        let header = headers.iter().find(|header| header.key == name)?;
+        let header = headers?.iter().find(|header| header.key == name)?;
         std::str::from_utf8(header.value?).ok().map(str::to_owned)
     };
     let number = |name: &str| text(name)?.parse::<u64>().ok();
@@ -51,7 +70,6 @@ pub(super) fn read(message: &BorrowedMessage<'_>) -> StoredDeadLetter {
         let broker_time = text(BROKER_TIME)?.parse().ok()?;
         Some(Origin { place: RecordPosition { partition, offset: number(OFFSET)? }, broker_time })
     };
-    let record = record(message);
     StoredDeadLetter {
         place: RecordPosition { partition: record.partition, offset: record.offset },
         buried_at: record.broker_time,
@@ -60,5 +78,52 @@ pub(super) fn read(message: &BorrowedMessage<'_>) -> StoredDeadLetter {
         key: record.key,
         value: record.value,
         truncated_from: number(TRUNCATED_FROM),
+    }
+}
+
+#[cfg(test)]
+mod fixtures {
+    use serde_json::{Map, Value};
+
+    use super::*;
+    use crate::fixtures::check;
+
+    fn buried(key: &'static [u8], value: &'static [u8]) -> RawRecord {
+        let (key, value) = (Some(Bytes::from_static(key)), Bytes::from_static(value));
+        RawRecord { partition: 0, offset: 7, broker_time: 1_700_000_060_250, key, value }
+    }
+
+    fn headers_of(json: &Value) -> OwnedHeaders {
+        let members = json.as_object().expect("headers");
+        members.iter().fold(OwnedHeaders::new(), |headers, (key, value)| {
+            let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+            headers.insert(Header { key, value: Some(&value) })
+        })
+    }
+
+    /// The headers; the record itself is the one that could not be read, cut to fit.
+    #[test]
+    fn dead_letters() {
+        let record = RawRecord {
+            partition: 4,
+            offset: 99,
+            broker_time: 1_700_000_000_250,
+            ..buried(b"cats", b"{{{{")
+        };
+        let poison = DeadLetter { record, reason: "body: no JSON".to_owned() };
+        let (key, value, _) = write(&poison, LETTER_HEADERS + 6);
+        assert_eq!((key, value), (Some(&b"cat"[..]), &b"{{{"[..]));
+        let today = letter(buried(b"cat", b"{{{"), Some(&write(&poison, LETTER_HEADERS + 6).2));
+        assert_eq!(today.truncated_from, Some(4));
+        let written = |_: &StoredDeadLetter| {
+            let (_, _, headers) = write(&poison, LETTER_HEADERS + 6);
+            let text = |header: Header<'_, &[u8]>| {
+                let value = std::str::from_utf8(header.value.expect("a value")).expect("text");
+                (header.key.to_owned(), Value::from(value))
+            };
+            Value::Object(headers.iter().map(text).collect::<Map<_, _>>())
+        };
+        let read = |json: &Value| Ok::<_, String>(letter(buried(b"cat", b"{{{"), Some(&headers_of(json))));
+        check("kafka-dead-letter", &today, written, read);
     }
 }

@@ -11,9 +11,11 @@ use crate::kube::{self, DEPLOYMENT, POD, condition, text};
 use crate::wait::{until, until_true};
 use crate::world::{COMPONENT, MANAGED, NAME, NAMESPACE_NAME, World, is_ready};
 
-/// How long falling asleep may take: gateways end, then readers, then managers. Each of the three has a drain time of 30 s,
-/// and viewers of other scenarios are still there, so that the readers need all of theirs.
-const ASLEEP: Duration = Duration::from_secs(100);
+/// How long falling asleep may take: gateways end (50 s of grace), then readers (three quarters of their drain time of 165 s
+/// while viewers of other scenarios are there), then managers (30 s of grace).
+const ASLEEP: Duration = Duration::from_secs(210);
+/// How long it has to stay so.
+const QUIET: Duration = Duration::from_secs(3);
 /// How long what was acknowledged may take to be ranked once all are up.
 const RANKED: Duration = Duration::from_secs(30);
 /// Interactions that are acknowledged just before.
@@ -72,9 +74,9 @@ async fn fall_asleep(world: &World, start: Instant) -> anyhow::Result<BTreeMap<S
     ensure!(asking.is_empty(), "these ask for pods: {asking:?}");
     // It stays so: nobody fights about it.
     let quiet = Instant::now();
-    until_true("it stays asleep for three seconds", ASLEEP, async || {
+    until_true("it stays asleep", 5 * QUIET, async || {
         ensure!(world.kube.list(POD, NAMESPACE_NAME, MANAGED).await?.is_empty(), "a pod came back");
-        Ok(quiet.elapsed() > Duration::from_secs(3))
+        Ok(quiet.elapsed() > QUIET)
     })
     .await?;
     Ok(seen)

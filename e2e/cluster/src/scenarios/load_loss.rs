@@ -12,8 +12,8 @@ use crate::world::{NAME, NAMESPACE_NAME, World};
 
 /// After how long the fallback holds: the least that may be said.
 const AFTER: Duration = Duration::from_secs(10);
-/// How long it may take: managers end, what they said grows old (10 s), and then [`AFTER`].
-const FALLBACK: Duration = Duration::from_secs(45);
+/// How long it may take: managers end (30 s of grace), what they said grows old (10 s), then [`AFTER`], and a look (10 s).
+const FALLBACK: Duration = Duration::from_mins(1);
 /// How long it may take until the load is known again.
 const KNOWN: Duration = Duration::from_secs(30);
 

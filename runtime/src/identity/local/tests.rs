@@ -1,4 +1,9 @@
+use serde_json::Value;
+
 use super::*;
+
+#[path = "../../../../core/tests/support/fixtures.rs"]
+mod fixtures;
 
 fn caller(text: &str) -> Caller {
     text.parse().unwrap()
@@ -120,4 +125,24 @@ fn a_file_of_one_process_is_one_process() {
         assert!(KeyRing::read(&own).is_err(), "{}", String::from_utf8_lossy(wrong));
     }
     assert!(KeyRing::read(directory.path()).is_err());
+}
+
+/// A key file, as whose it is, what it signs with, and whom it knows.
+#[test]
+fn the_key_file_of_one_process_is_read_by_the_release_before_and_the_next_one() {
+    type Keys = (String, Seed, BTreeMap<String, Vec<u8>>);
+    let read = |json: &Value| match &*KeyRing::of_one(json.to_string().as_bytes())?.0 {
+        Ring::One { subject, seed, known } => anyhow::Ok((subject.to_string(), *seed, known.clone())),
+        Ring::Secret(_) => bail!("a secret"),
+    };
+    let write = |_: &Keys| {
+        let file = ring().derived(&caller("reader/r1")).unwrap();
+        serde_json::from_str::<Value>(&file).unwrap()
+    };
+    let roles = Role::ALL.into_iter().filter_map(Caller::of);
+    let secret = [b's'; 32];
+    let known = roles.map(|role| (role.to_string(), public(&derive(&secret, &role)))).collect();
+    let today: Keys = ("reader/r1".to_owned(), derive(&secret, &caller("reader/r1")), known);
+    let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures");
+    fixtures::check(&fixtures::Format { directory, name: "key-file", write, read }, &today);
 }

@@ -21,13 +21,15 @@ use serde::Deserialize;
 use tokio::sync::watch;
 
 use super::Viewer;
+use super::revocations::Followed;
+use crate::Gateway;
 
 /// How often the file is looked at.
 const LOOK_EACH: Duration = Duration::from_secs(1);
 /// The longest file: the most entries, with the longest names.
 const MAX_BYTES: u64 = 32 * 1024 * 1024;
-/// The most entries. Tokens live hours, so what is older can go; each takes some 100 bytes of memory, names included.
-const MAX_ENTRIES: usize = 100_000;
+/// The most entries of a file, and the most that the API takes. Tokens live hours, so what is older can go; each takes some 100 bytes of memory, names included.
+pub(crate) const MAX_ENTRIES: usize = 100_000;
 /// What the file is called among the dependencies.
 const PART: &str = "revoked-tokens";
 
@@ -91,10 +93,12 @@ impl List {
 pub(crate) struct Revoked {
     file: Option<PathBuf>,
     list: watch::Sender<Arc<List>>,
+    /// What moderators and services revoked.
+    followed: Followed,
     health: Health,
 }
 
-/// By which it is told whether the file is another one: whoever replaces it, by whatever means, changes one of these.
+/// What shows that the file was replaced: whoever replaces it, by whatever means, changes one of these.
 type Stamp = (u64, u64, i64, i64);
 
 fn stamp(metadata: &Metadata) -> Stamp {
@@ -102,7 +106,7 @@ fn stamp(metadata: &Metadata) -> Stamp {
 }
 
 impl Revoked {
-    /// What `file` says; nothing where there is none.
+    /// What `file` says; nothing is revoked where no file is given.
     ///
     /// # Errors
     /// A file that cannot be read, or is no list. Whoever revokes tokens has to know that it is of effect.
@@ -111,22 +115,35 @@ impl Revoked {
             Some(file) => read(file).with_context(|| wrong(file))?,
             None => List::default(),
         };
-        Ok(Self { file, list: watch::Sender::new(Arc::new(list)), health })
+        Ok(Self { file, list: watch::Sender::new(Arc::new(list)), followed: Followed::default(), health })
     }
 
     /// Whether this viewer's token is revoked now.
     pub(super) fn has(&self, viewer: &Viewer) -> bool {
-        self.list.borrow().has(viewer)
+        self.list.borrow().has(viewer) || self.followed.has(viewer)
     }
 
     /// Completes when this viewer's token is revoked.
     pub(super) async fn revoked(&self, viewer: &Viewer) {
-        // The sender is here, so that this never fails.
-        let _ = self.list.subscribe().wait_for(|list| list.has(viewer)).await;
+        let mut list = self.list.subscribe();
+        tokio::select! {
+            // The sender is here, so that this never fails.
+            _ = list.wait_for(|list| list.has(viewer)) => {}
+            () = self.followed.revoked(viewer) => {}
+        }
+    }
+
+    /// Whether moderators and services have revoked as many as there may be.
+    pub(crate) fn is_full(&self) -> bool {
+        self.followed.is_full()
     }
 
     /// Keeps it up to date. Never returns.
-    pub(crate) async fn keep(&self) {
+    pub(crate) async fn keep(&self, gateway: &Gateway) {
+        tokio::join!(self.keep_file(), self.followed.follow(gateway));
+    }
+
+    async fn keep_file(&self) {
         let Some(file) = &self.file else { return std::future::pending().await };
         let mut read_last = None;
         loop {

@@ -1,4 +1,4 @@
-//! `/moderation/bans`: refuses comments of a user, for a time or for good, on a video, on an owner's videos or everywhere.
+//! `/moderation/bans`: refuses comments of a user, for a time or without an end, on a video, on an owner's videos or everywhere.
 
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ use crate::Gateway;
 use crate::auth::moderator::Actor;
 use crate::interact::too_many;
 
-/// The longest time of a ban that ends: ten years. What is to last longer is for good.
+/// The longest time of a ban that ends: ten years. A ban that is to last longer is given no end.
 const MAX_SECONDS: u64 = 10 * 366 * 24 * 3600;
 /// The greatest revision that clients hold exactly.
 pub(super) const MAX_REVISION: u64 = (1 << 53) - 1;
@@ -69,7 +69,7 @@ pub(super) fn scope_members(body: &mut Value, scope: &Scope) {
     }
 }
 
-fn seconds(body: &Map<String, Value>) -> Result<Option<u64>, Invalid> {
+pub(super) fn seconds(body: &Map<String, Value>) -> Result<Option<u64>, Invalid> {
     let wrong = || Invalid::new("seconds", format!("must be a whole number from 1 to {MAX_SECONDS}"));
     match body.get("seconds") {
         None | Some(Value::Null) => Ok(None),
@@ -135,14 +135,25 @@ pub(crate) async fn list(
     params: Params,
 ) -> Result<Json<Value>, Problem> {
     actor.moderator()?;
+    let (bans, next) = page(&gateway, &params, Restriction::is_of_comments).await?;
+    let lines: Vec<Value> = bans.into_iter().map(line).collect();
+    Ok(Json(json!({ "bans": lines, "next": next })))
+}
+
+/// One page of the restrictions in force of these kinds, and where the next one begins.
+pub(super) async fn page(
+    gateway: &Gateway,
+    params: &Params,
+    is_asked: impl Fn(Restriction) -> bool,
+) -> Result<(Vec<Rule>, Option<u64>), Problem> {
     params.only(&["after", "limit"])?;
     let limit = params.number("limit", 1..=MAX_LIMIT)?.unwrap_or(DEFAULT_LIMIT) as usize;
     let mut after = params.number("after", 0..=MAX_REVISION)?.unwrap_or(0);
     let Ok(_permit) = gateway.in_flight.try_acquire() else { return Err(too_many()) };
-    let (now, mut bans, mut read) = (now_ms(), Vec::new(), 0);
+    let (now, mut found, mut read) = (now_ms(), Vec::new(), 0);
     // A page may be short where many have ended; `next` says that there is more.
-    while bans.len() < limit && read < MAX_READ {
-        let step = limit - bans.len();
+    while found.len() < limit && read < MAX_READ {
+        let step = limit - found.len();
         let changes = gateway.backends.archive.moderation().rules_since(after, step).await;
         let changes = gateway.archive.noted(changes)?;
         let last = changes.len() < step;
@@ -150,13 +161,14 @@ pub(crate) async fn list(
         for RuleChange { revision, what, .. } in changes {
             after = revision;
             let Changed::Restriction { rule, .. } = what else { continue };
-            bans.extend(rule.filter(|rule| rule.until.is_none_or(|until| until > now)).map(line));
+            let in_force = |rule: &Rule| rule.until.is_none_or(|until| until > now) && is_asked(rule.kind);
+            found.extend(rule.filter(in_force));
         }
         if last {
-            return Ok(Json(json!({ "bans": bans, "next": null })));
+            return Ok((found, None));
         }
     }
-    Ok(Json(json!({ "bans": bans, "next": after })))
+    Ok((found, Some(after)))
 }
 
 fn line(rule: Rule) -> Value {

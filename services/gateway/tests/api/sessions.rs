@@ -7,6 +7,8 @@ use axum::Router;
 use axum::extract::ws::WebSocketUpgrade;
 use axum::routing::get;
 use futures::StreamExt;
+use liverank_core::Interaction;
+use liverank_core::counting::{Batch, LogRecord, OffsetRange, Rules};
 use serde_json::{Value, json};
 use tokio_tungstenite::MaybeTlsStream;
 use tokio_tungstenite::tungstenite::Message;
@@ -119,6 +121,98 @@ async fn a_revoked_token_lets_nobody_in_and_its_streams_end_within_two_seconds()
     assert_eq!(post_with(&system, "/interact", &renewed, VIEW).await.status(), 202);
     let metrics = system.shell.metrics.encode();
     assert!(metrics.contains(r#"liverank_gateway_sessions_ended_total{reason="revoked"} 4"#), "{metrics}");
+}
+
+/// Counts what moderators did and was not counted yet, as the consumer does.
+async fn count(system: &System, counted: &mut usize) {
+    let archive = &system.backends.archive;
+    archive.open(&Rules::default()).await.unwrap();
+    let done = system.log.appended().into_iter().map(|(_, value)| value);
+    let done: Vec<Value> = done.filter(|value| value["type"] == "moderation").skip(*counted).collect();
+    *counted += done.len();
+    let (from, now) = (archive.offsets(&[0]).await.unwrap()[0].next, liverank_runtime::now_ms());
+    let records: Vec<LogRecord> = done
+        .iter()
+        .zip(from..)
+        .map(|(value, offset)| {
+            let event = Interaction::from_log(value.to_string().as_bytes(), now).unwrap();
+            LogRecord { partition: 0, offset, broker_time: now + offset as i64, event }
+        })
+        .collect();
+    let span = OffsetRange { partition: 0, from, next: from + records.len() as u64, last: None };
+    archive.commit(&Batch { spans: vec![span], records }).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_a_service_revokes_is_refused_soon_and_ends_streams_and_can_be_taken_back() {
+    let (key, behind) = (Key::ed("d"), silent_lists().await);
+    let (system, _directory) = system(&[&key], &["--websocket-url", &behind]).await;
+    let service = token(&key, &json!({ "roles": ["service"] }));
+    let named = token(&key, &json!({ "jti": "t-1", "iat": now() - 50 }));
+    let other = token(&key, &json!({ "jti": "t-2", "iat": now() - 50 }));
+    let revoke = async |token: &str, body: &Value| {
+        let url = system.at("/moderation/revocations");
+        system.http.post(url).bearer_auth(token).json(body).send().await.unwrap()
+    };
+    for (wrong, field) in [
+        (json!({}), "jti"),
+        (json!({"jti": "a", "sub": "b"}), "sub"),
+        (json!({"sub": ""}), "sub"),
+        (json!({"sub": "ana", "seconds": 0}), "seconds"),
+    ] {
+        let problem: Value = revoke(&service, &wrong).await.json().await.unwrap();
+        assert_eq!(problem["field"], field, "{problem}");
+    }
+    assert_eq!(revoke(&named, &json!({"sub": "ben"})).await.status(), 403, "a viewer revokes nobody's");
+    let (stream, socket) = (comments(&system, &named).await, lists(&system, &named).await);
+    let mut counted = 0;
+    let answer = revoke(&service, &json!({"jti": "t-1", "seconds": 600, "reason": "stolen"})).await;
+    assert_eq!(answer.status(), 202);
+    let answer: Value = answer.json().await.unwrap();
+    assert!(answer["jti"] == "t-1" && answer["until"].is_string(), "{answer}");
+    count(&system, &mut counted).await;
+    let revoked = Instant::now();
+    told(stream, socket, "revoked").await;
+    assert!(revoked.elapsed() < Duration::from_secs(2), "{:?}", revoked.elapsed());
+    let again = post_with(&system, "/interact", &named, VIEW).await;
+    refused(again, 401, INVALID).await;
+    assert_eq!(post_with(&system, "/interact", &other, VIEW).await.status(), 202, "the other is good");
+
+    // All of a user's: what is issued later is good. Who revokes has a token of that name here, too.
+    let (stream, socket) = (comments(&system, &other).await, lists(&system, &other).await);
+    assert_eq!(revoke(&service, &json!({"sub": "ana"})).await.status(), 202);
+    count(&system, &mut counted).await;
+    told(stream, socket, "revoked").await;
+    let later = token(&key, &json!({ "iat": now() + 5, "roles": ["service"] }));
+    assert_eq!(post_with(&system, "/interact", &later, VIEW).await.status(), 202);
+    let page: Value = system
+        .http
+        .get(system.at("/moderation/revocations"))
+        .bearer_auth(&later)
+        .send()
+        .await
+        .unwrap()
+        .json()
+        .await
+        .unwrap();
+    let lines = page["revocations"].as_array().unwrap();
+    assert_eq!(
+        (lines.len(), &lines[0]["jti"], &lines[1]["sub"]),
+        (2, &json!("t-1"), &json!("ana")),
+        "{page}"
+    );
+    assert_eq!((&lines[0]["reason"], &lines[0]["by"]), (&json!("stolen"), &json!("ana")));
+    let bans = system.http.get(system.at("/moderation/bans")).bearer_auth(&later).send().await.unwrap();
+    assert_eq!(bans.json::<Value>().await.unwrap()["bans"], json!([]), "they are no bans");
+
+    let back = system.at("/moderation/revocations?sub=ana");
+    assert_eq!(system.http.delete(back).bearer_auth(&later).send().await.unwrap().status(), 202);
+    count(&system, &mut counted).await;
+    eventually("the user's tokens are good again", async || {
+        post_with(&system, "/interact", &other, VIEW).await.status() == 202
+    })
+    .await;
+    refused(post_with(&system, "/interact", &named, VIEW).await, 401, INVALID).await;
 }
 
 #[tokio::test]

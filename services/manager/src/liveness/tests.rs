@@ -69,6 +69,7 @@ impl World {
     }
 
     fn poll(&mut self) {
+        self.watch.asks(self.now);
         let draining = &self.draining;
         let records = self
             .readers
@@ -208,6 +209,48 @@ fn time_in_which_nobody_looked_is_nobody_s_silence() {
     assert_eq!(world.probe(), ["a"]);
 }
 
+/// How long it takes until a reader is gone that dies now, and whose manager looks as `look` says.
+fn gone_after(look: impl Fn(&mut World)) -> Duration {
+    let mut world = World::new(&["a", "b", "c"]);
+    world.dead.insert("a");
+    let died = world.now;
+    while world.standing("a") != ReaderStatus::Gone {
+        look(&mut world);
+        world.probe();
+        assert!(world.now - died < Duration::from_secs(30), "it is never gone");
+    }
+    world.now - died
+}
+
+#[test]
+fn a_manager_that_is_late_itself_waits_longer_within_bounds() {
+    let at_once = gone_after(|world| world.run(TICK));
+    let late = gone_after(|world| {
+        world.blind(TICK * 2);
+        world.run(TICK);
+    });
+    assert!(at_once <= SUSPECT_AFTER + TICK * 2, "{at_once:?}");
+    // Two thirds of the time are nobody's silence, and three times as much of the rest is waited for.
+    assert!(late > SUSPECT_AFTER * 6 && late <= SUSPECT_AFTER * 9 + TICK * 4, "{late:?}");
+}
+
+#[test]
+fn a_store_that_does_not_answer_is_not_the_manager_s_delay() {
+    let looks = std::cell::Cell::new(0_u32);
+    let unanswered = gone_after(|world| {
+        looks.set(looks.get() + 1);
+        match looks.get() {
+            2 | 3 => {
+                world.blind(TICK);
+                world.watch.asks(world.now);
+            }
+            _ => world.run(TICK),
+        }
+    });
+    let most = SUSPECT_AFTER + TICK * 4;
+    assert!(unanswered <= most, "only the two looks that failed are nobody's silence: {unanswered:?}");
+}
+
 #[test]
 fn a_probe_from_before_the_blindness_does_not_count_after_it() {
     let mut world = World::new(&["a", "b", "c"]);
@@ -312,6 +355,57 @@ fn readers_found_at_the_start_take_videos_only_where_no_other_is_seen_alive() {
     assert_eq!(watch.open().map(|sighting| sighting.record.id.as_str()).collect::<Vec<_>>(), ["live"]);
     watch.observe(start + 2 * TICK, vec![record("dead", 7), record("live", 2), record("new", 9)]);
     assert_eq!(watch.open().count(), 2, "one that was not there before was written just now");
+}
+
+#[test]
+fn what_was_only_found_or_may_have_waited_is_no_word_to_send_viewers_by() {
+    let (mut watch, start) = (Watch::default(), Instant::now());
+    let is_current = |watch: &Watch, now| watch.is_current(now, &id("a"));
+    watch.asks(start);
+    watch.observe(start, vec![record("a", 1)]);
+    assert!(!is_current(&watch, start), "found");
+    let now = start + BEAT / 2;
+    watch.heard(now, record("a", 2));
+    assert!(!is_current(&watch, now), "it may have waited for this manager to begin");
+    let now = start + BEAT;
+    watch.heard(now, record("a", 3));
+    assert!(is_current(&watch, now));
+    assert!(!is_current(&watch, now + SUSPECT_AFTER), "long ago");
+    // The manager stands still, and takes a heartbeat that was sent before.
+    let now = now + STALE_AFTER + TICK;
+    watch.heard(now, record("a", 4));
+    watch.asks(now + TICK / 10);
+    assert!(!is_current(&watch, now + TICK / 10));
+    // A reader that it did not know, of an old copy of the store.
+    watch.observe(now + BEAT, vec![record("b", 7)]);
+    assert!(!watch.is_current(now + BEAT, &id("b")));
+    watch.observe(now + BEAT + TICK, vec![record("b", 8)]);
+    assert!(watch.is_current(now + BEAT + TICK, &id("b")));
+}
+
+#[test]
+fn an_old_copy_of_the_store_is_no_sign_of_life() {
+    let mut world = World::new(&["a", "b", "c"]);
+    world.dead.insert("a");
+    world.run(SUSPECT_AFTER + TICK);
+    world.probe();
+    assert_eq!(world.standing("a"), ReaderStatus::Gone);
+    let beat = world.watch.get(&id("a")).unwrap().record.beat;
+    for (incarnation, beat) in [(1, beat - 3), (0, beat), (1, beat)] {
+        world.now += TICK / 5;
+        world.watch.observe(world.now, vec![ReaderRecord { incarnation, ..record("a", beat) }]);
+        assert_eq!(world.standing("a"), ReaderStatus::Gone, "{incarnation} {beat}");
+    }
+    // A process that begins on a machine whose clock was set back lives by its second heartbeat.
+    let process = |beat| ReaderRecord { incarnation: 5, ..record("d", beat) };
+    let earlier = |beat| ReaderRecord { incarnation: 3, ..record("d", beat) };
+    world.watch.observe(world.now, vec![process(1)]);
+    world.watch.observe(world.now + TICK, vec![earlier(70)]);
+    world.watch.observe(world.now + SUSPECT_AFTER, vec![earlier(71)]);
+    world.watch.observe(world.now + SUSPECT_AFTER + TICK, vec![earlier(72)]);
+    assert_eq!(world.standing("d"), ReaderStatus::Suspect);
+    world.watch.observe(world.now + SUSPECT_AFTER + TICK * 2, vec![earlier(73)]);
+    assert_eq!(world.standing("d"), ReaderStatus::Alive);
 }
 
 #[test]

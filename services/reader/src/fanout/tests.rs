@@ -22,6 +22,7 @@ pub fn hub(ring_length: usize) -> Arc<Hub> {
         id: ReaderId::parse("r").unwrap(),
         capacity: 1000,
         ring_length,
+        ring_bytes: 4 << 20,
         idle: Duration::from_mins(1),
         writes_per_second: None,
     };

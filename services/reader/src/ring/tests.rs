@@ -12,8 +12,15 @@ fn event(seq: u64) -> Bytes {
     Bytes::from(format!("{seq};"))
 }
 
+/// More than any of these tests fills.
+const ROOM: usize = 1 << 30;
+
 fn anchored(reach: usize, head: u64) -> Ring {
-    let mut ring = Ring::new(reach);
+    within(reach, ROOM, head)
+}
+
+fn within(reach: usize, max_bytes: usize, head: u64) -> Ring {
+    let mut ring = Ring::new(reach, max_bytes);
     ring.anchor(numbering("n"), head);
     ring
 }
@@ -99,6 +106,43 @@ fn a_slice_is_bounded_and_always_holds_one_event() {
         assert!(matches!(ring.take(&mut cursor), Taken::Events { count: 1, .. }));
     }
     assert_eq!(ring.take(&mut cursor), Taken::Nothing);
+}
+
+#[test]
+fn long_comments_are_held_by_bytes_and_what_there_is_no_room_for_is_a_gap() {
+    let long = |seq: u64| Bytes::from(format!("{seq:0>900};"));
+    let mut ring = within(10, 3_500, 0);
+    let mut slow = ring.now();
+    for seq in 1..=9 {
+        ring.push(seq, long(seq));
+    }
+    ring.reveal();
+    assert_eq!(ring.weigh(), (3 * EncodedEntry::from(long(1)).size(), 6));
+    assert_eq!(ring.weigh().1, 0, "told once");
+    assert_eq!(drained(&mut ring, &mut slow), [-1, -6, 7, 8, 9], "who was not fast enough");
+    assert_eq!(ring.lacks(0), None, "what there is no room for is not fetched again and again");
+    let mut back = ring.resume(position(2));
+    assert_eq!(drained(&mut ring, &mut back), [-3, -6, 7, 8, 9]);
+    // Short ones have room again, up to the promise.
+    pushed(&mut ring, 10..=25);
+    assert_eq!(ring.lacks(15), None);
+    let mut back = ring.resume(position(10));
+    assert_eq!(drained(&mut ring, &mut back), [-11, -15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25]);
+    // What comes early is bounded in the same way: it comes again with the hole's filling.
+    let early: Vec<Pushed> = (27..=31).map(|seq| ring.push(seq, long(seq))).collect();
+    assert_eq!(early.iter().filter(|pushed| **pushed == Pushed::Early).count(), 3, "{early:?}");
+    assert_eq!(early[4], Pushed::Refused);
+}
+
+#[test]
+fn a_ring_that_is_made_anew_takes_back_what_there_is_room_for() {
+    let long = |seq: u64| Bytes::from(format!("{seq:0>900};"));
+    let mut ring = within(10, 3_500, 9);
+    assert_eq!(ring.lacks(0), Some(Hole { after: 0, upto: 9 }));
+    ring.restore((1..=9).map(|seq| (seq, long(seq))).collect());
+    assert_eq!(ring.lacks(0), None);
+    let mut back = ring.resume(position(0));
+    assert_eq!(drained(&mut ring, &mut back), [-1, -6, 7, 8, 9]);
 }
 
 #[test]
@@ -212,7 +256,7 @@ fn when_comments_are_numbered_anew_everybody_hears_of_a_gap_to_the_new_head() {
 
 #[test]
 fn who_came_before_the_head_was_known_hears_of_a_gap_to_it_and_sees_all_from_there() {
-    let mut ring = Ring::new(10);
+    let mut ring = Ring::new(10, ROOM);
     let (mut new, mut back) = (ring.now(), ring.resume(position(3)));
     assert_eq!(ring.take(&mut new), Taken::Nothing);
     assert_eq!(ring.position(&new), None);
@@ -224,7 +268,7 @@ fn who_came_before_the_head_was_known_hears_of_a_gap_to_it_and_sees_all_from_the
 
 #[test]
 fn who_came_before_it_was_known_that_there_are_no_comments_misses_none() {
-    let mut ring = Ring::new(10);
+    let mut ring = Ring::new(10, ROOM);
     let mut new = ring.now();
     ring.anchor(numbering("n"), 0);
     pushed(&mut ring, [1]);
@@ -267,8 +311,8 @@ fn fill(ring: &mut Ring) {
 }
 
 /// Runs the steps with three viewers, fills what is left, and answers for each where it began and what it was sent.
-fn run(reach: usize, steps: &[Step], last: u64) -> (u64, Vec<(u64, Vec<i64>)>) {
-    let mut ring = anchored(reach, 0);
+fn run(reach: usize, max_bytes: usize, steps: &[Step], last: u64) -> (u64, Vec<(u64, Vec<i64>)>) {
+    let mut ring = within(reach, max_bytes, 0);
     let mut viewers: Vec<(Cursor, u64, Vec<i64>)> = vec![(ring.now(), 0, Vec::new()); 3];
     for step in steps {
         match step {
@@ -297,6 +341,12 @@ fn run(reach: usize, steps: &[Step], last: u64) -> (u64, Vec<(u64, Vec<i64>)>) {
             Step::Rest => ring.rest(),
         }
         assert!(ring.events.len() <= ring.capacity() && ring.early.len() <= reach);
+        let takes = |held: Vec<&EncodedEntry>| held.into_iter().map(EncodedEntry::size).sum::<usize>();
+        let (held, early) =
+            (takes(ring.events.iter().flatten().collect()), takes(ring.early.values().collect()));
+        assert_eq!((ring.bytes, ring.early_bytes), (held, early), "what is held is counted");
+        assert!(held <= max_bytes || ring.events.len() == 1, "{held} of {max_bytes}");
+        assert!(early <= max_bytes || ring.early.len() == 1, "{early} of {max_bytes}");
     }
     ring.note_head(last);
     fill(&mut ring);
@@ -312,7 +362,7 @@ fn run(reach: usize, steps: &[Step], last: u64) -> (u64, Vec<(u64, Vec<i64>)>) {
 proptest! {
     #[test]
     fn any_order_repeats_and_losses_give_each_once_in_order(steps in steps(40, false)) {
-        let (head, viewers) = run(100, &steps, 40);
+        let (head, viewers) = run(100, ROOM, &steps, 40);
         prop_assert_eq!(head, 40);
         for (began, seen) in viewers {
             prop_assert_eq!(seen, (began as i64 + 1..=40).collect::<Vec<_>>());
@@ -321,9 +371,9 @@ proptest! {
 
     #[test]
     fn events_and_gaps_cover_every_number_once_however_small_the_ring(
-        steps in steps(60, true), reach in 1usize..12,
+        steps in steps(60, true), reach in 1usize..12, max_bytes in 1usize..1500,
     ) {
-        let (head, viewers) = run(reach, &steps, 60);
+        let (head, viewers) = run(reach, max_bytes, &steps, 60);
         for (began, seen) in viewers {
             let mut at = began as i64;
             let mut items = seen.into_iter();

@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::*;
-use crate::fixtures::{WEIGHTS, check, comment, deletion, video};
+use crate::fixtures::{WEIGHTS, check, comment, deletion, pin, shadowed, video};
 
 fn extended(document: Document) -> Value {
     Bson::Document(document).into_canonical_extjson()
@@ -49,7 +49,12 @@ fn a_video_of_the_release_before_has_no_home_and_an_id_of_the_server_s() {
 
 #[test]
 fn comments() {
-    for (name, comment) in [("mongodb-comment", comment()), ("mongodb-deletion", deletion())] {
+    for (name, comment) in [
+        ("mongodb-comment", comment()),
+        ("mongodb-deletion", deletion()),
+        ("mongodb-pin", pin()),
+        ("mongodb-shadowed", shadowed()),
+    ] {
         let today = NumberedComment { comment, partition: 4, offset: 99 };
         let write = |it: &NumberedComment| {
             to_bson(&CommentDoc::of(it)).expect("a document serialises").into_canonical_extjson()
@@ -91,6 +96,15 @@ fn identities() {
         let read: SeenDoc = read(json)?;
         Ok::<_, String>((read.digest().ok_or("no digest")?, read.time))
     });
+}
+
+#[test]
+fn marks() {
+    let today = ([9_u8; 16], 81_234.5);
+    let write = |(key, log2): &(MarkKey, f64)| {
+        to_bson(&MarkedDoc::of(key, *log2)).expect("a document serialises").into_canonical_extjson()
+    };
+    check("mongodb-mark", &today, write, |json| read::<MarkedDoc>(json)?.entry().ok_or("no key".to_owned()));
 }
 
 #[test]

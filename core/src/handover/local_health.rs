@@ -1,0 +1,104 @@
+//! How well this process itself runs, and by how much longer it waits therefore before it takes silence for an end.
+//!
+//! On a machine that has too much to do, heartbeats come late because the process that takes them is late. So a process
+//! looks at itself first: at the work that it wanted to do at a time, and when it did it. The longer its own delays, the
+//! longer it waits for others. The rule is that of Lifeguard (Dadgar, Phillips, Currey: "Lifeguard: Local Health Awareness
+//! for More Accurate Failure Detection", 2018): a score, which multiplies the time limits. What is far too late is a pause
+//! of the process, and that time is nobody's silence at all: see [`paused`].
+
+use std::time::Duration;
+
+use super::Time;
+
+/// How late work may be on a machine that has time: half of the time between two looks at the readers.
+pub const LATE: Duration = Duration::from_millis(250);
+/// The score of a process that was late again and again: it waits three times as long.
+const MOST: u32 = 4;
+/// The score rises once in this time: many pieces of work that are late together say no more than one.
+const RISES_AFTER: Duration = Duration::from_millis(500);
+/// The score falls by one for each time in which nothing was late: less than a silent reader is given, so that a delay
+/// which happened once postpones little.
+const FALLS_AFTER: Duration = Duration::from_secs(1);
+
+/// The part of the time since the last look that this process did not look, where it wanted to look `every` so often.
+/// Nobody who was silent in that time is to blame for it.
+pub fn paused(since_last: Duration, every: Duration) -> Duration {
+    let late = since_last.saturating_sub(every);
+    if late > LATE { late } else { Duration::ZERO }
+}
+
+/// See the module.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct LocalHealth {
+    score: u32,
+    /// When the score last rose or fell.
+    changed: Time,
+}
+
+impl LocalHealth {
+    /// Notes that some work of this process was done `late`. `now` does not go back.
+    pub fn worked(&mut self, now: Time, late: Duration) {
+        let passed = now.saturating_sub(self.changed);
+        if late > LATE {
+            if self.score == 0 || passed >= RISES_AFTER {
+                (self.score, self.changed) = ((self.score + 1).min(MOST), now);
+            }
+            return;
+        }
+        let fallen = u32::try_from(passed.as_millis() / FALLS_AFTER.as_millis()).unwrap_or(u32::MAX);
+        if fallen > 0 {
+            self.score = self.score.saturating_sub(fallen);
+            self.changed = now;
+        }
+    }
+
+    /// How long to wait for what would be waited for so long by a process that is never late: one and a half times as long
+    /// after one delay, three times at most.
+    pub fn wait(&self, time: Duration) -> Duration {
+        time + time * self.score / 2
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn who_is_late_again_and_again_waits_longer_and_then_as_before() {
+        let (mut health, mut now) = (LocalHealth::default(), SECOND);
+        assert_eq!(health.wait(3 * SECOND), 3 * SECOND);
+        health.worked(now, LATE * 2);
+        assert_eq!(health.wait(2 * SECOND), 3 * SECOND);
+        health.worked(now, LATE * 2);
+        assert_eq!(health.wait(2 * SECOND), 3 * SECOND, "what is late together counts once");
+        for _ in 0..20 {
+            now += RISES_AFTER;
+            health.worked(now, LATE * 2);
+        }
+        assert_eq!(health.wait(3 * SECOND), 9 * SECOND);
+        health.worked(now + FALLS_AFTER * MOST, Duration::ZERO);
+        assert_eq!(health.wait(3 * SECOND), 3 * SECOND);
+    }
+
+    #[test]
+    fn a_small_delay_is_no_pause() {
+        assert_eq!(paused(SECOND / 2 + LATE, SECOND / 2), Duration::ZERO);
+        assert_eq!(paused(2 * SECOND, SECOND / 2), SECOND * 3 / 2);
+    }
+
+    proptest! {
+        #[test]
+        fn a_wait_is_bounded_both_ways(steps in prop::collection::vec((0_u64..3_000, 0_u64..1_000), 1..80)) {
+            let (mut health, mut now) = (LocalHealth::default(), Duration::ZERO);
+            for (passed, late) in steps {
+                now += Duration::from_millis(passed);
+                health.worked(now, Duration::from_millis(late));
+                prop_assert!((SECOND..=3 * SECOND).contains(&health.wait(SECOND)));
+            }
+        }
+    }
+}

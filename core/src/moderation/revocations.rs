@@ -1,0 +1,144 @@
+//! Tokens that are good no more before they expire, as moderators and services said it.
+//!
+//! They are restrictions like others ([`Restriction::Token`], [`Restriction::Tokens`]), and so are in the log, in the order of all
+//! changes, in the audit log, and there again after a rebuild.
+
+use std::collections::HashMap;
+
+use super::rules::key;
+use super::{Changed, Restriction, RuleChange, Scope};
+use crate::Millis;
+
+/// What a revocation says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Revocation {
+    /// When it was said.
+    at: Millis,
+    /// Until when it is remembered; absent: for good.
+    until: Option<Millis>,
+}
+
+/// The revocations in force, by their identity: some 200 bytes each.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Revocations {
+    by_key: HashMap<String, Revocation>,
+    revision: u64,
+}
+
+impl Revocations {
+    /// The latest change that was taken over.
+    pub const fn revision(&self) -> u64 {
+        self.revision
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.by_key.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.by_key.is_empty()
+    }
+
+    /// Takes a change over. Whether it is one of tokens that says something new.
+    pub fn take(&mut self, change: &RuleChange) -> bool {
+        self.revision = self.revision.max(change.revision);
+        match &change.what {
+            Changed::Restriction { rule: Some(rule), .. } if !rule.kind.is_of_comments() => {
+                let new = Revocation { at: rule.at, until: rule.until };
+                self.by_key.insert(change.key.clone(), new) != Some(new)
+            }
+            // What was lifted does not say what it was; others are not here.
+            Changed::Restriction { rule: None, .. } => self.by_key.remove(&change.key).is_some(),
+            Changed::Restriction { .. } | Changed::Comments { .. } => false,
+        }
+    }
+
+    /// Forgets those whose time is over.
+    pub fn expire(&mut self, now: Millis) {
+        self.by_key.retain(|_, revocation| revocation.until.is_none_or(|until| until > now));
+    }
+
+    /// Whether a token is revoked: by its name, or because it was issued to this user before or in the second in which the user's
+    /// tokens were revoked. One that does not say when it was issued counts as issued before.
+    pub fn has(&self, user: &str, token: Option<&str>, issued_seconds: Option<u64>, now: Millis) -> bool {
+        if self.by_key.is_empty() {
+            return false;
+        }
+        let find = |name: &str, kind: Restriction| {
+            let found = self.by_key.get(&key(&(name, kind, Scope::Everywhere)));
+            found.filter(|revocation| revocation.until.is_none_or(|until| until > now))
+        };
+        let issued = Millis::try_from(issued_seconds.unwrap_or(0)).unwrap_or(Millis::MAX);
+        token.is_some_and(|token| find(token, Restriction::Token).is_some())
+            || find(user, Restriction::Tokens).is_some_and(|revocation| issued <= revocation.at / 1000)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Action, ActorRole, Moderation, RuleBook};
+    use super::*;
+    use crate::UserId;
+
+    const AT: Millis = 100_500;
+
+    fn user(name: &str) -> UserId {
+        UserId::parse(name).unwrap()
+    }
+
+    fn changes(actions: Vec<Action>) -> Vec<RuleChange> {
+        let change = |(action, revision)| {
+            let moderation = Moderation { action, role: ActorRole::Service, reason: None };
+            let record = moderation.into_record(user("backend"), None, "e".parse().unwrap(), AT);
+            RuleChange::of(&record, revision).unwrap()
+        };
+        actions.into_iter().zip(1..).map(change).collect()
+    }
+
+    fn revoke(name: &str, kind: Restriction, until: Option<Millis>) -> Action {
+        Action::Restrict { userid: user(name), kind, scope: Scope::Everywhere, until }
+    }
+
+    #[test]
+    fn a_token_is_revoked_by_its_name_or_by_its_user_and_age_until_its_time() {
+        let mut book = Revocations::default();
+        let all = changes(vec![
+            revoke("t-1", Restriction::Token, None),
+            revoke("ana", Restriction::Tokens, Some(200_000)),
+            revoke("ben", Restriction::Ban, None),
+        ]);
+        assert_eq!(all.iter().map(|change| book.take(change)).collect::<Vec<_>>(), [true, true, false]);
+        assert!(!book.take(&all[0]), "the same again is nothing new");
+        assert_eq!((book.len(), book.revision()), (2, 3));
+        for (who, token, issued, now, is_revoked) in [
+            ("eve", Some("t-1"), Some(5_000), AT, true),
+            ("eve", Some("t-2"), Some(5), AT, false),
+            // A user is no token, and a token is no user.
+            ("t-1", None, None, AT, false),
+            ("eve", Some("ana"), Some(5), AT, false),
+            ("ana", Some("u"), Some(99), AT, true),
+            ("ana", None, Some(100), AT, true),
+            ("ana", None, Some(101), AT, false),
+            ("ana", None, None, AT, true),
+            ("ana", None, Some(99), 200_000, false),
+            ("ben", None, None, AT, false),
+        ] {
+            assert_eq!(book.has(who, token, issued, now), is_revoked, "{who} {token:?} {issued:?} {now}");
+        }
+        book.expire(200_000);
+        assert_eq!(book.len(), 1);
+    }
+
+    #[test]
+    fn what_is_taken_back_is_good_again_and_comments_know_nothing_of_tokens() {
+        let lift = Action::Lift { userid: user("ana"), kind: Restriction::Tokens, scope: Scope::Everywhere };
+        let all = changes(vec![revoke("ana", Restriction::Tokens, None), lift]);
+        let (mut book, mut comments) = (Revocations::default(), RuleBook::default());
+        assert!(book.take(&all[0]) && book.has("ana", None, None, AT));
+        comments.take(all[0].clone());
+        assert!(comments.is_empty() && comments.revision() == 1);
+        assert!(book.take(&all[1]) && !book.has("ana", None, None, AT));
+    }
+}

@@ -1,0 +1,80 @@
+//! How a consumer of the release before takes a record of the log: the part of that release's reader that decides whether a
+//! record is counted, waits for an upgrade, or becomes a dead letter. It is a copy, and is changed only when a release is made.
+
+use serde::Deserialize;
+use serde_json::Value;
+
+/// What it does with a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Treatment {
+    /// It counts it.
+    Counts,
+    /// It stops before it, until a consumer of a later release goes on.
+    Waits,
+    /// It puts it aside: what the record says is lost.
+    Buries,
+}
+
+const FORMAT: u64 = 1;
+const VERSION: u64 = 1;
+const KINDS: [&str; 5] = ["view", "like", "comment", "share", "watch_time"];
+
+#[derive(Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum ActorRole {
+    Author,
+    Moderator,
+    Service,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Restriction {
+    Ban,
+    Mute,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[expect(dead_code, reason = "whether it is read is all that is asked")]
+enum Scope {
+    Everywhere,
+    Owner(String),
+    Video(String),
+}
+
+#[derive(Deserialize)]
+#[serde(tag = "action", rename_all = "snake_case")]
+#[expect(dead_code, reason = "whether it is read is all that is asked")]
+enum Action {
+    Delete { comment_id: String },
+    Restrict { userid: String, kind: Restriction, scope: Scope, until: Option<i64> },
+    Lift { userid: String, kind: Restriction, scope: Scope },
+}
+
+#[derive(Deserialize)]
+#[expect(dead_code, reason = "whether it is read is all that is asked")]
+struct Moderation {
+    #[serde(flatten)]
+    action: Action,
+    role: ActorRole,
+    reason: Option<String>,
+}
+
+/// What it does with this record, whose members are right otherwise.
+pub fn treatment(record: &Value) -> Treatment {
+    let later = |member: &str, latest: u64| record[member].as_u64().is_some_and(|number| number > latest);
+    if later("format", FORMAT) {
+        return Treatment::Waits;
+    }
+    let is_known = if record["type"] == "moderation" {
+        if later("version", VERSION) {
+            return Treatment::Waits;
+        }
+        record["version"] == VERSION
+            && serde_json::from_value::<Moderation>(record["moderation"].clone()).is_ok()
+    } else {
+        record["type"].as_str().is_some_and(|kind| KINDS.contains(&kind))
+    };
+    if is_known { Treatment::Counts } else { Treatment::Buries }
+}

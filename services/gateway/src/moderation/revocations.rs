@@ -1,0 +1,115 @@
+//! `/moderation/revocations`: tokens that are good no more before they expire, by name (`jti`) or by user (`sub`).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use liverank_core::event::optional_text;
+use liverank_core::moderation::{Action, Restriction, Rule, Scope};
+use liverank_core::{Invalid, Millis, UserId};
+use liverank_runtime::body::JsonObject;
+use liverank_runtime::params::Params;
+use liverank_runtime::{Problem, comment_json, now_ms};
+use serde_json::{Value, json};
+
+use super::bans::{page, seconds};
+use super::{Deed, reason};
+use crate::Gateway;
+use crate::auth::MAX_REVOKED;
+use crate::auth::moderator::Actor;
+
+/// When to try again where there are too many: they do not end by the second.
+const FULL: Duration = Duration::from_mins(1);
+
+/// What is revoked: one token, or all of a user's that were issued until then.
+struct Target {
+    name: UserId,
+    kind: Restriction,
+}
+
+impl Target {
+    fn read(jti: Option<&str>, sub: Option<&str>) -> Result<Self, Invalid> {
+        match (jti, sub) {
+            (Some(jti), None) => {
+                Ok(Self { name: UserId::parse_field("jti", jti)?, kind: Restriction::Token })
+            }
+            (None, Some(sub)) => {
+                Ok(Self { name: UserId::parse_field("sub", sub)?, kind: Restriction::Tokens })
+            }
+            (None, None) => Err(Invalid::new("jti", "is missing: write a jti or a sub")),
+            (Some(_), Some(_)) => Err(Invalid::new("sub", "cannot go together with jti")),
+        }
+    }
+
+    fn json(&self, action_id: &str) -> Value {
+        json!({ "action_id": action_id, member(self.kind): self.name })
+    }
+}
+
+const fn member(kind: Restriction) -> &'static str {
+    if matches!(kind, Restriction::Token) { "jti" } else { "sub" }
+}
+
+/// `POST /moderation/revocations {"jti"|"sub","seconds"?,"reason"?}`.
+pub(crate) async fn begin(
+    State(gateway): State<Arc<Gateway>>,
+    actor: Actor,
+    params: Params,
+    JsonObject(body): JsonObject,
+) -> Result<(StatusCode, Json<Value>), Problem> {
+    let role = actor.moderator()?;
+    params.only(&[])?;
+    let text = |field| optional_text(&body, field);
+    let target = Target::read(text("jti")?, text("sub")?)?;
+    let reason = reason(text("reason")?)?;
+    let until = seconds(&body)?.map(|seconds| now_ms() + 1000 * seconds as Millis);
+    if gateway.auth.as_ref().is_some_and(|auth| auth.revoked.is_full()) {
+        let detail =
+            format!("{MAX_REVOKED} revocations are in force: end some, and give others an end (seconds)");
+        return Err(Problem::new(StatusCode::TOO_MANY_REQUESTS, detail).retry_after(FULL));
+    }
+    let action =
+        Action::Restrict { userid: target.name.clone(), kind: target.kind, scope: Scope::Everywhere, until };
+    let deed = Deed { user: actor.user, role, reason, video: None, action };
+    let mut answer = target.json(&deed.record(&gateway).await?);
+    answer["until"] = json!(until.map(comment_json::time));
+    Ok((StatusCode::ACCEPTED, Json(answer)))
+}
+
+/// `DELETE /moderation/revocations?jti=|sub=&reason=`.
+pub(crate) async fn end(
+    State(gateway): State<Arc<Gateway>>,
+    actor: Actor,
+    params: Params,
+) -> Result<(StatusCode, Json<Value>), Problem> {
+    let role = actor.moderator()?;
+    params.only(&["jti", "sub", "reason"])?;
+    let target = Target::read(params.text("jti")?, params.text("sub")?)?;
+    let reason = reason(params.text("reason")?)?;
+    let action = Action::Lift { userid: target.name.clone(), kind: target.kind, scope: Scope::Everywhere };
+    let deed = Deed { user: actor.user, role, reason, video: None, action };
+    let answer = target.json(&deed.record(&gateway).await?);
+    Ok((StatusCode::ACCEPTED, Json(answer)))
+}
+
+/// `GET /moderation/revocations?after=&limit=`: those in force, in the order in which they were last changed.
+pub(crate) async fn list(
+    State(gateway): State<Arc<Gateway>>,
+    actor: Actor,
+    params: Params,
+) -> Result<Json<Value>, Problem> {
+    actor.moderator()?;
+    let (revocations, next) = page(&gateway, &params, |kind| !kind.is_of_comments()).await?;
+    let lines: Vec<Value> = revocations.into_iter().map(line).collect();
+    Ok(Json(json!({ "revocations": lines, "next": next })))
+}
+
+fn line(rule: Rule) -> Value {
+    let Rule { userid, kind, until, reason, by, at, .. } = rule;
+    json!({
+        member(kind): userid, "until": until.map(comment_json::time), "by": by, "reason": reason,
+        "since": comment_json::time(at),
+    })
+}

@@ -169,8 +169,8 @@ pub fn with_boards(
     after: Option<&VideoState>,
     rules: &Rules,
 ) -> OnBoards {
-    let taken_off = after.is_some_and(|state| state.removed.is_some());
-    let is_on = |state: &&VideoState| state.removed.is_none();
+    let taken_off = after.is_some_and(VideoState::is_off_boards);
+    let is_on = |state: &&VideoState| !state.is_off_boards();
     let (before, after) = match (before.filter(is_on), after.filter(is_on), board) {
         (None, None, None) => return OnBoards::Right,
         (None, None, Some(board)) => return stranger(board),

@@ -144,6 +144,19 @@ fn what_was_taken_off_is_on_no_board() {
 }
 
 #[test]
+fn the_canary_is_on_no_board_and_has_no_comments() {
+    let rules = Rules::default();
+    let canary = state(canary::ID, Counters { views: 3, comments: 2, ..Counters::default() });
+    let compare = |board| with_boards(Some(&canary), board, Some(&canary), &rules);
+    assert_eq!(compare(None), OnBoards::Right);
+    assert!(matches!(compare(Some(&board(&canary))), OnBoards::Wrong(_)));
+    assert_eq!(within_archive(&Kept { comments: 0, highest_seq: 0, ..kept(&canary) }, &rules), []);
+    // Its counts are compared as any other's.
+    let fewer = state(canary::ID, Counters { views: 2, comments: 2, ..Counters::default() });
+    assert_eq!(fields(&with_log(Some(&told(&canary)), Some(&kept(&fewer)), false)), ["views"]);
+}
+
+#[test]
 fn a_score_may_fall_where_something_was_taken_back() {
     let rules = Rules::default();
     let before = state("v", Counters { views: 3, likes: 1, ..Counters::default() });

@@ -12,7 +12,7 @@ use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::super::{EventLog, LetterFilter, Retention};
-use super::config::{KafkaConfig, Quiet};
+use super::config::{KafkaConfig, TracingContext};
 use super::{ASK_TIMEOUT, KafkaLog, PART, blocking, store_error};
 use crate::StoreError;
 
@@ -56,18 +56,18 @@ pub(super) async fn remove_letters(log: &KafkaLog, is_meant: LetterFilter<'_>) -
     Ok(removed)
 }
 
-async fn admin(config: &KafkaConfig) -> Result<AdminClient<Quiet>, StoreError> {
+async fn admin(config: &KafkaConfig) -> Result<AdminClient<TracingContext>, StoreError> {
     let settings = config.client();
     blocking(move || {
         settings
-            .create_with_context::<_, AdminClient<Quiet>>(Quiet)
+            .create_with_context::<_, AdminClient<TracingContext>>(TracingContext)
             .map_err(|error| store_error("creating the admin client", &error))
     })
     .await
 }
 
 /// Its thread is joined where that holds nobody up.
-async fn done_with(admin: AdminClient<Quiet>) -> Result<(), StoreError> {
+async fn done_with(admin: AdminClient<TracingContext>) -> Result<(), StoreError> {
     blocking(move || {
         drop(admin);
         Ok(())

@@ -147,7 +147,7 @@ impl Watch {
         if blind.is_none_or(|blind| blind > STALE_AFTER) {
             self.looking_since = Some(asked);
             for sighting in self.readers.values_mut() {
-                sighting.changed = (sighting.changed + blind.unwrap_or_default()).min(asked);
+                sighting.excuse(blind.unwrap_or_default(), asked);
                 (sighting.probe, sighting.refused) = (None, None);
             }
         }
@@ -182,7 +182,7 @@ impl Watch {
         }
         let pause = paused(since_last, LOOK_EVERY);
         for sighting in self.readers.values_mut() {
-            sighting.changed = (sighting.changed + pause).min(asked);
+            sighting.excuse(pause, asked);
         }
     }
 
@@ -500,6 +500,11 @@ impl Sighting {
     pub fn held(&self, video: &VideoId) -> Option<&Held> {
         let videos = &self.record.videos;
         videos.binary_search_by(|held| held.video.cmp(video)).ok().map(|at| &videos[at])
+    }
+
+    /// So much of the time up to `asked` is not its silence. What it said itself since then stands.
+    fn excuse(&mut self, time: Duration, asked: Instant) {
+        self.changed = self.changed.max((self.changed + time).min(asked));
     }
 
     fn saw(&mut self, now: Instant, mut record: ReaderRecord) {

@@ -261,6 +261,7 @@ var CommentPosition = class {
     }
     if (type === "viewers") return [{ viewers: body.viewers }];
     if (type === "deleted") return this.#step(id, [{ deleted: body }]);
+    if (type === "pinned") return this.#step(id, [{ pinned: body }]);
     if (type !== "message") return [];
     if (body.type === "connected") {
       if (this.#numbering === null) this.#moveTo(id);
@@ -430,11 +431,13 @@ var Liverank = class {
           handlers.onConnected?.(outcome.connected);
         } else if ("gap" in outcome) handlers.onGap?.(outcome.gap);
         else if ("deleted" in outcome) handlers.onDeleted?.(outcome.deleted);
+        else if ("pinned" in outcome) handlers.onPinned?.(outcome.pinned);
         else if ("viewers" in outcome) handlers.onViewers?.(outcome.viewers);
         else handlers.onComment?.(outcome.comment);
       }
     };
-    const events = [handlers.onViewers && "viewers", handlers.onDeleted && "deleted"].filter(Boolean).join(",") || void 0;
+    const wanted = [handlers.onViewers && "viewers", handlers.onDeleted && "deleted", handlers.onPinned && "pinned"];
+    const events = wanted.filter(Boolean).join(",") || void 0;
     const path = () => `/connect${query({ userid, videoid, events, last_event_id: position.lastEventId })}`;
     const ask = async (init) => {
       if (!direct) return this.#http.send(path(), init);
@@ -462,6 +465,34 @@ var Liverank = class {
   /** The bans and mutes in force, as a moderator. Pass `next` as `after` for the page that follows. */
   bans({ after, limit, signal } = {}) {
     return this.#http.json(`/moderation/bans${query({ after, limit })}`, { signal });
+  }
+  /** The comments that wait for a moderator, oldest first. Pass `next` as `after` for the page that follows. */
+  held({ after, limit, signal } = {}) {
+    return this.#http.json(`/moderation/held${query({ after, limit })}`, { signal });
+  }
+  /** Releases a comment that waits, or rejects it, as a moderator. Resolves once the log has it. */
+  async reviewHeld(review, { signal } = {}) {
+    await this.#http.json("/moderation/held", { method: "POST", body: review, signal });
+  }
+  /** Pins a comment of a video in the place of the one that was, as a moderator. Resolves once the log has it. */
+  pinComment(videoid, id, { reason, signal } = {}) {
+    return this.#http.json("/moderation/pins", { method: "POST", body: { videoid, id, reason }, signal });
+  }
+  /** Pins no comment of a video any more, as a moderator. */
+  unpinComment(videoid, { reason, signal } = {}) {
+    return this.#http.json(`/moderation/pins${query({ videoid, reason })}`, { method: "DELETE", signal });
+  }
+  /** The rules of comments in force, as a moderator. Pass `next` as `after` for the page that follows. */
+  commentRules({ after, limit, signal } = {}) {
+    return this.#http.json(`/moderation/rules${query({ after, limit })}`, { signal });
+  }
+  /** Says what comments must be like in a place, in the place of what was said before. In force within a second. */
+  setCommentRules(rules, { signal } = {}) {
+    return this.#http.json("/moderation/rules", { method: "POST", body: rules, signal });
+  }
+  /** Takes the rules of a place away. */
+  removeCommentRules({ videoid, owner_id, reason }, { signal } = {}) {
+    return this.#http.json(`/moderation/rules${query({ videoid, owner_id, reason })}`, { method: "DELETE", signal });
   }
   /** What was done, newest first, as a moderator. Pass `next` as `before` for the page that follows. */
   moderationLog({ before, limit, signal } = {}) {

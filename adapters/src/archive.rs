@@ -1,6 +1,6 @@
 //! The archive: counts, owners and comments, and the offsets of the log that they stand at, changed together.
 //!
-//! Promises of every implementation, checked by [`conformance`]:
+//! Promises of every implementation, checked by `adapters-testkit/src/archive.rs`:
 //! 1. [`Archive::commit`] applies a batch wholly and durably or not at all, by [`liverank_core::counting::apply`], and
 //!    only if the archive stands at the batch's `from` offset in each of its partitions.
 //! 2. What was read by a commit cannot have changed when it takes effect: two writers of one video serialise.
@@ -16,14 +16,13 @@ use liverank_core::{CommentId, Metadata, Millis, UserId, VideoId};
 
 use crate::StoreError;
 
-pub mod conformance;
 pub mod embedded;
 mod moderation;
 pub mod mongodb;
 mod numbering;
 mod rebuild;
 
-pub use moderation::{AuditPlace, ModerationArchive, pinned};
+pub use moderation::{AuditPlace, ENTRIES_LOOKED_AT, EntryPlace, ModerationArchive, UserEntries, pinned};
 pub use rebuild::{CommentTally, Cut, Finished, Progress, Rebuild, RebuildError, Replay, StoredVideo};
 
 /// What is fixed for an archive's life, or until a rebuild.
@@ -84,9 +83,9 @@ pub enum CommitError {
 /// Which comments of a video to read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Page {
-    /// Those numbered less than this (`u64::MAX`: the newest), newest first.
+    /// Comments numbered less than this (`u64::MAX`: the newest), newest first.
     Before(u64),
-    /// Those numbered more than this, oldest first.
+    /// Comments numbered more than this, oldest first.
     After(u64),
 }
 

@@ -1,6 +1,6 @@
 //! Which reader serves which video, the readers' heartbeats, and who plans: what the managers share.
 //!
-//! Promises of every implementation, checked by [`conformance`]:
+//! Promises of every implementation, checked by `adapters-testkit/src/assignment_store.rs`:
 //! 1. An assignment changes by compare-and-set of its epoch only; of two managers that try, one wins.
 //! 2. Epochs only grow, over all videos, and are greater than every epoch that a caller says it has seen; also where the
 //!    store has lost what it held, or falls back to a copy. The same holds for terms. What cannot have been minted
@@ -25,7 +25,6 @@ use crate::StoreError;
 
 pub use liverank_core::epoch::MAX_EPOCH;
 
-pub mod conformance;
 pub mod embedded;
 pub mod redis;
 
@@ -87,7 +86,7 @@ pub struct ReaderRecord {
     pub viewers: u64,
     /// Whether it is leaving and takes no new viewers.
     pub draining: bool,
-    /// While it is leaving: milliseconds until it ends, whoever is left. 0: not said.
+    /// While the reader is leaving: milliseconds until it ends, even if viewers are left. 0: it did not say.
     #[serde(default)]
     pub grace_ms: u64,
     /// The highest epoch it has seen.
@@ -146,7 +145,7 @@ pub struct Term {
 pub enum TermGrant {
     /// This is in force now.
     Held(Term),
-    /// It is somebody else's (`None`: nobody's).
+    /// The term of another planner is in force (`None`: no term is).
     Lost(Option<Term>),
 }
 

@@ -1,7 +1,7 @@
 //! Comments on their way from the consumer to the readers, and the last ones of each video, for readers and viewers that
 //! come later.
 //!
-//! Promises of every implementation, checked by [`conformance`]:
+//! Promises of every implementation, checked by `adapters-testkit/src/comment_bus.rs`:
 //! 1. A published comment reaches every subscription to its video that exists at that time, at most a few times, in the
 //!    order published; a subscription that may have missed something hears [`Delivery::Reset`].
 //! 2. The last comments of a video are kept ([`KEEP_COMMENTS`], as far as [`KEEP_BYTES`] have room for them), for at least a while
@@ -18,7 +18,6 @@ use tokio::sync::mpsc;
 
 use crate::StoreError;
 
-pub mod conformance;
 pub mod embedded;
 pub mod redis;
 

@@ -13,7 +13,7 @@ pub enum StoreError {
         reason: String,
     },
     /// The store holds something that this program cannot work with (another format version, a standalone MongoDB,
-    /// a damaged file): trying again is of no use, somebody has to look.
+    /// a damaged file): trying again does not help, and a person has to look at it.
     #[error("{part}: {reason}")]
     Unusable {
         /// Which store.

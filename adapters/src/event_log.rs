@@ -1,6 +1,6 @@
 //! The log of interactions: the one source of truth.
 //!
-//! Promises of every implementation, checked by [`conformance`]:
+//! Promises of every implementation, checked by `adapters-testkit/src/event_log.rs`:
 //! 1. An append that answered is durable: it survives the death of this process and of the machine (Kafka: acks=all;
 //!    embedded: fsync before the answer, grouped).
 //! 2. Records of one partition have offsets 0, 1, 2, … (holes are allowed, going back is not) and keep them.
@@ -21,7 +21,6 @@ use liverank_core::counting::RecordFingerprint;
 
 use crate::StoreError;
 
-pub mod conformance;
 pub mod embedded;
 pub mod kafka;
 
@@ -138,6 +137,22 @@ pub struct StoredDeadLetter {
     pub truncated_from: Option<u64>,
 }
 
+/// Says of each dead letter whether it is meant.
+pub type LetterFilter<'a> = &'a (dyn Fn(&StoredDeadLetter) -> bool + Send + Sync);
+
+/// For how long a log keeps its records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Retention {
+    /// For good: until somebody removes them.
+    ForGood,
+    /// For at most this long after they were appended.
+    For(Duration),
+    /// Until there are too many of them: nobody knows when that is.
+    UntilFull,
+    /// The log does not say.
+    Unknown,
+}
+
 /// Where a dead letter was in the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Origin {
@@ -226,6 +241,13 @@ pub trait EventLog: Send + Sync {
 
     /// Reads the dead letters that are there now: all of them, or the one at a place of theirs (none, if none is there).
     async fn dead_letters(&self, only: Option<RecordPosition>) -> Result<Box<dyn LetterReader>, StoreError>;
+
+    /// Removes dead letters that are there now, those that `is_meant` says. Letters that come meanwhile are not looked at.
+    /// Answers how many went. Who is killed in the middle may leave copies of others, which are one ([`StoredDeadLetter`]).
+    async fn remove_letters(&self, is_meant: LetterFilter<'_>) -> Result<u64, StoreError>;
+
+    /// For how long records are kept.
+    async fn retention(&self) -> Result<Retention, StoreError>;
 
     /// Whether the log can be written to as far as this process knows, without asking it: what `/readyz` shows.
     fn health(&self) -> Result<(), StoreError>;

@@ -1,5 +1,5 @@
 //! The system's edges: one folder a port, each with the trait and its promise, the real implementation, the embedded
-//! one, and one conformance suite that both must pass.
+//! one. Both pass one conformance suite, which is in `adapters-testkit`.
 //!
 //! | port | real | embedded | what it holds |
 //! |---|---|---|---|

@@ -1,6 +1,6 @@
 //! The boards: a projection of the archive that can be thrown away and made again.
 //!
-//! Promises of every implementation, checked by [`conformance`]:
+//! Promises of every implementation, checked by `adapters-testkit/src/ranking_store.rs`:
 //! 1. [`RankingStore::project`] is one atomic step. It takes effect only in its own generation and only where no
 //!    earlier batch is missing; replays and zombies change nothing, for entries are absolute, and each has the revision of
 //!    its video: a later one stands, whether its scores are higher or lower.
@@ -18,7 +18,6 @@ use tokio::sync::mpsc;
 
 use crate::StoreError;
 
-pub mod conformance;
 pub mod embedded;
 pub mod redis;
 
@@ -173,7 +172,8 @@ pub struct Snapshot {
 /// The boards.
 #[async_trait]
 pub trait RankingStore: Send + Sync {
-    /// Puts a batch's result on the boards, notes its offsets and tells the subscribers.
+    /// Puts a batch's result on the boards, notes its offsets and tells the subscribers. They also hear of each later state
+    /// of the canary ([`liverank_core::canary`]), which is on no board.
     async fn project(&self, projection: &Projection) -> Result<Projected, StoreError>;
 
     /// Where the projection stands.

@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use liverank_adapters::archive::embedded::{EmbeddedArchive, FILE};
-use liverank_adapters::archive::{Archive, CommitError, Finished, Page, conformance};
+use liverank_adapters::archive::{Archive, CommitError, Finished, Page};
+use liverank_adapters_testkit::archive;
 use liverank_core::counting::{Batch, LogRecord, OffsetRange, Rules};
 use liverank_core::{Interaction, VideoId};
 use redb::{Database, TableDefinition};
@@ -24,7 +25,7 @@ const BEGIN: i64 = 1_700_000_000_000;
 #[tokio::test(flavor = "multi_thread")]
 async fn it_keeps_what_every_archive_promises() {
     let dirs = Mutex::new(Vec::new());
-    conformance::suite(async || {
+    archive::suite(async || {
         let dir = TempDir::new().unwrap();
         let archive: Arc<dyn Archive> = Arc::new(EmbeddedArchive::open(dir.path()).unwrap());
         dirs.lock().unwrap().push(dir);

@@ -12,8 +12,9 @@ use liverank_adapters::clock::{self, Clock};
 use liverank_adapters::event_log::embedded::{EmbeddedLog, FILE};
 use liverank_adapters::event_log::{
     AppendError, ConsumerEvent, DeadLetter, EventLog, LogConsumer, PARTITIONS, RawRecord, RecordPosition,
-    Start, StoredDeadLetter, conformance,
+    Start, StoredDeadLetter,
 };
+use liverank_adapters_testkit::event_log;
 use redb::{Database, TableDefinition};
 use tempfile::TempDir;
 
@@ -34,7 +35,7 @@ fn refusal(dir: &Path) -> StoreError {
 #[tokio::test(flavor = "multi_thread")]
 async fn it_keeps_what_every_log_promises() {
     let dirs = Mutex::new(Vec::new());
-    conformance::suite(async || {
+    event_log::suite(async || {
         let dir = TempDir::new().unwrap();
         let log: Arc<dyn EventLog> = Arc::new(open(dir.path()));
         dirs.lock().unwrap().push(dir);

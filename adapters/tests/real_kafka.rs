@@ -10,9 +10,10 @@ use std::time::{Duration, Instant, SystemTime};
 use futures::future::join_all;
 use liverank_adapters::event_log::kafka::{KafkaConfig, KafkaLog};
 use liverank_adapters::event_log::{
-    AppendError, ConsumerEvent, DeadLetter, LogConsumer, PARTITIONS, RawRecord, ReadRange, Start, conformance,
+    AppendError, ConsumerEvent, DeadLetter, LogConsumer, PARTITIONS, RawRecord, ReadRange, Start,
 };
 use liverank_adapters::{EventLog, StoreError};
+use liverank_adapters_testkit::event_log;
 use liverank_core::counting::RecordFingerprint;
 use proxy::{Mode, Ports, Proxy};
 use rdkafka::ClientConfig;
@@ -78,7 +79,7 @@ fn admin() -> AdminClient<DefaultClientContext> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn it_keeps_the_promises_of_a_log() {
     let used = std::sync::Mutex::new(Vec::new());
-    conformance::suite(|| async {
+    event_log::suite(|| async {
         let config = fresh();
         let log: Arc<dyn EventLog> = Arc::new(KafkaLog::new(config.clone()).unwrap());
         used.lock().unwrap().push(config);

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant, SystemTime};
 use futures::future::join_all;
 use liverank_adapters::Archive;
 use liverank_adapters::archive::mongodb::{MongoArchive, MongoConfig};
-use liverank_adapters::archive::{CommitError, Page, conformance};
+use liverank_adapters::archive::{CommitError, Page};
+use liverank_adapters_testkit::archive;
 use liverank_core::counting::{Batch, LogRecord, OffsetRange, Rules, identity_digest};
 use liverank_core::{Interaction, UserId, VideoId};
 use mongodb::Client;
@@ -66,7 +67,7 @@ fn batch(partition: u32, from: u64, values: &[serde_json::Value]) -> Batch {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn it_keeps_the_promises_of_an_archive() {
-    conformance::suite(|| async {
+    archive::suite(|| async {
         let archive: Arc<dyn Archive> = Arc::new(MongoArchive::new(fresh()).await.unwrap());
         archive
     })

@@ -7,9 +7,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use liverank_adapters::assignment_store::{self, AssignmentStore, redis::RedisAssignments};
-use liverank_adapters::comment_bus::{self, CommentBus, Delivery, Head, redis::RedisBus};
-use liverank_adapters::ranking_store::{self, Change, RankingStore, redis::RedisRanking};
+use liverank_adapters::assignment_store::{AssignmentStore, redis::RedisAssignments};
+use liverank_adapters::comment_bus::{CommentBus, Delivery, Head, redis::RedisBus};
+use liverank_adapters::ranking_store::{Change, RankingStore, redis::RedisRanking};
 use liverank_adapters::redis_link::{RedisConfig, RedisLink};
 use liverank_core::VideoId;
 use liverank_core::comment::{Comment, CommentEpoch};
@@ -139,21 +139,21 @@ async fn publish(bus: &RedisBus, comment: Comment) {
 async fn keeps_what_every_ranking_store_promises() {
     let _calm = CALM.read().await;
     let fresh = || async { Arc::new(RedisRanking::new(link())) as Arc<dyn RankingStore> };
-    ranking_store::conformance::suite(fresh).await;
+    liverank_adapters_testkit::ranking_store::suite(fresh).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn keeps_what_every_comment_bus_promises() {
     let _calm = CALM.read().await;
     let fresh = || async { Arc::new(RedisBus::new(link())) as Arc<dyn CommentBus> };
-    comment_bus::conformance::suite(fresh).await;
+    liverank_adapters_testkit::comment_bus::suite(fresh).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn keeps_what_every_assignment_store_promises() {
     let _calm = CALM.read().await;
     let fresh = || async { Arc::new(RedisAssignments::new(link())) as Arc<dyn AssignmentStore> };
-    assignment_store::conformance::suite(fresh).await;
+    liverank_adapters_testkit::assignment_store::suite(fresh).await;
 }
 
 #[tokio::test]

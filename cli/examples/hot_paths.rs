@@ -8,7 +8,7 @@ use std::hint::black_box;
 
 use anyhow::{Context, bail};
 use liverank_adapters::event_log::RawRecord;
-use liverank_consumer::counter;
+use liverank_consumer::batches;
 use liverank_core::comment::{Comment, CommentEpoch, EntryKind};
 use liverank_core::counting::{self, Rules};
 use liverank_core::handover::coordinator::{ClusterView, ReaderStatus, route};
@@ -66,7 +66,7 @@ fn events() -> Vec<RawRecord> {
 /// From the bytes of the log to what a commit writes; an operation is an event.
 #[inline(never)]
 fn measured_count(records: &[RawRecord]) -> usize {
-    let records: Vec<_> = records.iter().filter_map(|record| counter::read(record).ok()).collect();
+    let records: Vec<_> = records.iter().filter_map(|record| batches::read(record).ok()).collect();
     let effects = counting::apply(&records, [], [], &Rules::default());
     black_box(&effects.videos);
     effects.counted as usize
@@ -213,6 +213,10 @@ impl ClusterView for Cluster {
 
     fn held(&self, reader: &ReaderId, _: &VideoId) -> Option<&Held> {
         self.held.get(reader)
+    }
+
+    fn holds(&self, reader: &ReaderId, _: &VideoId) -> bool {
+        self.held.get(reader).is_some_and(|held| held.ready)
     }
 
     fn usage(&self, reader: &ReaderId) -> u64 {

@@ -6,14 +6,17 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use anyhow::Context;
 use clap::{Args, Command, CommandFactory, Parser};
 use liverank_maintenance::verify;
 use liverank_protocol::roles::Role;
 use liverank_runtime::identity::args::IdentityArgs;
+use liverank_runtime::output::OutputArgs;
 use liverank_runtime::telemetry::{self, LogArgs};
 use liverank_runtime::tls::{Tls, TlsArgs};
 use liverank_runtime::{HttpArgs, HttpSettings, ServiceContext};
 use liverank_runtime::{process, server, shutdown};
+use serde_json::json;
 
 use crate::doctor::Doctor;
 use crate::help::{self, Shown};
@@ -22,7 +25,7 @@ use crate::look::{MovesShown, Plan, Status};
 use crate::probe::Probe;
 use crate::stores::{StoreArgs, hide_unused};
 use crate::token::Token;
-use crate::tools::{Dlq, Rebuild, Tool};
+use crate::tools::{Dlq, Erase, Rebuild, Tool};
 use crate::top::Top;
 use crate::{role, up};
 
@@ -86,6 +89,9 @@ pub enum Cli {
     /// What could not be read from the log.
     #[command(subcommand)]
     Dlq(Dlq),
+    /// Everything that names a user goes, while the system serves.
+    #[command(subcommand)]
+    Erase(Erase),
     /// Keys and tokens by which our processes know each other.
     #[command(subcommand)]
     Identity(crate::identity::IdentityCommand),
@@ -94,8 +100,10 @@ pub enum Cli {
     Token(Token),
     /// Prints what a shell needs to complete commands and flags: `source <(liverank completion bash)`.
     Completion(Completion),
+    /// Writes the manual pages, one a command: `man -l DIR/liverank.1`.
+    Man(Man),
     /// Prints the version.
-    Version,
+    Version(OutputArgs),
     /// Asks processes until they answer well, say their `/readyz`: for images that have no other client.
     Probe(Probe),
 }
@@ -113,6 +121,30 @@ impl Completion {
         let mut script = Vec::new();
         clap_complete::generate(self.shell, &mut command(Shown::All), "liverank", &mut script);
         std::io::stdout().write_all(&script)?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// `liverank man`.
+#[derive(Debug, Clone, Args)]
+pub struct Man {
+    /// Into this directory, which is made where it is not there.
+    #[arg(value_name = "DIR")]
+    directory: PathBuf,
+}
+
+/// Without the commands that print the help of others: a page has it.
+fn without_help(command: Command) -> Command {
+    command.disable_help_subcommand(true).mut_subcommands(without_help)
+}
+
+impl Man {
+    fn run(&self) -> anyhow::Result<ExitCode> {
+        let write = || {
+            std::fs::create_dir_all(&self.directory)?;
+            clap_mangen::generate_to(without_help(command(Shown::All)), &self.directory)
+        };
+        write().with_context(|| format!("writing to {}", self.directory.display()))?;
         Ok(ExitCode::SUCCESS)
     }
 }
@@ -265,11 +297,14 @@ impl Cli {
             Self::Verify(tool) => tool.verify(),
             Self::Rebuild(what) => what.run(),
             Self::Dlq(what) => what.run(),
+            Self::Erase(what) => what.run(),
             Self::Identity(what) => what.run(),
             Self::Token(token) => token.run(),
             Self::Completion(completion) => completion.run(),
-            Self::Version => {
-                writeln!(std::io::stdout(), "liverank {}", env!("CARGO_PKG_VERSION"))?;
+            Self::Man(man) => man.run(),
+            Self::Version(output) => {
+                let version = env!("CARGO_PKG_VERSION");
+                output.print(&json!({"version": version}), || format!("liverank {version}\n"))?;
                 Ok(ExitCode::SUCCESS)
             }
             Self::Probe(probe) => probe.run(),
@@ -314,6 +349,67 @@ mod tests {
         command(Shown::All).debug_assert();
     }
 
+    /// Commands that answer nothing: they serve until they are ended, or write files or a script.
+    const NO_ANSWER: &[&str] = &["up", "completion", "man", "init"];
+
+    /// Every command that has none below it, and the words that lead to it.
+    fn leaves<'a>(command: &'a Command, path: &str, found: &mut Vec<(String, &'a Command)>) {
+        for below in command.get_subcommands().filter(|below| below.get_name() != "help") {
+            let path = format!("{path} {}", below.get_name());
+            if below.has_subcommands() {
+                leaves(below, &path, found);
+            } else {
+                found.push((path, below));
+            }
+        }
+    }
+
+    #[test]
+    fn all_commands_speak_alike() {
+        let mut command = command(Shown::All);
+        command.build();
+        let mut found = Vec::new();
+        leaves(&command, "liverank", &mut found);
+        assert!(found.len() > 30, "{}", found.len());
+        let serves = |name: &str| name == "up" || Role::ALL.iter().any(|role| role.name() == name);
+        for (path, command) in found {
+            let shown: Vec<_> = command.get_arguments().filter(|arg| !arg.is_hide_set()).collect();
+            let flag = |long: &str| shown.iter().find(|arg| arg.get_long() == Some(long));
+            let answers = !serves(command.get_name()) && !NO_ANSWER.contains(&command.get_name());
+            let output = flag("output").filter(|arg| arg.get_short() == Some('o'));
+            let formats: Option<Vec<String>> = output
+                .map(|arg| arg.get_possible_values().iter().map(|it| it.get_name().to_owned()).collect());
+            let expected = answers.then(|| ["table", "json", "yaml"].map(str::to_owned).to_vec());
+            assert_eq!(formats, expected, "{path}");
+            for word in ["json", "budget", "tolerance", "seconds", "minutes", "hours"] {
+                assert!(flag(word).is_none(), "{path} --{word}: there is another word for it");
+            }
+            // Settings of roles have their units in their names, for files; what people type says its own.
+            let own = shown.iter().filter(|arg| arg.get_env().is_none()).filter_map(|arg| arg.get_long());
+            let has_unit =
+                |long: &&str| ["-seconds", "-minutes", "-hours"].iter().any(|unit| long.ends_with(unit));
+            let units: Vec<&str> = own.filter(has_unit).collect();
+            assert!(serves(command.get_name()) || units.is_empty(), "{path}: {units:?}");
+        }
+    }
+
+    #[test]
+    fn every_command_has_a_manual_page() {
+        let directory = tempfile::tempdir().unwrap();
+        Man { directory: directory.path().to_owned() }.run().unwrap();
+        let mut command = command(Shown::All);
+        command.build();
+        let mut found = Vec::new();
+        leaves(&command, "liverank", &mut found);
+        for (path, _) in found {
+            let page =
+                std::fs::read_to_string(directory.path().join(format!("{}.1", path.replace(' ', "-"))));
+            let page = page.unwrap_or_else(|error| panic!("{path}: {error}"));
+            assert!(page.contains(".SH OPTIONS") && !page.contains('`'), "{path}");
+        }
+        assert!(!directory.path().join("liverank-config-help.1").exists());
+    }
+
     fn file(path: &str) -> String {
         let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path);
         std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
@@ -330,6 +426,15 @@ mod tests {
                 let named = flag.and_then(clap::Arg::get_env).is_some_and(|env| *env == *variable);
                 assert!(named, "liverank {} has no --{} with {variable}", role.name(), setting.name);
             }
+        }
+    }
+
+    #[test]
+    fn every_weight_of_the_consumer_can_be_set_by_the_operator() {
+        let command = command(Shown::All);
+        let flags = command.find_subcommand(Role::Consumer.name()).unwrap().get_arguments();
+        for name in flags.filter_map(clap::Arg::get_long).filter(|name| name.starts_with("weight-")) {
+            assert!(roles::setting(Role::Consumer, name).is_some(), "--{name} is not in the table of roles");
         }
     }
 

@@ -183,7 +183,7 @@ async fn play(stage: &Stage, tell: &watch::Sender<DemoState>) -> anyhow::Result<
     Ok(())
 }
 
-/// The videos of so many viewers, by each video's part, mixed.
+/// The video of each viewer, in random order: each video has its part of the viewers.
 fn spread(count: usize) -> Vec<&'static str> {
     let parts: Vec<&str> =
         VIDEOS.iter().flat_map(|(video, _, part)| std::iter::repeat_n(*video, *part)).collect();

@@ -14,8 +14,8 @@ use liverank_runtime::{now_ms, server};
 use serde::Serialize;
 
 use crate::look::{ManagersArgs, troubles};
-use crate::output::table;
 use crate::stores::StoreArgs;
+use liverank_runtime::output::table;
 
 /// How long a store may take for all that it is asked.
 const WITHIN: Duration = Duration::from_secs(20);

@@ -70,6 +70,7 @@ const RARE: &[&str] = &[
     "streams_per_user",
     "new_videos_per_caller",
     "demo",
+    "canary_seconds",
     "tls_",
     "peer_",
 ];

@@ -5,12 +5,16 @@ use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Args, Subcommand, ValueEnum};
 use liverank_core::comment::hex;
 use liverank_protocol::access::{Caller, Role, Service};
-use liverank_runtime::identity::local::{KeyRing, LIFE};
+use liverank_runtime::duration::between;
+use liverank_runtime::identity::local::KeyRing;
+use liverank_runtime::output::OutputArgs;
+use serde_json::json;
 
 /// `liverank identity`.
 #[derive(Debug, Clone, Subcommand)]
@@ -44,9 +48,12 @@ pub struct Token {
     /// Who takes it.
     #[arg(long = "to", value_name = "SERVICE", default_value = "manager")]
     service: Taker,
-    /// How many seconds it is good, a day at most.
-    #[arg(long, default_value_t = LIFE, value_parser = clap::value_parser!(u64).range(1..=86_400))]
-    seconds: u64,
+    /// For how long it is good, a day at most.
+    #[arg(long, alias = "seconds", value_name = "DURATION", default_value = "5m",
+          value_parser = between(Duration::from_secs(1), Duration::from_hours(24)))]
+    valid_for: Duration,
+    #[command(flatten)]
+    output: OutputArgs,
 }
 
 /// Services that take tokens.
@@ -64,6 +71,8 @@ pub struct Derive {
     /// Whose key: gateway, statistics, reader/<id>, …
     #[arg(long = "for", value_name = "CALLER")]
     caller: Caller,
+    #[command(flatten)]
+    output: OutputArgs,
 }
 
 /// `liverank identity init`.
@@ -90,11 +99,12 @@ impl IdentityCommand {
                     Taker::Statistics => Service::Statistics,
                 };
                 let now = liverank_runtime::now_micros() / 1_000_000;
-                writeln!(std::io::stdout(), "{}", source.sign(service, now, it.seconds))?;
+                let token = source.sign(service, now, it.valid_for.as_secs());
+                it.output.print(&json!({"token": token}), || format!("{token}\n"))?;
             }
             Self::Derive(it) => {
                 let derived = KeyRing::read(&it.secret.identity_key_file)?.derived(&it.caller)?;
-                writeln!(std::io::stdout(), "{derived}")?;
+                it.output.print(&json!({"key": derived}), || format!("{derived}\n"))?;
             }
             Self::Init(it) => it.run()?,
         }

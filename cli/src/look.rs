@@ -21,7 +21,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::output::{OutputArgs, table};
+use liverank_runtime::output::{OutputArgs, table};
 
 pub mod orders;
 

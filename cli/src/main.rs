@@ -7,7 +7,6 @@ mod help;
 mod identity;
 mod judged;
 mod look;
-mod output;
 mod probe;
 mod role;
 mod settings;

@@ -1,13 +1,16 @@
 //! `liverank probe`: whether processes of liverank answer, for a machine or an image that has no other client.
 
-use std::io::Write;
+use std::fmt::Write;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
+use liverank_runtime::duration::between;
+use liverank_runtime::output::OutputArgs;
 use liverank_runtime::peer::{ANSWER_TIMEOUT, Peers, root_cause};
 use liverank_runtime::tls::PeerTlsArgs;
 use reqwest::Url;
+use serde_json::{Value, json};
 use tokio::time::{Instant, sleep, timeout_at};
 
 /// Between two questions: a process that starts is ready within seconds, and is not to be kept busy.
@@ -21,9 +24,12 @@ pub struct Probe {
     /// What to ask, say `http://manager:9060/readyz`; all of them have to answer 2xx.
     #[arg(required = true, value_name = "URL")]
     urls: Vec<Url>,
-    /// Seconds that all of them together have for it.
-    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=600))]
-    seconds: u64,
+    /// How long all of them together have for it.
+    #[arg(long, alias = "seconds", value_name = "DURATION", default_value = "10s",
+          value_parser = between(Duration::from_secs(1), Duration::from_mins(10)))]
+    within: Duration,
+    #[command(flatten)]
+    output: OutputArgs,
     #[command(flatten)]
     tls: PeerTlsArgs,
 }
@@ -34,26 +40,23 @@ impl Probe {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let peers = Peers::over(&self.tls.open()?);
         let good = runtime.block_on(async {
-            let deadline = Instant::now() + Duration::from_secs(self.seconds);
-            let mut good = true;
+            let deadline = Instant::now() + self.within;
+            let (mut good, mut text, mut answers) = (true, String::new(), Vec::new());
             for url in &self.urls {
-                match answered(&peers, url, deadline).await {
-                    Ok(answer) => say(&format!("{url}: {answer}")),
-                    Err(last) => {
-                        good = false;
-                        say(&format!("{url}: not within {} s; {last}", self.seconds));
-                    }
-                }
+                let answer = answered(&peers, url, deadline).await;
+                good &= answer.is_ok();
+                answers.push(json!({"url": url.as_str(), "good": answer.is_ok(), "answer": answer.as_ref().unwrap_or_else(|last| last)}));
+                let _ = match &answer {
+                    Ok(answer) => writeln!(text, "{url}: {answer}"),
+                    Err(last) => writeln!(text, "{url}: not within {} s; {last}", self.within.as_secs_f64()),
+                };
             }
+            // Who does not read it learns the result by the exit code.
+            let _ = self.output.print(&Value::Array(answers), || text);
             good
         });
         Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
-}
-
-/// Prints a line. Who does not read it learns the result by the exit code.
-fn say(line: &str) {
-    let _ = writeln!(std::io::stdout(), "{line}");
 }
 
 /// Asks until the answer is good; at the deadline, what was last heard.

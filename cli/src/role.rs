@@ -16,11 +16,6 @@ const NO_IDENTITY: &str = "this process calls others or is called by them, and n
     --identity-key-file to a file with 32 random bytes or more, the same for all (`openssl rand -hex 32 > identity.key`); on \
     Kubernetes --identity-token-file and --identity-jwks-file";
 
-/// The role of the service of this name.
-fn who(name: &str) -> Option<access::Role> {
-    access::Role::ALL.into_iter().find(|role| role.name() == name)
-}
-
 /// Runs a service on the stores that `open` makes of their settings, until it is asked to end and has drained.
 pub fn run<C: Args + Judged, B, F: Future<Output = anyhow::Result<()>>>(
     role: Role,
@@ -31,16 +26,12 @@ pub fn run<C: Args + Judged, B, F: Future<Output = anyhow::Result<()>>>(
     let name = role.name();
     let RoleArgs { listen, config, stores, process } = settings;
     let admin_listen = process.admin_listen;
-    let who = who(name);
+    let who = access::Role::from(role);
     let has_identity = process.identity.is_given();
-    ensure!(
-        has_identity
-            || !matches!(who, Some(access::Role::Gateway | access::Role::Manager | access::Role::Reader)),
-        NO_IDENTITY
-    );
+    ensure!(has_identity || !matches!(role, Role::Gateway | Role::Manager | Role::Reader), NO_IDENTITY);
     process.run(move |mut shell| async move {
         // A reader says by itself which one it is.
-        if let Some(caller) = who.and_then(Caller::of).filter(|_| has_identity) {
+        if let Some(caller) = Caller::of(who).filter(|_| has_identity) {
             shell.identity = shell.identity.acting_as(&caller)?;
         }
         // Settings are judged first: an error must name what is wrong, not what happens to be in the way. Opening these

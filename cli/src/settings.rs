@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::cli::command;
 use crate::help::Shown;
-use crate::output::{OutputArgs, table};
+use liverank_runtime::output::{OutputArgs, table};
 
 /// `liverank config`.
 #[derive(Debug, Clone, Subcommand)]

@@ -185,7 +185,7 @@ impl StoreArgs {
     }
 
     /// Names every setting that is missing for `who` at once.
-    fn expect(&self, who: StoreUser) -> anyhow::Result<()> {
+    fn require(&self, who: StoreUser) -> anyhow::Result<()> {
         let flags = |stores: &[Store]| {
             let flags: Vec<String> = stores.iter().map(|store| format!("--{}", store.name())).collect();
             flags.join(" and ")
@@ -251,19 +251,19 @@ impl StoreArgs {
 
     /// What the WebSocket service needs.
     pub fn ranking(&self, who: StoreUser) -> anyhow::Result<Arc<dyn RankingStore>> {
-        self.expect(who)?;
+        self.require(who)?;
         Ok(Arc::new(RedisRanking::new(self.link()?)))
     }
 
     /// What a manager needs.
     pub fn assignments(&self, who: StoreUser) -> anyhow::Result<Arc<dyn AssignmentStore>> {
-        self.expect(who)?;
+        self.require(who)?;
         Ok(Arc::new(RedisAssignments::new(self.link()?)))
     }
 
     /// What the statistics service needs.
     pub async fn archive(self, who: StoreUser) -> anyhow::Result<Arc<dyn Archive>> {
-        self.expect(who)?;
+        self.require(who)?;
         Ok(self.mongo().await?)
     }
 
@@ -285,7 +285,7 @@ impl StoreArgs {
         self,
         who: StoreUser,
     ) -> anyhow::Result<(Arc<dyn EventLog>, Arc<dyn Archive>)> {
-        self.expect(who)?;
+        self.require(who)?;
         Ok((self.kafka()?, self.mongo().await?))
     }
 
@@ -294,14 +294,14 @@ impl StoreArgs {
         self,
         who: StoreUser,
     ) -> anyhow::Result<(Arc<dyn Archive>, Arc<dyn CommentBus>)> {
-        self.expect(who)?;
+        self.require(who)?;
         let bus = Arc::new(RedisBus::new(self.link()?));
         Ok((self.mongo().await?, bus))
     }
 
     /// The real stores, all of which must be named. `who` asks.
     pub async fn all(self, who: StoreUser) -> anyhow::Result<Backends> {
-        self.expect(who)?;
+        self.require(who)?;
         let link = self.link()?;
         Ok(Backends {
             log: self.kafka()?,

@@ -9,7 +9,7 @@ use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, anyhow, ensure};
 use base64::Engine;
@@ -17,6 +17,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use clap::{Args, Subcommand, ValueEnum};
 use liverank_core::UserId;
 use liverank_gateway::auth::AuthArgs;
+use liverank_runtime::duration::between;
+use liverank_runtime::output::OutputArgs;
 use ring::rand::SystemRandom;
 use ring::signature::{Ed25519KeyPair, KeyPair};
 use serde_json::{Value, json};
@@ -56,12 +58,24 @@ pub struct UserToken {
     /// What they may do; may be given several times. It stands in the token as `roles`.
     #[arg(long, value_enum, value_name = "ROLE", default_values = ["viewer", "poster"])]
     role: Vec<Role>,
-    /// For how many hours it is good.
-    #[arg(long, default_value_t = 12, value_parser = clap::value_parser!(u32).range(1..=8760))]
-    hours: u32,
+    /// For how long it is good.
+    #[arg(long, value_name = "DURATION", default_value = "12h",
+          value_parser = between(Duration::from_secs(1), Duration::from_hours(8760)))]
+    valid_for: Duration,
+    /// The same, in hours.
+    #[arg(long, hide = true, conflicts_with = "valid_for", value_parser = clap::value_parser!(u32).range(1..=8760))]
+    hours: Option<u32>,
+    #[command(flatten)]
+    output: OutputArgs,
     /// The data directory of the `liverank up` that is to take it.
     #[arg(long, env = "LIVERANK_DATA_DIR", default_value = "liverank-data", value_name = "DIR")]
     data_dir: PathBuf,
+}
+
+impl UserToken {
+    fn life(&self) -> Duration {
+        self.hours.map_or(self.valid_for, |hours| Duration::from_hours(hours.into()))
+    }
 }
 
 impl Token {
@@ -72,27 +86,26 @@ impl Token {
                 UserId::parse_field("--user", &wanted.user)?;
                 let keys = DevKeys::of(&wanted.data_dir)?;
                 let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
-                let token = keys.sign(&claims(&wanted, now))?;
-                writeln!(std::io::stdout(), "{token}")?;
+                let token = keys.sign(&claims(&wanted.user, &wanted.role, wanted.life(), now))?;
+                wanted.output.print(&json!({"token": token}), || format!("{token}\n"))?;
                 Ok(ExitCode::SUCCESS)
             }
         }
     }
 }
 
-fn claims(wanted: &UserToken, now: u64) -> Value {
-    let roles: Vec<String> = wanted
-        .role
+fn claims(user: &str, roles: &[Role], valid_for: Duration, now: u64) -> Value {
+    let roles: Vec<String> = roles
         .iter()
         .filter_map(|role| role.to_possible_value().map(|value| value.get_name().to_owned()))
         .collect();
     json!({
         "iss": ISSUER,
         "aud": AUDIENCE,
-        "sub": wanted.user,
+        "sub": user,
         "roles": roles,
         "iat": now,
-        "exp": now + u64::from(wanted.hours) * 3600,
+        "exp": now + valid_for.as_secs(),
     })
 }
 
@@ -103,7 +116,7 @@ pub struct DevKeys {
 }
 
 impl DevKeys {
-    /// Those below a data directory; they are made where there are none.
+    /// The keys below a data directory; they are made where there are none.
     pub fn of(data_dir: &Path) -> anyhow::Result<Self> {
         let folder = data_dir.join(FOLDER);
         let private = folder.join(PRIVATE);
@@ -137,13 +150,7 @@ impl DevKeys {
     /// A token with which a user of this name watches and posts, for an hour.
     pub fn viewer(&self, user: &str) -> anyhow::Result<String> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
-        let wanted = UserToken {
-            user: user.to_owned(),
-            role: vec![Role::Viewer, Role::Poster],
-            hours: 1,
-            data_dir: PathBuf::new(),
-        };
-        self.sign(&claims(&wanted, now))
+        self.sign(&claims(user, &[Role::Viewer, Role::Poster], Duration::from_hours(1), now))
     }
 
     fn sign(&self, claims: &Value) -> anyhow::Result<String> {
@@ -222,11 +229,6 @@ impl UpAuth {
 mod tests {
     use super::*;
 
-    fn wanted(data_dir: &Path) -> UserToken {
-        let role = vec![Role::Poster, Role::Moderator];
-        UserToken { user: "ann".into(), role, hours: 2, data_dir: data_dir.to_owned() }
-    }
-
     #[test]
     fn keys_are_made_once_and_the_private_one_is_its_owners() {
         use std::os::unix::fs::PermissionsExt;
@@ -242,7 +244,8 @@ mod tests {
     #[test]
     fn a_token_says_who_what_and_until_when() {
         let directory = tempfile::tempdir().unwrap();
-        let claims = claims(&wanted(directory.path()), 1_000);
+        let roles = [Role::Poster, Role::Moderator];
+        let claims = claims("ann", &roles, Duration::from_hours(2), 1_000);
         assert_eq!((&claims["sub"], &claims["exp"]), (&json!("ann"), &json!(1_000 + 7_200)));
         assert_eq!(claims["roles"], json!(["poster", "moderator"]));
         let token = DevKeys::of(directory.path()).unwrap().sign(&claims).unwrap();

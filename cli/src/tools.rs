@@ -1,5 +1,6 @@
 //! Commands that look after the stores of a running system.
 
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -10,20 +11,63 @@ use liverank_adapters::event_log::embedded::EmbeddedLog;
 use liverank_adapters::{Backends, EventLog, clock};
 use liverank_maintenance::progress::Progress;
 use liverank_maintenance::rebuild::{Mongodb, Scores, Work};
-use liverank_maintenance::{Verdict, dlq, verify};
+use liverank_maintenance::{Verdict, dlq, erase, verify};
+use liverank_runtime::now_ms;
+use liverank_runtime::output::{Format, OutputArgs};
 use liverank_runtime::telemetry::{self, LogArgs};
+use serde_json::json;
 
 use crate::stores::{StoreArgs, StoreUser, embedded};
+
+/// A command that tells what it does while it works. For programs it does so at the end, as one value.
+#[derive(Debug, Clone, Args)]
+pub struct Told<C: Args> {
+    #[command(flatten)]
+    command: C,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+/// What such a command has told.
+struct Narrative {
+    output: OutputArgs,
+    lines: Vec<u8>,
+}
+
+impl Narrative {
+    const fn new(output: OutputArgs) -> Self {
+        Self { output, lines: Vec::new() }
+    }
+
+    fn end(&self, verdict: Verdict) -> anyhow::Result<Verdict> {
+        if self.output.output != Format::Table {
+            let text = String::from_utf8_lossy(&self.lines);
+            let value = json!({"good": verdict == Verdict::Good, "told": text.lines().collect::<Vec<_>>()});
+            self.output.print(&value, String::new)?;
+        }
+        Ok(verdict)
+    }
+}
+
+impl Write for Narrative {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.output.output == Format::Table { io::stdout().write(bytes) } else { self.lines.write(bytes) }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stdout().flush()
+    }
+}
 
 /// `liverank rebuild`.
 #[derive(Debug, Clone, Subcommand)]
 pub enum Rebuild {
     /// The boards in Redis, from the archive in `MongoDB`.
-    Redis(Box<Tool<Nothing>>),
+    Redis(Box<Tool<Told<Nothing>>>),
     /// The scores, from the counters: brings other weights, or another half-life of the trending board, into force.
-    Scores(Box<Tool<Scores>>),
+    Scores(Box<Tool<Told<Scores>>>),
     /// The archive in `MongoDB`, from the log, which has to reach back to its start or to the snapshot given.
-    Mongodb(Box<Tool<Mongodb>>),
+    Mongodb(Box<Tool<Told<Mongodb>>>),
 }
 
 /// `liverank dlq`.
@@ -32,7 +76,29 @@ pub enum Dlq {
     /// What lies among the dead letters, where it came from and why it could not be read.
     List(Box<Tool<dlq::List>>),
     /// Appends letters that can be read by now to the log; replayed again within a day, they still count once.
-    Replay(Box<Tool<dlq::Replay>>),
+    Replay(Box<Tool<Told<dlq::Replay>>>),
+}
+
+/// `liverank erase`.
+#[derive(Debug, Clone, Subcommand)]
+pub enum Erase {
+    /// A user: comments, name and identities go, from archive, Redis, readers and dead letters; what stays in the log is told.
+    ///
+    /// It goes through the log as moderation does, while the system serves. Killed in the middle and run again, it goes on.
+    User(Box<Tool<erase::Options>>),
+}
+
+impl Erase {
+    /// Exit code 1 where something could not be removed.
+    pub fn run(self) -> anyhow::Result<ExitCode> {
+        match self {
+            Self::User(tool) => tool.run(async |mut tool: Tool<erase::Options>, progress| {
+                let backends = tool.backends("erase").await?;
+                tool.command.embedded = !tool.stores.any();
+                erase::user(&tool.command, &backends, &progress, now_ms(), &mut std::io::stdout()).await
+            }),
+        }
+    }
 }
 
 /// No flags of its own.
@@ -120,22 +186,32 @@ impl Rebuild {
                     bail!("the boards of embedded storage are in memory, and are made anew at each start");
                 }
                 let backends = tool.backends("rebuild redis").await?;
-                work(&backends, &progress).redis().await
+                let mut told = Narrative::new(tool.command.output);
+                let verdict = work(&backends, &progress, &mut told).redis().await?;
+                told.end(verdict)
             }),
             Self::Scores(tool) => tool.run(async |tool, progress| {
                 let backends = tool.backends("rebuild scores").await?;
-                work(&backends, &progress).scores(&tool.command).await
+                let mut told = Narrative::new(tool.command.output);
+                let verdict = work(&backends, &progress, &mut told).scores(&tool.command.command).await?;
+                told.end(verdict)
             }),
             Self::Mongodb(tool) => tool.run(async |tool, progress| {
                 let backends = tool.backends("rebuild mongodb").await?;
-                work(&backends, &progress).mongodb(&tool.command).await
+                let mut told = Narrative::new(tool.command.output);
+                let verdict = work(&backends, &progress, &mut told).mongodb(&tool.command.command).await?;
+                told.end(verdict)
             }),
         }
     }
 }
 
-fn work<'a>(backends: &'a Backends, progress: &'a Progress) -> Work<'a, std::io::Stdout> {
-    Work { backends, progress, out: std::io::stdout() }
+const fn work<'a>(
+    backends: &'a Backends,
+    progress: &'a Progress,
+    told: &'a mut Narrative,
+) -> Work<'a, &'a mut Narrative> {
+    Work { backends, progress, out: told }
 }
 
 impl Dlq {
@@ -148,7 +224,9 @@ impl Dlq {
             }),
             Self::Replay(tool) => tool.run(async |tool, progress| {
                 let log = tool.event_log("dlq replay")?;
-                dlq::replay(&tool.command, &*log, &progress, &mut std::io::stdout()).await
+                let mut told = Narrative::new(tool.command.output);
+                let verdict = dlq::replay(&tool.command.command, &*log, &progress, &mut told).await?;
+                told.end(verdict)
             }),
         }
     }

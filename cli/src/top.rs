@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use clap::Args;
 use liverank_runtime::client::Client;
+use liverank_runtime::duration::between;
 use liverank_runtime::peer::{Peers, root_cause};
 use liverank_runtime::tls::PeerTlsArgs;
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers};
@@ -21,7 +22,7 @@ use reqwest::{StatusCode, Url};
 use serde_json::Value;
 
 use crate::look;
-use crate::output::{Format, OutputArgs};
+use liverank_runtime::output::{Format, OutputArgs};
 use picture::Picture;
 
 mod picture;
@@ -40,9 +41,10 @@ pub struct Top {
     /// A viewer's token with the role operator or service, where the system asks viewers for tokens.
     #[arg(long, env = "LIVERANK_TOKEN", value_name = "TOKEN", hide_env_values = true)]
     token: Option<String>,
-    /// Seconds from one look to the next.
-    #[arg(long, value_name = "SECONDS", default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=60))]
-    interval_seconds: u64,
+    /// From one look to the next.
+    #[arg(long, alias = "interval-seconds", value_name = "DURATION", default_value = "2s",
+          value_parser = between(Duration::from_secs(1), Duration::from_mins(1)))]
+    interval: Duration,
     /// One look, as text; as where the output is no terminal.
     #[arg(long)]
     once: bool,
@@ -81,7 +83,7 @@ impl Top {
         let (mut picture, mut trouble) = (first, None);
         loop {
             terminal.draw(|frame| screen::draw(frame, &picture, trouble.as_deref()))?;
-            let until = Instant::now() + Duration::from_secs(self.interval_seconds);
+            let until = Instant::now() + self.interval;
             while let Some(left) = until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())
             {
                 if !event::poll(left)? {

@@ -75,6 +75,8 @@ pub struct Up {
     /// A file (JSON) with rules that every comment has to keep, as `rules` of `POST /moderation/rules`.
     #[arg(long, env = "LIVERANK_COMMENT_RULES_FILE", value_name = "FILE")]
     comment_rules_file: Option<PathBuf>,
+    #[command(flatten)]
+    canary: liverank_gateway::CanaryArgs,
     #[command(flatten, next_help_heading = "Counting")]
     consumer: liverank_consumer::Config,
     #[command(flatten)]
@@ -235,6 +237,7 @@ fn start(
     let mut gateway: liverank_gateway::Config = settings(&[&both[..], &front].concat())?;
     gateway.auth = up.auth.args(&up.data_dir)?;
     gateway.moderation_open = up.moderation_open;
+    gateway.canary = up.canary;
     let is_local = listeners.gateway.local_addr()?.ip().is_loopback();
     if (is_local || up.demo) && (!asks_for_tokens || up.auth.is_dev()) {
         let system = demo_system(up, &url(&listeners.gateway)?, &manager, acting(Role::Operator)?.identity)?;

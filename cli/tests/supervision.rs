@@ -43,7 +43,14 @@ fn services() -> [(&'static str, Start, &'static [&'static str]); 7] {
                     ["--auth-jwks-url", NOBODY, "--auth-issuer", NOBODY, "--auth-audience", "liverank"];
                 Box::pin(liverank_gateway::run(settings(&keys), b, at, context))
             },
-            &["keep_keys", "keep_revoked", "measure_freshness", "open_log", "watch_dependencies"],
+            &[
+                "keep_keys",
+                "keep_revoked",
+                "measure_freshness",
+                "open_log",
+                "run_canary",
+                "watch_dependencies",
+            ],
         ),
         (
             "consumer",

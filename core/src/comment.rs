@@ -11,6 +11,9 @@ use crate::{CommentId, Invalid, Millis, UserId, VideoId};
 /// The longest comment accepted, in characters.
 pub const MAX_COMMENT_CHARS: usize = 4096;
 
+/// The name of [`nobody`]. No user has it.
+pub const NOBODY: &str = "liverank:nobody";
+
 /// Checks a comment's text: 1 to 4,096 characters. `field` names it in the error.
 pub fn check_text(field: &'static str, text: &str) -> Result<(), Invalid> {
     let chars = text.chars().count();
@@ -112,6 +115,18 @@ impl Comment {
     pub fn removed(self) -> Self {
         Self { text: String::new(), entry: EntryKind::Removed, ..self }
     }
+
+    /// What is left of it when its author is erased: its number, and what it tells of others' entries.
+    #[must_use]
+    pub fn erased(self) -> Self {
+        let left = if self.entry.has_text() { self.removed() } else { self };
+        Self { user_id: nobody(), ..left }
+    }
+}
+
+/// Who wrote what nobody is named for: entries that tell what was done, and those whose author was erased.
+pub fn nobody() -> UserId {
+    UserId::parse(NOBODY).expect("it is an identifier")
 }
 
 /// The identity of a comment that carries an idempotency key: the same user, video and key always make the same id.

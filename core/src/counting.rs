@@ -6,13 +6,13 @@
 
 use std::collections::{HashMap, HashSet};
 
-use sha2::{Digest, Sha256};
+use sha2::{Digest as _, Sha256};
 
-use crate::comment::{Comment, EntryKind};
-use crate::moderation::{ActorRole, HeldChange, RuleChange};
+use crate::comment::{Comment, EntryKind, nobody};
+use crate::moderation::{ActorRole, Digest, HeldChange, RuleChange};
 use crate::score::{Counters, Weights, worth};
 use crate::trending::{log2_difference, log2_sum, log2_worth};
-use crate::{CommentId, Interaction, Kind, Metadata, Millis, UserId, VideoId};
+use crate::{CommentId, Interaction, Kind, Metadata, Millis, UserId, VideoId, canary};
 
 mod moderating;
 mod unique;
@@ -20,7 +20,7 @@ mod unique;
 use moderating::Moderating;
 pub use moderating::{AuditEntry, Moderated};
 use unique::Marks;
-pub use unique::{MarkChange, MarkKey, UniqueKinds, mark_key};
+pub use unique::{MarkChange, MarkKey, UniqueKinds, mark_key, mark_keys};
 
 /// A repeat of an `event_id` is recognised for this long, in the log's time.
 pub const REPEAT_WINDOW_MS: Millis = 24 * 3600 * 1000;
@@ -104,9 +104,14 @@ impl Batch {
         self.records.iter().map(|record| &record.event.video_id).collect()
     }
 
-    /// The comments that [`apply_with`] wants to be given, where they are stored.
+    /// The comments that [`apply_with`] wants to be given, where they are stored: of several with the same identity the newest.
     pub fn targets(&self) -> HashSet<(&VideoId, &CommentId)> {
         moderating::targets(&self.records).collect()
+    }
+
+    /// The entries that it wants to be given beside them, by their numbers.
+    pub fn numbered_targets(&self) -> HashSet<(&VideoId, u64)> {
+        moderating::numbered_targets(&self.records).collect()
     }
 
     /// Whether [`apply_with`] wants to be given the latest revision of the rules.
@@ -116,7 +121,8 @@ impl Batch {
 
     /// The marks that [`apply_with`] wants to be given, where they are set.
     pub fn marks(&self, unique: UniqueKinds) -> HashSet<MarkKey> {
-        self.records.iter().filter_map(|record| mark_key(&record.event, unique)).collect()
+        let of = |event| mark_key(event, unique).into_iter().chain(moderating::forgotten_marks(event));
+        self.records.iter().flat_map(|record| of(&record.event)).collect()
     }
 
     /// The identities whose earlier sighting [`apply`] wants to be given.
@@ -147,6 +153,15 @@ pub fn identities(event: &Interaction) -> impl Iterator<Item = String> {
     identity(event).into_iter().chain(former_identity(event))
 }
 
+/// Whether an archive keeps something of this event beside the state of its video: its identity, its comment, a mark, or what
+/// a moderator did. `unique` are the types of which each event leaves a mark.
+pub fn leaves_more_than_counts(event: &Interaction, unique: UniqueKinds) -> bool {
+    event.event_id.is_some()
+        || event.comment.is_some()
+        || event.moderation.is_some()
+        || unique.marked(event.kind).is_some()
+}
+
 /// An identity in 16 bytes (the first half of its SHA-256): what an archive may remember in its place. Two of 2^48
 /// identities are the same by chance once in 2^33 times.
 pub fn identity_digest(identity: &str) -> [u8; 16] {
@@ -174,7 +189,7 @@ pub struct VideoState {
     /// The decayed score as a logarithm ([`crate::trending`]); negative infinity before the first event of weight.
     pub trending: f64,
     /// What [`VideoState::revision`] has beside the counts: two for each event that was taken back, and one for each time
-    /// that the video was put or removed.
+    /// that the video was put or removed, or its owner forgotten.
     pub corrections: u64,
     /// What the app says of it, if anything.
     pub metadata: Option<Metadata>,
@@ -191,12 +206,20 @@ impl VideoState {
         counted as u64 + self.last_seq + self.corrections
     }
 
+    /// Whether it is on no board: it was taken off, or it is the system's own.
+    pub fn is_off_boards(&self) -> bool {
+        self.removed.is_some() || canary::is(&self.video_id)
+    }
+
     /// A video's state before its first event, which `event` is.
     fn first(event: &Interaction) -> Self {
+        // Whoever writes to the topic first must not become the owner of the system's own video.
+        let own = canary::is(&event.video_id).then(canary::user);
+        let given = own.or_else(|| event.owner_id.clone());
         Self {
             video_id: event.video_id.clone(),
-            owner: event.owner_id.clone().unwrap_or_else(|| event.user_id.clone()),
-            owner_given: event.owner_id.is_some(),
+            owner_given: given.is_some(),
+            owner: given.unwrap_or_else(|| event.user_id.clone()),
             counters: Counters::default(),
             last_seq: 0,
             trending: f64::NEG_INFINITY,
@@ -220,6 +243,14 @@ impl VideoState {
     fn remove(&mut self, by: ActorRole) {
         self.removed = Some(self.removed.filter(|_| by == ActorRole::Owner).unwrap_or(by));
         self.corrections += 1;
+    }
+
+    /// Forgets its owner, where that is this one. One that was given as such is not replaced by another.
+    fn forget_owner(&mut self, user: Digest) {
+        if Digest::of_user(&self.owner) == user {
+            self.owner = nobody();
+            self.corrections += 1;
+        }
     }
 
     /// Takes back an event of this type that added `log2` to the decayed score.
@@ -295,17 +326,40 @@ pub struct NumberedComment {
     pub offset: u64,
 }
 
+/// An entry of an earlier batch that loses something.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Removal {
+    /// Its video.
+    pub video: VideoId,
+    /// Its number.
+    pub seq: u64,
+    /// Whether it loses its text ([`Comment::removed`]).
+    pub text: bool,
+    /// Whether it loses its author's name ([`Comment::erased`]).
+    pub author: bool,
+}
+
+impl Removal {
+    /// What is left of the entry.
+    #[must_use]
+    pub fn of(&self, entry: Comment) -> Comment {
+        let entry = if self.text { entry.removed() } else { entry };
+        if self.author { entry.erased() } else { entry }
+    }
+}
+
 /// What a batch does.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Effects {
     /// The new state of every video that changed, by id.
     pub videos: Vec<VideoState>,
-    /// The new comments, in the order of their numbers within each video.
+    /// The new comments, in the order of their numbers within each video. Not all are archived:
+    /// [`Effects::archived_comments`].
     pub comments: Vec<NumberedComment>,
     /// The identities to remember, with the log's time of each.
     pub identities: Vec<(String, Millis)>,
-    /// Comments of earlier batches that are to be replaced by what [`Comment::removed`] leaves: video and number.
-    pub removed: Vec<(VideoId, u64)>,
+    /// What is to be removed of entries of earlier batches.
+    pub removed: Vec<Removal>,
     /// Restrictions and rules of comments that changed, in the order of their revisions.
     pub rules: Vec<RuleChange>,
     /// Comments that wait for a moderator from now on, and those that wait no more, in log order.
@@ -318,6 +372,13 @@ pub struct Effects {
     pub counted: u64,
     /// Events that were repeats of counted ones, or took back what had not counted.
     pub repeated: u64,
+}
+
+impl Effects {
+    /// The new comments that are archived: all but those of the canary, which are published only.
+    pub fn archived_comments(&self) -> impl Iterator<Item = &NumberedComment> {
+        self.comments.iter().filter(|numbered| !canary::is(&numbered.comment.video_id))
+    }
 }
 
 /// [`apply_with`], where nothing that is moderated was stored before, and no mark is set.
@@ -362,6 +423,9 @@ pub fn apply_with(
             let known = videos.is_known(&event.video_id) || moderating::makes_known(event);
             let video = if known { Some(videos.changing(event)) } else { None };
             moderating.apply(record, video, &mut effects);
+            for key in moderating::forgotten_marks(event) {
+                marks.remove(&key);
+            }
             effects.counted += 1;
             continue;
         }
@@ -559,6 +623,20 @@ mod tests {
         assert_eq!(run(&[by("a", None), by("b", None)]), "a");
         assert_eq!(run(&[by("a", None), by("b", Some("o"))]), "o");
         assert_eq!(run(&[by("a", Some("o")), by("b", Some("p"))]), "o");
+    }
+
+    #[test]
+    fn the_canary_is_counted_and_numbered_and_neither_shown_nor_kept() {
+        let view =
+            json!({"video_id": canary::ID, "user_id": "mallory", "type": "view", "owner_id": "mallory"});
+        let records = [record(0, &view), comment(1, canary::ID, "a"), comment(2, "v", "b")];
+        let effects = apply(&records, [], none(), &Rules::default());
+        let [own, other] = effects.videos.as_slice() else { panic!("{:?}", effects.videos) };
+        assert_eq!((own.owner.as_str(), own.counters.views, own.last_seq), (canary::ID, 1, 1));
+        assert!(own.is_off_boards() && !other.is_off_boards());
+        assert_eq!(effects.comments.len(), 2, "both are published");
+        let archived: Vec<_> = effects.archived_comments().map(|it| it.comment.id.as_str()).collect();
+        assert_eq!(archived, ["b"]);
     }
 
     #[test]

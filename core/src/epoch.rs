@@ -20,7 +20,8 @@ pub const MAX_COUNT: u64 = 10_000_000_000;
 /// lost what it held thus goes on above what it minted before, also where nobody is left who has seen it.
 ///
 /// A copy that takes over may not have heard of the last epochs, and its clock may be behind: `other_server` is the first
-/// byte of the identity of the server process, where the counter last moved on another one. Looking and minting are one
+/// byte of the identity of the server process, where the counter last moved on another one, or `seen` is more than it counted
+/// and so was minted by another one: this one may have minted more that the asker has not seen. Looking and minting are one
 /// atomic step. Redis does the same in `adapters/src/assignment_store/redis/state.lua`.
 pub fn mint(counter: u64, seen: u64, now_micros: u64, other_server: Option<u8>) -> u64 {
     // A clock that is centuries ahead must not use up all numbers.
@@ -48,7 +49,7 @@ pub const fn is_plausible(epoch: u64, now_micros: u64) -> bool {
 /// An epoch or term that stands in `field`.
 ///
 /// # Errors
-/// One that cannot have been minted by now.
+/// An epoch that cannot have been minted by now.
 pub fn plausible(field: &'static str, epoch: u64, now_micros: u64) -> Result<u64, Invalid> {
     if is_plausible(epoch, now_micros) {
         return Ok(epoch);

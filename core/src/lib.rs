@@ -21,6 +21,7 @@
 //! | [`placement`] | which reader serves a video, and what to move when loads change |
 //! | [`scaling`] | how many readers there should be |
 //! | [`epoch`] | how epochs and terms are minted, and which of them, and which counts, can be true |
+//! | [`canary`] | which video is the system's own, and who may name it |
 //! | [`viewer_role`] | what a viewer's token lets its bearer do |
 //!
 //! Invariants held here and tested here:
@@ -31,6 +32,7 @@
 //! 5. A snapshot with all later deltas applied is the list itself ([`ranking`]).
 
 pub mod backoff;
+pub mod canary;
 pub mod comment;
 pub mod counting;
 pub mod epoch;

@@ -9,6 +9,8 @@
 //!   it is a comment that counts for nothing, and that its author alone is shown.
 //! - [`Action::Hold`] takes no number: the comment waits beside the channel. Who releases it writes the record of an ordinary
 //!   comment, which is numbered and counted as any, and then [`Action::Review`], which ends the waiting.
+//! - [`Action::Erase`] takes a number as a deletion does, and leaves no name either. It names the user by a digest, and what to
+//!   remove by its place: [`erasure`] says why.
 //! - [`Action::PutVideo`] and [`Action::RemoveVideo`] are records of their video, in one order with what happens to it.
 //! - Actions on users belong to no video. All of them have the key [`KEY`], so they lie on one partition, in one order.
 //!   Each changes one [`Rule`], under a revision that grows by one; comment services and gateways ask for what changed since.
@@ -22,12 +24,14 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use strum::{EnumCount, VariantArray};
 
 use crate::comment::check_text;
 use crate::event::{CommentBody, required_text};
 use crate::{CommentId, EventId, Interaction, Invalid, Kind, Metadata, Millis, UserId, VideoId};
 
 pub mod comment_rules;
+pub mod erasure;
 pub mod folding;
 pub mod revocations;
 mod rules;
@@ -36,6 +40,7 @@ pub mod spacing;
 mod version;
 
 pub use comment_rules::CommentRules;
+pub use erasure::Digest;
 pub use revocations::Revocations;
 pub use rules::{Changed, Refusal, Rule, RuleBook, RuleChange, RulesInForce, ScopeRules, scope_holds};
 pub use screening::RuleName;
@@ -63,7 +68,9 @@ pub enum ActorRole {
 }
 
 /// What is refused to a user.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, EnumCount, VariantArray,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Restriction {
     /// Its comments are refused: it misbehaved, and is to notice.
@@ -94,7 +101,7 @@ impl Restriction {
     /// Those that are about comments.
     pub const OF_COMMENTS: [Self; 3] = [Self::Ban, Self::Mute, Self::Shadow];
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::Ban, Self::Mute, Self::Shadow, Self::Tokens, Self::Token];
+    pub const ALL: [Self; Self::COUNT] = *Self::VARIANTS.as_array().expect("as many as it has");
 
     /// Whether it is about comments, not about tokens.
     pub const fn is_of_comments(self) -> bool {
@@ -200,14 +207,14 @@ pub enum Action {
     PutVideo {
         /// What it is.
         metadata: Metadata,
-        /// Its owner, where that is not known for good.
+        /// Its owner. Passed over where the owner was given before.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         owner_id: Option<UserId>,
     },
-    /// Takes the record's video off all boards, until it is put there again. What happens to it meanwhile counts, and does not
+    /// Takes the record's video off all boards, until [`Action::PutVideo`]. Interactions with it are counted meanwhile, and do not
     /// bring it back.
     RemoveVideo,
-    /// Refuses something to a user, until a time or for good. A later one of the same kind and scope replaces it.
+    /// Refuses something to a user, until a time or without an end. A later one of the same kind and scope replaces it.
     Restrict {
         /// The user.
         userid: UserId,
@@ -215,7 +222,7 @@ pub enum Action {
         kind: Restriction,
         /// Where.
         scope: Scope,
-        /// Until when; absent: for good.
+        /// Until when, in milliseconds since the Unix epoch; absent: it does not end.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         until: Option<Millis>,
     },
@@ -227,6 +234,30 @@ pub enum Action {
         kind: Restriction,
         /// Where.
         scope: Scope,
+    },
+    /// Removes one entry of a user who is erased from the record's video, and its author's name; or a comment that waits.
+    Erase {
+        /// The entry.
+        comment_id: CommentId,
+        /// Its number, where it has one. Where the comments were numbered anew since, the newest entry of this id is meant.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        seq: Option<u64>,
+        /// Who is erased: others' entries stay.
+        user: Digest,
+    },
+    /// Forgets that a user who is erased owns the record's video, and what counted once for that user there.
+    Forget {
+        /// Who is erased: another owner stays.
+        user: Digest,
+        /// The keys of the marks, at most [`erasure::MAX_MARKS`].
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        marks: Vec<Digest>,
+    },
+    /// Says in the audit log that a user is erased. What is done about it are the records of [`Action::Erase`] and
+    /// [`Action::Forget`] that follow.
+    EraseUser {
+        /// Who is erased.
+        user: Digest,
     },
     /// Says what comments in a place must be like. Later ones of the same place replace them.
     SetRules {
@@ -248,8 +279,12 @@ impl Action {
             | Self::Hold { .. }
             | Self::Review { .. }
             | Self::PutVideo { .. }
-            | Self::RemoveVideo => true,
-            Self::Restrict { .. } | Self::Lift { .. } | Self::SetRules { .. } => false,
+            | Self::RemoveVideo
+            | Self::Erase { .. }
+            | Self::Forget { .. } => true,
+            Self::Restrict { .. } | Self::Lift { .. } | Self::SetRules { .. } | Self::EraseUser { .. } => {
+                false
+            }
         }
     }
 }
@@ -397,6 +432,9 @@ pub(crate) fn parse(value: &Value) -> Result<Interaction, Invalid> {
     if let Action::SetRules { rules: Some(rules), .. } = &moderation.action {
         rules.check()?;
     }
+    if let Action::Forget { marks, .. } = &moderation.action {
+        erasure::check_marks(marks)?;
+    }
     let video = VideoId::parse(required_text(object, "video_id")?)?;
     if let Action::Shadow { text, .. } | Action::Hold { text, .. } = &moderation.action {
         check_text("text", text)?;
@@ -457,6 +495,16 @@ mod tests {
                 reply_to: None,
                 rule: RuleName::Words
             }),
+            ("\\PC{1,8}", proptest::option::of(0..1_u64 << 53)).prop_map(|(text, seq)| Action::Erase {
+                comment_id: id(&text),
+                seq,
+                user: Digest::of_user(&id(&text))
+            }),
+            ("\\PC{1,8}", 0..=erasure::MAX_MARKS).prop_map(|(text, marks)| Action::Forget {
+                user: Digest::of_user(&id(&text)),
+                marks: vec![Digest::of_user(&id(&text)); marks]
+            }),
+            "\\PC{1,8}".prop_map(|text| Action::EraseUser { user: Digest::of_user(&id(&text)) }),
             "\\PC{1,8}".prop_map(|text| Action::Review { comment_id: id(&text), outcome: Outcome::Release }),
             (scope(), proptest::option::of(1..100_u32)).prop_map(|(scope, slow)| Action::SetRules {
                 scope,
@@ -510,13 +558,21 @@ mod tests {
                 "slow_seconds",
                 json!({"action": "set_rules", "scope": "everywhere", "rules": {"slow_seconds": 0}, "role": "moderator"}),
             ),
+            (
+                "marks",
+                json!({"action": "forget", "user": "0".repeat(32), "marks": vec!["0".repeat(32); 9], "role": "service"}),
+            ),
+            (
+                "moderation",
+                json!({"action": "erase", "comment_id": "c", "user": "not a digest", "role": "service"}),
+            ),
             ("video_id", json!("v")),
         ] {
             let mut bad = good.clone();
             if field == "video_id" && value == "v" {
                 bad["moderation"] = ban.clone();
             }
-            bad[if field == "slow_seconds" { "moderation" } else { field }] = value.clone();
+            bad[if matches!(field, "slow_seconds" | "marks") { "moderation" } else { field }] = value.clone();
             assert_eq!(parse(&bad).unwrap_err().field, field, "{value}");
         }
         let mut long = good;

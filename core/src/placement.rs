@@ -2,7 +2,7 @@
 //!
 //! [`place`] finds a reader for one video at once, when somebody asks for it. [`plan`](planner::plan) looks at all
 //! readers and all videos and says what to change: its problem, wanted properties and method are in `docs/planner.md`.
-//! [`what_if`](what_if::what_if) asks it about a system that is another one.
+//! [`what_if`](what_if::what_if) asks it about a system that is changed in thought: other readers, other loads.
 
 pub mod plan;
 pub mod planner;

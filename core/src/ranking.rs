@@ -75,7 +75,7 @@ impl Ranking {
         self.order.len()
     }
 
-    /// Whether there is none.
+    /// Whether the ranking is empty.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }

@@ -160,7 +160,7 @@ pub enum Bound {
     UpCooldown,
     /// The most that may be added at once.
     UpStep,
-    /// More were needed within the window.
+    /// More readers were needed within the stabilisation window than are needed now.
     Stabilisation,
     /// The history does not reach back over the whole window.
     ShortHistory,

@@ -1,4 +1,4 @@
-//! Text that is shown to nobody but those who are meant.
+//! A text that no log and no debug output shows.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,9 +1,10 @@
 //! What a viewer's token lets its bearer do, read from the token's claim `roles`.
 
 use serde_json::Value;
+use strum::{EnumCount, VariantArray};
 
 /// One thing that a viewer may be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EnumCount, VariantArray)]
 pub enum ViewerRole {
     /// Watches: comment streams, ranked lists, history.
     Viewer,
@@ -21,8 +22,7 @@ pub enum ViewerRole {
 
 impl ViewerRole {
     /// All of them.
-    pub const ALL: [Self; 6] =
-        [Self::Viewer, Self::Poster, Self::Member, Self::Moderator, Self::Service, Self::Operator];
+    pub const ALL: [Self; Self::COUNT] = *Self::VARIANTS.as_array().expect("as many as it has");
 
     /// The name in a token.
     pub const fn name(self) -> &'static str {

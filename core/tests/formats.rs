@@ -17,6 +17,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 const TIME: i64 = 1_700_000_000_250;
+const DIGEST: &str = "00112233445566778899aabbccddeeff";
 
 fn record(name: &'static str, today: &Interaction) {
     let format = Format {
@@ -80,6 +81,9 @@ fn actions() -> Vec<(&'static str, Value)> {
             json!({"action": "put_video", "metadata": {"title": "Cats"}, "owner_id": "olga"}),
         ),
         ("moderation-remove-video", json!({"action": "remove_video"})),
+        ("moderation-erase", json!({"action": "erase", "comment_id": "c-2", "seq": 7, "user": DIGEST})),
+        ("moderation-forget", json!({"action": "forget", "user": DIGEST, "marks": [DIGEST]})),
+        ("moderation-erase-user", json!({"action": "erase_user", "user": DIGEST})),
         ("moderation-restrict", restrict("mute")),
         ("moderation-restrict-shadow", restrict("shadow")),
         (

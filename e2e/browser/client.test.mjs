@@ -15,6 +15,17 @@ async function until(holds, what) {
   }
 }
 
+/** Asks until the answer is as it should be. */
+async function settled(ask, isRight) {
+  const deadline = Date.now() + PATIENCE_MS;
+  for (;;) {
+    const answer = await ask();
+    if (isRight(answer)) return answer;
+    assert.ok(Date.now() < deadline, `in vain: ${JSON.stringify(answer)}`);
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+}
+
 /** A viewer who notes everything. */
 function viewer(liverank, userid, options = {}) {
   const seen = { heard: [], connected: 0, state: '', error: null };
@@ -139,6 +150,39 @@ describe('a system that asks viewers for tokens', () => {
     await until(() => list.state === 'live', 'a list');
     list.stream.close();
     assert.equal(asked, 2);
+  });
+
+  test('a moderator rules, releases what waits and pins it, and a viewer is told', async () => {
+    const mo = new Liverank({ baseUrl: server.origin, token: server.token('mo', '--role', 'moderator') });
+    const ann = new Liverank({ baseUrl: server.origin, token: server.token('ann') });
+    const post = (comment) => ann.postComment({ userid: 'ann', videoid: 'ruled', comment });
+    const first = await post('the first one');
+    const pins = [];
+    const seen = { state: '' };
+    const stream = ann.comments('ruled', { userid: 'ann', onPinned: ({ id }) => pins.push(id), onState: ({ state }) => (seen.state = state) });
+    await until(() => seen.state === 'live', 'a stream');
+
+    await assert.rejects(ann.setCommentRules({ videoid: 'ruled', rules: { hold_all: true } }), { status: 403 });
+    await mo.setCommentRules({ videoid: 'ruled', rules: { hold_all: true } });
+    assert.deepEqual((await settled(() => mo.commentRules(), ({ rules }) => rules.length === 1)).rules[0].rules, { hold_all: true });
+    await settled(() => post('waits').then(() => mo.held()), ({ comments }) => comments.length > 0);
+    const { comments } = await mo.held({ limit: 1 });
+    await mo.reviewHeld({ videoid: 'ruled', id: comments[0].id, outcome: 'release' });
+    await settled(() => ann.history('ruled'), ({ comments: shown }) => shown.some(({ id }) => id === comments[0].id));
+    await mo.removeCommentRules({ videoid: 'ruled' });
+    await settled(() => mo.commentRules(), ({ rules }) => rules.length === 0);
+
+    await mo.pinComment('ruled', first.id, { reason: 'news' });
+    await until(() => pins.length === 1, 'the pin');
+    assert.equal((await ann.video('ruled')).pinned.comment, 'the first one');
+    assert.equal((await ann.history('ruled')).pinned.id, first.id);
+    await mo.unpinComment('ruled');
+    await until(() => pins.length === 2, 'the end of the pin');
+    assert.deepEqual(pins, [first.id, null]);
+    assert.equal((await ann.video('ruled')).pinned, undefined);
+    stream.close();
+    const actions = (await mo.moderationLog()).actions.map(({ action }) => action);
+    assert.deepEqual(actions, ['pin', 'pin', 'set_rules', 'review', 'set_rules']);
   });
 
   test('viewers with tokens see every comment once and in order, across kill -9', async () => {

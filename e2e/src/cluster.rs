@@ -132,7 +132,8 @@ impl Cluster {
         let front = ["--comment-url", &comments, "--websocket-url", &websockets];
         for (at, url) in self.gateways.clone().iter().enumerate() {
             // Tests moderate without an issuer of tokens.
-            let flags = [&both[..], &front, &["--moderation-open"]].concat();
+            // What gateways measure by themselves would be in what tests count.
+            let flags = [&both[..], &front, &["--moderation-open", "--canary-seconds=0"]].concat();
             self.spawn(&format!("gateway-{}", at + 1), "gateway", Some(url), &flags);
         }
     }
@@ -186,6 +187,13 @@ impl Cluster {
         let mut command = tokio::process::Command::new(crate::binary());
         command.args(args).args(&self.common).kill_on_drop(true).stdin(std::process::Stdio::null());
         command.output().await.expect("running the binary")
+    }
+
+    /// Starts a command on this system's stores, for who wants to end it.
+    pub fn spawn_command(&self, args: &[&str]) -> tokio::process::Child {
+        let mut command = tokio::process::Command::new(crate::binary());
+        command.args(args).args(&self.common).kill_on_drop(true).stdin(std::process::Stdio::null());
+        command.spawn().expect("running the binary")
     }
 
     /// What the last load wrote.

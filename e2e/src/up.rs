@@ -68,6 +68,10 @@ impl Up {
             args.extend([format!("--{name}-listen"), all.join(",")]);
         }
         args.extend(flags.iter().map(ToString::to_string));
+        // What it measures by itself would be in what tests count.
+        if !flags.iter().any(|flag| flag.starts_with("--canary-seconds")) {
+            args.push("--canary-seconds=0".to_owned());
+        }
         let process = Process::start("up", &args, directory.path());
         let client = reqwest::Client::new();
         let up = Self { process, addresses, admin, client, data, _directory: directory };
@@ -92,6 +96,11 @@ impl Up {
         let said = Command::new(crate::binary()).args(args).output().expect("running the binary");
         assert!(said.status.success(), "liverank token: {}", String::from_utf8_lossy(&said.stderr));
         String::from_utf8(said.stdout).expect("a token is text").trim().to_owned()
+    }
+
+    /// Where its data are.
+    pub fn data(&self) -> &str {
+        &self.data
     }
 
     /// `host:port` of a door.

@@ -52,7 +52,7 @@ async fn a_reader_is_cordoned_drained_and_opened_again() {
     let done = run(Some(&up), &["cordon", "reader-2", "--why", "new disk"]).await;
     assert!(done.status.success() && said(&done).contains("new disk"), "{}", said(&done));
     assert_eq!(cordon("reader-2").await, "closed");
-    let done = run(Some(&up), &["drain", "reader-2", "--wait-seconds", "20"]).await;
+    let done = run(Some(&up), &["drain", "reader-2", "--wait", "20s"]).await;
     assert!(done.status.success(), "{}", said(&done));
     assert_eq!(cordon("reader-2").await, "draining");
     assert!(run(Some(&up), &["uncordon", "reader-2"]).await.status.success());
@@ -169,12 +169,46 @@ async fn settings_are_shown_with_where_they_come_from_and_files_are_judged() {
 
 #[tokio::test]
 async fn a_reader_of_the_output_that_goes_is_no_error() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let at = |name: &str| directory.path().join(name).display().to_string();
+    let (file, key, data) = (at("liverank.yaml"), at("master/key"), at("data"));
+    std::fs::write(&file, "log: info\n").expect("writing the file");
+    assert!(run(None, &["identity", "init", &at("")]).await.status.success());
+    // All that say something without a system. The others write by the same function.
+    let commands: &[&[&str]] = &[
+        &["config", "show", "gateway"],
+        &["config", "validate", &file],
+        &["version"],
+        &["version", "-o", "yaml"],
+        &["completion", "bash"],
+        &["doctor"],
+        &["simulate", "--duration", "1m", "--readers", "2"],
+        &["identity", "token", "--identity-key-file", &key],
+        &["identity", "derive", "--identity-key-file", &key, "--for", "gateway"],
+        &["token", "user", "--user", "ann", "--data-dir", &data],
+    ];
+    for args in commands {
+        let ended = to_nobody(args);
+        assert_eq!(said(&ended), "", "{args:?}");
+        // As a program that SIGPIPE ended.
+        assert_eq!(ended.status.code(), Some(141), "{args:?}");
+    }
+    for args in
+        [&["--help"][..], &["gateway", "--help-all"], &["probe", "--within", "1s", "http://127.0.0.1:9/"]]
+    {
+        assert_eq!(said(&to_nobody(args)), "", "{args:?}");
+    }
+}
+
+/// Runs it with a standard output that nobody reads.
+fn to_nobody(args: &[&str]) -> Output {
     let mut command = std::process::Command::new(liverank_e2e::binary());
-    command.args(["config", "show", "gateway"]).stdout(std::process::Stdio::piped());
-    let mut child = command.stderr(std::process::Stdio::piped()).spawn().expect("starting the binary");
-    drop(child.stdout.take());
-    let ended = child.wait_with_output().expect("its end");
-    assert_eq!(said(&ended), "");
-    // As a program that SIGPIPE ended.
-    assert_eq!(ended.status.code(), Some(141));
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("LIVERANK_")) {
+        command.env_remove(name);
+    }
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    command.args(args).stdin(std::process::Stdio::null()).stdout(writer);
+    let child = command.stderr(std::process::Stdio::piped()).spawn().expect("starting the binary");
+    child.wait_with_output().expect("its end")
 }

@@ -1,4 +1,4 @@
-//! `verify`, `rebuild` and `dlq` on the real parts, while the system serves under load.
+//! `verify`, `rebuild`, `dlq` and `erase` on the real parts, while the system serves under load.
 
 use std::process::Output;
 use std::sync::atomic::AtomicBool;
@@ -13,6 +13,8 @@ use rskafka::client::partition::{OffsetAt, UnknownTopicHandling};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 
+#[path = "maintenance/erasure.rs"]
+mod erasure;
 #[allow(dead_code, reason = "the fault tests use the rest")]
 #[path = "../faults/kafka.rs"]
 mod kafka;

@@ -8,9 +8,11 @@ mod signals {
 
 use std::time::{Duration, Instant};
 
-use liverank_e2e::process::Process;
+use liverank_core::canary;
+use liverank_e2e::process::{Process, Signal};
 use liverank_e2e::up::{Door, Up};
 use liverank_e2e::{free_port, wait};
+use serde_json::json;
 use signals::scrape::{Scrape, document};
 use signals::work;
 
@@ -31,6 +33,8 @@ const QUIET: &[(&str, &str)] = &[
     ("liverank_consumer_repairs_total", "the boards begin empty, as the archive does"),
     ("liverank_gateway_turned_away_total", "there is room for everybody"),
     ("liverank_gateway_auth_failures_total", "nobody is asked for a token"),
+    ("liverank_gateway_canary_failures_total", "the system is well"),
+    ("liverank_gateway_canary_interval_seconds", "a setting"),
     ("liverank_gateway_limited_total", "limits are far away"),
     ("liverank_gateway_new_videos_refused_total", "limits are far away"),
     (
@@ -42,6 +46,7 @@ const QUIET: &[(&str, &str)] = &[
     ("liverank_manager_heartbeats_refused_total", "readers are who they say"),
     ("liverank_manager_warm_failures_total", "readers are well"),
     ("liverank_manager_unserved_total", "readers are well"),
+    ("liverank_reader_drain_waits_for", "no reader leaves"),
     ("liverank_reader_gaps_total", "nobody falls behind"),
     ("liverank_reader_repeats_total", "the bus brings each comment once"),
     ("liverank_reader_out_of_order_total", "the bus keeps the order"),
@@ -53,7 +58,7 @@ const QUIET: &[(&str, &str)] = &[
 
 #[tokio::test]
 async fn every_documented_metric_is_there_and_moves_under_load() {
-    let up = Up::start_with(2, &[]).await;
+    let up = Up::start_with(2, &["--canary-seconds=1"]).await;
     // Partitions' metrics come with the consumer's first look at them.
     let before = wait::until("the consumer tells its lag", SOON, || async {
         let scrape = Scrape::of(up.admin()).await;
@@ -81,6 +86,64 @@ async fn every_documented_metric_is_there_and_moves_under_load() {
     for (name, _) in QUIET {
         assert!(after.has(name), "{name} is no metric, and stands among those that are quiet");
     }
+}
+
+#[tokio::test]
+async fn the_canary_measures_three_ways_and_is_seen_by_nobody() {
+    let mut up = Up::start_with(2, &["--canary-seconds=1"]).await;
+    let series = |metric: &str, label: &str| format!("liverank_gateway_canary_{metric}{{{label}}}");
+    let scrape = wait::until("three measurements each way", SOON, || async {
+        let scrape = Scrape::of(up.admin()).await;
+        let ways = ["interaction_to_board", "interaction_to_socket", "comment_to_stream"];
+        let count = |way| scrape.value(&series("seconds_count", &format!("way=\"{way}\"")));
+        ways.into_iter().all(|way| count(way).is_some_and(|count| count > 2.5)).then_some(scrape)
+    })
+    .await;
+    // Its list is asked for by name only, and by its owner.
+    for (way, bound) in [("interaction_to_socket", "40.96"), ("comment_to_stream", "40.96")] {
+        let in_time = scrape.value(&series("seconds_bucket", &format!("way=\"{way}\",le=\"{bound}\"")));
+        assert!(in_time.is_some_and(|count| count > 2.5), "{way}: {in_time:?}");
+    }
+    for reason in ["no_stream", "no_socket", "log_unavailable"] {
+        assert_eq!(
+            scrape.value(&series("failures_total", &format!("reason=\"{reason}\""))),
+            Some(0.0),
+            "{reason}"
+        );
+    }
+    for board in ["global", "trending"] {
+        let list = up.get(Door::Gateway, &format!("/videos?board={board}")).await;
+        assert_eq!((&list["videos"], &list["total"]), (&json!([]), &json!(0)), "{board}");
+    }
+    let statistics = wait::until("the reports", SOON, || async {
+        let statistics = up.get(Door::Gateway, "/statistics").await;
+        let reported =
+            statistics["readerApis"]["totalReaders"] == 2 && !statistics["readerApiManager"].is_null();
+        reported.then_some(statistics)
+    })
+    .await;
+    assert_eq!(statistics["readerApis"]["totalActiveConnections"], 0);
+    assert_eq!(statistics["readerApis"]["totalMessagesSent"], 0);
+    assert_eq!(statistics["storedComments"]["totalComments"], 0);
+    // `calm` is the video that this test's system was tried with.
+    assert_eq!(up.get(Door::Manager, "/health").await["registeredVideos"], 1);
+    let operate = up.get(Door::Gateway, "/operate").await;
+    for shown in [&statistics, &operate] {
+        assert!(shown.is_object() && !shown.to_string().contains(canary::ID), "{shown}");
+    }
+    let like = json!({"video_id": canary::ID, "user_id": "mallory", "type": "like"});
+    let comment = json!({"userid": "mallory", "videoid": canary::ID, "comment": "Buy!"});
+    for (path, body, field) in [("/interact", like, "video_id"), ("/comment", comment, "videoid")] {
+        let (status, refusal) = up.post(path, &body).await;
+        assert_eq!((status, &refusal["field"]), (400, &json!(field)), "{path}: {refusal}");
+    }
+    up.process.signal(Signal::TERM);
+    up.process.wait(SOON);
+    let verify = ["verify", "--json", "--data-dir", up.data(), "--log", "warn"];
+    let verify =
+        std::process::Command::new(liverank_e2e::binary()).args(verify).output().expect("running it");
+    let report: serde_json::Value = serde_json::from_slice(&verify.stdout).expect("a report");
+    assert!(verify.status.success() && report["videos"] == 0 && report["log"]["counted"] == true, "{report}");
 }
 
 #[tokio::test]

@@ -168,7 +168,7 @@ pub fn pending(
     differing(&input(in_force), &input(newest))
 }
 
-/// The components that both have, with other pod templates.
+/// The components that are in both clusters and whose pod templates differ.
 fn differing(old: &Input<'_>, new: &Input<'_>) -> BTreeSet<Component> {
     let [old, new] = [old, new].map(Scope::of);
     let differs =

@@ -25,7 +25,7 @@ pub struct State {
     pub until: Option<Timestamp>,
 }
 
-/// How the windows stand; `None` where there are none.
+/// Whether a maintenance window is open; `None` where the resource has no windows.
 pub fn state(maintenance: &Maintenance, now: Timestamp) -> Option<State> {
     if maintenance.windows.is_empty() {
         return None;

@@ -5,9 +5,12 @@ use std::fmt;
 use std::str::FromStr;
 
 use liverank_core::ReaderId;
+use strum::{EnumCount, VariantArray};
+
+use crate::roles;
 
 /// What a caller is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, EnumCount, VariantArray)]
 pub enum Role {
     /// The front door.
     Gateway,
@@ -31,17 +34,7 @@ pub enum Role {
 
 impl Role {
     /// All of them.
-    pub const ALL: [Self; 9] = [
-        Self::Gateway,
-        Self::Consumer,
-        Self::Websocket,
-        Self::Comment,
-        Self::Reader,
-        Self::Manager,
-        Self::Statistics,
-        Self::Operator,
-        Self::Cli,
-    ];
+    pub const ALL: [Self; Self::COUNT] = *Self::VARIANTS.as_array().expect("as many as it has");
 
     /// Its name in tokens and on the command line.
     pub const fn name(self) -> &'static str {
@@ -55,6 +48,21 @@ impl Role {
             Self::Statistics => "statistics",
             Self::Operator => "operator",
             Self::Cli => "cli",
+        }
+    }
+}
+
+/// Each process calls others as what it is.
+impl From<roles::Role> for Role {
+    fn from(role: roles::Role) -> Self {
+        match role {
+            roles::Role::Gateway => Self::Gateway,
+            roles::Role::Consumer => Self::Consumer,
+            roles::Role::Websocket => Self::Websocket,
+            roles::Role::Comment => Self::Comment,
+            roles::Role::Reader => Self::Reader,
+            roles::Role::Manager => Self::Manager,
+            roles::Role::Statistics => Self::Statistics,
         }
     }
 }
@@ -298,6 +306,20 @@ pub fn endpoints(service: Service) -> impl Iterator<Item = &'static Endpoint> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_process_of_the_table_of_roles_is_a_caller_and_every_one_with_a_port_a_service() {
+        for role in roles::Role::ALL {
+            assert_eq!(Role::from(role).name(), role.name());
+        }
+        let answers = |role: &roles::Role| ENDPOINTS.iter().any(|row| row.service.name() == role.name());
+        for role in roles::Role::ALL {
+            assert_eq!(answers(&role), role.port().is_some(), "{}", role.name());
+        }
+        let others =
+            Role::ALL.into_iter().filter(|role| roles::Role::ALL.iter().all(|it| Role::from(*it) != *role));
+        assert_eq!(others.collect::<Vec<_>>(), [Role::Operator, Role::Cli]);
+    }
 
     #[test]
     fn callers_are_read_as_they_are_written() {

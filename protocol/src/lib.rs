@@ -287,7 +287,7 @@ pub struct MoveAnswer {
 /// Answer of the manager's `GET /moves`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Moves {
-    /// Those that this manager carries out or has carried out lately, latest first.
+    /// The moves that this manager carries out or has carried out lately, latest first.
     pub moves: Vec<MoveState>,
     /// Viewers that are to be handed over and still are where they were, over all managers' moves.
     pub in_flight: u64,
@@ -303,7 +303,7 @@ pub enum MovePhase {
     Waiting,
     /// The new readers are asked to hold the video ready.
     Warming,
-    /// It is in force, and viewers are on their way.
+    /// The new assignment is in force, and viewers go to the new readers.
     HandingOver,
     /// Nobody is left to be moved.
     Done,

@@ -5,9 +5,10 @@
 //! it (`cli/tests/roles.rs`, `operator/tests/build/properties.rs`).
 
 use std::fmt::{self, Write};
+use strum::{EnumCount, VariantArray};
 
 /// A service, and the subcommand of `liverank` that runs it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, EnumCount, VariantArray)]
 pub enum Role {
     /// The front door.
     Gateway,
@@ -26,7 +27,7 @@ pub enum Role {
 }
 
 /// A store that a role works on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, EnumCount, VariantArray)]
 pub enum Store {
     /// The log.
     Kafka,
@@ -38,7 +39,7 @@ pub enum Store {
 
 impl Store {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Kafka, Self::Redis, Self::Mongodb];
+    pub const ALL: [Self; Self::COUNT] = *Self::VARIANTS.as_array().expect("as many as it has");
 
     /// Its setting, and how the names of all of its settings begin.
     pub const fn name(self) -> &'static str {
@@ -52,15 +53,7 @@ impl Store {
 
 impl Role {
     /// All of them.
-    pub const ALL: [Self; 7] = [
-        Self::Gateway,
-        Self::Consumer,
-        Self::Websocket,
-        Self::Comment,
-        Self::Reader,
-        Self::Manager,
-        Self::Statistics,
-    ];
+    pub const ALL: [Self; Self::COUNT] = *Self::VARIANTS.as_array().expect("as many as it has");
 
     /// Its subcommand, and what logs and labels call it.
     pub const fn name(self) -> &'static str {

@@ -91,7 +91,7 @@ impl std::fmt::Debug for Identity {
 }
 
 impl Identity {
-    /// One that is made of its two ports.
+    /// An identity with this source of its own tokens and this verifier of others'.
     pub fn new(source: Arc<dyn TokenSource>, verifier: Arc<dyn TokenVerifier>) -> Self {
         Self { source: Some(source), verifier: Some(verifier), ..Self::default() }
     }

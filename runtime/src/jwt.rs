@@ -42,10 +42,10 @@ impl Key {
     }
 }
 
-/// The header of a token, where it is one that may be judged.
+/// Reads the header of a token.
 ///
 /// # Errors
-/// Why it is none, in words for the one who showed it.
+/// Why a token is refused, in words for the caller who showed it.
 pub fn header(token: &str) -> Result<Header, String> {
     if token.len() > MAX_TOKEN_BYTES {
         return Err(format!("it is longer than {MAX_TOKEN_BYTES} bytes"));
@@ -57,8 +57,8 @@ pub fn header(token: &str) -> Result<Header, String> {
     Ok(header)
 }
 
-/// Those of `known` that a token with this header may be signed by. One that names no key may be signed by the only one
-/// there is.
+/// The keys of `known` that a token with this header may be signed by. A token that names no key may be signed by a key that
+/// is alone.
 pub fn fitting(known: &[Arc<Key>], header: &Header) -> Vec<Arc<Key>> {
     let fits = |key: &&Arc<Key>| {
         key.algorithm == header.alg

@@ -9,6 +9,7 @@ pub mod client;
 pub mod comment_json;
 pub mod config;
 pub mod cors;
+pub mod duration;
 #[cfg(feature = "failpoints")]
 pub mod failpoints;
 pub mod health;
@@ -21,6 +22,7 @@ pub mod metrics_reference;
 pub mod network;
 pub mod one_line;
 pub mod origins;
+pub mod output;
 pub mod params;
 pub mod peer;
 pub mod problem;

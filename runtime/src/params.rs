@@ -34,7 +34,7 @@ struct Param {
 }
 
 impl Params {
-    /// Those of an address.
+    /// The parameters of an address.
     pub fn of(uri: &Uri) -> Self {
         let pairs = uri.query().unwrap_or_default().split('&').filter(|pair| !pair.is_empty());
         Self(pairs.map(Param::read).collect())
@@ -65,7 +65,7 @@ impl Params {
     /// A parameter's text; `None` where it is absent.
     ///
     /// # Errors
-    /// Text whose escapes are none, or make no UTF-8. To read it as something else would answer for another video.
+    /// Text with wrong escapes, or whose bytes are no UTF-8. To read it as something else would answer for another video.
     pub fn text(&self, name: &'static str) -> Result<Option<&str>, Invalid> {
         match self.find(name) {
             None => Ok(None),

@@ -217,7 +217,7 @@ impl Replicas {
         self.first_answer(|url| self.peers.get(url, path), |_| true).await
     }
 
-    /// `POST path` to the first replica that is not away. A replica that was away may have done it all the same.
+    /// `POST path` to the first replica that answers. A replica that did not answer may have carried out the request.
     pub async fn post<T: DeserializeOwned>(
         &self,
         path: &[&str],

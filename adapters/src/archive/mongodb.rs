@@ -19,6 +19,7 @@
 //! | `transaction` | what all transactions have in common |
 //! | `commit` | the transaction of a batch |
 //! | `states` | what is known of videos without reading them |
+//! | `stopwatch` | how long the steps of a commit take |
 //! | `moderation` | restrictions, the audit log, comments that were removed |
 //! | `ownership` | whose a partition is, and the end of what its former owner left open |
 //! | `barrier` | changes of what is in force that no commit overlaps |
@@ -57,6 +58,7 @@ mod ownership;
 mod rebuilding;
 mod replay;
 mod states;
+mod stopwatch;
 mod swapping;
 mod transaction;
 

@@ -1,7 +1,7 @@
 //! What an archive can do besides serving: start a generation, score anew, be counted anew from the log, and be looked
 //! at as of one moment.
 //!
-//! Promises of every implementation, checked by [`super::conformance`], while consumers go on committing:
+//! Promises of every implementation, checked by `adapters-testkit/src/archive/rebuilds.rs`, while consumers go on committing:
 //! 1. A commit lies wholly before or wholly after a change of [`Meta`]: it counts by one set of rules, and says which.
 //! 2. A rebuild that died leaves an archive that serves; whoever comes next finishes it or begins it anew.
 //! 3. Nothing of what was committed is lost by a rebuild, and nothing counts twice.
@@ -41,7 +41,7 @@ pub struct StoredVideo {
 pub struct CommentTally {
     /// The video.
     pub video_id: VideoId,
-    /// How many there are.
+    /// How many comments the video has.
     pub count: u64,
     /// The largest number among them. Numbers are unique, so there is no hole where it equals the count.
     pub last: u64,

@@ -335,29 +335,7 @@ impl AssignmentStore for EmbeddedAssignments {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
-
     use super::*;
-
-    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-    async fn keeps_what_every_assignment_store_promises() {
-        super::super::conformance::suite(|| async {
-            Arc::new(EmbeddedAssignments::new()) as Arc<dyn AssignmentStore>
-        })
-        .await;
-    }
-
-    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-    async fn keeps_it_on_a_file_too() {
-        let directory = tempfile::tempdir().unwrap();
-        let stores = AtomicUsize::new(0);
-        super::super::conformance::suite(|| async {
-            let store = stores.fetch_add(1, Ordering::Relaxed);
-            let store = EmbeddedAssignments::open(&directory.path().join(store.to_string())).unwrap();
-            Arc::new(store) as Arc<dyn AssignmentStore>
-        })
-        .await;
-    }
 
     fn record(name: &str, beat: u64, url: &str) -> ReaderRecord {
         ReaderRecord {

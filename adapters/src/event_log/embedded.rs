@@ -21,8 +21,8 @@ use self::consumer::Member;
 use self::group::Group;
 use self::reading::{Letters, Reader};
 use super::{
-    AppendError, DeadLetter, EventLog, LetterReader, LogConsumer, LogReader, PARTITIONS, ReadRange,
-    RecordPosition,
+    AppendError, DeadLetter, EventLog, LetterFilter, LetterReader, LogConsumer, LogReader, PARTITIONS,
+    ReadRange, RecordPosition, Retention,
 };
 use crate::StoreError;
 use crate::clock::Clock;
@@ -48,6 +48,9 @@ const MAX_WAITING_BYTES: usize = 64 << 20;
 const APPEND_DEADLINE: Duration = Duration::from_secs(5);
 /// What a waiting append costs besides its key and value.
 const REQUEST_BYTES: usize = 256;
+
+/// Dead letters looked at, and removed, in one transaction.
+const LETTERS_AT_ONCE: usize = 100;
 
 const PART: &str = "event log";
 
@@ -203,6 +206,30 @@ impl EventLog for EmbeddedLog {
 
     async fn dead_letters(&self, only: Option<RecordPosition>) -> Result<Box<dyn LetterReader>, StoreError> {
         Ok(Box::new(Letters::open(Arc::clone(&self.shared), only).await?))
+    }
+
+    async fn remove_letters(&self, is_meant: LetterFilter<'_>) -> Result<u64, StoreError> {
+        let mut letters = self.dead_letters(None).await?;
+        let mut removed = 0;
+        loop {
+            let page = letters.next(LETTERS_AT_ONCE).await?;
+            if page.is_empty() {
+                return Ok(removed);
+            }
+            let meant = page.iter().filter(|letter| is_meant(letter)).map(|letter| letter.place.offset);
+            let meant: Vec<u64> = meant.collect();
+            if !meant.is_empty() {
+                removed += meant.len() as u64;
+                let shared = Arc::clone(&self.shared);
+                off_thread(move || shared.file.with(|database, _| records::remove_letters(database, &meant)))
+                    .await?;
+            }
+        }
+    }
+
+    /// Nothing is ever removed.
+    async fn retention(&self) -> Result<Retention, StoreError> {
+        Ok(Retention::ForGood)
     }
 
     fn health(&self) -> Result<(), StoreError> {

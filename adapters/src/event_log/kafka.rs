@@ -11,6 +11,7 @@
 //! | `inbox` | what that thread has read and not handed over yet |
 //! | `walk` | reads stretches outside of the group |
 //! | `letters` | dead letters and their headers |
+//! | `removal` | what is removed: records by their retention, dead letters one by one |
 //!
 //! Topics that we create keep their records for good (`retention.ms` and `retention.bytes` -1, `cleanup.policy` delete):
 //! the log is the one source of truth, and what it has dropped no rebuild can count again. Whoever wants to bound the
@@ -25,7 +26,8 @@ use rdkafka::error::KafkaError;
 use rdkafka::types::RDKafkaErrorCode;
 
 use super::{
-    AppendError, DeadLetter, EventLog, LetterReader, LogConsumer, LogReader, ReadRange, RecordPosition,
+    AppendError, DeadLetter, EventLog, LetterFilter, LetterReader, LogConsumer, LogReader, ReadRange,
+    RecordPosition, Retention,
 };
 use crate::StoreError;
 
@@ -38,6 +40,7 @@ mod inspect;
 mod producer;
 mod range_reader;
 mod rebalance;
+mod removal;
 mod topics;
 
 pub use config::{KafkaConfig, SaslMechanism};
@@ -70,7 +73,7 @@ impl KafkaLog {
 impl EventLog for KafkaLog {
     async fn open(&self) -> Result<(), StoreError> {
         let limit = topics::prepare(&self.config).await.map_err(|error| self.producer.explain(error))?;
-        self.producer.fit(limit).await
+        self.producer.set_batch_limit(limit).await
     }
 
     async fn append(&self, key: &[u8], value: Vec<u8>) -> Result<RecordPosition, AppendError> {
@@ -115,6 +118,14 @@ impl EventLog for KafkaLog {
             .filter(|stretch| only.is_none_or(|only| only.partition == stretch.partition))
             .collect();
         Ok(Box::new(Walker::new(RangeReader::begin(&self.config, &topic, &stretches, &held)?)))
+    }
+
+    async fn remove_letters(&self, is_meant: LetterFilter<'_>) -> Result<u64, StoreError> {
+        removal::remove_letters(self, is_meant).await
+    }
+
+    async fn retention(&self) -> Result<Retention, StoreError> {
+        removal::retention(&self.config).await
     }
 
     fn health(&self) -> Result<(), StoreError> {

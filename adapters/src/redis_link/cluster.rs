@@ -29,7 +29,7 @@ const ASKED: usize = 5;
 pub(super) struct Cluster {
     dialer: Dialer,
     seeds: Vec<(Address, Arc<Node>)>,
-    /// Those that hold slots, and those that a redirection named since the last reading.
+    /// The nodes that hold slots, and the nodes that a redirection named since the slots were read last.
     nodes: Mutex<HashMap<Address, Arc<Node>>>,
     slots: RwLock<Arc<Slots>>,
     /// Held by the one who reads who holds what; when that was tried last.
@@ -126,7 +126,7 @@ impl Cluster {
         Err(failure)
     }
 
-    /// Those we are connected to first, then the others, then those that the configuration names.
+    /// The nodes to ask for the slots: first those with a connection, then the others, then those that the configuration names.
     fn whom_to_ask(&self) -> Vec<(Address, Arc<Node>)> {
         let mut all: Vec<_> = {
             let nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);

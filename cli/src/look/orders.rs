@@ -19,7 +19,8 @@ use liverank_protocol::{
 use serde::Deserialize;
 
 use super::{Managers, ManagersArgs, run};
-use crate::output::table;
+use liverank_runtime::duration::between;
+use liverank_runtime::output::table;
 
 /// Between two looks at whether a reader is empty.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -39,8 +40,8 @@ fn lease() -> Lease {
     Lease { uid: format!("command-line-{:016x}", rand::random::<u64>()), transitions: 0 }
 }
 
-/// Begins a term, and answers what each order of it has to show.
-async fn office(managers: &Managers) -> anyhow::Result<(u64, Lease)> {
+/// Begins a term, and returns its number and the lease, which each order has to name.
+async fn begin_term(managers: &Managers) -> anyhow::Result<(u64, Lease)> {
     let lease = lease();
     let wanted = TermRequest { holder: HOLDER.into(), expected: None, renew: None, lease: lease.clone() };
     let term: TermState = managers.post("term", &wanted).await?;
@@ -81,7 +82,7 @@ impl CordonArgs {
                 bail!("there is no reader {reader} (there are: {})", names.join(", "));
             }
         }
-        let (term, lease) = office(&managers).await?;
+        let (term, lease) = begin_term(&managers).await?;
         let cordon = |reader: &ReaderId| CordonRequest {
             reader: reader.clone(),
             cordon: closing.map(MaybeUnknown::Known),
@@ -106,9 +107,10 @@ fn row(it: &CordonRequest) -> Vec<String> {
 pub struct Drain {
     #[command(flatten)]
     cordon: CordonArgs,
-    /// Waits until the readers are empty, so many seconds at most; 0 does not wait.
-    #[arg(long, value_name = "SECONDS", default_value_t = 0)]
-    wait_seconds: u64,
+    /// Waits until the readers are empty, so long at most; 0 does not wait.
+    #[arg(long, alias = "wait-seconds", value_name = "DURATION", default_value = "0",
+          value_parser = between(Duration::ZERO, Duration::from_hours(24)))]
+    wait: Duration,
 }
 
 impl Drain {
@@ -116,11 +118,11 @@ impl Drain {
     pub fn run(&self) -> anyhow::Result<ExitCode> {
         run(async {
             self.cordon.close(Some(Closing::Draining)).await?;
-            if self.wait_seconds == 0 {
+            if self.wait.is_zero() {
                 return Ok(ExitCode::SUCCESS);
             }
             let managers = self.cordon.managers.as_role(Role::Cli)?;
-            let until = Instant::now() + Duration::from_secs(self.wait_seconds);
+            let until = Instant::now() + self.wait;
             loop {
                 let load: Load = managers.get("load").await?;
                 let own = load.readers.iter().filter(|it| self.cordon.readers.contains(&it.id));
@@ -129,7 +131,10 @@ impl Drain {
                     return Ok(ExitCode::SUCCESS);
                 }
                 if Instant::now() >= until {
-                    bail!("{left} viewers are left after {} s; liverank moves says why", self.wait_seconds);
+                    bail!(
+                        "{left} viewers are left after {} s; liverank moves says why",
+                        self.wait.as_secs_f64()
+                    );
                 }
                 tokio::time::sleep(LOOK_EVERY).await;
             }
@@ -187,7 +192,7 @@ impl Move {
             let assigned = load.assignments.unwrap_or_default();
             let assigned = assigned.into_iter().find(|it| it.videoid == self.video);
             let assigned = assigned.with_context(|| format!("no reader has the video {}", self.video))?;
-            let (term, lease) = office(&managers).await?;
+            let (term, lease) = begin_term(&managers).await?;
             let wanted = MoveRequest {
                 videoid: self.video.clone(),
                 expected: assigned.epoch,

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::picture::Picture;
-use crate::output::table;
+use liverank_runtime::output::table;
 
 /// Videos and moves that are listed.
 const LISTED: usize = 10;

@@ -12,17 +12,25 @@ import type {
   Board,
   Comment,
   CommentPage,
+  CommentRulesAnswer,
+  CommentRulesPage,
+  CommentRulesRequest,
   Connected,
   Deleted,
   Draft,
   Gap,
+  HeldPage,
   Interaction,
   ModerationPage,
   NumberedComment,
   OwnRanked,
+  PinAnswer,
+  Pinned,
   Ranked,
   RankingMessage,
   RankingPart,
+  Review,
+  RulesPlace,
   Statistics,
   Video,
   VideoPage,
@@ -104,6 +112,8 @@ export interface CommentOptions {
   onComment?: (comment: NumberedComment) => void;
   /** A comment was removed, which this viewer may have been shown. */
   onDeleted?: (deleted: Deleted) => void;
+  /** Another comment is pinned from now on, or none. Which one is at first, `video` and `history` say. */
+  onPinned?: (pinned: Pinned) => void;
   /** Comments that can no longer be had here; the history may have them. */
   onGap?: (gap: Gap) => void;
   /** How many viewers the video has now: soon after connecting, and then where that has changed, at most once a second. */
@@ -222,12 +232,14 @@ export class Liverank {
           handlers.onConnected?.(outcome.connected);
         } else if ('gap' in outcome) handlers.onGap?.(outcome.gap);
         else if ('deleted' in outcome) handlers.onDeleted?.(outcome.deleted);
+        else if ('pinned' in outcome) handlers.onPinned?.(outcome.pinned);
         else if ('viewers' in outcome) handlers.onViewers?.(outcome.viewers);
         else handlers.onComment?.(outcome.comment);
       }
     };
     // The server sends no more than is asked for.
-    const events = [handlers.onViewers && 'viewers', handlers.onDeleted && 'deleted'].filter(Boolean).join(',') || undefined;
+    const wanted = [handlers.onViewers && 'viewers', handlers.onDeleted && 'deleted', handlers.onPinned && 'pinned'];
+    const events = wanted.filter(Boolean).join(',') || undefined;
     const path = (): string => `/connect${query({ userid, videoid, events, last_event_id: position.lastEventId })}`;
     const ask = async (init: RequestInit): Promise<Response> => {
       if (!direct) return this.#http.send(path(), init);
@@ -260,6 +272,41 @@ export class Liverank {
   /** The bans and mutes in force, as a moderator. Pass `next` as `after` for the page that follows. */
   bans({ after, limit, signal }: { after?: number | null | undefined; limit?: number | undefined } & ReadOptions = {}): Promise<BanPage> {
     return this.#http.json<BanPage>(`/moderation/bans${query({ after, limit })}`, { signal });
+  }
+
+  /** The comments that wait for a moderator, oldest first. Pass `next` as `after` for the page that follows. */
+  held({ after, limit, signal }: { after?: string | null | undefined; limit?: number | undefined } & ReadOptions = {}): Promise<HeldPage> {
+    return this.#http.json<HeldPage>(`/moderation/held${query({ after, limit })}`, { signal });
+  }
+
+  /** Releases a comment that waits, or rejects it, as a moderator. Resolves once the log has it. */
+  async reviewHeld(review: Review, { signal }: ReadOptions = {}): Promise<void> {
+    await this.#http.json('/moderation/held', { method: 'POST', body: review, signal });
+  }
+
+  /** Pins a comment of a video in the place of the one that was, as a moderator. Resolves once the log has it. */
+  pinComment(videoid: string, id: string, { reason, signal }: ModerationOptions = {}): Promise<PinAnswer> {
+    return this.#http.json<PinAnswer>('/moderation/pins', { method: 'POST', body: { videoid, id, reason }, signal });
+  }
+
+  /** Pins no comment of a video any more, as a moderator. */
+  unpinComment(videoid: string, { reason, signal }: ModerationOptions = {}): Promise<PinAnswer> {
+    return this.#http.json<PinAnswer>(`/moderation/pins${query({ videoid, reason })}`, { method: 'DELETE', signal });
+  }
+
+  /** The rules of comments in force, as a moderator. Pass `next` as `after` for the page that follows. */
+  commentRules({ after, limit, signal }: { after?: number | null | undefined; limit?: number | undefined } & ReadOptions = {}): Promise<CommentRulesPage> {
+    return this.#http.json<CommentRulesPage>(`/moderation/rules${query({ after, limit })}`, { signal });
+  }
+
+  /** Says what comments must be like in a place, in the place of what was said before. In force within a second. */
+  setCommentRules(rules: CommentRulesRequest, { signal }: ReadOptions = {}): Promise<CommentRulesAnswer> {
+    return this.#http.json<CommentRulesAnswer>('/moderation/rules', { method: 'POST', body: rules, signal });
+  }
+
+  /** Takes the rules of a place away. */
+  removeCommentRules({ videoid, owner_id, reason }: RulesPlace, { signal }: ReadOptions = {}): Promise<CommentRulesAnswer> {
+    return this.#http.json<CommentRulesAnswer>(`/moderation/rules${query({ videoid, owner_id, reason })}`, { method: 'DELETE', signal });
   }
 
   /** What was done, newest first, as a moderator. Pass `next` as `before` for the page that follows. */

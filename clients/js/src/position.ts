@@ -1,8 +1,14 @@
 import type { SseEvent } from './sse.js';
-import type { Connected, Deleted, Gap, NumberedComment, ViewerCount } from './types.js';
+import type { Connected, Deleted, Gap, NumberedComment, Pinned, ViewerCount } from './types.js';
 
 /** What one event of a comment stream means. */
-export type CommentOutcome = { connected: Connected } | { comment: NumberedComment } | { deleted: Deleted } | { gap: Gap } | { viewers: number };
+export type CommentOutcome =
+  | { connected: Connected }
+  | { comment: NumberedComment }
+  | { deleted: Deleted }
+  | { pinned: Pinned }
+  | { gap: Gap }
+  | { viewers: number };
 
 /**
  * Where a viewer stands in a video's comments. `take` turns one event of the stream into what it means, in order: repeats
@@ -31,6 +37,7 @@ export class CommentPosition {
     // It has no id: it says nothing of where this viewer stands.
     if (type === 'viewers') return [{ viewers: (body as ViewerCount).viewers }];
     if (type === 'deleted') return this.#step(id, [{ deleted: body as Deleted }]);
+    if (type === 'pinned') return this.#step(id, [{ pinned: body as Pinned }]);
     if (type !== 'message') return [];
     if ((body as { type?: unknown }).type === 'connected') {
       // Once there is a position, only what was received moves it: the greeting may name the head, ahead of what is missed.

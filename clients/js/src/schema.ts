@@ -362,7 +362,7 @@ export interface components {
              * @description What was done.
              * @enum {string}
              */
-            action: "delete" | "put_video" | "remove_video" | "restrict" | "lift" | "set_rules" | "pin" | "review";
+            action: "delete" | "put_video" | "remove_video" | "restrict" | "lift" | "set_rules" | "pin" | "review" | "erase_user";
             /** @description Its identity. */
             action_id: components["schemas"]["Id"];
             /** @description Who did it. */
@@ -403,6 +403,8 @@ export interface components {
              * @enum {string}
              */
             outcome?: "release" | "reject";
+            /** @description Who was erased, as a digest of the name. */
+            user?: string;
             /** @description The rules that were set; absent where they were taken away. */
             rules?: components["schemas"]["CommentRules"];
         };
@@ -634,6 +636,8 @@ export interface components {
             metadata?: components["schemas"]["Metadata"] | null;
             /** @description Whether it was taken off the boards, by `DELETE`. */
             removed?: boolean;
+            /** @description Its pinned comment; absent where none is. */
+            pinned?: components["schemas"]["NumberedComment"];
         };
         /** @description One page of a ranked list. */
         VideoPage: {

@@ -34,6 +34,18 @@ export type BanRequest = Schemas['BanRequest'];
 export type BanAnswer = Schemas['BanAnswer'];
 /** One page of bans and mutes. */
 export type BanPage = Schemas['BanPage'];
+/** That a comment is pinned from now on, or none. */
+export type Pinned = Schemas['Pinned'];
+/** What the log has of a pin. */
+export type PinAnswer = Schemas['PinAnswer'];
+/** One page of comments that wait for a moderator. */
+export type HeldPage = Schemas['HeldPage'];
+/** What comments must be like in a place, and why. */
+export type CommentRulesRequest = Schemas['CommentRulesRequest'];
+/** What the log has of it. */
+export type CommentRulesAnswer = Schemas['CommentRulesAnswer'];
+/** One page of rules of comments. */
+export type CommentRulesPage = Schemas['CommentRulesPage'];
 /** One page of the audit log. */
 export type ModerationPage = Schemas['ModerationPage'];
 /** Comments that can no longer be had: the first and the last `seq`. */
@@ -49,6 +61,23 @@ export type Statistics = Schemas['Statistics'];
 
 /** A board that the server has. */
 export type Board = 'global' | 'trending';
+
+/** What becomes of a comment that waits. */
+export interface Review {
+  videoid: string;
+  id: string;
+  outcome: 'release' | 'reject';
+  /** Why, for the audit log. */
+  reason?: string | undefined;
+}
+
+/** A video, an owner's videos, or everywhere where neither is given. */
+export interface RulesPlace {
+  videoid?: string | undefined;
+  owner_id?: string | undefined;
+  /** Why, for the audit log. */
+  reason?: string | undefined;
+}
 
 /** What a new comment needs. */
 export interface Draft {

@@ -301,6 +301,13 @@ test('moderators ask for what they are named', async () => {
   await liverank.liftBan({ userid: 'ben', kind: 'mute', videoid: 'v' });
   await liverank.bans({ after: 7 });
   await liverank.moderationLog({ before: 'x', limit: 2 });
+  await liverank.held({ after: 'p', limit: 3 });
+  await liverank.reviewHeld({ videoid: 'v', id: 'c', outcome: 'release' });
+  await liverank.pinComment('v', 'c', { reason: 'news' });
+  await liverank.unpinComment('v');
+  await liverank.commentRules({ after: 4 });
+  await liverank.setCommentRules({ videoid: 'v', rules: { slow_seconds: 5 } });
+  await liverank.removeCommentRules({ owner_id: 'o' });
   assert.deepEqual(asked, [
     'DELETE /comments/a%20b/c%2F1?reason=off+topic',
     'POST /moderation/bans',
@@ -308,6 +315,16 @@ test('moderators ask for what they are named', async () => {
     'DELETE /moderation/bans?userid=ben&kind=mute&videoid=v',
     'GET /moderation/bans?after=7',
     'GET /moderation/log?before=x&limit=2',
+    'GET /moderation/held?after=p&limit=3',
+    'POST /moderation/held',
+    { videoid: 'v', id: 'c', outcome: 'release' },
+    'POST /moderation/pins',
+    { videoid: 'v', id: 'c', reason: 'news' },
+    'DELETE /moderation/pins?videoid=v',
+    'GET /moderation/rules?after=4',
+    'POST /moderation/rules',
+    { videoid: 'v', rules: { slow_seconds: 5 } },
+    'DELETE /moderation/rules?owner_id=o',
   ]);
 });
 

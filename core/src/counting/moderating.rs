@@ -2,15 +2,15 @@
 
 use std::collections::HashMap;
 
-use super::{Effects, LogRecord, NumberedComment, VideoState};
-use crate::comment::{Comment, EntryKind};
-use crate::moderation::{Action, ActorRole, HeldChange, HeldComment, RuleChange, RuleName};
+use super::{Effects, LogRecord, MarkKey, NumberedComment, Removal, VideoState};
+use crate::comment::{Comment, EntryKind, NOBODY, nobody};
+use crate::moderation::{Action, ActorRole, Digest, HeldChange, HeldComment, RuleChange, RuleName};
 use crate::{CommentId, Interaction, Kind, Millis, UserId, VideoId};
 
 /// What an archive holds of what a batch's moderation records change.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Moderated {
-    /// The stored comments among [`super::Batch::targets`]; of several with the same identity the newest.
+    /// The stored entries among [`super::Batch::targets`] and [`super::Batch::numbered_targets`].
     pub targets: Vec<Comment>,
     /// The latest revision of the rules; 0 before the first.
     pub revision: u64,
@@ -29,13 +29,13 @@ pub struct AuditEntry {
     pub record: Interaction,
 }
 
-/// The comments that these records delete or pin.
+/// The comments that these records delete, pin or erase.
 pub(super) fn targets(records: &[LogRecord]) -> impl Iterator<Item = (&VideoId, &CommentId)> {
     records.iter().filter(|record| record.event.kind == Kind::Moderation).filter_map(|record| {
         match &record.event.moderation.as_ref()?.action {
-            Action::Delete { comment_id } | Action::Pin { comment_id: Some(comment_id) } => {
-                Some((&record.event.video_id, comment_id))
-            }
+            Action::Delete { comment_id }
+            | Action::Pin { comment_id: Some(comment_id) }
+            | Action::Erase { comment_id, .. } => Some((&record.event.video_id, comment_id)),
             Action::Pin { comment_id: None }
             | Action::Shadow { .. }
             | Action::Hold { .. }
@@ -44,12 +44,31 @@ pub(super) fn targets(records: &[LogRecord]) -> impl Iterator<Item = (&VideoId, 
             | Action::Lift { .. }
             | Action::PutVideo { .. }
             | Action::RemoveVideo
+            | Action::Forget { .. }
+            | Action::EraseUser { .. }
             | Action::SetRules { .. } => None,
         }
     })
 }
 
-/// Where a comment is that a record of the batch deletes or pins.
+/// The entries that these records erase, by their numbers.
+pub(super) fn numbered_targets(records: &[LogRecord]) -> impl Iterator<Item = (&VideoId, u64)> {
+    records.iter().filter_map(|record| match &record.event.moderation.as_ref()?.action {
+        Action::Erase { seq: Some(seq), .. } => Some((&record.event.video_id, *seq)),
+        _ => None,
+    })
+}
+
+/// The marks that a record forgets.
+pub(super) fn forgotten_marks(event: &Interaction) -> impl Iterator<Item = MarkKey> {
+    let marks: &[Digest] = match event.moderation.as_deref().map(|moderation| &moderation.action) {
+        Some(Action::Forget { marks, .. }) => marks,
+        _ => &[],
+    };
+    marks.iter().map(|mark| mark.mark())
+}
+
+/// An entry that a record of the batch deletes, pins or erases.
 struct Target {
     author: UserId,
     seq: u64,
@@ -60,22 +79,27 @@ struct Target {
     is_public: bool,
 }
 
+/// Those of one identity, by their numbers: a day apart there may be several.
+type Targets = Vec<Target>;
+
 /// A batch's moderation under way.
 pub(super) struct Moderating {
-    targets: HashMap<(VideoId, CommentId), Option<Target>>,
+    targets: HashMap<(VideoId, CommentId), Targets>,
     revision: u64,
 }
 
 impl Moderating {
     pub(super) fn new(records: &[LogRecord], moderated: Moderated) -> Self {
         let mut targets: HashMap<_, _> =
-            targets(records).map(|(video, id)| ((video.clone(), id.clone()), None)).collect();
+            targets(records).map(|(video, id)| ((video.clone(), id.clone()), Targets::new())).collect();
         for comment in moderated.targets {
-            if let Some(target) = targets.get_mut(&(comment.video_id, comment.id)) {
-                let (removed, is_public) = (!comment.entry.has_text(), comment.entry.is_comment());
-                *target =
-                    Some(Target { author: comment.user_id, seq: comment.seq, at: None, removed, is_public });
+            if let Some(targets) = targets.get_mut(&(comment.video_id.clone(), comment.id.clone())) {
+                targets.push(Target::of(&comment, None));
             }
+        }
+        for targets in targets.values_mut() {
+            targets.sort_by_key(|target| target.seq);
+            targets.dedup_by_key(|target| target.seq);
         }
         Self { targets, revision: moderated.revision }
     }
@@ -85,10 +109,8 @@ impl Moderating {
         if self.targets.is_empty() {
             return;
         }
-        if let Some(target) = self.targets.get_mut(&(comment.video_id.clone(), comment.id.clone())) {
-            let (author, seq) = (comment.user_id.clone(), comment.seq);
-            let is_public = comment.entry.is_comment();
-            *target = Some(Target { author, seq, at: Some(at), removed: false, is_public });
+        if let Some(targets) = self.targets.get_mut(&(comment.video_id.clone(), comment.id.clone())) {
+            targets.push(Target::of(comment, Some(at)));
         }
     }
 
@@ -112,7 +134,7 @@ impl Moderating {
                 }
             }
             Action::Shadow { comment_id, text, reply_to } => {
-                // On a video that nothing has happened to there is nobody else to see it.
+                // It makes the video known, as any comment: its author is to find it there.
                 if let Some(video) = video {
                     let body = (comment_id.clone(), text.clone(), reply_to.clone());
                     let comment = entry(record, video, body, EntryKind::Shadowed);
@@ -126,6 +148,22 @@ impl Moderating {
                 hold(record, (comment_id, text, reply_to.as_ref()), *rule, effects);
                 return;
             }
+            Action::Erase { comment_id, seq, user } => {
+                let (on, id) = (record.event.video_id.clone(), comment_id.clone());
+                effects.held.push(HeldChange { video: on, id, held: None });
+                if let Some(video) = video {
+                    self.erase(record, (comment_id, *seq), *user, video, effects);
+                }
+                // The audit log has the erasure of the user, as one.
+                return;
+            }
+            Action::Forget { user, .. } => {
+                if let Some(video) = video {
+                    video.forget_owner(*user);
+                }
+                return;
+            }
+            Action::EraseUser { .. } => {}
             Action::Review { comment_id, .. } => {
                 let (video, id) = (record.event.video_id.clone(), comment_id.clone());
                 effects.held.push(HeldChange { video, id, held: None });
@@ -167,17 +205,49 @@ impl Moderating {
         effects: &mut Effects,
     ) {
         let event = &record.event;
-        let target = self.targets.get_mut(&(event.video_id.clone(), id.clone())).and_then(Option::as_mut);
+        let targets = self.targets.get_mut(&(event.video_id.clone(), id.clone()));
+        let target = targets.and_then(|targets| targets.last_mut());
         let is_own = target.as_ref().is_some_and(|target| target.author == event.user_id);
         // A token of the author's says who it is for, and not whose the comment is.
         let entry = if role == ActorRole::Author && !is_own {
             EntryKind::Removed
         } else {
             let of = target.map_or(0, |target| {
-                target.remove(&event.video_id, effects);
+                target.lose(&event.video_id, (true, false), effects);
                 target.seq
             });
             EntryKind::Deleted { comment_id: id.clone(), of, role }
+        };
+        push(record, told(record, video, entry), effects);
+    }
+
+    /// Erases one entry: the one of this number, else the newest of this id, if it is this user's. A comment is removed as
+    /// by a deletion. An entry that nobody is shown loses its author's name alone.
+    fn erase(
+        &mut self,
+        record: &LogRecord,
+        (id, seq): (&CommentId, Option<u64>),
+        user: Digest,
+        video: &mut VideoState,
+        effects: &mut Effects,
+    ) {
+        let on = &record.event.video_id;
+        let targets = self.targets.get_mut(&(on.clone(), id.clone()));
+        let own = targets.map(|targets| targets.iter_mut().filter(|it| Digest::of_user(&it.author) == user));
+        let mut own: Vec<&mut Target> = own.into_iter().flatten().collect();
+        let at = own.iter().position(|it| Some(it.seq) == seq).or(own.len().checked_sub(1));
+        let entry = match at.map(|at| own.swap_remove(at)) {
+            Some(target) => {
+                let shown = !target.removed;
+                target.lose(on, (shown, true), effects);
+                let role = ActorRole::Service;
+                if shown {
+                    EntryKind::Deleted { comment_id: id.clone(), of: target.seq, role }
+                } else {
+                    EntryKind::Removed
+                }
+            }
+            None => EntryKind::Removed,
         };
         push(record, told(record, video, entry), effects);
     }
@@ -190,7 +260,7 @@ impl Moderating {
         effects: &mut Effects,
     ) {
         let key = |id: &CommentId| (record.event.video_id.clone(), id.clone());
-        let target = id.and_then(|id| self.targets.get(&key(id))?.as_ref());
+        let target = id.and_then(|id| self.targets.get(&key(id))?.last());
         let entry = match (id, target) {
             (None, _) => EntryKind::Pinned { comment_id: None, of: 0 },
             (Some(id), Some(target)) if target.is_public && !target.removed => {
@@ -223,12 +293,13 @@ fn hold(
     effects.held.push(HeldChange { video: event.video_id.clone(), id: id.clone(), held: Some(held) });
 }
 
-/// An entry that says what was done, with the next number of the video's channel.
+/// An entry that says what was done, with the next number of the video's channel. It does not say who did it: the audit log
+/// does.
 fn told(record: &LogRecord, video: &mut VideoState, what: EntryKind) -> Comment {
     let id = record.event.event_id.as_ref().and_then(|id| CommentId::parse(id.as_str()).ok());
     // The log's reader takes no such record without an id.
     let id = id.unwrap_or_else(|| CommentId::parse("moderation").expect("it is an identifier"));
-    entry(record, video, (id, String::new(), None), what)
+    Comment { user_id: nobody(), ..entry(record, video, (id, String::new(), None), what) }
 }
 
 /// An entry with the next number of the video's channel.
@@ -258,24 +329,39 @@ fn push(record: &LogRecord, comment: Comment, effects: &mut Effects) {
 
 /// An owner's token says who it is for, and not whose the video is: who was merely the first to see it does not own it.
 fn may_change(video: &VideoState, record: &LogRecord, role: ActorRole) -> bool {
-    role != ActorRole::Owner || (video.owner_given && video.owner == record.event.user_id)
+    let owns = video.owner_given && video.owner == record.event.user_id && video.owner.as_str() != NOBODY;
+    role != ActorRole::Owner || owns
 }
 
 /// Whether a record makes a video known that nothing has happened to yet.
 pub(super) fn makes_known(event: &Interaction) -> bool {
-    event.moderation.as_ref().is_some_and(|moderation| {
-        matches!(moderation.action, Action::PutVideo { .. }) && moderation.role != ActorRole::Owner
+    event.moderation.as_ref().is_some_and(|moderation| match moderation.action {
+        Action::PutVideo { .. } => moderation.role != ActorRole::Owner,
+        Action::Shadow { .. } => true,
+        _ => false,
     })
 }
 
 impl Target {
-    fn remove(&mut self, video: &VideoId, effects: &mut Effects) {
-        if std::mem::replace(&mut self.removed, true) {
+    fn of(entry: &Comment, at: Option<usize>) -> Self {
+        let (removed, is_public) = (!entry.entry.has_text(), entry.entry.is_comment());
+        Self { author: entry.user_id.clone(), seq: entry.seq, at, removed, is_public }
+    }
+
+    /// Takes its text, its author's name, or both.
+    fn lose(&mut self, video: &VideoId, (text, author): (bool, bool), effects: &mut Effects) {
+        let text = text && !self.removed;
+        self.removed |= text;
+        if author {
+            self.author = nobody();
+        }
+        if !text && !author {
             return;
         }
+        let removal = Removal { video: video.clone(), seq: self.seq, text, author };
         match self.at.and_then(|at| effects.comments.get_mut(at)) {
-            Some(numbered) => numbered.comment = numbered.comment.clone().removed(),
-            None => effects.removed.push((video.clone(), self.seq)),
+            Some(numbered) => numbered.comment = removal.of(numbered.comment.clone()),
+            None => effects.removed.push(removal),
         }
     }
 }

@@ -15,7 +15,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use super::identity_digest;
-use crate::{Interaction, Invalid, Kind};
+use crate::{Interaction, Invalid, Kind, UserId, VideoId};
 
 /// The types of interactions that count once per user and video. By default none does.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
@@ -29,6 +29,9 @@ pub struct UniqueKinds {
 const POSSIBLE: [Kind; 3] = [Kind::View, Kind::Like, Kind::Share];
 
 impl UniqueKinds {
+    /// All that can.
+    pub const ALL: Self = Self { view: true, like: true, share: true };
+
     /// Whether none does.
     pub const fn is_empty(self) -> bool {
         !(self.view || self.like || self.share)
@@ -50,7 +53,7 @@ impl UniqueKinds {
     }
 
     /// The type whose mark an event of type `kind` sets or removes, if it does.
-    fn marked(self, kind: Kind) -> Option<Kind> {
+    pub(super) fn marked(self, kind: Kind) -> Option<Kind> {
         Some(kind.takes_back().unwrap_or(kind)).filter(|kind| self.contains(*kind))
     }
 }
@@ -102,8 +105,17 @@ pub type MarkKey = [u8; 16];
 /// The key of the mark that this event sets or removes; `None` for a type that counts each time.
 pub fn mark_key(event: &Interaction, unique: UniqueKinds) -> Option<MarkKey> {
     let kind = unique.marked(event.kind)?;
+    Some(key_of(kind, &event.video_id, &event.user_id))
+}
+
+/// The keys of all marks that a user may have on a video.
+pub fn mark_keys(video: &VideoId, user: &UserId, unique: UniqueKinds) -> impl Iterator<Item = MarkKey> {
+    POSSIBLE.into_iter().filter(move |kind| unique.contains(*kind)).map(|kind| key_of(kind, video, user))
+}
+
+fn key_of(kind: Kind, video: &VideoId, user: &UserId) -> MarkKey {
     // No id has a line break in it.
-    Some(identity_digest(&format!("{}\n{}\n{}", kind.name(), event.video_id, event.user_id)))
+    identity_digest(&format!("{}\n{video}\n{user}", kind.name()))
 }
 
 /// What becomes of a mark.

@@ -48,7 +48,7 @@ impl ReservedCapacity {
         });
     }
 
-    /// Notes that a reader reports so many viewers more than before: those who were expected first have arrived.
+    /// Notes that a reader reports `viewers` more viewers than before: those who were expected first have arrived.
     pub fn arrived(&mut self, reader: &ReaderId, viewers: u64) {
         let Some(expected) = self.0.get_mut(reader) else { return };
         let mut left = viewers;

@@ -50,8 +50,8 @@ pub struct ViewerSession {
 }
 
 impl ViewerSession {
-    /// One that comes back with the id of its last event, or (empty) wants what comes from now on. It is kept as it came:
-    /// where it is a bad one, that is for a reader to say.
+    /// A viewer that comes back with the id of its last event, or with an empty one, if it wants only what comes from now
+    /// on. The id is kept as it came: the reader judges it.
     pub const fn new(now: Time, last_id: String, patience: RetryPolicy) -> Self {
         Self { patience, last_id, greeted: false, failures: 0, lost: now, open: None }
     }

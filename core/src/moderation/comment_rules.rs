@@ -75,7 +75,7 @@ pub struct PatternRule {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CommentRules {
-    /// A user may comment once in so many seconds.
+    /// The least time between two comments of a user, in seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slow_seconds: Option<u32>,
     /// Only members may comment: users whose token has the role `member`.
@@ -84,10 +84,10 @@ pub struct CommentRules {
     /// The longest comment, in characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_chars: Option<u32>,
-    /// For so many seconds a user may not say the same again.
+    /// For how many seconds a user may not repeat its own text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub own_repeat_seconds: Option<u32>,
-    /// For so many seconds nobody may say the same again.
+    /// For how many seconds nobody may repeat a text, whoever wrote it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub any_repeat_seconds: Option<u32>,
     /// Links.

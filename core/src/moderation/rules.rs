@@ -18,7 +18,7 @@ pub struct Rule {
     pub kind: Restriction,
     /// Where.
     pub scope: Scope,
-    /// Until when; absent: for good.
+    /// Until when, in milliseconds since the Unix epoch; absent: it does not end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<Millis>,
     /// Why, in the moderator's words.
@@ -70,7 +70,7 @@ pub struct RuleChange {
     pub key: String,
     /// When it changed, in the order of all changes of all rules: 1, 2, 3, …
     pub revision: u64,
-    /// What is in force.
+    /// The restriction or rules that are in force since.
     pub what: Changed,
 }
 
@@ -85,7 +85,10 @@ impl RuleChange {
             | Action::Hold { .. }
             | Action::Review { .. }
             | Action::PutVideo { .. }
-            | Action::RemoveVideo => return None,
+            | Action::RemoveVideo
+            | Action::Erase { .. }
+            | Action::Forget { .. }
+            | Action::EraseUser { .. } => return None,
             Action::Restrict { userid, kind, scope, until } => {
                 let rule = Some(Rule {
                     userid: userid.clone(),
@@ -125,7 +128,7 @@ pub struct Refusal {
     pub kind: Restriction,
     /// Where that is in force.
     pub scope: Scope,
-    /// Until when; absent: for good.
+    /// Until when, in milliseconds since the Unix epoch; absent: it does not end.
     pub until: Option<Millis>,
 }
 
@@ -247,7 +250,7 @@ impl RuleBook {
     }
 
     /// Why a comment of `user` on `video` is refused now. Of several restrictions the one that lasts longest is named.
-    /// One that depends on an owner who is not given is taken to be in force.
+    /// A restriction that depends on the owner, where the owner is not given, is taken to be in force.
     pub fn refusal(
         &self,
         user: &UserId,

@@ -6,6 +6,7 @@ use std::ops::Range;
 use aho_corasick::{AhoCorasick, AhoCorasickKind};
 use regex::{Regex, RegexBuilder};
 use serde::{Deserialize, Serialize};
+use strum::{EnumCount, VariantArray};
 use unicode_normalization::UnicodeNormalization;
 
 use super::comment_rules::{CommentRules, LinkRule, Measure};
@@ -22,7 +23,7 @@ const LINK: &str = r"(?i)(?:https?://|\bwww\.)\S+|\b(?:[\p{L}\d](?:[\p{L}\d-]*[\
 const STAR: char = '*';
 
 /// Which rule it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, EnumCount, VariantArray)]
 #[serde(rename_all = "snake_case")]
 pub enum RuleName {
     /// One comment a user in a time.
@@ -45,16 +46,7 @@ pub enum RuleName {
 
 impl RuleName {
     /// All of them.
-    pub const ALL: [Self; 8] = [
-        Self::SlowMode,
-        Self::MembersOnly,
-        Self::Repeat,
-        Self::Length,
-        Self::Links,
-        Self::Words,
-        Self::Patterns,
-        Self::HoldAll,
-    ];
+    pub const ALL: [Self; Self::COUNT] = *Self::VARIANTS.as_array().expect("as many as it has");
 
     /// Its name in problems and as the label of a metric.
     pub const fn name(self) -> &'static str {

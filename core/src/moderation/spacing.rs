@@ -63,7 +63,7 @@ fn key(rule: RuleName, scope: &str, parts: &[&str]) -> u128 {
     u128::from_be_bytes(*first)
 }
 
-/// What was claimed, until when: at most so many, some 100 bytes each.
+/// Claims, and the time at which each ends. Their number is bounded; each takes some 100 bytes.
 #[derive(Debug)]
 pub struct Spacing {
     most: usize,
@@ -73,7 +73,7 @@ pub struct Spacing {
 }
 
 impl Spacing {
-    /// Remembers at most so many claims.
+    /// Remembers at most `most` claims.
     pub fn new(most: usize) -> Self {
         Self { most, until: HashMap::new(), order: BTreeSet::new() }
     }

@@ -29,7 +29,10 @@ impl Action {
             Self::Pin { comment_id: _ }
             | Self::Shadow { comment_id: _, text: _, reply_to: _ }
             | Self::PutVideo { metadata: _, owner_id: _ }
-            | Self::RemoveVideo => 2,
+            | Self::RemoveVideo
+            | Self::Erase { comment_id: _, seq: _, user: _ }
+            | Self::Forget { user: _, marks: _ }
+            | Self::EraseUser { user: _ } => 2,
             Self::Hold { comment_id: _, text: _, reply_to: _, rule } => rule.version(),
             Self::Review { comment_id: _, outcome } => outcome.version(),
             Self::SetRules { scope, rules } => {

@@ -88,7 +88,7 @@ impl Kind {
 pub enum Why {
     /// No reader served it.
     Unserved {
-        /// Viewers that wait for one.
+        /// Viewers that wait for a reader.
         waiting: u64,
     },
     /// A reader is to be emptied.

@@ -9,9 +9,9 @@ use std::cmp::Ordering;
 
 /// No node.
 const NONE: u32 = u32::MAX;
-/// One side is at most so many times as large as the other.
+/// The larger side is at most this many times as large as the smaller one.
 const DELTA: u32 = 3;
-/// Up to so many times its outer part, the inner part of a side that is too large goes over by a single rotation.
+/// A single rotation balances a side whose inner part is less than this many times as large as its outer part.
 const RATIO: u32 = 2;
 
 #[derive(Debug, Clone)]

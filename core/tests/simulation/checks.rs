@@ -52,7 +52,7 @@ pub struct Checks {
     pub closing: Vec<(usize, usize)>,
     /// Readers that are about to be given a video by an order.
     pub given: Vec<(usize, usize)>,
-    /// When the store was away.
+    /// When the store was away, or no manager was able to act.
     pub away: Vec<(Ms, Ms)>,
     /// Comments of each video so far.
     pub heads: Vec<u64>,
@@ -91,9 +91,17 @@ impl Checks {
         self.epochs.get(&epoch).map(|(_, assigned)| assigned)
     }
 
-    /// For how long between two times the store was away.
+    /// For how long between two times nobody could be given another reader.
     pub fn excused(&self, since: Ms, now: Ms) -> Ms {
-        self.away.iter().map(|(from, to)| (*to).min(now).saturating_sub((*from).max(since))).sum()
+        let mut away = self.away.clone();
+        away.sort_unstable();
+        let (mut excused, mut counted) = (0, since);
+        for (from, to) in away {
+            let (from, to) = (from.max(counted), to.min(now));
+            excused += to.saturating_sub(from);
+            counted = counted.max(to);
+        }
+        excused
     }
 
     pub fn term(&mut self, term: u64, planner: usize) {

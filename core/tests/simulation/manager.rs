@@ -42,6 +42,8 @@ pub struct Manager {
     view: View,
     pub steward: Coordinator,
     cas: BTreeMap<u64, Cas>,
+    /// Heartbeats that the store is told of.
+    told: BTreeMap<u64, ((Node, u32), Record)>,
     last_load: u64,
     planners: BTreeMap<usize, (Node, u32)>,
 }
@@ -53,6 +55,7 @@ impl Manager {
             view: View { names, ..View::default() },
             steward: Coordinator::default(),
             cas: BTreeMap::new(),
+            told: BTreeMap::new(),
             last_load: 0,
             planners: BTreeMap::new(),
         }
@@ -293,6 +296,7 @@ impl Manager {
                 self.view.observe(sent, records, removed);
             }
             Msg::Beat(record) => self.heard(net, from, record),
+            Msg::Saved { beat } => self.shared(net, beat),
             Msg::Route { rid, video, known } => {
                 self.ensure(net, video, vec![Waiting { asker: Some((from, rid)), known }]);
             }
@@ -367,9 +371,15 @@ impl Manager {
             return;
         }
         net.send(self.node, Node::Store, Msg::SaveBeat(record.clone()));
-        let held = record.held.clone();
-        self.view.saw(net.now, record);
-        let name = net.readers[reader].clone();
+        self.told.retain(|_, (_, it)| it.reader != reader);
+        self.told.insert(beat, (from, record.clone()));
+        self.view.saw(net.now, record, true);
+    }
+
+    /// The store has a heartbeat: what could not be shared is not answered, and the reader then tells another manager.
+    fn shared(&mut self, net: &mut Net, beat: u64) {
+        let Some((from, record)) = self.told.remove(&beat) else { return };
+        let (name, held) = (net.readers[record.reader].clone(), record.held);
         let answer = coordinator::answer(&self.view, &name, &held, &PACE);
         for (reader, video) in answer.warm {
             let msg = Msg::Warm { video: index(video.as_str()) };
@@ -383,10 +393,6 @@ impl Manager {
                 let waiting = Waiting { asker: None, known: held.epoch };
                 self.ensure(net, index(held.video.as_str()), vec![waiting]);
             }
-        }
-        // What could not be shared is not answered: the reader then tells another manager.
-        if !self.view.is_fresh() {
-            return;
         }
         net.answer(self.node, from, Msg::BeatAnswer { beat, orders: answer.hand_over });
     }

@@ -163,10 +163,9 @@ impl Reader {
             }
             keep
         });
-        let wanted: Vec<(usize, Option<u64>)> =
-            self.rooms.iter().map(|(it, room)| (*it, room.head)).collect();
-        for (video, after) in wanted {
-            net.send(self.node, Node::Archive, Msg::Fetch { video, after });
+        for (video, room) in &self.rooms {
+            let fetch = Msg::Fetch { video: *video, room: room.number, after: room.head };
+            net.send(self.node, Node::Archive, fetch);
         }
         for video in 0..net.videos.len() {
             for seat in self.rooms.get_mut(&video).into_iter().flat_map(|room| room.seats.iter_mut()) {
@@ -177,8 +176,9 @@ impl Reader {
 
     fn room(&mut self, net: &mut Net, video: usize) -> &mut Room {
         self.rooms.entry(video).or_insert_with(|| {
-            net.send(Node::Reader(self.at), Node::Archive, Msg::Fetch { video, after: None });
-            Room::new(net.now)
+            let number = net.fresh();
+            net.send(Node::Reader(self.at), Node::Archive, Msg::Fetch { video, room: number, after: None });
+            Room::new(number, net.now)
         })
     }
 
@@ -205,12 +205,14 @@ impl Reader {
                 let Some(room) = self.rooms.get_mut(&video) else { return };
                 room.published(seq);
                 if let Some(after) = room.hole() {
-                    net.send(self.node, Node::Archive, Msg::Fetch { video, after: Some(after) });
+                    let fetch = Msg::Fetch { video, room: room.number, after: Some(after) };
+                    net.send(self.node, Node::Archive, fetch);
                 }
                 self.tell(net, video);
             }
-            Msg::Fetched { video, after, head } => {
-                let Some(room) = self.rooms.get_mut(&video) else { return };
+            Msg::Fetched { video, room: number, after, head } => {
+                let room = self.rooms.get_mut(&video).filter(|room| room.number == number);
+                let Some(room) = room else { return };
                 room.fetched(after, head);
                 for manager in std::mem::take(&mut room.warming) {
                     net.answer(self.node, manager, Msg::Warmed { video, reader: self.at });

@@ -86,6 +86,11 @@ impl Scrape {
         families.map(|(family, (kind, _))| sample(family, kind)).collect()
     }
 
+    /// The value of this series, written as it is in the text.
+    pub fn value(&self, series: &str) -> Option<f64> {
+        self.samples.get(series).copied()
+    }
+
     /// How many series there are.
     pub fn count(&self) -> usize {
         self.samples.len()

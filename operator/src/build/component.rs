@@ -2,12 +2,13 @@
 
 use liverank_protocol::roles::Role;
 pub use liverank_protocol::roles::Store;
+use strum::{EnumCount, VariantArray};
 
 use crate::crd::RankingClusterSpec;
 
 /// A part of a cluster, in the order in which changed ones are rolled out: those that others ask come before those who
 /// ask them, and what faces viewers comes last, so that a bad image stops where nobody sees it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, EnumCount, VariantArray)]
 pub enum Component {
     /// Knows which reader serves which video.
     Manager,
@@ -30,15 +31,7 @@ pub const ADMIN_PORT: u16 = 9060;
 
 impl Component {
     /// All of them, in the order of roll-out.
-    pub const ORDER: [Self; 7] = [
-        Self::Manager,
-        Self::Consumer,
-        Self::Comment,
-        Self::Reader,
-        Self::Websocket,
-        Self::Statistics,
-        Self::Gateway,
-    ];
+    pub const ORDER: [Self; Self::COUNT] = *Self::VARIANTS.as_array().expect("as many as it has");
 
     /// What its pods run.
     pub const fn role(self) -> Role {
@@ -106,6 +99,10 @@ mod tests {
     #[test]
     fn the_order_is_the_one_of_the_enum_and_names_are_read_back() {
         assert!(Component::ORDER.is_sorted());
+        for role in Role::ALL {
+            let runs = Component::ORDER.iter().filter(|component| component.role() == role).count();
+            assert_eq!(runs, 1, "no component, or two, run {}", role.name());
+        }
         for component in Component::ORDER {
             assert_eq!(Component::parse(component.name()), Some(component));
         }

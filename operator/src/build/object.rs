@@ -10,11 +10,12 @@ use liverank_core::comment::hex;
 use serde::Serialize;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
+use strum::{EnumCount, VariantArray};
 
 use super::{Component, names, scope};
 
-/// The kinds of objects that a cluster is made of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+/// The kinds of objects that a cluster is made of, in the order in which they are applied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, EnumCount, VariantArray)]
 pub enum Kind {
     /// Whom the pods run as.
     ServiceAccount,
@@ -39,19 +40,8 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// All of them, in the order in which objects are applied: what pods need is there before them.
-    pub const ALL: [Self; 10] = [
-        Self::ServiceAccount,
-        Self::ConfigMap,
-        Self::Service,
-        Self::NetworkPolicy,
-        Self::PodDisruptionBudget,
-        Self::Deployment,
-        Self::HorizontalPodAutoscaler,
-        Self::Ingress,
-        Self::HttpRoute,
-        Self::ServiceMonitor,
-    ];
+    /// All of them, in that order: what pods need is there before them.
+    pub const ALL: [Self; Self::COUNT] = *Self::VARIANTS.as_array().expect("as many as it has");
 
     /// Whether a Kubernetes cluster may lack it: nothing waits for its watch.
     pub const fn optional(self) -> bool {
@@ -119,7 +109,7 @@ impl Object {
     }
 
     /// Of a Deployment: hash of the pod template that is wanted. A template has changed where the live object's
-    /// [annotation](names::TEMPLATE_HASH) is another one; the templates themselves differ by the API server's defaults.
+    /// [annotation](names::TEMPLATE_HASH) differs; the templates themselves differ by the API server's defaults.
     pub fn template_hash(&self) -> Option<&str> {
         annotation_of(&self.body, names::TEMPLATE_HASH)
     }

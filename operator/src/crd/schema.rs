@@ -22,12 +22,12 @@ pub(super) fn foreign<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema 
     Schema::try_from(schema).expect("a schema without its descriptions is one")
 }
 
-/// A list of a foreign type with at most so many items.
+/// A list of a foreign type with at most `max` items.
 fn foreign_list<T: JsonSchema>(generator: &mut SchemaGenerator, max: u32) -> Schema {
     json_schema!({ "type": "array", "maxItems": max, "items": foreign::<T>(generator) })
 }
 
-/// Takes every description out, but leaves a property that is called so.
+/// Takes every description out, but leaves a property whose name is `description`.
 fn without_descriptions(schema: &mut Value) {
     let Value::Object(members) = schema else { return };
     if members.get("description").is_some_and(Value::is_string) {

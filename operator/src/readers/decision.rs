@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use liverank_core::Millis;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use strum::{EnumCount, VariantArray};
 
 use super::seen::Seen;
 
@@ -60,7 +61,9 @@ impl Decision {
 }
 
 /// What a decision does; an event's reason.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, EnumCount, VariantArray,
+)]
 pub enum Action {
     /// Readers are added.
     ScaleUp,
@@ -92,21 +95,7 @@ pub enum Action {
 
 impl Action {
     /// Every one.
-    pub const ALL: [Self; 13] = [
-        Self::ScaleUp,
-        Self::ScaleDown,
-        Self::Keep,
-        Self::Remove,
-        Self::Force,
-        Self::Upgrade,
-        Self::Halt,
-        Self::Resume,
-        Self::Upgraded,
-        Self::Rebalance,
-        Self::Propose,
-        Self::Approved,
-        Self::Hold,
-    ];
+    pub const ALL: [Self; Self::COUNT] = *Self::VARIANTS.as_array().expect("as many as it has");
 
     /// Its name, as in events and in the status.
     pub const fn as_str(self) -> &'static str {
@@ -189,7 +178,7 @@ impl DecisionEvent {
     }
 }
 
-/// The text up to so many bytes.
+/// The text, cut to at most `bytes` bytes.
 pub(super) fn cut(mut text: String, bytes: usize) -> String {
     let mut end = text.len().min(bytes);
     while !text.is_char_boundary(end) {

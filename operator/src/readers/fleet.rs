@@ -62,7 +62,7 @@ impl Member {
     }
 }
 
-/// All of them.
+/// The readers of a cluster, those that are being emptied included.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Fleet {
     pub members: Vec<Member>,
@@ -112,7 +112,7 @@ impl Fleet {
         self.active().count() as u32
     }
 
-    /// Those of them that serve.
+    /// How many readers serve that are not being emptied.
     pub fn serving(&self) -> u32 {
         self.active().filter(|member| member.serving).count() as u32
     }

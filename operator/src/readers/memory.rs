@@ -90,7 +90,7 @@ pub struct Rest {
     pub ms: Millis,
     /// How many there were for this template.
     pub times: u32,
-    /// What was seen: so many failed of so many.
+    /// What was seen: the number of failures, and of attempts.
     pub errors: (u64, u64),
 }
 

@@ -64,9 +64,9 @@ pub struct Proposal {
 pub enum Plan {
     /// Another number of readers.
     Readers {
-        /// How many there are.
+        /// How many readers there are.
         from: u32,
-        /// How many there are to be.
+        /// How many readers there are to be.
         to: u32,
     },
     /// Orders for the managers.

@@ -21,7 +21,7 @@ const LEAST_RECONNECTS: u64 = 20;
 pub enum Trouble {
     /// No manager answered of late.
     Missing,
-    /// Those that answer do not see the store.
+    /// The managers that answer do not see the store.
     Blind,
     /// A manager holds, in its words.
     Held(String),

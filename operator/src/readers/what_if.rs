@@ -55,7 +55,7 @@ pub struct ReaderAt {
     pub state: String,
 }
 
-/// What would be with so many open readers; `load` with all assignments.
+/// What would be with another number of open readers; `load` with all assignments.
 pub fn what_if(load: &Load, settings: &Settings, readers: u32) -> Result<WhatIf, String> {
     if load.assignments.is_none() {
         return Err("the load has no assignments: ask for it with them".to_owned());

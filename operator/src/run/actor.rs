@@ -41,11 +41,11 @@ use liverank_runtime::now_ms;
 
 /// How often managers are asked, while there are any: readers report to them every second.
 const TICK: Duration = Duration::from_secs(2);
-/// Changes come in groups: this long is waited for the rest of one.
+/// Changes come in groups: after the first change of a group, the actor waits this long for the others.
 const GATHER: Duration = Duration::from_millis(100);
 /// After a look that found the stores behind our own writes: their watches wake us anyway.
 const BEHIND: Duration = Duration::from_secs(1);
-/// A store that is behind for longer holds up nothing but the objects that it is behind with.
+/// A store that is behind for longer delays only the objects that it is behind with.
 const BEHIND_AT_MOST: Duration = Duration::from_secs(3);
 /// How long bringing readers back may take in one look.
 const RECOVER: Duration = Duration::from_secs(30);
@@ -71,7 +71,7 @@ struct Found {
 /// When to look again if nothing happens.
 enum Next {
     At(Option<Instant>),
-    /// The cluster is gone, or is another one.
+    /// The cluster was deleted, or was deleted and created again.
     Never,
 }
 

@@ -302,7 +302,7 @@ impl Applier {
         (self.cut, self.left_out) = (false, false);
     }
 
-    /// Ends it: what was not looked at is nobody's business any more.
+    /// Ends the round: forgets what was noted of objects that were not looked at.
     pub fn finish(&mut self) {
         self.backoff.retain(|name, _| self.touched.contains(name));
         self.settled.retain(|name, _| self.touched.contains(name));
@@ -472,7 +472,7 @@ fn cleared(object: &Object, live: &Live) -> Option<Value> {
     })
 }
 
-/// The pause after so many tries before, spread so that not all come back as one.
+/// The pause after `tries` failed tries, with a random part so that not all objects are tried at one time.
 fn pause(tries: u32, longest: Duration) -> Duration {
     liverank_core::backoff::wait(tries, FIRST_PAUSE, longest).mul_f64(rand::random_range(0.8..1.0))
 }

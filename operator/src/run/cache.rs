@@ -141,7 +141,7 @@ impl Live {
         })
     }
 
-    /// One of our own annotations.
+    /// The value of an annotation of ours.
     pub fn mark(&self, name: &str) -> Option<&str> {
         self.marks.iter().find(|(mark, _)| **mark == *name).map(|(_, text)| &**text)
     }

@@ -5,7 +5,7 @@
 //! same pods in turn. So each cluster has a Lease of its own, which belongs to an installation, whichever replica leads.
 //! Who does not hold it writes nothing about the cluster, and gives its managers no orders.
 //!
-//! Times of others are not believed: a Lease that did not change for [`LASTS`] on our own clock is nobody's.
+//! Times of others are not believed: a Lease that did not change for [`LASTS`] on our own clock belongs to nobody.
 
 use std::time::{Duration, Instant};
 
@@ -44,7 +44,7 @@ pub enum Hold {
 /// What is to be done about the Lease.
 #[derive(Debug, PartialEq, Eq)]
 enum Act {
-    /// It is ours, nobody's, or was left.
+    /// The claim is ours, belongs to nobody, or was given up.
     Write,
     /// It is somebody else's.
     Respect(String),

@@ -60,19 +60,19 @@ impl OperatorContext {
         OperatorFacts { keys: self.keys.known().to_string(), ..self.operator.clone() }
     }
 
-    /// The resource that is called so, where it is ours to look after.
+    /// The resource of this name, where this operator looks after it.
     pub fn cluster(&self, key: &Key) -> Option<Arc<RankingCluster>> {
         let found = self.clusters.get(key, &key.name)?;
         let resource = found.resource.as_ref().ok()?;
         (resource.spec.operator_class == self.class).then(|| Arc::clone(resource))
     }
 
-    /// What the resource that is called so says where the definition is open, and what there is no field for.
+    /// What the resource of this name says where the definition is open, and its members that the definition does not have.
     pub fn unknown_fields(&self, key: &Key) -> Vec<Problem> {
         self.clusters.get(key, &key.name).map(|found| found.unknown.clone()).unwrap_or_default()
     }
 
-    /// Why the resource that is called so cannot be read, where it is ours and cannot.
+    /// Why the resource of this name cannot be read; `None` where it can, or another operator looks after it.
     pub fn unreadable(&self, key: &Key) -> Option<Unreadable> {
         let found = self.clusters.get(key, &key.name)?;
         found.resource.as_ref().err().filter(|it| it.class == self.class).cloned()

@@ -10,7 +10,7 @@ pub struct Leadership {
     pub held: Held,
     /// Who holds it.
     pub identity: String,
-    /// Who can look at the Lease.
+    /// What reads and writes the Lease.
     pub candidate: Candidate,
     /// Cancelled when it is over.
     pub over: CancellationToken,

@@ -74,7 +74,7 @@ impl Default for AnswerBudget {
 }
 
 impl AnswerBudget {
-    /// Room for so many bytes, where there is some in time.
+    /// Waits for room for `bytes` bytes of an answer.
     async fn take(&self, bytes: usize) -> Result<SemaphorePermit<'_>, Refusal> {
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
         let room = timeout(ANSWER, self.0.acquire_many(bytes)).await;

@@ -1,6 +1,6 @@
-//! What pods wait for that cannot be mounted. A pod says of that nothing but that its container is being created; the
-//! kubelet tells it as an event, with the name, within a second. Asked only about pods that do not get on, one of each
-//! component, for they are alike. No Secret is read.
+//! Finds the `ConfigMaps` and Secrets that pods wait for and cannot mount. The pod itself says only that its container is
+//! being created; the kubelet writes an event with the name within a second. Only pods that do not start are looked at, one
+//! of each component, for they are alike. No Secret is read.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;

@@ -68,7 +68,7 @@ mod tests {
 
     const DRAIN: Duration = Duration::from_mins(1);
 
-    /// A Deployment: asked for so many pods, it ends the surplus at once, and each takes `takes` to end.
+    /// A Deployment: it ends the pods above the wanted number at once, and each takes `takes` to end.
     struct Simulated {
         asked: i64,
         ends: Vec<Instant>,

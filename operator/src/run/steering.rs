@@ -292,7 +292,7 @@ fn approved(cluster: &RankingCluster) -> BTreeSet<String> {
     ids.filter(|id| !id.is_empty()).take(MOST_APPROVED).map(str::to_owned).collect()
 }
 
-/// The readers that exist, as the builder wants to know them. One whose deletion has begun is none.
+/// The readers that exist, as the builder wants to know them. A reader whose deletion has begun is left out.
 pub fn existing(cluster: &str, deployments: &[Arc<Live>]) -> Vec<build::Reader> {
     let is_reader =
         |live: &&Arc<Live>| names::reader_number(cluster, live.name()).is_some() && !live.deleting;

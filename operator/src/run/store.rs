@@ -57,7 +57,7 @@ impl<T> Default for Store<T> {
 }
 
 impl<T> Store<T> {
-    /// One that so many watches fill.
+    /// A store that this many watches fill.
     pub fn of_parts(parts: usize) -> Self {
         let (objects, homes, versions, listed) = Default::default();
         Self(RwLock::new(State { objects, homes, versions, listed, parts }))
@@ -91,7 +91,7 @@ impl<T: Kept> Store<T> {
             .collect()
     }
 
-    /// One of a cluster's objects.
+    /// The object of this name that belongs to this cluster.
     pub fn get(&self, cluster: &Key, name: &str) -> Option<Arc<T>> {
         self.read().objects.get(&(cluster.clone(), Box::from(name))).map(Arc::clone)
     }
@@ -109,7 +109,7 @@ impl<T: Kept> Store<T> {
         self.read().objects.len()
     }
 
-    /// Whether there are none.
+    /// Whether it is empty.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

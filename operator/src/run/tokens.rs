@@ -70,7 +70,7 @@ impl OperatorTokens {
     /// A token that is good for `audience`.
     ///
     /// # Errors
-    /// There is none, and none can be had.
+    /// There is no token, and no way to get one.
     pub async fn for_audience(&self, audience: &str) -> anyhow::Result<String> {
         let mut made = self.made.lock().await;
         // Those of clusters that are gone.

@@ -10,7 +10,7 @@ const ANNOTATIONS_MAX: usize = 256 * 1024;
 /// What of it we leave for our own and for others'.
 const ANNOTATIONS_OURS: usize = 16 * 1024;
 
-/// Names each key that is none.
+/// Names each key that the definition does not have.
 pub(super) fn keys<'a>(path: &str, keys: impl Iterator<Item = &'a String>, problems: &mut Problems) {
     for key in keys.filter(|key| !is_qualified(key)) {
         problems.add(

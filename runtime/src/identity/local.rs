@@ -77,7 +77,7 @@ impl KeyRing {
     /// The secret in `bytes`; white space around it belongs to the editor.
     ///
     /// # Errors
-    /// One that is too short.
+    /// A secret that is too short.
     pub fn of_secret(bytes: &[u8]) -> anyhow::Result<Self> {
         let secret = if bytes.is_ascii() { bytes.trim_ascii() } else { bytes };
         ensure!(secret.len() >= MIN_SECRET_BYTES, "must have at least {MIN_SECRET_BYTES} bytes");

@@ -5,7 +5,7 @@
 use std::time::{Duration, Instant};
 
 /// How long a request's head may take from its first byte on: several times what the worst mobile network needs. A new
-/// connection has as long for all of its first head.
+/// connection has the same time for the whole of its first head.
 pub const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// Over which time it is looked how much a peer takes.
 const WINDOW: Duration = Duration::from_secs(30);

@@ -62,7 +62,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A connection's socket, as long as HTTP has it, and the clock that it is watched by. Clones share both.
+/// A connection's socket, as long as HTTP has it, and the clock that it is watched by. Clones share the socket and the clock.
 #[derive(Clone)]
 pub(super) struct Socket(Arc<Mutex<Shared>>);
 

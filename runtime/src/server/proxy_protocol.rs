@@ -27,7 +27,7 @@ pub(super) enum Source {
 /// Reads a header, and nothing after it.
 ///
 /// # Errors
-/// There is none, or it cannot be read.
+/// The connection begins with no header, or with one that cannot be read.
 pub(super) async fn read(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Source> {
     let mut start = [0; SIGNATURE.len()];
     stream.read_exact(&mut start).await?;
@@ -53,7 +53,7 @@ pub(super) async fn read(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<So
     text(&line).ok_or_else(|| io::ErrorKind::InvalidData.into())
 }
 
-/// A header of version 1, its end included. `None`: it is none.
+/// Reads a header of version 1, with its line break. `None`: the line is no header.
 fn text(line: &[u8]) -> Option<Source> {
     let line = std::str::from_utf8(line).ok()?.strip_suffix("\r\n")?;
     let mut words = line.split(' ');
@@ -75,7 +75,7 @@ fn text(line: &[u8]) -> Option<Source> {
     Some(Source::Client(SocketAddr::new(address(source)?, port.parse().ok()?)))
 }
 
-/// What follows the signature of version 2. `None`: it is none.
+/// Reads what follows the signature of version 2. `None`: it is no header.
 fn binary(version_and_command: u8, family: u8, rest: &[u8]) -> Option<Source> {
     match version_and_command {
         // The balancer's own connection.

@@ -96,7 +96,7 @@ impl KeyFiles {
     /// The certificate and its key, out of the contents of both files.
     ///
     /// # Errors
-    /// Either is none; they do not belong together; the certificate has expired.
+    /// The certificate or the key cannot be read; they do not belong together; the certificate has expired.
     pub(super) fn certified(
         &self,
         cert_pem: &[u8],

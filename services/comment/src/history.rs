@@ -25,13 +25,14 @@ use crate::CommentService;
 const PATIENCE: Duration = Duration::from_secs(5);
 const DEFAULT_LIMIT: u64 = 50;
 const MAX_LIMIT: u64 = 1_000;
-/// The largest page: a thousand comments of a usual length. One of longer ones has fewer, and says where the next begins.
+/// The largest page: a thousand comments of a usual length. A page of long comments has fewer of them, and says where the
+/// next page begins.
 const MAX_PAGE_BYTES: usize = 1024 * 1024;
 /// Comments read at once: of the longest ones, some 1.6 MB.
 const STEP: usize = 100;
 /// Steps of a page: twice what the longest takes. Where more than half was removed, a page is shorter.
 const MAX_STEPS: usize = 2 * MAX_LIMIT as usize / STEP;
-/// Pages being answered, each until its last byte: what slow readers can make this process hold is so many megabytes.
+/// Pages being answered, each until its last byte: slow clients can make this process hold this many megabytes.
 pub(crate) const PAGES: usize = 128;
 /// The greatest number that JavaScript, and with it most clients, holds exactly.
 const MAX_SEQ: u64 = (1 << 53) - 1;
@@ -41,9 +42,9 @@ const MAX_SEQ: u64 = (1 << 53) - 1;
 enum Asked {
     /// The comments before this number, which is beyond all of them where none is given.
     Before(u64),
-    /// Those after this number that are next to it.
+    /// The comments next to this number, after it.
     After(u64),
-    /// Those around this comment.
+    /// The comments around this one.
     Around(CommentId),
 }
 

@@ -10,7 +10,9 @@ use liverank_adapters::event_log::AppendError;
 use liverank_core::comment::{EntryKind, check_text, derived_id, random_id};
 use liverank_core::event::{CommentBody, optional_text, required_text};
 use liverank_core::moderation::{Action, ActorRole, Moderation, RuleName};
-use liverank_core::{Comment, CommentId, EventId, Interaction, Invalid, Kind, Millis, UserId, VideoId, ids};
+use liverank_core::{
+    Comment, CommentId, EventId, Interaction, Invalid, Kind, Millis, UserId, VideoId, canary, ids,
+};
 use liverank_runtime::body::JsonObject;
 use liverank_runtime::identity::sent::SentBy;
 use liverank_runtime::{Problem, comment_json, now_ms};
@@ -49,7 +51,7 @@ struct Draft {
 impl Draft {
     fn parse(body: &Map<String, Value>) -> Result<Self, Invalid> {
         let user = UserId::parse_field("userid", required_text(body, "userid")?)?;
-        let video = VideoId::parse_field("videoid", required_text(body, "videoid")?)?;
+        let video = canary::named_outside("videoid", required_text(body, "videoid")?)?;
         let text = required_text(body, "comment")?;
         check_text("comment", text)?;
         // Only here: such comments are in logs already, and are read as they are.

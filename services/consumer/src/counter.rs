@@ -8,14 +8,14 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use liverank_adapters::archive::{CommitError, Committed, Position};
-use liverank_adapters::event_log::{ConsumerEvent, DeadLetter, LogConsumer, RawRecord, Start};
+use liverank_adapters::event_log::{ConsumerEvent, LogConsumer, RawRecord, Start};
 use liverank_adapters::{Backends, StoreError};
-use liverank_core::counting::{Batch, LogRecord, OffsetRange};
+use liverank_core::counting::{Batch, OffsetRange, UniqueKinds};
 use liverank_core::event::FORMAT;
-use liverank_core::{Interaction, Unreadable};
 use liverank_runtime::ServiceContext;
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::batches::{Gathered, Waiting, batch_of};
 use crate::metrics::ConsumerMetrics;
 use crate::pace::until_done;
 use crate::projector::{CommittedBatch, ProjectionQueue};
@@ -25,13 +25,12 @@ use crate::{Config, RETRY};
 const IDLE: Duration = Duration::from_millis(250);
 /// Who finds that a partition was taken up by another waits this long before taking it up again. By then the log has
 /// told one of the two that it is not theirs: a member of the group that was away learns so with its next heartbeat.
-const CONTESTED: Duration = Duration::from_secs(1);
+const CONTESTED_PAUSE: Duration = Duration::from_secs(1);
 /// Records parsed at a time: a few milliseconds, in which nothing else is looked at.
 const AT_ONCE: usize = 5_000;
-/// Bytes that the records of a batch may take of the archive's memory while it is committed, by [`taken`]. A MongoDB with
-/// the least cache that we run on (512 MiB) refuses a transaction that changes some 75 MiB, and slows down all others
-/// before that. Here the records take less; there are two batches: one under way, one that is gathered.
-const MOST_TAKEN: usize = 48 << 20;
+/// How long a commit may take before the next one is made smaller: what comes behind it waits as long, comments, too. It is a
+/// fifth of what the archive gives a batch, so that a store that becomes slower does not refuse what it took before.
+const LONG: Duration = Duration::from_secs(2);
 
 /// Counts until shutdown, feeding the projector. A commit that is under way then is waited for; what was read after it
 /// is the next consumer's.
@@ -53,6 +52,7 @@ pub async fn run(
         metrics,
         most: config.batch as usize,
         batch: config.batch as usize,
+        unique: UniqueKinds::ALL,
         owned: BTreeMap::new(),
         read: BTreeMap::new(),
         gathered: Gathered::default(),
@@ -70,16 +70,6 @@ pub async fn run(
         counter.settle(ended(commit).await?).await?;
     }
     Ok(())
-}
-
-/// What was read and is not being committed yet.
-#[derive(Default)]
-struct Gathered {
-    batch: Batch,
-    /// What of it could not be read, to be buried before its offsets are committed.
-    poison: Vec<DeadLetter>,
-    /// What the records take, by [`taken`].
-    taken: usize,
 }
 
 /// A commit that has ended.
@@ -100,8 +90,10 @@ struct Counter<'a> {
     /// Events of a batch at most, as configured.
     most: usize,
     /// Events of the next batch at most: halved when the archive fails, for it may be the batch's size that it cannot
-    /// take, and doubled again when it works.
+    /// take; by [`next_size`] when it works.
     batch: usize,
+    /// The types of which each event leaves a mark in the archive: any, until a commit has told.
+    unique: UniqueKinds,
     /// Where each partition stands that we count.
     owned: BTreeMap<u32, Position>,
     /// Where each will stand when all that was read is committed.
@@ -128,7 +120,7 @@ impl Counter<'_> {
             self.begin_commit();
         }
         let room = self.batch.saturating_sub(self.gathered.batch.records.len()).min(AT_ONCE);
-        let room = if self.gathered.taken < MOST_TAKEN { room } else { 0 };
+        let room = if self.gathered.has_room() { room } else { 0 };
         tokio::select! {
             ended = finished(&mut self.under_way) => {
                 self.under_way = None;
@@ -158,15 +150,11 @@ impl Counter<'_> {
 
     fn gather(&mut self, mut records: Vec<RawRecord>) {
         records.retain(|record| !self.waiting.contains_key(&record.partition));
-        let taken: usize = records.iter().map(taken).sum();
         let waits = !self.bury_newer;
-        let Sorted { batch, poison, waiting } = batch_of(records, &self.read, |_| waits);
-        self.read.extend(batch.spans.iter().map(after));
-        self.gathered.batch.append(batch);
-        self.gathered.poison.extend(poison);
-        self.gathered.taken += taken;
-        for waiting in waiting {
-            let Waiting { partition, offset, format } = waiting;
+        let sorted = batch_of(records, &self.read, |_| waits);
+        self.read.extend(sorted.batch.spans.iter().map(after));
+        for waiting in &sorted.waiting {
+            let Waiting { partition, offset, format } = *waiting;
             tracing::error!(
                 partition,
                 offset,
@@ -174,16 +162,16 @@ impl Counter<'_> {
                 "this partition waits: a record of a later release is next, and this release reads formats up to \
                  {FORMAT}; start consumers of the release that wrote it"
             );
-            self.waiting.insert(partition, waiting);
+            self.waiting.insert(partition, *waiting);
         }
+        self.gathered.take(sorted, self.unique);
         self.metrics.waiting_partitions.set(self.waiting.len() as i64);
     }
 
     /// Forgets what was read of these partitions and is not being committed.
     fn drop_read(&mut self, partitions: &[u32]) {
         self.read.retain(|partition, _| !partitions.contains(partition));
-        self.gathered.batch.forget(partitions);
-        self.gathered.poison.retain(|letter| !partitions.contains(&letter.record.partition));
+        self.gathered.forget(partitions);
         self.waiting.retain(|partition, _| !partitions.contains(partition));
         self.metrics.waiting_partitions.set(self.waiting.len() as i64);
     }
@@ -269,6 +257,7 @@ impl Counter<'_> {
             None => Ok(()),
             Some(Ok(committed)) => {
                 self.metrics.commit_seconds.observe(took.as_secs_f64());
+                self.batch = next_size(self.batch, self.most, batch.records.len(), took);
                 self.counted(batch, committed).await;
                 Ok(())
             }
@@ -298,6 +287,7 @@ impl Counter<'_> {
     async fn counted(&mut self, batch: Batch, committed: Committed) {
         self.worked();
         let Committed { effects, meta } = committed;
+        self.unique = meta.rules.unique;
         self.metrics.batch_events.observe(batch.records.len() as f64);
         self.metrics.counted.inc_by(effects.counted);
         self.metrics.repeated.inc_by(effects.repeated);
@@ -328,7 +318,7 @@ impl Counter<'_> {
         let others: Vec<_> = others.filter_map(|other| Some((other, *self.owned.get(&other)?))).collect();
         self.drop_read(&[partition]);
         if self.owned.remove(&partition).is_some() {
-            self.due.insert(partition, Instant::now() + CONTESTED);
+            self.due.insert(partition, Instant::now() + CONTESTED_PAUSE);
         }
         self.begin(others).await
     }
@@ -356,17 +346,20 @@ impl Counter<'_> {
 
     fn worked(&mut self) {
         self.failures = 0;
-        self.batch = (self.batch * 2).min(self.most);
         if let Some(part) = self.away.take() {
             self.shell.health.dependency(part, Ok(()));
         }
     }
 }
 
-/// What a record takes of the archive's memory at most, roughly: what it says stands in a document, in that document's
-/// indexes and in the log of operations; a video's counters and the bookkeeping come to 600 bytes.
-const fn taken(record: &RawRecord) -> usize {
-    600 + 3 * record.value.len()
+/// How many events the next batch may have, after one of `events`, of `size` at most, took so long to commit.
+fn next_size(size: usize, most: usize, events: usize, took: Duration) -> usize {
+    if took > LONG {
+        // It is not the size that makes a small one slow.
+        let fitting = events as f64 * LONG.as_secs_f64() / took.as_secs_f64();
+        return (fitting as usize).max(AT_ONCE).min(size);
+    }
+    if took > LONG / 2 { size } else { (size * 2).min(most) }
 }
 
 /// Where a partition stands after this.
@@ -393,137 +386,18 @@ async fn ended(
     }
 }
 
-/// What a record says, or what is wrong with it.
-pub fn read(record: &RawRecord) -> Result<LogRecord, Unreadable> {
-    let RawRecord { partition, offset, broker_time, .. } = *record;
-    let event = Interaction::from_log(&record.value, broker_time)?;
-    Ok(LogRecord { partition, offset, broker_time, event })
-}
-
-/// A record of a later release, before which its partition stops.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Waiting {
-    /// Its partition.
-    pub partition: u32,
-    /// Its offset there.
-    pub offset: u64,
-    /// Its format.
-    pub format: u64,
-}
-
-/// Records by what is to be done with them.
-#[derive(Debug, Default)]
-pub struct Sorted {
-    /// The readable ones, as a batch that starts where we stand. It has no spans where nothing is left of them, because
-    /// they belong to partitions that were given up, or were counted already, or wait.
-    pub batch: Batch,
-    /// The unreadable ones.
-    pub poison: Vec<DeadLetter>,
-    /// Where partitions wait for a later release. Nothing behind that is in the batch, or unreadable.
-    pub waiting: Vec<Waiting>,
-}
-
-/// Sorts what was read. A record of a later release is waited for where `waits` says so, and is unreadable otherwise.
-pub fn batch_of(
-    mut records: Vec<RawRecord>,
-    owned: &BTreeMap<u32, Position>,
-    waits: impl Fn(&RawRecord) -> bool,
-) -> Sorted {
-    records.retain(|record| owned.get(&record.partition).is_some_and(|stands| record.offset >= stands.next));
-    let mut sorted = Sorted::default();
-    let mut taken = Vec::with_capacity(records.len());
-    for record in records {
-        if sorted.waiting.iter().any(|waiting| waiting.partition == record.partition) {
-            continue;
-        }
-        match read(&record) {
-            Err(Unreadable::Newer { format }) if waits(&record) => {
-                let (partition, offset) = (record.partition, record.offset);
-                sorted.waiting.push(Waiting { partition, offset, format });
-            }
-            outcome => taken.push((record, outcome)),
-        }
-    }
-    // They are in the order of their offsets: what stays in the map is each partition's last.
-    let last: BTreeMap<u32, &RawRecord> =
-        taken.iter().map(|(record, _)| (record.partition, record)).collect();
-    let span = |(&partition, last): (&u32, &&RawRecord)| {
-        let from = owned.get(&partition)?.next;
-        Some(OffsetRange { partition, from, next: last.offset + 1, last: Some(last.mark()) })
-    };
-    sorted.batch.spans = last.iter().filter_map(span).collect();
-    for (record, outcome) in taken {
-        match outcome {
-            Ok(record) => sorted.batch.records.push(record),
-            Err(error) => sorted.poison.push(DeadLetter { record, reason: error.to_string() }),
-        }
-    }
-    sorted
-}
-
 #[cfg(test)]
 mod tests {
-    use liverank_core::counting::RecordFingerprint;
-
     use super::*;
 
-    fn owned(next: &[(u32, u64)]) -> BTreeMap<u32, Position> {
-        next.iter().map(|(partition, next)| (*partition, Position { next: *next, last: None })).collect()
-    }
-
-    fn raw(partition: u32, offset: u64, value: &str) -> RawRecord {
-        let value = value.as_bytes().to_vec().into();
-        RawRecord { partition, offset, broker_time: 1_700_000_000_000, key: None, value }
-    }
-
-    const VIEW: &str = r#"{"video_id":"v","user_id":"u","type":"view"}"#;
-
     #[test]
-    fn a_batch_starts_where_we_stand_and_steps_over_holes_and_poison() {
-        let owned = owned(&[(0, 5), (1, 0)]);
-        let records = vec![raw(0, 7, VIEW), raw(1, 0, "{"), raw(0, 9, VIEW), raw(1, 1, "{}")];
-        let mark = RecordFingerprint::of(1_700_000_000_000, VIEW.as_bytes());
-        let mark_of_poison = RecordFingerprint::of(1_700_000_000_000, b"{}");
-        let Sorted { batch, poison, waiting } = batch_of(records, &owned, |_| true);
-        assert_eq!(waiting, []);
-        assert_eq!(
-            batch.spans,
-            [
-                OffsetRange { partition: 0, from: 5, next: 10, last: Some(mark) },
-                OffsetRange { partition: 1, from: 0, next: 2, last: Some(mark_of_poison) }
-            ]
-        );
-        assert_eq!(batch.records.len(), 2);
-        assert_eq!(poison.len(), 2);
-        assert!(poison[1].reason.starts_with("type: is required"), "{}", poison[1].reason);
-    }
-
-    #[test]
-    fn what_is_not_ours_or_was_counted_is_passed_over() {
-        let sorted = batch_of(vec![raw(3, 0, VIEW), raw(0, 4, VIEW)], &owned(&[(0, 5)]), |_| true);
-        assert_eq!((sorted.batch.spans.len(), sorted.batch.records.len(), sorted.poison.len()), (0, 0, 0));
-    }
-
-    const NEWER: &str = r#"{"video_id":"v","user_id":"u","type":"save","format":99}"#;
-
-    #[test]
-    fn a_partition_stops_before_a_record_of_a_later_release_and_the_others_go_on() {
-        let records = || {
-            let of_two =
-                [raw(0, 5, VIEW), raw(1, 0, NEWER), raw(0, 6, "{"), raw(0, 8, NEWER), raw(1, 1, VIEW)];
-            [of_two.as_slice(), &[raw(0, 9, VIEW), raw(0, 10, "{"), raw(2, 3, VIEW)]].concat()
-        };
-        let owned = owned(&[(0, 5), (1, 0), (2, 3)]);
-        let Sorted { batch, poison, waiting } = batch_of(records(), &owned, |_| true);
-        let spans: Vec<_> = batch.spans.iter().map(|span| (span.partition, span.from, span.next)).collect();
-        assert_eq!(spans, [(0, 5, 7), (2, 3, 4)]);
-        assert_eq!((batch.records.len(), poison.len()), (2, 1));
-        let at = |partition, offset| Waiting { partition, offset, format: 99 };
-        assert_eq!(waiting, [at(1, 0), at(0, 8)]);
-
-        let Sorted { batch, poison, waiting } = batch_of(records(), &owned, |record| record.partition == 1);
-        let next: Vec<_> = batch.spans.iter().map(|span| (span.partition, span.next)).collect();
-        assert_eq!((next, waiting), (vec![(0, 11), (2, 4)], vec![at(1, 0)]));
-        assert!(poison[1].reason.contains("format 99"), "{}", poison[1].reason);
+    fn a_commit_that_takes_long_makes_the_next_one_smaller() {
+        let next = |size, events, ms| next_size(size, 200_000, events, Duration::from_millis(ms));
+        assert_eq!(next(200_000, 200_000, 4_000), 100_000);
+        assert_eq!(next(100_000, 100_000, 1_999), 100_000, "as long as it may");
+        assert_eq!(next(100_000, 100_000, 900), 200_000);
+        assert_eq!(next(200_000, 200_000, 900), 200_000, "as configured");
+        assert_eq!(next(200_000, 3, 9_000), AT_ONCE, "something else was slow");
+        assert_eq!(next(1, 1, 9_000), 1, "one that was made small is not made larger by slowness");
     }
 }

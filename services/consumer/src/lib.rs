@@ -10,6 +10,7 @@
 //! Nothing here is remembered between processes: after a kill the next owner of the partitions asks the archive where
 //! it stands.
 
+pub mod batches;
 pub mod counter;
 pub mod forget;
 pub mod lag;
@@ -29,9 +30,10 @@ use liverank_runtime::{ServiceContext, Tasks};
 use crate::metrics::ConsumerMetrics;
 use crate::pace::Pace;
 
-/// Events of a batch at most, unless configured otherwise. A transaction has to fit into the cache of MongoDB with room
-/// to spare: one that wrote 100,000 videos did not fit into a cache of 512 MB.
-const BATCH: u32 = 50_000;
+/// Events of a batch at most, unless configured otherwise. What makes a transaction large are the videos, comments and
+/// identities in it, which have a bound of their own ([`batches`]); of events that are only counted it takes any number. This is
+/// as many as a consumer can hold twice.
+const BATCH: u32 = 200_000;
 
 /// How a consumer counts.
 #[derive(Debug, Clone, Args)]

@@ -46,7 +46,7 @@ impl ConsumerMetrics {
             poison: Counter::default(),
             fenced: Counter::default(),
             commit_seconds: seconds(),
-            batch_events: Histogram::new(exponential_buckets(1.0, 4.0, 9)),
+            batch_events: Histogram::new(exponential_buckets(1.0, 4.0, 10)),
             project_seconds: seconds(),
             repairs: Counter::default(),
             partitions: Gauge::default(),

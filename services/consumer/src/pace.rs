@@ -34,7 +34,7 @@ impl Pace {
     }
 }
 
-/// Does `attempt` until it is done. `None` where shutdown came first; an error where trying again is of no use. How the
+/// Does `attempt` until it is done. `None` where shutdown came first; an error where it does not pass. How the
 /// store is shows in the process's health.
 pub async fn until_done<T, F: Future<Output = Result<T, StoreError>>>(
     shell: &ServiceContext,

@@ -144,7 +144,7 @@ struct Projector {
     shell: ServiceContext,
     metrics: ConsumerMetrics,
     waiting: mpsc::Receiver<CommittedBatch>,
-    /// One that could not be joined to those before it.
+    /// A committed batch that could not be joined to those before it.
     apart: Option<CommittedBatch>,
     owned: watch::Receiver<Vec<u32>>,
     missed: Arc<AtomicBool>,

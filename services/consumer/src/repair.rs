@@ -189,7 +189,7 @@ pub fn entry(video: &VideoState, rules: &Rules) -> BoardEntry {
         score: points(video.counters.score(&rules.weights)),
         trending: video.trending.is_finite().then_some(video.trending),
         revision: video.revision(),
-        removed: video.removed.is_some(),
+        removed: video.is_off_boards(),
     }
 }
 

@@ -50,7 +50,7 @@ impl Acknowledged {
         }
     }
 
-    /// Gives the id back: the log refused the event for good.
+    /// Forgets the id: the log refused the event, and would refuse it again.
     pub(crate) fn release(&self, event: &Interaction) {
         let Some(digest) = digest(event) else { return };
         let mut events = self.events();

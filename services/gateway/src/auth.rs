@@ -153,7 +153,7 @@ impl Auth {
     /// `None` where no keys are configured.
     ///
     /// # Errors
-    /// Those of [`AuthArgs::check`].
+    /// The errors of [`AuthArgs::check`].
     pub(crate) fn new(args: AuthArgs, health: Health) -> anyhow::Result<Option<Self>> {
         let (ask_again, revoked) = (args.ask_again, args.auth_revoked_file.clone());
         let Some((source, issuer, audience)) = args.issuer()? else { return Ok(None) };

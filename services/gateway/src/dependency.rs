@@ -27,7 +27,7 @@ pub(crate) struct Dependency {
 }
 
 impl Dependency {
-    /// One whose name shows with its first error.
+    /// A dependency; its name shows in the process's health from its first error on.
     pub(crate) fn new(health: Health) -> Self {
         Self { health, name: OnceLock::new(), away: AtomicBool::new(false) }
     }

@@ -100,7 +100,7 @@ pub(crate) async fn measure(gateway: Arc<Gateway>) {
 }
 
 /// Completes when the boards show what is at `position`.
-async fn follow(boards: &dyn RankingStore, position: RecordPosition, asked: Instant) {
+pub(crate) async fn follow(boards: &dyn RankingStore, position: RecordPosition, asked: Instant) {
     loop {
         // A store that is away is waited for: what it does not show is not fresh.
         if let Ok(standing) = boards.standing().await

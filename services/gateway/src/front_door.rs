@@ -4,6 +4,7 @@
 //! is elsewhere, the viewer is taken to the right one and resumes after the last event that went by, without noticing.
 //! A valid request is always answered with a stream: a browser would give up for good on anything else.
 
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,9 +13,10 @@ use axum::extract::State;
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
+use futures::{Stream, StreamExt};
 use liverank_core::event::required_text;
 use liverank_core::stream_events::{EVENTS_PARAMETER, StreamEvents};
-use liverank_core::{Position, UserId, VideoId};
+use liverank_core::{Position, UserId, VideoId, canary};
 use liverank_runtime::Problem;
 use liverank_runtime::body::JsonObject;
 use liverank_runtime::params::{Params, last_event_id};
@@ -62,7 +64,7 @@ pub(crate) async fn by_get(
     params.only(&CONNECT_PARAMETERS)?;
     let watch = Watch {
         user_id: UserId::parse_field("userid", params.required("userid")?)?,
-        video_id: VideoId::parse_field("videoid", params.required("videoid")?)?,
+        video_id: canary::named_outside("videoid", params.required("videoid")?)?,
         posted: false,
         events: StreamEvents::parse(params.text(EVENTS_PARAMETER)?)?,
         last_id: last_id(&headers, &params),
@@ -87,7 +89,7 @@ pub(crate) async fn by_post(
     let JsonObject(body) = body;
     let watch = Watch {
         user_id: UserId::parse_field("userid", required_text(&body, "userid")?)?,
-        video_id: VideoId::parse_field("videoid", required_text(&body, "videoid")?)?,
+        video_id: canary::named_outside("videoid", required_text(&body, "videoid")?)?,
         posted: true,
         events: StreamEvents::parse(params.text(EVENTS_PARAMETER)?)?,
         last_id: last_id(&headers, &params),
@@ -100,12 +102,27 @@ pub(crate) async fn by_post(
     Ok(stream(gateway, watch, &caller, exchange).await)
 }
 
-/// Stands for every id that is none: the reader answers it with a `gap`, as it does any other bad id.
+/// Stands for every id that cannot be read: the reader answers it with a `gap`, as it does any other bad id.
 const UNREADABLE: &str = "unreadable";
 
 fn last_id(headers: &HeaderMap, params: &Params) -> String {
     let id = last_event_id(headers, params).unwrap_or_default();
     if id.is_empty() || Position::parse(&id).is_ok() { id } else { UNREADABLE.to_owned() }
+}
+
+/// The stream of a viewer of the canary, who is this gateway itself; `None` where there is no room for one.
+pub(crate) fn of_the_canary(gateway: &Arc<Gateway>) -> Option<impl Stream<Item = Bytes> + Send + use<>> {
+    let watch = Watch {
+        user_id: canary::user(),
+        video_id: canary::video(),
+        posted: false,
+        events: StreamEvents::default(),
+        last_id: String::new(),
+        session: Box::pin(std::future::pending()),
+    };
+    let stay = gateway.streams.enter(Ipv4Addr::UNSPECIFIED.into())?;
+    let viewer = Viewer::new(Arc::clone(gateway), watch, stay, Exchange::default());
+    Some(futures::stream::unfold(viewer, Viewer::next).map(|Ok(bytes)| bytes))
 }
 
 async fn stream(gateway: Arc<Gateway>, watch: Watch, caller: &Caller, exchange: Exchange) -> Response {

@@ -8,7 +8,7 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode};
 use liverank_adapters::event_log::AppendError;
 use liverank_core::comment::hex;
-use liverank_core::{Interaction, Invalid, Kind};
+use liverank_core::{Interaction, Invalid, Kind, canary};
 use liverank_runtime::body::{JsonObject, expect_json, media_type};
 use liverank_runtime::server::Exchange;
 use liverank_runtime::{Problem, now_ms};
@@ -82,7 +82,9 @@ pub(crate) fn read(mut value: Value) -> Result<Interaction, Invalid> {
             return Err(Invalid::new("watch_time", "is required with the type watch_time: how many seconds"));
         }
     }
-    Interaction::parse(&value, now_ms())
+    let event = Interaction::parse(&value, now_ms())?;
+    canary::refuse("video_id", &event.video_id)?;
+    Ok(event)
 }
 
 /// How long the archive may take to say by which rules it counts: who takes something back does not wait longer.

@@ -11,6 +11,7 @@
 //! | `moderation` | what moderators do, into the log; the audit log |
 //! | `operate` | shows how the system is to those who look after it |
 //! | `freshness` | measures how long interactions take to the boards |
+//! | `canary` | measures the system end to end, by a video of its own |
 //! | `limits` | how much one caller may do |
 //! | `new_videos` | how many videos one caller may bring |
 //! | [`auth`] | knows viewers by their tokens, where they have to show one |
@@ -36,6 +37,7 @@ use tokio::sync::Semaphore;
 mod acknowledged;
 pub mod auth;
 mod batch;
+mod canary;
 mod dependency;
 mod freshness;
 mod front_door;
@@ -55,6 +57,7 @@ mod videos;
 
 use acknowledged::Acknowledged;
 use auth::{Auth, AuthArgs};
+pub use canary::CanaryArgs;
 use dependency::{Dependency, Peer};
 use front_door::RouteCache;
 use limits::{LimitArgs, Limits};
@@ -111,6 +114,9 @@ pub struct Config {
     #[arg(long, env = "LIVERANK_READER_WAIT_SECONDS", value_name = "SECONDS", default_value_t = 20,
           value_parser = clap::value_parser!(u16).range(1..=300))]
     pub reader_wait_seconds: u16,
+    /// Whether, and how often, it measures the system.
+    #[command(flatten)]
+    pub canary: CanaryArgs,
     /// What one caller may do.
     #[command(flatten)]
     pub limits: LimitArgs,
@@ -249,6 +255,7 @@ pub async fn run(
              on a loopback address, or give it viewers' keys"
         );
     }
+    let every = Duration::from_secs(config.canary.canary_seconds.into());
     let gateway = Gateway::new(config, backends, &shell)?;
     let mut tasks = Tasks::new(&shell);
     if gateway.auth.is_some() {
@@ -257,6 +264,10 @@ pub async fn run(
     }
     tasks.spawn("measure_freshness", freshness::measure(Arc::clone(&gateway)));
     tasks.spawn("open_log", dependency::open_log(Arc::clone(&gateway)));
+    gateway.metrics.canary.interval.set(every.as_secs() as i64);
+    if !every.is_zero() {
+        tasks.spawn("run_canary", canary::run(Arc::clone(&gateway), every));
+    }
     tasks.spawn("watch_dependencies", dependency::watch(Arc::clone(&gateway)));
     let serving = server::serve(Service::Gateway, listener, router::router(&gateway), &shell);
     let serving = async { tokio::join!(serving, gateway.streams.drained()).0 };

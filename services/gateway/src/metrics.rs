@@ -12,6 +12,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
 use crate::auth::session::{TokenEnd, TokenEndLabels};
+use crate::canary::CanaryMetrics;
 use crate::freshness::Freshness;
 
 label_values! {
@@ -79,6 +80,8 @@ pub(crate) struct GatewayMetrics {
     sessions_ended: Family<TokenEndLabels, Counter>,
     /// How long interactions take to the boards.
     pub(crate) freshness: Freshness,
+    /// What the canary measures.
+    pub(crate) canary: CanaryMetrics,
     /// Requests of callers that send too many.
     pub(crate) limited: Counter,
     /// Videos that were refused because their caller has brought too many.
@@ -98,6 +101,7 @@ impl GatewayMetrics {
         registry.register("turned_away", "Viewers asked to come back later", new.turned_away.clone());
         let fresh = "From a request with an interaction to the boards showing it, for one each 2 s at most";
         registry.register("board_freshness_seconds", fresh, new.freshness.histogram.clone());
+        new.canary.register(registry);
         let failures = new.auth_failures.clone();
         registry.register("auth_failures", "Requests without a valid token", failures);
         let ended = new.sessions_ended.clone();

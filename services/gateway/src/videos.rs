@@ -6,15 +6,17 @@ use std::time::{Duration, Instant};
 use axum::Json;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
+use liverank_adapters::archive::pinned;
 use liverank_adapters::ranking_store::{Board, BoardPage, PageStart, Place, Places};
 use liverank_core::counting::{Rules, VideoState};
-use liverank_core::score::points;
+use liverank_core::score::{Counters, points};
 use liverank_core::trending::{shown_points, shown_time};
-use liverank_core::{Invalid, Metadata, VideoId};
+use liverank_core::{Comment, Invalid, Metadata, VideoId, canary};
 use liverank_protocol::Viewers;
 use liverank_runtime::params::Params;
-use liverank_runtime::{Problem, now_ms};
+use liverank_runtime::{Problem, comment_json, now_ms};
 use serde::Serialize;
+use serde_json::Value;
 
 use crate::Gateway;
 use crate::interact::too_many;
@@ -121,6 +123,9 @@ pub(crate) struct VideoJson {
     metadata: Option<Metadata>,
     /// Whether it was taken off the boards.
     removed: bool,
+    /// Its pinned comment; absent where none is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pinned: Option<Value>,
 }
 
 /// Where a video stands on each board.
@@ -154,20 +159,23 @@ impl RanksJson {
 impl VideoJson {
     fn new(video: VideoState, rules: &Rules, viewers: Option<u64>, places: Option<Places>) -> Self {
         let counters = &video.counters;
+        // By name, so that the compiler finds a counter that nobody is shown.
+        let Counters { views, likes, comments, shares, watch_ms, watch_short, watch_long } = *counters;
         Self {
             score: points(counters.score(&rules.weights)),
-            views: counters.views,
-            likes: counters.likes,
-            comments: counters.comments,
-            shares: counters.shares,
-            watch_time_total: counters.watch_ms as f64 / 1000.0,
+            views,
+            likes,
+            comments,
+            shares,
+            watch_time_total: watch_ms as f64 / 1000.0,
             watch_time_score: points(counters.watch_score(&rules.weights)),
-            watch_short: counters.watch_short,
-            watch_long: counters.watch_long,
+            watch_short,
+            watch_long,
             viewers,
             ranks: places.map(RanksJson::new),
             metadata: video.metadata,
             removed: video.removed.is_some(),
+            pinned: None,
             video_id: video.video_id,
             user_id: video.owner,
         }
@@ -182,19 +190,28 @@ pub(crate) async fn one(
 ) -> Result<Json<VideoJson>, Problem> {
     params.only(&[])?;
     let Path(id) = path.map_err(|_| Invalid::new("video_id", "must be UTF-8"))?;
-    let id = VideoId::parse(&id)?;
+    let id = canary::named_outside("video_id", &id)?;
     let Ok(_permit) = gateway.in_flight.try_acquire() else { return Err(too_many()) };
     let unknown = || Problem::not_found(format!("nothing has happened to the video {id} yet"));
-    let (rules, video, viewers, places) = tokio::join!(
+    let (rules, video, viewers, places, pinned) = tokio::join!(
         rules(&gateway),
         gateway.backends.archive.video(&id),
         viewers(&gateway, &id),
-        places(&gateway, &id)
+        places(&gateway, &id),
+        pinned(&*gateway.backends.archive, &id)
     );
+    let pinned = gateway.archive.noted(pinned)?;
     let video = gateway.archive.noted(video)?.ok_or_else(unknown)?;
     // No rules: nobody has counted anything yet.
     let rules = rules?.ok_or_else(unknown)?;
-    Ok(Json(VideoJson::new(video, &rules, viewers, places)))
+    Ok(Json(VideoJson {
+        pinned: pinned.as_ref().map(pinned_json),
+        ..VideoJson::new(video, &rules, viewers, places)
+    }))
+}
+
+fn pinned_json(comment: &Comment) -> Value {
+    serde_json::to_value(comment_json::numbered(comment)).expect("strings and numbers always serialise")
 }
 
 /// Counts come from the archive: boards that are away hide a video's ranks, and nothing else of it.

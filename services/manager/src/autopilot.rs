@@ -101,7 +101,7 @@ struct Bucket {
 }
 
 impl Bucket {
-    fn fill(&mut self, now: Instant, per_minute: u64) -> u64 {
+    fn refill(&mut self, now: Instant, per_minute: u64) -> u64 {
         let passed = now.saturating_duration_since(self.filled).as_millis().min(60_000) as u64;
         let more = per_minute.saturating_mul(passed) / 60_000;
         if more > 0 {
@@ -183,7 +183,7 @@ fn plan_once(manager: &Manager, term: u64, bucket: &mut Bucket) {
         return;
     }
     let mut carrying = manager.carrying();
-    let available = bucket.fill(now, manager.config.max_viewers_moved_per_minute);
+    let available = bucket.refill(now, manager.config.max_viewers_moved_per_minute);
     let limits = limits(&manager.config, available);
     let situation = situation(&cluster, &carrying, now);
     let plan = plan(&situation, &limits);

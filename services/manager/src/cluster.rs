@@ -70,7 +70,7 @@ struct Audience {
 /// Viewers that are to go to another reader and have not gone yet.
 #[derive(Debug, Default)]
 pub struct PendingHandovers {
-    /// All of them.
+    /// How many viewers, of all videos.
     pub viewers: u64,
     /// By the video they watch.
     pub videos: HashMap<VideoId, u64>,
@@ -124,6 +124,11 @@ impl ClusterView for Seen<'_> {
 
     fn held(&self, reader: &ReaderId, video: &VideoId) -> Option<&Held> {
         self.cluster.watch.get(reader).filter(|sighting| sighting.is_young(self.now))?.held(video)
+    }
+
+    fn holds(&self, reader: &ReaderId, video: &VideoId) -> bool {
+        let is_current = self.cluster.watch.is_current(self.now, reader);
+        is_current && self.held(reader, video).is_some_and(|held| held.ready)
     }
 
     fn usage(&self, reader: &ReaderId) -> u64 {

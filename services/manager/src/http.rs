@@ -293,7 +293,7 @@ async fn health(State(manager): State<Arc<Manager>>) -> Json<Value> {
     Json(json!({
         "status": "healthy",
         "service": "manager",
-        "registeredVideos": cluster.view.len(),
+        "registeredVideos": cluster.registered(),
         "availableReaderApis": readers,
         "registrationCount": manager.metrics.registrations.get(),
     }))

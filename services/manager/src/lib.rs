@@ -22,6 +22,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use liverank_adapters::{AssignmentStore, Backends};
+use liverank_core::canary;
 use liverank_core::comment::hex;
 use liverank_protocol::ManagerReport;
 use liverank_protocol::access::Service;
@@ -174,6 +175,7 @@ fn counts(manager: &Manager, instance: &str) -> ManagerReport {
     let mappings: BTreeMap<String, String> = cluster
         .view
         .all()
+        .filter(|assignment| !canary::is(&assignment.video_id))
         .take(REPORTED)
         .filter_map(|assignment| {
             let reader = cluster.watch.get(&assignment.readers().first()?.reader)?;
@@ -183,7 +185,7 @@ fn counts(manager: &Manager, instance: &str) -> ManagerReport {
     ManagerReport {
         instance_id: Some(instance.to_owned()),
         service: "ReaderApiManager".to_owned(),
-        registered_videos: cluster.view.len() as u64,
+        registered_videos: cluster.registered() as u64,
         available_reader_apis: open.collect(),
         registration_count: manager.metrics.registrations.get(),
         video_mappings: mappings,

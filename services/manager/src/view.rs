@@ -37,7 +37,7 @@ struct Entry {
 }
 
 impl View {
-    /// Whether it was ever loaded: before that, a video it does not have may have a reader all the same.
+    /// Whether it was ever loaded. Before that, a video that is not in it may have a reader in the store.
     pub const fn is_loaded(&self) -> bool {
         self.version.is_some()
     }

@@ -32,7 +32,7 @@ impl UserKey {
 pub struct Asked {
     /// The events that it asked for.
     pub events: StreamEvents,
-    /// Whose shadowed comments it is shown; none are nobody's.
+    /// The user whose shadowed comments it is shown; absent: it is shown no shadowed comments.
     pub user: UserKey,
 }
 

@@ -33,7 +33,7 @@ const LATE: Duration = Duration::from_millis(100);
 /// Means that nothing waits to be written.
 const IDLE: u64 = u64::MAX;
 
-/// Those who are handed to a thread, and the rooms that have something new for its viewers.
+/// The viewers that are handed to a thread, and the rooms that have something new for its viewers.
 #[derive(Default)]
 struct Inbox {
     joining: Vec<Joining>,

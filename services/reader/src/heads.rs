@@ -20,9 +20,9 @@ const AT_LEAST: Duration = Duration::from_millis(100);
 const AT_MOST: Duration = Duration::from_millis(900);
 /// Videos asked for at once: an answer stays in the tens of kilobytes.
 const CHUNK: usize = 500;
-/// Each video's head is asked of the archive at least once in so many comparisons.
+/// Each video's head is asked of the archive at least once in this many comparisons.
 const ROTATION: usize = 10;
-/// The archive's numbering is looked at once in so many comparisons.
+/// The archive's comment epoch is looked at once in this many comparisons.
 const META_EVERY: usize = 5;
 
 /// Compares heads for ever.

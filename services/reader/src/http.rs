@@ -222,7 +222,7 @@ async fn health(State(reader): State<Arc<Reader>>) -> axum::Json<Value> {
         "status": if reader.is_draining() { "draining" } else { "healthy" },
         "service": "reader",
         "instanceId": reader.hub.settings.id,
-        "activeConnections": reader.hub.viewers(),
+        "activeConnections": reader.hub.viewers_from_outside(),
         "subscribedTopics": reader.topics(TOPICS_SHOWN),
         "messagesSent": reader.hub.metrics.messages.get(),
     }))

@@ -10,7 +10,7 @@ use liverank_adapters::comment_bus::Subscription;
 use liverank_adapters::{Archive, CommentBus};
 use liverank_core::comment::CommentEpoch;
 use liverank_core::stream_events::{StreamEvent, StreamEvents};
-use liverank_core::{Comment, ReaderId, VideoId};
+use liverank_core::{Comment, ReaderId, VideoId, canary};
 use liverank_runtime::{Health, now_ms};
 use tokio::sync::{Notify, Semaphore};
 
@@ -160,6 +160,12 @@ impl Hub {
         self.viewers.load(Ordering::Relaxed)
     }
 
+    /// How many viewers there are who are not the system's own.
+    pub fn viewers_from_outside(&self) -> u64 {
+        let own = lock(&self.rooms).get(canary::ID).map_or(0, |room| room.viewers());
+        self.viewers().saturating_sub(own)
+    }
+
     /// Every room.
     pub fn rooms(&self) -> Vec<Arc<Channel>> {
         lock(&self.rooms).values().map(Arc::clone).collect()
@@ -174,7 +180,7 @@ impl Hub {
     pub fn audience(&self) -> Vec<(VideoId, u64)> {
         let rooms = lock(&self.rooms);
         let counts = rooms.values().map(|room| (room.video.clone(), room.viewers()));
-        counts.filter(|(_, viewers)| *viewers > 0).collect()
+        counts.filter(|(video, viewers)| *viewers > 0 && !canary::is(video)).collect()
     }
 
     /// Which count comments are numbered by, as far as is known.

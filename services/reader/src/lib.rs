@@ -239,7 +239,7 @@ impl Reader {
     fn report(&self) -> ReaderReport {
         ReaderReport {
             instance_id: self.hub.settings.id.to_string(),
-            active_connections: self.hub.viewers(),
+            active_connections: self.hub.viewers_from_outside(),
             capacity: Some(self.hub.settings.capacity),
             subscribed_topics: self.topics(TOPICS_REPORTED),
             messages_sent: self.hub.metrics.messages.get(),
@@ -292,7 +292,8 @@ pub async fn serve(
     let mut tasks = background(&reader, &config, &shell);
     tasks.spawn("drain", drain::run(Arc::clone(&reader), shell.clone(), served.clone()));
     // The port stays open while the reader empties itself: who comes meanwhile is told where to go.
-    let server_shell = ServiceContext { shutdown: served, drain: shell.drain / 4, ..shell.clone() };
+    let server_shell =
+        ServiceContext { shutdown: served, drain: drain::REQUESTS.min(shell.drain / 4), ..shell.clone() };
     let router = http::router(reader, Arc::clone(&shell.http.origins));
     let serving = async {
         tokio::select! {

@@ -72,12 +72,12 @@ impl<T> Roster<T> {
         self.reports.values().map(|entry| &entry.report)
     }
 
-    /// How many there are.
+    /// How many reports there are.
     pub fn len(&self) -> usize {
         self.reports.len()
     }
 
-    /// Whether there is none.
+    /// Whether nothing has reported yet.
     pub fn is_empty(&self) -> bool {
         self.reports.is_empty()
     }

@@ -3,7 +3,7 @@
 use liverank_adapters::ranking_store::{Board, BoardEntry, Snapshot};
 use liverank_core::ranking::{Ranked, Ranking, begin_around};
 use liverank_core::trending::{shown_points, shown_time};
-use liverank_core::{Millis, UserId, VideoId};
+use liverank_core::{Millis, UserId, VideoId, canary};
 
 /// Both boards.
 #[derive(Debug, Default)]
@@ -13,6 +13,9 @@ pub(crate) struct Boards {
     trending: Ranking,
     /// The half-life of the decayed scores, in milliseconds, where it is known: they are shown as points then.
     half_life_ms: Option<u64>,
+    /// The revision of the canary's last state that was told of: it is on no board, and gateways measure by it when changes
+    /// come here.
+    canary: Option<u64>,
 }
 
 /// A part of a board.
@@ -63,6 +66,9 @@ impl Boards {
     }
 
     fn set(&mut self, entry: &BoardEntry) {
+        if canary::is(&entry.video_id) {
+            self.canary = Some(entry.revision);
+        }
         let line = |score| Ranked { video_id: entry.video_id.clone(), score, user_id: entry.owner.clone() };
         if entry.removed {
             self.global.remove(&entry.video_id);
@@ -124,9 +130,18 @@ impl Boards {
         BoardPart { lines, first_rank: skip + 1, total: ranking.len() }
     }
 
-    /// An owner's videos by score.
+    /// An owner's videos by score. That of the canary's has its revision in place of a score.
     pub(crate) fn of_owner(&self, owner: &UserId, limit: Option<usize>) -> BoardPart {
-        let lines = self.global.of_owner(owner, limit);
+        let lines = if owner.as_str() == canary::ID {
+            let line = |revision| Ranked {
+                video_id: canary::video(),
+                score: revision as f64,
+                user_id: canary::user(),
+            };
+            self.canary.map(line).into_iter().collect()
+        } else {
+            self.global.of_owner(owner, limit)
+        };
         BoardPart { lines, first_rank: 1, total: self.global.len() }
     }
 }

@@ -21,7 +21,7 @@ pub(crate) mod status {
     pub(crate) const NORMAL: u16 = 1000;
     /// The client broke the protocol.
     pub(crate) const PROTOCOL: u16 = 1002;
-    /// What the client called text is none.
+    /// The client sent a text message that is no UTF-8.
     pub(crate) const NOT_UTF8: u16 = 1007;
     /// The client said too much.
     pub(crate) const TOO_BIG: u16 = 1009;

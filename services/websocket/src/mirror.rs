@@ -53,7 +53,7 @@ impl Mirror {
     }
 }
 
-/// Follows the ranking until dropped. Ends by itself where trying again is of no use.
+/// Follows the ranking until dropped. Ends by itself after an error that does not pass.
 pub(crate) async fn follow(
     mirror: &Arc<Mirror>,
     lists: &Lists,
@@ -173,7 +173,7 @@ impl ViewerSession<'_> {
         Ok(())
     }
 
-    /// Notes that the store is away and waits; an error where waiting is of no use.
+    /// Notes that the store is away and waits; returns an error that does not pass.
     async fn away(&self, error: &StoreError, failures: &mut u32) -> anyhow::Result<()> {
         if !error.is_transient() {
             return Err(anyhow::Error::new(error.clone()).context("following the ranking"));

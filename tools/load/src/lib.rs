@@ -23,6 +23,8 @@ use std::time::Duration;
 use anyhow::Context;
 use futures::{StreamExt, stream};
 use indicatif::{ProgressBar, ProgressStyle};
+use liverank_runtime::duration::between;
+use liverank_runtime::output::{Format, OutputOrJsonArgs};
 use reqwest::{Client, Url};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -101,9 +103,9 @@ pub struct Args {
     /// What happens depends on it alone.
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
-    /// Print the report as JSON; the text then goes to standard error.
-    #[arg(long)]
-    pub json: bool,
+    /// As JSON or YAML the report goes to standard output, and its text to standard error.
+    #[command(flatten)]
+    pub output: OutputOrJsonArgs,
     /// Write the report as JSON to this file as well.
     #[arg(long, value_name = "FILE")]
     pub report_file: Option<std::path::PathBuf>,
@@ -130,34 +132,25 @@ fn rate(text: &str) -> Result<f64, String> {
     number.ok_or_else(|| "must be a number from 0 to 1000000".into())
 }
 
-/// Seconds, or a number with its unit.
+/// Up to a day.
 fn duration(text: &str) -> Result<Duration, String> {
-    let unit = |unit: char| text.strip_suffix(unit);
-    let (number, seconds) = match (unit('s'), unit('m'), unit('h')) {
-        (Some(number), ..) => (number, 1.0),
-        (_, Some(number), _) => (number, 60.0),
-        (.., Some(number)) => (number, 3600.0),
-        _ => (text, 1.0),
-    };
-    let wrong = || "must be seconds, or a number with s, m or h, up to 24h".to_owned();
-    let seconds = number.trim().parse::<f64>().map_err(|_| wrong())? * seconds;
-    if (0.0..=86_400.0).contains(&seconds) { Ok(Duration::from_secs_f64(seconds)) } else { Err(wrong()) }
+    between(Duration::ZERO, Duration::from_hours(24))(text)
 }
 
 /// Runs the load, tells how it went, and answers whether all was right. `shutdown` ends the posting early; the
 /// comparison and the report still come.
 pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<bool> {
     let report = measure(&args, shutdown).await?;
-    let json = || serde_json::to_string_pretty(&report).context("writing the report");
+    let value = serde_json::to_value(&report).context("writing the report")?;
     if let Some(file) = &args.report_file {
-        std::fs::write(file, json()? + "\n").with_context(|| format!("writing {}", file.display()))?;
+        std::fs::write(file, format!("{value:#}\n"))
+            .with_context(|| format!("writing {}", file.display()))?;
     }
-    if args.json {
+    let output = args.output.args();
+    if output.output != Format::Table {
         writeln!(std::io::stderr(), "{report}")?;
-        writeln!(std::io::stdout(), "{}", json()?)?;
-    } else {
-        writeln!(std::io::stdout(), "{report}")?;
     }
+    output.print(&value, || format!("{report}\n"))?;
     Ok(report.good)
 }
 

@@ -23,7 +23,7 @@ pub struct Period {
     pub reconnects: u64,
     /// Comments delivered within it: from their post to a viewer.
     pub delivery: Times,
-    /// Those of them that were posted while the viewer had its stream.
+    /// The times of the comments that were posted while the viewer had its stream.
     pub live: Times,
     /// Streams opened again within it: since the one before was lost.
     pub away: Times,

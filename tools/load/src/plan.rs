@@ -50,7 +50,7 @@ impl Zipf {
 /// What is posted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
-    /// An interaction, with the time watched where it is that.
+    /// An interaction; `watch_time` has the time watched.
     Interact(Kind, u64),
     /// A comment with a text.
     Comment,
@@ -229,6 +229,15 @@ mod tests {
 
     fn plan(seed: u64) -> Plan {
         Plan::new("load-x".into(), 10, 1.1, seed)
+    }
+
+    #[test]
+    fn every_kind_is_posted_but_those_that_take_another_back() {
+        for kind in Kind::ALL {
+            let part = MIX.iter().filter(|(of, _)| *of == kind).map(|(_, part)| part).sum::<u32>();
+            assert_eq!(part > 0, kind.takes_back().is_none(), "{}", kind.name());
+        }
+        assert_eq!(MIX.map(|(_, part)| part).iter().sum::<u32>(), 100);
     }
 
     #[test]

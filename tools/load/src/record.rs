@@ -35,7 +35,7 @@ impl Latencies {
         locked(&self.0[who % SHARDS]).saturating_record(latency_us);
     }
 
-    /// All of them.
+    /// The latencies of all shards, as one histogram.
     pub fn sum(&self) -> Histogram<u64> {
         let mut sum = locked(&self.0[0]).clone();
         for shard in &self.0[1..] {
@@ -63,7 +63,7 @@ pub struct Counts {
     pub retried: AtomicU64,
     /// Given up without an answer.
     pub unacknowledged: AtomicU64,
-    /// Refused for good: a bug of this program or of the system.
+    /// Refused, and would be refused again: a bug of this program or of the system.
     pub refused: AtomicU64,
     /// Comments given to viewers.
     pub delivered: AtomicU64,
@@ -105,7 +105,7 @@ struct Faults {
 }
 
 impl Record {
-    /// For a run of so many videos (the probe's included) and comments.
+    /// For a run with these numbers of videos (the probe's included) and comments.
     pub fn new(videos: usize, comments: usize) -> Self {
         Self {
             start: Instant::now(),

@@ -45,9 +45,9 @@ pub struct Size {
     pub videos: usize,
     /// Viewers, those who came late included.
     pub viewers: usize,
-    /// Those of them who joined one video while others posted.
+    /// How many of the viewers joined one video while others posted.
     pub viral_viewers: usize,
-    /// Those that did not read.
+    /// How many of the viewers did not read.
     pub slow_viewers: usize,
     /// WebSocket clients.
     pub ws: usize,
@@ -72,7 +72,7 @@ pub struct Report {
     pub retried: u64,
     /// Events given up: they may count or not.
     pub unacknowledged: u64,
-    /// Events refused for good.
+    /// Events that were refused, and would be refused again.
     pub refused: u64,
     /// Comments given to viewers.
     pub delivered: u64,

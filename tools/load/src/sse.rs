@@ -3,7 +3,7 @@
 /// The longest line of a head, chunk size or event: a comment of 4,096 characters, escaped, several times over.
 const MAX_LINE: usize = 64 * 1024;
 
-/// What came is no such stream.
+/// What came is no stream of server-sent events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Garbled(pub &'static str);
 
@@ -29,7 +29,7 @@ enum Body {
     Head,
     /// Between chunks: a size comes.
     Size,
-    /// Within a chunk, of which so much is left.
+    /// Within a chunk, with the bytes of it that are left.
     Chunk(u64),
     /// After a chunk's data: an empty line.
     ChunkEnd,

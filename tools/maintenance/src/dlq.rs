@@ -7,6 +7,7 @@ use anyhow::{Context, bail};
 use jiff::Timestamp;
 use liverank_adapters::event_log::{AppendError, EventLog, RecordPosition, StoredDeadLetter};
 use liverank_core::{Interaction, Millis};
+use liverank_runtime::output::{Items, OutputArgs};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -21,8 +22,10 @@ const SHOWN: usize = 80;
 /// `dlq list`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct List {
+    #[command(flatten)]
+    output: OutputArgs,
     /// One JSON object a letter and line.
-    #[arg(long)]
+    #[arg(long, hide = true, conflicts_with = "output")]
     json: bool,
 }
 
@@ -106,24 +109,22 @@ impl Shown {
 /// Shows every letter.
 pub async fn list(options: &List, log: &dyn EventLog, out: &mut impl Write) -> anyhow::Result<Verdict> {
     let mut letters = log.dead_letters(None).await.context("reading the dead letters")?;
-    let mut count = 0;
+    let mut shown = Items::new(options.output.output);
     loop {
         let page = letters.next(PAGE).await.context("reading the dead letters")?;
         if page.is_empty() {
             break;
         }
-        for letter in &page {
-            let shown = Shown::of(letter);
+        for letter in page.iter().map(Shown::of) {
             if options.json {
-                writeln!(out, "{}", serde_json::to_string(&shown)?)?;
+                writeln!(out, "{}", serde_json::to_string(&letter)?)?;
             } else {
-                writeln!(out, "{}", shown.line())?;
+                shown.next(out, &letter, || letter.line())?;
             }
         }
-        count += page.len();
     }
     if !options.json {
-        writeln!(out, "{count} dead letters")?;
+        shown.end(out, |count| format!("{count} dead letters"))?;
     }
     Ok(Verdict::Good)
 }

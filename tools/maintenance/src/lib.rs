@@ -1,5 +1,5 @@
 //! Looking after the stores while the system serves: do they agree (`verify`), make one anew from another (`rebuild`),
-//! and what could not be read (`dlq`).
+//! what could not be read (`dlq`), and users who are to be forgotten (`erase`).
 //!
 //! | module | does |
 //! |---|---|
@@ -10,11 +10,13 @@
 //! | [`report`] | says what was found |
 //! | [`rebuild`] | a new generation of scores, boards, or the whole archive |
 //! | [`dlq`] | dead letters |
+//! | [`erase`] | everything that names a user goes |
 //! | [`progress`] | how far a command is |
 
 pub mod boards;
 pub mod compare;
 pub mod dlq;
+pub mod erase;
 pub mod progress;
 pub mod rebuild;
 pub mod report;

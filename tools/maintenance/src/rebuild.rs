@@ -18,7 +18,7 @@ use liverank_adapters::archive::{Archive, CommitError, Finished, Meta, Position,
 use liverank_adapters::event_log::{RawRecord, ReadRange};
 use liverank_adapters::{Backends, StoreError};
 use liverank_consumer::RuleArgs;
-use liverank_consumer::counter::{Sorted, Waiting, batch_of};
+use liverank_consumer::batches::{Sorted, Waiting, batch_of};
 use liverank_consumer::repair::{RepairError, Repaired, no_archive, repair};
 use liverank_core::counting::{Batch, OffsetRange, Rules};
 
@@ -416,17 +416,19 @@ async fn tries<T, E, F: From<StoreError>, Doing: Future<Output = Result<T, E>>>(
 
 /// Rules in words.
 fn told(rules: &Rules) -> String {
-    let points = liverank_core::score::points;
-    let weights = &rules.weights;
+    use liverank_core::score::{Weights, points};
+
+    // By name, so that the compiler finds a weight that is not told.
+    let Weights { view, like, comment, share, watch_short, watch_long, watch_threshold_ms } = rules.weights;
     format!(
         "view {}, like {}, comment {}, share {}, watch {} and {} from {} ms, half-life {} min",
-        points(weights.view),
-        points(weights.like),
-        points(weights.comment),
-        points(weights.share),
-        points(weights.watch_short),
-        points(weights.watch_long),
-        weights.watch_threshold_ms,
+        points(view),
+        points(like),
+        points(comment),
+        points(share),
+        points(watch_short),
+        points(watch_long),
+        watch_threshold_ms,
         rules.half_life_ms / 60_000
     )
 }

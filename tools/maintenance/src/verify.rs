@@ -9,9 +9,10 @@ use anyhow::{Context, bail};
 use liverank_adapters::Backends;
 use liverank_adapters::archive::{Archive, Cut, Position};
 use liverank_adapters::event_log::{LogReader, RawRecord, ReadRange};
-use liverank_consumer::counter::read;
-use liverank_core::VideoId;
+use liverank_consumer::batches::read;
 use liverank_core::counting::{LogRecord, MarkKey, Rules, identities, mark_key};
+use liverank_core::{VideoId, canary};
+use liverank_runtime::output::OutputOrJsonArgs;
 
 use crate::compare::{Difference, Kept, log_and_archive, within_archive};
 use crate::progress::Progress;
@@ -23,15 +24,15 @@ use crate::{Verdict, boards};
 const BATCH: usize = 5000;
 
 /// What to compare, and how to tell.
-#[derive(Debug, Clone, Default, clap::Args)]
+#[derive(Debug, Clone, clap::Args)]
 #[allow(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub struct Options {
     /// Name every difference instead of the first fifty.
     #[arg(long)]
     pub full: bool,
-    /// Tell the result as JSON.
-    #[arg(long)]
-    pub json: bool,
+    /// How the report is written.
+    #[command(flatten)]
+    pub output: OutputOrJsonArgs,
     /// Compare archive and boards only; for a log that no longer reaches back to its start.
     #[arg(long)]
     pub without_log: bool,
@@ -57,11 +58,8 @@ pub async fn run(
     let report = verify(options, backends, progress).await;
     progress.finished();
     let report = report?;
-    if options.json {
-        writeln!(out, "{}", serde_json::to_string_pretty(&report)?)?;
-    } else {
-        writeln!(out, "{report}")?;
-    }
+    let value = serde_json::to_value(&report)?;
+    options.output.args().write(out, &value, || format!("{report}\n"))?;
     Ok(if report.good { Verdict::Good } else { Verdict::Bad })
 }
 
@@ -79,7 +77,7 @@ pub async fn verify(options: &Options, backends: &Backends, progress: &Progress)
     let mut report = Report {
         cut: positions.iter().map(|(partition, position)| (*partition, position.next)).collect(),
         generation,
-        videos: kept.len(),
+        videos: kept.keys().filter(|video| !canary::is(video)).count(),
         ..Report::default()
     };
     let mut differences: Vec<Difference> =

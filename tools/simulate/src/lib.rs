@@ -19,6 +19,8 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use indicatif::{ProgressBar, ProgressStyle};
+use liverank_runtime::duration::between;
+use liverank_runtime::output::OutputOrJsonArgs;
 
 pub mod experiment;
 pub mod plot;
@@ -42,9 +44,10 @@ pub struct Args {
     /// Load reports to go through instead: one answer of a manager's `GET /load` a line
     #[arg(long, value_name = "FILE", conflicts_with = "scenario")]
     pub replay: Option<PathBuf>,
-    /// Seconds between two recorded load reports, where they carry no time (`at`, in milliseconds)
-    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=3600), requires = "replay")]
-    pub interval: u32,
+    /// Between two recorded load reports, where they carry no time (`at`, in milliseconds)
+    #[arg(long, default_value = "10s", value_name = "DURATION", value_parser = between(Duration::from_secs(1), Duration::from_hours(1)),
+          requires = "replay")]
+    pub interval: Duration,
     /// Readers [default: as many as the scenario has, or the recording had at first]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=500))]
     pub readers: Option<u32>,
@@ -54,21 +57,25 @@ pub struct Args {
     /// Only these policies, separated by commas
     #[arg(long, value_enum, value_delimiter = ',')]
     pub policies: Vec<PolicyName>,
-    /// Simulated minutes
-    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1440), conflicts_with = "replay")]
-    pub minutes: u32,
+    /// How long the traffic goes on, in its own time
+    #[arg(long, default_value = "20m", value_name = "DURATION", value_parser = between(Duration::from_mins(1), Duration::from_hours(24)),
+          conflicts_with = "replay")]
+    pub duration: Duration,
+    /// The same, in minutes
+    #[arg(long, hide = true, value_parser = clap::value_parser!(u32).range(1..=1440), conflicts_with_all = ["replay", "duration"])]
+    minutes: Option<u32>,
     /// The planner's tolerance, in per cent of a fair share
-    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=50))]
-    pub tolerance: u32,
+    #[arg(long, alias = "tolerance", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=50))]
+    pub tolerance_percent: u32,
     /// Viewers that the planner may move a minute
-    #[arg(long, default_value_t = 20_000, value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
-    pub budget: u64,
+    #[arg(long, alias = "budget", default_value_t = 20_000, value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
+    pub max_viewers_moved_per_minute: u64,
     /// The same seed gives the same traffic
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
-    /// JSON instead of the table: the table's figures, their course and the final assignments
-    #[arg(long)]
-    pub json: bool,
+    /// As JSON or YAML it has more than the table: the course of its figures, and the final assignments
+    #[command(flatten)]
+    pub output: OutputOrJsonArgs,
     /// A folder for pictures (SVG) of the course
     #[arg(long, value_name = "DIR")]
     pub plots: Option<PathBuf>,
@@ -92,24 +99,19 @@ pub fn run(args: &Args, out: &mut impl Write) -> anyhow::Result<()> {
             eprintln!("drawn: {}", path.display());
         }
     }
-    if args.json {
-        serde_json::to_writer(&mut *out, &report::json(&scenario, &outcomes))?;
-        writeln!(out)?;
-    } else {
-        write!(out, "{}", report::table(&scenario, &outcomes))?;
-    }
-    Ok(())
+    let value = report::json(&scenario, &outcomes);
+    args.output.args().write(out, &value, || report::table(&scenario, &outcomes))
 }
 
 fn scenario(args: &Args) -> anyhow::Result<Scenario> {
-    let mut scenario = match &args.replay {
-        Some(path) => {
-            let text = std::fs::read_to_string(path)
-                .with_context(|| format!("the recording {} cannot be read", path.display()))?;
-            recording::scenario(&text, Duration::from_secs(args.interval.into()))
-                .with_context(|| format!("the recording {}", path.display()))?
-        }
-        None => Scenario::named(args.scenario, Duration::from_secs(u64::from(args.minutes) * 60)),
+    let mut scenario = if let Some(path) = &args.replay {
+        let text = std::fs::read_to_string(path)
+            .with_context(|| format!("the recording {} cannot be read", path.display()))?;
+        recording::scenario(&text, args.interval)
+            .with_context(|| format!("the recording {}", path.display()))?
+    } else {
+        let minutes = args.minutes.map(|minutes| Duration::from_mins(minutes.into()));
+        Scenario::named(args.scenario, minutes.unwrap_or(args.duration))
     };
     if let Some(readers) = args.readers {
         scenario.readers = readers as usize;
@@ -120,8 +122,8 @@ fn scenario(args: &Args) -> anyhow::Result<Scenario> {
     if scenario.readers == 0 {
         bail!("the recording has no reader: give --readers");
     }
-    scenario.tolerance = args.tolerance * 10;
-    scenario.budget = args.budget;
+    scenario.tolerance = args.tolerance_percent * 10;
+    scenario.budget = args.max_viewers_moved_per_minute;
     Ok(scenario)
 }
 

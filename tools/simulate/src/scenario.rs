@@ -42,7 +42,7 @@ const TICK: Duration = Duration::from_secs(10);
 const STAY: Duration = Duration::from_mins(10);
 
 impl Scenario {
-    /// A scenario of the program, over so much simulated time.
+    /// A scenario of the program, over a length of simulated time.
     pub fn named(name: ScenarioName, time: Duration) -> Self {
         match name {
             ScenarioName::Seed => seed(time),

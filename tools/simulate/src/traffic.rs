@@ -32,7 +32,7 @@ pub struct Generated {
 /// Something that happens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Event {
-    /// A video goes viral: its audience grows by so many within minutes.
+    /// A video goes viral: its audience grows by this number within minutes.
     Rush {
         /// The video.
         video: usize,
@@ -78,7 +78,7 @@ pub struct Change {
     pub leave: u64,
 }
 
-/// How fast an audience follows an event: most of the way within so much time.
+/// How fast an audience follows an event: most of the change happens within this time.
 const RUSH: Duration = Duration::from_mins(1);
 
 impl Traffic {
@@ -98,7 +98,7 @@ impl Traffic {
         }
     }
 
-    /// The steps, for videos that begin with so many viewers.
+    /// The steps, for videos that begin with these numbers of viewers.
     pub fn play<'a>(&'a self, begin: &[u64], seed: u64) -> Box<dyn Iterator<Item = Tick> + 'a> {
         match self {
             Self::Generated(made) => Box::new(Play::new(made, begin, seed)),

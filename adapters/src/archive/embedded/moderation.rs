@@ -11,7 +11,7 @@ use liverank_core::{Comment, CommentId, Interaction, Millis, UserId, VideoId};
 use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, WriteTransaction};
 use serde::{Deserialize, Serialize};
 
-use super::super::{AuditPlace, ModerationArchive};
+use super::super::{AuditPlace, ENTRIES_LOOKED_AT, EntryPlace, ModerationArchive, UserEntries};
 use super::EmbeddedArchive;
 use super::tables::{Tables, decode_comment, encode_comment};
 use crate::StoreError;
@@ -80,10 +80,11 @@ pub fn moderated(
     if !targets.is_empty() {
         let names = transaction.open_table(tables.names)?;
         let comments = transaction.open_table(tables.comments)?;
+        let mut places = batch.numbered_targets();
         for (video, id) in targets {
-            let Some(seq) = names.get((video.as_str(), id.as_str()))?.map(|seq| seq.value()) else {
-                continue;
-            };
+            places.extend(names.get((video.as_str(), id.as_str()))?.map(|seq| (video, seq.value())));
+        }
+        for (video, seq) in places {
             if let Some(bytes) = comments.get((video.as_str(), seq))? {
                 moderated.targets.push(decode_comment(video.as_str(), seq, bytes.value())?);
             }
@@ -100,13 +101,13 @@ pub fn moderated(
 pub fn put(transaction: &WriteTransaction, tables: &Tables, effects: &Effects) -> Result<(), Failure> {
     if !effects.removed.is_empty() {
         let mut comments = transaction.open_table(tables.comments)?;
-        for (video, seq) in &effects.removed {
-            let key = (video.as_str(), *seq);
+        for removal in &effects.removed {
+            let key = (removal.video.as_str(), removal.seq);
             let comment = match comments.get(key)? {
                 Some(bytes) => decode_comment(key.0, key.1, bytes.value())?,
                 None => continue,
             };
-            comments.insert(key, encode_comment(&comment.removed()).as_slice())?;
+            comments.insert(key, encode_comment(&removal.of(comment)).as_slice())?;
         }
     }
     let is_pin = |comment: &&NumberedComment| matches!(comment.comment.entry, EntryKind::Pinned { .. });
@@ -220,6 +221,34 @@ fn last_pin(database: &Database, tables: &Tables, video: &VideoId) -> Result<Opt
     bytes.map(|bytes| decode_comment(video.as_str(), seq, bytes.value())).transpose()
 }
 
+/// A user's entries among [`ENTRIES_LOOKED_AT`] from after a place on, which is a video and a number.
+fn entries_of(
+    database: &Database,
+    tables: &Tables,
+    user: &UserId,
+    after: Option<&str>,
+) -> Result<UserEntries, Failure> {
+    let wrong = || damaged("where to go on", "it is no place");
+    let after = after.map(|place| {
+        let (video, seq) = place.rsplit_once('\n').ok_or_else(wrong)?;
+        Ok::<_, Failure>((video, seq.parse::<u64>().map_err(|_| wrong())?))
+    });
+    let table = database.begin_read()?.open_table(tables.comments)?;
+    let from = after.transpose()?.map_or(Bound::Unbounded, Bound::Excluded);
+    let (mut found, mut last, mut looked_at) = (Vec::new(), None, 0);
+    for entry in table.range::<(&str, u64)>((from, Bound::Unbounded))?.take(ENTRIES_LOOKED_AT) {
+        let (key, bytes) = entry?;
+        let (video, seq) = key.value();
+        looked_at += 1;
+        last = Some(format!("{video}\n{seq}"));
+        let Comment { video_id, user_id, id, .. } = decode_comment(video, seq, bytes.value())?;
+        if user_id == *user {
+            found.push(EntryPlace { video: video_id, seq, id });
+        }
+    }
+    Ok(UserEntries { entries: found, next: last.filter(|_| looked_at == ENTRIES_LOOKED_AT) })
+}
+
 fn audit(
     database: &Database,
     tables: &Tables,
@@ -270,6 +299,11 @@ impl ModerationArchive for EmbeddedArchive {
     async fn last_pin(&self, video: &VideoId) -> Result<Option<Comment>, StoreError> {
         let video = video.clone();
         self.read(move |database, tables| last_pin(database, tables, &video)).await
+    }
+
+    async fn entries_of(&self, user: &UserId, from: Option<&str>) -> Result<UserEntries, StoreError> {
+        let (user, from) = (user.clone(), from.map(str::to_owned));
+        self.read(move |database, tables| entries_of(database, tables, &user, from.as_deref())).await
     }
 
     async fn audit(&self, before: Option<AuditPlace>, limit: usize) -> Result<Vec<AuditEntry>, StoreError> {

@@ -56,7 +56,7 @@ pub fn commit(
     let effects = apply_with(&batch.records, videos, sightings, moderated, marks, &meta.rules);
     put_videos(&transaction, tables, &effects.videos)?;
     put_identities(&transaction, tables, &effects.identities)?;
-    put_comments(&transaction, tables, &effects.comments)?;
+    put_comments(&transaction, tables, &effects)?;
     moderation::put(&transaction, tables, &effects)?;
     put_marks(&transaction, tables, &effects.marks)?;
     transaction.commit()?;
@@ -148,7 +148,7 @@ fn known_marks(
     marks(&transaction.open_table(tables.marks)?, keys)
 }
 
-/// Those of the marks that are set, with their values.
+/// The marks among `keys` that are set, with their values.
 pub fn marks(
     table: &impl ReadableTable<MarkKey, u64>,
     keys: impl IntoIterator<Item = MarkKey>,
@@ -204,26 +204,24 @@ fn put_identities(
     Ok(())
 }
 
-fn put_comments(
-    transaction: &WriteTransaction,
-    tables: &Tables,
-    comments: &[NumberedComment],
-) -> Result<(), Failure> {
-    if comments.is_empty() {
+fn put_comments(transaction: &WriteTransaction, tables: &Tables, effects: &Effects) -> Result<(), Failure> {
+    if effects.archived_comments().next().is_none() {
         return Ok(());
     }
     let mut table = transaction.open_table(tables.comments)?;
     let mut places = transaction.open_table(tables.places)?;
     let mut names = transaction.open_table(tables.names)?;
-    for NumberedComment { comment, partition, offset } in comments {
+    let mut added = 0;
+    for NumberedComment { comment, partition, offset } in effects.archived_comments() {
         let (video, seq) = (comment.video_id.as_str(), comment.seq);
         table.insert((video, seq), encode_comment(comment).as_slice())?;
         places.insert((*partition, *offset), (video, seq))?;
         names.insert((video, comment.id.as_str()), seq)?;
+        added += 1;
     }
     let mut count = transaction.open_table(tables.count)?;
     let before = count.get(())?.map_or(0, |count| count.value());
-    count.insert((), before + comments.len() as u64)?;
+    count.insert((), before + added)?;
     Ok(())
 }
 

@@ -23,6 +23,7 @@ use super::documents::{
 };
 use super::ownership::{Owner, id_of};
 use super::states::States;
+use super::stopwatch::Stopwatch;
 use super::transaction::{Stop, Transaction, abort, never_opened, raw};
 use super::{MongoArchive, PART, swapping};
 use crate::StoreError;
@@ -84,6 +85,7 @@ async fn attempt(
     owner: &mut Owner,
 ) -> Result<Committed, Stop> {
     let me = id_of(session);
+    let mut watch = Stopwatch::default();
     let transaction = Transaction::begin(archive, session).await?;
     let mut commit = Commit { transaction };
     let meta_doc = commit.transaction.meta().await?;
@@ -104,20 +106,28 @@ async fn attempt(
     let known: HashSet<String> = sightings.iter().map(|(identity, _)| identity.clone()).collect();
     let moderated = commit.transaction.moderated(batch).await?;
     let marks = commit.marks(batch, &meta.rules).await?;
+    watch.lap("reading");
     let known_videos = videos.states.values().cloned();
     let effects = apply_with(&batch.records, known_videos, sightings, moderated, marks, &meta.rules);
+    watch.lap("applying");
     commit.advance(&batch.spans, &new_offsets, &videos.left).await?;
     commit.write(&effects, &meta.rules, &videos).await?;
     commit.transaction.moderate(&effects).await?;
     if let Some(rebuild) = filling {
         commit.write_next(&effects.videos, &rebuild, &meta.rules).await?;
     }
+    watch.lap("writing videos and comments");
     commit.remember(&effects.identities, &known).await?;
     commit.mark(&effects.marks).await?;
+    watch.lap("writing identities and marks");
     commit.transaction.commit().await?;
+    watch.lap("making it durable");
     if may_keep {
         owner.states.wrote(&batch.spans, &effects.videos, |id| videos.homes.get(id).copied());
     }
+    watch.lap("keeping");
+    let (events, changed) = (batch.records.len(), effects.videos.len());
+    tracing::debug!(part = PART, events, videos = changed, ms = %watch, "a batch was committed");
     Ok(Committed { effects, meta })
 }
 
@@ -167,8 +177,8 @@ struct Videos {
     homes: HashMap<VideoId, u32>,
     /// Partitions that are not the batch's, and lose a video to it.
     left: BTreeSet<u32>,
-    /// Those of which the document has another `_id` than it is found by, and that `_id`: a former release's. They are
-    /// made anew.
+    /// Videos whose document has the `_id` that a former release gave it, with that `_id`. The document is written anew under
+    /// the `_id` of today.
     misnamed: HashMap<VideoId, Bson>,
 }
 
@@ -214,7 +224,10 @@ impl Commit<'_> {
         if unknown.is_empty() {
             return Ok(videos);
         }
-        let ids = unknown.iter().map(|id| id.as_str().into()).collect();
+        let mut ids: Vec<&str> = unknown.iter().map(|id| id.as_str()).collect();
+        // Each command then looks at a stretch of the index, and not at all of it.
+        ids.sort_unstable();
+        let ids = ids.into_iter().map(Bson::from).collect();
         let found: Vec<VideoDoc> = self.transaction.find_each("videos", "video_id", ids).await?;
         for document in found {
             let (foreign, home) = (document.foreign_id(), document.home());
@@ -300,10 +313,10 @@ impl Commit<'_> {
             let videos = archive.collection::<RawDocumentBuf>("videos");
             videos.insert_many(fresh).session(&mut *self.transaction.session).await?;
         }
-        if !effects.comments.is_empty() {
+        if effects.archived_comments().next().is_some() {
             // The driver cuts these into commands of a size that the server takes.
             let comments = archive.collection::<CommentDoc>("comments");
-            let numbered = effects.comments.iter().map(CommentDoc::of);
+            let numbered = effects.archived_comments().map(CommentDoc::of);
             comments.insert_many(numbered).session(&mut *self.transaction.session).await?;
         }
         Ok(())

@@ -160,28 +160,51 @@ fn append_all(document: &mut RawDocumentBuf, state: &VideoState, weights: &Weigh
 /// How many members, the last ones, a video has only when something was taken back, put or removed.
 const CORRECTED: usize = 3;
 
+/// The value of a member, borrowed: most are only compared.
+#[derive(Clone, Copy, PartialEq)]
+enum Value<'a> {
+    Text(&'a str),
+    Whole(i64),
+    Real(f64),
+    Flag(bool),
+    Absent,
+}
+
+impl From<Value<'_>> for RawBson {
+    fn from(value: Value<'_>) -> Self {
+        match value {
+            Value::Text(text) => text.into(),
+            Value::Whole(number) => number.into(),
+            Value::Real(number) => number.into(),
+            Value::Flag(flag) => flag.into(),
+            Value::Absent => Self::Null,
+        }
+    }
+}
+
 /// What changes of a video, in one order.
-fn members(state: &VideoState, weights: &Weights) -> [(&'static str, RawBson); 17] {
+fn members<'a>(state: &'a VideoState, weights: &Weights) -> [(&'static str, Value<'a>); 17] {
+    use Value::{Absent, Flag, Real, Text, Whole};
     let counters = &state.counters;
     let trending = state.trending.is_finite().then_some(state.trending);
     [
-        ("user_id", state.owner.as_str().into()),
-        ("owner_given", state.owner_given.into()),
-        ("score", points(counters.score(weights)).into()),
-        ("views", counters.views.into()),
-        ("likes", counters.likes.into()),
-        ("comments", counters.comments.into()),
-        ("shares", counters.shares.into()),
-        ("watch_time_total", (counters.watch_ms as f64 / 1000.0).into()),
-        ("watch_time_score", points(counters.watch_score(weights)).into()),
-        ("watch_ms", counters.watch_ms.into()),
-        ("watch_short", counters.watch_short.into()),
-        ("watch_long", counters.watch_long.into()),
-        ("last_seq", (state.last_seq as i64).into()),
-        ("trending", trending.map_or(RawBson::Null, RawBson::Double)),
-        ("corrections", (state.corrections as i64).into()),
-        ("metadata", state.metadata.as_ref().map_or(RawBson::Null, |metadata| metadata.as_str().into())),
-        ("removed", state.removed.map_or(RawBson::Null, |by| by.name().into())),
+        ("user_id", Text(state.owner.as_str())),
+        ("owner_given", Flag(state.owner_given)),
+        ("score", Real(points(counters.score(weights)))),
+        ("views", Whole(counters.views)),
+        ("likes", Whole(counters.likes)),
+        ("comments", Whole(counters.comments)),
+        ("shares", Whole(counters.shares)),
+        ("watch_time_total", Real(counters.watch_ms as f64 / 1000.0)),
+        ("watch_time_score", Real(points(counters.watch_score(weights)))),
+        ("watch_ms", Whole(counters.watch_ms)),
+        ("watch_short", Whole(counters.watch_short)),
+        ("watch_long", Whole(counters.watch_long)),
+        ("last_seq", Whole(state.last_seq as i64)),
+        ("trending", trending.map_or(Absent, Real)),
+        ("corrections", Whole(state.corrections as i64)),
+        ("metadata", state.metadata.as_ref().map_or(Absent, |metadata| Text(metadata.as_str()))),
+        ("removed", state.removed.map_or(Absent, |by| Text(by.name()))),
     ]
 }
 
@@ -228,10 +251,6 @@ pub(super) struct CommentDoc {
 }
 
 impl CommentDoc {
-    pub(super) const fn seq(&self) -> i64 {
-        self.seq
-    }
-
     pub(super) fn of(numbered: &NumberedComment) -> Self {
         let comment = &numbered.comment;
         Self {

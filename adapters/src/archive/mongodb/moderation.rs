@@ -4,16 +4,18 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use liverank_core::counting::{AuditEntry, Batch, Effects, Moderated};
+use liverank_core::comment::NOBODY;
+use liverank_core::counting::{AuditEntry, Batch, Effects, Moderated, Removal};
 use liverank_core::moderation::{Changed, HeldComment, Rule, RuleChange, Scope, ScopeRules};
 use liverank_core::{Comment, CommentId, Interaction, Invalid, UserId, VideoId};
 use mongodb::IndexModel;
+use mongodb::bson::oid::{self, ObjectId};
 use mongodb::bson::{Bson, Document, doc};
 use mongodb::options::IndexOptions;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::super::{AuditPlace, ModerationArchive};
+use super::super::{AuditPlace, ENTRIES_LOOKED_AT, EntryPlace, ModerationArchive, UserEntries};
 use super::documents::{CommentDoc, damaged};
 use super::transaction::{Stop, Transaction, raw};
 use super::{MongoArchive, READ_TIMEOUT, within};
@@ -82,6 +84,13 @@ impl RuleDoc {
         };
         doc! { "q": { "_id": &change.key }, "u": fields, "upsert": true }
     }
+}
+
+/// Where a comment is in its collection.
+#[derive(Debug, Deserialize)]
+struct PlaceDoc {
+    #[serde(rename = "_id")]
+    id: ObjectId,
 }
 
 /// What entries have that say which comment is pinned. They have an index of their own.
@@ -159,15 +168,14 @@ impl Transaction<'_> {
     /// What a batch's moderation records are about.
     pub(super) async fn moderated(&mut self, batch: &Batch) -> Result<Moderated, Stop> {
         let mut moderated = Moderated::default();
-        let targets = batch.targets().into_iter().map(|(video, id)| (video.clone(), id.clone()));
-        let mut targets: HashSet<(VideoId, CommentId)> = targets.collect();
+        let targets: HashSet<(&VideoId, &CommentId)> = batch.targets();
         if !targets.is_empty() {
+            // Those that are asked for by their numbers are among them: each has its id, too.
             let ids = targets.iter().map(|(_, id)| id.as_str().into()).collect();
-            let mut found: Vec<CommentDoc> = self.find_each("comments", "comment_id", ids).await?;
-            found.sort_by_key(|found| std::cmp::Reverse(found.seq()));
+            let found: Vec<CommentDoc> = self.find_each("comments", "comment_id", ids).await?;
             for found in found {
                 let comment = found.into_numbered()?.comment;
-                if targets.remove(&(comment.video_id.clone(), comment.id.clone())) {
+                if targets.contains(&(&comment.video_id, &comment.id)) {
                     moderated.targets.push(comment);
                 }
             }
@@ -182,8 +190,14 @@ impl Transaction<'_> {
 
     /// Writes what a batch's moderation records did.
     pub(super) async fn moderate(&mut self, effects: &Effects) -> Result<(), Stop> {
-        let removed = effects.removed.iter().map(|(video, seq)| {
-            let gone = doc! { "comment": "", "entry": { "kind": "removed" } };
+        let removed = effects.removed.iter().map(|Removal { video, seq, text, author }| {
+            let mut gone = Document::new();
+            if *text {
+                gone.extend(doc! { "comment": "", "entry": { "kind": "removed" } });
+            }
+            if *author {
+                gone.insert("user_id", NOBODY);
+            }
             doc! { "q": { "video_id": video.as_str(), "seq": *seq as i64 }, "u": { "$set": gone } }
         });
         self.update("comments", raw(removed)?).await?;
@@ -255,6 +269,39 @@ impl ModerationArchive for MongoArchive {
         let pins = doc! { "video_id": video.as_str(), PINNED.0: PINNED.1 };
         let found: Vec<CommentDoc> = self.find("comments", pins, doc! { "seq": -1 }, 1).await?;
         found.into_iter().next().map(|found| Ok(found.into_numbered()?.comment)).transpose()
+    }
+
+    async fn entries_of(&self, user: &UserId, from: Option<&str>) -> Result<UserEntries, StoreError> {
+        let wrong = |error: oid::Error| StoreError::unusable(super::PART, error.to_string());
+        let mut part = Document::new();
+        if let Some(from) = from {
+            part.insert("$gt", ObjectId::parse_str(from).map_err(wrong)?);
+        }
+        let of_part = |part: &Document| {
+            if part.is_empty() {
+                Document::new()
+            } else {
+                doc! { "_id": part.clone() }
+            }
+        };
+        let last: Option<PlaceDoc> = within(READ_TIMEOUT, "looking for a user's entries", async {
+            let comments = self.collection::<PlaceDoc>("comments");
+            let found = comments.find_one(of_part(&part)).sort(doc! { "_id": 1 });
+            found.skip(ENTRIES_LOOKED_AT as u64 - 1).projection(doc! { "_id": 1 }).await
+        })
+        .await?;
+        if let Some(last) = &last {
+            part.insert("$lte", last.id);
+        }
+        let mut own = of_part(&part);
+        own.insert("user_id", user.as_str());
+        let found: Vec<CommentDoc> = self.find("comments", own, doc! { "_id": 1 }, ENTRIES_LOOKED_AT).await?;
+        let places = found.into_iter().map(|found| {
+            let Comment { video_id: video, seq, id, .. } = found.into_numbered()?.comment;
+            Ok(EntryPlace { video, seq, id })
+        });
+        let entries = places.collect::<Result<_, StoreError>>()?;
+        Ok(UserEntries { entries, next: last.map(|last| last.id.to_hex()) })
     }
 
     async fn audit(&self, before: Option<AuditPlace>, limit: usize) -> Result<Vec<AuditEntry>, StoreError> {

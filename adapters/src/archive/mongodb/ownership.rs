@@ -101,8 +101,8 @@ pub(super) async fn take_up(archive: &MongoArchive, partitions: &[u32]) -> Resul
     archive.positions(partitions).await
 }
 
-/// Notes the owner, having killed the former ones. Answers false where one of them holds an offset nevertheless: it
-/// began again in between.
+/// Notes the owner, having killed the former ones. Answers false where a former one
+/// holds an offset again, because it began a new session in between.
 async fn note(archive: &MongoArchive, partitions: &[u32], id: &Bson) -> Result<bool, Error> {
     let ids: Vec<i64> = partitions.iter().map(|partition| i64::from(*partition)).collect();
     let mine = doc! { "_id": { "$in": &ids }, "session": { "$ne": id } };

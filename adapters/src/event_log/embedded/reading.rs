@@ -46,7 +46,7 @@ pub async fn check(shared: &Arc<Shared>, starts: Vec<Start>) -> Result<(), Store
     }
 }
 
-/// One by one, so that no bound on what is read at once leaves any out.
+/// Reads the records of these extents one by one, so that no bound on what is read at once leaves any out.
 fn read_each(database: &Database, extents: &[Extent]) -> Result<Vec<RawRecord>, Failure> {
     let mut records = Vec::with_capacity(extents.len());
     for extent in extents {

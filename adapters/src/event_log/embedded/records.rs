@@ -9,7 +9,7 @@ use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTran
 
 use super::super::{DeadLetter, Origin, PARTITIONS, RawRecord, RecordPosition, StoredDeadLetter};
 use super::{MAX_RECORD_BYTES, PART};
-use crate::redb_file::{Failure, Purpose};
+use crate::redb_file::{Failure, Purpose, begin_durable};
 
 /// Records by partition and offset.
 pub const RECORDS: TableDefinition<(u32, u64), &[u8]> = TableDefinition::new("records");
@@ -224,6 +224,21 @@ pub fn read_letters(
         });
     }
     Ok(found)
+}
+
+/// Removes letters by their numbers.
+pub fn remove_letters(database: &Database, numbers: &[u64]) -> Result<(), Failure> {
+    let transaction = begin_durable(database)?;
+    {
+        let mut letters = transaction.open_table(LETTERS)?;
+        let mut notes = transaction.open_table(NOTES)?;
+        for number in numbers {
+            letters.remove(number)?;
+            notes.remove(number)?;
+        }
+    }
+    transaction.commit()?;
+    Ok(())
 }
 
 #[cfg(test)]

@@ -28,7 +28,7 @@ const PROBE_PAUSE: Duration = Duration::from_millis(200);
 pub(super) enum ProbeAction {
     /// Ask the brokers for metadata, within this time, and tell [`Breaker::probed`].
     Probe(Duration),
-    /// Replace the producer, which has broken for good, and tell [`Breaker::probed`] if that failed.
+    /// Replace the producer, which cannot go on, and tell [`Breaker::probed`] if that failed.
     Renew,
     /// Nobody needs the breaker any more.
     End,

@@ -150,10 +150,10 @@ pub(super) fn trace_library(level: RDKafkaLogLevel, facility: &str, line: &str) 
     }
 }
 
-/// The context of clients that only ask and are asked nothing.
-pub(super) struct Quiet;
+/// The context of clients that are no member of a group: it only passes the library's log lines to `tracing`.
+pub(super) struct TracingContext;
 
-impl ClientContext for Quiet {
+impl ClientContext for TracingContext {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
         trace_library(level, facility, line);
     }
@@ -163,7 +163,7 @@ impl ClientContext for Quiet {
     }
 }
 
-impl ConsumerContext for Quiet {}
+impl ConsumerContext for TracingContext {}
 
 #[cfg(test)]
 mod tests {

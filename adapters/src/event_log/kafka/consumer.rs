@@ -129,7 +129,7 @@ impl Reader {
         Ok(member)
     }
 
-    /// Reads until the owner is gone; joins anew when the member breaks for good.
+    /// Reads until the owner is gone; joins again when the member cannot go on.
     fn run(&self, mut member: Member) {
         while let Err(error) = self.read(&member) {
             tracing::warn!(part = PART, %error, "the consumer broke; joining anew");
@@ -149,7 +149,7 @@ impl Reader {
         }
     }
 
-    /// Reads until the owner is gone, or until the member has broken for good.
+    /// Reads until the owner is gone, or until the member cannot go on.
     fn read(&self, member: &Member) -> Result<(), StoreError> {
         while !self.inbox.left() {
             while let Some(command) = self.inbox.next_command() {

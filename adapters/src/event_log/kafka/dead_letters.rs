@@ -38,6 +38,22 @@ pub(super) fn write(letter: &DeadLetter, limit: usize) -> (Option<&[u8]>, &[u8],
     (key, value, headers)
 }
 
+/// The headers of a letter that is written again as it is.
+pub(super) fn headers_of(letter: &StoredDeadLetter) -> OwnedHeaders {
+    let mut headers = OwnedHeaders::new_with_capacity(5);
+    let mut insert = |name: &str, text: Option<String>| {
+        if let Some(text) = text {
+            headers = std::mem::take(&mut headers).insert(Header { key: name, value: Some(&text) });
+        }
+    };
+    insert(REASON, Some(letter.reason.clone()).filter(|reason| !reason.is_empty()));
+    insert(PARTITION, letter.origin.map(|origin| origin.place.partition.to_string()));
+    insert(OFFSET, letter.origin.map(|origin| origin.place.offset.to_string()));
+    insert(BROKER_TIME, letter.origin.map(|origin| origin.broker_time.to_string()));
+    insert(TRUNCATED_FROM, letter.truncated_from.map(|bytes| bytes.to_string()));
+    headers
+}
+
 /// A letter as it was written; anyone may have written it, with whatever headers.
 pub(super) fn read(message: &BorrowedMessage<'_>) -> StoredDeadLetter {
     letter(record(message), message.headers())

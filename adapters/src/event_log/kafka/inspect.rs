@@ -2,7 +2,7 @@
 
 use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
 
-use super::config::Quiet;
+use super::config::TracingContext;
 use super::{ASK_TIMEOUT, KafkaLog, blocking, store_error};
 use crate::StoreError;
 use crate::event_log::EventLog;
@@ -29,7 +29,7 @@ impl KafkaLog {
         let settings = self.config.client();
         let admin = blocking(move || {
             settings
-                .create_with_context::<_, AdminClient<Quiet>>(Quiet)
+                .create_with_context::<_, AdminClient<TracingContext>>(TracingContext)
                 .map_err(|error| store_error("creating the admin client", &error))
         })
         .await?;

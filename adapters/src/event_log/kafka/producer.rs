@@ -13,7 +13,7 @@ use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProd
 use rdkafka::types::RDKafkaErrorCode;
 use tokio::sync::oneshot;
 
-use super::super::{AppendError, DeadLetter, RecordPosition};
+use super::super::{AppendError, DeadLetter, RecordPosition, StoredDeadLetter};
 use super::breaker::{Breaker, ProbeAction};
 use super::config::{KafkaConfig, trace_library};
 use super::dead_letters::{self, LETTER_HEADERS};
@@ -79,7 +79,7 @@ impl Producer {
 
     /// Adapts to the largest batch that the topic takes, in bytes: a batch beyond it would be refused as a whole,
     /// however small its records are.
-    pub(super) async fn fit(self: &Arc<Self>, topic_limit: usize) -> Result<(), StoreError> {
+    pub(super) async fn set_batch_limit(self: &Arc<Self>, topic_limit: usize) -> Result<(), StoreError> {
         let limit = topic_limit.saturating_sub(BATCH_OVERHEAD).clamp(LETTER_HEADERS, MAX_RECORD);
         if limit == self.limit.load(Ordering::Relaxed) {
             return Ok(());
@@ -132,6 +132,16 @@ impl Producer {
                 PART,
                 format!("{}: {error}: raise its max.message.bytes to that of the log", self.dead_letters),
             )),
+        }
+    }
+
+    /// Buries a letter once more, as it is.
+    pub(super) async fn bury_again(&self, letter: StoredDeadLetter) -> Result<(), StoreError> {
+        let headers = dead_letters::headers_of(&letter);
+        match self.send(&self.dead_letters, letter.key.as_deref(), &letter.value, Some(headers)).await {
+            Ok(_) => Ok(()),
+            Err(AppendError::Unavailable(error)) => Err(error),
+            Err(error @ AppendError::TooLarge { .. }) => Err(StoreError::unusable(PART, error.to_string())),
         }
     }
 

@@ -15,7 +15,7 @@ use rdkafka::types::RDKafkaErrorCode;
 use super::super::{
     LetterReader, LogReader, OTHER_RECORD, RawRecord, ReadRange, StoredDeadLetter, another_log,
 };
-use super::config::{KafkaConfig, Quiet};
+use super::config::{KafkaConfig, TracingContext};
 use super::consumer::record;
 use super::producer::Held;
 use super::{ASK_TIMEOUT, PART, blocking, dead_letters, store_error};
@@ -39,7 +39,7 @@ struct Part {
 /// A walk along stretches of a topic.
 pub(super) struct RangeReader {
     topic: String,
-    member: BaseConsumer<Quiet>,
+    member: BaseConsumer<TracingContext>,
     parts: BTreeMap<u32, Part>,
 }
 
@@ -73,7 +73,8 @@ impl RangeReader {
             .set("queued.max.messages.kbytes", "32768")
             .set("fetch.max.bytes", "16777216")
             .set("fetch.queue.backoff.ms", "20");
-        let member: BaseConsumer<Quiet> = settings.create_with_context(Quiet).map_err(failed)?;
+        let member: BaseConsumer<TracingContext> =
+            settings.create_with_context(TracingContext).map_err(failed)?;
         if !parts.is_empty() {
             member.assign(&list).map_err(failed)?;
         }

@@ -6,7 +6,7 @@ use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, Top
 use rdkafka::types::RDKafkaErrorCode;
 
 use super::super::PARTITIONS;
-use super::config::{KafkaConfig, Quiet};
+use super::config::{KafkaConfig, TracingContext};
 use super::{ASK_TIMEOUT, PART, blocking, store_error};
 use crate::StoreError;
 
@@ -24,7 +24,7 @@ pub(super) async fn prepare(config: &KafkaConfig) -> Result<usize, StoreError> {
     let settings = config.client();
     let admin = blocking(move || {
         settings
-            .create_with_context::<_, AdminClient<Quiet>>(Quiet)
+            .create_with_context::<_, AdminClient<TracingContext>>(TracingContext)
             .map_err(|error| store_error("creating the admin client", &error))
     })
     .await?;
@@ -56,7 +56,10 @@ struct Found {
     leaderless: Vec<String>,
 }
 
-async fn look(admin: &std::sync::Arc<AdminClient<Quiet>>, topics: &[&str]) -> Result<Found, StoreError> {
+async fn look(
+    admin: &std::sync::Arc<AdminClient<TracingContext>>,
+    topics: &[&str],
+) -> Result<Found, StoreError> {
     let names: Vec<String> = topics.iter().map(|&topic| topic.to_owned()).collect();
     let admin = std::sync::Arc::clone(admin);
     blocking(move || {
@@ -92,7 +95,7 @@ async fn look(admin: &std::sync::Arc<AdminClient<Quiet>>, topics: &[&str]) -> Re
     .await
 }
 
-async fn create(admin: &AdminClient<Quiet>, found: &Found) -> Result<(), StoreError> {
+async fn create(admin: &AdminClient<TracingContext>, found: &Found) -> Result<(), StoreError> {
     let replicas = found.brokers.clamp(1, REPLICAS);
     let in_sync = if replicas == REPLICAS { "2" } else { "1" };
     let topics: Vec<NewTopic<'_>> = found
@@ -131,7 +134,7 @@ async fn create(admin: &AdminClient<Quiet>, found: &Found) -> Result<(), StoreEr
 }
 
 async fn await_leaders(
-    admin: &std::sync::Arc<AdminClient<Quiet>>,
+    admin: &std::sync::Arc<AdminClient<TracingContext>>,
     topics: &[&str],
 ) -> Result<(), StoreError> {
     let deadline = Instant::now() + CONNECT_TIMEOUT;
@@ -152,7 +155,7 @@ async fn await_leaders(
 }
 
 /// Warns of what is not as we would have created it; answers the largest batch that the topic takes.
-async fn check(admin: &AdminClient<Quiet>, topic: &str) -> Result<usize, StoreError> {
+async fn check(admin: &AdminClient<TracingContext>, topic: &str) -> Result<usize, StoreError> {
     let options = AdminOptions::new().request_timeout(Some(ASK_TIMEOUT));
     let described = admin
         .describe_configs(&[ResourceSpecifier::Topic(topic)], &options)

@@ -2,6 +2,9 @@
 -- KEYS[1] projection (hash), KEYS[2] global_ranking, KEYS[3] trending (sorted sets), KEYS[4] owners, KEYS[5] revisions (hashes)
 local live = {state = KEYS[1], global = KEYS[2], trending = KEYS[3], owners = KEYS[4], revisions = KEYS[5]}
 
+-- The video by which the system measures itself (core/src/canary.rs): it is on no board, and subscribers are told of it.
+local CANARY = 'liverank:canary'
+
 -- Below Lua's limit of arguments to one call, with room to spare.
 local BATCH = 1000
 -- Arguments of an entry.
@@ -77,7 +80,8 @@ local function put(boards, from)
           note[#note + 1] = id
           note[#note + 1] = revision
         end
-        if moved or bent or passed then
+        local measured = id == CANARY and revision ~= noted[i]
+        if moved or bent or passed or measured then
           changed[#changed + 1] = '[' .. cjson.encode(id) .. ',' .. cjson.encode(owner)
             .. ',"' .. score .. '","' .. trend .. '"]'
           revisions[#revisions + 1] = revision

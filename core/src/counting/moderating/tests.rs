@@ -54,8 +54,10 @@ impl Archive {
             let of_video = self.comments.range((on.clone(), 0)..=(on.clone(), u64::MAX));
             of_video.rev().map(|(_, comment)| comment).find(|comment| comment.id == *id).cloned()
         };
-        let moderated =
-            Moderated { targets: targets(records).filter_map(newest).collect(), revision: self.revision };
+        let by_number = |(on, seq): (&VideoId, u64)| self.comments.get(&(on.clone(), seq)).cloned();
+        let found =
+            targets(records).filter_map(newest).chain(numbered_targets(records).filter_map(by_number));
+        let moderated = Moderated { targets: found.collect(), revision: self.revision };
         let (known, seen) = (self.videos.clone().into_values(), self.sightings.clone());
         let effects = apply_with(records, known, seen, moderated, [], &Rules::default());
         self.videos.extend(effects.videos.into_iter().map(|state| (state.video_id.clone(), state)));
@@ -63,9 +65,10 @@ impl Archive {
         for NumberedComment { comment, .. } in effects.comments {
             self.comments.insert((comment.video_id.clone(), comment.seq), comment);
         }
-        for place in effects.removed {
+        for removal in effects.removed {
+            let place = (removal.video.clone(), removal.seq);
             let comment = self.comments.remove(&place).unwrap();
-            self.comments.insert(place, comment.removed());
+            self.comments.insert(place, removal.of(comment));
         }
         for change in effects.rules {
             self.revision = change.revision;
@@ -144,6 +147,15 @@ fn what_is_unknown_is_deleted_without_harm() {
 fn shadow(offset: u64, on: &str, id: &str, by: &str) -> LogRecord {
     let (comment_id, text) = (id.parse().unwrap(), "hidden".to_owned());
     moderated(offset, Some(on), by, ActorRole::Author, Action::Shadow { comment_id, text, reply_to: None })
+}
+
+#[test]
+fn a_shadowed_comment_is_kept_where_it_is_the_first_thing() {
+    let archive = Archive::of(&[shadow(0, "new", "s", "troll"), comment(1, "new", "a", "ann")]);
+    let entries: Vec<_> = archive.comments.values().map(|entry| (entry.seq, entry.id.as_str())).collect();
+    assert_eq!(entries, [(1, "s"), (2, "a")]);
+    let state = &archive.videos[&video("new")];
+    assert_eq!((state.counters.comments, state.last_seq), (1, 2), "it counts for nothing");
 }
 
 fn pin(offset: u64, on: &str, id: Option<&str>) -> LogRecord {
@@ -356,4 +368,132 @@ fn a_video_is_put_removed_and_put_again() {
     let still = then(put(12, "ben", ActorRole::Owner, "Again", None));
     assert_eq!(still, is("Back", true, "ben", 2), "an owner does not undo what a moderator did");
     assert_eq!(then(put(13, "app", ActorRole::Service, "New", None)), is("New", false, "ben", 2));
+}
+
+fn erase(offset: u64, on: &str, id: &str, seq: Option<u64>, whom: &str) -> LogRecord {
+    let user = Digest::of_user(&user(whom));
+    let action = Action::Erase { comment_id: id.parse().unwrap(), seq, user };
+    moderated(offset, Some(on), "ops", ActorRole::Service, action)
+}
+
+#[test]
+fn what_is_erased_leaves_a_number_and_no_name() {
+    let log = [
+        comment(0, "v", "a", "ann"),
+        comment(1, "v", "b", "ben"),
+        comment(2, "v", "c", "ann"),
+        delete(3, "v", "c", "ann", ActorRole::Author),
+        erase(4, "v", "a", Some(1), "ann"),
+        erase(5, "v", "c", Some(3), "ann"),
+    ];
+    let archive = Archive::of(&log);
+    let deleted = |id: &str, of, role| EntryKind::Deleted { comment_id: id.parse().unwrap(), of, role };
+    assert_eq!(
+        archive.texts(),
+        [
+            (1, "", &EntryKind::Removed),
+            (2, "words", &EntryKind::Comment),
+            (3, "", &EntryKind::Removed),
+            (4, "", &deleted("c", 3, ActorRole::Author)),
+            (5, "", &deleted("a", 1, ActorRole::Service)),
+            (6, "", &EntryKind::Removed),
+        ]
+    );
+    let named: Vec<&str> = archive.comments.values().map(|entry| entry.user_id.as_str()).collect();
+    assert_eq!(named, [NOBODY, "ben", NOBODY, NOBODY, NOBODY, NOBODY]);
+    assert_eq!(archive.audit.len(), 1, "the erasure of a user is audited as one");
+    assert!(
+        !format!("{:?}", erase(4, "v", "a", Some(1), "ann")).contains("ann"),
+        "the log has no name of it"
+    );
+}
+
+#[test]
+fn an_erasure_takes_one_entry_of_its_user_by_number_or_else_by_id() {
+    let day = super::super::REPEAT_WINDOW_MS as u64 + 1;
+    let posted = [comment(0, "v", "a", "ann"), comment(day, "v", "a", "ann")];
+    let left = |record: LogRecord| {
+        let mut archive = Archive::of(&posted);
+        archive.commit(&[record]);
+        [1, 2].map(|seq| archive.comments[&(video("v"), seq)].entry.has_text())
+    };
+    assert_eq!(left(erase(day + 1, "v", "a", Some(1), "ann")), [false, true]);
+    assert_eq!(left(erase(day + 1, "v", "a", Some(9), "ann")), [true, false], "numbered anew since");
+    assert_eq!(left(erase(day + 1, "v", "a", None, "ann")), [true, false]);
+    assert_eq!(left(erase(day + 1, "v", "a", Some(1), "ben")), [true, true], "it is another's");
+    assert_eq!(left(erase(day + 1, "w", "a", Some(1), "ann")), [true, true], "another video's");
+}
+
+#[test]
+fn an_erasure_takes_what_waits_and_the_owner_s_name() {
+    let hold = Action::Hold {
+        comment_id: "h".parse().unwrap(),
+        text: "waits".into(),
+        reply_to: None,
+        rule: RuleName::HoldAll,
+    };
+    let forget = |whom: &str| Action::Forget { user: Digest::of_user(&user(whom)), marks: vec![] };
+    let mut archive = Archive::of(&[
+        comment(0, "v", "a", "ann"),
+        moderated(1, Some("v"), "ann", ActorRole::Author, hold),
+        moderated(2, Some("v"), "ops", ActorRole::Service, forget("ben")),
+    ]);
+    assert_eq!((archive.held.len(), archive.videos[&video("v")].owner.as_str()), (1, "ann"));
+    let before = archive.videos[&video("v")].revision();
+    archive.commit(&[
+        erase(3, "v", "h", None, "ann"),
+        moderated(4, Some("v"), "ops", ActorRole::Service, forget("ann")),
+    ]);
+    let state = &archive.videos[&video("v")];
+    assert_eq!((archive.held.len(), state.owner.as_str()), (0, NOBODY));
+    assert!(state.revision() > before);
+    // Who bears the name that nobody has owns nothing by it.
+    archive.commit(&[moderated(5, Some("v"), NOBODY, ActorRole::Owner, Action::RemoveVideo)]);
+    assert_eq!(archive.videos[&video("v")].removed, None);
+}
+
+#[test]
+fn an_erased_mark_is_set_no_more() {
+    let rules = Rules { unique: "like".parse().unwrap(), ..Rules::default() };
+    let like = |offset| {
+        at(
+            offset,
+            Interaction::parse(&json!({"video_id": "v", "user_id": "ann", "type": "like"}), 1).unwrap(),
+        )
+    };
+    let key = super::super::mark_key(&like(0).event, rules.unique).unwrap();
+    let forget = Action::Forget { user: Digest::of_user(&user("ann")), marks: vec![Digest::of_mark(key)] };
+    let forget = moderated(1, Some("v"), "ops", ActorRole::Service, forget);
+    let batch = super::super::Batch { spans: vec![], records: vec![forget.clone()] };
+    assert_eq!(batch.marks(rules.unique).into_iter().collect::<Vec<_>>(), [key], "it asks for the mark");
+    let effects = apply_with(&[forget], [], [], Moderated::default(), [(key, 0.0)], &rules);
+    assert_eq!(effects.marks.len(), 1);
+    assert_eq!((effects.marks[0].key, effects.marks[0].now), (key, None));
+}
+
+proptest! {
+    /// However the log is cut into batches, what is left is the same: so is what a rebuild makes of it.
+    #[test]
+    fn an_erasure_is_the_same_in_any_cut(
+        steps in proptest::collection::vec((0..4_u8, 0..4_u8, proptest::option::of(1..9_u64)), 1..20),
+        cuts in proptest::collection::vec(1..4_usize, 20),
+    ) {
+        let names = ["ann", "ben"];
+        let log: Vec<LogRecord> = steps.iter().zip(0..).map(|((what, which, seq), offset)| {
+            let id = format!("c{which}");
+            match what {
+                0 | 1 => comment(offset, "v", &id, names[usize::from(which % 2)]),
+                2 => delete(offset, "v", &id, "mod", ActorRole::Moderator),
+                _ => erase(offset, "v", &id, *seq, "ann"),
+            }
+        }).collect();
+        let whole = Archive::of(&log);
+        let (mut cut, mut rest) = (Archive::default(), &log[..]);
+        for at in cuts {
+            let (now, later) = rest.split_at(at.min(rest.len()));
+            cut.commit(now);
+            rest = later;
+        }
+        prop_assert_eq!(cut, whole);
+    }
 }

@@ -91,8 +91,10 @@ fn cluster(world: &World, inside: &Authority) -> Value {
     }
     cluster["spec"]["consumer"] = json!({"replicas": 1});
     cluster["spec"]["manager"] = json!({"replicas": 1});
-    cluster["spec"]["readers"] =
-        json!({"minReplicas": 1, "maxReplicas": 1, "terminationGracePeriodSeconds": 45});
+    cluster["spec"]["readers"] = json!({
+        "minReplicas": 1, "maxReplicas": 1, "terminationGracePeriodSeconds": 45,
+        "viewersPerReader": 300, "hotVideoViewers": 300,
+    });
     cluster["spec"]["networkPolicy"] = json!({"enabled": false});
     cluster["spec"]["tls"] = json!({
         "internal": {"secretName": INTERNAL, "caBundle": inside.pem}, "public": {"secretName": PUBLIC},

@@ -15,8 +15,8 @@ use liverank_adapters::archive::embedded::EmbeddedArchive;
 use liverank_adapters::archive::{CommitError, Committed, Meta, ModerationArchive, Page, Position, Rebuild};
 use liverank_adapters::event_log::embedded::EmbeddedLog;
 use liverank_adapters::event_log::{
-    AppendError, ConsumerEvent, DeadLetter, LetterReader, LogConsumer, LogReader, RawRecord, ReadRange,
-    RecordPosition, Start,
+    AppendError, ConsumerEvent, DeadLetter, LetterFilter, LetterReader, LogConsumer, LogReader, RawRecord,
+    ReadRange, RecordPosition, Retention, Start,
 };
 use liverank_adapters::{Archive, EventLog, StoreError, clock};
 use liverank_comment::Config;
@@ -293,6 +293,12 @@ impl EventLog for LogWithSwitch {
     }
     async fn dead_letters(&self, only: Option<RecordPosition>) -> Result<Box<dyn LetterReader>, StoreError> {
         self.inner.dead_letters(only).await
+    }
+    async fn remove_letters(&self, is_meant: LetterFilter<'_>) -> Result<u64, StoreError> {
+        self.inner.remove_letters(is_meant).await
+    }
+    async fn retention(&self) -> Result<Retention, StoreError> {
+        self.inner.retention().await
     }
     fn health(&self) -> Result<(), StoreError> {
         self.here()

@@ -45,7 +45,7 @@ impl Actor {
     /// The role that makes it a moderator.
     ///
     /// # Errors
-    /// 403 where it is none.
+    /// 403 where the caller is no moderator.
     pub(crate) fn moderator(&self) -> Result<ActorRole, Problem> {
         self.role.ok_or_else(|| {
             refused("this takes a token whose roles have moderator or service".to_owned())

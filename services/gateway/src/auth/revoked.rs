@@ -98,7 +98,7 @@ pub(crate) struct Revoked {
     health: Health,
 }
 
-/// By which it is told whether the file is another one: whoever replaces it, by whatever means, changes one of these.
+/// What shows that the file was replaced: whoever replaces it, by whatever means, changes one of these.
 type Stamp = (u64, u64, i64, i64);
 
 fn stamp(metadata: &Metadata) -> Stamp {
@@ -106,7 +106,7 @@ fn stamp(metadata: &Metadata) -> Stamp {
 }
 
 impl Revoked {
-    /// What `file` says; nothing where there is none.
+    /// What `file` says; nothing is revoked where no file is given.
     ///
     /// # Errors
     /// A file that cannot be read, or is no list. Whoever revokes tokens has to know that it is of effect.

@@ -1,4 +1,4 @@
-//! `/moderation/bans`: refuses comments of a user, for a time or for good, on a video, on an owner's videos or everywhere.
+//! `/moderation/bans`: refuses comments of a user, for a time or without an end, on a video, on an owner's videos or everywhere.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use liverank_core::event::{optional_text, required_text};
 use liverank_core::moderation::{Action, Changed, Restriction, Rule, RuleChange, Scope};
-use liverank_core::{Invalid, Millis, UserId, VideoId};
+use liverank_core::{Invalid, Millis, UserId, canary};
 use liverank_runtime::body::JsonObject;
 use liverank_runtime::params::Params;
 use liverank_runtime::{Problem, comment_json, now_ms};
@@ -18,7 +18,7 @@ use crate::Gateway;
 use crate::auth::moderator::Actor;
 use crate::interact::too_many;
 
-/// The longest time of a ban that ends: ten years. What is to last longer is for good.
+/// The longest time of a ban that ends: ten years. A ban that is to last longer is given no end.
 const MAX_SECONDS: u64 = 10 * 366 * 24 * 3600;
 /// The greatest revision that clients hold exactly.
 pub(super) const MAX_REVISION: u64 = (1 << 53) - 1;
@@ -55,7 +55,7 @@ impl Target {
 pub(super) fn scope(video: Option<&str>, owner: Option<&str>) -> Result<Scope, Invalid> {
     match (video, owner) {
         (None, None) => Ok(Scope::Everywhere),
-        (Some(video), None) => Ok(Scope::Video(VideoId::parse_field("videoid", video)?)),
+        (Some(video), None) => Ok(Scope::Video(canary::named_outside("videoid", video)?)),
         (None, Some(owner)) => Ok(Scope::Owner(UserId::parse_field("owner_id", owner)?)),
         (Some(_), Some(_)) => Err(Invalid::new("owner_id", "cannot go together with videoid")),
     }

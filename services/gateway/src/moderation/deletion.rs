@@ -8,7 +8,7 @@ use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use liverank_core::moderation::{Action, ActorRole};
-use liverank_core::{Comment, CommentId, Invalid, VideoId};
+use liverank_core::{Comment, CommentId, Invalid, VideoId, canary};
 use liverank_runtime::Problem;
 use liverank_runtime::params::Params;
 use serde_json::{Value, json};
@@ -28,7 +28,7 @@ pub(crate) async fn delete(
     params: Params,
 ) -> Result<(StatusCode, Json<Value>), Problem> {
     let Path((video, id)) = path.map_err(|_| Invalid::new("id", "must be UTF-8"))?;
-    let video = VideoId::parse_field("videoid", &video)?;
+    let video = canary::named_outside("videoid", &video)?;
     let id = CommentId::parse_field("id", &id)?;
     params.only(&["reason"])?;
     let reason = reason(params.text("reason")?)?;

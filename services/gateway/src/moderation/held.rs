@@ -8,7 +8,7 @@ use axum::http::StatusCode;
 use liverank_adapters::archive::AuditPlace;
 use liverank_core::event::{optional_text, required_text};
 use liverank_core::moderation::{Action, HeldComment, Outcome};
-use liverank_core::{CommentId, Invalid, VideoId};
+use liverank_core::{CommentId, Invalid, canary};
 use liverank_runtime::body::JsonObject;
 use liverank_runtime::params::Params;
 use liverank_runtime::{Problem, comment_json, now_ms};
@@ -72,7 +72,7 @@ pub(crate) async fn review(
 ) -> Result<(StatusCode, Json<Value>), Problem> {
     let role = actor.moderator()?;
     params.only(&[])?;
-    let video = VideoId::parse_field("videoid", required_text(&body, "videoid")?)?;
+    let video = canary::named_outside("videoid", required_text(&body, "videoid")?)?;
     let id = CommentId::parse_field("id", required_text(&body, "id")?)?;
     let outcome = outcome(required_text(&body, "outcome")?)?;
     let reason = reason(optional_text(&body, "reason")?)?;

@@ -7,7 +7,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use liverank_core::event::{optional_text, required_text};
 use liverank_core::moderation::Action;
-use liverank_core::{CommentId, VideoId};
+use liverank_core::{CommentId, VideoId, canary};
 use liverank_runtime::Problem;
 use liverank_runtime::body::JsonObject;
 use liverank_runtime::params::Params;
@@ -27,7 +27,7 @@ pub(crate) async fn pin(
 ) -> Result<(StatusCode, Json<Value>), Problem> {
     actor.moderator()?;
     params.only(&[])?;
-    let video = VideoId::parse_field("videoid", required_text(&body, "videoid")?)?;
+    let video = canary::named_outside("videoid", required_text(&body, "videoid")?)?;
     let id = CommentId::parse_field("id", required_text(&body, "id")?)?;
     let why = reason(optional_text(&body, "reason")?)?;
     let comment = known_comment(&gateway, &video, &id).await?;
@@ -45,7 +45,7 @@ pub(crate) async fn unpin(
 ) -> Result<(StatusCode, Json<Value>), Problem> {
     actor.moderator()?;
     params.only(&["videoid", "reason"])?;
-    let video = VideoId::parse_field("videoid", params.required("videoid")?)?;
+    let video = canary::named_outside("videoid", params.required("videoid")?)?;
     let why = reason(params.text("reason")?)?;
     record(&gateway, actor, video, None, why).await
 }

@@ -44,7 +44,7 @@ pub struct Demo {
     pub state: watch::Receiver<DemoState>,
 }
 
-/// How the demo is; null where there is none.
+/// The state of the demo; null where none is running.
 pub(super) fn shown(gateway: &Gateway) -> Value {
     gateway.demo.as_ref().map_or(Value::Null, |demo| json!(*demo.state.borrow()))
 }

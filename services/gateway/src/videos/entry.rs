@@ -9,7 +9,7 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use liverank_core::counting::VideoState;
 use liverank_core::moderation::{Action, ActorRole};
-use liverank_core::{Invalid, Metadata, UserId, VideoId};
+use liverank_core::{Invalid, Metadata, UserId, VideoId, canary};
 use liverank_runtime::Problem;
 use liverank_runtime::body::JsonObject;
 use liverank_runtime::params::Params;
@@ -67,7 +67,7 @@ pub(crate) async fn delete(
 
 fn id(path: Result<Path<String>, PathRejection>) -> Result<VideoId, Invalid> {
     let Path(id) = path.map_err(|_| Invalid::new("video_id", "must be UTF-8"))?;
-    VideoId::parse(&id)
+    canary::named_outside("video_id", &id)
 }
 
 async fn record(

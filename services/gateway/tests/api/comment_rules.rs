@@ -123,6 +123,12 @@ async fn moderators_pin_what_is_there() {
     );
     assert_eq!(recorded[1].1["moderation"], json!({"action": "pin", "role": "moderator"}));
     assert!(recorded.iter().all(|(key, _)| key == "cat"), "with the key of the video");
+    for ((_, record), pinned) in recorded.iter().zip([json!("c1"), Value::Null]) {
+        issuer.count(&[], std::slice::from_ref(record)).await;
+        let answer = issuer.ask("ann", &Value::Null, (Method::GET, "/videos/cat"), None).await;
+        let video: Value = answer.json().await.unwrap();
+        assert_eq!(video["pinned"]["id"], pinned, "{video:#}");
+    }
     let unknown = json!({"videoid": "cat", "id": "c2"});
     let answer = issuer.ask("mo", &moderator(), (Method::POST, PINS), Some(&unknown)).await;
     assert_eq!(problem(answer, 404).await["field"], "id");

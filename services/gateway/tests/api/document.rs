@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use liverank_core::Kind;
 use liverank_protocol::access::{Access, ENDPOINTS, Service, endpoints};
 use liverank_runtime::identity::local::KeyRing;
 use serde_json::Value;
@@ -42,6 +43,13 @@ async fn every_route_is_in_the_document_and_the_other_way_round() {
         served.insert(path.to_owned(), methods.collect());
     }
     assert_eq!(served, documented);
+}
+
+#[tokio::test]
+async fn the_document_has_every_type_of_interaction() {
+    let document = System::start(&[]).await.json("/openapi.json").await;
+    let types = &document["components"]["schemas"]["Interaction"]["properties"]["type"]["enum"];
+    assert_eq!(*types, serde_json::json!(Kind::ALL.map(Kind::name)));
 }
 
 /// What only our own processes may ask is at their own ports: nothing of it is reached through the front door, whoever asks.

@@ -14,7 +14,8 @@ use liverank_adapters::clock;
 use liverank_adapters::comment_bus::embedded::EmbeddedBus;
 use liverank_adapters::event_log::embedded::EmbeddedLog;
 use liverank_adapters::event_log::{
-    AppendError, DeadLetter, LetterReader, LogConsumer, LogReader, ReadRange, RecordPosition,
+    AppendError, DeadLetter, LetterFilter, LetterReader, LogConsumer, LogReader, ReadRange, RecordPosition,
+    Retention,
 };
 use liverank_adapters::ranking_store::embedded::EmbeddedRanking;
 use liverank_adapters::{Backends, EventLog, StoreError};
@@ -200,6 +201,12 @@ impl EventLog for SpyLog {
 
     async fn dead_letters(&self, only: Option<RecordPosition>) -> Result<Box<dyn LetterReader>, StoreError> {
         self.inner.dead_letters(only).await
+    }
+    async fn remove_letters(&self, is_meant: LetterFilter<'_>) -> Result<u64, StoreError> {
+        self.inner.remove_letters(is_meant).await
+    }
+    async fn retention(&self) -> Result<Retention, StoreError> {
+        self.inner.retention().await
     }
 
     fn health(&self) -> Result<(), StoreError> {

@@ -2,7 +2,7 @@
 
 use std::cmp::Reverse;
 
-use liverank_core::{ReaderId, VideoId};
+use liverank_core::{ReaderId, VideoId, canary};
 use serde::Serialize;
 
 use super::Cluster;
@@ -29,10 +29,16 @@ impl Cluster {
         self.audiences.len()
     }
 
+    /// How many videos are assigned, the system's own left out.
+    pub fn registered(&self) -> usize {
+        self.view.len() - usize::from(self.view.get(&canary::video()).is_some())
+    }
+
     /// The videos with most viewers, at most `most` of them.
     pub fn hottest(&self, most: usize) -> Vec<WatchedVideo> {
+        let shown = self.audiences.iter().filter(|(video, _)| !canary::is(video));
         let mut all: Vec<(u64, &VideoId)> =
-            self.audiences.iter().map(|(video, audience)| (audience.viewers, video)).collect();
+            shown.map(|(video, audience)| (audience.viewers, video)).collect();
         let heat = |(viewers, video): &(u64, &VideoId)| (Reverse(*viewers), video.as_str().to_owned());
         if all.len() > most {
             all.select_nth_unstable_by_key(most, |(viewers, _)| Reverse(*viewers));

@@ -2,6 +2,7 @@ use clap::Parser;
 use liverank_adapters::clock;
 use liverank_adapters::event_log::embedded::EmbeddedLog;
 use liverank_adapters::event_log::{DeadLetter, Origin, RawRecord, ReadRange};
+use liverank_runtime::output::Format;
 
 use super::*;
 
@@ -96,6 +97,34 @@ fn a_letter_is_shown_in_characters_that_harm_no_terminal() {
     assert!(Shown::of(&wild).begins.ends_with("x…"));
 }
 
+fn shown_as(output: Format) -> List {
+    List { output: OutputArgs { output }, json: false }
+}
+
+#[tokio::test]
+async fn letters_are_one_value_for_programs() {
+    let directory = tempfile::tempdir().unwrap();
+    let log = EmbeddedLog::open(directory.path(), clock::system()).unwrap();
+    log.open().await.unwrap();
+    for letters in 0..3_usize {
+        let said = async |options: List| {
+            let mut out = Vec::new();
+            list(&options, &log, &mut out).await.unwrap();
+            String::from_utf8(out).unwrap()
+        };
+        let json = said(shown_as(Format::Json)).await;
+        let read: Vec<Value> = serde_json::from_str(&json).unwrap_or_else(|error| panic!("{error}: {json}"));
+        assert_eq!(read.len(), letters);
+        let yaml = said(shown_as(Format::Yaml)).await;
+        assert_eq!(yaml.lines().filter(|line| line.starts_with("- ")).count(), letters, "{yaml}");
+        assert_eq!(yaml == "[]\n", letters == 0);
+        assert_eq!(said(List { json: true, ..shown_as(Format::Table) }).await.lines().count(), letters);
+        let value = br#"{"video_id":""}"#.to_vec().into();
+        let record = RawRecord { partition: 0, offset: letters as u64, broker_time: TIME, key: None, value };
+        log.bury(&DeadLetter { record, reason: "no id".into() }).await.unwrap();
+    }
+}
+
 #[tokio::test]
 async fn a_letter_buried_twice_goes_back_once_and_the_unreadable_one_stays() {
     let directory = tempfile::tempdir().unwrap();
@@ -111,7 +140,7 @@ async fn a_letter_buried_twice_goes_back_once_and_the_unreadable_one_stays() {
     bury(5, view).await;
     bury(6, "{}").await;
     let mut out = Vec::new();
-    list(&List { json: false }, &log, &mut out).await.unwrap();
+    list(&shown_as(Format::Table), &log, &mut out).await.unwrap();
     let text = String::from_utf8(out).unwrap();
     assert!(
         text.contains("from 2/5") && text.contains("not yet") && text.ends_with("3 dead letters\n"),

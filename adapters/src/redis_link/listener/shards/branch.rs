@@ -25,7 +25,7 @@ pub(super) enum State {
     /// Something is under way.
     Busy,
     Idle(Live),
-    /// There is none: not tried again before then.
+    /// There is no connection; it is not tried again before this time.
     Resting(Instant),
 }
 

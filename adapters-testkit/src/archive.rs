@@ -1,0 +1,99 @@
+//! What every archive must do, told as small checks; each panics with what was promised and what was seen instead.
+#![allow(clippy::unwrap_used, reason = "a suite of checks: the panic is its answer")]
+
+use std::future::Future;
+use std::sync::Arc;
+
+use liverank_core::counting::Rules;
+use liverank_core::score::Weights;
+
+use liverank_adapters::Archive;
+
+mod comments;
+mod counting;
+mod erasure;
+mod identities;
+mod log;
+mod moderation;
+mod rebuilds;
+mod unique;
+mod writers;
+
+/// Runs every check, each on an archive of its own: `fresh` gives a new, empty one that has not been opened.
+pub async fn suite<F, Fut>(fresh: F)
+where
+    F: Fn() -> Fut,
+    Fut: Future<Output = Arc<dyn Archive>>,
+{
+    what_is_fixed_is_fixed_once(&*fresh().await).await;
+    one_of_many_openers_decides(&*fresh().await).await;
+    let archive = async || {
+        let archive = fresh().await;
+        archive.open(&Rules::default()).await.expect("a fresh archive opens");
+        archive
+    };
+    counting::a_fresh_archive_is_empty(&*archive().await).await;
+    counting::a_batch_takes_effect_and_says_what_it_did(&*archive().await).await;
+    counting::a_batch_is_applied_once(&*archive().await).await;
+    counting::a_fence_in_any_partition_stops_all_of_it(&*archive().await).await;
+    counting::unreadable_records_are_stepped_over(&*archive().await).await;
+    counting::the_archive_s_rules_count(&*fresh().await).await;
+    counting::videos_are_walked_in_byte_order(&*archive().await).await;
+    counting::a_large_batch_is_one_batch(&*archive().await).await;
+    counting::any_log_in_any_cut_gives_what_the_core_says(&*archive().await).await;
+    comments::comments_are_numbered_without_a_hole(&*archive().await).await;
+    comments::pages_of_comments(&*archive().await).await;
+    comments::a_reply_is_kept_with_what_it_replies_to(&*archive().await).await;
+    comments::comments_are_found_by_where_they_came_from(&*archive().await).await;
+    comments::the_newest_of_an_identity_is_answered(&*archive().await).await;
+    identities::a_repeat_counts_once(&*archive().await).await;
+    identities::forgetting_is_by_the_log_s_time(&*archive().await).await;
+    identities::forgetting_spares_what_was_seen_anew(&*archive().await).await;
+    moderation::what_is_deleted_is_not_there_any_more(&*archive().await).await;
+    moderation::restrictions_are_followed_by_revision(&*archive().await).await;
+    moderation::rules_of_comments_are_in_the_order_of_restrictions(&*archive().await).await;
+    moderation::everything_that_was_done_is_in_the_audit_log(&*archive().await).await;
+    moderation::the_last_pin_is_in_force_while_its_comment_is(&*archive().await).await;
+    moderation::a_shadowed_comment_is_numbered_and_counts_for_nothing(&*archive().await).await;
+    moderation::a_held_comment_waits_beside_the_channel(&*archive().await).await;
+    moderation::a_replay_removes_again(&*archive().await).await;
+    erasure::a_user_s_entries_are_found_part_by_part_and_erased(&*archive().await).await;
+    erasure::what_is_owned_marked_or_waits_is_forgotten(&*fresh().await).await;
+    erasure::a_replay_erases_again(&*archive().await).await;
+    unique::each_counts_once_in_either_direction(&*fresh().await).await;
+    unique::a_replay_marks_again(&*fresh().await).await;
+    unique::a_rescore_may_add_types_and_no_more(&*fresh().await).await;
+    writers::writers_of_one_video_serialise(&*archive().await).await;
+    writers::of_two_writers_of_a_partition_one_wins(&*archive().await).await;
+    rebuilds::the_last_record_is_known_again(&*archive().await).await;
+    rebuilds::a_generation_is_bumped(&*archive().await).await;
+    rebuilds::scores_change_and_counts_stay(&*archive().await).await;
+    rebuilds::commits_race_with_rescores(&*archive().await).await;
+    rebuilds::a_replay_gives_the_same_archive(&*archive().await).await;
+    rebuilds::a_replay_that_numbers_otherwise_says_so(&*archive().await).await;
+    rebuilds::a_replay_may_be_given_up(&*archive().await).await;
+    rebuilds::identities_are_looked_up(&*archive().await).await;
+}
+
+async fn what_is_fixed_is_fixed_once(archive: &dyn Archive) {
+    assert_eq!(archive.meta().await.unwrap(), None, "nobody has opened it");
+    let rules = Rules {
+        weights: Weights { like: 333, ..Weights::default() },
+        half_life_ms: 1234,
+        ..Rules::default()
+    };
+    let first = archive.open(&rules).await.unwrap();
+    assert_eq!(first.rules, rules, "the first opener's rules are in force");
+    assert_eq!(archive.open(&Rules::default()).await.unwrap(), first, "later openers' rules are not");
+    assert_eq!(archive.meta().await.unwrap(), Some(first));
+}
+
+async fn one_of_many_openers_decides(archive: &dyn Archive) {
+    let wanted: Vec<Rules> = (1..=8).map(|at| Rules { half_life_ms: at, ..Rules::default() }).collect();
+    let opened = futures::future::join_all(wanted.iter().map(|rules| archive.open(rules))).await;
+    let first = opened[0].clone().unwrap();
+    for meta in opened {
+        assert_eq!(meta.unwrap(), first, "all openers are told the same");
+    }
+    assert!(wanted.contains(&first.rules), "one of them decided: {first:?}");
+}

@@ -1,0 +1,199 @@
+//! Batches: applied wholly, once, and as the core says.
+
+use liverank_core::counting::{Batch, OffsetRange, Rules};
+use liverank_core::score::Weights;
+use liverank_core::{Interaction, Kind, UserId, VideoId};
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+
+use super::log::{Log, Model, comment, does, named, offsets, user, video, view};
+use liverank_adapters::Archive;
+use liverank_adapters::archive::{CommitError, Page};
+
+pub async fn a_fresh_archive_is_empty(archive: &dyn Archive) {
+    assert_eq!(offsets(archive, &[0, 5, 11]).await, [0, 0, 0]);
+    assert_eq!(offsets(archive, &[]).await, Vec::<u64>::new());
+    assert_eq!(archive.video(&video("v")).await.unwrap(), None);
+    assert_eq!(archive.videos_after(None, 10).await.unwrap(), []);
+    assert_eq!(archive.comments(&video("v"), Page::Before(u64::MAX), 10).await.unwrap(), []);
+    assert_eq!(archive.heads(&[video("v"), video("w")]).await.unwrap(), [0, 0]);
+    assert_eq!(archive.owners(&[video("v"), video("w")]).await.unwrap(), [None, None]);
+    assert_eq!(archive.comments_from(0, 0, 10).await.unwrap(), []);
+    assert_eq!(archive.comment_count().await.unwrap(), 0);
+    assert_eq!(archive.forget_before(i64::MAX).await.unwrap(), 0);
+    let nothing = archive.commit(&Batch::default()).await.expect("a batch of nothing does nothing");
+    assert_eq!(nothing.effects, liverank_core::counting::Effects::default());
+}
+
+pub async fn a_batch_takes_effect_and_says_what_it_did(archive: &dyn Archive) {
+    let mut log = Log::new();
+    let mut model = Model::default();
+    let given = |id: &str, owner: &str| Interaction { owner_id: Some(user(owner)), ..view(id) };
+    let events: Vec<_> = Kind::ALL.into_iter().map(|kind| (3, does("v", kind))).collect();
+    model.commit(archive, &log.batch(events), &Rules::default()).await;
+    let more =
+        [(3, given("v", "owner")), (7, view("w")), (3, given("v", "later")), (7, comment("w", "c", "hi"))];
+    model.commit(archive, &log.batch(more), &Rules::default()).await;
+    model.check(archive).await;
+
+    let held = archive.video(&video("v")).await.unwrap().expect("a counted video is there");
+    assert_eq!((held.counters.views, held.counters.likes, held.counters.comments), (3, 1, 1));
+    assert_eq!((held.counters.shares, held.counters.watch_ms, held.counters.watch_short), (1, 1500, 1));
+    assert_eq!((held.owner.as_str(), held.owner_given), ("owner", true));
+    let counted = Kind::ALL.len() as u64 + 2;
+    assert_eq!(offsets(archive, &[7, 0, 3]).await, [2, 0, counted], "offsets come in the order asked");
+    let owners = archive.owners(&[video("w"), video("none"), video("v")]).await.unwrap();
+    let names: Vec<_> = owners.iter().map(|owner| owner.as_ref().map(UserId::as_str)).collect();
+    assert_eq!(names, [Some("viewer"), None, Some("owner")], "owners come in the order asked");
+    assert_eq!(archive.heads(&[video("w"), video("none"), video("v")]).await.unwrap(), [1, 0, 0]);
+}
+
+/// The fence's words must be the truth, for the consumer goes on from them.
+fn fenced(result: Result<liverank_adapters::archive::Committed, CommitError>) -> (u32, u64, u64) {
+    match result {
+        Err(CommitError::Fenced { partition, expected, actual }) => (partition, expected, actual),
+        other => panic!("a batch that does not follow on is fenced, not {other:?}"),
+    }
+}
+
+pub async fn a_batch_is_applied_once(archive: &dyn Archive) {
+    let mut log = Log::new();
+    let mut model = Model::default();
+    let batch = log.on_one([view("v"), comment("v", "c", "hi"), named("v", "e")]);
+    model.commit(archive, &batch, &Rules::default()).await;
+    assert_eq!(fenced(archive.commit(&batch).await), (0, 0, 3), "a repeated batch is fenced");
+    let ahead = Batch {
+        spans: vec![OffsetRange { partition: 0, from: 5, next: 6, last: None }],
+        records: Vec::new(),
+    };
+    assert_eq!(fenced(archive.commit(&ahead).await), (0, 5, 3), "a batch that leaves a hole is fenced");
+    let back = Batch { spans: vec![OffsetRange { partition: 0, from: 2, next: 9, last: None }], ..batch };
+    assert_eq!(fenced(archive.commit(&back).await), (0, 2, 3), "a batch that overlaps is fenced");
+    model.check(archive).await;
+    assert_eq!(offsets(archive, &[0]).await, [3]);
+}
+
+pub async fn a_fence_in_any_partition_stops_all_of_it(archive: &dyn Archive) {
+    let mut log = Log::new();
+    let mut model = Model::default();
+    model.commit(archive, &log.batch([(1, view("v")), (2, view("w"))]), &Rules::default()).await;
+    let mut batch = log.batch([(1, comment("v", "c", "no")), (4, named("new", "e")), (2, view("w"))]);
+    for at in 0..3 {
+        let mut wrong = batch.clone();
+        wrong.spans[at].from += 1;
+        wrong.spans[at].next += 1;
+        let (partition, expected, actual) = fenced(archive.commit(&wrong).await);
+        assert_eq!((partition, expected), (wrong.spans[at].partition, wrong.spans[at].from));
+        assert_eq!(actual, batch.spans[at].from);
+        model.check(archive).await;
+        assert_eq!(offsets(archive, &[1, 2, 4]).await, [1, 1, 0], "no partition of it moved");
+    }
+    batch.spans.rotate_left(1);
+    model.commit(archive, &batch, &Rules::default()).await;
+    model.check(archive).await;
+    assert_eq!(offsets(archive, &[1, 2, 4]).await, [2, 2, 1], "none of its identities was remembered");
+}
+
+pub async fn unreadable_records_are_stepped_over(archive: &dyn Archive) {
+    let mut log = Log::new();
+    let mut model = Model::default();
+    model.commit(archive, &log.unreadable(0, 4), &Rules::default()).await;
+    assert_eq!(offsets(archive, &[0]).await, [4]);
+    model.commit(archive, &log.on_one([view("v")]), &Rules::default()).await;
+    assert_eq!(offsets(archive, &[0]).await, [5]);
+    model.check(archive).await;
+}
+
+/// Also: what weighs nothing has no place on the trending board, and that nothing must survive the store.
+pub async fn the_archive_s_rules_count(archive: &dyn Archive) {
+    let rules = Rules {
+        weights: Weights { view: 0, like: 333, ..Weights::default() },
+        half_life_ms: 60_000,
+        ..Rules::default()
+    };
+    archive.open(&rules).await.unwrap();
+    archive.open(&Rules::default()).await.unwrap();
+    let mut log = Log::new();
+    let mut model = Model::default();
+    let weightless = [view("light"), view("heavy"), does("heavy", Kind::Like)];
+    model.commit(archive, &log.on_one(weightless), &rules).await;
+    model.check(archive).await;
+    let light = archive.video(&video("light")).await.unwrap().unwrap();
+    assert_eq!(light.trending.to_bits(), f64::NEG_INFINITY.to_bits(), "a video of no weight");
+    model.commit(archive, &log.on_one([does("light", Kind::Share), view("heavy")]), &rules).await;
+    model.check(archive).await;
+}
+
+pub async fn videos_are_walked_in_byte_order(archive: &dyn Archive) {
+    let mut names: Vec<String> =
+        ["a", "B", "b.c", "b$c", "$where", "ä", "日本", "}{", "a b", "\"q\"", "🎬", "%00"]
+            .map(str::to_owned)
+            .into();
+    names.extend((0..30).map(|at| format!("v{at}")));
+    names.push("x".repeat(256));
+    let mut log = Log::new();
+    let mut model = Model::default();
+    model.commit(archive, &log.on_one(names.iter().map(|name| view(name))), &Rules::default()).await;
+    model.check(archive).await;
+    let mut walked: Vec<VideoId> = Vec::new();
+    loop {
+        let page = archive.videos_after(walked.last(), 7).await.unwrap();
+        assert!(page.len() <= 7, "at most as many as asked for");
+        if page.is_empty() {
+            break;
+        }
+        walked.extend(page.into_iter().map(|state| state.video_id));
+    }
+    names.sort();
+    assert_eq!(walked.iter().map(VideoId::as_str).collect::<Vec<_>>(), names, "all of them, in byte order");
+    assert_eq!(archive.videos_after(Some(&video("nowhere")), 1).await.unwrap()[0].video_id.as_str(), "v0");
+}
+
+pub async fn a_large_batch_is_one_batch(archive: &dyn Archive) {
+    let mut log = Log::new();
+    let mut model = Model::default();
+    for _ in 0..2 {
+        let events: Vec<_> = (0..20_000u32)
+            .map(|at| {
+                let id = format!("v{}", at % 300);
+                let event = match at % 10 {
+                    0 => comment(
+                        &id,
+                        &format!("c{}-{}", log.now(), at),
+                        "a comment of some length, as they are",
+                    ),
+                    1 => named(&id, &format!("e{}-{}", log.now(), at)),
+                    kind => does(&id, Kind::ALL[kind as usize % 5]),
+                };
+                (at % 300 % 12, event)
+            })
+            .collect();
+        model.commit(archive, &log.batch(events), &Rules::default()).await;
+    }
+    model.check(archive).await;
+}
+
+pub async fn any_log_in_any_cut_gives_what_the_core_says(archive: &dyn Archive) {
+    let mut random = StdRng::seed_from_u64(7);
+    let mut log = Log::new();
+    let mut model = Model::default();
+    for _ in 0..40 {
+        let events: Vec<_> = (0..random.random_range(0..60))
+            .map(|_| {
+                let id = format!("v{}", random.random_range(0..9));
+                let name = random.random_range(0..40).to_string();
+                let event = match random.random_range(0..3) {
+                    0 => comment(&id, &name, "text"),
+                    1 => named(&id, &name),
+                    _ => does(&id, Kind::ALL[random.random_range(0..5)]),
+                };
+                (random.random_range(0..12), event)
+            })
+            .collect();
+        model.commit(archive, &log.batch(events), &Rules::default()).await;
+        if random.random_range(0..6) == 0 {
+            log.pass(liverank_core::counting::REPEAT_WINDOW_MS / 2);
+        }
+    }
+    model.check(archive).await;
+}

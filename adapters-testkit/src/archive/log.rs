@@ -1,0 +1,172 @@
+//! A pretended log: makes the batches that the checks commit.
+
+use std::collections::{BTreeMap, HashMap};
+
+use liverank_core::comment::Comment;
+use liverank_core::counting::{
+    Batch, LogRecord, MarkKey, Moderated, OffsetRange, Rules, VideoState, apply_with, identities,
+};
+use liverank_core::event::CommentBody;
+use liverank_core::{CommentId, EventId, Interaction, Kind, Millis, UserId, VideoId};
+
+use liverank_adapters::Archive;
+
+/// When the pretended logs begin.
+pub const BEGIN: Millis = 1_700_000_000_000;
+
+pub fn video(id: &str) -> VideoId {
+    VideoId::parse(id).unwrap()
+}
+
+pub fn user(id: &str) -> UserId {
+    UserId::parse(id).unwrap()
+}
+
+/// Where the partitions stand, as numbers.
+pub async fn offsets(archive: &dyn Archive, partitions: &[u32]) -> Vec<u64> {
+    let positions = archive.offsets(partitions).await.unwrap();
+    positions.into_iter().map(|position| position.next).collect()
+}
+
+/// Somebody views a video.
+pub fn view(id: &str) -> Interaction {
+    Interaction {
+        video_id: video(id),
+        user_id: user("viewer"),
+        kind: Kind::View,
+        watch_ms: 0,
+        timestamp: BEGIN,
+        event_id: None,
+        owner_id: None,
+        comment: None,
+        moderation: None,
+    }
+}
+
+/// Somebody does something else.
+pub fn does(id: &str, kind: Kind) -> Interaction {
+    Interaction { kind, watch_ms: if kind == Kind::WatchTime { 1500 } else { 0 }, ..view(id) }
+}
+
+/// An event with an identity.
+pub fn named(id: &str, event_id: &str) -> Interaction {
+    Interaction { event_id: Some(EventId::parse(event_id).unwrap()), ..view(id) }
+}
+
+/// Somebody comments.
+pub fn comment(id: &str, comment_id: &str, text: &str) -> Interaction {
+    let comment_id = CommentId::parse(comment_id).unwrap();
+    let comment = Some(CommentBody { comment_id, text: text.to_owned(), reply_to: None });
+    Interaction { kind: Kind::Comment, comment, ..view(id) }
+}
+
+/// Where the next batches stand: one place a partition, and a clock.
+#[derive(Default)]
+pub struct Log {
+    next: BTreeMap<u32, u64>,
+    elapsed: Millis,
+}
+
+impl Log {
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Lets the log's clock go on.
+    pub fn pass(&mut self, time: Millis) {
+        self.elapsed += time;
+    }
+
+    /// The time of the next record.
+    pub fn now(&self) -> Millis {
+        BEGIN + self.elapsed
+    }
+
+    /// The next batch: these events on these partitions, one millisecond apart.
+    pub fn batch(&mut self, events: impl IntoIterator<Item = (u32, Interaction)>) -> Batch {
+        let mut batch = Batch::default();
+        for (partition, event) in events {
+            let next = self.next.entry(partition).or_default();
+            match batch.spans.iter_mut().find(|span| span.partition == partition) {
+                Some(span) => span.next = *next + 1,
+                None => batch.spans.push(OffsetRange { partition, from: *next, next: *next + 1, last: None }),
+            }
+            let broker_time = BEGIN + self.elapsed;
+            batch.records.push(LogRecord { partition, offset: *next, broker_time, event });
+            *next += 1;
+            self.elapsed += 1;
+        }
+        batch
+    }
+
+    /// The next batch, all of it on partition 0.
+    pub fn on_one(&mut self, events: impl IntoIterator<Item = Interaction>) -> Batch {
+        self.batch(events.into_iter().map(|event| (0, event)))
+    }
+
+    /// A stretch of records that nobody can read.
+    pub fn unreadable(&mut self, partition: u32, count: u64) -> Batch {
+        let next = self.next.entry(partition).or_default();
+        let span = OffsetRange { partition, from: *next, next: *next + count, last: None };
+        *next = span.next;
+        Batch { spans: vec![span], records: Vec::new() }
+    }
+}
+
+/// What the archive must hold, by the core alone.
+#[derive(Default)]
+pub struct Model {
+    pub videos: BTreeMap<VideoId, VideoState>,
+    pub comments: BTreeMap<VideoId, Vec<Comment>>,
+    sightings: HashMap<String, Millis>,
+    marks: HashMap<MarkKey, f64>,
+}
+
+impl Model {
+    /// Applies a batch, and checks that the archive does the same and says so.
+    pub async fn commit(&mut self, archive: &dyn Archive, batch: &Batch, rules: &Rules) {
+        let known: Vec<_> = batch.videos().iter().filter_map(|id| self.videos.get(*id).cloned()).collect();
+        let seen: Vec<_> = batch
+            .records
+            .iter()
+            .flat_map(|record| identities(&record.event))
+            .filter_map(|id| self.sightings.get(&id).map(|at| (id.clone(), *at)))
+            .collect();
+        let marks = batch.marks(rules.unique).into_iter();
+        let marks: Vec<_> = marks.filter_map(|key| Some((key, *self.marks.get(&key)?))).collect();
+        let expected = apply_with(&batch.records, known, seen, Moderated::default(), marks, rules);
+        let committed = archive.commit(batch).await.expect("a batch that follows on is committed");
+        assert_eq!(committed.effects, expected, "a commit does what the core says");
+        self.videos.extend(expected.videos.into_iter().map(|state| (state.video_id.clone(), state)));
+        self.sightings.extend(expected.identities);
+        for change in expected.marks {
+            match change.now {
+                Some(log2) => self.marks.insert(change.key, log2),
+                None => self.marks.remove(&change.key),
+            };
+        }
+        for numbered in expected.comments {
+            self.comments.entry(numbered.comment.video_id.clone()).or_default().push(numbered.comment);
+        }
+    }
+
+    /// Checks that the archive reads back as what this holds.
+    pub async fn check(&self, archive: &dyn Archive) {
+        let held = archive.videos_after(None, self.videos.len() + 10).await.unwrap();
+        assert_eq!(held, self.videos.values().cloned().collect::<Vec<_>>(), "the archive holds these videos");
+        let ids: Vec<VideoId> = self.videos.keys().cloned().collect();
+        let heads: Vec<u64> = self.videos.values().map(|state| state.last_seq).collect();
+        let marks: Vec<MarkKey> = self.marks.keys().copied().collect();
+        let held = archive.rebuilding().marks(None, &marks).await.unwrap();
+        assert_eq!(held.into_iter().collect::<HashMap<_, _>>(), self.marks, "the marks are set");
+        assert_eq!(archive.heads(&ids).await.unwrap(), heads, "the heads are the last numbers");
+        let mut comments = 0;
+        for (video, expected) in &self.comments {
+            let page = liverank_adapters::archive::Page::After(0);
+            let held = archive.comments(video, page, expected.len() + 10).await.unwrap();
+            assert_eq!(&held, expected, "the comments of {video}");
+            comments += expected.len() as u64;
+        }
+        assert_eq!(archive.comment_count().await.unwrap(), comments, "the number of comments");
+    }
+}

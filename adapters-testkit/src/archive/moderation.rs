@@ -1,0 +1,326 @@
+//! Moderation: comments that are removed, restrictions, and the audit log.
+
+use liverank_core::comment::EntryKind;
+use liverank_core::counting::{Batch, Rules};
+use liverank_core::moderation::{
+    Action, ActorRole, Changed, CommentRules, Moderation, Outcome, Restriction, Rule, RuleChange, RuleName,
+    Scope,
+};
+use liverank_core::{CommentId, Interaction};
+
+use super::log::{BEGIN, Log, comment, user, video};
+use liverank_adapters::Archive;
+use liverank_adapters::archive::{AuditPlace, CommitError, Finished, Page, pinned};
+
+fn moderated(on: Option<&str>, id: &str, action: Action) -> Interaction {
+    let moderation = Moderation { action, role: ActorRole::Moderator, reason: Some("spam".into()) };
+    moderation.into_record(user("mod"), on.map(video), id.parse().unwrap(), BEGIN)
+}
+
+fn delete(on: &str, comment: &str, id: &str) -> Interaction {
+    moderated(Some(on), id, Action::Delete { comment_id: comment.parse().unwrap() })
+}
+
+fn restrict(name: &str, id: &str, until: Option<i64>) -> Interaction {
+    let (kind, scope) = (Restriction::Mute, Scope::Video(video("v")));
+    moderated(None, id, Action::Restrict { userid: user(name), kind, scope, until })
+}
+
+fn lift(name: &str, id: &str) -> Interaction {
+    let (kind, scope) = (Restriction::Mute, Scope::Video(video("v")));
+    moderated(None, id, Action::Lift { userid: user(name), kind, scope })
+}
+
+fn set_rules(scope: Scope, slow: Option<u32>, id: &str) -> Interaction {
+    let rules = slow.map(|slow| CommentRules { slow_seconds: Some(slow), ..CommentRules::default() });
+    moderated(None, id, Action::SetRules { scope, rules })
+}
+
+/// The user and the restriction of a change.
+fn restriction(change: &RuleChange) -> (&str, Option<&Rule>) {
+    match &change.what {
+        Changed::Restriction { userid, rule } => (userid.as_str(), rule.as_ref()),
+        Changed::Comments { .. } => panic!("no restriction: {change:?}"),
+    }
+}
+
+/// What a video's channel holds: text, and the number that an entry removes.
+async fn channel(archive: &dyn Archive, id: &str) -> Vec<(String, Option<u64>)> {
+    let held = archive.comments(&video(id), Page::After(0), 100).await.unwrap();
+    assert!(held.iter().zip(1..).all(|(entry, seq)| entry.seq == seq), "numbered without a hole");
+    held.into_iter().map(|entry| (entry.text, entry.entry.removes())).collect()
+}
+
+fn channel_of(expected: &[(&str, Option<u64>)]) -> Vec<(String, Option<u64>)> {
+    expected.iter().map(|(text, removes)| ((*text).to_owned(), *removes)).collect()
+}
+
+/// Comments, and deletions in the same batch and in a later one.
+fn batches(log: &mut Log) -> Vec<Batch> {
+    vec![
+        log.on_one([comment("v", "a", "one"), comment("v", "b", "two"), delete("v", "b", "m1")]),
+        log.batch([(0, comment("v", "c", "three")), (1, comment("w", "d", "another video's"))]),
+        log.batch([
+            (0, delete("v", "a", "m2")),
+            (0, delete("v", "a", "m2")),
+            (2, restrict("ann", "m3", None)),
+        ]),
+        log.batch([
+            (0, delete("v", "nobody", "m4")),
+            (2, restrict("ben", "m5", Some(7))),
+            (2, lift("ann", "m6")),
+        ]),
+    ]
+}
+
+const CHANNEL: [(&str, Option<u64>); 6] =
+    [("", None), ("", None), ("", Some(2)), ("three", None), ("", Some(1)), ("", None)];
+
+pub async fn what_is_deleted_is_not_there_any_more(archive: &dyn Archive) {
+    let mut log = Log::new();
+    for batch in batches(&mut log) {
+        archive.commit(&batch).await.unwrap();
+    }
+    assert_eq!(channel(archive, "v").await, channel_of(&CHANNEL));
+    assert_eq!(channel(archive, "w").await, channel_of(&[("another video's", None)]), "of its video only");
+    assert_eq!(archive.heads(&[video("v")]).await.unwrap(), [6]);
+    let id = |id: &str| CommentId::parse(id).unwrap();
+    let gone = archive.comment(&video("v"), &id("a")).await.unwrap().expect("that it was there is known");
+    assert_eq!((gone.text.as_str(), gone.entry, gone.seq), ("", EntryKind::Removed, 1));
+    let from_log = archive.comments_from(0, 0, 100).await.unwrap();
+    let texts: Vec<&str> = from_log.iter().map(|numbered| numbered.comment.text.as_str()).collect();
+    assert_eq!(texts, ["", "", "", "three", "", ""], "what is published again is without them, too");
+}
+
+pub async fn restrictions_are_followed_by_revision(archive: &dyn Archive) {
+    let mut log = Log::new();
+    assert_eq!(archive.moderation().rules_since(0, 10).await.unwrap(), []);
+    for batch in batches(&mut log) {
+        archive.commit(&batch).await.unwrap();
+    }
+    let all = archive.moderation().rules_since(0, 10).await.unwrap();
+    let told: Vec<_> = all
+        .iter()
+        .map(|change| (restriction(change).0, change.revision, restriction(change).1.map(|rule| rule.until)))
+        .collect();
+    assert_eq!(told, [("ben", 2, Some(Some(7))), ("ann", 3, None)], "each as it is now, in order");
+    assert_eq!(archive.moderation().rules_since(0, 1).await.unwrap(), all[..1]);
+    assert_eq!(archive.moderation().rules_since(2, 10).await.unwrap(), all[1..]);
+    assert_eq!(archive.moderation().rules_since(3, 10).await.unwrap(), []);
+    archive.commit(&log.batch([(2, restrict("ann", "m7", Some(9)))])).await.unwrap();
+    let again = archive.moderation().rules_since(3, 10).await.unwrap();
+    assert_eq!((again.len(), again[0].revision), (1, 4));
+    let rule = restriction(&again[0]).1.unwrap();
+    assert_eq!((rule.by.as_str(), rule.reason.as_deref(), rule.at), ("mod", Some("spam"), BEGIN));
+}
+
+/// A revision, and the place and the slow mode of rules of comments.
+type Told = (u64, Option<(Scope, Option<u32>)>);
+
+pub async fn rules_of_comments_are_in_the_order_of_restrictions(archive: &dyn Archive) {
+    let mut log = Log::new();
+    let on_v = || Scope::Video(video("v"));
+    let batch = log.batch([
+        (2, set_rules(Scope::Everywhere, Some(1), "m1")),
+        (2, restrict("ann", "m2", None)),
+        (2, set_rules(on_v(), Some(2), "m3")),
+        (2, set_rules(Scope::Owner(user("o")), Some(3), "m4")),
+    ]);
+    archive.commit(&batch).await.unwrap();
+    let told = |changes: Vec<RuleChange>| -> Vec<Told> {
+        let what = |change: &RuleChange| match &change.what {
+            Changed::Restriction { .. } => None,
+            Changed::Comments { scope, rules } => {
+                Some((scope.clone(), rules.as_ref().and_then(|rules| rules.rules.slow_seconds)))
+            }
+        };
+        changes.iter().map(|change| (change.revision, what(change))).collect()
+    };
+    let (all, owner) = (Some((Scope::Everywhere, Some(1))), Some((Scope::Owner(user("o")), Some(3))));
+    let video_v = Some((on_v(), Some(2)));
+    let held = archive.moderation();
+    let expected = [(1, all.clone()), (2, None), (3, video_v.clone()), (4, owner.clone())];
+    assert_eq!(told(held.rules_since(0, 10).await.unwrap()), expected);
+    assert_eq!(
+        told(held.comment_rules_since(0, 10).await.unwrap()),
+        [(1, all), (3, video_v), (4, owner.clone())]
+    );
+    assert_eq!(told(held.comment_rules_since(3, 10).await.unwrap()), [(4, owner.clone())]);
+    assert_eq!(
+        (held.comment_rules_since(0, 2).await.unwrap().len(), held.comment_rules_count().await.unwrap()),
+        (2, 3)
+    );
+    let batch = log.batch([
+        (2, set_rules(Scope::Everywhere, None, "m5")),
+        (2, set_rules(on_v(), Some(9), "m6")),
+        (2, lift("ann", "m7")),
+    ]);
+    archive.commit(&batch).await.unwrap();
+    let (gone, video_v) = (Some((Scope::Everywhere, None)), Some((on_v(), Some(9))));
+    assert_eq!(
+        told(held.rules_since(0, 10).await.unwrap()),
+        [(4, owner.clone()), (5, gone), (6, video_v.clone()), (7, None)]
+    );
+    assert_eq!(told(held.comment_rules_since(0, 10).await.unwrap()), [(4, owner), (6, video_v)]);
+    assert_eq!(held.comment_rules_count().await.unwrap(), 2);
+    let change = held.comment_rules_since(4, 1).await.unwrap().remove(0);
+    let Changed::Comments { rules: Some(rules), .. } = change.what else { panic!("they are in force") };
+    assert_eq!((rules.by.as_str(), rules.reason.as_deref(), rules.at), ("mod", Some("spam"), BEGIN));
+}
+
+pub async fn everything_that_was_done_is_in_the_audit_log(archive: &dyn Archive) {
+    let mut log = Log::new();
+    assert_eq!(archive.moderation().audit(None, 10).await.unwrap(), []);
+    for batch in batches(&mut log) {
+        archive.commit(&batch).await.unwrap();
+    }
+    let all = archive.moderation().audit(None, 10).await.unwrap();
+    let ids: Vec<&str> = all.iter().map(|entry| entry.record.event_id.as_ref().unwrap().as_str()).collect();
+    assert_eq!(ids, ["m6", "m5", "m4", "m3", "m2", "m1"], "newest first, and a repeat is no second action");
+    assert_eq!(all[5].record, delete("v", "b", "m1"), "all of it");
+    let second = archive.moderation().audit(Some(AuditPlace::of(&all[1])), 2).await.unwrap();
+    assert_eq!(second, all[2..4], "page by page");
+}
+
+fn pin(on: &str, comment: Option<&str>, id: &str) -> Interaction {
+    let comment_id = comment.map(|id| id.parse().unwrap());
+    moderated(Some(on), id, Action::Pin { comment_id })
+}
+
+fn shadow(on: &str, comment: &str, text: &str) -> Interaction {
+    let (comment_id, text) = (comment.parse().unwrap(), text.to_owned());
+    let action = Action::Shadow { comment_id, text, reply_to: None };
+    let moderation = Moderation { action, role: ActorRole::Author, reason: None };
+    moderation.into_record(user("troll"), Some(video(on)), comment.parse().unwrap(), BEGIN)
+}
+
+pub async fn the_last_pin_is_in_force_while_its_comment_is(archive: &dyn Archive) {
+    let mut log = Log::new();
+    let pinned = async || pinned(archive, &video("v")).await.unwrap().map(|comment| comment.text);
+    assert_eq!(pinned().await, None);
+    let commit = async |batch: Batch| archive.commit(&batch).await.unwrap();
+    commit(log.on_one([comment("v", "a", "one"), comment("v", "b", "two"), pin("v", Some("a"), "m1")])).await;
+    assert_eq!(pinned().await.as_deref(), Some("one"), "in the batch of its comment");
+    commit(log.on_one([pin("v", Some("b"), "m2"), comment("w", "c", "other")])).await;
+    assert_eq!(pinned().await.as_deref(), Some("two"));
+    // What is not there, and what is another video's, is no pin.
+    commit(log.on_one([pin("v", Some("x"), "m3"), pin("v", Some("c"), "m4")])).await;
+    assert_eq!(pinned().await.as_deref(), Some("two"));
+    commit(log.on_one([delete("v", "b", "m5")])).await;
+    assert_eq!(pinned().await, None, "it was removed");
+    commit(log.on_one([pin("v", Some("a"), "m6"), pin("v", None, "m7")])).await;
+    assert_eq!(pinned().await, None);
+    assert_eq!(archive.heads(&[video("v")]).await.unwrap(), [9], "each has a number");
+}
+
+pub async fn a_shadowed_comment_is_numbered_and_counts_for_nothing(archive: &dyn Archive) {
+    let mut log = Log::new();
+    let batch = log.on_one([
+        comment("v", "a", "one"),
+        shadow("v", "s", "hidden"),
+        shadow("v", "s", "hidden"),
+        pin("v", Some("s"), "m1"),
+    ]);
+    archive.commit(&batch).await.unwrap();
+    let held = archive.comments(&video("v"), Page::After(0), 10).await.unwrap();
+    let told: Vec<_> = held.iter().map(|entry| (entry.seq, entry.text.as_str(), &entry.entry)).collect();
+    assert_eq!(
+        told,
+        [(1, "one", &EntryKind::Comment), (2, "hidden", &EntryKind::Shadowed), (3, "", &EntryKind::Removed)],
+        "a repeat is none, and what nobody sees cannot be pinned"
+    );
+    assert_eq!(held[1].user_id, user("troll"));
+    let state = archive.video(&video("v")).await.unwrap().unwrap();
+    assert_eq!((state.counters.comments, state.last_seq), (1, 3));
+    let done = archive.moderation().audit(None, 10).await.unwrap();
+    assert_eq!(done.len(), 1, "it is no moderator's doing");
+    archive.commit(&log.on_one([delete("v", "s", "m2")])).await.unwrap();
+    let gone = archive.comment(&video("v"), &"s".parse().unwrap()).await.unwrap().unwrap();
+    assert_eq!((gone.text.as_str(), gone.entry), ("", EntryKind::Removed));
+}
+
+fn hold(on: &str, comment: &str, text: &str) -> Interaction {
+    let (comment_id, text) = (comment.parse().unwrap(), text.to_owned());
+    let action = Action::Hold { comment_id, text, reply_to: None, rule: RuleName::Words };
+    let moderation = Moderation { action, role: ActorRole::Author, reason: None };
+    moderation.into_record(user("ann"), Some(video(on)), comment.parse().unwrap(), BEGIN)
+}
+
+fn review(on: &str, comment: &str, outcome: Outcome, id: &str) -> Interaction {
+    moderated(Some(on), id, Action::Review { comment_id: comment.parse().unwrap(), outcome })
+}
+
+pub async fn a_held_comment_waits_beside_the_channel(archive: &dyn Archive) {
+    let mut log = Log::new();
+    let held = archive.moderation();
+    let commit = async |batch: Batch| archive.commit(&batch).await.unwrap();
+    let committed = commit(log.batch([
+        (0, hold("v", "h1", "one")),
+        (1, hold("w", "h2", "two")),
+        (0, hold("v", "h1", "again")),
+        (0, comment("v", "c", "shown")),
+    ]))
+    .await;
+    assert_eq!(committed.effects.comments.len(), 1, "nobody is told of what waits");
+    assert_eq!(channel(archive, "v").await, channel_of(&[("shown", None)]));
+    assert_eq!(archive.heads(&[video("v"), video("w")]).await.unwrap(), [1, 0]);
+    assert!(archive.video(&video("w")).await.unwrap().is_none(), "it makes nobody an owner");
+    let texts = async |after, limit| -> Vec<String> {
+        held.held(after, limit).await.unwrap().into_iter().map(|held| held.text).collect()
+    };
+    assert_eq!(texts(None, 10).await, ["one", "two"], "oldest first, and a repeat is none");
+    assert_eq!(held.held_count().await.unwrap(), 2);
+    let first = held.held(None, 1).await.unwrap().remove(0);
+    assert_eq!((first.user.as_str(), first.rule, first.timestamp), ("ann", RuleName::Words, BEGIN));
+    assert_eq!(texts(Some(AuditPlace::of_held(&first)), 10).await, ["two"]);
+    let id: CommentId = "h1".parse().unwrap();
+    assert_eq!(held.held_comment(&video("v"), &id).await.unwrap(), Some(first.clone()));
+    assert_eq!(held.held_comment(&video("w"), &id).await.unwrap(), None);
+    // Released by two moderators at once: it is one comment.
+    commit(log.on_one([
+        first.released(BEGIN + 9),
+        review("v", "h1", Outcome::Release, "m1"),
+        first.released(BEGIN + 10),
+        review("v", "h1", Outcome::Release, "m2"),
+    ]))
+    .await;
+    assert_eq!(channel(archive, "v").await, channel_of(&[("shown", None), ("one", None)]));
+    assert_eq!(archive.video(&video("v")).await.unwrap().unwrap().counters.comments, 2);
+    // One that waits and is refused in the same batch.
+    commit(log.on_one([hold("v", "h3", "three"), review("v", "h3", Outcome::Reject, "m3")])).await;
+    commit(log.on_one([review("w", "h2", Outcome::Reject, "m4")])).await;
+    assert_eq!(texts(None, 10).await, Vec::<String>::new());
+    assert_eq!(held.held_count().await.unwrap(), 0);
+    assert_eq!(channel(archive, "v").await.len(), 2);
+    let done: Vec<_> = held.audit(None, 10).await.unwrap();
+    assert_eq!(done.len(), 4, "reviews, and nobody's comments");
+}
+
+pub async fn a_replay_removes_again(archive: &dyn Archive) {
+    let mut log = Log::new();
+    let batches = batches(&mut log);
+    for batch in &batches {
+        archive.commit(batch).await.unwrap();
+    }
+    let rules = archive.moderation().rules_since(0, 10).await.unwrap();
+    let audit = archive.moderation().audit(None, 10).await.unwrap();
+    let replay = archive.rebuilding().replay(&Rules::default(), None, &|_, _| ()).await.unwrap();
+    // In other batches than at first.
+    let mut whole = Batch::default();
+    for batch in batches {
+        whole.append(batch);
+    }
+    match replay.archive().commit(&whole).await {
+        Ok(_) | Err(CommitError::Fenced { .. }) => {}
+        Err(error) => panic!("{error}"),
+    }
+    let Finished::Done { renumbered, .. } = replay.finish(false, &|_, _| ()).await.unwrap() else {
+        panic!("it was not behind")
+    };
+    assert!(!renumbered, "viewers go on where they are");
+    assert_eq!(channel(archive, "v").await, channel_of(&CHANNEL));
+    assert_eq!(archive.moderation().rules_since(0, 10).await.unwrap(), rules);
+    assert_eq!(archive.moderation().audit(None, 10).await.unwrap(), audit);
+    archive.commit(&log.batch([(2, restrict("cy", "m8", None))])).await.unwrap();
+    assert_eq!(archive.moderation().rules_since(3, 10).await.unwrap()[0].revision, 4, "and counts on");
+}

@@ -1,0 +1,241 @@
+//! Generations, rules and whole archives that change while consumers go on committing.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use futures::future::join_all;
+use liverank_core::Kind;
+use liverank_core::counting::{Batch, RecordFingerprint, Rules, identity};
+use liverank_core::score::{Weights, points};
+
+use super::log::{BEGIN, Log, Model, comment, does, named, offsets, video, view};
+use liverank_adapters::Archive;
+use liverank_adapters::archive::{CommitError, Finished, Page, Position, RebuildError, Replay};
+
+const QUIET: &(dyn Fn(u64, u64) + Send + Sync) = &|_, _| {};
+
+fn heavier() -> Rules {
+    let weights = Weights { view: 5_000, like: 1, comment: 7_000, share: 11, ..Weights::default() };
+    Rules { weights, ..Rules::default() }
+}
+
+pub async fn the_last_record_is_known_again(archive: &dyn Archive) {
+    let mut log = Log::new();
+    let mark = RecordFingerprint { broker_time: BEGIN + 7, digest: u64::MAX - 1 };
+    let mut batch = log.on_one([view("v"), view("v")]);
+    batch.spans[0].last = Some(mark);
+    archive.commit(&batch).await.unwrap();
+    let stands = Position { next: 2, last: Some(mark) };
+    assert_eq!(archive.offsets(&[0, 1]).await.unwrap(), [stands, Position::default()]);
+    assert_eq!(archive.take_up(&[1, 0]).await.unwrap(), [Position::default(), stands], "in the order asked");
+    archive.commit(&log.unreadable(0, 2)).await.unwrap();
+    let stands = Position { next: 4, last: None };
+    assert_eq!(archive.offsets(&[0]).await.unwrap(), [stands], "a mark is that of the last record only");
+}
+
+pub async fn a_generation_is_bumped(archive: &dyn Archive) {
+    let mut log = Log::new();
+    let before = archive.meta().await.unwrap().unwrap();
+    assert_eq!(
+        archive.commit(&log.on_one([view("v")])).await.unwrap().meta,
+        before,
+        "a commit tells what is in force"
+    );
+    let after = archive.rebuilding().bump_generation().await.unwrap();
+    assert_eq!(after.generation, before.generation + 1);
+    assert_eq!((&after.rules, &after.numbering), (&before.rules, &before.numbering));
+    assert_eq!(archive.meta().await.unwrap().as_ref(), Some(&after));
+    assert_eq!(archive.commit(&log.on_one([view("v")])).await.unwrap().meta, after);
+    assert_eq!(archive.commit(&Batch::default()).await.unwrap().meta, after, "also one of nothing");
+}
+
+pub async fn scores_change_and_counts_stay(archive: &dyn Archive) {
+    let mut log = Log::new();
+    let mut model = Model::default();
+    let events = (0..2500).map(|at| does(&format!("v{at}"), Kind::ALL[at % 5]));
+    model.commit(archive, &log.on_one(events), &Rules::default()).await;
+    let other =
+        Rules { weights: Weights { watch_threshold_ms: 1, ..Weights::default() }, ..Rules::default() };
+    let refused = archive.rebuilding().rescore(&other, QUIET).await;
+    assert!(matches!(&refused, Err(RebuildError::Refused(why)) if why.contains("threshold")), "{refused:?}");
+    let before = archive.meta().await.unwrap().unwrap();
+    let after = archive.rebuilding().rescore(&heavier(), QUIET).await.unwrap();
+    assert_eq!((after.generation, after.rules), (before.generation + 1, heavier()));
+    model.check(archive).await;
+    check_scores(archive).await;
+    model.commit(archive, &log.on_one([does("v1", Kind::Like), comment("v1", "c", "hi")]), &heavier()).await;
+    model.check(archive).await;
+    check_scores(archive).await;
+    // Another half-life: what was decayed by the old one says nothing.
+    let slower = Rules { half_life_ms: 1_000, ..heavier() };
+    archive.rebuilding().rescore(&slower, QUIET).await.unwrap();
+    let held = archive.videos_after(None, 5000).await.unwrap();
+    assert!(held.len() == 2500 && held.iter().all(|state| state.trending == f64::NEG_INFINITY));
+    assert_eq!(held.iter().map(|state| state.counters.likes).sum::<i64>(), 501, "counts stay");
+}
+
+/// Every score is what the counts make of it by the rules in force, and numbers have no hole.
+pub async fn check_scores(archive: &dyn Archive) {
+    let cut = archive.rebuilding().cut(None).await.unwrap();
+    for video in &cut.videos {
+        let expected = points(video.state.counters.score(&cut.meta.rules.weights));
+        assert_eq!(video.score.to_bits(), expected.to_bits(), "the score of {}", video.state.video_id);
+    }
+    let heads = cut.videos.iter().filter(|video| video.state.last_seq > 0);
+    let heads: Vec<_> =
+        heads.map(|video| (&video.state.video_id, video.state.last_seq, video.state.last_seq)).collect();
+    let tallies: Vec<_> =
+        cut.comments.iter().map(|tally| (&tally.video_id, tally.count, tally.last)).collect();
+    assert_eq!(tallies, heads, "as many comments as the head says");
+}
+
+/// Commits until told to stop, on one partition; answers how many likes of `v` and comments that made.
+async fn keep_committing(archive: &dyn Archive, partition: u32, stop: &AtomicBool) -> i64 {
+    let mut log = Log::new();
+    let mut made = 0;
+    while !stop.load(Ordering::Relaxed) {
+        let own = format!("own{partition}-{}", made % 50);
+        let events = [does("v", Kind::Like), comment("v", &format!("{partition}-{made}"), "hi"), view(&own)];
+        let batch = log.batch(events.map(|event| (partition, event)));
+        archive.commit(&batch).await.expect("a rebuild costs no commit");
+        made += 1;
+    }
+    made
+}
+
+pub async fn commits_race_with_rescores(archive: &dyn Archive) {
+    let mut log = Log::new();
+    let events = (0..3000).map(|at| (9, view(&format!("old{at}"))));
+    archive.commit(&log.batch(events)).await.unwrap();
+    let stop = AtomicBool::new(false);
+    let rebuilds = async {
+        for round in 1..=4u64 {
+            let rules = if round % 2 == 1 { heavier() } else { Rules::default() };
+            let meta = archive.rebuilding().rescore(&rules, QUIET).await.expect("a rescore beside commits");
+            assert_eq!((meta.generation, meta.rules), (round + 1, rules));
+            check_scores(archive).await;
+        }
+        stop.store(true, Ordering::Relaxed);
+    };
+    let writers = join_all((0..3).map(|partition| keep_committing(archive, partition, &stop)));
+    let (made, ()) = futures::join!(writers, rebuilds);
+    let made: i64 = made.into_iter().sum();
+    assert!(made >= 8, "writers that wait for the rebuild prove nothing: {made}");
+    let held = archive.video(&video("v")).await.unwrap().unwrap();
+    assert_eq!((held.counters.likes, held.counters.comments, held.last_seq), (made, made, made as u64));
+    assert_eq!(
+        archive
+            .videos_after(Some(&video("old")), 5000)
+            .await
+            .unwrap()
+            .iter()
+            .filter(|state| state.video_id.as_str().starts_with("old"))
+            .count(),
+        3000
+    );
+    check_scores(archive).await;
+}
+
+/// Counts the batches into a replay that its archive has not yet, and finishes.
+async fn replayed(replay: &dyn Replay, batches: &[Batch]) -> Finished {
+    for batch in batches {
+        match replay.archive().commit(batch).await {
+            Ok(_) | Err(CommitError::Fenced { .. }) => {}
+            Err(error) => panic!("{error}"),
+        }
+    }
+    replay.finish(false, QUIET).await.unwrap()
+}
+
+pub async fn a_replay_gives_the_same_archive(archive: &dyn Archive) {
+    let mut log = Log::new();
+    let mut model = Model::default();
+    let mut batches = Vec::new();
+    for round in 0..5 {
+        let events: Vec<_> = (0..40)
+            .flat_map(|at| {
+                let id = format!("v{}", at % 7);
+                [
+                    (at % 3, comment(&id, &format!("c{round}-{at}"), "hi")),
+                    (at % 3, named(&id, &format!("e{at}"))),
+                ]
+            })
+            .collect();
+        let batch = log.batch(events);
+        model.commit(archive, &batch, &Rules::default()).await;
+        batches.push(batch);
+    }
+    archive.take_up(&[0, 1, 2]).await.unwrap();
+    let before = archive.rebuilding().cut(None).await.unwrap();
+    let replay = archive.rebuilding().replay(&Rules::default(), None, QUIET).await.unwrap();
+    assert_eq!(archive.rebuilding().cut(None).await.unwrap(), before, "the archive goes on serving");
+    let stand = offsets(archive, &[0, 1, 2]).await;
+    match replayed(&*replay, &batches[..3]).await {
+        Finished::Behind(mut behind) => {
+            behind.sort_unstable();
+            assert_eq!(behind, [(0, stand[0]), (1, stand[1]), (2, stand[2])], "how far it has to count");
+        }
+        done @ Finished::Done { .. } => panic!("it was behind: {done:?}"),
+    }
+    let Finished::Done { meta, renumbered } = replayed(&*replay, &batches).await else {
+        panic!("it was not behind")
+    };
+    assert!(!renumbered && meta.generation == before.meta.generation + 1, "{meta:?}");
+    let after = archive.rebuilding().cut(None).await.unwrap();
+    assert_eq!(
+        (&after.videos, &after.comments, &after.positions),
+        (&before.videos, &before.comments, &before.positions)
+    );
+    assert_eq!((&after.meta, &after.meta.numbering), (&meta, &before.meta.numbering));
+    model.check(archive).await;
+    let again = log.batch([(1, comment("v1", "c0-0", "hi")), (1, named("v1", "e3")), (2, view("v2"))]);
+    model.commit(archive, &again, &Rules::default()).await;
+    model.check(archive).await;
+}
+
+pub async fn a_replay_that_numbers_otherwise_says_so(archive: &dyn Archive) {
+    let mut log = Log::new();
+    let batch = log.batch([(0, comment("v", "a", "hi")), (1, comment("v", "b", "hi"))]);
+    archive.commit(&batch).await.unwrap();
+    let before = archive.meta().await.unwrap().unwrap();
+    let mut other = batch.clone();
+    other.records.reverse();
+    let rules = Rules {
+        weights: Weights { watch_threshold_ms: 1, ..Weights::default() },
+        half_life_ms: 5,
+        ..Rules::default()
+    };
+    let replay = archive.rebuilding().replay(&rules, None, QUIET).await.unwrap();
+    let Finished::Done { meta, renumbered } = replayed(&*replay, &[other]).await else {
+        panic!("it was not behind")
+    };
+    assert!(renumbered && meta.numbering != before.numbering, "{meta:?}");
+    assert_eq!((meta.rules, meta.generation), (rules, before.generation + 1));
+    let texts = archive.comments(&video("v"), Page::After(0), 10).await.unwrap();
+    assert_eq!(texts.iter().map(|comment| comment.id.as_str()).collect::<Vec<_>>(), ["b", "a"]);
+}
+
+pub async fn a_replay_may_be_given_up(archive: &dyn Archive) {
+    let mut log = Log::new();
+    let mut model = Model::default();
+    let batch = log.on_one([comment("v", "a", "hi"), named("v", "e")]);
+    model.commit(archive, &batch, &Rules::default()).await;
+    let replay = archive.rebuilding().replay(&heavier(), None, QUIET).await.unwrap();
+    replay.archive().commit(&batch).await.unwrap();
+    replay.abandon().await.unwrap();
+    let begun_anew = archive.rebuilding().replay(&heavier(), None, QUIET).await.unwrap();
+    assert_eq!(offsets(begun_anew.archive(), &[0]).await, [0], "nothing is left of it");
+    begun_anew.abandon().await.unwrap();
+    model.commit(archive, &log.on_one([named("v", "e"), view("v")]), &Rules::default()).await;
+    model.check(archive).await;
+    assert_eq!(archive.meta().await.unwrap().unwrap().generation, 1);
+}
+
+pub async fn identities_are_looked_up(archive: &dyn Archive) {
+    let mut log = Log::new();
+    archive.commit(&log.on_one([named("v", "e"), comment("v", "c", "hi")])).await.unwrap();
+    let name = identity(&named("v", "e")).unwrap();
+    let asked = [&name, "c:c", "e:c", "e:e"].map(str::to_owned);
+    let mut held = archive.rebuilding().sightings(None, &asked).await.unwrap();
+    held.sort();
+    assert_eq!(held, [("c:c".to_owned(), BEGIN + 1), (name, BEGIN)]);
+}

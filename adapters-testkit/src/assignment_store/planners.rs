@@ -1,0 +1,175 @@
+//! Checks of what planners order: terms, cordons, and that a planner whose term is over changes nothing.
+
+use std::sync::Arc;
+
+use liverank_core::ReaderId;
+use liverank_core::handover::Lease;
+
+use super::{DAY, ODD, Store, all, assigned, far, readers, video};
+use liverank_adapters::assignment_store::{Closing, Cordon, MAX_EPOCH, Orders, Swapped, Term, TermGrant};
+
+/// Runs all checks; `fresh` makes a new, empty store for each.
+pub(super) async fn suite<F, Fut>(fresh: F)
+where
+    F: Fn() -> Fut,
+    Fut: Future<Output = Store>,
+{
+    terms_are_minted_by_compare_and_set(fresh().await).await;
+    of_many_that_would_plan_one_does(fresh().await).await;
+    what_an_old_term_orders_is_refused(fresh().await).await;
+    a_term_that_the_store_has_lost_is_believed(fresh().await).await;
+    an_impossible_term_is_refused(fresh().await).await;
+    the_lease_shown_last_is_kept(fresh().await).await;
+    cordons_are_kept_as_they_came(fresh().await).await;
+}
+
+/// Begins a term, which nobody else does.
+pub(super) async fn minted(store: &Store, holder: &str, expected: u64, seen: u64) -> u64 {
+    match store.mint_term(holder, None, expected, seen).await.unwrap() {
+        TermGrant::Held(term) => {
+            assert_eq!((term.holder.as_str(), term.beat), (holder, 0));
+            term.term
+        }
+        TermGrant::Lost(other) => panic!("nobody else is there, not {other:?}"),
+    }
+}
+
+fn term(term: u64, holder: &str, beat: u64) -> Term {
+    Term { term, holder: holder.to_owned(), lease: None, beat }
+}
+
+fn reader(id: &str) -> ReaderId {
+    ReaderId::parse(id).unwrap()
+}
+
+fn cordon(id: &str, closing: Closing) -> Cordon {
+    Cordon { reader: reader(id), closing, why: format!("because of \"{id}\"") }
+}
+
+async fn terms_are_minted_by_compare_and_set(store: Store) {
+    assert_eq!(store.orders().await.unwrap(), Orders::default());
+    assert_eq!(store.mint_term("p", None, 7, 0).await.unwrap(), TermGrant::Lost(None));
+    let first = minted(&store, "p", 0, 0).await;
+    let held = term(first, "p", 0);
+    assert_eq!(store.mint_term("q", None, 0, 0).await.unwrap(), TermGrant::Lost(Some(held)));
+    let beaten = term(first, "p", 42);
+    assert_eq!(store.renew_term(&beaten).await.unwrap(), TermGrant::Held(beaten.clone()));
+    assert_eq!(store.orders().await.unwrap().term, Some(beaten));
+    let seen = far();
+    let second = minted(&store, "ä \"q\"", first, seen).await;
+    assert!(second > seen, "{second} after {seen}");
+    let third = minted(&store, "r", second, 3).await;
+    assert!(third > second);
+    let now = term(third, "r", 0);
+    assert_eq!(store.renew_term(&term(second, "q", 1)).await.unwrap(), TermGrant::Lost(Some(now)));
+}
+
+async fn of_many_that_would_plan_one_does(store: Store) {
+    let mut expected = 0;
+    for _ in 0..20 {
+        let tries = (0..8).map(|at| {
+            let store = Arc::clone(&store);
+            tokio::spawn(async move { store.mint_term(&format!("p{at}"), None, expected, 0).await.unwrap() })
+        });
+        let outcomes: Vec<TermGrant> =
+            futures::future::join_all(tries).await.into_iter().map(Result::unwrap).collect();
+        let held: Vec<&Term> = outcomes
+            .iter()
+            .filter_map(|it| if let TermGrant::Held(term) = it { Some(term) } else { None })
+            .collect();
+        let [held] = held[..] else { panic!("{held:?} took office") };
+        assert_eq!(outcomes.iter().filter(|it| **it == TermGrant::Lost(Some(held.clone()))).count(), 7);
+        expected = held.term;
+    }
+}
+
+async fn what_an_old_term_orders_is_refused(store: Store) {
+    let old = minted(&store, "old", 0, 0).await;
+    let new = minted(&store, "new", old, 0).await;
+    let order = |expected, term| {
+        let store = Arc::clone(&store);
+        async move { store.assign(&video("v"), expected, &readers(&["r"]), 0, Some(term)).await.unwrap() }
+    };
+    assert_eq!(order(None, old).await, Swapped::Fenced(new));
+    assert!(all(&store).await.is_empty(), "it changed nothing");
+    let Swapped::Stored(stored) = order(None, new).await else { panic!("the term in force is obeyed") };
+    // What managers do by themselves needs no term, and an old epoch is told also to who is in office.
+    assigned(&store, "w", None, &["r"], 0).await;
+    assert_eq!(order(None, new).await, Swapped::Conflict(Some(stored.clone())));
+    assert_eq!(order(Some(stored.epoch()), old).await, Swapped::Fenced(new));
+    let cordon = cordon("r", Closing::Closed);
+    assert_eq!(store.cordon(old, &reader("r"), Some(&cordon)).await.unwrap(), Some(new));
+    assert_eq!(store.orders().await.unwrap().cordons, []);
+    assert_eq!(store.cordon(new, &reader("r"), Some(&cordon)).await.unwrap(), None);
+    assert_eq!(store.cordon(old, &reader("r"), None).await.unwrap(), Some(new));
+    assert_eq!(store.orders().await.unwrap().cordons, [cordon]);
+}
+
+async fn a_term_that_the_store_has_lost_is_believed(store: Store) {
+    let lost = far();
+    let ordered = store.assign(&video("v"), None, &readers(&["r"]), 0, Some(lost)).await.unwrap();
+    assert!(matches!(ordered, Swapped::Stored(_)));
+    assert_eq!(store.orders().await.unwrap().term, Some(term(lost, "", 0)));
+    let named = term(lost, "p", 9);
+    assert_eq!(store.renew_term(&named).await.unwrap(), TermGrant::Held(named));
+    assert_eq!(store.cordon(lost - 1, &reader("r"), None).await.unwrap(), Some(lost));
+    assert!(minted(&store, "q", lost, 0).await > lost);
+}
+
+async fn an_impossible_term_is_refused(store: Store) {
+    for impossible in [far() + DAY, 1 << 52, MAX_EPOCH, u64::MAX] {
+        let ordered = store.assign(&video("v"), None, &readers(&["r"]), 0, Some(impossible)).await;
+        assert!(ordered.is_err_and(|error| !error.is_transient()));
+        assert!(store.mint_term("p", None, 0, impossible).await.is_err());
+        assert!(store.renew_term(&term(impossible, "p", 1)).await.is_err());
+        assert!(store.cordon(impossible, &reader("r"), None).await.is_err());
+    }
+    assert_eq!(store.orders().await.unwrap(), Orders::default(), "they left no trace");
+}
+
+async fn the_lease_shown_last_is_kept(store: Store) {
+    let lease = |uid: &str, transitions| Some(Lease { uid: uid.to_owned(), transitions });
+    let stored = async || store.orders().await.unwrap().term.unwrap();
+    let mint = async |lease: Option<Lease>, expected| match store
+        .mint_term("p", lease.as_ref(), expected, 0)
+        .await
+        .unwrap()
+    {
+        TermGrant::Held(term) => term,
+        TermGrant::Lost(other) => panic!("nobody else is there, not {other:?}"),
+    };
+    let bare = mint(None, 0).await;
+    assert_eq!((bare.lease.clone(), stored().await), (None, bare.clone()));
+    let first = mint(lease("ä \"1\"", 3), bare.term).await;
+    assert_eq!((first.lease.clone(), stored().await), (lease("ä \"1\"", 3), first.clone()));
+    // Who did not take office left no lease behind.
+    let late = store.mint_term("late", lease("1", 9).as_ref(), bare.term, 0).await.unwrap();
+    assert_eq!(late, TermGrant::Lost(Some(first.clone())));
+    assert_eq!(stored().await, first);
+    // Neither a beat nor a planner without a lease forgets it, nor does a term that was lost.
+    let beaten = term(first.term, "p", 5);
+    let kept = Term { lease: first.lease.clone(), ..beaten.clone() };
+    assert_eq!(store.renew_term(&beaten).await.unwrap(), TermGrant::Held(kept));
+    let without = mint(None, first.term).await;
+    assert_eq!(without.lease, first.lease);
+    store.cordon(without.term + 7, &reader("r"), None).await.unwrap();
+    assert_eq!(stored().await, Term { lease: first.lease.clone(), ..term(without.term + 7, "", 0) });
+    let told_again = Term { lease: lease("2", u64::from(u32::MAX)), ..term(without.term + 7, "p", 1) };
+    assert_eq!(store.renew_term(&told_again).await.unwrap(), TermGrant::Held(told_again.clone()));
+    assert_eq!(stored().await, told_again);
+}
+
+async fn cordons_are_kept_as_they_came(store: Store) {
+    let term = minted(&store, "p", 0, 0).await;
+    let mut expected: Vec<Cordon> = ODD.iter().map(|id| cordon(id, Closing::Draining)).collect();
+    for cordon in &expected {
+        assert_eq!(store.cordon(term, &cordon.reader, Some(cordon)).await.unwrap(), None);
+    }
+    expected.sort_by(|a, b| a.reader.cmp(&b.reader));
+    assert_eq!(store.orders().await.unwrap().cordons, expected);
+    expected[3].closing = Closing::Closed;
+    assert_eq!(store.cordon(term, &expected[3].reader, Some(&expected[3])).await.unwrap(), None);
+    let open = expected.remove(0);
+    assert_eq!(store.cordon(term, &open.reader, None).await.unwrap(), None);
+    assert_eq!(store.orders().await.unwrap().cordons, expected);
+}

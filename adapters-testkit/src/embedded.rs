@@ -1,0 +1,39 @@
+//! The stores of `liverank up` that are in memory, and the assignments on a file.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use liverank_adapters::assignment_store::embedded::EmbeddedAssignments;
+use liverank_adapters::comment_bus::embedded::EmbeddedBus;
+use liverank_adapters::ranking_store::embedded::EmbeddedRanking;
+use liverank_adapters::{AssignmentStore, CommentBus, RankingStore};
+
+#[tokio::test]
+async fn rankings_keep_what_every_ranking_store_promises() {
+    crate::ranking_store::suite(|| async { Arc::new(EmbeddedRanking::new()) as Arc<dyn RankingStore> }).await;
+}
+
+#[tokio::test]
+async fn a_bus_keeps_what_every_comment_bus_promises() {
+    crate::comment_bus::suite(|| async { Arc::new(EmbeddedBus::new()) as Arc<dyn CommentBus> }).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn assignments_keep_what_every_assignment_store_promises() {
+    crate::assignment_store::suite(|| async {
+        Arc::new(EmbeddedAssignments::new()) as Arc<dyn AssignmentStore>
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn assignments_on_a_file_keep_it_too() {
+    let directory = tempfile::tempdir().unwrap();
+    let stores = AtomicUsize::new(0);
+    crate::assignment_store::suite(|| async {
+        let store = stores.fetch_add(1, Ordering::Relaxed);
+        let store = EmbeddedAssignments::open(&directory.path().join(store.to_string())).unwrap();
+        Arc::new(store) as Arc<dyn AssignmentStore>
+    })
+    .await;
+}

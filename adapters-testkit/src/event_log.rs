@@ -1,0 +1,350 @@
+//! What every log must do, told as small checks; each panics with what was promised and what was seen instead.
+//!
+//! The times in here are deadlines, generous enough for a broker that has to form a group first. What has to be fast
+//! is measured elsewhere.
+#![allow(clippy::unwrap_used, reason = "a suite of checks: the panic is its answer")]
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::future::Future;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures::future::join_all;
+
+use liverank_adapters::StoreError;
+use liverank_adapters::event_log::{
+    AppendError, ConsumerEvent, EventLog, PARTITIONS, RawRecord, RecordPosition, Start,
+};
+use member::Member;
+
+mod marks;
+mod member;
+mod reading;
+
+/// How long anything may take to come true.
+const DEADLINE: Duration = Duration::from_mins(1);
+/// A wait that a check lets pass on purpose, to see that nothing comes.
+const QUIET: Duration = Duration::from_millis(700);
+
+/// Runs every check, each on a log of its own: `fresh` gives a new, empty one that has not been opened.
+pub async fn suite<F, Fut>(fresh: F)
+where
+    F: Fn() -> Fut,
+    Fut: Future<Output = Arc<dyn EventLog>>,
+{
+    let log = async || {
+        let log = fresh().await;
+        log.open().await.expect("a fresh log opens");
+        log
+    };
+    a_fresh_log_is_empty(&*log().await).await;
+    a_key_keeps_its_partition_and_its_order(&*log().await).await;
+    what_was_appended_at_once_is_read_once(&*log().await).await;
+    the_log_s_time_never_goes_back(&*log().await).await;
+    too_large_is_refused_and_not_in_the_log(&*log().await).await;
+    reading::dead_letters_stay_out_of_the_log_and_are_found_again(&*log().await).await;
+    reading::dead_letters_are_removed_one_by_one(&*log().await).await;
+    reading::stretches_are_read_without_a_group(&*log().await).await;
+    reading::what_the_log_has_not_is_not_read(&*log().await).await;
+    nothing_is_read_before_start(&*log().await).await;
+    reading_starts_where_it_is_told_and_goes_back(&*log().await).await;
+    an_offset_that_the_log_has_not_is_an_error(&*log().await).await;
+    the_end_is_an_offset_to_start_from(&*log().await).await;
+    marks::the_marked_record_is_not_read_again(&*log().await).await;
+    marks::another_log_is_refused(&*log().await).await;
+    a_poll_is_bounded_and_wakes(&*log().await).await;
+    a_dropped_poll_loses_nothing(&*log().await).await;
+    members_share_and_take_over(&*log().await).await;
+    partitions_of_others_are_passed_over(&*log().await).await;
+}
+
+async fn append(log: &dyn EventLog, key: &str, value: &str) -> RecordPosition {
+    log.append(key.as_bytes(), value.as_bytes().to_vec()).await.expect("an append is acknowledged")
+}
+
+fn place(record: &RawRecord) -> (u32, u64) {
+    (record.partition, record.offset)
+}
+
+async fn a_fresh_log_is_empty(log: &dyn EventLog) {
+    assert_eq!(
+        log.end_offsets().await.unwrap(),
+        vec![0; PARTITIONS as usize],
+        "a fresh log has 12 empty ones"
+    );
+    log.health().expect("an opened log is healthy");
+    log.open().await.expect("opening again changes nothing");
+    assert_eq!(log.end_offsets().await.unwrap(), vec![0; PARTITIONS as usize]);
+}
+
+async fn a_key_keeps_its_partition_and_its_order(log: &dyn EventLog) {
+    let mut used = BTreeSet::new();
+    for key in (0..40).map(|at| format!("video-{at}")) {
+        let first = append(log, &key, "first").await;
+        let second = append(log, &key, "second").await;
+        assert_eq!(first.partition, second.partition, "records of {key} are in one partition");
+        assert!(second.offset > first.offset, "offsets grow: {first:?}, then {second:?}");
+        used.insert(first.partition);
+    }
+    assert!(used.len() > 6, "forty keys spread over more than half of the partitions, not only {used:?}");
+    let ends = log.end_offsets().await.unwrap();
+    assert!(ends.iter().sum::<u64>() >= 80, "the ends count what was appended: {ends:?}");
+}
+
+async fn what_was_appended_at_once_is_read_once(log: &dyn EventLog) {
+    const KEYS: usize = 40;
+    const EACH: usize = 25;
+    let one_key = async |key: String| {
+        let mut places = Vec::new();
+        for at in 0..EACH {
+            places.push((append(log, &key, &format!("{key}/{at}")).await, format!("{key}/{at}")));
+        }
+        places
+    };
+    let written = join_all((0..KEYS).map(|key| one_key(format!("k{key}")))).await;
+    for places in &written {
+        assert!(
+            places.windows(2).all(|pair| pair[0].0.offset < pair[1].0.offset),
+            "answers in order: {places:?}"
+        );
+        assert!(
+            places.windows(2).all(|pair| pair[0].0.partition == pair[1].0.partition),
+            "one partition a key"
+        );
+    }
+    let expected: BTreeMap<(u32, u64), String> =
+        written.into_iter().flatten().map(|(at, value)| ((at.partition, at.offset), value)).collect();
+    assert_eq!(expected.len(), KEYS * EACH, "no two appends share a place");
+
+    let mut member = Member::join(log).await;
+    member.read_until(KEYS * EACH).await;
+    let read: BTreeMap<(u32, u64), String> = member
+        .records
+        .iter()
+        .map(|record| (place(record), String::from_utf8(record.value.to_vec()).unwrap()))
+        .collect();
+    assert_eq!(member.records.len(), read.len(), "no record is delivered twice");
+    assert_eq!(read, expected, "what is read is what was acknowledged, at the places that were told");
+    for record in &member.records {
+        let key = record.key.as_deref().expect("an append has a key");
+        assert!(record.value.starts_with(key), "the key comes with its value");
+    }
+}
+
+async fn the_log_s_time_never_goes_back(log: &dyn EventLog) {
+    for at in 0..200 {
+        append(log, "one key", &at.to_string()).await;
+    }
+    let mut member = Member::join(log).await;
+    member.read_until(200).await;
+    let times: Vec<_> = member.records.iter().map(|record| record.broker_time).collect();
+    assert!(times.windows(2).all(|pair| pair[0] <= pair[1]), "the log's time goes back: {times:?}");
+    assert!(times[0] > 0, "the log notes when it took a record");
+}
+
+async fn too_large_is_refused_and_not_in_the_log(log: &dyn EventLog) {
+    let large = log.append(b"k", vec![b'x'; 2 << 20]).await;
+    assert!(matches!(large, Err(AppendError::TooLarge { bytes }) if bytes >= 2 << 20), "2 MiB: {large:?}");
+    assert_eq!(log.end_offsets().await.unwrap().iter().sum::<u64>(), 0, "what was refused is not in the log");
+    let fits = vec![b'y'; 512 << 10];
+    log.append(b"k", fits.clone()).await.expect("half a MiB fits");
+    let mut member = Member::join(log).await;
+    member.read_until(1).await;
+    assert_eq!(member.records[0].value, fits, "half a MiB comes back whole");
+    log.health().expect("a refused record is nobody's illness");
+}
+
+async fn nothing_is_read_before_start(log: &dyn EventLog) {
+    append(log, "k", "early").await;
+    let mut consumer = log.consume().await.unwrap();
+    let mut owned = BTreeSet::new();
+    let begun = Instant::now();
+    while owned.len() < PARTITIONS as usize {
+        assert!(begun.elapsed() < DEADLINE, "a single member is assigned everything, has {owned:?}");
+        match consumer.poll(100, QUIET).await.unwrap() {
+            ConsumerEvent::Assigned(partitions) => owned.extend(partitions),
+            ConsumerEvent::Revoked(partitions) => owned.retain(|at| !partitions.contains(at)),
+            ConsumerEvent::Records(records) => panic!("read before start: {records:?}"),
+            ConsumerEvent::Idle => {}
+        }
+    }
+    let quiet = consumer.poll(100, QUIET).await.unwrap();
+    assert_eq!(quiet, ConsumerEvent::Idle, "nothing is read before start");
+    consumer.start(&owned.iter().map(|at| Start::unmarked(*at, 0)).collect::<Vec<_>>()).await.unwrap();
+    let begun = Instant::now();
+    let records = loop {
+        assert!(begun.elapsed() < DEADLINE, "reads after start");
+        if let ConsumerEvent::Records(records) = consumer.poll(100, QUIET).await.unwrap() {
+            break records;
+        }
+    };
+    assert_eq!(records[0].value, "early");
+    consumer.report(&[(records[0].partition, records[0].offset + 1)]).await;
+}
+
+async fn reading_starts_where_it_is_told_and_goes_back(log: &dyn EventLog) {
+    let mut places = Vec::new();
+    for at in 0..20 {
+        places.push(append(log, "k", &at.to_string()).await);
+    }
+    let values = |member: &Member| -> Vec<String> {
+        member.records.iter().map(|record| String::from_utf8(record.value.to_vec()).unwrap()).collect()
+    };
+    let from = |at: usize| (at..20).map(|at| at.to_string()).collect::<Vec<_>>();
+    let mut member = Member::join(log).await;
+    member.start_at(places[12].partition, places[12].offset).await;
+    member.read_until(8).await;
+    assert_eq!(values(&member), from(12), "the offset given is the first one read");
+    for back in [5, 0, 19] {
+        member.records.clear();
+        member.start_at(places[back].partition, places[back].offset).await;
+        member.read_until(20 - back).await;
+        assert_eq!(values(&member), from(back), "goes back to {back}");
+    }
+    // Going back while records of before may be buffered: none of them may come after the first one asked for again.
+    member.start_at(places[0].partition, places[0].offset).await;
+    let first = member.consumer.poll(3, DEADLINE).await.unwrap();
+    assert!(matches!(&first, ConsumerEvent::Records(records) if records[0].value == "0"), "{first:?}");
+    member.records.clear();
+    member.start_at(places[10].partition, places[10].offset).await;
+    member.read_until(10).await;
+    assert_eq!(values(&member), from(10), "nothing buffered shows through");
+}
+
+async fn an_offset_that_the_log_has_not_is_an_error(log: &dyn EventLog) {
+    let at = append(log, "k", "only").await;
+    let mut member = Member::join(log).await;
+    member.start_is_refused(Start::unmarked(at.partition, at.offset + 1000)).await;
+}
+
+async fn the_end_is_an_offset_to_start_from(log: &dyn EventLog) {
+    let old = append(log, "k", "old").await;
+    let mut member = Member::join(log).await;
+    member.start_at(old.partition, old.offset + 1).await;
+    assert_eq!(
+        member.consumer.poll(10, QUIET).await.unwrap(),
+        ConsumerEvent::Idle,
+        "nothing stands after the end"
+    );
+    append(log, "k", "new").await;
+    member.read_until(1).await;
+    assert_eq!(member.records[0].value, "new");
+}
+
+async fn a_poll_is_bounded_and_wakes(log: &dyn EventLog) {
+    let mut member = Member::join(log).await;
+    member.start_everything().await;
+    let begun = Instant::now();
+    assert_eq!(member.consumer.poll(10, QUIET).await.unwrap(), ConsumerEvent::Idle);
+    let idle = begun.elapsed();
+    assert!(idle >= QUIET && idle < QUIET * 10, "an idle poll takes the time it was given, not {idle:?}");
+
+    let begun = Instant::now();
+    let (polled, _) = tokio::join!(member.consumer.poll(10, DEADLINE), append(log, "k", "wake"));
+    assert!(matches!(polled, Ok(ConsumerEvent::Records(_))), "{polled:?}");
+    assert!(begun.elapsed() < DEADLINE / 4, "an append wakes the one who waits, after {:?}", begun.elapsed());
+
+    join_all((0..50).map(|at| async move { append(log, &format!("k{at}"), "many").await })).await;
+    let mut seen = 0;
+    while seen < 50 {
+        match member.consumer.poll(7, DEADLINE).await.unwrap() {
+            ConsumerEvent::Records(records) => {
+                assert!((1..=7).contains(&records.len()), "1 to 7 records, not {}", records.len());
+                seen += records.len();
+            }
+            other => panic!("fifty records are there, not {other:?}"),
+        }
+    }
+    assert_eq!(seen, 50);
+}
+
+async fn a_dropped_poll_loses_nothing(log: &dyn EventLog) {
+    const RECORDS: usize = 300;
+    let mut member = Member::join(log).await;
+    member.start_everything().await;
+    let writing = async {
+        for at in 0..RECORDS {
+            append(log, &format!("k{at}"), &at.to_string()).await;
+        }
+    };
+    let reading = async {
+        let begun = Instant::now();
+        let mut wait = 0;
+        while member.records.len() < RECORDS {
+            assert!(begun.elapsed() < DEADLINE, "only {} of {RECORDS} arrived", member.records.len());
+            wait = (wait + 1) % 5;
+            let poll = member.consumer.poll(5, DEADLINE);
+            match tokio::time::timeout(Duration::from_millis(wait), poll).await {
+                Ok(Ok(ConsumerEvent::Records(records))) => member.records.extend(records),
+                Ok(other) => panic!("only records are to come, not {other:?}"),
+                Err(_) => {}
+            }
+        }
+    };
+    tokio::join!(writing, reading);
+    let distinct: BTreeSet<_> = member.records.iter().map(place).collect();
+    assert_eq!(distinct.len(), RECORDS, "each arrives once though polls are dropped");
+}
+
+async fn members_share_and_take_over(log: &dyn EventLog) {
+    let mut first = Member::join(log).await;
+    first.start_everything().await;
+    let mut second = Member::new(log.consume().await.unwrap());
+    let begun = Instant::now();
+    while first.owned.len() != 6 || second.owned.len() != 6 {
+        assert!(begun.elapsed() < DEADLINE, "two share evenly: {:?} and {:?}", first.owned, second.owned);
+        // The new one first: what the other one still holds must not be given to it.
+        second.step(Duration::from_millis(20)).await;
+        first.step(Duration::from_millis(20)).await;
+    }
+    assert!(first.owned.is_disjoint(&second.owned), "{:?} and {:?} overlap", first.owned, second.owned);
+
+    join_all((0..100).map(|at| async move { append(log, &format!("k{at}"), "shared").await })).await;
+    while first.records.len() + second.records.len() < 100 {
+        assert!(begun.elapsed() < DEADLINE, "all is read between the two");
+        first.step(Duration::from_millis(20)).await;
+        second.step(Duration::from_millis(20)).await;
+    }
+    let places: BTreeSet<_> = first.records.iter().chain(&second.records).map(place).collect();
+    assert_eq!(places.len(), 100, "each record is read by its owner only");
+    assert!(!second.records.is_empty() && !first.records.is_empty(), "both have work");
+
+    first.positions.extend(second.positions.iter().filter(|(at, _)| second.owned.contains(at)));
+    drop(second);
+    let begun = Instant::now();
+    while first.owned.len() != PARTITIONS as usize {
+        assert!(begun.elapsed() < DEADLINE, "the one who stays takes over: {:?}", first.owned);
+        first.step(Duration::from_millis(20)).await;
+    }
+    first.records.clear();
+    join_all((0..100).map(|at| async move { append(log, &format!("k{at}"), "left").await })).await;
+    first.read_until(100).await;
+    assert!(first.records.iter().all(|record| record.value == "left"), "goes on where the other one stood");
+}
+
+async fn partitions_of_others_are_passed_over(log: &dyn EventLog) {
+    let mut first = Member::join(log).await;
+    let mut second = Member::new(log.consume().await.unwrap());
+    let begun = Instant::now();
+    while first.owned.len() != 6 || second.owned.len() != 6 {
+        assert!(begun.elapsed() < DEADLINE, "two share evenly: {:?} and {:?}", first.owned, second.owned);
+        first.step(Duration::from_millis(20)).await;
+        second.step(Duration::from_millis(20)).await;
+    }
+    let everything: Vec<_> = (0..PARTITIONS).map(|at| Start::unmarked(at, 0)).collect();
+    first.consumer.start(&everything).await.expect("partitions of others are passed over");
+    join_all((0..100).map(|at| async move { append(log, &format!("k{at}"), "x").await })).await;
+    let ends: HashMap<u32, u64> = (0..).zip(log.end_offsets().await.unwrap()).collect();
+    let own: usize = first.owned.iter().map(|at| ends[at] as usize).sum();
+    first.read_until(own).await;
+    for _ in 0..3 {
+        first.step(QUIET / 3).await;
+    }
+    assert_eq!(first.records.len(), own, "a member reads its own partitions only");
+    assert!(first.records.iter().all(|record| first.owned.contains(&record.partition)));
+}
+
+/// Whether an error is one that trying again does not cure.
+fn is_final(error: &StoreError) -> bool {
+    !error.is_transient()
+}

@@ -1,0 +1,71 @@
+//! Whether a log is the one that was read before.
+
+use liverank_core::counting::RecordFingerprint;
+
+use super::member::Member;
+use super::{QUIET, append};
+use liverank_adapters::event_log::{ConsumerEvent, EventLog, RawRecord, Start};
+
+/// Five records of one partition, as they are read.
+async fn five(log: &dyn EventLog, member: &mut Member) -> Vec<RawRecord> {
+    for at in 0..5 {
+        append(log, "k", &at.to_string()).await;
+    }
+    member.read_until(5).await;
+    std::mem::take(&mut member.records)
+}
+
+fn start(records: &[RawRecord], at: usize, after: RecordFingerprint) -> Start {
+    let next = records.get(at).map_or(records[at - 1].offset + 1, |record| record.offset);
+    Start { partition: records[0].partition, offset: next, after: Some(after) }
+}
+
+pub async fn the_marked_record_is_not_read_again(log: &dyn EventLog) {
+    let mut member = Member::join(log).await;
+    let records = five(log, &mut member).await;
+    for at in [1, 3, 4, 1] {
+        member.records.clear();
+        member.start_as(start(&records, at, records[at - 1].mark())).await;
+        member.read_until(5 - at).await;
+        assert_eq!(member.records, records[at..], "from the {at}th on");
+    }
+    // At the end, where nothing comes to be compared with.
+    member.records.clear();
+    member.start_as(start(&records, 5, records[4].mark())).await;
+    assert_eq!(member.consumer.poll(10, QUIET).await.unwrap(), ConsumerEvent::Idle);
+    append(log, "k", "new").await;
+    member.read_until(1).await;
+    assert_eq!(member.records[0].value, "new");
+    // Nothing stands before the first one: whatever mark is given for it.
+    member.records.clear();
+    member.start_as(Start { offset: 0, ..start(&records, 1, records[4].mark()) }).await;
+    member.read_until(6).await;
+}
+
+pub async fn another_log_is_refused(log: &dyn EventLog) {
+    let mut member = Member::join(log).await;
+    let records = five(log, &mut member).await;
+    let mark = records[2].mark();
+    let late = RecordFingerprint { broker_time: mark.broker_time + 1, ..mark };
+    let other = RecordFingerprint { digest: mark.digest ^ 1, ..mark };
+    for wrong in [late, other] {
+        let said = member.start_is_refused(start(&records, 3, wrong)).await;
+        let offset = records[3].offset;
+        assert!(said.contains(&format!("offset {offset} is to be read next")), "{said}");
+        assert!(said.contains("rebuild mongodb"), "it says what to do: {said}");
+        // Also where new records come meanwhile.
+        append(log, "k", "new").await;
+        let polled = member.consumer.poll(10, QUIET).await;
+        assert!(!matches!(polled, Ok(ConsumerEvent::Records(_))), "nothing of it is read: {polled:?}");
+    }
+    // The record before would come next: the log ends one record short.
+    let beyond = records[4].offset + 4;
+    member
+        .start_is_refused(Start { partition: records[0].partition, offset: beyond, after: Some(mark) })
+        .await;
+    // Once somebody has decided where to go on, it does.
+    member.records.clear();
+    member.start_as(start(&records, 3, mark)).await;
+    member.read_until(4).await;
+    assert_eq!(member.records[..2], records[3..]);
+}

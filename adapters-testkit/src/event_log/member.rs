@@ -1,0 +1,137 @@
+//! A member of the consumer group as the checks drive it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use super::{DEADLINE, is_final};
+use liverank_adapters::event_log::{ConsumerEvent, EventLog, LogConsumer, PARTITIONS, RawRecord, Start};
+
+/// A member that starts whatever it is assigned where it last stood, and remembers what it read.
+pub struct Member {
+    pub consumer: Box<dyn LogConsumer>,
+    pub owned: BTreeSet<u32>,
+    /// The next offset of each partition that was read or started.
+    pub positions: BTreeMap<u32, u64>,
+    pub records: Vec<RawRecord>,
+    started: BTreeSet<u32>,
+}
+
+impl Member {
+    pub fn new(consumer: Box<dyn LogConsumer>) -> Self {
+        Self {
+            consumer,
+            owned: BTreeSet::new(),
+            positions: BTreeMap::new(),
+            records: Vec::new(),
+            started: BTreeSet::new(),
+        }
+    }
+
+    /// Joins as the only member and waits until everything is assigned. Nothing is started yet.
+    pub async fn join(log: &dyn EventLog) -> Self {
+        let mut member = Self::new(log.consume().await.expect("joining the group"));
+        let begun = Instant::now();
+        while member.owned.len() < PARTITIONS as usize {
+            assert!(
+                begun.elapsed() < DEADLINE,
+                "the only member is assigned everything, has {:?}",
+                member.owned
+            );
+            let polled = member.consumer.poll(100, Duration::from_millis(200)).await.expect("polling");
+            member.take(polled);
+        }
+        member
+    }
+
+    fn take(&mut self, polled: ConsumerEvent) {
+        match polled {
+            ConsumerEvent::Assigned(partitions) => {
+                for at in partitions {
+                    assert!(self.owned.insert(at), "partition {at} is assigned though it is owned already");
+                }
+            }
+            ConsumerEvent::Revoked(partitions) => {
+                for at in partitions {
+                    assert!(self.owned.remove(&at), "partition {at} is revoked though it is not owned");
+                    self.started.remove(&at);
+                }
+            }
+            ConsumerEvent::Records(records) => {
+                assert!(!records.is_empty(), "records are never none");
+                for record in records {
+                    let at = record.partition;
+                    assert!(self.owned.contains(&at), "a record of partition {at}, which is not owned");
+                    let position = self.positions.insert(at, record.offset + 1);
+                    assert!(position <= Some(record.offset), "offset {} after {position:?}", record.offset);
+                    self.records.push(record);
+                }
+            }
+            ConsumerEvent::Idle => {}
+        }
+    }
+
+    /// Starts what is owned and not started yet, where it last stood.
+    pub async fn start_everything(&mut self) {
+        let fresh: Vec<_> = self
+            .owned
+            .difference(&self.started)
+            .map(|at| Start::unmarked(*at, self.positions.get(at).copied().unwrap_or(0)))
+            .collect();
+        if !fresh.is_empty() {
+            self.consumer.start(&fresh).await.expect("starting where the log has records");
+            self.started.extend(fresh.iter().map(|start| start.partition));
+        }
+    }
+
+    /// Polls once and takes what comes; starts what was assigned.
+    pub async fn step(&mut self, wait: Duration) {
+        let polled = self.consumer.poll(100, wait).await.expect("polling");
+        self.take(polled);
+        self.start_everything().await;
+    }
+
+    /// Reads until this many records are held, and a little longer, in case there are too many.
+    pub async fn read_until(&mut self, count: usize) {
+        self.start_everything().await;
+        let begun = Instant::now();
+        while self.records.len() < count {
+            assert!(begun.elapsed() < DEADLINE, "only {} of {count} records came", self.records.len());
+            self.step(Duration::from_millis(200)).await;
+        }
+        self.step(Duration::from_millis(20)).await;
+        assert_eq!(self.records.len(), count, "more records came than were written");
+    }
+
+    /// Starts one partition there, and none of the others if they were not started before.
+    pub async fn start_at(&mut self, partition: u32, offset: u64) {
+        self.start_as(Start::unmarked(partition, offset)).await;
+    }
+
+    /// As [`Self::start_at`].
+    pub async fn start_as(&mut self, start: Start) {
+        self.positions.insert(start.partition, start.offset);
+        self.consumer.start(&[start]).await.expect("starting where the log has records");
+        self.started.clone_from(&self.owned);
+    }
+
+    /// Starts one partition where the log is not what was read: the start itself or a poll after it must say so for good,
+    /// and nothing may be read. Answers what was said.
+    pub async fn start_is_refused(&mut self, start: Start) -> String {
+        if let Err(error) = self.consumer.start(&[start]).await {
+            assert!(is_final(&error), "{error:?} suggests to try again");
+            return error.to_string();
+        }
+        let begun = Instant::now();
+        loop {
+            assert!(begun.elapsed() < DEADLINE, "{start:?} was taken silently");
+            match self.consumer.poll(100, Duration::from_millis(200)).await {
+                Ok(ConsumerEvent::Idle) => {}
+                Ok(other) => panic!("{start:?} is not of this log, yet came {other:?}"),
+                Err(error) => {
+                    assert!(is_final(&error), "{error:?} suggests to try again");
+                    return error.to_string();
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! Reading without a group: stretches of the log, and its dead letters.
+
+use std::collections::BTreeMap;
+
+use futures::future::join_all;
+use liverank_core::counting::RecordFingerprint;
+
+use super::{append, is_final};
+use liverank_adapters::StoreError;
+use liverank_adapters::event_log::{
+    DeadLetter, EventLog, Origin, PARTITIONS, RawRecord, ReadRange, RecordPosition, StoredDeadLetter,
+};
+
+async fn read(
+    log: &dyn EventLog,
+    stretches: &[ReadRange],
+    most: usize,
+) -> Result<Vec<RawRecord>, StoreError> {
+    let mut reader = log.read(stretches).await?;
+    let mut records: Vec<RawRecord> = Vec::new();
+    loop {
+        let more = reader.next(most).await?;
+        if more.is_empty() {
+            assert!(reader.next(most).await?.is_empty(), "the end stays the end");
+            return Ok(records);
+        }
+        assert!(more.len() <= most, "{} records, where {most} were asked for", more.len());
+        records.extend(more);
+    }
+}
+
+fn stretch(partition: u32, from: u64, to: u64) -> ReadRange {
+    ReadRange { partition, from, to, after: None }
+}
+
+async fn everything(log: &dyn EventLog) -> Vec<ReadRange> {
+    let (begin, end) = (log.beginnings().await.unwrap(), log.end_offsets().await.unwrap());
+    (0..).zip(begin.into_iter().zip(end)).map(|(at, (from, to))| stretch(at, from, to)).collect()
+}
+
+pub async fn stretches_are_read_without_a_group(log: &dyn EventLog) {
+    assert_eq!(log.beginnings().await.unwrap(), vec![0; PARTITIONS as usize], "a fresh log begins at 0");
+    assert_eq!(read(log, &everything(log).await, 10).await.unwrap(), []);
+    assert_eq!(read(log, &[], 10).await.unwrap(), []);
+    let one = async |at: usize| {
+        let (key, value) = (format!("k{}", at % 30), at.to_string());
+        (append(log, &key, &value).await, (key, value))
+    };
+    let written: BTreeMap<(u32, u64), (String, String)> = join_all((0..500).map(one))
+        .await
+        .into_iter()
+        .map(|(place, record)| ((place.partition, place.offset), record))
+        .collect();
+    let stretches = everything(log).await;
+    for most in [7, 10_000] {
+        let records = read(log, &stretches, most).await.unwrap();
+        for partition in 0..PARTITIONS {
+            let offsets: Vec<u64> =
+                records.iter().filter(|it| it.partition == partition).map(|it| it.offset).collect();
+            assert!(offsets.is_sorted_by(|a, b| a < b), "in the order of offsets: {offsets:?}");
+        }
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+        let read: BTreeMap<(u32, u64), (String, String)> = records
+            .iter()
+            .map(|it| ((it.partition, it.offset), (text(it.key.as_ref().unwrap()), text(&it.value))))
+            .collect();
+        assert!(read == written, "{} of {} records", read.len(), written.len());
+    }
+    // What is appended after the end that was asked for is not read, and a part is a part.
+    let place = append(log, "k0", "later").await;
+    assert_eq!(read(log, &stretches, 100).await.unwrap().len(), 500);
+    let part = read(log, &[stretch(place.partition, 2, 5)], 2).await.unwrap();
+    assert_eq!(part.iter().map(|it| it.offset).collect::<Vec<_>>(), [2, 3, 4]);
+    assert_eq!(read(log, &[stretch(place.partition, 2, 2)], 2).await.unwrap(), []);
+    let marked = ReadRange { after: Some(part[0].mark()), ..stretch(place.partition, 3, 5) };
+    assert_eq!(read(log, &[marked], 9).await.unwrap(), part[1..], "after a record that is as it was");
+}
+
+pub async fn what_the_log_has_not_is_not_read(log: &dyn EventLog) {
+    for at in 0..5 {
+        append(log, "k", &at.to_string()).await;
+    }
+    let partition = append(log, "k", "5").await.partition;
+    let other = RecordFingerprint { broker_time: 1, digest: 2 };
+    for wrong in [
+        stretch(partition, 0, 7),
+        stretch(partition, 8, 9),
+        stretch(PARTITIONS + 5, 0, 1),
+        ReadRange { after: Some(other), ..stretch(partition, 2, 4) },
+    ] {
+        let error = read(log, &[wrong], 10).await.expect_err("it is not there");
+        assert!(is_final(&error), "{wrong:?}: {error}");
+    }
+    let first = ReadRange { after: Some(other), ..stretch(partition, 0, 6) };
+    assert_eq!(read(log, &[first], 10).await.unwrap().len(), 6, "nothing stands before the first one");
+}
+
+async fn letters(log: &dyn EventLog, only: Option<RecordPosition>, most: usize) -> Vec<StoredDeadLetter> {
+    let mut reader = log.dead_letters(only).await.unwrap();
+    let mut letters = Vec::new();
+    loop {
+        let more = reader.next(most).await.unwrap();
+        assert!(more.len() <= most);
+        if more.is_empty() {
+            return letters;
+        }
+        letters.extend(more);
+    }
+}
+
+pub async fn dead_letters_are_removed_one_by_one(log: &dyn EventLog) {
+    let letter = |offset: u64, value: &str| DeadLetter {
+        record: RawRecord {
+            partition: 3,
+            offset,
+            broker_time: 1_700_000_000_000,
+            key: Some(b"key"[..].into()),
+            value: value.as_bytes().to_vec().into(),
+        },
+        reason: "body: is not JSON".to_owned(),
+    };
+    for (offset, value) in (0..).zip(["stays", "goes", "stays too", "goes", "comes last"]) {
+        log.bury(&letter(offset, value)).await.unwrap();
+    }
+    let whole = DeadLetter {
+        record: RawRecord { value: vec![b'x'; 3 << 20].into(), ..letter(0, "").record },
+        ..letter(0, "")
+    };
+    log.bury(&whole).await.unwrap();
+    assert_eq!(log.remove_letters(&|letter| letter.value == "nothing").await.unwrap(), 0);
+    assert_eq!(letters(log, None, 10).await.len(), 6);
+    assert_eq!(log.remove_letters(&|letter| letter.value == "goes").await.unwrap(), 2);
+    let mut left = letters(log, None, 10).await;
+    left.sort_by_key(|letter| (letter.origin.map(|origin| origin.place.offset), letter.value.len()));
+    let values: Vec<&[u8]> = left.iter().map(|letter| &letter.value[..letter.value.len().min(10)]).collect();
+    assert_eq!(values, [&b"stays"[..], b"xxxxxxxxxx", b"stays too", b"comes last"]);
+    assert_eq!(left[1].truncated_from, Some(3 << 20), "that it was cut is still known");
+    for letter in &left {
+        let origin = letter.origin.expect("where it came from is still known");
+        assert_eq!((origin.place.partition, origin.broker_time), (3, 1_700_000_000_000));
+        assert_eq!((letter.reason.as_str(), letter.key.as_deref()), ("body: is not JSON", Some(&b"key"[..])));
+    }
+    log.bury(&letter(9, "another")).await.unwrap();
+    assert_eq!(letters(log, None, 10).await.len(), 5, "it takes letters as before");
+}
+
+pub async fn dead_letters_stay_out_of_the_log_and_are_found_again(log: &dyn EventLog) {
+    let letter = |offset: u64, size: usize, key: Option<&'static [u8]>| DeadLetter {
+        record: RawRecord {
+            partition: 3,
+            offset,
+            broker_time: 1_700_000_000_000,
+            key: key.map(Into::into),
+            value: vec![0xFF; size].into(),
+        },
+        reason: "body: is not JSON: ümlauts\nand a second line".to_owned(),
+    };
+    assert_eq!(letters(log, None, 10).await, []);
+    let before = append(log, "k", "x").await;
+    log.bury(&letter(7, 10, Some(b"key"))).await.expect("a letter is buried");
+    log.bury(&letter(8, 0, None)).await.expect("a tombstone without a key is buried");
+    log.bury(&letter(9, 3 << 20, Some(b"key")))
+        .await
+        .expect("a letter beyond the log's limit is truncated, not refused");
+    log.bury(&letter(7, 10, Some(b"key"))).await.expect("a letter is buried twice");
+    assert_eq!(log.end_offsets().await.unwrap().iter().sum::<u64>(), 1, "letters are not in the log itself");
+
+    let mut found = letters(log, None, 3).await;
+    assert_eq!(found.len(), 4);
+    for letter in &found {
+        let alone = letters(log, Some(letter.place), 10).await;
+        assert_eq!(alone, std::slice::from_ref(letter), "the one at its place");
+    }
+    let nowhere = RecordPosition { partition: found[0].place.partition, offset: 1000 };
+    assert_eq!(letters(log, Some(nowhere), 10).await, []);
+    found.sort_by_key(|letter| letter.origin.map(|origin| origin.place.offset));
+    let now = read(log, &[stretch(before.partition, before.offset, before.offset + 1)], 1).await.unwrap()[0]
+        .broker_time;
+    for (letter, (offset, size, key, cut)) in found.iter().zip([
+        (7, 10, Some(&b"key"[..]), None),
+        (7, 10, Some(b"key"), None),
+        (8, 0, None, None),
+        (9, 0, Some(b"key"), Some(3 << 20)),
+    ]) {
+        let place = RecordPosition { partition: 3, offset };
+        assert_eq!(letter.origin, Some(Origin { place, broker_time: 1_700_000_000_000 }));
+        assert_eq!(letter.reason, "body: is not JSON: ümlauts\nand a second line");
+        assert_eq!(letter.key.as_deref(), key);
+        assert_eq!(letter.truncated_from, cut);
+        assert!(letter.value.iter().all(|byte| *byte == 0xFF));
+        assert!(if cut.is_some() { letter.value.len() > 400_000 } else { letter.value.len() == size });
+        assert!(
+            (letter.buried_at - now).abs() < 60_000,
+            "when it was buried: {}, not {now}",
+            letter.buried_at
+        );
+    }
+}

@@ -1,0 +1,401 @@
+//! What every [`RankingStore`] must keep, as checks that panic where it does not.
+
+// Checks are tests: they panic with what went wrong.
+#![allow(clippy::unwrap_used)]
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use liverank_core::counting::OffsetRange;
+use liverank_core::ranking::{Ranked, Ranking};
+use liverank_core::{UserId, VideoId};
+use tokio::sync::mpsc;
+
+use liverank_adapters::ranking_store::{
+    Board, BoardEntry, CHANGE_QUEUE, Change, Cursor, PageStart, Projected, Projection, ProjectionCheckpoint,
+    RankingStore, Snapshot,
+};
+
+mod generations;
+mod places;
+mod revisions;
+
+type Store = Arc<dyn RankingStore>;
+
+/// Everything is heard within a fraction of this, on a machine that is not overloaded.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// Identifiers that trip what takes them for patterns, hash tags, separators or ASCII.
+const ODD: [&str; 14] =
+    ["a b", "{", "}", "a}b{c", "{}", "*", "?", "[a-z]", "\\", "\"", "ä", "日本", "🎬", "0-0"];
+
+/// Runs all checks; `fresh` makes a new, empty store for each.
+pub async fn suite<F, Fut>(fresh: F)
+where
+    F: Fn() -> Fut,
+    Fut: Future<Output = Store>,
+{
+    an_empty_store_says_so(fresh().await).await;
+    a_projection_is_on_both_boards(fresh().await).await;
+    replays_and_zombies_change_nothing(fresh().await).await;
+    revisions::the_later_state_of_a_video_stands(fresh().await).await;
+    revisions::the_canary_is_told_of_and_not_shown(fresh().await).await;
+    revisions::what_is_taken_off_comes_back_by_a_later_state_only(fresh().await).await;
+    revisions::a_snapshot_misses_nothing_while_scores_fall(fresh().await).await;
+    a_missing_batch_is_noticed(fresh().await).await;
+    generations::a_new_generation_replaces_the_old(fresh().await).await;
+    generations::a_generation_that_nobody_completes_leaves_no_trace(fresh().await).await;
+    generations::an_empty_generation_is_one(fresh().await).await;
+    generations::a_half_life_belongs_to_its_generation(fresh().await).await;
+    a_repair_spares_what_is_later(fresh().await).await;
+    versions_have_no_hole(fresh().await).await;
+    large_batches_arrive_to_the_last_digit(fresh().await).await;
+    a_slow_subscriber_is_told(fresh().await).await;
+    ties_stand_in_byte_order(fresh().await).await;
+    pages_lead_through_a_moving_board(fresh().await).await;
+    places::every_place_is_that_in_the_list(fresh().await).await;
+    places::what_is_on_no_board_has_no_place(fresh().await).await;
+    places::places_follow_a_moving_board(fresh().await).await;
+    a_mirror_follows_two_writers(fresh().await).await;
+}
+
+fn video(id: &str) -> VideoId {
+    VideoId::parse(id).unwrap()
+}
+
+/// An entry of a revision that grows with its score.
+fn entry(id: &str, score: f64) -> BoardEntry {
+    let revision = ((score.max(0.0) * 1000.0) as u64).saturating_add(1);
+    let owner = UserId::parse("o").unwrap();
+    BoardEntry { video_id: video(id), owner, score, trending: None, revision, removed: false }
+}
+
+fn owned(id: &str, score: f64, owner: &str, trending: f64) -> BoardEntry {
+    BoardEntry { owner: UserId::parse(owner).unwrap(), trending: Some(trending), ..entry(id, score) }
+}
+
+fn batch(generation: u64, from: u64, next: u64, entries: Vec<BoardEntry>) -> Projection {
+    Projection { generation, spans: vec![OffsetRange { partition: 0, from, next, last: None }], entries }
+}
+
+async fn apply(store: &Store, from: u64, next: u64, entries: Vec<BoardEntry>) {
+    apply_of(1, store, from, next, entries).await;
+}
+
+async fn apply_of(generation: u64, store: &Store, from: u64, next: u64, entries: Vec<BoardEntry>) {
+    let projected = store.project(&batch(generation, from, next, entries)).await.unwrap();
+    assert_eq!(projected, Projected::Applied);
+}
+
+/// A store of generation 1 that stands at the beginning of the log.
+async fn begun(store: Store) -> Store {
+    store.restored(1, &[]).await.unwrap();
+    store
+}
+
+async fn next(changes: &mut mpsc::Receiver<Change>) -> Change {
+    tokio::time::timeout(PATIENCE, changes.recv()).await.expect("a change is told in time").expect("goes on")
+}
+
+async fn subscribed(store: &Store) -> mpsc::Receiver<Change> {
+    let mut changes = store.changes().await.unwrap();
+    assert_eq!(next(&mut changes).await, Change::Reset, "the first item");
+    changes
+}
+
+async fn changed(changes: &mut mpsc::Receiver<Change>) -> (u64, Vec<BoardEntry>) {
+    match next(changes).await {
+        Change::Changed { version, entries } => (version, entries),
+        Change::Reset => panic!("nothing was lost"),
+    }
+}
+
+fn sorted(snapshot: &Snapshot) -> Vec<BoardEntry> {
+    let entries: BTreeMap<_, _> =
+        snapshot.entries.iter().map(|entry| (entry.video_id.clone(), entry.clone())).collect();
+    assert_eq!(entries.len(), snapshot.entries.len(), "no video twice");
+    entries.into_values().collect()
+}
+
+async fn all(store: &Store) -> Vec<BoardEntry> {
+    sorted(&store.snapshot().await.unwrap())
+}
+
+/// The lines of a page that is not around a video.
+async fn page_of(store: &Store, board: Board, start: &PageStart, limit: usize) -> Vec<Ranked> {
+    store.page(board, start, limit).await.unwrap().expect("around no video").lines
+}
+
+async fn best(store: &Store, board: Board, limit: usize) -> Vec<Ranked> {
+    page_of(store, board, &PageStart::Best, limit).await
+}
+
+async fn lines(store: &Store, board: Board) -> Vec<(String, f64, String)> {
+    let page = best(store, board, 100).await;
+    page.iter().map(|line| (line.video_id.to_string(), line.score, line.user_id.to_string())).collect()
+}
+
+async fn an_empty_store_says_so(store: Store) {
+    assert_eq!(store.standing().await.unwrap(), ProjectionCheckpoint::default());
+    assert_eq!(store.snapshot().await.unwrap(), Snapshot { version: 0, entries: vec![] });
+    let first = batch(1, 0, 1, vec![entry("v", 1.0)]);
+    assert_eq!(store.project(&first).await.unwrap(), Projected::Behind);
+    assert!(all(&store).await.is_empty() && lines(&store, Board::Global).await.is_empty());
+    assert_eq!(store.standing().await.unwrap(), ProjectionCheckpoint::default());
+}
+
+async fn a_projection_is_on_both_boards(store: Store) {
+    let store = begun(store).await;
+    assert_eq!(
+        store.standing().await.unwrap(),
+        ProjectionCheckpoint { generation: Some(1), offsets: vec![] }
+    );
+    let spans = vec![
+        OffsetRange { partition: 12, from: 0, next: 3, last: None },
+        OffsetRange { partition: 2, from: 0, next: 5, last: None },
+    ];
+    let entries = vec![owned("a", 2.5, "x", 9.0), owned("b", 3.0, "y", 8.0), entry("zero", 0.0)];
+    let projection = Projection { generation: 1, spans, entries: entries.clone() };
+    assert_eq!(store.project(&projection).await.unwrap(), Projected::Applied);
+    let standing = store.standing().await.unwrap();
+    assert_eq!(standing, ProjectionCheckpoint { generation: Some(1), offsets: vec![(2, 5), (12, 3)] });
+    assert_eq!(all(&store).await, entries);
+    let line = |id: &str, score, owner: &str| (id.to_owned(), score, owner.to_owned());
+    let global = vec![line("b", 3.0, "y"), line("a", 2.5, "x"), line("zero", 0.0, "o")];
+    assert_eq!(lines(&store, Board::Global).await, global);
+    assert_eq!(lines(&store, Board::Trending).await, vec![line("a", 9.0, "x"), line("b", 8.0, "y")]);
+    assert!(best(&store, Board::Global, 0).await.is_empty());
+}
+
+async fn replays_and_zombies_change_nothing(store: Store) {
+    let store = begun(store).await;
+    let mut changes = subscribed(&store).await;
+    apply(&store, 0, 10, vec![owned("a", 1.0, "x", 1.0)]).await;
+    apply(&store, 10, 20, vec![owned("a", 2.0, "x", 2.0)]).await;
+    let before = (store.standing().await.unwrap(), store.snapshot().await.unwrap());
+    apply(&store, 0, 10, vec![owned("a", 1.0, "x", 1.0)]).await;
+    apply(&store, 10, 20, vec![owned("a", 2.0, "x", 2.0)]).await;
+    // A zombie with another past: what it knows is already counted for.
+    apply(&store, 5, 15, vec![owned("a", 99.0, "z", 99.0), owned("b", 1.0, "z", 1.0)]).await;
+    assert_eq!((store.standing().await.unwrap(), store.snapshot().await.unwrap()), before);
+    apply(&store, 20, 21, vec![owned("a", 3.0, "x", 3.0)]).await;
+    let versions =
+        [changed(&mut changes).await.0, changed(&mut changes).await.0, changed(&mut changes).await.0];
+    assert_eq!(versions, [versions[0], versions[0] + 1, versions[0] + 2], "replays were told");
+}
+
+async fn a_missing_batch_is_noticed(store: Store) {
+    let store = begun(store).await;
+    let behind = async |projection: Projection| {
+        let before = (store.standing().await.unwrap(), store.snapshot().await.unwrap());
+        assert_eq!(store.project(&projection).await.unwrap(), Projected::Behind);
+        assert_eq!((store.standing().await.unwrap(), store.snapshot().await.unwrap()), before);
+    };
+    behind(batch(1, 1, 2, vec![entry("a", 1.0)])).await;
+    apply(&store, 0, 10, vec![entry("a", 1.0)]).await;
+    behind(batch(1, 11, 12, vec![entry("a", 2.0)])).await;
+    let mut two = batch(1, 10, 12, vec![entry("a", 2.0)]);
+    two.spans.push(OffsetRange { partition: 1, from: 7, next: 8, last: None });
+    behind(two).await;
+    // Also where the batch is a large one.
+    behind(batch(1, 11, 12, (0..3000).map(|at| entry(&format!("v{at}"), 1.0)).collect())).await;
+    behind(batch(2, 10, 11, vec![entry("a", 2.0)])).await;
+}
+
+async fn a_repair_spares_what_is_later(store: Store) {
+    let store = begun(store).await;
+    apply(&store, 0, 10, vec![owned("v00007", 9.0, "x", 9.0)]).await;
+    let mut changes = subscribed(&store).await;
+    let all_of_it: Vec<_> = (0..3500).map(|at| entry(&format!("v{at:05}"), 1.0)).collect();
+    let (head, tail) = all_of_it.split_at(1234);
+    store.restore(1, head).await.unwrap();
+    // Ordinary projections go on meanwhile.
+    apply(&store, 10, 11, vec![entry("v00001", 5.0)]).await;
+    store.restore(1, tail).await.unwrap();
+    store.restore(1, &[]).await.unwrap();
+    store.restored(1, &[(0, 7), (3, 4)]).await.unwrap();
+    loop {
+        // The projection among them may be told.
+        if next(&mut changes).await == Change::Reset {
+            break;
+        }
+    }
+    assert_eq!(store.standing().await.unwrap().offsets, [(0, 11), (3, 4)]);
+    let stands = all(&store).await;
+    assert_eq!(stands.len(), 3500);
+    assert_eq!((&stands[7], &stands[1]), (&owned("v00007", 9.0, "x", 9.0), &entry("v00001", 5.0)));
+}
+
+async fn versions_have_no_hole(store: Store) {
+    let store = begun(store).await;
+    let mut changes = subscribed(&store).await;
+    let mut version = store.snapshot().await.unwrap().version;
+    for at in 0..60_u64 {
+        // Every third batch changes no video.
+        let points = (at / 3) as f64;
+        apply(&store, at, at + 1, vec![entry("v", points)]).await;
+        if at % 3 == 0 {
+            version += 1;
+            let told = changed(&mut changes).await;
+            assert_eq!(told, (version, vec![entry("v", points)]));
+        }
+    }
+    assert_eq!(store.snapshot().await.unwrap().version, version);
+    assert_eq!(store.standing().await.unwrap().offsets, [(0, 60)]);
+}
+
+async fn large_batches_arrive_to_the_last_digit(store: Store) {
+    let store = begun(store).await;
+    let mut changes = subscribed(&store).await;
+    let entries: Vec<_> = (0..2500_u32)
+        .map(|at| {
+            let points = f64::from(at) * 1000.123 / 7.0;
+            owned(&format!("v{at:04}"), points, &format!("owner {at}"), 82_000.1 + 1.0 / f64::from(at + 1))
+        })
+        .collect();
+    apply(&store, 0, 5000, entries.clone()).await;
+    assert_eq!(all(&store).await, entries);
+    let mut told = Vec::new();
+    while told.len() < entries.len() {
+        told.extend(changed(&mut changes).await.1);
+    }
+    assert_eq!(told, entries);
+    let page = best(&store, Board::Global, 10_000).await;
+    assert_eq!(page.len(), 2500);
+    let top = &entries[2499];
+    assert_eq!((page[0].score.to_bits(), &page[0].user_id), (top.score.to_bits(), &top.owner));
+}
+
+async fn a_slow_subscriber_is_told(store: Store) {
+    let store = begun(store).await;
+    let mut slow = subscribed(&store).await;
+    let mut quick = subscribed(&store).await;
+    let count = 3 * CHANGE_QUEUE as u64;
+    for at in 0..count {
+        apply(&store, at, at + 1, vec![entry("v", at as f64 + 1.0)]).await;
+        changed(&mut quick).await;
+    }
+    let mut heard = 0;
+    while next(&mut slow).await != Change::Reset {
+        heard += 1;
+        assert!(heard < count, "the loss is told");
+    }
+    let version = store.snapshot().await.unwrap().version;
+    apply(&store, count, count + 1, vec![entry("v", 1e9)]).await;
+    loop {
+        let (told, entries) = changed(&mut slow).await;
+        // What was still on its way when the snapshot was taken, which has it, is passed over.
+        if told > version {
+            break assert_eq!((told, entries), (version + 1, vec![entry("v", 1e9)]));
+        }
+    }
+    drop(slow);
+    apply(&store, count + 1, count + 2, vec![entry("v", 2e9)]).await;
+    changed(&mut quick).await;
+    changed(&mut quick).await;
+}
+
+/// What a board must look like, by the definition of the order.
+fn model(entries: &[BoardEntry]) -> Ranking {
+    let mut ranking = Ranking::default();
+    for entry in entries {
+        let (video_id, user_id) = (entry.video_id.clone(), entry.owner.clone());
+        ranking.set(&Ranked { video_id, score: entry.score, user_id });
+    }
+    ranking
+}
+
+async fn ties_stand_in_byte_order(store: Store) {
+    let store = begun(store).await;
+    let long = "ß".repeat(128);
+    let ids = ODD.iter().copied().chain(["A", "a", "aa", "Z", &long]);
+    let mut entries: Vec<_> = ids.map(|id| entry(id, 7.0)).collect();
+    entries.extend([entry("best", 8.0), entry("least", -1.5)]);
+    apply(&store, 0, 1, entries.clone()).await;
+    let ranking = model(&entries);
+    let mut expected: Vec<_> = entries.iter().collect();
+    expected.sort_by_key(|entry| std::cmp::Reverse(entry.video_id.as_str().as_bytes()));
+    assert_eq!(best(&store, Board::Global, 100).await, ranking.top(None));
+    // From every place, also from places where no video stands (any more).
+    let gone = ["0", "b", "aä", "zz", "\u{10ffff}"].map(|id| entry(id, 7.0));
+    let moved = [entry("a", 7.5), entry("best", 7.0), entry("ä", -2.0), entry("{", f64::INFINITY)];
+    for from in entries.iter().chain(&gone).chain(&moved) {
+        let start = PageStart::After(Cursor { score: from.score, video_id: from.video_id.clone() });
+        let page = page_of(&store, Board::Global, &start, 3).await;
+        let position = ranking.position_after(from.score, &from.video_id);
+        assert_eq!(page, ranking.stretch(position, 3), "after {from:?}");
+    }
+}
+
+async fn pages_lead_through_a_moving_board(store: Store) {
+    let store = begun(store).await;
+    let id = |at: u32| format!("{}{at}", ODD[at as usize % ODD.len()]);
+    let entries: Vec<_> = (0..10_000).map(|at| entry(&id(at), f64::from(at % 7))).collect();
+    apply(&store, 0, 1, entries.clone()).await;
+    let mut seen: Vec<Ranked> = Vec::new();
+    let mut moved = HashSet::new();
+    let mut start = PageStart::Best;
+    for round in 1.. {
+        let page = page_of(&store, Board::Global, &start, 333).await;
+        let Some(last) = page.last() else { break };
+        start = PageStart::after(last);
+        // The cursor's own video moves away every other time, and some others move anywhere.
+        let mut bumped: Vec<_> =
+            (0..20).map(|at| entry(&id((at * 499 + round * 37) % 10_000), 3.0 + f64::from(round))).collect();
+        if round % 2 == 0 {
+            bumped.push(entry(last.video_id.as_str(), 1e6));
+        }
+        moved.extend(bumped.iter().map(|entry| entry.video_id.clone()));
+        seen.extend(page);
+        apply(&store, u64::from(round), u64::from(round) + 1, bumped).await;
+    }
+    let still: Vec<_> = seen.into_iter().filter(|line| !moved.contains(&line.video_id)).collect();
+    let mut expected = model(&entries).top(None);
+    expected.retain(|line| !moved.contains(&line.video_id));
+    assert!(expected.len() > 8_000 && moved.len() > 500, "the check checks something");
+    assert!(still == expected, "who did not move is seen once and in order");
+}
+
+async fn a_mirror_follows_two_writers(store: Store) {
+    const BATCHES: u64 = 200;
+    let store = begun(store).await;
+    let mut changes = subscribed(&store).await;
+    let writers = [0_u32, 1].map(|partition| {
+        let store = Arc::clone(&store);
+        tokio::spawn(async move {
+            for at in 0..BATCHES {
+                // Both move the shared videos, with numbers that the other's may be above.
+                let own = entry(&format!("own {partition} {}", at % 5), at as f64);
+                let shared = owned(&format!("shared {}", at % 3), at as f64, "o", at as f64 / 3.0);
+                let spans = vec![OffsetRange { partition, from: at, next: at + 1, last: None }];
+                let projection = Projection { generation: 1, spans, entries: vec![own, shared] };
+                assert_eq!(store.project(&projection).await.unwrap(), Projected::Applied);
+            }
+        })
+    });
+    // As a subscriber should: take a snapshot, apply what is newer, start over at a loss or a hole.
+    let start = store.snapshot().await.unwrap();
+    let mut version = start.version;
+    let mut mirror: BTreeMap<VideoId, BoardEntry> =
+        start.entries.into_iter().map(|entry| (entry.video_id.clone(), entry)).collect();
+    for writer in writers {
+        writer.await.unwrap();
+    }
+    let end = store.snapshot().await.unwrap();
+    while version < end.version {
+        match next(&mut changes).await {
+            Change::Changed { version: told, entries } if told == version + 1 => {
+                version = told;
+                mirror.extend(entries.into_iter().map(|entry| (entry.video_id.clone(), entry)));
+            }
+            Change::Changed { version: told, .. } if told <= version => {}
+            _ => {
+                let again = store.snapshot().await.unwrap();
+                version = again.version;
+                mirror = again.entries.into_iter().map(|entry| (entry.video_id.clone(), entry)).collect();
+            }
+        }
+    }
+    assert_eq!(mirror.into_values().collect::<Vec<_>>(), sorted(&end));
+    assert_eq!(store.standing().await.unwrap().offsets, [(0, BATCHES), (1, BATCHES)]);
+}

@@ -1,0 +1,125 @@
+//! Of two states of a video the later one stands, whichever arrives first, and whether its scores are higher or lower.
+
+use std::collections::HashSet;
+
+use liverank_core::canary;
+use liverank_core::counting::OffsetRange;
+
+use super::{Store, all, apply, begun, changed, entry, lines, owned, subscribed};
+use liverank_adapters::ranking_store::{Board, BoardEntry, Projected, Projection};
+
+fn at(revision: u64, entry: BoardEntry) -> BoardEntry {
+    BoardEntry { revision, ..entry }
+}
+
+fn removed(id: &str, revision: u64) -> BoardEntry {
+    BoardEntry { removed: true, ..at(revision, entry(id, 0.0)) }
+}
+
+/// What the consumer of another partition sends.
+async fn from_another(store: &Store, from: u64, entries: Vec<BoardEntry>) {
+    let spans = vec![OffsetRange { partition: 1, from, next: from + 1, last: None }];
+    let projection = Projection { generation: 1, spans, entries };
+    assert_eq!(store.project(&projection).await.unwrap(), Projected::Applied);
+}
+
+pub async fn the_later_state_of_a_video_stands(store: Store) {
+    let store = begun(store).await;
+    let first = [at(5, owned("a", 5.0, "given", 5.0)), at(5, owned("b", 5.0, "o", 5.0))];
+    apply(&store, 0, 10, first.to_vec()).await;
+    let mut changes = subscribed(&store).await;
+    // Another partition's consumer read `a` before the batch above and comes later; of `b` it knows more.
+    let late = vec![at(4, owned("a", 9.0, "first", 9.0)), at(6, owned("b", 4.0, "o", 4.5)), entry("c", 1.0)];
+    from_another(&store, 0, late).await;
+    let lower = at(6, owned("b", 4.0, "o", 4.5));
+    assert_eq!(changed(&mut changes).await.1, [lower.clone(), entry("c", 1.0)], "the rest is no news");
+    assert_eq!(all(&store).await, [first[0].clone(), lower, entry("c", 1.0)]);
+    // An event without weight may still name the owner.
+    let named = at(7, owned("b", 4.0, "given", 4.5));
+    apply(&store, 10, 11, vec![named.clone()]).await;
+    assert_eq!(changed(&mut changes).await.1, [named]);
+    assert_eq!(lines(&store, Board::Global).await[1].2, "given");
+    // What is the same but for its revision is no news.
+    apply(&store, 11, 12, vec![at(8, owned("a", 5.0, "given", 5.0))]).await;
+    let untrending = at(8, BoardEntry { trending: None, ..owned("b", 3.0, "given", 0.0) });
+    apply(&store, 12, 13, vec![untrending.clone()]).await;
+    assert_eq!(changed(&mut changes).await.1, [untrending]);
+    assert_eq!(lines(&store, Board::Trending).await, [("a".to_owned(), 5.0, "given".to_owned())]);
+    from_another(&store, 1, vec![at(7, owned("a", 1.0, "o", 1.0))]).await;
+    assert_eq!(lines(&store, Board::Global).await[0].1.to_bits(), 5.0_f64.to_bits());
+}
+
+pub async fn what_is_taken_off_comes_back_by_a_later_state_only(store: Store) {
+    let store = begun(store).await;
+    let (a, b) = (at(5, owned("a", 5.0, "o", 5.0)), at(1, owned("b", 1.0, "o", 1.0)));
+    apply(&store, 0, 10, vec![a, b.clone()]).await;
+    let mut changes = subscribed(&store).await;
+    apply(&store, 10, 11, vec![removed("a", 6), removed("other", 3)]).await;
+    assert_eq!(changed(&mut changes).await.1, [removed("a", 6)]);
+    let is_off = async || {
+        assert_eq!(all(&store).await, std::slice::from_ref(&b));
+        assert_eq!(
+            (lines(&store, Board::Global).await.len(), lines(&store, Board::Trending).await.len()),
+            (1, 1)
+        );
+    };
+    is_off().await;
+    from_another(&store, 0, vec![at(4, owned("a", 4.0, "o", 4.0))]).await;
+    store.restore(1, &[at(5, owned("a", 5.0, "o", 5.0)), removed("a", 6)]).await.unwrap();
+    is_off().await;
+    let back = at(7, owned("a", 5.0, "o", 5.0));
+    apply(&store, 11, 12, vec![back.clone()]).await;
+    assert_eq!(all(&store).await, [back, b.clone()]);
+    // Also in a generation that is gathered out of sight.
+    store.restore(2, &[removed("a", 8), b.clone()]).await.unwrap();
+    store.restore(2, &[at(7, owned("a", 5.0, "o", 5.0))]).await.unwrap();
+    store.restored(2, &[]).await.unwrap();
+    is_off().await;
+}
+
+pub async fn the_canary_is_told_of_and_not_shown(store: Store) {
+    let store = begun(store).await;
+    let mut changes = subscribed(&store).await;
+    for revision in 1..=2 {
+        let entries = vec![removed(canary::ID, revision)];
+        apply(&store, revision - 1, revision, entries.clone()).await;
+        assert_eq!(changed(&mut changes).await.1, entries);
+    }
+    // What was told of is no news, nor is what came before it.
+    from_another(&store, 0, vec![removed(canary::ID, 1)]).await;
+    from_another(&store, 1, vec![removed(canary::ID, 2), entry("a", 1.0)]).await;
+    assert_eq!(changed(&mut changes).await.1, [entry("a", 1.0)]);
+    assert_eq!(all(&store).await, [entry("a", 1.0)]);
+}
+
+pub async fn a_snapshot_misses_nothing_while_scores_fall(store: Store) {
+    const VIDEOS: u32 = 3500;
+    let store = begun(store).await;
+    let name = |at: u32| format!("v{at:05}");
+    let entries = (0..VIDEOS).map(|at| entry(&name(at), f64::from(at))).collect();
+    apply(&store, 0, 1, entries).await;
+    // The best fall to the end, so that all others rise without a change of their own.
+    let writer = tokio::spawn({
+        let store = store.clone();
+        async move {
+            for round in 0..100_u32 {
+                let fallen = (0..20).map(|at| {
+                    let id = name(VIDEOS - 1 - (round * 20 + at) % 1000);
+                    BoardEntry { revision: u64::MAX >> 12, ..entry(&id, -1.0 - f64::from(round * 20 + at)) }
+                });
+                apply(&store, u64::from(round) + 1, u64::from(round) + 2, fallen.collect()).await;
+            }
+        }
+    });
+    loop {
+        let ended = writer.is_finished();
+        let seen: HashSet<_> =
+            store.snapshot().await.unwrap().entries.into_iter().map(|entry| entry.video_id).collect();
+        assert_eq!(seen.len(), VIDEOS as usize, "all are in each snapshot");
+        tokio::task::yield_now().await;
+        if ended {
+            break;
+        }
+    }
+    writer.await.unwrap();
+}

@@ -1,0 +1,142 @@
+//! What is removed: records by the topic's retention, and dead letters one by one.
+//!
+//! Kafka removes no record from the middle of a topic, but all of a partition before an offset. So the letters before the
+//! last one that has to go are written again behind the others, as they are, but for those that have to go; then all up to
+//! that one is removed. Who is killed between the two leaves letters twice, which have the same origin and are one.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use futures::future::try_join_all;
+use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+
+use super::super::{EventLog, LetterFilter, Retention};
+use super::config::{KafkaConfig, TracingContext};
+use super::{ASK_TIMEOUT, KafkaLog, PART, blocking, store_error};
+use crate::StoreError;
+
+/// Letters read, and written again, at once.
+const PAGE: usize = 100;
+
+/// See [`EventLog::remove_letters`].
+pub(super) async fn remove_letters(log: &KafkaLog, is_meant: LetterFilter<'_>) -> Result<u64, StoreError> {
+    // The offset after the last letter that has to go, by partition.
+    let mut ends: BTreeMap<u32, u64> = BTreeMap::new();
+    let mut removed = 0;
+    let mut letters = log.dead_letters(None).await?;
+    loop {
+        let page = letters.next(PAGE).await?;
+        if page.is_empty() {
+            break;
+        }
+        for letter in page {
+            if is_meant(&letter) {
+                removed += 1;
+                ends.insert(letter.place.partition, letter.place.offset + 1);
+            }
+        }
+    }
+    if removed == 0 {
+        return Ok(0);
+    }
+    let mut letters = log.dead_letters(None).await?;
+    loop {
+        let mut page = letters.next(PAGE).await?;
+        if page.is_empty() {
+            break;
+        }
+        page.retain(|letter| {
+            let end = ends.get(&letter.place.partition).copied().unwrap_or(0);
+            letter.place.offset < end && !is_meant(letter)
+        });
+        try_join_all(page.into_iter().map(|letter| log.producer.bury_again(letter))).await?;
+    }
+    delete(log, &ends).await?;
+    Ok(removed)
+}
+
+async fn admin(config: &KafkaConfig) -> Result<AdminClient<TracingContext>, StoreError> {
+    let settings = config.client();
+    blocking(move || {
+        settings
+            .create_with_context::<_, AdminClient<TracingContext>>(TracingContext)
+            .map_err(|error| store_error("creating the admin client", &error))
+    })
+    .await
+}
+
+/// Its thread is joined where that holds nobody up.
+async fn done_with(admin: AdminClient<TracingContext>) -> Result<(), StoreError> {
+    blocking(move || {
+        drop(admin);
+        Ok(())
+    })
+    .await
+}
+
+async fn delete(log: &KafkaLog, ends: &BTreeMap<u32, u64>) -> Result<(), StoreError> {
+    let topic = log.config.dead_letters();
+    let mut list = TopicPartitionList::new();
+    for (partition, end) in ends {
+        let offset = Offset::Offset(*end as i64);
+        let added = list.add_partition_offset(&topic, *partition as i32, offset);
+        added.map_err(|error| store_error("removing dead letters", &error))?;
+    }
+    let admin = admin(&log.config).await?;
+    let options = AdminOptions::new().request_timeout(Some(ASK_TIMEOUT)).operation_timeout(Some(ASK_TIMEOUT));
+    let deleted = admin.delete_records(&list, &options).await;
+    let deleted = deleted.map_err(|error| store_error("removing dead letters", &error));
+    done_with(admin).await?;
+    for element in deleted?.elements() {
+        if let Err(error) = element.error() {
+            let reason = format!(
+                "removing dead letters of topic {topic}, partition {}: {error} (it takes the permission Delete on the topic)",
+                element.partition()
+            );
+            return Err(StoreError::unusable(PART, reason));
+        }
+    }
+    Ok(())
+}
+
+/// See [`EventLog::retention`].
+pub(super) async fn retention(config: &KafkaConfig) -> Result<Retention, StoreError> {
+    let admin = admin(config).await?;
+    let options = AdminOptions::new().request_timeout(Some(ASK_TIMEOUT));
+    let described = admin.describe_configs(&[ResourceSpecifier::Topic(&config.topic)], &options).await;
+    let described = described.map_err(|error| store_error("reading the topic's configuration", &error));
+    done_with(admin).await?;
+    let Some(Ok(resource)) = described?.into_iter().next() else { return Ok(Retention::Unknown) };
+    let number = |name: &str| resource.get(name)?.value.as_deref()?.parse::<i64>().ok();
+    Ok(retention_of(number("retention.ms"), number("retention.bytes"), number("segment.ms")))
+}
+
+/// Kafka removes whole segments of a partition, once their last record is old enough; a segment takes records for at most
+/// `segment`. So a record may stay for so long beside the retention.
+fn retention_of(time: Option<i64>, bytes: Option<i64>, segment: Option<i64>) -> Retention {
+    match (time, bytes) {
+        (Some(time @ 0..), _) => {
+            let most = time.saturating_add(segment.unwrap_or(0).max(0));
+            Retention::For(Duration::from_millis(most as u64))
+        }
+        (Some(_), Some(0..)) => Retention::UntilFull,
+        (Some(_), Some(_)) => Retention::ForGood,
+        (None, _) | (_, None) => Retention::Unknown,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_is_kept_for_the_retention_and_its_segment_s_time() {
+        let hour = Duration::from_hours(1);
+        assert_eq!(retention_of(Some(3_600_000), Some(-1), Some(3_600_000)), Retention::For(2 * hour));
+        assert_eq!(retention_of(Some(3_600_000), None, None), Retention::For(hour));
+        assert_eq!(retention_of(Some(-1), Some(1 << 30), Some(1)), Retention::UntilFull);
+        assert_eq!(retention_of(Some(-1), Some(-1), Some(1)), Retention::ForGood);
+        assert_eq!(retention_of(None, Some(-1), Some(1)), Retention::Unknown);
+    }
+}

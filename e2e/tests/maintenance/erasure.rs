@@ -1,0 +1,202 @@
+//! A user is erased while the system serves: killed in the middle, begun again, and counted anew from the log.
+
+use std::time::Duration;
+
+use bson::{Document, doc};
+use liverank_e2e::cluster::{Cluster, Stores};
+use liverank_e2e::wait;
+use reqwest::{Client, StatusCode};
+use serde_json::{Value, json};
+
+use super::{kafka, port, primary, redis, runs};
+
+/// A name that stands nowhere else.
+const ERIN: &str = "erin.who-goes";
+const SOON: Duration = Duration::from_secs(30);
+const VIDEOS: usize = 8;
+/// Comments of each of two users under each video.
+const COMMENTS: usize = 30;
+
+async fn post(cluster: &Cluster, video: &str, user: &str, text: &str) -> (StatusCode, Value) {
+    let body = json!({"userid": user, "videoid": video, "comment": text});
+    let answer = Client::new().post(format!("{}/comment", cluster.gateways[0])).json(&body).send().await;
+    let answer = answer.expect("an answer");
+    (answer.status(), answer.json().await.expect("JSON"))
+}
+
+async fn moderate(cluster: &Cluster, path: &str, body: Value) {
+    let url = format!("{}/moderation/{path}", cluster.gateways[0]);
+    let answer = Client::new().post(url).json(&body).send().await.expect("an answer");
+    assert_eq!(answer.status(), StatusCode::ACCEPTED, "{path}");
+}
+
+/// What one stream is told until `last` has come.
+struct Viewer {
+    response: reqwest::Response,
+    text: String,
+}
+
+impl Viewer {
+    async fn open(cluster: &Cluster, query: &str) -> Self {
+        let url = format!("{}/connect?userid=watcher&videoid=v0&events=deleted{query}", cluster.gateways[0]);
+        let response = Client::new().get(url).send().await.expect("a stream");
+        let mut viewer = Self { response, text: String::new() };
+        viewer.until(|text| text.contains("\"connected\"")).await;
+        viewer
+    }
+
+    async fn until(&mut self, is_there: impl Fn(&str) -> bool) {
+        while !is_there(&self.text) {
+            let chunk = tokio::time::timeout(SOON, self.response.chunk()).await;
+            let chunk = chunk.unwrap_or_else(|_| panic!("it does not come after:\n{}", self.text));
+            self.text.push_str(&String::from_utf8_lossy(&chunk.expect("it goes on").expect("it goes on")));
+        }
+    }
+
+    fn deletions(&self) -> usize {
+        self.text.matches("event: deleted").count()
+    }
+}
+
+/// The documents of each collection that have the name, but for what is to keep it.
+async fn named_in_mongodb(cluster: &Cluster) -> Vec<String> {
+    let database = format!("{}video_db", cluster.prefix);
+    let mut member = primary().await;
+    let list = member
+        .command(&database, doc! { "listCollections": 1, "nameOnly": true })
+        .await
+        .expect("collections");
+    let batch = list
+        .get_document("cursor")
+        .and_then(|cursor| cursor.get_array("firstBatch"))
+        .expect("a batch")
+        .clone();
+    let mut named = Vec::new();
+    for collection in batch.iter().filter_map(|it| it.as_document()?.get_str("name").ok()) {
+        let found = member
+            .command(&database, doc! { "find": collection, "batchSize": 100_000 })
+            .await
+            .expect("documents");
+        let cursor = found.get_document("cursor").expect("a cursor");
+        let found: Vec<&Document> = cursor
+            .get_array("firstBatch")
+            .expect("a batch")
+            .iter()
+            .filter_map(|it| it.as_document())
+            .collect();
+        named.extend(
+            found.iter().filter(|it| it.to_string().contains(ERIN)).map(|it| format!("{collection}: {it}")),
+        );
+    }
+    named
+}
+
+/// How many keys in Redis have the name in them.
+async fn named_in_redis(cluster: &Cluster) -> String {
+    let script = format!(
+        "local n = 0 for _, key in ipairs(redis.call('KEYS', '{}*')) do local kind = redis.call('TYPE', key).ok \
+         local all = {{}} if kind == 'stream' then all = redis.call('XRANGE', key, '-', '+') \
+         elseif kind == 'hash' then all = redis.call('HGETALL', key) elseif kind == 'zset' then \
+         all = redis.call('ZRANGE', key, 0, -1) elseif kind == 'string' then all = {{redis.call('GET', key)}} end \
+         if string.find(cjson.encode(all), '{ERIN}', 1, true) then n = n + 1 end end return n",
+        cluster.prefix
+    );
+    redis(&format!("EVAL \"{script}\" 0")).await.trim().to_owned()
+}
+
+async fn texts(cluster: &Cluster, video: &str) -> Vec<String> {
+    let url = format!("{}/comments/{video}?limit=1000", cluster.gateways[1]);
+    let page = wait::json(&url, SOON).await;
+    let lines = page["comments"].as_array().expect("comments").iter();
+    lines.map(|line| line["comment"].as_str().expect("a text").to_owned()).collect()
+}
+
+async fn fill(cluster: &Cluster) {
+    for at in 0..COMMENTS {
+        for video in (0..VIDEOS).map(|video| format!("v{video}")) {
+            for user in [ERIN, "ben"] {
+                let (status, answer) = post(cluster, &video, user, &format!("{user} says {at}")).await;
+                assert_eq!(status, StatusCode::CREATED, "{answer}");
+            }
+        }
+    }
+    moderate(cluster, "rules", json!({"videoid": "held", "rules": {"hold_all": true}})).await;
+    wait::until("a comment that waits", SOON, || async {
+        let (status, _) = post(cluster, "held", ERIN, "waits").await;
+        (status == StatusCode::ACCEPTED).then_some(())
+    })
+    .await;
+    let topic = format!("{}video_interactions", cluster.prefix);
+    let log = kafka::Topic::open(port(&Stores::from_environment().kafka), &topic, 12).await.expect("the log");
+    for user in [ERIN, "ben"] {
+        log.append(3, json!({"video_id": "v", "user_id": user}).to_string().into_bytes())
+            .await
+            .expect("poison");
+    }
+}
+
+async fn letters(cluster: &Cluster) -> Vec<Value> {
+    let text = runs(cluster, &["dlq", "list", "--json", "--log", "warn"]).await;
+    text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+}
+
+#[tokio::test]
+async fn a_user_is_erased_and_does_not_come_back() {
+    let cluster = Cluster::start(&Stores::from_environment()).await;
+    let mut viewer = Viewer::open(&cluster, "").await;
+    fill(&cluster).await;
+    let last = format!("ben says {}", COMMENTS - 1);
+    viewer.until(|text| text.contains(&last)).await;
+    wait::until("both dead letters", SOON, || async { (letters(&cluster).await.len() == 2).then_some(()) })
+        .await;
+    let first = viewer.text.lines().find_map(|line| line.strip_prefix("id: ")).expect("an id");
+    let start = format!("{}-0", first.rsplit_once('-').expect("a numbering").0);
+
+    // Killed once a viewer has been told of the first one, and begun anew.
+    let mut killed = cluster.spawn_command(&["erase", "user", ERIN]);
+    viewer.until(|text| text.contains("event: deleted")).await;
+    killed.start_kill().expect("killing it");
+    killed.wait().await.expect("its end");
+    let told = runs(&cluster, &["erase", "user", ERIN, "--reason", "asked for it"]).await;
+    println!("{told}");
+    assert!(
+        told.contains("what stays:") && told.contains("for good, for the log has no retention"),
+        "{told}"
+    );
+
+    viewer.until(|text| text.matches("event: deleted").count() >= COMMENTS).await;
+    assert_eq!(viewer.deletions(), COMMENTS, "each is told once");
+    check(&cluster, &start).await;
+    let left = letters(&cluster).await;
+    assert_eq!(left.len(), 1, "{left:?}");
+    assert!(left[0]["begins"].as_str().expect("its beginning").contains("ben"), "{left:?}");
+    let log = wait::json(&format!("{}/moderation/log", cluster.gateways[0]), SOON).await;
+    assert_eq!(
+        (&log["actions"][0]["action"], &log["actions"][0]["reason"]),
+        (&json!("erase_user"), &json!("asked for it"))
+    );
+    assert!(!log.to_string().contains(ERIN), "{log:#}");
+
+    runs(&cluster, &["rebuild", "mongodb"]).await;
+    check(&cluster, &start).await;
+}
+
+/// Nothing has the name or the words: archive, Redis, history, and a stream that missed everything.
+async fn check(cluster: &Cluster, start: &str) {
+    let named = named_in_mongodb(cluster).await;
+    assert!(named.is_empty(), "{named:#?}");
+    wait::until("no key with the name in Redis", SOON, || async {
+        (named_in_redis(cluster).await == ":0").then_some(())
+    })
+    .await;
+    for video in (0..VIDEOS).map(|video| format!("v{video}")) {
+        let texts = texts(cluster, &video).await;
+        assert_eq!(texts.len(), COMMENTS, "{video}: {texts:?}");
+        assert!(texts.iter().all(|text| text.starts_with("ben")), "{texts:?}");
+    }
+    let held = wait::json(&format!("{}/moderation/held", cluster.gateways[0]), SOON).await;
+    assert_eq!(held["comments"], json!([]), "{held:#}");
+    let mut back = Viewer::open(cluster, &format!("&last_event_id={start}")).await;
+    back.until(|text| text.matches("event: deleted").count() == COMMENTS).await;
+    assert!(!back.text.contains(ERIN), "it came back:\n{}", back.text);
+}

@@ -1,0 +1,257 @@
+#!/usr/bin/env python3
+"""The checks of release/test.
+
+The installer installs from a server on this machine; the formula and krew's manifest have the archives' checksums; the packages
+of npm are packed and installed from their tarballs; the charts are packaged; each crate names what would be in it; the
+workflows and scripts are linted. What a check needs and this machine lacks is a failure, with the line that installs it.
+"""
+
+import functools
+import hashlib
+import http.server
+import json
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+import threading
+
+import yaml
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+PLATFORMS = ("linux-x86_64", "linux-aarch64", "macos-x86_64", "macos-aarch64")
+VERSION = "9.8.7"
+PATIENCE = 300
+# A crate that is larger has a file in it that does not belong there.
+MOST_FILES = 300
+
+
+class Failure(Exception):
+    """What is wrong."""
+
+
+def run(*command, good=True, **options):
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False, **options)
+    said = done.stdout + done.stderr
+    if good and done.returncode != 0:
+        raise Failure(f"{' '.join(map(str, command))}: exit code {done.returncode}: {said[-2000:]}")
+    return done.returncode, said
+
+
+def need(program, line):
+    found = shutil.which(program)
+    if not found:
+        raise Failure(f"{program} is missing: {line}")
+    return found
+
+
+def expect(condition, what):
+    if not condition:
+        raise Failure(what)
+
+
+def archive(folder, platform):
+    """A release's archive, with programs that say which they are, and write a page where they are asked for theirs."""
+    page = 'if [ "$1" = man ]; then mkdir -p "$2"; echo .TH >"$2/liverank.1"; fi'
+    with tempfile.TemporaryDirectory() as made:
+        made = pathlib.Path(made)
+        for program in ("liverank", "liverank-operator", "kubectl-liverank"):
+            (made / program).write_text(f"#!/bin/sh\n{page}\necho {program} {VERSION} {platform}\n")
+            (made / program).chmod(0o755)
+        run(ROOT / "release/archive", VERSION, platform, made, folder)
+
+
+def release(folder, homepage):
+    """A release in a folder, as the workflow makes it."""
+    for platform in PLATFORMS:
+        archive(folder, platform)
+    run(ROOT / "release/render", VERSION, homepage, folder)
+    sums = "".join(f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n" for path in sorted(folder.iterdir()))
+    (folder / "SHA256SUMS").write_text(sums)
+
+
+class Server:
+    """A release on a port of this machine."""
+
+    def __enter__(self):
+        self.folder = tempfile.TemporaryDirectory()
+        root = pathlib.Path(self.folder.name)
+        handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=root)
+        handler.func.log_message = lambda *_: None
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        self.homepage = f"http://127.0.0.1:{self.server.server_port}"
+        self.files = root / "releases/download" / f"v{VERSION}"
+        self.files.mkdir(parents=True)
+        release(self.files, self.homepage)
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(self, *_):
+        self.server.shutdown()
+        self.folder.cleanup()
+
+    def install(self, home, good=True, **more):
+        environment = {"PATH": os.environ["PATH"], "HOME": str(home), **more}
+        return run("sh", self.files / "install.sh", good=good, env=environment)[1]
+
+
+def machine(folder, system, processor):
+    """A uname of another machine, before the real one on the PATH."""
+    uname = pathlib.Path(folder) / "uname"
+    uname.write_text(f'#!/bin/sh\ncase $1 in -s) echo {system} ;; -m) echo {processor} ;; esac\n')
+    uname.chmod(0o755)
+    return {"PATH": f"{folder}:{os.environ['PATH']}"}
+
+
+def the_installer_installs_what_the_checksums_say():
+    machines = (("Linux", "x86_64"), ("Linux", "aarch64"), ("Darwin", "x86_64"), ("Darwin", "arm64"))
+    with Server() as server:
+        for (system, processor), platform in zip(machines, PLATFORMS):
+            with tempfile.TemporaryDirectory() as home, tempfile.TemporaryDirectory() as folder:
+                said = server.install(home, **machine(folder, system, processor))
+                expect(f"installed: liverank {VERSION} {platform}" in said, said)
+                there = sorted(path.name for path in (pathlib.Path(home) / ".local/bin").iterdir())
+                expect(there == ["kubectl-liverank", "liverank", "liverank-operator"], there)
+                # Once more over itself.
+                server.install(home, **machine(folder, system, processor))
+
+
+def the_installer_refuses_what_it_should():
+    with Server() as server, tempfile.TemporaryDirectory() as home, tempfile.TemporaryDirectory() as folder:
+        said = server.install(home, good=False, **machine(folder, "Plan9", "x86_64"))
+        expect("no programs for Plan9" in said, said)
+        said = server.install(home, good=False, LIVERANK_VERSION="0.0.9")
+        expect("cannot download" in said, said)
+        for platform in PLATFORMS:
+            with (server.files / f"liverank-{VERSION}-{platform}.tar.gz").open("ab") as changed:
+                changed.write(b"more")
+        said = server.install(home, good=False)
+        expect("nothing is installed" in said, said)
+        expect(not (pathlib.Path(home) / ".local").exists(), "something is installed")
+
+
+def the_formula_and_the_manifest_have_the_archives_checksums():
+    with Server() as server:
+        sums = {platform: hashlib.sha256((server.files / f"liverank-{VERSION}-{platform}.tar.gz").read_bytes()).hexdigest()
+                for platform in PLATFORMS}
+        formula = (server.files / "liverank.rb").read_text()
+        for platform, checksum in sums.items():
+            address = f"{server.homepage}/releases/download/v{VERSION}/liverank-{VERSION}-{platform}.tar.gz"
+            expect(re.search(rf'url "{re.escape(address)}"\s+sha256 "{checksum}"', formula), f"{platform} in the formula")
+        plugin = yaml.safe_load((server.files / "krew.yaml").read_text())
+        expect(plugin["spec"]["version"] == f"v{VERSION}", plugin["spec"]["version"])
+        found = {(it["selector"]["matchLabels"]["os"], it["selector"]["matchLabels"]["arch"]): it
+                 for it in plugin["spec"]["platforms"]}
+        expect(len(found) == 4, found.keys())
+        names = {"linux": "linux", "darwin": "macos", "amd64": "x86_64", "arm64": "aarch64"}
+        for (system, processor), it in found.items():
+            platform = f"{names[system]}-{names[processor]}"
+            expect(it["sha256"] == sums[platform] and platform in it["uri"], f"{platform} in krew.yaml")
+
+
+def npm_packages_install_from_their_tarballs():
+    npm = need("npm", "Node.js 20 or later")
+    with tempfile.TemporaryDirectory() as folder:
+        tarballs = []
+        for package in ("js", "react"):
+            at = ROOT / "clients" / package
+            if not (at / "node_modules").is_dir():
+                run(npm, "ci", "--no-audit", "--no-fund", "--silent", cwd=at)
+            packed = json.loads(run(npm, "pack", "--json", "--silent", "--pack-destination", folder, cwd=at)[1])[0]
+            names = [file["path"] for file in packed["files"]]
+            stray = [name for name in names if not name.startswith("dist/") and name not in ("package.json", "README.md")]
+            expect(not stray, f"{packed['name']} has {stray} in it")
+            tarballs.append(str(pathlib.Path(folder) / packed["filename"]))
+        project = pathlib.Path(folder) / "project"
+        project.mkdir()
+        (project / "package.json").write_text('{"name": "try", "private": true, "type": "module"}')
+        run(npm, "install", "--no-audit", "--no-fund", "--silent", *tarballs, cwd=project)
+        script = ("const { Liverank } = await import('@liverank/client'); const hooks = await import('@liverank/react');"
+                  "new Liverank({ baseUrl: 'http://127.0.0.1:9' }); console.log(Object.keys(hooks).length > 0)")
+        said = run("node", "--input-type=module", "--eval", script, cwd=project)[1]
+        expect(said.strip() == "true", said)
+
+
+def versions_are_one():
+    version = re.search(r'(?m)^version = "(.+)"', (ROOT / "Cargo.toml").read_text())[1]
+    for package in ("js", "react"):
+        found = json.loads((ROOT / "clients" / package / "package.json").read_text())["version"]
+        expect(found == version, f"clients/{package} is {found}, the workspace {version}")
+    for chart in ("liverank", "liverank-demo"):
+        chart = yaml.safe_load((ROOT / "charts" / chart / "Chart.yaml").read_text())
+        expect({chart["version"], chart["appVersion"]} == {version}, f"the chart {chart['name']} is another version than {version}")
+
+
+def charts_are_packaged():
+    helm = need("helm", 'testbed/kubernetes/kubernetes install && eval "$(testbed/kubernetes/kubernetes env)"')
+    with tempfile.TemporaryDirectory() as folder:
+        for chart in ("liverank", "liverank-demo"):
+            run(helm, "package", ROOT / "charts" / chart, "--version", VERSION, "--app-version", VERSION, "--destination", folder)
+            with tarfile.open(pathlib.Path(folder) / f"{chart}-{VERSION}.tgz") as tar:
+                names = tar.getnames()
+            expect(f"{chart}/README.md" in names, f"{chart} has no README.md")
+            stray = [name for name in names if "/tests/alerts" in name or name.endswith((".py", ".tgz"))]
+            expect(not stray, f"{chart} has {stray} in it")
+
+
+def artifact_hub_knows_the_charts():
+    for name in ("liverank", "liverank-demo"):
+        chart = yaml.safe_load((ROOT / "charts" / name / "Chart.yaml").read_text())
+        notes = chart["annotations"]
+        expect(notes["artifacthub.io/license"] == "Apache-2.0", f"{name}: the licence")
+        for key, value in notes.items():
+            if key.rsplit("/", 1)[1] in ("crds", "crdsExamples", "images", "changes", "links"):
+                expect(isinstance(yaml.safe_load(value), list), f"{name}: {key} is no list")
+    repository = yaml.safe_load((ROOT / "release/artifacthub-repo.yml").read_text())
+    expect(set(repository) <= {"repositoryID", "owners", "ignore"}, f"artifacthub-repo.yml has {sorted(repository)}")
+
+
+def crates_hold_sources_and_nothing_else():
+    cargo = need("cargo", "Rust")
+    metadata = json.loads(run(cargo, "metadata", "--no-deps", "--format-version", "1", "--locked", "--offline", cwd=ROOT)[1])
+    for package in metadata["packages"]:
+        listed = run(cargo, "package", "--list", "--allow-dirty", "--package", package["name"], "--offline", cwd=ROOT)[1].split("\n")
+        names = [name for name in listed if name and not name.startswith(("warning:", "    "))]
+        expect("Cargo.toml" in names and len(names) <= MOST_FILES, f"{package['name']} has {len(names)} files")
+        stray = [name for name in names if re.search(r"(^|/)(target|node_modules|\.testbed)/|\.(key|pem|log)$", name)]
+        expect(not stray, f"{package['name']} has {stray} in it")
+
+
+def scripts_are_linted():
+    need("shellcheck", "testbed/testbed install lint")
+    run("shellcheck", ROOT / "release/install.sh", ROOT / "release/archive")
+    run("sh", "-n", ROOT / "release/install.sh")
+
+
+def workflows_are_linted():
+    run(need("actionlint", "testbed/testbed install lint"), cwd=ROOT)
+
+
+CHECKS = (the_installer_installs_what_the_checksums_say, the_installer_refuses_what_it_should,
+          the_formula_and_the_manifest_have_the_archives_checksums, npm_packages_install_from_their_tarballs, versions_are_one,
+          charts_are_packaged, artifact_hub_knows_the_charts, crates_hold_sources_and_nothing_else, scripts_are_linted,
+          workflows_are_linted)
+
+
+def held(check):
+    name = check.__name__.replace("_", " ")
+    try:
+        check()
+    except (Failure, OSError, ValueError, KeyError, subprocess.TimeoutExpired, yaml.YAMLError) as error:
+        print(f"not ok - {name}\n#   {error}", flush=True)
+        return False
+    print(f"ok - {name}", flush=True)
+    return True
+
+
+def main(words):
+    results = [held(check) for check in CHECKS if not words or any(word in check.__name__ for word in words)]
+    print(f"{sum(results)} passed, {len(results) - sum(results)} failed")
+    return 0 if results and all(results) else 1
+
+
+sys.exit(main(sys.argv[1:]))

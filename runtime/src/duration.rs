@@ -1,0 +1,66 @@
+//! How commands read lengths of time: `30s`, `5m`, `2h`, `500ms`; a number alone is seconds.
+//!
+//! A setting of a role has its unit in its name and is a number, so that a file of settings reads the same everywhere. What
+//! a person types for one command is read by this.
+
+use std::time::Duration;
+
+/// The units, the longest name first where one ends with another.
+const UNITS: [(&str, f64); 5] = [("ms", 0.001), ("s", 1.0), ("m", 60.0), ("h", 3_600.0), ("d", 86_400.0)];
+
+/// What reads a duration of at least `least` and at most `most`: a flag's `value_parser`.
+pub fn between(
+    least: Duration,
+    most: Duration,
+) -> impl Fn(&str) -> Result<Duration, String> + Clone + Send + Sync + 'static {
+    move |text| {
+        let read = parse(text).filter(|read| (least..=most).contains(read));
+        let wrong = || {
+            let (least, most) = (shown(least), shown(most));
+            format!("must be a number with ms, s, m, h or d, or seconds, from {least} to {most}")
+        };
+        read.ok_or_else(wrong)
+    }
+}
+
+/// Reads a duration; `None` where it is none.
+fn parse(text: &str) -> Option<Duration> {
+    let unit = UNITS.iter().find_map(|(name, seconds)| Some((text.strip_suffix(name)?, *seconds)));
+    let (number, seconds) = unit.unwrap_or((text, 1.0));
+    let seconds = number.trim().parse::<f64>().ok()? * seconds;
+    Duration::try_from_secs_f64(seconds).ok()
+}
+
+/// A duration as it is typed: in the longest unit that it is a whole number of.
+fn shown(duration: Duration) -> String {
+    let millis = duration.as_millis();
+    let unit = UNITS.iter().rev().find(|(_, seconds)| millis.is_multiple_of((seconds * 1_000.0) as u128));
+    let (name, seconds) = unit.filter(|_| millis > 0).unwrap_or(&("s", 1.0));
+    format!("{}{name}", millis / (seconds * 1_000.0) as u128)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_with_a_unit_and_seconds_without() {
+        let day = Duration::from_hours(24);
+        let read = between(Duration::ZERO, day);
+        for (text, millis) in [
+            ("30", 30_000),
+            ("30s", 30_000),
+            ("1.5m", 90_000),
+            ("2h", 7_200_000),
+            ("500ms", 500),
+            ("1d", 86_400_000),
+        ] {
+            assert_eq!(read(text), Ok(Duration::from_millis(millis)), "{text}");
+        }
+        for bad in ["", "s", "-1", "1x", "25h", "NaN", "inf", "1e99d", "1 day"] {
+            assert!(read(bad).is_err(), "{bad}");
+        }
+        let narrow = between(Duration::from_secs(1), Duration::from_mins(90));
+        assert!(narrow("0").unwrap_err().ends_with("from 1s to 90m"));
+    }
+}

@@ -1,0 +1,269 @@
+//! From records to batches: what can be read and what cannot, and how large a batch may become.
+
+use std::collections::{BTreeMap, HashSet};
+
+use liverank_adapters::archive::Position;
+use liverank_adapters::event_log::{DeadLetter, RawRecord};
+use liverank_core::counting::{Batch, LogRecord, OffsetRange, UniqueKinds, leaves_more_than_counts};
+use liverank_core::{Interaction, Unreadable, VideoId};
+
+/// Bytes that a batch may take of the archive's memory while it is committed, by [`Gathered::take`]. A MongoDB with the
+/// least cache that we run on (512 MiB) refuses a transaction that changes some 75 MiB, and slows down all others before
+/// that.
+const MOST_WRITTEN: usize = 48 << 20;
+/// Bytes of records in a batch, as they are held here. There are two batches: one under way, one that is gathered.
+const MOST_HELD: usize = 64 << 20;
+/// What a video's counters and the bookkeeping take of the archive's memory.
+const A_VIDEO: usize = 600;
+
+/// What was read and is not being committed yet.
+#[derive(Default)]
+pub struct Gathered {
+    /// What can be read.
+    pub batch: Batch,
+    /// What of it could not be read, to be buried before its offsets are committed.
+    pub poison: Vec<DeadLetter>,
+    /// The videos of the batch.
+    videos: HashSet<VideoId>,
+    /// What the commit takes of the archive's memory at most, roughly.
+    written: usize,
+    /// What the records take here, roughly.
+    held: usize,
+}
+
+impl Gathered {
+    /// Whether more may be added.
+    pub const fn has_room(&self) -> bool {
+        self.written < MOST_WRITTEN && self.held < MOST_HELD
+    }
+
+    /// Adds what follows on. `unique` are the types of which each event leaves a mark.
+    ///
+    /// What a record says stands in a document, in that document's indexes and in the log of operations. But of an event that
+    /// is only counted nothing is left beside the counts of its video: a thousand of them are as large there as one.
+    pub fn take(&mut self, sorted: Sorted, unique: UniqueKinds) {
+        let Sorted { mut batch, sizes, poison, waiting: _ } = sorted;
+        for (record, size) in batch.records.iter_mut().zip(sizes) {
+            self.held += size_of::<LogRecord>() + size;
+            let event = &mut record.event;
+            let known = self.videos.get(&event.video_id).cloned();
+            if known.is_none() || leaves_more_than_counts(event, unique) {
+                self.written += A_VIDEO + 3 * size;
+            }
+            match known {
+                // One text for all events of a video.
+                Some(known) => event.video_id = known,
+                None => {
+                    self.videos.insert(event.video_id.clone());
+                }
+            }
+        }
+        for letter in &poison {
+            self.held += size_of::<DeadLetter>() + letter.record.value.len();
+        }
+        self.batch.append(batch);
+        self.poison.extend(poison);
+    }
+
+    /// Leaves these partitions out. What they took counts until the batch is committed.
+    pub fn forget(&mut self, partitions: &[u32]) {
+        self.batch.forget(partitions);
+        self.poison.retain(|letter| !partitions.contains(&letter.record.partition));
+    }
+}
+
+/// What a record says, or what is wrong with it.
+pub fn read(record: &RawRecord) -> Result<LogRecord, Unreadable> {
+    let RawRecord { partition, offset, broker_time, .. } = *record;
+    let event = Interaction::from_log(&record.value, broker_time)?;
+    Ok(LogRecord { partition, offset, broker_time, event })
+}
+
+/// A record of a later release, before which its partition stops.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Waiting {
+    /// Its partition.
+    pub partition: u32,
+    /// Its offset there.
+    pub offset: u64,
+    /// Its format.
+    pub format: u64,
+}
+
+/// Records by what is to be done with them.
+#[derive(Debug, Default)]
+pub struct Sorted {
+    /// The readable ones, as a batch that starts where we stand. It has no spans where nothing is left of them, because
+    /// they belong to partitions that were given up, or were counted already, or wait.
+    pub batch: Batch,
+    /// How many bytes each of the batch's records has in the log.
+    pub sizes: Vec<usize>,
+    /// The unreadable ones.
+    pub poison: Vec<DeadLetter>,
+    /// Where partitions wait for a later release. Nothing behind that is in the batch, or unreadable.
+    pub waiting: Vec<Waiting>,
+}
+
+/// Sorts what was read. A record of a later release is waited for where `waits` says so, and is unreadable otherwise.
+pub fn batch_of(
+    mut records: Vec<RawRecord>,
+    owned: &BTreeMap<u32, Position>,
+    waits: impl Fn(&RawRecord) -> bool,
+) -> Sorted {
+    records.retain(|record| owned.get(&record.partition).is_some_and(|stands| record.offset >= stands.next));
+    let mut sorted = Sorted::default();
+    let mut taken = Vec::with_capacity(records.len());
+    for record in records {
+        if sorted.waiting.iter().any(|waiting| waiting.partition == record.partition) {
+            continue;
+        }
+        match read(&record) {
+            Err(Unreadable::Newer { format }) if waits(&record) => {
+                let (partition, offset) = (record.partition, record.offset);
+                sorted.waiting.push(Waiting { partition, offset, format });
+            }
+            outcome => taken.push((record, outcome)),
+        }
+    }
+    // They are in the order of their offsets: what stays in the map is each partition's last.
+    let last: BTreeMap<u32, &RawRecord> =
+        taken.iter().map(|(record, _)| (record.partition, record)).collect();
+    let span = |(&partition, last): (&u32, &&RawRecord)| {
+        let from = owned.get(&partition)?.next;
+        Some(OffsetRange { partition, from, next: last.offset + 1, last: Some(last.mark()) })
+    };
+    sorted.batch.spans = last.iter().filter_map(span).collect();
+    for (record, outcome) in taken {
+        match outcome {
+            Ok(readable) => {
+                sorted.batch.records.push(readable);
+                sorted.sizes.push(record.value.len());
+            }
+            Err(error) => sorted.poison.push(DeadLetter { record, reason: error.to_string() }),
+        }
+    }
+    sorted
+}
+
+#[cfg(test)]
+mod tests {
+    use liverank_core::counting::RecordFingerprint;
+
+    use super::*;
+
+    fn owned(next: &[(u32, u64)]) -> BTreeMap<u32, Position> {
+        next.iter().map(|(partition, next)| (*partition, Position { next: *next, last: None })).collect()
+    }
+
+    fn raw(partition: u32, offset: u64, value: &str) -> RawRecord {
+        let value = value.as_bytes().to_vec().into();
+        RawRecord { partition, offset, broker_time: 1_700_000_000_000, key: None, value }
+    }
+
+    const VIEW: &str = r#"{"video_id":"v","user_id":"u","type":"view"}"#;
+
+    #[test]
+    fn a_batch_starts_where_we_stand_and_steps_over_holes_and_poison() {
+        let owned = owned(&[(0, 5), (1, 0)]);
+        let records = vec![raw(0, 7, VIEW), raw(1, 0, "{"), raw(0, 9, VIEW), raw(1, 1, "{}")];
+        let mark = RecordFingerprint::of(1_700_000_000_000, VIEW.as_bytes());
+        let mark_of_poison = RecordFingerprint::of(1_700_000_000_000, b"{}");
+        let Sorted { batch, poison, waiting, .. } = batch_of(records, &owned, |_| true);
+        assert_eq!(waiting, []);
+        assert_eq!(
+            batch.spans,
+            [
+                OffsetRange { partition: 0, from: 5, next: 10, last: Some(mark) },
+                OffsetRange { partition: 1, from: 0, next: 2, last: Some(mark_of_poison) }
+            ]
+        );
+        assert_eq!(batch.records.len(), 2);
+        assert_eq!(poison.len(), 2);
+        assert!(poison[1].reason.starts_with("type: is required"), "{}", poison[1].reason);
+    }
+
+    #[test]
+    fn what_is_not_ours_or_was_counted_is_passed_over() {
+        let sorted = batch_of(vec![raw(3, 0, VIEW), raw(0, 4, VIEW)], &owned(&[(0, 5)]), |_| true);
+        assert_eq!((sorted.batch.spans.len(), sorted.batch.records.len(), sorted.poison.len()), (0, 0, 0));
+    }
+
+    fn sorted(values: &[String]) -> Sorted {
+        let records = values.iter().enumerate().map(|(at, value)| raw(0, at as u64, value)).collect();
+        batch_of(records, &owned(&[(0, 0)]), |_| true)
+    }
+
+    #[test]
+    fn what_is_only_counted_takes_room_once_a_video() {
+        let view = |video: usize| format!(r#"{{"video_id":"{video}","user_id":"u","type":"view"}}"#);
+        let id = |id: usize| format!(r#"{{"video_id":"0","user_id":"u","type":"view","event_id":"{id}"}}"#);
+        let comment = |id: usize| {
+            format!(r#"{{"video_id":"0","user_id":"u","type":"comment","comment_id":"{id}","comment":"hi"}}"#)
+        };
+        let written = |values: Vec<String>, unique: &str| {
+            let mut gathered = Gathered::default();
+            let count = values.len();
+            gathered.take(sorted(&values), unique.parse().unwrap());
+            assert_eq!(gathered.batch.records.len(), count);
+            gathered.written / A_VIDEO
+        };
+        assert_eq!(written(vec![view(0); 50], ""), 1);
+        assert!(written((0..50).map(view).collect(), "") >= 50, "videos");
+        assert!(written((0..50).map(id).collect(), "") >= 50, "identities");
+        assert!(written((0..50).map(comment).collect(), "") >= 50, "comments");
+        assert!(written(vec![view(0); 50], "view") >= 50, "marks");
+        assert_eq!(written(vec![view(0); 50], "like"), 1);
+    }
+
+    #[test]
+    fn a_batch_is_full_by_what_it_writes_and_by_what_it_holds() {
+        let long = "x".repeat(250);
+        let videos: Vec<_> = (0..1_000)
+            .map(|at| format!(r#"{{"video_id":"{at}{long}","user_id":"u","type":"view"}}"#))
+            .collect();
+        let users: Vec<_> = (0..1_000)
+            .map(|at| format!(r#"{{"video_id":"v","user_id":"{at}{long}","type":"view"}}"#))
+            .collect();
+        let steps = |values: &[String]| {
+            let mut gathered = Gathered::default();
+            let mut steps = 0;
+            while gathered.has_room() {
+                let mut sorted = sorted(values);
+                for record in &mut sorted.batch.records {
+                    record.event.video_id =
+                        VideoId::parse(&format!("{steps}{}", record.event.video_id)).unwrap();
+                }
+                gathered.take(sorted, UniqueKinds::default());
+                steps += 1;
+            }
+            (steps, gathered.written >= MOST_WRITTEN, gathered.held >= MOST_HELD)
+        };
+        let (few, written, _) = steps(&videos);
+        let (many, _, held) = steps(&users);
+        assert!(written && held && few < many, "{few} {many}");
+    }
+
+    const NEWER: &str = r#"{"video_id":"v","user_id":"u","type":"save","format":99}"#;
+
+    #[test]
+    fn a_partition_stops_before_a_record_of_a_later_release_and_the_others_go_on() {
+        let records = || {
+            let of_two =
+                [raw(0, 5, VIEW), raw(1, 0, NEWER), raw(0, 6, "{"), raw(0, 8, NEWER), raw(1, 1, VIEW)];
+            [of_two.as_slice(), &[raw(0, 9, VIEW), raw(0, 10, "{"), raw(2, 3, VIEW)]].concat()
+        };
+        let owned = owned(&[(0, 5), (1, 0), (2, 3)]);
+        let Sorted { batch, poison, waiting, .. } = batch_of(records(), &owned, |_| true);
+        let spans: Vec<_> = batch.spans.iter().map(|span| (span.partition, span.from, span.next)).collect();
+        assert_eq!(spans, [(0, 5, 7), (2, 3, 4)]);
+        assert_eq!((batch.records.len(), poison.len()), (2, 1));
+        let at = |partition, offset| Waiting { partition, offset, format: 99 };
+        assert_eq!(waiting, [at(1, 0), at(0, 8)]);
+
+        let Sorted { batch, poison, waiting, .. } =
+            batch_of(records(), &owned, |record| record.partition == 1);
+        let next: Vec<_> = batch.spans.iter().map(|span| (span.partition, span.next)).collect();
+        assert_eq!((next, waiting), (vec![(0, 11), (2, 4)], vec![at(1, 0)]));
+        assert!(poison[1].reason.contains("format 99"), "{}", poison[1].reason);
+    }
+}

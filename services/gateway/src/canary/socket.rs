@@ -1,0 +1,159 @@
+//! A client of a websocket service that watches the list of the canary's owner.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::http::{HeaderValue, Request, StatusCode, header};
+use bytes::{Buf, Bytes, BytesMut};
+use hyper::upgrade::Upgraded;
+use hyper_util::rt::TokioIo;
+use liverank_runtime::websocket::ask_for_websocket;
+use serde::Deserialize;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use crate::Gateway;
+use crate::auth::Caller;
+use crate::proxy::{introduce, send};
+
+/// `GET /ws/user/liverank:canary`.
+const PATH: &str = "/ws/user/liverank%3Acanary";
+/// The list has one line: what is longer is not from a service of ours.
+const MAX_FRAME: usize = 4096;
+/// States of the list that wait to be looked at: ten a second come at most, and a round is a minute.
+const WAITING: usize = 1024;
+/// How long a close frame may take.
+const GOODBYE: Duration = Duration::from_secs(1);
+/// An empty close frame of a client, with a mask of zeros.
+const CLOSE: [u8; 6] = [0x88, 0x80, 0, 0, 0, 0];
+
+/// See the module.
+pub(super) struct Socket {
+    /// The numbers of the states that the list showed, and when they came.
+    shown: mpsc::Receiver<(u64, Instant)>,
+    write: tokio::io::WriteHalf<TokioIo<Upgraded>>,
+    /// Ends with this.
+    _reading: JoinSet<()>,
+}
+
+impl Socket {
+    /// Opens it; `None` where no service takes it.
+    pub(super) async fn open(gateway: &Arc<Gateway>) -> Option<Self> {
+        let (mut parts, ()) = Request::get(PATH).body(()).ok()?.into_parts();
+        introduce(gateway, &gateway.websocket, &Caller::Anyone, &mut parts);
+        ask_for_websocket(&mut parts.headers);
+        parts.headers.insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+        // The key need not be secret, nor the answer to it checked: it is our own service.
+        let key = HeaderValue::from_static("bGl2ZXJhbmsgY2FuYXJ5IQ==");
+        parts.headers.insert(header::SEC_WEBSOCKET_KEY, key);
+        let mut response = send(gateway, &gateway.websocket, &parts, &Bytes::new()).await.ok()?;
+        if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+            return None;
+        }
+        let (read, write) = tokio::io::split(TokioIo::new(hyper::upgrade::on(&mut response).await.ok()?));
+        let (tell, shown) = mpsc::channel(WAITING);
+        let mut reading = JoinSet::new();
+        reading.spawn(listen(read, tell));
+        Some(Self { shown, write, _reading: reading })
+    }
+
+    /// When the list showed this state or a later one; `None` where the socket ends before.
+    pub(super) async fn shows(&mut self, revision: u64) -> Option<Instant> {
+        loop {
+            match self.shown.recv().await? {
+                (shown, at) if shown >= revision => return Some(at),
+                _ => {}
+            }
+        }
+    }
+
+    pub(super) async fn close(mut self) {
+        let _ = timeout(GOODBYE, self.write.write_all(&CLOSE)).await;
+    }
+}
+
+/// A line of an owner's list; that of the canary's has the number of its state for a score.
+#[derive(Deserialize)]
+struct Line {
+    score: f64,
+}
+
+/// Reads lists to the end.
+async fn listen(mut from: impl AsyncRead + Unpin, tell: mpsc::Sender<(u64, Instant)>) {
+    let mut came = BytesMut::new();
+    loop {
+        match from.read_buf(&mut came).await {
+            Ok(0) | Err(_) => return,
+            Ok(_) => {}
+        }
+        let now = Instant::now();
+        while let Some(frame) = next(&mut came) {
+            let lines: Vec<Line> = serde_json::from_slice(&frame).unwrap_or_default();
+            if let [Line { score }] = lines.as_slice()
+                && tell.send((*score as u64, now)).await.is_err()
+            {
+                return;
+            }
+        }
+        if came.len() > MAX_FRAME {
+            return;
+        }
+    }
+}
+
+/// Takes a whole frame of a server from the beginning of what came; answers its payload.
+fn next(came: &mut BytesMut) -> Option<Bytes> {
+    let (&short, longer) = came.get(1..)?.split_first()?;
+    let (header, length) = match short {
+        126 => (4, usize::from(u16::from_be_bytes(*longer.first_chunk()?))),
+        // None of ours is as long; the reader ends where it comes.
+        127 => return None,
+        short => (2, usize::from(short)),
+    };
+    if came.len() < header + length {
+        return None;
+    }
+    came.advance(header);
+    Some(came.split_to(length).freeze())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn states_are_read_from_frames_however_they_are_cut() {
+        let long = format!("[{{\"score\":8}}{}]", " ".repeat(200));
+        let mut sent = vec![0x81, 2, b'[', b']', 0x81, 13];
+        sent.extend_from_slice(b"[{\"score\":7}]");
+        sent.extend_from_slice(&[0x89, 0, 0x81, 126, 0, long.len() as u8]);
+        sent.extend_from_slice(long.as_bytes());
+        for cut in 1..sent.len() {
+            let (tell, mut shown) = mpsc::channel(9);
+            let (near, mut far) = tokio::io::duplex(1024);
+            let reading = tokio::spawn(listen(near, tell));
+            far.write_all(&sent[..cut]).await.unwrap();
+            tokio::task::yield_now().await;
+            far.write_all(&sent[cut..]).await.unwrap();
+            drop(far);
+            reading.await.unwrap();
+            let mut found = Vec::new();
+            while let Ok((state, _)) = shown.try_recv() {
+                found.push(state);
+            }
+            assert_eq!(found, [7, 8], "cut at {cut}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_longer_than_any_list_of_ours_ends_it() {
+        let (tell, mut shown) = mpsc::channel(9);
+        let (near, mut far) = tokio::io::duplex(16 * 1024);
+        let reading = tokio::spawn(listen(near, tell));
+        far.write_all(&[&[0x81, 127][..], &[0; 2 * MAX_FRAME]].concat()).await.unwrap();
+        reading.await.unwrap();
+        assert!(shown.recv().await.is_none());
+    }
+}

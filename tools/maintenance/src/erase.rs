@@ -1,0 +1,276 @@
+//! `erase user`: everything that names a user goes, but for what the log keeps until its retention ends.
+//!
+//! What is in the archive goes by records of the log, one for each entry, so it goes in order with all else: viewers are
+//! told, Redis and readers follow, and whoever counts the log anew comes to the same. The archive is searched again and
+//! again until a search finds nothing, each time after all that is in the log was counted. So it may be killed at any
+//! moment and begun anew: what is gone already is not found any more.
+//!
+//! | module | does |
+//! |---|---|
+//! | this one | searches and writes records, until nothing is found |
+//! | [`catch_up`] | waits until the log is counted; for a system that does not run, counts it |
+//! | [`letters`] | which dead letters name a user |
+//! | [`left`] | says what stays, and until when |
+
+use std::io::Write;
+
+use anyhow::{Context, bail};
+use futures::future::try_join_all;
+use liverank_adapters::Backends;
+use liverank_adapters::archive::EntryPlace;
+use liverank_core::comment::{NOBODY, hex};
+use liverank_core::counting::{MarkKey, UniqueKinds, mark_keys};
+use liverank_core::moderation::{Action, ActorRole, Digest, Moderation, check_reason};
+use liverank_core::{CommentId, EventId, Interaction, Millis, UserId, VideoId};
+use liverank_runtime::output::OutputArgs;
+use serde::Serialize;
+
+use crate::Verdict;
+use crate::progress::Progress;
+
+mod catch_up;
+mod left;
+mod letters;
+
+use left::Left;
+
+/// How often the archive is searched. What was there at the beginning is gone after the first time; a user who goes on
+/// commenting meanwhile would be found for ever.
+const SEARCHES: usize = 10;
+/// Records on their way into the log at once.
+const AT_ONCE: usize = 256;
+/// Videos, and comments that wait, looked at in one go.
+const PAGE: usize = 1_000;
+
+/// `erase user`: whom, and what the audit log says of it.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Options {
+    /// The user's id, as its comments have it.
+    #[arg(value_name = "ID")]
+    user: UserId,
+    /// Who erases, for the audit log.
+    #[arg(long, value_name = "NAME", default_value = "operator")]
+    by: UserId,
+    /// Why, for the audit log. It stays there: leave the user's name out.
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
+    #[command(flatten)]
+    output: OutputArgs,
+    /// The stores are embedded ones, of a system that does not run: what the log says is counted here.
+    #[arg(skip)]
+    pub embedded: bool,
+}
+
+/// What was done.
+#[derive(Debug, Default, Serialize)]
+struct Done {
+    /// Comments, and other entries of channels, that named the user.
+    entries: u64,
+    /// Comments that waited for a moderator.
+    held: u64,
+    /// Videos that the user owned.
+    owned: u64,
+    /// Things that counted once for the user.
+    marks: u64,
+    dead_letters: u64,
+    /// Why dead letters could not be removed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dead_letters_refused: Option<String>,
+    left: Option<Left>,
+}
+
+impl Done {
+    const fn found(&self) -> u64 {
+        self.entries + self.held + self.owned + self.marks
+    }
+}
+
+/// Erases a user, and tells what stays. Something that is in the way is exit code 1, and what was done is done.
+///
+/// # Errors
+/// Stores that are away, and consumers that do not count. Begun anew it goes on.
+pub async fn user(
+    options: &Options,
+    backends: &Backends,
+    progress: &Progress,
+    now: Millis,
+    out: &mut impl Write,
+) -> anyhow::Result<Verdict> {
+    if options.user.as_str() == NOBODY {
+        bail!("{NOBODY} is nobody: it stands for those who are erased already");
+    }
+    options.reason.as_deref().map(check_reason).transpose()?;
+    backends.log.open().await.context("opening the log")?;
+    let done = Erasure { options, backends, progress, now }.run().await;
+    progress.finished();
+    let done = done.context("what was erased stays erased: run it again, and it goes on")?;
+    let value = serde_json::to_value(&done)?;
+    options.output.write(out, &value, || told(options, &done))?;
+    Ok(if done.dead_letters_refused.is_none() { Verdict::Good } else { Verdict::Bad })
+}
+
+/// What was done, for a person.
+fn told(options: &Options, done: &Done) -> String {
+    let Done { entries, held, owned, marks, dead_letters, .. } = done;
+    let mut lines = vec![
+        format!("erased {}:", options.user),
+        format!("  {entries} comments and other entries, {held} comments that waited for a moderator"),
+        format!("  the name of the owner of {owned} videos, {marks} marks of what counted once"),
+        format!("  {dead_letters} dead letters"),
+    ];
+    let refused = done.dead_letters_refused.iter();
+    lines.extend(refused.map(|reason| format!("dead letters that name the user stay: {reason}")));
+    lines.extend(done.left.iter().flat_map(Left::told));
+    lines.into_iter().map(|line| line + "\n").collect()
+}
+
+struct Erasure<'a> {
+    options: &'a Options,
+    backends: &'a Backends,
+    progress: &'a Progress,
+    now: Millis,
+}
+
+impl Erasure<'_> {
+    fn user(&self) -> &UserId {
+        &self.options.user
+    }
+
+    fn digest(&self) -> Digest {
+        Digest::of_user(self.user())
+    }
+
+    async fn run(&self) -> anyhow::Result<Done> {
+        let Some(meta) = self.backends.archive.meta().await.context("reading the archive")? else {
+            bail!("there is no archive yet: a consumer makes it");
+        };
+        self.append(vec![self.record(None, Action::EraseUser { user: self.digest() })?]).await?;
+        let mut done = Done::default();
+        for search in 0.. {
+            catch_up::counted(self.backends, self.options.embedded, self.progress).await?;
+            let before = done.found();
+            self.search(meta.rules.unique, &mut done).await?;
+            if done.found() == before {
+                break;
+            }
+            if search == SEARCHES {
+                bail!(
+                    "{} goes on posting: {} things were erased, and each search finds more. Ban the user first",
+                    self.user(),
+                    done.found()
+                );
+            }
+        }
+        match self.backends.log.remove_letters(&|letter| letters::names(letter, self.user())).await {
+            Ok(removed) => done.dead_letters = removed,
+            Err(error) if error.is_transient() => return Err(error).context("removing dead letters"),
+            Err(error) => done.dead_letters_refused = Some(error.to_string()),
+        }
+        done.left = Some(left::look(self.backends, self.user(), self.now).await?);
+        Ok(done)
+    }
+
+    /// Looks through everything once, and writes what is to go.
+    async fn search(&self, unique: UniqueKinds, done: &mut Done) -> anyhow::Result<()> {
+        let moderation = self.backends.archive.moderation();
+        let total = self.backends.archive.comment_count().await.context("counting comments")?;
+        let (mut from, mut looked_at) = (None, 0);
+        loop {
+            let part = moderation.entries_of(self.user(), from.as_deref()).await;
+            let part = part.context("looking for the user's comments")?;
+            done.entries += part.entries.len() as u64;
+            let records = part
+                .entries
+                .into_iter()
+                .map(|EntryPlace { video, seq, id }| self.erase(video, id, Some(seq)));
+            self.append(records.collect::<anyhow::Result<_>>()?).await?;
+            looked_at += liverank_adapters::archive::ENTRIES_LOOKED_AT as u64;
+            self.progress.at("looking for comments", looked_at.min(total), total);
+            from = part.next;
+            if from.is_none() {
+                break;
+            }
+        }
+        self.search_held(done).await?;
+        self.search_videos(unique, done).await
+    }
+
+    async fn search_held(&self, done: &mut Done) -> anyhow::Result<()> {
+        let mut after = None;
+        loop {
+            let page = self.backends.archive.moderation().held(after, PAGE).await;
+            let page = page.context("looking for comments that wait")?;
+            let own = page.iter().filter(|held| held.user == *self.user());
+            let records = own.map(|held| self.erase(held.video.clone(), held.id.clone(), None));
+            let records: Vec<_> = records.collect::<anyhow::Result<_>>()?;
+            done.held += records.len() as u64;
+            self.append(records).await?;
+            let Some(last) = page.last().filter(|_| page.len() == PAGE) else { return Ok(()) };
+            after = Some(liverank_adapters::archive::AuditPlace::of_held(last));
+        }
+    }
+
+    /// Owners and marks.
+    async fn search_videos(&self, unique: UniqueKinds, done: &mut Done) -> anyhow::Result<()> {
+        let (mut after, mut looked_at) = (None, 0);
+        loop {
+            let page = self.backends.archive.videos_after(after.as_ref(), PAGE).await;
+            let page = page.context("looking for the user's videos")?;
+            let keys: Vec<Vec<MarkKey>> =
+                page.iter().map(|video| mark_keys(&video.video_id, self.user(), unique).collect()).collect();
+            let asked = keys.concat();
+            let set = if asked.is_empty() {
+                Vec::new()
+            } else {
+                let marks = self.backends.archive.rebuilding().marks(None, &asked).await;
+                marks.context("looking for the user's marks")?
+            };
+            let is_set = |key: &MarkKey| set.iter().any(|(found, _)| found == key);
+            let mut records = Vec::new();
+            for (video, keys) in page.iter().zip(keys) {
+                let marks: Vec<Digest> = keys.into_iter().filter(is_set).map(Digest::of_mark).collect();
+                let owned = video.owner == *self.user();
+                if owned || !marks.is_empty() {
+                    done.owned += u64::from(owned);
+                    done.marks += marks.len() as u64;
+                    let action = Action::Forget { user: self.digest(), marks };
+                    records.push(self.record(Some(video.video_id.clone()), action)?);
+                }
+            }
+            self.append(records).await?;
+            looked_at += page.len() as u64;
+            self.progress.at("looking for videos", looked_at, 0);
+            let full = page.len() == PAGE;
+            after = page.into_iter().next_back().map(|video| video.video_id);
+            if !full {
+                return Ok(());
+            }
+        }
+    }
+
+    fn erase(&self, video: VideoId, comment_id: CommentId, seq: Option<u64>) -> anyhow::Result<Interaction> {
+        self.record(Some(video), Action::Erase { comment_id, seq, user: self.digest() })
+    }
+
+    fn record(&self, video: Option<VideoId>, action: Action) -> anyhow::Result<Interaction> {
+        // Why is said once, with the user's erasure.
+        let reason = self.options.reason.clone().filter(|_| matches!(action, Action::EraseUser { .. }));
+        let moderation = Moderation { action, role: ActorRole::Service, reason };
+        let id = EventId::parse(&hex(&rand::random::<u128>().to_be_bytes()))?;
+        Ok(moderation.into_record(self.options.by.clone(), video, id, self.now))
+    }
+
+    async fn append(&self, records: Vec<Interaction>) -> anyhow::Result<()> {
+        for records in records.chunks(AT_ONCE) {
+            let append = |record: &Interaction| {
+                let (key, value) = (record.video_id.as_str().to_owned(), record.to_json());
+                async move { self.backends.log.append(key.as_bytes(), value).await }
+            };
+            try_join_all(records.iter().map(append)).await.context("writing into the log")?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,93 @@
+//! Everything that is in the log is counted: waited for where consumers run, done here where none does.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use liverank_adapters::Backends;
+use liverank_adapters::archive::Position;
+use liverank_adapters::event_log::ReadRange;
+use liverank_consumer::batches::{Sorted, Waiting, batch_of};
+
+use crate::progress::Progress;
+
+/// Between two looks at how far the consumers are.
+const PAUSE: Duration = Duration::from_millis(200);
+/// How long they stand still before it is asked whether there is anything left to count: a partition may end with offsets
+/// that no record has.
+const CALM: Duration = Duration::from_secs(3);
+/// How long the consumers may stand still. A group that forms anew takes half a minute.
+const PATIENCE: Duration = Duration::from_mins(1);
+/// Events in one transaction.
+const BATCH: usize = 5_000;
+
+/// Answers once the archive has counted all that the log has now.
+pub(super) async fn counted(backends: &Backends, alone: bool, progress: &Progress) -> anyhow::Result<()> {
+    let ends = backends.log.end_offsets().await.context("asking the log where it ends")?;
+    if alone { count(backends, &ends).await } else { wait(backends, &ends, progress).await }
+}
+
+async fn wait(backends: &Backends, ends: &[u64], progress: &Progress) -> anyhow::Result<()> {
+    let partitions: Vec<u32> = (0..).take(ends.len()).collect();
+    let (mut least, mut since) = (u64::MAX, Instant::now());
+    loop {
+        let positions =
+            backends.archive.offsets(&partitions).await.context("asking how far the log is counted")?;
+        let to_go: u64 = ends.iter().zip(&positions).map(|(end, at)| end.saturating_sub(at.next)).sum();
+        if to_go == 0 {
+            return Ok(());
+        }
+        if to_go < least {
+            (least, since) = (to_go, Instant::now());
+        }
+        if since.elapsed() > CALM && only_holes(backends, &positions, ends).await? {
+            return Ok(());
+        }
+        if since.elapsed() > PATIENCE {
+            bail!(
+                "the consumers have not counted {to_go} records that are in the log, and stood still for {} s: do they run?",
+                PATIENCE.as_secs()
+            );
+        }
+        progress.at("waiting for the consumers", 0, to_go);
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+/// Whether no record is behind these positions.
+async fn only_holes(backends: &Backends, positions: &[Position], ends: &[u64]) -> anyhow::Result<bool> {
+    let left = (0..).zip(positions).zip(ends).filter(|((_, at), end)| at.next < **end);
+    let left = left.map(|((partition, at), &to)| ReadRange { partition, from: at.next, to, after: None });
+    let mut reader = backends.log.read(&left.collect::<Vec<_>>()).await.context("reading the log")?;
+    Ok(reader.next(1).await.context("reading the log")?.is_empty())
+}
+
+/// Counts as a consumer does, but for the boards: embedded ones are made anew at the next start.
+async fn count(backends: &Backends, ends: &[u64]) -> anyhow::Result<()> {
+    let partitions: Vec<u32> = (0..).take(ends.len()).collect();
+    let positions = backends.archive.take_up(&partitions).await.context("opening the archive")?;
+    let mut positions: BTreeMap<u32, Position> = partitions.into_iter().zip(positions).collect();
+    let stretches = positions.iter().zip(ends).filter(|((_, at), end)| at.next < **end);
+    let stretches =
+        stretches.map(|((&partition, at), &to)| ReadRange { partition, from: at.next, to, after: at.last });
+    let mut reader = backends.log.read(&stretches.collect::<Vec<_>>()).await.context("reading the log")?;
+    loop {
+        let records = reader.next(BATCH).await.context("reading the log")?;
+        if records.is_empty() {
+            return Ok(());
+        }
+        let Sorted { batch, poison, waiting, sizes: _ } = batch_of(records, &positions, |_| true);
+        if let Some(Waiting { partition, offset, format }) = waiting.first() {
+            bail!(
+                "offset {offset} of partition {partition} is of format {format}, which a later release wrote: erase with that one"
+            );
+        }
+        for letter in &poison {
+            backends.log.bury(letter).await.context("burying what cannot be read")?;
+        }
+        backends.archive.commit(&batch).await.context("counting the log")?;
+        for span in &batch.spans {
+            positions.insert(span.partition, Position { next: span.next, last: span.last });
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! What stays of a user who is erased, and until when.
+
+use std::time::Duration;
+
+use anyhow::Context;
+use jiff::Timestamp;
+use liverank_adapters::Backends;
+use liverank_adapters::event_log::Retention;
+use liverank_core::counting::REPEAT_WINDOW_MS;
+use liverank_core::moderation::Changed;
+use liverank_core::{Millis, UserId};
+use serde::Serialize;
+
+/// Restrictions read at once.
+const PAGE: usize = 1_000;
+
+/// See the module.
+#[derive(Debug, Serialize)]
+pub(super) struct Left {
+    /// Until when the log has what the user did and wrote; absent where nobody knows.
+    log_until: Option<String>,
+    /// How the log's retention is.
+    log: &'static str,
+    /// Until when the archive has digests of identities.
+    identities_until: String,
+    /// Restrictions in force that name the user.
+    restrictions: u64,
+}
+
+fn time(millis: Millis) -> String {
+    Timestamp::from_millisecond(millis).map_or_else(|_| millis.to_string(), |time| time.to_string())
+}
+
+/// Asks the stores. What was appended until `now` is meant.
+pub(super) async fn look(backends: &Backends, user: &UserId, now: Millis) -> anyhow::Result<Left> {
+    let retention = backends.log.retention().await.context("asking for the log's retention")?;
+    let (mut restrictions, mut revision) = (0, 0);
+    loop {
+        let page = backends.archive.moderation().rules_since(revision, PAGE).await;
+        let page = page.context("reading the restrictions")?;
+        for change in &page {
+            revision = change.revision;
+            if matches!(&change.what, Changed::Restriction { userid, .. } if userid == user) {
+                restrictions += 1;
+            }
+        }
+        if page.len() < PAGE {
+            break;
+        }
+    }
+    let after = |kept: Duration| time(now.saturating_add(kept.as_millis().try_into().unwrap_or(Millis::MAX)));
+    let (log_until, log) = match retention {
+        Retention::For(kept) => (Some(after(kept)), "time"),
+        Retention::ForGood => (None, "for good"),
+        Retention::UntilFull => (None, "size"),
+        Retention::Unknown => (None, "unknown"),
+    };
+    let identities_until = after(Duration::from_millis(REPEAT_WINDOW_MS.unsigned_abs()));
+    Ok(Left { log_until, log, identities_until, restrictions })
+}
+
+impl Left {
+    /// The same, for a person.
+    pub(super) fn told(&self) -> Vec<String> {
+        let until = match (&self.log_until, self.log) {
+            (Some(until), _) => format!("until {until}"),
+            (None, "for good") => "for good, for the log has no retention".to_owned(),
+            (None, "size") => "until it reaches its retention.bytes".to_owned(),
+            (None, _) => "for as long as its retention says, which may not be read".to_owned(),
+        };
+        vec![
+            "what stays:".to_owned(),
+            format!("  in the log, what the user did and wrote: {until}"),
+            format!("  in the archive, digests by which repeats are known: until {}", self.identities_until),
+            format!(
+                "  in the archive, bans and mutes of the user, lifted ones included: {}",
+                self.restrictions
+            ),
+            "  in the audit log, what moderators did about the user, and what it did as one".to_owned(),
+            "  in backups and snapshots of the archive, what they had: until they are removed".to_owned(),
+        ]
+    }
+}

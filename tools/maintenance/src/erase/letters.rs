@@ -1,0 +1,86 @@
+//! Which dead letters name a user. They could not be read, so where in them a name stands nobody knows.
+
+use liverank_adapters::event_log::StoredDeadLetter;
+use liverank_core::UserId;
+use serde_json::Value;
+
+/// Members that name something else than a user: one that is called `like` is not named by every like.
+const OTHER_MEMBERS: [&str; 14] = [
+    "action",
+    "comment",
+    "comment_id",
+    "event_id",
+    "idempotency_key",
+    "kind",
+    "reason",
+    "reply_to",
+    "role",
+    "rule",
+    "text",
+    "type",
+    "video_id",
+    "videoid",
+];
+
+/// Whether a letter names this user: as a whole text of its JSON, wherever that is but for [`OTHER_MEMBERS`]. In what is no
+/// JSON, or was cut, as a text in quotes.
+pub(super) fn names(letter: &StoredDeadLetter, user: &UserId) -> bool {
+    if let Ok(value) = serde_json::from_slice::<Value>(&letter.value) {
+        return is_in(&value, user.as_str());
+    }
+    let quoted = Value::from(user.as_str()).to_string().into_bytes();
+    letter.value.windows(quoted.len()).any(|part| part == quoted)
+}
+
+fn is_in(value: &Value, user: &str) -> bool {
+    match value {
+        Value::String(text) => text == user,
+        Value::Array(items) => items.iter().any(|item| is_in(item, user)),
+        Value::Object(members) => {
+            members.iter().any(|(name, item)| !OTHER_MEMBERS.contains(&name.as_str()) && is_in(item, user))
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use liverank_adapters::event_log::RecordPosition;
+
+    use super::*;
+
+    fn letter(value: &str) -> StoredDeadLetter {
+        StoredDeadLetter {
+            place: RecordPosition { partition: 0, offset: 0 },
+            buried_at: 0,
+            origin: None,
+            reason: String::new(),
+            key: None,
+            value: value.as_bytes().to_vec().into(),
+            truncated_from: None,
+        }
+    }
+
+    #[test]
+    fn a_letter_names_a_user_wherever_the_name_stands() {
+        for named in [
+            r#"{"user_id":"ann","type":"praise"}"#,
+            r#"{"usr":"ann"}"#,
+            r#"{"moderation":{"userid":"ann"}}"#,
+            r#"["x","ann"]"#,
+            r#"{"user_id":"ann","comment":"this one was cut he"#,
+        ] {
+            assert!(names(&letter(named), &"ann".parse().unwrap()), "{named}");
+        }
+        for other in [
+            r#"{"user_id":"anna"}"#,
+            r#"{"user_id":"ben","comment":"ann","type":"ann","video_id":"ann"}"#,
+            r#"{"user_id":"anna","comment":"cut"#,
+            "ann",
+            "",
+        ] {
+            assert!(!names(&letter(other), &"ann".parse().unwrap()), "{other}");
+        }
+        assert!(names(&letter(r#"{"u":"a\"b", cut"#), &"a\"b".parse().unwrap()), "as JSON writes it");
+    }
+}

@@ -1,0 +1,128 @@
+use std::path::Path;
+use std::sync::Arc;
+
+use liverank_adapters::archive::Page;
+use liverank_adapters::archive::embedded::EmbeddedArchive;
+use liverank_adapters::assignment_store::embedded::EmbeddedAssignments;
+use liverank_adapters::clock;
+use liverank_adapters::comment_bus::embedded::EmbeddedBus;
+use liverank_adapters::event_log::RecordPosition;
+use liverank_adapters::event_log::embedded::EmbeddedLog;
+use liverank_adapters::ranking_store::embedded::EmbeddedRanking;
+use liverank_core::counting::Rules;
+use liverank_runtime::output::Format;
+use serde_json::{Value, json};
+
+use super::*;
+
+fn stores(directory: &Path) -> Backends {
+    Backends {
+        log: Arc::new(EmbeddedLog::open(directory, clock::system()).unwrap()),
+        archive: Arc::new(EmbeddedArchive::open(directory).unwrap()),
+        ranking: Arc::new(EmbeddedRanking::new()),
+        comments: Arc::new(EmbeddedBus::new()),
+        assignments: Arc::new(EmbeddedAssignments::open(directory).unwrap()),
+    }
+}
+
+async fn put(backends: &Backends, value: Value) -> RecordPosition {
+    let key = value["video_id"].as_str().unwrap_or("v").to_owned();
+    backends.log.append(key.as_bytes(), value.to_string().into_bytes()).await.unwrap()
+}
+
+async fn comment(backends: &Backends, video: &str, id: &str, by: &str) {
+    let text = format!("words of {id}");
+    put(
+        backends,
+        json!({"type": "comment", "video_id": video, "user_id": by, "comment_id": id, "comment": text}),
+    )
+    .await;
+}
+
+fn options(user: &str) -> Options {
+    Options {
+        user: user.parse().unwrap(),
+        by: "ops".parse().unwrap(),
+        reason: Some("asked for it".to_owned()),
+        output: OutputArgs { output: Format::Json },
+        embedded: true,
+    }
+}
+
+async fn erase(backends: &Backends, name: &str) -> (Verdict, Value) {
+    let mut out = Vec::new();
+    let verdict =
+        user(&options(name), backends, &Progress::new(), 1_700_000_000_000, &mut out).await.unwrap();
+    (verdict, serde_json::from_slice(&out).unwrap())
+}
+
+#[tokio::test]
+async fn a_system_that_does_not_run_is_erased_and_a_second_time_finds_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let backends = stores(directory.path());
+    backends.archive.open(&Rules { unique: "like".parse().unwrap(), ..Rules::default() }).await.unwrap();
+    for at in 0..5 {
+        comment(&backends, "v", &format!("a{at}"), "ann").await;
+        comment(&backends, &format!("w{at}"), &format!("b{at}"), "ben").await;
+    }
+    put(&backends, json!({"type": "like", "video_id": "v", "user_id": "ann"})).await;
+    put(&backends, json!({"type": "praise", "video_id": "v", "user_id": "ann"})).await;
+    put(&backends, json!({"type": "praise", "video_id": "v", "user_id": "ben"})).await;
+
+    let (verdict, told) = erase(&backends, "ann").await;
+    assert_eq!(verdict, Verdict::Good);
+    let counts =
+        ["entries", "held", "owned", "marks", "dead_letters"].map(|name| told[name].as_u64().unwrap());
+    assert_eq!(counts, [5, 0, 1, 1, 1], "{told:#}");
+    assert_eq!(
+        (&told["left"]["log"], &told["left"]["identities_until"]),
+        (&json!("for good"), &json!("2023-11-15T22:13:20Z"))
+    );
+    let video = |id: &str| VideoId::parse(id).unwrap();
+    let entries = backends.archive.comments(&video("v"), Page::After(0), 100).await.unwrap();
+    assert_eq!(entries.len(), 10, "five comments, and five entries that say that they are gone");
+    assert!(
+        entries.iter().all(|entry| entry.user_id.as_str() == NOBODY && entry.text.is_empty()),
+        "{entries:?}"
+    );
+    let state = backends.archive.video(&video("v")).await.unwrap().unwrap();
+    assert_eq!((state.owner.as_str(), state.counters.comments, state.counters.likes), (NOBODY, 5, 1));
+    let other = backends.archive.comments(&video("w0"), Page::After(0), 100).await.unwrap();
+    assert_eq!(other[0].text, "words of b0");
+    let letters = backends.log.dead_letters(None).await.unwrap().next(10).await.unwrap();
+    assert_eq!(letters.len(), 1, "another's letter stays");
+    let audit = backends.archive.moderation().audit(None, 10).await.unwrap();
+    assert_eq!((audit.len(), audit[0].record.user_id.as_str()), (1, "ops"), "one line for all of it");
+
+    let (_, again) = erase(&backends, "ann").await;
+    assert_eq!(again["entries"], 0);
+    assert_eq!(backends.archive.comments(&video("v"), Page::After(0), 100).await.unwrap(), entries);
+}
+
+#[tokio::test]
+async fn what_a_killed_erasure_left_in_the_log_is_found_by_the_next() {
+    let directory = tempfile::tempdir().unwrap();
+    let backends = stores(directory.path());
+    backends.archive.open(&Rules::default()).await.unwrap();
+    for at in 0..3 {
+        comment(&backends, "v", &format!("a{at}"), "ann").await;
+    }
+    let options = options("ann");
+    let erasure = Erasure { options: &options, backends: &backends, progress: &Progress::new(), now: 5 };
+    // It died after one record was written, which is not counted yet.
+    let one = erasure.erase(VideoId::parse("v").unwrap(), "a1".parse().unwrap(), Some(2)).unwrap();
+    erasure.append(vec![one]).await.unwrap();
+    let (_, told) = erase(&backends, "ann").await;
+    assert_eq!(told["entries"], 2, "the other one is gone already: {told:#}");
+    let left = backends.archive.comments(&VideoId::parse("v").unwrap(), Page::After(0), 100).await.unwrap();
+    assert!(left.iter().all(|entry| entry.user_id.as_str() == NOBODY), "{left:?}");
+    assert_eq!(left.iter().filter(|entry| entry.entry.removes().is_some()).count(), 3, "each is told once");
+}
+
+#[tokio::test]
+async fn nobody_is_not_erased() {
+    let directory = tempfile::tempdir().unwrap();
+    let backends = stores(directory.path());
+    let refused = user(&options(NOBODY), &backends, &Progress::new(), 5, &mut Vec::new()).await.unwrap_err();
+    assert!(refused.to_string().contains(NOBODY), "{refused}");
+}

@@ -52,6 +52,7 @@ const QUIET: &[(&str, &str)] = &[
     ("liverank_reader_out_of_order_total", "the bus keeps the order"),
     ("liverank_reader_backfilled_total", "the bus loses nothing"),
     ("liverank_reader_lost_total", "the bus loses nothing"),
+    ("liverank_reader_ring_crowded_out_total", "comments are short"),
     ("liverank_process_confined_panics_total", "there is no mistake to run into"),
 ];
 

@@ -126,12 +126,8 @@ async fn fill(cluster: &Cluster) {
         (status == StatusCode::ACCEPTED).then_some(())
     })
     .await;
-    let log = kafka::Topic::open(
-        port(&Stores::from_environment().kafka),
-        &format!("{}video_interactions", cluster.prefix),
-        12,
-    );
-    let log = log.await.expect("the log");
+    let name = format!("{}video_interactions", cluster.prefix);
+    let log = kafka::Topic::open(port(&Stores::from_environment().kafka), &name, 12).await.expect("the log");
     for user in [ERIN, "ben"] {
         log.append(3, json!({"video_id": "v", "user_id": user}).to_string().into_bytes())
             .await

@@ -114,7 +114,7 @@ pub async fn dead_letters_are_removed_one_by_one(log: &dyn EventLog) {
             partition: 3,
             offset,
             broker_time: 1_700_000_000_000,
-            key: Some(b"key"[..].into()),
+            key: Some("key".into()),
             value: value.as_bytes().to_vec().into(),
         },
         reason: "body: is not JSON".to_owned(),

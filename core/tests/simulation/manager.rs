@@ -267,6 +267,8 @@ impl Manager {
             reader != best && is_young && !is_bad && it.probed.is_none()
         });
         net.checks.require(!takes_nobody || !others, || {
+            let all: Vec<String> = self.view.readers.iter().map(|(r, s)| format!("r{r} sil {} said {} probed {:?} ans {} {:?}", self.view.polled.map_or(0, |p| p.saturating_sub(s.changed)), s.said, s.probed, s.answered, self.view.standing(&net.readers[*r]))).collect();
+            println!("DBG {all:?} {:?}", self.view.assigned);
             format!(
                 "a viewer of v{video} is sent to r{best}, which leaves or was removed, and there are others"
             )

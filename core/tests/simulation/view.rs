@@ -31,13 +31,6 @@ pub struct Sighting {
     pub answered: bool,
 }
 
-impl Sighting {
-    /// So much of the time up to `asked` is not its silence. What it said itself since then stands.
-    fn excuse(&mut self, time: Ms, asked: Ms) {
-        self.changed = self.changed.max((self.changed + time).min(asked));
-    }
-}
-
 /// Whether a reader can be reached, whatever it reports.
 #[derive(Default)]
 pub struct Reach {
@@ -249,22 +242,18 @@ impl View {
 
     /// Takes over what the store holds of the readers; it was asked at `sent`.
     pub fn observe(&mut self, sent: Ms, records: Vec<Record>, removed: BTreeSet<usize>) {
-        // A manager asks one after the other: it does not wait for an answer any more once it has a later one.
-        if self.polled.is_some_and(|polled| sent < polled) {
-            return;
-        }
         self.removed = removed;
         let blind = self.polled.map(|polled| sent.saturating_sub(polled));
         if let Some(gap) = blind.filter(|gap| *gap <= STALE_AFTER) {
             let pause = paused(Duration::from_millis(gap), LOOK_EVERY);
             for sighting in self.readers.values_mut() {
-                sighting.excuse(pause.as_millis() as u64, sent);
+                sighting.changed = (sighting.changed + pause.as_millis() as u64).min(sent);
             }
         }
         if blind.is_none_or(|blind| blind > STALE_AFTER) {
             self.looking_since = sent;
             for sighting in self.readers.values_mut() {
-                sighting.excuse(blind.unwrap_or(0), sent);
+                sighting.changed = (sighting.changed + blind.unwrap_or(0)).min(sent);
                 sighting.probed = None;
             }
         }

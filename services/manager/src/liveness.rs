@@ -147,7 +147,7 @@ impl Watch {
         if blind.is_none_or(|blind| blind > STALE_AFTER) {
             self.looking_since = Some(asked);
             for sighting in self.readers.values_mut() {
-                sighting.excuse(blind.unwrap_or_default(), asked);
+                sighting.changed = (sighting.changed + blind.unwrap_or_default()).min(asked);
                 (sighting.probe, sighting.refused) = (None, None);
             }
         }
@@ -182,7 +182,7 @@ impl Watch {
         }
         let pause = paused(since_last, LOOK_EVERY);
         for sighting in self.readers.values_mut() {
-            sighting.excuse(pause, asked);
+            sighting.changed = (sighting.changed + pause).min(asked);
         }
     }
 
@@ -311,8 +311,7 @@ impl Watch {
     /// Whether viewers may be sent to a reader by what it last said: it was seen to say so lately, and not within a heartbeat
     /// after a break, for what came then may have waited all the time.
     pub fn is_current(&self, now: Instant, reader: &ReaderId) -> bool {
-        let since_break =
-            |it: &Sighting| self.looking_since.is_some_and(|break_over| it.since >= break_over + BEAT);
+        let since_break = |it: &Sighting| self.looking_since.is_some_and(|break_over| it.since >= break_over + BEAT);
         self.get(reader).is_some_and(|it| it.seen && it.is_young(now) && since_break(it))
     }
 
@@ -500,11 +499,6 @@ impl Sighting {
     pub fn held(&self, video: &VideoId) -> Option<&Held> {
         let videos = &self.record.videos;
         videos.binary_search_by(|held| held.video.cmp(video)).ok().map(|at| &videos[at])
-    }
-
-    /// So much of the time up to `asked` is not its silence. What it said itself since then stands.
-    fn excuse(&mut self, time: Duration, asked: Instant) {
-        self.changed = self.changed.max((self.changed + time).min(asked));
     }
 
     fn saw(&mut self, now: Instant, mut record: ReaderRecord) {

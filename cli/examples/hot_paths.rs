@@ -215,10 +215,6 @@ impl ClusterView for Cluster {
         self.held.get(reader)
     }
 
-    fn holds(&self, reader: &ReaderId, _: &VideoId) -> bool {
-        self.held.get(reader).is_some_and(|held| held.ready)
-    }
-
     fn usage(&self, reader: &ReaderId) -> u64 {
         self.held.get(reader).map_or(0, |held| held.viewers / 2)
     }

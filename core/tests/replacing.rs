@@ -54,9 +54,6 @@ impl ClusterView for Known {
     fn held(&self, reader: &ReaderId, _: &VideoId) -> Option<&Held> {
         self.reported.get(reader)
     }
-    fn holds(&self, reader: &ReaderId, _: &VideoId) -> bool {
-        self.reported.get(reader).is_some_and(|held| held.ready)
-    }
     fn usage(&self, reader: &ReaderId) -> u64 {
         let viewers = self.reported.get(reader).map_or(0, |held| held.viewers);
         (viewers + self.reserved.to(reader)) * 1_000 / self.capacity

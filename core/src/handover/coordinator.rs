@@ -18,8 +18,6 @@ pub const WARM_WITHIN: Duration = Duration::from_secs(5);
 pub const WARM_AGAIN: Duration = Duration::from_secs(1);
 /// How long the compare-and-set may take before the order is given up: the store's own time limit is shorter.
 pub const SWAP_WITHIN: Duration = Duration::from_secs(5);
-/// How often readers report themselves.
-pub const BEAT: Duration = Duration::from_secs(1);
 /// Readers that a video may come to have because those it has are full: more than that is a planner's business.
 const MOST_SPREAD: usize = 16;
 /// The part of its capacity, in thousandths, from which on a reader refuses viewers.
@@ -75,13 +73,9 @@ pub trait ClusterView {
     fn standing(&self, reader: &ReaderId) -> Option<ReaderStatus>;
     /// Where viewers reach a reader.
     fn address(&self, reader: &ReaderId) -> Option<String>;
-    /// What a reader last said of a video, where that was not longer ago than makes a reader suspect, by the clock.
+    /// What a reader last said of a video. Not ready where that was said longer ago than makes a reader suspect, by the
+    /// clock: time in which the manager could not look counts here, for viewers would be sent to who knows whom.
     fn held(&self, reader: &ReaderId, video: &VideoId) -> Option<&Held>;
-    /// Whether a reader holds a video ready, as it was seen to say lately. Time in which the manager could not look counts
-    /// here, for viewers would be sent to who knows whom. What was only found in the store says nothing, for it may be of
-    /// any age: the manager has just begun, or the store came back with an old copy. Nor does what came within a [`BEAT`]
-    /// after a break: it may have waited all the time.
-    fn holds(&self, reader: &ReaderId, video: &VideoId) -> bool;
     /// The part of its capacity that a reader uses, in thousandths; see [`FULL`].
     fn usage(&self, reader: &ReaderId) -> u64;
     /// Whether viewers are better sent to a reader than to one that is closed: a closed one keeps what it has, but is
@@ -351,7 +345,7 @@ fn answer_for(
     if mine.is_some() && (room == 0 || !takes) {
         return;
     }
-    if !sight.holds(&target.reader, &held.video) {
+    if !sight.held(&target.reader, &held.video).is_some_and(|there| there.ready) {
         answer.warm.push((target.reader.clone(), held.video.clone()));
         return;
     }

@@ -52,7 +52,7 @@ pub struct Checks {
     pub closing: Vec<(usize, usize)>,
     /// Readers that are about to be given a video by an order.
     pub given: Vec<(usize, usize)>,
-    /// When the store was away, or no manager was able to act.
+    /// When the store was away.
     pub away: Vec<(Ms, Ms)>,
     /// Comments of each video so far.
     pub heads: Vec<u64>,
@@ -91,17 +91,9 @@ impl Checks {
         self.epochs.get(&epoch).map(|(_, assigned)| assigned)
     }
 
-    /// For how long between two times nobody could be given another reader.
+    /// For how long between two times the store was away.
     pub fn excused(&self, since: Ms, now: Ms) -> Ms {
-        let mut away = self.away.clone();
-        away.sort_unstable();
-        let (mut excused, mut counted) = (0, since);
-        for (from, to) in away {
-            let (from, to) = (from.max(counted), to.min(now));
-            excused += to.saturating_sub(from);
-            counted = counted.max(to);
-        }
-        excused
+        self.away.iter().map(|(from, to)| (*to).min(now).saturating_sub((*from).max(since))).sum()
     }
 
     pub fn term(&mut self, term: u64, planner: usize) {

@@ -42,8 +42,6 @@ pub struct Manager {
     view: View,
     pub steward: Coordinator,
     cas: BTreeMap<u64, Cas>,
-    /// Heartbeats that the store is told of.
-    told: BTreeMap<u64, ((Node, u32), Record)>,
     last_load: u64,
     planners: BTreeMap<usize, (Node, u32)>,
 }
@@ -55,7 +53,6 @@ impl Manager {
             view: View { names, ..View::default() },
             steward: Coordinator::default(),
             cas: BTreeMap::new(),
-            told: BTreeMap::new(),
             last_load: 0,
             planners: BTreeMap::new(),
         }
@@ -267,8 +264,6 @@ impl Manager {
             reader != best && is_young && !is_bad && it.probed.is_none()
         });
         net.checks.require(!takes_nobody || !others, || {
-            let all: Vec<String> = self.view.readers.iter().map(|(r, s)| format!("r{r} sil {} said {} probed {:?} ans {} {:?}", self.view.polled.map_or(0, |p| p.saturating_sub(s.changed)), s.said, s.probed, s.answered, self.view.standing(&net.readers[*r]))).collect();
-            println!("DBG {all:?} {:?}", self.view.assigned);
             format!(
                 "a viewer of v{video} is sent to r{best}, which leaves or was removed, and there are others"
             )
@@ -298,7 +293,6 @@ impl Manager {
                 self.view.observe(sent, records, removed);
             }
             Msg::Beat(record) => self.heard(net, from, record),
-            Msg::Saved { beat } => self.shared(net, beat),
             Msg::Route { rid, video, known } => {
                 self.ensure(net, video, vec![Waiting { asker: Some((from, rid)), known }]);
             }
@@ -373,15 +367,9 @@ impl Manager {
             return;
         }
         net.send(self.node, Node::Store, Msg::SaveBeat(record.clone()));
-        self.told.retain(|_, (_, it)| it.reader != reader);
-        self.told.insert(beat, (from, record.clone()));
-        self.view.saw(net.now, record, true);
-    }
-
-    /// The store has a heartbeat: what could not be shared is not answered, and the reader then tells another manager.
-    fn shared(&mut self, net: &mut Net, beat: u64) {
-        let Some((from, record)) = self.told.remove(&beat) else { return };
-        let (name, held) = (net.readers[record.reader].clone(), record.held);
+        let held = record.held.clone();
+        self.view.saw(net.now, record);
+        let name = net.readers[reader].clone();
         let answer = coordinator::answer(&self.view, &name, &held, &PACE);
         for (reader, video) in answer.warm {
             let msg = Msg::Warm { video: index(video.as_str()) };
@@ -395,6 +383,10 @@ impl Manager {
                 let waiting = Waiting { asker: None, known: held.epoch };
                 self.ensure(net, index(held.video.as_str()), vec![waiting]);
             }
+        }
+        // What could not be shared is not answered: the reader then tells another manager.
+        if !self.view.is_fresh() {
+            return;
         }
         net.answer(self.node, from, Msg::BeatAnswer { beat, orders: answer.hand_over });
     }

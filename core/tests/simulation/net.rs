@@ -55,7 +55,6 @@ pub enum Msg {
     State { rid: u64, assignments: BTreeMap<usize, Assigned> },
     News { video: usize, assigned: Assigned },
     SaveBeat(Record),
-    Saved { beat: u64 },
     Poll { sent: Ms },
     Records { sent: Ms, records: Vec<Record>, term: u64, removed: BTreeSet<usize> },
     MintTerm { planner: usize, seen: u64 },
@@ -76,8 +75,8 @@ pub enum Msg {
     Order { term: u64, video: usize, expected: u64, readers: Vec<Share> },
     Ordered { accepted: bool },
     Publish { video: usize, seq: u64 },
-    Fetch { video: usize, room: u64, after: Option<u64> },
-    Fetched { video: usize, room: u64, after: u64, head: u64 },
+    Fetch { video: usize, after: Option<u64> },
+    Fetched { video: usize, after: u64, head: u64 },
     Connect { conn: u64, video: usize, position: Option<u64>, under: Option<u64> },
     Redirect { conn: u64, to: usize },
     Refuse { conn: u64 },
@@ -152,8 +151,8 @@ pub struct Net {
     pub rng: Rng,
     pub checks: Checks,
     pub weather: Weather,
-    /// Managers that cannot reach the store, and until when: the last one only cannot now.
-    pub cuts: Vec<(Node, Ms)>,
+    /// A manager that cannot reach the store, and until when.
+    pub cut: Option<(Node, Ms)>,
     /// Readers whose addresses lead nowhere, whatever their processes do.
     pub unresolved: BTreeSet<usize>,
     pub videos: Vec<VideoId>,
@@ -179,7 +178,7 @@ impl Net {
             rng: Rng::new(seed),
             checks: Checks::default(),
             weather: Weather { lost: 20, repeated: 20, slow: 70 },
-            cuts: Vec::new(),
+            cut: None,
             unresolved: BTreeSet::new(),
             videos: (0..videos).map(|at| VideoId::parse(&format!("v{at}")).expect("a name")).collect(),
             readers: (0..readers).map(|at| ReaderId::parse(&format!("r{at}")).expect("a name")).collect(),
@@ -231,15 +230,7 @@ impl Net {
 
     /// Whether a node has been up for so long.
     pub fn is_up_for(&self, node: Node, time: Ms) -> bool {
-        self.is_up(node) && self.now - self.began.get(&node).copied().unwrap_or(0) >= time
-    }
-
-    /// Whether a manager has been up, running and in reach of the store for so long.
-    pub fn is_able_for(&self, manager: usize, time: Ms) -> bool {
-        let (node, since) = (Node::Manager(manager), self.now.saturating_sub(time));
-        let stood_still = self.pauses.iter().any(|it| it.0 == node && it.1 <= self.now && it.2 > since);
-        let was_cut = self.cuts.iter().any(|(it, until)| *it == node && *until > since);
-        self.is_up_for(node, time) && !stood_still && !was_cut
+        self.is_up(node) && self.began.get(&node).is_none_or(|began| self.now - began >= time)
     }
 
     /// Until when a process that does not run now does not.
@@ -280,7 +271,7 @@ impl Net {
     }
 
     fn send_to(&mut self, from: Node, to: Node, to_inc: Option<u32>, msg: Msg) {
-        let cut = self.cuts.last().filter(|(_, until)| self.now < *until).map(|(node, _)| *node);
+        let cut = self.cut.filter(|(_, until)| self.now < *until).map(|(node, _)| node);
         let ends = [(from, to), (to, from)];
         let is_cut = cut.is_some_and(|manager| ends.contains(&(manager, Node::Store)));
         // Who answers does so on the connection that it was asked on.
@@ -309,7 +300,7 @@ impl Net {
     pub fn carries_probes(&self, reader: usize) -> bool {
         let is_over = |last: Ms| last + 3_000 < self.now;
         self.probes_lost.get(&reader).is_none_or(|last| is_over(*last))
-            && self.cuts.last().is_none_or(|(_, until)| is_over(*until))
+            && self.cut.is_none_or(|(_, until)| is_over(until))
     }
 
     /// Sends without loss and repeats, at a time: what TCP does for a stream, as long as the connection lives.

@@ -163,9 +163,10 @@ impl Reader {
             }
             keep
         });
-        for (video, room) in &self.rooms {
-            let fetch = Msg::Fetch { video: *video, room: room.number, after: room.head };
-            net.send(self.node, Node::Archive, fetch);
+        let wanted: Vec<(usize, Option<u64>)> =
+            self.rooms.iter().map(|(it, room)| (*it, room.head)).collect();
+        for (video, after) in wanted {
+            net.send(self.node, Node::Archive, Msg::Fetch { video, after });
         }
         for video in 0..net.videos.len() {
             for seat in self.rooms.get_mut(&video).into_iter().flat_map(|room| room.seats.iter_mut()) {
@@ -176,9 +177,8 @@ impl Reader {
 
     fn room(&mut self, net: &mut Net, video: usize) -> &mut Room {
         self.rooms.entry(video).or_insert_with(|| {
-            let number = net.fresh();
-            net.send(Node::Reader(self.at), Node::Archive, Msg::Fetch { video, room: number, after: None });
-            Room::new(number, net.now)
+            net.send(Node::Reader(self.at), Node::Archive, Msg::Fetch { video, after: None });
+            Room::new(net.now)
         })
     }
 
@@ -205,14 +205,12 @@ impl Reader {
                 let Some(room) = self.rooms.get_mut(&video) else { return };
                 room.published(seq);
                 if let Some(after) = room.hole() {
-                    let fetch = Msg::Fetch { video, room: room.number, after: Some(after) };
-                    net.send(self.node, Node::Archive, fetch);
+                    net.send(self.node, Node::Archive, Msg::Fetch { video, after: Some(after) });
                 }
                 self.tell(net, video);
             }
-            Msg::Fetched { video, room: number, after, head } => {
-                let room = self.rooms.get_mut(&video).filter(|room| room.number == number);
-                let Some(room) = room else { return };
+            Msg::Fetched { video, after, head } => {
+                let Some(room) = self.rooms.get_mut(&video) else { return };
                 room.fetched(after, head);
                 for manager in std::mem::take(&mut room.warming) {
                     net.answer(self.node, manager, Msg::Warmed { video, reader: self.at });

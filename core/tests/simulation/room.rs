@@ -19,8 +19,6 @@ pub struct Seat {
 
 #[derive(Default)]
 pub struct Room {
-    /// What the archive was asked for another room of the video, before this one, is not for this one.
-    pub number: u64,
     /// The last number held; `None` until the archive was asked.
     pub head: Option<u64>,
     /// The highest number known to exist.
@@ -35,8 +33,8 @@ pub struct Room {
 }
 
 impl Room {
-    pub fn new(number: u64, now: Ms) -> Self {
-        Self { number, empty_since: now, ..Self::default() }
+    pub fn new(now: Ms) -> Self {
+        Self { empty_since: now, ..Self::default() }
     }
 
     /// The ring stands, with the numbers after `after` up to `head`.

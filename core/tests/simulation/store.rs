@@ -21,8 +21,7 @@ struct Counter {
 impl Counter {
     fn mint(&mut self, seen: u64, server: u16, now: Ms) -> u64 {
         let [identity, _] = server.to_be_bytes();
-        let is_other = self.on != server || seen > self.last;
-        self.last = epoch::mint(self.last, seen, clock(server, now), is_other.then_some(identity));
+        self.last = epoch::mint(self.last, seen, clock(server, now), (self.on != server).then_some(identity));
         self.on = server;
         self.last
     }
@@ -107,10 +106,7 @@ impl Store {
                 let state = Msg::State { rid, assignments: self.kept.assignments.clone() };
                 net.answer(Node::Store, from, state);
             }
-            Msg::SaveBeat(record) => {
-                net.answer(Node::Store, from, Msg::Saved { beat: record.beat });
-                self.kept.records.insert(record.reader, record);
-            }
+            Msg::SaveBeat(record) => drop(self.kept.records.insert(record.reader, record)),
             Msg::Poll { sent } => {
                 let records = self.kept.records.values().cloned().collect();
                 net.answer(
@@ -167,11 +163,11 @@ impl Archive {
     }
 
     pub fn on(&mut self, net: &mut Net, from: (Node, u32), msg: Msg) {
-        let (Msg::Fetch { video, room, after }, Node::Reader(reader)) = (msg, from.0) else { return };
+        let (Msg::Fetch { video, after }, Node::Reader(reader)) = (msg, from.0) else { return };
         // It asked because somebody watches there: from now on it is told.
         self.subscribers[video][reader] = true;
         let head = net.checks.heads[video];
         let after = after.unwrap_or_else(|| head.saturating_sub(self.reach)).min(head);
-        net.answer(Node::Archive, from, Msg::Fetched { video, room, after, head });
+        net.answer(Node::Archive, from, Msg::Fetched { video, after, head });
     }
 }

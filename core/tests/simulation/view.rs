@@ -24,8 +24,6 @@ pub struct Sighting {
     pub changed: Ms,
     /// The same by the clock: time in which nobody looked counts.
     pub said: Ms,
-    /// Whether it was seen to say so, rather than found in the store.
-    pub seen: bool,
     /// When it was last probed in this silence.
     pub probed: Option<Ms>,
     pub answered: bool,
@@ -56,6 +54,8 @@ pub struct View {
     pub highest_epoch: u64,
     pub readers: BTreeMap<usize, Sighting>,
     pub held: HashMap<(usize, VideoId), Held>,
+    /// The same for readers that said so too long ago.
+    pub old: HashMap<(usize, VideoId), Held>,
     /// The most viewers of each video lately.
     pub peaks: HashMap<VideoId, Peak>,
     pub names: Vec<ReaderId>,
@@ -101,15 +101,9 @@ impl ClusterView for View {
     }
 
     fn held(&self, reader: &ReaderId, video: &VideoId) -> Option<&Held> {
-        let reader = index(reader.as_str());
-        self.held.get(&(reader, video.clone())).filter(|_| self.is_young(reader))
-    }
-
-    fn holds(&self, reader: &ReaderId, video: &VideoId) -> bool {
-        let is_known = self.readers.get(&index(reader.as_str())).is_some_and(|it| {
-            it.seen && it.said >= self.looking_since + coordinator::BEAT.as_millis() as u64
-        });
-        is_known && self.held(reader, video).is_some_and(|held| held.ready)
+        let key = (index(reader.as_str()), video.clone());
+        let is_old = self.readers.get(&key.0).is_none_or(|it| self.now - it.said >= SUSPECT_AFTER);
+        if is_old { self.old.get(&key) } else { self.held.get(&key) }
     }
 
     fn usage(&self, reader: &ReaderId) -> u64 {
@@ -128,11 +122,6 @@ impl ClusterView for View {
 impl View {
     pub fn is_fresh(&self) -> bool {
         self.polled.is_some_and(|polled| self.now - polled <= STALE_AFTER)
-    }
-
-    /// Whether what a reader said is young, by the clock.
-    fn is_young(&self, reader: usize) -> bool {
-        self.readers.get(&reader).is_some_and(|it| self.now - it.said < SUSPECT_AFTER)
     }
 
     fn is_unreachable(&self, sighting: &Sighting) -> bool {
@@ -157,9 +146,7 @@ impl View {
     /// answered is not.
     pub fn asks(&mut self) {
         let since_last = self.asked.replace(self.now).map_or(0, |last| self.now - last);
-        if since_last > STALE_AFTER {
-            self.looking_since = self.now;
-        } else {
+        if since_last <= STALE_AFTER {
             let pause = paused(Duration::from_millis(since_last), LOOK_EVERY);
             self.health.worked(Duration::from_millis(self.now), pause);
         }
@@ -207,13 +194,15 @@ impl View {
         self.highest_epoch.max(readers.unwrap_or(0))
     }
 
-    pub fn saw(&mut self, at: Ms, record: Record, seen: bool) {
+    pub fn saw(&mut self, at: Ms, record: Record) {
         let reader = record.reader;
         self.held.retain(|(of, _), _| *of != reader);
+        self.old.retain(|(of, _), _| *of != reader);
         for held in &record.held {
             self.held.insert((reader, held.video.clone()), held.clone());
+            self.old.insert((reader, held.video.clone()), Held { ready: false, ..held.clone() });
         }
-        let sighting = Sighting { record, changed: at, said: at, seen, probed: None, answered: false };
+        let sighting = Sighting { record, changed: at, said: at, probed: None, answered: false };
         self.readers.insert(reader, sighting);
         let mut viewers: HashMap<&VideoId, (u64, bool)> = HashMap::new();
         // What one said that is gone is said of nobody.
@@ -260,7 +249,7 @@ impl View {
         for record in records {
             let known = self.readers.get(&record.reader).map(|it| it.record.beat);
             if known.is_none_or(|beat| beat < record.beat) {
-                self.saw(sent, record, known.is_some());
+                self.saw(sent, record);
             }
         }
         self.polled = self.polled.max(Some(sent));

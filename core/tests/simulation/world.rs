@@ -22,8 +22,6 @@ const CROWD: usize = 60;
 const CROWD_EVERY: u64 = 16;
 /// How long a process that starves may stand still at once: what is longer is a break.
 const STARVED: Ms = 1_400;
-/// How long a manager needs until it has looked for long enough to act on a reader that is dead: what it promises.
-const ABLE_AFTER: Ms = 5_000;
 /// How old what a manager knows of a reader may be: a heartbeat, its way and a reader that is restarted in between.
 const LAG: Ms = 6_000;
 
@@ -40,8 +38,6 @@ pub struct World {
     down: Vec<Node>,
     /// When each reader last came back.
     back: Vec<Ms>,
-    /// Since when no manager is able to act.
-    unable_since: Option<Ms>,
 }
 
 impl World {
@@ -65,7 +61,6 @@ impl World {
             ready: BTreeMap::new(),
             down: Vec::new(),
             back: vec![0; names.len()],
-            unable_since: None,
             net,
         };
         world.boot();
@@ -95,7 +90,6 @@ impl World {
             self.net.checks.counts.events += 1;
             self.step(happening);
             self.check_closing();
-            self.note_able();
             if let Some(violation) = self.net.checks.violation.take() {
                 return Err(format!("at {} ms: {violation}", self.net.now));
             }
@@ -149,24 +143,6 @@ impl World {
         }
     }
 
-    /// Where no manager has been up, running and in reach of the store for long enough, nobody can be given another reader.
-    fn note_able(&mut self) {
-        let now = self.net.now;
-        let is_able = (0..self.managers.len()).any(|at| self.net.is_able_for(at, ABLE_AFTER));
-        match (is_able, self.unable_since) {
-            (false, None) => self.unable_since = Some(now),
-            (true, Some(_)) => self.unable_since = None,
-            (false, Some(since)) => {
-                let away = &mut self.net.checks.away;
-                match away.iter_mut().find(|it| it.0 == since) {
-                    Some(it) => it.1 = now,
-                    None => away.push((since, now)),
-                }
-            }
-            (true, None) => {}
-        }
-    }
-
     fn note_ready(&mut self, reader: usize) {
         for video in 0..self.net.videos.len() {
             if self.readers[reader].is_ready(video) {
@@ -208,7 +184,7 @@ impl World {
             0..=3 if readers_down == 0 && spare => self.stop_reader(reader, 20_000),
             4 if readers_down <= 1 && spare => self.stop_reader(reader, 2_500),
             5 | 6 if leaving == 0 && spare && self.net.is_up(Node::Reader(reader)) => self.drain(reader),
-            7 if self.net.cuts.last().is_none_or(|(_, until)| *until < self.net.now) => self.stop_manager(),
+            7 if self.net.cut.is_none_or(|(_, until)| until < self.net.now) => self.stop_manager(),
             8 | 9 => {
                 let behind = self.net.rng.chance(700).then(|| self.net.rng.index(12));
                 self.store.fail_over(behind);
@@ -225,7 +201,7 @@ impl World {
             11 | 12 if managers_down == 0 => {
                 let manager = self.net.rng.index(self.managers.len());
                 let until = self.net.now + self.net.rng.between(1_000, 6_000);
-                self.net.cuts.push((Node::Manager(manager), until));
+                self.net.cut = Some((Node::Manager(manager), until));
                 self.net.trace(|| format!("manager {manager} is cut off from the store until {until}"));
             }
             14 if leaving == 0 && readers_down == 0 && spare => self.remove(reader, true),
@@ -258,6 +234,7 @@ impl World {
                 at += paused + self.net.rng.between(5, 100);
             }
         }
+        self.net.checks.away.push((now, until + STARVED));
         self.net.checks.counts.managers_starved += 1;
         self.net.trace(|| format!("all starve until {until}"));
     }
@@ -269,6 +246,7 @@ impl World {
         let all =
             managers.chain((0..self.readers.len()).map(Node::Reader)).chain([Node::Store, Node::Archive]);
         self.net.pauses.extend(all.map(|node| (node, from, to)));
+        self.net.checks.away.push((from, to));
         self.net.checks.counts.machine_stops += 1;
         self.net.trace(|| format!("the machine stops until {to}"));
     }

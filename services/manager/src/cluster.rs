@@ -126,11 +126,6 @@ impl ClusterView for Seen<'_> {
         self.cluster.watch.get(reader).filter(|sighting| sighting.is_young(self.now))?.held(video)
     }
 
-    fn holds(&self, reader: &ReaderId, video: &VideoId) -> bool {
-        let is_current = self.cluster.watch.is_current(self.now, reader);
-        is_current && self.held(reader, video).is_some_and(|held| held.ready)
-    }
-
     fn usage(&self, reader: &ReaderId) -> u64 {
         self.cluster.usage(reader)
     }

@@ -22,7 +22,6 @@ use std::time::{Duration, Instant};
 
 use liverank_adapters::assignment_store::ReaderRecord;
 use liverank_core::handover::Held;
-use liverank_core::handover::coordinator::BEAT;
 pub use liverank_core::handover::coordinator::ReaderStatus;
 use liverank_core::handover::local_health::{LocalHealth, paused};
 use liverank_core::{ReaderId, VideoId};
@@ -108,8 +107,6 @@ pub struct Sighting {
     changed: Instant,
     /// Whether it was seen alive, rather than found in the store at this manager's start.
     proven: bool,
-    /// Whether it was seen to say what its record says, rather than found: the store may have come back with an old copy.
-    seen: bool,
     /// When it was last probed in this silence, and whether it answered.
     probe: Option<(Instant, bool)>,
     /// When it was last probed at all.
@@ -168,9 +165,7 @@ impl Watch {
     pub fn asks(&mut self, now: Instant) {
         let last = self.asked.replace(now).unwrap_or(now);
         let since_last = now.saturating_duration_since(last);
-        if since_last > STALE_AFTER {
-            self.looking_since = Some(now);
-        } else {
+        if since_last <= STALE_AFTER {
             self.worked(now, paused(since_last, LOOK_EVERY));
         }
     }
@@ -198,25 +193,19 @@ impl Watch {
     }
 
     fn observe_one(&mut self, asked: Instant, mut record: ReaderRecord, first: bool) {
-        let (beat, polled) = (record.beat, self.polled);
+        let beat = record.beat;
         let Some(known) = self.readers.get_mut(&record.id) else {
             sort(&mut record);
             let polled_beat = Some(beat);
-            let found = Sighting { proven: !first, seen: false, ..Sighting::new(asked, record) };
-            let sighting = Sighting { polled_beat, ..found };
+            let sighting = Sighting { polled_beat, proven: !first, ..Sighting::new(asked, record) };
             self.readers.insert(sighting.record.id.clone(), sighting);
             return;
         };
         // What the store holds unchanged may be older than what the reader told this manager itself, and what it told
         // may be what the store holds now: neither is news.
         let changed = known.polled_beat.replace(beat) != Some(beat);
-        let silence = polled.map_or(Duration::ZERO, |polled| polled.saturating_duration_since(known.changed));
-        if changed && is_later(&record, &known.record) {
+        if changed && known.record.beat != beat {
             known.saw(asked, record);
-        } else if changed && record.incarnation < known.record.incarnation && silence >= SUSPECT_AFTER {
-            // An old copy, or a process on a machine whose clock was set back: its next heartbeat tells.
-            sort(&mut record);
-            (known.record, known.seen) = (record, false);
         }
     }
 
@@ -306,13 +295,6 @@ impl Watch {
     /// Whether the view is new enough to act on.
     pub fn is_fresh(&self, now: Instant) -> bool {
         self.polled.is_some_and(|polled| now.saturating_duration_since(polled) <= STALE_AFTER)
-    }
-
-    /// Whether viewers may be sent to a reader by what it last said: it was seen to say so lately, and not within a heartbeat
-    /// after a break, for what came then may have waited all the time.
-    pub fn is_current(&self, now: Instant, reader: &ReaderId) -> bool {
-        let since_break = |it: &Sighting| self.looking_since.is_some_and(|break_over| it.since >= break_over + BEAT);
-        self.get(reader).is_some_and(|it| it.seen && it.is_young(now) && since_break(it))
     }
 
     /// Whether it was looked at for so long that a reader never seen is no more.
@@ -449,18 +431,6 @@ impl Watch {
     }
 }
 
-/// Whether a record was written after another one: the store may come back with an old copy, which is no sign of life.
-/// Processes count their heartbeats up, from a random number. Of one that does not say when it began, any other is later.
-const fn is_later(record: &ReaderRecord, known: &ReaderRecord) -> bool {
-    let ahead = record.beat.wrapping_sub(known.beat);
-    let is_ahead = ahead != 0 && ahead < u64::MAX / 2;
-    match (record.incarnation, known.incarnation) {
-        (0, _) | (_, 0) => ahead != 0,
-        (now, before) if now == before => is_ahead,
-        (now, before) => now > before,
-    }
-}
-
 fn sort(record: &mut ReaderRecord) {
     record.videos.sort_unstable_by(|a, b| a.video.cmp(&b.video));
 }
@@ -475,7 +445,6 @@ impl Sighting {
             polled_beat: None,
             changed: now,
             proven: true,
-            seen: true,
             probe: None,
             tried: None,
             sent: None,
@@ -503,8 +472,8 @@ impl Sighting {
 
     fn saw(&mut self, now: Instant, mut record: ReaderRecord) {
         sort(&mut record);
-        (self.record, self.changed, self.probe) = (record, now, None);
-        (self.proven, self.seen, self.since) = (true, true, now);
+        (self.record, self.changed, self.proven, self.probe) = (record, now, true, None);
+        self.since = now;
     }
 }
 

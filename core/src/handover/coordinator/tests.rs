@@ -25,9 +25,6 @@ impl ClusterView for Seen {
     fn held(&self, reader: &ReaderId, video: &VideoId) -> Option<&Held> {
         self.held.get(&(reader.clone(), video.clone()))
     }
-    fn holds(&self, reader: &ReaderId, video: &VideoId) -> bool {
-        self.held(reader, video).is_some_and(|held| held.ready)
-    }
     fn usage(&self, reader: &ReaderId) -> u64 {
         self.usage.get(reader).copied().unwrap_or(0)
     }

@@ -358,57 +358,6 @@ fn readers_found_at_the_start_take_videos_only_where_no_other_is_seen_alive() {
 }
 
 #[test]
-fn what_was_only_found_or_may_have_waited_is_no_word_to_send_viewers_by() {
-    let (mut watch, start) = (Watch::default(), Instant::now());
-    let is_current = |watch: &Watch, now| watch.is_current(now, &id("a"));
-    watch.asks(start);
-    watch.observe(start, vec![record("a", 1)]);
-    assert!(!is_current(&watch, start), "found");
-    let now = start + BEAT / 2;
-    watch.heard(now, record("a", 2));
-    assert!(!is_current(&watch, now), "it may have waited for this manager to begin");
-    let now = start + BEAT;
-    watch.heard(now, record("a", 3));
-    assert!(is_current(&watch, now));
-    assert!(!is_current(&watch, now + SUSPECT_AFTER), "long ago");
-    // The manager stands still, and takes a heartbeat that was sent before.
-    let now = now + STALE_AFTER + TICK;
-    watch.heard(now, record("a", 4));
-    watch.asks(now + TICK / 10);
-    assert!(!is_current(&watch, now + TICK / 10));
-    // A reader that it did not know, of an old copy of the store.
-    watch.observe(now + BEAT, vec![record("b", 7)]);
-    assert!(!watch.is_current(now + BEAT, &id("b")));
-    watch.observe(now + BEAT + TICK, vec![record("b", 8)]);
-    assert!(watch.is_current(now + BEAT + TICK, &id("b")));
-}
-
-#[test]
-fn an_old_copy_of_the_store_is_no_sign_of_life() {
-    let mut world = World::new(&["a", "b", "c"]);
-    world.dead.insert("a");
-    world.run(SUSPECT_AFTER + TICK);
-    world.probe();
-    assert_eq!(world.standing("a"), ReaderStatus::Gone);
-    let beat = world.watch.get(&id("a")).unwrap().record.beat;
-    for (incarnation, beat) in [(1, beat - 3), (0, beat), (1, beat)] {
-        world.now += TICK / 5;
-        world.watch.observe(world.now, vec![ReaderRecord { incarnation, ..record("a", beat) }]);
-        assert_eq!(world.standing("a"), ReaderStatus::Gone, "{incarnation} {beat}");
-    }
-    // A process that begins on a machine whose clock was set back lives by its second heartbeat.
-    let process = |beat| ReaderRecord { incarnation: 5, ..record("d", beat) };
-    let earlier = |beat| ReaderRecord { incarnation: 3, ..record("d", beat) };
-    world.watch.observe(world.now, vec![process(1)]);
-    world.watch.observe(world.now + TICK, vec![earlier(70)]);
-    world.watch.observe(world.now + SUSPECT_AFTER, vec![earlier(71)]);
-    world.watch.observe(world.now + SUSPECT_AFTER + TICK, vec![earlier(72)]);
-    assert_eq!(world.standing("d"), ReaderStatus::Suspect);
-    world.watch.observe(world.now + SUSPECT_AFTER + TICK * 2, vec![earlier(73)]);
-    assert_eq!(world.standing("d"), ReaderStatus::Alive);
-}
-
-#[test]
 fn settling_takes_a_while_without_a_break() {
     let mut world = World::new(&["a"]);
     assert!(world.watch.is_settled(world.now));

@@ -22,7 +22,8 @@ pub fn hub(ring_length: usize) -> Arc<Hub> {
         id: ReaderId::parse("r").unwrap(),
         capacity: 1000,
         ring_length,
-        ring_bytes: 4 << 20,
+        // Room for as many comments of the longest kind as any of these tests has.
+        ring_bytes: 64 << 20,
         idle: Duration::from_mins(1),
         writes_per_second: None,
     };

@@ -387,10 +387,13 @@ export interface components {
             owner_id?: components["schemas"]["Id"];
             /** @description The comment that was removed or pinned. */
             comment_id?: components["schemas"]["Id"];
-            /** @description Who was restricted. */
+            /** @description Who was restricted; of a `token`, its identity (`jti`). */
             userid?: components["schemas"]["Id"];
-            /** @description In what. */
-            kind?: components["schemas"]["BanKind"];
+            /**
+             * @description In what: as in `BanKind`; `tokens`: none of the user's tokens is taken; `token`: one token is not.
+             * @enum {string}
+             */
+            kind?: "ban" | "mute" | "shadow" | "tokens" | "token";
             /** @description `everywhere`, or an object with `owner` or `video`. */
             scope?: string | Record<string, never>;
             /**

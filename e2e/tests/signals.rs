@@ -100,7 +100,7 @@ async fn the_canary_measures_three_ways_and_is_seen_by_nobody() {
     .await;
     // Its list is asked for by name only, and by its owner.
     for (way, bound) in [("interaction_to_socket", "40.96"), ("comment_to_stream", "40.96")] {
-        let in_time = scrape.value(&series("seconds_bucket", &format!("way=\"{way}\",le=\"{bound}\"")));
+        let in_time = scrape.value(&series("seconds_bucket", &format!("le=\"{bound}\",way=\"{way}\"")));
         assert!(in_time.is_some_and(|count| count > 2.5), "{way}: {in_time:?}");
     }
     for reason in ["no_stream", "no_socket", "log_unavailable"] {

@@ -221,10 +221,8 @@ async fn away_and_back(mode: Mode) {
         assert!(error.is_transient() && error.part() == "mongodb", "{error}");
     }
     let reads_took = begun.elapsed() / 3;
-    assert!(
-        commit_took < Duration::from_secs(if mode == Mode::Cut { 5 } else { 12 }),
-        "{mode:?}: a commit failed after {commit_took:?}"
-    );
+    // A commit has ten seconds. Where the connection is cut, it may look for a server twice, for three seconds each.
+    assert!(commit_took < Duration::from_secs(12), "{mode:?}: a commit failed after {commit_took:?}");
     assert!(reads_took < Duration::from_secs(9), "{mode:?}: a read failed after {reads_took:?}");
     proxy.set(Mode::Open);
     let begun = Instant::now();

@@ -4,15 +4,20 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::http::{HeaderValue, Request, StatusCode, header};
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::Bytes;
+use futures::stream::{SplitSink, SplitStream};
+use futures::{SinkExt, StreamExt};
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use liverank_runtime::websocket::ask_for_websocket;
 use serde::Deserialize;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 
 use crate::Gateway;
 use crate::auth::Caller;
@@ -26,14 +31,11 @@ const MAX_FRAME: usize = 4096;
 const WAITING: usize = 1024;
 /// How long a close frame may take.
 const GOODBYE: Duration = Duration::from_secs(1);
-/// An empty close frame of a client, with a mask of zeros.
-const CLOSE: [u8; 6] = [0x88, 0x80, 0, 0, 0, 0];
-
 /// See the module.
 pub(super) struct Socket {
     /// The numbers of the states that the list showed, and when they came.
     shown: mpsc::Receiver<(u64, Instant)>,
-    write: tokio::io::WriteHalf<TokioIo<Upgraded>>,
+    write: SplitSink<WebSocketStream<TokioIo<Upgraded>>, Message>,
     /// Ends with this.
     _reading: JoinSet<()>,
 }
@@ -52,7 +54,8 @@ impl Socket {
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
             return None;
         }
-        let (read, write) = tokio::io::split(TokioIo::new(hyper::upgrade::on(&mut response).await.ok()?));
+        let socket = client(TokioIo::new(hyper::upgrade::on(&mut response).await.ok()?)).await;
+        let (write, read) = socket.split();
         let (tell, shown) = mpsc::channel(WAITING);
         let mut reading = JoinSet::new();
         reading.spawn(listen(read, tell));
@@ -70,7 +73,7 @@ impl Socket {
     }
 
     pub(super) async fn close(mut self) {
-        let _ = timeout(GOODBYE, self.write.write_all(&CLOSE)).await;
+        let _ = timeout(GOODBYE, self.write.close()).await;
     }
 }
 
@@ -80,47 +83,32 @@ struct Line {
     score: f64,
 }
 
+/// A client on a connection that was upgraded.
+async fn client<S: AsyncRead + AsyncWrite + Unpin>(stream: S) -> WebSocketStream<S> {
+    let config = WebSocketConfig::default().max_message_size(Some(MAX_FRAME)).max_frame_size(Some(MAX_FRAME));
+    WebSocketStream::from_raw_socket(stream, Role::Client, Some(config)).await
+}
+
 /// Reads lists to the end.
-async fn listen(mut from: impl AsyncRead + Unpin, tell: mpsc::Sender<(u64, Instant)>) {
-    let mut came = BytesMut::new();
-    loop {
-        match from.read_buf(&mut came).await {
-            Ok(0) | Err(_) => return,
-            Ok(_) => {}
-        }
-        let now = Instant::now();
-        while let Some(frame) = next(&mut came) {
-            let lines: Vec<Line> = serde_json::from_slice(&frame).unwrap_or_default();
-            if let [Line { score }] = lines.as_slice()
-                && tell.send((*score as u64, now)).await.is_err()
-            {
-                return;
-            }
-        }
-        if came.len() > MAX_FRAME {
+async fn listen<S: AsyncRead + AsyncWrite + Unpin>(
+    mut from: SplitStream<WebSocketStream<S>>,
+    tell: mpsc::Sender<(u64, Instant)>,
+) {
+    while let Some(Ok(message)) = from.next().await {
+        let (now, Message::Text(list)) = (Instant::now(), message) else { continue };
+        let lines: Vec<Line> = serde_json::from_str(&list).unwrap_or_default();
+        if let [Line { score }] = lines.as_slice()
+            && tell.send((*score as u64, now)).await.is_err()
+        {
             return;
         }
     }
 }
 
-/// Takes a whole frame of a server from the beginning of what came; answers its payload.
-fn next(came: &mut BytesMut) -> Option<Bytes> {
-    let (&short, longer) = came.get(1..)?.split_first()?;
-    let (header, length) = match short {
-        126 => (4, usize::from(u16::from_be_bytes(*longer.first_chunk()?))),
-        // None of ours is as long; the reader ends where it comes.
-        127 => return None,
-        short => (2, usize::from(short)),
-    };
-    if came.len() < header + length {
-        return None;
-    }
-    came.advance(header);
-    Some(came.split_to(length).freeze())
-}
-
 #[cfg(test)]
 mod tests {
+    use tokio::io::AsyncWriteExt;
+
     use super::*;
 
     #[tokio::test]
@@ -133,11 +121,12 @@ mod tests {
         for cut in 1..sent.len() {
             let (tell, mut shown) = mpsc::channel(9);
             let (near, mut far) = tokio::io::duplex(1024);
-            let reading = tokio::spawn(listen(near, tell));
+            let reading = tokio::spawn(listen(client(near).await.split().1, tell));
             far.write_all(&sent[..cut]).await.unwrap();
             tokio::task::yield_now().await;
             far.write_all(&sent[cut..]).await.unwrap();
-            drop(far);
+            // It goes on reading: the ping is answered.
+            far.shutdown().await.unwrap();
             reading.await.unwrap();
             let mut found = Vec::new();
             while let Ok((state, _)) = shown.try_recv() {
@@ -151,8 +140,12 @@ mod tests {
     async fn what_is_longer_than_any_list_of_ours_ends_it() {
         let (tell, mut shown) = mpsc::channel(9);
         let (near, mut far) = tokio::io::duplex(16 * 1024);
-        let reading = tokio::spawn(listen(near, tell));
-        far.write_all(&[&[0x81, 127][..], &[0; 2 * MAX_FRAME]].concat()).await.unwrap();
+        let reading = tokio::spawn(listen(client(near).await.split().1, tell));
+        let long = format!("[{{\"score\":7}}{}]", " ".repeat(2 * MAX_FRAME));
+        let mut sent = vec![0x81, 127];
+        sent.extend_from_slice(&(long.len() as u64).to_be_bytes());
+        sent.extend_from_slice(long.as_bytes());
+        far.write_all(&sent).await.unwrap();
         reading.await.unwrap();
         assert!(shown.recv().await.is_none());
     }

@@ -2,8 +2,6 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use liverank_core::Interaction;
-use liverank_core::counting::{Batch, LogRecord, OffsetRange, Rules};
 use reqwest::Method;
 use ring::rand::SystemRandom;
 use ring::signature::{Ed25519KeyPair, KeyPair};
@@ -61,23 +59,10 @@ impl Issuer {
 
     /// Counts what the log got, as the consumer does, behind these comments by `ann` on the video `cat`.
     pub async fn count(&self, comments: &[&str], records: &[Value]) {
-        let archive = &self.system.backends.archive;
-        archive.open(&Rules::default()).await.unwrap();
-        let now = liverank_runtime::now_ms();
         let posted = comments.iter().map(|id| {
             json!({"video_id": "cat", "user_id": "ann", "type": "comment", "comment_id": id, "comment": "words"})
         });
-        let values = posted.chain(records.iter().cloned());
-        let from = archive.offsets(&[0]).await.unwrap()[0].next;
-        let records: Vec<LogRecord> = values
-            .zip(from..)
-            .map(|(value, offset)| {
-                let event = Interaction::from_log(value.to_string().as_bytes(), now).unwrap();
-                LogRecord { partition: 0, offset, broker_time: now + offset as i64, event }
-            })
-            .collect();
-        let span = OffsetRange { partition: 0, from, next: from + records.len() as u64, last: None };
-        archive.commit(&Batch { spans: vec![span], records }).await.unwrap();
+        self.system.count(posted.chain(records.iter().cloned())).await;
     }
 
     /// The moderation records that the log got.

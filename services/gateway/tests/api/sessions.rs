@@ -7,8 +7,6 @@ use axum::Router;
 use axum::extract::ws::WebSocketUpgrade;
 use axum::routing::get;
 use futures::StreamExt;
-use liverank_core::Interaction;
-use liverank_core::counting::{Batch, LogRecord, OffsetRange, Rules};
 use serde_json::{Value, json};
 use tokio_tungstenite::MaybeTlsStream;
 use tokio_tungstenite::tungstenite::Message;
@@ -125,22 +123,10 @@ async fn a_revoked_token_lets_nobody_in_and_its_streams_end_within_two_seconds()
 
 /// Counts what moderators did and was not counted yet, as the consumer does.
 async fn count(system: &System, counted: &mut usize) {
-    let archive = &system.backends.archive;
-    archive.open(&Rules::default()).await.unwrap();
     let done = system.log.appended().into_iter().map(|(_, value)| value);
     let done: Vec<Value> = done.filter(|value| value["type"] == "moderation").skip(*counted).collect();
     *counted += done.len();
-    let (from, now) = (archive.offsets(&[0]).await.unwrap()[0].next, liverank_runtime::now_ms());
-    let records: Vec<LogRecord> = done
-        .iter()
-        .zip(from..)
-        .map(|(value, offset)| {
-            let event = Interaction::from_log(value.to_string().as_bytes(), now).unwrap();
-            LogRecord { partition: 0, offset, broker_time: now + offset as i64, event }
-        })
-        .collect();
-    let span = OffsetRange { partition: 0, from, next: from + records.len() as u64, last: None };
-    archive.commit(&Batch { spans: vec![span], records }).await.unwrap();
+    system.count(done).await;
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! A gateway on a port of its own, and what stands behind it.
 
 use std::future::IntoFuture;
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -19,6 +19,8 @@ use liverank_adapters::event_log::{
 };
 use liverank_adapters::ranking_store::embedded::EmbeddedRanking;
 use liverank_adapters::{Backends, EventLog, StoreError};
+use liverank_core::Interaction;
+use liverank_core::counting::{Batch, LogRecord, OffsetRange, Rules};
 use liverank_gateway::Config;
 use liverank_runtime::ServiceContext;
 use reqwest::{Client, Url};
@@ -48,6 +50,23 @@ pub struct System {
 }
 
 impl System {
+    /// Counts these records of the log, as the consumer does.
+    pub async fn count(&self, values: impl IntoIterator<Item = Value>) {
+        let archive = &self.backends.archive;
+        archive.open(&Rules::default()).await.unwrap();
+        let (from, now) = (archive.offsets(&[0]).await.unwrap()[0].next, liverank_runtime::now_ms());
+        let records: Vec<LogRecord> = values
+            .into_iter()
+            .zip(from..)
+            .map(|(value, offset)| {
+                let event = Interaction::from_log(value.to_string().as_bytes(), now).unwrap();
+                LogRecord { partition: 0, offset, broker_time: now + offset as i64, event }
+            })
+            .collect();
+        let span = OffsetRange { partition: 0, from, next: from + records.len() as u64, last: None };
+        archive.commit(&Batch { spans: vec![span], records }).await.unwrap();
+    }
+
     /// A gateway with these flags; services that are not named are away.
     pub async fn start(flags: &[&str]) -> Self {
         Self::start_with(flags, |_| {}).await
@@ -139,12 +158,19 @@ pub struct SpyLog {
     appended: Mutex<Vec<(String, Value)>>,
     broken: AtomicBool,
     gate: Semaphore,
+    asked: AtomicUsize,
 }
 
 impl SpyLog {
     fn new(inner: EmbeddedLog) -> Self {
         let gate = Semaphore::new(ALL as usize);
-        Self { inner, appended: Mutex::default(), broken: AtomicBool::new(false), gate }
+        Self {
+            inner,
+            appended: Mutex::default(),
+            broken: AtomicBool::new(false),
+            gate,
+            asked: AtomicUsize::new(0),
+        }
     }
 
     /// Keys and values that the log acknowledged.
@@ -154,6 +180,11 @@ impl SpyLog {
 
     pub fn break_down(&self, broken: bool) {
         self.broken.store(broken, SeqCst);
+    }
+
+    /// How many appends it was asked for, those that wait included.
+    pub fn asked(&self) -> usize {
+        self.asked.load(SeqCst)
     }
 
     /// From now on appends wait until what this answers is dropped.
@@ -169,6 +200,7 @@ impl EventLog for SpyLog {
     }
 
     async fn append(&self, key: &[u8], value: Vec<u8>) -> Result<RecordPosition, AppendError> {
+        self.asked.fetch_add(1, SeqCst);
         let _pass = self.gate.acquire().await.unwrap();
         if self.broken.load(SeqCst) {
             return Err(StoreError::unavailable("kafka", "connection refused").into());

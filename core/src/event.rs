@@ -8,6 +8,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::comment::check_text;
+use crate::comment::hex;
 use crate::moderation::{self, Moderation};
 use crate::{CommentId, EventId, Invalid, Millis, UserId, VideoId};
 
@@ -273,6 +274,11 @@ fn missing(object: &Map<String, Value>, field: &'static str) -> Invalid {
         }
         None => Invalid::missing(field),
     }
+}
+
+/// The identity of an event that its sender gave none, from 128 random bits.
+pub fn random_id(bits: u128) -> EventId {
+    EventId::parse(&hex(&bits.to_be_bytes())).expect("hexadecimal digits make an identifier")
 }
 
 /// The text member `field` of `object`, or `None` where it is absent or null.

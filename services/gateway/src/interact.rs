@@ -7,8 +7,7 @@ use axum::Json;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode};
 use liverank_adapters::event_log::AppendError;
-use liverank_core::comment::hex;
-use liverank_core::{Interaction, Invalid, Kind, canary};
+use liverank_core::{Interaction, Invalid, Kind, canary, event};
 use liverank_runtime::body::{JsonObject, expect_json, media_type};
 use liverank_runtime::server::Exchange;
 use liverank_runtime::{Problem, now_ms};
@@ -125,8 +124,8 @@ pub(crate) async fn append(gateway: &Gateway, event: &Interaction) -> Result<Str
     }
     gateway.log.answered();
     gateway.metrics.interaction(AppendOutcome::Acknowledged);
-    let minted = || hex(&rand::random::<u128>().to_be_bytes());
-    Ok(event.event_id.as_ref().map_or_else(minted, |id| id.as_str().to_owned()))
+    let id = event.event_id.clone().unwrap_or_else(|| event::random_id(rand::random()));
+    Ok(id.as_str().to_owned())
 }
 
 fn refusal(gateway: &Gateway, refused: &AppendError) -> Problem {

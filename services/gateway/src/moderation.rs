@@ -14,11 +14,11 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
+use axum::http::StatusCode;
 use liverank_adapters::archive::AuditPlace;
-use liverank_core::comment::hex;
 use liverank_core::counting::AuditEntry;
 use liverank_core::moderation::{Action, ActorRole, KEY, Moderation, check_reason};
-use liverank_core::{EventId, Interaction, Invalid, UserId, VideoId};
+use liverank_core::{EventId, Interaction, Invalid, UserId, VideoId, event};
 use liverank_runtime::params::Params;
 use liverank_runtime::{Problem, comment_json, now_ms};
 use serde::Serialize;
@@ -39,6 +39,13 @@ pub(crate) mod rules;
 const MAX_LIMIT: u64 = 1000;
 const DEFAULT_LIMIT: u64 = 100;
 
+/// What is in the log, and takes effect a moment later.
+pub(crate) type Accepted = (StatusCode, Json<Value>);
+
+pub(crate) fn accepted(answer: Value) -> Accepted {
+    (StatusCode::ACCEPTED, Json(answer))
+}
+
 /// An action on its way.
 pub(crate) struct Deed {
     pub(crate) user: UserId,
@@ -50,15 +57,14 @@ pub(crate) struct Deed {
 }
 
 impl Deed {
-    /// Writes it into the log, and answers its id.
-    pub(crate) async fn record(self, gateway: &Gateway) -> Result<String, Problem> {
+    /// Writes it into the log. Answers 202, with its id as one more member of `answer`.
+    pub(crate) async fn record(self, gateway: &Gateway, mut answer: Value) -> Result<Accepted, Problem> {
         let Ok(_permit) = gateway.in_flight.try_acquire() else { return Err(too_many()) };
-        let id = hex(&rand::random::<u128>().to_be_bytes());
-        let event_id = EventId::parse(&id)?;
+        let id = event::random_id(rand::random());
         let moderation = Moderation { action: self.action, role: self.role, reason: self.reason };
-        let record = moderation.into_record(self.user, self.video, event_id, now_ms());
-        crate::interact::append(gateway, &record).await?;
-        Ok(id)
+        let record = moderation.into_record(self.user, self.video, id, now_ms());
+        answer["action_id"] = crate::interact::append(gateway, &record).await?.into();
+        Ok(accepted(answer))
     }
 }
 

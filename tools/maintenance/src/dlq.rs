@@ -4,15 +4,14 @@ use std::collections::HashSet;
 use std::io::Write;
 
 use anyhow::{Context, bail};
-use jiff::Timestamp;
 use liverank_adapters::event_log::{AppendError, EventLog, RecordPosition, StoredDeadLetter};
-use liverank_core::{Interaction, Millis};
+use liverank_core::Interaction;
 use liverank_runtime::output::{Items, OutputArgs};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::Verdict;
 use crate::progress::Progress;
+use crate::{Verdict, time};
 
 /// Letters read at once: a megabyte each at most, and some kilobytes as a rule.
 const PAGE: usize = 100;
@@ -64,10 +63,6 @@ struct Shown {
     truncated: bool,
     reason: String,
     begins: String,
-}
-
-fn time(millis: Millis) -> String {
-    Timestamp::from_millisecond(millis).map_or_else(|_| millis.to_string(), |time| time.to_string())
 }
 
 impl Shown {

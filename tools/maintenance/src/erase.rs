@@ -12,16 +12,17 @@
 //! | [`letters`] | which dead letters name a user |
 //! | [`left`] | says what stays, and until when |
 
+use std::collections::HashSet;
 use std::io::Write;
 
 use anyhow::{Context, bail};
 use futures::future::try_join_all;
 use liverank_adapters::Backends;
 use liverank_adapters::archive::EntryPlace;
-use liverank_core::comment::{NOBODY, hex};
+use liverank_core::comment::NOBODY;
 use liverank_core::counting::{MarkKey, UniqueKinds, mark_keys};
 use liverank_core::moderation::{Action, ActorRole, Digest, Moderation, check_reason};
-use liverank_core::{CommentId, EventId, Interaction, Millis, UserId, VideoId};
+use liverank_core::{CommentId, Interaction, Millis, UserId, VideoId, event};
 use liverank_runtime::output::OutputArgs;
 use serde::Serialize;
 
@@ -144,7 +145,7 @@ impl Erasure<'_> {
         let Some(meta) = self.backends.archive.meta().await.context("reading the archive")? else {
             bail!("there is no archive yet: a consumer makes it");
         };
-        self.append(vec![self.record(None, Action::EraseUser { user: self.digest() })?]).await?;
+        self.append(vec![self.record(None, Action::EraseUser { user: self.digest() })]).await?;
         let mut done = Done::default();
         for search in 0.. {
             catch_up::counted(self.backends, self.options.embedded, self.progress).await?;
@@ -183,7 +184,7 @@ impl Erasure<'_> {
                 .entries
                 .into_iter()
                 .map(|EntryPlace { video, seq, id }| self.erase(video, id, Some(seq)));
-            self.append(records.collect::<anyhow::Result<_>>()?).await?;
+            self.append(records.collect()).await?;
             looked_at += liverank_adapters::archive::ENTRIES_LOOKED_AT as u64;
             self.progress.at("looking for comments", looked_at.min(total), total);
             from = part.next;
@@ -202,7 +203,7 @@ impl Erasure<'_> {
             let page = page.context("looking for comments that wait")?;
             let own = page.iter().filter(|held| held.user == *self.user());
             let records = own.map(|held| self.erase(held.video.clone(), held.id.clone(), None));
-            let records: Vec<_> = records.collect::<anyhow::Result<_>>()?;
+            let records: Vec<_> = records.collect();
             done.held += records.len() as u64;
             self.append(records).await?;
             let Some(last) = page.last().filter(|_| page.len() == PAGE) else { return Ok(()) };
@@ -219,13 +220,12 @@ impl Erasure<'_> {
             let keys: Vec<Vec<MarkKey>> =
                 page.iter().map(|video| mark_keys(&video.video_id, self.user(), unique).collect()).collect();
             let asked = keys.concat();
-            let set = if asked.is_empty() {
-                Vec::new()
-            } else {
+            let mut set = HashSet::new();
+            if !asked.is_empty() {
                 let marks = self.backends.archive.rebuilding().marks(None, &asked).await;
-                marks.context("looking for the user's marks")?
-            };
-            let is_set = |key: &MarkKey| set.iter().any(|(found, _)| found == key);
+                set.extend(marks.context("looking for the user's marks")?.into_iter().map(|(key, _)| key));
+            }
+            let is_set = |key: &MarkKey| set.contains(key);
             let mut records = Vec::new();
             for (video, keys) in page.iter().zip(keys) {
                 let marks: Vec<Digest> = keys.into_iter().filter(is_set).map(Digest::of_mark).collect();
@@ -234,7 +234,7 @@ impl Erasure<'_> {
                     done.owned += u64::from(owned);
                     done.marks += marks.len() as u64;
                     let action = Action::Forget { user: self.digest(), marks };
-                    records.push(self.record(Some(video.video_id.clone()), action)?);
+                    records.push(self.record(Some(video.video_id.clone()), action));
                 }
             }
             self.append(records).await?;
@@ -248,16 +248,16 @@ impl Erasure<'_> {
         }
     }
 
-    fn erase(&self, video: VideoId, comment_id: CommentId, seq: Option<u64>) -> anyhow::Result<Interaction> {
+    fn erase(&self, video: VideoId, comment_id: CommentId, seq: Option<u64>) -> Interaction {
         self.record(Some(video), Action::Erase { comment_id, seq, user: self.digest() })
     }
 
-    fn record(&self, video: Option<VideoId>, action: Action) -> anyhow::Result<Interaction> {
+    fn record(&self, video: Option<VideoId>, action: Action) -> Interaction {
         // Why is said once, with the user's erasure.
         let reason = self.options.reason.clone().filter(|_| matches!(action, Action::EraseUser { .. }));
         let moderation = Moderation { action, role: ActorRole::Service, reason };
-        let id = EventId::parse(&hex(&rand::random::<u128>().to_be_bytes()))?;
-        Ok(moderation.into_record(self.options.by.clone(), video, id, self.now))
+        let id = event::random_id(rand::random());
+        moderation.into_record(self.options.by.clone(), video, id, self.now)
     }
 
     async fn append(&self, records: Vec<Interaction>) -> anyhow::Result<()> {

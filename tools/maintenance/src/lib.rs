@@ -13,6 +13,9 @@
 //! | [`erase`] | everything that names a user goes |
 //! | [`progress`] | how far a command is |
 
+use jiff::Timestamp;
+use liverank_core::Millis;
+
 pub mod boards;
 pub mod compare;
 pub mod dlq;
@@ -22,6 +25,11 @@ pub mod rebuild;
 pub mod report;
 pub mod tally;
 pub mod verify;
+
+/// A time as commands tell it; one that no calendar has, in milliseconds.
+fn time(millis: Millis) -> String {
+    Timestamp::from_millisecond(millis).map_or_else(|_| millis.to_string(), |time| time.to_string())
+}
 
 /// How a command ended that could do its work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

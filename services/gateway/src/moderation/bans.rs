@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::StatusCode;
 use liverank_core::event::{optional_text, required_text};
 use liverank_core::moderation::{Action, Changed, Restriction, Rule, RuleChange, Scope};
 use liverank_core::{Invalid, Millis, UserId, canary};
@@ -13,7 +12,7 @@ use liverank_runtime::params::Params;
 use liverank_runtime::{Problem, comment_json, now_ms};
 use serde_json::{Map, Value, json};
 
-use super::{DEFAULT_LIMIT, Deed, MAX_LIMIT, reason};
+use super::{Accepted, DEFAULT_LIMIT, Deed, MAX_LIMIT, reason};
 use crate::Gateway;
 use crate::auth::moderator::Actor;
 use crate::interact::too_many;
@@ -44,8 +43,8 @@ impl Target {
         Ok(Self { userid: UserId::parse_field("userid", userid)?, kind, scope })
     }
 
-    fn json(&self, action_id: &str) -> Value {
-        let mut body = json!({ "action_id": action_id, "userid": self.userid, "kind": self.kind });
+    fn json(&self) -> Value {
+        let mut body = json!({ "userid": self.userid, "kind": self.kind });
         scope_members(&mut body, &self.scope);
         body
     }
@@ -69,13 +68,14 @@ pub(super) fn scope_members(body: &mut Value, scope: &Scope) {
     }
 }
 
-pub(super) fn seconds(body: &Map<String, Value>) -> Result<Option<u64>, Invalid> {
+/// When what lasts `seconds` from now on ends; `None` where it has no end.
+pub(super) fn until(body: &Map<String, Value>) -> Result<Option<Millis>, Invalid> {
     let wrong = || Invalid::new("seconds", format!("must be a whole number from 1 to {MAX_SECONDS}"));
     match body.get("seconds") {
         None | Some(Value::Null) => Ok(None),
         Some(value) => {
             let seconds = value.as_u64().filter(|seconds| (1..=MAX_SECONDS).contains(seconds));
-            seconds.map(Some).ok_or_else(wrong)
+            seconds.map(|seconds| Some(now_ms() + 1000 * seconds as Millis)).ok_or_else(wrong)
         }
     }
 }
@@ -86,24 +86,19 @@ pub(crate) async fn begin(
     actor: Actor,
     params: Params,
     JsonObject(body): JsonObject,
-) -> Result<(StatusCode, Json<Value>), Problem> {
+) -> Result<Accepted, Problem> {
     let role = actor.moderator()?;
     params.only(&[])?;
     let text = |field| optional_text(&body, field);
     let target =
         Target::read(required_text(&body, "userid")?, text("kind")?, text("videoid")?, text("owner_id")?)?;
     let reason = reason(text("reason")?)?;
-    let until = seconds(&body)?.map(|seconds| now_ms() + 1000 * seconds as Millis);
-    let action = Action::Restrict {
-        userid: target.userid.clone(),
-        kind: target.kind,
-        scope: target.scope.clone(),
-        until,
-    };
-    let deed = Deed { user: actor.user, role, reason, video: None, action };
-    let mut answer = target.json(&deed.record(&gateway).await?);
+    let until = until(&body)?;
+    let mut answer = target.json();
     answer["until"] = json!(until.map(comment_json::time));
-    Ok((StatusCode::ACCEPTED, Json(answer)))
+    let Target { userid, kind, scope } = target;
+    let action = Action::Restrict { userid, kind, scope, until };
+    Deed { user: actor.user, role, reason, video: None, action }.record(&gateway, answer).await
 }
 
 /// `DELETE /moderation/bans?userid=&kind=&videoid=&owner_id=&reason=`.
@@ -111,7 +106,7 @@ pub(crate) async fn end(
     State(gateway): State<Arc<Gateway>>,
     actor: Actor,
     params: Params,
-) -> Result<(StatusCode, Json<Value>), Problem> {
+) -> Result<Accepted, Problem> {
     let role = actor.moderator()?;
     params.only(&["userid", "kind", "videoid", "owner_id", "reason"])?;
     let target = Target::read(
@@ -121,11 +116,10 @@ pub(crate) async fn end(
         params.text("owner_id")?,
     )?;
     let reason = reason(params.text("reason")?)?;
-    let action =
-        Action::Lift { userid: target.userid.clone(), kind: target.kind, scope: target.scope.clone() };
-    let deed = Deed { user: actor.user, role, reason, video: None, action };
-    let answer = target.json(&deed.record(&gateway).await?);
-    Ok((StatusCode::ACCEPTED, Json(answer)))
+    let answer = target.json();
+    let Target { userid, kind, scope } = target;
+    let action = Action::Lift { userid, kind, scope };
+    Deed { user: actor.user, role, reason, video: None, action }.record(&gateway, answer).await
 }
 
 /// `GET /moderation/bans?after=&limit=`: those in force, in the order in which they were last changed.

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Json;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
@@ -11,9 +10,9 @@ use liverank_core::moderation::{Action, ActorRole};
 use liverank_core::{Comment, CommentId, Invalid, VideoId, canary};
 use liverank_runtime::Problem;
 use liverank_runtime::params::Params;
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::{Deed, reason};
+use super::{Accepted, Deed, accepted, reason};
 use crate::Gateway;
 use crate::auth::moderator::Actor;
 
@@ -26,7 +25,7 @@ pub(crate) async fn delete(
     actor: Actor,
     path: Result<Path<(String, String)>, PathRejection>,
     params: Params,
-) -> Result<(StatusCode, Json<Value>), Problem> {
+) -> Result<Accepted, Problem> {
     let Path((video, id)) = path.map_err(|_| Invalid::new("id", "must be UTF-8"))?;
     let video = canary::named_outside("videoid", &video)?;
     let id = CommentId::parse_field("id", &id)?;
@@ -34,13 +33,12 @@ pub(crate) async fn delete(
     let reason = reason(params.text("reason")?)?;
     let comment = known_comment(&gateway, &video, &id).await?;
     let role = role(&actor, &comment)?;
-    let mut answer = json!({ "videoid": video, "id": id });
-    if comment.entry.has_text() {
-        let action = Action::Delete { comment_id: id };
-        let deed = Deed { user: actor.user, role, reason, video: Some(video), action };
-        answer["action_id"] = deed.record(&gateway).await?.into();
+    let answer = json!({ "videoid": video, "id": id });
+    if !comment.entry.has_text() {
+        return Ok(accepted(answer));
     }
-    Ok((StatusCode::ACCEPTED, Json(answer)))
+    let action = Action::Delete { comment_id: id };
+    Deed { user: actor.user, role, reason, video: Some(video), action }.record(&gateway, answer).await
 }
 
 /// A comment of the video.

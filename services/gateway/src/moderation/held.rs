@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::StatusCode;
 use liverank_adapters::archive::AuditPlace;
 use liverank_core::event::{optional_text, required_text};
 use liverank_core::moderation::{Action, HeldComment, Outcome};
@@ -14,7 +13,7 @@ use liverank_runtime::params::Params;
 use liverank_runtime::{Problem, comment_json, now_ms};
 use serde_json::{Value, json};
 
-use super::{DEFAULT_LIMIT, Deed, reason};
+use super::{Accepted, DEFAULT_LIMIT, Deed, reason};
 use crate::Gateway;
 use crate::auth::moderator::Actor;
 use crate::interact::{append, too_many};
@@ -69,7 +68,7 @@ pub(crate) async fn review(
     actor: Actor,
     params: Params,
     JsonObject(body): JsonObject,
-) -> Result<(StatusCode, Json<Value>), Problem> {
+) -> Result<Accepted, Problem> {
     let role = actor.moderator()?;
     params.only(&[])?;
     let video = canary::named_outside("videoid", required_text(&body, "videoid")?)?;
@@ -83,9 +82,7 @@ pub(crate) async fn review(
         let Ok(_permit) = gateway.in_flight.try_acquire() else { return Err(too_many()) };
         append(&gateway, &held.released(now_ms())).await?;
     }
-    let mut answer = json!({ "videoid": video, "id": id, "outcome": outcome });
+    let answer = json!({ "videoid": video, "id": id, "outcome": outcome });
     let action = Action::Review { comment_id: id, outcome };
-    let deed = Deed { user: actor.user, role, reason, video: Some(video), action };
-    answer["action_id"] = deed.record(&gateway).await?.into();
-    Ok((StatusCode::ACCEPTED, Json(answer)))
+    Deed { user: actor.user, role, reason, video: Some(video), action }.record(&gateway, answer).await
 }

@@ -2,19 +2,17 @@
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::extract::State;
-use axum::http::StatusCode;
 use liverank_core::event::{optional_text, required_text};
 use liverank_core::moderation::Action;
 use liverank_core::{CommentId, VideoId, canary};
 use liverank_runtime::Problem;
 use liverank_runtime::body::JsonObject;
 use liverank_runtime::params::Params;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::deletion::known_comment;
-use super::{Deed, reason};
+use super::{Accepted, Deed, reason};
 use crate::Gateway;
 use crate::auth::moderator::Actor;
 
@@ -24,7 +22,7 @@ pub(crate) async fn pin(
     actor: Actor,
     params: Params,
     JsonObject(body): JsonObject,
-) -> Result<(StatusCode, Json<Value>), Problem> {
+) -> Result<Accepted, Problem> {
     actor.moderator()?;
     params.only(&[])?;
     let video = canary::named_outside("videoid", required_text(&body, "videoid")?)?;
@@ -42,7 +40,7 @@ pub(crate) async fn unpin(
     State(gateway): State<Arc<Gateway>>,
     actor: Actor,
     params: Params,
-) -> Result<(StatusCode, Json<Value>), Problem> {
+) -> Result<Accepted, Problem> {
     actor.moderator()?;
     params.only(&["videoid", "reason"])?;
     let video = canary::named_outside("videoid", params.required("videoid")?)?;
@@ -56,11 +54,9 @@ async fn record(
     video: VideoId,
     comment_id: Option<CommentId>,
     reason: Option<String>,
-) -> Result<(StatusCode, Json<Value>), Problem> {
+) -> Result<Accepted, Problem> {
     let role = actor.moderator()?;
-    let mut answer = json!({ "videoid": video, "id": comment_id });
+    let answer = json!({ "videoid": video, "id": comment_id });
     let action = Action::Pin { comment_id };
-    let deed = Deed { user: actor.user, role, reason, video: Some(video), action };
-    answer["action_id"] = deed.record(gateway).await?.into();
-    Ok((StatusCode::ACCEPTED, Json(answer)))
+    Deed { user: actor.user, role, reason, video: Some(video), action }.record(gateway, answer).await
 }

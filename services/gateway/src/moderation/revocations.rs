@@ -8,14 +8,14 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use liverank_core::event::optional_text;
 use liverank_core::moderation::{Action, Restriction, Rule, Scope};
-use liverank_core::{Invalid, Millis, UserId};
+use liverank_core::{Invalid, UserId};
 use liverank_runtime::body::JsonObject;
 use liverank_runtime::params::Params;
-use liverank_runtime::{Problem, comment_json, now_ms};
+use liverank_runtime::{Problem, comment_json};
 use serde_json::{Value, json};
 
-use super::bans::{page, seconds};
-use super::{Deed, reason};
+use super::bans::{page, until};
+use super::{Accepted, Deed, reason};
 use crate::Gateway;
 use crate::auth::MAX_REVOKED;
 use crate::auth::moderator::Actor;
@@ -43,8 +43,8 @@ impl Target {
         }
     }
 
-    fn json(&self, action_id: &str) -> Value {
-        json!({ "action_id": action_id, member(self.kind): self.name })
+    fn json(&self) -> Value {
+        json!({ member(self.kind): self.name })
     }
 }
 
@@ -58,24 +58,22 @@ pub(crate) async fn begin(
     actor: Actor,
     params: Params,
     JsonObject(body): JsonObject,
-) -> Result<(StatusCode, Json<Value>), Problem> {
+) -> Result<Accepted, Problem> {
     let role = actor.moderator()?;
     params.only(&[])?;
     let text = |field| optional_text(&body, field);
     let target = Target::read(text("jti")?, text("sub")?)?;
     let reason = reason(text("reason")?)?;
-    let until = seconds(&body)?.map(|seconds| now_ms() + 1000 * seconds as Millis);
+    let until = until(&body)?;
     if gateway.auth.as_ref().is_some_and(|auth| auth.revoked.is_full()) {
         let detail =
             format!("{MAX_REVOKED} revocations are in force: end some, and give others an end (seconds)");
         return Err(Problem::new(StatusCode::TOO_MANY_REQUESTS, detail).retry_after(FULL));
     }
-    let action =
-        Action::Restrict { userid: target.name.clone(), kind: target.kind, scope: Scope::Everywhere, until };
-    let deed = Deed { user: actor.user, role, reason, video: None, action };
-    let mut answer = target.json(&deed.record(&gateway).await?);
+    let mut answer = target.json();
     answer["until"] = json!(until.map(comment_json::time));
-    Ok((StatusCode::ACCEPTED, Json(answer)))
+    let action = Action::Restrict { userid: target.name, kind: target.kind, scope: Scope::Everywhere, until };
+    Deed { user: actor.user, role, reason, video: None, action }.record(&gateway, answer).await
 }
 
 /// `DELETE /moderation/revocations?jti=|sub=&reason=`.
@@ -83,15 +81,14 @@ pub(crate) async fn end(
     State(gateway): State<Arc<Gateway>>,
     actor: Actor,
     params: Params,
-) -> Result<(StatusCode, Json<Value>), Problem> {
+) -> Result<Accepted, Problem> {
     let role = actor.moderator()?;
     params.only(&["jti", "sub", "reason"])?;
     let target = Target::read(params.text("jti")?, params.text("sub")?)?;
     let reason = reason(params.text("reason")?)?;
-    let action = Action::Lift { userid: target.name.clone(), kind: target.kind, scope: Scope::Everywhere };
-    let deed = Deed { user: actor.user, role, reason, video: None, action };
-    let answer = target.json(&deed.record(&gateway).await?);
-    Ok((StatusCode::ACCEPTED, Json(answer)))
+    let answer = target.json();
+    let action = Action::Lift { userid: target.name, kind: target.kind, scope: Scope::Everywhere };
+    Deed { user: actor.user, role, reason, video: None, action }.record(&gateway, answer).await
 }
 
 /// `GET /moderation/revocations?after=&limit=`: those in force, in the order in which they were last changed.

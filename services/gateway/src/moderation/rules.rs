@@ -15,7 +15,7 @@ use liverank_runtime::{Problem, comment_json};
 use serde_json::{Map, Value, json};
 
 use super::bans::{MAX_REVISION, scope, scope_members};
-use super::{DEFAULT_LIMIT, Deed, reason};
+use super::{Accepted, DEFAULT_LIMIT, Deed, reason};
 use crate::Gateway;
 use crate::auth::moderator::Actor;
 use crate::interact::too_many;
@@ -29,7 +29,7 @@ pub(crate) async fn set(
     actor: Actor,
     params: Params,
     JsonObject(body): JsonObject,
-) -> Result<(StatusCode, Json<Value>), Problem> {
+) -> Result<Accepted, Problem> {
     actor.moderator()?;
     params.only(&[])?;
     let text = |field| optional_text(&body, field);
@@ -67,7 +67,7 @@ pub(crate) async fn take_away(
     State(gateway): State<Arc<Gateway>>,
     actor: Actor,
     params: Params,
-) -> Result<(StatusCode, Json<Value>), Problem> {
+) -> Result<Accepted, Problem> {
     actor.moderator()?;
     params.only(&["videoid", "owner_id", "reason"])?;
     let scope = scope(params.text("videoid")?, params.text("owner_id")?)?;
@@ -81,14 +81,12 @@ async fn record(
     scope: Scope,
     reason: Option<String>,
     rules: Option<CommentRules>,
-) -> Result<(StatusCode, Json<Value>), Problem> {
+) -> Result<Accepted, Problem> {
     let role = actor.moderator()?;
     let mut answer = json!({ "rules": rules });
     scope_members(&mut answer, &scope);
     let action = Action::SetRules { scope, rules };
-    let deed = Deed { user: actor.user, role, reason, video: None, action };
-    answer["action_id"] = deed.record(gateway).await?.into();
-    Ok((StatusCode::ACCEPTED, Json(answer)))
+    Deed { user: actor.user, role, reason, video: None, action }.record(gateway, answer).await
 }
 
 /// `GET /moderation/rules?after=&limit=`: those in force, in the order in which they were last changed.

@@ -3,7 +3,6 @@
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
@@ -17,7 +16,7 @@ use serde_json::{Value, json};
 
 use crate::Gateway;
 use crate::auth::moderator::Actor;
-use crate::moderation::{Deed, reason};
+use crate::moderation::{Accepted, Deed, reason};
 
 /// `PUT /videos/{video_id}?owner_id=`, with the metadata as the body.
 pub(crate) async fn put(
@@ -26,7 +25,7 @@ pub(crate) async fn put(
     path: Result<Path<String>, PathRejection>,
     params: Params,
     JsonObject(body): JsonObject,
-) -> Result<(StatusCode, Json<Value>), Problem> {
+) -> Result<Accepted, Problem> {
     let video = id(path)?;
     params.only(&["owner_id"])?;
     let owner_id = params.text("owner_id")?.map(|id| UserId::parse_field("owner_id", id)).transpose()?;
@@ -53,7 +52,7 @@ pub(crate) async fn delete(
     actor: Actor,
     path: Result<Path<String>, PathRejection>,
     params: Params,
-) -> Result<(StatusCode, Json<Value>), Problem> {
+) -> Result<Accepted, Problem> {
     let video = id(path)?;
     params.only(&["reason"])?;
     let reason = reason(params.text("reason")?)?;
@@ -77,10 +76,9 @@ async fn record(
     reason: Option<String>,
     video: VideoId,
     action: Action,
-) -> Result<(StatusCode, Json<Value>), Problem> {
-    let deed = Deed { user, role, reason, video: Some(video.clone()), action };
-    let action_id = deed.record(gateway).await?;
-    Ok((StatusCode::ACCEPTED, Json(json!({ "video_id": video, "action_id": action_id }))))
+) -> Result<Accepted, Problem> {
+    let answer = json!({ "video_id": video });
+    Deed { user, role, reason, video: Some(video), action }.record(gateway, answer).await
 }
 
 /// As what somebody may change a video. Its owner is who was given as such: whoever is merely the first to see it is none.

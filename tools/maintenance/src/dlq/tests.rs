@@ -2,6 +2,7 @@ use clap::Parser;
 use liverank_adapters::clock;
 use liverank_adapters::event_log::embedded::EmbeddedLog;
 use liverank_adapters::event_log::{DeadLetter, Origin, RawRecord, ReadRange};
+use liverank_core::Millis;
 use liverank_runtime::output::Format;
 
 use super::*;

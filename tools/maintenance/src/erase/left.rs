@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use anyhow::Context;
-use jiff::Timestamp;
 use liverank_adapters::Backends;
 use liverank_adapters::event_log::Retention;
 use liverank_core::counting::REPEAT_WINDOW_MS;
 use liverank_core::moderation::Changed;
 use liverank_core::{Millis, UserId};
 use serde::Serialize;
+
+use crate::time;
 
 /// Restrictions read at once.
 const PAGE: usize = 1_000;
@@ -23,12 +24,8 @@ pub(super) struct Left {
     log: &'static str,
     /// Until when the archive has digests of identities.
     identities_until: String,
-    /// Restrictions in force that name the user.
+    /// Restrictions that name the user, lifted ones included.
     restrictions: u64,
-}
-
-fn time(millis: Millis) -> String {
-    Timestamp::from_millisecond(millis).map_or_else(|_| millis.to_string(), |time| time.to_string())
 }
 
 /// Asks the stores. What was appended until `now` is meant.

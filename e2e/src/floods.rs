@@ -94,22 +94,23 @@ impl Flood {
     }
 
     async fn again_and_again(self, gateway: SocketAddr, number: usize, end: Instant) -> usize {
-        let mut began = 0;
-        while Instant::now() < end {
+        for time in 0.. {
+            if Instant::now() >= end {
+                return time;
+            }
             let once = async {
                 let mut stream = connected(gateway, self == Self::NeverRead).await?;
-                self.once(&mut stream, number, began).await?;
+                self.once(&mut stream, number, time).await?;
                 // No connection waits for its last packets: the host has as many ports as it needs.
                 stream.set_zero_linger()
             };
-            began += 1;
             match timeout_at(end.into(), once).await {
                 Ok(Ok(())) => {}
                 Ok(Err(_)) => sleep(AGAIN).await,
-                Err(_) => return began,
+                Err(_) => return time + 1,
             }
         }
-        began
+        unreachable!("numbers do not end")
     }
 
     async fn once(self, stream: &mut TcpStream, number: usize, time: usize) -> std::io::Result<()> {

@@ -207,7 +207,7 @@ async fn there_is_a_bound_of_bans_and_one_of_revocations() {
     let issuer = Issuer::start_with(|config| config.max_restrictions = 2).await;
     let moderator = json!(["moderator"]);
     let mut counted = 0;
-    let mut settle = async |counted: &mut usize| {
+    let settle = async |counted: &mut usize| {
         let recorded: Vec<Value> = issuer.recorded().into_iter().map(|(_, record)| record).collect();
         issuer.count(&[], &recorded[*counted..]).await;
         *counted = recorded.len();

@@ -10,10 +10,10 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use liverank_adapters::assignment_store::{Closing, Cordon, MAX_EPOCH, Term, TermGrant};
-use liverank_core::{Invalid, ReaderId};
 use liverank_core::epoch::plausible;
 use liverank_core::handover::Lease;
 use liverank_core::handover::coordinator::{Order, Refused};
+use liverank_core::{Invalid, ReaderId};
 use liverank_protocol::{
     CordonRequest, Cordons, CordonsRequest, MaybeUnknown, MoveAnswer, MoveRequest, Moves, MovesRequest,
     OrderedBy, TermRequest, TermState,
@@ -254,7 +254,10 @@ fn expect_room(manager: &Manager, wanted: &[CordonRequest]) -> Result<(), Invali
     }
     all.extend(given);
     if all.len() > MOST_CORDONS || wanted.len() > MOST_CORDONS {
-        return Err(Invalid::new("cordons", format!("must be at most {MOST_CORDONS}, those in force included")));
+        return Err(Invalid::new(
+            "cordons",
+            format!("must be at most {MOST_CORDONS}, those in force included"),
+        ));
     }
     Ok(())
 }

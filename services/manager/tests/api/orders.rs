@@ -159,7 +159,11 @@ async fn there_is_a_bound_of_cordons() {
     assert_eq!(manager.order("/cordons", &closed(0..1000)).await.0, StatusCode::OK);
     let (status, problem) = manager.order("/cordons", &closed(1000..10_001)).await;
     assert_eq!((status, &problem["field"]), (StatusCode::BAD_REQUEST, &json!("cordons")));
-    assert_eq!(manager.order("/cordons", &closed(999..1001)).await.0, StatusCode::OK, "two, of which one is new");
+    assert_eq!(
+        manager.order("/cordons", &closed(999..1001)).await.0,
+        StatusCode::OK,
+        "two, of which one is new"
+    );
     assert_eq!(manager.json("/cordons").await["cordons"].as_array().map(Vec::len), Some(1001));
 }
 

@@ -11,7 +11,7 @@ use liverank_e2e::floods::{Flood, Served, others};
 use liverank_e2e::up::{Door, Up};
 
 /// Of the whole system in one process.
-const MOST_MIB: u64 = 600;
+const MOST_MIB: u64 = 1024;
 /// For what is to be closed and given back after a flood.
 const REST: Duration = Duration::from_secs(12);
 

@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{LazyLock, mpsc};
 use std::time::Duration;
 
@@ -84,10 +85,26 @@ async fn handshake(request: Request) -> Response {
     }
 }
 
+/// What the server's thread is called.
+const THREAD: &str = "served";
+/// Panics of that thread. They are confined to their connections there, and nobody else would hear of them.
+static PANICS: AtomicUsize = AtomicUsize::new(0);
+
+fn count_panics() {
+    let before = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        if std::thread::current().name() == Some(THREAD) {
+            PANICS.fetch_add(1, Ordering::SeqCst);
+        }
+        before(panic);
+    }));
+}
+
 /// A server of this process, which takes plain requests, bodies, handshakes, and hands sockets over.
 static SERVER: LazyLock<SocketAddr> = LazyLock::new(|| {
     let (tell, told) = mpsc::channel();
-    std::thread::spawn(move || {
+    count_panics();
+    let serve = move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         runtime.block_on(async move {
             let router = Router::new()
@@ -100,7 +117,8 @@ static SERVER: LazyLock<SocketAddr> = LazyLock::new(|| {
             let shell = ServiceContext::new(PATIENCE);
             server::serve(Service::Gateway, listener, server::with_fallbacks(router), &shell).await
         })
-    });
+    };
+    std::thread::Builder::new().name(THREAD.to_owned()).spawn(serve).expect("a thread");
     told.recv().expect("the server is there")
 });
 
@@ -116,6 +134,7 @@ pub(crate) fn http(bytes: &[u8]) {
         !matches!(kind, Some(std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut)),
         "who sent all that it sends is left without an answer or an end"
     );
+    assert_eq!(PANICS.load(Ordering::SeqCst), 0, "the server panicked");
     assert!(answers.is_empty() || answers.starts_with(b"HTTP/1."), "{}", answers.escape_ascii());
     let most = (1 + bytes.len() / REQUEST_BYTES) * ANSWER_BYTES;
     assert!(answers.len() <= most, "{} bytes for {}", answers.len(), bytes.len());

@@ -147,6 +147,13 @@ async fn one_post_is_one_trace_through_the_log_to_the_board_and_to_the_stream() 
     stream.chunk().await.unwrap().expect("the stream has begun");
     let like = serde_json::json!({"video_id": "v", "user_id": "ann", "type": "like"});
     let comment = serde_json::json!({"userid": "ben", "videoid": "v", "comment": "Hello!"});
+    // The first event of all comes onto the boards as a part of a whole that is made from the archive.
+    assert!(client.post(format!("{front}/interact")).json(&like).send().await.unwrap().status().is_success());
+    wait::until("the boards are made", Duration::from_secs(30), || async {
+        let list = wait::json(&format!("{front}/videos"), Duration::from_secs(10)).await;
+        (list["videos"][0]["video_id"] == "v").then_some(())
+    })
+    .await;
     let counted = ["consumer count", "consumer project"];
     let liked = [&["gateway POST /interact"][..], &counted, &["websocket show"]].concat();
     let commented = [&["gateway POST /comment", "comment POST /comment"][..], &counted].concat();

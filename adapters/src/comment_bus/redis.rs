@@ -261,8 +261,8 @@ mod tests {
     #[test]
     fn a_trace_goes_along_and_one_that_is_none_is_passed_over() {
         let (numbering, comment) = (&numbering(), &comment(7));
-        let trace = Some(TraceContext { trace: [7; 16], span: [9; 8], sampled: true });
-        let payload = Wire { format: FORMAT, numbering, trace, comment }.encode();
+        let trace = TraceContext { trace: [7; 16], span: [9; 8], sampled: true };
+        let payload = Wire { format: FORMAT, numbering, trace: Some(trace), comment }.encode();
         assert_eq!(
             decode(&payload),
             Some((numbering.clone(), comment.clone())),
@@ -272,9 +272,9 @@ mod tests {
             Some(Delivery::Comment { comment, trace, .. }) => (comment.seq, trace.map(|trace| *trace)),
             other => panic!("{other:?}"),
         };
-        assert_eq!(heard(&payload), (7, trace));
+        assert_eq!(heard(&payload), (7, Some(trace)));
         let text = String::from_utf8(payload).unwrap();
-        let written = trace.unwrap().to_string();
+        let written = trace.to_string();
         for other in ["\"nonsense\"", "null", "7", "{\"a\":[]}"] {
             assert_eq!(
                 heard(text.replace(&format!("\"{written}\""), other).as_bytes()),

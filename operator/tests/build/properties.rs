@@ -51,7 +51,8 @@ fn settings(objects: &[Object], component: Component) -> Value {
 fn every_component_is_told_where_traces_go_and_none_hears_of_them_otherwise() {
     for (mut cluster, objects) in all() {
         let configs = |objects: &[Object]| -> Vec<Value> {
-            let files = of_kind(objects, Kind::ConfigMap).filter_map(|it| it.body["data"]["config.yaml"].as_str());
+            let files =
+                of_kind(objects, Kind::ConfigMap).filter_map(|it| it.body["data"]["config.yaml"].as_str());
             files.map(|file| serde_yaml::from_str(file).unwrap()).collect()
         };
         let names = ["otlp-endpoint", "trace-ratio", "traces-per-minute"];

@@ -47,6 +47,7 @@ const QUIET: &[(&str, &str)] = &[
     ("liverank_manager_heartbeats_refused_total", "readers are who they say"),
     ("liverank_manager_warm_failures_total", "readers are well"),
     ("liverank_manager_unserved_total", "readers are well"),
+    ("liverank_reader_drain_waits_for", "no reader leaves"),
     ("liverank_reader_gaps_total", "nobody falls behind"),
     ("liverank_reader_repeats_total", "the bus brings each comment once"),
     ("liverank_reader_out_of_order_total", "the bus keeps the order"),

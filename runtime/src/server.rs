@@ -94,7 +94,9 @@ pub async fn serve(
     connections.close();
     tokio::select! {
         () = connections.wait() => {}
-        () = tokio::time::sleep(shell.drain) => tracing::warn!("connections were left at the drain's deadline"),
+        () = tokio::time::sleep(shell.drain) => {
+            tracing::warn!(connections = connections.len(), "connections were left at the drain's deadline");
+        }
     }
     Ok(())
 }

@@ -17,7 +17,8 @@
 //! viewers within the budget; when the managers and the reader itself have said for a while that nobody is there, it is
 //! deleted. *Upgrade*: new readers come up, at most `maxSurge` beyond the wanted number; old ones take no new videos; old
 //! readers are emptied into new ones, so that each viewer moves at most once (nothing is moved for balance meanwhile).
-//! A *node drain* is the reader's own business; nobody else is told to go while it lasts.
+//! A *node drain* is the reader's own business; nobody else is told to go while it lasts. Where the others have no room for
+//! its viewers, a stand-in comes, within `maxSurge`.
 //!
 //! Where the mode is `Proposal`, a plan waits in [`proposal`] until somebody approves it by name.
 //!

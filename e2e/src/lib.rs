@@ -4,6 +4,7 @@
 
 pub mod cluster;
 pub mod collector;
+pub mod floods;
 pub mod identity;
 pub mod moderation;
 pub mod process;

@@ -140,6 +140,7 @@ async fn the_canary_measures_three_ways_and_is_seen_by_nobody() {
         let (status, refusal) = up.post(path, &body).await;
         assert_eq!((status, &refusal["field"]), (400, &json!(field)), "{path}: {refusal}");
     }
+    work::canary_is_refused(&up).await;
     up.process.signal(Signal::TERM);
     up.process.wait(SOON);
     let verify = ["verify", "--json", "--data-dir", up.data(), "--log", "warn"];

@@ -35,7 +35,7 @@ mod clock;
 pub(crate) mod connection;
 mod exchange;
 mod hijack;
-mod proxy_protocol;
+pub mod proxy_protocol;
 mod stream;
 
 pub use clock::HEAD_TIMEOUT;

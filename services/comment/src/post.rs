@@ -40,7 +40,7 @@ const INVISIBLE: [char; 9] = [
 
 /// What a client wants to say.
 #[derive(Debug, PartialEq, Eq)]
-struct Draft {
+pub struct Draft {
     user: UserId,
     video: VideoId,
     text: String,
@@ -49,8 +49,13 @@ struct Draft {
 }
 
 impl Draft {
-    fn parse(body: &Map<String, Value>) -> Result<Self, Invalid> {
+    /// Reads the body of a post.
+    ///
+    /// # Errors
+    /// Names the field that is wrong.
+    pub fn parse(body: &Map<String, Value>) -> Result<Self, Invalid> {
         let user = UserId::parse_field("userid", required_text(body, "userid")?)?;
+        canary::refuse_user("userid", user.as_str())?;
         let video = canary::named_outside("videoid", required_text(body, "videoid")?)?;
         let text = required_text(body, "comment")?;
         check_text("comment", text)?;

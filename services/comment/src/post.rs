@@ -15,7 +15,7 @@ use liverank_core::{
 };
 use liverank_runtime::body::JsonObject;
 use liverank_runtime::identity::sent::SentBy;
-use liverank_runtime::{Problem, comment_json, now_ms};
+use liverank_runtime::{Problem, comment_json, now_ms, traces};
 use serde_json::{Map, Value, json};
 use tokio::time::timeout;
 
@@ -209,7 +209,8 @@ impl CommentService {
     /// Answers once the log has the record durably.
     async fn append(&self, record: &Interaction) -> Result<(), Problem> {
         let started = Instant::now();
-        let append = self.log.append(record.video_id.as_str().as_bytes(), record.to_json());
+        let key = record.video_id.as_str().as_bytes();
+        let append = self.log.append_traced(key, record.to_json(), traces::current());
         match timeout(APPEND_TIMEOUT, append).await {
             Ok(Ok(_)) => {
                 self.metrics.append_seconds.observe(started.elapsed().as_secs_f64());

@@ -22,6 +22,7 @@
 //! | [`scaling`] | how many readers there should be |
 //! | [`epoch`] | how epochs and terms are minted, and which of them, and which counts, can be true |
 //! | [`canary`] | which video is the system's own, and who may name it |
+//! | [`unknown`] | what becomes of a name that a later release has added |
 //! | [`viewer_role`] | what a viewer's token lets its bearer do |
 //!
 //! Invariants held here and tested here:
@@ -51,6 +52,7 @@ pub mod score;
 pub mod secret;
 pub mod stream_events;
 pub mod trending;
+pub mod unknown;
 pub mod viewer_role;
 
 pub use comment::{Comment, CommentEpoch, Position};

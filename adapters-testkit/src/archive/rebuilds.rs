@@ -51,7 +51,7 @@ pub async fn a_generation_is_bumped(archive: &dyn Archive) {
 pub async fn scores_change_and_counts_stay(archive: &dyn Archive) {
     let mut log = Log::new();
     let mut model = Model::default();
-    let events = (0..2500).map(|at| does(&format!("v{at}"), Kind::ALL[at % 5]));
+    let events = (0..2500).map(|at| does(&format!("v{at}"), Kind::ALL[at % Kind::ALL.len()]));
     model.commit(archive, &log.on_one(events), &Rules::default()).await;
     let other =
         Rules { weights: Weights { watch_threshold_ms: 1, ..Weights::default() }, ..Rules::default() };

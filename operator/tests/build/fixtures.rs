@@ -15,13 +15,16 @@ pub fn path(path: &str) -> PathBuf {
     [env!("CARGO_MANIFEST_DIR"), path].iter().collect()
 }
 
-/// A cluster, as its file in YAML has it.
-pub fn cluster(name: &str) -> RankingCluster {
+/// What a cluster's file in YAML says, with its anchors resolved.
+pub fn raw(name: &str) -> Value {
     let file = path(&format!("tests/build/clusters/{name}.yaml"));
     let text = std::fs::read_to_string(&file).unwrap();
-    // By way of a value: anchors are resolved there.
-    let value: Value = serde_yaml::from_str(&text).unwrap();
-    serde_json::from_value(value).unwrap()
+    serde_yaml::from_str(&text).unwrap()
+}
+
+/// A cluster, as its file in YAML has it.
+pub fn cluster(name: &str) -> RankingCluster {
+    serde_json::from_value(raw(name)).unwrap()
 }
 
 /// An operator.

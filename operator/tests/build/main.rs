@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests: a failure there is a failed test")]
 
+mod fields;
 mod fixtures;
 mod pods;
 mod properties;

@@ -59,7 +59,7 @@ pub async fn run(
         under_way: None,
         due: BTreeMap::new(),
         waiting: BTreeMap::new(),
-        bury_newer: config.bury_newer_formats,
+        dead_letter_newer: config.dead_letter_newer_formats,
         failures: 0,
         away: None,
     };
@@ -77,7 +77,7 @@ struct Ended {
     batch: Batch,
     /// `None` where shutdown came first: nothing of the batch has counted.
     outcome: Option<Result<Committed, CommitError>>,
-    buried: usize,
+    dead_letters: usize,
     took: Duration,
 }
 
@@ -105,8 +105,8 @@ struct Counter<'a> {
     /// Partitions that are not read any further, and the record at which each waits for another release of this program.
     /// What comes of them meanwhile is dropped: whoever goes on with them reads it again.
     waiting: BTreeMap<u32, Waiting>,
-    /// Whether such records are buried instead.
-    bury_newer: bool,
+    /// Whether such records become dead letters instead.
+    dead_letter_newer: bool,
     /// Failures in a row, for the pace of trying again.
     failures: u32,
     /// The store that failed last and has not worked since.
@@ -150,7 +150,7 @@ impl Counter<'_> {
 
     fn gather(&mut self, mut records: Vec<RawRecord>) {
         records.retain(|record| !self.waiting.contains_key(&record.partition));
-        let waits = !self.bury_newer;
+        let waits = !self.dead_letter_newer;
         let sorted = batch_of(records, &self.read, |_| waits);
         self.read.extend(sorted.batch.spans.iter().map(after));
         for waiting in &sorted.waiting {
@@ -185,13 +185,16 @@ impl Counter<'_> {
         let (backends, shell) = (self.backends.clone(), self.shell.clone());
         let commit = tokio::spawn(async move {
             for letter in &poison {
-                if until_done(&shell, "burying a record", || backends.log.bury(letter)).await?.is_none() {
-                    return Ok(Ended { batch, outcome: None, buried: 0, took: Duration::ZERO });
+                if until_done(&shell, "writing a dead letter", || backends.log.append_dead_letter(letter))
+                    .await?
+                    .is_none()
+                {
+                    return Ok(Ended { batch, outcome: None, dead_letters: 0, took: Duration::ZERO });
                 }
             }
             let started = Instant::now();
             let outcome = Some(backends.archive.commit(&batch).await);
-            Ok(Ended { batch, outcome, buried: poison.len(), took: started.elapsed() })
+            Ok(Ended { batch, outcome, dead_letters: poison.len(), took: started.elapsed() })
         });
         self.under_way = Some(AbortOnDropHandle::new(commit));
     }
@@ -251,8 +254,8 @@ impl Counter<'_> {
     }
 
     async fn settle(&mut self, ended: Ended) -> anyhow::Result<()> {
-        let Ended { batch, outcome, buried, took } = ended;
-        self.metrics.poison.inc_by(buried as u64);
+        let Ended { batch, outcome, dead_letters, took } = ended;
+        self.metrics.poison.inc_by(dead_letters as u64);
         match outcome {
             None => Ok(()),
             Some(Ok(committed)) => {

@@ -4,8 +4,11 @@
 
 mod fields;
 mod fixtures;
+mod network;
 mod pods;
 mod properties;
 mod rollouts;
+mod settings;
 mod snapshots;
 mod tls;
+mod workloads;

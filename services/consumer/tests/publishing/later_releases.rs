@@ -36,7 +36,7 @@ async fn consume(config: Config, backends: &Backends, done: impl AsyncFn(&str) -
 }
 
 #[tokio::test]
-async fn a_record_of_a_later_release_waits_and_dead_lettered_only_where_that_is_asked_for() {
+async fn a_record_of_a_later_release_waits_and_is_a_dead_letter_only_where_that_is_asked_for() {
     let directory = tempfile::tempdir().unwrap();
     let backends = backends(directory.path());
     // These two videos are on partitions of their own.

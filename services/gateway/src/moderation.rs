@@ -119,11 +119,11 @@ pub(crate) async fn log(
     let entries = gateway.archive.noted(entries)?;
     let full = entries.len() == limit;
     let next = entries.last().filter(|_| full).map(|last| last.place.to_string());
-    Ok(Json(page(entries, next)))
+    Ok(Json(page(entries, next.as_deref())))
 }
 
 /// What another release wrote and this one cannot read is told by its version, and hides nothing else.
-fn page(lines: Vec<AuditLine>, next: Option<String>) -> Value {
+fn page(lines: Vec<AuditLine>, next: Option<&str>) -> Value {
     let (mut actions, mut unknown) = (Vec::new(), Vec::new());
     for AuditLine { place, record } in lines {
         match record {

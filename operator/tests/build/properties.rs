@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use liverank_operator::build::{self, CURRENT, Component, Input, Kind, Reader, names};
+use liverank_operator::build::{self, CURRENT, Component, Input, Kind, Object, Reader, names};
 use liverank_operator::crd::RankingCluster;
 use serde_json::{Value, json};
 

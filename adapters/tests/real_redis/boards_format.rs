@@ -54,7 +54,7 @@ async fn written() -> Value {
     let mut subscriber = redis.listen(&format!("{PREFIX}ranking:changes")).await;
     let spans = vec![OffsetRange { partition: 4, from: 99, next: 100, last: None }];
     let entries = vec![entry("cats", 1e20, Some(81_235.25), 8)];
-    boards.project(&Projection { generation: 3, spans, entries }).await.unwrap();
+    boards.project(&Projection { generation: 3, spans, entries, traces: Vec::new() }).await.unwrap();
     let mut change: Value = serde_json::from_slice(&Admin::heard(&mut subscriber).await).unwrap();
     assert!(change["version"].as_u64().is_some_and(|version| version > 1_700_000_000_000_000), "{change}");
     change["version"] = VERSION.parse::<u64>().unwrap().into();

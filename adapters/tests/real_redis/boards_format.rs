@@ -53,7 +53,7 @@ async fn written() -> Value {
     boards.restored(3, &[(4, 99)]).await.unwrap();
     let mut subscriber = redis.listen(&format!("{PREFIX}ranking:changes")).await;
     let spans = vec![OffsetRange { partition: 4, from: 99, next: 100, last: None }];
-    let entries = vec![entry("cats", 1e20, Some(81_235.25), 8)];
+    let entries = vec![entry("cats", 1234.5, Some(81_235.25), 8)];
     boards.project(&Projection { generation: 3, spans, entries, traces: Vec::new() }).await.unwrap();
     let mut change: Value = serde_json::from_slice(&Admin::heard(&mut subscriber).await).unwrap();
     assert!(change["version"].as_u64().is_some_and(|version| version > 1_700_000_000_000_000), "{change}");
@@ -113,7 +113,7 @@ async fn read(stored: &Value) -> Result<Read, String> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn boards_of_the_release_before_are_read_and_it_reads_ours() {
-    let now = vec![entry("cats", 1e20, Some(81_235.25), 8)];
+    let now = vec![entry("cats", 1234.5, Some(81_235.25), 8)];
     let today = Read {
         entries: now.clone(),
         stands: ProjectionCheckpoint { generation: Some(3), offsets: vec![(4, 100)] },

@@ -59,7 +59,7 @@ const RARE: &[&str] = &[
     "identity_audience",
     "identity_operator",
     "batch",
-    "bury_newer_formats",
+    "dead_letter_newer_formats",
     "trending_half_life",
     "unique",
     "comment_rules_file",

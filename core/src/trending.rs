@@ -31,7 +31,7 @@ pub fn log2_difference(sum: f64, part: f64) -> f64 {
 
 /// What one event adds, as a logarithm: `None` where it weighs nothing.
 ///
-/// `event` is clamped to the log's time `broker` minus a day … `broker`: a wrong clock can neither bury a video
+/// `event` is clamped to the log's time `broker` minus a day … `broker`: a wrong clock can neither push a video down
 /// nor keep it on top.
 pub fn log2_worth(thousandths: i64, event: Millis, broker: Millis, half_life_ms: u64) -> Option<f64> {
     if thousandths <= 0 {

@@ -92,8 +92,8 @@ impl EventLog for KafkaLog {
         self.producer.append(key, &value, trace).await
     }
 
-    async fn bury(&self, letter: &DeadLetter) -> Result<(), StoreError> {
-        self.producer.bury(letter).await
+    async fn append_dead_letter(&self, letter: &DeadLetter) -> Result<(), StoreError> {
+        self.producer.append_dead_letter(letter).await
     }
 
     async fn consume(&self) -> Result<Box<dyn LogConsumer>, StoreError> {

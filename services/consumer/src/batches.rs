@@ -21,7 +21,7 @@ const A_VIDEO: usize = 600;
 pub struct Gathered {
     /// What can be read.
     pub batch: Batch,
-    /// What of it could not be read, to be buried before its offsets are committed.
+    /// What of it could not be read, to become dead letters before its offsets are committed.
     pub poison: Vec<DeadLetter>,
     /// The videos of the batch.
     videos: HashSet<VideoId>,

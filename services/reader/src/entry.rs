@@ -78,7 +78,7 @@ impl EncodedEntry {
             comment::EntryKind::Comment => {
                 return Self { plain: sse::comment(numbering, entry), special: None };
             }
-            comment::EntryKind::Removed => {
+            comment::EntryKind::Removed | comment::EntryKind::Unknown => {
                 return Self { plain: sse::id_only(numbering, entry.seq), special: None };
             }
             comment::EntryKind::Deleted { comment_id, of, role } => {

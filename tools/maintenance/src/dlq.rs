@@ -56,7 +56,7 @@ impl Replay {
 struct Shown {
     partition: u32,
     offset: u64,
-    buried: String,
+    dead_lettered: String,
     /// `partition/offset` in the log, and when the log took it.
     origin: Option<(String, String)>,
     bytes: u64,
@@ -75,7 +75,7 @@ impl Shown {
         Self {
             partition: letter.place.partition,
             offset: letter.place.offset,
-            buried: time(letter.buried_at),
+            dead_lettered: time(letter.dead_lettered_at),
             origin: letter.origin.as_ref().map(|origin| {
                 let RecordPosition { partition, offset } = origin.place;
                 (format!("{partition}/{offset}"), time(origin.broker_time))
@@ -137,9 +137,9 @@ enum Prepared {
 /// counts nothing twice; what has no time gets that of its first arrival.
 fn prepare(letter: &StoredDeadLetter) -> Prepared {
     if let Some(bytes) = letter.truncated_from {
-        return Prepared::Stays(format!("it was cut when it was buried: it had {bytes} bytes"));
+        return Prepared::Stays(format!("it was cut when it became a dead letter: it had {bytes} bytes"));
     }
-    let arrived = letter.origin.as_ref().map_or(letter.buried_at, |origin| origin.broker_time);
+    let arrived = letter.origin.as_ref().map_or(letter.dead_lettered_at, |origin| origin.broker_time);
     let event = match Interaction::from_log(&letter.value, arrived) {
         Ok(event) => event,
         Err(invalid) => return Prepared::Stays(invalid.to_string()),
@@ -157,7 +157,7 @@ fn prepare(letter: &StoredDeadLetter) -> Prepared {
     Prepared::Readable { key: key.to_vec(), value: Value::Object(object).to_string().into_bytes() }
 }
 
-/// The same for every letter of the same record: one that was buried again after a crash is no second event.
+/// The same for every letter of the same record: one that became a dead letter again after a crash is no second event.
 fn identity(letter: &StoredDeadLetter) -> String {
     match &letter.origin {
         Some(origin) => format!("dlq-{}-{}", origin.place.partition, origin.place.offset),
@@ -215,7 +215,10 @@ pub async fn replay(
             "there is no dead letter at partition {partition}, offset {offset}: `liverank dlq list` shows them"
         );
     }
-    writeln!(out, "{appended} replayed, {stayed} stay, {repeated} were buried more than once and are one")?;
+    writeln!(
+        out,
+        "{appended} replayed, {stayed} stay, {repeated} became dead letters more than once and are one"
+    )?;
     Ok(if stayed == 0 { Verdict::Good } else { Verdict::Bad })
 }
 

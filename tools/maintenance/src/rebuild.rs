@@ -272,7 +272,7 @@ struct Recount<'a> {
     archive: &'a dyn Archive,
     progress: &'a Progress,
     positions: BTreeMap<u32, Position>,
-    /// Where the archive stood that is replaced. Records of later releases before that were buried.
+    /// Where the archive stood that is replaced. Records of later releases before that became dead letters.
     counted: BTreeMap<u32, u64>,
     done: u64,
     beginnings: &'a [u64],

@@ -128,7 +128,7 @@ impl Producer {
         self.send(&self.config.topic, Some(key), value, traceparent::write(trace)).await
     }
 
-    pub(super) async fn bury(&self, letter: &DeadLetter) -> Result<(), StoreError> {
+    pub(super) async fn append_dead_letter(&self, letter: &DeadLetter) -> Result<(), StoreError> {
         let (key, value, headers) = dead_letters::write(letter, self.limit.load(Ordering::Relaxed));
         match self.send(&self.dead_letters, key, value, Some(headers)).await {
             Ok(_) => Ok(()),
@@ -141,8 +141,8 @@ impl Producer {
         }
     }
 
-    /// Buries a letter once more, as it is.
-    pub(super) async fn bury_again(&self, letter: StoredDeadLetter) -> Result<(), StoreError> {
+    /// Appends a letter once more, as it is.
+    pub(super) async fn append_dead_letter_again(&self, letter: StoredDeadLetter) -> Result<(), StoreError> {
         let headers = dead_letters::headers_of(&letter);
         match self.send(&self.dead_letters, letter.key.as_deref(), &letter.value, Some(headers)).await {
             Ok(_) => Ok(()),

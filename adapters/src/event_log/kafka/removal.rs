@@ -50,7 +50,7 @@ pub(super) async fn remove_letters(log: &KafkaLog, is_meant: LetterFilter<'_>) -
             let end = ends.get(&letter.place.partition).copied().unwrap_or(0);
             letter.place.offset < end && !is_meant(letter)
         });
-        try_join_all(page.into_iter().map(|letter| log.producer.bury_again(letter))).await?;
+        try_join_all(page.into_iter().map(|letter| log.producer.append_dead_letter_again(letter))).await?;
     }
     delete(log, &ends).await?;
     Ok(removed)

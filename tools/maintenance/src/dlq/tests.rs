@@ -12,7 +12,7 @@ const TIME: Millis = 1_700_000_000_000;
 fn letter(value: &str) -> StoredDeadLetter {
     StoredDeadLetter {
         place: RecordPosition { partition: 0, offset: 7 },
-        buried_at: TIME + 1000,
+        dead_lettered_at: TIME + 1000,
         origin: Some(Origin { place: RecordPosition { partition: 3, offset: 42 }, broker_time: TIME }),
         reason: "because".to_owned(),
         key: None,
@@ -129,24 +129,24 @@ async fn letters_are_one_value_for_programs() {
             value,
             trace: None,
         };
-        log.bury(&DeadLetter { record, reason: "no id".into() }).await.unwrap();
+        log.append_dead_letter(&DeadLetter { record, reason: "no id".into() }).await.unwrap();
     }
 }
 
 #[tokio::test]
-async fn a_letter_buried_twice_goes_back_once_and_the_unreadable_one_stays() {
+async fn a_letter_that_is_there_twice_goes_back_once_and_the_unreadable_one_stays() {
     let directory = tempfile::tempdir().unwrap();
     let log = EmbeddedLog::open(directory.path(), clock::system()).unwrap();
     log.open().await.unwrap();
-    let bury = async |offset: u64, value: &str| {
+    let append = async |offset: u64, value: &str| {
         let value = value.as_bytes().to_vec().into();
         let record = RawRecord { partition: 2, offset, broker_time: TIME, key: None, value, trace: None };
-        log.bury(&DeadLetter { record, reason: "not yet".into() }).await.unwrap();
+        log.append_dead_letter(&DeadLetter { record, reason: "not yet".into() }).await.unwrap();
     };
     let view = r#"{"video_id":"v","user_id":"u","type":"view"}"#;
-    bury(5, view).await;
-    bury(5, view).await;
-    bury(6, "{}").await;
+    append(5, view).await;
+    append(5, view).await;
+    append(6, "{}").await;
     let mut out = Vec::new();
     list(&shown_as(Format::Table), &log, &mut out).await.unwrap();
     let text = String::from_utf8(out).unwrap();
@@ -161,7 +161,7 @@ async fn a_letter_buried_twice_goes_back_once_and_the_unreadable_one_stays() {
     let text = String::from_utf8(out).unwrap();
     assert_eq!(verdict, Verdict::Bad);
     assert!(
-        text.contains("1 replayed, 1 stay, 1 were buried") && text.contains("type: is required"),
+        text.contains("1 replayed, 1 stay, 1 became dead letters") && text.contains("type: is required"),
         "{text}"
     );
 

@@ -83,7 +83,7 @@ async fn count(backends: &Backends, ends: &[u64]) -> anyhow::Result<()> {
             );
         }
         for letter in &poison {
-            backends.log.bury(letter).await.context("burying what cannot be read")?;
+            backends.log.append_dead_letter(letter).await.context("writing dead letters")?;
         }
         backends.archive.commit(&batch).await.context("counting the log")?;
         for span in &batch.spans {

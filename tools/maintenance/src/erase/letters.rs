@@ -52,7 +52,7 @@ mod tests {
     fn letter(value: &str) -> StoredDeadLetter {
         StoredDeadLetter {
             place: RecordPosition { partition: 0, offset: 0 },
-            buried_at: 0,
+            dead_lettered_at: 0,
             origin: None,
             reason: String::new(),
             key: None,

@@ -13,7 +13,7 @@ use crate::{Backends, StoreError};
 
 /// Looks kept of a partition: half an hour of a growing backlog. Past it every second one is forgotten, which costs
 /// precision and never the age of the oldest.
-const LOOKS: usize = 900;
+const MAX_LOOKS: usize = 900;
 
 /// Where everybody stands in one partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,7 +81,7 @@ impl Backlog {
             self.seen.push_back((at.end, found.unwrap_or(now)));
         }
         self.looked = true;
-        if self.seen.len() > LOOKS {
+        if self.seen.len() > MAX_LOOKS {
             let mut number = 0_usize;
             self.seen.retain(|_| {
                 number += 1;
@@ -145,7 +145,7 @@ mod tests {
         for second in 1..100_000 {
             let lag = backlog.look(&at(second, 0, 0), second as Millis * 1_000);
             assert_eq!(lag.waited, (second as Millis - 1) * 1_000);
-            assert!(backlog.seen.len() <= LOOKS);
+            assert!(backlog.seen.len() <= MAX_LOOKS);
         }
     }
 }

@@ -103,7 +103,7 @@ pub struct Past {
     pub at: Millis,
     /// Readers it wanted by its reports alone ([`Decision::raw`]).
     pub raw: u32,
-    /// Readers it set ([`Decision::desired`]).
+    /// Readers it set ([`Decision::desired_readers`]).
     pub desired: u32,
     /// Viewers it counted, where every reader was fresh.
     pub viewers: Option<u64>,
@@ -187,8 +187,9 @@ pub enum Bound {
 /// greatest, and without any fresh report nothing is concluded. Down: only with every reader fresh and no contradiction,
 /// only to what sufficed over the whole window, a step at a time, and not while readers are still being emptied.
 pub fn decide(inputs: &Inputs, policy: &Policy) -> Decision {
-    let seen = demand::see(inputs, policy);
-    let rise_per_minute = if seen.all_fresh() { trend::rise(inputs, policy, seen.viewers) } else { 0 };
+    let seen = demand::sum_reports(inputs, policy);
+    let rise_per_minute =
+        if seen.all_fresh() { trend::viewers_a_minute(inputs, policy, seen.viewers) } else { 0 };
     let ahead = u128::from(rise_per_minute) * policy.lead_ms.max(0) as u128 / 60_000;
     // A trend says little about more than twice of what is there.
     let expected = seen.viewers.saturating_add(ahead.min(u128::from(seen.viewers)) as u64);
@@ -201,7 +202,7 @@ pub fn decide(inputs: &Inputs, policy: &Policy) -> Decision {
         bound_by: Vec::new(),
         rejected: Vec::new(),
     };
-    let desired = draft.desired(expected);
+    let desired = draft.desired_readers(expected);
     let action = match desired.cmp(&inputs.current) {
         Ordering::Greater => Action::Up,
         Ordering::Less => Action::Down,
@@ -236,7 +237,7 @@ impl Policy {
         (u128::from(viewers) * 1000).div_ceil(each).min(u128::from(u32::MAX)) as u32
     }
 
-    fn most(&self) -> u32 {
+    fn max_readers(&self) -> u32 {
         self.max.max(self.min)
     }
 
@@ -265,7 +266,7 @@ impl Draft<'_> {
         self.rejected.push((number, because));
     }
 
-    fn desired(&mut self, expected: u64) -> u32 {
+    fn desired_readers(&mut self, expected: u64) -> u32 {
         let (current, policy) = (self.inputs.current, self.policy);
         if current < policy.min {
             // What there has to be at least needs no report, and no patience.
@@ -277,15 +278,15 @@ impl Draft<'_> {
             return current;
         }
         if self.raw > current {
-            return self.up(expected);
+            return self.scale_up(expected);
         }
         if self.raw_now < current && self.raw == current {
             self.drop(self.raw_now, Bound::Rising);
         }
-        if self.raw < current || current > policy.most() { self.down() } else { current }
+        if self.raw < current || current > policy.max_readers() { self.scale_down() } else { current }
     }
 
-    fn up(&mut self, expected: u64) -> u32 {
+    fn scale_up(&mut self, expected: u64) -> u32 {
         let (current, policy) = (self.inputs.current, self.policy);
         let mut number = self.raw;
         if policy.carried_by(expected, current) {
@@ -296,9 +297,9 @@ impl Draft<'_> {
             self.drop(number, Bound::ScaleOutPaused);
             return current;
         }
-        if number > policy.most() {
+        if number > policy.max_readers() {
             self.drop(number, Bound::Max);
-            number = policy.most();
+            number = policy.max_readers();
         }
         if number <= current {
             return current;
@@ -323,7 +324,7 @@ impl Draft<'_> {
         history.windows(2).any(|pair| pair[1].desired > pair[0].desired && pair[1].at > since)
     }
 
-    fn down(&mut self) -> u32 {
+    fn scale_down(&mut self) -> u32 {
         let (current, policy) = (self.inputs.current, self.policy);
         let mut number = self.raw;
         if number < policy.min {
@@ -338,9 +339,9 @@ impl Draft<'_> {
             number = needed;
         }
         // More than there may be is no less too many for having been needed.
-        if number > policy.most() {
+        if number > policy.max_readers() {
             self.drop(number, Bound::Max);
-            number = policy.most();
+            number = policy.max_readers();
         }
         if number >= current {
             return current;

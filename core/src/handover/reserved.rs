@@ -15,7 +15,7 @@ use crate::ReaderId;
 pub const HOLDS_FOR: Duration = Duration::from_secs(5);
 /// Viewers who are expected within this time of each other are kept as one number, so that what is kept is bounded by
 /// the number of readers: at most 50 numbers each.
-const GRAIN: Duration = Duration::from_millis(100);
+const ARRIVAL_STEP: Duration = Duration::from_millis(100);
 
 /// How many viewers each reader is to expect.
 #[derive(Debug, Default)]
@@ -35,7 +35,7 @@ impl ReservedCapacity {
         expected.expire(now);
         expected.count += viewers;
         match expected.given.back_mut() {
-            Some((at, last)) if now.saturating_sub(*at) < GRAIN => *last += viewers,
+            Some((at, last)) if now.saturating_sub(*at) < ARRIVAL_STEP => *last += viewers,
             _ => expected.given.push_back((now, viewers)),
         }
     }

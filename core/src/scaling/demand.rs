@@ -23,7 +23,7 @@ impl Seen {
     }
 }
 
-pub(super) fn see(inputs: &Inputs, policy: &Policy) -> Seen {
+pub(super) fn sum_reports(inputs: &Inputs, policy: &Policy) -> Seen {
     let mut of: BTreeMap<&str, Vec<&Report>> =
         inputs.readers.iter().map(|id| (id.as_str(), Vec::new())).collect();
     for report in &inputs.reports {

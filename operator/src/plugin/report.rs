@@ -139,9 +139,10 @@ fn strip(value: &mut Value) {
 
 /// A literal stays only where its name says that it is none of the secret kinds.
 fn strip_variable(variable: &mut Value) {
-    const TELLING: [&str; 8] = ["TOKEN", "PASSWORD", "PASSWD", "SECRET", "KEY", "CREDENTIAL", "AUTH", "DSN"];
+    const SECRET_NAME_PARTS: [&str; 8] =
+        ["TOKEN", "PASSWORD", "PASSWD", "SECRET", "KEY", "CREDENTIAL", "AUTH", "DSN"];
     let name = variable["name"].as_str().unwrap_or_default().to_ascii_uppercase();
-    if TELLING.iter().any(|word| name.contains(word)) && variable.get("value").is_some() {
+    if SECRET_NAME_PARTS.iter().any(|word| name.contains(word)) && variable.get("value").is_some() {
         variable["value"] = json!(REMOVED);
     }
 }

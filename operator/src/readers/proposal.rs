@@ -3,7 +3,7 @@
 //! A plan that is made is told with what it costs and what it leads to, under a name that no other plan ever has. It is
 //! carried out as it was told, once, when it is approved by that name. It is withdrawn as soon as what it was made from is
 //! not so any more: its inputs have another hash, as many viewers more or less are concerned as a quarter, nothing is to be
-//! done any more, or it is [`LIFE_MS`] old. Whoever leads next makes plans of its own.
+//! done any more, or it is [`PLAN_EXPIRES_AFTER_MS`] old. Whoever leads next makes plans of its own.
 
 use liverank_core::Millis;
 use liverank_protocol::MoveRequest;
@@ -15,7 +15,7 @@ use super::memory::Memory;
 use super::seen::Seen;
 
 /// How long a plan waits: what viewers do changes within an hour.
-pub const LIFE_MS: Millis = 3_600_000;
+pub const PLAN_EXPIRES_AFTER_MS: Millis = 3_600_000;
 
 /// What a plan is about; one of each waits at most.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -182,7 +182,7 @@ fn make(seen: &Seen, subject: Subject, draft: Draft) -> Waiting {
         subject,
         id: short_hash(&named)[..10].to_owned(),
         made: seen.now,
-        expires: seen.now + LIFE_MS,
+        expires: seen.now + PLAN_EXPIRES_AFTER_MS,
         summary: cut(draft.summary, 512),
         viewers_moved: draft.viewers_moved,
         effect: cut(draft.effect, 256),

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 /// How long an assignment is left alone after a change, in milliseconds: readers report every second, and a hand-over
 /// under way is known by itself.
-const REST_MS: Millis = 10_000;
+const ASSIGNMENT_REST_MS: Millis = 10_000;
 
 /// Who decides how many readers there are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -147,7 +147,7 @@ impl Settings {
         Limits {
             hot_video_viewers: self.hot_video_viewers,
             tolerance: self.tolerance_percent * 10,
-            rest_ms: REST_MS,
+            rest_ms: ASSIGNMENT_REST_MS,
             budget: Budget { available, full: self.viewers_per_minute },
             ..Limits::default()
         }

@@ -14,7 +14,7 @@ use liverank_protocol::{ReaderState, Unserved};
 use super::seen::{Heard, Seen};
 
 /// Reconnects in a minute below which their errors say nothing: one of three is chance.
-const LEAST_RECONNECTS: u64 = 20;
+const MIN_RECONNECTS: u64 = 20;
 
 /// Why the load cannot be acted on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -198,7 +198,7 @@ impl<'a> View<'a> {
             (all + known.reconnects.0, failed + known.reconnects.1)
         };
         let (all, failed) = self.readers.values().filter(|known| known.fresh).fold((0, 0), sum);
-        let bad = all >= LEAST_RECONNECTS && failed * 100 > all * u64::from(percent);
+        let bad = all >= MIN_RECONNECTS && failed * 100 > all * u64::from(percent);
         bad.then_some((failed, all))
     }
 

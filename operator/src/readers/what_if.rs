@@ -11,7 +11,7 @@ use super::settings::Settings;
 use super::view::id;
 
 /// Rounds of planning: what one leads to is looked at again; nearly always there is nothing left after the first.
-const ROUNDS: usize = 16;
+const MAX_ROUNDS: usize = 16;
 
 /// The answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

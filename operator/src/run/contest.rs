@@ -13,15 +13,15 @@ use serde_json::Value;
 use super::cache::{HANDOVER, MANAGER};
 
 /// Repairs that are made at once: somebody tries something by hand.
-const PATIENCE: u32 = 3;
+const REPAIRS_AT_ONCE: u32 = 3;
 /// The pause before the first repair that waits, doubled by each that follows up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// A fight costs the API server one write in so long, and pods are rolled no more often.
 const LONGEST_PAUSE: Duration = Duration::from_mins(5);
 /// A repair that lasts for so long beyond twice its pause was the last one.
-const CALM: Duration = Duration::from_mins(1);
+const CALM_AFTER: Duration = Duration::from_mins(1);
 /// Foreign writers that are named.
-const MOST_NAMES: usize = 3;
+const MAX_WRITERS_NAMED: usize = 3;
 
 /// What is known of one object's repairs.
 #[derive(Debug, Clone)]
@@ -34,8 +34,8 @@ struct Contest {
 
 impl Contest {
     /// How long the next repair waits.
-    fn pause(&self) -> Duration {
-        match self.repairs.checked_sub(PATIENCE) {
+    fn pause_before_repair(&self) -> Duration {
+        match self.repairs.checked_sub(REPAIRS_AT_ONCE) {
             None => Duration::ZERO,
             Some(more) => liverank_core::backoff::wait(more, FIRST_PAUSE, LONGEST_PAUSE),
         }
@@ -46,7 +46,7 @@ impl Contest {
     }
 
     fn over_at(&self) -> Instant {
-        self.last + 2 * self.pause() + CALM
+        self.last + 2 * self.pause_before_repair() + CALM_AFTER
     }
 }
 
@@ -69,11 +69,11 @@ impl<N: Ord + Clone + std::hash::Hash> Contests<N> {
 
     /// Whether the next repair of it is worth a look at who made it necessary.
     pub fn is_suspicious(&self, name: &N) -> bool {
-        self.0.get(name).is_some_and(|contest| contest.repairs + 1 >= PATIENCE)
+        self.0.get(name).is_some_and(|contest| contest.repairs + 1 >= REPAIRS_AT_ONCE)
     }
 
     /// Notes a repair; `about`: the field, and who writes it beside us.
-    pub fn repaired(&mut self, name: &N, about: String, now: Instant) {
+    pub fn note_repair(&mut self, name: &N, about: String, now: Instant) {
         self.0.retain(|_, contest| !contest.is_over(now));
         let contest =
             self.0.entry(name.clone()).or_insert(Contest { repairs: 0, last: now, about: String::new() });
@@ -83,9 +83,9 @@ impl<N: Ord + Clone + std::hash::Hash> Contests<N> {
     }
 
     /// What is contested, in words that stay the same as long as it is.
-    pub fn told(&self, now: Instant) -> Vec<String> {
+    pub fn describe_contested(&self, now: Instant) -> Vec<String> {
         let mut all: Vec<_> =
-            self.0.iter().filter(|(_, it)| it.repairs > PATIENCE && !it.is_over(now)).collect();
+            self.0.iter().filter(|(_, it)| it.repairs > REPAIRS_AT_ONCE && !it.is_over(now)).collect();
         all.sort_by_key(|(name, _)| (*name).clone());
         all.into_iter().map(|(_, contest)| contest.about.clone()).collect()
     }
@@ -99,33 +99,33 @@ impl<N: Ord + Clone + std::hash::Hash> Contests<N> {
 
 /// Who, beside us, owns the field at `path` (`spec.template.spec.containers.0.image`) by `managedFields`: at most a few
 /// names. Items of lists are known by their keys there, so that of a list any item counts.
-pub fn writers(managed: &[ManagedFieldsEntry], path: &str) -> Vec<String> {
+pub fn other_writers(managed: &[ManagedFieldsEntry], path: &str) -> Vec<String> {
     let parts: Vec<&str> = path.split('.').collect();
     let mut names: Vec<String> = managed
         .iter()
-        .filter(|entry| entry.fields_v1.as_ref().is_some_and(|fields| owns(&fields.0, &parts)))
+        .filter(|entry| entry.fields_v1.as_ref().is_some_and(|fields| owns_path(&fields.0, &parts)))
         .filter_map(|entry| entry.manager.clone())
         .filter(|name| name != MANAGER && name != HANDOVER)
         .collect();
     names.sort();
     names.dedup();
-    names.truncate(MOST_NAMES);
+    names.truncate(MAX_WRITERS_NAMED);
     names
 }
 
-fn owns(fields: &Value, parts: &[&str]) -> bool {
+fn owns_path(fields: &Value, parts: &[&str]) -> bool {
     let Some(fields) = fields.as_object() else { return false };
     let Some(part) = parts.first() else { return true };
     if part.parse::<usize>().is_ok() {
         let items = fields.iter().filter(|(key, _)| key.starts_with("k:") || key.starts_with("v:"));
-        return items.into_iter().any(|(_, inside)| owns(inside, &parts[1..]));
+        return items.into_iter().any(|(_, inside)| owns_path(inside, &parts[1..]));
     }
     // Keys of annotations and labels have dots in them.
     (1..=parts.len()).any(|length| {
         let name = format!("f:{}", parts[..length].join("."));
         let Some(inside) = fields.get(&name) else { return false };
         let is_leaf = inside.as_object().is_none_or(serde_json::Map::is_empty);
-        is_leaf || owns(inside, &parts[length..])
+        is_leaf || owns_path(inside, &parts[length..])
     })
 }
 
@@ -152,10 +152,10 @@ mod tests {
             entry("tagger", &json!({"f:metadata": {"f:annotations": {"f:example.org/a": {}}}})),
             entry(MANAGER, &json!({"f:spec": {"f:replicas": {}}})),
         ];
-        assert_eq!(writers(&managed, "spec.replicas"), ["keda", "kube-controller-manager"]);
-        assert_eq!(writers(&managed, "spec.template.spec.containers.0.image"), ["kubectl-edit"]);
-        assert_eq!(writers(&managed, "metadata.annotations.example.org/a"), ["tagger"]);
-        assert!(writers(&managed, "spec.paused").is_empty());
+        assert_eq!(other_writers(&managed, "spec.replicas"), ["keda", "kube-controller-manager"]);
+        assert_eq!(other_writers(&managed, "spec.template.spec.containers.0.image"), ["kubectl-edit"]);
+        assert_eq!(other_writers(&managed, "metadata.annotations.example.org/a"), ["tagger"]);
+        assert!(other_writers(&managed, "spec.paused").is_empty());
     }
 
     #[test]
@@ -165,16 +165,16 @@ mod tests {
         for _ in 0..PATIENCE {
             assert_eq!(contests.wait(&"d", start), None);
             contests.repaired(&"d", "Deployment d: spec.replicas".into(), start);
-            assert!(contests.told(start).is_empty());
+            assert!(contests.describe_contested(start).is_empty());
         }
         assert_eq!(contests.wait(&"d", start), Some(at(1)));
         assert_eq!(contests.wait(&"other", start), None, "each object for itself");
         contests.repaired(&"d", "Deployment d: spec.replicas".into(), at(1));
-        assert_eq!(contests.told(at(1)), ["Deployment d: spec.replicas"]);
+        assert_eq!(contests.describe_contested(at(1)), ["Deployment d: spec.replicas"]);
         assert_eq!(contests.wait(&"d", at(1)), Some(at(3)));
         // Nobody changes it any more.
-        assert!(!contests.told(at(60)).is_empty());
-        assert!(contests.told(at(66)).is_empty());
+        assert!(!contests.describe_contested(at(60)).is_empty());
+        assert!(contests.describe_contested(at(66)).is_empty());
         contests.repaired(&"d", "again".into(), at(100));
         assert_eq!(contests.wait(&"d", at(100)), None, "what is over is forgotten");
     }
@@ -190,8 +190,8 @@ mod tests {
                     contests.repaired(&0, "about".into(), now);
                     repairs += 1;
                 }
-                if repairs > PATIENCE {
-                    prop_assert!(!contests.told(now).is_empty());
+                if repairs > REPAIRS_AT_ONCE {
+                    prop_assert!(!contests.describe_contested(now).is_empty());
                 }
                 let next = contests.wait(&0, now);
                 now = next.unwrap_or(now).max(now + Duration::from_millis(answer_ms));

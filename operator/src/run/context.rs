@@ -56,8 +56,8 @@ pub struct OperatorContext {
 
 impl OperatorContext {
     /// What objects say of the operator, with the keys as they are now.
-    pub fn facts(&self) -> OperatorFacts {
-        OperatorFacts { keys: self.keys.known().to_string(), ..self.operator.clone() }
+    pub fn operator_facts(&self) -> OperatorFacts {
+        OperatorFacts { keys: self.keys.known_keys().to_string(), ..self.operator.clone() }
     }
 
     /// The resource of this name, where this operator looks after it.
@@ -73,7 +73,7 @@ impl OperatorContext {
     }
 
     /// Why the resource of this name cannot be read; `None` where it can, or another operator looks after it.
-    pub fn unreadable(&self, key: &Key) -> Option<Unreadable> {
+    pub fn unreadable_resource(&self, key: &Key) -> Option<Unreadable> {
         let found = self.clusters.get(key, &key.name)?;
         found.resource.as_ref().err().filter(|it| it.class == self.class).cloned()
     }

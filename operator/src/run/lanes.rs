@@ -1,7 +1,7 @@
 //! How many requests to the API server are under way at once, so that one operator does not take all of it, and a few
 //! clusters whose admission webhooks hang do not take all of the operator.
 //!
-//! A request holds a place while it is young. One that is not answered [soon](SOON) gives its place back and waits on
+//! A request holds a place while it is young. One that is not answered [soon](YOUNG_FOR) gives its place back and waits on
 //! without one: of such there is at most one a cluster, and its [`super::apply::Applier`] backs off.
 
 use std::pin::pin;
@@ -14,9 +14,9 @@ use tokio::time::sleep;
 use super::metrics::OperatorMetrics;
 
 /// Young requests at once: what they cost is the API server's time, and it has a place for some hundred.
-const PLACES: usize = 16;
+const MAX_YOUNG_REQUESTS: usize = 16;
 /// A request that takes longer is not waiting for us. Ten times what a write takes on a busy API server.
-const SOON: Duration = Duration::from_millis(250);
+const YOUNG_FOR: Duration = Duration::from_millis(250);
 
 /// See the module. Clones share the places.
 #[derive(Clone)]
@@ -28,7 +28,7 @@ pub struct Lanes {
 impl Lanes {
     /// With all places free.
     pub fn new(metrics: OperatorMetrics) -> Self {
-        Self { places: Arc::new(Semaphore::new(PLACES)), metrics }
+        Self { places: Arc::new(Semaphore::new(MAX_YOUNG_REQUESTS)), metrics }
     }
 
     /// Does a request when there is a place for it. `work` has to bound its own time.
@@ -41,7 +41,7 @@ impl Lanes {
         tokio::select! {
             biased;
             done = &mut work => return done,
-            () = sleep(SOON) => {}
+            () = sleep(YOUNG_FOR) => {}
         }
         drop(place);
         work.await
@@ -116,7 +116,7 @@ mod tests {
         let all = (0..100).map(|_| lanes.run(request()));
         let began = Instant::now();
         futures::future::join_all(all).await;
-        let rounds = 100_u64.div_ceil(PLACES as u64);
+        let rounds = 100_u64.div_ceil(MAX_YOUNG_REQUESTS as u64);
         // Timers are as exact as a millisecond each.
         let took = Duration::from_millis(100 * rounds)..Duration::from_millis(110 * rounds);
         assert!(took.contains(&began.elapsed()), "{:?}", began.elapsed());

@@ -24,7 +24,7 @@ const PART: &str = "assignments";
 /// How long the store may take: a request waits for it, and its client for the request.
 pub const STORE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Tries of a compare-and-set: every one that fails means that another manager has just succeeded.
-const TRIES: usize = 8;
+const MAX_TRIES: usize = 8;
 
 /// Shared by all requests and tasks.
 pub struct Manager {
@@ -103,7 +103,7 @@ impl Manager {
             identity: shell.identity.clone(),
             config,
             peers: shell.peers(),
-            probes: sweep::probing(&shell.peer_tls),
+            probes: sweep::probe_client(&shell.peer_tls),
             begun: Instant::now(),
             carry_now: Notify::new(),
             metrics: ManagerMetrics::new(&shell.metrics),
@@ -219,8 +219,8 @@ impl Manager {
     /// What the store says of a video, for one whose news have not come yet.
     pub async fn look_up(&self, video: &VideoId) -> Option<Assignment> {
         // No assignment has this epoch: a removal that expects it changes nothing and answers what is in force.
-        const NEVER: u64 = 0;
-        let Ok(Swapped::Conflict(current)) = self.ask(self.store.remove(video, NEVER)).await else {
+        const NO_EPOCH: u64 = 0;
+        let Ok(Swapped::Conflict(current)) = self.ask(self.store.remove(video, NO_EPOCH)).await else {
             return None;
         };
         self.learn(video, current.clone());

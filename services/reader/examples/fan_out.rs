@@ -204,7 +204,7 @@ fn floor(port: u16, viewers: usize, joined: usize, rate: u32) -> anyhow::Result<
                 (begun + Duration::from_secs(1) / rate * turn).saturating_duration_since(Instant::now()),
             );
         }
-        let event = sse::comment(&numbering, &comment(1)?).repeat(joined);
+        let event = sse::comment_event(&numbering, &comment(1)?).repeat(joined);
         for socket in &mut sockets {
             match socket.write(&event) {
                 Err(error) if error.kind() != std::io::ErrorKind::WouldBlock => return Ok(()),

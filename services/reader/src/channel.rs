@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use liverank_core::VideoId;
 use liverank_core::comment::{Comment, CommentEpoch, Position};
 
-use crate::entry::{Asked, EncodedEntry};
+use crate::entry::{EncodedEntry, StreamFilter};
 use crate::metrics::Metrics;
 use crate::pace::Counted;
 use crate::ring::{Cursor, Hole, Pushed, Ring, Taken};
@@ -196,7 +196,7 @@ impl Channel {
     }
 
     /// What a viewer is to be sent next who is and asked for this.
-    pub fn next(&self, cursor: &mut Cursor, asked: Asked) -> Next {
+    pub fn next(&self, cursor: &mut Cursor, asked: StreamFilter) -> Next {
         let mut state = self.state();
         match state.ring.take_for(cursor, asked) {
             Taken::Nothing if state.going > 0 => {
@@ -254,7 +254,7 @@ impl Channel {
 
     /// What its ring takes, in bytes, and how many comments went for want of room since this was asked last.
     pub fn weigh(&self) -> (usize, u64) {
-        self.state().ring.weigh()
+        self.state().ring.used_bytes_and_evicted()
     }
 
     /// What is due once in a while. `true`: idle viewers are due a heartbeat, for nothing was shown for `idle`.

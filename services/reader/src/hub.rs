@@ -29,7 +29,7 @@ const OPEN_WITHIN: Duration = Duration::from_secs(2);
 pub const STORE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Fetches from the stores at once: enough to repair thousands of rooms a second, few enough to leave the stores to
 /// those who write.
-const FETCHES: usize = 32;
+const MAX_FETCHES: usize = 32;
 
 /// What is configured of a hub.
 #[derive(Debug, Clone)]
@@ -144,7 +144,7 @@ impl Hub {
             bus,
             compare: Notify::new(),
             channels: Notify::new(),
-            fetches: Semaphore::new(FETCHES),
+            fetches: Semaphore::new(MAX_FETCHES),
             door: AdmissionThrottle::default(),
             doubt: AtomicBool::new(true),
             connection: Mutex::default(),
@@ -352,8 +352,8 @@ impl Hub {
     /// Sends idle viewers their heartbeats, for ever.
     pub async fn keep_alive(self: Arc<Self>) {
         /// Coarse: heartbeats are tens of seconds apart.
-        const TICK: Duration = Duration::from_secs(1);
-        let mut ticks = tokio::time::interval(TICK);
+        const CLOCK_STEP: Duration = Duration::from_secs(1);
+        let mut ticks = tokio::time::interval(CLOCK_STEP);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;

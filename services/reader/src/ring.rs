@@ -15,7 +15,7 @@ use liverank_core::comment::{CommentEpoch, Position};
 use liverank_core::handover::resume::{self, Start};
 use liverank_core::stream_events::StreamEvents;
 
-use crate::entry::{Asked, EncodedEntry, UserKey};
+use crate::entry::{EncodedEntry, StreamFilter, UserKey};
 
 /// The ring holds this part more than a resuming viewer may ask for, so that one who asked for all of it has time to
 /// take it before the oldest are pushed out.
@@ -148,7 +148,7 @@ pub struct Ring {
 struct Joined {
     seen: u64,
     visible: u64,
-    asked: Asked,
+    asked: StreamFilter,
     bytes: Bytes,
     count: u64,
 }
@@ -301,7 +301,7 @@ impl Ring {
     }
 
     /// What all that is held takes, in bytes; and how many events went for want of room since this was asked last.
-    pub const fn weigh(&mut self) -> (usize, u64) {
+    pub const fn used_bytes_and_evicted(&mut self) -> (usize, u64) {
         (self.bytes + self.early_bytes, std::mem::replace(&mut self.crowded_out, 0))
     }
 
@@ -457,7 +457,7 @@ impl Ring {
     }
 
     /// What a viewer is to be sent next; moves its cursor past it.
-    pub fn take_for(&mut self, cursor: &mut Cursor, asked: impl Into<Asked>) -> Taken {
+    pub fn take_for(&mut self, cursor: &mut Cursor, asked: impl Into<StreamFilter>) -> Taken {
         if let Some(gap) = self.settle(cursor) {
             return gap;
         }
@@ -508,13 +508,13 @@ impl Ring {
     }
 
     /// The events after `seen`, of which the first is held, joined; and how many they are.
-    fn slice(&mut self, seen: u64, asked: Asked) -> (Bytes, u64) {
+    fn slice(&mut self, seen: u64, asked: StreamFilter) -> (Bytes, u64) {
         // Where all are given the same, all share it.
         let asked = if self.last_special > seen {
             let has_own = self.shadowed.get(&asked.user).is_some_and(|last| *last > seen);
-            Asked { user: if has_own { asked.user } else { UserKey::default() }, ..asked }
+            StreamFilter { user: if has_own { asked.user } else { UserKey::default() }, ..asked }
         } else {
-            Asked::default()
+            StreamFilter::default()
         };
         let known =
             |joined: &&Joined| (joined.seen, joined.visible, joined.asked) == (seen, self.visible, asked);

@@ -21,7 +21,7 @@ use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 
 use crate::Gateway;
 use crate::auth::Caller;
-use crate::proxy::{introduce, send};
+use crate::proxy::{add_identity, send};
 
 /// `GET /ws/user/liverank:canary`.
 const PATH: &str = "/ws/user/liverank%3Acanary";
@@ -44,7 +44,7 @@ impl Socket {
     /// Opens it; `None` where no service takes it.
     pub(super) async fn open(gateway: &Arc<Gateway>) -> Option<Self> {
         let (mut parts, ()) = Request::get(PATH).body(()).ok()?.into_parts();
-        introduce(gateway, &gateway.websocket, &Caller::Anyone, &mut parts);
+        add_identity(gateway, &gateway.websocket, &Caller::Anyone, &mut parts);
         ask_for_websocket(&mut parts.headers);
         parts.headers.insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
         // The key need not be secret, nor the answer to it checked: it is our own service.

@@ -36,7 +36,7 @@ impl Cluster {
             viewers_per_minute: per_minute,
             in_flight: self.owed.viewers,
             cordons: self.cordons().cordons,
-            unserved: self.unserved.told(now),
+            unserved: self.unserved.unserved_lately(now),
         }
     }
 

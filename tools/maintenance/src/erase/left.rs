@@ -13,7 +13,7 @@ use serde::Serialize;
 use crate::time;
 
 /// Restrictions read at once.
-const PAGE: usize = 1_000;
+const PAGE_RESTRICTIONS: usize = 1_000;
 
 /// See the module.
 #[derive(Debug, Serialize)]
@@ -29,11 +29,11 @@ pub(super) struct Left {
 }
 
 /// Asks the stores. What was appended until `now` is meant.
-pub(super) async fn look(backends: &Backends, user: &UserId, now: Millis) -> anyhow::Result<Left> {
+pub(super) async fn find_remains(backends: &Backends, user: &UserId, now: Millis) -> anyhow::Result<Left> {
     let retention = backends.log.retention().await.context("asking for the log's retention")?;
     let (mut restrictions, mut revision) = (0, 0);
     loop {
-        let page = backends.archive.moderation().rules_since(revision, PAGE).await;
+        let page = backends.archive.moderation().rules_since(revision, PAGE_RESTRICTIONS).await;
         let page = page.context("reading the restrictions")?;
         for change in &page {
             revision = change.revision;
@@ -41,7 +41,7 @@ pub(super) async fn look(backends: &Backends, user: &UserId, now: Millis) -> any
                 restrictions += 1;
             }
         }
-        if page.len() < PAGE {
+        if page.len() < PAGE_RESTRICTIONS {
             break;
         }
     }

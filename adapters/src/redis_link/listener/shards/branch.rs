@@ -8,7 +8,7 @@ use redis::{Pipeline, PushInfo, PushKind, RedisError, Value};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::super::{Answer, CHUNK};
+use super::super::{Answer, CHANNELS_A_COMMAND};
 use crate::redis_link::node::{Live, Node};
 use crate::redis_link::slots::Address;
 
@@ -82,19 +82,19 @@ impl Job {
         let (verb, names) = match self {
             Self::Subscribe(names) => ("SSUBSCRIBE", names.as_slice()),
             Self::Unsubscribe(names) => ("SUNSUBSCRIBE", names.as_slice()),
-            Self::Ping => ("PING", [].as_slice()),
+            Self::Ping => ("PING_EVERY", [].as_slice()),
         };
         let mut values = Vec::with_capacity(names.len());
         let mut rest = names;
         loop {
-            let (now, later) = rest.split_at(rest.len().min(CHUNK));
+            let (now, later) = rest.split_at(rest.len().min(CHANNELS_A_COMMAND));
             let mut pipeline = Pipeline::new();
             for name in now {
                 // One by one: channels of different slots in one command are refused.
                 pipeline.cmd(verb).arg(name);
             }
             let token = format!("{:016x}", rand::random::<u64>());
-            pipeline.cmd("PING").arg(&token);
+            pipeline.cmd("PING_EVERY").arg(&token);
             let mut answers = live.connection.req_packed_commands(&pipeline, 0, now.len() + 1).await?;
             if answers.pop() != Some(Value::BulkString(token.into_bytes())) {
                 return Err(std::io::Error::other("its answers are out of step").into());

@@ -9,6 +9,7 @@ mod signals {
 use std::time::{Duration, Instant};
 
 use liverank_core::canary;
+use liverank_e2e::collector::Collector;
 use liverank_e2e::process::{Process, Signal};
 use liverank_e2e::up::{Door, Up};
 use liverank_e2e::{free_port, wait};
@@ -53,12 +54,14 @@ const QUIET: &[(&str, &str)] = &[
     ("liverank_reader_backfilled_total", "the bus loses nothing"),
     ("liverank_reader_lost_total", "the bus loses nothing"),
     ("liverank_reader_ring_crowded_out_total", "comments are short"),
+    ("liverank_traces_over_limit_total", "few traces are asked for"),
     ("liverank_process_confined_panics_total", "there is no mistake to run into"),
 ];
 
 #[tokio::test]
 async fn every_documented_metric_is_there_and_moves_under_load() {
-    let up = Up::start_with(2, &["--canary-seconds=1"]).await;
+    let collector = Collector::start().await;
+    let up = Up::start_with(2, &["--canary-seconds=1", "--otlp-endpoint", &collector.url]).await;
     // Partitions' metrics come with the consumer's first look at them.
     let before = wait::until("the consumer tells its lag", SOON, || async {
         let scrape = Scrape::of(up.admin()).await;
@@ -137,6 +140,7 @@ async fn the_canary_measures_three_ways_and_is_seen_by_nobody() {
         let (status, refusal) = up.post(path, &body).await;
         assert_eq!((status, &refusal["field"]), (400, &json!(field)), "{path}: {refusal}");
     }
+    work::canary_is_refused(&up).await;
     up.process.signal(Signal::TERM);
     up.process.wait(SOON);
     let verify = ["verify", "--json", "--data-dir", up.data(), "--log", "warn"];

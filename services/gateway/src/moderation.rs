@@ -32,6 +32,7 @@ pub(crate) mod bans;
 pub(crate) mod deletion;
 pub(crate) mod held;
 pub(crate) mod pins;
+pub(crate) mod restrictions;
 pub(crate) mod revocations;
 pub(crate) mod rules;
 

@@ -311,7 +311,7 @@ pub async fn serve(
 fn background(reader: &Arc<Reader>, config: &Config, shell: &ServiceContext) -> Tasks {
     let mut tasks = Tasks::new(shell);
     let hub = &reader.hub;
-    tasks.spawn("dispatch", dispatch::run(Arc::clone(hub)));
+    tasks.spawn("dispatch", dispatch::run(Arc::clone(hub), shell.tracer.clone()));
     tasks.spawn("compare_heads", heads::run(Arc::clone(hub)));
     tasks.spawn("channels", channels::run(Arc::clone(reader)));
     tasks.spawn("hand_over", handing::run(Arc::clone(reader)));

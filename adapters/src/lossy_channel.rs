@@ -38,7 +38,7 @@ impl<T: Clone + Send + 'static> LossyChannel<T> {
         }
     }
 
-    /// Notes that something was or may have been lost.
+    /// Notes that an item was or may have been lost.
     pub(crate) fn note_loss(&self) {
         self.loss.happened.store(true, Ordering::SeqCst);
         self.loss.wake.notify_one();

@@ -35,7 +35,7 @@ const PROBE: TableDefinition<(), &[u8]> = TableDefinition::new("probe");
 /// Opens the medium. The argument says whether it may be created; it must not be where it was there before.
 pub(crate) type Opener = Box<dyn Fn(bool) -> Result<Database, Failure> + Send + Sync>;
 
-/// What a file is for.
+/// The name and the format of a file.
 pub(crate) struct Purpose {
     /// Its name in errors (`event log`).
     pub part: &'static str,
@@ -47,13 +47,13 @@ pub(crate) struct Purpose {
 
 pub(crate) struct RedbFile {
     purpose: Purpose,
-    /// Its path, for errors.
+    /// The path of the file, for errors.
     name: String,
     open: Opener,
     state: RwLock<State>,
     /// Held by the one who opens again, so that nobody waits for a long repair.
     reopening: Mutex<()>,
-    /// Why it cannot be used, if so.
+    /// The error after which the file cannot be used, if there was one.
     broken: Mutex<Option<StoreError>>,
 }
 

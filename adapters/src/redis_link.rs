@@ -33,7 +33,7 @@ pub(crate) const PART: &str = "redis";
 /// Waits between attempts double from the first to the second of these.
 const BACKOFF_BOUNDS: (Duration, Duration) = (Duration::from_millis(25), Duration::from_millis(500));
 
-/// Where Redis is.
+/// The address of Redis, and how to connect to it.
 #[derive(Clone)]
 pub struct RedisConfig {
     /// `redis://[user:password@]host[:port][/db]`, or `rediss://…` for TLS. Of a cluster, some of its nodes, separated by
@@ -65,7 +65,7 @@ pub struct RedisLink {
     keys: Keys,
 }
 
-/// What answers.
+/// The servers that answer: one, or a cluster.
 enum Servers {
     One(Arc<Node>),
     Cluster(Arc<Cluster>),

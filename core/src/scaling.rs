@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Millis, ReaderId};
 
-/// What a decision keeps to.
+/// The settings that a decision keeps to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Policy {
     /// Never fewer than this.
@@ -69,10 +69,10 @@ impl Default for Policy {
     }
 }
 
-/// What a decision is made from.
+/// The facts that a decision is made from.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Inputs {
-    /// When this is.
+    /// The time of the decision.
     pub now: Millis,
     /// Readers wanted at present (what the last decision set), those being drained not counted.
     pub current: u32,
@@ -85,7 +85,7 @@ pub struct Inputs {
     pub history: Vec<Past>,
 }
 
-/// What somebody says about a reader.
+/// A report on a reader, by a manager.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Report {
     /// The reader.
@@ -99,11 +99,11 @@ pub struct Report {
 /// An earlier decision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Past {
-    /// When.
+    /// The time of the decision.
     pub at: Millis,
     /// Readers it wanted by its reports alone ([`Decision::raw`]).
     pub raw: u32,
-    /// Readers it set ([`Decision::desired_readers`]).
+    /// Readers it set ([`Decision::desired`]).
     pub desired: u32,
     /// Viewers it counted, where every reader was fresh.
     pub viewers: Option<u64>,
@@ -112,9 +112,9 @@ pub struct Past {
 /// How many readers there should be, and why.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Decision {
-    /// The number.
+    /// The number of readers there should be.
     pub desired: u32,
-    /// What changes.
+    /// The action that leads there.
     pub action: Action,
     /// What the reports alone ask for, before windows, steps and bounds.
     pub raw: u32,
@@ -126,7 +126,7 @@ pub struct Decision {
     pub rise_per_minute: u64,
     /// Readers whose reports are fresh and agree.
     pub fresh: u32,
-    /// Readers in all.
+    /// The number of readers, with and without fresh reports.
     pub readers: u32,
     /// What held the number, in the order in which it did.
     pub bound_by: Vec<Bound>,
@@ -146,7 +146,7 @@ pub enum Action {
     Hold,
 }
 
-/// What held a number.
+/// The limit that held the number of readers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Bound {

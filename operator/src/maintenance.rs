@@ -21,7 +21,7 @@ const LOOK_AHEAD: SignedDuration = SignedDuration::from_hours(7 * 24 + 12);
 pub struct State {
     /// Whether one is open.
     pub open: bool,
-    /// Until when that is so; `None`: for ever.
+    /// When this state ends; `None`: it never ends.
     pub until: Option<Timestamp>,
 }
 

@@ -158,7 +158,7 @@ pub async fn run(
     tasks.spawn("readiness", report_readiness(Arc::clone(&world), shell.clone()));
     let (told, health, api) = (Arc::clone(&progress), shell.health.clone(), client.clone());
     tasks.spawn("watch_progress", async move {
-        progress::report_stalled_watches(&told, &api, &health, STALLED_AFTER).await
+        progress::report_stalled_watches(&told, &api, &health, STALLED_AFTER).await;
     });
     let served = shell.clone();
     tasks.spawn("admin_port", async move { drop(admin::run(admin, served).await) });

@@ -44,11 +44,11 @@ pub struct Report<'a> {
     pub cluster: &'a RankingCluster,
     /// Now.
     pub now: Timestamp,
-    /// Who says so.
+    /// The name of the operator process that writes the status.
     pub identity: &'a str,
     /// The builder's revision in force.
     pub revision: u32,
-    /// What is wrong with the spec.
+    /// The problems of the spec.
     pub problems: &'a [Problem],
     /// How the components stand.
     pub states: &'a [State],

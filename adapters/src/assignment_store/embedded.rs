@@ -29,7 +29,7 @@ const PART: &str = "assignments";
 
 /// The name of the file.
 const FILE_NAME: &str = "assignments.redb";
-/// What is in force by video, as JSON.
+/// The table of assignments by video, as JSON.
 const ASSIGNED: TableDefinition<&str, &[u8]> = TableDefinition::new("assigned");
 /// Readers by name, as JSON: who they are, without viewers and videos.
 const READERS: TableDefinition<&str, &[u8]> = TableDefinition::new("readers");
@@ -44,7 +44,7 @@ const PURPOSE: Purpose = Purpose {
     },
 };
 
-/// See the module.
+/// The assignment store in one file, for `liverank up`.
 #[derive(Default)]
 pub struct EmbeddedAssignments {
     inner: Arc<Mutex<Inner>>,
@@ -127,7 +127,7 @@ impl Inner {
         }
     }
 
-    /// `lease`, or else the one shown last.
+    /// Returns `lease`, or else the lease that was shown last.
     fn lease_or_last_shown(&self, lease: Option<&Lease>) -> Option<Lease> {
         lease.or_else(|| self.term.as_ref()?.lease.as_ref()).cloned()
     }
@@ -140,7 +140,7 @@ impl Inner {
         Swapped::Conflict(self.assignments.get(video).cloned())
     }
 
-    /// Answers the term in force where `term` is over; one that is later than it has been lost here.
+    /// Returns the term in force where `term` is over; one that is later than it has been lost here.
     fn refuse_older_term(&mut self, term: u64) -> Option<u64> {
         let in_force = self.term.as_ref().map_or(0, |term| term.term);
         if term > in_force {

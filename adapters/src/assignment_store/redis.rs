@@ -342,7 +342,7 @@ mod tests {
         }
     }
 
-    fn written(text: &str) -> serde_json::Value {
+    fn parse_json(text: &str) -> serde_json::Value {
         crate::fixtures::json(text.as_bytes())
     }
 
@@ -354,7 +354,7 @@ mod tests {
         crate::fixtures::check(
             "redis-reader",
             &crate::fixtures::reader_record(),
-            |record| written(&format_record(record)),
+            |record| parse_json(&format_record(record)),
             read,
         );
         let cordon = Cordon {
@@ -364,10 +364,10 @@ mod tests {
         };
         let read =
             |json: &serde_json::Value| Formatted::<Cordon>::read(&json.to_string()).ok_or("is not read");
-        crate::fixtures::check("redis-cordon", &cordon, |cordon| written(&format_record(cordon)), read);
+        crate::fixtures::check("redis-cordon", &cordon, |cordon| parse_json(&format_record(cordon)), read);
         let lease = Lease { uid: "5e2c".to_owned(), transitions: 4 };
         let read = |json: &serde_json::Value| serde_json::from_str::<Lease>(&json.to_string());
-        crate::fixtures::check("redis-lease", &lease, |lease| written(&lease_json(Some(lease))), read);
+        crate::fixtures::check("redis-lease", &lease, |lease| parse_json(&lease_json(Some(lease))), read);
     }
 
     /// What `assign.lua` and `tell` of `state.lua` write.

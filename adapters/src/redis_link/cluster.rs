@@ -66,7 +66,7 @@ impl Cluster {
         Arc::clone(&self.slots.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Notes that something may have moved: who comes next looks first.
+    /// Notes that slots may have moved: the next caller reads them again first.
     pub(super) fn mark_slots_stale(&self) {
         self.doubted.store(true, Ordering::Relaxed);
     }

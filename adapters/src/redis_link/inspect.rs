@@ -23,7 +23,7 @@ impl RedisLink {
         }
         let info: String = self.query(&redis::cmd("INFO")).await?;
         let (seconds, micros): (i64, i64) = self.query(&redis::cmd("TIME")).await?;
-        Ok(Inspection { clock: Some(seconds * 1000 + micros / 1000), ..read(&info) })
+        Ok(Inspection { clock: Some(seconds * 1000 + micros / 1000), ..parse_info(&info) })
     }
 }
 

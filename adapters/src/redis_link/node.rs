@@ -30,7 +30,7 @@ const USER_TIMEOUT: Duration = Duration::from_secs(5);
 /// Commands waiting to be written; more callers wait for their turn.
 const PIPELINE_BUFFER: usize = 256;
 
-/// How servers are spoken to: credentials, TLS, protocol.
+/// Opens connections to servers: with credentials, TLS and protocol version.
 pub(super) struct Dialer {
     info: ConnectionInfo,
     root_cert: Option<Vec<u8>>,
@@ -119,7 +119,7 @@ pub(super) struct Live {
     pub(super) ended: CancellationToken,
 }
 
-/// Why commands were not answered.
+/// The reason why commands were not answered.
 pub(super) enum Failure {
     /// There was no connection: nothing was sent.
     NotSent(RedisError),
@@ -134,7 +134,7 @@ impl From<Failure> for RedisError {
     }
 }
 
-/// One server.
+/// A Redis server, with one connection that commands share.
 pub(super) struct Node {
     client: Client,
     name: String,

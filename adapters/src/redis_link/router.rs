@@ -40,7 +40,7 @@ struct RoutedCommand {
     sent_on: Option<Target>,
 }
 
-/// What an answer means for its command.
+/// What to do with a command after its answer: keep the answer, or send the command again.
 enum Verdict {
     ShardEvent,
     SentOn(Target),
@@ -163,7 +163,7 @@ impl<'a> Router<'a> {
         (target, errands, result)
     }
 
-    /// Stores the answers, and adds the commands that have to be sent again to those that are left. Answers whether to
+    /// Stores the answers, and adds the commands that have to be sent again to those that are left. Returns whether to
     /// wait before sending them.
     fn collect(
         &self,

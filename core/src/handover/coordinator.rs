@@ -65,13 +65,13 @@ impl std::fmt::Display for ReaderStatus {
     }
 }
 
-/// What a manager sees. Plain look-ups.
+/// The cluster as a manager knows it. All methods are look-ups without side effects.
 pub trait ClusterView {
-    /// What is in force for a video.
+    /// Returns the assignment of a video that is in force.
     fn assigned(&self, video: &VideoId) -> Option<&Assigned>;
-    /// How a reader stands. [`ReaderStatus::Gone`] only where the manager may act on it.
+    /// Returns the status of a reader. [`ReaderStatus::Gone`] only where the manager may act on it.
     fn standing(&self, reader: &ReaderId) -> Option<ReaderStatus>;
-    /// Where viewers reach a reader.
+    /// Returns the URL at which viewers reach a reader.
     fn address(&self, reader: &ReaderId) -> Option<String>;
     /// What a reader last said of a video. Not ready where that was said longer ago than makes a reader suspect, by the
     /// clock: time in which the manager could not look counts here, for viewers would be sent to who knows whom.
@@ -93,9 +93,9 @@ pub enum Decision {
     Serve,
     /// A compare-and-set: these readers, if its epoch still is `expected` (`None`: it has none).
     Assign {
-        /// What is in force.
+        /// The epoch that is in force; `None`: the video has no assignment.
         expected: Option<u64>,
-        /// Who is to serve it.
+        /// The readers that are to serve the video.
         readers: Vec<Share>,
         /// The store is to mint above this, and above all else that the manager knows of.
         seen: u64,
@@ -276,7 +276,7 @@ fn by_lot(weights: &[u64], lot: u32) -> Option<usize> {
     })
 }
 
-/// How fast viewers are handed over.
+/// The speed at which viewers are handed over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pace {
     /// All of a video's viewers are handed over in about this time,
@@ -287,10 +287,10 @@ pub struct Pace {
     pub most: u32,
 }
 
-/// What a heartbeat leads to.
+/// The result of a reader's heartbeat.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Answer {
-    /// The answer itself.
+    /// The hand-overs that the reader is told to make.
     pub hand_over: Vec<HandOver>,
     /// Readers that viewers wait to be sent to, and that do not hold the video ready: to be asked to warm it.
     pub warm: Vec<(ReaderId, VideoId)>,
@@ -372,7 +372,7 @@ fn total_viewers(sight: &impl ClusterView, video: &VideoId, assigned: &Assigned)
     sight.viewers(video).max(here)
 }
 
-/// A reader's part of a video's viewers.
+/// Returns the number of a video's viewers that is a reader's share.
 fn viewers_of_share(assigned: &Assigned, share: &Share, total: u64) -> u64 {
     let weights: u64 = assigned.readers.iter().map(|share| u64::from(share.weight)).sum();
     if assigned.readers.len() == 1 {
@@ -381,7 +381,7 @@ fn viewers_of_share(assigned: &Assigned, share: &Share, total: u64) -> u64 {
     (total * u64::from(share.weight)).div_ceil(weights.max(1))
 }
 
-/// Viewers that a reader lacks to have its part.
+/// Returns the number of viewers that a reader lacks to have its share.
 fn missing_viewers(
     sight: &impl ClusterView,
     video: &VideoId,
@@ -408,23 +408,23 @@ pub struct Order {
     pub video: VideoId,
     /// What the one who orders takes to be in force.
     pub expected: u64,
-    /// Who is to serve it.
+    /// The readers that are to serve the video.
     pub readers: Vec<Share>,
 }
 
-/// Why an order is refused.
+/// The reason why an order is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
     /// A later planner has taken over.
     #[error("term {highest} has begun")]
     OldTerm {
-        /// The highest term heard of.
+        /// Returns the highest term heard of.
         highest: u64,
     },
     /// Something else is in force (`None`: nothing).
     #[error("the video's epoch is {current:?}")]
     OldEpoch {
-        /// Its epoch.
+        /// The epoch of the assignment that is in force.
         current: Option<u64>,
     },
     /// Another order for the video is being carried out.
@@ -438,14 +438,14 @@ pub enum Refused {
     Full,
 }
 
-/// What a manager does for an order.
+/// A step that a manager takes to carry out an order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
     /// Asks a reader to hold a video ready; its answer goes to [`Coordinator::warmed`].
     Warm {
-        /// Whom.
+        /// The reader that is asked.
         reader: ReaderId,
-        /// What.
+        /// The video that the reader is to hold ready.
         video: VideoId,
     },
     /// The compare-and-set; its outcome goes to [`Coordinator::swapped`].
@@ -471,7 +471,7 @@ pub struct Coordinator {
 }
 
 impl Coordinator {
-    /// The highest term heard of.
+    /// Returns the highest term heard of.
     pub const fn term(&self) -> u64 {
         self.term
     }

@@ -27,11 +27,11 @@ pub fn paused(since_last: Duration, every: Duration) -> Duration {
     if late > LATE_AFTER { late } else { Duration::ZERO }
 }
 
-/// See the module.
+/// How late this process itself has been lately: a score from 0 to [`MAX_SCORE`].
 #[derive(Debug, Default, Clone, Copy)]
 pub struct LocalHealth {
     score: u32,
-    /// When the score last rose or fell.
+    /// The time of the score's last change.
     changed: Time,
 }
 

@@ -36,7 +36,7 @@ impl Peak {
         self.now = self.now.max(number);
     }
 
-    /// The greatest that was noted lately.
+    /// Returns the greatest number that was noted lately.
     pub fn most(&self) -> u64 {
         self.now.max(self.before)
     }

@@ -17,7 +17,7 @@ pub const HOLDS_FOR: Duration = Duration::from_secs(5);
 /// the number of readers: at most 50 numbers each.
 const ARRIVAL_STEP: Duration = Duration::from_millis(100);
 
-/// How many viewers each reader is to expect.
+/// The viewers who are on their way to each reader.
 #[derive(Debug, Default)]
 pub struct ReservedCapacity(HashMap<ReaderId, Expected>);
 
@@ -40,7 +40,7 @@ impl ReservedCapacity {
         }
     }
 
-    /// Lets go of those who were expected for too long.
+    /// Forgets viewers who were expected for too long.
     pub fn expire(&mut self, now: Time) {
         self.0.retain(|_, expected| {
             expected.expire(now);
@@ -65,7 +65,7 @@ impl ReservedCapacity {
         }
     }
 
-    /// Viewers that a reader is to expect.
+    /// Returns the number of viewers on their way to a reader.
     pub fn to(&self, reader: &ReaderId) -> u64 {
         self.0.get(reader).map_or(0, |expected| expected.count)
     }

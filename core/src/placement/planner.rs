@@ -23,7 +23,7 @@ use model::Model;
 /// they end by themselves, in nearly all cases after two or three; the bound is there because a plan has to end.
 const MAX_PASSES: usize = 64;
 
-/// What to change, and why.
+/// Returns what to change, and why.
 ///
 /// Pure and deterministic: the same situation and limits give the same plan. With enough budget, planning on the
 /// situation that a plan leads to gives a plan without orders. No order adds viewers to a reader that is not open, or

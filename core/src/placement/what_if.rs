@@ -20,7 +20,7 @@ pub const MAX_VIEWERS: u64 = 10_000_000;
 const USUAL_CAPACITY: u64 = 20_000;
 const MINUTE_MS: Millis = 60_000;
 
-/// What is to be different.
+/// The changes to a situation that a forecast is made for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Changes {
     /// How many readers take viewers, 1 to [`MAX_READERS`]; `None`: as many as there are.
@@ -29,14 +29,14 @@ pub struct Changes {
     pub viewers: Vec<(VideoId, u64)>,
 }
 
-/// What the planner would do.
+/// The plans that would be made, and where they lead.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Forecast {
     /// The situation that the first plan is made for. Every plan's positions of readers and videos are those in it.
     pub from: Situation,
     /// The plans, one a minute. One without orders may stand before others: videos rest after a change.
     pub plans: Vec<Plan>,
-    /// What the last plan leads to.
+    /// The situation after the last plan.
     pub to: Situation,
     /// Whether nothing was left to be done, before [`MAX_MINUTES`] were over.
     pub settled: bool,

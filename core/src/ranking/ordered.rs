@@ -7,7 +7,7 @@
 
 use std::cmp::Ordering;
 
-/// No node.
+/// The index that stands for no node.
 const NO_NODE: u32 = u32::MAX;
 /// The larger side is at most this many times as large as the smaller one.
 const MAX_SIDE_RATIO: u32 = 3;
@@ -23,7 +23,7 @@ struct Node<K> {
     right: u32,
 }
 
-/// See the module. Holds fewer than `u32::MAX` keys.
+/// An ordered set that finds the rank of a key. It holds fewer than `u32::MAX` keys.
 #[derive(Debug, Clone)]
 pub(super) struct OrderedSet<K> {
     nodes: Vec<Node<K>>,
@@ -183,7 +183,7 @@ impl<K: Ord> OrderedSet<K> {
         (least, self.rebalance(at))
     }
 
-    /// Notes the size of a node of which one side has changed by one key, and balances it. Answers what stands there now.
+    /// Notes the size of a node of which one side has changed by one key, and balances it. Returns what stands there now.
     fn rebalance(&mut self, at: u32) -> u32 {
         let Node { left, right, .. } = *self.node(at);
         let (less, more) = (self.size(left), self.size(right));
@@ -263,7 +263,7 @@ mod tests {
 
     use super::*;
 
-    /// Checks sizes and balance; answers the depth.
+    /// Checks sizes and balance; returns the depth.
     fn check(set: &OrderedSet<u16>, at: u32) -> u32 {
         if at == NO_NODE {
             return 0;

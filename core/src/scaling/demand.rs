@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{Inputs, Policy, Report};
 
-/// What the reports come to.
+/// The demand by all reports together.
 pub(super) struct Seen {
     /// Viewers: the greatest fresh report on each reader, or the latest one where none is fresh.
     pub viewers: u64,

@@ -9,7 +9,7 @@ fn append_words(words: &mut String, more: Arguments<'_>) {
 }
 
 impl Decision {
-    /// The decision in words and numbers.
+    /// Describes the decision in words and numbers.
     pub fn explain(&self) -> String {
         let mut words = format!(
             "{} readers: {} viewers ask for {} ({} of {} readers have fresh reports",
@@ -35,7 +35,7 @@ impl Decision {
 }
 
 impl Bound {
-    /// In words.
+    /// Returns the limit in words.
     pub const fn words(self) -> &'static str {
         match self {
             Self::Min => "fewer than the least there may be",

@@ -24,7 +24,7 @@ pub struct Deployed {
     pub ready: bool,
     /// Why it is being emptied, where it is.
     pub drain: Option<String>,
-    /// Since when it is.
+    /// When the drain began.
     pub since: Option<Timestamp>,
 }
 
@@ -183,7 +183,7 @@ fn table(
     }
 }
 
-/// What is particular about a reader.
+/// The notes on a reader for the table: its drain, its cordon, and viewers who missed something.
 fn note(made: Option<&Deployed>, seen: Option<&ReaderState>, now: Timestamp) -> String {
     let mut notes = Vec::new();
     if let Some(why) = made.and_then(|reader| reader.drain.as_ref()) {

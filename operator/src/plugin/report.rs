@@ -5,7 +5,7 @@
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-/// What was read.
+/// Everything that was read from the API server and the managers for a report.
 #[derive(Debug, Clone, Default)]
 pub struct Gathered {
     /// When, by whom, of which Kubernetes.
@@ -16,7 +16,7 @@ pub struct Gathered {
     pub cluster: Value,
     /// What a manager says.
     pub load: Option<Value>,
-    /// What was made from the resource, by kind.
+    /// The objects that were made from the resource, by kind.
     pub objects: Vec<(String, Vec<Value>)>,
     /// The pods of the cluster.
     pub pods: Vec<Value>,

@@ -9,24 +9,24 @@ use strum::{EnumCount, VariantArray};
 
 use super::seen::Seen;
 
-/// What was decided, and from what.
+/// A decision about readers, with the numbers that it was made on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Decision {
     /// Its name: the same decision at the same time has the same one.
     pub id: String,
     /// When, in milliseconds since 1970.
     pub time: Millis,
-    /// What is done.
+    /// The action that was decided on.
     pub action: Action,
     /// Why, in words and numbers; at most [`Decision::MAX_REASON_BYTES`] bytes.
     pub reason: String,
-    /// What it was decided on, in numbers.
+    /// The numbers that the decision was made on.
     pub inputs: Numbers,
     /// What kept it from more; at most [`Decision::MAX_ENTRIES_LISTED`].
     pub bound_by: Vec<String>,
-    /// What was chosen; at most [`Decision::MAX_ENTRIES_LISTED`].
+    /// The readers or moves that were chosen; at most [`Decision::MAX_ENTRIES_LISTED`].
     pub chosen: Vec<String>,
-    /// What was not, and why; at most [`Decision::MAX_ENTRIES_LISTED`].
+    /// What was not chosen, with the reason; at most [`Decision::MAX_ENTRIES_LISTED`].
     pub rejected: Vec<String>,
     /// The same for the same inputs: 16 hexadecimal digits.
     pub inputs_hash: String,
@@ -79,7 +79,7 @@ pub enum Action {
     Upgrade,
     /// Replacing them halts.
     Halt,
-    /// What was halted or held goes on.
+    /// Something that was halted goes on.
     Resume,
     /// All readers are replaced.
     Upgraded,
@@ -234,7 +234,7 @@ impl LastTold {
         before.is_none_or(|(before, _)| before != state) && !repeats
     }
 
-    /// What was last said of a topic.
+    /// The state of a topic that was told last.
     pub fn state(&self, topic: &str) -> Option<&str> {
         self.topics.get(topic).map(|(state, _)| state.as_str())
     }

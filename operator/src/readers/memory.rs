@@ -24,7 +24,7 @@ const FIRST_REST_MS: Millis = 300_000;
 /// The longest such rest.
 const LONGEST_REST_MS: Millis = 3_600_000;
 
-/// See the module.
+/// What the operator remembers of a cluster's readers between two rounds.
 #[derive(Debug, Clone)]
 pub struct Memory {
     pub(super) born: Millis,
@@ -69,7 +69,7 @@ pub struct Ordered {
     /// On which epoch.
     pub epoch: u64,
     pub at: Millis,
-    /// Who is to serve the video.
+    /// The readers that are to serve the video.
     pub readers: Vec<Share>,
 }
 

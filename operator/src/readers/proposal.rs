@@ -22,7 +22,7 @@ pub const PLAN_EXPIRES_AFTER_MS: Millis = 3_600_000;
 pub enum Subject {
     /// How many readers there are.
     Scaling,
-    /// Who serves which video.
+    /// A plan to move viewers between readers.
     Rebalance,
 }
 
@@ -39,7 +39,7 @@ impl Subject {
 /// A plan as it is told.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Proposal {
-    /// What it is about.
+    /// The subject of the plan.
     pub subject: Subject,
     /// Its name, by which it is approved.
     pub id: String,
@@ -49,9 +49,9 @@ pub struct Proposal {
     pub expires: Millis,
     /// What would be done and why, in words.
     pub summary: String,
-    /// What it costs: viewers who change readers.
+    /// The number of viewers who change readers by the plan.
     pub viewers_moved: u64,
-    /// What it leads to, in words.
+    /// The effect of the plan, in words.
     pub effect: String,
     /// Its steps, at most ten.
     pub steps: Vec<String>,
@@ -102,15 +102,15 @@ fn short_hash(text: &str) -> String {
 /// A plan that could be told.
 #[derive(Debug, Clone)]
 pub struct Draft {
-    /// What it does.
+    /// The changes that the plan makes.
     pub plan: Plan,
-    /// What it is made from.
+    /// The facts that the plan rests on.
     pub basis: Basis,
     /// What would be done and why.
     pub summary: String,
     /// Viewers who would change readers.
     pub viewers_moved: u64,
-    /// What it leads to.
+    /// The effect of the plan, in words.
     pub effect: String,
     /// Its steps.
     pub steps: Vec<String>,
@@ -119,9 +119,9 @@ pub struct Draft {
 /// A plan that waits.
 #[derive(Debug, Clone)]
 pub struct Waiting {
-    /// As it was told.
+    /// The plan as the status shows it.
     pub told: Proposal,
-    /// What it does.
+    /// The changes that the plan makes.
     pub plan: Plan,
     basis: Basis,
 }
@@ -131,7 +131,7 @@ pub struct Waiting {
 pub struct Settled {
     /// The plan that was approved, to be carried out now.
     pub approved: Option<Plan>,
-    /// What there is to tell.
+    /// The event to publish about the plan, if there is one.
     pub tale: Option<DecisionEvent>,
 }
 

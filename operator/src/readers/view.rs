@@ -52,7 +52,7 @@ impl Trouble {
     }
 }
 
-/// What is known of a reader.
+/// A reader as the managers report it.
 #[expect(clippy::struct_excessive_bools, reason = "independent things that managers say of a reader")]
 #[derive(Debug, Clone, Default)]
 pub struct Known {
@@ -66,7 +66,7 @@ pub struct Known {
     pub alive: bool,
     /// Every manager takes it for gone.
     pub gone: bool,
-    /// It says itself that it is leaving.
+    /// Whether the reader itself reports that it is leaving.
     pub leaving: bool,
     /// Its report is new, whatever it says.
     pub fresh: bool,
@@ -74,7 +74,7 @@ pub struct Known {
     pub reconnects: (u64, u64),
 }
 
-/// See the module.
+/// The readers and their load by the managers' answers that are recent enough.
 #[derive(Debug)]
 pub struct View<'a> {
     /// Why none of it can be acted on; `None` where it can.
@@ -113,7 +113,7 @@ impl<'a> View<'a> {
         view
     }
 
-    /// What is known of a reader.
+    /// A reader as the managers report it.
     pub fn reader(&self, name: &str) -> Option<&Known> {
         self.readers.get(name)
     }

@@ -75,7 +75,7 @@ enum Next {
     Never,
 }
 
-/// See the module.
+/// Looks after one `RankingCluster`: looks at its objects and managers, and changes what differs.
 pub struct Actor {
     world: Arc<OperatorContext>,
     office: Arc<Leadership>,
@@ -84,7 +84,7 @@ pub struct Actor {
     bell: Arc<Notify>,
     facts: OperatorFacts,
     claim: Claim,
-    /// Who else looks after it, where somebody does.
+    /// The holder of the claim, if another installation looks after the cluster.
     claimed_by: Option<String>,
     applier: Applier,
     shrinks: Shrinks,
@@ -248,13 +248,7 @@ impl Actor {
         }
         let (mounts, mounting) = self
             .mounts
-            .find_unstarted_pods(
-                (&world.client, &world.lanes),
-                &self.key.namespace,
-                &pods,
-                &deployments,
-                now_ms(),
-            )
+            .check_mounts((&world.client, &world.lanes), &self.key.namespace, &pods, &deployments, now_ms())
             .await;
         let status = self.write_report(&cluster, &found, outcome.as_ref(), mounts).await;
         self.found = Some(found);
@@ -320,7 +314,7 @@ impl Actor {
         self.claimed_by = by;
     }
 
-    /// Everything that can be known without asking anybody.
+    /// Collects the facts that the stores hold; sends no request.
     fn gather_findings(
         &mut self,
         cluster: &RankingCluster,

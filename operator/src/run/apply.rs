@@ -28,7 +28,7 @@ use crate::build::{Component, Kind, Object, names};
 
 /// The annotation with the hash of what an object was applied from.
 pub const APPLIED_HASH_ANNOTATION: &str = "liverank.dev/applied";
-/// How long a write may take.
+/// The time limit of a write.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 /// The first pause after a refused write, doubled by each that follows up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -38,7 +38,7 @@ const LONGEST_PAUSE: Duration = Duration::from_mins(5);
 const NAME_PAUSE: Duration = Duration::from_secs(15);
 /// A kind that hangs is tried this often: everything of that kind waits for one of them.
 const HUNG_PAUSE: Duration = Duration::from_mins(1);
-/// How long the writes of one look may take together.
+/// The time limit of all writes of one look together.
 const WRITES_TIMEOUT: Duration = Duration::from_secs(30);
 /// Longest text of a refusal that is shown.
 const MAX_TEXT_BYTES: usize = 500;
@@ -103,7 +103,7 @@ pub struct Applier {
     /// What the API server (or a webhook) makes of what we sent, where it is not what we sent: by the hash that was sent.
     /// As long as it stays so, sending it again would change nothing.
     settled: HashMap<Name, (String, Value)>,
-    /// What was looked at since [`Applier::begin_round`].
+    /// The objects that were looked at since [`Applier::begin_round`].
     touched: HashSet<Name>,
 }
 
@@ -151,7 +151,7 @@ impl Applier {
         waited.map(|(_, (_, since))| since.elapsed()).max()
     }
 
-    /// What is refused now.
+    /// The objects whose last write was refused, each with the reason.
     pub fn refusals(&self) -> Vec<Refused> {
         let mut all: Vec<_> = self.backoff.iter().collect();
         all.sort_by_key(|(name, _)| *name);
@@ -201,7 +201,7 @@ impl Applier {
         }
         if written {
             let about = self.describe_contested_field(&name, &path).await;
-            self.contests.repaired(&name, about, now);
+            self.contests.note_repair(&name, about, now);
         }
         let result = self.write_object(object, &hash, live).await;
         match result {
@@ -296,7 +296,7 @@ impl Applier {
         true
     }
 
-    /// Begins a look at everything.
+    /// Begins a round: a look at all objects.
     pub fn begin_round(&mut self) {
         self.touched.clear();
         self.ends = Instant::now() + WRITES_TIMEOUT;
@@ -331,7 +331,7 @@ impl Applier {
             return Some(format!("metadata.annotations.{APPLIED_HASH_ANNOTATION}"));
         }
         let body = live.to_value();
-        let path = difference(kind_name(object.kind), &object.body, &body)?;
+        let path = first_difference(kind_name(object.kind), &object.body, &body)?;
         let settled = self.settled.get(name).filter(|(sent, _)| sent == hash);
         if settled.is_some_and(|(_, usual)| *usual == body) {
             return None;
@@ -366,7 +366,7 @@ impl Applier {
         let written = self.send_patch(&api, &name, MANAGER, body).await?;
         let version = written.metadata.resource_version.clone().unwrap_or_default();
         let body = Live::from_watched(written).map(|live| live.to_value()).unwrap_or_default();
-        if let Some(path) = difference(kind_name(name.0), &object.body, &body) {
+        if let Some(path) = first_difference(kind_name(name.0), &object.body, &body) {
             tracing::debug!(cluster = %self.cluster, name = name.1, path, "the API server has its own way with this field");
             self.settled.insert(name, (hash.to_owned(), body));
         } else {
@@ -508,7 +508,7 @@ fn flatten_timeout<T>(result: Result<kube::Result<T>, tokio::time::error::Elapse
     result.unwrap_or_else(|late| Err(kube::Error::Service(Box::new(late))))
 }
 
-/// A condition's reason, and what was said.
+/// Returns the reason for a condition and the message of the error.
 fn classify_error(error: &kube::Error) -> (&'static str, String) {
     if let kube::Error::Service(error) = error
         && error.is::<tokio::time::error::Elapsed>()

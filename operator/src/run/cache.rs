@@ -40,7 +40,7 @@ pub struct Unreadable {
     pub generation: i64,
     /// `spec.operatorClass`, as far as that can be read.
     pub class: String,
-    /// What is wrong with it.
+    /// The reason why the resource cannot be read.
     pub why: String,
 }
 
@@ -430,7 +430,7 @@ mod tests {
         assert!(live(entry(MANAGER, "Apply")).owns_replicas);
         assert!(!live(entry(HANDOVER, "Apply")).owns_replicas);
         assert!(!live(entry(MANAGER, "Update")).owns_replicas);
-        let body = live(entry(MANAGER, "Apply")).body();
+        let body = live(entry(MANAGER, "Apply")).to_value();
         assert_eq!(
             (body["spec"]["replicas"].as_i64(), body["metadata"].get("managedFields")),
             (Some(3), None)

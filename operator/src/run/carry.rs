@@ -17,7 +17,7 @@ use crate::crd::{HttpWorkload, RankingCluster};
 use crate::readers::Step;
 use liverank_runtime::now_ms;
 
-/// What is carried out, and on what.
+/// Carries out one look: the desired objects and steps, and the objects that exist.
 pub struct Carry<'a> {
     /// What all actors share.
     pub world: &'a OperatorContext,
@@ -25,7 +25,7 @@ pub struct Carry<'a> {
     pub key: &'a Key,
     /// The resource, as it is in force.
     pub cluster: &'a RankingCluster,
-    /// What its objects say of the operator.
+    /// The facts about the operator that the cluster's objects contain.
     pub facts: &'a OperatorFacts,
     /// The builder's revision in force.
     pub revision: u32,
@@ -38,7 +38,7 @@ pub struct Carry<'a> {
 }
 
 impl Carry<'_> {
-    /// Writes what differs. Answers when something that waits for the clock is due: the next pod of a component that
+    /// Writes what differs. Returns when something that waits for the clock is due: the next pod of a component that
     /// becomes smaller.
     pub async fn carry_out(
         &self,
@@ -53,7 +53,7 @@ impl Carry<'_> {
         next
     }
 
-    /// The readers that are to be there after these steps.
+    /// Carries out the steps. Returns the readers that are to exist after them.
     async fn carry_out_steps(&self, steps: Vec<Step>, applier: &mut Applier) -> Vec<build::Reader> {
         let mut readers = steering::existing_readers(self.cluster.name(), self.deployments);
         for step in steps {
@@ -79,7 +79,7 @@ impl Carry<'_> {
         readers
     }
 
-    /// Makes all objects what they should be.
+    /// Applies all objects that differ from what they should be.
     async fn apply_all(
         &self,
         readers: &[build::Reader],
@@ -110,7 +110,7 @@ impl Carry<'_> {
         self.world.stores.get(&kind)?.get(self.key, name)
     }
 
-    /// Lets a component that holds clients lose one pod at a time. Answers when the next one may go.
+    /// Lets a component that holds clients lose one pod at a time. Returns when the next one may go.
     fn limit_scale_down(
         &self,
         object: &mut Object,
@@ -183,7 +183,7 @@ pub fn configs_in_use(deployments: &[Arc<Live>], pods: &[Arc<Pod>]) -> BTreeSet<
     of_pods.chain(of_deployments).collect()
 }
 
-/// The routes among a cluster's objects.
+/// Returns the routes among a cluster's objects.
 pub fn routes_of_cluster(world: &OperatorContext, key: &Key) -> Vec<Arc<Live>> {
     world.stores.get(&Kind::HttpRoute).map(|store| store.objects_of(key)).unwrap_or_default()
 }

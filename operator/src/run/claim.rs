@@ -33,20 +33,20 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 /// Whether this installation looks after the cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Hold {
-    /// It does.
+    /// This installation holds the claim.
     Held,
     /// Another one does.
     Others(String),
-    /// It cannot be found out.
+    /// The claim could not be read or written: the reason, in words.
     Unknown(String),
 }
 
-/// What is to be done about the Lease.
+/// The next action on the Lease.
 #[derive(Debug, PartialEq, Eq)]
 enum Act {
     /// The claim is ours, belongs to nobody, or was given up.
     Write,
-    /// It is somebody else's.
+    /// Another installation holds the claim: its name.
     Respect(String),
 }
 
@@ -85,7 +85,7 @@ impl Claim {
         }
     }
 
-    /// Takes or renews the claim where that is due.
+    /// Takes the claim, or renews it where that is due. Returns whether this installation holds it.
     pub async fn take_or_renew(&mut self) -> Hold {
         let age = |at: Instant| at.elapsed();
         if self.renewed.is_some_and(|at| age(at) < RENEW_EVERY) {
@@ -146,7 +146,7 @@ impl Claim {
         }
     }
 
-    /// The Lease as this installation writes it, guarded by the version of what was found.
+    /// Makes the Lease that this installation writes; the write is guarded by the version of the Lease that was found.
     fn lease_as_ours(&self, found: Option<Lease>, now: Timestamp) -> Lease {
         let before = found.unwrap_or_default();
         let spec = before.spec.unwrap_or_default();

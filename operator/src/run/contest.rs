@@ -23,7 +23,7 @@ const CALM_AFTER: Duration = Duration::from_mins(1);
 /// Foreign writers that are named.
 const MAX_WRITERS_NAMED: usize = 3;
 
-/// What is known of one object's repairs.
+/// The repairs that were made to one object.
 #[derive(Debug, Clone)]
 struct Contest {
     repairs: u32,
@@ -33,7 +33,7 @@ struct Contest {
 }
 
 impl Contest {
-    /// How long the next repair waits.
+    /// Returns how long the next repair has to wait.
     fn pause_before_repair(&self) -> Duration {
         match self.repairs.checked_sub(REPAIRS_AT_ONCE) {
             None => Duration::ZERO,
@@ -64,7 +64,7 @@ impl<N: Ord + Clone + std::hash::Hash> Contests<N> {
     /// Until when a repair of this object has to wait, where it has to.
     pub fn wait(&self, name: &N, now: Instant) -> Option<Instant> {
         let contest = self.0.get(name)?;
-        Some(contest.last + contest.pause()).filter(|until| now < *until)
+        Some(contest.last + contest.pause_before_repair()).filter(|until| now < *until)
     }
 
     /// Whether the next repair of it is worth a look at who made it necessary.
@@ -82,7 +82,7 @@ impl<N: Ord + Clone + std::hash::Hash> Contests<N> {
         contest.about = about;
     }
 
-    /// What is contested, in words that stay the same as long as it is.
+    /// Describes the contested fields, in words that stay the same as long as they are contested.
     pub fn describe_contested(&self, now: Instant) -> Vec<String> {
         let mut all: Vec<_> =
             self.0.iter().filter(|(_, it)| it.repairs > REPAIRS_AT_ONCE && !it.is_over(now)).collect();
@@ -92,7 +92,7 @@ impl<N: Ord + Clone + std::hash::Hash> Contests<N> {
 
     /// When a repair that waits is due, or a fight is over.
     pub fn next(&self, now: Instant) -> Option<Instant> {
-        let times = self.0.values().flat_map(|it| [it.last + it.pause(), it.over_at()]);
+        let times = self.0.values().flat_map(|it| [it.last + it.pause_before_repair(), it.over_at()]);
         times.filter(|at| *at > now).min()
     }
 }
@@ -162,20 +162,20 @@ mod tests {
     fn a_hand_is_answered_at_once_and_a_fight_is_told_and_over() {
         let (mut contests, start) = (Contests::default(), Instant::now());
         let at = |seconds| start + Duration::from_secs(seconds);
-        for _ in 0..PATIENCE {
+        for _ in 0..REPAIRS_AT_ONCE {
             assert_eq!(contests.wait(&"d", start), None);
-            contests.repaired(&"d", "Deployment d: spec.replicas".into(), start);
+            contests.note_repair(&"d", "Deployment d: spec.replicas".into(), start);
             assert!(contests.describe_contested(start).is_empty());
         }
         assert_eq!(contests.wait(&"d", start), Some(at(1)));
         assert_eq!(contests.wait(&"other", start), None, "each object for itself");
-        contests.repaired(&"d", "Deployment d: spec.replicas".into(), at(1));
+        contests.note_repair(&"d", "Deployment d: spec.replicas".into(), at(1));
         assert_eq!(contests.describe_contested(at(1)), ["Deployment d: spec.replicas"]);
         assert_eq!(contests.wait(&"d", at(1)), Some(at(3)));
         // Nobody changes it any more.
         assert!(!contests.describe_contested(at(60)).is_empty());
         assert!(contests.describe_contested(at(66)).is_empty());
-        contests.repaired(&"d", "again".into(), at(100));
+        contests.note_repair(&"d", "again".into(), at(100));
         assert_eq!(contests.wait(&"d", at(100)), None, "what is over is forgotten");
     }
 
@@ -187,7 +187,7 @@ mod tests {
             let (mut now, mut repairs) = (start, 0);
             while now < start + Duration::from_hours(1) {
                 if contests.wait(&0, now).is_none() {
-                    contests.repaired(&0, "about".into(), now);
+                    contests.note_repair(&0, "about".into(), now);
                     repairs += 1;
                 }
                 if repairs > REPAIRS_AT_ONCE {

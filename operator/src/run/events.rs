@@ -14,7 +14,7 @@ use super::metrics::OperatorMetrics;
 use crate::crd::RankingClusterStatus;
 use crate::readers::Decision;
 
-/// Who says so.
+/// The name of the controller in the events that it publishes.
 const CONTROLLER: &str = "liverank-operator";
 /// The API server takes notes of at most 1,024 bytes.
 const MAX_NOTE_BYTES: usize = 1_024;
@@ -33,7 +33,7 @@ pub struct Announcer {
     metrics: OperatorMetrics,
 }
 
-/// What is to be published.
+/// An event to publish about an object.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct News {
     warning: bool,
@@ -49,7 +49,7 @@ impl Announcer {
         Self { recorder: Recorder::new(client, reporter), places, metrics }
     }
 
-    /// Publishes one, some time. One that gets lost is not missed: status says the same.
+    /// Publishes an event in the background. A lost event does no harm: the status says the same.
     pub fn publish(&self, about: &ObjectReference, news: &News) {
         let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
             self.metrics.count_failure("event");
@@ -79,7 +79,7 @@ fn to_event(news: &News) -> Event {
     }
 }
 
-/// Something that is not as it should be, outside of decisions and conditions.
+/// Makes a warning that belongs to no decision and no condition.
 pub fn warning_news(reason: &str, note: &str) -> News {
     News { warning: true, reason: reason.to_owned(), note: shorten(note.to_owned()) }
 }

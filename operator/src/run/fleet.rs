@@ -20,7 +20,7 @@ const CHECK_FILLED_EVERY: Duration = Duration::from_millis(50);
 /// An actor that broke begins anew after this long: what broke it is likely still there, and others must not suffer.
 const RESTART_ACTOR_AFTER: Duration = Duration::from_secs(30);
 
-/// Looks after all clusters until the time in office is over.
+/// Runs an actor for each cluster until this process no longer leads.
 pub async fn run_actors(world: Arc<OperatorContext>, office: Arc<Leadership>) -> anyhow::Result<()> {
     let mut fleet = Fleet {
         world: Arc::clone(&world),
@@ -80,7 +80,7 @@ struct Fleet {
 }
 
 impl Fleet {
-    /// Begins the actors that are missing. Those too many end by themselves.
+    /// Starts the actors of clusters that have none. Actors of deleted clusters end by themselves.
     fn start_missing_actors(&mut self) {
         let running: HashSet<Key> = self.keys.values().cloned().collect();
         let mut unreadable = HashMap::new();
@@ -111,7 +111,7 @@ impl Fleet {
         }
         let (world, key, found) = (Arc::clone(&self.world), key.clone(), found.clone());
         self.telling.spawn(confined(async move {
-            Box::pin(unreadable::report_unreadable(&world, &key, &found)).await
+            Box::pin(unreadable::report_unreadable(&world, &key, &found)).await;
         }));
     }
 

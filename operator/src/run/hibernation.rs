@@ -31,7 +31,7 @@ pub fn may_go(component: Component, awake: &BTreeSet<Component>) -> bool {
     !awake.iter().any(|other| *other > component && needs(other))
 }
 
-/// The numbers of pods that components are to have now, on the way to zero and back.
+/// Sets the numbers of pods that components are to have now, on the way to zero and back.
 pub fn set_replicas(
     objects: &mut [Object],
     cluster: &RankingCluster,

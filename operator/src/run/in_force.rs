@@ -8,7 +8,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use crate::crd::{Held, RankingCluster, RankingClusterStatus, RebalanceMode, ScaleIn, ScalingMode};
 use crate::maintenance;
 
-/// The resource with the values that are in force: `restartAt` once that moment has come, the number of readers that
+/// Returns the resource with the values that are in force: `restartAt` once that moment has come, the number of readers that
 /// there were in `Auto` until somebody says another one, and nothing that waits for a maintenance window.
 pub fn resource_in_force(cluster: &RankingCluster, now: Timestamp) -> RankingCluster {
     let mut cluster = cluster.clone();

@@ -18,7 +18,7 @@ const MAX_YOUNG_REQUESTS: usize = 16;
 /// A request that takes longer is not waiting for us. Ten times what a write takes on a busy API server.
 const YOUNG_FOR: Duration = Duration::from_millis(250);
 
-/// See the module. Clones share the places.
+/// Limits the young requests to the API server. Clones share the places.
 #[derive(Clone)]
 pub struct Lanes {
     places: Arc<Semaphore>,
@@ -98,7 +98,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn who_gives_up_waiting_is_not_counted_any_more() {
         let lanes = Lanes::new(OperatorMetrics::new(&Metrics::default()));
-        let all = futures::future::join_all((0..PLACES).map(|_| lanes.run(std::future::pending::<()>())));
+        let all = futures::future::join_all(
+            (0..MAX_YOUNG_REQUESTS).map(|_| lanes.run(std::future::pending::<()>())),
+        );
         let waits = tokio::time::timeout(Duration::from_millis(50), lanes.run(sleep(Duration::ZERO)));
         tokio::select! {
             biased;

@@ -8,13 +8,13 @@ use tokio_util::sync::CancellationToken;
 pub struct Leadership {
     /// What fences its orders.
     pub held: Held,
-    /// Who holds it.
+    /// The name of the process that holds the Lease.
     pub identity: String,
     /// What reads and writes the Lease.
     pub candidate: Candidate,
     /// Cancelled when it is over.
     pub over: CancellationToken,
-    /// What is counted.
+    /// The operator's metrics.
     pub metrics: OperatorMetrics,
 }
 

@@ -30,7 +30,7 @@ pub const RENEW_WITHIN: Duration = Duration::from_secs(10);
 const STOP_WITHIN: Duration = Duration::from_secs(4);
 /// How long one request may take: two fit between two renewals.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
-/// After a request that failed.
+/// The pause after a request that failed.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// The longest duration believed of another holder's Lease: a slip of the hand must not stop everything for a day.
 const MAX_FOREIGN_DURATION: Duration = Duration::from_mins(1);
@@ -46,7 +46,7 @@ pub struct Held {
     pub transitions: i32,
 }
 
-/// What is to be done about the Lease.
+/// The next action on the Lease.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Act {
     Create,
@@ -114,7 +114,7 @@ fn renew_lease(mut lease: Lease, now: Timestamp) -> Lease {
     lease
 }
 
-/// Free at once for the next; the transitions stay.
+/// Makes the Lease free at once for the next holder; the count of transitions stays.
 fn release_lease(mut lease: Lease, now: Timestamp) -> Lease {
     let spec = lease.spec.get_or_insert_default();
     spec.holder_identity = None;
@@ -221,7 +221,7 @@ impl Candidate {
         }
     }
 
-    /// Looks, then watches until the Lease can be taken, and takes it.
+    /// Reads the Lease, watches it until it can be taken, and takes it.
     async fn wait_and_take_lease(&self, sight: &mut ClusterView) -> anyhow::Result<(Lease, Instant)> {
         let found =
             timeout(REQUEST_TIMEOUT, self.api.get_opt(&self.name)).await.context("no answer in time")??;
@@ -288,7 +288,7 @@ impl Candidate {
         Ok(())
     }
 
-    /// Renews until that fails, or `lost` is cancelled.
+    /// Renews the Lease until that fails or `lost` is cancelled. Returns the last Lease and why it was lost.
     async fn keep_renewing(
         &self,
         mut lease: Lease,

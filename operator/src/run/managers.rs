@@ -44,7 +44,7 @@ pub enum Refusal {
     /// Another planner is in office, or none of this term ever was.
     #[error("the term is over: {0}")]
     Term(String),
-    /// It understood, and will not.
+    /// The manager understood the request and refuses it.
     #[error("{status}: {detail}")]
     Refused {
         /// 4xx.
@@ -126,7 +126,7 @@ impl Managers {
         self.trusted.as_ref().map_or(&self.peers, |(_, peers)| peers)
     }
 
-    /// A request with a token that this cluster's managers take, and nobody else does.
+    /// Adds a token to the request that only this cluster's managers accept.
     async fn with_token(&self, request: RequestBuilder) -> Result<RequestBuilder, Refusal> {
         let audience = names::audience(&self.cluster.name, &self.cluster.namespace);
         let token = self.tokens.for_audience(&audience).await;
@@ -167,7 +167,7 @@ impl Managers {
             .await
     }
 
-    /// Closes readers, or opens them again.
+    /// Sends cordons to a manager: it closes readers, or opens them again.
     pub async fn send_cordons(
         &self,
         manager: &Url,
@@ -191,7 +191,7 @@ impl Managers {
             .map(drop)
     }
 
-    /// Viewers connected, as the reader itself says.
+    /// Asks a reader for the number of its connected viewers.
     pub async fn fetch_viewers(&self, reader: &str) -> Result<u64, Refusal> {
         #[derive(Deserialize)]
         #[serde(rename_all = "camelCase")]

@@ -119,7 +119,7 @@ impl OperatorMetrics {
         all
     }
 
-    /// Counts what went wrong.
+    /// Counts a failure, by its reason.
     pub fn count_failure(&self, reason: &'static str) {
         self.errors.get_or_create(&Failure { reason }).inc();
     }
@@ -129,7 +129,7 @@ impl OperatorMetrics {
         self.writes.get_or_create(&Write { kind, verb }).inc();
     }
 
-    /// A watch made progress.
+    /// Notes that a watch made progress.
     pub fn note_progress(&self, kind: &'static str) {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         self.watch_progress.get_or_create(&Watch { kind }).set(now.as_secs() as i64);

@@ -31,8 +31,8 @@ const MAX_EVENTS_READ: u32 = 5;
 pub struct Mounts(HashMap<Box<str>, (Instant, Option<String>)>);
 
 impl Mounts {
-    /// What keeps pods from starting, and when to look again where some do not start yet.
-    pub async fn find_unstarted_pods(
+    /// Finds out what keeps pods from starting. Also returns when to look again, if some do not start yet.
+    pub async fn check_mounts(
         &mut self,
         api: (&Client, &Lanes),
         namespace: &str,
@@ -66,7 +66,7 @@ impl Mounts {
     }
 }
 
-/// The oldest pod of each component that does not start, and how many do not.
+/// Returns for each component the oldest pod that does not start, and how many do not.
 fn oldest_waiting_pods(pods: &[Arc<Pod>]) -> BTreeMap<&str, (&Pod, usize)> {
     let mut waiting: BTreeMap<&str, (&Pod, usize)> = BTreeMap::new();
     for pod in pods.iter().filter(|pod| pod.starting && !pod.terminating) {
@@ -166,20 +166,20 @@ mod tests {
             pod("old", "2026-01-01T00:00:00Z", "ContainerCreating"),
         ];
         let (troubles, next) =
-            mounts.find_unstarted_pods((&client, &lanes), "tv", &pods, &[deployment()], NOW).await;
+            mounts.check_mounts((&client, &lanes), "tv", &pods, &[deployment()], NOW).await;
         assert_eq!(troubles[0].reason, "SecretMissing");
         assert_eq!(troubles[0].message, format!("2 reader pods: Secret users: {SAID}"));
         assert!(next.is_some(), "nothing tells that it was found, so it is looked at again");
         // It runs.
         let pods = [pod("old", "2026-01-01T00:00:00Z", "Completed")];
         assert_eq!(
-            mounts.find_unstarted_pods((&client, &lanes), "tv", &pods, &[deployment()], NOW).await,
+            mounts.check_mounts((&client, &lanes), "tv", &pods, &[deployment()], NOW).await,
             (Vec::new(), None)
         );
         // It may still come by itself.
         let pods = [pod("old", "2026-01-01T00:00:09Z", "ContainerCreating")];
         let (troubles, next) =
-            mounts.find_unstarted_pods((&client, &lanes), "tv", &pods, &[deployment()], NOW).await;
+            mounts.check_mounts((&client, &lanes), "tv", &pods, &[deployment()], NOW).await;
         assert!(troubles.is_empty() && next.is_some());
     }
 }

@@ -28,7 +28,7 @@ impl Progress {
         all.insert((kind, namespace.into()), Instant::now());
     }
 
-    /// The watches that have stood still for `limit`.
+    /// Returns the watches that have made no progress for `limit`.
     fn stalled_watches(&self, now: Instant, limit: Duration) -> Vec<String> {
         let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let still = all.iter().filter(|(_, at)| now.saturating_duration_since(**at) >= limit);

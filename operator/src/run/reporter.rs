@@ -16,14 +16,14 @@ use crate::crd::{LastDecision, PastDecision, RankingCluster, RankingClusterStatu
 use crate::readers::{Action, Decision, Numbers};
 use crate::status::{self, Report, differs, is_news};
 
-/// Numbers of viewers are written no more often.
+/// The least time between two writes of the status that only change numbers.
 pub const NUMBERS_INTERVAL: Duration = Duration::from_secs(15);
-/// After a write that failed.
+/// The pause after a write that failed.
 const RETRY_AFTER: Duration = Duration::from_secs(2);
 /// How long a write may take.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// See the module.
+/// Writes the status of one cluster.
 pub struct Reporter {
     api: Api<RankingCluster>,
     lanes: Lanes,
@@ -74,17 +74,17 @@ impl Reporter {
         self.history.drain(..surplus);
     }
 
-    /// The last decisions, the latest last.
+    /// Returns the last decisions, the latest last.
     pub fn history(&self) -> Vec<PastDecision> {
         self.history.clone()
     }
 
-    /// The last decision of this leader.
+    /// Returns the last decision of this leader.
     pub fn last_decision(&self) -> Option<Decision> {
         self.decision.clone()
     }
 
-    /// Writes the status, where that is due. Answers what turned, and when something waits to be written.
+    /// Writes the status, where that is due. Returns what turned, and when something waits to be written.
     pub async fn write_status(&mut self, report: &Report<'_>) -> (Vec<News>, Option<Instant>) {
         let known = self.written.as_ref().map(|(status, _)| status).or(report.cluster.status.as_ref());
         let none = RankingClusterStatus::default();

@@ -12,7 +12,7 @@ use crate::build::{Component, Kind, Object, names};
 /// How a component stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct State {
-    /// Which.
+    /// The component.
     pub component: Component,
     /// Pods wanted.
     pub desired: i32,
@@ -28,7 +28,7 @@ pub struct State {
     pub failed: Option<(&'static str, String)>,
 }
 
-/// How all components stand, in the order of roll-out.
+/// Returns the roll-out state of every component, in the order of roll-out.
 pub fn component_states(objects: &[Object], live: &[std::sync::Arc<Live>]) -> Vec<State> {
     let deployments = objects.iter().filter(|it| it.kind == Kind::Deployment);
     let mut states: Vec<State> = Vec::new();
@@ -44,7 +44,7 @@ pub fn component_states(objects: &[Object], live: &[std::sync::Arc<Live>]) -> Ve
     states
 }
 
-/// Readers are several Deployments of one component.
+/// Adds one reader's state to the state of the component: readers are several Deployments of one component.
 fn add_reader_state(all: &mut State, one: State) {
     all.desired += one.desired;
     all.ready += one.ready;
@@ -80,7 +80,7 @@ fn state_of(component: Component, object: &Object, live: Option<&Live>) -> State
     State { desired, ready: count("readyReplicas"), updated, rolled: complete, available, failed, ..nothing }
 }
 
-/// Why a Deployment does not get on, as its controller says.
+/// Returns why a Deployment makes no progress, as its controller reports it.
 fn rollout_failure(status: &Value) -> Option<(&'static str, String)> {
     if let Some(refused) = condition_message(status, "ReplicaFailure", "True") {
         let reason = if refused.contains("exceeded quota") { "QuotaExceeded" } else { "PodsRefused" };
@@ -89,7 +89,7 @@ fn rollout_failure(status: &Value) -> Option<(&'static str, String)> {
     condition_message(status, "Progressing", "False").map(|said| ("RolloutFailed", said))
 }
 
-/// The message of a condition, where it has this status.
+/// Returns the message of a condition, if the condition has the status `wanted`.
 fn condition_message(status: &Value, kind: &str, wanted: &str) -> Option<String> {
     let mut conditions = status["conditions"].as_array()?.iter();
     let found = conditions.find(|it| it["type"] == kind && it["status"] == wanted)?;

@@ -86,12 +86,12 @@ impl Steering {
         }
     }
 
-    /// What managers did not do.
+    /// Returns the problem with the managers, if there is one.
     pub fn manager_trouble(&self) -> Option<&str> {
         self.trouble.as_deref()
     }
 
-    /// Asks managers and readers, and says what is to be done.
+    /// Asks managers and readers for their state, and decides what is to be done.
     pub async fn ask_and_decide(&mut self, facts: &Facts<'_>) -> Outcome {
         self.managers.set_tls(facts.cluster.spec.tls.as_ref());
         self.fetch_loads(facts.pods).await;
@@ -215,7 +215,7 @@ impl Steering {
         self.note_order_result(result).await;
     }
 
-    /// Orders moves.
+    /// Sends orders for moves to a manager.
     pub async fn send_moves(&mut self, mut moves: Vec<MoveRequest>) {
         let (Some(manager), Some(term)) = (self.answering.clone(), self.term) else { return };
         moves.truncate(MAX_MOVES);
@@ -289,7 +289,7 @@ impl Steering {
 /// Names of plans are short, and few wait: what else stands there is not looked at.
 const MAX_APPROVED: usize = 8;
 
-/// The plans that somebody approves, by the resource's annotation.
+/// Returns the names of the plans that the resource's annotation approves.
 fn approved_plans(cluster: &RankingCluster) -> BTreeSet<String> {
     let said = cluster.metadata.annotations.as_ref().and_then(|all| all.get(names::APPROVE));
     let ids = said.map(String::as_str).unwrap_or_default().split(',').map(str::trim);
@@ -332,7 +332,7 @@ pub fn lost_readers(deployments: &[Arc<Live>], pods: &[Arc<Pod>]) -> BTreeSet<St
         .collect()
 }
 
-/// A drain as the builder writes it.
+/// Converts a drain to the builder's form.
 pub fn drain_to_build(drain: &Drain) -> build::Drain {
     let since = drain.since.and_then(|at| Timestamp::from_millisecond(at).ok());
     build::Drain {

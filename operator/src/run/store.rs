@@ -27,9 +27,9 @@ impl std::fmt::Display for Key {
     }
 }
 
-/// An object as it is kept.
+/// An object of Kubernetes in the form that a store caches: without the fields that nobody reads.
 pub trait CachedObject: Send + Sync + 'static {
-    /// The cluster it belongs to, in whose namespace it lives.
+    /// The key of the cluster that the object belongs to; the object is in the cluster's namespace.
     fn cluster_key(&self) -> &Key;
     /// Its own name.
     fn name(&self) -> &str;
@@ -79,7 +79,7 @@ impl<T: CachedObject> Store<T> {
         version.parse::<u64>().map_or(true, |version| seen >= version)
     }
 
-    /// A cluster's objects, by name.
+    /// Returns a cluster's objects, in the order of their names.
     pub fn objects_of(&self, cluster: &Key) -> Vec<Arc<T>> {
         let state = self.read_state();
         let from = (cluster.clone(), Box::from(""));
@@ -96,7 +96,7 @@ impl<T: CachedObject> Store<T> {
         self.read_state().objects.get(&(cluster.clone(), Box::from(name))).map(Arc::clone)
     }
 
-    /// The clusters that objects are of.
+    /// Returns the clusters that have objects here.
     pub fn clusters(&self) -> Vec<Key> {
         let state = self.read_state();
         let mut keys: Vec<Key> = state.objects.keys().map(|(key, _)| key.clone()).collect();
@@ -114,7 +114,7 @@ impl<T: CachedObject> Store<T> {
         self.len() == 0
     }
 
-    /// Takes in an object that was added or changed. Answers the clusters that this concerns.
+    /// Takes in an object that was added or changed. Returns the clusters that this concerns.
     pub(super) fn insert_seen(&self, part: &str, object: T, version: &str) -> Vec<Key> {
         let mut state = self.write_state();
         state.raise_version(part, version);
@@ -126,19 +126,19 @@ impl<T: CachedObject> Store<T> {
         concerned
     }
 
-    /// Forgets a deleted object. Answers the clusters that this concerns.
+    /// Forgets a deleted object. Returns the clusters that this concerns.
     pub(super) fn remove(&self, part: &str, (namespace, name): (&str, &str), version: &str) -> Vec<Key> {
         let mut state = self.write_state();
         state.raise_version(part, version);
         state.remove_object(&Arc::from(namespace), name)
     }
 
-    /// Notes how far the watch is, where nothing changed.
+    /// Notes the latest resource version of a watch in which nothing changed.
     pub(super) fn note_version(&self, part: &str, version: &str) {
         self.write_state().raise_version(part, version);
     }
 
-    /// Holds exactly `objects` of a part from now on. Answers all clusters that had or have some.
+    /// Holds exactly `objects` of a part from now on. Returns all clusters that had or have some.
     pub(super) fn replace_part(&self, part: &str, objects: Vec<T>, version: &str) -> Vec<Key> {
         let mut state = self.write_state();
         let is_of_part = |namespace: &str| part.is_empty() || part == namespace;
@@ -187,7 +187,7 @@ impl<T: CachedObject> State<T> {
     }
 }
 
-/// Whom to wake for which cluster.
+/// The wakers of the actors, by cluster.
 #[derive(Default)]
 pub struct Wakers {
     actors: Mutex<HashMap<Key, Arc<Notify>>>,

@@ -23,7 +23,7 @@ pub fn first_difference(kind: &str, wanted: &Value, live: &Value) -> Option<Stri
     })
 }
 
-/// The path backwards.
+/// Compares as [`first_difference`] does; returns the parts of the path from the last to the first.
 fn compare_reversed(kind: &str, field: &str, wanted: &Value, live: &Value) -> Option<Vec<String>> {
     let inside = |name: String, found: Option<Vec<String>>| {
         found.map(|mut path| {

@@ -16,13 +16,13 @@ use tokio::time::timeout;
 
 /// How long a token is good, in seconds: the least that the API server gives.
 const TOKEN_SECONDS: i64 = 600;
-/// It is made anew when a fifth of that is left.
+/// A token is renewed after this time, when a fifth of its life is left.
 const RENEW_AFTER: Duration = Duration::from_mins(8);
 /// How long the API server may take.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often the keys are asked for: an API server announces a new key before it signs with it.
 const FETCH_KEYS_EVERY: Duration = Duration::from_mins(5);
-/// The same while they are not known.
+/// How long to wait before the keys are asked for again, as long as none are known.
 const RETRY_KEYS_AFTER: Duration = Duration::from_secs(1);
 /// The largest set of keys.
 const MAX_KEYS_BYTES: usize = 256 * 1024;
@@ -90,7 +90,7 @@ impl OperatorTokens {
 pub struct PublicKeys(RwLock<Arc<str>>);
 
 impl PublicKeys {
-    /// The set of keys, with its issuer; empty until it was heard.
+    /// Returns the set of public keys with its issuer, as JSON; empty until it was fetched.
     pub fn known_keys(&self) -> Arc<str> {
         Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
     }
@@ -101,7 +101,7 @@ impl PublicKeys {
         Self(RwLock::new(keys.into()))
     }
 
-    /// Keeps them up to date. Never returns.
+    /// Keeps the keys up to date. Never returns.
     pub async fn keep_fetching(&self, client: Client) {
         let mut failing = false;
         loop {
@@ -138,7 +138,7 @@ async fn fetch_keys(client: &Client) -> anyhow::Result<String> {
     join_keys_and_issuer(&set, &about)
 }
 
-/// The keys and their issuer, in one text that is the same for the same keys.
+/// Joins the keys and their issuer in one text, which is the same for the same keys.
 fn join_keys_and_issuer(set: &Value, about: &Value) -> anyhow::Result<String> {
     let issuer = about["issuer"].as_str().context("the API server names no issuer")?;
     let keys =

@@ -20,12 +20,12 @@ use crate::crd::RankingCluster;
 const REASON: &str = "Unreadable";
 /// How long a write may take.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
-/// After a write that failed.
+/// The pause after a write that failed.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
 /// Writes that are tried: whoever may not write a status is told of by the log.
 const MAX_WRITE_TRIES: u32 = 5;
 
-/// Says it in the resource's status, and as an event.
+/// Reports an unreadable resource in its status and as an event.
 pub async fn report_unreadable(world: &OperatorContext, key: &Key, unreadable: &Unreadable) {
     let why = message(unreadable);
     tracing::warn!(cluster = %key, why, "a RankingCluster cannot be read");
@@ -33,7 +33,7 @@ pub async fn report_unreadable(world: &OperatorContext, key: &Key, unreadable: &
     let api: Api<RankingCluster> = Api::namespaced(world.client.clone(), &key.namespace);
     let parameters = PatchParams::apply(MANAGER);
     let body = Patch::Merge(status_patch(unreadable, Timestamp::now()));
-    for _ in 0..TRIES {
+    for _ in 0..MAX_WRITE_TRIES {
         // What is written is not read back: it is as unreadable as before.
         let written = api.patch_status(&key.name, &parameters, &body);
         let written = world.lanes.run(timeout(WRITE_TIMEOUT, written)).await;

@@ -43,30 +43,30 @@ const LONGEST_PAUSE_OPTIONAL: Duration = Duration::from_mins(5);
 pub struct Watcher<K, T: CachedObject> {
     /// Its kind, for logs and metrics.
     pub kind: &'static str,
-    /// Where it looks.
+    /// The API that is watched.
     pub api: Api<K>,
     /// The namespace that it looks at; empty: all of them.
     pub namespace: Box<str>,
-    /// What it selects; empty: everything.
+    /// The label selector of the watch; empty: it selects everything.
     pub labels: String,
-    /// What is kept of an object.
+    /// Makes the cached form of an object; `None`: the object is not cached.
     pub keep: fn(K) -> Option<T>,
-    /// Where it is kept.
+    /// The store that the watch fills.
     pub store: Arc<Store<T>>,
     /// Whether this Kubernetes may lack the kind: then its watch tells nobody that it stands still, and waits for the kind
     /// to be installed.
     pub optional: bool,
-    /// Who is woken.
+    /// The actors to wake when an object changes.
     pub wake: Wake,
     /// What everybody sees of it.
     pub progress: Arc<Progress>,
-    /// What it counts.
+    /// The operator's metrics.
     pub metrics: OperatorMetrics,
     /// Whether it has said that it is broken.
     pub failing: AtomicBool,
 }
 
-/// Who is woken by changes.
+/// Wakes the actors whose objects changed.
 #[derive(Clone)]
 pub struct Wake {
     /// By which bells.
@@ -165,7 +165,7 @@ where
         }
     }
 
-    /// Reads everything, and answers with the version to watch from.
+    /// Lists all objects, and returns the version to watch from.
     async fn list_all(&self) -> Result<String, Broken> {
         let mut kept = Vec::new();
         let mut parameters = ListParams::default().labels(&self.labels).limit(PAGE_OBJECTS);

@@ -14,7 +14,7 @@ use tokio::sync::mpsc::{self, error::TrySendError};
 use crate::metrics::CommentMetrics;
 use crate::recent::Recent;
 
-/// Videos waiting to be registered: what a manager takes in a second or two.
+/// The greatest number of videos that wait to be registered: what a manager takes in a second or two.
 const MAX_WAITING: usize = 1_024;
 /// Videos remembered as registered: the working set of one comment service, at 100 bytes or so each.
 const MAX_REMEMBERED: usize = 20_000;

@@ -28,7 +28,7 @@ impl Tally {
         }
     }
 
-    /// What is reported of it.
+    /// The report to the statistics service.
     pub fn report(&self, instance: &str) -> CommentReport {
         let busiest = busiest_videos(&self.by_video);
         let names = || busiest.iter().map(|(video, _)| video.as_str().to_owned());

@@ -78,7 +78,7 @@ impl LagMetrics {
         self.projection.get_or_create(&label).set(lag.projection as i64);
     }
 
-    /// Whoever owns the partition now tells of it.
+    /// Forgets the lag of a partition that another consumer owns now.
     fn forget(&self, partition: u32) {
         let label = OfPartition { partition };
         self.records.remove(&label);

@@ -45,7 +45,7 @@ pub struct CommittedBatch {
 }
 
 impl CommittedBatch {
-    /// Makes one of this and the `next`, unless something lies between them.
+    /// Merges `next` into this batch. Returns `next` as the error if records lie between the two.
     fn join(&mut self, next: Self) -> Result<(), Box<Self>> {
         let follows = |span: &OffsetRange| {
             let before = self.spans.iter().find(|before| before.partition == span.partition);
@@ -105,7 +105,7 @@ impl ProjectionQueue {
         self.owned.subscribe()
     }
 
-    /// Says which partitions are ours: all of them are looked at then. Answers whether they are others than before.
+    /// Says which partitions are ours: all of them are looked at then. Returns whether they are others than before.
     pub fn owned(&self, partitions: Vec<u32>) -> bool {
         let before = self.owned.send_replace(partitions);
         before != *self.owned.borrow()

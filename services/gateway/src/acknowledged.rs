@@ -145,7 +145,7 @@ mod tests {
     #[test]
     fn no_more_are_remembered_than_the_bound() {
         let known = ClaimedEventIds::default();
-        for n in 0..REMEMBERED + 100 {
+        for n in 0..MAX_REMEMBERED + 100 {
             assert!(take(&known, &event(&json!({"event_id": format!("e{n}")}))));
         }
         let events = known.lock_events();

@@ -35,7 +35,7 @@ enum Format {
     Lines,
 }
 
-/// What became of one item.
+/// The outcome of one item of a batch.
 #[derive(Debug, Serialize)]
 struct Outcome {
     status: u16,

@@ -97,7 +97,7 @@ struct FailureLabels {
     reason: CanaryFailure,
 }
 
-/// What it measures.
+/// The metrics of the canary.
 pub(crate) struct CanaryMetrics {
     seconds: Family<WayLabels, Histogram, fn() -> Histogram>,
     failures: Family<FailureLabels, Counter>,

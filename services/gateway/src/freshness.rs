@@ -27,7 +27,7 @@ const LEAST_PAUSE: Duration = Duration::from_millis(5);
 /// Samples that are remembered, for people to look at.
 const MAX_SAMPLES: usize = 30;
 
-/// See the module.
+/// Measures how long an interaction takes until the boards have it.
 pub(crate) struct Freshness {
     wanted: AtomicBool,
     taken: Mutex<Option<(RecordPosition, Instant)>>,
@@ -88,7 +88,7 @@ impl Freshness {
     }
 }
 
-/// Measures for as long as the gateway lives.
+/// Measures again and again. Never returns.
 pub(crate) async fn measure_forever(gateway: Arc<Gateway>) {
     let freshness = &gateway.metrics.freshness;
     loop {

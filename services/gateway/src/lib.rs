@@ -182,7 +182,7 @@ pub(crate) struct Gateway {
     pub(crate) reports: Arc<Semaphore>,
     pub(crate) streams: Streams,
     /// What was sent under which `event_id`.
-    pub(crate) acknowledged: Acknowledged,
+    pub(crate) acknowledged: ClaimedEventIds,
     /// What one caller may do.
     pub(crate) limits: Limits,
     /// How many new videos one caller may bring.
@@ -233,7 +233,7 @@ impl Gateway {
                 shell,
                 metrics.streams.clone(),
             ),
-            acknowledged: Acknowledged::default(),
+            acknowledged: ClaimedEventIds::default(),
             limits: Limits::new(&config.limits),
             new_videos: NewVideos::new(config.limits.new_videos_per_caller),
             restrictions: moderation::restrictions::Restrictions::new(config.max_restrictions),

@@ -60,7 +60,7 @@ pub(crate) struct Limits {
     start: Instant,
 }
 
-/// Who is counted.
+/// The sender whose events are counted: a user or an address.
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Sender {
     /// The user that a token is for.

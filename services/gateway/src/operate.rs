@@ -45,7 +45,7 @@ const ANSWER_FRESH_FOR: Duration = Duration::from_secs(1);
 /// Questions to the planner a second, and at once: each takes a processor of a manager for a while.
 const PLANNER_QUOTA: Quota = Quota::new(4, 8);
 
-/// What is kept between two answers.
+/// The state of `GET /operate` that is kept between two answers.
 pub(crate) struct Operate {
     last: Mutex<(Option<(Instant, Bytes)>, Memory)>,
     questions: std::sync::Mutex<Buckets<()>>,

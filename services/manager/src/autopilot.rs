@@ -76,9 +76,9 @@ pub struct Chosen {
     pub videoid: String,
     /// `move`, `split`, `join`, …
     pub kind: &'static str,
-    /// Who serves it, with millionths of its viewers.
+    /// The readers that serve the video, each with its part of the viewers in millionths.
     pub from: Vec<Share>,
-    /// Who is to.
+    /// The readers that are to serve the video.
     pub to: Vec<Share>,
     /// Viewers that move.
     pub viewers: u64,
@@ -88,7 +88,7 @@ pub struct Chosen {
     pub outcome: String,
 }
 
-/// Who plans, as far as this manager saw.
+/// The planner that this manager last saw, and since when its beat has stood still.
 struct Watched {
     /// The term in force, and since when its beat stands still.
     term: Option<(Term, Instant)>,
@@ -139,7 +139,7 @@ pub async fn run(manager: Arc<Manager>) {
     }
 }
 
-/// Holds on to the term, or takes office where nobody is in it. Answers the term under which this manager plans.
+/// Holds on to the term, or takes office where nobody is in it. Returns the term under which this manager plans.
 async fn keep_or_take_term(
     manager: &Manager,
     holder: &str,

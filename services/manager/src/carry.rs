@@ -55,7 +55,7 @@ pub async fn run(manager: Arc<Manager>) {
     }
 }
 
-/// Begins what has room, and answers what is to be done now.
+/// Begins moves that there is room for, and returns the steps that are due now.
 fn due_steps(manager: &Manager) -> Vec<Step> {
     let now = Instant::now();
     let time = manager.time(now);
@@ -73,7 +73,7 @@ fn due_steps(manager: &Manager) -> Vec<Step> {
 }
 
 /// Begins to empty readers that are leaving, or that a planner wants emptied. A reader is looked after by the manager
-/// that it reports to: two do not warm two others for one video. Answers videos that nobody watches: nobody has to be
+/// that it reports to: two do not warm two others for one video. Returns videos that nobody watches: nobody has to be
 /// ready for these.
 fn begin_drains(manager: &Manager) -> Vec<Order> {
     let now = Instant::now();
@@ -101,7 +101,7 @@ fn begin_drains(manager: &Manager) -> Vec<Order> {
     unwatched.into_iter().map(|drain| drain.order).collect()
 }
 
-/// Gives videos that nobody watches to others, at once.
+/// Gives videos that nobody watches to other readers, at once.
 async fn give_unwatched(manager: &Manager, orders: Vec<Order>) {
     let swap = |order: Order| async move {
         let (seen, expected) = (manager.cluster().highest_epoch(), Some(order.expected));

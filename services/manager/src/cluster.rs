@@ -42,9 +42,9 @@ pub enum Decision {
     Serve(Assignment),
     /// It is to be given to these readers, if its epoch still is `expected` (`None`: it has none).
     Assign {
-        /// What is in force.
+        /// The epoch that is in force; `None`: the video has no assignment.
         expected: Option<u64>,
-        /// Who is to serve it.
+        /// The readers that are to serve the video.
         readers: Vec<Share>,
         /// The new epoch is to be above this.
         seen: u64,
@@ -85,13 +85,13 @@ pub struct Cluster {
     pub view: View,
     /// The readers.
     pub watch: Watch,
-    /// Who plans, and which readers are closed.
+    /// The planner's term and the cordons.
     pub orders: Orders,
     /// Where each video that is watched is watched.
     audiences: HashMap<VideoId, Audience>,
     /// When the readers were first looked at.
     origin: Option<Instant>,
-    /// What was last decided about readers.
+    /// The last decision about which readers are gone.
     verdict: Verdict,
     /// Viewers to come.
     pub promises: ReservedCapacity,
@@ -103,9 +103,9 @@ pub struct Cluster {
 
 /// What a manager sees at a time, as the protocol asks for it.
 pub struct Seen<'a> {
-    /// What it knows.
+    /// The cluster as this manager knows it.
     pub cluster: &'a Cluster,
-    /// When.
+    /// The moment for which the view holds.
     pub now: Instant,
 }
 
@@ -140,7 +140,7 @@ impl ClusterView for Seen<'_> {
 }
 
 impl Cluster {
-    /// What it sees at `now`.
+    /// Returns the view of the cluster at `now`, for the decisions in core.
     pub const fn seen(&self, now: Instant) -> Seen<'_> {
         Seen { cluster: self, now }
     }

@@ -45,7 +45,7 @@ async fn follow_changes(manager: &Manager, mut changes: mpsc::Receiver<Change>) 
     }
 }
 
-/// Loads all assignments. Answers whether that worked.
+/// Loads all assignments from the store. Returns whether the store answered.
 async fn load_assignments(manager: &Manager) -> bool {
     let Ok(state) = manager.ask(manager.store.load()).await else { return false };
     manager.metrics.loads.inc();
@@ -75,7 +75,7 @@ pub async fn follow_readers(manager: Arc<Manager>) {
 
 /// Hears who plans and which readers are closed. A store that has lost this (it came back empty, or old) is told again:
 /// the highest term that anybody knows stays in force, and closed readers stay closed.
-/// Answers whether the store said anything.
+/// Returns whether the store said anything.
 async fn follow_orders(manager: &Manager) -> bool {
     let Ok(orders) = manager.ask(manager.store.orders()).await else { return false };
     let Some(lost) = manager.heard_orders(orders) else { return true };

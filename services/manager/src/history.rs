@@ -14,7 +14,7 @@ const MAX_READERS: usize = 1_000;
 /// Readers that are shown by name: as many as a chart can tell apart. The others are summed up.
 const MAX_READERS_SHOWN: usize = 24;
 
-/// See the module.
+/// The viewers of each reader over the last minutes.
 #[derive(Debug, Default)]
 pub struct History {
     times: VecDeque<Millis>,

@@ -24,7 +24,7 @@ const WATCHED_FOR: Duration = Duration::from_mins(30);
 /// A move that is wanted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Wanted {
-    /// What.
+    /// The order that the move carries out.
     pub order: Order,
     /// By whom.
     pub by: OrderedBy,
@@ -59,13 +59,13 @@ impl Entry {
 /// How the compare-and-set of a move went.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
-    /// It is in force, under this epoch.
+    /// The new assignment is in force, under this epoch.
     InForce(u64),
-    /// It is not, and why.
+    /// The new assignment did not come into force: the reason.
     Failed(String),
 }
 
-/// See the module.
+/// Carries out moves: keeps those that wait, that are under way and that ended.
 #[derive(Debug, Default)]
 pub struct MoveExecutor {
     steward: Coordinator,

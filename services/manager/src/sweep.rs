@@ -22,7 +22,7 @@ use crate::Manager;
 use crate::liveness::{Hold, Probed, ReaderStatus};
 use crate::metrics::ManagerMetrics;
 
-/// How often it looks: a fraction of the time in which a reader is to be replaced.
+/// The interval of sweeps: a fraction of the time in which a reader is to be replaced.
 const SWEEP_EVERY: Duration = Duration::from_millis(250);
 /// How long a silent reader may take to answer a probe: it is next door, and it has been silent for seconds. A manager that
 /// is late itself waits longer.
@@ -41,13 +41,13 @@ const LET_GO_EACH: u64 = 40;
 const REMEMBER_EACH: u64 = 20;
 /// How long a video may be unwatched and not registered again before its assignment is let go.
 const FORGET_AFTER: Duration = Duration::from_hours(1);
-/// The same when there are so many of them that most must be of no use.
+/// The same time limit when there are so many assignments that most must be of no use.
 const IDLE_WHEN_CROWDED: Duration = Duration::from_mins(1);
-/// From how many on that is.
+/// The number of assignments from which on the shorter limit holds.
 const CROWDED_FROM: usize = crate::cluster::MAX_ASSIGNMENTS / 2;
 /// Assignments let go at one look: 2,000 in 10 s keeps up with 200 new videos a second.
 const LET_GO: usize = 2_000;
-/// The same when crowded.
+/// Assignments let go in one sweep when there are more than [`CROWDED_FROM`].
 const LET_GO_WHEN_CROWDED: usize = 10 * LET_GO;
 
 /// Sweeps. Never returns.

@@ -19,7 +19,7 @@ const ALL_WITHIN: Duration = Duration::from_millis(2_500);
 /// for others to notice that, and for their `retry:`, up to 6 s together, and nobody is to be without a stream for 10 s.
 const LONGEST_WAIT: Duration = Duration::from_secs(3);
 
-/// See the module.
+/// Lets newcomers in one after the other while the writing threads are late.
 pub struct AdmissionThrottle {
     turns: Semaphore,
     /// Newcomers here,

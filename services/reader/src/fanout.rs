@@ -43,7 +43,7 @@ struct Inbox {
 
 /// A viewer on its way to a thread.
 pub struct Joining {
-    /// What it is.
+    /// The viewer that joins.
     pub viewer: Viewer<()>,
     /// Its socket.
     pub bare: RawConnection,
@@ -97,7 +97,7 @@ impl WorkerHandle {
     }
 }
 
-/// See the module.
+/// The threads that write to viewers' sockets.
 pub struct Fanout {
     desks: Vec<Arc<WorkerHandle>>,
     next: AtomicUsize,

@@ -47,7 +47,7 @@ async fn compare_heads(hub: &Arc<Hub>, round: usize) {
     }
 }
 
-/// Compares with the bus's heads; answers the rooms that the archive must be asked about.
+/// Compares the rooms with the bus's heads. Returns the rooms that the archive must be asked about.
 async fn ask_bus(hub: &Arc<Hub>, rooms: &[Arc<Channel>], round: usize) -> Vec<Arc<Channel>> {
     let videos: Vec<VideoId> = rooms.iter().map(|room| room.video.clone()).collect();
     let Some(heads) = hub.bus_heads(&videos).await else { return rooms.to_vec() };

@@ -30,7 +30,7 @@ pub async fn run(reader: Arc<Reader>, managers: Replicas) {
     let began = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     let incarnation = began.as_micros() as u64;
     for beat in start.. {
-        let record = ReaderRecord { incarnation, ..record(&reader, beat) };
+        let record = ReaderRecord { incarnation, ..build_record(&reader, beat) };
         let told = send_heartbeat(&managers, &record).await;
         let waits =
             matches!(&told, Err(PeerError::Refused { status, .. }) if *status == StatusCode::CONFLICT);

@@ -31,7 +31,7 @@ pub const STORE_TIMEOUT: Duration = Duration::from_secs(2);
 /// those who write.
 const MAX_FETCHES: usize = 32;
 
-/// What is configured of a hub.
+/// The settings of a hub.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// This reader.
@@ -48,11 +48,11 @@ pub struct Settings {
     pub writes_per_second: Option<u64>,
 }
 
-/// See the module.
+/// All rooms of a reader, with the stores that fill them.
 pub struct Hub {
-    /// What is configured.
+    /// The settings of the hub.
     pub settings: Settings,
-    /// What is counted.
+    /// The reader's metrics.
     pub metrics: Metrics,
     /// Where dependencies are noted.
     pub health: Health,
@@ -196,7 +196,7 @@ impl Hub {
         }
     }
 
-    /// Takes a numbering that the bus names where none is known; answers the one in force.
+    /// Takes a numbering that the bus names where none is known; returns the one in force.
     pub(crate) fn adopt_numbering(&self, numbering: &CommentEpoch) -> CommentEpoch {
         lock(&self.numbering).get_or_insert_with(|| numbering.clone()).clone()
     }

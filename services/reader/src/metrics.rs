@@ -11,7 +11,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 
 label_values! {
-    /// Where something came from.
+    /// The source of the comments that a viewer who came back was given.
     pub enum CommentSource {
         /// The ring in this process.
         Ring = "ring",
@@ -65,7 +65,7 @@ label_values! {
 /// A label of [`Outcome`].
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct Answer {
-    /// Which.
+    /// The outcome of the connect.
     pub reason: Outcome,
 }
 

@@ -43,7 +43,7 @@ impl Pace {
         Self { budget, window: 1, began: now, offered: 0, reached: 0, gap: Duration::ZERO }
     }
 
-    /// Notes `events` for a room of `viewers`, and answers how long after the room's last write the next may be.
+    /// Notes `events` for a room of `viewers`, and returns how long after the room's last write the next may be.
     pub fn offer(&mut self, now: Instant, events: u64, viewers: u64, counted: &mut Counted) -> Duration {
         let age = now.saturating_duration_since(self.began);
         if age >= LOOK_BACK {

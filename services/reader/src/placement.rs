@@ -42,7 +42,7 @@ pub enum Verdict {
     Nowhere,
 }
 
-/// See the module.
+/// Decides whether a viewer belongs to this reader, by what managers say.
 pub struct Placement {
     me: ReaderId,
     managers: Option<Replicas>,

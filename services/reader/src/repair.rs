@@ -152,7 +152,7 @@ impl Hub {
         !knows(room) && self.confirm_head(room).await && !knows(room)
     }
 
-    /// Fills the ring back to `position`, as far as it reaches; answers where that was found.
+    /// Fills the ring back to `position`, as far as the ring reaches. Returns the source that had the comments.
     pub(crate) async fn fill_back_to(
         self: &Arc<Self>,
         room: &Arc<Channel>,

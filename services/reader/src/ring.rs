@@ -85,14 +85,14 @@ pub enum Taken {
     },
 }
 
-/// What became of a comment that was pushed.
+/// The outcome of pushing a comment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pushed {
     /// It continued the ring, with this many (itself and those that had come early).
     Appended(u64),
-    /// It was there already.
+    /// The ring had the comment already.
     Repeat,
-    /// It waits for those before it.
+    /// The comment waits for those with lower numbers.
     Early,
     /// Too many wait already: it will come again with the hole's filling.
     Refused,
@@ -107,7 +107,7 @@ pub struct Hole {
     pub upto: u64,
 }
 
-/// See the module.
+/// The latest comments of one video, in order, with those that came early.
 #[derive(Debug)]
 pub struct Ring {
     /// How far back a resuming viewer may ask.
@@ -326,7 +326,7 @@ impl Ring {
     }
 
     /// Stops waiting for the lowest hole: what waits behind it is let through, and viewers are told of a gap. Where
-    /// nothing waits behind it, the hole is merely forgotten until somebody names it again. Answers how many numbers
+    /// nothing waits behind it, the hole is merely forgotten until somebody names it again. Returns how many numbers
     /// viewers will be told they miss.
     pub fn give_up(&mut self) -> u64 {
         let Some(hole) = self.hole() else { return 0 };
@@ -346,7 +346,7 @@ impl Ring {
         lost
     }
 
-    /// Lets viewers have all that is held. Answers whether there is anything they did not have before.
+    /// Lets viewers have all that is held. Returns whether there is anything they did not have before.
     pub const fn reveal(&mut self) -> bool {
         let news = self.visible < self.head;
         self.visible = self.head;

@@ -39,7 +39,7 @@ impl RoomCount {
         self.told.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A viewer who asks comes. Answers the version that it has had: the number that others know is news to it, one from a
+    /// A viewer who asks comes. Returns the version that it has had: the number that others know is news to it, one from a
     /// time when nobody asked is not to be told.
     pub fn join(&self) -> u32 {
         let mut told = self.told();

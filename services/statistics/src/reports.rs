@@ -50,7 +50,7 @@ pub struct Manager {
     /// Which one; the seed's is the one without a name.
     #[serde(skip)]
     pub instance: String,
-    /// What it calls itself.
+    /// The name by which the service calls itself.
     pub service: String,
     /// Videos assigned.
     pub registered_videos: u64,
@@ -68,9 +68,9 @@ pub struct Manager {
 pub struct Client {
     /// Which one.
     pub client_id: String,
-    /// As whom it watches.
+    /// The user that the client watches as.
     pub user_id: Option<String>,
-    /// What it watches.
+    /// The video that the client watches.
     pub video_id: Option<String>,
     /// Comments it posted.
     pub comments_generated: u64,

@@ -203,7 +203,7 @@ impl Lists {
         }
     }
 
-    /// Everything may have changed.
+    /// Wakes all lists: any of them may have changed.
     pub(crate) fn poke_all(&self) {
         self.watched().all().for_each(|list| list.dirty.notify_one());
     }

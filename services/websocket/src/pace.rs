@@ -31,7 +31,7 @@ impl Pace {
         }
     }
 
-    /// It happened at `now`.
+    /// Notes that a list went out at `now`.
     pub(crate) const fn happened(&mut self, now: Instant) {
         self.last = Some(now);
     }

@@ -137,7 +137,7 @@ fn duration(text: &str) -> Result<Duration, String> {
     between(Duration::ZERO, Duration::from_hours(24))(text)
 }
 
-/// Runs the load, tells how it went, and answers whether all was right. `shutdown` ends the posting early; the
+/// Runs the load, tells how it went, and returns whether all was right. `shutdown` ends the posting early; the
 /// comparison and the report still come.
 pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<bool> {
     let report = measure(&args, shutdown).await?;
@@ -154,7 +154,7 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<bool
     Ok(report.good)
 }
 
-/// Runs the load and answers how it went.
+/// Runs the load and returns how it went.
 pub async fn measure(args: &Args, shutdown: CancellationToken) -> anyhow::Result<Report> {
     let run = Run::new(args)?;
     run.open(&shutdown).await?;
@@ -194,7 +194,7 @@ pub async fn measure(args: &Args, shutdown: CancellationToken) -> anyhow::Result
     Ok(report)
 }
 
-/// Everything of one run.
+/// The state that all tasks of one run share.
 struct Run {
     plan: Plan,
     record: Arc<Record>,

@@ -47,7 +47,7 @@ impl Zipf {
     }
 }
 
-/// What is posted.
+/// The content of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
     /// An interaction; `watch_time` has the time watched.
@@ -69,11 +69,11 @@ pub struct Event {
     pub video: usize,
     /// Which user.
     pub user: u32,
-    /// What.
+    /// The content of the event.
     pub action: Action,
 }
 
-/// Everything that will happen.
+/// All events that a run will post, and when.
 #[derive(Debug, Clone)]
 pub struct Plan {
     prefix: String,

@@ -31,7 +31,7 @@ enum Tried {
     Acknowledged,
     /// It may have counted or not; try again, after a time that the server asked for.
     Again(Option<Duration>),
-    /// It will never be taken.
+    /// The server refuses the event for good: the reason.
     Refused(String),
 }
 
@@ -98,7 +98,7 @@ impl Poster {
         }
     }
 
-    /// Posts one event until it is acknowledged, refused or given up. Answers whether it was acknowledged.
+    /// Posts one event until it is acknowledged, refused or given up. Returns whether it was acknowledged.
     pub async fn post(&self, event: &Event) -> bool {
         let (path, body) = self.plan.request(event);
         let sent = self.record.sent(event);

@@ -77,7 +77,7 @@ pub struct Counts {
     pub ws_reconnects: AtomicU64,
 }
 
-/// Everything written down.
+/// The record of a run: what was sent, acknowledged and seen.
 pub struct Record {
     start: Instant,
     /// Numbers.
@@ -126,7 +126,7 @@ impl Record {
         self.start.elapsed().as_micros() as u64 + 1
     }
 
-    /// An event goes out for the first time.
+    /// Notes that an event is sent for the first time. Returns the time, in microseconds since the start.
     pub fn sent(&self, event: &Event) -> u64 {
         let now = self.now_us();
         self.counts.sent.fetch_add(1, Relaxed);
@@ -136,7 +136,7 @@ impl Record {
         now
     }
 
-    /// It was acknowledged.
+    /// Notes that an event was acknowledged.
     pub fn acknowledged(&self, event: &Event, sent_us: u64) {
         self.ack.note(event.number, self.now_us() - sent_us);
         self.counts.acknowledged.fetch_add(1, Relaxed);
@@ -146,7 +146,7 @@ impl Record {
         }
     }
 
-    /// It was given up.
+    /// Notes that an event was given up: it may count or not.
     pub fn given_up(&self, event: &Event) {
         self.counts.unacknowledged.fetch_add(1, Relaxed);
         lock_anyway(&self.tallies)[event.video].leave_open(event);
@@ -157,7 +157,7 @@ impl Record {
         lock_anyway(&self.tallies)[video]
     }
 
-    /// Something is wrong.
+    /// Notes a fault.
     pub fn fault(&self, fault: Fault) {
         let mut faults = lock_anyway(&self.faults);
         faults.counts[fault.wrong as usize] += fault.count;

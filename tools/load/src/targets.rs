@@ -63,7 +63,7 @@ impl Targets {
         Arc::clone(usable.unwrap_or(&self.all[turn % self.all.len()]))
     }
 
-    /// It failed: others first, for a moment.
+    /// Notes that a target failed: others are chosen first for [`AVOID_FOR`].
     pub fn avoid(&self, target: &Target) {
         target.avoided_until.store(self.now_ms() + AVOID_FOR.as_millis() as u64, Relaxed);
     }

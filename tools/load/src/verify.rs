@@ -81,7 +81,7 @@ pub struct Verifier {
     pub client: Client,
     /// The front doors.
     pub targets: Targets,
-    /// What was to happen.
+    /// The plan of the run.
     pub plan: Plan,
     /// What did.
     pub record: Arc<Record>,
@@ -92,7 +92,7 @@ pub struct Verifier {
 }
 
 impl Verifier {
-    /// Looks until all is right, or until `patience` is at its end; then what is not right is a fault. Answers whether
+    /// Looks until all is right, or until `patience` is at its end; then what is not right is a fault. Returns whether
     /// the system came to rest in time.
     pub async fn settle(&self, patience: Duration) -> bool {
         let deadline = Instant::now() + patience;
@@ -105,7 +105,7 @@ impl Verifier {
         counted && remembered && seen && ranked && listed
     }
 
-    /// Every video's counts. Answers the scores.
+    /// Every video's counts. Returns the scores.
     async fn counts(&self, deadline: Instant) -> (BTreeMap<usize, f64>, bool) {
         let mut scores = BTreeMap::new();
         let mut pending: Vec<usize> = (0..=self.plan.videos()).collect();
@@ -149,7 +149,7 @@ impl Verifier {
         (video, Some(found.score), faults)
     }
 
-    /// Every video's comments. Answers how many each has.
+    /// Every video's comments. Returns how many each has.
     async fn histories(&self, deadline: Instant) -> (BTreeMap<usize, u64>, bool) {
         let mut heads = BTreeMap::new();
         let mut pending: Vec<usize> = (0..self.plan.videos()).collect();

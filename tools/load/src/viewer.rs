@@ -43,9 +43,9 @@ pub enum Way {
 
 /// What all viewers share.
 pub struct Audience {
-    /// Where they connect.
+    /// The address that the viewers connect to.
     pub way: Way,
-    /// Where they write down.
+    /// The record that the viewers write their observations to.
     pub record: Arc<Record>,
     /// Nothing was posted yet: who connects now stands at the beginning.
     pub quiet: AtomicBool,
@@ -61,13 +61,13 @@ pub struct Viewer {
     pub nth: usize,
     /// Its user id.
     pub user: String,
-    /// The video, as the plan counts, and its id.
+    /// The number of the video in the plan.
     pub video: usize,
     /// The video's id.
     pub video_id: String,
     /// Does not read while others post.
     pub slow: bool,
-    /// What it was given.
+    /// The comments that the viewer was sent.
     pub log: Mutex<ViewerLog>,
     /// Waits the server asked for, in ms.
     retry_ms: AtomicU64,

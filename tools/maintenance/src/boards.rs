@@ -94,7 +94,7 @@ impl Comparison<'_> {
         // All of them in the first round, then those that were not right.
         let mut open: Option<HashMap<VideoId, Option<Vec<Difference>>>> = None;
         let mut wrong = Vec::new();
-        for round in 0..ROUNDS {
+        for round in 0..MAX_ROUNDS {
             progress.at("comparing the boards", round as u64, MAX_ROUNDS as u64);
             match self.caught_up(&positions).await? {
                 CaughtUp::Yes => {}

@@ -158,7 +158,7 @@ fn absent_difference(
 /// What a look at a video on the boards says.
 #[derive(Debug, Clone, PartialEq)]
 pub enum OnBoards {
-    /// As it should be.
+    /// The two agree.
     Right,
     /// It changed while it was looked at, and the boards are somewhere between before and after, as they should be.
     Moving,

@@ -128,9 +128,9 @@ pub async fn list(options: &List, log: &dyn EventLog, out: &mut impl Write) -> a
 /// What can be done with a letter.
 #[derive(Debug, PartialEq)]
 enum Prepared {
-    /// It goes back into the log.
+    /// The letter can be appended to the log again.
     Readable { key: Vec<u8>, value: Vec<u8> },
-    /// It stays where it is.
+    /// The letter stays where it is: the reason.
     Stays(String),
 }
 

@@ -69,14 +69,14 @@ pub struct Mongodb {
 pub struct Work<'a, W: Write> {
     /// The stores.
     pub backends: &'a Backends,
-    /// Where it tells how far it is.
+    /// Shows the progress of the rebuild.
     pub progress: &'a Progress,
-    /// Where it tells what it did.
+    /// The output that the rebuild describes its steps to.
     pub out: W,
 }
 
 impl<W: Write + Send> Work<'_, W> {
-    /// Makes the boards anew.
+    /// Rebuilds the boards from the archive.
     pub async fn redis(&mut self) -> anyhow::Result<Verdict> {
         self.meta().await?;
         let boards = self.boards_generation().await?;
@@ -117,7 +117,7 @@ impl<W: Write + Send> Work<'_, W> {
         }
     }
 
-    /// Counts the log again.
+    /// Rebuilds the archive by counting the log again.
     pub async fn mongodb(&mut self, options: &Mongodb) -> anyhow::Result<Verdict> {
         let meta = self.meta().await?;
         let rules = if options.new_weights { options.rules.rules() } else { meta.rules };
@@ -424,7 +424,7 @@ async fn retry<T, E, F: From<StoreError>, Doing: Future<Output = Result<T, E>>>(
     }
 }
 
-/// Rules in words.
+/// Describes rules in words.
 fn describe_rules(rules: &Rules) -> String {
     use liverank_core::score::{Weights, points};
 

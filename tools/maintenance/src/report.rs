@@ -11,7 +11,7 @@ use crate::compare::Difference;
 /// Differences that are told in all, unless all are asked for: a screen or two.
 const MAX_DIFFERENCES_SHOWN: usize = 50;
 
-/// What was found.
+/// The result of a comparison of the stores.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Report {
     /// Whether everything agrees that was to be compared.

@@ -26,7 +26,7 @@ pub struct Told {
     /// Identities of its events were used for different events on several partitions: which of them counted depends
     /// on the partitions' order, which the log does not tell.
     pub ambiguous: bool,
-    /// The same, for their times only.
+    /// Whether only the times of repeated events are ambiguous.
     pub ambiguous_times: bool,
 }
 
@@ -95,7 +95,7 @@ impl Tally {
         self.videos.extend(videos.into_iter().map(|state| (state.video_id.clone(), state)));
     }
 
-    /// What it counts by.
+    /// The rules that it counts by.
     pub const fn rules(&self) -> &Rules {
         &self.rules
     }

@@ -48,7 +48,7 @@ pub struct Options {
     pub embedded: bool,
 }
 
-/// Compares, writes the report, and answers whether all agrees.
+/// Compares, writes the report, and returns whether all agrees.
 pub async fn run(
     options: &Options,
     backends: &Backends,
@@ -132,7 +132,7 @@ struct Counting<'a> {
     archive: &'a dyn Archive,
     reader: Box<dyn LogReader>,
     tally: Tally,
-    /// Where it begins; identities of before are there.
+    /// The archive's snapshot to begin from, with the identities of earlier events.
     snapshot: Option<&'a str>,
     /// Whether decayed scores of the snapshot follow from its log.
     trending: bool,

@@ -22,7 +22,7 @@ const fn colour(policy: PolicyName) -> RGBColor {
     }
 }
 
-/// Draws into `folder`; answers the files.
+/// Draws into `folder`; returns the files.
 pub fn draw(scenario: &Scenario, outcomes: &[Outcome], folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
     let (balance, readers) = (folder.join("balance.svg"), folder.join("readers.svg"));
     // The drawing library's errors borrow what they are about.

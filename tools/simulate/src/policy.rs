@@ -28,7 +28,7 @@ impl PolicyName {
     pub const ALL: [Self; 5] =
         [Self::RoundRobin, Self::ConsistentHash, Self::BoundedLoad, Self::TwoChoices, Self::Planner];
 
-    /// As the table has it.
+    /// The title of the policy in the table.
     pub const fn title(self) -> &'static str {
         match self {
             Self::RoundRobin => "round robin",
@@ -55,7 +55,7 @@ impl PolicyName {
 
 /// Gives videos to readers, once a tick.
 pub trait Policy {
-    /// Gives waiting viewers a reader and moves others as it sees fit. Answers how many of the others it moved.
+    /// Gives waiting viewers a reader and moves others as it sees fit. Returns how many of the others it moved.
     fn act(&mut self, world: &mut World, now: Millis) -> u64;
 }
 

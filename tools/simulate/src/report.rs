@@ -82,7 +82,7 @@ pub fn table(scenario: &Scenario, outcomes: &[Outcome]) -> String {
     let width = |column: usize| {
         rows.iter().map(|row| row[column].len()).chain([TABLE_HEAD[column].len()]).max().unwrap_or_default()
     };
-    let widths: Vec<usize> = (0..HEAD.len()).map(width).collect();
+    let widths: Vec<usize> = (0..TABLE_HEAD.len()).map(width).collect();
     let line = |cells: &[&str]| {
         let mut line = format!("{:<1$}", cells[0], widths[0]);
         for (cell, width) in cells[1..].iter().zip(&widths[1..]) {

@@ -13,7 +13,7 @@ pub enum ScenarioName {
     Expected,
 }
 
-/// What is simulated.
+/// A scenario: readers, videos and traffic.
 #[derive(Debug, Clone)]
 pub struct Scenario {
     /// Its name.

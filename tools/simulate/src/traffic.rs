@@ -12,7 +12,7 @@ use crate::recording::Recorded;
 pub enum Traffic {
     /// Made up from a seed.
     Generated(Generated),
-    /// As it was recorded.
+    /// Traffic from a recording.
     Recorded(Recorded),
 }
 
@@ -49,7 +49,7 @@ pub enum Event {
         /// By number.
         reader: usize,
     },
-    /// It comes back, empty.
+    /// The reader comes back, without viewers.
     Return {
         /// By number.
         reader: usize,

@@ -40,7 +40,7 @@ impl World {
         loads
     }
 
-    /// Gives a video to one reader, with all its viewers. Answers how many had to change readers.
+    /// Gives a video to one reader, with all its viewers. Returns how many had to change readers.
     pub fn give(&mut self, video: usize, to: usize) -> u64 {
         let video = &mut self.now.videos[video];
         let stay: u64 = video.parts.iter().filter(|part| part.reader == to).map(|part| part.viewers).sum();
@@ -84,7 +84,7 @@ impl World {
         add_viewers(video, change.come, room);
     }
 
-    /// A reader dies: its viewers wait. Answers how many.
+    /// Makes a reader fail: its viewers wait. Returns how many they are.
     pub fn die(&mut self, number: usize) -> u64 {
         let id = name(number);
         let Some(at) = self.now.readers.iter().position(|reader| reader.id == id) else { return 0 };

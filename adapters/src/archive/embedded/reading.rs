@@ -1,4 +1,4 @@
-//! What is read, each from one snapshot.
+//! Reads of the archive, each from one snapshot.
 
 use std::ops::Bound;
 
@@ -7,7 +7,7 @@ use liverank_core::{Comment, CommentId, VideoId};
 use redb::{Database, ReadableDatabase, ReadableTable};
 
 use super::super::{Meta, Page, Position};
-use super::tables::{Tables, decode_comment, decode_video, meta as meta_in, positions};
+use super::tables::{Tables, decode_comment, decode_video, positions, read_meta as meta_in};
 use crate::redb_file::Failure;
 
 pub fn read_meta(database: &Database, tables: &Tables) -> Result<Option<Meta>, Failure> {
@@ -62,7 +62,7 @@ pub fn read_comments(
     match page {
         Page::Before(seq) => {
             let range = table.range((id, 0)..(id, seq))?;
-            range.rev().take(limit).map(|entry| decode_comment(&entry?)).collect()
+            range.rev().take(limit).map(|entry| decode_entry(&entry?)).collect()
         }
         Page::After(seq) => {
             let bounds = (Bound::Excluded((id, seq)), Bound::Included((id, u64::MAX)));
@@ -71,14 +71,14 @@ pub fn read_comments(
                 return Ok(Vec::new());
             }
             let range = table.range::<(&str, u64)>(bounds)?;
-            range.take(limit).map(|entry| decode_comment(&entry?)).collect()
+            range.take(limit).map(|entry| decode_entry(&entry?)).collect()
         }
     }
 }
 
 type CommentEntry<'a> = (redb::AccessGuard<'a, (&'static str, u64)>, redb::AccessGuard<'a, &'static [u8]>);
 
-fn decode_comment((key, bytes): &CommentEntry) -> Result<Comment, Failure> {
+fn decode_entry((key, bytes): &CommentEntry) -> Result<Comment, Failure> {
     let (video, seq) = key.value();
     decode_comment(video, seq, bytes.value())
 }

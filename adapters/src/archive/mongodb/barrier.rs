@@ -27,7 +27,7 @@ const CONFLICTS_TIMEOUT: Duration = Duration::from_secs(2);
 /// Between two attempts: about what a commit takes.
 const RETRY_AFTER: Duration = Duration::from_millis(10);
 
-/// What a barrier does.
+/// The changes to the meta document that a barrier makes.
 pub(super) struct Change {
     /// The update of the meta document.
     pub meta: Document,
@@ -57,7 +57,7 @@ pub(super) async fn give_way_back(archive: &MongoArchive, token: &str) -> Result
     within(READ_TIMEOUT, "letting consumers go on", async { done.await }).await.map(drop)
 }
 
-/// Changes the meta document as `decide` says, and answers whether it said so.
+/// Changes the meta document as `decide` says, and returns whether it did. Asks the consumers to yield first.
 pub(super) async fn change_meta(archive: &MongoArchive, decide: Decide<'_>) -> Result<bool, StoreError> {
     let token = ask_for_way(archive, YIELD_TIME).await?;
     let passed = change_meta_while_yielding(archive, decide).await;
@@ -68,7 +68,7 @@ pub(super) async fn change_meta(archive: &MongoArchive, decide: Decide<'_>) -> R
     passed
 }
 
-/// As [`change_meta`], where consumers have been asked to make way already.
+/// Changes the meta document as [`change_meta`] does; the consumers have been asked to yield before.
 pub(super) async fn change_meta_while_yielding(
     archive: &MongoArchive,
     decide: Decide<'_>,

@@ -139,7 +139,7 @@ impl Offsets {
         Self(found.into_iter().map(|found| (found.partition, found)).collect())
     }
 
-    /// Refuses a batch that does not follow on, or that is for another to commit. Answers the partitions that have no
+    /// Refuses a batch that does not follow on, or that is for another to commit. Returns the partitions that have no
     /// offset yet.
     fn fence(&self, spans: &[OffsetRange], me: &Bson) -> Result<HashSet<u32>, Stop> {
         let mut absent = HashSet::new();
@@ -206,7 +206,7 @@ impl Commit<'_> {
         Ok(found.iter().filter_map(MarkedDoc::entry).collect())
     }
 
-    async fn videos(&mut self, batch: &Batch, kept: &mut States) -> Result<Videos, Stop> {
+    async fn videos(&mut self, batch: &Batch, kept: &mut VideoStateCache) -> Result<Videos, Stop> {
         // Whoever keeps states of a partition sees by its offset that this batch was there: it has to move.
         let moved = batch.spans.iter().filter(|span| span.next != span.from);
         let partitions: HashSet<u32> = moved.map(|span| span.partition).collect();

@@ -15,7 +15,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// Connections a process opens at most: commits take one a consumer, the rest is for readers of history.
 const MAX_CONNECTIONS: u32 = 32;
 
-/// Where the server is.
+/// The address of the MongoDB server, and how to connect to it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct MongoConfig {
     /// A connection string (`mongodb://…` or `mongodb+srv://…`); credentials and TLS are part of it.
@@ -32,7 +32,7 @@ impl MongoConfig {
         Self { uri: uri.into(), database: "video_db".to_owned(), ca_file: None }
     }
 
-    /// What the driver is told.
+    /// Makes the options of the driver.
     pub(super) async fn driver_options(&self) -> Result<ClientOptions, Error> {
         let mut options = ClientOptions::parse(&self.uri).await?;
         options.app_name.get_or_insert_with(|| "liverank".to_owned());
@@ -54,7 +54,7 @@ impl MongoConfig {
     }
 }
 
-/// On disk on a majority of the members.
+/// The write concern of durable writes: on disk on a majority of the members.
 pub(super) fn durable_write_concern() -> WriteConcern {
     WriteConcern::builder().w(Acknowledgment::Majority).journal(true).build()
 }

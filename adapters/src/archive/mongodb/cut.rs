@@ -93,7 +93,7 @@ async fn read_tallies(archive: &MongoArchive, session: &mut ClientSession) -> Re
     grouped.stream(session).try_collect().await
 }
 
-/// Which identities the archive remembers.
+/// Reads which of these identities the archive remembers.
 pub(super) async fn read_sightings(
     archive: &MongoArchive,
     identities: &[String],
@@ -108,7 +108,7 @@ pub(super) async fn read_sightings(
     Ok(sighted.collect())
 }
 
-/// Which marks are set, and their values.
+/// Reads which of these marks are set, and their values.
 pub(super) async fn read_marks(
     archive: &MongoArchive,
     keys: &[MarkKey],

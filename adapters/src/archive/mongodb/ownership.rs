@@ -33,9 +33,9 @@ pub(super) struct Owner {
     session: Option<ClientSession>,
     /// The id that stands beside the partitions taken up.
     noted: Option<Bson>,
-    /// What is known of videos without reading.
-    pub states: States,
-    /// Whom we make way for, and since when.
+    /// The cached states of videos.
+    pub states: VideoStateCache,
+    /// The token of the rebuild that this consumer yields to, and since when it does.
     way: Option<(String, Instant)>,
 }
 
@@ -69,7 +69,7 @@ impl Owner {
         Ok(session)
     }
 
-    /// Keeps a session that is fit for another transaction.
+    /// Keeps a session for the next transaction. The session must be fit for one.
     pub(super) fn keep_session(&mut self, session: ClientSession) {
         self.session = Some(session);
     }
@@ -104,7 +104,7 @@ pub(super) async fn take_up(archive: &MongoArchive, partitions: &[u32]) -> Resul
     archive.positions(partitions).await
 }
 
-/// Notes the owner, having killed the former ones. Answers false where a former one
+/// Notes the owner, having killed the former ones. Returns false where a former one
 /// holds an offset again, because it began a new session in between.
 async fn write_owner(archive: &MongoArchive, partitions: &[u32], id: &Bson) -> Result<bool, Error> {
     let ids: Vec<i64> = partitions.iter().map(|partition| i64::from(*partition)).collect();

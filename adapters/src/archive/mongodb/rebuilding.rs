@@ -98,7 +98,7 @@ impl Rebuild for MongoArchive {
     }
 }
 
-/// Another rebuild has begun since, and this one is void.
+/// The error of a rebuild that another rebuild has replaced since.
 fn overtaken_error() -> StoreError {
     StoreError::unusable(PART, "another rebuild has begun meanwhile, and this one has given way to it")
 }
@@ -155,7 +155,7 @@ impl MongoArchive {
         }
     }
 
-    /// Scores the next page; answers how many videos it had, and the last one unless that was all.
+    /// Scores the next page; returns how many videos it had, and the last one unless that was all.
     async fn rescore_page(
         &self,
         token: &str,

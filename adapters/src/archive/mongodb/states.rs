@@ -80,8 +80,8 @@ impl VideoStateCache {
         *self = Self { runs: self.runs, ..Self::with_max_bytes(2 * self.half) };
     }
 
-    /// Says where the archive stands, by the snapshot of a transaction that is fenced by these spans: what is known no
-    /// longer to be right is not answered any more. `outside_writes` is what all offset documents say of a partition.
+    /// Forgets the states of each partition whose offset document is not as this cache's archive wrote it last. `spans`
+    /// are those of the transaction in whose snapshot it was read; `outside_writes` gives the count of others' writes.
     pub(super) fn invalidate_unless_at(
         &mut self,
         generation: u64,
@@ -150,7 +150,7 @@ impl VideoStateCache {
     }
 }
 
-/// What keeping a state takes, roughly.
+/// The memory that a cached state takes, in bytes, roughly.
 fn state_bytes(state: &VideoState) -> usize {
     // The owner's text may be shared with nobody.
     let metadata = state.metadata.as_ref().map_or(0, |metadata| metadata.as_str().len());

@@ -89,7 +89,7 @@ pub(super) async fn clear(archive: &MongoArchive, spared: Option<&str>) -> Resul
     Ok(())
 }
 
-/// A name for a rebuild that nobody else has.
+/// Makes a name for a rebuild that no other rebuild has.
 pub(super) fn unique_rebuild_name(generation: u64) -> String {
     format!("{generation}-{:016x}", rand::random::<u64>())
 }

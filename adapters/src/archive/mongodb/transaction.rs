@@ -31,7 +31,7 @@ const INTERRUPTED_CODE: i32 = 11601;
 /// Statements or ids in one command: at a kilobyte and a half each at most, half of the server's 16 MiB.
 const MAX_STATEMENTS_A_COMMAND: usize = 5_000;
 
-/// Why an attempt ended.
+/// The reason why an attempt at a transaction ended.
 pub(super) enum Stop {
     /// Nothing of it took effect, and it may if tried again.
     Again(Error),
@@ -39,7 +39,7 @@ pub(super) enum Stop {
     YieldToRebuild,
     /// A rebuild is about to put its collections in place, and whoever meets that helps.
     Swap(Box<RebuildDoc>),
-    /// It is not to be applied.
+    /// The batch must not be applied.
     Never(CommitError),
 }
 
@@ -110,7 +110,7 @@ impl<'a> Transaction<'a> {
     ) -> Result<Self, Error> {
         let options = TransactionOptions::builder()
             .read_concern(ReadConcern::snapshot())
-            .write_concern(durable())
+            .write_concern(durable_write_concern())
             .max_commit_time(MAX_COMMIT)
             .build();
         session.start_transaction().with_options(options).await?;
@@ -213,7 +213,7 @@ impl<'a> Transaction<'a> {
 }
 
 /// Ends a transaction now, so that the next attempt does not meet this one. An abort that fails changes nothing: the
-/// server gives the transaction up by itself. Answers whether it ended in time.
+/// server gives the transaction up by itself. Returns whether it ended in time.
 pub(super) async fn abort(session: &mut ClientSession) -> bool {
     matches!(tokio::time::timeout(ABORT_TIMEOUT, session.abort_transaction()).await, Ok(Ok(())))
 }

@@ -23,14 +23,14 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 /// from each process at most.
 const PROBE_PAUSE: Duration = Duration::from_millis(200);
 
-/// What the breaker wants done next.
+/// The next action of the thread that probes the brokers.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum ProbeAction {
     /// Ask the brokers for metadata, within this time, and tell [`Breaker::note_probe_result`].
     Probe(Duration),
     /// Replace the producer, which cannot go on, and tell [`Breaker::note_probe_result`] if that failed.
     Renew,
-    /// Nobody needs the breaker any more.
+    /// The thread ends: the breaker is no longer in use.
     End,
 }
 
@@ -40,9 +40,9 @@ struct State {
     open: Option<String>,
     renew: bool,
     ended: bool,
-    /// What the library last said of a connection.
+    /// The last error of a connection that the library reported.
     heard: Option<StoreError>,
-    /// When the next probe may go out.
+    /// The earliest time of the next probe.
     not_before: Option<Instant>,
 }
 
@@ -94,7 +94,7 @@ impl Breaker {
         }
     }
 
-    /// Something was delivered.
+    /// Notes that a record was delivered: the brokers answer.
     pub(super) fn note_delivery(&self) {
         self.delivered.store(self.epoch.elapsed().as_millis() as u64, Ordering::Relaxed);
     }
@@ -107,7 +107,7 @@ impl Breaker {
         }
     }
 
-    /// The library says why a connection failed.
+    /// Notes why a connection failed, as the library reports it.
     pub(super) fn note_connection_error(&self, error: StoreError) {
         self.lock().heard = Some(error);
     }
@@ -127,7 +127,7 @@ impl Breaker {
         }
     }
 
-    /// The producer can never deliver again.
+    /// Notes that the producer can never deliver again: it has to be replaced.
     pub(super) fn note_fatal_error(&self, reason: &str) {
         let mut state = self.lock();
         state.renew = true;
@@ -143,7 +143,7 @@ impl Breaker {
         self.duty.notify_all();
     }
 
-    /// Nobody needs the breaker any more: [`ProbeAction::End`].
+    /// Ends the thread that probes, by [`ProbeAction::End`].
     pub(super) fn end(&self) {
         self.lock().ended = true;
         self.duty.notify_all();
@@ -172,7 +172,7 @@ impl Breaker {
         }
     }
 
-    /// What became of a probe.
+    /// Notes the outcome of a probe.
     pub(super) fn note_probe_result(&self, outcome: Result<(), String>) {
         let mut state = self.lock();
         state.not_before = Some(Instant::now() + PROBE_PAUSE);

@@ -19,7 +19,7 @@ const DEFAULT_LIMIT: usize = 1_048_588;
 /// The copies of each partition, where there are as many brokers: one may be down for maintenance and another fail.
 const WANTED_REPLICAS: usize = 3;
 
-/// Creates both topics where they are absent. Answers the largest batch that the log's topic takes, in bytes.
+/// Creates both topics where they are absent. Returns the largest batch that the log's topic takes, in bytes.
 pub(super) async fn prepare_topics(config: &KafkaConfig) -> Result<usize, StoreError> {
     let settings = config.kafka_client_config();
     let admin = blocking(move || {
@@ -48,7 +48,7 @@ pub(super) async fn prepare_topics(config: &KafkaConfig) -> Result<usize, StoreE
     limit
 }
 
-/// What the cluster's metadata say.
+/// The topics and brokers by the cluster's metadata.
 struct Found {
     brokers: usize,
     absent: Vec<String>,
@@ -154,7 +154,7 @@ async fn await_leaders(
     }
 }
 
-/// Warns of what is not as we would have created it; answers the largest batch that the topic takes.
+/// Warns of what is not as we would have created it; returns the largest batch that the topic takes.
 async fn check_topic(admin: &AdminClient<TracingContext>, topic: &str) -> Result<usize, StoreError> {
     let options = AdminOptions::new().request_timeout(Some(ASK_TIMEOUT));
     let described = admin

@@ -50,9 +50,9 @@ impl Channel {
 #[derive(Clone, PartialEq, Eq)]
 enum SubscriptionSite {
     Nowhere,
-    /// Asked for there.
+    /// The subscription was requested from this node.
     Asked(Address),
-    /// Heard from there.
+    /// This node delivers the channel.
     At(Address),
 }
 
@@ -61,7 +61,7 @@ enum ShardEvent {
     Asked { address: Address, job: Job, result: Result<(Live, Vec<Value>), RedisError> },
 }
 
-/// The subscription.
+/// A subscription to sharded channels, over one connection a node.
 pub(super) struct Shards<T> {
     cluster: Arc<Cluster>,
     outlet: Arc<LossyChannel<T>>,
@@ -131,7 +131,7 @@ impl<T: Clone + Send + 'static> Shards<T> {
         }
     }
 
-    /// When something that failed is due again.
+    /// Returns the time of the next attempt at something that failed.
     fn next_attempt(&self) -> Option<Instant> {
         if self.stale && !self.looking {
             return Some(self.look_at);

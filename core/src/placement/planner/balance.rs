@@ -15,7 +15,7 @@ pub(super) const MAX_PARTNERS: usize = 8;
 
 pub(super) struct Balancer<'m, 'a> {
     pub(super) model: &'m mut Model<'a>,
-    /// Videos on one reader, each reader's; made into a size index when the reader first gives or exchanges.
+    /// By reader: its videos that are on no other reader, until [`Self::size_index`] indexes them at the first use.
     unindexed: Vec<Vec<(u64, u32)>>,
     pub(super) size_indexes: Vec<Option<SizeIndex>>,
     /// Videos on several readers, each reader's.
@@ -24,7 +24,7 @@ pub(super) struct Balancer<'m, 'a> {
     resting: Vec<u64>,
 }
 
-/// Evens out what is outside the tolerance.
+/// Evens out the readers whose load is outside the tolerance.
 pub(super) fn balance(model: &mut Model) {
     let mut over: Vec<u32> = model.open().filter(|&reader| is_over(model, reader)).collect();
     let mut under: Vec<u32> = model.open().filter(|&reader| is_under(model, reader)).collect();
@@ -88,7 +88,7 @@ impl<'m, 'a> Balancer<'m, 'a> {
         Self { model, unindexed, size_indexes, several, resting }
     }
 
-    /// Takes what is too much off overloaded readers.
+    /// Moves excess viewers off the overloaded readers.
     fn relieve_overloaded(&mut self, over: &[u32]) {
         let room = |model: &Model, reader: u32| {
             let seat = &model.seats[reader as usize];
@@ -120,7 +120,7 @@ impl<'m, 'a> Balancer<'m, 'a> {
         }
     }
 
-    /// Brings underloaded readers up.
+    /// Moves viewers to the underloaded readers.
     fn fill_underloaded(&mut self, under: &[u32]) {
         let spare = |model: &Model, reader: u32| {
             let seat = &model.seats[reader as usize];
@@ -155,7 +155,7 @@ impl<'m, 'a> Balancer<'m, 'a> {
         }
     }
 
-    /// Viewers by which a reader is still outside half the tolerance.
+    /// Returns the number of viewers by which a reader is still outside half the tolerance.
     pub(super) fn viewers_outside_tolerance(&self, reader: u32) -> u64 {
         let seat = &self.model.seats[reader as usize];
         seat.load.saturating_sub(seat.top).max(seat.bottom.saturating_sub(seat.load))

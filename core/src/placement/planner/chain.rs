@@ -26,7 +26,7 @@ struct Change {
 }
 
 impl Balancer<'_, '_> {
-    /// Takes an overloaded reader's excess off it through another, or a part of it; answers whether that worked.
+    /// Takes an overloaded reader's excess off it through another, or a part of it; returns whether that worked.
     pub(super) fn pass_on(&mut self, giver: u32, why: &Why) -> bool {
         self.pass_hot(giver, why) || [1, 4].iter().any(|part| self.pass_change(giver, *part, why))
     }

@@ -32,7 +32,7 @@ pub(super) fn room_for(model: &Model, video: u32) -> u64 {
 }
 
 /// Spreads `amount` of a video's viewers, from a reader or waiting ones, over open readers: those that have it first,
-/// then those furthest below their fair share. Answers what found no room.
+/// then those furthest below their fair share. Returns what found no room.
 pub(super) fn spread_viewers(
     model: &mut Model,
     video: u32,
@@ -151,7 +151,7 @@ fn relieve_reader(model: &mut Model, video: u32, reader: u32, viewers: u64) {
     }
 }
 
-/// Draws videos together that have cooled, the smallest part first.
+/// Moves videos that have cooled onto fewer readers, the smallest part first.
 pub(super) fn join_cooled_videos(model: &mut Model) {
     for video in 0..model.videos.len() as u32 {
         while let PlacementSlot::Several(parts) = &model.videos[video as usize].placement {
@@ -174,7 +174,7 @@ pub(super) fn join_cooled_videos(model: &mut Model) {
     }
 }
 
-/// Takes a cooled video off one reader; answers whether that worked.
+/// Takes a cooled video off one reader. Returns whether that was possible.
 fn move_cooled_part(model: &mut Model, video: u32, reader: u32, part: u64, below: u64) -> bool {
     let viewers = model.videos[video as usize].viewers;
     // Cooled to half of where it could be joined: others make room for it. Until then it waits for room.

@@ -14,7 +14,7 @@ pub(super) struct ReaderLoad {
     pub load: u64,
     /// Videos, for evenness where there are no viewers to count.
     pub videos: u32,
-    /// Its part of all viewers, by capacity.
+    /// The reader's part of all viewers, in proportion to its capacity.
     pub fair: u64,
     /// Above this it has to give.
     pub most: u64,
@@ -33,17 +33,17 @@ impl ReaderLoad {
         self.standing == ReaderAvailability::Open
     }
 
-    /// Viewers it can take and stay at `mark`, and within its capacity.
+    /// Returns the viewers that the reader can take without exceeding `mark` or its capacity.
     pub fn room(&self, mark: u64) -> u64 {
         mark.min(self.capacity).saturating_sub(self.load)
     }
 
-    /// Viewers above its fair share, or below it.
+    /// Returns the viewers above the reader's fair share; negative: below it.
     pub fn viewers_above_fair(&self) -> i128 {
         i128::from(self.load) - i128::from(self.fair)
     }
 
-    /// What it may have and can hold.
+    /// The viewers that the reader may have and can hold.
     pub fn usable_capacity(&self) -> u64 {
         self.most.min(self.capacity)
     }
@@ -55,7 +55,7 @@ impl ReaderLoad {
     }
 }
 
-/// Where a video is.
+/// The readers that a video is on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum PlacementSlot {
     Nowhere,
@@ -199,7 +199,7 @@ impl<'a> Model<'a> {
         video.moving || (video.epoch > 0 && age < self.limits.rest_ms.max(0) as u64)
     }
 
-    /// Its viewers on one reader.
+    /// Returns the viewers of the video on one reader.
     pub fn part(&self, video: u32, reader: u32) -> u64 {
         match &self.videos[video as usize].placement {
             PlacementSlot::One(at) if *at == reader => self.videos[video as usize].viewers,
@@ -222,7 +222,7 @@ impl<'a> Model<'a> {
         parts_of(&self.videos[video as usize].placement, self.videos[video as usize].viewers)
     }
 
-    /// On how many readers it is.
+    /// Returns the number of readers that the video is on.
     pub fn reader_count(&self, video: u32) -> usize {
         match &self.videos[video as usize].placement {
             PlacementSlot::Nowhere => 0,
@@ -246,12 +246,12 @@ impl<'a> Model<'a> {
         hot && on < self.limits.max_readers_per_video
     }
 
-    /// Viewers that may still be moved.
+    /// Returns the number of viewers that may still be moved by this plan.
     pub fn budget_left(&self) -> u64 {
         self.limits.budget.available.saturating_sub(self.spent)
     }
 
-    /// May this many be moved? Takes them out of the budget if so.
+    /// Takes `viewers` out of the budget. Returns whether the budget had so many.
     pub fn admit(&mut self, viewers: u64) -> bool {
         let budget = self.limits.budget;
         let oversize = self.spent == 0 && budget.available >= budget.full && viewers > budget.full;

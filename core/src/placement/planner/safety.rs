@@ -85,7 +85,7 @@ fn is_full(model: &Model, reader: u32) -> bool {
 }
 
 /// Moves videos off readers that are to be emptied: the reader nearest to being empty first, its largest videos first.
-/// Answers whether the budget covered all of it.
+/// Returns whether the budget covered all of it.
 pub(super) fn drain_readers(model: &mut Model) -> bool {
     let draining = |reader: &u32| model.seats[*reader as usize].standing == ReaderAvailability::Draining;
     let mut leaving: Vec<u32> = (0..model.seats.len() as u32).filter(draining).collect();
@@ -125,7 +125,7 @@ pub(super) fn drain_readers(model: &mut Model) -> bool {
     covered
 }
 
-/// Takes one video off a reader; answers whether the budget allowed it.
+/// Moves one video's viewers off the reader `from`. Returns whether the budget allowed it.
 fn move_off(
     model: &mut Model,
     emptiest: &mut Emptiest,

@@ -32,7 +32,7 @@ const ISSUER_TIMEOUT: Duration = Duration::from_secs(5);
 /// What the issuer is called among the dependencies.
 const PART: &str = "auth";
 
-/// Where they come from.
+/// The place that the keys come from.
 pub(crate) enum Source {
     File(PathBuf),
     Url { url: http::Uri, client: Box<Client<HttpsConnector<HttpConnector>, Empty<Bytes>>> },

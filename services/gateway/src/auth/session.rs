@@ -22,7 +22,7 @@ label_values! {
     pub(crate) enum TokenEnd {
         /// Its time is over.
         Expired = "expired",
-        /// It is on the list of revoked ones.
+        /// The token was revoked.
         Revoked = "revoked",
     }
 }

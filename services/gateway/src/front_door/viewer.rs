@@ -93,7 +93,7 @@ struct Watching {
 
 impl Viewer {
     pub(super) fn new(gateway: Arc<Gateway>, watch: Watch, stay: StreamPermit, exchange: Exchange) -> Self {
-        let patience = RetryPolicy { gives_up: gateway.patience, ..PATIENCE };
+        let patience = RetryPolicy { gives_up: gateway.patience, ..SEARCH_POLICY };
         let session = ViewerSession::new(Duration::ZERO, watch.last_id.clone(), patience);
         let (start, phase) = (Instant::now(), Phase::Over);
         let farewell = Farewell::Unsaid(Box::pin(async move { exchange.said_all().await }));

@@ -57,7 +57,7 @@ pub(super) async fn known_comment(
     })
 }
 
-/// As what somebody may delete a comment.
+/// The role in which a user may delete a comment.
 fn role_of_actor(actor: &Actor, comment: &Comment) -> Result<ActorRole, Problem> {
     if comment.user_id == actor.user {
         return Ok(ActorRole::Author);

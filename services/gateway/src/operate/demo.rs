@@ -26,12 +26,12 @@ pub struct DemoState {
     pub seconds_left: u64,
 }
 
-/// What is wanted of the demo.
+/// An order to the demo.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DemoOrder {
-    /// It begins, where it does not run yet.
+    /// Starts the demo, unless it runs already.
     Start,
-    /// It ends now.
+    /// Stops the demo.
     Stop,
 }
 
@@ -44,7 +44,7 @@ pub struct Demo {
     pub state: watch::Receiver<DemoState>,
 }
 
-/// The state of the demo; null where none is running.
+/// Returns the state of the demo; null where none is running.
 pub(super) fn demo_state(gateway: &Gateway) -> Value {
     gateway.demo.as_ref().map_or(Value::Null, |demo| json!(*demo.state.borrow()))
 }

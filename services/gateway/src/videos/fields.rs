@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::{METADATA_TIMEOUT, VIEWERS_TIMEOUT};
 use crate::Gateway;
 
-/// What is asked for.
+/// The fields that a client asks for beside the ranking.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Fields {
     /// How many viewers each video has now.

@@ -17,7 +17,7 @@ pub const HAND_OVER_SECONDS: u64 = 10;
 /// A video that is to leave a reader.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Drain {
-    /// How.
+    /// The order that moves the video.
     pub order: Order,
     /// Which reader it leaves.
     pub reader: ReaderId,

@@ -33,7 +33,7 @@ impl UnservedViewers {
         }
     }
 
-    /// What there is to tell.
+    /// Returns the requests that no reader could serve lately, if there are any.
     pub fn unserved_lately(&self, now: Instant) -> Option<Unserved> {
         let (first, last) = self.spell?;
         if now.saturating_duration_since(last) >= WINDOW {

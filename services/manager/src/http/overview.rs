@@ -90,7 +90,7 @@ struct MoveLine {
 struct Planner {
     /// Whether the planner in this manager is in office.
     leading: bool,
-    /// Who plans.
+    /// The holder of the planner's term.
     holder: Option<String>,
     term: Option<u64>,
     decisions: Vec<Decision>,

@@ -41,14 +41,14 @@ struct Members {
 
 struct Entry {
     viewer: Viewer<Socket>,
-    /// Where it is among its room's members.
+    /// The viewer's position in the list of its room's members.
     at: usize,
     /// Whether it stands in line for more.
     again: bool,
     _place: ConnectionSlot,
 }
 
-/// See the module.
+/// One writing thread with its table of viewers.
 pub struct Shard {
     poll: Poll,
     desk: Arc<WorkerHandle>,

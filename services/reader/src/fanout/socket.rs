@@ -14,11 +14,11 @@ const MAX_RECORD_BYTES: usize = 16 * 1024;
 /// viewer's.
 const MAX_KERNEL_READS: usize = 8;
 
-/// See the module.
+/// A viewer's socket, plain or TLS.
 pub enum Socket {
     /// Bytes go to the kernel as they are.
     Plain(TcpStream),
-    /// They go through TLS.
+    /// A socket whose bytes go through TLS.
     Tls(Box<TlsSocket>),
 }
 

@@ -47,7 +47,7 @@ pub enum After {
     Waits,
     /// There is more for it.
     More,
-    /// It has left, or its stream is over.
+    /// The viewer has left, or its stream has ended.
     Gone,
 }
 
@@ -65,7 +65,7 @@ impl Viewer<()> {
         Self { asked: asked.into(), ..self }
     }
 
-    /// The same viewer, with its socket.
+    /// Gives the viewer its socket.
     pub fn on<S>(self, socket: S) -> Viewer<S> {
         let Self { socket: (), seat, cursor, form, asked, heartbeats, full, said_all, rest } = self;
         Viewer { socket, seat, cursor, form, asked, heartbeats, full, said_all, rest }
@@ -167,7 +167,7 @@ impl<S: Read + Write> Viewer<S> {
         Ok(())
     }
 
-    /// Writes what the socket takes; answers how much that is.
+    /// Writes what the socket takes; returns how much that is.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let mut written = 0;
         while written < bytes.len() && !self.full {

@@ -21,7 +21,7 @@ const STALL_TIMEOUT: Duration = Duration::from_mins(1);
 /// Events in one transaction.
 const BATCH_EVENTS: usize = 5_000;
 
-/// Answers once the archive has counted all that the log has now.
+/// Waits until the archive has counted all that the log has now.
 pub(super) async fn wait_until_counted(
     backends: &Backends,
     alone: bool,

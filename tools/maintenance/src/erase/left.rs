@@ -15,14 +15,14 @@ use crate::time;
 /// Restrictions read at once.
 const PAGE_RESTRICTIONS: usize = 1_000;
 
-/// See the module.
+/// What the stores still hold of a user who was erased.
 #[derive(Debug, Serialize)]
 pub(super) struct Left {
     /// Until when the log has what the user did and wrote; absent where nobody knows.
     log_until: Option<String>,
     /// How the log's retention is.
     log: &'static str,
-    /// Until when the archive has digests of identities.
+    /// The time until which the archive keeps digests of identities.
     identities_until: String,
     /// Restrictions that name the user, lifted ones included.
     restrictions: u64,
@@ -57,7 +57,7 @@ pub(super) async fn find_remains(backends: &Backends, user: &UserId, now: Millis
 }
 
 impl Left {
-    /// The same, for a person.
+    /// Describes the remains in lines for a person.
     pub(super) fn told(&self) -> Vec<String> {
         let until = match (&self.log_until, self.log) {
             (Some(until), _) => format!("until {until}"),

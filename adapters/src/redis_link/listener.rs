@@ -193,7 +193,7 @@ impl<T: Clone + Send + 'static> SubscriptionTask<T> {
                     return std::io::Error::new(reset, "the connection was closed").into();
                 }
                 Some(first) = self.requests.recv() => self.carry_out(first, live).await,
-                _ = ping.tick() => redis::cmd("PING_EVERY").exec_async(&mut live.connection).await,
+                _ = ping.tick() => redis::cmd("PING").exec_async(&mut live.connection).await,
             };
             if let Err(error) = result {
                 return error;

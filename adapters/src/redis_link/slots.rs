@@ -92,7 +92,7 @@ pub(super) fn slot_of(command: &Cmd) -> Option<Slot> {
     };
     let key = match arg(0)?.to_ascii_uppercase().as_slice() {
         b"EVAL" | b"EVALSHA" if arg(2)? != b"0" => arg(3),
-        b"EVAL" | b"EVALSHA" | b"SCRIPT" | b"PING_EVERY" => None,
+        b"EVAL" | b"EVALSHA" | b"SCRIPT" | b"PING" => None,
         _ => arg(1),
     };
     key.map(Slot::for_key)
@@ -158,7 +158,7 @@ mod tests {
         }
         let none = [
             cmd("SCRIPT").arg("LOAD").arg("return 1").clone(),
-            cmd("PING_EVERY"),
+            cmd("PING"),
             cmd("EVAL").arg("return 1").arg(0).arg("arg").clone(),
         ];
         assert!(none.iter().all(|command| slot_of(command).is_none()));

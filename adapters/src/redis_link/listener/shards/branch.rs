@@ -82,7 +82,7 @@ impl Job {
         let (verb, names) = match self {
             Self::Subscribe(names) => ("SSUBSCRIBE", names.as_slice()),
             Self::Unsubscribe(names) => ("SUNSUBSCRIBE", names.as_slice()),
-            Self::Ping => ("PING_EVERY", [].as_slice()),
+            Self::Ping => ("PING", [].as_slice()),
         };
         let mut values = Vec::with_capacity(names.len());
         let mut rest = names;
@@ -94,7 +94,7 @@ impl Job {
                 pipeline.cmd(verb).arg(name);
             }
             let token = format!("{:016x}", rand::random::<u64>());
-            pipeline.cmd("PING_EVERY").arg(&token);
+            pipeline.cmd("PING").arg(&token);
             let mut answers = live.connection.req_packed_commands(&pipeline, 0, now.len() + 1).await?;
             if answers.pop() != Some(Value::BulkString(token.into_bytes())) {
                 return Err(std::io::Error::other("its answers are out of step").into());

@@ -172,7 +172,7 @@ async fn try_interaction(gateway: &Arc<Gateway>) -> Result<(), CanaryFailure> {
     };
     let asked = Instant::now();
     let position = append_event(gateway, &canary_view()).await?;
-    let shown = timeout(ROUND_TIMEOUT, follow(&*gateway.backends.ranking, position, asked)).await;
+    let shown = timeout(ROUND_TIMEOUT, wait_for_boards(&*gateway.backends.ranking, position, asked)).await;
     metrics.arrived(Way::Board, asked, shown.is_ok().then(Instant::now));
     if gateway.websocket.replicas.is_none() {
         return Ok(());

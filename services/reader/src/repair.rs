@@ -41,14 +41,14 @@ impl Hub {
     ) -> Result<(Vec<Comment>, CommentSource), StoreError> {
         let limit = (hole.upto - hole.after).min(MAX_PAGE_COMMENTS) as usize;
         let _permit = self.fetches.acquire().await;
-        match within(self.bus.recent(numbering, video, hole.after, limit)).await {
+        match within_timeout(self.bus.recent(numbering, video, hole.after, limit)).await {
             Ok(Some(comments)) if !comments.is_empty() => {
                 return Ok((without_holes(comments, hole.after), CommentSource::Bus));
             }
             Ok(_) => {}
             Err(error) => self.health.dependency("comment bus", Err(error.to_string())),
         }
-        let comments = within(self.archive.comments(video, Page::After(hole.after), limit)).await;
+        let comments = within_timeout(self.archive.comments(video, Page::After(hole.after), limit)).await;
         self.note_archive(&comments);
         Ok((without_holes(comments?, hole.after), CommentSource::Archive))
     }

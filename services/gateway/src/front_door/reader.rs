@@ -41,7 +41,7 @@ impl Attempt {
     pub(super) async fn run(self) -> Option<Incoming> {
         tokio::time::sleep(self.pause).await;
         let gateway = &self.gateway;
-        let route = gateway.routes.find(&gateway.manager, &self.video_id, self.since).await?;
+        let route = gateway.routes.find_route(&gateway.manager, &self.video_id, self.since).await?;
         let reader = choose_reader(&route.readers, self.choice, rand::random())?;
         let sent = gateway.client.request(self.request(reader, route.epoch)?);
         let response = tokio::time::timeout(ANSWER_TIMEOUT, sent).await.ok()?.ok()?;

@@ -256,7 +256,7 @@ pub trait EventLog: Send + Sync {
     async fn dead_letters(&self, only: Option<RecordPosition>) -> Result<Box<dyn LetterReader>, StoreError>;
 
     /// Removes dead letters that are there now, those that `is_meant` says. Letters that come meanwhile are not looked at.
-    /// Answers how many went. Who is killed in the middle may leave copies of others, which are one ([`StoredDeadLetter`]).
+    /// Returns how many went. Who is killed in the middle may leave copies of others, which are one ([`StoredDeadLetter`]).
     async fn remove_letters(&self, is_meant: LetterFilter<'_>) -> Result<u64, StoreError>;
 
     /// For how long records are kept.

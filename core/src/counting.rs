@@ -365,7 +365,7 @@ impl Videos {
     }
 }
 
-/// Counts an event, and answers what it added to the decayed score, as a logarithm.
+/// Counts an event, and returns what it added to the decayed score, as a logarithm.
 fn count(video: &mut VideoState, record: &LogRecord, rules: &Rules) -> f64 {
     let event = &record.event;
     if let (false, Some(owner)) = (video.owner_given, &event.owner_id) {

@@ -159,7 +159,7 @@ pub async fn run(config: Config, backends: Backends, shell: ServiceContext) -> a
     counted
 }
 
-/// Opens the archive and the log, however long they are away, and answers how many partitions there are; `None` where
+/// Opens the archive and the log, however long they are away, and returns how many partitions there are; `None` where
 /// shutdown came first.
 async fn open(config: &Config, backends: &Backends, shell: &ServiceContext) -> anyhow::Result<Option<u32>> {
     let wanted = config.rules.rules();

@@ -12,7 +12,8 @@ use redb::{Database, ReadableTable, WriteTransaction};
 use super::super::{CommitError, Committed, Meta, Position};
 use super::moderation;
 use super::tables::{
-    Tables, decode_video, encode_comment, encode_meta, encode_video, meta as meta_in, position, positions,
+    Tables, decode_video, encode_comment, encode_meta, encode_video, position, positions,
+    read_meta as meta_in,
 };
 use crate::redb_file::{Failure, begin_durable};
 

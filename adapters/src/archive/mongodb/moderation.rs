@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use super::super::{AuditLine, AuditPlace, ENTRIES_LOOKED_AT, EntryPlace, ModerationArchive, UserEntries};
 use super::documents::{CommentDoc, damaged};
-use super::transaction::{Stop, Transaction, raw};
+use super::transaction::{Stop, Transaction, to_raw_documents};
 use super::{MongoArchive, READ_TIMEOUT, within};
 use crate::StoreError;
 
@@ -197,15 +197,15 @@ impl Transaction<'_> {
             }
             doc! { "q": { "video_id": video.as_str(), "seq": *seq as i64 }, "u": { "$set": gone } }
         });
-        self.update("comments", raw(removed)?).await?;
+        self.update("comments", to_raw_documents(removed)?).await?;
         let changed = effects.rules.iter().map(RuleDoc::update);
-        self.update("rules", raw(changed)?).await?;
+        self.update("rules", to_raw_documents(changed)?).await?;
         // Of each comment the last that happened to it: one may wait and be released in one batch.
         let last: HashMap<_, _> =
             effects.held.iter().map(|change| ((&change.video, &change.id), &change.held)).collect();
         let waiting =
             last.iter().filter_map(|((video, id), held)| Some(HeldDoc::update(video, id, held.as_ref()?)));
-        self.update("held", raw(waiting)?).await?;
+        self.update("held", to_raw_documents(waiting)?).await?;
         let ended = last.iter().filter(|(_, held)| held.is_none());
         let ended: Vec<Bson> = ended.map(|((video, id), _)| HeldDoc::key(video, id).into()).collect();
         if !ended.is_empty() {
@@ -217,7 +217,7 @@ impl Transaction<'_> {
             let AuditDoc { place, record } = AuditDoc::of(entry);
             doc! { "q": { "_id": place }, "u": { "$set": { "record": record } }, "upsert": true }
         });
-        self.update("moderation", raw(done)?).await
+        self.update("moderation", to_raw_documents(done)?).await
     }
 }
 

@@ -22,7 +22,7 @@ fn letter(value: &str) -> StoredDeadLetter {
 }
 
 fn value_of(letter: &StoredDeadLetter) -> Value {
-    match prepare(letter) {
+    match prepare_letter(letter) {
         Prepared::Readable { value, .. } => serde_json::from_slice(&value).unwrap(),
         Prepared::Stays(reason) => panic!("stays: {reason}"),
     }
@@ -54,7 +54,7 @@ fn what_has_no_identity_and_no_time_gets_them_from_its_origin() {
     assert_eq!(value["event_id"], "dlq-3-42");
     assert_eq!(value["timestamp"].as_f64(), Some(TIME as f64 / 1000.0));
     assert_eq!(value["extra"], json!([1]));
-    assert!(matches!(prepare(&view), Prepared::Readable { key, .. } if key == b"v"));
+    assert!(matches!(prepare_letter(&view), Prepared::Readable { key, .. } if key == b"v"));
     let foreign = StoredDeadLetter { origin: None, ..view };
     assert_eq!(value_of(&foreign)["event_id"], "dlq-letter-0-7");
 }
@@ -64,7 +64,7 @@ fn what_has_an_identity_and_a_key_keeps_them() {
     let mut own = letter(r#"{"video_id":"v","user_id":"u","type":"view","event_id":"e","timestamp":5}"#);
     own.key = Some("k".into());
     assert_eq!((value_of(&own)["event_id"].as_str(), &value_of(&own)["timestamp"]), (Some("e"), &json!(5)));
-    assert!(matches!(prepare(&own), Prepared::Readable { key, .. } if key == b"k"));
+    assert!(matches!(prepare_letter(&own), Prepared::Readable { key, .. } if key == b"k"));
     let comment =
         letter(r#"{"video_id":"v","user_id":"u","type":"comment","comment_id":"c","comment":"hi"}"#);
     assert_eq!(value_of(&comment)["event_id"], Value::Null, "a comment has one already");
@@ -72,7 +72,7 @@ fn what_has_an_identity_and_a_key_keeps_them() {
 
 #[test]
 fn what_cannot_be_read_stays_and_says_why() {
-    let reason = |letter: &StoredDeadLetter| match prepare(letter) {
+    let reason = |letter: &StoredDeadLetter| match prepare_letter(letter) {
         Prepared::Stays(reason) => reason,
         Prepared::Readable { .. } => panic!("is readable"),
     };

@@ -69,7 +69,7 @@ pub fn router(manager: Arc<Manager>, origins: Arc<Origins>) -> Router {
         .get("/cordons", get(orders::cordons_shown))
         .get("/plan", get(orders::plan))
         .get("/overview", get(overview::overview))
-        .post("/what-if", post(overview::what_if))
+        .post("/what-if", post(overview::answer_what_if))
         .post("/term", post(orders::term))
         .post("/moves", post(orders::moves))
         .post("/cordons", post(orders::cordons))

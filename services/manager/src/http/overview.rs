@@ -213,7 +213,7 @@ struct ForecastReader {
 }
 
 /// `POST /what-if {"readers"?, "videos"?: [{"videoid", "viewers"}]}`.
-pub(super) async fn what_if(
+pub(super) async fn answer_what_if(
     State(manager): State<Arc<Manager>>,
     JsonObject(body): JsonObject,
 ) -> Result<Json<Value>, Problem> {

@@ -22,7 +22,10 @@ pub mod mongodb;
 mod numbering;
 mod rebuild;
 
-pub use moderation::{AuditPlace, ENTRIES_LOOKED_AT, EntryPlace, ModerationArchive, UserEntries, pinned};
+pub use moderation::{
+    AuditPlace, ENTRIES_LOOKED_AT, EntryPlace, ModerationArchive, ReportPlace, ReportQueue, UserEntries,
+    pinned,
+};
 pub use rebuild::{CommentTally, Cut, Finished, Progress, Rebuild, RebuildError, Replay, StoredVideo};
 
 /// What is fixed for an archive's life, or until a rebuild.

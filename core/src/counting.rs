@@ -9,12 +9,14 @@ use std::collections::{HashMap, HashSet};
 use sha2::{Digest as _, Sha256};
 
 use crate::comment::{Comment, EntryKind, nobody};
-use crate::moderation::{ActorRole, Digest, HeldChange, RuleChange};
+use crate::moderation::reports::MAX_REPORTED_BYTES;
+use crate::moderation::{ActorRole, Digest, HeldChange, ReportedComment, RuleChange};
 use crate::score::{Counters, Weights, worth};
 use crate::trending::{log2_difference, log2_sum, log2_worth};
 use crate::{CommentId, Interaction, Kind, Metadata, Millis, UserId, VideoId, canary};
 
 mod moderating;
+mod reporting;
 mod unique;
 
 use moderating::Moderating;
@@ -114,6 +116,11 @@ impl Batch {
         moderating::numbered_targets(&self.records).collect()
     }
 
+    /// The comments whose reports it wants to be given, where there are any.
+    pub fn reported(&self) -> HashSet<(&VideoId, &CommentId)> {
+        self.records.iter().filter_map(|record| reporting::reported(&record.event)).collect()
+    }
+
     /// Whether [`apply_with`] wants to be given the latest revision of the rules.
     pub fn changes_rules(&self) -> bool {
         self.records.iter().any(|record| RuleChange::of(&record.event, 0).is_some())
@@ -160,6 +167,11 @@ pub fn leaves_more_than_counts(event: &Interaction, unique: UniqueKinds) -> bool
         || event.comment.is_some()
         || event.moderation.is_some()
         || unique.marked(event.kind).is_some()
+}
+
+/// The bytes that an archive may write anew for this event beside what it says: reports of a comment are one document.
+pub fn written_anew(event: &Interaction) -> usize {
+    if reporting::reported(event).is_some() { MAX_REPORTED_BYTES } else { 0 }
 }
 
 /// An identity in 16 bytes (the first half of its SHA-256): what an archive may remember in its place. Two of 2^48
@@ -364,7 +376,9 @@ pub struct Effects {
     pub rules: Vec<RuleChange>,
     /// Comments that wait for a moderator from now on, and those that wait no more, in log order.
     pub held: Vec<HeldChange>,
-    /// What moderators did, in log order.
+    /// The comments whose reports changed, as they are now.
+    pub reports: Vec<ReportedComment>,
+    /// What moderators did, and that comments were reported, in log order.
     pub audit: Vec<AuditEntry>,
     /// The marks that changed, by key.
     pub marks: Vec<MarkChange>,
@@ -469,6 +483,7 @@ pub fn apply_with(
     }
     effects.videos = videos.changed();
     effects.marks = marks.changes();
+    effects.reports = moderating.reports();
     effects
 }
 

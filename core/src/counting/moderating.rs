@@ -2,9 +2,13 @@
 
 use std::collections::HashMap;
 
+use super::reporting::{self, Reporting};
 use super::{Effects, LogRecord, MarkKey, NumberedComment, Removal, VideoState};
 use crate::comment::{Comment, EntryKind, NOBODY, nobody};
-use crate::moderation::{Action, ActorRole, Digest, HeldChange, HeldComment, RuleChange, RuleName};
+use crate::moderation::{
+    Action, ActorRole, Digest, HeldChange, HeldComment, ReportOutcome, ReportReason, ReportedComment,
+    RuleChange, RuleName,
+};
 use crate::{CommentId, Interaction, Kind, Millis, UserId, VideoId};
 
 /// What an archive holds of what a batch's moderation records change.
@@ -14,6 +18,8 @@ pub struct Moderated {
     pub targets: Vec<Comment>,
     /// The latest revision of the rules; 0 before the first.
     pub revision: u64,
+    /// The comments among [`super::Batch::reported`] that were reported before.
+    pub reports: Vec<ReportedComment>,
 }
 
 /// One thing that a moderator did, as the audit log keeps it.
@@ -29,17 +35,26 @@ pub struct AuditEntry {
     pub record: Interaction,
 }
 
-/// The comments that these records delete, pin or erase.
+impl AuditEntry {
+    fn of(record: &LogRecord, says: Interaction) -> Self {
+        Self { time: record.broker_time, partition: record.partition, offset: record.offset, record: says }
+    }
+}
+
+/// The comments that these records delete, pin, report or erase.
 pub(super) fn targets(records: &[LogRecord]) -> impl Iterator<Item = (&VideoId, &CommentId)> {
     records.iter().filter(|record| record.event.kind == Kind::Moderation).filter_map(|record| {
         match &record.event.moderation.as_ref()?.action {
             Action::Delete { comment_id }
             | Action::Pin { comment_id: Some(comment_id) }
+            | Action::Report { comment_id, .. }
             | Action::Erase { comment_id, .. } => Some((&record.event.video_id, comment_id)),
             Action::Pin { comment_id: None }
             | Action::Shadow { .. }
             | Action::Hold { .. }
             | Action::Review { .. }
+            | Action::CloseReports { .. }
+            | Action::EraseReport { .. }
             | Action::Restrict { .. }
             | Action::Lift { .. }
             | Action::PutVideo { .. }
@@ -68,7 +83,7 @@ pub(super) fn forgotten_marks(event: &Interaction) -> impl Iterator<Item = MarkK
     marks.iter().map(|mark| mark.mark())
 }
 
-/// An entry that a record of the batch deletes, pins or erases.
+/// An entry that a record of the batch deletes, pins, reports or erases.
 struct Target {
     author: UserId,
     seq: u64,
@@ -86,6 +101,7 @@ type Targets = Vec<Target>;
 pub(super) struct Moderating {
     targets: HashMap<(VideoId, CommentId), Targets>,
     revision: u64,
+    reporting: Reporting,
 }
 
 impl Moderating {
@@ -101,7 +117,7 @@ impl Moderating {
             targets.sort_by_key(|target| target.seq);
             targets.dedup_by_key(|target| target.seq);
         }
-        Self { targets, revision: moderated.revision }
+        Self { targets, revision: moderated.revision, reporting: Reporting::new(moderated.reports) }
     }
 
     /// A comment of this batch, and where it is among them.
@@ -164,6 +180,17 @@ impl Moderating {
                 return;
             }
             Action::EraseUser { .. } => {}
+            Action::Report { comment_id, why } => {
+                effects.audit.extend(self.report(record, comment_id, *why));
+                return;
+            }
+            Action::CloseReports { comment_id, outcome } => {
+                self.reporting.close(record, comment_id, *outcome);
+            }
+            Action::EraseReport { comment_id, user } => {
+                self.reporting.erase(record, comment_id, *user);
+                return;
+            }
             Action::Review { comment_id, .. } => {
                 let (video, id) = (record.event.video_id.clone(), comment_id.clone());
                 effects.held.push(HeldChange { video, id, held: None });
@@ -188,12 +215,21 @@ impl Moderating {
                 effects.rules.extend(RuleChange::of(&record.event, self.revision));
             }
         }
-        effects.audit.push(AuditEntry {
-            time: record.broker_time,
-            partition: record.partition,
-            offset: record.offset,
-            record: record.event.clone(),
-        });
+        effects.audit.push(AuditEntry::of(record, record.event.clone()));
+    }
+
+    /// What the audit log has of a report, where it counts. What nobody is shown needs no report.
+    fn report(&mut self, record: &LogRecord, id: &CommentId, why: ReportReason) -> Option<AuditEntry> {
+        let key = (record.event.video_id.clone(), id.clone());
+        let target = self.targets.get(&key).and_then(|targets| targets.last());
+        let is_shown = target.is_some_and(|target| target.is_public && !target.removed);
+        let counts = is_shown && self.reporting.report(record, id, why);
+        counts.then(|| AuditEntry::of(record, reporting::nameless(&record.event)))
+    }
+
+    /// The comments whose reports changed.
+    pub(super) fn reports(self) -> Vec<ReportedComment> {
+        self.reporting.changed()
     }
 
     fn delete(
@@ -216,6 +252,7 @@ impl Moderating {
                 target.lose(&event.video_id, (true, false), effects);
                 target.seq
             });
+            self.reporting.close(record, id, ReportOutcome::Deleted);
             EntryKind::Deleted { comment_id: id.clone(), of, role }
         };
         push(record, told(record, video, entry), effects);
@@ -241,6 +278,7 @@ impl Moderating {
                 let shown = !target.removed;
                 target.lose(on, (shown, true), effects);
                 let role = ActorRole::Service;
+                self.reporting.close(record, id, ReportOutcome::Deleted);
                 if shown {
                     EntryKind::Deleted { comment_id: id.clone(), of: target.seq, role }
                 } else {

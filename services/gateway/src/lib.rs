@@ -62,6 +62,7 @@ use dependency::{Dependency, Peer};
 use front_door::RouteCache;
 use limits::{LimitArgs, Limits};
 use metrics::GatewayMetrics;
+use moderation::reports::ReportLimits;
 use new_videos::NewVideos;
 pub use operate::demo;
 
@@ -176,6 +177,8 @@ pub(crate) struct Gateway {
     pub(crate) limits: Limits,
     /// How many new videos one caller may bring.
     pub(crate) new_videos: NewVideos,
+    /// How many comments one caller may report.
+    pub(crate) report_limits: ReportLimits,
     /// Whose pages may use it.
     pub(crate) origins: Arc<Origins>,
     pub(crate) routes: RouteCache,
@@ -223,6 +226,7 @@ impl Gateway {
             acknowledged: Acknowledged::default(),
             limits: Limits::new(&config.limits),
             new_videos: NewVideos::new(config.limits.new_videos_per_caller),
+            report_limits: ReportLimits::default(),
             origins: Arc::clone(&shell.http.origins),
             routes: RouteCache::default(),
             rules: videos::RulesCache::default(),

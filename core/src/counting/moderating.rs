@@ -150,12 +150,8 @@ impl Moderating {
                 }
             }
             Action::Shadow { comment_id, text, reply_to } => {
-                // It makes the video known, as any comment: its author is to find it there.
                 if let Some(video) = video {
-                    let body = (comment_id.clone(), text.clone(), reply_to.clone());
-                    let comment = entry(record, video, body, EntryKind::Shadowed);
-                    self.note(&comment, effects.comments.len());
-                    push(record, comment, effects);
+                    self.shadow(record, (comment_id, text, reply_to.as_ref()), video, effects);
                 }
                 // Nobody moderated.
                 return;
@@ -196,17 +192,12 @@ impl Moderating {
                 effects.held.push(HeldChange { video, id, held: None });
             }
             Action::PutVideo { metadata, owner_id } => {
-                let owner_may = |video: &VideoState| video.removed.is_none_or(|by| by == ActorRole::Owner);
-                let may = video.filter(|video| may_change(video, record, moderation.role));
-                if let Some(video) =
-                    may.filter(|video| moderation.role != ActorRole::Owner || owner_may(video))
-                {
+                if let Some(video) = video.filter(|video| may_put(video, record, moderation.role)) {
                     video.put(metadata, owner_id.as_ref());
                 }
             }
             Action::RemoveVideo => {
-                let may = video.filter(|video| may_change(video, record, moderation.role));
-                if let Some(video) = may {
+                if let Some(video) = video.filter(|video| may_change(video, record, moderation.role)) {
                     video.remove(moderation.role);
                 }
             }
@@ -290,6 +281,20 @@ impl Moderating {
         push(record, told(record, video, entry), effects);
     }
 
+    /// It makes the video known, as any comment: its author is to find it there.
+    fn shadow(
+        &mut self,
+        record: &LogRecord,
+        (id, text, reply_to): (&CommentId, &str, Option<&CommentId>),
+        video: &mut VideoState,
+        effects: &mut Effects,
+    ) {
+        let body = (id.clone(), text.to_owned(), reply_to.cloned());
+        let comment = entry(record, video, body, EntryKind::Shadowed);
+        self.note(&comment, effects.comments.len());
+        push(record, comment, effects);
+    }
+
     fn pin(
         &mut self,
         record: &LogRecord,
@@ -369,6 +374,12 @@ fn push(record: &LogRecord, comment: Comment, effects: &mut Effects) {
 fn may_change(video: &VideoState, record: &LogRecord, role: ActorRole) -> bool {
     let owns = video.owner_given && video.owner == record.event.user_id && video.owner.as_str() != NOBODY;
     role != ActorRole::Owner || owns
+}
+
+/// And an owner does not put back what others removed.
+fn may_put(video: &VideoState, record: &LogRecord, role: ActorRole) -> bool {
+    let undoes_others = role == ActorRole::Owner && video.removed.is_some_and(|by| by != ActorRole::Owner);
+    may_change(video, record, role) && !undoes_others
 }
 
 /// Whether a record makes a video known that nothing has happened to yet.

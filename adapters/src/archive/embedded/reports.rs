@@ -1,7 +1,6 @@
 //! Reports of comments: one entry a comment, and where it is in the queues.
 
 use std::collections::HashSet;
-use std::ops::Bound;
 
 use liverank_core::moderation::ReportedComment;
 use liverank_core::{CommentId, VideoId};
@@ -77,12 +76,6 @@ pub(super) fn of_comment(
     find(&database.begin_read()?.open_table(tables.reports)?, (video.as_str(), id.as_str()))
 }
 
-/// The places of a queue, in the order in which they are stored, up to one that is left out.
-fn part(queue: ReportQueue, until: &str) -> (Bound<(&str, &str)>, Bound<(&str, &str)>) {
-    let name = queue.name();
-    (Bound::Included((name, "")), Bound::Excluded((name, until)))
-}
-
 /// Behind every place.
 const END: &str = "~";
 
@@ -97,7 +90,8 @@ pub(super) fn of_queue(
     let (table, queues) =
         (transaction.open_table(tables.reports)?, transaction.open_table(tables.report_queues)?);
     let until = after.map_or_else(|| END.to_owned(), |place| queue.place_of(place));
-    let found = queues.range::<(&str, &str)>(part(queue, &until))?.rev().take(limit).map(|entry| {
+    let part = (queue.name(), "")..(queue.name(), until.as_str());
+    let found = queues.range::<(&str, &str)>(part)?.rev().take(limit).map(|entry| {
         let (_, key) = entry?;
         find(&table, key.value())?
             .ok_or_else(|| damaged("reports of a comment", "a queue has one that is not there"))
@@ -113,7 +107,8 @@ pub(super) fn count(
 ) -> Result<u64, Failure> {
     let queues = database.begin_read()?.open_table(tables.report_queues)?;
     let mut count = 0;
-    for entry in queues.range::<(&str, &str)>(part(ReportQueue::OpenNewest, END))? {
+    let name = ReportQueue::OpenNewest.name();
+    for entry in queues.range::<(&str, &str)>((name, "")..(name, END))? {
         let (_, key) = entry?;
         if video.is_none_or(|video| key.value().0 == video.as_str()) {
             count += 1;

@@ -106,10 +106,10 @@ pub(super) async fn count(
     most: u64,
 ) -> Result<u64, StoreError> {
     let open = ReportQueue::OpenNewest.name();
-    let part = match video {
-        Some(video) => doc! { "video": video.as_str(), open: { "$exists": true } },
-        None => doc! { open: { "$lt": "~" } },
-    };
+    let part = video.map_or_else(
+        || doc! { open: { "$lt": "~" } },
+        |video| doc! { "video": video.as_str(), open: { "$exists": true } },
+    );
     within(READ_TIMEOUT, "counting reported comments", async {
         archive.collection::<Document>("reports").count_documents(part).limit(most).await
     })

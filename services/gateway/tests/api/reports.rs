@@ -53,8 +53,10 @@ async fn a_viewer_reports_once_and_a_moderator_decides() {
     let mut counted = count_since(&issuer, 0).await;
     let again = report(&issuer, "ben", "c1", &json!({"userid": "ben", "reason": "spam"})).await;
     assert_eq!((again.status().as_u16(), issuer.recorded().len()), (202, 1), "it counts once");
-    for (user, id) in [("cy", "c2"), ("ben", "c2"), ("dan", "c1"), ("cy", "c3"), ("cy", "c4"), ("eve", "c1")] {
-        let answer = report(&issuer, user, id, &json!({"userid": user, "reason": "spam", "text": null})).await;
+    for (user, id) in [("cy", "c2"), ("ben", "c2"), ("dan", "c1"), ("cy", "c3"), ("cy", "c4"), ("eve", "c1")]
+    {
+        let answer =
+            report(&issuer, user, id, &json!({"userid": user, "reason": "spam", "text": null})).await;
         assert_eq!(answer.status(), 202, "{}", answer.text().await.unwrap());
     }
     counted = count_since(&issuer, counted).await;
@@ -64,7 +66,10 @@ async fn a_viewer_reports_once_and_a_moderator_decides() {
     let newest = get(&issuer, QUEUE).await;
     assert_eq!((ids(&newest), &newest["next"]), (vec_of(["c1", "c4", "c3", "c2"]), &Value::Null));
     let line = &newest["comments"][0];
-    assert_eq!((&line["userid"], &line["comment"], &line["count"]), (&json!("ann"), &json!("words"), &json!(3)));
+    assert_eq!(
+        (&line["userid"], &line["comment"], &line["count"]),
+        (&json!("ann"), &json!("words"), &json!(3))
+    );
     assert_eq!((&line["reports"][0]["userid"], &line["reports"][0]["text"]), (&json!("ben"), &said["text"]));
     assert_eq!((&line["reports"][0]["reason"], &line["decision"]), (&json!("hate"), &Value::Null));
     let most = get(&issuer, "/moderation/reports?order=most&limit=2").await;
@@ -104,7 +109,10 @@ async fn a_viewer_reports_once_and_a_moderator_decides() {
     assert_eq!(ids(&closed), ["c4", "c3", "c2", "c1"]);
     let decision = &closed["comments"][3]["decision"];
     assert_eq!((&decision["by"], &decision["reason"]), (&json!("mo"), &json!("harmless")));
-    assert_eq!((&closed["comments"][2]["comment"], &closed["comments"][2]["decision"]["outcome"]), (&Value::Null, &json!("deleted")));
+    assert_eq!(
+        (&closed["comments"][2]["comment"], &closed["comments"][2]["decision"]["outcome"]),
+        (&Value::Null, &json!("deleted"))
+    );
     let late = report(&issuer, "gil", "c1", &json!({"userid": "gil", "reason": "spam"})).await;
     assert_eq!(problem(late, 409).await["rule"], "reports_decided");
     let twice = decide(json!({"videoid": "cat", "id": "c1", "outcome": "delete"})).await;
@@ -136,9 +144,15 @@ async fn who_may_report_and_who_may_decide() {
     }
     assert_eq!(issuer.recorded().len(), 1);
     let open = System::start(&[]).await;
-    open.count([json!({"video_id": "cat", "user_id": "ann", "type": "comment", "comment_id": "c1", "comment": "x"})])
-        .await;
-    assert_eq!(open.post(path, body.to_string()).await.status(), 202, "without tokens, whoever says to be a user");
+    open.count([
+        json!({"video_id": "cat", "user_id": "ann", "type": "comment", "comment_id": "c1", "comment": "x"}),
+    ])
+    .await;
+    assert_eq!(
+        open.post(path, body.to_string()).await.status(),
+        202,
+        "without tokens, whoever says to be a user"
+    );
     assert_eq!(problem(open.get(QUEUE).await, 403).await["rule"], "role");
 }
 
@@ -175,7 +189,8 @@ async fn every_wrong_field_is_named() {
         (json!({"outcome": "delete", "scope": "video"}), "scope"),
         (json!({"reason": "r".repeat(501)}), "reason"),
     ] {
-        let answer = issuer.ask("mo", &moderator(), (Method::POST, QUEUE), Some(&decision(more.clone()))).await;
+        let answer =
+            issuer.ask("mo", &moderator(), (Method::POST, QUEUE), Some(&decision(more.clone()))).await;
         assert_eq!(problem(answer, 400).await["field"], field, "{more}");
     }
     for (query, field) in [
@@ -216,7 +231,10 @@ async fn what_callers_can_make_grow_has_bounds() {
     let wait: u64 = limited.headers()["retry-after"].to_str().unwrap().parse().unwrap();
     assert!((1..=60).contains(&wait), "{wait}");
     let limited = problem(limited, 429).await;
-    assert_eq!((&limited["rule"], &limited["limit"]), (&json!("reports_of_user"), &json!("reports-per-user")));
+    assert_eq!(
+        (&limited["rule"], &limited["limit"]),
+        (&json!("reports_of_user"), &json!("reports-per-user"))
+    );
     assert_eq!(report(&issuer, "cy", "c1", &body("cy")).await.status(), 202, "others have their own");
     issuer.system.log.break_down(true);
     problem(report(&issuer, "dan", "c1", &body("dan")).await, 503).await;

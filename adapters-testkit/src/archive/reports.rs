@@ -150,7 +150,9 @@ pub async fn a_replay_reports_again(archive: &dyn Archive) {
     let before = all().await;
     let replay = archive.rebuilding().replay(&Rules::default(), None, &|_, _| ()).await.unwrap();
     let mut whole = Batch::default();
-    batches.into_iter().for_each(|batch| whole.append(batch));
+    for batch in batches {
+        whole.append(batch);
+    }
     match replay.archive().commit(&whole).await {
         Ok(_) | Err(CommitError::Fenced { .. }) => {}
         Err(error) => panic!("{error}"),

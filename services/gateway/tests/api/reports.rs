@@ -38,55 +38,79 @@ fn record(at: usize, video: &str, id: &str, user: &str) -> Value {
         "timestamp": 5, "moderation": {"action": "report", "comment_id": id, "why": "spam", "role": "viewer"}})
 }
 
-#[tokio::test]
-async fn a_viewer_reports_once_and_a_moderator_decides() {
-    let issuer = Issuer::start().await;
+fn ids(page: &Value) -> Vec<&str> {
+    page["comments"].as_array().unwrap().iter().map(|comment| comment["id"].as_str().unwrap()).collect()
+}
+
+/// Four comments, and reports of them that are counted: three of the first, two of the second. Answers how much the log has.
+async fn reported(issuer: &Issuer) -> usize {
     issuer.count(&["c1", "c2", "c3", "c4"], &[]).await;
-    let said = json!({"userid": "ben", "reason": "hate", "text": "look at this"});
-    let first = report(&issuer, "ben", "c1", &said).await;
-    assert_eq!(first.status(), 202);
-    let first: Value = first.json().await.unwrap();
-    assert_eq!((&first["id"], &first["reason"]), (&json!("c1"), &json!("hate")));
-    let (key, written) = issuer.recorded().remove(0);
-    let expected = json!({"action": "report", "comment_id": "c1", "why": "hate", "role": "viewer", "reason": "look at this"});
-    assert_eq!((key.as_str(), &written["moderation"]), ("cat", &expected), "behind its comment");
-    let mut counted = count_since(&issuer, 0).await;
-    let again = report(&issuer, "ben", "c1", &json!({"userid": "ben", "reason": "spam"})).await;
-    assert_eq!((again.status().as_u16(), issuer.recorded().len()), (202, 1), "it counts once");
-    for (user, id) in [("cy", "c2"), ("ben", "c2"), ("dan", "c1"), ("cy", "c3"), ("cy", "c4"), ("eve", "c1")]
-    {
-        let answer =
-            report(&issuer, user, id, &json!({"userid": user, "reason": "spam", "text": null})).await;
+    let reports = [
+        ("ben", "c1"),
+        ("cy", "c2"),
+        ("ben", "c2"),
+        ("dan", "c1"),
+        ("cy", "c3"),
+        ("cy", "c4"),
+        ("eve", "c1"),
+    ];
+    for (user, id) in reports {
+        let said = json!({"userid": user, "reason": "hate", "text": format!("{user} says")});
+        let answer = report(issuer, user, id, &said).await;
         assert_eq!(answer.status(), 202, "{}", answer.text().await.unwrap());
+        assert_eq!(answer.json::<Value>().await.unwrap()["reason"], "hate");
     }
-    counted = count_since(&issuer, counted).await;
-    let ids = |page: &Value| -> Vec<String> {
-        page["comments"].as_array().unwrap().iter().map(|it| it["id"].as_str().unwrap().to_owned()).collect()
-    };
+    count_since(issuer, 0).await
+}
+
+#[tokio::test]
+async fn a_report_counts_once_and_queues_are_in_order() {
+    let issuer = Issuer::start().await;
+    let counted = reported(&issuer).await;
+    let (key, written) = issuer.recorded().remove(0);
+    let expected = json!({"action": "report", "comment_id": "c1", "why": "hate", "role": "viewer", "reason": "ben says"});
+    assert_eq!((key.as_str(), &written["moderation"]), ("cat", &expected), "behind its comment");
+    let again = report(&issuer, "ben", "c1", &json!({"userid": "ben", "reason": "spam", "text": null})).await;
+    assert_eq!((again.status().as_u16(), issuer.recorded().len()), (202, counted), "it counts once");
     let newest = get(&issuer, QUEUE).await;
-    assert_eq!((ids(&newest), &newest["next"]), (vec_of(["c1", "c4", "c3", "c2"]), &Value::Null));
+    assert_eq!((ids(&newest), &newest["next"]), (vec!["c1", "c4", "c3", "c2"], &Value::Null));
     let line = &newest["comments"][0];
     assert_eq!(
         (&line["userid"], &line["comment"], &line["count"]),
         (&json!("ann"), &json!("words"), &json!(3))
     );
-    assert_eq!((&line["reports"][0]["userid"], &line["reports"][0]["text"]), (&json!("ben"), &said["text"]));
-    assert_eq!((&line["reports"][0]["reason"], &line["decision"]), (&json!("hate"), &Value::Null));
+    let first = &line["reports"][0];
+    assert_eq!((&first["userid"], &first["text"]), (&json!("ben"), &json!("ben says")));
+    assert_eq!((&first["reason"], &line["decision"]), (&json!("hate"), &Value::Null));
     let most = get(&issuer, "/moderation/reports?order=most&limit=2").await;
     assert_eq!(ids(&most), ["c1", "c2"]);
     let next = most["next"].as_str().unwrap();
     assert_eq!(ids(&get(&issuer, &format!("{QUEUE}?order=most&after={next}")).await), ["c4", "c3"]);
+    let log = get(&issuer, "/moderation/log").await;
+    let named: Vec<_> = log["actions"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|line| (line["action"].as_str().unwrap(), line["by"].as_str().unwrap(), line.get("reason")))
+        .collect();
+    assert_eq!(named, [("report", "liverank:nobody", None); 7], "the audit log names no viewer");
+}
 
-    let decide = async |body: Value| issuer.ask("mo", &moderator(), (Method::POST, QUEUE), Some(&body)).await;
-    for (id, more) in [
+#[tokio::test]
+async fn what_a_moderator_decides_ends_the_reports() {
+    let issuer = Issuer::start().await;
+    let counted = reported(&issuer).await;
+    let decide = async |id: &str, mut body: Value| {
+        (body["videoid"], body["id"]) = (json!("cat"), json!(id));
+        issuer.ask("mo", &moderator(), (Method::POST, QUEUE), Some(&body)).await
+    };
+    for (id, body) in [
         ("c1", json!({"outcome": "dismiss", "reason": "harmless"})),
         ("c2", json!({"outcome": "delete"})),
         ("c3", json!({"outcome": "ban", "kind": "mute", "seconds": 60})),
         ("c4", json!({"outcome": "ban", "scope": "everywhere"})),
     ] {
-        let mut body = more;
-        (body["videoid"], body["id"]) = (json!("cat"), json!(id));
-        let answer = decide(body).await;
+        let answer = decide(id, body).await;
         assert_eq!(answer.status(), 202, "{}", answer.text().await.unwrap());
     }
     let written: Vec<_> = issuer.recorded()[counted..]
@@ -107,24 +131,13 @@ async fn a_viewer_reports_once_and_a_moderator_decides() {
     assert_eq!(get(&issuer, QUEUE).await["comments"], json!([]));
     let closed = get(&issuer, "/moderation/reports?state=closed").await;
     assert_eq!(ids(&closed), ["c4", "c3", "c2", "c1"]);
-    let decision = &closed["comments"][3]["decision"];
-    assert_eq!((&decision["by"], &decision["reason"]), (&json!("mo"), &json!("harmless")));
-    assert_eq!(
-        (&closed["comments"][2]["comment"], &closed["comments"][2]["decision"]["outcome"]),
-        (&Value::Null, &json!("deleted"))
-    );
+    let (deleted, dismissed) = (&closed["comments"][2], &closed["comments"][3]["decision"]);
+    assert_eq!((&dismissed["by"], &dismissed["reason"]), (&json!("mo"), &json!("harmless")));
+    assert_eq!((&deleted["comment"], &deleted["decision"]["outcome"]), (&Value::Null, &json!("deleted")));
     let late = report(&issuer, "gil", "c1", &json!({"userid": "gil", "reason": "spam"})).await;
     assert_eq!(problem(late, 409).await["rule"], "reports_decided");
-    let twice = decide(json!({"videoid": "cat", "id": "c1", "outcome": "delete"})).await;
+    let twice = decide("c1", json!({"outcome": "delete"})).await;
     assert_eq!(problem(twice, 404).await["field"], "id");
-    let log = get(&issuer, "/moderation/log?limit=100").await;
-    let reported = log["actions"].as_array().unwrap().iter().filter(|line| line["action"] == "report");
-    let named: Vec<_> = reported.map(|line| (line["by"].as_str().unwrap(), line.get("reason"))).collect();
-    assert_eq!(named, [("liverank:nobody", None); 7], "the audit log names no viewer");
-}
-
-fn vec_of<const N: usize>(ids: [&str; N]) -> Vec<String> {
-    ids.map(str::to_owned).into()
 }
 
 #[tokio::test]
@@ -171,7 +184,9 @@ async fn every_wrong_field_is_named() {
     ] {
         assert_eq!(problem(report(&issuer, "ben", "c1", &body).await, 400).await["field"], field, "{body}");
     }
-    assert_eq!(problem(report(&issuer, "ben", "c1?why=x", &good).await, 404).await["status"], 404);
+    let path = "/comments/cat/c1/reports?why=x";
+    let answer = issuer.ask("ben", &json!("viewer"), (Method::POST, path), Some(&good)).await;
+    assert_eq!(problem(answer, 400).await["field"], "why");
     assert_eq!(problem(report(&issuer, "ben", "c9", &good).await, 404).await["field"], "id");
     let decision = |more: Value| {
         let mut body = json!({"videoid": "cat", "id": "c1", "outcome": "dismiss"});

@@ -258,8 +258,11 @@ impl Decision {
             }
             _ => return Err(Invalid::new("outcome", "must be dismiss, delete or ban")),
         };
-        let given =
-            [("kind", kind.is_some()), ("scope", scope.is_some()), ("seconds", !body["seconds"].is_null())];
+        let given = [
+            ("kind", kind.is_some()),
+            ("scope", scope.is_some()),
+            ("seconds", body.get("seconds").is_some_and(|it| !it.is_null())),
+        ];
         match given.into_iter().find(|(_, is_given)| *is_given) {
             Some((field, _)) => Err(Invalid::new(field, "goes with the outcome ban")),
             None => Ok(decision),

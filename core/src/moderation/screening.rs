@@ -42,6 +42,8 @@ pub enum RuleName {
     Patterns,
     /// Every comment waits.
     HoldAll,
+    /// What the hook said.
+    Hook,
 }
 
 impl RuleName {
@@ -59,6 +61,7 @@ impl RuleName {
             Self::Words => "words",
             Self::Patterns => "patterns",
             Self::HoldAll => "hold_all",
+            Self::Hook => "hook",
         }
     }
 }

@@ -121,6 +121,14 @@ pub(super) fn jwks_url() -> Value {
     rules(&[("self.startsWith('https://') && isURL(self)", "use a URL that begins with https://")])
 }
 
+/// On `comment.hook.url`.
+pub(super) fn hook_url() -> Value {
+    rules(&[(
+        "(self.startsWith('http://') || self.startsWith('https://')) && isURL(self) && !self.contains('@')",
+        "use a URL that begins with http:// or https://, without a user",
+    )])
+}
+
 /// On `tls.internal.caBundle`.
 pub(super) fn ca_bundle() -> Value {
     rules(&[("self.contains('-----BEGIN CERTIFICATE-----')", "write certificates of authorities in PEM")])

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use liverank_core::comment::{Comment, CommentEpoch, EntryKind};
 use liverank_core::moderation::ActorRole;
+use liverank_core::trace::TraceContext;
 use liverank_core::{CommentId, UserId, VideoId};
 use tokio::sync::mpsc;
 
@@ -29,6 +30,7 @@ where
 {
     an_empty_bus_says_so(fresh().await).await;
     who_subscribed_hears_all_in_order(fresh().await).await;
+    a_trace_comes_with_its_comment_and_with_no_other(fresh().await).await;
     only_what_is_subscribed_to_is_heard(fresh().await).await;
     any_identifier_will_do(fresh().await).await;
     what_is_kept_can_be_read_from_any_place(fresh().await).await;
@@ -96,7 +98,7 @@ async fn heard_until_all(deliveries: &mut mpsc::Receiver<Delivery>, lasts: &[Com
     let mut missing: Vec<&Comment> = lasts.iter().collect();
     loop {
         match next(deliveries).await {
-            Delivery::Comment { numbering: told, comment } => {
+            Delivery::Comment { numbering: told, comment, .. } => {
                 assert_eq!(told, numbering());
                 missing.retain(|last| **last != comment);
                 if !heard.contains(&comment) {
@@ -133,6 +135,21 @@ async fn who_subscribed_hears_all_in_order(bus: Bus) {
     let of =
         |id: &str| both.iter().filter(|comment| comment.video_id == video(id)).cloned().collect::<Vec<_>>();
     assert_eq!((of("v"), of("w")), (comments("v", 1..=101), comments("w", 1..=51)));
+}
+
+async fn a_trace_comes_with_its_comment_and_with_no_other(bus: Bus) {
+    let (subscription, mut deliveries) = bus.connect().await.unwrap();
+    subscription.subscribe(&video("v")).await.unwrap();
+    let trace = TraceContext { trace: [1; 16], span: [2; 8], sampled: true };
+    let three = comments("v", 1..=3);
+    bus.publish_traced(&numbering(), &three, &[(three[1].id.clone(), trace)]).await.unwrap();
+    for (seq, expected) in [(1, None), (2, Some(trace)), (3, None)] {
+        let heard = next(&mut deliveries).await;
+        let comment = comment("v", seq);
+        let trace = expected.map(Box::new);
+        assert_eq!(heard, Delivery::Comment { numbering: numbering(), comment, trace });
+    }
+    assert_eq!(recent(&bus, "v", 0, 10).await, Some(three), "what is kept is the comments");
 }
 
 async fn only_what_is_subscribed_to_is_heard(bus: Bus) {
@@ -261,7 +278,7 @@ async fn another_numbering_replaces_the_old(bus: Bus) {
     assert_eq!(recent(&bus, "v", 1, 100).await, None);
     let mut told = Vec::new();
     while told.len() < 7 {
-        let Delivery::Comment { numbering, comment } = next(&mut deliveries).await else {
+        let Delivery::Comment { numbering, comment, .. } = next(&mut deliveries).await else {
             panic!("nothing was lost")
         };
         told.push((numbering, comment.seq));

@@ -15,6 +15,7 @@ use liverank_adapters::StoreError;
 use liverank_adapters::event_log::{
     AppendError, ConsumerEvent, EventLog, PARTITIONS, RawRecord, RecordPosition, Start,
 };
+use liverank_core::trace::TraceContext;
 use member::Member;
 
 mod marks;
@@ -39,6 +40,7 @@ where
     };
     a_fresh_log_is_empty(&*log().await).await;
     a_key_keeps_its_partition_and_its_order(&*log().await).await;
+    a_trace_comes_with_its_record_and_with_no_other(&*log().await).await;
     what_was_appended_at_once_is_read_once(&*log().await).await;
     the_log_s_time_never_goes_back(&*log().await).await;
     too_large_is_refused_and_not_in_the_log(&*log().await).await;
@@ -89,6 +91,20 @@ async fn a_key_keeps_its_partition_and_its_order(log: &dyn EventLog) {
     assert!(used.len() > 6, "forty keys spread over more than half of the partitions, not only {used:?}");
     let ends = log.end_offsets().await.unwrap();
     assert!(ends.iter().sum::<u64>() >= 80, "the ends count what was appended: {ends:?}");
+}
+
+async fn a_trace_comes_with_its_record_and_with_no_other(log: &dyn EventLog) {
+    let trace = |span: u8| TraceContext { trace: [span; 16], span: [span; 8], sampled: true };
+    let mut expected = BTreeMap::new();
+    for (at, trace) in [None, Some(trace(1)), None, Some(trace(2))].into_iter().enumerate() {
+        let appended = log.append_traced(b"one key", at.to_string().into_bytes(), trace).await.unwrap();
+        expected.insert((appended.partition, appended.offset), trace);
+    }
+    let mut member = Member::join(log).await;
+    member.read_until(expected.len()).await;
+    let read: BTreeMap<(u32, u64), Option<TraceContext>> =
+        member.records.iter().map(|record| (place(record), record.trace.as_deref().copied())).collect();
+    assert_eq!(read, expected);
 }
 
 async fn what_was_appended_at_once_is_read_once(log: &dyn EventLog) {

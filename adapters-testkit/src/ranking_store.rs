@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use liverank_core::counting::OffsetRange;
 use liverank_core::ranking::{Ranked, Ranking};
+use liverank_core::trace::TraceContext;
 use liverank_core::{UserId, VideoId};
 use tokio::sync::mpsc;
 
@@ -37,6 +38,7 @@ where
 {
     an_empty_store_says_so(fresh().await).await;
     a_projection_is_on_both_boards(fresh().await).await;
+    traces_come_with_their_change(fresh().await).await;
     replays_and_zombies_change_nothing(fresh().await).await;
     revisions::the_later_state_of_a_video_stands(fresh().await).await;
     revisions::the_canary_is_told_of_and_not_shown(fresh().await).await;
@@ -75,7 +77,12 @@ fn owned(id: &str, score: f64, owner: &str, trending: f64) -> BoardEntry {
 }
 
 fn batch(generation: u64, from: u64, next: u64, entries: Vec<BoardEntry>) -> Projection {
-    Projection { generation, spans: vec![OffsetRange { partition: 0, from, next, last: None }], entries }
+    Projection {
+        generation,
+        spans: vec![OffsetRange { partition: 0, from, next, last: None }],
+        entries,
+        traces: Vec::new(),
+    }
 }
 
 async fn apply(store: &Store, from: u64, next: u64, entries: Vec<BoardEntry>) {
@@ -105,7 +112,7 @@ async fn subscribed(store: &Store) -> mpsc::Receiver<Change> {
 
 async fn changed(changes: &mut mpsc::Receiver<Change>) -> (u64, Vec<BoardEntry>) {
     match next(changes).await {
-        Change::Changed { version, entries } => (version, entries),
+        Change::Changed { version, entries, .. } => (version, entries),
         Change::Reset => panic!("nothing was lost"),
     }
 }
@@ -155,7 +162,7 @@ async fn a_projection_is_on_both_boards(store: Store) {
         OffsetRange { partition: 2, from: 0, next: 5, last: None },
     ];
     let entries = vec![owned("a", 2.5, "x", 9.0), owned("b", 3.0, "y", 8.0), entry("zero", 0.0)];
-    let projection = Projection { generation: 1, spans, entries: entries.clone() };
+    let projection = Projection { generation: 1, spans, entries: entries.clone(), traces: Vec::new() };
     assert_eq!(store.project(&projection).await.unwrap(), Projected::Applied);
     let standing = store.standing().await.unwrap();
     assert_eq!(standing, ProjectionCheckpoint { generation: Some(1), offsets: vec![(2, 5), (12, 3)] });
@@ -165,6 +172,21 @@ async fn a_projection_is_on_both_boards(store: Store) {
     assert_eq!(lines(&store, Board::Global).await, global);
     assert_eq!(lines(&store, Board::Trending).await, vec![line("a", 9.0, "x"), line("b", 8.0, "y")]);
     assert!(best(&store, Board::Global, 0).await.is_empty());
+}
+
+async fn traces_come_with_their_change(store: Store) {
+    let store = begun(store).await;
+    let mut changes = subscribed(&store).await;
+    let trace = |span: u8| TraceContext { trace: [span; 16], span: [span; 8], sampled: true };
+    for (at, traces) in (0..).zip([vec![trace(1), trace(2)], vec![], vec![trace(3)]]) {
+        let entries = vec![entry("v", at as f64 + 1.0)];
+        let projection = Projection { traces: traces.clone(), ..batch(1, at, at + 1, entries) };
+        assert_eq!(store.project(&projection).await.unwrap(), Projected::Applied);
+        let Change::Changed { traces: heard, .. } = next(&mut changes).await else {
+            panic!("nothing was lost")
+        };
+        assert_eq!(heard, traces);
+    }
 }
 
 async fn replays_and_zombies_change_nothing(store: Store) {
@@ -368,7 +390,8 @@ async fn a_mirror_follows_two_writers(store: Store) {
                 let own = entry(&format!("own {partition} {}", at % 5), at as f64);
                 let shared = owned(&format!("shared {}", at % 3), at as f64, "o", at as f64 / 3.0);
                 let spans = vec![OffsetRange { partition, from: at, next: at + 1, last: None }];
-                let projection = Projection { generation: 1, spans, entries: vec![own, shared] };
+                let projection =
+                    Projection { generation: 1, spans, entries: vec![own, shared], traces: Vec::new() };
                 assert_eq!(store.project(&projection).await.unwrap(), Projected::Applied);
             }
         })
@@ -384,7 +407,7 @@ async fn a_mirror_follows_two_writers(store: Store) {
     let end = store.snapshot().await.unwrap();
     while version < end.version {
         match next(&mut changes).await {
-            Change::Changed { version: told, entries } if told == version + 1 => {
+            Change::Changed { version: told, entries, .. } if told == version + 1 => {
                 version = told;
                 mirror.extend(entries.into_iter().map(|entry| (entry.video_id.clone(), entry)));
             }

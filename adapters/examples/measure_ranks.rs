@@ -72,7 +72,7 @@ async fn measure(name: &str, store: &dyn RankingStore, videos: u32) -> Result<()
     for change in 0..QUESTIONS {
         let entries = vec![entry(change, f64::from(SCORES + change))?];
         let begun = Instant::now();
-        store.project(&Projection { generation: 1, spans: vec![], entries }).await?;
+        store.project(&Projection { generation: 1, spans: vec![], entries, traces: Vec::new() }).await?;
         took[2].push(begun.elapsed());
     }
     for (what, mut took) in ["places", "11 lines around", "a new score"].into_iter().zip(took) {

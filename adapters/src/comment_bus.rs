@@ -12,8 +12,9 @@
 //!    did not get.
 
 use async_trait::async_trait;
-use liverank_core::VideoId;
 use liverank_core::comment::{Comment, CommentEpoch};
+use liverank_core::trace::TraceContext;
+use liverank_core::{CommentId, VideoId};
 use tokio::sync::mpsc;
 
 use crate::StoreError;
@@ -34,6 +35,11 @@ pub const KEEP_SECONDS: u64 = 3600;
 /// in four-byte characters) 64 MiB.
 pub const DELIVERY_QUEUE: usize = 4096;
 
+/// The trace of a comment, among those of a batch.
+fn trace_of(traces: &[(CommentId, TraceContext)], comment: &Comment) -> Option<TraceContext> {
+    traces.iter().find(|(id, _)| *id == comment.id).map(|(_, trace)| *trace)
+}
+
 /// What a subscriber hears.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Delivery {
@@ -43,6 +49,8 @@ pub enum Delivery {
         numbering: CommentEpoch,
         /// The comment.
         comment: Comment,
+        /// The span that published it, where that is recorded.
+        trace: Option<Box<TraceContext>>,
     },
     /// Comments of any video subscribed to may have been missed: compare heads.
     Reset,
@@ -72,6 +80,17 @@ pub trait Subscription: Send + Sync {
 pub trait CommentBus: Send + Sync {
     /// Publishes comments, those of a video in the order given, and keeps them among the last ones. At least once.
     async fn publish(&self, numbering: &CommentEpoch, comments: &[Comment]) -> Result<(), StoreError>;
+
+    /// The same, with the spans that publish some of them: subscribers go on with these. They are lost where an implementation has
+    /// no room for them.
+    async fn publish_traced(
+        &self,
+        numbering: &CommentEpoch,
+        comments: &[Comment],
+        _traces: &[(CommentId, TraceContext)],
+    ) -> Result<(), StoreError> {
+        self.publish(numbering, comments).await
+    }
 
     /// A new subscription, and where its deliveries arrive. The channel is bounded; one who reads too slowly gets
     /// [`Delivery::Reset`]. Reconnects and resubscribes by itself.

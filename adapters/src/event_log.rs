@@ -18,6 +18,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use liverank_core::Millis;
 use liverank_core::counting::RecordFingerprint;
+use liverank_core::trace::TraceContext;
 
 use crate::StoreError;
 
@@ -67,6 +68,8 @@ pub struct RawRecord {
     pub key: Option<Bytes>,
     /// Its value; empty for a tombstone.
     pub value: Bytes,
+    /// The span that appended it, where that is recorded. It is no part of what the record says.
+    pub trace: Option<Box<TraceContext>>,
 }
 
 impl RawRecord {
@@ -222,6 +225,16 @@ pub trait EventLog: Send + Sync {
     /// Appends one record and answers once it is durable. Appends in flight at once share writes and fsyncs; their
     /// number is bounded, and one too many fails at once with [`AppendError::Unavailable`].
     async fn append(&self, key: &[u8], value: Vec<u8>) -> Result<RecordPosition, AppendError>;
+
+    /// The same, with the span that appends: whoever reads the record goes on with it. It is lost where a log has no room for it.
+    async fn append_traced(
+        &self,
+        key: &[u8],
+        value: Vec<u8>,
+        _trace: Option<TraceContext>,
+    ) -> Result<RecordPosition, AppendError> {
+        self.append(key, value).await
+    }
 
     /// Appends one record to the dead letters and answers once it is durable.
     async fn bury(&self, letter: &DeadLetter) -> Result<(), StoreError>;

@@ -12,6 +12,7 @@
 use async_trait::async_trait;
 use liverank_core::counting::OffsetRange;
 use liverank_core::ranking::Ranked;
+use liverank_core::trace::TraceContext;
 use liverank_core::{UserId, VideoId};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
@@ -67,6 +68,8 @@ pub struct Projection {
     pub spans: Vec<OffsetRange>,
     /// The videos it changed, as they are now.
     pub entries: Vec<BoardEntry>,
+    /// The spans of those of its events that are recorded: at most [`liverank_core::trace::MOST_TOGETHER`].
+    pub traces: Vec<TraceContext>,
 }
 
 /// What became of a projection.
@@ -155,6 +158,8 @@ pub enum Change {
         version: u64,
         /// The videos.
         entries: Vec<BoardEntry>,
+        /// The spans that brought them, where these are recorded.
+        traces: Vec<TraceContext>,
     },
     /// Changes may have been missed (a lost connection, an overflow, a repair, a new generation): take a snapshot.
     Reset,

@@ -127,6 +127,7 @@ async fn dead_letters_are_kept_whole_and_in_order() {
                 broker_time: 1_700_000_000_000,
                 key: (at % 2 == 0).then(|| "key".into()),
                 value: vec![0xFF; at as usize].into(),
+                trace: None,
             },
             reason: format!("body: ünreadable {at}"),
         })
@@ -142,7 +143,7 @@ async fn dead_letters_are_kept_whole_and_in_order() {
         let origin = letter.origin.unwrap();
         let (RecordPosition { partition, offset }, broker_time) = (origin.place, origin.broker_time);
         let (key, value) = (letter.key.clone(), letter.value.clone());
-        let record = RawRecord { partition, offset, broker_time, key, value };
+        let record = RawRecord { partition, offset, broker_time, key, value, trace: None };
         DeadLetter { record, reason: letter.reason.clone() }
     };
     assert_eq!(found.iter().map(whole).collect::<Vec<_>>(), letters);

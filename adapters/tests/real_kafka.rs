@@ -186,6 +186,7 @@ async fn dead_letters_say_where_they_come_from() {
             broker_time: 1_700_000_000_000,
             key: Some(key.into()),
             value: value.into(),
+            trace: None,
         },
         reason: "type: must be view, like, comment, share, watch_time, unlike or unshare".to_owned(),
     };

@@ -109,7 +109,12 @@ fn entry(id: &str, score: f64) -> BoardEntry {
 }
 
 fn batch(from: u64, next: u64, entries: Vec<BoardEntry>) -> Projection {
-    Projection { generation: 1, spans: vec![OffsetRange { partition: 0, from, next, last: None }], entries }
+    Projection {
+        generation: 1,
+        spans: vec![OffsetRange { partition: 0, from, next, last: None }],
+        entries,
+        traces: Vec::new(),
+    }
 }
 
 fn numbering() -> CommentEpoch {
@@ -207,7 +212,7 @@ async fn a_lost_subscription_is_told_and_taken_up_again() {
         for at in [0, 499, 500, 1199] {
             let comment = comment(&format!("v{at}"), from + 1);
             bus.publish(&numbering(), std::slice::from_ref(&comment)).await.unwrap();
-            let heard = Delivery::Comment { numbering: numbering(), comment };
+            let heard = Delivery::Comment { numbering: numbering(), comment, trace: None };
             assert_eq!(next(&mut deliveries).await, heard);
         }
         subscription.subscribe(&video(&format!("late {round}"))).await.unwrap();

@@ -50,7 +50,7 @@ fn comment(id: &str, seq: u64) -> Comment {
 }
 
 fn delivery(id: &str, seq: u64) -> Delivery {
-    Delivery::Comment { numbering: numbering(), comment: comment(id, seq) }
+    Delivery::Comment { numbering: numbering(), comment: comment(id, seq), trace: None }
 }
 
 async fn next<T>(receiver: &mut mpsc::Receiver<T>) -> T {

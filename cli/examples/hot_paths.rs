@@ -58,6 +58,7 @@ fn events() -> Vec<RawRecord> {
             broker_time: 1_800_000_000_000,
             key: None,
             value: value.into_bytes().into(),
+            trace: None,
         }
     };
     (0..EVENTS as u64).map(record).collect()

@@ -14,6 +14,7 @@ use liverank_runtime::identity::args::IdentityArgs;
 use liverank_runtime::output::OutputArgs;
 use liverank_runtime::telemetry::{self, LogArgs};
 use liverank_runtime::tls::{Tls, TlsArgs};
+use liverank_runtime::traces::{self, TraceArgs};
 use liverank_runtime::{HttpArgs, HttpSettings, ServiceContext};
 use liverank_runtime::{process, server, shutdown};
 use serde_json::json;
@@ -162,6 +163,8 @@ pub struct Process {
     #[command(flatten)]
     log: LogArgs,
     #[command(flatten)]
+    traces: TraceArgs,
+    #[command(flatten)]
     http: HttpArgs,
     #[command(flatten)]
     pub tls: TlsArgs,
@@ -194,16 +197,22 @@ impl Process {
         let http = HttpSettings { tls: listener, admin_tls: admin, ..self.http.settings()? };
         let lived = process.run(|shell| {
             let metrics = shell.metrics.clone();
-            let running = main(ServiceContext { identity, http, peer_tls: peers, ..shell });
+            let (tracer, export) = self.traces.open(&peers, &metrics, instance());
+            let running = main(ServiceContext { identity, http, peer_tls: peers, tracer, ..shell });
             async move {
                 tokio::select! {
-                    ended = running => ended,
+                    ended = traces::alongside(export, running) => ended,
                     never = reloading.keep(&metrics) => match never {},
                 }
             }
         });
         lived.map(|()| ExitCode::SUCCESS)
     }
+}
+
+/// What the host is called: a pod's name, on Kubernetes.
+fn instance() -> Option<String> {
+    std::env::var("HOSTNAME").ok().filter(|name| !name.is_empty())
 }
 
 /// One service as a process of its own.

@@ -22,8 +22,12 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use liverank_runtime::config::{self, ConfigError};
+use liverank_runtime::shutdown;
 
 fn main() -> ExitCode {
+    if let Err(error) = shutdown::from_the_start() {
+        return failed(&error);
+    }
     let args: Vec<OsString> = std::env::args_os().collect();
     // A variable that is not Unicode is none of ours.
     let environment: BTreeMap<String, String> = std::env::vars_os()

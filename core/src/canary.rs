@@ -2,8 +2,11 @@
 //!
 //! Gateways post interactions and comments to it ([`ID`]) and look when they arrive where viewers would see them. It is
 //! counted and its comments are numbered as any other video's, so that what is measured is the way that all events take.
-//! It is on no board, its comments are published and not archived, and the front doors refuse its id: nobody sees it who
-//! does not ask for it by name, and nothing of it grows with time but its counts.
+//! It is on no board, its comments are published and not archived, and whatever takes ids from outside refuses its id
+//! ([`named_outside`]): a reader has it for gateways only, which show a pass. Nothing of it grows with time but its counts.
+//!
+//! Its events are by its own user. Others on it, and others by that user, are no events ([`check_event`]), so a foreign
+//! producer's are dead letters.
 
 use crate::{Invalid, UserId, VideoId};
 
@@ -49,9 +52,50 @@ pub fn refuse(field: &'static str, video: &VideoId) -> Result<(), Invalid> {
     Ok(())
 }
 
+/// Refuses an event that names the canary for one thing and something else for another.
+///
+/// # Errors
+/// Names the field.
+pub fn check_event(video: &VideoId, user: &UserId, owner: Option<&UserId>) -> Result<(), Invalid> {
+    let is_its_user = |user: &UserId| user.as_str() == ID;
+    match is(video) {
+        true if is_its_user(user) && owner.is_none_or(is_its_user) => Ok(()),
+        true => refuse("video_id", video),
+        false => {
+            refuse_user("user_id", user.as_str())?;
+            owner.map_or(Ok(()), |owner| refuse_user("owner_id", owner.as_str()))
+        }
+    }
+}
+
+/// Refuses the canary's user in `field`.
+///
+/// # Errors
+/// That it is the system itself.
+pub fn refuse_user(field: &'static str, user: &str) -> Result<(), Invalid> {
+    if user == ID {
+        return Err(Invalid::new(field, format!("must not be {ID}: that user is the system itself")));
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn its_events_are_by_its_own_user_and_that_user_has_no_others() {
+        let checked = |video: &str, name: &str, owner: Option<&str>| {
+            let owner = owner.map(|owner| UserId::parse(owner).unwrap());
+            let (video, user) = (VideoId::parse(video).unwrap(), UserId::parse(name).unwrap());
+            check_event(&video, &user, owner.as_ref()).map_err(|refusal| refusal.field)
+        };
+        assert_eq!(checked("v", "u", Some("o")), Ok(()));
+        assert_eq!([checked(ID, ID, None), checked(ID, ID, Some(ID))], [Ok(()); 2]);
+        assert_eq!([checked(ID, "u", None), checked(ID, ID, Some("o"))], [Err("video_id"); 2]);
+        assert_eq!(checked("v", ID, None), Err("user_id"));
+        assert_eq!(checked("v", "u", Some(ID)), Err("owner_id"));
+    }
 
     #[test]
     fn strangers_cannot_name_it() {

@@ -642,9 +642,13 @@ mod tests {
 
     #[test]
     fn the_canary_is_counted_and_numbered_and_neither_shown_nor_kept() {
-        let view =
-            json!({"video_id": canary::ID, "user_id": "mallory", "type": "view", "owner_id": "mallory"});
-        let records = [record(0, &view), comment(1, canary::ID, "a"), comment(2, "v", "b")];
+        let own = |kind: &str| json!({"video_id": canary::ID, "user_id": canary::ID, "type": kind, "comment_id": "a", "comment": "hi"});
+        let mut view = own("view");
+        view.as_object_mut().unwrap().remove("comment_id");
+        let mut view = record(0, &view);
+        // Whoever reads records refuses this one; here it would not matter either.
+        (view.event.user_id, view.event.owner_id) = ("mallory".parse().unwrap(), "mallory".parse().ok());
+        let records = [view, record(1, &own("comment")), comment(2, "v", "b")];
         let effects = apply(&records, [], none(), &Rules::default());
         let [own, other] = effects.videos.as_slice() else { panic!("{:?}", effects.videos) };
         assert_eq!((own.owner.as_str(), own.counters.views, own.last_seq), (canary::ID, 1, 1));

@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 use crate::comment::check_text;
 use crate::comment::hex;
 use crate::moderation::{self, Moderation};
-use crate::{CommentId, EventId, Invalid, Millis, UserId, VideoId};
+use crate::{CommentId, EventId, Invalid, Millis, UserId, VideoId, canary};
 
 mod fields;
 
@@ -193,7 +193,7 @@ impl Interaction {
             }
             None => None,
         };
-        Ok(Self {
+        let read = Self {
             video_id: VideoId::parse(required_text(object, "video_id")?)?,
             user_id: UserId::parse(required_text(object, "user_id")?)?,
             kind,
@@ -205,7 +205,9 @@ impl Interaction {
                 .transpose()?,
             comment,
             moderation: None,
-        })
+        };
+        canary::check_event(&read.video_id, &read.user_id, read.owner_id.as_ref())?;
+        Ok(read)
     }
 
     /// The JSON that goes into the log.

@@ -22,6 +22,7 @@
 //! | [`scaling`] | how many readers there should be |
 //! | [`epoch`] | how epochs and terms are minted, and which of them, and which counts, can be true |
 //! | [`canary`] | which video is the system's own, and who may name it |
+//! | [`trace`] | which span caused which, and which traces are recorded |
 //! | [`viewer_role`] | what a viewer's token lets its bearer do |
 //!
 //! Invariants held here and tested here:
@@ -50,6 +51,7 @@ pub mod scaling;
 pub mod score;
 pub mod secret;
 pub mod stream_events;
+pub mod trace;
 pub mod trending;
 pub mod viewer_role;
 

@@ -30,7 +30,7 @@ use strum::{EnumCount, VariantArray};
 
 use crate::comment::check_text;
 use crate::event::{CommentBody, required_text};
-use crate::{CommentId, EventId, Interaction, Invalid, Kind, Metadata, Millis, UserId, VideoId};
+use crate::{CommentId, EventId, Interaction, Invalid, Kind, Metadata, Millis, UserId, VideoId, canary};
 
 pub mod comment_rules;
 pub mod erasure;
@@ -471,7 +471,7 @@ pub(crate) fn parse(value: &Value) -> Result<Interaction, Invalid> {
     if let Action::Forget { marks, .. } = &moderation.action {
         erasure::check_marks(marks)?;
     }
-    let video = VideoId::parse(required_text(object, "video_id")?)?;
+    let video = canary::named_outside("video_id", required_text(object, "video_id")?)?;
     if let Action::Shadow { text, .. } | Action::Hold { text, .. } = &moderation.action {
         check_text("text", text)?;
     }
@@ -595,6 +595,7 @@ mod tests {
             ("version", json!(0)),
             ("version", json!(VERSION + 1)),
             ("video_id", json!(KEY)),
+            ("video_id", json!(canary::ID)),
             ("user_id", json!("")),
             ("timestamp", json!("now")),
             ("event_id", json!(null)),

@@ -38,6 +38,8 @@ impl Stores {
 pub struct Cluster {
     directory: tempfile::TempDir,
     common: Vec<String>,
+    /// Flags of every role, and of no other command.
+    flags: Vec<String>,
     /// All processes, by name: `gateway-1`, `consumer-2`, …
     pub processes: Vec<Process>,
     /// The front doors.
@@ -66,7 +68,13 @@ fn address(url: &str) -> String {
 impl Cluster {
     /// Starts it and waits until a gateway answers with what the stores hold.
     pub async fn start(stores: &Stores) -> Self {
+        Self::start_with(stores, &[]).await
+    }
+
+    /// The same, each of its processes with these flags.
+    pub async fn start_with(stores: &Stores, flags: &[&str]) -> Self {
         let mut cluster = Self::new(stores);
+        cluster.flags = flags.iter().map(ToString::to_string).collect();
         cluster.start_others();
         cluster.start_gateways();
         cluster.ready().await;
@@ -87,6 +95,7 @@ impl Cluster {
         Self {
             directory,
             common,
+            flags: Vec::new(),
             processes: Vec::new(),
             gateways: urls(2),
             managers: urls(2),
@@ -145,7 +154,7 @@ impl Cluster {
             args.extend(["--listen".into(), address(url)]);
         }
         args.extend(more.iter().map(|arg| (*arg).to_owned()));
-        args.extend(self.common.iter().cloned());
+        args.extend(self.common.iter().chain(&self.flags).cloned());
         let process = Process::start(name, &args, self.directory.path());
         self.processes.push(process);
     }

@@ -3,6 +3,8 @@
 //! The binary is `LIVERANK_BIN`, by default the release build of this checkout.
 
 pub mod cluster;
+pub mod collector;
+pub mod floods;
 pub mod identity;
 pub mod moderation;
 pub mod process;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use liverank_e2e::cluster::{Cluster, Stores};
+use liverank_e2e::collector::Collector;
 use liverank_e2e::moderation::Moderated;
 use liverank_e2e::wait;
 
@@ -131,4 +132,61 @@ async fn what_was_deleted_and_who_was_banned_stays_so_whatever_dies() {
         wait::json(&format!("{url}/health"), Duration::from_secs(30)).await;
     }
     moderated.check().await;
+}
+
+/// Two of each are asked here, so each thing has one way and may have others beside it.
+#[tokio::test]
+async fn one_post_is_one_trace_through_the_log_to_the_board_and_to_the_stream() {
+    use liverank_e2e::process::Signal;
+    let collector = Collector::start().await;
+    // None of its own accord: what is recorded was asked for, and is recorded by every process on its way.
+    let flags = ["--otlp-endpoint", &collector.url, "--trace-ratio", "0"];
+    let mut cluster = Cluster::start_with(&Stores::from_environment(), &flags).await;
+    let (client, front) = (reqwest::Client::new(), cluster.gateways[0].clone());
+    let mut stream = client.get(format!("{front}/connect?userid=ann&videoid=v")).send().await.unwrap();
+    stream.chunk().await.unwrap().expect("the stream has begun");
+    let like = serde_json::json!({"video_id": "v", "user_id": "ann", "type": "like"});
+    let comment = serde_json::json!({"userid": "ben", "videoid": "v", "comment": "Hello!"});
+    // The first event of all comes onto the boards as a part of a whole that is made from the archive.
+    assert!(client.post(format!("{front}/interact")).json(&like).send().await.unwrap().status().is_success());
+    wait::until("the boards are made", Duration::from_secs(30), || async {
+        let list = wait::json(&format!("{front}/videos"), Duration::from_secs(10)).await;
+        (list["videos"][0]["video_id"] == "v").then_some(())
+    })
+    .await;
+    let counted = ["consumer count", "consumer project"];
+    let liked = [&["gateway POST /interact"][..], &counted, &["websocket show"]].concat();
+    let commented = [&["gateway POST /comment", "comment POST /comment"][..], &counted].concat();
+    let shown = [&commented[..], &["reader show"]].concat();
+    let on_board = [&commented[..], &["websocket show"]].concat();
+    for (path, body, ways) in
+        [("/interact", &like, vec![liked]), ("/comment", &comment, vec![shown, on_board])]
+    {
+        let (trace, parent) = (format!("{:032x}", rand::random::<u128>()), "00f067aa0ba902b7");
+        let sent = client.post(format!("{front}{path}")).json(body);
+        let answer = sent.header("traceparent", format!("00-{trace}-{parent}-01")).send().await.unwrap();
+        assert!(answer.status().is_success(), "{}", answer.status());
+        let own = answer.headers()["traceparent"].to_str().unwrap().to_owned();
+        assert!(
+            own.starts_with(&format!("00-{trace}-")) && !own.contains(parent) && own.ends_with("-01"),
+            "{own}"
+        );
+        for way in ways {
+            collector.until_way(&trace, parent, &way).await;
+        }
+        let gateways = collector.of_trace(&trace).into_iter().filter(|span| span.parent == parent);
+        let spans: Vec<_> = gateways.map(|span| span.span).collect();
+        assert_eq!(spans, [own.split('-').nth(2).unwrap()], "the answer names the gateway's span");
+    }
+    // What waits to be sent when a process ends is sent first.
+    let trace = format!("{:032x}", rand::random::<u128>());
+    let sent = client
+        .get(format!("{front}/videos"))
+        .header("traceparent", format!("00-{trace}-{}-01", "1".repeat(16)));
+    assert!(sent.send().await.unwrap().status().is_success());
+    drop(stream);
+    let gateway = cluster.process("gateway-1");
+    gateway.signal(Signal::TERM);
+    assert_eq!(gateway.wait(Duration::from_secs(40)).code(), Some(0), "{}", gateway.log());
+    collector.until_way(&trace, &"1".repeat(16), &["gateway GET /videos"]).await;
 }

@@ -3,7 +3,12 @@
 //! The system asks viewers for tokens. Each row says of an endpoint whom of four attackers it answers: nobody's
 //! credential, a viewer who wants to be another one, a reader's stolen credential, a process of another role. An endpoint of
 //! the table in `protocol::access` without a row here fails.
+//!
+//! What one host does that wants nobody else to be served is in `floods`.
 #![allow(clippy::unwrap_used, reason = "a test's panic is its answer")]
+
+#[path = "hostile/floods.rs"]
+mod floods;
 
 use std::collections::BTreeSet;
 use std::time::Duration;

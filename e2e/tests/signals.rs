@@ -9,6 +9,7 @@ mod signals {
 use std::time::{Duration, Instant};
 
 use liverank_core::canary;
+use liverank_e2e::collector::Collector;
 use liverank_e2e::process::{Process, Signal};
 use liverank_e2e::up::{Door, Up};
 use liverank_e2e::{free_port, wait};
@@ -49,18 +50,21 @@ const QUIET: &[(&str, &str)] = &[
     ("liverank_manager_heartbeats_refused_total", "readers are who they say"),
     ("liverank_manager_warm_failures_total", "readers are well"),
     ("liverank_manager_unserved_total", "readers are well"),
+    ("liverank_reader_drain_waits_for", "no reader leaves"),
     ("liverank_reader_gaps_total", "nobody falls behind"),
     ("liverank_reader_repeats_total", "the bus brings each comment once"),
     ("liverank_reader_out_of_order_total", "the bus keeps the order"),
     ("liverank_reader_backfilled_total", "the bus loses nothing"),
     ("liverank_reader_lost_total", "the bus loses nothing"),
     ("liverank_reader_ring_crowded_out_total", "comments are short"),
+    ("liverank_traces_over_limit_total", "few traces are asked for"),
     ("liverank_process_confined_panics_total", "there is no mistake to run into"),
 ];
 
 #[tokio::test]
 async fn every_documented_metric_is_there_and_moves_under_load() {
-    let up = Up::start_with(2, &["--canary-seconds=1"]).await;
+    let collector = Collector::start().await;
+    let up = Up::start_with(2, &["--canary-seconds=1", "--otlp-endpoint", &collector.url]).await;
     // Partitions' metrics come with the consumer's first look at them.
     let before = wait::until("the consumer tells its lag", SOON, || async {
         let scrape = Scrape::of(up.admin()).await;
@@ -139,6 +143,7 @@ async fn the_canary_measures_three_ways_and_is_seen_by_nobody() {
         let (status, refusal) = up.post(path, &body).await;
         assert_eq!((status, &refusal["field"]), (400, &json!(field)), "{path}: {refusal}");
     }
+    work::canary_is_refused(&up).await;
     up.process.signal(Signal::TERM);
     up.process.wait(SOON);
     let verify = ["verify", "--json", "--data-dir", up.data(), "--log", "warn"];

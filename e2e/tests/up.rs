@@ -9,6 +9,8 @@ use liverank_e2e::{free_port, wait};
 use liverank_protocol::roles::Role;
 use serde_json::json;
 
+#[path = "up/first_process.rs"]
+mod first_process;
 #[path = "up/tls.rs"]
 mod tls;
 

@@ -26,7 +26,7 @@ use kube::{CustomResource, Resource as _};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use access::{Auth, Jwks, Monitoring, NetworkPolicy, Peer};
+pub use access::{Auth, Jwks, Monitoring, NetworkPolicy, Peer, Tracing};
 pub use definition::{definition, definition_yaml};
 pub use exposure::{Exposure, ExposureType, ParentRef, ReaderExposure};
 pub use http_workload::{
@@ -177,7 +177,7 @@ pub struct RankingClusterSpec {
     /// Who may reach the pods, and what they may reach.
     #[serde(default)]
     pub network_policy: NetworkPolicy,
-    /// Metrics.
+    /// Metrics and traces.
     #[serde(default)]
     pub monitoring: Monitoring,
     /// How viewers outside the cluster get in.

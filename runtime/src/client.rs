@@ -161,6 +161,14 @@ impl RequestBuilder {
         self.header(CONTENT_TYPE, HeaderValue::from_static("application/json"))
     }
 
+    /// With a body of another kind.
+    pub fn body(mut self, kind: HeaderValue, body: Bytes) -> Self {
+        if self.body.is_ok() {
+            self.body = Ok(body);
+        }
+        self.header(CONTENT_TYPE, kind)
+    }
+
     /// How long it may take until the answer has been read; without it, for ever.
     pub const fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);

@@ -30,7 +30,7 @@ pub async fn share(State(origins): State<Arc<Origins>>, request: Request, next: 
     headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
     headers.insert(
         header::ACCESS_CONTROL_EXPOSE_HEADERS,
-        HeaderValue::from_static("retry-after, location, www-authenticate, x-request-id"),
+        HeaderValue::from_static("retry-after, location, www-authenticate, x-request-id, traceparent"),
     );
     if origins.credentials() {
         headers.insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));

@@ -19,7 +19,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
-use crate::request_id;
+use crate::traces::Tracer;
+use crate::{request_id, traces};
 
 /// The route of a path that the service has, and the table has not: the files of the console page.
 const PAGE: &str = "page";
@@ -90,12 +91,22 @@ impl HttpMetrics {
     }
 }
 
-/// The router of `service` with each of its requests measured, under an id of its own.
-pub(crate) fn measured(router: Router, service: Service, metrics: &HttpMetrics) -> Router {
+/// The router of `service` with each of its requests measured, under an id of its own, and a span where there are traces.
+pub(crate) fn measured(router: Router, service: Service, metrics: &HttpMetrics, tracer: &Tracer) -> Router {
     // There from the start: who watches must see that a service is there before its first request.
     drop(metrics.in_flight.get_or_create(&ServiceLabel { service: service.name() }));
     let port = Port { service, metrics: metrics.clone() };
-    router.layer(from_fn_with_state(Arc::new(port), measure)).layer(from_fn(request_id::give))
+    let mut router = router.layer(from_fn_with_state(Arc::new(port), measure));
+    if tracer.is_on() {
+        let port = traces::http::Port { tracer: tracer.clone(), service };
+        router = router.layer(from_fn_with_state(Arc::new(port), traces::http::follow));
+    }
+    router.layer(from_fn(request_id::give))
+}
+
+/// What a request is called: its method and the pattern of its route, whatever a stranger sends.
+pub(crate) fn named(service: Service, method: &Method, path: Option<&str>) -> (&'static str, &'static str) {
+    (of_method(method), route(service, path))
 }
 
 /// The ports of one service.
@@ -115,7 +126,8 @@ async fn measure(State(port): State<Arc<Port>>, request: Request, next: Next) ->
 impl Port {
     fn begin(&self, method: &Method, path: Option<&str>) -> Measured<'_> {
         let service = self.service.name();
-        let labels = RouteLabels { service, method: of_method(method), route: route(self.service, path) };
+        let (method, route) = named(self.service, method, path);
+        let labels = RouteLabels { service, method, route };
         self.metrics.in_flight.get_or_create(&ServiceLabel { service }).inc();
         Measured { metrics: &self.metrics, labels, began: Instant::now(), status: None }
     }
@@ -207,7 +219,7 @@ mod tests {
         let router = Router::new()
             .route("/videos/{video_id}", get(|| async { StatusCode::NOT_FOUND }))
             .route("/favicon.ico", get(|| async { "" }));
-        measured(with_fallbacks(router), Service::Gateway, metrics.http())
+        measured(with_fallbacks(router), Service::Gateway, metrics.http(), &Tracer::default())
     }
 
     #[tokio::test]
@@ -240,7 +252,7 @@ mod tests {
     async fn a_client_that_leaves_is_counted_too() {
         let metrics = Metrics::default();
         let router = Router::new().route("/videos", get(std::future::pending::<()>));
-        let mut router = measured(router, Service::Gateway, metrics.http());
+        let mut router = measured(router, Service::Gateway, metrics.http(), &Tracer::default());
         let request = axum::http::Request::builder().uri("/videos").body(Body::empty()).unwrap();
         let answer = router.call(request);
         let soon = std::time::Duration::from_millis(10);

@@ -141,6 +141,11 @@ impl Identity {
         self.source.is_some()
     }
 
+    /// Whether it can know others.
+    pub const fn knows_callers(&self) -> bool {
+        self.verifier.is_some()
+    }
+
     /// The value of an `Authorization` header for `service`; none where this process has no identity or no token now.
     pub fn header(&self, service: Service) -> Option<HeaderValue> {
         let token = match self.source.as_ref()?.token(service) {

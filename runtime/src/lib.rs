@@ -36,6 +36,7 @@ pub mod streams;
 pub mod tasks;
 pub mod telemetry;
 pub mod tls;
+pub mod traces;
 pub mod uploads;
 pub mod websocket;
 
@@ -52,6 +53,7 @@ pub use peer::Peers;
 pub use problem::Problem;
 pub use tasks::Tasks;
 pub use tls::PeerTls;
+pub use traces::Tracer;
 
 /// What a running service is given: when to end, and where to show how it is. Cheap to clone.
 #[derive(Clone)]
@@ -70,6 +72,8 @@ pub struct ServiceContext {
     pub http: HttpSettings,
     /// How it knows our others over TLS.
     pub peer_tls: PeerTls,
+    /// Where its spans go.
+    pub tracer: Tracer,
     /// Makes supervised tasks panic, for tests.
     #[cfg(feature = "failpoints")]
     pub failpoints: failpoints::Failpoints,
@@ -86,6 +90,7 @@ impl ServiceContext {
             identity: Identity::default(),
             http: HttpSettings::default(),
             peer_tls: PeerTls::default(),
+            tracer: Tracer::default(),
             #[cfg(feature = "failpoints")]
             failpoints: failpoints::Failpoints::default(),
         }

@@ -7,7 +7,7 @@ use std::ops::RangeInclusive;
 use axum::extract::{FromRequestParts, Path};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, Uri};
-use liverank_core::{Invalid, VideoId};
+use liverank_core::{Invalid, VideoId, canary};
 use percent_encoding::percent_decode_str;
 
 use crate::Problem;
@@ -146,7 +146,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Params {
     }
 }
 
-/// The video in a path, at the comments seed's endpoints, which call it `videoid`.
+/// The video in a path, at the comments seed's endpoints, which call it `videoid`. The system's own video is none of those.
 #[derive(Debug, Clone)]
 pub struct PathVideo(pub VideoId);
 
@@ -155,7 +155,7 @@ impl<S: Send + Sync> FromRequestParts<S> for PathVideo {
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         match Path::<String>::from_request_parts(parts, state).await {
-            Ok(Path(text)) => Ok(Self(VideoId::parse_field("videoid", &text)?)),
+            Ok(Path(text)) => Ok(Self(canary::named_outside("videoid", &text)?)),
             Err(_) => Err(Invalid::new("videoid", "must be UTF-8").into()),
         }
     }

@@ -16,25 +16,45 @@ pub const REQUEST_ID: &str = "x-request-id";
 /// The longest id that is taken from others: they go into logs.
 const MAX_BYTES: usize = 128;
 
+/// What a request is called.
+#[derive(Clone)]
+struct RequestId {
+    text: String,
+    /// The bytes that it was made of, where it was made here.
+    made_of: Option<[u8; 16]>,
+}
+
 tokio::task_local! {
     /// That of the request that is being answered.
-    static CURRENT: String;
+    static CURRENT: RequestId;
 }
 
 /// The id of the request that is being answered; none outside of one.
 pub fn current() -> Option<String> {
-    CURRENT.try_with(Clone::clone).ok()
+    CURRENT.try_with(|id| id.text.clone()).ok()
+}
+
+/// The random bytes of the id, where it was made here: nobody outside chose them.
+pub(crate) fn made_here() -> Option<[u8; 16]> {
+    CURRENT.try_with(|id| id.made_of).ok().flatten()
+}
+
+impl RequestId {
+    fn random() -> Self {
+        let bytes = rand::random::<[u8; 16]>();
+        Self { text: hex(&bytes), made_of: Some(bytes) }
+    }
 }
 
 /// Gives a request its id.
 pub(crate) async fn give(mut request: Request, next: Next) -> Response {
-    let id = of(request.headers()).unwrap_or_else(|| hex(&rand::random::<[u8; 16]>()));
+    let id = of(request.headers()).map_or_else(RequestId::random, |text| RequestId { text, made_of: None });
     // It is made of characters that every header takes.
-    let header = HeaderValue::try_from(&id).ok();
+    let header = HeaderValue::try_from(&id.text).ok();
     if let Some(header) = header.clone() {
         request.headers_mut().insert(REQUEST_ID, header);
     }
-    let span = tracing::info_span!("request", request_id = id);
+    let span = tracing::info_span!("request", request_id = id.text);
     let mut response = CURRENT.scope(id, next.run(request).instrument(span)).await;
     if let Some(header) = header {
         response.headers_mut().insert(REQUEST_ID, header);

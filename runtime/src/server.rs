@@ -35,7 +35,7 @@ mod clock;
 pub(crate) mod connection;
 mod exchange;
 mod hijack;
-mod proxy_protocol;
+pub mod proxy_protocol;
 mod stream;
 
 pub use clock::HEAD_TIMEOUT;
@@ -85,7 +85,7 @@ pub async fn serve(
     router: Router,
     shell: &ServiceContext,
 ) -> anyhow::Result<()> {
-    let router = http_metrics::measured(router, service, shell.metrics.http());
+    let router = http_metrics::measured(router, service, shell.metrics.http(), &shell.tracer);
     let connections = TaskTracker::new();
     // Who waits in the kernel's backlog when it is full is turned away and tries again after 1, 3, 7 … s. So all who are
     // there are accepted before any of them is answered; those who wait then wait here, up to the limit.
@@ -94,7 +94,9 @@ pub async fn serve(
     connections.close();
     tokio::select! {
         () = connections.wait() => {}
-        () = tokio::time::sleep(shell.drain) => tracing::warn!("connections were left at the drain's deadline"),
+        () = tokio::time::sleep(shell.drain) => {
+            tracing::warn!(connections = connections.len(), "connections were left at the drain's deadline");
+        }
     }
     Ok(())
 }

@@ -116,6 +116,7 @@ pub async fn dead_letters_are_removed_one_by_one(log: &dyn EventLog) {
             broker_time: 1_700_000_000_000,
             key: Some("key".into()),
             value: value.as_bytes().to_vec().into(),
+            trace: None,
         },
         reason: "body: is not JSON".to_owned(),
     };
@@ -152,6 +153,7 @@ pub async fn dead_letters_stay_out_of_the_log_and_are_found_again(log: &dyn Even
             broker_time: 1_700_000_000_000,
             key: key.map(Into::into),
             value: vec![0xFF; size].into(),
+            trace: None,
         },
         reason: "body: is not JSON: ümlauts\nand a second line".to_owned(),
     };

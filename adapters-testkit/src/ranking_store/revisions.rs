@@ -19,7 +19,7 @@ fn removed(id: &str, revision: u64) -> BoardEntry {
 /// What the consumer of another partition sends.
 async fn from_another(store: &Store, from: u64, entries: Vec<BoardEntry>) {
     let spans = vec![OffsetRange { partition: 1, from, next: from + 1, last: None }];
-    let projection = Projection { generation: 1, spans, entries };
+    let projection = Projection { generation: 1, spans, entries, traces: Vec::new() };
     assert_eq!(store.project(&projection).await.unwrap(), Projected::Applied);
 }
 

@@ -5,12 +5,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use liverank_core::VideoId;
 use liverank_core::comment::{Comment, CommentEpoch};
+use liverank_core::trace::TraceContext;
+use liverank_core::{CommentId, VideoId};
 use tokio::sync::mpsc;
 
 use super::{
     CommentBus, DELIVERY_QUEUE, Delivery, Head, KEEP_BYTES, KEEP_COMMENTS, KEEP_SECONDS, Subscription,
+    trace_of,
 };
 use crate::StoreError;
 use crate::lossy_channel::LossyChannel;
@@ -100,7 +102,13 @@ impl Kept {
 }
 
 impl State {
-    fn publish(&mut self, numbering: &CommentEpoch, comment: &Comment, now: Instant) {
+    fn publish(
+        &mut self,
+        numbering: &CommentEpoch,
+        comment: &Comment,
+        trace: Option<TraceContext>,
+        now: Instant,
+    ) {
         let kept = self.kept.entry(comment.video_id.clone()).or_insert_with(|| Kept {
             numbering: numbering.clone(),
             comments: VecDeque::new(),
@@ -111,8 +119,8 @@ impl State {
             && let Some(subscribers) = self.subscribers.get(&comment.video_id)
         {
             for subscriber in subscribers.values() {
-                subscriber
-                    .offer(Delivery::Comment { numbering: numbering.clone(), comment: comment.clone() });
+                let (numbering, comment) = (numbering.clone(), comment.clone());
+                subscriber.offer(Delivery::Comment { numbering, comment, trace: trace.map(Box::new) });
             }
         }
     }
@@ -151,11 +159,20 @@ impl EmbeddedBus {
 #[async_trait]
 impl CommentBus for EmbeddedBus {
     async fn publish(&self, numbering: &CommentEpoch, comments: &[Comment]) -> Result<(), StoreError> {
+        self.publish_traced(numbering, comments, &[]).await
+    }
+
+    async fn publish_traced(
+        &self,
+        numbering: &CommentEpoch,
+        comments: &[Comment],
+        traces: &[(CommentId, TraceContext)],
+    ) -> Result<(), StoreError> {
         let now = Instant::now();
         let mut state = lock(&self.state);
         state.sweep(now);
         for comment in comments {
-            state.publish(numbering, comment, now);
+            state.publish(numbering, comment, trace_of(traces, comment), now);
         }
         Ok(())
     }
@@ -237,7 +254,7 @@ mod tests {
         .unwrap();
         let (mut state, start) = (State::default(), Instant::now());
         state.sweep(start);
-        state.publish(&CommentEpoch::from_bits(1), &comment, start);
+        state.publish(&CommentEpoch::from_bits(1), &comment, None, start);
         state.sweep(start + Duration::from_secs(KEEP_SECONDS - 1));
         assert_eq!(state.kept.len(), 1);
         state.sweep(start + Duration::from_secs(KEEP_SECONDS) + SWEEP);

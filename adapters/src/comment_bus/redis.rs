@@ -9,14 +9,16 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use liverank_core::VideoId;
 use liverank_core::comment::{Comment, CommentEpoch};
+use liverank_core::trace::{TraceContext, lenient};
+use liverank_core::{CommentId, VideoId};
 use redis::{Pipeline, cmd};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
 use super::{
     CommentBus, DELIVERY_QUEUE, Delivery, Head, KEEP_BYTES, KEEP_COMMENTS, KEEP_SECONDS, Subscription,
+    trace_of,
 };
 use crate::StoreError;
 use crate::lossy_channel::LossyChannel;
@@ -44,7 +46,12 @@ impl RedisBus {
         Self { link, digest: redis::Script::new(PUBLISH).get_hash().to_owned() }
     }
 
-    async fn publish_chunk(&self, numbering: &CommentEpoch, comments: &[Comment]) -> Result<(), StoreError> {
+    async fn publish_chunk(
+        &self,
+        numbering: &CommentEpoch,
+        comments: &[Comment],
+        traces: &[(CommentId, TraceContext)],
+    ) -> Result<(), StoreError> {
         let mut order: Vec<&VideoId> = Vec::new();
         let mut videos: HashMap<&VideoId, Vec<&Comment>> = HashMap::new();
         for comment in comments {
@@ -63,7 +70,9 @@ impl RedisBus {
             pipeline.arg(numbering.as_str()).arg(KEEP_COMMENTS).arg(KEEP_SECONDS).arg(self.link.publish());
             pipeline.arg(KEEP_BYTES);
             for comment in &videos[video] {
-                pipeline.arg(comment.seq).arg(Wire { format: FORMAT, numbering, comment: *comment }.encode());
+                let trace = trace_of(traces, comment);
+                let wire = Wire { format: FORMAT, numbering, trace, comment: *comment };
+                pipeline.arg(comment.seq).arg(wire.encode());
                 pipeline.arg(comment.entry.removes().unwrap_or(0));
             }
             pipeline.ignore();
@@ -77,6 +86,9 @@ impl RedisBus {
 struct Wire<N, C> {
     format: u32,
     numbering: N,
+    /// The span that published it. Releases before there were traces pass it over.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "lenient::one")]
+    trace: Option<TraceContext>,
     #[serde(flatten)]
     comment: C,
 }
@@ -87,13 +99,18 @@ impl Wire<&CommentEpoch, &Comment> {
     }
 }
 
-fn decode(payload: &[u8]) -> Option<(CommentEpoch, Comment)> {
+fn wire(payload: &[u8]) -> Option<Wire<CommentEpoch, Comment>> {
     let wire: Wire<CommentEpoch, Comment> = serde_json::from_slice(payload).ok()?;
-    (wire.format == FORMAT).then_some((wire.numbering, wire.comment))
+    (wire.format == FORMAT).then_some(wire)
+}
+
+fn decode(payload: &[u8]) -> Option<(CommentEpoch, Comment)> {
+    wire(payload).map(|wire| (wire.numbering, wire.comment))
 }
 
 fn delivery(payload: &[u8]) -> Option<Delivery> {
-    decode(payload).map(|(numbering, comment)| Delivery::Comment { numbering, comment })
+    let Wire { numbering, comment, trace, format: _ } = wire(payload)?;
+    Some(Delivery::Comment { numbering, comment, trace: trace.map(Box::new) })
 }
 
 /// An entry of a stream as Redis answers it: its id, and its fields and values in turn.
@@ -128,8 +145,17 @@ fn unbroken(
 #[async_trait]
 impl CommentBus for RedisBus {
     async fn publish(&self, numbering: &CommentEpoch, comments: &[Comment]) -> Result<(), StoreError> {
+        self.publish_traced(numbering, comments, &[]).await
+    }
+
+    async fn publish_traced(
+        &self,
+        numbering: &CommentEpoch,
+        comments: &[Comment],
+        traces: &[(CommentId, TraceContext)],
+    ) -> Result<(), StoreError> {
         for chunk in comments.chunks(PUBLISH_CHUNK) {
-            self.publish_chunk(numbering, chunk).await?;
+            self.publish_chunk(numbering, chunk, traces).await?;
         }
         Ok(())
     }
@@ -212,14 +238,15 @@ mod tests {
     }
 
     fn entry(seq: u64, numbering: &CommentEpoch) -> Entry {
-        let payload = Wire { format: FORMAT, numbering, comment: &comment(seq) }.encode();
+        let payload = Wire { format: FORMAT, numbering, trace: None, comment: &comment(seq) }.encode();
         let fields = [b"n".to_vec(), numbering.as_str().into(), b"c".to_vec(), payload];
         (format!("{seq}-0"), fields.into())
     }
 
     #[test]
     fn what_is_published_is_what_clients_know_and_its_count() {
-        let payload = Wire { format: FORMAT, numbering: &numbering(), comment: &comment(7) }.encode();
+        let payload =
+            Wire { format: FORMAT, numbering: &numbering(), trace: None, comment: &comment(7) }.encode();
         let json: serde_json::Value = serde_json::from_slice(&payload).unwrap();
         assert_eq!(
             (&json["numbering"], &json["videoid"], &json["seq"]),
@@ -229,6 +256,32 @@ mod tests {
         let other = String::from_utf8(payload).unwrap().replace("\"format\":1", "\"format\":2");
         assert_eq!(decode(other.as_bytes()), None);
         assert_eq!(decode(b"{}"), None);
+    }
+
+    #[test]
+    fn a_trace_goes_along_and_one_that_is_none_is_passed_over() {
+        let (numbering, comment) = (&numbering(), &comment(7));
+        let trace = TraceContext { trace: [7; 16], span: [9; 8], sampled: true };
+        let payload = Wire { format: FORMAT, numbering, trace: Some(trace), comment }.encode();
+        assert_eq!(
+            decode(&payload),
+            Some((numbering.clone(), comment.clone())),
+            "as releases before read it"
+        );
+        let heard = |payload: &[u8]| match delivery(payload) {
+            Some(Delivery::Comment { comment, trace, .. }) => (comment.seq, trace.map(|trace| *trace)),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(heard(&payload), (7, Some(trace)));
+        let text = String::from_utf8(payload).unwrap();
+        let written = trace.to_string();
+        for other in ["\"nonsense\"", "null", "7", "{\"a\":[]}"] {
+            assert_eq!(
+                heard(text.replace(&format!("\"{written}\""), other).as_bytes()),
+                (7, None),
+                "{other}"
+            );
+        }
     }
 
     #[test]
@@ -252,7 +305,7 @@ mod tests {
             ("redis-shadowed", crate::fixtures::shadowed()),
         ] {
             let write = |(numbering, comment): &Told| {
-                crate::fixtures::json(&Wire { format: FORMAT, numbering, comment }.encode())
+                crate::fixtures::json(&Wire { format: FORMAT, numbering, trace: None, comment }.encode())
             };
             let read = |value: &serde_json::Value| decode(value.to_string().as_bytes()).ok_or("is not read");
             crate::fixtures::check(name, &(numbering(), comment), write, read);

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use liverank_core::trace::TraceContext;
 use redb::{Database, DatabaseError};
 use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::time::timeout;
@@ -20,6 +21,7 @@ use self::committer::{Committer, Entry, Request};
 use self::consumer::Member;
 use self::group::Group;
 use self::reading::{Letters, Reader};
+use self::traces::Traces;
 use super::{
     AppendError, DeadLetter, EventLog, LetterFilter, LetterReader, LogConsumer, LogReader, PARTITIONS,
     ReadRange, RecordPosition, Retention,
@@ -33,6 +35,7 @@ mod consumer;
 mod group;
 mod reading;
 mod records;
+mod traces;
 
 /// The file's name in the data directory.
 pub const FILE: &str = "log.redb";
@@ -70,6 +73,7 @@ struct Shared {
     file: RedbFile,
     group: Group,
     signal: watch::Sender<Signal>,
+    traces: Traces,
 }
 
 /// What consumers wait for.
@@ -108,7 +112,12 @@ impl EmbeddedLog {
     }
 
     fn start(file: RedbFile, clock: Clock) -> Result<Self, StoreError> {
-        let shared = Arc::new(Shared { file, group: Group::default(), signal: watch::Sender::default() });
+        let shared = Arc::new(Shared {
+            file,
+            group: Group::default(),
+            signal: watch::Sender::default(),
+            traces: Traces::default(),
+        });
         let mut committer = Committer::new(Arc::clone(&shared), clock)?;
         let (queue, waiting) = sync_channel(MAX_WAITING);
         let thread = std::thread::Builder::new()
@@ -172,13 +181,22 @@ impl EventLog for EmbeddedLog {
 
     /// A record without a key (an empty one) goes to the next partition in turn.
     async fn append(&self, key: &[u8], value: Vec<u8>) -> Result<RecordPosition, AppendError> {
+        self.append_traced(key, value, None).await
+    }
+
+    async fn append_traced(
+        &self,
+        key: &[u8],
+        value: Vec<u8>,
+        trace: Option<TraceContext>,
+    ) -> Result<RecordPosition, AppendError> {
         let bytes = key.len() + value.len();
         if bytes > MAX_RECORD_BYTES {
             return Err(AppendError::TooLarge { bytes });
         }
         let partition = self.partition(key);
         let key = (!key.is_empty()).then(|| Bytes::copy_from_slice(key));
-        Ok(self.enqueue(Entry::Record { partition, key, value: value.into() }).await?)
+        Ok(self.enqueue(Entry::Record { partition, key, value: value.into(), trace }).await?)
     }
 
     async fn bury(&self, letter: &DeadLetter) -> Result<(), StoreError> {

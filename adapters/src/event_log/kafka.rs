@@ -11,6 +11,7 @@
 //! | `inbox` | what that thread has read and not handed over yet |
 //! | `walk` | reads stretches outside of the group |
 //! | `letters` | dead letters and their headers |
+//! | `traceparent` | the header by which a record carries its trace |
 //! | `removal` | what is removed: records by their retention, dead letters one by one |
 //!
 //! Topics that we create keep their records for good (`retention.ms` and `retention.bytes` -1, `cleanup.policy` delete):
@@ -22,6 +23,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use liverank_core::trace::TraceContext;
 use rdkafka::error::KafkaError;
 use rdkafka::types::RDKafkaErrorCode;
 
@@ -42,6 +44,7 @@ mod range_reader;
 mod rebalance;
 mod removal;
 mod topics;
+mod traceparent;
 
 pub use config::{KafkaConfig, SaslMechanism};
 use consumer::KafkaConsumer;
@@ -77,7 +80,16 @@ impl EventLog for KafkaLog {
     }
 
     async fn append(&self, key: &[u8], value: Vec<u8>) -> Result<RecordPosition, AppendError> {
-        self.producer.append(key, &value).await
+        self.producer.append(key, &value, None).await
+    }
+
+    async fn append_traced(
+        &self,
+        key: &[u8],
+        value: Vec<u8>,
+        trace: Option<TraceContext>,
+    ) -> Result<RecordPosition, AppendError> {
+        self.producer.append(key, &value, trace).await
     }
 
     async fn bury(&self, letter: &DeadLetter) -> Result<(), StoreError> {

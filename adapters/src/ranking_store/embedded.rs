@@ -144,7 +144,8 @@ impl RankingStore for EmbeddedRanking {
         }
         if !changed.is_empty() {
             boards.version += 1;
-            let change = Change::Changed { version: boards.version, entries: changed };
+            let traces = projection.traces.clone();
+            let change = Change::Changed { version: boards.version, entries: changed, traces };
             boards.tell(Some(&change));
         }
         Ok(Projected::Applied)

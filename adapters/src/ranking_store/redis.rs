@@ -253,6 +253,12 @@ impl RedisRanking {
     }
 }
 
+/// The traces as texts of JSON: digits and dashes need no escaping.
+fn traces(projection: &Projection) -> String {
+    let texts: Vec<String> = projection.traces.iter().map(|trace| format!("\"{trace}\"")).collect();
+    texts.join(",")
+}
+
 fn write_entries(call: &mut ScriptInvocation<'_>, entries: &[BoardEntry]) {
     for entry in entries {
         call.arg(entry.video_id.as_str()).arg(entry.owner.as_str());
@@ -277,7 +283,7 @@ impl RankingStore for RedisRanking {
         for step in 1..=steps {
             let mut call = self.call(&PROJECT, token);
             call.arg(self.channel()).arg(projection.generation).arg(step).arg(steps);
-            call.arg(projection.spans.len());
+            call.arg(traces(projection)).arg(projection.spans.len());
             for span in &projection.spans {
                 call.arg(span.partition).arg(span.from).arg(span.next);
             }

@@ -13,7 +13,7 @@ use serde::de::{Error, Visitor};
 
 use super::{CommentBody, FORMAT, Interaction, Kind, in_range, rfc_3339, watched};
 use crate::comment::check_text;
-use crate::{CommentId, EventId, Millis, UserId, VideoId};
+use crate::{CommentId, EventId, Millis, UserId, VideoId, canary};
 
 /// What the usual event is made of.
 #[derive(Deserialize)]
@@ -76,7 +76,7 @@ impl<'a> Fields<'a> {
             Some(Time::Text(text)) => rfc_3339(&text).ok()?,
             None => now,
         };
-        Some(Interaction {
+        let read = Interaction {
             video_id: VideoId::parse(&self.video_id).ok()?,
             user_id: UserId::parse(&self.user_id).ok()?,
             kind,
@@ -86,7 +86,9 @@ impl<'a> Fields<'a> {
             owner_id: self.owner_id.map(|id| UserId::parse(&id)).transpose().ok()?,
             comment,
             moderation: None,
-        })
+        };
+        canary::check_event(&read.video_id, &read.user_id, read.owner_id.as_ref()).ok()?;
+        Some(read)
     }
 }
 

@@ -75,6 +75,11 @@ pub struct RuleChange {
 }
 
 impl RuleChange {
+    /// The identity of a restriction.
+    pub fn key_of(userid: &UserId, kind: Restriction, scope: &Scope) -> String {
+        key(&(userid, kind, scope))
+    }
+
     /// What a record changes; `None` for one that changes no rule.
     pub(crate) fn of(record: &Interaction, revision: u64) -> Option<Self> {
         let moderation = record.moderation.as_ref()?;
@@ -102,11 +107,11 @@ impl RuleChange {
                     by: record.user_id.clone(),
                     at: record.timestamp,
                 });
-                (key(&(userid, kind, scope)), Changed::Restriction { userid: userid.clone(), rule })
+                (Self::key_of(userid, *kind, scope), Changed::Restriction { userid: userid.clone(), rule })
             }
             Action::Lift { userid, kind, scope } => {
                 let what = Changed::Restriction { userid: userid.clone(), rule: None };
-                (key(&(userid, kind, scope)), what)
+                (Self::key_of(userid, *kind, scope), what)
             }
             Action::SetRules { scope, rules } => {
                 let rules = rules.as_ref().map(|rules| {
@@ -156,8 +161,7 @@ pub struct RulesInForce {
     pub rules: Arc<ScopeRules>,
 }
 
-/// What is in force: restrictions by user, some 300 bytes each (a million of them are 300 MB, and nobody moderates by hand
-/// on that scale), and rules of comments by place, of which there is a bound
+/// What is in force: restrictions by user, some 300 bytes each, of which gateways let 100,000 be given, and rules of comments by place, of which there is a bound
 /// ([`MAX_RULED_SCOPES`](super::comment_rules::MAX_RULED_SCOPES)).
 #[derive(Debug, Clone, Default)]
 pub struct RuleBook {

@@ -12,6 +12,7 @@ use unicode_normalization::UnicodeNormalization;
 use super::comment_rules::{CommentRules, LinkRule, Measure};
 use super::folding::{Folded, is_invisible};
 use crate::Invalid;
+use crate::comment::MAX_COMMENT_CHARS;
 
 /// The memory that one compiled pattern may take, in bytes, and again what it may take while it is matched. So a pattern
 /// like `(\w{100}){100}` is refused and not obeyed.
@@ -172,6 +173,10 @@ impl Screen {
         }
         let masks = || found.iter().filter(|(_, measure, _)| *measure == Measure::Mask);
         if masks().next().is_some() {
+            // One character may stand for many (ﷺ for eighteen), and what is longer than any comment is none to the log's reader.
+            if plain.chars().count() > MAX_COMMENT_CHARS {
+                return Screened::Refused(RuleName::Length);
+            }
             let mut masked = vec![false; plain.chars().count()];
             for range in masks().flat_map(|(.., ranges)| ranges.clone()) {
                 let from = plain[..range.start].chars().count();
@@ -323,6 +328,15 @@ mod tests {
         let all = Screen { hold_all: true, ..screen };
         assert_eq!(all.screen("fine"), held("fine", RuleName::HoldAll));
         assert_eq!(all.screen("bad"), Screened::Refused(RuleName::Words));
+    }
+
+    #[test]
+    fn what_is_masked_is_no_longer_than_a_comment_may_be() {
+        let masking = screen(&json!({"links": {"action": "mask"}}));
+        let with = |signs: usize| format!("{} evil.com", "\u{fdfa}".repeat(signs));
+        assert!(matches!(masking.screen(&with(200)), Screened::Taken(text) if text.ends_with(" ********")));
+        assert_eq!(masking.screen(&with(300)), Screened::Refused(RuleName::Length));
+        assert_eq!(masking.screen(&"\u{fdfa}".repeat(300)), taken(&"\u{fdfa}".repeat(300)));
     }
 
     #[test]

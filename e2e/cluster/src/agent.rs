@@ -60,6 +60,8 @@ pub struct Report {
     pub most_moves: u64,
     /// The longest that anybody was without a stream, in ms.
     pub longest_away_ms: u64,
+    /// Who that was, and what came of its attempts.
+    pub longest_attempts: String,
     /// What was not as it should be: holes, repeats, other numberings. The first of them only.
     pub faults: Vec<String>,
     /// How many there were.

@@ -22,8 +22,10 @@ pub const OPERATOR_NAMESPACE: &str = "liverank-system";
 /// Everything that belongs to the operator's cluster carries it.
 pub const MANAGED: &str = "app.kubernetes.io/managed-by=liverank-operator";
 pub const COMPONENT: &str = "app.kubernetes.io/component";
-/// How long everything may take to be as wanted after a change, on a busy machine.
-pub const SETTLE: Duration = Duration::from_secs(150);
+/// How long anything may take to be as wanted after a change, on a busy machine: a pod that ends may take its whole grace
+/// period (180 s, a reader's), and the one after it a minute to come. Whatever is waited for by this is told with the time
+/// that it took; what has a promise of its own is held to that one.
+pub const SETTLE: Duration = Duration::from_mins(4);
 
 /// Where things are; the command line of the harness.
 #[derive(Debug, Clone, clap::Args)]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures::StreamExt;
 use liverank_e2e::identity::token;
 use liverank_e2e::up::{Door, Up};
-use liverank_e2e::wait;
+use liverank_e2e::{raw, wait};
 use liverank_protocol::access::Service;
 use serde_json::{Value, json};
 
@@ -126,5 +126,32 @@ pub async fn hostile(up: &Up, numbers: Range<usize>) {
         client.request(method, format!("{front}/videos")).send().await.expect("an answer");
         let posted = client.post(format!("{front}/register")).json(&json!({"videoid": format!("r{number}")}));
         posted.send().await.expect("an answer");
+    }
+}
+
+/// The system's own video is nobody else's, whichever port is asked for it.
+pub async fn canary_is_refused(up: &Up) {
+    let id = "liverank%3Acanary";
+    let watch = format!("/connect?userid=mallory&videoid={id}");
+    let body = json!({"userid": "mallory", "videoid": "liverank:canary", "comment": "Buy!"}).to_string();
+    let sent =
+        |method, path: &str| raw::request(method, path, &["Content-Type: application/json"], body.as_bytes());
+    for (door, request) in [
+        (Door::Gateway, raw::request("GET", &watch, &[], b"")),
+        (Door::Gateway, sent("POST", "/connect")),
+        (Door::Gateway, raw::request("GET", &format!("/comments/{id}"), &[], b"")),
+        (Door::Gateway, raw::request("GET", &format!("/resolve/{id}"), &[], b"")),
+        (Door::Gateway, raw::handshake(&format!("/ws/user/{id}"))),
+        (Door::Reader, raw::request("GET", &watch, &[], b"")),
+        (Door::Reader, sent("POST", "/connect")),
+        (Door::Manager, sent("POST", "/register")),
+        (Door::Manager, raw::request("GET", &format!("/resolve/{id}"), &[], b"")),
+        (Door::Comment, sent("POST", "/comment")),
+        (Door::Comment, raw::request("GET", &format!("/comments/{id}"), &[], b"")),
+        (Door::Websocket, raw::handshake(&format!("/ws/user/{id}"))),
+    ] {
+        let answer = raw::exchange(up.address(door), &request).await.expect("an answer");
+        let line = String::from_utf8_lossy(&request).lines().next().unwrap_or_default().to_owned();
+        assert_eq!(answer.status, 400, "{door:?}: {line}: {}", answer.head);
     }
 }

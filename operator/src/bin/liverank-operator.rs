@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use liverank_operator::{check, crd, run};
+use liverank_runtime::shutdown;
 
 /// Reconciles `RankingCluster` resources.
 #[derive(Debug, Parser)]
@@ -25,6 +26,9 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    if let Err(error) = shutdown::from_the_start() {
+        return failed(&error.into());
+    }
     match Arguments::parse().command {
         Command::Run(args) => args.main().unwrap_or_else(|error| failed(&error)),
         Command::Check(args) => args.main().unwrap_or_else(|error| failed(&error)),

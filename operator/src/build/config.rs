@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::lifetime::Lifetime;
 use super::scope::Scope;
 use super::{ADMIN_PORT, Component, Store, identity, names, object, secrets, tls};
-use crate::crd::RedisTopology;
+use crate::crd::{RankingClusterSpec, RedisTopology};
 
 /// Where the file is in a pod.
 pub(super) const FOLDER: &str = "/etc/liverank/config";
@@ -39,6 +39,7 @@ fn settings(scope: Scope<'_>, component: Component) -> BTreeMap<&'static str, Va
     if let Some(filter) = &scope.pod(component).log_level {
         settings.insert("log", json!(filter));
     }
+    settings.extend(tracing(scope.spec));
     if let Some(port) = component.http_port() {
         settings.insert("listen", json!(format!("0.0.0.0:{port}")));
     }
@@ -56,6 +57,17 @@ fn settings(scope: Scope<'_>, component: Component) -> BTreeMap<&'static str, Va
     let version = Version::of_image(&scope.spec.image);
     settings.retain(|name, _| roles::takes(component.role(), name, version));
     settings
+}
+
+/// Where traces are sent: every component has a part in them. Nothing where they are not.
+fn tracing(spec: &RankingClusterSpec) -> Vec<(&'static str, Value)> {
+    let Some(tracing) = &spec.monitoring.tracing else { return Vec::new() };
+    let ratio = f64::from(tracing.sampling_rate_per_million) / 1e6;
+    vec![
+        ("otlp-endpoint", json!(tracing.endpoint)),
+        ("trace-ratio", json!(ratio.to_string())),
+        ("traces-per-minute", json!(tracing.traces_per_minute)),
+    ]
 }
 
 fn store_settings(scope: Scope<'_>, store: Store) -> Vec<(&'static str, Value)> {

@@ -75,10 +75,39 @@ impl Default for NetworkPolicy {
     }
 }
 
-/// Metrics.
+/// Metrics and traces.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Monitoring {
     /// Make a ServiceMonitor, for a cluster where the Prometheus operator runs.
     pub service_monitor: bool,
+    /// Where traces are sent, and how many; none when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tracing: Option<Tracing>,
+}
+
+/// Where traces are sent, and how many.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Tracing {
+    /// A collector that takes OTLP over HTTP, such as `http://collector.monitoring:4318`. Where `networkPolicy.egressCIDRs` are
+    /// given, they have to lead to it.
+    #[schemars(length(min = 1, max = 2048), extend("x-kubernetes-validations" = rules::collector()))]
+    pub endpoint: String,
+    /// Of a million requests, how many are traced without being asked to.
+    #[serde(default = "one_of_a_hundred")]
+    #[schemars(range(min = 0, max = 1_000_000))]
+    pub sampling_rate_per_million: i32,
+    /// Traces that each process begins in a minute at most, and as many that callers ask for.
+    #[serde(default = "ten_a_second")]
+    #[schemars(range(min = 1, max = 60_000))]
+    pub traces_per_minute: i32,
+}
+
+const fn one_of_a_hundred() -> i32 {
+    10_000
+}
+
+const fn ten_a_second() -> i32 {
+    600
 }

@@ -129,6 +129,14 @@ pub(super) fn hook_url() -> Value {
     )])
 }
 
+/// On `monitoring.tracing.endpoint`. What it may not have would be shown in logs.
+pub(super) fn collector() -> Value {
+    rules(&[(
+        "(self.startsWith('http://') || self.startsWith('https://')) && isURL(self) && !self.contains('@') && !self.contains('?')",
+        "use a URL that begins with http:// or https:// and has no user and no query",
+    )])
+}
+
 /// On `tls.internal.caBundle`.
 pub(super) fn ca_bundle() -> Value {
     rules(&[("self.contains('-----BEGIN CERTIFICATE-----')", "write certificates of authorities in PEM")])

@@ -48,6 +48,30 @@ fn settings(objects: &[Object], component: Component) -> Value {
 }
 
 #[test]
+fn every_component_is_told_where_traces_go_and_none_hears_of_them_otherwise() {
+    for (mut cluster, objects) in all() {
+        let configs = |objects: &[Object]| -> Vec<Value> {
+            let files =
+                of_kind(objects, Kind::ConfigMap).filter_map(|it| it.body["data"]["config.yaml"].as_str());
+            files.map(|file| serde_yaml::from_str(file).unwrap()).collect()
+        };
+        let names = ["otlp-endpoint", "trace-ratio", "traces-per-minute"];
+        let without = configs(&objects);
+        assert!(without.iter().all(|file| names.iter().all(|name| file.get(name).is_none())));
+        let endpoint = "http://collector.monitoring:4318";
+        let tracing = json!({"endpoint": endpoint, "samplingRatePerMillion": 2_500});
+        cluster.spec.monitoring.tracing = Some(serde_json::from_value(tracing).unwrap());
+        let with = configs(&built(&cluster));
+        assert!(with.len() == without.len() && !with.is_empty());
+        for (mut file, before) in with.into_iter().zip(without) {
+            let own = names.map(|name| file.as_object_mut().unwrap().remove(name).unwrap());
+            assert_eq!(own, [json!(endpoint), json!("0.0025"), json!(600)]);
+            assert_eq!(file, before, "nothing else changes");
+        }
+    }
+}
+
+#[test]
 fn the_same_cluster_gives_the_same_objects_each_once() {
     for (cluster, objects) in all() {
         assert_eq!(built(&cluster), objects);

@@ -17,7 +17,7 @@ const MAX_REST: usize = 4096;
 
 /// Whom a balancer speaks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Source {
+pub enum Source {
     /// For this client.
     Client(SocketAddr),
     /// For itself, as in its checks, or for somebody whose address it does not say.
@@ -28,7 +28,7 @@ pub(super) enum Source {
 ///
 /// # Errors
 /// The connection begins with no header, or with one that cannot be read.
-pub(super) async fn read(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Source> {
+pub async fn read(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Source> {
     let mut start = [0; SIGNATURE.len()];
     stream.read_exact(&mut start).await?;
     if start == SIGNATURE {

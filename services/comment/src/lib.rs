@@ -57,6 +57,12 @@ use restrictions::Restrictions;
 use rules::Rules;
 use tally::Tally;
 
+/// What reads bytes from outside here: for the harness in `fuzz/`.
+#[doc(hidden)]
+pub mod parsers {
+    pub use crate::post::Draft;
+}
+
 /// Comments with an idempotency key that are remembered here, for repeats that come before the archive has them: at
 /// most 16 KiB each.
 const REMEMBERED: usize = 1_000;

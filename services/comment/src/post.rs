@@ -15,7 +15,7 @@ use liverank_core::{
 };
 use liverank_runtime::body::JsonObject;
 use liverank_runtime::identity::sent::SentBy;
-use liverank_runtime::{Problem, comment_json, now_ms};
+use liverank_runtime::{Problem, comment_json, now_ms, traces};
 use serde_json::{Map, Value, json};
 use tokio::time::timeout;
 
@@ -45,7 +45,7 @@ pub(crate) fn is_visible(text: &str) -> bool {
 
 /// What a client wants to say.
 #[derive(Debug, PartialEq, Eq)]
-struct Draft {
+pub struct Draft {
     user: UserId,
     video: VideoId,
     text: String,
@@ -54,8 +54,13 @@ struct Draft {
 }
 
 impl Draft {
-    fn parse(body: &Map<String, Value>) -> Result<Self, Invalid> {
+    /// Reads the body of a post.
+    ///
+    /// # Errors
+    /// Names the field that is wrong.
+    pub fn parse(body: &Map<String, Value>) -> Result<Self, Invalid> {
         let user = UserId::parse_field("userid", required_text(body, "userid")?)?;
+        canary::refuse_user("userid", user.as_str())?;
         let video = canary::named_outside("videoid", required_text(body, "videoid")?)?;
         let text = required_text(body, "comment")?;
         check_text("comment", text)?;
@@ -211,7 +216,8 @@ impl CommentService {
     /// Answers once the log has the record durably.
     async fn append(&self, record: &Interaction) -> Result<(), Problem> {
         let started = Instant::now();
-        let append = self.log.append(record.video_id.as_str().as_bytes(), record.to_json());
+        let key = record.video_id.as_str().as_bytes();
+        let append = self.log.append_traced(key, record.to_json(), traces::current());
         match timeout(APPEND_TIMEOUT, append).await {
             Ok(Ok(_)) => {
                 self.metrics.append_seconds.observe(started.elapsed().as_secs_f64());

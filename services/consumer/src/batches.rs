@@ -159,7 +159,7 @@ mod tests {
 
     fn raw(partition: u32, offset: u64, value: &str) -> RawRecord {
         let value = value.as_bytes().to_vec().into();
-        RawRecord { partition, offset, broker_time: 1_700_000_000_000, key: None, value }
+        RawRecord { partition, offset, broker_time: 1_700_000_000_000, key: None, value, trace: None }
     }
 
     const VIEW: &str = r#"{"video_id":"v","user_id":"u","type":"view"}"#;

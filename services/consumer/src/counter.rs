@@ -19,7 +19,8 @@ use crate::batches::{Gathered, Waiting, batch_of};
 use crate::metrics::ConsumerMetrics;
 use crate::pace::until_done;
 use crate::projector::{CommittedBatch, ProjectionQueue};
-use crate::{Config, RETRY};
+use crate::traces::{Found, TracedRecord};
+use crate::{Config, RETRY, traces};
 
 /// How long to wait for records before looking at the shutdown again; a record ends the wait at once.
 const IDLE: Duration = Duration::from_millis(250);
@@ -56,6 +57,7 @@ pub async fn run(
         owned: BTreeMap::new(),
         read: BTreeMap::new(),
         gathered: Gathered::default(),
+        traced: Vec::new(),
         under_way: None,
         due: BTreeMap::new(),
         waiting: BTreeMap::new(),
@@ -75,6 +77,7 @@ pub async fn run(
 /// A commit that has ended.
 struct Ended {
     batch: Batch,
+    traced: Vec<TracedRecord>,
     /// `None` where shutdown came first: nothing of the batch has counted.
     outcome: Option<Result<Committed, CommitError>>,
     buried: usize,
@@ -99,6 +102,8 @@ struct Counter<'a> {
     /// Where each will stand when all that was read is committed.
     read: BTreeMap<u32, Position>,
     gathered: Gathered,
+    /// Of what was gathered, the records of which spans are recorded.
+    traced: Vec<TracedRecord>,
     under_way: Option<AbortOnDropHandle<anyhow::Result<Ended>>>,
     /// Partitions that the log gave us and that are not taken up yet, and when to do it.
     due: BTreeMap<u32, Instant>,
@@ -151,8 +156,11 @@ impl Counter<'_> {
     fn gather(&mut self, mut records: Vec<RawRecord>) {
         records.retain(|record| !self.waiting.contains_key(&record.partition));
         let waits = !self.bury_newer;
+        let tracer = &self.shell.tracer;
+        let found = Found::among(&records, self.traced.len(), tracer);
         let sorted = batch_of(records, &self.read, |_| waits);
         self.read.extend(sorted.batch.spans.iter().map(after));
+        self.traced.extend(found.begin(&sorted.batch.spans, tracer));
         for waiting in &sorted.waiting {
             let Waiting { partition, offset, format } = *waiting;
             tracing::error!(
@@ -172,6 +180,7 @@ impl Counter<'_> {
     fn drop_read(&mut self, partitions: &[u32]) {
         self.read.retain(|partition, _| !partitions.contains(partition));
         self.gathered.forget(partitions);
+        traces::forget(&mut self.traced, partitions);
         self.waiting.retain(|partition, _| !partitions.contains(partition));
         self.metrics.waiting_partitions.set(self.waiting.len() as i64);
     }
@@ -182,16 +191,17 @@ impl Counter<'_> {
         if batch.spans.is_empty() {
             return;
         }
+        let traced = std::mem::take(&mut self.traced);
         let (backends, shell) = (self.backends.clone(), self.shell.clone());
         let commit = tokio::spawn(async move {
             for letter in &poison {
                 if until_done(&shell, "burying a record", || backends.log.bury(letter)).await?.is_none() {
-                    return Ok(Ended { batch, outcome: None, buried: 0, took: Duration::ZERO });
+                    return Ok(Ended { batch, traced, outcome: None, buried: 0, took: Duration::ZERO });
                 }
             }
             let started = Instant::now();
             let outcome = Some(backends.archive.commit(&batch).await);
-            Ok(Ended { batch, outcome, buried: poison.len(), took: started.elapsed() })
+            Ok(Ended { batch, traced, outcome, buried: poison.len(), took: started.elapsed() })
         });
         self.under_way = Some(AbortOnDropHandle::new(commit));
     }
@@ -251,14 +261,17 @@ impl Counter<'_> {
     }
 
     async fn settle(&mut self, ended: Ended) -> anyhow::Result<()> {
-        let Ended { batch, outcome, buried, took } = ended;
+        let Ended { batch, mut traced, outcome, buried, took } = ended;
+        if !matches!(outcome, Some(Ok(_))) {
+            traces::failed(&mut traced);
+        }
         self.metrics.poison.inc_by(buried as u64);
         match outcome {
             None => Ok(()),
             Some(Ok(committed)) => {
                 self.metrics.commit_seconds.observe(took.as_secs_f64());
                 self.batch = next_size(self.batch, self.most, batch.records.len(), took);
-                self.counted(batch, committed).await;
+                self.counted(batch, traced, committed).await;
                 Ok(())
             }
             Some(Err(CommitError::Fenced { partition, expected, actual })) => {
@@ -284,7 +297,7 @@ impl Counter<'_> {
         }
     }
 
-    async fn counted(&mut self, batch: Batch, committed: Committed) {
+    async fn counted(&mut self, batch: Batch, traced: Vec<TracedRecord>, committed: Committed) {
         self.worked();
         let Committed { effects, meta } = committed;
         self.unique = meta.rules.unique;
@@ -298,7 +311,9 @@ impl Counter<'_> {
                 *stands = position;
             }
         }
-        self.feed.done(CommittedBatch { spans: batch.spans, effects, meta, committed: Instant::now() }).await;
+        let traced = traces::counted(traced, batch.records.len());
+        let (spans, committed) = (batch.spans, Instant::now());
+        self.feed.done(CommittedBatch { spans, effects, meta, committed, traced }).await;
         self.log.report(&next).await;
     }
 

@@ -18,6 +18,7 @@ pub mod metrics;
 pub mod pace;
 pub mod projector;
 pub mod repair;
+pub mod traces;
 
 use std::time::Duration;
 

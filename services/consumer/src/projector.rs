@@ -15,13 +15,15 @@ use liverank_adapters::archive::Meta;
 use liverank_adapters::ranking_store::{Projected, Projection};
 use liverank_adapters::{Backends, StoreError};
 use liverank_core::counting::{Effects, OffsetRange};
-use liverank_core::{Comment, VideoId};
+use liverank_core::trace::TraceContext;
+use liverank_core::{Comment, CommentId, VideoId};
 use liverank_runtime::{ServiceContext, now_ms};
 use tokio::sync::{mpsc, watch};
 
 use crate::RETRY;
 use crate::metrics::ConsumerMetrics;
 use crate::repair::{RepairError, entry, no_archive, repair};
+use crate::traces::{self, TracedRecord};
 
 /// Batches that may wait for the boards, of which each may be tens of megabytes. They are put on the boards together.
 const WAITING: usize = 4;
@@ -38,6 +40,8 @@ pub struct CommittedBatch {
     pub meta: Meta,
     /// When it was committed.
     pub committed: Instant,
+    /// Its records of which spans are recorded.
+    pub traced: Vec<TracedRecord>,
 }
 
 impl CommittedBatch {
@@ -61,6 +65,7 @@ impl CommittedBatch {
         self.effects.videos.retain(|state| !changed.contains(&state.video_id));
         self.effects.videos.extend(next.effects.videos);
         self.effects.comments.extend(next.effects.comments);
+        self.traced.extend(next.traced);
         Ok(())
     }
 }
@@ -194,16 +199,18 @@ impl Projector {
 
     /// Publishes and projects one batch, or all that the archive has, however long the stores are away.
     async fn follow(&mut self, done: CommittedBatch) {
-        let CommittedBatch { spans, effects, meta, committed } = done;
+        let CommittedBatch { spans, effects, meta, committed, traced } = done;
+        let traces = traces::of_comments(&traced, &effects.comments);
         let mut comments: Vec<Comment> =
             effects.comments.into_iter().map(|numbered| numbered.comment).collect();
         let projection = Projection {
             generation: meta.generation,
             spans,
             entries: effects.videos.iter().map(|video| entry(video, &meta.rules)).collect(),
+            traces: traces::of_boards(&traced),
         };
         for failures in 0.. {
-            let error = match self.publish_and_project(&meta, &mut comments, &projection).await {
+            let error = match self.publish_and_project(&meta, &mut comments, &traces, &projection).await {
                 Ok(Projected::Applied) if !self.missed.load(Relaxed) => {
                     self.back();
                     self.metrics.project_seconds.observe(committed.elapsed().as_secs_f64());
@@ -229,10 +236,11 @@ impl Projector {
         &self,
         meta: &Meta,
         comments: &mut Vec<Comment>,
+        traces: &[(CommentId, TraceContext)],
         projection: &Projection,
     ) -> Result<Projected, StoreError> {
         if !comments.is_empty() {
-            self.backends.comments.publish(&meta.numbering, comments).await?;
+            self.backends.comments.publish_traced(&meta.numbering, comments, traces).await?;
             comments.clear();
         }
         if projection.generation < self.repaired_to {
@@ -353,6 +361,7 @@ mod tests {
             effects: Effects { videos: videos.iter().map(state).collect(), ..Effects::default() },
             meta: Meta { numbering: CommentEpoch::from_bits(1), generation, rules: Rules::default() },
             committed: Instant::now(),
+            traced: Vec::new(),
         }
     }
 

@@ -72,7 +72,7 @@ async fn a_new_generation_is_followed_while_serving() {
     assert!(!consumer.is_finished(), "it ended by itself");
 
     // What an earlier generation sends is not taken.
-    let stale = Projection { generation: 2, spans: Vec::new(), entries: Vec::new() };
+    let stale = Projection { generation: 2, spans: Vec::new(), entries: Vec::new(), traces: Vec::new() };
     assert_eq!(backends.ranking.project(&stale).await.unwrap(), Projected::Superseded);
     shell.shutdown.cancel();
     consumer.await.unwrap().unwrap();

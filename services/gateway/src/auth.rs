@@ -39,8 +39,8 @@ mod revoked;
 pub(crate) mod session;
 
 use keys::{Keys, Source};
-pub(crate) use revoked::MAX_ENTRIES as MAX_REVOKED;
 use revoked::Revoked;
+pub use revoked::check as read_revoked;
 
 /// The query parameter for those who cannot send headers: a browser's `EventSource` and `WebSocket`.
 const PARAMETER: &str = "access_token";
@@ -317,18 +317,19 @@ impl Caller {
             return;
         }
         headers.remove(header::AUTHORIZATION);
-        let Some(query) = uri.query() else { return };
-        let rest: Vec<&str> = query.split('&').filter(|pair| !is_token(pair)).collect();
-        let path = if rest.is_empty() {
-            uri.path().to_owned()
-        } else {
-            format!("{}?{}", uri.path(), rest.join("&"))
-        };
-        // A part of what was an address is one, too.
-        if let Ok(path) = path.parse::<PathAndQuery>() {
-            *uri = path.into();
+        if let Some(without) = without_token(uri) {
+            *uri = without;
         }
     }
+}
+
+/// The path and query of an address without the token in them; `None` where it has no query.
+pub fn without_token(uri: &Uri) -> Option<Uri> {
+    let rest: Vec<&str> = uri.query()?.split('&').filter(|pair| !is_token(pair)).collect();
+    let path =
+        if rest.is_empty() { uri.path().to_owned() } else { format!("{}?{}", uri.path(), rest.join("&")) };
+    // A part of what was an address is one, too.
+    path.parse::<PathAndQuery>().ok().map(Uri::from)
 }
 
 /// Whether a pair of a query is the token, as the query is read: `access%5Ftoken` is the same parameter.

@@ -29,7 +29,7 @@ use crate::auth::session::{Session, session};
 
 mod reader;
 mod routes;
-mod scan;
+pub(crate) mod scan;
 mod viewer;
 
 pub(crate) use routes::RouteCache;

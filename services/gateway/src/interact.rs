@@ -10,7 +10,7 @@ use liverank_adapters::event_log::AppendError;
 use liverank_core::{Interaction, Invalid, Kind, canary, event};
 use liverank_runtime::body::{JsonObject, expect_json, media_type};
 use liverank_runtime::server::Exchange;
-use liverank_runtime::{Problem, now_ms};
+use liverank_runtime::{Problem, now_ms, traces};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -111,7 +111,7 @@ pub(crate) async fn append(gateway: &Gateway, event: &Interaction) -> Result<Str
     let claimed = gateway.acknowledged.claim(event);
     claimed.inspect_err(|_| gateway.metrics.interaction(AppendOutcome::Invalid))?;
     let (key, asked) = (event.video_id.as_str().as_bytes(), Instant::now());
-    let appended = gateway.backends.log.append(key, event.to_json()).await;
+    let appended = gateway.backends.log.append_traced(key, event.to_json(), traces::current()).await;
     if matches!(appended, Err(AppendError::TooLarge { .. })) {
         gateway.acknowledged.release(event);
     }

@@ -66,6 +66,14 @@ use moderation::reports::ReportLimits;
 use new_videos::NewVideos;
 pub use operate::demo;
 
+/// What reads bytes from outside here: for the harness in `fuzz/`.
+#[doc(hidden)]
+pub mod parsers {
+    pub use crate::auth::{read_revoked, without_token};
+    pub use crate::front_door::scan::{MAX_EVENT_BYTES, Scanner, TooLong, last_id};
+    pub use crate::videos::cursor::{after as cursor_after, read as read_cursor};
+}
+
 /// How the gateway is set up.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Config {
@@ -130,6 +138,9 @@ pub struct Config {
     /// known by the role `moderator` or `service` in the `roles` of their tokens, and this is refused.
     #[arg(long, env = "LIVERANK_MODERATION_OPEN", default_value_t = false)]
     pub moderation_open: bool,
+    /// Bans and mutes, and as many revocations, that there may be.
+    #[arg(skip = moderation::restrictions::MAX_RESTRICTIONS)]
+    pub max_restrictions: usize,
     /// Who runs the demo, where there is one.
     #[arg(skip)]
     pub demo: Option<demo::Demo>,
@@ -179,6 +190,8 @@ pub(crate) struct Gateway {
     pub(crate) new_videos: NewVideos,
     /// How many comments one caller may report.
     pub(crate) report_limits: ReportLimits,
+    /// How many restrictions moderators may give.
+    pub(crate) restrictions: moderation::restrictions::Restrictions,
     /// Whose pages may use it.
     pub(crate) origins: Arc<Origins>,
     pub(crate) routes: RouteCache,
@@ -227,6 +240,7 @@ impl Gateway {
             limits: Limits::new(&config.limits),
             new_videos: NewVideos::new(config.limits.new_videos_per_caller),
             report_limits: ReportLimits::default(),
+            restrictions: moderation::restrictions::Restrictions::new(config.max_restrictions),
             origins: Arc::clone(&shell.http.origins),
             routes: RouteCache::default(),
             rules: videos::RulesCache::default(),

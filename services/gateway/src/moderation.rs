@@ -34,6 +34,7 @@ pub(crate) mod deletion;
 pub(crate) mod held;
 pub(crate) mod pins;
 pub(crate) mod reports;
+pub(crate) mod restrictions;
 pub(crate) mod revocations;
 pub(crate) mod rules;
 

@@ -17,6 +17,7 @@ use axum::response::Response;
 use bytes::Bytes;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
+use liverank_core::canary;
 use liverank_runtime::server::Exchange;
 use liverank_runtime::streams::StreamPermit;
 use liverank_runtime::websocket::{self, Frames, ask_for_websocket, check_handshake};
@@ -60,6 +61,7 @@ pub(crate) async fn to_lists_of_a_user(
 ) -> Result<Response, Problem> {
     if let Ok(Path(user)) = user {
         caller.expect("user_id", &user)?;
+        canary::refuse_user("user_id", &user)?;
     }
     to_websocket(&gateway, &caller, &exchange, request).await
 }

@@ -21,7 +21,7 @@ use serde_json::Value;
 use crate::Gateway;
 use crate::interact::too_many;
 
-mod cursor;
+pub(crate) mod cursor;
 pub(crate) mod entry;
 mod fields;
 

@@ -13,7 +13,7 @@ use liverank_adapters::assignment_store::{Assignment, MAX_EPOCH, ReaderRecord};
 use liverank_core::epoch::{countable, is_plausible, plausible};
 use liverank_core::event::required_text;
 use liverank_core::handover::coordinator::ReaderStatus;
-use liverank_core::{Invalid, VideoId};
+use liverank_core::{Invalid, VideoId, canary};
 use liverank_protocol::access::{Caller, Role, Service};
 use liverank_protocol::{
     HeartbeatAnswer, Load, MAX_VIEWERS_ASKED, Route, RouteReader, Viewers, ViewersOfMany, ViewersRequest,
@@ -82,7 +82,7 @@ async fn register(
     State(manager): State<Arc<Manager>>,
     JsonObject(body): JsonObject,
 ) -> Result<Json<Value>, Problem> {
-    let video = VideoId::parse_field("videoid", required_text(&body, "videoid")?)?;
+    let video = canary::named_outside("videoid", required_text(&body, "videoid")?)?;
     let ensured = served(&manager, &video, manager.ensure(&video, 0).await)?;
     manager.metrics.registrations.inc();
     let action = if ensured.is_new { "registered" } else { "existing" };
@@ -254,7 +254,11 @@ fn expect_own(manager: &Manager, caller: Option<&Caller>, record: &ReaderRecord)
     Ok(())
 }
 
-fn read_record(json: &[u8]) -> Result<ReaderRecord, Problem> {
+/// Reads a heartbeat, and judges all that can be judged without knowing who sent it.
+///
+/// # Errors
+/// Names the field that is wrong.
+pub fn read_record(json: &[u8]) -> Result<ReaderRecord, Problem> {
     let record: ReaderRecord = serde_json::from_slice(json)
         .map_err(|error| Invalid::new("body", format!("is not a reader's heartbeat: {error}")))?;
     for (field, url) in [("public_url", &record.public_url), ("internal_url", &record.internal_url)] {

@@ -1,5 +1,9 @@
 //! Leaving: no new viewers where there is another reader for them, then those who are here go a few at a time, and only
 //! then is the port closed.
+//!
+//! Of its drain time (`--drain-seconds`, some seconds less than Kubernetes waits) a reader takes at most: three quarters until
+//! its viewers have left; a second until the managers have heard of that; [`REQUESTS`] until those are answered who ask
+//! then. One that is empty ends in at most the last two, whatever its drain time is.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +13,13 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::Reader;
+use crate::metrics::Wait;
 
+/// How long requests may take that are being answered when the last viewer has left: longer than a viewer waits for a
+/// manager's word. Who asks more slowly than that asks another reader.
+pub const REQUESTS: Duration = Duration::from_secs(3);
+/// How often the log says what is waited for.
+const TELL: Duration = Duration::from_secs(10);
 /// How often is looked whether everybody has left.
 const LOOK: Duration = Duration::from_millis(50);
 
@@ -26,12 +36,27 @@ pub async fn run(reader: Arc<Reader>, shell: ServiceContext, served: Cancellatio
     tracing::info!(viewers, "draining");
     reader.leave(shell.drain);
     let part = shell.drain / 4;
-    while reader.hub.viewers() > 0 && start.elapsed() < 3 * part {
-        tokio::time::sleep(LOOK).await;
-    }
+    until_empty(&reader, start, 3 * part).await;
     if reader.has_managers {
+        reader.hub.metrics.waits_for(Some(Wait::Managers));
         reader.told(Duration::from_secs(1).min(part)).await;
     }
-    tracing::info!(left = reader.hub.viewers(), "drained");
+    let (left, seconds) = (reader.hub.viewers(), start.elapsed().as_secs_f64());
+    tracing::info!(left, seconds, "drained: waiting for requests that are being answered");
+    reader.hub.metrics.waits_for(Some(Wait::Requests));
     served.cancel();
+}
+
+/// Waits until the last viewer has left, for at most `limit` from `start` on.
+async fn until_empty(reader: &Reader, start: Instant, limit: Duration) {
+    reader.hub.metrics.waits_for(Some(Wait::Viewers));
+    let mut told = start;
+    while reader.hub.viewers() > 0 && start.elapsed() < limit {
+        if told.elapsed() >= TELL {
+            told = Instant::now();
+            let seconds_left = limit.saturating_sub(start.elapsed()).as_secs();
+            tracing::info!(viewers = reader.hub.viewers(), seconds_left, "waiting for viewers to leave");
+        }
+        tokio::time::sleep(LOOK).await;
+    }
 }

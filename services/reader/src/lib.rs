@@ -292,7 +292,8 @@ pub async fn serve(
     let mut tasks = background(&reader, &config, &shell);
     tasks.spawn("drain", drain::run(Arc::clone(&reader), shell.clone(), served.clone()));
     // The port stays open while the reader empties itself: who comes meanwhile is told where to go.
-    let server_shell = ServiceContext { shutdown: served, drain: shell.drain / 4, ..shell.clone() };
+    let server_shell =
+        ServiceContext { shutdown: served, drain: drain::REQUESTS.min(shell.drain / 4), ..shell.clone() };
     let router = http::router(reader, Arc::clone(&shell.http.origins));
     let serving = async {
         tokio::select! {
@@ -307,7 +308,7 @@ pub async fn serve(
 fn background(reader: &Arc<Reader>, config: &Config, shell: &ServiceContext) -> Tasks {
     let mut tasks = Tasks::new(shell);
     let hub = &reader.hub;
-    tasks.spawn("dispatch", dispatch::run(Arc::clone(hub)));
+    tasks.spawn("dispatch", dispatch::run(Arc::clone(hub), shell.tracer.clone()));
     tasks.spawn("compare_heads", heads::run(Arc::clone(hub)));
     tasks.spawn("channels", channels::run(Arc::clone(reader)));
     tasks.spawn("hand_over", handing::run(Arc::clone(reader)));

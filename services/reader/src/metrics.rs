@@ -24,6 +24,25 @@ label_values! {
     }
 }
 
+label_values! {
+    /// What a reader that leaves waits for.
+    pub enum Wait {
+        /// Viewers who have not left.
+        Viewers = "viewers",
+        /// A heartbeat that tells the managers how it is now.
+        Managers = "managers",
+        /// Requests that are being answered.
+        Requests = "requests",
+    }
+}
+
+/// A label of [`Wait`].
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct WaitsFor {
+    /// What for.
+    pub what: Wait,
+}
+
 /// A label of [`From`].
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct Source {
@@ -94,6 +113,8 @@ pub struct Metrics {
     pub gaps: Counter,
     /// Viewers sent to another reader, or away because this one leaves.
     pub handed_over: Counter<u64, AtomicU64>,
+    /// 1 for what a reader that leaves waits for.
+    pub drain_waits_for: Family<WaitsFor, Gauge>,
     /// Comments that came again and were dropped.
     pub repeats: Counter,
     /// Comments that came before one with a lower sequence number.
@@ -107,6 +128,14 @@ pub struct Metrics {
 }
 
 impl Metrics {
+    /// Shows what the reader waits for before it ends; `None` while it does not leave.
+    pub fn waits_for(&self, wait: Option<Wait>) {
+        for what in [Wait::Viewers, Wait::Managers, Wait::Requests] {
+            let is_it = i64::from(wait == Some(what));
+            self.drain_waits_for.get_or_create(&WaitsFor { what }).set(is_it);
+        }
+    }
+
     /// Registered with the shell, under `liverank_reader_…`.
     pub fn registered(shell: &ServiceContext) -> Self {
         let metrics = Self::default();
@@ -114,6 +143,7 @@ impl Metrics {
         for source in [From::Bus, From::Archive] {
             metrics.backfilled.get_or_create(&Source { source }).inc_by(0);
         }
+        metrics.waits_for(None);
         shell.metrics.register("reader", |registry| {
             let m = metrics.clone();
             registry.register("viewers", "Viewers connected", m.viewers);
@@ -141,6 +171,8 @@ impl Metrics {
             );
             registry.register("gaps", "Gaps told to viewers", m.gaps);
             registry.register("handed_over", "Viewers whose streams were ended for a move", m.handed_over);
+            let waits = "1 for what a reader that leaves waits for: that viewers leave, that managers hear of it, or requests";
+            registry.register("drain_waits_for", waits, m.drain_waits_for);
             registry.register("repeats", "Comments that came again and were dropped", m.repeats);
             registry.register(
                 "out_of_order",

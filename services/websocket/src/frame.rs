@@ -71,7 +71,7 @@ fn framed(opcode: OpCode, write: impl FnOnce(&mut Vec<u8>)) -> Bytes {
 
 /// What a client says that matters.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Said {
+pub enum Said {
     /// Something without a meaning here, or a pong: it lives.
     Something,
     /// It wants this back.
@@ -82,7 +82,7 @@ pub(crate) enum Said {
 
 /// Why nothing more can be read.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum ReadError {
+pub enum ReadError {
     /// The connection is gone.
     #[error(transparent)]
     Gone(#[from] std::io::Error),
@@ -92,19 +92,20 @@ pub(crate) enum ReadError {
 }
 
 /// Reads a client's frames. Holds a few bytes only, whatever a client sends.
-pub(crate) struct Reader<R> {
+pub struct Reader<R> {
     from: R,
     /// Bytes of the message under way; `None` between messages.
     message: Option<u64>,
 }
 
 impl<R: AsyncRead + Unpin> Reader<R> {
-    pub(crate) const fn new(from: R) -> Self {
+    /// Reads from here on.
+    pub const fn new(from: R) -> Self {
         Self { from, message: None }
     }
 
     /// The next frame. Not to be called again after an error or an unfinished call.
-    pub(crate) async fn next(&mut self) -> Result<Said, ReadError> {
+    pub async fn next(&mut self) -> Result<Said, ReadError> {
         let (header, length) = self.header().await?;
         let mask = header.mask.ok_or(ReadError::Wrong(status::PROTOCOL))?;
         if header.rsv1 || header.rsv2 || header.rsv3 {

@@ -19,12 +19,12 @@ use liverank_adapters::{Backends, RankingStore};
 use liverank_protocol::access;
 use liverank_runtime::origins::Origins;
 use liverank_runtime::streams::Streams;
-use liverank_runtime::{ServiceContext, Tasks, server};
+use liverank_runtime::{Identity, ServiceContext, Tasks, server};
 use tokio::net::TcpListener;
 
 mod boards;
 mod connection;
-mod frame;
+pub mod frame;
 mod handshake;
 mod lists;
 pub mod measure;
@@ -88,6 +88,7 @@ pub(crate) struct Service {
     streams: Streams,
     origins: Arc<Origins>,
     limits: Limits,
+    identity: Identity,
     metrics: WebsocketMetrics,
 }
 
@@ -117,6 +118,7 @@ pub async fn serve(
         streams: Streams::new(config.max_websockets, &shell, metrics.connections.clone()),
         origins: Arc::clone(&shell.http.origins),
         limits: config.limits,
+        identity: shell.identity.clone(),
         metrics: metrics.clone(),
     });
     shell.health.starting("ranking");

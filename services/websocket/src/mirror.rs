@@ -8,7 +8,9 @@ use anyhow::Context;
 use liverank_adapters::ranking_store::Change;
 use liverank_adapters::{RankingStore, StoreError};
 use liverank_core::UserId;
+use liverank_protocol::roles::Role;
 use liverank_runtime::ServiceContext;
+use liverank_runtime::traces::Span;
 use tokio::sync::mpsc;
 
 use crate::boards::{Applied, Boards};
@@ -123,12 +125,16 @@ impl ViewerSession<'_> {
     fn apply(&self, changes: &[Change]) -> bool {
         let mut owners: Vec<&UserId> = Vec::new();
         let mut lost = false;
+        // They end when those who are connected are told.
+        let mut spans: Vec<Span> = Vec::new();
         let mut boards = self.mirror.boards_mut();
         for change in changes {
-            let Change::Changed { version, entries } = change else {
+            let Change::Changed { version, entries, traces } = change else {
                 lost = true;
                 break;
             };
+            let shown = |trace| self.shell.tracer.goes_on(Role::Websocket.name(), "websocket show", trace);
+            spans.extend(traces.iter().filter_map(shown));
             match boards.apply(*version, entries) {
                 // A video's owner is set once: the list of another one cannot have changed.
                 Applied::Yes => owners.extend(entries.iter().map(|entry| &entry.owner)),
@@ -141,6 +147,7 @@ impl ViewerSession<'_> {
         }
         drop(boards);
         self.lists.poke(owners.into_iter());
+        drop(spans);
         lost
     }
 

@@ -9,8 +9,8 @@ use axum::routing::get;
 use axum::{Json, Router};
 use hyper_util::rt::TokioIo;
 use liverank_adapters::ranking_store::Board;
-use liverank_core::{Invalid, UserId, VideoId};
-use liverank_protocol::access;
+use liverank_core::{Invalid, UserId, VideoId, canary};
+use liverank_protocol::access::{self, Role};
 use liverank_runtime::identity::guard::Routes;
 use liverank_runtime::params::Params;
 use liverank_runtime::process::confined;
@@ -66,7 +66,7 @@ async fn user(
     params: Params,
     request: Request,
 ) -> Response {
-    match owner_key(path, &params) {
+    match owner_key(path, &params).and_then(|key| known_to(&service, key, &request)) {
         Ok(key) => open(&service, key, request),
         Err(problem) => problem.into_response(),
     }
@@ -100,6 +100,19 @@ fn owner_key(path: Result<Path<String>, PathRejection>, params: &Params) -> Resu
     params.only(&["limit"])?;
     let Path(text) = path.map_err(|_| Invalid::new("user_id", "must be UTF-8"))?;
     Ok(Key::Owner(UserId::parse(&text)?, limit(params)?))
+}
+
+/// The canary's list is for gateways alone, where this process can know them.
+fn known_to(service: &Service, key: Key, request: &Request) -> Result<Key, Problem> {
+    if let Key::Owner(owner, _) = &key
+        && service.identity.knows_callers()
+    {
+        let caller = || service.identity.caller(request.headers(), access::Service::Websocket);
+        if owner.as_str() == canary::ID && caller()?.is_none_or(|caller| caller.role() != Role::Gateway) {
+            canary::refuse_user("user_id", owner.as_str())?;
+        }
+    }
+    Ok(key)
 }
 
 fn limit(params: &Params) -> Result<Option<usize>, Invalid> {

@@ -59,7 +59,8 @@ impl Service {
     }
 
     async fn change(&self, entries: &[BoardEntry]) {
-        let projection = Projection { generation: 1, spans: vec![], entries: entries.to_vec() };
+        let projection =
+            Projection { generation: 1, spans: vec![], entries: entries.to_vec(), traces: Vec::new() };
         self.ranking.project(&projection).await.unwrap();
     }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 
 use bytes::Bytes;
+use liverank_core::trace::TraceContext;
 use redb::Database;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
@@ -26,6 +27,7 @@ pub enum Entry {
         partition: u32,
         key: Option<Bytes>,
         value: Bytes,
+        trace: Option<TraceContext>,
     },
     /// A letter, and the bytes of its whole value where it was cut.
     Letter(DeadLetter, Option<u64>),
@@ -114,6 +116,11 @@ impl Committer {
         });
         match result {
             Ok(places) => {
+                // Before anybody can read them.
+                shared.traces.note(group.iter().zip(&places).filter_map(|(request, place)| {
+                    let Entry::Record { trace, .. } = &request.entry else { return None };
+                    Some((*place, (*trace)?))
+                }));
                 self.publish();
                 for (request, place) in group.into_iter().zip(places) {
                     let _gone = request.answer.send(Ok(place));
@@ -138,7 +145,7 @@ impl Committer {
             let mut notes = transaction.open_table(NOTES)?;
             for request in group {
                 match &request.entry {
-                    Entry::Record { partition, key, value } => {
+                    Entry::Record { partition, key, value, trace: _ } => {
                         let at = *partition as usize;
                         let (partition, offset) = (*partition, heads.next[at]);
                         heads.time[at] = heads.time[at].max(now);

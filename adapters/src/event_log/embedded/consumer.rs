@@ -83,7 +83,8 @@ impl LogConsumer for Member {
                 let shared = Arc::clone(&self.shared);
                 let limit = max_records.max(1);
                 let reading = move || shared.file.with(|database, _| read(database, &extents, limit));
-                let records = off_thread(reading).await?;
+                let mut records = off_thread(reading).await?;
+                self.shared.traces.add_to(&mut records);
                 self.advance(&records);
                 return Ok(ConsumerEvent::Records(records));
             }

@@ -78,7 +78,7 @@ fn record(partition: u32, offset: u64, bytes: &[u8]) -> Result<RawRecord, Failur
         Failure::Damaged(format!("offset {offset} of partition {partition} is not a record"))
     })?;
     let (key, value) = (key.map(Bytes::copy_from_slice), Bytes::copy_from_slice(value));
-    Ok(RawRecord { partition, offset, broker_time, key, value })
+    Ok(RawRecord { partition, offset, broker_time, key, value, trace: None })
 }
 
 /// A part of a partition: from an offset up to, but without, an end.
@@ -276,6 +276,7 @@ mod tests {
             broker_time: 77,
             key: Some(Bytes::from(vec![b'k'; 3 << 20])),
             value: Bytes::from(vec![b'v'; 3 << 20]),
+            trace: None,
         };
         let (letter, cut) = truncated(&DeadLetter { record, reason: "ü".repeat(5000) });
         assert_eq!(cut, Some(3 << 20));
@@ -302,7 +303,7 @@ mod tests {
         assert_eq!(decode(&without), Some((time, None, &b"{}"[..])));
         assert_eq!(encode(time, None, b"{}"), without);
         let (key, value) = (Some(Bytes::from_static(b"cats")), Bytes::from_static(b"{"));
-        let record = RawRecord { partition: 4, offset: 99, broker_time: time, key, value };
+        let record = RawRecord { partition: 4, offset: 99, broker_time: time, key, value, trace: None };
         let expected = DeadLetter { record, reason: "body: no JSON".to_owned() };
         assert_eq!(decode_letter(&letter), Some(expected.clone()));
         assert_eq!(encode_letter(&expected), letter);

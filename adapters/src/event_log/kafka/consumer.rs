@@ -33,7 +33,7 @@ use super::super::{ConsumerEvent, LogConsumer, OTHER_RECORD, RawRecord, Start, a
 use super::config::KafkaConfig;
 use super::inbox::{Command, Inbox};
 use super::rebalance::{Member, RebalanceContext};
-use super::{ASK_TIMEOUT, PART, store_error};
+use super::{ASK_TIMEOUT, PART, store_error, traceparent};
 use crate::StoreError;
 
 /// How long the thread waits for records before it looks for commands: what a start may wait, and forty wake-ups a
@@ -319,6 +319,7 @@ pub(super) fn record(message: &BorrowedMessage<'_>) -> RawRecord {
         broker_time: message.timestamp().to_millis().unwrap_or_default(),
         key: key.map(|_| both.slice(..border)),
         value: both.slice(border..),
+        trace: traceparent::read(message.headers()),
     }
 }
 

@@ -90,7 +90,7 @@ mod fixtures {
 
     fn buried(key: &'static [u8], value: &'static [u8]) -> RawRecord {
         let (key, value) = (Some(Bytes::from_static(key)), Bytes::from_static(value));
-        RawRecord { partition: 0, offset: 7, broker_time: 1_700_000_060_250, key, value }
+        RawRecord { partition: 0, offset: 7, broker_time: 1_700_000_060_250, key, value, trace: None }
     }
 
     fn headers_of(json: &Value) -> OwnedHeaders {

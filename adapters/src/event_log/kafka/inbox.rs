@@ -298,7 +298,14 @@ mod tests {
     use super::*;
 
     fn record(partition: u32, offset: u64) -> RawRecord {
-        RawRecord { partition, offset, broker_time: 1, key: None, value: Bytes::from_static(b"v") }
+        RawRecord {
+            partition,
+            offset,
+            broker_time: 1,
+            key: None,
+            value: Bytes::from_static(b"v"),
+            trace: None,
+        }
     }
 
     fn offsets(polled: Option<ConsumerEvent>) -> Vec<(u32, u64)> {

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, Weak};
 use std::time::{Duration, Instant};
 
+use liverank_core::trace::TraceContext;
 use rdkafka::ClientConfig;
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
@@ -17,7 +18,7 @@ use super::super::{AppendError, DeadLetter, RecordPosition, StoredDeadLetter};
 use super::breaker::{Breaker, ProbeAction};
 use super::config::{KafkaConfig, trace_library};
 use super::dead_letters::{self, LETTER_HEADERS};
-use super::{ASK_TIMEOUT, PART, blocking, store_error};
+use super::{ASK_TIMEOUT, PART, blocking, store_error, traceparent};
 use crate::StoreError;
 
 /// An append that is not acknowledged within this has failed, as far as its caller is told. Long enough for a
@@ -118,8 +119,13 @@ impl Producer {
         self.breaker.check()
     }
 
-    pub(super) async fn append(&self, key: &[u8], value: &[u8]) -> Result<RecordPosition, AppendError> {
-        self.send(&self.config.topic, Some(key), value, None).await
+    pub(super) async fn append(
+        &self,
+        key: &[u8],
+        value: &[u8],
+        trace: Option<TraceContext>,
+    ) -> Result<RecordPosition, AppendError> {
+        self.send(&self.config.topic, Some(key), value, traceparent::write(trace)).await
     }
 
     pub(super) async fn bury(&self, letter: &DeadLetter) -> Result<(), StoreError> {
@@ -349,7 +355,7 @@ mod tests {
         let broken = Arc::downgrade(&producer.current());
         let begun = Instant::now();
         let mut refusals = 0;
-        while let Err(error) = producer.append(b"k", b"v").await {
+        while let Err(error) = producer.append(b"k", b"v", None).await {
             assert!(matches!(&error, AppendError::Unavailable(error) if error.is_transient()), "{error}");
             assert!(begun.elapsed() < Duration::from_secs(20), "still {error} after {refusals} appends");
             refusals += 1;

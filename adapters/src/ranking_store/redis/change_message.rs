@@ -1,5 +1,6 @@
 //! What the boards' keys and channel say, read back.
 
+use liverank_core::trace::{TraceContext, lenient};
 use liverank_core::{Invalid, UserId, VideoId};
 use serde::Deserialize;
 
@@ -38,6 +39,9 @@ struct ChangeMessage {
     /// One for each entry. Releases before there were revisions send none, and pass them over.
     #[serde(default)]
     revisions: Vec<u64>,
+    /// The spans that brought them. Releases before there were traces pass them over.
+    #[serde(default, deserialize_with = "lenient::some")]
+    traces: Vec<TraceContext>,
     #[serde(default)]
     reset: bool,
 }
@@ -63,7 +67,7 @@ pub(super) fn decode(payload: &[u8]) -> Option<Change> {
             Some(BoardEntry { video_id, owner, score, trending, revision, removed })
         })
         .collect::<Option<Vec<_>>>()?;
-    Some(Change::Changed { version: told.version, entries })
+    Some(Change::Changed { version: told.version, entries, traces: told.traces })
 }
 
 #[cfg(test)]
@@ -73,7 +77,10 @@ mod tests {
     #[test]
     fn a_change_is_read_to_the_last_digit_and_anything_else_is_not() {
         let payload = br#"{"format":1,"version":7,"entries":[["v\/1","u","12.345000000000001","0.1"],["w","u","1e+20",""]]}"#;
-        let Some(Change::Changed { version: 7, entries }) = decode(payload) else { panic!("is a change") };
+        let Some(Change::Changed { version: 7, entries, traces }) = decode(payload) else {
+            panic!("is a change")
+        };
+        assert_eq!(traces, []);
         assert_eq!(
             (entries[0].score.to_bits(), entries[0].trending),
             ("12.345000000000001".parse::<f64>().unwrap().to_bits(), Some(0.1))
@@ -82,9 +89,15 @@ mod tests {
         assert_eq!((entries[1].revision, entries[1].removed), (0, false));
         let payload =
             br#"{"format":1,"version":8,"entries":[["v","u","",""],["w","u","1","2"]],"revisions":[7,9]}"#;
-        let Some(Change::Changed { version: 8, entries }) = decode(payload) else { panic!("is a change") };
+        let Some(Change::Changed { version: 8, entries, .. }) = decode(payload) else {
+            panic!("is a change")
+        };
         assert_eq!((entries[0].revision, entries[0].removed), (7, true));
         assert_eq!((entries[1].revision, entries[1].removed), (9, false));
+        let trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        let payload = format!(r#"{{"format":1,"version":9,"entries":[],"traces":["{trace}","nonsense",7]}}"#);
+        let Some(Change::Changed { traces, .. }) = decode(payload.as_bytes()) else { panic!("is a change") };
+        assert_eq!(traces.iter().map(ToString::to_string).collect::<Vec<_>>(), [trace]);
         assert_eq!(decode(br#"{"format":1,"reset":true}"#), Some(Change::Reset));
         for other in [&b"{}"[..], b"", b"null", br#"{"format":2,"reset":true}"#] {
             assert_eq!(decode(other), None);

@@ -1,5 +1,6 @@
 -- A step of a projection. KEYS[6] counts the steps of this one, if it takes several.
--- ARGV: channel, generation, this step (from 1), steps, spans, then partition, from, next of each, then the entries
+-- ARGV: channel, generation, this step (from 1), steps, traces (a list of JSON texts without its brackets, mostly empty), spans, then
+-- partition, from, next of each, then the entries
 local stored = redis.call('HGET', KEYS[1], 'generation')
 if not stored or tonumber(stored) < tonumber(ARGV[2]) then return 'behind' end
 if tonumber(stored) > tonumber(ARGV[2]) then return 'superseded' end
@@ -8,10 +9,10 @@ local step, steps = tonumber(ARGV[3]), tonumber(ARGV[4])
 -- Only if all steps before this one are in this very store may the last one move the offsets.
 if step > 1 and redis.call('GET', KEYS[6]) ~= text(step - 1) then return 'lost' end
 
-local spans = tonumber(ARGV[5])
-local entries = 6 + 3 * spans
+local spans = tonumber(ARGV[6])
+local entries = 7 + 3 * spans
 local offsets, news = {}, spans == 0
-for at = 6, entries - 1, 3 do
+for at = 7, entries - 1, 3 do
   local field = 'offset:' .. ARGV[at]
   local stands = tonumber(redis.call('HGET', KEYS[1], field) or '0')
   if stands < tonumber(ARGV[at + 1]) then return 'behind' end
@@ -33,8 +34,9 @@ else
 end
 if #changed > 0 then
   local version = redis.call('HINCRBY', KEYS[1], 'version', 1)
+  local traces = ARGV[5] == '' and '' or ',"traces":[' .. ARGV[5] .. ']'
   tell(ARGV[1],
     '{"format":1,"version":' .. text(version) .. ',"entries":[' .. table.concat(changed, ',')
-    .. '],"revisions":[' .. table.concat(revisions, ',') .. ']}')
+    .. '],"revisions":[' .. table.concat(revisions, ',') .. ']' .. traces .. '}')
 end
 return 'applied'

@@ -133,7 +133,12 @@ impl Audience {
             }
             report.comments += seen.comments;
             report.reconnects += seen.reconnects;
-            report.longest_away_ms = report.longest_away_ms.max(seen.longest_away.as_millis() as u64);
+            let away_ms = seen.longest_away.as_millis() as u64;
+            if away_ms > report.longest_away_ms {
+                report.longest_away_ms = away_ms;
+                let attempts = seen.longest_attempts.join(", ");
+                report.longest_attempts = format!("{} ({:?}): {attempts}", viewer.user, viewer.way);
+            }
             if viewer.way == Way::Direct {
                 report.moved += usize::from(seen.moves > 0);
                 report.most_moves = report.most_moves.max(seen.moves);

@@ -21,6 +21,8 @@ const SILENCE: Duration = Duration::from_secs(45);
 const RETRY_MS: std::ops::RangeInclusive<u64> = 200..=3_000;
 /// Faults kept in words, a viewer.
 const FAULTS_KEPT: usize = 3;
+/// Attempts to get a stream back that are kept in words.
+const ATTEMPTS_KEPT: usize = 20;
 
 /// How a viewer connects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,6 +53,10 @@ pub struct Seen {
     pub moves: u64,
     /// When its stream ended.
     away_since: Option<Instant>,
+    /// What came of each attempt since then, and after how long.
+    attempts: Vec<String>,
+    /// The same of the longest time without a stream.
+    pub longest_attempts: Vec<String>,
     /// The longest it was without one.
     pub longest_away: Duration,
     /// What was wrong, in words.
@@ -105,7 +111,10 @@ impl Seen {
         self.connected = true;
         if let Some(since) = self.away_since.take() {
             self.reconnects += 1;
-            self.longest_away = self.longest_away.max(since.elapsed());
+            let attempts = std::mem::take(&mut self.attempts);
+            if since.elapsed() > self.longest_away {
+                (self.longest_away, self.longest_attempts) = (since.elapsed(), attempts);
+            }
         }
         let before = std::mem::replace(&mut self.instance, instance.map(str::to_owned));
         if before.is_some() && before != self.instance {
@@ -136,16 +145,23 @@ impl Seen {
         self.at = Some((numbering, seq));
     }
 
-    fn ended(&mut self) {
+    /// A stream ended, or did not begin.
+    fn ended(&mut self, why: String) {
         if std::mem::take(&mut self.connected) {
             self.away_since = Some(Instant::now());
+            self.attempts.clear();
         }
+        if let Some(since) = self.away_since.filter(|_| self.attempts.len() < ATTEMPTS_KEPT) {
+            self.attempts.push(format!("{:.1} s: {why}", since.elapsed().as_secs_f64()));
+        }
+        self.last_end = why;
     }
 
     /// Forgets what befell it, but not where it stands.
     pub fn forget(&mut self) {
         (self.comments, self.reconnects, self.moves) = (0, 0, 0);
         self.longest_away = Duration::ZERO;
+        self.longest_attempts.clear();
     }
 }
 
@@ -184,8 +200,7 @@ impl Viewer {
             let end = ended.map_or_else(|error| format!("{error:#}"), |()| "its end".to_owned());
             let wait = {
                 let mut seen = self.seen();
-                seen.last_end = end;
-                seen.ended();
+                seen.ended(end);
                 seen.retry_ms.clamp(*RETRY_MS.start(), *RETRY_MS.end())
             };
             // As browsers do it: what a reader asks for differs from viewer to viewer already.
@@ -239,7 +254,7 @@ mod tests {
     fn what_comes_once_and_in_its_place_is_right_over_a_move() {
         let mut seen = Seen::default();
         seen.take_all(&[greeting("r1", 4), comment(5), comment(6)]);
-        seen.ended();
+        seen.ended("its end".to_owned());
         seen.take_all(&[greeting("r2", 6), comment(7)]);
         assert_eq!((seen.fault_count, seen.moves, seen.reconnects, seen.comments), (0, 1, 1, 3));
         assert_eq!(seen.at, Some(("a-b".to_owned(), 7)));

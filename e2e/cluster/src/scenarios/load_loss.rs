@@ -8,14 +8,10 @@ use serde_json::json;
 
 use crate::kube::{self, NODE, POD, condition, text};
 use crate::wait::until;
-use crate::world::{NAME, NAMESPACE_NAME, World};
+use crate::world::{NAME, NAMESPACE_NAME, SETTLE, World};
 
 /// After how long the fallback holds: the least that may be said.
 const AFTER: Duration = Duration::from_secs(10);
-/// How long it may take: managers end (30 s of grace), what they said grows old (10 s), then [`AFTER`], and a look (10 s).
-const FALLBACK: Duration = Duration::from_mins(1);
-/// How long it may take until the load is known again.
-const KNOWN: Duration = Duration::from_secs(30);
 
 /// Readers that there are to be, and what the scaler says.
 async fn readers(world: &World) -> anyhow::Result<(u64, String, String)> {
@@ -41,7 +37,7 @@ pub async fn falls_back(world: &World) -> anyhow::Result<String> {
         let told = format!("{now} readers, {reason}: {message}");
         Ok(if reason == "LoadMissing" { Err(told) } else { Ok(()) })
     };
-    until("the load is known again", KNOWN, look).await?;
+    until("the load is known again", SETTLE, look).await?;
     world.change(json!({"readers": {"scaling": {"fallback": null}}})).await?;
     world.ready(NAMESPACE_NAME, NAME).await?;
     Ok(format!("{} readers {:.1} s after the managers ended", before + 1, came.as_secs_f64()))
@@ -59,7 +55,7 @@ async fn lose(world: &World, before: u64) -> anyhow::Result<Duration> {
         ensure!(now <= before || start.elapsed() > AFTER, "nothing is concluded at once: {told}");
         Ok(if now == before + 1 && reason == "LoadMissing" { Ok(()) } else { Err(told) })
     };
-    until("the fallback asks for one more reader", FALLBACK, look).await?;
+    until("the fallback asks for one more reader", SETTLE, look).await?;
     Ok(start.elapsed())
 }
 

@@ -13,16 +13,16 @@ use tokio::process::{Child, Command};
 use crate::audience;
 use crate::kube::{self, CLUSTER, NAMESPACE, NODE};
 use crate::wait::{until, until_true};
-use crate::world::{MANAGED, World};
+use crate::world::{MANAGED, SETTLE, World};
 
 const CROWDED: &str = "liverank-e2e-many";
 const PODS_EACH: usize = 25;
 /// Clusters to a pretended node: 100 pods, of 250 that it takes.
 const CLUSTERS_A_NODE: usize = 4;
 
-/// How long the pods may take to come and to go: three minutes for hundreds, a quarter of an hour for thousands.
+/// How long the pods may take to come and to go: some minutes for hundreds, a quarter of an hour for thousands.
 fn patience(world: &World) -> Duration {
-    Duration::from_secs(100) + Duration::from_secs(4) * world.settings.clusters as u32
+    SETTLE + Duration::from_secs(4) * world.settings.clusters as u32
 }
 
 fn nodes(world: &World) -> usize {

@@ -11,11 +11,11 @@ use serde_json::{Value, json};
 use crate::fields::{self, Field};
 use crate::kube::{self, CHILDREN, Kind, MANAGER};
 use crate::wait::until;
-use crate::world::{NAME, NAMESPACE_NAME, World};
+use crate::world::{NAME, NAMESPACE_NAME, SETTLE, World};
 
 /// Who owns what is repaired.
 const OPERATOR: &str = "liverank-operator";
-/// How long one repair may take.
+/// How long one repair in place may take. A reader is replaced, by a pod that comes and one that ends.
 const REPAIR: Duration = Duration::from_secs(30);
 /// Requests at once.
 const AT_ONCE: usize = 8;
@@ -192,5 +192,5 @@ async fn repaired(
             .collect();
         Ok(if wrong.is_empty() { Ok(()) } else { Err(format!("{wrong:?}")) })
     };
-    until("all is as it was", REPAIR, look).await.map(|_| ())
+    until("all is as it was", if replaceable { SETTLE } else { REPAIR }, look).await.map(|_| ())
 }

@@ -13,8 +13,9 @@ use liverank_core::moderation::ActorRole;
 use liverank_core::viewer_role::ViewerRole;
 use liverank_core::{Invalid, UserId};
 use liverank_runtime::Problem;
+use liverank_runtime::server::Exchange;
 
-use super::{CHALLENGE, CHALLENGE_OTHER, Viewer, shown};
+use super::{CHALLENGE, CHALLENGE_OTHER, Caller, Viewer, shown};
 use crate::Gateway;
 
 /// Who is named where tokens are not asked for.
@@ -70,14 +71,19 @@ impl FromRequestParts<Arc<Gateway>> for Actor {
                           (--auth-jwks-file), or on a loopback address --moderation-open";
             return Err(Problem::new(StatusCode::FORBIDDEN, detail).with("rule", "role"));
         };
-        let actor = if let Some(token) = shown(parts) {
-            auth.viewer(&token).await.and_then(|viewer| Self::of(&viewer))
+        let known = if let Some(token) = shown(parts) {
+            auth.viewer(&token).await.and_then(|viewer| Ok((Self::of(&viewer)?, viewer)))
         } else {
             let detail = "this takes a token: Authorization: Bearer <token>";
             Err(Problem::new(StatusCode::UNAUTHORIZED, detail).challenge(CHALLENGE))
         };
-        actor.inspect_err(|_| {
+        let (actor, viewer) = known.inspect_err(|_| {
             gateway.metrics.auth_failures.inc();
-        })
+        })?;
+        // What is done stays in the audit log: it is an event of its user's as any other.
+        if !parts.method.is_safe() {
+            gateway.limits.events(&Caller::User(viewer), &Exchange::default(), 1)?;
+        }
+        Ok(actor)
     }
 }

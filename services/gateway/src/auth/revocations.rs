@@ -9,7 +9,7 @@ use liverank_runtime::now_ms;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
-use super::{MAX_REVOKED, Viewer};
+use super::Viewer;
 use crate::Gateway;
 
 /// How often changes are asked for: streams end within a second. An index answers that there are none.
@@ -33,10 +33,6 @@ impl Default for Followed {
 impl Followed {
     pub(super) fn has(&self, viewer: &Viewer) -> bool {
         is_in(&self.0.borrow(), viewer)
-    }
-
-    pub(super) fn is_full(&self) -> bool {
-        self.0.borrow().len() >= MAX_REVOKED
     }
 
     /// Completes when this viewer's token is revoked.

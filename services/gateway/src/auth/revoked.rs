@@ -28,8 +28,8 @@ use crate::Gateway;
 const LOOK_EACH: Duration = Duration::from_secs(1);
 /// The longest file: the most entries, with the longest names.
 const MAX_BYTES: u64 = 32 * 1024 * 1024;
-/// The most entries of a file, and the most that the API takes. Tokens live hours, so what is older can go; each takes some 100 bytes of memory, names included.
-pub(crate) const MAX_ENTRIES: usize = 100_000;
+/// The most entries of a file. Tokens live hours, so what is older can go; each takes some 100 bytes of memory, names included.
+const MAX_ENTRIES: usize = 100_000;
 /// What the file is called among the dependencies.
 const PART: &str = "revoked-tokens";
 
@@ -133,11 +133,6 @@ impl Revoked {
         }
     }
 
-    /// Whether moderators and services have revoked as many as there may be.
-    pub(crate) fn is_full(&self) -> bool {
-        self.followed.is_full()
-    }
-
     /// Keeps it up to date. Never returns.
     pub(crate) async fn keep(&self, gateway: &Gateway) {
         tokio::join!(self.keep_file(), self.followed.follow(gateway));
@@ -177,6 +172,14 @@ impl Revoked {
             Err(error) => self.health.dependency(PART, Err(format!("{}: {error:#}", wrong(&path)))),
         }
     }
+}
+
+/// How many entries a list of revoked tokens has.
+///
+/// # Errors
+/// What is no such list.
+pub fn check(json: &[u8]) -> anyhow::Result<usize> {
+    List::parse(json).map(|list| list.tokens.len() + list.users.len())
 }
 
 fn wrong(file: &Path) -> String {

@@ -9,6 +9,7 @@ use futures::stream::{SplitSink, SplitStream};
 use futures::{SinkExt, StreamExt};
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
+use liverank_protocol::access::Service;
 use liverank_runtime::websocket::ask_for_websocket;
 use serde::Deserialize;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -45,6 +46,10 @@ impl Socket {
     pub(super) async fn open(gateway: &Arc<Gateway>) -> Option<Self> {
         let (mut parts, ()) = Request::get(PATH).body(()).ok()?.into_parts();
         introduce(gateway, &gateway.websocket, &Caller::Anyone, &mut parts);
+        // Also where viewers are not asked for tokens: the list is for gateways alone.
+        if let Some(token) = gateway.identity.header(Service::Websocket) {
+            parts.headers.insert(header::AUTHORIZATION, token);
+        }
         ask_for_websocket(&mut parts.headers);
         parts.headers.insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
         // The key need not be secret, nor the answer to it checked: it is our own service.

@@ -9,21 +9,21 @@ use memchr::{memmem, memrchr};
 
 /// The longest event: a comment of 4,096 characters and three identifiers of 256 bytes, each escaped as badly as JSON can
 /// be, fit into half of it.
-const MAX_EVENT_BYTES: usize = 64 * 1024;
+pub const MAX_EVENT_BYTES: usize = 64 * 1024;
 
 /// An event that is longer than any event of ours: whatever sends it is not a reader.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct TooLong;
+pub struct TooLong;
 
 /// What has come of an event that is not whole yet.
 #[derive(Debug, Default)]
-pub(super) struct Scanner {
+pub struct Scanner {
     begun: BytesMut,
 }
 
 impl Scanner {
     /// Takes what came and gives back the whole events that there are now; none where it is empty.
-    pub(super) fn feed(&mut self, came: &Bytes) -> Result<Bytes, TooLong> {
+    pub fn feed(&mut self, came: &Bytes) -> Result<Bytes, TooLong> {
         if self.begun.is_empty() {
             let end = whole(came, 0);
             self.begin(&came[end..])?;
@@ -60,7 +60,7 @@ fn whole(text: &[u8], from: usize) -> usize {
 }
 
 /// The id of the last of these whole events that has one.
-pub(super) fn last_id(events: &[u8]) -> Option<&[u8]> {
+pub fn last_id(events: &[u8]) -> Option<&[u8]> {
     let mut end = events.len();
     while end > 0 {
         let start = memrchr(b'\n', &events[..end - 1]).map_or(0, |at| at + 1);

@@ -25,10 +25,10 @@ pub(super) const MAX_REVISION: u64 = (1 << 53) - 1;
 const MAX_READ: usize = 10_000;
 
 /// Whom an action is about, and where.
-struct Target {
-    userid: UserId,
-    kind: Restriction,
-    scope: Scope,
+pub(super) struct Target {
+    pub(super) userid: UserId,
+    pub(super) kind: Restriction,
+    pub(super) scope: Scope,
 }
 
 impl Target {
@@ -94,6 +94,7 @@ pub(crate) async fn begin(
         Target::read(required_text(&body, "userid")?, text("kind")?, text("videoid")?, text("owner_id")?)?;
     let reason = reason(text("reason")?)?;
     let until = until(&body)?;
+    gateway.restrictions.expect_room(&gateway, &target).await?;
     let mut answer = target.json();
     answer["until"] = json!(until.map(comment_json::time));
     let Target { userid, kind, scope } = target;

@@ -27,7 +27,7 @@ use liverank_runtime::server::Exchange;
 use liverank_runtime::{Problem, comment_json};
 use serde_json::{Map, Value, json};
 
-use super::bans::until;
+use super::bans::{Target, until};
 use super::deletion::known_comment;
 use super::{Accepted, Deed, accepted, reason};
 use crate::Gateway;
@@ -308,7 +308,10 @@ pub(crate) async fn decide(
         Decision::Delete => (ReportOutcome::Deleted, Action::Delete { comment_id: id.clone() }),
         Decision::Ban { kind, everywhere } => {
             let scope = if everywhere { Scope::Everywhere } else { Scope::Video(video.clone()) };
-            let ban = Action::Restrict { userid: comment.user_id, kind, scope, until };
+            let target = Target { userid: comment.user_id, kind, scope };
+            gateway.restrictions.expect_room(&gateway, &target).await?;
+            let Target { userid, kind, scope } = target;
+            let ban = Action::Restrict { userid, kind, scope, until };
             let _ = deed(None, ban).record(&gateway, json!({})).await?;
             (ReportOutcome::Banned, close(ReportOutcome::Banned))
         }

@@ -1,11 +1,9 @@
 //! `/moderation/revocations`: tokens that are good no more before they expire, by name (`jti`) or by user (`sub`).
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::StatusCode;
 use liverank_core::event::optional_text;
 use liverank_core::moderation::{Action, Restriction, Rule, Scope};
 use liverank_core::{Invalid, UserId};
@@ -14,14 +12,10 @@ use liverank_runtime::params::Params;
 use liverank_runtime::{Problem, comment_json};
 use serde_json::{Value, json};
 
-use super::bans::{page, until};
+use super::bans::{self, page, until};
 use super::{Accepted, Deed, reason};
 use crate::Gateway;
-use crate::auth::MAX_REVOKED;
 use crate::auth::moderator::Actor;
-
-/// When to try again where there are too many: they do not end by the second.
-const FULL: Duration = Duration::from_mins(1);
 
 /// What is revoked: one token, or all of a user's that were issued until then.
 struct Target {
@@ -65,14 +59,13 @@ pub(crate) async fn begin(
     let target = Target::read(text("jti")?, text("sub")?)?;
     let reason = reason(text("reason")?)?;
     let until = until(&body)?;
-    if gateway.auth.as_ref().is_some_and(|auth| auth.revoked.is_full()) {
-        let detail =
-            format!("{MAX_REVOKED} revocations are in force: end some, and give others an end (seconds)");
-        return Err(Problem::new(StatusCode::TOO_MANY_REQUESTS, detail).retry_after(FULL));
-    }
     let mut answer = target.json();
     answer["until"] = json!(until.map(comment_json::time));
-    let action = Action::Restrict { userid: target.name, kind: target.kind, scope: Scope::Everywhere, until };
+    let Target { name: userid, kind } = target;
+    let target = bans::Target { userid, kind, scope: Scope::Everywhere };
+    gateway.restrictions.expect_room(&gateway, &target).await?;
+    let bans::Target { userid, kind, scope } = target;
+    let action = Action::Restrict { userid, kind, scope, until };
     Deed { user: actor.user, role, reason, video: None, action }.record(&gateway, answer).await
 }
 

@@ -13,7 +13,7 @@ use liverank_core::{Invalid, VideoId};
 const SCORE_BYTES: usize = 8;
 
 /// The cursor of the page after the one that ends with `last`.
-pub(super) fn after(last: &Ranked) -> String {
+pub fn after(last: &Ranked) -> String {
     let mut bytes = Vec::with_capacity(SCORE_BYTES + last.video_id.as_str().len());
     bytes.extend_from_slice(&last.score.to_bits().to_be_bytes());
     bytes.extend_from_slice(last.video_id.as_str().as_bytes());
@@ -21,7 +21,7 @@ pub(super) fn after(last: &Ranked) -> String {
 }
 
 /// Reads a cursor.
-pub(super) fn read(text: &str) -> Result<Cursor, Invalid> {
+pub fn read(text: &str) -> Result<Cursor, Invalid> {
     let wrong = || Invalid::new("cursor", "must be the `next` of an earlier page");
     let bytes = unhex(text).ok_or_else(wrong)?;
     let (score, id) = bytes.split_first_chunk::<SCORE_BYTES>().ok_or_else(wrong)?;

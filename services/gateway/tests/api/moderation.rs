@@ -23,6 +23,11 @@ fn text(value: &Value) -> String {
 
 impl Issuer {
     pub async fn start() -> Self {
+        Self::start_with(|_| {}).await
+    }
+
+    /// [`Issuer::start`], with what no flag of the gateway says.
+    pub async fn start_with(set: impl FnOnce(&mut liverank_gateway::Config)) -> Self {
         let document = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).unwrap();
         let pair = Ed25519KeyPair::from_pkcs8(document.as_ref()).unwrap();
         let x = URL_SAFE_NO_PAD.encode(pair.public_key().as_ref());
@@ -32,7 +37,7 @@ impl Issuer {
         std::fs::write(&file, keys.to_string()).unwrap();
         let flags =
             ["--auth-jwks-file", file.to_str().unwrap(), "--auth-issuer", "i", "--auth-audience", "a"];
-        Self { pair, system: System::start(&flags).await, _directory: directory }
+        Self { pair, system: System::start_with(&flags, set).await, _directory: directory }
     }
 
     fn token(&self, user: &str, roles: &Value) -> String {
@@ -194,6 +199,45 @@ async fn bans_are_listed_while_they_are_in_force_and_all_is_in_the_audit_log() {
     let rest = get(&format!("/moderation/log?before={}", log["next"].as_str().unwrap())).await;
     assert_eq!((rest["actions"].as_array().unwrap().len(), &rest["next"]), (1, &Value::Null));
     assert!(rest["actions"][0]["until"].is_string(), "{rest}");
+}
+
+/// Comment services and gateways keep all that are in force in memory.
+#[tokio::test]
+async fn there_is_a_bound_of_bans_and_one_of_revocations() {
+    let issuer = Issuer::start_with(|config| config.max_restrictions = 2).await;
+    let moderator = json!(["moderator"]);
+    let mut counted = 0;
+    let settle = async |counted: &mut usize| {
+        let recorded: Vec<Value> = issuer.recorded().into_iter().map(|(_, record)| record).collect();
+        issuer.count(&[], &recorded[*counted..]).await;
+        *counted = recorded.len();
+    };
+    let bans = ["ann", "ben"].map(|user| (BANS, json!({"userid": user})));
+    let tokens = ["t1", "t2"].map(|token| ("/moderation/revocations", json!({"jti": token})));
+    for (path, body) in bans.iter().chain(&tokens) {
+        assert_eq!(
+            issuer.ask("mo", &moderator, (Method::POST, path), Some(body)).await.status(),
+            202,
+            "{body}"
+        );
+    }
+    settle(&mut counted).await;
+    let more = [(BANS, json!({"userid": "cy"})), ("/moderation/revocations", json!({"jti": "t3"}))];
+    for (path, body) in &more {
+        let answer = issuer.ask("mo", &moderator, (Method::POST, path), Some(body)).await;
+        assert_eq!(answer.headers()["retry-after"], "60", "{body}");
+        assert!(problem(answer, 429).await["detail"].as_str().unwrap().starts_with("2 "));
+    }
+    // One that there is may be changed, and one that is ended makes room for another of its sort.
+    let again = json!({"userid": "ann", "seconds": 60});
+    assert_eq!(issuer.ask("mo", &moderator, (Method::POST, BANS), Some(&again)).await.status(), 202);
+    let lift = (Method::DELETE, "/moderation/bans?userid=ben");
+    assert_eq!(issuer.ask("mo", &moderator, lift, None).await.status(), 202);
+    settle(&mut counted).await;
+    let status = async |(path, body): &(&str, Value)| {
+        issuer.ask("mo", &moderator, (Method::POST, path), Some(body)).await.status().as_u16()
+    };
+    assert_eq!([status(&more[0]).await, status(&more[1]).await], [202, 429]);
 }
 
 #[tokio::test]

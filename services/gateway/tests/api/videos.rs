@@ -23,7 +23,7 @@ pub async fn rank(system: &System, videos: &[(&str, f64, f64)]) {
     let entries: Vec<BoardEntry> = entries.collect();
     system.backends.ranking.restore(1, &entries).await.unwrap();
     system.backends.ranking.restored(1, &[(0, 1)]).await.unwrap();
-    let nothing = Projection { generation: 1, spans: vec![], entries: vec![] };
+    let nothing = Projection { generation: 1, spans: vec![], entries: vec![], traces: Vec::new() };
     system.backends.ranking.project(&nothing).await.unwrap();
 }
 

@@ -1,5 +1,6 @@
 //! What planners order: terms, moves, cordons. Each order carries its planner's lease, and its term once that has begun.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -9,10 +10,10 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use liverank_adapters::assignment_store::{Closing, Cordon, MAX_EPOCH, Term, TermGrant};
-use liverank_core::Invalid;
 use liverank_core::epoch::plausible;
 use liverank_core::handover::Lease;
 use liverank_core::handover::coordinator::{Order, Refused};
+use liverank_core::{Invalid, ReaderId};
 use liverank_protocol::{
     CordonRequest, Cordons, CordonsRequest, MaybeUnknown, MoveAnswer, MoveRequest, Moves, MovesRequest,
     OrderedBy, TermRequest, TermState,
@@ -31,6 +32,9 @@ const MAX_ORDER_BYTES: usize = 8 * 1024 * 1024;
 const MOVES_SHOWN: usize = 1_000;
 /// The longest name of a planner and the longest reason, in bytes: they are stored and shown.
 const MAX_TEXT_BYTES: usize = 1_024;
+/// Readers that are cordoned at a time, and cordons of one order: more than there are readers. Managers and the store keep them
+/// until they are lifted, whether or not there is a reader of that name.
+const MOST_CORDONS: usize = 10_000;
 /// Tries to begin a term whatever is in force: every one that fails means that another planner has just begun one.
 const TRIES: usize = 8;
 
@@ -224,6 +228,7 @@ pub(super) async fn cordons(
     let wanted: CordonsRequest = order(&headers, sent).await?;
     let closings: Vec<Option<Closing>> = wanted.cordons.iter().map(read_closing).collect::<Result<_, _>>()?;
     expect_term(&manager, wanted.term, &wanted.lease).await?;
+    expect_room(&manager, &wanted.cordons)?;
     renew(&manager, wanted.term).await?;
     for (it, closing) in wanted.cordons.into_iter().zip(closings) {
         let cordon =
@@ -236,6 +241,25 @@ pub(super) async fn cordons(
         manager.cluster().cordoned(&it.reader, cordon);
     }
     Ok(Json(manager.cluster().cordons()))
+}
+
+/// Refuses cordons of more readers than there can be.
+fn expect_room(manager: &Manager, wanted: &[CordonRequest]) -> Result<(), Invalid> {
+    let known = manager.cluster().cordons().cordons;
+    let lifted = wanted.iter().filter(|it| it.cordon.is_none()).map(|it| &it.reader);
+    let given = wanted.iter().filter(|it| it.cordon.is_some()).map(|it| &it.reader);
+    let mut all: BTreeSet<&ReaderId> = known.iter().map(|it| &it.reader).collect();
+    for reader in lifted {
+        all.remove(reader);
+    }
+    all.extend(given);
+    if all.len() > MOST_CORDONS || wanted.len() > MOST_CORDONS {
+        return Err(Invalid::new(
+            "cordons",
+            format!("must be at most {MOST_CORDONS}, those in force included"),
+        ));
+    }
+    Ok(())
 }
 
 fn read_closing(it: &CordonRequest) -> Result<Option<Closing>, Invalid> {

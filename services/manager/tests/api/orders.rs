@@ -144,6 +144,29 @@ async fn an_order_says_what_it_expects_and_each_is_answered_by_itself() {
     assert_eq!((status, &problem["field"]), (StatusCode::BAD_REQUEST, &json!("term")));
 }
 
+/// Managers and the store keep them until they are lifted, also of readers that are not there.
+#[tokio::test]
+async fn there_is_a_bound_of_cordons() {
+    let store = StoreWithSwitch::new();
+    let manager = Manager::start(&store).await;
+    let term = manager.term("planner").await;
+    let closed = |numbers: std::ops::Range<u32>| {
+        let cordons = numbers.map(|number| json!({"reader": format!("r{number}"), "cordon": "closed"}));
+        json!({"term": term, "cordons": cordons.collect::<Vec<_>>()})
+    };
+    let (status, problem) = manager.order("/cordons", &closed(0..10_001)).await;
+    assert_eq!((status, &problem["field"]), (StatusCode::BAD_REQUEST, &json!("cordons")));
+    assert_eq!(manager.order("/cordons", &closed(0..1000)).await.0, StatusCode::OK);
+    let (status, problem) = manager.order("/cordons", &closed(1000..10_001)).await;
+    assert_eq!((status, &problem["field"]), (StatusCode::BAD_REQUEST, &json!("cordons")));
+    assert_eq!(
+        manager.order("/cordons", &closed(999..1001)).await.0,
+        StatusCode::OK,
+        "two, of which one is new"
+    );
+    assert_eq!(manager.json("/cordons").await["cordons"].as_array().map(Vec::len), Some(1001));
+}
+
 #[tokio::test]
 async fn a_closed_reader_gets_nothing_new_and_a_draining_one_is_emptied() {
     let store = StoreWithSwitch::new();

@@ -138,6 +138,27 @@ async fn a_leaving_reader_lets_everybody_go_and_sends_newcomers_elsewhere() {
 }
 
 #[tokio::test]
+async fn an_empty_reader_ends_at_once_however_much_time_it_has() {
+    let world = World::new().await;
+    let (manager, url) = Manager::start().await;
+    let reader = Running::with_drain(&world, config_with("r1", &url), Duration::from_mins(3)).await;
+    manager.assign("v", 1, &[("r1", &reader.url)]);
+    let mut viewer = Viewer::get(&reader.address, "v", None).await;
+    viewer.greeted().await;
+    assert_eq!(reader.metric("drain_waits_for"), 0);
+    // Somebody who has begun to ask and does not go on.
+    let mut half = tokio::net::TcpStream::connect(&reader.address).await.unwrap();
+    tokio::io::AsyncWriteExt::write_all(&mut half, b"GET /health HTTP/1.1\r\nHost:").await.unwrap();
+    reader.shell.shutdown.cancel();
+    until("it to wait for its viewer", async || reader.metric("drain_waits_for") == 1).await;
+    drop(viewer);
+    let left = std::time::Instant::now();
+    reader.drained().await;
+    assert!(left.elapsed() < Duration::from_secs(6), "{:?}", left.elapsed());
+    assert!(manager.last_heartbeat().unwrap().draining);
+}
+
+#[tokio::test]
 async fn without_managers_leaving_is_quick() {
     let world = World::new().await;
     let reader = Running::start(&world, config("r1")).await;

@@ -72,7 +72,8 @@ impl TestBus {
     pub async fn deliver(&self, numbering: &CommentEpoch, comment: &Comment) {
         let listeners = self.listeners.lock().unwrap().clone();
         for listener in listeners {
-            let delivery = Delivery::Comment { numbering: numbering.clone(), comment: comment.clone() };
+            let delivery =
+                Delivery::Comment { numbering: numbering.clone(), comment: comment.clone(), trace: None };
             listener.send(delivery).await.unwrap();
         }
     }

@@ -121,7 +121,14 @@ async fn letters_are_one_value_for_programs() {
         assert_eq!(yaml == "[]\n", letters == 0);
         assert_eq!(said(List { json: true, ..shown_as(Format::Table) }).await.lines().count(), letters);
         let value = br#"{"video_id":""}"#.to_vec().into();
-        let record = RawRecord { partition: 0, offset: letters as u64, broker_time: TIME, key: None, value };
+        let record = RawRecord {
+            partition: 0,
+            offset: letters as u64,
+            broker_time: TIME,
+            key: None,
+            value,
+            trace: None,
+        };
         log.bury(&DeadLetter { record, reason: "no id".into() }).await.unwrap();
     }
 }
@@ -133,7 +140,7 @@ async fn a_letter_buried_twice_goes_back_once_and_the_unreadable_one_stays() {
     log.open().await.unwrap();
     let bury = async |offset: u64, value: &str| {
         let value = value.as_bytes().to_vec().into();
-        let record = RawRecord { partition: 2, offset, broker_time: TIME, key: None, value };
+        let record = RawRecord { partition: 2, offset, broker_time: TIME, key: None, value, trace: None };
         log.bury(&DeadLetter { record, reason: "not yet".into() }).await.unwrap();
     };
     let view = r#"{"video_id":"v","user_id":"u","type":"view"}"#;

@@ -1,0 +1,82 @@
+//! The traces of the last records. They are kept in memory: who reads this log is in the process that writes it, the file stays as every
+//! release reads it, and a trace that a restart cuts off is no loss.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use liverank_core::trace::TraceContext;
+
+use super::super::{RawRecord, RecordPosition};
+
+/// Traces kept: those of some minutes, at the bounds of what is recorded. The oldest go first.
+const KEPT: usize = 4_096;
+
+/// See the module.
+#[derive(Default)]
+pub struct Traces(Mutex<Kept>);
+
+#[derive(Default)]
+struct Kept {
+    by_place: HashMap<(u32, u64), TraceContext>,
+    in_order: VecDeque<(u32, u64)>,
+}
+
+impl Traces {
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps the traces of records that are in the log now.
+    pub fn note(&self, records: impl Iterator<Item = (RecordPosition, TraceContext)>) {
+        let mut kept = None;
+        for (place, trace) in records {
+            let Kept { by_place, in_order } = &mut **kept.get_or_insert_with(|| self.kept());
+            let place = (place.partition, place.offset);
+            by_place.insert(place, trace);
+            in_order.push_back(place);
+            if in_order.len() > KEPT
+                && let Some(oldest) = in_order.pop_front()
+            {
+                by_place.remove(&oldest);
+            }
+        }
+    }
+
+    /// Gives records the traces that are kept of them. They stay: a record may be read again.
+    pub fn add_to(&self, records: &mut [RawRecord]) {
+        let kept = self.kept();
+        if kept.by_place.is_empty() {
+            return;
+        }
+        for record in records {
+            let trace = kept.by_place.get(&(record.partition, record.offset));
+            record.trace = trace.copied().map(Box::new);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    fn record(offset: u64) -> RawRecord {
+        RawRecord { partition: 1, offset, broker_time: 1, key: None, value: Bytes::new(), trace: None }
+    }
+
+    #[test]
+    fn the_last_ones_are_kept_and_no_more() {
+        let traces = Traces::default();
+        let trace = |offset: u64| TraceContext { trace: [1; 16], span: offset.to_be_bytes(), sampled: true };
+        let more = KEPT as u64 + 5;
+        for offset in 1..=more {
+            traces.note([(RecordPosition { partition: 1, offset }, trace(offset))].into_iter());
+        }
+        let mut records = [record(5), record(6), record(more), record(more + 1)];
+        traces.add_to(&mut records);
+        let found = records.map(|record| record.trace.map(|trace| *trace));
+        assert_eq!(found, [None, Some(trace(6)), Some(trace(more)), None]);
+        assert_eq!(traces.kept().in_order.len(), KEPT);
+    }
+}

@@ -1,0 +1,291 @@
+//! Traces: which span caused which, in the words of W3C Trace Context, and which traces are recorded.
+//!
+//! A trace is recorded where whoever sent the request asks for it (`sampled` in its `traceparent`), or where it is one of the share that
+//! this process records by itself. Anybody may ask, so both are bounded: [`Sampler`].
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+use crate::limits::{Buckets, Quota};
+
+/// The longest `traceparent` that is looked at, in bytes. The version that there is has 55; later ones may have more.
+pub const MAX_BYTES: usize = 256;
+
+/// Bytes of the version that we write: `00-<trace>-<span>-<flags>`.
+const BYTES: usize = 55;
+
+/// A span by which others go on: which trace, which span of it, and whether it is recorded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct TraceContext {
+    /// The trace; never all zeros.
+    pub trace: [u8; 16],
+    /// The span; never all zeros.
+    pub span: [u8; 8],
+    /// Whether it is recorded.
+    pub sampled: bool,
+}
+
+impl TraceContext {
+    /// Reads a `traceparent`; `None` where it is none. Anybody writes it.
+    pub fn parse(text: &[u8]) -> Option<Self> {
+        if text.len() > MAX_BYTES {
+            return None;
+        }
+        let (known, more) = text.split_at_checked(BYTES)?;
+        let [version] = hex_bytes(&known[..2])?;
+        // The version that there is has no more; a later one has it behind another dash.
+        let is_whole =
+            if version == 0 { more.is_empty() } else { more.first().is_none_or(|byte| *byte == b'-') };
+        let dashes = [2, 35, 52].into_iter().all(|at| known[at] == b'-');
+        if version == 0xFF || !is_whole || !dashes {
+            return None;
+        }
+        let (trace, span) = (hex_bytes(&known[3..35])?, hex_bytes(&known[36..52])?);
+        let [flags] = hex_bytes(&known[53..])?;
+        (trace != [0; 16] && span != [0; 8]).then_some(Self { trace, span, sampled: flags & 1 == 1 })
+    }
+
+    /// Another span of the same trace.
+    #[must_use]
+    pub const fn with_span(self, span: [u8; 8]) -> Self {
+        Self { span, ..self }
+    }
+}
+
+/// Lower-case digits only, as the standard has it.
+fn hex_bytes<const N: usize>(text: &[u8]) -> Option<[u8; N]> {
+    let digit = |byte: u8| match byte {
+        b'0'..=b'9' => Some(byte - b'0'),
+        b'a'..=b'f' => Some(byte - b'a' + 10),
+        _ => None,
+    };
+    let mut bytes = [0; N];
+    let (pairs, rest) = text.as_chunks::<2>();
+    if pairs.len() != N || !rest.is_empty() {
+        return None;
+    }
+    for (byte, [high, low]) in bytes.iter_mut().zip(pairs) {
+        *byte = digit(*high)? << 4 | digit(*low)?;
+    }
+    Some(bytes)
+}
+
+impl fmt::Display for TraceContext {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (trace, span) = (u128::from_be_bytes(self.trace), u64::from_be_bytes(self.span));
+        write!(f, "00-{trace:032x}-{span:016x}-0{}", u8::from(self.sampled))
+    }
+}
+
+impl Serialize for TraceContext {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for TraceContext {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        Self::parse(text.as_bytes()).ok_or_else(|| de::Error::custom("is no traceparent"))
+    }
+}
+
+/// A member that may be wrong: a trace that cannot be read is none, and no reason to refuse what it came with.
+pub mod lenient {
+    use super::{Deserialize, Deserializer, TraceContext};
+
+    /// Reads one; `None` for anything else.
+    pub fn one<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<TraceContext>, D::Error> {
+        let value = serde_json::Value::deserialize(deserializer)?;
+        Ok(value.as_str().and_then(|text| TraceContext::parse(text.as_bytes())))
+    }
+
+    /// Reads up to [`super::MOST_TOGETHER`] of a list; what is none is left out.
+    pub fn some<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<TraceContext>, D::Error> {
+        let value = serde_json::Value::deserialize(deserializer)?;
+        let texts = value.as_array().into_iter().flatten().filter_map(serde_json::Value::as_str);
+        let traces = texts.filter_map(|text| TraceContext::parse(text.as_bytes()));
+        Ok(traces.take(super::MOST_TOGETHER).collect())
+    }
+}
+
+/// Traces that go on together with one batch of the consumer, at most. A batch takes up to 200,000 events; the others of its
+/// traces end at the log.
+pub const MOST_TOGETHER: usize = 32;
+
+/// Why a trace would be recorded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Reason {
+    /// It is one of the share that this process records by itself.
+    Share,
+    /// Whoever sent the request asked for it: anybody, at a public port.
+    Asked,
+    /// It comes out of the log, the boards or the bus of comments: one of our processes began it.
+    GoesOn,
+}
+
+/// How many of the traces that go on may be recorded for each that this process may begin: one consumer follows many gateways.
+const GOING_ON: u64 = 8;
+
+/// What a trace takes out of a bucket that a second fills by a minute's number of traces.
+const COST: u64 = 60;
+
+/// How many traces are recorded.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Sampling {
+    /// The share of requests that are recorded without being asked to, 0 to 1.
+    pub ratio: f64,
+    /// Traces a minute, at most, for each reason.
+    pub per_minute: u32,
+}
+
+impl Sampling {
+    /// Why a request's trace would be recorded; `None` where it is not. `parent` is what the request says, `trace` the trace
+    /// that it will be part of, of random bytes where it begins here. Whoever says that its trace is not recorded is heard.
+    pub fn reason(&self, parent: Option<&TraceContext>, trace: &[u8; 16]) -> Option<Reason> {
+        match parent {
+            Some(parent) => parent.sampled.then_some(Reason::Asked),
+            None => self.is_of_share(trace).then_some(Reason::Share),
+        }
+    }
+
+    /// Every process says the same of a trace.
+    fn is_of_share(&self, trace: &[u8; 16]) -> bool {
+        let (_, low) = trace.split_at(8);
+        let drawn = low.iter().fold(0_u64, |drawn, byte| drawn << 8 | u64::from(*byte));
+        // A share of 1 is all of them, the highest number as well.
+        self.ratio >= 1.0 || (drawn as f64) < self.ratio * (u64::MAX as f64)
+    }
+}
+
+/// Bounds what is recorded, for each reason apart: strangers who ask for each of their requests to be recorded take nothing from the
+/// share that is looked at anyway, nor from what goes on.
+#[derive(Debug)]
+pub struct Sampler {
+    here: Buckets<Reason>,
+    going_on: Buckets<Reason>,
+}
+
+impl Sampler {
+    /// With full buckets, each of a minute's traces.
+    pub fn new(sampling: &Sampling) -> Self {
+        let per_minute = u64::from(sampling.per_minute);
+        // A second brings a sixtieth of a minute's: one trace costs sixty.
+        let buckets = |per_minute: u64| Buckets::new(Quota::new(per_minute, per_minute * COST), 2);
+        Self { here: buckets(per_minute), going_on: buckets(per_minute * GOING_ON) }
+    }
+
+    /// Whether one more trace may be recorded. `now` is on any clock that does not go back.
+    pub fn admits(&mut self, reason: Reason, now: Duration) -> bool {
+        let buckets = if reason == Reason::GoesOn { &mut self.going_on } else { &mut self.here };
+        buckets.take(reason, COST, now).is_ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+
+    fn parse(text: &str) -> Option<TraceContext> {
+        TraceContext::parse(text.as_bytes())
+    }
+
+    #[test]
+    fn a_parent_is_read_as_the_standard_says() {
+        let read = parse(PARENT).unwrap();
+        assert!(
+            read.sampled && read.trace[0] == 0x4b && read.span == [0, 0xf0, 0x67, 0xaa, 0x0b, 0xa9, 2, 0xb7]
+        );
+        let unsampled = PARENT.replace("-01", "-00");
+        assert_eq!(parse(&unsampled).map(|read| read.sampled), Some(false));
+        let other_flags = PARENT.replace("-01", "-fe");
+        assert_eq!(parse(&other_flags).map(|read| read.sampled), Some(false), "flags that we do not know");
+        let later = format!("01{}-more", &PARENT[2..]);
+        assert_eq!(parse(&later), Some(read), "a later version has more behind");
+        for wrong in [
+            String::new(),
+            PARENT[..54].to_owned(),
+            format!("{PARENT}-"),
+            format!("ff{}", &PARENT[2..]),
+            format!("01{}more", &PARENT[2..]),
+            format!("01{}-{}", &PARENT[2..], "m".repeat(MAX_BYTES)),
+            PARENT.to_uppercase(),
+            PARENT.replace("4bf92f3577b34da6a3ce929d0e0e4736", &"0".repeat(32)),
+            PARENT.replace("00f067aa0ba902b7", &"0".repeat(16)),
+            PARENT.replace('-', "_"),
+            format!("é{}", &PARENT[2..]),
+        ] {
+            assert_eq!(parse(&wrong), None, "{wrong}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read(trace: [u8; 16], span: [u8; 8], sampled: bool) {
+            let context = TraceContext { trace, span, sampled };
+            let read = parse(&context.to_string());
+            let expected = (trace != [0; 16] && span != [0; 8]).then_some(context);
+            prop_assert_eq!(read, expected);
+        }
+
+        #[test]
+        fn nothing_that_anybody_writes_is_a_panic(text: Vec<u8>) {
+            let _ = TraceContext::parse(&text);
+        }
+
+        #[test]
+        fn no_flood_is_recorded_beyond_the_bound(steps in prop::collection::vec((0_u64..400, 0..3_usize), 1..600)) {
+            let sampling = Sampling { ratio: 1.0, per_minute: 60 };
+            let mut sampler = Sampler::new(&sampling);
+            let (mut now, mut taken) = (Duration::ZERO, [0_u64; 3]);
+            for (pause, reason) in steps {
+                now += Duration::from_millis(pause);
+                let reasons = [Reason::Share, Reason::Asked, Reason::GoesOn];
+                taken[reason] += u64::from(sampler.admits(reasons[reason], now));
+            }
+            // What a bucket holds, and what came in meanwhile.
+            let most = 60 + now.as_secs() + 1;
+            prop_assert!(taken[0] <= most && taken[1] <= most && taken[2] <= most * GOING_ON, "{:?} in {:?}", taken, now);
+        }
+    }
+
+    #[test]
+    fn strangers_who_ask_take_nothing_from_the_others() {
+        let mut sampler = Sampler::new(&Sampling { ratio: 0.5, per_minute: 10 });
+        let now = Duration::from_secs(1);
+        let asked = (0..1_000).filter(|_| sampler.admits(Reason::Asked, now)).count();
+        assert_eq!(asked, 10);
+        assert!(sampler.admits(Reason::Share, now) && sampler.admits(Reason::GoesOn, now));
+        assert!(
+            !sampler.admits(Reason::Asked, now + Duration::from_secs(5)),
+            "six seconds bring the next one"
+        );
+        assert!(sampler.admits(Reason::Asked, now + Duration::from_secs(7)));
+    }
+
+    #[test]
+    fn the_share_is_that_of_the_setting_and_the_parent_is_heard() {
+        let of = |ratio| Sampling { ratio, per_minute: 1 };
+        let trace = |low: u64| {
+            let mut trace = [7; 16];
+            trace[8..].copy_from_slice(&low.to_be_bytes());
+            trace
+        };
+        let many =
+            |ratio| (0..1_000).filter(|at| of(ratio).is_of_share(&trace(at * (u64::MAX / 1_000)))).count();
+        assert_eq!((many(0.0), many(0.25), many(1.0)), (0, 250, 1_000));
+        assert!(!of(0.0).is_of_share(&trace(0)) && of(1.0).is_of_share(&trace(u64::MAX)));
+        let sampled = parse(PARENT).unwrap();
+        let unsampled = TraceContext { sampled: false, ..sampled };
+        assert_eq!(of(0.0).reason(Some(&sampled), &sampled.trace), Some(Reason::Asked));
+        assert_eq!(of(1.0).reason(Some(&unsampled), &sampled.trace), None);
+        assert_eq!(of(1.0).reason(None, &trace(9)), Some(Reason::Share));
+        assert_eq!(of(0.0).reason(None, &trace(9)), None);
+    }
+}

@@ -1,0 +1,110 @@
+//! A collector of traces, in the test's process: what any other takes over OTLP (HTTP with protobuf).
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::routing::post;
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use opentelemetry_proto::tonic::common::v1::any_value::Value;
+use prost::Message;
+use tokio::net::TcpListener;
+
+use crate::wait;
+
+/// A span, with its ids in hexadecimal digits.
+#[derive(Debug, Clone)]
+pub struct Recorded {
+    /// `liverank-gateway`, …
+    pub service: String,
+    /// What it is called.
+    pub name: String,
+    /// Its trace.
+    pub trace: String,
+    /// Itself.
+    pub span: String,
+    /// What caused it; empty where nothing did.
+    pub parent: String,
+}
+
+type Taken = Arc<Mutex<Vec<Recorded>>>;
+
+/// See the module.
+pub struct Collector {
+    /// For `--otlp-endpoint`.
+    pub url: String,
+    taken: Taken,
+}
+
+impl Collector {
+    /// One that listens.
+    pub async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let url = format!("http://{}", listener.local_addr().expect("its address"));
+        let taken = Taken::default();
+        let router = Router::new().route("/v1/traces", post(take)).with_state(Arc::clone(&taken));
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        Self { url, taken }
+    }
+
+    /// The spans of a trace, in the order of their arrival.
+    pub fn of_trace(&self, trace: &str) -> Vec<Recorded> {
+        let taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        taken.iter().filter(|span| span.trace == trace).cloned().collect()
+    }
+
+    /// Waits until a trace has spans that each caused the next one, called so, the first of them caused by `parent`.
+    pub async fn until_way(&self, trace: &str, parent: &str, names: &[&str]) {
+        let within = Duration::from_secs(20);
+        let deadline = std::time::Instant::now() + within;
+        wait::until("the way of a trace", within + Duration::from_secs(1), || async {
+            let spans = self.of_trace(trace);
+            let missing = missing(&spans, parent, names);
+            assert!(
+                missing.is_none() || std::time::Instant::now() < deadline,
+                "{missing:?} is not in its place in {spans:#?}"
+            );
+            missing.is_none().then_some(())
+        })
+        .await;
+    }
+}
+
+/// The first of these names that no span has whose parent is the one before.
+fn missing<'a>(spans: &[Recorded], parent: &str, names: &[&'a str]) -> Option<&'a str> {
+    let (first, rest) = names.split_first()?;
+    let candidates = spans.iter().filter(|span| span.name == *first && span.parent == parent);
+    // Each span says whose it is: the first word of its name.
+    let of_service = candidates.filter(|span| span.service == format!("liverank-{}", word(first)));
+    let missing: Vec<Option<&str>> = of_service.map(|span| missing(spans, &span.span, rest)).collect();
+    if missing.is_empty() { Some(first) } else { missing.into_iter().min_by_key(Option::is_some)? }
+}
+
+fn word(name: &str) -> &str {
+    name.split(' ').next().unwrap_or_default()
+}
+
+async fn take(State(taken): State<Taken>, body: Bytes) {
+    let request = ExportTraceServiceRequest::decode(body).expect("a request of OTLP");
+    let mut taken = taken.lock().unwrap_or_else(PoisonError::into_inner);
+    for resource in request.resource_spans {
+        let attributes = resource.resource.unwrap_or_default().attributes;
+        let name = attributes.into_iter().find(|attribute| attribute.key == "service.name");
+        let service = match name.and_then(|name| name.value?.value) {
+            Some(Value::StringValue(name)) => name,
+            other => panic!("service.name is {other:?}"),
+        };
+        for span in resource.scope_spans.into_iter().flat_map(|scope| scope.spans) {
+            let hex = |bytes: &[u8]| liverank_core::comment::hex(bytes);
+            taken.push(Recorded {
+                service: service.clone(),
+                trace: hex(&span.trace_id),
+                span: hex(&span.span_id),
+                parent: hex(&span.parent_span_id),
+                name: span.name,
+            });
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! Bodies of requests: comments and their rules, metadata, heartbeats, reports.
+
+use std::sync::LazyLock;
+
+use liverank_comment::parsers::Draft;
+use liverank_core::comment::{MAX_COMMENT_CHARS, check_text};
+use liverank_core::moderation::CommentRules;
+use liverank_core::moderation::folding::Folded;
+use liverank_core::moderation::screening::{Screen, Screened};
+use liverank_core::{Metadata, json};
+use liverank_manager::http::read_record;
+use liverank_statistics::reports;
+use serde_json::{Map, Value};
+
+use crate::texts::{expect_short, text};
+
+/// Rules of every sort.
+static RULES: LazyLock<Screen> = LazyLock::new(|| {
+    let rules = CommentRules::from_json(
+        br#"{"links":{"action":"mask","allow":["example.org"]},"words":[{"action":"mask","words":["darn*","*heck","two words"]},
+            {"action":"hold","words":["wait"]}],"patterns":[{"action":"mask","pattern":"\\d{3,}"}]}"#,
+    );
+    Screen::of(&rules.expect("they are rules")).expect("they can be looked for")
+});
+
+fn object(bytes: &[u8]) -> Option<Map<String, Value>> {
+    match json::parse(bytes) {
+        Ok(Value::Object(object)) => Some(object),
+        Ok(_) => None,
+        Err(refusal) => {
+            expect_short(&refusal);
+            None
+        }
+    }
+}
+
+pub(crate) fn comment(bytes: &[u8]) {
+    if let Some(body) = object(bytes)
+        && let Err(refusal) = Draft::parse(&body)
+    {
+        expect_short(&refusal);
+    }
+    // The text itself, too: it is folded and looked through, whatever it is.
+    let text = text(bytes);
+    let chars = text.chars().count();
+    for folded in [Folded::of(&text), Folded::seen(&text)] {
+        let all = folded.origins(0..folded.as_str().len());
+        assert!(all.end <= chars, "a character that the text does not have");
+    }
+    if chars > MAX_COMMENT_CHARS {
+        return;
+    }
+    match RULES.screen(&text) {
+        Screened::Taken(masked) | Screened::Held(masked, _) => {
+            // What is acknowledged is read from the log.
+            assert!(text.is_empty() || check_text("comment", &masked).is_ok(), "{masked}");
+        }
+        Screened::Refused(_) => {}
+    }
+}
+
+pub(crate) fn comment_rules(bytes: &[u8]) {
+    let rules = match CommentRules::from_json(bytes) {
+        Ok(rules) => rules,
+        Err(refusal) => return expect_short(&refusal),
+    };
+    let written = serde_json::to_vec(&rules).expect("rules are JSON");
+    assert_eq!(CommentRules::from_json(&written).as_ref(), Ok(&rules), "{}", text(&written));
+    // What was taken can be looked for.
+    let screen = Screen::of(&rules).expect("rules that were checked");
+    let _ = screen.screen("some words, https://a.example and \u{202e}more of them 1234");
+}
+
+pub(crate) fn metadata(bytes: &[u8]) {
+    let Some(body) = object(bytes) else { return };
+    match Metadata::read(&Value::Object(body)) {
+        Ok(metadata) => {
+            assert!(metadata.as_str().len() <= liverank_core::metadata::MAX_METADATA_BYTES);
+            assert_eq!(Metadata::parse(metadata.as_str()).as_ref(), Ok(&metadata));
+        }
+        Err(refusal) => expect_short(&refusal),
+    }
+}
+
+pub(crate) fn heartbeat(bytes: &[u8]) {
+    match read_record(bytes) {
+        Ok(record) => {
+            let written = serde_json::to_vec(&record).expect("a record is JSON");
+            let again = read_record(&written).unwrap_or_else(|problem| panic!("{}", problem.detail()));
+            assert_eq!(again, record);
+            let viewers: u64 = record.videos.iter().map(|held| held.viewers).sum();
+            assert!(viewers <= record.videos.len() as u64 * liverank_core::epoch::MAX_COUNT);
+        }
+        Err(problem) => assert!(problem.detail().len() <= 1024, "{:.200}", problem.detail()),
+    }
+}
+
+pub(crate) fn statistics(bytes: &[u8]) {
+    let Some(body) = object(bytes) else { return };
+    let read = [
+        reports::Comments::parse(&body).map(|report| serde_json::to_vec(&report)),
+        reports::Reader::parse(&body).map(|report| serde_json::to_vec(&report)),
+        reports::Manager::parse(&body).map(|report| serde_json::to_vec(&report)),
+        reports::Client::parse(&body).map(|report| serde_json::to_vec(&report)),
+    ];
+    for read in read {
+        match read {
+            // Members that are not known are left out, and names of members that are absent stand in it.
+            Ok(json) => assert!(json.expect("a report is JSON").len() <= 512 + 6 * bytes.len()),
+            Err(refusal) => expect_short(&refusal),
+        }
+    }
+}

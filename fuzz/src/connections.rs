@@ -1,0 +1,141 @@
+//! What comes over a connection: requests, what balancers say before them, compressed bodies.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{LazyLock, mpsc};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::Request;
+use axum::http::{HeaderMap, HeaderValue, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use liverank_protocol::access::Service;
+use liverank_runtime::body::{self, JsonObject, MAX_BODY_BYTES};
+use liverank_runtime::origins::Origins;
+use liverank_runtime::params::Params;
+use liverank_runtime::server::proxy_protocol;
+use liverank_runtime::server::{self, Exchange, Hijack};
+use liverank_runtime::websocket::check_handshake;
+use liverank_runtime::{Problem, ServiceContext};
+use tokio::io::AsyncWriteExt;
+
+/// Longer than anything takes that does not wait for its client.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// The longest answer to one request here.
+const ANSWER_BYTES: usize = 4096;
+/// The shortest request.
+const REQUEST_BYTES: usize = 16;
+
+thread_local! {
+    static RUNTIME: tokio::runtime::Runtime =
+        tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
+}
+
+/// Completes a future that waits for nobody.
+pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
+    RUNTIME.with(|runtime| runtime.block_on(future))
+}
+
+pub(crate) fn proxy_protocol(bytes: &[u8]) {
+    let mut rest = bytes;
+    if block_on(proxy_protocol::read(&mut rest)).is_err() {
+        return;
+    }
+    // Nothing of what follows is read, or matters.
+    let (header, followed) = bytes.split_at(bytes.len() - rest.len());
+    assert!(header.len() <= 16 + 4096 && rest == followed);
+    let mut alone = header;
+    assert!(block_on(proxy_protocol::read(&mut alone)).is_ok() && alone.is_empty());
+}
+
+pub(crate) fn gzip(bytes: &[u8]) {
+    let headers = HeaderMap::from_iter([(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"))]);
+    match block_on(body::read(&headers, Body::from(bytes.to_vec()), MAX_BODY_BYTES)) {
+        Ok(read) => assert!(read.len() <= MAX_BODY_BYTES),
+        Err(problem) => assert!(problem.detail().len() <= 1024, "{}", problem.detail()),
+    }
+}
+
+async fn bare() -> Response {
+    let mut answer = "dropped".into_response();
+    answer.extensions_mut().insert(Hijack::new(|bare| {
+        tokio::spawn(async move {
+            let Ok(mut socket) = tokio::net::TcpStream::from_std(bare.socket) else { return };
+            let _ = socket.write_all(&bare.head).await;
+            let _ = socket.write_all(b"bare").await;
+            drop(bare.place);
+        });
+    }));
+    answer
+}
+
+async fn echo(exchange: Exchange, params: Params, JsonObject(body): JsonObject) -> Result<Response, Problem> {
+    params.only(&["videoid"])?;
+    Ok(format!("{} members from {}", body.len(), exchange.client()).into_response())
+}
+
+async fn handshake(request: Request) -> Response {
+    let (parts, _) = request.into_parts();
+    match check_handshake(&parts, &Origins::default()) {
+        Ok(_) => "a handshake".into_response(),
+        Err(refused) => *refused,
+    }
+}
+
+/// What the server's thread is called.
+const THREAD: &str = "served";
+/// Panics of that thread. They are confined to their connections there, and nobody else would hear of them.
+static PANICS: AtomicUsize = AtomicUsize::new(0);
+
+fn count_panics() {
+    let before = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        if std::thread::current().name() == Some(THREAD) {
+            PANICS.fetch_add(1, Ordering::SeqCst);
+        }
+        before(panic);
+    }));
+}
+
+/// A server of this process, which takes plain requests, bodies, handshakes, and hands sockets over.
+static SERVER: LazyLock<SocketAddr> = LazyLock::new(|| {
+    let (tell, told) = mpsc::channel();
+    count_panics();
+    let serve = move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(async move {
+            let router = Router::new()
+                .route("/plain", get("plain"))
+                .route("/bare", get(bare))
+                .route("/body", post(echo))
+                .route("/ws", get(handshake));
+            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+            tell.send(listener.local_addr().expect("it listens")).expect("somebody waits for it");
+            let shell = ServiceContext::new(PATIENCE);
+            server::serve(Service::Gateway, listener, server::with_fallbacks(router), &shell).await
+        })
+    };
+    std::thread::Builder::new().name(THREAD.to_owned()).spawn(serve).expect("a thread");
+    told.recv().expect("the server is there")
+});
+
+pub(crate) fn http(bytes: &[u8]) {
+    let mut client = TcpStream::connect(*SERVER).expect("the server takes connections");
+    client.set_read_timeout(Some(PATIENCE)).expect("a time");
+    // A server may have closed already: it need not read what it refuses.
+    let _ = client.write_all(bytes).and_then(|()| client.shutdown(Shutdown::Write));
+    let mut answers = Vec::new();
+    let read = client.read_to_end(&mut answers);
+    let kind = read.as_ref().err().map(std::io::Error::kind);
+    assert!(
+        !matches!(kind, Some(std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut)),
+        "who sent all that it sends is left without an answer or an end"
+    );
+    assert_eq!(PANICS.load(Ordering::SeqCst), 0, "the server panicked");
+    assert!(answers.is_empty() || answers.starts_with(b"HTTP/1."), "{}", answers.escape_ascii());
+    let most = (1 + bytes.len() / REQUEST_BYTES) * ANSWER_BYTES;
+    assert!(answers.len() <= most, "{} bytes for {}", answers.len(), bytes.len());
+}

@@ -1,0 +1,221 @@
+//! Traces over OTLP: what became of one request, through every process and the log, for a collector of traces.
+//!
+//! A span begins with a request at an HTTP port ([`http`]), goes into the log with the record that the request appends, and from there on with the batch of
+//! the consumer to the boards and to the streams of comments ([ADR 029](../../docs/adr/029-traces.md)). Which traces are recorded is decided by
+//! [`liverank_core::trace`]; a span of one that is not recorded is never made.
+//!
+//! Without `--otlp-endpoint` there is none of it: no layer at the ports, no queue, no task. With it, nothing waits for the collector:
+//! spans go into a bounded queue, and what has no room there is counted and dropped ([`Export`]).
+
+use std::borrow::Cow;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use liverank_core::trace::{Reason, Sampler, Sampling, TraceContext};
+use tokio::sync::mpsc;
+
+mod args;
+mod export;
+pub(crate) mod http;
+mod metrics;
+mod otlp;
+
+pub use args::TraceArgs;
+pub use export::{Export, alongside};
+use metrics::{SpanOutcome, TraceMetrics};
+
+/// Spans that wait for the collector, of half a kilobyte each: some seconds' worth at the bounds of [`Sampler`].
+const QUEUE: usize = 4_096;
+/// Attributes of a span, and the longest of its texts in bytes: they are ours, and hold ids that a stranger chose.
+const MAX_TEXT_BYTES: usize = 256;
+
+tokio::task_local! {
+    /// The span of the request that is being answered, where it is recorded.
+    static CURRENT: TraceContext;
+}
+
+/// The span of the request that is being answered; `None` where it is not recorded, and outside of a request.
+pub fn current() -> Option<TraceContext> {
+    CURRENT.try_with(|context| *context).ok()
+}
+
+/// Where the spans of this process go. Cheap to clone; the default records nothing.
+#[derive(Clone, Default)]
+pub struct Tracer(Option<Arc<Recording>>);
+
+struct Recording {
+    sampling: Sampling,
+    sampler: Mutex<Sampler>,
+    since: Instant,
+    queue: mpsc::Sender<Finished>,
+    metrics: TraceMetrics,
+}
+
+impl Tracer {
+    /// One that records, and the end of its queue.
+    fn recording(sampling: Sampling, metrics: TraceMetrics) -> (Self, mpsc::Receiver<Finished>) {
+        let (queue, finished) = mpsc::channel(QUEUE);
+        let sampler = Mutex::new(Sampler::new(&sampling));
+        let recording = Recording { sampling, sampler, since: Instant::now(), queue, metrics };
+        (Self(Some(Arc::new(recording))), finished)
+    }
+
+    /// Whether traces are recorded at all.
+    pub const fn is_on(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// The span of what `service` does by a record, a change or a comment that came with `parent`; `None` where it is not recorded.
+    pub fn goes_on(&self, service: &'static str, name: &'static str, parent: &TraceContext) -> Option<Span> {
+        let recording = self.0.as_ref().filter(|_| parent.sampled)?;
+        recording.admits(Reason::GoesOn).then(|| {
+            let context = parent.with_span(random_id());
+            Span::begin(recording, service, name.into(), SpanKind::Consumer, context, Some(parent.span))
+        })
+    }
+
+    /// The span of a request to `service`, where it is recorded; else what goes on with it and back to whoever asked. `fresh` is the trace
+    /// of a request that has none.
+    fn request(
+        &self,
+        service: &'static str,
+        name: impl FnOnce() -> String,
+        parent: Option<TraceContext>,
+        fresh: [u8; 16],
+    ) -> Option<Result<Span, TraceContext>> {
+        let recording = self.0.as_ref()?;
+        let trace = parent.map_or(fresh, |parent| parent.trace);
+        let reason = recording.sampling.reason(parent.as_ref(), &trace);
+        let sampled = reason.is_some_and(|reason| recording.admits(reason));
+        let context = TraceContext { trace, span: random_id(), sampled };
+        if !sampled {
+            return Some(Err(context));
+        }
+        let parent = parent.map(|parent| parent.span);
+        Some(Ok(Span::begin(recording, service, name().into(), SpanKind::Server, context, parent)))
+    }
+}
+
+impl Recording {
+    fn admits(&self, reason: Reason) -> bool {
+        let mut sampler = self.sampler.lock().unwrap_or_else(PoisonError::into_inner);
+        let admitted = sampler.admits(reason, self.since.elapsed());
+        drop(sampler);
+        self.metrics.judged(reason, admitted);
+        admitted
+    }
+}
+
+/// Random, and never all zeros.
+fn random_id() -> [u8; 8] {
+    rand::random_range(1..=u64::MAX).to_be_bytes()
+}
+
+/// What a span is to whom it goes on with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum SpanKind {
+    /// Answers a request.
+    Server,
+    /// Takes what another process published.
+    Consumer,
+    /// Neither.
+    Internal,
+}
+
+/// What is known of a span beside its times.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Attribute {
+    /// A text; what is longer than 256 bytes is cut.
+    Text(String),
+    /// A whole number.
+    Whole(i64),
+}
+
+impl From<i64> for Attribute {
+    fn from(number: i64) -> Self {
+        Self::Whole(number)
+    }
+}
+
+impl From<&str> for Attribute {
+    fn from(text: &str) -> Self {
+        Self::Text(text[..text.floor_char_boundary(MAX_TEXT_BYTES)].to_owned())
+    }
+}
+
+/// A span that has ended.
+#[derive(Debug)]
+struct Finished {
+    service: &'static str,
+    name: Cow<'static, str>,
+    kind: SpanKind,
+    context: TraceContext,
+    parent: Option<[u8; 8]>,
+    began: SystemTime,
+    took: Duration,
+    attributes: Vec<(&'static str, Attribute)>,
+    error: Option<&'static str>,
+}
+
+/// A span of a trace that is recorded. It ends when it is dropped.
+pub struct Span {
+    recording: Arc<Recording>,
+    begun: Instant,
+    data: Option<Finished>,
+}
+
+impl Span {
+    fn begin(
+        recording: &Arc<Recording>,
+        service: &'static str,
+        name: Cow<'static, str>,
+        kind: SpanKind,
+        context: TraceContext,
+        parent: Option<[u8; 8]>,
+    ) -> Self {
+        let (began, took, attributes, error) = (SystemTime::now(), Duration::ZERO, Vec::new(), None);
+        let data = Finished { service, name, kind, context, parent, began, took, attributes, error };
+        Self { recording: Arc::clone(recording), begun: Instant::now(), data: Some(data) }
+    }
+
+    /// A part of it, of the same service, that begins now.
+    #[must_use]
+    pub fn child(&self, name: &'static str) -> Self {
+        let context = self.context().with_span(random_id());
+        let service = self.data.as_ref().map_or("", |data| data.service);
+        let parent = Some(self.context().span);
+        Self::begin(&self.recording, service, name.into(), SpanKind::Internal, context, parent)
+    }
+
+    /// What others go on with.
+    pub fn context(&self) -> TraceContext {
+        self.data.as_ref().expect("only dropping it takes it away").context
+    }
+
+    /// Says something of it. What it is called is ours and one of a few; for ids of strangers see [`Attribute::Text`].
+    pub fn set(&mut self, name: &'static str, value: impl Into<Attribute>) {
+        if let Some(data) = &mut self.data {
+            data.attributes.push((name, value.into()));
+        }
+    }
+
+    /// Says that it failed, and why.
+    pub const fn failed(&mut self, why: &'static str) {
+        if let Some(data) = &mut self.data {
+            data.error = Some(why);
+        }
+    }
+}
+
+impl Drop for Span {
+    fn drop(&mut self) {
+        let Some(mut data) = self.data.take() else { return };
+        data.took = self.begun.elapsed();
+        if self.recording.queue.try_send(data).is_err() {
+            self.recording.metrics.spans(SpanOutcome::Dropped, 1);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,131 @@
+//! From the queue to the collector.
+//!
+//! A collector that is away costs a request a second that fails, a counter, and one line in the log until it is back. Nothing is sent twice:
+//! spans that were not taken are gone.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use axum::http::HeaderValue;
+use prost::Message;
+use reqwest::Url;
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+use super::metrics::{SpanOutcome, TraceMetrics};
+use super::{Finished, otlp};
+use crate::client::{Client, Connections};
+use crate::peer::{join, root_cause};
+use crate::tls::PeerTls;
+
+/// Spans of one request to the collector: some 200 KB.
+const BATCH: usize = 512;
+/// How long a span waits for others to be sent with it.
+const LINGER: Duration = Duration::from_millis(500);
+/// How long the collector may take.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a process that ends goes on sending what is left.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// See the module.
+pub struct Export {
+    finished: mpsc::Receiver<Finished>,
+    /// What is being gathered or sent.
+    batch: Vec<Finished>,
+    client: Client,
+    url: Url,
+    metrics: TraceMetrics,
+    instance: Option<String>,
+    /// Whether the last batch was not taken.
+    is_away: bool,
+}
+
+impl Export {
+    pub(super) fn new(
+        finished: mpsc::Receiver<Finished>,
+        endpoint: &Url,
+        tls: &PeerTls,
+        metrics: TraceMetrics,
+        instance: Option<String>,
+    ) -> Self {
+        let connections = Connections { connect_timeout: Some(ANSWER_TIMEOUT), ..Connections::default() };
+        let (client, url) = (Client::new(tls, connections), join(endpoint, &["v1", "traces"]));
+        Self { finished, batch: Vec::new(), client, url, metrics, instance, is_away: false }
+    }
+
+    /// Sends for ever.
+    async fn run(&mut self) -> Infallible {
+        loop {
+            if self.finished.recv_many(&mut self.batch, BATCH).await == 0 {
+                // Nobody can record any more.
+                return std::future::pending().await;
+            }
+            let more = async {
+                while self.batch.len() < BATCH {
+                    let room = BATCH - self.batch.len();
+                    if self.finished.recv_many(&mut self.batch, room).await == 0 {
+                        return;
+                    }
+                }
+            };
+            let _ = timeout(LINGER, more).await;
+            self.send().await;
+        }
+    }
+
+    /// Sends what is left, for as long as the end of a process may take.
+    async fn flush(&mut self) {
+        self.finished.close();
+        let all = async {
+            loop {
+                while self.batch.len() < BATCH
+                    && let Ok(next) = self.finished.try_recv()
+                {
+                    self.batch.push(next);
+                }
+                if self.batch.is_empty() {
+                    return;
+                }
+                self.send().await;
+            }
+        };
+        if timeout(FLUSH_TIMEOUT, all).await.is_err() {
+            let left = self.batch.len() + self.finished.len();
+            tracing::warn!(spans = left, "traces were left at the end: the collector took too long");
+        }
+    }
+
+    async fn send(&mut self) {
+        let request = otlp::request(&self.batch, self.instance.as_deref());
+        let kind = HeaderValue::from_static("application/x-protobuf");
+        let post = self.client.post(self.url.clone()).body(kind, request.encode_to_vec().into());
+        let outcome = match post.timeout(ANSWER_TIMEOUT).send().await {
+            Ok(answer) if answer.status().is_success() => Ok(()),
+            Ok(answer) => Err(format!("it answered {}", answer.status())),
+            Err(error) => Err(root_cause(&error)),
+        };
+        let (spans, was_away) = (self.batch.len(), self.is_away);
+        self.batch.clear();
+        self.is_away = outcome.is_err();
+        self.metrics.spans(if self.is_away { SpanOutcome::Failed } else { SpanOutcome::Exported }, spans);
+        match outcome {
+            Ok(()) if was_away => tracing::info!(collector = %self.url, "traces are taken again"),
+            Err(error) if !was_away => tracing::warn!(
+                collector = %self.url, error,
+                "traces are not taken: those of now are lost, all else goes on; said once until they are taken again"
+            ),
+            _ => {}
+        }
+    }
+}
+
+/// Runs a process, and sends its traces meanwhile and at its end.
+pub async fn alongside<T>(export: Option<Export>, process: impl Future<Output = T>) -> T {
+    let Some(mut export) = export else { return process.await };
+    let ended = tokio::select! {
+        ended = process => ended,
+        never = export.run() => match never {},
+    };
+    export.flush().await;
+    ended
+}

@@ -1,0 +1,85 @@
+//! What became of traces and spans.
+
+use liverank_core::trace::Reason;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+
+use crate::{Metrics, label_values};
+
+label_values! {
+    /// Why a trace is recorded.
+    pub(super) enum RecordedBecause {
+        /// It is of the share.
+        Share = "share",
+        /// Its traceparent asks for it.
+        Asked = "asked",
+        /// Another process of ours began it.
+        GoesOn = "goes_on",
+    }
+}
+
+label_values! {
+    /// What became of spans.
+    pub(super) enum SpanOutcome {
+        /// The collector took them.
+        Exported = "exported",
+        /// The collector was away, or refused them.
+        Failed = "failed",
+        /// The queue was full.
+        Dropped = "dropped",
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReasonLabel {
+    reason: RecordedBecause,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OutcomeLabel {
+    outcome: SpanOutcome,
+}
+
+/// See the module.
+#[derive(Clone, Default)]
+pub(super) struct TraceMetrics {
+    recorded: Family<ReasonLabel, Counter>,
+    over_limit: Family<ReasonLabel, Counter>,
+    spans: Family<OutcomeLabel, Counter>,
+}
+
+impl TraceMetrics {
+    pub(super) fn registered(metrics: &Metrics) -> Self {
+        let all = Self::default();
+        metrics.register("traces", |registry| {
+            let recorded = "Traces that this process records a part of, by why";
+            registry.register("recorded", recorded, all.recorded.clone());
+            let over_limit = "Traces that were not recorded, for there were as many already as a minute may have";
+            registry.register("over_limit", over_limit, all.over_limit.clone());
+            let spans = "Spans by what became of them: exported; failed, for the collector was away or refused them; dropped, for the queue was full";
+            registry.register("spans", spans, all.spans.clone());
+        });
+        for reason in [RecordedBecause::Share, RecordedBecause::Asked, RecordedBecause::GoesOn] {
+            drop(all.over_limit.get_or_create(&ReasonLabel { reason }));
+        }
+        for outcome in [SpanOutcome::Exported, SpanOutcome::Failed, SpanOutcome::Dropped] {
+            all.spans(outcome, 0);
+        }
+        all
+    }
+
+    pub(super) fn judged(&self, reason: Reason, admitted: bool) {
+        let reason = match reason {
+            Reason::Share => RecordedBecause::Share,
+            Reason::Asked => RecordedBecause::Asked,
+            Reason::GoesOn => RecordedBecause::GoesOn,
+        };
+        let counter = if admitted { &self.recorded } else { &self.over_limit };
+        counter.get_or_create(&ReasonLabel { reason }).inc();
+    }
+
+    pub(super) fn spans(&self, outcome: SpanOutcome, count: usize) {
+        self.spans.get_or_create(&OutcomeLabel { outcome }).inc_by(count as u64);
+    }
+}

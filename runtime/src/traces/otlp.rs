@@ -1,0 +1,86 @@
+//! Spans as OTLP has them.
+
+use std::collections::BTreeMap;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use opentelemetry_proto::tonic::common::v1::any_value::Value;
+use opentelemetry_proto::tonic::common::v1::{AnyValue, InstrumentationScope, KeyValue};
+use opentelemetry_proto::tonic::resource::v1::Resource;
+use opentelemetry_proto::tonic::trace::v1::span::SpanKind as OtlpKind;
+use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
+use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span, Status};
+
+use super::{Attribute, Finished, SpanKind};
+
+/// A request with these spans, by their services: one process may have several (`liverank up`).
+pub(super) fn request(spans: &[Finished], instance: Option<&str>) -> ExportTraceServiceRequest {
+    let mut services: BTreeMap<&str, Vec<Span>> = BTreeMap::new();
+    for finished in spans {
+        services.entry(finished.service).or_default().push(span(finished));
+    }
+    let resource_spans = services
+        .into_iter()
+        .map(|(service, spans)| {
+            let scope = InstrumentationScope {
+                name: "liverank".to_owned(),
+                version: env!("CARGO_PKG_VERSION").to_owned(),
+                ..InstrumentationScope::default()
+            };
+            let resource = Resource { attributes: resource(service, instance), ..Resource::default() };
+            let scope_spans = vec![ScopeSpans { scope: Some(scope), spans, schema_url: String::new() }];
+            ResourceSpans { resource: Some(resource), scope_spans, schema_url: String::new() }
+        })
+        .collect();
+    ExportTraceServiceRequest { resource_spans }
+}
+
+/// Which process it is, in the words of OpenTelemetry.
+fn resource(service: &str, instance: Option<&str>) -> Vec<KeyValue> {
+    let name = format!("liverank-{service}");
+    let mut attributes =
+        vec![text("service.name", &name), text("service.version", env!("CARGO_PKG_VERSION"))];
+    attributes.extend(instance.map(|instance| text("service.instance.id", instance)));
+    attributes
+}
+
+fn text(key: &str, value: &str) -> KeyValue {
+    attribute(key, Value::StringValue(value.to_owned()))
+}
+
+fn attribute(key: &str, value: Value) -> KeyValue {
+    KeyValue { key: key.to_owned(), value: Some(AnyValue { value: Some(value) }), ..KeyValue::default() }
+}
+
+fn span(finished: &Finished) -> Span {
+    let began = nanos(finished.began);
+    let kind = match finished.kind {
+        SpanKind::Server => OtlpKind::Server,
+        SpanKind::Consumer => OtlpKind::Consumer,
+        SpanKind::Internal => OtlpKind::Internal,
+    };
+    let attributes = finished.attributes.iter().map(|(key, value)| match value {
+        Attribute::Text(value) => text(key, value),
+        Attribute::Whole(value) => attribute(key, Value::IntValue(*value)),
+    });
+    let error = |why: &str| Status { message: why.to_owned(), code: StatusCode::Error.into() };
+    Span {
+        trace_id: finished.context.trace.to_vec(),
+        span_id: finished.context.span.to_vec(),
+        parent_span_id: finished.parent.map_or_else(Vec::new, |parent| parent.to_vec()),
+        // Sampled, as all that is sent.
+        flags: 1,
+        name: finished.name.clone().into_owned(),
+        kind: kind.into(),
+        start_time_unix_nano: began,
+        end_time_unix_nano: began.saturating_add(finished.took.as_nanos() as u64),
+        attributes: attributes.collect(),
+        status: finished.error.map(error),
+        ..Span::default()
+    }
+}
+
+fn nanos(time: SystemTime) -> u64 {
+    // A clock before 1970 is nobody's.
+    time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64)
+}

@@ -1,0 +1,89 @@
+//! The traces of a batch: of some of its records, the spans that tell when they were counted and shown. Each belongs to the trace of
+//! the request that appended its record, whatever else is in the batch.
+
+use liverank_adapters::event_log::RawRecord;
+use liverank_core::CommentId;
+use liverank_core::counting::{NumberedComment, OffsetRange};
+use liverank_core::trace::{MOST_TOGETHER, TraceContext};
+use liverank_protocol::roles::Role;
+use liverank_runtime::Tracer;
+use liverank_runtime::traces::Span;
+
+/// A record of which a span is recorded.
+pub struct TracedRecord {
+    partition: u32,
+    offset: u64,
+    span: Span,
+}
+
+/// What was read and has a trace, before it is known what of it is taken.
+pub struct Found(Vec<(u32, u64, TraceContext)>);
+
+impl Found {
+    /// Of these records, as far as a batch that has `so_far` has room.
+    pub fn among(records: &[RawRecord], so_far: usize, tracer: &Tracer) -> Self {
+        if !tracer.is_on() {
+            return Self(Vec::new());
+        }
+        let with_place =
+            |record: &RawRecord| Some((record.partition, record.offset, **record.trace.as_ref()?));
+        Self(records.iter().filter_map(with_place).take(MOST_TOGETHER.saturating_sub(so_far)).collect())
+    }
+
+    /// Begins the spans of those that a batch covers.
+    pub fn begin(self, covered: &[OffsetRange], tracer: &Tracer) -> Vec<TracedRecord> {
+        let is_covered = |partition: u32, offset: u64| {
+            covered.iter().any(|span| span.partition == partition && (span.from..span.next).contains(&offset))
+        };
+        let of_batch = self.0.into_iter().filter(|(partition, offset, _)| is_covered(*partition, *offset));
+        of_batch
+            .filter_map(|(partition, offset, parent)| {
+                let mut span = tracer.goes_on(Role::Consumer.name(), "consumer count", &parent)?;
+                span.set("messaging.destination.partition.id", i64::from(partition));
+                span.set("messaging.kafka.offset", offset as i64);
+                Some(TracedRecord { partition, offset, span })
+            })
+            .collect()
+    }
+}
+
+/// Says that a batch was not committed; what is read of it again has spans of its own.
+pub fn failed(traced: &mut [TracedRecord]) {
+    for record in traced {
+        record.span.failed("the batch was not committed");
+    }
+}
+
+/// Ends the counting of a batch of `events`, and begins what comes behind it.
+pub fn counted(traced: Vec<TracedRecord>, events: usize) -> Vec<TracedRecord> {
+    let project = |mut record: TracedRecord| {
+        record.span.set("messaging.batch.message_count", events as i64);
+        let span = record.span.child("consumer project");
+        TracedRecord { span, ..record }
+    };
+    traced.into_iter().map(project).collect()
+}
+
+/// Leaves out those of these partitions.
+pub fn forget(traced: &mut Vec<TracedRecord>, partitions: &[u32]) {
+    traced.retain(|record| !partitions.contains(&record.partition));
+}
+
+/// What those who show the boards go on with.
+pub fn of_boards(traced: &[TracedRecord]) -> Vec<TraceContext> {
+    traced.iter().map(|record| record.span.context()).take(MOST_TOGETHER).collect()
+}
+
+/// What those who show these comments go on with.
+pub fn of_comments(traced: &[TracedRecord], comments: &[NumberedComment]) -> Vec<(CommentId, TraceContext)> {
+    if traced.is_empty() {
+        return Vec::new();
+    }
+    let trace = |numbered: &NumberedComment| {
+        let is_its = |record: &&TracedRecord| {
+            (record.partition, record.offset) == (numbered.partition, numbered.offset)
+        };
+        Some((numbered.comment.id.clone(), traced.iter().find(is_its)?.span.context()))
+    };
+    comments.iter().filter_map(trace).collect()
+}

@@ -1,0 +1,111 @@
+//! How many restrictions there are, for there is a bound of them: comment services and gateways keep all that are in force in
+//! memory, some 300 bytes each.
+//!
+//! They are looked at when one more is wanted, and only what has changed since the last look is read. Those of several
+//! requests at once may pass the bound by their number.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+use std::time::Duration;
+
+use axum::http::StatusCode;
+use liverank_core::Millis;
+use liverank_core::moderation::{Changed, RuleChange};
+use liverank_runtime::{Problem, now_ms};
+use tokio::sync::Mutex;
+
+use super::bans::Target;
+use crate::Gateway;
+use crate::interact::too_many;
+
+/// Restrictions of comments that there may be, and as many of tokens: what moderators give by hand or by a tool lasts for years
+/// before there are so many. It is 30 MB at each comment service.
+pub(crate) const MAX_RESTRICTIONS: usize = 100_000;
+/// When to try again where there are too many: they do not end by the second.
+const FULL: Duration = Duration::from_mins(1);
+/// Changes read at once: some hundred kilobytes.
+const PAGE: usize = 1000;
+
+/// The restrictions in force, as far as they were read.
+pub(crate) struct Restrictions {
+    most: usize,
+    known: Mutex<Known>,
+}
+
+/// When each restriction ends (`None`: never), by a keyed hash of its identity. Of two with the same hash one is not counted,
+/// which nobody can bring about.
+#[derive(Default)]
+struct Known {
+    generation: Option<u64>,
+    revision: u64,
+    hasher: RandomState,
+    of_comments: HashMap<u64, Option<Millis>>,
+    of_tokens: HashMap<u64, Option<Millis>>,
+}
+
+impl Restrictions {
+    pub(crate) fn new(most: usize) -> Self {
+        Self { most, known: Mutex::default() }
+    }
+
+    /// Lets one more be given, or one that there is be replaced.
+    ///
+    /// # Errors
+    /// 429 where there are as many as there may be.
+    pub(super) async fn expect_room(&self, gateway: &Gateway, target: &Target) -> Result<(), Problem> {
+        let Ok(_permit) = gateway.in_flight.try_acquire() else { return Err(too_many()) };
+        let mut known = self.known.lock().await;
+        known.read(gateway).await?;
+        if known.has_room(self.most, target, now_ms()) {
+            return Ok(());
+        }
+        let (most, what) =
+            (self.most, if target.kind.is_of_comments() { "bans and mutes" } else { "revocations" });
+        let detail = format!("{most} {what} are in force: end some, and give others an end (seconds)");
+        Err(Problem::new(StatusCode::TOO_MANY_REQUESTS, detail).retry_after(FULL))
+    }
+}
+
+impl Known {
+    /// Reads what has changed.
+    async fn read(&mut self, gateway: &Gateway) -> Result<(), Problem> {
+        let archive = &gateway.backends.archive;
+        let generation = gateway.archive.noted(archive.meta().await)?.map(|meta| meta.generation);
+        if generation != self.generation {
+            // Counted anew, from a log that may not have all of them any more.
+            *self = Self { generation, ..Self::default() };
+        }
+        loop {
+            let changes = archive.moderation().rules_since(self.revision, PAGE).await;
+            let changes = gateway.archive.noted(changes)?;
+            let is_last = changes.len() < PAGE;
+            for change in &changes {
+                self.take(change);
+            }
+            if is_last {
+                return Ok(());
+            }
+        }
+    }
+
+    fn take(&mut self, change: &RuleChange) {
+        self.revision = self.revision.max(change.revision);
+        let Changed::Restriction { rule, .. } = &change.what else { return };
+        let key = self.hasher.hash_one(&change.key);
+        match rule {
+            Some(rule) if rule.kind.is_of_comments() => drop(self.of_comments.insert(key, rule.until)),
+            Some(rule) => drop(self.of_tokens.insert(key, rule.until)),
+            // What was lifted does not say what it was.
+            None => drop((self.of_comments.remove(&key), self.of_tokens.remove(&key))),
+        }
+    }
+
+    fn has_room(&mut self, most: usize, target: &Target, now: Millis) -> bool {
+        let key = self.hasher.hash_one(RuleChange::key_of(&target.userid, target.kind, &target.scope));
+        let all = if target.kind.is_of_comments() { &mut self.of_comments } else { &mut self.of_tokens };
+        if all.len() >= most {
+            all.retain(|_, until| until.is_none_or(|until| until > now));
+        }
+        all.len() < most || all.contains_key(&key)
+    }
+}

@@ -63,7 +63,6 @@ const RARE: &[&str] = &[
     "trending_half_life",
     "unique",
     "comment_rules_file",
-    "comment_hook_",
     "writes_per_second",
     "linger",
     "moderation_open",

@@ -43,8 +43,6 @@ pub enum RuleName {
     Patterns,
     /// Every comment waits.
     HoldAll,
-    /// What the hook said.
-    Hook,
 }
 
 impl RuleName {
@@ -62,7 +60,6 @@ impl RuleName {
             Self::Words => "words",
             Self::Patterns => "patterns",
             Self::HoldAll => "hold_all",
-            Self::Hook => "hook",
         }
     }
 }

@@ -84,8 +84,7 @@ impl RuleName {
             | Self::Links
             | Self::Words
             | Self::Patterns
-            | Self::HoldAll
-            | Self::Hook => 2,
+            | Self::HoldAll => 2,
         }
     }
 }

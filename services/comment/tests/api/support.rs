@@ -20,7 +20,6 @@ use liverank_adapters::event_log::{
 };
 use liverank_adapters::{Archive, EventLog, StoreError, clock};
 use liverank_comment::Config;
-use liverank_comment::hook::HookArgs;
 use liverank_core::comment::random_id;
 use liverank_core::counting::{Batch, LogRecord, NumberedComment, OffsetRange, Rules, VideoState};
 use liverank_core::moderation::{Action, ActorRole, Moderation};
@@ -52,10 +51,9 @@ pub struct Service {
     pub manager_away: Arc<AtomicBool>,
     neighbours: Neighbours,
     neighbour_url: Url,
-    pub shell: ServiceContext,
+    shell: ServiceContext,
     /// The system's rules of comments, for the next restart.
     pub rules_file: Option<PathBuf>,
-    pub hook: HookArgs,
     /// Who it is and whom it knows, from the next restart on.
     pub identity: Identity,
     pub directory: TempDir,
@@ -85,7 +83,6 @@ impl Service {
             neighbour_url,
             shell: ServiceContext::new(Duration::from_secs(1)),
             rules_file: None,
-            hook: HookArgs::default(),
             identity: Identity::default(),
             directory,
         };
@@ -114,7 +111,6 @@ impl Service {
             managers: ManagerUrls { manager_url: vec![self.neighbour_url.clone()] },
             statistics_url: vec![self.neighbour_url.clone()],
             comment_rules_file: self.rules_file.clone(),
-            hook: self.hook.clone(),
         };
         let (log, archive) = (Arc::clone(&self.log), Arc::clone(&self.archive));
         liverank_comment::serve(config, log, archive, listener, self.shell.clone())
